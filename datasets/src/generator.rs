@@ -1,0 +1,735 @@
+//! The data sets themselves.
+//!
+//! What must hold: row i of a generator is a pure function of its kind, its
+//! parameters, its width, its seed and i. It does not depend on the number of
+//! rows, on the rows drawn before it, on threads or on the machine. A change
+//! that alters any value is a breaking change: recorded figures name seeds.
+
+use std::{num::NonZero, str::FromStr, thread};
+
+use crate::{
+    Error,
+    random::{Stream, sin_cos_turns},
+};
+
+/// Directions in which a mixture's component is wide.
+const RANK: usize = 16;
+
+/// Standard deviation of a mixture's noise in every direction.
+const ISOTROPIC: f32 = 0.1;
+
+/// Distance of a far blob from the origin; blobs have a spread of 1.
+const FAR: f32 = 1000.0;
+
+// What a stream is for. The values are part of every data set's definition.
+const CENTRES: u64 = 1;
+const FACTORS: u64 = 2;
+const COMPONENTS: u64 = 3;
+const ROWS: u64 = 4;
+const COPIES: u64 = 5;
+// Within a row's stream: counter 0 chooses the class, counter 1 the position
+// within it, and these are children.
+const LATENT: u64 = 16;
+const NOISE: u64 = 17;
+
+/// A Gaussian mixture: centres with normal coordinates, and around each a
+/// cloud that is wide in 16 random directions (fewer in narrower data) and 0.1
+/// wide in all. Components differ in size (the largest has some hundred times
+/// the rows of the smallest) and in width (½ to 1½ times `spread`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mixture {
+    /// Number of components.
+    pub components: u32,
+    /// Standard deviation of the centres' coordinates.
+    pub centre_scale: f32,
+    /// Standard deviation that the 16 wide directions give to a coordinate, in
+    /// a component of mean width.
+    pub spread: f32,
+}
+
+impl Default for Mixture {
+    /// 1,000 components that touch: see `datasets/README.md` for how much.
+    fn default() -> Self {
+        Self {
+            components: 1000,
+            centre_scale: 1.0,
+            spread: 1.5,
+        }
+    }
+}
+
+/// What to generate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A Gaussian mixture; labelled by component.
+    Mixture(Mixture),
+    /// Uniform in [0, 1)ᵈ: no structure at all, the hardest case for an index.
+    Uniform,
+    /// Uniform on the unit sphere: what normalised vectors without structure are.
+    Sphere,
+    /// A mixture of which a share of the rows are exact copies of earlier rows.
+    Duplicates {
+        /// The rows that are copied.
+        mixture: Mixture,
+        /// Share of rows that are copies, 0 to 1.
+        share: f32,
+    },
+    /// Round blobs 1 wide and at least 1,000 apart: a neighbour graph in as
+    /// many pieces. Labelled by blob.
+    BlobsFar {
+        /// Number of blobs.
+        blobs: u32,
+    },
+    /// Two interleaved half circles in the first two coordinates; labelled by circle.
+    Moons {
+        /// Standard deviation of the noise on every coordinate.
+        noise: f32,
+    },
+    /// A rolled-up sheet in the first three coordinates; labelled by tenths of its length.
+    SwissRoll {
+        /// Standard deviation of the noise on every coordinate.
+        noise: f32,
+    },
+}
+
+impl Kind {
+    /// The names that [`FromStr`] reads, in the order of the variants.
+    pub const NAMES: [&'static str; 7] = [
+        "mixture",
+        "uniform",
+        "sphere",
+        "duplicates",
+        "blobs_far",
+        "moons",
+        "swiss_roll",
+    ];
+
+    /// The kind's name, one of [`Kind::NAMES`].
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Mixture(_) => "mixture",
+            Self::Uniform => "uniform",
+            Self::Sphere => "sphere",
+            Self::Duplicates { .. } => "duplicates",
+            Self::BlobsFar { .. } => "blobs_far",
+            Self::Moons { .. } => "moons",
+            Self::SwissRoll { .. } => "swiss_roll",
+        }
+    }
+
+    fn min_dim(&self) -> usize {
+        match self {
+            Self::Moons { .. } => 2,
+            Self::SwissRoll { .. } => 3,
+            _ => 1,
+        }
+    }
+
+    /// Why these parameters cannot be used, if they cannot.
+    fn fault(&self) -> Option<&'static str> {
+        let usable = |scale: f32| scale.is_finite() && scale >= 0.0;
+        match *self {
+            Self::Mixture(mixture) | Self::Duplicates { mixture, .. }
+                if mixture.components == 0 =>
+            {
+                Some("components must be at least 1")
+            }
+            Self::Mixture(mixture) | Self::Duplicates { mixture, .. }
+                if !usable(mixture.centre_scale) || !usable(mixture.spread) =>
+            {
+                Some("scales must be finite and not negative")
+            }
+            Self::Duplicates { share, .. } if !(0.0..=1.0).contains(&share) => {
+                Some("the share of copies must be between 0 and 1")
+            }
+            Self::BlobsFar { blobs: 0 } => Some("blobs must be at least 1"),
+            Self::Moons { noise } | Self::SwissRoll { noise } if !usable(noise) => {
+                Some("noise must be finite and not negative")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = Error;
+
+    /// A kind by its name, with default parameters: a fifth of `duplicates`
+    /// are copies, `blobs_far` has 5 blobs, `moons` and `swiss_roll` have
+    /// noise of 0.05.
+    fn from_str(name: &str) -> Result<Self, Error> {
+        Ok(match name {
+            "mixture" => Self::Mixture(Mixture::default()),
+            "uniform" => Self::Uniform,
+            "sphere" => Self::Sphere,
+            "duplicates" => Self::Duplicates {
+                mixture: Mixture::default(),
+                share: 0.2,
+            },
+            "blobs_far" => Self::BlobsFar { blobs: 5 },
+            "moons" => Self::Moons { noise: 0.05 },
+            "swiss_roll" => Self::SwissRoll { noise: 0.05 },
+            _ => return Err(Error::Name(name.to_owned())),
+        })
+    }
+}
+
+/// A table of `rows × dim` numbers that can be drawn from anywhere.
+#[derive(Debug, Clone)]
+pub struct Generator {
+    kind: Kind,
+    rows: u64,
+    dim: usize,
+    seed: u64,
+    stream: Stream,
+    tables: Option<Tables>,
+}
+
+/// What a mixture's rows have in common.
+#[derive(Debug, Clone)]
+struct Tables {
+    /// `components × dim`.
+    centres: Vec<f32>,
+    /// `components × rank × dim`.
+    factors: Vec<f32>,
+    rank: usize,
+    /// Upper end of each component's share of [0, 1), ascending.
+    shares: Vec<f32>,
+}
+
+impl Tables {
+    fn new(mixture: Mixture, dim: usize, stream: Stream) -> Self {
+        let components = mixture.components as usize;
+        let rank = RANK.min(dim);
+        let mut centres = vec![0.0; components * dim];
+        stream.child(CENTRES).normals(&mut centres);
+        for value in &mut centres {
+            *value *= mixture.centre_scale;
+        }
+        let traits = stream.child(COMPONENTS);
+        let mut factors = vec![0.0; components * rank * dim];
+        let mut total = 0.0;
+        let mut shares = Vec::with_capacity(components);
+        for (component, factors) in (0u64..).zip(factors.chunks_exact_mut(rank * dim)) {
+            let width = mixture.spread * (0.5 + traits.unit(2 * component)) / (rank as f32).sqrt();
+            stream.child(FACTORS).child(component).normals(factors);
+            for value in factors {
+                *value *= width;
+            }
+            total += f64::from(0.05 + traits.exponential(2 * component + 1));
+            shares.push(total);
+        }
+        Self {
+            centres,
+            factors,
+            rank,
+            shares: shares.iter().map(|share| (share / total) as f32).collect(),
+        }
+    }
+
+    fn component(&self, row: Stream) -> usize {
+        let unit = row.unit(0);
+        let at = self.shares.partition_point(|&share| share <= unit);
+        at.min(self.shares.len() - 1)
+    }
+
+    fn fill_row(&self, row: Stream, out: &mut [f32]) {
+        let dim = out.len();
+        let component = self.component(row);
+        row.child(NOISE).normals(out);
+        for (value, centre) in out.iter_mut().zip(&self.centres[component * dim..]) {
+            *value = ISOTROPIC * *value + centre;
+        }
+        let mut latent = [0f32; RANK];
+        row.child(LATENT).normals(&mut latent);
+        let size = self.rank * dim;
+        let factors = &self.factors[component * size..(component + 1) * size];
+        for (weight, factor) in latent.iter().zip(factors.chunks_exact(dim)) {
+            for (value, factor) in out.iter_mut().zip(factor) {
+                *value += weight * factor;
+            }
+        }
+    }
+}
+
+impl Generator {
+    /// A table of `kind`. Refuses a width that the kind cannot have and
+    /// parameters that make no sense.
+    ///
+    /// A mixture holds `components × 17 × dim` floats: 8.7 MB for the default
+    /// at 128 components a vector.
+    pub fn new(kind: Kind, rows: u64, dim: usize, seed: u64) -> Result<Self, Error> {
+        if dim < kind.min_dim() {
+            return Err(Error::Dim {
+                name: kind.name(),
+                least: kind.min_dim(),
+                dim,
+            });
+        }
+        if let Some(fault) = kind.fault() {
+            return Err(Error::Parameter {
+                name: kind.name(),
+                fault,
+            });
+        }
+        let stream = Stream::new(seed);
+        let tables = match kind {
+            Kind::Mixture(mixture) | Kind::Duplicates { mixture, .. } => {
+                Some(Tables::new(mixture, dim, stream))
+            }
+            _ => None,
+        };
+        Ok(Self {
+            kind,
+            rows,
+            dim,
+            seed,
+            stream,
+            tables,
+        })
+    }
+
+    /// What is generated.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Components of each row.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The seed.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Writes the rows from `first` on into `out`, one after the other.
+    ///
+    /// # Panics
+    ///
+    /// If `out` is not whole rows, or reaches past the last row.
+    pub fn fill(&self, first: u64, out: &mut [f32]) {
+        self.check(first, out);
+        for (row, out) in (first..).zip(out.chunks_exact_mut(self.dim)) {
+            self.fill_row(row, out);
+        }
+    }
+
+    /// [`Generator::fill`] on `threads` threads: the same values.
+    ///
+    /// # Panics
+    ///
+    /// As [`Generator::fill`].
+    pub fn fill_parallel(&self, first: u64, out: &mut [f32], threads: NonZero<usize>) {
+        self.check(first, out);
+        let rows = (out.len() / self.dim).div_ceil(threads.get()).max(1);
+        thread::scope(|scope| {
+            let mut parts = (first..).step_by(rows).zip(out.chunks_mut(rows * self.dim));
+            let own = parts.next();
+            for (first, part) in parts {
+                scope.spawn(move || self.fill(first, part));
+            }
+            if let Some((first, part)) = own {
+                self.fill(first, part);
+            }
+        });
+    }
+
+    /// `rows` rows from `first` on, made on all cores.
+    ///
+    /// # Panics
+    ///
+    /// If the range reaches past the last row.
+    pub fn table(&self, first: u64, rows: usize) -> Vec<f32> {
+        let mut out = vec![0.0; rows * self.dim];
+        let threads = thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+        self.fill_parallel(first, &mut out, threads);
+        out
+    }
+
+    /// The class that a row was drawn from; 0 where the kind has no classes.
+    pub fn label(&self, row: u64) -> u32 {
+        let stream = self.row_stream(self.origin(row));
+        match self.kind {
+            Kind::Mixture(_) | Kind::Duplicates { .. } => self
+                .tables
+                .as_ref()
+                .map_or(0, |tables| tables.component(stream) as u32),
+            Kind::Uniform | Kind::Sphere => 0,
+            Kind::BlobsFar { blobs } => stream.below(0, u64::from(blobs)) as u32,
+            Kind::Moons { .. } => stream.below(0, 2) as u32,
+            Kind::SwissRoll { .. } => (stream.unit(1) * 10.0) as u32,
+        }
+    }
+
+    /// The row whose exact copy `row` is: itself, or an earlier row of
+    /// [`Kind::Duplicates`].
+    pub fn origin(&self, mut row: u64) -> u64 {
+        let Kind::Duplicates { share, .. } = self.kind else {
+            return row;
+        };
+        let copies = self.stream.child(COPIES);
+        // A copy of a copy is a copy of the first. Each step at least halves
+        // the row on average, so this is short.
+        while row > 0 {
+            let copy = copies.child(row);
+            if copy.unit(0) >= share {
+                break;
+            }
+            row = copy.below(1, row);
+        }
+        row
+    }
+
+    /// A range that holds nearly all values. The 8-bit formats spread their
+    /// 256 steps over it and saturate beyond.
+    pub fn range(&self) -> (f32, f32) {
+        match self.kind {
+            Kind::Mixture(mixture) | Kind::Duplicates { mixture, .. } => {
+                // The mean square of a width uniform in ½ … 1½ is 13/12.
+                let variance = mixture.centre_scale * mixture.centre_scale
+                    + mixture.spread * mixture.spread * (13.0 / 12.0)
+                    + ISOTROPIC * ISOTROPIC;
+                let end = 4.0 * variance.sqrt();
+                (-end, end)
+            }
+            Kind::Uniform => (0.0, 1.0),
+            Kind::Sphere => {
+                let end = (4.0 / (self.dim as f32).sqrt()).min(1.0);
+                (-end, end)
+            }
+            Kind::BlobsFar { blobs } => {
+                let end = FAR * (1 + (blobs as usize - 1) / (2 * self.dim)) as f32 + 4.0;
+                (-end, end)
+            }
+            Kind::Moons { noise } => (-1.0 - 4.0 * noise, 2.0 + 4.0 * noise),
+            Kind::SwissRoll { noise } => (-15.0 - 4.0 * noise, 21.0 + 4.0 * noise),
+        }
+    }
+
+    fn check(&self, first: u64, out: &[f32]) {
+        assert!(
+            out.len().is_multiple_of(self.dim),
+            "{} values are not whole rows of {}",
+            out.len(),
+            self.dim
+        );
+        let rows = (out.len() / self.dim) as u64;
+        assert!(
+            first.checked_add(rows).is_some_and(|end| end <= self.rows),
+            "{rows} rows from {first} on, of {}",
+            self.rows
+        );
+    }
+
+    fn row_stream(&self, row: u64) -> Stream {
+        self.stream.child(ROWS).child(row)
+    }
+
+    fn fill_row(&self, row: u64, out: &mut [f32]) {
+        let stream = self.row_stream(self.origin(row));
+        match self.kind {
+            Kind::Mixture(_) | Kind::Duplicates { .. } => {
+                if let Some(tables) = &self.tables {
+                    tables.fill_row(stream, out);
+                }
+            }
+            Kind::Uniform => stream.child(NOISE).units(out),
+            Kind::Sphere => {
+                stream.child(NOISE).normals(out);
+                let norm = out.iter().map(|value| value * value).sum::<f32>().sqrt();
+                if norm > 0.0 {
+                    for value in out {
+                        *value /= norm;
+                    }
+                } else {
+                    out[0] = 1.0;
+                }
+            }
+            Kind::BlobsFar { blobs } => {
+                stream.child(NOISE).normals(out);
+                // Blobs sit on the axes: +1, −1, +2, −2, … on each in turn.
+                let blob = stream.below(0, u64::from(blobs)) as usize;
+                let (axis, ring) = (blob / 2 % self.dim, blob / (2 * self.dim));
+                let side = if blob.is_multiple_of(2) { FAR } else { -FAR };
+                out[axis] += side * (1 + ring) as f32;
+            }
+            Kind::Moons { noise } => {
+                scaled_noise(stream, noise, out);
+                let (sine, cosine) = sin_cos_turns(0.5 * stream.unit(1));
+                let (x, y) = if stream.below(0, 2) == 0 {
+                    (cosine, sine)
+                } else {
+                    (1.0 - cosine, 0.5 - sine)
+                };
+                out[0] += x;
+                out[1] += y;
+            }
+            Kind::SwissRoll { noise } => {
+                scaled_noise(stream, noise, out);
+                // The angle runs from ¾ of a turn to 2¼ turns, the radius with it.
+                let turns = 0.75 * (1.0 + 2.0 * stream.unit(1));
+                let radius = turns * std::f32::consts::TAU;
+                let (sine, cosine) = sin_cos_turns(turns);
+                out[0] += radius * cosine;
+                out[1] += 21.0 * stream.unit(0);
+                out[2] += radius * sine;
+            }
+        }
+    }
+}
+
+fn scaled_noise(row: Stream, noise: f32, out: &mut [f32]) {
+    row.child(NOISE).normals(out);
+    for value in out {
+        *value *= noise;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn make(name: &str, rows: u64, dim: usize, seed: u64) -> Generator {
+        Generator::new(name.parse().unwrap(), rows, dim, seed).unwrap()
+    }
+
+    fn distance(a: &[f32], b: &[f32]) -> f32 {
+        let square = |(a, b): (&f32, &f32)| (a - b) * (a - b);
+        a.iter().zip(b).map(square).sum::<f32>().sqrt()
+    }
+
+    #[test]
+    fn rows_depend_on_nothing_but_seed_and_number() {
+        for name in Kind::NAMES {
+            for dim in [3, 21, 32] {
+                let whole = make(name, 503, dim, 11);
+                assert_eq!(whole.kind().name(), name);
+                let mut all = vec![0.0; 503 * dim];
+                whole.fill(0, &mut all);
+                assert!(all.iter().all(|value| value.is_finite()), "{name}");
+                // Any split, backwards, with another number of rows.
+                let other = make(name, 600, dim, 11);
+                let mut first = 503;
+                for rows in [1, 2, 200, 7, 0, 100, 193] {
+                    first -= rows;
+                    let mut part = vec![f32::NAN; rows * dim];
+                    other.fill(first as u64, &mut part);
+                    assert_eq!(
+                        part,
+                        all[first * dim..(first + rows) * dim],
+                        "{name} {first}"
+                    );
+                }
+                assert_eq!(first, 0);
+                for threads in [1, 2, 5, 999] {
+                    let mut part = vec![f32::NAN; 100 * dim];
+                    whole.fill_parallel(3, &mut part, NonZero::new(threads).unwrap());
+                    assert_eq!(part, all[3 * dim..103 * dim], "{name} {threads}");
+                }
+                assert!((0..503).all(|row| whole.label(row) == other.label(row)));
+                assert_ne!(make(name, 503, dim, 12).table(0, 503), all, "{name}");
+            }
+        }
+    }
+
+    /// The values are part of the promise: recorded figures name seeds. If
+    /// this fails, the change was not a refactoring.
+    #[test]
+    fn values_stay_what_they_were() {
+        let print = |name: &str| {
+            let table = make(name, 100, 20, 42).table(0, 100);
+            table.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, value| {
+                (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3)
+            })
+        };
+        let prints: Vec<String> = Kind::NAMES
+            .map(|name| format!("{:016x}", print(name)))
+            .into();
+        assert_eq!(
+            prints,
+            [
+                "07108e499734a42e",
+                "38e60111736e771a",
+                "5ccb059309f95e21",
+                "d8bc5bb4cd88660c",
+                "de207555570414ef",
+                "e093fc479fe1728e",
+                "5f19646a20987d44"
+            ]
+        );
+    }
+
+    #[test]
+    fn uniform_and_sphere_have_their_moments() {
+        let values = make("uniform", 20_000, 8, 1).table(0, 20_000);
+        for axis in 0..8 {
+            let column: Vec<f32> = values.iter().skip(axis).step_by(8).copied().collect();
+            let mean = column.iter().sum::<f32>() / 20_000.0;
+            let square = column.iter().map(|v| (v - 0.5) * (v - 0.5)).sum::<f32>() / 20_000.0;
+            assert!((mean - 0.5).abs() < 0.011, "{mean}");
+            assert!((square - 1.0 / 12.0).abs() < 0.003, "{square}");
+        }
+        let values = make("sphere", 20_000, 5, 1).table(0, 20_000);
+        for row in values.chunks_exact(5) {
+            assert!((distance(row, &[0.0; 5]) - 1.0).abs() < 1e-5);
+        }
+        for axis in 0..5 {
+            let mean = values.iter().skip(axis).step_by(5).sum::<f32>() / 20_000.0;
+            assert!(mean.abs() < 0.016, "{mean}");
+        }
+    }
+
+    #[test]
+    fn mixture_follows_its_components() {
+        let mixture = Mixture {
+            components: 20,
+            ..Mixture::default()
+        };
+        let generator = Generator::new(Kind::Mixture(mixture), 40_000, 64, 5).unwrap();
+        let values = generator.table(0, 40_000);
+        let tables = generator.tables.as_ref().unwrap();
+        let mut groups: HashMap<u32, Vec<&[f32]>> = HashMap::new();
+        for (row, values) in (0..).zip(values.chunks_exact(64)) {
+            groups.entry(generator.label(row)).or_default().push(values);
+        }
+        assert_eq!(groups.len(), 20);
+        let mut previous = 0.0;
+        for component in 0..20usize {
+            let group = &groups[&(component as u32)];
+            let rows = group.len() as f32;
+            let share = tables.shares[component] - previous;
+            previous = tables.shares[component];
+            assert!((rows / 40_000.0 - share).abs() < 5.0 * (share / 40_000.0).sqrt());
+            for axis in 0..64 {
+                let mean = group.iter().map(|row| row[axis]).sum::<f32>() / rows;
+                let square = |row: &&[f32]| (row[axis] - mean) * (row[axis] - mean);
+                let variance = group.iter().map(square).sum::<f32>() / rows;
+                let factor = |rank: usize| tables.factors[(component * 16 + rank) * 64 + axis];
+                let expected = (0..16).map(|r| factor(r) * factor(r)).sum::<f32>() + 0.01;
+                let centre = tables.centres[component * 64 + axis];
+                assert!((mean - centre).abs() < 5.5 * (expected / rows).sqrt());
+                assert!((variance / expected - 1.0).abs() < 5.5 * (2.0 / rows).sqrt());
+            }
+        }
+        let sizes: Vec<usize> = groups.values().map(Vec::len).collect();
+        assert!(sizes.iter().max() > sizes.iter().min().map(|size| size * 4).as_ref());
+        let (low, high) = generator.range();
+        let outside = values.iter().filter(|v| !(low..high).contains(*v)).count();
+        assert!(outside < values.len() / 500, "{outside}");
+    }
+
+    #[test]
+    fn duplicates_are_exact_copies_of_earlier_rows() {
+        let generator = make("duplicates", 5000, 12, 9);
+        let values = generator.table(0, 5000);
+        let row = |at: u64| &values[at as usize * 12..][..12];
+        let mut copies = 0;
+        for at in 0..5000 {
+            let origin = generator.origin(at);
+            assert!(origin <= at);
+            assert_eq!(generator.origin(origin), origin);
+            assert_eq!(row(at), row(origin));
+            assert_eq!(generator.label(at), generator.label(origin));
+            copies += u32::from(origin < at);
+        }
+        assert!((900..1100).contains(&copies), "{copies}");
+        let mixture = make("mixture", 5000, 12, 9).table(0, 5000);
+        assert_eq!(
+            row(generator.origin(17)),
+            &mixture[generator.origin(17) as usize * 12..][..12]
+        );
+    }
+
+    #[test]
+    fn blobs_are_far_apart() {
+        for (blobs, dim) in [(5, 4), (9, 1), (7, 2)] {
+            let generator = Generator::new(Kind::BlobsFar { blobs }, 2000, dim, 3).unwrap();
+            let values = generator.table(0, 2000);
+            let (low, high) = generator.range();
+            for (a, x) in (0..).zip(values.chunks_exact(dim)).take(50) {
+                assert!(x.iter().all(|v| (low..high).contains(v)));
+                for (b, y) in (0..).zip(values.chunks_exact(dim)) {
+                    let near = distance(x, y) < 15.0;
+                    let far = distance(x, y) > 980.0;
+                    let same = generator.label(a) == generator.label(b);
+                    assert!(if same { near } else { far }, "{a} {b}");
+                }
+            }
+            assert_eq!((0..2000).map(|r| generator.label(r)).max(), Some(blobs - 1));
+        }
+    }
+
+    #[test]
+    fn shapes_are_where_they_should_be() {
+        let moons = Generator::new(Kind::Moons { noise: 0.0 }, 500, 3, 4).unwrap();
+        for (row, p) in (0..).zip(moons.table(0, 500).chunks_exact(3)) {
+            let centre = if moons.label(row) == 0 {
+                [0.0, 0.0]
+            } else {
+                [1.0, 0.5]
+            };
+            assert!((distance(&p[..2], &centre) - 1.0).abs() < 1e-5);
+            assert_eq!(
+                (p[1] >= centre[1] - 1e-6, p[2]),
+                (moons.label(row) == 0, 0.0)
+            );
+        }
+        let roll = Generator::new(Kind::SwissRoll { noise: 0.0 }, 500, 3, 4).unwrap();
+        let mut seen = [0; 10];
+        for (row, p) in (0..).zip(roll.table(0, 500).chunks_exact(3)) {
+            let turns = p[0].hypot(p[2]) / std::f32::consts::TAU;
+            assert!((0.75..=2.25).contains(&turns) && (0.0..=21.0).contains(&p[1]));
+            let angle = p[2].atan2(p[0]) / std::f32::consts::TAU;
+            assert!(((turns - angle) - (turns - angle).round()).abs() < 1e-4);
+            assert!(((turns / 0.75 - 1.0) * 5.0 - roll.label(row) as f32 - 0.5).abs() < 0.501);
+            seen[roll.label(row) as usize] += 1;
+        }
+        assert!(seen.iter().all(|&count| count > 25), "{seen:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_made_is_refused() {
+        let refused =
+            |kind: Kind, dim: usize| Generator::new(kind, 1, dim, 0).unwrap_err().to_string();
+        assert_eq!(
+            refused(Kind::Uniform, 0),
+            "uniform needs at least 1 dimensions, 0 were asked for"
+        );
+        assert!(refused(Kind::Moons { noise: 0.1 }, 1).contains("at least 2"));
+        assert!(refused(Kind::SwissRoll { noise: f32::NAN }, 3).contains("noise"));
+        assert!(refused(Kind::BlobsFar { blobs: 0 }, 3).contains("blobs"));
+        let mixture = Mixture {
+            components: 0,
+            ..Mixture::default()
+        };
+        assert!(refused(Kind::Mixture(mixture), 3).contains("components"));
+        let mixture = Mixture::default();
+        assert!(
+            refused(
+                Kind::Duplicates {
+                    mixture,
+                    share: 1.5
+                },
+                3
+            )
+            .contains("share")
+        );
+        assert!(
+            "circles"
+                .parse::<Kind>()
+                .unwrap_err()
+                .to_string()
+                .contains("swiss_roll")
+        );
+    }
+}

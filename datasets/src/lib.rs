@@ -1,0 +1,32 @@
+//! Data sets for lowland's tests, benches and demo: seeded generators and the
+//! formats that they are written in.
+//!
+//! Row i of a generated data set is a pure function of the seed and i, so any
+//! range of rows can be made on its own, and a file of any size in bounded
+//! memory:
+//!
+//! ```
+//! use lowland_datasets::{Generator, Kind};
+//!
+//! let mixture = Generator::new("mixture".parse::<Kind>()?, 1_000_000_000, 128, 7)?;
+//! let mut rows = vec![0.0; 2 * 128];
+//! mixture.fill(999_999_998, &mut rows);
+//! assert_eq!(mixture.label(999_999_999), mixture.label(999_999_999));
+//! # Ok::<(), lowland_datasets::Error>(())
+//! ```
+//!
+//! [`write()`] puts one into a Parquet, Arrow or NumPy file; the binary
+//! `lowland-datasets` does the same from the command line.
+
+mod error;
+mod generator;
+mod random;
+mod write;
+
+pub use error::Error;
+pub use generator::{Generator, Kind, Mixture};
+pub use write::{Compression, Dtype, Format, Options, write};
+
+/// `catalog.toml`: public data sets with address, shape, licence and, where
+/// it is known, checksum. Data for people; nothing here downloads it.
+pub const CATALOG: &str = include_str!("../catalog.toml");

@@ -1,0 +1,279 @@
+//! UMAP's calibration of one row: from the distances to a row's neighbours to
+//! the weights of its directed edges.
+//!
+//! The formulas are umap-learn's `smooth_knn_dist` and
+//! `compute_membership_strengths` (0.5; McInnes, Healy & Melville 2018,
+//! algorithm 3), with local connectivity 1 and bandwidth 1. umap-learn stops
+//! its bisection when the sum of weights is within 10⁻⁵ of the target, in f32;
+//! here the root is found to f64's precision, so weights agree with its to
+//! about that 10⁻⁵. One thing differs on purpose: there, one missing neighbour
+//! (+∞) makes the row's mean and so its σ infinite, and all its weights 1; here
+//! missing neighbours are left out of the mean.
+//!
+//! What must hold: a row's weights depend on that row's arguments alone, and
+//! no input yields NaN.
+
+/// umap-learn's `MIN_K_DIST_SCALE`: σ is at least this share of the mean
+/// distance.
+const MIN_SCALE: f64 = 1e-3;
+
+/// Steps of the root search. Newton's method takes 4 or 5 on ordinary rows, and
+/// took at most 42 on rows made to be hard (distances over 80 decades).
+const MAX_STEPS: usize = 200;
+
+/// The two numbers that calibration finds for a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Row {
+    /// ρ: distance to the nearest other point that does not coincide with the
+    /// row; 0 if there is none.
+    pub rho: f64,
+    /// σ: the scale on which weights fall off beyond ρ, so that they sum to the
+    /// target. `f64::MAX` where all neighbours together do not exceed the
+    /// target; 0 only where every distance is 0, and so is `mean_distance`.
+    pub sigma: f64,
+}
+
+/// What the weights of a row sum to: log₂ of the number of neighbours.
+///
+/// umap-learn counts the point itself among its `n_neighbors`; to get its
+/// weights from k *other* points, pass k + 1.
+pub fn target(n_neighbors: usize) -> f64 {
+    (n_neighbors.max(1) as f64).log2()
+}
+
+/// Finds ρ and σ of one row and writes the weights of its edges.
+///
+/// * `distances`: to the k nearest other points (never the row itself),
+///   ascending; duplicates of the row are at 0, missing neighbours at +∞.
+/// * `target`: what the weights should sum to, see [`target`].
+/// * `mean_distance`: mean over all rows of the data set, each row's k finite
+///   distances taken together with a 0 for the row itself (umap-learn's
+///   matrices have that column). It bounds σ where a row has no distance above
+///   0; the weights of such a row are 1 whatever it is.
+/// * `weights`: k values, w = exp(−max(0, d − ρ) / σ); 0 where the neighbour
+///   is missing.
+///
+/// # Panics
+/// If `weights` and `distances` differ in length.
+pub fn calibrate(distances: &[f32], target: f64, mean_distance: f64, weights: &mut [f32]) -> Row {
+    assert_eq!(distances.len(), weights.len(), "one weight per distance");
+    // NaN is no neighbour either.
+    let finite = || distances.iter().filter(|d| d.is_finite());
+    let rho = finite().find(|&&d| d > 0.0).map_or(0.0, |&d| f64::from(d));
+
+    // Neighbours at or within ρ weigh 1 whatever σ is; the others share the rest.
+    let (mut beyond, mut sum, mut nearest) = (0usize, 0.0, f64::INFINITY);
+    let (mut present, mut total) = (0usize, 0.0);
+    for &d in finite() {
+        present += 1;
+        total += f64::from(d);
+        let excess = f64::from(d) - rho;
+        if excess > 0.0 {
+            beyond += 1;
+            sum += excess;
+            nearest = nearest.min(excess);
+        }
+    }
+    let rest = target - (present - beyond) as f64;
+    let sigma = if rest >= beyond as f64 {
+        // Also where there is nothing beyond ρ: no weight depends on σ.
+        f64::MAX
+    } else if rest > 0.0 {
+        1.0 / solve(distances, rho, rest, beyond, sum, nearest)
+    } else {
+        0.0
+    };
+    let mean = if rho > 0.0 {
+        total / (present + 1) as f64
+    } else {
+        mean_distance
+    };
+    // `max` drops a NaN, `min` keeps an infinite mean from spoiling the row.
+    let sigma = sigma.max(MIN_SCALE * mean).min(f64::MAX);
+
+    for (weight, &d) in weights.iter_mut().zip(distances) {
+        let excess = f64::from(d) - rho;
+        *weight = if !d.is_finite() {
+            0.0
+        } else if excess <= 0.0 || sigma == 0.0 {
+            1.0
+        } else {
+            (-excess / sigma).exp() as f32
+        };
+    }
+    Row { rho, sigma }
+}
+
+/// The s = 1/σ > 0 with Σ exp(−s·eⱼ) = `rest` over the `beyond` > `rest`
+/// distances in excess of ρ, eⱼ > 0, of which `sum` and `nearest` are given.
+///
+/// ln Σ exp(−s·eⱼ) is convex and falls with s, so Newton's method on it, begun
+/// left of the root, climbs to the root and never passes it. By Jensen's
+/// inequality the sum is at least `beyond`·exp(−s·mean e): that gives the
+/// beginning. Each term is at most exp(−s·nearest): that gives the end.
+fn solve(distances: &[f32], rho: f64, rest: f64, beyond: usize, sum: f64, nearest: f64) -> f64 {
+    let fall = (beyond as f64 / rest).ln();
+    let mut s = fall / (sum / beyond as f64);
+    let end = fall / nearest;
+    for _ in 0..MAX_STEPS {
+        let (mut value, mut slope) = (0.0, 0.0);
+        for &d in distances {
+            let excess = f64::from(d) - rho;
+            if excess > 0.0 && d.is_finite() {
+                let term = (-excess * s).exp();
+                value += term;
+                slope += excess * term;
+            }
+        }
+        let next = (s + (value / rest).ln() * (value / slope)).min(end);
+        // Convergence is quadratic: a step this small leaves no error to see.
+        // Nor is there any left where rounding makes the step point back.
+        let done = next <= s * (1.0 + 1e-9);
+        s = s.max(next);
+        if done {
+            break;
+        }
+    }
+    s
+}
+
+/// Weight of an edge that either end may claim: a + b − a·b, the probability
+/// that one of two independent claims holds (umap-learn's `set_op_mix_ratio`
+/// = 1). In f64 inside, so that it is 1 where a or b is, and never above.
+pub fn fuzzy_union(a: f32, b: f32) -> f32 {
+    let (a, b) = (f64::from(a), f64::from(b));
+    (a + b - a * b) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn run(distances: &[f32], target: f64) -> (Row, Vec<f32>) {
+        let mut weights = vec![f32::NAN; distances.len()];
+        let row = calibrate(distances, target, 1.0, &mut weights);
+        (row, weights)
+    }
+
+    #[test]
+    fn weights_sum_to_the_target() {
+        let distances: Vec<f32> = (1..=15).map(|i| 3.0 + (i as f32).sqrt()).collect();
+        for n_neighbors in [3, 5, 15, 16] {
+            let target = target(n_neighbors);
+            let (row, weights) = run(&distances, target);
+            let sum: f64 = weights.iter().map(|&w| f64::from(w)).sum();
+            assert!((sum - target).abs() < 1e-6, "{sum} for {target}");
+            assert_eq!(row.rho, f64::from(distances[0]));
+            assert_eq!(weights[0], 1.0);
+            assert!(weights.is_sorted_by(|a, b| a >= b));
+        }
+    }
+
+    #[test]
+    fn two_distances_have_a_closed_form() {
+        // 1 + exp(−1/σ) = 1.25.
+        let (row, weights) = run(&[2.0, 3.0], 1.25);
+        assert_eq!(row.rho, 2.0);
+        assert!((row.sigma - 1.0 / 4f64.ln()).abs() < 1e-15);
+        assert_eq!(weights, [1.0, 0.25]);
+    }
+
+    #[test]
+    fn duplicates_weigh_one_and_do_not_set_rho() {
+        let (row, weights) = run(&[0.0, 0.0, 0.5, 0.75, 2.0, 4.0], 3.5);
+        assert_eq!(row.rho, 0.5);
+        assert_eq!(weights[..3], [1.0, 1.0, 1.0]);
+        assert!((weights[3..].iter().sum::<f32>() - 0.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn sigma_has_a_floor() {
+        // Five at ρ already exceed the target: σ would be 0.
+        let distances = [2.0, 2.0, 2.0, 2.0, 2.0, 2.001, 3.0];
+        let (row, weights) = run(&distances, 2.8);
+        let mean = distances.iter().map(|&d| f64::from(d)).sum::<f64>() / 8.0;
+        assert!((row.sigma - 1e-3 * mean).abs() < 1e-18);
+        assert_eq!(weights[..5], [1.0; 5]);
+        assert!(weights[5] > 0.5 && weights[5] < 0.6 && weights[6] < 1e-30);
+        // Without a distance above 0 the data set's mean decides.
+        let (row, weights) = run(&[0.0; 4], 2.0);
+        assert_eq!(
+            row,
+            Row {
+                rho: 0.0,
+                sigma: 1e-3
+            }
+        );
+        assert_eq!(weights, [1.0; 4]);
+    }
+
+    #[test]
+    fn rows_without_information_yield_no_nan() {
+        const INF: f32 = f32::INFINITY;
+        for (distances, expected) in [
+            (&[][..], &[][..]),
+            (&[1.0], &[1.0]),
+            (&[0.0], &[1.0]),
+            (&[INF], &[0.0]),
+            (&[INF, INF], &[0.0, 0.0]),
+            (&[0.0, INF], &[1.0, 0.0]),
+            (&[1.0, INF, INF], &[1.0, 0.0, 0.0]),
+            (&[1.0, 2.0, INF], &[1.0, 1.0, 0.0]),
+            (&[1.0, 1.0, 1.0, 1.0], &[1.0, 1.0, 1.0, 1.0]),
+            (&[0.0, 0.0, 0.0, 0.0], &[1.0, 1.0, 1.0, 1.0]),
+            (&[1.0, f32::NAN], &[1.0, 0.0]),
+        ] {
+            let target = target(distances.len() + 1).max(1.5);
+            for mean in [0.0, 1.0, f64::NAN, f64::INFINITY] {
+                let mut weights = vec![f32::NAN; distances.len()];
+                let row = calibrate(distances, target, mean, &mut weights);
+                assert_eq!(weights, expected, "{distances:?}");
+                assert!(row.rho.is_finite() && row.sigma.is_finite(), "{row:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn union_of_memberships() {
+        assert_eq!(fuzzy_union(1.0, 0.3), 1.0);
+        assert_eq!(fuzzy_union(0.5, 0.5), 0.75);
+        assert_eq!(fuzzy_union(0.0, 0.25), 0.25);
+        for i in 0..=1000 {
+            let b = i as f32 / 1000.0;
+            assert_eq!((fuzzy_union(1.0, b), fuzzy_union(b, 0.0)), (1.0, b));
+        }
+    }
+
+    /// The row's weights before rounding to f32.
+    fn sum_at(distances: &[f32], row: Row) -> f64 {
+        (distances.iter())
+            .map(|&d| (-(f64::from(d) - row.rho).max(0.0) / row.sigma).exp())
+            .sum()
+    }
+
+    proptest! {
+        /// Rows across f32's whole range, where scales differ by up to 10⁷⁶.
+        #[test]
+        fn the_root_is_found_on_any_row(
+            mut distances in prop::collection::vec(
+                prop_oneof![(-45i32..38, 1f32..9.9).prop_map(|(e, m)| m * 10f32.powi(e)), 0f32..1.0],
+                1..40,
+            ),
+            share in 0.01f64..0.99,
+        ) {
+            distances.sort_by(f32::total_cmp);
+            let target = 1.0 + share * (distances.len() - 1) as f64;
+            let (row, weights) = run(&distances, target);
+            prop_assert!(weights.iter().all(|w| (0.0..=1.0).contains(w)));
+            prop_assert!(row.sigma.is_finite() && row.sigma > 0.0);
+            let mean = distances.iter().map(|&d| f64::from(d)).sum::<f64>()
+                / (distances.len() + 1) as f64;
+            let fixed = distances.iter().filter(|&&d| f64::from(d) <= row.rho).count();
+            if row.sigma > 1.0000001 * MIN_SCALE * mean && (fixed as f64) < target {
+                let sum = sum_at(&distances, row);
+                prop_assert!((sum - target).abs() < 1e-9 * target, "{} for {}", sum, target);
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Batches of a source, as a DataLoader gives them: in order, read ahead by a
+//! thread of their own, in recycled buffers, the last one short.
+//!
+//! What must hold: the rows are the same whatever the batch size, and no more
+//! than `PREFETCH + 2` buffers exist at a time.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use lowland_io::Source;
+
+use crate::{Metric, Result};
+
+/// Batches read ahead of the one in use.
+const PREFETCH: usize = 2;
+
+/// Rows of a source: `values` is row after row.
+pub struct Batch {
+    /// The first row's number.
+    pub first: u64,
+    /// Components of a row.
+    pub dim: usize,
+    values: Vec<f32>,
+    empty: Sender<Vec<f32>>,
+}
+
+impl Batch {
+    /// Rows in the batch.
+    pub fn rows(&self) -> usize {
+        self.values.len() / self.dim
+    }
+
+    /// The values, row after row.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        // Nobody may be reading any more: then the buffer just goes.
+        let _ = self.empty.try_send(std::mem::take(&mut self.values));
+    }
+}
+
+/// An iterator over the batches of a source.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use lowland_engine::{Loader, Metric};
+/// let source: std::sync::Arc<dyn lowland_io::Source> = lowland_io::open(&["vectors.parquet".into()], &Default::default())?.into();
+/// for batch in Loader::new(source, Metric::Euclidean, 4096) {
+///     let batch = batch?;
+///     println!("rows {}..{}", batch.first, batch.first + batch.rows() as u64);
+/// }
+/// # Ok(()) }
+/// ```
+pub struct Loader {
+    full: Receiver<Result<Batch>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Loader {
+    /// All rows of `source`, `batch_rows` at a time, made ready for `metric`.
+    pub fn new(source: Arc<dyn Source>, metric: Metric, batch_rows: usize) -> Self {
+        let rows = source.shape().rows;
+        Self::over(source, metric, batch_rows, 0..rows)
+    }
+
+    /// The rows of `range` only.
+    pub fn over(source: Arc<dyn Source>, metric: Metric, batch_rows: usize, range: Range<u64>) -> Self {
+        let batch_rows = batch_rows.max(1);
+        let (to_user, full) = bounded(PREFETCH);
+        let (recycle, empty) = bounded::<Vec<f32>>(PREFETCH + 2);
+        let no_thread = to_user.clone();
+        let reader = std::thread::Builder::new()
+            .name("lowland-reader".into())
+            .spawn(move || {
+                let dim = source.shape().dim;
+                let mut first = range.start;
+                while first < range.end {
+                    let rows = (range.end - first).min(batch_rows as u64) as usize;
+                    let mut values = empty.try_recv().unwrap_or_default();
+                    values.resize(rows * dim, 0.0);
+                    let read = source.read_rows(first, &mut values);
+                    let failed = read.is_err();
+                    let batch = read.map_err(Into::into).map(|()| {
+                        metric.prepare(&mut values, dim);
+                        Batch { first, dim, values, empty: recycle.clone() }
+                    });
+                    if to_user.send(batch).is_err() || failed {
+                        return;
+                    }
+                    first += rows as u64;
+                }
+            })
+            .map_err(|source| no_thread.send(Err(lowland_io::Error::io("", "start a reading thread", source).into())))
+            .ok();
+        Loader { full, reader }
+    }
+
+    /// Bytes that a loader of such batches holds; `decode` is what the source
+    /// itself holds to fill one.
+    pub fn bytes(batch_rows: usize, dim: usize) -> u64 {
+        // One buffer in use, PREFETCH waiting, one being filled; and the source's own decoding.
+        (PREFETCH as u64 + 3) * batch_rows as u64 * dim as u64 * 4
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.full.recv().ok()
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        // Closing the channel is what tells the reader to stop; then wait for
+        // it, so that no thread outlives its loader.
+        let (_, closed) = bounded(0);
+        self.full = closed;
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}

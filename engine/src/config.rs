@@ -1,0 +1,158 @@
+//! What a user asks for: one plain struct with umap-learn's names.
+//!
+//! A `Config` is only data. [`Config::plan`] is its one validator, and the
+//! stages accept nothing but the [`Plan`](crate::Plan) that it returns.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// How distance is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Metric {
+    /// Straight-line distance.
+    #[default]
+    Euclidean,
+    /// One minus the cosine of the angle. Rows are scaled to length 1 as they
+    /// are read; a row of zeros stays where it is, at distance ½ from all others.
+    Cosine,
+}
+
+impl Metric {
+    /// The metric's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Euclidean => "euclidean",
+            Metric::Cosine => "cosine",
+        }
+    }
+
+    /// Makes rows ready, so that from here on every metric is Euclidean.
+    pub fn prepare(self, rows: &mut [f32], dim: usize) {
+        if self == Metric::Cosine {
+            for row in rows.chunks_exact_mut(dim) {
+                let norm = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+                if norm > 0.0 {
+                    row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+                }
+            }
+        }
+    }
+
+    /// The metric's distance, from the squared Euclidean one of prepared rows.
+    pub fn distance(self, squared: f32) -> f32 {
+        match self {
+            Metric::Euclidean => squared.max(0.0).sqrt(),
+            // |u − v|² = 2 − 2 cos for rows of length 1.
+            Metric::Cosine => squared.max(0.0) * 0.5,
+        }
+    }
+}
+
+/// Where the first positions come from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Init {
+    /// A layout of the index's centroids, each row placed among its nearest.
+    /// Data too small to have centroids starts from PCA.
+    #[default]
+    Centroid,
+    /// The first principal components, scaled to ±10.
+    Pca,
+    /// Uniform in ±10.
+    Random,
+    /// Positions in an .npy file, rows × n_components, in the source's order.
+    File(PathBuf),
+}
+
+/// Everything that decides a map. The defaults are umap-learn's where it has them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Neighbours of each point, itself not counted (umap-learn counts it). Default 15.
+    pub n_neighbors: usize,
+    /// Components of the map. Default 2.
+    pub n_components: usize,
+    /// How close neighbours may lie in the map, 0 ≤ min_dist ≤ spread. Default 0.1.
+    pub min_dist: f64,
+    /// The scale of the map's distances. Default 1.
+    pub spread: f64,
+    /// How distance is measured in the data. Default Euclidean.
+    pub metric: Metric,
+    /// Where the first positions come from. Default centroid.
+    pub init: Init,
+    /// Passes over the edges; by default 500 up to 10,000 rows and 200 above.
+    pub n_epochs: Option<usize>,
+    /// Random points that push for each neighbour that pulls. Default 5.
+    pub negative_sample_rate: usize,
+    /// The first epoch's step; it falls linearly to 0. Default 1.
+    pub learning_rate: f32,
+    /// Share of the true neighbours that the graph should hold. Default 0.97.
+    /// Ignored where every pair is compared.
+    pub recall: f64,
+    /// Seed of every random draw. Default 42.
+    pub seed: u64,
+    /// Worker threads; by default one a core. Never changes the map.
+    pub threads: Option<usize>,
+    /// Rows read at a time; by default about 8 MiB. Never changes the map.
+    pub batch_rows: Option<usize>,
+    /// Bytes that the process may hold. Default 4 GiB. Never changes the map.
+    pub memory: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            n_neighbors: 15,
+            n_components: 2,
+            min_dist: 0.1,
+            spread: 1.0,
+            metric: Metric::Euclidean,
+            init: Init::Centroid,
+            n_epochs: None,
+            negative_sample_rate: 5,
+            learning_rate: 1.0,
+            recall: 0.97,
+            seed: 42,
+            threads: None,
+            batch_rows: None,
+            memory: 4 << 30,
+        }
+    }
+}
+
+impl Config {
+    /// The fields that decide the map's bytes, as JSON: what a run directory
+    /// must agree on before it is resumed. Threads, batches and memory are not
+    /// among them.
+    pub fn identity(&self) -> serde_json::Value {
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        if let Some(fields) = value.as_object_mut() {
+            for free in ["threads", "batch_rows", "memory"] {
+                fields.remove(free);
+            }
+        }
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identity_leaves_out_what_never_changes_the_map() {
+        let a = Config::default();
+        let b = Config { threads: Some(7), batch_rows: Some(3), memory: 1, ..Config::default() };
+        assert_eq!(a.identity(), b.identity());
+        assert_ne!(a.identity(), Config { seed: 1, ..Config::default() }.identity());
+    }
+
+    #[test]
+    fn cosine_rows_have_length_one_and_zero_rows_stay() {
+        let mut rows = [3.0, 4.0, 0.0, 0.0];
+        Metric::Cosine.prepare(&mut rows, 2);
+        assert_eq!(rows, [0.6, 0.8, 0.0, 0.0]);
+    }
+}

@@ -1,0 +1,153 @@
+//! The list of every row: its nearest centroid, through the two levels.
+//!
+//! A row is compared with all groups' centres, then with the centroids of the
+//! nearest [`GROUPS_PROBED`]; what it gets is the nearest of those. It is a
+//! pure function of the row and the quantizer.
+
+use rayon::prelude::*;
+
+use super::train::Quantizer;
+use crate::neighbors::kernel::{LANES, Packed, QUERIES, Queries, for_each_tile};
+
+/// Groups whose centroids a row is compared with.
+const GROUPS_PROBED: usize = 8;
+/// Rows that share the packed centroids at a time.
+const PANEL: usize = 256;
+
+/// A quantizer packed for assignment.
+pub struct Assigner {
+    center: Vec<f32>,
+    groups: Packed,
+    group_starts: Vec<u32>,
+    lists: Vec<Packed>,
+}
+
+impl Assigner {
+    /// Packs `quantizer`.
+    pub fn new(quantizer: &Quantizer) -> Self {
+        let dim = quantizer.dim;
+        // The first group's centre is as good a shift as any: it lies among the data.
+        let center = quantizer.group_centers[..dim].to_vec();
+        let pack = |rows: &[f32]| {
+            let mut packed = Packed::default();
+            packed.load(rows.chunks_exact(dim), &center);
+            packed
+        };
+        let lists = quantizer
+            .group_starts
+            .windows(2)
+            .map(|w| pack(&quantizer.centroids[w[0] as usize * dim..w[1] as usize * dim]))
+            .collect();
+        Assigner { groups: pack(&quantizer.group_centers), group_starts: quantizer.group_starts.clone(), lists, center }
+    }
+
+    /// The list of each row of `rows`.
+    pub fn assign(&self, rows: &[f32]) -> Vec<u32> {
+        let dim = self.center.len();
+        let mut assigned = vec![0u32; rows.len() / dim];
+        assigned.par_chunks_mut(PANEL).zip(rows.par_chunks(PANEL * dim)).for_each(|(out, rows)| {
+            let row = |i: u32| &rows[i as usize * dim..][..dim];
+            let mut queries = Queries::default();
+            // The rows that visit each group.
+            let mut visitors = vec![Vec::new(); self.lists.len()];
+            if self.lists.len() <= GROUPS_PROBED {
+                visitors.fill((0..out.len() as u32).collect());
+            } else {
+                queries.load(rows.chunks_exact(dim), &self.center);
+                for (i, groups) in nearest(&queries, &self.groups, GROUPS_PROBED).into_iter().enumerate() {
+                    groups.into_iter().for_each(|(_, group)| visitors[group as usize].push(i as u32));
+                }
+            }
+            let mut best = vec![(f32::INFINITY, u32::MAX); out.len()];
+            for (group, visitors) in visitors.iter().enumerate().filter(|(_, v)| !v.is_empty()) {
+                queries.load(visitors.iter().map(|&i| row(i)), &self.center);
+                for (&i, found) in visitors.iter().zip(nearest(&queries, &self.lists[group], 1)) {
+                    if let Some(&(score, place)) = found.first() {
+                        let list = self.group_starts[group] + place;
+                        // Equal scores go to the lower list, whatever the order of groups.
+                        if (score, list) < best[i as usize] {
+                            best[i as usize] = (score, list);
+                        }
+                    }
+                }
+            }
+            for (out, (_, list)) in out.iter_mut().zip(best) {
+                *out = list.min(*self.group_starts.last().unwrap_or(&1) - 1);
+            }
+        });
+        assigned
+    }
+}
+
+/// The row of `centers` nearest to each of `rows`.
+pub fn nearest_of(centers: &[f32], dim: usize, rows: &[f32]) -> Vec<u32> {
+    let center = centers[..dim].to_vec();
+    let mut packed = Packed::default();
+    packed.load(centers.chunks_exact(dim), &center);
+    let mut found = vec![0u32; rows.len() / dim];
+    found.par_chunks_mut(PANEL).zip(rows.par_chunks(PANEL * dim)).for_each(|(out, rows)| {
+        let mut queries = Queries::default();
+        queries.load(rows.chunks_exact(dim), &center);
+        for (out, found) in out.iter_mut().zip(nearest(&queries, &packed, 1)) {
+            *out = found.first().map_or(0, |&(_, place)| place);
+        }
+    });
+    found
+}
+
+/// The `keep` best rows of a small table for each query, best first, as (score, row).
+pub fn nearest(queries: &Queries, table: &Packed, keep: usize) -> Vec<Vec<(f32, u32)>> {
+    let mut best: Vec<Vec<(f32, u32)>> = vec![Vec::with_capacity(keep + 1); queries.len()];
+    let mut worst = vec![f32::INFINITY; queries.groups() * QUERIES];
+    for_each_tile(queries, table, |group, block, tile| {
+        for (place, scores) in tile.iter().enumerate() {
+            let query = group * QUERIES + place;
+            let limit = worst[query];
+            if query >= best.len() || !scores.iter().any(|&s| s < limit) {
+                continue;
+            }
+            let best = &mut best[query];
+            for (lane, &score) in scores.iter().enumerate() {
+                // Rows come in ascending order, so a tie stays behind the lower row.
+                if score < worst[query] {
+                    let at = best.partition_point(|&(s, _)| s <= score);
+                    best.insert(at, (score, (block * LANES + lane) as u32));
+                    best.truncate(keep);
+                    if best.len() == keep {
+                        worst[query] = best[keep - 1].0;
+                    }
+                }
+            }
+        }
+    });
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::train::train;
+    use crate::neighbors::kernel::squared_distance;
+    use crate::random::unit;
+
+    #[test]
+    fn rows_go_to_a_near_list_whatever_the_batch() {
+        let dim = 6;
+        let rows: Vec<f32> = (0..5000 * dim).map(|i| unit(5, 6, i as u64) + 100.0).collect();
+        let quantizer = train(&rows, dim, 400, 1).expect("trains");
+        let assigner = Assigner::new(&quantizer);
+        let whole = assigner.assign(&rows);
+        let split: Vec<u32> = rows.chunks(dim * 777).flat_map(|r| assigner.assign(r)).collect();
+        assert_eq!(whole, split);
+        let exact = nearest_of(&quantizer.centroids, dim, &rows);
+        let same = whole.iter().zip(&exact).filter(|(a, b)| a == b).count();
+        assert!(same * 100 > 97 * exact.len(), "{same} of {} in the nearest list", exact.len());
+        let first = (0..quantizer.len())
+            .min_by(|&a, &b| {
+                let d = |l: usize| squared_distance(&rows[..dim], &quantizer.centroids[l * dim..][..dim]);
+                d(a).total_cmp(&d(b))
+            })
+            .expect("lists");
+        assert_eq!(exact[0] as usize, first);
+    }
+}

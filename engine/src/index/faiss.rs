@@ -1,0 +1,173 @@
+//! The FFI to FAISS: k-means, the index file, and the search that tests use
+//! as an oracle. Everything unsafe about FAISS is in this file.
+//!
+//! What must hold: FAISS runs on one thread per call (ours run beside each
+//! other), and a build without SIMD is refused at start.
+
+use std::ffi::{CString, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use crate::{Error, Result};
+
+// The shim needs FAISS linked in; naming the crate is what does it.
+use faiss_sys as _;
+
+const WHY: usize = 512;
+
+#[expect(unsafe_code, reason = "FFI to the FAISS shim")]
+unsafe extern "C" {
+    fn lowland_faiss_start(out: *mut c_char, room: usize, why: *mut c_char) -> c_int;
+    fn lowland_kmeans(
+        d: usize,
+        n: usize,
+        k: usize,
+        iterations: c_int,
+        seed: c_int,
+        rows: *const f32,
+        centroids: *mut f32,
+        why: *mut c_char,
+    ) -> c_int;
+    fn lowland_write_ivf(
+        path: *const c_char,
+        lists_path: *const c_char,
+        d: usize,
+        nlist: usize,
+        centroids: *const f32,
+        sizes: *const usize,
+        nprobe: usize,
+        why: *mut c_char,
+    ) -> c_int;
+    fn lowland_search(
+        path: *const c_char,
+        n: usize,
+        k: usize,
+        probes: usize,
+        queries: *const f32,
+        distances: *mut f32,
+        ids: *mut i64,
+        why: *mut c_char,
+    ) -> c_int;
+}
+
+/// Turns a shim's status and message into a result.
+fn told(doing: &'static str, status: c_int, why: &[u8; WHY]) -> Result<()> {
+    if status == 0 {
+        return Ok(());
+    }
+    let end = why.iter().position(|&b| b == 0).unwrap_or(WHY);
+    Err(Error::Faiss { doing, why: String::from_utf8_lossy(&why[..end]).into_owned() })
+}
+
+fn c_path(path: &Path) -> Result<CString> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| Error::Faiss { doing: "name a file", why: format!("{} has a NUL byte", path.display()) })
+}
+
+/// FAISS's own word on how it was compiled ("OPTIMIZE AVX2 …").
+///
+/// The first call also turns BLAS threads off. Fails where the processor
+/// lacks AVX2 or FAISS was built without it.
+pub fn start() -> Result<&'static str> {
+    static OPTIONS: OnceLock<std::result::Result<String, String>> = OnceLock::new();
+    let options = OPTIONS.get_or_init(|| {
+        #[cfg(target_arch = "x86_64")]
+        if !(std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")) {
+            return Err("this processor lacks AVX2 and FMA, which this build needs".into());
+        }
+        let (mut out, mut why) = ([0u8; 256], [0u8; WHY]);
+        // SAFETY: both buffers outlive the call and their sizes are the ones the shim is told or fixed at.
+        #[expect(unsafe_code, reason = "FFI")]
+        let status = unsafe { lowland_faiss_start(out.as_mut_ptr().cast(), out.len(), why.as_mut_ptr().cast()) };
+        told("start", status, &why).map_err(|e| e.to_string())?;
+        let end = out.iter().position(|&b| b == 0).unwrap_or(out.len());
+        let options = String::from_utf8_lossy(&out[..end]).trim().to_string();
+        if options.contains("GENERIC") && cfg!(target_arch = "x86_64") {
+            return Err(format!(
+                "FAISS was built without SIMD (\"{options}\"): build inside the repository, whose .cargo/config.toml sets CXXFLAGS"
+            ));
+        }
+        Ok(options)
+    });
+    options.as_deref().map_err(|why| Error::Faiss { doing: "start", why: why.clone() })
+}
+
+/// Lloyd's k-means of `rows` (n × dim) into `k ≤ n` centroids (k × dim), seeded.
+pub fn kmeans(rows: &[f32], dim: usize, k: usize, iterations: usize, seed: u64) -> Result<Vec<f32>> {
+    start()?;
+    let n = rows.len() / dim;
+    assert!(k >= 1 && k <= n && rows.len() == n * dim, "k-means of {n} rows into {k}");
+    let mut centroids = vec![0f32; k * dim];
+    let mut why = [0u8; WHY];
+    let seed = (seed ^ (seed >> 32)) as c_int & c_int::MAX;
+    // SAFETY: `rows` holds n × dim floats and `centroids` k × dim, as asserted and allocated above.
+    #[expect(unsafe_code, reason = "FFI")]
+    let status = unsafe {
+        lowland_kmeans(
+            dim,
+            n,
+            k,
+            iterations as c_int,
+            seed,
+            rows.as_ptr(),
+            centroids.as_mut_ptr(),
+            why.as_mut_ptr().cast(),
+        )
+    };
+    told("train k-means", status, &why)?;
+    Ok(centroids)
+}
+
+/// Writes an IVFFlat index at `path` over the inverted lists in `lists_path`
+/// (list after list: its vectors as f32, then its ids as i64).
+pub fn write_ivf(path: &Path, lists_path: &Path, centroids: &[f32], sizes: &[usize], nprobe: usize) -> Result<()> {
+    start()?;
+    let dim = centroids.len() / sizes.len().max(1);
+    assert_eq!(centroids.len(), dim * sizes.len(), "a centroid for every list");
+    let (path, lists_path) = (c_path(path)?, c_path(lists_path)?);
+    let mut why = [0u8; WHY];
+    // SAFETY: the strings end in NUL, and the arrays hold nlist × dim floats and nlist sizes.
+    #[expect(unsafe_code, reason = "FFI")]
+    let status = unsafe {
+        lowland_write_ivf(
+            path.as_ptr(),
+            lists_path.as_ptr(),
+            dim,
+            sizes.len(),
+            centroids.as_ptr(),
+            sizes.as_ptr(),
+            nprobe,
+            why.as_mut_ptr().cast(),
+        )
+    };
+    told("write the index", status, &why)
+}
+
+/// Searches the index file at `path` with FAISS itself: squared distances and
+/// ids, `k` a query. `probes` 0 keeps the index's own setting. The baseline
+/// and the oracle of the join; the pipeline does not use it.
+pub fn search(path: &Path, queries: &[f32], dim: usize, k: usize, probes: usize) -> Result<(Vec<f32>, Vec<i64>)> {
+    start()?;
+    let n = queries.len() / dim;
+    assert_eq!(queries.len(), n * dim, "whole queries");
+    let path = c_path(path)?;
+    let (mut distances, mut ids) = (vec![0f32; n * k], vec![0i64; n * k]);
+    let mut why = [0u8; WHY];
+    // SAFETY: the outputs hold n × k entries each, the queries n × dim floats.
+    #[expect(unsafe_code, reason = "FFI")]
+    let status = unsafe {
+        lowland_search(
+            path.as_ptr(),
+            n,
+            k,
+            probes,
+            queries.as_ptr(),
+            distances.as_mut_ptr(),
+            ids.as_mut_ptr(),
+            why.as_mut_ptr().cast(),
+        )
+    };
+    told("search the index", status, &why)?;
+    Ok((distances, ids))
+}

@@ -1,0 +1,121 @@
+//! The vectors in list order: the file that FAISS calls on-disk inverted
+//! lists, seen as one table whose rows are renumbered by list.
+//!
+//! Layout of `lists.ivf`, list after list, nothing between: the list's
+//! vectors (size × dim × f32), then the rows of the source that they are
+//! (size × i64), little-endian. FAISS reads the same bytes through
+//! `index.faiss`. Row numbers are u32: planning refuses more rows than that.
+
+use std::ops::Range;
+use std::path::Path;
+
+use lowland_io::{Error as IoError, Mapped};
+
+use crate::Result;
+
+/// The lists' shape: how many rows each has, and the centroids they belong to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListTable {
+    /// Components of a vector.
+    pub dim: usize,
+    /// The first row of each list, and the number of rows last (nlist + 1).
+    pub starts: Vec<u32>,
+    /// The centroids, nlist × dim.
+    pub centroids: Vec<f32>,
+}
+
+impl ListTable {
+    /// Number of lists.
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> u32 {
+        self.starts.last().copied().unwrap_or(0)
+    }
+
+    /// The rows of list `list`.
+    pub fn range(&self, list: usize) -> Range<u32> {
+        self.starts[list]..self.starts[list + 1]
+    }
+
+    /// The list that holds row `row`.
+    pub fn list_of(&self, row: u32) -> usize {
+        self.starts.partition_point(|&start| start <= row) - 1
+    }
+
+    /// The centroid of list `list`.
+    pub fn centroid(&self, list: usize) -> &[f32] {
+        &self.centroids[list * self.dim..][..self.dim]
+    }
+
+    /// All lists, the nearest to list `list`'s centroid first (itself, before any).
+    pub fn nearest_lists(&self, list: usize) -> Vec<u32> {
+        let center = self.centroid(list);
+        let mut order: Vec<(f32, u32)> = (0..self.len())
+            .map(|other| {
+                let d = if other == list {
+                    -1.0
+                } else {
+                    crate::neighbors::kernel::squared_distance(center, self.centroid(other))
+                };
+                (d, other as u32)
+            })
+            .collect();
+        order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        order.into_iter().map(|(_, list)| list).collect()
+    }
+
+    /// Bytes of a list's entry: its vector and its id.
+    pub fn entry_bytes(dim: usize) -> usize {
+        dim * 4 + 8
+    }
+}
+
+/// The vectors in list order, mapped.
+pub struct Lists {
+    /// The shape.
+    pub table: ListTable,
+    map: Mapped,
+}
+
+impl Lists {
+    /// Opens `lists.ivf` at `path`, whose shape is `table`.
+    pub fn open(path: &Path, table: ListTable) -> Result<Self> {
+        let map = Mapped::open(path)?;
+        let expected = u64::from(table.rows()) * ListTable::entry_bytes(table.dim) as u64;
+        let found = map.bytes().len() as u64;
+        if expected != found {
+            return Err(IoError::Truncated { path: path.to_path_buf(), expected, found }.into());
+        }
+        Ok(Lists { table, map })
+    }
+
+    /// The vectors of list `list`, row after row.
+    pub fn vectors(&self, list: usize) -> Result<&[f32]> {
+        let range = self.table.range(list);
+        let offset = range.start as usize * ListTable::entry_bytes(self.table.dim);
+        Ok(self.map.floats(offset, range.len() * self.table.dim)?)
+    }
+
+    /// The vector of row `row`, in list order.
+    pub fn row(&self, row: u32) -> Result<&[f32]> {
+        let list = self.table.list_of(row);
+        let place = (row - self.table.starts[list]) as usize;
+        let dim = self.table.dim;
+        Ok(&self.vectors(list)?[place * dim..][..dim])
+    }
+
+    /// The source's rows that list `list` holds, in order.
+    pub fn source_rows(&self, list: usize) -> impl ExactSizeIterator<Item = u64> + '_ {
+        let range = self.table.range(list);
+        let start = range.start as usize * ListTable::entry_bytes(self.table.dim) + range.len() * self.table.dim * 4;
+        // The file's length was checked at opening.
+        self.map.bytes()[start..start + range.len() * 8]
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|bytes| i64::from_le_bytes(*bytes) as u64)
+    }
+}

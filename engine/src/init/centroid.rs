@@ -1,0 +1,157 @@
+//! A start from the index's centroids: their own graph is laid out as a small
+//! map, and every row is placed among its nearest centroids.
+
+use lowland_io::edges::EdgeBlock;
+use rayon::prelude::*;
+
+use super::scale;
+use crate::affinity::calibrate::{self, fuzzy_union};
+use crate::index::{Lists, nearest};
+use crate::layout::{self, curve};
+use crate::neighbors::kernel::{Packed, Queries, squared_distance};
+use crate::observe::Progress;
+use crate::pca::Covariance;
+use crate::plan::Plan;
+use crate::{Error, Result};
+
+/// Epochs of the small map.
+const EPOCHS: usize = 500;
+/// Centroids that a row is placed among.
+const AMONG: usize = 4;
+/// Lists whose centroids a row is compared with: those around its own.
+const AROUND: usize = 24;
+/// Centroids searched for together.
+const PANEL: usize = 256;
+
+/// Positions of all rows, in list order.
+pub fn place(plan: &Plan, lists: &Lists, progress: &Progress<'_>) -> Result<Vec<f32>> {
+    let width = plan.config.n_components;
+    let map = small_map(plan, &lists.table.centroids, lists.table.dim, progress)?;
+    let table = &lists.table;
+    let mut positions = vec![0f32; table.rows() as usize * width];
+    let mut parts = Vec::with_capacity(table.len());
+    let mut rest = positions.as_mut_slice();
+    for list in 0..table.len() {
+        let (here, later) = rest.split_at_mut(table.range(list).len() * width);
+        rest = later;
+        parts.push((list, here));
+    }
+    parts.into_par_iter().try_for_each(|(list, out)| {
+        let mut around = table.nearest_lists(list);
+        around.truncate(AROUND);
+        let vectors = lists.vectors(list)?;
+        let mut near: Vec<(f32, u32)> = Vec::with_capacity(around.len());
+        for (row, out) in vectors.chunks_exact(table.dim).zip(out.chunks_exact_mut(width)) {
+            near.clear();
+            near.extend(around.iter().map(|&l| (squared_distance(row, table.centroid(l as usize)), l)));
+            near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            near.truncate(AMONG);
+            let mut total = 0.0;
+            for &(squared, l) in &near {
+                // A row on its centroid takes its place all but exactly.
+                let weight = 1.0 / (squared.sqrt() + f32::MIN_POSITIVE.sqrt());
+                total += weight;
+                for (out, &x) in out.iter_mut().zip(&map[l as usize * width..]) {
+                    *out += weight * x;
+                }
+            }
+            out.iter_mut().for_each(|x| *x /= total);
+        }
+        progress.traffic.read(vectors.len() as u64 * 4);
+        progress.advance(table.range(list).len() as u64)
+    })?;
+    Ok(positions)
+}
+
+/// The map of the centroids themselves: exact neighbours, UMAP weights, PCA start.
+fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>) -> Result<Vec<f32>> {
+    let n = centroids.len() / dim;
+    let k = plan.config.n_neighbors.min(n - 1);
+    let mut table = Packed::default();
+    table.load(centroids.chunks_exact(dim), &centroids[..dim]);
+    let found: Vec<Vec<(f32, u32)>> = centroids
+        .par_chunks(PANEL * dim)
+        .enumerate()
+        .flat_map_iter(|(panel, rows)| {
+            let mut queries = Queries::default();
+            queries.load(rows.chunks_exact(dim), &centroids[..dim]);
+            nearest(&queries, &table, k + 4).into_iter().enumerate().map(move |(i, found)| {
+                let own = (panel * PANEL + i) as u32;
+                let row = &rows[i * dim..][..dim];
+                let mut near: Vec<(f32, u32)> = found
+                    .into_iter()
+                    .filter(|&(_, other)| other != own)
+                    .map(|(_, other)| (squared_distance(row, &centroids[other as usize * dim..][..dim]).sqrt(), other))
+                    .collect();
+                near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+                near.truncate(k);
+                near
+            })
+        })
+        .collect();
+    drop(table);
+    progress.check()?;
+
+    let count = found.iter().map(Vec::len).sum::<usize>() + n;
+    let mean = found.iter().flatten().map(|&(d, _)| f64::from(d)).sum::<f64>() / count as f64;
+    // Every edge in both directions, then the two of a pair united.
+    let mut edges: Vec<(u32, u32, f32, f32)> = Vec::with_capacity(2 * count);
+    let (mut distances, mut weights) = (Vec::new(), Vec::new());
+    for (from, near) in found.iter().enumerate() {
+        distances.clear();
+        distances.extend(near.iter().map(|&(d, _)| d));
+        weights.clear();
+        weights.resize(near.len(), 0.0);
+        calibrate::calibrate(&distances, calibrate::target(k + 1), mean, &mut weights);
+        for (&(_, to), &weight) in near.iter().zip(&weights) {
+            edges.push((from as u32, to, weight, 0.0));
+            edges.push((to, from as u32, 0.0, weight));
+        }
+    }
+    edges.sort_unstable_by_key(|&(from, to, ..)| (from, to));
+    let mut block = EdgeBlock { first_row: 0, offsets: vec![0], neighbors: Vec::new(), weights: Vec::new() };
+    let mut max_weight = 0f32;
+    let mut at = edges.as_slice();
+    for row in 0..n as u32 {
+        while let Some(&(_, to, ..)) = at.first().filter(|e| e.0 == row) {
+            let same = at.iter().take_while(|e| e.0 == row && e.1 == to).count();
+            let (there, back) = at[..same].iter().fold((0f32, 0f32), |(a, b), e| (a.max(e.2), b.max(e.3)));
+            let weight = fuzzy_union(there, back);
+            max_weight = max_weight.max(weight);
+            if weight > 0.0 {
+                block.neighbors.push(to);
+                block.weights.push(weight);
+            }
+            at = &at[same..];
+        }
+        block.offsets.push(block.neighbors.len() as u32);
+    }
+
+    let width = plan.config.n_components;
+    let mut covariance = Covariance::new(dim);
+    covariance.add(centroids);
+    let pca = covariance.finish(width).map_err(|e| Error::Config { field: "n_components", why: e.to_string() })?;
+    let mut start = vec![0f32; n * width];
+    pca.project(centroids, &mut start);
+    scale(&mut start);
+    let options = layout::Options {
+        rows: n as u32,
+        n_components: width,
+        epochs: EPOCHS,
+        curve: curve::fit(plan.config.min_dist, plan.config.spread),
+        learning_rate: 1.0,
+        negative_sample_rate: plan.config.negative_sample_rate,
+        max_weight,
+        seed: plan.config.seed,
+    };
+    let quiet = progress.silent();
+    layout::run(&options, [block].as_slice(), start, &quiet)
+}
+
+/// Bytes held beside the positions.
+pub fn bytes(plan: &Plan) -> u64 {
+    let (n, dim) = (plan.index.lists as u64, plan.shape.dim as u64);
+    let graph = n * plan.config.n_neighbors as u64 * (16 + 2 * 16 + 16);
+    let orders = plan.threads as u64 * n * 24;
+    2 * n * dim * 4 + graph + orders + crate::pca::bytes(plan.shape.dim)
+}

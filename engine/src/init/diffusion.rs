@@ -1,0 +1,74 @@
+//! A start from the graph alone: random positions, smoothed by walking the
+//! edges. Each pass replaces a row by the weighted mean of itself and its
+//! neighbours and sets the axes apart again, which is a power iteration
+//! towards the graph's leading eigenvectors that only ever streams blocks.
+
+use std::path::Path;
+
+use lowland_io::edges::{EdgeBlock, EdgeReader};
+use rayon::prelude::*;
+
+use super::scale;
+use crate::Result;
+use crate::observe::Progress;
+use crate::plan::Plan;
+
+/// Passes over the edges.
+const PASSES: usize = 30;
+
+/// Smooths `positions` over the edge store at `edges`.
+pub fn place(plan: &Plan, edges: &Path, mut positions: Vec<f32>, progress: &Progress<'_>) -> Result<Vec<f32>> {
+    let width = plan.config.n_components;
+    let reader = EdgeReader::open(edges)?;
+    let mut next = vec![0f32; positions.len()];
+    let mut block = EdgeBlock::default();
+    for _ in 0..PASSES {
+        for i in 0..reader.blocks().len() {
+            reader.read_block(i, &mut block)?;
+            let rows = block.rows();
+            let first = block.first_row as usize;
+            next[first * width..][..rows * width].par_chunks_mut(width).enumerate().for_each(|(place, out)| {
+                let own = &positions[(first + place) * width..][..width];
+                out.copy_from_slice(own);
+                let mut total = 1f32;
+                let range = block.offsets[place] as usize..block.offsets[place + 1] as usize;
+                for (&to, &weight) in block.neighbors[range.clone()].iter().zip(&block.weights[range]) {
+                    total += weight;
+                    for (out, &x) in out.iter_mut().zip(&positions[to as usize * width..]) {
+                        *out += weight * x;
+                    }
+                }
+                out.iter_mut().for_each(|x| *x /= total);
+            });
+            progress.check()?;
+        }
+        std::mem::swap(&mut positions, &mut next);
+        set_apart(&mut positions, width);
+    }
+    scale(&mut positions);
+    Ok(positions)
+}
+
+/// Centres each axis, takes out what it shares with those before it, and
+/// gives it unit variance. Sums run in row order, in f64.
+fn set_apart(positions: &mut [f32], width: usize) {
+    let rows = (positions.len() / width) as f64;
+    for axis in 0..width {
+        let mean = positions.iter().skip(axis).step_by(width).map(|&x| f64::from(x)).sum::<f64>() / rows;
+        positions.iter_mut().skip(axis).step_by(width).for_each(|x| *x = (f64::from(*x) - mean) as f32);
+        for before in 0..axis {
+            let shared = positions.chunks_exact(width).map(|r| f64::from(r[before]) * f64::from(r[axis])).sum::<f64>() / rows;
+            positions.chunks_exact_mut(width).for_each(|r| r[axis] = (f64::from(r[axis]) - shared * f64::from(r[before])) as f32);
+        }
+        let variance = positions.iter().skip(axis).step_by(width).map(|&x| f64::from(x) * f64::from(x)).sum::<f64>() / rows;
+        if variance > 0.0 {
+            let factor = 1.0 / variance.sqrt();
+            positions.iter_mut().skip(axis).step_by(width).for_each(|x| *x = (f64::from(*x) * factor) as f32);
+        }
+    }
+}
+
+/// Bytes held beside two sets of positions.
+pub fn bytes(plan: &Plan) -> u64 {
+    u64::from(crate::plan::BLOCK_ROWS).min(plan.shape.rows) * (8 + plan.k() as u64 * 2 * 8) * 2
+}

@@ -1,0 +1,130 @@
+//! The init stage: first positions, rows × components, in list order.
+//!
+//! Whatever the way, equal rows start apart by a draw of their own, and the
+//! map starts about twenty units wide, where UMAP's step sizes belong.
+
+mod centroid;
+mod diffusion;
+
+use std::io::Write;
+use std::path::Path;
+
+use lowland_io::{Error as IoError, Mapped, PendingFile};
+use rayon::prelude::*;
+
+use crate::index::{Lists, Made};
+use crate::observe::Progress;
+use crate::pca::Pca;
+use crate::plan::Plan;
+use crate::random::unit;
+use crate::{Error, Init, Result, affinity};
+
+/// First positions in the run directory: rows × components floats, list order.
+pub const INIT: &str = "init.f32";
+/// Fewer centroids than this tell too little: the map starts from PCA then.
+pub const LEAST_CENTROIDS: usize = 128;
+/// Half the width that a map starts with.
+const EXTENT: f32 = 10.0;
+/// What equal rows are moved apart by, at most.
+const JITTER: f32 = 1e-2;
+/// Rows handled at a time.
+const ROWS: usize = 4096;
+
+/// Finds first positions and writes them to `dir`.
+pub fn place(plan: &Plan, lists: Option<&Lists>, pca: Option<&Pca>, dir: &Path, progress: &Progress<'_>) -> Result<Made> {
+    let width = plan.config.n_components;
+    let mut positions = match (&plan.config.init, lists, pca) {
+        (Init::File(path), ..) => from_file(plan, path, lists)?,
+        (Init::Pca, Some(lists), Some(pca)) => project(lists, pca, width, progress)?,
+        (Init::Centroid, Some(lists), _) if plan.has_centroids() => centroid::place(plan, lists, progress)?,
+        (Init::Centroid, Some(lists), Some(pca)) => project(lists, pca, width, progress)?,
+        (Init::Random, ..) => random(plan),
+        // No vectors to start from: the graph itself says what lies where.
+        (Init::Centroid | Init::Pca, ..) => diffusion::place(plan, &dir.join(affinity::EDGES), random(plan), progress)?,
+    };
+    let seed = plan.config.seed;
+    positions.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, positions)| {
+        for (i, x) in positions.iter_mut().enumerate() {
+            *x += JITTER * (2.0 * unit(seed, 0x71c4, (chunk * ROWS * width + i) as u64) - 1.0);
+        }
+    });
+    let stamp = write_positions(&dir.join(INIT), &positions)?;
+    progress.traffic.wrote(stamp.bytes);
+    Ok(vec![(INIT.into(), stamp)])
+}
+
+/// Writes positions as plain little-endian floats.
+pub fn write_positions(path: &Path, positions: &[f32]) -> Result<lowland_io::FileStamp> {
+    let mut file = PendingFile::create(path)?;
+    crate::index::write_floats(&mut file, positions).map_err(|e| IoError::io(path, "write", e))?;
+    file.flush().map_err(|e| IoError::io(path, "write", e))?;
+    Ok(file.finish()?)
+}
+
+/// Reads positions back.
+pub fn read_positions(path: &Path) -> Result<Vec<f32>> {
+    let map = Mapped::open(path)?;
+    Ok(map.floats(0, map.bytes().len() / 4)?.to_vec())
+}
+
+fn random(plan: &Plan) -> Vec<f32> {
+    let (seed, n) = (plan.config.seed, plan.shape.rows * plan.config.n_components as u64);
+    (0..n).into_par_iter().map(|i| EXTENT * (2.0 * unit(seed, 0x4a4d, i) - 1.0)).collect()
+}
+
+/// Principal component scores, scaled to fill ±EXTENT.
+fn project(lists: &Lists, pca: &Pca, width: usize, progress: &Progress<'_>) -> Result<Vec<f32>> {
+    let mut positions = vec![0f32; lists.table.rows() as usize * width];
+    let mut rest = positions.as_mut_slice();
+    for list in 0..lists.table.len() {
+        let vectors = lists.vectors(list)?;
+        let (here, later) = rest.split_at_mut(lists.table.range(list).len() * width);
+        rest = later;
+        pca.project(vectors, here);
+        progress.traffic.read(vectors.len() as u64 * 4);
+        progress.advance(lists.table.range(list).len() as u64)?;
+    }
+    scale(&mut positions);
+    Ok(positions)
+}
+
+/// Scales so that the farthest coordinate is at ±EXTENT.
+fn scale(positions: &mut [f32]) {
+    let largest = positions.iter().fold(0f32, |m, x| m.max(x.abs()));
+    if largest > 0.0 && largest.is_finite() {
+        let factor = EXTENT / largest;
+        positions.iter_mut().for_each(|x| *x *= factor);
+    }
+}
+
+/// Positions that a user brings, in the source's order.
+fn from_file(plan: &Plan, path: &Path, lists: Option<&Lists>) -> Result<Vec<f32>> {
+    let given = lowland_io::open(&[path.to_string_lossy().into_owned()], &lowland_io::Options::default())?;
+    let (rows, width) = (plan.shape.rows, plan.config.n_components);
+    let shape = given.shape();
+    if shape.rows != rows || shape.dim != width {
+        let why = format!("{} holds {} × {}, but the map is {rows} × {width}", path.display(), shape.rows, shape.dim);
+        return Err(Error::Config { field: "init", why });
+    }
+    let mut source_order = vec![0f32; rows as usize * width];
+    given.read_rows(0, &mut source_order)?;
+    if let Some(at) = source_order.iter().position(|x| !x.is_finite()) {
+        let (row, component) = ((at / width) as u64, at % width);
+        return Err(Error::NotFinite { path: path.into(), row, component, value: source_order[at] });
+    }
+    let Some(lists) = lists else { return Ok(source_order) };
+    let mut positions = Vec::with_capacity(source_order.len());
+    for list in 0..lists.table.len() {
+        for row in lists.source_rows(list) {
+            positions.extend_from_slice(&source_order[row as usize * width..][..width]);
+        }
+    }
+    Ok(positions)
+}
+
+/// Bytes that the stage holds.
+pub fn bytes(plan: &Plan) -> u64 {
+    let map = plan.shape.rows * plan.config.n_components as u64 * 4;
+    // A file's positions are held in both orders; diffusion holds two sets.
+    2 * map + if plan.has_centroids() { centroid::bytes(plan) } else { diffusion::bytes(plan) }
+}

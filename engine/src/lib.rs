@@ -1,0 +1,38 @@
+//! The engine of lowland: arithmetic, and the order of work.
+//!
+//! A [`Config`] says what is asked; [`Config::plan`] turns it into a [`Plan`]
+//! for data of a given shape; [`embed`] runs the plan's stages, tells an
+//! [`Observer`] how it goes, and returns a [`Report`]. The stages, in order:
+//! [`scan`], [`index`], [`neighbors`], [`affinity`], [`init`], [`layout`],
+//! output, [`quality`].
+//!
+//! What must hold everywhere: one seed gives one map, whatever the threads,
+//! batch size, budget or interruptions; nothing prints, reads the environment
+//! or handles signals; no memory grows with the rows but what a `bytes`
+//! function counts.
+
+pub mod affinity;
+mod batch;
+mod config;
+mod error;
+pub mod index;
+pub mod init;
+pub mod layout;
+mod meter;
+pub mod neighbors;
+mod observe;
+pub mod pca;
+mod plan;
+pub mod quality;
+mod random;
+mod report;
+mod run;
+pub mod scan;
+
+pub use batch::{Batch, Loader};
+pub use config::{Config, Init, Metric};
+pub use error::{Error, Result, size};
+pub use observe::{Event, Observer, Progress, Stage, Traffic};
+pub use plan::{AffinityPlan, BLOCK_ROWS, IndexPlan, Input, LayoutPlan, NeighborsPlan, Plan, StagePlan};
+pub use report::{Report, StageReport};
+pub use run::{GraphSource, Inputs, Sink, embed, knn};

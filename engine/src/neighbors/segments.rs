@@ -1,0 +1,141 @@
+//! Runs of rows that the join packs and scores as one, and the cache of
+//! packed ones.
+//!
+//! Where lists are probed, a segment is a list; where every pair is compared,
+//! a segment is a fixed number of rows. Either way the segments, and the
+//! centre that each is shifted by, follow from the data alone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::kernel::Packed;
+use crate::Result;
+use crate::index::Lists;
+
+/// Rows of a segment where every pair is compared.
+const ROWS: usize = 1024;
+
+/// The rows of an index, in segments.
+pub struct Segments<'a> {
+    /// The vectors.
+    pub lists: &'a Lists,
+    /// The first row of each segment, and the number of rows last.
+    starts: Vec<u32>,
+}
+
+impl<'a> Segments<'a> {
+    /// A segment a list.
+    pub fn lists(lists: &'a Lists) -> Self {
+        Segments { lists, starts: lists.table.starts.clone() }
+    }
+
+    /// Segments of equal length.
+    pub fn even(lists: &'a Lists) -> Self {
+        let rows = lists.table.rows();
+        let starts = (0..rows).step_by(ROWS).chain([rows]).collect();
+        Segments { lists, starts }
+    }
+
+    /// Number of segments.
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// The rows of segment `segment`.
+    pub fn range(&self, segment: usize) -> Range<u32> {
+        self.starts[segment]..self.starts[segment + 1]
+    }
+
+    /// What the segment's rows, and the queries that meet them, are shifted by.
+    pub fn center(&self, segment: usize) -> &[f32] {
+        let table = &self.lists.table;
+        let first = self.starts[segment].min(table.rows().saturating_sub(1));
+        table.centroid(table.list_of(first))
+    }
+
+    /// The vectors of `range`.
+    pub fn vectors(&self, range: Range<u32>) -> Result<Vec<&'a [f32]>> {
+        let table = &self.lists.table;
+        let mut rows = Vec::with_capacity(range.len());
+        let mut at = range.start;
+        while at < range.end {
+            let list = table.list_of(at);
+            let (first, end) = (table.starts[list], table.starts[list + 1].min(range.end));
+            let vectors = self.lists.vectors(list)?;
+            rows.extend(
+                vectors[(at - first) as usize * table.dim..(end - first) as usize * table.dim].chunks_exact(table.dim),
+            );
+            at = end;
+        }
+        Ok(rows)
+    }
+
+    /// Packs segment `segment`.
+    pub fn pack(&self, segment: usize) -> Result<Packed> {
+        let mut packed = Packed::default();
+        packed.load(self.vectors(self.range(segment))?.into_iter(), self.center(segment));
+        Ok(packed)
+    }
+
+    /// Bytes of all segments packed.
+    pub fn packed_bytes(&self) -> u64 {
+        (0..self.len()).map(|s| Packed::bytes(self.range(s).len(), self.lists.table.dim)).sum()
+    }
+}
+
+/// Packed segments, at most `capacity` bytes of them kept.
+pub struct Cache<'a> {
+    segments: &'a Segments<'a>,
+    capacity: u64,
+    /// Whether a full cache makes room (lists are visited near to near) or
+    /// keeps what it has (a sweep over everything would evict all it needs).
+    evicts: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    held: u64,
+    clock: u64,
+    packed: HashMap<usize, (Arc<Packed>, u64)>,
+    by_age: BTreeMap<u64, usize>,
+}
+
+impl<'a> Cache<'a> {
+    /// An empty cache.
+    pub fn new(segments: &'a Segments<'a>, capacity: u64, evicts: bool) -> Self {
+        Cache { segments, capacity, evicts, state: Mutex::default() }
+    }
+
+    /// Segment `segment`, packed; made now if it is not held.
+    pub fn get(&self, segment: usize) -> Result<Arc<Packed>> {
+        {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = &mut *state;
+            if let Some((packed, age)) = state.packed.get_mut(&segment) {
+                state.clock += 1;
+                state.by_age.remove(age);
+                *age = state.clock;
+                state.by_age.insert(*age, segment);
+                return Ok(packed.clone());
+            }
+        }
+        let packed = Arc::new(self.segments.pack(segment)?);
+        let bytes = |s: usize| Packed::bytes(self.segments.range(s).len(), self.segments.lists.table.dim);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *state;
+        while self.evicts && state.held + bytes(segment) > self.capacity {
+            let Some((_, oldest)) = state.by_age.pop_first() else { break };
+            state.packed.remove(&oldest);
+            state.held -= bytes(oldest);
+        }
+        if state.held + bytes(segment) <= self.capacity && !state.packed.contains_key(&segment) {
+            state.clock += 1;
+            state.held += bytes(segment);
+            state.packed.insert(segment, (packed.clone(), state.clock));
+            state.by_age.insert(state.clock, segment);
+        }
+        Ok(packed)
+    }
+}

@@ -1,0 +1,111 @@
+//! What a run did: for a person in the terminal, for a program as JSON.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::affinity::Affinities;
+use crate::error::size;
+use crate::neighbors::Found;
+use crate::observe::Stage;
+use crate::plan::Plan;
+use crate::quality::Quality;
+
+/// One stage's figures.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StageReport {
+    /// The stage.
+    pub stage: Stage,
+    /// Wall time.
+    pub seconds: f64,
+    /// Most anonymous memory held, in bytes; 0 where the system does not tell.
+    pub peak_memory: u64,
+    /// Bytes read from sources and the run directory, before any cache.
+    pub read: u64,
+    /// Bytes written to the run directory and outputs.
+    pub written: u64,
+}
+
+/// A whole run's figures.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// lowland's version.
+    pub version: &'static str,
+    /// Every resolved parameter.
+    pub plan: Plan,
+    /// Stages in order; those found finished carry the figures of when they ran.
+    pub stages: Vec<StageReport>,
+    /// Stages that were found finished.
+    pub reused: Vec<Stage>,
+    /// The graph's figures.
+    pub neighbors: Option<Found>,
+    /// The affinities' figures.
+    pub affinity: Option<Affinities>,
+    /// The map's scores.
+    pub quality: Option<Quality>,
+    /// Wall time of this process's part.
+    pub seconds: f64,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let config = &self.plan.config;
+        writeln!(f, "{:<10} {:>9} {:>11} {:>11} {:>11}", "stage", "seconds", "memory", "read", "written")?;
+        for s in &self.stages {
+            let reused = if self.reused.contains(&s.stage) { "  (kept from an earlier run)" } else { "" };
+            writeln!(
+                f,
+                "{:<10} {:>9.2} {:>11} {:>11} {:>11}{reused}",
+                s.stage.name(),
+                s.seconds,
+                size(s.peak_memory),
+                size(s.read),
+                size(s.written)
+            )?;
+        }
+        writeln!(f, "{:<10} {:>9.2} {:>11}", "total", self.seconds, size(self.peak()))?;
+        if let Some(n) = &self.neighbors {
+            writeln!(
+                f,
+                "graph      recall@{} {:.4} ± {:.4} on {} rows; {:.0} compared a row",
+                self.plan.k(),
+                n.recall,
+                n.recall_interval,
+                n.sample_rows,
+                n.mean_candidates
+            )?;
+        }
+        if let Some(a) = &self.affinity {
+            writeln!(f, "edges      {} in {} rows; {} rows without any", a.edges, self.plan.shape.rows, a.isolated_rows)?;
+        }
+        if let Some(q) = &self.quality {
+            write!(f, "map        ")?;
+            if let Some(t) = q.trustworthiness {
+                write!(f, "trustworthiness@{} {:.4} ± {:.4}; ", q.k, t.mean, t.interval)?;
+            }
+            write!(f, "preservation@{} {:.4} ± {:.4}", q.k, q.preservation.mean, q.preservation.interval)?;
+            if let Some(t) = q.triplets {
+                write!(f, "; triplets {:.4} ± {:.4}", t.mean, t.interval)?;
+            }
+            writeln!(f, " (sample of {})", q.sample_rows)?;
+        }
+        write!(
+            f,
+            "from       {} rows × {}; seed {}; {} neighbours; {} epochs; {} threads; memory {}",
+            self.plan.shape.rows,
+            self.plan.shape.dim,
+            config.seed,
+            self.plan.k(),
+            self.plan.layout.epochs,
+            self.plan.threads,
+            size(config.memory)
+        )
+    }
+}
+
+impl Report {
+    /// The most anonymous memory that any stage held.
+    pub fn peak(&self) -> u64 {
+        self.stages.iter().map(|s| s.peak_memory).max().unwrap_or(0)
+    }
+}

@@ -1,0 +1,142 @@
+//! The scan stage: one pass over the source that validates every number and
+//! gathers what later stages start from: the training sample, and principal
+//! components where the first positions need them.
+
+use std::sync::Arc;
+
+use lowland_io::{PendingFile, Source};
+use serde::{Deserialize, Serialize};
+
+use crate::batch::Loader;
+use crate::index::Made;
+use crate::observe::Progress;
+use crate::pca::{self, Covariance, IncrementalPca, Pca, PcaError};
+use crate::plan::Plan;
+use crate::random::stratified;
+use crate::{Error, Metric, Result};
+
+/// The training sample: rows × dim floats, little-endian, in the source's order.
+pub const SAMPLE: &str = "sample.f32";
+
+/// What the scan found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scanned {
+    /// Rows seen.
+    pub rows: u64,
+    /// The first principal components, where they are needed.
+    pub pca: Option<Pca>,
+}
+
+enum Components {
+    None,
+    Exact(Covariance),
+    Incremental(IncrementalPca),
+}
+
+/// Scans `source`; writes the sample to `dir`.
+pub fn scan(plan: &Plan, source: &Arc<dyn Source>, dir: &std::path::Path, progress: &Progress<'_>) -> Result<(Made, Scanned)> {
+    let dim = plan.shape.dim;
+    let wanted = stratified(plan.config.seed, 0x5ca9, plan.shape.rows, plan.index.sample_rows);
+    let mut wanted = wanted.into_iter().peekable();
+    let mut sample = SampleFile::create(dir)?;
+    let mut components = match (plan.needs_pca(), plan.wide()) {
+        (false, _) => Components::None,
+        (true, false) => Components::Exact(Covariance::new(dim)),
+        (true, true) => Components::Incremental(IncrementalPca::new(dim, rank(plan))),
+    };
+    let mut first_row: Option<Vec<f32>> = None;
+    let mut all_equal = true;
+    let mut rows = 0;
+    for batch in Loader::new(source.clone(), plan.config.metric, plan.batch_rows) {
+        let batch = batch?;
+        let values = batch.values();
+        if let Some(at) = values.iter().position(|x| !x.is_finite()) {
+            return Err(not_finite(source.as_ref(), plan.config.metric, batch.first + (at / dim) as u64, at % dim));
+        }
+        let first = first_row.get_or_insert_with(|| values[..dim].to_vec());
+        all_equal = all_equal && values.chunks_exact(dim).all(|row| row == first.as_slice());
+        while let Some(row) = wanted.next_if(|&row| row < batch.first + batch.rows() as u64) {
+            sample.push(&values[(row - batch.first) as usize * dim..][..dim])?;
+        }
+        match &mut components {
+            Components::None => {}
+            Components::Exact(covariance) => covariance.add(values),
+            Components::Incremental(pca) => pca.add(values),
+        }
+        rows += batch.rows() as u64;
+        progress.traffic.read((batch.rows() * plan.source_row_bytes) as u64);
+        progress.advance(batch.rows() as u64)?;
+    }
+    if rows != plan.shape.rows {
+        return Err(Error::Data { what: format!("the source gave {rows} rows where it promised {}", plan.shape.rows) });
+    }
+    if all_equal {
+        return Err(Error::Data { what: format!("all {rows} rows are equal: there is nothing to tell apart on a map") });
+    }
+    let pca = match components {
+        Components::None => None,
+        Components::Exact(covariance) => Some(covariance.finish(plan.config.n_components)),
+        Components::Incremental(pca) => Some(pca.finish()),
+    }
+    .transpose()
+    .map_err(|e: PcaError| Error::Config { field: "n_components", why: e.to_string() })?;
+    let stamp = sample.file.finish()?;
+    progress.traffic.wrote(stamp.bytes);
+    Ok((vec![(SAMPLE.to_string(), stamp)], Scanned { rows, pca }))
+}
+
+/// The rank that an incremental decomposition keeps: more than is asked for,
+/// so that what is cut off at each merge is not what is wanted at the end.
+fn rank(plan: &Plan) -> usize {
+    (4 * plan.config.n_components + 16).min(plan.shape.dim)
+}
+
+/// Names the number that is none: as it stands in the file, before any scaling.
+fn not_finite(source: &dyn Source, metric: Metric, row: u64, component: usize) -> Error {
+    let mut raw = vec![0f32; source.shape().dim];
+    if let Err(e) = source.read_rows(row, &mut raw) {
+        return e.into();
+    }
+    // Scaled to length 1, an infinity makes others NaN as well: find the first in the file.
+    let component = raw.iter().position(|x| !x.is_finite()).unwrap_or(component);
+    let place = source.locate(row);
+    if raw[component].is_finite() {
+        // Finite, but too long to be scaled.
+        let what = format!("{}: row {} is too long to be measured by {}", place.path.display(), place.row, metric.name());
+        return Error::Data { what };
+    }
+    Error::NotFinite { path: place.path, row: place.row, component, value: raw[component] }
+}
+
+/// Reads the sample of a finished scan.
+pub fn read_sample(dir: &std::path::Path) -> Result<Vec<f32>> {
+    let map = lowland_io::Mapped::open(dir.join(SAMPLE))?;
+    Ok(map.floats(0, map.bytes().len() / 4)?.to_vec())
+}
+
+struct SampleFile {
+    file: PendingFile,
+}
+
+impl SampleFile {
+    fn create(dir: &std::path::Path) -> Result<Self> {
+        Ok(SampleFile { file: PendingFile::create(dir.join(SAMPLE))? })
+    }
+
+    fn push(&mut self, row: &[f32]) -> Result<()> {
+        crate::index::write_floats(&mut self.file, row)
+            .map_err(|e| lowland_io::Error::io(self.file.path(), "write", e).into())
+    }
+}
+
+/// Bytes that the scan holds.
+pub fn bytes(plan: &Plan) -> u64 {
+    let dim = plan.shape.dim;
+    let components = match (plan.needs_pca(), plan.wide()) {
+        (false, _) => 0,
+        (true, false) => pca::bytes(dim),
+        (true, true) => pca::incremental_bytes(dim, rank(plan)),
+    };
+    plan.loader_bytes() + plan.index.sample_rows * 8 + components + dim as u64 * 4
+}
+

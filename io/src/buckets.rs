@@ -1,0 +1,509 @@
+//! Spill buckets: an external partition of fixed-width records.
+//!
+//! Records arrive in any order, each with the number of its bucket; they are
+//! read back bucket by bucket. This is how a graph is transposed that does not
+//! fit in memory: partition the edges by the row they lead to, then sort one
+//! bucket at a time.
+//!
+//! ```text
+//! <dir>/<prefix>-<bucket>.bucket    the bucket's records, end to end, no header
+//! ```
+//!
+//! What must hold: records of one bucket come back in the order in which they
+//! were pushed, so that the result does not depend on the buffer's size; the
+//! memory held is what `bytes` says from creation to `finish`; the bytes that
+//! come back are checked against those that went in. The files are scratch:
+//! neither synced nor listed anywhere, made anew after a crash, removed when
+//! the last handle is dropped.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::{Error, Result};
+
+/// The most buckets there can be: each may hold an open file, and systems
+/// commonly grant a process 1024.
+pub const MAX_BUCKETS: usize = 512;
+
+/// Bytes read at once when typed records are decoded.
+const READ: usize = 1 << 20;
+
+/// A record of a fixed number of bytes, little-endian at rest.
+pub trait Record: Copy {
+    /// Width in bytes, at least 1.
+    const BYTES: usize;
+
+    /// Writes the record to exactly [`BYTES`](Self::BYTES) bytes.
+    fn write(&self, to: &mut [u8]);
+
+    /// Reads the record from exactly [`BYTES`](Self::BYTES) bytes. Every pattern of bytes is a record.
+    fn read(from: &[u8]) -> Self;
+}
+
+/// An edge on its way to the row it leads to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EdgeRecord {
+    /// The row that the edge leads to, by which it is partitioned.
+    pub to: u32,
+    /// The row that it comes from.
+    pub from: u32,
+    /// Its weight.
+    pub weight: f32,
+}
+
+impl Record for EdgeRecord {
+    const BYTES: usize = 12;
+
+    fn write(&self, to: &mut [u8]) {
+        to[..4].copy_from_slice(&self.to.to_le_bytes());
+        to[4..8].copy_from_slice(&self.from.to_le_bytes());
+        to[8..].copy_from_slice(&self.weight.to_le_bytes());
+    }
+
+    fn read(from: &[u8]) -> Self {
+        let word = |i: usize| [from[i], from[i + 1], from[i + 2], from[i + 3]];
+        EdgeRecord {
+            to: u32::from_le_bytes(word(0)),
+            from: u32::from_le_bytes(word(4)),
+            weight: f32::from_le_bytes(word(8)),
+        }
+    }
+}
+
+/// What is kept of a bucket while it is written.
+struct Open {
+    /// Created with the first spill.
+    file: Option<File>,
+    /// Of all records pushed, buffered ones excepted.
+    hash: Xxh3,
+    /// Bytes in the file.
+    spilled: u64,
+    /// Bytes in the buffer.
+    buffered: usize,
+}
+
+/// Writes records whose width is chosen at run time; see [`BucketWriter`] for
+/// one whose width is a type's.
+pub struct ByteBucketWriter {
+    place: Place,
+    width: usize,
+    /// Bytes of buffer for each bucket, a multiple of `width`.
+    share: usize,
+    /// One allocation, `share` bytes for each bucket.
+    buffer: Vec<u8>,
+    open: Vec<Open>,
+}
+
+impl std::fmt::Debug for ByteBucketWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ByteBucketWriter")
+            .field("place", &self.place)
+            .field("width", &self.width)
+            .field("share", &self.share)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ByteBucketWriter {
+    /// Prepares `buckets` buckets of records of `width` bytes. The files
+    /// `<prefix>-*.bucket` in `dir` are made when something is spilled to
+    /// them, over those of an earlier process.
+    ///
+    /// # Panics
+    /// If `buckets` or `width` is 0, or `buckets` above [`MAX_BUCKETS`].
+    pub fn create(dir: &Path, prefix: &str, buckets: usize, width: usize, buffer_bytes: usize) -> Self {
+        assert!((1..=MAX_BUCKETS).contains(&buckets) && width > 0);
+        let share = Self::share(buckets, width, buffer_bytes);
+        let open = || Open { file: None, hash: Xxh3::new(), spilled: 0, buffered: 0 };
+        ByteBucketWriter {
+            place: Place { dir: dir.into(), prefix: prefix.into(), buckets },
+            width,
+            share,
+            buffer: vec![0; share * buckets],
+            open: (0..buckets).map(|_| open()).collect(),
+        }
+    }
+
+    /// The memory that a writer holds, in bytes: the buffer, which is
+    /// `buffer_bytes` rounded down to whole records, at least one for each
+    /// bucket; and some 700 bytes for each bucket.
+    pub fn bytes(buckets: usize, width: usize, buffer_bytes: usize) -> u64 {
+        (buckets * (Self::share(buckets, width, buffer_bytes) + size_of::<Open>())) as u64
+    }
+
+    fn share(buckets: usize, width: usize, buffer_bytes: usize) -> usize {
+        (buffer_bytes / buckets / width).max(1) * width
+    }
+
+    /// Adds a record to a bucket.
+    ///
+    /// # Panics
+    /// If there is no such bucket, or the record is not of the width chosen.
+    pub fn push(&mut self, bucket: usize, record: &[u8]) -> Result<()> {
+        assert_eq!(record.len(), self.width);
+        self.push_with(bucket, |to| to.copy_from_slice(record))
+    }
+
+    fn push_with(&mut self, bucket: usize, fill: impl FnOnce(&mut [u8])) -> Result<()> {
+        let start = bucket * self.share + self.open[bucket].buffered;
+        fill(&mut self.buffer[start..start + self.width]);
+        self.open[bucket].buffered += self.width;
+        if self.open[bucket].buffered == self.share { self.spill(bucket) } else { Ok(()) }
+    }
+
+    fn spill(&mut self, bucket: usize) -> Result<()> {
+        let open = &mut self.open[bucket];
+        let start = bucket * self.share;
+        let data = &self.buffer[start..start + open.buffered];
+        if data.is_empty() {
+            return Ok(());
+        }
+        let file = match &mut open.file {
+            Some(file) => file,
+            none => {
+                let path = self.place.path(bucket);
+                none.insert(File::create(&path).map_err(|e| Error::io(path, "create", e))?)
+            }
+        };
+        file.write_all(data).map_err(|e| Error::io(self.place.path(bucket), "write", e))?;
+        open.hash.update(data);
+        open.spilled += data.len() as u64;
+        open.buffered = 0;
+        Ok(())
+    }
+
+    /// Spills what is buffered and closes the files.
+    pub fn finish(mut self) -> Result<ByteBuckets> {
+        for bucket in 0..self.open.len() {
+            self.spill(bucket)?;
+        }
+        let written = self.open.iter().map(|open| (open.spilled, open.hash.digest())).collect();
+        Ok(ByteBuckets { place: std::mem::take(&mut self.place), width: self.width, written })
+    }
+}
+
+/// Partitioned records of a width chosen at run time. Buckets may be read by
+/// several threads at once. The files go when this is dropped.
+#[derive(Debug)]
+pub struct ByteBuckets {
+    place: Place,
+    width: usize,
+    /// Bytes and checksum of each bucket.
+    written: Vec<(u64, u64)>,
+}
+
+impl ByteBuckets {
+    /// The number of buckets.
+    pub fn buckets(&self) -> usize {
+        self.written.len()
+    }
+
+    /// Records in a bucket.
+    pub fn len(&self, bucket: usize) -> u64 {
+        self.written[bucket].0 / self.width as u64
+    }
+
+    /// Whether no bucket has a record.
+    pub fn is_empty(&self) -> bool {
+        self.bytes() == 0
+    }
+
+    /// Bytes on disk, all buckets together.
+    pub fn bytes(&self) -> u64 {
+        self.written.iter().map(|(bytes, _)| bytes).sum()
+    }
+
+    /// Reads a bucket's records, end to end, in place of what `out` held.
+    /// Holds no more than `out`.
+    pub fn read(&self, bucket: usize, out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        out.reserve_exact(self.written[bucket].0 as usize);
+        self.read_pieces(bucket, |piece| out.extend_from_slice(piece))
+    }
+
+    /// Hands a bucket's bytes to `take`, in order, in pieces of whole records.
+    /// They are known to be right only when this returns `Ok`.
+    fn read_pieces(&self, bucket: usize, mut take: impl FnMut(&[u8])) -> Result<()> {
+        let (expected, sum) = self.written[bucket];
+        if expected == 0 {
+            return Ok(());
+        }
+        let path = self.place.path(bucket);
+        let mut file = File::open(&path).map_err(|e| Error::io(&path, "open", e))?;
+        let found = file.metadata().map_err(|e| Error::io(&path, "inspect", e))?.len();
+        if found != expected {
+            return Err(Error::Truncated { path, expected, found });
+        }
+        let mut hash = Xxh3::new();
+        let mut piece = vec![0; (READ / self.width).max(1) * self.width];
+        let mut left = expected;
+        while left > 0 {
+            let n = left.min(piece.len() as u64) as usize;
+            file.read_exact(&mut piece[..n]).map_err(|e| Error::io(&path, "read", e))?;
+            hash.update(&piece[..n]);
+            take(&piece[..n]);
+            left -= n as u64;
+        }
+        if hash.digest() != sum {
+            return Err(Error::Corrupt { path, what: "its checksum differs from that of the records written".into() });
+        }
+        Ok(())
+    }
+
+    /// Gives a bucket's disk space back before the rest; it then reads as empty.
+    pub fn discard(&mut self, bucket: usize) -> Result<()> {
+        self.written[bucket] = (0, 0);
+        self.place.remove(bucket)
+    }
+
+    /// Removes the files; the same as a drop, but tells of failure.
+    pub fn remove(self) -> Result<()> {
+        (0..self.buckets()).try_for_each(|bucket| self.place.remove(bucket))
+    }
+}
+
+/// Writes records of a type into buckets.
+#[derive(Debug)]
+pub struct BucketWriter<R> {
+    bytes: ByteBucketWriter,
+    record: PhantomData<R>,
+}
+
+impl<R: Record> BucketWriter<R> {
+    /// Prepares `buckets` buckets, as [`ByteBucketWriter::create`].
+    pub fn create(dir: &Path, prefix: &str, buckets: usize, buffer_bytes: usize) -> Self {
+        BucketWriter { bytes: ByteBucketWriter::create(dir, prefix, buckets, R::BYTES, buffer_bytes), record: PhantomData }
+    }
+
+    /// The memory that a writer holds, as [`ByteBucketWriter::bytes`].
+    pub fn bytes(buckets: usize, buffer_bytes: usize) -> u64 {
+        ByteBucketWriter::bytes(buckets, R::BYTES, buffer_bytes)
+    }
+
+    /// Adds a record to a bucket.
+    ///
+    /// # Panics
+    /// If there is no such bucket.
+    #[inline]
+    pub fn push(&mut self, bucket: usize, record: R) -> Result<()> {
+        self.bytes.push_with(bucket, |to| record.write(to))
+    }
+
+    /// Spills what is buffered and closes the files.
+    pub fn finish(self) -> Result<Buckets<R>> {
+        Ok(Buckets { bytes: self.bytes.finish()?, record: PhantomData })
+    }
+}
+
+/// Partitioned records of a type; see [`ByteBuckets`].
+#[derive(Debug)]
+pub struct Buckets<R> {
+    bytes: ByteBuckets,
+    record: PhantomData<R>,
+}
+
+impl<R: Record> Buckets<R> {
+    /// The number of buckets.
+    pub fn buckets(&self) -> usize {
+        self.bytes.buckets()
+    }
+
+    /// Records in a bucket.
+    pub fn len(&self, bucket: usize) -> u64 {
+        self.bytes.len(bucket)
+    }
+
+    /// Whether no bucket has a record.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Bytes on disk, all buckets together.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.bytes()
+    }
+
+    /// Reads a bucket's records, in the order pushed, in place of what `out`
+    /// held. Beside `out` it holds 1 MiB.
+    pub fn read(&self, bucket: usize, out: &mut Vec<R>) -> Result<()> {
+        out.clear();
+        out.reserve_exact(self.len(bucket) as usize);
+        self.bytes.read_pieces(bucket, |piece| out.extend(piece.chunks_exact(R::BYTES).map(R::read)))
+    }
+
+    /// Gives a bucket's disk space back before the rest; it then reads as empty.
+    pub fn discard(&mut self, bucket: usize) -> Result<()> {
+        self.bytes.discard(bucket)
+    }
+
+    /// Removes the files; the same as a drop, but tells of failure.
+    pub fn remove(self) -> Result<()> {
+        self.bytes.remove()
+    }
+}
+
+/// Where the files are. Whoever has it removes them in the end.
+#[derive(Debug, Default)]
+struct Place {
+    dir: PathBuf,
+    prefix: String,
+    buckets: usize,
+}
+
+impl Place {
+    fn path(&self, bucket: usize) -> PathBuf {
+        self.dir.join(format!("{}-{bucket:03}.bucket", self.prefix))
+    }
+
+    fn remove(&self, bucket: usize) -> Result<()> {
+        let path = self.path(bucket);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "remove", e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        for bucket in 0..self.buckets {
+            // Nobody is left to tell; the run directory is swept when opened.
+            let _ = self.remove(bucket);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn files(dir: &Path) -> usize {
+        std::fs::read_dir(dir).unwrap().count()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn each_bucket_gives_its_records_in_push_order(
+            buckets in 1usize..9,
+            buffer in 0usize..2_000,
+            records in prop::collection::vec((any::<u32>(), any::<u32>(), any::<u32>()), 0..800),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let mut writer = BucketWriter::create(dir.path(), "edges", buckets, buffer);
+            let mut expected = vec![Vec::new(); buckets];
+            for (to, from, bits) in &records {
+                let record = EdgeRecord { to: *to, from: *from, weight: f32::from_bits(*bits) };
+                let bucket = *to as usize % buckets;
+                writer.push(bucket, record).unwrap();
+                expected[bucket].push((*to, *from, *bits));
+            }
+            let read_back = writer.finish().unwrap();
+            prop_assert_eq!(read_back.bytes(), records.len() as u64 * 12);
+            let mut out = vec![EdgeRecord { to: 1, from: 2, weight: 3.0 }];
+            for (bucket, expected) in expected.iter().enumerate() {
+                read_back.read(bucket, &mut out).unwrap();
+                prop_assert_eq!(read_back.len(bucket), expected.len() as u64);
+                let found: Vec<_> = out.iter().map(|r| (r.to, r.from, r.weight.to_bits())).collect();
+                prop_assert_eq!(&found, expected);
+            }
+            drop(read_back);
+            prop_assert_eq!(files(dir.path()), 0);
+        }
+
+        #[test]
+        fn records_of_any_width(width in 1usize..5_000, count in 0usize..300, buffer in 0usize..100_000) {
+            let dir = tempfile::tempdir().unwrap();
+            let mut writer = ByteBucketWriter::create(dir.path(), "rows", 3, width, buffer);
+            let record = |i: usize| (0..width).map(|j| (i * 37 + j) as u8).collect::<Vec<u8>>();
+            for i in 0..count {
+                writer.push(i % 3, &record(i)).unwrap();
+            }
+            let buckets = writer.finish().unwrap();
+            let mut out = Vec::new();
+            for bucket in 0..3 {
+                buckets.read(bucket, &mut out).unwrap();
+                let expected: Vec<u8> = (bucket..count).step_by(3).flat_map(record).collect();
+                prop_assert!(out == expected);
+            }
+        }
+    }
+
+    #[test]
+    fn the_memory_is_what_bytes_says() {
+        let dir = tempfile::tempdir().unwrap();
+        for (buckets, width, buffer) in [(1, 12, 1 << 20), (512, 12, 1 << 20), (7, 1000, 10), (512, 100, 0)] {
+            let writer = ByteBucketWriter::create(dir.path(), "b", buckets, width, buffer);
+            let held = writer.buffer.capacity() + writer.open.capacity() * size_of::<Open>();
+            assert_eq!(held as u64, ByteBucketWriter::bytes(buckets, width, buffer));
+            assert!(writer.buffer.capacity() <= buffer.max(buckets * width));
+        }
+        assert!(size_of::<Open>() <= 700, "{} bytes: correct the documentation", size_of::<Open>());
+    }
+
+    #[test]
+    fn damage_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = BucketWriter::create(dir.path(), "b", 2, 0);
+        for i in 0..50 {
+            writer.push(1, EdgeRecord { to: i, from: i, weight: 1.0 }).unwrap();
+        }
+        let buckets = writer.finish().unwrap();
+        let path = dir.path().join("b-001.bucket");
+        let good = std::fs::read(&path).unwrap();
+        let mut out = Vec::new();
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, bad).unwrap();
+            assert!(matches!(buckets.read(1, &mut out), Err(Error::Corrupt { .. })), "bit {bit}");
+        }
+        std::fs::write(&path, &good[..588]).unwrap();
+        assert!(matches!(buckets.read(1, &mut out), Err(Error::Truncated { expected: 600, found: 588, .. })));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(buckets.read(1, &mut out), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn a_writer_dropped_leaves_nothing_and_a_bucket_can_go_early() {
+        let dir = tempfile::tempdir().unwrap();
+        let fill = || {
+            let mut writer = BucketWriter::create(dir.path(), "b", 4, 0);
+            for i in 0..40 {
+                writer.push(i as usize % 4, EdgeRecord { to: i, from: 0, weight: 0.5 }).unwrap();
+            }
+            writer
+        };
+        let writer = fill();
+        assert_eq!(files(dir.path()), 4);
+        drop(writer);
+        assert_eq!(files(dir.path()), 0);
+        let mut buckets = fill().finish().unwrap();
+        buckets.discard(2).unwrap();
+        assert_eq!((files(dir.path()), buckets.len(2), buckets.bytes()), (3, 0, 360));
+        buckets.read(2, &mut Vec::new()).unwrap();
+        buckets.remove().unwrap();
+        assert_eq!(files(dir.path()), 0);
+    }
+
+    #[test]
+    fn two_writers_side_by_side_keep_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut a = BucketWriter::create(dir.path(), "a", 2, 0);
+        let mut b = BucketWriter::create(dir.path(), "b", 2, 0);
+        for i in 0..10 {
+            a.push(0, EdgeRecord { to: i, from: 1, weight: 1.0 }).unwrap();
+            b.push(0, EdgeRecord { to: i, from: 2, weight: 1.0 }).unwrap();
+        }
+        let (a, b) = (a.finish().unwrap(), b.finish().unwrap());
+        drop(a);
+        let mut out = Vec::new();
+        b.read(0, &mut out).unwrap();
+        assert!(out.len() == 10 && out.iter().all(|r| r.from == 2));
+    }
+}

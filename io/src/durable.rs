@@ -1,0 +1,322 @@
+//! Files that are either whole or absent.
+//!
+//! A file is written as `<name>.part`, flushed, synced, renamed to its name,
+//! and its directory synced. What must hold: a name without `.part` never
+//! stands for unfinished bytes, whenever the process or the machine stops;
+//! and the length and checksum that `finish` returns are of the bytes handed
+//! in, in order, not of what a later read happens to give.
+//!
+//! The `.part` file is locked while it is written, so that two writers of one
+//! name end in an error for the second, not in a mixture of both.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::{Error, Result};
+
+/// Bytes gathered before they go to the system, and read at once.
+const BUFFER: usize = 1 << 20;
+
+/// What tells a whole file from a changed one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStamp {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// xxh3 (64 bits) of all bytes; 16 hexadecimal digits as text, because
+    /// most JSON readers round integers above 2^53.
+    #[serde(with = "hex")]
+    pub xxh3: u64,
+}
+
+mod hex {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(value: &u64, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&format!("{value:016x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(from)?;
+        u64::from_str_radix(&text, 16).map_err(|_| D::Error::custom(format!("\"{text}\" is not a hexadecimal number")))
+    }
+}
+
+/// A file under construction. It holds 1 MiB, and its name only after
+/// [`finish`](PendingFile::finish); dropped before that, it leaves nothing.
+///
+/// As a [`Write`] it gives the system's plain errors; [`path`](PendingFile::path)
+/// says which file they are about.
+pub struct PendingFile {
+    path: PathBuf,
+    part: PathBuf,
+    /// `None` once finished: what remains then is not ours to remove.
+    file: Option<File>,
+    buffer: Vec<u8>,
+    hash: Box<Xxh3>,
+    bytes: u64,
+    /// A write failed: the bytes on disk are no longer those that were counted.
+    broken: bool,
+}
+
+impl PendingFile {
+    /// Begins the file `path`, over an abandoned `.part` of the same name if
+    /// there is one. A file that already has the name stays until `finish`.
+    ///
+    /// [`Error::Locked`] if somebody is writing the same file now.
+    pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        let mut part = path.clone().into_os_string();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let Some(file) = lock(&part)? else {
+            return Err(Error::Locked { path, holder: "another writer of the same file".into() });
+        };
+        file.set_len(0).map_err(|e| Error::io(&part, "truncate", e))?;
+        Ok(PendingFile {
+            path,
+            part,
+            file: Some(file),
+            buffer: Vec::with_capacity(BUFFER),
+            hash: Box::new(Xxh3::new()),
+            bytes: 0,
+            broken: false,
+        })
+    }
+
+    /// The name that the file will have.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes handed in so far: the position of the next one in the file.
+    pub fn position(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Makes the file durable and gives it its name, over one that had it.
+    pub fn finish(mut self) -> Result<FileStamp> {
+        self.flush().map_err(|e| Error::io(&self.path, "write", e))?;
+        let Some(file) = &self.file else { unreachable!("finish takes the only handle") };
+        file.sync_all().map_err(|e| Error::io(&self.path, "sync", e))?;
+        std::fs::rename(&self.part, &self.path).map_err(|e| Error::io(&self.path, "rename", e))?;
+        self.file = None;
+        sync_directory_of(&self.path)?;
+        Ok(FileStamp { bytes: self.bytes, xxh3: self.hash.digest() })
+    }
+
+    fn hand_over(&mut self, data: Option<&[u8]>) -> io::Result<()> {
+        if self.broken {
+            return Err(io::Error::other("an earlier write to this file failed"));
+        }
+        let Some(file) = &mut self.file else { unreachable!("finish takes the only handle") };
+        let written = file.write_all(data.unwrap_or(&self.buffer));
+        self.broken = written.is_err();
+        if data.is_none() {
+            self.buffer.clear();
+        }
+        written
+    }
+}
+
+impl std::fmt::Debug for PendingFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PendingFile").field("path", &self.path).field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl Write for PendingFile {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        if self.buffer.len() + data.len() > BUFFER {
+            self.flush()?;
+        }
+        if data.len() >= BUFFER {
+            self.hand_over(Some(data))?;
+        } else {
+            self.buffer.extend_from_slice(data);
+        }
+        self.hash.update(data);
+        self.bytes += data.len() as u64;
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() && !self.broken { Ok(()) } else { self.hand_over(None) }
+    }
+}
+
+impl Drop for PendingFile {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            // Nobody is left to tell; a `.part` that stays is harmless.
+            let _ = std::fs::remove_file(&self.part);
+        }
+    }
+}
+
+/// Replaces a small file: afterwards `path` holds either what it held or `bytes`.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<FileStamp> {
+    let mut file = PendingFile::create(path)?;
+    file.write_all(bytes).map_err(|e| Error::io(path, "write", e))?;
+    file.finish()
+}
+
+/// Reads the whole file, 1 MiB at a time, for its length and checksum.
+pub fn stamp(path: &Path) -> Result<FileStamp> {
+    let mut file = File::open(path).map_err(|e| Error::io(path, "open", e))?;
+    let mut buffer = vec![0; BUFFER];
+    let mut hash = Xxh3::new();
+    let mut bytes = 0;
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(FileStamp { bytes, xxh3: hash.digest() }),
+            Ok(n) => {
+                hash.update(&buffer[..n]);
+                bytes += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(Error::io(path, "read", e)),
+        }
+    }
+}
+
+/// Syncs the directory that names `path`, without which a rename or a removal
+/// may be forgotten in a power cut.
+pub(crate) fn sync_directory_of(path: &Path) -> Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let handle = File::open(directory).map_err(|e| Error::io(directory, "open", e))?;
+    handle.sync_all().map_err(|e| Error::io(directory, "sync", e))
+}
+
+/// Opens `path`, made if need be, and takes its lock; `None` if another handle
+/// has it. The kernel drops the lock with the handle, however the process ends.
+pub(crate) fn lock(path: &Path) -> Result<Option<File>> {
+    loop {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(|e| Error::io(path, "create", e))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(e)) => return Err(Error::io(path, "lock", e)),
+        }
+        // The former holder may have renamed or removed the file between our
+        // opening it and its letting go: then we hold the lock of another name.
+        let held = file.metadata().map_err(|e| Error::io(path, "inspect", e))?;
+        match std::fs::symlink_metadata(path) {
+            Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => return Ok(Some(file)),
+            Ok(named) if named.file_type().is_symlink() => return Ok(Some(file)),
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io(path, "inspect", e)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn dropped_before_finish_leaves_nothing_and_keeps_the_former_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        replace(&path, b"former").unwrap();
+        let mut file = PendingFile::create(&path).unwrap();
+        file.write_all(&vec![7; 3 * BUFFER + 5]).unwrap();
+        assert_eq!(names(dir.path()), ["a", "a.part"]);
+        drop(file);
+        assert_eq!(names(dir.path()), ["a"]);
+        assert_eq!(std::fs::read(&path).unwrap(), b"former");
+    }
+
+    #[test]
+    fn an_abandoned_part_is_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        std::fs::write(dir.path().join("a.part"), vec![1; 100]).unwrap();
+        let stamp = replace(&path, b"short").unwrap();
+        assert_eq!(stamp.bytes, 5);
+        assert_eq!(names(dir.path()), ["a"]);
+        assert_eq!(std::fs::read(&path).unwrap(), b"short");
+    }
+
+    #[test]
+    fn the_second_writer_of_a_name_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let mut first = PendingFile::create(&path).unwrap();
+        assert!(matches!(PendingFile::create(&path), Err(Error::Locked { .. })));
+        first.write_all(b"first").unwrap();
+        first.finish().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        replace(&path, b"second").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"second");
+    }
+
+    #[test]
+    fn a_full_disk_is_named() {
+        // /dev/full answers every write with ENOSPC.
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = PendingFile::create(dir.path().join("a")).unwrap();
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        file.file = Some(full);
+        file.write_all(b"some bytes").unwrap();
+        match file.finish() {
+            Err(Error::Io { path, source, .. }) => {
+                assert_eq!(path, dir.path().join("a"));
+                assert_eq!(source.kind(), io::ErrorKind::StorageFull);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = PendingFile::create(dir.path().join("no/a")).unwrap_err();
+        assert!(error.is_bad_input(), "{error}");
+        assert!(error.to_string().contains("no/a"), "{error}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn the_stamp_is_that_of_the_bytes(pieces in prop::collection::vec(0usize..(BUFFER + BUFFER / 2), 0..5)) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a");
+            let mut file = PendingFile::create(&path).unwrap();
+            let mut all = Vec::new();
+            for (i, n) in pieces.iter().enumerate() {
+                let piece: Vec<u8> = (0..*n).map(|j| (i * 31 + j * 7) as u8).collect();
+                file.write_all(&piece).unwrap();
+                all.extend(piece);
+                prop_assert_eq!(file.position(), all.len() as u64);
+            }
+            let written = file.finish().unwrap();
+            prop_assert_eq!(&std::fs::read(&path).unwrap(), &all);
+            prop_assert_eq!(written, FileStamp { bytes: all.len() as u64, xxh3: xxhash_rust::xxh3::xxh3_64(&all) });
+            prop_assert_eq!(written, stamp(&path).unwrap());
+        }
+    }
+}

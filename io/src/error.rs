@@ -1,0 +1,201 @@
+//! What can go wrong with bytes at rest. Every variant carries the data a
+//! person needs to find the place; `Display` says what is wrong and, where
+//! there is one, the way out. Exit codes are the command line's business.
+
+use std::path::{Path, PathBuf};
+
+/// The result of this crate's calls.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failure to read or write bytes at rest.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused.
+    #[error("{}: cannot {doing}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was attempted: "open", "read", "write", "sync", …
+        doing: &'static str,
+        /// The system's own answer.
+        source: std::io::Error,
+    },
+    /// The bytes are not what the file's name or header says.
+    #[error("{}: {what}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what would help.
+        what: String,
+    },
+    /// The file ends before its own header says it should.
+    #[error("{}: cut short: {expected} bytes expected, {found} found; copy or write it again", path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Bytes promised.
+        expected: u64,
+        /// Bytes present.
+        found: u64,
+    },
+    /// A file that lowland wrote no longer matches its checksum.
+    #[error("{}: corrupt: {what}; delete the run directory or pass --restart", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Which part, and how it differs.
+        what: String,
+    },
+    /// A format version that this build does not read.
+    #[error("{}: format version {found}; this build reads {readable}", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+        /// The versions that can be read, as text ("1" or "1 to 3").
+        readable: &'static str,
+    },
+    /// No file matched what was asked for.
+    #[error("{pattern}: no such file, and no file matches it")]
+    NoFiles {
+        /// The path, directory or glob as given.
+        pattern: String,
+    },
+    /// A column was asked for that is not there.
+    #[error("{}: no column \"{asked}\"; it has {}", path.display(), quoted(available))]
+    NoSuchColumn {
+        /// The file.
+        path: PathBuf,
+        /// The name asked for.
+        asked: String,
+        /// The columns there are.
+        available: Vec<String>,
+    },
+    /// Several columns could hold the vectors.
+    #[error("{}: several columns could hold the vectors: {}; name one with --column", path.display(), quoted(candidates))]
+    AmbiguousColumn {
+        /// The file.
+        path: PathBuf,
+        /// The candidates.
+        candidates: Vec<String>,
+    },
+    /// No column can hold the vectors.
+    #[error("{}: no column holds vectors (a FixedSizeList, List or LargeList of f16, f32, f64, u8 or i8); it has {}; several numeric columns can be named with --column 'a,b,c' or --column 'pc*'", path.display(), quoted(available))]
+    NoVectorColumn {
+        /// The file.
+        path: PathBuf,
+        /// The columns there are, with their types.
+        available: Vec<String>,
+    },
+    /// A column of a type that cannot be read as numbers.
+    #[error("{}: column \"{column}\" is {found}, which cannot be read as a vector component", path.display())]
+    ColumnType {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// Its type.
+        found: String,
+    },
+    /// A null where a number is needed.
+    #[error("{}: row {row}: null in column \"{column}\"; drop or fill such rows first", path.display())]
+    Null {
+        /// The file.
+        path: PathBuf,
+        /// The row within the file, from 0.
+        row: u64,
+        /// The column.
+        column: String,
+    },
+    /// A vector of another length than the first one's.
+    #[error("{}: row {row}: {found} components where the first row has {expected}", path.display())]
+    Ragged {
+        /// The file.
+        path: PathBuf,
+        /// The row within the file, from 0.
+        row: u64,
+        /// The first row's length.
+        expected: usize,
+        /// This row's length.
+        found: usize,
+    },
+    /// Files of one source disagree on the number of components.
+    #[error("{}: vectors of {found} components, but {} has {expected}", path.display(), first.display())]
+    Width {
+        /// The file that differs.
+        path: PathBuf,
+        /// Its width.
+        found: usize,
+        /// The first file of the source.
+        first: PathBuf,
+        /// The first file's width.
+        expected: usize,
+    },
+    /// An output that is already there.
+    #[error("{}: already exists; pass --force to replace it", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A run directory that another process holds.
+    #[error("{}: in use by {holder}", path.display())]
+    Locked {
+        /// The run directory.
+        path: PathBuf,
+        /// Process, host and time of the holder.
+        holder: String,
+    },
+    /// A run directory that holds a run of another configuration or other sources.
+    #[error("{}: holds a run with {field} = {was}, and now it is {now}; go on as it was begun, choose another --run-dir, or pass --restart", path.display())]
+    Resume {
+        /// The run directory.
+        path: PathBuf,
+        /// The first field that differs, as a JSON path (`n_neighbors`, `sources[0].bytes`).
+        field: String,
+        /// Its value in the run, as JSON; `null` if it had none.
+        was: String,
+        /// Its value now.
+        now: String,
+    },
+    /// A directory that has files in it but is no run directory.
+    #[error("{}: not empty and not a run directory of lowland; choose another --run-dir", path.display())]
+    ForeignDirectory {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+impl Error {
+    /// An I/O failure at `path` while `doing` something.
+    pub fn io(path: impl Into<PathBuf>, doing: &'static str, source: std::io::Error) -> Self {
+        Error::Io { path: path.into(), doing, source }
+    }
+
+    /// A malformed file.
+    pub fn format(path: impl AsRef<Path>, what: impl Into<String>) -> Self {
+        Error::Format { path: path.as_ref().to_path_buf(), what: what.into() }
+    }
+
+    /// Whether the input, rather than the machine or lowland, is at fault.
+    pub fn is_bad_input(&self) -> bool {
+        match self {
+            Error::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            Error::Corrupt { .. } | Error::Locked { .. } => false,
+            _ => true,
+        }
+    }
+}
+
+fn quoted(names: &[String]) -> String {
+    if names.is_empty() {
+        return "no columns".into();
+    }
+    const SHOWN: usize = 12;
+    let mut text = names.iter().take(SHOWN).map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    text
+}

@@ -1,0 +1,654 @@
+//! The map: rows of coordinates, beside the columns that the user asked to keep.
+//!
+//! ```text
+//! .parquet, .arrow   id (or the user's own id column), x, y[, z] or c0, c1, …,
+//!                    then the kept columns
+//! .npy               rows × dim, <f4, C order; coordinates only
+//! ```
+//!
+//! What must hold: an unfinished map never has the final name; rows come in
+//! order, as many as were announced; and the bytes follow from the rows alone,
+//! not from the portions in which they were handed in. Hence rows are cut anew
+//! into portions of a size that depends on the columns' types only.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, RecordBatch, UInt64Array};
+use arrow::compute::{cast, concat_batches};
+use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Schema, SchemaRef};
+use arrow::ipc::writer::FileWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::{ArrowWriter, ProjectionMask};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+
+use crate::durable::{FileStamp, PendingFile};
+use crate::edges::{BatchFile, arrow_error};
+use crate::{Error, Result};
+
+/// Rows written at once where every column has a fixed width, and where some
+/// do not, whose values may be long texts.
+const ROWS: usize = 1 << 16;
+const ROWS_OF_TEXT: usize = 1 << 12;
+/// A row group is closed when it has come to about this size, or to 2^20 rows.
+const ROW_GROUP_BYTES: usize = 32 << 20;
+
+/// What a map consists of.
+#[derive(Debug, Clone)]
+pub struct MapColumns {
+    /// The number of rows.
+    pub rows: u64,
+    /// Components of each position, at least 1.
+    pub dim: usize,
+    /// The columns passed through, if any, as [`MapWriter::write_rows`] will be given them.
+    pub extra: Option<SchemaRef>,
+    /// Whether the first of `extra` is the id, in place of row numbers.
+    pub own_id: bool,
+}
+
+/// The names of the coordinates: x, y, z, or c0, c1, … if there are more than three.
+pub fn coordinate_names(dim: usize) -> Vec<String> {
+    if dim <= 3 {
+        ["x", "y", "z"].iter().take(dim).map(|n| n.to_string()).collect()
+    } else {
+        (0..dim).map(|c| format!("c{c}")).collect()
+    }
+}
+
+enum Sink {
+    Parquet(Box<ArrowWriter<PendingFile>>),
+    Arrow(Box<FileWriter<PendingFile>>),
+    Npy(PendingFile),
+}
+
+/// Writes a map, which has its name only after [`finish`](MapWriter::finish).
+pub struct MapWriter {
+    path: PathBuf,
+    columns: MapColumns,
+    schema: SchemaRef,
+    sink: Sink,
+    /// The next row.
+    next: u64,
+    /// Rows not yet written, in order; fewer than `portion` after each call.
+    waiting: Vec<RecordBatch>,
+    portion: usize,
+}
+
+impl std::fmt::Debug for MapWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MapWriter").field("path", &self.path).field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+impl MapWriter {
+    /// Begins the map `path`, whose ending says the format: `.parquet`,
+    /// `.arrow` or `.npy`.
+    ///
+    /// [`Error::Exists`] if it is there and `force` is not given;
+    /// [`Error::Format`] for another ending, for a kept column whose name the
+    /// map needs itself, and for kept columns in a `.npy`.
+    ///
+    /// # Panics
+    /// If `dim` is 0.
+    pub fn create(path: impl Into<PathBuf>, columns: MapColumns, force: bool) -> Result<Self> {
+        assert!(columns.dim > 0);
+        let path = path.into();
+        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+        if !matches!(ending.as_str(), "parquet" | "arrow" | "npy") {
+            return Err(Error::format(&path, "a map's name ends in .parquet, .arrow or .npy"));
+        }
+        if !force && std::fs::symlink_metadata(&path).is_ok() {
+            return Err(Error::Exists { path });
+        }
+        let schema = schema(&path, &columns)?;
+        let fixed = schema.fields().iter().all(|f| f.data_type().primitive_width().is_some());
+        let sink = match ending.as_str() {
+            "parquet" => {
+                let properties = WriterProperties::builder()
+                    .set_created_by("lowland".into())
+                    .set_compression(Compression::ZSTD(ZstdLevel::default()))
+                    .set_max_row_group_row_count(Some(1 << 20));
+                // Hardly two positions are alike: a dictionary would only cost.
+                let properties = coordinate_names(columns.dim)
+                    .into_iter()
+                    .fold(properties, |p, name| p.set_column_dictionary_enabled(name.into(), false));
+                let writer = ArrowWriter::try_new(PendingFile::create(&path)?, schema.clone(), Some(properties.build()));
+                Sink::Parquet(Box::new(writer.map_err(|e| parquet_error(&path, "write", e))?))
+            }
+            "arrow" => {
+                let writer = FileWriter::try_new(PendingFile::create(&path)?, &schema);
+                Sink::Arrow(Box::new(writer.map_err(|e| arrow_error(&path, "write", e))?))
+            }
+            _ if columns.extra.as_ref().is_some_and(|s| !s.fields().is_empty()) => {
+                return Err(Error::format(
+                    &path,
+                    "a .npy holds coordinates only; write .parquet or .arrow to keep columns",
+                ));
+            }
+            _ => {
+                let mut file = PendingFile::create(&path)?;
+                let header = npy_header(columns.rows, columns.dim);
+                file.write_all(&header).map_err(|e| Error::io(&path, "write", e))?;
+                Sink::Npy(file)
+            }
+        };
+        let portion = if fixed { ROWS } else { ROWS_OF_TEXT };
+        Ok(MapWriter { path, columns, schema, sink, next: 0, waiting: Vec::new(), portion })
+    }
+
+    /// The memory that a writer of `dim` components holds, in bytes; kept
+    /// columns come on top, with twice 65,536 of their rows (4,096 where a
+    /// column has no fixed width).
+    pub fn bytes(dim: usize) -> u64 {
+        // A row group and its encoders' buffers, the portion that waits and
+        // its copy, and the file's buffer.
+        (2 * ROW_GROUP_BYTES + 2 * ROWS * (8 + 4 * dim) + (2 << 20)) as u64
+    }
+
+    /// Writes rows `first..`, which must follow those written before: `coords`
+    /// is rows × dim, row by row, and `extra` the columns announced in
+    /// [`MapColumns`], of as many rows.
+    pub fn write_rows(&mut self, first: u64, coords: &[f32], extra: Option<&RecordBatch>) -> Result<()> {
+        let dim = self.columns.dim;
+        let rows = coords.len() / dim;
+        let expected = self.columns.extra.as_ref().map_or(0, |s| s.fields().len());
+        let given = extra.map_or(0, |b| b.num_columns());
+        let wrong = if !coords.len().is_multiple_of(dim) {
+            Some(format!("{} coordinates, no multiple of {dim}", coords.len()))
+        } else if first != self.next {
+            Some(format!("row {first} where row {} is due", self.next))
+        } else if first + rows as u64 > self.columns.rows {
+            Some(format!("more than the {} rows announced", self.columns.rows))
+        } else if given != expected || extra.is_some_and(|b| expected > 0 && b.num_rows() != rows) {
+            Some(format!("{given} kept columns of {:?} rows for {expected} of {rows}", extra.map(|b| b.num_rows())))
+        } else {
+            None
+        };
+        if let Some(wrong) = wrong {
+            return Err(Error::format(&self.path, wrong));
+        }
+        self.next += rows as u64;
+        if let Sink::Npy(file) = &mut self.sink {
+            return coords
+                .chunks(ROWS)
+                .try_for_each(|part| file.write_all(&part.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>()))
+                .map_err(|e| Error::io(&self.path, "write", e));
+        }
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
+        let mut kept = extra.map_or(&[][..], |b| b.columns()).iter();
+        if self.columns.own_id {
+            arrays.extend(kept.next().cloned());
+        } else {
+            arrays.push(Arc::new(UInt64Array::from_iter_values(first..self.next)));
+        }
+        for c in 0..dim {
+            arrays.push(Arc::new(Float32Array::from_iter_values(coords.iter().skip(c).step_by(dim).copied())));
+        }
+        arrays.extend(kept.cloned());
+        let error = |e| arrow_error(&self.path, "write", e);
+        for (array, field) in arrays.iter_mut().zip(self.schema.fields()) {
+            if matches!(array.data_type(), DataType::Dictionary(..)) {
+                *array = cast(array, field.data_type()).map_err(error)?;
+            }
+        }
+        let batch = RecordBatch::try_new(self.schema.clone(), arrays).map_err(error)?;
+        self.waiting.push(batch);
+        while self.waiting.iter().map(RecordBatch::num_rows).sum::<usize>() >= self.portion {
+            self.write_portion(self.portion)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the first `rows` of the rows that wait.
+    fn write_portion(&mut self, rows: usize) -> Result<()> {
+        let mut parts = Vec::new();
+        let mut left = rows;
+        while left > 0 {
+            let batch = self.waiting.remove(0);
+            let n = batch.num_rows().min(left);
+            parts.push(batch.slice(0, n));
+            if n < batch.num_rows() {
+                self.waiting.insert(0, batch.slice(n, batch.num_rows() - n));
+            }
+            left -= n;
+        }
+        let error = |e| arrow_error(&self.path, "write", e);
+        let portion = concat_batches(&self.schema, &parts).map_err(error)?;
+        match &mut self.sink {
+            Sink::Parquet(writer) => {
+                writer.write(&portion).map_err(|e| parquet_error(&self.path, "write", e))?;
+                if writer.in_progress_size() >= ROW_GROUP_BYTES {
+                    writer.flush().map_err(|e| parquet_error(&self.path, "write", e))?;
+                }
+                Ok(())
+            }
+            Sink::Arrow(writer) => writer.write(&portion).map_err(error),
+            Sink::Npy(_) => Ok(()),
+        }
+    }
+
+    /// Makes the map durable and gives it its name.
+    pub fn finish(mut self) -> Result<FileStamp> {
+        if self.next != self.columns.rows {
+            let what = format!("{} rows written where {} were announced", self.next, self.columns.rows);
+            return Err(Error::format(&self.path, what));
+        }
+        let left = self.waiting.iter().map(RecordBatch::num_rows).sum();
+        if left > 0 {
+            self.write_portion(left)?;
+        }
+        let path = &self.path;
+        match self.sink {
+            Sink::Parquet(writer) => writer.into_inner().map_err(|e| parquet_error(path, "write", e))?.finish(),
+            Sink::Arrow(writer) => writer.into_inner().map_err(|e| arrow_error(path, "write", e))?.finish(),
+            Sink::Npy(file) => file.finish(),
+        }
+    }
+}
+
+/// The columns of the map. Dictionaries are written as their values, because
+/// an Arrow file takes one dictionary only, and portions may have several.
+fn schema(path: &Path, columns: &MapColumns) -> Result<SchemaRef> {
+    let plain = |field: &FieldRef| match field.data_type() {
+        DataType::Dictionary(_, values) => Arc::new(field.as_ref().clone().with_data_type(values.as_ref().clone())),
+        _ => field.clone(),
+    };
+    let mut kept = columns.extra.iter().flat_map(|s| s.fields().iter()).map(plain);
+    let id = if columns.own_id { kept.next() } else { Some(Arc::new(Field::new("id", DataType::UInt64, false))) };
+    let Some(id) = id else { return Err(Error::format(path, "no id column was given")) };
+    let mut fields = vec![id];
+    let names = coordinate_names(columns.dim);
+    fields.extend(names.into_iter().map(|n| Arc::new(Field::new(n, DataType::Float32, false))));
+    if let Some(clash) = fields[1..].iter().find(|f| f.name() == fields[0].name()) {
+        let what = format!("the id column \"{}\" has the name of a coordinate; rename it", clash.name());
+        return Err(Error::format(path, what));
+    }
+    for field in kept {
+        if fields.iter().any(|f| f.name() == field.name()) {
+            let what = format!(
+                "two columns would be called \"{}\"; rename the kept one, or leave it out of --keep",
+                field.name()
+            );
+            return Err(Error::format(path, what));
+        }
+        fields.push(field);
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// An npy header of version 1.0, padded so that the data begin at a multiple of 64.
+fn npy_header(rows: u64, dim: usize) -> Vec<u8> {
+    let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}");
+    while (10 + text.len() + 1) % 64 != 0 {
+        text.push(' ');
+    }
+    text.push('\n');
+    let mut header = b"\x93NUMPY\x01\x00".to_vec();
+    header.extend((text.len() as u16).to_le_bytes());
+    header.extend(text.into_bytes());
+    header
+}
+
+/// An error of Parquet's: the system's own where that is the cause.
+pub(crate) fn parquet_error(path: &Path, doing: &'static str, error: ParquetError) -> Error {
+    match error {
+        ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+            Ok(source) => Error::io(path, doing, *source),
+            Err(other) => Error::format(path, other.to_string()),
+        },
+        other => Error::format(path, other.to_string()),
+    }
+}
+
+/// Opens a Parquet file and reads its footer.
+pub(crate) fn parquet(path: &Path, file: File) -> Result<ParquetRecordBatchReaderBuilder<File>> {
+    caught(path, || ParquetRecordBatchReaderBuilder::try_new(file))?.map_err(|e| parquet_error(path, "read", e))
+}
+
+/// What the parquet crate answers, a panic being an error too: it asserts some
+/// things about pages that a damaged file breaks and nobody outside can check.
+pub(crate) fn caught<T>(path: &Path, ask: impl FnOnce() -> T) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(ask)).map_err(|_| Error::format(path, "damaged: the Parquet reader gave up"))
+}
+
+enum Table {
+    Npy { dim: usize, double: bool, data_at: u64 },
+    Arrow(Box<BatchFile>),
+    Parquet,
+}
+
+/// Reads a map, or any table with two columns of floating-point numbers, to draw it.
+pub struct MapReader {
+    path: PathBuf,
+    table: Table,
+    rows: u64,
+    schema: SchemaRef,
+    coordinates: [String; 2],
+}
+
+impl std::fmt::Debug for MapReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MapReader").field("path", &self.path).field("rows", &self.rows).finish_non_exhaustive()
+    }
+}
+
+impl MapReader {
+    /// Opens a Parquet, Arrow IPC or npy file, told apart by its first bytes.
+    /// The coordinates are `x` and `y`, or else the first two columns of
+    /// floating-point numbers.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        let mut file = File::open(&path).map_err(|e| Error::io(&path, "open", e))?;
+        let mut head = Vec::new();
+        (&file).take(6).read_to_end(&mut head).map_err(|e| Error::io(&path, "read", e))?;
+        let (table, rows, schema) = if head == b"ARROW1" {
+            let file = BatchFile::open(path.clone())?;
+            let (rows, schema) = (file.rows(), file.schema.clone());
+            (Table::Arrow(Box::new(file)), rows, schema)
+        } else if head.starts_with(b"PAR1") {
+            let reader = parquet(&path, file)?;
+            let rows = u64::try_from(reader.metadata().file_metadata().num_rows())
+                .map_err(|_| Error::format(&path, "a negative number of rows"))?;
+            (Table::Parquet, rows, reader.schema().clone())
+        } else if head == b"\x93NUMPY" {
+            let (rows, dim, double, data_at) = read_npy_header(&path, &mut file)?;
+            let fields = coordinate_names(dim).into_iter().map(|n| Field::new(n, DataType::Float32, false));
+            let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+            (Table::Npy { dim, double, data_at }, rows, schema)
+        } else {
+            return Err(Error::format(&path, "not a Parquet, Arrow IPC or npy file"));
+        };
+        let floats: Vec<&String> =
+            schema.fields().iter().filter(|f| f.data_type().is_floating()).map(|f| f.name()).collect();
+        let named = |wanted: &str| floats.iter().find(|n| **n == wanted).copied();
+        let coordinates = match (named("x"), named("y"), floats.as_slice()) {
+            (Some(x), Some(y), _) => [x.clone(), y.clone()],
+            (_, _, [x, y, ..]) => [(*x).clone(), (*y).clone()],
+            _ => return Err(Error::format(&path, "fewer than two columns of floating-point numbers: not a map")),
+        };
+        Ok(MapReader { path, table, rows, schema, coordinates })
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The names of all columns.
+    pub fn columns(&self) -> Vec<String> {
+        self.schema.fields().iter().map(|f| f.name().clone()).collect()
+    }
+
+    /// The names of the two columns that [`read_xy`](Self::read_xy) gives.
+    pub fn coordinates(&self) -> &[String; 2] {
+        &self.coordinates
+    }
+
+    /// Hands all rows, in order and in portions, to `each`: x, y, and the
+    /// column `color` if one is named. A portion is a record batch of an Arrow
+    /// file, 65,536 rows otherwise.
+    ///
+    /// [`Error::NoSuchColumn`] for a `color` that is not there, [`Error::Null`]
+    /// for a coordinate that is null.
+    pub fn read_xy(
+        &self,
+        color: Option<&str>,
+        each: &mut dyn FnMut(&[f32], &[f32], Option<&ArrayRef>),
+    ) -> Result<()> {
+        if let Some(asked) = color
+            && (self.schema.index_of(asked).is_err() || matches!(self.table, Table::Npy { .. }))
+        {
+            let available = if matches!(self.table, Table::Npy { .. }) { vec![] } else { self.columns() };
+            return Err(Error::NoSuchColumn { path: self.path.clone(), asked: asked.into(), available });
+        }
+        let mut row = 0;
+        let mut pass = |batch: &RecordBatch| -> Result<()> {
+            let x = self.coordinate(batch, 0, row)?;
+            let y = self.coordinate(batch, 1, row)?;
+            each(x.values(), y.values(), color.and_then(|c| batch.column_by_name(c)));
+            row += batch.num_rows() as u64;
+            Ok(())
+        };
+        match &self.table {
+            Table::Arrow(file) => (0..file.entries.len()).try_for_each(|i| pass(&file.read(i)?)),
+            Table::Parquet => {
+                let file = File::open(&self.path).map_err(|e| Error::io(&self.path, "open", e))?;
+                let error = |e| parquet_error(&self.path, "read", e);
+                let builder = parquet(&self.path, file)?;
+                let wanted = self.coordinates.iter().map(String::as_str).chain(color);
+                let roots: Vec<usize> = wanted.filter_map(|n| self.schema.index_of(n).ok()).collect();
+                let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+                let mut reader = builder.with_projection(mask).with_batch_size(ROWS).build().map_err(error)?;
+                while let Some(batch) = caught(&self.path, || reader.next())? {
+                    pass(&batch.map_err(|e| arrow_error(&self.path, "read", e))?)?;
+                }
+                Ok(())
+            }
+            Table::Npy { dim, double, data_at } => self.read_npy(*dim, *double, *data_at, each),
+        }
+    }
+
+    fn coordinate(&self, batch: &RecordBatch, which: usize, first_row: u64) -> Result<Float32Array> {
+        let column = &self.coordinates[which];
+        let missing = || Error::format(&self.path, format!("a batch lacks the column \"{column}\""));
+        let array = batch.column_by_name(column).ok_or_else(missing)?;
+        let array = cast(array, &DataType::Float32).map_err(|e| arrow_error(&self.path, "read", e))?;
+        if let Some(at) = (0..array.len()).filter(|_| array.null_count() > 0).find(|&i| array.is_null(i)) {
+            return Err(Error::Null { path: self.path.clone(), row: first_row + at as u64, column: column.clone() });
+        }
+        array.as_primitive_opt::<Float32Type>().cloned().ok_or_else(missing)
+    }
+
+    fn read_npy(
+        &self,
+        dim: usize,
+        double: bool,
+        data_at: u64,
+        each: &mut dyn FnMut(&[f32], &[f32], Option<&ArrayRef>),
+    ) -> Result<()> {
+        use std::io::{Seek, SeekFrom};
+        let error = |e| Error::io(&self.path, "read", e);
+        let mut file = File::open(&self.path).map_err(|e| Error::io(&self.path, "open", e))?;
+        file.seek(SeekFrom::Start(data_at)).map_err(error)?;
+        let width = if double { 8 } else { 4 };
+        let mut left = self.rows;
+        while left > 0 {
+            let rows = left.min((ROWS / dim).max(1) as u64);
+            let mut bytes = vec![0; rows as usize * dim * width];
+            file.read_exact(&mut bytes).map_err(error)?;
+            let value = |row: usize, c: usize| {
+                let at = (row * dim + c) * width;
+                let mut raw = [0; 8];
+                raw[..width].copy_from_slice(&bytes[at..at + width]);
+                let [a, b, c, d, ..] = raw;
+                if double { f64::from_le_bytes(raw) as f32 } else { f32::from_le_bytes([a, b, c, d]) }
+            };
+            let component = |c| (0..rows as usize).map(|row| value(row, c)).collect::<Vec<f32>>();
+            each(&component(0), &component(1), None);
+            left -= rows;
+        }
+        Ok(())
+    }
+}
+
+/// Rows, components, whether they are f64, and where the data begin.
+fn read_npy_header(path: &Path, file: &mut File) -> Result<(u64, usize, bool, u64)> {
+    let wrong = |what: &str| Error::format(path, what);
+    let mut fixed = [0; 4];
+    file.read_exact(&mut fixed).map_err(|e| Error::io(path, "read", e))?;
+    // After the version: two bytes of length in 1.0, four later.
+    let mut high = [0; 2];
+    let wide = fixed[0] > 1;
+    if wide {
+        file.read_exact(&mut high).map_err(|e| Error::io(path, "read", e))?;
+    }
+    let length = u32::from_le_bytes([fixed[2], fixed[3], high[0], high[1]]);
+    let mut text = String::new();
+    file.take(u64::from(length.min(1 << 16)))
+        .read_to_string(&mut text)
+        .map_err(|_| wrong("its header is no text"))?;
+    let after = |key: &str| text.split_once(key).map(|(_, rest)| rest.trim_start_matches([' ', ':']));
+    let double = match after("'descr'") {
+        Some(rest) if rest.starts_with("'<f4'") => false,
+        Some(rest) if rest.starts_with("'<f8'") => true,
+        _ => return Err(wrong("an array of another type than <f4 or <f8: not a map")),
+    };
+    if !after("'fortran_order'").is_some_and(|rest| rest.starts_with("False")) {
+        return Err(wrong("in Fortran order; write it with numpy.ascontiguousarray"));
+    }
+    let shape = after("'shape'").and_then(|rest| rest.strip_prefix('(')?.split_once(')'));
+    let numbers: Option<Vec<u64>> =
+        shape.and_then(|(inner, _)| inner.trim_end_matches([',', ' ']).split(',').map(|n| n.trim().parse().ok()).collect());
+    let Some([rows, dim]) = numbers.as_deref() else { return Err(wrong("not two-dimensional: not a map")) };
+    if *dim > 1 << 16 {
+        return Err(wrong("more than 65,536 components: not a map"));
+    }
+    let data_at = 10 + 2 * u64::from(wide) + u64::from(length);
+    let found = std::fs::metadata(path).map_err(|e| Error::io(path, "inspect", e))?.len();
+    let expected =
+        rows.checked_mul(*dim).and_then(|n| n.checked_mul(if double { 8 } else { 4 })).and_then(|n| n.checked_add(data_at));
+    match expected {
+        Some(expected) if expected <= found => Ok((*rows, *dim as usize, double, data_at)),
+        expected => Err(Error::Truncated { path: path.into(), expected: expected.unwrap_or(u64::MAX), found }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{DictionaryArray, StringArray};
+    use arrow::datatypes::Int32Type;
+
+    fn coords(first: usize, rows: usize, dim: usize) -> Vec<f32> {
+        (first * dim..(first + rows) * dim).map(|i| (i as f32 * 0.37).sin()).collect()
+    }
+
+    fn kept(first: usize, rows: usize) -> RecordBatch {
+        let label = |i: usize| (!i.is_multiple_of(7)).then(|| format!("label {}", i % 13));
+        let labels: StringArray = (first..first + rows).map(label).collect();
+        let dictionary: DictionaryArray<Int32Type> =
+            (first..first + rows).map(|i| ["one", "two", "three"][i % 3]).collect();
+        let fields = vec![
+            Field::new("label", DataType::Utf8, true),
+            Field::new("kind", dictionary.data_type().clone(), false),
+        ];
+        let columns: Vec<ArrayRef> = vec![Arc::new(labels), Arc::new(dictionary)];
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+    }
+
+    fn write(path: &Path, rows: usize, dim: usize, portion: usize, keep: bool) -> FileStamp {
+        let extra = keep.then(|| kept(0, 0).schema());
+        let columns = MapColumns { rows: rows as u64, dim, extra, own_id: false };
+        let mut writer = MapWriter::create(path, columns, true).unwrap();
+        let mut first = 0;
+        while first < rows {
+            let n = portion.min(rows - first);
+            let extra = keep.then(|| kept(first, n));
+            writer.write_rows(first as u64, &coords(first, n, dim), extra.as_ref()).unwrap();
+            first += n;
+        }
+        writer.finish().unwrap()
+    }
+
+    #[test]
+    fn every_format_comes_back_whatever_the_portions() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, keep) in
+            [("a.parquet", false), ("a.parquet", true), ("a.arrow", false), ("a.arrow", true), ("a.npy", false)]
+        {
+            for (rows, dim) in [(0, 2), (1, 2), (10_000, 2), (70_000, 3), (5_000, 5)] {
+                let path = dir.path().join(name);
+                let stamps = [1_000, 3_333, 100_000].map(|portion| write(&path, rows, dim, portion, keep));
+                assert!(stamps[0] == stamps[1] && stamps[1] == stamps[2], "{name}, {rows} rows: bytes differ");
+                assert_eq!(stamps[0], crate::durable::stamp(&path).unwrap());
+                let reader = MapReader::open(&path).unwrap();
+                assert_eq!(reader.rows(), rows as u64);
+                assert_eq!(reader.coordinates()[0], if dim <= 3 { "x" } else { "c0" });
+                let expected = coords(0, rows, dim);
+                let (mut at, mut labels) = (0, 0);
+                let color = keep.then_some("label");
+                reader
+                    .read_xy(color, &mut |x, y, color| {
+                        for (i, (x, y)) in x.iter().zip(y).enumerate() {
+                            assert_eq!((*x, *y), (expected[(at + i) * dim], expected[(at + i) * dim + 1]));
+                        }
+                        labels += color.map_or(0, |c| c.len() - c.null_count());
+                        at += x.len();
+                    })
+                    .unwrap();
+                assert_eq!(at, rows);
+                assert_eq!(labels, if keep { (0..rows).filter(|i| i % 7 != 0).count() } else { 0 });
+                assert!(matches!(reader.read_xy(Some("no"), &mut |_, _, _| {}), Err(Error::NoSuchColumn { .. })));
+            }
+        }
+    }
+
+    #[test]
+    fn columns_come_in_their_order_and_clashes_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.parquet");
+        let field = |name: &str| Field::new(name, DataType::UInt64, false);
+        let make = |names: &[&str], own_id| {
+            let extra = Some(Arc::new(Schema::new(names.iter().map(|n| field(n)).collect::<Vec<_>>())));
+            MapWriter::create(&path, MapColumns { rows: 0, dim: 2, extra, own_id }, false)
+        };
+        for (names, own_id) in [(&["x"][..], false), (&["id"], false), (&["y", "a"], true), (&["a", "a"], false), (&["a", "a"], true)] {
+            match make(names, own_id) {
+                Err(Error::Format { what, .. }) => assert!(what.contains("rename"), "{what}"),
+                other => panic!("{names:?}: {other:?}"),
+            }
+        }
+        make(&["doc", "id"], true).unwrap().finish().unwrap();
+        assert_eq!(MapReader::open(&path).unwrap().columns(), ["doc", "x", "y", "id"]);
+        assert!(matches!(make(&[], false), Err(Error::Exists { .. })));
+    }
+
+    #[test]
+    fn an_unfinished_map_has_no_name() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a.parquet", "a.arrow", "a.npy"] {
+            let path = dir.path().join(name);
+            let columns = MapColumns { rows: 10, dim: 2, extra: None, own_id: false };
+            let mut writer = MapWriter::create(&path, columns.clone(), false).unwrap();
+            writer.write_rows(0, &[0.0; 6], None).unwrap();
+            assert!(writer.write_rows(2, &[0.0; 2], None).is_err(), "a gap");
+            assert!(writer.write_rows(3, &[0.0; 3], None).is_err(), "half a row");
+            assert!(writer.write_rows(3, &[0.0; 16], None).is_err(), "too many");
+            assert!(!path.exists());
+            assert!(writer.finish().is_err(), "too few");
+            drop(MapWriter::create(&path, columns, false).unwrap());
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+        let columns = MapColumns { rows: 0, dim: 2, extra: None, own_id: false };
+        match MapWriter::create(dir.path().join("a.csv"), columns, false) {
+            Err(Error::Format { what, .. }) => assert!(what.contains(".parquet, .arrow or .npy"), "{what}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn damaged_maps_do_not_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a.parquet", "a.arrow", "a.npy"] {
+            let path = dir.path().join(name);
+            write(&path, 40, 2, 40, name != "a.npy");
+            let good = std::fs::read(&path).unwrap();
+            let read = || MapReader::open(&path).and_then(|r| r.read_xy(None, &mut |_, _, _| {}));
+            for byte in 0..good.len() {
+                let mut bad = good.clone();
+                bad[byte] ^= 1 << (byte % 8);
+                std::fs::write(&path, &bad).unwrap();
+                let _ = read();
+            }
+            for length in 0..good.len() {
+                std::fs::write(&path, &good[..length]).unwrap();
+                assert!(read().is_err(), "{name} cut to {length}");
+            }
+        }
+    }
+}

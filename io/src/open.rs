@@ -1,0 +1,594 @@
+//! From what a person names (files, directories, globs) to a source.
+//!
+//! What must hold: the order of the rows depends on names only; a file's
+//! format is decided by its first bytes, never by its name.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::arrow_file::{self, ArrowFile};
+use crate::concat::Concat;
+use crate::npy::{self, Npy};
+use crate::parquet::{self, ParquetFile};
+use crate::source::open_file;
+use crate::vectors::Want;
+use crate::{Error, Result, Source};
+
+/// How an input is read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Where the vectors are: a list column's name; or numeric columns, one
+    /// component each, as a name, as `a,b,c` or as a pattern (`pc*`, matches in
+    /// natural order: pc2 before pc10). An exact name wins over a pattern.
+    /// Not needed where exactly one column holds lists of numbers.
+    pub column: Option<String>,
+}
+
+/// What a directory is searched for.
+const EXTENSIONS: [&str; 5] = ["parquet", "arrow", "feather", "ipc", "npy"];
+
+/// A search that goes deeper than this has followed a link back to itself.
+const DEEPEST: usize = 32;
+
+/// Opens files, directories and globs as one source, in the order given.
+///
+/// A directory stands for the `.parquet`, `.arrow`, `.feather`, `.ipc` and
+/// `.npy` files in it and below it, in the order of their names; names that
+/// begin with `.` or `_` are passed over. Parquet, Arrow IPC files (Feather
+/// version 2) and `.npy` can be mixed if their vectors are of one width. With
+/// several files, the vectors' column is found in the first that has columns
+/// and must be in all. Opening reads headers and footers only (and one row,
+/// where vectors are in a List column).
+///
+/// # Errors
+///
+/// [`Error::NoFiles`] if nothing is there, [`Error::Format`] if a file is
+/// empty, unknown or has no rows at all, [`Error::Width`] if widths differ,
+/// and those of [`Options::column`]: [`Error::NoVectorColumn`],
+/// [`Error::AmbiguousColumn`], [`Error::NoSuchColumn`], [`Error::ColumnType`].
+pub fn open(paths: &[String], options: &Options) -> Result<Box<dyn Source>> {
+    let mut files = Vec::new();
+    for path in paths {
+        expand(path, &mut files)?;
+    }
+    let Some(first) = files.first().cloned() else {
+        return Err(Error::NoFiles { pattern: paths.join(" ") });
+    };
+    let mut want = options.column.clone().map_or(Want::Any, Want::Asked);
+    let mut sources = Vec::with_capacity(files.len());
+    for path in files {
+        let (source, names) = open_one(&path, &want)?;
+        if !names.is_empty() {
+            want = Want::Names(names);
+        }
+        sources.push((path, source));
+    }
+    if sources.iter().all(|(_, source)| source.shape().rows == 0) {
+        let others = if sources.len() > 1 { ", nor has any of the others" } else { "" };
+        return Err(Error::format(first, format!("has no rows{others}")));
+    }
+    if sources.len() == 1
+        && let Some((_, source)) = sources.pop()
+    {
+        return Ok(source);
+    }
+    Ok(Box::new(Concat::new(sources)?))
+}
+
+/// Opens one file by its first bytes; gives also the columns of its vectors.
+pub(crate) fn open_one(path: &Path, want: &Want) -> Result<(Box<dyn Source>, Vec<String>)> {
+    let mut magic = Vec::new();
+    let (file, _) = open_file(path)?;
+    file.take(8).read_to_end(&mut magic).map_err(|e| Error::io(path, "read", e))?;
+    if magic.starts_with(npy::MAGIC) {
+        if let Want::Asked(asked) = want {
+            return Err(Error::NoSuchColumn { path: path.into(), asked: asked.clone(), available: Vec::new() });
+        }
+        Ok((Box::new(Npy::open(path)?), Vec::new()))
+    } else if magic.starts_with(parquet::MAGIC) {
+        let file = ParquetFile::open(path, want)?;
+        let names = file.names().to_vec();
+        Ok((Box::new(file), names))
+    } else if magic.starts_with(arrow_file::MAGIC) {
+        let file = ArrowFile::open(path, want)?;
+        let names = file.names().to_vec();
+        Ok((Box::new(file), names))
+    } else {
+        let what = match magic.as_slice() {
+            [0xff, 0xff, 0xff, 0xff, ..] => "an Arrow stream; pipe it to standard input (-), or write an Arrow file",
+            [b'F', b'E', b'A', b'1', ..] => "Feather version 1; write it again as version 2",
+            [b'P', b'A', b'R', b'E', ..] => "encrypted Parquet; write it without encryption",
+            [b'P', b'K', 3, 4, ..] => "an archive, such as .npz; unpack the .npy from it",
+            _ => "of no known format; Parquet, Arrow IPC files (Feather 2) and .npy are read",
+        };
+        Err(Error::format(path, what))
+    }
+}
+
+/// Adds the files that `given` stands for.
+fn expand(given: &str, files: &mut Vec<PathBuf>) -> Result<()> {
+    let path = Path::new(given);
+    // A name may hold a glob's characters: what is there is taken as it is.
+    if path.try_exists().map_err(|e| Error::io(path, "open", e))? {
+        return add(path, files);
+    }
+    if !given.contains(['*', '?', '[']) {
+        return Err(Error::NoFiles { pattern: given.into() });
+    }
+    let found = glob::glob(given).map_err(|e| Error::format(path, format!("not a pattern: {e}")))?;
+    let before = files.len();
+    for path in found {
+        let path = path.map_err(|e| Error::io(e.path().to_path_buf(), "read", e.into()))?;
+        add(&path, files)?;
+    }
+    if files.len() == before {
+        return Err(Error::NoFiles { pattern: given.into() });
+    }
+    Ok(())
+}
+
+fn add(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    if !path.is_dir() {
+        files.push(path.to_path_buf());
+        return Ok(());
+    }
+    let before = files.len();
+    search(path, 0, files)?;
+    if files.len() == before {
+        return Err(Error::format(path, format!("holds no file that ends in .{}", EXTENSIONS.join(", ."))));
+    }
+    Ok(())
+}
+
+fn search(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+    let failed = |e| Error::io(directory, "list", e);
+    if depth > DEEPEST {
+        return Err(Error::format(directory, "too deep; does a link lead back to its own directory?"));
+    }
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        entries.push(entry.map_err(failed)?.path());
+    }
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(['.', '_']) {
+            continue;
+        }
+        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+        if path.is_dir() {
+            search(&path, depth + 1, files)?;
+        } else if EXTENSIONS.iter().any(|e| extension == *e) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Arc;
+
+    use arrow::array::{
+        ArrayRef, AsArray, FixedSizeListArray, Float16Array, Float32Array, Float64Array, GenericListArray,
+        OffsetSizeTrait, RecordBatch, StringArray, UInt64Array,
+    };
+    use arrow::buffer::OffsetBuffer;
+    use arrow::datatypes::{DataType, Field, Int64Type};
+    use arrow::ipc::CompressionType;
+    use arrow::ipc::writer::{FileWriter, IpcWriteOptions};
+    use half::f16;
+    use ::parquet::arrow::ArrowWriter;
+    use ::parquet::basic::{Compression, ZstdLevel};
+    use ::parquet::file::properties::WriterProperties;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Dtype, Shape};
+
+    fn fixture(name: &str) -> String {
+        format!("{}/../tests/data/{name}", env!("CARGO_MANIFEST_DIR"))
+    }
+
+    fn column(name: &str) -> Options {
+        Options { column: Some(name.into()) }
+    }
+
+    /// What tests/data/make.py writes.
+    fn expected(dtype: Dtype, rows: std::ops::Range<usize>, dim: usize) -> Vec<f32> {
+        let at = |i: usize, j: usize| ((7 * i + 3 * j) % 23) as f32;
+        let value = |i, j| match dtype {
+            Dtype::U8 => at(i, j),
+            Dtype::I8 => at(i, j) - 11.0,
+            _ => (at(i, j) - 11.0) / 4.0,
+        };
+        rows.flat_map(|i| (0..dim).map(move |j| value(i, j))).collect()
+    }
+
+    fn read(source: &dyn Source, first: u64, rows: usize) -> Result<Vec<f32>> {
+        let mut out = vec![f32::NAN; rows * source.shape().dim];
+        source.read_rows(first, &mut out).map(|()| out)
+    }
+
+    /// Opens a fixture that holds rows `rows` of the matrix, and reads it whole, by row, backwards and in threes.
+    fn check(name: &str, options: &Options, dtype: Dtype, rows: std::ops::Range<usize>, dim: usize) {
+        let source = open(&[fixture(name)], options).unwrap_or_else(|e| panic!("{e}"));
+        let n = rows.len();
+        assert_eq!(source.shape(), Shape { rows: n as u64, dim }, "{name}");
+        assert_eq!(source.dtype(), dtype, "{name}");
+        let whole = expected(dtype, rows, dim);
+        assert_eq!(read(&*source, 0, n).unwrap(), whole, "{name}");
+        let mut starts: Vec<usize> = (0..n).rev().collect();
+        starts.extend(0..n);
+        starts.extend((0..n).step_by(3));
+        for first in starts {
+            let take = (n - first).min(3);
+            let found = read(&*source, first as u64, take).unwrap();
+            assert_eq!(found, whole[first * dim..(first + take) * dim], "{name} from row {first}");
+        }
+        for (first, take) in [(n, 1), (0, n + 1), (usize::MAX, 1)] {
+            let error = read(&*source, first as u64, take).unwrap_err().to_string();
+            assert!(error.contains("rows"), "{name}: {error}");
+        }
+        assert!(source.read_rows(0, &mut vec![0.0; dim + 1]).is_err() || dim == 1, "{name}");
+        assert_eq!(source.fingerprints().unwrap(), source.fingerprints().unwrap());
+        source.release();
+        assert_eq!(read(&*source, 0, n).unwrap(), whole, "{name} after release");
+    }
+
+    fn refused(name: &str, options: &Options, text: &str) {
+        let read = open(&[fixture(name)], options).and_then(|s| read(&*s, 0, s.shape().rows as usize));
+        let error = read.expect_err(name).to_string();
+        assert!(error.contains(text) && error.contains(name), "{error}");
+    }
+
+    const FIXED: [(&str, Dtype); 5] =
+        [("f16", Dtype::F16), ("f32", Dtype::F32), ("f64", Dtype::F64), ("u8", Dtype::U8), ("i8", Dtype::I8)];
+
+    #[test]
+    fn files_of_numpy_pyarrow_and_polars_read_as_they_were_written() {
+        let any = Options::default();
+        for (name, dtype) in FIXED {
+            for file in [format!("numpy_{name}.npy"), format!("pyarrow_fixed_{name}.parquet"), format!("pyarrow_fixed_{name}.arrow")] {
+                check(&file, &any, dtype, 0..10, 4);
+            }
+        }
+        for file in [
+            "numpy_version2.npy",
+            "numpy_version3.npy",
+            "pyarrow_list_f32.parquet",
+            "pyarrow_large_list_f32.parquet",
+            "pyarrow_lz4_f32.parquet",
+            "pyarrow_zstd_f32.parquet",
+            "pyarrow_list_f32.arrow",
+            "pyarrow_large_list_f32.arrow",
+            "pyarrow_lz4_f32.arrow",
+            "pyarrow_zstd_f32.arrow",
+            "pyarrow_dictionary_f32.arrow",
+            "pyarrow_f32.feather",
+            "polars_array_f32.parquet",
+            "polars_array_f32.arrow",
+        ] {
+            check(file, &any, Dtype::F32, 0..10, 4);
+        }
+        for file in ["polars_list_f64.parquet", "polars_list_f64.arrow", "polars_lz4_f64.arrow"] {
+            check(file, &any, Dtype::F64, 0..10, 4);
+        }
+        check("pyarrow_slice_f32.arrow", &any, Dtype::F32, 3..8, 4);
+        for file in ["pyarrow_scalars.parquet", "pyarrow_scalars.arrow"] {
+            check(file, &column("pc*"), Dtype::Mixed, 0..10, 10);
+            check(file, &column("pc1,pc2,pc3"), Dtype::Mixed, 0..10, 3);
+            check(file, &column("pc1"), Dtype::F32, 0..10, 1);
+        }
+    }
+
+    #[test]
+    fn bad_files_are_refused_with_file_row_and_column() {
+        let any = Options::default();
+        for end in ["parquet", "arrow"] {
+            refused(&format!("bad_null_list.{end}"), &any, "row 6: null in column \"v\"");
+            refused(&format!("bad_null_component.{end}"), &any, "row 8: null in column \"v\"");
+            refused(&format!("bad_ragged.{end}"), &any, "row 5: 2 components where the first row has 4");
+            refused(&format!("bad_null_number.{end}"), &column("y,x"), "row 2: null in column \"x\"");
+            refused(&format!("pyarrow_scalars.{end}"), &any, "no column holds vectors");
+            refused(&format!("pyarrow_scalars.{end}"), &column("*"), "column \"name\" is Utf8");
+            refused(&format!("pyarrow_scalars.{end}"), &column("pc11"), "no column \"pc11\"");
+        }
+        refused("bad_two_columns.parquet", &any, "\"v\", \"w\"; name one with --column");
+        refused("bad_two_columns.parquet", &column("v,w"), "column \"v\" is");
+        refused("bad_no_vectors.parquet", &any, "\"id: Int64\", \"name: Utf8\"");
+        refused("bad_no_rows.parquet", &any, "has no rows");
+        refused("bad_fortran.npy", &any, "ascontiguousarray");
+        refused("bad_big_endian.npy", &any, "astype('<f4')");
+        refused("bad_one_dimension.npy", &any, "one-dimensional, 40 numbers");
+        refused("bad_three_dimensions.npy", &any, "3 dimensions");
+        refused("bad_int64.npy", &any, "<i8");
+        refused("bad_structured.npy", &any, "structured");
+        refused("numpy_f32.npy", &column("v"), "no column \"v\"");
+        refused("pyarrow_f32.arrows", &any, "an Arrow stream");
+        refused("make.py", &any, "of no known format");
+        refused("nothing.npy", &any, "no such file");
+        refused("nothing*.npy", &any, "no such file");
+        assert!(matches!(open(&[], &any).err(), Some(Error::NoFiles { .. })));
+    }
+
+    #[test]
+    fn columns_pass_through_beside_the_vectors() {
+        for name in ["pyarrow_fixed_f32.parquet", "pyarrow_fixed_f32.arrow", "pyarrow_lz4_f32.arrow", "pyarrow_dictionary_f32.arrow", "polars_array_f32.arrow", "polars_list_f64.parquet"] {
+            let source = open(&[fixture(name)], &Options::default()).unwrap();
+            assert!(source.columns().contains(&"name".to_string()));
+            let names = ["name".to_string(), "id".into(), "v".into(), "name".into()];
+            for (first, rows) in [(0, 10), (2, 5), (7, 3), (9, 1), (0, 1), (4, 0), (1, 2)] {
+                let _ = read(&*source, first, rows).unwrap();
+                let batch = source.read_columns(&names, first, rows).unwrap();
+                assert_eq!(batch.num_rows(), rows, "{name}");
+                assert_eq!(batch.schema().field(1).name(), "id");
+                let ids: Vec<i64> = batch.column(1).as_primitive::<Int64Type>().values().to_vec();
+                assert_eq!(ids, (first as i64..first as i64 + rows as i64).collect::<Vec<_>>(), "{name}");
+                let text = arrow::compute::cast(batch.column(0), &DataType::Utf8).unwrap();
+                let text: Vec<_> = text.as_string::<i32>().iter().flatten().map(String::from).collect();
+                assert_eq!(text, (first..first + rows as u64).map(|i| format!("row {i}")).collect::<Vec<_>>());
+            }
+            assert_eq!(source.read_columns(&[], 0, 3).unwrap().num_rows(), 3);
+            let error = source.read_columns(&["no".into()], 0, 1).unwrap_err();
+            assert!(matches!(error, Error::NoSuchColumn { .. }), "{error}");
+            assert!(source.read_columns(&names, 9, 2).is_err());
+        }
+    }
+
+    fn copy_fixtures(names: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (from, to) in names {
+            let to = dir.path().join(to);
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::fs::copy(fixture(from), to).unwrap();
+        }
+        dir
+    }
+
+    fn at(dir: &tempfile::TempDir, name: &str) -> String {
+        dir.path().join(name).to_str().unwrap().into()
+    }
+
+    #[test]
+    fn directories_and_globs_are_read_in_the_order_of_names() {
+        let dir = copy_fixtures(&[
+            ("pyarrow_list_f32.arrow", "b.feather"),
+            ("numpy_f32.npy", "a=1/part.npy"),
+            ("polars_array_f32.parquet", "a=2/part.PARQUET"),
+            ("pyarrow_slice_f32.arrow", "a=2/deep/x.ipc"),
+            ("bad_no_rows.parquet", "a=3/part.parquet"),
+            ("bad_ragged.arrow", "_hidden/part.arrow"),
+            ("bad_ragged.arrow", ".hidden.arrow"),
+            ("make.py", "make.py"),
+        ]);
+        let any = Options::default();
+        let whole = open(&[at(&dir, "")], &any).unwrap();
+        assert_eq!(whole.shape(), Shape { rows: 35, dim: 4 });
+        let mut all = expected(Dtype::F32, 0..10, 4);
+        all.extend(expected(Dtype::F32, 3..8, 4));
+        all.extend(expected(Dtype::F32, 0..10, 4));
+        all.extend(expected(Dtype::F32, 0..10, 4));
+        for (first, rows) in [(0, 35), (8, 9), (14, 2), (34, 1), (0, 1), (12, 20)] {
+            let found = read(&*whole, first, rows).unwrap();
+            assert_eq!(found, all[first as usize * 4..(first as usize + rows) * 4]);
+        }
+        assert_eq!(whole.locate(12).row, 2);
+        assert!(whole.locate(12).path.ends_with("a=2/deep/x.ipc"));
+        assert!(whole.locate(34).path.ends_with("b.feather"));
+        assert_eq!(whole.fingerprints().unwrap().len(), 5);
+        assert!(read(&*whole, 35, 1).is_err());
+        let two = open(&[at(&dir, "b.feather"), at(&dir, "a=*/part.???")], &any).unwrap();
+        assert_eq!(two.shape().rows, 20);
+        assert_eq!(two.vector_column().as_deref(), Some("v"));
+        std::fs::write(dir.path().join("b.feather"), []).unwrap();
+        let error = open(&[at(&dir, "")], &any).err().unwrap().to_string();
+        assert!(error.contains("empty (0 bytes)"), "{error}");
+    }
+
+    #[test]
+    fn files_of_one_source_must_agree() {
+        let dir = copy_fixtures(&[("pyarrow_fixed_f32.parquet", "a.parquet"), ("pyarrow_scalars.parquet", "b.parquet")]);
+        let paths = [at(&dir, "a.parquet"), at(&dir, "b.parquet")];
+        let error = open(&paths, &Options::default()).err().unwrap();
+        assert!(matches!(&error, Error::NoSuchColumn { path, .. } if path.ends_with("b.parquet")), "{error}");
+        let dir = copy_fixtures(&[("pyarrow_scalars.parquet", "b.parquet"), ("numpy_f32.npy", "c.npy")]);
+        let paths = [at(&dir, "c.npy"), at(&dir, "b.parquet")];
+        let error = open(&paths, &Options::default()).err().unwrap();
+        assert!(matches!(error, Error::NoVectorColumn { .. }), "{error}");
+        let write = |name: &str, batch: &RecordBatch| std::fs::write(dir.path().join(name), arrow_bytes(std::slice::from_ref(batch), None)).unwrap();
+        let batch = |vectors: ArrayRef, label: ArrayRef| RecordBatch::try_from_iter([("v", vectors), ("label", label)]).unwrap();
+        let label: ArrayRef = Arc::new(StringArray::from(vec!["x", "y"]));
+        write("1.arrow", &batch(fixed(&[1.0, 2.0, 3.0, 4.0], 2), label.clone()));
+        write("2.arrow", &batch(fixed(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3), label.clone()));
+        write("3.arrow", &batch(fixed(&[1.0, 2.0, 3.0, 4.0], 2), arrow::compute::cast(&label, &DataType::Utf8View).unwrap()));
+        write("4.arrow", &batch(fixed(&[1.0, 2.0, 3.0, 4.0], 2), Arc::new(UInt64Array::from(vec![1, 2]))));
+        let any = Options::default();
+        let error = open(&[at(&dir, "1.arrow"), at(&dir, "2.arrow")], &any).err().unwrap();
+        assert!(matches!(error, Error::Width { found: 3, expected: 2, .. }), "{error}");
+        let joined = open(&[at(&dir, "1.arrow"), at(&dir, "3.arrow")], &any).unwrap();
+        let batch = joined.read_columns(&["label".into()], 1, 2).unwrap();
+        assert_eq!(batch.column(0).as_ref(), &StringArray::from(vec!["y", "x"]));
+        let batch = joined.read_columns(&["label".into()], 2, 1).unwrap();
+        assert_eq!(batch.column(0).data_type(), &DataType::Utf8);
+        assert_eq!(joined.read_columns(&["label".into()], 2, 0).unwrap().num_rows(), 0);
+        let joined = open(&[at(&dir, "1.arrow"), at(&dir, "4.arrow")], &any).unwrap();
+        let error = joined.read_columns(&["label".into()], 1, 2).unwrap_err().to_string();
+        assert!(error.contains("4.arrow: column \"label\" is UInt64, but Utf8 in"), "{error}");
+    }
+
+    #[test]
+    fn a_file_changed_while_open_is_noticed() {
+        let dir = copy_fixtures(&[("pyarrow_fixed_f32.parquet", "a.parquet")]);
+        let source = open(&[at(&dir, "a.parquet")], &Options::default()).unwrap();
+        let before = source.fingerprints().unwrap();
+        std::fs::copy(fixture("polars_list_f64.parquet"), dir.path().join("a.parquet")).unwrap();
+        assert_ne!(source.fingerprints().unwrap(), before);
+        assert!(read(&*source, 0, 1).unwrap_err().to_string().contains("was changed"));
+    }
+
+    fn fixed(values: &[f32], dim: usize) -> ArrayRef {
+        let item = Arc::new(Field::new("item", DataType::Float32, true));
+        Arc::new(FixedSizeListArray::new(item, dim as i32, Arc::new(Float32Array::from(values.to_vec())), None))
+    }
+
+    fn lists<O: OffsetSizeTrait>(values: ArrayRef, dim: usize) -> ArrayRef {
+        let item = Arc::new(Field::new("item", values.data_type().clone(), true));
+        let offsets = OffsetBuffer::<O>::from_lengths(std::iter::repeat_n(dim, values.len() / dim));
+        Arc::new(GenericListArray::new(item, offsets, values, None))
+    }
+
+    fn arrow_bytes(batches: &[RecordBatch], compression: Option<CompressionType>) -> Vec<u8> {
+        let options = IpcWriteOptions::default().try_with_compression(compression).unwrap();
+        let mut writer = FileWriter::try_new_with_options(Vec::new(), &batches[0].schema(), options).unwrap();
+        for batch in batches {
+            writer.write(batch).unwrap();
+        }
+        writer.into_inner().unwrap()
+    }
+
+    fn parquet_bytes(batches: &[RecordBatch], group: usize, compression: Compression) -> Vec<u8> {
+        let properties = WriterProperties::builder()
+            .set_max_row_group_row_count(Some(group))
+            .set_data_page_row_count_limit(5)
+            .set_write_batch_size(3)
+            .set_compression(compression)
+            .build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batches[0].schema(), Some(properties)).unwrap();
+        for batch in batches {
+            writer.write(batch).unwrap();
+        }
+        writer.into_inner().unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        #[test]
+        fn any_range_of_any_format_reads_as_written(
+            rows in 1usize..60,
+            dim in 1usize..7,
+            chunk in 1usize..20,
+            kind in 0usize..6,
+            format in 0usize..5,
+            seed in any::<u32>(),
+            ranges in prop::collection::vec((0.0f64..1.0, 0.0f64..1.0), 1..20),
+        ) {
+            let values: Vec<f32> = (0..rows * dim)
+                .map(|i| ((i as u32).wrapping_mul(2_654_435_761).wrapping_add(seed) % 2048) as f32 / 8.0)
+                .collect();
+            let array: ArrayRef = match kind {
+                0 => fixed(&values, dim),
+                1 => lists::<i32>(Arc::new(Float32Array::from(values.clone())), dim),
+                2 => lists::<i64>(Arc::new(Float64Array::from_iter_values(values.iter().map(|&v| v as f64))), dim),
+                3 => lists::<i32>(Arc::new(Float16Array::from_iter_values(values.iter().map(|&v| f16::from_f32(v)))), dim),
+                _ => Arc::new(Float32Array::from(values.clone())),
+            };
+            let ids: ArrayRef = Arc::new(UInt64Array::from_iter_values(0..rows as u64));
+            let (batch, options) = if kind < 4 {
+                (RecordBatch::try_from_iter([("id", ids), ("v", array)]).unwrap(), Options::default())
+            } else {
+                let mut columns = vec![("id".to_string(), ids)];
+                for j in (0..dim).rev() {
+                    let component = values.iter().skip(j).step_by(dim).map(|&v| v as f64);
+                    columns.push((format!("x{j}"), Arc::new(Float64Array::from_iter_values(component)) as _));
+                }
+                (RecordBatch::try_from_iter(columns).unwrap(), column("x*"))
+            };
+            let batches: Vec<_> = (0..rows).step_by(chunk).map(|r| batch.slice(r, chunk.min(rows - r))).collect();
+            let bytes = match format {
+                0 => arrow_bytes(&batches, None),
+                1 => arrow_bytes(&batches, Some(CompressionType::LZ4_FRAME)),
+                2 => arrow_bytes(&batches, Some(CompressionType::ZSTD)),
+                3 => parquet_bytes(&batches, chunk, Compression::UNCOMPRESSED),
+                _ => parquet_bytes(&batches, 2 * chunk, Compression::ZSTD(ZstdLevel::default())),
+            };
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("x"), bytes).unwrap();
+            let source = open(&[at(&dir, "x")], &options).unwrap();
+            prop_assert_eq!(source.shape(), Shape { rows: rows as u64, dim });
+            for (from, length) in ranges {
+                let first = (from * rows as f64) as usize;
+                let take = (length * (rows - first + 1) as f64) as usize;
+                let found = read(&*source, first as u64, take).unwrap();
+                prop_assert_eq!(found.as_slice(), &values[first * dim..(first + take) * dim]);
+                if seed % 2 == 0 {
+                    let batch = source.read_columns(&["id".into()], first as u64, take).unwrap();
+                    let found = batch.column(0).as_primitive::<arrow::datatypes::UInt64Type>().values().to_vec();
+                    prop_assert_eq!(found, (first as u64..(first + take) as u64).collect::<Vec<_>>());
+                }
+            }
+        }
+    }
+
+    /// Opens and reads everything in a damaged file; says where it panicked, if it did.
+    fn survive(path: &str) -> std::result::Result<(), String> {
+        let found = catch_unwind(AssertUnwindSafe(|| {
+            let Ok(source) = open(&[path.into()], &Options::default()) else { return };
+            let Shape { rows, dim } = source.shape();
+            if rows < 1000 && dim < 1000 {
+                let _ = read(&*source, 0, rows as usize);
+                let _ = read(&*source, rows / 2, 1);
+                for name in source.columns() {
+                    let _ = source.read_columns(&[name], rows / 3, (rows / 2) as usize);
+                }
+            }
+        }));
+        found.map_err(|e| match e.downcast::<String>() {
+            Ok(text) => *text,
+            Err(e) => e.downcast_ref::<&str>().unwrap_or(&"a panic").to_string(),
+        })
+    }
+
+    #[test]
+    fn no_damage_panics() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = at(&dir, "x");
+        let mut failures = Vec::new();
+        for name in [
+            "numpy_f32.npy",
+            "pyarrow_list_f32.arrow",
+            "pyarrow_lz4_f32.arrow",
+            "pyarrow_dictionary_f32.arrow",
+            "polars_array_f32.arrow",
+            "pyarrow_fixed_f32.parquet",
+            "pyarrow_list_f32.parquet",
+            "polars_list_f64.parquet",
+        ] {
+            let good = std::fs::read(fixture(name)).unwrap();
+            for length in 0..good.len() {
+                std::fs::write(&path, &good[..length]).unwrap();
+                assert!(open(&[path.clone()], &Options::default()).is_err(), "{name} cut at {length}");
+            }
+            for at in 0..good.len() {
+                for flip in [1 << (at % 8), 0x80, 0xff] {
+                    let mut bad = good.clone();
+                    bad[at] ^= flip;
+                    std::fs::write(&path, &bad).unwrap();
+                    if let Err(what) = survive(&path) {
+                        failures.push(format!("{name} at {at} ^ {flip:#x}: {what}"));
+                    }
+                }
+            }
+        }
+        assert!(failures.is_empty(), "{} panics:\n{}", failures.len(), failures.join("\n"));
+    }
+}
+
+#[cfg(test)]
+mod probe {
+    #[test]
+    #[ignore]
+    fn hang() {
+        let path = std::env::var("PROBE").unwrap();
+        let source = super::open(&[path], &super::Options::default()).map_err(|e| eprintln!("{e}")).unwrap();
+        eprintln!("{:?}", source.shape());
+        let mut out = vec![0.0; source.shape().rows as usize * source.shape().dim];
+        eprintln!("{:?}", source.read_rows(0, &mut out));
+        for r in 0..source.shape().rows { eprintln!("row {r}"); let _ = source.read_rows(r, &mut out[..source.shape().dim]); source.release(); }
+        for name in source.columns() {
+            eprintln!("{name}: {:?}", source.read_columns(&[name.clone()], source.shape().rows / 3, (source.shape().rows / 2) as usize).err());
+        }
+    }
+}

@@ -1,0 +1,863 @@
+//! The run directory: which stages of a run are finished, and with what files.
+//!
+//! ```text
+//! <run>/LOCK            held (flock) while a process works here; names it
+//! <run>/manifest.json   what is finished; replaced atomically, never edited
+//! <run>/<file>          immutable once listed in the manifest
+//! ```
+//!
+//! `manifest.json`, format 1, is one JSON object:
+//!
+//! ```text
+//! lowland   the crate version that began the run
+//! format    1
+//! created   RFC 3339, UTC
+//! config    as the caller gave it, opaque here
+//! sources   [Fingerprint]
+//! stages    { name: { done, files, data, units: { name: { files, data } } } }
+//! xxh3      of every byte before the comma that ends the previous field
+//! ```
+//!
+//! where `files` is `{ name: { bytes, xxh3 } }` and `data` any JSON. The last
+//! field is always `"xxh3"` with 16 digits, in this and every later format, so
+//! that damage is told from a newer version.
+//!
+//! What must hold:
+//! - A file is listed only after it is durable, and removed only after it is
+//!   no longer listed. So what is listed is there, whenever we stop.
+//! - Everything else in the directory is a leftover: `open` removes it. The
+//!   directory is therefore no place for a user's own files. Subdirectories
+//!   are never made and never touched.
+//! - Nothing is created or removed in a directory that is not ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::durable::{self, FileStamp};
+use crate::{Error, Fingerprint, Result};
+
+/// The version of the manifest and of the directory's layout.
+const VERSION: u32 = 1;
+
+const READABLE: &str = "1";
+const LOCK: &str = "LOCK";
+const MANIFEST: &str = "manifest.json";
+const MANIFEST_PART: &str = "manifest.json.part";
+/// How a manifest of ours begins and ends, whatever its version.
+const HEAD: &str = "{\n  \"lowland\": \"";
+const TAIL: (&str, &str) = (",\n  \"xxh3\": \"", "\"\n}\n");
+const DIGITS: usize = 16;
+/// The first word in a `LOCK` of ours.
+const LOCK_HEAD: &str = "lowland ";
+
+/// The files of a stage or unit, by name within the run directory.
+pub type Files = BTreeMap<String, FileStamp>;
+
+/// What a run directory says about its run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The crate version that began the run.
+    pub lowland: String,
+    /// The version of the manifest and of the directory's layout.
+    pub format: u32,
+    /// When the run began: RFC 3339, UTC.
+    pub created: String,
+    /// The configuration, opaque here.
+    pub config: Value,
+    /// The input files.
+    pub sources: Vec<Fingerprint>,
+    /// Stages that are finished or under way.
+    pub stages: BTreeMap<String, StageRecord>,
+}
+
+/// A stage that is finished, or of which some units are.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// Whether the whole stage is finished.
+    pub done: bool,
+    /// The stage's files; none before it is done.
+    pub files: Files,
+    /// The stage's small results; null before it is done.
+    pub data: Value,
+    /// Units finished inside the stage; none once it is done.
+    pub units: BTreeMap<String, UnitRecord>,
+}
+
+/// A finished part of an unfinished stage.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct UnitRecord {
+    /// The unit's files.
+    pub files: Files,
+    /// The unit's small results.
+    pub data: Value,
+}
+
+impl StageRecord {
+    fn every_file(&self) -> impl Iterator<Item = (&String, &FileStamp)> {
+        self.files.iter().chain(self.units.values().flat_map(|u| &u.files))
+    }
+}
+
+impl Manifest {
+    /// Reads the manifest of the run directory `dir` without taking its lock.
+    ///
+    /// [`Error::ForeignDirectory`] where there is none, [`Error::Corrupt`] if
+    /// its checksum differs, [`Error::Version`] if it is of another version.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join(MANIFEST);
+        match std::fs::read(&path) {
+            Ok(bytes) => Self::parse(dir, &bytes),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && dir.is_dir() => {
+                Err(Error::ForeignDirectory { path: dir.into() })
+            }
+            Err(e) => Err(Error::io(path, "read", e)),
+        }
+    }
+
+    /// Every file listed, with its stamp.
+    pub fn files(&self) -> impl Iterator<Item = (&str, FileStamp)> {
+        self.stages.values().flat_map(StageRecord::every_file).map(|(name, stamp)| (name.as_str(), *stamp))
+    }
+
+    /// Whether the bytes are of a manifest of ours, of any version, perhaps
+    /// damaged. Either end is enough: one flipped bit cannot spoil both.
+    fn is_ours(bytes: &[u8]) -> bool {
+        bytes.starts_with(HEAD.as_bytes()) || Self::split(bytes).is_some()
+    }
+
+    /// The checksummed part and the checksum.
+    fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+        let rest = bytes.strip_suffix(TAIL.1.as_bytes())?;
+        let (rest, digits) = rest.split_at_checked(rest.len().checked_sub(DIGITS)?)?;
+        Some((rest.strip_suffix(TAIL.0.as_bytes())?, digits))
+    }
+
+    fn parse(dir: &Path, bytes: &[u8]) -> Result<Self> {
+        let path = dir.join(MANIFEST);
+        if !Self::is_ours(bytes) {
+            return Err(Error::ForeignDirectory { path: dir.into() });
+        }
+        let corrupt = |what: &str| Error::Corrupt { path: path.clone(), what: what.into() };
+        let Some((body, digits)) = Self::split(bytes) else {
+            return Err(corrupt("it does not end in a checksum"));
+        };
+        if digits != format!("{:016x}", xxh3_64(body)).as_bytes() {
+            return Err(corrupt("its checksum differs"));
+        }
+        #[derive(Deserialize)]
+        struct Versioned {
+            format: u32,
+        }
+        let Versioned { format } =
+            serde_json::from_slice(bytes).map_err(|e| Error::format(&path, format!("not a manifest: {e}")))?;
+        if format != VERSION {
+            return Err(Error::Version { path, found: format, readable: READABLE });
+        }
+        let manifest: Manifest =
+            serde_json::from_slice(bytes).map_err(|e| Error::format(&path, format!("not a manifest: {e}")))?;
+        if let Some((name, _)) = manifest.files().find(|(name, _)| !is_plain(name)) {
+            return Err(Error::format(&path, format!("it lists \"{name}\", which is no file's name")));
+        }
+        Ok(manifest)
+    }
+
+    fn text(&self) -> String {
+        let Ok(mut text) = serde_json::to_string_pretty(self) else {
+            unreachable!("a manifest has only text keys, and writing to memory does not fail")
+        };
+        text.truncate(text.len() - "\n}".len());
+        let sum = xxh3_64(text.as_bytes());
+        format!("{text}{}{sum:016x}{}", TAIL.0, TAIL.1)
+    }
+
+    fn write(&self, dir: &Path) -> Result<()> {
+        durable::replace(&dir.join(MANIFEST), self.text().as_bytes()).map(drop)
+    }
+}
+
+/// Whether the directory had a run in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// A new run begins.
+    Fresh,
+    /// An earlier run, of the same configuration and sources, goes on.
+    Resumed,
+}
+
+/// How closely [`RunDir::verify`] looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// The files are there and as long as they should be.
+    Lengths,
+    /// Every byte is read.
+    Checksums,
+}
+
+/// A run directory that this process holds. May be shared between threads.
+///
+/// Every change rewrites the manifest, some hundred bytes a file, and syncs
+/// it: units are meant to take seconds, not milliseconds.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    manifest: Mutex<Manifest>,
+    /// The lock goes with it.
+    _lock: File,
+}
+
+impl RunDir {
+    /// Opens the run directory `path`, made if need be, for a run of `config`
+    /// over `sources`, and removes what an earlier process left unfinished.
+    ///
+    /// - [`Error::Locked`]: another process, or another handle of this one, holds it;
+    /// - [`Error::ForeignDirectory`]: it has files in it and is not ours;
+    /// - [`Error::Resume`]: it holds a run of another configuration or other sources;
+    /// - [`Error::Version`], [`Error::Corrupt`]: its manifest cannot be read.
+    pub fn open(path: impl Into<PathBuf>, config: Value, sources: Vec<Fingerprint>) -> Result<(Self, Opened)> {
+        let path = path.into();
+        let lock = acquire(&path)?;
+        let Some(bytes) = read_manifest(&path)? else {
+            return Ok((Self::begin(path, lock, config, sources)?, Opened::Fresh));
+        };
+        let mut manifest = Manifest::parse(&path, &bytes)?;
+        if let Some((field, was, now)) = difference(&manifest, &config, &sources) {
+            return Err(Error::Resume { path, field, was, now });
+        }
+        // The caller's own value, not the one that was read: it is what later
+        // manifests are written from, and numbers may not survive being read.
+        manifest.config = config;
+        remove_leftovers(&path, &manifest)?;
+        Ok((RunDir { path, manifest: Mutex::new(manifest), _lock: lock }, Opened::Resumed))
+    }
+
+    /// Opens the run directory `path` for a new run, and removes every file of
+    /// the run that was there. Also the way out of a damaged manifest.
+    ///
+    /// [`Error::Locked`] and [`Error::ForeignDirectory`] as for [`open`](Self::open).
+    pub fn restart(path: impl Into<PathBuf>, config: Value, sources: Vec<Fingerprint>) -> Result<Self> {
+        let path = path.into();
+        let lock = acquire(&path)?;
+        // The new, empty manifest first: then whatever stays is a leftover.
+        Self::begin(path, lock, config, sources)
+    }
+
+    fn begin(path: PathBuf, lock: File, config: Value, sources: Vec<Fingerprint>) -> Result<Self> {
+        let manifest = Manifest {
+            lowland: env!("CARGO_PKG_VERSION").into(),
+            format: VERSION,
+            created: now(),
+            config,
+            sources,
+            stages: BTreeMap::new(),
+        };
+        manifest.write(&path)?;
+        remove_leftovers(&path, &manifest)?;
+        Ok(RunDir { path, manifest: Mutex::new(manifest), _lock: lock })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where a file of this run lies or should be written.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.path.join(file)
+    }
+
+    /// The manifest as it is now.
+    pub fn manifest(&self) -> Manifest {
+        self.lock_manifest().clone()
+    }
+
+    /// What is known of a stage: look at `done` for whether it is finished.
+    pub fn stage(&self, name: &str) -> Option<StageRecord> {
+        self.lock_manifest().stages.get(name).cloned()
+    }
+
+    /// Records that a stage is finished. `files` must be durable and in this
+    /// directory, as after [`PendingFile::finish`](crate::PendingFile::finish).
+    /// The stage's units are forgotten, and those of their files that are not
+    /// among `files` removed.
+    ///
+    /// # Panics
+    /// If a file's name is not a plain one (no `/`, not `LOCK`, not
+    /// `manifest.json`, not `….part`).
+    pub fn finish_stage(&self, name: &str, files: Vec<(String, FileStamp)>, data: Value) -> Result<()> {
+        let files = listed(files);
+        self.change(|stages| {
+            stages.insert(name.into(), StageRecord { done: true, files, data, units: BTreeMap::new() });
+        })
+    }
+
+    /// Records that a unit of a stage is finished, in place of an earlier unit
+    /// of the same name, whose files are then removed. So a checkpoint is a
+    /// unit that is finished again and again under alternating file names.
+    ///
+    /// # Panics
+    /// As [`finish_stage`](Self::finish_stage), and if the stage is already finished.
+    pub fn finish_unit(&self, stage: &str, unit: &str, files: Vec<(String, FileStamp)>, data: Value) -> Result<()> {
+        let files = listed(files);
+        self.change(|stages| {
+            let record = stages.entry(stage.into()).or_default();
+            assert!(!record.done, "unit {unit} of stage {stage}, which is finished");
+            record.units.insert(unit.into(), UnitRecord { files, data });
+        })
+    }
+
+    /// Forgets a stage and its units, then removes their files.
+    pub fn drop_stage(&self, name: &str) -> Result<()> {
+        self.change(|stages| {
+            stages.remove(name);
+        })
+    }
+
+    /// Checks the files of a stage and of its units against the manifest.
+    /// A stage that the manifest does not know has no files to check.
+    ///
+    /// [`Error::Corrupt`] names the first file that differs, and how.
+    pub fn verify(&self, stage: &str, depth: Depth) -> Result<()> {
+        let Some(record) = self.stage(stage) else { return Ok(()) };
+        for (name, stamp) in record.every_file() {
+            verify_file(&self.path(name), *stamp, depth)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the run: the listed files, the manifest, the lock, and the
+    /// directory. An unlisted file is not deleted; it makes the last step fail.
+    pub fn remove(self) -> Result<()> {
+        let manifest = self.lock_manifest().clone();
+        for (name, _) in manifest.files() {
+            remove_if_there(&self.path(name))?;
+        }
+        remove_if_there(&self.path(MANIFEST))?;
+        // With the lock still held: whoever opens the file now finds, once it
+        // has the lock, that the name is gone.
+        remove_if_there(&self.path(LOCK))?;
+        std::fs::remove_dir(&self.path).map_err(|e| Error::io(&self.path, "remove", e))
+    }
+
+    fn lock_manifest(&self) -> MutexGuard<'_, Manifest> {
+        // A manifest is swapped whole, so a panic elsewhere cannot have left half of one.
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the changed manifest, then makes it ours, then removes the files
+    /// that only the former one listed. If writing fails nothing has changed.
+    fn change(&self, edit: impl FnOnce(&mut BTreeMap<String, StageRecord>)) -> Result<()> {
+        let mut current = self.lock_manifest();
+        let mut next = current.clone();
+        edit(&mut next.stages);
+        next.write(&self.path)?;
+        let former = std::mem::replace(&mut *current, next);
+        let kept: BTreeSet<&str> = current.files().map(|(name, _)| name).collect();
+        for (name, _) in former.files().filter(|(name, _)| !kept.contains(name)) {
+            remove_if_there(&self.path(name))?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the directory, makes sure it is ours, and takes its lock.
+fn acquire(path: &Path) -> Result<File> {
+    std::fs::create_dir_all(path).map_err(|e| Error::io(path, "create", e))?;
+    loop {
+        // Before the lock, lest we create one in a stranger's directory …
+        check_ours(path)?;
+        let lock_path = path.join(LOCK);
+        let mut lock = match durable::lock(&lock_path) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Err(Error::Locked { path: path.into(), holder: holder(&lock_path) }),
+            // Removed by its holder since we looked.
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                std::fs::create_dir_all(path).map_err(|e| Error::io(path, "create", e))?;
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        // … and again with it, since only now nobody else moves.
+        check_ours(path)?;
+        let text = format!("{LOCK_HEAD}process {} on {} since {}\n", std::process::id(), host(), now());
+        lock.set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| lock.write_all(text.as_bytes()))
+            .map_err(|e| Error::io(&lock_path, "write", e))?;
+        return Ok(lock);
+    }
+}
+
+/// A directory is ours if it is empty, holds a manifest of ours, or holds no
+/// more than a process leaves that is stopped before its first manifest.
+fn check_ours(path: &Path) -> Result<()> {
+    let foreign = || Err(Error::ForeignDirectory { path: path.into() });
+    if let Some(bytes) = read_manifest(path)? {
+        return if Manifest::is_ours(&bytes) { Ok(()) } else { foreign() };
+    }
+    for entry in entries(path)? {
+        match entry.to_str() {
+            Some(LOCK) => {
+                let text = lock_text(&path.join(LOCK));
+                if !(text.is_empty() || text.starts_with(LOCK_HEAD)) {
+                    return foreign();
+                }
+            }
+            Some(MANIFEST_PART) => {}
+            _ => return foreign(),
+        }
+    }
+    Ok(())
+}
+
+fn read_manifest(dir: &Path) -> Result<Option<Vec<u8>>> {
+    let path = dir.join(MANIFEST);
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io(path, "read", e)),
+    }
+}
+
+fn entries(dir: &Path) -> Result<Vec<std::ffi::OsString>> {
+    let list = || std::fs::read_dir(dir)?.map(|e| Ok(e?.file_name())).collect::<std::io::Result<Vec<_>>>();
+    list().map_err(|e| Error::io(dir, "list", e))
+}
+
+fn remove_leftovers(dir: &Path, manifest: &Manifest) -> Result<()> {
+    let listed: BTreeSet<&str> = manifest.files().map(|(name, _)| name).chain([LOCK, MANIFEST]).collect();
+    for entry in entries(dir)? {
+        let path = dir.join(&entry);
+        let is_listed = entry.to_str().is_some_and(|name| listed.contains(name));
+        // A symbolic link is removed, not what it points to; a directory stays.
+        if !is_listed && !std::fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir()) {
+            remove_if_there(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "remove", e)),
+        _ => Ok(()),
+    }
+}
+
+fn verify_file(path: &Path, listed: FileStamp, depth: Depth) -> Result<()> {
+    let corrupt = |what: String| Err(Error::Corrupt { path: path.into(), what });
+    let found = match std::fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return corrupt("listed in the manifest, but not there".into()),
+        Err(e) => return Err(Error::io(path, "inspect", e)),
+    };
+    if found != listed.bytes {
+        return corrupt(format!("{found} bytes where the manifest lists {}", listed.bytes));
+    }
+    if depth == Depth::Checksums {
+        let found = durable::stamp(path)?;
+        if found.xxh3 != listed.xxh3 {
+            return corrupt(format!("its checksum is {:016x} where the manifest lists {:016x}", found.xxh3, listed.xxh3));
+        }
+    }
+    Ok(())
+}
+
+/// A name that cannot lead out of the directory or collide with our own files.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty()
+        && !name.contains(['/', '\0'])
+        && !matches!(name, "." | ".." | LOCK | MANIFEST)
+        && !name.ends_with(".part")
+}
+
+fn listed(files: Vec<(String, FileStamp)>) -> Files {
+    for (name, _) in &files {
+        assert!(is_plain(name), "\"{name}\" is not a plain file name");
+    }
+    files.into_iter().collect()
+}
+
+/// The first field, in the order of names, in which a run differs: its JSON
+/// path, and both values as text.
+fn difference(was: &Manifest, config: &Value, sources: &[Fingerprint]) -> Option<(String, String, String)> {
+    // Both sides through text, so that numbers are compared as the manifest keeps them.
+    let through_text = |value: &Value| serde_json::from_str(&value.to_string()).unwrap_or(Value::Null);
+    let as_value = |sources: &[Fingerprint]| serde_json::to_value(sources).unwrap_or(Value::Null);
+    first_difference("", Some(&was.config), Some(&through_text(config)))
+        .or_else(|| first_difference("sources", Some(&as_value(&was.sources)), Some(&as_value(sources))))
+}
+
+fn first_difference(at: &str, was: Option<&Value>, now: Option<&Value>) -> Option<(String, String, String)> {
+    let nothing = Value::Null;
+    match (was.unwrap_or(&nothing), now.unwrap_or(&nothing)) {
+        (a, b) if a == b => None,
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            keys.into_iter().find_map(|key| {
+                let inner = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+                first_difference(&inner, a.get(key), b.get(key))
+            })
+        }
+        (Value::Array(a), Value::Array(b)) => (0..a.len().max(b.len()))
+            .find_map(|i| first_difference(&format!("{at}[{i}]"), a.get(i), b.get(i))),
+        (a, b) => Some((at.into(), a.to_string(), b.to_string())),
+    }
+}
+
+/// Who holds the lock, as its file says.
+fn holder(lock: &Path) -> String {
+    let text = lock_text(lock);
+    match text.strip_prefix(LOCK_HEAD).map(str::trim) {
+        Some(who) if !who.is_empty() => who.into(),
+        _ => "another process".into(),
+    }
+}
+
+/// The beginning of a lock file as text, nothing if it cannot be read.
+fn lock_text(lock: &Path) -> String {
+    let mut bytes = Vec::new();
+    let read = File::open(lock).and_then(|file| file.take(512).read_to_end(&mut bytes));
+    read.map_or(String::new(), |_| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn host() -> String {
+    let mut name = [0_u8; 256];
+    #[expect(unsafe_code, reason = "the standard library does not tell the host's name")]
+    // SAFETY: the pointer and the length are those of `name`, which outlives the call.
+    let answer = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len()) };
+    let length = name.iter().position(|&b| b == 0).unwrap_or(name.len());
+    if answer == 0 && length > 0 {
+        String::from_utf8_lossy(&name[..length]).into_owned()
+    } else {
+        "an unnamed host".into()
+    }
+}
+
+fn now() -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    rfc3339(since.map_or(0, |d| d.as_secs()))
+}
+
+/// Seconds since the epoch as RFC 3339, UTC.
+fn rfc3339(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Howard Hinnant's `civil_from_days`: years begin in March, so that the
+    // leap day is a year's last and months have a linear formula.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3_600, rest / 60 % 60, rest % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn sources(bytes: u64) -> Vec<Fingerprint> {
+        vec![Fingerprint { path: "in.npy".into(), bytes, modified: 1_700_000_000_123_456_789, header: u64::MAX - 3 }]
+    }
+
+    fn config() -> Value {
+        json!({"n_neighbors": 15, "min_dist": 0.1_f32, "layout": {"seed": 7, "epochs": [1, 2]}})
+    }
+
+    fn open(dir: &Path) -> Result<(RunDir, Opened)> {
+        RunDir::open(dir, config(), sources(100))
+    }
+
+    fn put(run: &RunDir, name: &str, bytes: &[u8]) -> (String, FileStamp) {
+        (name.into(), durable::replace(&run.path(name), bytes).unwrap())
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> = entries(dir).unwrap().into_iter().map(|n| n.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_run_is_found_again_as_it_was_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/run");
+        let (run, opened) = open(&path).unwrap();
+        assert_eq!(opened, Opened::Fresh);
+        assert!(run.stage("scan").is_none());
+        let files = vec![put(&run, "mean.bin", b"mean")];
+        run.finish_stage("scan", files, json!({"rows": 12})).unwrap();
+        let files = vec![put(&run, "list-0", b"zero")];
+        run.finish_unit("neighbors", "0", files, json!(null)).unwrap();
+        let before = run.manifest();
+        drop(run);
+
+        let (run, opened) = open(&path).unwrap();
+        assert_eq!(opened, Opened::Resumed);
+        assert_eq!(run.manifest(), before);
+        let scan = run.stage("scan").unwrap();
+        assert!(scan.done);
+        assert_eq!(scan.data["rows"], 12);
+        let neighbors = run.stage("neighbors").unwrap();
+        assert!(!neighbors.done);
+        assert_eq!(neighbors.units["0"].files["list-0"].bytes, 4);
+        run.verify("scan", Depth::Checksums).unwrap();
+        run.verify("neighbors", Depth::Checksums).unwrap();
+        run.verify("unheard of", Depth::Checksums).unwrap();
+        assert_eq!(Manifest::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn files_go_when_they_are_no_longer_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, _) = open(dir.path()).unwrap();
+        let files = vec![put(&run, "at-1", b"one")];
+        run.finish_unit("layout", "checkpoint", files, json!(1)).unwrap();
+        let files = vec![put(&run, "at-2", b"two")];
+        run.finish_unit("layout", "checkpoint", files, json!(2)).unwrap();
+        assert_eq!(names(dir.path()), ["LOCK", "at-2", "manifest.json"]);
+        // A stage may keep a unit's file by listing it.
+        let two = run.stage("layout").unwrap().units["checkpoint"].files["at-2"];
+        run.finish_stage("layout", vec![("at-2".into(), two), put(&run, "end", b"end")], json!(null)).unwrap();
+        assert_eq!(names(dir.path()), ["LOCK", "at-2", "end", "manifest.json"]);
+        run.drop_stage("layout").unwrap();
+        assert_eq!(names(dir.path()), ["LOCK", "manifest.json"]);
+        run.remove().unwrap();
+        assert!(!dir.path().exists());
+    }
+
+    #[test]
+    fn leftovers_are_removed_on_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, _) = open(dir.path()).unwrap();
+        let files = vec![put(&run, "kept", b"kept")];
+        run.finish_stage("scan", files, json!(null)).unwrap();
+        drop(run);
+        for name in ["orphan", "kept.part", "manifest.json.part"] {
+            std::fs::write(dir.path().join(name), b"left").unwrap();
+        }
+        std::fs::create_dir(dir.path().join("somebody")).unwrap();
+        let (_run, opened) = open(dir.path()).unwrap();
+        assert_eq!(opened, Opened::Resumed);
+        assert_eq!(names(dir.path()), ["LOCK", "kept", "manifest.json", "somebody"]);
+    }
+
+    #[test]
+    fn a_second_handle_is_refused_and_told_who_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, _) = open(dir.path()).unwrap();
+        match open(dir.path()) {
+            Err(Error::Locked { holder, .. }) => {
+                assert!(holder.contains(&format!("process {} on ", std::process::id())), "{holder}");
+                assert!(holder.ends_with('Z'), "{holder}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(RunDir::restart(dir.path(), config(), vec![]), Err(Error::Locked { .. })));
+        drop(run);
+        open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_strangers_directory_is_left_alone() {
+        for (name, bytes) in [
+            ("notes.txt", &b"mine"[..]),
+            ("manifest.json", b"{\"name\": \"a web page\"}"),
+            ("manifest.json", b""),
+            ("LOCK", b"held by another program"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join(name), bytes).unwrap();
+            assert!(matches!(open(dir.path()), Err(Error::ForeignDirectory { .. })), "{name}");
+            let restarted = RunDir::restart(dir.path(), config(), vec![]);
+            assert!(matches!(restarted, Err(Error::ForeignDirectory { .. })), "{name}");
+            assert_eq!(names(dir.path()), [name]);
+            assert_eq!(std::fs::read(dir.path().join(name)).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn stopped_before_the_first_manifest_is_fresh() {
+        for (lock, part) in [(Some(""), None), (Some("lowland process 1 on h since t\n"), Some("{\n")), (None, Some(""))] {
+            let dir = tempfile::tempdir().unwrap();
+            if let Some(lock) = lock {
+                std::fs::write(dir.path().join(LOCK), lock).unwrap();
+            }
+            if let Some(part) = part {
+                std::fs::write(dir.path().join(MANIFEST_PART), part).unwrap();
+            }
+            let (_run, opened) = open(dir.path()).unwrap();
+            assert_eq!(opened, Opened::Fresh);
+            assert_eq!(names(dir.path()), ["LOCK", "manifest.json"]);
+        }
+    }
+
+    #[test]
+    fn another_configuration_or_source_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()).unwrap());
+        let check = |edit: &dyn Fn(&mut Value, &mut Vec<Fingerprint>), expected: (&str, &str, &str)| {
+            let (mut config, mut sources) = (config(), sources(100));
+            edit(&mut config, &mut sources);
+            match RunDir::open(dir.path(), config, sources) {
+                Err(Error::Resume { field, was, now, .. }) => {
+                    assert_eq!((field.as_str(), was.as_str(), now.as_str()), expected);
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        check(&|c, _| c["n_neighbors"] = json!(30), ("n_neighbors", "15", "30"));
+        check(&|c, _| c["layout"]["epochs"] = json!([1, 3]), ("layout.epochs[1]", "2", "3"));
+        check(&|c, _| c["layout"]["epochs"] = json!([1]), ("layout.epochs[1]", "2", "null"));
+        check(&|c, _| c["added"] = json!("x"), ("added", "null", "\"x\""));
+        check(&|_, s| s[0].bytes = 101, ("sources[0].bytes", "100", "101"));
+        check(&|_, s| s.clear(), ("sources[0]", "{\"bytes\":100,\"header\":18446744073709551612,\"modified\":1700000000123456789,\"path\":\"in.npy\"}", "null"));
+        // The config comes first when both differ.
+        check(&|c, s| { c["min_dist"] = json!(0.5); s[0].bytes = 1; }, ("min_dist", "0.10000000149011612", "0.5"));
+        assert_eq!(open(dir.path()).unwrap().1, Opened::Resumed);
+    }
+
+    #[test]
+    fn restart_discards_a_run_even_a_damaged_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, _) = open(dir.path()).unwrap();
+        let files = vec![put(&run, "old", b"old")];
+        run.finish_stage("scan", files, json!(null)).unwrap();
+        drop(run);
+        let manifest = dir.path().join(MANIFEST);
+        let mut bytes = std::fs::read(&manifest).unwrap();
+        bytes[40] ^= 1;
+        std::fs::write(&manifest, bytes).unwrap();
+        assert!(matches!(open(dir.path()), Err(Error::Corrupt { .. })));
+        let run = RunDir::restart(dir.path(), json!({"n_neighbors": 5}), vec![]).unwrap();
+        assert!(run.stage("scan").is_none());
+        assert_eq!(names(dir.path()), ["LOCK", "manifest.json"]);
+        run.remove().unwrap();
+    }
+
+    #[test]
+    fn any_flipped_bit_or_cut_of_the_manifest_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, _) = open(dir.path()).unwrap();
+        let files = vec![put(&run, "f", b"f")];
+        run.finish_stage("scan", files, json!({"text": "ü"})).unwrap();
+        drop(run);
+        let path = dir.path().join(MANIFEST);
+        let good = std::fs::read(&path).unwrap();
+        serde_json::from_slice::<Value>(&good).expect("the manifest is JSON as it stands");
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(Manifest::parse(dir.path(), &bad), Err(Error::Corrupt { .. })), "bit {bit}");
+        }
+        for length in HEAD.len()..good.len() {
+            assert!(matches!(Manifest::parse(dir.path(), &good[..length]), Err(Error::Corrupt { .. })), "cut to {length}");
+        }
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, _) = open(dir.path()).unwrap();
+        let later = Manifest { format: 9, ..run.manifest() };
+        drop(run);
+        later.write(dir.path()).unwrap();
+        assert!(matches!(open(dir.path()), Err(Error::Version { found: 9, .. })));
+    }
+
+    #[test]
+    fn a_manifest_cannot_name_files_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, _) = open(dir.path()).unwrap();
+        let mut evil = run.manifest();
+        drop(run);
+        let stamp = FileStamp { bytes: 0, xxh3: 0 };
+        evil.stages.entry("scan".into()).or_default().files.insert("../outside".into(), stamp);
+        evil.write(dir.path()).unwrap();
+        assert!(matches!(open(dir.path()), Err(Error::Format { .. })));
+    }
+
+    #[test]
+    fn verify_names_the_file_and_the_difference() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, _) = open(dir.path()).unwrap();
+        let files = vec![put(&run, "f", b"four")];
+        run.finish_stage("scan", files, json!(null)).unwrap();
+        let check = |depth, expected: Option<&str>| match (run.verify("scan", depth), expected) {
+            (Ok(()), None) => {}
+            (Err(Error::Corrupt { path, what }), Some(text)) => {
+                assert_eq!(path, run.path("f"));
+                assert!(what.contains(text), "{what}");
+            }
+            other => panic!("{other:?}"),
+        };
+        check(Depth::Checksums, None);
+        std::fs::write(run.path("f"), b"fouR").unwrap();
+        check(Depth::Lengths, None);
+        check(Depth::Checksums, Some("checksum"));
+        std::fs::write(run.path("f"), b"fou").unwrap();
+        check(Depth::Lengths, Some("3 bytes where the manifest lists 4"));
+        std::fs::remove_file(run.path("f")).unwrap();
+        check(Depth::Lengths, Some("not there"));
+    }
+
+    #[test]
+    fn units_may_be_finished_by_several_threads() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, _) = open(dir.path()).unwrap();
+        std::thread::scope(|scope| {
+            for t in 0..4 {
+                let run = &run;
+                scope.spawn(move || {
+                    for i in 0..5 {
+                        let name = format!("u{t}-{i}");
+                        let files = vec![put(run, &name, name.as_bytes())];
+                        run.finish_unit("neighbors", &name, files, json!(i)).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(run.stage("neighbors").unwrap().units.len(), 20);
+        run.verify("neighbors", Depth::Checksums).unwrap();
+        assert_eq!(Manifest::read(dir.path()).unwrap(), run.manifest());
+    }
+
+    #[test]
+    fn dates() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(rfc3339(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(rfc3339(1_709_251_200), "2024-03-01T00:00:00Z");
+        assert_eq!(rfc3339(4_102_444_799), "2099-12-31T23:59:59Z");
+    }
+
+    /// A resumed run must get the very numbers that an unbroken one has.
+    #[test]
+    fn numbers_survive_the_manifest() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, _) = open(dir.path()).unwrap();
+        let mut state = 1_u64;
+        let numbers: Vec<f64> = (0..2_000)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                f64::from_bits((state >> 12) | 0x3ff0_0000_0000_0000) - 1.0
+            })
+            .collect();
+        run.finish_stage("scan", vec![], json!(numbers)).unwrap();
+        drop(run);
+        let (run, _) = open(dir.path()).unwrap();
+        let read: Vec<f64> = serde_json::from_value(run.stage("scan").unwrap().data).unwrap();
+        let differing = read.iter().zip(&numbers).filter(|(a, b)| a != b).count();
+        assert_eq!(differing, 0, "of {}: serde_json needs its feature float_roundtrip", numbers.len());
+    }
+}

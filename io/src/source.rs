@@ -1,0 +1,199 @@
+//! Where vectors come from: one trait over every format.
+//!
+//! A source is a table of `rows × dim` numbers at rest, read by row range in
+//! any order, any number of times. What must hold: the same range gives the
+//! same values whatever was read before it, and a call holds no more memory
+//! than a small multiple of what it was asked for.
+
+use std::fs::{File, Metadata};
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::UNIX_EPOCH;
+
+use arrow::datatypes::Schema;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use memmap2::Mmap;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{Error, Result};
+
+/// Rows and components of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    /// Number of vectors.
+    pub rows: u64,
+    /// Components of each vector.
+    pub dim: usize,
+}
+
+/// The type of a component at rest; every source is read as `f32`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// IEEE half precision.
+    F16,
+    /// IEEE single precision.
+    F32,
+    /// IEEE double precision, rounded to the nearest `f32` when read.
+    F64,
+    /// Unsigned bytes.
+    U8,
+    /// Signed bytes.
+    I8,
+    /// Numeric columns of several types, or of a type not named above.
+    Mixed,
+}
+
+impl Dtype {
+    /// Bytes of a component at rest (of mixed columns, the usual four).
+    pub fn bytes(self) -> usize {
+        match self {
+            Dtype::U8 | Dtype::I8 => 1,
+            Dtype::F16 => 2,
+            Dtype::F32 | Dtype::Mixed => 4,
+            Dtype::F64 => 8,
+        }
+    }
+}
+
+/// A row of a source, named as a person would find it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub path: PathBuf,
+    /// The row within that file, from 0.
+    pub row: u64,
+}
+
+/// What identifies a file between passes and between runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// The file, as it was named.
+    pub path: PathBuf,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Its modification time, nanoseconds since the epoch.
+    pub modified: u64,
+    /// xxh3 of the bytes that describe the rest: the npy header, the Arrow or Parquet footer.
+    pub header: u64,
+}
+
+/// A table of vectors at rest. See the module's page for what must hold.
+pub trait Source: Send + Sync {
+    /// Rows and components.
+    fn shape(&self) -> Shape;
+
+    /// The components' type at rest.
+    fn dtype(&self) -> Dtype;
+
+    /// Reads rows `first..first + out.len() / dim` into `out`, row by row.
+    /// `out.len()` must be a multiple of `dim` and the range within the source.
+    fn read_rows(&self, first: u64, out: &mut [f32]) -> Result<()>;
+
+    /// The file and row that hold row `row` of the source.
+    fn locate(&self, row: u64) -> Place;
+
+    /// The columns that can be passed through to an output (none for npy).
+    fn columns(&self) -> Vec<String>;
+
+    /// Reads the named columns of rows `first..first + rows`, in the order named.
+    fn read_columns(&self, names: &[String], first: u64, rows: usize) -> Result<RecordBatch>;
+
+    /// The files behind the source, in order.
+    fn fingerprints(&self) -> Result<Vec<Fingerprint>>;
+
+    /// What the vectors are called in the file: a column's name, or several; none for npy.
+    fn vector_column(&self) -> Option<String>;
+
+    /// The most bytes that stay allocated between calls of `read_rows`: a
+    /// decoded batch, open pages. Mapped files are not counted, as the system
+    /// takes their pages back when it needs them.
+    fn held_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Frees what is kept between calls. The next call starts afresh.
+    fn release(&self) {}
+}
+
+/// Whether `len` numbers from row `first` on lie within `shape`.
+pub(crate) fn check_range(path: &Path, shape: Shape, first: u64, len: usize) -> Result<()> {
+    let rows = len / shape.dim.max(1);
+    if rows * shape.dim != len {
+        return Err(Error::format(path, format!("{len} numbers asked for, not a multiple of its {}", shape.dim)));
+    }
+    match first.checked_add(rows as u64) {
+        Some(end) if end <= shape.rows => Ok(()),
+        _ => Err(Error::format(
+            path,
+            format!("{rows} rows from row {first} on asked for, but it has {} rows", shape.rows),
+        )),
+    }
+}
+
+/// A batch of `rows` rows and no columns.
+pub(crate) fn no_columns(path: &Path, rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)
+        .map_err(|e| Error::format(path, e.to_string()))
+}
+
+/// Opens a file for reading; directories and devices are refused.
+pub(crate) fn open_file(path: &Path) -> Result<(File, Metadata)> {
+    let failed = |source| Error::io(path, "open", source);
+    let described = std::fs::metadata(path).map_err(failed)?;
+    // Asked before opening: a pipe would block until somebody writes to it.
+    if !described.is_file() {
+        return Err(Error::format(path, "not a regular file; an Arrow stream can be piped to standard input (-)"));
+    }
+    let file = File::open(path).map_err(failed)?;
+    let described = file.metadata().map_err(failed)?;
+    if described.len() == 0 {
+        return Err(Error::format(path, "empty (0 bytes); write it again"));
+    }
+    Ok((file, described))
+}
+
+/// Maps a file into memory, read-only.
+pub(crate) fn map(path: &Path) -> Result<Mmap> {
+    let (file, _) = open_file(path)?;
+    #[expect(unsafe_code, reason = "a file is read in place, without a copy")]
+    // SAFETY: the map is read-only and its bytes are only ever read as plain
+    // numbers after their bounds were checked. A file that another process
+    // rewrites meanwhile gives changed numbers, and one that it cuts short
+    // ends this process with SIGBUS: inputs must stay as they are during a run.
+    let map = unsafe { Mmap::map(&file) };
+    map.map_err(|source| Error::io(path, "map", source))
+}
+
+/// The state of the file at `path` now; `header` is the range of the bytes
+/// that describe the rest.
+pub(crate) fn fingerprint(path: &Path, header: Range<u64>) -> Result<Fingerprint> {
+    let failed = |source| Error::io(path, "read", source);
+    let mut file = File::open(path).map_err(|source| Error::io(path, "open", source))?;
+    let described = file.metadata().map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(header.start)).map_err(failed)?;
+    file.take(header.end.saturating_sub(header.start)).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(Fingerprint {
+        path: path.into(),
+        bytes: described.len(),
+        modified: modified(&described),
+        header: xxh3_64(&bytes),
+    })
+}
+
+/// Nanoseconds since the epoch; 0 where the system does not say.
+pub(crate) fn modified(described: &Metadata) -> u64 {
+    let since = described.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Locks what is kept between calls. It is either whole or empty, so a panic
+/// in another thread leaves nothing that would be wrong to use.
+pub(crate) fn lock<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,224 @@
+//! Where the map lies: one pass over its points before any is drawn.
+//!
+//! Must hold: the result depends on the points alone, never on how they were
+//! cut into batches; memory is fixed; and a few points far away do not shrink
+//! the rest to a dot.
+
+/// Bits of the ordered float that choose a bin: sign, exponent and nine bits
+/// of mantissa, so a bin edge is within 0.2 % of any value at every magnitude
+/// and no range has to be known beforehand.
+const KEY_BITS: u32 = 18;
+
+/// A frame this many times wider than its core counts as stretched by outliers.
+const STRETCHED: f64 = 2.0;
+
+/// Share of the core's width left free beyond it when outliers are cut off.
+const CLIP_PAD: f64 = 0.05;
+
+/// The extent of a map, gathered from batches in any split.
+///
+/// Keeps the exact minimum and maximum of each axis and a histogram of fixed
+/// size (4 MiB together). The frame is the exact extent unless, on an axis,
+/// that is more than twice as wide as the range between the 0.01 % and the
+/// 99.99 % quantile (for small maps: without the eight outermost points on
+/// either side, or 2 % of them when that is fewer); then it is that range and
+/// a margin, and what lies farther out is not drawn but counted in the
+/// picture's footer. Points with a coordinate that is not finite are skipped
+/// and counted.
+#[derive(Clone, Debug, Default)]
+pub struct Bounds {
+    x: Axis,
+    y: Axis,
+    points: u64,
+    skipped: u64,
+}
+
+impl Bounds {
+    /// Bounds of no points yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in one batch.
+    ///
+    /// # Panics
+    ///
+    /// If the slices differ in length.
+    pub fn add(&mut self, x: &[f32], y: &[f32]) {
+        assert_eq!(x.len(), y.len(), "one x and one y for every point");
+        for (&x, &y) in x.iter().zip(y) {
+            if x.is_finite() && y.is_finite() {
+                self.points += 1;
+                self.x.add(x);
+                self.y.add(y);
+            } else {
+                self.skipped += 1;
+            }
+        }
+    }
+
+    /// Points with two finite coordinates.
+    pub fn points(&self) -> u64 {
+        self.points
+    }
+
+    /// Points left out because a coordinate was null, NaN or infinite.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// The ranges to show, x then y, each as low and high end.
+    pub(super) fn frame(&self) -> [(f64, f64); 2] {
+        [self.x.range(self.points), self.y.range(self.points)]
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Axis {
+    min: f32,
+    max: f32,
+    bins: Vec<u64>,
+}
+
+impl Default for Axis {
+    fn default() -> Self {
+        Self {
+            min: f32::INFINITY,
+            max: f32::NEG_INFINITY,
+            bins: vec![0; 1 << KEY_BITS],
+        }
+    }
+}
+
+impl Axis {
+    fn add(&mut self, v: f32) {
+        self.min = self.min.min(v);
+        self.max = self.max.max(v);
+        self.bins[key(v)] += 1;
+    }
+
+    /// The range to show of `n` values.
+    fn range(&self, n: u64) -> (f64, f64) {
+        if n == 0 {
+            return (0.0, 0.0);
+        }
+        let (min, max) = (f64::from(self.min), f64::from(self.max));
+        let trim = (n / 10_000).max((n / 50).min(8));
+        let low = position(self.bins.iter(), trim);
+        let high = self.bins.len() - 1 - position(self.bins.iter().rev(), trim);
+        // A core inside one bin has no width that could be trusted.
+        if low >= high {
+            return (min, max);
+        }
+        let core = (edges(low).0.max(min), edges(high).1.min(max));
+        let width = core.1 - core.0;
+        if max - min <= STRETCHED * width {
+            return (min, max);
+        }
+        let pad = CLIP_PAD * width;
+        ((core.0 - pad).max(min), (core.1 + pad).min(max))
+    }
+}
+
+/// The first bin at which more than `trim` values have gone by.
+fn position<'a>(bins: impl Iterator<Item = &'a u64>, trim: u64) -> usize {
+    let mut seen = 0;
+    for (i, count) in bins.enumerate() {
+        seen += count;
+        if seen > trim {
+            return i;
+        }
+    }
+    0
+}
+
+/// The bin of a finite value: its leading bits, in an order that is the numbers'.
+fn key(v: f32) -> usize {
+    // Adding zero turns -0 into +0.
+    let bits = (v + 0.0).to_bits();
+    let ordered = if bits >> 31 == 1 {
+        !bits
+    } else {
+        bits | 1 << 31
+    };
+    (ordered >> (32 - KEY_BITS)) as usize
+}
+
+/// The least and the greatest value of a bin.
+fn edges(key: usize) -> (f64, f64) {
+    let shift = 32 - KEY_BITS;
+    let low = (key as u32) << shift;
+    let value = |ordered: u32| {
+        let bits = if ordered >> 31 == 1 {
+            ordered & !(1 << 31)
+        } else {
+            !ordered
+        };
+        f64::from(f32::from_bits(bits))
+    };
+    (value(low), value(low | ((1 << shift) - 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(n: usize) -> Vec<f32> {
+        (0..n).map(|i| i as f32 / n as f32 * 20.0 - 10.0).collect()
+    }
+
+    #[test]
+    fn keys_are_ordered_and_edges_enclose() {
+        let values = [
+            f32::MIN,
+            -1e30,
+            -5.0,
+            -1e-40,
+            -0.0,
+            0.0,
+            1e-40,
+            1.0,
+            1.001,
+            7e9,
+            f32::MAX,
+        ];
+        for pair in values.windows(2) {
+            assert!(key(pair[0]) <= key(pair[1]), "{pair:?}");
+        }
+        for v in values {
+            let (low, high) = edges(key(v));
+            assert!(low <= f64::from(v) && f64::from(v) <= high, "{v}");
+        }
+    }
+
+    #[test]
+    fn extent_is_exact_without_outliers() {
+        let mut b = Bounds::new();
+        b.add(&line(5000), &line(5000));
+        assert_eq!(
+            b.frame()[0],
+            (-10.0, f64::from(*line(5000).last().unwrap()))
+        );
+    }
+
+    #[test]
+    fn far_outliers_do_not_shrink_the_map() {
+        for n in [200, 100_000] {
+            let mut b = Bounds::new();
+            b.add(&line(n), &line(n));
+            b.add(&[1e9, f32::MAX, 3.0], &[0.0, 0.0, -1e30]);
+            for (low, high) in b.frame() {
+                assert!((-12.0..=-9.0).contains(&low), "{low}");
+                assert!((9.0..=12.0).contains(&high), "{high}");
+            }
+        }
+    }
+
+    #[test]
+    fn non_finite_points_are_counted_not_used() {
+        let mut b = Bounds::new();
+        b.add(&[1.0, f32::NAN, 2.0], &[1.0, 5.0, f32::INFINITY]);
+        assert_eq!((b.points(), b.skipped()), (1, 2));
+        assert_eq!(b.frame(), [(1.0, 1.0), (1.0, 1.0)]);
+    }
+}

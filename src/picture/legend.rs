@@ -1,0 +1,410 @@
+//! What stands around the map: where things go, the list of categories, the
+//! colour bar, the title and the footer.
+//!
+//! Must hold: text never leaves its place (it is cut with an ellipsis), and a
+//! picture too small for a legend is all map.
+
+use image::{Rgb, RgbImage};
+
+use super::font;
+use super::palette::{Lab, NAMED, Theme};
+
+/// Where the parts of a picture go, in pixels.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    /// Pixels per font unit.
+    pub(super) size: f32,
+    pub(super) margin: u32,
+    /// Whether there is room for words at all.
+    pub(super) worded: bool,
+    /// Base line of the title.
+    pub(super) title_y: u32,
+    /// Left, top, width and height of the map.
+    pub(super) map: [u32; 4],
+    /// The same of the legend, if there is one.
+    pub(super) legend: Option<[u32; 4]>,
+    /// How many lines fit beside the map.
+    pub(super) lines: usize,
+    /// Base line of the footer.
+    pub(super) footer_y: u32,
+}
+
+impl Layout {
+    /// Divides a picture. `legend` says how wide the legend would like to be
+    /// for a text size and a number of lines, if one is wanted.
+    pub(super) fn new(
+        (width, height): (u32, u32),
+        titled: bool,
+        legend: impl FnOnce(f32, usize) -> Option<f32>,
+    ) -> Self {
+        // Quarter steps keep upright stems near pixel edges.
+        let fit = (width as f32 / 1600.0).min(height as f32 / 1200.0);
+        let size = ((fit * 4.0).round() / 4.0).max(0.75);
+        let px = |units: f32| (units * size).round() as u32;
+        // Words need room; a thumbnail is a map and nothing else.
+        let worded = width >= 300 && height >= 200;
+        let margin = if worded {
+            px(36.0)
+        } else {
+            width.min(height) / 32
+        };
+        let title_y = margin + px(TITLE * font::CAP);
+        let top = if titled && worded {
+            title_y + px(26.0)
+        } else {
+            margin
+        };
+        let footer_y = height - px(22.0).min(height);
+        let bottom = if worded {
+            footer_y - px(30.0)
+        } else {
+            height - margin
+        };
+        let tall = bottom.saturating_sub(top).max(1);
+        let lines = (tall as f32 / (LINE * size)) as usize;
+        let right = width - margin;
+        let wide = (worded.then(|| legend(size, lines)).flatten())
+            .map(|wish| (wish.ceil() as u32).min(width * 3 / 10));
+        let map_right = wide.map_or(right, |wide| right - wide - px(28.0));
+        Self {
+            size,
+            margin,
+            worded,
+            title_y,
+            map: [margin, top, map_right.saturating_sub(margin).max(1), tall],
+            legend: wide.map(|wide| [right - wide, top, wide, tall]),
+            lines,
+            footer_y,
+        }
+    }
+}
+
+/// Distance between the base lines of the list, in font units.
+const LINE: f32 = 34.0;
+/// Room for a category's dot, left of its name.
+const DOT: f32 = 26.0;
+/// Least gap between a name and its count.
+const GAP: f32 = 24.0;
+/// The title's text, relative to the rest, and the footer's.
+const TITLE: f32 = 1.5;
+const FOOTER: f32 = 0.85;
+/// Width of the colour bar and gap to its labels.
+const BAR: f32 = 24.0;
+const TICK: f32 = 16.0;
+
+/// One line of the list.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) color: Lab,
+    pub(super) name: String,
+    pub(super) count: u64,
+}
+
+/// The width a list would like.
+pub(super) fn list_width(entries: &[Entry], heading: Option<&str>, size: f32) -> f32 {
+    let line = |entry: &Entry| {
+        let words = font::width(&entry.name, size) + font::width(&thousands(entry.count), size);
+        (DOT + GAP) * size + words
+    };
+    entries
+        .iter()
+        .map(line)
+        .chain(heading.map(|h| font::width(h, size)))
+        .fold(0.0, f32::max)
+}
+
+/// Draws the list, a heading above it, in the middle of its place's height.
+pub(super) fn draw_list(
+    image: &mut RgbImage,
+    layout: &Layout,
+    theme: &Theme,
+    heading: Option<&str>,
+    entries: &[Entry],
+) {
+    let Some(place) = layout.legend else { return };
+    let size = layout.size;
+    let lines = entries.len() + usize::from(heading.is_some());
+    let [left, mut y, width] = start(place, lines as f32 * LINE * size);
+    y += (LINE + font::CAP) / 2.0 * size;
+    if let Some(heading) = heading {
+        let heading = font::fit(heading, size, width);
+        font::draw(image, left, y, size, theme.muted, &heading);
+        y += LINE * size;
+    }
+    for entry in entries {
+        let count = thousands(entry.count);
+        let count_width = font::width(&count, size);
+        let name_room = width - count_width - (DOT + GAP) * size;
+        let name = font::fit(&entry.name, size, name_room);
+        let dot = (left + 8.0 * size, y.round() - font::CAP / 2.0 * size);
+        font::stroke(image, &[[dot, dot]], 15.0 * size, entry.color.to_rgb());
+        font::draw(image, left + DOT * size, y, size, theme.text, &name);
+        let right = left + width - count_width;
+        font::draw(image, right, y, size, theme.muted, &count);
+        y += LINE * size;
+    }
+}
+
+/// The width a colour bar with its labels would like.
+pub(super) fn bar_width(min: f64, max: f64, heading: Option<&str>, size: f32) -> f32 {
+    ticks(min, max)
+        .iter()
+        .map(|(_, label)| (BAR + TICK) * size + font::width(label, size))
+        .chain(heading.map(|h| font::width(h, size)))
+        .fold(0.0, f32::max)
+}
+
+/// Draws the colour bar, least value at the bottom, a heading above it.
+pub(super) fn draw_bar(
+    image: &mut RgbImage,
+    layout: &Layout,
+    theme: &Theme,
+    heading: Option<&str>,
+    (min, max): (f64, f64),
+) {
+    let Some(place) = layout.legend else { return };
+    let size = layout.size;
+    let head = if heading.is_some() { LINE * size } else { 0.0 };
+    let height = (place[3] as f32 * 0.6).min(560.0 * size).round();
+    let [left, y, width] = start(place, height + head);
+    if let Some(heading) = heading {
+        let heading = font::fit(heading, size, width);
+        let line = y + font::CAP * size;
+        font::draw(image, left, line, size, theme.muted, &heading);
+    }
+    let top = (y + head).round() as u32;
+    let bar = (BAR * size).round() as u32;
+    let rows = (height as u32).max(2);
+    for row in 0..rows {
+        let t = 1.0 - row as f32 / (rows - 1) as f32;
+        let color = theme.value(t).to_rgb();
+        for column in 0..bar {
+            put(image, left as u32 + column, top + row, color);
+        }
+    }
+    // Labels nearer to each other than this would run together.
+    let apart = 1.6 * font::CAP * size / height;
+    let all = ticks(min, max);
+    let (ends, inner) = all.split_at(2.min(all.len()));
+    let inner = inner
+        .iter()
+        .filter(|(at, _)| ends.iter().all(|(end, _)| (at - end).abs() > apart));
+    for (at, label) in ends.iter().chain(inner) {
+        let y = top + ((1.0 - at) * (rows - 1) as f32).round() as u32;
+        for column in 0..(6.0 * size) as u32 {
+            put(image, left as u32 + bar + column, y, theme.muted);
+        }
+        let x = left + (BAR + TICK) * size;
+        let label = font::fit(label, size, width - (BAR + TICK) * size);
+        let line = y as f32 + font::CAP / 2.0 * size;
+        font::draw(image, x, line, size, theme.text, &label);
+    }
+}
+
+/// Left, top and width of a block of this height in the middle of its place.
+fn start([left, top, width, height]: [u32; 4], block: f32) -> [f32; 3] {
+    let free = (height as f32 - block).max(0.0);
+    [left as f32, top as f32 + (free / 2.0).round(), width as f32]
+}
+
+fn put(image: &mut RgbImage, x: u32, y: u32, color: Rgb<u8>) {
+    if let Some(pixel) = image.get_pixel_mut_checked(x, y) {
+        *pixel = color;
+    }
+}
+
+/// Draws the title at the top and the footer at the bottom.
+pub(super) fn draw_words(
+    image: &mut RgbImage,
+    layout: &Layout,
+    theme: &Theme,
+    title: Option<&str>,
+    footer: &str,
+) {
+    if !layout.worded {
+        return;
+    }
+    let left = layout.margin as f32;
+    let room = image.width() as f32 - 2.0 * left;
+    if let Some(title) = title {
+        let size = TITLE * layout.size;
+        let title = font::fit(title, size, room);
+        font::draw(image, left, layout.title_y as f32, size, theme.text, &title);
+    }
+    let size = FOOTER * layout.size;
+    let footer = font::fit(footer, size, room);
+    font::draw(
+        image,
+        left,
+        layout.footer_y as f32,
+        size,
+        theme.muted,
+        &footer,
+    );
+}
+
+/// The entries of a list of at most `lines` lines: the most frequent
+/// categories and, if any are left, one line for the others together.
+///
+/// `ranked` is in descending order of count.
+pub(super) fn entries(ranked: &[(String, u64)], theme: &Theme, lines: usize) -> Vec<Entry> {
+    let named = shown(ranked.len(), lines);
+    let mut entries: Vec<Entry> = ranked[..named]
+        .iter()
+        .enumerate()
+        .map(|(rank, (name, count))| Entry {
+            color: theme.category(rank),
+            name: name.clone(),
+            count: *count,
+        })
+        .collect();
+    let rest = &ranked[named..];
+    if !rest.is_empty() {
+        entries.push(Entry {
+            color: theme.other,
+            name: format!("other ({})", thousands(rest.len() as u64)),
+            count: rest.iter().fold(0, |sum, (_, n)| sum.saturating_add(*n)),
+        });
+    }
+    entries.truncate(lines);
+    entries
+}
+
+/// How many of `total` categories have a colour of their own.
+pub(super) fn shown(total: usize, lines: usize) -> usize {
+    // Without a legend there is no use in sparing a line for the others.
+    let lines = if lines == 0 {
+        NAMED
+    } else {
+        lines.min(NAMED + 1)
+    };
+    if total <= lines.min(NAMED) {
+        total
+    } else {
+        (lines - 1).min(NAMED)
+    }
+}
+
+/// A count with its digits in groups of three.
+pub(super) fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut grouped = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// Places (0 to 1) and labels along a range: the two ends first, then round
+/// values in between. One tick if the range is a single value.
+fn ticks(min: f64, max: f64) -> Vec<(f32, String)> {
+    let span = max - min;
+    if !(span > 0.0 && span.is_finite()) {
+        return vec![(0.5, number(min, min.abs() / 100.0))];
+    }
+    let rough = span / 5.0;
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0]
+        .map(|m| m * power)
+        .into_iter()
+        .find(|&s| s >= rough)
+        .unwrap_or(rough);
+    let mut ticks = vec![
+        (0.0, number(min, span / 100.0)),
+        (1.0, number(max, span / 100.0)),
+    ];
+    let first = (min / step).ceil();
+    for i in 0..8 {
+        let value = (first + f64::from(i)) * step;
+        let at = ((value - min) / span) as f32;
+        if at > 0.0 && at < 1.0 {
+            ticks.push((at, number(value, step / 2.0)));
+        }
+    }
+    ticks
+}
+
+/// A value written so that a difference of `grain` shows.
+fn number(value: f64, grain: f64) -> String {
+    let size = value.abs();
+    let value = if size < grain / 10.0 { 0.0 } else { value };
+    if value != 0.0 && (!(1e-4..1e6).contains(&size) || grain < 1e-6) {
+        let digits = (size.log10().floor() - grain.log10().floor()).clamp(1.0, 7.0);
+        let text = format!("{value:.*e}", digits as usize);
+        // Zeros at the end say nothing: 2.50e6 is 2.5e6.
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        format!("{}e{exponent}", trimmed(mantissa))
+    } else {
+        let decimals = if grain > 0.0 {
+            (-grain.log10()).ceil().clamp(0.0, 7.0)
+        } else {
+            0.0
+        };
+        trimmed(&format!("{value:.*}", decimals as usize)).to_owned()
+    }
+}
+
+fn trimmed(text: &str) -> &str {
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short_and_telling() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(10_000_000), "10,000,000");
+        assert_eq!(number(2.5e7, 1e5), "2.5e7");
+        assert_eq!(number(0.1 + 0.2, 0.01), "0.3");
+        assert_eq!(number(1e-18, 0.5), "0");
+        assert_eq!(number(1e30, 1e28), "1e30");
+        let labels = |min, max| ticks(min, max).into_iter().map(|t| t.1).collect::<Vec<_>>();
+        assert_eq!(labels(0.0, 1.0), ["0", "1", "0.2", "0.4", "0.6", "0.8"]);
+        assert_eq!(
+            labels(1990.0, 2024.0),
+            ["1990", "2024", "2000", "2010", "2020"]
+        );
+        assert_eq!(labels(3.0, 3.0), ["3"]);
+        assert_eq!(labels(0.0, 0.0), ["0"]);
+        assert!(!labels(-1e308, 1e308).is_empty());
+    }
+
+    #[test]
+    fn the_rest_is_one_line() {
+        let theme = Theme::new(false);
+        let ranked = |n: u64| {
+            (0..n)
+                .map(|i| (format!("c{i}"), 100 - i))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(entries(&ranked(5), &theme, 30).len(), 5);
+        assert_eq!(entries(&ranked(22), &theme, 30).len(), 22);
+        let many = entries(&ranked(58), &theme, 30);
+        assert_eq!((many.len(), many[22].name.as_str()), (23, "other (36)"));
+        assert_eq!(many[22].count, (0..36).map(|i| 100 - 22 - i).sum::<u64>());
+        assert_eq!(entries(&ranked(58), &theme, 8).len(), 8);
+        assert_eq!(entries(&ranked(58), &theme, 8)[7].name, "other (51)");
+        assert!(entries(&ranked(58), &theme, 0).is_empty());
+        assert!(entries(&[], &theme, 9).is_empty());
+    }
+
+    #[test]
+    fn layouts_of_any_size_stay_inside() {
+        for (width, height) in [(16, 16), (300, 200), (299, 4000), (1600, 1200), (4000, 210)] {
+            let layout = Layout::new((width, height), true, |_, _| Some(1e9));
+            for [left, top, w, h] in [Some(layout.map), layout.legend].into_iter().flatten() {
+                assert!(left + w <= width && top + h <= height, "{width}x{height}");
+            }
+        }
+    }
+}

@@ -1,0 +1,491 @@
+//! The picture of a map: two dimensions of any number of points, shaded by
+//! density, coloured by category or value, with its legend.
+//!
+//! Must hold: memory depends on the picture's size and the number of
+//! categories, never on the number of points; the same points give the same
+//! bytes in any order and any cut into batches; no coordinate, count or text
+//! makes it fail.
+//!
+//! The map is read twice: once for its [`Bounds`], once to fill a [`Canvas`].
+//!
+//! ```ignore
+//! let mut bounds = Bounds::new();
+//! for batch in &map {
+//!     bounds.add(&batch.x, &batch.y);
+//! }
+//! let colors = ColorScale::categories(names_with_counts).named("section");
+//! let mut canvas = Canvas::new(&Style::default(), &bounds, colors);
+//! for batch in &map {
+//!     canvas.add(&batch.x, &batch.y, Color::Category(&batch.codes));
+//! }
+//! write_png(path, &canvas.finish())?;
+//! ```
+
+mod bounds;
+mod font;
+mod legend;
+mod palette;
+mod raster;
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{Rgb, RgbImage};
+
+pub use bounds::Bounds;
+use legend::{Entry, Layout, thousands};
+use palette::{Lab, Theme};
+use raster::{Cell, Grid};
+
+/// The picture could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the picture {}", path.display())]
+pub struct PictureError {
+    path: PathBuf,
+    source: image::ImageError,
+}
+
+/// How the picture looks.
+#[derive(Clone, Debug)]
+pub struct Style {
+    /// Width of the whole picture in pixels, between 16 and 8192.
+    pub width: u32,
+    /// Height of the whole picture in pixels, between 16 and 8192.
+    pub height: u32,
+    /// Light on a dark ground instead of dark on white.
+    pub dark: bool,
+    /// A line above the map.
+    pub title: Option<String>,
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self {
+            width: 1600,
+            height: 1200,
+            dark: false,
+            title: None,
+        }
+    }
+}
+
+/// What the points of a batch are coloured by: one entry for every point.
+#[derive(Clone, Copy, Debug)]
+pub enum Color<'a> {
+    /// Nothing: density alone.
+    None,
+    /// Positions in the list given to [`ColorScale::categories`]. A code
+    /// beyond the list is drawn grey.
+    Category(&'a [u32]),
+    /// Values. One that is not a number is drawn grey.
+    Value(&'a [f32]),
+}
+
+/// How categories or values become colours, and what the legend says of them.
+#[derive(Clone, Debug)]
+pub struct ColorScale {
+    kind: Kind,
+    heading: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Density,
+    /// Most frequent first, each with the code it is known by.
+    Categories(Vec<(String, u64)>, Vec<usize>),
+    Values(f64, f64),
+}
+
+impl ColorScale {
+    /// No colours but the density's, and no legend.
+    pub fn density() -> Self {
+        Self::new(Kind::Density)
+    }
+
+    /// A colour for each of the most frequent categories (22, or as many as
+    /// the legend has lines for), grey for all others. The legend lists them
+    /// by count, those with equal counts in the order given.
+    pub fn categories(names_with_counts: Vec<(String, u64)>) -> Self {
+        let mut ranked: Vec<(usize, (String, u64))> =
+            names_with_counts.into_iter().enumerate().collect();
+        ranked.sort_by_key(|(_, (_, count))| std::cmp::Reverse(*count));
+        let (codes, names) = ranked.into_iter().unzip();
+        Self::new(Kind::Categories(names, codes))
+    }
+
+    /// A sequential ramp between two values. Values outside have the colour of
+    /// the nearer end.
+    pub fn values(min: f32, max: f32) -> Self {
+        let finite = |v: f32| if v.is_finite() { f64::from(v) } else { 0.0 };
+        let (min, max) = (finite(min), finite(max));
+        Self::new(Kind::Values(min.min(max), max.max(min)))
+    }
+
+    /// Puts a heading above the legend, such as the column's name.
+    #[must_use]
+    pub fn named(mut self, heading: impl Into<String>) -> Self {
+        self.heading = Some(heading.into());
+        self
+    }
+
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            heading: None,
+        }
+    }
+
+    /// The width the legend would like at a text size, with at most so many
+    /// lines; `None` for no legend.
+    fn width(&self, theme: &Theme, size: f32, lines: usize) -> Option<f32> {
+        let heading = self.heading.as_deref();
+        match &self.kind {
+            Kind::Density => None,
+            Kind::Categories(ranked, _) => {
+                let entries = legend::entries(ranked, theme, self.entry_lines(lines));
+                let width = legend::list_width(&entries, heading, size);
+                (!entries.is_empty()).then_some(width)
+            }
+            Kind::Values(min, max) => Some(legend::bar_width(*min, *max, heading, size)),
+        }
+    }
+
+    /// The lines left for entries under a heading.
+    fn entry_lines(&self, lines: usize) -> usize {
+        lines.saturating_sub(usize::from(self.heading.is_some()))
+    }
+}
+
+/// The picture while points are added.
+///
+/// Each point covers a small disc, the smaller the more points there are, and
+/// no more than its pixel when there are several points to a pixel. A pixel
+/// shows the mixture of the colours that meet there (for values, the colour of
+/// their mean), the stronger the more points it holds; see the tone curve in
+/// `raster.rs`. Both axes have the same scale. Points outside the frame that
+/// [`Bounds`] chose are not drawn; the footer says how many they are.
+///
+/// Takes 32 bytes per pixel and 24 per category.
+#[derive(Debug)]
+pub struct Canvas {
+    title: Option<String>,
+    heading: Option<String>,
+    size: (u32, u32),
+    theme: Theme,
+    layout: Layout,
+    paint: Paint,
+    view: View,
+    grid: Grid,
+    drawn: u64,
+    outside: u64,
+    skipped: u64,
+}
+
+/// What a point adds to the three sums of a pixel, and what they mean.
+#[derive(Debug)]
+enum Paint {
+    Density,
+    /// Sums of red, green and blue light. The last paint is for the others.
+    Categories {
+        entries: Vec<Entry>,
+        paints: Vec<[u64; 3]>,
+    },
+    /// Weight with a value, and sum of values from 0 to `LIGHT`.
+    Values {
+        min: f64,
+        max: f64,
+    },
+}
+
+/// Full light, and the greatest value, in a pixel's sums.
+const LIGHT: f64 = 65_535.0;
+
+impl Canvas {
+    /// An empty picture of the frame that the bounds choose.
+    pub fn new(style: &Style, bounds: &Bounds, colors: ColorScale) -> Self {
+        let size = (style.width.clamp(16, 8192), style.height.clamp(16, 8192));
+        let theme = Theme::new(style.dark);
+        let layout = Layout::new(size, style.title.is_some(), |size, lines| {
+            colors.width(&theme, size, lines)
+        });
+        let lines = layout
+            .legend
+            .map_or(0, |_| colors.entry_lines(layout.lines));
+        let paint = match colors.kind {
+            Kind::Density => Paint::Density,
+            Kind::Values(min, max) => Paint::Values { min, max },
+            Kind::Categories(ranked, codes) => {
+                let named = legend::shown(ranked.len(), lines);
+                let mut paints = vec![light(theme.other); ranked.len() + 1];
+                for (rank, &code) in codes[..named].iter().enumerate() {
+                    paints[code] = light(theme.category(rank));
+                }
+                Paint::Categories {
+                    entries: legend::entries(&ranked, &theme, lines),
+                    paints,
+                }
+            }
+        };
+        let (width, height) = (layout.map[2] as usize, layout.map[3] as usize);
+        Self {
+            title: style.title.clone(),
+            heading: colors.heading,
+            size,
+            theme,
+            paint,
+            view: View::new(bounds, width, height),
+            grid: Grid::new(width, height, bounds.points()),
+            layout,
+            drawn: 0,
+            outside: 0,
+            skipped: 0,
+        }
+    }
+
+    /// Draws one batch. A colour of another kind than the scale's counts as
+    /// missing.
+    ///
+    /// # Panics
+    ///
+    /// If the slices differ in length.
+    pub fn add(&mut self, x: &[f32], y: &[f32], color: Color<'_>) {
+        assert_eq!(x.len(), y.len(), "one x and one y for every point");
+        // Taken out, so that the closures may read it while the sums change.
+        let paint = std::mem::replace(&mut self.paint, Paint::Density);
+        match (&paint, color) {
+            (Paint::Density | Paint::Values { .. }, Color::None | Color::Category(_))
+            | (Paint::Density, Color::Value(_)) => self.scatter(x, y, |_| [0; 3]),
+            (Paint::Categories { paints, .. }, Color::Category(codes)) => {
+                assert_eq!(x.len(), codes.len(), "one code for every point");
+                let other = paints.len() - 1;
+                self.scatter(x, y, |i| paints[(codes[i] as usize).min(other)]);
+            }
+            (Paint::Categories { paints, .. }, Color::None | Color::Value(_)) => {
+                let other = paints[paints.len() - 1];
+                self.scatter(x, y, |_| other);
+            }
+            (&Paint::Values { min, max }, Color::Value(values)) => {
+                assert_eq!(x.len(), values.len(), "one value for every point");
+                // A range of one value has the middle of the ramp.
+                let (low, per) = if max > min {
+                    (min, LIGHT / (max - min))
+                } else {
+                    (min - 0.5, LIGHT)
+                };
+                self.scatter(x, y, |i| {
+                    let value = f64::from(values[i]);
+                    if value.is_nan() {
+                        [0; 3]
+                    } else {
+                        [1, ((value - low) * per + 0.5).clamp(0.0, LIGHT) as u64, 0]
+                    }
+                });
+            }
+        }
+        self.paint = paint;
+    }
+
+    #[inline]
+    fn scatter(&mut self, x: &[f32], y: &[f32], paint: impl Fn(usize) -> [u64; 3]) {
+        for (i, (&x, &y)) in x.iter().zip(y).enumerate() {
+            if !(x.is_finite() && y.is_finite()) {
+                self.skipped += 1;
+                continue;
+            }
+            let (x, y) = self.view.place(x, y);
+            if self.grid.add(x, y, paint(i)) {
+                self.drawn += 1;
+            } else {
+                self.outside += 1;
+            }
+        }
+    }
+
+    /// Points drawn so far.
+    pub fn drawn(&self) -> u64 {
+        self.drawn
+    }
+
+    /// Points so far that lie outside the frame.
+    pub fn outside(&self) -> u64 {
+        self.outside
+    }
+
+    /// Points so far without a finite position.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Shades the map and draws what stands around it.
+    pub fn finish(self) -> RgbImage {
+        let (theme, layout) = (&self.theme, &self.layout);
+        let mut image = RgbImage::from_pixel(self.size.0, self.size.1, theme.ground);
+        self.shade(&mut image);
+        let heading = self.heading.as_deref();
+        match &self.paint {
+            Paint::Density => {}
+            Paint::Categories { entries, .. } => {
+                legend::draw_list(&mut image, layout, theme, heading, entries);
+            }
+            Paint::Values { min, max } => {
+                legend::draw_bar(&mut image, layout, theme, heading, (*min, *max));
+            }
+        }
+        let footer = self.footer();
+        legend::draw_words(&mut image, layout, theme, self.title.as_deref(), &footer);
+        image
+    }
+
+    fn shade(&self, image: &mut RgbImage) {
+        let tone = self.grid.tone();
+        let [left, top, ..] = self.layout.map;
+        let brush = Brush::new(&self.theme, &self.paint);
+        for (row, cells) in self.grid.rows().enumerate() {
+            for (column, cell) in cells.iter().enumerate() {
+                if cell[0] > 0 {
+                    let color = brush.color(cell, tone.at(cell[0]));
+                    image.put_pixel(left + column as u32, top + row as u32, color);
+                }
+            }
+        }
+    }
+
+    fn footer(&self) -> String {
+        let points = if self.drawn == 1 { "point" } else { "points" };
+        let mut footer = format!("{} {points}", thousands(self.drawn));
+        for (count, what) in [
+            (self.outside, "outside the frame"),
+            (self.skipped, "without a position"),
+        ] {
+            if count > 0 {
+                footer += &format!(", {} {what}", thousands(count));
+            }
+        }
+        footer
+    }
+}
+
+/// From the map's coordinates to pixels of its rectangle.
+#[derive(Debug)]
+struct View {
+    center: (f64, f64),
+    scale: f64,
+    middle: (f64, f64),
+}
+
+impl View {
+    fn new(bounds: &Bounds, width: usize, height: usize) -> Self {
+        let frame = bounds.frame();
+        let room = |pixels: usize| {
+            let free = raster::radius(width, height, bounds.points()) + 2.0;
+            (pixels as f64 - 2.0 * free).max(1.0)
+        };
+        // Without an extent on either axis any scale will do.
+        let scale = frame
+            .iter()
+            .zip([room(width), room(height)])
+            .map(|((low, high), room)| room / (high - low))
+            .fold(f64::INFINITY, f64::min);
+        let center = frame.map(|(low, high)| low + (high - low) / 2.0);
+        Self {
+            center: (center[0], center[1]),
+            scale: if scale.is_finite() { scale } else { 1.0 },
+            middle: (width as f64 / 2.0, height as f64 / 2.0),
+        }
+    }
+
+    /// Upwards on the map is upwards in the picture.
+    #[inline]
+    fn place(&self, x: f32, y: f32) -> (f64, f64) {
+        (
+            self.middle.0 + (f64::from(x) - self.center.0) * self.scale,
+            self.middle.1 - (f64::from(y) - self.center.1) * self.scale,
+        )
+    }
+}
+
+/// From a pixel's sums to its colour.
+struct Brush<'a> {
+    theme: &'a Theme,
+    paint: &'a Paint,
+    ground: Lab,
+}
+
+impl<'a> Brush<'a> {
+    fn new(theme: &'a Theme, paint: &'a Paint) -> Self {
+        Self {
+            theme,
+            paint,
+            ground: Lab::from_rgb(theme.ground),
+        }
+    }
+
+    fn color(&self, cell: &Cell, tone: f32) -> Rgb<u8> {
+        /// Tone of full colour. Above it the lightness moves away from the
+        /// ground's, so that dense regions show structure beyond full colour.
+        const PURE: f32 = 0.7;
+        /// How far it moves for the densest pixel.
+        const DEEP: f32 = 0.16;
+        let weight = cell[0] as f64;
+        let color = match self.paint {
+            Paint::Density => {
+                let color = self.theme.density(tone);
+                // Only the faint edge of a lone point fades into the ground.
+                return self.ground.mix(color, (tone / 0.25).min(1.0)).to_rgb();
+            }
+            Paint::Categories { .. } => {
+                let light =
+                    [cell[1], cell[2], cell[3]].map(|sum| (sum as f64 / weight / LIGHT) as f32);
+                let color = Lab::from_linear(light);
+                if tone > PURE {
+                    let deeper = (tone - PURE) / (1.0 - PURE) * DEEP;
+                    let sign = if self.theme.dark { 1.0 } else { -1.0 };
+                    color.lighter(sign * deeper)
+                } else {
+                    self.ground.mix(color, tone / PURE)
+                }
+            }
+            Paint::Values { .. } => {
+                let valued = cell[1] as f64;
+                let mean = cell[2] as f64 / valued.max(1.0) / LIGHT;
+                let missing = (1.0 - valued / weight) as f32;
+                let color = self.theme.value(mean as f32).mix(self.theme.other, missing);
+                // Lightness is the value's, so density may only fade it.
+                self.ground.mix(color, tone.sqrt())
+            }
+        };
+        color.to_rgb()
+    }
+}
+
+/// A colour's light in a pixel's sums.
+fn light(color: Lab) -> [u64; 3] {
+    color
+        .to_linear()
+        .map(|v| (f64::from(v) * LIGHT).round() as u64)
+}
+
+/// Writes a picture as PNG.
+///
+/// # Errors
+///
+/// If the file cannot be created or written.
+pub fn write_png(path: impl AsRef<Path>, image: &RgbImage) -> Result<(), PictureError> {
+    let path = path.as_ref();
+    let write = || -> Result<(), image::ImageError> {
+        let mut file = BufWriter::new(File::create(path)?);
+        let encoder =
+            PngEncoder::new_with_quality(&mut file, CompressionType::Default, FilterType::Adaptive);
+        image.write_with_encoder(encoder)?;
+        Ok(file.flush()?)
+    };
+    write().map_err(|source| PictureError {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,265 @@
+//! The grid of sums under the picture, and the tone curve over it.
+//!
+//! Must hold: sums are integers, so the order of points and the cut into
+//! batches leave no trace; memory depends on pixels only.
+
+/// The weight of a pixel that one point covers wholly.
+pub(super) const FULL: u64 = 64;
+
+/// Places within a pixel, along each axis, at which a disc can be centred.
+const PLACES: usize = 8;
+
+/// A pixel's sums: weight, then three that the colouring gives a meaning,
+/// each weighted by how much of the pixel a point covers.
+pub(super) type Cell = [u64; 4];
+
+/// Sums per pixel of the map's rectangle.
+#[derive(Debug)]
+pub(super) struct Grid {
+    width: usize,
+    height: usize,
+    cells: Vec<Cell>,
+    stamp: Stamp,
+}
+
+impl Grid {
+    /// An empty grid for about `points` points.
+    pub(super) fn new(width: usize, height: usize, points: u64) -> Self {
+        let stamp = if points / 2 > (width * height) as u64 {
+            Stamp::Pixel
+        } else {
+            Stamp::disc(radius(width, height, points))
+        };
+        Self {
+            width,
+            height,
+            cells: vec![[0; 4]; width * height],
+            stamp,
+        }
+    }
+
+    /// Adds a point at a position in pixels, with what it adds per unit of
+    /// weight. False, and nothing done, if it lies outside.
+    #[inline]
+    pub(super) fn add(&mut self, x: f64, y: f64, paint: [u64; 3]) -> bool {
+        // Also false when a difference of huge numbers made a NaN.
+        if !(x >= 0.0 && y >= 0.0 && x < self.width as f64 && y < self.height as f64) {
+            return false;
+        }
+        let (column, row) = (x as usize, y as usize);
+        match &self.stamp {
+            Stamp::Pixel => deposit(&mut self.cells[row * self.width + column], FULL, paint),
+            Stamp::Disc { reach, covers } => {
+                let place = |v: f64, whole: usize| {
+                    (((v - whole as f64) * PLACES as f64) as usize).min(PLACES - 1)
+                };
+                let span = 2 * reach + 1;
+                let nth = place(y, row) * PLACES + place(x, column);
+                let cover = &covers[nth * span * span..][..span * span];
+                // The part of the stamp's square that lies on the grid.
+                let (left, right) = (
+                    reach.saturating_sub(column),
+                    span.min(self.width + reach - column),
+                );
+                for (i, weights) in cover.chunks_exact(span).enumerate() {
+                    let Some(at) = (row + i).checked_sub(*reach).filter(|&at| at < self.height)
+                    else {
+                        continue;
+                    };
+                    let start = at * self.width + column + left - reach;
+                    for (cell, &weight) in self.cells[start..].iter_mut().zip(&weights[left..right])
+                    {
+                        deposit(cell, u64::from(weight), paint);
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// The rows of sums, top to bottom.
+    pub(super) fn rows(&self) -> impl Iterator<Item = &[Cell]> {
+        self.cells.chunks_exact(self.width)
+    }
+
+    /// The tone curve for what has been added.
+    pub(super) fn tone(&self) -> Tone {
+        Tone::new(self.cells.iter().map(|cell| cell[0]))
+    }
+}
+
+#[inline]
+fn deposit(cell: &mut Cell, weight: u64, paint: [u64; 3]) {
+    cell[0] += weight;
+    cell[1] += weight * paint[0];
+    cell[2] += weight * paint[1];
+    cell[3] += weight * paint[2];
+}
+
+/// The radius in pixels of a point among so many: a dot one would draw by
+/// hand for a few, less and less towards a pixel for millions.
+pub(super) fn radius(width: usize, height: usize, points: u64) -> f64 {
+    // Measured on the default picture, about 1.2 million pixels.
+    let size = ((width * height) as f64 / 1.2e6).sqrt();
+    let shrink = (200.0 / (points.max(1) as f64)).powf(0.3);
+    (6.5 * size * shrink).clamp(0.8, (9.0 * size).max(0.8))
+}
+
+/// What one point covers.
+#[derive(Debug)]
+enum Stamp {
+    /// The pixel it lies in: with several points to a pixel, smooth edges are
+    /// time lost.
+    Pixel,
+    /// For each place within a pixel, the coverage (0 to `FULL`) of the square
+    /// of pixels around it, `reach` to either side.
+    Disc { reach: usize, covers: Vec<u8> },
+}
+
+impl Stamp {
+    fn disc(radius: f64) -> Self {
+        let reach = radius.ceil() as usize;
+        let span = 2 * reach + 1;
+        let mut covers = Vec::with_capacity(PLACES * PLACES * span * span);
+        // Positions are counted from the corner of the pixel of the centre.
+        let center = |place: usize| (place as f64 + 0.5) / PLACES as f64;
+        let sample = |pixel: usize, part: usize| pixel as f64 - reach as f64 + center(part);
+        for (y, x) in pairs(PLACES) {
+            for (row, column) in pairs(span) {
+                let inside = pairs(PLACES).filter(|&(v, u)| {
+                    let dy = sample(row, v) - center(y);
+                    let dx = sample(column, u) - center(x);
+                    dx * dx + dy * dy <= radius * radius
+                });
+                covers.push(inside.count() as u8);
+            }
+        }
+        Self::Disc { reach, covers }
+    }
+}
+
+fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..n).flat_map(move |a| (0..n).map(move |b| (a, b)))
+}
+
+/// How strongly a pixel shows for its weight, from 0 to 1.
+///
+/// Up to one point it grows with the coverage, so edges are smooth, and ends
+/// at a `lone` strength that keeps single points visible beside dense regions.
+/// From there it follows the mean of a logarithm, which keeps the shape of the
+/// density, and of the rank among the pixels (histogram equalisation), which
+/// gives contrast to the densities that cover most of the map.
+#[derive(Debug)]
+pub(super) struct Tone {
+    lone: f32,
+    steps: Vec<f32>,
+}
+
+/// Tone steps per doubling of the weight.
+const STEPS: f64 = 32.0;
+
+impl Tone {
+    fn new(weights: impl Iterator<Item = u64>) -> Self {
+        let mut bins = vec![0u64; (64.0 * STEPS) as usize];
+        let (mut above, mut occupied) = (0, 0);
+        for weight in weights.filter(|&w| w > 0) {
+            occupied += 1;
+            if weight > FULL {
+                above += 1;
+                bins[step(weight) as usize] += 1;
+            }
+        }
+        // The logarithm's white point leaves out the few densest pixels.
+        let spare = occupied / 1000;
+        let (mut seen, mut top) = (0, 0);
+        for (i, count) in bins.iter().enumerate().rev() {
+            seen += count;
+            if seen > spare {
+                top = i;
+                break;
+            }
+        }
+        let top = (top as f32 + 1.0) / STEPS as f32;
+        let lone = LONE_SPARSE + (LONE_DENSE - LONE_SPARSE) * (top / DENSE).min(1.0);
+        let mut below = 0;
+        let steps = bins.iter().enumerate().map(|(i, &count)| {
+            let log = (i as f32 / STEPS as f32 / top).min(1.0);
+            // Each step stands for the middle of its bin.
+            let rank = (below as f64 + count as f64 / 2.0) / (above as f64).max(1.0);
+            below += count;
+            lone + (1.0 - lone) * (0.5 * log + 0.5 * rank as f32)
+        });
+        Self {
+            lone,
+            steps: steps.collect(),
+        }
+    }
+
+    /// The strength of a pixel with this weight.
+    #[inline]
+    pub(super) fn at(&self, weight: u64) -> f32 {
+        if weight <= FULL {
+            return self.lone * weight as f32 / FULL as f32;
+        }
+        let step = step(weight);
+        let (low, part) = (step as usize, step.fract() as f32);
+        let (from, to) = (self.steps[low], self.steps[low + 1]);
+        (from + (to - from) * part).clamp(0.0, 1.0)
+    }
+}
+
+/// A lone point's strength where points hardly overlap and, down to there as
+/// the densest pixels reach 2 to the power `DENSE` points, on a dense map.
+const LONE_SPARSE: f32 = 0.78;
+const LONE_DENSE: f32 = 0.28;
+const DENSE: f32 = 6.0;
+
+/// The tone step of a weight above `FULL`, with its fraction.
+#[inline]
+fn step(weight: u64) -> f64 {
+    (weight as f64 / FULL as f64).log2() * STEPS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::f64::consts::PI;
+
+    #[test]
+    fn a_disc_has_its_area_wherever_it_lies() {
+        for (x, y) in [(50.0, 50.0), (50.4, 50.9), (49.99, 50.13)] {
+            let mut grid = Grid::new(100, 100, 1);
+            assert!(grid.add(x, y, [1, 2, 3]));
+            let sums = grid.rows().flatten().fold([0; 4], |sum: Cell, cell| {
+                std::array::from_fn(|i| sum[i] + cell[i])
+            });
+            let area = PI * radius(100, 100, 1).powi(2);
+            assert!((sums[0] as f64 / FULL as f64 / area - 1.0).abs() < 0.1);
+            assert_eq!([sums[1], sums[2], sums[3]], [1, 2, 3].map(|p| p * sums[0]));
+        }
+    }
+
+    #[test]
+    fn discs_are_cut_at_the_edges() {
+        let mut grid = Grid::new(60, 40, 3);
+        assert!(grid.add(0.0, 0.0, [0; 3]));
+        assert!(grid.add(59.999, 39.999, [0; 3]));
+        for (x, y) in [(60.0, 0.0), (-0.1, 5.0), (f64::NAN, 1.0), (1e300, 1e300)] {
+            assert!(!grid.add(x, y, [0; 3]));
+        }
+        let rows: Vec<&[Cell]> = grid.rows().collect();
+        assert_eq!(rows[0][0][0], rows[39][59][0]);
+        assert_eq!(rows[0][59][0], 0);
+    }
+
+    #[test]
+    fn tone_never_falls() {
+        for top in [1, 3, 50, 1_000_000] {
+            let weights: Vec<u64> = (1..=4000).map(|i| FULL * top * i / 4000 + 1).collect();
+            let tone = Tone::new(weights.iter().copied());
+            let values: Vec<f32> = weights.iter().map(|&w| tone.at(w)).collect();
+            assert!(values.is_sorted(), "{top}");
+            assert!(tone.at(FULL) > LONE_DENSE - 1e-6 && tone.at(u64::MAX / 2) <= 1.0);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+"""Writes the small files in this directory, as other programs write them.
+
+    python tests/data/make.py
+
+needs numpy, pyarrow and polars. Row i, component j of every matrix is
+(7 i + 3 j) mod 23, less 11 where the type has a sign, over 4 where it has
+fractions; `id` is i and `name` "row <i>". io/src/open.rs holds the same rule.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
+
+HERE = Path(__file__).parent
+ROWS, DIM = 10, 4
+DTYPES = {"f16": np.float16, "f32": np.float32, "f64": np.float64, "u8": np.uint8, "i8": np.int8}
+
+
+def matrix(dtype, dim=DIM):
+    base = (7 * np.arange(ROWS)[:, None] + 3 * np.arange(dim)[None, :]) % 23
+    if dtype == "u8":
+        return base.astype(np.uint8)
+    if dtype == "i8":
+        return (base - 11).astype(np.int8)
+    return ((base - 11) / 4).astype(DTYPES[dtype])
+
+
+def fixed(dtype):
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix(dtype).ravel()), DIM)
+
+
+def offsets(kind):
+    return pa.array(np.arange(0, ROWS * DIM + 1, DIM), kind)
+
+
+def table(vectors):
+    names = [f"row {i}" for i in range(ROWS)]
+    return pa.table({"id": pa.array(range(ROWS)), "v": vectors, "name": names})
+
+
+def ipc(name, table, compression=None, rows=4):
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_file(HERE / name, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=rows)
+
+
+def numpy_files():
+    for dtype in DTYPES:
+        np.save(HERE / f"numpy_{dtype}.npy", matrix(dtype))
+    for version in (2, 3):
+        with open(HERE / f"numpy_version{version}.npy", "wb") as file:
+            np.lib.format.write_array(file, matrix("f32"), version=(version, 0))
+    np.save(HERE / "bad_fortran.npy", np.asfortranarray(matrix("f32")))
+    np.save(HERE / "bad_big_endian.npy", matrix("f32").astype(">f4"))
+    np.save(HERE / "bad_one_dimension.npy", matrix("f32").ravel())
+    np.save(HERE / "bad_three_dimensions.npy", matrix("f32").reshape(5, 2, DIM))
+    np.save(HERE / "bad_int64.npy", matrix("i8").astype(np.int64))
+    np.save(HERE / "bad_structured.npy", np.zeros(3, dtype=[("x", "<f4"), ("y", "<f4")]))
+
+
+def pyarrow_files():
+    for dtype in DTYPES:
+        pq.write_table(table(fixed(dtype)), HERE / f"pyarrow_fixed_{dtype}.parquet", row_group_size=3)
+        ipc(f"pyarrow_fixed_{dtype}.arrow", table(fixed(dtype)))
+    values = pa.array(matrix("f32").ravel())
+    lists = pa.ListArray.from_arrays(offsets(pa.int32()), values)
+    large = pa.LargeListArray.from_arrays(offsets(pa.int64()), values)
+    pq.write_table(table(lists), HERE / "pyarrow_list_f32.parquet", data_page_version="2.0", compression="zstd")
+    pq.write_table(table(large), HERE / "pyarrow_large_list_f32.parquet", compression="gzip")
+    ipc("pyarrow_list_f32.arrow", table(lists))
+    ipc("pyarrow_large_list_f32.arrow", table(large))
+    for codec in ("lz4", "zstd"):
+        ipc(f"pyarrow_{codec}_f32.arrow", table(lists), codec)
+        pq.write_table(table(fixed("f32")), HERE / f"pyarrow_{codec}_f32.parquet", compression=codec)
+    feather.write_feather(table(lists), str(HERE / "pyarrow_f32.feather"))
+    # A slice is written as such: its first offset is not 0.
+    ipc("pyarrow_slice_f32.arrow", table(lists).slice(3, 5))
+    named = table(lists).set_column(2, "name", pa.array([f"row {i}" for i in range(ROWS)]).dictionary_encode())
+    ipc("pyarrow_dictionary_f32.arrow", named)
+    with pa.ipc.new_stream(HERE / "pyarrow_f32.arrows", named.schema) as writer:
+        writer.write_table(named, max_chunksize=4)
+
+    f32 = matrix("f32", 10)
+    kinds = [pa.float32(), pa.float64(), pa.float16()]
+    columns = {f"pc{j + 1}": pa.array(f32[:, j].astype(np.float64)).cast(kinds[j % 3]) for j in reversed(range(10))}
+    scalars = pa.table({"id": pa.array(range(ROWS), pa.int32()), **columns, "name": ["x"] * ROWS})
+    pq.write_table(scalars, HERE / "pyarrow_scalars.parquet", row_group_size=4)
+    ipc("pyarrow_scalars.arrow", scalars)
+
+    rows = matrix("f32").tolist()
+    null_list = pa.array(rows[:6] + [None] + rows[7:], pa.list_(pa.float32(), DIM))
+    null_component = pa.array(rows[:8] + [[1.0, None, 2.0, 3.0]] + rows[9:], pa.list_(pa.float32()))
+    ragged = pa.array(rows[:5] + [[1.0, 2.0]] + rows[6:], pa.list_(pa.float32()))
+    for name, vectors in (("null_list", null_list), ("null_component", null_component), ("ragged", ragged)):
+        pq.write_table(table(vectors), HERE / f"bad_{name}.parquet", row_group_size=3)
+        ipc(f"bad_{name}.arrow", table(vectors))
+    null_number = pa.table({"x": pa.array([1.0, 2.0, None]), "y": pa.array([1, 2, 3])})
+    pq.write_table(null_number, HERE / "bad_null_number.parquet")
+    ipc("bad_null_number.arrow", null_number)
+    two = table(lists).append_column("w", fixed("u8"))
+    pq.write_table(two, HERE / "bad_two_columns.parquet")
+    pq.write_table(table(lists).drop_columns("v"), HERE / "bad_no_vectors.parquet")
+    pq.write_table(table(lists).slice(0, 0), HERE / "bad_no_rows.parquet")
+
+
+def polars_files():
+    frame = pl.DataFrame({"id": range(ROWS), "name": [f"row {i}" for i in range(ROWS)]})
+    frame = frame.with_columns(kind=pl.Series(["a", "b"] * (ROWS // 2), dtype=pl.Categorical))
+    array = frame.with_columns(v=pl.Series(matrix("f32"), dtype=pl.Array(pl.Float32, DIM)))
+    lists = frame.with_columns(v=pl.Series(matrix("f64").tolist(), dtype=pl.List(pl.Float64)))
+    array.write_parquet(HERE / "polars_array_f32.parquet", row_group_size=3)
+    lists.write_parquet(HERE / "polars_list_f64.parquet", row_group_size=3)
+    array.write_ipc(HERE / "polars_array_f32.arrow", compression="zstd")
+    lists.write_ipc(HERE / "polars_list_f64.arrow")
+    lists.write_ipc(HERE / "polars_lz4_f64.arrow", compression="lz4")
+    array.write_ipc_stream(HERE / "polars_f32.arrows")
+
+
+if __name__ == "__main__":
+    numpy_files()
+    pyarrow_files()
+    polars_files()
