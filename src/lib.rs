@@ -1,1 +1,52 @@
-//! stub
+//! lowland brings data larger than memory down to a map: streaming,
+//! out-of-core dimensionality reduction within a stated memory budget.
+//!
+//! The same job as `lowland embed`, from Rust: config, plan, run, report.
+//!
+//! ```
+//! use lowland::{Config, Job};
+//! # use lowland_datasets::{Generator, Kind, Options, write};
+//! # let dir = tempfile::tempdir()?;
+//! # let (vectors, map) = (dir.path().join("vectors.npy"), dir.path().join("map.parquet"));
+//! # write(&Generator::new("mixture".parse::<Kind>()?, 500, 8, 7)?, &vectors, &Options::default())?;
+//! # let (vectors, map) = (vectors.to_str().unwrap(), map.to_str().unwrap());
+//!
+//! let mut job = Job::new(map); // "map.parquet"
+//! job.source = Some(lowland::open(&[vectors], None)?); // "vectors.npy"
+//! job.config = Config { n_neighbors: 10, memory: 600 << 20, ..Config::default() };
+//! let plan = job.plan()?;
+//! println!("{plan}"); // what will run, and what memory each stage will hold
+//! let report = job.embed(&plan, &())?; // (): an observer that hears nothing and never stops
+//! println!("{report}");
+//! assert_eq!(report.plan.shape.rows, 500);
+//! assert!(report.quality.is_some_and(|q| q.preservation.mean > 0.3));
+//! # assert!(std::path::Path::new(map).exists());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! An [`Observer`] hears of progress and can stop the run, after which the
+//! same job goes on from the stages that were finished.
+//!
+//! # Code map
+//!
+//! - `job.rs`: inputs, outputs and the run directory between them: [`Job`].
+//! - `plot.rs`: a map at rest becomes a picture, and a column its colours.
+//! - [`picture`]: the rasteriser.
+//! - `error.rs`: what can go wrong, and whose fault it is.
+//! - `main.rs`, `cli/`, `progress.rs`, `signal.rs`: the command line, a client
+//!   of the above. Only these know flags, terminals and signals.
+//!
+//! Arithmetic and the order of work are in the crate `lowland-engine`, bytes
+//! at rest in `lowland-io`.
+
+mod error;
+mod job;
+pub mod picture;
+pub mod plot;
+
+pub use error::{Error, Result};
+pub use job::{Graph, Job, check_output, open};
+pub use lowland_engine::{
+    Config, Event, GraphSource, Init, Input, Metric, Observer, Plan, Report, Stage, StageReport, size,
+};
+pub use lowland_io::{Dtype, Shape, Source};

@@ -1,2 +1,12 @@
-//! stub
-fn main(){}
+//! The entry of the command line: from arguments to a result to an exit code.
+//! Everything else is below `cli`.
+
+mod cli;
+mod progress;
+mod signal;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(cli::main())
+}

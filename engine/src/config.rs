@@ -88,7 +88,7 @@ pub struct Config {
     pub negative_sample_rate: usize,
     /// The first epoch's step; it falls linearly to 0. Default 1.
     pub learning_rate: f32,
-    /// Share of the true neighbours that the graph should hold. Default 0.97.
+    /// Share of the true neighbours that the graph should hold. Default 0.95.
     /// Ignored where every pair is compared.
     pub recall: f64,
     /// Seed of every random draw. Default 42.
@@ -113,7 +113,7 @@ impl Default for Config {
             n_epochs: None,
             negative_sample_rate: 5,
             learning_rate: 1.0,
-            recall: 0.97,
+            recall: 0.95,
             seed: 42,
             threads: None,
             batch_rows: None,

@@ -11,7 +11,7 @@ use std::time::Duration;
 const EVERY: Duration = Duration::from_millis(10);
 
 /// A thread that looks every few milliseconds.
-pub struct Meter {
+pub(crate) struct Meter {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -24,7 +24,7 @@ struct Shared {
 
 impl Meter {
     /// Starts looking.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
         // Without the thread the peak is what it was when asked: less, not wrong.
@@ -42,7 +42,7 @@ impl Meter {
     }
 
     /// The most since the last call, or the start.
-    pub fn take_peak(&self) -> u64 {
+    pub(crate) fn take_peak(&self) -> u64 {
         let now = anonymous();
         self.shared.peak.swap(now, Ordering::Relaxed).max(now)
     }
@@ -59,7 +59,7 @@ impl Drop for Meter {
 }
 
 /// Anonymous resident memory now, in bytes; 0 where the system does not tell.
-pub fn anonymous() -> u64 {
+pub(crate) fn anonymous() -> u64 {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return 0 };
     status
         .lines()

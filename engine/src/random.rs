@@ -4,7 +4,7 @@
 /// Mixes 64 bits so that each output bit depends on every input bit
 /// (the finaliser of SplitMix64; Steele, Lea, Flood 2014).
 #[inline(always)]
-pub fn mix64(mut x: u64) -> u64 {
+pub(crate) fn mix64(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
@@ -12,27 +12,27 @@ pub fn mix64(mut x: u64) -> u64 {
 
 /// A 64-bit draw for `counter` in the stream `(seed, stream)`.
 #[inline(always)]
-pub fn draw(seed: u64, stream: u64, counter: u64) -> u64 {
+pub(crate) fn draw(seed: u64, stream: u64, counter: u64) -> u64 {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     mix64(mix64(seed.wrapping_add(stream.wrapping_mul(GOLDEN))).wrapping_add(counter.wrapping_mul(GOLDEN)))
 }
 
 /// A draw in `0..n`, by multiplication (bias below n / 2⁶⁴).
 #[inline(always)]
-pub fn below(seed: u64, stream: u64, counter: u64, n: u64) -> u64 {
+pub(crate) fn below(seed: u64, stream: u64, counter: u64, n: u64) -> u64 {
     ((u128::from(draw(seed, stream, counter)) * u128::from(n)) >> 64) as u64
 }
 
 /// A draw in [0, 1), 24 bits.
 #[inline(always)]
-pub fn unit(seed: u64, stream: u64, counter: u64) -> f32 {
+pub(crate) fn unit(seed: u64, stream: u64, counter: u64) -> f32 {
     (draw(seed, stream, counter) >> 40) as f32 * (1.0 / (1u64 << 24) as f32)
 }
 
 /// Mixes 32 bits (the "lowbias32" constants of C. Wellons' search); one of
 /// these per negative sample is what the layout can afford.
 #[inline(always)]
-pub fn mix32(mut x: u32) -> u32 {
+pub(crate) fn mix32(mut x: u32) -> u32 {
     x ^= x >> 16;
     x = x.wrapping_mul(0x7feb_352d);
     x ^= x >> 15;
@@ -44,7 +44,7 @@ pub fn mix32(mut x: u32) -> u32 {
 ///
 /// A stratified sample needs no memory beyond its answer and is the same
 /// whatever the order in which rows are later read. All rows where `wanted ≥ rows`.
-pub fn stratified(seed: u64, stream: u64, rows: u64, wanted: u64) -> Vec<u64> {
+pub(crate) fn stratified(seed: u64, stream: u64, rows: u64, wanted: u64) -> Vec<u64> {
     if wanted >= rows {
         return (0..rows).collect();
     }

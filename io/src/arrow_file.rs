@@ -63,7 +63,9 @@ impl ArrowFile {
         let damaged = |what: String| Error::format(path, what);
         let end = bytes.len().saturating_sub(MAGIC.len());
         if bytes.get(end..) != Some(MAGIC) {
-            return Err(damaged("ends without an Arrow footer: cut short, or still being written; write it again".into()));
+            return Err(damaged(
+                "ends without an Arrow footer: cut short, or still being written; write it again".into(),
+            ));
         }
         let no_footer = || damaged("its footer cannot be found; write it again".into());
         let length_at = end.checked_sub(4).ok_or_else(no_footer)?;

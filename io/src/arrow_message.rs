@@ -81,7 +81,10 @@ fn check_type(field: ipc::Field<'_>) -> Option<Vec<ipc::Field<'_>>> {
         Type::Int => matches!(field.type_as_int()?.bitWidth(), 8 | 16 | 32 | 64),
         Type::FixedSizeBinary => field.type_as_fixed_size_binary()?.byteWidth() >= 0,
         Type::FloatingPoint => {
-            matches!(field.type_as_floating_point()?.precision(), Precision::HALF | Precision::SINGLE | Precision::DOUBLE)
+            matches!(
+                field.type_as_floating_point()?.precision(),
+                Precision::HALF | Precision::SINGLE | Precision::DOUBLE
+            )
         }
         Type::Date => matches!(field.type_as_date()?.unit(), DateUnit::DAY | DateUnit::MILLISECOND),
         Type::Time => {

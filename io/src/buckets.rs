@@ -276,7 +276,10 @@ pub struct BucketWriter<R> {
 impl<R: Record> BucketWriter<R> {
     /// Prepares `buckets` buckets, as [`ByteBucketWriter::create`].
     pub fn create(dir: &Path, prefix: &str, buckets: usize, buffer_bytes: usize) -> Self {
-        BucketWriter { bytes: ByteBucketWriter::create(dir, prefix, buckets, R::BYTES, buffer_bytes), record: PhantomData }
+        BucketWriter {
+            bytes: ByteBucketWriter::create(dir, prefix, buckets, R::BYTES, buffer_bytes),
+            record: PhantomData,
+        }
     }
 
     /// The memory that a writer holds, as [`ByteBucketWriter::bytes`].

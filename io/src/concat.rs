@@ -212,7 +212,9 @@ fn fit(part: &Part, batch: RecordBatch, schema: &SchemaRef, leader: &Part) -> Re
             let leader = leader.path.display();
             Error::format(
                 &part.path,
-                format!("column \"{name}\" is {found}, but {expected} in {leader}{why}; cast one of them, or leave it out"),
+                format!(
+                    "column \"{name}\" is {found}, but {expected} in {leader}{why}; cast one of them, or leave it out"
+                ),
             )
         };
         if !alike(column.data_type(), field.data_type()) {

@@ -272,7 +272,8 @@ const BLOCKS_SUM: &str = "lowland.blocks.xxh3";
 /// The metadata of a schema of ours.
 pub(crate) fn own_metadata(format: &str, version: u32, pairs: &[(String, String)]) -> HashMap<String, String> {
     let mut metadata: HashMap<String, String> = pairs.iter().cloned().collect();
-    let clash = metadata.insert("format".into(), format.into()).or(metadata.insert("version".into(), version.to_string()));
+    let clash =
+        metadata.insert("format".into(), format.into()).or(metadata.insert("version".into(), version.to_string()));
     assert!(clash.is_none(), "the pairs \"format\" and \"version\" are the file's own");
     metadata
 }
@@ -340,7 +341,10 @@ pub(crate) struct BatchWriter {
 
 impl std::fmt::Debug for BatchWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BatchWriter").field("path", &self.path).field("batches", &self.index.len()).finish_non_exhaustive()
+        f.debug_struct("BatchWriter")
+            .field("path", &self.path)
+            .field("batches", &self.index.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -368,6 +372,11 @@ impl BatchWriter {
         let (bytes, sum) = (sink.file.position() - offset, Some(sink.batch.digest()));
         self.index.push(Entry { first_row, rows: batch.num_rows() as u64, items, offset, bytes, sum });
         Ok(())
+    }
+
+    /// Adds a pair to the footer: for what is known only at the end.
+    pub(crate) fn note(&mut self, key: &str, value: String) {
+        self.writer.write_metadata(key, value);
     }
 
     /// Writes the list of blocks and gives the file its name.
@@ -459,7 +468,8 @@ impl BatchFile {
             let mut entries = Vec::with_capacity(batches.len());
             let mut first_row = 0;
             for block in batches {
-                let (offset, bytes) = place(block, footer_at).ok_or_else(|| corrupt("a batch lies outside the file"))?;
+                let (offset, bytes) =
+                    place(block, footer_at).ok_or_else(|| corrupt("a batch lies outside the file"))?;
                 let rows = read_header(&path, &file, block)?;
                 entries.push(Entry { first_row, rows, items: 0, offset, bytes, sum: None });
                 first_row += rows;
@@ -468,7 +478,8 @@ impl BatchFile {
         };
         let mut dictionaries = Dictionaries::new();
         for block in footer.dictionaries().iter().flatten() {
-            let (offset, bytes) = place(block, footer_at).ok_or_else(|| corrupt("a dictionary lies outside the file"))?;
+            let (offset, bytes) =
+                place(block, footer_at).ok_or_else(|| corrupt("a dictionary lies outside the file"))?;
             let buffer = read_buffer(&path, &file, offset, bytes)?;
             message(&buffer)
                 .and_then(|(m, body)| arrow_message::decode_dictionary(m, &body, &schema, &mut dictionaries))

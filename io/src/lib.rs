@@ -4,29 +4,31 @@
 //! bounded by the rows or the block it was asked for. Input never panics.
 
 pub mod buckets;
-mod durable;
-pub mod edges;
-mod error;
-mod map;
-mod mapped;
-mod rundir;
 mod arrow_file;
 mod arrow_message;
 mod concat;
+mod durable;
+mod error;
+mod graph;
+mod map;
+mod mapped;
 mod npy;
 mod open;
 mod parquet;
+mod rundir;
+mod source;
 mod spool;
 mod vectors;
-mod source;
+pub mod edges;
 
 pub use buckets::{BucketWriter, Buckets, ByteBucketWriter, ByteBuckets, EdgeRecord, MAX_BUCKETS, Record};
 pub use durable::{FileStamp, PendingFile, replace, stamp};
 pub use edges::{BlockInfo, EdgeBlock, EdgeFile, EdgeReader, EdgeWriter};
 pub use error::{Error, Result};
+pub use graph::{GraphReader, GraphWriter, MISSING};
+pub use map::{MapColumns, MapReader, MapWriter, Portion, coordinate_names};
 pub use mapped::Mapped;
-pub use map::{MapColumns, MapReader, MapWriter, coordinate_names};
-pub use rundir::{Depth, Files, Manifest, Opened, RunDir, StageRecord, UnitRecord};
 pub use open::{Options, open};
+pub use rundir::{Depth, Files, Manifest, Opened, RunDir, StageRecord, UnitRecord};
 pub use source::{Dtype, Fingerprint, Place, Shape, Source};
 pub use spool::spool_stdin;

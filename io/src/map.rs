@@ -117,7 +117,8 @@ impl MapWriter {
                 let properties = coordinate_names(columns.dim)
                     .into_iter()
                     .fold(properties, |p, name| p.set_column_dictionary_enabled(name.into(), false));
-                let writer = ArrowWriter::try_new(PendingFile::create(&path)?, schema.clone(), Some(properties.build()));
+                let writer =
+                    ArrowWriter::try_new(PendingFile::create(&path)?, schema.clone(), Some(properties.build()));
                 Sink::Parquet(Box::new(writer.map_err(|e| parquet_error(&path, "write", e))?))
             }
             "arrow" => {
@@ -316,6 +317,10 @@ pub(crate) fn caught<T>(path: &Path, ask: impl FnOnce() -> T) -> Result<T> {
     catch_unwind(AssertUnwindSafe(ask)).map_err(|_| Error::format(path, "damaged: the Parquet reader gave up"))
 }
 
+/// What [`MapReader::read_xy`] calls with each portion of rows: x, y, and the
+/// column that gives the colour, if one was named.
+pub type Portion<'a> = dyn FnMut(&[f32], &[f32], Option<&ArrayRef>) + 'a;
+
 enum Table {
     Npy { dim: usize, double: bool, data_at: u64 },
     Arrow(Box<BatchFile>),
@@ -395,11 +400,7 @@ impl MapReader {
     ///
     /// [`Error::NoSuchColumn`] for a `color` that is not there, [`Error::Null`]
     /// for a coordinate that is null.
-    pub fn read_xy(
-        &self,
-        color: Option<&str>,
-        each: &mut dyn FnMut(&[f32], &[f32], Option<&ArrayRef>),
-    ) -> Result<()> {
+    pub fn read_xy(&self, color: Option<&str>, each: &mut Portion<'_>) -> Result<()> {
         if let Some(asked) = color
             && (self.schema.index_of(asked).is_err() || matches!(self.table, Table::Npy { .. }))
         {
@@ -444,13 +445,7 @@ impl MapReader {
         array.as_primitive_opt::<Float32Type>().cloned().ok_or_else(missing)
     }
 
-    fn read_npy(
-        &self,
-        dim: usize,
-        double: bool,
-        data_at: u64,
-        each: &mut dyn FnMut(&[f32], &[f32], Option<&ArrayRef>),
-    ) -> Result<()> {
+    fn read_npy(&self, dim: usize, double: bool, data_at: u64, each: &mut Portion<'_>) -> Result<()> {
         use std::io::{Seek, SeekFrom};
         let error = |e| Error::io(&self.path, "read", e);
         let mut file = File::open(&self.path).map_err(|e| Error::io(&self.path, "open", e))?;
@@ -489,9 +484,7 @@ fn read_npy_header(path: &Path, file: &mut File) -> Result<(u64, usize, bool, u6
     }
     let length = u32::from_le_bytes([fixed[2], fixed[3], high[0], high[1]]);
     let mut text = String::new();
-    file.take(u64::from(length.min(1 << 16)))
-        .read_to_string(&mut text)
-        .map_err(|_| wrong("its header is no text"))?;
+    file.take(u64::from(length.min(1 << 16))).read_to_string(&mut text).map_err(|_| wrong("its header is no text"))?;
     let after = |key: &str| text.split_once(key).map(|(_, rest)| rest.trim_start_matches([' ', ':']));
     let double = match after("'descr'") {
         Some(rest) if rest.starts_with("'<f4'") => false,
@@ -502,16 +495,18 @@ fn read_npy_header(path: &Path, file: &mut File) -> Result<(u64, usize, bool, u6
         return Err(wrong("in Fortran order; write it with numpy.ascontiguousarray"));
     }
     let shape = after("'shape'").and_then(|rest| rest.strip_prefix('(')?.split_once(')'));
-    let numbers: Option<Vec<u64>> =
-        shape.and_then(|(inner, _)| inner.trim_end_matches([',', ' ']).split(',').map(|n| n.trim().parse().ok()).collect());
+    let numbers: Option<Vec<u64>> = shape
+        .and_then(|(inner, _)| inner.trim_end_matches([',', ' ']).split(',').map(|n| n.trim().parse().ok()).collect());
     let Some([rows, dim]) = numbers.as_deref() else { return Err(wrong("not two-dimensional: not a map")) };
     if *dim > 1 << 16 {
         return Err(wrong("more than 65,536 components: not a map"));
     }
     let data_at = 10 + 2 * u64::from(wide) + u64::from(length);
     let found = std::fs::metadata(path).map_err(|e| Error::io(path, "inspect", e))?.len();
-    let expected =
-        rows.checked_mul(*dim).and_then(|n| n.checked_mul(if double { 8 } else { 4 })).and_then(|n| n.checked_add(data_at));
+    let expected = rows
+        .checked_mul(*dim)
+        .and_then(|n| n.checked_mul(if double { 8 } else { 4 }))
+        .and_then(|n| n.checked_add(data_at));
     match expected {
         Some(expected) if expected <= found => Ok((*rows, *dim as usize, double, data_at)),
         expected => Err(Error::Truncated { path: path.into(), expected: expected.unwrap_or(u64::MAX), found }),
@@ -533,10 +528,8 @@ mod tests {
         let labels: StringArray = (first..first + rows).map(label).collect();
         let dictionary: DictionaryArray<Int32Type> =
             (first..first + rows).map(|i| ["one", "two", "three"][i % 3]).collect();
-        let fields = vec![
-            Field::new("label", DataType::Utf8, true),
-            Field::new("kind", dictionary.data_type().clone(), false),
-        ];
+        let fields =
+            vec![Field::new("label", DataType::Utf8, true), Field::new("kind", dictionary.data_type().clone(), false)];
         let columns: Vec<ArrayRef> = vec![Arc::new(labels), Arc::new(dictionary)];
         RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
     }
@@ -597,7 +590,9 @@ mod tests {
             let extra = Some(Arc::new(Schema::new(names.iter().map(|n| field(n)).collect::<Vec<_>>())));
             MapWriter::create(&path, MapColumns { rows: 0, dim: 2, extra, own_id }, false)
         };
-        for (names, own_id) in [(&["x"][..], false), (&["id"], false), (&["y", "a"], true), (&["a", "a"], false), (&["a", "a"], true)] {
+        for (names, own_id) in
+            [(&["x"][..], false), (&["id"], false), (&["y", "a"], true), (&["a", "a"], false), (&["a", "a"], true)]
+        {
             match make(names, own_id) {
                 Err(Error::Format { what, .. }) => assert!(what.contains("rename"), "{what}"),
                 other => panic!("{names:?}: {other:?}"),

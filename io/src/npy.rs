@@ -89,11 +89,7 @@ impl Source for Npy {
 
     fn read_columns(&self, names: &[String], first: u64, rows: usize) -> Result<RecordBatch> {
         if let Some(asked) = names.first() {
-            return Err(Error::NoSuchColumn {
-                path: self.path.clone(),
-                asked: asked.clone(),
-                available: Vec::new(),
-            });
+            return Err(Error::NoSuchColumn { path: self.path.clone(), asked: asked.clone(), available: Vec::new() });
         }
         check_range(&self.path, self.header.shape, first, rows.saturating_mul(self.header.shape.dim))?;
         crate::source::no_columns(&self.path, rows)
@@ -131,11 +127,8 @@ struct Header {
 
 /// Reads the header; gives it and where the numbers begin.
 fn read_header(path: &Path, bytes: &[u8]) -> Result<(Header, usize)> {
-    let cut = |expected: usize| Error::Truncated {
-        path: path.into(),
-        expected: expected as u64,
-        found: bytes.len() as u64,
-    };
+    let cut =
+        |expected: usize| Error::Truncated { path: path.into(), expected: expected as u64, found: bytes.len() as u64 };
     let version = *bytes.get(MAGIC.len()).ok_or_else(|| cut(10))?;
     let (length_at, length_width) = match version {
         1 => (8, 2),
@@ -172,7 +165,9 @@ fn understand(path: &Path, entries: &[(&str, Value)]) -> Result<Header> {
                 return refuse("an array of Python objects; save np.stack(arr).astype('<f4')".into());
             }
             other => {
-                return refuse(format!("numbers of type {other}; f2, f4, f8, u1 and i1 are read: save arr.astype('<f4')"));
+                return refuse(format!(
+                    "numbers of type {other}; f2, f4, f8, u1 and i1 are read: save arr.astype('<f4')"
+                ));
             }
         },
         Some(Value::Fields) => {

@@ -7,6 +7,7 @@
 //! that holds the row and skips to it.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -114,25 +115,25 @@ impl ParquetFile {
         let skipped = first - self.starts.get(group).copied().unwrap_or(first);
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
         let mask = ProjectionMask::roots(builder.parquet_schema(), columns.iter().copied());
-        let mut builder = builder
+        let reader = builder
             .with_projection(mask)
             .with_row_groups((group..self.starts.len()).collect())
-            .with_batch_size(batch_rows);
-        if skipped > 0 {
-            builder = builder.with_offset(skipped as usize);
+            .with_batch_size(batch_rows)
+            .build()
+            .map_err(|e| failure(&self.path, e))?;
+        let mut cursor = Cursor { reader, columns, ready: None, next: first - skipped };
+        // Rows before `first` are decoded and dropped. The reader's own way to
+        // skip (with_offset) decompresses as much, since lists end anywhere,
+        // and does not return when a damaged page holds fewer values than it says.
+        while cursor.next < first {
+            let left = usize::try_from(first - cursor.next).unwrap_or(usize::MAX);
+            self.take(&mut cursor, left)?;
         }
-        let reader = builder.build().map_err(|e| failure(&self.path, e))?;
-        Ok(Cursor { reader, columns, ready: None, next: first })
+        Ok(cursor)
     }
 
     /// The cursor in `kept` if it can go on from `first`, else a new one.
-    fn resume(
-        &self,
-        kept: Option<Cursor>,
-        columns: &[usize],
-        first: u64,
-        batch_rows: usize,
-    ) -> Result<Cursor> {
+    fn resume(&self, kept: Option<Cursor>, columns: &[usize], first: u64, batch_rows: usize) -> Result<Cursor> {
         if let Some(mut cursor) = kept
             && cursor.columns == columns
             && let Some(skipped) = first.checked_sub(cursor.next)
@@ -151,7 +152,13 @@ impl ParquetFile {
         let batch = match cursor.ready.take().filter(|b| b.num_rows() > 0) {
             Some(batch) => batch,
             None => {
-                let batch = cursor.reader.next().ok_or_else(|| {
+                // The crate asserts much of what a page says, and no look at
+                // the pages beforehand would be cheaper than decoding them:
+                // what it says in its panic is told like its other errors.
+                // After one the reader is dropped, for `cursor` is then too.
+                let decoded = catch_unwind(AssertUnwindSafe(|| cursor.reader.next()));
+                let decoded = decoded.map_err(|_| self.near(cursor.next, "a page is damaged; write it again"))?;
+                let batch = decoded.ok_or_else(|| {
                     let (row, rows) = (cursor.next, self.shape.rows);
                     Error::format(&self.path, format!("ends at row {row}, but its footer promises {rows}"))
                 })?;

@@ -454,7 +454,9 @@ fn verify_file(path: &Path, listed: FileStamp, depth: Depth) -> Result<()> {
     let corrupt = |what: String| Err(Error::Corrupt { path: path.into(), what });
     let found = match std::fs::metadata(path) {
         Ok(metadata) => metadata.len(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return corrupt("listed in the manifest, but not there".into()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return corrupt("listed in the manifest, but not there".into());
+        }
         Err(e) => return Err(Error::io(path, "inspect", e)),
     };
     if found != listed.bytes {
@@ -463,7 +465,10 @@ fn verify_file(path: &Path, listed: FileStamp, depth: Depth) -> Result<()> {
     if depth == Depth::Checksums {
         let found = durable::stamp(path)?;
         if found.xxh3 != listed.xxh3 {
-            return corrupt(format!("its checksum is {:016x} where the manifest lists {:016x}", found.xxh3, listed.xxh3));
+            return corrupt(format!(
+                "its checksum is {:016x} where the manifest lists {:016x}",
+                found.xxh3, listed.xxh3
+            ));
         }
     }
     Ok(())
@@ -505,8 +510,9 @@ fn first_difference(at: &str, was: Option<&Value>, now: Option<&Value>) -> Optio
                 first_difference(&inner, a.get(key), b.get(key))
             })
         }
-        (Value::Array(a), Value::Array(b)) => (0..a.len().max(b.len()))
-            .find_map(|i| first_difference(&format!("{at}[{i}]"), a.get(i), b.get(i))),
+        (Value::Array(a), Value::Array(b)) => {
+            (0..a.len().max(b.len())).find_map(|i| first_difference(&format!("{at}[{i}]"), a.get(i), b.get(i)))
+        }
         (a, b) => Some((at.into(), a.to_string(), b.to_string())),
     }
 }
@@ -688,7 +694,9 @@ mod tests {
 
     #[test]
     fn stopped_before_the_first_manifest_is_fresh() {
-        for (lock, part) in [(Some(""), None), (Some("lowland process 1 on h since t\n"), Some("{\n")), (None, Some(""))] {
+        for (lock, part) in
+            [(Some(""), None), (Some("lowland process 1 on h since t\n"), Some("{\n")), (None, Some(""))]
+        {
             let dir = tempfile::tempdir().unwrap();
             if let Some(lock) = lock {
                 std::fs::write(dir.path().join(LOCK), lock).unwrap();
@@ -721,9 +729,22 @@ mod tests {
         check(&|c, _| c["layout"]["epochs"] = json!([1]), ("layout.epochs[1]", "2", "null"));
         check(&|c, _| c["added"] = json!("x"), ("added", "null", "\"x\""));
         check(&|_, s| s[0].bytes = 101, ("sources[0].bytes", "100", "101"));
-        check(&|_, s| s.clear(), ("sources[0]", "{\"bytes\":100,\"header\":18446744073709551612,\"modified\":1700000000123456789,\"path\":\"in.npy\"}", "null"));
+        check(
+            &|_, s| s.clear(),
+            (
+                "sources[0]",
+                "{\"bytes\":100,\"header\":18446744073709551612,\"modified\":1700000000123456789,\"path\":\"in.npy\"}",
+                "null",
+            ),
+        );
         // The config comes first when both differ.
-        check(&|c, s| { c["min_dist"] = json!(0.5); s[0].bytes = 1; }, ("min_dist", "0.10000000149011612", "0.5"));
+        check(
+            &|c, s| {
+                c["min_dist"] = json!(0.5);
+                s[0].bytes = 1;
+            },
+            ("min_dist", "0.10000000149011612", "0.5"),
+        );
         assert_eq!(open(dir.path()).unwrap().1, Opened::Resumed);
     }
 
@@ -761,7 +782,10 @@ mod tests {
             assert!(matches!(Manifest::parse(dir.path(), &bad), Err(Error::Corrupt { .. })), "bit {bit}");
         }
         for length in HEAD.len()..good.len() {
-            assert!(matches!(Manifest::parse(dir.path(), &good[..length]), Err(Error::Corrupt { .. })), "cut to {length}");
+            assert!(
+                matches!(Manifest::parse(dir.path(), &good[..length]), Err(Error::Corrupt { .. })),
+                "cut to {length}"
+            );
         }
     }
 

@@ -123,7 +123,9 @@ impl<R: Read> Stream<R> {
         };
         Err(Error::format(
             STDIN,
-            format!("{what}; - expects an Arrow IPC stream, such as pyarrow.ipc.new_stream or Polars' write_ipc_stream writes"),
+            format!(
+                "{what}; - expects an Arrow IPC stream, such as pyarrow.ipc.new_stream or Polars' write_ipc_stream writes"
+            ),
         ))
     }
 
@@ -168,7 +170,10 @@ impl<R: Read> Stream<R> {
         let mut bytes = Vec::new();
         let room = usize::try_from(length).is_ok_and(|n| bytes.try_reserve_exact(n).is_ok());
         if !room {
-            return Err(Error::format(STDIN, format!("a message of {length} bytes does not fit into memory; send smaller batches")));
+            return Err(Error::format(
+                STDIN,
+                format!("a message of {length} bytes does not fit into memory; send smaller batches"),
+            ));
         }
         let read = self.reader.by_ref().take(length).read_to_end(&mut bytes);
         read.map_err(|e| Error::io(STDIN, "read", e))?;

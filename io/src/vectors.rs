@@ -156,7 +156,10 @@ impl Vectors {
             other => return Err(self.unexpected(path, 0, other)),
         };
         if range.end > values.len() {
-            return Err(Error::format(path, format!("column \"{}\" has fewer values than its lists say", self.name(0))));
+            return Err(Error::format(
+                path,
+                format!("column \"{}\" has fewer values than its lists say", self.name(0)),
+            ));
         }
         if let Some(at) = first_null(values, range.clone()) {
             return Err(self.null(path, first + (at / dim) as u64, 0));

@@ -15,7 +15,7 @@ const GROUPS_PROBED: usize = 8;
 const PANEL: usize = 256;
 
 /// A quantizer packed for assignment.
-pub struct Assigner {
+pub(super) struct Assigner {
     center: Vec<f32>,
     groups: Packed,
     group_starts: Vec<u32>,
@@ -24,7 +24,7 @@ pub struct Assigner {
 
 impl Assigner {
     /// Packs `quantizer`.
-    pub fn new(quantizer: &Quantizer) -> Self {
+    pub(super) fn new(quantizer: &Quantizer) -> Self {
         let dim = quantizer.dim;
         // The first group's centre is as good a shift as any: it lies among the data.
         let center = quantizer.group_centers[..dim].to_vec();
@@ -42,7 +42,7 @@ impl Assigner {
     }
 
     /// The list of each row of `rows`.
-    pub fn assign(&self, rows: &[f32]) -> Vec<u32> {
+    pub(super) fn assign(&self, rows: &[f32]) -> Vec<u32> {
         let dim = self.center.len();
         let mut assigned = vec![0u32; rows.len() / dim];
         assigned.par_chunks_mut(PANEL).zip(rows.par_chunks(PANEL * dim)).for_each(|(out, rows)| {
@@ -80,7 +80,7 @@ impl Assigner {
 }
 
 /// The row of `centers` nearest to each of `rows`.
-pub fn nearest_of(centers: &[f32], dim: usize, rows: &[f32]) -> Vec<u32> {
+pub(super) fn nearest_of(centers: &[f32], dim: usize, rows: &[f32]) -> Vec<u32> {
     let center = centers[..dim].to_vec();
     let mut packed = Packed::default();
     packed.load(centers.chunks_exact(dim), &center);

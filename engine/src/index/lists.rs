@@ -50,18 +50,10 @@ impl ListTable {
         &self.centroids[list * self.dim..][..self.dim]
     }
 
-    /// All lists, the nearest to list `list`'s centroid first (itself, before any).
-    pub fn nearest_lists(&self, list: usize) -> Vec<u32> {
-        let center = self.centroid(list);
+    /// All lists, the one whose centroid lies nearest to `vector` first.
+    pub fn nearest_lists(&self, vector: &[f32]) -> Vec<u32> {
         let mut order: Vec<(f32, u32)> = (0..self.len())
-            .map(|other| {
-                let d = if other == list {
-                    -1.0
-                } else {
-                    crate::neighbors::kernel::squared_distance(center, self.centroid(other))
-                };
-                (d, other as u32)
-            })
+            .map(|list| (crate::neighbors::kernel::squared_distance(vector, self.centroid(list)), list as u32))
             .collect();
         order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         order.into_iter().map(|(_, list)| list).collect()

@@ -24,7 +24,7 @@ const AROUND: usize = 24;
 const PANEL: usize = 256;
 
 /// Positions of all rows, in list order.
-pub fn place(plan: &Plan, lists: &Lists, progress: &Progress<'_>) -> Result<Vec<f32>> {
+pub(super) fn place(plan: &Plan, lists: &Lists, progress: &Progress<'_>) -> Result<Vec<f32>> {
     let width = plan.config.n_components;
     let map = small_map(plan, &lists.table.centroids, lists.table.dim, progress)?;
     let table = &lists.table;
@@ -37,7 +37,7 @@ pub fn place(plan: &Plan, lists: &Lists, progress: &Progress<'_>) -> Result<Vec<
         parts.push((list, here));
     }
     parts.into_par_iter().try_for_each(|(list, out)| {
-        let mut around = table.nearest_lists(list);
+        let mut around = table.nearest_lists(table.centroid(list));
         around.truncate(AROUND);
         let vectors = lists.vectors(list)?;
         let mut near: Vec<(f32, u32)> = Vec::with_capacity(around.len());
@@ -149,7 +149,7 @@ fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>
 }
 
 /// Bytes held beside the positions.
-pub fn bytes(plan: &Plan) -> u64 {
+pub(super) fn bytes(plan: &Plan) -> u64 {
     let (n, dim) = (plan.index.lists as u64, plan.shape.dim as u64);
     let graph = n * plan.config.n_neighbors as u64 * (16 + 2 * 16 + 16);
     let orders = plan.threads as u64 * n * 24;

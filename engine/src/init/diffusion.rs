@@ -17,7 +17,7 @@ use crate::plan::Plan;
 const PASSES: usize = 30;
 
 /// Smooths `positions` over the edge store at `edges`.
-pub fn place(plan: &Plan, edges: &Path, mut positions: Vec<f32>, progress: &Progress<'_>) -> Result<Vec<f32>> {
+pub(super) fn place(plan: &Plan, edges: &Path, mut positions: Vec<f32>, progress: &Progress<'_>) -> Result<Vec<f32>> {
     let width = plan.config.n_components;
     let reader = EdgeReader::open(edges)?;
     let mut next = vec![0f32; positions.len()];
@@ -69,6 +69,6 @@ fn set_apart(positions: &mut [f32], width: usize) {
 }
 
 /// Bytes held beside two sets of positions.
-pub fn bytes(plan: &Plan) -> u64 {
+pub(super) fn bytes(plan: &Plan) -> u64 {
     u64::from(crate::plan::BLOCK_ROWS).min(plan.shape.rows) * (8 + plan.k() as u64 * 2 * 8) * 2
 }

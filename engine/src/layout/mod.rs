@@ -6,6 +6,7 @@
 //! present ones are walked.
 
 pub mod curve;
+mod lanes;
 mod math;
 mod rows;
 

@@ -84,7 +84,7 @@ pub fn import(
         writer.push(near.iter().map(|&(distance, id)| (id, distance)))?;
         here += 1;
         progress.traffic.read(k as u64 * 8);
-        if here as usize % ROWS == 0 {
+        if (here as usize).is_multiple_of(ROWS) {
             progress.advance(ROWS as u64)?;
         }
         Ok(())

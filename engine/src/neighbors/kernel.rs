@@ -119,62 +119,165 @@ impl Queries {
 /// Scores all queries against all rows, a tile at a time: `each(group, block, tile)`.
 ///
 /// Padding queries have scores too; padding rows score infinity.
-pub fn for_each_tile(queries: &Queries, rows: &Packed, each: impl FnMut(usize, usize, &Tile)) {
+pub fn for_each_tile(queries: &Queries, rows: &Packed, mut each: impl FnMut(usize, usize, &Tile)) {
     debug_assert_eq!(queries.dim, rows.dim, "queries and rows of one width");
-    #[cfg(target_arch = "x86_64")]
-    {
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            // SAFETY: the processor has the feature, as just asked.
-            #[expect(unsafe_code, reason = "measured kernel: run-time dispatch")]
-            return unsafe { tiles_avx512(queries, rows, each) };
-        }
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            // SAFETY: the processor has both features, as just asked.
-            #[expect(unsafe_code, reason = "measured kernel: run-time dispatch")]
-            return unsafe { tiles_avx2(queries, rows, each) };
-        }
-    }
-    tiles::<QUERIES>(queries, rows, each);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,fma")]
-fn tiles_avx512(queries: &Queries, rows: &Packed, each: impl FnMut(usize, usize, &Tile)) {
-    tiles::<8>(queries, rows, each);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn tiles_avx2(queries: &Queries, rows: &Packed, each: impl FnMut(usize, usize, &Tile)) {
-    // Sixteen lanes are two registers here; four queries at a time fill the sixteen there are without spilling.
-    tiles::<4>(queries, rows, each);
-}
-
-/// The kernel's one body; `AT_ONCE` queries are held in registers together.
-#[inline(always)]
-fn tiles<const AT_ONCE: usize>(queries: &Queries, rows: &Packed, mut each: impl FnMut(usize, usize, &Tile)) {
+    let kernel = Kernel::best();
     let dim = queries.dim;
-    let mut tile: Tile = [[0.0; LANES]; QUERIES];
-    for (block, (values, half_norms)) in
-        rows.values.chunks_exact(dim * LANES).zip(rows.half_norms.chunks_exact(LANES)).enumerate()
+    let mut tiles = [[[0f32; LANES]; QUERIES]; 2];
+    // Two blocks at a time where there are two: a query's component, once
+    // loaded, then serves both.
+    for (pair, (values, half_norms)) in
+        rows.values.chunks(2 * dim * LANES).zip(rows.half_norms.chunks(2 * LANES)).enumerate()
     {
         for (group, query) in queries.values.chunks_exact(dim * QUERIES).enumerate() {
-            for part in 0..QUERIES / AT_ONCE {
-                let mut dots = [[0f32; LANES]; AT_ONCE];
-                for (x, q) in values.chunks_exact(LANES).zip(query.chunks_exact(QUERIES)) {
-                    for (dots, &q) in dots.iter_mut().zip(&q[part * AT_ONCE..][..AT_ONCE]) {
-                        for (dot, &x) in dots.iter_mut().zip(x) {
-                            *dot = q.mul_add(x, *dot);
-                        }
+            kernel.dots(values, query, &mut tiles);
+            for (i, (tile, half_norms)) in tiles.iter_mut().zip(half_norms.chunks_exact(LANES)).enumerate() {
+                for scores in tile.iter_mut() {
+                    for (score, &half_norm) in scores.iter_mut().zip(half_norms) {
+                        *score = half_norm - *score;
                     }
                 }
-                for (scores, dots) in tile[part * AT_ONCE..].iter_mut().zip(&dots) {
-                    for ((score, &dot), &half_norm) in scores.iter_mut().zip(dots).zip(half_norms) {
-                        *score = half_norm - dot;
+                each(group, 2 * pair + i, tile);
+            }
+        }
+    }
+}
+
+/// The instruction sets that the dot products are written for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kernel {
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    Portable,
+}
+
+impl Kernel {
+    /// The best that this processor has.
+    fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if std::arch::is_x86_feature_detected!("avx512f") {
+                return Kernel::Avx512;
+            }
+            if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+                return Kernel::Avx2;
+            }
+        }
+        Kernel::Portable
+    }
+
+    /// Dot products of a group of queries with one block of rows, or two.
+    #[inline]
+    fn dots(self, values: &[f32], query: &[f32], out: &mut [Tile; 2]) {
+        let dim = query.len() / QUERIES;
+        let two = values.len() == 2 * dim * LANES;
+        assert!(query.len() == dim * QUERIES && (two || values.len() == dim * LANES), "whole blocks and groups");
+        match self {
+            // SAFETY: the processor has the feature (`best` asked), and the lengths were just asserted.
+            #[cfg(target_arch = "x86_64")]
+            #[expect(unsafe_code, reason = "measured kernel")]
+            Kernel::Avx512 => unsafe {
+                if two { dots_avx512::<2>(values, query, out) } else { dots_avx512::<1>(values, query, out) }
+            },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            #[expect(unsafe_code, reason = "measured kernel")]
+            Kernel::Avx2 => unsafe {
+                for (values, out) in values.chunks_exact(dim * LANES).zip(out) {
+                    dots_avx2(values, query, out);
+                }
+            },
+            Kernel::Portable => {
+                for (values, out) in values.chunks_exact(dim * LANES).zip(out) {
+                    dots_portable(values, query, out);
+                }
+            }
+        }
+    }
+}
+
+/// Eight queries against `BLOCKS` blocks: 8 × `BLOCKS` registers of sums, two
+/// more for rows and one for a query's component.
+///
+/// # Safety
+/// The processor has AVX-512F; `values` holds `BLOCKS` blocks and `query` one
+/// group of the same dimension.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[expect(unsafe_code, reason = "measured kernel: four times what the compiler makes of the loop")]
+unsafe fn dots_avx512<const BLOCKS: usize>(values: &[f32], query: &[f32], out: &mut [Tile; 2]) {
+    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps};
+    let dim = query.len() / QUERIES;
+    let mut sums = [[_mm512_setzero_ps(); BLOCKS]; QUERIES];
+    for c in 0..dim {
+        // SAFETY: c < dim, so that every read below ends within its slice.
+        unsafe {
+            let rows: [_; BLOCKS] =
+                std::array::from_fn(|b| _mm512_loadu_ps(values.as_ptr().add((b * dim + c) * LANES)));
+            for (q, sums) in sums.iter_mut().enumerate() {
+                let q = _mm512_set1_ps(*query.as_ptr().add(c * QUERIES + q));
+                for (sum, row) in sums.iter_mut().zip(rows) {
+                    *sum = _mm512_fmadd_ps(q, row, *sum);
+                }
+            }
+        }
+    }
+    for (q, sums) in sums.iter().enumerate() {
+        for (b, &sum) in sums.iter().enumerate() {
+            // SAFETY: sixteen floats are there to be written.
+            unsafe { _mm512_storeu_ps(out[b][q].as_mut_ptr(), sum) };
+        }
+    }
+}
+
+/// Four queries at a time against a block: eight registers of sums.
+///
+/// # Safety
+/// The processor has AVX2 and FMA; `values` holds a block and `query` a group
+/// of the same dimension.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+#[expect(unsafe_code, reason = "measured kernel")]
+unsafe fn dots_avx2(values: &[f32], query: &[f32], out: &mut Tile) {
+    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps};
+    const AT_ONCE: usize = 4;
+    let dim = query.len() / QUERIES;
+    for part in 0..QUERIES / AT_ONCE {
+        let mut sums = [[_mm256_setzero_ps(); 2]; AT_ONCE];
+        for c in 0..dim {
+            // SAFETY: c < dim, so that every read below ends within its slice.
+            unsafe {
+                let row = values.as_ptr().add(c * LANES);
+                let rows = [_mm256_loadu_ps(row), _mm256_loadu_ps(row.add(8))];
+                for (q, sums) in sums.iter_mut().enumerate() {
+                    let q = _mm256_set1_ps(*query.as_ptr().add(c * QUERIES + part * AT_ONCE + q));
+                    for (sum, row) in sums.iter_mut().zip(rows) {
+                        *sum = _mm256_fmadd_ps(q, row, *sum);
                     }
                 }
             }
-            each(group, block, &tile);
+        }
+        for (q, [low, high]) in sums.iter().enumerate() {
+            let out = out[part * AT_ONCE + q].as_mut_ptr();
+            // SAFETY: sixteen floats are there to be written.
+            unsafe {
+                _mm256_storeu_ps(out, *low);
+                _mm256_storeu_ps(out.add(8), *high);
+            }
+        }
+    }
+}
+
+/// The same sums in plain Rust.
+fn dots_portable(values: &[f32], query: &[f32], out: &mut Tile) {
+    *out = [[0.0; LANES]; QUERIES];
+    for (row, query) in values.as_chunks::<LANES>().0.iter().zip(query.as_chunks::<QUERIES>().0) {
+        for (sums, &q) in out.iter_mut().zip(query) {
+            for (sum, &x) in sums.iter_mut().zip(row) {
+                *sum = q.mul_add(x, *sum);
+            }
         }
     }
 }
@@ -267,20 +370,18 @@ mod tests {
     fn every_instruction_set_gives_the_same_bits() {
         let values = matrix(70, 45, 2);
         let (q, p) = packed(&values, 45);
-        let mut portable = Vec::new();
-        tiles::<8>(&q, &p, |_, _, tile| portable.extend(tile.iter().flatten().map(|x| x.to_bits())));
-        let mut dispatched = Vec::new();
-        for_each_tile(&q, &p, |_, _, tile| dispatched.extend(tile.iter().flatten().map(|x| x.to_bits())));
-        assert_eq!(portable, dispatched);
+        let dim = 45;
+        let (block, group) = (&p.values[..2 * dim * LANES], &q.values[..dim * QUERIES]);
+        let dots = |kernel: Kernel| {
+            let mut tiles = [[[0f32; LANES]; QUERIES]; 2];
+            kernel.dots(block, group, &mut tiles);
+            tiles.map(|tile| tile.map(|sums| sums.map(f32::to_bits)))
+        };
+        let portable = dots(Kernel::Portable);
+        assert_eq!(dots(Kernel::best()), portable);
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            let mut avx2 = Vec::new();
-            // SAFETY: the features were just asked for.
-            #[expect(unsafe_code, reason = "test of a kernel")]
-            unsafe {
-                tiles_avx2(&q, &p, |_, _, tile| avx2.extend(tile.iter().flatten().map(|x| x.to_bits())))
-            };
-            assert_eq!(portable, avx2);
+            assert_eq!(dots(Kernel::Avx2), portable);
         }
         let (a, b) = (&values[..45], &values[45..90]);
         assert_eq!(squared_distance(a, b).to_bits(), squared_distance_body(a, b).to_bits());

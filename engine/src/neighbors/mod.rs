@@ -1,10 +1,12 @@
 //! The neighbors stage: the k nearest of *every* row, by a join of the lists.
 //!
-//! All rows of a list visit the same lists, those whose centroids lie nearest
-//! to its own, so that the work is dense matrix products. How many lists
-//! follows from the recall asked for and the exact neighbours of a sample.
-//! Small data are compared pair by pair. Either way the best few by score are
-//! ordered again by exact distance, and a row's own entry goes by identity.
+//! Each row visits the lists whose centroids lie nearest to it. The rows of a
+//! window, near each other since rows are numbered by list, visit much the
+//! same lists: regrouped by list, they meet its rows in dense matrix products.
+//! How many lists follows from the recall asked for and the exact neighbours
+//! of a sample. Small data are compared pair by pair. Either way the best few
+//! by score are ordered again by exact distance, and a row's own entry goes by
+//! identity.
 //!
 //! What must hold: a row's neighbours are the k least (distance, row) of all
 //! rows it meets; threads, cache and portions cannot change them.
@@ -33,17 +35,22 @@ use crate::Result;
 use crate::index::{Lists, Made};
 use crate::observe::Progress;
 use crate::plan::Plan;
+use kernel::{Packed, Queries};
 use segments::Cache;
 
 /// Tasks a thread is given at a time; their results wait to be written in order.
-const TASKS_A_THREAD: usize = 4;
-/// A row meets at least so many times `k` others, however small its list's surroundings.
-const LEAST_CANDIDATES: usize = 4;
+const TASKS_A_THREAD: usize = 2;
+/// Lists that a row probes at least, so that one in a tiny list meets others.
+const LEAST_PROBES: usize = 8;
+/// Rows of a window, at most, where lists are probed.
+const WINDOW: usize = 16_384;
+/// Visits (a row to a list) of a window, about.
+const VISITS: usize = 1 << 19;
 
 /// What the stage found, beside the graph itself.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Found {
-    /// Lists that each list's rows visited; all of them where every pair was compared.
+    /// Lists that each row visited; all of them where every pair was compared.
     pub probes: usize,
     /// Rows that a row was compared with, on average.
     pub mean_candidates: f64,
@@ -59,13 +66,6 @@ pub struct Found {
     pub rows_with_copies: u64,
 }
 
-/// A list's task: some of its rows, and what they visit.
-struct Task {
-    rows: Range<u32>,
-    /// The list whose surroundings are visited; all segments where `None`.
-    list: Option<usize>,
-}
-
 /// Joins every row with its surroundings and writes the graph to `dir`.
 pub fn join(
     plan: &Plan,
@@ -79,7 +79,8 @@ pub fn join(
     let (probes, estimate) = if plan.index.exact {
         (table.len(), 1.0)
     } else {
-        probes_for(&truth, lists, plan.config.recall, plan.index.max_candidates)
+        let (probes, recall) = probes_for(&truth, lists, plan.config.recall, plan.index.max_candidates)?;
+        (probes.max(LEAST_PROBES).min(table.len()), recall)
     };
     if estimate < plan.config.recall {
         progress.note(&format!(
@@ -95,13 +96,23 @@ pub fn join(
     let (mut distance_sum, mut distances, mut copies, mut candidates) = (0f64, 0u64, 0u64, 0u64);
     let (mut sampled, mut recalls) = (0usize, Vec::with_capacity(truth.rows.len()));
 
-    let tasks = tasks(lists, plan.index.exact);
-    for window in tasks.chunks(plan.threads * TASKS_A_THREAD) {
-        let done = window.par_iter().map(|task| run(task, &segments, &cache, probes, k)).collect::<Result<Vec<_>>>()?;
-        for (task, (found, compared)) in window.iter().zip(done) {
-            candidates += compared * task.rows.len() as u64;
-            progress.traffic.read(compared * table.dim as u64 * 4);
-            for (row, neighbors) in task.rows.clone().zip(&found) {
+    let coarse = (!plan.index.exact).then(|| Coarse::new(lists, probes));
+    let rows_a_task = if plan.index.exact { PANEL } else { window_rows(probes) };
+    let tasks: Vec<Range<u32>> = (0..table.rows())
+        .step_by(rows_a_task)
+        .map(|start| start..start.saturating_add(rows_a_task as u32).min(table.rows()))
+        .collect();
+    for together in tasks.chunks(plan.threads * TASKS_A_THREAD) {
+        let done = together
+            .par_iter()
+            .map(|rows| {
+                progress.check()?;
+                run(rows.clone(), &segments, &cache, coarse.as_ref(), k)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        for (rows, (found, compared)) in together.iter().zip(done) {
+            candidates += compared;
+            for (row, neighbors) in rows.clone().zip(&found) {
                 if truth.rows.get(sampled) == Some(&row) {
                     recalls.push(recall(neighbors, &truth.neighbors[sampled]));
                     sampled += 1;
@@ -114,9 +125,10 @@ pub fn join(
                 }
                 writer.push(neighbors.iter().map(|&(squared, row)| (row, metric.distance(squared))))?;
             }
-            progress.advance(task.rows.len() as u64)?;
+            progress.advance(rows.len() as u64)?;
         }
     }
+    progress.traffic.read(cache.read.load(std::sync::atomic::Ordering::Relaxed));
     let stamp = writer.finish()?;
     progress.traffic.wrote(stamp.bytes);
     let (recall, recall_interval) = crate::quality::mean_and_interval(&recalls);
@@ -138,69 +150,109 @@ fn recall(found: &[(f32, u32)], truth: &[(f32, u32)]) -> f64 {
     found.iter().filter(|&&(d, _)| d <= farthest).count().min(truth.len()) as f64 / truth.len() as f64
 }
 
-/// All rows in tasks of at most a panel; lists are divided evenly.
-fn tasks(lists: &Lists, exact: bool) -> Vec<Task> {
-    let divide = |range: Range<u32>, list: Option<usize>| {
-        let parts = range.len().div_ceil(PANEL).max(1) as u64;
-        let cut = move |i: u64| range.start + (range.len() as u64 * i / parts) as u32;
-        (0..parts).map(move |i| Task { rows: cut(i)..cut(i + 1), list })
-    };
-    let table = &lists.table;
-    if exact {
-        divide(0..table.rows(), None).collect()
-    } else {
-        (0..table.len()).flat_map(|list| divide(table.range(list), Some(list))).filter(|t| !t.rows.is_empty()).collect()
+/// Rows of a window whose every row probes so many lists.
+fn window_rows(probes: usize) -> usize {
+    (VISITS / probes.max(1)).clamp(PANEL, WINDOW)
+}
+
+/// The centroids, packed to find each row's nearest lists.
+struct Coarse {
+    center: Vec<f32>,
+    packed: Packed,
+    probes: usize,
+}
+
+impl Coarse {
+    fn new(lists: &Lists, probes: usize) -> Self {
+        let table = &lists.table;
+        let center = table.centroid(0).to_vec();
+        let mut packed = Packed::default();
+        packed.load(table.centroids.chunks_exact(table.dim), &center);
+        Coarse { center, packed, probes }
+    }
+
+    /// For each list, the rows of `vectors` (by place) that probe it: in one
+    /// array, with the first place of each list's share and the length last.
+    fn visits(&self, vectors: &[&[f32]]) -> (Vec<u32>, Vec<u32>) {
+        let lists = self.packed.rows();
+        let mut probed: Vec<u32> = Vec::with_capacity(vectors.len() * self.probes);
+        let mut queries = Queries::default();
+        let mut top = vec![Top::default(); PANEL];
+        for vectors in vectors.chunks(PANEL) {
+            top.iter_mut().for_each(|top| top.reset(self.probes));
+            queries.load(vectors.iter().copied(), &self.center);
+            kernel::for_each_tile(&queries, &self.packed, |group, block, tile| {
+                for (scores, top) in tile.iter().zip(&mut top[group * kernel::QUERIES..]) {
+                    let limit = top.threshold;
+                    if scores.iter().fold(false, |any, &s| any | (s <= limit)) {
+                        for (lane, &score) in scores.iter().enumerate() {
+                            let list = block * kernel::LANES + lane;
+                            if score <= top.threshold && list < lists {
+                                top.offer(score, list as u32);
+                            }
+                        }
+                    }
+                }
+            });
+            top.iter_mut().take(vectors.len()).for_each(|top| probed.extend(top.sorted().map(|(_, list)| list)));
+        }
+        let mut starts = vec![0u32; lists + 1];
+        probed.iter().for_each(|&list| starts[list as usize + 1] += 1);
+        (0..lists).for_each(|list| starts[list + 1] += starts[list]);
+        let mut next = starts.clone();
+        let mut visits = vec![0u32; probed.len()];
+        for (visit, &list) in probed.iter().enumerate() {
+            visits[next[list as usize] as usize] = (visit / self.probes) as u32;
+            next[list as usize] += 1;
+        }
+        (visits, starts)
     }
 }
 
 type RowsFound = Vec<Vec<(f32, u32)>>;
 
-/// Runs one task; each row's neighbours, and how many rows each was compared with.
-fn run(task: &Task, segments: &Segments<'_>, cache: &Cache<'_>, probes: usize, k: usize) -> Result<(RowsFound, u64)> {
-    let visited: Vec<usize> = match task.list {
-        None => (0..segments.len()).collect(),
-        Some(list) => {
-            let enough = (LEAST_CANDIDATES * k) as u64;
-            let mut met = 0;
-            segments
-                .lists
-                .table
-                .nearest_lists(list)
-                .into_iter()
-                .enumerate()
-                .take_while(|&(place, other)| {
-                    let go_on = place < probes || met < enough;
-                    met += segments.range(other as usize).len() as u64;
-                    go_on
-                })
-                .map(|(_, other)| other as usize)
-                .collect()
-        }
-    };
-    let mut panel = Panel::new(task.rows.clone().collect(), segments.vectors(task.rows.clone())?, k);
+/// Finds the neighbours of `rows`; also says how many pairs were compared.
+fn run(
+    rows: Range<u32>,
+    segments: &Segments<'_>,
+    cache: &Cache<'_>,
+    coarse: Option<&Coarse>,
+    k: usize,
+) -> Result<(RowsFound, u64)> {
+    let (first, vectors) = (rows.start, segments.vectors(rows.clone())?);
+    let all: Vec<u32> = (0..vectors.len() as u32).collect();
+    let visits = coarse.map(|coarse| coarse.visits(&vectors));
+    let mut panel = Panel::new(rows.collect(), vectors, k);
     let mut compared = 0;
-    for segment in visited {
-        let rows = segments.range(segment);
-        compared += rows.len() as u64;
-        if !rows.is_empty() {
-            panel.scan(&*cache.get(segment)?, segments.center(segment), rows);
+    // Every other window goes backwards: what the one before met last is still at hand.
+    let backwards = (first as usize / WINDOW) % 2 == 1;
+    for place in 0..segments.len() {
+        let segment = if backwards { segments.len() - 1 - place } else { place };
+        let which = match &visits {
+            None => all.as_slice(),
+            Some((visits, starts)) => &visits[starts[segment] as usize..starts[segment + 1] as usize],
+        };
+        let there = segments.range(segment);
+        if !which.is_empty() && !there.is_empty() {
+            compared += which.len() as u64 * there.len() as u64;
+            panel.scan(which, &*cache.get(segment)?, segments.center(segment), there);
         }
     }
-    let mut found = Vec::with_capacity(task.rows.len());
-    panel.finish(segments, |_, neighbors| found.push(neighbors.to_vec()))?;
-    Ok((found, compared))
+    Ok((panel.finish(segments)?, compared))
 }
 
-/// Bytes that the stage holds beside the cache: panels and their results, the
-/// sample's truth, centroids and the order of lists a thread is working from.
+/// Bytes that the stage holds beside the cache: windows and their results, the
+/// sample's truth, and centroids twice (as they are, and packed).
 pub fn bytes(plan: &Plan) -> u64 {
     let (dim, k) = (plan.shape.dim, plan.k());
-    let results = (PANEL * (k * 8 + 24)) as u64;
-    let panels = plan.threads as u64 * Panel::bytes(dim, k) + (plan.threads * TASKS_A_THREAD) as u64 * results;
-    // A list may be many times the mean; each thread packs one outside the cache.
-    let segment = kernel::Packed::bytes(plan.index.largest_segment(), dim) * plan.threads as u64;
-    let lists = plan.index.lists as u64;
-    let tables = lists * (dim as u64 * 4 + 4) + plan.threads as u64 * lists * 24;
+    let lists = plan.index.lists;
+    let (rows, visits) = if plan.index.exact { (PANEL, 0) } else { (WINDOW, VISITS.max(PANEL * lists)) };
+    // Results of a thread's tasks wait for each other; a list may be many
+    // times the mean, and each thread packs one outside the cache.
+    let results = (TASKS_A_THREAD * rows * (k * 8 + 96)) as u64;
+    let segment = kernel::Packed::bytes(plan.index.largest_segment(), dim);
+    let window = Panel::bytes(rows, dim, k) + (visits * 8 + lists * 8 + PANEL * 64) as u64;
     let truth = plan.sample_rows() as u64 * (k as u64 * 8 + 40);
-    truth + tables + (panels + segment).max(sweep_bytes(plan))
+    let tables = 2 * (lists * (dim + 2) * 4) as u64;
+    truth + tables + (plan.threads as u64 * (results + segment + window)).max(sweep_bytes(plan))
 }

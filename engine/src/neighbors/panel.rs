@@ -11,7 +11,7 @@ use crate::Result;
 /// ordered again by exact distance: the slack that rounding may use up.
 const SLACK: usize = 8;
 
-/// Queries of a panel, at most.
+/// Queries packed together, at most.
 pub const PANEL: usize = 256;
 
 /// Queries and their best rows. Queries are rows of the index themselves.
@@ -35,38 +35,38 @@ impl<'a> Panel<'a> {
         &self.rows
     }
 
-    /// Packs the queries against a centre; ½|q|² of each, which turns a score into ½ distance².
-    pub fn shift(&mut self, center: &[f32]) -> Vec<f32> {
-        self.packed.load(self.vectors.iter().copied(), center);
-        self.packed.half_norms()
-    }
-
-    /// Compares every query with every row of a packed segment.
-    pub fn scan(&mut self, packed: &Packed, center: &[f32], rows: Range<u32>) {
-        let half_norms = self.shift(center);
-        let top = &mut self.top;
-        for_each_tile(&self.packed, packed, |group, block, tile| {
-            let first = group * QUERIES;
-            for ((scores, top), &half_norm) in tile.iter().zip(&mut top[first..]).zip(&half_norms[first..]) {
-                let halves: [f32; LANES] = std::array::from_fn(|lane| scores[lane] + half_norm);
-                let limit = top.threshold;
-                // Almost always nothing passes: one comparison of all lanes first.
-                if halves.iter().fold(false, |any, &h| any | (h <= limit)) {
-                    for (lane, &half) in halves.iter().enumerate() {
-                        let row = rows.start + (block * LANES + lane) as u32;
-                        if half <= top.threshold && row < rows.end {
-                            top.offer(half, row);
+    /// Compares the queries numbered `which` with every row of a packed segment.
+    pub fn scan(&mut self, which: &[u32], packed: &Packed, center: &[f32], rows: Range<u32>) {
+        for which in which.chunks(PANEL) {
+            // ½|q|² of each query turns a score into ½ distance².
+            self.packed.load(which.iter().map(|&q| self.vectors[q as usize]), center);
+            let half_norms = self.packed.half_norms();
+            let top = &mut self.top;
+            for_each_tile(&self.packed, packed, |group, block, tile| {
+                let first = group * QUERIES;
+                for ((scores, &query), &half_norm) in tile.iter().zip(&which[first..]).zip(&half_norms[first..]) {
+                    let top = &mut top[query as usize];
+                    let halves: [f32; LANES] = std::array::from_fn(|lane| scores[lane] + half_norm);
+                    let limit = top.threshold;
+                    // Almost always nothing passes: one comparison of all lanes first.
+                    if halves.iter().fold(false, |any, &h| any | (h <= limit)) {
+                        for (lane, &half) in halves.iter().enumerate() {
+                            let row = rows.start + (block * LANES + lane) as u32;
+                            if half <= top.threshold && row < rows.end {
+                                top.offer(half, row);
+                            }
                         }
                     }
                 }
-            }
-        });
+            });
+        }
     }
 
-    /// Counts, for every query and each of its thresholds (½ distance², ascending
-    /// or not), the rows of a packed segment that are nearer.
+    /// Counts, for every query and each of its thresholds (½ distance²), the
+    /// rows of a packed segment that are nearer. At most [`PANEL`] queries.
     pub fn count_nearer(&mut self, packed: &Packed, center: &[f32], thresholds: &[Vec<f32>], counts: &mut [Vec<u64>]) {
-        let half_norms = self.shift(center);
+        self.packed.load(self.vectors.iter().copied(), center);
+        let half_norms = self.packed.half_norms();
         for_each_tile(&self.packed, packed, |group, _, tile| {
             let first = group * QUERIES;
             for (((scores, thresholds), counts), &half_norm) in
@@ -81,25 +81,26 @@ impl<'a> Panel<'a> {
     }
 
     /// The `k` nearest of each query, by exact distance, itself left out:
-    /// `each(query, squared distances and rows, ascending)`; fewer where fewer were met.
-    pub fn finish(mut self, segments: &Segments<'a>, mut each: impl FnMut(usize, &[(f32, u32)])) -> Result<()> {
-        let mut found: Vec<(f32, u32)> = Vec::new();
+    /// (squared distance, row), ascending; fewer where fewer were met.
+    pub fn finish(mut self, segments: &Segments<'a>) -> Result<Vec<Vec<(f32, u32)>>> {
+        let mut found = Vec::with_capacity(self.rows.len());
         for (query, top) in self.top.iter_mut().enumerate() {
-            found.clear();
+            let mut near = Vec::with_capacity(self.k + 1 + SLACK);
             for (_, row) in top.sorted() {
                 if row != self.rows[query] {
-                    found.push((squared_distance(self.vectors[query], segments.lists.row(row)?), row));
+                    near.push((squared_distance(self.vectors[query], segments.lists.row(row)?), row));
                 }
             }
-            found.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-            found.truncate(self.k);
-            each(query, &found);
+            near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            near.truncate(self.k);
+            found.push(near);
         }
-        Ok(())
+        Ok(found)
     }
 
-    /// Bytes that a panel of `PANEL` queries holds.
-    pub fn bytes(dim: usize, k: usize) -> u64 {
-        PANEL as u64 * (dim as u64 * 4 + 4 + 16 + 4 + Top::bytes(k + 1 + SLACK))
+    /// Bytes that a panel of so many queries holds, its results included.
+    pub fn bytes(queries: usize, dim: usize, k: usize) -> u64 {
+        let query = 4 + 16 + Top::bytes(k + 1 + SLACK) + (k as u64 + 1 + SLACK as u64) * 8 + 24;
+        queries as u64 * query + PANEL as u64 * (dim as u64 + 1) * 4
     }
 }

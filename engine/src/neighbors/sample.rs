@@ -73,7 +73,7 @@ impl Sample {
 
 /// The rows of the sample, in list order: fewer where the data are many, for
 /// each is compared with all.
-pub fn rows(plan: &Plan) -> Vec<u32> {
+pub(super) fn rows(plan: &Plan) -> Vec<u32> {
     stratified(plan.config.seed, 0x51a1, plan.shape.rows, plan.sample_rows() as u64)
         .into_iter()
         .map(|row| row as u32)
@@ -85,15 +85,11 @@ pub fn exact(plan: &Plan, lists: &Lists, k: usize, progress: &Progress<'_>) -> R
     let segments = Segments::even(lists);
     let rows = rows(plan);
     let mut panels = panels(&segments, &rows, k)?;
-    sweep(&segments, &mut panels, progress, |panel, packed, center, range| panel.scan(packed, center, range))?;
-    let found: Vec<Vec<Vec<(f32, u32)>>> = panels
-        .into_par_iter()
-        .map(|panel| {
-            let mut found = Vec::new();
-            panel.finish(&segments, |_, neighbors| found.push(neighbors.to_vec()))?;
-            Ok(found)
-        })
-        .collect::<Result<_>>()?;
+    let all: Vec<u32> = (0..PANEL as u32).collect();
+    sweep(&segments, &mut panels, progress, |panel, packed, center, range| {
+        panel.scan(&all[..panel.rows().len()], packed, center, range);
+    })?;
+    let found = panels.into_par_iter().map(|panel| panel.finish(&segments)).collect::<Result<Vec<_>>>()?;
     Ok(Sample { rows, neighbors: found.into_iter().flatten().collect() })
 }
 
@@ -132,44 +128,36 @@ pub fn sweep<'a, P: Send>(
 /// Bytes that a sweep holds beside the caller's own results.
 pub fn bytes(plan: &Plan) -> u64 {
     let dim = plan.shape.dim;
-    let panels = plan.sample_rows().div_ceil(PANEL) as u64 * Panel::bytes(dim, plan.k());
+    let panels = plan.sample_rows().div_ceil(PANEL) as u64 * Panel::bytes(PANEL, dim, plan.k());
     panels + (WINDOW as u64) * super::kernel::Packed::bytes(1024, dim)
 }
 
-/// The fewest lists a row's list must probe for the sample's recall to reach
-/// `target`, and the recall it then has. List-level probing makes this exact
-/// counting: a neighbour is found when its list is among the first `probes`.
-pub fn probes_for(sample: &Sample, lists: &Lists, target: f64, max_candidates: u64) -> (usize, f64) {
+/// The fewest lists that each row must probe for the sample's recall to reach
+/// `target`, and the recall it then has. A neighbour is found when its list is
+/// among the `probes` nearest to the row, so this is exact counting.
+pub fn probes_for(sample: &Sample, lists: &Lists, target: f64, max_candidates: u64) -> Result<(usize, f64)> {
     let table = &lists.table;
-    let mut of_list: Vec<(usize, usize)> =
-        sample.rows.iter().enumerate().map(|(i, &row)| (table.list_of(row), i)).collect();
-    of_list.sort_unstable();
-    let groups: Vec<&[(usize, usize)]> = of_list.chunk_by(|a, b| a.0 == b.0).collect();
-    // For each probe count: neighbours whose list comes exactly there, and rows compared.
-    let (found, candidates) = groups
+    // For each place in a row's order of lists: neighbours that lie there, and rows compared.
+    let nothing = || (vec![0u64; table.len()], vec![0u64; table.len()]);
+    let (found, candidates) = sample
+        .rows
         .par_iter()
-        .map(|group| {
-            let order = table.nearest_lists(group[0].0);
+        .zip(&sample.neighbors)
+        .try_fold(nothing, |(mut found, mut candidates), (&row, neighbors)| {
+            let order = table.nearest_lists(lists.row(row)?);
             let mut place = vec![0u32; order.len()];
             order.iter().enumerate().for_each(|(i, &list)| place[list as usize] = i as u32);
-            let mut found = vec![0u64; order.len()];
-            for &(_, i) in group.iter() {
-                for &(_, row) in &sample.neighbors[i] {
-                    found[place[table.list_of(row)] as usize] += 1;
-                }
+            for &(_, neighbor) in neighbors {
+                found[place[table.list_of(neighbor)] as usize] += 1;
             }
-            let rows: Vec<u64> =
-                order.iter().map(|&l| table.range(l as usize).len() as u64 * group.len() as u64).collect();
-            (found, rows)
+            candidates.iter_mut().zip(&order).for_each(|(c, &l)| *c += table.range(l as usize).len() as u64);
+            Ok::<_, crate::Error>((found, candidates))
         })
-        .reduce(
-            || (vec![0; table.len()], vec![0; table.len()]),
-            |mut a, b| {
-                a.0.iter_mut().zip(&b.0).for_each(|(x, y)| *x += y);
-                a.1.iter_mut().zip(&b.1).for_each(|(x, y)| *x += y);
-                a
-            },
-        );
+        .try_reduce(nothing, |mut a, b| {
+            a.0.iter_mut().zip(&b.0).for_each(|(x, y)| *x += y);
+            a.1.iter_mut().zip(&b.1).for_each(|(x, y)| *x += y);
+            Ok(a)
+        })?;
     let wanted: u64 = sample.neighbors.iter().map(|n| n.len() as u64).sum();
     let (mut have, mut compared) = (0u64, 0u64);
     for (probes, (found, rows)) in found.iter().zip(&candidates).enumerate() {
@@ -178,8 +166,8 @@ pub fn probes_for(sample: &Sample, lists: &Lists, target: f64, max_candidates: u
         let recall = have as f64 / wanted.max(1) as f64;
         let mean_candidates = compared / sample.rows.len().max(1) as u64;
         if recall >= target || mean_candidates >= max_candidates {
-            return (probes + 1, recall);
+            return Ok((probes + 1, recall));
         }
     }
-    (table.len(), 1.0)
+    Ok((table.len(), 1.0))
 }

@@ -7,12 +7,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::kernel::Packed;
 use crate::Result;
 use crate::index::Lists;
 
+/// Buffers kept for the next segments, at most.
+const SPARE: usize = 4;
 /// Rows of a segment where every pair is compared.
 const ROWS: usize = 1024;
 
@@ -73,7 +76,11 @@ impl<'a> Segments<'a> {
 
     /// Packs segment `segment`.
     pub fn pack(&self, segment: usize) -> Result<Packed> {
-        let mut packed = Packed::default();
+        self.pack_into(segment, Packed::default())
+    }
+
+    /// Packs segment `segment` into buffers that held another.
+    fn pack_into(&self, segment: usize, mut packed: Packed) -> Result<Packed> {
         packed.load(self.vectors(self.range(segment))?.into_iter(), self.center(segment));
         Ok(packed)
     }
@@ -85,13 +92,15 @@ impl<'a> Segments<'a> {
 }
 
 /// Packed segments, at most `capacity` bytes of them kept.
-pub struct Cache<'a> {
+pub(super) struct Cache<'a> {
     segments: &'a Segments<'a>,
     capacity: u64,
     /// Whether a full cache makes room (lists are visited near to near) or
     /// keeps what it has (a sweep over everything would evict all it needs).
     evicts: bool,
     state: Mutex<State>,
+    /// Bytes of vectors read to be packed so far.
+    pub read: AtomicU64,
 }
 
 #[derive(Default)]
@@ -99,17 +108,20 @@ struct State {
     held: u64,
     clock: u64,
     packed: HashMap<usize, (Arc<Packed>, u64)>,
+    /// Buffers of segments that went, to be filled again: memory that comes
+    /// from the system anew has to be zeroed there first.
+    spare: Vec<Packed>,
     by_age: BTreeMap<u64, usize>,
 }
 
 impl<'a> Cache<'a> {
     /// An empty cache.
-    pub fn new(segments: &'a Segments<'a>, capacity: u64, evicts: bool) -> Self {
-        Cache { segments, capacity, evicts, state: Mutex::default() }
+    pub(super) fn new(segments: &'a Segments<'a>, capacity: u64, evicts: bool) -> Self {
+        Cache { segments, capacity, evicts, state: Mutex::default(), read: AtomicU64::new(0) }
     }
 
     /// Segment `segment`, packed; made now if it is not held.
-    pub fn get(&self, segment: usize) -> Result<Arc<Packed>> {
+    pub(super) fn get(&self, segment: usize) -> Result<Arc<Packed>> {
         {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let state = &mut *state;
@@ -121,15 +133,26 @@ impl<'a> Cache<'a> {
                 return Ok(packed.clone());
             }
         }
-        let packed = Arc::new(self.segments.pack(segment)?);
         let bytes = |s: usize| Packed::bytes(self.segments.range(s).len(), self.segments.lists.table.dim);
+        let spare = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = &mut *state;
+            while self.evicts && state.held + bytes(segment) > self.capacity {
+                let Some((_, oldest)) = state.by_age.pop_first() else { break };
+                state.held -= bytes(oldest);
+                // One that another thread still reads is freed when it is done.
+                let gone = state.packed.remove(&oldest).and_then(|(packed, _)| Arc::into_inner(packed));
+                if state.spare.len() < SPARE {
+                    state.spare.extend(gone);
+                }
+            }
+            state.spare.pop().unwrap_or_default()
+        };
+        let packed = Arc::new(self.segments.pack_into(segment, spare)?);
+        let rows = self.segments.range(segment).len();
+        self.read.fetch_add((rows * self.segments.lists.table.dim * 4) as u64, Ordering::Relaxed);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
-        while self.evicts && state.held + bytes(segment) > self.capacity {
-            let Some((_, oldest)) = state.by_age.pop_first() else { break };
-            state.packed.remove(&oldest);
-            state.held -= bytes(oldest);
-        }
         if state.held + bytes(segment) <= self.capacity && !state.packed.contains_key(&segment) {
             state.clock += 1;
             state.held += bytes(segment);

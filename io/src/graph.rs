@@ -1,0 +1,645 @@
+//! The k-nearest-neighbour graph, in the order of the source's rows: written
+//! for the user, and read back from us or from anybody else.
+//!
+//! Format "lowland.knn", version 1, is an Arrow IPC file, uncompressed, so
+//! that it can be mapped:
+//!
+//! ```text
+//! columns           neighbors: FixedSizeList<UInt32, k>   row numbers
+//!                   distances: FixedSizeList<Float32, k>  ascending
+//! schema metadata   format, version, metric, k
+//! footer metadata   rows, and the list of blocks as in the edge store
+//! ```
+//!
+//! Where a row has fewer than k neighbours, the rest are 4294967295 at
+//! distance infinity. Distances are Euclidean or cosine as `metric` says,
+//! never squared.
+//!
+//! Graphs of others may be Arrow IPC or Parquet; neighbours called
+//! `neighbors`, `indices` or `ids` in lists of any integer type, -1 (or the
+//! type's largest value, where it is unsigned) meaning "none"; distances called
+//! `distances` in lists of f16, f32 or f64. What must hold: a neighbour that is
+//! read is a row of the graph, and its distance is a number from 0 up. Order
+//! within a row is as found, a row's own number included.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{Array, AsArray, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Float32Type, Int64Type, Schema, SchemaRef, UInt64Type};
+use parquet::arrow::ProjectionMask;
+
+use crate::durable::FileStamp;
+use crate::edges::{BatchFile, BatchWriter, Compress, arrow_error, item, own_metadata};
+use crate::map::{caught, parquet, parquet_error};
+use crate::{Error, Result};
+
+/// The neighbour that is not there.
+pub const MISSING: u32 = u32::MAX;
+
+const VERSION: u32 = 1;
+const READABLE: &str = "1";
+const FORMAT: &str = "lowland.knn";
+/// About as many bytes of neighbours and distances make a batch.
+const BATCH_BYTES: usize = 4 << 20;
+/// Rows at a time when lists of unequal length are looked through.
+const SCAN_ROWS: usize = 1 << 16;
+
+/// Writes a graph, which has its name only after [`finish`](GraphWriter::finish).
+#[derive(Debug)]
+pub struct GraphWriter {
+    file: BatchWriter,
+    k: usize,
+    /// The next row to be handed in.
+    next: u64,
+    /// Rows handed in and not yet written: fewer than a batch after each call.
+    ids: Vec<u32>,
+    distances: Vec<f32>,
+    batch_rows: usize,
+}
+
+impl GraphWriter {
+    /// Begins the graph `path` with `k` neighbours a row, over a former one if `force`.
+    ///
+    /// # Panics
+    /// If `k` is 0.
+    pub fn create(path: impl Into<PathBuf>, k: usize, metric: &str, force: bool) -> Result<Self> {
+        assert!(k > 0);
+        let path = path.into();
+        if !force && std::fs::symlink_metadata(&path).is_ok() {
+            return Err(Error::Exists { path });
+        }
+        let list = |name, items| Field::new(name, DataType::FixedSizeList(item(items), k as i32), false);
+        let pairs = [("metric".to_string(), metric.to_string()), ("k".to_string(), k.to_string())];
+        let schema = Schema::new_with_metadata(
+            vec![list("neighbors", DataType::UInt32), list("distances", DataType::Float32)],
+            own_metadata(FORMAT, VERSION, &pairs),
+        );
+        let batch_rows = (BATCH_BYTES / (8 * k)).max(1);
+        let file = BatchWriter::create(path, schema, Compress::No)?;
+        Ok(GraphWriter { file, k, next: 0, ids: Vec::new(), distances: Vec::new(), batch_rows })
+    }
+
+    /// Writes rows `first..`, which must follow those written before: both
+    /// slices are rows × k, row by row, each row's distances ascending,
+    /// [`MISSING`] neighbours last and at infinity.
+    pub fn write_rows(&mut self, first: u64, ids: &[u32], distances: &[f32]) -> Result<()> {
+        let wrong = |what: String| Err(Error::format(&self.file.path, what));
+        if first != self.next || ids.len() != distances.len() || !ids.len().is_multiple_of(self.k) {
+            let (a, b) = (ids.len(), distances.len());
+            return wrong(format!("{a} neighbours and {b} distances at row {first}, where row {} is due", self.next));
+        }
+        for (row, (ids, distances)) in ids.chunks_exact(self.k).zip(distances.chunks_exact(self.k)).enumerate() {
+            let sound = |(&id, &d): (&u32, &f32)| d >= 0.0 && (id != MISSING || d == f32::INFINITY);
+            if !(distances.is_sorted() && ids.iter().zip(distances).all(sound)) {
+                return wrong(format!(
+                    "row {}: distances that are negative, no numbers, or not ascending",
+                    first + row as u64
+                ));
+            }
+        }
+        // No more than a batch waits, however much is handed in at once.
+        for (ids, distances) in ids.chunks(self.batch_rows * self.k).zip(distances.chunks(self.batch_rows * self.k)) {
+            self.ids.extend_from_slice(ids);
+            self.distances.extend_from_slice(distances);
+            self.next += (ids.len() / self.k) as u64;
+            if self.ids.len() >= self.batch_rows * self.k {
+                self.write_batch(self.batch_rows)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_batch(&mut self, rows: usize) -> Result<()> {
+        let first = self.next - (self.ids.len() / self.k) as u64;
+        let ids = UInt32Array::from_iter_values(self.ids.drain(..rows * self.k));
+        let distances = Float32Array::from_iter_values(self.distances.drain(..rows * self.k));
+        let k = self.k as i32;
+        let batch = FixedSizeListArray::try_new(item(DataType::UInt32), k, Arc::new(ids), None)
+            .and_then(|i| Ok((i, FixedSizeListArray::try_new(item(DataType::Float32), k, Arc::new(distances), None)?)))
+            .and_then(|(i, d)| RecordBatch::try_new(self.file.schema.clone(), vec![Arc::new(i), Arc::new(d)]))
+            .map_err(|e| arrow_error(&self.file.path, "write", e))?;
+        self.file.write(&batch, first, (rows * self.k) as u64)
+    }
+
+    /// Makes the file durable and gives it its name.
+    pub fn finish(mut self) -> Result<FileStamp> {
+        let left = self.ids.len() / self.k;
+        if left > 0 {
+            self.write_batch(left)?;
+        }
+        self.file.note("rows", self.next.to_string());
+        self.file.finish()
+    }
+}
+
+enum Table {
+    /// With the batch that was read last: ranges mostly follow each other.
+    Arrow(Box<BatchFile>, Mutex<Option<(usize, RecordBatch)>>),
+    /// The first row of each row group.
+    Parquet(Vec<u64>),
+}
+
+/// Reads a graph by ranges of rows.
+///
+/// It holds the record batch it read last. A graph that another program wrote
+/// as one batch is therefore held whole: let that program write batches, or
+/// Parquet.
+pub struct GraphReader {
+    path: PathBuf,
+    table: Table,
+    schema: SchemaRef,
+    /// The columns of neighbours and distances.
+    columns: [usize; 2],
+    rows: u64,
+    k: usize,
+    metric: Option<String>,
+}
+
+impl std::fmt::Debug for GraphReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let GraphReader { path, rows, k, .. } = self;
+        f.debug_struct("GraphReader").field("path", path).field("rows", rows).field("k", k).finish_non_exhaustive()
+    }
+}
+
+impl GraphReader {
+    /// Opens a graph, told apart by its first bytes. Where the lists are not
+    /// of a fixed size they are all read, to find the longest.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        let file = File::open(&path).map_err(|e| Error::io(&path, "open", e))?;
+        let mut head = Vec::new();
+        (&file).take(6).read_to_end(&mut head).map_err(|e| Error::io(&path, "read", e))?;
+        let (table, schema, rows) = if head == b"ARROW1" {
+            let file = BatchFile::open(path.clone())?;
+            if file.metadata.get("format").is_some_and(|f| f.starts_with("lowland.")) {
+                file.expect(FORMAT, VERSION, READABLE)?;
+            }
+            let (schema, rows) = (file.schema.clone(), file.rows());
+            (Table::Arrow(Box::new(file), Mutex::new(None)), schema, rows)
+        } else if head.starts_with(b"PAR1") {
+            let reader = parquet(&path, file)?;
+            let (mut firsts, mut rows) = (Vec::new(), 0_u64);
+            for group in reader.metadata().row_groups() {
+                firsts.push(rows);
+                rows = u64::try_from(group.num_rows())
+                    .ok()
+                    .and_then(|n| rows.checked_add(n))
+                    .ok_or_else(|| Error::format(&path, "a row group of a length that cannot be"))?;
+            }
+            (Table::Parquet(firsts), reader.schema().clone(), rows)
+        } else {
+            return Err(Error::format(&path, "neither Arrow IPC nor Parquet: not a graph"));
+        };
+        let columns = [find(&path, &schema, &["neighbors", "indices", "ids"])?, find(&path, &schema, &["distances"])?];
+        let types = columns.map(|c| schema.field(c).data_type().clone());
+        let (ids, distances) = (items(&types[0]), items(&types[1]));
+        let fault = |c: usize, wanted: &str| {
+            let field = schema.field(columns[c]);
+            let what = format!("column \"{}\" is {}, not lists of {wanted}", field.name(), field.data_type());
+            Err(Error::format(&path, what))
+        };
+        if !ids.is_some_and(DataType::is_integer) {
+            return fault(0, "integers");
+        }
+        if !distances.is_some_and(DataType::is_floating) {
+            return fault(1, "floating-point numbers");
+        }
+        if rows >= u64::from(MISSING) {
+            return Err(Error::format(&path, format!("{rows} rows; a graph can have {}", MISSING - 1)));
+        }
+        let metric = schema.metadata.get("metric").cloned();
+        let mut reader = GraphReader { path, table, schema, columns, rows, k: 0, metric };
+        reader.k = match (&types[0], &types[1]) {
+            (DataType::FixedSizeList(_, a), DataType::FixedSizeList(_, b)) if a != b => {
+                return Err(Error::format(&reader.path, format!("{a} neighbours and {b} distances a row")));
+            }
+            (DataType::FixedSizeList(_, k), _) | (_, DataType::FixedSizeList(_, k)) => (*k).max(0) as usize,
+            _ => reader.longest()?,
+        };
+        if reader.k == 0 {
+            return Err(Error::format(&reader.path, "no row has a neighbour (k = 0)"));
+        }
+        Ok(reader)
+    }
+
+    /// Neighbours a row: the length of the longest list.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The metric, if the file's metadata name it.
+    pub fn metric(&self) -> Option<&str> {
+        self.metric.as_deref()
+    }
+
+    /// Reads rows `first..` into two slices of rows × k. Shorter lists are
+    /// filled up with [`MISSING`] at infinity, and so is what the file marks as none.
+    ///
+    /// [`Error::Format`] names the row of a neighbour that is no row, of a
+    /// distance that is NaN or negative, and of lists that differ in length.
+    ///
+    /// # Panics
+    /// If the slices differ in length, are no multiple of k, or reach beyond the last row.
+    pub fn read_rows(&self, first: u64, ids: &mut [u32], distances: &mut [f32]) -> Result<()> {
+        assert!(ids.len() == distances.len() && ids.len().is_multiple_of(self.k));
+        let count = ids.len() / self.k;
+        assert!(first.checked_add(count as u64).is_some_and(|end| end <= self.rows));
+        let mut done = 0;
+        self.each(first, count, &mut |batch, row| {
+            let here = done * self.k..(done + batch.num_rows()) * self.k;
+            done += batch.num_rows();
+            match (ids.get_mut(here.clone()), distances.get_mut(here)) {
+                (Some(ids), Some(distances)) => self.take(batch, row, ids, distances),
+                _ => Err(Error::format(&self.path, "more rows than were announced")),
+            }
+        })?;
+        if done == count { Ok(()) } else { Err(Error::format(&self.path, "fewer rows than were announced")) }
+    }
+
+    /// Hands rows `first..first + count`, in portions, to `each`, with each portion's first row.
+    fn each(&self, first: u64, count: usize, each: &mut dyn FnMut(&RecordBatch, u64) -> Result<()>) -> Result<()> {
+        let end = first + count as u64;
+        if count == 0 {
+            return Ok(());
+        }
+        match &self.table {
+            Table::Arrow(file, last) => {
+                let start = file.entries.partition_point(|e| e.first_row + e.rows <= first);
+                for (i, entry) in file.entries.iter().enumerate().skip(start) {
+                    let (from, to) = (first.max(entry.first_row), end.min(entry.first_row + entry.rows));
+                    if entry.first_row >= end {
+                        break;
+                    }
+                    if from < to {
+                        let batch = self.batch(file, last, i)?;
+                        each(&batch.slice((from - entry.first_row) as usize, (to - from) as usize), from)?;
+                    }
+                }
+                Ok(())
+            }
+            Table::Parquet(firsts) => {
+                let start = firsts.partition_point(|&f| f <= first) - 1;
+                let stop = firsts.partition_point(|&f| f < end);
+                let file = File::open(&self.path).map_err(|e| Error::io(&self.path, "open", e))?;
+                let builder = parquet(&self.path, file)?;
+                let mask = ProjectionMask::roots(builder.parquet_schema(), self.columns);
+                let mut reader = builder
+                    .with_projection(mask)
+                    .with_row_groups((start..stop).collect())
+                    .with_offset((first - firsts[start]) as usize)
+                    .with_limit(count)
+                    .with_batch_size(count.min(SCAN_ROWS))
+                    .build()
+                    .map_err(|e| parquet_error(&self.path, "read", e))?;
+                let mut row = first;
+                while let Some(batch) = caught(&self.path, || reader.next())? {
+                    let batch = batch.map_err(|e| arrow_error(&self.path, "read", e))?;
+                    each(&batch, row)?;
+                    row += batch.num_rows() as u64;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn batch(&self, file: &BatchFile, last: &Mutex<Option<(usize, RecordBatch)>>, i: usize) -> Result<RecordBatch> {
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((at, batch)) if *at == i => Ok(batch.clone()),
+            _ => {
+                // The former goes before the next comes.
+                *last = None;
+                let batch = file.read(i)?;
+                *last = Some((i, batch.clone()));
+                Ok(batch)
+            }
+        }
+    }
+
+    /// The lists of both columns.
+    fn lists(&self, batch: &RecordBatch, row: u64) -> Result<[Lists; 2]> {
+        let lists = |c: usize| {
+            let field = self.schema.field(self.columns[c]);
+            let array = batch.column_by_name(field.name()).map(|a| Lists::of(a.as_ref()));
+            let Some(Some(lists)) = array else { return Err(Error::format(&self.path, "a batch of other columns")) };
+            match lists.null {
+                Some(at) => Err(self.null(row + at as u64, c)),
+                None => Ok(lists),
+            }
+        };
+        Ok([lists(0)?, lists(1)?])
+    }
+
+    fn null(&self, row: u64, c: usize) -> Error {
+        let column = self.schema.field(self.columns[c]).name().clone();
+        Error::Null { path: self.path.clone(), row, column }
+    }
+
+    fn longest(&self) -> Result<usize> {
+        let (mut first, mut longest) = (0, 0);
+        while first < self.rows {
+            let count = (self.rows - first).min(SCAN_ROWS as u64) as usize;
+            self.each(first, count, &mut |batch, row| {
+                let [ids, _] = self.lists(batch, row)?;
+                longest = ids.ends.windows(2).map(|w| w[1] - w[0]).fold(longest, usize::max);
+                Ok(())
+            })?;
+            first += count as u64;
+        }
+        Ok(longest)
+    }
+
+    fn take(&self, batch: &RecordBatch, first: u64, ids: &mut [u32], distances: &mut [f32]) -> Result<()> {
+        let [near, far] = self.lists(batch, first)?;
+        let at =
+            |row: usize, what: String| Err(Error::format(&self.path, format!("row {}: {what}", first + row as u64)));
+        let error = |e| arrow_error(&self.path, "read", e);
+        let (start, end) = (near.ends[0], near.ends[batch.num_rows()]);
+        let found = near.values.slice(start, end - start);
+        // What an unsigned type may have in place of -1.
+        let none = match found.data_type() {
+            DataType::UInt8 => i64::from(u8::MAX),
+            DataType::UInt16 => i64::from(u16::MAX),
+            DataType::UInt32 => i64::from(u32::MAX),
+            _ => -1,
+        };
+        let found: Vec<Option<i64>> = if let Some(wide) = found.as_primitive_opt::<UInt64Type>() {
+            // The largest becomes -1; others beyond i64 become numbers that are no rows.
+            wide.iter()
+                .map(|v| v.map(|v| if v == u64::MAX { -1 } else { i64::try_from(v).unwrap_or(i64::MAX) }))
+                .collect()
+        } else {
+            let wide = cast(&found, &DataType::Int64).map_err(error)?;
+            wide.as_primitive::<Int64Type>().iter().collect()
+        };
+        let (far_start, far_end) = (far.ends[0], far.ends[batch.num_rows()]);
+        let far_found = cast(&far.values.slice(far_start, far_end - far_start), &DataType::Float32).map_err(error)?;
+        let far_found = far_found.as_primitive::<Float32Type>();
+        ids.fill(MISSING);
+        distances.fill(f32::INFINITY);
+        for row in 0..batch.num_rows() {
+            let (from, to) = (near.ends[row] - start, near.ends[row + 1] - start);
+            let far_from = far.ends[row] - far_start;
+            let far_length = far.ends[row + 1] - far_start - far_from;
+            if to - from != far_length || far_length > self.k {
+                return at(row, format!("{} neighbours and {far_length} distances", to - from));
+            }
+            for j in 0..far_length {
+                let Some(id) = found[from + j] else { return Err(self.null(first + row as u64, 0)) };
+                // -1 and the all-ones value are "none", unless the latter is a row of so narrow a type.
+                if id == -1 || id == none && id as u64 >= self.rows {
+                    continue;
+                }
+                if far_found.is_null(far_from + j) {
+                    return Err(self.null(first + row as u64, 1));
+                }
+                let distance = far_found.value(far_from + j);
+                if id < 0 || id as u64 >= self.rows {
+                    return at(row, format!("neighbour {id} of {} rows", self.rows));
+                }
+                if distance.is_nan() || distance < 0.0 {
+                    return at(row, format!("a distance of {distance}"));
+                }
+                ids[row * self.k + j] = id as u32;
+                distances[row * self.k + j] = distance;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The type of a list's items.
+fn items(list: &DataType) -> Option<&DataType> {
+    match list {
+        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) => Some(f.data_type()),
+        _ => None,
+    }
+}
+
+fn find(path: &Path, schema: &Schema, names: &[&str]) -> Result<usize> {
+    names.iter().find_map(|name| schema.index_of(name).ok()).ok_or_else(|| Error::NoSuchColumn {
+        path: path.into(),
+        asked: names.join("\", \"").replace("\", \"", "\" or \""),
+        available: schema.fields().iter().map(|f| f.name().clone()).collect(),
+    })
+}
+
+/// Lists of any kind: row i is `ends[i]..ends[i + 1]` of the values.
+struct Lists {
+    ends: Vec<usize>,
+    values: Arc<dyn Array>,
+    /// The first row that is null.
+    null: Option<usize>,
+}
+
+impl Lists {
+    fn of(array: &dyn Array) -> Option<Lists> {
+        // Where nothing is null, every `is_null` is.
+        let null = (0..array.len()).find(|&i| array.is_null(i));
+        if let Some(list) = array.as_list_opt::<i32>() {
+            let ends = list.value_offsets().iter().map(|&o| o as usize).collect();
+            return Some(Lists { ends, values: list.values().clone(), null });
+        }
+        if let Some(list) = array.as_list_opt::<i64>() {
+            let ends = list.value_offsets().iter().map(|&o| o as usize).collect();
+            return Some(Lists { ends, values: list.values().clone(), null });
+        }
+        let list = array.as_fixed_size_list_opt()?;
+        let k = usize::try_from(list.value_length()).ok()?;
+        // A slice of fixed-size lists has its values sliced with it.
+        Some(Lists { ends: (0..=list.len()).map(|i| i * k).collect(), values: list.values().clone(), null })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::parquet::arrow::ArrowWriter;
+    use ::parquet::file::properties::WriterProperties;
+    use arrow::array::{ArrayRef, Int64Array, LargeListArray, ListArray, UInt64Array};
+    use arrow::buffer::OffsetBuffer;
+    use arrow::ipc::writer::FileWriter;
+    use proptest::prelude::*;
+
+    fn graph(rows: usize, k: usize) -> (Vec<u32>, Vec<f32>) {
+        let mut ids = Vec::new();
+        let mut distances = Vec::new();
+        for row in 0..rows {
+            let there = if row % 5 == 0 { k / 2 } else { k };
+            ids.extend((0..k).map(|j| if j < there { ((row + j * j) % rows) as u32 } else { MISSING }));
+            distances.extend((0..k).map(|j| if j < there { (row + j) as f32 * 0.25 } else { f32::INFINITY }));
+        }
+        (ids, distances)
+    }
+
+    fn write(path: &Path, rows: usize, k: usize, portion: usize) -> FileStamp {
+        let (ids, distances) = graph(rows, k);
+        let mut writer = GraphWriter::create(path, k, "cosine", true).unwrap();
+        for first in (0..rows).step_by(portion) {
+            let range = first * k..(first + portion).min(rows) * k;
+            writer.write_rows(first as u64, &ids[range.clone()], &distances[range]).unwrap();
+        }
+        writer.finish().unwrap()
+    }
+
+    fn read(path: &Path) -> Result<(usize, Vec<u32>, Vec<f32>)> {
+        let reader = GraphReader::open(path)?;
+        let n = reader.rows() as usize * reader.k();
+        let (mut ids, mut distances) = (vec![7; n], vec![7.0; n]);
+        reader.read_rows(0, &mut ids, &mut distances)?;
+        Ok((reader.k(), ids, distances))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn any_range_comes_back(rows in 1usize..3_000, k in 1usize..1_500, a in 0usize..3_000, b in 0usize..3_000) {
+            prop_assume!(rows * k < 2_000_000);
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("g.arrow");
+            let stamp = write(&path, rows, k, 97);
+            prop_assert_eq!(write(&path, rows, k, 5_000), stamp);
+            let (from, to) = (a.min(b).min(rows), a.max(b).min(rows));
+            let reader = GraphReader::open(&path).unwrap();
+            prop_assert_eq!((reader.rows(), reader.k(), reader.metric()), (rows as u64, k, Some("cosine")));
+            let (mut ids, mut distances) = (vec![0; (to - from) * k], vec![0.0; (to - from) * k]);
+            reader.read_rows(from as u64, &mut ids, &mut distances).unwrap();
+            let (all_ids, all_distances) = graph(rows, k);
+            prop_assert!(ids == all_ids[from * k..to * k] && distances == all_distances[from * k..to * k]);
+        }
+    }
+
+    /// Writes a foreign graph as Arrow in two batches, and as Parquet in row groups of two rows.
+    fn foreign(dir: &Path, columns: Vec<(&str, ArrayRef)>) -> [PathBuf; 2] {
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let paths = [dir.join("g.arrow"), dir.join("g.parquet")];
+        let parts = [batch.slice(0, 1), batch.slice(1, batch.num_rows() - 1)];
+        let mut writer = FileWriter::try_new(File::create(&paths[0]).unwrap(), &batch.schema()).unwrap();
+        parts.iter().for_each(|p| writer.write(p).unwrap());
+        writer.finish().unwrap();
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(2)).build();
+        let file = File::create(&paths[1]).unwrap();
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
+        parts.iter().for_each(|p| writer.write(p).unwrap());
+        writer.close().unwrap();
+        paths
+    }
+
+    fn ragged(values: ArrayRef, lengths: &[usize]) -> ArrayRef {
+        let field = Arc::new(Field::new("item", values.data_type().clone(), true));
+        Arc::new(LargeListArray::new(field, OffsetBuffer::from_lengths(lengths.iter().copied()), values, None))
+    }
+
+    #[test]
+    fn graphs_of_others_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let doubles = |v: Vec<f64>| Arc::new(arrow::array::Float64Array::from(v)) as ArrayRef;
+        let lengths = [2, 3, 0, 1];
+        let ids: Vec<(&str, ArrayRef)> = vec![
+            ("indices", Arc::new(Int64Array::from(vec![0, 1, 3, -1, 2, 0]))),
+            ("ids", Arc::new(UInt64Array::from(vec![0, 1, 3, u64::MAX, 2, 0]))),
+        ];
+        for (name, values) in ids {
+            let columns = vec![
+                ("title", Arc::new(UInt32Array::from(vec![1, 2, 3, 4])) as ArrayRef),
+                (name, ragged(values, &lengths)),
+                ("distances", ragged(doubles(vec![0.0, 0.5, 0.25, f64::NAN, 1.0, 2.0]), &lengths)),
+            ];
+            for path in foreign(dir.path(), columns) {
+                let (k, ids, distances) = read(&path).unwrap();
+                assert_eq!(k, 3);
+                let (m, inf) = (MISSING, f32::INFINITY);
+                assert_eq!(ids, [0, 1, m, 3, m, 2, m, m, m, 0, m, m]);
+                assert_eq!(distances, [0.0, 0.5, inf, 0.25, inf, 1.0, inf, inf, inf, 2.0, inf, inf]);
+                let reader = GraphReader::open(&path).unwrap();
+                let (mut ids, mut distances) = ([0; 6], [0.0; 6]);
+                reader.read_rows(2, &mut ids, &mut distances).unwrap();
+                assert_eq!(ids, [m, m, m, 0, m, m]);
+                assert_eq!(reader.metric(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_row() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |ids: Vec<i64>, a: [usize; 3], distances: Vec<f32>, b: [usize; 3], expected: &str| {
+            let columns = vec![
+                ("neighbors", ragged(Arc::new(Int64Array::from(ids)), &a)),
+                ("distances", ragged(Arc::new(Float32Array::from(distances)), &b)),
+            ];
+            for path in foreign(dir.path(), columns) {
+                let error = read(&path).unwrap_err().to_string();
+                assert!(error.contains(expected), "{error}");
+            }
+        };
+        check(vec![0, 1, 2], [1, 1, 1], vec![0.0; 3], [1, 2, 0], "row 1: 1 neighbours and 2 distances");
+        check(vec![0, 1, 3], [1, 1, 1], vec![0.0; 3], [1, 1, 1], "row 2: neighbour 3 of 3 rows");
+        check(vec![0, -2, 1], [1, 1, 1], vec![0.0; 3], [1, 1, 1], "row 1: neighbour -2");
+        check(vec![0, 1, 2], [1, 1, 1], vec![0.0, f32::NAN, 0.0], [1, 1, 1], "row 1: a distance of NaN");
+        check(vec![0, 1, 2], [1, 1, 1], vec![0.0, 0.0, -0.5], [1, 1, 1], "row 2: a distance of -0.5");
+        check(vec![], [0, 0, 0], vec![], [0, 0, 0], "k = 0");
+
+        let item = Arc::new(Field::new("item", DataType::Int64, true));
+        let lists: ArrayRef = Arc::new(ListArray::new_null(item, 2));
+        let distances = ragged(Arc::new(Float32Array::from(vec![1.0, 1.0])), &[1, 1]);
+        for path in foreign(dir.path(), vec![("neighbors", lists), ("distances", distances.clone())]) {
+            assert!(matches!(read(&path), Err(Error::Null { row: 0, .. })));
+        }
+        for path in foreign(dir.path(), vec![("neighbours", distances.clone()), ("distances", distances.clone())]) {
+            assert!(matches!(read(&path), Err(Error::NoSuchColumn { .. })));
+        }
+        for path in foreign(dir.path(), vec![("ids", distances.clone()), ("distances", distances)]) {
+            assert!(read(&path).unwrap_err().to_string().contains("not lists of integers"));
+        }
+    }
+
+    #[test]
+    fn a_writer_refuses_what_is_no_graph() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("g.arrow");
+        let mut writer = GraphWriter::create(&path, 2, "euclidean", false).unwrap();
+        assert!(writer.write_rows(1, &[0, 1], &[0.0, 1.0]).is_err());
+        assert!(writer.write_rows(0, &[0, 1, 2], &[0.0, 1.0, 2.0]).is_err());
+        assert!(writer.write_rows(0, &[0, 1], &[1.0, 0.5]).is_err());
+        assert!(writer.write_rows(0, &[0, 1], &[1.0, f32::NAN]).is_err());
+        assert!(writer.write_rows(0, &[0, MISSING], &[1.0, 2.0]).is_err());
+        writer.write_rows(0, &[0, MISSING], &[1.0, f32::INFINITY]).unwrap();
+        assert!(!path.exists());
+        writer.finish().unwrap();
+        assert!(matches!(GraphWriter::create(&path, 2, "euclidean", false), Err(Error::Exists { .. })));
+        drop(GraphWriter::create(&path, 3, "euclidean", true).unwrap());
+        assert_eq!(read(&path).unwrap().0, 2);
+    }
+
+    #[test]
+    fn damage_is_found_or_does_no_harm() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("g.arrow");
+        write(&path, 20, 3, 20);
+        let good = std::fs::read(&path).unwrap();
+        let intact = read(&path).unwrap();
+        for byte in 0..good.len() {
+            let mut bad = good.clone();
+            bad[byte] ^= 1 << (byte % 8);
+            std::fs::write(&path, &bad).unwrap();
+            if let Ok(found) = read(&path) {
+                assert!(found == intact, "a bit of byte {byte} changed what is read");
+            }
+        }
+        for length in 0..good.len() {
+            std::fs::write(&path, &good[..length]).unwrap();
+            assert!(read(&path).is_err(), "cut to {length}");
+        }
+    }
+}

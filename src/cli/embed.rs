@@ -1,0 +1,287 @@
+//! `lowland embed`: vectors, or a graph, to a map.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use lowland::picture::Style;
+use lowland::plot::{self, ColorBy};
+use lowland::{Config, Error, Graph, Init, Job, Report, check_output};
+use serde_json::{Value, json};
+
+use super::options::{self, InputArgs, NeighborArgs, ProgressArgs, ResourceArgs};
+use super::{Failure, print};
+use crate::progress::Console;
+
+const EXAMPLES: &str = "\
+Examples:
+  lowland embed vectors.parquet -o map.parquet --plot map.png
+  lowland embed 'shards/*.parquet' -o map.parquet --column embedding --id name --keep section
+  lowland embed vectors.npy -o map.npy --metric cosine --memory 600MiB
+  lowland embed --knn graph.arrow -o map.arrow
+  producer | lowland embed - -o map.parquet
+
+Sources are Parquet, Arrow IPC (Feather 2) and .npy files, directories, globs, or
+- for an Arrow IPC stream on standard input, which is copied to disk first.
+
+A run that stops keeps its finished stages in the run directory, and the same
+command goes on from there; a run from standard input cannot be resumed.";
+
+/// Make a map of vectors
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
+pub(super) struct Args {
+    /// Files, directories or globs of vectors; - for an Arrow stream on standard input
+    #[arg(value_name = "SOURCE", required_unless_present = "knn", display_order = 0, help_heading = "Input")]
+    sources: Vec<String>,
+    #[command(flatten)]
+    input: InputArgs,
+    /// Start from a kNN graph and its metric instead of searching neighbours, with or without
+    /// SOURCE
+    #[arg(long, value_name = "GRAPH", conflicts_with = "n_neighbors", display_order = 2, help_heading = "Input")]
+    knn: Option<PathBuf>,
+
+    /// The map: .parquet, .arrow or .npy
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    output: PathBuf,
+    /// Column that names the rows in the map [default: row numbers]
+    #[arg(long, value_name = "COL", help_heading = "Output")]
+    id: Option<String>,
+    /// Columns to keep beside the coordinates
+    #[arg(long, value_name = "COLS", value_delimiter = ',', help_heading = "Output")]
+    keep: Vec<String>,
+    /// Draw the map as a PNG
+    #[arg(long, value_name = "FILE.png", help_heading = "Output")]
+    plot: Option<PathBuf>,
+    /// Column that colours the picture: categories or values
+    #[arg(long, value_name = "COL", requires = "plot", help_heading = "Output")]
+    color: Option<String>,
+    /// Write the report as JSON; - for standard output
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    report: Option<PathBuf>,
+
+    #[command(flatten)]
+    neighbors: NeighborArgs,
+
+    /// Components of the map
+    #[arg(long, value_name = "N", default_value_t = Config::default().n_components, help_heading = "Map")]
+    n_components: usize,
+    /// How close neighbours may lie in the map, from 0 to spread
+    #[arg(long, value_name = "DISTANCE", default_value_t = Config::default().min_dist, help_heading = "Map")]
+    min_dist: f64,
+    /// Scale of the map's distances
+    #[arg(long, value_name = "SCALE", default_value_t = Config::default().spread, help_heading = "Map")]
+    spread: f64,
+    /// First positions: centroid, pca, random, or an .npy file of rows × components
+    #[arg(long, value_name = "INIT", default_value = "centroid", value_parser = parse_init, help_heading = "Map")]
+    init: Init,
+    /// Passes over the edges [default: 500 up to 10,000 rows, 200 above]
+    #[arg(long, value_name = "N", help_heading = "Map")]
+    n_epochs: Option<usize>,
+    /// Random points that push for each neighbour that pulls
+    #[arg(long, value_name = "N", default_value_t = Config::default().negative_sample_rate, help_heading = "Map")]
+    negative_sample_rate: usize,
+    /// Step of the first epoch; it falls to 0 over the epochs
+    #[arg(long, value_name = "STEP", default_value_t = Config::default().learning_rate, help_heading = "Map")]
+    learning_rate: f32,
+
+    #[command(flatten)]
+    resources: ResourceArgs,
+    #[command(flatten)]
+    pub(super) progress: ProgressArgs,
+}
+
+fn parse_init(text: &str) -> Result<Init, String> {
+    match text {
+        "centroid" => Ok(Init::Centroid),
+        "pca" => Ok(Init::Pca),
+        "random" => Ok(Init::Random),
+        file if Path::new(file).exists() || file.contains(['.', '/']) => Ok(Init::File(file.into())),
+        other => Err(format!("\"{other}\" is neither centroid, pca, random nor a file")),
+    }
+}
+
+pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
+    check_files(args)?;
+    let mut job = job(args);
+    if let Some(path) = &args.knn {
+        let graph = Graph::open(path)?;
+        match (args.neighbors.metric, graph.metric()) {
+            (Some(asked), Some(has)) if has != asked.into() => {
+                return Err(Failure::usage(format!(
+                    "--metric: the graph {} was made with {}",
+                    path.display(),
+                    has.name()
+                )));
+            }
+            (None, Some(has)) => job.config.metric = has,
+            _ => {}
+        }
+        job.graph = Some(graph);
+    }
+    // Dropped last: the copy of standard input goes when nothing reads it any more.
+    let mut spool = None;
+    if !args.sources.is_empty() {
+        let opened = options::open(&args.sources, args.input.column.as_deref(), &job, console)?;
+        job.once = opened.spool.is_some();
+        (job.source, spool) = (Some(opened.source), opened.spool);
+    }
+    let color = color_by(args, &job)?;
+
+    let plan = job.plan()?;
+    console.plan(&plan);
+    let report = job.embed(&plan, console).map_err(|error| kept(error, &job, console))?;
+
+    let mut files = vec![("map", args.output.as_path())];
+    if let Some(path) = &args.plot {
+        let draw = || plot::write(path, &plot::draw(&args.output, color.as_ref(), &Style::default(), console)?);
+        draw().map_err(|error| {
+            let again = format!("the map {0} is written: lowland plot {0} draws it", args.output.display());
+            Failure::leaving(error, again)
+        })?;
+        files.push(("picture", path));
+    }
+    let to_stdout = args.report.as_ref().is_some_and(|r| r.as_os_str() == "-");
+    if let Some(path) = args.report.as_ref().filter(|_| !to_stdout) {
+        files.push(("report", path));
+    }
+    let full = as_json(&report, &job, args, &files);
+    if let Some(path) = &args.report {
+        let text = format!("{full:#}\n");
+        let written = if to_stdout { print(&text) } else { write_report(path, &text) };
+        written.map_err(|f| Failure::leaving(f.error, format!("the map {} is written", args.output.display())))?;
+    }
+    console.done(&report, &full, &files);
+    drop((job, spool));
+    Ok(())
+}
+
+/// What is meant by the options that need no look at the inputs.
+fn job(args: &Args) -> Job {
+    let mut job = Job::new(&args.output);
+    job.config = Config {
+        n_neighbors: args.neighbors.n_neighbors,
+        n_components: args.n_components,
+        min_dist: args.min_dist,
+        spread: args.spread,
+        metric: args.neighbors.metric.map_or_else(Default::default, Into::into),
+        init: args.init.clone(),
+        n_epochs: args.n_epochs,
+        negative_sample_rate: args.negative_sample_rate,
+        learning_rate: args.learning_rate,
+        recall: args.neighbors.recall,
+        ..Config::default()
+    };
+    args.resources.apply(&mut job);
+    job.id.clone_from(&args.id);
+    job.keep.clone_from(&args.keep);
+    job
+}
+
+/// Refuses, before anything is read, what the outputs' names already forbid.
+fn check_files(args: &Args) -> Result<(), Failure> {
+    let force = args.resources.force;
+    check_output(&args.output, force)?;
+    if let Some(path) = &args.plot {
+        if path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("png")) {
+            return Err(Failure::usage(format!("--plot: {} does not end in .png", path.display())));
+        }
+        if args.n_components < 2 {
+            return Err(Failure::usage("--plot: a picture needs --n-components 2 or more"));
+        }
+        check_output(path, force)?;
+    }
+    if let Some(path) = args.report.as_ref().filter(|p| p.as_os_str() != "-" && !is_device(p)) {
+        if *path == args.output || Some(path) == args.plot.as_ref() {
+            return Err(Failure::usage(format!("--report: {} is another output's name", path.display())));
+        }
+        check_output(path, force)?;
+    }
+    Ok(())
+}
+
+/// Colours are read from the source, which has every column, whatever is kept.
+fn color_by(args: &Args, job: &Job) -> Result<Option<ColorBy>, Failure> {
+    let Some(column) = args.color.clone() else { return Ok(None) };
+    let Some(source) = job.source.clone() else {
+        return Err(Failure::usage(format!("--color: there is no source beside the graph to read \"{column}\" from")));
+    };
+    source.read_columns(std::slice::from_ref(&column), 0, 0)?;
+    Ok(Some(ColorBy { column, source: Some(source) }))
+}
+
+/// A failure of a run, with what of it is kept.
+pub(super) fn kept(error: Error, job: &Job, console: &Console) -> Failure {
+    let dir = job.run_path();
+    let finished = console.finished();
+    if job.once {
+        return match error.is_cancelled() {
+            true => Failure::leaving(error, "nothing is kept, because standard input cannot be read again".into()),
+            false => error.into(),
+        };
+    }
+    match (finished.is_empty(), error.is_cancelled()) {
+        (false, _) => {
+            let same = if job.restart { "the same command without --restart" } else { "the same command" };
+            let what = format!("{} kept in {}: {same} goes on from there", list(&finished), dir.display());
+            Failure::leaving(error, what)
+        }
+        (true, true) => Failure::leaving(error, "no stage was finished yet".into()),
+        (true, false) => error.into(),
+    }
+}
+
+fn list(stages: &[&str]) -> String {
+    match stages {
+        [one] => format!("the {one} stage is"),
+        several => format!("the stages {} are", several.join(", ")),
+    }
+}
+
+/// The report, and what surrounds it: inputs, outputs, the run directory.
+pub(super) fn as_json(report: &Report, job: &Job, args: &Args, files: &[(&str, &Path)]) -> Value {
+    let mut full = serde_json::to_value(report).unwrap_or_default();
+    if let Some(fields) = full.as_object_mut() {
+        let outputs: serde_json::Map<String, Value> =
+            files.iter().map(|(what, path)| ((*what).to_string(), json!(path))).collect();
+        fields.insert("peak_memory".into(), json!(report.peak()));
+        fields.insert("sources".into(), json!(args.sources));
+        fields.insert("column".into(), json!(job.source.as_ref().and_then(|s| s.vector_column())));
+        fields.insert("knn".into(), json!(args.knn));
+        fields.insert("outputs".into(), outputs.into());
+        let stays = job.keep_run || job.run_dir.is_some();
+        fields.insert("run_dir".into(), json!(stays.then(|| job.run_path())));
+    }
+    full
+}
+
+/// Pipes and devices are written to, not replaced.
+fn is_device(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
+fn write_report(path: &Path, text: &str) -> Result<(), Failure> {
+    if is_device(path) {
+        let open = std::fs::OpenOptions::new().write(true).open(path);
+        let written = open.and_then(|mut device| device.write_all(text.as_bytes()));
+        return written.map_err(|e| lowland_io::Error::io(path, "write", e).into());
+    }
+    lowland_io::replace(path, text.as_bytes())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Alone {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn the_defaults_of_the_flags_are_those_of_the_library() {
+        let alone = <Alone as clap::Parser>::parse_from(["lowland", "in.npy", "-o", "map.npy"]);
+        assert_eq!(job(&alone.args).config, Config::default());
+    }
+}

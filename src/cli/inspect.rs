@@ -1,0 +1,108 @@
+//! `lowland inspect`: what a source holds, and what a run on it would be.
+
+use lowland::{Config, Plan, Source, size};
+use serde_json::{Value, json};
+
+use super::options::{InputArgs, dtype_name};
+use super::{Failure, print};
+
+const EXAMPLES: &str = "\
+Examples:
+  lowland inspect vectors.parquet
+  lowland inspect 'shards/*.parquet' --column embedding --memory 600MiB --json";
+
+/// Tell what a source holds, and what a run on it would be
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
+pub(super) struct Args {
+    /// Files, directories or globs of vectors
+    #[arg(value_name = "SOURCE", required = true, display_order = 0, help_heading = "Input")]
+    sources: Vec<String>,
+    #[command(flatten)]
+    input: InputArgs,
+    /// Memory budget of the run that is planned: 600MiB, 4GiB, 1.5g or plain bytes
+    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = super::size::parse, help_heading = "Resources")]
+    memory: u64,
+    /// Write JSON
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    if args.sources.iter().any(|s| s == "-") {
+        return Err(Failure::usage(
+            "- (standard input) can be read only once, so it cannot be inspected; write it to a file",
+        ));
+    }
+    let source = lowland::open(&args.sources, args.input.column.as_deref())?;
+    let config = Config { memory: args.memory, ..Config::default() };
+    let input = lowland::Input { shape: source.shape(), dtype: source.dtype(), graph_k: None };
+    let plan = config.plan(&input).map_err(lowland::Error::from);
+    let files = source.fingerprints()?;
+    let bytes = files.iter().map(|f| f.bytes).sum::<u64>();
+    let shape = source.shape();
+    if args.json {
+        let (plan, problem) = match &plan {
+            Ok(plan) => (json!(plan), Value::Null),
+            Err(why) => (Value::Null, json!(why.to_string())),
+        };
+        let found = json!({
+            "rows": shape.rows,
+            "components": shape.dim,
+            "dtype": dtype_name(source.dtype()),
+            "column": source.vector_column(),
+            "columns": others(source.as_ref()),
+            "files": files.iter().map(|f| json!({"path": f.path, "bytes": f.bytes})).collect::<Vec<_>>(),
+            "bytes": bytes,
+            "plan": plan,
+            "problem": problem,
+        });
+        return print(&format!("{found:#}\n"));
+    }
+    let columns = others(source.as_ref());
+    let column = source.vector_column().map_or_else(String::new, |c| format!(", in column {c}"));
+    let mut text = format!("rows        {}\n", indicatif::HumanCount(shape.rows));
+    text += &format!("components  {} of {}{column}\n", shape.dim, dtype_name(source.dtype()));
+    text += &format!("files       {}, {}\n", files.len(), size(bytes));
+    text += &format!("columns     {}\n", if columns.is_empty() { "no others".into() } else { columns.join(", ") });
+    text += &match plan {
+        Ok(plan) => guess(&plan),
+        Err(why) => format!("run         not with the defaults: {why}\n"),
+    };
+    print(&text)
+}
+
+/// Columns that could be kept or give colours: all but the vectors.
+fn others(source: &dyn Source) -> Vec<String> {
+    let vectors = source.vector_column().unwrap_or_default();
+    source.columns().into_iter().filter(|c| !vectors.split(',').any(|v| v.trim() == c)).collect()
+}
+
+fn guess(plan: &Plan) -> String {
+    let rows = plan.shape.rows;
+    let how = if plan.index.exact {
+        "every pair compared".to_string()
+    } else {
+        format!("{} lists, recall {} or better", plan.index.lists, plan.config.recall)
+    };
+    let mut text = format!(
+        "run         {how}; {} neighbours; {} epochs; {} threads\n",
+        plan.k(),
+        plan.layout.epochs,
+        plan.threads
+    );
+    // What the run directory holds at its fullest, roughly: the vectors in list
+    // order, the graph, and the edges before and after compression.
+    let vectors = rows * plan.shape.dim as u64 * 4;
+    let graph = rows * plan.k() as u64 * 8;
+    text += &format!("disk        about {} for the run directory\n", size(vectors + 4 * graph));
+    text += &format!("memory      {} at most, of a budget of {}\n", size(most(plan)), size(plan.config.memory));
+    for stage in &plan.stages {
+        text += &format!("  {:<10}{:>10}\n", stage.stage.name(), size(stage.memory));
+    }
+    text
+}
+
+fn most(plan: &Plan) -> u64 {
+    plan.stages.iter().map(|s| s.memory).max().unwrap_or(0)
+}

@@ -1,0 +1,63 @@
+//! `lowland knn`: the graph of nearest neighbours alone.
+
+use std::path::PathBuf;
+
+use lowland::{Config, Init, Job, check_output};
+
+use super::Failure;
+use super::embed::kept;
+use super::options::{self, InputArgs, NeighborArgs, ProgressArgs, ResourceArgs};
+use crate::progress::Console;
+
+const EXAMPLES: &str = "\
+Examples:
+  lowland knn vectors.parquet -o graph.arrow --n-neighbors 30
+  lowland embed --knn graph.arrow -o map.parquet
+
+The graph is an Arrow IPC file with the columns neighbors (row numbers) and
+distances (ascending), in the source's order.";
+
+/// Make the graph of nearest neighbours alone
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
+pub(super) struct Args {
+    /// Files, directories or globs of vectors; - for an Arrow stream on standard input
+    #[arg(value_name = "SOURCE", required = true, display_order = 0, help_heading = "Input")]
+    sources: Vec<String>,
+    #[command(flatten)]
+    input: InputArgs,
+    /// The graph: .arrow
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    output: PathBuf,
+    #[command(flatten)]
+    neighbors: NeighborArgs,
+    #[command(flatten)]
+    resources: ResourceArgs,
+    #[command(flatten)]
+    pub(super) progress: ProgressArgs,
+}
+
+pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
+    check_output(&args.output, args.resources.force)?;
+    let mut job = Job::new(&args.output);
+    job.config = Config {
+        n_neighbors: args.neighbors.n_neighbors,
+        metric: args.neighbors.metric.map_or_else(Default::default, Into::into),
+        recall: args.neighbors.recall,
+        // There will be no map: nothing is to be made ready for one.
+        n_components: 1,
+        init: Init::Random,
+        ..Config::default()
+    };
+    args.resources.apply(&mut job);
+    let opened = options::open(&args.sources, args.input.column.as_deref(), &job, console)?;
+    job.once = opened.spool.is_some();
+    job.source = Some(opened.source);
+    let plan = job.plan()?;
+    console.plan(&plan);
+    let report = job.knn(&plan, console).map_err(|error| kept(error, &job, console))?;
+    let full = serde_json::to_value(&report).unwrap_or_default();
+    console.done(&report, &full, &[("graph", &args.output)]);
+    drop((job, opened.spool));
+    Ok(())
+}

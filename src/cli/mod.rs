@@ -1,0 +1,168 @@
+//! The command line. Flags are read in two steps: the structs that clap fills
+//! hold what was typed, and each subcommand turns them into a [`lowland::Job`]
+//! and the like, which hold what is meant.
+//!
+//! What must hold: standard output carries only results; every failure is one
+//! line on standard error that names the place and the way out.
+
+mod embed;
+mod inspect;
+mod knn;
+mod options;
+mod plot;
+mod size;
+mod stdin;
+
+use std::io::Write;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use lowland::Error;
+
+use crate::progress::{Console, LogFormat};
+use crate::signal::Signals;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done (also when the reader of standard output has gone)
+  1    failure of the machine or of lowland: no space left, a damaged run directory
+  2    wrong usage or input: options, data, formats, an output that exists, a
+       memory budget too small
+  130  interrupted (SIGINT, Ctrl-C)  } finished stages are kept, and the same
+  143  ended (SIGTERM)               } command goes on from there";
+
+/// Bring data larger than memory down to a map.
+///
+/// lowland embeds vectors that do not fit into memory into 2, 3 or more
+/// dimensions (UMAP), within a memory budget that it states beforehand. The
+/// same seed gives the same bytes, whatever the threads, the budget and the
+/// interruptions.
+#[derive(Debug, Parser)]
+#[command(name = "lowland", version, arg_required_else_help = true, subcommand_required = true, max_term_width = 100)]
+#[command(after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Embed(Box<embed::Args>),
+    Knn(Box<knn::Args>),
+    Inspect(inspect::Args),
+    Plot(plot::Args),
+}
+
+/// Runs what the arguments say; gives the exit code.
+pub(crate) fn main() -> u8 {
+    let matches = Cli::command().long_version(version()).try_get_matches();
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(told) => {
+            // Help and version are such "errors" too. A reader who has gone is none.
+            let _ = told.print();
+            return told.exit_code() as u8;
+        }
+    };
+    let (format, quiet) = match &cli.command {
+        Command::Embed(args) => args.progress.mode(),
+        Command::Knn(args) => args.progress.mode(),
+        Command::Inspect(_) | Command::Plot(_) => (LogFormat::Text, false),
+    };
+    let signals = Signals::listen();
+    let console = Console::new(format, quiet, signals.as_ref().cloned().unwrap_or_default());
+    if let Err(error) = signals {
+        console.note(&format!("cannot listen to signals ({error}): an interruption ends at once"));
+    }
+    let result = match cli.command {
+        Command::Embed(args) => embed::run(&args, &console),
+        Command::Knn(args) => knn::run(&args, &console),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Plot(args) => plot::run(&args, &console),
+    };
+    match result {
+        Ok(()) => 0,
+        Err(failure) => {
+            let code = failure.exit_code(&console);
+            console.error(&failure.message(), code);
+            code
+        }
+    }
+}
+
+fn version() -> String {
+    let faiss = lowland_engine::index::faiss::start();
+    let faiss = faiss.map_or_else(|e| e.to_string(), |options| format!("FAISS 1.12, {options}"));
+    format!("{}\n{faiss}", env!("CARGO_PKG_VERSION"))
+}
+
+/// A failed command: the error, and what is left that a person should know of.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    error: Error,
+    left: Option<String>,
+}
+
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure { error: error.into(), left: None }
+    }
+}
+
+impl Failure {
+    fn leaving(error: Error, left: String) -> Self {
+        Failure { error, left: Some(left) }
+    }
+
+    /// What was asked cannot be done.
+    fn usage(what: impl Into<String>) -> Self {
+        Error::Job { what: what.into() }.into()
+    }
+
+    fn exit_code(&self, console: &Console) -> u8 {
+        match &self.error {
+            error if error.is_cancelled() => console.signals().exit_code(),
+            error if error.is_bad_input() => 2,
+            _ => 1,
+        }
+    }
+
+    fn message(&self) -> String {
+        use lowland_engine::Error as Engine;
+        let mut text = match &self.error {
+            // As the flag is typed, not as the field is named.
+            Error::Engine(Engine::Config { field, why }) => format!("--{}: {why}", field.replace('_', "-")),
+            Error::Engine(Engine::Budget { .. }) => format!("--memory: {}", self.error),
+            Error::Engine(Engine::Cancelled { stage }) => format!("stopped in the {stage} stage"),
+            error => error.to_string(),
+        };
+        if self.error.is_no_space() {
+            text += "; make space there, then give the same command again";
+        }
+        if let Some(left) = &self.left {
+            text = format!("{text}; {left}");
+        }
+        // Parts of it may come from elsewhere: it must stay one line.
+        text.replace(['\n', '\r'], " ")
+    }
+}
+
+/// Writes a result to standard output. A reader who has gone has what it wanted.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(lowland_io::Error::io("standard output", "write", e).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clap_finds_no_fault() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,52 @@
+//! Sizes as people write them: `600MiB`, `4GiB`, `1.5g`, `1000000`.
+
+/// Bytes. Units are binary with and without the i, and in either case: who
+/// writes 4G or 4GB of memory means 4 GiB.
+pub(crate) fn parse(text: &str) -> Result<u64, String> {
+    let wrong = || format!("\"{text}\" is no size; write one such as 600MiB, 4GiB, 1.5g or plain bytes");
+    let trimmed = text.trim();
+    let split = trimmed.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(split);
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let power = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 1,
+        "m" | "mb" | "mib" => 2,
+        "g" | "gb" | "gib" => 3,
+        "t" | "tb" | "tib" => 4,
+        _ => return Err(wrong()),
+    };
+    let bytes = number * 1024f64.powi(power);
+    // Beyond 2^53 bytes (8 PiB) not every number is exact, and no memory is so large.
+    if bytes >= 1.0 && bytes <= (1u64 << 53) as f64 { Ok(bytes as u64) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("1000000", 1_000_000),
+            ("512b", 512),
+            ("600MiB", 600 << 20),
+            ("600mb", 600 << 20),
+            ("4GiB", 4 << 30),
+            ("4 GiB", 4 << 30),
+            ("1.5g", 3 << 29),
+            (".5k", 512),
+            ("2T", 2 << 40),
+        ] {
+            assert_eq!(parse(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_sizes() {
+        for text in ["", "GiB", "4 gigs", "-1", "0", "1e9", "1.2.3g", "nan", "9999999T", "4GiB4"] {
+            assert!(parse(text).is_err_and(|why| why.contains("600MiB")), "{text}");
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! A job: inputs, outputs and the run directory between them.
+//!
+//! What must hold: whatever can be refused is refused before any work is done;
+//! an output has its name only when it is whole; a run that did not end well
+//! leaves its finished stages for the next attempt, and one that finished
+//! nothing leaves nothing.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lowland_engine::{Config, GraphSource, Init, Inputs, Metric, Observer, Plan, Report, Sink};
+use lowland_io::{Fingerprint, GraphReader, GraphWriter, MapColumns, MapWriter, RunDir, Source};
+
+use crate::{Error, Result};
+
+/// Rows of kept columns that are read at a time: they may be long texts.
+const KEPT_ROWS: usize = 8192;
+
+/// Opens files, directories and globs as one source; `column` says where the
+/// vectors are if that is not plain (see [`lowland_io::Options`]).
+///
+/// # Errors
+/// Where nothing is there, or nothing that can be read as vectors.
+pub fn open<S: AsRef<str>>(paths: &[S], column: Option<&str>) -> Result<Arc<dyn Source>> {
+    let paths: Vec<String> = paths.iter().map(|p| p.as_ref().to_string()).collect();
+    let options = lowland_io::Options { column: column.map(str::to_string) };
+    Ok(lowland_io::open(&paths, &options)?.into())
+}
+
+/// A kNN graph in a file, in place of the neighbors stage.
+#[derive(Debug)]
+pub struct Graph {
+    path: PathBuf,
+    reader: GraphReader,
+}
+
+impl Graph {
+    /// Opens an Arrow IPC or Parquet file of neighbours and distances.
+    ///
+    /// # Errors
+    /// Where there is none, or it is no graph.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        Ok(Graph { reader: GraphReader::open(&path)?, path })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The metric of its distances, if the file names one that lowland knows.
+    pub fn metric(&self) -> Option<Metric> {
+        let name = self.reader.metric()?;
+        [Metric::Euclidean, Metric::Cosine].into_iter().find(|m| m.name() == name)
+    }
+
+    /// What tells this file from a changed one: length and time.
+    fn fingerprint(&self) -> Result<Fingerprint> {
+        let failed = |e| lowland_io::Error::io(&self.path, "inspect", e);
+        let described = std::fs::metadata(&self.path).map_err(failed)?;
+        let since = described.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+        let modified = since.map_or(0, |d| d.as_nanos() as u64);
+        Ok(Fingerprint { path: self.path.clone(), bytes: described.len(), modified, header: 0 })
+    }
+}
+
+impl GraphSource for Graph {
+    fn k(&self) -> usize {
+        self.reader.k()
+    }
+
+    fn rows(&self) -> u64 {
+        self.reader.rows()
+    }
+
+    fn read_rows(&self, first: u64, ids: &mut [u32], distances: &mut [f32]) -> lowland_engine::Result<()> {
+        Ok(self.reader.read_rows(first, ids, distances)?)
+    }
+}
+
+/// Everything about a job but how it is watched. Fill in the fields, then
+/// [`plan`](Job::plan), then [`embed`](Job::embed) or [`knn`](Job::knn).
+pub struct Job {
+    /// The vectors.
+    pub source: Option<Arc<dyn Source>>,
+    /// A precomputed kNN graph, with or without the vectors.
+    pub graph: Option<Graph>,
+    /// What decides the map.
+    pub config: Config,
+    /// The map (`.parquet`, `.arrow`, `.npy`) or the graph (`.arrow`) to write.
+    pub output: PathBuf,
+    /// The source's column that names the rows, in place of row numbers.
+    pub id: Option<String>,
+    /// The source's columns to keep beside the coordinates.
+    pub keep: Vec<String>,
+    /// Whether an output that is there may be replaced.
+    pub force: bool,
+    /// Where finished stages are kept; by default the output's name and `.run`.
+    pub run_dir: Option<PathBuf>,
+    /// Whether the run directory stays after success; it does if `run_dir` is given.
+    pub keep_run: bool,
+    /// Whether what an earlier run left is discarded.
+    pub restart: bool,
+    /// Whether the input cannot be had again: then a run that fails leaves nothing.
+    pub once: bool,
+}
+
+impl Job {
+    /// A job with default settings, and no input yet.
+    pub fn new(output: impl Into<PathBuf>) -> Self {
+        Job {
+            source: None,
+            graph: None,
+            config: Config::default(),
+            output: output.into(),
+            id: None,
+            keep: Vec::new(),
+            force: false,
+            run_dir: None,
+            keep_run: false,
+            restart: false,
+            once: false,
+        }
+    }
+
+    /// Where finished stages are kept.
+    pub fn run_path(&self) -> PathBuf {
+        self.run_dir.clone().unwrap_or_else(|| {
+            let mut name = self.output.clone().into_os_string();
+            name.push(".run");
+            name.into()
+        })
+    }
+
+    /// Checks the config against the inputs and decides every number.
+    ///
+    /// # Errors
+    /// Names the option, the data's lack, or the smallest budget that would do.
+    pub fn plan(&self) -> Result<Plan> {
+        Ok(self.config.plan(&self.inputs().describe()?)?)
+    }
+
+    /// Makes the map. Goes on from what an earlier run of the same job finished.
+    ///
+    /// # Errors
+    /// Before any work for what cannot be done at all; later those of the
+    /// engine, after which finished stages are kept in [`run_path`](Job::run_path).
+    pub fn embed(&self, plan: &Plan, observer: &dyn Observer) -> Result<Report> {
+        self.check_output()?;
+        self.check_init(plan)?;
+        let mut map = self.begin_map(plan)?;
+        let run = self.open_run()?;
+        let result = lowland_engine::embed(plan, &self.inputs(), &run.dir, &mut map, observer);
+        let result =
+            result.map_err(Error::from).and_then(|report| map.writer.finish().map(|_| report).map_err(Error::from));
+        self.close_run(run, result)
+    }
+
+    /// Makes the kNN graph alone.
+    ///
+    /// # Errors
+    /// As for [`embed`](Job::embed).
+    pub fn knn(&self, plan: &Plan, observer: &dyn Observer) -> Result<Report> {
+        self.check_output()?;
+        if self.output.extension().is_none_or(|e| e != "arrow") {
+            return Err(Error::job(format!("{}: a graph's name ends in .arrow", self.output.display())));
+        }
+        let mut graph = GraphWriter::create(&self.output, plan.k(), plan.config.metric.name(), self.force)?;
+        let run = self.open_run()?;
+        let mut each = |first, ids: &[u32], distances: &[f32]| Ok(graph.write_rows(first, ids, distances)?);
+        let result = lowland_engine::knn(plan, &self.inputs(), &run.dir, &mut each, observer);
+        let result = result.map_err(Error::from).and_then(|report| graph.finish().map(|_| report).map_err(Error::from));
+        self.close_run(run, result)
+    }
+
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs { source: self.source.clone(), graph: self.graph.as_ref().map(|g| g as &dyn GraphSource) }
+    }
+
+    fn check_output(&self) -> Result<()> {
+        check_output(&self.output, self.force)?;
+        let Ok(there) = self.output.canonicalize() else { return Ok(()) };
+        for file in self.fingerprints()? {
+            if file.path.canonicalize().is_ok_and(|path| path == there) {
+                return Err(Error::job(format!(
+                    "{}: the output is also an input; choose another name",
+                    self.output.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// First positions from a file are asked for late in a run: a wrong file
+    /// must not cost the hours before.
+    fn check_init(&self, plan: &Plan) -> Result<()> {
+        let Init::File(path) = &self.config.init else { return Ok(()) };
+        let found = open(&[path.to_string_lossy()], None)?.shape();
+        let (rows, components) = (plan.shape.rows, plan.config.n_components);
+        if (found.rows, found.dim) != (rows, components) {
+            let why = format!(
+                "{}: {} × {} first positions for a map of {rows} × {components}",
+                path.display(),
+                found.rows,
+                found.dim
+            );
+            return Err(lowland_engine::Error::Config { field: "init", why }.into());
+        }
+        Ok(())
+    }
+
+    fn begin_map(&self, plan: &Plan) -> Result<Map> {
+        let names: Vec<String> = self.id.iter().chain(&self.keep).cloned().collect();
+        let extra = match (&self.source, names.is_empty()) {
+            (_, true) => None,
+            (Some(source), false) => Some(source.read_columns(&names, 0, 0)?.schema()),
+            (None, false) => {
+                return Err(Error::job(format!(
+                    "column \"{}\" cannot be kept: there is no source beside the graph",
+                    names[0]
+                )));
+            }
+        };
+        let rows = plan.shape.rows;
+        let columns = MapColumns { rows, dim: plan.config.n_components, extra, own_id: self.id.is_some() };
+        let writer = MapWriter::create(&self.output, columns, self.force)?;
+        Ok(Map { writer, source: self.source.clone(), names, dim: plan.config.n_components })
+    }
+
+    /// The inputs' files: what a run must find unchanged to go on.
+    fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
+        let mut files = match &self.source {
+            Some(source) => source.fingerprints()?,
+            None => Vec::new(),
+        };
+        if let Some(graph) = &self.graph {
+            files.push(graph.fingerprint()?);
+        }
+        if let Init::File(path) = &self.config.init {
+            files.extend(open(&[path.to_string_lossy()], None)?.fingerprints()?);
+        }
+        Ok(files)
+    }
+
+    fn open_run(&self) -> Result<Run> {
+        let mut identity = self.config.identity();
+        if let Some(fields) = identity.as_object_mut() {
+            let column = self.source.as_ref().and_then(|s| s.vector_column());
+            fields.insert("column".into(), column.into());
+            fields.insert("knn".into(), self.graph.as_ref().map(|g| g.path.to_string_lossy()).into());
+        }
+        let (path, files) = (self.run_path(), self.fingerprints()?);
+        // A directory that was there is somebody's choice and stays.
+        let made = !path.exists();
+        let dir =
+            if self.restart { RunDir::restart(path, identity, files)? } else { RunDir::open(path, identity, files)?.0 };
+        Ok(Run { dir, made })
+    }
+
+    /// Removes the run directory where nobody needs it any more.
+    fn close_run(&self, run: Run, result: Result<Report>) -> Result<Report> {
+        let useless = match &result {
+            Ok(_) => !self.keep_run && self.run_dir.is_none(),
+            Err(_) if self.once => true,
+            Err(_) => run.made && run.dir.manifest().stages.is_empty(),
+        };
+        if useless {
+            let removed = run.dir.remove();
+            // After a failure it is the failure that matters.
+            if result.is_ok() {
+                removed?;
+            }
+        }
+        result
+    }
+}
+
+/// An open run directory, and whether this job made it.
+struct Run {
+    dir: RunDir,
+    made: bool,
+}
+
+/// Refuses an output that is there, unless forced, and one whose directory is not.
+///
+/// # Errors
+/// Names the output and the way out.
+pub fn check_output(path: &Path, force: bool) -> Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if !directory.is_dir() {
+        let what = format!("{}: its directory {} is not there; make it first", path.display(), directory.display());
+        return Err(Error::job(what));
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => Err(Error::job(format!("{}: a directory; name a file in it", path.display()))),
+        Ok(_) if !force => Err(lowland_io::Error::Exists { path: path.into() }.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The map under construction: coordinates from the engine, kept columns from the source.
+struct Map {
+    writer: MapWriter,
+    source: Option<Arc<dyn Source>>,
+    names: Vec<String>,
+    dim: usize,
+}
+
+impl Sink for Map {
+    fn write(&mut self, first: u64, coordinates: &[f32]) -> lowland_engine::Result<()> {
+        let Some(source) = self.source.as_ref().filter(|_| !self.names.is_empty()) else {
+            return Ok(self.writer.write_rows(first, coordinates, None)?);
+        };
+        let mut row = first;
+        for part in coordinates.chunks(KEPT_ROWS * self.dim) {
+            let rows = part.len() / self.dim;
+            let kept = source.read_columns(&self.names, row, rows)?;
+            self.writer.write_rows(row, part, Some(&kept))?;
+            row += rows as u64;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,221 @@
+//! What a person or a program hears of a run, on standard error: bars where it
+//! is a terminal, one line a stage where it is not, or one JSON object a line.
+//!
+//! Standard output is never touched here. A failure to write to standard error
+//! is ignored: there is nobody left to tell.
+
+use std::io::{IsTerminal, Write};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lowland::{Event, Observer, Plan, Report, Stage, StageReport, size};
+use serde_json::{Value, json};
+
+use crate::signal::Signals;
+
+/// JSON tells of progress no more often than this.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// How a run is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    // No `///` here: clap would show it as help, and choose the long form for it.
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Quiet,
+    Bars,
+    Lines,
+    Json,
+}
+
+/// The observer of the command line.
+pub(crate) struct Console {
+    mode: Mode,
+    json: bool,
+    signals: Signals,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    bar: Option<ProgressBar>,
+    unit: &'static str,
+    total: u64,
+    told: Option<Instant>,
+    finished: Vec<&'static str>,
+}
+
+impl Console {
+    pub(crate) fn new(format: LogFormat, quiet: bool, signals: Signals) -> Self {
+        let json = format == LogFormat::Json;
+        let mode = match (quiet, json) {
+            (true, _) => Mode::Quiet,
+            (false, true) => Mode::Json,
+            (false, false) if std::io::stderr().is_terminal() => Mode::Bars,
+            (false, false) => Mode::Lines,
+        };
+        Console { mode, json, signals, state: Mutex::default() }
+    }
+
+    pub(crate) fn signals(&self) -> &Signals {
+        &self.signals
+    }
+
+    /// The stages that are finished, in this process or found so.
+    pub(crate) fn finished(&self) -> Vec<&'static str> {
+        self.state().finished.clone()
+    }
+
+    /// Something a person should know.
+    pub(crate) fn note(&self, text: &str) {
+        match self.mode {
+            Mode::Quiet => {}
+            Mode::Json => line(&json!({"event": "note", "text": text}).to_string()),
+            Mode::Bars | Mode::Lines => self.say(&format!("lowland: {text}")),
+        }
+    }
+
+    /// What will run.
+    pub(crate) fn plan(&self, plan: &Plan) {
+        match self.mode {
+            Mode::Quiet => {}
+            Mode::Json => line(&json!({"event": "plan", "plan": plan}).to_string()),
+            // The memory of each stage is for those who ask (inspect, --report).
+            Mode::Bars | Mode::Lines => {
+                plan.to_string().lines().take_while(|l| !l.starts_with("memory")).for_each(|l| self.say(l));
+            }
+        }
+    }
+
+    /// What was done: the report, and the files that are there now.
+    pub(crate) fn done(&self, report: &Report, full: &Value, files: &[(&str, &Path)]) {
+        match self.mode {
+            Mode::Quiet => {}
+            Mode::Json => line(&json!({"event": "report", "report": full}).to_string()),
+            Mode::Bars | Mode::Lines => {
+                self.say(&format!("\n{report}"));
+                files.iter().for_each(|(_, path)| self.say(&format!("{:<10} {}", "wrote", path.display())));
+            }
+        }
+    }
+
+    /// The one line of a failure.
+    pub(crate) fn error(&self, message: &str, exit_code: u8) {
+        if let Some(bar) = self.state().bar.take() {
+            bar.finish_and_clear();
+        }
+        if self.json {
+            line(&json!({"event": "error", "message": message, "exit_code": exit_code}).to_string());
+        } else {
+            line(&format!("lowland: error: {message}"));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self, text: &str) {
+        match &self.state().bar {
+            Some(bar) => bar.suspend(|| line(text)),
+            None => line(text),
+        }
+    }
+
+    fn start(&self, stage: Stage, total: u64, unit: &'static str) {
+        let mut state = self.state();
+        (state.total, state.unit, state.told) = (total, unit, None);
+        match self.mode {
+            Mode::Bars => state.bar = Some(bar(stage, total, unit)),
+            Mode::Json => {
+                line(&json!({"event": "start", "stage": stage.name(), "total": total, "unit": unit}).to_string());
+            }
+            Mode::Quiet | Mode::Lines => {}
+        }
+    }
+
+    fn advance(&self, stage: Stage, done: u64) {
+        match self.mode {
+            Mode::Bars => {
+                if let Some(bar) = &self.state().bar {
+                    // Several threads tell: a smaller number may come later.
+                    bar.set_position(bar.position().max(done));
+                }
+            }
+            Mode::Json => {
+                let mut state = self.state();
+                if state.told.is_none_or(|at| at.elapsed() >= EVERY) {
+                    state.told = Some(Instant::now());
+                    let (total, unit) = (state.total, state.unit);
+                    let object =
+                        json!({"event": "advance", "stage": stage.name(), "done": done, "total": total, "unit": unit});
+                    line(&object.to_string());
+                }
+            }
+            Mode::Quiet | Mode::Lines => {}
+        }
+    }
+
+    fn end(&self, report: &StageReport, reused: bool) {
+        let mut state = self.state();
+        state.finished.push(report.stage.name());
+        if let Some(bar) = state.bar.take() {
+            bar.finish_and_clear();
+        }
+        let stage = report.stage.name();
+        match self.mode {
+            Mode::Quiet => {}
+            Mode::Json => line(&json!({"event": "end", "reused": reused, "report": report}).to_string()),
+            Mode::Bars | Mode::Lines if reused => line(&format!("{stage:<10}     kept from an earlier run")),
+            Mode::Bars | Mode::Lines => {
+                // "1 passes" says nothing.
+                let done = if state.total > 1 {
+                    format!("{} {}, ", thousands(state.total), state.unit)
+                } else {
+                    String::new()
+                };
+                line(&format!("{stage:<10} {:>8.2} s   {done}peak {}", report.seconds, size(report.peak_memory)));
+            }
+        }
+    }
+}
+
+impl Observer for Console {
+    fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
+        match *event {
+            Event::Start { stage, total, unit } => self.start(stage, total, unit),
+            Event::Advance { stage, done } => self.advance(stage, done),
+            Event::End { report, reused } => self.end(report, reused),
+            Event::Note { text } => self.note(text),
+            _ => {}
+        }
+        if self.signals.came() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+fn bar(stage: Stage, total: u64, unit: &'static str) -> ProgressBar {
+    let template = "{prefix:10} {wide_bar} {human_pos}/{human_len} {msg}  {per_sec:>12}  {eta:>4} left";
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(8));
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("━╸ "));
+    }
+    bar.set_prefix(stage.name());
+    bar.set_message(unit);
+    bar
+}
+
+fn thousands(number: u64) -> String {
+    indicatif::HumanCount(number).to_string()
+}
+
+fn line(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}

@@ -1,0 +1,161 @@
+//! Interruptions and failures of the machine: what was finished is kept, and
+//! the same command goes on from there to the same bytes.
+
+use std::io::{BufReader, Read};
+use std::process::Stdio;
+
+use crate::kit::{Place, signal, wait_for};
+
+/// Long enough in the layout to be met there.
+const LONG: &str = "--n-epochs 4000 --threads 2";
+
+/// Starts a run and sends it `name` in `stage`; gives the exit code and the rest of what it told.
+fn interrupted(place: &Place, arguments: &str, stage: &str, name: &str) -> (i32, String) {
+    let mut command = place.command(&format!("{arguments} --log-format json"));
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    wait_for(&mut stderr, |event| event["event"] == "advance" && event["stage"] == stage);
+    let asked = std::time::Instant::now();
+    signal(&child, name);
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).expect("text");
+    let status = child.wait().expect("an end");
+    assert!(asked.elapsed().as_secs_f64() < 5.0, "it took {:?} to stop", asked.elapsed());
+    (status.code().unwrap_or(-1), rest)
+}
+
+#[test]
+fn an_interrupted_run_goes_on_to_the_same_bytes() {
+    let place = Place::new();
+    place.vectors("v.parquet", 3_000);
+    place.ok(&format!("embed v.parquet -o whole.parquet {LONG} --quiet"));
+
+    let command = format!("embed v.parquet -o m.parquet {LONG}");
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let (found, told) = interrupted(&place, &command, "layout", name);
+        assert_eq!(found, code, "{told}");
+        for words in ["layout", "scan, index, neighbors, affinity, init", "m.parquet.run", "same command"] {
+            assert!(told.contains(words), "no {words} in {told}");
+        }
+        assert!(place.path("m.parquet.run/manifest.json").exists());
+        assert!(!place.path("m.parquet").exists());
+        assert!(!place.names().iter().any(|n| n.ends_with(".part")), "{:?}", place.names());
+    }
+
+    // Another configuration must not go on from there; what does not matter may differ.
+    let other = place.run("embed v.parquet -o m.parquet --n-epochs 3999");
+    assert_eq!(other.code, 2, "{}", other.stderr);
+    for words in ["m.parquet.run", "n_epochs = 4000", "3999", "--restart"] {
+        assert!(other.stderr.contains(words), "no {words} in {}", other.stderr);
+    }
+    let told = place.ok("embed v.parquet -o m.parquet --n-epochs 4000 --threads 1 --memory 1GiB");
+    assert!(told.stderr.contains("kept from an earlier run"), "{}", told.stderr);
+    assert!(place.bytes("m.parquet") == place.bytes("whole.parquet"), "the resumed map differs");
+    assert!(!place.path("m.parquet.run").exists(), "removed on success");
+}
+
+#[test]
+fn a_changed_source_is_not_gone_on_with() {
+    let place = Place::new();
+    place.vectors("v.npy", 1_000);
+    place.ok("embed v.npy -o m.npy --n-epochs 5 --keep-run --quiet");
+    assert!(place.path("m.npy.run").exists());
+    place.vectors("v.npy", 1_001);
+    let refused = place.run("embed v.npy -o m.npy --n-epochs 5 --force");
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("sources[0]") && refused.stderr.contains("--restart"), "{}", refused.stderr);
+    place.ok("embed v.npy -o m.npy --n-epochs 5 --force --restart --quiet");
+    assert!(!place.path("m.npy.run").exists());
+}
+
+#[test]
+fn a_run_directory_in_use_is_left_alone() {
+    let place = Place::new();
+    place.vectors("v.npy", 3_000);
+    let mut command = place.command(&format!("embed v.npy -o a.npy --run-dir run {LONG} --log-format json"));
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    wait_for(&mut stderr, |event| event["event"] == "advance" && event["stage"] == "layout");
+    let second = place.run(&format!("embed v.npy -o b.npy --run-dir run {LONG}"));
+    signal(&child, "TERM");
+    assert_eq!(child.wait().expect("an end").code(), Some(143));
+    assert_eq!(second.code, 1, "{}", second.stderr);
+    assert!(second.stderr.contains("in use by process"), "{}", second.stderr);
+}
+
+#[test]
+fn an_interrupted_pipe_leaves_nothing() {
+    let place = Place::new();
+    let mut command = place.command("embed - -o m.npy");
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    let mut first = String::new();
+    std::io::BufRead::read_line(&mut stderr, &mut first).expect("a line");
+    assert!(first.contains("cannot be resumed"), "{first}");
+    // The pipe stays open and silent.
+    signal(&child, "INT");
+    assert_eq!(child.wait().expect("an end").code(), Some(130));
+    assert!(place.names().is_empty(), "{:?}", place.names());
+}
+
+/// No space: a file-size limit that the run's larger files exceed.
+#[test]
+fn no_space_left() {
+    let place = Place::new();
+    place.vectors("v.npy", 20_000);
+    let limited = |blocks: u32| {
+        // The limit's signal is ignored, so that the write fails as on a full disk.
+        let script =
+            format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" embed v.npy -o m.parquet --n-epochs 20 --quiet");
+        let mut shell = std::process::Command::new("bash");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_lowland")]).current_dir(place.path("."));
+        let output = shell.output().expect("bash runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    // The vectors are 1,250 KiB, the graph 2,500: the index fits, the graph does not.
+    let (code, told) = limited(1_600);
+    assert_eq!(code, Some(1), "{told}");
+    assert_eq!(told.lines().count(), 1, "{told}");
+    for words in ["lowland: error: m.parquet.run/", "make space", "scan", "kept in m.parquet.run"] {
+        assert!(told.contains(words), "no {words} in {told}");
+    }
+    place.ok("embed v.npy -o m.parquet --n-epochs 20 --quiet");
+    place.ok("embed v.npy -o whole.parquet --n-epochs 20 --quiet");
+    assert!(place.bytes("m.parquet") == place.bytes("whole.parquet"));
+
+    if std::path::Path::new("/dev/full").exists() {
+        let answer = place.run("embed v.npy -o n.npy --n-epochs 5 --report /dev/full");
+        assert_eq!(answer.code, 1, "{}", answer.stderr);
+        assert!(answer.stderr.contains("/dev/full: cannot write") && answer.stderr.contains("n.npy is written"));
+    } else {
+        eprintln!("skipped: no /dev/full");
+    }
+}
+
+#[test]
+fn a_reader_who_has_gone_is_no_failure() {
+    let place = Place::new();
+    place.vectors("v.npy", 300);
+    let mut command = place.command("inspect v.npy");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    drop(child.stdout.take());
+    assert!(child.wait().expect("an end").success());
+    let (read, write) = std::io::pipe().expect("a pipe");
+    drop(read);
+    let status = place.command("embed v.npy -o m.npy --n-epochs 5 --quiet --report -").stdout(write).status();
+    assert!(status.expect("an end").success());
+}
+
+#[test]
+fn a_damaged_run_directory_says_what_to_do() {
+    let place = Place::new();
+    place.vectors("v.npy", 1_000);
+    place.ok("embed v.npy -o m.npy --n-epochs 5 --keep-run --quiet");
+    let manifest = place.path("m.npy.run/manifest.json");
+    let text = std::fs::read_to_string(&manifest).expect("a manifest").replace("\"scan\"", "\"scam\"");
+    std::fs::write(&manifest, text).expect("written");
+    let answer = place.run("embed v.npy -o m.npy --n-epochs 5 --force");
+    assert_eq!(answer.code, 1, "{}", answer.stderr);
+    assert!(answer.stderr.contains("manifest.json") && answer.stderr.contains("--restart"), "{}", answer.stderr);
+    place.ok("embed v.npy -o m.npy --n-epochs 5 --force --restart --quiet");
+}
