@@ -211,3 +211,61 @@ fn coded(values: &ArrayRef, codes: &HashMap<String, u32>) -> std::result::Result
     let code = |value: Option<&str>| value.and_then(|v| codes.get(v)).copied().unwrap_or(u32::MAX);
     Ok(texts(values)?.iter().map(code).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{BinaryArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, StringArray};
+    use arrow::array::{TimestampSecondArray, UInt64Array};
+    use arrow::datatypes::Int8Type;
+
+    fn survey(portions: &[ArrayRef]) -> std::result::Result<Survey, String> {
+        let mut survey = Survey::default();
+        portions.iter().try_for_each(|p| survey.add(p))?;
+        Ok(survey)
+    }
+
+    /// The categories by code; none where the column is a scale.
+    fn categories(portions: &[ArrayRef]) -> Option<Vec<String>> {
+        let (_, codes) = survey(portions).expect("colours").finish();
+        let mut names: Vec<(String, u32)> = codes?.into_iter().collect();
+        names.sort_by_key(|(_, code)| *code);
+        Some(names.into_iter().map(|(name, _)| name).collect())
+    }
+
+    #[test]
+    fn what_is_a_category_and_what_a_scale() {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("b"), None, Some("a"), Some("b")]));
+        assert_eq!(categories(&[texts.clone(), texts.clone()]).as_deref(), Some(&["a".to_string(), "b".into()][..]));
+        let coded: DictionaryArray<Int8Type> = ["z", "y", "z"].into_iter().collect();
+        assert_eq!(categories(&[Arc::new(coded)]).map(|c| c.len()), Some(2));
+        assert_eq!(categories(&[Arc::new(BooleanArray::from(vec![true, false]))]).map(|c| c.len()), Some(2));
+        let few: ArrayRef = Arc::new(Int64Array::from(vec![10, 9, -1, 9]));
+        assert_eq!(categories(&[few]).as_deref(), Some(&["-1".to_string(), "9".into(), "10".into()][..]));
+        let many: ArrayRef = Arc::new(UInt64Array::from_iter_values(0..=FEW as u64));
+        assert_eq!(categories(&[many.clone(), many]), None);
+        assert_eq!(categories(&[Arc::new(Float64Array::from(vec![1.0, 1.0]))]), None);
+        assert_eq!(categories(&[Arc::new(TimestampSecondArray::from(vec![1, 2]))]), None);
+    }
+
+    #[test]
+    fn scales_and_gaps() {
+        let values: ArrayRef = Arc::new(Float64Array::from(vec![Some(2.5), None, Some(f64::NAN), Some(-1.0)]));
+        assert_eq!(survey(std::slice::from_ref(&values)).expect("colours").range, Some((-1.0, 2.5)));
+        let read = numbers(&values).expect("numbers");
+        assert!(read[0] == 2.5 && read[1].is_nan() && read[2].is_nan());
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some("new")]));
+        let codes = HashMap::from([("a".to_string(), 0)]);
+        assert_eq!(coded(&texts, &codes).expect("codes"), [0, u32::MAX, u32::MAX]);
+    }
+
+    #[test]
+    fn columns_without_colours() {
+        let bytes: ArrayRef = Arc::new(BinaryArray::from_vec(vec![b"x"]));
+        assert!(survey(&[bytes]).is_err_and(|why| why.contains("Binary")));
+        let names: ArrayRef = Arc::new(StringArray::from_iter_values((0..=MOST).map(|i| format!("n{i}"))));
+        assert!(survey(&[names]).is_err_and(|why| why.contains("100000 distinct")));
+        let nothing: ArrayRef = Arc::new(StringArray::from(vec![None::<&str>; 3]));
+        assert_eq!(categories(&[nothing]), None);
+    }
+}

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use lowland::{Event, Observer, Plan, Report, Stage, StageReport, size};
 use serde_json::{Value, json};
 
@@ -202,13 +202,20 @@ impl Observer for Console {
 }
 
 fn bar(stage: Stage, total: u64, unit: &'static str) -> ProgressBar {
-    let template = "{prefix:10} {wide_bar} {human_pos}/{human_len} {msg}  {per_sec:>12}  {eta:>4} left";
-    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(8));
+    let template = "{prefix:10} {wide_bar} {human_pos}/{human_len} {msg}  {rate:>11}  {eta:>4} left";
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(8))
+        .with_prefix(stage.name())
+        .with_message(unit);
     if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("━╸ "));
+        let rate = |state: &ProgressState, to: &mut dyn std::fmt::Write| {
+            // A bar that cannot be written is no loss.
+            let _ = match state.per_sec() {
+                rate if rate >= 100.0 => write!(to, "{}/s", thousands(rate as u64)),
+                rate => write!(to, "{rate:.1}/s"),
+            };
+        };
+        bar.set_style(style.with_key("rate", rate).progress_chars("━╸ "));
     }
-    bar.set_prefix(stage.name());
-    bar.set_message(unit);
     bar
 }
 

@@ -1,7 +1,7 @@
 //! What cannot be done is refused with exit code 2, in one line that names the
 //! place and the way out, and leaves nothing behind.
 
-use crate::kit::{Place, fixture};
+use crate::kit::{Place, fixture, skipped};
 
 #[test]
 fn bad_files() {
@@ -61,9 +61,9 @@ fn a_file_that_may_not_be_read() {
     use std::os::unix::fs::PermissionsExt;
     let place = Place::new();
     place.vectors("v.npy", 100);
-    std::fs::set_permissions(place.path("v.npy"), std::fs::Permissions::from_mode(0)).expect("permissions");
+    std::fs::set_permissions(place.path("v.npy"), std::fs::Permissions::from_mode(0o000)).expect("permissions");
     if std::fs::read(place.path("v.npy")).is_ok() {
-        eprintln!("skipped: this user may read everything");
+        skipped("this user may read everything");
         return;
     }
     place.refused("embed v.npy -o m.npy", &["v.npy", "cannot open"]);

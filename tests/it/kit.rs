@@ -144,3 +144,9 @@ pub(crate) fn signal(child: &std::process::Child, name: &str) {
     let status = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status();
     assert!(status.expect("kill runs").success());
 }
+
+/// Says that a part of a test could not be done here.
+#[expect(clippy::print_stderr, reason = "what a test leaves out must be told")]
+pub(crate) fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}

@@ -4,7 +4,7 @@
 use std::io::{BufReader, Read};
 use std::process::Stdio;
 
-use crate::kit::{Place, signal, wait_for};
+use crate::kit::{Place, signal, skipped, wait_for};
 
 /// Long enough in the layout to be met there.
 const LONG: &str = "--n-epochs 4000 --threads 2";
@@ -52,6 +52,21 @@ fn an_interrupted_run_goes_on_to_the_same_bytes() {
     assert!(told.stderr.contains("kept from an earlier run"), "{}", told.stderr);
     assert!(place.bytes("m.parquet") == place.bytes("whole.parquet"), "the resumed map differs");
     assert!(!place.path("m.parquet.run").exists(), "removed on success");
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_bytes() {
+    let place = Place::new();
+    place.vectors("v.arrow", 3_000);
+    place.ok("embed v.arrow -o whole.parquet --n-epochs 1500 --quiet");
+    for stage in ["scan", "neighbors", "affinity", "layout"] {
+        let (code, _) = interrupted(&place, "embed v.arrow -o m.parquet --n-epochs 1500 --threads 1", stage, "KILL");
+        assert_eq!(code, -1, "ended by the signal");
+        assert!(!place.path("m.parquet").exists());
+    }
+    place.ok("embed v.arrow -o m.parquet --n-epochs 1500 --quiet");
+    assert!(place.bytes("m.parquet") == place.bytes("whole.parquet"), "the resumed map differs");
+    assert_eq!(place.names(), ["m.parquet", "v.arrow", "whole.parquet"]);
 }
 
 #[test]
@@ -128,7 +143,7 @@ fn no_space_left() {
         assert_eq!(answer.code, 1, "{}", answer.stderr);
         assert!(answer.stderr.contains("/dev/full: cannot write") && answer.stderr.contains("n.npy is written"));
     } else {
-        eprintln!("skipped: no /dev/full");
+        skipped("no /dev/full");
     }
 }
 

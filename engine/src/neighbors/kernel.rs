@@ -37,9 +37,12 @@ impl Packed {
         self.dim = dim;
         self.rows = rows.len();
         let blocks = self.rows.div_ceil(LANES);
+        // Exactly as much as is needed: growth by doubling would break a budget.
         self.values.clear();
+        self.values.reserve_exact(blocks * dim * LANES);
         self.values.resize(blocks * dim * LANES, 0.0);
         self.half_norms.clear();
+        self.half_norms.reserve_exact(blocks * LANES);
         self.half_norms.resize(blocks * LANES, f32::INFINITY);
         for (i, row) in rows.enumerate() {
             let (block, lane) = (i / LANES, i % LANES);
@@ -57,6 +60,11 @@ impl Packed {
     /// Rows packed.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Bytes that the buffers take, whatever is in them.
+    pub fn room(&self) -> u64 {
+        ((self.values.capacity() + self.half_norms.capacity()) * 4) as u64
     }
 
     /// Bytes held by `rows` packed rows of `dim` components.

@@ -250,7 +250,8 @@ pub fn bytes(plan: &Plan) -> u64 {
     // Results of a thread's tasks wait for each other; a list may be many
     // times the mean, and each thread packs one outside the cache.
     let results = (TASKS_A_THREAD * rows * (k * 8 + 96)) as u64;
-    let segment = kernel::Packed::bytes(plan.index.largest_segment(), dim);
+    // A few buffers of the usual size wait to be filled again.
+    let segment = 9 * kernel::Packed::bytes(plan.index.largest_segment(), dim) / 4;
     let window = Panel::bytes(rows, dim, k) + (visits * 8 + lists * 8 + PANEL * 64) as u64;
     let truth = plan.sample_rows() as u64 * (k as u64 * 8 + 40);
     let tables = 2 * (lists * (dim + 2) * 4) as u64;

@@ -15,7 +15,7 @@ use crate::Result;
 use crate::index::Lists;
 
 /// Buffers kept for the next segments, at most.
-const SPARE: usize = 4;
+const SPARE: usize = 16;
 /// Rows of a segment where every pair is compared.
 const ROWS: usize = 1024;
 
@@ -133,29 +133,32 @@ impl<'a> Cache<'a> {
                 return Ok(packed.clone());
             }
         }
-        let bytes = |s: usize| Packed::bytes(self.segments.range(s).len(), self.segments.lists.table.dim);
+        let rows = self.segments.range(segment).len();
+        let bytes = Packed::bytes(rows, self.segments.lists.table.dim);
         let spare = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let state = &mut *state;
-            while self.evicts && state.held + bytes(segment) > self.capacity {
+            while self.evicts && state.held + bytes > self.capacity {
                 let Some((_, oldest)) = state.by_age.pop_first() else { break };
-                state.held -= bytes(oldest);
+                let Some((packed, _)) = state.packed.remove(&oldest) else { continue };
+                state.held -= packed.room();
                 // One that another thread still reads is freed when it is done.
-                let gone = state.packed.remove(&oldest).and_then(|(packed, _)| Arc::into_inner(packed));
-                if state.spare.len() < SPARE {
-                    state.spare.extend(gone);
+                state.spare.extend(Arc::into_inner(packed));
+                if state.spare.len() > SPARE {
+                    state.spare.swap_remove(0);
                 }
             }
-            state.spare.pop().unwrap_or_default()
+            // A buffer too large would hold more than it is counted for.
+            let fits = state.spare.iter().position(|spare| (bytes..=bytes + bytes / 4).contains(&spare.room()));
+            fits.map(|i| state.spare.swap_remove(i)).unwrap_or_default()
         };
         let packed = Arc::new(self.segments.pack_into(segment, spare)?);
-        let rows = self.segments.range(segment).len();
         self.read.fetch_add((rows * self.segments.lists.table.dim * 4) as u64, Ordering::Relaxed);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
-        if state.held + bytes(segment) <= self.capacity && !state.packed.contains_key(&segment) {
+        if state.held + packed.room() <= self.capacity && !state.packed.contains_key(&segment) {
             state.clock += 1;
-            state.held += bytes(segment);
+            state.held += packed.room();
             state.packed.insert(segment, (packed.clone(), state.clock));
             state.by_age.insert(state.clock, segment);
         }
