@@ -141,6 +141,14 @@ impl Job {
         Ok(self.config.plan(&self.inputs().describe()?)?)
     }
 
+    /// The same for [`Job::knn`], which needs less.
+    ///
+    /// # Errors
+    /// As [`Job::plan`].
+    pub fn plan_graph(&self) -> Result<Plan> {
+        Ok(self.config.plan_graph(&self.inputs().describe()?)?)
+    }
+
     /// Makes the map. Goes on from what an earlier run of the same job finished.
     ///
     /// # Errors

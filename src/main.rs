@@ -2,11 +2,13 @@
 //! Everything else is below `cli`.
 
 mod cli;
+mod memory;
 mod progress;
 mod signal;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    memory::prepare();
     ExitCode::from(cli::main())
 }

@@ -193,7 +193,10 @@ impl Observer for Console {
         match *event {
             Event::Start { stage, total, unit } => self.start(stage, total, unit),
             Event::Advance { stage, done } => self.advance(stage, done),
-            Event::End { report, reused } => self.end(report, reused),
+            Event::End { report, reused } => {
+                crate::memory::trim();
+                self.end(report, reused);
+            }
             Event::Note { text } => self.note(text),
             _ => {}
         }

@@ -106,6 +106,8 @@ pub struct Plan {
     pub source_row_bytes: usize,
     /// Neighbours a row, if they come from outside.
     pub graph_k: Option<usize>,
+    /// Whether a map is made, or the graph alone.
+    pub map: bool,
     /// Worker threads.
     pub threads: usize,
     /// Rows read at a time.
@@ -162,6 +164,18 @@ impl Config {
     /// [`Error::Config`] names the option that does not hold, [`Error::Data`]
     /// the data's own lack, [`Error::Budget`] the smallest budget that would do.
     pub fn plan(&self, input: &Input) -> Result<Plan> {
+        self.plan_stages(input, true)
+    }
+
+    /// The same for the graph alone: what only a map needs is not counted.
+    ///
+    /// # Errors
+    /// Those of [`Config::plan`].
+    pub fn plan_graph(&self, input: &Input) -> Result<Plan> {
+        self.plan_stages(input, false)
+    }
+
+    fn plan_stages(&self, input: &Input, map: bool) -> Result<Plan> {
         let Shape { rows, dim } = input.shape;
         self.check(input)?;
         let threads = self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
@@ -181,6 +195,7 @@ impl Config {
             shape: input.shape,
             source_row_bytes: dim * input.dtype.bytes(),
             graph_k: input.graph_k,
+            map,
             threads,
             batch_rows,
             index: IndexPlan { exact, lists, sample_rows, max_candidates: PAIRS, shard_rows: 1024.min(rows as usize), rows },
@@ -268,6 +283,10 @@ impl Plan {
             add(Stage::Index, index::bytes(self));
             add(Stage::Neighbors, neighbors::bytes(self) + self.neighbors.cache_bytes);
         }
+        if !self.map {
+            add(Stage::Output, neighbors::export_bytes(self));
+            return stages;
+        }
         add(Stage::Affinity, affinity::bytes(self));
         add(Stage::Init, init::bytes(self));
         add(Stage::Layout, layout::bytes(self) + self.layout.cache_bytes);
@@ -281,7 +300,8 @@ impl Plan {
         match largest {
             Some(StagePlan { stage, memory }) if memory - FIXED > usable => {
                 // The margin grows with the budget: the smallest that would do leaves it whole.
-                let needed = memory * MARGIN / (MARGIN - 1) + (1 << 20);
+                // Whole MiB, so that the number named can be typed back as it is read.
+                let needed = (memory * MARGIN / (MARGIN - 1)).next_multiple_of(1 << 20) + (1 << 20);
                 Err(Error::Budget { asked: self.config.memory, needed, stage: stage.name() })
             }
             _ => Ok(()),

@@ -144,7 +144,8 @@ fn trust(lists: &Lists, truth: &Sample, near: &[Vec<u32>], k: usize, n: usize, p
             Ok(Ranking { panel, thresholds, nearer })
         })
         .collect::<Result<Vec<_>>>()?;
-    sweep(&segments, &mut rankings, progress, |r, packed, center, _| {
+    let advance = |rows| progress.advance(rows);
+    sweep(&segments, &mut rankings, progress, advance, |r, packed, center, _| {
         r.panel.count_nearer(packed, center, &r.thresholds, &mut r.nearer);
     })?;
     let scale = 2.0 / (k as f64 * (2.0 * n as f64 - 3.0 * k as f64 - 1.0));

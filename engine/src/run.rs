@@ -83,7 +83,7 @@ pub fn embed(plan: &Plan, inputs: &Inputs<'_>, dir: &RunDir, sink: &mut dyn Sink
         let mut run = Run::start(plan, dir, observer)?;
         let graph = run.graph(inputs)?;
         let rows = plan.shape.rows;
-        let affinities: Affinities = run.stage(Stage::Affinity, 2 * rows, "rows", |progress| {
+        let affinities: Affinities = run.stage(Stage::Affinity, rows, "rows", |progress| {
             affinity::build(plan, &graph.open(dir)?, graph.found.mean_distance, dir.dir(), progress)
         })?;
         run.report.affinity = Some(affinities);
@@ -109,6 +109,7 @@ pub fn embed(plan: &Plan, inputs: &Inputs<'_>, dir: &RunDir, sink: &mut dyn Sink
             let blocks = layout::Stored::new(&reader, plan.layout.cache_bytes, &options, progress)?;
             let start = init::read_positions(&dir.path(init::INIT))?;
             let positions = layout::run(&options, &blocks, start, progress)?;
+            progress.traffic.read(blocks.bytes_read());
             check_finite(&positions)?;
             let stamp = init::write_positions(&dir.path(POSITIONS), &positions)?;
             progress.traffic.wrote(stamp.bytes);
@@ -119,7 +120,7 @@ pub fn embed(plan: &Plan, inputs: &Inputs<'_>, dir: &RunDir, sink: &mut dyn Sink
             let positions = init::read_positions(&dir.path(POSITIONS))?;
             output(plan, lists, positions, sink, progress)
         })?;
-        let quality = run.always(Stage::Quality, 1, "passes", |progress| {
+        let quality = run.always(Stage::Quality, rows, "rows", |progress| {
             let positions = init::read_positions(&dir.path(POSITIONS))?;
             quality::score(plan, lists, &graph.truth, &positions, progress)
         })?;

@@ -200,6 +200,11 @@ impl EdgeReader {
         Ok(EdgeReader { file, blocks })
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
     /// The blocks, in row order.
     pub fn blocks(&self) -> &[BlockInfo] {
         &self.blocks

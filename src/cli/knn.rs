@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lowland::{Config, Init, Job, check_output};
+use lowland::{Config, Job, check_output};
 
 use super::Failure;
 use super::embed::kept;
@@ -44,16 +44,13 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         n_neighbors: args.neighbors.n_neighbors,
         metric: args.neighbors.metric.map_or_else(Default::default, Into::into),
         recall: args.neighbors.recall,
-        // There will be no map: nothing is to be made ready for one.
-        n_components: 1,
-        init: Init::Random,
         ..Config::default()
     };
     args.resources.apply(&mut job);
     let opened = options::open(&args.sources, args.input.column.as_deref(), &job, console)?;
     job.once = opened.spool.is_some();
     job.source = Some(opened.source);
-    let plan = job.plan()?;
+    let plan = job.plan_graph()?;
     console.plan(&plan);
     let report = job.knn(&plan, console).map_err(|error| kept(error, &job, console))?;
     let full = serde_json::to_value(&report).unwrap_or_default();

@@ -4,5 +4,7 @@
 mod bad_input;
 mod embed;
 mod kit;
+mod oracle;
 mod others;
 mod resume;
+mod stages;

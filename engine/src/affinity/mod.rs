@@ -98,7 +98,7 @@ pub fn build(plan: &Plan, graph: &Graph, mean_distance: f64, dir: &Path, progres
         }
         let done = window.iter().map(|&start| (rows - start).min(ROWS as u32) as u64).sum::<u64>();
         progress.traffic.read(done * graph.row_bytes() as u64);
-        progress.advance(done)?;
+        progress.check()?;
     }
     let transposed = transposed.finish()?;
     progress.traffic.wrote(transposed.bytes());

@@ -10,6 +10,8 @@ mod lanes;
 mod math;
 mod rows;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use lowland_io::edges::{EdgeBlock, EdgeReader};
 use rayon::prelude::*;
 
@@ -67,6 +69,8 @@ pub struct Stored<'a> {
     reader: &'a EdgeReader,
     kept: Vec<EdgeBlock>,
     least_weight: f32,
+    rows: u32,
+    read: AtomicU64,
 }
 
 impl<'a> Stored<'a> {
@@ -75,7 +79,7 @@ impl<'a> Stored<'a> {
     pub fn new(reader: &'a EdgeReader, bytes: u64, options: &Options, progress: &Progress<'_>) -> Result<Self> {
         // ⌊epochs · r⌋ is 0 below this. One part in a million lower: never drop what could fire.
         let least_weight = options.max_weight / options.epochs as f32 * (1.0 - 1e-6);
-        let mut stored = Stored { reader, kept: Vec::new(), least_weight };
+        let mut stored = Stored { reader, kept: Vec::new(), least_weight, rows: options.rows, read: AtomicU64::new(0) };
         let mut held = 0;
         let all: Vec<usize> = (0..reader.blocks().len()).collect();
         'fill: for window in all.chunks(rayon::current_num_threads().max(1)) {
@@ -101,8 +105,18 @@ impl<'a> Stored<'a> {
         Ok(stored)
     }
 
+    /// Bytes of the edge store read so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
     fn decode(&self, i: usize, block: &mut EdgeBlock) -> Result<()> {
         self.reader.read_block(i, block)?;
+        self.read.fetch_add(self.reader.blocks()[i].bytes, Ordering::Relaxed);
+        if let Some(row) = block.neighbors.iter().find(|&&row| row >= self.rows) {
+            let what = format!("an edge to row {row} of {}", self.rows);
+            return Err(lowland_io::Error::Corrupt { path: self.reader.path().to_path_buf(), what }.into());
+        }
         let (mut from, mut to) = (0, 0);
         for place in 0..block.offsets.len() - 1 {
             let end = block.offsets[place + 1] as usize;

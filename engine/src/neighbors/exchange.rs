@@ -163,3 +163,11 @@ pub fn export(
     spilled.remove()?;
     Ok(())
 }
+
+/// Bytes that handing the graph over holds: the source's row of every row,
+/// write buffers, and one bucket as it is read and as it is put in order.
+pub fn export_bytes(plan: &Plan) -> u64 {
+    let (rows, width) = (plan.shape.rows, 4 + plan.k() as u64 * 8);
+    let bucket = rows.div_ceil(plan.affinity.buckets as u64) * width;
+    rows * 4 + plan.affinity.buffer_bytes + 2 * bucket + (8 << 20)
+}

@@ -24,7 +24,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-pub use exchange::{export, import};
+pub use exchange::{export, export_bytes, import};
 pub use panel::{PANEL, Panel};
 pub use sample::{Sample, bytes as sweep_bytes, exact, panels, probes_for, sweep};
 pub use segments::Segments;

@@ -86,7 +86,7 @@ pub fn exact(plan: &Plan, lists: &Lists, k: usize, progress: &Progress<'_>) -> R
     let rows = rows(plan);
     let mut panels = panels(&segments, &rows, k)?;
     let all: Vec<u32> = (0..PANEL as u32).collect();
-    sweep(&segments, &mut panels, progress, |panel, packed, center, range| {
+    sweep(&segments, &mut panels, progress, |_| Ok(()), |panel, packed, center, range| {
         panel.scan(&all[..panel.rows().len()], packed, center, range);
     })?;
     let found = panels.into_par_iter().map(|panel| panel.finish(&segments)).collect::<Result<Vec<_>>>()?;
@@ -103,11 +103,12 @@ pub fn panels<'a>(segments: &Segments<'a>, rows: &[u32], k: usize) -> Result<Vec
         .collect()
 }
 
-/// Brings every segment before every panel, once.
+/// Brings every segment before every panel, once; `advance` hears how many rows that was.
 pub fn sweep<'a, P: Send>(
     segments: &Segments<'a>,
     panels: &mut [P],
     progress: &Progress<'_>,
+    advance: impl Fn(u64) -> Result<()>,
     each: impl Fn(&mut P, &super::kernel::Packed, &[f32], std::ops::Range<u32>) + Sync,
 ) -> Result<()> {
     let all: Vec<usize> = (0..segments.len()).collect();
@@ -119,8 +120,9 @@ pub fn sweep<'a, P: Send>(
                 each(panel, packed, segments.center(segment), segments.range(segment));
             }
         });
-        let bytes: usize = window.iter().map(|&s| segments.range(s).len() * segments.lists.table.dim * 4).sum();
-        progress.traffic.read(bytes as u64);
+        let rows = window.iter().map(|&s| segments.range(s).len() as u64).sum();
+        progress.traffic.read(rows * segments.lists.table.dim as u64 * 4);
+        advance(rows)?;
     }
     Ok(())
 }

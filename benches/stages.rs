@@ -1,0 +1,114 @@
+//! The stages' inner parts, one at a time, by criterion.
+//!
+//! `./x bench`, or `cargo bench --release --bench stages -- kernel` for some.
+//! Figures worth keeping go to `benches/record` with the command that made them.
+
+use std::hint::black_box;
+use std::ops::ControlFlow;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use lowland_datasets::{Generator, Kind, Options, write};
+use lowland_engine::affinity::calibrate;
+use lowland_engine::layout::{self, curve};
+use lowland_engine::neighbors::kernel::{Packed, Queries, for_each_tile};
+use lowland_engine::{Event, Loader, Metric, Observer, Progress, Stage};
+use lowland_io::edges::EdgeBlock;
+
+/// Scores of 256 queries against 4,096 rows: elements are multiply-adds.
+fn kernel(c: &mut Criterion) {
+    let mut group = c.benchmark_group("kernel");
+    for dim in [32usize, 128, 384] {
+        let rows = generate("mixture", 4096, dim);
+        let (mut queries, mut packed) = (Queries::default(), Packed::default());
+        queries.load(rows[..256 * dim].chunks_exact(dim), &rows[..dim]);
+        packed.load(rows.chunks_exact(dim), &rows[..dim]);
+        group.throughput(Throughput::Elements((256 * 4096 * dim) as u64));
+        group.bench_function(format!("256x4096x{dim}"), |b| {
+            b.iter(|| {
+                let mut least = f32::INFINITY;
+                for_each_tile(&queries, &packed, |_, _, tile| least = tile[0].iter().copied().fold(least, f32::min));
+                black_box(least)
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Weights of one row of 15 distances.
+fn calibration(c: &mut Criterion) {
+    let distances: Vec<f32> = (0..15).map(|i| 0.3 + 0.05 * i as f32).collect();
+    let mut weights = vec![0f32; 15];
+    c.bench_function("calibrate/k15", |b| {
+        b.iter(|| calibrate::calibrate(black_box(&distances), calibrate::target(16), 0.5, &mut weights));
+    });
+}
+
+/// Ten epochs of 100,000 rows with 20 edges each, on all cores: elements are row-epochs.
+fn epochs(c: &mut Criterion) {
+    struct Deaf;
+    impl Observer for Deaf {
+        fn event(&self, _: &Event<'_>) -> ControlFlow<()> {
+            ControlFlow::Continue(())
+        }
+    }
+    const ROWS: u32 = 100_000;
+    let blocks: Vec<EdgeBlock> = (0..ROWS)
+        .step_by(16_384)
+        .map(|first| {
+            let rows = 16_384.min(ROWS - first);
+            let neighbors = (first..first + rows).flat_map(|r| (0..20).map(move |e| (r + 1 + e * e) % ROWS)).collect();
+            let weights = (0..rows * 20).map(|e| 1.0 / (1 + e % 20) as f32).collect();
+            EdgeBlock { first_row: first, offsets: (0..=rows).map(|r| r * 20).collect(), neighbors, weights }
+        })
+        .collect();
+    let start: Vec<f32> = generate("uniform", u64::from(ROWS), 2).iter().map(|x| 20.0 * x - 10.0).collect();
+    let options = layout::Options {
+        rows: ROWS,
+        n_components: 2,
+        epochs: 10,
+        curve: curve::fit(0.1, 1.0),
+        learning_rate: 1.0,
+        negative_sample_rate: 5,
+        max_weight: 1.0,
+        seed: 1,
+    };
+    let mut group = c.benchmark_group("layout");
+    group.throughput(Throughput::Elements(u64::from(ROWS) * 10));
+    group.sample_size(10);
+    group.bench_function("10 epochs of 100k rows", |b| {
+        b.iter(|| {
+            let progress = Progress::start(&Deaf, Stage::Layout, 10, "epochs").expect("never stops");
+            layout::run(&options, blocks.as_slice(), start.clone(), &progress).expect("runs")
+        });
+    });
+    group.finish();
+}
+
+/// Reading 100,000 × 128 through the loader, format by format.
+fn loader(c: &mut Criterion) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let generator = Generator::new("mixture".parse::<Kind>().expect("a kind"), 100_000, 128, 1).expect("a generator");
+    let mut group = c.benchmark_group("loader");
+    group.throughput(Throughput::Bytes(100_000 * 128 * 4));
+    group.sample_size(10);
+    for format in ["npy", "arrow", "parquet"] {
+        let path = dir.path().join(format!("vectors.{format}"));
+        write(&generator, &path, &Options::default()).expect("written");
+        let source: std::sync::Arc<dyn lowland_io::Source> =
+            lowland_io::open(&[path.to_string_lossy().into_owned()], &Default::default()).expect("opens").into();
+        group.bench_function(format, |b| {
+            b.iter(|| {
+                Loader::new(source.clone(), Metric::Euclidean, 8192).map(|b| b.expect("reads").rows()).sum::<usize>()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn generate(kind: &str, rows: u64, dim: usize) -> Vec<f32> {
+    let generator = Generator::new(kind.parse::<Kind>().expect("a kind"), rows, dim, 1).expect("a generator");
+    generator.table(0, rows as usize)
+}
+
+criterion_group!(benches, kernel, calibration, epochs, loader);
+criterion_main!(benches);

@@ -1,0 +1,1398 @@
+//! The engine's stages through the library, each held against a plain
+//! computation of the same thing, and whole runs against each other: what must
+//! not change a map (threads, batches, budget, interruptions) does not.
+//!
+//! Sources are tables in memory; distances are taken again in f64 over every
+//! pair. The helpers that `oracle` shares are at the top.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arrow::datatypes::Schema;
+use arrow::record_batch::RecordBatch;
+use lowland_datasets::{Generator, Kind, Mixture};
+use lowland_engine::affinity::{self, calibrate};
+use lowland_engine::neighbors::{Graph, GraphWriter, MISSING, NEIGHBORS};
+use lowland_engine::quality::mean_and_interval;
+use lowland_engine::{
+    Config, Error, Event, GraphSource, Init, Inputs, Loader, Metric, Observer, Plan, Progress, Report, Sink, Stage,
+    embed, index, init, knn,
+};
+use lowland_io::{Dtype, EdgeBlock, EdgeReader, Fingerprint, Place, RunDir, Shape, Source};
+use proptest::prelude::*;
+
+/// Rows in memory. Reading row `fails_at` is an error.
+pub(crate) struct Table {
+    pub(crate) dim: usize,
+    pub(crate) values: Vec<f32>,
+    fails_at: Option<u64>,
+}
+
+impl Table {
+    pub(crate) fn new(dim: usize, values: Vec<f32>) -> Arc<Self> {
+        assert_eq!(values.len() % dim, 0);
+        Arc::new(Table { dim, values, fails_at: None })
+    }
+
+    pub(crate) fn of(kind: Kind, rows: usize, dim: usize, seed: u64) -> Arc<Self> {
+        Self::new(dim, Generator::new(kind, rows as u64, dim, seed).expect("a generator").table(0, rows))
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.values.len() / self.dim
+    }
+
+    /// Rows as the metric sees them: squared distances between these are what it orders by.
+    fn prepared(&self, metric: Metric) -> Vec<f64> {
+        let mut rows: Vec<f64> = self.values.iter().map(|&x| f64::from(x)).collect();
+        if metric == Metric::Cosine {
+            for row in rows.chunks_exact_mut(self.dim) {
+                let norm = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+                row.iter_mut().filter(|_| norm > 0.0).for_each(|x| *x /= norm);
+            }
+        }
+        rows
+    }
+}
+
+impl Source for Table {
+    fn shape(&self) -> Shape {
+        Shape { rows: self.rows() as u64, dim: self.dim }
+    }
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+    fn read_rows(&self, first: u64, out: &mut [f32]) -> lowland_io::Result<()> {
+        let end = first + (out.len() / self.dim) as u64;
+        if self.fails_at.is_some_and(|at| (first..end).contains(&at)) {
+            return Err(lowland_io::Error::Corrupt { path: "memory".into(), what: "this row cannot be read".into() });
+        }
+        out.copy_from_slice(&self.values[first as usize * self.dim..][..out.len()]);
+        Ok(())
+    }
+    fn locate(&self, row: u64) -> Place {
+        Place { path: "memory".into(), row }
+    }
+    fn columns(&self) -> Vec<String> {
+        Vec::new()
+    }
+    fn read_columns(&self, _: &[String], _: u64, _: usize) -> lowland_io::Result<RecordBatch> {
+        Ok(RecordBatch::new_empty(Arc::new(Schema::empty())))
+    }
+    fn fingerprints(&self) -> lowland_io::Result<Vec<Fingerprint>> {
+        Ok(Vec::new())
+    }
+    fn vector_column(&self) -> Option<String> {
+        None
+    }
+}
+
+/// A mixture whose clouds touch, small enough to be compared pair by pair.
+pub(crate) fn mixture(rows: usize, dim: usize) -> Arc<Table> {
+    Table::of(Kind::Mixture(Mixture { components: 30, ..Mixture::default() }), rows, dim, 7)
+}
+
+/// Few epochs and two threads.
+pub(crate) fn quick() -> Config {
+    Config { threads: Some(2), n_epochs: Some(20), ..Config::default() }
+}
+
+/// A map, taken row after row.
+struct Rows {
+    width: usize,
+    values: Vec<f32>,
+}
+
+impl Sink for Rows {
+    fn write(&mut self, first: u64, coordinates: &[f32]) -> lowland_engine::Result<()> {
+        assert_eq!(first as usize * self.width, self.values.len(), "rows in order, none twice");
+        self.values.extend_from_slice(coordinates);
+        Ok(())
+    }
+}
+
+/// A finished run and its directory.
+pub(crate) struct Run {
+    pub(crate) dir: RunDir,
+    pub(crate) plan: Plan,
+    pub(crate) report: Report,
+    /// The map in the source's order.
+    pub(crate) map: Vec<f32>,
+    // Last: the directory's lock goes first.
+    _place: tempfile::TempDir,
+}
+
+impl Run {
+    /// Every file of the run, by name.
+    fn files(&self) -> Vec<(String, Vec<u8>)> {
+        files(&self.dir)
+    }
+}
+
+fn files(dir: &RunDir) -> Vec<(String, Vec<u8>)> {
+    let manifest = dir.manifest();
+    let mut files: Vec<_> = manifest
+        .files()
+        .filter(|(name, _)| *name != index::INDEX) // FAISS keeps the directory's name in it
+        .map(|(name, _)| (name.to_string(), std::fs::read(dir.path(name)).expect("a file of the run")))
+        .collect();
+    files.sort();
+    files
+}
+
+fn open_run(place: &Path, plan: &Plan) -> RunDir {
+    RunDir::open(place.join("run"), plan.config.identity(), Vec::new()).expect("a run directory").0
+}
+
+fn inputs_of(table: &Arc<Table>) -> Inputs<'static> {
+    Inputs { source: Some(table.clone()), graph: None }
+}
+
+/// Runs a plan in a directory that is there.
+fn attempt(
+    plan: &Plan,
+    inputs: &Inputs<'_>,
+    dir: &RunDir,
+    observer: &dyn Observer,
+) -> lowland_engine::Result<(Report, Vec<f32>)> {
+    let mut map = Rows { width: plan.config.n_components, values: Vec::new() };
+    let report = embed(plan, inputs, dir, &mut map, observer)?;
+    assert_eq!(map.values.len() as u64, plan.shape.rows * plan.config.n_components as u64);
+    Ok((report, map.values))
+}
+
+fn run_plan(plan: Plan, inputs: &Inputs<'_>) -> Run {
+    let place = tempfile::tempdir().expect("a directory");
+    let dir = open_run(place.path(), &plan);
+    let (report, map) = attempt(&plan, inputs, &dir, &()).expect("the run succeeds");
+    Run { dir, plan, report, map, _place: place }
+}
+
+/// Runs `config` over `inputs`.
+pub(crate) fn run_with(config: &Config, inputs: &Inputs<'_>) -> Run {
+    run_plan(config.plan(&inputs.describe().expect("inputs")).expect("a plan"), inputs)
+}
+
+/// Runs `config` over a table.
+pub(crate) fn run(config: &Config, table: &Arc<Table>) -> Run {
+    run_with(config, &inputs_of(table))
+}
+
+fn plan_of(config: &Config, table: &Arc<Table>) -> Plan {
+    config.plan(&inputs_of(table).describe().expect("inputs")).expect("a plan")
+}
+
+/// The kNN graph of a table in the source's order: ids, distances, and the stage's figures.
+pub(crate) fn graph_of(plan: &Plan, table: &Arc<Table>) -> (Vec<u32>, Vec<f32>, Report, tempfile::TempDir) {
+    let place = tempfile::tempdir().expect("a directory");
+    let dir = open_run(place.path(), plan);
+    let (mut ids, mut distances) = (Vec::new(), Vec::new());
+    let mut take = |first: u64, some: &[u32], far: &[f32]| {
+        assert_eq!(first as usize * plan.k(), ids.len(), "rows in order, none twice");
+        ids.extend_from_slice(some);
+        distances.extend_from_slice(far);
+        Ok(())
+    };
+    let report = knn(plan, &inputs_of(table), &dir, &mut take, &()).expect("a graph");
+    assert_eq!(ids.len(), table.rows() * plan.k());
+    (ids, distances, report, place)
+}
+
+/// The row of the source that each row in list order is.
+pub(crate) fn source_rows(run: &Run) -> Vec<usize> {
+    let lists = index::open(run.dir.dir()).expect("lists");
+    (0..lists.table.len()).flat_map(|list| lists.source_rows(list).collect::<Vec<_>>()).map(|r| r as usize).collect()
+}
+
+fn squared(rows: &[f64], dim: usize, a: usize, b: usize) -> f64 {
+    rows[a * dim..][..dim].iter().zip(&rows[b * dim..][..dim]).map(|(x, y)| (x - y) * (x - y)).sum()
+}
+
+fn metric_distance(metric: Metric, squared: f64) -> f64 {
+    match metric {
+        Metric::Euclidean => squared.sqrt(),
+        Metric::Cosine => squared / 2.0,
+    }
+}
+
+/// The `k` least squared distances of `row` to others, ascending.
+fn least(rows: &[f64], dim: usize, row: usize, k: usize) -> Vec<f64> {
+    let n = rows.len() / dim;
+    let mut all: Vec<f64> = (0..n).filter(|&other| other != row).map(|other| squared(rows, dim, row, other)).collect();
+    if all.len() > k {
+        all.select_nth_unstable_by(k - 1, f64::total_cmp);
+    }
+    all.truncate(k);
+    all.sort_unstable_by(f64::total_cmp);
+    all
+}
+
+fn map_row(map: &[f32], width: usize, row: usize) -> Vec<f64> {
+    map[row * width..][..width].iter().map(|&x| f64::from(x)).collect()
+}
+
+/// The `k` rows nearest to `row` in a map.
+fn nearest_in_map(map: &[f32], width: usize, row: usize, k: usize) -> Vec<usize> {
+    let own = map_row(map, width, row);
+    let mut all: Vec<(f64, usize)> = (0..map.len() / width)
+        .filter(|&other| other != row)
+        .map(|other| (own.iter().zip(map_row(map, width, other)).map(|(a, b)| (a - b) * (a - b)).sum(), other))
+        .collect();
+    all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    all.into_iter().take(k).map(|(_, other)| other).collect()
+}
+
+fn check_finite(map: &[f32], extent: f32) {
+    let largest = map.iter().fold(0f32, |most, x| most.max(x.abs()));
+    assert!(map.iter().all(|x| x.is_finite()), "a coordinate that is no number");
+    assert!(largest < extent, "the map reaches {largest}");
+}
+
+/// Hears everything; stops the run when the closure says true.
+struct StopWhen<F>(F);
+
+impl<F: Fn(&Event<'_>) -> bool + Sync> Observer for StopWhen<F> {
+    fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
+        if (self.0)(event) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+// Loader.
+
+/// Fails rather than hangs.
+fn soon<T: Send + 'static>(what: &str, body: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, waits) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(body()));
+    waits.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|e| panic!("{what}: {e}"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_batch_size_gives_the_same_rows(
+        rows in 1usize..300,
+        dim in 1usize..5,
+        batch_rows in prop_oneof![Just(1usize), 2usize..400, Just(1 << 40)],
+        range in (0.0f64..1.0, 0.0f64..1.0),
+    ) {
+        let table = Table::new(dim, (0..rows * dim).map(|x| x as f32).collect());
+        let (a, b) = ((range.0 * rows as f64) as u64, (range.1 * (rows + 1) as f64) as u64);
+        for range in [0..rows as u64, a.min(b)..a.max(b)] {
+            let (mut next, mut values) = (range.start, Vec::new());
+            for batch in Loader::over(table.clone(), Metric::Euclidean, batch_rows, range.clone()) {
+                let batch = batch.expect("rows");
+                prop_assert_eq!(batch.first, next);
+                prop_assert_eq!(batch.dim, dim);
+                next += batch.rows() as u64;
+                prop_assert!(batch.rows() == batch_rows || next == range.end, "a short batch that is not the last");
+                prop_assert!(batch.rows() > 0);
+                values.extend_from_slice(batch.values());
+            }
+            prop_assert_eq!(next, range.end);
+            prop_assert_eq!(values.as_slice(), &table.values[range.start as usize * dim..range.end as usize * dim]);
+        }
+    }
+}
+
+#[test]
+fn batches_are_prepared_for_the_metric() {
+    let table = mixture(500, 6);
+    let expected = table.prepared(Metric::Cosine);
+    let loader = Loader::new(table, Metric::Cosine, 77);
+    let values: Vec<f32> = loader.flat_map(|b| b.expect("rows").values().to_vec()).collect();
+    assert_eq!(values.len(), expected.len());
+    assert!(values.iter().zip(&expected).all(|(&a, &b)| (f64::from(a) - b).abs() < 1e-7));
+}
+
+#[test]
+fn a_loader_dropped_early_does_not_hang() {
+    let table = mixture(5_000, 4);
+    for taken in [0, 1, 2, 7] {
+        let table = table.clone();
+        soon("a loader dropped early", move || {
+            let mut loader = Loader::new(table, Metric::Euclidean, 10);
+            let held: Vec<_> = loader.by_ref().take(taken).collect();
+            drop(loader);
+            // A batch outlives its loader.
+            assert!(held.iter().all(|batch| batch.as_ref().is_ok_and(|b| b.values().len() == 40)));
+        });
+    }
+    // All batches held at once: no buffer ever comes back.
+    let all = soon("a loader whose batches are kept", move || {
+        Loader::new(table, Metric::Euclidean, 100).map(|b| b.expect("rows").rows()).sum::<usize>()
+    });
+    assert_eq!(all, 5_000);
+}
+
+#[test]
+fn a_failing_source_is_heard_of() {
+    let values = (0..1000).map(|x| x as f32).collect();
+    let table = Arc::new(Table { dim: 1, values, fails_at: Some(500) });
+    for batch_rows in [1, 64, 500, 501, 5000] {
+        let table = table.clone();
+        let got = soon("a failing source", move || {
+            Loader::new(table, Metric::Euclidean, batch_rows)
+                .map(|b| b.map(|b| b.rows()).map_err(|e| e.to_string()))
+                .collect::<Vec<_>>()
+        });
+        let Some((Err(error), before)) = got.split_last() else { panic!("no error among {got:?}") };
+        assert!(error.contains("this row cannot be read"), "{error}");
+        assert_eq!(before.iter().map(|b| *b.as_ref().expect("rows")).sum::<usize>(), 500 / batch_rows * batch_rows);
+    }
+    let plan = plan_of(&Config { n_components: 1, ..quick() }, &table);
+    let place = tempfile::tempdir().expect("a directory");
+    let failed = attempt(&plan, &inputs_of(&table), &open_run(place.path(), &plan), &()).expect_err("it fails");
+    assert!(failed.to_string().contains("this row cannot be read"), "{failed}");
+}
+
+// Graph.
+
+/// Compares every row's neighbours with those of all pairs in f64.
+fn check_graph(name: &str, table: &Arc<Table>, metric: Metric, k: usize) -> Report {
+    let config = Config { metric, n_neighbors: k, n_components: 1, ..quick() };
+    let plan = plan_of(&config, table);
+    assert!(plan.index.exact);
+    let (ids, distances, report, _place) = graph_of(&plan, table);
+    let (rows, dim) = (table.prepared(metric), table.dim);
+    // f32 sums of `dim` squares, and for the cosine rows that were rounded when scaled.
+    let close = |a: f64, b: f64| match metric {
+        Metric::Euclidean => (a - b).abs() <= 2e-6 * b,
+        Metric::Cosine => (a - b).abs() <= 1e-6 * b + 2e-7 * b.sqrt() + 1e-13,
+    };
+    let (mut wrong, mut shown) = (0, String::new());
+    for row in 0..table.rows() {
+        let (ids, distances) = (&ids[row * k..][..k], &distances[row * k..][..k]);
+        let mut distinct = ids.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), k, "{name}: row {row} names one twice: {ids:?}");
+        assert!(!ids.contains(&(row as u32)), "{name}: row {row} is its own neighbour");
+        assert!(distances.is_sorted(), "{name}: row {row}: {distances:?}");
+        let expected = least(&rows, dim, row, k);
+        for ((&id, &distance), &expected) in ids.iter().zip(distances).zip(&expected) {
+            let here = metric_distance(metric, squared(&rows, dim, row, id as usize));
+            let expected = metric_distance(metric, expected);
+            assert!(close(f64::from(distance), here), "{name}: row {row} to {id}: {distance}, in f64 {here}");
+            if !close(here, expected) {
+                wrong += 1;
+                shown = format!("row {row}: {id} at {here}, where another is at {expected}");
+            }
+        }
+    }
+    assert_eq!(wrong, 0, "{name}: {wrong} of {} neighbours are not the nearest: {shown}", ids.len());
+    report
+}
+
+fn shifted(table: &Table, by: f32) -> Arc<Table> {
+    Table::new(table.dim, table.values.iter().map(|x| x + by).collect())
+}
+
+#[test]
+fn an_exact_graph_is_that_of_all_pairs() {
+    for metric in [Metric::Euclidean, Metric::Cosine] {
+        let report = check_graph("mixture", &mixture(2_500, 16), metric, 15);
+        assert_eq!(report.neighbors.map(|n| n.recall), Some(1.0));
+        check_graph("uniform", &Table::of(Kind::Uniform, 1_500, 3, 1), metric, 10);
+        check_graph("all are neighbours", &mixture(16, 4), metric, 15);
+        check_graph("three rows", &mixture(3, 2), metric, 2);
+        check_graph("wide", &mixture(300, 700), metric, 5);
+    }
+    check_graph("one dimension", &Table::of(Kind::Uniform, 2_000, 1, 1), Metric::Euclidean, 15);
+}
+
+#[test]
+fn an_exact_graph_of_data_far_from_the_origin() {
+    let table = mixture(2_500, 8);
+    for offset in [1e4, -1e6] {
+        check_graph("offset", &shifted(&table, offset), Metric::Euclidean, 15);
+    }
+}
+
+#[test]
+fn an_exact_graph_of_groups_far_from_each_other() {
+    for (blobs, dim) in [(2, 2), (5, 4), (40, 8)] {
+        check_graph("blobs", &Table::of(Kind::BlobsFar { blobs }, 2_500, dim, 3), Metric::Euclidean, 15);
+    }
+    // One row a million away.
+    let mut values = mixture(1_500, 4).values.clone();
+    values[0] = 1e6;
+    check_graph("an outlier", &Table::new(4, values), Metric::Euclidean, 10);
+}
+
+#[test]
+fn an_exact_graph_of_copies() {
+    for metric in [Metric::Euclidean, Metric::Cosine] {
+        let kind = Kind::Duplicates { mixture: Mixture { components: 30, ..Mixture::default() }, share: 0.5 };
+        let table = Table::of(kind, 2_000, 8, 5);
+        let report = check_graph("half are copies", &table, metric, 15);
+        let generator = Generator::new(kind, 2_000, 8, 5).expect("a generator");
+        let mut times = vec![0u64; 2_000];
+        (0..2_000).for_each(|row| times[generator.origin(row) as usize] += 1);
+        let copies: u64 = times.into_iter().filter(|&t| t > 1).sum();
+        assert_eq!(report.neighbors.map(|n| n.rows_with_copies), Some(copies), "rows with a copy");
+
+        // More copies of one row than it has neighbours, than the slack, and than a panel.
+        for copies in [16, 40, 600] {
+            let mut values = mixture(1_000, 4).values.clone();
+            let one = values[..4].to_vec();
+            values[..copies * 4].chunks_exact_mut(4).for_each(|row| row.copy_from_slice(&one));
+            check_graph("one row many times", &Table::new(4, values), metric, 15);
+        }
+    }
+}
+
+/// Recall of a graph on `some` rows: a row as near as the farthest true one counts.
+fn recall_on(rows: &[f64], dim: usize, ids: &[u32], k: usize, some: impl Iterator<Item = usize>) -> (f64, f64) {
+    let recalls: Vec<f64> = some
+        .map(|row| {
+            let farthest = least(rows, dim, row, k)[k - 1] * (1.0 + 1e-6);
+            let ids = &ids[row * k..][..k];
+            let found = ids.iter().filter(|&&id| id != MISSING && squared(rows, dim, row, id as usize) <= farthest);
+            found.count() as f64 / k as f64
+        })
+        .collect();
+    mean_and_interval(&recalls)
+}
+
+#[test]
+fn a_graph_by_lists_has_the_recall_that_it_reports() {
+    const ROWS: usize = 70_000;
+    for (kind, k) in [(Kind::Mixture(Mixture::default()), 15), (Kind::Uniform, 5)] {
+        let table = Table::of(kind, ROWS, 8, 11);
+        let config = Config { n_neighbors: k, ..quick() };
+        let plan = plan_of(&config, &table);
+        assert!(!plan.index.exact);
+        let (ids, distances, report, _place) = graph_of(&plan, &table);
+        let found = report.neighbors.expect("figures");
+        let rows = table.prepared(Metric::Euclidean);
+        let (recall, interval) = recall_on(&rows, 8, &ids, k, (0..ROWS).step_by(10));
+        let apart = (found.recall - recall).abs();
+        let allowed = (found.recall_interval.powi(2) + interval.powi(2)).sqrt();
+        let told = format!(
+            "{}: reported {} ± {}, found {recall} ± {interval}",
+            kind.name(),
+            found.recall,
+            found.recall_interval
+        );
+        assert!(apart <= allowed, "{told}");
+        assert!(recall >= config.recall - interval && found.recall >= config.recall - found.recall_interval, "{told}");
+        for (row, (ids, distances)) in ids.chunks_exact(k).zip(distances.chunks_exact(k)).enumerate() {
+            assert!(distances.is_sorted() && !ids.contains(&MISSING) && !ids.contains(&(row as u32)), "row {row}");
+            for (&id, &distance) in ids.iter().zip(distances) {
+                let here = squared(&rows, 8, row, id as usize).sqrt();
+                assert!((f64::from(distance) - here).abs() <= 2e-6 * here, "row {row} to {id}: {distance}, {here}");
+            }
+        }
+    }
+}
+
+/// FAISS itself, on the stored index, finds what all pairs give.
+fn check_index(table: &Arc<Table>, metric: Metric) {
+    const K: usize = 10;
+    let place = tempfile::tempdir().expect("a directory");
+    let plan = plan_of(&Config { metric, n_neighbors: K, ..quick() }, table);
+    let dir = open_run(place.path(), &plan);
+    let stop = StopWhen(|event: &Event<'_>| matches!(event, Event::Start { stage: Stage::Neighbors, .. }));
+    attempt(&plan, &inputs_of(table), &dir, &stop).expect_err("stopped after the index");
+    let (rows, dim, n) = (table.prepared(metric), table.dim, table.rows());
+    let some: Vec<usize> = (0..n).step_by(n / 100).collect();
+    let queries: Vec<f32> = some.iter().flat_map(|&row| &rows[row * dim..][..dim]).map(|&x| x as f32).collect();
+    let (distances, ids) =
+        index::faiss::search(&dir.path(index::INDEX), &queries, dim, K + 1, plan.index.lists).expect("FAISS searches");
+    for (i, &row) in some.iter().enumerate() {
+        let (ids, distances) = (&ids[i * (K + 1)..][..K + 1], &distances[i * (K + 1)..][..K + 1]);
+        assert!(ids.contains(&(row as i64)), "row {row} does not find itself: {ids:?}");
+        let expected = least(&rows, dim, row, K);
+        let found = ids.iter().zip(distances).filter(|&(&id, _)| id != row as i64);
+        for ((&id, &far), &expected) in found.zip(&expected) {
+            let here = squared(&rows, dim, row, id as usize);
+            assert!((here - expected).abs() <= 1e-5 * expected + 1e-9, "row {row}: {id} at {here}, not {expected}");
+            assert!((f64::from(far) - here).abs() <= 1e-4 * here + 1e-5, "row {row}: FAISS says {far}, it is {here}");
+        }
+    }
+}
+
+#[test]
+fn faiss_finds_the_same_neighbours_in_the_stored_index() {
+    check_index(&mixture(3_000, 12), Metric::Euclidean);
+    check_index(&mixture(3_000, 12), Metric::Cosine);
+    check_index(&Table::of(Kind::Mixture(Mixture::default()), 66_000, 6, 2), Metric::Euclidean);
+}
+
+// A graph from outside.
+
+/// A graph in memory: k a row.
+struct Given {
+    k: usize,
+    ids: Vec<u32>,
+    distances: Vec<f32>,
+}
+
+impl GraphSource for Given {
+    fn k(&self) -> usize {
+        self.k
+    }
+    fn rows(&self) -> u64 {
+        (self.ids.len() / self.k) as u64
+    }
+    fn read_rows(&self, first: u64, ids: &mut [u32], distances: &mut [f32]) -> lowland_engine::Result<()> {
+        ids.copy_from_slice(&self.ids[first as usize * self.k..][..ids.len()]);
+        distances.copy_from_slice(&self.distances[first as usize * self.k..][..distances.len()]);
+        Ok(())
+    }
+}
+
+/// Numbers that look drawn.
+struct Draws(u64);
+
+impl Draws {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((u128::from(self.0) * n as u128) >> 64) as usize
+    }
+}
+
+#[test]
+fn a_given_graph_is_cleaned_of_what_is_no_neighbour() {
+    const ROWS: usize = 500;
+    const K: usize = 8;
+    let mut draws = Draws(3);
+    let (mut ids, mut distances) = (Vec::new(), Vec::new());
+    for row in 0..ROWS {
+        for _ in 0..K {
+            // Unordered, with repeats, holes and the row itself.
+            let id = match draws.below(6) {
+                0 => MISSING,
+                1 => row as u32,
+                2 => (row as u32 + 1) % ROWS as u32,
+                _ => draws.below(ROWS) as u32,
+            };
+            ids.push(id);
+            distances.push(draws.below(1000) as f32 / 100.0);
+        }
+    }
+    let graph = Given { k: K, ids, distances };
+    let run = run_with(&quick(), &Inputs { source: None, graph: Some(&graph) });
+    let stored = Graph::open(&run.dir.path(NEIGHBORS)).expect("a graph");
+    assert_eq!((stored.k(), stored.rows()), (K, ROWS as u32));
+    for row in 0..ROWS {
+        let mut expected = std::collections::BTreeMap::new();
+        for (&id, &distance) in graph.ids[row * K..][..K].iter().zip(&graph.distances[row * K..][..K]) {
+            if id != MISSING && id != row as u32 {
+                let least = expected.entry(id).or_insert(distance);
+                *least = least.min(distance);
+            }
+        }
+        let mut expected: Vec<(f32, u32)> = expected.into_iter().map(|(id, d)| (d, id)).collect();
+        expected.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let far = stored.distances(row as u32).expect("distances");
+        let found: Vec<(f32, u32)> = far.iter().copied().zip(stored.neighbors(row as u32)).collect();
+        assert_eq!(found, expected, "row {row}");
+        assert!(far[found.len()..].iter().all(|d| d.is_infinite()));
+    }
+    check_edges(
+        &run.plan,
+        &stored,
+        run.report.neighbors.expect("figures").mean_distance,
+        &run.dir.path(affinity::EDGES),
+    );
+    check_finite(&run.map, 200.0);
+}
+
+// Affinity.
+
+/// Compares an edge store, entry by entry, with a + b − ab of all pairs' directed weights.
+fn check_edges(plan: &Plan, graph: &Graph, mean_distance: f64, edges: &Path) {
+    let (n, k) = (graph.rows(), graph.k());
+    // umap-learn's mean counts each row's own 0.
+    let mean = mean_distance * k as f64 / (k + 1) as f64;
+    let mut directed = std::collections::BTreeMap::<(u32, u32), f64>::new();
+    let mut weights = vec![0f32; k];
+    for row in 0..n {
+        let distances = graph.distances(row).expect("distances");
+        calibrate::calibrate(distances, ((k + 1) as f64).log2(), mean, &mut weights);
+        assert!(weights.iter().all(|w| (0.0..=1.0).contains(w)), "row {row}: {weights:?}");
+        for (to, &weight) in graph.neighbors(row).zip(&weights) {
+            assert!(directed.insert((row, to), f64::from(weight)).is_none(), "row {row} names {to} twice");
+        }
+    }
+    let mut expected = std::collections::BTreeMap::<(u32, u32), f64>::new();
+    for (&(from, to), &a) in &directed {
+        let b = directed.get(&(to, from)).copied().unwrap_or(0.0);
+        for pair in [(from, to), (to, from)] {
+            expected.insert(pair, a + b - a * b);
+        }
+    }
+    expected.retain(|_, w| *w as f32 > 0.0);
+
+    let reader = EdgeReader::open(edges).expect("an edge store");
+    let mut expected = expected.into_iter();
+    let mut next = 0;
+    let mut block = EdgeBlock::default();
+    for i in 0..reader.blocks().len() {
+        reader.read_block(i, &mut block).expect("a block");
+        assert_eq!(block.first_row, next, "block {i}");
+        assert_eq!(block.offsets[0], 0);
+        assert_eq!(*block.offsets.last().expect("offsets") as usize, block.neighbors.len());
+        assert_eq!(block.neighbors.len(), block.weights.len());
+        for (place, offsets) in block.offsets.windows(2).enumerate() {
+            let row = block.first_row + place as u32;
+            let range = offsets[0] as usize..offsets[1] as usize;
+            assert!(block.neighbors[range.clone()].is_sorted_by(|a, b| a < b), "row {row}: neighbours out of order");
+            for (&to, &weight) in block.neighbors[range.clone()].iter().zip(&block.weights[range]) {
+                assert_ne!(to, row, "a row that is its own neighbour");
+                let (pair, expected) = expected.next().expect("an edge too many");
+                assert_eq!((row, to), pair);
+                assert!((f64::from(weight) - expected).abs() <= 1e-7, "{pair:?}: {weight}, dense {expected}");
+                assert!(weight > 0.0 && weight <= 1.0);
+            }
+        }
+        next += block.offsets.len() as u32 - 1;
+    }
+    assert_eq!(next, n, "every row once");
+    assert_eq!(expected.next(), None, "an edge too few");
+    assert_eq!(u64::from(n), plan.shape.rows);
+}
+
+#[test]
+fn the_edge_store_equals_a_dense_computation() {
+    let kind = Kind::Duplicates { mixture: Mixture { components: 10, ..Mixture::default() }, share: 0.3 };
+    for table in [mixture(500, 8), Table::of(kind, 500, 8, 5), Table::of(Kind::BlobsFar { blobs: 5 }, 500, 3, 1)] {
+        for k in [2, 15] {
+            let run = run(&Config { n_neighbors: k, ..quick() }, &table);
+            let graph = Graph::open(&run.dir.path(NEIGHBORS)).expect("a graph");
+            let mean = run.report.neighbors.expect("figures").mean_distance;
+            check_edges(&run.plan, &graph, mean, &run.dir.path(affinity::EDGES));
+        }
+    }
+}
+
+/// Random neighbours over several blocks of rows: some popular, some rows with few or none.
+#[test]
+fn buckets_do_not_change_the_edge_store() {
+    const ROWS: usize = 53_000;
+    const K: usize = 4;
+    let place = tempfile::tempdir().expect("a directory");
+    let path = place.path().join(NEIGHBORS);
+    let mut writer = GraphWriter::create(&path, K, ROWS as u32).expect("a graph");
+    let mut draws = Draws(1);
+    let (mut sum, mut count) = (0.0, 0);
+    for row in 0..ROWS {
+        let mut near: Vec<(f32, u32)> = Vec::new();
+        let there = if row % 1000 == 7 { 0 } else { K - draws.below(40) / 38 };
+        while near.len() < there {
+            let id = if draws.below(5) == 0 { draws.below(3) * 17_000 } else { draws.below(ROWS) } as u32;
+            if id != row as u32 && near.iter().all(|n| n.1 != id) {
+                near.push((draws.below(1 << 20) as f32 / 1e4, id));
+            }
+        }
+        near.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        near.iter().for_each(|n| (sum, count) = (sum + f64::from(n.0), count + 1));
+        writer.push(near.iter().map(|&(d, id)| (id, d))).expect("written");
+    }
+    writer.finish().expect("written");
+    let graph = Graph::open(&path).expect("a graph");
+    let mean = sum / f64::from(count);
+
+    let given = Given { k: K, ids: vec![0; ROWS * K], distances: vec![0.0; ROWS * K] };
+    let input = Inputs { source: None, graph: Some(&given) }.describe().expect("inputs");
+    let mut first: Option<Vec<u8>> = None;
+    for (threads, buckets, buffer_bytes) in [(2, 1, 64 << 20), (1, 2, 1 << 20), (3, 3, 1 << 16), (2, 4, 1 << 20)] {
+        let mut plan = Config { threads: Some(threads), ..quick() }.plan(&input).expect("a plan");
+        plan.affinity.buckets = buckets;
+        plan.affinity.buffer_bytes = buffer_bytes;
+        let progress = Progress::start(&(), Stage::Affinity, 1, "rows").expect("progress");
+        let (made, found) = affinity::build(&plan, &graph, mean, place.path(), &progress).expect("edges");
+        assert_eq!(made.len(), 1);
+        let bytes = std::fs::read(place.path().join(affinity::EDGES)).expect("edges");
+        match &first {
+            None => {
+                check_edges(&plan, &graph, mean, &place.path().join(affinity::EDGES));
+                assert!(found.isolated_rows > 0 && found.max_weight <= 1.0, "{found:?}");
+                first = Some(bytes);
+            }
+            Some(first) => assert!(*first == bytes, "{threads} threads and {buckets} buckets give other bytes"),
+        }
+        // Nothing of the transpose stays behind.
+        let names: Vec<_> =
+            std::fs::read_dir(place.path()).expect("a directory").map(|e| e.expect("an entry").file_name()).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+    }
+}
+
+// Whole runs.
+
+/// The smallest budget that the plan's own error names.
+fn smallest(config: &Config, table: &Arc<Table>) -> Plan {
+    let input = inputs_of(table).describe().expect("inputs");
+    let tiny = Config { memory: 1, ..config.clone() };
+    let Err(Error::Budget { needed, .. }) = tiny.plan(&input) else { panic!("one byte cannot do") };
+    Config { memory: needed, ..config.clone() }.plan(&input).expect("the budget that was named does")
+}
+
+/// Runs every plan and compares all files and the map with those of the first.
+fn check_same(table: &Arc<Table>, plans: impl IntoIterator<Item = (String, Plan)>) {
+    let mut first: Option<(Vec<(String, Vec<u8>)>, Vec<f32>)> = None;
+    for (name, plan) in plans {
+        let run = run_plan(plan, &inputs_of(table));
+        let (files, map) = (run.files(), run.map.clone());
+        match &first {
+            None => first = Some((files, map)),
+            Some((expected, expected_map)) => {
+                for (a, b) in files.iter().zip(expected) {
+                    assert_eq!(a.0, b.0, "{name}");
+                    assert!(a.1 == b.1, "{name}: {} differs", a.0);
+                }
+                assert_eq!(files.len(), expected.len(), "{name}");
+                assert!(
+                    map.iter().zip(expected_map).all(|(a, b)| a.to_bits() == b.to_bits()),
+                    "{name}: the map differs"
+                );
+            }
+        }
+    }
+}
+
+/// A plan with next to no room, wherever room may not matter.
+fn squeezed(mut plan: Plan) -> Plan {
+    plan.index.shard_rows = (plan.shape.rows as usize / 7).max(1);
+    plan.neighbors.cache_bytes = 100_000;
+    plan.affinity.buckets = affinity::most_buckets(&plan);
+    plan.affinity.buffer_bytes = 1 << 16;
+    plan.layout.cache_bytes = 0;
+    plan
+}
+
+#[test]
+fn threads_batches_and_budget_do_not_change_a_small_run() {
+    for (table, config) in [
+        (mixture(3_000, 8), quick()),
+        (mixture(5_000, 5), Config { init: Init::Pca, n_components: 3, metric: Metric::Cosine, ..quick() }),
+        (
+            Table::of(Kind::BlobsFar { blobs: 4 }, 2_000, 3, 1),
+            Config { init: Init::Random, n_components: 1, ..quick() },
+        ),
+    ] {
+        let plan = |change: &dyn Fn(&mut Config)| {
+            let mut config = config.clone();
+            change(&mut config);
+            plan_of(&config, &table)
+        };
+        check_same(
+            &table,
+            [
+                ("as it is".into(), plan(&|_| {})),
+                ("1 thread".into(), plan(&|c| c.threads = Some(1))),
+                ("3 threads".into(), plan(&|c| c.threads = Some(3))),
+                ("batches of 1".into(), plan(&|c| c.batch_rows = Some(1))),
+                ("batches of 1000".into(), plan(&|c| c.batch_rows = Some(1000))),
+                ("batches of 65536".into(), plan(&|c| c.batch_rows = Some(65_536))),
+                ("the smallest budget".into(), smallest(&config, &table)),
+                ("no room".into(), squeezed(plan(&|c| (c.threads, c.batch_rows) = (Some(5), Some(77))))),
+            ],
+        );
+    }
+}
+
+#[test]
+fn threads_batches_and_budget_do_not_change_a_run_by_lists() {
+    let table = Table::of(Kind::Mixture(Mixture { components: 200, ..Mixture::default() }), 67_000, 4, 9);
+    let config = Config { n_neighbors: 6, n_epochs: Some(4), ..quick() };
+    let small = smallest(&config, &table);
+    let large = plan_of(&config, &table);
+    assert!(!large.index.exact);
+    let tight = squeezed(plan_of(&Config { threads: Some(3), batch_rows: Some(1000), ..config.clone() }, &table));
+    assert!(tight.index.shard_rows < large.index.shard_rows && tight.affinity.buckets > large.affinity.buckets);
+    check_same(
+        &table,
+        [
+            ("as it is".into(), large),
+            (
+                "1 thread, batches of 1".into(),
+                plan_of(&Config { threads: Some(1), batch_rows: Some(1), ..config.clone() }, &table),
+            ),
+            ("the smallest budget".into(), small),
+            ("no room, 3 threads".into(), tight),
+        ],
+    );
+}
+
+#[test]
+fn a_budget_below_the_smallest_is_refused() {
+    let table = mixture(40_000, 32);
+    let plan = smallest(&quick(), &table);
+    // A fiftieth less than what was named as the smallest.
+    let less = Config { memory: plan.config.memory / 50 * 49 - (2 << 20), ..quick() };
+    let refused = less.plan(&inputs_of(&table).describe().expect("inputs"));
+    assert!(matches!(refused, Err(Error::Budget { .. })), "{} does as well: {refused:?}", less.memory);
+}
+
+/// Stops a run where `when` says, then goes on, in the directory still held or opened again.
+fn check_resumed(
+    name: &str,
+    table: &Arc<Table>,
+    plan: &Plan,
+    whole: &Run,
+    again: bool,
+    when: &(dyn Fn(&Event<'_>) -> bool + Sync),
+) {
+    let place = tempfile::tempdir().expect("a directory");
+    let mut dir = open_run(place.path(), plan);
+    match attempt(plan, &inputs_of(table), &dir, &StopWhen(when)) {
+        Err(Error::Cancelled { .. }) => {}
+        Err(other) => panic!("{name}: {other}"),
+        Ok(_) => panic!("{name}: it was not stopped"),
+    }
+    if again {
+        drop(dir);
+        dir = open_run(place.path(), plan);
+    }
+    let kept: Vec<String> = dir.manifest().stages.keys().cloned().collect();
+    let (report, map) = attempt(plan, &inputs_of(table), &dir, &()).unwrap_or_else(|e| panic!("{name}: {e}"));
+    assert_eq!(report.reused.len(), kept.len(), "{name}: what was finished is done again");
+    assert!(map == whole.map, "{name}: the map differs");
+    for (a, b) in files(&dir).iter().zip(&whole.files()) {
+        assert!(a == b, "{name}: {} differs", a.0);
+    }
+    // Only what the manifest lists, the manifest and the lock.
+    let there = std::fs::read_dir(dir.dir()).expect("a directory").count();
+    assert_eq!(there, dir.manifest().files().count() + 2, "{name}: files left behind");
+}
+
+const STAGES: [Stage; 8] = [
+    Stage::Scan,
+    Stage::Index,
+    Stage::Neighbors,
+    Stage::Affinity,
+    Stage::Init,
+    Stage::Layout,
+    Stage::Output,
+    Stage::Quality,
+];
+
+#[test]
+fn a_run_stopped_anywhere_goes_on_to_the_same_bytes() {
+    let table = mixture(2_000, 6);
+    let mut plan = plan_of(&Config { batch_rows: Some(300), ..quick() }, &table);
+    plan.index.shard_rows = 450;
+    let whole = run_plan(plan.clone(), &inputs_of(&table));
+    for stage in STAGES {
+        let started = move |e: &Event<'_>| matches!(e, Event::Start { stage: s, .. } if *s == stage);
+        let ended = move |e: &Event<'_>| matches!(e, Event::End { report, .. } if report.stage == stage);
+        check_resumed(&format!("{stage:?} begins"), &table, &plan, &whole, false, &started);
+        check_resumed(&format!("{stage:?} ends"), &table, &plan, &whole, true, &ended);
+        if !matches!(stage, Stage::Quality) {
+            let under_way = move |e: &Event<'_>| matches!(e, Event::Advance { stage: s, .. } if *s == stage);
+            check_resumed(&format!("{stage:?} under way"), &table, &plan, &whole, true, &under_way);
+        }
+    }
+    for epoch in [7, 20] {
+        let in_epoch =
+            move |e: &Event<'_>| matches!(e, Event::Advance { stage: Stage::Layout, done } if *done == epoch);
+        check_resumed(&format!("epoch {epoch}"), &table, &plan, &whole, false, &in_epoch);
+    }
+    // At any event, safe points included.
+    let events = AtomicU64::new(0);
+    let count = StopWhen(|_: &Event<'_>| {
+        events.fetch_add(1, Ordering::Relaxed);
+        false
+    });
+    let place = tempfile::tempdir().expect("a directory");
+    attempt(&plan, &inputs_of(&table), &open_run(place.path(), &plan), &count).expect("the run succeeds");
+    let all = events.into_inner();
+    for at in (0..all).step_by((all as usize / 25).max(1)) {
+        let seen = AtomicU64::new(0);
+        let stop = |_: &Event<'_>| seen.fetch_add(1, Ordering::Relaxed) >= at;
+        check_resumed(&format!("event {at} of {all}"), &table, &plan, &whole, at % 2 == 0, &stop);
+    }
+}
+
+#[test]
+fn a_run_stopped_again_and_again_ends_with_the_same_bytes() {
+    let table = mixture(2_000, 6);
+    let plan = plan_of(&quick(), &table);
+    let whole = run_plan(plan.clone(), &inputs_of(&table));
+    let place = tempfile::tempdir().expect("a directory");
+    for attempts in 0.. {
+        assert!(attempts < 500, "it never ends");
+        let dir = open_run(place.path(), &plan);
+        let seen = AtomicU64::new(0);
+        let stop = StopWhen(|_: &Event<'_>| seen.fetch_add(1, Ordering::Relaxed) >= 3 * attempts);
+        match attempt(&plan, &inputs_of(&table), &dir, &stop) {
+            Err(Error::Cancelled { .. }) => {}
+            Err(other) => panic!("{other}"),
+            Ok((_, map)) => {
+                assert!(attempts > 3);
+                assert!(map == whole.map, "the map differs");
+                assert!(files(&dir) == whole.files());
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_plan_of_another_budget_goes_on_where_one_stopped() {
+    let table = mixture(20_000, 4);
+    let config = Config { n_epochs: Some(5), ..quick() };
+    let (small, large) = (smallest(&Config { threads: Some(1), ..config.clone() }, &table), plan_of(&config, &table));
+    let whole = run_plan(large.clone(), &inputs_of(&table));
+    let place = tempfile::tempdir().expect("a directory");
+    let dir = open_run(place.path(), &small);
+    let stop = StopWhen(|e: &Event<'_>| matches!(e, Event::Start { stage: Stage::Affinity, .. }));
+    attempt(&small, &inputs_of(&table), &dir, &stop).expect_err("stopped");
+    let (_, map) = attempt(&large, &inputs_of(&table), &dir, &()).expect("it goes on");
+    assert!(map == whole.map);
+}
+
+// Awkward data.
+
+#[test]
+fn a_handful_of_rows() {
+    for (rows, k) in [(3, 2), (4, 3), (5, 2), (5, 4), (17, 15), (33, 2)] {
+        for init in [Init::Centroid, Init::Pca, Init::Random] {
+            let table = mixture(rows, 3);
+            let run = run(&Config { n_neighbors: k, init, n_epochs: None, ..quick() }, &table);
+            check_finite(&run.map, 200.0);
+            let quality = run.report.quality.expect("scores");
+            let trust = quality.trustworthiness.expect("there are vectors").mean;
+            assert!((0.0..=1.0).contains(&trust), "{rows} rows: trustworthiness {trust}");
+            assert!((0.0..=1.0).contains(&quality.preservation.mean), "{rows} rows: {quality:?}");
+            assert!(run.report.neighbors.is_some_and(|n| n.recall == 1.0));
+        }
+    }
+}
+
+#[test]
+fn two_rows_with_a_given_graph() {
+    let graph = Given { k: 1, ids: vec![1, 0], distances: vec![1.0, 1.0] };
+    let table = Table::new(2, vec![0.0, 0.0, 1.0, 0.0]);
+    for source in [None, Some(table as Arc<dyn Source>)] {
+        let run = run_with(&quick(), &Inputs { source, graph: Some(&graph) });
+        check_finite(&run.map, 200.0);
+        assert_ne!(run.map[..2], run.map[2..]);
+        let quality = run.report.quality.expect("scores");
+        for score in quality.trustworthiness.iter().chain([&quality.preservation]).chain(&quality.triplets) {
+            assert!(score.mean.is_finite() && score.interval.is_finite(), "{quality:?}");
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_all_equal_are_refused() {
+    for (metric, values) in
+        [(Metric::Euclidean, vec![1.5; 300]), (Metric::Cosine, vec![1.5; 300]), (Metric::Euclidean, vec![0.0; 300])]
+    {
+        let table = Table::new(3, values);
+        let plan = plan_of(&Config { metric, ..quick() }, &table);
+        let place = tempfile::tempdir().expect("a directory");
+        let refused = attempt(&plan, &inputs_of(&table), &open_run(place.path(), &plan), &()).expect_err("refused");
+        assert!(matches!(refused, Error::Data { .. }) && refused.to_string().contains("equal"), "{refused}");
+    }
+}
+
+#[test]
+fn data_with_hardly_anything_in_it_still_gives_a_map() {
+    let named = |name: &'static str, dim: usize, values: Vec<f32>| (name, Table::new(dim, values));
+    let mut one_differs = vec![1.0; 900];
+    one_differs[0] = 2.0;
+    let two_places = (0..900).map(|i| if i / 3 % 2 == 0 { 0.0 } else { 5.0 }).collect();
+    let on_a_line = (0..900).map(|i| (i / 3) as f32).collect();
+    let parallel = (0..900).map(|i| (1 + i / 3) as f32 * [0.3, 0.5, 0.7][i % 3]).collect();
+    let mut some_zero = mixture(300, 3).values.clone();
+    some_zero[..150].fill(0.0);
+    for (name, table) in [
+        named("one row differs", 3, one_differs),
+        named("two places", 3, two_places),
+        named("a line", 3, on_a_line),
+        named("one direction", 3, parallel),
+        named("rows of zeros", 3, some_zero),
+    ] {
+        for metric in [Metric::Euclidean, Metric::Cosine] {
+            for init in [Init::Centroid, Init::Pca] {
+                let config = Config { metric, init, ..quick() };
+                let plan = plan_of(&config, &table);
+                let place = tempfile::tempdir().expect("a directory");
+                match attempt(&plan, &inputs_of(&table), &open_run(place.path(), &plan), &()) {
+                    Ok((report, map)) => {
+                        check_finite(&map, 200.0);
+                        let quality = report.quality.expect("scores");
+                        let trust = quality.trustworthiness.expect("there are vectors").mean;
+                        assert!((0.0..=1.0).contains(&trust), "{name}: {quality:?}");
+                    }
+                    // All directions equal: nothing to tell apart by the cosine.
+                    Err(Error::Data { what }) => {
+                        assert!(metric == Metric::Cosine && what.contains("equal"), "{name}: {what}");
+                    }
+                    Err(other) => panic!("{name}, {metric:?}: {other}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_without_neighbours_end_inside_the_picture() {
+    const ROWS: usize = 1_000;
+    let table = mixture(ROWS, 6);
+    let (ids, distances, ..) = graph_of(&plan_of(&Config { n_neighbors: 8, ..quick() }, &table), &table);
+    let mut graph = Given { k: 8, ids, distances };
+    let lost = |row: u32| row % 50 == 3;
+    for row in 0..ROWS {
+        let near = graph.ids[row * 8..][..8].iter_mut().zip(&mut graph.distances[row * 8..][..8]);
+        near.filter(|(id, _)| lost(row as u32) || lost(**id)).for_each(|(id, d)| (*id, *d) = (MISSING, f32::INFINITY));
+    }
+    for source in [None, Some(table as Arc<dyn Source>)] {
+        let with = if source.is_some() { "with vectors" } else { "graph alone" };
+        let run = run_with(&Config { n_epochs: Some(200), ..quick() }, &Inputs { source, graph: Some(&graph) });
+        assert_eq!(run.report.affinity.map(|a| a.isolated_rows), Some(20), "{with}");
+        check_finite(&run.map, 200.0);
+        // What is connected spans the picture; the others lie within it, give or take its margin.
+        let extent = |wanted: bool| {
+            let rows = run.map.chunks_exact(2).enumerate().filter(|(row, _)| lost(*row as u32) == wanted);
+            rows.flat_map(|(_, p)| p).fold(0f32, |most, x| most.max(x.abs()))
+        };
+        assert!(extent(true) <= 2.0 * extent(false), "{with}: {} and {}", extent(true), extent(false));
+    }
+    // Nobody has a neighbour.
+    let none = Given { k: 3, ids: vec![MISSING; 300], distances: vec![f32::INFINITY; 300] };
+    let run = run_with(&quick(), &Inputs { source: None, graph: Some(&none) });
+    assert_eq!(run.report.affinity.map(|a| (a.edges, a.isolated_rows)), Some((0, 100)));
+    check_finite(&run.map, 200.0);
+}
+
+#[test]
+fn groups_without_a_link_stay_apart_and_inside_the_picture() {
+    for (blobs, rows) in [(5u32, 1_500), (17, 1_500), (6, 6_000)] {
+        let kind = Kind::BlobsFar { blobs };
+        let generator = Generator::new(kind, rows as u64, 8, 3).expect("a generator");
+        let labels: Vec<u32> = (0..rows as u64).map(|row| generator.label(row)).collect();
+        let table = Table::of(kind, rows, 8, 3);
+        for init in [Init::Centroid, Init::Pca, Init::Random] {
+            let run = run(&Config { n_epochs: None, init: init.clone(), ..quick() }, &table);
+            check_finite(&run.map, 200.0);
+            if init == Init::Random {
+                // From random places a group may come together in several parts.
+                continue;
+            }
+            let mut same = 0;
+            let some: Vec<usize> = (0..rows).step_by(rows / 500).collect();
+            for &row in &some {
+                same += nearest_in_map(&run.map, 2, row, 5).into_iter().filter(|&o| labels[o] == labels[row]).count();
+            }
+            let share = same as f64 / (some.len() * 5) as f64;
+            assert!(
+                share >= 0.99,
+                "{blobs} blobs, {rows} rows, {init:?}: {share} of the neighbours in the map are of the blob"
+            );
+        }
+    }
+}
+
+#[test]
+fn any_number_of_components() {
+    let table = mixture(1_200, 20);
+    for n_components in [1, 2, 3, 5, 17] {
+        for init in [Init::Centroid, Init::Pca] {
+            let run = run(&Config { n_components, init, n_epochs: Some(200), ..quick() }, &table);
+            check_finite(&run.map, 200.0);
+            let trust = run.report.quality.and_then(|q| q.trustworthiness).expect("scores").mean;
+            assert!(trust > if n_components == 1 { 0.8 } else { 0.9 }, "{n_components} components: {trust}");
+            // No component is left out.
+            for c in 0..n_components {
+                let values: Vec<f64> = run.map.iter().skip(c).step_by(n_components).map(|&x| f64::from(x)).collect();
+                let mean = values.iter().sum::<f64>() / values.len() as f64;
+                let variance = values.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / values.len() as f64;
+                assert!(variance > 0.1, "component {c} of {n_components}: variance {variance}");
+            }
+        }
+    }
+}
+
+// First positions.
+
+fn first_positions(run: &Run) -> Vec<f32> {
+    let width = run.plan.config.n_components;
+    let stored = init::read_positions(&run.dir.path(init::INIT)).expect("first positions");
+    let mut ordered = vec![0f32; stored.len()];
+    for (position, row) in stored.chunks_exact(width).zip(source_rows(run)) {
+        ordered[row * width..][..width].copy_from_slice(position);
+    }
+    ordered
+}
+
+#[test]
+fn first_positions_come_from_where_they_are_asked() {
+    let table = mixture(3_000, 10);
+    let start = |config: &Config| first_positions(&run(config, &table));
+    let config = |init: Init| Config { init, n_epochs: Some(1), ..quick() };
+
+    let random = start(&config(Init::Random));
+    check_finite(&random, 10.02);
+    let (mean, interval) = mean_and_interval(&random.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
+    let deviation = interval / 1.96 * (random.len() as f64).sqrt();
+    assert!(mean.abs() < 2.0 * interval && (deviation - 10.0 / 3f64.sqrt()).abs() < 0.15, "{mean} {deviation}");
+    assert_ne!(random, start(&Config { seed: 1, ..config(Init::Random) }));
+
+    // Given positions, in the source's order, moved by no more than the jitter.
+    let place = tempfile::tempdir().expect("a directory");
+    let path = place.path().join("start.npy");
+    let given: Vec<f32> = (0..6_000).map(|i| (i as f32 * 0.37).sin() * 9.0).collect();
+    let columns = lowland_io::MapColumns { rows: 3_000, dim: 2, extra: None, own_id: false };
+    let mut writer = lowland_io::MapWriter::create(&path, columns, false).expect("a file");
+    writer.write_rows(0, &given, None).expect("written");
+    writer.finish().expect("written");
+    let from_file = start(&config(Init::File(path.clone())));
+    assert!(from_file.iter().zip(&given).all(|(a, b)| (a - b).abs() <= 0.0101), "not the file's positions");
+    let wrong = Config { n_components: 3, ..config(Init::File(path)) };
+    let plan = plan_of(&wrong, &table);
+    let refused =
+        attempt(&plan, &inputs_of(&table), &open_run(place.path(), &plan), &()).expect_err("3 of 2 components");
+    assert!(matches!(refused, Error::Config { field: "init", .. }), "{refused}");
+
+    // PCA: each axis is uncorrelated with the other, and wider than it; the data's own order is kept on it.
+    let pca = start(&config(Init::Pca));
+    check_finite(&pca, 10.02);
+    let axis = |c: usize| pca.iter().skip(c).step_by(2).map(|&x| f64::from(x)).collect::<Vec<_>>();
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+    let (x, y) = (axis(0), axis(1));
+    assert!(dot(&x, &x) > dot(&y, &y));
+    assert!(dot(&x, &y).abs() < 1e-2 * dot(&y, &y), "{} {}", dot(&x, &y), dot(&y, &y));
+
+    // Centroids, and 5,000 rows so that there are enough of them: near rows start near.
+    let table = mixture(5_000, 10);
+    let run = run(&config(Init::Centroid), &table);
+    assert!(run.plan.has_centroids());
+    let begun = first_positions(&run);
+    check_finite(&begun, 60.0);
+    let graph = graph_of(&plan_of(&config(Init::Centroid), &table), &table);
+    let far = |a: usize, b: usize| (begun[2 * a] - begun[2 * b]).hypot(begun[2 * a + 1] - begun[2 * b + 1]);
+    let (mut near, mut any) = (0.0, 0.0);
+    for row in 0..5_000 {
+        near += far(row, graph.0[row * 15] as usize);
+        any += far(row, (row * 7919 + 1) % 5_000);
+    }
+    assert!(near < 0.25 * any, "{near} {any}");
+}
+
+#[test]
+fn a_graph_alone_gives_a_map_that_keeps_it() {
+    let table = mixture(2_000, 8);
+    let (ids, distances, ..) = graph_of(&plan_of(&quick(), &table), &table);
+    let graph = Given { k: 15, ids, distances };
+    for init in [Init::Centroid, Init::Pca, Init::Random] {
+        let run = run_with(
+            &Config { n_epochs: None, init: init.clone(), ..quick() },
+            &Inputs { source: None, graph: Some(&graph) },
+        );
+        check_finite(&run.map, 200.0);
+        let scored = trust_and_preservation(&table, &run.map, 2, 15);
+        let quality = run.report.quality.expect("scores");
+        assert!(quality.trustworthiness.is_none());
+        assert!((quality.preservation.mean - scored.1).abs() < 1e-3, "{init:?}: {quality:?} {scored:?}");
+        assert!(scored.0 > 0.85, "{init:?}: {scored:?}");
+    }
+}
+
+#[test]
+fn a_given_graph_beside_the_vectors_gives_the_map_of_our_own() {
+    let table = mixture(2_000, 8);
+    let (ids, distances, ..) = graph_of(&plan_of(&quick(), &table), &table);
+    let graph = Given { k: 15, ids, distances };
+    let with = run_with(&quick(), &Inputs { source: Some(table.clone()), graph: Some(&graph) });
+    let own = run(&quick(), &table);
+    assert!(with.map == own.map);
+    assert_eq!(
+        with.report.neighbors.map(|n| (n.recall, n.mean_distance)),
+        own.report.neighbors.map(|n| (n.recall, n.mean_distance))
+    );
+}
+
+// Quality.
+
+/// Trustworthiness by its definition, and the share of the k nearest kept, over all rows.
+fn trust_and_preservation(table: &Table, map: &[f32], width: usize, k: usize) -> (f64, f64) {
+    let (rows, dim, n) = (table.prepared(Metric::Euclidean), table.dim, table.rows());
+    let (mut excess, mut kept) = (0usize, 0usize);
+    for row in 0..n {
+        let far: Vec<f64> = (0..n).map(|other| squared(&rows, dim, row, other)).collect();
+        for other in nearest_in_map(map, width, row, k) {
+            // Rank among the others: 1 + those that are strictly nearer.
+            let rank = 1 + (0..n).filter(|&o| o != row && far[o] < far[other]).count();
+            excess += rank.saturating_sub(k);
+            kept += usize::from(rank <= k);
+        }
+    }
+    let scale = 2.0 / (n as f64 * k as f64 * (2.0 * n as f64 - 3.0 * k as f64 - 1.0));
+    (1.0 - scale * excess as f64, kept as f64 / (n * k) as f64)
+}
+
+/// Holds the reported scores, taken on all rows, against their definitions.
+fn check_quality(name: &str, table: &Arc<Table>, config: &Config) {
+    let run = run(config, table);
+    let quality = run.report.quality.expect("scores");
+    assert_eq!((quality.sample_rows, quality.k), (table.rows(), config.n_neighbors), "{name}");
+    let (trust, kept) = trust_and_preservation(table, &run.map, config.n_components, config.n_neighbors);
+    let reported = quality.trustworthiness.expect("there are vectors").mean;
+    assert!((reported - trust).abs() <= 1e-6, "{name}: trustworthiness {reported}, by definition {trust}");
+    let reported = quality.preservation.mean;
+    assert!((reported - kept).abs() <= 1e-6, "{name}: preservation {reported}, by definition {kept}");
+}
+
+#[test]
+fn scores_are_what_their_definitions_say() {
+    check_quality("mixture", &mixture(1_500, 12), &quick());
+    check_quality("three components", &mixture(1_500, 12), &Config { n_components: 3, n_neighbors: 7, ..quick() });
+    check_quality("far from the origin", &shifted(&mixture(1_500, 4), 1e4), &quick());
+    check_quality("far blobs", &Table::of(Kind::BlobsFar { blobs: 5 }, 1_500, 4, 3), &quick());
+    check_quality("random places", &mixture(1_000, 12), &Config { init: Init::Random, n_epochs: Some(1), ..quick() });
+}
+
+#[test]
+fn triplets_are_kept_as_often_as_reported() {
+    let table = mixture(2_000, 12);
+    let run = run(&quick(), &table);
+    let reported = run.report.quality.and_then(|q| q.triplets).expect("a score");
+    let rows = table.prepared(Metric::Euclidean);
+    let mut draws = Draws(8);
+    let map = |a: usize, b: usize| -> f64 {
+        map_row(&run.map, 2, a).iter().zip(map_row(&run.map, 2, b)).map(|(x, y)| (x - y) * (x - y)).sum()
+    };
+    let kept: Vec<f64> = (0..100_000)
+        .map(|_| (draws.below(2_000), draws.below(2_000), draws.below(2_000)))
+        .filter(|&(i, j, l)| i != j && i != l && j != l)
+        .map(|(i, j, l)| {
+            let data = squared(&rows, 12, i, j) < squared(&rows, 12, i, l);
+            f64::from(u8::from(data == (map(i, j) < map(i, l))))
+        })
+        .collect();
+    let (mean, interval) = mean_and_interval(&kept);
+    let allowed = (interval.powi(2) + reported.interval.powi(2)).sqrt();
+    assert!((mean - reported.mean).abs() <= allowed, "reported {reported:?}, found {mean} ± {interval}");
+}
+
+mod scratch {
+    use super::*;
+
+    #[test]
+    fn components_of_one() {
+        let table = mixture(1_200, 20);
+        let bytes: Vec<u8> = table.values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        std::fs::write("/tmp/mix1200x20.f32", bytes).unwrap();
+        for n_components in [1, 2, 3, 5, 17] {
+            for init in [Init::Centroid, Init::Pca, Init::Random] {
+                let run = run(&Config { n_components, init: init.clone(), n_epochs: Some(200), ..quick() }, &table);
+                eprintln!("{n_components} {init:?}: {:?}", run.report.quality);
+            }
+        }
+    }
+
+    #[test]
+    fn scales() {
+        for scale in [1e-30f32, 1e-25, 1e-21, 1e-19, 1e-10, 1e10, 1e15, 1e17, 1e18, 5e18, 1e19, 1e20, 1e25, 1e36] {
+            let table = mixture(1_000, 8);
+            let table = Table::new(8, table.values.iter().map(|x| x * scale).collect());
+            for metric in [Metric::Euclidean, Metric::Cosine] {
+                let plan = plan_of(&Config { metric, ..quick() }, &table);
+                let place = tempfile::tempdir().unwrap();
+                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    attempt(&plan, &inputs_of(&table), &open_run(place.path(), &plan), &())
+                }));
+                match outcome {
+                    Ok(Ok((report, _))) => eprintln!(
+                        "{scale:e} {metric:?}: recall {:?} trust {:?} isolated {:?} mean {:?}",
+                        report.neighbors.unwrap().recall,
+                        report.quality.unwrap().trustworthiness,
+                        report.affinity.unwrap().isolated_rows,
+                        report.neighbors.unwrap().mean_distance
+                    ),
+                    Ok(Err(e)) => eprintln!("{scale:e} {metric:?}: {e}"),
+                    Err(_) => eprintln!("{scale:e} {metric:?}: PANIC"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn oddities() {
+        // A graph with many neighbours; k above what there is; k = 1; k = 0.
+        for (rows, k) in [(50usize, 100usize), (50, 49), (50, 1), (3, 1), (2, 5), (65_600, 1)] {
+            let mut draws = Draws(5);
+            let graph = Given {
+                k,
+                ids: (0..rows * k).map(|_| draws.below(rows) as u32).collect(),
+                distances: (0..rows * k).map(|_| draws.below(1000) as f32).collect(),
+            };
+            let outcome = std::panic::catch_unwind(|| {
+                let r = run_with(&quick(), &Inputs { source: None, graph: Some(&graph) });
+                check_finite(&r.map, 200.0);
+                r.report.quality
+            });
+            eprintln!("graph {rows} x {k}: {outcome:?}");
+        }
+        // NaN and negative distances from a graph source.
+        let graph = Given {
+            k: 3,
+            ids: (0..300).map(|i| (i as u32 * 7 + 1) % 100).collect(),
+            distances: (0..300).map(|i| if i % 3 == 0 { f32::NAN } else { -1.0 }).collect(),
+        };
+        let outcome = std::panic::catch_unwind(|| {
+            let r = run_with(&quick(), &Inputs { source: None, graph: Some(&graph) });
+            check_finite(&r.map, 200.0);
+            (r.report.quality, r.report.neighbors)
+        });
+        eprintln!("NaN graph {outcome:?}");
+        // Wide.
+        let table = Table::of(Kind::Uniform, 300, 4_200, 1);
+        for init in [Init::Pca, Init::Centroid, Init::Random] {
+            let outcome =
+                std::panic::catch_unwind(|| run(&Config { init: init.clone(), ..quick() }, &table).report.quality);
+            eprintln!("wide {init:?} {outcome:?}");
+        }
+        // Many neighbours, large seed, extreme parameters.
+        let table = mixture(1_500, 8);
+        for config in [
+            Config { n_neighbors: 1000, ..quick() },
+            Config { seed: u64::MAX, ..quick() },
+            Config { min_dist: 0.0, ..quick() },
+            Config { min_dist: 1.0, ..quick() },
+            Config { spread: 50.0, min_dist: 0.1, ..quick() },
+            Config { spread: 0.01, min_dist: 0.001, ..quick() },
+            Config { learning_rate: 100.0, ..quick() },
+            Config { learning_rate: 1e30, ..quick() },
+            Config { learning_rate: 3e38, ..quick() },
+            Config { negative_sample_rate: 100, ..quick() },
+            Config { n_epochs: Some(1), ..quick() },
+            Config { n_epochs: Some(5000), ..quick() },
+        ] {
+            let plan = plan_of(&config, &table);
+            let place = tempfile::tempdir().unwrap();
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                attempt(&plan, &inputs_of(&table), &open_run(place.path(), &plan), &())
+            }));
+            let name = format!(
+                "k {} seed {} md {} spread {} lr {} neg {} ep {:?}",
+                config.n_neighbors,
+                config.seed,
+                config.min_dist,
+                config.spread,
+                config.learning_rate,
+                config.negative_sample_rate,
+                config.n_epochs
+            );
+            match outcome {
+                Ok(Ok((report, map))) => eprintln!(
+                    "{name}: trust {:?} extent {}",
+                    report.quality.unwrap().trustworthiness,
+                    map.iter().fold(0f32, |m, x| m.max(x.abs()))
+                ),
+                Ok(Err(e)) => eprintln!("{name}: {e}"),
+                Err(_) => eprintln!("{name}: PANIC"),
+            }
+        }
+    }
+}
