@@ -50,11 +50,7 @@ pub struct Mixture {
 impl Default for Mixture {
     /// 1,000 components that touch: see `datasets/README.md` for how much.
     fn default() -> Self {
-        Self {
-            components: 1000,
-            centre_scale: 1.0,
-            spread: 1.5,
-        }
+        Self { components: 1000, centre_scale: 1.0, spread: 1.5 }
     }
 }
 
@@ -95,15 +91,8 @@ pub enum Kind {
 
 impl Kind {
     /// The names that [`FromStr`] reads, in the order of the variants.
-    pub const NAMES: [&'static str; 7] = [
-        "mixture",
-        "uniform",
-        "sphere",
-        "duplicates",
-        "blobs_far",
-        "moons",
-        "swiss_roll",
-    ];
+    pub const NAMES: [&'static str; 7] =
+        ["mixture", "uniform", "sphere", "duplicates", "blobs_far", "moons", "swiss_roll"];
 
     /// The kind's name, one of [`Kind::NAMES`].
     pub fn name(&self) -> &'static str {
@@ -130,9 +119,7 @@ impl Kind {
     fn fault(&self) -> Option<&'static str> {
         let usable = |scale: f32| scale.is_finite() && scale >= 0.0;
         match *self {
-            Self::Mixture(mixture) | Self::Duplicates { mixture, .. }
-                if mixture.components == 0 =>
-            {
+            Self::Mixture(mixture) | Self::Duplicates { mixture, .. } if mixture.components == 0 => {
                 Some("components must be at least 1")
             }
             Self::Mixture(mixture) | Self::Duplicates { mixture, .. }
@@ -163,10 +150,7 @@ impl FromStr for Kind {
             "mixture" => Self::Mixture(Mixture::default()),
             "uniform" => Self::Uniform,
             "sphere" => Self::Sphere,
-            "duplicates" => Self::Duplicates {
-                mixture: Mixture::default(),
-                share: 0.2,
-            },
+            "duplicates" => Self::Duplicates { mixture: Mixture::default(), share: 0.2 },
             "blobs_far" => Self::BlobsFar { blobs: 5 },
             "moons" => Self::Moons { noise: 0.05 },
             "swiss_roll" => Self::SwissRoll { noise: 0.05 },
@@ -220,12 +204,7 @@ impl Tables {
             total += f64::from(0.05 + traits.exponential(2 * component + 1));
             shares.push(total);
         }
-        Self {
-            centres,
-            factors,
-            rank,
-            shares: shares.iter().map(|share| (share / total) as f32).collect(),
-        }
+        Self { centres, factors, rank, shares: shares.iter().map(|share| (share / total) as f32).collect() }
     }
 
     fn component(&self, row: Stream) -> usize {
@@ -261,33 +240,17 @@ impl Generator {
     /// at 128 components a vector.
     pub fn new(kind: Kind, rows: u64, dim: usize, seed: u64) -> Result<Self, Error> {
         if dim < kind.min_dim() {
-            return Err(Error::Dim {
-                name: kind.name(),
-                least: kind.min_dim(),
-                dim,
-            });
+            return Err(Error::Dim { name: kind.name(), least: kind.min_dim(), dim });
         }
         if let Some(fault) = kind.fault() {
-            return Err(Error::Parameter {
-                name: kind.name(),
-                fault,
-            });
+            return Err(Error::Parameter { name: kind.name(), fault });
         }
         let stream = Stream::new(seed);
         let tables = match kind {
-            Kind::Mixture(mixture) | Kind::Duplicates { mixture, .. } => {
-                Some(Tables::new(mixture, dim, stream))
-            }
+            Kind::Mixture(mixture) | Kind::Duplicates { mixture, .. } => Some(Tables::new(mixture, dim, stream)),
             _ => None,
         };
-        Ok(Self {
-            kind,
-            rows,
-            dim,
-            seed,
-            stream,
-            tables,
-        })
+        Ok(Self { kind, rows, dim, seed, stream, tables })
     }
 
     /// What is generated.
@@ -358,10 +321,9 @@ impl Generator {
     pub fn label(&self, row: u64) -> u32 {
         let stream = self.row_stream(self.origin(row));
         match self.kind {
-            Kind::Mixture(_) | Kind::Duplicates { .. } => self
-                .tables
-                .as_ref()
-                .map_or(0, |tables| tables.component(stream) as u32),
+            Kind::Mixture(_) | Kind::Duplicates { .. } => {
+                self.tables.as_ref().map_or(0, |tables| tables.component(stream) as u32)
+            }
             Kind::Uniform | Kind::Sphere => 0,
             Kind::BlobsFar { blobs } => stream.below(0, u64::from(blobs)) as u32,
             Kind::Moons { .. } => stream.below(0, 2) as u32,
@@ -415,12 +377,7 @@ impl Generator {
     }
 
     fn check(&self, first: u64, out: &[f32]) {
-        assert!(
-            out.len().is_multiple_of(self.dim),
-            "{} values are not whole rows of {}",
-            out.len(),
-            self.dim
-        );
+        assert!(out.len().is_multiple_of(self.dim), "{} values are not whole rows of {}", out.len(), self.dim);
         let rows = (out.len() / self.dim) as u64;
         assert!(
             first.checked_add(rows).is_some_and(|end| end <= self.rows),
@@ -464,11 +421,7 @@ impl Generator {
             Kind::Moons { noise } => {
                 scaled_noise(stream, noise, out);
                 let (sine, cosine) = sin_cos_turns(0.5 * stream.unit(1));
-                let (x, y) = if stream.below(0, 2) == 0 {
-                    (cosine, sine)
-                } else {
-                    (1.0 - cosine, 0.5 - sine)
-                };
+                let (x, y) = if stream.below(0, 2) == 0 { (cosine, sine) } else { (1.0 - cosine, 0.5 - sine) };
                 out[0] += x;
                 out[1] += y;
             }
@@ -524,11 +477,7 @@ mod tests {
                     first -= rows;
                     let mut part = vec![f32::NAN; rows * dim];
                     other.fill(first as u64, &mut part);
-                    assert_eq!(
-                        part,
-                        all[first * dim..(first + rows) * dim],
-                        "{name} {first}"
-                    );
+                    assert_eq!(part, all[first * dim..(first + rows) * dim], "{name} {first}");
                 }
                 assert_eq!(first, 0);
                 for threads in [1, 2, 5, 999] {
@@ -552,9 +501,7 @@ mod tests {
                 (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3)
             })
         };
-        let prints: Vec<String> = Kind::NAMES
-            .map(|name| format!("{:016x}", print(name)))
-            .into();
+        let prints: Vec<String> = Kind::NAMES.map(|name| format!("{:016x}", print(name))).into();
         assert_eq!(
             prints,
             [
@@ -591,10 +538,7 @@ mod tests {
 
     #[test]
     fn mixture_follows_its_components() {
-        let mixture = Mixture {
-            components: 20,
-            ..Mixture::default()
-        };
+        let mixture = Mixture { components: 20, ..Mixture::default() };
         let generator = Generator::new(Kind::Mixture(mixture), 40_000, 64, 5).unwrap();
         let values = generator.table(0, 40_000);
         let tables = generator.tables.as_ref().unwrap();
@@ -644,10 +588,7 @@ mod tests {
         }
         assert!((900..1100).contains(&copies), "{copies}");
         let mixture = make("mixture", 5000, 12, 9).table(0, 5000);
-        assert_eq!(
-            row(generator.origin(17)),
-            &mixture[generator.origin(17) as usize * 12..][..12]
-        );
+        assert_eq!(row(generator.origin(17)), &mixture[generator.origin(17) as usize * 12..][..12]);
     }
 
     #[test]
@@ -673,16 +614,9 @@ mod tests {
     fn shapes_are_where_they_should_be() {
         let moons = Generator::new(Kind::Moons { noise: 0.0 }, 500, 3, 4).unwrap();
         for (row, p) in (0..).zip(moons.table(0, 500).chunks_exact(3)) {
-            let centre = if moons.label(row) == 0 {
-                [0.0, 0.0]
-            } else {
-                [1.0, 0.5]
-            };
+            let centre = if moons.label(row) == 0 { [0.0, 0.0] } else { [1.0, 0.5] };
             assert!((distance(&p[..2], &centre) - 1.0).abs() < 1e-5);
-            assert_eq!(
-                (p[1] >= centre[1] - 1e-6, p[2]),
-                (moons.label(row) == 0, 0.0)
-            );
+            assert_eq!((p[1] >= centre[1] - 1e-6, p[2]), (moons.label(row) == 0, 0.0));
         }
         let roll = Generator::new(Kind::SwissRoll { noise: 0.0 }, 500, 3, 4).unwrap();
         let mut seen = [0; 10];
@@ -699,37 +633,15 @@ mod tests {
 
     #[test]
     fn what_cannot_be_made_is_refused() {
-        let refused =
-            |kind: Kind, dim: usize| Generator::new(kind, 1, dim, 0).unwrap_err().to_string();
-        assert_eq!(
-            refused(Kind::Uniform, 0),
-            "uniform needs at least 1 dimensions, 0 were asked for"
-        );
+        let refused = |kind: Kind, dim: usize| Generator::new(kind, 1, dim, 0).unwrap_err().to_string();
+        assert_eq!(refused(Kind::Uniform, 0), "uniform needs at least 1 dimensions, 0 were asked for");
         assert!(refused(Kind::Moons { noise: 0.1 }, 1).contains("at least 2"));
         assert!(refused(Kind::SwissRoll { noise: f32::NAN }, 3).contains("noise"));
         assert!(refused(Kind::BlobsFar { blobs: 0 }, 3).contains("blobs"));
-        let mixture = Mixture {
-            components: 0,
-            ..Mixture::default()
-        };
+        let mixture = Mixture { components: 0, ..Mixture::default() };
         assert!(refused(Kind::Mixture(mixture), 3).contains("components"));
         let mixture = Mixture::default();
-        assert!(
-            refused(
-                Kind::Duplicates {
-                    mixture,
-                    share: 1.5
-                },
-                3
-            )
-            .contains("share")
-        );
-        assert!(
-            "circles"
-                .parse::<Kind>()
-                .unwrap_err()
-                .to_string()
-                .contains("swiss_roll")
-        );
+        assert!(refused(Kind::Duplicates { mixture, share: 1.5 }, 3).contains("share"));
+        assert!("circles".parse::<Kind>().unwrap_err().to_string().contains("swiss_roll"));
     }
 }

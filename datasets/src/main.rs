@@ -85,19 +85,12 @@ impl Cli {
         };
         Ok(match self.name.parse()? {
             Kind::Mixture(mixture) => Kind::Mixture(with(mixture)),
-            Kind::Duplicates { mixture, share } => Kind::Duplicates {
-                mixture: with(mixture),
-                share: self.share.unwrap_or(share),
-            },
-            Kind::BlobsFar { blobs } => Kind::BlobsFar {
-                blobs: self.blobs.unwrap_or(blobs),
-            },
-            Kind::Moons { noise } => Kind::Moons {
-                noise: self.noise.unwrap_or(noise),
-            },
-            Kind::SwissRoll { noise } => Kind::SwissRoll {
-                noise: self.noise.unwrap_or(noise),
-            },
+            Kind::Duplicates { mixture, share } => {
+                Kind::Duplicates { mixture: with(mixture), share: self.share.unwrap_or(share) }
+            }
+            Kind::BlobsFar { blobs } => Kind::BlobsFar { blobs: self.blobs.unwrap_or(blobs) },
+            Kind::Moons { noise } => Kind::Moons { noise: self.noise.unwrap_or(noise) },
+            Kind::SwissRoll { noise } => Kind::SwissRoll { noise: self.noise.unwrap_or(noise) },
             other => other,
         })
     }

@@ -35,24 +35,18 @@ pub(crate) struct Stream {
 impl Stream {
     /// The root stream of a seed.
     pub(crate) fn new(seed: u64) -> Self {
-        Self {
-            key: mix(seed.wrapping_add(STEP)),
-        }
+        Self { key: mix(seed.wrapping_add(STEP)) }
     }
 
     /// A stream of its own for `purpose`, unrelated to the parent's numbers.
     pub(crate) fn child(self, purpose: u64) -> Self {
         // The constant keeps children away from the parent's own counters.
-        Self {
-            key: mix(self.at(purpose) ^ 0x6c6f_776c_616e_6421),
-        }
+        Self { key: mix(self.at(purpose) ^ 0x6c6f_776c_616e_6421) }
     }
 
     /// 64 random bits.
     pub(crate) fn at(self, counter: u64) -> u64 {
-        mix(self
-            .key
-            .wrapping_add(counter.wrapping_add(1).wrapping_mul(STEP)))
+        mix(self.key.wrapping_add(counter.wrapping_add(1).wrapping_mul(STEP)))
     }
 
     /// Uniform in [0, 1), 24 bits fine.
@@ -133,9 +127,7 @@ fn ln(x: f32) -> f32 {
 /// Sine and cosine of an angle within ±π/4 by their Taylor series, error below 1e-7.
 fn sin_cos_eighth(x: f32) -> (f32, f32) {
     let t = x * x;
-    let sine = x
-        * (1.0
-            + t * (-1.0 / 6.0 + t * (1.0 / 120.0 + t * (-1.0 / 5040.0 + t * (1.0 / 362_880.0)))));
+    let sine = x * (1.0 + t * (-1.0 / 6.0 + t * (1.0 / 120.0 + t * (-1.0 / 5040.0 + t * (1.0 / 362_880.0)))));
     let cosine = 1.0 + t * (-0.5 + t * (1.0 / 24.0 + t * (-1.0 / 720.0 + t * (1.0 / 40_320.0))));
     (sine, cosine)
 }
@@ -161,10 +153,7 @@ mod tests {
         for i in 1..=20_000u32 {
             let x = i as f32 / 20_000.0;
             let exact = f64::from(x).ln();
-            assert!(
-                (f64::from(ln(x)) - exact).abs() <= 1e-6 * exact.abs() + 1e-7,
-                "ln {x}"
-            );
+            assert!((f64::from(ln(x)) - exact).abs() <= 1e-6 * exact.abs() + 1e-7, "ln {x}");
             let turns = x * 4.0 - 2.0;
             let (sine, cosine) = sin_cos_turns(turns);
             let exact = (f64::from(turns) * std::f64::consts::TAU).sin_cos();
@@ -192,10 +181,8 @@ mod tests {
         // Both of a pair come from one hash: they must not know each other.
         let pairs: f64 = values.chunks_exact(2).map(|p| f64::from(p[0] * p[1])).sum();
         assert!((pairs / (n / 2.0)).abs() < 0.0071);
-        let squares: f64 = values
-            .chunks_exact(2)
-            .map(|p| f64::from(p[0] * p[0] - 1.0) * f64::from(p[1] * p[1] - 1.0))
-            .sum();
+        let squares: f64 =
+            values.chunks_exact(2).map(|p| f64::from(p[0] * p[0] - 1.0) * f64::from(p[1] * p[1] - 1.0)).sum();
         assert!((squares / (n / 2.0)).abs() < 0.015);
     }
 

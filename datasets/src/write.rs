@@ -20,8 +20,8 @@ use std::{
 
 use arrow::{
     array::{
-        ArrayRef, FixedSizeListArray, Float16Array, Float32Array, Float64Array, Int8Array,
-        RecordBatch, UInt8Array, UInt32Array, UInt64Array,
+        ArrayRef, FixedSizeListArray, Float16Array, Float32Array, Float64Array, Int8Array, RecordBatch, UInt8Array,
+        UInt32Array, UInt64Array,
     },
     datatypes::{DataType, Field, FieldRef, Schema, SchemaRef},
     ipc::{
@@ -125,10 +125,7 @@ pub fn write(generator: &Generator, path: &Path, options: &Options) -> Result<()
     let mut name = path.as_os_str().to_owned();
     name.push(".tmp");
     let unfinished = PathBuf::from(name);
-    let fault = |source| Error::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let fault = |source| Error::Io { path: path.to_owned(), source };
     let written = write_rows(generator, path, &unfinished, format, options)
         .and_then(|()| fs::rename(&unfinished, path).map_err(fault));
     if written.is_err() {
@@ -154,9 +151,7 @@ fn write_rows(
     let mut sink = Sink::create(generator, path, unfinished, format, options)?;
     let (mut first, mut in_group) = (0, 0);
     while first < generator.rows() {
-        let rows = portion
-            .min(group - in_group)
-            .min(usize::try_from(generator.rows() - first).unwrap_or(usize::MAX));
+        let rows = portion.min(group - in_group).min(usize::try_from(generator.rows() - first).unwrap_or(usize::MAX));
         let mut values = vec![0.0; rows * generator.dim()];
         generator.fill_parallel(first, &mut values, options.threads);
         sink.write(generator, first, values)?;
@@ -190,10 +185,7 @@ impl<'a> Sink<'a> {
         format: Format,
         options: &Options,
     ) -> Result<Self, Error> {
-        let fault = |source| Error::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let fault = |source| Error::Io { path: path.to_owned(), source };
         let mut file = BufWriter::with_capacity(1 << 20, File::create(unfinished).map_err(fault)?);
         let item = Arc::new(Field::new_list_field(data_type(options.dtype), false));
         let list = DataType::FixedSizeList(Arc::clone(&item), generator.dim() as i32);
@@ -223,23 +215,14 @@ impl<'a> Sink<'a> {
                 Writer::Npy(file)
             }
         };
-        Ok(Self {
-            path,
-            dtype: options.dtype,
-            schema,
-            item,
-            writer,
-        })
+        Ok(Self { path, dtype: options.dtype, schema, item, writer })
     }
 
     fn write(&mut self, generator: &Generator, first: u64, values: Vec<f32>) -> Result<(), Error> {
         let range = generator.range();
         if let Writer::Npy(file) = &mut self.writer {
             let bytes = npy_bytes(&values, self.dtype, range);
-            return file.write_all(&bytes).map_err(|source| Error::Io {
-                path: self.path.to_owned(),
-                source,
-            });
+            return file.write_all(&bytes).map_err(|source| Error::Io { path: self.path.to_owned(), source });
         }
         let end = first + (values.len() / generator.dim()) as u64;
         let batch = FixedSizeListArray::try_new(
@@ -256,47 +239,32 @@ impl<'a> Sink<'a> {
         })
         .map_err(|source| arrow_fault(self.path, source))?;
         match &mut self.writer {
-            Writer::Parquet(writer) => writer
-                .write(&batch)
-                .map_err(|source| parquet_fault(self.path, source)),
-            Writer::Arrow(writer) => writer
-                .write(&batch)
-                .map_err(|source| arrow_fault(self.path, source)),
+            Writer::Parquet(writer) => writer.write(&batch).map_err(|source| parquet_fault(self.path, source)),
+            Writer::Arrow(writer) => writer.write(&batch).map_err(|source| arrow_fault(self.path, source)),
             Writer::Npy(_) => Ok(()),
         }
     }
 
     fn finish(self) -> Result<(), Error> {
         let file = match self.writer {
-            Writer::Parquet(writer) => writer
-                .into_inner()
-                .map_err(|source| parquet_fault(self.path, source))?,
+            Writer::Parquet(writer) => writer.into_inner().map_err(|source| parquet_fault(self.path, source))?,
             // This one writes the footer, too.
-            Writer::Arrow(writer) => writer
-                .into_inner()
-                .map_err(|source| arrow_fault(self.path, source))?,
+            Writer::Arrow(writer) => writer.into_inner().map_err(|source| arrow_fault(self.path, source))?,
             Writer::Npy(file) => file,
         };
         // A buffer that is only dropped swallows the disk's last error.
-        file.into_inner().map(drop).map_err(|fault| Error::Io {
-            path: self.path.to_owned(),
-            source: fault.into_error(),
-        })
+        file.into_inner()
+            .map(drop)
+            .map_err(|fault| Error::Io { path: self.path.to_owned(), source: fault.into_error() })
     }
 }
 
 fn parquet_fault(path: &Path, source: parquet::errors::ParquetError) -> Error {
-    Error::Parquet {
-        path: path.to_owned(),
-        source,
-    }
+    Error::Parquet { path: path.to_owned(), source }
 }
 
 fn arrow_fault(path: &Path, source: arrow::error::ArrowError) -> Error {
-    Error::Arrow {
-        path: path.to_owned(),
-        source,
-    }
+    Error::Arrow { path: path.to_owned(), source }
 }
 
 fn parquet_writer(
@@ -334,9 +302,7 @@ fn components(values: Vec<f32>, dtype: Dtype, range: (f32, f32)) -> ArrayRef {
     match dtype {
         Dtype::F16 => Arc::new(Float16Array::from(Vec::<f16>::from_f32_slice(&values))),
         Dtype::F32 => Arc::new(Float32Array::from(values)),
-        Dtype::F64 => Arc::new(Float64Array::from_iter_values(
-            values.iter().copied().map(f64::from),
-        )),
+        Dtype::F64 => Arc::new(Float64Array::from_iter_values(values.iter().copied().map(f64::from))),
         Dtype::U8 => Arc::new(UInt8Array::from_iter_values(steps)),
         Dtype::I8 => Arc::new(Int8Array::from_iter_values(steps.map(signed))),
     }
@@ -382,19 +348,10 @@ fn npy_bytes(values: &[f32], dtype: Dtype, range: (f32, f32)) -> Vec<u8> {
         Dtype::F16 => {
             let mut halves = vec![f16::ZERO; values.len()];
             halves.convert_from_f32_slice(values);
-            halves
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect()
+            halves.iter().flat_map(|value| value.to_le_bytes()).collect()
         }
-        Dtype::F32 => values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect(),
-        Dtype::F64 => values
-            .iter()
-            .flat_map(|&value| f64::from(value).to_le_bytes())
-            .collect(),
+        Dtype::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        Dtype::F64 => values.iter().flat_map(|&value| f64::from(value).to_le_bytes()).collect(),
         Dtype::U8 => steps.collect(),
         Dtype::I8 => steps.map(|step| signed(step) as u8).collect(),
     }
@@ -415,24 +372,14 @@ mod tests {
     const DIM: usize = 7;
 
     fn options(dtype: Dtype, compression: Option<Compression>, threads: usize) -> Options {
-        Options {
-            dtype,
-            compression,
-            group_rows: NonZero::new(250).unwrap(),
-            threads: NonZero::new(threads).unwrap(),
-        }
+        Options { dtype, compression, group_rows: NonZero::new(250).unwrap(), threads: NonZero::new(threads).unwrap() }
     }
 
     /// Every component as `f64`, whatever its type.
     fn widen(array: &ArrayRef) -> Vec<f64> {
         macro_rules! all {
             ($type:ty, $value:ident => $wide:expr) => {
-                array
-                    .as_primitive::<$type>()
-                    .values()
-                    .iter()
-                    .map(|&$value| $wide)
-                    .collect()
+                array.as_primitive::<$type>().values().iter().map(|&$value| $wide).collect()
             };
         }
         match array.data_type() {
@@ -455,16 +402,9 @@ mod tests {
             }
             let labels = batch["label"].as_primitive::<UInt32Type>();
             let first = row - batch.num_rows() as u64;
-            assert!(
-                (first..row)
-                    .zip(labels.values())
-                    .all(|(r, &l)| l == generator.label(r))
-            );
+            assert!((first..row).zip(labels.values()).all(|(r, &l)| l == generator.label(r)));
             let lists = batch["embedding"].as_fixed_size_list();
-            assert_eq!(
-                (lists.value_length(), lists.is_nullable()),
-                (DIM as i32, false)
-            );
+            assert_eq!((lists.value_length(), lists.is_nullable()), (DIM as i32, false));
             values.extend(widen(lists.values()));
         }
         assert_eq!(row, generator.rows());
@@ -473,11 +413,7 @@ mod tests {
 
     fn read_parquet(generator: &Generator, path: &Path) -> Vec<f64> {
         let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
-        let groups = builder
-            .metadata()
-            .row_groups()
-            .iter()
-            .map(|group| group.num_rows());
+        let groups = builder.metadata().row_groups().iter().map(|group| group.num_rows());
         assert_eq!(groups.collect::<Vec<_>>(), [250, 250, 250, 250, 3]);
         let batches: Vec<_> = builder.build().unwrap().map(Result::unwrap).collect();
         check_batches(generator, &batches)
@@ -497,24 +433,16 @@ mod tests {
         assert!(start.is_multiple_of(64));
         let header = str::from_utf8(&bytes[10..start]).unwrap();
         assert!(header.ends_with('\n'));
-        assert!(
-            header.contains("'fortran_order': False, 'shape': (1003, 7), }"),
-            "{header}"
-        );
+        assert!(header.contains("'fortran_order': False, 'shape': (1003, 7), }"), "{header}");
         let data = &bytes[start..];
         let wide: Vec<f64> = match &header[..15] {
-            "{'descr': '<f2'" => data
-                .chunks_exact(2)
-                .map(|b| f16::from_le_bytes(b.try_into().unwrap()).to_f64())
-                .collect(),
-            "{'descr': '<f4'" => data
-                .chunks_exact(4)
-                .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
-                .collect(),
-            "{'descr': '<f8'" => data
-                .chunks_exact(8)
-                .map(|b| f64::from_le_bytes(b.try_into().unwrap()))
-                .collect(),
+            "{'descr': '<f2'" => {
+                data.chunks_exact(2).map(|b| f16::from_le_bytes(b.try_into().unwrap()).to_f64()).collect()
+            }
+            "{'descr': '<f4'" => {
+                data.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()
+            }
+            "{'descr': '<f8'" => data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
             "{'descr': '|u1'" => data.iter().copied().map(f64::from).collect(),
             "{'descr': '|i1'" => data.iter().map(|&b| f64::from(b as i8)).collect(),
             other => panic!("{other}"),
@@ -537,9 +465,7 @@ mod tests {
             let values = read_npy(&npy);
             for (&value, &exact) in values.iter().zip(&exact) {
                 let close = match dtype {
-                    Dtype::F16 => {
-                        (value - f64::from(exact)).abs() <= f64::from(exact.abs()) / 2048.0 + 1e-7
-                    }
+                    Dtype::F16 => (value - f64::from(exact)).abs() <= f64::from(exact.abs()) / 2048.0 + 1e-7,
                     Dtype::F32 | Dtype::F64 => value == f64::from(exact),
                     Dtype::U8 => (value - clamped(exact)).abs() < 0.5001,
                     Dtype::I8 => (value + 128.0 - clamped(exact)).abs() < 0.5001,
@@ -549,24 +475,13 @@ mod tests {
             for compression in [None, Some(Compression::None), Some(Compression::Zstd)] {
                 let path = dir.path().join("a.parquet");
                 write(&generator, &path, &options(dtype, compression, 3)).unwrap();
-                assert_eq!(
-                    read_parquet(&generator, &path),
-                    values,
-                    "{dtype:?} {compression:?}"
-                );
+                assert_eq!(read_parquet(&generator, &path), values, "{dtype:?} {compression:?}");
                 let path = dir.path().join("a.arrow");
                 write(&generator, &path, &options(dtype, compression, 2)).unwrap();
-                assert_eq!(
-                    read_arrow(&generator, &path),
-                    values,
-                    "{dtype:?} {compression:?}"
-                );
+                assert_eq!(read_arrow(&generator, &path), values, "{dtype:?} {compression:?}");
             }
         }
-        let left: Vec<_> = fs::read_dir(&dir)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        let left: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left.len(), 3, "{left:?}");
     }
 
@@ -590,9 +505,7 @@ mod tests {
         let generator = Generator::new("uniform".parse().unwrap(), 10, 2, 5).unwrap();
         let refused = |name: &str, compression| {
             let path = dir.path().join(name);
-            write(&generator, &path, &options(Dtype::F32, compression, 1))
-                .unwrap_err()
-                .to_string()
+            write(&generator, &path, &options(Dtype::F32, compression, 1)).unwrap_err().to_string()
         };
         assert!(refused("a.csv", None).ends_with("must end in .parquet, .arrow or .npy"));
         assert!(refused("a.npy", Some(Compression::Zstd)).ends_with("cannot be compressed"));

@@ -101,11 +101,10 @@ impl Loader {
         Loader { full, reader }
     }
 
-    /// Bytes that a loader of such batches holds; `decode` is what the source
-    /// itself holds to fill one.
+    /// Bytes that a loader of such batches holds, what the source decodes them from included.
     pub fn bytes(batch_rows: usize, dim: usize) -> u64 {
         // One buffer in use, PREFETCH waiting, one being filled; and the source's own decoding.
-        (PREFETCH as u64 + 3) * batch_rows as u64 * dim as u64 * 4
+        (PREFETCH as u64 + 3).saturating_mul(batch_rows as u64).saturating_mul(dim as u64 * 4)
     }
 }
 

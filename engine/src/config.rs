@@ -15,7 +15,7 @@ pub enum Metric {
     #[default]
     Euclidean,
     /// One minus the cosine of the angle. Rows are scaled to length 1 as they
-    /// are read; a row of zeros stays where it is, at distance ½ from all others.
+    /// are read; a row of zeros, which has no direction, is refused.
     Cosine,
 }
 
@@ -129,6 +129,8 @@ impl Config {
     pub fn identity(&self) -> serde_json::Value {
         let mut value = serde_json::to_value(self).unwrap_or_default();
         if let Some(fields) = value.as_object_mut() {
+            // Another version may find another map: its stages do not mix with ours.
+            fields.insert("version".into(), env!("CARGO_PKG_VERSION").into());
             for free in ["threads", "batch_rows", "memory"] {
                 fields.remove(free);
             }

@@ -35,4 +35,4 @@ pub use error::{Error, Result, size};
 pub use observe::{Event, Observer, Progress, Stage, Traffic};
 pub use plan::{AffinityPlan, BLOCK_ROWS, IndexPlan, Input, LayoutPlan, NeighborsPlan, Plan, StagePlan};
 pub use report::{Report, StageReport};
-pub use run::{GraphSource, Inputs, Sink, embed, knn};
+pub use run::{EachRows, GraphSource, Inputs, Sink, embed, knn};

@@ -82,7 +82,8 @@ pub enum Event<'a> {
 
 /// Hears what happens; `Break` stops the run at the next safe point.
 ///
-/// Called from several threads, at most some tens of times a second from each.
+/// Called from several threads and, for [`Event::Pulse`], often: an answer should cost no more than
+/// a look at a flag.
 pub trait Observer: Sync {
     /// Takes an event; says whether to go on.
     fn event(&self, event: &Event<'_>) -> ControlFlow<()>;
@@ -141,6 +142,18 @@ impl<'a> Progress<'a> {
         };
         progress.tell(&Event::Start { stage, total, unit })?;
         Ok(progress)
+    }
+
+    /// The progress of work that nobody watches.
+    pub fn unheard() -> Progress<'static> {
+        Progress {
+            observer: &(),
+            stage: Stage::Scan,
+            silent: true,
+            done: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            traffic: Traffic::default(),
+        }
     }
 
     /// Counts `units` more and asks whether to go on.

@@ -99,19 +99,11 @@ impl Pca {
             return;
         }
         assert_eq!(rows.len() % dim, 0, "rows must be whole");
-        assert_eq!(
-            out.len(),
-            rows.len() / dim * n_components,
-            "one score for each row and component"
-        );
-        out.par_chunks_mut(PROJECT_ROWS * n_components)
-            .zip(rows.par_chunks(PROJECT_ROWS * dim))
-            .for_each(|(out, rows)| {
+        assert_eq!(out.len(), rows.len() / dim * n_components, "one score for each row and component");
+        out.par_chunks_mut(PROJECT_ROWS * n_components).zip(rows.par_chunks(PROJECT_ROWS * dim)).for_each(
+            |(out, rows)| {
                 let mut centered = vec![0.0; dim];
-                for (scores, row) in out
-                    .chunks_exact_mut(n_components)
-                    .zip(rows.chunks_exact(dim))
-                {
+                for (scores, row) in out.chunks_exact_mut(n_components).zip(rows.chunks_exact(dim)) {
                     for ((c, &x), &mean) in centered.iter_mut().zip(row).zip(&self.mean) {
                         *c = f64::from(x) - mean;
                     }
@@ -119,7 +111,8 @@ impl Pca {
                         *score = dot(&centered, axis) as f32;
                     }
                 }
-            });
+            },
+        );
     }
 }
 
@@ -175,20 +168,15 @@ impl Covariance {
         for block in rows.chunks(BLOCK * dim) {
             let n = block.len() / dim;
             let shift = &self.shift;
-            self.products.add(n, |row, c| {
-                f64::from(block[row * dim + c]) - f64::from(shift[c])
-            });
+            self.products.add(n, |row, c| f64::from(block[row * dim + c]) - f64::from(shift[c]));
             let panels = self.products.packed.par_chunks(n);
-            self.sums
-                .par_iter_mut()
-                .zip(panels)
-                .for_each(|(sum, panel)| {
-                    for row in panel {
-                        for (s, &x) in sum.iter_mut().zip(row) {
-                            *s += x;
-                        }
+            self.sums.par_iter_mut().zip(panels).for_each(|(sum, panel)| {
+                for row in panel {
+                    for (s, &x) in sum.iter_mut().zip(row) {
+                        *s += x;
                     }
-                });
+                }
+            });
             self.count += n as u64;
         }
     }
@@ -201,9 +189,7 @@ impl Covariance {
     /// Mean of the rows so far, `dim` values; zeros before the first.
     pub fn mean(&self) -> Vec<f64> {
         let n = self.count.max(1) as f64;
-        (self.shift.iter().zip(self.sums.as_flattened()))
-            .map(|(&s, &sum)| f64::from(s) + sum / n)
-            .collect()
+        (self.shift.iter().zip(self.sums.as_flattened())).map(|(&s, &sum)| f64::from(s) + sum / n).collect()
     }
 
     /// The `n_components` axes of largest variance. Data of lower rank gets
@@ -215,18 +201,11 @@ impl Covariance {
         let n = self.count as f64;
         let divisor = (n - 1.0).max(1.0);
         let sums = self.sums.as_flattened();
-        let covariance = self
-            .products
-            .into_matrix(|i, j, product| (product - sums[i] * (sums[j] / n)) / divisor);
+        let covariance = self.products.into_matrix(|i, j, product| (product - sums[i] * (sums[j] / n)) / divisor);
         let total_variance = (0..dim).map(|i| covariance[(i, i)].max(0.0)).sum();
         let (variance, mut components) = eigen(covariance, n_components)?;
         components.chunks_exact_mut(dim).for_each(fix_sign);
-        Ok(Pca {
-            mean,
-            components,
-            variance,
-            total_variance,
-        })
+        Ok(Pca { mean, components, variance, total_variance })
     }
 }
 
@@ -357,12 +336,7 @@ impl IncrementalPca {
         variance.resize(rank, 0.0);
         complete(&mut components, rank, dim);
         components.chunks_exact_mut(dim).for_each(fix_sign);
-        Ok(Pca {
-            mean: self.mean,
-            components,
-            variance,
-            total_variance: self.scatter / divisor,
-        })
+        Ok(Pca { mean: self.mean, components, variance, total_variance: self.scatter / divisor })
     }
 
     /// Takes the waiting rows into the mean, the scatter and the vectors.
@@ -413,9 +387,7 @@ impl IncrementalPca {
         let scatter: f64 = (old..order).map(|i| gram[(i, i)]).sum();
         let (mut strengths, turns) = eigen(gram, kept(dim, self.rank).min(order))?;
         // Below this the Gram matrix holds rounding errors only.
-        let floor = strengths
-            .first()
-            .map_or(0.0, |s| s * order as f64 * f64::EPSILON);
+        let floor = strengths.first().map_or(0.0, |s| s * order as f64 * f64::EPSILON);
         strengths.retain(|&s| s > floor);
         self.sketch = turn(&turns, strengths.len(), order, dim, stack);
         self.strengths = strengths;
@@ -429,13 +401,7 @@ impl IncrementalPca {
 
 /// The first `n` rows of `turns` (any × order) times the stack (order × dim),
 /// coordinate by coordinate: dim × n.
-fn turn(
-    turns: &[f64],
-    n: usize,
-    order: usize,
-    dim: usize,
-    stack: impl Fn(usize, usize) -> f64 + Sync,
-) -> Vec<f64> {
+fn turn(turns: &[f64], n: usize, order: usize, dim: usize, stack: impl Fn(usize, usize) -> f64 + Sync) -> Vec<f64> {
     /// Coordinates at a time: a cache line of each row, twice over.
     const COLUMNS: usize = 32;
     // Stack rows in fours, so that a running sum is loaded once for four terms.
@@ -450,26 +416,24 @@ fn turn(
     if n == 0 {
         return out;
     }
-    out.par_chunks_mut(COLUMNS * n)
-        .enumerate()
-        .for_each(|(chunk, out)| {
-            let mut columns = vec![0.0; COLUMNS * padded];
-            for row in 0..order {
-                for c in 0..out.len() / n {
-                    columns[c * padded + row] = stack(row, chunk * COLUMNS + c);
+    out.par_chunks_mut(COLUMNS * n).enumerate().for_each(|(chunk, out)| {
+        let mut columns = vec![0.0; COLUMNS * padded];
+        for row in 0..order {
+            for c in 0..out.len() / n {
+                columns[c * padded + row] = stack(row, chunk * COLUMNS + c);
+            }
+        }
+        for (out, column) in out.chunks_exact_mut(n).zip(columns.chunks_exact(padded)) {
+            for (x, turns) in column.chunks_exact(4).zip(by_row.chunks_exact(4 * n)) {
+                let (a, turns) = turns.split_at(n);
+                let (b, turns) = turns.split_at(n);
+                let (c, d) = turns.split_at(n);
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = (((*out + x[0] * a[i]) + x[1] * b[i]) + x[2] * c[i]) + x[3] * d[i];
                 }
             }
-            for (out, column) in out.chunks_exact_mut(n).zip(columns.chunks_exact(padded)) {
-                for (x, turns) in column.chunks_exact(4).zip(by_row.chunks_exact(4 * n)) {
-                    let (a, turns) = turns.split_at(n);
-                    let (b, turns) = turns.split_at(n);
-                    let (c, d) = turns.split_at(n);
-                    for (i, out) in out.iter_mut().enumerate() {
-                        *out = (((*out + x[0] * a[i]) + x[1] * b[i]) + x[2] * c[i]) + x[3] * d[i];
-                    }
-                }
-            }
-        });
+        }
+    });
     out
 }
 
@@ -514,29 +478,22 @@ impl Products {
                 tiles.push(Tile { top, left, sums });
             }
         }
-        Self {
-            order,
-            tiles,
-            packed: vec![[0.0; PANEL]; panels as usize * BLOCK],
-        }
+        Self { order, tiles, packed: vec![[0.0; PANEL]; panels as usize * BLOCK] }
     }
 
     /// Adds `n` ≤ [`BLOCK`] samples; `value(sample, coordinate)` yields them.
     fn add(&mut self, n: usize, value: impl Fn(usize, usize) -> f64 + Sync) {
         let order = self.order;
         let packed = &mut self.packed[..order.div_ceil(PANEL) * n];
-        packed
-            .par_chunks_mut(n)
-            .enumerate()
-            .for_each(|(panel, samples)| {
-                let width = PANEL.min(order - panel * PANEL);
-                for (sample, lanes) in samples.iter_mut().enumerate() {
-                    for (lane, x) in lanes[..width].iter_mut().enumerate() {
-                        *x = value(sample, panel * PANEL + lane);
-                    }
-                    lanes[width..].fill(0.0);
+        packed.par_chunks_mut(n).enumerate().for_each(|(panel, samples)| {
+            let width = PANEL.min(order - panel * PANEL);
+            for (sample, lanes) in samples.iter_mut().enumerate() {
+                for (lane, x) in lanes[..width].iter_mut().enumerate() {
+                    *x = value(sample, panel * PANEL + lane);
                 }
-            });
+                lanes[width..].fill(0.0);
+            }
+        });
         let panel = |p: u32| &packed[p as usize * n..][..n];
         (self.tiles.par_iter_mut().with_min_len(8))
             .for_each(|tile| accumulate(&mut tile.sums, panel(tile.top), panel(tile.left)));
@@ -581,11 +538,7 @@ fn accumulate_avx2(sums: &mut [[f64; PANEL]; PANEL], a: &[[f64; PANEL]], b: &[[f
 
 /// `HEIGHT` rows of the tile at a time, as many as the registers hold.
 #[inline(always)]
-fn accumulate_by<const HEIGHT: usize>(
-    sums: &mut [[f64; PANEL]; PANEL],
-    a: &[[f64; PANEL]],
-    b: &[[f64; PANEL]],
-) {
+fn accumulate_by<const HEIGHT: usize>(sums: &mut [[f64; PANEL]; PANEL], a: &[[f64; PANEL]], b: &[[f64; PANEL]]) {
     for top in (0..PANEL).step_by(HEIGHT) {
         let mut part = [[0.0; PANEL]; HEIGHT];
         part.copy_from_slice(&sums[top..top + HEIGHT]);
@@ -637,8 +590,7 @@ fn eigen(matrix: DMatrix<f64>, n: usize) -> Result<(Vec<f64>, Vec<f64>), PcaErro
     }
     // Two or three sweeps an eigenvalue are usual.
     let limit = 1000 + 100 * order;
-    let eigen = (matrix.try_symmetric_eigen(f64::EPSILON, limit))
-        .ok_or(PcaError::NotConverged { order })?;
+    let eigen = (matrix.try_symmetric_eigen(f64::EPSILON, limit)).ok_or(PcaError::NotConverged { order })?;
     let values = &eigen.eigenvalues;
     let mut by_size: Vec<usize> = (0..order).collect();
     // Stable: equal eigenvalues keep the order of the decomposition.
@@ -709,9 +661,7 @@ mod tests {
         let mut state = seed.wrapping_mul(2) + 1;
         (0..n)
             .map(|_| {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (state >> 40) as f32 / (1 << 24) as f32 - 0.5
             })
             .collect()
@@ -725,10 +675,7 @@ mod tests {
             .flat_map(|weights| {
                 let basis = &basis;
                 (0..dim).map(move |c| {
-                    offset
-                        + (0..rank)
-                            .map(|r| weights[r] * basis[r * dim + c] * (1 + r) as f32)
-                            .sum::<f32>()
+                    offset + (0..rank).map(|r| weights[r] * basis[r * dim + c] * (1 + r) as f32).sum::<f32>()
                 })
             })
             .collect()
@@ -747,8 +694,7 @@ mod tests {
         for row in rows.chunks(dim) {
             for i in 0..dim {
                 for j in 0..dim {
-                    covariance[(i, j)] +=
-                        (f64::from(row[i]) - mean[i]) * (f64::from(row[j]) - mean[j]) / (n - 1.0);
+                    covariance[(i, j)] += (f64::from(row[i]) - mean[i]) * (f64::from(row[j]) - mean[j]) / (n - 1.0);
                 }
             }
         }
@@ -769,16 +715,11 @@ mod tests {
 
     /// Every number of a result, for comparison to the last bit.
     fn bits(pca: &Pca) -> Vec<u64> {
-        [
-            &pca.mean,
-            &pca.components,
-            &pca.variance,
-            &vec![pca.total_variance],
-        ]
-        .into_iter()
-        .flatten()
-        .map(|x| x.to_bits())
-        .collect()
+        [&pca.mean, &pca.components, &pca.variance, &vec![pca.total_variance]]
+            .into_iter()
+            .flatten()
+            .map(|x| x.to_bits())
+            .collect()
     }
 
     fn assert_orthonormal(pca: &Pca) {
@@ -819,10 +760,7 @@ mod tests {
     fn covariance_is_that_of_two_passes() {
         for (n, dim) in [(2, 1), (3, 2), (300, 7), (257, 8), (600, 19)] {
             for offset in [0.0, 1000.0] {
-                let rows: Vec<f32> = noise(n as u64, n * dim)
-                    .iter()
-                    .map(|x| x + offset)
-                    .collect();
+                let rows: Vec<f32> = noise(n as u64, n * dim).iter().map(|x| x + offset).collect();
                 let (mean, expected) = naive(&rows, dim);
                 let pca = exact(&rows, dim, dim);
                 assert_close(&pca.mean, &mean, 1e-12 * (1.0 + f64::from(offset)));
@@ -918,17 +856,14 @@ mod tests {
             pca.project(&rows, &mut scores);
             for (row, scores) in rows.chunks(dim).zip(scores.chunks(dim)) {
                 for c in 0..dim {
-                    let along: f64 = (pca.components.chunks(dim).zip(scores))
-                        .map(|(axis, &score)| axis[c] * f64::from(score))
-                        .sum();
+                    let along: f64 =
+                        (pca.components.chunks(dim).zip(scores)).map(|(axis, &score)| axis[c] * f64::from(score)).sum();
                     assert!((pca.mean[c] + along - f64::from(row[c])).abs() < 1e-5);
                 }
             }
             // The scores' variance is the one reported.
             for (k, v) in pca.variance.iter().enumerate() {
-                let squares: f64 = (scores.iter().skip(k).step_by(dim))
-                    .map(|&s| f64::from(s).powi(2))
-                    .sum();
+                let squares: f64 = (scores.iter().skip(k).step_by(dim)).map(|&s| f64::from(s).powi(2)).sum();
                 assert!((squares / (n as f64 - 1.0) - v).abs() <= 1e-6 * pca.variance[0]);
             }
         }
@@ -939,9 +874,7 @@ mod tests {
         let rows = noise(9, 500 * 11);
         for pca in [exact(&rows, 11, 11), incremental(&rows, 11, 11)] {
             for axis in pca.components.chunks(11) {
-                let (low, high) = axis.iter().fold((0.0f64, 0.0f64), |(low, high), &x| {
-                    (low.min(x), high.max(x))
-                });
+                let (low, high) = axis.iter().fold((0.0f64, 0.0f64), |(low, high), &x| (low.min(x), high.max(x)));
                 assert!(high >= -low, "{axis:?}");
             }
         }
@@ -960,14 +893,9 @@ mod tests {
         let line: Vec<f32> = (0..40).flat_map(|i| [i as f32 * 0.1; 9]).collect();
         let huge: Vec<f32> = noise(2, 50 * dim).iter().map(|x| x * 3e38).collect();
         let tiny: Vec<f32> = noise(2, 50 * dim).iter().map(|x| x * 1e-37).collect();
-        for (rows, rank) in [
-            (&same[..], 0),
-            (&same[..dim], 0),
-            (&line, 1),
-            (&line[..dim * 2], 1),
-            (&huge, dim),
-            (&tiny, dim),
-        ] {
+        for (rows, rank) in
+            [(&same[..], 0), (&same[..dim], 0), (&line, 1), (&line[..dim * 2], 1), (&huge, dim), (&tiny, dim)]
+        {
             for pca in [exact(rows, dim, dim), incremental(rows, dim, dim)] {
                 assert_orthonormal(&pca);
                 assert!(pca.total_variance.is_finite());
@@ -1015,8 +943,7 @@ mod tests {
 
     #[test]
     fn incremental_is_exact_on_data_of_low_rank() {
-        for (n, dim, rank, offset) in [(2000, 300, 4, 0.0), (777, 64, 2, 50.0), (100, 500, 3, 1.0)]
-        {
+        for (n, dim, rank, offset) in [(2000, 300, 4, 0.0), (777, 64, 2, 50.0), (100, 500, 3, 1.0)] {
             let rows = plane(7, n, dim, rank, offset);
             let (exact, running) = (exact(&rows, dim, rank), incremental(&rows, dim, rank));
             assert_orthonormal(&running);

@@ -29,10 +29,14 @@ pub struct Input {
 
 /// Rows that are compared pair by pair, and rows that a row is compared with at most.
 const PAIRS: u64 = 65_536;
+/// Row numbers are u32; the last few millions are left to blocks that round up.
+const MOST_ROWS: u64 = 4_000_000_000;
 /// Dimensions above which a covariance is too wide and PCA is incremental.
-const WIDE: usize = 4096;
+const WIDE: usize = 2048;
 /// What the process holds before any stage: code, allocator, thread stacks.
 const FIXED: u64 = 40 << 20;
+/// Rows of a batch where nothing else is said and the budget is at its smallest.
+const LEAST_BATCH: usize = 64;
 /// The share of the budget that no stage plans to use.
 const MARGIN: u64 = 20;
 /// Rows of a block of the edge store: part of the format's meaning, not of the budget.
@@ -51,14 +55,6 @@ pub struct IndexPlan {
     pub max_candidates: u64,
     /// Rows collected before a shard is written.
     pub shard_rows: usize,
-    rows: u64,
-}
-
-impl IndexPlan {
-    /// Rows of the largest list that memory is planned for: eight times the mean.
-    pub fn largest_segment(&self) -> usize {
-        (8 * self.rows / self.lists.max(1) as u64).max(1024).min(self.rows) as usize
-    }
 }
 
 /// The neighbors stage's numbers.
@@ -148,7 +144,8 @@ impl Plan {
 
     /// Whether the scan needs principal components of the rows.
     pub fn needs_pca(&self) -> bool {
-        self.shape.dim > 0 && (self.config.init == Init::Pca || (self.config.init == Init::Centroid && !self.has_centroids()))
+        self.shape.dim > 0
+            && (self.config.init == Init::Pca || (self.config.init == Init::Centroid && !self.has_centroids()))
     }
 
     /// Whether there are enough centroids to start from.
@@ -185,11 +182,7 @@ impl Config {
         let epochs = self.n_epochs.unwrap_or(if rows <= 10_000 { 500 } else { 200 });
 
         let usable = self.memory.saturating_sub(FIXED + self.memory / MARGIN);
-        let row = dim.max(1) as u64 * 4;
-        let batch_rows = self.batch_rows.unwrap_or_else(|| {
-            // Five such buffers exist at a time; together they get a sixth.
-            ((8 << 20) / row).min(usable / 30 / row).clamp(64, 65_536).min(rows.max(1)) as usize
-        });
+        let batch_rows = (self.batch_rows.unwrap_or(LEAST_BATCH) as u64).min(rows) as usize;
         let mut plan = Plan {
             config: self.clone(),
             shape: input.shape,
@@ -198,7 +191,7 @@ impl Config {
             map,
             threads,
             batch_rows,
-            index: IndexPlan { exact, lists, sample_rows, max_candidates: PAIRS, shard_rows: 1024.min(rows as usize), rows },
+            index: IndexPlan { exact, lists, sample_rows, max_candidates: PAIRS, shard_rows: 1024.min(rows as usize) },
             neighbors: NeighborsPlan { cache_bytes: 0 },
             affinity: AffinityPlan { buckets: 1, buffer_bytes: 1 << 20 },
             layout: LayoutPlan { epochs, cache_bytes: 0 },
@@ -207,6 +200,7 @@ impl Config {
         // First the least that each stage needs; then what is left is given
         // to what uses it.
         plan.affinity.buckets = affinity::most_buckets(&plan);
+        plan.neighbors.cache_bytes = 0;
         plan.fits(usable)?;
         plan.spend(usable);
         plan.stages = plan.memory();
@@ -217,16 +211,24 @@ impl Config {
         let Shape { rows, dim } = input.shape;
         let config = |field, why: String| Err(Error::Config { field, why });
         if rows < 2 {
-            return Err(Error::Data { what: format!("the source has {rows} {}; a map needs at least 2", if rows == 1 { "row" } else { "rows" }) });
+            return Err(Error::Data {
+                what: format!(
+                    "the source has {rows} {}; a map needs at least 2",
+                    if rows == 1 { "row" } else { "rows" }
+                ),
+            });
         }
-        if rows >= u64::from(u32::MAX) {
-            return Err(Error::Data { what: format!("{rows} rows: more than {} are not supported yet", u32::MAX - 1) });
+        if rows > MOST_ROWS {
+            return Err(Error::Data { what: format!("{rows} rows: more than {MOST_ROWS} are not supported yet") });
         }
         if self.n_neighbors < 2 && input.graph_k.is_none() {
             return config("n_neighbors", format!("{} is too few; 2 is the least, 15 the default", self.n_neighbors));
         }
         if input.graph_k.is_none() && self.n_neighbors as u64 >= rows {
-            return config("n_neighbors", format!("{} neighbours asked of {rows} rows; at most {} are there", self.n_neighbors, rows - 1));
+            return config(
+                "n_neighbors",
+                format!("{} neighbours asked of {rows} rows; at most {} are there", self.n_neighbors, rows - 1),
+            );
         }
         if self.n_neighbors > 1000 {
             return config("n_neighbors", format!("{} is more than 1000", self.n_neighbors));
@@ -255,6 +257,9 @@ impl Config {
         if self.n_epochs == Some(0) || self.n_epochs.is_some_and(|e| e > 1 << 20) {
             return config("n_epochs", "must be between 1 and 1048576".into());
         }
+        if self.init == Init::Pca && dim == 0 {
+            return config("init", "pca needs vectors, and only a graph was given".into());
+        }
         if self.threads == Some(0) || self.threads.is_some_and(|t| t > 1024) {
             return config("threads", "must be between 1 and 1024".into());
         }
@@ -274,24 +279,31 @@ fn lists(rows: u64, exact: bool) -> usize {
 }
 
 impl Plan {
+    /// Bytes of the lists' shape and centroids, held from the index stage on.
+    fn table_bytes(&self) -> u64 {
+        if self.shape.dim > 0 { self.index.lists as u64 * (self.shape.dim as u64 + 1) * 4 } else { 0 }
+    }
+
     /// Memory of each stage as the plan stands.
     fn memory(&self) -> Vec<StagePlan> {
         let mut stages = Vec::new();
+        let table = self.table_bytes();
         let mut add = |stage, bytes: u64| stages.push(StagePlan { stage, memory: FIXED + bytes });
         if self.shape.dim > 0 {
             add(Stage::Scan, scan::bytes(self));
             add(Stage::Index, index::bytes(self));
-            add(Stage::Neighbors, neighbors::bytes(self) + self.neighbors.cache_bytes);
+            let imported = if self.graph_k.is_some() { neighbors::import_bytes(self) + table } else { 0 };
+            add(Stage::Neighbors, (neighbors::bytes(self) + self.neighbors.cache_bytes).max(imported));
         }
         if !self.map {
-            add(Stage::Output, neighbors::export_bytes(self));
+            add(Stage::Output, table + neighbors::export_bytes(self));
             return stages;
         }
-        add(Stage::Affinity, affinity::bytes(self));
-        add(Stage::Init, init::bytes(self));
-        add(Stage::Layout, layout::bytes(self) + self.layout.cache_bytes);
-        add(Stage::Output, layout::output_bytes(self));
-        add(Stage::Quality, quality::bytes(self));
+        add(Stage::Affinity, table + affinity::bytes(self));
+        add(Stage::Init, table + init::bytes(self));
+        add(Stage::Layout, table + layout::bytes(self) + self.layout.cache_bytes);
+        add(Stage::Output, table + layout::output_bytes(self));
+        add(Stage::Quality, table + quality::bytes(self));
         stages
     }
 
@@ -311,26 +323,46 @@ impl Plan {
     /// Gives each stage's free share to what makes it faster.
     fn spend(&mut self, usable: u64) {
         let rows = self.shape.rows;
+        if self.shape.dim > 0 && self.config.batch_rows.is_none() {
+            // Five such buffers exist at a time; together they get a sixth at most.
+            let row = self.shape.dim as u64 * 4;
+            let wanted = ((8 << 20) / row).min(usable / 30 / row).clamp(LEAST_BATCH as u64, 65_536).min(rows) as usize;
+            let least = std::mem::replace(&mut self.batch_rows, wanted);
+            while self.batch_rows > least && scan::bytes(self).max(index::bytes(self)) > usable {
+                self.batch_rows = (self.batch_rows / 2).max(least);
+            }
+        }
         if self.shape.dim > 0 {
             let entry = index::shard_row_bytes(self.shape.dim);
             let free = usable.saturating_sub(index::bytes_beside_shard(self));
             self.index.shard_rows = (free / entry).clamp(self.index.shard_rows as u64, rows) as usize;
             // Packed vectors take what the vectors do, and a little padding a list.
-            let packed = rows * (self.shape.dim as u64 + 1) * 4 + self.index.lists as u64 * 16 * 4 * self.shape.dim as u64;
+            let packed =
+                rows * (self.shape.dim as u64 + 1) * 4 + self.index.lists as u64 * 16 * 4 * self.shape.dim as u64;
             self.neighbors.cache_bytes = usable.saturating_sub(neighbors::bytes(self)).min(packed);
         }
+        // Everything that goes through buckets fits with as few as will do.
         let most = affinity::most_buckets(self);
+        let fits = |plan: &Plan| {
+            let exchanged = if plan.graph_k.is_some() { neighbors::import_bytes(plan) } else { 0 };
+            let exchanged = exchanged.max(if plan.map { affinity::bytes(plan) } else { neighbors::export_bytes(plan) });
+            exchanged + plan.table_bytes() <= usable
+        };
         let fewest = (1..=most).find(|&buckets| {
             self.affinity.buckets = buckets;
-            affinity::bytes(self) <= usable
+            fits(self)
         });
         self.affinity.buckets = fewest.unwrap_or(most);
-        self.affinity.buffer_bytes =
-            (usable.saturating_sub(affinity::bytes(self)) / 4).clamp(1 << 20, 64 << 20) + self.affinity.buffer_bytes - (1 << 20);
-        if affinity::bytes(self) > usable {
-            self.affinity.buffer_bytes = 1 << 20;
+        let least = self.affinity.buffer_bytes;
+        while self.affinity.buffer_bytes < 64 << 20 {
+            self.affinity.buffer_bytes *= 2;
+            if !fits(self) {
+                self.affinity.buffer_bytes = (self.affinity.buffer_bytes / 2).max(least);
+                break;
+            }
         }
-        self.layout.cache_bytes = usable.saturating_sub(layout::bytes(self)).min(layout::edge_bytes(self));
+        self.layout.cache_bytes =
+            usable.saturating_sub(layout::bytes(self) + self.table_bytes()).min(layout::edge_bytes(self));
     }
 }
 
@@ -338,10 +370,23 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Shape { rows, dim } = self.shape;
-        writeln!(f, "{rows} rows × {dim} components → {} components, {} neighbours", self.config.n_components, self.k())?;
+        writeln!(
+            f,
+            "{rows} rows × {dim} components → {} components, {} neighbours",
+            self.config.n_components,
+            self.k()
+        )?;
         if dim > 0 {
-            let how = if self.index.exact { "every pair compared".into() } else { format!("recall {} or better", self.config.recall) };
-            writeln!(f, "{} lists, {how}; {} epochs; {} threads; {} rows a batch", self.index.lists, self.layout.epochs, self.threads, self.batch_rows)?;
+            let how = if self.index.exact {
+                "every pair compared".into()
+            } else {
+                format!("recall {} or better", self.config.recall)
+            };
+            writeln!(
+                f,
+                "{} lists, {how}; {} epochs; {} threads; {} rows a batch",
+                self.index.lists, self.layout.epochs, self.threads, self.batch_rows
+            )?;
         }
         writeln!(f, "memory {}:", size(self.config.memory))?;
         for stage in &self.stages {
@@ -361,7 +406,9 @@ mod tests {
 
     #[test]
     fn the_budget_never_decides_what_changes_the_map() {
-        let plan = |memory| Config { memory, threads: Some(2), ..Config::default() }.plan(&input(2_000_000, 128)).expect("fits");
+        let plan = |memory| {
+            Config { memory, threads: Some(2), ..Config::default() }.plan(&input(2_000_000, 128)).expect("fits")
+        };
         let (small, large) = (plan(600 << 20), plan(16 << 30));
         assert_eq!((small.index.lists, small.index.sample_rows), (large.index.lists, large.index.sample_rows));
         assert_eq!(small.layout.epochs, large.layout.epochs);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::index::Lists;
-use crate::neighbors::kernel::squared_distance;
+use crate::neighbors::kernel::{half_square, squared_distance};
 use crate::neighbors::{Panel, Sample, Segments, panels, sweep, sweep_bytes};
 use crate::observe::Progress;
 use crate::plan::Plan;
@@ -69,9 +69,16 @@ pub fn score(
     let width = plan.config.n_components;
     let n = positions.len() / width;
     // The formula holds for k < n / 2.
-    let k = plan.k().min((n - 1) / 2).max(1);
-    let near: Vec<Vec<u32>> = truth.rows.par_iter().map(|&row| nearest_in_map(positions, width, row, k)).collect();
-    progress.check()?;
+    let longest = truth.neighbors.iter().map(Vec::len).max().unwrap_or(0);
+    let k = longest.min((n - 1) / 2).max(1);
+    let near = truth
+        .rows
+        .par_iter()
+        .map(|&row| {
+            progress.check()?;
+            Ok(nearest_in_map(positions, width, row, k))
+        })
+        .collect::<Result<Vec<Vec<u32>>>>()?;
 
     let preserved: Vec<f64> = near
         .iter()
@@ -90,7 +97,10 @@ pub fn score(
         triplets: None,
     };
     if let Some(lists) = lists {
-        quality.trustworthiness = Some(trust(lists, truth, &near, k, n, progress)?);
+        // Two rows have no neighbours that could be wrong.
+        if 2 * n > 3 * k + 1 {
+            quality.trustworthiness = Some(trust(plan, lists, truth, &near, k, n, progress)?);
+        }
         quality.triplets = Some(triplets(plan, lists, truth, positions)?);
     }
     Ok(quality)
@@ -119,13 +129,21 @@ fn nearest_in_map(positions: &[f32], width: usize, row: u32, k: usize) -> Vec<u3
 
 /// 1 − 2 / (k (2n − 3k − 1)) · Σ (rank − k) over map neighbours that are no
 /// neighbours in the data: a row's own sum is its score, and they average.
-fn trust(lists: &Lists, truth: &Sample, near: &[Vec<u32>], k: usize, n: usize, progress: &Progress<'_>) -> Result<Score> {
+fn trust(
+    plan: &Plan,
+    lists: &Lists,
+    truth: &Sample,
+    near: &[Vec<u32>],
+    k: usize,
+    n: usize,
+    progress: &Progress<'_>,
+) -> Result<Score> {
     struct Ranking<'a> {
         panel: Panel<'a>,
         thresholds: Vec<Vec<f32>>,
         nearer: Vec<Vec<u64>>,
     }
-    let segments = Segments::even(lists);
+    let segments = Segments::all_pairs(lists, plan.index.exact)?;
     let mut near = near.iter();
     let mut rankings = panels(&segments, &truth.rows, k)?
         .into_iter()
@@ -136,8 +154,13 @@ fn trust(lists: &Lists, truth: &Sample, near: &[Vec<u32>], k: usize, n: usize, p
                 .zip(near.by_ref())
                 .map(|(&row, near)| {
                     let own = lists.row(row)?;
-                    // The kernel's scores are half the squared distance.
-                    near.iter().map(|&other| Ok(0.5 * squared_distance(own, lists.row(other)?))).collect()
+                    // In the kernel's own numbers, so that no row is nearer than itself.
+                    near.iter()
+                        .map(|&other| {
+                            let center = segments.center(segments.segment_of(other) as usize);
+                            Ok(half_square(own, lists.row(other)?, center))
+                        })
+                        .collect()
                 })
                 .collect::<Result<Vec<Vec<f32>>>>()?;
             let nearer = thresholds.iter().map(|t| vec![0; t.len()]).collect();
@@ -145,15 +168,15 @@ fn trust(lists: &Lists, truth: &Sample, near: &[Vec<u32>], k: usize, n: usize, p
         })
         .collect::<Result<Vec<_>>>()?;
     let advance = |rows| progress.advance(rows);
-    sweep(&segments, &mut rankings, progress, advance, |r, packed, center, _| {
-        r.panel.count_nearer(packed, center, &r.thresholds, &mut r.nearer);
+    sweep(&segments, &mut rankings, progress, advance, |r, segment, packed| {
+        r.panel.count_nearer(packed, segments.center(segment), &r.thresholds, &mut r.nearer);
     })?;
     let scale = 2.0 / (k as f64 * (2.0 * n as f64 - 3.0 * k as f64 - 1.0));
     let scores: Vec<f64> = rankings
         .iter()
         .flat_map(|r| &r.nearer)
         .map(|nearer| {
-            // The row itself is nearer than any: what was counted is the rank.
+            // The row itself is nearer than any but its copies: what was counted is the rank.
             let excess: u64 = nearer.iter().map(|&rank| rank.saturating_sub(k as u64)).sum();
             1.0 - scale * excess as f64
         })
@@ -177,7 +200,8 @@ fn triplets(plan: &Plan, lists: &Lists, truth: &Sample, positions: &[f32]) -> Re
                 };
                 let (j, l) = (pick(0), pick(1));
                 if j != l && j != own && l != own {
-                    let data = squared_distance(lists.row(own)?, lists.row(j)?) < squared_distance(lists.row(own)?, lists.row(l)?);
+                    let data = squared_distance(lists.row(own)?, lists.row(j)?)
+                        < squared_distance(lists.row(own)?, lists.row(l)?);
                     let here = squared_distance(map(own), map(j)) < squared_distance(map(own), map(l));
                     drawn += 1;
                     kept += u32::from(data == here);

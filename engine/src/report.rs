@@ -64,7 +64,7 @@ impl fmt::Display for Report {
             )?;
         }
         writeln!(f, "{:<10} {:>9.2} {:>11}", "total", self.seconds, size(self.peak()))?;
-        if let Some(n) = &self.neighbors {
+        if let Some(n) = self.neighbors.as_ref().filter(|n| n.sample_rows > 0) {
             writeln!(
                 f,
                 "graph      recall@{} {:.4} ± {:.4} on {} rows; {:.0} compared a row",
@@ -76,7 +76,11 @@ impl fmt::Display for Report {
             )?;
         }
         if let Some(a) = &self.affinity {
-            writeln!(f, "edges      {} in {} rows; {} rows without any", a.edges, self.plan.shape.rows, a.isolated_rows)?;
+            writeln!(
+                f,
+                "edges      {} in {} rows; {} rows without any",
+                a.edges, self.plan.shape.rows, a.isolated_rows
+            )?;
         }
         if let Some(q) = &self.quality {
             write!(f, "map        ")?;

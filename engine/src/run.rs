@@ -39,6 +39,10 @@ pub trait GraphSource: Sync {
     fn read_rows(&self, first: u64, ids: &mut [u32], distances: &mut [f32]) -> Result<()>;
 }
 
+/// Takes a graph's rows in the source's order: the first row, then ids and
+/// distances, k of each a row.
+pub type EachRows<'a> = &'a mut (dyn FnMut(u64, &[u32], &[f32]) -> Result<()> + Send);
+
 /// What a run starts from: vectors, a graph, or both.
 #[derive(Clone, Default)]
 pub struct Inputs<'a> {
@@ -63,11 +67,9 @@ impl Inputs<'_> {
                 }
                 Ok(Input { shape, dtype: source.dtype(), graph_k: graph.map(|(_, k)| k) })
             }
-            (None, Some((rows, k))) => Ok(Input {
-                shape: lowland_io::Shape { rows, dim: 0 },
-                dtype: lowland_io::Dtype::F32,
-                graph_k: Some(k),
-            }),
+            (None, Some((rows, k))) => {
+                Ok(Input { shape: lowland_io::Shape { rows, dim: 0 }, dtype: lowland_io::Dtype::F32, graph_k: Some(k) })
+            }
             (None, None) => Err(Error::Data { what: "neither vectors nor a graph were given".into() }),
         }
     }
@@ -78,7 +80,13 @@ impl Inputs<'_> {
 /// # Errors
 /// [`Error::Cancelled`] when the observer stops the run; what was finished is
 /// kept in `dir`, and the same call goes on from there.
-pub fn embed(plan: &Plan, inputs: &Inputs<'_>, dir: &RunDir, sink: &mut dyn Sink, observer: &dyn Observer) -> Result<Report> {
+pub fn embed(
+    plan: &Plan,
+    inputs: &Inputs<'_>,
+    dir: &RunDir,
+    sink: &mut dyn Sink,
+    observer: &dyn Observer,
+) -> Result<Report> {
     pool(plan)?.install(|| {
         let mut run = Run::start(plan, dir, observer)?;
         let graph = run.graph(inputs)?;
@@ -135,7 +143,7 @@ pub fn knn(
     plan: &Plan,
     inputs: &Inputs<'_>,
     dir: &RunDir,
-    each: &mut (dyn FnMut(u64, &[u32], &[f32]) -> Result<()> + Send),
+    each: EachRows<'_>,
     observer: &dyn Observer,
 ) -> Result<Report> {
     pool(plan)?.install(|| {
@@ -243,8 +251,8 @@ impl<'a> Run<'a> {
         unit: &'static str,
         body: impl FnOnce(&Progress<'_>) -> Result<(Made, T)>,
     ) -> Result<T> {
-        if let Some(record) = self.dir.stage(stage.name()) {
-            self.dir.verify(stage.name(), Depth::Lengths)?;
+        if let Some(record) = self.dir.stage(stage.name()).filter(|record| record.done) {
+            self.dir.verify(stage.name(), Depth::Checksums)?;
             let kept: Kept<T> = serde_json::from_value(record.data).map_err(|e| lowland_io::Error::Corrupt {
                 path: self.dir.path("manifest.json"),
                 what: format!("the {} stage's record: {e}", stage.name()),
@@ -267,7 +275,13 @@ impl<'a> Run<'a> {
     }
 
     /// Runs a stage that leaves nothing in the run directory.
-    fn always<T>(&mut self, stage: Stage, total: u64, unit: &'static str, body: impl FnOnce(&Progress<'_>) -> Result<T>) -> Result<T> {
+    fn always<T>(
+        &mut self,
+        stage: Stage,
+        total: u64,
+        unit: &'static str,
+        body: impl FnOnce(&Progress<'_>) -> Result<T>,
+    ) -> Result<T> {
         let (result, report) = self.measure(stage, total, unit, body)?;
         self.tell_end(report, false)?;
         Ok(result)
@@ -307,11 +321,20 @@ fn check_finite(positions: &[f32]) -> Result<()> {
     if positions.iter().all(|x| x.is_finite()) {
         return Ok(());
     }
-    Err(Error::Config { field: "learning_rate", why: "the layout ran away from the numbers there are; try a smaller one".into() })
+    Err(Error::Config {
+        field: "learning_rate",
+        why: "the layout ran away from the numbers there are; try a smaller one".into(),
+    })
 }
 
 /// Brings the map into the source's order and hands it over.
-fn output(plan: &Plan, lists: Option<&Lists>, positions: Vec<f32>, sink: &mut dyn Sink, progress: &Progress<'_>) -> Result<()> {
+fn output(
+    plan: &Plan,
+    lists: Option<&Lists>,
+    positions: Vec<f32>,
+    sink: &mut dyn Sink,
+    progress: &Progress<'_>,
+) -> Result<()> {
     const ROWS: usize = 65_536;
     let width = plan.config.n_components;
     let ordered = match lists {
@@ -319,7 +342,7 @@ fn output(plan: &Plan, lists: Option<&Lists>, positions: Vec<f32>, sink: &mut dy
         Some(lists) => {
             let mut ordered = vec![0f32; positions.len()];
             let mut rows = positions.chunks_exact(width);
-            for list in 0..lists.table.len() {
+            for list in 0..lists.table.count() {
                 for (row, position) in lists.source_rows(list).zip(rows.by_ref()) {
                     ordered[row as usize * width..][..width].copy_from_slice(position);
                 }

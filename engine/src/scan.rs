@@ -16,7 +16,12 @@ use crate::random::stratified;
 use crate::{Error, Metric, Result};
 
 /// The training sample: rows × dim floats, little-endian, in the source's order.
-pub const SAMPLE: &str = "sample.f32";
+pub const SAMPLE: &str = "training.f32";
+
+/// The largest component whose squared distances still have their place in f32, in any dimension.
+const LARGEST: f32 = 1e15;
+/// What the largest component must come to, for the same reason.
+const SMALLEST: f32 = 1e-15;
 
 /// What the scan found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,7 +39,12 @@ enum Components {
 }
 
 /// Scans `source`; writes the sample to `dir`.
-pub fn scan(plan: &Plan, source: &Arc<dyn Source>, dir: &std::path::Path, progress: &Progress<'_>) -> Result<(Made, Scanned)> {
+pub fn scan(
+    plan: &Plan,
+    source: &Arc<dyn Source>,
+    dir: &std::path::Path,
+    progress: &Progress<'_>,
+) -> Result<(Made, Scanned)> {
     let dim = plan.shape.dim;
     let wanted = stratified(plan.config.seed, 0x5ca9, plan.shape.rows, plan.index.sample_rows);
     let mut wanted = wanted.into_iter().peekable();
@@ -42,18 +52,21 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, dir: &std::path::Path, progre
     let mut components = match (plan.needs_pca(), plan.wide()) {
         (false, _) => Components::None,
         (true, false) => Components::Exact(Covariance::new(dim)),
-        (true, true) => Components::Incremental(IncrementalPca::new(dim, rank(plan))),
+        (true, true) => Components::Incremental(IncrementalPca::new(dim, plan.config.n_components)),
     };
     let mut first_row: Option<Vec<f32>> = None;
     let mut all_equal = true;
+    let mut largest = 0f32;
     let mut rows = 0;
     for batch in Loader::new(source.clone(), plan.config.metric, plan.batch_rows) {
         let batch = batch?;
         let values = batch.values();
         if let Some(at) = values.iter().position(|x| !x.is_finite()) {
-            return Err(not_finite(source.as_ref(), plan.config.metric, batch.first + (at / dim) as u64, at % dim));
+            return Err(not_finite(source.as_ref(), batch.first + (at / dim) as u64, at % dim));
         }
+        check_lengths(plan, source.as_ref(), batch.first, values)?;
         let first = first_row.get_or_insert_with(|| values[..dim].to_vec());
+        largest = values.iter().fold(largest, |most, x| most.max(x.abs()));
         all_equal = all_equal && values.chunks_exact(dim).all(|row| row == first.as_slice());
         while let Some(row) = wanted.next_if(|&row| row < batch.first + batch.rows() as u64) {
             sample.push(&values[(row - batch.first) as usize * dim..][..dim])?;
@@ -71,7 +84,15 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, dir: &std::path::Path, progre
         return Err(Error::Data { what: format!("the source gave {rows} rows where it promised {}", plan.shape.rows) });
     }
     if all_equal {
-        return Err(Error::Data { what: format!("all {rows} rows are equal: there is nothing to tell apart on a map") });
+        return Err(Error::Data {
+            what: format!("all {rows} rows are equal: there is nothing to tell apart on a map"),
+        });
+    }
+    if largest < SMALLEST {
+        let what = format!(
+            "no component is above {largest:e}; squares of numbers below {SMALLEST:e} are lost in single precision: scale the data up"
+        );
+        return Err(Error::Data { what });
     }
     let pca = match components {
         Components::None => None,
@@ -85,14 +106,35 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, dir: &std::path::Path, progre
     Ok((vec![(SAMPLE.to_string(), stamp)], Scanned { rows, pca }))
 }
 
-/// The rank that an incremental decomposition keeps: more than is asked for,
-/// so that what is cut off at each merge is not what is wanted at the end.
-fn rank(plan: &Plan) -> usize {
-    (4 * plan.config.n_components + 16).min(plan.shape.dim)
+/// Refuses what single precision or the metric cannot measure.
+fn check_lengths(plan: &Plan, source: &dyn Source, first: u64, values: &[f32]) -> Result<()> {
+    let dim = plan.shape.dim;
+    let refused = |row: usize, why: &str| {
+        let place = source.locate(first + row as u64);
+        Err(Error::Data { what: format!("{}: row {}: {why}", place.path.display(), place.row) })
+    };
+    match plan.config.metric {
+        Metric::Euclidean => {
+            if let Some(at) = values.iter().position(|x| x.abs() > LARGEST) {
+                let why = format!(
+                    "component {} is {:e}; squares of numbers above {LARGEST:e} are lost in single precision: scale the data down",
+                    at % dim,
+                    values[at]
+                );
+                return refused(at / dim, &why);
+            }
+        }
+        Metric::Cosine => {
+            if let Some(row) = values.chunks_exact(dim).position(|row| row.iter().all(|&x| x == 0.0)) {
+                return refused(row, "all zeros, which have no direction for cosine; drop such rows or use euclidean");
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Names the number that is none: as it stands in the file, before any scaling.
-fn not_finite(source: &dyn Source, metric: Metric, row: u64, component: usize) -> Error {
+fn not_finite(source: &dyn Source, row: u64, component: usize) -> Error {
     let mut raw = vec![0f32; source.shape().dim];
     if let Err(e) = source.read_rows(row, &mut raw) {
         return e.into();
@@ -100,11 +142,6 @@ fn not_finite(source: &dyn Source, metric: Metric, row: u64, component: usize) -
     // Scaled to length 1, an infinity makes others NaN as well: find the first in the file.
     let component = raw.iter().position(|x| !x.is_finite()).unwrap_or(component);
     let place = source.locate(row);
-    if raw[component].is_finite() {
-        // Finite, but too long to be scaled.
-        let what = format!("{}: row {} is too long to be measured by {}", place.path.display(), place.row, metric.name());
-        return Error::Data { what };
-    }
     Error::NotFinite { path: place.path, row: place.row, component, value: raw[component] }
 }
 
@@ -135,8 +172,7 @@ pub fn bytes(plan: &Plan) -> u64 {
     let components = match (plan.needs_pca(), plan.wide()) {
         (false, _) => 0,
         (true, false) => pca::bytes(dim),
-        (true, true) => pca::incremental_bytes(dim, rank(plan)),
+        (true, true) => pca::incremental_bytes(dim, plan.config.n_components),
     };
     plan.loader_bytes() + plan.index.sample_rows * 8 + components + dim as u64 * 4
 }
-

@@ -165,6 +165,14 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<FileStamp> {
     file.finish()
 }
 
+/// Gives a file that another library wrote as `unfinished` its final name, durably.
+pub fn adopt(unfinished: &Path, path: &Path) -> Result<FileStamp> {
+    File::open(unfinished).and_then(|file| file.sync_all()).map_err(|e| Error::io(unfinished, "sync", e))?;
+    std::fs::rename(unfinished, path).map_err(|e| Error::io(path, "rename into place", e))?;
+    sync_directory_of(path)?;
+    stamp(path)
+}
+
 /// Reads the whole file, 1 MiB at a time, for its length and checksum.
 pub fn stamp(path: &Path) -> Result<FileStamp> {
     let mut file = File::open(path).map_err(|e| Error::io(path, "open", e))?;

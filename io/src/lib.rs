@@ -3,11 +3,12 @@
 //! Nothing here knows about budgets, progress or cancellation: every call is
 //! bounded by the rows or the block it was asked for. Input never panics.
 
-pub mod buckets;
 mod arrow_file;
 mod arrow_message;
+pub mod buckets;
 mod concat;
 mod durable;
+pub mod edges;
 mod error;
 mod graph;
 mod map;
@@ -19,10 +20,9 @@ mod rundir;
 mod source;
 mod spool;
 mod vectors;
-pub mod edges;
 
 pub use buckets::{BucketWriter, Buckets, ByteBucketWriter, ByteBuckets, EdgeRecord, MAX_BUCKETS, Record};
-pub use durable::{FileStamp, PendingFile, replace, stamp};
+pub use durable::{FileStamp, PendingFile, adopt, replace, stamp};
 pub use edges::{BlockInfo, EdgeBlock, EdgeFile, EdgeReader, EdgeWriter};
 pub use error::{Error, Result};
 pub use graph::{GraphReader, GraphWriter, MISSING};

@@ -335,6 +335,8 @@ impl RunDir {
     /// directory. An unlisted file is not deleted; it makes the last step fail.
     pub fn remove(self) -> Result<()> {
         let manifest = self.lock_manifest().clone();
+        // What an unfinished stage left is no stage's, but it is ours.
+        remove_leftovers(&self.path, &manifest)?;
         for (name, _) in manifest.files() {
             remove_if_there(&self.path(name))?;
         }

@@ -82,11 +82,7 @@ struct Axis {
 
 impl Default for Axis {
     fn default() -> Self {
-        Self {
-            min: f32::INFINITY,
-            max: f32::NEG_INFINITY,
-            bins: vec![0; 1 << KEY_BITS],
-        }
+        Self { min: f32::INFINITY, max: f32::NEG_INFINITY, bins: vec![0; 1 << KEY_BITS] }
     }
 }
 
@@ -136,11 +132,7 @@ fn position<'a>(bins: impl Iterator<Item = &'a u64>, trim: u64) -> usize {
 fn key(v: f32) -> usize {
     // Adding zero turns -0 into +0.
     let bits = (v + 0.0).to_bits();
-    let ordered = if bits >> 31 == 1 {
-        !bits
-    } else {
-        bits | 1 << 31
-    };
+    let ordered = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
     (ordered >> (32 - KEY_BITS)) as usize
 }
 
@@ -149,11 +141,7 @@ fn edges(key: usize) -> (f64, f64) {
     let shift = 32 - KEY_BITS;
     let low = (key as u32) << shift;
     let value = |ordered: u32| {
-        let bits = if ordered >> 31 == 1 {
-            ordered & !(1 << 31)
-        } else {
-            !ordered
-        };
+        let bits = if ordered >> 31 == 1 { ordered & !(1 << 31) } else { !ordered };
         f64::from(f32::from_bits(bits))
     };
     (value(low), value(low | ((1 << shift) - 1)))
@@ -169,19 +157,7 @@ mod tests {
 
     #[test]
     fn keys_are_ordered_and_edges_enclose() {
-        let values = [
-            f32::MIN,
-            -1e30,
-            -5.0,
-            -1e-40,
-            -0.0,
-            0.0,
-            1e-40,
-            1.0,
-            1.001,
-            7e9,
-            f32::MAX,
-        ];
+        let values = [f32::MIN, -1e30, -5.0, -1e-40, -0.0, 0.0, 1e-40, 1.0, 1.001, 7e9, f32::MAX];
         for pair in values.windows(2) {
             assert!(key(pair[0]) <= key(pair[1]), "{pair:?}");
         }
@@ -195,10 +171,7 @@ mod tests {
     fn extent_is_exact_without_outliers() {
         let mut b = Bounds::new();
         b.add(&line(5000), &line(5000));
-        assert_eq!(
-            b.frame()[0],
-            (-10.0, f64::from(*line(5000).last().unwrap()))
-        );
+        assert_eq!(b.frame()[0], (-10.0, f64::from(*line(5000).last().unwrap())));
     }
 
     #[test]

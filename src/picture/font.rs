@@ -29,10 +29,7 @@ const GLYPHS: [(f32, &str); 96] = [
     (13.0, "M3.5 13 L2 1 M8 13 L6.5 1 M0 9 L9.5 9 M0 5 L9.5 5"),
     (12.0, "A4 10 4 3 30 270 A4 4 4 3 90 -150 M4 15.5 L4 -1.5"),
     (17.0, "E2.5 11 2.5 3 E10.5 3 2.5 3 M11 14 L2 0"),
-    (
-        14.0,
-        "M10 0 L2.3 9.3 A4.6 11 2.8 3 215 -35 A3.9 3.7 3.9 3.7 125 330 L10 7",
-    ),
+    (14.0, "M10 0 L2.3 9.3 A4.6 11 2.8 3 215 -35 A3.9 3.7 3.9 3.7 125 330 L10 7"),
     (5.0, "M0 14 L0 10"),
     (7.0, "A5 5 5 10 118 242"),
     (8.0, "A-2 5 5 10 62 -62"),
@@ -58,20 +55,11 @@ const GLYPHS: [(f32, &str); 96] = [
     (12.0, "M8 10 L0 5 L8 0"),
     (12.0, "M0 7 L8 7 M0 3 L8 3"),
     (12.0, "M0 10 L8 5 L0 0"),
-    (
-        11.0,
-        "A3.8 10.2 3.8 3.8 165 -50 L3.8 5.4 L3.8 4.4 M3.8 0 L3.8 .2",
-    ),
-    (
-        18.0,
-        "E7 5.2 3 3.4 M10 8.6 L10 4 A12 4 2 2.4 180 360 L14 5.5 A7 5.5 7 7.5 0 300",
-    ),
+    (11.0, "A3.8 10.2 3.8 3.8 165 -50 L3.8 5.4 L3.8 4.4 M3.8 0 L3.8 .2"),
+    (18.0, "E7 5.2 3 3.4 M10 8.6 L10 4 A12 4 2 2.4 180 360 L14 5.5 A7 5.5 7 7.5 0 300"),
     // Capitals.
     (13.0, "M0 0 L5 14 L10 0 M1.8 5 L8.2 5"),
-    (
-        13.0,
-        "M0 7.4 L5 7.4 A5 3.7 4 3.7 90 -90 L0 0 L0 14 L5 14 A5 10.7 3.4 3.3 90 -90",
-    ),
+    (13.0, "M0 7.4 L5 7.4 A5 3.7 4 3.7 90 -90 L0 0 L0 14 L5 14 A5 10.7 3.4 3.3 90 -90"),
     (14.0, "A6 7 6 7 45 315"),
     (14.0, "M0 0 L0 14 L4 14 A4 7 6 7 90 -90 L0 0"),
     (12.0, "M8 14 L0 14 L0 0 L8 0 M0 7 L7 7"),
@@ -115,10 +103,7 @@ const GLYPHS: [(f32, &str); 96] = [
     (7.0, "M2 10 L2 -1 A-1 -1 3 3 0 -80 M2 13.8 L2 14"),
     (11.0, "M0 14 L0 0 M7 10 L0 4 M2.8 6.4 L8 0"),
     (6.0, "M0 14 L0 2.5 A2.5 2.5 2.5 2.5 180 270"),
-    (
-        19.0,
-        "M0 10 L0 0 M0 6.5 A3.5 6.5 3.5 3.5 180 0 L7 0 M7 6.5 A10.5 6.5 3.5 3.5 180 0 L14 0",
-    ),
+    (19.0, "M0 10 L0 0 M0 6.5 A3.5 6.5 3.5 3.5 180 0 L7 0 M7 6.5 A10.5 6.5 3.5 3.5 180 0 L14 0"),
     (13.0, "M0 10 L0 0 M0 6 A4 6 4 4 180 0 L8 0"),
     (12.0, "E4 5 4 5"),
     (12.0, "E4 5 4 5 M0 10 L0 -4"),
@@ -171,10 +156,8 @@ pub(super) fn draw(image: &mut RgbImage, x: f32, y: f32, size: f32, ink: Rgb<u8>
     let pen = (PEN * size).max(1.1);
     for c in ascii(text) {
         let (advance, path) = glyph(c);
-        let strokes: Vec<Segment> = flatten(path)
-            .into_iter()
-            .map(|s| s.map(|(px, py)| (x + px * size, y - py * size)))
-            .collect();
+        let strokes: Vec<Segment> =
+            flatten(path).into_iter().map(|s| s.map(|(px, py)| (x + px * size, y - py * size))).collect();
         stroke(image, &strokes, pen, ink);
         x += advance * size;
     }
@@ -198,10 +181,7 @@ pub(super) fn stroke(image: &mut RgbImage, strokes: &[Segment], pen: f32, ink: R
     for row in rows {
         for column in columns.clone() {
             let at = (column as f32 + 0.5, row as f32 + 0.5);
-            let nearest = strokes
-                .iter()
-                .map(|s| distance(at, s))
-                .fold(f32::INFINITY, f32::min);
+            let nearest = strokes.iter().map(|s| distance(at, s)).fold(f32::INFINITY, f32::min);
             let cover = (pen / 2.0 + 0.5 - nearest).clamp(0.0, 1.0);
             if cover > 0.0 {
                 let pixel = image.get_pixel_mut(column, row);
@@ -217,11 +197,7 @@ pub(super) fn stroke(image: &mut RgbImage, strokes: &[Segment], pen: f32, ink: R
 fn distance(p: (f32, f32), [a, b]: &Segment) -> f32 {
     let (dx, dy) = (b.0 - a.0, b.1 - a.1);
     let length2 = dx * dx + dy * dy;
-    let along = if length2 > 0.0 {
-        (((p.0 - a.0) * dx + (p.1 - a.1) * dy) / length2).clamp(0.0, 1.0)
-    } else {
-        0.0
-    };
+    let along = if length2 > 0.0 { (((p.0 - a.0) * dx + (p.1 - a.1) * dy) / length2).clamp(0.0, 1.0) } else { 0.0 };
     (p.0 - a.0 - along * dx).hypot(p.1 - a.1 - along * dy)
 }
 
@@ -359,11 +335,7 @@ mod tests {
             let words = path.split_whitespace().count();
             let parsed = path
                 .split_whitespace()
-                .filter(|w| {
-                    w.trim_start_matches(char::is_alphabetic)
-                        .parse::<f32>()
-                        .is_ok()
-                })
+                .filter(|w| w.trim_start_matches(char::is_alphabetic).parse::<f32>().is_ok())
                 .count();
             assert_eq!((words, commands > 0), (parsed, c != ' '), "{c}");
         }
@@ -379,10 +351,7 @@ mod tests {
     fn fitting_truncates_with_an_ellipsis() {
         assert_eq!(fit("libs", 1.0, 1000.0), "libs");
         let short = fit("a-very-long-section-name", 1.0, 100.0);
-        assert!(
-            short.ends_with('…') && width(&short, 1.0) <= 100.0,
-            "{short}"
-        );
+        assert!(short.ends_with('…') && width(&short, 1.0) <= 100.0, "{short}");
         assert_eq!(fit("anything", 1.0, 1.0), "");
     }
 

@@ -43,28 +43,15 @@ impl Layout {
         let px = |units: f32| (units * size).round() as u32;
         // Words need room; a thumbnail is a map and nothing else.
         let worded = width >= 300 && height >= 200;
-        let margin = if worded {
-            px(36.0)
-        } else {
-            width.min(height) / 32
-        };
+        let margin = if worded { px(36.0) } else { width.min(height) / 32 };
         let title_y = margin + px(TITLE * font::CAP);
-        let top = if titled && worded {
-            title_y + px(26.0)
-        } else {
-            margin
-        };
+        let top = if titled && worded { title_y + px(26.0) } else { margin };
         let footer_y = height - px(22.0).min(height);
-        let bottom = if worded {
-            footer_y - px(30.0)
-        } else {
-            height - margin
-        };
+        let bottom = if worded { footer_y - px(30.0) } else { height - margin };
         let tall = bottom.saturating_sub(top).max(1);
         let lines = (tall as f32 / (LINE * size)) as usize;
         let right = width - margin;
-        let wide = (worded.then(|| legend(size, lines)).flatten())
-            .map(|wish| (wish.ceil() as u32).min(width * 3 / 10));
+        let wide = (worded.then(|| legend(size, lines)).flatten()).map(|wish| (wish.ceil() as u32).min(width * 3 / 10));
         let map_right = wide.map_or(right, |wide| right - wide - px(28.0));
         Self {
             size,
@@ -106,11 +93,7 @@ pub(super) fn list_width(entries: &[Entry], heading: Option<&str>, size: f32) ->
         let words = font::width(&entry.name, size) + font::width(&thousands(entry.count), size);
         (DOT + GAP) * size + words
     };
-    entries
-        .iter()
-        .map(line)
-        .chain(heading.map(|h| font::width(h, size)))
-        .fold(0.0, f32::max)
+    entries.iter().map(line).chain(heading.map(|h| font::width(h, size))).fold(0.0, f32::max)
 }
 
 /// Draws the list, a heading above it, in the middle of its place's height.
@@ -186,9 +169,7 @@ pub(super) fn draw_bar(
     let apart = 1.6 * font::CAP * size / height;
     let all = ticks(min, max);
     let (ends, inner) = all.split_at(2.min(all.len()));
-    let inner = inner
-        .iter()
-        .filter(|(at, _)| ends.iter().all(|(end, _)| (at - end).abs() > apart));
+    let inner = inner.iter().filter(|(at, _)| ends.iter().all(|(end, _)| (at - end).abs() > apart));
     for (at, label) in ends.iter().chain(inner) {
         let y = top + ((1.0 - at) * (rows - 1) as f32).round() as u32;
         for column in 0..(6.0 * size) as u32 {
@@ -214,13 +195,7 @@ fn put(image: &mut RgbImage, x: u32, y: u32, color: Rgb<u8>) {
 }
 
 /// Draws the title at the top and the footer at the bottom.
-pub(super) fn draw_words(
-    image: &mut RgbImage,
-    layout: &Layout,
-    theme: &Theme,
-    title: Option<&str>,
-    footer: &str,
-) {
+pub(super) fn draw_words(image: &mut RgbImage, layout: &Layout, theme: &Theme, title: Option<&str>, footer: &str) {
     if !layout.worded {
         return;
     }
@@ -233,14 +208,7 @@ pub(super) fn draw_words(
     }
     let size = FOOTER * layout.size;
     let footer = font::fit(footer, size, room);
-    font::draw(
-        image,
-        left,
-        layout.footer_y as f32,
-        size,
-        theme.muted,
-        &footer,
-    );
+    font::draw(image, left, layout.footer_y as f32, size, theme.muted, &footer);
 }
 
 /// The entries of a list of at most `lines` lines: the most frequent
@@ -252,11 +220,7 @@ pub(super) fn entries(ranked: &[(String, u64)], theme: &Theme, lines: usize) -> 
     let mut entries: Vec<Entry> = ranked[..named]
         .iter()
         .enumerate()
-        .map(|(rank, (name, count))| Entry {
-            color: theme.category(rank),
-            name: name.clone(),
-            count: *count,
-        })
+        .map(|(rank, (name, count))| Entry { color: theme.category(rank), name: name.clone(), count: *count })
         .collect();
     let rest = &ranked[named..];
     if !rest.is_empty() {
@@ -273,16 +237,8 @@ pub(super) fn entries(ranked: &[(String, u64)], theme: &Theme, lines: usize) -> 
 /// How many of `total` categories have a colour of their own.
 pub(super) fn shown(total: usize, lines: usize) -> usize {
     // Without a legend there is no use in sparing a line for the others.
-    let lines = if lines == 0 {
-        NAMED
-    } else {
-        lines.min(NAMED + 1)
-    };
-    if total <= lines.min(NAMED) {
-        total
-    } else {
-        (lines - 1).min(NAMED)
-    }
+    let lines = if lines == 0 { NAMED } else { lines.min(NAMED + 1) };
+    if total <= lines.min(NAMED) { total } else { (lines - 1).min(NAMED) }
 }
 
 /// A count with its digits in groups of three.
@@ -307,15 +263,8 @@ fn ticks(min: f64, max: f64) -> Vec<(f32, String)> {
     }
     let rough = span / 5.0;
     let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 2.5, 5.0, 10.0]
-        .map(|m| m * power)
-        .into_iter()
-        .find(|&s| s >= rough)
-        .unwrap_or(rough);
-    let mut ticks = vec![
-        (0.0, number(min, span / 100.0)),
-        (1.0, number(max, span / 100.0)),
-    ];
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| m * power).into_iter().find(|&s| s >= rough).unwrap_or(rough);
+    let mut ticks = vec![(0.0, number(min, span / 100.0)), (1.0, number(max, span / 100.0))];
     let first = (min / step).ceil();
     for i in 0..8 {
         let value = (first + f64::from(i)) * step;
@@ -338,21 +287,13 @@ fn number(value: f64, grain: f64) -> String {
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         format!("{}e{exponent}", trimmed(mantissa))
     } else {
-        let decimals = if grain > 0.0 {
-            (-grain.log10()).ceil().clamp(0.0, 7.0)
-        } else {
-            0.0
-        };
+        let decimals = if grain > 0.0 { (-grain.log10()).ceil().clamp(0.0, 7.0) } else { 0.0 };
         trimmed(&format!("{value:.*}", decimals as usize)).to_owned()
     }
 }
 
 fn trimmed(text: &str) -> &str {
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.')
-    } else {
-        text
-    }
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }
 
 #[cfg(test)]
@@ -370,10 +311,7 @@ mod tests {
         assert_eq!(number(1e30, 1e28), "1e30");
         let labels = |min, max| ticks(min, max).into_iter().map(|t| t.1).collect::<Vec<_>>();
         assert_eq!(labels(0.0, 1.0), ["0", "1", "0.2", "0.4", "0.6", "0.8"]);
-        assert_eq!(
-            labels(1990.0, 2024.0),
-            ["1990", "2024", "2000", "2010", "2020"]
-        );
+        assert_eq!(labels(1990.0, 2024.0), ["1990", "2024", "2000", "2010", "2020"]);
         assert_eq!(labels(3.0, 3.0), ["3"]);
         assert_eq!(labels(0.0, 0.0), ["0"]);
         assert!(!labels(-1e308, 1e308).is_empty());
@@ -382,11 +320,7 @@ mod tests {
     #[test]
     fn the_rest_is_one_line() {
         let theme = Theme::new(false);
-        let ranked = |n: u64| {
-            (0..n)
-                .map(|i| (format!("c{i}"), 100 - i))
-                .collect::<Vec<_>>()
-        };
+        let ranked = |n: u64| (0..n).map(|i| (format!("c{i}"), 100 - i)).collect::<Vec<_>>();
         assert_eq!(entries(&ranked(5), &theme, 30).len(), 5);
         assert_eq!(entries(&ranked(22), &theme, 30).len(), 22);
         let many = entries(&ranked(58), &theme, 30);

@@ -62,12 +62,7 @@ pub struct Style {
 
 impl Default for Style {
     fn default() -> Self {
-        Self {
-            width: 1600,
-            height: 1200,
-            dark: false,
-            title: None,
-        }
+        Self { width: 1600, height: 1200, dark: false, title: None }
     }
 }
 
@@ -108,8 +103,7 @@ impl ColorScale {
     /// the legend has lines for), grey for all others. The legend lists them
     /// by count, those with equal counts in the order given.
     pub fn categories(names_with_counts: Vec<(String, u64)>) -> Self {
-        let mut ranked: Vec<(usize, (String, u64))> =
-            names_with_counts.into_iter().enumerate().collect();
+        let mut ranked: Vec<(usize, (String, u64))> = names_with_counts.into_iter().enumerate().collect();
         ranked.sort_by_key(|(_, (_, count))| std::cmp::Reverse(*count));
         let (codes, names) = ranked.into_iter().unzip();
         Self::new(Kind::Categories(names, codes))
@@ -131,10 +125,7 @@ impl ColorScale {
     }
 
     fn new(kind: Kind) -> Self {
-        Self {
-            kind,
-            heading: None,
-        }
+        Self { kind, heading: None }
     }
 
     /// The width the legend would like at a text size, with at most so many
@@ -207,12 +198,8 @@ impl Canvas {
     pub fn new(style: &Style, bounds: &Bounds, colors: ColorScale) -> Self {
         let size = (style.width.clamp(16, 8192), style.height.clamp(16, 8192));
         let theme = Theme::new(style.dark);
-        let layout = Layout::new(size, style.title.is_some(), |size, lines| {
-            colors.width(&theme, size, lines)
-        });
-        let lines = layout
-            .legend
-            .map_or(0, |_| colors.entry_lines(layout.lines));
+        let layout = Layout::new(size, style.title.is_some(), |size, lines| colors.width(&theme, size, lines));
+        let lines = layout.legend.map_or(0, |_| colors.entry_lines(layout.lines));
         let paint = match colors.kind {
             Kind::Density => Paint::Density,
             Kind::Values(min, max) => Paint::Values { min, max },
@@ -222,10 +209,7 @@ impl Canvas {
                 for (rank, &code) in codes[..named].iter().enumerate() {
                     paints[code] = light(theme.category(rank));
                 }
-                Paint::Categories {
-                    entries: legend::entries(&ranked, &theme, lines),
-                    paints,
-                }
+                Paint::Categories { entries: legend::entries(&ranked, &theme, lines), paints }
             }
         };
         let (width, height) = (layout.map[2] as usize, layout.map[3] as usize);
@@ -269,18 +253,10 @@ impl Canvas {
             (&Paint::Values { min, max }, Color::Value(values)) => {
                 assert_eq!(x.len(), values.len(), "one value for every point");
                 // A range of one value has the middle of the ramp.
-                let (low, per) = if max > min {
-                    (min, LIGHT / (max - min))
-                } else {
-                    (min - 0.5, LIGHT)
-                };
+                let (low, per) = if max > min { (min, LIGHT / (max - min)) } else { (min - 0.5, LIGHT) };
                 self.scatter(x, y, |i| {
                     let value = f64::from(values[i]);
-                    if value.is_nan() {
-                        [0; 3]
-                    } else {
-                        [1, ((value - low) * per + 0.5).clamp(0.0, LIGHT) as u64, 0]
-                    }
+                    if value.is_nan() { [0; 3] } else { [1, ((value - low) * per + 0.5).clamp(0.0, LIGHT) as u64, 0] }
                 });
             }
         }
@@ -355,10 +331,7 @@ impl Canvas {
     fn footer(&self) -> String {
         let points = if self.drawn == 1 { "point" } else { "points" };
         let mut footer = format!("{} {points}", thousands(self.drawn));
-        for (count, what) in [
-            (self.outside, "outside the frame"),
-            (self.skipped, "without a position"),
-        ] {
+        for (count, what) in [(self.outside, "outside the frame"), (self.skipped, "without a position")] {
             if count > 0 {
                 footer += &format!(", {} {what}", thousands(count));
             }
@@ -415,11 +388,7 @@ struct Brush<'a> {
 
 impl<'a> Brush<'a> {
     fn new(theme: &'a Theme, paint: &'a Paint) -> Self {
-        Self {
-            theme,
-            paint,
-            ground: Lab::from_rgb(theme.ground),
-        }
+        Self { theme, paint, ground: Lab::from_rgb(theme.ground) }
     }
 
     fn color(&self, cell: &Cell, tone: f32) -> Rgb<u8> {
@@ -436,8 +405,7 @@ impl<'a> Brush<'a> {
                 return self.ground.mix(color, (tone / 0.25).min(1.0)).to_rgb();
             }
             Paint::Categories { .. } => {
-                let light =
-                    [cell[1], cell[2], cell[3]].map(|sum| (sum as f64 / weight / LIGHT) as f32);
+                let light = [cell[1], cell[2], cell[3]].map(|sum| (sum as f64 / weight / LIGHT) as f32);
                 let color = Lab::from_linear(light);
                 if tone > PURE {
                     let deeper = (tone - PURE) / (1.0 - PURE) * DEEP;
@@ -462,9 +430,7 @@ impl<'a> Brush<'a> {
 
 /// A colour's light in a pixel's sums.
 fn light(color: Lab) -> [u64; 3] {
-    color
-        .to_linear()
-        .map(|v| (f64::from(v) * LIGHT).round() as u64)
+    color.to_linear().map(|v| (f64::from(v) * LIGHT).round() as u64)
 }
 
 /// Writes a picture as PNG.
@@ -476,15 +442,11 @@ pub fn write_png(path: impl AsRef<Path>, image: &RgbImage) -> Result<(), Picture
     let path = path.as_ref();
     let write = || -> Result<(), image::ImageError> {
         let mut file = BufWriter::new(File::create(path)?);
-        let encoder =
-            PngEncoder::new_with_quality(&mut file, CompressionType::Default, FilterType::Adaptive);
+        let encoder = PngEncoder::new_with_quality(&mut file, CompressionType::Default, FilterType::Adaptive);
         image.write_with_encoder(encoder)?;
         Ok(file.flush()?)
     };
-    write().map_err(|source| PictureError {
-        path: path.to_owned(),
-        source,
-    })
+    write().map_err(|source| PictureError { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

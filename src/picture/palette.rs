@@ -14,9 +14,8 @@ use image::Rgb;
 /// normal sight and with simulated (Machado 2009) deuteranopia and protanopia,
 /// and from white and the grey of "other".
 const PALETTE: [u32; 22] = [
-    0x1f6fc4, 0xe8890c, 0x12966a, 0xd1352b, 0x8a4fc2, 0x3cb4dc, 0x70394b, 0x3ede8d, 0xe86fa5,
-    0xac307a, 0x7f8cf9, 0x4435a7, 0xddbc1a, 0x75227d, 0x9c0b02, 0x87ac69, 0x69d3c7, 0x726da1,
-    0xf493fd, 0x58714f, 0x12687a, 0xb372d8,
+    0x1f6fc4, 0xe8890c, 0x12966a, 0xd1352b, 0x8a4fc2, 0x3cb4dc, 0x70394b, 0x3ede8d, 0xe86fa5, 0xac307a, 0x7f8cf9,
+    0x4435a7, 0xddbc1a, 0x75227d, 0x9c0b02, 0x87ac69, 0x69d3c7, 0x726da1, 0xf493fd, 0x58714f, 0x12687a, 0xb372d8,
 ];
 
 /// The sequential ramp as lightness, chroma and hue: from dark violet through
@@ -34,20 +33,12 @@ const SEQUENTIAL: [[f32; 3]; 9] = [
 ];
 
 /// Density alone on white: from light blue to dark indigo.
-const DENSITY_ON_WHITE: [[f32; 3]; 4] = [
-    [0.90, 0.045, 235.0],
-    [0.70, 0.12, 245.0],
-    [0.47, 0.16, 265.0],
-    [0.24, 0.11, 285.0],
-];
+const DENSITY_ON_WHITE: [[f32; 3]; 4] =
+    [[0.90, 0.045, 235.0], [0.70, 0.12, 245.0], [0.47, 0.16, 265.0], [0.24, 0.11, 285.0]];
 
 /// Density alone on a dark ground: from deep blue to pale yellow.
-const DENSITY_ON_DARK: [[f32; 3]; 4] = [
-    [0.32, 0.09, 275.0],
-    [0.52, 0.14, 255.0],
-    [0.76, 0.11, 205.0],
-    [0.97, 0.07, 105.0],
-];
+const DENSITY_ON_DARK: [[f32; 3]; 4] =
+    [[0.32, 0.09, 275.0], [0.52, 0.14, 255.0], [0.76, 0.11, 205.0], [0.97, 0.07, 105.0]];
 
 /// How many categories have a colour of their own.
 pub(super) const NAMED: usize = PALETTE.len();
@@ -105,11 +96,7 @@ impl Theme {
 
     /// The ramp of density without colour, at 0 to 1.
     pub(super) fn density(&self, t: f32) -> Lab {
-        let anchors = if self.dark {
-            &DENSITY_ON_DARK
-        } else {
-            &DENSITY_ON_WHITE
-        };
+        let anchors = if self.dark { &DENSITY_ON_DARK } else { &DENSITY_ON_WHITE };
         ramp(anchors, t)
     }
 }
@@ -132,11 +119,7 @@ pub(super) struct Lab {
 impl Lab {
     fn from_lch([l, chroma, hue]: [f32; 3]) -> Self {
         let (sin, cos) = hue.to_radians().sin_cos();
-        Self {
-            l,
-            a: chroma * cos,
-            b: chroma * sin,
-        }
+        Self { l, a: chroma * cos, b: chroma * sin }
     }
 
     fn from_hex(hex: u32) -> Self {
@@ -179,10 +162,7 @@ impl Lab {
 
     /// This colour with its lightness raised (or, below zero, lowered).
     pub(super) fn lighter(self, by: f32) -> Self {
-        Self {
-            l: (self.l + by).clamp(0.0, 1.0),
-            ..self
-        }
+        Self { l: (self.l + by).clamp(0.0, 1.0), ..self }
     }
 
     /// The angle of the hue, in radians.
@@ -194,21 +174,13 @@ impl Lab {
     /// This colour with `share` of it replaced by the other.
     pub(super) fn mix(self, other: Self, share: f32) -> Self {
         let mix = |from: f32, to: f32| from + (to - from) * share;
-        Self {
-            l: mix(self.l, other.l),
-            a: mix(self.a, other.a),
-            b: mix(self.b, other.b),
-        }
+        Self { l: mix(self.l, other.l), a: mix(self.a, other.a), b: mix(self.b, other.b) }
     }
 }
 
 fn decode(byte: u8) -> f32 {
     let v = f32::from(byte) / 255.0;
-    if v <= 0.040_45 {
-        v / 12.92
-    } else {
-        ((v + 0.055) / 1.055).powf(2.4)
-    }
+    if v <= 0.040_45 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
 }
 
 /// Light to byte through a table: a picture has millions of pixels, and the
@@ -220,11 +192,7 @@ fn encode(v: f32) -> u8 {
         (0..=LAST)
             .map(|i| {
                 let v = (i as f32 / LAST as f32).powi(2);
-                let v = if v <= 0.003_130_8 {
-                    12.92 * v
-                } else {
-                    1.055 * v.powf(1.0 / 2.4) - 0.055
-                };
+                let v = if v <= 0.003_130_8 { 12.92 * v } else { 1.055 * v.powf(1.0 / 2.4) - 0.055 };
                 (v * 255.0).round() as u8
             })
             .collect()

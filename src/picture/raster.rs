@@ -30,12 +30,7 @@ impl Grid {
         } else {
             Stamp::disc(radius(width, height, points))
         };
-        Self {
-            width,
-            height,
-            cells: vec![[0; 4]; width * height],
-            stamp,
-        }
+        Self { width, height, cells: vec![[0; 4]; width * height], stamp }
     }
 
     /// Adds a point at a position in pixels, with what it adds per unit of
@@ -50,25 +45,18 @@ impl Grid {
         match &self.stamp {
             Stamp::Pixel => deposit(&mut self.cells[row * self.width + column], FULL, paint),
             Stamp::Disc { reach, covers } => {
-                let place = |v: f64, whole: usize| {
-                    (((v - whole as f64) * PLACES as f64) as usize).min(PLACES - 1)
-                };
+                let place = |v: f64, whole: usize| (((v - whole as f64) * PLACES as f64) as usize).min(PLACES - 1);
                 let span = 2 * reach + 1;
                 let nth = place(y, row) * PLACES + place(x, column);
                 let cover = &covers[nth * span * span..][..span * span];
                 // The part of the stamp's square that lies on the grid.
-                let (left, right) = (
-                    reach.saturating_sub(column),
-                    span.min(self.width + reach - column),
-                );
+                let (left, right) = (reach.saturating_sub(column), span.min(self.width + reach - column));
                 for (i, weights) in cover.chunks_exact(span).enumerate() {
-                    let Some(at) = (row + i).checked_sub(*reach).filter(|&at| at < self.height)
-                    else {
+                    let Some(at) = (row + i).checked_sub(*reach).filter(|&at| at < self.height) else {
                         continue;
                     };
                     let start = at * self.width + column + left - reach;
-                    for (cell, &weight) in self.cells[start..].iter_mut().zip(&weights[left..right])
-                    {
+                    for (cell, &weight) in self.cells[start..].iter_mut().zip(&weights[left..right]) {
                         deposit(cell, u64::from(weight), paint);
                     }
                 }
@@ -189,10 +177,7 @@ impl Tone {
             below += count;
             lone + (1.0 - lone) * (0.5 * log + 0.5 * rank as f32)
         });
-        Self {
-            lone,
-            steps: steps.collect(),
-        }
+        Self { lone, steps: steps.collect() }
     }
 
     /// The strength of a pixel with this weight.
@@ -230,9 +215,7 @@ mod tests {
         for (x, y) in [(50.0, 50.0), (50.4, 50.9), (49.99, 50.13)] {
             let mut grid = Grid::new(100, 100, 1);
             assert!(grid.add(x, y, [1, 2, 3]));
-            let sums = grid.rows().flatten().fold([0; 4], |sum: Cell, cell| {
-                std::array::from_fn(|i| sum[i] + cell[i])
-            });
+            let sums = grid.rows().flatten().fold([0; 4], |sum: Cell, cell| std::array::from_fn(|i| sum[i] + cell[i]));
             let area = PI * radius(100, 100, 1).powi(2);
             assert!((sums[0] as f64 / FULL as f64 / area - 1.0).abs() < 0.1);
             assert_eq!([sums[1], sums[2], sums[3]], [1, 2, 3].map(|p| p * sums[0]));

@@ -14,34 +14,20 @@ struct Map {
 
 /// Points on a bent grid, with some that cannot be drawn.
 fn map(n: usize) -> Map {
-    let mut map = Map {
-        x: Vec::new(),
-        y: Vec::new(),
-        codes: Vec::new(),
-        values: Vec::new(),
-    };
+    let mut map = Map { x: Vec::new(), y: Vec::new(), codes: Vec::new(), values: Vec::new() };
     for i in 0..n {
         let t = i as f32;
-        map.x.push(if i % 97 == 3 {
-            f32::NAN
-        } else {
-            (t * 0.7).sin() * (t * 0.01).cos()
-        });
+        map.x.push(if i % 97 == 3 { f32::NAN } else { (t * 0.7).sin() * (t * 0.01).cos() });
         map.y.push((t * 1.3).cos());
         map.codes.push((i % 7) as u32);
-        map.values
-            .push(if i % 50 == 9 { f32::NAN } else { t.sqrt() });
+        map.values.push(if i % 50 == 9 { f32::NAN } else { t.sqrt() });
     }
     map
 }
 
 fn scales() -> [ColorScale; 3] {
     let names = (0..6).map(|i| (format!("name {i}"), 100 - i)).collect();
-    [
-        ColorScale::density(),
-        ColorScale::categories(names).named("kind"),
-        ColorScale::values(0.0, 40.0).named("root"),
-    ]
+    [ColorScale::density(), ColorScale::categories(names).named("kind"), ColorScale::values(0.0, 40.0).named("root")]
 }
 
 fn render(map: &Map, style: &Style, scale: &ColorScale, batch: usize) -> RgbImage {
@@ -63,12 +49,7 @@ fn render(map: &Map, style: &Style, scale: &ColorScale, batch: usize) -> RgbImag
 }
 
 fn style(width: u32, height: u32) -> Style {
-    Style {
-        width,
-        height,
-        title: Some("A title".into()),
-        ..Style::default()
-    }
+    Style { width, height, title: Some("A title".into()), ..Style::default() }
 }
 
 /// A picture without words: all of it is map.
@@ -90,11 +71,7 @@ fn batches_and_order_leave_no_trace() {
     for n in [300, 40_000, 400_000] {
         let whole = map(n);
         // Interleaved back to front: another order of the same points.
-        let order: Vec<usize> = (0..n)
-            .rev()
-            .step_by(2)
-            .chain((0..n - 1).rev().step_by(2))
-            .collect();
+        let order: Vec<usize> = (0..n).rev().step_by(2).chain((0..n - 1).rev().step_by(2)).collect();
         let turned = Map {
             x: order.iter().map(|&i| whole.x[i]).collect(),
             y: order.iter().map(|&i| whole.y[i]).collect(),
@@ -105,10 +82,7 @@ fn batches_and_order_leave_no_trace() {
             let style = style(400, 300);
             let once = render(&whole, &style, &scale, n);
             assert!(once == render(&whole, &style, &scale, 77), "{n}: {scale:?}");
-            assert!(
-                once == render(&turned, &style, &scale, 1013),
-                "{n}: {scale:?}"
-            );
+            assert!(once == render(&turned, &style, &scale, 1013), "{n}: {scale:?}");
         }
     }
 }
@@ -154,10 +128,7 @@ fn a_pixel_shows_the_mixture_of_its_categories() {
 #[test]
 fn odd_maps_have_sensible_pictures() {
     assert_eq!(inked(&bare(&[])), 0);
-    assert_eq!(
-        inked(&bare(&[(f32::NAN, 0.0), (0.0, f32::NEG_INFINITY)])),
-        0
-    );
+    assert_eq!(inked(&bare(&[(f32::NAN, 0.0), (0.0, f32::NEG_INFINITY)])), 0);
     for at in [(0.0, 0.0), (3.5, -1e30), (f32::MAX, f32::MIN), (1e-44, 0.0)] {
         for n in [1, 5, 5000] {
             let image = bare(&vec![at; n]);
@@ -166,9 +137,7 @@ fn odd_maps_have_sensible_pictures() {
         }
     }
     for scale in [1.0, 1e-44, 1e30, f32::MAX] {
-        let line: Vec<(f32, f32)> = (-100..=100)
-            .map(|i| (i as f32 / 100.0 * scale, 7.0))
-            .collect();
+        let line: Vec<(f32, f32)> = (-100..=100).map(|i| (i as f32 / 100.0 * scale, 7.0)).collect();
         let image = bare(&line);
         for column in [8, 80, 151] {
             assert_ne!(*image.get_pixel(column, 80), WHITE, "{scale}");
@@ -190,11 +159,7 @@ fn outliers_are_counted_and_do_not_shrink_the_rest() {
     assert_eq!(canvas.skipped(), bounds.skipped());
     assert_eq!(canvas.drawn() + canvas.outside(), bounds.points());
     let footer = canvas.footer();
-    assert!(
-        footer.starts_with("9,8")
-            && footer.ends_with("1 outside the frame, 104 without a position"),
-        "{footer}"
-    );
+    assert!(footer.starts_with("9,8") && footer.ends_with("1 outside the frame, 104 without a position"), "{footer}");
     assert!(inked(&canvas.finish()) > 160 * 160 / 3);
 }
 
@@ -212,19 +177,12 @@ fn any_size_scale_and_colour_make_a_picture() {
     bounds.add(&points.x, &points.y);
     for scale in all {
         for (width, height) in [(0, 0), (16, 500), (300, 200), (640, 480)] {
-            let style = Style {
-                dark: true,
-                title: Some(long.clone()),
-                ..style(width, height)
-            };
+            let style = Style { dark: true, title: Some(long.clone()), ..style(width, height) };
             let mut canvas = Canvas::new(&style, &bounds, scale.clone());
             let beyond = vec![u32::MAX; 500];
-            for color in [
-                Color::None,
-                Color::Category(&points.codes),
-                Color::Category(&beyond),
-                Color::Value(&points.values),
-            ] {
+            for color in
+                [Color::None, Color::Category(&points.codes), Color::Category(&beyond), Color::Value(&points.values)]
+            {
                 canvas.add(&points.x, &points.y, color);
             }
             let image = canvas.finish();
@@ -241,8 +199,5 @@ fn png_is_written_or_the_path_named() {
     assert!(image::open(&path).unwrap().to_rgb8() == image);
     std::fs::remove_file(&path).unwrap();
     let error = write_png("/nonexistent/map.png", &image).unwrap_err();
-    assert!(
-        error.to_string().contains("/nonexistent/map.png"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("/nonexistent/map.png"), "{error}");
 }

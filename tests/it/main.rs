@@ -1,5 +1,7 @@
-//! The command line, as its users meet it: every test runs the binary on small
-//! generated data or on the fixtures of `tests/data`.
+//! The one integration binary: the command line as its users meet it (`embed`,
+//! `others`, `resume`, `bad_input`), the stages through the library (`stages`),
+//! and both against other programs (`oracle`). Data are small and generated,
+//! or the fixtures of `tests/data`.
 
 mod bad_input;
 mod embed;

@@ -204,7 +204,7 @@ pub(crate) fn graph_of(plan: &Plan, table: &Arc<Table>) -> (Vec<u32>, Vec<f32>, 
 /// The row of the source that each row in list order is.
 pub(crate) fn source_rows(run: &Run) -> Vec<usize> {
     let lists = index::open(run.dir.dir()).expect("lists");
-    (0..lists.table.len()).flat_map(|list| lists.source_rows(list).collect::<Vec<_>>()).map(|r| r as usize).collect()
+    (0..lists.table.count()).flat_map(|list| lists.source_rows(list).collect::<Vec<_>>()).map(|r| r as usize).collect()
 }
 
 fn squared(rows: &[f64], dim: usize, a: usize, b: usize) -> f64 {
@@ -458,36 +458,48 @@ fn recall_on(rows: &[f64], dim: usize, ids: &[u32], k: usize, some: impl Iterato
     mean_and_interval(&recalls)
 }
 
-#[test]
-fn a_graph_by_lists_has_the_recall_that_it_reports() {
-    const ROWS: usize = 70_000;
-    for (kind, k) in [(Kind::Mixture(Mixture::default()), 15), (Kind::Uniform, 5)] {
-        let table = Table::of(kind, ROWS, 8, 11);
-        let config = Config { n_neighbors: k, ..quick() };
-        let plan = plan_of(&config, &table);
-        assert!(!plan.index.exact);
-        let (ids, distances, report, _place) = graph_of(&plan, &table);
-        let found = report.neighbors.expect("figures");
-        let rows = table.prepared(Metric::Euclidean);
-        let (recall, interval) = recall_on(&rows, 8, &ids, k, (0..ROWS).step_by(10));
-        let apart = (found.recall - recall).abs();
-        let allowed = (found.recall_interval.powi(2) + interval.powi(2)).sqrt();
-        let told = format!(
-            "{}: reported {} ± {}, found {recall} ± {interval}",
-            kind.name(),
-            found.recall,
-            found.recall_interval
-        );
-        assert!(apart <= allowed, "{told}");
-        assert!(recall >= config.recall - interval && found.recall >= config.recall - found.recall_interval, "{told}");
-        for (row, (ids, distances)) in ids.chunks_exact(k).zip(distances.chunks_exact(k)).enumerate() {
-            assert!(distances.is_sorted() && !ids.contains(&MISSING) && !ids.contains(&(row as u32)), "row {row}");
-            for (&id, &distance) in ids.iter().zip(distances) {
-                let here = squared(&rows, 8, row, id as usize).sqrt();
-                assert!((f64::from(distance) - here).abs() <= 2e-6 * here, "row {row} to {id}: {distance}, {here}");
-            }
+/// Holds a graph by lists, and what is reported of it, against all pairs for every `step`th row.
+fn check_lists(name: &str, table: &Arc<Table>, k: usize, step: usize) {
+    let config = Config { n_neighbors: k, ..quick() };
+    let plan = plan_of(&config, table);
+    assert!(!plan.index.exact);
+    let (ids, distances, report, _place) = graph_of(&plan, table);
+    let found = report.neighbors.expect("figures");
+    let (rows, dim, n) = (table.prepared(Metric::Euclidean), table.dim, table.rows());
+    let (recall, interval) = recall_on(&rows, dim, &ids, k, (0..n).step_by(step));
+    let told = format!("{name}: reported {} ± {}, found {recall} ± {interval}", found.recall, found.recall_interval);
+    // Of two estimates on different rows.
+    let allowed = found.recall_interval.hypot(interval);
+    assert!((found.recall - recall).abs() <= allowed, "{told}");
+    assert!(recall >= config.recall - interval && found.recall >= config.recall - found.recall_interval, "{told}");
+    for (row, (ids, distances)) in ids.chunks_exact(k).zip(distances.chunks_exact(k)).enumerate() {
+        let mut distinct = ids.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        assert_eq!(distinct.len(), k, "{name}: row {row} names one twice: {ids:?}");
+        assert!(distances.is_sorted() && !ids.contains(&MISSING) && !ids.contains(&(row as u32)), "{name}: row {row}");
+        for (&id, &distance) in ids.iter().zip(distances) {
+            let here = squared(&rows, dim, row, id as usize).sqrt();
+            assert!((f64::from(distance) - here).abs() <= 2e-6 * here, "{name}: row {row} to {id}: {distance}, {here}");
         }
     }
+}
+
+#[test]
+fn a_graph_by_lists_has_the_recall_that_it_reports() {
+    check_lists("mixture", &Table::of(Kind::Mixture(Mixture::default()), 70_000, 8, 11), 15, 10);
+    check_lists("uniform", &Table::of(Kind::Uniform, 70_000, 8, 11), 5, 10);
+}
+
+#[test]
+fn a_graph_by_lists_of_awkward_data() {
+    check_lists("blobs", &Table::of(Kind::BlobsFar { blobs: 5 }, 66_000, 4, 3), 15, 35);
+    check_lists("offset", &shifted(&Table::of(Kind::Uniform, 66_000, 3, 2), 1e3), 5, 35);
+    // A list of many more rows than the others, all of them equal.
+    let mut values = Table::of(Kind::Mixture(Mixture::default()), 66_000, 4, 1).values.clone();
+    let one = values[..4].to_vec();
+    values[40_000..120_000].chunks_exact_mut(4).for_each(|row| row.copy_from_slice(&one));
+    check_lists("one row 20,000 times", &Table::new(4, values), 5, 35);
 }
 
 /// FAISS itself, on the stored index, finds what all pairs give.
@@ -736,7 +748,7 @@ fn smallest(config: &Config, table: &Arc<Table>) -> Plan {
 
 /// Runs every plan and compares all files and the map with those of the first.
 fn check_same(table: &Arc<Table>, plans: impl IntoIterator<Item = (String, Plan)>) {
-    let mut first: Option<(Vec<(String, Vec<u8>)>, Vec<f32>)> = None;
+    let mut first = None;
     for (name, plan) in plans {
         let run = run_plan(plan, &inputs_of(table));
         let (files, map) = (run.files(), run.map.clone());
@@ -831,6 +843,36 @@ fn a_budget_below_the_smallest_is_refused() {
     assert!(matches!(refused, Err(Error::Budget { .. })), "{} does as well: {refused:?}", less.memory);
 }
 
+/// Every row's neighbours are the same few: no bucket and no block is like the others.
+#[test]
+#[ignore = "open: the affinity stage plans for even buckets, and a graph from outside may name a few rows only"]
+fn a_graph_of_few_hubs_keeps_to_the_budget() {
+    const ROWS: usize = 400_000;
+    const K: usize = 15;
+    let place = crate::kit::Place::new();
+    let (mut ids, mut distances) = (Vec::new(), Vec::new());
+    for row in 0..ROWS {
+        for i in 0..K {
+            ids.push(i as u32 + if row < K { 100 } else { 0 });
+            distances.push(1.0 + i as f32);
+        }
+    }
+    let mut writer = lowland_io::GraphWriter::create(place.path("g.arrow"), K, "euclidean", false).expect("a graph");
+    writer.write_rows(0, &ids, &distances).expect("written");
+    writer.finish().expect("written");
+    let graph = Given { k: K, ids, distances };
+    let input = Inputs { source: None, graph: Some(&graph) }.describe().expect("inputs");
+    let Err(Error::Budget { needed, .. }) = (Config { memory: 1, ..quick() }).plan(&input) else {
+        panic!("too little")
+    };
+    let command = format!("embed --knn g.arrow -o m.npy --n-epochs 2 --threads 2 --memory {needed} --quiet --report -");
+    let report: serde_json::Value = serde_json::from_str(&place.ok(&command).stdout).expect("JSON");
+    for stage in report["stages"].as_array().expect("stages") {
+        let peak = stage["peak_memory"].as_u64().expect("bytes");
+        assert!(peak <= needed, "{}: {peak} bytes held, of {needed}", stage["stage"]);
+    }
+}
+
 /// Stops a run where `when` says, then goes on, in the directory still held or opened again.
 fn check_resumed(
     name: &str,
@@ -918,10 +960,10 @@ fn a_run_stopped_again_and_again_ends_with_the_same_bytes() {
     let whole = run_plan(plan.clone(), &inputs_of(&table));
     let place = tempfile::tempdir().expect("a directory");
     for attempts in 0.. {
-        assert!(attempts < 500, "it never ends");
+        assert!(attempts < 300, "it never ends");
         let dir = open_run(place.path(), &plan);
         let seen = AtomicU64::new(0);
-        let stop = StopWhen(|_: &Event<'_>| seen.fetch_add(1, Ordering::Relaxed) >= 3 * attempts);
+        let stop = StopWhen(|_: &Event<'_>| seen.fetch_add(1, Ordering::Relaxed) >= attempts * attempts);
         match attempt(&plan, &inputs_of(&table), &dir, &stop) {
             Err(Error::Cancelled { .. }) => {}
             Err(other) => panic!("{other}"),
@@ -1024,15 +1066,63 @@ fn data_with_hardly_anything_in_it_still_gives_a_map() {
                         let trust = quality.trustworthiness.expect("there are vectors").mean;
                         assert!((0.0..=1.0).contains(&trust), "{name}: {quality:?}");
                     }
-                    // All directions equal: nothing to tell apart by the cosine.
+                    // The cosine sees one direction only, or none.
                     Err(Error::Data { what }) => {
-                        assert!(metric == Metric::Cosine && what.contains("equal"), "{name}: {what}");
+                        let zeros = table.values.chunks_exact(3).any(|row| row.iter().all(|&x| x == 0.0));
+                        let words = if zeros { "all zeros" } else { "equal" };
+                        assert!(metric == Metric::Cosine && what.contains(words), "{name}: {what}");
                     }
                     Err(other) => panic!("{name}, {metric:?}: {other}"),
                 }
             }
         }
     }
+}
+
+#[test]
+fn vectors_too_wide_for_a_covariance() {
+    let table = mixture(300, 4_200);
+    for init in [Init::Centroid, Init::Pca, Init::Random] {
+        let run = run(&Config { init, n_epochs: Some(100), ..quick() }, &table);
+        check_finite(&run.map, 200.0);
+        check_finite(&first_positions(&run), 10.02);
+    }
+}
+
+/// Distances whose squares f32 does not hold: a map, or a refusal, but never the end of the process.
+#[test]
+fn numbers_at_the_ends_of_their_range() {
+    let place = crate::kit::Place::new();
+    for (i, scale) in [1e-30f32, 1e-22, 1e17, 1e19, 1e36].into_iter().enumerate() {
+        let values: Vec<f32> = mixture(1_000, 8).values.iter().map(|x| x * scale).collect();
+        let source = format!("v{i}.npy");
+        write_npy(&place.path(&source), &values, 8);
+        for metric in ["euclidean", "cosine"] {
+            let command = format!("embed {source} -o m.npy --n-epochs 5 --metric {metric} --quiet --force --report -");
+            let run = place.run(&command);
+            if run.code == 0 {
+                // The rows are told apart, and the map is one.
+                let report: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
+                assert_eq!(report["neighbors"]["rows_with_copies"], 0, "numbers of about {scale:e}, {metric}");
+                let map = lowland::open(&[place.path("m.npy").to_string_lossy()], None).expect("a map");
+                let mut positions = vec![0f32; 2_000];
+                map.read_rows(0, &mut positions).expect("rows");
+                check_finite(&positions, 200.0);
+            } else {
+                let refused = run.code == 2 && run.stderr.lines().count() == 1;
+                assert!(refused, "numbers of about {scale:e}, {metric}: {run:?}");
+            }
+        }
+    }
+}
+
+/// Writes rows of floats as numpy does.
+fn write_npy(path: &Path, values: &[f32], width: usize) {
+    let columns =
+        lowland_io::MapColumns { rows: (values.len() / width) as u64, dim: width, extra: None, own_id: false };
+    let mut writer = lowland_io::MapWriter::create(path, columns, false).expect("a file");
+    writer.write_rows(0, values, None).expect("written");
+    writer.finish().expect("written");
 }
 
 #[test]
@@ -1058,11 +1148,13 @@ fn rows_without_neighbours_end_inside_the_picture() {
         };
         assert!(extent(true) <= 2.0 * extent(false), "{with}: {} and {}", extent(true), extent(false));
     }
-    // Nobody has a neighbour.
+    // Nobody has a neighbour: there is nothing to go by.
     let none = Given { k: 3, ids: vec![MISSING; 300], distances: vec![f32::INFINITY; 300] };
-    let run = run_with(&quick(), &Inputs { source: None, graph: Some(&none) });
-    assert_eq!(run.report.affinity.map(|a| (a.edges, a.isolated_rows)), Some((0, 100)));
-    check_finite(&run.map, 200.0);
+    let inputs = Inputs { source: None, graph: Some(&none) };
+    let plan = quick().plan(&inputs.describe().expect("inputs")).expect("a plan");
+    let place = tempfile::tempdir().expect("a directory");
+    let refused = attempt(&plan, &inputs, &open_run(place.path(), &plan), &()).expect_err("refused");
+    assert!(matches!(refused, Error::Data { .. }) && refused.to_string().contains("no neighbours"), "{refused}");
 }
 
 #[test]
@@ -1100,14 +1192,17 @@ fn any_number_of_components() {
         for init in [Init::Centroid, Init::Pca] {
             let run = run(&Config { n_components, init, n_epochs: Some(200), ..quick() }, &table);
             check_finite(&run.map, 200.0);
+            // umap-learn 0.5.12 comes to 0.745 to 0.764 in one component of these rows and to
+            // 0.851 to 0.856 in two, by its way of starting; with more there is only more room.
+            let least = if n_components == 1 { 0.745 } else { 0.851 };
             let trust = run.report.quality.and_then(|q| q.trustworthiness).expect("scores").mean;
-            assert!(trust > if n_components == 1 { 0.8 } else { 0.9 }, "{n_components} components: {trust}");
+            assert!(trust >= least, "{n_components} components: {trust}");
             // No component is left out.
             for c in 0..n_components {
                 let values: Vec<f64> = run.map.iter().skip(c).step_by(n_components).map(|&x| f64::from(x)).collect();
                 let mean = values.iter().sum::<f64>() / values.len() as f64;
                 let variance = values.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / values.len() as f64;
-                assert!(variance > 0.1, "component {c} of {n_components}: variance {variance}");
+                assert!(variance > 1e-2, "component {c} of {n_components}: variance {variance}");
             }
         }
     }
@@ -1142,10 +1237,7 @@ fn first_positions_come_from_where_they_are_asked() {
     let place = tempfile::tempdir().expect("a directory");
     let path = place.path().join("start.npy");
     let given: Vec<f32> = (0..6_000).map(|i| (i as f32 * 0.37).sin() * 9.0).collect();
-    let columns = lowland_io::MapColumns { rows: 3_000, dim: 2, extra: None, own_id: false };
-    let mut writer = lowland_io::MapWriter::create(&path, columns, false).expect("a file");
-    writer.write_rows(0, &given, None).expect("written");
-    writer.finish().expect("written");
+    write_npy(&path, &given, 2);
     let from_file = start(&config(Init::File(path.clone())));
     assert!(from_file.iter().zip(&given).all(|(a, b)| (a - b).abs() <= 0.0101), "not the file's positions");
     let wrong = Config { n_components: 3, ..config(Init::File(path)) };
@@ -1184,7 +1276,10 @@ fn a_graph_alone_gives_a_map_that_keeps_it() {
     let table = mixture(2_000, 8);
     let (ids, distances, ..) = graph_of(&plan_of(&quick(), &table), &table);
     let graph = Given { k: 15, ids, distances };
-    for init in [Init::Centroid, Init::Pca, Init::Random] {
+    let inputs = Inputs { source: None, graph: Some(&graph) };
+    let refused = Config { init: Init::Pca, ..quick() }.plan(&inputs.describe().expect("inputs"));
+    assert!(matches!(refused, Err(Error::Config { field: "init", .. })), "{refused:?}");
+    for init in [Init::Centroid, Init::Random] {
         let run = run_with(
             &Config { n_epochs: None, init: init.clone(), ..quick() },
             &Inputs { source: None, graph: Some(&graph) },
@@ -1273,126 +1368,4 @@ fn triplets_are_kept_as_often_as_reported() {
     let (mean, interval) = mean_and_interval(&kept);
     let allowed = (interval.powi(2) + reported.interval.powi(2)).sqrt();
     assert!((mean - reported.mean).abs() <= allowed, "reported {reported:?}, found {mean} ± {interval}");
-}
-
-mod scratch {
-    use super::*;
-
-    #[test]
-    fn components_of_one() {
-        let table = mixture(1_200, 20);
-        let bytes: Vec<u8> = table.values.iter().flat_map(|x| x.to_le_bytes()).collect();
-        std::fs::write("/tmp/mix1200x20.f32", bytes).unwrap();
-        for n_components in [1, 2, 3, 5, 17] {
-            for init in [Init::Centroid, Init::Pca, Init::Random] {
-                let run = run(&Config { n_components, init: init.clone(), n_epochs: Some(200), ..quick() }, &table);
-                eprintln!("{n_components} {init:?}: {:?}", run.report.quality);
-            }
-        }
-    }
-
-    #[test]
-    fn scales() {
-        for scale in [1e-30f32, 1e-25, 1e-21, 1e-19, 1e-10, 1e10, 1e15, 1e17, 1e18, 5e18, 1e19, 1e20, 1e25, 1e36] {
-            let table = mixture(1_000, 8);
-            let table = Table::new(8, table.values.iter().map(|x| x * scale).collect());
-            for metric in [Metric::Euclidean, Metric::Cosine] {
-                let plan = plan_of(&Config { metric, ..quick() }, &table);
-                let place = tempfile::tempdir().unwrap();
-                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    attempt(&plan, &inputs_of(&table), &open_run(place.path(), &plan), &())
-                }));
-                match outcome {
-                    Ok(Ok((report, _))) => eprintln!(
-                        "{scale:e} {metric:?}: recall {:?} trust {:?} isolated {:?} mean {:?}",
-                        report.neighbors.unwrap().recall,
-                        report.quality.unwrap().trustworthiness,
-                        report.affinity.unwrap().isolated_rows,
-                        report.neighbors.unwrap().mean_distance
-                    ),
-                    Ok(Err(e)) => eprintln!("{scale:e} {metric:?}: {e}"),
-                    Err(_) => eprintln!("{scale:e} {metric:?}: PANIC"),
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn oddities() {
-        // A graph with many neighbours; k above what there is; k = 1; k = 0.
-        for (rows, k) in [(50usize, 100usize), (50, 49), (50, 1), (3, 1), (2, 5), (65_600, 1)] {
-            let mut draws = Draws(5);
-            let graph = Given {
-                k,
-                ids: (0..rows * k).map(|_| draws.below(rows) as u32).collect(),
-                distances: (0..rows * k).map(|_| draws.below(1000) as f32).collect(),
-            };
-            let outcome = std::panic::catch_unwind(|| {
-                let r = run_with(&quick(), &Inputs { source: None, graph: Some(&graph) });
-                check_finite(&r.map, 200.0);
-                r.report.quality
-            });
-            eprintln!("graph {rows} x {k}: {outcome:?}");
-        }
-        // NaN and negative distances from a graph source.
-        let graph = Given {
-            k: 3,
-            ids: (0..300).map(|i| (i as u32 * 7 + 1) % 100).collect(),
-            distances: (0..300).map(|i| if i % 3 == 0 { f32::NAN } else { -1.0 }).collect(),
-        };
-        let outcome = std::panic::catch_unwind(|| {
-            let r = run_with(&quick(), &Inputs { source: None, graph: Some(&graph) });
-            check_finite(&r.map, 200.0);
-            (r.report.quality, r.report.neighbors)
-        });
-        eprintln!("NaN graph {outcome:?}");
-        // Wide.
-        let table = Table::of(Kind::Uniform, 300, 4_200, 1);
-        for init in [Init::Pca, Init::Centroid, Init::Random] {
-            let outcome =
-                std::panic::catch_unwind(|| run(&Config { init: init.clone(), ..quick() }, &table).report.quality);
-            eprintln!("wide {init:?} {outcome:?}");
-        }
-        // Many neighbours, large seed, extreme parameters.
-        let table = mixture(1_500, 8);
-        for config in [
-            Config { n_neighbors: 1000, ..quick() },
-            Config { seed: u64::MAX, ..quick() },
-            Config { min_dist: 0.0, ..quick() },
-            Config { min_dist: 1.0, ..quick() },
-            Config { spread: 50.0, min_dist: 0.1, ..quick() },
-            Config { spread: 0.01, min_dist: 0.001, ..quick() },
-            Config { learning_rate: 100.0, ..quick() },
-            Config { learning_rate: 1e30, ..quick() },
-            Config { learning_rate: 3e38, ..quick() },
-            Config { negative_sample_rate: 100, ..quick() },
-            Config { n_epochs: Some(1), ..quick() },
-            Config { n_epochs: Some(5000), ..quick() },
-        ] {
-            let plan = plan_of(&config, &table);
-            let place = tempfile::tempdir().unwrap();
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                attempt(&plan, &inputs_of(&table), &open_run(place.path(), &plan), &())
-            }));
-            let name = format!(
-                "k {} seed {} md {} spread {} lr {} neg {} ep {:?}",
-                config.n_neighbors,
-                config.seed,
-                config.min_dist,
-                config.spread,
-                config.learning_rate,
-                config.negative_sample_rate,
-                config.n_epochs
-            );
-            match outcome {
-                Ok(Ok((report, map))) => eprintln!(
-                    "{name}: trust {:?} extent {}",
-                    report.quality.unwrap().trustworthiness,
-                    map.iter().fold(0f32, |m, x| m.max(x.abs()))
-                ),
-                Ok(Err(e)) => eprintln!("{name}: {e}"),
-                Err(_) => eprintln!("{name}: PANIC"),
-            }
-        }
-    }
 }

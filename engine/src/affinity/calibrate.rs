@@ -83,11 +83,7 @@ pub fn calibrate(distances: &[f32], target: f64, mean_distance: f64, weights: &m
     } else {
         0.0
     };
-    let mean = if rho > 0.0 {
-        total / (present + 1) as f64
-    } else {
-        mean_distance
-    };
+    let mean = if rho > 0.0 { total / (present + 1) as f64 } else { mean_distance };
     // `max` drops a NaN, `min` keeps an infinite mean from spoiling the row.
     let sigma = sigma.max(MIN_SCALE * mean).min(f64::MAX);
 
@@ -198,13 +194,7 @@ mod tests {
         assert!(weights[5] > 0.5 && weights[5] < 0.6 && weights[6] < 1e-30);
         // Without a distance above 0 the data set's mean decides.
         let (row, weights) = run(&[0.0; 4], 2.0);
-        assert_eq!(
-            row,
-            Row {
-                rho: 0.0,
-                sigma: 1e-3
-            }
-        );
+        assert_eq!(row, Row { rho: 0.0, sigma: 1e-3 });
         assert_eq!(weights, [1.0; 4]);
     }
 
@@ -247,9 +237,7 @@ mod tests {
 
     /// The row's weights before rounding to f32.
     fn sum_at(distances: &[f32], row: Row) -> f64 {
-        (distances.iter())
-            .map(|&d| (-(f64::from(d) - row.rho).max(0.0) / row.sigma).exp())
-            .sum()
+        (distances.iter()).map(|&d| (-(f64::from(d) - row.rho).max(0.0) / row.sigma).exp()).sum()
     }
 
     proptest! {

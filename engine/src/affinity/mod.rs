@@ -15,9 +15,9 @@ pub mod calibrate;
 
 use std::path::Path;
 
+use calibrate::fuzzy_union;
 use lowland_io::buckets::{BucketWriter, EdgeRecord};
 use lowland_io::edges::{EdgeBlock, EdgeWriter};
-use calibrate::fuzzy_union;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -58,7 +58,11 @@ impl<'a> Calibration<'a> {
         // umap-learn counts the point itself: k others are its k + 1, and its
         // means have a zero for the point.
         let k = graph.k();
-        Calibration { graph, target: calibrate::target(k + 1), mean_distance: mean_distance * k as f64 / (k + 1) as f64 }
+        Calibration {
+            graph,
+            target: calibrate::target(k + 1),
+            mean_distance: mean_distance * k as f64 / (k + 1) as f64,
+        }
     }
 
     /// Fills `weights` (k values) for `row`.
@@ -69,7 +73,13 @@ impl<'a> Calibration<'a> {
 }
 
 /// Builds the edge store in `dir`.
-pub fn build(plan: &Plan, graph: &Graph, mean_distance: f64, dir: &Path, progress: &Progress<'_>) -> Result<(Made, Affinities)> {
+pub fn build(
+    plan: &Plan,
+    graph: &Graph,
+    mean_distance: f64,
+    dir: &Path,
+    progress: &Progress<'_>,
+) -> Result<(Made, Affinities)> {
     let (rows, k) = (graph.rows(), graph.k());
     let calibration = Calibration::new(graph, mean_distance);
     let blocks = rows.div_ceil(BLOCK_ROWS);
@@ -88,7 +98,11 @@ pub fn build(plan: &Plan, graph: &Graph, mean_distance: f64, dir: &Path, progres
                 let mut edges = Vec::with_capacity(ROWS * k);
                 for from in start..(start + ROWS as u32).min(rows) {
                     calibration.weights(from, &mut weights)?;
-                    edges.extend(graph.neighbors(from).zip(&weights).map(|(to, &weight)| EdgeRecord { to, from, weight }));
+                    edges.extend(graph.neighbors(from).zip(&weights).map(|(to, &weight)| EdgeRecord {
+                        to,
+                        from,
+                        weight,
+                    }));
                 }
                 Ok(edges)
             })

@@ -97,7 +97,7 @@ pub(super) fn nearest_of(centers: &[f32], dim: usize, rows: &[f32]) -> Vec<u32> 
 
 /// The `keep` best rows of a small table for each query, best first, as (score, row).
 pub fn nearest(queries: &Queries, table: &Packed, keep: usize) -> Vec<Vec<(f32, u32)>> {
-    let mut best: Vec<Vec<(f32, u32)>> = vec![Vec::with_capacity(keep + 1); queries.len()];
+    let mut best: Vec<Vec<(f32, u32)>> = vec![Vec::with_capacity(keep + 1); queries.count()];
     let mut worst = vec![f32::INFINITY; queries.groups() * QUERIES];
     for_each_tile(queries, table, |group, block, tile| {
         for (place, scores) in tile.iter().enumerate() {
@@ -134,7 +134,7 @@ mod tests {
     fn rows_go_to_a_near_list_whatever_the_batch() {
         let dim = 6;
         let rows: Vec<f32> = (0..5000 * dim).map(|i| unit(5, 6, i as u64) + 100.0).collect();
-        let quantizer = train(&rows, dim, 400, 1).expect("trains");
+        let quantizer = train(&rows, dim, 400, 1, &crate::observe::Progress::unheard()).expect("trains");
         let assigner = Assigner::new(&quantizer);
         let whole = assigner.assign(&rows);
         let split: Vec<u32> = rows.chunks(dim * 777).flat_map(|r| assigner.assign(r)).collect();
@@ -142,7 +142,7 @@ mod tests {
         let exact = nearest_of(&quantizer.centroids, dim, &rows);
         let same = whole.iter().zip(&exact).filter(|(a, b)| a == b).count();
         assert!(same * 100 > 97 * exact.len(), "{same} of {} in the nearest list", exact.len());
-        let first = (0..quantizer.len())
+        let first = (0..quantizer.count())
             .min_by(|&a, &b| {
                 let d = |l: usize| squared_distance(&rows[..dim], &quantizer.centroids[l * dim..][..dim]);
                 d(a).total_cmp(&d(b))

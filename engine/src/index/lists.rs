@@ -26,7 +26,7 @@ pub struct ListTable {
 
 impl ListTable {
     /// Number of lists.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.starts.len() - 1
     }
 
@@ -52,7 +52,7 @@ impl ListTable {
 
     /// All lists, the one whose centroid lies nearest to `vector` first.
     pub fn nearest_lists(&self, vector: &[f32]) -> Vec<u32> {
-        let mut order: Vec<(f32, u32)> = (0..self.len())
+        let mut order: Vec<(f32, u32)> = (0..self.count())
             .map(|list| (crate::neighbors::kernel::squared_distance(vector, self.centroid(list)), list as u32))
             .collect();
         order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));

@@ -45,12 +45,12 @@ pub fn build(
     progress: &Progress<'_>,
 ) -> Result<Made> {
     let dim = plan.shape.dim;
-    let quantizer = train(&sample, dim, plan.index.lists, plan.config.seed)?;
+    let quantizer = train(&sample, dim, plan.index.lists, plan.config.seed, progress)?;
     drop(sample);
     let assigner = assign::Assigner::new(&quantizer);
     progress.check()?;
 
-    let mut shards = Shards::new(dim, quantizer.len(), plan.index.shard_rows, dir);
+    let mut shards = Shards::new(dim, quantizer.count(), plan.index.shard_rows, dir);
     for batch in Loader::new(source.clone(), plan.config.metric, plan.batch_rows) {
         let batch = batch?;
         progress.traffic.read((batch.rows() * plan.source_row_bytes) as u64);
@@ -75,7 +75,10 @@ pub fn build(
     let rows = u64::from(starts.last().copied().unwrap_or(0));
     if rows != plan.shape.rows {
         return Err(Error::Data {
-            what: format!("the source gave {rows} rows where the scan saw {}: it changed while being read", plan.shape.rows),
+            what: format!(
+                "the source gave {rows} rows where the scan saw {}: it changed while being read",
+                plan.shape.rows
+            ),
         });
     }
     let table = ListTable { dim, starts, centroids: quantizer.centroids };
@@ -163,7 +166,8 @@ impl<'a> Shards<'a> {
             let (rows, later) = rest.split_at(size as usize);
             rest = later;
             for &row in rows {
-                write_floats(&mut file, &self.values[row as usize * self.dim..][..self.dim]).map_err(|e| failed(path, e))?;
+                write_floats(&mut file, &self.values[row as usize * self.dim..][..self.dim])
+                    .map_err(|e| failed(path, e))?;
             }
             for &row in rows {
                 file.write_all(&self.ids[row as usize].to_le_bytes()).map_err(|e| failed(path, e))?;
@@ -226,12 +230,17 @@ impl<'a> Shards<'a> {
         }
         let stamp = file.finish()?;
         progress.traffic.wrote(stamp.bytes);
-        for map in shards {
-            let path = map.path().to_path_buf();
-            drop(map);
-            std::fs::remove_file(&path).map_err(|e| IoError::io(path, "remove", e))?;
-        }
         Ok((sizes, stamp))
+    }
+}
+
+impl Drop for Shards<'_> {
+    /// Shards are scratch: whatever ends the stage, they go.
+    fn drop(&mut self) {
+        for shard in 0..=self.spilled.len() {
+            // Most are gone already, and a run directory sweeps what is left when it is opened.
+            let _ = std::fs::remove_file(self.shard_path(shard));
+        }
     }
 }
 
@@ -277,7 +286,7 @@ fn write_table(path: &Path, table: &ListTable) -> Result<FileStamp> {
     let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| failed(path, e));
     write(b"LLT1")?;
     write(&(table.dim as u32).to_le_bytes())?;
-    write(&(table.len() as u32).to_le_bytes())?;
+    write(&(table.count() as u32).to_le_bytes())?;
     for start in &table.starts {
         write(&start.to_le_bytes())?;
     }
@@ -312,15 +321,13 @@ fn write_index(plan: &Plan, table: &ListTable, dir: &Path) -> Result<FileStamp> 
     if plan.index.exact {
         return write_flat(&path, &Lists::open(&dir.join(LISTS), table.clone())?);
     }
-    let sizes: Vec<usize> = (0..table.len()).map(|l| table.range(l).len()).collect();
+    let sizes: Vec<usize> = (0..table.count()).map(|l| table.range(l).len()).collect();
     // FAISS keeps the lists' path in the file: an absolute one opens from anywhere.
     let lists = std::path::absolute(dir.join(LISTS)).map_err(|e| IoError::io(dir, "resolve", e))?;
     let unfinished = dir.join(format!("{INDEX}.part"));
     const PROBES: usize = 16;
-    faiss::write_ivf(&unfinished, &lists, &table.centroids, &sizes, PROBES.min(table.len()))?;
-    std::fs::File::open(&unfinished).and_then(|f| f.sync_all()).map_err(|e| IoError::io(&unfinished, "sync", e))?;
-    std::fs::rename(&unfinished, &path).map_err(|e| IoError::io(&path, "rename into place", e))?;
-    Ok(lowland_io::stamp(&path)?)
+    faiss::write_ivf(&unfinished, &lists, &table.centroids, &sizes, PROBES.min(table.count()))?;
+    Ok(lowland_io::adopt(&unfinished, &path)?)
 }
 
 /// FAISS's own layout of an IndexIDMap2 over an IndexFlatL2, written row by
@@ -342,11 +349,11 @@ fn write_flat(path: &Path, lists: &Lists) -> Result<FileStamp> {
         }
         write(&(rows * dim as u64).to_le_bytes())?;
     }
-    for list in 0..lists.table.len() {
+    for list in 0..lists.table.count() {
         write_floats(&mut file, lists.vectors(list)?).map_err(|e| failed(path, e))?;
     }
     file.write_all(&rows.to_le_bytes()).map_err(|e| failed(path, e))?;
-    for list in 0..lists.table.len() {
+    for list in 0..lists.table.count() {
         for id in lists.source_rows(list) {
             file.write_all(&id.to_le_bytes()).map_err(|e| failed(path, e))?;
         }

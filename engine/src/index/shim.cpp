@@ -2,8 +2,9 @@
 //
 // What must hold: no exception leaves a function (the caller is Rust); every
 // function returns 0, or 1 with a message in `why`; nothing here starts more
-// than one thread, because the callers are rayon workers and because one
-// thread is what makes k-means give the same bytes on every machine.
+// than one thread, because the callers are rayon workers and because the sums
+// of k-means then do not depend on how many there are. (They do depend on the
+// machine's BLAS: another kind of processor may find other centroids.)
 
 #include <omp.h>
 

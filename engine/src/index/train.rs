@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::assign::nearest_of;
 use super::faiss;
 use crate::Result;
+use crate::observe::Progress;
 use crate::random::stratified;
 
 /// Lists that one level of k-means still trains cheaply.
@@ -32,7 +33,7 @@ pub struct Quantizer {
 }
 
 /// Trains `nlist` centroids on `sample` (rows × dim, at least one row a list).
-pub fn train(sample: &[f32], dim: usize, nlist: usize, seed: u64) -> Result<Quantizer> {
+pub fn train(sample: &[f32], dim: usize, nlist: usize, seed: u64, progress: &Progress<'_>) -> Result<Quantizer> {
     let rows = sample.len() / dim;
     let nlist = nlist.min(rows).max(1);
     if nlist <= ONE_LEVEL {
@@ -67,6 +68,7 @@ pub fn train(sample: &[f32], dim: usize, nlist: usize, seed: u64) -> Result<Quan
         .enumerate()
         .filter(|(_, (members, _))| !members.is_empty())
         .map(|(group, (members, &share))| {
+            progress.check()?;
             let rows: Vec<f32> = members.iter().flat_map(|&r| &sample[r as usize * dim..][..dim]).copied().collect();
             Ok((group, faiss::kmeans(&rows, dim, share, ITERATIONS, seed.wrapping_add(group as u64 + 1))?))
         })
@@ -109,7 +111,7 @@ fn shares(sizes: &[usize], total: usize) -> Vec<usize> {
 
 impl Quantizer {
     /// Number of lists.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.centroids.len() / self.dim
     }
 
@@ -130,7 +132,8 @@ mod tests {
 
     #[test]
     fn shares_add_up_and_never_exceed_the_members() {
-        for (sizes, total) in [(vec![10, 20, 30], 12), (vec![1, 100, 0, 3], 50), (vec![2, 2, 2], 6), (vec![5, 1, 1], 6)] {
+        for (sizes, total) in [(vec![10, 20, 30], 12), (vec![1, 100, 0, 3], 50), (vec![2, 2, 2], 6), (vec![5, 1, 1], 6)]
+        {
             let shares = shares(&sizes, total);
             assert_eq!(shares.iter().sum::<usize>(), total.min(sizes.iter().sum()), "{sizes:?} {shares:?}");
             assert!(shares.iter().zip(&sizes).all(|(a, b)| a <= b));
@@ -146,11 +149,11 @@ mod tests {
                 .num_threads(threads)
                 .build()
                 .expect("threads")
-                .install(|| train(&sample, dim, 300, 9).expect("trains"))
+                .install(|| train(&sample, dim, 300, 9, &Progress::unheard()).expect("trains"))
         };
         let (one, two) = (with(1), with(2));
         assert_eq!(one, two);
-        assert_eq!(one.len(), 300);
+        assert_eq!(one.count(), 300);
         assert_eq!(*one.group_starts.last().expect("groups"), 300);
         assert!(one.centroids.iter().all(|x| x.is_finite()));
     }

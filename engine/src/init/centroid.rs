@@ -10,7 +10,7 @@ use crate::index::{Lists, nearest};
 use crate::layout::{self, curve};
 use crate::neighbors::kernel::{Packed, Queries, squared_distance};
 use crate::observe::Progress;
-use crate::pca::Covariance;
+use crate::pca::{self, Covariance, IncrementalPca};
 use crate::plan::Plan;
 use crate::{Error, Result};
 
@@ -20,6 +20,8 @@ const EPOCHS: usize = 500;
 const AMONG: usize = 4;
 /// Lists whose centroids a row is compared with: those around its own.
 const AROUND: usize = 24;
+/// Components up to which the centroids' covariance is decomposed whole.
+const NARROW: usize = 512;
 /// Centroids searched for together.
 const PANEL: usize = 256;
 
@@ -29,9 +31,9 @@ pub(super) fn place(plan: &Plan, lists: &Lists, progress: &Progress<'_>) -> Resu
     let map = small_map(plan, &lists.table.centroids, lists.table.dim, progress)?;
     let table = &lists.table;
     let mut positions = vec![0f32; table.rows() as usize * width];
-    let mut parts = Vec::with_capacity(table.len());
+    let mut parts = Vec::with_capacity(table.count());
     let mut rest = positions.as_mut_slice();
-    for list in 0..table.len() {
+    for list in 0..table.count() {
         let (here, later) = rest.split_at_mut(table.range(list).len() * width);
         rest = later;
         parts.push((list, here));
@@ -66,7 +68,7 @@ pub(super) fn place(plan: &Plan, lists: &Lists, progress: &Progress<'_>) -> Resu
 /// The map of the centroids themselves: exact neighbours, UMAP weights, PCA start.
 fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>) -> Result<Vec<f32>> {
     let n = centroids.len() / dim;
-    let k = plan.config.n_neighbors.min(n - 1);
+    let k = plan.k().min(n - 1);
     let mut table = Packed::default();
     table.load(centroids.chunks_exact(dim), &centroids[..dim]);
     let found: Vec<Vec<(f32, u32)>> = centroids
@@ -128,9 +130,17 @@ fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>
     }
 
     let width = plan.config.n_components;
-    let mut covariance = Covariance::new(dim);
-    covariance.add(centroids);
-    let pca = covariance.finish(width).map_err(|e| Error::Config { field: "n_components", why: e.to_string() })?;
+    // A start need not be exact, and a decomposition that takes minutes could not be stopped.
+    let pca = if dim > NARROW {
+        let mut pca = IncrementalPca::new(dim, width);
+        pca.add(centroids);
+        pca.finish()
+    } else {
+        let mut covariance = Covariance::new(dim);
+        covariance.add(centroids);
+        covariance.finish(width)
+    };
+    let pca = pca.map_err(|e| Error::Config { field: "n_components", why: e.to_string() })?;
     let mut start = vec![0f32; n * width];
     pca.project(centroids, &mut start);
     scale(&mut start);
@@ -151,7 +161,12 @@ fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>
 /// Bytes held beside the positions.
 pub(super) fn bytes(plan: &Plan) -> u64 {
     let (n, dim) = (plan.index.lists as u64, plan.shape.dim as u64);
-    let graph = n * plan.config.n_neighbors as u64 * (16 + 2 * 16 + 16);
+    let graph = n * plan.k() as u64 * (16 + 2 * 16 + 16);
     let orders = plan.threads as u64 * n * 24;
-    2 * n * dim * 4 + graph + orders + crate::pca::bytes(plan.shape.dim)
+    let components = if plan.shape.dim > NARROW {
+        pca::incremental_bytes(plan.shape.dim, plan.config.n_components)
+    } else {
+        pca::bytes(plan.shape.dim)
+    };
+    2 * n * dim * 4 + graph + orders + components
 }

@@ -57,10 +57,14 @@ fn set_apart(positions: &mut [f32], width: usize) {
         let mean = positions.iter().skip(axis).step_by(width).map(|&x| f64::from(x)).sum::<f64>() / rows;
         positions.iter_mut().skip(axis).step_by(width).for_each(|x| *x = (f64::from(*x) - mean) as f32);
         for before in 0..axis {
-            let shared = positions.chunks_exact(width).map(|r| f64::from(r[before]) * f64::from(r[axis])).sum::<f64>() / rows;
-            positions.chunks_exact_mut(width).for_each(|r| r[axis] = (f64::from(r[axis]) - shared * f64::from(r[before])) as f32);
+            let shared =
+                positions.chunks_exact(width).map(|r| f64::from(r[before]) * f64::from(r[axis])).sum::<f64>() / rows;
+            positions
+                .chunks_exact_mut(width)
+                .for_each(|r| r[axis] = (f64::from(r[axis]) - shared * f64::from(r[before])) as f32);
         }
-        let variance = positions.iter().skip(axis).step_by(width).map(|&x| f64::from(x) * f64::from(x)).sum::<f64>() / rows;
+        let variance =
+            positions.iter().skip(axis).step_by(width).map(|&x| f64::from(x) * f64::from(x)).sum::<f64>() / rows;
         if variance > 0.0 {
             let factor = 1.0 / variance.sqrt();
             positions.iter_mut().skip(axis).step_by(width).for_each(|x| *x = (f64::from(*x) * factor) as f32);

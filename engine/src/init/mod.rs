@@ -31,7 +31,13 @@ const JITTER: f32 = 1e-2;
 const ROWS: usize = 4096;
 
 /// Finds first positions and writes them to `dir`.
-pub fn place(plan: &Plan, lists: Option<&Lists>, pca: Option<&Pca>, dir: &Path, progress: &Progress<'_>) -> Result<Made> {
+pub fn place(
+    plan: &Plan,
+    lists: Option<&Lists>,
+    pca: Option<&Pca>,
+    dir: &Path,
+    progress: &Progress<'_>,
+) -> Result<Made> {
     let width = plan.config.n_components;
     let mut positions = match (&plan.config.init, lists, pca) {
         (Init::File(path), ..) => from_file(plan, path, lists)?,
@@ -76,7 +82,7 @@ fn random(plan: &Plan) -> Vec<f32> {
 fn project(lists: &Lists, pca: &Pca, width: usize, progress: &Progress<'_>) -> Result<Vec<f32>> {
     let mut positions = vec![0f32; lists.table.rows() as usize * width];
     let mut rest = positions.as_mut_slice();
-    for list in 0..lists.table.len() {
+    for list in 0..lists.table.count() {
         let vectors = lists.vectors(list)?;
         let (here, later) = rest.split_at_mut(lists.table.range(list).len() * width);
         rest = later;
@@ -114,7 +120,7 @@ fn from_file(plan: &Plan, path: &Path, lists: Option<&Lists>) -> Result<Vec<f32>
     }
     let Some(lists) = lists else { return Ok(source_order) };
     let mut positions = Vec::with_capacity(source_order.len());
-    for list in 0..lists.table.len() {
+    for list in 0..lists.table.count() {
         for row in lists.source_rows(list) {
             positions.extend_from_slice(&source_order[row as usize * width..][..width]);
         }

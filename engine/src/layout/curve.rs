@@ -65,10 +65,7 @@ pub fn fit(min_dist: f64, spread: f64) -> Curve {
             break;
         }
     }
-    Curve {
-        a: p[0].exp() * spread.powf(-2.0 * p[1]),
-        b: p[1],
-    }
+    Curve { a: p[0].exp() * spread.powf(-2.0 * p[1]), b: p[1] }
 }
 
 /// The normal equations of the fit at one pair of parameters.
@@ -84,11 +81,7 @@ struct Normal {
 impl Normal {
     /// `points` are (ln x, target).
     fn at([ln_a, b]: [f64; 2], points: &[(f64, f64)]) -> Self {
-        let mut normal = Self {
-            squares: 0.0,
-            hessian: [[0.0; 2]; 2],
-            gradient: [0.0; 2],
-        };
+        let mut normal = Self { squares: 0.0, hessian: [[0.0; 2]; 2], gradient: [0.0; 2] };
         for &(ln_x, target) in points {
             let power = (ln_a + 2.0 * b * ln_x).exp();
             let curve = 1.0 / (1.0 + power);
@@ -142,11 +135,7 @@ mod tests {
         (0..POINTS)
             .map(|i| {
                 let x = 3.0 * spread * i as f64 / (POINTS - 1) as f64;
-                let target = if x < min_dist {
-                    1.0
-                } else {
-                    (-(x - min_dist) / spread).exp()
-                };
+                let target = if x < min_dist { 1.0 } else { (-(x - min_dist) / spread).exp() };
                 (target - 1.0 / (1.0 + curve.a * x.powf(2.0 * curve.b))).powi(2)
             })
             .sum()
@@ -156,14 +145,8 @@ mod tests {
     fn agrees_with_umap_learn_and_is_no_worse() {
         for (min_dist, spread, a, b) in UMAP_LEARN {
             let curve = fit(min_dist, spread);
-            assert!(
-                (curve.a / a - 1.0).abs() < 6e-6,
-                "{min_dist} {spread}: {curve:?}, a = {a}"
-            );
-            assert!(
-                (curve.b / b - 1.0).abs() < 6e-6,
-                "{min_dist} {spread}: {curve:?}, b = {b}"
-            );
+            assert!((curve.a / a - 1.0).abs() < 6e-6, "{min_dist} {spread}: {curve:?}, a = {a}");
+            assert!((curve.b / b - 1.0).abs() < 6e-6, "{min_dist} {spread}: {curve:?}, b = {b}");
             let theirs = squares(Curve { a, b }, min_dist, spread);
             assert!(squares(curve, min_dist, spread) <= theirs * (1.0 + 1e-12));
         }
@@ -193,16 +176,7 @@ mod tests {
             let curve = fit(f64::from(i) / 100.0, 1.0);
             assert!(curve.a > 0.0 && curve.a.is_finite() && curve.b > 0.5 && curve.b < 3.0);
         }
-        let odd = [
-            0.0,
-            -1.0,
-            1.0,
-            5.0,
-            f64::MAX,
-            f64::MIN_POSITIVE,
-            f64::NAN,
-            f64::INFINITY,
-        ];
+        let odd = [0.0, -1.0, 1.0, 5.0, f64::MAX, f64::MIN_POSITIVE, f64::NAN, f64::INFINITY];
         for min_dist in odd {
             for spread in odd {
                 fit(min_dist, spread);

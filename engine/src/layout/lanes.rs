@@ -108,7 +108,9 @@ unsafe impl Lanes for Portable {
     #[inline(always)]
     unsafe fn split(self) -> (Self, Self) {
         let e = self.0.map(|x| (x.to_bits() as i32).wrapping_sub(SQRT_HALF) >> 23);
-        let m = std::array::from_fn(|lane| f32::from_bits((self.0[lane].to_bits() as i32).wrapping_sub(e[lane] << 23) as u32));
+        let m = std::array::from_fn(|lane| {
+            f32::from_bits((self.0[lane].to_bits() as i32).wrapping_sub(e[lane] << 23) as u32)
+        });
         (Portable(e.map(|e| e as f32)), Portable(m))
     }
     #[inline(always)]
@@ -144,6 +146,7 @@ mod x86 {
 
     // SAFETY: needs AVX-512F and DQ, which callers vouch for; gathers read only points that indices name.
     #[expect(unsafe_code, reason = "intrinsics")]
+    #[expect(clippy::undocumented_unsafe_blocks, reason = "one reason for all of them stands above")]
     unsafe impl Lanes for Avx512 {
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
@@ -202,7 +205,8 @@ mod x86 {
         #[inline(always)]
         unsafe fn scale(self, rounded: Self) -> Self {
             unsafe {
-                let n = _mm512_sub_epi32(_mm512_castps_si512(rounded.0), _mm512_set1_epi32(ROUND.to_bits() as i32 - 127));
+                let n =
+                    _mm512_sub_epi32(_mm512_castps_si512(rounded.0), _mm512_set1_epi32(ROUND.to_bits() as i32 - 127));
                 Avx512(_mm512_mul_ps(self.0, _mm512_castsi512_ps(_mm512_slli_epi32::<23>(n))))
             }
         }
@@ -245,6 +249,7 @@ mod x86 {
     impl Avx2 {
         #[inline(always)]
         #[expect(unsafe_code, reason = "intrinsics")]
+        #[expect(clippy::undocumented_unsafe_blocks, reason = "as the implementation below")]
         unsafe fn split_half(x: __m256) -> (__m256, __m256) {
             unsafe {
                 let bits = _mm256_castps_si256(x);
@@ -255,6 +260,7 @@ mod x86 {
         }
         #[inline(always)]
         #[expect(unsafe_code, reason = "intrinsics")]
+        #[expect(clippy::undocumented_unsafe_blocks, reason = "as the implementation below")]
         unsafe fn scale_half(x: __m256, rounded: __m256) -> __m256 {
             unsafe {
                 let n = _mm256_sub_epi32(_mm256_castps_si256(rounded), _mm256_set1_epi32(ROUND.to_bits() as i32 - 127));
@@ -265,6 +271,7 @@ mod x86 {
 
     // SAFETY: needs AVX2 and FMA, which callers vouch for; gathers read only points that indices name.
     #[expect(unsafe_code, reason = "intrinsics")]
+    #[expect(clippy::undocumented_unsafe_blocks, reason = "one reason for all of them stands above")]
     unsafe impl Lanes for Avx2 {
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
@@ -297,9 +304,7 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
-            unsafe {
-                Avx2(_mm256_fmadd_ps(self.0, factor.0, term.0), _mm256_fmadd_ps(self.1, factor.1, term.1))
-            }
+            unsafe { Avx2(_mm256_fmadd_ps(self.0, factor.0, term.0), _mm256_fmadd_ps(self.1, factor.1, term.1)) }
         }
         #[inline(always)]
         unsafe fn min(self, other: Self) -> Self {

@@ -2,8 +2,7 @@
 //!
 //! Resident are the positions, their snapshot and Adam's moments, all rows ×
 //! components; edge blocks are kept decoded while the budget allows and read
-//! again each epoch where it does not, the next ones decoded while the
-//! present ones are walked.
+//! again each epoch, a few at a time, where it does not.
 
 pub mod curve;
 mod lanes;
@@ -50,14 +49,14 @@ pub struct Options {
 /// Where an epoch's edge blocks come from.
 pub trait Blocks: Sync {
     /// How many there are; together they hold every row once, in order.
-    fn len(&self) -> usize;
+    fn count(&self) -> usize;
     /// Block `i`; `scratch` is room to decode it into.
     fn get<'a>(&'a self, i: usize, scratch: &'a mut EdgeBlock) -> Result<&'a EdgeBlock>;
 }
 
 impl Blocks for [EdgeBlock] {
-    fn len(&self) -> usize {
-        <[EdgeBlock]>::len(self)
+    fn count(&self) -> usize {
+        self.len()
     }
     fn get<'a>(&'a self, i: usize, _: &'a mut EdgeBlock) -> Result<&'a EdgeBlock> {
         Ok(&self[i])
@@ -137,7 +136,7 @@ impl<'a> Stored<'a> {
 }
 
 impl Blocks for Stored<'_> {
-    fn len(&self) -> usize {
+    fn count(&self) -> usize {
         self.reader.blocks().len()
     }
     fn get<'a>(&'a self, i: usize, scratch: &'a mut EdgeBlock) -> Result<&'a EdgeBlock> {
@@ -150,7 +149,12 @@ impl Blocks for Stored<'_> {
 }
 
 /// Lays out: moves `positions` (rows × n_components) through all epochs.
-pub fn run(options: &Options, blocks: &(impl Blocks + ?Sized), positions: Vec<f32>, progress: &Progress<'_>) -> Result<Vec<f32>> {
+pub fn run(
+    options: &Options,
+    blocks: &(impl Blocks + ?Sized),
+    positions: Vec<f32>,
+    progress: &Progress<'_>,
+) -> Result<Vec<f32>> {
     let width = options.n_components;
     match WIDTHS.iter().copied().find(|&w| w >= width) {
         Some(1) => wide::<1>(options, blocks, positions, progress),
@@ -185,8 +189,10 @@ fn wide<const DIM: usize>(
     drop(positions);
     let mut snapshot = now.clone();
     let mut moments = vec![[[0f32; DIM]; 2]; now.len()];
-    // Blocks in portions: one is decoded while the one before it is walked.
+    // Blocks in portions: all threads decode, then all walk.
     let portion = (2 * rayon::current_num_threads()).max(1);
+    let mut scratch: Vec<EdgeBlock> = Vec::new();
+    scratch.resize_with(portion.min(blocks.count()), EdgeBlock::default);
     for number in 1..=options.epochs as u32 {
         let epoch = Epoch {
             curve: options.curve,
@@ -200,10 +206,8 @@ fn wide<const DIM: usize>(
         std::mem::swap(&mut now, &mut snapshot);
         let (mut rest, mut moving) = (now.as_mut_slice(), moments.as_mut_slice());
         let mut first = 0;
-        let mut scratch: Vec<EdgeBlock> = Vec::new();
-        scratch.resize_with(portion.min(blocks.len()), EdgeBlock::default);
-        for start in (0..blocks.len()).step_by(portion) {
-            let end = (start + portion).min(blocks.len());
+        for start in (0..blocks.count()).step_by(portion) {
+            let end = (start + portion).min(blocks.count());
             let held = scratch
                 .par_iter_mut()
                 .zip(start..end)
@@ -216,9 +220,7 @@ fn wide<const DIM: usize>(
                 let (positions, later) = rest.split_at_mut(rows);
                 let (moments, later_moments) = moving.split_at_mut(rows);
                 (rest, moving) = (later, later_moments);
-                for (i, (positions, moments)) in
-                    positions.chunks_mut(ROWS).zip(moments.chunks_mut(ROWS)).enumerate()
-                {
+                for (i, (positions, moments)) in positions.chunks_mut(ROWS).zip(moments.chunks_mut(ROWS)).enumerate() {
                     work.push((block, first + (i * ROWS) as u32, positions, moments));
                 }
                 first += rows as u32;

@@ -249,15 +249,7 @@ mod tests {
     use crate::random::unit;
 
     fn epoch(rows: u32) -> Epoch {
-        Epoch {
-            curve: Curve { a: 1.577, b: 0.895 },
-            number: 3,
-            step: 0.7,
-            rate: 1.0,
-            negatives: 5,
-            rows,
-            seed: 11,
-        }
+        Epoch { curve: Curve { a: 1.577, b: 0.895 }, number: 3, step: 0.7, rate: 1.0, negatives: 5, rows, seed: 11 }
     }
 
     /// A ring where each row has edges of several weights, two of them to copies.
@@ -278,9 +270,8 @@ mod tests {
     fn check<const DIM: usize>() {
         let rows = 200u32;
         let (epoch, block) = (epoch(rows), block(rows));
-        let mut snapshot: Vec<[f32; DIM]> = (0..rows)
-            .map(|r| std::array::from_fn(|d| 20.0 * unit(2, 2, u64::from(r) * 8 + d as u64) - 10.0))
-            .collect();
+        let mut snapshot: Vec<[f32; DIM]> =
+            (0..rows).map(|r| std::array::from_fn(|d| 20.0 * unit(2, 2, u64::from(r) * 8 + d as u64) - 10.0)).collect();
         snapshot[7] = snapshot[8];
         let start = vec![[[0.25f32; DIM]; 2]; rows as usize];
         let with = |kernel: &dyn Fn(Own<'_, DIM>)| {
@@ -325,7 +316,8 @@ mod tests {
     #[test]
     fn an_edge_fires_as_often_as_its_weight_says() {
         for (weight, epochs) in [(1.0f32, 200), (0.5, 200), (0.013, 500), (0.001, 500), (0.99, 77)] {
-            let fired = (1..=epochs).filter(|&n| (n as f32 * weight).floor() > ((n - 1) as f32 * weight).floor()).count();
+            let fired =
+                (1..=epochs).filter(|&n| (n as f32 * weight).floor() > ((n - 1) as f32 * weight).floor()).count();
             assert_eq!(fired, (epochs as f32 * weight).floor() as usize);
         }
     }

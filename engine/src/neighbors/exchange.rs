@@ -5,19 +5,20 @@ use std::path::Path;
 
 use lowland_io::buckets::ByteBucketWriter;
 
-use super::{Found, Graph, GraphWriter, MISSING, NEIGHBORS, Sample, exact};
+use super::{Found, Graph, GraphWriter, MISSING, NEIGHBORS, Sample, exact, sample};
 use crate::index::{Lists, Made};
 use crate::observe::Progress;
 use crate::plan::Plan;
-use crate::random::stratified;
-use crate::run::GraphSource;
+use crate::run::{EachRows, GraphSource};
 use crate::{Error, Result};
 
 /// Rows moved at a time.
 const ROWS: usize = 8192;
 
-/// Brings a precomputed graph into list order. Self and repeated neighbours
-/// go, by identity; the rest is ordered by distance.
+/// Brings a precomputed graph into list order, through buckets of rows there.
+/// Self and repeated neighbours go, by identity, and so do infinitely far
+/// ones; the rest is ordered by distance. The graph keeps as many neighbours
+/// as the row with the most then has.
 pub fn import(
     plan: &Plan,
     graph: &dyn GraphSource,
@@ -25,77 +26,105 @@ pub fn import(
     dir: &Path,
     progress: &Progress<'_>,
 ) -> Result<(Made, Found, Sample)> {
-    let (k, rows) = (graph.k(), plan.shape.rows as u32);
+    let (given_k, rows) = (graph.k(), plan.shape.rows as u32);
     // Where each row of the source lies in list order.
     let place: Option<Vec<u32>> = lists.map(|lists| {
         let mut place = vec![0u32; rows as usize];
-        let sources = (0..lists.table.len()).flat_map(|list| lists.source_rows(list));
+        let sources = (0..lists.table.count()).flat_map(|list| lists.source_rows(list));
         sources.enumerate().for_each(|(here, source)| place[source as usize] = here as u32);
         place
     });
-    let mut writer = GraphWriter::create(&dir.join(NEIGHBORS), k, rows)?;
-    let (mut ids, mut distances) = (vec![0u32; k], vec![0f32; k]);
-    let mut near: Vec<(f32, u32)> = Vec::with_capacity(k);
-    let truth = match lists {
+    let here = |source: u32| place.as_ref().map_or(source, |place| place[source as usize]);
+
+    let width = 4 + given_k * 8;
+    let buckets = plan.affinity.buckets.max(1);
+    let rows_a_bucket = (rows as usize).div_ceil(buckets);
+    let mut spill = ByteBucketWriter::create(dir, "import", buckets, width, plan.affinity.buffer_bytes as usize);
+    let (mut ids, mut distances) = (Vec::new(), Vec::new());
+    let mut near: Vec<(f32, u32)> = Vec::with_capacity(given_k);
+    let mut record = Vec::with_capacity(width);
+    let mut k = 0;
+    for first in (0..rows as usize).step_by(ROWS) {
+        let count = ROWS.min(rows as usize - first);
+        ids.resize(count * given_k, 0);
+        distances.resize(count * given_k, 0.0);
+        graph.read_rows(first as u64, &mut ids, &mut distances)?;
+        for (i, (ids, distances)) in ids.chunks_exact(given_k).zip(distances.chunks_exact(given_k)).enumerate() {
+            let source = (first + i) as u32;
+            near.clear();
+            for (&id, &distance) in ids.iter().zip(distances) {
+                if id == MISSING || id == source || !distance.is_finite() {
+                    continue;
+                }
+                if id >= rows {
+                    let what = format!("the graph's row {source} names row {id}, but there are {rows}");
+                    return Err(Error::Data { what });
+                }
+                near.push((distance, here(id)));
+            }
+            near.sort_unstable_by(|a, b| a.1.cmp(&b.1).then(a.0.total_cmp(&b.0)));
+            near.dedup_by_key(|&mut (_, id)| id);
+            near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            k = k.max(near.len());
+            record.clear();
+            record.extend(here(source).to_le_bytes());
+            let missing = std::iter::repeat_n(&(f32::INFINITY, MISSING), given_k - near.len());
+            for (distance, id) in near.iter().chain(missing) {
+                record.extend(id.to_le_bytes());
+                record.extend(distance.to_le_bytes());
+            }
+            spill.push(here(source) as usize / rows_a_bucket, &record)?;
+        }
+        progress.traffic.read((count * given_k * 8) as u64);
+        progress.check()?;
+    }
+    let spilled = spill.finish()?;
+    drop(place);
+    if k == 0 {
+        return Err(Error::Data { what: "the graph has no neighbours but the rows themselves".into() });
+    }
+
+    let mut truth = match lists {
         Some(lists) => exact(plan, lists, k, progress)?,
         // Without vectors the graph is all the truth there is.
-        None => Sample {
-            rows: stratified(plan.config.seed, 0x51a1, u64::from(rows), plan.sample_rows() as u64)
-                .into_iter()
-                .map(|r| r as u32)
-                .collect(),
-            neighbors: Vec::new(),
-        },
+        None => Sample { rows: sample::rows(plan), neighbors: Vec::new() },
     };
-    let mut given = Vec::new();
+    let mut writer = GraphWriter::create(&dir.join(NEIGHBORS), k, rows)?;
     let (mut sum, mut count, mut copies, mut sampled) = (0f64, 0u64, 0u64, 0usize);
     let mut recalls = Vec::new();
-    let mut here = 0u32;
-    let mut take = |source: u64| -> Result<()> {
-        graph.read_rows(source, &mut ids, &mut distances)?;
-        near.clear();
-        for (&id, &distance) in ids.iter().zip(&distances) {
-            if id == MISSING || u64::from(id) == source {
-                continue;
-            }
-            if id >= rows {
-                return Err(Error::Data { what: format!("the graph's row {source} names row {id}, but there are {rows}") });
-            }
-            near.push((distance, place.as_ref().map_or(id, |place| place[id as usize])));
-        }
-        near.sort_unstable_by(|a, b| a.1.cmp(&b.1).then(a.0.total_cmp(&b.0)));
-        near.dedup_by_key(|&mut (_, id)| id);
-        near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        if truth.rows.get(sampled) == Some(&here) {
-            match truth.neighbors.get(sampled) {
-                Some(truth) => {
-                    let hit = near.iter().filter(|(_, id)| truth.iter().any(|(_, t)| t == id)).count();
-                    recalls.push(hit as f64 / truth.len().max(1) as f64);
+    let mut bytes = Vec::new();
+    for bucket in 0..buckets {
+        spilled.read(bucket, &mut bytes)?;
+        let mut records: Vec<&[u8]> = bytes.chunks_exact(width).collect();
+        records.sort_unstable_by_key(|record| word(record, 0));
+        for record in records {
+            let row = word(record, 0);
+            let near = (0..given_k)
+                .map(|i| (word(record, 1 + 2 * i), f32::from_bits(word(record, 2 + 2 * i))))
+                .take_while(|&(id, _)| id != MISSING);
+            if truth.rows.get(sampled) == Some(&row) {
+                match (lists, truth.neighbors.get(sampled)) {
+                    (Some(_), Some(truth)) => {
+                        let hit = near.clone().filter(|(id, _)| truth.iter().any(|(_, t)| t == id)).count();
+                        recalls.push(hit as f64 / truth.len().max(1) as f64);
+                    }
+                    _ => truth.neighbors.push(near.clone().map(|(id, distance)| (distance, id)).collect()),
                 }
-                None => given.push(near.clone()),
+                sampled += 1;
             }
-            sampled += 1;
+            for (_, distance) in near.clone() {
+                sum += f64::from(distance);
+                count += 1;
+            }
+            copies += u64::from(near.clone().next().is_some_and(|(_, distance)| distance == 0.0));
+            writer.push(near)?;
         }
-        for &(distance, _) in &near {
-            sum += f64::from(distance);
-            count += 1;
-        }
-        copies += u64::from(near.first().is_some_and(|&(d, _)| d == 0.0));
-        writer.push(near.iter().map(|&(distance, id)| (id, distance)))?;
-        here += 1;
-        progress.traffic.read(k as u64 * 8);
-        if (here as usize).is_multiple_of(ROWS) {
-            progress.advance(ROWS as u64)?;
-        }
-        Ok(())
-    };
-    match lists {
-        None => (0..u64::from(rows)).try_for_each(&mut take)?,
-        Some(lists) => (0..lists.table.len()).flat_map(|list| lists.source_rows(list)).try_for_each(&mut take)?,
+        progress.advance(rows_a_bucket.min((rows as usize).saturating_sub(bucket * rows_a_bucket)) as u64)?;
     }
+    spilled.remove()?;
     let stamp = writer.finish()?;
     progress.traffic.wrote(stamp.bytes);
-    let (recall, recall_interval) = if recalls.is_empty() { (1.0, 0.0) } else { crate::quality::mean_and_interval(&recalls) };
+    let (recall, recall_interval) = crate::quality::mean_and_interval(&recalls);
     let found = Found {
         probes: 0,
         mean_candidates: 0.0,
@@ -105,8 +134,20 @@ pub fn import(
         mean_distance: sum / count.max(1) as f64,
         rows_with_copies: copies,
     };
-    let neighbors = if truth.neighbors.is_empty() { given } else { truth.neighbors };
-    Ok((vec![(NEIGHBORS.into(), stamp)], found, Sample { rows: truth.rows, neighbors }))
+    Ok((vec![(NEIGHBORS.into(), stamp)], found, truth))
+}
+
+/// The little-endian word at place `i` of a record that is long enough.
+fn word(record: &[u8], i: usize) -> u32 {
+    u32::from_le_bytes(record.as_chunks::<4>().0[i])
+}
+
+/// Bytes that taking a graph in holds: each row's place, write buffers, then
+/// one bucket and the order of its rows, and a portion of the graph as read.
+pub fn import_bytes(plan: &Plan) -> u64 {
+    let (rows, width) = (plan.shape.rows, 4 + plan.k() as u64 * 8);
+    let bucket = rows.div_ceil(plan.affinity.buckets as u64) * (width + 16);
+    rows * 4 + plan.affinity.buffer_bytes.max(bucket) + 4 * ROWS as u64 * width + (8 << 20)
 }
 
 /// Hands the graph over in the source's order, through buckets of source rows:
@@ -116,7 +157,7 @@ pub fn export(
     graph: &Graph,
     lists: Option<&Lists>,
     dir: &Path,
-    each: &mut (dyn FnMut(u64, &[u32], &[f32]) -> Result<()> + Send),
+    each: EachRows<'_>,
     progress: &Progress<'_>,
 ) -> Result<()> {
     let (rows, k) = (graph.rows(), graph.k());
@@ -125,9 +166,9 @@ pub fn export(
     };
     // The source row of every row of ours: neighbours are named by it.
     let source_of: Vec<u32> =
-        (0..lists.table.len()).flat_map(|list| lists.source_rows(list)).map(|row| row as u32).collect();
+        (0..lists.table.count()).flat_map(|list| lists.source_rows(list)).map(|row| row as u32).collect();
     let width = 4 + k * 8;
-    let buckets = (plan.affinity.buckets).max(1);
+    let buckets = plan.affinity.buckets.max(1);
     let rows_a_bucket = (rows as usize).div_ceil(buckets);
     let mut writer = ByteBucketWriter::create(dir, "export", buckets, width, plan.affinity.buffer_bytes as usize);
     let mut record = Vec::with_capacity(width);

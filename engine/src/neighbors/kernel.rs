@@ -62,6 +62,11 @@ impl Packed {
         self.rows
     }
 
+    /// The largest distance of a row to the centre that they were shifted by.
+    pub fn radius(&self) -> f32 {
+        (2.0 * self.half_norms[..self.rows].iter().copied().fold(0f32, f32::max)).sqrt()
+    }
+
     /// Bytes that the buffers take, whatever is in them.
     pub fn room(&self) -> u64 {
         ((self.values.capacity() + self.half_norms.capacity()) * 4) as u64
@@ -114,7 +119,7 @@ impl Queries {
     }
 
     /// Queries packed.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.queries
     }
 
@@ -290,6 +295,19 @@ fn dots_portable(values: &[f32], query: &[f32], out: &mut Tile) {
     }
 }
 
+/// Half the squared distance of a query and a row, with the very bits that the
+/// tiles give it (a score and the query's half norm): for single pairs.
+pub fn half_square(query: &[f32], row: &[f32], center: &[f32]) -> f32 {
+    let (mut dot, mut row_norm, mut query_norm) = (0f32, 0f64, 0f64);
+    for ((&q, &x), &c) in query.iter().zip(row).zip(center) {
+        let (q, x) = (q - c, x - c);
+        dot = q.mul_add(x, dot);
+        row_norm += f64::from(x) * f64::from(x);
+        query_norm += f64::from(q) * f64::from(q);
+    }
+    ((row_norm * 0.5) as f32 - dot) + (query_norm * 0.5) as f32
+}
+
 /// The squared Euclidean distance of two rows, in a fixed order: sixteen
 /// partial sums, then their pairwise total.
 pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
@@ -372,6 +390,25 @@ mod tests {
                 }
             });
         }
+    }
+
+    #[test]
+    fn single_pairs_have_the_bits_of_tiles() {
+        let dim = 37;
+        let values = matrix(33, dim, 5);
+        let (q, p) = packed(&values, dim);
+        let (center, half_norms) = (vec![0.25; dim], q.half_norms());
+        for_each_tile(&q, &p, |group, block, tile| {
+            for (i, scores) in tile.iter().enumerate() {
+                for (j, &score) in scores.iter().enumerate() {
+                    let (i, j) = (group * QUERIES + i, block * LANES + j);
+                    if i < 33 && j < 33 {
+                        let single = half_square(&values[i * dim..][..dim], &values[j * dim..][..dim], &center);
+                        assert_eq!((score + half_norms[i]).to_bits(), single.to_bits());
+                    }
+                }
+            }
+        });
     }
 
     #[test]

@@ -24,12 +24,12 @@ use std::ops::Range;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-pub use exchange::{export, export_bytes, import};
+pub use exchange::{export, export_bytes, import, import_bytes};
 pub use panel::{PANEL, Panel};
 pub use sample::{Sample, bytes as sweep_bytes, exact, panels, probes_for, sweep};
 pub use segments::Segments;
-pub use top::Top;
 pub use store::{Graph, GraphWriter, MISSING, NEIGHBORS};
+pub use top::Top;
 
 use crate::Result;
 use crate::index::{Lists, Made};
@@ -40,6 +40,8 @@ use segments::Cache;
 
 /// Tasks a thread is given at a time; their results wait to be written in order.
 const TASKS_A_THREAD: usize = 2;
+/// Segments of one list that a row visits at most: 65,536 rows.
+const MOST_SEGMENTS: usize = 16;
 /// Lists that a row probes at least, so that one in a tiny list meets others.
 const LEAST_PROBES: usize = 8;
 /// Rows of a window, at most, where lists are probed.
@@ -77,10 +79,10 @@ pub fn join(
     let table = &lists.table;
     let truth = exact(plan, lists, k, progress)?;
     let (probes, estimate) = if plan.index.exact {
-        (table.len(), 1.0)
+        (table.count(), 1.0)
     } else {
         let (probes, recall) = probes_for(&truth, lists, plan.config.recall, plan.index.max_candidates)?;
-        (probes.max(LEAST_PROBES).min(table.len()), recall)
+        (probes.max(LEAST_PROBES).min(table.count()), recall)
     };
     if estimate < plan.config.recall {
         progress.note(&format!(
@@ -89,26 +91,23 @@ pub fn join(
         ))?;
     }
 
-    let segments = if plan.index.exact { Segments::even(lists) } else { Segments::lists(lists) };
+    let segments = Segments::all_pairs(lists, plan.index.exact)?;
     let cache = Cache::new(&segments, plan.neighbors.cache_bytes, !plan.index.exact);
     let mut writer = GraphWriter::create(&dir.join(NEIGHBORS), k, table.rows())?;
     let metric = plan.config.metric;
     let (mut distance_sum, mut distances, mut copies, mut candidates) = (0f64, 0u64, 0u64, 0u64);
     let (mut sampled, mut recalls) = (0usize, Vec::with_capacity(truth.rows.len()));
 
-    let coarse = (!plan.index.exact).then(|| Coarse::new(lists, probes));
+    let coarse = (!plan.index.exact).then(|| Coarse::new(lists, probes, plan.config.seed));
     let rows_a_task = if plan.index.exact { PANEL } else { window_rows(probes) };
     let tasks: Vec<Range<u32>> = (0..table.rows())
         .step_by(rows_a_task)
-        .map(|start| start..start.saturating_add(rows_a_task as u32).min(table.rows()))
+        .map(|start| start..(start + rows_a_task as u32).min(table.rows()))
         .collect();
     for together in tasks.chunks(plan.threads * TASKS_A_THREAD) {
         let done = together
             .par_iter()
-            .map(|rows| {
-                progress.check()?;
-                run(rows.clone(), &segments, &cache, coarse.as_ref(), k)
-            })
+            .map(|rows| run(rows.clone(), &segments, &cache, coarse.as_ref(), k, progress))
             .collect::<Result<Vec<_>>>()?;
         for (rows, (found, compared)) in together.iter().zip(done) {
             candidates += compared;
@@ -159,26 +158,30 @@ fn window_rows(probes: usize) -> usize {
 struct Coarse {
     center: Vec<f32>,
     packed: Packed,
+    /// Which lists were packed: those that have rows.
+    numbers: Vec<u32>,
     probes: usize,
+    seed: u64,
 }
 
 impl Coarse {
-    fn new(lists: &Lists, probes: usize) -> Self {
+    fn new(lists: &Lists, probes: usize, seed: u64) -> Self {
         let table = &lists.table;
         let center = table.centroid(0).to_vec();
+        let numbers: Vec<u32> = (0..table.count() as u32).filter(|&l| !table.range(l as usize).is_empty()).collect();
+        let centroids: Vec<&[f32]> = numbers.iter().map(|&l| table.centroid(l as usize)).collect();
         let mut packed = Packed::default();
-        packed.load(table.centroids.chunks_exact(table.dim), &center);
-        Coarse { center, packed, probes }
+        packed.load(centroids.into_iter(), &center);
+        Coarse { center, packed, numbers, probes, seed }
     }
 
-    /// For each list, the rows of `vectors` (by place) that probe it: in one
-    /// array, with the first place of each list's share and the length last.
-    fn visits(&self, vectors: &[&[f32]]) -> (Vec<u32>, Vec<u32>) {
+    /// Which segments each of `vectors` visits; the first of them is row `first`.
+    fn visits(&self, first: u32, vectors: &[&[f32]], segments: &Segments<'_>) -> Visits {
         let lists = self.packed.rows();
-        let mut probed: Vec<u32> = Vec::with_capacity(vectors.len() * self.probes);
+        let mut visited: Vec<(u32, u32)> = Vec::with_capacity(vectors.len() * (self.probes + 1));
         let mut queries = Queries::default();
         let mut top = vec![Top::default(); PANEL];
-        for vectors in vectors.chunks(PANEL) {
+        for (panel, vectors) in vectors.chunks(PANEL).enumerate() {
             top.iter_mut().for_each(|top| top.reset(self.probes));
             queries.load(vectors.iter().copied(), &self.center);
             kernel::for_each_tile(&queries, &self.packed, |group, block, tile| {
@@ -188,24 +191,62 @@ impl Coarse {
                         for (lane, &score) in scores.iter().enumerate() {
                             let list = block * kernel::LANES + lane;
                             if score <= top.threshold && list < lists {
-                                top.offer(score, list as u32);
+                                top.offer(score, self.numbers[list]);
                             }
                         }
                     }
                 }
             });
-            top.iter_mut().take(vectors.len()).for_each(|top| probed.extend(top.sorted().map(|(_, list)| list)));
+            for (i, top) in top.iter_mut().take(vectors.len()).enumerate() {
+                let place = (panel * PANEL + i) as u32;
+                let own = segments.lists.table.list_of(first + place) as u32;
+                // The row's own list always, even where centroids lie so close
+                // together that rounding orders them.
+                let others = top.sorted().map(|(_, list)| list).filter(|&list| list != own);
+                for list in std::iter::once(own).chain(others).take(self.probes) {
+                    let there = segments.of_list(list as usize);
+                    if there.len() <= MOST_SEGMENTS {
+                        visited.extend(there.map(|segment| (place, segment)));
+                        continue;
+                    }
+                    // A list this long holds copies of one vector, or nearly: a part of it
+                    // has neighbours enough. One's own part first, or one drawn for the row.
+                    let (row, count) = (first + place, there.len() as u32);
+                    let from = if list == own {
+                        segments.segment_of(row) - there.start
+                    } else {
+                        crate::random::below(self.seed, u64::from(list), u64::from(row), u64::from(count)) as u32
+                    };
+                    visited.extend((0..MOST_SEGMENTS as u32).map(|s| (place, there.start + (from + s) % count)));
+                }
+            }
         }
-        let mut starts = vec![0u32; lists + 1];
-        probed.iter().for_each(|&list| starts[list as usize + 1] += 1);
-        (0..lists).for_each(|list| starts[list + 1] += starts[list]);
+        let mut starts = vec![0u32; segments.count() + 1];
+        visited.iter().for_each(|&(_, segment)| starts[segment as usize + 1] += 1);
+        (0..segments.count()).for_each(|segment| starts[segment + 1] += starts[segment]);
         let mut next = starts.clone();
-        let mut visits = vec![0u32; probed.len()];
-        for (visit, &list) in probed.iter().enumerate() {
-            visits[next[list as usize] as usize] = (visit / self.probes) as u32;
-            next[list as usize] += 1;
+        let mut visits = vec![0u32; visited.len()];
+        for &(place, segment) in &visited {
+            visits[next[segment as usize] as usize] = place;
+            next[segment as usize] += 1;
         }
-        (visits, starts)
+        Visits { pairs: visited, visits, starts }
+    }
+}
+
+/// Who visits what, both ways.
+struct Visits {
+    /// (row's place, segment), row after row.
+    pairs: Vec<(u32, u32)>,
+    /// Places of rows, segment after segment.
+    visits: Vec<u32>,
+    /// The first of each segment's, and the length last.
+    starts: Vec<u32>,
+}
+
+impl Visits {
+    fn of(&self, segment: usize) -> &[u32] {
+        &self.visits[self.starts[segment] as usize..self.starts[segment + 1] as usize]
     }
 }
 
@@ -218,27 +259,29 @@ fn run(
     cache: &Cache<'_>,
     coarse: Option<&Coarse>,
     k: usize,
+    progress: &Progress<'_>,
 ) -> Result<(RowsFound, u64)> {
     let (first, vectors) = (rows.start, segments.vectors(rows.clone())?);
     let all: Vec<u32> = (0..vectors.len() as u32).collect();
-    let visits = coarse.map(|coarse| coarse.visits(&vectors));
+    let visits = coarse.map(|coarse| coarse.visits(first, &vectors, segments));
     let mut panel = Panel::new(rows.collect(), vectors, k);
     let mut compared = 0;
     // Every other window goes backwards: what the one before met last is still at hand.
-    let backwards = (first as usize / WINDOW) % 2 == 1;
-    for place in 0..segments.len() {
-        let segment = if backwards { segments.len() - 1 - place } else { place };
+    let backwards = (first as usize / all.len().max(1)) % 2 == 1;
+    for place in 0..segments.count() {
+        let segment = if backwards { segments.count() - 1 - place } else { place };
         let which = match &visits {
             None => all.as_slice(),
-            Some((visits, starts)) => &visits[starts[segment] as usize..starts[segment + 1] as usize],
+            Some(visits) => visits.of(segment),
         };
         let there = segments.range(segment);
         if !which.is_empty() && !there.is_empty() {
+            progress.check()?;
             compared += which.len() as u64 * there.len() as u64;
-            panel.scan(which, &*cache.get(segment)?, segments.center(segment), there);
+            panel.scan(which, segment, &*cache.get(segment)?, segments);
         }
     }
-    Ok((panel.finish(segments)?, compared))
+    Ok((panel.finish(segments, visits.as_ref().map(|v| v.pairs.as_slice()))?, compared))
 }
 
 /// Bytes that the stage holds beside the cache: windows and their results, the
@@ -251,8 +294,11 @@ pub fn bytes(plan: &Plan) -> u64 {
     // times the mean, and each thread packs one outside the cache.
     let results = (TASKS_A_THREAD * rows * (k * 8 + 96)) as u64;
     // A few buffers of the usual size wait to be filled again.
-    let segment = 9 * kernel::Packed::bytes(plan.index.largest_segment(), dim) / 4;
-    let window = Panel::bytes(rows, dim, k) + (visits * 8 + lists * 8 + PANEL * 64) as u64;
+    let segment = 9 * kernel::Packed::bytes(segments::LONGEST.min(plan.shape.rows as usize), dim) / 4;
+    // Each visit is listed twice, as found and in order; half as many again where lists are cut.
+    let window = Panel::bytes(rows, dim, k)
+        + (visits * 18 + lists * 16) as u64
+        + PANEL as u64 * Top::bytes(lists.min(VISITS / PANEL));
     let truth = plan.sample_rows() as u64 * (k as u64 * 8 + 40);
     let tables = 2 * (lists * (dim + 2) * 4) as u64;
     truth + tables + (plan.threads as u64 * (results + segment + window)).max(sweep_bytes(plan))

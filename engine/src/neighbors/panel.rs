@@ -1,7 +1,5 @@
 //! A panel: some queries, and the best rows found for each so far.
 
-use std::ops::Range;
-
 use super::kernel::{LANES, Packed, QUERIES, Queries, for_each_tile, squared_distance};
 use super::segments::Segments;
 use super::top::Top;
@@ -10,6 +8,22 @@ use crate::Result;
 /// Rows kept beyond `k` (and beyond the query itself) by their scores, to be
 /// ordered again by exact distance: the slack that rounding may use up.
 const SLACK: usize = 8;
+
+/// The share of the k-th distance (squared) that rounding may come to before scores are not trusted.
+const TELLS: f32 = 1e-3;
+
+/// The `k` nearest to `own`, in order.
+fn settle(near: &mut Vec<(f32, u32)>, own: u32, k: usize) {
+    near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(after(own, a.1).cmp(&after(own, b.1))));
+    near.truncate(k);
+}
+
+/// How far `row` comes after `own`, around the end: what decides between rows
+/// that are equally near. By number alone all copies of a row would name the
+/// same few, which would then have an edge to every other.
+fn after(own: u32, row: u32) -> u32 {
+    row.wrapping_sub(own)
+}
 
 /// Queries packed together, at most.
 pub const PANEL: usize = 256;
@@ -21,13 +35,16 @@ pub struct Panel<'a> {
     k: usize,
     packed: Queries,
     top: Vec<Top>,
+    /// The segments met, with their radii.
+    met: Vec<(u32, f32)>,
 }
 
 impl<'a> Panel<'a> {
     /// A panel that looks for the `k` nearest of each of `rows`.
     pub fn new(rows: Vec<u32>, vectors: Vec<&'a [f32]>, k: usize) -> Self {
-        let top = vec![Top::new(k + 1 + SLACK); rows.len()];
-        Panel { rows, vectors, k, packed: Queries::default(), top }
+        // Each by itself: a clone would lose the room that is reserved.
+        let top = rows.iter().map(|_| Top::new(k + 1 + SLACK)).collect();
+        Panel { rows, vectors, k, packed: Queries::default(), top, met: Vec::new() }
     }
 
     /// The queries' row numbers.
@@ -36,24 +53,27 @@ impl<'a> Panel<'a> {
     }
 
     /// Compares the queries numbered `which` with every row of a packed segment.
-    pub fn scan(&mut self, which: &[u32], packed: &Packed, center: &[f32], rows: Range<u32>) {
+    pub fn scan(&mut self, which: &[u32], segment: usize, packed: &Packed, segments: &Segments<'_>) {
+        let (center, rows) = (segments.center(segment), segments.range(segment));
+        self.met.push((segment as u32, packed.radius()));
         for which in which.chunks(PANEL) {
             // ½|q|² of each query turns a score into ½ distance².
             self.packed.load(which.iter().map(|&q| self.vectors[q as usize]), center);
             let half_norms = self.packed.half_norms();
-            let top = &mut self.top;
+            let (top, numbers) = (&mut self.top, &self.rows);
             for_each_tile(&self.packed, packed, |group, block, tile| {
                 let first = group * QUERIES;
                 for ((scores, &query), &half_norm) in tile.iter().zip(&which[first..]).zip(&half_norms[first..]) {
                     let top = &mut top[query as usize];
                     let halves: [f32; LANES] = std::array::from_fn(|lane| scores[lane] + half_norm);
                     let limit = top.threshold;
+                    let own = numbers[query as usize];
                     // Almost always nothing passes: one comparison of all lanes first.
                     if halves.iter().fold(false, |any, &h| any | (h <= limit)) {
                         for (lane, &half) in halves.iter().enumerate() {
                             let row = rows.start + (block * LANES + lane) as u32;
                             if half <= top.threshold && row < rows.end {
-                                top.offer(half, row);
+                                top.offer(half, after(own, row));
                             }
                         }
                     }
@@ -81,21 +101,73 @@ impl<'a> Panel<'a> {
     }
 
     /// The `k` nearest of each query, by exact distance, itself left out:
-    /// (squared distance, row), ascending; fewer where fewer were met.
-    pub fn finish(mut self, segments: &Segments<'a>) -> Result<Vec<Vec<(f32, u32)>>> {
+    /// (squared distance, row), ascending; fewer where fewer were met. Every
+    /// query met every segment, or those that `visits` pairs it with.
+    pub fn finish(mut self, segments: &Segments<'a>, visits: Option<&[(u32, u32)]>) -> Result<Vec<Vec<(f32, u32)>>> {
+        self.met.sort_unstable_by_key(|&(segment, _)| segment);
+        let mut visits = visits.map(|visits| visits.chunk_by(|a, b| a.0 == b.0));
         let mut found = Vec::with_capacity(self.rows.len());
-        for (query, top) in self.top.iter_mut().enumerate() {
+        let mut tops = std::mem::take(&mut self.top);
+        for (query, top) in tops.iter_mut().enumerate() {
             let mut near = Vec::with_capacity(self.k + 1 + SLACK);
-            for (_, row) in top.sorted() {
-                if row != self.rows[query] {
+            let own = self.rows[query];
+            for (_, place) in top.sorted() {
+                let row = own.wrapping_add(place);
+                if row != own {
                     near.push((squared_distance(self.vectors[query], segments.lists.row(row)?), row));
                 }
             }
-            near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-            near.truncate(self.k);
+            settle(&mut near, own, self.k);
+            let met = |segment: u32| self.met.binary_search_by_key(&segment, |m| m.0).ok().map(|at| self.met[at]);
+            match visits.as_mut().map(|visits| visits.next().unwrap_or_default()) {
+                None => self.look_again(query, segments, self.met.iter().copied(), &mut near)?,
+                Some(own) => self.look_again(query, segments, own.iter().filter_map(|v| met(v.1)), &mut near)?,
+            }
             found.push(near);
         }
         Ok(found)
+    }
+
+    /// Compares a query directly with the rows of those segments whose scores
+    /// were too coarse for it.
+    ///
+    /// A score is rounded on the scale of the rows' distance to their
+    /// segment's centre. Where that is thousands of times the distance to the
+    /// k-th neighbour found (a segment that spans far groups, a clump in a wide
+    /// list), the order among near rows was chance. Ordinary data have none.
+    fn look_again(
+        &self,
+        query: usize,
+        segments: &Segments<'a>,
+        met: impl Iterator<Item = (u32, f32)>,
+        near: &mut Vec<(f32, u32)>,
+    ) -> Result<()> {
+        let own = self.vectors[query];
+        let rounding = f32::EPSILON * (own.len() as f32).sqrt();
+        for (segment, radius) in met {
+            // Nothing is nearer than copies; with fewer than k nothing was turned away.
+            let farthest = match near.last() {
+                Some(&(farthest, _)) if near.len() == self.k && farthest > 0.0 => farthest,
+                _ => return Ok(()),
+            };
+            let reach = radius + farthest.sqrt();
+            if rounding * reach * reach <= TELLS * farthest {
+                continue;
+            }
+            let away = squared_distance(own, segments.center(segment as usize));
+            if away > reach * reach * 1.01 {
+                continue;
+            }
+            let range = segments.range(segment as usize);
+            for (row, vector) in range.clone().zip(segments.vectors(range)?) {
+                let squared = squared_distance(own, vector);
+                if squared <= farthest && row != self.rows[query] && near.iter().all(|&(_, other)| other != row) {
+                    near.push((squared, row));
+                }
+            }
+            settle(near, self.rows[query], self.k);
+        }
+        Ok(())
     }
 
     /// Bytes that a panel of so many queries holds, its results included.

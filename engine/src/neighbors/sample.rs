@@ -26,10 +26,10 @@ pub struct Sample {
     pub neighbors: Vec<Vec<(f32, u32)>>,
 }
 
-/// `sample.bin`, version 1, little-endian: "LLS1", rows u32; then for each row
+/// `truth.bin`, version 1, little-endian: "LLS1", rows u32; then for each row
 /// its number (u32), how many neighbours it has (u32), and those (distance²
 /// f32, row u32).
-const FILE: &str = "sample.bin";
+const FILE: &str = "truth.bin";
 
 impl Sample {
     /// Writes the sample into the run directory.
@@ -82,14 +82,21 @@ pub(super) fn rows(plan: &Plan) -> Vec<u32> {
 
 /// Finds the exact `k` nearest of the sample's rows.
 pub fn exact(plan: &Plan, lists: &Lists, k: usize, progress: &Progress<'_>) -> Result<Sample> {
-    let segments = Segments::even(lists);
+    let segments = Segments::all_pairs(lists, plan.index.exact)?;
     let rows = rows(plan);
     let mut panels = panels(&segments, &rows, k)?;
     let all: Vec<u32> = (0..PANEL as u32).collect();
-    sweep(&segments, &mut panels, progress, |_| Ok(()), |panel, packed, center, range| {
-        panel.scan(&all[..panel.rows().len()], packed, center, range);
-    })?;
-    let found = panels.into_par_iter().map(|panel| panel.finish(&segments)).collect::<Result<Vec<_>>>()?;
+    sweep(
+        &segments,
+        &mut panels,
+        progress,
+        |_| Ok(()),
+        |panel, segment, packed| {
+            let queries = panel.rows().len();
+            panel.scan(&all[..queries], segment, packed, &segments);
+        },
+    )?;
+    let found = panels.into_par_iter().map(|panel| panel.finish(&segments, None)).collect::<Result<Vec<_>>>()?;
     Ok(Sample { rows, neighbors: found.into_iter().flatten().collect() })
 }
 
@@ -109,15 +116,15 @@ pub fn sweep<'a, P: Send>(
     panels: &mut [P],
     progress: &Progress<'_>,
     advance: impl Fn(u64) -> Result<()>,
-    each: impl Fn(&mut P, &super::kernel::Packed, &[f32], std::ops::Range<u32>) + Sync,
+    each: impl Fn(&mut P, usize, &super::kernel::Packed) + Sync,
 ) -> Result<()> {
-    let all: Vec<usize> = (0..segments.len()).collect();
+    let all: Vec<usize> = (0..segments.count()).collect();
     for window in all.chunks(WINDOW) {
         progress.check()?;
         let packed = window.par_iter().map(|&s| segments.pack(s)).collect::<Result<Vec<_>>>()?;
         panels.par_iter_mut().for_each(|panel| {
             for (&segment, packed) in window.iter().zip(&packed) {
-                each(panel, packed, segments.center(segment), segments.range(segment));
+                each(panel, segment, packed);
             }
         });
         let rows = window.iter().map(|&s| segments.range(s).len() as u64).sum();
@@ -131,7 +138,7 @@ pub fn sweep<'a, P: Send>(
 pub fn bytes(plan: &Plan) -> u64 {
     let dim = plan.shape.dim;
     let panels = plan.sample_rows().div_ceil(PANEL) as u64 * Panel::bytes(PANEL, dim, plan.k());
-    panels + (WINDOW as u64) * super::kernel::Packed::bytes(1024, dim)
+    panels + (WINDOW as u64) * super::kernel::Packed::bytes(super::segments::LONGEST.min(plan.shape.rows as usize), dim)
 }
 
 /// The fewest lists that each row must probe for the sample's recall to reach
@@ -140,14 +147,18 @@ pub fn bytes(plan: &Plan) -> u64 {
 pub fn probes_for(sample: &Sample, lists: &Lists, target: f64, max_candidates: u64) -> Result<(usize, f64)> {
     let table = &lists.table;
     // For each place in a row's order of lists: neighbours that lie there, and rows compared.
-    let nothing = || (vec![0u64; table.len()], vec![0u64; table.len()]);
+    let nothing = || (vec![0u64; table.count()], vec![0u64; table.count()]);
     let (found, candidates) = sample
         .rows
         .par_iter()
         .zip(&sample.neighbors)
         .try_fold(nothing, |(mut found, mut candidates), (&row, neighbors)| {
-            let order = table.nearest_lists(lists.row(row)?);
-            let mut place = vec![0u32; order.len()];
+            // As the join does: the row's own list first, and none that is empty.
+            let own = table.list_of(row) as u32;
+            let others = table.nearest_lists(lists.row(row)?);
+            let others = others.into_iter().filter(|&l| l != own && !table.range(l as usize).is_empty());
+            let order: Vec<u32> = std::iter::once(own).chain(others).collect();
+            let mut place = vec![0u32; table.count()];
             order.iter().enumerate().for_each(|(i, &list)| place[list as usize] = i as u32);
             for &(_, neighbor) in neighbors {
                 found[place[table.list_of(neighbor)] as usize] += 1;
@@ -171,5 +182,5 @@ pub fn probes_for(sample: &Sample, lists: &Lists, target: f64, max_candidates: u
             return Ok((probes + 1, recall));
         }
     }
-    Ok((table.len(), 1.0))
+    Ok((table.count(), 1.0))
 }

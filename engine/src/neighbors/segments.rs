@@ -1,8 +1,8 @@
 //! Runs of rows that the join packs and scores as one, and the cache of
 //! packed ones.
 //!
-//! Where lists are probed, a segment is a list; where every pair is compared,
-//! a segment is a fixed number of rows. Either way the segments, and the
+//! Where lists are probed, a segment is a list, or a part of one that is very
+//! long; where every pair is compared, a segment is a fixed number of rows. Either way the segments, and the
 //! centre that each is shifted by, follow from the data alone.
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,14 +10,26 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::kernel::Packed;
+use super::kernel::{Packed, squared_distance};
 use crate::Result;
 use crate::index::Lists;
 
 /// Buffers kept for the next segments, at most.
 const SPARE: usize = 16;
+/// Rows of a segment at most: what memory is planned for.
+pub(super) const LONGEST: usize = 4096;
 /// Rows of a segment where every pair is compared.
 const ROWS: usize = 1024;
+
+/// How much farther than their extent (both squared) joined lists may lie from each other.
+const SPREAD: f32 = 256.0;
+
+/// The mean squared distance of a list's rows to its centroid.
+fn extent(lists: &Lists, list: usize) -> Result<f32> {
+    let rows = lists.vectors(list)?.chunks_exact(lists.table.dim);
+    let count = rows.len() as f64;
+    Ok((rows.map(|row| f64::from(squared_distance(row, lists.table.centroid(list)))).sum::<f64>() / count) as f32)
+}
 
 /// The rows of an index, in segments.
 pub struct Segments<'a> {
@@ -25,23 +37,74 @@ pub struct Segments<'a> {
     pub lists: &'a Lists,
     /// The first row of each segment, and the number of rows last.
     starts: Vec<u32>,
+    /// The first segment of each list, and their number last; empty where segments are even.
+    of_list: Vec<u32>,
 }
 
 impl<'a> Segments<'a> {
-    /// A segment a list.
+    /// A segment a list, or more where it has more than [`LONGEST`] rows.
     pub fn lists(lists: &'a Lists) -> Self {
-        Segments { lists, starts: lists.table.starts.clone() }
+        let (mut starts, mut of_list) = (Vec::new(), vec![0]);
+        for list in 0..lists.table.count() {
+            starts.extend(lists.table.range(list).step_by(LONGEST));
+            of_list.push(starts.len() as u32);
+        }
+        starts.push(lists.table.rows());
+        Segments { lists, starts, of_list }
     }
 
-    /// Segments of equal length.
-    pub fn even(lists: &'a Lists) -> Self {
-        let rows = lists.table.rows();
-        let starts = (0..rows).step_by(ROWS).chain([rows]).collect();
-        Segments { lists, starts }
+    /// The segments of list `list`.
+    pub fn of_list(&self, list: usize) -> Range<u32> {
+        self.of_list[list]..self.of_list[list + 1]
+    }
+
+    /// The segment that holds row `row`.
+    pub fn segment_of(&self, row: u32) -> u32 {
+        self.starts.partition_point(|&start| start <= row) as u32 - 1
+    }
+
+    /// Neighbouring lists together, up to [`ROWS`] rows.
+    ///
+    /// A score is rounded on the scale of a row's distance to the segment's
+    /// centre, so only lists are joined whose centroids lie within a small
+    /// multiple of their own extent: what tells their rows apart is then kept.
+    pub fn joined(lists: &'a Lists) -> Result<Self> {
+        let table = &lists.table;
+        let between = |a: usize, b: usize| squared_distance(table.centroid(a), table.centroid(b));
+        let mut starts = Vec::new();
+        let mut first: Option<(usize, f32)> = None;
+        for list in (0..table.count()).filter(|&l| !table.range(l).is_empty()) {
+            let extent = match extent(lists, list)? {
+                // Copies of one row: what counts is how far the nearest others are.
+                0.0 => {
+                    let next = (list + 1 < table.count()).then(|| between(list, list + 1));
+                    let before = list.checked_sub(1).map(|before| between(list, before));
+                    before.into_iter().chain(next).fold(f32::INFINITY, f32::min)
+                }
+                extent => extent,
+            };
+            if let Some((of, least)) = first {
+                let least = least.min(extent);
+                let rows = table.range(list).end - starts.last().copied().unwrap_or(0);
+                if rows as usize <= ROWS && between(of, list) <= SPREAD * least {
+                    first = Some((of, least));
+                    continue;
+                }
+            }
+            starts.extend(table.range(list).step_by(LONGEST));
+            first = Some((list, extent));
+        }
+        starts.push(table.rows());
+        Ok(Segments { lists, starts, of_list: Vec::new() })
+    }
+
+    /// The segments that every pair of rows is compared through.
+    pub fn all_pairs(lists: &'a Lists, exact: bool) -> Result<Self> {
+        if exact { Self::joined(lists) } else { Ok(Self::lists(lists)) }
     }
 
     /// Number of segments.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.starts.len() - 1
     }
 
@@ -87,7 +150,7 @@ impl<'a> Segments<'a> {
 
     /// Bytes of all segments packed.
     pub fn packed_bytes(&self) -> u64 {
-        (0..self.len()).map(|s| Packed::bytes(self.range(s).len(), self.lists.table.dim)).sum()
+        (0..self.count()).map(|s| Packed::bytes(self.range(s).len(), self.lists.table.dim)).sum()
     }
 }
 

@@ -1,8 +1,8 @@
 //! The best few of many scores: a bounded heap's job, done as an append
 //! buffer that is cut when full, because most scores fail the threshold.
 //!
-//! What must hold: what is kept is the `keep` least keys (score, then row)
-//! of all that were offered, in whatever order they were offered.
+//! What must hold: what is kept is the `keep` least keys (score, then row, or
+//! whatever number stands for it) of all that were offered, in whatever order.
 
 /// The least scores seen so far, with their rows.
 #[derive(Debug, Clone, Default)]
