@@ -28,6 +28,7 @@ mod random;
 mod report;
 mod run;
 pub mod scan;
+mod sum;
 
 pub use batch::{Batch, Loader};
 pub use config::{Config, Init, Metric};

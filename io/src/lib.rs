@@ -7,6 +7,7 @@ mod arrow_file;
 mod arrow_message;
 pub mod buckets;
 mod concat;
+mod damage;
 mod durable;
 pub mod edges;
 mod error;
@@ -22,6 +23,7 @@ mod spool;
 mod vectors;
 
 pub use buckets::{BucketWriter, Buckets, ByteBucketWriter, ByteBuckets, EdgeRecord, MAX_BUCKETS, Record};
+pub use damage::is_decoding;
 pub use durable::{FileStamp, PendingFile, adopt, replace, stamp};
 pub use edges::{BlockInfo, EdgeBlock, EdgeFile, EdgeReader, EdgeWriter};
 pub use error::{Error, Result};

@@ -13,7 +13,6 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,6 +26,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
+use crate::damage;
 use crate::durable::{FileStamp, PendingFile};
 use crate::edges::{BatchFile, arrow_error};
 use crate::{Error, Result};
@@ -311,10 +311,9 @@ pub(crate) fn parquet(path: &Path, file: File) -> Result<ParquetRecordBatchReade
     caught(path, || ParquetRecordBatchReaderBuilder::try_new(file))?.map_err(|e| parquet_error(path, "read", e))
 }
 
-/// What the parquet crate answers, a panic being an error too: it asserts some
-/// things about pages that a damaged file breaks and nobody outside can check.
+/// What the parquet crate answers, a panic being an error too.
 pub(crate) fn caught<T>(path: &Path, ask: impl FnOnce() -> T) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(ask)).map_err(|_| Error::format(path, "damaged: the Parquet reader gave up"))
+    damage::caught(ask).ok_or_else(|| Error::format(path, "a page is damaged; write it again"))
 }
 
 /// What [`MapReader::read_xy`] calls with each portion of rows: x, y, and the

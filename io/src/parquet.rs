@@ -7,7 +7,6 @@
 //! that holds the row and skips to it.
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -25,6 +24,7 @@ use parquet::file::metadata::{
 };
 
 use crate::arrow_message;
+use crate::damage::caught;
 use crate::source::{check_range, fingerprint, lock, modified, no_columns, open_file};
 use crate::vectors::{Vectors, Want, positions};
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
@@ -152,12 +152,9 @@ impl ParquetFile {
         let batch = match cursor.ready.take().filter(|b| b.num_rows() > 0) {
             Some(batch) => batch,
             None => {
-                // The crate asserts much of what a page says, and no look at
-                // the pages beforehand would be cheaper than decoding them:
-                // what it says in its panic is told like its other errors.
-                // After one the reader is dropped, for `cursor` is then too.
-                let decoded = catch_unwind(AssertUnwindSafe(|| cursor.reader.next()));
-                let decoded = decoded.map_err(|_| self.near(cursor.next, "a page is damaged; write it again"))?;
+                // After a panic the reader is dropped, for `cursor` is then too.
+                let decoded = caught(|| cursor.reader.next());
+                let decoded = decoded.ok_or_else(|| self.near(cursor.next, "a page is damaged; write it again"))?;
                 let batch = decoded.ok_or_else(|| {
                     let (row, rows) = (cursor.next, self.shape.rows);
                     Error::format(&self.path, format!("ends at row {row}, but its footer promises {rows}"))

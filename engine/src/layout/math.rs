@@ -4,7 +4,7 @@
 //! instruction set; relative error of [`power`] below 2·10⁻⁵ for the
 //! exponents a layout uses (0 < b ≤ 2) and 10⁻¹² ≤ x ≤ 10¹².
 
-use super::lanes::{LANES, Lanes, ROUND};
+use super::lanes::{Lanes, ROUND};
 
 /// x to the power b, for x ≥ 0 (what is below the least normal number counts as that).
 ///
@@ -39,20 +39,6 @@ pub(super) unsafe fn power<V: Lanes>(x: V, b: V) -> V {
         let p = p.mul_add(f, s(1.0));
         p.scale(rounded)
     }
-}
-
-/// The sum of the lanes, in a fixed order.
-#[inline(always)]
-pub(super) fn total(lanes: [f32; LANES]) -> f32 {
-    let mut sums = lanes;
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            sums[lane] += sums[lane + width];
-        }
-        width /= 2;
-    }
-    sums[0]
 }
 
 #[cfg(test)]

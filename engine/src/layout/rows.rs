@@ -18,8 +18,9 @@ use lowland_io::edges::EdgeBlock;
 
 use super::curve::Curve;
 use super::lanes::{LANES, Lanes, Portable};
-use super::math::{power, total};
+use super::math::power;
 use crate::random::{draw, mix32};
+use crate::sum::total;
 
 /// What an epoch needs to know.
 #[derive(Debug, Clone, Copy)]

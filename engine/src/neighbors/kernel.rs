@@ -11,6 +11,8 @@
 //! components in order, and so a pure function of the two rows: where in a
 //! tile they fall, and which instruction set runs, does not change a bit.
 
+use crate::sum::total;
+
 /// Rows in a block.
 pub const LANES: usize = 16;
 /// Queries in a group.
@@ -341,14 +343,7 @@ fn squared_distance_body(a: &[f32], b: &[f32]) -> f32 {
         let d = a - b;
         sums[lane] = d.mul_add(d, sums[lane]);
     }
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            sums[lane] += sums[lane + width];
-        }
-        width /= 2;
-    }
-    sums[0]
+    total(sums)
 }
 
 #[cfg(test)]
