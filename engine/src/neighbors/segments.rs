@@ -42,7 +42,7 @@ pub struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    /// A segment a list, or more where it has more than [`LONGEST`] rows.
+    /// A segment a list, or more where it has more than 4,096 rows.
     pub fn lists(lists: &'a Lists) -> Self {
         let (mut starts, mut of_list) = (Vec::new(), vec![0]);
         for list in 0..lists.table.count() {
@@ -63,7 +63,7 @@ impl<'a> Segments<'a> {
         self.starts.partition_point(|&start| start <= row) as u32 - 1
     }
 
-    /// Neighbouring lists together, up to [`ROWS`] rows.
+    /// Neighbouring lists together, up to 1,024 rows.
     ///
     /// A score is rounded on the scale of a row's distance to the segment's
     /// centre, so only lists are joined whose centroids lie within a small
