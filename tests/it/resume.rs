@@ -174,3 +174,25 @@ fn a_damaged_run_directory_says_what_to_do() {
     assert!(answer.stderr.contains("manifest.json") && answer.stderr.contains("--restart"), "{}", answer.stderr);
     place.ok("embed v.npy -o m.npy --n-epochs 5 --force --restart --quiet");
 }
+
+#[test]
+fn a_flipped_bit_in_any_stage_file_is_found_and_named() {
+    let place = Place::new();
+    place.vectors("v.npy", 1_000);
+    let command = "embed v.npy -o m.npy --n-epochs 5 --keep-run --force --quiet";
+    place.ok(command);
+    let run = place.path("m.npy.run");
+    let files = ["training.f32", "lists.ivf", "lists.table", "index.faiss", "neighbors.bin", "truth.bin"];
+    for file in files.into_iter().chain(["edges.arrow", "init.f32", "positions.f32"]) {
+        let path = run.join(file);
+        let whole = std::fs::read(&path).expect("a finished stage's file");
+        let mut damaged = whole.clone();
+        damaged[whole.len() / 2] ^= 4;
+        std::fs::write(&path, &damaged).expect("written");
+        let answer = place.run(command);
+        assert_eq!(answer.code, 1, "{file}: {}", answer.stderr);
+        assert!(answer.stderr.contains(file) && answer.stderr.contains("--restart"), "{file}: {}", answer.stderr);
+        std::fs::write(&path, &whole).expect("written");
+    }
+    place.ok(command);
+}
