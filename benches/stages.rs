@@ -12,7 +12,7 @@ use lowland_engine::affinity::calibrate;
 use lowland_engine::layout::{self, curve};
 use lowland_engine::neighbors::kernel::{Packed, Queries, for_each_tile};
 use lowland_engine::{Event, Loader, Metric, Observer, Progress, Stage};
-use lowland_io::edges::EdgeBlock;
+use lowland_io::edges::{EdgeBlock, EdgeReader, EdgeWriter};
 
 /// Scores of 256 queries against 4,096 rows: elements are multiply-adds.
 fn kernel(c: &mut Criterion) {
@@ -105,10 +105,35 @@ fn loader(c: &mut Criterion) {
     group.finish();
 }
 
+/// Writing and reading the edge store, 500,000 edges a block: elements are edges.
+fn edge_store(c: &mut Criterion) {
+    const ROWS: u32 = 16_384;
+    const DEGREE: u32 = 30;
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("edges.arrow");
+    // In list order neighbours are near: ascending, some tens of rows apart.
+    let neighbors = (0..ROWS).flat_map(|r| (0..DEGREE).map(move |e| (r + 37 * e) % ROWS)).collect();
+    let weights = (0..ROWS * DEGREE).map(|e| 1.0 / (1 + e.wrapping_mul(2_654_435_761) % 1000) as f32).collect();
+    let block = EdgeBlock { first_row: 0, offsets: (0..=ROWS).map(|r| r * DEGREE).collect(), neighbors, weights };
+    let write = || {
+        let mut writer = EdgeWriter::create(&path, &[]).expect("created");
+        writer.write_block(&block).expect("written");
+        writer.finish().expect("finished")
+    };
+    let mut group = c.benchmark_group("edges");
+    group.throughput(Throughput::Elements(u64::from(ROWS * DEGREE)));
+    group.bench_function("write", |b| b.iter(write));
+    write();
+    let reader = EdgeReader::open(&path).expect("opens");
+    let mut found = EdgeBlock::default();
+    group.bench_function("read", |b| b.iter(|| reader.read_block(0, &mut found).expect("reads")));
+    group.finish();
+}
+
 fn generate(kind: &str, rows: u64, dim: usize) -> Vec<f32> {
     let generator = Generator::new(kind.parse::<Kind>().expect("a kind"), rows, dim, 1).expect("a generator");
     generator.table(0, rows as usize)
 }
 
-criterion_group!(benches, kernel, calibration, epochs, loader);
+criterion_group!(benches, kernel, calibration, epochs, edge_store, loader);
 criterion_main!(benches);
