@@ -52,15 +52,9 @@ fn epochs(c: &mut Criterion) {
         }
     }
     const ROWS: u32 = 100_000;
-    let blocks: Vec<EdgeBlock> = (0..ROWS)
-        .step_by(16_384)
-        .map(|first| {
-            let rows = 16_384.min(ROWS - first);
-            let neighbors = (first..first + rows).flat_map(|r| (0..20).map(move |e| (r + 1 + e * e) % ROWS)).collect();
-            let weights = (0..rows * 20).map(|e| 1.0 / (1 + e % 20) as f32).collect();
-            EdgeBlock { first_row: first, offsets: (0..=rows).map(|r| r * 20).collect(), neighbors, weights }
-        })
-        .collect();
+    let neighbors = (0..ROWS).flat_map(|r| (0..20).map(move |e| (r + 1 + e * e) % ROWS)).collect();
+    let weights = (0..ROWS * 20).map(|e| 1.0 / (1 + e % 20) as f32).collect();
+    let block = EdgeBlock { first_row: 0, offsets: (0..=ROWS).map(|r| r * 20).collect(), neighbors, weights };
     let start: Vec<f32> = generate("uniform", u64::from(ROWS), 2).iter().map(|x| 20.0 * x - 10.0).collect();
     let options = layout::Options {
         rows: ROWS,
@@ -72,13 +66,14 @@ fn epochs(c: &mut Criterion) {
         max_weight: 1.0,
         seed: 1,
     };
+    let edges = layout::Edges::in_memory(&block, &options);
     let mut group = c.benchmark_group("layout");
     group.throughput(Throughput::Elements(u64::from(ROWS) * 10));
     group.sample_size(10);
     group.bench_function("10 epochs of 100k rows", |b| {
         b.iter(|| {
             let progress = Progress::start(&Deaf, Stage::Layout, 10, "epochs").expect("never stops");
-            layout::run(&options, blocks.as_slice(), start.clone(), &progress).expect("runs")
+            layout::run(&options, &edges, layout::Start::Positions(&start), &mut (), &progress).expect("runs")
         });
     });
     group.finish();

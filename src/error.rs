@@ -3,6 +3,8 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
+use lowland_engine::size;
+
 use crate::picture::PictureError;
 
 /// The result of this crate's calls.
@@ -20,6 +22,17 @@ pub enum Error {
     Job {
         /// What is wrong, and what to do.
         what: String,
+    },
+    /// A filesystem without the room that the run will need.
+    #[error("{}: the run will need {} there, and {} are free; make space, choose another --run-dir, or keep fewer \
+             stages (--keep-stages none)", directory.display(), size(*needed), size(*free))]
+    Space {
+        /// The run directory.
+        directory: PathBuf,
+        /// Bytes that are still to be written at the run's fullest, about.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
     },
     /// A column that gives no colours.
     #[error("{}: cannot colour by column \"{column}\": {why}", path.display())]
@@ -57,7 +70,7 @@ impl Error {
         use lowland_engine::Error as Engine;
         match self {
             Error::Job { .. } | Error::Color { .. } => true,
-            Error::Picture { .. } => false,
+            Error::Picture { .. } | Error::Space { .. } => false,
             Error::Engine(Engine::Io(error)) => {
                 let kind = self.system().map(std::io::Error::kind);
                 error.is_bad_input()

@@ -8,10 +8,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lowland_engine::{Config, GraphSource, Init, Inputs, Metric, Observer, Plan, Report, Sink};
-use lowland_io::{Fingerprint, GraphReader, GraphWriter, MapColumns, MapWriter, RunDir, Source};
+use lowland_engine::{Config, GraphSource, Init, Inputs, Metric, Observer, Plan, Report, Sink, Stage};
+use lowland_io::{Fingerprint, GraphReader, GraphWriter, Manifest, MapColumns, MapWriter, RunDir, Source};
 
-use crate::{Error, Result};
+use crate::{Error, Result, space};
 
 /// Rows of kept columns that are read at a time: they may be long texts.
 const KEPT_ROWS: usize = 8192;
@@ -98,7 +98,9 @@ pub struct Job {
     pub force: bool,
     /// Where finished stages are kept; by default the output's name and `.run`.
     pub run_dir: Option<PathBuf>,
-    /// Whether the run directory stays after success; it does if `run_dir` is given.
+    /// Whether the run directory stays after success, with every stage in it
+    /// if `config.keep_stages` does not say which. It does if `run_dir` is
+    /// given, or if stages are named.
     pub keep_run: bool,
     /// Whether what an earlier run left is discarded.
     pub restart: bool,
@@ -133,12 +135,31 @@ impl Job {
         })
     }
 
+    /// Whether the run directory stays after success. With no stages to keep
+    /// it goes, whoever named it: nothing but a list of what is gone would be left.
+    pub fn keeps_run(&self) -> bool {
+        match &self.config.keep_stages {
+            Some(stages) => !stages.is_empty(),
+            None => self.keep_run || self.run_dir.is_some(),
+        }
+    }
+
+    /// The config as it is planned: where the run directory goes in the end,
+    /// its files may go as soon as nothing needs them.
+    fn planned(&self) -> Config {
+        let mut config = self.config.clone();
+        if !self.keeps_run() {
+            config.keep_stages = Some(Vec::new());
+        }
+        config
+    }
+
     /// Checks the config against the inputs and decides every number.
     ///
     /// # Errors
     /// Names the option, the data's lack, or the smallest budget that would do.
     pub fn plan(&self) -> Result<Plan> {
-        Ok(self.config.plan(&self.inputs().describe()?)?)
+        Ok(self.planned().plan(&self.inputs().describe()?)?)
     }
 
     /// The same for [`Job::knn`], which needs less.
@@ -146,7 +167,7 @@ impl Job {
     /// # Errors
     /// As [`Job::plan`].
     pub fn plan_graph(&self) -> Result<Plan> {
-        Ok(self.config.plan_graph(&self.inputs().describe()?)?)
+        Ok(self.planned().plan_graph(&self.inputs().describe()?)?)
     }
 
     /// Makes the map. Goes on from what an earlier run of the same job finished.
@@ -157,6 +178,7 @@ impl Job {
     pub fn embed(&self, plan: &Plan, observer: &dyn Observer) -> Result<Report> {
         self.check_output()?;
         self.check_init(plan)?;
+        self.check_room(plan)?;
         let mut map = self.begin_map(plan)?;
         let run = self.open_run()?;
         let result = lowland_engine::embed(plan, &self.inputs(), &run.dir, &mut map, observer);
@@ -174,12 +196,55 @@ impl Job {
         if self.output.extension().is_none_or(|e| e != "arrow") {
             return Err(Error::job(format!("{}: a graph's name ends in .arrow", self.output.display())));
         }
+        self.check_room(plan)?;
         let mut graph = GraphWriter::create(&self.output, plan.k(), plan.config.metric.name(), self.force)?;
         let run = self.open_run()?;
         let mut each = |first, ids: &[u32], distances: &[f32]| Ok(graph.write_rows(first, ids, distances)?);
         let result = lowland_engine::knn(plan, &self.inputs(), &run.dir, &mut each, observer);
         let result = result.map_err(Error::from).and_then(|report| graph.finish().map(|_| report).map_err(Error::from));
         self.close_run(run, result)
+    }
+
+    /// What a run of `plan` still needs on disk, and what is there. `None`
+    /// where the system does not tell.
+    pub fn room(&self, plan: &Plan) -> Option<Room> {
+        let directory = self.run_path();
+        let free = space::free_space(&directory).ok()?;
+        // What an earlier process left unfinished counts as well: it goes first.
+        let listed = lowland_io::runs(&directory).unwrap_or_default().into_iter().find(|run| run.path == directory);
+        let there = listed.as_ref().map_or(0, |run| run.bytes);
+        let manifest = listed.and_then(|run| run.manifest.ok()).filter(|_| !self.restart);
+        let output = if space::together(&directory, &self.output) { self.output_bytes(plan) } else { 0 };
+        let needed = plan.stages.iter().filter(|stage| !is_behind(stage.stage, plan, manifest.as_ref())).map(|stage| {
+            let output = if matches!(stage.stage, Stage::Output | Stage::Quality) { output } else { 0 };
+            stage.disk.saturating_add(output)
+        });
+        Some(Room { needed: needed.max().unwrap_or(0).saturating_sub(there), directory, free })
+    }
+
+    fn check_room(&self, plan: &Plan) -> Result<()> {
+        match self.room(plan) {
+            Some(Room { directory, needed, free }) if needed > free => Err(Error::Space { directory, needed, free }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes of the output, about: texts are taken for short.
+    fn output_bytes(&self, plan: &Plan) -> u64 {
+        const TEXT: usize = 32;
+        if !plan.map {
+            return plan.shape.rows.saturating_mul(plan.k() as u64 * 8);
+        }
+        let names: Vec<String> = self.id.iter().chain(&self.keep).cloned().collect();
+        let kept = self.source.as_ref().and_then(|source| source.read_columns(&names, 0, 0).ok());
+        let kept = kept.map_or(0, |batch| {
+            let widths = batch.schema().fields().iter().map(|f| f.data_type().primitive_width().unwrap_or(TEXT)).sum();
+            let widths: usize = widths;
+            widths as u64
+        });
+        // A number of its own where no column names the rows.
+        let number = if self.id.is_none() { 8 } else { 0 };
+        plan.shape.rows.saturating_mul(number + kept + plan.config.n_components as u64 * 4)
     }
 
     fn inputs(&self) -> Inputs<'_> {
@@ -269,7 +334,7 @@ impl Job {
     /// Removes the run directory where nobody needs it any more.
     fn close_run(&self, run: Run, result: Result<Report>) -> Result<Report> {
         let useless = match &result {
-            Ok(_) => !self.keep_run && self.run_dir.is_none(),
+            Ok(_) => !self.keeps_run(),
             Err(_) if self.once => true,
             Err(_) => run.made && run.dir.manifest().stages.is_empty(),
         };
@@ -282,6 +347,34 @@ impl Job {
         }
         result
     }
+}
+
+/// Room on disk for a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// The run directory.
+    pub directory: PathBuf,
+    /// Bytes that are still to be written at the run's fullest, about; the
+    /// output's too where it is on the same filesystem.
+    pub needed: u64,
+    /// Bytes that are free.
+    pub free: u64,
+}
+
+/// Whether a run that goes on from `manifest` has `stage` behind it, so that
+/// what the plan says of it is no longer to come.
+fn is_behind(stage: Stage, plan: &Plan, manifest: Option<&Manifest>) -> bool {
+    let has = |stage: Stage| {
+        let record = manifest.and_then(|manifest| manifest.stages.get(stage.name()));
+        record.is_some_and(|record| record.done && !record.released)
+    };
+    if matches!(stage, Stage::Scan | Stage::Index) {
+        // All later stages read the index; where it was given up it is made again.
+        return has(Stage::Index) || stage == Stage::Scan && has(Stage::Scan);
+    }
+    let place = |stage| plan.stages.iter().position(|planned| planned.stage == stage);
+    let reached = [Stage::Layout, Stage::Affinity, Stage::Neighbors].into_iter().find(|&stage| has(stage));
+    reached.is_some_and(|reached| place(stage) <= place(reached))
 }
 
 /// An open run directory, and whether this job made it.
@@ -331,5 +424,41 @@ impl Sink for Map {
             row += rows as u64;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn what_a_resumed_run_has_behind_it() {
+        let shape = lowland_io::Shape { rows: 1000, dim: 8 };
+        let input = lowland_engine::Input { shape, dtype: lowland_io::Dtype::F32, graph_k: None, source_bytes: 0 };
+        let plan = Config::default().plan(&input).expect("a plan");
+        // Of each stage: its files are there, or were given up.
+        let behind = |stages: &[(&str, bool)]| {
+            let record =
+                |there: bool| json!({"done": true, "released": !there, "files": {}, "data": null, "units": {}});
+            let stages: serde_json::Map<String, Value> =
+                stages.iter().map(|&(name, there)| (name.into(), record(there))).collect();
+            let manifest: Manifest = serde_json::from_value(json!({
+                "lowland": "0.1.0", "format": 2, "created": "", "config": {}, "sources": [], "stages": stages,
+            }))
+            .expect("a manifest");
+            let behind = plan.stages.iter().map(|s| s.stage).filter(|&s| is_behind(s, &plan, Some(&manifest)));
+            behind.map(Stage::name).collect::<Vec<_>>().join(" ")
+        };
+        assert!(plan.stages.iter().all(|stage| !is_behind(stage.stage, &plan, None)));
+        assert_eq!(behind(&[("scan", true)]), "scan");
+        assert_eq!(behind(&[("scan", false), ("index", true)]), "scan index");
+        let before_layout =
+            [("scan", false), ("index", true), ("neighbors", false), ("affinity", true), ("init", true)];
+        assert_eq!(behind(&before_layout), "scan index neighbors affinity");
+        // After success with some kept: the index is made again, or all that follows it.
+        assert_eq!(behind(&[("index", false), ("layout", true)]), "neighbors affinity init layout");
+        assert_eq!(behind(&[("index", true), ("neighbors", false), ("layout", false)]), "scan index");
     }
 }

@@ -30,11 +30,13 @@
 //! # Code map
 //!
 //! - `job.rs`: inputs, outputs and the run directory between them: [`Job`].
+//! - `space.rs`: room on disk.
 //! - `plot.rs`: a map at rest becomes a picture, and a column its colours.
 //! - [`picture`]: the rasteriser.
 //! - `error.rs`: what can go wrong, and whose fault it is.
-//! - `main.rs`, `cli/`, `progress.rs`, `signal.rs`: the command line, a client
-//!   of the above. Only these know flags, terminals and signals.
+//! - `main.rs`, `cli/`, `progress.rs`, `signal.rs`, `machine.rs`, `memory.rs`,
+//!   `disk.rs`: the command line, a client of the above. Only these know flags,
+//!   terminals, signals, the machine's limits and rates, and the allocator.
 //!
 //! Arithmetic and the order of work are in the crate `lowland-engine`, bytes
 //! at rest in `lowland-io`.
@@ -43,10 +45,11 @@ mod error;
 mod job;
 pub mod picture;
 pub mod plot;
+mod space;
 
 pub use error::{Error, Result};
-pub use job::{Graph, Job, check_output, open};
+pub use job::{Graph, Job, Room, check_output, open};
 pub use lowland_engine::{
-    Config, Event, GraphSource, Init, Input, Metric, Observer, Plan, Report, Stage, StageReport, size,
+    Config, Event, GraphSource, Init, Input, Metric, Observer, Plan, Report, Stage, StagePlan, StageReport, size,
 };
 pub use lowland_io::{Dtype, Shape, Source};

@@ -2,6 +2,8 @@
 //! Everything else is below `cli`.
 
 mod cli;
+mod disk;
+mod machine;
 mod memory;
 mod progress;
 mod signal;

@@ -164,6 +164,13 @@ impl Console {
         }
     }
 
+    /// For programs: a person sees how far the stage is.
+    fn unit(&self, stage: Stage, unit: &str, reused: bool) {
+        if self.mode == Mode::Json {
+            line(&json!({"event": "unit", "stage": stage.name(), "unit": unit, "reused": reused}).to_string());
+        }
+    }
+
     fn end(&self, report: &StageReport, reused: bool) {
         let mut state = self.state();
         state.finished.push(report.stage.name());
@@ -197,6 +204,7 @@ impl Observer for Console {
                 crate::memory::trim();
                 self.end(report, reused);
             }
+            Event::Unit { stage, unit, reused } => self.unit(stage, unit, reused),
             Event::Note { text } => self.note(text),
             _ => {}
         }

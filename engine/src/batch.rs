@@ -101,10 +101,10 @@ impl Loader {
         Loader { full, reader }
     }
 
-    /// Bytes that a loader of such batches holds, what the source decodes them from included.
+    /// Bytes that a loader of such batches holds, beside what the source decodes them from.
     pub fn bytes(batch_rows: usize, dim: usize) -> u64 {
-        // One buffer in use, PREFETCH waiting, one being filled; and the source's own decoding.
-        (PREFETCH as u64 + 3).saturating_mul(batch_rows as u64).saturating_mul(dim as u64 * 4)
+        // One buffer in use, PREFETCH waiting, one being filled.
+        (PREFETCH as u64 + 2).saturating_mul(batch_rows as u64).saturating_mul(dim as u64 * 4)
     }
 }
 

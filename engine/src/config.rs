@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::observe::Stage;
+
 /// How distance is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -99,6 +101,14 @@ pub struct Config {
     pub batch_rows: Option<usize>,
     /// Bytes that the process may hold. Default 4 GiB. Never changes the map.
     pub memory: u64,
+    /// Bytes that the run directory may come to; by default as many as there are. Never changes the map.
+    pub disk: Option<u64>,
+    /// Stages whose files stay in the run directory when nothing needs them
+    /// any more; by default all. Never changes the map.
+    pub keep_stages: Option<Vec<Stage>>,
+    /// Seconds between checkpoints of the layout, which is the most that a
+    /// kill can cost it. Default 60. Never changes the map.
+    pub checkpoint: f64,
 }
 
 impl Default for Config {
@@ -118,20 +128,23 @@ impl Default for Config {
             threads: None,
             batch_rows: None,
             memory: 4 << 30,
+            disk: None,
+            keep_stages: None,
+            checkpoint: 60.0,
         }
     }
 }
 
 impl Config {
     /// The fields that decide the map's bytes, as JSON: what a run directory
-    /// must agree on before it is resumed. Threads, batches and memory are not
-    /// among them.
+    /// must agree on before it is resumed. What says how it runs, like threads
+    /// and memory, is not among them.
     pub fn identity(&self) -> serde_json::Value {
         let mut value = serde_json::to_value(self).unwrap_or_default();
         if let Some(fields) = value.as_object_mut() {
             // Another version may find another map: its stages do not mix with ours.
             fields.insert("version".into(), env!("CARGO_PKG_VERSION").into());
-            for free in ["threads", "batch_rows", "memory"] {
+            for free in ["threads", "batch_rows", "memory", "disk", "keep_stages", "checkpoint"] {
                 fields.remove(free);
             }
         }
@@ -146,7 +159,14 @@ mod tests {
     #[test]
     fn identity_leaves_out_what_never_changes_the_map() {
         let a = Config::default();
-        let b = Config { threads: Some(7), batch_rows: Some(3), memory: 1, ..Config::default() };
+        let b = Config {
+            threads: Some(7),
+            batch_rows: Some(3),
+            memory: 1,
+            disk: Some(2),
+            checkpoint: 0.5,
+            ..Config::default()
+        };
         assert_eq!(a.identity(), b.identity());
         assert_ne!(a.identity(), Config { seed: 1, ..Config::default() }.identity());
     }

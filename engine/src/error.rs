@@ -28,6 +28,16 @@ pub enum Error {
         /// The stage that needs it.
         stage: &'static str,
     },
+    /// A disk budget that no plan fits.
+    #[error("a disk budget of {} is too small: the {stage} stage needs {} in the run directory", size(*asked), size(*needed))]
+    Disk {
+        /// The budget given, in bytes.
+        asked: u64,
+        /// What is needed.
+        needed: u64,
+        /// The stage that needs it.
+        stage: &'static str,
+    },
     /// A component that is no number.
     #[error("{}: row {row}, component {component} is {value}; drop or fill such rows first", path.display())]
     NotFinite {

@@ -8,19 +8,23 @@
 //!
 //! What must hold everywhere: one seed gives one map, whatever the threads,
 //! batch size, budget or interruptions; nothing prints, reads the environment
-//! or handles signals; no memory grows with the rows but what a `bytes`
+//! or handles signals; no memory grows with the rows but what a `needs`
 //! function counts.
 
 pub mod affinity;
 mod batch;
+pub mod budget;
 mod config;
 mod error;
+pub mod estimate;
 pub mod index;
 pub mod init;
 pub mod layout;
 mod meter;
 pub mod neighbors;
 mod observe;
+mod ordered;
+mod output;
 pub mod pca;
 mod plan;
 pub mod quality;
@@ -29,6 +33,7 @@ mod report;
 mod run;
 pub mod scan;
 mod sum;
+mod work;
 
 pub use batch::{Batch, Loader};
 pub use config::{Config, Init, Metric};
@@ -37,3 +42,4 @@ pub use observe::{Event, Observer, Progress, Stage, Traffic};
 pub use plan::{AffinityPlan, BLOCK_ROWS, IndexPlan, Input, LayoutPlan, NeighborsPlan, Plan, StagePlan};
 pub use report::{Report, StageReport};
 pub use run::{EachRows, GraphSource, Inputs, Sink, embed, knn};
+pub use work::Work;

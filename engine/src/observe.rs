@@ -64,6 +64,15 @@ pub enum Event<'a> {
         /// Units done so far.
         done: u64,
     },
+    /// A unit of the stage under way is finished and recorded, or was found so.
+    Unit {
+        /// The stage.
+        stage: Stage,
+        /// The unit's name, as in the manifest.
+        unit: &'a str,
+        /// Whether an earlier process made it.
+        reused: bool,
+    },
     /// Nothing new: a safe point at which the run may be stopped.
     Pulse,
     /// A stage is done, or was found finished in the run directory.
@@ -163,6 +172,11 @@ impl<'a> Progress<'a> {
         }
         let done = self.done.fetch_add(units, Ordering::Relaxed) + units;
         self.tell(&Event::Advance { stage: self.stage, done })
+    }
+
+    /// Tells of a finished unit.
+    pub fn unit(&self, unit: &str, reused: bool) -> Result<()> {
+        self.tell(&Event::Unit { stage: self.stage, unit, reused })
     }
 
     /// Asks whether to go on.

@@ -4,17 +4,19 @@
 //! What must hold: everything that can change the map (lists, sample, epochs)
 //! follows from the data's shape and the config; the budget decides only
 //! where bytes live and in what portions they move (batch rows, shards,
-//! caches, buckets). The memory of each stage is computed by the `bytes`
-//! function beside that stage.
+//! windows, caches, runs). What a stage holds is told by the `needs` function
+//! beside that stage, what it puts on disk by `disk`.
 
 use std::fmt;
+use std::time::Duration;
 
 use lowland_io::{Dtype, Shape};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use crate::budget::{FIXED, Needs, Part};
 use crate::error::size;
 use crate::observe::Stage;
-use crate::{Config, Error, Init, Result, affinity, index, init, layout, neighbors, quality, scan};
+use crate::{Config, Error, Init, Result, affinity, index, init, layout, neighbors, output, quality, scan};
 
 /// What a run starts from.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +27,8 @@ pub struct Input {
     pub dtype: Dtype,
     /// Neighbours a row in a precomputed graph.
     pub graph_k: Option<usize>,
+    /// Bytes that the source holds while it is read, beside what it is asked for.
+    pub source_bytes: u64,
 }
 
 /// Rows that are compared pair by pair, and rows that a row is compared with at most.
@@ -33,17 +37,21 @@ const PAIRS: u64 = 65_536;
 const MOST_ROWS: u64 = 4_000_000_000;
 /// Dimensions above which a covariance is too wide and PCA is incremental.
 const WIDE: usize = 2048;
-/// What the process holds before any stage: code, allocator, thread stacks.
-const FIXED: u64 = 40 << 20;
 /// Rows of a batch where nothing else is said and the budget is at its smallest.
 const LEAST_BATCH: usize = 64;
+/// Bytes of a batch for each thread, where nothing else is said.
+const BATCH_BYTES: u64 = 1 << 20;
+/// Rows of a join's window at the smallest budget.
+const LEAST_WINDOW: usize = 4096;
+/// Buckets that a graph from outside goes through, at most.
+const MOST_BUCKETS: u64 = 256;
 /// The share of the budget that no stage plans to use.
 const MARGIN: u64 = 20;
 /// Rows of a block of the edge store: part of the format's meaning, not of the budget.
 pub const BLOCK_ROWS: u32 = 16_384;
 
 /// The index stage's numbers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct IndexPlan {
     /// Whether every pair is compared, and the stored index is an exact Flat.
     pub exact: bool,
@@ -58,37 +66,60 @@ pub struct IndexPlan {
 }
 
 /// The neighbors stage's numbers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NeighborsPlan {
     /// Bytes of packed lists kept.
     pub cache_bytes: u64,
+    /// Rows that one thread brings before the lists together.
+    pub window_rows: usize,
 }
 
-/// The affinity stage's numbers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AffinityPlan {
-    /// Buckets of the external transpose.
+/// How a graph is brought into another order of rows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExchangePlan {
+    /// Buckets on disk.
     pub buckets: usize,
     /// Bytes of write buffers over all buckets.
     pub buffer_bytes: u64,
 }
 
+/// The affinity stage's numbers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AffinityPlan {
+    /// Bytes of edges that are held by the row they lead to.
+    pub run_bytes: u64,
+    /// Bytes of write buffers over all buckets.
+    pub buffer_bytes: u64,
+}
+
 /// The layout stage's numbers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LayoutPlan {
     /// Passes over the edges.
     pub epochs: usize,
-    /// Bytes of decoded edge blocks kept.
+    /// Bytes of edges kept in memory.
     pub cache_bytes: u64,
+    /// The time between checkpoints.
+    pub checkpoint: Duration,
 }
 
-/// What one stage will hold.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// What one stage will hold and move.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StagePlan {
     /// The stage.
     pub stage: Stage,
-    /// Bytes of memory, everything counted.
+    /// Bytes of memory at most, everything counted.
     pub memory: u64,
+    /// What they are made of, at the stage's fullest.
+    pub holds: Vec<Part>,
+    /// Bytes read, about, before any cache.
+    pub read: u64,
+    /// Bytes written, about.
+    pub written: u64,
+    /// Bytes in the run directory at most while the stage runs, about.
+    pub disk: u64,
+    /// What goes by way of the disk because memory does not hold it.
+    pub spills: Option<String>,
 }
 
 /// Everything that will run. Made by [`Config::plan`] only.
@@ -100,6 +131,8 @@ pub struct Plan {
     pub shape: Shape,
     /// Bytes of a row of vectors at rest.
     pub source_row_bytes: usize,
+    /// Bytes that the source holds while it is read.
+    pub source_bytes: u64,
     /// Neighbours a row, if they come from outside.
     pub graph_k: Option<usize>,
     /// Whether a map is made, or the graph alone.
@@ -112,11 +145,13 @@ pub struct Plan {
     pub index: IndexPlan,
     /// The neighbors stage's numbers.
     pub neighbors: NeighborsPlan,
+    /// How a graph from outside is taken in, or ours handed over.
+    pub exchange: ExchangePlan,
     /// The affinity stage's numbers.
     pub affinity: AffinityPlan,
     /// The layout stage's numbers.
     pub layout: LayoutPlan,
-    /// Memory, stage by stage.
+    /// Memory, disk and traffic, stage by stage.
     pub stages: Vec<StagePlan>,
 }
 
@@ -134,7 +169,22 @@ impl Plan {
 
     /// Bytes that reading the source holds.
     pub fn loader_bytes(&self) -> u64 {
-        crate::Loader::bytes(self.batch_rows, self.shape.dim)
+        crate::Loader::bytes(self.batch_rows, self.shape.dim) + self.source_bytes
+    }
+
+    /// The most memory that any stage holds.
+    pub fn peak(&self) -> u64 {
+        self.stages.iter().map(|stage| stage.memory).max().unwrap_or(0)
+    }
+
+    /// The most that is in the run directory at one time.
+    pub fn disk(&self) -> u64 {
+        self.stages.iter().map(|stage| stage.disk).max().unwrap_or(0)
+    }
+
+    /// Whether a stage's files stay when nothing needs them any more.
+    pub fn keeps(&self, stage: Stage) -> bool {
+        self.config.keep_stages.as_ref().is_none_or(|stages| stages.contains(&stage))
     }
 
     /// Whether the principal components are found incrementally.
@@ -183,27 +233,35 @@ impl Config {
 
         let usable = self.memory.saturating_sub(FIXED + self.memory / MARGIN);
         let batch_rows = (self.batch_rows.unwrap_or(LEAST_BATCH) as u64).min(rows) as usize;
+        let window_rows = neighbors::WINDOW.min(rows as usize);
         let mut plan = Plan {
             config: self.clone(),
             shape: input.shape,
             source_row_bytes: dim * input.dtype.bytes(),
+            source_bytes: input.source_bytes,
             graph_k: input.graph_k,
             map,
             threads,
             batch_rows,
             index: IndexPlan { exact, lists, sample_rows, max_candidates: PAIRS, shard_rows: 1024.min(rows as usize) },
-            neighbors: NeighborsPlan { cache_bytes: 0 },
-            affinity: AffinityPlan { buckets: 1, buffer_bytes: 1 << 20 },
-            layout: LayoutPlan { epochs, cache_bytes: 0 },
+            neighbors: NeighborsPlan { cache_bytes: 0, window_rows: window_rows.min(LEAST_WINDOW) },
+            exchange: ExchangePlan { buckets: most_buckets(rows), buffer_bytes: 1 << 20 },
+            affinity: AffinityPlan { run_bytes: 0, buffer_bytes: 1 << 20 },
+            layout: LayoutPlan { epochs, cache_bytes: 0, checkpoint: Duration::from_secs_f64(self.checkpoint) },
             stages: Vec::new(),
         };
+        plan.affinity.run_bytes = affinity::run_bytes(&plan).0;
         // First the least that each stage needs; then what is left is given
         // to what uses it.
-        plan.affinity.buckets = affinity::most_buckets(&plan);
-        plan.neighbors.cache_bytes = 0;
         plan.fits(usable)?;
         plan.spend(usable);
-        plan.stages = plan.memory();
+        plan.stages = plan.describe();
+        if let Some(asked) = self.disk
+            && let Some(stage) = plan.stages.iter().max_by_key(|stage| stage.disk)
+            && stage.disk > asked
+        {
+            return Err(Error::Disk { asked, needed: stage.disk.next_multiple_of(1 << 20), stage: stage.stage.name() });
+        }
         Ok(plan)
     }
 
@@ -266,6 +324,9 @@ impl Config {
         if self.batch_rows == Some(0) {
             return config("batch_rows", "must be at least 1".into());
         }
+        if !(0.0..=1e9).contains(&self.checkpoint) {
+            return config("checkpoint", format!("{} seconds is not between 0 and 1e9", self.checkpoint));
+        }
         Ok(())
     }
 }
@@ -278,42 +339,47 @@ fn lists(rows: u64, exact: bool) -> usize {
     (by_root as u64).min(rows / 32).max(1) as usize
 }
 
+fn most_buckets(rows: u64) -> usize {
+    rows.div_ceil(u64::from(BLOCK_ROWS)).clamp(1, MOST_BUCKETS) as usize
+}
+
 impl Plan {
     /// Bytes of the lists' shape and centroids, held from the index stage on.
-    fn table_bytes(&self) -> u64 {
+    pub fn table_bytes(&self) -> u64 {
         if self.shape.dim > 0 { self.index.lists as u64 * (self.shape.dim as u64 + 1) * 4 } else { 0 }
     }
 
-    /// Memory of each stage as the plan stands.
-    fn memory(&self) -> Vec<StagePlan> {
+    /// What each stage holds as the plan stands.
+    fn needs(&self) -> Vec<(Stage, Needs)> {
         let mut stages = Vec::new();
-        let table = self.table_bytes();
-        let mut add = |stage, bytes: u64| stages.push(StagePlan { stage, memory: FIXED + bytes });
         if self.shape.dim > 0 {
-            add(Stage::Scan, scan::bytes(self));
-            add(Stage::Index, index::bytes(self));
-            let imported = if self.graph_k.is_some() { neighbors::import_bytes(self) + table } else { 0 };
-            add(Stage::Neighbors, (neighbors::bytes(self) + self.neighbors.cache_bytes).max(imported));
+            stages.push((Stage::Scan, scan::needs(self)));
+            stages.push((Stage::Index, index::needs(self)));
         }
+        let imported = self.graph_k.is_some();
+        stages.push((Stage::Neighbors, if imported { neighbors::import_needs(self) } else { neighbors::needs(self) }));
         if !self.map {
-            add(Stage::Output, table + neighbors::export_bytes(self));
+            stages.push((Stage::Output, neighbors::export_needs(self)));
             return stages;
         }
-        add(Stage::Affinity, table + affinity::bytes(self));
-        add(Stage::Init, table + init::bytes(self));
-        add(Stage::Layout, table + layout::bytes(self) + self.layout.cache_bytes);
-        add(Stage::Output, table + layout::output_bytes(self));
-        add(Stage::Quality, table + quality::bytes(self));
+        stages.push((Stage::Affinity, affinity::needs(self)));
+        stages.push((Stage::Init, init::needs(self)));
+        stages.push((Stage::Layout, layout::needs(self)));
+        stages.push((Stage::Output, output::needs(self)));
+        stages.push((Stage::Quality, quality::needs(self)));
         stages
     }
 
+    fn of(&self, stage: Stage) -> u64 {
+        self.needs().iter().find(|(of, _)| *of == stage).map_or(0, |(_, needs)| needs.bytes())
+    }
+
     fn fits(&self, usable: u64) -> Result<()> {
-        let largest = self.memory().into_iter().max_by_key(|s| s.memory);
-        match largest {
-            Some(StagePlan { stage, memory }) if memory - FIXED > usable => {
+        match self.needs().iter().map(|(stage, needs)| (needs.bytes(), stage)).max_by_key(|(bytes, _)| *bytes) {
+            Some((bytes, stage)) if bytes > usable => {
                 // The margin grows with the budget: the smallest that would do leaves it whole.
                 // Whole MiB, so that the number named can be typed back as it is read.
-                let needed = (memory * MARGIN / (MARGIN - 1)).next_multiple_of(1 << 20) + (1 << 20);
+                let needed = ((bytes + FIXED) * MARGIN / (MARGIN - 1)).next_multiple_of(1 << 20) + (1 << 20);
                 Err(Error::Budget { asked: self.config.memory, needed, stage: stage.name() })
             }
             _ => Ok(()),
@@ -323,46 +389,161 @@ impl Plan {
     /// Gives each stage's free share to what makes it faster.
     fn spend(&mut self, usable: u64) {
         let rows = self.shape.rows;
-        if self.shape.dim > 0 && self.config.batch_rows.is_none() {
-            // Five such buffers exist at a time; together they get a sixth at most.
+        if self.shape.dim > 0 {
+            self.spend_on_vectors(usable);
+        }
+        // Everything that goes through buckets fits with as few as will do.
+        let through = if self.map { Stage::Neighbors } else { Stage::Output };
+        if self.graph_k.is_some() || !self.map {
+            let fewest = (1..=most_buckets(rows)).find(|&buckets| {
+                self.exchange.buckets = buckets;
+                self.of(through) <= usable
+            });
+            self.exchange.buckets = fewest.unwrap_or(most_buckets(rows));
+            self.exchange.buffer_bytes = self.largest_buffer(usable, through, |plan| &mut plan.exchange.buffer_bytes);
+        }
+        if self.map {
+            let (least, most) = affinity::run_bytes(self);
+            let free = usable.saturating_sub(self.of(Stage::Affinity)) + least;
+            self.affinity.run_bytes = free.clamp(least, most);
+            while self.of(Stage::Affinity) > usable && self.affinity.run_bytes > least {
+                // In memory or not, other things are held beside a run.
+                self.affinity.run_bytes = (self.affinity.run_bytes - self.affinity.run_bytes / 64).max(least);
+            }
+            self.affinity.buffer_bytes =
+                self.largest_buffer(usable, Stage::Affinity, |plan| &mut plan.affinity.buffer_bytes);
+            let free = usable.saturating_sub(self.of(Stage::Layout));
+            self.layout.cache_bytes = free.min(layout::edge_bytes(self));
+        }
+    }
+
+    fn spend_on_vectors(&mut self, usable: u64) {
+        let rows = self.shape.rows;
+        if self.config.batch_rows.is_none() {
+            // Four such buffers exist at a time; together they get an eighth at most.
             let row = self.shape.dim as u64 * 4;
-            let wanted = ((8 << 20) / row).min(usable / 30 / row).clamp(LEAST_BATCH as u64, 65_536).min(rows) as usize;
+            let share = usable / 32 / row;
+            // A batch is divided among the threads.
+            let wanted =
+                (self.threads as u64 * BATCH_BYTES / row).min(share).clamp(LEAST_BATCH as u64, 65_536).min(rows)
+                    as usize;
             let least = std::mem::replace(&mut self.batch_rows, wanted);
-            while self.batch_rows > least && scan::bytes(self).max(index::bytes(self)) > usable {
+            while self.batch_rows > least && self.of(Stage::Scan).max(self.of(Stage::Index)) > usable {
                 self.batch_rows = (self.batch_rows / 2).max(least);
             }
         }
-        if self.shape.dim > 0 {
-            let entry = index::shard_row_bytes(self.shape.dim);
-            let free = usable.saturating_sub(index::bytes_beside_shard(self));
-            self.index.shard_rows = (free / entry).clamp(self.index.shard_rows as u64, rows) as usize;
-            // Packed vectors take what the vectors do, and a little padding a list.
-            let packed =
-                rows * (self.shape.dim as u64 + 1) * 4 + self.index.lists as u64 * 16 * 4 * self.shape.dim as u64;
-            self.neighbors.cache_bytes = usable.saturating_sub(neighbors::bytes(self)).min(packed);
+        let least = std::mem::replace(&mut self.index.shard_rows, 0);
+        let beside = index::needs(self).phases.iter().skip(1).map(|phase| phase.bytes()).max().unwrap_or(0);
+        let fit = usable.saturating_sub(beside) / index::shard_row_bytes(self.shape.dim);
+        self.index.shard_rows = fit.clamp(least as u64, rows) as usize;
+        if self.graph_k.is_some() {
+            return;
         }
-        // Everything that goes through buckets fits with as few as will do.
-        let most = affinity::most_buckets(self);
-        let fits = |plan: &Plan| {
-            let exchanged = if plan.graph_k.is_some() { neighbors::import_bytes(plan) } else { 0 };
-            let exchanged = exchanged.max(if plan.map { affinity::bytes(plan) } else { neighbors::export_bytes(plan) });
-            exchanged + plan.table_bytes() <= usable
-        };
-        let fewest = (1..=most).find(|&buckets| {
-            self.affinity.buckets = buckets;
-            fits(self)
-        });
-        self.affinity.buckets = fewest.unwrap_or(most);
-        let least = self.affinity.buffer_bytes;
-        while self.affinity.buffer_bytes < 64 << 20 {
-            self.affinity.buffer_bytes *= 2;
-            if !fits(self) {
-                self.affinity.buffer_bytes = (self.affinity.buffer_bytes / 2).max(least);
+        // All lists packed, if they fit beside windows of the usual size.
+        let most = rows.min(neighbors::LARGEST_WINDOW as u64) as usize;
+        let usual = neighbors::WINDOW.min(most);
+        let packed = neighbors::packed_bytes(self);
+        let least = std::mem::replace(&mut self.neighbors.window_rows, usual);
+        if self.of(Stage::Neighbors) + packed <= usable {
+            self.neighbors.cache_bytes = packed;
+            return;
+        }
+        // Otherwise a list is packed again for every window that visits it: the
+        // more rows in a window the better, up to half of what there is.
+        self.neighbors.window_rows = least;
+        while self.neighbors.window_rows < most && !self.index.exact {
+            let before = self.neighbors.window_rows;
+            self.neighbors.window_rows = (before * 2).min(most);
+            let limit = if self.neighbors.window_rows <= usual { usable } else { usable / 2 };
+            if self.of(Stage::Neighbors) > limit {
+                self.neighbors.window_rows = before;
                 break;
             }
         }
-        self.layout.cache_bytes =
-            usable.saturating_sub(layout::bytes(self) + self.table_bytes()).min(layout::edge_bytes(self));
+        self.neighbors.cache_bytes = usable.saturating_sub(self.of(Stage::Neighbors)).min(packed);
+    }
+
+    /// The largest write buffer, doubled from what it is, up to 64 MiB, with which the stage fits.
+    fn largest_buffer(&mut self, usable: u64, stage: Stage, buffer: fn(&mut Plan) -> &mut u64) -> u64 {
+        loop {
+            let before = *buffer(self);
+            *buffer(self) = before * 2;
+            if before >= 64 << 20 || self.of(stage) > usable {
+                return before;
+            }
+        }
+    }
+
+    /// What each stage holds, moves and leaves, now that all numbers are decided.
+    fn describe(&self) -> Vec<StagePlan> {
+        let Shape { rows, .. } = self.shape;
+        let source = rows * self.source_row_bytes as u64;
+        let (training, (shards, index)) = (scan::disk(self), index::disk(self));
+        let graph = neighbors::graph_bytes(rows, self.k());
+        let (buckets, edges) = affinity::disk(self);
+        let map = init::map_bytes(self);
+        let spilled = layout::edge_bytes(self).saturating_sub(self.layout.cache_bytes);
+        let lists = if self.shape.dim > 0 { rows * (self.shape.dim as u64 * 4 + 8) } else { 0 };
+        // What lies in the run directory so far.
+        let mut there = 0;
+        let mut stages = Vec::new();
+        for (stage, needs) in self.needs() {
+            let mut spills = None;
+            // Bytes read, written, there for the time being, left, and no longer needed afterwards.
+            let (read, written, scratch, left, released) = match stage {
+                Stage::Scan => (source, training, 0, training, 0),
+                Stage::Index => {
+                    if self.index.shard_rows < rows as usize {
+                        let count = rows.div_ceil(self.index.shard_rows as u64);
+                        spills = Some(format!("vectors in {count} shards, merged by list: {}", size(lists)));
+                    }
+                    let released = if self.keeps(Stage::Scan) { 0 } else { training };
+                    (source + training + shards, shards + index, shards, index, released)
+                }
+                Stage::Neighbors if self.graph_k.is_some() => {
+                    let bucket = neighbors::import_disk(self);
+                    (graph + bucket + lists, graph + bucket, bucket, graph, 0)
+                }
+                Stage::Neighbors => {
+                    let packed = neighbors::packed_bytes(self);
+                    if self.neighbors.cache_bytes < packed {
+                        let kept = size(self.neighbors.cache_bytes);
+                        spills =
+                            Some(format!("lists are packed again for each window; {kept} of {} stay", size(packed)));
+                    }
+                    (2 * lists, graph, 0, graph, 0)
+                }
+                Stage::Affinity => {
+                    if buckets > 0 {
+                        spills = Some(format!("edges in buckets by the row they lead to: {}", size(buckets)));
+                    }
+                    let released = if self.keeps(Stage::Neighbors) { 0 } else { graph };
+                    (3 * graph + buckets, buckets + edges, buckets, edges, released)
+                }
+                Stage::Init => (lists, map, 0, map, 0),
+                Stage::Layout => {
+                    if spilled > 0 {
+                        spills = Some(format!("{} of edges are read in each epoch", size(spilled)));
+                    }
+                    let edges_go = if self.keeps(Stage::Affinity) { 0 } else { edges };
+                    let init_goes = if self.keeps(Stage::Init) { 0 } else { map };
+                    let scratch = spilled + 2 * layout::checkpoint_bytes(self);
+                    let read = edges + map + spilled * self.layout.epochs as u64;
+                    (read, spilled + map, scratch, map, edges_go + init_goes)
+                }
+                Stage::Output if !self.map => {
+                    let bucket = neighbors::export_disk(self);
+                    (graph + bucket, 2 * bucket, bucket, 0, 0)
+                }
+                Stage::Output => (map, map, 0, 0, 0),
+                Stage::Quality => (lists + map, 0, 0, 0, 0),
+            };
+            let memory = FIXED + needs.bytes();
+            let holds = needs.largest().map_or(Vec::new(), |phase| phase.parts.clone());
+            stages.push(StagePlan { stage, memory, holds, read, written, disk: there + scratch + left, spills });
+            there = (there + left).saturating_sub(released);
+        }
+        stages
     }
 }
 
@@ -401,7 +582,7 @@ mod tests {
     use super::*;
 
     fn input(rows: u64, dim: usize) -> Input {
-        Input { shape: Shape { rows, dim }, dtype: Dtype::F32, graph_k: None }
+        Input { shape: Shape { rows, dim }, dtype: Dtype::F32, graph_k: None, source_bytes: 0 }
     }
 
     #[test]

@@ -8,13 +8,16 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::budget::Needs;
 use crate::index::Lists;
+use crate::layout::POSITIONS;
 use crate::neighbors::kernel::{half_square, squared_distance};
 use crate::neighbors::{Panel, Sample, Segments, panels, sweep, sweep_bytes};
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::random::below;
+use crate::work::Work;
+use crate::{Result, init};
 
 /// Triplets drawn for each sample row.
 const TRIPLETS: usize = 10;
@@ -57,16 +60,14 @@ pub fn mean_and_interval(values: &[f64]) -> (f64, f64) {
     (mean, 1.96 * (variance / n).sqrt())
 }
 
-/// Scores `positions` (list order) against the sample's exact neighbours, and
+/// Scores the run's positions (list order) against the sample's exact neighbours, and
 /// against the vectors where there are any.
-pub fn score(
-    plan: &Plan,
-    lists: Option<&Lists>,
-    truth: &Sample,
-    positions: &[f32],
-    progress: &Progress<'_>,
-) -> Result<Quality> {
-    let width = plan.config.n_components;
+pub fn score(plan: &Plan, lists: Option<&Lists>, truth: &Sample, work: &Work<'_>) -> Result<Quality> {
+    let (width, progress) = (plan.config.n_components, work.progress);
+    let _held = work.hold(&needs(plan), "score")?;
+    // Every sample row is compared with all of them: they had better be in memory.
+    let positions = init::Positions::open(&work.path(POSITIONS), plan.shape.rows, width)?.values()?.to_vec();
+    let positions = positions.as_slice();
     let n = positions.len() / width;
     // The formula holds for k < n / 2.
     let longest = truth.neighbors.iter().map(Vec::len).max().unwrap_or(0);
@@ -110,21 +111,21 @@ pub fn score(
 fn nearest_in_map(positions: &[f32], width: usize, row: u32, k: usize) -> Vec<u32> {
     const LANES: usize = 16;
     let own = &positions[row as usize * width..][..width];
-    let mut top = crate::neighbors::Top::new(k + 1);
+    let mut top = crate::neighbors::Tops::new(1, k + 1);
     for (chunk, rows) in positions.chunks(LANES * width).enumerate() {
         let mut squares = [f32::INFINITY; LANES];
         for (square, other) in squares.iter_mut().zip(rows.chunks_exact(width)) {
             *square = own.iter().zip(other).map(|(a, b)| (a - b) * (a - b)).sum();
         }
-        if squares.iter().fold(false, |any, &s| any | (s <= top.threshold)) {
+        if squares.iter().fold(false, |any, &s| any | (s <= top.threshold(0))) {
             for (lane, &square) in squares.iter().enumerate().take(rows.len() / width) {
-                if square <= top.threshold {
-                    top.offer(square, (chunk * LANES + lane) as u32);
+                if square <= top.threshold(0) {
+                    top.offer(0, square, (chunk * LANES + lane) as u32);
                 }
             }
         }
     }
-    top.sorted().map(|(_, other)| other).filter(|&other| other != row).take(k).collect()
+    top.sorted(0).map(|(_, other)| other).filter(|&other| other != row).take(k).collect()
 }
 
 /// 1 − 2 / (k (2n − 3k − 1)) · Σ (rank − k) over map neighbours that are no
@@ -213,11 +214,18 @@ fn triplets(plan: &Plan, lists: &Lists, truth: &Sample, positions: &[f32]) -> Re
     Ok(mean_and_interval(&scores.into_iter().flatten().collect::<Vec<_>>()).into())
 }
 
-/// Bytes that the stage holds.
-pub fn bytes(plan: &Plan) -> u64 {
+/// What the stage holds.
+pub fn needs(plan: &Plan) -> Needs {
     let sample = plan.sample_rows() as u64 * (plan.k() as u64 * 32 + 200);
     let sweep = if plan.shape.dim > 0 { sweep_bytes(plan) } else { 0 };
-    plan.shape.rows * plan.config.n_components as u64 * 4 + sample + sweep
+    Needs::default().phase(
+        "score",
+        [
+            ("positions", init::map_bytes(plan)),
+            ("the sample and its rankings", sample + sweep),
+            ("lists' centroids", plan.table_bytes()),
+        ],
+    )
 }
 
 #[cfg(test)]

@@ -1,27 +1,27 @@
 //! A run: the stages in order, each reading what the ones before it made.
 //!
 //! What must hold: a stage's files are durable before the manifest says that
-//! it is done, and a stage that the manifest says is done is not run again.
+//! it is done; a stage that is done is not run again unless something that is
+//! still to be made needs files of it that were given back; and the sources
+//! are, after every stage that reads them, what they were before it.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use lowland_io::{Depth, RunDir, Source};
+use lowland_io::{Depth, Fingerprint, RunDir, Source};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::affinity::{self, Affinities};
+use crate::budget::{Budget, FIXED};
 use crate::index::{self, Lists, Made};
-use crate::layout::{self, curve};
 use crate::meter::Meter;
-use crate::neighbors::{self, Found, Graph, Sample};
+use crate::neighbors::{self, Found, Graph, SAMPLE, Sample};
 use crate::observe::{Event, Observer, Progress, Stage};
 use crate::plan::{Input, Plan};
 use crate::report::{Report, StageReport};
-use crate::{Error, Result, init, quality, scan};
-
-/// The map's positions in the run directory: rows × components floats, list order.
-const POSITIONS: &str = "positions.f32";
+use crate::work::Work;
+use crate::{Error, Result, init, layout, output, quality, scan};
 
 /// Takes the map, row after row in the source's order.
 pub trait Sink: Send {
@@ -65,10 +65,12 @@ impl Inputs<'_> {
                 if let Some((rows, _)) = graph.filter(|&(rows, _)| rows != shape.rows) {
                     return Err(Error::Data { what: format!("the graph has {rows} rows, the vectors {}", shape.rows) });
                 }
-                Ok(Input { shape, dtype: source.dtype(), graph_k: graph.map(|(_, k)| k) })
+                let graph_k = graph.map(|(_, k)| k);
+                Ok(Input { shape, dtype: source.dtype(), graph_k, source_bytes: source.held_bytes() })
             }
             (None, Some((rows, k))) => {
-                Ok(Input { shape: lowland_io::Shape { rows, dim: 0 }, dtype: lowland_io::Dtype::F32, graph_k: Some(k) })
+                let shape = lowland_io::Shape { rows, dim: 0 };
+                Ok(Input { shape, dtype: lowland_io::Dtype::F32, graph_k: Some(k), source_bytes: 0 })
             }
             (None, None) => Err(Error::Data { what: "neither vectors nor a graph were given".into() }),
         }
@@ -88,51 +90,38 @@ pub fn embed(
     observer: &dyn Observer,
 ) -> Result<Report> {
     pool(plan)?.install(|| {
-        let mut run = Run::start(plan, dir, observer)?;
-        let graph = run.graph(inputs)?;
+        let mut run = Run::start(plan, inputs, dir, observer)?;
         let rows = plan.shape.rows;
-        let affinities: Affinities = run.stage(Stage::Affinity, rows, "rows", |progress| {
-            affinity::build(plan, &graph.open(dir)?, graph.found.mean_distance, dir.dir(), progress)
+        // Backwards: what is there need not be made, nor what only it needed.
+        let layout = !run.has(Stage::Layout);
+        let affinity = layout && !run.has(Stage::Affinity) || layout && run.init_walks_edges() && !run.has(Stage::Init);
+        let affinity = affinity && !run.has(Stage::Affinity);
+        let init = layout && !run.has(Stage::Init);
+        let neighbors = affinity && !run.has(Stage::Neighbors) || run.sample_missing();
+        let graph = run.graph(inputs, neighbors)?;
+
+        let affinities: Affinities = run.stage(Stage::Affinity, affinity, rows, "rows", |work| {
+            affinity::build(plan, &Graph::open(dir.dir(), rows)?, graph.found.mean_distance, work)
         })?;
         run.report.affinity = Some(affinities);
+        run.release(Stage::Neighbors, &[SAMPLE])?;
 
         let lists = graph.lists.as_ref();
-        run.stage(Stage::Init, rows, "rows", |progress| {
-            Ok((init::place(plan, lists, graph.pca.as_ref(), dir.dir(), progress)?, ()))
+        run.stage(Stage::Init, init, rows, "rows", |work| {
+            Ok((init::place(plan, lists, graph.pca.as_ref(), work)?, ()))
         })?;
+        let epochs = plan.layout.epochs as u64;
+        run.stage(Stage::Layout, layout, epochs, "epochs", |work| Ok((layout::build(plan, &affinities, work)?, ())))?;
+        run.release(Stage::Affinity, &[])?;
+        run.release(Stage::Init, &[])?;
 
-        run.stage(Stage::Layout, plan.layout.epochs as u64, "epochs", |progress| {
-            let config = &plan.config;
-            let options = layout::Options {
-                rows: rows as u32,
-                n_components: config.n_components,
-                epochs: plan.layout.epochs,
-                curve: curve::fit(config.min_dist, config.spread),
-                learning_rate: config.learning_rate,
-                negative_sample_rate: config.negative_sample_rate,
-                max_weight: affinities.max_weight,
-                seed: config.seed,
-            };
-            let reader = lowland_io::edges::EdgeReader::open(dir.path(affinity::EDGES))?;
-            let blocks = layout::Stored::new(&reader, plan.layout.cache_bytes, &options, progress)?;
-            let start = init::read_positions(&dir.path(init::INIT))?;
-            let positions = layout::run(&options, &blocks, start, progress)?;
-            progress.traffic.read(blocks.bytes_read());
-            check_finite(&positions)?;
-            let stamp = init::write_positions(&dir.path(POSITIONS), &positions)?;
-            progress.traffic.wrote(stamp.bytes);
-            Ok((vec![(POSITIONS.to_string(), stamp)], ()))
-        })?;
-
-        run.always(Stage::Output, rows, "rows", |progress| {
-            let positions = init::read_positions(&dir.path(POSITIONS))?;
-            output(plan, lists, positions, sink, progress)
-        })?;
-        let quality = run.always(Stage::Quality, rows, "rows", |progress| {
-            let positions = init::read_positions(&dir.path(POSITIONS))?;
-            quality::score(plan, lists, &graph.truth, &positions, progress)
-        })?;
+        run.always(Stage::Output, rows, "rows", |work| output::write(plan, lists, sink, work))?;
+        let quality =
+            run.always(Stage::Quality, rows, "rows", |work| quality::score(plan, lists, &graph.truth, work))?;
         run.report.quality = Some(quality);
+        run.release(Stage::Layout, &[])?;
+        drop(graph);
+        run.release(Stage::Index, &[])?;
         Ok(run.end())
     })
 }
@@ -147,11 +136,16 @@ pub fn knn(
     observer: &dyn Observer,
 ) -> Result<Report> {
     pool(plan)?.install(|| {
-        let mut run = Run::start(plan, dir, observer)?;
-        let graph = run.graph(inputs)?;
-        run.always(Stage::Output, plan.shape.rows, "rows", |progress| {
-            neighbors::export(plan, &graph.open(dir)?, graph.lists.as_ref(), dir.dir(), each, progress)
+        let mut run = Run::start(plan, inputs, dir, observer)?;
+        let neighbors = !run.has(Stage::Neighbors);
+        let graph = run.graph(inputs, neighbors)?;
+        run.always(Stage::Output, plan.shape.rows, "rows", |work| {
+            let found = Graph::open(dir.dir(), plan.shape.rows)?;
+            neighbors::export(plan, &found, graph.lists.as_ref(), each, work)
         })?;
+        run.release(Stage::Neighbors, &[])?;
+        drop(graph);
+        run.release(Stage::Index, &[])?;
         Ok(run.end())
     })
 }
@@ -172,16 +166,14 @@ struct GraphMade {
     truth: Sample,
 }
 
-impl GraphMade {
-    fn open(&self, dir: &RunDir) -> Result<Graph> {
-        Graph::open(&dir.path(neighbors::NEIGHBORS))
-    }
-}
-
 struct Run<'a> {
     plan: &'a Plan,
     dir: &'a RunDir,
     observer: &'a dyn Observer,
+    budget: Budget,
+    source: Option<Arc<dyn Source>>,
+    /// The source's files as they were when the run began.
+    files: Vec<Fingerprint>,
     meter: Meter,
     began: Instant,
     report: Report,
@@ -195,7 +187,7 @@ struct Kept<T> {
 }
 
 impl<'a> Run<'a> {
-    fn start(plan: &'a Plan, dir: &'a RunDir, observer: &'a dyn Observer) -> Result<Self> {
+    fn start(plan: &'a Plan, inputs: &Inputs<'_>, dir: &'a RunDir, observer: &'a dyn Observer) -> Result<Self> {
         index::faiss::start()?;
         let report = Report {
             version: env!("CARGO_PKG_VERSION"),
@@ -207,7 +199,10 @@ impl<'a> Run<'a> {
             quality: None,
             seconds: 0.0,
         };
-        Ok(Run { plan, dir, observer, meter: Meter::start(), began: Instant::now(), report })
+        let source = inputs.source.clone();
+        let files = source.as_ref().map_or(Ok(Vec::new()), |source| source.fingerprints())?;
+        let budget = Budget::new(plan.config.memory.saturating_sub(FIXED));
+        Ok(Run { plan, dir, observer, budget, source, files, meter: Meter::start(), began: Instant::now(), report })
     }
 
     fn end(mut self) -> Report {
@@ -215,55 +210,78 @@ impl<'a> Run<'a> {
         self.report
     }
 
-    /// Scan, index and neighbors: what leads to a graph in list order.
-    fn graph(&mut self, inputs: &Inputs<'_>) -> Result<GraphMade> {
+    /// Whether a stage is done and its files are there.
+    fn has(&self, stage: Stage) -> bool {
+        self.dir.stage(stage.name()).is_some_and(|record| record.done && !record.released)
+    }
+
+    /// Whether the sample's true neighbours are still to be found.
+    fn sample_missing(&self) -> bool {
+        let record = self.dir.stage(Stage::Neighbors.name()).filter(|record| record.done);
+        !record.is_some_and(|record| record.files.contains_key(SAMPLE))
+    }
+
+    /// Whether first positions are found by walking the edges.
+    fn init_walks_edges(&self) -> bool {
+        self.plan.shape.dim == 0
+    }
+
+    /// Scan, index and neighbors: what leads to a graph in list order, which
+    /// is made if it is `wanted`.
+    fn graph(&mut self, inputs: &Inputs<'_>, wanted: bool) -> Result<GraphMade> {
         let (plan, dir) = (self.plan, self.dir);
         let rows = plan.shape.rows;
         let (mut lists, mut pca) = (None, None);
         if let Some(source) = &inputs.source {
+            // Everything from here to the scores reads the lists.
+            let index = !self.has(Stage::Index);
+            let scan = index && !self.has(Stage::Scan);
             let scanned: scan::Scanned =
-                self.stage(Stage::Scan, rows, "rows", |progress| scan::scan(plan, source, dir.dir(), progress))?;
+                self.stage(Stage::Scan, scan, rows, "rows", |work| scan::scan(plan, source, work))?;
             pca = scanned.pca;
-            self.stage(Stage::Index, rows, "rows", |progress| {
-                let sample = scan::read_sample(dir.dir())?;
-                Ok((index::build(plan, source, sample, dir.dir(), progress)?, ()))
-            })?;
+            self.stage(Stage::Index, index, rows, "rows", |work| Ok((index::build(plan, source, work)?, ())))?;
+            self.release(Stage::Scan, &[])?;
             lists = Some(index::open(dir.dir())?);
         }
-        let found: Found = self.stage(Stage::Neighbors, rows, "rows", |progress| {
-            let (mut made, found, truth) = match (inputs.graph, &lists) {
-                (Some(graph), lists) => neighbors::import(plan, graph, lists.as_ref(), dir.dir(), progress)?,
-                (None, Some(lists)) => neighbors::join(plan, lists, dir.dir(), progress)?,
+        let found: Found = self.stage(Stage::Neighbors, wanted, rows, "rows", |work| {
+            let (made, found, _) = match (inputs.graph, &lists) {
+                (Some(graph), lists) => neighbors::import(plan, graph, lists.as_ref(), work)?,
+                (None, Some(lists)) => neighbors::join(plan, lists, work)?,
                 (None, None) => return Err(Error::Data { what: "neither vectors nor a graph were given".into() }),
             };
-            made.push(truth.write(dir.dir())?);
             Ok((made, found))
         })?;
         self.report.neighbors = Some(found);
         Ok(GraphMade { lists, pca, found, truth: Sample::read(dir.dir())? })
     }
 
-    /// Runs a stage whose result the run directory keeps, unless it has it.
+    /// Runs a stage whose result the run directory keeps, if its files are
+    /// `wanted`; otherwise it is done already.
     fn stage<T: Serialize + DeserializeOwned>(
         &mut self,
         stage: Stage,
+        wanted: bool,
         total: u64,
         unit: &'static str,
-        body: impl FnOnce(&Progress<'_>) -> Result<(Made, T)>,
+        body: impl FnOnce(&Work<'_>) -> Result<(Made, T)>,
     ) -> Result<T> {
         if let Some(record) = self.dir.stage(stage.name()).filter(|record| record.done) {
-            self.dir.verify(stage.name(), Depth::Checksums)?;
-            let kept: Kept<T> = serde_json::from_value(record.data).map_err(|e| lowland_io::Error::Corrupt {
-                path: self.dir.path("manifest.json"),
-                what: format!("the {} stage's record: {e}", stage.name()),
-            })?;
-            self.report.reused.push(stage);
-            self.tell_end(kept.report, true)?;
-            return Ok(kept.result);
+            if !wanted {
+                self.dir.verify(stage.name(), Depth::Checksums)?;
+                let kept: Kept<T> = serde_json::from_value(record.data).map_err(|e| lowland_io::Error::Corrupt {
+                    path: self.dir.path("manifest.json"),
+                    what: format!("the {} stage's record: {e}", stage.name()),
+                })?;
+                self.report.reused.push(stage);
+                self.tell_end(kept.report, true)?;
+                return Ok(kept.result);
+            }
+            // Its files were given back, and something needs them after all.
+            self.dir.drop_stage(stage.name())?;
         }
         let mut made = Vec::new();
-        let (result, report) = self.measure(stage, total, unit, |progress| {
-            let (files, result) = body(progress)?;
+        let (result, report) = self.measure(stage, total, unit, |work| {
+            let (files, result) = body(work)?;
             made = files;
             Ok(result)
         })?;
@@ -274,13 +292,22 @@ impl<'a> Run<'a> {
         Ok(kept.result)
     }
 
+    /// Gives back a stage's files, but for `kept`, now that nothing needs them,
+    /// unless they are to stay.
+    fn release(&self, stage: Stage, kept: &[&str]) -> Result<()> {
+        if !self.plan.keeps(stage) && self.has(stage) {
+            self.dir.release_stage(stage.name(), kept)?;
+        }
+        Ok(())
+    }
+
     /// Runs a stage that leaves nothing in the run directory.
     fn always<T>(
         &mut self,
         stage: Stage,
         total: u64,
         unit: &'static str,
-        body: impl FnOnce(&Progress<'_>) -> Result<T>,
+        body: impl FnOnce(&Work<'_>) -> Result<T>,
     ) -> Result<T> {
         let (result, report) = self.measure(stage, total, unit, body)?;
         self.tell_end(report, false)?;
@@ -292,12 +319,16 @@ impl<'a> Run<'a> {
         stage: Stage,
         total: u64,
         unit: &'static str,
-        body: impl FnOnce(&Progress<'_>) -> Result<T>,
+        body: impl FnOnce(&Work<'_>) -> Result<T>,
     ) -> Result<(T, StageReport)> {
         let progress = Progress::start(self.observer, stage, total, unit)?;
         self.meter.take_peak();
         let began = Instant::now();
-        let result = body(&progress)?;
+        let result = body(&Work { run: self.dir, progress: &progress, budget: &self.budget })?;
+        if let (Stage::Scan | Stage::Index | Stage::Output, Some(source)) = (stage, &self.source) {
+            // A source that is written to meanwhile gives rows that do not belong together.
+            lowland_io::unchanged(&self.files, &source.fingerprints()?)?;
+        }
         let (read, written) = progress.traffic.totals();
         let report = StageReport {
             stage,
@@ -314,46 +345,4 @@ impl<'a> Run<'a> {
         let stop = self.observer.event(&Event::End { report: &report, reused }).is_break();
         if stop { Err(Error::Cancelled { stage: report.stage.name() }) } else { Ok(()) }
     }
-}
-
-/// Positions must be numbers: a learning rate far too large can lose them.
-fn check_finite(positions: &[f32]) -> Result<()> {
-    if positions.iter().all(|x| x.is_finite()) {
-        return Ok(());
-    }
-    Err(Error::Config {
-        field: "learning_rate",
-        why: "the layout ran away from the numbers there are; try a smaller one".into(),
-    })
-}
-
-/// Brings the map into the source's order and hands it over.
-fn output(
-    plan: &Plan,
-    lists: Option<&Lists>,
-    positions: Vec<f32>,
-    sink: &mut dyn Sink,
-    progress: &Progress<'_>,
-) -> Result<()> {
-    const ROWS: usize = 65_536;
-    let width = plan.config.n_components;
-    let ordered = match lists {
-        None => positions,
-        Some(lists) => {
-            let mut ordered = vec![0f32; positions.len()];
-            let mut rows = positions.chunks_exact(width);
-            for list in 0..lists.table.count() {
-                for (row, position) in lists.source_rows(list).zip(rows.by_ref()) {
-                    ordered[row as usize * width..][..width].copy_from_slice(position);
-                }
-            }
-            ordered
-        }
-    };
-    for (i, coordinates) in ordered.chunks(ROWS * width).enumerate() {
-        sink.write((i * ROWS) as u64, coordinates)?;
-        progress.traffic.wrote(coordinates.len() as u64 * 4);
-        progress.advance((coordinates.len() / width) as u64)?;
-    }
-    Ok(())
 }

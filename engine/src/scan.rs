@@ -8,11 +8,12 @@ use lowland_io::{PendingFile, Source};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Loader;
+use crate::budget::Needs;
 use crate::index::Made;
-use crate::observe::Progress;
 use crate::pca::{self, Covariance, IncrementalPca, Pca, PcaError};
 use crate::plan::Plan;
 use crate::random::stratified;
+use crate::work::Work;
 use crate::{Error, Metric, Result};
 
 /// The training sample: rows × dim floats, little-endian, in the source's order.
@@ -38,14 +39,10 @@ enum Components {
     Incremental(IncrementalPca),
 }
 
-/// Scans `source`; writes the sample to `dir`.
-pub fn scan(
-    plan: &Plan,
-    source: &Arc<dyn Source>,
-    dir: &std::path::Path,
-    progress: &Progress<'_>,
-) -> Result<(Made, Scanned)> {
-    let dim = plan.shape.dim;
+/// Scans `source`; writes the sample.
+pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(Made, Scanned)> {
+    let (dim, dir, progress) = (plan.shape.dim, work.run.dir(), work.progress);
+    let _held = work.hold(&needs(plan), "read")?;
     let wanted = stratified(plan.config.seed, 0x5ca9, plan.shape.rows, plan.index.sample_rows);
     let mut wanted = wanted.into_iter().peekable();
     let mut sample = SampleFile::create(dir)?;
@@ -166,13 +163,26 @@ impl SampleFile {
     }
 }
 
-/// Bytes that the scan holds.
-pub fn bytes(plan: &Plan) -> u64 {
+/// What the scan holds.
+pub fn needs(plan: &Plan) -> Needs {
     let dim = plan.shape.dim;
     let components = match (plan.needs_pca(), plan.wide()) {
         (false, _) => 0,
         (true, false) => pca::bytes(dim),
         (true, true) => pca::incremental_bytes(dim, plan.config.n_components),
     };
-    plan.loader_bytes() + plan.index.sample_rows * 8 + components + dim as u64 * 4
+    Needs::default().phase(
+        "read",
+        [
+            ("batches", plan.loader_bytes()),
+            ("rows to be sampled", plan.index.sample_rows * 8),
+            ("principal components", components),
+            ("file buffer", 1 << 20),
+        ],
+    )
+}
+
+/// Bytes of the training sample.
+pub fn disk(plan: &Plan) -> u64 {
+    plan.index.sample_rows * plan.shape.dim as u64 * 4
 }

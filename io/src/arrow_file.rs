@@ -1,42 +1,65 @@
-//! Arrow IPC files (Feather version 2), memory-mapped: uncompressed batches
-//! are read in place, compressed ones decoded one at a time.
+//! Arrow IPC files (Feather version 2), read by position: of uncompressed
+//! batches only the rows asked for, of compressed ones the columns, decoded one
+//! batch at a time.
 //!
 //! What must hold: opening reads the footer and each batch's metadata but no
-//! data; the last batch decoded is kept, so that reading on costs nothing;
-//! damaged bytes are an error.
+//! data; a batch that had to be decoded whole is kept, so that reading on costs
+//! nothing, and no other is held; damaged bytes are an error.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
 
-use arrow::buffer::Buffer;
+use arrow::buffer::{Buffer, MutableBuffer};
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc;
 use arrow::record_batch::RecordBatch;
 
+use crate::arrow_excerpt::{self, Fault, STEP, Stored, has_rows};
 use crate::arrow_message::{self, Dictionaries};
-use crate::source::{check_range, fingerprint, lock, map, no_columns};
+use crate::positioned::Positioned;
+use crate::source::{check_range, fingerprint, lock, no_columns};
 use crate::vectors::{Vectors, Want, positions};
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 
 pub(crate) const MAGIC: &[u8] = b"ARROW1";
 
+/// About as many bytes of vectors are read at once on their way to `out`: they
+/// stay in a core's cache, and a call's fixed cost is small beside them.
+const PORTION_BYTES: usize = 256 << 10;
+/// Of each column, where many are read: enough to make a call's cost small there too.
+const COLUMN_BYTES: usize = 8 << 10;
+
+/// What it takes to decompress: zstd's window at its usual levels, and a little.
+const UNPACK_BYTES: u64 = 4 << 20;
+
 /// An Arrow IPC file.
 pub(crate) struct ArrowFile {
     path: PathBuf,
-    bytes: Buffer,
+    file: Positioned,
     /// The footer's place, in bytes.
-    footer: std::ops::Range<usize>,
+    footer: Range<u64>,
     schema: SchemaRef,
     vectors: Vectors,
     shape: Shape,
     batches: Vec<Block>,
     dictionary_blocks: Vec<Block>,
+    /// The rows of the largest batch that is decoded whole.
+    whole: u64,
+    kept: Kept,
+}
+
+/// What is kept between calls.
+#[derive(Default)]
+struct Kept {
     dictionaries: Mutex<Option<Arc<Dictionaries>>>,
-    compressed: bool,
-    last_vectors: Mutex<Option<Decoded>>,
-    last_columns: Mutex<Option<Decoded>>,
+    /// A batch's metadata.
+    message: Mutex<Option<(usize, Arc<Vec<u8>>)>>,
+    vectors: Mutex<Option<Decoded>>,
+    columns: Mutex<Option<Decoded>>,
+    /// What vectors were read into last, and are next.
+    space: Mutex<Option<MutableBuffer>>,
 }
 
 /// A message and its body in the file; for a batch also its first row.
@@ -44,115 +67,146 @@ pub(crate) struct ArrowFile {
 struct Block {
     first: u64,
     rows: u64,
-    offset: usize,
-    metadata: usize,
-    body: usize,
+    offset: u64,
+    metadata: u64,
+    body: u64,
 }
 
-/// A batch as decoded: which, and which columns of it.
-#[derive(Clone)]
+impl Block {
+    /// Where the body begins, and its length.
+    fn body(&self) -> (u64, u64) {
+        (self.offset + self.metadata, self.body)
+    }
+}
+
+/// A batch as decoded: which, which columns of it, and what they lie in.
 struct Decoded {
     index: usize,
     columns: Vec<usize>,
     batch: RecordBatch,
+    body: Buffer,
+}
+
+/// What rows are read for.
+#[derive(Clone, Copy, PartialEq)]
+enum Use {
+    /// To be copied on: a portion at a time.
+    Vectors,
+    /// To be handed out as they are.
+    Columns,
 }
 
 impl ArrowFile {
     pub(crate) fn open(path: &Path, want: &Want) -> Result<Self> {
-        let bytes = mapped(path)?;
+        let file = Positioned::open(path)?;
         let damaged = |what: String| Error::format(path, what);
-        let end = bytes.len().saturating_sub(MAGIC.len());
-        if bytes.get(end..) != Some(MAGIC) {
+        let end = file.bytes().saturating_sub(MAGIC.len() as u64);
+        if file.read(end..file.bytes())? != MAGIC {
             return Err(damaged(
                 "ends without an Arrow footer: cut short, or still being written; write it again".into(),
             ));
         }
         let no_footer = || damaged("its footer cannot be found; write it again".into());
         let length_at = end.checked_sub(4).ok_or_else(no_footer)?;
-        let length = bytes.get(length_at..end).and_then(|b| b.first_chunk()).ok_or_else(no_footer)?;
-        let length = usize::try_from(i32::from_le_bytes(*length)).map_err(|_| no_footer())?;
+        let length = file.read(length_at..end)?.first_chunk().map_or(-1, |b| i32::from_le_bytes(*b));
+        let length = u64::try_from(length).map_err(|_| no_footer())?;
         let footer = length_at.checked_sub(length).ok_or_else(no_footer)?..length_at;
-        let parsed = ipc::root_as_footer(bytes.get(footer.clone()).ok_or_else(no_footer)?)
-            .map_err(|e| damaged(format!("its footer cannot be parsed: {e}")))?;
+        let bytes = file.read(footer.clone())?;
+        let parsed = ipc::root_as_footer(&bytes).map_err(|e| damaged(format!("its footer cannot be parsed: {e}")))?;
         let schema = parsed.schema().ok_or_else(|| damaged("its footer has no schema".into()))?;
         let schema: SchemaRef = Arc::new(arrow_message::schema(schema).map_err(damaged)?);
         let vectors = Vectors::resolve(path, &schema, want)?;
 
         let block = |found: &ipc::Block| {
-            let offset = usize::try_from(found.offset()).ok()?;
-            let metadata = usize::try_from(found.metaDataLength()).ok()?;
-            let body = usize::try_from(found.bodyLength()).ok()?;
+            let offset = u64::try_from(found.offset()).ok()?;
+            let metadata = u64::try_from(found.metaDataLength()).ok()?;
+            let body = u64::try_from(found.bodyLength()).ok()?;
             let end = offset.checked_add(metadata)?.checked_add(body)?;
             (end <= footer.start).then_some(Block { first: 0, rows: 0, offset, metadata, body })
         };
         let outside = || damaged("a batch lies outside of the file: cut short or damaged".into());
-        let mut batches = Vec::new();
-        let (mut rows, mut compressed) = (0u64, false);
-        for found in parsed.recordBatches().into_iter().flatten() {
-            let mut block = block(found).ok_or_else(outside)?;
-            let message = message(&bytes, &block).map_err(damaged)?;
-            let batch = message.header_as_record_batch();
-            let batch = batch.ok_or_else(|| damaged("its footer names a batch that is not one".into()))?;
-            block.first = rows;
-            block.rows = u64::try_from(batch.length()).map_err(|_| outside())?;
-            rows = rows.checked_add(block.rows).ok_or_else(outside)?;
-            compressed |= batch.compression().is_some();
-            // Empty batches hold no row to be found by.
-            if block.rows > 0 {
-                batches.push(block);
-            }
-        }
         let dictionary_blocks = parsed.dictionaries().into_iter().flatten().map(|b| block(b).ok_or_else(outside));
         let dictionary_blocks = dictionary_blocks.collect::<Result<_>>()?;
-        let mut file = ArrowFile {
+        let mut this = ArrowFile {
             path: path.into(),
-            bytes,
-            footer,
+            file,
+            footer: footer.clone(),
+            shape: Shape { rows: 0, dim: vectors.dim.unwrap_or(0) },
             schema,
-            shape: Shape { rows, dim: vectors.dim.unwrap_or(0) },
             vectors,
-            batches,
+            batches: Vec::new(),
             dictionary_blocks,
-            dictionaries: Mutex::new(None),
-            compressed,
-            last_vectors: Mutex::new(None),
-            last_columns: Mutex::new(None),
+            whole: 0,
+            kept: Kept::default(),
         };
-        if file.shape.dim == 0 && rows > 0 {
-            let batch = file.batch(&file.last_vectors, 0, &file.vectors.columns)?;
-            file.shape.dim = file.vectors.first_width(path, batch.columns())?;
+        for found in parsed.recordBatches().into_iter().flatten() {
+            let mut block = block(found).ok_or_else(outside)?;
+            let metadata = this.read_message(&block)?;
+            let message = parse(&metadata).map_err(damaged)?;
+            let batch = message.header_as_record_batch();
+            let batch = batch.ok_or_else(|| damaged("its footer names a batch that is not one".into()))?;
+            block.first = this.shape.rows;
+            block.rows = u64::try_from(batch.length()).map_err(|_| outside())?;
+            this.shape.rows = block.first.checked_add(block.rows).ok_or_else(outside)?;
+            // Empty batches hold no row to be found by.
+            if block.rows == 0 {
+                continue;
+            }
+            this.batches.push(block);
+            if batch.compression().is_some() {
+                this.whole = this.whole.max(block.rows);
+            }
+        }
+        if this.shape.dim == 0 && this.shape.rows > 0 {
+            let mut dim = 0;
+            this.each(Use::Vectors, &this.vectors.columns, 0, 1, |first, _| {
+                dim = this.vectors.first_width(path, first.columns())?;
+                Ok(())
+            })?;
+            this.shape.dim = dim;
         }
         // A file asked nothing yet holds nothing.
-        file.release();
-        Ok(file)
+        this.release();
+        Ok(this)
     }
 
     pub(crate) fn names(&self) -> &[String] {
         &self.vectors.names
     }
 
-    /// Columns `columns` of batch `index`, from `kept` where they are there.
-    fn batch(&self, kept: &Mutex<Option<Decoded>>, index: usize, columns: &[usize]) -> Result<RecordBatch> {
-        if let Some(last) = lock(kept).as_ref()
-            && last.index == index
-            && last.columns == columns
-        {
-            return Ok(last.batch.clone());
+    /// Bytes of a row's vector, decoded: the numbers, and an offset.
+    fn row_bytes(&self) -> u64 {
+        (self.shape.dim as u64).saturating_mul(self.vectors.component_bytes()).saturating_add(8)
+    }
+
+    /// Rows of vectors that are read at once.
+    fn portion(&self) -> u64 {
+        let bytes = PORTION_BYTES.max(self.vectors.columns.len().saturating_mul(COLUMN_BYTES)) as u64;
+        (bytes / self.row_bytes()).next_multiple_of(STEP).max(STEP)
+    }
+
+    fn fault(&self, index: usize, fault: Fault) -> Error {
+        match fault {
+            Fault::Damage(what) => Error::format(&self.path, format!("batch {index}: {what}")),
+            Fault::File(error) => error,
         }
-        // The old batch goes before the new one comes: one at a time.
-        *lock(kept) = None;
-        let damaged = |what: String| Error::format(&self.path, format!("batch {index}: {what}"));
-        let block = self.batches.get(index).ok_or_else(|| damaged("there is no such batch".into()))?;
-        let message = message(&self.bytes, block).map_err(damaged)?;
-        let dictionaries = self.dictionaries(columns)?;
-        let body = self.bytes.slice_with_length(block.offset + block.metadata, block.body);
-        let batch =
-            arrow_message::decode(message, &body, &self.schema, Some(columns), &dictionaries).map_err(damaged)?;
-        if batch.num_rows() as u64 != block.rows {
-            return Err(damaged("its rows changed since the file was opened".into()));
+    }
+
+    fn read_message(&self, block: &Block) -> Result<Vec<u8>> {
+        self.file.read(block.offset..block.offset + block.metadata)
+    }
+
+    /// The metadata of batch `index`.
+    fn message(&self, index: usize, block: &Block) -> Result<Arc<Vec<u8>>> {
+        let mut kept = lock(&self.kept.message);
+        match kept.as_ref() {
+            Some((last, message)) if *last == index => Ok(message.clone()),
+            _ => {
+                let message = Arc::new(self.read_message(block)?);
+                *kept = Some((index, message.clone()));
+                Ok(message)
+            }
         }
-        *lock(kept) = Some(Decoded { index, columns: columns.to_vec(), batch: batch.clone() });
-        Ok(batch)
     }
 
     /// All dictionaries, decoded when a column first needs one.
@@ -160,41 +214,132 @@ impl ArrowFile {
         if columns == self.vectors.columns || self.dictionary_blocks.is_empty() {
             return Ok(Arc::default());
         }
-        let mut kept = lock(&self.dictionaries);
+        let mut kept = lock(&self.kept.dictionaries);
         if let Some(dictionaries) = kept.as_ref() {
             return Ok(dictionaries.clone());
         }
         let mut dictionaries = Dictionaries::new();
         for block in &self.dictionary_blocks {
-            let body = self.bytes.slice_with_length(block.offset + block.metadata, block.body);
-            message(&self.bytes, block)
+            let (message, (start, length)) = (self.read_message(block)?, block.body());
+            let body = Buffer::from_vec(self.file.read(start..start + length)?);
+            parse(&message)
                 .and_then(|m| arrow_message::decode_dictionary(m, &body, &self.schema, &mut dictionaries))
                 .map_err(|what| Error::format(&self.path, what))?;
         }
         Ok(kept.insert(Arc::new(dictionaries)).clone())
     }
 
-    /// Calls `take` with each batch's part of `rows` rows from `first` on, and the part's first row.
+    /// Calls `take` with parts, one after the other, of `rows` rows from
+    /// `first` on, and each part's first row.
     fn each(
         &self,
-        kept: &Mutex<Option<Decoded>>,
+        use_of: Use,
         columns: &[usize],
         mut first: u64,
         rows: usize,
         mut take: impl FnMut(RecordBatch, u64) -> Result<()>,
     ) -> Result<()> {
-        let mut left = rows;
+        let mut left = rows as u64;
         let mut index = self.batches.partition_point(|b| b.first + b.rows <= first);
         while left > 0 {
-            let batch = self.batch(kept, index, columns)?;
-            let from = (first - self.batches[index].first) as usize;
-            let part = left.min(batch.num_rows() - from);
-            take(batch.slice(from, part), first)?;
-            first += part as u64;
+            let part = self.part(use_of, columns, index, first, left, &mut take)?;
+            first += part;
             left -= part;
-            index += 1;
+            // A part may end within its batch.
+            index += usize::from(self.batches.get(index).is_some_and(|b| b.first + b.rows <= first));
         }
         Ok(())
+    }
+
+    /// Calls `take` with rows of batch `index` from row `first` of the file
+    /// on, `most` or fewer; gives how many they were.
+    fn part(
+        &self,
+        use_of: Use,
+        columns: &[usize],
+        index: usize,
+        first: u64,
+        most: u64,
+        take: &mut impl FnMut(RecordBatch, u64) -> Result<()>,
+    ) -> Result<u64> {
+        let damaged = |what: &str| self.fault(index, what.into());
+        let block = self.batches.get(index).ok_or_else(|| damaged("there is no such batch"))?;
+        let from = first - block.first;
+        let left = most.min(block.rows - from);
+        let kept = if use_of == Use::Vectors { &self.kept.vectors } else { &self.kept.columns };
+        if let Some(last) = lock(kept).as_ref()
+            && last.index == index
+            && last.columns == columns
+        {
+            let batch = last.batch.clone();
+            take(batch.slice(from as usize, left as usize), first)?;
+            return Ok(left);
+        }
+        // The old batch goes before the new one comes, which is decoded in its place.
+        if let Some(last) = lock(kept).take() {
+            drop(last.batch);
+            self.keep_space(use_of, last.body);
+        }
+        let metadata = self.message(index, block)?;
+        let message = parse(&metadata).map_err(|what| self.fault(index, what.into()))?;
+        let batch = arrow_message::batch(message).map_err(|what| self.fault(index, what.into()))?;
+        if batch.length() as u64 != block.rows {
+            return Err(damaged("its rows changed since the file was opened"));
+        }
+        let from_file = Stored { message, body: block.body(), schema: &self.schema };
+        let dictionaries = self.dictionaries(columns)?;
+        let fields = self.schema.fields();
+        if batch.compression().is_some() || !columns.iter().all(|&c| has_rows(fields[c].data_type())) {
+            let whole = self.decode(from_file, columns, None, self.space(use_of), &dictionaries);
+            let (batch, body) = whole.map_err(|fault| self.fault(index, fault))?;
+            *lock(kept) = Some(Decoded { index, columns: columns.to_vec(), batch: batch.clone(), body });
+            take(batch.slice(from as usize, left as usize), first)?;
+            return Ok(left);
+        }
+        let begin = from - from % STEP;
+        let rows = match use_of {
+            Use::Vectors => left.min(begin + self.portion() - from),
+            Use::Columns => left,
+        };
+        let excerpt = self.decode(from_file, columns, Some(begin..from + rows), self.space(use_of), &dictionaries);
+        let (batch, body) = excerpt.map_err(|fault| self.fault(index, fault))?;
+        take(batch.slice((from - begin) as usize, rows as usize), first)?;
+        drop(batch);
+        self.keep_space(use_of, body);
+        Ok(rows)
+    }
+
+    /// What the last vectors were read into, to be used again: memory that is
+    /// new to the process costs as much as reading into it.
+    fn space(&self, use_of: Use) -> MutableBuffer {
+        let kept = if use_of == Use::Vectors { lock(&self.kept.space).take() } else { None };
+        kept.unwrap_or_default()
+    }
+
+    /// Keeps what vectors were read into. They are copied on by now, and
+    /// nothing else holds it; columns are handed out with theirs.
+    fn keep_space(&self, use_of: Use, body: Buffer) {
+        if use_of == Use::Vectors {
+            *lock(&self.kept.space) = body.into_mutable().ok();
+        }
+    }
+
+    /// Columns `columns` of a batch, and what they lie in; of its rows `rows`.
+    fn decode(
+        &self,
+        from: Stored<'_>,
+        columns: &[usize],
+        rows: Option<Range<u64>>,
+        space: MutableBuffer,
+        dictionaries: &Dictionaries,
+    ) -> std::result::Result<(RecordBatch, Buffer), Fault> {
+        let in_file = ascending(columns);
+        let failed = |e: arrow::error::ArrowError| Fault::Damage(e.to_string());
+        let (message, body) = arrow_excerpt::take(&self.file, from, &in_file, rows, space)?;
+        let schema = Arc::new(self.schema.project(&in_file).map_err(failed)?);
+        let batch = arrow_message::decode(arrow_message::parse(&message)?, &body, &schema, dictionaries)?;
+        let order: Vec<usize> = columns.iter().filter_map(|c| in_file.binary_search(c).ok()).collect();
+        Ok((batch.project(&order).map_err(failed)?, body))
     }
 }
 
@@ -212,7 +357,7 @@ impl Source for ArrowFile {
         let dim = self.shape.dim;
         let mut rest = &mut *out;
         let rows = rest.len() / dim.max(1);
-        self.each(&self.last_vectors, &self.vectors.columns, first, rows, |part, at| {
+        self.each(Use::Vectors, &self.vectors.columns, first, rows, |part, at| {
             let (here, after) = std::mem::take(&mut rest).split_at_mut(part.num_rows() * dim);
             rest = after;
             self.vectors.copy(&self.path, part.columns(), dim, at, here)
@@ -236,7 +381,7 @@ impl Source for ArrowFile {
         let failed = |e: arrow::error::ArrowError| Error::format(&self.path, e.to_string());
         let schema: SchemaRef = Arc::new(self.schema.project(&columns).map_err(failed)?);
         let mut parts = Vec::new();
-        self.each(&self.last_columns, &columns, first, rows, |part, _| {
+        self.each(Use::Columns, &columns, first, rows, |part, _| {
             parts.push(part);
             Ok(())
         })?;
@@ -247,7 +392,7 @@ impl Source for ArrowFile {
     }
 
     fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
-        Ok(vec![fingerprint(&self.path, self.footer.start as u64..self.footer.end as u64)?])
+        Ok(vec![fingerprint(&self.path, self.footer.clone())?])
     }
 
     fn vector_column(&self) -> Option<String> {
@@ -255,30 +400,204 @@ impl Source for ArrowFile {
     }
 
     fn held_bytes(&self) -> u64 {
-        let most = self.batches.iter().map(|b| b.rows).max().unwrap_or(0);
-        if self.compressed { most * (self.shape.dim as u64) * self.vectors.component_bytes() } else { 0 }
+        let most = self.batches.iter().map(|b| b.rows.min(self.portion())).max().unwrap_or(0);
+        let message = self.batches.iter().map(|b| b.metadata).max().unwrap_or(0);
+        // The buffer of a portion may have grown to twice what it needed, and starts at a row of STEP.
+        let portion = 2 * (most + STEP) * self.row_bytes();
+        // Decompressors have windows, and bytes on their way to them.
+        let whole = if self.whole > 0 { self.whole * self.row_bytes() + UNPACK_BYTES } else { 0 };
+        message + whole.max(portion)
     }
 
     fn release(&self) {
-        *lock(&self.last_vectors) = None;
-        *lock(&self.last_columns) = None;
+        self.file.release();
+        *lock(&self.kept.dictionaries) = None;
+        *lock(&self.kept.message) = None;
+        *lock(&self.kept.vectors) = None;
+        *lock(&self.kept.columns) = None;
+        *lock(&self.kept.space) = None;
     }
 }
 
-/// The message of `block`, which lies within `bytes`.
-fn message<'a>(bytes: &'a Buffer, block: &Block) -> arrow_message::Checked<ipc::Message<'a>> {
-    let message = bytes.get(block.offset..block.offset + block.metadata).ok_or("a batch lies outside of the file")?;
-    arrow_message::parse(arrow_message::flatbuffer(message)?)
+/// The message in a batch's metadata.
+fn parse(metadata: &[u8]) -> arrow_message::Checked<ipc::Message<'_>> {
+    arrow_message::parse(arrow_message::flatbuffer(metadata)?)
 }
 
-/// The file's bytes as a buffer that arrays can be cut from without a copy.
-fn mapped(path: &Path) -> Result<Buffer> {
-    let map = Arc::new(map(path)?);
-    let start = NonNull::from(map.as_ref().as_ref()).cast();
-    let length = map.len();
-    #[expect(unsafe_code, reason = "arrays are read in the file's pages, without a copy")]
-    // SAFETY: `start` and `length` are the map's own, and the buffer keeps the
-    // map alive for as long as any array cut from it lives.
-    let buffer = unsafe { Buffer::from_custom_allocation(start, length, map) };
-    Ok(buffer)
+/// Columns in the file's order, each once.
+fn ascending(columns: &[usize]) -> Vec<usize> {
+    let mut columns = columns.to_vec();
+    columns.sort_unstable();
+    columns.dedup();
+    columns
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::*;
+    use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+    use arrow::compute::cast;
+    use arrow::datatypes::{DataType, Field, Fields, Int8Type, Schema, UnionFields};
+    use arrow::ipc::CompressionType;
+    use arrow::ipc::writer::{FileWriter, IpcWriteOptions};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DIM: usize = 3;
+
+    /// Columns of every kind of layout, nulls in all that can have them, after the vectors' own.
+    fn table(rows: usize) -> RecordBatch {
+        let texts: Vec<Option<String>> = (0..rows)
+            .map(|i| (i % 7 != 3).then(|| format!("{i} ").repeat(i % 9 + usize::from(i % 4 == 1) * 5)))
+            .collect();
+        let plain: ArrayRef = Arc::new(StringArray::from(texts));
+        let nulls = |every: usize| Some(NullBuffer::from_iter((0..rows).map(|i| i % every != 1)));
+        let lengths: Vec<usize> = (0..rows).map(|i| i * i % 5).collect();
+        let count = lengths.iter().sum::<usize>();
+        let items: ArrayRef =
+            Arc::new(StringArray::from_iter((0..count).map(|i| (i % 3 > 0).then(|| "i".repeat(i % 6)))));
+        let item = Arc::new(Field::new("item", DataType::Utf8, true));
+        let offsets = OffsetBuffer::from_lengths(lengths.iter().copied());
+        let lists: ArrayRef = Arc::new(ListArray::new(item.clone(), offsets, items.clone(), nulls(6)));
+        let offsets = OffsetBuffer::from_lengths(lengths.iter().copied());
+        let long_lists: ArrayRef = Arc::new(LargeListArray::new(item.clone(), offsets, items.clone(), nulls(4)));
+        let view = |i: usize| (i % 5, lengths[i].min(items.len() - (i % 5).min(items.len())));
+        let starts: Vec<i32> = (0..rows).map(|i| (i % 5).min(items.len()) as i32).collect();
+        let sizes: Vec<i32> = (0..rows).map(|i| view(i).1 as i32).collect();
+        let list_views: ArrayRef = Arc::new(ListViewArray::new(item, starts.into(), sizes.into(), items, nulls(3)));
+        let flags: ArrayRef = Arc::new(BooleanArray::from_iter((0..rows).map(|i| (i % 5 > 0).then_some(i % 3 == 0))));
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter((0..rows as i64).map(|i| (i % 11 > 0).then_some(i))));
+        let decimals: ArrayRef = Arc::new(Decimal128Array::from_iter_values((0..rows as i128).map(|i| i << 70)));
+        let wide = (0..rows).map(|i| (i % 4 > 0).then_some([i as u8; 5]));
+        let wide: ArrayRef = Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(wide, 5).unwrap());
+        let fields: Fields =
+            vec![Field::new("t", DataType::Utf8, true), Field::new("b", DataType::Boolean, true)].into();
+        let structs: ArrayRef = Arc::new(StructArray::new(fields, vec![plain.clone(), flags.clone()], nulls(5)));
+        let keys = (0..rows).map(|i| (i % 6 > 0).then(|| ["red", "green", "blue"][i % 3]));
+        let dictionary: ArrayRef = Arc::new(keys.collect::<DictionaryArray<Int8Type>>());
+        let item = Arc::new(Field::new("item", DataType::Boolean, true));
+        let bits = BooleanArray::from_iter((0..rows * 3).map(|i| (i % 7 > 0).then_some(i % 2 == 0)));
+        let triples: ArrayRef = Arc::new(FixedSizeListArray::new(item, 3, Arc::new(bits), nulls(3)));
+        let ends = Int32Array::from_iter_values((1..=rows as i32).filter(|i| i % 4 == 0 || *i == rows as i32));
+        let runs: ArrayRef = Arc::new(
+            RunArray::try_new(&ends, &StringArray::from_iter_values((0..ends.len()).map(|i| i.to_string()))).unwrap(),
+        );
+        let kinds = UnionFields::try_new(
+            [0, 1],
+            [Field::new("a", DataType::Utf8, true), Field::new("b", DataType::Int64, true)],
+        )
+        .unwrap();
+        let ids = ScalarBuffer::from_iter((0..rows).map(|i| (i % 2) as i8));
+        let unions: ArrayRef =
+            Arc::new(UnionArray::try_new(kinds, ids, None, vec![plain.clone(), numbers.clone()]).unwrap());
+        let vectors = Float32Array::from_iter_values((0..rows * DIM).map(|i| i as f32));
+        let item = Arc::new(Field::new("item", DataType::Float32, true));
+        let vectors: ArrayRef = Arc::new(FixedSizeListArray::new(item, DIM as i32, Arc::new(vectors), None));
+        let columns = [
+            ("v", vectors),
+            ("large", cast(&plain, &DataType::LargeUtf8).unwrap()),
+            ("views", cast(&plain, &DataType::Utf8View).unwrap()),
+            ("binary", cast(&plain, &DataType::Binary).unwrap()),
+            ("texts", plain),
+            ("lists", lists),
+            ("long lists", long_lists),
+            ("list views", list_views),
+            ("flags", flags),
+            ("numbers", numbers),
+            ("decimals", decimals),
+            ("wide", wide),
+            ("structs", structs),
+            ("dictionary", dictionary),
+            ("triples", triples),
+            ("runs", runs),
+            ("unions", unions),
+            ("nothing", Arc::new(NullArray::new(rows))),
+        ];
+        let fields: Vec<_> = columns.iter().map(|(n, c)| Field::new(*n, c.data_type().clone(), true)).collect();
+        let columns = columns.into_iter().map(|(_, c)| c).collect();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+    }
+
+    fn write(path: &Path, batches: &[RecordBatch], compression: Option<CompressionType>) {
+        let options = IpcWriteOptions::default().try_with_compression(compression).unwrap();
+        let file = std::fs::File::create(path).unwrap();
+        let mut writer = FileWriter::try_new_with_options(file, &batches[0].schema(), options).unwrap();
+        batches.iter().for_each(|b| writer.write(b).unwrap());
+        writer.finish().unwrap();
+    }
+
+    fn open(path: &Path) -> ArrowFile {
+        ArrowFile::open(path, &Want::Asked("v".into())).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn rows_of_any_column_are_those_of_the_batch(
+            rows in 1usize..90,
+            chunk in 1usize..60,
+            compressed in any::<bool>(),
+            ranges in prop::collection::vec((0usize..90, 0usize..90), 1..8),
+        ) {
+            let table = table(rows);
+            let names: Vec<String> = table.schema().fields().iter().rev().map(|f| f.name().clone()).collect();
+            let batches: Vec<_> = (0..rows).step_by(chunk).map(|r| table.slice(r, chunk.min(rows - r))).collect();
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("x");
+            write(&path, &batches, compressed.then_some(CompressionType::LZ4_FRAME));
+            let file = open(&path);
+            for (a, b) in ranges {
+                let (from, to) = (a.min(b).min(rows), a.max(b).min(rows));
+                // All; then those of which rows can be taken.
+                for names in [&names[..], &names[3..10], &names[11..]] {
+                    let found = file.read_columns(names, from as u64, to - from).unwrap();
+                    prop_assert_eq!(found.num_rows(), to - from);
+                    for (name, column) in names.iter().zip(found.columns()) {
+                        let expected = table.column_by_name(name).unwrap().slice(from, to - from);
+                        prop_assert_eq!(column.as_ref(), expected.as_ref(), "{} from row {} to {}", name, from, to);
+                    }
+                }
+                let mut vectors = vec![0.0; (to - from) * DIM];
+                file.read_rows(from as u64, &mut vectors).unwrap();
+                prop_assert!(vectors.iter().enumerate().all(|(i, v)| *v == (from * DIM + i) as f32));
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_large_batch_only_a_portion_is_held() {
+        let (rows, dim) = (40_000, 64);
+        let values = Float32Array::from_iter_values((0..rows * dim).map(|i| i as f32));
+        let item = Arc::new(Field::new("item", DataType::Float32, true));
+        let vectors: ArrayRef = Arc::new(FixedSizeListArray::new(item, dim as i32, Arc::new(values), None));
+        let batch = RecordBatch::try_from_iter([("v", vectors)]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        write(&path, std::slice::from_ref(&batch), None);
+        let file = open(&path);
+        let whole = (rows * dim * 4) as u64;
+        assert!(file.held_bytes() < whole / 8, "{}", file.held_bytes());
+        let mut out = vec![0.0; rows * dim];
+        // A first row of any remainder by STEP, so that portions do not begin where bitmaps do.
+        for first in [0, 1, 7, 8, 12_345] {
+            let out = &mut out[first * dim..];
+            out.fill(-1.0);
+            file.read_rows(first as u64, out).unwrap();
+            assert!(out.iter().enumerate().all(|(i, v)| *v == (first * dim + i) as f32));
+            let held = lock(&file.kept.space).as_ref().map_or(0, |s| s.capacity() as u64);
+            assert!(held > 0 && held <= file.held_bytes(), "{held}");
+            assert!(lock(&file.kept.vectors).is_none());
+        }
+        file.release();
+        assert!(lock(&file.kept.space).is_none() && lock(&file.kept.message).is_none());
+
+        write(&path, std::slice::from_ref(&batch), Some(CompressionType::ZSTD));
+        let file = open(&path);
+        assert!(file.held_bytes() > whole && file.held_bytes() < 2 * whole, "{}", file.held_bytes());
+        file.read_rows(0, &mut out[..dim]).unwrap();
+        let kept = lock(&file.kept.vectors).as_ref().map_or(0, |d| d.batch.get_array_memory_size());
+        assert!(kept as u64 >= whole && kept as u64 <= file.held_bytes(), "{kept}");
+    }
 }

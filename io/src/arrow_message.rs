@@ -144,20 +144,22 @@ fn check_type(field: ipc::Field<'_>) -> Option<Vec<ipc::Field<'_>>> {
     sound.then_some(children)
 }
 
-/// Decodes the columns `wanted` (in that order; all where None) of a batch.
-/// Without compression, and where the body is aligned, nothing is copied.
+/// The batch that a message should be.
+pub(crate) fn batch(message: ipc::Message<'_>) -> Checked<ipc::RecordBatch<'_>> {
+    message.header_as_record_batch().ok_or_else(|| "a message that should be a batch is not one".into())
+}
+
+/// Decodes a batch. Without compression, and where the body is aligned, nothing is copied.
 pub(crate) fn decode(
     message: ipc::Message<'_>,
     body: &Buffer,
     schema: &SchemaRef,
-    wanted: Option<&[usize]>,
     dictionaries: &Dictionaries,
 ) -> Checked<RecordBatch> {
-    let batch = message.header_as_record_batch().ok_or("a message that should be a batch is not one")?;
-    check_batch(batch, message.version(), body, schema, wanted)?;
-    let version = message.version();
+    let (batch, version) = (batch(message)?, message.version());
+    check_batch(batch, version, body, schema)?;
     RecordBatchDecoder::try_new(body, batch, schema.clone(), dictionaries, &version)
-        .and_then(|decoder| decoder.with_projection(wanted).read_record_batch())
+        .and_then(RecordBatchDecoder::read_record_batch)
         .map_err(|e| format!("a batch cannot be decoded: {e}"))
 }
 
@@ -176,18 +178,12 @@ pub(crate) fn decode_dictionary(
     };
     let values = Schema::new(vec![Field::new("", values.as_ref().clone(), true)]);
     let batch = dictionary.data().ok_or("a dictionary without values")?;
-    check_batch(batch, message.version(), body, &values, None)?;
+    check_batch(batch, message.version(), body, &values)?;
     read_dictionary(body, dictionary, schema, dictionaries, &message.version())
         .map_err(|e| format!("a dictionary cannot be decoded: {e}"))
 }
 
-fn check_batch(
-    batch: ipc::RecordBatch<'_>,
-    version: MetadataVersion,
-    body: &Buffer,
-    schema: &Schema,
-    wanted: Option<&[usize]>,
-) -> Checked<()> {
+fn check_batch(batch: ipc::RecordBatch<'_>, version: MetadataVersion, body: &Buffer, schema: &Schema) -> Checked<()> {
     let rows = u64::try_from(batch.length()).map_err(|_| "a batch of fewer than no rows")?;
     let mut walk = Walk {
         nodes: batch.nodes().ok_or("a batch without arrays")?.iter(),
@@ -197,10 +193,9 @@ fn check_batch(
         compressed: batch.compression().is_some(),
         version,
     };
-    for (i, field) in schema.fields().iter().enumerate() {
-        let wanted = wanted.is_none_or(|wanted| wanted.contains(&i));
-        let length = walk.field(field, wanted).map_err(|e| format!("column \"{}\": {e}", field.name()))?;
-        if wanted && length != rows {
+    for field in schema.fields() {
+        let length = walk.field(field).map_err(|e| format!("column \"{}\": {e}", field.name()))?;
+        if length != rows {
             return Err(format!("column \"{}\" has {length} values in a batch of {rows} rows", field.name()));
         }
     }
@@ -226,7 +221,7 @@ where
     B: Iterator<Item = &'f ipc::Buffer>,
 {
     /// Checks an array and those within it; gives its length.
-    fn field(&mut self, field: &Field, wanted: bool) -> Checked<u64> {
+    fn field(&mut self, field: &Field) -> Checked<u64> {
         use DataType::*;
         let node = self.nodes.next().ok_or("its array is missing")?;
         let length = u64::try_from(node.length()).map_err(|_| "an array of negative length")?;
@@ -238,85 +233,85 @@ where
         match field.data_type() {
             Null => {}
             Utf8 | Binary => {
-                self.buffer(wanted, bitmap, 1)?;
-                self.buffer(wanted, 0, 4)?;
-                self.buffer(wanted, 0, 1)?;
+                self.buffer(bitmap, 1)?;
+                self.buffer(0, 4)?;
+                self.buffer(0, 1)?;
             }
             LargeUtf8 | LargeBinary => {
-                self.buffer(wanted, bitmap, 1)?;
-                self.buffer(wanted, 0, 8)?;
-                self.buffer(wanted, 0, 1)?;
+                self.buffer(bitmap, 1)?;
+                self.buffer(0, 8)?;
+                self.buffer(0, 1)?;
             }
             Utf8View | BinaryView => {
                 let count = self.variadic.next().filter(|&n| n >= 0).ok_or("its count of buffers is missing")?;
-                self.buffer(wanted, bitmap, 1)?;
-                self.buffer(wanted, 0, 16)?;
+                self.buffer(bitmap, 1)?;
+                self.buffer(0, 16)?;
                 for _ in 0..count {
-                    self.buffer(wanted, 0, 1)?;
+                    self.buffer(0, 1)?;
                 }
             }
             List(item) | Map(item, _) => {
-                self.buffer(wanted, bitmap, 1)?;
-                self.buffer(wanted, 0, 4)?;
-                self.field(item, wanted)?;
+                self.buffer(bitmap, 1)?;
+                self.buffer(0, 4)?;
+                self.field(item)?;
             }
             LargeList(item) => {
-                self.buffer(wanted, bitmap, 1)?;
-                self.buffer(wanted, 0, 8)?;
-                self.field(item, wanted)?;
+                self.buffer(bitmap, 1)?;
+                self.buffer(0, 8)?;
+                self.field(item)?;
             }
             ListView(item) => {
-                self.buffer(wanted, bitmap, 1)?;
-                self.buffer(wanted, 0, 4)?;
-                self.buffer(wanted, 0, 4)?;
-                self.field(item, wanted)?;
+                self.buffer(bitmap, 1)?;
+                self.buffer(0, 4)?;
+                self.buffer(0, 4)?;
+                self.field(item)?;
             }
             LargeListView(item) => {
-                self.buffer(wanted, bitmap, 1)?;
-                self.buffer(wanted, 0, 8)?;
-                self.buffer(wanted, 0, 8)?;
-                self.field(item, wanted)?;
+                self.buffer(bitmap, 1)?;
+                self.buffer(0, 8)?;
+                self.buffer(0, 8)?;
+                self.field(item)?;
             }
             FixedSizeList(item, size) => {
-                self.buffer(wanted, bitmap, 1)?;
-                let values = self.field(item, wanted)?;
+                self.buffer(bitmap, 1)?;
+                let values = self.field(item)?;
                 let needed = u64::try_from(*size).ok().and_then(|size| length.checked_mul(size));
                 if needed.is_none_or(|needed| values < needed) {
                     return Err(format!("{values} values for {length} lists of {size}"));
                 }
             }
             Struct(fields) => {
-                self.buffer(wanted, bitmap, 1)?;
+                self.buffer(bitmap, 1)?;
                 for field in fields {
-                    self.field(field, wanted)?;
+                    self.field(field)?;
                 }
             }
             RunEndEncoded(ends, values) => {
-                self.field(ends, wanted)?;
-                self.field(values, wanted)?;
+                self.field(ends)?;
+                self.field(values)?;
             }
             Dictionary(index, _) => {
-                self.buffer(wanted, bitmap, 1)?;
-                self.buffer(wanted, 0, index.primitive_width().unwrap_or(1))?;
+                self.buffer(bitmap, 1)?;
+                self.buffer(0, index.primitive_width().unwrap_or(1))?;
             }
             Union(fields, mode) => {
                 if self.version < MetadataVersion::V5 {
-                    self.buffer(wanted, 0, 1)?;
+                    self.buffer(0, 1)?;
                 }
-                self.buffer(wanted, length, 1)?;
+                self.buffer(length, 1)?;
                 if *mode == UnionMode::Dense {
-                    let aligned = self.buffer(wanted, length.saturating_mul(4), 4)?;
+                    let aligned = self.buffer(length.saturating_mul(4), 4)?;
                     if !aligned {
                         return Err("its buffers are not aligned".into());
                     }
                 }
                 for (_, field) in fields.iter() {
-                    self.field(field, wanted)?;
+                    self.field(field)?;
                 }
             }
             other => {
-                self.buffer(wanted, bitmap, 1)?;
-                self.buffer(wanted, 0, other.primitive_width().unwrap_or(1))?;
+                self.buffer(bitmap, 1)?;
+                self.buffer(0, other.primitive_width().unwrap_or(1))?;
             }
         }
         Ok(length)
@@ -325,11 +320,8 @@ where
     /// Checks the next buffer: within the body, at least `least` bytes of
     /// whole `width`-byte elements once decompressed. Says whether it is
     /// aligned to them.
-    fn buffer(&mut self, wanted: bool, least: u64, width: usize) -> Checked<bool> {
+    fn buffer(&mut self, least: u64, width: usize) -> Checked<bool> {
         let buffer = self.buffers.next().ok_or("a buffer is missing")?;
-        if !wanted {
-            return Ok(true);
-        }
         let start = usize::try_from(buffer.offset()).map_err(|_| "a buffer at a negative offset")?;
         let length = usize::try_from(buffer.length()).map_err(|_| "a buffer of negative length")?;
         let bytes = start.checked_add(length).and_then(|end| self.body.get(start..end));
@@ -337,7 +329,10 @@ where
             format!("a buffer of {length} bytes at {start} in a body of {}: cut short or damaged", self.body.len())
         })?;
         let (length, at) = match self.compressed && !bytes.is_empty() {
-            true => (decompressed(bytes)?, std::ptr::null()),
+            true => {
+                let (prefix, data) = bytes.split_first_chunk().ok_or("a compressed buffer without its length")?;
+                (decompressed(*prefix, data.len() as u64)?.unwrap_or(data.len() as u64), std::ptr::null())
+            }
             false => (bytes.len() as u64, bytes.as_ptr()),
         };
         if length < least {
@@ -350,19 +345,23 @@ where
     }
 }
 
-/// The length that a compressed buffer says it will have.
-fn decompressed(bytes: &[u8]) -> Checked<u64> {
-    let (prefix, data) = bytes.split_first_chunk::<8>().ok_or("a compressed buffer without its length")?;
-    let length = match i64::from_le_bytes(*prefix) {
-        -1 => return Ok(data.len() as u64), // Stored as it is, for it did not shrink.
+/// The length that a compressed buffer says it will have, in the bytes before
+/// its `data` others; `None` if it is stored as it is, for it did not shrink.
+pub(crate) fn decompressed(prefix: [u8; 8], data: u64) -> Checked<Option<u64>> {
+    let length = match i64::from_le_bytes(prefix) {
+        -1 => return Ok(None),
         length => u64::try_from(length).map_err(|_| "a compressed buffer of negative length")?,
     };
     // A block of zstd is at most 128 KiB and at least 4 bytes: no honest
     // writer exceeds this, and what memory cannot hold fails here.
-    let most = (data.len() as u64).saturating_mul(32 << 10).saturating_add(128 << 10);
-    let room = usize::try_from(length).is_ok_and(|n| Vec::<u8>::new().try_reserve_exact(n).is_ok());
-    if length > most || !room {
-        return Err(format!("{} compressed bytes that claim to be {length}: damaged", data.len()));
+    let most = data.saturating_mul(32 << 10).saturating_add(128 << 10);
+    if length > most || !usize::try_from(length).is_ok_and(has_room) {
+        return Err(format!("{data} compressed bytes that claim to be {length}: damaged"));
     }
-    Ok(length)
+    Ok(Some(length))
+}
+
+/// Whether memory has so many bytes: a buffer that cannot grow ends the process.
+pub(crate) fn has_room(bytes: usize) -> bool {
+    Vec::<u8>::new().try_reserve_exact(bytes).is_ok()
 }

@@ -12,9 +12,9 @@
 //! What must hold: records of one bucket come back in the order in which they
 //! were pushed, so that the result does not depend on the buffer's size; the
 //! memory held is what `bytes` says from creation to `finish`; the bytes that
-//! come back are checked against those that went in. The files are scratch:
-//! neither synced nor listed anywhere, made anew after a crash, removed when
-//! the last handle is dropped.
+//! come back are checked against those that went in. The files are scratch,
+//! neither synced nor listed anywhere and removed when the last handle is
+//! dropped, unless [`BucketWriter::finish_durable`] makes them the caller's.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -23,7 +23,8 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{Error, Result};
+use crate::durable::sync_directory_of;
+use crate::{Error, FileStamp, Result};
 
 /// The most buckets there can be: each may hold an open file, and systems
 /// commonly grant a process 1024.
@@ -120,7 +121,7 @@ impl ByteBucketWriter {
         let share = Self::share(buckets, width, buffer_bytes);
         let open = || Open { file: None, hash: Xxh3::new(), spilled: 0, buffered: 0 };
         ByteBucketWriter {
-            place: Place { dir: dir.into(), prefix: prefix.into(), buckets },
+            place: Place { dir: dir.into(), prefix: prefix.into(), buckets, kept: false },
             width,
             share,
             buffer: vec![0; share * buckets],
@@ -184,6 +185,20 @@ impl ByteBucketWriter {
         let written = self.open.iter().map(|open| (open.spilled, open.hash.digest())).collect();
         Ok(ByteBuckets { place: std::mem::take(&mut self.place), width: self.width, written })
     }
+
+    /// The same, and makes the files durable; see [`BucketWriter::finish_durable`].
+    fn finish_durable(mut self) -> Result<ByteBuckets> {
+        for bucket in 0..self.open.len() {
+            self.spill(bucket)?;
+            if let Some(file) = &self.open[bucket].file {
+                file.sync_all().map_err(|e| Error::io(self.place.path(bucket), "sync", e))?;
+            }
+        }
+        sync_directory_of(&self.place.path(0))?;
+        let mut buckets = self.finish()?;
+        buckets.place.kept = true;
+        Ok(buckets)
+    }
 }
 
 /// Partitioned records of a width chosen at run time. Buckets may be read by
@@ -215,6 +230,11 @@ impl ByteBuckets {
     /// Bytes on disk, all buckets together.
     pub fn bytes(&self) -> u64 {
         self.written.iter().map(|(bytes, _)| bytes).sum()
+    }
+
+    fn files(&self) -> impl Iterator<Item = (String, FileStamp)> + '_ {
+        let there = self.written.iter().enumerate().filter(|(_, (bytes, _))| *bytes > 0);
+        there.map(|(bucket, &(bytes, xxh3))| (self.place.name(bucket), FileStamp { bytes, xxh3 }))
     }
 
     /// Reads a bucket's records, end to end, in place of what `out` held.
@@ -300,6 +320,13 @@ impl<R: Record> BucketWriter<R> {
     pub fn finish(self) -> Result<Buckets<R>> {
         Ok(Buckets { bytes: self.bytes.finish()?, record: PhantomData })
     }
+
+    /// Spills what is buffered and makes the files durable. From here on they
+    /// are the caller's, who lists them in a manifest ([`Buckets::files`]),
+    /// finds them again ([`Buckets::reopen`]) and removes them.
+    pub fn finish_durable(self) -> Result<Buckets<R>> {
+        Ok(Buckets { bytes: self.bytes.finish_durable()?, record: PhantomData })
+    }
 }
 
 /// Partitioned records of a type; see [`ByteBuckets`].
@@ -338,9 +365,33 @@ impl<R: Record> Buckets<R> {
         self.bytes.read_pieces(bucket, |piece| out.extend(piece.chunks_exact(R::BYTES).map(R::read)))
     }
 
+    /// Hands a bucket's records to `take`, in the order pushed. They are known
+    /// to be right only when this returns `Ok`. Holds 1 MiB.
+    pub fn for_each(&self, bucket: usize, mut take: impl FnMut(R)) -> Result<()> {
+        self.bytes.read_pieces(bucket, |piece| piece.chunks_exact(R::BYTES).for_each(|record| take(R::read(record))))
+    }
+
+    /// The files that there are, with their stamps.
+    pub fn files(&self) -> impl Iterator<Item = (String, FileStamp)> + '_ {
+        self.bytes.files()
+    }
+
+    /// Buckets that [`BucketWriter::finish_durable`] left; those without a file read as empty.
+    pub fn reopen(dir: &Path, prefix: &str, buckets: usize, files: &[(String, FileStamp)]) -> Self {
+        let place = Place { dir: dir.into(), prefix: prefix.into(), buckets, kept: true };
+        let stamp = |bucket| files.iter().find(|(name, _)| *name == place.name(bucket)).map(|(_, stamp)| stamp);
+        let written = (0..buckets).map(|bucket| stamp(bucket).map_or((0, 0), |s| (s.bytes, s.xxh3))).collect();
+        Buckets { bytes: ByteBuckets { place, width: R::BYTES, written }, record: PhantomData }
+    }
+
     /// Gives a bucket's disk space back before the rest; it then reads as empty.
     pub fn discard(&mut self, bucket: usize) -> Result<()> {
         self.bytes.discard(bucket)
+    }
+
+    /// Takes a bucket to be empty, whose file the caller removes.
+    pub fn forget(&mut self, bucket: usize) {
+        self.bytes.written[bucket] = (0, 0);
     }
 
     /// Removes the files; the same as a drop, but tells of failure.
@@ -349,17 +400,22 @@ impl<R: Record> Buckets<R> {
     }
 }
 
-/// Where the files are. Whoever has it removes them in the end.
+/// Where the files are. Whoever has it removes them in the end, unless they are kept.
 #[derive(Debug, Default)]
 struct Place {
     dir: PathBuf,
     prefix: String,
     buckets: usize,
+    kept: bool,
 }
 
 impl Place {
+    fn name(&self, bucket: usize) -> String {
+        format!("{}-{bucket:03}.bucket", self.prefix)
+    }
+
     fn path(&self, bucket: usize) -> PathBuf {
-        self.dir.join(format!("{}-{bucket:03}.bucket", self.prefix))
+        self.dir.join(self.name(bucket))
     }
 
     fn remove(&self, bucket: usize) -> Result<()> {
@@ -373,7 +429,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        for bucket in 0..self.buckets {
+        for bucket in (0..self.buckets).filter(|_| !self.kept) {
             // Nobody is left to tell; the run directory is swept when opened.
             let _ = self.remove(bucket);
         }
@@ -492,6 +548,28 @@ mod tests {
         buckets.read(2, &mut Vec::new()).unwrap();
         buckets.remove().unwrap();
         assert_eq!(files(dir.path()), 0);
+    }
+
+    #[test]
+    fn durable_buckets_stay_and_are_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = BucketWriter::create(dir.path(), "b", 4, 0);
+        for i in 0..40 {
+            writer.push(i as usize % 3, EdgeRecord { to: i, from: 0, weight: 0.5 }).unwrap();
+        }
+        let buckets = writer.finish_durable().unwrap();
+        let list: Vec<_> = buckets.files().collect();
+        assert_eq!(list.len(), 3);
+        for (name, stamp) in &list {
+            assert_eq!(crate::stamp(&dir.path().join(name)).unwrap(), *stamp);
+        }
+        drop(buckets);
+        assert_eq!(files(dir.path()), 3);
+        let again = Buckets::<EdgeRecord>::reopen(dir.path(), "b", 4, &list[1..]);
+        assert_eq!([0, 1, 2, 3].map(|b| again.len(b)), [0, 13, 13, 0]);
+        let mut found = Vec::new();
+        again.for_each(1, |record| found.push(record.to)).unwrap();
+        assert_eq!(found, (0..40).filter(|i| i % 3 == 1).collect::<Vec<u32>>());
     }
 
     #[test]

@@ -22,6 +22,9 @@ use crate::{Error, Result};
 /// Bytes gathered before they go to the system, and read at once.
 const BUFFER: usize = 1 << 20;
 
+/// Bytes handed to the system between two calls to write them out.
+const WRITEBACK: u64 = 16 << 20;
+
 /// What tells a whole file from a changed one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileStamp {
@@ -59,6 +62,10 @@ pub struct PendingFile {
     buffer: Vec<u8>,
     hash: Box<Xxh3>,
     bytes: u64,
+    /// Bytes that the system has.
+    handed: u64,
+    /// Of those, bytes that it was told to write out.
+    begun: u64,
     /// A write failed: the bytes on disk are no longer those that were counted.
     broken: bool,
 }
@@ -84,6 +91,8 @@ impl PendingFile {
             buffer: Vec::with_capacity(BUFFER),
             hash: Box::new(Xxh3::new()),
             bytes: 0,
+            handed: 0,
+            begun: 0,
             broken: false,
         })
     }
@@ -114,8 +123,14 @@ impl PendingFile {
             return Err(io::Error::other("an earlier write to this file failed"));
         }
         let Some(file) = &mut self.file else { unreachable!("finish takes the only handle") };
-        let written = file.write_all(data.unwrap_or(&self.buffer));
+        let bytes = data.unwrap_or(&self.buffer);
+        let written = file.write_all(bytes);
         self.broken = written.is_err();
+        self.handed += bytes.len() as u64;
+        if self.handed - self.begun >= WRITEBACK {
+            begin_writeback(file, self.begun, self.handed - self.begun);
+            self.begun = self.handed;
+        }
         if data.is_none() {
             self.buffer.clear();
         }
@@ -190,6 +205,25 @@ pub fn stamp(path: &Path) -> Result<FileStamp> {
             Err(e) => return Err(Error::io(path, "read", e)),
         }
     }
+}
+
+/// Tells the system to begin writing these bytes to the disk, without waiting
+/// for it: so the disk works while we compute, `finish` has little left to
+/// wait for, and pages not yet written do not pile up against a memory limit.
+/// Only a hint: what goes wrong here shows when the file is synced.
+fn begin_writeback(file: &File, from: u64, bytes: u64) {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        let (Ok(from), Ok(bytes)) = (from.try_into(), bytes.try_into()) else { return };
+        #[expect(unsafe_code, reason = "the standard library does not have this call")]
+        // SAFETY: takes numbers only, and the file is open for as long as it is borrowed.
+        unsafe {
+            libc::sync_file_range(file.as_raw_fd(), from, bytes, libc::SYNC_FILE_RANGE_WRITE);
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, from, bytes);
 }
 
 /// Syncs the directory that names `path`, without which a rename or a removal

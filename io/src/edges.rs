@@ -30,6 +30,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -228,6 +229,24 @@ impl EdgeReader {
     /// # Panics
     /// If there is no block `i`.
     pub fn read_block(&self, i: usize, block: &mut EdgeBlock) -> Result<()> {
+        block.first_row = self.blocks[i].first_row;
+        block.offsets.clear();
+        block.neighbors.clear();
+        block.weights.clear();
+        self.visit_block(i, |offsets, neighbors, weights| {
+            // An offset is not negative: arrow has checked that they ascend from 0.
+            block.offsets.extend(offsets.iter().map(|o| o.unsigned_abs()));
+            block.neighbors.extend_from_slice(neighbors);
+            block.weights.extend_from_slice(weights);
+        })
+    }
+
+    /// Hands the offsets, neighbours and weights of block `i` to `visit` where
+    /// they lie, without another copy. Offsets ascend from 0.
+    ///
+    /// # Errors and panics
+    /// As [`read_block`](Self::read_block).
+    pub fn visit_block<R>(&self, i: usize, visit: impl FnOnce(&[i32], &[u32], &[f32]) -> R) -> Result<R> {
         let info = self.blocks[i];
         let batch = self.file.read(i)?;
         let corrupt = |what: &str| Error::Corrupt { path: self.file.path.clone(), what: format!("block {i}: {what}") };
@@ -244,15 +263,7 @@ impl EdgeReader {
         {
             return Err(corrupt("its lists differ in length"));
         }
-        block.first_row = info.first_row;
-        block.offsets.clear();
-        // An offset is not negative: arrow has checked that they ascend from 0.
-        block.offsets.extend(offsets.iter().map(|o| o.unsigned_abs()));
-        block.neighbors.clear();
-        block.neighbors.extend_from_slice(ids.values());
-        block.weights.clear();
-        block.weights.extend_from_slice(values.values());
-        Ok(())
+        Ok(visit(offsets, ids.values(), values.values()))
     }
 }
 
@@ -421,6 +432,8 @@ pub(crate) struct BatchFile {
     pub(crate) metadata: BTreeMap<String, String>,
     /// Batches in row order. `items` is 0 in files of others.
     pub(crate) entries: Vec<Entry>,
+    /// The footer's place, in bytes.
+    pub(crate) footer: Range<u64>,
     file: File,
     dictionaries: Dictionaries,
 }
@@ -490,7 +503,8 @@ impl BatchFile {
                 .and_then(|(m, body)| arrow_message::decode_dictionary(m, &body, &schema, &mut dictionaries))
                 .map_err(|what| Error::format(&path, what))?;
         }
-        Ok(BatchFile { path, schema, metadata, entries, file, dictionaries })
+        let footer = footer_at..footer_at + footer_length;
+        Ok(BatchFile { path, schema, metadata, entries, footer, file, dictionaries })
     }
 
     /// Makes sure that the file is of a format of ours, with checksums.
@@ -530,7 +544,7 @@ impl BatchFile {
             return Err(corrupt(format!("the checksum of block {i} differs")));
         }
         let batch = message(&buffer)
-            .and_then(|(m, body)| arrow_message::decode(m, &body, &self.schema, None, &self.dictionaries))
+            .and_then(|(m, body)| arrow_message::decode(m, &body, &self.schema, &self.dictionaries))
             .map_err(|what| Error::format(&self.path, format!("block {i}: {what}")))?;
         if batch.num_rows() as u64 != entry.rows {
             return Err(corrupt(format!("block {i} has not the rows that were announced")));

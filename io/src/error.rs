@@ -39,6 +39,14 @@ pub enum Error {
         /// Bytes present.
         found: u64,
     },
+    /// An input that is no longer what it was when it was opened.
+    #[error("{}: changed while it was in use: {what}; let whatever writes it finish, then begin anew with --restart", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// How it differs, with both states: "5120 bytes before, 6144 now".
+        what: String,
+    },
     /// A file that lowland wrote no longer matches its checksum.
     #[error("{}: corrupt: {what}; delete the run directory or pass --restart", path.display())]
     Corrupt {
@@ -54,7 +62,7 @@ pub enum Error {
         path: PathBuf,
         /// The version found.
         found: u32,
-        /// The versions that can be read, as text ("1" or "1 to 3").
+        /// The versions that can be read, as text ("1" or "1 to 3"), and the way out where there is one.
         readable: &'static str,
     },
     /// No file matched what was asked for.

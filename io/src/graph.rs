@@ -24,6 +24,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,7 +36,8 @@ use parquet::arrow::ProjectionMask;
 use crate::durable::FileStamp;
 use crate::edges::{BatchFile, BatchWriter, Compress, arrow_error, item, own_metadata};
 use crate::map::{caught, parquet, parquet_error};
-use crate::{Error, Result};
+use crate::source::fingerprint;
+use crate::{Error, Fingerprint, Result};
 
 /// The neighbour that is not there.
 pub const MISSING: u32 = u32::MAX;
@@ -151,6 +153,8 @@ enum Table {
 pub struct GraphReader {
     path: PathBuf,
     table: Table,
+    /// The footer's place, in bytes.
+    footer: Range<u64>,
     schema: SchemaRef,
     /// The columns of neighbours and distances.
     columns: [usize; 2],
@@ -174,14 +178,16 @@ impl GraphReader {
         let file = File::open(&path).map_err(|e| Error::io(&path, "open", e))?;
         let mut head = Vec::new();
         (&file).take(6).read_to_end(&mut head).map_err(|e| Error::io(&path, "read", e))?;
-        let (table, schema, rows) = if head == b"ARROW1" {
+        let (table, footer, schema, rows) = if head == b"ARROW1" {
             let file = BatchFile::open(path.clone())?;
             if file.metadata.get("format").is_some_and(|f| f.starts_with("lowland.")) {
                 file.expect(FORMAT, VERSION, READABLE)?;
             }
-            let (schema, rows) = (file.schema.clone(), file.rows());
-            (Table::Arrow(Box::new(file), Mutex::new(None)), schema, rows)
+            let (footer, schema, rows) = (file.footer.clone(), file.schema.clone(), file.rows());
+            (Table::Arrow(Box::new(file), Mutex::new(None)), footer, schema, rows)
         } else if head.starts_with(b"PAR1") {
+            let length = file.metadata().map_err(|e| Error::io(&path, "inspect", e))?.len();
+            let footer = crate::parquet::footer(&path, &file, length)?;
             let reader = parquet(&path, file)?;
             let (mut firsts, mut rows) = (Vec::new(), 0_u64);
             for group in reader.metadata().row_groups() {
@@ -191,7 +197,7 @@ impl GraphReader {
                     .and_then(|n| rows.checked_add(n))
                     .ok_or_else(|| Error::format(&path, "a row group of a length that cannot be"))?;
             }
-            (Table::Parquet(firsts), reader.schema().clone(), rows)
+            (Table::Parquet(firsts), footer, reader.schema().clone(), rows)
         } else {
             return Err(Error::format(&path, "neither Arrow IPC nor Parquet: not a graph"));
         };
@@ -213,7 +219,7 @@ impl GraphReader {
             return Err(Error::format(&path, format!("{rows} rows; a graph can have {}", MISSING - 1)));
         }
         let metric = schema.metadata.get("metric").cloned();
-        let mut reader = GraphReader { path, table, schema, columns, rows, k: 0, metric };
+        let mut reader = GraphReader { path, table, footer, schema, columns, rows, k: 0, metric };
         reader.k = match (&types[0], &types[1]) {
             (DataType::FixedSizeList(_, a), DataType::FixedSizeList(_, b)) if a != b => {
                 return Err(Error::format(&reader.path, format!("{a} neighbours and {b} distances a row")));
@@ -240,6 +246,13 @@ impl GraphReader {
     /// The metric, if the file's metadata name it.
     pub fn metric(&self) -> Option<&str> {
         self.metric.as_deref()
+    }
+
+    /// The state of the graph's file now, the footer's bytes included.
+    ///
+    /// [`Error::Changed`] if it is gone.
+    pub fn fingerprint(&self) -> Result<Fingerprint> {
+        fingerprint(&self.path, self.footer.clone())
     }
 
     /// Reads rows `first..` into two slices of rows × k. Shorter lists are
@@ -567,6 +580,33 @@ mod tests {
                 assert_eq!(ids, [m, m, m, 0, m, m]);
                 assert_eq!(reader.metric(), None);
             }
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_covers_the_footer() {
+        let dir = tempfile::tempdir().unwrap();
+        let columns = |id: i64| {
+            vec![
+                ("ids", ragged(Arc::new(Int64Array::from(vec![0, id])), &[1, 1])),
+                ("distances", ragged(Arc::new(Float32Array::from(vec![1.0, 1.0])), &[1, 1])),
+            ]
+        };
+        for path in foreign(dir.path(), columns(0)) {
+            let reader = GraphReader::open(&path).unwrap();
+            let before = reader.fingerprint().unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            assert_eq!((&before.path, before.bytes), (&path, bytes.len() as u64));
+            crate::unchanged(std::slice::from_ref(&before), &[reader.fingerprint().unwrap()]).unwrap();
+            // The footer's own bytes: behind them are its length and the magic.
+            for (at, covered) in [(bytes.len() - 16, true), (8, false)] {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1;
+                std::fs::write(&path, &changed).unwrap();
+                assert_eq!(reader.fingerprint().unwrap().header != before.header, covered, "{}", path.display());
+            }
+            std::fs::remove_file(&path).unwrap();
+            assert!(matches!(reader.fingerprint(), Err(Error::Changed { .. })));
         }
     }
 

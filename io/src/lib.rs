@@ -3,6 +3,7 @@
 //! Nothing here knows about budgets, progress or cancellation: every call is
 //! bounded by the rows or the block it was asked for. Input never panics.
 
+mod arrow_excerpt;
 mod arrow_file;
 mod arrow_message;
 pub mod buckets;
@@ -17,8 +18,11 @@ mod mapped;
 mod npy;
 mod open;
 mod parquet;
+mod positioned;
 mod rundir;
+mod scratch;
 mod source;
+mod space;
 mod spool;
 mod vectors;
 
@@ -31,6 +35,8 @@ pub use graph::{GraphReader, GraphWriter, MISSING};
 pub use map::{MapColumns, MapReader, MapWriter, Portion, coordinate_names};
 pub use mapped::Mapped;
 pub use open::{Options, open};
-pub use rundir::{Depth, Files, Manifest, Opened, RunDir, StageRecord, UnitRecord};
-pub use source::{Dtype, Fingerprint, Place, Shape, Source};
+pub use rundir::{Depth, Files, Manifest, Opened, RunDir, RunSummary, StageRecord, UnitRecord, runs};
+pub use scratch::{Scrap, Scratch, ScratchWriter};
+pub use source::{Dtype, Fingerprint, Place, Shape, Source, unchanged};
+pub use space::free_space;
 pub use spool::spool_stdin;

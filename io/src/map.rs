@@ -142,13 +142,14 @@ impl MapWriter {
         Ok(MapWriter { path, columns, schema, sink, next: 0, waiting: Vec::new(), portion })
     }
 
-    /// The memory that a writer of `dim` components holds, in bytes; kept
+    /// The memory that a writer of `rows` of `dim` components holds, in bytes; kept
     /// columns come on top, with twice 65,536 of their rows (4,096 where a
     /// column has no fixed width).
-    pub fn bytes(dim: usize) -> u64 {
+    pub fn bytes(rows: u64, dim: usize) -> u64 {
         // A row group and its encoders' buffers, the portion that waits and
         // its copy, and the file's buffer.
-        (2 * ROW_GROUP_BYTES + 2 * ROWS * (8 + 4 * dim) + (2 << 20)) as u64
+        let row = (8 + 4 * dim) as u64;
+        2 * (ROW_GROUP_BYTES as u64).min(rows * row) + 2 * (ROWS as u64).min(rows) * row + (2 << 20)
     }
 
     /// Writes rows `first..`, which must follow those written before: `coords`

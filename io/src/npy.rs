@@ -1,44 +1,53 @@
-//! NumPy's `.npy`, memory-mapped: one array of `rows × dim` numbers.
+//! NumPy's `.npy`: one array of `rows × dim` numbers, read by position.
 //!
 //! What must hold: any bytes at all give an array or an error that says what
 //! to do, never a panic; a call reads only the rows asked for.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use arrow::record_batch::RecordBatch;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use memmap2::Mmap;
 
-use crate::source::{check_range, fingerprint, map};
+use crate::positioned::Positioned;
+use crate::source::{check_range, fingerprint};
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 
 pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
+
+/// Bytes read at once on their way to `out`: they stay in a core's cache.
+const PORTION_BYTES: usize = 96 << 10;
+
+/// A header of more bytes is none that NumPy would read either, without being told to.
+const LONGEST_HEADER: u64 = 16 << 20;
 
 /// A `.npy` file.
 #[derive(Debug)]
 pub(crate) struct Npy {
     path: PathBuf,
-    map: Mmap,
+    file: Positioned,
     header: Header,
     /// Where the numbers begin, in bytes.
-    start: usize,
+    start: u64,
 }
 
 impl Npy {
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let map = map(path)?;
-        let (header, start) = read_header(path, &map)?;
+        let file = Positioned::open(path)?;
+        let (header, start) = read_header(path, &file)?;
         let Shape { rows, dim } = header.shape;
         let expected = rows
             .checked_mul(dim as u64)
             .and_then(|n| n.checked_mul(width(header.dtype) as u64))
-            .and_then(|n| n.checked_add(start as u64))
+            .and_then(|n| n.checked_add(start))
             .ok_or_else(|| Error::format(path, format!("its header gives an impossible shape, {rows} by {dim}")))?;
-        if expected > map.len() as u64 {
-            return Err(Error::Truncated { path: path.into(), expected, found: map.len() as u64 });
+        if expected > file.bytes() {
+            return Err(Error::Truncated { path: path.into(), expected, found: file.bytes() });
         }
-        Ok(Npy { path: path.into(), map, header, start })
+        // A file asked nothing yet holds nothing.
+        file.release();
+        Ok(Npy { path: path.into(), file, header, start })
     }
 }
 
@@ -54,27 +63,26 @@ impl Source for Npy {
     fn read_rows(&self, first: u64, out: &mut [f32]) -> Result<()> {
         let Shape { dim, .. } = self.header.shape;
         check_range(&self.path, self.header.shape, first, out.len())?;
-        // Within the range, so within the map: no overflow.
+        // Within the range, so within the file: no overflow.
         let width = width(self.header.dtype);
-        let from = self.start + first as usize * dim * width;
-        let bytes = &self.map[from..from + out.len() * width];
-        match self.header.dtype {
-            Dtype::F32 => convert(bytes, out, f32::from_le_bytes),
-            Dtype::F64 => convert(bytes, out, |b| f64::from_le_bytes(b) as f32),
-            Dtype::U8 => convert(bytes, out, |b| u8::from_le_bytes(b) as f32),
-            Dtype::I8 => convert(bytes, out, |b| i8::from_le_bytes(b) as f32),
-            Dtype::F16 => {
-                // In portions, so that the processor's own conversion is used.
-                const PORTION: usize = 1024;
-                let mut halves = [f16::ZERO; PORTION];
-                for (bytes, out) in bytes.chunks(2 * PORTION).zip(out.chunks_mut(PORTION)) {
-                    for (half, pair) in halves.iter_mut().zip(bytes.as_chunks().0) {
-                        *half = f16::from_le_bytes(*pair);
-                    }
-                    halves[..out.len()].convert_to_f32_slice(out);
-                }
+        let mut at = self.start + first * dim as u64 * width as u64;
+        if self.header.dtype == Dtype::F32 && cfg!(target_endian = "little") {
+            // The file's bytes are the numbers.
+            return self.file.read_at(at, bytemuck::cast_slice_mut(out));
+        }
+        let mut buffer = vec![0; PORTION_BYTES.min(out.len() * width)];
+        for out in out.chunks_mut(PORTION_BYTES / width) {
+            let bytes = &mut buffer[..out.len() * width];
+            self.file.read_at(at, bytes)?;
+            at += bytes.len() as u64;
+            match self.header.dtype {
+                Dtype::F32 => convert(bytes, out, f32::from_le_bytes),
+                Dtype::F64 => convert(bytes, out, |b| f64::from_le_bytes(b) as f32),
+                Dtype::U8 => convert(bytes, out, |b| u8::from_le_bytes(b) as f32),
+                Dtype::I8 => convert(bytes, out, |b| i8::from_le_bytes(b) as f32),
+                Dtype::F16 => convert_halves(bytes, out),
+                Dtype::Mixed => return Err(Error::format(&self.path, "an array has one type")),
             }
-            Dtype::Mixed => return Err(Error::format(&self.path, "an array has one type")),
         }
         Ok(())
     }
@@ -96,17 +104,37 @@ impl Source for Npy {
     }
 
     fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
-        Ok(vec![fingerprint(&self.path, 0..self.start as u64)?])
+        Ok(vec![fingerprint(&self.path, 0..self.start)?])
     }
 
     fn vector_column(&self) -> Option<String> {
         None
+    }
+
+    fn held_bytes(&self) -> u64 {
+        PORTION_BYTES as u64
+    }
+
+    fn release(&self) {
+        self.file.release();
     }
 }
 
 fn convert<const W: usize>(bytes: &[u8], out: &mut [f32], as_f32: impl Fn([u8; W]) -> f32) {
     for (slot, number) in out.iter_mut().zip(bytes.as_chunks().0) {
         *slot = as_f32(*number);
+    }
+}
+
+fn convert_halves(bytes: &[u8], out: &mut [f32]) {
+    // In portions, so that the processor's own conversion is used.
+    const PORTION: usize = 1024;
+    let mut halves = [f16::ZERO; PORTION];
+    for (bytes, out) in bytes.chunks(2 * PORTION).zip(out.chunks_mut(PORTION)) {
+        for (half, pair) in halves.iter_mut().zip(bytes.as_chunks().0) {
+            *half = f16::from_le_bytes(*pair);
+        }
+        halves[..out.len()].convert_to_f32_slice(out);
     }
 }
 
@@ -126,22 +154,26 @@ struct Header {
 }
 
 /// Reads the header; gives it and where the numbers begin.
-fn read_header(path: &Path, bytes: &[u8]) -> Result<(Header, usize)> {
-    let cut =
-        |expected: usize| Error::Truncated { path: path.into(), expected: expected as u64, found: bytes.len() as u64 };
-    let version = *bytes.get(MAGIC.len()).ok_or_else(|| cut(10))?;
-    let (length_at, length_width) = match version {
-        1 => (8, 2),
-        2 | 3 => (8, 4),
+fn read_header(path: &Path, file: &Positioned) -> Result<(Header, u64)> {
+    let part = |range: Range<u64>| match range.end <= file.bytes() {
+        true => file.read(range),
+        false => Err(Error::Truncated { path: path.into(), expected: range.end, found: file.bytes() }),
+    };
+    let length_at = MAGIC.len() as u64 + 2;
+    let version = part(0..length_at)?[MAGIC.len()];
+    let text_at = match version {
+        1 => length_at + 2,
+        2 | 3 => length_at + 4,
         found => return Err(Error::Version { path: path.into(), found: found.into(), readable: "1 to 3" }),
     };
-    let text_at = length_at + length_width;
-    let length = bytes.get(length_at..text_at).ok_or_else(|| cut(text_at))?;
-    let length = length.iter().rev().fold(0usize, |n, &b| n << 8 | b as usize);
-    let start = text_at.saturating_add(length);
-    let text = bytes.get(text_at..start).ok_or_else(|| cut(start))?;
+    let length = part(length_at..text_at)?.iter().rev().fold(0, |n, &b| n << 8 | u64::from(b));
+    let start = text_at + length;
+    if length > LONGEST_HEADER {
+        return Err(Error::format(path, format!("a header of {length} bytes: damaged; save the array again")));
+    }
+    let text = part(text_at..start)?;
     // Version 3 is UTF-8, 1 and 2 are Latin-1: alike in all that matters here.
-    let text = String::from_utf8_lossy(text);
+    let text = String::from_utf8_lossy(&text);
     let entries = Literal { rest: &text }
         .dictionary()
         .ok_or_else(|| Error::format(path, "its header is not one that NumPy writes; save the array again"))?;
@@ -331,11 +363,22 @@ mod tests {
         format!("{{'descr': {descr}, 'fortran_order': {fortran}, 'shape': {shape}, }}   \n")
     }
 
-    fn open(bytes: &[u8]) -> Result<Npy> {
+    /// An array, and the directory that it lies in.
+    #[derive(Debug)]
+    struct Saved(Npy, #[expect(dead_code, reason = "removes the directory when dropped")] tempfile::TempDir);
+
+    impl std::ops::Deref for Saved {
+        type Target = Npy;
+        fn deref(&self) -> &Npy {
+            &self.0
+        }
+    }
+
+    fn open(bytes: &[u8]) -> Result<Saved> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.npy");
         std::fs::write(&path, bytes).unwrap();
-        Npy::open(&path)
+        Npy::open(&path).map(|npy| Saved(npy, dir))
     }
 
     fn check(descr: &str, fortran: &str, shape: &str, expected: std::result::Result<(u64, usize), &str>) {
@@ -343,7 +386,7 @@ mod tests {
             match (open(&file(version, &header(descr, fortran, shape), &[0; 96])), expected) {
                 (Ok(npy), Ok((rows, dim))) => assert_eq!(npy.shape(), Shape { rows, dim }),
                 (Err(e), Err(text)) => assert!(e.to_string().contains(text), "{e}"),
-                (found, expected) => panic!("{found:?} where {expected:?} was expected"),
+                (found, expected) => panic!("{:?} where {expected:?} was expected", found.map(|npy| npy.shape())),
             }
         }
     }

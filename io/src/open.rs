@@ -439,12 +439,50 @@ mod tests {
 
     #[test]
     fn a_file_changed_while_open_is_noticed() {
-        let dir = copy_fixtures(&[("pyarrow_fixed_f32.parquet", "a.parquet")]);
-        let source = open(&[at(&dir, "a.parquet")], &Options::default()).unwrap();
-        let before = source.fingerprints().unwrap();
-        std::fs::copy(fixture("polars_list_f64.parquet"), dir.path().join("a.parquet")).unwrap();
-        assert_ne!(source.fingerprints().unwrap(), before);
-        assert!(read(&*source, 0, 1).unwrap_err().to_string().contains("was changed"));
+        for name in ["pyarrow_fixed_f32.parquet", "pyarrow_fixed_f32.arrow", "numpy_f32.npy"] {
+            let dir = copy_fixtures(&[(name, "a")]);
+            let source = open(&[at(&dir, "a")], &Options::default()).unwrap();
+            let before = source.fingerprints().unwrap();
+            crate::unchanged(&before, &source.fingerprints().unwrap()).unwrap();
+            std::fs::copy(fixture("polars_list_f64.parquet"), dir.path().join("a")).unwrap();
+            let changed = crate::unchanged(&before, &source.fingerprints().unwrap());
+            for error in [changed.unwrap_err(), read(&*source, 0, 1).unwrap_err()] {
+                assert!(matches!(&error, Error::Changed { path, .. } if path.ends_with("a")), "{name}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_cut_short_while_it_is_read_is_an_error_that_names_it() {
+        // More rows than a Parquet reader decodes ahead.
+        let (rows, dim) = (16_384, 16);
+        let values: Vec<f32> = (0..rows * dim).map(|i| i as f32).collect();
+        let batch = RecordBatch::try_from_iter([("v", fixed(&values, dim))]).unwrap();
+        let halves = [batch.slice(0, rows / 2), batch.slice(rows / 2, rows / 2)];
+        let npy_header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}\n");
+        let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+        npy.extend((npy_header.len() as u16).to_le_bytes());
+        npy.extend(npy_header.as_bytes());
+        npy.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in [
+            ("a.npy", npy),
+            ("a.arrow", arrow_bytes(&halves, None)),
+            ("b.arrow", arrow_bytes(&halves, Some(CompressionType::ZSTD))),
+            ("a.parquet", parquet_bytes(&halves, 1024, Compression::UNCOMPRESSED)),
+        ] {
+            std::fs::write(dir.path().join(name), &bytes).unwrap();
+            let source = open(&[at(&dir, name)], &Options::default()).unwrap();
+            assert_eq!(read(&*source, 0, 8).unwrap(), values[..8 * dim], "{name}");
+            let file = std::fs::File::options().write(true).open(dir.path().join(name)).unwrap();
+            file.set_len(bytes.len() as u64 / 3).unwrap();
+            let error = read(&*source, 8, rows - 8).err().unwrap_or_else(|| panic!("{name} was read whole"));
+            assert!(matches!(error, Error::Truncated { .. } | Error::Changed { .. }), "{name}: {error}");
+            assert!(error.is_bad_input() && error.to_string().contains(name), "{error}");
+            // Nor is it read again as what it was.
+            source.release();
+            assert!(matches!(read(&*source, 0, 8), Err(Error::Changed { .. })), "{name}");
+        }
     }
 
     fn fixed(values: &[f32], dim: usize) -> ArrayRef {

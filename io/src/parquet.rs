@@ -6,7 +6,7 @@
 //! passed through do not disturb the vectors'. A jump opens the row group
 //! that holds the row and skips to it.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -17,6 +17,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use parquet::arrow::{ARROW_SCHEMA_META_KEY, ProjectionMask};
+use parquet::basic::Type;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
     ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader,
@@ -25,7 +26,7 @@ use parquet::file::metadata::{
 
 use crate::arrow_message;
 use crate::damage::caught;
-use crate::source::{check_range, fingerprint, lock, modified, no_columns, open_file};
+use crate::source::{check_range, fingerprint, lock, no_columns, open_file, stamp, unchanged};
 use crate::vectors::{Vectors, Want, positions};
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 
@@ -35,6 +36,11 @@ pub(crate) const MAGIC: &[u8] = b"PAR1";
 const BATCH_ROWS: usize = 4096;
 const BATCH_BYTES: usize = 4 << 20;
 
+/// Working memory of a decompressor, of which each column has one (zstd's, the largest).
+const CODEC_BYTES: u64 = 96 << 10;
+/// What is small: bitmaps, buffers for reading.
+const OTHER_BYTES: u64 = 1 << 20;
+
 /// A Parquet file.
 pub(crate) struct ParquetFile {
     path: PathBuf,
@@ -43,10 +49,11 @@ pub(crate) struct ParquetFile {
     starts: Vec<u64>,
     vectors: Vectors,
     shape: Shape,
-    /// Length and modification time when opened: the footer holds for these only.
-    stamp: (u64, u64),
+    /// Its state when it was opened: the footer holds for this only.
+    stamp: Fingerprint,
     /// The footer's place, in bytes.
     footer: std::ops::Range<u64>,
+    pages: PageSize,
     vector_cursor: Mutex<Option<Cursor>>,
     column_cursor: Mutex<Option<Cursor>>,
 }
@@ -87,11 +94,15 @@ impl ParquetFile {
             starts,
             shape: Shape { rows, dim: vectors.dim.unwrap_or(0) },
             vectors,
-            stamp: (length, modified(&described)),
+            stamp: stamp(path, &described),
             footer,
+            pages: PageSize::default(),
             vector_cursor: Mutex::new(None),
             column_cursor: Mutex::new(None),
         };
+        let first =
+            this.leaves().first().and_then(|&leaf| this.metadata.metadata().row_groups().first()?.columns().get(leaf));
+        this.pages = first.and_then(|chunk| PageSize::read(&file, chunk)).unwrap_or_default();
         if this.shape.dim == 0 && rows > 0 {
             let mut cursor = this.cursor(this.vectors.columns.clone(), 0, 1)?;
             let first = this.take(&mut cursor, 1)?;
@@ -104,12 +115,16 @@ impl ParquetFile {
         &self.vectors.names
     }
 
+    /// The columns as Parquet counts them that the vectors are in.
+    fn leaves(&self) -> Vec<usize> {
+        let all = self.metadata.parquet_schema();
+        (0..all.num_columns()).filter(|&leaf| self.vectors.columns.contains(&all.get_column_root_idx(leaf))).collect()
+    }
+
     /// A reader of `columns` that begins at row `first`.
     fn cursor(&self, columns: Vec<usize>, first: u64, batch_rows: usize) -> Result<Cursor> {
         let (file, described) = open_file(&self.path)?;
-        if self.stamp != (described.len(), modified(&described)) {
-            return Err(Error::format(&self.path, "was changed after it was opened; start again"));
-        }
+        self.check_unchanged(&described)?;
         // Of groups that begin at one row, all but the last are empty.
         let group = self.starts.partition_point(|&start| start <= first).saturating_sub(1);
         let skipped = first - self.starts.get(group).copied().unwrap_or(first);
@@ -174,7 +189,15 @@ impl ParquetFile {
         Ok(batch.slice(0, taken))
     }
 
+    fn check_unchanged(&self, now: &Metadata) -> Result<()> {
+        unchanged(std::slice::from_ref(&self.stamp), &[stamp(&self.path, now)])
+    }
+
+    /// What cannot be decoded: because the file changed meanwhile, if it did.
     fn near(&self, row: u64, what: &str) -> Error {
+        if let Some(changed) = std::fs::metadata(&self.path).ok().and_then(|now| self.check_unchanged(&now).err()) {
+            return changed;
+        }
         Error::format(&self.path, format!("cannot be decoded at or after row {row}: {what}"))
     }
 
@@ -257,19 +280,35 @@ impl Source for ParquetFile {
     }
 
     fn held_bytes(&self) -> u64 {
-        // A batch and its two levels of two bytes a value, and of each column
-        // read a page, compressed and not. Writers end pages at about 1 MiB.
-        const PAGES: u64 = 3 << 20;
-        let values = (self.batch_rows() * self.shape.dim) as u64;
         let leaves = self.metadata.parquet_schema();
-        let of_vectors = |leaf: &usize| self.vectors.columns.contains(&leaves.get_column_root_idx(*leaf));
-        let read: Vec<usize> = (0..leaves.num_columns()).filter(of_vectors).collect();
-        let whole = self.metadata.metadata().row_groups().iter().map(|group| {
-            let chunks = read.iter().filter_map(|&leaf| group.columns().get(leaf));
-            chunks.map(|c| 2 * c.uncompressed_size().max(0) as u64).sum::<u64>()
-        });
-        let pages = (self.vectors.columns.len() as u64 * PAGES).min(whole.max().unwrap_or(0));
-        values * (self.vectors.component_bytes() + 4) + pages
+        let values = (self.batch_rows() as u64).saturating_mul(self.shape.dim as u64);
+        let (mut value_bytes, mut open, mut largest) = (0, 0, 0);
+        for leaf in self.leaves() {
+            let column = leaves.column(leaf);
+            let width = match column.physical_type() {
+                Type::BOOLEAN => 1,
+                Type::INT64 | Type::DOUBLE => 8,
+                Type::FIXED_LEN_BYTE_ARRAY => u64::try_from(column.type_length()).unwrap_or(0),
+                _ => 4,
+            };
+            // A batch is decoded as it is stored, then copied where Arrow's type is another.
+            let stored_otherwise = column.physical_type() == Type::FIXED_LEN_BYTE_ARRAY;
+            let component = self.vectors.component_bytes();
+            let copied = if stored_otherwise || width != component { component } else { 0 };
+            // Of lists, two levels of two bytes for every value, and those of the batch before.
+            let levels = if column.max_rep_level() > 0 { 8 } else { 0 };
+            value_bytes = value_bytes.max(width + copied + levels);
+
+            let groups = self.metadata.metadata().row_groups().iter();
+            let (page, dictionary) = groups.filter_map(|g| g.columns().get(leaf)).fold((0, 0), |most, chunk| {
+                let (page, dictionary) = self.pages.open(chunk, width);
+                (page.max(most.0), dictionary.max(most.1))
+            });
+            open += page + dictionary + CODEC_BYTES;
+            largest = page.max(largest);
+        }
+        // When a page is read, the one before it is still there, and so is what it is decompressed from.
+        values.saturating_mul(value_bytes) + open + 2 * largest + OTHER_BYTES
     }
 
     fn release(&self) {
@@ -278,8 +317,93 @@ impl Source for ParquetFile {
     }
 }
 
+/// How large a file's pages are: its writer ends all of them by one rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct PageSize {
+    /// Bytes, not compressed.
+    bytes: u64,
+    /// Values, nulls included.
+    values: u64,
+}
+
+impl Default for PageSize {
+    /// As most writers do by default: about 1 MiB.
+    fn default() -> Self {
+        PageSize { bytes: 1 << 20, values: 0 }
+    }
+}
+
+impl PageSize {
+    /// That of a chunk's first page of values, from its header alone; `None`
+    /// if there is no such header: then decoding will find what is wrong.
+    fn read(file: &File, chunk: &ColumnChunkMetaData) -> Option<Self> {
+        use std::os::unix::fs::FileExt;
+        // Sizes come first in a header; what follows them may be long.
+        let mut bytes = [0; 64];
+        let read = file.read_at(&mut bytes, u64::try_from(chunk.data_page_offset()).ok()?).ok()?;
+        Self::parse(bytes.get(..read)?)
+    }
+
+    /// Reads the beginning of a page's header, in Thrift's compact protocol:
+    /// a field begins with a byte, how many its number is more than the last
+    /// one's and its type; an integer is zigzag, seven bits a byte.
+    fn parse(mut bytes: &[u8]) -> Option<Self> {
+        const NEXT_INTEGER: u8 = 0x15;
+        let mut byte = || bytes.split_off_first().copied();
+        let number = |byte: &mut dyn FnMut() -> Option<u8>| {
+            let mut number = 0_u64;
+            for shift in (0..35).step_by(7) {
+                let seven = byte()?;
+                number |= u64::from(seven & 0x7f) << shift;
+                if seven < 0x80 {
+                    // Sizes and counts are not negative.
+                    return (number & 1 == 0).then_some(number >> 1);
+                }
+            }
+            None
+        };
+        let mut numbers = [0; 3];
+        for field in &mut numbers {
+            if byte()? != NEXT_INTEGER {
+                return None;
+            }
+            *field = number(&mut byte)?;
+        }
+        let [kind, size, _compressed] = numbers;
+        let mut next = byte()?;
+        let mut last = 3;
+        if next == NEXT_INTEGER {
+            // A checksum, which may be of any sign.
+            while byte()? >= 0x80 {}
+            (next, last) = (byte()?, 4);
+        }
+        // What is particular to pages of values: of version 1 in field 5, of version 2 in field 8.
+        let particular = match kind {
+            0 => 5,
+            3 => 8,
+            _ => return None,
+        };
+        if next != (particular - last) << 4 | 0x0c || byte()? != NEXT_INTEGER {
+            return None;
+        }
+        Some(PageSize { bytes: size, values: number(&mut byte)? })
+    }
+
+    /// The most bytes that a chunk's page and its dictionary take, where a value takes `width`.
+    fn open(self, chunk: &ColumnChunkMetaData, width: u64) -> (u64, u64) {
+        let size = |n: i64| u64::try_from(n).unwrap_or(0);
+        let (whole, compressed) = (size(chunk.uncompressed_size()), size(chunk.compressed_size()).max(1));
+        // The page seen may hold indices into the dictionary, and those that
+        // follow the values themselves; lists have levels beside them.
+        let page = self.bytes.max(self.values.saturating_mul(width).saturating_mul(17) / 16);
+        let dictionary = chunk.dictionary_page_offset().map_or(0, |at| size(chunk.data_page_offset() - at));
+        let dictionary = dictionary.max(dictionary.saturating_mul(whole) / compressed);
+        (page.min(whole), dictionary.min(whole))
+    }
+}
+
 /// Where the footer lies.
-fn footer(path: &Path, file: &File, length: u64) -> Result<std::ops::Range<u64>> {
+pub(crate) fn footer(path: &Path, file: &File, length: u64) -> Result<std::ops::Range<u64>> {
     use std::io::{Read, Seek, SeekFrom};
     let failed = |e| Error::io(path, "read", e);
     let cut = "ends without a Parquet footer: cut short, or still being written; copy or write it again";
@@ -364,5 +488,72 @@ fn failure(path: &Path, error: ParquetError) -> Error {
             Err(inner) => Error::format(path, format!("cannot be read as Parquet: {inner}")),
         },
         error => Error::format(path, format!("cannot be read as Parquet: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array};
+    use arrow::datatypes::{DataType, Field};
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::properties::{WriterProperties, WriterVersion};
+
+    use super::*;
+
+    fn write(path: &Path, rows: usize, dim: usize, properties: WriterProperties) -> ParquetFile {
+        let values = Float32Array::from_iter_values((0..rows * dim).map(|i| (i as f32).sin()));
+        let item = Arc::new(Field::new("item", DataType::Float32, true));
+        let vectors: ArrayRef = Arc::new(FixedSizeListArray::new(item, dim as i32, Arc::new(values), None));
+        let batch = RecordBatch::try_from_iter([("v", vectors)]).unwrap();
+        let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        ParquetFile::open(path, &Want::Any).unwrap()
+    }
+
+    #[test]
+    fn pages_are_measured_by_the_first_ones_header() {
+        let dir = tempfile::tempdir().unwrap();
+        let (rows, dim) = (6_000, 32);
+        for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+            let pages = |rows: usize| {
+                let properties = WriterProperties::builder()
+                    .set_writer_version(version)
+                    .set_dictionary_enabled(false)
+                    .set_data_page_row_count_limit(rows)
+                    .set_write_batch_size(rows);
+                properties.build()
+            };
+            let small = write(&dir.path().join("small"), rows, dim, pages(50));
+            assert_eq!(small.pages.values, 50 * dim as u64);
+            let bytes = 50 * dim as u64 * 4;
+            assert!((bytes..bytes + bytes / 8).contains(&small.pages.bytes), "{:?}", small.pages);
+            let large = write(&dir.path().join("large"), rows, dim, pages(rows));
+            assert_eq!(large.pages.values, (rows * dim) as u64);
+            let batch = small.batch_rows() as u64 * dim as u64 * 12;
+            for file in [small, large] {
+                let expected = batch + 3 * file.pages.bytes;
+                assert!((expected..expected + expected / 8 + (2 << 20)).contains(&file.held_bytes()));
+            }
+        }
+    }
+
+    #[test]
+    fn only_headers_of_values_are_taken_for_such() {
+        let header = |fields: &[u8]| PageSize::parse(fields);
+        let size = |bytes, values| Some(PageSize { bytes, values });
+        assert_eq!(header(&[0x15, 0, 0x15, 0x80, 0x02, 0x15, 4, 0x2c, 0x15, 6]), size(128, 3));
+        // With a checksum of any sign; of version 2.
+        assert_eq!(header(&[0x15, 0, 0x15, 2, 0x15, 4, 0x15, 0xff, 1, 0x1c, 0x15, 6]), size(1, 3));
+        assert_eq!(header(&[0x15, 6, 0x15, 2, 0x15, 4, 0x5c, 0x15, 6]), size(1, 3));
+        assert_eq!(header(&[0x15, 6, 0x15, 2, 0x15, 4, 0x15, 7, 0x4c, 0x15, 6]), size(1, 3));
+        // A dictionary; a negative size; a number without end; cut short; something else.
+        assert_eq!(header(&[0x15, 4, 0x15, 2, 0x15, 4, 0x4c, 0x15, 6]), None);
+        assert_eq!(header(&[0x15, 0, 0x15, 1, 0x15, 4, 0x2c, 0x15, 6]), None);
+        assert_eq!(header(&[0x15, 0, 0x15, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]), None);
+        assert_eq!(header(&[0x15, 0, 0x15, 2, 0x15, 4, 0x2c, 0x15]), None);
+        assert_eq!(header(&[0x15, 0, 0x15, 2, 0x15, 4, 0x5c, 0x15, 6]), None);
+        assert_eq!(header(b"PAR1"), None);
+        assert_eq!(header(&[]), None);
     }
 }

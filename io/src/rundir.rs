@@ -6,21 +6,25 @@
 //! <run>/<file>          immutable once listed in the manifest
 //! ```
 //!
-//! `manifest.json`, format 1, is one JSON object:
+//! `manifest.json`, format 2, is one JSON object:
 //!
 //! ```text
 //! lowland   the crate version that began the run
-//! format    1
+//! format    2
 //! created   RFC 3339, UTC
 //! config    as the caller gave it, opaque here
 //! sources   [Fingerprint]
-//! stages    { name: { done, files, data, units: { name: { files, data } } } }
+//! stages    { name: { done, released, files, data, units: { name: { files, data } } } }
 //! xxh3      of every byte before the comma that ends the previous field
 //! ```
 //!
 //! where `files` is `{ name: { bytes, xxh3 } }` and `data` any JSON. The last
 //! field is always `"xxh3"` with 16 digits, in this and every later format, so
 //! that damage is told from a newer version.
+//!
+//! A stage that is `done` may be `released`: whatever would read its files is
+//! finished too, so they are gone and only its `data` is left. Format 1 had no
+//! released stages.
 //!
 //! What must hold:
 //! - A file is listed only after it is durable, and removed only after it is
@@ -29,9 +33,11 @@
 //!   directory is therefore no place for a user's own files. Subdirectories
 //!   are never made and never touched.
 //! - Nothing is created or removed in a directory that is not ours.
+//! - Whoever only looks ([`Manifest::read`], [`runs`]) changes nothing, and does
+//!   not keep a run from its directory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -44,9 +50,10 @@ use crate::durable::{self, FileStamp};
 use crate::{Error, Fingerprint, Result};
 
 /// The version of the manifest and of the directory's layout.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
-const READABLE: &str = "1";
+/// With the way out, as a run of another version cannot be gone on with.
+const READABLE: &str = "2; pass --restart to discard that run and begin anew, or choose another --run-dir";
 const LOCK: &str = "LOCK";
 const MANIFEST: &str = "manifest.json";
 const MANIFEST_PART: &str = "manifest.json.part";
@@ -82,7 +89,9 @@ pub struct Manifest {
 pub struct StageRecord {
     /// Whether the whole stage is finished.
     pub done: bool,
-    /// The stage's files; none before it is done.
+    /// Whether its files were given up after it was finished.
+    pub released: bool,
+    /// The stage's files; none before it is done, none once it is released.
     pub files: Files,
     /// The stage's small results; null before it is done.
     pub data: Value,
@@ -282,6 +291,16 @@ impl RunDir {
         self.lock_manifest().stages.get(name).cloned()
     }
 
+    /// The names of a stage's finished units, in order.
+    pub fn units(&self, stage: &str) -> Vec<String> {
+        self.lock_manifest().stages.get(stage).map_or_else(Vec::new, |record| record.units.keys().cloned().collect())
+    }
+
+    /// What is known of a finished unit of a stage.
+    pub fn unit(&self, stage: &str, unit: &str) -> Option<UnitRecord> {
+        self.lock_manifest().stages.get(stage)?.units.get(unit).cloned()
+    }
+
     /// Records that a stage is finished. `files` must be durable and in this
     /// directory, as after [`PendingFile::finish`](crate::PendingFile::finish).
     /// The stage's units are forgotten, and those of their files that are not
@@ -293,7 +312,8 @@ impl RunDir {
     pub fn finish_stage(&self, name: &str, files: Vec<(String, FileStamp)>, data: Value) -> Result<()> {
         let files = listed(files);
         self.change(|stages| {
-            stages.insert(name.into(), StageRecord { done: true, files, data, units: BTreeMap::new() });
+            stages
+                .insert(name.into(), StageRecord { done: true, released: false, files, data, units: BTreeMap::new() });
         })
     }
 
@@ -312,6 +332,22 @@ impl RunDir {
         })
     }
 
+    /// Gives up the files of a finished stage but for those `kept`, for
+    /// whatever read them is finished too. That it is done stays on record, and so does its `data`;
+    /// to release it again changes nothing.
+    ///
+    /// # Panics
+    /// If the stage is not finished: the files of what is under way are needed.
+    pub fn release_stage(&self, name: &str, kept: &[&str]) -> Result<()> {
+        self.change(|stages| match stages.get_mut(name) {
+            Some(record) if record.done => {
+                record.released = true;
+                record.files.retain(|file, _| kept.contains(&file.as_str()));
+            }
+            _ => panic!("stage {name} is released, but it is not finished"),
+        })
+    }
+
     /// Forgets a stage and its units, then removes their files.
     pub fn drop_stage(&self, name: &str) -> Result<()> {
         self.change(|stages| {
@@ -320,12 +356,23 @@ impl RunDir {
     }
 
     /// Checks the files of a stage and of its units against the manifest.
-    /// A stage that the manifest does not know has no files to check.
+    /// A stage that the manifest does not know, or that was released, has no
+    /// files to check.
     ///
     /// [`Error::Corrupt`] names the first file that differs, and how.
     pub fn verify(&self, stage: &str, depth: Depth) -> Result<()> {
-        let Some(record) = self.stage(stage) else { return Ok(()) };
-        for (name, stamp) in record.every_file() {
+        let record = self.stage(stage).unwrap_or_default();
+        self.verify_files(record.every_file(), depth)
+    }
+
+    /// Checks the files of one unit, as [`verify`](Self::verify) does those of a stage.
+    pub fn verify_unit(&self, stage: &str, unit: &str, depth: Depth) -> Result<()> {
+        let record = self.unit(stage, unit).unwrap_or_default();
+        self.verify_files(record.files.iter(), depth)
+    }
+
+    fn verify_files<'a>(&self, files: impl Iterator<Item = (&'a String, &'a FileStamp)>, depth: Depth) -> Result<()> {
+        for (name, stamp) in files {
             verify_file(&self.path(name), *stamp, depth)?;
         }
         Ok(())
@@ -368,6 +415,74 @@ impl RunDir {
     }
 }
 
+/// A run directory as [`runs`] finds it.
+#[derive(Debug)]
+pub struct RunSummary {
+    /// The directory.
+    pub path: PathBuf,
+    /// What it says about its run, or why that cannot be read.
+    pub manifest: Result<Manifest>,
+    /// The process that works there now, with its host and since when.
+    pub held_by: Option<String>,
+    /// The lengths of its files added up, unfinished ones included.
+    pub bytes: u64,
+}
+
+/// The run directories among `dir` and its immediate subdirectories, in the
+/// order of their paths. What is no run directory, or cannot be looked into,
+/// is passed over; a run whose manifest is damaged or of another version is not.
+///
+/// Nothing is created or changed, and a run that goes on is not disturbed.
+///
+/// [`Error::Io`] if `dir` itself cannot be listed.
+pub fn runs(dir: &Path) -> Result<Vec<RunSummary>> {
+    let below = entries(dir)?.into_iter().map(|name| dir.join(name)).filter(|path| path.is_dir());
+    let mut found: Vec<RunSummary> = std::iter::once(dir.to_path_buf()).chain(below).filter_map(summary).collect();
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+/// What there is to tell of `path`; `None` if it is no run directory.
+fn summary(path: PathBuf) -> Option<RunSummary> {
+    // Asked first: of a stranger's directory, even a pipe may bear that name, and would not end.
+    if !path.join(MANIFEST).is_file() {
+        return None;
+    }
+    let manifest = match Manifest::read(&path) {
+        Err(Error::ForeignDirectory { .. }) => return None,
+        // Unread it cannot be told for one of ours, but the lock may say so.
+        Err(Error::Io { .. }) if !lock_text(&path.join(LOCK)).starts_with(LOCK_HEAD) => return None,
+        manifest => manifest,
+    };
+    let length = |name| std::fs::symlink_metadata(path.join(name)).ok().filter(|m| m.is_file()).map_or(0, |m| m.len());
+    let bytes = entries(&path).ok()?.into_iter().map(length).sum();
+    let held_by = held_by(&path.join(LOCK));
+    Some(RunSummary { path, manifest, held_by, bytes })
+}
+
+/// Who holds the lock now, if anybody does.
+fn held_by(lock: &Path) -> Option<String> {
+    // Shared, so that two who look do not take each other for the holder.
+    match File::open(lock).ok()?.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(holder(lock)),
+        // Ours for a moment: it goes with the handle, which is dropped here.
+        Ok(()) | Err(TryLockError::Error(_)) => None,
+    }
+}
+
+/// Takes the lock, `None` if another process works here. Somebody who looks
+/// with [`runs`] has it too, but for less than a millisecond: so ask again.
+fn take_lock(lock: &Path) -> Result<Option<File>> {
+    const TIMES: usize = 3;
+    for _ in 1..TIMES {
+        if let Some(held) = durable::lock(lock)? {
+            return Ok(Some(held));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    durable::lock(lock)
+}
+
 /// Makes the directory, makes sure it is ours, and takes its lock.
 fn acquire(path: &Path) -> Result<File> {
     std::fs::create_dir_all(path).map_err(|e| Error::io(path, "create", e))?;
@@ -375,7 +490,7 @@ fn acquire(path: &Path) -> Result<File> {
         // Before the lock, lest we create one in a stranger's directory …
         check_ours(path)?;
         let lock_path = path.join(LOCK);
-        let mut lock = match durable::lock(&lock_path) {
+        let mut lock = match take_lock(&lock_path) {
             Ok(Some(lock)) => lock,
             Ok(None) => return Err(Error::Locked { path: path.into(), holder: holder(&lock_path) }),
             // Removed by its holder since we looked.
@@ -553,6 +668,13 @@ fn now() -> String {
     rfc3339(since.map_or(0, |d| d.as_secs()))
 }
 
+/// Nanoseconds since the epoch as RFC 3339, UTC, to the last digit.
+pub(crate) fn rfc3339_nanos(nanoseconds: u64) -> String {
+    const SECOND: u64 = 1_000_000_000;
+    let whole = rfc3339(nanoseconds / SECOND);
+    format!("{}.{:09}Z", whole.trim_end_matches('Z'), nanoseconds % SECOND)
+}
+
 /// Seconds since the epoch as RFC 3339, UTC.
 fn rfc3339(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
@@ -642,6 +764,127 @@ mod tests {
         assert_eq!(names(dir.path()), ["LOCK", "manifest.json"]);
         run.remove().unwrap();
         assert!(!dir.path().exists());
+    }
+
+    #[test]
+    fn a_released_stage_keeps_its_record_and_not_its_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, _) = open(dir.path()).unwrap();
+        let list = put(&run, "list", b"list");
+        run.finish_stage("index", vec![list.clone(), put(&run, "shard", b"shard")], json!({"lists": 3})).unwrap();
+        // What another stage lists too is not given up.
+        run.finish_stage("neighbors", vec![list], json!(null)).unwrap();
+        run.release_stage("index", &[]).unwrap();
+        run.release_stage("index", &[]).unwrap();
+        assert_eq!(names(dir.path()), ["LOCK", "list", "manifest.json"]);
+        drop(run);
+        let (run, _) = open(dir.path()).unwrap();
+        let record = run.stage("index").unwrap();
+        assert!(record.done && record.released && record.files.is_empty());
+        assert_eq!(record.data["lists"], 3);
+        assert!(!run.stage("neighbors").unwrap().released);
+        run.verify("index", Depth::Checksums).unwrap();
+        run.drop_stage("index").unwrap();
+        assert!(run.stage("index").is_none());
+    }
+
+    #[test]
+    #[should_panic(expected = "not finished")]
+    fn a_stage_under_way_is_not_released() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, _) = open(dir.path()).unwrap();
+        run.finish_unit("layout", "0", vec![], json!(null)).unwrap();
+        let _ = run.release_stage("layout", &[]);
+    }
+
+    #[test]
+    fn units_are_found_and_checked_one_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, _) = open(dir.path()).unwrap();
+        for unit in ["b", "a"] {
+            let files = vec![put(&run, unit, unit.as_bytes())];
+            run.finish_unit("neighbors", unit, files, json!({"unit": unit})).unwrap();
+        }
+        assert_eq!(run.units("neighbors"), ["a", "b"]);
+        assert!(run.units("layout").is_empty());
+        assert_eq!(run.unit("neighbors", "b").unwrap().data["unit"], "b");
+        assert!(run.unit("neighbors", "c").is_none() && run.unit("layout", "a").is_none());
+        std::fs::write(run.path("a"), b"A").unwrap();
+        run.verify_unit("neighbors", "b", Depth::Checksums).unwrap();
+        run.verify_unit("neighbors", "a", Depth::Lengths).unwrap();
+        run.verify_unit("neighbors", "c", Depth::Checksums).unwrap();
+        let error = run.verify_unit("neighbors", "a", Depth::Checksums).unwrap_err();
+        assert!(matches!(&error, Error::Corrupt { path, .. } if *path == run.path("a")), "{error}");
+    }
+
+    #[test]
+    fn runs_are_listed_with_who_holds_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let (run, _) = open(&at("b held")).unwrap();
+        run.finish_stage("scan", vec![put(&run, "f", &[7; 5000])], json!(null)).unwrap();
+        let (damaged, _) = open(&at("c damaged")).unwrap();
+        drop(damaged);
+        let manifest = at("c damaged").join(MANIFEST);
+        let mut bytes = std::fs::read(&manifest).unwrap();
+        bytes[40] ^= 1;
+        std::fs::write(&manifest, bytes).unwrap();
+        let (older, _) = open(&at("a older")).unwrap();
+        Manifest { format: 1, ..older.manifest() }.write(&at("a older")).unwrap();
+        drop(older);
+        std::fs::create_dir_all(at("a stranger/below")).unwrap();
+        std::fs::write(at("a stranger").join(MANIFEST), "{}").unwrap();
+        std::fs::create_dir(at("empty")).unwrap();
+        std::fs::create_dir_all(at("neither").join(MANIFEST)).unwrap();
+        drop(open(&at("deep/er")).unwrap());
+        std::fs::write(at("file"), "x").unwrap();
+
+        let before = names(&at("b held"));
+        for _ in 0..2 {
+            let found = runs(dir.path()).unwrap();
+            let paths: Vec<_> = found.iter().map(|r| r.path.clone()).collect();
+            assert_eq!(paths, [at("a older"), at("b held"), at("c damaged")]);
+            assert!(matches!(found[0].manifest, Err(Error::Version { found: 1, .. })));
+            assert_eq!(*found[1].manifest.as_ref().unwrap(), run.manifest());
+            assert!(matches!(found[2].manifest, Err(Error::Corrupt { .. })));
+            let holder = found[1].held_by.as_ref().unwrap();
+            assert!(holder.starts_with(&format!("process {} on ", std::process::id())), "{holder}");
+            assert!(found[0].held_by.is_none() && found[2].held_by.is_none());
+            let lengths = before.iter().map(|n| at("b held").join(n).metadata().unwrap().len()).sum::<u64>();
+            assert!(lengths > 5000);
+            assert_eq!(found[1].bytes, lengths);
+        }
+        assert_eq!(names(&at("b held")), before);
+        assert!(names(&at("empty")).is_empty());
+
+        // A run directory may itself be asked about; without a LOCK nobody holds it, and none is made.
+        drop(run);
+        std::fs::remove_file(at("b held").join(LOCK)).unwrap();
+        let found = runs(&at("b held")).unwrap();
+        assert_eq!(found.iter().map(|r| r.path.clone()).collect::<Vec<_>>(), [at("b held")]);
+        assert!(found[0].held_by.is_none());
+        assert_eq!(names(&at("b held")), ["f", "manifest.json"]);
+        assert!(matches!(runs(&at("nowhere")), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn who_looks_keeps_no_run_from_its_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()).unwrap());
+        let looking = std::sync::atomic::AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while looking.load(std::sync::atomic::Ordering::Relaxed) {
+                        let _ = runs(dir.path());
+                        std::thread::sleep(std::time::Duration::from_millis(1));
+                    }
+                });
+            }
+            let opened: Vec<_> = (0..50).map(|_| open(dir.path()).map(drop)).collect();
+            looking.store(false, std::sync::atomic::Ordering::Relaxed);
+            assert!(opened.iter().all(|r| r.is_ok()), "{opened:?}");
+        });
     }
 
     #[test]
@@ -798,7 +1041,10 @@ mod tests {
         let later = Manifest { format: 9, ..run.manifest() };
         drop(run);
         later.write(dir.path()).unwrap();
-        assert!(matches!(open(dir.path()), Err(Error::Version { found: 9, .. })));
+        let error = open(dir.path()).unwrap_err();
+        assert!(matches!(error, Error::Version { found: 9, .. }));
+        assert!(error.to_string().contains("format version 9; this build reads 2; pass --restart"), "{error}");
+        RunDir::restart(dir.path(), config(), vec![]).unwrap();
     }
 
     #[test]

@@ -14,10 +14,10 @@ use std::time::UNIX_EPOCH;
 
 use arrow::datatypes::Schema;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::rundir::rfc3339_nanos;
 use crate::{Error, Result};
 
 /// Rows and components of a source.
@@ -81,6 +81,37 @@ pub struct Fingerprint {
     pub header: u64,
 }
 
+/// Checks that the files are still what they were: `before` and `now` are the
+/// fingerprints of one source, or of one list of files, taken at two times.
+///
+/// [`Error::Changed`] names the first file that differs, and how.
+pub fn unchanged(before: &[Fingerprint], now: &[Fingerprint]) -> Result<()> {
+    for (i, was) in before.iter().enumerate() {
+        let is = now.get(i).filter(|is| is.path == was.path);
+        if let Some(what) = is.map_or(Some("it is gone".into()), |is| was.difference(is)) {
+            return Err(Error::Changed { path: was.path.clone(), what });
+        }
+    }
+    match now.get(before.len()) {
+        Some(added) => Err(Error::Changed { path: added.path.clone(), what: "it was not there before".into() }),
+        None => Ok(()),
+    }
+}
+
+impl Fingerprint {
+    /// How the file differs from what it was, both states told; the path is not compared.
+    fn difference(&self, now: &Fingerprint) -> Option<String> {
+        if self.bytes != now.bytes {
+            return Some(format!("{} bytes before, {} now", self.bytes, now.bytes));
+        }
+        if self.modified != now.modified {
+            let (before, now) = (rfc3339_nanos(self.modified), rfc3339_nanos(now.modified));
+            return Some(format!("modified at {before} before, at {now} now"));
+        }
+        (self.header != now.header).then(|| "the part that describes the rest (its header or footer) differs".into())
+    }
+}
+
 /// A table of vectors at rest. See the module's page for what must hold.
 pub trait Source: Send + Sync {
     /// Rows and components.
@@ -108,14 +139,15 @@ pub trait Source: Send + Sync {
     /// What the vectors are called in the file: a column's name, or several; none for npy.
     fn vector_column(&self) -> Option<String>;
 
-    /// The most bytes that stay allocated between calls of `read_rows`: a
-    /// decoded batch, open pages. Mapped files are not counted, as the system
-    /// takes their pages back when it needs them.
+    /// The most bytes that `read_rows` takes beside `out`, during a call or
+    /// from one to the next: a decoded batch, open pages, a buffer. What the
+    /// system caches of the file is not counted.
     fn held_bytes(&self) -> u64 {
         0
     }
 
-    /// Frees what is kept between calls. The next call starts afresh.
+    /// Frees what is kept between calls, an open file included. The next call
+    /// starts afresh, and is [`Error::Changed`] if the file no longer is what it was.
     fn release(&self) {}
 }
 
@@ -157,37 +189,28 @@ pub(crate) fn open_file(path: &Path) -> Result<(File, Metadata)> {
     Ok((file, described))
 }
 
-/// Maps a file into memory, read-only.
-pub(crate) fn map(path: &Path) -> Result<Mmap> {
-    let (file, _) = open_file(path)?;
-    #[expect(unsafe_code, reason = "a file is read in place, without a copy")]
-    // SAFETY: the map is read-only and its bytes are only ever read as plain
-    // numbers after their bounds were checked. A file that another process
-    // rewrites meanwhile gives changed numbers, and one that it cuts short
-    // ends this process with SIGBUS: inputs must stay as they are during a run.
-    let map = unsafe { Mmap::map(&file) };
-    map.map_err(|source| Error::io(path, "map", source))
-}
-
 /// The state of the file at `path` now; `header` is the range of the bytes
-/// that describe the rest.
+/// that describe the rest. The file was there before: that it is gone is a change.
 pub(crate) fn fingerprint(path: &Path, header: Range<u64>) -> Result<Fingerprint> {
     let failed = |source| Error::io(path, "read", source);
-    let mut file = File::open(path).map_err(|source| Error::io(path, "open", source))?;
+    let mut file = File::open(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => Error::Changed { path: path.into(), what: "it is gone".into() },
+        _ => Error::io(path, "open", source),
+    })?;
     let described = file.metadata().map_err(failed)?;
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(header.start)).map_err(failed)?;
     file.take(header.end.saturating_sub(header.start)).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(Fingerprint {
-        path: path.into(),
-        bytes: described.len(),
-        modified: modified(&described),
-        header: xxh3_64(&bytes),
-    })
+    Ok(Fingerprint { header: xxh3_64(&bytes), ..stamp(path, &described) })
+}
+
+/// The state of a file as `described`, of which no bytes are read.
+pub(crate) fn stamp(path: &Path, described: &Metadata) -> Fingerprint {
+    Fingerprint { path: path.into(), bytes: described.len(), modified: modified(described), header: 0 }
 }
 
 /// Nanoseconds since the epoch; 0 where the system does not say.
-pub(crate) fn modified(described: &Metadata) -> u64 {
+fn modified(described: &Metadata) -> u64 {
     let since = described.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
     since.map_or(0, |t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX))
 }
@@ -196,4 +219,50 @@ pub(crate) fn modified(described: &Metadata) -> u64 {
 /// in another thread leaves nothing that would be wrong to use.
 pub(crate) fn lock<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
     kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn print(path: &str) -> Fingerprint {
+        Fingerprint { path: path.into(), bytes: 5120, modified: 1_700_000_000_123_456_789, header: 7 }
+    }
+
+    fn check(now: &[Fingerprint], expected: &str) {
+        let error = unchanged(&[print("a"), print("b")], now).unwrap_err();
+        assert!(error.is_bad_input());
+        let error = error.to_string();
+        assert!(error.starts_with(expected) && error.ends_with("begin anew with --restart"), "{error}");
+    }
+
+    #[test]
+    fn what_changed_is_told() {
+        let (a, b) = (print("a"), print("b"));
+        unchanged(&[a.clone(), b.clone()], &[a.clone(), b.clone()]).unwrap();
+        unchanged(&[], &[]).unwrap();
+        let now = Fingerprint { bytes: 6144, modified: 0, ..b.clone() };
+        check(&[a.clone(), now], "b: changed while it was in use: 5120 bytes before, 6144 now; let");
+        let now = Fingerprint { modified: b.modified + 1, ..b.clone() };
+        check(
+            &[a.clone(), now],
+            "b: changed while it was in use: modified at 2023-11-14T22:13:20.123456789Z before, \
+             at 2023-11-14T22:13:20.123456790Z now;",
+        );
+        check(&[a.clone(), Fingerprint { header: 8, ..b.clone() }], "b: changed while it was in use: the part that");
+        check(std::slice::from_ref(&a), "b: changed while it was in use: it is gone;");
+        check(&[b.clone(), a.clone()], "a: changed while it was in use: it is gone;");
+        check(&[a, b, print("c")], "c: changed while it was in use: it was not there before;");
+    }
+
+    #[test]
+    fn a_file_that_is_gone_has_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        std::fs::write(&path, "some bytes").unwrap();
+        let before = fingerprint(&path, 0..4).unwrap();
+        assert_eq!((before.bytes, before.header), (10, xxh3_64(b"some")));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(fingerprint(&path, 0..4), Err(Error::Changed { what, .. }) if what == "it is gone"));
+    }
 }

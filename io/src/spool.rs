@@ -67,7 +67,7 @@ pub fn spool_stdin(reader: impl Read, dir: &Path, options: &Options) -> Result<B
         let body = Buffer::from_vec(stream.bytes(body_length)?);
         match message.header_type() {
             MessageHeader::RecordBatch => {
-                let batch = arrow_message::decode(message, &body, &schema, None, &dictionaries).map_err(wrong)?;
+                let batch = arrow_message::decode(message, &body, &schema, &dictionaries).map_err(wrong)?;
                 drop(body);
                 let rows = batch.num_rows();
                 let size = batch.get_array_memory_size().div_ceil(rows.max(1));

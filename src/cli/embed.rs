@@ -9,7 +9,8 @@ use lowland::{Config, Error, Graph, Init, Job, Report, check_output};
 use serde_json::{Value, json};
 
 use super::options::{self, InputArgs, NeighborArgs, ProgressArgs, ResourceArgs};
-use super::{Failure, print};
+use super::{Failure, print, stdin};
+use crate::machine::Machine;
 use crate::progress::Console;
 
 const EXAMPLES: &str = "\
@@ -30,9 +31,21 @@ command goes on from there; a run from standard input cannot be resumed.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
 pub(super) struct Args {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// The map: .parquet, .arrow or .npy
+    #[arg(short, long, value_name = "FILE", display_order = 0, help_heading = "Output")]
+    output: PathBuf,
+    #[command(flatten)]
+    pub(super) progress: ProgressArgs,
+}
+
+/// What is made of what, and how: all that a plan is about.
+#[derive(Debug, clap::Args)]
+pub(super) struct Wanted {
     /// Files, directories or globs of vectors; - for an Arrow stream on standard input
     #[arg(value_name = "SOURCE", required_unless_present = "knn", display_order = 0, help_heading = "Input")]
-    sources: Vec<String>,
+    pub(super) sources: Vec<String>,
     #[command(flatten)]
     input: InputArgs,
     /// Start from a kNN graph and its metric instead of searching neighbours, with or without
@@ -40,9 +53,6 @@ pub(super) struct Args {
     #[arg(long, value_name = "GRAPH", conflicts_with = "n_neighbors", display_order = 2, help_heading = "Input")]
     knn: Option<PathBuf>,
 
-    /// The map: .parquet, .arrow or .npy
-    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
-    output: PathBuf,
     /// Column that names the rows in the map [default: row numbers]
     #[arg(long, value_name = "COL", help_heading = "Output")]
     id: Option<String>,
@@ -85,9 +95,7 @@ pub(super) struct Args {
     learning_rate: f32,
 
     #[command(flatten)]
-    resources: ResourceArgs,
-    #[command(flatten)]
-    pub(super) progress: ProgressArgs,
+    pub(super) resources: ResourceArgs,
 }
 
 fn parse_init(text: &str) -> Result<Init, String> {
@@ -101,38 +109,23 @@ fn parse_init(text: &str) -> Result<Init, String> {
 }
 
 pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
+    let wanted = &args.wanted;
     check_files(args)?;
-    let mut job = job(args);
-    if let Some(path) = &args.knn {
-        let graph = Graph::open(path)?;
-        match (args.neighbors.metric, graph.metric()) {
-            (Some(asked), Some(has)) if has != asked.into() => {
-                return Err(Failure::usage(format!(
-                    "--metric: the graph {} was made with {}",
-                    path.display(),
-                    has.name()
-                )));
-            }
-            (None, Some(has)) => job.config.metric = has,
-            _ => {}
-        }
-        job.graph = Some(graph);
-    }
+    let machine = Machine::look();
+    let mut job = wanted.job(&args.output, &machine)?;
     // Dropped last: the copy of standard input goes when nothing reads it any more.
-    let mut spool = None;
-    if !args.sources.is_empty() {
-        let opened = options::open(&args.sources, args.input.column.as_deref(), &job, console)?;
-        job.once = opened.spool.is_some();
-        (job.source, spool) = (Some(opened.source), opened.spool);
-    }
-    let color = color_by(args, &job)?;
+    let spool = wanted.open(&mut job, console)?;
+    let color = color_by(wanted, &job)?;
 
-    let plan = job.plan()?;
+    let plan = options::granted(job.config.memory, &machine, |memory| {
+        job.config.memory = memory;
+        job.plan()
+    })?;
     console.plan(&plan);
     let report = job.embed(&plan, console).map_err(|error| kept(error, &job, console))?;
 
     let mut files = vec![("map", args.output.as_path())];
-    if let Some(path) = &args.plot {
+    if let Some(path) = &wanted.plot {
         let draw = || plot::write(path, &plot::draw(&args.output, color.as_ref(), &Style::default(), console)?);
         draw().map_err(|error| {
             let again = format!("the map {0} is written: lowland plot {0} draws it", args.output.display());
@@ -140,12 +133,12 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         })?;
         files.push(("picture", path));
     }
-    let to_stdout = args.report.as_ref().is_some_and(|r| r.as_os_str() == "-");
-    if let Some(path) = args.report.as_ref().filter(|_| !to_stdout) {
+    let to_stdout = wanted.report.as_ref().is_some_and(|r| r.as_os_str() == "-");
+    if let Some(path) = wanted.report.as_ref().filter(|_| !to_stdout) {
         files.push(("report", path));
     }
     let full = as_json(&report, &job, args, &files);
-    if let Some(path) = &args.report {
+    if let Some(path) = &wanted.report {
         let text = format!("{full:#}\n");
         let written = if to_stdout { print(&text) } else { write_report(path, &text) };
         written.map_err(|f| Failure::leaving(f.error, format!("the map {} is written", args.output.display())))?;
@@ -155,43 +148,72 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is meant by the options that need no look at the inputs.
-fn job(args: &Args) -> Job {
-    let mut job = Job::new(&args.output);
-    job.config = Config {
-        n_neighbors: args.neighbors.n_neighbors,
-        n_components: args.n_components,
-        min_dist: args.min_dist,
-        spread: args.spread,
-        metric: args.neighbors.metric.map_or_else(Default::default, Into::into),
-        init: args.init.clone(),
-        n_epochs: args.n_epochs,
-        negative_sample_rate: args.negative_sample_rate,
-        learning_rate: args.learning_rate,
-        recall: args.neighbors.recall,
-        ..Config::default()
-    };
-    args.resources.apply(&mut job);
-    job.id.clone_from(&args.id);
-    job.keep.clone_from(&args.keep);
-    job
+impl Wanted {
+    /// What is meant by the options that need no look at the inputs.
+    pub(super) fn job(&self, output: &Path, machine: &Machine) -> Result<Job, Failure> {
+        let mut job = Job::new(output);
+        job.config = Config {
+            n_neighbors: self.neighbors.n_neighbors,
+            n_components: self.n_components,
+            min_dist: self.min_dist,
+            spread: self.spread,
+            metric: self.neighbors.metric.map_or_else(Default::default, Into::into),
+            init: self.init.clone(),
+            n_epochs: self.n_epochs,
+            negative_sample_rate: self.negative_sample_rate,
+            learning_rate: self.learning_rate,
+            recall: self.neighbors.recall,
+            ..Config::default()
+        };
+        self.resources.apply(&mut job, machine)?;
+        job.id.clone_from(&self.id);
+        job.keep.clone_from(&self.keep);
+        Ok(job)
+    }
+
+    /// Opens the inputs; what was given on standard input lies where the spool says.
+    pub(super) fn open(&self, job: &mut Job, console: &Console) -> Result<Option<stdin::Spool>, Failure> {
+        if let Some(path) = &self.knn {
+            let graph = Graph::open(path)?;
+            match (self.neighbors.metric, graph.metric()) {
+                (Some(asked), Some(has)) if has != asked.into() => {
+                    return Err(Failure::usage(format!(
+                        "--metric: the graph {} was made with {}",
+                        path.display(),
+                        has.name()
+                    )));
+                }
+                (None, Some(has)) => job.config.metric = has,
+                _ => {}
+            }
+            job.graph = Some(graph);
+        }
+        if self.sources.is_empty() {
+            return Ok(None);
+        }
+        let opened = options::open(&self.sources, self.input.column.as_deref(), job, console)?;
+        job.once = opened.spool.is_some();
+        job.source = Some(opened.source);
+        Ok(opened.spool)
+    }
 }
 
 /// Refuses, before anything is read, what the outputs' names already forbid.
 fn check_files(args: &Args) -> Result<(), Failure> {
-    let force = args.resources.force;
+    let wanted = &args.wanted;
+    let force = wanted.resources.force;
     check_output(&args.output, force)?;
-    if let Some(path) = &args.plot {
+    if let Some(path) = &wanted.plot {
         if path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("png")) {
             return Err(Failure::usage(format!("--plot: {} does not end in .png", path.display())));
         }
-        if args.n_components < 2 {
+        if wanted.n_components < 2 {
             return Err(Failure::usage("--plot: a picture needs --n-components 2 or more"));
         }
         check_output(path, force)?;
     }
-    if let Some(path) = args.report.as_ref().filter(|p| p.as_os_str() != "-" && !is_device(p)) {
-        if *path == args.output || Some(path) == args.plot.as_ref() {
+    if let Some(path) = wanted.report.as_ref().filter(|p| p.as_os_str() != "-" && !is_device(p)) {
+        if *path == args.output || Some(path) == wanted.plot.as_ref() {
             return Err(Failure::usage(format!("--report: {} is another output's name", path.display())));
         }
         check_output(path, force)?;
@@ -200,8 +222,8 @@ fn check_files(args: &Args) -> Result<(), Failure> {
 }
 
 /// Colours are read from the source, which has every column, whatever is kept.
-fn color_by(args: &Args, job: &Job) -> Result<Option<ColorBy>, Failure> {
-    let Some(column) = args.color.clone() else { return Ok(None) };
+fn color_by(wanted: &Wanted, job: &Job) -> Result<Option<ColorBy>, Failure> {
+    let Some(column) = wanted.color.clone() else { return Ok(None) };
     let Some(source) = job.source.clone() else {
         return Err(Failure::usage(format!("--color: there is no source beside the graph to read \"{column}\" from")));
     };
@@ -241,15 +263,16 @@ fn list(stages: &[&str]) -> String {
 pub(super) fn as_json(report: &Report, job: &Job, args: &Args, files: &[(&str, &Path)]) -> Value {
     let mut full = serde_json::to_value(report).unwrap_or_default();
     if let Some(fields) = full.as_object_mut() {
+        // JSON is UTF-8 and a path need not be.
+        let text = |path: &Path| json!(path.to_string_lossy());
         let outputs: serde_json::Map<String, Value> =
-            files.iter().map(|(what, path)| ((*what).to_string(), json!(path))).collect();
+            files.iter().map(|(what, path)| ((*what).to_string(), text(path))).collect();
         fields.insert("peak_memory".into(), json!(report.peak()));
-        fields.insert("sources".into(), json!(args.sources));
+        fields.insert("sources".into(), json!(args.wanted.sources));
         fields.insert("column".into(), json!(job.source.as_ref().and_then(|s| s.vector_column())));
-        fields.insert("knn".into(), json!(args.knn));
+        fields.insert("knn".into(), json!(args.wanted.knn.as_deref().map(text)));
         fields.insert("outputs".into(), outputs.into());
-        let stays = job.keep_run || job.run_dir.is_some();
-        fields.insert("run_dir".into(), json!(stays.then(|| job.run_path())));
+        fields.insert("run_dir".into(), json!(job.keeps_run().then(|| text(&job.run_path()))));
     }
     full
 }
@@ -282,6 +305,9 @@ mod tests {
     #[test]
     fn the_defaults_of_the_flags_are_those_of_the_library() {
         let alone = <Alone as clap::Parser>::parse_from(["lowland", "in.npy", "-o", "map.npy"]);
-        assert_eq!(job(&alone.args).config, Config::default());
+        // All but the memory, of which the library does not know how much there
+        // is: where the command line does not either, it takes the library's.
+        let nothing_known = Machine { limit: None };
+        assert_eq!(alone.args.wanted.job("map.npy".as_ref(), &nothing_known).expect("a job").config, Config::default());
     }
 }

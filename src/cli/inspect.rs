@@ -3,8 +3,10 @@
 use lowland::{Config, Plan, Source, size};
 use serde_json::{Value, json};
 
-use super::options::{InputArgs, dtype_name};
+use super::options::{InputArgs, budget, dtype_name};
+use super::size::{Memory, parse_memory};
 use super::{Failure, print};
+use crate::machine::Machine;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,9 +22,10 @@ pub(super) struct Args {
     sources: Vec<String>,
     #[command(flatten)]
     input: InputArgs,
-    /// Memory budget of the run that is planned: 600MiB, 4GiB, 1.5g or plain bytes
-    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = super::size::parse, help_heading = "Resources")]
-    memory: u64,
+    /// Memory budget of the run that is planned: 600MiB, 4GiB, 1.5g, plain bytes, or a share such as
+    /// 50% [default: half of what the machine or its cgroup grants]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory, help_heading = "Resources")]
+    memory: Option<Memory>,
     /// Write JSON
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -35,8 +38,15 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         ));
     }
     let source = lowland::open(&args.sources, args.input.column.as_deref())?;
-    let config = Config { memory: args.memory, ..Config::default() };
-    let input = lowland::Input { shape: source.shape(), dtype: source.dtype(), graph_k: None };
+    let memory = budget(args.memory, &Machine::look())?;
+    // As embed plans without options: what nothing needs any more goes.
+    let config = Config { memory, keep_stages: Some(Vec::new()), ..Config::default() };
+    let input = lowland::Input {
+        shape: source.shape(),
+        dtype: source.dtype(),
+        graph_k: None,
+        source_bytes: source.held_bytes(),
+    };
     let plan = config.plan(&input).map_err(lowland::Error::from);
     let files = source.fingerprints()?;
     let bytes = files.iter().map(|f| f.bytes).sum::<u64>();
@@ -52,7 +62,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             "dtype": dtype_name(source.dtype()),
             "column": source.vector_column(),
             "columns": others(source.as_ref()),
-            "files": files.iter().map(|f| json!({"path": f.path, "bytes": f.bytes})).collect::<Vec<_>>(),
+            "files": files.iter().map(|f| json!({"path": f.path.to_string_lossy(), "bytes": f.bytes})).collect::<Vec<_>>(),
             "bytes": bytes,
             "plan": plan,
             "problem": problem,
@@ -79,7 +89,6 @@ fn others(source: &dyn Source) -> Vec<String> {
 }
 
 fn guess(plan: &Plan) -> String {
-    let rows = plan.shape.rows;
     let how = if plan.index.exact {
         "every pair compared".to_string()
     } else {
@@ -91,18 +100,10 @@ fn guess(plan: &Plan) -> String {
         plan.layout.epochs,
         plan.threads
     );
-    // What the run directory holds at its fullest, roughly: the vectors in list
-    // order, the graph, and the edges before and after compression.
-    let vectors = rows * plan.shape.dim as u64 * 4;
-    let graph = rows * plan.k() as u64 * 8;
-    text += &format!("disk        about {} for the run directory\n", size(vectors + 4 * graph));
-    text += &format!("memory      {} at most, of a budget of {}\n", size(most(plan)), size(plan.config.memory));
+    text += &format!("disk        about {} for the run directory\n", size(plan.disk()));
+    text += &format!("memory      {} at most, of a budget of {}\n", size(plan.peak()), size(plan.config.memory));
     for stage in &plan.stages {
         text += &format!("  {:<10}{:>10}\n", stage.stage.name(), size(stage.memory));
     }
-    text
-}
-
-fn most(plan: &Plan) -> u64 {
-    plan.stages.iter().map(|s| s.memory).max().unwrap_or(0)
+    text + "more        lowland plan tells what a run takes stage by stage, with any options\n"
 }

@@ -7,6 +7,7 @@ use lowland::{Config, Job, check_output};
 use super::Failure;
 use super::embed::kept;
 use super::options::{self, InputArgs, NeighborArgs, ProgressArgs, ResourceArgs};
+use crate::machine::Machine;
 use crate::progress::Console;
 
 const EXAMPLES: &str = "\
@@ -39,6 +40,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     check_output(&args.output, args.resources.force)?;
+    let machine = Machine::look();
     let mut job = Job::new(&args.output);
     job.config = Config {
         n_neighbors: args.neighbors.n_neighbors,
@@ -46,11 +48,14 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         recall: args.neighbors.recall,
         ..Config::default()
     };
-    args.resources.apply(&mut job);
+    args.resources.apply(&mut job, &machine)?;
     let opened = options::open(&args.sources, args.input.column.as_deref(), &job, console)?;
     job.once = opened.spool.is_some();
     job.source = Some(opened.source);
-    let plan = job.plan_graph()?;
+    let plan = options::granted(job.config.memory, &machine, |memory| {
+        job.config.memory = memory;
+        job.plan_graph()
+    })?;
     console.plan(&plan);
     let report = job.knn(&plan, console).map_err(|error| kept(error, &job, console))?;
     let full = serde_json::to_value(&report).unwrap_or_default();

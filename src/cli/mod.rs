@@ -7,9 +7,12 @@
 
 mod embed;
 mod inspect;
+mod keep;
 mod knn;
 mod options;
+mod plan;
 mod plot;
+mod runs;
 mod size;
 mod stdin;
 
@@ -26,7 +29,7 @@ Exit codes:
   0    done (also when the reader of standard output has gone)
   1    failure of the machine or of lowland: no space left, a damaged run directory
   2    wrong usage or input: options, data, formats, an output that exists, a
-       memory budget too small
+       memory budget too small or a plan beyond what the machine grants
   130  interrupted (SIGINT, Ctrl-C)  } finished stages are kept, and the same
   143  ended (SIGTERM)               } command goes on from there";
 
@@ -48,8 +51,10 @@ struct Cli {
 enum Command {
     Embed(Box<embed::Args>),
     Knn(Box<knn::Args>),
+    Plan(Box<plan::Args>),
     Inspect(inspect::Args),
     Plot(plot::Args),
+    Runs(runs::Args),
 }
 
 /// Runs what the arguments say; gives the exit code.
@@ -66,7 +71,8 @@ pub(crate) fn main() -> u8 {
     let (format, quiet) = match &cli.command {
         Command::Embed(args) => args.progress.mode(),
         Command::Knn(args) => args.progress.mode(),
-        Command::Inspect(_) | Command::Plot(_) => (LogFormat::Text, false),
+        Command::Plan(args) => args.progress.mode(),
+        Command::Inspect(_) | Command::Plot(_) | Command::Runs(_) => (LogFormat::Text, false),
     };
     let signals = Signals::listen();
     let console = Console::new(format, quiet, signals.as_ref().cloned().unwrap_or_default());
@@ -76,8 +82,10 @@ pub(crate) fn main() -> u8 {
     let result = match cli.command {
         Command::Embed(args) => embed::run(&args, &console),
         Command::Knn(args) => knn::run(&args, &console),
+        Command::Plan(args) => plan::run(&args, &console),
         Command::Inspect(args) => inspect::run(&args),
         Command::Plot(args) => plot::run(&args, &console),
+        Command::Runs(args) => runs::run(&args, &console),
     };
     match result {
         Ok(()) => 0,
@@ -131,7 +139,14 @@ impl Failure {
         let mut text = match &self.error {
             // As the flag is typed, not as the field is named.
             Error::Engine(Engine::Config { field, why }) => format!("--{}: {why}", field.replace('_', "-")),
-            Error::Engine(Engine::Budget { .. }) => format!("--memory: {}", self.error),
+            // In whole MiB, to be typed as it stands: more would be rounded off.
+            Error::Engine(Engine::Budget { needed, .. }) => {
+                format!("--memory: {}; give --memory {}MiB", self.error, needed.div_ceil(1 << 20))
+            }
+            Error::Engine(Engine::Disk { needed, .. }) => {
+                let needed = needed.div_ceil(1 << 20);
+                format!("--disk: {}; give --disk {needed}MiB, or keep fewer stages (--keep-stages none)", self.error)
+            }
             Error::Engine(Engine::Cancelled { stage }) => format!("stopped in the {stage} stage"),
             error => error.to_string(),
         };

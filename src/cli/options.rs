@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use lowland::{Config, Dtype, Job, Metric, Source};
+use lowland::{Config, Dtype, Error, Job, Metric, Plan, Source, size};
 
-use super::{Failure, size, stdin};
+use super::keep::{Kept, parse_kept};
+use super::size::{Memory, parse, parse_memory};
+use super::{Failure, stdin};
+use crate::machine::Machine;
 use crate::progress::{Console, LogFormat};
 
 /// What is read.
@@ -56,10 +59,10 @@ impl From<MetricArg> for Metric {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Resources")]
 pub(super) struct ResourceArgs {
-    /// Memory that the process may hold: 600MiB, 4GiB, 1.5g or plain bytes; never changes the
-    /// result
-    #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size::parse)]
-    memory: u64,
+    /// Memory that the process may hold: 600MiB, 4GiB, 1.5g, plain bytes, or a share such as 50%;
+    /// never changes the result [default: half of what the machine or its cgroup grants]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
+    pub(super) memory: Option<Memory>,
     /// Worker threads; never changes the result [default: one a core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -69,12 +72,23 @@ pub(super) struct ResourceArgs {
     /// Seed of every random draw
     #[arg(long, value_name = "SEED", default_value_t = Config::default().seed)]
     seed: u64,
+    /// Bytes that the run directory may come to, as a size such as 200GiB [default: what is free]
+    #[arg(long, value_name = "SIZE", value_parser = parse)]
+    disk: Option<u64>,
     /// Directory for finished stages, kept after success [default: the output's name and .run]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
     /// Keep the default run directory after success too
     #[arg(long)]
     keep_run: bool,
+    /// Finished stages that stay in the run directory after success, such as 'index,graph'; others go as soon as
+    /// nothing needs them. Of scan, index, neighbors, affinity, init, layout; graph is neighbors and affinity, map
+    /// is layout; all, none [default: all where the run directory stays, none where it goes]
+    #[arg(long, value_name = "LIST", value_parser = parse_kept)]
+    keep_stages: Option<Kept>,
+    /// Seconds between checkpoints of the layout: the most that a kill can cost it
+    #[arg(long, value_name = "SECONDS", default_value_t = Config::default().checkpoint)]
+    checkpoint: f64,
     /// Discard what an earlier run left, and begin anew
     #[arg(long)]
     restart: bool,
@@ -85,16 +99,74 @@ pub(super) struct ResourceArgs {
 
 impl ResourceArgs {
     /// Fills in the fields of `job` that these options are about.
-    pub(super) fn apply(&self, job: &mut Job) {
+    pub(super) fn apply(&self, job: &mut Job, machine: &Machine) -> Result<(), Failure> {
+        if self.keep_run && self.keep_stages.as_ref().is_some_and(|Kept(stages)| stages.is_empty()) {
+            return Err(Failure::usage(
+                "--keep-stages none leaves nothing for --keep-run to keep; give one of the two",
+            ));
+        }
         job.config = Config {
-            memory: self.memory,
+            memory: budget(self.memory, machine)?,
             threads: self.threads,
             batch_rows: self.batch_rows,
+            disk: self.disk,
+            keep_stages: self.keep_stages.as_ref().map(|Kept(stages)| stages.clone()),
+            checkpoint: self.checkpoint,
             seed: self.seed,
             ..job.config.clone()
         };
         job.run_dir.clone_from(&self.run_dir);
         (job.keep_run, job.restart, job.force) = (self.keep_run, self.restart, self.force);
+        Ok(())
+    }
+}
+
+/// The memory budget: what was asked for, or half of what the machine grants.
+pub(super) fn budget(asked: Option<Memory>, machine: &Machine) -> Result<u64, Failure> {
+    match asked {
+        Some(Memory::Bytes(bytes)) => Ok(bytes),
+        Some(Memory::Share(share)) => machine.share(share).ok_or_else(|| {
+            Failure::usage("--memory: the system does not tell how much there is to share; give a size such as 4GiB")
+        }),
+        None => Ok(machine.share(0.5).unwrap_or(Config::default().memory)),
+    }
+}
+
+/// The plan with a budget of `memory` bytes, refused where it takes more than
+/// the machine grants: the system would end such a run after hours of work. A
+/// budget alone may be larger, since nothing says that a run uses all of it.
+pub(super) fn granted(
+    memory: u64,
+    machine: &Machine,
+    mut plan: impl FnMut(u64) -> lowland::Result<Plan>,
+) -> Result<Plan, Failure> {
+    let planned = plan(memory);
+    let Some(limit) = &machine.limit else { return Ok(planned?) };
+    let is = format!("{} is {}", limit.source, size(limit.bytes));
+    let planned = match planned {
+        Err(error) if least(&error).is_some_and(|least| least > limit.bytes) => {
+            return Err(Failure::leaving(error, format!("but {is}, and must be raised first")));
+        }
+        planned => planned?,
+    };
+    let Some(most) = planned.stages.iter().max_by_key(|s| s.memory).filter(|s| s.memory > limit.bytes) else {
+        return Ok(planned);
+    };
+    let takes = format!("--memory: the plan takes {} ({}), but {is}", size(most.memory), most.stage.name());
+    // What is named must be a budget with which there is a plan.
+    let safe = limit.safe_mib();
+    Err(Failure::usage(match plan(safe << 20).err().as_ref().and_then(least) {
+        None => format!("{takes}; give --memory {safe}MiB or less"),
+        Some(least) if least <= limit.bytes => format!("{takes}; give --memory {}MiB", least >> 20),
+        Some(least) => format!("{takes}, and must be raised first: no budget below {} will do", size(least)),
+    }))
+}
+
+/// The smallest budget that would do, where a budget is too small.
+fn least(error: &Error) -> Option<u64> {
+    match error {
+        Error::Engine(lowland_engine::Error::Budget { needed, .. }) => Some(*needed),
+        _ => None,
     }
 }
 
@@ -145,5 +217,55 @@ pub(super) fn dtype_name(dtype: Dtype) -> &'static str {
         Dtype::U8 => "u8",
         Dtype::I8 => "i8",
         Dtype::Mixed => "mixed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lowland::Input;
+    use lowland_io::Shape;
+
+    use super::*;
+    use crate::machine::Limit;
+
+    fn granting(bytes: u64) -> Machine {
+        Machine { limit: Some(Limit { bytes, source: "the cgroup limit in /a/memory.max".into() }) }
+    }
+
+    #[test]
+    fn the_budget_is_half_of_what_there_is() {
+        let of = |asked, machine: &Machine| budget(asked, machine).map_err(|failure| failure.message());
+        assert_eq!(of(None, &granting(3 << 30)), Ok(3 << 29));
+        assert_eq!(of(Some(Memory::Share(0.25)), &granting(1 << 30)), Ok(256 << 20));
+        assert_eq!(of(Some(Memory::Bytes(5)), &granting(1 << 30)), Ok(5));
+        let unknown = Machine { limit: None };
+        assert_eq!(of(None, &unknown), Ok(4 << 30));
+        assert!(of(Some(Memory::Share(0.5)), &unknown).is_err_and(|why| why.contains("--memory")));
+    }
+
+    #[test]
+    fn a_plan_that_the_machine_does_not_grant_is_refused() {
+        let input =
+            Input { shape: Shape { rows: 2_000_000, dim: 128 }, dtype: Dtype::F32, graph_k: None, source_bytes: 0 };
+        let plan = |memory| Config { memory, ..Config::default() }.plan(&input).map_err(Error::from);
+        let refusal = |memory, machine| granted(memory, &machine, plan).expect_err("refused").message();
+        let smallest = plan(1).err().as_ref().and_then(least).expect("a smallest budget");
+        // The budget is above the limit, and the plan is not.
+        assert!(granted(64 << 30, &granting(60 << 30), plan).is_ok());
+        assert!(granted(4 << 30, &Machine { limit: None }, plan).is_ok());
+        let is = "the cgroup limit in /a/memory.max is ";
+        for (memory, limit, words) in [
+            (8 << 30, 1 << 30, ["the plan takes ", is, "1 GiB; give --memory 921MiB or less"]),
+            (8 << 30, smallest, ["the plan takes ", is, &format!("; give --memory {}MiB", smallest >> 20)]),
+            (8 << 30, smallest - 1, ["the plan takes ", is, ", and must be raised first: no budget below "]),
+            (50 << 20, smallest - 1, ["too small", "smallest that would do", is]),
+        ] {
+            let told = refusal(memory, granting(limit));
+            for word in ["--memory: "].into_iter().chain(words) {
+                assert!(told.contains(word), "no {word} in {told}");
+            }
+        }
+        let told = refusal(50 << 20, granting(smallest));
+        assert!(told.contains("too small") && !told.contains("cgroup"), "{told}");
     }
 }

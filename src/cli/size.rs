@@ -1,4 +1,5 @@
-//! Sizes as people write them: `600MiB`, `4GiB`, `1.5g`, `1000000`.
+//! Sizes as people write them: `600MiB`, `4GiB`, `1.5g`, `1000000`; and `50%`,
+//! where there is a whole to take it of.
 
 /// Bytes. Units are binary with and without the i, and in either case: who
 /// writes 4G or 4GB of memory means 4 GiB.
@@ -21,9 +22,28 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
     if bytes >= 1.0 && bytes <= (1u64 << 53) as f64 { Ok(bytes as u64) } else { Err(wrong()) }
 }
 
+/// A memory budget as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Memory {
+    Bytes(u64),
+    /// Of what the machine grants, above 0 and at most 1.
+    Share(f64),
+}
+
+/// A size, or a share in percent.
+pub(crate) fn parse_memory(text: &str) -> Result<Memory, String> {
+    let Some(percent) = text.trim().strip_suffix('%') else {
+        return parse(text).map(Memory::Bytes).map_err(|why| format!("{why}, or a share such as 50%"));
+    };
+    match percent.trim().parse::<f64>() {
+        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(Memory::Share(percent / 100.0)),
+        _ => Err(format!("\"{text}\" is no share of memory; write one above 0% and up to 100%")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{Memory, parse, parse_memory};
 
     #[test]
     fn sizes() {
@@ -48,5 +68,16 @@ mod tests {
         for text in ["", "GiB", "4 gigs", "-1", "0", "1e9", "1.2.3g", "nan", "9999999T", "4GiB4"] {
             assert!(parse(text).is_err_and(|why| why.contains("600MiB")), "{text}");
         }
+    }
+    #[test]
+    fn shares() {
+        for (text, share) in [("50%", 0.5), ("12.5 %", 0.125), (" 100% ", 1.0)] {
+            assert_eq!(parse_memory(text), Ok(Memory::Share(share)), "{text}");
+        }
+        assert_eq!(parse_memory("1.5g"), Ok(Memory::Bytes(3 << 29)));
+        for text in ["%", "0%", "-5%", "101%", "nan%", "inf%", "half%"] {
+            assert!(parse_memory(text).is_err_and(|why| why.contains("up to 100%")), "{text}");
+        }
+        assert!(parse_memory("half").is_err_and(|why| why.contains("50%")));
     }
 }

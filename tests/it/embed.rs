@@ -226,3 +226,23 @@ fn a_source_on_standard_input() {
     }
     assert_eq!(place.names(), ["file.parquet", "piped.parquet"]);
 }
+
+/// JSON is UTF-8, and a path need not be.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_is_no_utf_8() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    place.vectors("v.npy", 300);
+    let name = std::ffi::OsStr::from_bytes(b"m\xff.npy");
+    let mut command = place.command("embed v.npy --n-epochs 5 --keep-run --report r.json --log-format json -o");
+    command.arg(name);
+    let answer = crate::kit::answer(command);
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    assert!(place.path(".").join(name).exists());
+    let runs = place.ok("runs --json").stdout;
+    assert!(runs.contains("m\u{fffd}.npy.run") && runs.contains("finished"), "{runs}");
+    std::fs::create_dir(place.path("parts")).expect("a directory");
+    std::fs::rename(place.path("v.npy"), place.path("parts").join(name)).expect("renamed");
+    assert!(place.ok("inspect parts --json").stdout.contains("parts/m\u{fffd}.npy"));
+}

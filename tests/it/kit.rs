@@ -1,10 +1,11 @@
 //! A directory that goes when the test ends, and the binary run in it.
 
-use std::io::Write;
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use lowland_datasets::{Generator, Kind, Options, write};
+use lowland_datasets::{Dtype, Generator, Kind, Options, write};
 
 /// What a run of the binary gave.
 #[derive(Debug)]
@@ -12,6 +13,21 @@ pub(crate) struct Answer {
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+}
+
+impl Answer {
+    /// Whether it was refused with one line that has all of `words`.
+    pub(crate) fn refused(&self, arguments: &str, words: &[&str]) {
+        assert_eq!(self.code, 2, "{arguments}: {}", self.stderr);
+        assert_eq!(self.stdout, "", "{arguments}");
+        let errors: Vec<&str> = self.stderr.lines().filter(|l| l.starts_with("lowland: error: ")).collect();
+        let [error] = errors.as_slice() else { panic!("{arguments}: {}", self.stderr) };
+        assert_eq!(self.stderr.lines().last(), Some(*error), "{arguments}");
+        for word in words {
+            assert!(error.contains(word), "{arguments}: no \"{word}\" in {error}");
+        }
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+    }
 }
 
 /// A directory of one test.
@@ -22,6 +38,12 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new() -> Self {
         Place { dir: tempfile::tempdir().expect("a directory") }
+    }
+
+    /// A directory where cargo builds: on a disk, where the system's own for
+    /// what is temporary may be memory.
+    pub(crate) fn on_disk() -> Self {
+        Place { dir: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory") }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -43,8 +65,14 @@ impl Place {
 
     /// A mixture of 16 components; one seed, so files of all formats hold the same rows.
     pub(crate) fn vectors(&self, name: &str, rows: u64) -> String {
-        let generator = Generator::new("mixture".parse::<Kind>().expect("a kind"), rows, 16, 7).expect("a generator");
-        write(&generator, &self.path(name), &Options::default()).expect("written");
+        self.wide_vectors(name, rows, 16, Dtype::F32)
+    }
+
+    /// The same of `dim` components of another type.
+    pub(crate) fn wide_vectors(&self, name: &str, rows: u64, dim: usize, dtype: Dtype) -> String {
+        let generator = Generator::new("mixture".parse::<Kind>().expect("a kind"), rows, dim, 7).expect("a generator");
+        let options = Options { dtype, ..Options::default() };
+        write(&generator, &self.path(name), &options).expect("written");
         name.into()
     }
 
@@ -56,7 +84,7 @@ impl Place {
     }
 
     pub(crate) fn run(&self, arguments: &str) -> Answer {
-        answer(self.command(arguments).output().expect("the binary runs"))
+        answer(self.command(arguments))
     }
 
     /// Runs with `input` on standard input.
@@ -66,7 +94,7 @@ impl Place {
         let mut child = piped.spawn().expect("the binary runs");
         // It may stop reading where the input is bad.
         let _ = child.stdin.take().expect("piped").write_all(input);
-        answer(child.wait_with_output().expect("an end"))
+        told(child.wait_with_output().expect("an end"))
     }
 
     /// Runs what must succeed.
@@ -79,21 +107,45 @@ impl Place {
     /// Runs what must be refused with one line that has all of `words`, and must leave nothing.
     pub(crate) fn refused(&self, arguments: &str, words: &[&str]) {
         let before = self.names();
-        let answer = self.run(arguments);
-        assert_eq!(answer.code, 2, "{arguments}: {}", answer.stderr);
-        assert_eq!(answer.stdout, "", "{arguments}");
-        let errors: Vec<&str> = answer.stderr.lines().filter(|l| l.starts_with("lowland: error: ")).collect();
-        let [error] = errors.as_slice() else { panic!("{arguments}: {}", answer.stderr) };
-        assert_eq!(answer.stderr.lines().last(), Some(*error), "{arguments}");
-        for word in words {
-            assert!(error.contains(word), "{arguments}: no \"{word}\" in {error}");
-        }
-        assert!(!answer.stderr.contains("panicked"), "{}", answer.stderr);
+        self.run(arguments).refused(arguments, words);
         assert_eq!(self.names(), before, "{arguments}");
     }
 }
 
-fn answer(output: std::process::Output) -> Answer {
+/// What a command gives that must end soon: one that hangs is killed, and fails the test.
+pub(crate) fn soon(mut command: Command) -> Answer {
+    const LIMIT: Duration = Duration::from_secs(60);
+    let file = || tempfile::tempfile().expect("a file");
+    let (mut out, mut err) = (file(), file());
+    let [to_out, to_err] = [&out, &err].map(|f| f.try_clone().expect("a handle"));
+    let mut child = command.stdout(to_out).stderr(to_err).spawn().expect("the binary runs");
+    let began = Instant::now();
+    let status = loop {
+        match child.try_wait().expect("a child") {
+            Some(status) => break status,
+            None if began.elapsed() < LIMIT => std::thread::sleep(Duration::from_millis(2)),
+            None => {
+                child.kill().expect("killed");
+                child.wait().expect("an end");
+                panic!("{command:?} hangs");
+            }
+        }
+    };
+    let text = |file: &mut std::fs::File| {
+        let mut bytes = Vec::new();
+        file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("what was told");
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    // A signal's end is no exit code.
+    Answer { code: status.code().unwrap_or(-1), stdout: text(&mut out), stderr: text(&mut err) }
+}
+
+/// What a command gives.
+pub(crate) fn answer(mut command: Command) -> Answer {
+    told(command.output().expect("the binary runs"))
+}
+
+fn told(output: std::process::Output) -> Answer {
     Answer {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -149,4 +201,10 @@ pub(crate) fn signal(child: &std::process::Child, name: &str) {
 #[expect(clippy::print_stderr, reason = "what a test leaves out must be told")]
 pub(crate) fn skipped(why: &str) {
     eprintln!("skipped: {why}");
+}
+
+/// Says what a test came to.
+#[expect(clippy::print_stderr, reason = "figures of a long test")]
+pub(crate) fn note(what: &str) {
+    eprintln!("{what}");
 }

@@ -1,12 +1,22 @@
 //! The one integration binary: the command line as its users meet it (`embed`,
-//! `others`, `resume`, `bad_input`), the stages through the library (`stages`),
-//! and both against other programs (`oracle`). Data are small and generated,
-//! or the fixtures of `tests/data`.
+//! `plan`, `others`, `resume`, `runs`, `memory`, `bad_input`), the stages through
+//! the library (`stages`), what they leave unfinished (`units`), damage, full
+//! disks and other faults (`faults`), SIGKILL anywhere (`killer`), run
+//! directories that were made before (`golden`), and both against other
+//! programs (`oracle`). Data are small and generated, or the fixtures of `tests/data`.
 
 mod bad_input;
+mod cgroup;
 mod embed;
+mod faults;
+mod golden;
+mod killer;
 mod kit;
+mod memory;
 mod oracle;
 mod others;
+mod plan;
 mod resume;
+mod runs;
 mod stages;
+mod units;

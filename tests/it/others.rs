@@ -63,7 +63,7 @@ fn inspect_tells_what_is_there() {
 #[test]
 fn help_and_version() {
     let place = Place::new();
-    for arguments in ["--help", "embed --help", "knn --help", "inspect --help", "plot --help"] {
+    for arguments in ["--help", "embed --help", "knn --help", "inspect --help", "plot --help", "runs --help"] {
         let help = place.ok(arguments);
         assert_eq!(help.stderr, "");
         for words in ["Usage: lowland", "Exit codes:", "130", "143"] {

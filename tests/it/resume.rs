@@ -182,8 +182,8 @@ fn a_flipped_bit_in_any_stage_file_is_found_and_named() {
     let command = "embed v.npy -o m.npy --n-epochs 5 --keep-run --force --quiet";
     place.ok(command);
     let run = place.path("m.npy.run");
-    let files = ["training.f32", "lists.ivf", "lists.table", "index.faiss", "neighbors.bin", "truth.bin"];
-    for file in files.into_iter().chain(["edges.arrow", "init.f32", "positions.f32"]) {
+    let files = ["training.f32", "lists.ivf", "lists.table", "index.faiss", "neighbors-000.bin", "truth.bin"];
+    for file in files.into_iter().chain(["edges-000.arrow", "init.f32", "positions.f32"]) {
         let path = run.join(file);
         let whole = std::fs::read(&path).expect("a finished stage's file");
         let mut damaged = whole.clone();

@@ -3,36 +3,34 @@
 //!
 //! Each row is calibrated by itself; its edges then have to meet those that
 //! point back at it, which lie anywhere. An external transpose brings them
-//! together: every edge i → j goes to the bucket of j's rows; a bucket is
-//! then sorted in memory, merged with the forward edges of the same rows, and
-//! leaves as blocks of the edge store. Forward weights are computed twice
-//! rather than stored. Memory is one bucket.
+//! together (`transpose`): a run of rows at a time they are merged with the
+//! forward edges of the same rows, and leave as blocks of the edge store
+//! (`store`). Forward weights are computed twice rather than stored.
 //!
-//! What must hold: blocks have [`BLOCK_ROWS`] rows, a row's neighbours ascend,
-//! and neither buckets nor threads change a byte.
+//! What must hold: a row's neighbours ascend, and neither runs nor threads
+//! change a byte.
 
 pub mod calibrate;
-
-use std::path::Path;
+mod store;
+mod transpose;
 
 use calibrate::fuzzy_union;
-use lowland_io::buckets::{BucketWriter, EdgeRecord};
-use lowland_io::edges::{EdgeBlock, EdgeWriter};
+use lowland_io::edges::{EdgeReader, EdgeWriter};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::budget::Needs;
 use crate::index::Made;
 use crate::neighbors::Graph;
-use crate::observe::Progress;
-use crate::plan::{BLOCK_ROWS, Plan};
+use crate::plan::Plan;
+use crate::work::Work;
+pub use store::{EdgeStore, most_of_block};
+use store::{Piece, StoreWriter};
+use transpose::{Incoming, ROWS, Transposed};
 
-/// The edge store's file in the run directory.
-pub const EDGES: &str = "edges.arrow";
-/// Rows calibrated at a time by one thread.
-const ROWS: usize = 1024;
-/// Buckets at most: each is an open file.
-const MOST_BUCKETS: usize = 256;
+/// Edges that one thread merges at a time, about.
+const PIECE: usize = 1 << 16;
 
 /// What the stage found.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -43,6 +41,8 @@ pub struct Affinities {
     pub max_weight: f32,
     /// Rows without any edge.
     pub isolated_rows: u64,
+    /// Edges left out at rows that are neighbours of too many others.
+    pub cut_edges: u64,
 }
 
 /// The directed weights of a row, in the order of its neighbours.
@@ -72,146 +72,180 @@ impl<'a> Calibration<'a> {
     }
 }
 
-/// Builds the edge store in `dir`.
-pub fn build(
-    plan: &Plan,
-    graph: &Graph,
-    mean_distance: f64,
-    dir: &Path,
-    progress: &Progress<'_>,
-) -> Result<(Made, Affinities)> {
-    let (rows, k) = (graph.rows(), graph.k());
+/// Builds the edge store of `graph`, whose mean distance is `mean_distance`.
+pub fn build(plan: &Plan, graph: &Graph, mean_distance: f64, work: &Work<'_>) -> Result<(Made, Affinities)> {
     let calibration = Calibration::new(graph, mean_distance);
-    let blocks = rows.div_ceil(BLOCK_ROWS);
-    let blocks_a_bucket = blocks.div_ceil(plan.affinity.buckets as u32).max(1);
-    let rows_a_bucket = blocks_a_bucket * BLOCK_ROWS;
-    let buckets = rows.div_ceil(rows_a_bucket) as usize;
-
-    let mut transposed =
-        BucketWriter::<EdgeRecord>::create(dir, "transpose", buckets, plan.affinity.buffer_bytes as usize);
-    let starts: Vec<u32> = (0..rows).step_by(ROWS).collect();
-    for window in starts.chunks(plan.threads * 4) {
-        let parts = window
-            .par_iter()
-            .map(|&start| {
-                let mut weights = vec![0f32; k];
-                let mut edges = Vec::with_capacity(ROWS * k);
-                for from in start..(start + ROWS as u32).min(rows) {
-                    calibration.weights(from, &mut weights)?;
-                    edges.extend(graph.neighbors(from).zip(&weights).map(|(to, &weight)| EdgeRecord {
-                        to,
-                        from,
-                        weight,
-                    }));
-                }
-                Ok(edges)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        for edge in parts.into_iter().flatten() {
-            transposed.push((edge.to / rows_a_bucket) as usize, edge)?;
-        }
-        let done = window.iter().map(|&start| (rows - start).min(ROWS as u32) as u64).sum::<u64>();
-        progress.traffic.read(done * graph.row_bytes() as u64);
-        progress.check()?;
-    }
-    let transposed = transposed.finish()?;
-    progress.traffic.wrote(transposed.bytes());
-
-    let mut writer = EdgeWriter::create(
-        dir.join(EDGES),
-        &[("rows".into(), rows.to_string()), ("affinity".into(), "umap".into()), ("k".into(), k.to_string())],
-    )?;
-    let mut found = Affinities { edges: 0, max_weight: 0.0, isolated_rows: 0 };
-    let mut incoming = Vec::new();
-    for bucket in 0..buckets {
-        let first = bucket as u32 * rows_a_bucket;
-        let end = (first + rows_a_bucket).min(rows);
-        transposed.read(bucket, &mut incoming)?;
-        progress.traffic.read(incoming.len() as u64 * 12 + u64::from(end - first) * graph.row_bytes() as u64);
-        incoming.par_sort_unstable_by_key(|e| (u64::from(e.to) << 32) | u64::from(e.from));
-        let starts: Vec<u32> = (first..end).step_by(BLOCK_ROWS as usize).collect();
-        for window in starts.chunks(plan.threads) {
-            let made = window
-                .par_iter()
-                .map(|&start| merge(&calibration, &incoming, start, (start + BLOCK_ROWS).min(end)))
-                .collect::<Result<Vec<_>>>()?;
-            for block in made {
-                found.edges += block.neighbors.len() as u64;
-                found.isolated_rows += block.offsets.windows(2).filter(|w| w[0] == w[1]).count() as u64;
-                found.max_weight = block.weights.iter().copied().fold(found.max_weight, f32::max);
-                progress.advance(block.offsets.len() as u64 - 1)?;
-                writer.write_block(&block)?;
+    let needs = needs(plan);
+    let (_, most_edges) = most_of_block(plan.shape.rows, plan.k());
+    let mut writer = StoreWriter::resume(graph.rows(), graph.k(), most_edges as usize, *work)?;
+    if writer.next_row() < graph.rows() {
+        let held = work.hold(&needs, "transpose")?;
+        let counts = transpose::count(graph, work)?;
+        let mut transposed = Transposed::make(plan, graph, &calibration, counts, work)?;
+        drop(held);
+        let _held = work.hold(&needs, "merge")?;
+        for run in 0..transposed.runs() {
+            if transposed.rows(run).end > writer.next_row() {
+                let incoming = transposed.read(run, work)?;
+                merge(plan, &calibration, &incoming, &mut writer, work)?;
             }
+            transposed.discard_before(writer.finished_rows(), work)?;
         }
     }
-    let file = writer.finish()?;
-    progress.traffic.wrote(file.stamp.bytes);
-    transposed.remove()?;
-    Ok((vec![(EDGES.to_string(), file.stamp)], found))
+    let found = writer.finish()?;
+    if found.cut_edges > 0 {
+        work.progress.note(&format!(
+            "a few rows are neighbours of very many others: of the edges that lead to them {} of {} were left out",
+            found.cut_edges,
+            found.cut_edges + found.edges
+        ))?;
+    }
+    let files = work.unit_files().into_iter().filter(|(name, _)| name.starts_with("edges-")).collect();
+    Ok((files, found))
 }
 
-/// The block of rows `first..end`: their own edges united with those that
-/// point at them (`incoming` ascends by row, then by origin).
-fn merge(calibration: &Calibration<'_>, incoming: &[EdgeRecord], first: u32, end: u32) -> Result<EdgeBlock> {
+/// Merges the rows of a run that are still to be written.
+fn merge(
+    plan: &Plan,
+    calibration: &Calibration<'_>,
+    incoming: &Incoming,
+    writer: &mut StoreWriter<'_>,
+    work: &Work<'_>,
+) -> Result<()> {
+    let k = calibration.graph.k();
+    let mut next = writer.next_row();
+    let end = incoming.rows().end;
+    while next < end {
+        // Pieces of about as many edges, for all threads together.
+        let (mut window, mut edges) = (Vec::new(), 0);
+        while next < end && edges < plan.threads * PIECE {
+            let (first, mut here) = (next, 0);
+            while next < end && here < PIECE / 4 && ((next - first) as usize) < ROWS {
+                here += k + incoming.of(next).len();
+                next += 1;
+            }
+            window.push(first..next);
+            edges += here;
+        }
+        let pieces =
+            window.into_par_iter().map(|rows| unite(calibration, incoming, rows)).collect::<Result<Vec<Piece>>>()?;
+        for piece in pieces {
+            work.progress.traffic.read((piece.offsets.len() as u64 - 1) * calibration.graph.row_bytes() as u64);
+            writer.push(&piece)?;
+        }
+    }
+    Ok(())
+}
+
+/// The edges of `rows`, united with those that lead to them.
+fn unite(calibration: &Calibration<'_>, incoming: &Incoming, rows: std::ops::Range<u32>) -> Result<Piece> {
     let graph = calibration.graph;
-    let mut block = EdgeBlock { first_row: first, offsets: vec![0], neighbors: Vec::new(), weights: Vec::new() };
+    let cut = incoming.cut_of(rows.clone());
+    let most: usize = rows.clone().map(|row| graph.k() + incoming.of(row).len()).sum();
+    let mut piece = Piece { first: rows.start, cut, ..Piece::default() };
+    piece.offsets.reserve_exact(rows.len() + 1);
+    piece.offsets.push(0);
+    piece.neighbors.reserve_exact(most);
+    piece.weights.reserve_exact(most);
     let mut weights = vec![0f32; graph.k()];
     let mut forward: Vec<(u32, f32)> = Vec::with_capacity(graph.k());
-    let mut at = incoming.partition_point(|e| e.to < first);
-    for row in first..end {
+    for row in rows {
         calibration.weights(row, &mut weights)?;
         forward.clear();
         forward.extend(graph.neighbors(row).zip(weights.iter().copied()));
         forward.sort_unstable_by_key(|&(to, _)| to);
-        let back = &incoming[at..];
-        let back = &back[..back.iter().take_while(|e| e.to == row).count()];
-        at += back.len();
-        let (mut a, mut b) = (forward.iter().peekable(), back.iter().peekable());
+        let (mut a, mut b) = (forward.iter().peekable(), incoming.of(row).iter().peekable());
         loop {
             let (neighbor, weight) = match (a.peek(), b.peek()) {
                 (None, None) => break,
-                (Some(&&(x, w)), Some(y)) if x == y.from => {
-                    let both = fuzzy_union(w, y.weight);
+                (Some(&&(x, w)), Some(&&(y, v))) if x == y => {
                     a.next();
                     b.next();
-                    (x, both)
+                    (x, fuzzy_union(w, v))
                 }
-                (Some(&&(x, w)), other) if other.is_none_or(|y| x < y.from) => {
+                (Some(&&(x, w)), other) if other.is_none_or(|&&(y, _)| x < y) => {
                     a.next();
                     (x, w)
                 }
-                (_, Some(&&y)) => {
+                (_, Some(&&(y, v))) => {
                     b.next();
-                    (y.from, y.weight)
+                    (y, v)
                 }
                 (Some(_), None) => break,
             };
             // A weight that underflowed to 0 is no edge; a row is no neighbour of its own.
             if weight > 0.0 && neighbor != row {
-                block.neighbors.push(neighbor);
-                block.weights.push(weight);
+                piece.neighbors.push(neighbor);
+                piece.weights.push(weight);
             }
         }
-        block.offsets.push(block.neighbors.len() as u32);
+        piece.offsets.push(piece.neighbors.len());
     }
-    Ok(block)
+    Ok(piece)
 }
 
-/// As many buckets as there can be.
-pub fn most_buckets(plan: &Plan) -> usize {
-    (plan.shape.rows.div_ceil(u64::from(BLOCK_ROWS)) as usize).clamp(1, MOST_BUCKETS)
+/// Edges that a symmetrised graph usually has.
+pub fn likely_edges(rows: u64, k: usize) -> u64 {
+    rows * k as u64 * 33 / 20
 }
 
-/// Bytes that the stage holds: write buffers and a window of fresh edges,
-/// then one bucket with the blocks being merged from it.
-pub fn bytes(plan: &Plan) -> u64 {
-    let (rows, k) = (plan.shape.rows, plan.k() as u64);
-    let window = plan.threads as u64 * 4 * (ROWS as u64 * k * 12);
-    let blocks = rows.div_ceil(u64::from(BLOCK_ROWS));
-    let rows_a_bucket = (blocks.div_ceil(plan.affinity.buckets as u64) * u64::from(BLOCK_ROWS)).min(rows);
-    // Buckets are uneven by as much as some rows are more popular: half as much again.
-    let bucket = rows_a_bucket * k * 12 * 3 / 2;
-    // A block in each thread, grown by doubling, and the writer's encoding of one.
-    let block = u64::from(BLOCK_ROWS).min(rows) * (4 + 2 * k * 8);
-    (plan.affinity.buffer_bytes + window).max(bucket + (plan.threads as u64 * 2 + 2) * block)
+/// Bytes that visiting a block holds.
+pub fn block_visiting_bytes(rows: u64, k: usize) -> u64 {
+    let (rows, edges) = most_of_block(rows, k);
+    EdgeReader::bytes(rows, edges)
+}
+
+/// Bytes that reading a block holds, the block included.
+pub fn block_reading_bytes(rows: u64, k: usize) -> u64 {
+    let (rows, edges) = most_of_block(rows, k);
+    EdgeReader::bytes(rows, edges) + rows * 4 + edges * 8
+}
+
+/// Bytes of a run's edges at least, and at most.
+pub fn run_bytes(plan: &Plan) -> (u64, u64) {
+    let (rows, k) = (plan.shape.rows, plan.k());
+    (transpose::least_bytes(rows, k), transpose::whole_bytes(rows, k))
+}
+
+/// Whether all edges are transposed in memory.
+pub fn in_memory(plan: &Plan) -> bool {
+    plan.affinity.run_bytes >= run_bytes(plan).1
+}
+
+/// What the stage holds.
+pub fn needs(plan: &Plan) -> Needs {
+    let (rows, k, threads) = (plan.shape.rows, plan.k(), plan.threads as u64);
+    let (block_rows, block_edges) = most_of_block(rows, k);
+    let spilling = !in_memory(plan);
+    let counts = rows * 4;
+    // Pieces together may exceed their share by one row of the most edges.
+    let pieces = (2 * threads * PIECE as u64 * 8 + block_edges * 8).min(rows * 2 * k as u64 * 8);
+    let block = block_rows * 4 + block_edges * 8;
+    let run = plan.affinity.run_bytes;
+    Needs::default()
+        .phase(
+            "transpose",
+            [
+                ("in-degrees", counts),
+                ("edges by the row they lead to", if spilling { 0 } else { run }),
+                ("bucket buffers", if spilling { plan.affinity.buffer_bytes } else { 0 }),
+                ("fresh edges", transpose::fresh_bytes(plan)),
+            ],
+        )
+        .phase(
+            "merge",
+            [
+                ("in-degrees", counts),
+                ("edges by the row they lead to", run),
+                ("pieces merged", pieces),
+                ("a block and its encoding", block + EdgeWriter::bytes(block_rows, block_edges)),
+            ],
+        )
+}
+
+/// Bytes on disk: buckets while they last, and the edge store.
+pub fn disk(plan: &Plan) -> (u64, u64) {
+    let (rows, k) = (plan.shape.rows, plan.k());
+    let buckets = if in_memory(plan) { 0 } else { rows * k as u64 * 12 };
+    (buckets, rows * 4 + likely_edges(rows, k) * 8)
 }

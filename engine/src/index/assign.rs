@@ -134,7 +134,7 @@ mod tests {
     fn rows_go_to_a_near_list_whatever_the_batch() {
         let dim = 6;
         let rows: Vec<f32> = (0..5000 * dim).map(|i| unit(5, 6, i as u64) + 100.0).collect();
-        let quantizer = train(&rows, dim, 400, 1, &crate::observe::Progress::unheard()).expect("trains");
+        let quantizer = train(&mut rows.clone(), dim, 400, 1, &crate::observe::Progress::unheard()).expect("trains");
         let assigner = Assigner::new(&quantizer);
         let whole = assigner.assign(&rows);
         let split: Vec<u32> = rows.chunks(dim * 777).flat_map(|r| assigner.assign(r)).collect();

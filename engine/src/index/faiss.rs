@@ -15,6 +15,8 @@ use crate::{Error, Result};
 use faiss_sys as _;
 
 const WHY: usize = 512;
+/// What FAISS's message ends with where the disk is full: the C library's words.
+const FULL: &str = "No space left on device";
 
 #[expect(unsafe_code, reason = "FFI to the FAISS shim")]
 unsafe extern "C" {
@@ -125,7 +127,7 @@ pub fn write_ivf(path: &Path, lists_path: &Path, centroids: &[f32], sizes: &[usi
     start()?;
     let dim = centroids.len() / sizes.len().max(1);
     assert_eq!(centroids.len(), dim * sizes.len(), "a centroid for every list");
-    let (path, lists_path) = (c_path(path)?, c_path(lists_path)?);
+    let (file, path, lists_path) = (path, c_path(path)?, c_path(lists_path)?);
     let mut why = [0u8; WHY];
     // SAFETY: the strings end in NUL, and the arrays hold nlist × dim floats and nlist sizes.
     #[expect(unsafe_code, reason = "FFI")]
@@ -141,7 +143,13 @@ pub fn write_ivf(path: &Path, lists_path: &Path, centroids: &[f32], sizes: &[usi
             why.as_mut_ptr().cast(),
         )
     };
-    told("write the index", status, &why)
+    told("write the index", status, &why).map_err(|error| match error {
+        // FAISS has only words for it: a full disk is one here as everywhere.
+        Error::Faiss { why, .. } if why.contains(FULL) => {
+            lowland_io::Error::io(file, "write", std::io::Error::from_raw_os_error(libc::ENOSPC)).into()
+        }
+        error => error,
+    })
 }
 
 /// Searches the index file at `path` with FAISS itself: squared distances and

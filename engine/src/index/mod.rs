@@ -2,29 +2,34 @@
 //! the vectors in list order as an index that FAISS itself opens.
 //!
 //! Rows arrive in batches and collect in a *shard*, a buffer of as many rows
-//! as the plan allows; a full shard is sorted by list and written out, and at
-//! the end the shards are merged list by list. Rows of a list keep the
-//! source's order, so the files do not depend on how many shards there were.
+//! as the plan allows (`shards`); a full shard is sorted by list and written
+//! out, and at the end the shards are merged list by list. The quantizer and
+//! each shard are units: a run that was stopped trains and reads no row twice.
+//! Rows of a list keep the source's order, so the files do not depend on how
+//! many shards there were.
 
 mod assign;
 pub mod faiss;
 mod lists;
+mod shards;
 mod train;
 
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use lowland_io::{Error as IoError, FileStamp, Mapped, PendingFile, Source};
+use lowland_io::{Error as IoError, FileStamp, PendingFile, Source};
 
 pub use assign::nearest;
 pub use lists::{ListTable, Lists};
+use shards::Shards;
 pub use train::{Quantizer, train};
 
 use crate::batch::Loader;
-use crate::observe::Progress;
+use crate::budget::Needs;
 use crate::plan::Plan;
-use crate::{Error, Result};
+use crate::work::Work;
+use crate::{Error, Result, scan};
 
 /// The index file that FAISS opens.
 pub const INDEX: &str = "index.faiss";
@@ -36,41 +41,43 @@ pub const TABLE: &str = "lists.table";
 /// Files with their stamps, as the manifest takes them.
 pub type Made = Vec<(String, FileStamp)>;
 
-/// Builds the index of `source` in the directory `dir` from a training `sample` (rows × dim).
-pub fn build(
-    plan: &Plan,
-    source: &Arc<dyn Source>,
-    sample: Vec<f32>,
-    dir: &Path,
-    progress: &Progress<'_>,
-) -> Result<Made> {
-    let dim = plan.shape.dim;
-    let quantizer = train(&sample, dim, plan.index.lists, plan.config.seed, progress)?;
-    drop(sample);
+/// Builds the index of `source` from the scan's training sample.
+pub fn build(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<Made> {
+    let (dim, needs, progress) = (plan.shape.dim, needs(plan), work.progress);
+    let held = work.hold(&needs, "train")?;
+    let quantizer = quantizer(plan, work)?;
     let assigner = assign::Assigner::new(&quantizer);
+    drop(held);
     progress.check()?;
 
-    let mut shards = Shards::new(dim, quantizer.count(), plan.index.shard_rows, dir);
-    for batch in Loader::new(source.clone(), plan.config.metric, plan.batch_rows) {
+    let held = work.hold(&needs, "assign")?;
+    let mut shards = Shards::resume(source.as_ref(), quantizer.count(), plan.index.shard_rows, *work)?;
+    let rows = shards.next_row()..plan.shape.rows;
+    progress.advance(rows.start)?;
+    for batch in Loader::over(source.clone(), plan.config.metric, plan.batch_rows, rows) {
         let batch = batch?;
         progress.traffic.read((batch.rows() * plan.source_row_bytes) as u64);
         let mut done = 0;
         while done < batch.rows() {
             let taken = shards.room().min(batch.rows() - done);
             let rows = &batch.values()[done * dim..][..taken * dim];
-            shards.add(batch.first + done as u64, rows, &assigner.assign(rows));
+            shards.add(rows, &assigner.assign(rows));
             done += taken;
-            if shards.room() == 0 {
-                shards.spill(progress)?;
+            if shards.room() == 0 && shards.next_row() < plan.shape.rows {
+                shards.spill()?;
             }
         }
         progress.advance(batch.rows() as u64)?;
     }
-    let (sizes, stamp) = shards.finish(progress)?;
+    drop(assigner);
+    drop(held);
+    let held = work.hold(&needs, "write")?;
+    let (sizes, stamp) = shards.finish(&work.path(LISTS))?;
+    drop(held);
 
     let mut starts = vec![0u32];
     for &size in &sizes {
-        starts.push(starts.last().copied().unwrap_or(0) + size as u32);
+        starts.push(starts.last().copied().unwrap_or(0) + size);
     }
     let rows = u64::from(starts.last().copied().unwrap_or(0));
     if rows != plan.shape.rows {
@@ -82,6 +89,7 @@ pub fn build(
         });
     }
     let table = ListTable { dim, starts, centroids: quantizer.centroids };
+    let dir = work.run.dir();
     let mut made = vec![(LISTS.to_string(), stamp)];
     made.push((TABLE.to_string(), write_table(&dir.join(TABLE), &table)?));
     made.push((INDEX.to_string(), write_index(plan, &table, dir)?));
@@ -91,177 +99,77 @@ pub fn build(
     Ok(made)
 }
 
+/// The quantizer, trained now or by an earlier process: the stage's first unit.
+fn quantizer(plan: &Plan, work: &Work<'_>) -> Result<Quantizer> {
+    const UNIT: &str = "quantizer";
+    const FILE: &str = "quantizer.bin";
+    let path = work.path(FILE);
+    if let Some(()) = work.finished::<()>(UNIT)? {
+        return Quantizer::read(&path);
+    }
+    let mut sample = scan::read_sample(work.run.dir())?;
+    let quantizer = train(&mut sample, plan.shape.dim, plan.index.lists, plan.config.seed, work.progress)?;
+    drop(sample);
+    let stamp = quantizer.write(&path)?;
+    work.progress.traffic.wrote(stamp.bytes);
+    work.finish(UNIT, vec![(FILE.into(), stamp)], &())?;
+    Ok(quantizer)
+}
+
 /// Opens the lists of a finished index stage.
 pub fn open(dir: &Path) -> Result<Lists> {
     Lists::open(&dir.join(LISTS), read_table(&dir.join(TABLE))?)
 }
 
-/// Rows in list order, a bufferful at a time.
-struct Shards<'a> {
-    dim: usize,
-    dir: &'a Path,
-    capacity: usize,
-    values: Vec<f32>,
-    lists: Vec<u32>,
-    ids: Vec<i64>,
-    nlist: usize,
-    /// Rows of each list in each shard spilled so far.
-    spilled: Vec<Vec<u32>>,
+/// What the stage holds: training first, then shards.
+pub fn needs(plan: &Plan) -> Needs {
+    let (dim, sampled) = (plan.shape.dim, plan.index.sample_rows as usize);
+    let sample = sampled as u64 * dim as u64 * 4;
+    let rows = plan.index.shard_rows as u64;
+    // As trained, as packed, and as FAISS takes them.
+    let centroids = ("centroids, also packed", 3 * plan.table_bytes());
+    Needs::default()
+        .phase(
+            "train",
+            [
+                ("training sample", sample),
+                ("k-means", Quantizer::bytes(sampled, dim, plan.index.lists, plan.threads)),
+                ("centroids, also packed", 2 * plan.table_bytes()),
+            ],
+        )
+        .phase(
+            "assign",
+            [
+                ("rows of a shard", rows * shards::row_bytes(dim)),
+                ("their order", if rows < plan.shape.rows { rows * 4 } else { 0 }),
+                centroids,
+                ("batches", plan.loader_bytes() + plan.batch_rows as u64 * 4),
+                ("file buffer", 1 << 20),
+            ],
+        )
+        .phase(
+            "write",
+            [
+                ("rows of a shard", rows * shards::row_bytes(dim)),
+                ("their order", rows * 4),
+                centroids,
+                ("file buffer", 1 << 20),
+            ],
+        )
 }
 
-impl<'a> Shards<'a> {
-    fn new(dim: usize, nlist: usize, capacity: usize, dir: &'a Path) -> Self {
-        Shards {
-            dim,
-            dir,
-            capacity: capacity.max(1),
-            values: Vec::new(),
-            lists: Vec::new(),
-            ids: Vec::new(),
-            nlist,
-            spilled: Vec::new(),
-        }
-    }
-
-    fn room(&self) -> usize {
-        self.capacity - self.lists.len()
-    }
-
-    fn add(&mut self, first: u64, rows: &[f32], lists: &[u32]) {
-        if self.values.capacity() == 0 {
-            // Once, so that growth never doubles it.
-            self.values.reserve_exact(self.capacity * self.dim);
-            self.lists.reserve_exact(self.capacity);
-            self.ids.reserve_exact(self.capacity);
-        }
-        self.values.extend_from_slice(rows);
-        self.lists.extend_from_slice(lists);
-        self.ids.extend((first..).take(lists.len()).map(|id| id as i64));
-    }
-
-    fn shard_path(&self, shard: usize) -> std::path::PathBuf {
-        self.dir.join(format!("shard-{shard}.ivf"))
-    }
-
-    /// Sorts the buffer by list and writes it in the lists' own layout.
-    fn write_to(&self, path: &Path, progress: &Progress<'_>) -> Result<(Vec<u32>, FileStamp)> {
-        let mut sizes = vec![0u32; self.nlist];
-        self.lists.iter().for_each(|&list| sizes[list as usize] += 1);
-        let mut next: Vec<u32> = sizes
-            .iter()
-            .scan(0, |start, &size| {
-                let first = *start;
-                *start += size;
-                Some(first)
-            })
-            .collect();
-        let mut order = vec![0u32; self.lists.len()];
-        for (row, &list) in self.lists.iter().enumerate() {
-            order[next[list as usize] as usize] = row as u32;
-            next[list as usize] += 1;
-        }
-        let mut file = PendingFile::create(path)?;
-        let mut rest = order.as_slice();
-        for &size in &sizes {
-            let (rows, later) = rest.split_at(size as usize);
-            rest = later;
-            for &row in rows {
-                write_floats(&mut file, &self.values[row as usize * self.dim..][..self.dim])
-                    .map_err(|e| failed(path, e))?;
-            }
-            for &row in rows {
-                file.write_all(&self.ids[row as usize].to_le_bytes()).map_err(|e| failed(path, e))?;
-            }
-            progress.check()?;
-        }
-        let stamp = file.finish()?;
-        progress.traffic.wrote(stamp.bytes);
-        Ok((sizes, stamp))
-    }
-
-    fn spill(&mut self, progress: &Progress<'_>) -> Result<()> {
-        let (sizes, _) = self.write_to(&self.shard_path(self.spilled.len()), progress)?;
-        self.spilled.push(sizes);
-        self.values.clear();
-        self.lists.clear();
-        self.ids.clear();
-        Ok(())
-    }
-
-    /// Writes the lists' file; returns each list's size.
-    fn finish(mut self, progress: &Progress<'_>) -> Result<(Vec<usize>, FileStamp)> {
-        let path = self.dir.join(LISTS);
-        if self.spilled.is_empty() {
-            let (sizes, stamp) = self.write_to(&path, progress)?;
-            return Ok((sizes.into_iter().map(|s| s as usize).collect(), stamp));
-        }
-        if !self.lists.is_empty() {
-            self.spill(progress)?;
-        }
-        self.values = Vec::new();
-
-        let shards: Vec<Mapped> = (0..self.spilled.len())
-            .map(|shard| Mapped::open(self.shard_path(shard)))
-            .collect::<lowland_io::Result<_>>()?;
-        let mut at = vec![0usize; shards.len()];
-        let mut sizes = vec![0usize; self.nlist];
-        let mut file = PendingFile::create(&path)?;
-        let vector = self.dim * 4;
-        for (list, size) in sizes.iter_mut().enumerate() {
-            for (part, width) in [(0, vector), (1, 8)] {
-                for (shard, map) in shards.iter().enumerate() {
-                    let rows = self.spilled[shard][list] as usize;
-                    let start = at[shard] + part * rows * vector;
-                    let bytes = map.bytes().get(start..start + rows * width).ok_or_else(|| IoError::Truncated {
-                        path: map.path().to_path_buf(),
-                        expected: (start + rows * width) as u64,
-                        found: map.bytes().len() as u64,
-                    })?;
-                    file.write_all(bytes).map_err(|e| failed(&path, e))?;
-                    progress.traffic.read(bytes.len() as u64);
-                }
-            }
-            for (shard, at) in at.iter_mut().enumerate() {
-                let rows = self.spilled[shard][list] as usize;
-                *at += rows * (vector + 8);
-                *size += rows;
-            }
-            progress.check()?;
-        }
-        let stamp = file.finish()?;
-        progress.traffic.wrote(stamp.bytes);
-        Ok((sizes, stamp))
-    }
-}
-
-impl Drop for Shards<'_> {
-    /// Shards are scratch: whatever ends the stage, they go.
-    fn drop(&mut self) {
-        for shard in 0..=self.spilled.len() {
-            // Most are gone already, and a run directory sweeps what is left when it is opened.
-            let _ = std::fs::remove_file(self.shard_path(shard));
-        }
-    }
-}
-
-/// Bytes that the index stage holds: training first, then shards.
-pub fn bytes(plan: &Plan) -> u64 {
-    let (dim, rows) = (plan.shape.dim, plan.index.sample_rows as usize);
-    let sample = 2 * rows as u64 * dim as u64 * 4;
-    let train = sample + Quantizer::bytes(rows, dim, plan.index.lists, plan.threads);
-    train.max(bytes_beside_shard(plan) + plan.index.shard_rows as u64 * shard_row_bytes(dim))
-}
-
-/// What the second part of the stage holds beside the shard: centroids as
-/// trained, as packed and as FAISS takes them, and batches.
-pub fn bytes_beside_shard(plan: &Plan) -> u64 {
-    let centroids = 3 * (plan.index.lists * plan.shape.dim * 4) as u64;
-    centroids + plan.loader_bytes() + plan.batch_rows as u64 * 4 + (1 << 20)
-}
-
-/// Bytes of a row in a shard: vector, list, id, and its place in the order.
+/// Bytes of a row in a shard.
 pub fn shard_row_bytes(dim: usize) -> u64 {
-    dim as u64 * 4 + 4 + 8 + 4
+    shards::row_bytes(dim) + 4
+}
+
+/// Bytes on disk: shards while they are merged, and the files that stay.
+pub fn disk(plan: &Plan) -> (u64, u64) {
+    let (rows, dim) = (plan.shape.rows, plan.shape.dim as u64);
+    let lists = rows * (dim * 4 + 8);
+    let shards = if (plan.index.shard_rows as u64) < rows { lists } else { 0 };
+    let flat = if plan.index.exact { lists } else { plan.table_bytes() };
+    (shards + 2 * plan.table_bytes(), lists + plan.table_bytes() + flat)
 }
 
 fn failed(path: &Path, source: std::io::Error) -> Error {
@@ -326,7 +234,10 @@ fn write_index(plan: &Plan, table: &ListTable, dir: &Path) -> Result<FileStamp> 
     let lists = std::path::absolute(dir.join(LISTS)).map_err(|e| IoError::io(dir, "resolve", e))?;
     let unfinished = dir.join(format!("{INDEX}.part"));
     const PROBES: usize = 16;
-    faiss::write_ivf(&unfinished, &lists, &table.centroids, &sizes, PROBES.min(table.count()))?;
+    faiss::write_ivf(&unfinished, &lists, &table.centroids, &sizes, PROBES.min(table.count())).inspect_err(|_| {
+        // Nobody is left to tell of a second failure; the run directory is swept when opened.
+        let _ = std::fs::remove_file(&unfinished);
+    })?;
     Ok(lowland_io::adopt(&unfinished, &path)?)
 }
 

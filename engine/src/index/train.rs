@@ -5,6 +5,10 @@
 //! which near ones have near numbers. FAISS trains each part on one thread;
 //! the parts run side by side, and the result does not depend on how many do.
 
+use std::io::Write;
+use std::path::Path;
+
+use lowland_io::{Error as IoError, FileStamp, PendingFile};
 use rayon::prelude::*;
 
 use super::assign::nearest_of;
@@ -32,8 +36,8 @@ pub struct Quantizer {
     pub group_starts: Vec<u32>,
 }
 
-/// Trains `nlist` centroids on `sample` (rows × dim, at least one row a list).
-pub fn train(sample: &[f32], dim: usize, nlist: usize, seed: u64, progress: &Progress<'_>) -> Result<Quantizer> {
+/// Trains `nlist` centroids on `sample` (rows × dim, at least one row a list), which it reorders.
+pub fn train(sample: &mut [f32], dim: usize, nlist: usize, seed: u64, progress: &Progress<'_>) -> Result<Quantizer> {
     let rows = sample.len() / dim;
     let nlist = nlist.min(rows).max(1);
     if nlist <= ONE_LEVEL {
@@ -45,21 +49,22 @@ pub fn train(sample: &[f32], dim: usize, nlist: usize, seed: u64, progress: &Pro
         return Ok(Quantizer { dim, centroids, group_centers: mean, group_starts: vec![0, nlist as u32] });
     }
 
-    let groups = (nlist as f64).sqrt().round() as usize;
-    let upper: Vec<f32> = stratified(seed, 0x7570, rows as u64, (groups * UPPER_ROWS) as u64)
-        .into_iter()
-        .flat_map(|row| &sample[row as usize * dim..][..dim])
-        .copied()
-        .collect();
+    let groups = groups(nlist);
+    let chosen = stratified(seed, 0x7570, rows as u64, (groups * UPPER_ROWS) as u64);
+    let mut upper = Vec::with_capacity(chosen.len() * dim);
+    chosen.into_iter().for_each(|row| upper.extend_from_slice(&sample[row as usize * dim..][..dim]));
     let group_centers = faiss::kmeans(&upper, dim, groups, 2 * ITERATIONS, seed)?;
     drop(upper);
 
-    let group_of: Vec<u32> = nearest_of(&group_centers, dim, sample);
-    let mut members = vec![Vec::new(); groups];
-    for (row, &group) in group_of.iter().enumerate() {
-        members[group as usize].push(row as u32);
+    let sizes = by_group(sample, dim, nearest_of(&group_centers, dim, sample), groups);
+    let shares = shares(&sizes, nlist);
+    let mut members = Vec::with_capacity(groups);
+    let mut rest = &*sample;
+    for &size in &sizes {
+        let (rows, later) = rest.split_at(size * dim);
+        members.push(rows);
+        rest = later;
     }
-    let shares = shares(&members.iter().map(Vec::len).collect::<Vec<_>>(), nlist);
 
     // Empty groups go; the others keep their order.
     let parts: Vec<(usize, Vec<f32>)> = members
@@ -69,8 +74,7 @@ pub fn train(sample: &[f32], dim: usize, nlist: usize, seed: u64, progress: &Pro
         .filter(|(_, (members, _))| !members.is_empty())
         .map(|(group, (members, &share))| {
             progress.check()?;
-            let rows: Vec<f32> = members.iter().flat_map(|&r| &sample[r as usize * dim..][..dim]).copied().collect();
-            Ok((group, faiss::kmeans(&rows, dim, share, ITERATIONS, seed.wrapping_add(group as u64 + 1))?))
+            Ok((group, faiss::kmeans(members, dim, share, ITERATIONS, seed.wrapping_add(group as u64 + 1))?))
         })
         .collect::<Result<_>>()?;
 
@@ -81,6 +85,42 @@ pub fn train(sample: &[f32], dim: usize, nlist: usize, seed: u64, progress: &Pro
         quantizer.group_starts.push((quantizer.centroids.len() / dim) as u32);
     }
     Ok(quantizer)
+}
+
+/// Groups for so many lists.
+fn groups(nlist: usize) -> usize {
+    (nlist as f64).sqrt().round() as usize
+}
+
+/// Reorders `sample` by the group of each row, the order within a group kept,
+/// in place: a second sample would be as large as the first. Returns the
+/// groups' sizes.
+fn by_group(sample: &mut [f32], dim: usize, group_of: Vec<u32>, groups: usize) -> Vec<usize> {
+    let mut sizes = vec![0; groups];
+    group_of.iter().for_each(|&group| sizes[group as usize] += 1);
+    let mut next: Vec<u32> = Vec::with_capacity(groups);
+    sizes.iter().fold(0, |start, &size| {
+        next.push(start);
+        start + size as u32
+    });
+    // Where each row goes.
+    let mut to = group_of;
+    for place in &mut to {
+        let next = &mut next[*place as usize];
+        *place = *next;
+        *next += 1;
+    }
+    // Along the cycles: each exchange brings one row to where it belongs.
+    for row in 0..to.len() {
+        while to[row] as usize != row {
+            let there = to[row] as usize;
+            let (low, high) = (row.min(there), row.max(there));
+            let (head, tail) = sample.split_at_mut(high * dim);
+            head[low * dim..][..dim].swap_with_slice(&mut tail[..dim]);
+            to.swap(row, there);
+        }
+    }
+    sizes
 }
 
 /// Divides `total` lists among groups in proportion to their sizes, at least
@@ -110,6 +150,44 @@ fn shares(sizes: &[usize], total: usize) -> Vec<usize> {
 }
 
 impl Quantizer {
+    /// Writes `quantizer.bin`, version 1, little-endian: "LLQ1", components,
+    /// lists, groups (u32); the first list of each group and their number last
+    /// (u32); centroids, then groups' centres (f32).
+    pub fn write(&self, path: &Path) -> Result<FileStamp> {
+        let mut file = PendingFile::create(path)?;
+        let head = [self.dim as u32, self.count() as u32, self.group_starts.len() as u32 - 1];
+        let mut write = || {
+            file.write_all(b"LLQ1")?;
+            head.iter().chain(&self.group_starts).try_for_each(|word| file.write_all(&word.to_le_bytes()))?;
+            super::write_floats(&mut file, &self.centroids)?;
+            super::write_floats(&mut file, &self.group_centers)
+        };
+        write().map_err(|e| IoError::io(path, "write", e))?;
+        Ok(file.finish()?)
+    }
+
+    /// Reads it back.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|e| IoError::io(path, "read", e))?;
+        let corrupt = || IoError::Corrupt { path: path.into(), what: "not a quantizer, version 1".into() };
+        let (words, rest) = bytes.as_chunks::<4>();
+        let [[b'L', b'L', b'Q', b'1'], dim, lists, groups, words @ ..] = words else { return Err(corrupt().into()) };
+        let [dim, lists, groups] = [dim, lists, groups].map(|word| u32::from_le_bytes(*word) as usize);
+        let expected = (groups + 1).checked_add(lists.checked_mul(dim).ok_or_else(corrupt)?);
+        let expected = expected.and_then(|e| e.checked_add(groups.checked_mul(dim)?));
+        if !rest.is_empty() || expected != Some(words.len()) {
+            return Err(corrupt().into());
+        }
+        let (starts, floats) = words.split_at(groups + 1);
+        let (centroids, centers) = floats.split_at(lists * dim);
+        let floats = |words: &[[u8; 4]]| words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+        let group_starts: Vec<u32> = starts.iter().map(|word| u32::from_le_bytes(*word)).collect();
+        if !group_starts.is_sorted() || group_starts.last() != Some(&(lists as u32)) || dim == 0 {
+            return Err(corrupt().into());
+        }
+        Ok(Quantizer { dim, centroids: floats(centroids), group_centers: floats(centers), group_starts })
+    }
+
     /// Number of lists.
     pub fn count(&self) -> usize {
         self.centroids.len() / self.dim
@@ -117,12 +195,12 @@ impl Quantizer {
 
     /// Bytes that training holds beside the sample itself.
     pub fn bytes(sample_rows: usize, dim: usize, nlist: usize, threads: usize) -> u64 {
-        let groups = (nlist as f64).sqrt() as usize + 1;
-        let upper = if nlist <= ONE_LEVEL { sample_rows } else { groups * UPPER_ROWS };
-        // Group numbers and members; each thread's rows (groups are uneven: four times the mean)
-        // and FAISS's scratch; the centroids at both levels.
-        (sample_rows * 8 + upper * dim * 4 + threads * 4 * (sample_rows / groups + 1) * dim * 4 + 4 * nlist * dim * 4)
-            as u64
+        let groups = groups(nlist);
+        let upper = if nlist <= ONE_LEVEL { 0 } else { (groups * UPPER_ROWS).min(sample_rows) };
+        // FAISS compares so many rows with so many centroids at a time on each thread.
+        let scratch = 4096.min(sample_rows) * 1024.min(nlist / groups.max(1) * 4).max(groups) * 4;
+        // Rows' places; the upper level's rows, or each thread's scratch; the centroids' parts.
+        (sample_rows * 4 + (upper * dim * 4).max(threads * scratch) + 2 * nlist * dim * 4) as u64
     }
 }
 
@@ -141,6 +219,39 @@ mod tests {
     }
 
     #[test]
+    fn a_quantizer_is_read_back_and_damage_is_found() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("q");
+        let quantizer = Quantizer {
+            dim: 2,
+            centroids: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+            group_centers: vec![0.5, 0.25, -1.0, 8.0],
+            group_starts: vec![0, 1, 3],
+        };
+        quantizer.write(&path).expect("written");
+        assert_eq!(Quantizer::read(&path).expect("read"), quantizer);
+        let whole = std::fs::read(&path).expect("read");
+        for cut in [0, 3, 15, 27, whole.len() - 1] {
+            std::fs::write(&path, &whole[..cut]).expect("written");
+            assert!(Quantizer::read(&path).is_err(), "{cut} bytes");
+        }
+    }
+
+    #[test]
+    fn rows_are_brought_together_by_group_in_their_order() {
+        let group_of: Vec<u32> = (0..50).map(|i| (i * 7 + i / 3) % 4).collect();
+        let mut sample: Vec<f32> = (0..100).map(|i| i as f32).collect();
+        let sizes = by_group(&mut sample, 2, group_of.clone(), 5);
+        let expected: Vec<f32> = (0..5)
+            .flat_map(|g| (0..50).filter(|&i| group_of[i] == g).collect::<Vec<_>>())
+            .flat_map(|i| [2.0 * i as f32, 2.0 * i as f32 + 1.0])
+            .collect();
+        assert_eq!(sample, expected);
+        assert_eq!(sizes.iter().sum::<usize>(), 50);
+        assert_eq!(sizes[4], 0);
+    }
+
+    #[test]
     fn two_levels_train_every_list_and_do_not_depend_on_threads() {
         let dim = 4;
         let sample: Vec<f32> = (0..6000 * dim).map(|i| crate::random::unit(1, 2, i as u64)).collect();
@@ -149,7 +260,7 @@ mod tests {
                 .num_threads(threads)
                 .build()
                 .expect("threads")
-                .install(|| train(&sample, dim, 300, 9, &Progress::unheard()).expect("trains"))
+                .install(|| train(&mut sample.clone(), dim, 300, 9, &Progress::unheard()).expect("trains"))
         };
         let (one, two) = (with(1), with(2));
         assert_eq!(one, two);

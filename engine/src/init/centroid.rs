@@ -155,18 +155,24 @@ fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>
         seed: plan.config.seed,
     };
     let quiet = progress.silent();
-    layout::run(&options, [block].as_slice(), start, &quiet)
+    let edges = layout::Edges::in_memory(&block, &options);
+    drop(block);
+    layout::run(&options, &edges, layout::Start::Positions(&start), &mut (), &quiet)
 }
 
-/// Bytes held beside the positions.
-pub(super) fn bytes(plan: &Plan) -> u64 {
+/// What is held beside the positions and the centroids.
+pub(super) fn parts(plan: &Plan) -> Vec<(&'static str, u64)> {
     let (n, dim) = (plan.index.lists as u64, plan.shape.dim as u64);
-    let graph = n * plan.k() as u64 * (16 + 2 * 16 + 16);
-    let orders = plan.threads as u64 * n * 24;
     let components = if plan.shape.dim > NARROW {
         pca::incremental_bytes(plan.shape.dim, plan.config.n_components)
     } else {
         pca::bytes(plan.shape.dim)
     };
-    2 * n * dim * 4 + graph + orders + components
+    // Packed, they are gone before the components are found.
+    let packed = n * (dim + 1) * 4;
+    vec![
+        ("the centroids' own graph", n * plan.k() as u64 * (16 + 2 * 16 + 16)),
+        ("centroids packed, or their components", packed.max(components)),
+        ("orders of lists", plan.threads as u64 * n * 24),
+    ]
 }

@@ -3,28 +3,27 @@
 //! neighbours and sets the axes apart again, which is a power iteration
 //! towards the graph's leading eigenvectors that only ever streams blocks.
 
-use std::path::Path;
-
-use lowland_io::edges::{EdgeBlock, EdgeReader};
+use lowland_io::edges::EdgeBlock;
 use rayon::prelude::*;
 
 use super::scale;
 use crate::Result;
-use crate::observe::Progress;
+use crate::affinity::{self, EdgeStore};
 use crate::plan::Plan;
+use crate::work::Work;
 
 /// Passes over the edges.
 const PASSES: usize = 30;
 
-/// Smooths `positions` over the edge store at `edges`.
-pub(super) fn place(plan: &Plan, edges: &Path, mut positions: Vec<f32>, progress: &Progress<'_>) -> Result<Vec<f32>> {
+/// Smooths `positions` over the run's edges.
+pub(super) fn place(plan: &Plan, mut positions: Vec<f32>, work: &Work<'_>) -> Result<Vec<f32>> {
     let width = plan.config.n_components;
-    let reader = EdgeReader::open(edges)?;
+    let store = EdgeStore::open(work.run.dir(), plan.shape.rows)?;
     let mut next = vec![0f32; positions.len()];
     let mut block = EdgeBlock::default();
     for _ in 0..PASSES {
-        for i in 0..reader.blocks().len() {
-            reader.read_block(i, &mut block)?;
+        for i in 0..store.count() {
+            store.read_block(i, &mut block)?;
             let rows = block.rows();
             let first = block.first_row as usize;
             next[first * width..][..rows * width].par_chunks_mut(width).enumerate().for_each(|(place, out)| {
@@ -40,7 +39,7 @@ pub(super) fn place(plan: &Plan, edges: &Path, mut positions: Vec<f32>, progress
                 }
                 out.iter_mut().for_each(|x| *x /= total);
             });
-            progress.check()?;
+            work.progress.check()?;
         }
         std::mem::swap(&mut positions, &mut next);
         set_apart(&mut positions, width);
@@ -74,5 +73,5 @@ fn set_apart(positions: &mut [f32], width: usize) {
 
 /// Bytes held beside two sets of positions.
 pub(super) fn bytes(plan: &Plan) -> u64 {
-    u64::from(crate::plan::BLOCK_ROWS).min(plan.shape.rows) * (8 + plan.k() as u64 * 2 * 8) * 2
+    affinity::block_reading_bytes(plan.shape.rows, plan.k())
 }

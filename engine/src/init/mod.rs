@@ -12,12 +12,14 @@ use std::path::Path;
 use lowland_io::{Error as IoError, Mapped, PendingFile};
 use rayon::prelude::*;
 
+use crate::budget::Needs;
 use crate::index::{Lists, Made};
 use crate::observe::Progress;
 use crate::pca::Pca;
 use crate::plan::Plan;
 use crate::random::unit;
-use crate::{Error, Init, Result, affinity};
+use crate::work::Work;
+use crate::{Error, Init, Result};
 
 /// First positions in the run directory: rows × components floats, list order.
 pub const INIT: &str = "init.f32";
@@ -30,15 +32,10 @@ const JITTER: f32 = 1e-2;
 /// Rows handled at a time.
 const ROWS: usize = 4096;
 
-/// Finds first positions and writes them to `dir`.
-pub fn place(
-    plan: &Plan,
-    lists: Option<&Lists>,
-    pca: Option<&Pca>,
-    dir: &Path,
-    progress: &Progress<'_>,
-) -> Result<Made> {
-    let width = plan.config.n_components;
+/// Finds first positions and writes them.
+pub fn place(plan: &Plan, lists: Option<&Lists>, pca: Option<&Pca>, work: &Work<'_>) -> Result<Made> {
+    let (width, progress) = (plan.config.n_components, work.progress);
+    let _held = work.hold(&needs(plan), "place")?;
     let mut positions = match (&plan.config.init, lists, pca) {
         (Init::File(path), ..) => from_file(plan, path, lists)?,
         (Init::Pca, Some(lists), Some(pca)) => project(lists, pca, width, progress)?,
@@ -46,7 +43,7 @@ pub fn place(
         (Init::Centroid, Some(lists), Some(pca)) => project(lists, pca, width, progress)?,
         (Init::Random, ..) => random(plan),
         // No vectors to start from: the graph itself says what lies where.
-        (Init::Centroid | Init::Pca, ..) => diffusion::place(plan, &dir.join(affinity::EDGES), random(plan), progress)?,
+        (Init::Centroid | Init::Pca, ..) => diffusion::place(plan, random(plan), work)?,
     };
     let seed = plan.config.seed;
     positions.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, positions)| {
@@ -54,7 +51,7 @@ pub fn place(
             *x += JITTER * (2.0 * unit(seed, 0x71c4, (chunk * ROWS * width + i) as u64) - 1.0);
         }
     });
-    let stamp = write_positions(&dir.join(INIT), &positions)?;
+    let stamp = write_positions(&work.path(INIT), &positions)?;
     progress.traffic.wrote(stamp.bytes);
     Ok(vec![(INIT.into(), stamp)])
 }
@@ -67,10 +64,26 @@ pub fn write_positions(path: &Path, positions: &[f32]) -> Result<lowland_io::Fil
     Ok(file.finish()?)
 }
 
-/// Reads positions back.
-pub fn read_positions(path: &Path) -> Result<Vec<f32>> {
-    let map = Mapped::open(path)?;
-    Ok(map.floats(0, map.bytes().len() / 4)?.to_vec())
+/// Positions at rest, mapped.
+pub struct Positions {
+    map: Mapped,
+}
+
+impl Positions {
+    /// Opens the positions of `rows` rows of `width` components.
+    pub fn open(path: &Path, rows: u64, width: usize) -> Result<Self> {
+        let map = Mapped::open(path)?;
+        let (expected, found) = (rows * width as u64 * 4, map.bytes().len() as u64);
+        if expected != found {
+            return Err(IoError::Truncated { path: path.to_path_buf(), expected, found }.into());
+        }
+        Ok(Positions { map })
+    }
+
+    /// Rows × components.
+    pub fn values(&self) -> Result<&[f32]> {
+        Ok(self.map.floats(0, self.map.bytes().len() / 4)?)
+    }
 }
 
 fn random(plan: &Plan) -> Vec<f32> {
@@ -128,9 +141,21 @@ fn from_file(plan: &Plan, path: &Path, lists: Option<&Lists>) -> Result<Vec<f32>
     Ok(positions)
 }
 
-/// Bytes that the stage holds.
-pub fn bytes(plan: &Plan) -> u64 {
-    let map = plan.shape.rows * plan.config.n_components as u64 * 4;
-    // A file's positions are held in both orders; diffusion holds two sets.
-    2 * map + if plan.has_centroids() { centroid::bytes(plan) } else { diffusion::bytes(plan) }
+/// What the stage holds.
+pub fn needs(plan: &Plan) -> Needs {
+    let map = map_bytes(plan);
+    let beside: Vec<(&'static str, u64)> = match &plan.config.init {
+        Init::File(_) => vec![("positions in the source's order", map)],
+        Init::Centroid if plan.has_centroids() => centroid::parts(plan),
+        Init::Random => Vec::new(),
+        _ if plan.shape.dim > 0 => Vec::new(),
+        _ => vec![("positions one pass on", map), ("a block of edges", diffusion::bytes(plan))],
+    };
+    let own = [("positions", map), ("lists' centroids", plan.table_bytes()), ("file buffer", 1 << 20)];
+    Needs::default().phase("place", own.into_iter().chain(beside))
+}
+
+/// Bytes of a map's positions.
+pub fn map_bytes(plan: &Plan) -> u64 {
+    plan.shape.rows * plan.config.n_components as u64 * 4
 }

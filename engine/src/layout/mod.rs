@@ -1,25 +1,34 @@
 //! The layout stage: epochs of the optimizer over the edge store.
 //!
 //! Resident are the positions, their snapshot and Adam's moments, all rows ×
-//! components; edge blocks are kept decoded while the budget allows and read
-//! again each epoch, a few at a time, where it does not.
+//! components: 32 bytes a row in the plane, which is the floor under every
+//! budget. Edges are kept in memory while the budget allows and read again
+//! each epoch where it does not (`walk`); the state is kept on disk from time
+//! to time (`checkpoint`).
 
+mod checkpoint;
 pub mod curve;
 mod lanes;
 mod math;
 mod rows;
+mod walk;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use lowland_io::edges::{EdgeBlock, EdgeReader};
 use rayon::prelude::*;
 
+use crate::affinity::{Affinities, EdgeStore};
+use crate::budget::Needs;
+use crate::index::Made;
 use crate::observe::Progress;
-use crate::plan::{BLOCK_ROWS, Plan};
-use crate::{Error, Result};
+use crate::plan::Plan;
+use crate::work::Work;
+use crate::{Error, Result, affinity, init};
+pub use checkpoint::{Checkpoints, State};
 use curve::Curve;
 use rows::Epoch;
+pub use walk::Edges;
 
+/// The map's positions in the run directory: rows × components floats, list order.
+pub const POSITIONS: &str = "positions.f32";
 /// Rows that a thread takes at a time.
 const ROWS: usize = 512;
 /// Components a map may have; each gets a kernel of its own.
@@ -46,159 +55,127 @@ pub struct Options {
     pub seed: u64,
 }
 
-/// Where an epoch's edge blocks come from.
-pub trait Blocks: Sync {
-    /// How many there are; together they hold every row once, in order.
-    fn count(&self) -> usize;
-    /// Block `i`; `scratch` is room to decode it into.
-    fn get<'a>(&'a self, i: usize, scratch: &'a mut EdgeBlock) -> Result<&'a EdgeBlock>;
+/// Where a layout begins.
+pub enum Start<'a> {
+    /// First positions, rows × n_components.
+    Positions(&'a [f32]),
+    /// After some epochs.
+    State(State),
 }
 
-impl Blocks for [EdgeBlock] {
-    fn count(&self) -> usize {
-        self.len()
-    }
-    fn get<'a>(&'a self, i: usize, _: &'a mut EdgeBlock) -> Result<&'a EdgeBlock> {
-        Ok(&self[i])
-    }
-}
-
-/// The blocks of an edge store, the first of them kept as far as they fit.
-pub struct Stored<'a> {
-    reader: &'a EdgeReader,
-    kept: Vec<EdgeBlock>,
-    least_weight: f32,
-    rows: u32,
-    read: AtomicU64,
-}
-
-impl<'a> Stored<'a> {
-    /// Keeps decoded blocks of `reader` up to `bytes`, without the edges that
-    /// are too weak ever to fire in so many `epochs`.
-    pub fn new(reader: &'a EdgeReader, bytes: u64, options: &Options, progress: &Progress<'_>) -> Result<Self> {
-        // ⌊epochs · r⌋ is 0 below this. One part in a million lower: never drop what could fire.
-        let least_weight = options.max_weight / options.epochs as f32 * (1.0 - 1e-6);
-        let mut stored = Stored { reader, kept: Vec::new(), least_weight, rows: options.rows, read: AtomicU64::new(0) };
-        let mut held = 0;
-        let all: Vec<usize> = (0..reader.blocks().len()).collect();
-        'fill: for window in all.chunks(rayon::current_num_threads().max(1)) {
-            let blocks = window
-                .par_iter()
-                .map(|&i| {
-                    let mut block = EdgeBlock::default();
-                    stored.decode(i, &mut block)?;
-                    block.neighbors.shrink_to_fit();
-                    block.weights.shrink_to_fit();
-                    Ok(block)
-                })
-                .collect::<Result<Vec<_>>>()?;
-            for block in blocks {
-                held += block_bytes(block.offsets.len() as u64, block.neighbors.len() as u64);
-                if held > bytes {
-                    break 'fill;
-                }
-                stored.kept.push(block);
-            }
-            progress.check()?;
+/// Runs the stage: the run's edges and first positions to its map.
+pub fn build(plan: &Plan, affinities: &Affinities, work: &Work<'_>) -> Result<Made> {
+    let config = &plan.config;
+    let options = Options {
+        rows: plan.shape.rows as u32,
+        n_components: config.n_components,
+        epochs: plan.layout.epochs,
+        curve: curve::fit(config.min_dist, config.spread),
+        learning_rate: config.learning_rate,
+        negative_sample_rate: config.negative_sample_rate,
+        max_weight: affinities.max_weight,
+        seed: config.seed,
+    };
+    let held = work.hold(&needs(plan), "epochs")?;
+    let store = EdgeStore::open(work.run.dir(), plan.shape.rows)?;
+    let edges = Edges::stored(&store, plan.layout.cache_bytes, edge_bytes(plan), &options, work)?;
+    drop(store);
+    let mut checkpoints = checkpoint::Stored::new(*work, options.rows, plan.layout.checkpoint);
+    let positions = match checkpoints.found()? {
+        Some(state) => run(&options, &edges, Start::State(state), &mut checkpoints, work.progress)?,
+        None => {
+            let first = init::Positions::open(&work.path(init::INIT), plan.shape.rows, config.n_components)?;
+            run(&options, &edges, Start::Positions(first.values()?), &mut checkpoints, work.progress)?
         }
-        Ok(stored)
-    }
-
-    /// Bytes of the edge store read so far.
-    pub fn bytes_read(&self) -> u64 {
-        self.read.load(Ordering::Relaxed)
-    }
-
-    fn decode(&self, i: usize, block: &mut EdgeBlock) -> Result<()> {
-        self.reader.read_block(i, block)?;
-        self.read.fetch_add(self.reader.blocks()[i].bytes, Ordering::Relaxed);
-        if let Some(row) = block.neighbors.iter().find(|&&row| row >= self.rows) {
-            let what = format!("an edge to row {row} of {}", self.rows);
-            return Err(lowland_io::Error::Corrupt { path: self.reader.path().to_path_buf(), what }.into());
-        }
-        let (mut from, mut to) = (0, 0);
-        for place in 0..block.offsets.len() - 1 {
-            let end = block.offsets[place + 1] as usize;
-            while from < end {
-                if block.weights[from] >= self.least_weight {
-                    block.weights[to] = block.weights[from];
-                    block.neighbors[to] = block.neighbors[from];
-                    to += 1;
-                }
-                from += 1;
-            }
-            block.offsets[place + 1] = to as u32;
-        }
-        block.neighbors.truncate(to);
-        block.weights.truncate(to);
-        Ok(())
-    }
+    };
+    drop(edges);
+    check_finite(&positions)?;
+    let stamp = init::write_positions(&work.path(POSITIONS), &positions)?;
+    work.progress.traffic.wrote(stamp.bytes);
+    drop(held);
+    Ok(vec![(POSITIONS.to_string(), stamp)])
 }
 
-impl Blocks for Stored<'_> {
-    fn count(&self) -> usize {
-        self.reader.blocks().len()
+/// Positions must be numbers: a learning rate far too large can lose them.
+fn check_finite(positions: &[f32]) -> Result<()> {
+    if positions.par_iter().all(|x| x.is_finite()) {
+        return Ok(());
     }
-    fn get<'a>(&'a self, i: usize, scratch: &'a mut EdgeBlock) -> Result<&'a EdgeBlock> {
-        if let Some(block) = self.kept.get(i) {
-            return Ok(block);
-        }
-        self.decode(i, scratch)?;
-        Ok(scratch)
-    }
+    Err(Error::Config {
+        field: "learning_rate",
+        why: "the layout ran away from the numbers there are; try a smaller one".into(),
+    })
 }
 
-/// Lays out: moves `positions` (rows × n_components) through all epochs.
+/// Lays out: moves `start` through all epochs. When the run is to stop, the
+/// epoch under way is finished and kept first.
 pub fn run(
     options: &Options,
-    blocks: &(impl Blocks + ?Sized),
-    positions: Vec<f32>,
+    edges: &Edges,
+    start: Start<'_>,
+    checkpoints: &mut dyn Checkpoints,
     progress: &Progress<'_>,
 ) -> Result<Vec<f32>> {
     let width = options.n_components;
-    match WIDTHS.iter().copied().find(|&w| w >= width) {
-        Some(1) => wide::<1>(options, blocks, positions, progress),
-        Some(2) => wide::<2>(options, blocks, positions, progress),
-        Some(3) => wide::<3>(options, blocks, positions, progress),
-        Some(4) => wide::<4>(options, blocks, positions, progress),
-        Some(8) => wide::<8>(options, blocks, positions, progress),
-        Some(16) => wide::<16>(options, blocks, positions, progress),
-        Some(32) => wide::<32>(options, blocks, positions, progress),
-        Some(64) => wide::<64>(options, blocks, positions, progress),
+    match padded(width) {
+        Some(1) => wide::<1>(options, edges, start, checkpoints, progress),
+        Some(2) => wide::<2>(options, edges, start, checkpoints, progress),
+        Some(3) => wide::<3>(options, edges, start, checkpoints, progress),
+        Some(4) => wide::<4>(options, edges, start, checkpoints, progress),
+        Some(8) => wide::<8>(options, edges, start, checkpoints, progress),
+        Some(16) => wide::<16>(options, edges, start, checkpoints, progress),
+        Some(32) => wide::<32>(options, edges, start, checkpoints, progress),
+        Some(64) => wide::<64>(options, edges, start, checkpoints, progress),
         _ => Err(Error::Config { field: "n_components", why: format!("{width} is more than 64") }),
     }
 }
 
+/// Components as the kernels take them: padded with zeros to the next width that has one.
+fn padded(n_components: usize) -> Option<usize> {
+    WIDTHS.iter().copied().find(|&width| width >= n_components)
+}
+
 /// Bytes a row holds: position, snapshot and two moments of each component.
-/// Components are padded with zeros to the next width that has a kernel.
 fn row_bytes(n_components: usize) -> u64 {
-    4 * 4 * WIDTHS.iter().copied().find(|&w| w >= n_components).unwrap_or(n_components) as u64
+    4 * 4 * padded(n_components).unwrap_or(n_components) as u64
 }
 
 fn wide<const DIM: usize>(
     options: &Options,
-    blocks: &(impl Blocks + ?Sized),
-    positions: Vec<f32>,
+    edges: &Edges,
+    start: Start<'_>,
+    checkpoints: &mut dyn Checkpoints,
     progress: &Progress<'_>,
 ) -> Result<Vec<f32>> {
     let width = options.n_components;
     let mut now: Vec<[f32; DIM]> = vec![[0.0; DIM]; options.rows as usize];
-    for (out, row) in now.iter_mut().zip(positions.chunks_exact(width)) {
-        out[..width].copy_from_slice(row);
-    }
-    drop(positions);
-    let mut snapshot = now.clone();
     let mut moments = vec![[[0f32; DIM]; 2]; now.len()];
-    // Blocks in portions: all threads decode, then all walk.
-    let portion = (2 * rayon::current_num_threads()).max(1);
-    let mut scratch: Vec<EdgeBlock> = Vec::new();
-    scratch.resize_with(portion.min(blocks.count()), EdgeBlock::default);
-    for number in 1..=options.epochs as u32 {
+    let begin = match start {
+        Start::Positions(positions) => {
+            for (out, row) in now.iter_mut().zip(positions.chunks_exact(width)) {
+                out[..width].copy_from_slice(row);
+            }
+            0
+        }
+        Start::State(state) => {
+            let (positions, moved) = state.numbers()?;
+            if positions.len() != now.len() * DIM {
+                return Err(Error::Data { what: "the checkpoint is of a map with other components".into() });
+            }
+            now.as_flattened_mut().copy_from_slice(positions);
+            moments.as_flattened_mut().as_flattened_mut().copy_from_slice(moved);
+            progress.advance(u64::from(state.epoch))?;
+            state.epoch
+        }
+    };
+    let mut snapshot = now.clone();
+    // Blocks in portions: what is spilled is read meanwhile, some ahead.
+    let portion = walk::portion(rayon::current_num_threads());
+    for number in begin + 1..=options.epochs as u32 {
         let epoch = Epoch {
             curve: options.curve,
             number,
             step: options.learning_rate * (1.0 - (number - 1) as f32 / options.epochs as f32),
-            rate: 1.0 / options.max_weight.max(f32::MIN_POSITIVE),
             negatives: options.negative_sample_rate as u32,
             rows: options.rows,
             seed: options.seed,
@@ -206,58 +183,76 @@ fn wide<const DIM: usize>(
         std::mem::swap(&mut now, &mut snapshot);
         let (mut rest, mut moving) = (now.as_mut_slice(), moments.as_mut_slice());
         let mut first = 0;
-        for start in (0..blocks.count()).step_by(portion) {
-            let end = (start + portion).min(blocks.count());
-            let held = scratch
-                .par_iter_mut()
-                .zip(start..end)
-                .map(|(scratch, i)| blocks.get(i, scratch))
-                .collect::<Result<Vec<_>>>()?;
+        for start in (0..edges.count()).step_by(portion) {
+            let held = edges.next(start..(start + portion).min(edges.count()))?;
             // Each chunk of rows with the block that holds its edges.
             let mut work = Vec::new();
-            for block in held {
-                let rows = block.offsets.len() - 1;
-                let (positions, later) = rest.split_at_mut(rows);
-                let (moments, later_moments) = moving.split_at_mut(rows);
+            for block in &held {
+                let (positions, later) = rest.split_at_mut(block.rows());
+                let (moments, later_moments) = moving.split_at_mut(block.rows());
                 (rest, moving) = (later, later_moments);
                 for (i, (positions, moments)) in positions.chunks_mut(ROWS).zip(moments.chunks_mut(ROWS)).enumerate() {
-                    work.push((block, first + (i * ROWS) as u32, positions, moments));
+                    work.push((&**block, first + (i * ROWS) as u32, positions, moments));
                 }
-                first += rows as u32;
+                first += block.rows() as u32;
             }
             work.into_par_iter().for_each(|(block, first, positions, moments)| {
                 // Rows that do not move keep their place.
                 positions.copy_from_slice(&snapshot[first as usize..][..positions.len()]);
                 rows::advance(&epoch, block, first, &snapshot, positions, moments);
             });
-            progress.check()?;
         }
-        progress.advance(1)?;
+        progress.traffic.read(edges.spilled_bytes());
+        let told = progress.advance(1);
+        let stopping = matches!(told, Err(Error::Cancelled { .. }));
+        if number < options.epochs as u32 && (stopping || checkpoints.due()) {
+            let kept = checkpoints.keep(number, now.as_flattened(), moments.as_flattened().as_flattened());
+            // What stopped the run is told, unless keeping failed for a reason of its own.
+            if let Err(error) = kept
+                && !(stopping && matches!(error, Error::Cancelled { .. }))
+            {
+                return Err(error);
+            }
+        }
+        told?;
     }
     drop((snapshot, moments));
-    Ok(now.iter().flat_map(|row| &row[..width]).copied().collect())
+    let mut positions = now.into_flattened();
+    if DIM != width {
+        for row in 0..options.rows as usize {
+            positions.copy_within(row * DIM..row * DIM + width, row * width);
+        }
+        positions.truncate(options.rows as usize * width);
+    }
+    Ok(positions)
 }
 
-fn block_bytes(rows: u64, edges: u64) -> u64 {
-    rows * 4 + edges * 8 + 120
-}
-
-/// Bytes of all edge blocks decoded, by the usual degree of a symmetrised graph.
+/// Bytes of all edges as they are walked, by a usual graph's degree. What a
+/// graph has beyond that is spilled, whatever the budget.
 pub fn edge_bytes(plan: &Plan) -> u64 {
-    block_bytes(plan.shape.rows, plan.shape.rows * plan.k() as u64 * 2)
-}
-
-/// Bytes that the stage holds beside kept blocks.
-pub fn bytes(plan: &Plan) -> u64 {
     let rows = plan.shape.rows;
-    let portion = plan.threads as u64 * 2;
-    let block = block_bytes(u64::from(BLOCK_ROWS).min(rows), u64::from(BLOCK_ROWS).min(rows) * plan.k() as u64 * 2);
-    // A block's decoding holds about as much again.
-    rows * (row_bytes(plan.config.n_components) + 4 * plan.config.n_components as u64) + portion * block * 2
+    walk::bytes(rows, affinity::likely_edges(rows, plan.k()))
 }
 
-/// Bytes that writing the map holds: positions in list order and in the source's.
-pub fn output_bytes(plan: &Plan) -> u64 {
-    let map = plan.shape.rows * plan.config.n_components as u64 * 4;
-    2 * map + (64 << 20).min(plan.shape.rows * 256)
+/// What the stage holds: a map's state, kept edges, and blocks on their way.
+pub fn needs(plan: &Plan) -> Needs {
+    let (rows, threads) = (plan.shape.rows, plan.threads);
+    let (block_rows, block_edges) = affinity::most_of_block(rows, plan.k());
+    let block = walk::bytes(block_rows, block_edges);
+    // Each thread decodes a block of the store, whole, to what is walked.
+    let decoding = threads as u64 * (affinity::block_visiting_bytes(rows, plan.k()) + block);
+    let read = if plan.layout.cache_bytes < edge_bytes(plan) { walk::ahead(threads) as u64 * block } else { 0 };
+    Needs::default().phase(
+        "epochs",
+        [
+            ("positions, snapshot, moments", rows * row_bytes(plan.config.n_components)),
+            ("edges kept", plan.layout.cache_bytes),
+            ("blocks decoded or read ahead", decoding.max(read)),
+        ],
+    )
+}
+
+/// Bytes of a checkpoint; two are there while one takes the other's place.
+pub fn checkpoint_bytes(plan: &Plan) -> u64 {
+    checkpoint::bytes(plan.shape.rows, row_bytes(plan.config.n_components) / 16)
 }

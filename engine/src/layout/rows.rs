@@ -6,19 +6,19 @@
 //! gradients of UMAP's cross-entropy (McInnes, Healy, Melville 2018), each
 //! term clipped to ±4 a component.
 //!
-//! Edges have no clocks: an edge of weight w fires in epoch n ≥ 1 when
-//! ⌊n·r⌋ > ⌊(n−1)·r⌋ with r = w / w_max. Pushing rows come from a counter:
-//! (seed, epoch, row, place).
+//! Edges have no clocks: an edge of rate r (65,536ths of an epoch) fires in
+//! epoch n ≥ 1 when ⌊n·r / 65,536⌋ > ⌊(n−1)·r / 65,536⌋, which is when n·r
+//! leaves less than r beyond a multiple of 65,536. Pushing rows come from a
+//! counter: (seed, epoch, row, place).
 //!
 //! What must hold: terms are summed sixteen lanes wide, in the order of the
 //! edges, so that a row's step is the same on every instruction set and
 //! whoever computes it.
 
-use lowland_io::edges::EdgeBlock;
-
 use super::curve::Curve;
 use super::lanes::{LANES, Lanes, Portable};
 use super::math::power;
+use super::walk::{WHOLE, Walk};
 use crate::random::{draw, mix32};
 use crate::sum::total;
 
@@ -31,8 +31,6 @@ pub(super) struct Epoch {
     pub number: u32,
     /// The step: falls over the run.
     pub step: f32,
-    /// 1 / the largest weight.
-    pub rate: f32,
     /// Pushing rows for each edge that fires.
     pub negatives: u32,
     /// Rows of the map.
@@ -55,7 +53,7 @@ const CLIP: f32 = 4.0;
 /// If the block names a row that the snapshot does not have.
 pub(super) fn advance<const DIM: usize>(
     epoch: &Epoch,
-    block: &EdgeBlock,
+    block: &Walk,
     first: u32,
     snapshot: &[[f32; DIM]],
     positions: &mut [[f32; DIM]],
@@ -107,7 +105,7 @@ unsafe fn advance_avx2<const DIM: usize>(own: Own<'_, DIM>) {
 /// The rows that one thread owns for an epoch, and what it reads.
 struct Own<'a, const DIM: usize> {
     epoch: &'a Epoch,
-    block: &'a EdgeBlock,
+    block: &'a Walk,
     first: u32,
     snapshot: &'a [[f32; DIM]],
     positions: &'a mut [[f32; DIM]],
@@ -126,7 +124,6 @@ impl<const DIM: usize> Own<'_, DIM> {
         // Adam starts from zero moments and corrects for it.
         let correct1 = 1.0 / (1.0 - BETA1.powi(epoch.number as i32));
         let correct2 = 1.0 / (1.0 - BETA2.powi(epoch.number as i32));
-        let (now, before) = (epoch.number as f32, (epoch.number - 1) as f32);
         let mut firing: Vec<u32> = Vec::new();
         for (i, (position, moments)) in positions.iter_mut().zip(moments.iter_mut()).enumerate() {
             let row = first + i as u32;
@@ -137,10 +134,9 @@ impl<const DIM: usize> Own<'_, DIM> {
             // edge is written and counted without a branch to mispredict.
             firing.resize(edges.len() + LANES, 0);
             let mut fired = 0;
-            for (&neighbor, &weight) in block.neighbors[edges.clone()].iter().zip(&block.weights[edges]) {
+            for (&neighbor, &rate) in block.neighbors[edges.clone()].iter().zip(&block.rates[edges]) {
                 firing[fired] = neighbor;
-                let r = weight * epoch.rate;
-                fired += usize::from((now * r).floor() > (before * r).floor());
+                fired += usize::from(fires(epoch.number, u32::from(rate) + 1));
             }
             if fired == 0 {
                 // A row with no neighbours stays where it began: nothing would hold it.
@@ -198,6 +194,13 @@ impl<const DIM: usize> Own<'_, DIM> {
     }
 }
 
+/// Whether an edge of `rate` fires in epoch `number`.
+#[inline(always)]
+fn fires(number: u32, rate: u32) -> bool {
+    // Wrapping is no loss: what counts is the product's place among multiples of WHOLE.
+    number.wrapping_mul(rate) % WHOLE < rate
+}
+
 /// The row's own position less that of each of sixteen others.
 ///
 /// # Safety
@@ -250,17 +253,18 @@ mod tests {
     use crate::random::unit;
 
     fn epoch(rows: u32) -> Epoch {
-        Epoch { curve: Curve { a: 1.577, b: 0.895 }, number: 3, step: 0.7, rate: 1.0, negatives: 5, rows, seed: 11 }
+        Epoch { curve: Curve { a: 1.577, b: 0.895 }, number: 3, step: 0.7, negatives: 5, rows, seed: 11 }
     }
 
     /// A ring where each row has edges of several weights, two of them to copies.
-    fn block(rows: u32) -> EdgeBlock {
-        let mut block = EdgeBlock { first_row: 0, offsets: vec![0], neighbors: vec![], weights: vec![] };
+    fn block(rows: u32) -> Walk {
+        let mut block = Walk { first_row: 0, offsets: vec![0], neighbors: vec![], rates: vec![] };
         for row in 0..rows {
             let degree = if row == 5 { 0 } else { 1 + row % 37 };
             for e in 0..degree {
                 block.neighbors.push((row + 1 + e * 3) % rows);
-                block.weights.push(if e == 0 { 1.0 } else { unit(1, 1, u64::from(row * 64 + e)) });
+                let rate = if e == 0 { 1.0 } else { unit(1, 1, u64::from(row * 64 + e)) };
+                block.rates.push((rate * 65_535.0) as u16);
             }
             block.offsets.push(block.neighbors.len() as u32);
         }
@@ -315,11 +319,13 @@ mod tests {
     }
 
     #[test]
-    fn an_edge_fires_as_often_as_its_weight_says() {
-        for (weight, epochs) in [(1.0f32, 200), (0.5, 200), (0.013, 500), (0.001, 500), (0.99, 77)] {
-            let fired =
-                (1..=epochs).filter(|&n| (n as f32 * weight).floor() > ((n - 1) as f32 * weight).floor()).count();
-            assert_eq!(fired, (epochs as f32 * weight).floor() as usize);
+    fn an_edge_fires_as_often_as_its_rate_says() {
+        for (rate, epochs) in [(WHOLE, 200), (WHOLE / 2, 200), (852, 500), (65, 500), (65_535, 77), (1, 70_000)] {
+            let fired = |n: u32| u64::from(n) * u64::from(rate) / u64::from(WHOLE);
+            for n in 1..=epochs {
+                assert_eq!(fires(n, rate), fired(n) > fired(n - 1), "rate {rate} in epoch {n}");
+            }
         }
+        assert!((1..=1 << 20).all(|n| fires(n, WHOLE)));
     }
 }

@@ -1,15 +1,15 @@
 //! Graphs that come from outside, and ours for the outside: row numbers are
 //! the source's there and the lists' here.
 
-use std::path::Path;
-
 use lowland_io::buckets::ByteBucketWriter;
 
-use super::{Found, Graph, GraphWriter, MISSING, NEIGHBORS, Sample, exact, sample};
+use super::tiles::{About, Tiles};
+use super::{Found, Graph, MISSING, Sample, exact, sample};
+use crate::budget::Needs;
 use crate::index::{Lists, Made};
-use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::run::{EachRows, GraphSource};
+use crate::work::Work;
 use crate::{Error, Result};
 
 /// Rows moved at a time.
@@ -23,10 +23,11 @@ pub fn import(
     plan: &Plan,
     graph: &dyn GraphSource,
     lists: Option<&Lists>,
-    dir: &Path,
-    progress: &Progress<'_>,
+    work: &Work<'_>,
 ) -> Result<(Made, Found, Sample)> {
-    let (given_k, rows) = (graph.k(), plan.shape.rows as u32);
+    let (given_k, rows, progress) = (graph.k(), plan.shape.rows as u32, work.progress);
+    let needs = import_needs(plan);
+    let _held = work.hold(&needs, "import")?;
     // Where each row of the source lies in list order.
     let place: Option<Vec<u32>> = lists.map(|lists| {
         let mut place = vec![0u32; rows as usize];
@@ -37,9 +38,10 @@ pub fn import(
     let here = |source: u32| place.as_ref().map_or(source, |place| place[source as usize]);
 
     let width = 4 + given_k * 8;
-    let buckets = plan.affinity.buckets.max(1);
+    let buckets = plan.exchange.buckets.max(1);
     let rows_a_bucket = (rows as usize).div_ceil(buckets);
-    let mut spill = ByteBucketWriter::create(dir, "import", buckets, width, plan.affinity.buffer_bytes as usize);
+    let mut spill =
+        ByteBucketWriter::create(work.run.dir(), "import", buckets, width, plan.exchange.buffer_bytes as usize);
     let (mut ids, mut distances) = (Vec::new(), Vec::new());
     let mut near: Vec<(f32, u32)> = Vec::with_capacity(given_k);
     let mut record = Vec::with_capacity(width);
@@ -89,9 +91,8 @@ pub fn import(
         // Without vectors the graph is all the truth there is.
         None => Sample { rows: sample::rows(plan), neighbors: Vec::new() },
     };
-    let mut writer = GraphWriter::create(&dir.join(NEIGHBORS), k, rows)?;
-    let (mut sum, mut count, mut copies, mut sampled) = (0f64, 0u64, 0u64, 0usize);
-    let mut recalls = Vec::new();
+    let mut tiles = Tiles::begin(rows, k, *work);
+    let mut sampled = 0;
     let mut bytes = Vec::new();
     for bucket in 0..buckets {
         spilled.read(bucket, &mut bytes)?;
@@ -102,39 +103,25 @@ pub fn import(
             let near = (0..given_k)
                 .map(|i| (word(record, 1 + 2 * i), f32::from_bits(word(record, 2 + 2 * i))))
                 .take_while(|&(id, _)| id != MISSING);
+            let mut recall = None;
             if truth.rows.get(sampled) == Some(&row) {
                 match (lists, truth.neighbors.get(sampled)) {
                     (Some(_), Some(truth)) => {
                         let hit = near.clone().filter(|(id, _)| truth.iter().any(|(_, t)| t == id)).count();
-                        recalls.push(hit as f64 / truth.len().max(1) as f64);
+                        recall = Some(hit as f64 / truth.len().max(1) as f64);
                     }
                     _ => truth.neighbors.push(near.clone().map(|(id, distance)| (distance, id)).collect()),
                 }
                 sampled += 1;
             }
-            for (_, distance) in near.clone() {
-                sum += f64::from(distance);
-                count += 1;
-            }
-            copies += u64::from(near.clone().next().is_some_and(|(_, distance)| distance == 0.0));
-            writer.push(near)?;
+            tiles.push(near, About { compared: 0, recall })?;
         }
         progress.advance(rows_a_bucket.min((rows as usize).saturating_sub(bucket * rows_a_bucket)) as u64)?;
     }
     spilled.remove()?;
-    let stamp = writer.finish()?;
-    progress.traffic.wrote(stamp.bytes);
-    let (recall, recall_interval) = crate::quality::mean_and_interval(&recalls);
-    let found = Found {
-        probes: 0,
-        mean_candidates: 0.0,
-        recall,
-        recall_interval,
-        sample_rows: recalls.len(),
-        mean_distance: sum / count.max(1) as f64,
-        rows_with_copies: copies,
-    };
-    Ok((vec![(NEIGHBORS.into(), stamp)], found, truth))
+    let (mut made, found) = tiles.finish(0);
+    made.push(truth.write(work.run.dir())?);
+    Ok((made, found, truth))
 }
 
 /// The little-endian word at place `i` of a record that is long enough.
@@ -142,25 +129,33 @@ fn word(record: &[u8], i: usize) -> u32 {
     u32::from_le_bytes(record.as_chunks::<4>().0[i])
 }
 
-/// Bytes that taking a graph in holds: each row's place, write buffers, then
-/// one bucket and the order of its rows, and a portion of the graph as read.
-pub fn import_bytes(plan: &Plan) -> u64 {
+/// What taking a graph in holds: each row's place, write buffers, then one
+/// bucket and the order of its rows, and a portion of the graph as read.
+pub fn import_needs(plan: &Plan) -> Needs {
     let (rows, width) = (plan.shape.rows, 4 + plan.k() as u64 * 8);
-    let bucket = rows.div_ceil(plan.affinity.buckets as u64) * (width + 16);
-    rows * 4 + plan.affinity.buffer_bytes.max(bucket) + 4 * ROWS as u64 * width + (8 << 20)
+    let bucket = rows.div_ceil(plan.exchange.buckets as u64) * (width + 16);
+    Needs::default().phase(
+        "import",
+        [
+            ("rows' places", if plan.shape.dim > 0 { rows * 4 } else { 0 }),
+            ("a bucket of the graph", plan.exchange.buffer_bytes.max(bucket)),
+            ("a portion of the graph", 4 * (ROWS as u64).min(rows) * width + (4 << 20)),
+            ("the sample's neighbours", if plan.shape.dim > 0 { super::sweep_bytes(plan) } else { 0 }),
+            ("lists' centroids", plan.table_bytes()),
+        ],
+    )
+}
+
+/// Bytes on disk for the time being.
+pub fn import_disk(plan: &Plan) -> u64 {
+    plan.shape.rows * (4 + plan.k() as u64 * 8)
 }
 
 /// Hands the graph over in the source's order, through buckets of source rows:
 /// `each(first row, ids, distances)`.
-pub fn export(
-    plan: &Plan,
-    graph: &Graph,
-    lists: Option<&Lists>,
-    dir: &Path,
-    each: EachRows<'_>,
-    progress: &Progress<'_>,
-) -> Result<()> {
-    let (rows, k) = (graph.rows(), graph.k());
+pub fn export(plan: &Plan, graph: &Graph, lists: Option<&Lists>, each: EachRows<'_>, work: &Work<'_>) -> Result<()> {
+    let (rows, k, progress) = (graph.rows(), graph.k(), work.progress);
+    let _held = work.hold(&export_needs(plan), "export")?;
     let Some(lists) = lists else {
         return Err(Error::Data { what: "a graph that came from outside needs no export".into() });
     };
@@ -168,9 +163,10 @@ pub fn export(
     let source_of: Vec<u32> =
         (0..lists.table.count()).flat_map(|list| lists.source_rows(list)).map(|row| row as u32).collect();
     let width = 4 + k * 8;
-    let buckets = plan.affinity.buckets.max(1);
+    let buckets = plan.exchange.buckets.max(1);
     let rows_a_bucket = (rows as usize).div_ceil(buckets);
-    let mut writer = ByteBucketWriter::create(dir, "export", buckets, width, plan.affinity.buffer_bytes as usize);
+    let mut writer =
+        ByteBucketWriter::create(work.run.dir(), "export", buckets, width, plan.exchange.buffer_bytes as usize);
     let mut record = Vec::with_capacity(width);
     for (row, &source) in source_of.iter().enumerate() {
         record.clear();
@@ -205,10 +201,23 @@ pub fn export(
     Ok(())
 }
 
-/// Bytes that handing the graph over holds: the source's row of every row,
-/// write buffers, and one bucket as it is read and as it is put in order.
-pub fn export_bytes(plan: &Plan) -> u64 {
+/// What handing the graph over holds: the source's row of every row, write
+/// buffers, and one bucket as it is read and as it is put in order.
+pub fn export_needs(plan: &Plan) -> Needs {
     let (rows, width) = (plan.shape.rows, 4 + plan.k() as u64 * 8);
-    let bucket = rows.div_ceil(plan.affinity.buckets as u64) * width;
-    rows * 4 + plan.affinity.buffer_bytes + 2 * bucket + (8 << 20)
+    let bucket = rows.div_ceil(plan.exchange.buckets as u64) * width;
+    Needs::default().phase(
+        "export",
+        [
+            ("rows' sources", rows * 4),
+            ("a bucket of the graph", plan.exchange.buffer_bytes.max(2 * bucket)),
+            ("a portion of the graph, encoded", 2 * (ROWS as u64).min(rows) * width + (4 << 20)),
+            ("lists' centroids", plan.table_bytes()),
+        ],
+    )
+}
+
+/// Bytes on disk for the time being.
+pub fn export_disk(plan: &Plan) -> u64 {
+    import_disk(plan)
 }

@@ -21,13 +21,20 @@ pub const QUERIES: usize = 8;
 /// Scores of a group of queries (outer) against a block of rows (inner).
 pub type Tile = [[f32; LANES]; QUERIES];
 
+/// Blocks that the kernel takes at a time.
+const PAIR: usize = 2;
+
+/// Room for a pair of blocks.
+pub type Piece = Box<[f32]>;
+
 /// Rows packed for the kernel.
 #[derive(Default)]
 pub struct Packed {
     dim: usize,
     rows: usize,
-    /// Block after block: dim × LANES values.
-    values: Vec<f32>,
+    /// Two blocks each, of dim × LANES values. Whatever is packed, its memory
+    /// comes in pieces of one size: what one table gives back fits the next.
+    values: Vec<Piece>,
     /// ½|x|² of each row; infinite for the padding of the last block.
     half_norms: Vec<f32>,
 }
@@ -39,16 +46,20 @@ impl Packed {
         self.dim = dim;
         self.rows = rows.len();
         let blocks = self.rows.div_ceil(LANES);
+        let piece = PAIR * dim * LANES;
+        self.values.retain(|had| had.len() == piece);
         // Exactly as much as is needed: growth by doubling would break a budget.
-        self.values.clear();
-        self.values.reserve_exact(blocks * dim * LANES);
-        self.values.resize(blocks * dim * LANES, 0.0);
+        self.values.reserve_exact(blocks.div_ceil(PAIR).saturating_sub(self.values.len()));
+        self.values.resize_with(blocks.div_ceil(PAIR), || vec![0.0; piece].into_boxed_slice());
+        if let Some(last) = self.values.last_mut() {
+            last.fill(0.0);
+        }
         self.half_norms.clear();
         self.half_norms.reserve_exact(blocks * LANES);
         self.half_norms.resize(blocks * LANES, f32::INFINITY);
         for (i, row) in rows.enumerate() {
             let (block, lane) = (i / LANES, i % LANES);
-            let values = &mut self.values[block * dim * LANES..][..dim * LANES];
+            let values = &mut self.values[block / PAIR][block % PAIR * dim * LANES..][..dim * LANES];
             let mut norm = 0f64;
             for ((out, &x), &c) in values.chunks_exact_mut(LANES).zip(row).zip(center) {
                 let x = x - c;
@@ -57,6 +68,21 @@ impl Packed {
             }
             self.half_norms[i] = (norm * 0.5) as f32;
         }
+    }
+
+    /// An empty table that will be packed into `pieces`, as far as they go.
+    pub fn over(pieces: Vec<Piece>) -> Self {
+        Packed { values: pieces, ..Packed::default() }
+    }
+
+    /// The pieces that rows were packed into.
+    pub fn into_pieces(self) -> Vec<Piece> {
+        self.values
+    }
+
+    /// Pieces that so many rows are packed into.
+    pub fn pieces(rows: usize) -> usize {
+        rows.div_ceil(PAIR * LANES)
     }
 
     /// Rows packed.
@@ -69,14 +95,15 @@ impl Packed {
         (2.0 * self.half_norms[..self.rows].iter().copied().fold(0f32, f32::max)).sqrt()
     }
 
-    /// Bytes that the buffers take, whatever is in them.
-    pub fn room(&self) -> u64 {
-        ((self.values.capacity() + self.half_norms.capacity()) * 4) as u64
+    /// Bytes held.
+    pub fn held(&self) -> u64 {
+        Self::bytes(self.rows, self.dim)
     }
 
     /// Bytes held by `rows` packed rows of `dim` components.
     pub fn bytes(rows: usize, dim: usize) -> u64 {
-        (rows.div_ceil(LANES) * LANES * (dim + 1) * 4) as u64
+        let blocks = rows.div_ceil(LANES);
+        ((blocks.next_multiple_of(PAIR) * dim + blocks) * LANES * 4) as u64
     }
 }
 
@@ -138,12 +165,11 @@ pub fn for_each_tile(queries: &Queries, rows: &Packed, mut each: impl FnMut(usiz
     debug_assert_eq!(queries.dim, rows.dim, "queries and rows of one width");
     let kernel = Kernel::best();
     let dim = queries.dim;
-    let mut tiles = [[[0f32; LANES]; QUERIES]; 2];
+    let mut tiles = [[[0f32; LANES]; QUERIES]; PAIR];
     // Two blocks at a time where there are two: a query's component, once
     // loaded, then serves both.
-    for (pair, (values, half_norms)) in
-        rows.values.chunks(2 * dim * LANES).zip(rows.half_norms.chunks(2 * LANES)).enumerate()
-    {
+    for (pair, (values, half_norms)) in rows.values.iter().zip(rows.half_norms.chunks(PAIR * LANES)).enumerate() {
+        let values = &values[..half_norms.len() * dim];
         for (group, query) in queries.values.chunks_exact(dim * QUERIES).enumerate() {
             kernel.dots(values, query, &mut tiles);
             for (i, (tile, half_norms)) in tiles.iter_mut().zip(half_norms.chunks_exact(LANES)).enumerate() {
@@ -152,7 +178,7 @@ pub fn for_each_tile(queries: &Queries, rows: &Packed, mut each: impl FnMut(usiz
                         *score = half_norm - *score;
                     }
                 }
-                each(group, 2 * pair + i, tile);
+                each(group, PAIR * pair + i, tile);
             }
         }
     }
@@ -411,7 +437,7 @@ mod tests {
         let values = matrix(70, 45, 2);
         let (q, p) = packed(&values, 45);
         let dim = 45;
-        let (block, group) = (&p.values[..2 * dim * LANES], &q.values[..dim * QUERIES]);
+        let (block, group) = (&p.values[0][..], &q.values[..dim * QUERIES]);
         let dots = |kernel: Kernel| {
             let mut tiles = [[[0f32; LANES]; QUERIES]; 2];
             kernel.dots(block, group, &mut tiles);

@@ -17,37 +17,42 @@ mod panel;
 mod sample;
 mod segments;
 mod store;
+mod tiles;
 mod top;
 
 use std::ops::Range;
 
-use rayon::prelude::*;
+use lowland_io::FileStamp;
 use serde::{Deserialize, Serialize};
 
-pub use exchange::{export, export_bytes, import, import_bytes};
-pub use panel::{PANEL, Panel};
-pub use sample::{Sample, bytes as sweep_bytes, exact, panels, probes_for, sweep};
+pub use exchange::{export, export_disk, export_needs, import, import_disk, import_needs};
+pub use panel::{Near, PANEL, Panel};
+pub use sample::{FILE as SAMPLE, Sample, bytes as sweep_bytes, exact, panels, probes_for, sweep};
 pub use segments::Segments;
-pub use store::{Graph, GraphWriter, MISSING, NEIGHBORS};
-pub use top::Top;
+pub use store::{Graph, MISSING, bytes as graph_bytes, part_name};
+pub use top::Tops;
 
 use crate::Result;
+use crate::budget::Needs;
 use crate::index::{Lists, Made};
 use crate::observe::Progress;
+use crate::ordered::{self, in_order};
 use crate::plan::Plan;
+use crate::work::Work;
 use kernel::{Packed, Queries};
 use segments::Cache;
+use tiles::{About, Tiles};
 
-/// Tasks a thread is given at a time; their results wait to be written in order.
-const TASKS_A_THREAD: usize = 2;
 /// Segments of one list that a row visits at most: 65,536 rows.
-const MOST_SEGMENTS: usize = 16;
+const MOST_SEGMENTS: usize = 32;
 /// Lists that a row probes at least, so that one in a tiny list meets others.
 const LEAST_PROBES: usize = 8;
-/// Rows of a window, at most, where lists are probed.
-const WINDOW: usize = 16_384;
-/// Visits (a row to a list) of a window, about.
-const VISITS: usize = 1 << 19;
+/// Rows of a window where lists are probed and all of them stay packed.
+pub const WINDOW: usize = 16_384;
+/// Rows of a window at most, where they do not.
+pub const LARGEST_WINDOW: usize = 1 << 18;
+/// Visits (a row to a list) of a window, for each of its rows, about.
+const VISITS: usize = 16;
 
 /// What the stage found, beside the graph itself.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -68,22 +73,13 @@ pub struct Found {
     pub rows_with_copies: u64,
 }
 
-/// Joins every row with its surroundings and writes the graph to `dir`.
-pub fn join(
-    plan: &Plan,
-    lists: &Lists,
-    dir: &std::path::Path,
-    progress: &Progress<'_>,
-) -> Result<(Made, Found, Sample)> {
-    let k = plan.k();
-    let table = &lists.table;
-    let truth = exact(plan, lists, k, progress)?;
-    let (probes, estimate) = if plan.index.exact {
-        (table.count(), 1.0)
-    } else {
-        let (probes, recall) = probes_for(&truth, lists, plan.config.recall, plan.index.max_candidates)?;
-        (probes.max(LEAST_PROBES).min(table.count()), recall)
-    };
+/// Joins every row with its surroundings and writes the graph.
+pub fn join(plan: &Plan, lists: &Lists, work: &Work<'_>) -> Result<(Made, Found, Sample)> {
+    let (k, table, progress) = (plan.k(), &lists.table, work.progress);
+    let needs = needs(plan);
+    let held = work.hold(&needs, "sample")?;
+    let Truth { sample: truth, probes, recall: estimate, file } = true_neighbors(plan, lists, work)?;
+    drop(held);
     if estimate < plan.config.recall {
         progress.note(&format!(
             "recall will be about {estimate:.3} rather than {:.3}: more would compare each row with over {} others",
@@ -91,56 +87,72 @@ pub fn join(
         ))?;
     }
 
-    let segments = Segments::all_pairs(lists, plan.index.exact)?;
-    let cache = Cache::new(&segments, plan.neighbors.cache_bytes, !plan.index.exact);
-    let mut writer = GraphWriter::create(&dir.join(NEIGHBORS), k, table.rows())?;
-    let metric = plan.config.metric;
-    let (mut distance_sum, mut distances, mut copies, mut candidates) = (0f64, 0u64, 0u64, 0u64);
-    let (mut sampled, mut recalls) = (0usize, Vec::with_capacity(truth.rows.len()));
+    let mut tiles = Tiles::resume(table.rows(), k, *work)?;
+    if tiles.next_row() < table.rows() {
+        let _held = work.hold(&needs, "join")?;
+        let segments = Segments::all_pairs(lists, plan.index.exact)?;
+        let cache = Cache::new(&segments, plan.neighbors.cache_bytes, !plan.index.exact);
+        let metric = plan.config.metric;
+        let coarse = (!plan.index.exact).then(|| Coarse::new(lists, probes, plan.config.seed));
+        let rows_a_task = if plan.index.exact { PANEL } else { window_rows(plan.neighbors.window_rows, k, probes) };
+        let tasks: Vec<Range<u32>> = (tiles.next_row()..table.rows())
+            .step_by(rows_a_task)
+            .map(|start| start..start.saturating_add(rows_a_task as u32).min(table.rows()))
+            .collect();
+        let mut sampled = truth.rows.partition_point(|&row| row < tiles.next_row());
+        in_order(
+            tasks.len(),
+            |task| {
+                let backwards = task % 2 == 1;
+                run(tasks[task].clone(), &segments, &cache, coarse.as_ref(), k, backwards, progress)
+            },
+            |task, (found, compared)| {
+                let rows = tasks[task].clone();
+                for ((row, near), compared) in rows.clone().zip(found.rows()).zip(compared) {
+                    let is_sampled = truth.rows.get(sampled) == Some(&row);
+                    let recall = is_sampled.then(|| recall(near, &truth.neighbors[sampled]));
+                    sampled += usize::from(is_sampled);
+                    let near = near.iter().map(|&(squared, row)| (row, metric.distance(squared)));
+                    tiles.push(near, About { compared, recall })?;
+                }
+                progress.advance(rows.len() as u64)
+            },
+        )?;
+        progress.traffic.read(cache.read.load(std::sync::atomic::Ordering::Relaxed));
+    }
+    let (mut made, found) = tiles.finish(probes);
+    made.push(file);
+    Ok((made, found, truth))
+}
 
-    let coarse = (!plan.index.exact).then(|| Coarse::new(lists, probes, plan.config.seed));
-    let rows_a_task = if plan.index.exact { PANEL } else { window_rows(probes) };
-    let tasks: Vec<Range<u32>> = (0..table.rows())
-        .step_by(rows_a_task)
-        .map(|start| start..(start + rows_a_task as u32).min(table.rows()))
-        .collect();
-    for together in tasks.chunks(plan.threads * TASKS_A_THREAD) {
-        let done = together
-            .par_iter()
-            .map(|rows| run(rows.clone(), &segments, &cache, coarse.as_ref(), k, progress))
-            .collect::<Result<Vec<_>>>()?;
-        for (rows, (found, compared)) in together.iter().zip(done) {
-            candidates += compared;
-            for (row, neighbors) in rows.clone().zip(&found) {
-                if truth.rows.get(sampled) == Some(&row) {
-                    recalls.push(recall(neighbors, &truth.neighbors[sampled]));
-                    sampled += 1;
-                }
-                copies += u64::from(neighbors.first().is_some_and(|&(d, _)| d == 0.0));
-                // One row after another, so that the mean does not depend on the tasks.
-                for &(squared, _) in neighbors {
-                    distance_sum += f64::from(metric.distance(squared));
-                    distances += 1;
-                }
-                writer.push(neighbors.iter().map(|&(squared, row)| (row, metric.distance(squared))))?;
-            }
-            progress.advance(rows.len() as u64)?;
+/// What the stage's first unit finds: the sample's exact neighbours, how many
+/// lists must be probed for them, and the recall that this gives.
+struct Truth {
+    sample: Sample,
+    probes: usize,
+    recall: f64,
+    file: (String, FileStamp),
+}
+
+fn true_neighbors(plan: &Plan, lists: &Lists, work: &Work<'_>) -> Result<Truth> {
+    const UNIT: &str = "sample";
+    if let Some((probes, recall)) = work.finished::<(usize, f64)>(UNIT)? {
+        let listed = work.run.unit(work.progress.stage().name(), UNIT).unwrap_or_default();
+        if let Some(file) = listed.files.into_iter().next() {
+            return Ok(Truth { sample: Sample::read(work.run.dir())?, probes, recall, file });
         }
     }
-    progress.traffic.read(cache.read.load(std::sync::atomic::Ordering::Relaxed));
-    let stamp = writer.finish()?;
-    progress.traffic.wrote(stamp.bytes);
-    let (recall, recall_interval) = crate::quality::mean_and_interval(&recalls);
-    let found = Found {
-        probes,
-        mean_candidates: candidates as f64 / f64::from(table.rows().max(1)),
-        recall,
-        recall_interval,
-        sample_rows: recalls.len(),
-        mean_distance: distance_sum / distances.max(1) as f64,
-        rows_with_copies: copies,
+    let sample = exact(plan, lists, plan.k(), work.progress)?;
+    let (probes, recall) = if plan.index.exact {
+        (lists.table.count(), 1.0)
+    } else {
+        let (probes, recall) = probes_for(&sample, lists, plan.config.recall, plan.index.max_candidates)?;
+        (probes.max(LEAST_PROBES).min(lists.table.count()), recall)
     };
-    Ok((vec![(NEIGHBORS.to_string(), stamp)], found, truth))
+    let file = sample.write(work.run.dir())?;
+    work.progress.traffic.wrote(file.1.bytes);
+    work.finish(UNIT, vec![file.clone()], &(probes, recall))?;
+    Ok(Truth { sample, probes, recall, file })
 }
 
 /// Share of the true neighbours found: a row as near as the farthest true one counts.
@@ -149,9 +161,18 @@ fn recall(found: &[(f32, u32)], truth: &[(f32, u32)]) -> f64 {
     found.iter().filter(|&&(d, _)| d <= farthest).count().min(truth.len()) as f64 / truth.len() as f64
 }
 
-/// Rows of a window whose every row probes so many lists.
-fn window_rows(probes: usize) -> usize {
-    (VISITS / probes.max(1)).clamp(PANEL, WINDOW)
+/// Bytes of a window's row that visits so many lists: each visit is listed
+/// twice, as found and in order; half as many again where lists are cut.
+fn window_row_bytes(k: usize, probes: usize) -> u64 {
+    Panel::row_bytes(k) + probes as u64 * 18
+}
+
+/// Rows of a window, each visiting `probes` lists, in the room of `planned`
+/// rows that visit [`VISITS`].
+fn window_rows(planned: usize, k: usize, probes: usize) -> usize {
+    let room = planned as u64 * window_row_bytes(k, VISITS);
+    let fit = (room / window_row_bytes(k, probes)) as usize;
+    fit.clamp(PANEL.min(planned), LARGEST_WINDOW.max(planned))
 }
 
 /// The centroids, packed to find each row's nearest lists.
@@ -180,29 +201,29 @@ impl Coarse {
         let lists = self.packed.rows();
         let mut visited: Vec<(u32, u32)> = Vec::with_capacity(vectors.len() * (self.probes + 1));
         let mut queries = Queries::default();
-        let mut top = vec![Top::default(); PANEL];
+        let mut top = Tops::new(PANEL.min(vectors.len()), self.probes);
         for (panel, vectors) in vectors.chunks(PANEL).enumerate() {
-            top.iter_mut().for_each(|top| top.reset(self.probes));
+            top.reset();
             queries.load(vectors.iter().copied(), &self.center);
             kernel::for_each_tile(&queries, &self.packed, |group, block, tile| {
-                for (scores, top) in tile.iter().zip(&mut top[group * kernel::QUERIES..]) {
-                    let limit = top.threshold;
+                for (query, scores) in (group * kernel::QUERIES..vectors.len()).zip(tile) {
+                    let limit = top.threshold(query);
                     if scores.iter().fold(false, |any, &s| any | (s <= limit)) {
                         for (lane, &score) in scores.iter().enumerate() {
                             let list = block * kernel::LANES + lane;
-                            if score <= top.threshold && list < lists {
-                                top.offer(score, self.numbers[list]);
+                            if score <= top.threshold(query) && list < lists {
+                                top.offer(query, score, self.numbers[list]);
                             }
                         }
                     }
                 }
             });
-            for (i, top) in top.iter_mut().take(vectors.len()).enumerate() {
+            for i in 0..vectors.len() {
                 let place = (panel * PANEL + i) as u32;
                 let own = segments.lists.table.list_of(first + place) as u32;
                 // The row's own list always, even where centroids lie so close
                 // together that rounding orders them.
-                let others = top.sorted().map(|(_, list)| list).filter(|&list| list != own);
+                let others = top.sorted(i).map(|(_, list)| list).filter(|&list| list != own);
                 for list in std::iter::once(own).chain(others).take(self.probes) {
                     let there = segments.of_list(list as usize);
                     if there.len() <= MOST_SEGMENTS {
@@ -250,25 +271,23 @@ impl Visits {
     }
 }
 
-type RowsFound = Vec<Vec<(f32, u32)>>;
-
-/// Finds the neighbours of `rows`; also says how many pairs were compared.
+/// Finds the neighbours of `rows`; also says how many rows each was compared with.
 fn run(
     rows: Range<u32>,
     segments: &Segments<'_>,
     cache: &Cache<'_>,
     coarse: Option<&Coarse>,
     k: usize,
+    backwards: bool,
     progress: &Progress<'_>,
-) -> Result<(RowsFound, u64)> {
+) -> Result<(Near, Vec<u64>)> {
     let (first, vectors) = (rows.start, segments.vectors(rows.clone())?);
     let all: Vec<u32> = (0..vectors.len() as u32).collect();
     let visits = coarse.map(|coarse| coarse.visits(first, &vectors, segments));
     let mut panel = Panel::new(rows.collect(), vectors, k);
-    let mut compared = 0;
-    // Every other window goes backwards: what the one before met last is still at hand.
-    let backwards = (first as usize / all.len().max(1)) % 2 == 1;
+    let mut compared = vec![0; all.len()];
     for place in 0..segments.count() {
+        // Every other window goes backwards: what the one before met last is still at hand.
         let segment = if backwards { segments.count() - 1 - place } else { place };
         let which = match &visits {
             None => all.as_slice(),
@@ -277,29 +296,51 @@ fn run(
         let there = segments.range(segment);
         if !which.is_empty() && !there.is_empty() {
             progress.check()?;
-            compared += which.len() as u64 * there.len() as u64;
-            panel.scan(which, segment, &*cache.get(segment)?, segments);
+            which.iter().for_each(|&row| compared[row as usize] += there.len() as u64);
+            panel.scan(which, segment, &**cache.get(segment)?, segments);
         }
     }
     Ok((panel.finish(segments, visits.as_ref().map(|v| v.pairs.as_slice()))?, compared))
 }
 
-/// Bytes that the stage holds beside the cache: windows and their results, the
-/// sample's truth, and centroids twice (as they are, and packed).
-pub fn bytes(plan: &Plan) -> u64 {
-    let (dim, k) = (plan.shape.dim, plan.k());
+/// What the stage holds.
+pub fn needs(plan: &Plan) -> Needs {
+    let (dim, k, threads) = (plan.shape.dim, plan.k(), plan.threads as u64);
     let lists = plan.index.lists;
-    let (rows, visits) = if plan.index.exact { (PANEL, 0) } else { (WINDOW, VISITS.max(PANEL * lists)) };
-    // Results of a thread's tasks wait for each other; a list may be many
-    // times the mean, and each thread packs one outside the cache.
-    let results = (TASKS_A_THREAD * rows * (k * 8 + 96)) as u64;
-    // A few buffers of the usual size wait to be filled again.
-    let segment = 9 * kernel::Packed::bytes(segments::LONGEST.min(plan.shape.rows as usize), dim) / 4;
-    // Each visit is listed twice, as found and in order; half as many again where lists are cut.
-    let window = Panel::bytes(rows, dim, k)
-        + (visits * 18 + lists * 16) as u64
-        + PANEL as u64 * Top::bytes(lists.min(VISITS / PANEL));
+    let rows = if plan.index.exact { PANEL } else { plan.neighbors.window_rows }.min(plan.shape.rows as usize);
+    // Those that are made, and those that wait for their turn.
+    let results = ordered::AHEAD as u64 * threads * (rows * (k * 8 + 8)) as u64;
+    // Each thread has one list in hand that the cache may not hold.
+    let packing = Packed::bytes(segments::LONGEST.min(plan.shape.rows as usize), dim);
+    // Many rows that visit few lists each, or few that visit many.
+    let few = PANEL.min(rows);
+    let most_probes = if plan.index.exact { 0 } else { lists };
+    let windows = (rows as u64 * window_row_bytes(k, VISITS.min(most_probes)))
+        .max(few as u64 * window_row_bytes(k, most_probes))
+        + Panel::bytes(dim)
+        + (lists * 16) as u64
+        + Tops::bytes(few, most_probes.min(VISITS * rows / few));
     let truth = plan.sample_rows() as u64 * (k as u64 * 8 + 40);
-    let tables = 2 * (lists * (dim + 2) * 4) as u64;
-    truth + tables + (plan.threads as u64 * (results + segment + window)).max(sweep_bytes(plan))
+    let table = plan.table_bytes();
+    Needs::default()
+        .phase("sample", [("lists' centroids", table), ("the sample and its neighbours", truth + sweep_bytes(plan))])
+        .phase(
+            "join",
+            [
+                ("packed lists kept", plan.neighbors.cache_bytes),
+                ("windows", threads * windows),
+                ("results waiting", results),
+                ("lists being packed", threads * packing),
+                ("lists' centroids, also packed", if plan.index.exact { table } else { 2 * table }),
+                ("the sample's neighbours", truth),
+            ],
+        )
+}
+
+/// Bytes of the lists, packed.
+pub fn packed_bytes(plan: &Plan) -> u64 {
+    // As the vectors are, and half a pair of blocks of padding a segment.
+    let (rows, dim) = (plan.shape.rows, plan.shape.dim as u64);
+    let segments = if plan.index.exact { rows / 1024 + 1 } else { plan.index.lists as u64 };
+    (rows + segments * kernel::LANES as u64) * (dim + 1) * 4
 }

@@ -2,7 +2,7 @@
 
 use super::kernel::{LANES, Packed, QUERIES, Queries, for_each_tile, squared_distance};
 use super::segments::Segments;
-use super::top::Top;
+use super::top::Tops;
 use crate::Result;
 
 /// Rows kept beyond `k` (and beyond the query itself) by their scores, to be
@@ -25,6 +25,28 @@ fn after(own: u32, row: u32) -> u32 {
     row.wrapping_sub(own)
 }
 
+/// The nearest rows of some queries: (squared distance, row), k of each at most.
+pub struct Near {
+    k: usize,
+    /// k a query; infinitely far where there are fewer.
+    all: Vec<(f32, u32)>,
+}
+
+impl Near {
+    fn push(&mut self, near: &[(f32, u32)]) {
+        let missing = (f32::INFINITY, super::MISSING);
+        self.all.extend(near.iter().copied().chain(std::iter::repeat(missing)).take(self.k));
+    }
+
+    /// The nearest of each query.
+    pub fn rows(&self) -> impl Iterator<Item = &[(f32, u32)]> {
+        self.all.chunks_exact(self.k.max(1)).map(|near| {
+            let there = near.iter().take_while(|(_, row)| *row != super::MISSING).count();
+            &near[..there]
+        })
+    }
+}
+
 /// Queries packed together, at most.
 pub const PANEL: usize = 256;
 
@@ -34,7 +56,7 @@ pub struct Panel<'a> {
     vectors: Vec<&'a [f32]>,
     k: usize,
     packed: Queries,
-    top: Vec<Top>,
+    top: Tops,
     /// The segments met, with their radii.
     met: Vec<(u32, f32)>,
 }
@@ -42,8 +64,7 @@ pub struct Panel<'a> {
 impl<'a> Panel<'a> {
     /// A panel that looks for the `k` nearest of each of `rows`.
     pub fn new(rows: Vec<u32>, vectors: Vec<&'a [f32]>, k: usize) -> Self {
-        // Each by itself: a clone would lose the room that is reserved.
-        let top = rows.iter().map(|_| Top::new(k + 1 + SLACK)).collect();
+        let top = Tops::new(rows.len(), k + 1 + SLACK);
         Panel { rows, vectors, k, packed: Queries::default(), top, met: Vec::new() }
     }
 
@@ -64,16 +85,15 @@ impl<'a> Panel<'a> {
             for_each_tile(&self.packed, packed, |group, block, tile| {
                 let first = group * QUERIES;
                 for ((scores, &query), &half_norm) in tile.iter().zip(&which[first..]).zip(&half_norms[first..]) {
-                    let top = &mut top[query as usize];
+                    let (query, own) = (query as usize, numbers[query as usize]);
                     let halves: [f32; LANES] = std::array::from_fn(|lane| scores[lane] + half_norm);
-                    let limit = top.threshold;
-                    let own = numbers[query as usize];
+                    let limit = top.threshold(query);
                     // Almost always nothing passes: one comparison of all lanes first.
                     if halves.iter().fold(false, |any, &h| any | (h <= limit)) {
                         for (lane, &half) in halves.iter().enumerate() {
                             let row = rows.start + (block * LANES + lane) as u32;
-                            if half <= top.threshold && row < rows.end {
-                                top.offer(half, after(own, row));
+                            if half <= top.threshold(query) && row < rows.end {
+                                top.offer(query, half, after(own, row));
                             }
                         }
                     }
@@ -103,15 +123,16 @@ impl<'a> Panel<'a> {
     /// The `k` nearest of each query, by exact distance, itself left out:
     /// (squared distance, row), ascending; fewer where fewer were met. Every
     /// query met every segment, or those that `visits` pairs it with.
-    pub fn finish(mut self, segments: &Segments<'a>, visits: Option<&[(u32, u32)]>) -> Result<Vec<Vec<(f32, u32)>>> {
+    pub fn finish(mut self, segments: &Segments<'a>, visits: Option<&[(u32, u32)]>) -> Result<Near> {
         self.met.sort_unstable_by_key(|&(segment, _)| segment);
         let mut visits = visits.map(|visits| visits.chunk_by(|a, b| a.0 == b.0));
-        let mut found = Vec::with_capacity(self.rows.len());
+        let mut found = Near { k: self.k, all: Vec::with_capacity(self.rows.len() * self.k) };
+        let mut near = Vec::with_capacity(self.k + 1 + SLACK);
         let mut tops = std::mem::take(&mut self.top);
-        for (query, top) in tops.iter_mut().enumerate() {
-            let mut near = Vec::with_capacity(self.k + 1 + SLACK);
+        for query in 0..self.rows.len() {
+            near.clear();
             let own = self.rows[query];
-            for (_, place) in top.sorted() {
+            for (_, place) in tops.sorted(query) {
                 let row = own.wrapping_add(place);
                 if row != own {
                     near.push((squared_distance(self.vectors[query], segments.lists.row(row)?), row));
@@ -123,7 +144,7 @@ impl<'a> Panel<'a> {
                 None => self.look_again(query, segments, self.met.iter().copied(), &mut near)?,
                 Some(own) => self.look_again(query, segments, own.iter().filter_map(|v| met(v.1)), &mut near)?,
             }
-            found.push(near);
+            found.push(&near);
         }
         Ok(found)
     }
@@ -170,9 +191,13 @@ impl<'a> Panel<'a> {
         Ok(())
     }
 
-    /// Bytes that a panel of so many queries holds, its results included.
-    pub fn bytes(queries: usize, dim: usize, k: usize) -> u64 {
-        let query = 4 + 16 + Top::bytes(k + 1 + SLACK) + (k as u64 + 1 + SLACK as u64) * 8 + 24;
-        queries as u64 * query + PANEL as u64 * (dim as u64 + 1) * 4
+    /// Bytes that a panel holds for each of its queries, its results not counted.
+    pub fn row_bytes(k: usize) -> u64 {
+        4 + 16 + Tops::bytes(1, k + 1 + SLACK)
+    }
+
+    /// Bytes that it holds beside.
+    pub fn bytes(dim: usize) -> u64 {
+        PANEL as u64 * (dim as u64 + 1) * 4
     }
 }

@@ -14,8 +14,8 @@ use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::random::stratified;
 
-/// Segments that are packed at a time.
-const WINDOW: usize = 8;
+/// Rows that are packed at a time, for each thread.
+const ROWS: usize = super::segments::LONGEST;
 
 /// Sample rows and their exact neighbours.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +29,7 @@ pub struct Sample {
 /// `truth.bin`, version 1, little-endian: "LLS1", rows u32; then for each row
 /// its number (u32), how many neighbours it has (u32), and those (distance²
 /// f32, row u32).
-const FILE: &str = "truth.bin";
+pub const FILE: &str = "truth.bin";
 
 impl Sample {
     /// Writes the sample into the run directory.
@@ -97,7 +97,8 @@ pub fn exact(plan: &Plan, lists: &Lists, k: usize, progress: &Progress<'_>) -> R
         },
     )?;
     let found = panels.into_par_iter().map(|panel| panel.finish(&segments, None)).collect::<Result<Vec<_>>>()?;
-    Ok(Sample { rows, neighbors: found.into_iter().flatten().collect() })
+    let neighbors = found.iter().flat_map(|near| near.rows().map(<[_]>::to_vec)).collect();
+    Ok(Sample { rows, neighbors })
 }
 
 /// The sample's rows in panels.
@@ -118,16 +119,22 @@ pub fn sweep<'a, P: Send>(
     advance: impl Fn(u64) -> Result<()>,
     each: impl Fn(&mut P, usize, &super::kernel::Packed) + Sync,
 ) -> Result<()> {
-    let all: Vec<usize> = (0..segments.count()).collect();
-    for window in all.chunks(WINDOW) {
+    let most = ROWS * rayon::current_num_threads().max(2);
+    let mut next = 0;
+    while next < segments.count() {
         progress.check()?;
-        let packed = window.par_iter().map(|&s| segments.pack(s)).collect::<Result<Vec<_>>>()?;
+        let (first, mut rows) = (next, 0);
+        while next < segments.count() && (next == first || rows + segments.range(next).len() <= most) {
+            rows += segments.range(next).len();
+            next += 1;
+        }
+        let packed = (first..next).into_par_iter().map(|s| segments.pack(s)).collect::<Result<Vec<_>>>()?;
         panels.par_iter_mut().for_each(|panel| {
-            for (&segment, packed) in window.iter().zip(&packed) {
+            for (segment, packed) in (first..next).zip(&packed) {
                 each(panel, segment, packed);
             }
         });
-        let rows = window.iter().map(|&s| segments.range(s).len() as u64).sum();
+        let rows = rows as u64;
         progress.traffic.read(rows * segments.lists.table.dim as u64 * 4);
         advance(rows)?;
     }
@@ -137,8 +144,11 @@ pub fn sweep<'a, P: Send>(
 /// Bytes that a sweep holds beside the caller's own results.
 pub fn bytes(plan: &Plan) -> u64 {
     let dim = plan.shape.dim;
-    let panels = plan.sample_rows().div_ceil(PANEL) as u64 * Panel::bytes(PANEL, dim, plan.k());
-    panels + (WINDOW as u64) * super::kernel::Packed::bytes(super::segments::LONGEST.min(plan.shape.rows as usize), dim)
+    let panels =
+        plan.sample_rows().div_ceil(PANEL) as u64 * (PANEL as u64 * Panel::row_bytes(plan.k()) + Panel::bytes(dim));
+    // Many short segments pad more than one long one.
+    let rows = (ROWS * plan.threads.max(2)).min(plan.shape.rows as usize);
+    panels + super::kernel::Packed::bytes(rows, dim) * 17 / 16
 }
 
 /// The fewest lists that each row must probe for the sample's recall to reach

@@ -8,16 +8,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::kernel::{Packed, squared_distance};
+use super::kernel::{Packed, Piece, squared_distance};
 use crate::Result;
 use crate::index::Lists;
 
-/// Buffers kept for the next segments, at most.
-const SPARE: usize = 16;
 /// Rows of a segment at most: what memory is planned for.
-pub(super) const LONGEST: usize = 4096;
+pub(super) const LONGEST: usize = 2048;
 /// Rows of a segment where every pair is compared.
 const ROWS: usize = 1024;
 
@@ -42,7 +40,7 @@ pub struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    /// A segment a list, or more where it has more than 4,096 rows.
+    /// A segment a list, or more where it has more than 2,048 rows.
     pub fn lists(lists: &'a Lists) -> Self {
         let (mut starts, mut of_list) = (Vec::new(), vec![0]);
         for list in 0..lists.table.count() {
@@ -139,11 +137,12 @@ impl<'a> Segments<'a> {
 
     /// Packs segment `segment`.
     pub fn pack(&self, segment: usize) -> Result<Packed> {
-        self.pack_into(segment, Packed::default())
+        self.pack_over(segment, Vec::new())
     }
 
-    /// Packs segment `segment` into buffers that held another.
-    fn pack_into(&self, segment: usize, mut packed: Packed) -> Result<Packed> {
+    /// The same, into `pieces` as far as they go.
+    fn pack_over(&self, segment: usize, pieces: Vec<Piece>) -> Result<Packed> {
+        let mut packed = Packed::over(pieces);
         packed.load(self.vectors(self.range(segment))?.into_iter(), self.center(segment));
         Ok(packed)
     }
@@ -162,6 +161,7 @@ pub(super) struct Cache<'a> {
     /// keeps what it has (a sweep over everything would evict all it needs).
     evicts: bool,
     state: Mutex<State>,
+    pool: Pool,
     /// Bytes of vectors read to be packed so far.
     pub read: AtomicU64,
 }
@@ -170,23 +170,52 @@ pub(super) struct Cache<'a> {
 struct State {
     held: u64,
     clock: u64,
-    packed: HashMap<usize, (Arc<Packed>, u64)>,
-    /// Buffers of segments that went, to be filled again: memory that comes
-    /// from the system anew has to be zeroed there first.
-    spare: Vec<Packed>,
+    packed: HashMap<usize, (Arc<Pooled>, u64)>,
     by_age: BTreeMap<u64, usize>,
+}
+
+/// Pieces of segments that went, for the next ones. Given back to the
+/// allocator they would lie there for the thread that once asked for them,
+/// while another asks for more.
+type Pool = Arc<Mutex<Vec<Piece>>>;
+
+/// A packed segment, whose pieces go back to the pool when nobody reads it any more.
+pub(super) struct Pooled {
+    packed: Packed,
+    pool: Pool,
+}
+
+impl std::ops::Deref for Pooled {
+    type Target = Packed;
+    fn deref(&self) -> &Packed {
+        &self.packed
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        lock(&self.pool).extend(std::mem::take(&mut self.packed).into_pieces());
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change is whole before the lock is let go.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<'a> Cache<'a> {
     /// An empty cache.
     pub(super) fn new(segments: &'a Segments<'a>, capacity: u64, evicts: bool) -> Self {
-        Cache { segments, capacity, evicts, state: Mutex::default(), read: AtomicU64::new(0) }
+        let (state, pool) = (Mutex::default(), Pool::default());
+        Cache { segments, capacity, evicts, state, pool, read: AtomicU64::new(0) }
     }
 
     /// Segment `segment`, packed; made now if it is not held.
-    pub(super) fn get(&self, segment: usize) -> Result<Arc<Packed>> {
-        {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn get(&self, segment: usize) -> Result<Arc<Pooled>> {
+        let rows = self.segments.range(segment).len();
+        let bytes = Packed::bytes(rows, self.segments.lists.table.dim);
+        let kept = {
+            let mut state = lock(&self.state);
             let state = &mut *state;
             if let Some((packed, age)) = state.packed.get_mut(&segment) {
                 state.clock += 1;
@@ -195,35 +224,36 @@ impl<'a> Cache<'a> {
                 state.by_age.insert(*age, segment);
                 return Ok(packed.clone());
             }
-        }
-        let rows = self.segments.range(segment).len();
-        let bytes = Packed::bytes(rows, self.segments.lists.table.dim);
-        let spare = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let state = &mut *state;
             while self.evicts && state.held + bytes > self.capacity {
                 let Some((_, oldest)) = state.by_age.pop_first() else { break };
-                let Some((packed, _)) = state.packed.remove(&oldest) else { continue };
-                state.held -= packed.room();
-                // One that another thread still reads is freed when it is done.
-                state.spare.extend(Arc::into_inner(packed));
-                if state.spare.len() > SPARE {
-                    state.spare.swap_remove(0);
+                if let Some((packed, _)) = state.packed.remove(&oldest) {
+                    state.held -= packed.held();
                 }
             }
-            // A buffer too large would hold more than it is counted for.
-            let fits = state.spare.iter().position(|spare| (bytes..=bytes + bytes / 4).contains(&spare.room()));
-            fits.map(|i| state.spare.swap_remove(i)).unwrap_or_default()
+            // Its room is taken before it is packed: other threads pack meanwhile.
+            let kept = state.held + bytes <= self.capacity;
+            state.held += if kept { bytes } else { 0 };
+            kept
         };
-        let packed = Arc::new(self.segments.pack_into(segment, spare)?);
+        let pieces = {
+            let mut pool = lock(&self.pool);
+            let from = pool.len().saturating_sub(Packed::pieces(rows));
+            pool.split_off(from)
+        };
+        let packed = self.segments.pack_over(segment, pieces)?;
+        let packed = Arc::new(Pooled { packed, pool: self.pool.clone() });
         self.read.fetch_add((rows * self.segments.lists.table.dim * 4) as u64, Ordering::Relaxed);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = &mut *state;
-        if state.held + packed.room() <= self.capacity && !state.packed.contains_key(&segment) {
-            state.clock += 1;
-            state.held += packed.room();
-            state.packed.insert(segment, (packed.clone(), state.clock));
-            state.by_age.insert(state.clock, segment);
+        if kept {
+            let mut state = lock(&self.state);
+            let state = &mut *state;
+            if state.packed.contains_key(&segment) {
+                // Another thread was faster.
+                state.held -= bytes;
+            } else {
+                state.clock += 1;
+                state.packed.insert(segment, (packed.clone(), state.clock));
+                state.by_age.insert(state.clock, segment);
+            }
         }
         Ok(packed)
     }

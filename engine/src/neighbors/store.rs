@@ -1,9 +1,11 @@
 //! The kNN graph of a run, in list order.
 //!
-//! `neighbors.bin`, version 1, little-endian: "LLN1", k u32, rows u32, four
-//! zero bytes; then for each row its k neighbours (u32, list order, ascending
-//! by distance, [`MISSING`] where there are fewer) and their k distances (f32,
-//! the metric's own; infinite where missing).
+//! `neighbors-<part>.bin` holds the rows `part · part_rows ..`; version 2,
+//! little-endian: "LLN2", k u32, first row u32, rows u32; then for each row its
+//! k neighbours (u32, list order, ascending by distance, [`MISSING`] where
+//! there are fewer) and their k distances (f32, the metric's own; infinite
+//! where missing). A part is a unit of the stage: made once, never changed.
+//! What must hold: parts follow from the number of rows alone.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,34 +14,47 @@ use lowland_io::{Error as IoError, FileStamp, Mapped, PendingFile};
 
 use crate::Result;
 
-/// The file's name in the run directory.
-pub const NEIGHBORS: &str = "neighbors.bin";
 /// Stands for a neighbour that a row does not have.
 pub const MISSING: u32 = u32::MAX;
+const MAGIC: &[u8; 4] = b"LLN2";
 const HEADER: usize = 16;
+/// Rows of a part at least.
+const PART_ROWS: u32 = 1 << 17;
+/// Parts at most.
+const MOST_PARTS: u32 = 256;
 
-/// Writes the graph, row after row.
-pub struct GraphWriter {
+/// Rows of a part of so many rows: a power of two.
+pub(super) fn part_rows(rows: u32) -> u32 {
+    rows.div_ceil(MOST_PARTS).max(PART_ROWS).next_power_of_two()
+}
+
+/// The name of a part's file.
+pub fn part_name(part: u32) -> String {
+    format!("neighbors-{part:03}.bin")
+}
+
+/// Writes a part, row after row.
+pub(super) struct PartWriter {
     file: PendingFile,
     path: PathBuf,
     k: usize,
     record: Vec<u8>,
 }
 
-impl GraphWriter {
-    /// A graph of `rows` rows with `k` neighbours each.
-    pub fn create(path: &Path, k: usize, rows: u32) -> Result<Self> {
-        let mut writer = GraphWriter { file: PendingFile::create(path)?, path: path.into(), k, record: Vec::new() };
-        writer.record.extend(b"LLN1");
-        writer.record.extend((k as u32).to_le_bytes());
-        writer.record.extend(rows.to_le_bytes());
-        writer.record.extend([0; 4]);
+impl PartWriter {
+    /// The part of `rows` rows from `first` on, with `k` neighbours each.
+    pub(super) fn create(path: &Path, k: usize, first: u32, rows: u32) -> Result<Self> {
+        let mut writer = PartWriter { file: PendingFile::create(path)?, path: path.into(), k, record: Vec::new() };
+        writer.record.extend(MAGIC);
+        for word in [k as u32, first, rows] {
+            writer.record.extend(word.to_le_bytes());
+        }
         writer.flush()?;
         Ok(writer)
     }
 
     /// Appends the next row: (neighbour, distance), at most k of them.
-    pub fn push(&mut self, neighbors: impl Iterator<Item = (u32, f32)> + Clone) -> Result<()> {
+    pub(super) fn push(&mut self, neighbors: impl Iterator<Item = (u32, f32)> + Clone) -> Result<()> {
         let padded = neighbors.chain(std::iter::repeat((MISSING, f32::INFINITY))).take(self.k);
         padded.clone().for_each(|(row, _)| self.record.extend(row.to_le_bytes()));
         padded.for_each(|(_, distance)| self.record.extend(distance.to_le_bytes()));
@@ -53,37 +68,49 @@ impl GraphWriter {
     }
 
     /// Makes the file durable.
-    pub fn finish(self) -> Result<FileStamp> {
+    pub(super) fn finish(self) -> Result<FileStamp> {
         Ok(self.file.finish()?)
     }
 }
 
 /// A finished graph, mapped.
 pub struct Graph {
-    map: Mapped,
+    parts: Vec<Mapped>,
     k: usize,
     rows: u32,
+    /// log₂ of the rows of a part.
+    shift: u32,
 }
 
 impl Graph {
-    /// Opens the graph at `path`.
-    pub fn open(path: &Path) -> Result<Self> {
-        let map = Mapped::open(path)?;
-        let corrupt = |what: &str| IoError::Corrupt { path: path.to_path_buf(), what: what.into() };
-        let word = |at: usize| {
-            let bytes = map.bytes().get(at..at + 4).and_then(|b| b.try_into().ok());
-            bytes.map(u32::from_le_bytes).ok_or_else(|| corrupt("cut short"))
-        };
-        if map.bytes().get(..4) != Some(b"LLN1") {
-            return Err(corrupt("not a graph of neighbours, version 1").into());
+    /// Opens the graph of `rows` rows in `dir`.
+    pub fn open(dir: &Path, rows: u64) -> Result<Self> {
+        let (rows, mut k) = (rows as u32, None);
+        let part_rows = part_rows(rows);
+        let mut parts = Vec::new();
+        for first in (0..rows).step_by(part_rows as usize) {
+            let map = Mapped::open(dir.join(part_name(first / part_rows)))?;
+            let corrupt = |what: &str| IoError::Corrupt { path: map.path().to_path_buf(), what: what.into() };
+            let words: Vec<u32> =
+                map.bytes().as_chunks::<4>().0.iter().take(4).map(|w| u32::from_le_bytes(*w)).collect();
+            let &[magic, this_k, this_first, this_rows] = words.as_slice() else {
+                return Err(corrupt("cut short").into());
+            };
+            let here = part_rows.min(rows - first);
+            if magic != u32::from_le_bytes(*MAGIC) || (this_first, this_rows) != (first, here) {
+                return Err(corrupt("not this part of a graph of neighbours, version 2").into());
+            }
+            if *k.get_or_insert(this_k) != this_k {
+                return Err(corrupt("another number of neighbours than the parts before").into());
+            }
+            let expected = HEADER as u64 + u64::from(here) * u64::from(this_k) * 8;
+            let found = map.bytes().len() as u64;
+            if expected != found {
+                return Err(IoError::Truncated { path: map.path().to_path_buf(), expected, found }.into());
+            }
+            parts.push(map);
         }
-        let (k, rows) = (word(4)? as usize, word(8)?);
-        let expected = HEADER as u64 + u64::from(rows) * k as u64 * 8;
-        let found = map.bytes().len() as u64;
-        if expected != found {
-            return Err(IoError::Truncated { path: path.to_path_buf(), expected, found }.into());
-        }
-        Ok(Graph { map, k, rows })
+        Ok(Graph { parts, k: k.unwrap_or(0) as usize, rows, shift: part_rows.trailing_zeros() })
     }
 
     /// Neighbours of a row.
@@ -96,10 +123,15 @@ impl Graph {
         self.rows
     }
 
+    fn place(&self, row: u32) -> (&Mapped, usize) {
+        let place = (row & ((1 << self.shift) - 1)) as usize;
+        (&self.parts[(row >> self.shift) as usize], HEADER + place * self.row_bytes())
+    }
+
     /// The neighbours of `row` that there are, nearest first.
     pub fn neighbors(&self, row: u32) -> impl ExactSizeIterator<Item = u32> + Clone + '_ {
-        let start = HEADER + row as usize * self.k * 8;
-        let words = self.map.bytes()[start..start + self.k * 4].as_chunks::<4>().0;
+        let (part, start) = self.place(row);
+        let words = part.bytes()[start..start + self.k * 4].as_chunks::<4>().0;
         // Missing ones stand last.
         let there = words.iter().take_while(|w| u32::from_le_bytes(**w) != MISSING).count();
         words[..there].iter().map(|w| u32::from_le_bytes(*w))
@@ -107,12 +139,17 @@ impl Graph {
 
     /// All k distances of `row`, infinite where a neighbour is missing.
     pub fn distances(&self, row: u32) -> Result<&[f32]> {
-        let start = HEADER + row as usize * self.k * 8 + self.k * 4;
-        Ok(self.map.floats(start, self.k)?)
+        let (part, start) = self.place(row);
+        Ok(part.floats(start + self.k * 4, self.k)?)
     }
 
     /// Bytes of a row.
     pub fn row_bytes(&self) -> usize {
         self.k * 8
     }
+}
+
+/// Bytes of the graph's files.
+pub fn bytes(rows: u64, k: usize) -> u64 {
+    rows * k as u64 * 8 + u64::from(MOST_PARTS) * HEADER as u64
 }

@@ -1,64 +1,79 @@
-//! The best few of many scores: a bounded heap's job, done as an append
-//! buffer that is cut when full, because most scores fail the threshold.
+//! The best few of many scores, for many queries: a bounded heap's job, done
+//! as an append buffer that is cut when full, because most scores fail the
+//! threshold. All queries' buffers are one allocation.
 //!
-//! What must hold: what is kept is the `keep` least keys (score, then row, or
-//! whatever number stands for it) of all that were offered, in whatever order.
+//! What must hold: what is kept of a query is the `keep` least keys (score,
+//! then row, or whatever number stands for it) of all that were offered, in
+//! whatever order.
 
-/// The least scores seen so far, with their rows.
+/// The least scores seen so far, with their rows, of each of some queries.
 #[derive(Debug, Clone, Default)]
-pub struct Top {
+pub struct Tops {
     keep: usize,
+    /// `room` a query.
     keys: Vec<u64>,
-    /// Scores above this cannot be among the best.
-    pub threshold: f32,
+    counts: Vec<u32>,
+    /// Scores above a query's cannot be among its best.
+    thresholds: Vec<f32>,
 }
 
-impl Top {
-    /// Keeps the `keep` least.
-    pub fn new(keep: usize) -> Self {
-        let mut top = Top::default();
-        top.reset(keep);
-        top
+fn room(keep: usize) -> usize {
+    (2 * keep + 16).next_multiple_of(16)
+}
+
+impl Tops {
+    /// Keeps the `keep` least, at least one, for each of so many queries.
+    pub fn new(queries: usize, keep: usize) -> Self {
+        let keep = keep.max(1);
+        Tops {
+            keep,
+            keys: vec![0; queries * room(keep)],
+            counts: vec![0; queries],
+            thresholds: vec![f32::INFINITY; queries],
+        }
     }
 
     /// Forgets everything.
-    pub fn reset(&mut self, keep: usize) {
-        self.keep = keep;
-        self.keys.clear();
-        self.keys.reserve(Self::room(keep));
-        self.threshold = f32::INFINITY;
+    pub fn reset(&mut self) {
+        self.counts.fill(0);
+        self.thresholds.fill(f32::INFINITY);
     }
 
-    fn room(keep: usize) -> usize {
-        (2 * keep + 16).next_multiple_of(16)
+    /// Scores above this cannot be among the query's best.
+    #[inline]
+    pub fn threshold(&self, query: usize) -> f32 {
+        self.thresholds[query]
     }
 
     /// Offers a row; `score` must not be above the threshold, and never NaN.
     #[inline]
-    pub fn offer(&mut self, score: f32, row: u32) {
-        self.keys.push(key(score, row));
-        if self.keys.len() >= Self::room(self.keep) {
-            self.cut();
+    pub fn offer(&mut self, query: usize, score: f32, row: u32) {
+        let (room, count) = (room(self.keep), self.counts[query] as usize);
+        self.keys[query * room + count] = key(score, row);
+        self.counts[query] += 1;
+        if count + 1 == room {
+            self.cut(query);
         }
     }
 
     #[cold]
-    fn cut(&mut self) {
-        self.keys.select_nth_unstable(self.keep - 1);
-        self.keys.truncate(self.keep);
-        self.threshold = score(self.keys[self.keep - 1]);
+    fn cut(&mut self, query: usize) {
+        let keys = &mut self.keys[query * room(self.keep)..][..room(self.keep)];
+        keys.select_nth_unstable(self.keep - 1);
+        self.counts[query] = self.keep as u32;
+        self.thresholds[query] = score(keys[self.keep - 1]);
     }
 
-    /// What was kept, least first, as (score, row).
-    pub fn sorted(&mut self) -> impl Iterator<Item = (f32, u32)> + '_ {
-        self.keys.sort_unstable();
-        self.keys.truncate(self.keep);
-        self.keys.iter().map(|&key| (score(key), key as u32))
+    /// What was kept of a query, least first, as (score, row).
+    pub fn sorted(&mut self, query: usize) -> impl Iterator<Item = (f32, u32)> + '_ {
+        let keys = &mut self.keys[query * room(self.keep)..][..self.counts[query] as usize];
+        keys.sort_unstable();
+        keys.iter().take(self.keep).map(|&key| (score(key), key as u32))
     }
 
-    /// Bytes held for `keep`.
-    pub fn bytes(keep: usize) -> u64 {
-        (Self::room(keep) * 8 + size_of::<Self>()) as u64
+    /// Bytes held for so many queries.
+    pub fn bytes(queries: usize, keep: usize) -> u64 {
+        (queries * (room(keep.max(1)) * 8 + 8)) as u64
     }
 }
 
@@ -88,13 +103,17 @@ mod tests {
             truth.truncate(keep);
             let middle = turn % offers.len();
             offers.rotate_left(middle);
-            let mut top = Top::new(keep);
+            let mut tops = Tops::new(3, keep);
             for (score, row) in offers {
-                if score <= top.threshold {
-                    top.offer(score, row);
+                for query in [0, 2] {
+                    if score <= tops.threshold(query) {
+                        tops.offer(query, score, row);
+                    }
                 }
             }
-            prop_assert_eq!(top.sorted().collect::<Vec<_>>(), truth);
+            prop_assert_eq!(tops.sorted(0).collect::<Vec<_>>(), truth.clone());
+            prop_assert_eq!(tops.sorted(2).collect::<Vec<_>>(), truth);
+            prop_assert_eq!(tops.sorted(1).count(), 0);
         }
     }
 }

@@ -1,0 +1,243 @@
+//! The edge store of a run: one or more files of the io crate's edge format,
+//! each a range of rows, that are read as one.
+//!
+//! `edges-<part>.arrow` holds the rows `part · part_rows ..`. A block ends
+//! with a run of [`BLOCK_ROWS`] rows that starts at a multiple of it, and
+//! earlier where another row would make it more than [`most_of_block`] edges.
+//! What must hold: parts and blocks follow from the rows and the edges alone.
+
+use std::path::Path;
+
+use lowland_io::edges::{EdgeBlock, EdgeReader, EdgeWriter};
+use serde::{Deserialize, Serialize};
+
+use super::Affinities;
+use crate::Result;
+use crate::plan::BLOCK_ROWS;
+use crate::work::Work;
+
+/// Rows of a part at least.
+const PART_ROWS: u32 = 1 << 20;
+/// Parts at most, about.
+const MOST_PARTS: u32 = 256;
+
+/// Rows and edges of a block at most.
+pub fn most_of_block(rows: u64, k: usize) -> (u64, u64) {
+    let block_rows = u64::from(BLOCK_ROWS).min(rows);
+    // Symmetrised, a graph of k neighbours a row has at most 2k edges a row.
+    (block_rows, block_rows * 2 * k as u64)
+}
+
+/// Rows of a part.
+fn part_rows(rows: u32) -> u32 {
+    rows.div_ceil(MOST_PARTS).next_multiple_of(BLOCK_ROWS).max(PART_ROWS)
+}
+
+fn name(part: u32) -> String {
+    format!("edges-{part:03}.arrow")
+}
+
+/// A finished edge store.
+pub struct EdgeStore {
+    parts: Vec<EdgeReader>,
+    /// (part, block in it) of every block.
+    blocks: Vec<(u32, u32)>,
+}
+
+impl EdgeStore {
+    /// Opens the edge store of `rows` rows in `dir`.
+    pub fn open(dir: &Path, rows: u64) -> Result<Self> {
+        let parts = (0..rows.div_ceil(u64::from(part_rows(rows as u32))) as u32)
+            .map(|part| EdgeReader::open(dir.join(name(part))))
+            .collect::<lowland_io::Result<Vec<_>>>()?;
+        let of_part = |(part, reader): (usize, &EdgeReader)| {
+            (0..reader.blocks().len()).map(move |block| (part as u32, block as u32))
+        };
+        Ok(EdgeStore { blocks: parts.iter().enumerate().flat_map(of_part).collect(), parts })
+    }
+
+    /// How many blocks there are; together they hold every row once, in order.
+    pub fn count(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The file that block `i` is in.
+    pub fn path_of(&self, i: usize) -> &Path {
+        self.parts[self.blocks[i].0 as usize].path()
+    }
+
+    /// Bytes of block `i` at rest.
+    pub fn block_bytes(&self, i: usize) -> u64 {
+        let (part, block) = self.blocks[i];
+        self.parts[part as usize].blocks()[block as usize].bytes
+    }
+
+    /// The first row of block `i`.
+    pub fn first_row(&self, i: usize) -> u32 {
+        let (part, block) = self.blocks[i];
+        self.parts[part as usize].blocks()[block as usize].first_row
+    }
+
+    /// Hands block `i`'s offsets, neighbours and weights to `visit`.
+    pub fn visit_block<R>(&self, i: usize, visit: impl FnOnce(&[i32], &[u32], &[f32]) -> R) -> Result<R> {
+        let (part, place) = self.blocks[i];
+        Ok(self.parts[part as usize].visit_block(place as usize, visit)?)
+    }
+
+    /// Reads block `i` in place of what `block` held.
+    pub fn read_block(&self, i: usize, block: &mut EdgeBlock) -> Result<()> {
+        let (part, place) = self.blocks[i];
+        Ok(self.parts[part as usize].read_block(place as usize, block)?)
+    }
+}
+
+/// Takes rows in order and writes them, block by block and part by part. Parts
+/// that an earlier process finished are passed over.
+pub(super) struct StoreWriter<'a> {
+    work: Work<'a>,
+    rows: u32,
+    k: usize,
+    most_edges: usize,
+    block: EdgeBlock,
+    part: Option<EdgeWriter>,
+    finished: u32,
+    /// What was found in finished parts, and in the one under way.
+    before: Found,
+    found: Found,
+}
+
+/// What a part has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Found {
+    edges: u64,
+    max_weight: f32,
+    isolated: u64,
+    cut: u64,
+}
+
+impl Found {
+    fn and(self, other: Found) -> Found {
+        Found {
+            edges: self.edges + other.edges,
+            max_weight: self.max_weight.max(other.max_weight),
+            isolated: self.isolated + other.isolated,
+            cut: self.cut + other.cut,
+        }
+    }
+}
+
+/// A row's edges are handed over as a range of these.
+#[derive(Default)]
+pub(super) struct Piece {
+    /// The first row.
+    pub(super) first: u32,
+    /// One more than there are rows; the first is 0.
+    pub(super) offsets: Vec<usize>,
+    pub(super) neighbors: Vec<u32>,
+    pub(super) weights: Vec<f32>,
+    /// Rows that did not keep all edges that lead to them, with how many.
+    pub(super) cut: Vec<(u32, u64)>,
+}
+
+impl<'a> StoreWriter<'a> {
+    /// Finds what is finished. Blocks have no more than `most_edges`, unless one row has.
+    pub(super) fn resume(rows: u32, k: usize, most_edges: usize, work: Work<'a>) -> Result<Self> {
+        let mut writer = StoreWriter {
+            work,
+            rows,
+            k,
+            most_edges,
+            block: EdgeBlock { offsets: vec![0], ..EdgeBlock::default() },
+            part: None,
+            finished: 0,
+            before: Found::default(),
+            found: Found::default(),
+        };
+        let mut part = 0u32;
+        while writer.block.first_row < rows
+            && let Some(found) = work.finished::<Found>(&format!("edges-{part:03}"))?
+        {
+            writer.before = writer.before.and(found);
+            writer.block.first_row = (part + 1).saturating_mul(part_rows(rows)).min(rows);
+            part += 1;
+        }
+        writer.finished = writer.block.first_row;
+        work.progress.advance(u64::from(writer.finished))?;
+        Ok(writer)
+    }
+
+    /// The row that comes next.
+    pub(super) fn next_row(&self) -> u32 {
+        self.block.first_row + self.block.rows() as u32
+    }
+
+    /// Rows of finished parts. Only these survive a stop: a row that was taken
+    /// may still wait in its block.
+    pub(super) fn finished_rows(&self) -> u32 {
+        self.finished
+    }
+
+    /// Appends rows; the first is the next row.
+    pub(super) fn push(&mut self, piece: &Piece) -> Result<()> {
+        debug_assert_eq!(piece.first, self.next_row());
+        for edges in piece.offsets.windows(2) {
+            let edges = edges[0]..edges[1];
+            let row = self.next_row();
+            let begins = row.is_multiple_of(BLOCK_ROWS);
+            if self.block.rows() > 0 && (begins || self.block.neighbors.len() + edges.len() > self.most_edges) {
+                self.write_block()?;
+            }
+            if row.is_multiple_of(part_rows(self.rows)) && row > 0 {
+                self.finish_part()?;
+            }
+            self.found.isolated += u64::from(edges.is_empty());
+            self.found.cut += piece.cut.iter().filter(|(of, _)| *of == row).map(|(_, cut)| cut).sum::<u64>();
+            self.block.neighbors.extend_from_slice(&piece.neighbors[edges.clone()]);
+            self.block.weights.extend_from_slice(&piece.weights[edges]);
+            self.block.offsets.push(self.block.neighbors.len() as u32);
+        }
+        self.work.progress.advance(piece.offsets.len() as u64 - 1)
+    }
+
+    fn write_block(&mut self) -> Result<()> {
+        let part = match &mut self.part {
+            Some(part) => part,
+            none => {
+                let number = self.block.first_row / part_rows(self.rows);
+                let pairs = [("rows", self.rows.to_string()), ("affinity", "umap".into()), ("k", self.k.to_string())];
+                let pairs = pairs.map(|(key, value)| (key.to_string(), value));
+                none.insert(EdgeWriter::create(self.work.path(&name(number)), &pairs)?)
+            }
+        };
+        part.write_block(&self.block)?;
+        self.found.edges += self.block.neighbors.len() as u64;
+        self.found.max_weight = self.block.weights.iter().copied().fold(self.found.max_weight, f32::max);
+        self.block.first_row += self.block.rows() as u32;
+        self.block.offsets.truncate(1);
+        self.block.neighbors.clear();
+        self.block.weights.clear();
+        Ok(())
+    }
+
+    fn finish_part(&mut self) -> Result<()> {
+        let Some(part) = self.part.take() else { return Ok(()) };
+        let number = (self.next_row() - 1) / part_rows(self.rows);
+        let file = part.finish()?;
+        self.work.progress.traffic.wrote(file.stamp.bytes);
+        let found = std::mem::take(&mut self.found);
+        self.before = self.before.and(found);
+        self.work.finish(&format!("edges-{number:03}"), vec![(name(number), file.stamp)], &found)?;
+        self.finished = self.next_row();
+        Ok(())
+    }
+
+    /// After the last row.
+    pub(super) fn finish(mut self) -> Result<Affinities> {
+        if self.block.rows() > 0 {
+            self.write_block()?;
+        }
+        self.finish_part()?;
+        let Found { edges, max_weight, isolated, cut } = self.before;
+        Ok(Affinities { edges, max_weight, isolated_rows: isolated, cut_edges: cut })
+    }
+}

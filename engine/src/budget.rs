@@ -1,0 +1,174 @@
+//! The memory budget: one number, and who holds how much of it.
+//!
+//! The contract, in words:
+//!
+//! - A stage says beforehand what it will hold: its `needs`, phase by phase,
+//!   each part by name. The planner sizes the parts so that every phase fits,
+//!   and `lowland plan` prints them.
+//! - When a phase begins the stage takes its parts from the [`Budget`] as one
+//!   [`Reservation`], which gives them back when it is dropped, however the
+//!   phase ends. What was not planned cannot be taken: that is an error, never
+//!   an overdraft.
+//! - What a phase really allocates is no more than its parts. Tests compare
+//!   the two by the anonymous memory that the system counts.
+//! - Not taken from here is [`FIXED`], what the process holds before any
+//!   stage, and a margin that the planner leaves.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+use crate::{Error, Result};
+
+/// What the process holds beside the stages' parts: code, allocator, thread
+/// stacks, BLAS's buffers, and what lies free between the blocks it gave out.
+pub const FIXED: u64 = 20 << 20;
+
+/// A part of what a phase holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// What it is, for people.
+    pub what: &'static str,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+/// What is held at one time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Phase {
+    /// What happens then.
+    pub name: &'static str,
+    /// What is held.
+    pub parts: Vec<Part>,
+}
+
+impl Phase {
+    /// All parts together.
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.bytes))
+    }
+}
+
+/// What a stage holds, phase after phase.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Needs {
+    /// The phases, in order.
+    pub phases: Vec<Phase>,
+}
+
+impl Needs {
+    /// Adds a phase; parts of no bytes are left out.
+    pub fn phase(mut self, name: &'static str, parts: impl IntoIterator<Item = (&'static str, u64)>) -> Self {
+        let parts = parts.into_iter().filter(|&(_, bytes)| bytes > 0);
+        self.phases.push(Phase { name, parts: parts.map(|(what, bytes)| Part { what, bytes }).collect() });
+        self
+    }
+
+    /// The phase that holds most.
+    pub fn largest(&self) -> Option<&Phase> {
+        self.phases.iter().max_by_key(|phase| phase.bytes())
+    }
+
+    /// The most that is held at one time.
+    pub fn bytes(&self) -> u64 {
+        self.largest().map_or(0, Phase::bytes)
+    }
+}
+
+/// A number of bytes that may be held, and what is held of it. A clone is the same budget.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    total: u64,
+    held: Arc<Mutex<Held>>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    parts: Vec<(u64, Phase)>,
+    taken: u64,
+    most: u64,
+    next: u64,
+}
+
+impl Budget {
+    /// A budget of `total` bytes.
+    pub fn new(total: u64) -> Self {
+        Budget { total, held: Arc::default() }
+    }
+
+    /// Takes a phase's parts.
+    ///
+    /// # Errors
+    /// [`Error::Budget`] if that is more than is left.
+    pub fn take(&self, phase: &Phase) -> Result<Reservation> {
+        let mut held = self.lock();
+        let wanted = held.taken.saturating_add(phase.bytes());
+        if wanted > self.total {
+            return Err(Error::Budget { asked: self.total, needed: wanted, stage: phase.name });
+        }
+        held.taken = wanted;
+        held.most = held.most.max(wanted);
+        held.next += 1;
+        let number = held.next;
+        held.parts.push((number, phase.clone()));
+        Ok(Reservation { budget: self.clone(), number })
+    }
+
+    /// Bytes taken now.
+    pub fn taken(&self) -> u64 {
+        self.lock().taken
+    }
+
+    /// The most that was taken at one time since this was last asked.
+    pub fn most(&self) -> u64 {
+        let mut held = self.lock();
+        let taken = held.taken;
+        std::mem::replace(&mut held.most, taken)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        // Each change is whole before the lock is let go.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes taken from a budget; given back when dropped.
+#[derive(Debug)]
+#[must_use = "dropped at once, it is given back at once"]
+pub struct Reservation {
+    budget: Budget,
+    number: u64,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut held = self.budget.lock();
+        if let Some(at) = held.parts.iter().position(|(number, _)| *number == self.number) {
+            let (_, phase) = held.parts.swap_remove(at);
+            held.taken -= phase.bytes();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_comes_back_and_never_exceeds_the_total() {
+        let needs = Needs::default().phase("first", [("a", 60), ("b", 0)]).phase("second", [("c", 30), ("d", 40)]);
+        assert_eq!(needs.bytes(), 70);
+        assert_eq!(needs.phases[0].parts.len(), 1);
+        let budget = Budget::new(100);
+        let first = budget.take(&needs.phases[0]).expect("fits");
+        let Err(Error::Budget { asked: 100, needed: 130, stage: "second" }) = budget.take(&needs.phases[1]) else {
+            panic!("130 of 100 were given");
+        };
+        assert_eq!(budget.taken(), 60);
+        drop(first);
+        let second = budget.take(&needs.phases[1]).expect("fits now");
+        assert_eq!((budget.taken(), budget.most()), (70, 70));
+        drop(second);
+        assert_eq!((budget.taken(), budget.most(), budget.most()), (0, 70, 0));
+    }
+}

@@ -1,0 +1,276 @@
+//! Rows on their way into list order, a bufferful at a time.
+//!
+//! `shard-<n>.ivf`, version 1, little-endian: "LLD1", lists u32, first row of
+//! the source u64, rows u64, size of each list u32; then list after list the
+//! vectors (f32) and the source's rows (i64), as in `lists.ivf`. A shard is a
+//! unit of the index stage; which rows it holds is the budget's choice, and
+//! does not outlive the merge.
+
+use std::io::Write;
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use lowland_io::{Error as IoError, FileStamp, Mapped, PendingFile, Source};
+use serde::{Deserialize, Serialize};
+
+use super::{failed, write_floats};
+use crate::Result;
+use crate::work::Work;
+
+const MAGIC: &[u8; 4] = b"LLD1";
+const HEADER: usize = 24;
+
+/// What the manifest keeps of a shard.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Kept {
+    first: u64,
+    rows: u64,
+}
+
+/// The buffer, and what was spilled before.
+pub(super) struct Shards<'a> {
+    work: Work<'a>,
+    source: &'a dyn Source,
+    dim: usize,
+    nlist: usize,
+    capacity: usize,
+    /// The source's row that is first in the buffer.
+    first: u64,
+    values: Vec<f32>,
+    lists: Vec<u32>,
+    /// Shards spilled so far.
+    spilled: usize,
+    /// The last of them, on its way to the disk.
+    syncing: Option<Syncing>,
+}
+
+struct Syncing {
+    shard: usize,
+    kept: Kept,
+    thread: JoinHandle<lowland_io::Result<FileStamp>>,
+}
+
+fn unit(shard: usize) -> String {
+    format!("shard-{shard:03}")
+}
+
+fn file_name(shard: usize) -> String {
+    format!("shard-{shard:03}.ivf")
+}
+
+impl<'a> Shards<'a> {
+    /// An empty buffer of `capacity` rows, after the shards that are finished.
+    pub(super) fn resume(source: &'a dyn Source, nlist: usize, capacity: usize, work: Work<'a>) -> Result<Self> {
+        let (mut first, mut spilled) = (0, 0);
+        while let Some(kept) = work.finished::<Kept>(&unit(spilled))? {
+            first = kept.first + kept.rows;
+            spilled += 1;
+        }
+        Ok(Shards {
+            work,
+            source,
+            dim: source.shape().dim,
+            nlist,
+            capacity: capacity.max(1),
+            first,
+            values: Vec::new(),
+            lists: Vec::new(),
+            spilled,
+            syncing: None,
+        })
+    }
+
+    /// The source's row that comes next.
+    pub(super) fn next_row(&self) -> u64 {
+        self.first + self.lists.len() as u64
+    }
+
+    pub(super) fn room(&self) -> usize {
+        self.capacity - self.lists.len()
+    }
+
+    /// Adds the next rows, of the given lists.
+    pub(super) fn add(&mut self, rows: &[f32], lists: &[u32]) {
+        if self.values.capacity() == 0 {
+            // Once, so that growth never doubles it.
+            self.values.reserve_exact(self.capacity * self.dim);
+            self.lists.reserve_exact(self.capacity);
+        }
+        self.values.extend_from_slice(rows);
+        self.lists.extend_from_slice(lists);
+    }
+
+    /// Writes the buffer by list, in the lists' own layout; `sizes` counts each list's rows.
+    fn write_to(&self, file: &mut PendingFile, sizes: &[u32]) -> Result<()> {
+        let mut next: Vec<u32> = sizes
+            .iter()
+            .scan(0, |start, &size| {
+                let first = *start;
+                *start += size;
+                Some(first)
+            })
+            .collect();
+        let mut order = vec![0u32; self.lists.len()];
+        for (row, &list) in self.lists.iter().enumerate() {
+            order[next[list as usize] as usize] = row as u32;
+            next[list as usize] += 1;
+        }
+        let path = file.path().to_path_buf();
+        let mut rest = order.as_slice();
+        for &size in sizes {
+            let (rows, later) = rest.split_at(size as usize);
+            rest = later;
+            for &row in rows {
+                write_floats(file, &self.values[row as usize * self.dim..][..self.dim])
+                    .map_err(|e| failed(&path, e))?;
+            }
+            for &row in rows {
+                let source = (self.first + u64::from(row)) as i64;
+                file.write_all(&source.to_le_bytes()).map_err(|e| failed(&path, e))?;
+            }
+            self.work.progress.check()?;
+        }
+        self.work.progress.traffic.wrote(file.position());
+        Ok(())
+    }
+
+    fn sizes(&self) -> Vec<u32> {
+        let mut sizes = vec![0u32; self.nlist];
+        self.lists.iter().for_each(|&list| sizes[list as usize] += 1);
+        sizes
+    }
+
+    /// Writes the buffer out and empties it. The disk is waited for while the next rows come.
+    pub(super) fn spill(&mut self) -> Result<()> {
+        self.await_sync()?;
+        let path = self.work.path(&file_name(self.spilled));
+        let mut file = PendingFile::create(&path)?;
+        let sizes = self.sizes();
+        let kept = Kept { first: self.first, rows: self.lists.len() as u64 };
+        let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| failed(&path, e));
+        write(MAGIC)?;
+        write(&(self.nlist as u32).to_le_bytes())?;
+        write(&kept.first.to_le_bytes())?;
+        write(&kept.rows.to_le_bytes())?;
+        sizes.iter().try_for_each(|size| write(&size.to_le_bytes()))?;
+        self.write_to(&mut file, &sizes)?;
+        let thread = std::thread::Builder::new().name("lowland-sync".into()).stack_size(256 << 10);
+        let thread =
+            thread.spawn(move || file.finish()).map_err(|e| IoError::io(&path, "start a thread to sync", e))?;
+        self.syncing = Some(Syncing { shard: self.spilled, kept, thread });
+        self.spilled += 1;
+        self.first = self.next_row();
+        self.values.clear();
+        self.lists.clear();
+        Ok(())
+    }
+
+    /// Records the last shard once it is durable.
+    fn await_sync(&mut self) -> Result<()> {
+        let Some(Syncing { shard, kept, thread }) = self.syncing.take() else { return Ok(()) };
+        let stamp = match thread.join() {
+            Ok(stamp) => stamp?,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        self.work.unchanged(self.source)?;
+        self.work.finish(&unit(shard), vec![(file_name(shard), stamp)], &kept)
+    }
+
+    /// Writes the lists' file `path`; returns each list's size.
+    pub(super) fn finish(mut self, path: &Path) -> Result<(Vec<u32>, FileStamp)> {
+        if self.spilled == 0 {
+            let sizes = self.sizes();
+            let mut file = PendingFile::create(path)?;
+            self.write_to(&mut file, &sizes)?;
+            (self.values, self.lists) = (Vec::new(), Vec::new());
+            return Ok((sizes, file.finish()?));
+        }
+        if !self.lists.is_empty() {
+            self.spill()?;
+        }
+        (self.values, self.lists) = (Vec::new(), Vec::new());
+        self.await_sync()?;
+        self.merge(path)
+    }
+
+    /// Merges all shards, list by list.
+    fn merge(&self, path: &Path) -> Result<(Vec<u32>, FileStamp)> {
+        let mut shards = (0..self.spilled)
+            .map(|shard| Shard::open(&self.work.path(&file_name(shard)), self.nlist))
+            .collect::<Result<Vec<_>>>()?;
+        let mut sizes = vec![0u32; self.nlist];
+        let mut file = PendingFile::create(path)?;
+        let vector = self.dim * 4;
+        for (list, size) in sizes.iter_mut().enumerate() {
+            for (part, width) in [(0, vector), (1, 8)] {
+                for shard in &shards {
+                    let rows = shard.size(list) as usize;
+                    let bytes = shard.bytes(shard.at + part * rows * vector, rows * width)?;
+                    file.write_all(bytes).map_err(|e| failed(path, e))?;
+                    self.work.progress.traffic.read(bytes.len() as u64);
+                }
+            }
+            for shard in &mut shards {
+                let rows = shard.size(list);
+                shard.at += rows as usize * (vector + 8);
+                *size += rows;
+            }
+            self.work.progress.check()?;
+        }
+        let stamp = file.finish()?;
+        self.work.progress.traffic.wrote(stamp.bytes);
+        Ok((sizes, stamp))
+    }
+}
+
+impl Drop for Shards<'_> {
+    fn drop(&mut self) {
+        // No thread outlives its stage. A shard that is not recorded is made again.
+        if let Some(syncing) = self.syncing.take() {
+            let _ = syncing.thread.join();
+        }
+    }
+}
+
+/// A shard being merged.
+struct Shard {
+    map: Mapped,
+    nlist: usize,
+    /// Where the next list begins.
+    at: usize,
+}
+
+impl Shard {
+    fn open(path: &Path, nlist: usize) -> Result<Self> {
+        let map = Mapped::open(path)?;
+        let head = map.bytes().get(..8);
+        if head.is_none_or(|head| &head[..4] != MAGIC || head[4..] != (nlist as u32).to_le_bytes()) {
+            let what = "not a shard of these lists, version 1".into();
+            return Err(IoError::Corrupt { path: path.to_path_buf(), what }.into());
+        }
+        let shard = Shard { map, nlist, at: HEADER + nlist * 4 };
+        shard.bytes(0, shard.at)?;
+        Ok(shard)
+    }
+
+    fn size(&self, list: usize) -> u32 {
+        debug_assert!(list < self.nlist);
+        // The header's length was checked at opening.
+        let bytes = &self.map.bytes()[HEADER + list * 4..][..4];
+        u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+    }
+
+    fn bytes(&self, start: usize, count: usize) -> Result<&[u8]> {
+        let found = self.map.bytes();
+        Ok(found.get(start..start + count).ok_or_else(|| IoError::Truncated {
+            path: self.map.path().to_path_buf(),
+            expected: (start + count) as u64,
+            found: found.len() as u64,
+        })?)
+    }
+}
+
+/// Bytes of a row in the buffer: its vector and its list.
+pub(super) fn row_bytes(dim: usize) -> u64 {
+    dim as u64 * 4 + 4
+}

@@ -1,0 +1,134 @@
+//! What a layout needs to go on after any epoch: positions and Adam's moments.
+//!
+//! `layout-<epoch>.state`, version 1, little-endian: "LLC1", components as
+//! padded for their kernel (u32), rows (u32), epochs done (u32); then rows ×
+//! components positions and rows × 2 × components moments (f32). The file is
+//! the stage's unit "checkpoint", which replaces the one before.
+//!
+//! What must hold: a run that goes on from any checkpoint ends with the bytes
+//! of one that never stopped.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use lowland_io::{Error as IoError, Mapped, PendingFile};
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::work::Work;
+
+/// The unit's name.
+const UNIT: &str = "checkpoint";
+const MAGIC: &[u8; 4] = b"LLC1";
+const HEADER: usize = 16;
+/// Writing checkpoints takes no more than this share of the time.
+const SHARE: u32 = 25;
+
+/// What the manifest keeps of a checkpoint.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    epoch: u32,
+    file: String,
+}
+
+/// Takes a layout's state after an epoch.
+pub trait Checkpoints {
+    /// Whether enough was done since the last one.
+    fn due(&self) -> bool;
+    /// Keeps the state after `epoch` epochs; the numbers lie row by row.
+    fn keep(&mut self, epoch: u32, positions: &[f32], moments: &[f32]) -> Result<()>;
+}
+
+/// Keeps nothing: for layouts of seconds.
+impl Checkpoints for () {
+    fn due(&self) -> bool {
+        false
+    }
+    fn keep(&mut self, _: u32, _: &[f32], _: &[f32]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Checkpoints in the run directory, at a time interval.
+pub(super) struct Stored<'a> {
+    work: Work<'a>,
+    rows: u32,
+    every: Duration,
+    last: Instant,
+    took: Duration,
+}
+
+impl<'a> Stored<'a> {
+    pub(super) fn new(work: Work<'a>, rows: u32, every: Duration) -> Self {
+        Stored { work, rows, every, last: Instant::now(), took: Duration::ZERO }
+    }
+
+    /// The checkpoint that an earlier process left, if any: epochs done, and the file.
+    pub(super) fn found(&self) -> Result<Option<State>> {
+        let Some(Kept { epoch, file }) = self.work.finished::<Kept>(UNIT)? else { return Ok(None) };
+        State::open(&self.work.path(&file), self.rows, epoch).map(Some)
+    }
+}
+
+impl Checkpoints for Stored<'_> {
+    fn due(&self) -> bool {
+        self.last.elapsed() >= self.every.max(self.took * SHARE)
+    }
+
+    fn keep(&mut self, epoch: u32, positions: &[f32], moments: &[f32]) -> Result<()> {
+        let began = Instant::now();
+        let name = format!("layout-{epoch}.state");
+        let path = self.work.path(&name);
+        let mut file = PendingFile::create(&path)?;
+        let mut write = || {
+            file.write_all(MAGIC)?;
+            for word in [(positions.len() / self.rows.max(1) as usize) as u32, self.rows, epoch] {
+                file.write_all(&word.to_le_bytes())?;
+            }
+            crate::index::write_floats(&mut file, positions)?;
+            crate::index::write_floats(&mut file, moments)
+        };
+        write().map_err(|e| IoError::io(&path, "write", e))?;
+        let stamp = file.finish()?;
+        self.work.progress.traffic.wrote(stamp.bytes);
+        self.work.finish(UNIT, vec![(name.clone(), stamp)], &Kept { epoch, file: name })?;
+        (self.last, self.took) = (Instant::now(), began.elapsed());
+        Ok(())
+    }
+}
+
+/// A checkpoint, mapped.
+pub struct State {
+    map: Mapped,
+    pub(super) epoch: u32,
+    numbers: usize,
+}
+
+impl State {
+    fn open(path: &Path, rows: u32, epoch: u32) -> Result<Self> {
+        let map = Mapped::open(path)?;
+        let corrupt = |what: &str| IoError::Corrupt { path: path.to_path_buf(), what: what.into() };
+        let (words, _) = map.bytes().as_chunks::<4>();
+        let word = |i: usize| words.get(i).map(|w| u32::from_le_bytes(*w));
+        if words.first() != Some(MAGIC) || (word(2), word(3)) != (Some(rows), Some(epoch)) {
+            return Err(corrupt("not this layout's checkpoint, version 1").into());
+        }
+        let numbers = rows as usize * word(1).unwrap_or(0) as usize;
+        let (expected, found) = ((HEADER + numbers * 12) as u64, map.bytes().len() as u64);
+        if expected != found {
+            return Err(IoError::Truncated { path: path.to_path_buf(), expected, found }.into());
+        }
+        Ok(State { map, epoch, numbers })
+    }
+
+    /// Positions, and moments.
+    pub(super) fn numbers(&self) -> Result<(&[f32], &[f32])> {
+        Ok((self.map.floats(HEADER, self.numbers)?, self.map.floats(HEADER + self.numbers * 4, self.numbers * 2)?))
+    }
+}
+
+/// Bytes of a checkpoint of rows with so many components, padded.
+pub(super) fn bytes(rows: u64, components: u64) -> u64 {
+    HEADER as u64 + rows * components * 12
+}

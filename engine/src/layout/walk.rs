@@ -1,0 +1,301 @@
+//! The edges as the optimizer walks them: every epoch, block after block.
+//!
+//! A walked edge is its neighbour (u32) and its rate (u16), 6 bytes: the rate
+//! is the weight over the largest one, in 65,536ths, less one. Edges too weak
+//! to fire once in all epochs are left out. Blocks are kept in memory as far as
+//! the plan says; the rest lie uncompressed in a scratch file and are read in
+//! turn by a thread of its own, some blocks ahead of the walk. Kept and spilled
+//! blocks are interleaved evenly, so that the disk is busy throughout an epoch.
+//!
+//! What must hold: rates are rounded for kept and spilled blocks alike, so the
+//! budget does not reach the map.
+
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use lowland_io::edges::EdgeBlock;
+use lowland_io::{Error as IoError, Scrap, Scratch, ScratchWriter};
+use rayon::prelude::*;
+
+use super::Options;
+use crate::Result;
+use crate::affinity::EdgeStore;
+use crate::work::Work;
+
+/// The whole of a rate: an edge of this rate fires in every epoch.
+pub(super) const WHOLE: u32 = 1 << 16;
+/// The spilled blocks' file in the run directory.
+const SPILL: &str = "walk.scratch";
+
+/// A block of rows and their edges.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Walk {
+    pub(super) first_row: u32,
+    /// One more than there are rows; the first is 0.
+    pub(super) offsets: Vec<u32>,
+    pub(super) neighbors: Vec<u32>,
+    /// Rates less one.
+    pub(super) rates: Vec<u16>,
+}
+
+impl Walk {
+    /// What a block's edges come to under `options`.
+    fn of(first_row: u32, offsets: &[i32], neighbors: &[u32], weights: &[f32], options: &Options) -> Self {
+        let scale = f64::from(WHOLE) / f64::from(options.max_weight.max(f32::MIN_POSITIVE));
+        // Below this ⌊epochs · rate⌋ is 0.
+        let least = WHOLE.div_ceil(options.epochs.max(1) as u32);
+        let rate = |weight: f32| {
+            let rate = ((f64::from(weight) * scale).round() as u32).min(WHOLE);
+            (rate >= least).then(|| (rate - 1) as u16)
+        };
+        let count = weights.iter().filter(|&&weight| rate(weight).is_some()).count();
+        let mut walk = Walk {
+            first_row,
+            offsets: Vec::with_capacity(offsets.len()),
+            neighbors: Vec::with_capacity(count),
+            rates: Vec::with_capacity(count),
+        };
+        walk.offsets.push(0);
+        for edges in offsets.windows(2) {
+            let edges = edges[0] as usize..edges[1] as usize;
+            for (&neighbor, &weight) in neighbors[edges.clone()].iter().zip(&weights[edges]) {
+                if let Some(rate) = rate(weight) {
+                    walk.neighbors.push(neighbor);
+                    walk.rates.push(rate);
+                }
+            }
+            walk.offsets.push(walk.neighbors.len() as u32);
+        }
+        walk
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.offsets.len().saturating_sub(1)
+    }
+
+    fn held(&self) -> u64 {
+        bytes(self.rows() as u64, self.neighbors.len() as u64)
+    }
+}
+
+/// Bytes that blocks of so many rows and walked edges take.
+pub(super) fn bytes(rows: u64, edges: u64) -> u64 {
+    rows * 4 + edges * 6
+}
+
+/// Where a spilled block lies.
+#[derive(Debug, Clone, Copy)]
+struct Spilled {
+    first_row: u32,
+    offsets: usize,
+    edges: usize,
+    scrap: Scrap,
+}
+
+/// All blocks, in row order.
+pub struct Edges {
+    blocks: Vec<Place>,
+    reader: Option<Reader>,
+    /// Bytes of an epoch's blocks that come from the scratch file.
+    spilled_bytes: u64,
+}
+
+enum Place {
+    Kept(Walk),
+    Spilled,
+}
+
+impl Edges {
+    /// The blocks of `block` alone, kept.
+    pub fn in_memory(block: &EdgeBlock, options: &Options) -> Self {
+        let offsets: Vec<i32> = block.offsets.iter().map(|&offset| offset as i32).collect();
+        let walk = Walk::of(block.first_row, &offsets, &block.neighbors, &block.weights, options);
+        Edges { blocks: vec![Place::Kept(walk)], reader: None, spilled_bytes: 0 }
+    }
+
+    /// The blocks of `store`, `keep` bytes of them kept and the others spilled
+    /// beside it; `expected` bytes are likely in all.
+    pub fn stored(store: &EdgeStore, keep: u64, expected: u64, options: &Options, work: &Work<'_>) -> Result<Self> {
+        let mut spill: Option<ScratchWriter> = None;
+        let mut spilled = Vec::new();
+        let mut blocks = Vec::with_capacity(store.count());
+        let mut held = 0;
+        // Kept blocks in even steps; all of them where that is likely to do.
+        let share = if expected <= keep { 1.0 } else { keep as f64 / expected as f64 };
+        let all: Vec<usize> = (0..store.count()).collect();
+        for window in all.chunks(rayon::current_num_threads().max(1)) {
+            let walks = window
+                .par_iter()
+                .map(|&i| {
+                    work.progress.traffic.read(store.block_bytes(i));
+                    store.visit_block(i, |offsets, neighbors, weights| {
+                        if let Some(row) = neighbors.iter().find(|&&row| row >= options.rows) {
+                            let what = format!("an edge to row {row} of {}", options.rows);
+                            return Err(IoError::Corrupt { path: store.path_of(i).to_path_buf(), what }.into());
+                        }
+                        Ok(Walk::of(store.first_row(i), offsets, neighbors, weights, options))
+                    })?
+                })
+                .collect::<Result<Vec<Walk>>>()?;
+            for (&i, walk) in window.iter().zip(walks) {
+                let turn = ((i + 1) as f64 * share).floor() > (i as f64 * share).floor();
+                if turn && held + walk.held() <= keep {
+                    held += walk.held();
+                    blocks.push(Place::Kept(walk));
+                    continue;
+                }
+                let spill = match &mut spill {
+                    Some(open) => open,
+                    none => none.insert(ScratchWriter::create(work.path(SPILL))?),
+                };
+                let (first_row, offsets, edges) = (walk.first_row, walk.offsets.len(), walk.neighbors.len());
+                let scrap = spill.append(&[
+                    bytemuck::cast_slice(&walk.offsets),
+                    bytemuck::cast_slice(&walk.neighbors),
+                    bytemuck::cast_slice(&walk.rates),
+                ])?;
+                spilled.push(Spilled { first_row, offsets, edges, scrap });
+                blocks.push(Place::Spilled);
+            }
+            work.progress.check()?;
+        }
+        let spilled_bytes = spill.as_ref().map_or(0, ScratchWriter::bytes);
+        work.progress.traffic.wrote(spilled_bytes);
+        let reader = match spill {
+            Some(spill) => Some(Reader::start(spill.finish()?, spilled, ahead(rayon::current_num_threads()))),
+            None => None,
+        };
+        Ok(Edges { blocks, reader, spilled_bytes })
+    }
+
+    /// How many blocks there are.
+    pub(super) fn count(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Bytes read from disk in an epoch.
+    pub(super) fn spilled_bytes(&self) -> u64 {
+        self.spilled_bytes
+    }
+
+    /// The next blocks of a walk: `range`, in order, and never another order.
+    pub(super) fn next(&self, range: std::ops::Range<usize>) -> Result<Vec<Held<'_>>> {
+        self.blocks[range]
+            .iter()
+            .map(|place| match (place, &self.reader) {
+                (Place::Kept(walk), _) => Ok(Held::Kept(walk)),
+                (Place::Spilled, Some(reader)) => Ok(Held::Read(reader.next()?, &reader.recycle)),
+                (Place::Spilled, None) => unreachable!("spilled blocks have a reader"),
+            })
+            .collect()
+    }
+}
+
+/// A block in memory: kept there, or for the time being.
+pub(super) enum Held<'a> {
+    Kept(&'a Walk),
+    Read(Walk, &'a Sender<Walk>),
+}
+
+impl std::ops::Deref for Held<'_> {
+    type Target = Walk;
+    fn deref(&self) -> &Walk {
+        match self {
+            Held::Kept(walk) => walk,
+            Held::Read(walk, _) => walk,
+        }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Held::Read(walk, recycle) = self {
+            // Nobody may be reading any more: then the buffer just goes.
+            let _ = recycle.try_send(std::mem::take(walk));
+        }
+    }
+}
+
+/// Blocks that a walk holds at a time.
+pub(super) fn portion(threads: usize) -> usize {
+    2 * threads.max(1)
+}
+
+/// Blocks read ahead of the walk, those of the portion at hand included.
+pub(super) fn ahead(threads: usize) -> usize {
+    2 * portion(threads) + 2
+}
+
+/// Reads the spilled blocks round and round, some ahead.
+struct Reader {
+    full: Receiver<Result<Walk>>,
+    recycle: Sender<Walk>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reader {
+    fn start(scratch: Scratch, spilled: Vec<Spilled>, buffers: usize) -> Self {
+        let (to_walk, full) = bounded(buffers);
+        let (recycle, empty) = bounded::<Walk>(buffers);
+        for _ in 0..buffers {
+            // The channel has room for all of them.
+            let _ = recycle.try_send(Walk::default());
+        }
+        let (failed, path) = (to_walk.clone(), scratch.path().to_path_buf());
+        let thread = std::thread::Builder::new().name("lowland-edges".into()).stack_size(256 << 10).spawn(move || {
+            for place in spilled.iter().cycle() {
+                let Ok(mut walk) = empty.recv() else { return };
+                let read = place.read(&scratch, &mut walk).map(|()| walk);
+                let stop = read.is_err();
+                if to_walk.send(read).is_err() || stop {
+                    return;
+                }
+            }
+        });
+        let thread =
+            thread.map_err(|e| failed.try_send(Err(IoError::io(path, "start a reading thread for", e).into()))).ok();
+        Reader { full, recycle, thread }
+    }
+
+    fn next(&self) -> Result<Walk> {
+        self.full.recv().unwrap_or_else(|_| {
+            Err(crate::Error::Data { what: "the thread that reads edges ended before its time".into() })
+        })
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // Closing both channels is what ends the thread; then wait for it.
+        let (nobody, _) = bounded(0);
+        self.recycle = nobody;
+        let (_, closed) = bounded(0);
+        self.full = closed;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Spilled {
+    fn read(&self, scratch: &Scratch, walk: &mut Walk) -> Result<()> {
+        walk.first_row = self.first_row;
+        fit(&mut walk.offsets, self.offsets);
+        fit(&mut walk.neighbors, self.edges);
+        fit(&mut walk.rates, self.edges);
+        Ok(scratch.read(
+            self.scrap,
+            &mut [
+                bytemuck::cast_slice_mut(&mut walk.offsets),
+                bytemuck::cast_slice_mut(&mut walk.neighbors),
+                bytemuck::cast_slice_mut(&mut walk.rates),
+            ],
+        )?)
+    }
+}
+
+/// Makes `values` so many, without the room that growing by doubling would take.
+fn fit<T: Copy + Default>(values: &mut Vec<T>, count: usize) {
+    values.reserve_exact(count.saturating_sub(values.len()));
+    values.resize(count, T::default());
+}

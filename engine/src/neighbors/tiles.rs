@@ -1,0 +1,128 @@
+//! The graph on its way to disk: rows in order, part by part, each part a unit
+//! with what was counted over its rows. Parts that an earlier process finished
+//! are passed over.
+
+use serde::{Deserialize, Serialize};
+
+use super::store::{self, PartWriter};
+use super::{Found, part_name};
+use crate::Result;
+use crate::index::Made;
+use crate::work::Work;
+
+/// What was counted over a part's rows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Counted {
+    candidates: u64,
+    distance_sum: f64,
+    distances: u64,
+    copies: u64,
+    recalls: Vec<f64>,
+}
+
+/// What is known of a row beside its neighbours.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct About {
+    /// Rows that it was compared with.
+    pub(super) compared: u64,
+    /// For rows of the sample: the share of the true neighbours found.
+    pub(super) recall: Option<f64>,
+}
+
+/// Takes rows in order.
+pub(super) struct Tiles<'a> {
+    work: Work<'a>,
+    k: usize,
+    rows: u32,
+    next: u32,
+    part: Option<PartWriter>,
+    counted: Counted,
+    before: Vec<Counted>,
+    files: Made,
+}
+
+fn unit(part: u32) -> String {
+    format!("neighbors-{part:03}")
+}
+
+impl<'a> Tiles<'a> {
+    /// A graph of `rows` rows with `k` neighbours each, from the first row on.
+    pub(super) fn begin(rows: u32, k: usize, work: Work<'a>) -> Self {
+        let (counted, before, files) = (Counted::default(), Vec::new(), Vec::new());
+        Tiles { work, k, rows, next: 0, part: None, counted, before, files }
+    }
+
+    /// The same, from the first row that no finished part holds.
+    pub(super) fn resume(rows: u32, k: usize, work: Work<'a>) -> Result<Self> {
+        let mut tiles = Self::begin(rows, k, work);
+        let part_rows = store::part_rows(rows);
+        while tiles.next < rows {
+            let part = tiles.next / part_rows;
+            let Some(counted) = work.finished::<Counted>(&unit(part))? else { break };
+            tiles.before.push(counted);
+            let listed = work.run.unit(work.progress.stage().name(), &unit(part)).unwrap_or_default();
+            tiles.files.extend(listed.files);
+            tiles.next = tiles.next.saturating_add(part_rows).min(rows);
+        }
+        work.progress.advance(u64::from(tiles.next))?;
+        Ok(tiles)
+    }
+
+    /// The row that comes next.
+    pub(super) fn next_row(&self) -> u32 {
+        self.next
+    }
+
+    /// Appends the next row: its neighbours with their distances, nearest first.
+    pub(super) fn push(&mut self, near: impl Iterator<Item = (u32, f32)> + Clone, about: About) -> Result<()> {
+        let part_rows = store::part_rows(self.rows);
+        let part = match &mut self.part {
+            Some(part) => part,
+            none => {
+                let path = self.work.path(&part_name(self.next / part_rows));
+                none.insert(PartWriter::create(&path, self.k, self.next, part_rows.min(self.rows - self.next))?)
+            }
+        };
+        part.push(near.clone())?;
+        let counted = &mut self.counted;
+        counted.candidates += about.compared;
+        counted.copies += u64::from(near.clone().next().is_some_and(|(_, distance)| distance == 0.0));
+        for (_, distance) in near {
+            counted.distance_sum += f64::from(distance);
+            counted.distances += 1;
+        }
+        counted.recalls.extend(about.recall);
+        self.next += 1;
+        if self.next.is_multiple_of(part_rows) || self.next == self.rows { self.finish_part() } else { Ok(()) }
+    }
+
+    fn finish_part(&mut self) -> Result<()> {
+        let Some(part) = self.part.take() else { return Ok(()) };
+        let number = (self.next - 1) / store::part_rows(self.rows);
+        let file = (part_name(number), part.finish()?);
+        self.work.progress.traffic.wrote(file.1.bytes);
+        self.files.push(file.clone());
+        let counted = std::mem::take(&mut self.counted);
+        self.work.finish(&unit(number), vec![file], &counted)?;
+        self.before.push(counted);
+        Ok(())
+    }
+
+    /// After the last row: the parts' files, and what was found in rows that visited `probes` lists each.
+    pub(super) fn finish(self, probes: usize) -> (Made, Found) {
+        // Part after part: how the rows came to be does not change a sum.
+        let recalls: Vec<f64> = self.before.iter().flat_map(|c| &c.recalls).copied().collect();
+        let (recall, recall_interval) = crate::quality::mean_and_interval(&recalls);
+        let sum = |of: fn(&Counted) -> u64| self.before.iter().map(of).sum::<u64>();
+        let found = Found {
+            probes,
+            mean_candidates: sum(|c| c.candidates) as f64 / f64::from(self.rows.max(1)),
+            recall,
+            recall_interval,
+            sample_rows: recalls.len(),
+            mean_distance: self.before.iter().map(|c| c.distance_sum).sum::<f64>() / sum(|c| c.distances).max(1) as f64,
+            rows_with_copies: sum(|c| c.copies),
+        };
+        (self.files, found)
+    }
+}

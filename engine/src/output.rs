@@ -1,0 +1,54 @@
+//! The output stage: the map in the source's order, row after row.
+
+use crate::Result;
+use crate::budget::Needs;
+use crate::index::Lists;
+use crate::init::{self, Positions};
+use crate::layout::POSITIONS;
+use crate::plan::Plan;
+use crate::run::Sink;
+use crate::work::Work;
+
+/// Rows handed over at a time.
+const ROWS: usize = 65_536;
+
+/// Brings the map into the source's order and hands it to `sink`.
+pub(crate) fn write(plan: &Plan, lists: Option<&Lists>, sink: &mut dyn Sink, work: &Work<'_>) -> Result<()> {
+    let _held = work.hold(&needs(plan), "write")?;
+    let width = plan.config.n_components;
+    let positions = Positions::open(&work.path(POSITIONS), plan.shape.rows, width)?;
+    let positions = positions.values()?;
+    let mut ordered = Vec::new();
+    if let Some(lists) = lists {
+        ordered.resize(positions.len(), 0f32);
+        let mut rows = positions.chunks_exact(width);
+        for list in 0..lists.table.count() {
+            for (row, position) in lists.source_rows(list).zip(rows.by_ref()) {
+                ordered[row as usize * width..][..width].copy_from_slice(position);
+            }
+        }
+    }
+    let ordered = if lists.is_some() { &ordered } else { positions };
+    work.progress.traffic.read(positions.len() as u64 * 4);
+    for (i, coordinates) in ordered.chunks(ROWS * width).enumerate() {
+        sink.write((i * ROWS) as u64, coordinates)?;
+        work.progress.traffic.wrote(coordinates.len() as u64 * 4);
+        work.progress.advance((coordinates.len() / width) as u64)?;
+    }
+    Ok(())
+}
+
+/// What the stage holds.
+pub(crate) fn needs(plan: &Plan) -> Needs {
+    let ordered = if plan.shape.dim > 0 { init::map_bytes(plan) } else { 0 };
+    Needs::default().phase(
+        "write",
+        [
+            ("positions in the source's order", ordered),
+            ("the map's file", lowland_io::MapWriter::bytes(plan.shape.rows, plan.config.n_components)),
+            // Texts of some length in each of a few columns.
+            ("kept columns", (16 << 20).min(plan.shape.rows * 64)),
+            ("lists' centroids", plan.table_bytes()),
+        ],
+    )
+}

@@ -1,0 +1,532 @@
+//! Part of an Arrow batch, taken out of a file by position: some columns, and
+//! of those some rows.
+//!
+//! An excerpt is a batch of its own, message and body, not compressed, so that
+//! what checks and decodes whole batches does the same for it. What must hold:
+//! whatever a message or an offset says is checked before anything is read on
+//! its word; what lies outside the columns and rows is not read; compressed
+//! bytes are never held, but decompressed as they are read.
+
+use std::io::{self, BufReader, ErrorKind, Read};
+use std::ops::Range;
+
+use arrow::buffer::{Buffer, MutableBuffer};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::ipc::{self, CompressionType, FieldNode, MessageHeader, MetadataVersion};
+use flatbuffers::FlatBufferBuilder;
+use lz4_flex::frame::FrameDecoder;
+
+use crate::Error;
+use crate::arrow_message;
+use crate::positioned::Positioned;
+
+/// Buffers in a body begin at multiples of this many bytes.
+const ALIGNMENT: usize = 64;
+
+/// Compressed bytes read at once.
+const PACKED_BYTES: usize = 64 << 10;
+
+/// Rows begin at multiples of so many, so that bitmaps are cut between bytes.
+pub(crate) const STEP: u64 = 8;
+
+/// Why an excerpt cannot be had.
+pub(crate) enum Fault {
+    /// The bytes are not what they should be; to be told with the file's name.
+    Damage(String),
+    /// The file cannot be read.
+    File(Error),
+}
+
+impl From<String> for Fault {
+    fn from(what: String) -> Self {
+        Fault::Damage(what)
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(what: &str) -> Self {
+        Fault::Damage(what.into())
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Fault::File(error)
+    }
+}
+
+type Result<T> = std::result::Result<T, Fault>;
+
+/// A batch in a file: its message, where its body lies, and what it is a batch of.
+#[derive(Clone, Copy)]
+pub(crate) struct Stored<'a> {
+    pub(crate) message: ipc::Message<'a>,
+    pub(crate) body: (u64, u64),
+    pub(crate) schema: &'a Schema,
+}
+
+/// Whether rows can be taken out of arrays of a type. Of others the whole is:
+/// what belongs to a row may lie anywhere in them.
+pub(crate) fn has_rows(data_type: &DataType) -> bool {
+    use DataType::*;
+    match data_type {
+        List(item) | LargeList(item) | FixedSizeList(item, _) | Map(item, _) => has_rows(item.data_type()),
+        Struct(fields) => fields.iter().all(|f| has_rows(f.data_type())),
+        ListView(_) | LargeListView(_) | RunEndEncoded(..) | Union(..) => false,
+        _ => true,
+    }
+}
+
+/// Takes columns `columns` (ascending, each once) out of a batch; of its rows
+/// `rows`, which must begin at a multiple of [`STEP`] and be of a batch that is
+/// not compressed, of columns that [`has_rows`]; all where None. Gives the
+/// excerpt's message, and its body, for which `space` is used.
+pub(crate) fn take(
+    file: &Positioned,
+    from: Stored<'_>,
+    columns: &[usize],
+    rows: Option<Range<u64>>,
+    space: MutableBuffer,
+) -> Result<(Vec<u8>, Buffer)> {
+    let batch = arrow_message::batch(from.message)?;
+    let part = rows.map_or(Part::Whole, Part::Rows);
+    if matches!(part, Part::Rows(_)) && batch.compression().is_some() {
+        return Err("rows of a compressed batch".into());
+    }
+    let length = match &part {
+        Part::Rows(rows) => i64::try_from(rows.end - rows.start).map_err(|_| "too many rows")?,
+        _ => batch.length(),
+    };
+    let mut excerpt = Excerpt {
+        file,
+        body: from.body,
+        codec: batch.compression().map(|c| c.codec()),
+        version: from.message.version(),
+        nodes: batch.nodes().ok_or("a batch without arrays")?.iter(),
+        buffers: batch.buffers().ok_or("a batch without buffers")?.iter(),
+        variadic: batch.variadicBufferCounts().into_iter().flatten().collect::<Vec<_>>().into_iter(),
+        taken_nodes: Vec::new(),
+        taken_buffers: Vec::new(),
+        taken_variadic: Vec::new(),
+        space,
+        filled: 0,
+    };
+    // Nothing behind the last column matters.
+    let end = columns.last().map_or(0, |&last| last + 1);
+    for (i, field) in from.schema.fields().iter().take(end).enumerate() {
+        let part = if columns.binary_search(&i).is_ok() { &part } else { &Part::Nothing };
+        excerpt.field(field, part).map_err(|fault| match fault {
+            Fault::Damage(what) => Fault::Damage(format!("column \"{}\": {what}", field.name())),
+            Fault::File(error) => Fault::File(error),
+        })?;
+    }
+    let message = excerpt.message(length);
+    Ok((message, excerpt.space.into()))
+}
+
+/// What is taken of an array.
+#[derive(Clone)]
+enum Part {
+    Nothing,
+    Whole,
+    /// These of its elements.
+    Rows(Range<u64>),
+}
+
+/// A walk over a batch's columns, in the order in which their arrays and
+/// buffers come, and what it has taken so far.
+struct Excerpt<'a, N, B> {
+    file: &'a Positioned,
+    /// Where the body begins in the file, and its length.
+    body: (u64, u64),
+    codec: Option<CompressionType>,
+    version: MetadataVersion,
+    nodes: N,
+    buffers: B,
+    variadic: std::vec::IntoIter<i64>,
+    taken_nodes: Vec<FieldNode>,
+    taken_buffers: Vec<ipc::Buffer>,
+    taken_variadic: Vec<i64>,
+    /// The excerpt's body up to `filled`; what it was used for before, beyond.
+    space: MutableBuffer,
+    filled: usize,
+}
+
+impl<'a, N, B> Excerpt<'a, N, B>
+where
+    N: Iterator<Item = &'a FieldNode>,
+    B: ExactSizeIterator<Item = &'a ipc::Buffer>,
+{
+    fn message(&self, length: i64) -> Vec<u8> {
+        let mut builder = FlatBufferBuilder::with_capacity(256);
+        let nodes = Some(builder.create_vector(&self.taken_nodes));
+        let buffers = Some(builder.create_vector(&self.taken_buffers));
+        let counts = (!self.taken_variadic.is_empty()).then(|| builder.create_vector(&self.taken_variadic));
+        let args = ipc::RecordBatchArgs { length, nodes, buffers, compression: None, variadicBufferCounts: counts };
+        let header = Some(ipc::RecordBatch::create(&mut builder, &args).as_union_value());
+        let args = ipc::MessageArgs {
+            version: self.version,
+            header_type: MessageHeader::RecordBatch,
+            header,
+            bodyLength: self.filled as i64,
+            custom_metadata: None,
+        };
+        let message = ipc::Message::create(&mut builder, &args);
+        builder.finish(message, None);
+        builder.finished_data().to_vec()
+    }
+
+    /// Takes `part` of the next array and of those within it.
+    fn field(&mut self, field: &Field, part: &Part) -> Result<()> {
+        use DataType::*;
+        let node = self.node(part)?;
+        match field.data_type() {
+            Null => self.empty(node, part),
+            Utf8 | Binary => self.texts(node, part, 4)?,
+            LargeUtf8 | LargeBinary => self.texts(node, part, 8)?,
+            Utf8View | BinaryView => self.views(node, part)?,
+            List(item) | Map(item, _) => {
+                self.bitmap(node, part)?;
+                let within = self.offsets(part, 4, STEP)?;
+                self.field(item, &within)?;
+            }
+            LargeList(item) => {
+                self.bitmap(node, part)?;
+                let within = self.offsets(part, 8, STEP)?;
+                self.field(item, &within)?;
+            }
+            FixedSizeList(item, size) => {
+                self.bitmap(node, part)?;
+                let size = u64::try_from(*size).map_err(|_| "lists of negative size")?;
+                self.field(item, &part.times(size)?)?;
+            }
+            Struct(fields) => {
+                self.bitmap(node, part)?;
+                for field in fields {
+                    self.field(field, part)?;
+                }
+            }
+            Dictionary(index, _) => {
+                self.bitmap(node, part)?;
+                self.values(part, index.primitive_width().unwrap_or(1) as u64)?;
+            }
+            Boolean => {
+                self.bitmap(node, part)?;
+                self.bits(part)?;
+            }
+            FixedSizeBinary(width) => {
+                self.bitmap(node, part)?;
+                self.values(part, u64::try_from(*width).map_err(|_| "values of negative size")?)?;
+            }
+            // Those without rows: `part` is never some of them.
+            ListView(item) | LargeListView(item) => {
+                self.whole(node, part, 3)?;
+                self.field(item, part)?;
+            }
+            RunEndEncoded(ends, values) => {
+                self.whole(node, part, 0)?;
+                self.field(ends, part)?;
+                self.field(values, part)?;
+            }
+            Union(fields, mode) => {
+                let bitmap = usize::from(self.version < MetadataVersion::V5);
+                let dense = usize::from(*mode == arrow::datatypes::UnionMode::Dense);
+                self.whole(node, part, bitmap + 1 + dense)?;
+                for (_, field) in fields.iter() {
+                    self.field(field, part)?;
+                }
+            }
+            other => {
+                self.bitmap(node, part)?;
+                self.values(part, other.primitive_width().unwrap_or(1) as u64)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next array's length and nulls, which some rows must lie within.
+    fn node(&mut self, part: &Part) -> Result<&'a FieldNode> {
+        let node = self.nodes.next().ok_or("its array is missing")?;
+        if let Part::Rows(rows) = part
+            && !u64::try_from(node.length()).is_ok_and(|length| rows.end <= length)
+        {
+            return Err(format!("{} values where {} are needed", node.length(), rows.end).into());
+        }
+        Ok(node)
+    }
+
+    fn note(&mut self, node: &FieldNode, part: &Part, nulls: u64) {
+        match part {
+            Part::Nothing => {}
+            Part::Whole => self.taken_nodes.push(*node),
+            Part::Rows(rows) => self.taken_nodes.push(FieldNode::new((rows.end - rows.start) as i64, nulls as i64)),
+        }
+    }
+
+    /// An array of nothing but nulls, which has no buffers.
+    fn empty(&mut self, node: &FieldNode, part: &Part) {
+        let nulls = if let Part::Rows(rows) = part { rows.end - rows.start } else { 0 };
+        self.note(node, part, nulls);
+    }
+
+    /// An array with as many buffers of its own, of which all or nothing is taken.
+    fn whole(&mut self, node: &FieldNode, part: &Part, buffers: usize) -> Result<()> {
+        self.note(node, part, 0);
+        for _ in 0..buffers {
+            self.bytes(part)?;
+        }
+        Ok(())
+    }
+
+    /// An array's bitmap, and with it the array's length.
+    fn bitmap(&mut self, node: &FieldNode, part: &Part) -> Result<()> {
+        let Part::Rows(rows) = part else {
+            self.note(node, part, 0);
+            return self.bytes(part);
+        };
+        if node.null_count() == 0 {
+            self.note(node, part, 0);
+            return self.bytes(&Part::Rows(0..0));
+        }
+        let taken = self.cut(rows.start / 8..rows.end.div_ceil(8))?;
+        let count = rows.end - rows.start;
+        let mut valid: u64 = self.space[taken.clone()].iter().map(|b| u64::from(b.count_ones())).sum();
+        if let Some(last) = self.space[taken].last()
+            && !count.is_multiple_of(8)
+        {
+            valid -= u64::from((last >> (count % 8)).count_ones());
+        }
+        self.note(node, part, count - valid);
+        Ok(())
+    }
+
+    /// A buffer of bits.
+    fn bits(&mut self, part: &Part) -> Result<()> {
+        match part {
+            Part::Rows(rows) => self.bytes(&Part::Rows(rows.start / 8..rows.end.div_ceil(8))),
+            part => self.bytes(part),
+        }
+    }
+
+    /// A buffer of values of `width` bytes.
+    fn values(&mut self, part: &Part, width: u64) -> Result<()> {
+        let part = part.times(width)?;
+        self.bytes(&part)
+    }
+
+    /// An array of texts or byte strings.
+    fn texts(&mut self, node: &FieldNode, part: &Part, width: usize) -> Result<()> {
+        self.bitmap(node, part)?;
+        let within = self.offsets(part, width, 1)?;
+        self.bytes(&within)
+    }
+
+    /// A buffer of offsets of `width` bytes, one more than rows. Gives the
+    /// part between the first and the last, from a multiple of `step` on, and
+    /// makes the offsets count from there.
+    fn offsets(&mut self, part: &Part, width: usize, step: u64) -> Result<Part> {
+        let Part::Rows(rows) = part else {
+            self.bytes(part)?;
+            return Ok(part.clone());
+        };
+        if rows.is_empty() {
+            // An array of no values may lack even the first offset.
+            self.bytes(&Part::Rows(0..0))?;
+            return Ok(Part::Rows(0..0));
+        }
+        let Part::Rows(places) = Part::Rows(rows.start..rows.end + 1).times(width as u64)? else {
+            return Ok(Part::Nothing);
+        };
+        let taken = self.cut(places)?;
+        let bytes = &mut self.space[taken];
+        let read = |bytes: &[u8]| match bytes {
+            [a, b, c, d] => u64::try_from(i32::from_le_bytes([*a, *b, *c, *d])).ok(),
+            bytes => bytes.first_chunk().and_then(|b| u64::try_from(i64::from_le_bytes(*b)).ok()),
+        };
+        let first = bytes.chunks_exact(width).next().and_then(read).ok_or("a negative offset")?;
+        let start = first - first % step;
+        let mut last = first;
+        for place in bytes.chunks_exact_mut(width) {
+            let offset = read(place).filter(|&o| o >= last).ok_or("offsets that do not ascend")?;
+            last = offset;
+            place.copy_from_slice(&(offset - start).to_le_bytes()[..width]);
+        }
+        Ok(Part::Rows(start..last))
+    }
+
+    /// An array of views: each is a short text itself, or says where in which of further buffers it lies.
+    fn views(&mut self, node: &FieldNode, part: &Part) -> Result<()> {
+        const WIDTH: u64 = 16;
+        let count = self.variadic.next().and_then(|n| usize::try_from(n).ok());
+        let count = count.ok_or("its count of buffers is missing")?;
+        if !matches!(part, Part::Nothing) {
+            self.taken_variadic.push(count as i64);
+        }
+        self.bitmap(node, part)?;
+        let Part::Rows(rows) = part else {
+            self.bytes(part)?;
+            // As many as are said, and no more than there are.
+            return (0..count).try_for_each(|_| self.bytes(part));
+        };
+        let Part::Rows(places) = Part::Rows(rows.clone()).times(WIDTH)? else { return Ok(()) };
+        let taken = self.cut(places)?;
+        if count > self.buffers.len() {
+            return Err("a buffer is missing".into());
+        }
+        // From where to where the rows' texts lie in each buffer.
+        let mut used = vec![(u32::MAX, 0); count];
+        for view in self.space[taken.clone()].as_chunks().0 {
+            if let Some((length, buffer, offset)) = long(view) {
+                let (start, end) = used.get_mut(buffer as usize).ok_or("a view into a buffer that is not there")?;
+                let last = offset.checked_add(length).ok_or("a view beyond its buffer")?;
+                (*start, *end) = (offset.min(*start), last.max(*end));
+            }
+        }
+        for view in self.space[taken].as_chunks_mut().0 {
+            if let Some((_, buffer, offset)) = long(view) {
+                view[12..].copy_from_slice(&(offset - used[buffer as usize].0).to_le_bytes());
+            }
+        }
+        for (start, end) in used {
+            self.bytes(&Part::Rows(u64::from(start.min(end))..u64::from(end)))?;
+        }
+        Ok(())
+    }
+
+    /// Takes `part` of the next buffer's bytes.
+    fn bytes(&mut self, part: &Part) -> Result<()> {
+        match part {
+            Part::Nothing => self.buffers.next().map(drop).ok_or_else(|| "a buffer is missing".into()),
+            Part::Whole => {
+                let buffer = self.buffer()?;
+                match self.codec {
+                    Some(codec) if !buffer.is_empty() => self.unpack(buffer, codec),
+                    _ => self.put(buffer).map(drop),
+                }
+            }
+            Part::Rows(range) => self.cut(range.clone()).map(drop),
+        }
+    }
+
+    /// Takes these of the next buffer's bytes; gives where in `space` they lie.
+    fn cut(&mut self, range: Range<u64>) -> Result<Range<usize>> {
+        let buffer = self.buffer()?;
+        let length = buffer.end - buffer.start;
+        if range.end > length {
+            return Err(format!("a buffer of {length} bytes where {} are needed", range.end).into());
+        }
+        self.put(buffer.start + range.start..buffer.start + range.end)
+    }
+
+    /// Where in the body the next buffer lies.
+    fn buffer(&mut self) -> Result<Range<u64>> {
+        let buffer = self.buffers.next().ok_or("a buffer is missing")?;
+        let start = u64::try_from(buffer.offset()).map_err(|_| "a buffer at a negative offset")?;
+        let length = u64::try_from(buffer.length()).map_err(|_| "a buffer of negative length")?;
+        match start.checked_add(length) {
+            Some(end) if end <= self.body.1 => Ok(start..end),
+            _ => {
+                let body = self.body.1;
+                Err(format!("a buffer of {length} bytes at {start} in a body of {body}: cut short or damaged").into())
+            }
+        }
+    }
+
+    /// Reads these bytes of the body to the excerpt's end.
+    fn put(&mut self, range: Range<u64>) -> Result<Range<usize>> {
+        let place = self.grow(range.end - range.start)?;
+        self.file.read_at(self.body.0 + range.start, &mut self.space[place.clone()])?;
+        Ok(place)
+    }
+
+    /// Decompresses these bytes of the body to the excerpt's end.
+    fn unpack(&mut self, range: Range<u64>, codec: CompressionType) -> Result<()> {
+        const PREFIX: u64 = 8;
+        let data = range.start + PREFIX..range.end;
+        if data.start > data.end {
+            return Err("a compressed buffer without its length".into());
+        }
+        let mut prefix = [0; PREFIX as usize];
+        self.file.read_at(self.body.0 + range.start, &mut prefix)?;
+        let Some(length) = arrow_message::decompressed(prefix, data.end - data.start)? else {
+            return self.put(data).map(drop);
+        };
+        let place = self.grow(length)?;
+        let to = &mut self.space[place];
+        let packed = Packed { file: self.file, at: self.body.0 + data.start, end: self.body.0 + data.end };
+        let mut packed = BufReader::with_capacity(PACKED_BYTES, packed);
+        let unpacked = match codec {
+            CompressionType::LZ4_FRAME => fill(&mut FrameDecoder::new(&mut packed), to),
+            CompressionType::ZSTD => {
+                zstd::Decoder::with_buffer(&mut packed).and_then(|mut reader| fill(&mut reader, to))
+            }
+            _ => return Err(format!("compressed as {codec:?}; lz4 and zstd are read").into()),
+        };
+        unpacked.map_err(|e| match e.downcast::<Error>() {
+            Ok(error) => Fault::File(error),
+            Err(e) => Fault::Damage(format!("a buffer that cannot be decompressed: {e}")),
+        })
+    }
+
+    /// Makes room for another buffer at the excerpt's end.
+    fn grow(&mut self, length: u64) -> Result<Range<usize>> {
+        let start = self.filled.next_multiple_of(ALIGNMENT);
+        let end = usize::try_from(length).ok().and_then(|n| start.checked_add(n)).ok_or("a buffer is too long")?;
+        if self.space.len() < end {
+            if !arrow_message::has_room(end) {
+                return Err(format!("{end} bytes of a batch do not fit into memory; write smaller batches").into());
+            }
+            self.space.resize(end, 0);
+        }
+        self.taken_buffers.push(ipc::Buffer::new(start as i64, length as i64));
+        self.filled = end;
+        Ok(start..end)
+    }
+}
+
+/// Fills `to` with all that a decompressor gives.
+fn fill(reader: &mut impl Read, to: &mut [u8]) -> io::Result<()> {
+    let wrong = |what: &str| io::Error::new(ErrorKind::InvalidData, format!("{what} than it says"));
+    reader.read_exact(to).map_err(|e| match e.kind() {
+        ErrorKind::UnexpectedEof => wrong("it holds less"),
+        _ => e,
+    })?;
+    match reader.read(&mut [0])? {
+        0 => Ok(()),
+        _ => Err(wrong("it holds more")),
+    }
+}
+
+/// Compressed bytes in a file, read from `at` to `end`.
+struct Packed<'a> {
+    file: &'a Positioned,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Packed<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let length = usize::try_from(self.end - self.at).map_or(to.len(), |left| left.min(to.len()));
+        self.file.read_at(self.at, &mut to[..length]).map_err(io::Error::other)?;
+        self.at += length as u64;
+        Ok(length)
+    }
+}
+
+impl Part {
+    /// The part that each element's `n` parts are.
+    fn times(&self, n: u64) -> Result<Part> {
+        let Part::Rows(rows) = self else { return Ok(self.clone()) };
+        match (rows.start.checked_mul(n), rows.end.checked_mul(n)) {
+            (Some(start), Some(end)) => Ok(Part::Rows(start..end)),
+            _ => Err("too many values".into()),
+        }
+    }
+}
+
+/// Length, buffer and offset of a view that is no short text itself.
+fn long(view: &[u8; 16]) -> Option<(u32, u32, u32)> {
+    let word = |at: usize| view[at..].first_chunk().map_or(0, |b| u32::from_le_bytes(*b));
+    let length = word(0);
+    (length > 12).then(|| (length, word(8), word(12)))
+}

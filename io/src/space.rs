@@ -1,0 +1,50 @@
+//! Room on a file system.
+//!
+//! What must hold: nothing is created; what is told is what this process may
+//! use, not what the system keeps back for its administrator.
+
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// Bytes that this process can still write on the file system of `path`. What
+/// is not there yet will lie where its nearest ancestor does.
+///
+/// [`Error::Io`] if the file system does not say.
+pub fn free_space(path: &Path) -> Result<u64> {
+    let mut asked = path;
+    loop {
+        // The parent of a plain name is the empty path: the working directory.
+        let here = if asked.as_os_str().is_empty() { Path::new(".") } else { asked };
+        match rustix::fs::statvfs(here) {
+            Ok(found) => return Ok(found.f_bavail.saturating_mul(found.f_frsize)),
+            Err(rustix::io::Errno::NOENT) if asked.parent().is_some() => asked = asked.parent().unwrap_or(asked),
+            Err(e) => return Err(Error::io(path, "ask for the free space of", e.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_yet_has_the_room_of_its_ancestor() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = free_space(dir.path()).unwrap();
+        assert!(there > 0);
+        // Others write meanwhile, so about as much.
+        let below = free_space(&dir.path().join("not/yet")).unwrap();
+        assert!(below.abs_diff(there) < there / 2 + (1 << 30), "{below} where {there} are free");
+        free_space(Path::new("a-name-of-nothing")).unwrap();
+        free_space(Path::new("/a-name-of-nothing/below")).unwrap();
+        free_space(Path::new("")).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_asked_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = free_space(&file.path().join("below")).unwrap_err().to_string();
+        assert!(error.contains("below: cannot ask for the free space of: "), "{error}");
+    }
+}

@@ -1,0 +1,316 @@
+//! `lowland plan`: what a run would take, stage by stage, before it is begun.
+//!
+//! What must hold: the numbers are those that `embed` with the same options
+//! goes by; nothing is made but a file without a name, for the disk's rate.
+
+use std::path::{Path, PathBuf};
+
+use lowland::{Job, Plan, Room, Stage, StagePlan, size};
+use lowland_engine::estimate::{self, Rates};
+use serde_json::{Value, json};
+
+use super::embed::Wanted;
+use super::options::{self, ProgressArgs, dtype_name};
+use super::{Failure, print};
+use crate::disk;
+use crate::machine::Machine;
+use crate::progress::Console;
+
+const EXAMPLES: &str = "\
+Examples:
+  lowland plan vectors.parquet
+  lowland plan 'shards/*.parquet' --memory 16GiB --run-dir /scratch/run
+  lowland plan --knn graph.arrow --json
+
+Takes the options of embed: put plan in the place of embed to see what that
+command would take. It reads headers and the first rows, for less than a second.";
+
+/// The output where none is named: what matters of it is where the run directory lies.
+const OUTPUT: &str = "map.parquet";
+
+/// Tell what a run would take: memory, disk and time of each stage
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
+pub(super) struct Args {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// The map: .parquet, .arrow or .npy; it is not written
+    #[arg(short, long, value_name = "FILE", display_order = 0, default_value = OUTPUT, help_heading = "Output")]
+    output: PathBuf,
+    /// Write one JSON object
+    #[arg(long, display_order = 1, help_heading = "Output")]
+    json: bool,
+    #[command(flatten)]
+    pub(super) progress: ProgressArgs,
+}
+
+pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
+    let wanted = &args.wanted;
+    if wanted.sources.iter().any(|s| s == "-") {
+        return Err(Failure::usage(
+            "- (standard input) can be read only once, so no run of it can be planned; write it to a file",
+        ));
+    }
+    let machine = Machine::look();
+    let mut job = wanted.job(&args.output, &machine)?;
+    wanted.open(&mut job, console)?;
+    let (memory, planned) = (job.config.memory, job.plan());
+    let refused = options::granted(memory, &machine, |memory| {
+        job.config.memory = memory;
+        job.plan()
+    });
+    job.config.memory = memory;
+    // A plan that this machine does not grant may be meant for another one.
+    let (plan, refused) = match (planned, refused) {
+        (Ok(plan), refused) => (plan, refused.err()),
+        // It says more than the plan's own error: what the machine would have to grant.
+        (Err(_), Err(refused)) => return Err(refused),
+        (Err(error), Ok(_)) => return Err(error.into()),
+    };
+    let room = job.room(&plan);
+    let short = room.as_ref().filter(|room| room.needed > room.free).map(|room| {
+        format!("{} are free where the run directory would be, and {} are needed", size(room.free), size(room.needed))
+    });
+    let problems = refused.map(|failure| failure.message()).into_iter().chain(short).collect();
+
+    let kept = machine.limit.as_ref().map_or(0, |limit| limit.bytes.saturating_sub(plan.peak()));
+    let disk = disk::rates(&beside(&job.run_path()), room.as_ref().map_or(0, |room| room.free), kept);
+    let rates = Rates::measure(&plan, job.source.as_deref(), disk)?;
+    let seconds = estimate::seconds(&plan, &rates);
+    let told = Told {
+        job: &job,
+        plan: &plan,
+        machine: &machine,
+        asked: wanted.resources.memory.is_some(),
+        room,
+        rates,
+        seconds,
+        problems,
+    };
+    print(&if args.json { format!("{:#}\n", told.json()) } else { told.text() })
+}
+
+/// The directory that a run directory lies in or would.
+fn beside(run: &Path) -> PathBuf {
+    let above = run.ancestors().skip(1).find(|part| part.is_dir());
+    above.unwrap_or(Path::new(".")).to_path_buf()
+}
+
+/// All that there is to tell.
+struct Told<'a> {
+    job: &'a Job,
+    plan: &'a Plan,
+    machine: &'a Machine,
+    /// Whether the budget was asked for.
+    asked: bool,
+    room: Option<Room>,
+    rates: Rates,
+    seconds: Vec<Option<f64>>,
+    /// Why `embed` would refuse to begin on this machine.
+    problems: Vec<String>,
+}
+
+impl Told<'_> {
+    /// Seconds of all stages; none where one has no figure.
+    fn total(&self) -> Option<f64> {
+        self.seconds.iter().copied().sum()
+    }
+
+    /// The plan as it is, with what was found out about this machine.
+    fn json(&self) -> Value {
+        let mut all = json!(self.plan);
+        if let Some(stages) = all.get_mut("stages").and_then(Value::as_array_mut) {
+            for (stage, seconds) in stages.iter_mut().zip(&self.seconds) {
+                stage["seconds"] = json!(seconds);
+            }
+        }
+        if let Some(fields) = all.as_object_mut() {
+            let limit = self.machine.limit.as_ref();
+            fields.insert("peak".into(), json!(self.plan.peak()));
+            fields.insert("disk".into(), json!(self.plan.disk()));
+            fields.insert("disk_needed".into(), json!(self.room.as_ref().map(|room| room.needed)));
+            fields.insert("disk_free".into(), json!(self.room.as_ref().map(|room| room.free)));
+            fields.insert("limit".into(), json!(limit.map(|l| json!({"bytes": l.bytes, "source": l.source}))));
+            fields.insert("run_dir".into(), json!(self.job.run_path().to_string_lossy()));
+            fields.insert("seconds".into(), json!(self.total()));
+            fields.insert("problems".into(), json!(self.problems));
+        }
+        all
+    }
+
+    fn text(&self) -> String {
+        let mut text = self.header();
+        text += "\n";
+        text += &self.table();
+        text += "\n";
+        text += &self.sums();
+        for problem in &self.problems {
+            text += &format!("refused    {problem}\n");
+        }
+        text
+    }
+
+    fn header(&self) -> String {
+        let (plan, config) = (self.plan, &self.plan.config);
+        let count = |number: u64| indicatif::HumanCount(number);
+        let what = match &self.job.source {
+            Some(source) => {
+                format!("{} rows × {} of {}", count(plan.shape.rows), plan.shape.dim, dtype_name(source.dtype()))
+            }
+            None => format!("a graph of {} rows", count(plan.shape.rows)),
+        };
+        let mut text = format!(
+            "{what} to {} components: {} neighbours, {} epochs, {} threads, {} rows a batch\n",
+            config.n_components,
+            plan.k(),
+            plan.layout.epochs,
+            plan.threads,
+            count(plan.batch_rows as u64)
+        );
+        if plan.shape.dim > 0 {
+            let how = if plan.graph_k.is_some() {
+                "neighbours from the graph".into()
+            } else if plan.index.exact {
+                "every pair compared".into()
+            } else {
+                format!("recall {} or better", config.recall)
+            };
+            text += &format!("{} lists, {how}\n", count(plan.index.lists as u64));
+        }
+        let from = match (&self.machine.limit, self.asked) {
+            (_, true) => "as asked for".into(),
+            (Some(limit), false) => format!("half of {}, {}", limit.source, size(limit.bytes)),
+            (None, false) => "by default".into(),
+        };
+        text + &format!("a budget of {}, {from}\n", size(config.memory))
+    }
+
+    /// A line a stage, and one for what it moves by way of the disk.
+    fn table(&self) -> String {
+        let headings = ["stage", "work", "memory", "disk", "read", "written", "time"].map(String::from);
+        let mut rows = vec![headings];
+        for (stage, seconds) in self.plan.stages.iter().zip(&self.seconds) {
+            let work = match stage.stage {
+                Stage::Layout => format!("{} epochs", self.plan.layout.epochs),
+                _ => format!("{} rows", indicatif::HumanCount(self.plan.shape.rows)),
+            };
+            let time = seconds.map_or("?".into(), duration);
+            let bytes = [stage.memory, stage.disk, stage.read, stage.written].map(size);
+            let [memory, disk, read, written] = bytes;
+            rows.push([stage.stage.name().into(), work, memory, disk, read, written, time]);
+        }
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..7).map(width).collect();
+        let mut text = String::new();
+        let spills = std::iter::once(None).chain(self.plan.stages.iter().map(|stage| stage.spills.as_deref()));
+        for (row, spills) in rows.iter().zip(spills) {
+            text += &format!("{:<10}", row[0]);
+            for (cell, &width) in row.iter().zip(&widths).skip(1) {
+                text += &format!(" {cell:>width$} ");
+            }
+            text.truncate(text.trim_end().len());
+            text.push('\n');
+            if let Some(spills) = spills {
+                text += &format!("           {spills}\n");
+            }
+        }
+        text
+    }
+
+    /// Peaks, totals, and the floor.
+    fn sums(&self) -> String {
+        let plan = self.plan;
+        let mut text = String::new();
+        if let Some(fullest) = plan.stages.iter().max_by_key(|stage| stage.memory) {
+            text += &format!(
+                "peak       {} of memory, in {}: {}\n",
+                size(fullest.memory),
+                fullest.stage.name(),
+                parts(fullest)
+            );
+        }
+        if let Some(fullest) = plan.stages.iter().max_by_key(|stage| stage.disk) {
+            text +=
+                &format!("disk       {} in the run directory at most, in {}", size(fullest.disk), fullest.stage.name());
+            if let Some(room) = &self.room {
+                text += &format!("; {} are free for {}", size(room.free), room.directory.display());
+            }
+            text.push('\n');
+        }
+        let disk = if self.rates.disk.is_none() { ", the disk's time not counted: it could not be tried" } else { "" };
+        text += &match self.total() {
+            Some(total) => {
+                format!("time       about {} on this machine, within a factor of two{disk}\n", duration(total))
+            }
+            None => {
+                let known = self.seconds.iter().flatten().sum();
+                format!(
+                    "time       {} and what it takes to read the source, which cannot be read yet{disk}\n",
+                    duration(known)
+                )
+            }
+        };
+        if let Some((bytes, row)) = floor(plan) {
+            text += &format!(
+                "floor      {row} bytes a row, {} here: positions, snapshot and moments must be in memory in any budget\n",
+                size(bytes)
+            );
+        }
+        text
+    }
+}
+
+/// What the layout holds of each row, in all and a row.
+fn floor(plan: &Plan) -> Option<(u64, u64)> {
+    let layout = plan.stages.iter().find(|stage| stage.stage == Stage::Layout)?;
+    let state = layout.holds.iter().find(|part| part.what.starts_with("positions"))?;
+    Some((state.bytes, state.bytes / plan.shape.rows))
+}
+
+/// What a stage holds at its fullest, the largest part first.
+fn parts(stage: &StagePlan) -> String {
+    let mut parts: Vec<_> = stage.holds.iter().collect();
+    parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
+    let parts: Vec<String> = parts.iter().map(|part| format!("{} {}", part.what, size(part.bytes))).collect();
+    parts.join(", ")
+}
+
+/// A time as people say it, no more exact than it is.
+fn duration(seconds: f64) -> String {
+    const UNITS: [(&str, f64); 4] = [("s", 1.0), ("min", 60.0), ("h", 3600.0), ("days", 86_400.0)];
+    // From two of a unit on, for "1.3 h" says less than "80 min".
+    let (name, unit) = UNITS.into_iter().rev().find(|(_, unit)| seconds >= 2.0 * unit).unwrap_or(UNITS[0]);
+    let number = seconds / unit;
+    if number < 10.0 { format!("{number:.1} {name}") } else { format!("{number:.0} {name}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (seconds, told) in [
+            (0.0, "0.0 s"),
+            (0.31, "0.3 s"),
+            (1.5, "1.5 s"),
+            (95.0, "95 s"),
+            (125.0, "2.1 min"),
+            (840.0, "14 min"),
+            (7_100.0, "118 min"),
+            (7_300.0, "2.0 h"),
+            (100_000.0, "28 h"),
+            (900_000.0, "10 days"),
+        ] {
+            assert_eq!(duration(seconds), told);
+        }
+    }
+
+    #[test]
+    fn beside_a_run_directory() {
+        assert_eq!(beside("map.npy.run".as_ref()), Path::new("."));
+        assert_eq!(beside("no/such/run".as_ref()), Path::new("."));
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(beside(&dir.path().join("a/b")), dir.path());
+    }
+}

@@ -1,0 +1,277 @@
+//! `lowland runs`: the run directories that are there, and how far each is.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use lowland::{Stage, size};
+use lowland_io::{Error, Manifest, RunSummary, runs};
+use serde_json::{Value, json};
+
+use super::{Failure, print};
+use crate::progress::Console;
+
+const EXAMPLES: &str = "\
+Examples:
+  lowland runs
+  lowland runs maps /scratch
+  lowland runs --json | jq -r '.[] | select(.state == \"stopped\") | .path'
+
+A run directory is listed where it is one of DIR or lies directly in one. A
+stopped run goes on with the command that began it; a finished one has all that
+its map is written from. One that nobody needs may be deleted as it is.";
+
+/// The stages in the order in which they run, which is how far a run is.
+const ORDER: [Stage; 8] = [
+    Stage::Scan,
+    Stage::Index,
+    Stage::Neighbors,
+    Stage::Affinity,
+    Stage::Init,
+    Stage::Layout,
+    Stage::Output,
+    Stage::Quality,
+];
+
+/// List run directories, and how far each run is
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
+pub(super) struct Args {
+    /// Directories that are run directories, or that hold some [default: the current directory]
+    #[arg(value_name = "DIR", help_heading = "Input")]
+    dirs: Vec<PathBuf>,
+    /// Write one JSON array, an object a run
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
+    let here = [PathBuf::from(".")];
+    let dirs = if args.dirs.is_empty() { &here[..] } else { &args.dirs };
+    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
+    for dir in dirs {
+        for run in runs(dir)? {
+            // Named twice, by itself and by what it lies in, it is one run.
+            if seen.insert(run.path.canonicalize().unwrap_or_else(|_| run.path.clone())) {
+                found.push(Run::of(run));
+            }
+        }
+    }
+    if found.is_empty() {
+        let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+        console.note(&format!("no run directories in {}", dirs.join(", ")));
+    }
+    if args.json {
+        let all: Vec<Value> = found.iter().map(Run::json).collect();
+        return print(&format!("{:#}\n", Value::from(all)));
+    }
+    print(&table(&found))
+}
+
+/// How a run stands.
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    /// A process works there: which, where and since when.
+    InUse(String),
+    /// Its positions are there. What is left, the output and its scores, is
+    /// not kept in a run directory.
+    Finished,
+    /// It goes on from what is finished.
+    Stopped,
+    /// Something that should be there is not as it was left.
+    Damaged(String),
+    /// Another version of lowland began it.
+    OtherVersion(String),
+}
+
+impl State {
+    fn name(&self) -> &'static str {
+        match self {
+            State::InUse(_) => "in use",
+            State::Finished => "finished",
+            State::Stopped => "stopped",
+            State::Damaged(_) => "damaged",
+            State::OtherVersion(_) => "other version",
+        }
+    }
+}
+
+/// A run directory, as it is told.
+struct Run {
+    path: PathBuf,
+    state: State,
+    holder: Option<String>,
+    bytes: u64,
+    manifest: Option<Manifest>,
+}
+
+impl Run {
+    fn of(found: RunSummary) -> Self {
+        let RunSummary { path, manifest, held_by: holder, bytes } = found;
+        let state = match (&manifest, &holder) {
+            (Err(error @ Error::Version { .. }), _) => State::OtherVersion(error.to_string()),
+            (Err(error), _) => State::Damaged(error.to_string()),
+            // Its files come and go.
+            (Ok(_), Some(holder)) => State::InUse(holder.clone()),
+            (Ok(manifest), None) => match (missing(&path, manifest), manifest.stages.get(Stage::Layout.name())) {
+                (Some(what), _) => State::Damaged(what),
+                (None, Some(layout)) if layout.done => State::Finished,
+                (None, _) => State::Stopped,
+            },
+        };
+        // As a person would type it.
+        let path = match path.strip_prefix(".") {
+            Ok(below) if !below.as_os_str().is_empty() => below.into(),
+            _ => path,
+        };
+        Run { path, state, holder, bytes, manifest: manifest.ok() }
+    }
+
+    /// The finished stages, in order.
+    fn finished(&self) -> Vec<&str> {
+        self.stages(true).map(|(name, _)| name).collect()
+    }
+
+    /// The stages that have finished units and are not finished themselves.
+    fn under_way(&self) -> Vec<(&str, usize)> {
+        self.stages(false).collect()
+    }
+
+    /// Stages that are done or not, with their units.
+    fn stages(&self, done: bool) -> impl Iterator<Item = (&str, usize)> {
+        let mut stages: Vec<_> = self.manifest.iter().flat_map(|m| &m.stages).collect();
+        // Those of another version, last.
+        stages.sort_by_key(|(name, _)| ORDER.iter().position(|s| s.name() == *name).unwrap_or(ORDER.len()));
+        stages.into_iter().filter(move |(_, s)| s.done == done).map(|(name, s)| (name.as_str(), s.units.len()))
+    }
+
+    fn json(&self) -> Value {
+        let problem = match &self.state {
+            State::Damaged(what) | State::OtherVersion(what) => json!(what),
+            _ => Value::Null,
+        };
+        let under_way: Vec<Value> =
+            self.under_way().into_iter().map(|(stage, units)| json!({"stage": stage, "units": units})).collect();
+        let sources = self.manifest.iter().flat_map(|m| &m.sources);
+        json!({
+            "path": self.path.to_string_lossy(),
+            "state": self.state.name(),
+            "holder": self.holder,
+            "created": self.manifest.as_ref().map(|m| &m.created),
+            "finished": self.finished(),
+            "under_way": under_way,
+            "bytes": self.bytes,
+            "sources": sources.map(|f| json!({"path": f.path.to_string_lossy(), "bytes": f.bytes})).collect::<Vec<_>>(),
+            "problem": problem,
+        })
+    }
+
+    /// The columns of the table.
+    fn cells(&self) -> [String; 6] {
+        let Some(manifest) = &self.manifest else {
+            let none = || "-".to_string();
+            return [self.path.display().to_string(), none(), size(self.bytes), none(), none(), self.words()];
+        };
+        let mut stages = self.finished().join(", ");
+        for (stage, units) in self.under_way() {
+            let also = if stages.is_empty() { "" } else { "; " };
+            stages += &format!("{also}{stage} begun, {units} {}", if units == 1 { "unit" } else { "units" });
+        }
+        if stages.is_empty() {
+            stages = "none yet".into();
+        }
+        let sources = match manifest.sources.as_slice() {
+            [] => "-".into(),
+            [one] => one.path.display().to_string(),
+            [first, more @ ..] => format!("{} and {} more", first.path.display(), more.len()),
+        };
+        let path = self.path.display().to_string();
+        [path, manifest.created.clone(), size(self.bytes), stages, sources, self.words()]
+    }
+
+    fn words(&self) -> String {
+        match &self.state {
+            State::InUse(holder) => format!("in use by {holder}"),
+            State::Damaged(what) => format!("damaged: {what}"),
+            State::OtherVersion(what) => what.clone(),
+            State::Finished | State::Stopped => self.state.name().into(),
+        }
+    }
+}
+
+/// The first listed file that is not there or not as long as it was. Its bytes
+/// are looked at when the run goes on: reading them all would take as long.
+fn missing(dir: &Path, manifest: &Manifest) -> Option<String> {
+    manifest.files().find_map(|(name, stamp)| {
+        let path = dir.join(name);
+        match std::fs::metadata(&path) {
+            Ok(found) if found.len() == stamp.bytes => None,
+            Ok(found) => {
+                Some(format!("{}: {} bytes where the manifest lists {}", path.display(), found.len(), stamp.bytes))
+            }
+            Err(why) => Some(format!("{}: listed in the manifest, and not to be had: {why}", path.display())),
+        }
+    })
+}
+
+/// A line a run below a line of headings, in columns as wide as they must be;
+/// nothing where there is none.
+fn table(runs: &[Run]) -> String {
+    if runs.is_empty() {
+        return String::new();
+    }
+    let headings = ["RUN", "SINCE", "SIZE", "FINISHED", "SOURCE", "STATE"].map(String::from);
+    // A path may have anything in it; a run must stay one line.
+    let cells = |run: &Run| run.cells().map(|cell| cell.replace(char::is_control, " "));
+    let rows: Vec<[String; 6]> = std::iter::once(headings).chain(runs.iter().map(cells)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..5).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        for (cell, &width) in row.iter().zip(&widths) {
+            text += &format!("{cell:width$}  ");
+        }
+        // The last may be long; nothing comes after it.
+        text += &row[5];
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_are_told_in_their_order_with_what_is_begun() {
+        let stage = |done, units: &[&str]| {
+            let units: serde_json::Map<String, Value> =
+                units.iter().map(|u| ((*u).to_string(), json!({"files": {}, "data": null}))).collect();
+            json!({"done": done, "released": false, "files": {}, "data": null, "units": units})
+        };
+        let manifest: Manifest = serde_json::from_value(json!({
+            "lowland": "0.1.0", "format": 2, "created": "2026-01-01T00:00:00Z", "config": {},
+            "sources": [
+                {"path": "a.npy", "bytes": 1, "modified": 0, "header": 0},
+                {"path": "b.npy", "bytes": 2, "modified": 0, "header": 0},
+            ],
+            "stages": {
+                "index": stage(true, &[]),
+                "neighbors": stage(false, &["0", "1"]),
+                "scan": stage(true, &[]),
+                "unheard of": stage(true, &[]),
+            },
+        }))
+        .expect("a manifest");
+        let found = RunSummary { path: "./m.run".into(), manifest: Ok(manifest), held_by: None, bytes: 5 << 20 };
+        let run = Run::of(found);
+        assert_eq!(run.state, State::Stopped);
+        assert_eq!(run.finished(), ["scan", "index", "unheard of"]);
+        assert_eq!(run.json()["under_way"], json!([{"stage": "neighbors", "units": 2}]));
+        let told = table(&[run]);
+        let line = told.lines().nth(1).expect("a run");
+        let words = "m.run  2026-01-01T00:00:00Z  5 MiB  scan, index, unheard of; neighbors begun, 2 units  \
+                     a.npy and 1 more  stopped";
+        assert_eq!(line, words);
+        assert_eq!(table(&[]), "");
+    }
+}

@@ -1,0 +1,102 @@
+//! How fast a disk is, tried with a file that nobody sees.
+//!
+//! What must hold: nothing stays, whatever happens; it takes no longer than
+//! some tenths of a second; where it cannot be tried there is no figure.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use lowland_engine::estimate::DiskRates;
+
+const PORTION: usize = 4 << 20;
+const PORTIONS: usize = 8;
+/// Writing, or reading, ends with the portion that is under way after so long.
+const ENOUGH: Duration = Duration::from_millis(250);
+/// A disk with less room than this is left in peace.
+const LEAST_ROOM: u64 = 256 << 20;
+
+/// Tries the disk that `directory` is on, of which `free` bytes are free. The
+/// system can keep `kept` bytes of files in memory.
+pub(crate) fn rates(directory: &Path, free: u64, kept: u64) -> Option<DiskRates> {
+    if free < LEAST_ROOM {
+        return None;
+    }
+    let path = directory.join(format!(".lowland-{}.tmp", std::process::id()));
+    let mut file = File::options().read(true).write(true).create_new(true).open(&path).ok()?;
+    // Without a name it goes with the handle, even if this process is killed.
+    let unnamed = std::fs::remove_file(&path).is_ok();
+    let rates = measure(&mut file);
+    if !unnamed {
+        drop(file);
+        let _ = std::fs::remove_file(&path);
+    }
+    let (write, read) = rates.ok()?;
+    Some(DiskRates { read, write, kept })
+}
+
+/// Bytes a second, written and read.
+fn measure(file: &mut File) -> std::io::Result<(f64, f64)> {
+    // Some disks compress: zeros would tell nothing.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut portion = vec![0u8; PORTION];
+    for word in portion.as_chunks_mut::<8>().0 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        *word = state.to_le_bytes();
+    }
+    let rate = |portions: usize, began: Instant| {
+        (portions * PORTION) as f64 / began.elapsed().as_secs_f64().max(f64::MIN_POSITIVE)
+    };
+    let (began, mut written) = (Instant::now(), 0);
+    while written < PORTIONS && began.elapsed() < ENOUGH {
+        file.write_all(&portion)?;
+        written += 1;
+        if written % 2 == 0 {
+            // What only lies in memory is not written yet, however fast that was.
+            file.sync_data()?;
+        }
+    }
+    file.sync_data()?;
+    let write = rate(written, began);
+    forget(file);
+    file.rewind()?;
+    let (began, mut read) = (Instant::now(), 0);
+    while read < written && began.elapsed() < ENOUGH {
+        file.read_exact(&mut portion)?;
+        read += 1;
+    }
+    Ok((write, rate(read, began)))
+}
+
+/// Asks the system to forget what it has of the file, so that the disk is read.
+#[cfg(target_os = "linux")]
+fn forget(file: &File) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the descriptor is open, and the call takes no pointer. It is advice: no answer is needed.
+    #[expect(unsafe_code, reason = "the standard library cannot ask it")]
+    unsafe {
+        libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED);
+    }
+}
+
+/// Here memory is read: a figure that is too good, where few runs are made.
+#[cfg(not(target_os = "linux"))]
+fn forget(_: &File) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_tried_and_nothing_stays() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let found = rates(dir.path(), u64::MAX, 5).expect("rates");
+        assert!(found.read > 0.0 && found.write > 0.0 && found.kept == 5, "{found:?}");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("the directory").count(), 0);
+        assert_eq!(rates(dir.path(), 1 << 20, 5), None);
+        assert_eq!(rates(&dir.path().join("no"), u64::MAX, 5), None);
+    }
+}

@@ -1,0 +1,154 @@
+//! Run directories of `tests/data/run-v2`, made once and kept: this build must
+//! go on from each to the map that was made then, or its format is another one
+//! and must say so.
+//!
+//! ```text
+//! v.npy        the source; its modification time is what the manifests say
+//! index/       stopped after the index
+//! layout/      stopped in the layout, with a checkpoint
+//! complete/    finished, all stages kept
+//! m.npy        the map
+//! ../run-v1/   a manifest of format 1, by hand
+//! ```
+//!
+//! They are made again with a new format of the run directory, or a new version
+//! of lowland (a version goes on with its own runs only), by
+//! `LOWLAND_GOLDEN=1 cargo test --release --test it -- --exact golden::make --ignored`.
+
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use lowland::{Config, Event, Job, Stage};
+use lowland_io::Manifest;
+use serde_json::Value;
+
+use crate::kit::{Place, fixture};
+use crate::units::{Ear, Stop, Told, never};
+
+const EPOCHS: usize = 60;
+/// The epoch of the checkpoint.
+const STOPPED: u64 = 25;
+const ARGUMENTS: &str = "embed v.npy -o m.npy --n-neighbors 5 --n-epochs 60";
+
+fn golden(name: &str) -> std::path::PathBuf {
+    Path::new(&fixture("run-v2")).join(name)
+}
+
+/// Copies a directory's files.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("a directory");
+    for entry in std::fs::read_dir(from).unwrap_or_else(|e| panic!("{}: {e}", from.display())) {
+        let name = entry.expect("an entry").file_name();
+        std::fs::copy(from.join(&name), to.join(&name)).expect("copied");
+    }
+}
+
+/// A place with the source as it was, and the run directory `run`.
+fn given(run: &Path) -> Place {
+    let place = Place::new();
+    copy(run, &place.path("run"));
+    let source = place.path("v.npy");
+    std::fs::copy(golden("v.npy"), &source).expect("copied");
+    let text = std::fs::read(place.path("run/manifest.json")).expect("a manifest");
+    let manifest: Value = serde_json::from_slice(&text).expect("JSON");
+    let modified = manifest["sources"][0]["modified"].as_u64().expect("nanoseconds");
+    let file = std::fs::File::options().write(true).open(&source).expect("the source");
+    file.set_modified(UNIX_EPOCH + Duration::from_nanos(modified)).expect("set");
+    place
+}
+
+#[test]
+fn runs_that_were_made_before_are_gone_on_with() {
+    let stages = ["scan", "index", "neighbors", "affinity", "init", "layout"];
+    for (run, finished) in [("index", 2), ("layout", 5), ("complete", 6)] {
+        let place = given(&golden(run));
+        let manifest = Manifest::read(&place.path("run")).expect("a manifest of this format");
+        let arguments = format!("{ARGUMENTS} --run-dir run --log-format json");
+        if manifest.config["version"] != env!("CARGO_PKG_VERSION") {
+            // Another version may find another map. It says so, and these are to be made again.
+            place.refused(&arguments.replace("--log-format json", ""), &["version", "--restart"]);
+            continue;
+        }
+        let answer = place.ok(&arguments);
+        assert!(place.bytes("m.npy") == std::fs::read(golden("m.npy")).expect("the map"), "{run}: another map");
+        let events: Vec<Value> = answer.stderr.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+        let ended = events.iter().filter(|e| e["event"] == "end" && e["reused"] == true);
+        let reused: Vec<&str> = ended.filter_map(|e| e["report"]["stage"].as_str()).collect();
+        assert_eq!(reused, stages[..finished], "{run}");
+        let first = events.iter().find(|e| e["event"] == "advance" && e["stage"] == "layout");
+        match run {
+            "layout" => assert_eq!(first.expect("an epoch")["done"], STOPPED, "where it goes on"),
+            "index" => assert_eq!(first.expect("an epoch")["done"], 1),
+            _ => assert!(first.is_none(), "{first:?}"),
+        }
+    }
+}
+
+#[test]
+fn formats_of_other_versions_are_refused() {
+    let complete = golden("complete");
+    let place = Place::new();
+    copy(&complete, &place.path("later"));
+    let text = std::fs::read_to_string(place.path("later/manifest.json")).expect("a manifest");
+    let (body, _) = text.rsplit_once(",\n  \"xxh3\"").expect("a checksum");
+    write_manifest(&place.path("later"), &body.replacen("\"format\": 2", "\"format\": 3", 1));
+    for (run, version) in [(Path::new(&fixture("run-v1")), 1), (&place.path("later"), 3)] {
+        let place = given(run);
+        let before = std::fs::read(place.path("run/manifest.json")).expect("a manifest");
+        let version = format!("format version {version}");
+        place.refused(&format!("{ARGUMENTS} --run-dir run"), &["manifest.json", &version, "2", "--restart"]);
+        assert!(place.bytes("run/manifest.json") == before, "it is left as it is");
+        let listed = place.ok("runs").stdout;
+        assert!(listed.contains(&version), "{listed}");
+        place.ok(&format!("{ARGUMENTS} --run-dir run --restart --quiet"));
+        assert!(Manifest::read(&place.path("run")).is_ok());
+    }
+}
+
+/// Writes a manifest of these fields with its checksum.
+fn write_manifest(dir: &Path, body: &str) {
+    let path = dir.join("manifest.json");
+    std::fs::write(&path, body).expect("written");
+    let sum = lowland_io::stamp(&path).expect("a checksum").xxh3;
+    std::fs::write(&path, format!("{body},\n  \"xxh3\": \"{sum:016x}\"\n}}\n")).expect("written");
+}
+
+/// Makes all of it anew.
+#[test]
+#[ignore = "it writes into the checkout; the page's head says when and how"]
+fn make() {
+    if std::env::var_os("LOWLAND_GOLDEN").is_none() {
+        return;
+    }
+    let (golden, old) = (golden(""), fixture("run-v1"));
+    for dir in [&golden, Path::new(&old)] {
+        let _ = std::fs::remove_dir_all(dir);
+        std::fs::create_dir_all(dir).expect("a directory");
+    }
+    // Sources are named as they are typed: from where they are.
+    std::env::set_current_dir(&golden).expect("there");
+    let generator = lowland_datasets::Generator::new("mixture".parse().expect("a kind"), 300, 4, 7);
+    lowland_datasets::write(&generator.expect("a generator"), Path::new("v.npy"), &Default::default())
+        .expect("written");
+    let second = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    std::fs::File::options().write(true).open("v.npy").and_then(|f| f.set_modified(second)).expect("set");
+
+    let indexed = |e: &Event<'_>, _: &[Told]| matches!(e, Event::Start { stage: Stage::Neighbors, .. });
+    let stopped =
+        |e: &Event<'_>, _: &[Told]| matches!(e, Event::Advance { stage: Stage::Layout, done } if *done == STOPPED);
+    let stops: [(&str, Stop<'_>); 3] = [("index", &indexed), ("layout", &stopped), ("complete", &never)];
+    for (run, stop) in stops {
+        let mut job = Job::new("m.npy");
+        job.source = Some(lowland::open(&["v.npy"], None).expect("a source"));
+        job.run_dir = Some(run.into());
+        job.config = Config { n_neighbors: 5, n_epochs: Some(EPOCHS), ..Config::default() };
+        let result = job.embed(&job.plan().expect("a plan"), &Ear::new(stop));
+        assert_eq!(result.is_ok(), run == "complete");
+        std::fs::remove_file(Path::new(run).join("LOCK")).expect("a lock");
+    }
+    // Of format 1 a stage had no "released".
+    let text = std::fs::read_to_string("complete/manifest.json").expect("a manifest");
+    let (body, _) = text.rsplit_once(",\n  \"xxh3\"").expect("a checksum");
+    let lines: Vec<&str> = body.lines().filter(|line| !line.contains("\"released\"")).collect();
+    write_manifest(Path::new(&old), &lines.join("\n").replacen("\"format\": 2", "\"format\": 1", 1));
+}

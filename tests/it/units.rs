@@ -1,0 +1,554 @@
+//! Units: what a long stage leaves when it is stopped, and what the next
+//! process makes of it. Runs are stopped after each unit and gone on with under
+//! another budget, other threads and other batches: the bytes are those of a
+//! run that never stopped, and nothing that was finished is made again.
+
+use std::ops::ControlFlow;
+use std::sync::Mutex;
+
+use lowland_datasets::{Kind, Mixture};
+use lowland_engine::affinity::{self, Affinities, Calibration, EdgeStore};
+use lowland_engine::neighbors::{self, Graph};
+use lowland_engine::{Config, Error, Event, Observer, Plan, Stage, index, init, layout};
+use lowland_io::EdgeBlock;
+
+use crate::stages::{
+    Bench, Draws, Given, Parts, Table, attempt, edges_of, files, inputs_of, mixture, open_run, plan_of, plan_of_graph,
+    quick, random_graph, run_plan, write_graph,
+};
+
+/// Of a stage, a unit, and whether it was found rather than made.
+pub(crate) type Told = (Stage, String, bool);
+
+/// When to stop, by what happens and the units told so far.
+pub(crate) type Stop<'a> = &'a (dyn Fn(&Event<'_>, &[Told]) -> bool + Sync);
+
+/// Notes the units that are told; stops the run when the closure says so.
+pub(crate) struct Ear<F> {
+    told: Mutex<Vec<Told>>,
+    stop: F,
+}
+
+impl<F: Fn(&Event<'_>, &[Told]) -> bool + Sync> Ear<F> {
+    pub(crate) fn new(stop: F) -> Self {
+        Ear { told: Mutex::default(), stop }
+    }
+
+    pub(crate) fn told(self) -> Vec<Told> {
+        self.told.into_inner().expect("no panic while told")
+    }
+}
+
+impl<F: Fn(&Event<'_>, &[Told]) -> bool + Sync> Observer for Ear<F> {
+    fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
+        let mut told = self.told.lock().expect("no panic while told");
+        if let Event::Unit { stage, unit, reused } = *event {
+            told.push((stage, unit.into(), reused));
+        }
+        if (self.stop)(event, &told) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+pub(crate) fn never(_: &Event<'_>, _: &[Told]) -> bool {
+    false
+}
+
+/// Stops with the `n`th unit, counted from 1.
+pub(crate) fn after(n: usize) -> impl Fn(&Event<'_>, &[Told]) -> bool + Sync {
+    move |_, told| told.len() >= n
+}
+
+fn made(told: &[Told]) -> Vec<(Stage, &str)> {
+    told.iter().filter(|(.., reused)| !reused).map(|(stage, unit, _)| (*stage, unit.as_str())).collect()
+}
+
+fn reused(told: &[Told]) -> Vec<(Stage, &str)> {
+    told.iter().filter(|(.., reused)| *reused).map(|(stage, unit, _)| (*stage, unit.as_str())).collect()
+}
+
+/// Of a run stopped after a unit, with `first` told, and gone on with, with
+/// `second` told: the stage that was under way finds its units.
+fn check_found(name: &str, first: &[Told], second: &[Told]) {
+    let under_way = first.last().expect("a unit").0;
+    let mut left: Vec<_> = first.iter().filter(|told| told.0 == under_way).map(|told| (told.0, &*told.1)).collect();
+    left.dedup();
+    // With all edges finished nobody asks for the transpose.
+    left.retain(|&(_, unit)| unit != "transpose" || first.last().is_some_and(|told| told.1 == unit));
+    assert_eq!(reused(second), left, "{name}");
+    for (stage, unit) in made(second) {
+        assert!(!left.contains(&(stage, unit)), "{name}: {unit} is made again");
+    }
+}
+
+/// A plan by which a run of few rows has several shards and goes by the disk for its edges.
+fn in_portions(config: &Config, table: &std::sync::Arc<Table>, shard_rows: usize, runs: u64) -> Plan {
+    let mut plan = plan_of(config, table);
+    plan.index.shard_rows = shard_rows;
+    plan.affinity.run_bytes = affinity::run_bytes(&plan).1 / runs;
+    plan.layout.cache_bytes = 0;
+    plan
+}
+
+#[test]
+fn a_run_stopped_after_any_unit_goes_on_and_makes_none_twice() {
+    let table = mixture(4_000, 6);
+    let config = Config { batch_rows: Some(300), ..quick() };
+    let plan = in_portions(&config, &table, 450, 5);
+    let other = Config { threads: Some(1), batch_rows: Some(1_000), memory: 1 << 30, ..config.clone() };
+    let others = [in_portions(&other, &table, 1_300, 3), plan_of(&other, &table)];
+    let whole = run_plan(plan_of(&config, &table), &inputs_of(&table));
+    let expected = files(&whole.dir);
+
+    let run = |plan: &Plan, dir: &lowland_io::RunDir, stop: Stop<'_>| {
+        let ear = Ear::new(stop);
+        let result = attempt(plan, &inputs_of(&table), dir, &ear);
+        (result, ear.told())
+    };
+    let place = tempfile::tempdir().expect("a directory");
+    let (result, unbroken) = run(&plan, &open_run(place.path(), &plan), &never);
+    assert!(result.expect("a run").1 == whole.map, "portions change the map");
+    let shards = (0..9).map(|shard| (Stage::Index, format!("shard-{shard:03}")));
+    let names = [
+        (Stage::Neighbors, "sample"),
+        (Stage::Neighbors, "neighbors-000"),
+        (Stage::Affinity, "transpose"),
+        (Stage::Affinity, "edges-000"),
+    ];
+    let names = names.map(|(stage, unit)| (stage, unit.to_string()));
+    let expected_units: Vec<_> =
+        std::iter::once((Stage::Index, "quantizer".to_string())).chain(shards).chain(names).collect();
+    assert_eq!(made(&unbroken), expected_units.iter().map(|(stage, unit)| (*stage, &**unit)).collect::<Vec<_>>());
+
+    for n in 1..=unbroken.len() {
+        for (i, next) in [(0, &plan), (1, &others[n % 2])] {
+            let name = format!("stopped after {}, then plan {i}", unbroken[n - 1].1);
+            let place = tempfile::tempdir().expect("a directory");
+            let (result, first) = run(&plan, &open_run(place.path(), &plan), &after(n));
+            assert!(matches!(result, Err(Error::Cancelled { .. })), "{name}");
+            assert_eq!(first, unbroken[..n], "{name}");
+            let dir = open_run(place.path(), next);
+            let (result, second) = run(next, &dir, &never);
+            let (_, map) = result.unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert!(map == whole.map, "{name}: the map differs");
+            assert!(files(&dir) == expected, "{name}: a file differs");
+            check_found(&name, &first, &second);
+            if i == 0 {
+                let both: Vec<_> = made(&first).into_iter().chain(made(&second)).collect();
+                assert_eq!(both, made(&unbroken), "{name}");
+            }
+            // Only what the manifest lists, the manifest and the lock.
+            let there = std::fs::read_dir(dir.dir()).expect("a directory").count();
+            assert_eq!(there, dir.manifest().files().count() + 2, "{name}: files left behind");
+        }
+    }
+}
+
+/// Three parts of neighbours: the windows that a resumed join takes begin elsewhere.
+#[test]
+fn a_join_goes_on_after_its_last_part() {
+    const ROWS: usize = 264_000;
+    let table = Table::of(Kind::Mixture(Mixture { components: 300, ..Mixture::default() }), ROWS, 2, 3);
+    let config = Config { n_neighbors: 3, recall: 0.3, memory: 256 << 20, ..quick() };
+    let plan = plan_of(&config, &table);
+    let mut other = plan_of(&Config { threads: Some(3), ..config }, &table);
+    (other.neighbors.cache_bytes, other.neighbors.window_rows) = (100_000, 5_000);
+    let place = tempfile::tempdir().expect("a directory");
+    let indexed = open_run(place.path(), &plan);
+    let stop = Ear::new(|e: &Event<'_>, _: &[Told]| matches!(e, Event::Start { stage: Stage::Neighbors, .. }));
+    attempt(&plan, &inputs_of(&table), &indexed, &stop).expect_err("stopped after the index");
+    let lists = index::open(indexed.dir()).expect("lists");
+
+    let join = |bench: &Bench, plan: &Plan, stop: Stop<'_>| {
+        let ear = Ear::new(stop);
+        let result = bench.work(plan, Stage::Neighbors, &ear, |work| neighbors::join(plan, &lists, work));
+        (result.map(|(mut made, found, truth)| (made.sort_by(|a, b| a.0.cmp(&b.0)), made, found, truth)), ear.told())
+    };
+    let bench = Bench::new(&plan);
+    let (result, unbroken) = join(&bench, &plan, &never);
+    let expected = result.expect("a graph");
+    let all = ["sample", "neighbors-000", "neighbors-001", "neighbors-002"].map(|unit| (Stage::Neighbors, unit));
+    assert_eq!(made(&unbroken), all);
+
+    // In the middle of a part as well: what is under way is made again.
+    let halfway = |e: &Event<'_>, _: &[Told]| matches!(e, Event::Advance { done, .. } if *done > 150_000);
+    let stops: [(&str, Stop<'_>); 4] =
+        [("sample", &after(1)), ("part 0", &after(2)), ("part 1", &after(3)), ("halfway", &halfway)];
+    for (name, stop) in stops {
+        let bench = Bench::new(&plan);
+        let (result, first) = join(&bench, &plan, stop);
+        assert!(matches!(result, Err(Error::Cancelled { .. })), "{name}");
+        let (result, second) = join(&bench, &other, &never);
+        assert!(result.expect("a graph") == expected, "{name}: other files, or other figures");
+        check_found(name, &first, &second);
+        let both: Vec<_> = made(&first).into_iter().chain(made(&second)).collect();
+        assert_eq!(both, all, "{name}");
+        assert_eq!(bench.names(), ["neighbors-000.bin", "neighbors-001.bin", "neighbors-002.bin", "truth.bin"]);
+    }
+}
+
+/// A graph from outside is taken in anew, and gives the same bytes.
+#[test]
+fn a_stopped_import_begins_anew() {
+    const ROWS: usize = 140_000;
+    const K: usize = 2;
+    let mut draws = Draws(5);
+    let ids = (0..ROWS * K).map(|i| ((i / K + 1 + draws.below(300)) % ROWS) as u32).collect();
+    let distances = (0..ROWS * K).map(|_| draws.below(1 << 20) as f32 / 1e4).collect();
+    let graph = Given { k: K, ids, distances };
+    let plan = plan_of_graph(&quick(), ROWS, K);
+    let mut other = plan_of_graph(&Config { threads: Some(1), ..quick() }, ROWS, K);
+    other.exchange.buckets = 7;
+    let import = |bench: &Bench, plan: &Plan, stop: Stop<'_>| {
+        bench.work(plan, Stage::Neighbors, &Ear::new(stop), |work| neighbors::import(plan, &graph, None, work))
+    };
+    let expected = import(&Bench::new(&plan), &plan, &never).expect("a graph");
+    for n in [1, 2] {
+        let bench = Bench::new(&plan);
+        assert!(matches!(import(&bench, &plan, &after(n)), Err(Error::Cancelled { .. })), "{n}");
+        assert!(import(&bench, &other, &never).expect("a graph") == expected, "{n}");
+        assert_eq!(bench.names(), ["neighbors-000.bin", "neighbors-001.bin", "truth.bin"]);
+    }
+}
+
+/// Two parts of edges: what lies before a finished part is given back, and the rest is gone on with.
+#[test]
+fn a_transpose_goes_on_after_its_last_part() {
+    // The second part is less than a block, which is the last to be written: nothing of it is safe before.
+    const ROWS: usize = 1_055_000;
+    const K: usize = 2;
+    let mut draws = Draws(9);
+    let mut near = |row: usize, other: usize| -> Vec<(u32, f32)> {
+        let id = |by: usize| ((row + by) % ROWS) as u32;
+        let far = draws.below(1 << 10) as f32 / 1e3;
+        vec![(id(1 + draws.below(40)), far), (id(other), far + draws.below(1 << 10) as f32 / 1e3)]
+    };
+    let rows: Vec<_> = (0..ROWS).map(|row| near(row, 50 + (row * 7919) % 1_000_000)).collect();
+    let plan = |threads: usize, runs: u64| {
+        let mut plan = plan_of_graph(&Config { threads: Some(threads), ..quick() }, ROWS, K);
+        plan.affinity.run_bytes = affinity::run_bytes(&plan).1 / runs;
+        plan.affinity.buffer_bytes = 1 << 20;
+        plan
+    };
+    let one = plan(2, 1);
+    let (_, found, expected) = edges_of(&one, &rows, 1.0, &());
+    assert_eq!(expected.len(), 2);
+
+    let build = |bench: &Bench, plan: &Plan, stop: Stop<'_>| {
+        let graph = Graph::open(bench.dir.dir(), ROWS as u64).expect("a graph");
+        let ear = Ear::new(stop);
+        let result = bench.work(plan, Stage::Affinity, &ear, |work| affinity::build(plan, &graph, 1.0, work));
+        (result, ear.told())
+    };
+    let check = |name: &str, bench: &Bench, result: lowland_engine::Result<(index::Made, Affinities)>| {
+        let (made, again) = result.unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(again, found, "{name}");
+        assert_eq!(made.len(), expected.len(), "{name}");
+        for ((file, stamp), (expected_file, bytes)) in made.iter().zip(&expected) {
+            assert_eq!((file, stamp.bytes), (expected_file, bytes.len() as u64), "{name}");
+            assert!(std::fs::read(bench.dir.path(file)).expect("edges") == *bytes, "{name}: {file} differs");
+        }
+    };
+    let bench = || {
+        let bench = Bench::new(&one);
+        write_graph(bench.dir.dir(), K, &rows);
+        bench
+    };
+    let many = plan(2, 9);
+    let whole = bench();
+    let (result, unbroken) = build(&whole, &many, &never);
+    check("nine runs", &whole, result);
+    let all = ["transpose", "edges-000", "edges-001"].map(|unit| (Stage::Affinity, unit));
+    assert_eq!(made(&unbroken), all);
+    let buckets = |bench: &Bench| bench.names().iter().filter(|name| name.ends_with(".bucket")).count();
+    assert!((1..=2).contains(&buckets(&whole)), "runs before the last part are gone: {:?}", whole.names());
+
+    // Stopped in the first part and in the second, too.
+    let at = |rows: u64| move |e: &Event<'_>, _: &[Told]| matches!(e, Event::Advance { done, .. } if *done >= rows);
+    let stops: [(&str, Stop<'_>, usize); 5] = [
+        ("transpose", &after(1), 1),
+        ("in part 0", &at(500_000), 1),
+        ("part 0", &after(2), 2),
+        ("in part 1", &at(1_053_000), 2),
+        ("part 1", &after(3), 3),
+    ];
+    for (name, stop, left) in stops {
+        for next in [&many, &plan(1, 4), &one] {
+            let bench = bench();
+            let (result, first) = build(&bench, &many, stop);
+            assert!(matches!(result, Err(Error::Cancelled { .. })), "{name}");
+            let (result, second) = build(&bench, next, &never);
+            check(name, &bench, result);
+            // With everything finished nobody asks for the transpose.
+            let left =
+                if left == 3 { vec!["edges-000", "edges-001"] } else { all[..left].iter().map(|u| u.1).collect() };
+            let mut units: Vec<&str> = reused(&second).into_iter().map(|unit| unit.1).collect();
+            units.sort_by_key(|unit| left.iter().position(|l| l == unit));
+            assert_eq!(units, left, "{name}");
+            let total = made(&first).len() + made(&second).len();
+            assert!(total == all.len(), "{name}: {first:?}, then {second:?}");
+        }
+    }
+    // What was held in memory is not there: the second part's edges go by the disk.
+    let bench = bench();
+    let (result, first) = build(&bench, &one, &after(1));
+    assert!(result.is_err() && made(&first) == [(Stage::Affinity, "edges-000")]);
+    let (result, second) = build(&bench, &many, &never);
+    check("from memory to the disk", &bench, result);
+    assert_eq!(reused(&second), [(Stage::Affinity, "edges-000")]);
+}
+
+/// Every row names two hubs, which keep the strongest of those edges and no more.
+#[test]
+fn hubs_keep_the_same_edges_however_the_rows_are_cut() {
+    const ROWS: usize = 200_000;
+    const K: usize = 2;
+    const HUBS: [u32; 2] = [5, 150_000];
+    let mut draws = Draws(4);
+    let mut sum = 0.0;
+    let rows: Vec<Vec<(u32, f32)>> = (0..ROWS as u32)
+        .map(|row| {
+            // Few distances: many weights are equal.
+            let far = [1 + draws.below(4), 5 + draws.below(4)].map(|d| d as f32 / 4.0);
+            sum += f64::from(far[0]) + f64::from(far[1]);
+            let ids = match HUBS.contains(&row) {
+                true => [row + 1, row + 2],
+                false if draws.below(2) == 0 => HUBS,
+                false => [HUBS[1], HUBS[0]],
+            };
+            vec![(ids[0], far[0]), (ids[1], far[1])]
+        })
+        .collect();
+    let mean = sum / (ROWS * K) as f64;
+    let (block_rows, block_edges) = affinity::most_of_block(ROWS as u64, K);
+    let most = (block_edges - K as u64) as usize;
+    assert!(most * 2 < ROWS && block_rows < ROWS as u64, "no row has more edges than it keeps");
+
+    let mut first: Option<(Affinities, Parts)> = None;
+    for (threads, share) in [(2, 1), (1, 2), (2, 7), (3, 60)] {
+        let mut plan = plan_of_graph(&Config { threads: Some(threads), ..quick() }, ROWS, K);
+        plan.affinity.run_bytes = affinity::run_bytes(&plan).1 / share;
+        plan.affinity.buffer_bytes = 1 << 18;
+        let (bench, found, bytes) = edges_of(&plan, &rows, mean, &());
+        match &first {
+            None => {
+                let graph = Graph::open(bench.dir.dir(), ROWS as u64).expect("a graph");
+                check_hubs(&graph, &Calibration::new(&graph, mean), bench.dir.dir(), &HUBS, most, &found);
+                first = Some((found, bytes));
+            }
+            Some(first) => assert!((found, bytes) == *first, "runs of 1/{share} give other edges"),
+        }
+    }
+}
+
+/// Compares the edge store in `dir` with what each hub keeps by the definition: the strongest, then those of lower rows.
+fn check_hubs(
+    graph: &Graph,
+    calibration: &Calibration<'_>,
+    dir: &std::path::Path,
+    hubs: &[u32],
+    most: usize,
+    found: &Affinities,
+) {
+    let mut forward = std::collections::HashMap::<(u32, u32), f32>::new();
+    let mut incoming = vec![Vec::<(u32, f32)>::new(); graph.rows() as usize];
+    let mut weights = vec![0f32; graph.k()];
+    for row in 0..graph.rows() {
+        calibration.weights(row, &mut weights).expect("weights");
+        for (to, &weight) in graph.neighbors(row).zip(&weights) {
+            forward.insert((row, to), weight);
+            incoming[to as usize].push((row, weight));
+        }
+    }
+    let mut cut = 0;
+    for incoming in &mut incoming {
+        incoming.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        cut += incoming.len().saturating_sub(most);
+        incoming.truncate(most);
+        incoming.sort_by_key(|edge| edge.0);
+    }
+    assert!(cut > most, "{cut}");
+    assert_eq!(found.cut_edges, cut as u64);
+    let store = EdgeStore::open(dir, u64::from(graph.rows())).expect("an edge store");
+    let (mut block, mut edges, mut widest) = (EdgeBlock::default(), 0, 0);
+    for i in 0..store.count() {
+        store.read_block(i, &mut block).expect("a block");
+        for (place, offsets) in block.offsets.windows(2).enumerate() {
+            let row = block.first_row + place as u32;
+            let mut expected = std::collections::BTreeMap::<u32, f64>::new();
+            for to in graph.neighbors(row) {
+                expected.insert(to, f64::from(forward[&(row, to)]));
+            }
+            for &(from, weight) in &incoming[row as usize] {
+                let (own, weight) = (expected.get(&from).copied().unwrap_or(0.0), f64::from(weight));
+                expected.insert(from, own + weight - own * weight);
+            }
+            expected.retain(|_, weight| *weight > 0.0);
+            let range = offsets[0] as usize..offsets[1] as usize;
+            assert_eq!(range.len(), expected.len(), "row {row}");
+            let stored = block.neighbors[range.clone()].iter().zip(&block.weights[range]);
+            for ((&to, &weight), (expected_to, expected)) in stored.zip(expected) {
+                assert_eq!(to, expected_to, "row {row}");
+                assert!((f64::from(weight) - expected).abs() <= 1e-7, "{row} to {to}: {weight}, {expected}");
+            }
+            let here = (offsets[1] - offsets[0]) as usize;
+            edges += here as u64;
+            if hubs.contains(&row) {
+                widest = widest.max(here);
+            }
+        }
+    }
+    assert_eq!(edges, found.edges);
+    assert!(
+        (most..=most + 2).contains(&widest),
+        "the hubs' edges are {widest}, {most} are kept of those that lead there"
+    );
+}
+
+/// First positions for a layout of `plan`, and the edges of a random graph.
+fn begun(plan: &Plan, rows: &[Vec<(u32, f32)>], mean: f64) -> (Bench, Affinities) {
+    let (bench, found, _) = edges_of(plan, rows, mean, &());
+    let mut draws = Draws(2);
+    let first: Vec<f32> =
+        (0..rows.len() * plan.config.n_components).map(|_| draws.below(20_000) as f32 / 1e3 - 10.0).collect();
+    init::write_positions(&bench.dir.path(init::INIT), &first).expect("first positions");
+    (bench, found)
+}
+
+/// What an attempt at a layout gave, told and read.
+struct LaidOut {
+    result: lowland_engine::Result<Vec<u8>>,
+    read: u64,
+    epochs: Vec<u64>,
+    told: Vec<Told>,
+}
+
+impl LaidOut {
+    fn stopped(&self) -> bool {
+        matches!(self.result, Err(Error::Cancelled { .. }))
+    }
+}
+
+/// Lays out from where the directory stands.
+fn lay_out(
+    bench: &Bench,
+    plan: &Plan,
+    affinities: &Affinities,
+    stop: impl Fn(&Event<'_>, &[Told]) -> bool + Sync,
+) -> LaidOut {
+    let (epochs, mut read) = (Mutex::new(Vec::new()), 0);
+    let ear = Ear::new(|event: &Event<'_>, told: &[Told]| {
+        if let Event::Advance { done, .. } = event {
+            epochs.lock().expect("epochs").push(*done);
+        }
+        stop(event, told)
+    });
+    let result = bench.work(plan, Stage::Layout, &ear, |work| {
+        layout::build(plan, affinities, work)?;
+        let positions = std::fs::read(work.path(layout::POSITIONS)).expect("positions");
+        read = work.progress.traffic.totals().0;
+        Ok(positions)
+    });
+    assert!(!bench.names().iter().any(|name| name.ends_with(".scratch")), "{:?}", bench.names());
+    let told = ear.told();
+    LaidOut { result, read, epochs: epochs.into_inner().expect("epochs"), told }
+}
+
+#[test]
+fn spilled_edges_give_the_same_positions() {
+    const ROWS: usize = 70_000;
+    let (rows, mean) = random_graph(ROWS, 4, 6);
+    let config = Config { n_epochs: Some(6), ..quick() };
+    let plan = plan_of_graph(&config, ROWS, 4);
+    let (bench, found) = begun(&plan, &rows, mean);
+    let all = layout::edge_bytes(&plan);
+    let (mut expected, mut read) = (None::<Vec<u8>>, Vec::new());
+    for cache_bytes in [all, all / 2, all / 3, 0] {
+        let mut plan = plan.clone();
+        plan.layout.cache_bytes = cache_bytes;
+        let laid = lay_out(&bench, &plan, &found, never);
+        let positions = laid.result.expect("a layout");
+        read.push(laid.read);
+        assert!(*expected.get_or_insert_with(|| positions.clone()) == positions, "{cache_bytes} bytes kept");
+        // Stopped with some kept, gone on with others kept.
+        bench.dir.drop_stage(Stage::Layout.name()).expect("dropped");
+        let stop = |e: &Event<'_>, _: &[Told]| matches!(e, Event::Advance { done: 3, .. });
+        assert!(lay_out(&bench, &plan, &found, stop).stopped());
+        plan.layout.cache_bytes = all / 4 * 3;
+        let laid = lay_out(&bench, &plan, &found, never);
+        assert!(laid.result.expect("a layout") == positions, "{cache_bytes} bytes kept, then three quarters");
+        assert_eq!((laid.epochs[0], reused(&laid.told)), (3, vec![(Stage::Layout, "checkpoint")]));
+        bench.dir.drop_stage(Stage::Layout.name()).expect("dropped");
+    }
+    assert!(read[1..3].iter().all(|r| (read[0] + 1..read[3]).contains(r)), "bytes read: {read:?}");
+}
+
+/// The epoch of the checkpoint that a layout left.
+fn kept_epoch(bench: &Bench) -> Option<u64> {
+    bench.dir.unit(Stage::Layout.name(), "checkpoint").map(|unit| unit.data["epoch"].as_u64().expect("an epoch"))
+}
+
+#[test]
+fn a_layout_goes_on_from_its_checkpoint() {
+    const ROWS: usize = 3_000;
+    const EPOCHS: u64 = 25;
+    let (rows, mean) = random_graph(ROWS, 5, 2);
+    for n_components in [1, 2, 3, 5] {
+        let config = Config { n_components, n_epochs: Some(EPOCHS as usize), checkpoint: 0.0, ..quick() };
+        let plan = plan_of_graph(&config, ROWS, 5);
+        let seldom = plan_of_graph(&Config { threads: Some(3), checkpoint: 60.0, ..config }, ROWS, 5);
+        let (bench, found) = begun(&plan, &rows, mean);
+        let laid = lay_out(&bench, &seldom, &found, never);
+        let expected = laid.result.expect("a layout");
+        assert_eq!((laid.epochs, laid.told), ((1..=EPOCHS).collect(), Vec::new()), "no checkpoint in so short a time");
+        let laid = lay_out(&bench, &plan, &found, never);
+        assert!(laid.result.expect("a layout") == expected, "checkpoints change the positions");
+        assert!(!made(&laid.told).is_empty(), "no checkpoint");
+
+        for epoch in [1, 2, 23, EPOCHS - 1, EPOCHS] {
+            bench.dir.drop_stage(Stage::Layout.name()).expect("dropped");
+            let stop = move |e: &Event<'_>, _: &[Told]| matches!(e, Event::Advance { done, .. } if *done == epoch);
+            let laid = lay_out(&bench, if epoch % 2 == 0 { &plan } else { &seldom }, &found, stop);
+            assert!(laid.stopped(), "epoch {epoch}");
+            let kept = kept_epoch(&bench);
+            // After the last there is nothing left to go on with.
+            assert!(if epoch < EPOCHS { kept == Some(epoch) } else { kept.is_none_or(|e| e < EPOCHS) }, "{kept:?}");
+            let laid = lay_out(&bench, &seldom, &found, never);
+            assert!(laid.result.expect("a layout") == expected, "epoch {epoch}, {n_components} components");
+            assert_eq!(reused(&laid.told).len(), usize::from(kept.is_some()));
+            assert_eq!(laid.epochs[0], kept.unwrap_or(1), "it goes on from epoch {kept:?}");
+            assert_eq!(laid.epochs.len() as u64, EPOCHS - kept.unwrap_or(1) + 1);
+        }
+
+        // Stopped with every checkpoint, and at every epoch.
+        let ways: &[bool] = if n_components == 3 { &[true, false] } else { &[] };
+        for &by_unit in ways {
+            bench.dir.drop_stage(Stage::Layout.name()).expect("dropped");
+            let mut attempts = 0;
+            let positions = loop {
+                let before = kept_epoch(&bench).unwrap_or(0);
+                let stop = |e: &Event<'_>, told: &[Told]| match e {
+                    Event::Unit { .. } => by_unit && !made(told).is_empty(),
+                    Event::Advance { done, .. } => !by_unit && *done > before,
+                    _ => false,
+                };
+                match lay_out(&bench, &plan, &found, stop).result {
+                    Ok(positions) => break positions,
+                    Err(Error::Cancelled { .. }) => {}
+                    Err(other) => panic!("{other}"),
+                }
+                attempts += 1;
+                let kept = kept_epoch(&bench).expect("a checkpoint");
+                if before == EPOCHS - 1 {
+                    // Nothing comes after the last epoch but the file: let it.
+                    break lay_out(&bench, &plan, &found, never).result.expect("a layout");
+                }
+                assert!(kept > before, "after {attempts} attempts: {kept}");
+            };
+            assert!(positions == expected, "stopped {attempts} times");
+            assert!(by_unit || attempts == EPOCHS, "{attempts}");
+            // One checkpoint at a time.
+            let states = bench.names().into_iter().filter(|name| name.ends_with(".state")).count();
+            assert_eq!(states, 1, "{:?}", bench.names());
+        }
+    }
+}
