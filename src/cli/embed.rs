@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lowland::picture::Style;
 use lowland::plot::{self, ColorBy};
-use lowland::{Config, Error, Graph, Init, Job, Report, check_output};
+use lowland::{Config, Error, Graph, Init, Job, Report, Stage, check_output};
 use serde_json::{Value, json};
 
 use super::options::{self, InputArgs, NeighborArgs, ProgressArgs, ResourceArgs};
@@ -234,7 +234,13 @@ fn color_by(wanted: &Wanted, job: &Job) -> Result<Option<ColorBy>, Failure> {
 /// A failure of a run, with what of it is kept.
 pub(super) fn kept(error: Error, job: &Job, console: &Console) -> Failure {
     let dir = job.run_path();
-    let finished = console.finished();
+    // The last two leave nothing in the run directory that could be kept.
+    let mut finished = console.finished();
+    finished.retain(|stage| ![Stage::Output.name(), Stage::Quality.name()].contains(stage));
+    if matches!(&error, Error::Engine(lowland_engine::Error::Io(lowland_io::Error::Changed { .. }))) {
+        // What is kept belongs to a source that is no more: the error says what to do.
+        return error.into();
+    }
     if job.once {
         return match error.is_cancelled() {
             true => Failure::leaving(error, "nothing is kept, because standard input cannot be read again".into()),
