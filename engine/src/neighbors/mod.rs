@@ -162,9 +162,10 @@ fn recall(found: &[(f32, u32)], truth: &[(f32, u32)]) -> f64 {
 }
 
 /// Bytes of a window's row that visits so many lists: each visit is listed
-/// twice, as found and in order; half as many again where lists are cut.
+/// twice, as found and in order; half as many again where lists are cut. And
+/// of its results, with those of rows that wait for their turn.
 fn window_row_bytes(k: usize, probes: usize) -> u64 {
-    Panel::row_bytes(k) + probes as u64 * 18
+    Panel::row_bytes(k) + probes as u64 * 18 + ordered::AHEAD as u64 * (k as u64 * 8 + 8)
 }
 
 /// Rows of a window, each visiting `probes` lists, in the room of `planned`
@@ -308,13 +309,13 @@ pub fn needs(plan: &Plan) -> Needs {
     let (dim, k, threads) = (plan.shape.dim, plan.k(), plan.threads as u64);
     let lists = plan.index.lists;
     let rows = if plan.index.exact { PANEL } else { plan.neighbors.window_rows }.min(plan.shape.rows as usize);
-    // Those that are made, and those that wait for their turn.
-    let results = ordered::AHEAD as u64 * threads * (rows * (k * 8 + 8)) as u64;
     // Each thread has one list in hand that the cache may not hold.
     let packing = Packed::bytes(segments::LONGEST.min(plan.shape.rows as usize), dim);
     // Many rows that visit few lists each, or few that visit many.
     let few = PANEL.min(rows);
-    let most_probes = if plan.index.exact { 0 } else { lists };
+    // Probing ends where a row has met its share of all rows.
+    let share = (plan.index.max_candidates * lists as u64).div_ceil(plan.shape.rows) as usize;
+    let most_probes = if plan.index.exact { 0 } else { lists.min(share + LEAST_PROBES) };
     let windows = (rows as u64 * window_row_bytes(k, VISITS.min(most_probes)))
         .max(few as u64 * window_row_bytes(k, most_probes))
         + Panel::bytes(dim)
@@ -328,8 +329,7 @@ pub fn needs(plan: &Plan) -> Needs {
             "join",
             [
                 ("packed lists kept", plan.neighbors.cache_bytes),
-                ("windows", threads * windows),
-                ("results waiting", results),
+                ("windows, and results waiting", threads * windows),
                 ("lists being packed", threads * packing),
                 ("lists' centroids, also packed", if plan.index.exact { table } else { 2 * table }),
                 ("the sample's neighbours", truth),
