@@ -13,19 +13,16 @@
 //!
 //! They are made again with a new format of the run directory, or a new version
 //! of lowland (a version goes on with its own runs only), by
-//! `LOWLAND_GOLDEN=1 cargo test --release --test it -- --exact golden::make --ignored`.
+//! `cargo run --release --example golden_runs`.
 
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use lowland::{Config, Event, Job, Stage};
 use lowland_io::Manifest;
 use serde_json::Value;
 
 use crate::kit::{Place, fixture};
-use crate::units::{Ear, Stop, Told, never};
 
-const EPOCHS: usize = 60;
 /// The epoch of the checkpoint.
 const STOPPED: u64 = 25;
 const ARGUMENTS: &str = "embed v.npy -o m.npy --n-neighbors 5 --n-epochs 60";
@@ -111,44 +108,4 @@ fn write_manifest(dir: &Path, body: &str) {
     std::fs::write(&path, body).expect("written");
     let sum = lowland_io::stamp(&path).expect("a checksum").xxh3;
     std::fs::write(&path, format!("{body},\n  \"xxh3\": \"{sum:016x}\"\n}}\n")).expect("written");
-}
-
-/// Makes all of it anew.
-#[test]
-#[ignore = "it writes into the checkout; the page's head says when and how"]
-fn make() {
-    if std::env::var_os("LOWLAND_GOLDEN").is_none() {
-        return;
-    }
-    let (golden, old) = (golden(""), fixture("run-v1"));
-    for dir in [&golden, Path::new(&old)] {
-        let _ = std::fs::remove_dir_all(dir);
-        std::fs::create_dir_all(dir).expect("a directory");
-    }
-    // Sources are named as they are typed: from where they are.
-    std::env::set_current_dir(&golden).expect("there");
-    let generator = lowland_datasets::Generator::new("mixture".parse().expect("a kind"), 300, 4, 7);
-    lowland_datasets::write(&generator.expect("a generator"), Path::new("v.npy"), &Default::default())
-        .expect("written");
-    let second = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    std::fs::File::options().write(true).open("v.npy").and_then(|f| f.set_modified(second)).expect("set");
-
-    let indexed = |e: &Event<'_>, _: &[Told]| matches!(e, Event::Start { stage: Stage::Neighbors, .. });
-    let stopped =
-        |e: &Event<'_>, _: &[Told]| matches!(e, Event::Advance { stage: Stage::Layout, done } if *done == STOPPED);
-    let stops: [(&str, Stop<'_>); 3] = [("index", &indexed), ("layout", &stopped), ("complete", &never)];
-    for (run, stop) in stops {
-        let mut job = Job::new("m.npy");
-        job.source = Some(lowland::open(&["v.npy"], None).expect("a source"));
-        job.run_dir = Some(run.into());
-        job.config = Config { n_neighbors: 5, n_epochs: Some(EPOCHS), ..Config::default() };
-        let result = job.embed(&job.plan().expect("a plan"), &Ear::new(stop));
-        assert_eq!(result.is_ok(), run == "complete");
-        std::fs::remove_file(Path::new(run).join("LOCK")).expect("a lock");
-    }
-    // Of format 1 a stage had no "released".
-    let text = std::fs::read_to_string("complete/manifest.json").expect("a manifest");
-    let (body, _) = text.rsplit_once(",\n  \"xxh3\"").expect("a checksum");
-    let lines: Vec<&str> = body.lines().filter(|line| !line.contains("\"released\"")).collect();
-    write_manifest(Path::new(&old), &lines.join("\n").replacen("\"format\": 2", "\"format\": 1", 1));
 }
