@@ -29,6 +29,23 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All of them, in the order in which they run.
+    pub const ALL: [Stage; 8] = [
+        Stage::Scan,
+        Stage::Index,
+        Stage::Neighbors,
+        Stage::Affinity,
+        Stage::Init,
+        Stage::Layout,
+        Stage::Output,
+        Stage::Quality,
+    ];
+
+    /// Whether it leaves files in the run directory.
+    pub fn leaves_files(self) -> bool {
+        !matches!(self, Stage::Output | Stage::Quality)
+    }
+
     /// The stage's name, as in logs, the manifest and the report.
     pub fn name(self) -> &'static str {
         match self {

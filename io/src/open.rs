@@ -188,7 +188,7 @@ mod tests {
     use crate::{Dtype, Shape};
 
     fn fixture(name: &str) -> String {
-        format!("{}/../tests/data/{name}", env!("CARGO_MANIFEST_DIR"))
+        format!("{}/../tests/data/{name}", std::env::var("CARGO_MANIFEST_DIR").unwrap())
     }
 
     fn column(name: &str) -> Options {

@@ -194,7 +194,7 @@ mod tests {
     use arrow::array::AsArray;
 
     fn fixture(name: &str) -> Vec<u8> {
-        std::fs::read(format!("{}/../tests/data/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+        std::fs::read(format!("{}/../tests/data/{name}", std::env::var("CARGO_MANIFEST_DIR").unwrap())).unwrap()
     }
 
     fn spool(bytes: &[u8]) -> (tempfile::TempDir, Result<Box<dyn Source>>) {

@@ -234,9 +234,9 @@ fn color_by(wanted: &Wanted, job: &Job) -> Result<Option<ColorBy>, Failure> {
 /// A failure of a run, with what of it is kept.
 pub(super) fn kept(error: Error, job: &Job, console: &Console) -> Failure {
     let dir = job.run_path();
-    // The last two leave nothing in the run directory that could be kept.
+    // The others leave nothing that could be kept.
     let mut finished = console.finished();
-    finished.retain(|stage| ![Stage::Output.name(), Stage::Quality.name()].contains(stage));
+    finished.retain(|name| Stage::ALL.iter().any(|stage| stage.name() == *name && stage.leaves_files()));
     if matches!(&error, Error::Engine(lowland_engine::Error::Io(lowland_io::Error::Changed { .. }))) {
         // What is kept belongs to a source that is no more: the error says what to do.
         return error.into();

@@ -2,8 +2,10 @@
 
 use lowland::Stage;
 
-/// The stages that leave files in the run directory, in order.
-const STAGES: [Stage; 6] = [Stage::Scan, Stage::Index, Stage::Neighbors, Stage::Affinity, Stage::Init, Stage::Layout];
+/// The stages whose files can stay, in order.
+fn stages() -> Vec<Stage> {
+    Stage::ALL.into_iter().filter(|stage| stage.leaves_files()).collect()
+}
 
 /// Stages that stay, each once, in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,14 +16,14 @@ pub(super) fn parse_kept(text: &str) -> Result<Kept, String> {
     let mut kept = Vec::new();
     for name in text.split(',').map(str::trim) {
         kept.extend(match name {
-            "all" => STAGES.to_vec(),
+            "all" => stages(),
             "none" => Vec::new(),
             "graph" => vec![Stage::Neighbors, Stage::Affinity],
             "map" => vec![Stage::Layout],
-            name => match STAGES.iter().find(|stage| stage.name() == name) {
-                Some(&stage) => vec![stage],
+            name => match stages().into_iter().find(|stage| stage.name() == name) {
+                Some(stage) => vec![stage],
                 None => {
-                    let known = STAGES.map(Stage::name).join(", ");
+                    let known = stages().into_iter().map(Stage::name).collect::<Vec<_>>().join(", ");
                     return Err(format!(
                         "\"{name}\" is no stage that can stay; known are {known}, graph, map, all, none"
                     ));
@@ -29,7 +31,7 @@ pub(super) fn parse_kept(text: &str) -> Result<Kept, String> {
             },
         });
     }
-    Ok(Kept(STAGES.into_iter().filter(|stage| kept.contains(stage)).collect()))
+    Ok(Kept(stages().into_iter().filter(|stage| kept.contains(stage)).collect()))
 }
 
 #[cfg(test)]
@@ -42,8 +44,8 @@ mod tests {
             ("index", &[Stage::Index][..]),
             ("map, index", &[Stage::Index, Stage::Layout]),
             ("graph,affinity", &[Stage::Neighbors, Stage::Affinity]),
-            ("all", &STAGES),
-            ("all,scan", &STAGES),
+            ("all", &stages()),
+            ("all,scan", &stages()),
             ("none", &[]),
         ] {
             assert_eq!(parse_kept(text), Ok(Kept(stages.to_vec())), "{text}");

@@ -20,18 +20,6 @@ A run directory is listed where it is one of DIR or lies directly in one. A
 stopped run goes on with the command that began it; a finished one has all that
 its map is written from. One that nobody needs may be deleted as it is.";
 
-/// The stages in the order in which they run, which is how far a run is.
-const ORDER: [Stage; 8] = [
-    Stage::Scan,
-    Stage::Index,
-    Stage::Neighbors,
-    Stage::Affinity,
-    Stage::Init,
-    Stage::Layout,
-    Stage::Output,
-    Stage::Quality,
-];
-
 /// List run directories, and how far each run is
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
@@ -140,7 +128,7 @@ impl Run {
     fn stages(&self, done: bool) -> impl Iterator<Item = (&str, usize)> {
         let mut stages: Vec<_> = self.manifest.iter().flat_map(|m| &m.stages).collect();
         // Those of another version, last.
-        stages.sort_by_key(|(name, _)| ORDER.iter().position(|s| s.name() == *name).unwrap_or(ORDER.len()));
+        stages.sort_by_key(|(name, _)| Stage::ALL.iter().position(|s| s.name() == *name).unwrap_or(Stage::ALL.len()));
         stages.into_iter().filter(move |(_, s)| s.done == done).map(|(name, s)| (name.as_str(), s.units.len()))
     }
 

@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 use crate::kit::{Place, note};
 use crate::stages::Draws;
 
-const STAGES: [&str; 8] = ["scan", "index", "neighbors", "affinity", "init", "layout", "output", "quality"];
 /// Rows from which a budget is smaller than what a run would like to hold. A
 /// run of fewer is made by the library, which may be given less.
 const MANY: u64 = 100_000;
@@ -133,11 +132,14 @@ impl Prey {
         let mut from = 0;
         for kill in 0..kills {
             // The first in turn, so that no stage is left out; later ones wherever the run may still come.
-            let place =
-                if kill == 0 { number as usize % STAGES.len() } else { from + draws.below(STAGES.len() - from) };
-            let usual = whole.attempt.seconds[STAGES[place]];
+            let place = if kill == 0 {
+                number as usize % Stage::ALL.len()
+            } else {
+                from + draws.below(Stage::ALL.len() - from)
+            };
+            let usual = whole.attempt.seconds[Stage::ALL[place].name()];
             let after = Duration::from_secs_f64(usual * draws.below(1000) as f64 / 1000.0);
-            let attempt = self.attempt(&name, Some((STAGES[place], after)));
+            let attempt = self.attempt(&name, Some((Stage::ALL[place].name(), after)));
             made.extend(attempt.made.clone());
             let mut tally = tally.lock().expect("no panic");
             if attempt.finished {
@@ -147,7 +149,7 @@ impl Prey {
             *tally.kills.entry(attempt.stage.clone()).or_default() += 1;
             drop(tally);
             assert!(!self.place.path(&format!("{name}.npy")).exists(), "{name}: a map of a run that was killed");
-            from = STAGES.iter().position(|stage| *stage == attempt.stage).unwrap_or(0);
+            from = Stage::ALL.iter().position(|stage| stage.name() == attempt.stage).unwrap_or(0);
         }
         let map = self.place.path(&format!("{name}.npy"));
         if !map.exists() {
@@ -216,7 +218,7 @@ fn a_run_killed_anywhere_ends_with_the_same_bytes() {
     let (kills, rows) = (number("LOWLAND_KILLS", 25), number("LOWLAND_KILL_ROWS", 20_000));
     let prey = Prey::new(rows);
     let attempt = prey.attempt("whole", None);
-    assert!(attempt.finished && attempt.seconds.len() == STAGES.len(), "{:?}", attempt.seconds);
+    assert!(attempt.finished && attempt.seconds.len() == Stage::ALL.len(), "{:?}", attempt.seconds);
     for unit in ["quantizer", "shard-001", "sample", "neighbors-000", "transpose", "edges-000"] {
         assert!(attempt.made.iter().any(|(_, made)| made == unit), "no {unit} in {:?}", attempt.made);
     }
@@ -239,8 +241,11 @@ fn a_run_killed_anywhere_ends_with_the_same_bytes() {
     });
     let tally = tally.into_inner().expect("no panic");
     let total: usize = tally.kills.values().sum();
-    let stages: Vec<String> =
-        STAGES.iter().map(|stage| format!("{stage} {}", tally.kills.get(*stage).unwrap_or(&0))).collect();
+    let stages: Vec<String> = Stage::ALL
+        .map(Stage::name)
+        .iter()
+        .map(|stage| format!("{stage} {}", tally.kills.get(*stage).unwrap_or(&0)))
+        .collect();
     note(&format!(
         "{rows} rows, {total} kills ({}), {} too late; {} runs gone on with, {} maps equal; {} units made again at most",
         stages.join(", "),
@@ -295,9 +300,8 @@ fn victim(name: &std::path::Path) {
     let mut job = Job::new(name.with_extension("npy"));
     job.source = Some(lowland::open(&[name.with_file_name("v.npy").to_string_lossy()], None).expect("a source"));
     job.run_dir = Some(name.with_extension("run"));
-    let all = [Stage::Scan, Stage::Index, Stage::Neighbors, Stage::Affinity, Stage::Init, Stage::Layout];
     // Some keep what is finished, others give it back on the way.
-    let kept = if name.to_string_lossy().ends_with(['0', '3', '6', '9']) { &all[..] } else { &[] };
+    let kept = if name.to_string_lossy().ends_with(['0', '3', '6', '9']) { &Stage::ALL[..] } else { &[] };
     job.config = Config {
         n_neighbors: 8,
         n_epochs: Some(60),

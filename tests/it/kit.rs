@@ -153,9 +153,14 @@ fn told(output: std::process::Output) -> Answer {
     }
 }
 
+/// Where the package lies. Asked at run time: one build directory serves several clones.
+pub(crate) fn home() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(PathBuf::new, PathBuf::from)
+}
+
 /// A fixture of `tests/data`.
 pub(crate) fn fixture(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name).to_string_lossy().into_owned()
+    home().join("tests/data").join(name).to_string_lossy().into_owned()
 }
 
 /// A map's coordinates and, as text, its other columns, row by row.

@@ -18,7 +18,7 @@ use lowland_engine::{Config, Init, Metric, index};
 use lowland_io::{EdgeBlock, GraphWriter, MapColumns, MapWriter};
 use serde_json::Value;
 
-use crate::kit::skipped;
+use crate::kit::{home, skipped};
 use crate::stages::{Run, Table, graph_of, mixture, quick, run};
 
 /// A Python with the oracles' packages.
@@ -90,7 +90,7 @@ impl Desk {
 
     /// Runs a script that must succeed; gives what it printed.
     fn ask(&self, script: &str, arguments: &[&str]) -> String {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle").join(script);
+        let path = home().join("tests/oracle").join(script);
         let output = Command::new(&self.python).arg(path).args(arguments).output().expect("Python runs");
         let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{script} {arguments:?}: {}\n{stdout}{stderr}", output.status);
@@ -100,7 +100,7 @@ impl Desk {
 
 /// The first rows of the packages of Debian 12, in 64 components.
 fn packages(rows: usize) -> Arc<Table> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/debian-packages-64.parquet");
+    let path = home().join("datasets/debian-packages-64.parquet");
     let source = lowland_io::open(&[path.to_string_lossy().into_owned()], &Default::default()).expect("the packages");
     let mut values = vec![0f32; rows * source.shape().dim];
     source.read_rows(0, &mut values).expect("rows");

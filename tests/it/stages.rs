@@ -984,24 +984,13 @@ fn check_resumed(
     assert_eq!(there, dir.manifest().files().count() + 2, "{name}: files left behind");
 }
 
-const STAGES: [Stage; 8] = [
-    Stage::Scan,
-    Stage::Index,
-    Stage::Neighbors,
-    Stage::Affinity,
-    Stage::Init,
-    Stage::Layout,
-    Stage::Output,
-    Stage::Quality,
-];
-
 #[test]
 fn a_run_stopped_anywhere_goes_on_to_the_same_bytes() {
     let table = mixture(2_000, 6);
     let mut plan = plan_of(&Config { batch_rows: Some(300), ..quick() }, &table);
     plan.index.shard_rows = 450;
     let whole = run_plan(plan.clone(), &inputs_of(&table));
-    for stage in STAGES {
+    for stage in Stage::ALL {
         let started = move |e: &Event<'_>| matches!(e, Event::Start { stage: s, .. } if *s == stage);
         let ended = move |e: &Event<'_>| matches!(e, Event::End { report, .. } if report.stage == stage);
         check_resumed(&format!("{stage:?} begins"), &table, &plan, &whole, false, &started);
