@@ -25,7 +25,7 @@ impl Observer for Stop {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let golden = std::path::PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("tests/data/run-v2");
+    let golden = std::path::PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("tests/data/run-v3");
     if golden.exists() {
         std::fs::remove_dir_all(&golden)?;
     }

@@ -18,7 +18,7 @@ use crate::neighbors::kernel::{LANES, Packed, Queries, for_each_tile};
 use crate::observe::{Progress, Stage};
 use crate::plan::Plan;
 use crate::random::unit;
-use crate::{Config, Error, Init, Result, affinity, init, neighbors};
+use crate::{Config, Error, Init, Result, affinity, init};
 
 /// How fast files are.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -73,6 +73,8 @@ const TRAINING: f64 = 0.5;
 const CANDIDATES: f64 = 15_000.0;
 /// Lists that those are at least.
 const PROBES: f64 = 12.0;
+/// Centroids that a row is compared with.
+const AROUND: f64 = 256.0;
 /// Bytes of lists that a core packs a second.
 const PACKING: f64 = 1e9;
 /// Multiply-adds a second and core of distances taken one by one.
@@ -197,14 +199,10 @@ impl Clock<'_> {
         if plan.index.exact {
             return self.kernel(rows * rows * self.dim(), ALL_PAIRS) + self.sweep();
         }
-        let list = rows / self.lists();
-        let candidates = self.candidates();
-        let compared = self.kernel(rows * (self.lists() + candidates) * self.dim(), PROBING);
-        // What is not kept packed is packed for each window that visits it.
-        let windows = (rows / plan.neighbors.window_rows as f64).max(1.0).min(candidates / list);
-        let packed = neighbors::packed_bytes(plan) as f64;
-        let again = (packed - plan.neighbors.cache_bytes as f64).max(0.0) * windows;
-        let packing = (packed + again) / (PACKING * self.threads());
+        let compared = self.kernel(rows * (AROUND + self.candidates()) * self.dim(), PROBING);
+        // All lists are read and packed for each window.
+        let again = (rows / plan.neighbors.window_rows as f64).max(1.0) * self.list_bytes();
+        let packing = again / (PACKING * self.threads());
         self.sweep() + compared + packing + self.read(again, self.list_bytes())
     }
 

@@ -23,7 +23,6 @@ pub mod layout;
 mod meter;
 pub mod neighbors;
 mod observe;
-mod ordered;
 mod output;
 pub mod pca;
 mod plan;

@@ -68,10 +68,10 @@ pub struct IndexPlan {
 /// The neighbors stage's numbers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NeighborsPlan {
-    /// Bytes of packed lists kept.
-    pub cache_bytes: u64,
-    /// Rows that one thread brings before the lists together.
+    /// Rows that are brought before the lists together.
     pub window_rows: usize,
+    /// Rows of lists that are read and packed at a time.
+    pub portion_rows: usize,
 }
 
 /// How a graph is brought into another order of rows.
@@ -233,7 +233,6 @@ impl Config {
 
         let usable = self.memory.saturating_sub(FIXED + self.memory / MARGIN);
         let batch_rows = (self.batch_rows.unwrap_or(LEAST_BATCH) as u64).min(rows) as usize;
-        let window_rows = neighbors::WINDOW.min(rows as usize);
         let mut plan = Plan {
             config: self.clone(),
             shape: input.shape,
@@ -244,13 +243,14 @@ impl Config {
             threads,
             batch_rows,
             index: IndexPlan { exact, lists, sample_rows, max_candidates: PAIRS, shard_rows: 1024.min(rows as usize) },
-            neighbors: NeighborsPlan { cache_bytes: 0, window_rows: window_rows.min(LEAST_WINDOW) },
+            neighbors: NeighborsPlan { window_rows: LEAST_WINDOW.min(rows as usize), portion_rows: 0 },
             exchange: ExchangePlan { buckets: most_buckets(rows), buffer_bytes: 1 << 20 },
             affinity: AffinityPlan { run_bytes: 0, buffer_bytes: 1 << 20 },
             layout: LayoutPlan { epochs, cache_bytes: 0, checkpoint: Duration::from_secs_f64(self.checkpoint) },
             stages: Vec::new(),
         };
         plan.affinity.run_bytes = affinity::run_bytes(&plan).0;
+        plan.neighbors.portion_rows = neighbors::portion_rows(&plan, 0);
         // First the least that each stage needs; then what is left is given
         // to what uses it.
         plan.fits(usable)?;
@@ -439,28 +439,21 @@ impl Plan {
         if self.graph_k.is_some() {
             return;
         }
-        // All lists packed, if they fit beside windows of the usual size.
-        let most = rows.min(neighbors::LARGEST_WINDOW as u64) as usize;
-        let usual = neighbors::WINDOW.min(most);
-        let packed = neighbors::packed_bytes(self);
-        let least = std::mem::replace(&mut self.neighbors.window_rows, usual);
-        if self.of(Stage::Neighbors) + packed <= usable {
-            self.neighbors.cache_bytes = packed;
-            return;
+        // Lists on their way get an eighth; the rest is for the window: each
+        // reads and packs all that its rows visit, so the fewer the better.
+        let least = self.neighbors.portion_rows;
+        self.neighbors.portion_rows = neighbors::portion_rows(self, usable / 8);
+        if self.of(Stage::Neighbors) > usable {
+            self.neighbors.portion_rows = least;
         }
-        // Otherwise a list is packed again for every window that visits it: the
-        // more rows in a window the better, up to half of what there is.
-        self.neighbors.window_rows = least;
-        while self.neighbors.window_rows < most && !self.index.exact {
-            let before = self.neighbors.window_rows;
-            self.neighbors.window_rows = (before * 2).min(most);
-            let limit = if self.neighbors.window_rows <= usual { usable } else { usable / 2 };
-            if self.of(Stage::Neighbors) > limit {
-                self.neighbors.window_rows = before;
-                break;
-            }
+        let (mut fits, mut beyond) =
+            (self.neighbors.window_rows, rows.min(neighbors::LARGEST_WINDOW as u64) as usize + 1);
+        while beyond - fits > 1 {
+            self.neighbors.window_rows = fits.midpoint(beyond);
+            let there = if self.of(Stage::Neighbors) <= usable { &mut fits } else { &mut beyond };
+            *there = self.neighbors.window_rows;
         }
-        self.neighbors.cache_bytes = usable.saturating_sub(self.of(Stage::Neighbors)).min(packed);
+        self.neighbors.window_rows = fits;
     }
 
     /// The largest write buffer, doubled from what it is, up to 64 MiB, with which the stage fits.
@@ -505,13 +498,12 @@ impl Plan {
                     (graph + bucket + lists, graph + bucket, bucket, graph, 0)
                 }
                 Stage::Neighbors => {
-                    let packed = neighbors::packed_bytes(self);
-                    if self.neighbors.cache_bytes < packed {
-                        let kept = size(self.neighbors.cache_bytes);
+                    let windows = rows.div_ceil(self.neighbors.window_rows as u64);
+                    if windows > 1 {
                         spills =
-                            Some(format!("lists are packed again for each window; {kept} of {} stay", size(packed)));
+                            Some(format!("{} of vectors are read again for each of {windows} windows", size(lists)));
                     }
-                    (2 * lists, graph, 0, graph, 0)
+                    ((2 + windows) * lists, graph, 0, graph, 0)
                 }
                 Stage::Affinity => {
                     if buckets > 0 {
@@ -593,7 +585,7 @@ mod tests {
         let (small, large) = (plan(600 << 20), plan(16 << 30));
         assert_eq!((small.index.lists, small.index.sample_rows), (large.index.lists, large.index.sample_rows));
         assert_eq!(small.layout.epochs, large.layout.epochs);
-        assert!(small.neighbors.cache_bytes < large.neighbors.cache_bytes);
+        assert!(small.neighbors.window_rows < large.neighbors.window_rows);
         for stage in &small.stages {
             assert!(stage.memory <= 600 << 20, "{small}");
         }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::budget::Needs;
 use crate::index::Lists;
 use crate::layout::POSITIONS;
-use crate::neighbors::kernel::{half_square, squared_distance};
-use crate::neighbors::{Panel, Sample, Segments, panels, sweep, sweep_bytes};
+use crate::neighbors::kernel::{Packed, QUERIES, Queries, for_each_tile, half_square, squared_distance};
+use crate::neighbors::{PANEL, Sample, Segments, Tops, each_portion, sweep_bytes};
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::random::below;
@@ -111,7 +111,7 @@ pub fn score(plan: &Plan, lists: Option<&Lists>, truth: &Sample, work: &Work<'_>
 fn nearest_in_map(positions: &[f32], width: usize, row: u32, k: usize) -> Vec<u32> {
     const LANES: usize = 16;
     let own = &positions[row as usize * width..][..width];
-    let mut top = crate::neighbors::Tops::new(1, k + 1);
+    let mut top = Tops::new(1, k + 1);
     for (chunk, rows) in positions.chunks(LANES * width).enumerate() {
         let mut squares = [f32::INFINITY; LANES];
         for (square, other) in squares.iter_mut().zip(rows.chunks_exact(width)) {
@@ -119,13 +119,12 @@ fn nearest_in_map(positions: &[f32], width: usize, row: u32, k: usize) -> Vec<u3
         }
         if squares.iter().fold(false, |any, &s| any | (s <= top.threshold(0))) {
             for (lane, &square) in squares.iter().enumerate().take(rows.len() / width) {
-                if square <= top.threshold(0) {
-                    top.offer(0, square, (chunk * LANES + lane) as u32);
-                }
+                top.offer(0, square, (chunk * LANES + lane) as u32);
             }
         }
     }
-    top.sorted(0).map(|(_, other)| other).filter(|&other| other != row).take(k).collect()
+    top.sort();
+    top.kept(0).map(|(_, other)| other).filter(|&other| other != row).take(k).collect()
 }
 
 /// 1 − 2 / (k (2n − 3k − 1)) · Σ (rank − k) over map neighbours that are no
@@ -139,22 +138,26 @@ fn trust(
     n: usize,
     progress: &Progress<'_>,
 ) -> Result<Score> {
-    struct Ranking<'a> {
-        panel: Panel<'a>,
+    struct Ranking {
+        vectors: Vec<f32>,
         thresholds: Vec<Vec<f32>>,
         nearer: Vec<Vec<u64>>,
+        queries: Queries,
     }
-    let segments = Segments::all_pairs(lists, plan.index.exact)?;
-    let mut near = near.iter();
-    let mut rankings = panels(&segments, &truth.rows, k)?
-        .into_iter()
-        .map(|panel| {
-            let thresholds = panel
-                .rows()
-                .iter()
-                .zip(near.by_ref())
-                .map(|(&row, near)| {
-                    let own = lists.row(row)?;
+    let (segments, dim) = (Segments::all_pairs(lists, plan.index.exact)?, plan.shape.dim);
+    let mut rankings = truth
+        .rows
+        .chunks(PANEL)
+        .zip(near.chunks(PANEL))
+        .map(|(rows, near)| {
+            let mut vectors = Vec::with_capacity(rows.len() * dim);
+            for &row in rows {
+                vectors.extend_from_slice(lists.row(row)?);
+            }
+            let thresholds = vectors
+                .chunks_exact(dim)
+                .zip(near)
+                .map(|(own, near)| {
                     // In the kernel's own numbers, so that no row is nearer than itself.
                     near.iter()
                         .map(|&other| {
@@ -165,12 +168,18 @@ fn trust(
                 })
                 .collect::<Result<Vec<Vec<f32>>>>()?;
             let nearer = thresholds.iter().map(|t| vec![0; t.len()]).collect();
-            Ok(Ranking { panel, thresholds, nearer })
+            Ok(Ranking { vectors, thresholds, nearer, queries: Queries::default() })
         })
         .collect::<Result<Vec<_>>>()?;
-    let advance = |rows| progress.advance(rows);
-    sweep(&segments, &mut rankings, progress, advance, |r, segment, packed| {
-        r.panel.count_nearer(packed, segments.center(segment), &r.thresholds, &mut r.nearer);
+    let all: Vec<u32> = (0..segments.count() as u32).collect();
+    each_portion(&segments, &all, plan.neighbors.portion_rows, progress, |portion| {
+        rankings.par_iter_mut().for_each(|ranking| {
+            for met in portion {
+                ranking.queries.load(ranking.vectors.chunks_exact(dim), segments.center(met.segment));
+                count_nearer(&ranking.queries, &met.packed, &ranking.thresholds, &mut ranking.nearer);
+            }
+        });
+        progress.advance(portion.iter().map(|met| met.packed.rows() as u64).sum())
     })?;
     let scale = 2.0 / (k as f64 * (2.0 * n as f64 - 3.0 * k as f64 - 1.0));
     let scores: Vec<f64> = rankings
@@ -183,6 +192,22 @@ fn trust(
         })
         .collect();
     Ok(mean_and_interval(&scores).into())
+}
+
+/// Counts, for every query and each of its thresholds (½ distance²), the rows that are nearer.
+fn count_nearer(queries: &Queries, packed: &Packed, thresholds: &[Vec<f32>], counts: &mut [Vec<u64>]) {
+    let half_norms = queries.half_norms();
+    for_each_tile(queries, packed, |group, _, tile| {
+        let first = group * QUERIES;
+        for (((scores, thresholds), counts), &half_norm) in
+            tile.iter().zip(&thresholds[first..]).zip(&mut counts[first..]).zip(&half_norms[first..])
+        {
+            for (&threshold, count) in thresholds.iter().zip(counts.iter_mut()) {
+                let nearer: u32 = scores.iter().map(|&s| u32::from(s + half_norm < threshold)).sum();
+                *count += u64::from(nearer);
+            }
+        }
+    });
 }
 
 fn triplets(plan: &Plan, lists: &Lists, truth: &Sample, positions: &[f32]) -> Result<Score> {

@@ -1,10 +1,11 @@
-//! A file of lowland's own, mapped read-only.
+//! A file of lowland's own, mapped read-only, or read by position.
 //!
 //! What must hold: only finished, immutable files of the run directory are
 //! mapped, and the run directory is locked; a file that shrinks while mapped
 //! would raise SIGBUS, and no process but the lock's holder may touch it.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use memmap2::{Advice, Mmap};
@@ -14,6 +15,7 @@ use crate::{Error, Result};
 /// The bytes of a finished file.
 pub struct Mapped {
     path: PathBuf,
+    file: File,
     map: Option<Mmap>,
 }
 
@@ -24,12 +26,12 @@ impl Mapped {
         let file = File::open(&path).map_err(|e| Error::io(&path, "open", e))?;
         let bytes = file.metadata().map_err(|e| Error::io(&path, "examine", e))?.len();
         if bytes == 0 {
-            return Ok(Mapped { path, map: None });
+            return Ok(Mapped { path, file, map: None });
         }
         // SAFETY: the file is finished and immutable, in a directory that this process has locked.
         #[expect(unsafe_code, reason = "memory map of our own immutable file")]
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(&path, "map", e))?;
-        Ok(Mapped { path, map: Some(map) })
+        Ok(Mapped { path, file, map: Some(map) })
     }
 
     /// The file's bytes.
@@ -40,6 +42,13 @@ impl Mapped {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Reads little-endian floats from `offset` bytes into the file on, without
+    /// the map: what is read once and in order need not lie in pages of ours.
+    pub fn read_floats(&self, offset: usize, to: &mut [f32]) -> Result<()> {
+        let read = self.file.read_exact_at(bytemuck::cast_slice_mut(to), offset as u64);
+        read.map_err(|e| Error::io(&self.path, "read", e))
     }
 
     /// Tells the system that pages will be read in no order, so that it reads none ahead.

@@ -6,11 +6,11 @@
 //! <run>/<file>          immutable once listed in the manifest
 //! ```
 //!
-//! `manifest.json`, format 2, is one JSON object:
+//! `manifest.json`, format 3, is one JSON object:
 //!
 //! ```text
 //! lowland   the crate version that began the run
-//! format    2
+//! format    3
 //! created   RFC 3339, UTC
 //! config    as the caller gave it, opaque here
 //! sources   [Fingerprint]
@@ -50,7 +50,7 @@ use crate::durable::{self, FileStamp};
 use crate::{Error, Fingerprint, Result};
 
 /// The version of the manifest and of the directory's layout.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// With the way out, as a run of another version cannot be gone on with.
 const READABLE: &str = "2; pass --restart to discard that run and begin anew, or choose another --run-dir";
@@ -1043,7 +1043,7 @@ mod tests {
         later.write(dir.path()).unwrap();
         let error = open(dir.path()).unwrap_err();
         assert!(matches!(error, Error::Version { found: 9, .. }));
-        assert!(error.to_string().contains("format version 9; this build reads 2; pass --restart"), "{error}");
+        assert!(error.to_string().contains("format version 9; this build reads 3; pass --restart"), "{error}");
         RunDir::restart(dir.path(), config(), vec![]).unwrap();
     }
 

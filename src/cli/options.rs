@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_plan_that_the_machine_does_not_grant_is_refused() {
         let input =
-            Input { shape: Shape { rows: 2_000_000, dim: 128 }, dtype: Dtype::F32, graph_k: None, source_bytes: 0 };
+            Input { shape: Shape { rows: 3_000_000, dim: 128 }, dtype: Dtype::F32, graph_k: None, source_bytes: 0 };
         let plan = |memory| Config { memory, ..Config::default() }.plan(&input).map_err(Error::from);
         let refusal = |memory, machine| granted(memory, &machine, plan).expect_err("refused").message();
         let smallest = plan(1).err().as_ref().and_then(least).expect("a smallest budget");

@@ -8,7 +8,7 @@
 //!
 //! The map is read twice: once for its [`Bounds`], once to fill a [`Canvas`].
 //!
-//! ```ignore
+//! ```text
 //! let mut bounds = Bounds::new();
 //! for batch in &map {
 //!     bounds.add(&batch.x, &batch.y);

@@ -1,4 +1,4 @@
-//! Run directories of `tests/data/run-v2`, made once and kept: this build must
+//! Run directories of `tests/data/run-v3`, made once and kept: this build must
 //! go on from each to the map that was made then, or its format is another one
 //! and must say so.
 //!
@@ -28,7 +28,7 @@ const STOPPED: u64 = 25;
 const ARGUMENTS: &str = "embed v.npy -o m.npy --n-neighbors 5 --n-epochs 60";
 
 fn golden(name: &str) -> std::path::PathBuf {
-    Path::new(&fixture("run-v2")).join(name)
+    Path::new(&fixture("run-v3")).join(name)
 }
 
 /// Copies a directory's files.
@@ -88,12 +88,12 @@ fn formats_of_other_versions_are_refused() {
     copy(&complete, &place.path("later"));
     let text = std::fs::read_to_string(place.path("later/manifest.json")).expect("a manifest");
     let (body, _) = text.rsplit_once(",\n  \"xxh3\"").expect("a checksum");
-    write_manifest(&place.path("later"), &body.replacen("\"format\": 2", "\"format\": 3", 1));
-    for (run, version) in [(Path::new(&fixture("run-v1")), 1), (&place.path("later"), 3)] {
+    write_manifest(&place.path("later"), &body.replacen("\"format\": 3", "\"format\": 4", 1));
+    for (run, version) in [(Path::new(&fixture("run-v1")), 1), (&place.path("later"), 4)] {
         let place = given(run);
         let before = std::fs::read(place.path("run/manifest.json")).expect("a manifest");
         let version = format!("format version {version}");
-        place.refused(&format!("{ARGUMENTS} --run-dir run"), &["manifest.json", &version, "2", "--restart"]);
+        place.refused(&format!("{ARGUMENTS} --run-dir run"), &["manifest.json", &version, "3", "--restart"]);
         assert!(place.bytes("run/manifest.json") == before, "it is left as it is");
         let listed = place.ok("runs").stdout;
         assert!(listed.contains(&version), "{listed}");

@@ -312,7 +312,7 @@ fn victim(name: &std::path::Path) {
     };
     let mut plan = job.plan().expect("a plan");
     plan.index.shard_rows = plan.shape.rows as usize / 6;
-    plan.neighbors.cache_bytes = 100_000;
+    (plan.neighbors.window_rows, plan.neighbors.portion_rows) = (plan.shape.rows as usize / 3, 3000);
     plan.affinity.run_bytes = lowland_engine::affinity::run_bytes(&plan).1 / 6;
     plan.affinity.buffer_bytes = 1 << 16;
     plan.layout.cache_bytes = 0;

@@ -524,7 +524,8 @@ fn check_lists(name: &str, table: &Arc<Table>, k: usize, step: usize) {
     // Of two estimates on different rows.
     let allowed = found.recall_interval.hypot(interval);
     assert!((found.recall - recall).abs() <= allowed, "{told}");
-    assert!(recall >= config.recall - interval && found.recall >= config.recall - found.recall_interval, "{told}");
+    // The sample decided how many lists are visited: its error is in what other rows get.
+    assert!(recall >= config.recall - allowed && found.recall >= config.recall - found.recall_interval, "{told}");
     for (row, (ids, distances)) in ids.chunks_exact(k).zip(distances.chunks_exact(k)).enumerate() {
         let mut distinct = ids.to_vec();
         distinct.sort_unstable();
@@ -850,7 +851,7 @@ fn check_same(table: &Arc<Table>, plans: impl IntoIterator<Item = (String, Plan)
 /// A plan with next to no room, wherever room may not matter.
 pub(crate) fn squeezed(mut plan: Plan) -> Plan {
     plan.index.shard_rows = (plan.shape.rows as usize / 7).max(1);
-    plan.neighbors.cache_bytes = 100_000;
+    (plan.neighbors.window_rows, plan.neighbors.portion_rows) = (777, 3000);
     plan.affinity.run_bytes = affinity::run_bytes(&plan).0;
     plan.affinity.buffer_bytes = 1 << 16;
     plan.layout.cache_bytes = 0;

@@ -151,7 +151,7 @@ fn a_join_goes_on_after_its_last_part() {
     let config = Config { n_neighbors: 3, recall: 0.3, memory: 256 << 20, ..quick() };
     let plan = plan_of(&config, &table);
     let mut other = plan_of(&Config { threads: Some(3), ..config }, &table);
-    (other.neighbors.cache_bytes, other.neighbors.window_rows) = (100_000, 5_000);
+    (other.neighbors.portion_rows, other.neighbors.window_rows) = (3_000, 150_000);
     let place = tempfile::tempdir().expect("a directory");
     let indexed = open_run(place.path(), &plan);
     let stop = Ear::new(|e: &Event<'_>, _: &[Told]| matches!(e, Event::Start { stage: Stage::Neighbors, .. }));

@@ -12,6 +12,7 @@ use std::path::Path;
 use lowland_io::{Error as IoError, Mapped};
 
 use crate::Result;
+use crate::neighbors::kernel::squared_distance;
 
 /// The lists' shape: how many rows each has, and the centroids they belong to.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,13 +51,21 @@ impl ListTable {
         &self.centroids[list * self.dim..][..self.dim]
     }
 
-    /// All lists, the one whose centroid lies nearest to `vector` first.
-    pub fn nearest_lists(&self, vector: &[f32]) -> Vec<u32> {
-        let mut order: Vec<(f32, u32)> = (0..self.count())
-            .map(|list| (crate::neighbors::kernel::squared_distance(vector, self.centroid(list)), list as u32))
+    /// The `count` lists nearest to list `own` by their centroids, nearest first:
+    /// others than itself, with rows.
+    pub fn around(&self, own: usize, count: usize) -> Vec<u32> {
+        let center = self.centroid(own);
+        let mut near: Vec<(f32, u32)> = (0..self.count())
+            .filter(|&list| list != own && !self.range(list).is_empty())
+            .map(|list| (squared_distance(center, self.centroid(list)), list as u32))
             .collect();
-        order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        order.into_iter().map(|(_, list)| list).collect()
+        let order = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+        if count < near.len() {
+            near.select_nth_unstable_by(count, order);
+            near.truncate(count);
+        }
+        near.sort_unstable_by(order);
+        near.into_iter().map(|(_, list)| list).collect()
     }
 
     /// Bytes of a list's entry: its vector and its id.
@@ -89,6 +98,21 @@ impl Lists {
         let range = self.table.range(list);
         let offset = range.start as usize * ListTable::entry_bytes(self.table.dim);
         Ok(self.map.floats(offset, range.len() * self.table.dim)?)
+    }
+
+    /// Reads the vectors of rows `range`, without the map.
+    pub fn read(&self, range: Range<u32>, to: &mut [f32]) -> Result<()> {
+        let (dim, mut at, mut rest) = (self.table.dim, range.start, to);
+        while at < range.end {
+            let list = self.table.list_of(at);
+            let start = self.table.starts[list] as usize;
+            let end = self.table.starts[list + 1].min(range.end);
+            let (to, later) = rest.split_at_mut((end - at) as usize * dim);
+            let offset = start * ListTable::entry_bytes(dim) + (at as usize - start) * dim * 4;
+            self.map.read_floats(offset, to)?;
+            (at, rest) = (end, later);
+        }
+        Ok(())
     }
 
     /// The vector of row `row`, in list order.

@@ -39,8 +39,7 @@ pub(super) fn place(plan: &Plan, lists: &Lists, progress: &Progress<'_>) -> Resu
         parts.push((list, here));
     }
     parts.into_par_iter().try_for_each(|(list, out)| {
-        let mut around = table.nearest_lists(table.centroid(list));
-        around.truncate(AROUND);
+        let around: Vec<u32> = std::iter::once(list as u32).chain(table.around(list, AROUND - 1)).collect();
         let vectors = lists.vectors(list)?;
         let mut near: Vec<(f32, u32)> = Vec::with_capacity(around.len());
         for (row, out) in vectors.chunks_exact(table.dim).zip(out.chunks_exact_mut(width)) {

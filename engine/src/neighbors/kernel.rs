@@ -90,9 +90,9 @@ impl Packed {
         self.rows
     }
 
-    /// The largest distance of a row to the centre that they were shifted by.
-    pub fn radius(&self) -> f32 {
-        (2.0 * self.half_norms[..self.rows].iter().copied().fold(0f32, f32::max)).sqrt()
+    /// ½|x|² of the row farthest from the centre that they were shifted by.
+    pub fn most_half_norm(&self) -> f32 {
+        self.half_norms[..self.rows].iter().copied().fold(0f32, f32::max)
     }
 
     /// Bytes held.
@@ -184,6 +184,51 @@ pub fn for_each_tile(queries: &Queries, rows: &Packed, mut each: impl FnMut(usiz
     }
 }
 
+/// Looks for rows whose score is at most their query's bar: `hit(query, row)`
+/// for each of them, as places in what was packed, gives the query's next bar.
+/// A bar may fall a tile late, so that more are hit than it says, never fewer.
+pub fn for_each_near(queries: &Queries, rows: &Packed, bars: &mut Bars, mut hit: impl FnMut(usize, usize) -> f32) {
+    debug_assert_eq!(queries.dim, rows.dim, "queries and rows of one width");
+    let kernel = Kernel::best();
+    let dim = queries.dim;
+    for (pair, (values, half_norms)) in rows.values.iter().zip(rows.half_norms.chunks(PAIR * LANES)).enumerate() {
+        let values = &values[..half_norms.len() * dim];
+        let groups = queries.values.chunks_exact(dim * QUERIES).zip(bars.0.as_chunks_mut::<QUERIES>().0);
+        for (group, (query, bars)) in groups.enumerate() {
+            let masks = kernel.near(values, half_norms, query, bars);
+            // Almost always nothing is near: one comparison for all of them first.
+            if masks == [0; QUERIES] {
+                continue;
+            }
+            for ((place, mut mask), bar) in masks.into_iter().enumerate().zip(bars) {
+                while mask != 0 {
+                    let row = PAIR * LANES * pair + mask.trailing_zeros() as usize;
+                    mask &= mask - 1;
+                    if row < rows.rows {
+                        *bar = hit(group * QUERIES + place, row);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// For each query packed, the score that a row must not exceed to be looked at.
+#[derive(Debug, Default)]
+pub struct Bars(Vec<f32>);
+
+impl Bars {
+    /// Sets the bars of as many queries as there are; what pads the last group gets one that nothing meets.
+    pub fn set(&mut self, bars: impl Iterator<Item = f32>) {
+        self.0.clear();
+        self.0.extend(bars);
+        self.0.resize(self.0.len().next_multiple_of(QUERIES), f32::NEG_INFINITY);
+    }
+}
+
+/// For each query of a group, the rows of up to two blocks that are near: the first one's in the low half.
+type Masks = [u32; QUERIES];
+
 /// The instruction sets that the dot products are written for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kernel {
@@ -207,6 +252,29 @@ impl Kernel {
             }
         }
         Kernel::Portable
+    }
+
+    /// Which rows of one block, or two, score at most the bars of a group of queries.
+    #[inline]
+    fn near(self, values: &[f32], half_norms: &[f32], query: &[f32], bars: &[f32; QUERIES]) -> Masks {
+        #[cfg(target_arch = "x86_64")]
+        if self == Kernel::Avx512 {
+            let dim = query.len() / QUERIES;
+            let blocks = half_norms.len() / LANES;
+            assert!(query.len() == dim * QUERIES && values.len() == blocks * dim * LANES, "whole blocks and groups");
+            // SAFETY: the processor has the feature (`best` asked), and the lengths were just asserted.
+            #[expect(unsafe_code, reason = "measured kernel")]
+            return unsafe {
+                if blocks == 1 {
+                    near_avx512::<1>(values, half_norms, query, bars)
+                } else {
+                    near_avx512::<2>(values, half_norms, query, bars)
+                }
+            };
+        }
+        let mut tiles = [[[0f32; LANES]; QUERIES]; PAIR];
+        self.dots(values, query, &mut tiles);
+        near_of_tiles(&tiles, half_norms, bars)
     }
 
     /// Dot products of a group of queries with one block of rows, or two.
@@ -239,6 +307,67 @@ impl Kernel {
     }
 }
 
+/// Which rows of the tiles score at most their query's bar.
+fn near_of_tiles(tiles: &[Tile; 2], half_norms: &[f32], bars: &[f32; QUERIES]) -> Masks {
+    let mut masks = [0; QUERIES];
+    for (block, (tile, half_norms)) in tiles.iter().zip(half_norms.as_chunks::<LANES>().0).enumerate() {
+        for ((mask, dots), &bar) in masks.iter_mut().zip(tile).zip(bars) {
+            for (lane, (&dot, &half_norm)) in dots.iter().zip(half_norms).enumerate() {
+                *mask |= u32::from(half_norm - dot <= bar) << (block * LANES + lane);
+            }
+        }
+    }
+    masks
+}
+
+/// Eight queries against `BLOCKS` blocks, and the comparison with the bars
+/// while the scores are still in registers.
+///
+/// # Safety
+/// As of [`sums_avx512`]; `half_norms` has a number for each row of the blocks.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[expect(unsafe_code, reason = "measured kernel: comparing in memory took a fifth of the join")]
+unsafe fn near_avx512<const BLOCKS: usize>(
+    values: &[f32],
+    half_norms: &[f32],
+    query: &[f32],
+    bars: &[f32; QUERIES],
+) -> Masks {
+    use std::arch::x86_64::{_CMP_LE_OQ, _mm512_cmp_ps_mask, _mm512_loadu_ps, _mm512_set1_ps, _mm512_sub_ps};
+    // SAFETY: what the caller promises.
+    let sums = unsafe { sums_avx512::<BLOCKS>(values, query) };
+    let mut masks = [0; QUERIES];
+    for b in 0..BLOCKS {
+        // SAFETY: a block's half norms are there to be read.
+        let half_norms = unsafe { _mm512_loadu_ps(half_norms.as_ptr().add(b * LANES)) };
+        for ((mask, sums), &bar) in masks.iter_mut().zip(&sums).zip(bars) {
+            let scores = _mm512_sub_ps(half_norms, sums[b]);
+            *mask |= u32::from(_mm512_cmp_ps_mask::<_CMP_LE_OQ>(scores, _mm512_set1_ps(bar))) << (b * LANES);
+        }
+    }
+    masks
+}
+
+/// Dot products of eight queries with `BLOCKS` blocks, to memory.
+///
+/// # Safety
+/// As of [`sums_avx512`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[expect(unsafe_code, reason = "measured kernel")]
+unsafe fn dots_avx512<const BLOCKS: usize>(values: &[f32], query: &[f32], out: &mut [Tile; 2]) {
+    use std::arch::x86_64::_mm512_storeu_ps;
+    // SAFETY: what the caller promises.
+    let sums = unsafe { sums_avx512::<BLOCKS>(values, query) };
+    for (q, sums) in sums.iter().enumerate() {
+        for (b, &sum) in sums.iter().enumerate() {
+            // SAFETY: sixteen floats are there to be written.
+            unsafe { _mm512_storeu_ps(out[b][q].as_mut_ptr(), sum) };
+        }
+    }
+}
+
 /// Eight queries against `BLOCKS` blocks: 8 × `BLOCKS` registers of sums, two
 /// more for rows and one for a query's component.
 ///
@@ -247,9 +376,13 @@ impl Kernel {
 /// group of the same dimension.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
+#[inline]
 #[expect(unsafe_code, reason = "measured kernel: four times what the compiler makes of the loop")]
-unsafe fn dots_avx512<const BLOCKS: usize>(values: &[f32], query: &[f32], out: &mut [Tile; 2]) {
-    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps};
+unsafe fn sums_avx512<const BLOCKS: usize>(
+    values: &[f32],
+    query: &[f32],
+) -> [[std::arch::x86_64::__m512; BLOCKS]; QUERIES] {
+    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps};
     let dim = query.len() / QUERIES;
     let mut sums = [[_mm512_setzero_ps(); BLOCKS]; QUERIES];
     for c in 0..dim {
@@ -265,12 +398,7 @@ unsafe fn dots_avx512<const BLOCKS: usize>(values: &[f32], query: &[f32], out: &
             }
         }
     }
-    for (q, sums) in sums.iter().enumerate() {
-        for (b, &sum) in sums.iter().enumerate() {
-            // SAFETY: sixteen floats are there to be written.
-            unsafe { _mm512_storeu_ps(out[b][q].as_mut_ptr(), sum) };
-        }
-    }
+    sums
 }
 
 /// Four queries at a time against a block: eight registers of sums.
@@ -334,6 +462,21 @@ pub fn half_square(query: &[f32], row: &[f32], center: &[f32]) -> f32 {
         query_norm += f64::from(q) * f64::from(q);
     }
     ((row_norm * 0.5) as f32 - dot) + (query_norm * 0.5) as f32
+}
+
+/// What a score plus the query's half norm is at most where
+/// [`squared_distance`] is `limit` or less: half of it, and what rounding may
+/// add. `half_norms` is the query's and the farthest row's, together.
+///
+/// With u = ε/2 and r² for twice those half norms: the shift to the centre
+/// errs by at most 4u·r²/2 (each component by u of itself), a chain of `dim`
+/// fused multiply-adds by dim·u·r²/2 (Higham 2002, §3.1), half norms and the
+/// two sums by 4u·r²/2; the distance itself is within (dim/16 + 8)·u of true.
+/// Below, each has room to spare, and underflow its own.
+pub fn reach(limit: f32, half_norms: f32, dim: usize) -> f32 {
+    let of_score = (dim as f32 + 16.0) * 0.5 * f32::EPSILON * half_norms;
+    let of_distance = (dim as f32 / 16.0 + 16.0) * f32::EPSILON;
+    0.5 * limit * (1.0 + of_distance) + of_score + f32::MIN_POSITIVE
 }
 
 /// The squared Euclidean distance of two rows, in a fixed order: sixteen
@@ -433,6 +576,27 @@ mod tests {
     }
 
     #[test]
+    fn no_near_row_is_beyond_reach() {
+        // Far from the centre scores are coarse: the bar must make up for it.
+        for (dim, away) in [(1, 0.0), (3, 1e3), (37, 1e2), (130, 3e4), (8, 1e-18)] {
+            let scale = if away < 1e-9 { 1e-18 } else { 1.0 };
+            let values: Vec<f32> = matrix(64, dim, 7).into_iter().map(|x| x * scale + away).collect();
+            let (q, p) = packed(&values, dim);
+            let half_norms = q.half_norms();
+            for_each_tile(&q, &p, |group, block, tile| {
+                for (i, scores) in tile.iter().enumerate() {
+                    for (j, &score) in scores.iter().enumerate() {
+                        let (i, j) = (group * QUERIES + i, block * LANES + j);
+                        let squared = squared_distance(&values[i * dim..][..dim], &values[j * dim..][..dim]);
+                        let bar = reach(squared, half_norms[i] + p.most_half_norm(), dim) - half_norms[i];
+                        assert!(score <= bar, "{dim} × {away}: {score} above {bar}");
+                    }
+                }
+            });
+        }
+    }
+
+    #[test]
     fn every_instruction_set_gives_the_same_bits() {
         let values = matrix(70, 45, 2);
         let (q, p) = packed(&values, 45);
@@ -448,6 +612,16 @@ mod tests {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
             assert_eq!(dots(Kernel::Avx2), portable);
+        }
+        // The bar is met exactly by some, and padding never is.
+        let half_norms = &p.half_norms[..2 * LANES];
+        let mut tiles = [[[0f32; LANES]; QUERIES]; 2];
+        Kernel::Portable.dots(block, group, &mut tiles);
+        let bars: [f32; QUERIES] = std::array::from_fn(|q| half_norms[3 * q] - tiles[3 * q / LANES][q][3 * q % LANES]);
+        let near = Kernel::Portable.near(block, half_norms, group, &bars);
+        assert_eq!(Kernel::best().near(block, half_norms, group, &bars), near);
+        for (q, mask) in near.into_iter().enumerate() {
+            assert!(mask >> (3 * q) & 1 == 1 && mask != u32::MAX, "query {q}: {mask:b}");
         }
         let (a, b) = (&values[..45], &values[45..90]);
         assert_eq!(squared_distance(a, b).to_bits(), squared_distance_body(a, b).to_bits());

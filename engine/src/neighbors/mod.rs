@@ -12,46 +12,45 @@
 //! rows it meets; threads, cache and portions cannot change them.
 
 mod exchange;
+mod feed;
 pub mod kernel;
-mod panel;
+mod probe;
 mod sample;
 mod segments;
 mod store;
 mod tiles;
 mod top;
+mod window;
 
 use std::ops::Range;
 
 use lowland_io::FileStamp;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use exchange::{export, export_disk, export_needs, import, import_disk, import_needs};
-pub use panel::{Near, PANEL, Panel};
-pub use sample::{FILE as SAMPLE, Sample, bytes as sweep_bytes, exact, panels, probes_for, sweep};
+pub(crate) use feed::portion_rows;
+pub use feed::{Met, each_portion};
+pub use probe::{Probing, probing};
+pub use sample::{FILE as SAMPLE, Sample, bytes as sweep_bytes, exact};
 pub use segments::Segments;
 pub use store::{Graph, MISSING, bytes as graph_bytes, part_name};
 pub use top::Tops;
+pub use window::{PANEL, Window};
 
 use crate::Result;
 use crate::budget::Needs;
 use crate::index::{Lists, Made};
 use crate::observe::Progress;
-use crate::ordered::{self, in_order};
 use crate::plan::Plan;
 use crate::work::Work;
-use kernel::{Packed, Queries};
-use segments::Cache;
+use probe::{LEAST_PROBES, Probe};
 use tiles::{About, Tiles};
 
-/// Segments of one list that a row visits at most: 65,536 rows.
-const MOST_SEGMENTS: usize = 32;
-/// Lists that a row probes at least, so that one in a tiny list meets others.
-const LEAST_PROBES: usize = 8;
-/// Rows of a window where lists are probed and all of them stay packed.
-pub const WINDOW: usize = 16_384;
-/// Rows of a window at most, where they do not.
-pub const LARGEST_WINDOW: usize = 1 << 18;
-/// Visits (a row to a list) of a window, for each of its rows, about.
+/// Rows of a window at most: what a killed join begins anew is bounded, and
+/// what reading and packing all lists for a window costs is long a small share.
+pub const LARGEST_WINDOW: usize = 1 << 20;
+/// Lists that a row of a window visits, about.
 const VISITS: usize = 16;
 
 /// What the stage found, beside the graph itself.
@@ -78,12 +77,12 @@ pub fn join(plan: &Plan, lists: &Lists, work: &Work<'_>) -> Result<(Made, Found,
     let (k, table, progress) = (plan.k(), &lists.table, work.progress);
     let needs = needs(plan);
     let held = work.hold(&needs, "sample")?;
-    let Truth { sample: truth, probes, recall: estimate, file } = true_neighbors(plan, lists, work)?;
+    let Truth { sample: truth, probing, file } = true_neighbors(plan, lists, work)?;
     drop(held);
-    if estimate < plan.config.recall {
+    if probing.recall < plan.config.recall {
         progress.note(&format!(
-            "recall will be about {estimate:.3} rather than {:.3}: more would compare each row with over {} others",
-            plan.config.recall, plan.index.max_candidates
+            "recall will be about {:.3} rather than {:.3}: more would compare each row with over {} others",
+            probing.recall, plan.config.recall, plan.index.max_candidates
         ))?;
     }
 
@@ -91,236 +90,166 @@ pub fn join(plan: &Plan, lists: &Lists, work: &Work<'_>) -> Result<(Made, Found,
     if tiles.next_row() < table.rows() {
         let _held = work.hold(&needs, "join")?;
         let segments = Segments::all_pairs(lists, plan.index.exact)?;
-        let cache = Cache::new(&segments, plan.neighbors.cache_bytes, !plan.index.exact);
-        let metric = plan.config.metric;
-        let coarse = (!plan.index.exact).then(|| Coarse::new(lists, probes, plan.config.seed));
-        let rows_a_task = if plan.index.exact { PANEL } else { window_rows(plan.neighbors.window_rows, k, probes) };
-        let tasks: Vec<Range<u32>> = (tiles.next_row()..table.rows())
-            .step_by(rows_a_task)
-            .map(|start| start..start.saturating_add(rows_a_task as u32).min(table.rows()))
-            .collect();
+        let probe = (!plan.index.exact).then_some(Probe { segments: &segments, probing, seed: plan.config.seed });
+        let room = Room::of(plan, probing.probes);
         let mut sampled = truth.rows.partition_point(|&row| row < tiles.next_row());
-        in_order(
-            tasks.len(),
-            |task| {
-                let backwards = task % 2 == 1;
-                run(tasks[task].clone(), &segments, &cache, coarse.as_ref(), k, backwards, progress)
-            },
-            |task, (found, compared)| {
-                let rows = tasks[task].clone();
-                for ((row, near), compared) in rows.clone().zip(found.rows()).zip(compared) {
-                    let is_sampled = truth.rows.get(sampled) == Some(&row);
-                    let recall = is_sampled.then(|| recall(near, &truth.neighbors[sampled]));
-                    sampled += usize::from(is_sampled);
-                    let near = near.iter().map(|&(squared, row)| (row, metric.distance(squared)));
-                    tiles.push(near, About { compared, recall })?;
-                }
-                progress.advance(rows.len() as u64)
-            },
-        )?;
-        progress.traffic.read(cache.read.load(std::sync::atomic::Ordering::Relaxed));
+        while tiles.next_row() < table.rows() {
+            let start = tiles.next_row();
+            let end = start.saturating_add(room.rows as u32).min(table.rows());
+            let (window, compared) = look_around(start..end, k, &segments, probe.as_ref(), plan, &room, progress)?;
+            for (place, &row) in window.rows().iter().enumerate() {
+                let near = window.near(place);
+                let is_sampled = truth.rows.get(sampled) == Some(&row);
+                let recall = is_sampled.then(|| recall(near.clone(), &truth.neighbors[sampled]));
+                sampled += usize::from(is_sampled);
+                let near = near.map(|(squared, row)| (row, plan.config.metric.distance(squared)));
+                tiles.push(near, About { compared: compared.of(place), recall })?;
+            }
+            progress.check()?;
+        }
     }
-    let (mut made, found) = tiles.finish(probes);
+    let (mut made, found) = tiles.finish(probing.probes);
     made.push(file);
     Ok((made, found, truth))
 }
 
-/// What the stage's first unit finds: the sample's exact neighbours, how many
-/// lists must be probed for them, and the recall that this gives.
+/// How many rows each row of a window was compared with.
+enum Compared {
+    All(u64),
+    Each(Vec<u32>),
+}
+
+impl Compared {
+    fn of(&self, place: usize) -> u64 {
+        match self {
+            Compared::All(rows) => *rows,
+            Compared::Each(rows) => u64::from(rows[place]),
+        }
+    }
+}
+
+/// Finds the neighbours of `rows`, or of the first of them where they visit
+/// more than there is room for.
+fn look_around(
+    rows: Range<u32>,
+    k: usize,
+    segments: &Segments<'_>,
+    probe: Option<&Probe<'_>>,
+    plan: &Plan,
+    room: &Room,
+    progress: &Progress<'_>,
+) -> Result<(Window, Compared)> {
+    let mut window = Window::read(segments, rows.clone(), k)?;
+    let mut compared = Compared::All(u64::from(segments.lists.table.rows()));
+    if let Some(probe) = probe {
+        let visited = probe.lists(&window, progress)?;
+        let of = |place: usize| probe.segments_of(rows.start + place as u32, &visited, place);
+        let mut visits = (0..window.rows().len()).map(|place| of(place).count() as u64).scan(0, |sum, visits| {
+            *sum += visits;
+            Some(*sum)
+        });
+        // A row is looked at in any case.
+        let fit = visits.position(|visits| visits > room.visits).unwrap_or(window.rows().len()).max(1);
+        window.cut(fit, k);
+        let met = |place| of(place).map(|segment| segments.range(segment as usize).len() as u32).sum();
+        compared = Compared::Each((0..fit).into_par_iter().map(met).collect());
+        window.visit(segments.count(), of);
+    }
+    // A row's own surroundings first: then most others are seen to be too far at once.
+    let (count, own) = (segments.count() as u32, segments.segment_of(rows.start));
+    let order: Vec<u32> = (own..count).chain(0..own).filter(|&segment| window.visitors(segment as usize) > 0).collect();
+    let pairs = |window: &Window, segment: usize| (window.visitors(segment) * segments.range(segment).len()) as u64;
+    let all: u64 = order.iter().map(|&segment| pairs(&window, segment as usize)).sum();
+    let (mut met, mut told) = (0, 0);
+    each_portion(segments, &order, plan.neighbors.portion_rows, progress, |portion| {
+        window.meet(portion, segments);
+        met += portion.iter().map(|there| pairs(&window, there.segment)).sum::<u64>();
+        let done = (window.rows().len() as f64 * met as f64 / all.max(1) as f64) as u64;
+        progress.advance(done - std::mem::replace(&mut told, done))
+    })?;
+    window.sort();
+    Ok((window, compared))
+}
+
+/// What the stage's first unit finds: the sample's exact neighbours, and how
+/// many lists must be visited for them.
 struct Truth {
     sample: Sample,
-    probes: usize,
-    recall: f64,
+    probing: Probing,
     file: (String, FileStamp),
 }
 
 fn true_neighbors(plan: &Plan, lists: &Lists, work: &Work<'_>) -> Result<Truth> {
     const UNIT: &str = "sample";
-    if let Some((probes, recall)) = work.finished::<(usize, f64)>(UNIT)? {
+    if let Some(probing) = work.finished::<Probing>(UNIT)? {
         let listed = work.run.unit(work.progress.stage().name(), UNIT).unwrap_or_default();
         if let Some(file) = listed.files.into_iter().next() {
-            return Ok(Truth { sample: Sample::read(work.run.dir())?, probes, recall, file });
+            return Ok(Truth { sample: Sample::read(work.run.dir())?, probing, file });
         }
     }
     let sample = exact(plan, lists, plan.k(), work.progress)?;
-    let (probes, recall) = if plan.index.exact {
-        (lists.table.count(), 1.0)
+    let probing = if plan.index.exact {
+        Probing { probes: lists.table.count(), around: lists.table.count(), recall: 1.0 }
     } else {
-        let (probes, recall) = probes_for(&sample, lists, plan.config.recall, plan.index.max_candidates)?;
-        (probes.max(LEAST_PROBES).min(lists.table.count()), recall)
+        probing(&sample, lists, plan.config.recall, plan.index.max_candidates)?
     };
     let file = sample.write(work.run.dir())?;
     work.progress.traffic.wrote(file.1.bytes);
-    work.finish(UNIT, vec![file.clone()], &(probes, recall))?;
-    Ok(Truth { sample, probes, recall, file })
+    work.finish(UNIT, vec![file.clone()], &probing)?;
+    Ok(Truth { sample, probing, file })
 }
 
 /// Share of the true neighbours found: a row as near as the farthest true one counts.
-fn recall(found: &[(f32, u32)], truth: &[(f32, u32)]) -> f64 {
+fn recall(found: impl Iterator<Item = (f32, u32)>, truth: &[(f32, u32)]) -> f64 {
     let Some(&(farthest, _)) = truth.last() else { return 1.0 };
-    found.iter().filter(|&&(d, _)| d <= farthest).count().min(truth.len()) as f64 / truth.len() as f64
+    found.filter(|&(d, _)| d <= farthest).count().min(truth.len()) as f64 / truth.len() as f64
+}
+
+/// What a window holds.
+struct Room {
+    rows: usize,
+    /// Visits (a row to a segment) of all of them.
+    visits: u64,
 }
 
 /// Bytes of a window's row that visits so many lists: each visit is listed
-/// twice, as found and in order; half as many again where lists are cut. And
-/// of its results, with those of rows that wait for their turn.
-fn window_row_bytes(k: usize, probes: usize) -> u64 {
-    Panel::row_bytes(k) + probes as u64 * 18 + ordered::AHEAD as u64 * (k as u64 * 8 + 8)
+/// twice, as found and in order.
+fn window_row_bytes(dim: usize, k: usize, probes: usize) -> u64 {
+    Window::row_bytes(dim, k) + 4 + probes as u64 * 4 + visits(1, probes) * 4
 }
 
-/// Rows of a window, each visiting `probes` lists, in the room of `planned`
-/// rows that visit [`VISITS`].
-fn window_rows(planned: usize, k: usize, probes: usize) -> usize {
-    let room = planned as u64 * window_row_bytes(k, VISITS);
-    let fit = (room / window_row_bytes(k, probes)) as usize;
-    fit.clamp(PANEL.min(planned), LARGEST_WINDOW.max(planned))
+/// Visits of so many rows that probe so many lists, some of which are cut into several segments.
+fn visits(rows: usize, probes: usize) -> u64 {
+    (rows * probes) as u64 * 3 / 2
 }
 
-/// The centroids, packed to find each row's nearest lists.
-struct Coarse {
-    center: Vec<f32>,
-    packed: Packed,
-    /// Which lists were packed: those that have rows.
-    numbers: Vec<u32>,
-    probes: usize,
-    seed: u64,
-}
-
-impl Coarse {
-    fn new(lists: &Lists, probes: usize, seed: u64) -> Self {
-        let table = &lists.table;
-        let center = table.centroid(0).to_vec();
-        let numbers: Vec<u32> = (0..table.count() as u32).filter(|&l| !table.range(l as usize).is_empty()).collect();
-        let centroids: Vec<&[f32]> = numbers.iter().map(|&l| table.centroid(l as usize)).collect();
-        let mut packed = Packed::default();
-        packed.load(centroids.into_iter(), &center);
-        Coarse { center, packed, numbers, probes, seed }
-    }
-
-    /// Which segments each of `vectors` visits; the first of them is row `first`.
-    fn visits(&self, first: u32, vectors: &[&[f32]], segments: &Segments<'_>) -> Visits {
-        let lists = self.packed.rows();
-        let mut visited: Vec<(u32, u32)> = Vec::with_capacity(vectors.len() * (self.probes + 1));
-        let mut queries = Queries::default();
-        let mut top = Tops::new(PANEL.min(vectors.len()), self.probes);
-        for (panel, vectors) in vectors.chunks(PANEL).enumerate() {
-            top.reset();
-            queries.load(vectors.iter().copied(), &self.center);
-            kernel::for_each_tile(&queries, &self.packed, |group, block, tile| {
-                for (query, scores) in (group * kernel::QUERIES..vectors.len()).zip(tile) {
-                    let limit = top.threshold(query);
-                    if scores.iter().fold(false, |any, &s| any | (s <= limit)) {
-                        for (lane, &score) in scores.iter().enumerate() {
-                            let list = block * kernel::LANES + lane;
-                            if score <= top.threshold(query) && list < lists {
-                                top.offer(query, score, self.numbers[list]);
-                            }
-                        }
-                    }
-                }
-            });
-            for i in 0..vectors.len() {
-                let place = (panel * PANEL + i) as u32;
-                let own = segments.lists.table.list_of(first + place) as u32;
-                // The row's own list always, even where centroids lie so close
-                // together that rounding orders them.
-                let others = top.sorted(i).map(|(_, list)| list).filter(|&list| list != own);
-                for list in std::iter::once(own).chain(others).take(self.probes) {
-                    let there = segments.of_list(list as usize);
-                    if there.len() <= MOST_SEGMENTS {
-                        visited.extend(there.map(|segment| (place, segment)));
-                        continue;
-                    }
-                    // A list this long holds copies of one vector, or nearly: a part of it
-                    // has neighbours enough. One's own part first, or one drawn for the row.
-                    let (row, count) = (first + place, there.len() as u32);
-                    let from = if list == own {
-                        segments.segment_of(row) - there.start
-                    } else {
-                        crate::random::below(self.seed, u64::from(list), u64::from(row), u64::from(count)) as u32
-                    };
-                    visited.extend((0..MOST_SEGMENTS as u32).map(|s| (place, there.start + (from + s) % count)));
-                }
-            }
+impl Room {
+    /// Where each row probes `probes` lists, in the room of the planned rows that visit [`VISITS`].
+    fn of(plan: &Plan, probes: usize) -> Self {
+        let (dim, k, planned) = (plan.shape.dim, plan.k(), plan.neighbors.window_rows);
+        if plan.index.exact {
+            return Room { rows: planned, visits: 0 };
         }
-        let mut starts = vec![0u32; segments.count() + 1];
-        visited.iter().for_each(|&(_, segment)| starts[segment as usize + 1] += 1);
-        (0..segments.count()).for_each(|segment| starts[segment + 1] += starts[segment]);
-        let mut next = starts.clone();
-        let mut visits = vec![0u32; visited.len()];
-        for &(place, segment) in &visited {
-            visits[next[segment as usize] as usize] = place;
-            next[segment as usize] += 1;
-        }
-        Visits { pairs: visited, visits, starts }
+        let room = planned as u64 * window_row_bytes(dim, k, VISITS);
+        let rows = (room / window_row_bytes(dim, k, probes)) as usize;
+        let rows = rows.clamp(PANEL.min(planned), LARGEST_WINDOW.max(planned));
+        Room { rows, visits: visits(rows, probes) }
     }
-}
-
-/// Who visits what, both ways.
-struct Visits {
-    /// (row's place, segment), row after row.
-    pairs: Vec<(u32, u32)>,
-    /// Places of rows, segment after segment.
-    visits: Vec<u32>,
-    /// The first of each segment's, and the length last.
-    starts: Vec<u32>,
-}
-
-impl Visits {
-    fn of(&self, segment: usize) -> &[u32] {
-        &self.visits[self.starts[segment] as usize..self.starts[segment + 1] as usize]
-    }
-}
-
-/// Finds the neighbours of `rows`; also says how many rows each was compared with.
-fn run(
-    rows: Range<u32>,
-    segments: &Segments<'_>,
-    cache: &Cache<'_>,
-    coarse: Option<&Coarse>,
-    k: usize,
-    backwards: bool,
-    progress: &Progress<'_>,
-) -> Result<(Near, Vec<u64>)> {
-    let (first, vectors) = (rows.start, segments.vectors(rows.clone())?);
-    let all: Vec<u32> = (0..vectors.len() as u32).collect();
-    let visits = coarse.map(|coarse| coarse.visits(first, &vectors, segments));
-    let mut panel = Panel::new(rows.collect(), vectors, k);
-    let mut compared = vec![0; all.len()];
-    for place in 0..segments.count() {
-        // Every other window goes backwards: what the one before met last is still at hand.
-        let segment = if backwards { segments.count() - 1 - place } else { place };
-        let which = match &visits {
-            None => all.as_slice(),
-            Some(visits) => visits.of(segment),
-        };
-        let there = segments.range(segment);
-        if !which.is_empty() && !there.is_empty() {
-            progress.check()?;
-            which.iter().for_each(|&row| compared[row as usize] += there.len() as u64);
-            panel.scan(which, segment, &**cache.get(segment)?, segments);
-        }
-    }
-    Ok((panel.finish(segments, visits.as_ref().map(|v| v.pairs.as_slice()))?, compared))
 }
 
 /// What the stage holds.
 pub fn needs(plan: &Plan) -> Needs {
-    let (dim, k, threads) = (plan.shape.dim, plan.k(), plan.threads as u64);
+    let (dim, k, threads) = (plan.shape.dim, plan.k(), plan.threads);
     let lists = plan.index.lists;
-    let rows = if plan.index.exact { PANEL } else { plan.neighbors.window_rows }.min(plan.shape.rows as usize);
-    // Each thread has one list in hand that the cache may not hold.
-    let packing = Packed::bytes(segments::LONGEST.min(plan.shape.rows as usize), dim);
-    // Many rows that visit few lists each, or few that visit many.
-    let few = PANEL.min(rows);
+    let rows = plan.neighbors.window_rows;
     // Probing ends where a row has met its share of all rows.
     let share = (plan.index.max_candidates * lists as u64).div_ceil(plan.shape.rows) as usize;
     let most_probes = if plan.index.exact { 0 } else { lists.min(share + LEAST_PROBES) };
-    let windows = (rows as u64 * window_row_bytes(k, VISITS.min(most_probes)))
-        .max(few as u64 * window_row_bytes(k, most_probes))
-        + Panel::bytes(dim)
-        + (lists * 16) as u64
-        + Tops::bytes(few, most_probes.min(VISITS * rows / few));
+    // Many rows that visit few lists each, or few that visit many.
+    let windows = (rows as u64 * window_row_bytes(dim, k, VISITS.min(most_probes)))
+        .max(PANEL.min(rows) as u64 * window_row_bytes(dim, k, most_probes));
+    let probe = if plan.index.exact { 0 } else { threads as u64 * Probe::bytes(dim, lists, most_probes) };
+    let beside = Window::bytes(dim, Segments::most(plan), threads).max(probe);
     let truth = plan.sample_rows() as u64 * (k as u64 * 8 + 40);
     let table = plan.table_bytes();
     Needs::default()
@@ -328,19 +257,11 @@ pub fn needs(plan: &Plan) -> Needs {
         .phase(
             "join",
             [
-                ("packed lists kept", plan.neighbors.cache_bytes),
-                ("windows, and results waiting", threads * windows),
-                ("lists being packed", threads * packing),
-                ("lists' centroids, also packed", if plan.index.exact { table } else { 2 * table }),
+                ("a window of rows", windows),
+                ("who visits what", beside),
+                ("lists being read and packed", feed::bytes(plan.neighbors.portion_rows, dim)),
+                ("lists' centroids", table),
                 ("the sample's neighbours", truth),
             ],
         )
-}
-
-/// Bytes of the lists, packed.
-pub fn packed_bytes(plan: &Plan) -> u64 {
-    // As the vectors are, and half a pair of blocks of padding a segment.
-    let (rows, dim) = (plan.shape.rows, plan.shape.dim as u64);
-    let segments = if plan.index.exact { rows / 1024 + 1 } else { plan.index.lists as u64 };
-    (rows + segments * kernel::LANES as u64) * (dim + 1) * 4
 }

@@ -1,21 +1,18 @@
 //! The exact neighbours of a seeded sample of rows: what recall is measured
-//! against, and what decides how many lists the join must probe.
+//! against, and what decides how many lists the join must visit.
 
 use std::path::Path;
 
 use lowland_io::{Error as IoError, FileStamp};
-use rayon::prelude::*;
 
-use super::panel::{PANEL, Panel};
+use super::feed::each_portion;
 use super::segments::Segments;
+use super::window::Window;
 use crate::Result;
 use crate::index::Lists;
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::random::stratified;
-
-/// Rows that are packed at a time, for each thread.
-const ROWS: usize = super::segments::LONGEST;
 
 /// Sample rows and their exact neighbours.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,114 +80,21 @@ pub(super) fn rows(plan: &Plan) -> Vec<u32> {
 /// Finds the exact `k` nearest of the sample's rows.
 pub fn exact(plan: &Plan, lists: &Lists, k: usize, progress: &Progress<'_>) -> Result<Sample> {
     let segments = Segments::all_pairs(lists, plan.index.exact)?;
-    let rows = rows(plan);
-    let mut panels = panels(&segments, &rows, k)?;
-    let all: Vec<u32> = (0..PANEL as u32).collect();
-    sweep(
-        &segments,
-        &mut panels,
-        progress,
-        |_| Ok(()),
-        |panel, segment, packed| {
-            let queries = panel.rows().len();
-            panel.scan(&all[..queries], segment, packed, &segments);
-        },
-    )?;
-    let found = panels.into_par_iter().map(|panel| panel.finish(&segments, None)).collect::<Result<Vec<_>>>()?;
-    let neighbors = found.iter().flat_map(|near| near.rows().map(<[_]>::to_vec)).collect();
-    Ok(Sample { rows, neighbors })
+    let mut window = Window::of(lists, rows(plan), k)?;
+    let all: Vec<u32> = (0..segments.count() as u32).collect();
+    each_portion(&segments, &all, plan.neighbors.portion_rows, progress, |portion| {
+        window.meet(portion, &segments);
+        Ok(())
+    })?;
+    window.sort();
+    let neighbors = (0..window.rows().len()).map(|place| window.near(place).collect()).collect();
+    Ok(Sample { rows: window.rows().to_vec(), neighbors })
 }
 
-/// The sample's rows in panels.
-pub fn panels<'a>(segments: &Segments<'a>, rows: &[u32], k: usize) -> Result<Vec<Panel<'a>>> {
-    rows.chunks(PANEL)
-        .map(|rows| {
-            let vectors = rows.iter().map(|&row| segments.lists.row(row)).collect::<Result<Vec<_>>>()?;
-            Ok(Panel::new(rows.to_vec(), vectors, k))
-        })
-        .collect()
-}
-
-/// Brings every segment before every panel, once; `advance` hears how many rows that was.
-pub fn sweep<'a, P: Send>(
-    segments: &Segments<'a>,
-    panels: &mut [P],
-    progress: &Progress<'_>,
-    advance: impl Fn(u64) -> Result<()>,
-    each: impl Fn(&mut P, usize, &super::kernel::Packed) + Sync,
-) -> Result<()> {
-    let most = ROWS * rayon::current_num_threads().max(2);
-    let mut next = 0;
-    while next < segments.count() {
-        progress.check()?;
-        let (first, mut rows) = (next, 0);
-        while next < segments.count() && (next == first || rows + segments.range(next).len() <= most) {
-            rows += segments.range(next).len();
-            next += 1;
-        }
-        let packed = (first..next).into_par_iter().map(|s| segments.pack(s)).collect::<Result<Vec<_>>>()?;
-        panels.par_iter_mut().for_each(|panel| {
-            for (segment, packed) in (first..next).zip(&packed) {
-                each(panel, segment, packed);
-            }
-        });
-        let rows = rows as u64;
-        progress.traffic.read(rows * segments.lists.table.dim as u64 * 4);
-        advance(rows)?;
-    }
-    Ok(())
-}
-
-/// Bytes that a sweep holds beside the caller's own results.
+/// Bytes that bringing the sample before all rows takes beside its results.
 pub fn bytes(plan: &Plan) -> u64 {
-    let dim = plan.shape.dim;
-    let panels =
-        plan.sample_rows().div_ceil(PANEL) as u64 * (PANEL as u64 * Panel::row_bytes(plan.k()) + Panel::bytes(dim));
-    // Many short segments pad more than one long one.
-    let rows = (ROWS * plan.threads.max(2)).min(plan.shape.rows as usize);
-    panels + super::kernel::Packed::bytes(rows, dim) * 17 / 16
-}
-
-/// The fewest lists that each row must probe for the sample's recall to reach
-/// `target`, and the recall it then has. A neighbour is found when its list is
-/// among the `probes` nearest to the row, so this is exact counting.
-pub fn probes_for(sample: &Sample, lists: &Lists, target: f64, max_candidates: u64) -> Result<(usize, f64)> {
-    let table = &lists.table;
-    // For each place in a row's order of lists: neighbours that lie there, and rows compared.
-    let nothing = || (vec![0u64; table.count()], vec![0u64; table.count()]);
-    let (found, candidates) = sample
-        .rows
-        .par_iter()
-        .zip(&sample.neighbors)
-        .try_fold(nothing, |(mut found, mut candidates), (&row, neighbors)| {
-            // As the join does: the row's own list first, and none that is empty.
-            let own = table.list_of(row) as u32;
-            let others = table.nearest_lists(lists.row(row)?);
-            let others = others.into_iter().filter(|&l| l != own && !table.range(l as usize).is_empty());
-            let order: Vec<u32> = std::iter::once(own).chain(others).collect();
-            let mut place = vec![0u32; table.count()];
-            order.iter().enumerate().for_each(|(i, &list)| place[list as usize] = i as u32);
-            for &(_, neighbor) in neighbors {
-                found[place[table.list_of(neighbor)] as usize] += 1;
-            }
-            candidates.iter_mut().zip(&order).for_each(|(c, &l)| *c += table.range(l as usize).len() as u64);
-            Ok::<_, crate::Error>((found, candidates))
-        })
-        .try_reduce(nothing, |mut a, b| {
-            a.0.iter_mut().zip(&b.0).for_each(|(x, y)| *x += y);
-            a.1.iter_mut().zip(&b.1).for_each(|(x, y)| *x += y);
-            Ok(a)
-        })?;
-    let wanted: u64 = sample.neighbors.iter().map(|n| n.len() as u64).sum();
-    let (mut have, mut compared) = (0u64, 0u64);
-    for (probes, (found, rows)) in found.iter().zip(&candidates).enumerate() {
-        have += found;
-        compared += rows;
-        let recall = have as f64 / wanted.max(1) as f64;
-        let mean_candidates = compared / sample.rows.len().max(1) as u64;
-        if recall >= target || mean_candidates >= max_candidates {
-            return Ok((probes + 1, recall));
-        }
-    }
-    Ok((table.count(), 1.0))
+    let (dim, rows) = (plan.shape.dim, plan.sample_rows() as u64);
+    rows * (Window::row_bytes(dim, plan.k()) + 4)
+        + Window::bytes(dim, Segments::most(plan), plan.threads)
+        + super::feed::bytes(plan.neighbors.portion_rows, dim)
 }

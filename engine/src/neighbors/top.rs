@@ -1,6 +1,6 @@
-//! The best few of many scores, for many queries: a bounded heap's job, done
-//! as an append buffer that is cut when full, because most scores fail the
-//! threshold. All queries' buffers are one allocation.
+//! The best few of many scores, for many queries: a heap for each, its worst
+//! on top, all in one allocation. Most scores do not come as far as the heap:
+//! they fail the threshold, or what was made of it.
 //!
 //! What must hold: what is kept of a query is the `keep` least keys (score,
 //! then row, or whatever number stands for it) of all that were offered, in
@@ -10,70 +10,73 @@
 #[derive(Debug, Clone, Default)]
 pub struct Tops {
     keep: usize,
-    /// `room` a query.
+    /// `keep` a query.
     keys: Vec<u64>,
-    counts: Vec<u32>,
-    /// Scores above a query's cannot be among its best.
-    thresholds: Vec<f32>,
 }
 
-fn room(keep: usize) -> usize {
-    (2 * keep + 16).next_multiple_of(16)
-}
+/// Where nothing was offered yet: infinitely far, and behind all that is.
+const NOTHING: u64 = 0xff80_0000_ffff_ffff;
 
 impl Tops {
     /// Keeps the `keep` least, at least one, for each of so many queries.
     pub fn new(queries: usize, keep: usize) -> Self {
         let keep = keep.max(1);
-        Tops {
-            keep,
-            keys: vec![0; queries * room(keep)],
-            counts: vec![0; queries],
-            thresholds: vec![f32::INFINITY; queries],
-        }
+        Tops { keep, keys: vec![NOTHING; queries * keep] }
     }
 
     /// Forgets everything.
     pub fn reset(&mut self) {
-        self.counts.fill(0);
-        self.thresholds.fill(f32::INFINITY);
+        self.keys.fill(NOTHING);
     }
 
     /// Scores above this cannot be among the query's best.
     #[inline]
     pub fn threshold(&self, query: usize) -> f32 {
-        self.thresholds[query]
+        score(self.keys[query * self.keep])
     }
 
-    /// Offers a row; `score` must not be above the threshold, and never NaN.
+    /// Whether a row of this score would be among the query's best so far.
+    #[inline]
+    pub fn takes(&self, query: usize, score: f32, row: u32) -> bool {
+        key(score, row) < self.keys[query * self.keep]
+    }
+
+    /// Offers a row; `score` must not be NaN. Each row once.
     #[inline]
     pub fn offer(&mut self, query: usize, score: f32, row: u32) {
-        let (room, count) = (room(self.keep), self.counts[query] as usize);
-        self.keys[query * room + count] = key(score, row);
-        self.counts[query] += 1;
-        if count + 1 == room {
-            self.cut(query);
+        let heap = &mut self.keys[query * self.keep..][..self.keep];
+        let key = key(score, row);
+        if key >= heap[0] {
+            return;
         }
+        // The worst goes; larger children move up until the new one has its place.
+        let mut at = 0;
+        loop {
+            let (left, right) = (2 * at + 1, 2 * at + 2);
+            let larger = if right < heap.len() && heap[right] > heap[left] { right } else { left };
+            if larger >= heap.len() || heap[larger] <= key {
+                break;
+            }
+            heap[at] = heap[larger];
+            at = larger;
+        }
+        heap[at] = key;
     }
 
-    #[cold]
-    fn cut(&mut self, query: usize) {
-        let keys = &mut self.keys[query * room(self.keep)..][..room(self.keep)];
-        keys.select_nth_unstable(self.keep - 1);
-        self.counts[query] = self.keep as u32;
-        self.thresholds[query] = score(keys[self.keep - 1]);
+    /// Puts every query's best in order. Nothing may be offered afterwards.
+    pub fn sort(&mut self) {
+        self.keys.chunks_exact_mut(self.keep.max(1)).for_each(<[u64]>::sort_unstable);
     }
 
-    /// What was kept of a query, least first, as (score, row).
-    pub fn sorted(&mut self, query: usize) -> impl Iterator<Item = (f32, u32)> + '_ {
-        let keys = &mut self.keys[query * room(self.keep)..][..self.counts[query] as usize];
-        keys.sort_unstable();
-        keys.iter().take(self.keep).map(|&key| (score(key), key as u32))
+    /// What was kept of a query, least first, as (score, row), once it is [sorted](Tops::sort).
+    pub fn kept(&self, query: usize) -> impl Iterator<Item = (f32, u32)> + Clone + '_ {
+        let keys = &self.keys[query * self.keep..][..self.keep];
+        keys.iter().take_while(|&&key| key != NOTHING).map(|&key| (score(key), key as u32))
     }
 
     /// Bytes held for so many queries.
     pub fn bytes(queries: usize, keep: usize) -> u64 {
-        (queries * (room(keep.max(1)) * 8 + 8)) as u64
+        (queries * keep.max(1) * 8) as u64
     }
 }
 
@@ -105,15 +108,15 @@ mod tests {
             offers.rotate_left(middle);
             let mut tops = Tops::new(3, keep);
             for (score, row) in offers {
+                prop_assert!(score <= tops.threshold(2) || !tops.takes(2, score, row));
                 for query in [0, 2] {
-                    if score <= tops.threshold(query) {
-                        tops.offer(query, score, row);
-                    }
+                    tops.offer(query, score, row);
                 }
             }
-            prop_assert_eq!(tops.sorted(0).collect::<Vec<_>>(), truth.clone());
-            prop_assert_eq!(tops.sorted(2).collect::<Vec<_>>(), truth);
-            prop_assert_eq!(tops.sorted(1).count(), 0);
+            tops.sort();
+            prop_assert_eq!(tops.kept(0).collect::<Vec<_>>(), truth.clone());
+            prop_assert_eq!(tops.kept(2).collect::<Vec<_>>(), truth);
+            prop_assert_eq!(tops.kept(1).count(), 0);
         }
     }
 }

@@ -1,0 +1,141 @@
+//! Segments on their way to whoever compares them: read by a thread of its
+//! own, packed by all threads, one portion while the next is being read.
+//!
+//! What must hold: memory is two portions as read and one packed, whatever is
+//! read in all; the order is the caller's.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use lowland_io::Error as IoError;
+use rayon::prelude::*;
+
+use super::kernel::{Packed, Piece};
+use super::segments::{LONGEST, Segments};
+use crate::Result;
+use crate::observe::Progress;
+use crate::plan::Plan;
+
+/// Bytes of vectors in a portion, where the budget has room for them.
+const PORTION: u64 = 8 << 20;
+
+/// A segment in memory: its rows as they are, and packed.
+pub struct Met<'a> {
+    /// Which one.
+    pub segment: usize,
+    /// Its vectors, row after row.
+    pub vectors: &'a [f32],
+    /// The same, shifted by its centre.
+    pub packed: Packed,
+}
+
+/// Brings the segments of `order` in portions of `rows` rows, or one segment.
+pub fn each_portion(
+    segments: &Segments<'_>,
+    order: &[u32],
+    rows: usize,
+    progress: &Progress<'_>,
+    mut each: impl FnMut(&[Met<'_>]) -> Result<()>,
+) -> Result<()> {
+    let portions = portions(segments, order, rows);
+    // Two buffers go round: one is read into while the other is worked on.
+    let (to_fill, empty) = bounded(2);
+    let (to_use, full) = bounded(2);
+    for _ in 0..2 {
+        // The channel has room for both.
+        let _ = to_fill.try_send(Vec::new());
+    }
+    std::thread::scope(|scope| {
+        // Owned here, so that however this ends the reader finds nobody to read for.
+        let (to_fill, full): (Sender<Vec<f32>>, Receiver<Result<Vec<f32>>>) = (to_fill, full);
+        let reading = std::thread::Builder::new().name("lowland-lists".into()).stack_size(256 << 10);
+        let portions = &portions;
+        let reader = move || {
+            for portion in portions {
+                let Ok(mut buffer) = empty.recv() else { return };
+                let read = read(segments, portion, &mut buffer).map(|()| buffer);
+                let stop = read.is_err();
+                if to_use.send(read).is_err() || stop {
+                    return;
+                }
+            }
+        };
+        reading.spawn_scoped(scope, reader).map_err(|e| IoError::io("lists.ivf", "start a reading thread for", e))?;
+        let mut pieces: Vec<Piece> = Vec::new();
+        let dim = segments.lists.table.dim;
+        for portion in portions {
+            progress.check()?;
+            let ended = || crate::Error::Data { what: "the thread that reads lists ended before its time".into() };
+            let buffer = full.recv().map_err(|_| ended())??;
+            progress.traffic.read(buffer.len() as u64 * 4);
+            let mut rest = &buffer[..];
+            let met: Vec<(usize, &[f32], Vec<Piece>)> = portion
+                .iter()
+                .map(|&segment| {
+                    let rows = segments.range(segment as usize).len();
+                    let (vectors, later) = rest.split_at(rows * dim);
+                    rest = later;
+                    let from = pieces.len().saturating_sub(Packed::pieces(rows));
+                    (segment as usize, vectors, pieces.split_off(from))
+                })
+                .collect();
+            let met: Vec<Met<'_>> = met
+                .into_par_iter()
+                .map(|(segment, vectors, pieces)| {
+                    let mut packed = Packed::over(pieces);
+                    packed.load(vectors.chunks_exact(dim), segments.center(segment));
+                    Met { segment, vectors, packed }
+                })
+                .collect();
+            each(&met)?;
+            met.into_iter().for_each(|met| pieces.extend(met.packed.into_pieces()));
+            // After the last portion nobody wants it.
+            let _ = to_fill.send(buffer);
+        }
+        Ok(())
+    })
+}
+
+/// Consecutive segments of `order`, as many together as have at most so many rows.
+fn portions<'a>(segments: &Segments<'_>, order: &'a [u32], most: usize) -> Vec<&'a [u32]> {
+    let (mut portions, mut rest) = (Vec::new(), order);
+    while !rest.is_empty() {
+        let mut rows = 0;
+        let end = rest.iter().position(|&segment| {
+            rows += segments.range(segment as usize).len();
+            rows > most
+        });
+        let (portion, later) = rest.split_at(end.unwrap_or(rest.len()).max(1));
+        portions.push(portion);
+        rest = later;
+    }
+    portions
+}
+
+fn read(segments: &Segments<'_>, portion: &[u32], buffer: &mut Vec<f32>) -> Result<()> {
+    let dim = segments.lists.table.dim;
+    let rows: usize = portion.iter().map(|&segment| segments.range(segment as usize).len()).sum();
+    buffer.clear();
+    buffer.reserve_exact(rows * dim);
+    buffer.resize(rows * dim, 0.0);
+    let mut rest = &mut buffer[..];
+    for &segment in portion {
+        let range = segments.range(segment as usize);
+        let (to, later) = rest.split_at_mut(range.len() * dim);
+        segments.lists.read(range, to)?;
+        rest = later;
+    }
+    Ok(())
+}
+
+/// Rows of a portion, in so many bytes of memory.
+pub(crate) fn portion_rows(plan: &Plan, room: u64) -> usize {
+    let least = LONGEST.min(plan.shape.rows as usize);
+    let most = (PORTION / (plan.shape.dim.max(1) as u64 * 4)).min(plan.shape.rows) as usize;
+    let fit = (room / bytes(LONGEST, plan.shape.dim).max(1)) as usize * LONGEST;
+    fit.min(most).max(least)
+}
+
+/// Bytes that portions of so many rows take.
+pub(crate) fn bytes(rows: usize, dim: usize) -> u64 {
+    // Many short segments pad more than one long one.
+    2 * (rows * dim * 4) as u64 + Packed::bytes(rows, dim) * 17 / 16
+}
