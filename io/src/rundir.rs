@@ -53,7 +53,7 @@ use crate::{Error, Fingerprint, Result};
 const VERSION: u32 = 3;
 
 /// With the way out, as a run of another version cannot be gone on with.
-const READABLE: &str = "2; pass --restart to discard that run and begin anew, or choose another --run-dir";
+const READABLE: &str = "3; pass --restart to discard that run and begin anew, or choose another --run-dir";
 const LOCK: &str = "LOCK";
 const MANIFEST: &str = "manifest.json";
 const MANIFEST_PART: &str = "manifest.json.part";
