@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::train::Quantizer;
-use crate::neighbors::kernel::{LANES, Packed, QUERIES, Queries, for_each_tile};
+use crate::neighbors::kernel::{Bars, Packed, Queries, for_each_near};
 
 /// Groups whose centroids a row is compared with.
 const GROUPS_PROBED: usize = 8;
@@ -98,27 +98,15 @@ pub(super) fn nearest_of(centers: &[f32], dim: usize, rows: &[f32]) -> Vec<u32> 
 /// The `keep` best rows of a small table for each query, best first, as (score, row).
 pub fn nearest(queries: &Queries, table: &Packed, keep: usize) -> Vec<Vec<(f32, u32)>> {
     let mut best: Vec<Vec<(f32, u32)>> = vec![Vec::with_capacity(keep + 1); queries.count()];
-    let mut worst = vec![f32::INFINITY; queries.groups() * QUERIES];
-    for_each_tile(queries, table, |group, block, tile| {
-        for (place, scores) in tile.iter().enumerate() {
-            let query = group * QUERIES + place;
-            let limit = worst[query];
-            if query >= best.len() || !scores.iter().any(|&s| s < limit) {
-                continue;
-            }
-            let best = &mut best[query];
-            for (lane, &score) in scores.iter().enumerate() {
-                // Rows come in ascending order, so a tie stays behind the lower row.
-                if score < worst[query] {
-                    let at = best.partition_point(|&(s, _)| s <= score);
-                    best.insert(at, (score, (block * LANES + lane) as u32));
-                    best.truncate(keep);
-                    if best.len() == keep {
-                        worst[query] = best[keep - 1].0;
-                    }
-                }
-            }
-        }
+    let mut bars = Bars::default();
+    bars.set(best.iter().map(|_| f32::INFINITY));
+    for_each_near(queries, table, &mut bars, |query, row, score| {
+        let best = &mut best[query];
+        // Rows come in ascending order, so a tie stays behind the lower row.
+        let at = best.partition_point(|&(s, _)| s <= score);
+        best.insert(at, (score, row as u32));
+        best.truncate(keep);
+        best.get(keep - 1).map_or(f32::INFINITY, |&(worst, _)| worst)
     });
     best
 }

@@ -184,28 +184,30 @@ pub fn for_each_tile(queries: &Queries, rows: &Packed, mut each: impl FnMut(usiz
     }
 }
 
-/// Looks for rows whose score is at most their query's bar: `hit(query, row)`
+/// Looks for rows whose score is at most their query's bar: `hit(query, row, score)`
 /// for each of them, as places in what was packed, gives the query's next bar.
 /// A bar may fall a tile late, so that more are hit than it says, never fewer.
-pub fn for_each_near(queries: &Queries, rows: &Packed, bars: &mut Bars, mut hit: impl FnMut(usize, usize) -> f32) {
+pub fn for_each_near(queries: &Queries, rows: &Packed, bars: &mut Bars, mut hit: impl FnMut(usize, usize, f32) -> f32) {
     debug_assert_eq!(queries.dim, rows.dim, "queries and rows of one width");
     let kernel = Kernel::best();
     let dim = queries.dim;
+    let mut scores = [[[0f32; LANES]; QUERIES]; PAIR];
     for (pair, (values, half_norms)) in rows.values.iter().zip(rows.half_norms.chunks(PAIR * LANES)).enumerate() {
         let values = &values[..half_norms.len() * dim];
         let groups = queries.values.chunks_exact(dim * QUERIES).zip(bars.0.as_chunks_mut::<QUERIES>().0);
         for (group, (query, bars)) in groups.enumerate() {
-            let masks = kernel.near(values, half_norms, query, bars);
+            let masks = kernel.near(values, half_norms, query, bars, &mut scores);
             // Almost always nothing is near: one comparison for all of them first.
             if masks == [0; QUERIES] {
                 continue;
             }
             for ((place, mut mask), bar) in masks.into_iter().enumerate().zip(bars) {
                 while mask != 0 {
-                    let row = PAIR * LANES * pair + mask.trailing_zeros() as usize;
+                    let at = mask.trailing_zeros() as usize;
+                    let row = PAIR * LANES * pair + at;
                     mask &= mask - 1;
                     if row < rows.rows {
-                        *bar = hit(group * QUERIES + place, row);
+                        *bar = hit(group * QUERIES + place, row, scores[at / LANES][place][at % LANES]);
                     }
                 }
             }
@@ -254,9 +256,17 @@ impl Kernel {
         Kernel::Portable
     }
 
-    /// Which rows of one block, or two, score at most the bars of a group of queries.
+    /// Which rows of one block, or two, score at most the bars of a group of
+    /// queries; if there are any, the scores.
     #[inline]
-    fn near(self, values: &[f32], half_norms: &[f32], query: &[f32], bars: &[f32; QUERIES]) -> Masks {
+    fn near(
+        self,
+        values: &[f32],
+        half_norms: &[f32],
+        query: &[f32],
+        bars: &[f32; QUERIES],
+        scores: &mut [Tile; 2],
+    ) -> Masks {
         #[cfg(target_arch = "x86_64")]
         if self == Kernel::Avx512 {
             let dim = query.len() / QUERIES;
@@ -266,15 +276,14 @@ impl Kernel {
             #[expect(unsafe_code, reason = "measured kernel")]
             return unsafe {
                 if blocks == 1 {
-                    near_avx512::<1>(values, half_norms, query, bars)
+                    near_avx512::<1>(values, half_norms, query, bars, scores)
                 } else {
-                    near_avx512::<2>(values, half_norms, query, bars)
+                    near_avx512::<2>(values, half_norms, query, bars, scores)
                 }
             };
         }
-        let mut tiles = [[[0f32; LANES]; QUERIES]; PAIR];
-        self.dots(values, query, &mut tiles);
-        near_of_tiles(&tiles, half_norms, bars)
+        self.dots(values, query, scores);
+        near_of_tiles(scores, half_norms, bars)
     }
 
     /// Dot products of a group of queries with one block of rows, or two.
@@ -307,13 +316,14 @@ impl Kernel {
     }
 }
 
-/// Which rows of the tiles score at most their query's bar.
-fn near_of_tiles(tiles: &[Tile; 2], half_norms: &[f32], bars: &[f32; QUERIES]) -> Masks {
+/// Turns dot products into scores, and says which are at most their query's bar.
+fn near_of_tiles(tiles: &mut [Tile; 2], half_norms: &[f32], bars: &[f32; QUERIES]) -> Masks {
     let mut masks = [0; QUERIES];
-    for (block, (tile, half_norms)) in tiles.iter().zip(half_norms.as_chunks::<LANES>().0).enumerate() {
-        for ((mask, dots), &bar) in masks.iter_mut().zip(tile).zip(bars) {
-            for (lane, (&dot, &half_norm)) in dots.iter().zip(half_norms).enumerate() {
-                *mask |= u32::from(half_norm - dot <= bar) << (block * LANES + lane);
+    for (block, (tile, half_norms)) in tiles.iter_mut().zip(half_norms.as_chunks::<LANES>().0).enumerate() {
+        for ((mask, scores), &bar) in masks.iter_mut().zip(tile).zip(bars) {
+            for (lane, (score, &half_norm)) in scores.iter_mut().zip(half_norms).enumerate() {
+                *score = half_norm - *score;
+                *mask |= u32::from(*score <= bar) << (block * LANES + lane);
             }
         }
     }
@@ -333,20 +343,42 @@ unsafe fn near_avx512<const BLOCKS: usize>(
     half_norms: &[f32],
     query: &[f32],
     bars: &[f32; QUERIES],
+    scores: &mut [Tile; 2],
 ) -> Masks {
     use std::arch::x86_64::{_CMP_LE_OQ, _mm512_cmp_ps_mask, _mm512_loadu_ps, _mm512_set1_ps, _mm512_sub_ps};
     // SAFETY: what the caller promises.
-    let sums = unsafe { sums_avx512::<BLOCKS>(values, query) };
+    let mut sums = unsafe { sums_avx512::<BLOCKS>(values, query) };
     let mut masks = [0; QUERIES];
     for b in 0..BLOCKS {
         // SAFETY: a block's half norms are there to be read.
         let half_norms = unsafe { _mm512_loadu_ps(half_norms.as_ptr().add(b * LANES)) };
-        for ((mask, sums), &bar) in masks.iter_mut().zip(&sums).zip(bars) {
-            let scores = _mm512_sub_ps(half_norms, sums[b]);
-            *mask |= u32::from(_mm512_cmp_ps_mask::<_CMP_LE_OQ>(scores, _mm512_set1_ps(bar))) << (b * LANES);
+        for ((mask, sums), &bar) in masks.iter_mut().zip(&mut sums).zip(bars) {
+            sums[b] = _mm512_sub_ps(half_norms, sums[b]);
+            *mask |= u32::from(_mm512_cmp_ps_mask::<_CMP_LE_OQ>(sums[b], _mm512_set1_ps(bar))) << (b * LANES);
         }
     }
+    if masks != [0; QUERIES] {
+        // SAFETY: as of `store`.
+        unsafe { store(&sums, scores) };
+    }
     masks
+}
+
+/// Brings what lies in registers to memory.
+///
+/// # Safety
+/// The processor has AVX-512F.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[inline]
+#[expect(unsafe_code, reason = "measured kernel")]
+unsafe fn store<const BLOCKS: usize>(sums: &[[std::arch::x86_64::__m512; BLOCKS]; QUERIES], out: &mut [Tile; 2]) {
+    for (q, sums) in sums.iter().enumerate() {
+        for (b, &sum) in sums.iter().enumerate() {
+            // SAFETY: sixteen floats are there to be written.
+            unsafe { std::arch::x86_64::_mm512_storeu_ps(out[b][q].as_mut_ptr(), sum) };
+        }
+    }
 }
 
 /// Dot products of eight queries with `BLOCKS` blocks, to memory.
@@ -357,15 +389,8 @@ unsafe fn near_avx512<const BLOCKS: usize>(
 #[target_feature(enable = "avx512f")]
 #[expect(unsafe_code, reason = "measured kernel")]
 unsafe fn dots_avx512<const BLOCKS: usize>(values: &[f32], query: &[f32], out: &mut [Tile; 2]) {
-    use std::arch::x86_64::_mm512_storeu_ps;
     // SAFETY: what the caller promises.
-    let sums = unsafe { sums_avx512::<BLOCKS>(values, query) };
-    for (q, sums) in sums.iter().enumerate() {
-        for (b, &sum) in sums.iter().enumerate() {
-            // SAFETY: sixteen floats are there to be written.
-            unsafe { _mm512_storeu_ps(out[b][q].as_mut_ptr(), sum) };
-        }
-    }
+    unsafe { store(&sums_avx512::<BLOCKS>(values, query), out) };
 }
 
 /// Eight queries against `BLOCKS` blocks: 8 × `BLOCKS` registers of sums, two
@@ -618,8 +643,10 @@ mod tests {
         let mut tiles = [[[0f32; LANES]; QUERIES]; 2];
         Kernel::Portable.dots(block, group, &mut tiles);
         let bars: [f32; QUERIES] = std::array::from_fn(|q| half_norms[3 * q] - tiles[3 * q / LANES][q][3 * q % LANES]);
-        let near = Kernel::Portable.near(block, half_norms, group, &bars);
-        assert_eq!(Kernel::best().near(block, half_norms, group, &bars), near);
+        let (mut scores, mut others) = (tiles, tiles);
+        let near = Kernel::Portable.near(block, half_norms, group, &bars, &mut scores);
+        assert_eq!(Kernel::best().near(block, half_norms, group, &bars, &mut others), near);
+        assert_eq!(scores.map(|t| t.map(|s| s.map(f32::to_bits))), others.map(|t| t.map(|s| s.map(f32::to_bits))));
         for (q, mask) in near.into_iter().enumerate() {
             assert!(mask >> (3 * q) & 1 == 1 && mask != u32::MAX, "query {q}: {mask:b}");
         }

@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::kernel::{self, Packed, Queries, squared_distance};
+use super::kernel::{Bars, Packed, Queries, for_each_near, squared_distance};
 use super::sample::Sample;
 use super::segments::{LONGEST, Segments};
 use super::top::Tops;
@@ -172,23 +172,17 @@ impl Probe<'_> {
         }
         let (center, near) = (table.centroid(own), table.around(own, self.probing.around));
         let mut top = Tops::new(places.len(), probes - 1);
-        let (mut packed, mut queries) = (Packed::default(), Queries::default());
+        let (mut packed, mut queries, mut bars) = (Packed::default(), Queries::default(), Bars::default());
         for near in near.chunks(CENTROIDS) {
             packed.load(near.iter().map(|&list| table.centroid(list as usize)), center);
             for panel in places.clone().step_by(PANEL) {
                 let panel = panel..(panel + PANEL).min(places.end);
                 queries.load(panel.clone().map(|place| window.vector(place)), center);
-                kernel::for_each_tile(&queries, &packed, |group, block, tile| {
-                    let first = panel.start - places.start + group * kernel::QUERIES;
-                    for (query, scores) in (first..panel.end - places.start).zip(tile) {
-                        let limit = top.threshold(query);
-                        if scores.iter().fold(false, |any, &s| any | (s <= limit)) {
-                            let numbers = &near[block * kernel::LANES..];
-                            for (&score, &list) in scores.iter().zip(numbers) {
-                                top.offer(query, score, list);
-                            }
-                        }
-                    }
+                let first = panel.start - places.start;
+                bars.set(panel.clone().map(|place| top.threshold(place - places.start)));
+                for_each_near(&queries, &packed, &mut bars, |query, place, score| {
+                    top.offer(first + query, score, near[place]);
+                    top.threshold(first + query)
                 });
             }
         }

@@ -219,7 +219,7 @@ impl Part {
                 reach(near.threshold(local as usize), half_norm + farthest, dim) - half_norm
             };
             self.bars.set(chosen.iter().zip(&half_norms).map(|(&local, &h)| bar(near, local, h)));
-            for_each_near(&self.queries, &met.packed, &mut self.bars, |query, row| {
+            for_each_near(&self.queries, &met.packed, &mut self.bars, |query, row, _| {
                 let local = chosen[query];
                 let own = rows[place(local)];
                 let other = after(own, first + row as u32);
