@@ -24,6 +24,7 @@ mod meter;
 pub mod neighbors;
 mod observe;
 mod output;
+mod pages;
 pub mod pca;
 mod plan;
 pub mod quality;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use lowland_io::{Dtype, Shape};
 use serde::Serialize;
 
-use crate::budget::{FIXED, Needs, Part};
+use crate::budget::{Needs, Part, base};
 use crate::error::size;
 use crate::observe::Stage;
 use crate::{Config, Error, Init, Result, affinity, index, init, layout, neighbors, output, quality, scan};
@@ -231,7 +231,7 @@ impl Config {
         let sample_rows = (40 * lists as u64).min(rows);
         let epochs = self.n_epochs.unwrap_or(if rows <= 10_000 { 500 } else { 200 });
 
-        let usable = self.memory.saturating_sub(FIXED + self.memory / MARGIN);
+        let usable = self.memory.saturating_sub(base(dim, threads) + self.memory / MARGIN);
         let batch_rows = (self.batch_rows.unwrap_or(LEAST_BATCH) as u64).min(rows) as usize;
         let mut plan = Plan {
             config: self.clone(),
@@ -379,7 +379,9 @@ impl Plan {
             Some((bytes, stage)) if bytes > usable => {
                 // The margin grows with the budget: the smallest that would do leaves it whole.
                 // Whole MiB, so that the number named can be typed back as it is read.
-                let needed = ((bytes + FIXED) * MARGIN / (MARGIN - 1)).next_multiple_of(1 << 20) + (1 << 20);
+                let needed = ((bytes + base(self.shape.dim, self.threads)) * MARGIN / (MARGIN - 1))
+                    .next_multiple_of(1 << 20)
+                    + (1 << 20);
                 Err(Error::Budget { asked: self.config.memory, needed, stage: stage.name() })
             }
             _ => Ok(()),
@@ -530,7 +532,7 @@ impl Plan {
                 Stage::Output => (map, map, 0, 0, 0),
                 Stage::Quality => (lists + map, 0, 0, 0, 0),
             };
-            let memory = FIXED + needs.bytes();
+            let memory = base(self.shape.dim, self.threads) + needs.bytes();
             let holds = needs.largest().map_or(Vec::new(), |phase| phase.parts.clone());
             stages.push(StagePlan { stage, memory, holds, read, written, disk: there + scratch + left, spills });
             there = (there + left).saturating_sub(released);

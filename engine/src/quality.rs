@@ -172,7 +172,7 @@ fn trust(
         })
         .collect::<Result<Vec<_>>>()?;
     let all: Vec<u32> = (0..segments.count() as u32).collect();
-    each_portion(&segments, &all, plan.neighbors.portion_rows, progress, |portion| {
+    each_portion::<Packed>(&segments, &all, plan.neighbors.portion_rows, progress, |portion| {
         rankings.par_iter_mut().for_each(|ranking| {
             for met in portion {
                 ranking.queries.load(ranking.vectors.chunks_exact(dim), segments.center(met.segment));

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::affinity::{self, Affinities};
-use crate::budget::{Budget, FIXED};
+use crate::budget::{Budget, base};
 use crate::index::{self, Lists, Made};
 use crate::meter::Meter;
 use crate::neighbors::{self, Found, Graph, SAMPLE, Sample};
@@ -201,7 +201,7 @@ impl<'a> Run<'a> {
         };
         let source = inputs.source.clone();
         let files = source.as_ref().map_or(Ok(Vec::new()), |source| source.fingerprints())?;
-        let budget = Budget::new(plan.config.memory.saturating_sub(FIXED));
+        let budget = Budget::new(plan.config.memory.saturating_sub(base(plan.shape.dim, plan.threads)));
         Ok(Run { plan, dir, observer, budget, source, files, meter: Meter::start(), began: Instant::now(), report })
     }
 

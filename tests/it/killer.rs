@@ -225,7 +225,7 @@ fn a_run_killed_anywhere_ends_with_the_same_bytes() {
     let whole = Whole { attempt, map: prey.place.bytes("whole.npy") };
     let tally = Mutex::new(Tally::default());
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
                 loop {
                     let number = prey.next.fetch_add(1, Ordering::Relaxed);

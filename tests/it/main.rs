@@ -18,5 +18,6 @@ mod others;
 mod plan;
 mod resume;
 mod runs;
+mod shapes;
 mod stages;
 mod units;

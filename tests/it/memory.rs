@@ -5,7 +5,8 @@ use lowland_datasets::Dtype;
 use serde_json::Value;
 
 use crate::cgroup::Limited;
-use crate::kit::{Place, answer};
+use crate::kit::{Place, answer, note};
+use crate::shapes::Case;
 
 const MIB: u64 = 1 << 20;
 
@@ -77,4 +78,23 @@ fn a_run_within_its_budget_is_not_killed() {
         assert!(peak <= LIMIT, "{peak}");
     }
     assert!(place.bytes("free.npy") == place.bytes("bound.npy"), "the map differs");
+}
+
+/// The bench `memory` has the large ones.
+#[test]
+fn what_is_planned_is_what_is_held() {
+    let place = Place::on_disk();
+    let case = |rows, dim, dtype, format, k, memory| Case { kind: "mixture", rows, dim, dtype, format, k, memory };
+    for case in [
+        case(30_000, 256, Dtype::F32, "npy", 10, "1GiB"),
+        case(30_000, 256, Dtype::F16, "arrow", 30, "90MiB"),
+        case(70_000, 64, Dtype::F64, "parquet", 10, "75MiB"),
+    ] {
+        let peaks = case.run(&place.path("."));
+        note(&format!("{case:?}: {peaks:?}"));
+        for (stage, planned, measured) in &peaks.stages {
+            assert!(measured <= planned, "{stage} of {case:?}: {peaks:?}");
+        }
+        assert!(peaks.ratio() <= 1.35, "{case:?}: {peaks:?}");
+    }
 }

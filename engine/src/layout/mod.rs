@@ -21,7 +21,7 @@ use crate::index::Made;
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::work::Work;
-use crate::{Error, Result, affinity, init};
+use crate::{Error, Result, affinity, init, pages};
 pub use checkpoint::{Checkpoints, State};
 use curve::Curve;
 use rows::Epoch;
@@ -148,7 +148,7 @@ fn wide<const DIM: usize>(
     progress: &Progress<'_>,
 ) -> Result<Vec<f32>> {
     let width = options.n_components;
-    let mut now: Vec<[f32; DIM]> = vec![[0.0; DIM]; options.rows as usize];
+    let mut now: Vec<[f32; DIM]> = pages::filled(options.rows as usize, [0.0; DIM]);
     let mut moments = vec![[[0f32; DIM]; 2]; now.len()];
     let begin = match start {
         Start::Positions(positions) => {
@@ -168,7 +168,8 @@ fn wide<const DIM: usize>(
             state.epoch
         }
     };
-    let mut snapshot = now.clone();
+    let mut snapshot = pages::filled(now.len(), [0.0; DIM]);
+    snapshot.copy_from_slice(&now);
     // Blocks in portions: what is spilled is read meanwhile, some ahead.
     let portion = walk::portion(rayon::current_num_threads());
     for number in begin + 1..=options.epochs as u32 {

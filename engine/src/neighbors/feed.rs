@@ -17,23 +17,49 @@ use crate::plan::Plan;
 /// Bytes of vectors in a portion, where the budget has room for them.
 const PORTION: u64 = 8 << 20;
 
-/// A segment in memory: its rows as they are, and packed.
-pub struct Met<'a> {
+/// A segment in memory: its rows as they are, and prepared for who compares them.
+pub struct Met<'a, P> {
     /// Which one.
     pub segment: usize,
     /// Its vectors, row after row.
     pub vectors: &'a [f32],
-    /// The same, shifted by its centre.
-    pub packed: Packed,
+    /// The same, shifted by its centre, in another form.
+    pub packed: P,
+}
+
+/// A form that a segment's rows are brought into.
+pub trait Form: Send + Sync {
+    /// Brings rows, each less `center`, into it, and into `pieces` as far as they go.
+    fn of(pieces: Vec<Piece>, rows: &[f32], center: &[f32]) -> Self;
+    /// The pieces that it lies in.
+    fn into_pieces(self) -> Vec<Piece>;
+    /// Bytes of so many rows in it.
+    fn bytes(rows: usize, dim: usize) -> u64;
+}
+
+impl Form for Packed {
+    fn of(pieces: Vec<Piece>, rows: &[f32], center: &[f32]) -> Self {
+        let mut packed = Packed::over(pieces);
+        packed.load(rows.chunks_exact(center.len()), center);
+        packed
+    }
+
+    fn into_pieces(self) -> Vec<Piece> {
+        Packed::into_pieces(self)
+    }
+
+    fn bytes(rows: usize, dim: usize) -> u64 {
+        Packed::bytes(rows, dim)
+    }
 }
 
 /// Brings the segments of `order` in portions of `rows` rows, or one segment.
-pub fn each_portion(
+pub fn each_portion<P: Form>(
     segments: &Segments<'_>,
     order: &[u32],
     rows: usize,
     progress: &Progress<'_>,
-    mut each: impl FnMut(&[Met<'_>]) -> Result<()>,
+    mut each: impl FnMut(&[Met<'_, P>]) -> Result<()>,
 ) -> Result<()> {
     let portions = portions(segments, order, rows);
     // Two buffers go round: one is read into while the other is worked on.
@@ -77,11 +103,10 @@ pub fn each_portion(
                     (segment as usize, vectors, pieces.split_off(from))
                 })
                 .collect();
-            let met: Vec<Met<'_>> = met
+            let met: Vec<Met<'_, P>> = met
                 .into_par_iter()
                 .map(|(segment, vectors, pieces)| {
-                    let mut packed = Packed::over(pieces);
-                    packed.load(vectors.chunks_exact(dim), segments.center(segment));
+                    let packed = P::of(pieces, vectors, segments.center(segment));
                     Met { segment, vectors, packed }
                 })
                 .collect();
@@ -129,13 +154,14 @@ fn read(segments: &Segments<'_>, portion: &[u32], buffer: &mut Vec<f32>) -> Resu
 /// Rows of a portion, in so many bytes of memory.
 pub(crate) fn portion_rows(plan: &Plan, room: u64) -> usize {
     let least = LONGEST.min(plan.shape.rows as usize);
-    let most = (PORTION / (plan.shape.dim.max(1) as u64 * 4)).min(plan.shape.rows) as usize;
-    let fit = (room / bytes(LONGEST, plan.shape.dim).max(1)) as usize * LONGEST;
+    // Of few rows several portions, so that one is read while another is compared.
+    let most = (PORTION / (plan.shape.dim.max(1) as u64 * 4)).min(plan.shape.rows / 8) as usize;
+    let fit = (room / bytes::<Packed>(LONGEST, plan.shape.dim).max(1)) as usize * LONGEST;
     fit.min(most).max(least)
 }
 
 /// Bytes that portions of so many rows take.
-pub(crate) fn bytes(rows: usize, dim: usize) -> u64 {
+pub(crate) fn bytes<P: Form>(rows: usize, dim: usize) -> u64 {
     // Many short segments pad more than one long one.
-    2 * (rows * dim * 4) as u64 + Packed::bytes(rows, dim) * 17 / 16
+    2 * (rows * dim * 4) as u64 + P::bytes(rows, dim) * 17 / 16
 }

@@ -27,6 +27,16 @@ const PAIR: usize = 2;
 /// Room for a pair of blocks.
 pub type Piece = Box<[f32]>;
 
+/// Floats in a piece.
+pub(super) fn piece_length(dim: usize) -> usize {
+    PAIR * dim * LANES
+}
+
+/// An empty piece.
+pub(super) fn piece(dim: usize) -> Piece {
+    vec![0.0; piece_length(dim)].into_boxed_slice()
+}
+
 /// Rows packed for the kernel.
 #[derive(Default)]
 pub struct Packed {
@@ -46,11 +56,10 @@ impl Packed {
         self.dim = dim;
         self.rows = rows.len();
         let blocks = self.rows.div_ceil(LANES);
-        let piece = PAIR * dim * LANES;
-        self.values.retain(|had| had.len() == piece);
+        self.values.retain(|had| had.len() == piece_length(dim));
         // Exactly as much as is needed: growth by doubling would break a budget.
         self.values.reserve_exact(blocks.div_ceil(PAIR).saturating_sub(self.values.len()));
-        self.values.resize_with(blocks.div_ceil(PAIR), || vec![0.0; piece].into_boxed_slice());
+        self.values.resize_with(blocks.div_ceil(PAIR), || piece(dim));
         if let Some(last) = self.values.last_mut() {
             last.fill(0.0);
         }
@@ -229,7 +238,7 @@ impl Bars {
 }
 
 /// For each query of a group, the rows of up to two blocks that are near: the first one's in the low half.
-type Masks = [u32; QUERIES];
+pub(super) type Masks = [u32; QUERIES];
 
 /// The instruction sets that the dot products are written for.
 #[derive(Debug, Clone, Copy, PartialEq)]

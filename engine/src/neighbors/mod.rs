@@ -11,12 +11,14 @@
 //! What must hold: a row's neighbours are the k least (distance, row) of all
 //! rows it meets; threads, cache and portions cannot change them.
 
+mod coded;
 mod exchange;
 mod feed;
 pub mod kernel;
 mod probe;
 mod sample;
 mod segments;
+mod sieve;
 mod store;
 mod tiles;
 mod top;
@@ -30,10 +32,11 @@ use serde::{Deserialize, Serialize};
 
 pub use exchange::{export, export_disk, export_needs, import, import_disk, import_needs};
 pub(crate) use feed::portion_rows;
-pub use feed::{Met, each_portion};
+pub use feed::{Form, Met, each_portion};
 pub use probe::{Probing, probing};
 pub use sample::{FILE as SAMPLE, Sample, bytes as sweep_bytes, exact};
 pub use segments::Segments;
+pub use sieve::Sieve;
 pub use store::{Graph, MISSING, bytes as graph_bytes, part_name};
 pub use top::Tops;
 pub use window::{PANEL, Window};
@@ -212,15 +215,27 @@ struct Room {
     visits: u64,
 }
 
-/// Bytes of a window's row that visits so many lists: each visit is listed
-/// twice, as found and in order.
-fn window_row_bytes(dim: usize, k: usize, probes: usize) -> u64 {
-    Window::row_bytes(dim, k) + 4 + probes as u64 * 4 + visits(1, probes) * 4
+/// Bytes of a window's row that visits so many lists, while these are found
+/// and while lists are met: as found a visit is listed twice, in order once.
+/// Where lists are cut into several segments a row visits more, and the window
+/// is cut to fewer rows.
+fn window_row_bytes(dim: usize, k: usize, probes: usize) -> (u64, u64) {
+    let row = Window::row_bytes(dim, k) + 4;
+    (row + probes as u64 * 8, row + probes as u64 * 4)
 }
 
-/// Visits of so many rows that probe so many lists, some of which are cut into several segments.
-fn visits(rows: usize, probes: usize) -> u64 {
-    (rows * probes) as u64 * 3 / 2
+/// What is held meanwhile beside the rows: what finding takes, and lists on their way.
+fn beside(plan: &Plan, probes: usize) -> (u64, u64) {
+    let dim = plan.shape.dim;
+    let probe = plan.threads as u64 * Probe::bytes(dim, plan.index.lists, probes);
+    (if plan.index.exact { 0 } else { probe }, feed::bytes::<Sieve>(plan.neighbors.portion_rows, dim))
+}
+
+/// Bytes of a window of so many rows, each of which visits so many lists, and
+/// of the lists that it meets.
+fn window_bytes(plan: &Plan, rows: usize, probes: usize) -> u64 {
+    let (row, beside) = (window_row_bytes(plan.shape.dim, plan.k(), probes), beside(plan, probes));
+    (rows as u64 * row.0 + beside.0).max(rows as u64 * row.1 + beside.1)
 }
 
 impl Room {
@@ -230,10 +245,11 @@ impl Room {
         if plan.index.exact {
             return Room { rows: planned, visits: 0 };
         }
-        let room = planned as u64 * window_row_bytes(dim, k, VISITS);
-        let rows = (room / window_row_bytes(dim, k, probes)) as usize;
-        let rows = rows.clamp(PANEL.min(planned), LARGEST_WINDOW.max(planned));
-        Room { rows, visits: visits(rows, probes) }
+        let room = window_bytes(plan, planned, VISITS);
+        let (row, beside) = (window_row_bytes(dim, k, probes), beside(plan, probes));
+        let fit = (room.saturating_sub(beside.0) / row.0).min(room.saturating_sub(beside.1) / row.1);
+        let rows = (fit as usize).clamp(PANEL.min(planned), LARGEST_WINDOW.max(planned));
+        Room { rows, visits: (rows * probes) as u64 }
     }
 }
 
@@ -246,10 +262,11 @@ pub fn needs(plan: &Plan) -> Needs {
     let share = (plan.index.max_candidates * lists as u64).div_ceil(plan.shape.rows) as usize;
     let most_probes = if plan.index.exact { 0 } else { lists.min(share + LEAST_PROBES) };
     // Many rows that visit few lists each, or few that visit many.
-    let windows = (rows as u64 * window_row_bytes(dim, k, VISITS.min(most_probes)))
-        .max(PANEL.min(rows) as u64 * window_row_bytes(dim, k, most_probes));
-    let probe = if plan.index.exact { 0 } else { threads as u64 * Probe::bytes(dim, lists, most_probes) };
-    let beside = Window::bytes(dim, Segments::most(plan), threads).max(probe);
+    let windows = window_bytes(plan, rows, if plan.index.exact { 0 } else { VISITS }).max(window_bytes(
+        plan,
+        PANEL.min(rows),
+        most_probes,
+    ));
     let truth = plan.sample_rows() as u64 * (k as u64 * 8 + 40);
     let table = plan.table_bytes();
     Needs::default()
@@ -257,9 +274,8 @@ pub fn needs(plan: &Plan) -> Needs {
         .phase(
             "join",
             [
-                ("a window of rows", windows),
-                ("who visits what", beside),
-                ("lists being read and packed", feed::bytes(plan.neighbors.portion_rows, dim)),
+                ("a window of rows, and the lists that they meet", windows),
+                ("who visits what", Window::bytes(dim, Segments::most(plan), threads)),
                 ("lists' centroids", table),
                 ("the sample's neighbours", truth),
             ],

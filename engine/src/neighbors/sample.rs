@@ -6,6 +6,7 @@ use std::path::Path;
 use lowland_io::{Error as IoError, FileStamp};
 
 use super::feed::each_portion;
+use super::kernel::Packed;
 use super::segments::Segments;
 use super::window::Window;
 use crate::Result;
@@ -96,5 +97,5 @@ pub fn bytes(plan: &Plan) -> u64 {
     let (dim, rows) = (plan.shape.dim, plan.sample_rows() as u64);
     rows * (Window::row_bytes(dim, plan.k()) + 4)
         + Window::bytes(dim, Segments::most(plan), plan.threads)
-        + super::feed::bytes(plan.neighbors.portion_rows, dim)
+        + super::feed::bytes::<Packed>(plan.neighbors.portion_rows, dim)
 }

@@ -21,7 +21,7 @@ impl Tops {
     /// Keeps the `keep` least, at least one, for each of so many queries.
     pub fn new(queries: usize, keep: usize) -> Self {
         let keep = keep.max(1);
-        Tops { keep, keys: vec![NOTHING; queries * keep] }
+        Tops { keep, keys: crate::pages::filled(queries * keep, NOTHING) }
     }
 
     /// Forgets everything.

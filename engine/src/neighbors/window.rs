@@ -2,9 +2,8 @@
 //! found for them so far.
 //!
 //! A row is near if its exact distance is below the worst that is kept. The
-//! kernel's scores only say which pairs can be skipped: what rounding may do
-//! to a score is added to the bar it is held against (see [`reach`]), so that
-//! the result is a pure function of who met whom.
+//! sieve only says which pairs can be skipped, so that the result is a pure
+//! function of who met whom.
 //!
 //! Parts of the window belong to one thread at a time. Rows are dealt to them
 //! in blocks, round and round, since rows that lie together meet the same
@@ -15,8 +14,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::feed::Met;
-use super::kernel::{Bars, Queries, for_each_near, reach, squared_distance};
+use super::kernel::squared_distance;
 use super::segments::Segments;
+use super::sieve::{Asked, Sieve};
 use super::top::Tops;
 use crate::Result;
 use crate::index::Lists;
@@ -53,8 +53,7 @@ struct Part {
     near: Tops,
     /// None where all rows visit all segments.
     visits: Option<Visits>,
-    queries: Queries,
-    bars: Bars,
+    asked: Asked,
 }
 
 /// Who visits what: a part's rows by number within the part, segment after segment.
@@ -78,7 +77,7 @@ impl Window {
     /// The same, of the rows of `range`, read one after another.
     pub(super) fn read(segments: &Segments<'_>, range: Range<u32>, k: usize) -> Result<Self> {
         let (lists, dim) = (segments.lists, segments.lists.table.dim);
-        let mut vectors = vec![0.0; range.len() * dim];
+        let mut vectors = crate::pages::filled(range.len() * dim, 0.0);
         // A few reads at a time, each of a good size.
         const ROWS: usize = 8192;
         let starts: Vec<u32> = range.clone().step_by(ROWS).collect();
@@ -97,8 +96,7 @@ impl Window {
             // The last block of all may be a short one.
             let missing = if blocks > 0 && (blocks - 1) % of == number { blocks * BLOCK - rows.len() } else { 0 };
             let rows = full * BLOCK - missing;
-            let (queries, bars) = (Queries::default(), Bars::default());
-            Part { number, of, rows, near: Tops::new(rows, k), visits: None, queries, bars }
+            Part { number, of, rows, near: Tops::new(rows, k), visits: None, asked: Asked::default() }
         };
         let parts = (0..of).map(part).collect();
         Window { dim, rows, vectors, parts }
@@ -153,7 +151,7 @@ impl Window {
     }
 
     /// Brings rows and segments together.
-    pub fn meet(&mut self, portion: &[Met<'_>], segments: &Segments<'_>) {
+    pub fn meet(&mut self, portion: &[Met<'_, Sieve>], segments: &Segments<'_>) {
         let (rows, vectors) = (&self.rows[..], &self.vectors[..]);
         self.parts.par_iter_mut().for_each(|part| {
             portion.iter().for_each(|met| part.meet(met, rows, vectors, segments));
@@ -179,7 +177,7 @@ impl Window {
 
     /// Bytes held beside, of a window that visits some of so many segments.
     pub fn bytes(dim: usize, segments: usize, threads: usize) -> u64 {
-        let panel = (PANEL * (dim + 2) * 4) as u64;
+        let panel = (PANEL * (dim + 16) * 4) as u64;
         (PARTS * threads.max(1)) as u64 * (panel + segments as u64 * 4)
     }
 }
@@ -193,10 +191,9 @@ impl Part {
         self.visits.as_ref().map_or(self.rows, |visits| visits.of(segment).len())
     }
 
-    fn meet(&mut self, met: &Met<'_>, rows: &[u32], vectors: &[f32], segments: &Segments<'_>) {
+    fn meet(&mut self, met: &Met<'_, Sieve>, rows: &[u32], vectors: &[f32], segments: &Segments<'_>) {
         let (center, dim) = (segments.center(met.segment), segments.lists.table.dim);
         let first = segments.range(met.segment).start;
-        let farthest = met.packed.most_half_norm();
         let (number, of) = (self.number, self.of);
         let place = |local: u32| {
             let local = local as usize;
@@ -211,25 +208,26 @@ impl Part {
                 None => chosen.iter_mut().zip(start as u32..).for_each(|(local, next)| *local = next),
             }
             let vector = |local: u32| &vectors[place(local) * dim..][..dim];
-            self.queries.load(chosen.iter().map(|&local| vector(local)), center);
-            let half_norms = self.queries.half_norms();
-            let near = &mut self.near;
-            // ½|q|² turns a score into ½ distance².
-            let bar = |near: &Tops, local: u32, half_norm: f32| {
-                reach(near.threshold(local as usize), half_norm + farthest, dim) - half_norm
-            };
-            self.bars.set(chosen.iter().zip(&half_norms).map(|(&local, &h)| bar(near, local, h)));
-            for_each_near(&self.queries, &met.packed, &mut self.bars, |query, row, _| {
-                let local = chosen[query];
-                let own = rows[place(local)];
-                let other = after(own, first + row as u32);
-                // No distance is below 0: one that could not be taken even then is not computed.
-                if other != 0 && near.takes(local as usize, 0.0, other) {
-                    let squared = squared_distance(vector(local), &met.vectors[row * dim..][..dim]);
-                    near.offer(local as usize, squared, other);
-                }
-                bar(near, local, half_norms[query])
-            });
+            // Each limit is what it was when the segment came, until something nearer is found.
+            let limits: Vec<f32> = chosen.iter().map(|&local| self.near.threshold(local as usize)).collect();
+            let (near, queries) = (&mut self.near, chosen.iter().map(|&local| vector(local)));
+            self.asked.for_each_near(
+                &met.packed,
+                queries,
+                center,
+                |query| limits[query],
+                |query, row| {
+                    let local = chosen[query];
+                    let own = rows[place(local)];
+                    let other = after(own, first + row as u32);
+                    // No distance is below 0: one that could not be taken even then is not computed.
+                    if other != 0 && near.takes(local as usize, 0.0, other) {
+                        let squared = squared_distance(vector(local), &met.vectors[row * dim..][..dim]);
+                        near.offer(local as usize, squared, other);
+                    }
+                    near.threshold(local as usize)
+                },
+            );
         }
     }
 }
