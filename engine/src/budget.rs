@@ -26,7 +26,7 @@ use crate::{Error, Result};
 /// Measured with two threads: 3 MiB at 16 to 128 components, 10 at 384, 13 at 768.
 pub fn base(dim: usize, threads: usize) -> u64 {
     const WIDEST: u64 = 1024;
-    (4 << 20) + threads as u64 * ((1 << 20) + (dim as u64).min(WIDEST) * (8 << 10))
+    (6 << 20) + threads as u64 * ((1 << 20) + (dim as u64).min(WIDEST) * (8 << 10))
 }
 
 /// A part of what a phase holds.

@@ -40,7 +40,7 @@ fn a_plan_beyond_the_limit_is_refused_before_any_work() {
     let Some(limited) = Limited::new(65 * MIB) else { return };
     let place = Place::new();
     // So many that a large budget is put to use, and a smaller one would do.
-    place.wide_vectors("v.npy", 150_000, 32, Dtype::F32);
+    place.wide_vectors("v.npy", 400_000, 32, Dtype::F32);
     let file = limited.limit_file().to_string_lossy().into_owned();
     let words = ["--memory: the plan takes ", "the cgroup limit in ", &file, " is 65 MiB; give --memory 58MiB or less"];
     for arguments in
@@ -87,7 +87,7 @@ fn what_is_planned_is_what_is_held() {
     let case = |rows, dim, dtype, format, k, memory| Case { kind: "mixture", rows, dim, dtype, format, k, memory };
     for case in [
         case(30_000, 256, Dtype::F32, "npy", 10, "1GiB"),
-        case(30_000, 256, Dtype::F16, "arrow", 30, "90MiB"),
+        case(30_000, 256, Dtype::F16, "arrow", 10, "200MiB"),
         case(70_000, 64, Dtype::F64, "parquet", 10, "75MiB"),
     ] {
         let peaks = case.run(&place.path("."));

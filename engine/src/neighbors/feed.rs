@@ -162,6 +162,7 @@ pub(crate) fn portion_rows(plan: &Plan, room: u64) -> usize {
 
 /// Bytes that portions of so many rows take.
 pub(crate) fn bytes<P: Form>(rows: usize, dim: usize) -> u64 {
-    // Many short segments pad more than one long one.
-    2 * (rows * dim * 4) as u64 + P::bytes(rows, dim) * 17 / 16
+    // Many short segments pad more than one long one; and the pieces that the
+    // sweep before this one gave back may still lie with another thread's allocator.
+    2 * (rows * dim * 4) as u64 + P::bytes(rows, dim) * 2
 }

@@ -275,6 +275,9 @@ pub fn needs(plan: &Plan) -> Needs {
             "join",
             [
                 ("a window of rows, and the lists that they meet", windows),
+                // What lies free between a window's parts, and with threads that gave it back.
+                ("what the allocator keeps", windows / 50),
+                ("file buffer", 1 << 20),
                 ("who visits what", Window::bytes(dim, Segments::most(plan), threads)),
                 ("lists' centroids", table),
                 ("the sample's neighbours", truth),
