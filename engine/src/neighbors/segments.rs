@@ -110,9 +110,19 @@ impl<'a> Segments<'a> {
 
     /// What the segment's rows, and the queries that meet them, are shifted by.
     pub fn center(&self, segment: usize) -> &[f32] {
+        self.lists.table.centroid(self.center_list(segment))
+    }
+
+    /// The list whose centroid that is.
+    pub(super) fn center_list(&self, segment: usize) -> usize {
         let table = &self.lists.table;
-        let first = self.starts[segment].min(table.rows().saturating_sub(1));
-        table.centroid(table.list_of(first))
+        table.list_of(self.starts[segment].min(table.rows().saturating_sub(1)))
+    }
+
+    /// The segments that hold rows of `range`.
+    pub(super) fn over(&self, range: Range<u32>) -> impl Iterator<Item = usize> + '_ {
+        let from = self.segment_of(range.start) as usize;
+        (from..self.count()).take_while(move |&segment| self.starts[segment] < range.end)
     }
 
     /// Segments at most.

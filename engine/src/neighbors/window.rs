@@ -5,28 +5,26 @@
 //! sieve only says which pairs can be skipped, so that the result is a pure
 //! function of who met whom.
 //!
-//! Parts of the window belong to one thread at a time. Rows are dealt to them
-//! in blocks, round and round, since rows that lie together meet the same
-//! segments at the same time.
+//! Rows of a segment are a group; groups belong to parts of the window, dealt
+//! round and round, since those that lie together meet the same segments at
+//! the same time. A part belongs to one thread at a time.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::feed::Met;
+use super::feed::{Form, Met};
 use super::kernel::squared_distance;
-use super::segments::Segments;
-use super::sieve::{Asked, Sieve};
+use super::segments::{LONGEST, Segments};
+use super::sieve::{Asking, Group, Sieve, Workplace};
 use super::top::Tops;
 use crate::Result;
 use crate::index::Lists;
 
-/// Queries packed together, at most.
+/// Queries held against a segment together, at most.
 pub const PANEL: usize = 256;
-/// Rows that go to a part together.
-const BLOCK: usize = 32;
 /// Parts for each thread: some are done sooner than others.
-const PARTS: usize = 2;
+const PARTS: usize = 8;
 
 /// How far `row` comes after `own`, around the end: what decides between rows
 /// that are equally near. By number alone all copies of a row would name the
@@ -37,23 +35,23 @@ fn after(own: u32, row: u32) -> u32 {
 
 /// Rows of the index and the nearest of the others, so far.
 pub struct Window {
-    dim: usize,
     rows: Vec<u32>,
-    /// Row after row.
-    vectors: Vec<f32>,
+    asking: Asking,
     parts: Vec<Part>,
+    /// Whether groups that are whole segments have met themselves.
+    met_own: bool,
 }
 
-/// The rows of every [`PARTS`] · threads-th block.
+/// The rows of every so-many-th group.
 struct Part {
-    /// Which of how many.
-    number: usize,
-    of: usize,
+    /// Each group's place among the window's, and how far its rows' places lie
+    /// beyond their numbers in the part.
+    groups: Vec<(u32, u32)>,
     rows: usize,
     near: Tops,
     /// None where all rows visit all segments.
     visits: Option<Visits>,
-    asked: Asked,
+    work: Workplace,
 }
 
 /// Who visits what: a part's rows by number within the part, segment after segment.
@@ -64,14 +62,18 @@ struct Visits {
 }
 
 impl Window {
-    /// A window that looks for the `k` nearest of each of `rows`.
+    /// A window that looks for the `k` nearest of each of `rows`, which ascend.
     pub fn of(lists: &Lists, rows: Vec<u32>, k: usize) -> Result<Self> {
-        let dim = lists.table.dim;
-        let mut vectors = Vec::with_capacity(rows.len() * dim);
+        let table = &lists.table;
+        let mut vectors = Vec::with_capacity(rows.len() * table.dim);
         for &row in &rows {
             vectors.extend_from_slice(lists.row(row)?);
         }
-        Ok(Self::new(dim, rows, vectors, k))
+        let groups = rows.chunks(PANEL).enumerate().map(|(i, rows)| {
+            let middle = table.list_of(rows[rows.len() / 2]) as u32;
+            Group::new((i * PANEL) as u32, rows.len() as u32, middle, None)
+        });
+        Ok(Self::new(lists, groups.collect(), rows, vectors, k))
     }
 
     /// The same, of the rows of `range`, read one after another.
@@ -85,21 +87,20 @@ impl Window {
             let rows = (to.len() / dim) as u32;
             lists.read(start..start + rows, to)
         })?;
-        Ok(Self::new(dim, range.collect(), vectors, k))
+        let groups = segments.over(range.clone()).map(|segment| {
+            let rows = segments.range(segment);
+            let (first, end) = (rows.start.max(range.start), rows.end.min(range.end));
+            let whole = (rows == (first..end)).then_some(segment as u32);
+            Group::new(first - range.start, end - first, segments.center_list(segment) as u32, whole)
+        });
+        Ok(Self::new(lists, groups.collect(), range.collect(), vectors, k))
     }
 
-    fn new(dim: usize, rows: Vec<u32>, vectors: Vec<f32>, k: usize) -> Self {
-        let blocks = rows.len().div_ceil(BLOCK);
-        let of = (PARTS * rayon::current_num_threads()).clamp(1, blocks.max(1));
-        let part = |number| {
-            let full = blocks / of + usize::from(number < blocks % of);
-            // The last block of all may be a short one.
-            let missing = if blocks > 0 && (blocks - 1) % of == number { blocks * BLOCK - rows.len() } else { 0 };
-            let rows = full * BLOCK - missing;
-            Part { number, of, rows, near: Tops::new(rows, k), visits: None, asked: Asked::default() }
-        };
-        let parts = (0..of).map(part).collect();
-        Window { dim, rows, vectors, parts }
+    fn new(lists: &Lists, groups: Vec<Group>, rows: Vec<u32>, vectors: Vec<f32>, k: usize) -> Self {
+        let table = &lists.table;
+        let asking = Asking::new(table.dim, vectors, groups, |list| table.centroid(list as usize));
+        let parts = Part::deal(asking.groups(), k);
+        Window { rows, asking, parts, met_own: false }
     }
 
     /// The rows, in order.
@@ -109,32 +110,38 @@ impl Window {
 
     /// The vector of the row at `place`.
     pub(super) fn vector(&self, place: usize) -> &[f32] {
-        &self.vectors[place * self.dim..][..self.dim]
+        self.asking.vector(place)
     }
 
     /// Leaves only the first `rows` rows.
     pub(super) fn cut(&mut self, rows: usize, k: usize) {
         if rows < self.rows.len() {
-            let (mut all, mut vectors) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.vectors));
-            all.truncate(rows);
-            vectors.truncate(rows * self.dim);
-            *self = Self::new(self.dim, all, vectors, k);
+            self.rows.truncate(rows);
+            self.asking.truncate(rows);
+            self.parts = Part::deal(self.asking.groups(), k);
         }
     }
 
     /// From now on the row at each place meets only the segments that `of(place)` gives.
     pub(super) fn visit<I: Iterator<Item = u32>>(&mut self, segments: usize, of: impl Fn(usize) -> I + Sync) {
+        let groups = self.asking.groups();
         self.parts.par_iter_mut().for_each(|part| {
+            let places = || {
+                part.groups.iter().flat_map(|&(group, beyond)| {
+                    let group = groups[group as usize];
+                    (group.first..group.first + group.rows).map(move |place| (place, place.wrapping_sub(beyond)))
+                })
+            };
             let mut starts = vec![0u32; segments + 1];
-            for local in 0..part.rows {
-                of(part.place(local)).for_each(|segment| starts[segment as usize + 1] += 1);
+            for (place, _) in places() {
+                of(place as usize).for_each(|segment| starts[segment as usize + 1] += 1);
             }
             (0..segments).for_each(|segment| starts[segment + 1] += starts[segment]);
             let mut rows = vec![0u32; starts[segments] as usize];
-            for local in 0..part.rows {
-                for segment in of(part.place(local)) {
+            for (place, local) in places() {
+                for segment in of(place as usize) {
                     let next = &mut starts[segment as usize];
-                    rows[*next as usize] = local as u32;
+                    rows[*next as usize] = local;
                     *next += 1;
                 }
             }
@@ -150,11 +157,36 @@ impl Window {
         self.parts.iter().map(|part| part.visitors(segment)).sum()
     }
 
+    /// Brings the rows of each segment that is wholly in the window together,
+    /// before any are read: what lies beyond one's own is then seen to be too far.
+    pub(super) fn meet_own(&mut self, segments: &Segments<'_>) {
+        let (rows, asking) = (&self.rows[..], &self.asking);
+        let dim = segments.lists.table.dim;
+        self.parts.par_iter_mut().for_each(|part| {
+            let groups = std::mem::take(&mut part.groups);
+            let mut pieces = Vec::new();
+            for of in &groups {
+                let group = &asking.groups()[of.0 as usize];
+                let Some(segment) = group.whole.map(|segment| segment as usize) else { continue };
+                let vectors = asking.vectors(group);
+                debug_assert_eq!(vectors.len(), segments.range(segment).len() * dim);
+                let packed = Sieve::of(pieces, vectors, segments.center(segment));
+                let met = Met { segment, vectors, packed };
+                let (own, first) = (group.rows, group.first.wrapping_sub(of.1));
+                let locals: Vec<u32> = (first..first + own).collect();
+                locals.chunks(PANEL).for_each(|locals| part.meet_group(&met, locals, *of, rows, asking, segments));
+                pieces = met.packed.into_pieces();
+            }
+            part.groups = groups;
+        });
+        self.met_own = true;
+    }
+
     /// Brings rows and segments together.
     pub fn meet(&mut self, portion: &[Met<'_, Sieve>], segments: &Segments<'_>) {
-        let (rows, vectors) = (&self.rows[..], &self.vectors[..]);
+        let (rows, asking, met_own) = (&self.rows[..], &self.asking, self.met_own);
         self.parts.par_iter_mut().for_each(|part| {
-            portion.iter().for_each(|met| part.meet(met, rows, vectors, segments));
+            portion.iter().for_each(|met| part.meet(met, rows, asking, segments, met_own));
         });
     }
 
@@ -165,70 +197,117 @@ impl Window {
 
     /// The nearest of the row at `place`, nearest first, once they are sorted: (squared distance, row).
     pub fn near(&self, place: usize) -> impl Iterator<Item = (f32, u32)> + Clone + '_ {
-        let (block, of, own) = (place / BLOCK, self.parts.len(), self.rows[place]);
-        let local = block / of * BLOCK + place % BLOCK;
-        self.parts[block % of].near.kept(local).map(move |(squared, after)| (squared, own.wrapping_add(after)))
+        let group = self.asking.groups().partition_point(|group| group.first as usize <= place) - 1;
+        let part = &self.parts[group % self.parts.len()];
+        let local = (place as u32).wrapping_sub(part.groups[group / self.parts.len()].1);
+        let own = self.rows[place];
+        part.near.kept(local as usize).map(move |(squared, after)| (squared, own.wrapping_add(after)))
     }
 
     /// Bytes held for each row, what it visits not counted.
     pub fn row_bytes(dim: usize, k: usize) -> u64 {
-        dim as u64 * 4 + 4 + Tops::bytes(1, k)
+        Asking::row_bytes(dim) + 4 + Tops::bytes(1, k)
     }
 
     /// Bytes held beside, of a window that visits some of so many segments.
     pub fn bytes(dim: usize, segments: usize, threads: usize) -> u64 {
-        let panel = (PANEL * (dim + 16) * 4) as u64;
-        (PARTS * threads.max(1)) as u64 * (panel + segments as u64 * 4)
+        let parts = (PARTS * threads.max(1)) as u64;
+        // Each thread packs one segment at a time when groups meet themselves.
+        let own = threads.max(1) as u64 * <Sieve as Form>::bytes(LONGEST, dim);
+        parts * (Workplace::bytes(dim) + segments as u64 * 4) + segments as u64 * (size_of::<Group>() as u64 + 8) + own
     }
 }
 
 impl Part {
-    fn place(&self, local: usize) -> usize {
-        (local / BLOCK * self.of + self.number) * BLOCK + local % BLOCK
+    /// Deals groups to parts.
+    fn deal(groups: &[Group], k: usize) -> Vec<Part> {
+        let of = (PARTS * rayon::current_num_threads()).clamp(1, groups.len().max(1));
+        let part = |number: usize| {
+            let (mut own, mut rows) = (Vec::with_capacity(groups.len().div_ceil(of)), 0);
+            for (i, group) in groups.iter().enumerate().skip(number).step_by(of) {
+                own.push((i as u32, group.first.wrapping_sub(rows)));
+                rows += group.rows;
+            }
+            let near = Tops::new(rows as usize, k);
+            Part { groups: own, rows: rows as usize, near, visits: None, work: Workplace::default() }
+        };
+        (0..of).map(part).collect()
     }
 
     fn visitors(&self, segment: usize) -> usize {
         self.visits.as_ref().map_or(self.rows, |visits| visits.of(segment).len())
     }
 
-    fn meet(&mut self, met: &Met<'_, Sieve>, rows: &[u32], vectors: &[f32], segments: &Segments<'_>) {
-        let (center, dim) = (segments.center(met.segment), segments.lists.table.dim);
-        let first = segments.range(met.segment).start;
-        let (number, of) = (self.number, self.of);
-        let place = |local: u32| {
-            let local = local as usize;
-            (local / BLOCK * of + number) * BLOCK + local % BLOCK
-        };
-        let visitors = self.visitors(met.segment);
-        let mut chosen = [0u32; PANEL];
-        for start in (0..visitors).step_by(PANEL) {
-            let chosen = &mut chosen[..PANEL.min(visitors - start)];
-            match &self.visits {
-                Some(visits) => chosen.copy_from_slice(&visits.of(met.segment)[start..][..chosen.len()]),
-                None => chosen.iter_mut().zip(start as u32..).for_each(|(local, next)| *local = next),
-            }
-            let vector = |local: u32| &vectors[place(local) * dim..][..dim];
-            // Each limit is what it was when the segment came, until something nearer is found.
-            let limits: Vec<f32> = chosen.iter().map(|&local| self.near.threshold(local as usize)).collect();
-            let (near, queries) = (&mut self.near, chosen.iter().map(|&local| vector(local)));
-            self.asked.for_each_near(
-                &met.packed,
-                queries,
-                center,
-                |query| limits[query],
-                |query, row| {
-                    let local = chosen[query];
-                    let own = rows[place(local)];
-                    let other = after(own, first + row as u32);
-                    // No distance is below 0: one that could not be taken even then is not computed.
-                    if other != 0 && near.takes(local as usize, 0.0, other) {
-                        let squared = squared_distance(vector(local), &met.vectors[row * dim..][..dim]);
-                        near.offer(local as usize, squared, other);
+    fn meet(&mut self, met: &Met<'_, Sieve>, rows: &[u32], asking: &Asking, segments: &Segments<'_>, met_own: bool) {
+        let (groups, visits) = (std::mem::take(&mut self.groups), self.visits.take());
+        let mut visitors = visits.as_ref().map(|visits| visits.of(met.segment));
+        let mut everybody = Vec::new();
+        // Visitors ascend, and so do groups: those of a group are what comes next.
+        for &of in &groups {
+            let group = &asking.groups()[of.0 as usize];
+            let first = group.first.wrapping_sub(of.1);
+            let own = match &mut visitors {
+                Some([]) => break,
+                Some(rest) => {
+                    let end = first + group.rows;
+                    if rest[0] >= end {
+                        continue;
                     }
-                    near.threshold(local as usize)
-                },
-            );
+                    let (own, later) = rest.split_at(rest.partition_point(|&local| local < end));
+                    *rest = later;
+                    own
+                }
+                None => {
+                    everybody.clear();
+                    everybody.extend(first..first + group.rows);
+                    &everybody[..]
+                }
+            };
+            if !(met_own && group.whole == Some(met.segment as u32)) {
+                own.chunks(PANEL).for_each(|locals| self.meet_group(met, locals, of, rows, asking, segments));
+            }
         }
+        (self.groups, self.visits) = (groups, visits);
+    }
+
+    /// Brings some rows of one group, `PANEL` at most, before a segment.
+    fn meet_group(
+        &mut self,
+        met: &Met<'_, Sieve>,
+        locals: &[u32],
+        (group, beyond): (u32, u32),
+        rows: &[u32],
+        asking: &Asking,
+        segments: &Segments<'_>,
+    ) {
+        let Part { near, work, .. } = self;
+        let (table, group) = (&segments.lists.table, &asking.groups()[group as usize]);
+        let mut chosen = [0u32; PANEL];
+        let chosen = &mut chosen[..locals.len()];
+        chosen.iter_mut().zip(locals).for_each(|(place, &local)| *place = local.wrapping_add(beyond));
+        let first = segments.range(met.segment).start;
+        // Each limit is what it was when the segment came, until something nearer is found.
+        let mut limits = [0f32; PANEL];
+        limits.iter_mut().zip(locals).for_each(|(limit, &local)| *limit = near.threshold(local as usize));
+        work.for_each_near(
+            &met.packed,
+            segments.center(met.segment),
+            asking,
+            group,
+            table.centroid(group.list as usize),
+            chosen,
+            |query| limits[query],
+            |query, row| {
+                let (local, place) = (locals[query] as usize, chosen[query] as usize);
+                let other = after(rows[place], first + row as u32);
+                // No distance is below 0: one that could not be taken even then is not computed.
+                if other != 0 && near.takes(local, 0.0, other) {
+                    let squared = squared_distance(asking.vector(place), &met.vectors[row * table.dim..][..table.dim]);
+                    near.offer(local, squared, other);
+                }
+                near.threshold(local)
+            },
+        );
     }
 }
 
