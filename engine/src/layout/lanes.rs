@@ -17,6 +17,7 @@ pub(super) const LANES: usize = 16;
 #[expect(unsafe_code, reason = "measured kernel: operations of an instruction set asked for at run time")]
 pub(super) unsafe trait Lanes: Copy {
     unsafe fn splat(x: f32) -> Self;
+    unsafe fn load(numbers: &[f32; LANES]) -> Self;
     unsafe fn to_array(self) -> [f32; LANES];
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
@@ -28,11 +29,12 @@ pub(super) unsafe trait Lanes: Copy {
     unsafe fn min(self, other: Self) -> Self;
     /// The greater; `other` where they do not compare.
     unsafe fn max(self, other: Self) -> Self;
-    /// `self` where `condition` > 0, otherwise 0.
-    unsafe fn where_positive(self, condition: Self) -> Self;
+    /// `self` in the first `count` lanes, `other` in those that follow.
+    unsafe fn first(self, count: usize, other: Self) -> Self;
     /// (e, m) with self = 2^e · m and m in [√½, √2); for normal numbers above 0.
     unsafe fn split(self) -> (Self, Self);
-    /// self · 2^n, where `rounded` is n + 1.5 · 2²³ for an integer n in the normal range.
+    /// self · 2^n, where `rounded` is n + 1.5 · 2²³ for an integer n, and both
+    /// self and the product are normal.
     unsafe fn scale(self, rounded: Self) -> Self;
     /// Component `component` of sixteen points.
     ///
@@ -44,6 +46,12 @@ pub(super) unsafe trait Lanes: Copy {
     /// # Safety
     /// Every index is below `points.len()`, and `DIM` is 2.
     unsafe fn gather_pairs<const DIM: usize>(points: &[[f32; DIM]], indices: &[u32; LANES]) -> [Self; 2];
+    /// Which of sixteen edges fire in epoch `number` (its low bits), by their
+    /// rates less one: number · rate leaves less than the rate beyond a multiple of 2¹⁶.
+    unsafe fn firing(rates: &[u16; LANES], number: u16) -> u16;
+    /// Writes those of `numbers` that `mask` names to the front of `out`, in
+    /// order; what follows them there may be anything.
+    unsafe fn compress(numbers: &[u32; LANES], mask: u16, out: &mut [u32; LANES]);
 }
 
 /// √½ as bits: where [`Lanes::split`] cuts.
@@ -68,6 +76,10 @@ unsafe impl Lanes for Portable {
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         Portable([x; LANES])
+    }
+    #[inline(always)]
+    unsafe fn load(numbers: &[f32; LANES]) -> Self {
+        Portable(*numbers)
     }
     #[inline(always)]
     unsafe fn to_array(self) -> [f32; LANES] {
@@ -102,8 +114,8 @@ unsafe impl Lanes for Portable {
         self.zip(other, |a, b| if a > b { a } else { b })
     }
     #[inline(always)]
-    unsafe fn where_positive(self, condition: Self) -> Self {
-        self.zip(condition, |a, c| if c > 0.0 { a } else { 0.0 })
+    unsafe fn first(self, count: usize, other: Self) -> Self {
+        Portable(std::array::from_fn(|lane| if lane < count { self.0[lane] } else { other.0[lane] }))
     }
     #[inline(always)]
     unsafe fn split(self) -> (Self, Self) {
@@ -115,10 +127,8 @@ unsafe impl Lanes for Portable {
     }
     #[inline(always)]
     unsafe fn scale(self, rounded: Self) -> Self {
-        self.zip(rounded, |x, n| {
-            let n = (n.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
-            x * f32::from_bits((n.wrapping_add(127) << 23) as u32)
-        })
+        // The low nine bits of `rounded` are n's, and they are added to the exponent.
+        self.zip(rounded, |x, n| f32::from_bits(x.to_bits().wrapping_add(n.to_bits() << 23)))
     }
     #[inline(always)]
     unsafe fn gather<const DIM: usize>(points: &[[f32; DIM]], indices: &[u32; LANES], component: usize) -> Self {
@@ -129,6 +139,20 @@ unsafe impl Lanes for Portable {
         // SAFETY: nothing is asked of the caller here.
         unsafe { [Self::gather(points, indices, 0), Self::gather(points, indices, 1)] }
     }
+    #[inline(always)]
+    unsafe fn firing(rates: &[u16; LANES], number: u16) -> u16 {
+        let fires = |&rate: &u16| rate.wrapping_add(1).wrapping_mul(number) <= rate;
+        rates.iter().enumerate().fold(0, |mask, (lane, rate)| mask | u16::from(fires(rate)) << lane)
+    }
+    #[inline(always)]
+    unsafe fn compress(numbers: &[u32; LANES], mask: u16, out: &mut [u32; LANES]) {
+        let mut count = 0;
+        for (lane, &number) in numbers.iter().enumerate() {
+            // Written always and counted where named: nothing to mispredict. The count is at most `lane`.
+            out[count] = number;
+            count += usize::from(mask >> lane & 1);
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -138,7 +162,7 @@ pub(super) use x86::{Avx2, Avx512};
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{LANES, Lanes, ROUND, SQRT_HALF};
+    use super::{LANES, Lanes, SQRT_HALF};
 
     /// One register of AVX-512.
     #[derive(Clone, Copy)]
@@ -151,6 +175,10 @@ mod x86 {
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
             unsafe { Avx512(_mm512_set1_ps(x)) }
+        }
+        #[inline(always)]
+        unsafe fn load(numbers: &[f32; LANES]) -> Self {
+            unsafe { Avx512(_mm512_loadu_ps(numbers.as_ptr())) }
         }
         #[inline(always)]
         unsafe fn to_array(self) -> [f32; LANES] {
@@ -187,11 +215,10 @@ mod x86 {
             unsafe { Avx512(_mm512_max_ps(self.0, other.0)) }
         }
         #[inline(always)]
-        unsafe fn where_positive(self, condition: Self) -> Self {
-            unsafe {
-                let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(condition.0, _mm512_setzero_ps());
-                Avx512(_mm512_maskz_mov_ps(positive, self.0))
-            }
+        unsafe fn first(self, count: usize, other: Self) -> Self {
+            // More than all is all.
+            let mask = ((1u32 << count.min(LANES)) - 1) as u16;
+            unsafe { Avx512(_mm512_mask_mov_ps(other.0, mask, self.0)) }
         }
         #[inline(always)]
         unsafe fn split(self) -> (Self, Self) {
@@ -205,9 +232,8 @@ mod x86 {
         #[inline(always)]
         unsafe fn scale(self, rounded: Self) -> Self {
             unsafe {
-                let n =
-                    _mm512_sub_epi32(_mm512_castps_si512(rounded.0), _mm512_set1_epi32(ROUND.to_bits() as i32 - 127));
-                Avx512(_mm512_mul_ps(self.0, _mm512_castsi512_ps(_mm512_slli_epi32::<23>(n))))
+                let n = _mm512_slli_epi32::<23>(_mm512_castps_si512(rounded.0));
+                Avx512(_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(self.0), n)))
             }
         }
         #[inline(always)]
@@ -233,11 +259,64 @@ mod x86 {
                 [Avx512(_mm512_permutex2var_ps(a, even, b)), Avx512(_mm512_permutex2var_ps(a, odd, b))]
             }
         }
+        #[inline(always)]
+        unsafe fn firing(rates: &[u16; LANES], number: u16) -> u16 {
+            unsafe { firing(rates, number) }
+        }
+        #[inline(always)]
+        unsafe fn compress(numbers: &[u32; LANES], mask: u16, out: &mut [u32; LANES]) {
+            unsafe {
+                let numbers = _mm512_loadu_si512(numbers.as_ptr().cast());
+                _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(mask, numbers));
+            }
+        }
     }
 
     /// Two registers of AVX2.
     #[derive(Clone, Copy)]
     pub(in super::super) struct Avx2(__m256, __m256);
+
+    /// For each set of eight lanes, its members in order.
+    static PLACES: [[u8; 8]; 256] = {
+        let mut places = [[0; 8]; 256];
+        let mut set = 0;
+        while set < places.len() {
+            let (mut lane, mut count) = (0, 0);
+            while lane < 8 {
+                if set >> lane & 1 == 1 {
+                    places[set][count] = lane;
+                    count += 1;
+                }
+                lane += 1;
+            }
+            set += 1;
+        }
+        places
+    };
+
+    /// The members of a set of eight lanes, in order, as a permutation.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "intrinsics")]
+    unsafe fn places(set: usize) -> __m256i {
+        // SAFETY: needs AVX2, which callers vouch for.
+        unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(PLACES[set].as_ptr().cast())) }
+    }
+
+    /// [`Lanes::firing`] for both: the rates fill one register of AVX2.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "intrinsics")]
+    unsafe fn firing(rates: &[u16; LANES], number: u16) -> u16 {
+        // SAFETY: needs AVX2, which callers vouch for.
+        unsafe {
+            let rates = _mm256_loadu_si256(rates.as_ptr().cast());
+            let left =
+                _mm256_mullo_epi16(_mm256_add_epi16(rates, _mm256_set1_epi16(1)), _mm256_set1_epi16(number as i16));
+            // left ≤ rate, for numbers without sign; then a byte for each lane, in order.
+            let fires = _mm256_cmpeq_epi16(_mm256_min_epu16(left, rates), left);
+            let bytes = _mm_packs_epi16(_mm256_castsi256_si128(fires), _mm256_extracti128_si256::<1>(fires));
+            _mm_movemask_epi8(bytes) as u16
+        }
+    }
 
     /// Applies a 256-bit intrinsic to both halves.
     macro_rules! halves {
@@ -263,8 +342,45 @@ mod x86 {
         #[expect(clippy::undocumented_unsafe_blocks, reason = "as the implementation below")]
         unsafe fn scale_half(x: __m256, rounded: __m256) -> __m256 {
             unsafe {
-                let n = _mm256_sub_epi32(_mm256_castps_si256(rounded), _mm256_set1_epi32(ROUND.to_bits() as i32 - 127));
-                _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(n)))
+                let n = _mm256_slli_epi32::<23>(_mm256_castps_si256(rounded));
+                _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), n))
+            }
+        }
+    }
+
+    // Halves are functions, not closures: those would not be compiled for AVX2.
+    impl Avx2 {
+        /// [`Lanes::gather`] by registers: a vector read over single writes would wait until they have left.
+        #[inline(always)]
+        #[expect(unsafe_code, reason = "intrinsics")]
+        unsafe fn gather_half<const DIM: usize>(points: &[[f32; DIM]], indices: &[u32], component: usize) -> __m256 {
+            let mut out = [0f32; 8];
+            for (out, &i) in out.iter_mut().zip(indices) {
+                // SAFETY: the caller vouches for index and component.
+                *out = unsafe { *points.get_unchecked(i as usize).get_unchecked(component) };
+            }
+            let [a, b, c, d, e, f, g, h] = out;
+            // SAFETY: needs AVX, which callers vouch for.
+            unsafe { _mm256_setr_ps(a, b, c, d, e, f, g, h) }
+        }
+        /// Two points: x, y, x, y.
+        #[inline(always)]
+        #[expect(unsafe_code, reason = "intrinsics")]
+        unsafe fn two(base: *const f64, i: u32, j: u32) -> __m128 {
+            // SAFETY: the caller vouches for the indices; a point is 8 bytes.
+            unsafe { _mm_castpd_ps(_mm_loadh_pd(_mm_load_sd(base.add(i as usize)), base.add(j as usize))) }
+        }
+        /// [`Lanes::gather_pairs`] by single reads, which take a fraction of what the gathering instruction does.
+        #[inline(always)]
+        #[expect(unsafe_code, reason = "intrinsics")]
+        unsafe fn pairs_half(base: *const f64, i: &[u32]) -> (__m256, __m256) {
+            // SAFETY: as the caller vouches.
+            unsafe {
+                let a = _mm256_castps128_ps256(Self::two(base, i[0], i[1]));
+                let a = _mm256_insertf128_ps::<1>(a, Self::two(base, i[4], i[5]));
+                let b = _mm256_castps128_ps256(Self::two(base, i[2], i[3]));
+                let b = _mm256_insertf128_ps::<1>(b, Self::two(base, i[6], i[7]));
+                (_mm256_shuffle_ps::<0b10_00_10_00>(a, b), _mm256_shuffle_ps::<0b11_01_11_01>(a, b))
             }
         }
     }
@@ -276,6 +392,10 @@ mod x86 {
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self {
             unsafe { Avx2(_mm256_set1_ps(x), _mm256_set1_ps(x)) }
+        }
+        #[inline(always)]
+        unsafe fn load(numbers: &[f32; LANES]) -> Self {
+            unsafe { Avx2(_mm256_loadu_ps(numbers.as_ptr()), _mm256_loadu_ps(numbers.as_ptr().add(8))) }
         }
         #[inline(always)]
         unsafe fn to_array(self) -> [f32; LANES] {
@@ -315,11 +435,13 @@ mod x86 {
             halves!(_mm256_max_ps, self, other)
         }
         #[inline(always)]
-        unsafe fn where_positive(self, condition: Self) -> Self {
+        unsafe fn first(self, count: usize, other: Self) -> Self {
             unsafe {
-                let zero = _mm256_setzero_ps();
-                let half = |x, c| _mm256_and_ps(x, _mm256_cmp_ps::<_CMP_GT_OQ>(c, zero));
-                Avx2(half(self.0, condition.0), half(self.1, condition.1))
+                let count = _mm256_set1_epi32(count.min(LANES) as i32);
+                let low = _mm256_cmpgt_epi32(count, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+                let high = _mm256_cmpgt_epi32(count, _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15));
+                let (low, high) = (_mm256_castsi256_ps(low), _mm256_castsi256_ps(high));
+                Avx2(_mm256_blendv_ps(other.0, self.0, low), _mm256_blendv_ps(other.1, self.1, high))
             }
         }
         #[inline(always)]
@@ -335,16 +457,34 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn gather<const DIM: usize>(points: &[[f32; DIM]], indices: &[u32; LANES], component: usize) -> Self {
-            let mut out = [0f32; LANES];
-            for (out, &i) in out.iter_mut().zip(indices) {
-                // SAFETY: the caller vouches for index and component.
-                *out = unsafe { *points.get_unchecked(i as usize).get_unchecked(component) };
+            unsafe {
+                let (low, high) = indices.split_at(8);
+                Avx2(Self::gather_half(points, low, component), Self::gather_half(points, high, component))
             }
-            unsafe { Avx2(_mm256_loadu_ps(out.as_ptr()), _mm256_loadu_ps(out.as_ptr().add(8))) }
         }
         #[inline(always)]
         unsafe fn gather_pairs<const DIM: usize>(points: &[[f32; DIM]], indices: &[u32; LANES]) -> [Self; 2] {
-            unsafe { [Self::gather(points, indices, 0), Self::gather(points, indices, 1)] }
+            unsafe {
+                let (base, (low, high)) = (points.as_ptr().cast(), indices.split_at(8));
+                let ((x0, y0), (x1, y1)) = (Self::pairs_half(base, low), Self::pairs_half(base, high));
+                [Avx2(x0, x1), Avx2(y0, y1)]
+            }
+        }
+        #[inline(always)]
+        unsafe fn firing(rates: &[u16; LANES], number: u16) -> u16 {
+            unsafe { firing(rates, number) }
+        }
+        #[inline(always)]
+        unsafe fn compress(numbers: &[u32; LANES], mask: u16, out: &mut [u32; LANES]) {
+            unsafe {
+                let (low, high) = (usize::from(mask & 0xff), usize::from(mask >> 8));
+                let (a, b) = (numbers.as_ptr().cast(), numbers.as_ptr().add(8).cast());
+                let a = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(a), places(low));
+                let b = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(b), places(high));
+                // The first half may write eight before the second overwrites from where it ends: at most at 8.
+                _mm256_storeu_si256(out.as_mut_ptr().cast(), a);
+                _mm256_storeu_si256(out.as_mut_ptr().add(low.count_ones() as usize).cast(), b);
+            }
         }
     }
 }

@@ -24,13 +24,11 @@ use crate::work::Work;
 use crate::{Error, Result, affinity, init, pages};
 pub use checkpoint::{Checkpoints, State};
 use curve::Curve;
-use rows::Epoch;
+use rows::{Epoch, SHARING};
 pub use walk::Edges;
 
 /// The map's positions in the run directory: rows × components floats, list order.
 pub const POSITIONS: &str = "positions.f32";
-/// Rows that a thread takes at a time.
-const ROWS: usize = 512;
 /// Components a map may have; each gets a kernel of its own.
 const WIDTHS: [usize; 8] = [1, 2, 3, 4, 8, 16, 32, 64];
 
@@ -149,7 +147,7 @@ fn wide<const DIM: usize>(
 ) -> Result<Vec<f32>> {
     let width = options.n_components;
     let mut now: Vec<[f32; DIM]> = pages::filled(options.rows as usize, [0.0; DIM]);
-    let mut moments = vec![[[0f32; DIM]; 2]; now.len()];
+    let mut moments = pages::filled(now.len(), [[0f32; DIM]; 2]);
     let begin = match start {
         Start::Positions(positions) => {
             for (out, row) in now.iter_mut().zip(positions.chunks_exact(width)) {
@@ -170,8 +168,12 @@ fn wide<const DIM: usize>(
     };
     let mut snapshot = pages::filled(now.len(), [0.0; DIM]);
     snapshot.copy_from_slice(&now);
-    // Blocks in portions: what is spilled is read meanwhile, some ahead.
-    let portion = walk::portion(rayon::current_num_threads());
+    // Blocks in portions: what is spilled is read meanwhile, some ahead. With
+    // all of them kept there is nothing to wait for within an epoch.
+    let portion = match edges.spilled_bytes() {
+        0 => edges.count().max(1),
+        _ => walk::portion(rayon::current_num_threads()),
+    };
     for number in begin + 1..=options.epochs as u32 {
         let epoch = Epoch {
             curve: options.curve,
@@ -186,16 +188,18 @@ fn wide<const DIM: usize>(
         let mut first = 0;
         for start in (0..edges.count()).step_by(portion) {
             let held = edges.next(start..(start + portion).min(edges.count()))?;
-            // Each chunk of rows with the block that holds its edges.
+            // Each chunk of rows with the block that holds its edges; a chunk
+            // ends where the rows that share their draws do.
             let mut work = Vec::new();
             for block in &held {
-                let (positions, later) = rest.split_at_mut(block.rows());
-                let (moments, later_moments) = moving.split_at_mut(block.rows());
-                (rest, moving) = (later, later_moments);
-                for (i, (positions, moments)) in positions.chunks_mut(ROWS).zip(moments.chunks_mut(ROWS)).enumerate() {
-                    work.push((&**block, first + (i * ROWS) as u32, positions, moments));
+                let end = first + block.rows() as u32;
+                while first < end {
+                    let count = (end.min((first / SHARING + 1).saturating_mul(SHARING)) - first) as usize;
+                    let (positions, moments);
+                    ((positions, rest), (moments, moving)) = (rest.split_at_mut(count), moving.split_at_mut(count));
+                    work.push((&**block, first, positions, moments));
+                    first += count as u32;
                 }
-                first += block.rows() as u32;
             }
             work.into_par_iter().for_each(|(block, first, positions, moments)| {
                 // Rows that do not move keep their place.
