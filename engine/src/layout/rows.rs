@@ -48,8 +48,8 @@ pub(super) const BETA2: f32 = 0.9;
 const CLIP: f32 = 4.0;
 /// Softens the push of a row that is near, as in umap-learn.
 const NEAR: f32 = 0.001;
-/// Keeps the pull finite where two rows meet, and is felt nowhere else: a pull
-/// softened as the push is costs a hundredth of the neighbours kept.
+/// Keeps the pull finite where two rows meet, and is felt nowhere else. Pulls
+/// softened as pushes are kept fewer neighbours in each of three comparisons.
 const MEETING: f32 = 1e-12;
 
 /// Moves rows `first..` of the map, whose positions and moments are given, by
