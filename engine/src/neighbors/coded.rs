@@ -838,6 +838,10 @@ unsafe fn near_avx2(
         for (part, (queries, bars)) in
             queries.as_chunks::<AT_ONCE>().0.iter().zip(bars.as_chunks::<AT_ONCE>().0).enumerate()
         {
+            // The last group's padding.
+            if bars[0] == NEVER {
+                continue;
+            }
             let mut sums = [[_mm256_setzero_si256(); 2]; AT_ONCE];
             for (sums, &bar) in sums.iter_mut().zip(bars) {
                 let bar = _mm256_set1_epi32(bar);

@@ -291,6 +291,14 @@ impl Kernel {
                 }
             };
         }
+        #[cfg(target_arch = "x86_64")]
+        if self == Kernel::Avx2 {
+            let dim = query.len() / QUERIES;
+            assert!(query.len() == dim * QUERIES && values.len() == half_norms.len() * dim, "whole blocks and groups");
+            // SAFETY: as above.
+            #[expect(unsafe_code, reason = "measured kernel")]
+            return unsafe { near_avx2(values, half_norms, query, bars, scores) };
+        }
         self.dots(values, query, scores);
         near_of_tiles(scores, half_norms, bars)
     }
@@ -435,42 +443,106 @@ unsafe fn sums_avx512<const BLOCKS: usize>(
     sums
 }
 
-/// Four queries at a time against a block: eight registers of sums.
+/// Queries that AVX2 takes at a time.
+#[cfg(target_arch = "x86_64")]
+const AT_ONCE: usize = 4;
+
+/// A group of queries against each block, and the comparison with the bars
+/// while the scores are still in registers.
+///
+/// # Safety
+/// The processor has AVX2 and FMA; `values` holds as many blocks as
+/// `half_norms` has numbers for, two at most, and `query` a group of the same dimension.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+#[expect(unsafe_code, reason = "measured kernel")]
+unsafe fn near_avx2(
+    values: &[f32],
+    half_norms: &[f32],
+    query: &[f32],
+    bars: &[f32; QUERIES],
+    scores: &mut [Tile; 2],
+) -> Masks {
+    use std::arch::x86_64::{
+        _CMP_LE_OQ, _mm256_cmp_ps, _mm256_loadu_ps, _mm256_movemask_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm256_sub_ps,
+    };
+    let dim = query.len() / QUERIES;
+    let mut masks = [0; QUERIES];
+    let blocks = values.chunks_exact(dim * LANES).zip(half_norms.as_chunks::<LANES>().0).zip(scores);
+    for (block, ((values, half_norms), scores)) in blocks.enumerate() {
+        // SAFETY: a block's half norms are there to be read.
+        let (low, high) =
+            unsafe { (_mm256_loadu_ps(half_norms.as_ptr()), _mm256_loadu_ps(half_norms.as_ptr().add(8))) };
+        for part in 0..QUERIES / AT_ONCE {
+            // SAFETY: what the caller promises.
+            let sums = unsafe { sums_avx2(values, query, part) };
+            for (q, sums) in sums.iter().enumerate() {
+                let q = part * AT_ONCE + q;
+                let bar = _mm256_set1_ps(bars[q]);
+                let (low, high) = (_mm256_sub_ps(low, sums[0]), _mm256_sub_ps(high, sums[1]));
+                let near = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(low, bar)) as u32
+                    | (_mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(high, bar)) as u32) << 8;
+                if near != 0 {
+                    masks[q] |= near << (block * LANES);
+                    // SAFETY: sixteen floats are there to be written.
+                    unsafe {
+                        _mm256_storeu_ps(scores[q].as_mut_ptr(), low);
+                        _mm256_storeu_ps(scores[q].as_mut_ptr().add(8), high);
+                    }
+                }
+            }
+        }
+    }
+    masks
+}
+
+/// Dot products of a group of queries with a block, to memory.
+///
+/// # Safety
+/// As of [`sums_avx2`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+#[expect(unsafe_code, reason = "measured kernel")]
+unsafe fn dots_avx2(values: &[f32], query: &[f32], out: &mut Tile) {
+    for part in 0..QUERIES / AT_ONCE {
+        // SAFETY: what the caller promises.
+        let sums = unsafe { sums_avx2(values, query, part) };
+        for (q, sums) in sums.iter().enumerate() {
+            let out = out[part * AT_ONCE + q].as_mut_ptr();
+            // SAFETY: sixteen floats are there to be written.
+            unsafe {
+                std::arch::x86_64::_mm256_storeu_ps(out, sums[0]);
+                std::arch::x86_64::_mm256_storeu_ps(out.add(8), sums[1]);
+            }
+        }
+    }
+}
+
+/// Some queries of a group against a block: eight registers of sums.
 ///
 /// # Safety
 /// The processor has AVX2 and FMA; `values` holds a block and `query` a group
 /// of the same dimension.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
+#[inline]
 #[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn dots_avx2(values: &[f32], query: &[f32], out: &mut Tile) {
-    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps};
-    const AT_ONCE: usize = 4;
-    let dim = query.len() / QUERIES;
-    for part in 0..QUERIES / AT_ONCE {
-        let mut sums = [[_mm256_setzero_ps(); 2]; AT_ONCE];
-        for c in 0..dim {
-            // SAFETY: c < dim, so that every read below ends within its slice.
-            unsafe {
-                let row = values.as_ptr().add(c * LANES);
-                let rows = [_mm256_loadu_ps(row), _mm256_loadu_ps(row.add(8))];
-                for (q, sums) in sums.iter_mut().enumerate() {
-                    let q = _mm256_set1_ps(*query.as_ptr().add(c * QUERIES + part * AT_ONCE + q));
-                    for (sum, row) in sums.iter_mut().zip(rows) {
-                        *sum = _mm256_fmadd_ps(q, row, *sum);
-                    }
-                }
-            }
-        }
-        for (q, [low, high]) in sums.iter().enumerate() {
-            let out = out[part * AT_ONCE + q].as_mut_ptr();
-            // SAFETY: sixteen floats are there to be written.
-            unsafe {
-                _mm256_storeu_ps(out, *low);
-                _mm256_storeu_ps(out.add(8), *high);
+unsafe fn sums_avx2(values: &[f32], query: &[f32], part: usize) -> [[std::arch::x86_64::__m256; 2]; AT_ONCE] {
+    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps};
+    let mut sums = [[_mm256_setzero_ps(); 2]; AT_ONCE];
+    for c in 0..query.len() / QUERIES {
+        // SAFETY: c is less than the dimension, so that every read below ends within its slice.
+        unsafe {
+            let row = values.as_ptr().add(c * LANES);
+            let (low, high) = (_mm256_loadu_ps(row), _mm256_loadu_ps(row.add(8)));
+            for (q, sums) in sums.iter_mut().enumerate() {
+                let q = _mm256_set1_ps(*query.as_ptr().add(c * QUERIES + part * AT_ONCE + q));
+                sums[0] = _mm256_fmadd_ps(q, low, sums[0]);
+                sums[1] = _mm256_fmadd_ps(q, high, sums[1]);
             }
         }
     }
+    sums
 }
 
 /// The same sums in plain Rust.
@@ -655,8 +727,12 @@ mod tests {
         let (mut scores, mut others) = (tiles, tiles);
         let near = Kernel::Portable.near(block, half_norms, group, &bars, &mut scores);
         assert_eq!(Kernel::best().near(block, half_norms, group, &bars, &mut others), near);
-        assert_eq!(scores.map(|t| t.map(|s| s.map(f32::to_bits))), others.map(|t| t.map(|s| s.map(f32::to_bits))));
         for (q, mask) in near.into_iter().enumerate() {
+            // Where a row is near, its score is told.
+            for at in (0..2 * LANES).filter(|at| mask >> at & 1 == 1) {
+                let [score, other] = [&scores, &others].map(|of| of[at / LANES][q][at % LANES].to_bits());
+                assert_eq!(score, other);
+            }
             assert!(mask >> (3 * q) & 1 == 1 && mask != u32::MAX, "query {q}: {mask:b}");
         }
         let (a, b) = (&values[..45], &values[45..90]);
