@@ -325,6 +325,8 @@ fn scores_are_those_of_another_program() {
             assert!((ours - theirs).abs() <= 1e-6, "{name}: {ours}, score.py says {theirs}");
         }
         let (triplets, theirs) = (quality.triplets.expect("a score"), theirs["triplet"].as_f64().expect("a number"));
-        assert!((triplets.mean - theirs).abs() <= triplets.interval, "triplets: {triplets:?}, score.py says {theirs}");
+        // Each draws triples of its own: what they differ by has the errors of both.
+        let interval = triplets.interval * std::f64::consts::SQRT_2;
+        assert!((triplets.mean - theirs).abs() <= interval, "triplets: {triplets:?}, score.py says {theirs}");
     }
 }
