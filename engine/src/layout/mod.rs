@@ -252,6 +252,8 @@ pub fn needs(plan: &Plan) -> Needs {
         [
             ("positions, snapshot, moments", rows * row_bytes(plan.config.n_components)),
             ("edges kept", plan.layout.cache_bytes),
+            // One for each chunk that an epoch is divided into.
+            ("chunks of rows", rows.div_ceil(u64::from(SHARING)) * 64),
             ("blocks decoded or read ahead", decoding.max(read)),
         ],
     )

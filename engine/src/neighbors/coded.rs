@@ -36,7 +36,7 @@ pub(super) enum Instructions {
     Vnni,
     /// AVX2: two products of a lane add up in 32 bits. As many bits as leave
     /// the sums there, eleven for 128 components. Eight bits would be no faster,
-    /// six would let ten times as many rows through.
+    /// six would, but let many times as many rows through.
     #[default]
     Avx2,
 }
@@ -324,7 +324,7 @@ fn encode(coding: &Coding, vector: &[f32], center: &[f32], codes: &mut [i16]) ->
     }
 }
 
-/// A segment's rows, in blocks of [`LANES`]: four components of each of them after the other.
+/// A segment's rows, in blocks of [`LANES`]: a word of each of them after the other.
 #[derive(Default)]
 pub struct Rows {
     with: Instructions,

@@ -159,7 +159,7 @@ fn look_around(
         window.visit(segments.count(), of);
     }
     // A row's own surroundings first: then most others are seen to be too far at once.
-    window.meet_own(segments);
+    window.meet_own(segments, progress)?;
     let (count, own) = (segments.count() as u32, segments.segment_of(rows.start));
     let order: Vec<u32> = (own..count).chain(0..own).filter(|&segment| window.visitors(segment as usize) > 0).collect();
     let pairs = |window: &Window, segment: usize| (window.visitors(segment) * segments.range(segment).len()) as u64;

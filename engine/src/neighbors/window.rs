@@ -20,6 +20,7 @@ use super::sieve::{Asking, Group, Sieve, Workplace};
 use super::top::Tops;
 use crate::Result;
 use crate::index::Lists;
+use crate::observe::Progress;
 
 /// Queries held against a segment together, at most.
 pub const PANEL: usize = 256;
@@ -159,17 +160,16 @@ impl Window {
 
     /// Brings the rows of each segment that is wholly in the window together,
     /// before any are read: what lies beyond one's own is then seen to be too far.
-    pub(super) fn meet_own(&mut self, segments: &Segments<'_>) {
+    pub(super) fn meet_own(&mut self, segments: &Segments<'_>, progress: &Progress<'_>) -> Result<()> {
         let (rows, asking) = (&self.rows[..], &self.asking);
-        let dim = segments.lists.table.dim;
-        self.parts.par_iter_mut().for_each(|part| {
+        self.parts.par_iter_mut().try_for_each(|part| {
             let groups = std::mem::take(&mut part.groups);
             let mut pieces = Vec::new();
             for of in &groups {
+                progress.check()?;
                 let group = &asking.groups()[of.0 as usize];
                 let Some(segment) = group.whole.map(|segment| segment as usize) else { continue };
                 let vectors = asking.vectors(group);
-                debug_assert_eq!(vectors.len(), segments.range(segment).len() * dim);
                 let packed = Sieve::of(pieces, vectors, segments.center(segment));
                 let met = Met { segment, vectors, packed };
                 let (own, first) = (group.rows, group.first.wrapping_sub(of.1));
@@ -178,8 +178,10 @@ impl Window {
                 pieces = met.packed.into_pieces();
             }
             part.groups = groups;
-        });
+            Ok::<_, crate::Error>(())
+        })?;
         self.met_own = true;
+        Ok(())
     }
 
     /// Brings rows and segments together.
