@@ -505,7 +505,10 @@ impl Plan {
                         spills =
                             Some(format!("{} of vectors are read again for each of {windows} windows", size(lists)));
                     }
-                    ((2 + windows) * lists, graph, 0, graph, 0)
+                    // A round before the last, and what it leaves.
+                    let rounds = neighbors::disk(self);
+                    let read = if self.index.exact { 1 } else { 2 } * windows * lists;
+                    (2 * lists + read + rounds / 2, graph + rounds / 2, rounds, graph, 0)
                 }
                 Stage::Affinity => {
                     if buckets > 0 {

@@ -146,9 +146,24 @@ fn a_run_stopped_after_any_unit_goes_on_and_makes_none_twice() {
 /// Three parts of neighbours: the windows that a resumed join takes begin elsewhere.
 #[test]
 fn a_join_goes_on_after_its_last_part() {
+    let all = ["sample", "round-1", "neighbors-000", "neighbors-001", "neighbors-002"];
+    check_join(2, 0.3, &all);
+}
+
+/// The same where the graph of one round leads the next.
+#[test]
+fn a_join_goes_on_within_a_round() {
+    let first = ["sample", "round-1", "round-1-000", "round-1-001", "round-1-002"];
+    let second = ["round-2", "round-2-000", "round-2-001", "round-2-002"];
+    let last = ["round-3", "neighbors-000", "neighbors-001", "neighbors-002"];
+    check_join(16, 0.99, &[&first[..], &second, &last].concat());
+}
+
+/// Stops a join over so many components after each of its units, which are `all`, and goes on.
+fn check_join(dim: usize, recall: f64, all: &[&str]) {
     const ROWS: usize = 264_000;
-    let table = Table::of(Kind::Mixture(Mixture { components: 300, ..Mixture::default() }), ROWS, 2, 3);
-    let config = Config { n_neighbors: 3, recall: 0.3, memory: 256 << 20, ..quick() };
+    let table = Table::of(Kind::Mixture(Mixture { components: 300, ..Mixture::default() }), ROWS, dim, 3);
+    let config = Config { n_neighbors: 3, recall, memory: 256 << 20, ..quick() };
     let plan = plan_of(&config, &table);
     let mut other = plan_of(&Config { threads: Some(3), ..config }, &table);
     (other.neighbors.portion_rows, other.neighbors.window_rows) = (3_000, 150_000);
@@ -166,13 +181,14 @@ fn a_join_goes_on_after_its_last_part() {
     let bench = Bench::new(&plan);
     let (result, unbroken) = join(&bench, &plan, &never);
     let expected = result.expect("a graph");
-    let all = ["sample", "neighbors-000", "neighbors-001", "neighbors-002"].map(|unit| (Stage::Neighbors, unit));
+    let all: Vec<_> = all.iter().map(|&unit| (Stage::Neighbors, unit)).collect();
     assert_eq!(made(&unbroken), all);
 
     // In the middle of a part as well: what is under way is made again.
     let halfway = |e: &Event<'_>, _: &[Told]| matches!(e, Event::Advance { done, .. } if *done > 150_000);
-    let stops: [(&str, Stop<'_>); 4] =
-        [("sample", &after(1)), ("part 0", &after(2)), ("part 1", &after(3)), ("halfway", &halfway)];
+    let afters: Vec<_> = (1..all.len()).map(after).collect();
+    let mut stops: Vec<(&str, Stop<'_>)> = vec![("halfway", &halfway)];
+    stops.extend(afters.iter().zip(&all).map(|(stop, (_, unit))| (*unit, stop as Stop<'_>)));
     for (name, stop) in stops {
         let bench = Bench::new(&plan);
         let (result, first) = join(&bench, &plan, stop);

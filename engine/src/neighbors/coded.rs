@@ -475,6 +475,8 @@ pub(super) struct Between {
     offsets: Vec<i32>,
     queries: Vec<Query>,
     bars: Vec<i32>,
+    /// The dot products of two queries with all rows.
+    sums: [Vec<i32>; 2],
 }
 
 impl Between {
@@ -535,6 +537,53 @@ impl Between {
         bar.clamp(-LARGEST, LARGEST) as i32 + query.excess
     }
 
+    /// A query of the group that was [set](Between::set): what is known of it here.
+    #[inline]
+    fn query(&self, codes: &Codes, rows: &Rows, chosen: usize, place: u32) -> Query {
+        let known = codes.known[place as usize];
+        let code = &codes.values[place as usize * codes.words..][..codes.words];
+        let (dot, scale) = (dot(codes.with, &self.away, code), self.query_scale);
+        let square = (self.square + scale * (2.0 * dot + scale * known.square)).max(0.0);
+        let lost = self.lost + known.lost + rows.lost;
+        let excess = codes.with.shift() * known.sum;
+        Query { chosen: chosen as u32, place, half_square: 0.5 * square, lost, excess }
+    }
+
+    /// How far (squared) the `crowd` rows nearest to each of the queries at
+    /// `chosen` among `codes` are at most: infinitely, where there are fewer.
+    pub(super) fn crowd(&mut self, codes: &Codes, chosen: &[u32], rows: &Rows, crowd: usize, far: &mut Vec<f32>) {
+        far.clear();
+        far.resize(chosen.len(), f32::INFINITY);
+        if self.scale == 0.0 || rows.rows < crowd || crowd == 0 {
+            return;
+        }
+        let blocks = rows.half_squares.len() / LANES;
+        let mut sums = std::mem::take(&mut self.sums);
+        for (two, far) in chosen.chunks(2).zip(far.chunks_mut(2)) {
+            let code = |place: u32| &codes.values[place as usize * codes.words..][..codes.words];
+            let vectors = [code(two[0]), code(two[two.len() - 1])];
+            sums.iter_mut().for_each(Vec::clear);
+            for first in (0..blocks).step_by(2) {
+                let (values, count) = rows.pair(first);
+                let mut dots = [[0i32; 2 * LANES]; 2];
+                products(rows.with, values, count, vectors, &mut dots);
+                let offsets = &self.offsets[first * LANES..(first + count) * LANES];
+                for (sums, dots) in sums.iter_mut().zip(&dots) {
+                    sums.extend(dots.iter().zip(offsets).map(|(dot, offset)| dot + offset));
+                }
+            }
+            for ((&place, far), sums) in two.iter().zip(far).zip(&mut sums) {
+                let query = self.query(codes, rows, 0, place);
+                let (_, sum, _) = sums[..rows.rows].select_nth_unstable_by(crowd - 1, |a, b| b.cmp(a));
+                // As of a bar: one may be lost where an offset was rounded.
+                let half = query.half_square - self.scale * (*sum - query.excess - 2) as f32 + self.room;
+                let within = (2.0 * half.max(0.0)).sqrt() + query.lost;
+                *far = within * within * (1.0 + (self.dim as f32 / 16.0 + 16.0) * f32::EPSILON);
+            }
+        }
+        self.sums = sums;
+    }
+
     /// Looks for rows that may be no farther (squared) from the query at
     /// `chosen[i]` among `codes` than `limit(i)`: `hit(i, row)` for each of them
     /// gives its next limit.
@@ -546,17 +595,13 @@ impl Between {
         limit: impl Fn(usize) -> f32,
         mut hit: impl FnMut(usize, usize) -> f32,
     ) {
-        let (words, shift) = (codes.words, codes.with.shift());
-        let code = |place: u32| &codes.values[place as usize * words..][..words];
+        let code = |place: u32| &codes.values[place as usize * codes.words..][..codes.words];
         let (mut queries, mut bars) = (std::mem::take(&mut self.queries), std::mem::take(&mut self.bars));
         queries.clear();
         bars.clear();
         for (i, &place) in chosen.iter().enumerate() {
-            let known = codes.known[place as usize];
-            let dot = dot(codes.with, &self.away, code(place));
-            let scale = self.query_scale;
-            let square = (self.square + scale * (2.0 * dot + scale * known.square)).max(0.0);
-            let lost = self.lost + known.lost + rows.lost;
+            let query = self.query(codes, rows, i, place);
+            let (square, lost) = (2.0 * query.half_square, query.lost);
             // No row is nearer than the nearest point of the ball around them all.
             let least =
                 (square - 2.0 * self.room).max(0.0).sqrt() * (1.0 - 4.0 * f32::EPSILON) - rows.coding.farthest - lost;
@@ -568,7 +613,6 @@ impl Between {
                 (0..rows.rows).for_each(|row| _ = hit(i, row));
                 continue;
             }
-            let query = Query { chosen: i as u32, place, half_square: 0.5 * square, lost, excess: shift * known.sum };
             bars.push(self.bar(&query, most));
             queries.push(query);
         }

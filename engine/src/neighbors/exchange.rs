@@ -114,12 +114,12 @@ pub fn import(
                 }
                 sampled += 1;
             }
-            tiles.push(near, About { compared: 0, recall })?;
+            tiles.push(near, About { lists: 0, compared: 0, recall })?;
         }
         progress.advance(rows_a_bucket.min((rows as usize).saturating_sub(bucket * rows_a_bucket)) as u64)?;
     }
     spilled.remove()?;
-    let (mut made, found) = tiles.finish(0);
+    let (mut made, found) = tiles.finish();
     made.push(truth.write(work.run.dir())?);
     Ok((made, found, truth))
 }

@@ -1,39 +1,39 @@
 //! The neighbors stage: the k nearest of *every* row, by a join of the lists.
 //!
-//! Each row visits the lists whose centroids lie nearest to it. The rows of a
-//! window, near each other since rows are numbered by list, visit much the
-//! same lists: regrouped by list, they meet its rows in dense matrix products.
-//! How many lists follows from the recall asked for and the exact neighbours
-//! of a sample. Small data are compared pair by pair. Either way the best few
-//! by score are ordered again by exact distance, and a row's own entry goes by
-//! identity.
+//! Each row visits some lists: those whose centroids lie nearest to it, then, in
+//! rounds, those that the graph so far leads to. The rows of a window, near
+//! each other since rows are numbered by list, visit much the same lists:
+//! regrouped by list, they meet its rows in dense matrix products. How many
+//! lists follows from the recall asked for and the exact neighbours of a
+//! sample. Small data are compared pair by pair. Either way the exact distance
+//! decides, and a row's own entry goes by identity.
 //!
 //! What must hold: a row's neighbours are the k least (distance, row) of all
 //! rows it meets; threads, cache and portions cannot change them.
 
+mod adjacent;
 mod coded;
 mod exchange;
 mod feed;
 pub mod kernel;
 mod probe;
+mod rounds;
 mod sample;
 mod segments;
 mod sieve;
+mod so_far;
 mod store;
 mod tiles;
 mod top;
 mod window;
 
-use std::ops::Range;
-
 use lowland_io::FileStamp;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 pub use exchange::{export, export_disk, export_needs, import, import_disk, import_needs};
 pub(crate) use feed::portion_rows;
 pub use feed::{Form, Met, each_portion};
-pub use probe::{Probing, probing};
 pub use sample::{FILE as SAMPLE, Sample, bytes as sweep_bytes, exact};
 pub use segments::Segments;
 pub use sieve::Sieve;
@@ -47,7 +47,10 @@ use crate::index::{Lists, Made};
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::work::Work;
-use probe::{LEAST_PROBES, Probe};
+use adjacent::Adjacent;
+use probe::{Probe, Visited};
+use rounds::{Before, FIRST, Round, Wanted};
+use so_far::{SoFar, SoFarWriter};
 use tiles::{About, Tiles};
 
 /// Rows of a window at most: what a killed join begins anew is bounded, and
@@ -59,7 +62,7 @@ const VISITS: usize = 16;
 /// What the stage found, beside the graph itself.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Found {
-    /// Lists that each row visited; all of them where every pair was compared.
+    /// Lists that a row visited, on average; all of them where every pair was compared.
     pub probes: usize,
     /// Rows that a row was compared with, on average.
     pub mean_candidates: f64,
@@ -77,130 +80,220 @@ pub struct Found {
 
 /// Joins every row with its surroundings and writes the graph.
 pub fn join(plan: &Plan, lists: &Lists, work: &Work<'_>) -> Result<(Made, Found, Sample)> {
-    let (k, table, progress) = (plan.k(), &lists.table, work.progress);
     let needs = needs(plan);
     let held = work.hold(&needs, "sample")?;
-    let Truth { sample: truth, probing, file } = true_neighbors(plan, lists, work)?;
+    let (truth, file) = true_neighbors(plan, lists, work)?;
     drop(held);
-    if probing.recall < plan.config.recall {
-        progress.note(&format!(
-            "recall will be about {:.3} rather than {:.3}: more would compare each row with over {} others",
-            probing.recall, plan.config.recall, plan.index.max_candidates
-        ))?;
+
+    let join = Join { plan, lists, truth: &truth, work };
+    let segments = Segments::all_pairs(lists, plan.index.exact)?;
+    let (mut number, mut before): (u32, Option<(SoFar, Adjacent)>) = (1, None);
+    let (mut made, found) = loop {
+        let round = if plan.index.exact { None } else { Some(join.decide(number, before.as_ref(), &needs)?) };
+        let held = work.hold(&needs, "join")?;
+        let probe = round.map(|round| Probe {
+            segments: &segments,
+            choice: round.choice,
+            before: before.as_ref().map(|(so_far, adjacent)| Before { so_far, adjacent }),
+            seed: plan.config.seed,
+        });
+        let room = Room::of(plan, round.map_or(0.0, |round| round.lists));
+        if round.is_none_or(|round| round.last) {
+            break join.last(number, &segments, probe.as_ref(), &room)?;
+        }
+        let so_far = join.round(number, &segments, probe.as_ref(), &room)?;
+        drop(held);
+        if let Some((read, _)) = before.take() {
+            read.release(number - 1, work)?;
+        }
+        let held = work.hold(&needs, "adjacent")?;
+        let adjacent = Adjacent::of(&so_far, &lists.table, work.progress)?;
+        drop(held);
+        (before, number) = (Some((so_far, adjacent)), number + 1);
+    };
+    made.push(file);
+    Ok((made, found, truth))
+}
+
+/// What all rounds share.
+struct Join<'a> {
+    plan: &'a Plan,
+    lists: &'a Lists,
+    truth: &'a Sample,
+    work: &'a Work<'a>,
+}
+
+impl Join<'_> {
+    /// Decides a round, or reads what an earlier process decided.
+    fn decide(&self, number: u32, before: Option<&(SoFar, Adjacent)>, needs: &Needs) -> Result<Round> {
+        let unit = format!("round-{number}");
+        if let Some(round) = self.work.finished::<Round>(&unit)? {
+            return Ok(round);
+        }
+        let _held = self.work.hold(needs, "decide")?;
+        let before = before.map(|(so_far, adjacent)| Before { so_far, adjacent });
+        let (recall, candidates) = (self.plan.config.recall, self.plan.index.max_candidates as f64);
+        let wanted = Wanted { recall, candidates };
+        let round = match before {
+            None => rounds::first(self.truth, self.lists, wanted)?,
+            Some(before) => rounds::next(number, self.truth, self.lists, before, wanted)?,
+        };
+        if round.last && round.recall < recall {
+            self.work.progress.note(&format!(
+                "recall will be about {:.3} rather than {recall:.3}: more would compare each row with over {candidates} others",
+                round.recall,
+            ))?;
+        }
+        self.work.finish(&unit, Vec::new(), &round)?;
+        Ok(round)
     }
 
-    let mut tiles = Tiles::resume(table.rows(), k, *work)?;
-    if tiles.next_row() < table.rows() {
-        let _held = work.hold(&needs, "join")?;
-        let segments = Segments::all_pairs(lists, plan.index.exact)?;
-        let probe = (!plan.index.exact).then_some(Probe { segments: &segments, probing, seed: plan.config.seed });
-        let room = Room::of(plan, probing.probes);
+    /// A round that another follows.
+    fn round(&self, number: u32, segments: &Segments<'_>, probe: Option<&Probe<'_>>, room: &Room) -> Result<SoFar> {
+        let (rows, k) = (self.lists.table.rows(), self.plan.k());
+        let mut out = SoFarWriter::resume(number, rows, k, *self.work)?;
+        let pace = Pace::of(number, false);
+        pace.tell(0, out.next_row(), self.work.progress)?;
+        while out.next_row() < rows {
+            let start = out.next_row();
+            let end = start.saturating_add(room.rows as u32).min(rows);
+            let (window, visited) = self.look_around(start..end, segments, probe, room, &pace)?;
+            for (place, &row) in window.rows().iter().enumerate() {
+                let been =
+                    probe.and_then(|probe| probe.before).into_iter().flat_map(|before| before.so_far.visits(row));
+                out.push(window.near(place), been.chain(visited.iter().flat_map(|visited| visited.of(place))))?;
+            }
+            self.work.progress.check()?;
+        }
+        SoFar::open(self.work.run.dir(), number, rows, k)
+    }
+
+    /// The last round: it leaves the graph.
+    fn last(
+        &self,
+        number: u32,
+        segments: &Segments<'_>,
+        probe: Option<&Probe<'_>>,
+        room: &Room,
+    ) -> Result<(Made, Found)> {
+        let Join { plan, truth, work, .. } = *self;
+        let (rows, k) = (self.lists.table.rows(), plan.k());
+        let mut tiles = Tiles::resume(rows, k, *work)?;
+        let pace = Pace::of(number, true);
+        pace.tell(0, tiles.next_row(), work.progress)?;
         let mut sampled = truth.rows.partition_point(|&row| row < tiles.next_row());
-        while tiles.next_row() < table.rows() {
+        while tiles.next_row() < rows {
             let start = tiles.next_row();
-            let end = start.saturating_add(room.rows as u32).min(table.rows());
-            let (window, compared) = look_around(start..end, k, &segments, probe.as_ref(), plan, &room, progress)?;
+            let end = start.saturating_add(room.rows as u32).min(rows);
+            let (window, visited) = self.look_around(start..end, segments, probe, room, &pace)?;
             for (place, &row) in window.rows().iter().enumerate() {
                 let near = window.near(place);
                 let is_sampled = truth.rows.get(sampled) == Some(&row);
                 let recall = is_sampled.then(|| recall(near.clone(), &truth.neighbors[sampled]));
                 sampled += usize::from(is_sampled);
                 let near = near.map(|(squared, row)| (row, plan.config.metric.distance(squared)));
-                tiles.push(near, About { compared: compared.of(place), recall })?;
+                let (lists, compared) = match (probe, &visited) {
+                    (Some(probe), Some(visited)) => {
+                        let been = probe.before.into_iter().flat_map(|before| before.so_far.visits(row));
+                        let lists = been.chain(visited.of(place));
+                        let rows = |segment: u32| segments.range(segment as usize).len() as u64;
+                        (lists.clone().count() as u64, probe.segments_of(row, lists).map(rows).sum())
+                    }
+                    _ => (self.lists.table.count() as u64, u64::from(rows)),
+                };
+                tiles.push(near, About { lists, compared, recall })?;
             }
-            progress.check()?;
+            work.progress.check()?;
         }
+        Ok(tiles.finish())
     }
-    let (mut made, found) = tiles.finish(probing.probes);
-    made.push(file);
-    Ok((made, found, truth))
-}
 
-/// How many rows each row of a window was compared with.
-enum Compared {
-    All(u64),
-    Each(Vec<u32>),
-}
-
-impl Compared {
-    fn of(&self, place: usize) -> u64 {
-        match self {
-            Compared::All(rows) => *rows,
-            Compared::Each(rows) => u64::from(rows[place]),
+    /// Finds the neighbours of `rows`, or of the first of them where they visit
+    /// more than there is room for.
+    fn look_around(
+        &self,
+        rows: Range<u32>,
+        segments: &Segments<'_>,
+        probe: Option<&Probe<'_>>,
+        room: &Room,
+        pace: &Pace,
+    ) -> Result<(Window, Option<Visited>)> {
+        let (k, progress) = (self.plan.k(), self.work.progress);
+        let mut window = Window::read(segments, rows.clone(), k)?;
+        let mut visited = None;
+        if let Some(probe) = probe {
+            let lists = probe.lists(&window, progress)?;
+            let of = |place: usize| probe.segments_of(rows.start + place as u32, lists.of(place));
+            let mut visits = (0..window.rows().len()).map(|place| of(place).count() as u64).scan(0, |sum, visits| {
+                *sum += visits;
+                Some(*sum)
+            });
+            // A row is looked at in any case.
+            let fit = visits.position(|visits| visits > room.visits).unwrap_or(window.rows().len()).max(1);
+            window.cut(fit, k);
+            window.visit(segments.count(), of);
+            if let Some(before) = &probe.before {
+                window.remember(|row| before.so_far.near(row));
+            }
+            visited = Some(lists);
         }
+        if probe.is_none_or(|probe| probe.before.is_none()) {
+            // A row's own surroundings first: then most others are seen to be too far at once.
+            window.meet_own(segments, progress)?;
+        }
+        let (count, own) = (segments.count() as u32, segments.segment_of(rows.start));
+        let order: Vec<u32> =
+            (own..count).chain(0..own).filter(|&segment| window.visitors(segment as usize) > 0).collect();
+        let pairs = |window: &Window, segment: usize| (window.visitors(segment) * segments.range(segment).len()) as u64;
+        let all: u64 = order.iter().map(|&segment| pairs(&window, segment as usize)).sum();
+        let (mut met, mut told, looked_at) = (0, 0, window.rows().len() as u64);
+        each_portion(segments, &order, self.plan.neighbors.portion_rows, progress, |portion| {
+            window.meet(portion, segments);
+            met += portion.iter().map(|there| pairs(&window, there.segment)).sum::<u64>();
+            let done = (looked_at as f64 * met as f64 / all.max(1) as f64) as u64;
+            let (before, now) = (rows.start + told as u32, rows.start + done as u32);
+            told = done;
+            pace.tell(before, now, progress)
+        })?;
+        pace.tell(rows.start + told as u32, rows.start + looked_at as u32, progress)?;
+        window.sort();
+        Ok((window, visited))
     }
 }
 
-/// Finds the neighbours of `rows`, or of the first of them where they visit
-/// more than there is room for.
-fn look_around(
-    rows: Range<u32>,
-    k: usize,
-    segments: &Segments<'_>,
-    probe: Option<&Probe<'_>>,
-    plan: &Plan,
-    room: &Room,
-    progress: &Progress<'_>,
-) -> Result<(Window, Compared)> {
-    let mut window = Window::read(segments, rows.clone(), k)?;
-    let mut compared = Compared::All(u64::from(segments.lists.table.rows()));
-    if let Some(probe) = probe {
-        let visited = probe.lists(&window, progress)?;
-        let of = |place: usize| probe.segments_of(rows.start + place as u32, &visited, place);
-        let mut visits = (0..window.rows().len()).map(|place| of(place).count() as u64).scan(0, |sum, visits| {
-            *sum += visits;
-            Some(*sum)
-        });
-        // A row is looked at in any case.
-        let fit = visits.position(|visits| visits > room.visits).unwrap_or(window.rows().len()).max(1);
-        window.cut(fit, k);
-        let met = |place| of(place).map(|segment| segments.range(segment as usize).len() as u32).sum();
-        compared = Compared::Each((0..fit).into_par_iter().map(met).collect());
-        window.visit(segments.count(), of);
+/// What a round counts as, of the stage's rows: of what is left when it begins
+/// half, or all if it is the last.
+struct Pace {
+    share: f64,
+}
+
+impl Pace {
+    fn of(number: u32, last: bool) -> Self {
+        let left = 0.5f64.powi(number as i32 - 1);
+        Pace { share: if last { left } else { left / 2.0 } }
     }
-    // A row's own surroundings first: then most others are seen to be too far at once.
-    window.meet_own(segments, progress)?;
-    let (count, own) = (segments.count() as u32, segments.segment_of(rows.start));
-    let order: Vec<u32> = (own..count).chain(0..own).filter(|&segment| window.visitors(segment as usize) > 0).collect();
-    let pairs = |window: &Window, segment: usize| (window.visitors(segment) * segments.range(segment).len()) as u64;
-    let all: u64 = order.iter().map(|&segment| pairs(&window, segment as usize)).sum();
-    let (mut met, mut told) = (0, 0);
-    each_portion(segments, &order, plan.neighbors.portion_rows, progress, |portion| {
-        window.meet(portion, segments);
-        met += portion.iter().map(|there| pairs(&window, there.segment)).sum::<u64>();
-        let done = (window.rows().len() as f64 * met as f64 / all.max(1) as f64) as u64;
-        progress.advance(done - std::mem::replace(&mut told, done))
-    })?;
-    window.sort();
-    Ok((window, compared))
+
+    /// Tells that rows `from..to` of the round are done.
+    fn tell(&self, from: u32, to: u32, progress: &Progress<'_>) -> Result<()> {
+        let at = |row: u32| (f64::from(row) * self.share) as u64;
+        progress.advance(at(to).saturating_sub(at(from)))
+    }
 }
 
-/// What the stage's first unit finds: the sample's exact neighbours, and how
-/// many lists must be visited for them.
-struct Truth {
-    sample: Sample,
-    probing: Probing,
-    file: (String, FileStamp),
-}
-
-fn true_neighbors(plan: &Plan, lists: &Lists, work: &Work<'_>) -> Result<Truth> {
+/// What the stage's first unit finds: the sample's exact neighbours.
+fn true_neighbors(plan: &Plan, lists: &Lists, work: &Work<'_>) -> Result<(Sample, (String, FileStamp))> {
     const UNIT: &str = "sample";
-    if let Some(probing) = work.finished::<Probing>(UNIT)? {
+    if let Some(()) = work.finished::<()>(UNIT)? {
         let listed = work.run.unit(work.progress.stage().name(), UNIT).unwrap_or_default();
         if let Some(file) = listed.files.into_iter().next() {
-            return Ok(Truth { sample: Sample::read(work.run.dir())?, probing, file });
+            return Ok((Sample::read(work.run.dir())?, file));
         }
     }
     let sample = exact(plan, lists, plan.k(), work.progress)?;
-    let probing = if plan.index.exact {
-        Probing { probes: lists.table.count(), around: lists.table.count(), recall: 1.0 }
-    } else {
-        probing(&sample, lists, plan.config.recall, plan.index.max_candidates)?
-    };
     let file = sample.write(work.run.dir())?;
     work.progress.traffic.wrote(file.1.bytes);
-    work.finish(UNIT, vec![file.clone()], &probing)?;
-    Ok(Truth { sample, probing, file })
+    work.finish(UNIT, vec![file.clone()], &())?;
+    Ok((sample, file))
 }
 
 /// Share of the true neighbours found: a row as near as the farthest true one counts.
@@ -240,8 +333,9 @@ fn window_bytes(plan: &Plan, rows: usize, probes: usize) -> u64 {
 }
 
 impl Room {
-    /// Where each row probes `probes` lists, in the room of the planned rows that visit [`VISITS`].
-    fn of(plan: &Plan, probes: usize) -> Self {
+    /// Where each row visits so many lists, in the room of the planned rows that visit [`VISITS`].
+    fn of(plan: &Plan, lists: f64) -> Self {
+        let probes = lists.ceil().max(1.0) as usize;
         let (dim, k, planned) = (plan.shape.dim, plan.k(), plan.neighbors.window_rows);
         if plan.index.exact {
             return Room { rows: planned, visits: 0 };
@@ -261,7 +355,7 @@ pub fn needs(plan: &Plan) -> Needs {
     let rows = plan.neighbors.window_rows;
     // Probing ends where a row has met its share of all rows.
     let share = (plan.index.max_candidates * lists as u64).div_ceil(plan.shape.rows) as usize;
-    let most_probes = if plan.index.exact { 0 } else { lists.min(share + LEAST_PROBES) };
+    let most_probes = if plan.index.exact { 0 } else { lists.min(share + FIRST) };
     // Many rows that visit few lists each, or few that visit many.
     let windows = window_bytes(plan, rows, if plan.index.exact { 0 } else { VISITS }).max(window_bytes(
         plan,
@@ -270,11 +364,29 @@ pub fn needs(plan: &Plan) -> Needs {
     ));
     let truth = plan.sample_rows() as u64 * (k as u64 * 8 + 40);
     let table = plan.table_bytes();
+    let (adjacent, decide) = match plan.index.exact {
+        true => (0, 0),
+        false => (Adjacent::bytes(lists, threads), rounds::bytes(plan.sample_rows() as u64, k, lists, threads)),
+    };
     Needs::default()
         .phase("sample", [("lists' centroids", table), ("the sample and its neighbours", truth + sweep_bytes(plan))])
         .phase(
+            "decide",
+            [
+                ("lists' centroids", table),
+                ("lists beside each other", adjacent),
+                ("the sample's neighbours", truth),
+                ("the lists that they are in", decide),
+            ],
+        )
+        .phase(
+            "adjacent",
+            [("lists' centroids", table), ("lists beside each other", adjacent), ("the sample's neighbours", truth)],
+        )
+        .phase(
             "join",
             [
+                ("lists beside each other", adjacent),
                 ("a window of rows, and the lists that they meet", windows),
                 // What lies free between a window's parts, and with threads that gave it back.
                 ("what the allocator keeps", windows / 50),
@@ -284,4 +396,9 @@ pub fn needs(plan: &Plan) -> Needs {
                 ("the sample's neighbours", truth),
             ],
         )
+}
+
+/// Bytes on disk beside the graph, while the rounds before the last are kept.
+pub fn disk(plan: &Plan) -> u64 {
+    if plan.index.exact { 0 } else { 2 * so_far::bytes(plan.shape.rows, plan.k(), VISITS as u64) }
 }

@@ -141,19 +141,21 @@ pub(super) struct Workplace {
     half_norms: Vec<f32>,
     bars: Bars,
     between: Between,
+    crowds: Vec<f32>,
 }
 
 impl Workplace {
     /// Bytes held.
     pub(super) fn bytes(dim: usize) -> u64 {
         // As many queries as are held at a time, packed; or what lies between centres.
-        (super::PANEL * (dim + 16) * 4).max(dim * 16 + 2048 * 4 + super::PANEL * 32) as u64
+        (super::PANEL * (dim + 16) * 4).max(dim * 16 + 3 * 2048 * 4 + super::PANEL * 36) as u64
     }
 
     /// Looks for rows of `sieve`, around `center`, that are no farther
     /// (squared) from the query at place `chosen[i]`, of `group` around
     /// `group_center`, than `limit(i)`: `hit(i, row)` for each that may be
-    /// gives its next limit.
+    /// gives its next limit. Where a `crowd` is named, so many of the nearest
+    /// will do: codes then say beforehand how far those are at most.
     #[expect(clippy::too_many_arguments, reason = "two sides, each with its centre")]
     pub(super) fn for_each_near(
         &mut self,
@@ -163,6 +165,7 @@ impl Workplace {
         group: &Group,
         group_center: &[f32],
         chosen: &[u32],
+        crowd: Option<usize>,
         limit: impl Fn(usize) -> f32,
         mut hit: impl FnMut(usize, usize) -> f32,
     ) {
@@ -170,7 +173,15 @@ impl Workplace {
         match (sieve, &asking.codes) {
             (Sieve::Coded(rows), Some(codes)) => {
                 self.between.set(&group.coding, group_center, rows, center);
-                self.between.for_each_near(codes, chosen, rows, limit, hit);
+                match crowd {
+                    Some(crowd) => {
+                        let crowds = &mut self.crowds;
+                        self.between.crowd(codes, chosen, rows, crowd, crowds);
+                        let limit = |i| limit(i).min(crowds[i]);
+                        self.between.for_each_near(codes, chosen, rows, limit, |i, row| hit(i, row).min(crowds[i]));
+                    }
+                    None => self.between.for_each_near(codes, chosen, rows, limit, hit),
+                }
             }
             (Sieve::Coded(_), None) => unreachable!("one processor codes both sides or neither"),
             (Sieve::Whole { rows, farthest }, _) => {

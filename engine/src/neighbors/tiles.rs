@@ -14,6 +14,8 @@ use crate::work::Work;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Counted {
     candidates: u64,
+    #[serde(default)]
+    lists: u64,
     distance_sum: f64,
     distances: u64,
     copies: u64,
@@ -23,6 +25,8 @@ struct Counted {
 /// What is known of a row beside its neighbours.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct About {
+    /// Lists that it visited.
+    pub(super) lists: u64,
     /// Rows that it was compared with.
     pub(super) compared: u64,
     /// For rows of the sample: the share of the true neighbours found.
@@ -64,7 +68,6 @@ impl<'a> Tiles<'a> {
             tiles.files.extend(listed.files);
             tiles.next = tiles.next.saturating_add(part_rows).min(rows);
         }
-        work.progress.advance(u64::from(tiles.next))?;
         Ok(tiles)
     }
 
@@ -86,6 +89,7 @@ impl<'a> Tiles<'a> {
         part.push(near.clone())?;
         let counted = &mut self.counted;
         counted.candidates += about.compared;
+        counted.lists += about.lists;
         counted.copies += u64::from(near.clone().next().is_some_and(|(_, distance)| distance == 0.0));
         for (_, distance) in near {
             counted.distance_sum += f64::from(distance);
@@ -108,14 +112,14 @@ impl<'a> Tiles<'a> {
         Ok(())
     }
 
-    /// After the last row: the parts' files, and what was found in rows that visited `probes` lists each.
-    pub(super) fn finish(self, probes: usize) -> (Made, Found) {
+    /// After the last row: the parts' files, and what was found.
+    pub(super) fn finish(self) -> (Made, Found) {
         // Part after part: how the rows came to be does not change a sum.
         let recalls: Vec<f64> = self.before.iter().flat_map(|c| &c.recalls).copied().collect();
         let (recall, recall_interval) = crate::quality::mean_and_interval(&recalls);
         let sum = |of: fn(&Counted) -> u64| self.before.iter().map(of).sum::<u64>();
         let found = Found {
-            probes,
+            probes: (sum(|c| c.lists) as f64 / f64::from(self.rows.max(1))).round() as usize,
             mean_candidates: sum(|c| c.candidates) as f64 / f64::from(self.rows.max(1)),
             recall,
             recall_interval,

@@ -24,6 +24,11 @@ impl Tops {
         Tops { keep, keys: crate::pages::filled(queries * keep, NOTHING) }
     }
 
+    /// How many are kept.
+    pub fn keep(&self) -> usize {
+        self.keep
+    }
+
     /// Forgets everything.
     pub fn reset(&mut self) {
         self.keys.fill(NOTHING);

@@ -9,6 +9,7 @@
 //! round and round, since those that lie together meet the same segments at
 //! the same time. A part belongs to one thread at a time.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -19,7 +20,7 @@ use super::segments::{LONGEST, Segments};
 use super::sieve::{Asking, Group, Sieve, Workplace};
 use super::top::Tops;
 use crate::Result;
-use crate::index::Lists;
+use crate::index::{ListTable, Lists};
 use crate::observe::Progress;
 
 /// Queries held against a segment together, at most.
@@ -114,6 +115,38 @@ impl Window {
         self.asking.vector(place)
     }
 
+    /// Holds the rows at `places`, of one group, against a sieve around
+    /// `center`: `hit(place, row)` for each of its rows that may be no farther
+    /// (squared) than what `hit(place, None)` gives, and gives what counts then.
+    pub(super) fn hold_against(
+        &self,
+        places: Range<usize>,
+        table: &ListTable,
+        work: &mut Workplace,
+        sieve: &Sieve,
+        center: &[f32],
+        hit: impl FnMut(usize, Option<usize>) -> f32,
+    ) {
+        let groups = self.asking.groups();
+        let group = &groups[groups.partition_point(|group| group.first as usize <= places.start) - 1];
+        let group_center = table.centroid(group.list as usize);
+        let hit = RefCell::new(hit);
+        for panel in places.clone().step_by(PANEL) {
+            let chosen: Vec<u32> = (panel..(panel + PANEL).min(places.end)).map(|place| place as u32).collect();
+            work.for_each_near(
+                sieve,
+                center,
+                &self.asking,
+                group,
+                group_center,
+                &chosen,
+                None,
+                |i| (hit.borrow_mut())(panel + i, None),
+                |i, row| (hit.borrow_mut())(panel + i, Some(row)),
+            );
+        }
+    }
+
     /// Leaves only the first `rows` rows.
     pub(super) fn cut(&mut self, rows: usize, k: usize) {
         if rows < self.rows.len() {
@@ -153,6 +186,22 @@ impl Window {
         });
     }
 
+    /// Begins with what each row knows already, as `near` gives it: (squared distance, row).
+    pub(super) fn remember<I: Iterator<Item = (f32, u32)>>(&mut self, near: impl Fn(u32) -> I + Sync) {
+        let (rows, groups) = (&self.rows[..], self.asking.groups());
+        self.parts.par_iter_mut().for_each(|part| {
+            let Part { groups: own, near: best, .. } = part;
+            for &(group, beyond) in &*own {
+                let group = groups[group as usize];
+                for place in group.first..group.first + group.rows {
+                    let row = rows[place as usize];
+                    let local = place.wrapping_sub(beyond) as usize;
+                    near(row).for_each(|(squared, other)| best.offer(local, squared, after(row, other)));
+                }
+            }
+        });
+    }
+
     /// Rows that meet segment `segment`.
     pub(super) fn visitors(&self, segment: usize) -> usize {
         self.parts.iter().map(|part| part.visitors(segment)).sum()
@@ -174,7 +223,9 @@ impl Window {
                 let met = Met { segment, vectors, packed };
                 let (own, first) = (group.rows, group.first.wrapping_sub(of.1));
                 let locals: Vec<u32> = (first..first + own).collect();
-                locals.chunks(PANEL).for_each(|locals| part.meet_group(&met, locals, *of, rows, asking, segments));
+                locals
+                    .chunks(PANEL)
+                    .for_each(|locals| part.meet_group(&met, locals, *of, rows, asking, segments, true));
                 pieces = met.packed.into_pieces();
             }
             part.groups = groups;
@@ -266,13 +317,15 @@ impl Part {
                 }
             };
             if !(met_own && group.whole == Some(met.segment as u32)) {
-                own.chunks(PANEL).for_each(|locals| self.meet_group(met, locals, of, rows, asking, segments));
+                own.chunks(PANEL).for_each(|locals| self.meet_group(met, locals, of, rows, asking, segments, false));
             }
         }
         (self.groups, self.visits) = (groups, visits);
     }
 
-    /// Brings some rows of one group, `PANEL` at most, before a segment.
+    /// Brings some rows of one group, `PANEL` at most, before a segment: `own` is
+    /// their own, which nobody met before.
+    #[expect(clippy::too_many_arguments, reason = "two sides, and what both lie in")]
     fn meet_group(
         &mut self,
         met: &Met<'_, Sieve>,
@@ -281,6 +334,7 @@ impl Part {
         rows: &[u32],
         asking: &Asking,
         segments: &Segments<'_>,
+        own: bool,
     ) {
         let Part { near, work, .. } = self;
         let (table, group) = (&segments.lists.table, &asking.groups()[group as usize]);
@@ -298,6 +352,8 @@ impl Part {
             group,
             table.centroid(group.list as usize),
             chosen,
+            // Each row is among those of its own segment.
+            own.then(|| near.keep() + 1),
             |query| limits[query],
             |query, row| {
                 let (local, place) = (locals[query] as usize, chosen[query] as usize);

@@ -1,0 +1,341 @@
+//! In how many rounds the rows look for their neighbours, and how each round
+//! chooses the lists that they visit.
+//!
+//! First a row visits the lists whose centroids lie nearest. If those would
+//! have to be many for the recall asked for, they are few at first, and the
+//! graph so far tells the next round where to look (`adjacent`), or the
+//! centroids do where that is cheaper, as in data without any structure. What
+//! it costs follows by exact counting on the sample: a neighbour is found when
+//! its list is visited.
+//!
+//! What must hold: the rounds follow from the data and the config alone.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::adjacent::{Adjacent, Scratch};
+use super::kernel::squared_distance;
+use super::sample::Sample;
+use super::so_far::SoFar;
+use crate::Result;
+use crate::index::Lists;
+
+/// Lists around a row's own that it may choose from: the first that do. To
+/// look at one costs about what a row costs that is compared.
+const AROUND: [usize; 3] = [256, 1024, 4096];
+/// Lists that a row visits in the first round.
+pub(super) const FIRST: usize = 8;
+/// Lists around its own that it then chooses from.
+const FIRST_AROUND: usize = 1024;
+/// Rows compared a row that are not worth another round to save.
+const LIGHT: f64 = 4096.0;
+/// Rounds at most.
+pub(super) const MOST_ROUNDS: u32 = 4;
+
+/// How rows choose the lists that they visit, beside those that they visited.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) enum Choice {
+    /// The `probes` whose centroids lie nearest, its own the first, out of
+    /// `around` that lie around its own.
+    Centroids {
+        /// Lists visited, those of earlier rounds among them.
+        probes: usize,
+        /// Lists around its own that it chooses from.
+        around: usize,
+    },
+    /// Those with at least this score by the graph so far.
+    Graph {
+        /// The least score.
+        least: u64,
+    },
+}
+
+/// A round.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Round {
+    /// How lists are chosen.
+    pub(super) choice: Choice,
+    /// Whether it is the last.
+    pub(super) last: bool,
+    /// Lists that a row then visits, on average.
+    pub(super) lists: f64,
+    /// The share of the sample's neighbours that is found so, with all rounds before.
+    pub(super) recall: f64,
+}
+
+/// What the rounds before left.
+#[derive(Clone, Copy)]
+pub(super) struct Before<'a> {
+    pub(super) so_far: &'a SoFar,
+    pub(super) adjacent: &'a Adjacent,
+}
+
+/// What is asked of the rounds together.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    /// The share of neighbours to be found.
+    pub(super) recall: f64,
+    /// Rows that a row may be compared with.
+    pub(super) candidates: f64,
+}
+
+/// The first round: the last as well, if few lists will do.
+pub(super) fn first(sample: &Sample, lists: &Lists, wanted: Wanted) -> Result<Round> {
+    let around = FIRST_AROUND.min(lists.table.count());
+    let choice = Choice::Centroids { probes: FIRST.min(lists.table.count()), around };
+    let recall = Ladder::by_centroids(sample, lists, around, None)?.down(FIRST).recall;
+    let last = recall >= wanted.recall || lists.table.count() <= FIRST;
+    Ok(Round { choice, last, lists: FIRST as f64, recall })
+}
+
+/// Round `number`, from 2, after those `before`.
+pub(super) fn next(number: u32, sample: &Sample, lists: &Lists, before: Before<'_>, wanted: Wanted) -> Result<Round> {
+    let graph = Ladder::by_graph(sample, lists, before)?;
+    let round = |choice, last, rung: Rung| Round { choice, last, lists: rung.lists, recall: rung.recall };
+    let by_graph = |last, rung: Rung| round(Choice::Graph { least: least_of(rung.steps) }, last, rung);
+    let rung = graph.climb_safely(wanted);
+    let (mut best, mut cost) = (by_graph(true, rung), rung.rows);
+    for around in AROUND {
+        let around = around.min(lists.table.count());
+        if best.recall >= wanted.recall && cost <= around as f64 {
+            break;
+        }
+        let rung = Ladder::by_centroids(sample, lists, around, Some(before))?.climb_safely(wanted);
+        let dear = rung.rows + around as f64;
+        let better = match best.recall >= wanted.recall {
+            true => rung.recall >= wanted.recall && dear < cost,
+            false => rung.recall > best.recall,
+        };
+        if better {
+            (best, cost) = (round(Choice::Centroids { probes: rung.steps, around }, true, rung), dear);
+        }
+        if around == lists.table.count() {
+            break;
+        }
+    }
+    if number < MOST_ROUNDS && cost > LIGHT {
+        // Half of that may do for a graph that shows the way much better.
+        let rung = graph.climb(Wanted { recall: 1.0, candidates: LIGHT / 2.0 });
+        if rung.recall - graph.recall() > 0.25 * (1.0 - graph.recall()) {
+            return Ok(by_graph(false, rung));
+        }
+    }
+    Ok(best)
+}
+
+/// Steps that scores are told apart by: 32 an octave, the highest first.
+const STEPS: usize = 64 * 32;
+
+/// The step of a score.
+fn step_of(score: u64) -> usize {
+    let octave = score.max(1).ilog2();
+    let within = (u128::from(score.max(1)) << 5 >> octave) as usize & 31;
+    STEPS - 1 - (octave as usize * 32 + within)
+}
+
+/// The least score of so many steps.
+fn least_of(steps: usize) -> u64 {
+    let Some(last) = STEPS.checked_sub(steps) else { return 0 };
+    if steps == 0 {
+        return u64::MAX;
+    }
+    // Rounded up: a score below a step's bound is of the next.
+    ((u128::from(last as u64 & 31 | 32) << (last / 32)).div_ceil(32)) as u64
+}
+
+/// What visiting the lists of so many steps comes to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rung {
+    steps: usize,
+    recall: f64,
+    /// Rows and lists that a row then meets, on average, beside those met before.
+    rows: f64,
+    lists: f64,
+}
+
+/// The lists that the sample's rows may visit, in steps from the likeliest down.
+#[derive(Default)]
+struct Ladder {
+    /// In each step: neighbours there, rows, lists.
+    steps: Vec<[u64; 3]>,
+    rows: Vec<Row>,
+}
+
+/// A row of the sample.
+#[derive(Default)]
+struct Row {
+    /// Its neighbours, and those found before.
+    wanted: u32,
+    found: u32,
+    /// Steps where others are, and how many.
+    there: Vec<(u16, u16)>,
+}
+
+impl Ladder {
+    fn by_centroids(sample: &Sample, lists: &Lists, around: usize, before: Option<Before<'_>>) -> Result<Self> {
+        let table = &lists.table;
+        Self::of(sample, lists, before, around + 1, |row, _, offer| {
+            let (own, vector) = (table.list_of(row), lists.row(row)?);
+            let mut others: Vec<(f32, u32)> = table
+                .around(own, around)
+                .into_iter()
+                .map(|list| (squared_distance(vector, table.centroid(list as usize)), list))
+                .collect();
+            others.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            // The row's own list is always the first.
+            offer(own as u32, 0);
+            others.into_iter().enumerate().for_each(|(i, (_, list))| offer(list, i + 1));
+            Ok(())
+        })
+    }
+
+    fn by_graph(sample: &Sample, lists: &Lists, before: Before<'_>) -> Result<Self> {
+        let table = &lists.table;
+        Self::of(sample, lists, Some(before), STEPS, |row, scratch, offer| {
+            let near = before.so_far.near(row).map(|(_, near)| table.list_of(near));
+            before.adjacent.score(near, scratch, |list, score| offer(list, step_of(score)));
+            Ok(())
+        })
+    }
+
+    /// Of what `each(row, scratch, offer)` offers of each row: lists and their steps.
+    fn of(
+        sample: &Sample,
+        lists: &Lists,
+        before: Option<Before<'_>>,
+        steps: usize,
+        each: impl Fn(u32, &mut Scratch, &mut dyn FnMut(u32, usize)) -> Result<()> + Sync,
+    ) -> Result<Self> {
+        let table = &lists.table;
+        let pieces = sample.rows.len().div_ceil(4 * rayon::current_num_threads()).max(1);
+        let ladders: Vec<Ladder> = sample
+            .rows
+            .par_chunks(pieces)
+            .zip(sample.neighbors.par_chunks(pieces))
+            .map(|(rows, neighbors)| {
+                let mut scratch = Scratch::new(table.count());
+                let mut ladder = Ladder { steps: vec![[0; 3]; steps], rows: Vec::with_capacity(rows.len()) };
+                for (&row, neighbors) in rows.iter().zip(neighbors) {
+                    let mut been: Vec<u32> = before.map_or(Vec::new(), |before| before.so_far.visits(row).collect());
+                    been.sort_unstable();
+                    let been = |list: u32| been.binary_search(&list).is_ok();
+                    let mut wanted: Vec<u32> = neighbors.iter().map(|&(_, row)| table.list_of(row) as u32).collect();
+                    wanted.sort_unstable();
+                    let found = wanted.iter().filter(|&&list| been(list)).count() as u32;
+                    let mut of = Row { wanted: wanted.len() as u32, found, there: Vec::new() };
+                    each(row, &mut scratch, &mut |list, step| {
+                        if been(list) {
+                            return;
+                        }
+                        let from = wanted.partition_point(|&l| l < list);
+                        let there = wanted[from..].iter().take_while(|&&l| l == list).count();
+                        if there > 0 {
+                            of.there.push((step as u16, there as u16));
+                        }
+                        let more = [there as u64, table.range(list as usize).len() as u64, 1];
+                        ladder.steps[step].iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+                    })?;
+                    ladder.rows.push(of);
+                }
+                Ok(ladder)
+            })
+            .collect::<Result<_>>()?;
+        let mut all = Ladder { steps: vec![[0; 3]; steps], rows: Vec::with_capacity(sample.rows.len()) };
+        for ladder in ladders {
+            for (sums, more) in all.steps.iter_mut().zip(ladder.steps) {
+                sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+            }
+            all.rows.extend(ladder.rows);
+        }
+        Ok(all)
+    }
+
+    /// The share of neighbours that was found before.
+    fn recall(&self) -> f64 {
+        self.down(0).recall
+    }
+
+    /// What the first `steps` come to.
+    fn down(&self, steps: usize) -> Rung {
+        self.until(steps, |_| false)
+    }
+
+    /// As few steps as are wanted, or as many as may be taken.
+    fn climb(&self, wanted: Wanted) -> Rung {
+        self.until(self.steps.len(), |rung| rung.recall >= wanted.recall || rung.rows >= wanted.candidates)
+    }
+
+    fn until(&self, most: usize, enough: impl Fn(&Rung) -> bool) -> Rung {
+        let of = |row: fn(&Row) -> u32| self.rows.iter().map(|r| u64::from(row(r))).sum::<u64>();
+        let (all, count) = (of(|row| row.wanted).max(1) as f64, self.rows.len().max(1) as f64);
+        let mut sums = [of(|row| row.found), 0, 0];
+        let mut rung = Rung { recall: sums[0] as f64 / all, ..Rung::default() };
+        let mut steps = self.steps.iter().enumerate().take(most);
+        while !enough(&rung) {
+            // An empty step would change nothing.
+            let Some((step, more)) = steps.find(|(_, more)| more[2] > 0) else { break };
+            sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+            let [found, rows, lists] = sums.map(|sum| sum as f64);
+            rung = Rung { steps: step + 1, recall: found / all, rows: rows / count, lists: lists / count };
+        }
+        rung
+    }
+
+    /// The same as [`climb`](Self::climb), of a recall that is one standard
+    /// error more: what the sample says of all rows may be wrong by as much.
+    fn climb_safely(&self, wanted: Wanted) -> Rung {
+        let reached = self.climb(wanted);
+        let recalls: Vec<f64> = self
+            .rows
+            .iter()
+            .map(|row| {
+                let there = row.there.iter().filter(|there| usize::from(there.0) < reached.steps);
+                let found = row.found + there.map(|there| u32::from(there.1)).sum::<u32>();
+                f64::from(found) / f64::from(row.wanted.max(1))
+            })
+            .collect();
+        let (_, interval) = crate::quality::mean_and_interval(&recalls);
+        let safe = self.climb(Wanted { recall: (wanted.recall + interval / 1.96).min(1.0), ..wanted });
+        // Where that asks for too much, what was asked for will do.
+        if safe.recall > wanted.recall && safe.rows < 2.0 * reached.rows + LIGHT { safe } else { reached }
+    }
+}
+
+/// Bytes that deciding a round takes, of so many rows in the sample with `k` neighbours each.
+pub(super) fn bytes(sample_rows: u64, k: usize, lists: usize, threads: usize) -> u64 {
+    // Each thread sorts the lists around a row; ladders of pieces are added up.
+    let thread = Scratch::bytes(lists) + lists as u64 * 32;
+    let ladders = (4 * threads as u64 + 1) * AROUND[AROUND.len() - 1].max(STEPS) as u64 * 24;
+    sample_rows * (k as u64 * 8 + 64) + threads as u64 * thread + ladders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_of_a_step_are_those_from_its_least_on() {
+        for score in (1..5000).chain([u64::from(u32::MAX), 1 << 40, (1 << 40) + (1 << 35) - 1, u64::MAX]) {
+            let steps = step_of(score) + 1;
+            assert!(score >= least_of(steps), "{score} is at least {}", least_of(steps));
+            assert!(steps == 1 || score < least_of(steps - 1), "{score} is below {}", least_of(steps - 1));
+        }
+        assert_eq!(least_of(0), u64::MAX);
+    }
+
+    #[test]
+    fn a_ladder_is_climbed_as_far_as_is_wanted() {
+        let row = |found, there: &[(u16, u16)]| Row { wanted: 10, found, there: there.to_vec() };
+        let ladder = Ladder {
+            steps: vec![[0, 0, 0], [4, 100, 2], [2, 50, 1], [0, 400, 4], [1, 40, 2]],
+            rows: vec![row(6, &[(1, 2), (2, 2)]), row(5, &[(1, 2), (4, 1)])],
+        };
+        assert_eq!(ladder.recall(), 0.55);
+        let climb = |recall, candidates| ladder.climb(Wanted { recall, candidates });
+        assert_eq!(climb(0.5, 1e9).steps, 0);
+        let rung = climb(0.8, 1e9);
+        assert_eq!((rung.steps, rung.recall, rung.rows, rung.lists), (3, 0.85, 75.0, 1.5));
+        assert_eq!(climb(1.0, 60.0).steps, 3, "no farther than what may be compared");
+        assert_eq!((climb(1.0, 1e9).steps, climb(1.0, 1e9).recall), (5, 0.9));
+    }
+}
