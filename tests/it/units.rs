@@ -147,26 +147,25 @@ fn a_run_stopped_after_any_unit_goes_on_and_makes_none_twice() {
 #[test]
 fn a_join_goes_on_after_its_last_part() {
     let all = ["sample", "round-1", "neighbors-000", "neighbors-001", "neighbors-002"];
-    check_join(2, 0.3, &all);
+    check_join(264_000, 2, 0.3, &all);
 }
 
 /// The same where the graph of one round leads the next.
 #[test]
 fn a_join_goes_on_within_a_round() {
-    let first = ["sample", "round-1", "round-1-000", "round-1-001", "round-1-002"];
-    let second = ["round-2", "round-2-000", "round-2-001", "round-2-002"];
-    let last = ["round-3", "neighbors-000", "neighbors-001", "neighbors-002"];
-    check_join(16, 0.99, &[&first[..], &second, &last].concat());
+    let first = ["sample", "round-1", "round-1-000", "round-1-001"];
+    let second = ["round-2", "round-2-000", "round-2-001"];
+    let last = ["round-3", "neighbors-000", "neighbors-001"];
+    check_join(140_000, 16, 0.99, &[&first[..], &second, &last].concat());
 }
 
 /// Stops a join over so many components after each of its units, which are `all`, and goes on.
-fn check_join(dim: usize, recall: f64, all: &[&str]) {
-    const ROWS: usize = 264_000;
-    let table = Table::of(Kind::Mixture(Mixture { components: 300, ..Mixture::default() }), ROWS, dim, 3);
+fn check_join(rows: usize, dim: usize, recall: f64, all: &[&str]) {
+    let table = Table::of(Kind::Mixture(Mixture { components: 300, ..Mixture::default() }), rows, dim, 3);
     let config = Config { n_neighbors: 3, recall, memory: 256 << 20, ..quick() };
     let plan = plan_of(&config, &table);
     let mut other = plan_of(&Config { threads: Some(3), ..config }, &table);
-    (other.neighbors.portion_rows, other.neighbors.window_rows) = (3_000, 150_000);
+    (other.neighbors.portion_rows, other.neighbors.window_rows) = (3_000, rows * 4 / 7);
     let place = tempfile::tempdir().expect("a directory");
     let indexed = open_run(place.path(), &plan);
     let stop = Ear::new(|e: &Event<'_>, _: &[Told]| matches!(e, Event::Start { stage: Stage::Neighbors, .. }));
@@ -185,7 +184,7 @@ fn check_join(dim: usize, recall: f64, all: &[&str]) {
     assert_eq!(made(&unbroken), all);
 
     // In the middle of a part as well: what is under way is made again.
-    let halfway = |e: &Event<'_>, _: &[Told]| matches!(e, Event::Advance { done, .. } if *done > 150_000);
+    let halfway = |e: &Event<'_>, _: &[Told]| matches!(e, Event::Advance { done, .. } if *done > rows as u64 * 4 / 7);
     let afters: Vec<_> = (1..all.len()).map(after).collect();
     let mut stops: Vec<(&str, Stop<'_>)> = vec![("halfway", &halfway)];
     stops.extend(afters.iter().zip(&all).map(|(stop, (_, unit))| (*unit, stop as Stop<'_>)));
@@ -195,10 +194,17 @@ fn check_join(dim: usize, recall: f64, all: &[&str]) {
         assert!(matches!(result, Err(Error::Cancelled { .. })), "{name}");
         let (result, second) = join(&bench, &other, &never);
         assert!(result.expect("a graph") == expected, "{name}: other files, or other figures");
-        check_found(name, &first, &second);
+        // Of rounds only the last whole one is looked at again.
+        let told = |told: &[Told]| told.iter().filter(|t| !t.1.starts_with("round-")).cloned().collect::<Vec<_>>();
+        check_found(name, &told(&first), &told(&second));
         let both: Vec<_> = made(&first).into_iter().chain(made(&second)).collect();
         assert_eq!(both, all, "{name}");
-        assert_eq!(bench.names(), ["neighbors-000.bin", "neighbors-001.bin", "neighbors-002.bin", "truth.bin"]);
+        let mut names = bench.names();
+        // What a round left for the next goes when the stage ends.
+        names.retain(|name| !name.starts_with("sofar-2") && !name.starts_with("visits-2"));
+        let parts =
+            all.iter().filter(|(_, unit)| unit.starts_with("neighbors-")).map(|(_, unit)| format!("{unit}.bin"));
+        assert_eq!(names, parts.chain(["truth.bin".into()]).collect::<Vec<_>>());
     }
 }
 
@@ -222,7 +228,10 @@ fn a_stopped_import_begins_anew() {
         let bench = Bench::new(&plan);
         assert!(matches!(import(&bench, &plan, &after(n)), Err(Error::Cancelled { .. })), "{n}");
         assert!(import(&bench, &other, &never).expect("a graph") == expected, "{n}");
-        assert_eq!(bench.names(), ["neighbors-000.bin", "neighbors-001.bin", "truth.bin"]);
+        let mut names = bench.names();
+        // What a round left for the next goes when the stage ends.
+        names.retain(|name| !name.starts_with("sofar-2") && !name.starts_with("visits-2"));
+        assert_eq!(names, ["neighbors-000.bin", "neighbors-001.bin", "truth.bin"]);
     }
 }
 

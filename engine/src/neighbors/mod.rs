@@ -87,7 +87,9 @@ pub fn join(plan: &Plan, lists: &Lists, work: &Work<'_>) -> Result<(Made, Found,
 
     let join = Join { plan, lists, truth: &truth, work };
     let segments = Segments::all_pairs(lists, plan.index.exact)?;
-    let (mut number, mut before): (u32, Option<(SoFar, Adjacent)>) = (1, None);
+    // Rounds that an earlier process finished: the last of them is there.
+    let whole = (1..rounds::MOST_ROUNDS).take_while(|&round| so_far::is_whole(round, lists.table.rows(), work)).count();
+    let (mut number, mut before): (u32, Option<(SoFar, Adjacent)>) = (whole.max(1) as u32, None);
     let (mut made, found) = loop {
         let round = if plan.index.exact { None } else { Some(join.decide(number, before.as_ref(), &needs)?) };
         let held = work.hold(&needs, "join")?;
@@ -103,8 +105,9 @@ pub fn join(plan: &Plan, lists: &Lists, work: &Work<'_>) -> Result<(Made, Found,
         }
         let so_far = join.round(number, &segments, probe.as_ref(), &room)?;
         drop(held);
-        if let Some((read, _)) = before.take() {
-            read.release(number - 1, work)?;
+        drop(before);
+        if number > 1 {
+            so_far::release(number - 1, lists.table.rows(), work)?;
         }
         let held = work.hold(&needs, "adjacent")?;
         let adjacent = Adjacent::of(&so_far, &lists.table, work.progress)?;

@@ -30,6 +30,12 @@ fn unit(round: u32, part: u32) -> String {
     format!("round-{round}-{part:03}")
 }
 
+/// Whether all parts of a round are on record: those of an earlier round may be gone by then.
+pub(super) fn is_whole(round: u32, rows: u32, work: &Work<'_>) -> bool {
+    let stage = work.progress.stage().name();
+    (0..rows.div_ceil(part_rows(rows))).all(|part| work.run.unit(stage, &unit(round, part)).is_some())
+}
+
 /// Takes a round's rows in order.
 pub(super) struct SoFarWriter<'a> {
     work: Work<'a>,
@@ -180,13 +186,11 @@ impl SoFar {
         let words = &part[1].bytes()[HEADER + start * 4..HEADER + end(&part[0], self.k, place) * 4];
         words.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word))
     }
+}
 
-    /// Gives the files of round `round` back: the next round has read them.
-    pub(super) fn release(self, round: u32, work: &Work<'_>) -> Result<()> {
-        let parts = self.parts.len() as u32;
-        drop(self);
-        (0..parts).try_for_each(|part| work.amend(&unit(round, part), Vec::new(), &()))
-    }
+/// Gives the files of a round back: the next has read them.
+pub(super) fn release(round: u32, rows: u32, work: &Work<'_>) -> Result<()> {
+    (0..rows.div_ceil(part_rows(rows))).try_for_each(|part| work.amend(&unit(round, part), Vec::new(), &()))
 }
 
 /// Bytes of a row's record.
