@@ -443,6 +443,8 @@ impl<'a> Slots<'a> {
 /// A query of a group that meets a segment.
 #[derive(Debug, Clone, Copy)]
 struct Query {
+    /// Its place among those that meet the segment.
+    number: u32,
     /// Its place among those that were chosen.
     chosen: u32,
     /// Its place among the codes.
@@ -477,6 +479,9 @@ pub(super) struct Between {
     bars: Vec<i32>,
     /// The dot products of two queries with all rows.
     sums: [Vec<i32>; 2],
+    /// Where rows look for queries as well: see [`Both`].
+    lifts: Vec<i32>,
+    beyond: Vec<i32>,
 }
 
 impl Between {
@@ -546,7 +551,7 @@ impl Between {
         let square = (self.square + scale * (2.0 * dot + scale * known.square)).max(0.0);
         let lost = self.lost + known.lost + rows.lost;
         let excess = codes.with.shift() * known.sum;
-        Query { chosen: chosen as u32, place, half_square: 0.5 * square, lost, excess }
+        Query { number: 0, chosen: chosen as u32, place, half_square: 0.5 * square, lost, excess }
     }
 
     /// How far (squared) the `crowd` rows nearest to each of the queries at
@@ -586,15 +591,18 @@ impl Between {
 
     /// Looks for rows that may be no farther (squared) from the query at
     /// `chosen[i]` among `codes` than `limit(i)`: `hit(i, row)` for each of them
-    /// gives its next limit.
+    /// gives its next limit. Rows that have limits themselves are hit as well
+    /// where a query may be no farther than theirs.
     pub(super) fn for_each_near(
         &mut self,
         codes: &Codes,
         chosen: &[u32],
         rows: &Rows,
+        row_limits: Option<&[f32]>,
         limit: impl Fn(usize) -> f32,
         mut hit: impl FnMut(usize, usize) -> f32,
     ) {
+        let most_of_rows = row_limits.map_or(0.0, |limits| limits.iter().fold(0f32, |most, &limit| most.max(limit)));
         let code = |place: u32| &codes.values[place as usize * codes.words..][..codes.words];
         let (mut queries, mut bars) = (std::mem::take(&mut self.queries), std::mem::take(&mut self.bars));
         queries.clear();
@@ -606,7 +614,8 @@ impl Between {
             let least =
                 (square - 2.0 * self.room).max(0.0).sqrt() * (1.0 - 4.0 * f32::EPSILON) - rows.coding.farthest - lost;
             let most = limit(i);
-            if least > 0.0 && least * least * (1.0 - (self.dim as f32 / 16.0 + 16.0) * f32::EPSILON) > most {
+            let any = most.max(most_of_rows);
+            if least > 0.0 && least * least * (1.0 - (self.dim as f32 / 16.0 + 16.0) * f32::EPSILON) > any {
                 continue;
             }
             if self.scale == 0.0 {
@@ -614,9 +623,12 @@ impl Between {
                 continue;
             }
             bars.push(self.bar(&query, most));
-            queries.push(query);
+            queries.push(Query { number: queries.len() as u32, ..query });
         }
         bars.resize(bars.len().next_multiple_of(QUERIES), NEVER);
+        if let Some(limits) = row_limits.filter(|_| !queries.is_empty()) {
+            self.look_back(&queries, limits, rows);
+        }
         let blocks = if queries.is_empty() { 0 } else { rows.half_squares.len() / LANES };
         for first in (0..blocks).step_by(2) {
             let (values, count) = rows.pair(first);
@@ -624,7 +636,14 @@ impl Between {
             let groups = queries.chunks(QUERIES).zip(bars.as_chunks_mut::<QUERIES>().0);
             for (queries, bars) in groups {
                 let group = std::array::from_fn(|q| code(queries[q.min(queries.len() - 1)].place));
-                let Some(masks) = near(codes.with, values, offsets, &group, bars) else { continue };
+                let both = row_limits.map(|_| Both {
+                    lifts: &self.lifts[first * LANES..(first + count) * LANES],
+                    beyond: std::array::from_fn(|q| match queries.get(q) {
+                        Some(query) => bars[q] - self.beyond[query.number as usize],
+                        None => 0,
+                    }),
+                });
+                let Some(masks) = near(codes.with, values, offsets, &group, bars, both) else { continue };
                 for ((query, bar), mut mask) in queries.iter().zip(bars).zip(masks) {
                     while mask != 0 {
                         let row = first * LANES + mask.trailing_zeros() as usize;
@@ -637,6 +656,27 @@ impl Between {
             }
         }
         (self.queries, self.bars) = (queries, bars);
+    }
+
+    /// What rows of such limits add to a sum, and what is taken from it then.
+    ///
+    /// A query is near a row where half their codes' distance is at most half of
+    /// (√limit + all losses)²: the largest loss of any query does for all.
+    fn look_back(&mut self, queries: &[Query], limits: &[f32], rows: &Rows) {
+        let lost = queries.iter().fold(0f32, |most, query| most.max(query.lost));
+        self.lifts.clear();
+        self.lifts.extend(limits.iter().map(|limit| {
+            let within = (limit * (1.0 + (self.dim as f32 / 16.0 + 16.0) * f32::EPSILON)).sqrt() + lost;
+            // Two are lost where this and an offset are rounded.
+            (0.5 * within * within / self.scale + 3.0).min(LARGEST) as i32
+        }));
+        // Nobody is there.
+        self.lifts.resize(rows.half_squares.len(), 0);
+        self.beyond.clear();
+        self.beyond.extend(queries.iter().map(|query| {
+            let bar = (query.half_square - self.room) / self.scale - 2.0;
+            bar.clamp(-LARGEST, LARGEST) as i32 + query.excess
+        }));
     }
 }
 
@@ -704,7 +744,16 @@ fn products(with: Instructions, values: &[u32], blocks: usize, vectors: [&[u32];
     products_plain(with, values, vectors, out);
 }
 
-/// Which rows of one block, or two, meet the bars of eight queries.
+/// What rows add where they look for queries as well.
+#[derive(Debug, Clone, Copy)]
+struct Both<'a> {
+    /// Of each row: half of what it may be away, in the bars' scale.
+    lifts: &'a [i32],
+    /// Of each query: its bar less what it would be if the query looked for nothing.
+    beyond: [i32; QUERIES],
+}
+
+/// Which rows of one block, or two, meet the bars of eight queries, or are met by them.
 #[inline]
 fn near(
     with: Instructions,
@@ -712,7 +761,9 @@ fn near(
     offsets: &[i32],
     queries: &[&[u32]; QUERIES],
     bars: &[i32; QUERIES],
+    both: Option<Both<'_>>,
 ) -> Option<Masks> {
+    assert!(both.is_none_or(|both| both.lifts.len() == offsets.len()), "whole blocks");
     let (words, blocks) = (queries[0].len(), offsets.len() / LANES);
     assert!(queries.iter().all(|query| query.len() == words) && (blocks == 1 || blocks == 2), "whole blocks");
     assert!(offsets.len() == blocks * LANES && values.len() == blocks * words * LANES, "whole blocks");
@@ -721,15 +772,19 @@ fn near(
         // SAFETY: as of `products`.
         #[expect(unsafe_code, reason = "measured kernel")]
         unsafe {
-            match (with, blocks) {
-                (Instructions::Vnni, 1) => near_vnni::<1>(values, offsets, queries, bars),
-                (Instructions::Vnni, _) => near_vnni::<2>(values, offsets, queries, bars),
-                (Instructions::Avx2, _) => near_avx2(values, offsets, queries, bars),
+            const ALONE: &Both<'_> = &Both { lifts: &[], beyond: [0; QUERIES] };
+            match (with, blocks, &both) {
+                (Instructions::Vnni, 1, None) => near_vnni::<1, false>(values, offsets, queries, bars, ALONE),
+                (Instructions::Vnni, _, None) => near_vnni::<2, false>(values, offsets, queries, bars, ALONE),
+                (Instructions::Vnni, 1, Some(both)) => near_vnni::<1, true>(values, offsets, queries, bars, both),
+                (Instructions::Vnni, _, Some(both)) => near_vnni::<2, true>(values, offsets, queries, bars, both),
+                (Instructions::Avx2, _, None) => near_avx2::<false>(values, offsets, queries, bars, ALONE),
+                (Instructions::Avx2, _, Some(both)) => near_avx2::<true>(values, offsets, queries, bars, both),
             }
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    near_plain(with, values, offsets, queries, bars)
+    near_plain(with, values, offsets, queries, bars, both)
 }
 
 /// Adds the products of `Q` vectors' codes with `BLOCKS` blocks to `sums`.
@@ -784,19 +839,20 @@ unsafe fn products_vnni<const BLOCKS: usize>(values: &[u32], vectors: [&[u32]; 2
 /// Sums begin with what the row adds and the bar takes away: a row that is not near leaves them below zero.
 ///
 /// # Safety
-/// As of [`add_products`]; `offsets` has a number for each row of the blocks.
+/// As of [`add_products`]; `offsets` has a number for each row of the blocks, and so have the lifts of `BOTH`.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vnni")]
 #[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn near_vnni<const BLOCKS: usize>(
+unsafe fn near_vnni<const BLOCKS: usize, const BOTH: bool>(
     values: &[u32],
     offsets: &[i32],
     queries: &[&[u32]; QUERIES],
     bars: &[i32; QUERIES],
+    both: &Both<'_>,
 ) -> Option<Masks> {
     use std::arch::x86_64::{
-        _mm512_and_si512, _mm512_cmpge_epi32_mask, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_si512,
-        _mm512_sub_epi32,
+        _mm512_add_epi32, _mm512_and_si512, _mm512_cmpge_epi32_mask, _mm512_loadu_si512, _mm512_max_epi32,
+        _mm512_set1_epi32, _mm512_setzero_si512, _mm512_sub_epi32,
     };
     let zero = _mm512_setzero_si512();
     // SAFETY: what the caller promises.
@@ -805,6 +861,17 @@ unsafe fn near_vnni<const BLOCKS: usize>(
     let mut sums = bars.map(|bar| offsets.map(|offset| _mm512_sub_epi32(offset, _mm512_set1_epi32(bar))));
     // SAFETY: what the caller promises.
     unsafe { add_products(values, queries, &mut sums) };
+    if BOTH {
+        // SAFETY: the rows have a lift each.
+        let lifts: [_; BLOCKS] =
+            std::array::from_fn(|b| unsafe { _mm512_loadu_si512(both.lifts.as_ptr().add(b * LANES).cast()) });
+        sums = std::array::from_fn(|q| {
+            let beyond = _mm512_set1_epi32(both.beyond[q]);
+            std::array::from_fn(|b| {
+                _mm512_max_epi32(sums[q][b], _mm512_add_epi32(sums[q][b], _mm512_add_epi32(lifts[b], beyond)))
+            })
+        });
+    }
     // Almost always nothing is near: the signs of all sums together first.
     let all = sums.as_flattened().iter().fold(_mm512_set1_epi32(-1), |all, &sum| _mm512_and_si512(all, sum));
     if _mm512_cmpge_epi32_mask(all, zero) == 0 {
@@ -859,15 +926,16 @@ unsafe fn products_avx2(values: &[u32], vectors: [&[u32]; 2], out: &mut [[i32; 2
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn near_avx2(
+unsafe fn near_avx2<const BOTH: bool>(
     values: &[u32],
     offsets: &[i32],
     queries: &[&[u32]; QUERIES],
     bars: &[i32; QUERIES],
+    both: &Both<'_>,
 ) -> Option<Masks> {
     use std::arch::x86_64::{
         __m256i, _mm256_add_epi32, _mm256_and_si256, _mm256_castsi256_ps, _mm256_loadu_si256, _mm256_madd_epi16,
-        _mm256_movemask_ps, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_sub_epi32,
+        _mm256_max_epi32, _mm256_movemask_ps, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_sub_epi32,
     };
     const AT_ONCE: usize = 4;
     let words = queries[0].len();
@@ -902,6 +970,19 @@ unsafe fn near_avx2(
                         sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(high, query));
                     }
                 }
+            }
+            if BOTH {
+                // SAFETY: a block has sixteen lifts.
+                let lifts = unsafe {
+                    let lifts = both.lifts.as_ptr().add(block * LANES).cast::<__m256i>();
+                    [_mm256_loadu_si256(lifts), _mm256_loadu_si256(lifts.add(1))]
+                };
+                sums = std::array::from_fn(|q| {
+                    let beyond = _mm256_set1_epi32(both.beyond[part * AT_ONCE + q]);
+                    std::array::from_fn(|h| {
+                        _mm256_max_epi32(sums[q][h], _mm256_add_epi32(sums[q][h], _mm256_add_epi32(lifts[h], beyond)))
+                    })
+                });
             }
             // Almost always nothing is near: the signs of all sums together first.
             let all = sums.as_flattened().iter().fold(_mm256_set1_epi32(-1), |all, &sum| _mm256_and_si256(all, sum));
@@ -954,9 +1035,13 @@ fn near_plain(
     offsets: &[i32],
     queries: &[&[u32]; QUERIES],
     bars: &[i32; QUERIES],
+    both: Option<Both<'_>>,
 ) -> Option<Masks> {
     let masks = std::array::from_fn(|q| {
-        let near = |row: usize| offsets[row] - bars[q] + product(with, values, row, queries[q]) >= 0;
+        let near = |row: usize| {
+            let sum = offsets[row] - bars[q] + product(with, values, row, queries[q]);
+            sum >= 0 || both.is_some_and(|both| sum.wrapping_add(both.lifts[row].wrapping_add(both.beyond[q])) >= 0)
+        };
         (0..offsets.len()).fold(0, |mask, row| mask | u32::from(near(row)) << row)
     });
     (masks != [0; QUERIES]).then_some(masks)
@@ -990,6 +1075,7 @@ mod tests {
             &codes,
             &chosen,
             &coded,
+            None,
             |_| limit,
             |query, row| {
                 hit[(count - 1 - query) * row_count + row] = true;
@@ -1005,7 +1091,29 @@ mod tests {
                 vain += usize::from(squared > 1.2 * limit && hit);
             }
         }
-        vain
+        // The same from the rows' side: queries look for nothing.
+        let mut hit = vec![false; count * row_count];
+        let limits: Vec<f32> = (0..row_count).map(|row| if row % 3 == 0 { 0.0 } else { limit }).collect();
+        between.for_each_near(
+            &codes,
+            &chosen,
+            &coded,
+            Some(&limits),
+            |_| 0.0,
+            |query, row| {
+                hit[(count - 1 - query) * row_count + row] = true;
+                0.0
+            },
+        );
+        for (q, query) in queries.chunks_exact(dim).enumerate() {
+            for (r, row) in rows.chunks_exact(dim).enumerate() {
+                let squared = squared_distance(query, row);
+                let hit = hit[q * row_count + r];
+                assert!(squared > limits[r] || hit, "{dim}: row {r} looks for {q}: {squared} within {}", limits[r]);
+                vain += usize::from(squared > 1.2 * limit && hit);
+            }
+        }
+        vain / 2
     }
 
     #[test]
@@ -1061,11 +1169,17 @@ mod tests {
             let queries: [&[u32]; QUERIES] = std::array::from_fn(|q| &codes.values[q * codes.words..][..codes.words]);
             let product = product(with, pair, 3, queries[0]);
             let (offsets, bars) = ([-9000; 32], [product - 9000, 20_000, 90_000, -20_000, 5, 6, NEVER, 0]);
-            let found = near(with, pair, &offsets, &queries, &bars);
-            assert_eq!(found, near_plain(with, pair, &offsets, &queries, &bars));
+            let found = near(with, pair, &offsets, &queries, &bars, None);
+            assert_eq!(found, near_plain(with, pair, &offsets, &queries, &bars, None));
+            let lifts = std::array::from_fn::<i32, 32, _>(|row| 100_000 * row as i32);
+            let both =
+                Some(Both { lifts: &lifts, beyond: [-1000, 0, 50_000, -200_000, 0, 9, NEVER - 2_000_000, -77_000] });
+            let looked_back = near(with, pair, &offsets, &queries, &bars, both);
+            assert_eq!(looked_back, near_plain(with, pair, &offsets, &queries, &bars, both));
+            assert_ne!(looked_back, found);
             assert!(found.is_some_and(|masks| masks[0] >> 3 & 1 == 1 && masks[6] == 0), "{found:?}");
-            let one = near(with, &pair[..pair.len() / 2], &offsets[..16], &queries, &bars);
-            assert_eq!(one, near_plain(with, &pair[..pair.len() / 2], &offsets[..16], &queries, &bars));
+            let one = near(with, &pair[..pair.len() / 2], &offsets[..16], &queries, &bars, None);
+            assert_eq!(one, near_plain(with, &pair[..pair.len() / 2], &offsets[..16], &queries, &bars, None));
             let mut dots = [[[0; 2 * LANES]; 2]; 2];
             products(with, pair, blocks, [queries[0], queries[1]], &mut dots[0]);
             products_plain(with, pair, [queries[0], queries[1]], &mut dots[1]);

@@ -247,11 +247,19 @@ impl Join<'_> {
         let (count, own) = (segments.count() as u32, segments.segment_of(rows.start));
         let order: Vec<u32> =
             (own..count).chain(0..own).filter(|&segment| window.visitors(segment as usize) > 0).collect();
-        let pairs = |window: &Window, segment: usize| (window.visitors(segment) * segments.range(segment).len()) as u64;
+        let both_ways = window.meets_both_ways(segments);
+        let pairs = |window: &Window, segment: usize| {
+            let there = segments.range(segment);
+            let visitors = if both_ways { (rows.end - there.end) as usize } else { window.visitors(segment) };
+            (visitors * there.len()) as u64
+        };
         let all: u64 = order.iter().map(|&segment| pairs(&window, segment as usize)).sum();
         let (mut met, mut told, looked_at) = (0, 0, window.rows().len() as u64);
         each_portion(segments, &order, self.plan.neighbors.portion_rows, progress, |portion| {
-            window.meet(portion, segments);
+            match both_ways {
+                true => window.meet_both_ways(portion, segments),
+                false => window.meet(portion, segments),
+            }
             met += portion.iter().map(|there| pairs(&window, there.segment)).sum::<u64>();
             let done = (looked_at as f64 * met as f64 / all.max(1) as f64) as u64;
             let (before, now) = (rows.start + told as u32, rows.start + done as u32);
@@ -325,7 +333,11 @@ fn window_row_bytes(dim: usize, k: usize, probes: usize) -> (u64, u64) {
 fn beside(plan: &Plan, probes: usize) -> (u64, u64) {
     let dim = plan.shape.dim;
     let probe = plan.threads as u64 * Probe::bytes(dim, plan.index.lists, probes);
-    (if plan.index.exact { 0 } else { probe }, feed::bytes::<Sieve>(plan.neighbors.portion_rows, dim))
+    let portion = plan.neighbors.portion_rows;
+    // What the rows of a portion find where each pair is compared once, thread by thread.
+    let back = portion as u64 * 8 + plan.threads as u64 * Tops::bytes(portion, plan.k());
+    let (probe, back) = if plan.index.exact { (0, back) } else { (probe, 0) };
+    (probe, back + feed::bytes::<Sieve>(portion, dim))
 }
 
 /// Bytes of a window of so many rows, each of which visits so many lists, and

@@ -21,6 +21,13 @@ pub enum Sieve {
     Coded(coded::Rows),
 }
 
+impl Sieve {
+    /// Whether rows of so many components can look for queries as well.
+    pub(super) fn looks_both_ways(dim: usize) -> bool {
+        Instructions::best(dim).is_some()
+    }
+}
+
 impl Form for Sieve {
     fn of(pieces: Vec<Piece>, rows: &[f32], center: &[f32]) -> Self {
         if let Some(with) = Instructions::best(center.len()) {
@@ -134,6 +141,21 @@ impl Asking {
     }
 }
 
+/// Who looks for whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Looking<'a> {
+    /// Queries for rows.
+    ForRows,
+    /// Queries for rows, so many of whom are enough: codes say beforehand how
+    /// far those are at most.
+    Around {
+        /// How many.
+        crowd: usize,
+    },
+    /// And rows for queries, each no farther (squared) than its limit. Codes only.
+    BothWays(&'a [f32]),
+}
+
 /// What it takes to hold queries against a sieve, used again and again.
 #[derive(Default)]
 pub(super) struct Workplace {
@@ -148,14 +170,13 @@ impl Workplace {
     /// Bytes held.
     pub(super) fn bytes(dim: usize) -> u64 {
         // As many queries as are held at a time, packed; or what lies between centres.
-        (super::PANEL * (dim + 16) * 4).max(dim * 16 + 3 * 2048 * 4 + super::PANEL * 36) as u64
+        (super::PANEL * (dim + 16) * 4).max(dim * 16 + 5 * 2048 * 4 + super::PANEL * 44) as u64
     }
 
     /// Looks for rows of `sieve`, around `center`, that are no farther
     /// (squared) from the query at place `chosen[i]`, of `group` around
     /// `group_center`, than `limit(i)`: `hit(i, row)` for each that may be
-    /// gives its next limit. Where a `crowd` is named, so many of the nearest
-    /// will do: codes then say beforehand how far those are at most.
+    /// gives its next limit.
     #[expect(clippy::too_many_arguments, reason = "two sides, each with its centre")]
     pub(super) fn for_each_near(
         &mut self,
@@ -165,7 +186,7 @@ impl Workplace {
         group: &Group,
         group_center: &[f32],
         chosen: &[u32],
-        crowd: Option<usize>,
+        looking: Looking<'_>,
         limit: impl Fn(usize) -> f32,
         mut hit: impl FnMut(usize, usize) -> f32,
     ) {
@@ -173,14 +194,18 @@ impl Workplace {
         match (sieve, &asking.codes) {
             (Sieve::Coded(rows), Some(codes)) => {
                 self.between.set(&group.coding, group_center, rows, center);
-                match crowd {
-                    Some(crowd) => {
+                match looking {
+                    Looking::ForRows => self.between.for_each_near(codes, chosen, rows, None, limit, hit),
+                    Looking::Around { crowd } => {
                         let crowds = &mut self.crowds;
                         self.between.crowd(codes, chosen, rows, crowd, crowds);
                         let limit = |i| limit(i).min(crowds[i]);
-                        self.between.for_each_near(codes, chosen, rows, limit, |i, row| hit(i, row).min(crowds[i]));
+                        let hit = |i, row| hit(i, row).min(crowds[i]);
+                        self.between.for_each_near(codes, chosen, rows, None, limit, hit);
                     }
-                    None => self.between.for_each_near(codes, chosen, rows, limit, hit),
+                    Looking::BothWays(limits) => {
+                        self.between.for_each_near(codes, chosen, rows, Some(limits), limit, hit);
+                    }
                 }
             }
             (Sieve::Coded(_), None) => unreachable!("one processor codes both sides or neither"),

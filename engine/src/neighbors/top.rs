@@ -79,6 +79,12 @@ impl Tops {
         keys.iter().take_while(|&&key| key != NOTHING).map(|&key| (score(key), key as u32))
     }
 
+    /// What is kept of a query so far, in no order.
+    pub fn so_far(&self, query: usize) -> impl Iterator<Item = (f32, u32)> + '_ {
+        let keys = &self.keys[query * self.keep..][..self.keep];
+        keys.iter().filter(|&&key| key != NOTHING).map(|&key| (score(key), key as u32))
+    }
+
     /// Bytes held for so many queries.
     pub fn bytes(queries: usize, keep: usize) -> u64 {
         (queries * keep.max(1) * 8) as u64

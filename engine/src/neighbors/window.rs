@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use super::feed::{Form, Met};
 use super::kernel::squared_distance;
 use super::segments::{LONGEST, Segments};
-use super::sieve::{Asking, Group, Sieve, Workplace};
+use super::sieve::{Asking, Group, Looking, Sieve, Workplace};
 use super::top::Tops;
 use crate::Result;
 use crate::index::{ListTable, Lists};
@@ -54,6 +54,15 @@ struct Part {
     /// None where all rows visit all segments.
     visits: Option<Visits>,
     work: Workplace,
+}
+
+/// What the rows of a portion find among a part's: they belong to other parts.
+struct Back<'a> {
+    /// How far (squared) each looked when the portion came.
+    limits: &'a [f32],
+    near: &'a mut Tops,
+    /// The portion's row that is the segment's first.
+    start: usize,
 }
 
 /// Who visits what: a part's rows by number within the part, segment after segment.
@@ -140,7 +149,7 @@ impl Window {
                 group,
                 group_center,
                 &chosen,
-                None,
+                Looking::ForRows,
                 |i| (hit.borrow_mut())(panel + i, None),
                 |i, row| (hit.borrow_mut())(panel + i, Some(row)),
             );
@@ -243,6 +252,55 @@ impl Window {
         });
     }
 
+    /// Whether each pair of segments can be brought together once, for both:
+    /// where all rows are in the window, and each segment has met itself.
+    pub(super) fn meets_both_ways(&self, segments: &Segments<'_>) -> bool {
+        let table = &segments.lists.table;
+        let all = self.rows.len() == table.rows() as usize && self.parts.iter().all(|part| part.visits.is_none());
+        all && self.met_own && Sieve::looks_both_ways(table.dim)
+    }
+
+    /// Brings the segments of a portion, which follow one another, and the rows
+    /// of all segments after them together, for both sides.
+    pub(super) fn meet_both_ways(&mut self, portion: &[Met<'_, Sieve>], segments: &Segments<'_>) {
+        let (Some(first), Some(last)) = (portion.first(), portion.last()) else { return };
+        let here = segments.range(first.segment).start..segments.range(last.segment).end;
+        let at_once = rayon::current_num_threads();
+        let keep = self.parts[0].near.keep();
+        for from in (0..self.parts.len()).step_by(at_once) {
+            let limits: Vec<f32> = here.clone().map(|row| self.whose(row).1).collect();
+            let (rows, asking) = (&self.rows[..], &self.asking);
+            let to = (from + at_once).min(self.parts.len());
+            let found: Vec<Tops> = self.parts[from..to]
+                .par_iter_mut()
+                .map(|part| {
+                    let mut near = Tops::new(here.len(), keep);
+                    portion.iter().for_each(|met| {
+                        let start = (segments.range(met.segment).start - here.start) as usize;
+                        let mut back = Back { limits: &limits, near: &mut near, start };
+                        part.meet_later(met, rows, asking, segments, &mut back);
+                    });
+                    near
+                })
+                .collect();
+            for (i, row) in here.clone().enumerate() {
+                let ((part, local), _) = self.whose(row);
+                for (squared, other) in found.iter().flat_map(|near| near.so_far(i)) {
+                    self.parts[part].near.offer(local, squared, other);
+                }
+            }
+        }
+    }
+
+    /// The part and the number in it of the row at a place, and its limit.
+    fn whose(&self, place: u32) -> ((usize, usize), f32) {
+        let group = self.asking.groups().partition_point(|group| group.first <= place) - 1;
+        let number = group % self.parts.len();
+        let part = &self.parts[number];
+        let local = place.wrapping_sub(part.groups[group / self.parts.len()].1) as usize;
+        ((number, local), part.near.threshold(local))
+    }
+
     /// Puts what was found in order. Nothing can be met afterwards.
     pub fn sort(&mut self) {
         self.parts.par_iter_mut().for_each(|part| part.near.sort());
@@ -323,6 +381,55 @@ impl Part {
         (self.groups, self.visits) = (groups, visits);
     }
 
+    /// Brings all groups after a segment before it, and the other way round.
+    fn meet_later(
+        &mut self,
+        met: &Met<'_, Sieve>,
+        rows: &[u32],
+        asking: &Asking,
+        segments: &Segments<'_>,
+        back: &mut Back<'_>,
+    ) {
+        let (dim, there) = (segments.lists.table.dim, segments.range(met.segment));
+        let mut limits = vec![0f32; there.len()];
+        let Part { groups, near, work, .. } = self;
+        for &(group, beyond) in &*groups {
+            let group = &asking.groups()[group as usize];
+            if group.whole.is_none_or(|segment| segment as usize <= met.segment) {
+                continue;
+            }
+            let group_center = segments.lists.table.centroid(group.list as usize);
+            for first in (group.first..group.first + group.rows).step_by(PANEL) {
+                let end = (first + PANEL as u32).min(group.first + group.rows);
+                let chosen: Vec<u32> = (first..end).collect();
+                let local = |query: usize| (first + query as u32).wrapping_sub(beyond) as usize;
+                for (i, limit) in limits.iter_mut().enumerate() {
+                    *limit = back.limits[back.start + i].min(back.near.threshold(back.start + i));
+                }
+                let before: Vec<f32> = (0..chosen.len()).map(|query| near.threshold(local(query))).collect();
+                work.for_each_near(
+                    &met.packed,
+                    segments.center(met.segment),
+                    asking,
+                    group,
+                    group_center,
+                    &chosen,
+                    Looking::BothWays(&limits),
+                    |query| before[query],
+                    |query, row| {
+                        let (place, other) = (chosen[query] as usize, there.start + row as u32);
+                        let squared = squared_distance(asking.vector(place), &met.vectors[row * dim..][..dim]);
+                        near.offer(local(query), squared, after(rows[place], other));
+                        if squared <= limits[row] {
+                            back.near.offer(back.start + row, squared, after(other, rows[place]));
+                        }
+                        near.threshold(local(query))
+                    },
+                );
+            }
+        }
+    }
+
     /// Brings some rows of one group, `PANEL` at most, before a segment: `own` is
     /// their own, which nobody met before.
     #[expect(clippy::too_many_arguments, reason = "two sides, and what both lie in")]
@@ -342,6 +449,8 @@ impl Part {
         let chosen = &mut chosen[..locals.len()];
         chosen.iter_mut().zip(locals).for_each(|(place, &local)| *place = local.wrapping_add(beyond));
         let first = segments.range(met.segment).start;
+        // Each row is among those of its own segment.
+        let looking = if own { Looking::Around { crowd: near.keep() + 1 } } else { Looking::ForRows };
         // Each limit is what it was when the segment came, until something nearer is found.
         let mut limits = [0f32; PANEL];
         limits.iter_mut().zip(locals).for_each(|(limit, &local)| *limit = near.threshold(local as usize));
@@ -352,8 +461,7 @@ impl Part {
             group,
             table.centroid(group.list as usize),
             chosen,
-            // Each row is among those of its own segment.
-            own.then(|| near.keep() + 1),
+            looking,
             |query| limits[query],
             |query, row| {
                 let (local, place) = (locals[query] as usize, chosen[query] as usize);
