@@ -8,7 +8,10 @@
 //! 2011), kept by list: small enough for memory, and read by nobody at random.
 //!
 //! A row's score of a list is the share of the edges of its neighbours' lists
-//! that lead there, by the list's rows: how likely one of these is near.
+//! that lead there, by the list's rows: how likely one of these is near. Of
+//! each row some lists are known besides, and they tell more: those that most
+//! of its neighbours are in, which are ways for whom it is a neighbour of, and
+//! some that rows are in whose neighbour it is.
 //!
 //! What must hold: whole numbers only, so that no order of summing is seen.
 
@@ -23,13 +26,23 @@ use crate::observe::Progress;
 pub(super) const MOST: usize = 128;
 /// Weights are shares, by row, in so many parts of one.
 const WHOLE: u64 = 1 << 31;
+/// Lists known of a row, either way.
+const WAYS: usize = 4;
+/// What a neighbour's way counts, of what a list counts that names the row.
+const WAY: u64 = 4;
+/// No list.
+const NONE: u32 = u32::MAX;
 
-/// Each list's neighbours.
+/// Each list's neighbours, and each row's ways.
 pub(super) struct Adjacent {
     /// The first of each list's, and their number last.
     starts: Vec<u32>,
     /// (list, weight).
     near: Vec<(u32, u32)>,
+    /// The lists that most of a row's neighbours are in, others than its own.
+    ways: Vec<[u32; WAYS]>,
+    /// Lists of rows whose neighbour a row is, where they are not among its ways.
+    named_by: Vec<[u32; WAYS]>,
 }
 
 impl Adjacent {
@@ -87,39 +100,127 @@ impl Adjacent {
             starts.push(near.len() as u32);
         }
         near.shrink_to_fit();
-        Ok(Adjacent { starts, near })
+        let ways = ways(so_far, table, progress)?;
+        let named_by = named_by(so_far, table, &ways, progress)?;
+        Ok(Adjacent { starts, near, ways, named_by })
     }
 
-    /// Calls `each(list, score)` for all lists that the neighbours of a row lead
-    /// to; `lists` are those that these lie in.
+    /// Calls `each(list, score)` for all lists that the neighbours of `row`,
+    /// which are `near`, lead to.
     pub(super) fn score(
         &self,
-        lists: impl Iterator<Item = usize>,
+        row: u32,
+        near: impl Iterator<Item = u32>,
+        table: &ListTable,
         scratch: &mut Scratch,
         mut each: impl FnMut(u32, u64),
     ) {
         let Scratch { own, scores, touched } = scratch;
+        let mut add = |list: u32, weight: u64| {
+            let score = &mut scores[list as usize];
+            if *score == 0 {
+                touched.push(list);
+            }
+            *score += weight;
+        };
+        let by_row = |list: u32| WHOLE / table.range(list as usize).len().max(1) as u64;
         own.clear();
-        own.extend(lists);
+        let mut last = 0..0;
+        for near in near {
+            if !last.contains(&near) {
+                let list = table.list_of(near);
+                last = table.range(list);
+                own.push(list);
+            } else if let Some(&list) = own.last() {
+                own.push(list);
+            }
+            let ways = self.ways[near as usize].iter().take_while(|&&list| list != NONE);
+            ways.for_each(|&list| add(list, by_row(list).div_ceil(WAY)));
+        }
+        let named_by = self.named_by[row as usize].iter().take_while(|&&list| list != NONE);
+        named_by.for_each(|&list| add(list, by_row(list)));
         own.sort_unstable();
         for same in own.chunk_by(|a, b| a == b) {
             let near = &self.near[self.starts[same[0]] as usize..self.starts[same[0] + 1] as usize];
-            for &(list, weight) in near {
-                let score = &mut scores[list as usize];
-                if *score == 0 {
-                    touched.push(list);
-                }
-                *score += u64::from(weight) * same.len() as u64;
-            }
+            near.iter().for_each(|&(list, weight)| add(list, u64::from(weight) * same.len() as u64));
         }
         touched.drain(..).for_each(|list| each(list, std::mem::take(&mut scores[list as usize])));
     }
 
     /// Bytes held while it is made, by so many threads.
-    pub(super) fn bytes(lists: usize, threads: usize) -> u64 {
+    pub(super) fn bytes(rows: u64, lists: usize, threads: usize) -> u64 {
         // Edges out, back and as kept; each thread's counts.
-        (lists * (3 * MOST * 8 + 64) + threads * lists * 8) as u64
+        (lists * (3 * MOST * 8 + 64) + threads * lists * 8) as u64 + rows * 2 * size_of::<[u32; WAYS]>() as u64
     }
+}
+
+/// The lists that most neighbours of each row are in; ties to the lower.
+fn ways(so_far: &SoFar, table: &ListTable, progress: &Progress<'_>) -> Result<Vec<[u32; WAYS]>> {
+    let mut ways = crate::pages::filled(table.rows() as usize, [NONE; WAYS]);
+    let (mut rest, mut tasks) = (&mut ways[..], Vec::with_capacity(table.count()));
+    for list in 0..table.count() {
+        let (own, later) = rest.split_at_mut(table.range(list).len());
+        tasks.push((list, own));
+        rest = later;
+    }
+    tasks.into_par_iter().try_for_each_init(Vec::new, |lists: &mut Vec<u32>, (own, ways)| {
+        progress.check()?;
+        for (row, ways) in table.range(own).zip(ways) {
+            let mut last = table.range(own);
+            let mut of_last = own as u32;
+            lists.clear();
+            for (_, near) in so_far.near(row) {
+                if !last.contains(&near) {
+                    of_last = table.list_of(near) as u32;
+                    last = table.range(of_last as usize);
+                }
+                lists.push(of_last);
+            }
+            lists.sort_unstable();
+            let mut counts: Vec<(std::cmp::Reverse<usize>, u32)> = lists
+                .chunk_by(|a, b| a == b)
+                .filter(|same| same[0] as usize != own)
+                .map(|same| (std::cmp::Reverse(same.len()), same[0]))
+                .collect();
+            counts.sort_unstable();
+            ways.iter_mut().zip(counts).for_each(|(way, (_, list))| *way = list);
+        }
+        Ok::<_, crate::Error>(())
+    })?;
+    Ok(ways)
+}
+
+/// The first few lists, in row order, of rows whose neighbour each row is, and
+/// that are not among its ways.
+fn named_by(
+    so_far: &SoFar,
+    table: &ListTable,
+    ways: &[[u32; WAYS]],
+    progress: &Progress<'_>,
+) -> Result<Vec<[u32; WAYS]>> {
+    let mut named_by = crate::pages::filled(ways.len(), [NONE; WAYS]);
+    // Each thread looks for those of its rows.
+    let share = ways.len().div_ceil(rayon::current_num_threads()).max(1);
+    named_by.par_chunks_mut(share).enumerate().try_for_each(|(number, named_by)| {
+        let first = (number * share) as u32;
+        for list in 0..table.count() {
+            progress.check()?;
+            let own = table.range(list);
+            for row in own.clone() {
+                for (_, near) in so_far.near(row) {
+                    let Some(names) = named_by.get_mut(near.wrapping_sub(first) as usize) else { continue };
+                    if own.contains(&near) || ways[near as usize].contains(&(list as u32)) {
+                        continue;
+                    }
+                    if let Some(free) = names.iter_mut().find(|name| **name == NONE || **name == list as u32) {
+                        *free = list as u32;
+                    }
+                }
+            }
+        }
+        Ok::<_, crate::Error>(())
+    })?;
+    Ok(named_by)
 }
 
 /// The [`MOST`] with the most edges; ties to the lower list.

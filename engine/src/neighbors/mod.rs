@@ -381,7 +381,10 @@ pub fn needs(plan: &Plan) -> Needs {
     let table = plan.table_bytes();
     let (adjacent, decide) = match plan.index.exact {
         true => (0, 0),
-        false => (Adjacent::bytes(lists, threads), rounds::bytes(plan.sample_rows() as u64, k, lists, threads)),
+        false => (
+            Adjacent::bytes(plan.shape.rows, lists, threads),
+            rounds::bytes(plan.sample_rows() as u64, k, lists, threads),
+        ),
     };
     Needs::default()
         .phase("sample", [("lists' centroids", table), ("the sample and its neighbours", truth + sweep_bytes(plan))])

@@ -126,15 +126,12 @@ impl Probe<'_> {
         let Some(Before { so_far, adjacent }) = self.before else { return visited };
         let table = &self.segments.lists.table;
         let mut been: Vec<u32> = Vec::new();
-        let own = places.start < places.end;
-        let own = if own { table.range(table.list_of(window.rows()[places.start])) } else { 0..0 };
-        let of_own = if own.is_empty() { 0 } else { table.list_of(own.start) };
         for place in places {
             let row = window.rows()[place];
             been.clear();
             been.extend(so_far.visits(row));
-            let near = so_far.near(row).map(|(_, near)| if own.contains(&near) { of_own } else { table.list_of(near) });
-            adjacent.score(near, scratch, |list, score| {
+            let near = so_far.near(row).map(|(_, near)| near);
+            adjacent.score(row, near, table, scratch, |list, score| {
                 if score >= least && !been.contains(&list) {
                     visited.lists.push(list);
                 }

@@ -192,8 +192,8 @@ impl Ladder {
     fn by_graph(sample: &Sample, lists: &Lists, before: Before<'_>) -> Result<Self> {
         let table = &lists.table;
         Self::of(sample, lists, Some(before), STEPS, |row, scratch, offer| {
-            let near = before.so_far.near(row).map(|(_, near)| table.list_of(near));
-            before.adjacent.score(near, scratch, |list, score| offer(list, step_of(score)));
+            let near = before.so_far.near(row).map(|(_, near)| near);
+            before.adjacent.score(row, near, table, scratch, |list, score| offer(list, step_of(score)));
             Ok(())
         })
     }
