@@ -59,17 +59,20 @@ impl Assigner {
                 }
             }
             let mut best = vec![(f32::INFINITY, u32::MAX); out.len()];
+            let mut bars = Bars::default();
             for (group, visitors) in visitors.iter().enumerate().filter(|(_, v)| !v.is_empty()) {
                 queries.load(visitors.iter().map(|&i| row(i)), &self.center);
-                for (&i, found) in visitors.iter().zip(nearest(&queries, &self.lists[group], 1)) {
-                    if let Some(&(score, place)) = found.first() {
-                        let list = self.group_starts[group] + place;
-                        // Equal scores go to the lower list, whatever the order of groups.
-                        if (score, list) < best[i as usize] {
-                            best[i as usize] = (score, list);
-                        }
+                // What was found in other groups already is no farther.
+                bars.set(visitors.iter().map(|&i| best[i as usize].0));
+                for_each_near(&queries, &self.lists[group], &mut bars, |query, place, score| {
+                    let best = &mut best[visitors[query] as usize];
+                    let list = self.group_starts[group] + place as u32;
+                    // Equal scores go to the lower list, whatever the order of groups.
+                    if (score, list) < *best {
+                        *best = (score, list);
                     }
-                }
+                    best.0
+                });
             }
             for (out, (_, list)) in out.iter_mut().zip(best) {
                 *out = list.min(*self.group_starts.last().unwrap_or(&1) - 1);
