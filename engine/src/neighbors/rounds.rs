@@ -79,40 +79,32 @@ pub(super) struct Wanted {
     pub(super) candidates: f64,
 }
 
-/// The first round: the last as well, if few lists will do.
+/// The first round: the last as well, if few lists will do, or if the graph of
+/// few lists would hold so little that centroids are the better guide.
 pub(super) fn first(sample: &Sample, lists: &Lists, wanted: Wanted) -> Result<Round> {
     let around = FIRST_AROUND.min(lists.table.count());
     let choice = Choice::Centroids { probes: FIRST.min(lists.table.count()), around };
     let recall = Ladder::by_centroids(sample, lists, around, None)?.down(FIRST).recall;
     let last = recall >= wanted.recall || lists.table.count() <= FIRST;
-    Ok(Round { choice, last, lists: FIRST as f64, recall })
+    let few = Round { choice, last, lists: FIRST as f64, recall };
+    if recall < 0.5 * wanted.recall {
+        let alone = by_centroids(sample, lists, None, wanted, (few, f64::INFINITY))?.0;
+        if alone.recall >= wanted.recall {
+            return Ok(alone);
+        }
+    }
+    Ok(few)
 }
 
 /// Round `number`, from 2, after those `before`.
 pub(super) fn next(number: u32, sample: &Sample, lists: &Lists, before: Before<'_>, wanted: Wanted) -> Result<Round> {
     let graph = Ladder::by_graph(sample, lists, before)?;
-    let round = |choice, last, rung: Rung| Round { choice, last, lists: rung.lists, recall: rung.recall };
-    let by_graph = |last, rung: Rung| round(Choice::Graph { least: least_of(rung.steps) }, last, rung);
+    let by_graph = |last, rung: Rung| {
+        let choice = Choice::Graph { least: least_of(rung.steps) };
+        Round { choice, last, lists: rung.lists, recall: rung.recall }
+    };
     let rung = graph.climb_safely(wanted);
-    let (mut best, mut cost) = (by_graph(true, rung), rung.rows);
-    for around in AROUND {
-        let around = around.min(lists.table.count());
-        if best.recall >= wanted.recall && cost <= around as f64 {
-            break;
-        }
-        let rung = Ladder::by_centroids(sample, lists, around, Some(before))?.climb_safely(wanted);
-        let dear = rung.rows + around as f64;
-        let better = match best.recall >= wanted.recall {
-            true => rung.recall >= wanted.recall && dear < cost,
-            false => rung.recall > best.recall,
-        };
-        if better {
-            (best, cost) = (round(Choice::Centroids { probes: rung.steps, around }, true, rung), dear);
-        }
-        if around == lists.table.count() {
-            break;
-        }
-    }
+    let (best, cost) = by_centroids(sample, lists, Some(before), wanted, (by_graph(true, rung), rung.rows))?;
     if number < MOST_ROUNDS && cost > LIGHT {
         // Half of that may do for a graph that shows the way much better.
         let rung = graph.climb(Wanted { recall: 1.0, candidates: LIGHT / 2.0 });
@@ -121,6 +113,37 @@ pub(super) fn next(number: u32, sample: &Sample, lists: &Lists, before: Before<'
         }
     }
     Ok(best)
+}
+
+/// The last round by centroids where that is cheaper than the `best` that is
+/// known, with its cost, or finds more where that is too little.
+fn by_centroids(
+    sample: &Sample,
+    lists: &Lists,
+    before: Option<Before<'_>>,
+    wanted: Wanted,
+    (mut best, mut cost): (Round, f64),
+) -> Result<(Round, f64)> {
+    for around in AROUND {
+        let around = around.min(lists.table.count());
+        if best.recall >= wanted.recall && cost <= around as f64 {
+            break;
+        }
+        let rung = Ladder::by_centroids(sample, lists, around, before)?.climb_safely(wanted);
+        let dear = rung.rows + around as f64;
+        let better = match best.recall >= wanted.recall {
+            true => rung.recall >= wanted.recall && dear < cost,
+            false => rung.recall > best.recall,
+        };
+        if better {
+            let choice = Choice::Centroids { probes: rung.steps, around };
+            (best, cost) = (Round { choice, last: true, lists: rung.lists, recall: rung.recall }, dear);
+        }
+        if around == lists.table.count() {
+            break;
+        }
+    }
+    Ok((best, cost))
 }
 
 /// Steps that scores are told apart by: 32 an octave, the highest first.
