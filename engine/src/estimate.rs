@@ -63,18 +63,23 @@ const SYMMETRIC: f64 = 1.6;
 /// Of the kernel's rate, what a search reaches that compares all pairs:
 /// 63,666 × 384 in 8.4 s on two threads.
 const ALL_PAIRS: f64 = 0.8;
+/// How much faster codes are than the kernel: 63,666 × 384 in 3.6 s on two
+/// threads with AVX-512, each pair once, where the kernel alone took 13.
+const CODES: f64 = 1.8;
 /// The same where rows visit lists, regrouped by list: 10,000,000 × 128 in
 /// 280 s on two threads, each row compared with 12,649 centroids and 10,730 rows.
 const PROBING: f64 = 0.65;
 /// The same of k-means, which uses another kernel.
 const TRAINING: f64 = 0.5;
-/// Rows that a row is compared with at a recall of .95. Measured were 6,000
-/// (real text, 63,666 rows) to 25,000 (a mixture of 200,000); 11,000 of 10,000,000.
-const CANDIDATES: f64 = 15_000.0;
+/// Rows that a row is compared with at a recall of .95, in two rounds. Measured
+/// were 3,400 (a mixture of 1,000,000) to 17,000 (1,000,000 without any structure).
+const CANDIDATES: f64 = 4_000.0;
 /// Lists that those are at least.
 const PROBES: f64 = 12.0;
 /// Centroids that a row is compared with.
-const AROUND: f64 = 256.0;
+const AROUND: f64 = 1024.0;
+/// Seconds and cores a row takes in a round beside its products: what is found, who visits what.
+const VISITED: f64 = 5e-6;
 /// Bytes of lists that a core packs a second.
 const PACKING: f64 = 1e9;
 /// Multiply-adds a second and core of distances taken one by one.
@@ -197,13 +202,14 @@ impl Clock<'_> {
             return edges * EDGE / 4.0 + self.sweep();
         }
         if plan.index.exact {
-            return self.kernel(rows * rows * self.dim(), ALL_PAIRS) + self.sweep();
+            return self.kernel(rows * rows / 2.0 * self.dim(), CODES * ALL_PAIRS) + self.sweep();
         }
         let compared = self.kernel(rows * (AROUND + self.candidates()) * self.dim(), PROBING);
-        // All lists are read and packed for each window.
-        let again = (rows / plan.neighbors.window_rows as f64).max(1.0) * self.list_bytes();
+        let found = 2.0 * rows * VISITED / self.threads();
+        // All lists are read and packed for each window, in each round.
+        let again = 2.0 * (rows / plan.neighbors.window_rows as f64).max(1.0) * self.list_bytes();
         let packing = again / (PACKING * self.threads());
-        self.sweep() + compared + packing + self.read(again, self.list_bytes())
+        self.sweep() + compared + found + packing + self.read(again, self.list_bytes())
     }
 
     /// Rows that a row is compared with, as the recall asked for usually takes:
