@@ -1,0 +1,379 @@
+//! Products of codes, sixteen rows of a block at a time: the kernels.
+//!
+//! What must hold: whole numbers, so that all instructions give the same sums
+//! for the same codes; `product` is what they must be.
+
+use super::super::kernel::{LANES, Masks, QUERIES};
+use super::Instructions;
+
+/// A bar that no row meets.
+pub(super) const NEVER: i32 = 1 << 30;
+
+/// The products of two vectors' codes with one block of rows, or two.
+pub(super) fn products(
+    with: Instructions,
+    values: &[u32],
+    blocks: usize,
+    vectors: [&[u32]; 2],
+    out: &mut [[i32; 2 * LANES]; 2],
+) {
+    let words = vectors[0].len();
+    assert!(vectors[1].len() == words && values.len() == blocks * words * LANES && blocks <= 2, "whole blocks");
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: instructions are named where the processor has them; the lengths were just asserted.
+        #[expect(unsafe_code, reason = "measured kernel")]
+        unsafe {
+            match (with, blocks) {
+                (Instructions::Vnni, 1) => products_vnni::<1>(values, vectors, out),
+                (Instructions::Vnni, _) => products_vnni::<2>(values, vectors, out),
+                (Instructions::Avx2, _) => products_avx2(values, vectors, out),
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    products_plain(with, values, vectors, out);
+}
+
+/// What rows add where they look for queries as well.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Both<'a> {
+    /// Of each row: half of what it may be away, in the bars' scale.
+    pub(super) lifts: &'a [i32],
+    /// Of each query: its bar less what it would be if the query looked for nothing.
+    pub(super) beyond: [i32; QUERIES],
+}
+
+/// Which rows of one block, or two, meet the bars of eight queries, or are met by them.
+#[inline]
+pub(super) fn near(
+    with: Instructions,
+    values: &[u32],
+    offsets: &[i32],
+    queries: &[&[u32]; QUERIES],
+    bars: &[i32; QUERIES],
+    both: Option<Both<'_>>,
+) -> Option<Masks> {
+    assert!(both.is_none_or(|both| both.lifts.len() == offsets.len()), "whole blocks");
+    let (words, blocks) = (queries[0].len(), offsets.len() / LANES);
+    assert!(queries.iter().all(|query| query.len() == words) && (blocks == 1 || blocks == 2), "whole blocks");
+    assert!(offsets.len() == blocks * LANES && values.len() == blocks * words * LANES, "whole blocks");
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: as of `products`.
+        #[expect(unsafe_code, reason = "measured kernel")]
+        unsafe {
+            const ALONE: &Both<'_> = &Both { lifts: &[], beyond: [0; QUERIES] };
+            match (with, blocks, &both) {
+                (Instructions::Vnni, 1, None) => near_vnni::<1, false>(values, offsets, queries, bars, ALONE),
+                (Instructions::Vnni, _, None) => near_vnni::<2, false>(values, offsets, queries, bars, ALONE),
+                (Instructions::Vnni, 1, Some(both)) => near_vnni::<1, true>(values, offsets, queries, bars, both),
+                (Instructions::Vnni, _, Some(both)) => near_vnni::<2, true>(values, offsets, queries, bars, both),
+                (Instructions::Avx2, _, None) => near_avx2::<false>(values, offsets, queries, bars, ALONE),
+                (Instructions::Avx2, _, Some(both)) => near_avx2::<true>(values, offsets, queries, bars, both),
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    near_plain(with, values, offsets, queries, bars, both)
+}
+
+/// Adds the products of `Q` vectors' codes with `BLOCKS` blocks to `sums`.
+///
+/// # Safety
+/// The processor has AVX-512F and VNNI; there are `BLOCKS` blocks, and all is of one dimension.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vnni")]
+#[inline]
+#[expect(unsafe_code, reason = "measured kernel")]
+unsafe fn add_products<const BLOCKS: usize, const Q: usize>(
+    values: &[u32],
+    vectors: &[&[u32]; Q],
+    sums: &mut [[std::arch::x86_64::__m512i; BLOCKS]; Q],
+) {
+    use std::arch::x86_64::{_mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_set1_epi32};
+    let words = vectors[0].len();
+    for word in 0..words {
+        // SAFETY: word < words, so that every read below ends within its slice.
+        unsafe {
+            let rows: [_; BLOCKS] =
+                std::array::from_fn(|b| _mm512_loadu_si512(values.as_ptr().add((b * words + word) * LANES).cast()));
+            for (vector, sums) in vectors.iter().zip(sums.iter_mut()) {
+                let vector = _mm512_set1_epi32(*vector.as_ptr().add(word) as i32);
+                for (sum, row) in sums.iter_mut().zip(rows) {
+                    *sum = _mm512_dpbusd_epi32(*sum, row, vector);
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As of [`add_products`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vnni")]
+#[expect(unsafe_code, reason = "measured kernel")]
+unsafe fn products_vnni<const BLOCKS: usize>(values: &[u32], vectors: [&[u32]; 2], out: &mut [[i32; 2 * LANES]; 2]) {
+    use std::arch::x86_64::{_mm512_setzero_si512, _mm512_storeu_si512};
+    let mut sums = [[_mm512_setzero_si512(); BLOCKS]; 2];
+    // SAFETY: what the caller promises; each block's sums have room in `out`.
+    unsafe {
+        add_products(values, &vectors, &mut sums);
+        for (out, sums) in out.iter_mut().zip(sums) {
+            for (b, sum) in sums.into_iter().enumerate() {
+                _mm512_storeu_si512(out.as_mut_ptr().add(b * LANES).cast(), sum);
+            }
+        }
+    }
+}
+
+/// Sums begin with what the row adds and the bar takes away: a row that is not near leaves them below zero.
+///
+/// # Safety
+/// As of [`add_products`]; `offsets` has a number for each row of the blocks, and so have the lifts of `BOTH`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vnni")]
+#[expect(unsafe_code, reason = "measured kernel")]
+unsafe fn near_vnni<const BLOCKS: usize, const BOTH: bool>(
+    values: &[u32],
+    offsets: &[i32],
+    queries: &[&[u32]; QUERIES],
+    bars: &[i32; QUERIES],
+    both: &Both<'_>,
+) -> Option<Masks> {
+    use std::arch::x86_64::{
+        _mm512_add_epi32, _mm512_and_si512, _mm512_cmpge_epi32_mask, _mm512_loadu_si512, _mm512_max_epi32,
+        _mm512_set1_epi32, _mm512_setzero_si512, _mm512_sub_epi32,
+    };
+    let zero = _mm512_setzero_si512();
+    // SAFETY: what the caller promises.
+    let offsets: [_; BLOCKS] =
+        std::array::from_fn(|b| unsafe { _mm512_loadu_si512(offsets.as_ptr().add(b * LANES).cast()) });
+    let mut sums = bars.map(|bar| offsets.map(|offset| _mm512_sub_epi32(offset, _mm512_set1_epi32(bar))));
+    // SAFETY: what the caller promises.
+    unsafe { add_products(values, queries, &mut sums) };
+    if BOTH {
+        // SAFETY: the rows have a lift each.
+        let lifts: [_; BLOCKS] =
+            std::array::from_fn(|b| unsafe { _mm512_loadu_si512(both.lifts.as_ptr().add(b * LANES).cast()) });
+        sums = std::array::from_fn(|q| {
+            let beyond = _mm512_set1_epi32(both.beyond[q]);
+            std::array::from_fn(|b| {
+                _mm512_max_epi32(sums[q][b], _mm512_add_epi32(sums[q][b], _mm512_add_epi32(lifts[b], beyond)))
+            })
+        });
+    }
+    // Almost always nothing is near: the signs of all sums together first.
+    let all = sums.as_flattened().iter().fold(_mm512_set1_epi32(-1), |all, &sum| _mm512_and_si512(all, sum));
+    if _mm512_cmpge_epi32_mask(all, zero) == 0 {
+        return None;
+    }
+    Some(sums.map(|sums| {
+        let masks = sums.iter().enumerate();
+        masks.fold(0, |mask, (b, &sum)| mask | u32::from(_mm512_cmpge_epi32_mask(sum, zero)) << (b * LANES))
+    }))
+}
+
+/// Rows that a register of AVX2 has a word of.
+#[cfg(target_arch = "x86_64")]
+const HALF: usize = LANES / 2;
+
+/// # Safety
+/// The processor has AVX2; `values` are whole blocks of the vectors' words, at most two.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[expect(unsafe_code, reason = "measured kernel")]
+unsafe fn products_avx2(values: &[u32], vectors: [&[u32]; 2], out: &mut [[i32; 2 * LANES]; 2]) {
+    use std::arch::x86_64::{
+        __m256i, _mm256_add_epi32, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi32, _mm256_setzero_si256,
+        _mm256_storeu_si256,
+    };
+    let words = vectors[0].len();
+    for half in 0..values.len() / (words * HALF) {
+        let first = (half / 2 * words * 2 + half % 2) * HALF;
+        let mut sums = [_mm256_setzero_si256(); 2];
+        for word in 0..words {
+            // SAFETY: half a block has eight rows' word, and each vector that word.
+            unsafe {
+                let rows = _mm256_loadu_si256(values.as_ptr().add(first + word * LANES).cast::<__m256i>());
+                for (sum, vector) in sums.iter_mut().zip(vectors) {
+                    let vector = _mm256_set1_epi32(*vector.as_ptr().add(word) as i32);
+                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(rows, vector));
+                }
+            }
+        }
+        for (out, sum) in out.iter_mut().zip(sums) {
+            // SAFETY: eight numbers are there to be written.
+            unsafe { _mm256_storeu_si256(out[half * HALF..][..HALF].as_mut_ptr().cast::<__m256i>(), sum) };
+        }
+    }
+}
+
+/// Four queries at a time against a block: eight registers of sums.
+///
+/// # Safety
+/// The processor has AVX2; `values` are whole blocks of the queries' words, at most
+/// two, and `offsets` has a number for each row of them.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[expect(unsafe_code, reason = "measured kernel")]
+unsafe fn near_avx2<const BOTH: bool>(
+    values: &[u32],
+    offsets: &[i32],
+    queries: &[&[u32]; QUERIES],
+    bars: &[i32; QUERIES],
+    both: &Both<'_>,
+) -> Option<Masks> {
+    use std::arch::x86_64::{
+        __m256i, _mm256_add_epi32, _mm256_and_si256, _mm256_castsi256_ps, _mm256_loadu_si256, _mm256_madd_epi16,
+        _mm256_max_epi32, _mm256_movemask_ps, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_sub_epi32,
+    };
+    const AT_ONCE: usize = 4;
+    let words = queries[0].len();
+    let mut masks = None;
+    for (block, offsets) in offsets.as_chunks::<LANES>().0.iter().enumerate() {
+        let rows = values[block * words * LANES..][..words * LANES].as_ptr();
+        // SAFETY: a block has sixteen offsets.
+        let (low, high) = unsafe {
+            let offsets = offsets.as_ptr().cast::<__m256i>();
+            (_mm256_loadu_si256(offsets), _mm256_loadu_si256(offsets.add(1)))
+        };
+        for (part, (queries, bars)) in
+            queries.as_chunks::<AT_ONCE>().0.iter().zip(bars.as_chunks::<AT_ONCE>().0).enumerate()
+        {
+            // The last group's padding.
+            if bars[0] == NEVER {
+                continue;
+            }
+            let mut sums = [[_mm256_setzero_si256(); 2]; AT_ONCE];
+            for (sums, &bar) in sums.iter_mut().zip(bars) {
+                let bar = _mm256_set1_epi32(bar);
+                *sums = [_mm256_sub_epi32(low, bar), _mm256_sub_epi32(high, bar)];
+            }
+            for word in 0..words {
+                // SAFETY: word < words: a block has sixteen rows' word, and each query has that word.
+                unsafe {
+                    let rows = rows.add(word * LANES).cast::<__m256i>();
+                    let (low, high) = (_mm256_loadu_si256(rows), _mm256_loadu_si256(rows.add(1)));
+                    for (sums, query) in sums.iter_mut().zip(queries) {
+                        let query = _mm256_set1_epi32(*query.as_ptr().add(word) as i32);
+                        sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(low, query));
+                        sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(high, query));
+                    }
+                }
+            }
+            if BOTH {
+                // SAFETY: a block has sixteen lifts.
+                let lifts = unsafe {
+                    let lifts = both.lifts.as_ptr().add(block * LANES).cast::<__m256i>();
+                    [_mm256_loadu_si256(lifts), _mm256_loadu_si256(lifts.add(1))]
+                };
+                sums = std::array::from_fn(|q| {
+                    let beyond = _mm256_set1_epi32(both.beyond[part * AT_ONCE + q]);
+                    std::array::from_fn(|h| {
+                        _mm256_max_epi32(sums[q][h], _mm256_add_epi32(sums[q][h], _mm256_add_epi32(lifts[h], beyond)))
+                    })
+                });
+            }
+            // Almost always nothing is near: the signs of all sums together first.
+            let all = sums.as_flattened().iter().fold(_mm256_set1_epi32(-1), |all, &sum| _mm256_and_si256(all, sum));
+            if _mm256_movemask_ps(_mm256_castsi256_ps(all)) == 0xff {
+                continue;
+            }
+            let masks: &mut Masks = masks.get_or_insert([0; QUERIES]);
+            for (mask, sums) in masks[part * AT_ONCE..].iter_mut().zip(&sums) {
+                for (h, &sum) in sums.iter().enumerate() {
+                    let far = _mm256_movemask_ps(_mm256_castsi256_ps(sum)) as u32;
+                    *mask |= (!far & 0xff) << (block * LANES + h * HALF);
+                }
+            }
+        }
+    }
+    masks
+}
+
+/// The product of a vector's codes with those of row `row` of some blocks, in plain Rust.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+fn product(with: Instructions, values: &[u32], row: usize, vector: &[u32]) -> i32 {
+    let block = &values[row / LANES * vector.len() * LANES..][..vector.len() * LANES];
+    let words = vector.iter().enumerate().map(|(word, vector)| {
+        let row = block[word * LANES + row % LANES];
+        match with {
+            Instructions::Vnni => {
+                let pairs = row.to_le_bytes().into_iter().zip(vector.to_le_bytes());
+                pairs.map(|(x, q)| i32::from(x) * i32::from(q as i8)).sum::<i32>()
+            }
+            Instructions::Avx2 => {
+                [0, 16].map(|at| i32::from((row >> at) as i16) * i32::from((vector >> at) as i16)).iter().sum()
+            }
+        }
+    });
+    words.sum()
+}
+
+#[cfg(any(test, not(target_arch = "x86_64")))]
+fn products_plain(with: Instructions, values: &[u32], vectors: [&[u32]; 2], out: &mut [[i32; 2 * LANES]; 2]) {
+    let rows = values.len() / vectors[0].len();
+    for (out, vector) in out.iter_mut().zip(vectors) {
+        (0..rows).for_each(|row| out[row] = product(with, values, row, vector));
+    }
+}
+
+#[cfg(any(test, not(target_arch = "x86_64")))]
+fn near_plain(
+    with: Instructions,
+    values: &[u32],
+    offsets: &[i32],
+    queries: &[&[u32]; QUERIES],
+    bars: &[i32; QUERIES],
+    both: Option<Both<'_>>,
+) -> Option<Masks> {
+    let masks = std::array::from_fn(|q| {
+        let near = |row: usize| {
+            let sum = offsets[row] - bars[q] + product(with, values, row, queries[q]);
+            sum >= 0 || both.is_some_and(|both| sum.wrapping_add(both.lifts[row].wrapping_add(both.beyond[q])) >= 0)
+        };
+        (0..offsets.len()).fold(0, |mask, row| mask | u32::from(near(row)) << row)
+    });
+    (masks != [0; QUERIES]).then_some(masks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Codes, Rows};
+    use super::*;
+    use crate::random::unit;
+
+    #[test]
+    fn plain_sums_are_those_of_the_instructions() {
+        for (with, dim) in Instructions::all().flat_map(|with| [1, 33, 45, 200].map(|dim| (with, dim))) {
+            let mut values: Vec<f32> = (0..32 * dim).map(|i| unit(4, 9, i as u64) - 0.5).collect();
+            // Rows whose codes are all as large as can be.
+            values[..dim].fill(0.6);
+            values[dim..2 * dim].fill(-0.4);
+            let center = vec![0.1; dim];
+            let mut codes = Codes::new(with, 8, dim);
+            codes.slots().encode(&values[..8 * dim], &center);
+            let rows = Rows::encode(with, Vec::new(), &values, &center);
+            let (pair, blocks) = rows.pair(0);
+            let queries: [&[u32]; QUERIES] = std::array::from_fn(|q| &codes.values[q * codes.words..][..codes.words]);
+            let product = product(with, pair, 3, queries[0]);
+            let (offsets, bars) = ([-9000; 32], [product - 9000, 20_000, 90_000, -20_000, 5, 6, NEVER, 0]);
+            let found = near(with, pair, &offsets, &queries, &bars, None);
+            assert_eq!(found, near_plain(with, pair, &offsets, &queries, &bars, None));
+            let lifts = std::array::from_fn::<i32, 32, _>(|row| 100_000 * row as i32);
+            let both =
+                Some(Both { lifts: &lifts, beyond: [-1000, 0, 50_000, -200_000, 0, 9, NEVER - 2_000_000, -77_000] });
+            let looked_back = near(with, pair, &offsets, &queries, &bars, both);
+            assert_eq!(looked_back, near_plain(with, pair, &offsets, &queries, &bars, both));
+            assert_ne!(looked_back, found);
+            assert!(found.is_some_and(|masks| masks[0] >> 3 & 1 == 1 && masks[6] == 0), "{found:?}");
+            let one = near(with, &pair[..pair.len() / 2], &offsets[..16], &queries, &bars, None);
+            assert_eq!(one, near_plain(with, &pair[..pair.len() / 2], &offsets[..16], &queries, &bars, None));
+            let mut dots = [[[0; 2 * LANES]; 2]; 2];
+            products(with, pair, blocks, [queries[0], queries[1]], &mut dots[0]);
+            products_plain(with, pair, [queries[0], queries[1]], &mut dots[1]);
+            assert_eq!(dots[0], dots[1]);
+        }
+    }
+}
