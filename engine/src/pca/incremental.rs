@@ -38,6 +38,27 @@ impl IncrementalPca {
         Self { asked: n_components, running: None }
     }
 
+    /// The axes of rows in memory (rows × dim, row-major), `batch_rows` of them
+    /// at a time; by default 5 · dim, as in scikit-learn. The last batch may be
+    /// of any size (scikit-learn joins one of fewer rows than components to the
+    /// one before).
+    ///
+    /// # Errors
+    /// Those of [`partial_fit`](Self::partial_fit).
+    pub fn fit(
+        rows: &[f32],
+        dim: usize,
+        n_components: Option<usize>,
+        batch_rows: Option<usize>,
+    ) -> Result<Pca, PcaError> {
+        check_rows(rows, dim, 0)?;
+        let mut pca = Self::new(n_components);
+        for batch in rows.chunks(dim * batch_rows.unwrap_or(5 * dim).max(1)) {
+            pca.partial_fit(batch, dim)?;
+        }
+        pca.pca()
+    }
+
     /// Peak bytes for batches of `batch_rows` rows of `dim` components, the
     /// batches themselves not counted.
     pub fn bytes(dim: usize, batch_rows: usize, n_components: usize) -> u64 {

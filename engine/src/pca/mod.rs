@@ -28,6 +28,8 @@
 
 mod axes;
 mod blockwise;
+#[cfg(test)]
+mod conformance;
 mod covariance;
 mod exact;
 mod incremental;
@@ -251,9 +253,11 @@ impl Pca {
     /// the scores then have variance 1 (scikit-learn's `whiten`).
     ///
     /// # Errors
-    /// [`PcaError::NoVariance`] where an axis has no more than rounding left.
+    /// [`PcaError::NoVariance`] where an axis has no more than what rounding
+    /// the rows to f32 brings about.
     pub fn whitened(&self) -> Result<Self, PcaError> {
-        let floor = self.variance.first().map_or(0.0, |v| v * self.dim() as f64 * f64::EPSILON);
+        let magnitude = self.mean.iter().fold(0.0, |most, mean| f64::max(most, mean * mean));
+        let floor = (magnitude + self.variance.first().unwrap_or(&0.0)) * f64::from(f32::EPSILON).powi(2);
         let usable = self.variance.iter().take_while(|&&v| v > floor).count();
         if usable < self.n_components() {
             return Err(PcaError::NoVariance { usable });

@@ -9,7 +9,7 @@ use super::products::{PANEL, accumulate, accumulate_by};
 use super::*;
 
 /// Reproducible values in [−0.5, 0.5), by a linear congruence.
-fn noise(seed: u64, n: usize) -> Vec<f32> {
+pub(super) fn noise(seed: u64, n: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2) + 1;
     (0..n)
         .map(|_| {
@@ -20,7 +20,7 @@ fn noise(seed: u64, n: usize) -> Vec<f32> {
 }
 
 /// `n` rows on a `rank`-dimensional plane through `offset`·(1, 1, …).
-fn plane(seed: u64, n: usize, dim: usize, rank: usize, offset: f32) -> Vec<f32> {
+pub(super) fn plane(seed: u64, n: usize, dim: usize, rank: usize, offset: f32) -> Vec<f32> {
     let basis = noise(seed + 1, rank * dim);
     noise(seed, n * rank)
         .chunks(rank)
@@ -52,20 +52,31 @@ fn naive(rows: &[f32], dim: usize) -> (Vec<f64>, DMatrix<f64>) {
     (mean, covariance)
 }
 
-fn exact(rows: &[f32], dim: usize, n_components: usize) -> Pca {
+pub(super) fn exact(rows: &[f32], dim: usize, n_components: usize) -> Pca {
     let mut covariance = Covariance::new(dim);
     covariance.add(rows);
     covariance.finish(n_components).unwrap()
 }
 
-fn blockwise(rows: &[f32], dim: usize, rank: usize) -> Pca {
+pub(super) fn blockwise(rows: &[f32], dim: usize, rank: usize) -> Pca {
     let mut pca = BlockwisePca::new(dim, rank);
     pca.add(rows);
     pca.finish().unwrap()
 }
 
+/// In passes whose batches have `cut` rows.
+pub(super) fn randomized(rows: &[f32], dim: usize, n_components: usize, cut: usize) -> (Pca, f64) {
+    let mut pca = RandomizedPca::new(dim, n_components, 42).unwrap();
+    while pca.wants_pass() {
+        rows.chunks(cut * dim).for_each(|batch| pca.add(batch).unwrap());
+        pca.end_pass().unwrap();
+    }
+    let residual = pca.residual();
+    (pca.finish().unwrap(), residual)
+}
+
 /// Every number of a result, for comparison to the last bit.
-fn bits(pca: &Pca) -> Vec<u64> {
+pub(super) fn bits(pca: &Pca) -> Vec<u64> {
     [&pca.mean, &pca.components, &pca.variance, &vec![pca.total_variance]]
         .into_iter()
         .flatten()
@@ -73,7 +84,7 @@ fn bits(pca: &Pca) -> Vec<u64> {
         .collect()
 }
 
-fn assert_orthonormal(pca: &Pca) {
+pub(super) fn assert_orthonormal(pca: &Pca) {
     let dim = pca.dim();
     for (i, a) in pca.components.chunks(dim).enumerate() {
         for (j, b) in pca.components.chunks(dim).enumerate() {
@@ -86,7 +97,7 @@ fn assert_orthonormal(pca: &Pca) {
     assert!(pca.variance.is_sorted_by(|a, b| a >= b));
 }
 
-fn assert_close(a: &[f64], b: &[f64], tolerance: f64) {
+pub(super) fn assert_close(a: &[f64], b: &[f64], tolerance: f64) {
     assert_eq!(a.len(), b.len());
     for (i, (a, b)) in a.iter().zip(b).enumerate() {
         assert!((a - b).abs() <= tolerance, "[{i}] {a} against {b}");
@@ -154,7 +165,9 @@ fn threads_change_no_bit() {
             let pca = exact(&rows, dim, 5);
             let mut scores = vec![0.0; n * 5];
             pca.project(&rows, &mut scores);
-            (bits(&pca), bits(&blockwise(&rows, dim, 5)), scores)
+            let (passes, residual) = randomized(&rows, dim, 5, 300);
+            let randomized = (bits(&passes), residual.to_bits());
+            (bits(&pca), bits(&blockwise(&rows, dim, 5)), randomized, scores)
         })
     });
     assert_eq!(results[0], results[1]);
@@ -187,6 +200,9 @@ proptest! {
             bits(&running.finish().unwrap()),
             bits(&blockwise(&rows, dim, rank))
         );
+        let passes = randomized(&rows, dim, rank, cuts[0]);
+        let whole = randomized(&rows, dim, rank, n);
+        prop_assert_eq!((bits(&passes.0), passes.1.to_bits()), (bits(&whole.0), whole.1.to_bits()));
         let (mut whole, mut pieces) = (vec![0.0; n * rank], Vec::new());
         pca.project(&rows, &mut whole);
         for piece in in_pieces(&rows, dim, &cuts) {
@@ -202,7 +218,7 @@ proptest! {
 fn all_components_rebuild_the_rows() {
     let (n, dim) = (400, 12);
     let rows = plane(3, n, dim, dim, 20.0);
-    for pca in [exact(&rows, dim, dim), blockwise(&rows, dim, dim)] {
+    for pca in [exact(&rows, dim, dim), blockwise(&rows, dim, dim), randomized(&rows, dim, dim, n).0] {
         let mut scores = vec![0.0; n * dim];
         pca.project(&rows, &mut scores);
         for (row, scores) in rows.chunks(dim).zip(scores.chunks(dim)) {
@@ -223,7 +239,7 @@ fn all_components_rebuild_the_rows() {
 #[test]
 fn the_largest_entry_of_every_axis_is_positive() {
     let rows = noise(9, 500 * 11);
-    for pca in [exact(&rows, 11, 11), blockwise(&rows, 11, 11)] {
+    for pca in [exact(&rows, 11, 11), blockwise(&rows, 11, 11), randomized(&rows, 11, 11, 500).0] {
         for axis in pca.components.chunks(11) {
             let (low, high) = axis.iter().fold((0.0f64, 0.0f64), |(low, high), &x| (low.min(x), high.max(x)));
             assert!(high >= -low, "{axis:?}");
@@ -247,7 +263,7 @@ fn degenerate_data_gets_orthonormal_axes_of_no_variance() {
     for (rows, rank) in
         [(&same[..], 0), (&same[..dim], 0), (&line, 1), (&line[..dim * 2], 1), (&huge, dim), (&tiny, dim)]
     {
-        for pca in [exact(rows, dim, dim), blockwise(rows, dim, dim)] {
+        for pca in [exact(rows, dim, dim), blockwise(rows, dim, dim), randomized(rows, dim, dim, 7).0] {
             assert_orthonormal(&pca);
             assert!(pca.total_variance.is_finite());
             let floor = 1e-12 * pca.total_variance;
