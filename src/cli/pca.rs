@@ -19,7 +19,7 @@ Examples:
   lowland pca vectors.parquet -o scores.parquet --n-components 50
   lowland pca 'shards/*.parquet' -o scores.arrow --id name --keep section --whiten
   lowland pca vectors.npy -o scores.npy --components axes.npy --report pca.json
-  lowland pca vectors.parquet -o pc.parquet --n-components 50 && lowland embed pc.parquet --column 'c*' -o map.parquet
+  lowland embed scores.parquet --column 'c*' -o map.parquet
 
 The axes are found in one pass over the source (up to 6 with --solver randomized),
 and one more writes the scores: x, y, z, or c0, c1, … beyond three. In every axis

@@ -159,6 +159,8 @@ fn what_is_refused() {
     place.refused("pca v.npy -o v.npy --force", &["v.npy", "also an input"]);
     place.refused("pca v.parquet v.npy -o s.npy --components v.npy --force", &["v.npy", "also an input"]);
     place.refused("pca v.parquet -o v.npy", &["v.npy", "already exists", "--force"]);
+    place.wide_vectors("wide.npy", 3, 8_200, Dtype::U8);
+    place.refused("pca wide.npy -o s.npy --solver covariance", &["--solver", "8200 components", "at most 8192"]);
     place.refused("pca v.npy - -o s.npy", &["standard input", "only source"]);
     for arguments in ["pca", "pca v.npy", "pca v.npy -o s.npy --solver svd", "pca v.npy -o s.npy --metric manhattan"] {
         assert_eq!(place.run(arguments).code, 2, "{arguments}");
@@ -219,9 +221,11 @@ fn too_small_a_budget_names_one_that_does() {
     }
     // Where the covariance is what does not fit, there is another way.
     place.wide_vectors("w.npy", 40, 2_000, Dtype::F32);
-    place
-        .refused("pca w.npy -o s.npy --memory 40MiB --threads 2", &["too small", "or --solver randomized, which fits"]);
-    place.ok("pca w.npy -o s.npy --memory 40MiB --threads 2 --solver randomized --force --quiet");
+    place.refused(
+        "pca w.npy -o w.s.npy --memory 40MiB --threads 2",
+        &["too small", "or --solver randomized, which fits"],
+    );
+    place.ok("pca w.npy -o w.s.npy --memory 40MiB --threads 2 --solver randomized --quiet");
 }
 
 #[test]
@@ -252,7 +256,8 @@ fn what_is_planned_is_what_is_held() {
 fn an_interrupted_run_leaves_nothing() {
     let place = Place::new();
     place.vectors("v.npy", 60_000);
-    let command = "pca v.npy -o s.npy --components a.npy --batch-rows 20 --threads 1 --solver randomized";
+    let quick = "pca v.npy -o s.npy --components a.npy --solver randomized";
+    let command = format!("{quick} --batch-rows 20 --threads 1");
     for (stage, name, code) in [("scan", "INT", 130), ("output", "TERM", 143)] {
         let mut child = place
             .command(&format!("{command} --log-format json"))
@@ -279,7 +284,7 @@ fn an_interrupted_run_leaves_nothing() {
     child.kill().expect("killed");
     child.wait().expect("an end");
     assert_eq!(place.names(), ["s.npy.part", "v.npy"]);
-    place.ok(&format!("{command} --quiet"));
+    place.ok(&format!("{quick} --quiet"));
     assert_eq!(place.names(), ["a.npy", "s.npy", "v.npy"]);
 }
 

@@ -14,6 +14,10 @@ use crate::error::size;
 use crate::plan::{BATCH_BYTES, LEAST_BATCH, MARGIN, WIDE};
 use crate::{Error, Input, Loader, Metric, Result, Stage, StagePlan};
 
+/// Components of a row whose covariance is decomposed at most: 512 MiB of it, and some minutes
+/// that cannot be interrupted.
+const WIDEST_COVARIANCE: usize = 8192;
+
 /// How the axes are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -21,7 +25,7 @@ pub enum Solver {
     /// The covariance up to 2,048 components of a row, randomised above.
     #[default]
     Auto,
-    /// Exactly, through the covariance: memory by the square of the width.
+    /// Exactly, through the covariance: memory by the square of the width, which is at most 8,192.
     Covariance,
     /// By a running truncated SVD, in one pass: [`BlockwisePca`].
     Incremental,
@@ -159,6 +163,12 @@ impl PcaConfig {
             let why =
                 format!("{} is not between 1 and {most}: there are {rows} rows of {dim} components", self.n_components);
             return config("n_components", why);
+        }
+        if self.solver == Solver::Covariance && dim > WIDEST_COVARIANCE {
+            let why = format!(
+                "covariance of {dim} components: it is decomposed whole, for at most {WIDEST_COVARIANCE}; randomized takes any width"
+            );
+            return config("solver", why);
         }
         if self.threads == Some(0) || self.threads.is_some_and(|t| t > 1024) {
             return config("threads", "must be between 1 and 1024".into());
