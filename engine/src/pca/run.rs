@@ -38,10 +38,13 @@ pub fn run(
         let mut measure = Measure { observer, budget, meter: Meter::start(), stages: Vec::new() };
         let [(scan, read), (output, write)] = plan.needs();
         let passes = plan.passes as u64 - 1;
-        let (pca, finder) = measure.stage(scan, &read, rows * passes, |progress| fit(plan, source, progress))?;
+        // The axes may be found before the last pass that is allowed.
+        let most = if passes > 1 { "rows at most" } else { "rows" };
+        let (pca, finder) =
+            measure.stage(scan, &read, (rows * passes, most), |progress| fit(plan, source, progress))?;
         let mut report = PcaReport::new(plan, &pca);
         (report.passes, report.residual) = (finder.passes + 1, finder.residual);
-        measure.stage(output, &write, rows, |progress| {
+        measure.stage(output, &write, (rows, "rows"), |progress| {
             project(plan, &pca, source, sink, progress)?;
             // Written to meanwhile, it gave rows that do not belong together.
             Ok(lowland_io::unchanged(&files, &source.fingerprints()?)?)
@@ -176,11 +179,11 @@ impl Measure<'_> {
         &mut self,
         stage: Stage,
         needs: &Needs,
-        total: u64,
+        (total, unit): (u64, &'static str),
         body: impl FnOnce(&Progress<'_>) -> Result<T>,
     ) -> Result<T> {
         let held = needs.phases.iter().map(|phase| self.budget.take(phase)).collect::<Result<Vec<_>>>()?;
-        let progress = Progress::start(self.observer, stage, total, "rows")?;
+        let progress = Progress::start(self.observer, stage, total, unit)?;
         self.meter.take_peak();
         let began = Instant::now();
         let result = body(&progress)?;
