@@ -182,8 +182,7 @@ impl Job {
         let mut map = self.begin_map(plan)?;
         let run = self.open_run()?;
         let result = lowland_engine::embed(plan, &self.inputs(), &run.dir, &mut map, observer);
-        let result =
-            result.map_err(Error::from).and_then(|report| map.writer.finish().map(|_| report).map_err(Error::from));
+        let result = result.map_err(Error::from).and_then(|report| map.finish().map(|_| report));
         self.close_run(run, result)
     }
 
@@ -253,16 +252,7 @@ impl Job {
 
     fn check_output(&self) -> Result<()> {
         check_output(&self.output, self.force)?;
-        let Ok(there) = self.output.canonicalize() else { return Ok(()) };
-        for file in self.fingerprints()? {
-            if file.path.canonicalize().is_ok_and(|path| path == there) {
-                return Err(Error::job(format!(
-                    "{}: the output is also an input; choose another name",
-                    self.output.display()
-                )));
-            }
-        }
-        Ok(())
+        is_input(&self.output, &self.fingerprints()?)
     }
 
     /// First positions from a file are asked for late in a run: a wrong file
@@ -284,21 +274,8 @@ impl Job {
     }
 
     fn begin_map(&self, plan: &Plan) -> Result<Map> {
-        let names: Vec<String> = self.id.iter().chain(&self.keep).cloned().collect();
-        let extra = match (&self.source, names.is_empty()) {
-            (_, true) => None,
-            (Some(source), false) => Some(source.read_columns(&names, 0, 0)?.schema()),
-            (None, false) => {
-                return Err(Error::job(format!(
-                    "column \"{}\" cannot be kept: there is no source beside the graph",
-                    names[0]
-                )));
-            }
-        };
-        let rows = plan.shape.rows;
-        let columns = MapColumns { rows, dim: plan.config.n_components, extra, own_id: self.id.is_some() };
-        let writer = MapWriter::create(&self.output, columns, self.force)?;
-        Ok(Map { writer, source: self.source.clone(), names, dim: plan.config.n_components })
+        let (rows, dim) = (plan.shape.rows, plan.config.n_components);
+        Map::begin(&self.output, self.source.clone(), self.id.as_ref(), &self.keep, rows, dim, self.force)
     }
 
     /// The inputs' files: what a run must find unchanged to go on.
@@ -403,12 +380,54 @@ pub fn check_output(path: &Path, force: bool) -> Result<()> {
     }
 }
 
+/// Refuses an output that is one of the inputs' `files`.
+pub(crate) fn is_input(output: &Path, files: &[Fingerprint]) -> Result<()> {
+    let Ok(there) = output.canonicalize() else { return Ok(()) };
+    if files.iter().any(|file| file.path.canonicalize().is_ok_and(|path| path == there)) {
+        return Err(Error::job(format!("{}: the output is also an input; choose another name", output.display())));
+    }
+    Ok(())
+}
+
 /// The map under construction: coordinates from the engine, kept columns from the source.
-struct Map {
+pub(crate) struct Map {
     writer: MapWriter,
     source: Option<Arc<dyn Source>>,
     names: Vec<String>,
     dim: usize,
+}
+
+impl Map {
+    /// Begins the map `path` of `rows` × `dim`, with columns of the source beside it.
+    pub(crate) fn begin(
+        path: &Path,
+        source: Option<Arc<dyn Source>>,
+        id: Option<&String>,
+        keep: &[String],
+        rows: u64,
+        dim: usize,
+        force: bool,
+    ) -> Result<Map> {
+        let names: Vec<String> = id.into_iter().chain(keep).cloned().collect();
+        let extra = match (&source, names.is_empty()) {
+            (_, true) => None,
+            (Some(source), false) => Some(source.read_columns(&names, 0, 0)?.schema()),
+            (None, false) => {
+                return Err(Error::job(format!(
+                    "column \"{}\" cannot be kept: there is no source beside the graph",
+                    names[0]
+                )));
+            }
+        };
+        let columns = MapColumns { rows, dim, extra, own_id: id.is_some() };
+        Ok(Map { writer: MapWriter::create(path, columns, force)?, source, names, dim })
+    }
+
+    /// Gives the map its name.
+    pub(crate) fn finish(self) -> Result<()> {
+        self.writer.finish()?;
+        Ok(())
+    }
 }
 
 impl Sink for Map {

@@ -30,6 +30,7 @@
 //! # Code map
 //!
 //! - `job.rs`: inputs, outputs and the run directory between them: [`Job`].
+//! - [`pca`]: principal components of a source: [`pca::PcaJob`].
 //! - `space.rs`: room on disk.
 //! - `plot.rs`: a map at rest becomes a picture, and a column its colours.
 //! - [`picture`]: the rasteriser.
@@ -43,6 +44,7 @@
 
 mod error;
 mod job;
+pub mod pca;
 pub mod picture;
 pub mod plot;
 mod space;

@@ -4,6 +4,7 @@
 //! Standard output is never touched here. A failure to write to standard error
 //! is ignored: there is nobody left to tell.
 
+use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use lowland::{Event, Observer, Plan, Report, Stage, StageReport, size};
+use lowland::{Event, Observer, Plan, Stage, StageReport, size};
 use serde_json::{Value, json};
 
 use crate::signal::Signals;
@@ -85,9 +86,14 @@ impl Console {
 
     /// What will run.
     pub(crate) fn plan(&self, plan: &Plan) {
+        self.planned(plan, || json!(plan));
+    }
+
+    /// The same of a plan of another kind, with how it looks as JSON.
+    pub(crate) fn planned(&self, plan: &impl Display, full: impl FnOnce() -> Value) {
         match self.mode {
             Mode::Quiet => {}
-            Mode::Json => line(&json!({"event": "plan", "plan": plan}).to_string()),
+            Mode::Json => line(&json!({"event": "plan", "plan": full()}).to_string()),
             // The memory of each stage is for those who ask (inspect, --report).
             Mode::Bars | Mode::Lines => {
                 plan.to_string().lines().take_while(|l| !l.starts_with("memory")).for_each(|l| self.say(l));
@@ -96,7 +102,7 @@ impl Console {
     }
 
     /// What was done: the report, and the files that are there now.
-    pub(crate) fn done(&self, report: &Report, full: &Value, files: &[(&str, &Path)]) {
+    pub(crate) fn done(&self, report: &impl Display, full: &Value, files: &[(&str, &Path)]) {
         match self.mode {
             Mode::Quiet => {}
             Mode::Json => line(&json!({"event": "report", "report": full}).to_string()),

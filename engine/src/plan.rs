@@ -36,17 +36,17 @@ const PAIRS: u64 = 65_536;
 /// Row numbers are u32; the last few millions are left to blocks that round up.
 const MOST_ROWS: u64 = 4_000_000_000;
 /// Dimensions above which a covariance is too wide and PCA is incremental.
-const WIDE: usize = 2048;
+pub(crate) const WIDE: usize = 2048;
 /// Rows of a batch where nothing else is said and the budget is at its smallest.
-const LEAST_BATCH: usize = 64;
+pub(crate) const LEAST_BATCH: usize = 64;
 /// Bytes of a batch for each thread, where nothing else is said.
-const BATCH_BYTES: u64 = 1 << 20;
+pub(crate) const BATCH_BYTES: u64 = 1 << 20;
 /// Rows of a join's window at the smallest budget.
 const LEAST_WINDOW: usize = 4096;
 /// Buckets that a graph from outside goes through, at most.
 const MOST_BUCKETS: u64 = 256;
 /// The share of the budget that no stage plans to use.
-const MARGIN: u64 = 20;
+pub(crate) const MARGIN: u64 = 20;
 /// Rows of a block of the edge store: part of the format's meaning, not of the budget.
 pub const BLOCK_ROWS: u32 = 16_384;
 
@@ -153,6 +153,12 @@ pub struct Plan {
     pub layout: LayoutPlan,
     /// Memory, disk and traffic, stage by stage.
     pub stages: Vec<StagePlan>,
+}
+
+impl AsRef<[StagePlan]> for Plan {
+    fn as_ref(&self) -> &[StagePlan] {
+        &self.stages
+    }
 }
 
 impl Plan {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch::Loader;
 use crate::budget::Needs;
 use crate::index::Made;
-use crate::pca::{self, Covariance, IncrementalPca, Pca, PcaError};
+use crate::pca::{BlockwisePca, Covariance, Pca, PcaError};
 use crate::plan::Plan;
 use crate::random::stratified;
 use crate::work::Work;
@@ -36,7 +36,7 @@ pub struct Scanned {
 enum Components {
     None,
     Exact(Covariance),
-    Incremental(IncrementalPca),
+    Blockwise(BlockwisePca),
 }
 
 /// Scans `source`; writes the sample.
@@ -49,7 +49,7 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
     let mut components = match (plan.needs_pca(), plan.wide()) {
         (false, _) => Components::None,
         (true, false) => Components::Exact(Covariance::new(dim)),
-        (true, true) => Components::Incremental(IncrementalPca::new(dim, plan.config.n_components)),
+        (true, true) => Components::Blockwise(BlockwisePca::new(dim, plan.config.n_components)),
     };
     let mut first_row: Option<Vec<f32>> = None;
     let mut all_equal = true;
@@ -71,7 +71,7 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
         match &mut components {
             Components::None => {}
             Components::Exact(covariance) => covariance.add(values),
-            Components::Incremental(pca) => pca.add(values),
+            Components::Blockwise(pca) => pca.add(values),
         }
         rows += batch.rows() as u64;
         progress.traffic.read((batch.rows() * plan.source_row_bytes) as u64);
@@ -94,7 +94,7 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
     let pca = match components {
         Components::None => None,
         Components::Exact(covariance) => Some(covariance.finish(plan.config.n_components)),
-        Components::Incremental(pca) => Some(pca.finish()),
+        Components::Blockwise(pca) => Some(pca.finish()),
     }
     .transpose()
     .map_err(|e: PcaError| Error::Config { field: "n_components", why: e.to_string() })?;
@@ -122,16 +122,24 @@ fn check_lengths(plan: &Plan, source: &dyn Source, first: u64, values: &[f32]) -
             }
         }
         Metric::Cosine => {
-            if let Some(row) = values.chunks_exact(dim).position(|row| row.iter().all(|&x| x == 0.0)) {
-                return refused(row, "all zeros, which have no direction for cosine; drop such rows or use euclidean");
+            if let Some(row) = without_direction(values, dim) {
+                return refused(row, NO_DIRECTION);
             }
         }
     }
     Ok(())
 }
 
+/// What is wrong with a row that [`without_direction`] finds.
+pub(crate) const NO_DIRECTION: &str = "all zeros, which have no direction for cosine; drop such rows or use euclidean";
+
+/// The first row of all zeros.
+pub(crate) fn without_direction(values: &[f32], dim: usize) -> Option<usize> {
+    values.chunks_exact(dim).position(|row| row.iter().all(|&x| x == 0.0))
+}
+
 /// Names the number that is none: as it stands in the file, before any scaling.
-fn not_finite(source: &dyn Source, row: u64, component: usize) -> Error {
+pub(crate) fn not_finite(source: &dyn Source, row: u64, component: usize) -> Error {
     let mut raw = vec![0f32; source.shape().dim];
     if let Err(e) = source.read_rows(row, &mut raw) {
         return e.into();
@@ -168,8 +176,8 @@ pub fn needs(plan: &Plan) -> Needs {
     let dim = plan.shape.dim;
     let components = match (plan.needs_pca(), plan.wide()) {
         (false, _) => 0,
-        (true, false) => pca::bytes(dim),
-        (true, true) => pca::incremental_bytes(dim, plan.config.n_components),
+        (true, false) => Covariance::bytes(dim),
+        (true, true) => BlockwisePca::bytes(dim, plan.config.n_components),
     };
     Needs::default().phase(
         "read",

@@ -10,6 +10,7 @@ mod inspect;
 mod keep;
 mod knn;
 mod options;
+mod pca;
 mod plan;
 mod plot;
 mod runs;
@@ -51,6 +52,7 @@ struct Cli {
 enum Command {
     Embed(Box<embed::Args>),
     Knn(Box<knn::Args>),
+    Pca(Box<pca::Args>),
     Plan(Box<plan::Args>),
     Inspect(inspect::Args),
     Plot(plot::Args),
@@ -71,6 +73,7 @@ pub(crate) fn main() -> u8 {
     let (format, quiet) = match &cli.command {
         Command::Embed(args) => args.progress.mode(),
         Command::Knn(args) => args.progress.mode(),
+        Command::Pca(args) => args.progress.mode(),
         Command::Plan(args) => args.progress.mode(),
         Command::Inspect(_) | Command::Plot(_) | Command::Runs(_) => (LogFormat::Text, false),
     };
@@ -82,6 +85,7 @@ pub(crate) fn main() -> u8 {
     let result = match cli.command {
         Command::Embed(args) => embed::run(&args, &console),
         Command::Knn(args) => knn::run(&args, &console),
+        Command::Pca(args) => pca::run(&args, &console),
         Command::Plan(args) => plan::run(&args, &console),
         Command::Inspect(args) => inspect::run(&args),
         Command::Plot(args) => plot::run(&args, &console),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use lowland::{Config, Dtype, Error, Job, Metric, Plan, Source, size};
+use lowland::{Config, Dtype, Error, Job, Metric, Source, StagePlan, size};
 
 use super::keep::{Kept, parse_kept};
 use super::size::{Memory, parse, parse_memory};
@@ -135,11 +135,11 @@ pub(super) fn budget(asked: Option<Memory>, machine: &Machine) -> Result<u64, Fa
 /// The plan with a budget of `memory` bytes, refused where it takes more than
 /// the machine grants: the system would end such a run after hours of work. A
 /// budget alone may be larger, since nothing says that a run uses all of it.
-pub(super) fn granted(
+pub(super) fn granted<P: AsRef<[StagePlan]>>(
     memory: u64,
     machine: &Machine,
-    mut plan: impl FnMut(u64) -> lowland::Result<Plan>,
-) -> Result<Plan, Failure> {
+    mut plan: impl FnMut(u64) -> lowland::Result<P>,
+) -> Result<P, Failure> {
     let planned = plan(memory);
     let Some(limit) = &machine.limit else { return Ok(planned?) };
     let is = format!("{} is {}", limit.source, size(limit.bytes));
@@ -149,7 +149,7 @@ pub(super) fn granted(
         }
         planned => planned?,
     };
-    let Some(most) = planned.stages.iter().max_by_key(|s| s.memory).filter(|s| s.memory > limit.bytes) else {
+    let Some(most) = planned.as_ref().iter().max_by_key(|s| s.memory).filter(|s| s.memory > limit.bytes) else {
         return Ok(planned);
     };
     let takes = format!("--memory: the plan takes {} ({}), but {is}", size(most.memory), most.stage.name());

@@ -70,7 +70,7 @@ fn a_file_that_may_not_be_read() {
 }
 
 /// An .npy of `rows` × 2 that `value` fills.
-fn npy(place: &Place, name: &str, rows: usize, dim: usize, value: impl Fn(usize) -> f32) {
+pub(crate) fn npy(place: &Place, name: &str, rows: usize, dim: usize, value: impl Fn(usize) -> f32) {
     let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}");
     while (10 + text.len() + 1) % 64 != 0 {
         text.push(' ');

@@ -1,5 +1,5 @@
 //! The one integration binary: the command line as its users meet it (`embed`,
-//! `plan`, `others`, `resume`, `runs`, `memory`, `bad_input`), the stages through
+//! `plan`, `pca`, `others`, `resume`, `runs`, `memory`, `bad_input`), the stages through
 //! the library (`stages`), what they leave unfinished (`units`), damage, full
 //! disks and other faults (`faults`), SIGKILL anywhere (`killer`), run
 //! directories that were made before (`golden`), and both against other
@@ -15,6 +15,7 @@ mod kit;
 mod memory;
 mod oracle;
 mod others;
+mod pca;
 mod plan;
 mod resume;
 mod runs;

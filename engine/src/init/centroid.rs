@@ -10,7 +10,7 @@ use crate::index::{Lists, nearest};
 use crate::layout::{self, curve};
 use crate::neighbors::kernel::{Packed, Queries, squared_distance};
 use crate::observe::Progress;
-use crate::pca::{self, Covariance, IncrementalPca};
+use crate::pca::{BlockwisePca, Covariance};
 use crate::plan::Plan;
 use crate::{Error, Result};
 
@@ -131,7 +131,7 @@ fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>
     let width = plan.config.n_components;
     // A start need not be exact, and a decomposition that takes minutes could not be stopped.
     let pca = if dim > NARROW {
-        let mut pca = IncrementalPca::new(dim, width);
+        let mut pca = BlockwisePca::new(dim, width);
         pca.add(centroids);
         pca.finish()
     } else {
@@ -163,9 +163,9 @@ fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>
 pub(super) fn parts(plan: &Plan) -> Vec<(&'static str, u64)> {
     let (n, dim) = (plan.index.lists as u64, plan.shape.dim as u64);
     let components = if plan.shape.dim > NARROW {
-        pca::incremental_bytes(plan.shape.dim, plan.config.n_components)
+        BlockwisePca::bytes(plan.shape.dim, plan.config.n_components)
     } else {
-        pca::bytes(plan.shape.dim)
+        Covariance::bytes(plan.shape.dim)
     };
     // Packed, they are gone before the components are found.
     let packed = n * (dim + 1) * 4;

@@ -1,0 +1,116 @@
+//! Exact principal components in two passes: the mean, then what lies around it.
+
+use super::{Covariance, Pca, PcaError, check_rows};
+
+/// The mean in a first pass over all batches, the covariance around it in a
+/// second: TorchDR's `ExactIncrementalPCA`.
+///
+/// [`Covariance`] does it in one pass, which is as exact unless the first row
+/// lies some 10⁶ times further out than the others. Variances have the divisor
+/// n − 1, as everywhere here; TorchDR's have n.
+///
+/// ```
+/// use lowland_engine::pca::ExactIncrementalPca;
+/// let batches = [[1.0, 0.0, 2.0, 0.5], [0.0, 7.0, 1.0, 2.0]]; // two rows of two components each
+/// let mut pca = ExactIncrementalPca::new(2);
+/// for batch in &batches {
+///     pca.partial_mean(batch)?;
+/// }
+/// for batch in &batches {
+///     pca.partial_fit(batch)?;
+/// }
+/// assert_eq!(pca.finish(1)?.mean, [1.0, 2.375]);
+/// # Ok::<(), lowland_engine::pca::PcaError>(())
+/// ```
+#[derive(Debug)]
+pub struct ExactIncrementalPca {
+    /// Rows of the first pass.
+    count: u64,
+    first: Vec<f32>,
+    /// Σ(x − first row) by component.
+    sums: Vec<f64>,
+    around: Option<Covariance>,
+}
+
+impl ExactIncrementalPca {
+    /// No rows yet, of `dim` components.
+    pub fn new(dim: usize) -> Self {
+        Self { count: 0, first: Vec::new(), sums: vec![0.0; dim], around: None }
+    }
+
+    /// Peak bytes for `dim` components.
+    pub fn bytes(dim: usize) -> u64 {
+        Covariance::bytes(dim) + 12 * dim as u64
+    }
+
+    /// Adds `rows` (rows × dim, row-major) to the mean. Any split into calls
+    /// gives the same bits.
+    ///
+    /// # Errors
+    /// [`PcaError::NotWhole`], [`PcaError::NotFiniteAt`]; [`PcaError::MeanFirst`]
+    /// once the second pass has begun.
+    pub fn partial_mean(&mut self, rows: &[f32]) -> Result<(), PcaError> {
+        if self.around.is_some() {
+            return Err(PcaError::MeanFirst);
+        }
+        let dim = self.sums.len();
+        let n = check_rows(rows, dim, self.count)?;
+        if self.count == 0 && n > 0 {
+            self.first = rows[..dim].to_vec();
+        }
+        for row in rows.chunks_exact(dim) {
+            for ((sum, &x), &first) in self.sums.iter_mut().zip(row).zip(&self.first) {
+                *sum += f64::from(x) - f64::from(first);
+            }
+        }
+        self.count += n as u64;
+        Ok(())
+    }
+
+    /// The mean of the rows of the first pass, `dim` values.
+    ///
+    /// # Errors
+    /// [`PcaError::NoRows`] before the first row.
+    pub fn mean(&self) -> Result<Vec<f64>, PcaError> {
+        if self.count == 0 {
+            return Err(PcaError::NoRows);
+        }
+        let n = self.count as f64;
+        Ok(self.first.iter().zip(&self.sums).map(|(&first, sum)| f64::from(first) + sum / n).collect())
+    }
+
+    /// Adds `rows` to the covariance, once all of them went into the mean.
+    ///
+    /// # Errors
+    /// [`PcaError::MeanFirst`] where none did; [`PcaError::NotWhole`],
+    /// [`PcaError::NotFiniteAt`].
+    pub fn partial_fit(&mut self, rows: &[f32]) -> Result<(), PcaError> {
+        let seen = self.around.as_ref().map_or(0, Covariance::count);
+        check_rows(rows, self.sums.len(), seen)?;
+        if self.around.is_none() {
+            let mean = self.mean().map_err(|_| PcaError::MeanFirst)?;
+            self.around = Some(Covariance::around(mean));
+        }
+        if let Some(around) = &mut self.around {
+            around.add(rows);
+        }
+        Ok(())
+    }
+
+    /// The `n_components` axes of largest variance.
+    ///
+    /// # Errors
+    /// [`PcaError::MeanFirst`] without a second pass, [`PcaError::Passes`]
+    /// where it saw another number of rows; [`PcaError::TooManyComponents`] and
+    /// [`PcaError::TooFewRows`] for more components than min(rows, dim).
+    pub fn finish(self, n_components: usize) -> Result<Pca, PcaError> {
+        let around = self.around.ok_or(PcaError::MeanFirst)?;
+        if around.count() != self.count {
+            return Err(PcaError::Passes { expected: self.count, found: around.count() });
+        }
+        if n_components as u64 > self.count && n_components <= self.sums.len() {
+            return Err(PcaError::TooFewRows { asked: n_components, rows: self.count });
+        }
+        around.finish(n_components)
+    }
+}

@@ -1,0 +1,272 @@
+//! From what is asked of principal components of a source to what will run.
+//!
+//! What must hold: the solver follows from the width and the config, never from
+//! the budget, which decides only how many rows are read at a time.
+
+use std::fmt;
+
+use lowland_io::{MapWriter, Shape};
+use serde::{Deserialize, Serialize};
+
+use super::{BlockwisePca, Covariance, RandomizedPca};
+use crate::budget::{Needs, base};
+use crate::error::size;
+use crate::plan::{BATCH_BYTES, LEAST_BATCH, MARGIN, WIDE};
+use crate::{Error, Input, Loader, Metric, Result, Stage, StagePlan};
+
+/// Components of a row whose covariance is decomposed at most: 512 MiB of it, and some minutes
+/// that cannot be interrupted.
+const WIDEST_COVARIANCE: usize = 8192;
+
+/// How the axes are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Solver {
+    /// The covariance up to 2,048 components of a row, randomised above.
+    #[default]
+    Auto,
+    /// Exactly, through the covariance: memory by the square of the width, which is at most 8,192.
+    Covariance,
+    /// By a running truncated SVD, in one pass: [`BlockwisePca`].
+    Incremental,
+    /// By up to six passes, to a residual that is told: [`RandomizedPca`].
+    Randomized,
+}
+
+impl Solver {
+    /// The solver's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Solver::Auto => "auto",
+            Solver::Covariance => "covariance",
+            Solver::Incremental => "incremental",
+            Solver::Randomized => "randomized",
+        }
+    }
+}
+
+/// What is asked. [`PcaConfig::plan`] is its one validator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PcaConfig {
+    /// Axes to find, at most min(rows, components of a row). Default 2.
+    pub n_components: usize,
+    /// How they are found. Default auto.
+    pub solver: Solver,
+    /// Whether scores are scaled to variance 1 along every axis. Default false.
+    pub whiten: bool,
+    /// Cosine scales rows to length 1 first, as it does before a map's PCA. Default Euclidean: as they are.
+    pub metric: Metric,
+    /// Seed of the randomised solver's draws. Default 42.
+    pub seed: u64,
+    /// Worker threads; by default one a core. Never changes the scores.
+    pub threads: Option<usize>,
+    /// Rows read at a time; by default about 1 MiB for each thread. Never changes the scores.
+    pub batch_rows: Option<usize>,
+    /// Bytes that the process may hold. Default 4 GiB. Never changes the scores.
+    pub memory: u64,
+}
+
+impl Default for PcaConfig {
+    fn default() -> Self {
+        PcaConfig {
+            n_components: 2,
+            solver: Solver::Auto,
+            whiten: false,
+            metric: Metric::Euclidean,
+            seed: 42,
+            threads: None,
+            batch_rows: None,
+            memory: 4 << 30,
+        }
+    }
+}
+
+/// Everything that will run. Made by [`PcaConfig::plan`] only.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PcaPlan {
+    /// What was asked.
+    pub config: PcaConfig,
+    /// Rows and components.
+    pub shape: Shape,
+    /// How the axes are found; never [`Solver::Auto`].
+    pub solver: Solver,
+    /// Passes over the source, at most: those that find the axes, and one that writes the scores.
+    pub passes: usize,
+    /// Worker threads.
+    pub threads: usize,
+    /// Rows read at a time.
+    pub batch_rows: usize,
+    /// Bytes of a row at rest, and of what the source holds while it is read.
+    pub source_row_bytes: usize,
+    /// Bytes that the source holds while it is read.
+    pub source_bytes: u64,
+    /// Memory and traffic: `scan` finds the axes, `output` writes the scores.
+    pub stages: Vec<StagePlan>,
+}
+
+impl AsRef<[StagePlan]> for PcaPlan {
+    fn as_ref(&self) -> &[StagePlan] {
+        &self.stages
+    }
+}
+
+impl PcaConfig {
+    /// Checks the config against the data's shape and decides every number.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the option that does not hold, [`Error::Data`]
+    /// the data's own lack, [`Error::Budget`] the smallest budget that would do.
+    pub fn plan(&self, input: &Input) -> Result<PcaPlan> {
+        let Shape { rows, dim } = input.shape;
+        self.check(input.shape)?;
+        let threads = self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let solver = match self.solver {
+            Solver::Auto if dim > WIDE => Solver::Randomized,
+            Solver::Auto => Solver::Covariance,
+            asked => asked,
+        };
+        let mut plan = PcaPlan {
+            config: self.clone(),
+            shape: input.shape,
+            solver,
+            passes: 1 + if solver == Solver::Randomized { RandomizedPca::PASSES } else { 1 },
+            threads,
+            batch_rows: (self.batch_rows.unwrap_or(LEAST_BATCH) as u64).min(rows) as usize,
+            source_row_bytes: dim * input.dtype.bytes(),
+            source_bytes: input.source_bytes,
+            stages: Vec::new(),
+        };
+        let usable = self.memory.saturating_sub(base(0, threads) + self.memory / MARGIN);
+        plan.fits(usable)?;
+        if self.batch_rows.is_none() {
+            let row = dim as u64 * 4;
+            let wanted = (threads as u64 * BATCH_BYTES / row).clamp(LEAST_BATCH as u64, 65_536).min(rows) as usize;
+            let least = std::mem::replace(&mut plan.batch_rows, wanted);
+            while plan.batch_rows > least && plan.fits(usable).is_err() {
+                plan.batch_rows = (plan.batch_rows / 2).max(least);
+            }
+        }
+        plan.stages = plan.describe();
+        Ok(plan)
+    }
+
+    fn check(&self, Shape { rows, dim }: Shape) -> Result<()> {
+        let config = |field, why: String| Err(Error::Config { field, why });
+        if rows < 2 {
+            let row = if rows == 1 { "row" } else { "rows" };
+            let what = format!("the source has {rows} {row}; principal components need at least 2");
+            return Err(Error::Data { what });
+        }
+        let most = rows.min(dim as u64);
+        if self.n_components == 0 || self.n_components as u64 > most {
+            let why =
+                format!("{} is not between 1 and {most}: there are {rows} rows of {dim} components", self.n_components);
+            return config("n_components", why);
+        }
+        if self.solver == Solver::Covariance && dim > WIDEST_COVARIANCE {
+            let why = format!(
+                "covariance of {dim} components: it is decomposed whole, for at most {WIDEST_COVARIANCE}; randomized takes any width"
+            );
+            return config("solver", why);
+        }
+        if self.threads == Some(0) || self.threads.is_some_and(|t| t > 1024) {
+            return config("threads", "must be between 1 and 1024".into());
+        }
+        if self.batch_rows == Some(0) {
+            return config("batch_rows", "must be at least 1".into());
+        }
+        Ok(())
+    }
+}
+
+impl PcaPlan {
+    /// The most memory that is held at one time.
+    pub fn peak(&self) -> u64 {
+        self.stages.iter().map(|stage| stage.memory).max().unwrap_or(0)
+    }
+
+    /// What each stage holds.
+    pub(super) fn needs(&self) -> [(Stage, Needs); 2] {
+        let (rows, dim, n) = (self.shape.rows, self.shape.dim as u64, self.config.n_components as u64);
+        let batches = ("batches", Loader::bytes(self.batch_rows, self.shape.dim).saturating_add(self.source_bytes));
+        let axes = 8 * dim * (n + 1);
+        let solver = match self.solver {
+            Solver::Auto | Solver::Covariance => Covariance::bytes(self.shape.dim) + axes,
+            Solver::Incremental => BlockwisePca::bytes(self.shape.dim, self.config.n_components),
+            Solver::Randomized => {
+                // Each thread combines two vectors where axes are judged.
+                RandomizedPca::bytes(self.shape.dim, self.config.n_components) + 16 * dim * self.threads as u64
+            }
+        };
+        let read = Needs::default().phase("read", [batches, ("principal components", solver)]);
+        let write = Needs::default().phase(
+            "write",
+            [
+                batches,
+                ("the axes, and scaled", 2 * axes),
+                ("rows around the mean", 8 * dim * self.threads as u64),
+                ("scores of a batch", 4 * n * self.batch_rows as u64),
+                ("the scores' file", MapWriter::bytes(rows, self.config.n_components)),
+                // Texts of some length in each of a few columns.
+                ("kept columns", (16 << 20).min(rows.saturating_mul(64))),
+                ("the axes' file", 1 << 20),
+            ],
+        );
+        [(Stage::Scan, read), (Stage::Output, write)]
+    }
+
+    fn fits(&self, usable: u64) -> Result<()> {
+        match self.needs().iter().map(|(stage, needs)| (needs.bytes(), stage)).max_by_key(|(bytes, _)| *bytes) {
+            Some((bytes, stage)) if bytes > usable => {
+                // The margin grows with the budget: the smallest that would do leaves it whole.
+                let needed = (bytes.saturating_add(base(0, self.threads)) / (MARGIN - 1)).saturating_mul(MARGIN);
+                let needed = needed.saturating_add(2 << 20) >> 20 << 20;
+                Err(Error::Budget { asked: self.config.memory, needed, stage: stage.name() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn describe(&self) -> Vec<StagePlan> {
+        let source = self.shape.rows.saturating_mul(self.source_row_bytes as u64);
+        let scores = self.shape.rows.saturating_mul(8 + 4 * self.config.n_components as u64);
+        let stages = self.needs().map(|(stage, needs)| {
+            let passes = if stage == Stage::Scan { self.passes as u64 - 1 } else { 1 };
+            StagePlan {
+                stage,
+                memory: base(0, self.threads) + needs.bytes(),
+                holds: needs.largest().map_or(Vec::new(), |phase| phase.parts.clone()),
+                read: source.saturating_mul(passes),
+                written: if stage == Stage::Output { scores } else { 0 },
+                disk: 0,
+                spills: None,
+            }
+        });
+        stages.into()
+    }
+}
+
+/// What will run, for people to read.
+impl fmt::Display for PcaPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shape { rows, dim } = self.shape;
+        let n = self.config.n_components;
+        let most = if self.solver == Solver::Randomized { "up to " } else { "" };
+        let axes = if n == 1 { "principal component" } else { "principal components" };
+        writeln!(f, "{rows} rows × {dim} components → {n} {axes}")?;
+        writeln!(
+            f,
+            "solver {}, {most}{} passes; {} threads; {} rows a batch",
+            self.solver.name(),
+            self.passes,
+            self.threads,
+            self.batch_rows
+        )?;
+        writeln!(f, "memory {}:", size(self.config.memory))?;
+        for stage in &self.stages {
+            writeln!(f, "  {:<10} {:>10}", stage.stage.name(), size(stage.memory))?;
+        }
+        Ok(())
+    }
+}

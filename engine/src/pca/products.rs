@@ -1,0 +1,136 @@
+//! Sums of outer products, the one costly thing here: tiles of the upper
+//! triangle, each with a kernel of its own.
+//!
+//! What must hold: every entry is one running sum over the samples in the
+//! order of their coming, in f64, whatever the threads and the registers.
+
+use nalgebra::DMatrix;
+use rayon::prelude::*;
+
+/// Coordinates that travel together through the product kernel, and so the
+/// edge of a tile of sums. With AVX2, half a tile is eight registers.
+pub(super) const PANEL: usize = 8;
+
+/// Samples converted to f64 and multiplied at a time. Two panels of them
+/// (2 × 16 KiB) stay in a core's first-level cache.
+pub(super) const BLOCK: usize = 256;
+
+/// One square of the upper triangle of a [`Products`].
+#[derive(Clone, Debug)]
+struct Tile {
+    /// Panel of the tile's rows.
+    top: u32,
+    /// Panel of the tile's columns, at least `top`.
+    left: u32,
+    sums: [[f64; PANEL]; PANEL],
+}
+
+/// Σ x xᵀ over samples x of `order` coordinates; the upper triangle only.
+///
+/// Every entry is one running sum over the samples in the order of their
+/// coming. Tiles are independent, so threads share them out freely.
+#[derive(Debug)]
+pub(super) struct Products {
+    order: usize,
+    tiles: Vec<Tile>,
+    /// The samples at hand, panel by panel: `[panel][sample][coordinate]`.
+    pub(super) packed: Vec<[f64; PANEL]>,
+}
+
+impl Products {
+    fn tile_bytes(order: usize) -> u64 {
+        let panels = order.div_ceil(PANEL) as u64;
+        panels * (panels + 1) / 2 * size_of::<Tile>() as u64
+    }
+
+    pub(super) fn bytes(order: usize) -> u64 {
+        Self::tile_bytes(order) + (order.div_ceil(PANEL) * PANEL * BLOCK * 8) as u64
+    }
+
+    pub(super) fn new(order: usize) -> Self {
+        let panels = order.div_ceil(PANEL) as u32;
+        let mut tiles = Vec::with_capacity((panels as usize) * (panels as usize + 1) / 2);
+        for top in 0..panels {
+            for left in top..panels {
+                let sums = [[0.0; PANEL]; PANEL];
+                tiles.push(Tile { top, left, sums });
+            }
+        }
+        Self { order, tiles, packed: vec![[0.0; PANEL]; panels as usize * BLOCK] }
+    }
+
+    /// Adds `n` ≤ [`BLOCK`] samples; `value(sample, coordinate)` yields them.
+    pub(super) fn add(&mut self, n: usize, value: impl Fn(usize, usize) -> f64 + Sync) {
+        let order = self.order;
+        let packed = &mut self.packed[..order.div_ceil(PANEL) * n];
+        packed.par_chunks_mut(n).enumerate().for_each(|(panel, samples)| {
+            let width = PANEL.min(order - panel * PANEL);
+            for (sample, lanes) in samples.iter_mut().enumerate() {
+                for (lane, x) in lanes[..width].iter_mut().enumerate() {
+                    *x = value(sample, panel * PANEL + lane);
+                }
+                lanes[width..].fill(0.0);
+            }
+        });
+        let panel = |p: u32| &packed[p as usize * n..][..n];
+        (self.tiles.par_iter_mut().with_min_len(8))
+            .for_each(|tile| accumulate(&mut tile.sums, panel(tile.top), panel(tile.left)));
+    }
+
+    /// The symmetric matrix of `entry(i, j, Σ xᵢxⱼ)`, i ≤ j.
+    pub(super) fn into_matrix(self, entry: impl Fn(usize, usize, f64) -> f64) -> DMatrix<f64> {
+        drop(self.packed);
+        let mut matrix = DMatrix::zeros(self.order, self.order);
+        for tile in &self.tiles {
+            for (i, row) in (tile.top as usize * PANEL..self.order).zip(&tile.sums) {
+                for (j, &product) in (tile.left as usize * PANEL..self.order).zip(row) {
+                    if i <= j {
+                        let value = entry(i, j, product);
+                        matrix[(i, j)] = value;
+                        matrix[(j, i)] = value;
+                    }
+                }
+            }
+        }
+        matrix
+    }
+}
+
+/// sums += Σ over samples of `a` (down) × `b` (across), with the widest
+/// instructions at hand; the bits are the same with all of them.
+pub(super) fn accumulate(sums: &mut [[f64; PANEL]; PANEL], a: &[[f64; PANEL]], b: &[[f64; PANEL]]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        #[expect(unsafe_code, reason = "2.5 times the speed of the baseline's SSE2")]
+        // SAFETY: the function is safe but for needing AVX2, which is there.
+        return unsafe { accumulate_avx2(sums, a, b) };
+    }
+    accumulate_by::<2>(sums, a, b);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn accumulate_avx2(sums: &mut [[f64; PANEL]; PANEL], a: &[[f64; PANEL]], b: &[[f64; PANEL]]) {
+    accumulate_by::<4>(sums, a, b);
+}
+
+/// `HEIGHT` rows of the tile at a time, as many as the registers hold.
+#[inline(always)]
+pub(super) fn accumulate_by<const HEIGHT: usize>(
+    sums: &mut [[f64; PANEL]; PANEL],
+    a: &[[f64; PANEL]],
+    b: &[[f64; PANEL]],
+) {
+    for top in (0..PANEL).step_by(HEIGHT) {
+        let mut part = [[0.0; PANEL]; HEIGHT];
+        part.copy_from_slice(&sums[top..top + HEIGHT]);
+        for (x, y) in a.iter().zip(b) {
+            for i in 0..HEIGHT {
+                for j in 0..PANEL {
+                    part[i][j] += x[top + i] * y[j];
+                }
+            }
+        }
+        sums[top..top + HEIGHT].copy_from_slice(&part);
+    }
+}

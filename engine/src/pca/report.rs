@@ -1,0 +1,89 @@
+//! What was found, for a person in the terminal and for a program as JSON.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{Pca, PcaPlan};
+use crate::error::size;
+use crate::report::StageReport;
+
+/// Lines of the table that a person is shown.
+const SHOWN: usize = 12;
+
+/// The figures of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct PcaReport {
+    /// lowland's version.
+    pub version: &'static str,
+    /// Every resolved parameter.
+    pub plan: PcaPlan,
+    /// `scan` found the axes, `output` wrote the scores.
+    pub stages: Vec<StageReport>,
+    /// Passes over the source, the one that wrote the scores included.
+    pub passes: usize,
+    /// Of the randomised solver: the largest ‖C·v − λv‖ / λ over the axes v,
+    /// C the covariance, which bounds how far they are off.
+    pub residual: Option<f64>,
+    /// Mean of the rows, as many values as a row has components.
+    pub mean: Vec<f64>,
+    /// Variance along each axis, divisor n − 1.
+    pub explained_variance: Vec<f64>,
+    /// The same as a share of all the data's variance.
+    pub explained_variance_ratio: Vec<f64>,
+    /// All the data's variance.
+    pub total_variance: f64,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+impl PcaReport {
+    pub(super) fn new(plan: &PcaPlan, pca: &Pca) -> Self {
+        PcaReport {
+            version: env!("CARGO_PKG_VERSION"),
+            plan: plan.clone(),
+            stages: Vec::new(),
+            passes: 0,
+            residual: None,
+            mean: pca.mean.clone(),
+            explained_variance: pca.variance.clone(),
+            explained_variance_ratio: pca.explained_variance_ratio(),
+            total_variance: pca.total_variance,
+            seconds: 0.0,
+        }
+    }
+
+    /// The most anonymous memory that was held, in bytes; 0 where the system does not tell.
+    pub fn peak(&self) -> u64 {
+        self.stages.iter().map(|s| s.peak_memory).max().unwrap_or(0)
+    }
+}
+
+impl fmt::Display for PcaReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<10} {:>12} {:>10} {:>10}", "component", "variance", "explained", "together")?;
+        let mut together = 0.0;
+        let all = self.explained_variance_ratio.len();
+        for (i, (variance, ratio)) in self.explained_variance.iter().zip(&self.explained_variance_ratio).enumerate() {
+            together += ratio;
+            if all > SHOWN && i + 1 == SHOWN {
+                writeln!(f, "…")?;
+            }
+            if i + 1 < SHOWN || i + 1 == all {
+                let (explained, together) = (100.0 * ratio, 100.0 * together);
+                writeln!(f, "{i:<10} {variance:>12.6} {explained:>8.2} % {together:>8.2} %")?;
+            }
+        }
+        if let Some(residual) = self.residual {
+            writeln!(f, "residual   {residual:.1e} of an axis's variance at most")?;
+        }
+        write!(
+            f,
+            "from       {} rows × {}; solver {}; ",
+            self.plan.shape.rows,
+            self.plan.shape.dim,
+            self.plan.solver.name()
+        )?;
+        write!(f, "{} passes in {:.2} s; peak {}", self.passes, self.seconds, size(self.peak()))
+    }
+}

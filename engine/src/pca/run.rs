@@ -1,0 +1,200 @@
+//! Principal components of a source: passes that find the axes, and one that
+//! projects every row on them and hands the scores over, batch by batch.
+//!
+//! What must hold: nothing grows with the rows; the scores do not depend on
+//! batches, threads or budget; and the source is, in the end, what it was.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use lowland_io::Source;
+
+use super::{BlockwisePca, Covariance, Pca, PcaError, PcaPlan, PcaReport, RandomizedPca, Solver};
+use crate::budget::{Budget, Needs, base};
+use crate::meter::Meter;
+use crate::observe::{Event, Observer, Progress, Stage};
+use crate::report::StageReport;
+use crate::run::pool;
+use crate::scan::{NO_DIRECTION, not_finite, without_direction};
+use crate::{Error, Loader, Metric, Result, Sink};
+
+/// Finds the components of `source` and hands the scores of all rows to `sink`.
+///
+/// # Errors
+/// [`Error::NotFinite`] and [`Error::Data`] name the row that cannot be used;
+/// [`Error::Cancelled`] when the observer stops the run, of which nothing is
+/// kept: the same call begins anew.
+pub fn run(
+    plan: &PcaPlan,
+    source: &Arc<dyn Source>,
+    sink: &mut dyn Sink,
+    observer: &dyn Observer,
+) -> Result<(Pca, PcaReport)> {
+    pool(plan.threads)?.install(|| {
+        let began = Instant::now();
+        let files = source.fingerprints()?;
+        let rows = plan.shape.rows;
+        let budget = Budget::new(plan.config.memory.saturating_sub(base(0, plan.threads)));
+        let mut measure = Measure { observer, budget, meter: Meter::start(), stages: Vec::new() };
+        let [(scan, read), (output, write)] = plan.needs();
+        let passes = plan.passes as u64 - 1;
+        // The axes may be found before the last pass that is allowed.
+        let most = if passes > 1 { "rows at most" } else { "rows" };
+        let (pca, finder) =
+            measure.stage(scan, &read, (rows * passes, most), |progress| fit(plan, source, progress))?;
+        let mut report = PcaReport::new(plan, &pca);
+        (report.passes, report.residual) = (finder.passes + 1, finder.residual);
+        measure.stage(output, &write, (rows, "rows"), |progress| {
+            project(plan, &pca, source, sink, progress)?;
+            // Written to meanwhile, it gave rows that do not belong together.
+            Ok(lowland_io::unchanged(&files, &source.fingerprints()?)?)
+        })?;
+        report.stages = measure.stages;
+        report.seconds = began.elapsed().as_secs_f64();
+        Ok((pca, report))
+    })
+}
+
+/// What is told of how the axes were found.
+struct Found {
+    passes: usize,
+    residual: Option<f64>,
+}
+
+fn fit(plan: &PcaPlan, source: &Arc<dyn Source>, progress: &Progress<'_>) -> Result<(Pca, Found)> {
+    let (dim, n_components) = (plan.shape.dim, plan.config.n_components);
+    let (pca, found) = match plan.solver {
+        Solver::Auto | Solver::Covariance => {
+            let mut covariance = Covariance::new(dim);
+            pass(plan, source, progress, true, |values| {
+                covariance.add(values);
+                Ok(())
+            })?;
+            (covariance.finish(n_components).map_err(failed)?, Found { passes: 1, residual: None })
+        }
+        Solver::Incremental => {
+            let mut blockwise = BlockwisePca::new(dim, n_components);
+            pass(plan, source, progress, true, |values| {
+                blockwise.add(values);
+                Ok(())
+            })?;
+            (blockwise.finish().map_err(failed)?, Found { passes: 1, residual: None })
+        }
+        Solver::Randomized => {
+            let mut randomized = RandomizedPca::new(dim, n_components, plan.config.seed).map_err(failed)?;
+            while randomized.wants_pass() {
+                let first = randomized.passes() == 0;
+                pass(plan, source, progress, first, |values| randomized.add(values))?;
+                randomized.end_pass().map_err(failed)?;
+            }
+            let found = Found { passes: randomized.passes(), residual: Some(randomized.residual()) };
+            (randomized.finish().map_err(failed)?, found)
+        }
+    };
+    if pca.total_variance == 0.0 {
+        let what = format!("all {} rows are equal: there is no variance to explain", plan.shape.rows);
+        return Err(Error::Data { what });
+    }
+    Ok((pca, found))
+}
+
+/// Hands all rows to `each`, in order; checks them in the first pass.
+fn pass(
+    plan: &PcaPlan,
+    source: &Arc<dyn Source>,
+    progress: &Progress<'_>,
+    first: bool,
+    mut each: impl FnMut(&[f32]) -> std::result::Result<(), PcaError>,
+) -> Result<()> {
+    let dim = plan.shape.dim;
+    for batch in Loader::new(source.clone(), plan.config.metric, plan.batch_rows) {
+        let batch = batch?;
+        let values = batch.values();
+        if first && let Some(at) = values.iter().position(|x| !x.is_finite()) {
+            return Err(not_finite(source.as_ref(), batch.first + (at / dim) as u64, at % dim));
+        }
+        let no_direction = first && plan.config.metric == Metric::Cosine;
+        if let Some(row) = no_direction.then(|| without_direction(values, dim)).flatten() {
+            return Err(refused(source.as_ref(), batch.first + row as u64, NO_DIRECTION));
+        }
+        each(values).map_err(failed)?;
+        progress.traffic.read((batch.rows() * plan.source_row_bytes) as u64);
+        progress.advance(batch.rows() as u64)?;
+    }
+    Ok(())
+}
+
+fn project(
+    plan: &PcaPlan,
+    pca: &Pca,
+    source: &Arc<dyn Source>,
+    sink: &mut dyn Sink,
+    progress: &Progress<'_>,
+) -> Result<()> {
+    let whitened = plan.config.whiten.then(|| pca.whitened()).transpose().map_err(failed)?;
+    let pca = whitened.as_ref().unwrap_or(pca);
+    let mut scores = Vec::new();
+    for batch in Loader::new(source.clone(), plan.config.metric, plan.batch_rows) {
+        let batch = batch?;
+        scores.resize(batch.rows() * pca.n_components(), 0f32);
+        pca.project(batch.values(), &mut scores);
+        if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
+            let row = batch.first + (at / pca.n_components()) as u64;
+            let why = "its scores are beyond single precision; scale the data down";
+            return Err(refused(source.as_ref(), row, why));
+        }
+        sink.write(batch.first, &scores)?;
+        progress.traffic.read((batch.rows() * plan.source_row_bytes) as u64);
+        progress.traffic.wrote(scores.len() as u64 * 4);
+        progress.advance(batch.rows() as u64)?;
+    }
+    Ok(())
+}
+
+fn refused(source: &dyn Source, row: u64, why: &str) -> Error {
+    let place = source.locate(row);
+    Error::Data { what: format!("{}: row {}: {why}", place.path.display(), place.row) }
+}
+
+fn failed(error: PcaError) -> Error {
+    match error {
+        PcaError::TooManyComponents { .. } | PcaError::TooFewRows { .. } => {
+            Error::Config { field: "n_components", why: error.to_string() }
+        }
+        PcaError::NoVariance { .. } => Error::Config { field: "whiten", why: error.to_string() },
+        other => Error::Data { what: other.to_string() },
+    }
+}
+
+/// Runs stages one after the other, and takes their figures.
+struct Measure<'a> {
+    observer: &'a dyn Observer,
+    budget: Budget,
+    meter: Meter,
+    stages: Vec<StageReport>,
+}
+
+impl Measure<'_> {
+    fn stage<T>(
+        &mut self,
+        stage: Stage,
+        needs: &Needs,
+        (total, unit): (u64, &'static str),
+        body: impl FnOnce(&Progress<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let held = needs.phases.iter().map(|phase| self.budget.take(phase)).collect::<Result<Vec<_>>>()?;
+        let progress = Progress::start(self.observer, stage, total, unit)?;
+        self.meter.take_peak();
+        let began = Instant::now();
+        let result = body(&progress)?;
+        drop(held);
+        let (read, written) = progress.traffic.totals();
+        let seconds = began.elapsed().as_secs_f64();
+        let report = StageReport { stage, seconds, peak_memory: self.meter.take_peak(), read, written };
+        self.stages.push(report);
+        if self.observer.event(&Event::End { report: &report, reused: false }).is_break() {
+            return Err(Error::Cancelled { stage: stage.name() });
+        }
+        Ok(result)
+    }
+}

@@ -1,0 +1,222 @@
+//! `lowland pca`: principal components, and the scores of every row on disk.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use lowland::pca::{PcaConfig, PcaJob, PcaReport, Solver};
+use lowland::{Error, Job, check_output};
+use serde_json::{Value, json};
+
+use super::embed::{is_device, write_report};
+use super::options::{self, InputArgs, MetricArg, ProgressArgs};
+use super::size::{Memory, parse_memory};
+use super::{Failure, print};
+use crate::machine::Machine;
+use crate::progress::Console;
+
+const EXAMPLES: &str = "\
+Examples:
+  lowland pca vectors.parquet -o scores.parquet --n-components 50
+  lowland pca 'shards/*.parquet' -o scores.arrow --id name --keep section --whiten
+  lowland pca vectors.npy -o scores.npy --components axes.npy --report pca.json
+  lowland embed scores.parquet --column 'c*' -o map.parquet
+
+The axes are found in one pass over the source (up to 6 with --solver randomized),
+and one more writes the scores: x, y, z, or c0, c1, … beyond three. In every axis
+the largest entry is positive. A row's scores are (row - mean) · axes; the report
+has the mean, --components the axes.
+
+Outputs have their names only when they are whole. A run that is stopped (Ctrl-C)
+or fails leaves nothing, and the same command begins anew.";
+
+/// Find principal components and write every row's scores
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
+pub(super) struct Args {
+    /// Files, directories or globs of vectors; - for an Arrow stream on standard input
+    #[arg(value_name = "SOURCE", required = true, display_order = 0, help_heading = "Input")]
+    sources: Vec<String>,
+    #[command(flatten)]
+    input: InputArgs,
+
+    /// The scores: .parquet, .arrow or .npy
+    #[arg(short, long, value_name = "FILE", display_order = 0, help_heading = "Output")]
+    output: PathBuf,
+    /// Column that names the rows in the scores [default: row numbers]
+    #[arg(long, value_name = "COL", help_heading = "Output")]
+    id: Option<String>,
+    /// Columns to keep beside the scores
+    #[arg(long, value_name = "COLS", value_delimiter = ',', help_heading = "Output")]
+    keep: Vec<String>,
+    /// Write the axes, components × dimensions of float64
+    #[arg(long, value_name = "FILE.npy", help_heading = "Output")]
+    components: Option<PathBuf>,
+    /// Write the report as JSON, the mean in it; - for standard output
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    report: Option<PathBuf>,
+    /// Replace outputs that exist
+    #[arg(long, help_heading = "Output")]
+    force: bool,
+
+    /// Components to find
+    #[arg(long, value_name = "N", default_value_t = PcaConfig::default().n_components, help_heading = "Components")]
+    n_components: usize,
+    /// Scale the scores to variance 1 along every axis
+    #[arg(long, help_heading = "Components")]
+    whiten: bool,
+    /// Scale rows to length 1 first (cosine), or take them as they are
+    #[arg(long, value_name = "METRIC", default_value = "euclidean", help_heading = "Components")]
+    metric: MetricArg,
+    /// How axes are found: covariance is exact, incremental one pass and close, randomized a few passes
+    /// and closer; auto is covariance up to 2,048 dimensions and randomized above
+    #[arg(long, value_name = "SOLVER", default_value = "auto", help_heading = "Components")]
+    solver: SolverArg,
+    /// Seed of the randomized solver
+    #[arg(long, value_name = "SEED", default_value_t = PcaConfig::default().seed, help_heading = "Components")]
+    seed: u64,
+
+    /// Memory that the process may hold: 600MiB, 4GiB, 1.5g, plain bytes, or a share such as 50%;
+    /// never changes the result [default: half of what the machine or its cgroup grants]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory, help_heading = "Resources")]
+    memory: Option<Memory>,
+    /// Worker threads; never changes the result [default: one a core]
+    #[arg(long, value_name = "N", help_heading = "Resources")]
+    threads: Option<usize>,
+    /// Rows read at a time; never changes the result [default: about 1 MiB of them for each thread]
+    #[arg(long, value_name = "ROWS", help_heading = "Resources")]
+    batch_rows: Option<usize>,
+
+    #[command(flatten)]
+    pub(super) progress: ProgressArgs,
+}
+
+/// The solvers, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SolverArg {
+    Auto,
+    Covariance,
+    Incremental,
+    Randomized,
+}
+
+impl From<SolverArg> for Solver {
+    fn from(solver: SolverArg) -> Self {
+        match solver {
+            SolverArg::Auto => Solver::Auto,
+            SolverArg::Covariance => Solver::Covariance,
+            SolverArg::Incremental => Solver::Incremental,
+            SolverArg::Randomized => Solver::Randomized,
+        }
+    }
+}
+
+pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
+    check_files(args)?;
+    let machine = Machine::look();
+    let config = args.config(options::budget(args.memory, &machine)?);
+    // Its name is where standard input is copied to.
+    let opened = options::open(&args.sources, args.input.column.as_deref(), &Job::new(&args.output), console)?;
+    let mut job = PcaJob::new(opened.source, &args.output);
+    job.config = config;
+    (job.components, job.id) = (args.components.clone(), args.id.clone());
+    (job.keep, job.force) = (args.keep.clone(), args.force);
+    let planned = options::granted(job.config.memory, &machine, |memory| {
+        job.config.memory = memory;
+        job.plan()
+    });
+    let plan = planned.map_err(|failure| otherwise(failure, &mut job))?;
+    console.planned(&plan, || json!(plan));
+    let (_, report) = job.run(&plan, console).map_err(|error| match error.is_cancelled() {
+        true => Failure::leaving(error, "nothing is kept: the same command begins anew".into()),
+        false => error.into(),
+    })?;
+
+    let to_stdout = args.report.as_ref().is_some_and(|r| r.as_os_str() == "-");
+    let mut files = vec![("scores", args.output.as_path())];
+    files.extend(args.components.as_deref().map(|path| ("axes", path)));
+    files.extend(args.report.as_deref().filter(|_| !to_stdout).map(|path| ("report", path)));
+    let full = as_json(&report, &job, args, &files);
+    if let Some(path) = &args.report {
+        let text = format!("{full:#}\n");
+        let written = if to_stdout { print(&text) } else { write_report(path, &text) };
+        written.map_err(|f| Failure::leaving(f.error, format!("the scores {} are written", args.output.display())))?;
+    }
+    console.done(&report, &full, &files);
+    drop((job, opened.spool));
+    Ok(())
+}
+
+impl Args {
+    fn config(&self, memory: u64) -> PcaConfig {
+        PcaConfig {
+            n_components: self.n_components,
+            solver: self.solver.into(),
+            whiten: self.whiten,
+            metric: self.metric.into(),
+            seed: self.seed,
+            threads: self.threads,
+            batch_rows: self.batch_rows,
+            memory,
+        }
+    }
+}
+
+/// Refuses, before anything is read, what the outputs' names already forbid.
+fn check_files(args: &Args) -> Result<(), Failure> {
+    check_output(&args.output, args.force)?;
+    if let Some(path) = &args.components {
+        check_output(path, args.force)?;
+    }
+    if let Some(path) = args.report.as_ref().filter(|p| p.as_os_str() != "-" && !is_device(p)) {
+        if *path == args.output || Some(path) == args.components.as_ref() {
+            return Err(Failure::usage(format!("--report: {} is another output's name", path.display())));
+        }
+        check_output(path, args.force)?;
+    }
+    Ok(())
+}
+
+/// Where the covariance does not fit, another solver may.
+fn otherwise(failure: Failure, job: &mut PcaJob) -> Failure {
+    let Error::Engine(lowland_engine::Error::Budget { asked, .. }) = &failure.error else { return failure };
+    if failure.left.is_some() || !matches!(job.config.solver, Solver::Auto | Solver::Covariance) {
+        return failure;
+    }
+    (job.config.memory, job.config.solver) = (*asked, Solver::Randomized);
+    match job.plan() {
+        Ok(_) => Failure::leaving(failure.error, "or --solver randomized, which fits".into()),
+        Err(_) => failure,
+    }
+}
+
+/// The report, and what surrounds it.
+fn as_json(report: &PcaReport, job: &PcaJob, args: &Args, files: &[(&str, &std::path::Path)]) -> Value {
+    let mut full = serde_json::to_value(report).unwrap_or_default();
+    if let Some(fields) = full.as_object_mut() {
+        // JSON is UTF-8 and a path need not be.
+        let outputs = files.iter().map(|(what, path)| ((*what).to_string(), json!(path.to_string_lossy())));
+        fields.insert("peak_memory".into(), json!(report.peak()));
+        fields.insert("sources".into(), json!(args.sources));
+        fields.insert("column".into(), json!(job.source.vector_column()));
+        fields.insert("outputs".into(), outputs.collect::<serde_json::Map<_, _>>().into());
+    }
+    full
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Alone {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn the_defaults_of_the_flags_are_those_of_the_library() {
+        let alone = <Alone as clap::Parser>::parse_from(["lowland", "in.npy", "-o", "scores.npy"]);
+        let default = PcaConfig::default();
+        assert_eq!(alone.args.config(default.memory), default);
+    }
+}

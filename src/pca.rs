@@ -1,0 +1,156 @@
+//! Principal components of a source, from what is asked to finished files.
+//!
+//! What must hold: whatever can be refused is refused before any work is done;
+//! scores and axes have their names only when they are whole; a run that fails
+//! or is stopped leaves nothing, and the same job begins anew: there is no run
+//! directory, because all there is to lose is a few passes over the source.
+//!
+//! For rows in memory, and for batches from elsewhere, the engine's types are
+//! re-exported here: [`Pca::fit`], [`IncrementalPca`], [`ExactIncrementalPca`],
+//! [`BlockwisePca`], [`RandomizedPca`], [`KernelPca`]. All take `f32` rows, one
+//! after the other, and sum in `f64`.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lowland_engine::{Inputs, Observer};
+use lowland_io::{PendingFile, Source};
+
+pub use lowland_engine::pca::{
+    BlockwisePca, Covariance, ExactIncrementalPca, IncrementalPca, Kernel, KernelPca, Pca, PcaConfig, PcaError,
+    PcaPlan, PcaReport, RandomizedPca, Solver, center_kernel,
+};
+
+use crate::job::{Map, is_input};
+use crate::{Error, Result, check_output};
+
+/// A job: fill in the fields, then [`plan`](PcaJob::plan), then [`run`](PcaJob::run).
+///
+/// ```
+/// use lowland::pca::{PcaConfig, PcaJob};
+/// # use lowland_datasets::{Generator, Kind, Options, write};
+/// # let dir = tempfile::tempdir()?;
+/// # let (vectors, scores) = (dir.path().join("vectors.npy"), dir.path().join("scores.parquet"));
+/// # write(&Generator::new("mixture".parse::<Kind>()?, 500, 8, 7)?, &vectors, &Options::default())?;
+/// # let (vectors, scores) = (vectors.to_str().unwrap(), scores.to_str().unwrap());
+///
+/// let source = lowland::open(&[vectors], None)?; // "vectors.npy"
+/// let mut job = PcaJob::new(source, scores); // "scores.parquet"
+/// job.config = PcaConfig { n_components: 3, memory: 200 << 20, ..PcaConfig::default() };
+/// let plan = job.plan()?;
+/// let (pca, report) = job.run(&plan, &())?;
+/// println!("{report}");
+/// assert_eq!((pca.n_components(), pca.dim()), (3, 8));
+/// assert!(report.explained_variance_ratio.iter().sum::<f64>() <= 1.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct PcaJob {
+    /// The vectors.
+    pub source: Arc<dyn Source>,
+    /// What is found of them.
+    pub config: PcaConfig,
+    /// The scores to write: `.parquet`, `.arrow` or `.npy`, as a map is.
+    pub output: PathBuf,
+    /// An `.npy` for the axes: n_components × components of a row, float64.
+    pub components: Option<PathBuf>,
+    /// The source's column that names the rows, in place of row numbers.
+    pub id: Option<String>,
+    /// The source's columns to keep beside the scores.
+    pub keep: Vec<String>,
+    /// Whether an output that is there may be replaced.
+    pub force: bool,
+}
+
+impl PcaJob {
+    /// A job with default settings.
+    pub fn new(source: Arc<dyn Source>, output: impl Into<PathBuf>) -> Self {
+        PcaJob {
+            source,
+            config: PcaConfig::default(),
+            output: output.into(),
+            components: None,
+            id: None,
+            keep: Vec::new(),
+            force: false,
+        }
+    }
+
+    /// Checks the config against the source and decides every number.
+    ///
+    /// # Errors
+    /// Names the option, the data's lack, or the smallest budget that would do.
+    pub fn plan(&self) -> Result<PcaPlan> {
+        let inputs = Inputs { source: Some(self.source.clone()), graph: None };
+        Ok(self.config.plan(&inputs.describe()?)?)
+    }
+
+    /// Finds the components and writes the files. Gives the components, which
+    /// [`Pca::transform`] applies to other rows, and the figures.
+    ///
+    /// # Errors
+    /// Before any work for what cannot be done at all; later those of the
+    /// engine. No output is written then.
+    pub fn run(&self, plan: &PcaPlan, observer: &dyn Observer) -> Result<(Pca, PcaReport)> {
+        self.check_outputs()?;
+        let (rows, n_components) = (plan.shape.rows, plan.config.n_components);
+        let source = Some(self.source.clone());
+        let mut scores =
+            Map::begin(&self.output, source, self.id.as_ref(), &self.keep, rows, n_components, self.force)?;
+        let (pca, report) =
+            lowland_engine::pca::run(plan, &self.source, &mut scores, observer).map_err(|e| changed(e.into()))?;
+        let axes = self.components.as_ref().map(|path| axes(path, &pca)).transpose()?;
+        scores.finish()?;
+        axes.map(PendingFile::finish).transpose()?;
+        Ok((pca, report))
+    }
+
+    fn check_outputs(&self) -> Result<()> {
+        let files = self.source.fingerprints()?;
+        for path in [Some(&self.output), self.components.as_ref()].into_iter().flatten() {
+            check_output(path, self.force)?;
+            is_input(path, &files)?;
+        }
+        let Some(components) = &self.components else { return Ok(()) };
+        if components.extension().is_none_or(|ending| ending != "npy") {
+            return Err(Error::job(format!("{}: the axes' name ends in .npy", components.display())));
+        }
+        if *components == self.output {
+            return Err(Error::job(format!(
+                "{}: the scores have that name; give the axes another",
+                components.display()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// There is no run directory here that could be begun anew.
+fn changed(error: Error) -> Error {
+    match error {
+        Error::Engine(lowland_engine::Error::Io(lowland_io::Error::Changed { path, what })) => Error::job(format!(
+            "{}: changed while it was in use: {what}; let whatever writes it finish, then give the same command again",
+            path.display()
+        )),
+        other => other,
+    }
+}
+
+/// The axes, whole but for their name: n_components × dim, `<f8`.
+fn axes(path: &Path, pca: &Pca) -> Result<PendingFile> {
+    let mut file = PendingFile::create(path)?;
+    let mut header =
+        format!("{{'descr': '<f8', 'fortran_order': False, 'shape': ({}, {}), }}", pca.n_components(), pca.dim());
+    // The numbers begin at a multiple of 64.
+    header.push_str(&" ".repeat(63 - (10 + header.len()) % 64));
+    header.push('\n');
+    let mut write = || {
+        file.write_all(b"\x93NUMPY\x01\x00")?;
+        file.write_all(&(header.len() as u16).to_le_bytes())?;
+        file.write_all(header.as_bytes())?;
+        pca.components.iter().try_for_each(|x| file.write_all(&x.to_le_bytes()))?;
+        file.flush()
+    };
+    write().map_err(|e| lowland_io::Error::io(path, "write", e))?;
+    Ok(file)
+}
