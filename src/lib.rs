@@ -30,6 +30,7 @@
 //! # Code map
 //!
 //! - `job.rs`: inputs, outputs and the run directory between them: [`Job`].
+//! - `evaluate.rs`: a map at rest and what it is compared with: [`Evaluation`].
 //! - `space.rs`: room on disk.
 //! - `plot.rs`: a map at rest becomes a picture, and a column its colours.
 //! - [`picture`]: the rasteriser.
@@ -42,14 +43,18 @@
 //! at rest in `lowland-io`.
 
 mod error;
+mod evaluate;
 mod job;
 pub mod picture;
 pub mod plot;
 mod space;
 
 pub use error::{Error, Result};
+pub use evaluate::{Evaluation, open_map};
 pub use job::{Graph, Job, Room, check_output, open};
 pub use lowland_engine::{
     Config, Event, GraphSource, Init, Input, Metric, Observer, Plan, Report, Stage, StagePlan, StageReport, size,
 };
+/// Scores of data and maps in memory, and what an [`Evaluation`] is configured with and gives.
+pub use lowland_engine::evaluate as scores;
 pub use lowland_io::{Dtype, Shape, Source};

@@ -89,7 +89,7 @@ pub fn embed(
     sink: &mut dyn Sink,
     observer: &dyn Observer,
 ) -> Result<Report> {
-    pool(plan)?.install(|| {
+    pool(plan.threads)?.install(|| {
         let mut run = Run::start(plan, inputs, dir, observer)?;
         let rows = plan.shape.rows;
         // Backwards: what is there need not be made, nor what only it needed.
@@ -135,7 +135,7 @@ pub fn knn(
     each: EachRows<'_>,
     observer: &dyn Observer,
 ) -> Result<Report> {
-    pool(plan)?.install(|| {
+    pool(plan.threads)?.install(|| {
         let mut run = Run::start(plan, inputs, dir, observer)?;
         let neighbors = !run.has(Stage::Neighbors);
         let graph = run.graph(inputs, neighbors)?;
@@ -150,9 +150,9 @@ pub fn knn(
     })
 }
 
-fn pool(plan: &Plan) -> Result<rayon::ThreadPool> {
+pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool> {
     rayon::ThreadPoolBuilder::new()
-        .num_threads(plan.threads)
+        .num_threads(threads)
         .thread_name(|i| format!("lowland-{i}"))
         .build()
         .map_err(|e| Error::Config { field: "threads", why: e.to_string() })

@@ -284,11 +284,11 @@ pub(super) fn as_json(report: &Report, job: &Job, args: &Args, files: &[(&str, &
 }
 
 /// Pipes and devices are written to, not replaced.
-fn is_device(path: &Path) -> bool {
+pub(super) fn is_device(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
-fn write_report(path: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn write_report(path: &Path, text: &str) -> Result<(), Failure> {
     if is_device(path) {
         let open = std::fs::OpenOptions::new().write(true).open(path);
         let written = open.and_then(|mut device| device.write_all(text.as_bytes()));

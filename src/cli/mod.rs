@@ -6,6 +6,7 @@
 //! line on standard error that names the place and the way out.
 
 mod embed;
+mod evaluate;
 mod inspect;
 mod keep;
 mod knn;
@@ -52,6 +53,7 @@ enum Command {
     Embed(Box<embed::Args>),
     Knn(Box<knn::Args>),
     Plan(Box<plan::Args>),
+    Evaluate(Box<evaluate::Args>),
     Inspect(inspect::Args),
     Plot(plot::Args),
     Runs(runs::Args),
@@ -72,6 +74,7 @@ pub(crate) fn main() -> u8 {
         Command::Embed(args) => args.progress.mode(),
         Command::Knn(args) => args.progress.mode(),
         Command::Plan(args) => args.progress.mode(),
+        Command::Evaluate(args) => args.progress.mode(),
         Command::Inspect(_) | Command::Plot(_) | Command::Runs(_) => (LogFormat::Text, false),
     };
     let signals = Signals::listen();
@@ -83,6 +86,7 @@ pub(crate) fn main() -> u8 {
         Command::Embed(args) => embed::run(&args, &console),
         Command::Knn(args) => knn::run(&args, &console),
         Command::Plan(args) => plan::run(&args, &console),
+        Command::Evaluate(args) => evaluate::run(&args, &console),
         Command::Inspect(args) => inspect::run(&args),
         Command::Plot(args) => plot::run(&args, &console),
         Command::Runs(args) => runs::run(&args, &console),
