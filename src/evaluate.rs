@@ -314,7 +314,8 @@ impl Evaluation {
             let (Ok(ours), Ok(theirs)) = (texts(ours), texts(theirs.column(0))) else { return Ok(()) };
             let differ = (first..).zip(ours.iter().zip(&theirs)).find(|(_, (ours, theirs))| ours != theirs);
             let Some((row, (ours, theirs))) = differ else { return Ok(()) };
-            let [ours, theirs] = [ours, theirs].map(|value| value.map_or("null".into(), |value| format!("\"{value}\"")));
+            let [ours, theirs] =
+                [ours, theirs].map(|value| value.map_or("null".into(), |value| format!("\"{value}\"")));
             Err(Error::job(format!(
                 "{}: row {row}: {name} is {ours}, and in the source {theirs}: they must be the same rows in the same \
                  order",

@@ -52,9 +52,9 @@ mod space;
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, open_map};
 pub use job::{Graph, Job, Room, check_output, open};
+/// Scores of data and maps in memory, and what an [`Evaluation`] is configured with and gives.
+pub use lowland_engine::evaluate as scores;
 pub use lowland_engine::{
     Config, Event, GraphSource, Init, Input, Metric, Observer, Plan, Report, Stage, StagePlan, StageReport, size,
 };
-/// Scores of data and maps in memory, and what an [`Evaluation`] is configured with and gives.
-pub use lowland_engine::evaluate as scores;
 pub use lowland_io::{Dtype, Shape, Source};

@@ -17,10 +17,10 @@ Examples:
   lowland evaluate --source vectors.parquet --map map.parquet --labels section
   lowland evaluate --source vectors.parquet --knn graph.arrow --map map.parquet
   lowland evaluate --map map.parquet --labels section,priority
-  lowland evaluate --source 'shards/*.parquet' --column embedding --map map.npy --sample 20000 --json
+  lowland evaluate --source 'shards/*.parquet' --map map.npy --sample 20000 --json
 
 Scores, each from comparing sample rows with all rows:
-  recall          of --knn: share of the true neighbours that the graph has
+  recall          share of the true neighbours that the graph of --knn has
   trustworthiness 1 where no row is near in the map that is far in the data
   continuity      1 where no row is far in the map that is near in the data
   preservation    share of the nearest in the data that are nearest in the map
@@ -163,7 +163,8 @@ fn job(args: &Args, machine: &Machine) -> Result<Evaluation, Failure> {
 /// What was compared with what.
 fn about(job: &Evaluation, args: &Args) -> String {
     let map = job.map.shape();
-    let columns = job.map.vector_column().map_or_else(String::new, |columns| format!(" ({})", columns.replace(',', ", ")));
+    let columns =
+        job.map.vector_column().map_or_else(String::new, |columns| format!(" ({})", columns.replace(',', ", ")));
     let mut text = format!("map     {}: {} rows × {}{columns}\n", args.map.display(), map.rows, map.dim);
     if let Some(source) = &job.source {
         text += &format!(

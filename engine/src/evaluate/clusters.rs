@@ -140,11 +140,8 @@ fn scattered(training: &[f32], dim: usize, clusters: usize, seed: u64, progress:
         let mut best: Option<(f64, usize, Vec<f64>)> = None;
         for t in 0..if c == 0 { 1 } else { tries } {
             let at = uniform((c * 64 + t) as u64);
-            let row = if c == 0 || total <= 0.0 {
-                (at * rows as f64) as usize
-            } else {
-                pick(&nearest, &sums, at * total)
-            };
+            let row =
+                if c == 0 || total <= 0.0 { (at * rows as f64) as usize } else { pick(&nearest, &sums, at * total) };
             let sums = left(&nearest, point(row.min(rows - 1)));
             let total = sums.iter().sum();
             if best.as_ref().is_none_or(|(least, ..)| total < *least) {

@@ -7,6 +7,16 @@
 //! on; where these are all rows there is no interval. In the map distance is
 //! Euclidean.
 //!
+//! ```
+//! use lowland_engine::evaluate::{trustworthiness, continuity};
+//! // Nine points on a line, and a map that folds it in the middle.
+//! let x: Vec<f32> = (0..9).map(|i| i as f32).collect();
+//! let z: Vec<f32> = (0..9).map(|i: i32| (i - 4).abs() as f32).collect();
+//! assert!(trustworthiness(&x, 1, &z, 1, 2)? < 0.7); // strangers have become neighbours
+//! assert!(continuity(&x, 1, &z, 1, 2)? > 0.8); // and few neighbours were torn apart
+//! # Ok::<(), lowland_engine::Error>(())
+//! ```
+//!
 //! What must hold: scores follow from the inputs, k, sample and seed alone;
 //! of equally near rows the lesser number comes first; memory is the map, the
 //! labels, and what [`needs`] counts beside them.

@@ -65,8 +65,7 @@ pub(crate) fn correlation(
         };
         (0..PAIRS).map(draw).collect()
     };
-    let (data, map): (Vec<f32>, Vec<f32>) =
-        pairs.par_iter().map(|&(i, j)| distances(i as usize, j as usize)).unzip();
+    let (data, map): (Vec<f32>, Vec<f32>) = pairs.par_iter().map(|&(i, j)| distances(i as usize, j as usize)).unzip();
     let (data, map) = (ranks(&data), ranks(&map));
     let value = pearson(&data, &map, |_| true)?;
     let whole = count as u64 == population;

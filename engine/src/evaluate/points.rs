@@ -252,9 +252,8 @@ mod tests {
                 let at = |row: usize, c: usize| values[row * dim + c];
                 (0..dim).map(|c| (at(row as usize, c) - at(other, c)).powi(2)).sum()
             };
-            let rank = |other: u32| {
-                1 + (0..700).filter(|&o| o != row as usize && far(o) < far(other as usize)).count() as u64
-            };
+            let rank =
+                |other: u32| 1 + (0..700).filter(|&o| o != row as usize && far(o) < far(other as usize)).count() as u64;
             let expected: u64 = others.iter().map(|&other| rank(other).saturating_sub(4)).sum();
             assert!(expected > 0);
             assert_eq!(points.ladder(row, others.into_iter()).excess(4), expected);

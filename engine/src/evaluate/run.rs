@@ -119,9 +119,7 @@ fn check(plan: &Plan, subject: &Subject<'_>) -> Result<()> {
     let labels: Vec<usize> = subject.labels.iter().map(|labels| labels.count).collect();
     let planned = &plan.input;
     let here = (rows, subject.map.dim(), dim, &labels, subject.weights.is_some(), subject.graph.map(|g| g.k()));
-    if here
-        != (planned.rows, planned.n_components, planned.dim, &planned.labels, planned.weights, planned.graph_k)
-    {
+    if here != (planned.rows, planned.n_components, planned.dim, &planned.labels, planned.weights, planned.graph_k) {
         return Err(Error::Data { what: "the plan was made for inputs of another shape".into() });
     }
     Ok(())
@@ -161,12 +159,8 @@ impl Evaluation<'_> {
             return Ok(());
         };
         let held = self.hold("neighbours")?;
-        let stream = Stream {
-            source,
-            metric: plan.config.metric,
-            batch_rows: plan.batch_rows,
-            progress: self.progress,
-        };
+        let stream =
+            Stream { source, metric: plan.config.metric, batch_rows: plan.batch_rows, progress: self.progress };
         let rows = stratified(plan.config.seed, 0xe7a1, population, plan.sample_rows as u64);
         let rows: Vec<u32> = rows.into_iter().map(|row| row as u32).collect();
         let vectors = self.vectors(&stream, &rows)?;
@@ -212,7 +206,8 @@ impl Evaluation<'_> {
             self.leave_out(&OF_DATA[..3], None, &format!("{population} rows have no neighbours to compare"));
             return Ok(());
         }
-        let steps = |(place, near): (u32, &Vec<u32>)| Ladder::new(near.iter().map(|&other| far(place, other)).collect());
+        let steps =
+            |(place, near): (u32, &Vec<u32>)| Ladder::new(near.iter().map(|&other| far(place, other)).collect());
         let mut ladders: Vec<Ladder> = places().map(steps).collect();
         sample.climb(&mut ladders, stream)?;
         self.add(Name::Trustworthiness, Some(k), of_sample(&ranked(&ladders, k, population), population), rows.len());
@@ -252,17 +247,13 @@ impl Evaluation<'_> {
         Ok(lists)
     }
 
-    fn recall(
-        &mut self,
-        lists: &[(Vec<u32>, usize)],
-        truth: &[Vec<(f32, u32)>],
-        far: impl Fn(u32, u32) -> f32 + Copy,
-    ) {
+    fn recall(&mut self, lists: &[(Vec<u32>, usize)], truth: &[Vec<(f32, u32)>], far: impl Fn(u32, u32) -> f32 + Copy) {
         if self.subject.graph.is_none() {
             return;
         }
         // Of lists that are all of the row itself nothing can be said.
-        let listed = lists.iter().zip(truth).zip(0..).filter(|(((_, places), truth), _)| *places > 0 && !truth.is_empty());
+        let listed =
+            lists.iter().zip(truth).zip(0..).filter(|(((_, places), truth), _)| *places > 0 && !truth.is_empty());
         let scores: Vec<f64> = listed
             .map(|(((listed, places), truth), place)| {
                 recalled(listed.iter().map(|&other| far(place, other)), truth, *places)

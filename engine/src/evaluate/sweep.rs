@@ -153,9 +153,8 @@ impl<'a> Sample<'a> {
             near.par_iter_mut().zip(&self.panels).for_each(|((tops, bars), panel)| {
                 for (block, rows) in blocks.iter().enumerate() {
                     let (dim, farthest) = (self.dim, rows.most_half_norm());
-                    let bar = |i: usize, limit: f32| {
-                        reach(limit, panel.half_norms[i] + farthest, dim) - panel.half_norms[i]
-                    };
+                    let bar =
+                        |i: usize, limit: f32| reach(limit, panel.half_norms[i] + farthest, dim) - panel.half_norms[i];
                     bars.set((0..panel.queries.count()).map(|i| bar(i, tops.threshold(i))));
                     for_each_near(&panel.queries, rows, bars, |i, row, _| {
                         let at = block * BLOCK + row;
@@ -314,8 +313,7 @@ mod tests {
                     }
                 }
                 let all = Portions(&values, portion, dim);
-                let mut pairs =
-                    Pairs::new((0..rows.len() as u32).flat_map(|p| others(p).map(move |other| (p, other))));
+                let mut pairs = Pairs::new((0..rows.len() as u32).flat_map(|p| others(p).map(move |other| (p, other))));
                 let near = sample.nearest(10, &mut pairs, &all).expect("neighbours");
                 let steps = |place: u32| others(place).filter_map(|other| pairs.squared(place, other)).collect();
                 let mut ladders: Vec<Ladder> = (0..rows.len() as u32).map(|place| Ladder::new(steps(place))).collect();
@@ -332,9 +330,7 @@ mod tests {
                     order.sort_by(|&a, &b| far[a].total_cmp(&far[b]).then(a.cmp(&b)));
                     let ours: Vec<usize> = found.0[place].iter().map(|&(_, other)| other as usize).collect();
                     assert_eq!(ours, order[..10], "row {row}");
-                    let rank = |other: u32| {
-                        1 + order.iter().filter(|&&o| far[o] < far[other as usize]).count() as u64
-                    };
+                    let rank = |other: u32| 1 + order.iter().filter(|&&o| far[o] < far[other as usize]).count() as u64;
                     let expected: u64 = others(place as u32).map(|other| rank(other).saturating_sub(5)).sum();
                     assert_eq!(found.1[place], expected, "row {row}");
                 }
