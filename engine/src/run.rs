@@ -150,6 +150,7 @@ pub fn knn(
     })
 }
 
+/// The threads that a run's stages share.
 pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
