@@ -82,12 +82,12 @@ pub fn recall(x: &[f32], dim: usize, neighbors: &[u32], k: usize) -> Result<f64>
     let sample = Sample::new(&rows, x, dim);
     let most = k.min(count.saturating_sub(1));
     let truth = sample.nearest(most, &mut Pairs::default(), &Slice { values: x, dim })?;
-    let score = |(row, (truth, listed)): (usize, (&Vec<(f32, u32)>, &[u32]))| {
-        let (others, k) = others(row as u32, listed);
+    let score = |row: usize| {
+        let (others, places) = others(row as u32, &neighbors[row * k..][..k]);
         let far = others.iter().map(|&other| squared_distance(sample.vector(row), sample.vector(other as usize)));
-        recalled(far, truth, k)
+        recalled(far, &truth[row], places)
     };
-    let scores: Vec<f64> = truth.par_iter().zip(neighbors.par_chunks_exact(k)).enumerate().map(score).collect();
+    let scores: Vec<f64> = (0..count).into_par_iter().map(score).collect();
     Ok(mean_and_interval(&scores).0)
 }
 

@@ -308,8 +308,8 @@ mod tests {
                 struct Portions<'a>(&'a [f32], usize, usize);
                 impl Rows for Portions<'_> {
                     fn each(&self, each: &mut dyn FnMut(u64, &[f32]) -> Result<()>) -> Result<()> {
-                        let portions = self.0.chunks(self.1 * self.2).enumerate();
-                        portions.map(|(i, values)| each((i * self.1) as u64, values)).collect()
+                        let mut portions = self.0.chunks(self.1 * self.2).enumerate();
+                        portions.try_for_each(|(i, values)| each((i * self.1) as u64, values))
                     }
                 }
                 let all = Portions(&values, portion, dim);
