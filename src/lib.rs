@@ -31,6 +31,7 @@
 //!
 //! - `job.rs`: inputs, outputs and the run directory between them: [`Job`].
 //! - [`pca`]: principal components of a source: [`pca::PcaJob`].
+//! - `evaluate.rs`: a map at rest and what it is compared with: [`Evaluation`].
 //! - `space.rs`: room on disk.
 //! - `plot.rs`: a map at rest becomes a picture, and a column its colours.
 //! - [`picture`]: the rasteriser.
@@ -43,6 +44,7 @@
 //! at rest in `lowland-io`.
 
 mod error;
+mod evaluate;
 mod job;
 pub mod pca;
 pub mod picture;
@@ -50,7 +52,10 @@ pub mod plot;
 mod space;
 
 pub use error::{Error, Result};
+pub use evaluate::{Evaluation, open_map};
 pub use job::{Graph, Job, Room, check_output, open};
+/// Scores of data and maps in memory, and what an [`Evaluation`] is configured with and gives.
+pub use lowland_engine::evaluate as scores;
 pub use lowland_engine::{
     Config, Event, GraphSource, Init, Input, Metric, Observer, Plan, Report, Stage, StagePlan, StageReport, size,
 };

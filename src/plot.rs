@@ -189,7 +189,7 @@ fn is_categorical(kind: &DataType) -> bool {
     matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Boolean | DataType::Null)
 }
 
-fn texts(values: &ArrayRef) -> std::result::Result<arrow::array::StringArray, String> {
+pub(crate) fn texts(values: &ArrayRef) -> std::result::Result<arrow::array::StringArray, String> {
     let texts = cast(values, &DataType::Utf8).map_err(|e| e.to_string())?;
     texts.as_string_opt::<i32>().cloned().ok_or_else(|| format!("{} is no text", values.data_type()))
 }

@@ -4,7 +4,7 @@
 //! for data of a given shape; [`embed`] runs the plan's stages, tells an
 //! [`Observer`] how it goes, and returns a [`Report`]. The stages, in order:
 //! [`scan`], [`index`], [`neighbors`], [`affinity`], [`init`], [`layout`],
-//! output, [`quality`].
+//! output, [`quality`]. [`evaluate`] scores any map.
 //!
 //! What must hold everywhere: one seed gives one map, whatever the threads,
 //! batch size, budget or interruptions; nothing prints, reads the environment
@@ -17,6 +17,7 @@ pub mod budget;
 mod config;
 mod error;
 pub mod estimate;
+pub mod evaluate;
 pub mod index;
 pub mod init;
 pub mod layout;

@@ -58,10 +58,7 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
     for batch in Loader::new(source.clone(), plan.config.metric, plan.batch_rows) {
         let batch = batch?;
         let values = batch.values();
-        if let Some(at) = values.iter().position(|x| !x.is_finite()) {
-            return Err(not_finite(source.as_ref(), batch.first + (at / dim) as u64, at % dim));
-        }
-        check_lengths(plan, source.as_ref(), batch.first, values)?;
+        check(plan.config.metric, source.as_ref(), batch.first, values)?;
         let first = first_row.get_or_insert_with(|| values[..dim].to_vec());
         largest = values.iter().fold(largest, |most, x| most.max(x.abs()));
         all_equal = all_equal && values.chunks_exact(dim).all(|row| row == first.as_slice());
@@ -103,14 +100,18 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
     Ok((vec![(SAMPLE.to_string(), stamp)], Scanned { rows, pca }))
 }
 
-/// Refuses what single precision or the metric cannot measure.
-fn check_lengths(plan: &Plan, source: &dyn Source, first: u64, values: &[f32]) -> Result<()> {
-    let dim = plan.shape.dim;
+/// Refuses rows `first..` of the source where a number is none, or where single precision or the
+/// metric cannot measure.
+pub(crate) fn check(metric: Metric, source: &dyn Source, first: u64, values: &[f32]) -> Result<()> {
+    let dim = source.shape().dim;
+    if let Some(at) = values.iter().position(|x| !x.is_finite()) {
+        return Err(not_finite(source, first + (at / dim) as u64, at % dim));
+    }
     let refused = |row: usize, why: &str| {
         let place = source.locate(first + row as u64);
         Err(Error::Data { what: format!("{}: row {}: {why}", place.path.display(), place.row) })
     };
-    match plan.config.metric {
+    match metric {
         Metric::Euclidean => {
             if let Some(at) = values.iter().position(|x| x.abs() > LARGEST) {
                 let why = format!(

@@ -6,6 +6,7 @@
 //! line on standard error that names the place and the way out.
 
 mod embed;
+mod evaluate;
 mod inspect;
 mod keep;
 mod knn;
@@ -54,6 +55,7 @@ enum Command {
     Knn(Box<knn::Args>),
     Pca(Box<pca::Args>),
     Plan(Box<plan::Args>),
+    Evaluate(Box<evaluate::Args>),
     Inspect(inspect::Args),
     Plot(plot::Args),
     Runs(runs::Args),
@@ -75,6 +77,7 @@ pub(crate) fn main() -> u8 {
         Command::Knn(args) => args.progress.mode(),
         Command::Pca(args) => args.progress.mode(),
         Command::Plan(args) => args.progress.mode(),
+        Command::Evaluate(args) => args.progress.mode(),
         Command::Inspect(_) | Command::Plot(_) | Command::Runs(_) => (LogFormat::Text, false),
     };
     let signals = Signals::listen();
@@ -87,6 +90,7 @@ pub(crate) fn main() -> u8 {
         Command::Knn(args) => knn::run(&args, &console),
         Command::Pca(args) => pca::run(&args, &console),
         Command::Plan(args) => plan::run(&args, &console),
+        Command::Evaluate(args) => evaluate::run(&args, &console),
         Command::Inspect(args) => inspect::run(&args),
         Command::Plot(args) => plot::run(&args, &console),
         Command::Runs(args) => runs::run(&args, &console),

@@ -1,5 +1,5 @@
 //! The one integration binary: the command line as its users meet it (`embed`,
-//! `plan`, `pca`, `others`, `resume`, `runs`, `memory`, `bad_input`), the stages through
+//! `evaluate`, `plan`, `pca`, `others`, `resume`, `runs`, `memory`, `bad_input`), the stages through
 //! the library (`stages`), what they leave unfinished (`units`), damage, full
 //! disks and other faults (`faults`), SIGKILL anywhere (`killer`), run
 //! directories that were made before (`golden`), and both against other
@@ -8,6 +8,7 @@
 mod bad_input;
 mod cgroup;
 mod embed;
+mod evaluate;
 mod faults;
 mod golden;
 mod killer;

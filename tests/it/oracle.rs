@@ -57,7 +57,7 @@ impl Desk {
     }
 
     /// Writes a file that numpy reads; gives its path.
-    fn npy<const N: usize>(
+    pub(crate) fn npy<const N: usize>(
         &self,
         name: &str,
         kind: &str,

@@ -16,8 +16,8 @@ use arrow::record_batch::RecordBatch;
 use lowland_datasets::{Generator, Kind, Mixture};
 use lowland_engine::affinity::{self, Affinities, EdgeStore, calibrate};
 use lowland_engine::budget::Budget;
+use lowland_engine::evaluate::mean_and_interval;
 use lowland_engine::neighbors::{self, Graph, MISSING};
-use lowland_engine::quality::mean_and_interval;
 use lowland_engine::{
     Config, Error, Event, GraphSource, Init, Inputs, Loader, Metric, Observer, Plan, Progress, Report, Sink, Stage,
     Work, embed, index, init, knn,

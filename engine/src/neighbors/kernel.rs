@@ -557,19 +557,6 @@ fn dots_portable(values: &[f32], query: &[f32], out: &mut Tile) {
     }
 }
 
-/// Half the squared distance of a query and a row, with the very bits that the
-/// tiles give it (a score and the query's half norm): for single pairs.
-pub fn half_square(query: &[f32], row: &[f32], center: &[f32]) -> f32 {
-    let (mut dot, mut row_norm, mut query_norm) = (0f32, 0f64, 0f64);
-    for ((&q, &x), &c) in query.iter().zip(row).zip(center) {
-        let (q, x) = (q - c, x - c);
-        dot = q.mul_add(x, dot);
-        row_norm += f64::from(x) * f64::from(x);
-        query_norm += f64::from(q) * f64::from(q);
-    }
-    ((row_norm * 0.5) as f32 - dot) + (query_norm * 0.5) as f32
-}
-
 /// What a score plus the query's half norm is at most where
 /// [`squared_distance`] is `limit` or less: half of it, and what rounding may
 /// add. `half_norms` is the query's and the farthest row's, together.
@@ -660,25 +647,6 @@ mod tests {
                 }
             });
         }
-    }
-
-    #[test]
-    fn single_pairs_have_the_bits_of_tiles() {
-        let dim = 37;
-        let values = matrix(33, dim, 5);
-        let (q, p) = packed(&values, dim);
-        let (center, half_norms) = (vec![0.25; dim], q.half_norms());
-        for_each_tile(&q, &p, |group, block, tile| {
-            for (i, scores) in tile.iter().enumerate() {
-                for (j, &score) in scores.iter().enumerate() {
-                    let (i, j) = (group * QUERIES + i, block * LANES + j);
-                    if i < 33 && j < 33 {
-                        let single = half_square(&values[i * dim..][..dim], &values[j * dim..][..dim], &center);
-                        assert_eq!((score + half_norms[i]).to_bits(), single.to_bits());
-                    }
-                }
-            }
-        });
     }
 
     #[test]

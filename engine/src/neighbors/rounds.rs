@@ -317,7 +317,7 @@ impl Ladder {
                 f64::from(found) / f64::from(row.wanted.max(1))
             })
             .collect();
-        let (_, interval) = crate::quality::mean_and_interval(&recalls);
+        let (_, interval) = crate::evaluate::mean_and_interval(&recalls);
         let safe = self.climb(Wanted { recall: (wanted.recall + interval / 1.96).min(1.0), ..wanted });
         // Where that asks for too much, what was asked for will do.
         if safe.recall > wanted.recall && safe.rows < 2.0 * reached.rows + LIGHT { safe } else { reached }

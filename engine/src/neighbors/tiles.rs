@@ -116,7 +116,7 @@ impl<'a> Tiles<'a> {
     pub(super) fn finish(self) -> (Made, Found) {
         // Part after part: how the rows came to be does not change a sum.
         let recalls: Vec<f64> = self.before.iter().flat_map(|c| &c.recalls).copied().collect();
-        let (recall, recall_interval) = crate::quality::mean_and_interval(&recalls);
+        let (recall, recall_interval) = crate::evaluate::mean_and_interval(&recalls);
         let sum = |of: fn(&Counted) -> u64| self.before.iter().map(of).sum::<u64>();
         let found = Found {
             probes: (sum(|c| c.lists) as f64 / f64::from(self.rows.max(1))).round() as usize,

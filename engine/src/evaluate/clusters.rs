@@ -1,0 +1,302 @@
+//! How well groups that can be seen in the map agree with labels: k-means on
+//! the map, and the adjusted Rand index of clusters and labels.
+//!
+//! What must hold: sums run over rows in order, and random draws are counters,
+//! so that the clusters do not depend on threads.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+
+use super::points::{Points, UNLABELED};
+use crate::Result;
+use crate::observe::Progress;
+use crate::random::{draw, stratified};
+
+/// Points that the centres are found from, for each centre: as FAISS has it.
+const TRAINING: u64 = 256;
+/// Rounds of Lloyd's algorithm at most.
+const ROUNDS: usize = 100;
+/// More clusters than these are not searched for: the work grows with rows × clusters.
+pub(crate) const MOST: usize = 4096;
+/// Points that a thread takes at a time; sums go by these portions.
+const PORTION: usize = 4096;
+/// Clusters up to which several candidates are tried for each new centre.
+const GREEDY: usize = 256;
+
+/// The cluster of each row by k-means: Lloyd's algorithm from k-means++ centres (Arthur,
+/// Vassilvitskii 2007), on a sample of 256 points a cluster where there are more. Rows without a
+/// label in `codes`, if given, take no part.
+pub(crate) fn kmeans(
+    points: &Points,
+    codes: Option<&[u32]>,
+    clusters: usize,
+    seed: u64,
+    progress: &Progress<'_>,
+) -> Result<Vec<u32>> {
+    let takes_part = |row: usize| codes.is_none_or(|codes| codes[row] != UNLABELED);
+    let count = (0..points.rows()).filter(|&row| takes_part(row)).count() as u64;
+    if count == 0 {
+        return Ok(vec![UNLABELED; points.rows()]);
+    }
+    let wanted = stratified(seed, 0x3ea5, count, TRAINING * clusters as u64);
+    let mut rows = (0..points.rows()).filter(|&row| takes_part(row));
+    let mut passed = 0;
+    let mut training = Vec::with_capacity(wanted.len() * points.dim());
+    for ordinal in wanted {
+        let Some(row) = rows.nth((ordinal - passed) as usize) else { break };
+        passed = ordinal + 1;
+        training.extend(points.point(row));
+    }
+    let centers = centers(&training, points.dim(), clusters, seed, progress)?;
+    let mut found = vec![UNLABELED; points.rows()];
+    found.par_chunks_mut(PORTION).enumerate().try_for_each(|(portion, found)| {
+        progress.check()?;
+        for (i, found) in found.iter_mut().enumerate() {
+            let row = portion * PORTION + i;
+            if takes_part(row) {
+                *found = centers.closest(&points.point(row)).0;
+            }
+        }
+        crate::Result::Ok(())
+    })?;
+    Ok(found)
+}
+
+fn centers(training: &[f32], dim: usize, clusters: usize, seed: u64, progress: &Progress<'_>) -> Result<Points> {
+    let rows = training.len() / dim;
+    let mut centers = scattered(training, dim, clusters.min(rows), seed, progress)?;
+    let mut assigned = vec![u32::MAX; rows];
+    for _ in 0..ROUNDS {
+        progress.check()?;
+        let nearest = Points::from_rows(&centers, dim);
+        let mut squares = vec![0f32; rows];
+        let portions = assigned.par_chunks_mut(PORTION).zip(squares.par_chunks_mut(PORTION));
+        let moved = portions.zip(training.par_chunks(PORTION * dim)).map(|((assigned, squares), rows)| {
+            let mut moved = false;
+            for ((assigned, square), row) in assigned.iter_mut().zip(squares).zip(rows.chunks_exact(dim)) {
+                let (center, squared) = nearest.closest(row);
+                moved |= std::mem::replace(assigned, center) != center;
+                *square = squared;
+            }
+            moved
+        });
+        if !moved.reduce(|| false, |a, b| a | b) {
+            break;
+        }
+        let mut sums = vec![0f64; centers.len()];
+        let mut counts = vec![0u32; centers.len() / dim];
+        for (&cluster, row) in assigned.iter().zip(training.chunks_exact(dim)) {
+            counts[cluster as usize] += 1;
+            sums[cluster as usize * dim..][..dim].iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
+        }
+        for ((center, sums), &count) in centers.chunks_exact_mut(dim).zip(sums.chunks_exact(dim)).zip(&counts) {
+            if count > 0 {
+                center.iter_mut().zip(sums).for_each(|(x, sum)| *x = (sum / f64::from(count)) as f32);
+            } else if let Some(far) = farthest(&squares) {
+                // A cluster without points begins anew at the point that fits worst.
+                center.copy_from_slice(&training[far * dim..][..dim]);
+                squares[far] = 0.0;
+            }
+        }
+    }
+    Ok(Points::from_rows(&centers, dim))
+}
+
+/// The first of those that are farthest; none where all distances are 0.
+fn farthest(squares: &[f32]) -> Option<usize> {
+    let mut best = None;
+    let mut most = 0.0;
+    for (at, &square) in squares.iter().enumerate() {
+        if square > most {
+            (best, most) = (Some(at), square);
+        }
+    }
+    best
+}
+
+/// First centres by k-means++: each new one is drawn with a probability proportional to the
+/// squared distance from those before; of a few that are drawn, the one that leaves least.
+fn scattered(training: &[f32], dim: usize, clusters: usize, seed: u64, progress: &Progress<'_>) -> Result<Vec<f32>> {
+    let rows = training.len() / dim;
+    let point = |row: usize| &training[row * dim..][..dim];
+    let uniform = |counter: u64| (draw(seed, 0x5eed, counter) >> 11) as f64 / (1u64 << 53) as f64;
+    let tries = if clusters <= GREEDY { 2 + (clusters as f64).ln() as usize } else { 1 };
+    let mut nearest = vec![f32::INFINITY; rows];
+    let mut centers: Vec<f32> = Vec::with_capacity(clusters * dim);
+    // Each portion's squared distances that would be left, and their sum.
+    let left = |nearest: &[f32], center: &[f32]| -> Vec<f64> {
+        let portions = nearest.par_chunks(PORTION).zip(training.par_chunks(PORTION * dim));
+        let sum = |(nearest, rows): (&[f32], &[f32])| {
+            let rows = nearest.iter().zip(rows.chunks_exact(dim));
+            rows.map(|(near, row)| f64::from(near.min(squared(row, center)))).sum()
+        };
+        portions.map(sum).collect()
+    };
+    let mut sums: Vec<f64> = Vec::new();
+    for c in 0..clusters {
+        progress.check()?;
+        let total: f64 = sums.iter().sum();
+        let mut best: Option<(f64, usize, Vec<f64>)> = None;
+        for t in 0..if c == 0 { 1 } else { tries } {
+            let at = uniform((c * 64 + t) as u64);
+            let row =
+                if c == 0 || total <= 0.0 { (at * rows as f64) as usize } else { pick(&nearest, &sums, at * total) };
+            let sums = left(&nearest, point(row.min(rows - 1)));
+            let total = sums.iter().sum();
+            if best.as_ref().is_none_or(|(least, ..)| total < *least) {
+                best = Some((total, row.min(rows - 1), sums));
+            }
+        }
+        let Some((_, row, after)) = best else { break };
+        sums = after;
+        centers.extend_from_slice(point(row));
+        let portions = nearest.par_chunks_mut(PORTION).zip(training.par_chunks(PORTION * dim));
+        portions.for_each(|(nearest, rows)| {
+            for (near, row_) in nearest.iter_mut().zip(rows.chunks_exact(dim)) {
+                *near = near.min(squared(row_, point(row)));
+            }
+        });
+    }
+    Ok(centers)
+}
+
+/// The row at which the running sum of `nearest` passes `goal`.
+fn pick(nearest: &[f32], sums: &[f64], mut goal: f64) -> usize {
+    let mut portion = 0;
+    while portion + 1 < sums.len() && goal >= sums[portion] {
+        goal -= sums[portion];
+        portion += 1;
+    }
+    let start = portion * PORTION;
+    let mut last = start;
+    for (i, &near) in nearest[start..nearest.len().min(start + PORTION)].iter().enumerate() {
+        goal -= f64::from(near);
+        if near > 0.0 {
+            last = start + i;
+            if goal < 0.0 {
+                break;
+            }
+        }
+    }
+    last
+}
+
+fn squared(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
+}
+
+/// The adjusted Rand index of two labellings (Hubert, Arabie 1985), as scikit-learn has it: 1
+/// where they agree but for names, about 0 where they agree by chance. Rows that either leaves
+/// unlabelled ([`UNLABELED`]) are left out; 1 where fewer than two are left.
+///
+/// Counted in whole numbers of 128 bits, so that no number of rows overflows.
+pub fn adjusted_rand_score(a: &[u32], b: &[u32]) -> f64 {
+    let mut cells: HashMap<(u32, u32), u64> = HashMap::new();
+    for (&a, &b) in a.iter().zip(b).filter(|&(&a, &b)| a != UNLABELED && b != UNLABELED) {
+        *cells.entry((a, b)).or_default() += 1;
+    }
+    let (mut of_a, mut of_b): (HashMap<u32, u64>, HashMap<u32, u64>) = Default::default();
+    for (&(a, b), &count) in &cells {
+        *of_a.entry(a).or_default() += count;
+        *of_b.entry(b).or_default() += count;
+    }
+    // Ordered pairs, as all below: that are together in both, in the one, in the other, and all.
+    let pairs = |count: u64| i128::from(count) * (i128::from(count) - 1);
+    let both: i128 = cells.values().map(|&count| pairs(count)).sum();
+    let (in_a, in_b): (i128, i128) =
+        (of_a.values().map(|&count| pairs(count)).sum(), of_b.values().map(|&count| pairs(count)).sum());
+    let all = pairs(of_a.values().sum());
+    let (only_a, only_b) = (in_a - both, in_b - both);
+    if only_a == 0 && only_b == 0 {
+        return 1.0;
+    }
+    let neither = all - in_a - in_b + both;
+    let [both, only_a, only_b, neither] = [both, only_a, only_b, neither].map(|count| count as f64);
+    2.0 * (both * neither - only_a * only_b)
+        / ((both + only_b) * (only_b + neither) + (both + only_a) * (only_a + neither))
+}
+
+/// Bytes held to cluster so many rows of `dim` components, and to count them beside labels.
+pub(crate) fn bytes(rows: u64, dim: usize, clusters: usize) -> u64 {
+    let clusters = clusters.min(MOST) as u64;
+    let training = rows.min(TRAINING * clusters);
+    let cells = rows.min(clusters * clusters);
+    // A table of cells is up to twice as large as what is in it, and twice that while it grows.
+    rows * 4 + training * (dim as u64 * 4 + 24) + clusters * dim as u64 * 24 + cells * 17 * 4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::unit;
+
+    fn groups(count: usize, each: usize, spread: f32) -> (Points, Vec<u32>) {
+        let codes: Vec<u32> = (0..count * each).map(|row| (row % count) as u32).collect();
+        let at = |row: usize, c: u64| {
+            let group = row % count;
+            let corner = if c == 0 { group % 3 } else { group / 3 };
+            corner as f32 * 10.0 + spread * (unit(9, c, row as u64) - 0.5)
+        };
+        let values: Vec<f32> = (0..count * each).flat_map(|row| [at(row, 0), at(row, 1)]).collect();
+        (Points::from_rows(&values, 2), codes)
+    }
+
+    fn ari(points: &Points, codes: &[u32], clusters: usize, seed: u64) -> f64 {
+        let found = kmeans(points, Some(codes), clusters, seed, &Progress::unheard()).expect("clusters");
+        assert!(found.iter().zip(codes).all(|(&f, &c)| (f == UNLABELED) == (c == UNLABELED)));
+        adjusted_rand_score(&found, codes)
+    }
+
+    #[test]
+    fn groups_that_lie_apart_are_found() {
+        for seed in 0..20 {
+            let (points, codes) = groups(3, 50, 1.0);
+            assert_eq!(ari(&points, &codes, 3, seed), 1.0);
+            // More than are looked at, and some without a label.
+            let (points, mut codes) = groups(9, 2_000, 4.0);
+            codes.iter_mut().step_by(5).for_each(|code| *code = UNLABELED);
+            let found = ari(&points, &codes, 9, seed);
+            assert!(found > 0.8, "{found}");
+            assert_eq!(found, ari(&points, &codes, 9, seed));
+        }
+    }
+
+    #[test]
+    fn few_points_and_equal_points() {
+        let points = Points::from_rows(&[0.0, 0.0, 0.1, 0.0, 9.0, 9.0, 9.0, 9.1], 2);
+        assert!(ari(&points, &[0, 0, 1, 1], 2, 1) > 0.5);
+        // As many clusters as points.
+        assert_eq!(ari(&points, &[0, 1, 2, 3], 4, 1), 1.0);
+        assert_eq!(ari(&points, &[0, 0, 0, 0], 1, 1), 1.0);
+        let equal = Points::from_rows(&[2.0; 40], 2);
+        let codes: Vec<u32> = (0..20).map(|row| row % 4).collect();
+        assert_eq!(ari(&equal, &codes, 4, 1), 0.0);
+        assert_eq!(ari(&equal, &[UNLABELED; 20], 4, 1), 1.0);
+    }
+
+    #[test]
+    fn the_index_is_what_it_is_defined_as() {
+        // scikit-learn's own examples.
+        assert_eq!(adjusted_rand_score(&[0, 0, 1, 1], &[1, 1, 0, 0]), 1.0);
+        assert!((adjusted_rand_score(&[0, 0, 1, 2], &[0, 0, 1, 1]) - 0.571_428_571_428_571_4).abs() < 1e-15);
+        assert_eq!(adjusted_rand_score(&[0, 0, 0, 0], &[0, 1, 2, 3]), 0.0);
+        assert_eq!(adjusted_rand_score(&[0, 0, 1, 1], &[0, 1, 0, 1]), -0.5);
+        assert_eq!(adjusted_rand_score(&[], &[]), 1.0);
+        assert_eq!(adjusted_rand_score(&[0, UNLABELED, 1], &[0, 1, UNLABELED]), 1.0);
+    }
+
+    /// TorchDR's own came to −4.74 at 100,000 rows: its products went over 63 bits.
+    #[test]
+    fn many_rows_do_not_overflow() {
+        for rows in [100_000u32, 3_000_000] {
+            let a: Vec<u32> = (0..rows).map(|row| row / (rows / 10)).collect();
+            let b: Vec<u32> = (0..rows).map(|row| (unit(1, 5, u64::from(row)) * 10.0) as u32).collect();
+            assert!(adjusted_rand_score(&a, &b).abs() < 1e-3);
+            assert_eq!(adjusted_rand_score(&a, &a), 1.0);
+            let moved: Vec<u32> = (0..rows).map(|row| row.wrapping_add(rows / 100) / (rows / 10)).collect();
+            let index = adjusted_rand_score(&a, &moved);
+            assert!(index > 0.75 && index < 0.9, "{index}");
+        }
+    }
+}

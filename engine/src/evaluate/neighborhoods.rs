@@ -1,0 +1,70 @@
+//! Scores of who is near whom: trustworthiness, continuity, preservation,
+//! recall, and how many of a row's neighbours have its label.
+//!
+//! With n rows, k neighbours, and a row i: V is the k nearest to i in the
+//! data, M the k nearest in the map, i itself left out and equals in the order
+//! of their numbers. The rank of j is one more than the rows that are nearer
+//! to i than j.
+
+use super::points::{Ladder, UNLABELED};
+
+/// Each row's trustworthiness, from the ladders of M in the data; or its continuity, from those
+/// of V in the map: 1 − 2 / (k (2n − 3k − 1)) · Σ max(0, rank − k) (Venna, Kaski 2001). The mean
+/// over all rows is scikit-learn's.
+pub(crate) fn ranked(ladders: &[Ladder], k: usize, rows: u64) -> Vec<f64> {
+    let (k_, n) = (k as f64, rows as f64);
+    let scale = 2.0 / (k_ * (2.0 * n - 3.0 * k_ - 1.0));
+    ladders.iter().map(|ladder| 1.0 - scale * ladder.excess(k) as f64).collect()
+}
+
+/// Each row's share of the k nearest in the data that are among the k nearest in the map: |V ∩ M| / k.
+pub(crate) fn preserved(data: &[Vec<(f32, u32)>], map: &[Vec<u32>], k: usize) -> Vec<f64> {
+    let kept = |(data, map): (&Vec<(f32, u32)>, &Vec<u32>)| {
+        let data = &data[..data.len().min(k)];
+        let kept = data.iter().filter(|(_, row)| map[..map.len().min(k)].contains(row)).count();
+        if data.is_empty() { 1.0 } else { kept as f64 / data.len() as f64 }
+    };
+    data.iter().zip(map).map(kept).collect()
+}
+
+/// A row's share of its true neighbours, `truth` with their squared distances, that a graph has:
+/// of the places in its list, `k`, those count whose row is as near as the k-th true one.
+pub(crate) fn recalled(listed: impl Iterator<Item = f32>, truth: &[(f32, u32)], k: usize) -> f64 {
+    let truth = &truth[..truth.len().min(k)];
+    let Some(&(farthest, _)) = truth.last() else { return 1.0 };
+    listed.filter(|&squared| squared <= farthest).count().min(truth.len()) as f64 / truth.len() as f64
+}
+
+/// Each row's share of neighbours in the map that have its own label; rows without one are left out.
+pub(crate) fn alike(rows: &[u32], near: &[Vec<u32>], codes: &[u32]) -> Vec<f64> {
+    let labeled = rows.iter().zip(near).filter(|&(&row, near)| codes[row as usize] != UNLABELED && !near.is_empty());
+    labeled
+        .map(|(&row, near)| {
+            let same = near.iter().filter(|&&other| codes[other as usize] == codes[row as usize]).count();
+            same as f64 / near.len() as f64
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equally_near_rows_are_recalled() {
+        let truth = [(1.0, 4), (2.0, 7), (2.0, 9)];
+        assert_eq!(recalled([1.0, 2.0, 2.0, 2.0].into_iter(), &truth, 3), 1.0);
+        assert_eq!(recalled([1.0, 3.0].into_iter(), &truth, 2), 0.5);
+        assert_eq!(recalled([].into_iter(), &truth, 3), 0.0);
+        assert_eq!(recalled([].into_iter(), &[], 3), 1.0);
+    }
+
+    #[test]
+    fn shares_of_neighbours() {
+        let data = vec![vec![(1.0, 1), (2.0, 2)], vec![(1.0, 0), (1.5, 2)], vec![]];
+        let map = vec![vec![2, 3], vec![0, 2], vec![]];
+        assert_eq!(preserved(&data, &map, 2), [0.5, 1.0, 1.0]);
+        let codes = [0, 0, 1, UNLABELED];
+        assert_eq!(alike(&[0, 1, 3], &[vec![1, 2], vec![0, 3], vec![0, 1]], &codes), [0.5, 0.5]);
+    }
+}

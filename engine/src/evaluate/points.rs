@@ -1,0 +1,262 @@
+//! A map in memory, component after component, and what can be asked of it
+//! row by row: who is nearest, and how many are nearer than somebody.
+//!
+//! What must hold: a squared distance is the sum over components in order, in
+//! single precision, and so the same whoever asks; between rows that are
+//! equally near the lesser number comes first.
+
+use crate::neighbors::Tops;
+
+/// Rows whose distances are computed at a time.
+const TILE: usize = 256;
+/// Rows that are looked at one by one where any of them is near.
+const LANES: usize = 16;
+
+/// The code of a row without a label.
+pub const UNLABELED: u32 = u32::MAX;
+
+/// Points in memory.
+#[derive(Debug, Clone)]
+pub struct Points {
+    rows: usize,
+    dim: usize,
+    /// All first components, then all second ones, …
+    values: Vec<f32>,
+}
+
+impl Points {
+    /// So many points at the origin.
+    pub fn new(rows: usize, dim: usize) -> Self {
+        Points { rows, dim, values: crate::pages::filled(rows * dim, 0.0) }
+    }
+
+    /// Points from rows × `dim` numbers, row by row.
+    pub fn from_rows(values: &[f32], dim: usize) -> Self {
+        let mut points = Points::new(values.len() / dim.max(1), dim);
+        points.put(0, values);
+        points
+    }
+
+    /// Puts rows `first..`, given row by row.
+    ///
+    /// # Panics
+    /// If they reach beyond the last row.
+    pub fn put(&mut self, first: usize, values: &[f32]) {
+        let count = values.len() / self.dim.max(1);
+        for c in 0..self.dim {
+            let column = &mut self.values[c * self.rows + first..][..count];
+            column.iter_mut().zip(values.iter().skip(c).step_by(self.dim)).for_each(|(to, &value)| *to = value);
+        }
+    }
+
+    /// How many points there are.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Components of a point.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Bytes of so many points.
+    pub fn bytes(rows: u64, dim: usize) -> u64 {
+        rows.saturating_mul(dim as u64 * 4)
+    }
+
+    /// The coordinates of a point.
+    pub(crate) fn point(&self, row: usize) -> Vec<f32> {
+        (0..self.dim).map(|c| self.values[c * self.rows + row]).collect()
+    }
+
+    /// The squared distance of two points.
+    pub(crate) fn squared(&self, a: usize, b: usize) -> f32 {
+        let mut sum = 0.0;
+        for column in self.values.chunks_exact(self.rows.max(1)) {
+            let d = column[b] - column[a];
+            sum += d * d;
+        }
+        sum
+    }
+
+    /// Hands the squared distances from `own` to all points, in tiles, to `each(first, squares)`.
+    pub(crate) fn each_tile(&self, own: &[f32], mut each: impl FnMut(usize, &[f32])) {
+        let mut squares = [0f32; TILE];
+        for first in (0..self.rows).step_by(TILE) {
+            let squares = &mut squares[..TILE.min(self.rows - first)];
+            squares.fill(0.0);
+            for (column, &own) in self.values.chunks_exact(self.rows).zip(own) {
+                for (square, &x) in squares.iter_mut().zip(&column[first..]) {
+                    let d = x - own;
+                    *square += d * d;
+                }
+            }
+            each(first, squares);
+        }
+    }
+
+    /// The same, but only points at a squared distance of at most `bar`, which `each(row, square)` moves.
+    fn each_near(&self, own: &[f32], mut bar: f32, mut each: impl FnMut(usize, f32) -> f32) {
+        self.each_tile(own, |first, squares| {
+            for (chunk, squares) in squares.chunks(LANES).enumerate() {
+                if squares.iter().fold(false, |any, &s| any | (s <= bar)) {
+                    for (lane, &square) in squares.iter().enumerate() {
+                        if square <= bar {
+                            bar = each(first + chunk * LANES + lane, square);
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// The `k` rows nearest to `row`, itself left out, nearest first; of those only that have a
+    /// label where `among` has the codes of all rows.
+    pub(crate) fn nearest(&self, row: u32, k: usize, among: Option<&[u32]>) -> Vec<u32> {
+        if k == 0 {
+            return Vec::new();
+        }
+        let mut top = Tops::new(1, k);
+        self.each_near(&self.point(row as usize), f32::INFINITY, |other, square| {
+            if other != row as usize && among.is_none_or(|codes| codes[other] != UNLABELED) {
+                top.offer(0, square, other as u32);
+            }
+            top.threshold(0)
+        });
+        top.sort();
+        top.kept(0).map(|(_, other)| other).collect()
+    }
+
+    /// The point nearest to `own`, and its squared distance.
+    pub(crate) fn closest(&self, own: &[f32]) -> (u32, f32) {
+        let mut best = (0, f32::INFINITY);
+        self.each_tile(own, |first, squares| {
+            for (lane, &square) in squares.iter().enumerate() {
+                if square < best.1 {
+                    best = ((first + lane) as u32, square);
+                }
+            }
+        });
+        best
+    }
+
+    /// How many rows are nearer to `row` than each of `others`.
+    pub(crate) fn ladder(&self, row: u32, others: impl Iterator<Item = u32>) -> Ladder {
+        let mut ladder = Ladder::new(others.map(|other| self.squared(row as usize, other as usize)).collect());
+        let top = ladder.top();
+        self.each_near(&self.point(row as usize), top, |other, square| {
+            if other != row as usize {
+                ladder.add(square);
+            }
+            top
+        });
+        ladder
+    }
+}
+
+/// Squared distances from a row to some others, ascending, and how many rows are nearer than each.
+///
+/// Rows that are equally far are nearer for nobody, so that copies cost a map nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct Ladder {
+    steps: Vec<f32>,
+    /// Rows below the step that are not below the one before.
+    below: Vec<u64>,
+}
+
+impl Ladder {
+    pub(crate) fn new(mut steps: Vec<f32>) -> Self {
+        steps.sort_unstable_by(f32::total_cmp);
+        Ladder { below: vec![0; steps.len()], steps }
+    }
+
+    /// The highest step: what is not below it is no matter. Less than all where there is none.
+    pub(crate) fn top(&self) -> f32 {
+        self.steps.last().copied().unwrap_or(f32::NEG_INFINITY)
+    }
+
+    /// The first step that a row at this distance is below; as many as there are if it is below none.
+    #[inline]
+    pub(crate) fn place(&self, squared: f32) -> usize {
+        self.steps.partition_point(|&step| step <= squared)
+    }
+
+    /// Counts a row.
+    #[inline]
+    pub(crate) fn add(&mut self, squared: f32) {
+        self.add_at(self.place(squared));
+    }
+
+    /// Counts a row that is below the step at `place` and none before it.
+    #[inline]
+    pub(crate) fn add_at(&mut self, place: usize) {
+        if let Some(below) = self.below.get_mut(place) {
+            *below += 1;
+        }
+    }
+
+    /// Σ max(0, rank − k) over the steps; a rank is one more than the rows that are nearer.
+    pub(crate) fn excess(&self, k: usize) -> u64 {
+        let mut nearer = 0;
+        self.below
+            .iter()
+            .map(|below| {
+                nearer += below;
+                (nearer + 1).saturating_sub(k as u64)
+            })
+            .sum()
+    }
+
+    /// Bytes of a ladder of so many steps.
+    pub(crate) fn bytes(steps: usize) -> u64 {
+        steps as u64 * 12 + 48
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::unit;
+
+    #[test]
+    fn neighbours_are_exact_and_leave_the_row_out() {
+        let line: Vec<f32> = (0..1000).flat_map(|i| [i as f32, 0.0]).collect();
+        let points = Points::from_rows(&line, 2);
+        assert_eq!(points.nearest(50, 4, None), [49, 51, 48, 52]);
+        assert_eq!(points.nearest(0, 2, None), [1, 2]);
+        assert_eq!(points.nearest(999, 3, None), [998, 997, 996]);
+        assert_eq!(points.nearest(3, 0, None), [0u32; 0]);
+        assert_eq!(Points::from_rows(&line[..6], 2).nearest(0, 9, None), [1, 2]);
+        let mut codes = vec![0; 1000];
+        codes[49] = UNLABELED;
+        assert_eq!(points.nearest(50, 2, Some(&codes)), [51, 48]);
+        assert_eq!(points.closest(&[512.25, 1.0]), (512, 1.0625));
+    }
+
+    #[test]
+    fn equals_come_by_number_and_cost_nothing() {
+        let points = Points::from_rows(&[1.0; 600], 2);
+        assert_eq!(points.nearest(2, 4, None), [0, 1, 3, 4]);
+        let ladder = points.ladder(2, [299, 298].into_iter());
+        assert_eq!(ladder.excess(1), 0);
+    }
+
+    #[test]
+    fn ranks_are_those_of_sorting() {
+        let dim = 3;
+        let values: Vec<f32> = (0..700 * dim).map(|i| (unit(3, 4, i as u64) * 8.0).floor()).collect();
+        let points = Points::from_rows(&values, dim);
+        for row in [0u32, 13, 699] {
+            let others = [1u32, 2, 200, 300, 698];
+            let far = |other: usize| -> f32 {
+                let at = |row: usize, c: usize| values[row * dim + c];
+                (0..dim).map(|c| (at(row as usize, c) - at(other, c)).powi(2)).sum()
+            };
+            let rank =
+                |other: u32| 1 + (0..700).filter(|&o| o != row as usize && far(o) < far(other as usize)).count() as u64;
+            let expected: u64 = others.iter().map(|&other| rank(other).saturating_sub(4)).sum();
+            assert!(expected > 0);
+            assert_eq!(points.ladder(row, others.into_iter()).excess(4), expected);
+        }
+    }
+}

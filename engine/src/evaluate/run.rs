@@ -1,0 +1,352 @@
+//! An evaluation at work: the source streams past the sample three times (for
+//! the sample's own vectors, for its neighbours, for the ranks of the map's),
+//! and the rest is found from the map and the labels in memory.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use lowland_io::Source;
+use rayon::prelude::*;
+
+use super::neighborhoods::{alike, preserved, ranked, recalled};
+use super::plan::{LISTED, Plan, needs};
+use super::points::{Ladder, Points, UNLABELED};
+use super::report::{LeftOut, Measure, Name, Report};
+use super::score::{mean_and_interval, of_sample};
+use super::silhouette::{Masses, Singletons, coefficients};
+use super::slices::{drawn, others};
+use super::sweep::{Pairs, Rows, Sample, Stream};
+use super::{clusters, order};
+use crate::budget::{Budget, Reservation, base};
+use crate::meter::Meter;
+use crate::neighbors::kernel::squared_distance;
+use crate::observe::{Event, Observer, Progress, Stage};
+use crate::random::stratified;
+use crate::report::StageReport;
+use crate::run::{GraphSource, pool};
+use crate::{Error, Result, scan};
+
+/// The scores that need the data, and those that need labels.
+const OF_DATA: [Name; 5] = [
+    Name::Trustworthiness,
+    Name::Continuity,
+    Name::NeighborhoodPreservation,
+    Name::TripletAccuracy,
+    Name::DistanceSpearman,
+];
+const OF_LABELS: [Name; 3] = [Name::LabelAccuracy, Name::Silhouette, Name::KmeansAri];
+
+/// A column of labels.
+#[derive(Debug, Clone)]
+pub struct Labels {
+    /// The column's name.
+    pub name: String,
+    /// Each row's label, from 0; [`UNLABELED`] where there is none.
+    pub codes: Vec<u32>,
+    /// How many labels there are.
+    pub count: usize,
+}
+
+/// What is evaluated. Rows of all parts are in one order.
+pub struct Subject<'a> {
+    /// The map, all of whose numbers are finite.
+    pub map: Points,
+    /// The vectors that it was made from.
+    pub source: Option<Arc<dyn Source>>,
+    /// A kNN graph of the vectors.
+    pub graph: Option<&'a dyn GraphSource>,
+    /// Labels of the rows.
+    pub labels: Vec<Labels>,
+    /// Weights of the rows in the silhouette, none negative.
+    pub weights: Option<Vec<f32>>,
+}
+
+/// Takes all scores that the subject allows, and tells which it does not.
+///
+/// # Errors
+/// Where the parts differ in rows, the vectors cannot be read or measured, the plan was made for
+/// another subject, and [`Error::Cancelled`] when the observer stops it.
+pub fn evaluate(plan: &Plan, subject: &Subject<'_>, observer: &dyn Observer) -> Result<Report> {
+    check(plan, subject)?;
+    pool(plan.threads)?.install(|| {
+        let (meter, began) = (Meter::start(), Instant::now());
+        let passes = if subject.source.is_some() { 3 } else { 0 } + subject.labels.len() as u64;
+        let progress = Progress::start(observer, Stage::Quality, plan.input.rows * passes, "rows")?;
+        let budget = Budget::new(plan.config.memory.saturating_sub(base(0, plan.threads)));
+        let mut work = Evaluation { plan, subject, progress: &progress, budget, scores: Vec::new(), left: Vec::new() };
+        work.against_data()?;
+        for labels in 0..subject.labels.len() {
+            work.against_labels(labels)?;
+            progress.advance(plan.input.rows)?;
+        }
+        if subject.labels.is_empty() {
+            work.leave_out(&OF_LABELS, None, "no labels were given");
+        }
+        let Evaluation { scores, left, .. } = work;
+        let (seconds, peak_memory) = (began.elapsed().as_secs_f64(), meter.take_peak());
+        let (read, written) = progress.traffic.totals();
+        let stage = StageReport { stage: Stage::Quality, seconds, peak_memory, read, written };
+        // There is nothing left to stop.
+        let _ = observer.event(&Event::End { report: &stage, reused: false });
+        let version = env!("CARGO_PKG_VERSION");
+        Ok(Report { version, plan: plan.clone(), scores, left_out: left, seconds, peak_memory })
+    })
+}
+
+fn check(plan: &Plan, subject: &Subject<'_>) -> Result<()> {
+    let rows = subject.map.rows() as u64;
+    let differ = |what: &str, has: u64| {
+        let what = format!("the map has {rows} rows, {what} {has}: they must be the same rows in the same order");
+        Err(Error::Data { what })
+    };
+    if let Some(source) = &subject.source
+        && source.shape().rows != rows
+    {
+        return differ("the source has", source.shape().rows);
+    }
+    if let Some(graph) = subject.graph
+        && graph.rows() != rows
+    {
+        return differ("the graph has", graph.rows());
+    }
+    if let Some(labels) = subject.labels.iter().find(|labels| labels.codes.len() as u64 != rows) {
+        return differ("the column of labels has", labels.codes.len() as u64);
+    }
+    if let Some(weights) = subject.weights.as_ref().filter(|weights| weights.len() as u64 != rows) {
+        return differ("the column of weights has", weights.len() as u64);
+    }
+    let dim = subject.source.as_ref().map(|source| source.shape().dim);
+    let labels: Vec<usize> = subject.labels.iter().map(|labels| labels.count).collect();
+    let planned = &plan.input;
+    let here = (rows, subject.map.dim(), dim, &labels, subject.weights.is_some(), subject.graph.map(|g| g.k()));
+    if here != (planned.rows, planned.n_components, planned.dim, &planned.labels, planned.weights, planned.graph_k) {
+        return Err(Error::Data { what: "the plan was made for inputs of another shape".into() });
+    }
+    Ok(())
+}
+
+struct Evaluation<'a> {
+    plan: &'a Plan,
+    subject: &'a Subject<'a>,
+    progress: &'a Progress<'a>,
+    budget: Budget,
+    scores: Vec<Measure>,
+    left: Vec<LeftOut>,
+}
+
+impl Evaluation<'_> {
+    fn hold(&self, name: &str) -> Result<Option<Reservation>> {
+        let needs = needs(self.plan);
+        let phases = needs.phases.iter().filter(|phase| phase.name == name);
+        phases.max_by_key(|phase| phase.bytes()).map(|phase| self.budget.take(phase)).transpose()
+    }
+
+    fn leave_out(&mut self, scores: &[Name], labels: Option<&str>, why: &str) {
+        let (scores, labels, why) = (scores.to_vec(), labels.map(str::to_string), why.to_string());
+        self.left.push(LeftOut { scores, labels, why });
+    }
+
+    fn add(&mut self, score: Name, k: Option<usize>, (value, interval): (f64, Option<f64>), rows: usize) {
+        self.scores.push(Measure { score, k, labels: None, value, interval, rows: rows as u64 });
+    }
+
+    /// What the map keeps of the data.
+    fn against_data(&mut self) -> Result<()> {
+        let (plan, population) = (self.plan, self.plan.input.rows);
+        let Some(source) = self.subject.source.clone() else {
+            let all = [&[Name::Recall], &OF_DATA[..]].concat();
+            self.leave_out(&all, None, "no source was given");
+            return Ok(());
+        };
+        let held = self.hold("neighbours")?;
+        let stream =
+            Stream { source, metric: plan.config.metric, batch_rows: plan.batch_rows, progress: self.progress };
+        let rows = stratified(plan.config.seed, 0xe7a1, population, plan.sample_rows as u64);
+        let rows: Vec<u32> = rows.into_iter().map(|row| row as u32).collect();
+        let vectors = self.vectors(&stream, &rows)?;
+        let sample = Sample::new(&rows, &vectors, stream.source.shape().dim);
+        self.neighborhoods(&sample, &rows, &stream)?;
+        drop((sample, held));
+        let _held = self.hold("distances")?;
+        self.distances(&rows, &vectors, stream.source.shape().dim)
+    }
+
+    /// The sample rows' vectors, once all rows were found sound.
+    fn vectors(&self, stream: &Stream<'_>, rows: &[u32]) -> Result<Vec<f32>> {
+        let (source, dim) = (stream.source.as_ref(), stream.source.shape().dim);
+        let mut vectors = Vec::with_capacity(rows.len() * dim);
+        let mut wanted = rows.iter().peekable();
+        stream.each(&mut |first, values| {
+            scan::check(stream.metric, source, first, values)?;
+            while let Some(&row) = wanted.next_if(|&&row| u64::from(row) < first + (values.len() / dim) as u64) {
+                vectors.extend_from_slice(&values[(u64::from(row) - first) as usize * dim..][..dim]);
+            }
+            Ok(())
+        })?;
+        if vectors.len() != rows.len() * dim {
+            return Err(Error::Data { what: "the source gave fewer rows than it promised".into() });
+        }
+        Ok(vectors)
+    }
+
+    fn neighborhoods(&mut self, sample: &Sample<'_>, rows: &[u32], stream: &Stream<'_>) -> Result<()> {
+        let (plan, map, k, population) = (self.plan, &self.subject.map, self.plan.k, self.plan.input.rows);
+        let near = self.near(rows, k, None)?;
+        let lists = self.lists(rows)?;
+        let places = || (0..rows.len() as u32).zip(&near);
+        let mut pairs = Pairs::new(
+            places()
+                .flat_map(|(place, near)| near.iter().map(move |&other| (place, other)))
+                .chain(lists.iter().zip(0..).flat_map(|((listed, _), place)| listed.iter().map(move |&o| (place, o)))),
+        );
+        let truth = sample.nearest(plan.searched(), &mut pairs, stream)?;
+        let far = |place: u32, other: u32| pairs.squared(place, other).unwrap_or(f32::INFINITY);
+        self.recall(&lists, &truth, far);
+        if k == 0 {
+            self.leave_out(&OF_DATA[..3], None, &format!("{population} rows have no neighbours to compare"));
+            return Ok(());
+        }
+        let steps =
+            |(place, near): (u32, &Vec<u32>)| Ladder::new(near.iter().map(|&other| far(place, other)).collect());
+        let mut ladders: Vec<Ladder> = places().map(steps).collect();
+        sample.climb(&mut ladders, stream)?;
+        self.add(Name::Trustworthiness, Some(k), of_sample(&ranked(&ladders, k, population), population), rows.len());
+        let ladder = |(&row, truth): (&u32, &Vec<(f32, u32)>)| {
+            self.progress.check()?;
+            Ok(map.ladder(row, truth.iter().take(k).map(|&(_, other)| other)))
+        };
+        let ladders = rows.par_iter().zip(&truth).map(ladder).collect::<Result<Vec<Ladder>>>()?;
+        self.add(Name::Continuity, Some(k), of_sample(&ranked(&ladders, k, population), population), rows.len());
+        let kept = preserved(&truth, &near, k);
+        self.add(Name::NeighborhoodPreservation, Some(k), of_sample(&kept, population), rows.len());
+        Ok(())
+    }
+
+    /// The `k` rows nearest in the map to each of `rows`.
+    fn near(&self, rows: &[u32], k: usize, among: Option<&[u32]>) -> Result<Vec<Vec<u32>>> {
+        let near = |&row: &u32| {
+            self.progress.check()?;
+            Ok(self.subject.map.nearest(row, k, among))
+        };
+        rows.par_iter().map(near).collect()
+    }
+
+    /// What the graph lists for each of `rows`, and how many places it has for others than the row.
+    fn lists(&self, rows: &[u32]) -> Result<Vec<(Vec<u32>, usize)>> {
+        let Some(graph) = self.subject.graph else { return Ok(Vec::new()) };
+        let k = graph.k();
+        let mut lists = Vec::with_capacity(rows.len());
+        for rows in rows.chunk_by(|a, b| *a as usize / LISTED == *b as usize / LISTED) {
+            self.progress.check()?;
+            let (first, last) = (rows[0], rows[rows.len() - 1]);
+            let count = (last - first + 1) as usize;
+            let (mut ids, mut distances) = (vec![0; count * k], vec![0.0; count * k]);
+            graph.read_rows(u64::from(first), &mut ids, &mut distances)?;
+            lists.extend(rows.iter().map(|&row| others(row, &ids[(row - first) as usize * k..][..k])));
+        }
+        Ok(lists)
+    }
+
+    fn recall(&mut self, lists: &[(Vec<u32>, usize)], truth: &[Vec<(f32, u32)>], far: impl Fn(u32, u32) -> f32 + Copy) {
+        if self.subject.graph.is_none() {
+            return;
+        }
+        // Of lists that are all of the row itself nothing can be said.
+        let listed =
+            lists.iter().zip(truth).zip(0..).filter(|(((_, places), truth), _)| *places > 0 && !truth.is_empty());
+        let scores: Vec<f64> = listed
+            .map(|(((listed, places), truth), place)| {
+                recalled(listed.iter().map(|&other| far(place, other)), truth, *places)
+            })
+            .collect();
+        let k = lists.iter().map(|&(_, places)| places).max().unwrap_or(0).min(self.plan.searched());
+        if scores.is_empty() {
+            self.leave_out(&[Name::Recall], None, "the graph lists no others than the rows themselves");
+        } else {
+            self.add(Name::Recall, Some(k), of_sample(&scores, self.plan.input.rows), scores.len());
+        }
+    }
+
+    /// Random triplets and pairs of the sample.
+    fn distances(&mut self, rows: &[u32], vectors: &[f32], dim: usize) -> Result<()> {
+        let (map, seed, population) = (&self.subject.map, self.plan.config.seed, self.plan.input.rows);
+        let vector = |place: usize| &vectors[place * dim..][..dim];
+        let data = |i: usize, j: usize| squared_distance(vector(i), vector(j));
+        let here = |i: usize, j: usize| map.squared(rows[i] as usize, rows[j] as usize);
+        self.progress.check()?;
+        let scores = order::triplets(rows.len(), drawn(rows.len()), seed, |i, j, l| {
+            Ok((data(i, j) < data(i, l)) == (here(i, j) < here(i, l)))
+        })?;
+        if scores.is_empty() {
+            self.leave_out(&[Name::TripletAccuracy], None, &format!("{} rows make no triplet", rows.len()));
+        } else {
+            // Triplets are drawn, even where the rows are all.
+            let (mean, interval) = mean_and_interval(&scores);
+            self.add(Name::TripletAccuracy, None, (mean, Some(interval)), scores.len());
+        }
+        self.progress.check()?;
+        match order::correlation(rows.len(), population, seed, |i, j| (data(i, j), here(i, j))) {
+            Some(found) => self.add(Name::DistanceSpearman, None, (found.value, found.interval), rows.len()),
+            None => self.leave_out(&[Name::DistanceSpearman], None, "all distances are equal, or there are none"),
+        }
+        Ok(())
+    }
+
+    /// How well the map shows the labels of one column.
+    fn against_labels(&mut self, column: usize) -> Result<()> {
+        let Labels { name, codes, count } = &self.subject.labels[column];
+        let _held = self.hold("labels")?;
+        let labeled = codes.iter().filter(|&&code| code != UNLABELED).count() as u64;
+        let rows = sample_of(codes, labeled, self.plan);
+        let k = self.plan.k.min(labeled.saturating_sub(1) as usize);
+        let before = self.scores.len();
+        if k == 0 {
+            let why = format!("{labeled} rows with a label have no neighbours to compare");
+            self.leave_out(&[Name::LabelAccuracy], Some(name), &why);
+        } else {
+            let some = labeled < self.plan.input.rows;
+            let near = self.near(&rows, k, some.then_some(codes))?;
+            let scores = alike(&rows, &near, codes);
+            self.add(Name::LabelAccuracy, Some(k), of_sample(&scores, labeled), rows.len());
+        }
+        let weights = self.subject.weights.as_deref();
+        let masses = Masses::new(codes, *count, weights);
+        if masses.present() < 2 {
+            let why = format!("{} cannot be told apart", if labeled == 0 { "no labels" } else { "rows of one label" });
+            self.leave_out(&[Name::Silhouette, Name::KmeansAri], Some(name), &why);
+        } else {
+            let map = &self.subject.map;
+            let scores = coefficients(map, codes, &masses, weights, Singletons::Zero, &rows, self.progress)?;
+            self.add(Name::Silhouette, None, of_sample(&scores, labeled), rows.len());
+            if masses.singletons() > 0 {
+                let alone = masses.singletons();
+                let what = if alone == 1 { "1 label is".into() } else { format!("{alone} labels are") };
+                self.progress.note(&format!("{name}: {what} of one row only, which scores 0 in the silhouette"))?;
+            }
+            if *count > clusters::MOST {
+                let why = format!("{count} labels; at most {} clusters are searched for", clusters::MOST);
+                self.leave_out(&[Name::KmeansAri], Some(name), &why);
+            } else {
+                let found = clusters::kmeans(map, Some(codes), *count, self.plan.config.seed, self.progress)?;
+                let index = clusters::adjusted_rand_score(&found, codes);
+                self.add(Name::KmeansAri, None, (index, None), labeled as usize);
+            }
+        }
+        self.scores[before..].iter_mut().for_each(|measure| measure.labels = Some(name.clone()));
+        Ok(())
+    }
+}
+
+/// The sample's share of the rows that have labels; the same rows as the data's where all have.
+fn sample_of(codes: &[u32], labeled: u64, plan: &Plan) -> Vec<u32> {
+    let wanted = stratified(plan.config.seed, 0xe7a1, labeled, plan.sample_rows as u64);
+    let mut rows = (0u32..).zip(codes).filter(|&(_, &code)| code != UNLABELED).map(|(row, _)| row);
+    let mut passed = 0;
+    let mut sample = Vec::with_capacity(wanted.len());
+    for ordinal in wanted {
+        let Some(row) = rows.nth((ordinal - passed) as usize) else { break };
+        passed = ordinal + 1;
+        sample.push(row);
+    }
+    sample
+}

@@ -1,0 +1,341 @@
+//! Sample rows before all rows of the data, which come by in order and are
+//! never held: the nearest of each, the distances to named others, and how
+//! many are nearer than those.
+//!
+//! What must hold: the kernel's scores only tell which pairs need no look;
+//! the exact distance decides. So what is found is a function of the rows
+//! alone, whatever the batches and threads.
+
+use std::sync::Arc;
+
+use lowland_io::Source;
+use rayon::prelude::*;
+
+use super::points::Ladder;
+use crate::batch::Loader;
+use crate::neighbors::Tops;
+use crate::neighbors::kernel::{Bars, Packed, Queries, for_each_near, reach, squared_distance};
+use crate::observe::Progress;
+use crate::{Metric, Result};
+
+/// Queries that are held against rows together.
+const PANEL: usize = 64;
+/// Rows that are packed together.
+const BLOCK: usize = 512;
+/// Rows of a slice that come by together.
+const PORTION: usize = 8192;
+
+/// Rows that come by in order, as often as they are asked for.
+pub(crate) trait Rows {
+    /// Hands all rows, in portions, to `each(first, values)`.
+    fn each(&self, each: &mut dyn FnMut(u64, &[f32]) -> Result<()>) -> Result<()>;
+}
+
+/// Rows in memory.
+pub(crate) struct Slice<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) dim: usize,
+}
+
+impl Rows for Slice<'_> {
+    fn each(&self, each: &mut dyn FnMut(u64, &[f32]) -> Result<()>) -> Result<()> {
+        let portions = self.values.chunks(PORTION * self.dim);
+        portions.enumerate().try_for_each(|(i, values)| each((i * PORTION) as u64, values))
+    }
+}
+
+/// Rows at rest.
+pub(crate) struct Stream<'a> {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) metric: Metric,
+    pub(crate) batch_rows: usize,
+    pub(crate) progress: &'a Progress<'a>,
+}
+
+impl Rows for Stream<'_> {
+    fn each(&self, each: &mut dyn FnMut(u64, &[f32]) -> Result<()>) -> Result<()> {
+        let row_bytes = self.source.shape().dim * self.source.dtype().bytes();
+        for batch in Loader::new(self.source.clone(), self.metric, self.batch_rows) {
+            let batch = batch?;
+            self.progress.traffic.read((batch.rows() * row_bytes) as u64);
+            each(batch.first, batch.values())?;
+            self.progress.advance(batch.rows() as u64)?;
+        }
+        Ok(())
+    }
+}
+
+/// Pairs of a sample row, by its place, and any row, whose distances are asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Pairs {
+    /// (row, place), ascending.
+    asked: Vec<(u32, u32)>,
+    squared: Vec<f32>,
+}
+
+impl Pairs {
+    /// These (place, row).
+    pub(crate) fn new(pairs: impl Iterator<Item = (u32, u32)>) -> Self {
+        let mut asked: Vec<(u32, u32)> = pairs.map(|(place, row)| (row, place)).collect();
+        asked.par_sort_unstable();
+        asked.dedup();
+        Pairs { squared: vec![0.0; asked.len()], asked }
+    }
+
+    /// The squared distance of a pair that was asked for.
+    pub(crate) fn squared(&self, place: u32, row: u32) -> Option<f32> {
+        self.asked.binary_search(&(row, place)).ok().map(|at| self.squared[at])
+    }
+
+    /// Bytes of so many pairs.
+    pub(crate) fn bytes(count: u64) -> u64 {
+        count * 12
+    }
+
+    fn meet(&mut self, sample: &Sample<'_>, first: u64, values: &[f32]) {
+        let dim = sample.dim;
+        let end = first + (values.len() / dim) as u64;
+        let [from, to] = [first, end].map(|row| self.asked.partition_point(|&(at, _)| u64::from(at) < row));
+        self.squared[from..to].par_iter_mut().zip(&self.asked[from..to]).for_each(|(squared, &(row, place))| {
+            let other = &values[(u64::from(row) - first) as usize * dim..][..dim];
+            *squared = squared_distance(sample.vector(place as usize), other);
+        });
+    }
+}
+
+/// Sample rows with their vectors, ready to be held against others.
+pub(crate) struct Sample<'a> {
+    rows: &'a [u32],
+    vectors: &'a [f32],
+    dim: usize,
+    center: Vec<f32>,
+    panels: Vec<Panel>,
+}
+
+/// Some sample rows, packed for the kernel.
+struct Panel {
+    first: usize,
+    queries: Queries,
+    half_norms: Vec<f32>,
+}
+
+impl<'a> Sample<'a> {
+    /// `rows`, ascending, and their vectors, row after row.
+    pub(crate) fn new(rows: &'a [u32], vectors: &'a [f32], dim: usize) -> Self {
+        // Any centre would do; near the middle rounding is least.
+        let mut sums = vec![0f64; dim];
+        for row in vectors.chunks_exact(dim) {
+            sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
+        }
+        let center: Vec<f32> = sums.iter().map(|sum| (sum / rows.len().max(1) as f64) as f32).collect();
+        let panels = (0..rows.len()).step_by(PANEL).collect::<Vec<_>>().into_par_iter().map(|first| {
+            let mut queries = Queries::default();
+            let count = PANEL.min(rows.len() - first);
+            queries.load(vectors[first * dim..][..count * dim].chunks_exact(dim), &center);
+            Panel { first, half_norms: queries.half_norms(), queries }
+        });
+        let panels = panels.collect();
+        Sample { rows, vectors, dim, center, panels }
+    }
+
+    pub(crate) fn vector(&self, place: usize) -> &[f32] {
+        &self.vectors[place * self.dim..][..self.dim]
+    }
+
+    /// The `k` nearest of each sample row, ascending by (squared distance, row), itself left
+    /// out; and, on the way, the distances of `pairs`.
+    pub(crate) fn nearest(&self, k: usize, pairs: &mut Pairs, rows: &dyn Rows) -> Result<Vec<Vec<(f32, u32)>>> {
+        let mut near: Vec<(Tops, Bars)> =
+            self.panels.iter().map(|panel| (Tops::new(panel.queries.count(), k), Bars::default())).collect();
+        let mut packed = Vec::new();
+        rows.each(&mut |first, values| {
+            let blocks = pack(values, &self.center, &mut packed);
+            near.par_iter_mut().zip(&self.panels).for_each(|((tops, bars), panel)| {
+                for (block, rows) in blocks.iter().enumerate() {
+                    let (dim, farthest) = (self.dim, rows.most_half_norm());
+                    let bar =
+                        |i: usize, limit: f32| reach(limit, panel.half_norms[i] + farthest, dim) - panel.half_norms[i];
+                    bars.set((0..panel.queries.count()).map(|i| bar(i, tops.threshold(i))));
+                    for_each_near(&panel.queries, rows, bars, |i, row, _| {
+                        let at = block * BLOCK + row;
+                        let other = (first + at as u64) as u32;
+                        // No distance is below 0: one that could not be taken even then is not computed.
+                        if other != self.rows[panel.first + i] && tops.takes(i, 0.0, other) {
+                            let vector = &values[at * dim..][..dim];
+                            tops.offer(i, squared_distance(self.vector(panel.first + i), vector), other);
+                        }
+                        bar(i, tops.threshold(i))
+                    });
+                }
+            });
+            pairs.meet(self, first, values);
+            Ok(())
+        })?;
+        let of_panel = |(mut tops, _): (Tops, Bars), panel: &Panel| {
+            tops.sort();
+            (0..panel.queries.count()).map(|i| tops.kept(i).collect()).collect::<Vec<Vec<_>>>()
+        };
+        Ok(near.into_iter().zip(&self.panels).flat_map(|(near, panel)| of_panel(near, panel)).collect())
+    }
+
+    /// Counts all rows on the sample rows' ladders.
+    pub(crate) fn climb(&self, ladders: &mut [Ladder], rows: &dyn Rows) -> Result<()> {
+        let mut packed = Vec::new();
+        rows.each(&mut |first, values| {
+            let blocks = pack(values, &self.center, &mut packed);
+            ladders.par_chunks_mut(PANEL).zip(&self.panels).for_each(|(ladders, panel)| {
+                let mut bars = Bars::default();
+                for (block, rows) in blocks.iter().enumerate() {
+                    let vector = |at: usize| &values[(block * BLOCK + at) * self.dim..][..self.dim];
+                    let own = |i: usize, at: usize| {
+                        u64::from(self.rows[panel.first + i]) == first + (block * BLOCK + at) as u64
+                    };
+                    climb(&panel.queries, &panel.half_norms, rows, self.dim, &mut bars, ladders, own, |i, at| {
+                        squared_distance(self.vector(panel.first + i), vector(at))
+                    });
+                }
+            });
+            Ok(())
+        })
+    }
+
+    /// Bytes beside the rows and their vectors: those packed for the kernel, and the `k` nearest.
+    pub(crate) fn bytes(rows: usize, dim: usize, k: usize) -> u64 {
+        (rows.next_multiple_of(PANEL) * (dim + 2) * 4) as u64
+            + Tops::bytes(rows, k)
+            + rows as u64 * (k as u64 * 8 + 24)
+            + dim as u64 * 12
+    }
+
+    /// Bytes of a batch of so many rows, packed.
+    pub(crate) fn batch_bytes(rows: usize, dim: usize) -> u64 {
+        rows.div_ceil(BLOCK) as u64 * Packed::bytes(BLOCK.min(rows.next_multiple_of(32)), dim)
+    }
+}
+
+/// Packs rows in blocks, over those that were there.
+fn pack<'p>(values: &[f32], center: &[f32], packed: &'p mut Vec<Packed>) -> &'p [Packed] {
+    let dim = center.len();
+    let blocks = (values.len() / dim).div_ceil(BLOCK);
+    if packed.len() < blocks {
+        packed.resize_with(blocks, Packed::default);
+    }
+    let packed = &mut packed[..blocks];
+    packed
+        .par_iter_mut()
+        .zip(values.par_chunks(BLOCK * dim))
+        .for_each(|(packed, rows)| packed.load(rows.chunks_exact(dim), center));
+    packed
+}
+
+/// Counts packed rows on the ladders of some queries: `own(query, row)` says which are the
+/// query itself, and `exact(query, row)` is asked where scores leave a rank open.
+#[expect(clippy::too_many_arguments, reason = "two sides, and what connects them")]
+pub(crate) fn climb(
+    queries: &Queries,
+    half_norms: &[f32],
+    rows: &Packed,
+    dim: usize,
+    bars: &mut Bars,
+    ladders: &mut [Ladder],
+    own: impl Fn(usize, usize) -> bool,
+    exact: impl Fn(usize, usize) -> f32,
+) {
+    let farthest = rows.most_half_norm();
+    let bar = |i: usize, top: f32| {
+        // Of a ladder without steps nothing is below the top.
+        if top >= 0.0 { reach(top, half_norms[i] + farthest, dim) - half_norms[i] } else { f32::NEG_INFINITY }
+    };
+    bars.set(ladders.iter().enumerate().map(|(i, ladder)| bar(i, ladder.top())));
+    for_each_near(queries, rows, bars, |i, row, score| {
+        let ladder = &mut ladders[i];
+        let top = ladder.top();
+        if !own(i, row) {
+            let (low, high) = between(score + half_norms[i], half_norms[i] + farthest, dim);
+            let place = ladder.place(low);
+            if place == ladder.place(high) {
+                ladder.add_at(place);
+            } else {
+                ladder.add(exact(i, row));
+            }
+        }
+        bar(i, top)
+    });
+}
+
+/// The least and the most that [`squared_distance`] can be where a score and the query's half
+/// norm come to `half`: [`reach`], turned around.
+fn between(half: f32, half_norms: f32, dim: usize) -> (f32, f32) {
+    // What half a distance of 0 may come to is what rounding may add to a score, and a limit's
+    // own share is what `reach` makes of 1 beyond its half.
+    let of_score = reach(0.0, half_norms, dim);
+    let share = 2.0 * reach(1.0, 0.0, dim);
+    (2.0 * (half - of_score) / share, 2.0 * (half + of_score) * share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::unit;
+
+    /// Whole numbers, so that many distances are equal, and a few copies.
+    fn table(rows: usize, dim: usize, offset: f32) -> Vec<f32> {
+        let mut values: Vec<f32> = (0..rows * dim).map(|i| (unit(5, 1, i as u64) * 6.0).floor() + offset).collect();
+        let copy = values[..dim].to_vec();
+        for row in [7, 300, 301] {
+            values[row * dim..][..dim].copy_from_slice(&copy);
+        }
+        values
+    }
+
+    fn squares(values: &[f32], dim: usize, row: usize) -> Vec<f64> {
+        let own = &values[row * dim..][..dim];
+        let square = |other: &[f32]| own.iter().zip(other).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+        values.chunks_exact(dim).map(square).collect()
+    }
+
+    #[test]
+    fn nearest_and_ranks_are_those_of_sorting_whatever_the_batches() {
+        for (dim, offset) in [(3, 0.0), (17, 0.0), (9, 4000.0)] {
+            let values = table(1300, dim, offset);
+            let rows: Vec<u32> = (0..1300).step_by(9).collect();
+            let vectors: Vec<f32> =
+                rows.iter().flat_map(|&row| values[row as usize * dim..][..dim].iter().copied()).collect();
+            let sample = Sample::new(&rows, &vectors, dim);
+            let others = |place: u32| (0..6).map(move |i| (place * 37 + i * 211 + 1) % 1300);
+            let mut seen = None;
+            for portion in [1300, 512, 700, 97] {
+                struct Portions<'a>(&'a [f32], usize, usize);
+                impl Rows for Portions<'_> {
+                    fn each(&self, each: &mut dyn FnMut(u64, &[f32]) -> Result<()>) -> Result<()> {
+                        let mut portions = self.0.chunks(self.1 * self.2).enumerate();
+                        portions.try_for_each(|(i, values)| each((i * self.1) as u64, values))
+                    }
+                }
+                let all = Portions(&values, portion, dim);
+                let mut pairs = Pairs::new((0..rows.len() as u32).flat_map(|p| others(p).map(move |other| (p, other))));
+                let near = sample.nearest(10, &mut pairs, &all).expect("neighbours");
+                let steps = |place: u32| others(place).filter_map(|other| pairs.squared(place, other)).collect();
+                let mut ladders: Vec<Ladder> = (0..rows.len() as u32).map(|place| Ladder::new(steps(place))).collect();
+                sample.climb(&mut ladders, &all).expect("ranks");
+                let excess: Vec<u64> = ladders.iter().map(|ladder| ladder.excess(5)).collect();
+                let found = (near, excess);
+                if let Some(seen) = &seen {
+                    assert_eq!(seen, &found, "batches of {portion}");
+                    continue;
+                }
+                for (place, &row) in rows.iter().enumerate() {
+                    let far = squares(&values, dim, row as usize);
+                    let mut order: Vec<usize> = (0..1300).filter(|&other| other != row as usize).collect();
+                    order.sort_by(|&a, &b| far[a].total_cmp(&far[b]).then(a.cmp(&b)));
+                    let ours: Vec<usize> = found.0[place].iter().map(|&(_, other)| other as usize).collect();
+                    assert_eq!(ours, order[..10], "row {row}");
+                    let rank = |other: u32| 1 + order.iter().filter(|&&o| far[o] < far[other as usize]).count() as u64;
+                    let expected: u64 = others(place as u32).map(|other| rank(other).saturating_sub(5)).sum();
+                    assert_eq!(found.1[place], expected, "row {row}");
+                }
+                seen = Some(found);
+            }
+        }
+    }
+}

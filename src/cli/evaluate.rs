@@ -1,0 +1,196 @@
+//! `lowland evaluate`: how good a map is, as one table.
+
+use std::path::{Path, PathBuf};
+
+use lowland::{Evaluation, Graph, check_output, open_map, scores, size};
+use serde_json::json;
+
+use super::embed::{is_device, write_report};
+use super::options::{self, InputArgs, MetricArg, ProgressArgs, dtype_name};
+use super::size::{Memory, parse_memory};
+use super::{Failure, print};
+use crate::machine::Machine;
+use crate::progress::Console;
+
+const EXAMPLES: &str = "\
+Examples:
+  lowland evaluate --source vectors.parquet --map map.parquet --labels section
+  lowland evaluate --source vectors.parquet --knn graph.arrow --map map.parquet
+  lowland evaluate --map map.parquet --labels section,priority
+  lowland evaluate --source 'shards/*.parquet' --map map.npy --sample 20000 --json
+
+Scores, each from comparing sample rows with all rows:
+  recall          share of the true neighbours that the graph of --knn has
+  trustworthiness 1 where no row is near in the map that is far in the data
+  continuity      1 where no row is far in the map that is near in the data
+  preservation    share of the nearest in the data that are nearest in the map
+  triplets        share of random triplets whose nearer pair is the same in both
+  Spearman        rank correlation of distances in the data and in the map
+  label accuracy  share of a row's neighbours in the map that have its label
+  silhouette      (b - a) / max(a, b): own label's mean distance a, the next one's b
+  k-means ARI     adjusted Rand index of labels and of as many clusters of the map
+
+Without --source only the last three are taken, without --labels only the others.";
+
+/// Tell how good a map is
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
+pub(super) struct Args {
+    /// The map: .parquet, .arrow or .npy, row for row with the source
+    #[arg(long, value_name = "MAP", required = true, display_order = 0, help_heading = "Input")]
+    map: PathBuf,
+    /// Files, directories or globs of the vectors that the map was made from
+    #[arg(long = "source", value_name = "SOURCE", num_args = 1.., display_order = 0, help_heading = "Input")]
+    sources: Vec<String>,
+    #[command(flatten)]
+    input: InputArgs,
+    /// Columns of the map's coordinates [default: x, y, z, or c0, c1, …, or the only list column]
+    #[arg(long, value_name = "COLS", display_order = 2, help_heading = "Input")]
+    coordinates: Option<String>,
+    /// Columns of labels, of the map or else of the source; rows without one are left out
+    #[arg(long, value_name = "COLS", value_delimiter = ',', display_order = 3, help_heading = "Input")]
+    labels: Vec<String>,
+    /// Column of weights in the silhouette's means, of the map or else of the source
+    #[arg(long, value_name = "COL", requires = "labels", display_order = 4, help_heading = "Input")]
+    weights: Option<String>,
+    /// A kNN graph whose recall is measured
+    #[arg(long, value_name = "GRAPH", requires = "sources", display_order = 5, help_heading = "Input")]
+    knn: Option<PathBuf>,
+    /// Column of the map and the source that names the rows: they must agree [default: the map's
+    /// first column, where the source has it]
+    #[arg(long, value_name = "COL", requires = "sources", display_order = 6, help_heading = "Input")]
+    id: Option<String>,
+
+    /// Neighbours that the scores look at, below half of the rows [default: 15, or as many as there are]
+    #[arg(long, value_name = "K", help_heading = "Scores")]
+    n_neighbors: Option<usize>,
+    /// How distance is measured in the data [default: the graph's, or euclidean]
+    #[arg(long, value_name = "METRIC", help_heading = "Scores")]
+    metric: Option<MetricArg>,
+    /// Rows that are scored, each against all rows [default: all up to 10,000; 5,000 of more, and
+    /// from a million rows on fewer, down to 1,000]
+    #[arg(long, value_name = "ROWS", help_heading = "Scores")]
+    sample: Option<usize>,
+    /// Seed of every random draw
+    #[arg(long, value_name = "SEED", default_value_t = scores::Config::default().seed, help_heading = "Scores")]
+    seed: u64,
+
+    /// Write the scores as JSON; - for standard output, in place of the table
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    report: Option<PathBuf>,
+    /// Write JSON to standard output, in place of the table
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+    /// Replace a report that exists
+    #[arg(long, help_heading = "Output")]
+    force: bool,
+
+    /// Memory that the process may hold: 600MiB, 4GiB, 1.5g, plain bytes, or a share such as 50%;
+    /// never changes the scores [default: half of what the machine or its cgroup grants]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory, help_heading = "Resources")]
+    memory: Option<Memory>,
+    /// Worker threads; never changes the scores [default: one a core]
+    #[arg(long, value_name = "N", help_heading = "Resources")]
+    threads: Option<usize>,
+    /// Rows read at a time; never changes the scores [default: about 8 MiB of them]
+    #[arg(long, value_name = "ROWS", help_heading = "Resources")]
+    batch_rows: Option<usize>,
+    #[command(flatten)]
+    pub(super) progress: ProgressArgs,
+}
+
+pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
+    let file = args.report.as_deref().filter(|path| path.as_os_str() != "-");
+    if let Some(path) = file.filter(|path| !is_device(path)) {
+        check_output(path, args.force)?;
+    }
+    let machine = Machine::look();
+    let job = job(args, &machine)?;
+    let plan = job.plan()?;
+    if let Some(limit) = machine.limit.as_ref().filter(|limit| plan.memory > limit.bytes) {
+        let (takes, grants) = (size(plan.memory), size(limit.bytes));
+        let why = format!("--sample: it takes {takes}, but {} is {grants}; give fewer rows", limit.source);
+        return Err(Failure::usage(why));
+    }
+    let report = job.run(console)?;
+    let full = as_json(&report, &job, args);
+    if let Some(path) = file {
+        write_report(path, &format!("{full:#}\n"))?;
+    }
+    if args.json || (args.report.is_some() && file.is_none()) {
+        return print(&format!("{full:#}\n"));
+    }
+    print(&format!("{}\n{report}", about(&job, args)))
+}
+
+fn job(args: &Args, machine: &Machine) -> Result<Evaluation, Failure> {
+    if args.sources.is_empty() && args.labels.is_empty() {
+        return Err(Failure::usage("nothing to compare the map with: give --source, --labels, or both"));
+    }
+    let once = |path: &str| path == "-";
+    if args.sources.iter().any(|path| once(path)) || args.map.to_str().is_some_and(once) {
+        return Err(Failure::usage(
+            "- (standard input) can be read only once, and an evaluation reads again; write it to a file",
+        ));
+    }
+    let mut job = Evaluation::new(open_map(&args.map, args.coordinates.as_deref())?);
+    if !args.sources.is_empty() {
+        job.source = Some(lowland::open(&args.sources, args.input.column.as_deref())?);
+    }
+    job.graph = args.knn.as_ref().map(Graph::open).transpose()?;
+    let of_graph = job.graph.as_ref().and_then(Graph::metric);
+    let asked = args.metric.map(Into::into);
+    if let (Some(asked), Some(has), Some(path)) = (asked, of_graph, &args.knn)
+        && asked != has
+    {
+        return Err(Failure::usage(format!("--metric: the graph {} was made with {}", path.display(), has.name())));
+    }
+    job.labels.clone_from(&args.labels);
+    job.weights.clone_from(&args.weights);
+    job.id.clone_from(&args.id);
+    job.config = scores::Config {
+        n_neighbors: args.n_neighbors,
+        sample: args.sample,
+        metric: asked.or(of_graph).unwrap_or_default(),
+        seed: args.seed,
+        threads: args.threads,
+        batch_rows: args.batch_rows,
+        memory: options::budget(args.memory, machine)?,
+    };
+    Ok(job)
+}
+
+/// What was compared with what.
+fn about(job: &Evaluation, args: &Args) -> String {
+    let map = job.map.shape();
+    let columns =
+        job.map.vector_column().map_or_else(String::new, |columns| format!(" ({})", columns.replace(',', ", ")));
+    let mut text = format!("map     {}: {} rows × {}{columns}\n", args.map.display(), map.rows, map.dim);
+    if let Some(source) = &job.source {
+        text += &format!(
+            "source  {}: {} components of {}, {}\n",
+            args.sources.join(" "),
+            source.shape().dim,
+            dtype_name(source.dtype()),
+            job.config.metric.name()
+        );
+    }
+    if let Some(path) = &args.knn {
+        text += &format!("graph   {}\n", path.display());
+    }
+    text
+}
+
+fn as_json(report: &scores::Report, job: &Evaluation, args: &Args) -> serde_json::Value {
+    let mut full = serde_json::to_value(report).unwrap_or_default();
+    if let Some(fields) = full.as_object_mut() {
+        // JSON is UTF-8 and a path need not be.
+        let text = |path: &Path| json!(path.to_string_lossy());
+        fields.insert("map".into(), text(&args.map));
+        fields.insert("coordinates".into(), json!(job.map.vector_column()));
+        fields.insert("sources".into(), json!(args.sources));
+        fields.insert("column".into(), json!(job.source.as_ref().and_then(|source| source.vector_column())));
+        fields.insert("knn".into(), json!(args.knn.as_deref().map(text)));
+    }
+    full
+}

@@ -1,0 +1,357 @@
+//! A map at rest, and the vectors, labels and graph that it is compared with,
+//! become scores: what is read, and whether the rows belong together. The
+//! scores themselves are [`lowland_engine::evaluate`]'s.
+//!
+//! What must hold: all inputs are tables of the same rows in the same order;
+//! what can be seen to differ is refused before anything is compared.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float32Type};
+use lowland_engine::evaluate::{self, Config, Input, LABEL_BYTES, Labels, MOST_LABELS, Points, READ_ROWS, UNLABELED};
+use lowland_engine::{Event, GraphSource, Observer};
+use lowland_io::{Source, coordinate_names};
+
+use crate::job::{Graph, open};
+use crate::plot::texts;
+use crate::{Error, Result};
+
+/// Rows of texts that are read at a time.
+const TEXT_ROWS: usize = 8192;
+
+/// What is evaluated. Fill in the fields, then [`run`](Evaluation::run).
+pub struct Evaluation {
+    /// The map, as [`open_map`] opens it.
+    pub map: Arc<dyn Source>,
+    /// The vectors that it was made from, row for row.
+    pub source: Option<Arc<dyn Source>>,
+    /// A kNN graph of the vectors whose recall is asked for.
+    pub graph: Option<Graph>,
+    /// Columns of labels, of the map or else of the source.
+    pub labels: Vec<String>,
+    /// A column of weights for the silhouette, of the map or else of the source.
+    pub weights: Option<String>,
+    /// A column that both have, and that names the rows. By default the map's first column is
+    /// compared, where the source has it too, and row numbers in `id` are looked at.
+    pub id: Option<String>,
+    /// How it is done.
+    pub config: Config,
+}
+
+/// Opens a map: `coordinates` says in which columns it is (as [`open`] has it), by default `x`, `y`
+/// and `z`, or `c0`, `c1`, …, or else the only column of lists. An `.npy` is taken whole.
+///
+/// # Errors
+/// Where there is none, or no such columns.
+pub fn open_map(path: &Path, coordinates: Option<&str>) -> Result<Arc<dyn Source>> {
+    let path = [path.to_string_lossy()];
+    if coordinates.is_some() {
+        return open(&path, coordinates);
+    }
+    let columns = match open(&path, Some("x")) {
+        Ok(found) => found.columns(),
+        Err(error) => match &error {
+            Error::Engine(lowland_engine::Error::Io(lowland_io::Error::NoSuchColumn { available, .. })) => {
+                available.clone()
+            }
+            _ => return Err(error),
+        },
+    };
+    for names in [coordinate_names(3), coordinate_names(columns.len().max(4))] {
+        let there: Vec<String> = names.into_iter().take_while(|name| columns.contains(name)).collect();
+        if !there.is_empty() {
+            return open(&path, Some(&there.join(",")));
+        }
+    }
+    open(&path, None)
+}
+
+impl Evaluation {
+    /// An evaluation with default settings of a map alone.
+    pub fn new(map: Arc<dyn Source>) -> Self {
+        Evaluation {
+            map,
+            source: None,
+            graph: None,
+            labels: Vec::new(),
+            weights: None,
+            id: None,
+            config: Config::default(),
+        }
+    }
+
+    /// Checks what can be checked before anything is read, and decides every number, as if there
+    /// were few labels: how many there are is not known before they are read.
+    ///
+    /// # Errors
+    /// Names the option, the inputs that differ in rows, the column that is not there, or the
+    /// smallest budget that would do.
+    pub fn plan(&self) -> Result<evaluate::Plan> {
+        let rows = self.map.shape().rows;
+        let of_source = self.source.as_ref().map(|source| ("the source", source.shape().rows));
+        let of_graph = self.graph.as_ref().map(|graph| ("the graph", graph.rows()));
+        for (what, has) in of_source.into_iter().chain(of_graph) {
+            if has != rows {
+                return Err(Error::job(format!(
+                    "{}: the map has {rows} rows, {what} has {has}: they must be the same rows in the same order",
+                    self.path()
+                )));
+            }
+        }
+        for column in self.labels.iter().chain(&self.weights) {
+            self.table_of(column)?;
+        }
+        self.planned(vec![1; self.labels.len()])
+    }
+
+    fn planned(&self, labels: Vec<usize>) -> Result<evaluate::Plan> {
+        let (shape, source) = (self.map.shape(), self.source.as_ref());
+        let held = self.map.held_bytes().max(source.map_or(0, |source| source.held_bytes()));
+        let input = Input {
+            rows: shape.rows,
+            n_components: shape.dim,
+            dim: source.map(|source| source.shape().dim),
+            source_bytes: held,
+            graph_k: self.graph.as_ref().map(Graph::k),
+            labels,
+            weights: self.weights.is_some(),
+        };
+        Ok(self.config.plan(&input)?)
+    }
+
+    /// Reads the map and the labels, and takes all scores.
+    ///
+    /// # Errors
+    /// Those of [`plan`](Evaluation::plan); a map with a number that is none, labels or weights
+    /// that are none, or rows in another order than the source's, each with its place; and
+    /// those of the engine.
+    pub fn run(&self, observer: &dyn Observer) -> Result<evaluate::Report> {
+        self.plan()?;
+        let before = self.fingerprints()?;
+        self.check_order(observer)?;
+        let map = self.read_map(observer)?;
+        let labels = self.labels.iter().map(|column| self.read_labels(column, observer));
+        let labels = labels.collect::<Result<Vec<Labels>>>()?;
+        let weights = self.weights.as_ref().map(|column| self.read_weights(column, observer)).transpose()?;
+        self.map.release();
+        let plan = self.planned(labels.iter().map(|labels| labels.count).collect())?;
+        let graph = self.graph.as_ref().map(|graph| graph as &dyn GraphSource);
+        let subject = evaluate::Subject { map, source: self.source.clone(), graph, labels, weights };
+        let report = evaluate::evaluate(&plan, &subject, observer)?;
+        match lowland_io::unchanged(&before, &self.fingerprints()?) {
+            Err(lowland_io::Error::Changed { path, what }) => Err(Error::job(format!(
+                "{}: changed while it was read: {what}; evaluate again when whatever writes it has finished",
+                path.display()
+            ))),
+            unchanged => Ok(unchanged.map(|()| report)?),
+        }
+    }
+
+    fn fingerprints(&self) -> Result<Vec<lowland_io::Fingerprint>> {
+        let mut files = self.map.fingerprints()?;
+        if let Some(source) = &self.source {
+            files.extend(source.fingerprints()?);
+        }
+        Ok(files)
+    }
+
+    fn path(&self) -> String {
+        self.map.locate(0).path.display().to_string()
+    }
+
+    /// The table that has a column: the map, or else the source.
+    fn table_of(&self, column: &str) -> Result<&dyn Source> {
+        let has = |table: &&dyn Source| table.columns().iter().any(|name| name == column);
+        let tables = [Some(self.map.as_ref()), self.source.as_deref()];
+        tables.into_iter().flatten().find(has).ok_or_else(|| {
+            let list = |table: &dyn Source| match table.columns().as_slice() {
+                [] => "none".to_string(),
+                names => names.join(", "),
+            };
+            let source = self.source.as_deref().map(|source| format!("; the source's are {}", list(source)));
+            Error::job(format!(
+                "{}: no column \"{column}\"; the map's are {}{}",
+                self.path(),
+                list(self.map.as_ref()),
+                source.unwrap_or_default()
+            ))
+        })
+    }
+
+    /// Hands a table's column, in portions, to `each(first, values)`.
+    fn column(
+        &self,
+        table: &dyn Source,
+        column: &str,
+        observer: &dyn Observer,
+        each: &mut dyn FnMut(u64, &ArrayRef) -> Result<()>,
+    ) -> Result<()> {
+        let rows = table.shape().rows;
+        for first in (0..rows).step_by(TEXT_ROWS) {
+            pulse(observer)?;
+            let count = (rows - first).min(TEXT_ROWS as u64) as usize;
+            let batch = table.read_columns(&[column.to_string()], first, count)?;
+            each(first, batch.column(0))?;
+        }
+        Ok(())
+    }
+
+    fn read_map(&self, observer: &dyn Observer) -> Result<Points> {
+        let shape = self.map.shape();
+        let mut points = Points::new(shape.rows as usize, shape.dim);
+        let mut values = vec![0f32; READ_ROWS.min(shape.rows as usize) * shape.dim];
+        for first in (0..shape.rows).step_by(READ_ROWS) {
+            pulse(observer)?;
+            let count = (shape.rows - first).min(READ_ROWS as u64) as usize;
+            let values = &mut values[..count * shape.dim];
+            self.map.read_rows(first, values)?;
+            if let Some(at) = values.iter().position(|x| !x.is_finite()) {
+                let place = self.map.locate(first + (at / shape.dim) as u64);
+                let (path, row, component, value) = (place.path, place.row, at % shape.dim, values[at]);
+                return Err(lowland_engine::Error::NotFinite { path, row, component, value }.into());
+            }
+            points.put(first as usize, values);
+        }
+        Ok(points)
+    }
+
+    /// Labels get their codes in the order in which they come.
+    fn read_labels(&self, column: &str, observer: &dyn Observer) -> Result<Labels> {
+        let table = self.table_of(column)?;
+        let mut codes = Vec::with_capacity(table.shape().rows as usize);
+        let mut seen: HashMap<String, u32> = HashMap::new();
+        let mut bytes = 0;
+        self.column(table, column, observer, &mut |first, values| {
+            let wrong = |why: String| Err(Error::job(format!("{}: --labels {column}: {why}", self.path())));
+            // pandas writes what is missing as NaN.
+            let floats = values.data_type().is_floating();
+            let values = match texts(values) {
+                Ok(texts) => texts,
+                Err(_) => return wrong(format!("it is {}, which cannot be labels", values.data_type())),
+            };
+            for label in &values {
+                let Some(label) = label.filter(|&label| !(floats && label == "NaN")) else {
+                    codes.push(UNLABELED);
+                    continue;
+                };
+                let code = match seen.get(label) {
+                    Some(&code) => code,
+                    None => {
+                        let code = seen.len() as u32;
+                        bytes += label.len();
+                        if seen.len() == MOST_LABELS || bytes > LABEL_BYTES {
+                            return wrong(format!(
+                                "more than {MOST_LABELS} labels, or texts of more than {} MiB, by row {}; \
+                                 choose a column with fewer",
+                                LABEL_BYTES >> 20,
+                                first + (codes.len() as u64 - first)
+                            ));
+                        }
+                        seen.insert(label.into(), code);
+                        code
+                    }
+                };
+                codes.push(code);
+            }
+            Ok(())
+        })?;
+        Ok(Labels { name: column.into(), codes, count: seen.len() })
+    }
+
+    fn read_weights(&self, column: &str, observer: &dyn Observer) -> Result<Vec<f32>> {
+        let table = self.table_of(column)?;
+        let mut weights = Vec::with_capacity(table.shape().rows as usize);
+        self.column(table, column, observer, &mut |first, values| {
+            let wrong = |why: String| Error::job(format!("{}: --weights {column}: {why}", self.path()));
+            let numbers = Some(values.data_type()).filter(|kind| kind.is_numeric());
+            let numbers = numbers.and_then(|_| cast(values, &DataType::Float32).ok());
+            let numbers = numbers.as_ref().and_then(|numbers| numbers.as_primitive_opt::<Float32Type>());
+            let Some(numbers) = numbers else {
+                return Err(wrong(format!("it is {}, and weights are numbers", values.data_type())));
+            };
+            for (row, weight) in (first..).zip(numbers) {
+                match weight {
+                    Some(weight) if weight.is_finite() && weight >= 0.0 => weights.push(weight),
+                    Some(weight) => return Err(wrong(format!("row {row} weighs {weight}; weights are 0 or more"))),
+                    None => return Err(wrong(format!("row {row} has none"))),
+                }
+            }
+            Ok(())
+        })?;
+        Ok(weights)
+    }
+
+    /// Refuses a map whose rows can be seen to be in another order than the source's.
+    fn check_order(&self, observer: &dyn Observer) -> Result<()> {
+        let Some(source) = &self.source else { return Ok(()) };
+        let has = |table: &dyn Source, name: &String| table.columns().contains(name);
+        let map = self.map.as_ref();
+        if let Some(id) = &self.id {
+            for (what, table) in [("map", map), ("source", source.as_ref())] {
+                if !has(table, id) {
+                    let why = format!("--id: the {what} has no column \"{id}\" to tell its rows by");
+                    return Err(Error::job(format!("{}: {why}", table.locate(0).path.display())));
+                }
+            }
+            return self.same_values(source.as_ref(), id, observer);
+        }
+        let coordinates = map.vector_column().unwrap_or_default();
+        let first = map.columns().into_iter().next();
+        match first.filter(|name| !coordinates.split(',').any(|c| c == name)) {
+            Some(name) if has(source.as_ref(), &name) => self.same_values(source.as_ref(), &name, observer),
+            Some(name) if name == "id" => self.ascending(&name, observer),
+            _ => Ok(()),
+        }
+    }
+
+    fn same_values(&self, source: &dyn Source, name: &str, observer: &dyn Observer) -> Result<()> {
+        self.column(self.map.as_ref(), name, observer, &mut |first, ours| {
+            let theirs = source.read_columns(&[name.to_string()], first, ours.len())?;
+            let (Ok(ours), Ok(theirs)) = (texts(ours), texts(theirs.column(0))) else { return Ok(()) };
+            let differ = (first..).zip(ours.iter().zip(&theirs)).find(|(_, (ours, theirs))| ours != theirs);
+            let Some((row, (ours, theirs))) = differ else { return Ok(()) };
+            let [ours, theirs] =
+                [ours, theirs].map(|value| value.map_or("null".into(), |value| format!("\"{value}\"")));
+            Err(Error::job(format!(
+                "{}: row {row}: {name} is {ours}, and in the source {theirs}: they must be the same rows in the same \
+                 order",
+                self.path()
+            )))
+        })
+    }
+
+    /// Row numbers that are not in order were put into another one.
+    fn ascending(&self, name: &str, observer: &dyn Observer) -> Result<()> {
+        let (mut moved, mut other) = (None, false);
+        let rows = self.map.shape().rows;
+        self.column(self.map.as_ref(), name, observer, &mut |first, values| {
+            let Ok(ids) = cast(values, &DataType::UInt64) else {
+                other = true;
+                return Ok(());
+            };
+            let ids = ids.as_primitive_opt::<arrow::datatypes::UInt64Type>();
+            for (row, id) in (first..).zip(ids.into_iter().flatten()) {
+                // Numbers beyond the rows are names of another kind.
+                other |= id.is_none_or(|id| id >= rows);
+                moved = moved.or(id.filter(|&id| id != row).map(|id| (row, id)));
+            }
+            Ok(())
+        })?;
+        match moved.filter(|_| !other) {
+            Some((row, id)) => Err(Error::job(format!(
+                "{}: row {row} has the id {id}: the map is not in the source's order; sort it by id",
+                self.path()
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn pulse(observer: &dyn Observer) -> Result<()> {
+    let stop = observer.event(&Event::Pulse).is_break();
+    if stop { Err(lowland_engine::Error::Cancelled { stage: "input" }.into()) } else { Ok(()) }
+}
