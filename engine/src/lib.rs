@@ -17,6 +17,7 @@ pub mod budget;
 mod config;
 mod error;
 pub mod estimate;
+pub mod exact;
 pub mod index;
 pub mod init;
 pub mod layout;
