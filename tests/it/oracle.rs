@@ -41,18 +41,18 @@ fn python() -> Option<PathBuf> {
 }
 
 /// A directory for one script's arguments.
-struct Desk {
+pub(crate) struct Desk {
     python: PathBuf,
     dir: tempfile::TempDir,
 }
 
 impl Desk {
     /// Nothing where there is no Python.
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         Some(Desk { python: python()?, dir: tempfile::tempdir().expect("a directory") })
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.dir.path().join(name).to_string_lossy().into_owned()
     }
 
@@ -76,7 +76,7 @@ impl Desk {
         self.path(name)
     }
 
-    fn floats(&self, name: &str, values: &[f32], width: usize) -> String {
+    pub(crate) fn floats(&self, name: &str, values: &[f32], width: usize) -> String {
         self.npy(name, "<f4", &[values.len() / width, width], values.iter().map(|x| x.to_le_bytes()))
     }
 
@@ -89,7 +89,7 @@ impl Desk {
     }
 
     /// Runs a script that must succeed; gives what it printed.
-    fn ask(&self, script: &str, arguments: &[&str]) -> String {
+    pub(crate) fn ask(&self, script: &str, arguments: &[&str]) -> String {
         let path = home().join("tests/oracle").join(script);
         let output = Command::new(&self.python).arg(path).args(arguments).output().expect("Python runs");
         let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -19,8 +19,8 @@ pub enum Optimizer {
     /// Adam in the Poincaré ball (Bécigneul, Ganea 2019): the gradient is the
     /// ball's, the second moment is one number a row, and the first is carried along.
     ///
-    /// Its bias correction counts steps one by one. The guide's code counts two
-    /// a step, which makes its first steps smaller than the rule asks.
+    /// Its bias correction counts steps one by one, as the rule has it. The
+    /// guide's code counts two a step.
     RiemannianAdam(Adam),
 }
 

@@ -66,7 +66,10 @@ impl Entropic {
             sum.ln() + moment / (sum * epsilon) + 1.0 - target
         };
         let bracket = bounds(costs, least, most, self.perplexity, n);
-        let inverse = 1.0 / bisect(bracket, self.max_iter, gap);
+        // Where more rows are nearest than the perplexity asks for there is no
+        // root, and any small ε will do: below the digits of the costs, with digits left itself.
+        let floor = (1e-9 * f64::from(most.abs().max(least.abs()))).max(1e-150);
+        let inverse = 1.0 / bisect(bracket, self.max_iter, gap).max(floor);
         let (sum, _) = sums(costs, least, inverse);
         [inverse, sum.ln() - f64::from(least) * inverse]
     }

@@ -14,14 +14,14 @@ pub(super) fn bisect((begin, end): (f64, f64), max_iter: usize, f: impl Fn(f64) 
     let sane = |x: f64, other: f64| if x > 0.0 && x.is_finite() { x } else { other };
     let (mut low, mut high) = (sane(begin, 1.0), sane(end, 1.0));
     for _ in 0..max_iter {
-        if f(low) <= 0.0 {
+        if f(low) <= 0.0 || low < 1e-200 {
             break;
         }
         high = high.min(low);
         low *= 0.5;
     }
     for _ in 0..max_iter {
-        if f(high) >= 0.0 {
+        if f(high) >= 0.0 || high > 1e200 {
             break;
         }
         low = low.max(high);

@@ -325,7 +325,8 @@ fn attract_dense<F: Real, K: Kernel>(
                 let (from, to) = (block(both.from, start), block(both.to, start));
                 let mut factors = [F::default(); LANES];
                 for lane in 0..LANES {
-                    factors[lane] = F::of(f64::from(from[lane] + to[lane])) * kernel.at(squares[lane]).1;
+                    let p = F::of(f64::from(from[lane])) + F::of(f64::from(to[lane]));
+                    factors[lane] = p * kernel.at(squares[lane]).1;
                 }
                 factors
             });
