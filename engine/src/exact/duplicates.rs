@@ -15,7 +15,7 @@ pub(super) struct Distinct {
 /// Bytes for n rows at the most.
 pub(super) fn bytes(n: usize, dim: usize) -> u64 {
     // The table, both vectors, and a copy of the rows without their copies.
-    n as u64 * (48 + 4 * dim as u64)
+    n as u64 * (64 + 4 * dim as u64)
 }
 
 /// Finds copies among `rows` (n × dim, finite); none if all differ. −0 is 0.

@@ -124,6 +124,8 @@ pub struct State {
     pub moments: Moments,
     /// What the loss remembers: TSNEkhorn's dual.
     pub memory: Vec<f64>,
+    /// Whether the gradient fell below `min_grad_norm`: there is nothing more to do.
+    pub converged: bool,
 }
 
 /// A map.
@@ -331,7 +333,7 @@ fn descend(
         None => {
             let kept = distinct.map(|d| d.kept.as_slice());
             let positions = init::positions(&d.init, data, weights, width, (d.init_scaling, d.seed), kept)?;
-            State { iteration: 0, positions, moments: d.optimizer.begin(n, width), memory: Vec::new() }
+            State { positions, moments: d.optimizer.begin(n, width), ..State::default() }
         }
     };
     if let Some(memory) = objective.memory()
@@ -340,8 +342,7 @@ fn descend(
         memory.clone_from(&state.memory);
     }
     let mut gradient = vec![0.0; n * width];
-    let mut converged = false;
-    while state.iteration < d.max_iter && !converged {
+    while state.iteration < d.max_iter && !state.converged {
         let t = state.iteration;
         let exaggeration = if t < d.early_exaggeration_iter { d.early_exaggeration } else { 1.0 };
         if t > 0 && t == d.early_exaggeration_iter && d.early_exaggeration > 1.0 {
@@ -360,7 +361,7 @@ fn descend(
             return Err(Error::Data { what });
         }
         if t.is_multiple_of(d.check_interval) {
-            converged = sum(gradient.iter().map(|g| g * g)).sqrt() < d.min_grad_norm;
+            state.converged = sum(gradient.iter().map(|g| g * g)).sqrt() < d.min_grad_norm;
         }
         state.iteration += 1;
         if let Some(memory) = objective.memory() {
@@ -372,7 +373,7 @@ fn descend(
     let strengths = Strengths { attraction: 1.0, repulsion: d.repulsion_strength };
     let loss = objective.evaluate(&state.positions, width, strengths, true, &mut gradient, progress)?;
     let positions = state.positions.iter().map(|&x| x as f32).collect();
-    Ok(Fit { positions, iterations: state.iteration, converged, loss, distinct: n })
+    Ok(Fit { positions, iterations: state.iteration, converged: state.converged, loss, distinct: n })
 }
 
 /// Refuses a state of another problem.

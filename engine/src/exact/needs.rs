@@ -42,7 +42,8 @@ pub fn needs(problem: &Problem, n: usize, dim: usize, threads: usize, hold: u64)
     let costs = if given { 0 } else { Costs::bytes(n, dim, threads) };
     let copies = if problem.descent.process_duplicates && !given { duplicates::bytes(n, dim) } else { 0 };
     let hold = hold.min(whole);
-    let optimizer = (n * (problem.descent.optimizer.numbers(width) + 2 * width)) as u64 * 8;
+    // The gradient, the positions, and what the loss remembers.
+    let optimizer = (n * (problem.descent.optimizer.numbers(width) + 2 * width + 1)) as u64 * 8;
     let needs = Needs::default()
         .phase("affinity", [("rows without copies", copies), ("costs", costs), ("affinity", peak)])
         .phase(

@@ -46,9 +46,9 @@ impl<F: Real> Points<F> {
 
     /// The squares of the distances from row i to a block. What fills up the last is far away.
     #[inline(always)]
-    fn squares(&self, i: usize, start: usize) -> [F; LANES] {
+    fn squares(&self, columns: &[&[F]], i: usize, start: usize) -> [F; LANES] {
         let mut squares = [F::default(); LANES];
-        for column in self.values.chunks_exact(self.padded) {
+        for column in columns {
             let own = column[i];
             let Some(others) = column[start..].first_chunk::<LANES>() else { continue };
             for lane in 0..LANES {
@@ -62,25 +62,43 @@ impl<F: Real> Points<F> {
         squares
     }
 
+    /// The components, of which there are D, or fewer; the rest is empty.
+    fn columns<const D: usize>(&self) -> [&[F]; D] {
+        std::array::from_fn(|c| if c < self.width { &self.values[c * self.padded..][..self.padded] } else { &[] })
+    }
+
     /// Meets all rows: `f(first row, squared distances)` for blocks of sixteen.
     #[inline(always)]
     pub(super) fn meet(&self, i: usize, mut f: impl FnMut(usize, &[F; LANES])) {
+        let columns = self.columns::<WIDEST>();
         for start in (0..self.padded).step_by(LANES) {
-            f(start, &self.squares(i, start));
+            f(start, &self.squares(&columns[..self.width], i, start));
         }
     }
 
     /// Σ_j f_j · (z_i − z_j), where f gives sixteen factors from the squared distances; written to `force`.
     #[inline(always)]
-    pub(super) fn push(&self, i: usize, force: &mut [f64], mut f: impl FnMut(usize, &[F; LANES]) -> [F; LANES]) {
-        let mut part = [[F::default(); LANES]; WIDEST];
-        let part = &mut part[..self.width];
+    pub(super) fn push(&self, i: usize, force: &mut [f64], f: impl FnMut(usize, &[F; LANES]) -> [F; LANES]) {
+        // In the plane, where most maps lie, all stays in registers.
+        if self.width == 2 { self.push_in::<2>(i, force, f) } else { self.push_in::<WIDEST>(i, force, f) }
+    }
+
+    #[inline(always)]
+    fn push_in<const D: usize>(
+        &self,
+        i: usize,
+        force: &mut [f64],
+        mut f: impl FnMut(usize, &[F; LANES]) -> [F; LANES],
+    ) {
+        let columns = self.columns::<D>();
+        let columns = &columns[..self.width.min(D)];
+        let mut part = [[F::default(); LANES]; D];
         force.fill(0.0);
         for run in (0..self.padded).step_by(RUN * LANES) {
-            part.fill([F::default(); LANES]);
+            part[..columns.len()].fill([F::default(); LANES]);
             for start in (run..(run + RUN * LANES).min(self.padded)).step_by(LANES) {
-                let factors = f(start, &self.squares(i, start));
-                for (column, part) in self.values.chunks_exact(self.padded).zip(part.iter_mut()) {
+                let factors = f(start, &self.squares(columns, i, start));
+                for (column, part) in columns.iter().zip(&mut part) {
                     let own = column[i];
                     let Some(others) = column[start..].first_chunk::<LANES>() else { continue };
                     for lane in 0..LANES {
@@ -88,7 +106,7 @@ impl<F: Real> Points<F> {
                     }
                 }
             }
-            for (force, part) in force.iter_mut().zip(&*part) {
+            for (force, part) in force.iter_mut().zip(&part) {
                 *force += part.iter().map(|x| x.wide()).sum::<f64>();
             }
         }

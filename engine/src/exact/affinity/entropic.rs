@@ -67,8 +67,8 @@ impl Entropic {
         };
         let bracket = bounds(costs, least, most, self.perplexity, n);
         // Where more rows are nearest than the perplexity asks for there is no
-        // root, and any small ε will do: below the digits of the costs, with digits left itself.
-        let floor = (1e-9 * f64::from(most.abs().max(least.abs()))).max(1e-150);
+        // root, and any small ε will do: one below the digits of these costs.
+        let floor = (1e-9 * f64::from(least.abs())).max(1e-150);
         let inverse = 1.0 / bisect(bracket, self.max_iter, gap).max(floor);
         let (sum, _) = sums(costs, least, inverse);
         [inverse, sum.ln() - f64::from(least) * inverse]
@@ -139,9 +139,9 @@ impl Affinity for Entropic {
         if self.sparse {
             let entries = (n * self.n_neighbors(n)) as u64;
             let kept = Sparse::bytes(n, entries);
-            // The neighbours as they are found, and one more copy of them.
+            // The neighbours as they are found are gone before the transpose is made.
             Toll {
-                peak: kept + 12 * entries,
+                peak: kept + 16 * n as u64,
                 kept,
                 passes: 1.0,
                 operations: operations * self.n_neighbors(n) as f64,
