@@ -53,11 +53,7 @@ fn affinities_are_those_of_a_dense_computation() {
         (Box::new(SelfTuning::default()), square, json!({"k": 7})),
         (Box::new(Magic::default()), square, json!({"k": 7})),
         (Box::new(UmapAffinity { n_neighbors: 12.0, ..UmapAffinity::default() }), square, json!({"n_neighbors": 12})),
-        (
-            Box::new(PhateAffinity { k: 5, alpha: 3.0, t: 7 }),
-            Cost::Euclidean,
-            json!({"k": 5, "alpha": 3.0, "t": 7}),
-        ),
+        (Box::new(PhateAffinity { k: 5, alpha: 3.0, t: 7 }), Cost::Euclidean, json!({"k": 5, "alpha": 3.0, "t": 7})),
     ];
     let table = mixture(90, 6);
     let rows = desk.floats("rows.npy", &table.values, 6);

@@ -41,8 +41,7 @@ pub enum Cost {
 
 impl Cost {
     /// All of them, by name.
-    pub const ALL: [Cost; 5] =
-        [Cost::Sqeuclidean, Cost::Euclidean, Cost::Angular, Cost::Manhattan, Cost::Sqhyperbolic];
+    pub const ALL: [Cost; 5] = [Cost::Sqeuclidean, Cost::Euclidean, Cost::Angular, Cost::Manhattan, Cost::Sqhyperbolic];
 
     /// The name, as the guide has it.
     pub fn name(self) -> &'static str {
@@ -105,8 +104,7 @@ impl<'a> Costs<'a> {
             }
         }
         let room = |row: &[f32]| 1.0 - row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
-        let rooms =
-            if cost == Cost::Sqhyperbolic { rows.chunks_exact(dim).map(room).collect() } else { Vec::new() };
+        let rooms = if cost == Cost::Sqhyperbolic { rows.chunks_exact(dim).map(room).collect() } else { Vec::new() };
         Costs { rows, dim, cost, panels, rooms }
     }
 
@@ -271,7 +269,8 @@ mod tests {
     #[test]
     fn costs_are_those_of_f64_and_symmetric_to_the_bit() {
         for (n, dim) in [(1, 1), (5, 3), (33, 40), (70, 100)] {
-            let rows: Vec<f32> = (0..n * dim).map(|i| (unit(3, 1, i as u64) - 0.5) * (1.0 / dim as f32).sqrt()).collect();
+            let rows: Vec<f32> =
+                (0..n * dim).map(|i| (unit(3, 1, i as u64) - 0.5) * (1.0 / dim as f32).sqrt()).collect();
             for cost in Cost::ALL {
                 let found = all(&rows, dim, cost);
                 for i in 0..n {
@@ -279,7 +278,8 @@ mod tests {
                         let pair = || rows[i * dim..][..dim].iter().zip(&rows[j * dim..][..dim]);
                         let f = |g: fn(f64, f64) -> f64| -> f64 { pair().map(|(&x, &y)| g(x.into(), y.into())).sum() };
                         let square = f(|x, y| (x - y) * (x - y));
-                        let room = |r: usize| 1.0 - rows[r * dim..][..dim].iter().map(|&x| f64::from(x * x)).sum::<f64>();
+                        let room =
+                            |r: usize| 1.0 - rows[r * dim..][..dim].iter().map(|&x| f64::from(x * x)).sum::<f64>();
                         let truth = match cost {
                             Cost::Sqeuclidean => square,
                             Cost::Euclidean => square.sqrt(),

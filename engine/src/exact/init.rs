@@ -118,7 +118,8 @@ fn components(rows: &[f32], dim: usize, width: usize) -> Result<Vec<f64>> {
         covariance.add(rows);
         covariance.finish(width.min(dim))
     };
-    let pca: Pca = found.map_err(|e: PcaError| Error::Config { field: "init", why: format!("pca: {e}; choose normal") })?;
+    let pca: Pca =
+        found.map_err(|e: PcaError| Error::Config { field: "init", why: format!("pca: {e}; choose normal") })?;
     let kept = pca.n_components();
     let mut scores = vec![0f32; rows.len() / dim * kept];
     pca.project(rows, &mut scores);

@@ -59,7 +59,9 @@ pub use affinity::{
 pub use costs::{Cost, Costs};
 pub use fit::{Descent, Fit, Problem, Run, Schedule, State, fit};
 pub use init::Start;
-pub use loss::{CrossEntropy, HyperbolicCauchy, Loss, MapAffinity, MapKernel, Objective, SquareLoss, Strengths, Stress};
+pub use loss::{
+    CrossEntropy, HyperbolicCauchy, Loss, MapAffinity, MapKernel, Objective, SquareLoss, Strengths, Stress,
+};
 pub use methods::{Cosne, Entry, METHODS, MatchLoss, Matcher, Method, Phate, Sne, Tsne, TsneKhorn};
 pub use needs::{Takes, needs};
 pub use optimizer::{Adam, Moments, Optimizer};

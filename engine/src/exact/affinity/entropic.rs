@@ -3,10 +3,10 @@
 
 use super::root::bisect;
 use super::{Affinity, Toll, check_neighbors, itself, wrong};
+use crate::Result;
 use crate::exact::costs::Costs;
 use crate::exact::real::{self, Real, wide};
 use crate::exact::weights::{ClosedForm, Dual, Entries, Sparse, Tiled, Weights};
-use crate::Result;
 use crate::observe::Progress;
 
 /// P_ij = exp(−C_ij / ε_i) / (n Σ_j' exp(−C_ij' / ε_i)), with ε_i such that

@@ -96,7 +96,9 @@ pub(super) fn check_positive(field: &'static str, value: f64) -> Result<()> {
 /// Refuses costs that may lie below 0 where a formula divides by them.
 fn check_costs(name: &str, costs: &Costs<'_>) -> Result<()> {
     if costs.cost() == super::Cost::Angular {
-        let why = format!("the {name} affinity needs costs that are not below 0; scale the rows to length 1 and use sqeuclidean");
+        let why = format!(
+            "the {name} affinity needs costs that are not below 0; scale the rows to length 1 and use sqeuclidean"
+        );
         return wrong("metric", why);
     }
     Ok(())

@@ -159,7 +159,8 @@ impl Affinity for SymmetricEntropic {
         let n = costs.len();
         self.check(n)?;
         let own = itself(self.zero_diag);
-        let mut problem = Problem { options: self, costs, itself: own, duals: vec![[1.0; 2]; n], rows: vec![0.0; 2 * n] };
+        let mut problem =
+            Problem { options: self, costs, itself: own, duals: vec![[1.0; 2]; n], rows: vec![0.0; 2 * n] };
         let (mut parameters, mut gradient) = (vec![1.0; 2 * n], vec![0.0; 2 * n]);
         match self.solver {
             DualSolver::Adam => {

@@ -65,7 +65,8 @@ impl Loss for HyperbolicCauchy {
             return wrong("h", "a given affinity has no rows whose lengths the map could follow; set h to 0");
         }
         let length = |row: &[f32]| sum(row.iter().map(|&x| f64::from(x) * f64::from(x)));
-        let lengths = if rows.is_empty() { vec![0.0; weights.len()] } else { rows.chunks_exact(dim).map(length).collect() };
+        let lengths =
+            if rows.is_empty() { vec![0.0; weights.len()] } else { rows.chunks_exact(dim).map(length).collect() };
         Ok(Box::new(Prepared { options: *self, weights, lengths }))
     }
 }

@@ -34,7 +34,10 @@ impl Loss for Stress {
     }
 
     fn toll(&self, n: usize, width: usize) -> (u64, f64) {
-        (Points::<f64>::bytes(n, width) + 8 * n as u64 * (width as u64 + 1), (n as f64).powi(2) * (15.0 + 5.0 * width as f64))
+        (
+            Points::<f64>::bytes(n, width) + 8 * n as u64 * (width as u64 + 1),
+            (n as f64).powi(2) * (15.0 + 5.0 * width as f64),
+        )
     }
 
     fn prepare<'a>(
@@ -50,7 +53,8 @@ impl Loss for Stress {
         })?;
         let scale = sum(rows);
         if !(scale > 0.0 && scale.is_finite()) {
-            let what = format!("the squares of the affinities sum to {scale}; there is nothing to lay out by their stress");
+            let what =
+                format!("the squares of the affinities sum to {scale}; there is nothing to lay out by their stress");
             return Err(Error::Data { what });
         }
         Ok(Box::new(Prepared { weights, scale }))

@@ -51,9 +51,7 @@ impl Matcher {
             cost: self.cost,
             loss: match self.loss {
                 MatchLoss::Square => Box::new(SquareLoss { map: self.map, count_itself: false }),
-                MatchLoss::CrossEntropy => {
-                    Box::new(CrossEntropy { map: self.map, count_itself: false, single: false })
-                }
+                MatchLoss::CrossEntropy => Box::new(CrossEntropy { map: self.map, count_itself: false, single: false }),
             },
             descent: self.descent,
         }

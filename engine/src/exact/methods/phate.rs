@@ -25,12 +25,7 @@ impl Default for Phate {
         Phate {
             affinity: PhateAffinity { t: 100, ..PhateAffinity::default() },
             cost: Cost::Euclidean,
-            descent: Descent {
-                optimizer: Optimizer::ADAM,
-                max_iter: 1000,
-                min_grad_norm: 1e-15,
-                ..Descent::default()
-            },
+            descent: Descent { optimizer: Optimizer::ADAM, max_iter: 1000, min_grad_norm: 1e-15, ..Descent::default() },
         }
     }
 }

@@ -21,7 +21,8 @@ fn marginal_error(p: &[f64]) -> f64 {
 /// Largest distance of a row's entropy −Σ p (ln p − 1), p scaled by n, from ln(perplexity) + 1.
 fn entropy_error(p: &[f64], perplexity: f64) -> f64 {
     let n = p.len().isqrt() as f64;
-    let entropy = |row: &[f64]| -row.iter().map(|p| p * n).filter(|&p| p > 0.0).map(|p| p * (p.ln() - 1.0)).sum::<f64>();
+    let entropy =
+        |row: &[f64]| -row.iter().map(|p| p * n).filter(|&p| p > 0.0).map(|p| p * (p.ln() - 1.0)).sum::<f64>();
     rows_of(p).map(|row| (entropy(row) - perplexity.ln() - 1.0).abs()).fold(0.0, f64::max)
 }
 
@@ -75,12 +76,21 @@ fn the_sparse_entropic_affinity_holds_the_nearest() {
 fn entropic_rows_of_odd_data_are_calibrated_too() {
     // Far from 0, on very different scales, and with many at one distance.
     let far: Vec<f32> = noise(120, 3, 0.0, 4).iter().map(|x| x * 0.01 + 100.0).collect();
-    let scales: Vec<f32> = noise(120, 3, 0.0, 5).chunks(3).enumerate().flat_map(|(i, r)| r.iter().map(move |x| x * 10f32.powi(i as i32 % 7 - 3)).collect::<Vec<_>>()).collect();
+    let scales: Vec<f32> = noise(120, 3, 0.0, 5)
+        .chunks(3)
+        .enumerate()
+        .flat_map(|(i, r)| r.iter().map(move |x| x * 10f32.powi(i as i32 % 7 - 3)).collect::<Vec<_>>())
+        .collect();
     for rows in [far, scales] {
         for sparse in [true, false] {
             let affinity = Entropic { perplexity: 8.0, sparse, ..Entropic::default() };
             let p = dense(&affinity, &rows, 3, Cost::Sqeuclidean).expect("an affinity");
-            assert!(marginal_error(&p) < 1e-5 && entropy_error(&p, 8.0) < 1e-5, "{} {}", marginal_error(&p), entropy_error(&p, 8.0));
+            assert!(
+                marginal_error(&p) < 1e-5 && entropy_error(&p, 8.0) < 1e-5,
+                "{} {}",
+                marginal_error(&p),
+                entropy_error(&p, 8.0)
+            );
         }
     }
     // All at one distance: entropy cannot be lowered, and nothing becomes NaN.
@@ -240,7 +250,11 @@ fn options_that_do_not_fit_are_refused_by_name() {
         error.to_string()
     };
     for (affinity, cost, field) in [
-        (Box::new(Entropic { perplexity: 20.0, ..Entropic::default() }) as Box<dyn Affinity>, Cost::Sqeuclidean, "perplexity"),
+        (
+            Box::new(Entropic { perplexity: 20.0, ..Entropic::default() }) as Box<dyn Affinity>,
+            Cost::Sqeuclidean,
+            "perplexity",
+        ),
         (Box::new(Entropic { perplexity: 1.0, ..Entropic::default() }), Cost::Sqeuclidean, "perplexity"),
         (Box::new(Entropic { perplexity: f64::NAN, ..Entropic::default() }), Cost::Sqeuclidean, "perplexity"),
         (Box::new(SymmetricEntropic::default()), Cost::Sqeuclidean, "perplexity"),

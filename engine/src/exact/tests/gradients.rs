@@ -1,7 +1,9 @@
 //! Every loss's gradient against central differences in f64, for every kind of P.
 
 use super::{given, noise};
-use crate::exact::loss::{CrossEntropy, HyperbolicCauchy, Loss, MapAffinity, MapKernel, Objective, SquareLoss, Strengths, Stress};
+use crate::exact::loss::{
+    CrossEntropy, HyperbolicCauchy, Loss, MapAffinity, MapKernel, Objective, SquareLoss, Strengths, Stress,
+};
 use crate::exact::weights::{Dense, Sparse, Weights};
 use crate::exact::{Affinity, Cost, Costs, Entropic, Normalization, PhateAffinity, SymmetricEntropic};
 use crate::observe::Progress;
