@@ -173,7 +173,7 @@ impl Problem {
         if !(d.repulsion_strength >= 0.0 && d.repulsion_strength.is_finite()) {
             return wrong("repulsion_strength", format!("{} is not 0 or more", d.repulsion_strength));
         }
-        if !(d.min_grad_norm >= 0.0) {
+        if d.min_grad_norm.is_nan() || d.min_grad_norm < 0.0 {
             return wrong("min_grad_norm", format!("{} is not 0 or more", d.min_grad_norm));
         }
         if d.check_interval == 0 {

@@ -50,13 +50,13 @@ pub(super) fn minimize(
     for iteration in 0..limits.max_iter {
         let mut direction = towards(&gradient, &history);
         let mut slope = dot(&gradient, &direction);
-        if !(slope < 0.0) {
+        if slope.is_nan() || slope >= 0.0 {
             // Curvature was lost to rounding: begin again from the gradient.
             history.clear();
             direction = gradient.iter().map(|g| -g).collect();
             slope = dot(&gradient, &direction);
         }
-        if !(slope < 0.0) {
+        if slope.is_nan() || slope >= 0.0 {
             return Ok(());
         }
         let first = if iteration == 0 || history.is_empty() {
