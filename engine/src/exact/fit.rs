@@ -332,7 +332,9 @@ fn descend(
         }
         None => {
             let kept = distinct.map(|d| d.kept.as_slice());
-            let positions = init::positions(&d.init, data, weights, width, (d.init_scaling, d.seed), kept)?;
+            let ball = problem.loss.hyperbolic();
+            let scaling = (d.init_scaling, d.seed);
+            let positions = init::positions(&d.init, data, weights, width, scaling, ball, kept)?;
             State { positions, moments: d.optimizer.begin(n, width), ..State::default() }
         }
     };

@@ -19,7 +19,8 @@ pub enum Start {
     Pca,
     /// Independent standard normal numbers.
     Normal,
-    /// These, n × n_components, row by row, in the order of the rows given.
+    /// These, n × n_components, row by row, in the order of the rows given. For
+    /// a map in the Poincaré ball they must lie in it, and are taken as they are.
     Positions(Vec<f32>),
     /// Standard normal vectors times `init_scaling`, taken into the Poincaré ball by tanh(|v|)·v/|v|. Not scaled after that.
     Hyperbolic,
@@ -53,17 +54,18 @@ pub(super) fn bytes(start: &Start, n: usize, dim: usize, width: usize) -> u64 {
     }
 }
 
-/// The first positions of `width` components; `kept` are the rows that are no copies.
+/// The first positions of `width` components, in the Poincaré ball or not; `kept` are the rows that are no copies.
 pub(super) fn positions(
     start: &Start,
     data: (&[f32], usize),
     weights: &Weights<'_>,
     width: usize,
     (scaling, seed): (f64, u64),
+    ball: bool,
     kept: Option<&[u32]>,
 ) -> Result<Vec<f64>> {
     let n = weights.len();
-    let scores = match start {
+    let scores: Vec<f64> = match start {
         Start::Positions(given) => match kept {
             None => given.iter().map(|&x| f64::from(x)).collect(),
             Some(kept) => {
@@ -90,7 +92,15 @@ pub(super) fn positions(
             }
         },
     };
-    scaled(scores, width, scaling)
+    if !ball {
+        return scaled(scores, width, scaling);
+    }
+    if let Some(row) = scores.chunks_exact(width).position(|z| poincare::dot(z, z) >= 1.0) {
+        let row = kept.map_or(row, |kept| kept[row] as usize);
+        let why = format!("the position of row {row} is not inside the ball of radius 1");
+        return Err(Error::Config { field: "init", why });
+    }
+    Ok(scores)
 }
 
 fn scaled(mut positions: Vec<f64>, width: usize, scaling: f64) -> Result<Vec<f64>> {

@@ -66,16 +66,21 @@ pub(super) fn minimize(
             1.0
         };
         let here = Place { step: 0.0, value, slope, done: false };
+        let mut last = 0.0;
         let found = search(here, first, |step| {
+            last = step;
             trial.iter_mut().zip(&*x).zip(&direction).for_each(|((t, x), d)| *t = x + step * d);
             let (value, done) = f(&trial, &mut slope_there)?;
             let slope = dot(&slope_there, &direction);
             Ok(Place { step, value, slope, done })
         })?;
         let Some(found) = found else { return Ok(()) };
-        // The last trial need not be the one that was chosen.
-        trial.iter_mut().zip(&*x).zip(&direction).for_each(|((t, x), d)| *t = x + found.step * d);
-        let (new_value, done) = f(&trial, &mut slope_there)?;
+        let (mut new_value, mut done) = (found.value, found.done);
+        if last != found.step {
+            // The last trial was not the one that was chosen.
+            trial.iter_mut().zip(&*x).zip(&direction).for_each(|((t, x), d)| *t = x + found.step * d);
+            (new_value, done) = f(&trial, &mut slope_there)?;
+        }
         let moved: Vec<f64> = trial.iter().zip(&*x).map(|(a, b)| a - b).collect();
         let turned: Vec<f64> = slope_there.iter().zip(&gradient).map(|(a, b)| a - b).collect();
         std::mem::swap(x, &mut trial);

@@ -14,9 +14,9 @@ use crate::exact::loss::{CrossEntropy, MapAffinity, MapKernel};
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct TsneKhorn {
-    /// P. Default: symmetric entropic, perplexity 30, by L-BFGS, rows neighbours of themselves.
+    /// P. Default: symmetric entropic, perplexity 30, by at most 100 iterations of L-BFGS, rows neighbours of themselves.
     ///
-    /// The guide takes 100 iterations of Adam, which do not get there: rows of
+    /// The guide takes 100 of Adam, which do not get there: rows of
     /// 100 moons then sum to between 0.014 and 1.7 rather than 1, and the map of them is a tangle.
     pub affinity: SymmetricEntropic,
     /// Whether P is the symmetric affinity. Otherwise the entropic of its
@@ -35,6 +35,7 @@ impl Default for TsneKhorn {
             affinity: SymmetricEntropic {
                 solver: DualSolver::Lbfgs,
                 lr: 1.0,
+                max_iter: 100,
                 zero_diag: false,
                 ..SymmetricEntropic::default()
             },

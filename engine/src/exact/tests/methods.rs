@@ -210,6 +210,21 @@ fn positions_that_are_given_are_begun_from() {
 }
 
 #[test]
+fn positions_in_the_ball_are_taken_as_they_are() {
+    let (rows, _) = moons(60, 0.05);
+    let cosne = |positions: Vec<f32>| Cosne {
+        affinity: Entropic { perplexity: 10.0, ..Entropic::default() },
+        descent: Descent { init: Start::Positions(positions), max_iter: 0, ..Cosne::default().descent },
+        ..Cosne::default()
+    };
+    let given: Vec<f32> = rows.iter().map(|x| x * 0.3).collect();
+    let map = cosne(given.clone()).fit(&rows, 2, &Progress::unheard()).expect("a map");
+    assert_eq!(map.positions, given);
+    let told = cosne(rows.clone()).fit(&rows, 2, &Progress::unheard()).expect_err("outside").to_string();
+    assert!(told.starts_with("init:") && told.contains("not inside"), "{told}");
+}
+
+#[test]
 fn copies_are_fitted_once() {
     let (rows, _) = moons(80, 0.1);
     let mut repeated = rows.clone();
