@@ -18,6 +18,7 @@ mod config;
 mod error;
 pub mod estimate;
 pub mod evaluate;
+pub mod exact;
 pub mod index;
 pub mod init;
 pub mod layout;

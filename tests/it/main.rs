@@ -3,12 +3,13 @@
 //! the library (`stages`), what they leave unfinished (`units`), damage, full
 //! disks and other faults (`faults`), SIGKILL anywhere (`killer`), run
 //! directories that were made before (`golden`), and both against other
-//! programs (`oracle`). Data are small and generated, or the fixtures of `tests/data`.
+//! programs (`oracle`; `exact` for the methods of all pairs). Data are small and generated, or the fixtures of `tests/data`.
 
 mod bad_input;
 mod cgroup;
 mod embed;
 mod evaluate;
+mod exact;
 mod faults;
 mod golden;
 mod killer;

@@ -1,0 +1,163 @@
+//! Affinities whose scale is the cost of each row's K-th nearest: self-tuning
+//! (Zelnik-Manor, Perona 2004) and MAGIC (van Dijk et al. 2018).
+
+use super::entropic::nearest;
+use super::normalized::Normalization;
+use super::{Affinity, Toll, check_costs, itself, wrong};
+use crate::exact::costs::{Costs, Itself};
+use crate::exact::real::{self, Real, wide};
+use crate::exact::weights::{ClosedForm, Dual, Tiled, Weights};
+use crate::observe::Progress;
+use crate::{Error, Result};
+
+/// P_ij = exp(−C_ij / (σ_i σ_j)), σ_i the cost of row i's K-th nearest.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct SelfTuning {
+    /// K, from 1 to n − 1. Default 7.
+    pub k: usize,
+    /// What it sums to. Default all. Over rows each sums to 1, not 1/n: so it is in the guide's code.
+    pub normalization: Normalization,
+    /// Whether a row is no neighbour of itself. Default true. Otherwise it is its own nearest.
+    pub zero_diag: bool,
+}
+
+impl Default for SelfTuning {
+    fn default() -> Self {
+        SelfTuning { k: 7, normalization: Normalization::All, zero_diag: true }
+    }
+}
+
+/// P = (A + Aᵀ)/2 with its rows scaled to sum 1, A_ij = exp(−C_ij / σ_i), σ_i
+/// the cost of row i's K-th nearest. Rows sum to 1, not 1/n: so it is in the guide's code.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Magic {
+    /// K, from 1 to n − 1. Default 7.
+    pub k: usize,
+    /// Whether a row is no neighbour of itself. Default true. Otherwise it is its own nearest.
+    pub zero_diag: bool,
+}
+
+impl Default for Magic {
+    fn default() -> Self {
+        Magic { k: 7, zero_diag: true }
+    }
+}
+
+/// The duals are 1/σ, and the logarithm of what the row is divided by.
+struct SelfTuned;
+
+impl ClosedForm for SelfTuned {
+    const SYMMETRIC: bool = false;
+    #[inline(always)]
+    fn weight(&self, cost: f64, own: Dual, other: Dual) -> f64 {
+        Real::exp(-cost * (own[0] * other[0]) - own[1])
+    }
+}
+
+/// The duals are 1/σ, and half of 1 / the row's sum.
+struct Averaged;
+
+impl ClosedForm for Averaged {
+    const SYMMETRIC: bool = false;
+    #[inline(always)]
+    fn weight(&self, cost: f64, own: Dual, other: Dual) -> f64 {
+        (Real::exp(-cost * own[0]) + Real::exp(-cost * other[0])) * own[1]
+    }
+}
+
+fn check_k(k: usize, n: usize) -> Result<()> {
+    if k == 0 || k >= n {
+        return wrong("k", format!("{k} nearest of {n} different rows: give 1 to {}", n.max(1) - 1));
+    }
+    Ok(())
+}
+
+/// What each row's `k`-th nearest costs.
+pub(super) fn scales(costs: &Costs<'_>, itself: Itself, k: usize, progress: &Progress<'_>) -> Result<Vec<f64>> {
+    let mut scales = vec![0.0; costs.len()];
+    costs.each(itself, progress, &mut scales, 1, |met, scale| {
+        let mut near = vec![(0.0, 0); k];
+        nearest(met.costs, &mut near);
+        scale[0] = f64::from(near[k - 1].0);
+    })?;
+    if let Some(row) = scales.iter().position(|&s| !(s > 0.0 && s.is_finite())) {
+        let what = format!(
+            "row {row} costs {} to its neighbour {k}, which cannot be a bandwidth; drop copies of it, or raise k",
+            scales[row]
+        );
+        return Err(Error::Data { what });
+    }
+    Ok(scales)
+}
+
+fn toll(n: usize) -> Toll {
+    let kept = 16 * n as u64;
+    Toll { peak: kept + 8 * n as u64, kept, passes: 2.0, operations: 20.0 * (n * n) as f64, rereads: true }
+}
+
+impl Affinity for SelfTuning {
+    fn name(&self) -> &'static str {
+        "self-tuning"
+    }
+    fn check(&self, n: usize) -> Result<()> {
+        check_k(self.k, n)
+    }
+    fn toll(&self, n: usize) -> Toll {
+        toll(n)
+    }
+    fn solve<'a>(&'a self, costs: &'a Costs<'a>, progress: &Progress<'_>) -> Result<Weights<'a>> {
+        self.check(costs.len())?;
+        check_costs(self.name(), costs)?;
+        let own = itself(self.zero_diag);
+        let mut duals: Vec<Dual> =
+            scales(costs, own, self.k, progress)?.into_iter().map(|sigma| [1.0 / sigma, 0.0]).collect();
+        if self.normalization != Normalization::None {
+            let mut logs = vec![0.0; duals.len()];
+            costs.each(own, progress, &mut logs, 1, |met, log| log[0] = log_sum(met.costs, duals[met.i][0], &duals))?;
+            if self.normalization == Normalization::All {
+                let most = logs.iter().fold(f64::NEG_INFINITY, |most, &log| most.max(log));
+                let all = most + real::sum(logs.iter().map(|&log| (log - most).exp())).ln();
+                logs.fill(all);
+            }
+            duals.iter_mut().zip(logs).for_each(|(dual, log)| dual[1] = log);
+        }
+        Ok(Weights::Tiled(Tiled::new(costs, own, SelfTuned, duals)))
+    }
+}
+
+/// ln Σ exp(−C / (σ σ')).
+fn log_sum(costs: &[f32], own: f64, duals: &[Dual]) -> f64 {
+    let exponents = || costs.iter().zip(duals).map(|(&cost, dual)| -f64::from(cost) * (own * dual[0]));
+    let most = exponents().fold(f64::NEG_INFINITY, f64::max);
+    let [sum] = wide(|| real::fold_with(costs, duals, |cost, other| [Real::exp(-cost * (own * other[0]) - most)]));
+    most + sum.ln()
+}
+
+impl Affinity for Magic {
+    fn name(&self) -> &'static str {
+        "magic"
+    }
+    fn check(&self, n: usize) -> Result<()> {
+        check_k(self.k, n)
+    }
+    fn toll(&self, n: usize) -> Toll {
+        toll(n)
+    }
+    fn solve<'a>(&'a self, costs: &'a Costs<'a>, progress: &Progress<'_>) -> Result<Weights<'a>> {
+        self.check(costs.len())?;
+        check_costs(self.name(), costs)?;
+        let own = itself(self.zero_diag);
+        let mut duals: Vec<Dual> =
+            scales(costs, own, self.k, progress)?.into_iter().map(|sigma| [1.0 / sigma, 0.5]).collect();
+        // At least exp(−1)/2 for each of the row's K nearest: never 0.
+        let mut sums = vec![0.0; duals.len()];
+        costs.each(own, progress, &mut sums, 1, |met, sum| {
+            let own = duals[met.i];
+            [sum[0]] = wide(|| real::fold_with(met.costs, &duals, |cost, other| [Averaged.weight(cost, own, other)]));
+        })?;
+        duals.iter_mut().zip(sums).for_each(|(dual, sum)| dual[1] /= sum);
+        Ok(Weights::Tiled(Tiled::new(costs, own, Averaged, duals)))
+    }
+}

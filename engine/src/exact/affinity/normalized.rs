@@ -1,0 +1,164 @@
+//! Plain kernels of the cost, normalised over rows, over all, or not at all.
+
+use super::{Affinity, Toll, check_costs, check_positive, itself};
+use crate::Result;
+use crate::exact::costs::Costs;
+use crate::exact::real::{self, Real, wide};
+use crate::exact::weights::{ClosedForm, Dual, Tiled, Weights};
+use crate::observe::Progress;
+
+/// What an affinity sums to: the guide's `normalization_dim`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Normalization {
+    /// Each row sums to 1/n: the guide's 1.
+    Rows,
+    /// All of it sums to 1: the guide's (0, 1), and the default.
+    #[default]
+    All,
+    /// Left as it is: the guide's None.
+    None,
+}
+
+/// P_ij = exp(−C_ij / σ), normalised.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct NormalizedGaussian {
+    /// Bandwidth, above 0, in units of the cost. Default 1.
+    pub sigma: f64,
+    /// What it sums to. Default all.
+    pub normalization: Normalization,
+    /// Whether a row is no neighbour of itself. Default true.
+    pub zero_diag: bool,
+}
+
+impl Default for NormalizedGaussian {
+    fn default() -> Self {
+        NormalizedGaussian { sigma: 1.0, normalization: Normalization::All, zero_diag: true }
+    }
+}
+
+/// P_ij = (1 + C_ij / ν)^(−(ν + 1)/2), normalised.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct NormalizedStudent {
+    /// ν, above 0. Default 1.
+    pub degrees_of_freedom: f64,
+    /// What it sums to. Default all.
+    pub normalization: Normalization,
+    /// Whether a row is no neighbour of itself. Default true.
+    pub zero_diag: bool,
+}
+
+impl Default for NormalizedStudent {
+    fn default() -> Self {
+        NormalizedStudent { degrees_of_freedom: 1.0, normalization: Normalization::All, zero_diag: true }
+    }
+}
+
+/// exp(−C · inverse − own): the dual is the logarithm of what is divided by.
+struct Gaussian {
+    inverse: f64,
+}
+
+impl ClosedForm for Gaussian {
+    // Not where rows are normalised; the duals then differ.
+    const SYMMETRIC: bool = false;
+    #[inline(always)]
+    fn weight(&self, cost: f64, own: Dual, _: Dual) -> f64 {
+        Real::exp(-cost * self.inverse - own[0])
+    }
+}
+
+/// exp(−½ (ν + 1) ln(1 + C/ν) − own).
+struct Student {
+    inverse: f64,
+    exponent: f64,
+}
+
+impl ClosedForm for Student {
+    const SYMMETRIC: bool = false;
+    #[inline(always)]
+    fn weight(&self, cost: f64, own: Dual, _: Dual) -> f64 {
+        // ln of an infinite cost would be NaN here.
+        let log = real::ln((cost * self.inverse + 1.0).min(f64::MAX));
+        Real::exp(-self.exponent * log - own[0])
+    }
+}
+
+/// The duals that make `form` sum to what is asked. `log_weight` is the logarithm
+/// of the form's weight of a cost: a row's largest is taken out before the exponentials.
+pub(super) fn normalize<F: ClosedForm>(
+    costs: &Costs<'_>,
+    zero_diag: bool,
+    normalization: Normalization,
+    form: &F,
+    log_weight: impl Fn(f64) -> f64 + Sync,
+    progress: &Progress<'_>,
+) -> Result<Vec<Dual>> {
+    let n = costs.len();
+    let mut duals = vec![[0.0; 2]; n];
+    if normalization == Normalization::None {
+        return Ok(duals);
+    }
+    costs.each(itself(zero_diag), progress, &mut duals, 1, |met, dual| {
+        let least = met.costs.iter().fold(f32::INFINITY, |least, &c| least.min(c));
+        let most = log_weight(f64::from(least));
+        let [sum] = wide(|| real::fold(met.costs, |cost| [form.weight(cost, [most, 0.0], [0.0; 2])]));
+        dual[0][0] = most + sum.ln();
+    })?;
+    match normalization {
+        Normalization::Rows => duals.iter_mut().for_each(|dual| dual[0] += (n as f64).ln()),
+        _ => {
+            let most = duals.iter().fold(f64::NEG_INFINITY, |most, d| most.max(d[0]));
+            let all = most + real::sum(duals.iter().map(|d| (d[0] - most).exp())).ln();
+            duals.fill([all, 0.0]);
+        }
+    }
+    Ok(duals)
+}
+
+fn toll(n: usize) -> Toll {
+    let kept = 16 * n as u64;
+    Toll { peak: kept, kept, passes: 1.0, operations: 15.0 * (n * n) as f64, rereads: true }
+}
+
+impl Affinity for NormalizedGaussian {
+    fn name(&self) -> &'static str {
+        "gaussian"
+    }
+    fn check(&self, _: usize) -> Result<()> {
+        check_positive("sigma", self.sigma)
+    }
+    fn toll(&self, n: usize) -> Toll {
+        toll(n)
+    }
+    fn solve<'a>(&'a self, costs: &'a Costs<'a>, progress: &Progress<'_>) -> Result<Weights<'a>> {
+        self.check(costs.len())?;
+        let form = Gaussian { inverse: 1.0 / self.sigma };
+        let log = |cost: f64| -cost / self.sigma;
+        let duals = normalize(costs, self.zero_diag, self.normalization, &form, log, progress)?;
+        Ok(Weights::Tiled(Tiled::new(costs, itself(self.zero_diag), form, duals)))
+    }
+}
+
+impl Affinity for NormalizedStudent {
+    fn name(&self) -> &'static str {
+        "student"
+    }
+    fn check(&self, _: usize) -> Result<()> {
+        check_positive("degrees_of_freedom", self.degrees_of_freedom)
+    }
+    fn toll(&self, n: usize) -> Toll {
+        toll(n)
+    }
+    fn solve<'a>(&'a self, costs: &'a Costs<'a>, progress: &Progress<'_>) -> Result<Weights<'a>> {
+        self.check(costs.len())?;
+        check_costs("student", costs)?;
+        let nu = self.degrees_of_freedom;
+        let form = Student { inverse: 1.0 / nu, exponent: 0.5 * (nu + 1.0) };
+        let log = |cost: f64| -0.5 * (nu + 1.0) * (cost / nu).ln_1p();
+        let duals = normalize(costs, self.zero_diag, self.normalization, &form, log, progress)?;
+        Ok(Weights::Tiled(Tiled::new(costs, itself(self.zero_diag), form, duals)))
+    }
+}

@@ -1,0 +1,156 @@
+//! Sinkhorn's affinity: a kernel made doubly stochastic, by the symmetric
+//! fixed point of Feydy et al. (2019, equation 25).
+
+use super::{Affinity, Toll, check_costs, check_positive, itself};
+use crate::exact::costs::{Costs, Itself};
+use crate::exact::real::{self, Real, wide};
+use crate::exact::weights::{ClosedForm, Dual, Tiled, Weights};
+use crate::observe::Progress;
+use crate::{Error, Result};
+
+/// The kernel that is made doubly stochastic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BaseKernel {
+    /// exp(−C/ε), the default.
+    #[default]
+    Gaussian,
+    /// (1 + C)^(−1/ε).
+    Student,
+}
+
+/// P_ij = exp(f_i + f_j − C_ij/ε)/n, with f such that every row sums to 1/n;
+/// C is ln(1 + C) for the student kernel. f starts at 0, and moves half the way
+/// to −ln Σ_j exp(f_j − C_ij/ε) until what is left is below `tol`.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Sinkhorn {
+    /// ε, above 0. Default 1.
+    pub eps: f64,
+    /// The Euclidean length, over all rows, of what f still lacks. Default 10⁻⁵.
+    pub tol: f64,
+    /// Passes at the most. Default 1000.
+    pub max_iter: usize,
+    /// Default gaussian.
+    pub base_kernel: BaseKernel,
+    /// Whether a row is no neighbour of itself. Default true.
+    pub zero_diag: bool,
+}
+
+impl Default for Sinkhorn {
+    fn default() -> Self {
+        Sinkhorn { eps: 1.0, tol: 1e-5, max_iter: 1000, base_kernel: BaseKernel::Gaussian, zero_diag: true }
+    }
+}
+
+/// exp(f_i + f_j − C/ε), the first dual f; f's own share of 1/n is in it.
+struct Gaussian {
+    inverse: f64,
+}
+
+impl ClosedForm for Gaussian {
+    const SYMMETRIC: bool = true;
+    #[inline(always)]
+    fn weight(&self, cost: f64, own: Dual, other: Dual) -> f64 {
+        Real::exp((own[0] + other[0]) - cost * self.inverse)
+    }
+}
+
+/// The same of ln(1 + C).
+struct Student {
+    inverse: f64,
+}
+
+impl ClosedForm for Student {
+    const SYMMETRIC: bool = true;
+    #[inline(always)]
+    fn weight(&self, cost: f64, own: Dual, other: Dual) -> f64 {
+        Real::exp((own[0] + other[0]) - real::ln((cost + 1.0).min(f64::MAX)) * self.inverse)
+    }
+}
+
+/// −ln Σ_j exp(f_j + log K_ij), for every row.
+fn reductions<F: ClosedForm>(
+    costs: &Costs<'_>,
+    itself: Itself,
+    form: &F,
+    duals: &[Dual],
+    out: &mut [f64],
+    progress: &Progress<'_>,
+) -> Result<()> {
+    costs.each(itself, progress, out, 1, |met, out| {
+        // The row's own f, from the last pass, keeps the sum near 1.
+        let own = duals[met.i];
+        let [sum] = wide(|| real::fold_with(met.costs, duals, |cost, other| [form.weight(cost, own, other)]));
+        out[0] = own[0] - sum.ln();
+    })
+}
+
+impl Sinkhorn {
+    fn duals<F: ClosedForm>(&self, costs: &Costs<'_>, form: &F, progress: &Progress<'_>) -> Result<Vec<Dual>> {
+        let n = costs.len();
+        let (mut duals, mut wanted) = (vec![[0.0; 2]; n], vec![0.0; n]);
+        // From 0 a row's sum can be anything; its largest term cannot.
+        costs.each(itself(self.zero_diag), progress, &mut wanted, 1, |met, out| {
+            let least = met.costs.iter().fold(f32::INFINITY, |least, &c| least.min(c));
+            let most = form.weight(f64::from(least), [0.0; 2], [0.0; 2]).max(1e-300).ln();
+            let [sum] = wide(|| real::fold(met.costs, |cost| [form.weight(cost, [-most, 0.0], [0.0; 2])]));
+            out[0] = -most - sum.ln();
+        })?;
+        for pass in 0..self.max_iter {
+            if pass > 0 {
+                reductions(costs, itself(self.zero_diag), form, &duals, &mut wanted, progress)?;
+            }
+            let mut left = 0.0;
+            for (row, (dual, &wanted)) in duals.iter_mut().zip(&wanted).enumerate() {
+                dual[0] = 0.5 * (dual[0] + wanted);
+                if !dual[0].is_finite() {
+                    let what = format!(
+                        "the sinkhorn affinity of row {row} is lost after {pass} passes: all that it meets is too far for eps = {}; raise it",
+                        self.eps
+                    );
+                    return Err(Error::Data { what });
+                }
+                left += (dual[0] - wanted) * (dual[0] - wanted);
+            }
+            if left.sqrt() < self.tol {
+                break;
+            }
+        }
+        // Half of the 1/n that the guide divides by, for each of the two rows.
+        duals.iter_mut().for_each(|dual| dual[0] -= 0.5 * (n as f64).ln());
+        Ok(duals)
+    }
+}
+
+impl Affinity for Sinkhorn {
+    fn name(&self) -> &'static str {
+        "sinkhorn"
+    }
+    fn check(&self, n: usize) -> Result<()> {
+        check_positive("eps", self.eps)?;
+        if n < 2 { super::wrong("affinity", "sinkhorn needs at least 2 different rows") } else { Ok(()) }
+    }
+    fn toll(&self, n: usize) -> Toll {
+        let kept = 16 * n as u64;
+        // Some tens of passes do where ε suits the costs; more where it is small.
+        let passes = self.max_iter.min(60) as f64;
+        Toll { peak: kept + 8 * n as u64, kept, passes, operations: passes * 15.0 * (n * n) as f64, rereads: true }
+    }
+    fn solve<'a>(&'a self, costs: &'a Costs<'a>, progress: &Progress<'_>) -> Result<Weights<'a>> {
+        self.check(costs.len())?;
+        let inverse = 1.0 / self.eps;
+        let own = itself(self.zero_diag);
+        Ok(Weights::Tiled(match self.base_kernel {
+            BaseKernel::Gaussian => {
+                let duals = self.duals(costs, &Gaussian { inverse }, progress)?;
+                Tiled::new(costs, own, Gaussian { inverse }, duals)
+            }
+            BaseKernel::Student => {
+                check_costs("sinkhorn (student)", costs)?;
+                let duals = self.duals(costs, &Student { inverse }, progress)?;
+                Tiled::new(costs, own, Student { inverse }, duals)
+            }
+        }))
+    }
+}

@@ -1,0 +1,89 @@
+//! UMAP's affinity over all pairs.
+
+use super::root::bisect;
+use super::{Affinity, Toll, check_neighbors, itself};
+use crate::Result;
+use crate::exact::costs::Costs;
+use crate::exact::real::{self, Real, wide};
+use crate::exact::weights::{ClosedForm, Dual, Tiled, Weights};
+use crate::observe::Progress;
+
+/// P = A + Aᵀ − A∘Aᵀ, A_ij = exp(−(C_ij − ρ_i)/σ_i), ρ_i the row's least cost and
+/// σ_i such that the row of A sums to log₂(n_neighbors). As in the guide it is
+/// dense here, and its cost is by default the square of the distance; the
+/// streamed UMAP takes umap-learn's distance and nearest neighbours.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct UmapAffinity {
+    /// Effective number of neighbours, above 1 and below n − 1. Default 30.
+    pub n_neighbors: f64,
+    /// Halvings of the search for σ. Default 1000, of which some thirty are used.
+    pub max_iter: usize,
+    /// Whether a row is no neighbour of itself. Default true.
+    pub zero_diag: bool,
+    /// Whether A and its transpose are united. Default true; otherwise P = A.
+    pub symmetrize: bool,
+}
+
+impl Default for UmapAffinity {
+    fn default() -> Self {
+        UmapAffinity { n_neighbors: 30.0, max_iter: 1000, zero_diag: true, symmetrize: true }
+    }
+}
+
+/// The duals are ρ and 1/σ.
+struct Directed;
+
+impl ClosedForm for Directed {
+    const SYMMETRIC: bool = false;
+    #[inline(always)]
+    fn weight(&self, cost: f64, [rho, inverse]: Dual, _: Dual) -> f64 {
+        Real::exp((rho - cost) * inverse)
+    }
+}
+
+struct United;
+
+impl ClosedForm for United {
+    const SYMMETRIC: bool = true;
+    #[inline(always)]
+    fn weight(&self, cost: f64, own: Dual, other: Dual) -> f64 {
+        let (a, b) = (Directed.weight(cost, own, other), Directed.weight(cost, other, own));
+        (a + b) - a * b
+    }
+}
+
+impl Affinity for UmapAffinity {
+    fn name(&self) -> &'static str {
+        "umap"
+    }
+    fn check(&self, n: usize) -> Result<()> {
+        check_neighbors("n_neighbors", self.n_neighbors, n)
+    }
+    fn toll(&self, n: usize) -> Toll {
+        let kept = 16 * n as u64;
+        let operations = 35.0 * 12.0 * (n * n) as f64;
+        Toll { peak: kept, kept, passes: 1.0, operations, rereads: true }
+    }
+    fn solve<'a>(&'a self, costs: &'a Costs<'a>, progress: &Progress<'_>) -> Result<Weights<'a>> {
+        let n = costs.len();
+        self.check(n)?;
+        let target = self.n_neighbors.log2();
+        let mut duals = vec![[0.0; 2]; n];
+        costs.each(itself(self.zero_diag), progress, &mut duals, 1, |met, dual| {
+            let rho = met.costs.iter().fold(f64::INFINITY, |least, &c| least.min(f64::from(c)));
+            let gap = |sigma: f64| {
+                let row = [rho, 1.0 / sigma];
+                let [sum] = wide(|| real::fold(met.costs, |cost| [Directed.weight(cost, row, row)]));
+                sum - target
+            };
+            dual[0] = [rho, 1.0 / bisect((1.0, 1.0), self.max_iter, gap)];
+        })?;
+        let own = itself(self.zero_diag);
+        Ok(Weights::Tiled(if self.symmetrize {
+            Tiled::new(costs, own, United, duals)
+        } else {
+            Tiled::new(costs, own, Directed, duals)
+        }))
+    }
+}

@@ -1,0 +1,306 @@
+//! Costs of pairs of rows, computed whenever they are asked for: the n × n
+//! matrix never exists. A thread holds one tile of rows of it.
+//!
+//! Distances are taken directly, Σ(x − y)², never by the expansion
+//! |x|² + |y|² − 2xy: that costs a third more, but near rows keep their digits
+//! (by expansion a distance of 10⁻³ between rows of length 1 has one left, and
+//! entropic affinities live on the near rows). 32 components add up in f32 and
+//! these sums in f64, so a distance has a relative error below 2·10⁻⁶ and
+//! mostly 10⁻⁷, in any dimension; an inner product errs by as much of |x||y|.
+//!
+//! What must hold: C_ij and C_ji have the same bits, and a cost depends on its
+//! two rows alone.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::real::{LANES, wide};
+use crate::Result;
+use crate::observe::Progress;
+
+/// What a pair of rows costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cost {
+    /// |x − y|², the default.
+    #[default]
+    Sqeuclidean,
+    /// |x − y|.
+    Euclidean,
+    /// −⟨x, y⟩, as the guide's "angular": rows are taken as they are. On rows
+    /// of length 1 (see [`crate::Metric::prepare`]) it is the cosine distance less 1.
+    Angular,
+    /// Σ |x − y|.
+    Manhattan,
+    /// The square of the distance in the Poincaré ball, arccosh(1 + 2|x − y|² /
+    /// ((1 − |x|²)(1 − |y|²)) + 10⁻⁸)²: rows must lie inside the ball of radius 1.
+    Sqhyperbolic,
+}
+
+impl Cost {
+    /// All of them, by name.
+    pub const ALL: [Cost; 5] = [Cost::Sqeuclidean, Cost::Euclidean, Cost::Angular, Cost::Manhattan, Cost::Sqhyperbolic];
+
+    /// The name, as the guide has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cost::Sqeuclidean => "sqeuclidean",
+            Cost::Euclidean => "euclidean",
+            Cost::Angular => "angular",
+            Cost::Manhattan => "manhattan",
+            Cost::Sqhyperbolic => "sqhyperbolic",
+        }
+    }
+}
+
+/// Whether a row's cost to itself counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Itself {
+    /// As computed.
+    Counts,
+    /// +∞: the guide's `zero_diag`, which adds 10¹².
+    Never,
+}
+
+/// Rows that meet the others together.
+const QUERIES: usize = 4;
+/// Components that add up in f32.
+const RUN: usize = 32;
+
+/// A row and what it costs to meet the others.
+pub(super) struct Met<'t> {
+    /// The row.
+    pub(super) i: usize,
+    /// Its costs to all rows.
+    pub(super) costs: &'t [f32],
+    /// Room for two numbers a row; it holds anything.
+    pub(super) spare: &'t mut [f32],
+}
+
+/// Rows in memory, and the costs of their pairs.
+pub struct Costs<'a> {
+    rows: &'a [f32],
+    dim: usize,
+    cost: Cost,
+    /// Sixteen rows side by side, component by component; the last panel is filled up with zeros.
+    panels: Vec<[f32; LANES]>,
+    /// 1 − |x|², for [`Cost::Sqhyperbolic`] only.
+    rooms: Vec<f64>,
+}
+
+impl<'a> Costs<'a> {
+    /// Takes `rows` (n × dim, row-major) and a copy of them in another order.
+    ///
+    /// # Panics
+    /// If the rows are not whole.
+    pub fn new(rows: &'a [f32], dim: usize, cost: Cost) -> Self {
+        assert!(dim > 0 && rows.len().is_multiple_of(dim), "rows must be whole");
+        let mut panels = vec![[0.0; LANES]; (rows.len() / dim).div_ceil(LANES) * dim];
+        for (panel, rows) in panels.chunks_exact_mut(dim).zip(rows.chunks(LANES * dim)) {
+            for (lane, row) in rows.chunks_exact(dim).enumerate() {
+                panel.iter_mut().zip(row).for_each(|(numbers, &x)| numbers[lane] = x);
+            }
+        }
+        let room = |row: &[f32]| 1.0 - row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>();
+        let rooms = if cost == Cost::Sqhyperbolic { rows.chunks_exact(dim).map(room).collect() } else { Vec::new() };
+        Costs { rows, dim, cost, panels, rooms }
+    }
+
+    /// Rows.
+    pub fn len(&self) -> usize {
+        self.rows.len() / self.dim
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Which cost it is.
+    pub fn cost(&self) -> Cost {
+        self.cost
+    }
+
+    /// Bytes that `n` rows take here, and with `threads` tiles of costs.
+    pub(super) fn bytes(n: usize, dim: usize, threads: usize) -> u64 {
+        let padded = n.next_multiple_of(LANES) as u64;
+        padded * (4 * dim as u64 + 8) + threads as u64 * (QUERIES as u64 + 2) * padded * 4
+    }
+
+    /// For every row of `rows`, which begin at a multiple of four: `f(its costs,
+    /// out)`, where out are the `width` places of `out` for that row.
+    ///
+    /// # Errors
+    /// If the observer asked to stop.
+    pub(super) fn each_of<T: Send>(
+        &self,
+        rows: Range<usize>,
+        itself: Itself,
+        progress: &Progress<'_>,
+        out: &mut [T],
+        width: usize,
+        f: impl Fn(Met<'_>, &mut [T]) + Sync,
+    ) -> Result<()> {
+        let (n, dim) = (self.len(), self.dim);
+        debug_assert!(rows.start.is_multiple_of(QUERIES) && out.len() == rows.len() * width);
+        let padded = n.next_multiple_of(LANES);
+        let queries = self.rows[rows.start * dim..rows.end * dim].par_chunks(QUERIES * dim);
+        out.par_chunks_mut(QUERIES * width).zip(queries).enumerate().try_for_each_init(
+            || vec![0f32; QUERIES * padded + 2 * n],
+            |buffer, (t, (out, queries))| {
+                progress.check()?;
+                let first = rows.start + t * QUERIES;
+                let (tile, spare) = buffer.split_at_mut(QUERIES * padded);
+                self.fill(first, queries, tile);
+                for (q, out) in out.chunks_exact_mut(width).enumerate() {
+                    let (i, costs) = (first + q, &mut tile[q * padded..][..n]);
+                    if itself == Itself::Never {
+                        costs[i] = f32::INFINITY;
+                    }
+                    f(Met { i, costs, spare }, out);
+                }
+                Ok(())
+            },
+        )
+    }
+
+    /// As [`Costs::each_of`], for all rows.
+    pub(super) fn each<T: Send>(
+        &self,
+        itself: Itself,
+        progress: &Progress<'_>,
+        out: &mut [T],
+        width: usize,
+        f: impl Fn(Met<'_>, &mut [T]) + Sync,
+    ) -> Result<()> {
+        self.each_of(0..self.len(), itself, progress, out, width, f)
+    }
+
+    /// The costs of up to four rows, the first of which is `first`, to all.
+    fn fill(&self, first: usize, queries: &[f32], tile: &mut [f32]) {
+        let squares = |x: f32, y: f32| (x - y) * (x - y);
+        match self.cost {
+            Cost::Sqeuclidean => self.fill_by(queries, tile, squares, |x| x as f32),
+            Cost::Euclidean => self.fill_by(queries, tile, squares, |x| x.sqrt() as f32),
+            Cost::Angular => self.fill_by(queries, tile, |x, y| x * y, |x| -x as f32),
+            Cost::Manhattan => self.fill_by(queries, tile, |x, y| (x - y).abs(), |x| x as f32),
+            Cost::Sqhyperbolic => {
+                self.fill_by(queries, tile, squares, |x| x as f32);
+                let padded = tile.len() / QUERIES;
+                for (costs, &own) in tile.chunks_exact_mut(padded).zip(&self.rooms[first..]) {
+                    for (cost, &room) in costs.iter_mut().zip(&self.rooms) {
+                        let distance = (1.0 + 2.0 * f64::from(*cost) / (own * room) + 1e-8).acosh();
+                        *cost = (distance * distance) as f32;
+                    }
+                }
+            }
+        }
+    }
+
+    fn fill_by(
+        &self,
+        queries: &[f32],
+        tile: &mut [f32],
+        term: impl Fn(f32, f32) -> f32 + Copy,
+        last: impl Fn(f64) -> f32 + Copy,
+    ) {
+        let (dim, count) = (self.dim, queries.len() / self.dim);
+        // Where there are fewer than four the last stands in.
+        let queries: [&[f32]; QUERIES] = std::array::from_fn(|q| &queries[q.min(count - 1) * dim..][..dim]);
+        let padded = tile.len() / QUERIES;
+        wide(|| {
+            for (p, panel) in self.panels.chunks_exact(dim).enumerate() {
+                let costs = meet(&queries, panel, term);
+                for (q, costs) in costs.iter().enumerate() {
+                    let place = &mut tile[q * padded + p * LANES..][..LANES];
+                    for (place, &cost) in place.iter_mut().zip(costs) {
+                        *place = last(cost);
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Σ term(x, y) over the components, of four rows and a panel.
+#[inline(always)]
+fn meet(
+    queries: &[&[f32]; QUERIES],
+    panel: &[[f32; LANES]],
+    term: impl Fn(f32, f32) -> f32 + Copy,
+) -> [[f64; LANES]; QUERIES] {
+    let mut sums = [[0.0; LANES]; QUERIES];
+    for (run, components) in panel.chunks(RUN).enumerate() {
+        let own: [&[f32]; QUERIES] = std::array::from_fn(|q| &queries[q][run * RUN..][..components.len()]);
+        let mut part = [[0f32; LANES]; QUERIES];
+        for (c, others) in components.iter().enumerate() {
+            for q in 0..QUERIES {
+                let x = own[q][c];
+                for lane in 0..LANES {
+                    part[q][lane] += term(x, others[lane]);
+                }
+            }
+        }
+        for q in 0..QUERIES {
+            for lane in 0..LANES {
+                sums[q][lane] += f64::from(part[q][lane]);
+            }
+        }
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::unit;
+
+    fn all(rows: &[f32], dim: usize, cost: Cost) -> Vec<f32> {
+        let costs = Costs::new(rows, dim, cost);
+        let n = costs.len();
+        let mut out = vec![0f32; n * n];
+        let copy = |met: Met<'_>, out: &mut [f32]| out.copy_from_slice(met.costs);
+        costs.each(Itself::Counts, &Progress::unheard(), &mut out, n, copy).expect("costs");
+        out
+    }
+
+    #[test]
+    fn costs_are_those_of_f64_and_symmetric_to_the_bit() {
+        for (n, dim) in [(1, 1), (5, 3), (33, 40), (70, 100)] {
+            let rows: Vec<f32> =
+                (0..n * dim).map(|i| (unit(3, 1, i as u64) - 0.5) * (1.0 / dim as f32).sqrt()).collect();
+            for cost in Cost::ALL {
+                let found = all(&rows, dim, cost);
+                for i in 0..n {
+                    for j in 0..n {
+                        let pair = || rows[i * dim..][..dim].iter().zip(&rows[j * dim..][..dim]);
+                        let f = |g: fn(f64, f64) -> f64| -> f64 { pair().map(|(&x, &y)| g(x.into(), y.into())).sum() };
+                        let square = f(|x, y| (x - y) * (x - y));
+                        let room =
+                            |r: usize| 1.0 - rows[r * dim..][..dim].iter().map(|&x| f64::from(x * x)).sum::<f64>();
+                        let truth = match cost {
+                            Cost::Sqeuclidean => square,
+                            Cost::Euclidean => square.sqrt(),
+                            Cost::Angular => -f(|x, y| x * y),
+                            Cost::Manhattan => f(|x, y| (x - y).abs()),
+                            Cost::Sqhyperbolic => (1.0 + 2.0 * square / (room(i) * room(j)) + 1e-8).acosh().powi(2),
+                        };
+                        let scale = if cost == Cost::Angular { 1.0 } else { truth };
+                        let error = (f64::from(found[i * n + j]) - truth).abs();
+                        assert!(error <= 2e-6 * scale.abs() + 1e-12, "{cost:?} {n} {dim}: {error} of {truth}");
+                        assert_eq!(found[i * n + j].to_bits(), found[j * n + i].to_bits());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn near_rows_far_from_the_origin_keep_their_digits() {
+        let rows = [1000.0, 1000.0, 1000.0, 1000.001];
+        let truth = f64::from(1000.001f32 - 1000.0).powi(2);
+        assert!((f64::from(all(&rows, 2, Cost::Sqeuclidean)[1]) / truth - 1.0).abs() < 1e-6);
+    }
+}

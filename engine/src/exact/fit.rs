@@ -1,0 +1,398 @@
+//! The descent: from an affinity, a loss and an optimizer to positions.
+//!
+//! What must hold: the positions are a function of the rows, the options and
+//! the seed, to the bit; threads, memory and interruptions change nothing. A
+//! [`State`] is all that a later process needs to go on.
+
+use serde::{Deserialize, Serialize};
+
+use super::affinity::{Affinity, check_positive, wrong};
+use super::costs::{Cost, Costs};
+use super::duplicates::{self, Distinct};
+use super::init::{self, Start};
+use super::loss::{Loss, Objective, Strengths};
+use super::optimizer::{Moments, Optimizer};
+use super::points::WIDEST;
+use super::real::sum;
+use super::weights::Weights;
+use crate::observe::Progress;
+use crate::{Error, Result};
+
+/// The largest component whose squared distances still have their place in f32.
+const LARGEST: f32 = 1e15;
+
+/// How a map is optimized. The defaults are those of the guide's neighbour embeddings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Descent {
+    /// Components of the map, 1 to 64. Default 2.
+    pub n_components: usize,
+    /// First positions. Default pca.
+    pub init: Start,
+    /// Standard deviation of their first component. Default 10⁻⁴.
+    pub init_scaling: f64,
+    /// Default SGD with the guide's momentum.
+    pub optimizer: Optimizer,
+    /// The step. None, the guide's "auto": max(n/λ/4, 50) with SGD, λ the
+    /// exaggeration under way; 1 otherwise.
+    pub lr: Option<f64>,
+    /// What the step is multiplied by. Default constant.
+    pub schedule: Schedule,
+    /// λ of the first `early_exaggeration_iter` iterations, from 1. Default 1.
+    pub early_exaggeration: f64,
+    /// Exactly so many; the guide's code exaggerates one more. Default 250, without
+    /// effect where λ is 1. When they are over the optimizer begins anew.
+    pub early_exaggeration_iter: usize,
+    /// What the repulsion is multiplied by. Default 1.
+    pub repulsion_strength: f64,
+    /// Iterations at the most. Default 2000.
+    pub max_iter: usize,
+    /// The gradient's Euclidean length at which the descent ends. Default 10⁻⁷.
+    pub min_grad_norm: f64,
+    /// Iterations between two looks at it, the first of which is at the first. Default 50.
+    pub check_interval: usize,
+    /// Seed of every random draw. Default 42.
+    pub seed: u64,
+    /// Whether copies of a row are fitted once. Default true.
+    pub process_duplicates: bool,
+}
+
+impl Default for Descent {
+    fn default() -> Self {
+        Descent {
+            n_components: 2,
+            init: Start::Pca,
+            init_scaling: 1e-4,
+            optimizer: Optimizer::SGD,
+            lr: None,
+            schedule: Schedule::Constant,
+            early_exaggeration: 1.0,
+            early_exaggeration_iter: 250,
+            repulsion_strength: 1.0,
+            max_iter: 2000,
+            min_grad_norm: 1e-7,
+            check_interval: 50,
+            seed: 42,
+            process_duplicates: true,
+        }
+    }
+}
+
+/// What the step is multiplied by.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// 1.
+    #[default]
+    Constant,
+    /// From the first number to the second in equal steps over `max_iter`
+    /// iterations; (1, 0) is the guide's "auto". The guide's begins anew after
+    /// the exaggeration, and never comes to its end; this one counts from the first iteration.
+    Linear(f64, f64),
+}
+
+/// Everything that decides a map of given rows.
+pub struct Problem {
+    /// P, or how it is found.
+    pub affinity: Box<dyn Affinity>,
+    /// What a pair of rows costs.
+    pub cost: Cost,
+    /// How far a map is from P.
+    pub loss: Box<dyn Loss>,
+    /// How the map is found.
+    pub descent: Descent,
+}
+
+/// What a run is given beside its problem; none of it changes the result.
+pub struct Run<'a> {
+    /// Bytes that may hold P, of those that are all pairs, so that it need not be made again. 0 holds none of it.
+    pub hold: u64,
+    /// Where an earlier process got to.
+    pub state: Option<State>,
+    /// Hears the state after every iteration; an error ends the run.
+    pub keep: &'a mut dyn FnMut(&State) -> Result<()>,
+}
+
+/// What the descent needs to go on after any iteration: plain numbers, of the rows that differ.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Iterations done.
+    pub iteration: usize,
+    /// n × n_components, row by row.
+    pub positions: Vec<f64>,
+    /// What the optimizer remembers.
+    pub moments: Moments,
+    /// What the loss remembers: TSNEkhorn's dual.
+    pub memory: Vec<f64>,
+    /// Whether the gradient fell below `min_grad_norm`: there is nothing more to do.
+    pub converged: bool,
+}
+
+/// A map.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fit {
+    /// n × n_components, row by row, in the order of the rows given.
+    pub positions: Vec<f32>,
+    /// Iterations done.
+    pub iterations: usize,
+    /// Whether the gradient fell below `min_grad_norm`.
+    pub converged: bool,
+    /// The loss at the end.
+    pub loss: f64,
+    /// Rows that differ.
+    pub distinct: usize,
+}
+
+impl Problem {
+    /// Refuses options that do not fit together, or do not fit n different rows.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the option, the number and what to do.
+    pub fn check(&self, n: usize) -> Result<()> {
+        let d = &self.descent;
+        if n < 2 {
+            return wrong("rows", format!("a map of {n} different rows: give at least 2"));
+        }
+        if n > u32::MAX as usize {
+            return wrong("rows", format!("{n} rows are more than methods of all pairs can number"));
+        }
+        if d.n_components == 0 || d.n_components > WIDEST {
+            return wrong("n_components", format!("{}: give 1 to {WIDEST}", d.n_components));
+        }
+        check_positive("init_scaling", d.init_scaling)?;
+        if let Some(lr) = d.lr {
+            check_positive("lr", lr)?;
+        }
+        if !(d.early_exaggeration >= 1.0 && d.early_exaggeration.is_finite()) {
+            return wrong("early_exaggeration", format!("{} is below 1", d.early_exaggeration));
+        }
+        if d.early_exaggeration > 1.0 && !self.loss.exaggerates() {
+            let why = format!("the {} loss has no attraction to exaggerate; leave it 1", self.loss.name());
+            return wrong("early_exaggeration", why);
+        }
+        if !(d.repulsion_strength >= 0.0 && d.repulsion_strength.is_finite()) {
+            return wrong("repulsion_strength", format!("{} is not 0 or more", d.repulsion_strength));
+        }
+        if d.min_grad_norm.is_nan() || d.min_grad_norm < 0.0 {
+            return wrong("min_grad_norm", format!("{} is not 0 or more", d.min_grad_norm));
+        }
+        if d.check_interval == 0 {
+            return wrong("check_interval", "0: give at least 1");
+        }
+        if let Optimizer::Sgd { momentum: Some(m) } = d.optimizer
+            && !(0.0..1.0).contains(&m)
+        {
+            return wrong("momentum", format!("{m} is not from 0 to below 1"));
+        }
+        if let Schedule::Linear(from, to) = d.schedule
+            && !(from >= 0.0 && to >= 0.0 && from.is_finite() && to.is_finite())
+        {
+            return wrong("schedule", format!("from {from} to {to}: both must be 0 or more"));
+        }
+        let ball = matches!(d.optimizer, Optimizer::RiemannianAdam(_));
+        if ball != self.loss.hyperbolic() || (d.init == Start::Hyperbolic) != ball {
+            let why = format!(
+                "the {} loss with the {} optimizer and {} init: maps in the Poincaré ball need all three hyperbolic, others none",
+                self.loss.name(),
+                d.optimizer.name(),
+                d.init.name()
+            );
+            // Positions of the user's may lie in the ball.
+            if !(ball && self.loss.hyperbolic() && matches!(d.init, Start::Positions(_))) {
+                return wrong("optimizer", why);
+            }
+        }
+        self.loss.check()?;
+        self.affinity.check(n)
+    }
+
+    /// The step at `iteration`, for n rows.
+    fn rate(&self, n: usize, iteration: usize, exaggeration: f64) -> f64 {
+        let d = &self.descent;
+        let lr = d.lr.unwrap_or(match d.optimizer {
+            Optimizer::Sgd { .. } => (n as f64 / exaggeration / 4.0).max(50.0),
+            _ => 1.0,
+        });
+        lr * match d.schedule {
+            Schedule::Constant => 1.0,
+            Schedule::Linear(from, to) => from + (to - from) * (iteration as f64 / d.max_iter.max(1) as f64).min(1.0),
+        }
+    }
+}
+
+/// Maps `rows` (n × dim, row-major, finite): whatever `problem` says.
+///
+/// Where the affinity is precomputed, `rows` may be empty and `dim` 0.
+///
+/// # Errors
+/// [`Error::Config`] where options do not fit, [`Error::Data`] where rows or
+/// positions are not finite, [`Error::Cancelled`] where the observer asked to
+/// stop; the last state that `keep` heard goes on from there.
+pub fn fit(problem: &Problem, rows: &[f32], dim: usize, run: Run<'_>, progress: &Progress<'_>) -> Result<Fit> {
+    let n = check_rows(problem, rows, dim)?;
+    let distinct = if problem.descent.process_duplicates && problem.affinity.given().is_none() {
+        duplicates::find(rows, dim)
+    } else {
+        None
+    };
+    let width = problem.descent.n_components;
+    if let Start::Positions(given) = &problem.descent.init {
+        if given.len() != n * width {
+            let why = format!("{} numbers for {n} rows of {width} components; give {}", given.len(), n * width);
+            return wrong("init", why);
+        }
+        if let Some(at) = given.iter().position(|x| !x.is_finite()) {
+            return wrong("init", format!("row {}, component {} is {}", at / width, at % width, given[at]));
+        }
+    }
+    match distinct {
+        None => fit_distinct(problem, rows, dim, n, None, run, progress),
+        Some(distinct) => {
+            let unique = distinct.rows(rows, dim);
+            let kept = distinct.kept.len();
+            let mut fit = fit_distinct(problem, &unique, dim, kept, Some(&distinct), run, progress)?;
+            fit.positions = distinct.scatter(&fit.positions, width);
+            Ok(fit)
+        }
+    }
+}
+
+/// Refuses rows that are not whole, or not finite; how many there are.
+fn check_rows(problem: &Problem, rows: &[f32], dim: usize) -> Result<usize> {
+    let data = |what: String| Err(Error::Data { what });
+    if let Some(weights) = problem.affinity.given()
+        && rows.is_empty()
+    {
+        return Ok(weights.len());
+    }
+    if dim == 0 || rows.is_empty() {
+        return data("there are no rows to map".into());
+    }
+    if !rows.len().is_multiple_of(dim) {
+        return data(format!("{} numbers are no whole number of rows of {dim} components", rows.len()));
+    }
+    if let Some(at) = rows.iter().position(|x| !x.is_finite()) {
+        let (row, component) = (at / dim, at % dim);
+        return data(format!("row {row}, component {component} is {}; drop or fill such rows first", rows[at]));
+    }
+    if let Some(at) = rows.iter().position(|x| x.abs() > LARGEST) {
+        let (row, component) = (at / dim, at % dim);
+        return data(format!("row {row}, component {component} is {}; scale the data below {LARGEST:e}", rows[at]));
+    }
+    if problem.cost == Cost::Sqhyperbolic
+        && let Some(row) = rows.chunks_exact(dim).position(|row| row.iter().map(|x| x * x).sum::<f32>() >= 1.0)
+    {
+        return data(format!("row {row} is not inside the ball of radius 1, which the sqhyperbolic metric needs"));
+    }
+    Ok(rows.len() / dim)
+}
+
+fn fit_distinct(
+    problem: &Problem,
+    rows: &[f32],
+    dim: usize,
+    n: usize,
+    distinct: Option<&Distinct>,
+    run: Run<'_>,
+    progress: &Progress<'_>,
+) -> Result<Fit> {
+    problem.check(n)?;
+    let costs;
+    let mut found;
+    let weights: &Weights<'_> = match problem.affinity.given() {
+        Some(given) => given,
+        None => {
+            costs = Costs::new(rows, dim, problem.cost);
+            found = problem.affinity.solve(&costs, progress)?;
+            if let Weights::Tiled(tiled) = &mut found {
+                tiled.hold(run.hold, progress)?;
+            }
+            &found
+        }
+    };
+    let objective = problem.loss.prepare(weights, rows, dim, progress)?;
+    descend(problem, weights, (rows, dim), distinct, objective, run, progress)
+}
+
+fn descend(
+    problem: &Problem,
+    weights: &Weights<'_>,
+    data: (&[f32], usize),
+    distinct: Option<&Distinct>,
+    mut objective: Box<dyn Objective + '_>,
+    run: Run<'_>,
+    progress: &Progress<'_>,
+) -> Result<Fit> {
+    let d = &problem.descent;
+    let (n, width) = (weights.len(), d.n_components);
+    let mut state = match run.state {
+        Some(state) => {
+            check_state(&state, objective.as_mut(), n, problem)?;
+            state
+        }
+        None => {
+            let kept = distinct.map(|d| d.kept.as_slice());
+            let ball = problem.loss.hyperbolic();
+            let scaling = (d.init_scaling, d.seed);
+            let positions = init::positions(&d.init, data, weights, width, scaling, ball, kept)?;
+            State { positions, moments: d.optimizer.begin(n, width), ..State::default() }
+        }
+    };
+    if let Some(memory) = objective.memory()
+        && !state.memory.is_empty()
+    {
+        memory.clone_from(&state.memory);
+    }
+    let mut gradient = vec![0.0; n * width];
+    while state.iteration < d.max_iter && !state.converged {
+        let t = state.iteration;
+        let exaggeration = if t < d.early_exaggeration_iter { d.early_exaggeration } else { 1.0 };
+        if t > 0 && t == d.early_exaggeration_iter && d.early_exaggeration > 1.0 {
+            state.moments = d.optimizer.begin(n, width);
+        }
+        let strengths = Strengths { attraction: exaggeration, repulsion: d.repulsion_strength };
+        objective.evaluate(&state.positions, width, strengths, false, &mut gradient, progress)?;
+        let rate = problem.rate(n, t, exaggeration);
+        d.optimizer.step(rate, exaggeration > 1.0, width, &mut state.positions, &gradient, &mut state.moments);
+        if let Some(at) = state.positions.iter().position(|x| !x.is_finite()) {
+            let what = format!(
+                "row {} of the map became {} in iteration {t}, with a step of {rate}; lower lr",
+                distinct.map_or(at / width, |d| d.kept[at / width] as usize),
+                state.positions[at]
+            );
+            return Err(Error::Data { what });
+        }
+        if t.is_multiple_of(d.check_interval) {
+            state.converged = sum(gradient.iter().map(|g| g * g)).sqrt() < d.min_grad_norm;
+        }
+        state.iteration += 1;
+        if let Some(memory) = objective.memory() {
+            state.memory.clone_from(memory);
+        }
+        (run.keep)(&state)?;
+        progress.advance(1)?;
+    }
+    let strengths = Strengths { attraction: 1.0, repulsion: d.repulsion_strength };
+    let loss = objective.evaluate(&state.positions, width, strengths, true, &mut gradient, progress)?;
+    let positions = state.positions.iter().map(|&x| x as f32).collect();
+    Ok(Fit { positions, iterations: state.iteration, converged: state.converged, loss, distinct: n })
+}
+
+/// Refuses a state of another problem.
+fn check_state(state: &State, objective: &mut dyn Objective, n: usize, problem: &Problem) -> Result<()> {
+    let width = problem.descent.n_components;
+    let fresh = problem.descent.optimizer.begin(n, width);
+    let memory = objective.memory().map_or(0, |memory| memory.len());
+    let fits = state.positions.len() == n * width
+        && state.moments.first.len() == fresh.first.len()
+        && state.moments.second.len() == fresh.second.len()
+        && (state.memory.len() == memory || state.iteration == 0);
+    if fits && state.positions.iter().all(|x| x.is_finite()) {
+        return Ok(());
+    }
+    let what = format!(
+        "the state to go on from, of iteration {}, is not one of {n} rows in {width} components; begin anew",
+        state.iteration
+    );
+    Err(Error::Data { what })
+}

@@ -1,0 +1,182 @@
+//! First positions.
+
+use serde::{Deserialize, Serialize};
+
+use super::poincare;
+use super::real::sum;
+use super::weights::Weights;
+use crate::pca::{Covariance, IncrementalPca, Pca, PcaError};
+use crate::random::draw;
+use crate::{Error, Result, pca};
+
+/// Where the first positions come from. All but the hyperbolic are scaled so
+/// that the first component has a standard deviation (divisor n − 1) of `init_scaling`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// Scores on the first principal components of the rows, or of the dense affinity that was given.
+    #[default]
+    Pca,
+    /// Independent standard normal numbers.
+    Normal,
+    /// These, n × n_components, row by row, in the order of the rows given. For
+    /// a map in the Poincaré ball they must lie in it, and are taken as they are.
+    Positions(Vec<f32>),
+    /// Standard normal vectors times `init_scaling`, taken into the Poincaré ball by tanh(|v|)·v/|v|. Not scaled after that.
+    Hyperbolic,
+}
+
+impl Start {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Start::Pca => "pca",
+            Start::Normal => "normal",
+            Start::Positions(_) => "positions",
+            Start::Hyperbolic => "hyperbolic",
+        }
+    }
+}
+
+/// Covariances of more components than this take an incremental PCA instead.
+const WIDE: usize = 4096;
+
+/// The stream of the random numbers.
+const STREAM: u64 = 0x1217;
+
+/// Bytes at the most.
+pub(super) fn bytes(start: &Start, n: usize, dim: usize, width: usize) -> u64 {
+    let scores = 12 * (n * width) as u64;
+    match start {
+        Start::Pca if dim > WIDE => scores + pca::incremental_bytes(dim, width),
+        Start::Pca => scores + pca::bytes(dim),
+        _ => scores,
+    }
+}
+
+/// The first positions of `width` components, in the Poincaré ball or not; `kept` are the rows that are no copies.
+pub(super) fn positions(
+    start: &Start,
+    data: (&[f32], usize),
+    weights: &Weights<'_>,
+    width: usize,
+    (scaling, seed): (f64, u64),
+    ball: bool,
+    kept: Option<&[u32]>,
+) -> Result<Vec<f64>> {
+    let n = weights.len();
+    let scores: Vec<f64> = match start {
+        Start::Positions(given) => match kept {
+            None => given.iter().map(|&x| f64::from(x)).collect(),
+            Some(kept) => {
+                let row = |&i: &u32| given[i as usize * width..][..width].iter().map(|&x| f64::from(x));
+                kept.iter().flat_map(row).collect()
+            }
+        },
+        Start::Normal => normal(n * width, seed),
+        Start::Hyperbolic => {
+            let mut positions = normal(n * width, seed);
+            for row in positions.chunks_exact_mut(width) {
+                row.iter_mut().for_each(|x| *x *= scaling);
+                poincare::exp0(row);
+                poincare::project(row);
+            }
+            return Ok(positions);
+        }
+        Start::Pca => match (data.0.is_empty(), weights) {
+            (false, _) => components(data.0, data.1, width)?,
+            (true, Weights::Dense(dense)) => components(dense.values(), n, width)?,
+            (true, _) => {
+                let why = "pca needs rows, and a sparse affinity was given; choose normal, or give positions";
+                return Err(Error::Config { field: "init", why: why.into() });
+            }
+        },
+    };
+    if !ball {
+        return scaled(scores, width, scaling);
+    }
+    if let Some(row) = scores.chunks_exact(width).position(|z| poincare::dot(z, z) >= 1.0) {
+        let row = kept.map_or(row, |kept| kept[row] as usize);
+        let why = format!("the position of row {row} is not inside the ball of radius 1");
+        return Err(Error::Config { field: "init", why });
+    }
+    Ok(scores)
+}
+
+fn scaled(mut positions: Vec<f64>, width: usize, scaling: f64) -> Result<Vec<f64>> {
+    let n = (positions.len() / width) as f64;
+    let first = || positions.iter().step_by(width);
+    let mean = sum(first().copied()) / n;
+    let deviation = (sum(first().map(|x| (x - mean) * (x - mean))) / (n - 1.0)).sqrt();
+    if !(deviation > 0.0 && deviation.is_finite()) {
+        let why = format!(
+            "the first component has a standard deviation of {deviation}, and cannot be scaled; choose normal, or give other positions"
+        );
+        return Err(Error::Config { field: "init", why });
+    }
+    positions.iter_mut().for_each(|x| *x *= scaling / deviation);
+    Ok(positions)
+}
+
+fn components(rows: &[f32], dim: usize, width: usize) -> Result<Vec<f64>> {
+    let found = if dim > WIDE {
+        let mut pca = IncrementalPca::new(dim, width.min(dim));
+        pca.add(rows);
+        pca.finish()
+    } else {
+        let mut covariance = Covariance::new(dim);
+        covariance.add(rows);
+        covariance.finish(width.min(dim))
+    };
+    let pca: Pca =
+        found.map_err(|e: PcaError| Error::Config { field: "init", why: format!("pca: {e}; choose normal") })?;
+    let kept = pca.n_components();
+    let mut scores = vec![0f32; rows.len() / dim * kept];
+    pca.project(rows, &mut scores);
+    // Components that the rows do not have are 0.
+    let mut positions = vec![0.0; rows.len() / dim * width];
+    for (place, scores) in positions.chunks_exact_mut(width).zip(scores.chunks_exact(kept)) {
+        place.iter_mut().zip(scores).for_each(|(x, &s)| *x = f64::from(s));
+    }
+    Ok(positions)
+}
+
+/// Standard normal numbers, by Box and Muller's transform of counters.
+fn normal(count: usize, seed: u64) -> Vec<f64> {
+    let unit = |counter: u64| (draw(seed, STREAM, counter) >> 11) as f64 * (1.0 / (1u64 << 53) as f64);
+    (0..count as u64)
+        .map(|i| {
+            let (radius, angle) = (unit(i / 2 * 2), unit(i / 2 * 2 + 1) * std::f64::consts::TAU);
+            // 1 − u is never 0.
+            let radius = (-2.0 * (1.0 - radius).ln()).sqrt();
+            radius * if i % 2 == 0 { angle.cos() } else { angle.sin() }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normal_numbers_have_their_moments() {
+        let numbers = normal(200_000, 3);
+        let moment = |p: i32| numbers.iter().map(|x| x.powi(p)).sum::<f64>() / numbers.len() as f64;
+        // Four standard errors of each: √(variance of xᵖ / count).
+        for (p, truth, variance) in [(1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0f64)] {
+            let error = moment(p) - truth;
+            assert!(error.abs() < 4.0 * (variance / 200_000.0).sqrt(), "moment {p}: off by {error}");
+        }
+        assert_ne!(normal(4, 1), normal(4, 2));
+    }
+
+    #[test]
+    fn scaling_sets_the_first_deviation_and_keeps_the_shape() {
+        let scaled = scaled(vec![1.0, 5.0, 3.0, -5.0], 2, 1e-4).expect("scaled");
+        let first: f64 = (scaled[0] - scaled[2]).abs() / 2f64.sqrt();
+        assert!((first - 1e-4).abs() < 1e-18);
+        assert!((scaled[1] / scaled[0] - 5.0).abs() < 1e-12);
+        assert!(super::scaled(vec![2.0, 1.0, 2.0, 5.0], 2, 1e-4).is_err());
+        assert!(super::scaled(vec![2.0, 1.0], 2, 1e-4).is_err());
+    }
+}

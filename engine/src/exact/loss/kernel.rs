@@ -1,0 +1,128 @@
+//! The map's own affinities: a kernel of the squared distance, and what it is
+//! normalised by.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::exact::affinity::{Normalization, check_positive};
+use crate::exact::real::Real;
+
+/// A kernel of d², the squared distance of two points of the map.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MapKernel {
+    /// exp(−d²/σ).
+    Gaussian {
+        /// σ, above 0.
+        sigma: f64,
+    },
+    /// (1 + d²/ν)^(−(ν + 1)/2).
+    Student {
+        /// ν, above 0.
+        degrees_of_freedom: f64,
+    },
+}
+
+impl MapKernel {
+    /// exp(−d²), SNE's.
+    pub const GAUSSIAN: MapKernel = MapKernel::Gaussian { sigma: 1.0 };
+    /// 1/(1 + d²), t-SNE's.
+    pub const STUDENT: MapKernel = MapKernel::Student { degrees_of_freedom: 1.0 };
+
+    pub(super) fn check(&self) -> Result<()> {
+        match *self {
+            MapKernel::Gaussian { sigma } => check_positive("sigma", sigma),
+            MapKernel::Student { degrees_of_freedom } => check_positive("degrees_of_freedom", degrees_of_freedom),
+        }
+    }
+
+    /// −ln of the kernel.
+    pub(super) fn cost(&self, square: f64) -> f64 {
+        match *self {
+            MapKernel::Gaussian { sigma } => square / sigma,
+            MapKernel::Student { degrees_of_freedom: nu } => 0.5 * (nu + 1.0) * (square / nu).ln_1p(),
+        }
+    }
+}
+
+/// Q, as [`crate::exact::Matcher`] takes it: kernel and normalisation.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MapAffinity {
+    /// The kernel, normalised as the affinities of inputs are.
+    Normalized(MapKernel, Normalization),
+    /// exp(f_i + f_j)·kernel/n with rows that sum to 1/n. f is warm: an
+    /// iteration goes on from the one before, by at most five passes.
+    ///
+    /// f is taken as constant in the gradient, as the guide does where it does
+    /// not unroll. In the cross-entropy + ΣQ that is exact once f has converged and
+    /// rows of P sum to 1/n; in the square loss it is not, there as here.
+    Sinkhorn(MapKernel),
+}
+
+/// A kernel in either precision.
+pub(super) trait Kernel: Copy + Sync {
+    /// k(d²), and −d ln k / d(d²).
+    fn at<F: Real>(self, square: F) -> (F, F);
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Gaussian {
+    pub(super) inverse: f64,
+}
+
+impl Kernel for Gaussian {
+    #[inline(always)]
+    fn at<F: Real>(self, square: F) -> (F, F) {
+        let inverse = F::of(self.inverse);
+        ((-(square * inverse)).exp(), inverse)
+    }
+}
+
+/// ν = 1.
+#[derive(Clone, Copy)]
+pub(super) struct Cauchy;
+
+impl Kernel for Cauchy {
+    #[inline(always)]
+    fn at<F: Real>(self, square: F) -> (F, F) {
+        let k = F::ONE / (F::ONE + square);
+        (k, k)
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Student {
+    pub(super) nu: f64,
+}
+
+impl Kernel for Student {
+    #[inline(always)]
+    fn at<F: Real>(self, square: F) -> (F, F) {
+        let inverse = F::of(1.0 / self.nu);
+        let base = F::ONE / (F::ONE + square * inverse);
+        let half = 0.5 * (self.nu + 1.0);
+        (base.power(F::of(half)), base * F::of(half / self.nu))
+    }
+}
+
+/// Calls `$body` with `$kernel` as the kernel's own type, so that its loops are compiled for it.
+macro_rules! with_kernel {
+    ($of:expr, $kernel:ident => $body:expr) => {
+        match $of {
+            MapKernel::Gaussian { sigma } => {
+                let $kernel = $crate::exact::loss::kernel::Gaussian { inverse: 1.0 / sigma };
+                $body
+            }
+            MapKernel::Student { degrees_of_freedom: 1.0 } => {
+                let $kernel = $crate::exact::loss::kernel::Cauchy;
+                $body
+            }
+            MapKernel::Student { degrees_of_freedom: nu } => {
+                let $kernel = $crate::exact::loss::kernel::Student { nu };
+                $body
+            }
+        }
+    };
+}
+pub(super) use with_kernel;

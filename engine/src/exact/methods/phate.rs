@@ -1,0 +1,42 @@
+//! PHATE (Moon et al. 2019).
+
+use super::Method;
+use crate::exact::affinity::PhateAffinity;
+use crate::exact::costs::Cost;
+use crate::exact::fit::{Descent, Problem};
+use crate::exact::loss::Stress;
+use crate::exact::optimizer::Optimizer;
+
+/// √(Σ (P_ij + |z_i − z_j|)² / Σ P_ij²), P minus the distances of the diffusion's potentials. Dense: for up to
+/// [`crate::exact::PHATE_ROWS`] rows.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Phate {
+    /// P. Default: k 5, α 10, t 100.
+    pub affinity: PhateAffinity,
+    /// What a pair of rows costs. Default euclidean.
+    pub cost: Cost,
+    /// Default: Adam with a step of 1, 1000 iterations, a `min_grad_norm` of 10⁻¹⁵.
+    pub descent: Descent,
+}
+
+impl Default for Phate {
+    fn default() -> Self {
+        Phate {
+            affinity: PhateAffinity { t: 100, ..PhateAffinity::default() },
+            cost: Cost::Euclidean,
+            descent: Descent { optimizer: Optimizer::ADAM, max_iter: 1000, min_grad_norm: 1e-15, ..Descent::default() },
+        }
+    }
+}
+
+impl Method for Phate {
+    fn problem(&self) -> Problem {
+        Problem {
+            affinity: Box::new(self.affinity.clone()),
+            cost: self.cost,
+            loss: Box::new(Stress),
+            descent: self.descent.clone(),
+        }
+    }
+}

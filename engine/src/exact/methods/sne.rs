@@ -1,0 +1,34 @@
+//! SNE (Hinton, Roweis 2002).
+
+use super::Method;
+use crate::exact::affinity::{Entropic, Normalization};
+use crate::exact::costs::Cost;
+use crate::exact::fit::{Descent, Problem};
+use crate::exact::loss::{CrossEntropy, MapAffinity, MapKernel};
+
+/// λ Σ P_ij d²_ij + (1/n) Σ_i ln Σ_j exp(−d²_ij), j = i among the sum's terms, as the guide has it.
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Sne {
+    /// P. Default: entropic, perplexity 30, the 90 nearest neighbours.
+    pub affinity: Entropic,
+    /// What a pair of rows costs. Default sqeuclidean.
+    pub cost: Cost,
+    /// Default: SGD, 2000 iterations, no exaggeration.
+    pub descent: Descent,
+}
+
+impl Method for Sne {
+    fn problem(&self) -> Problem {
+        Problem {
+            affinity: Box::new(self.affinity.clone()),
+            cost: self.cost,
+            loss: Box::new(CrossEntropy {
+                map: MapAffinity::Normalized(MapKernel::GAUSSIAN, Normalization::Rows),
+                count_itself: true,
+                single: true,
+            }),
+            descent: self.descent.clone(),
+        }
+    }
+}

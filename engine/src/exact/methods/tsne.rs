@@ -1,0 +1,46 @@
+//! t-SNE (van der Maaten, Hinton 2008), every pair of the map's points computed.
+
+use super::Method;
+use crate::exact::affinity::{Entropic, Normalization};
+use crate::exact::costs::Cost;
+use crate::exact::fit::{Descent, Problem};
+use crate::exact::loss::{CrossEntropy, MapAffinity, MapKernel};
+
+/// λ Σ P_ij ln(1 + d²_ij) + ln Σ_ij 1/(1 + d²_ij), pairs of a row with itself
+/// among the sum's terms, as the guide has it: against the paper, that is n of
+/// a sum of the order of n², and a tenth of a percent of the gradient.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Tsne {
+    /// P. Default: entropic, perplexity 30, the 90 nearest neighbours.
+    pub affinity: Entropic,
+    /// What a pair of rows costs. Default sqeuclidean.
+    pub cost: Cost,
+    /// Default: SGD, 2000 iterations, of which the first 250 with an exaggeration of 12.
+    pub descent: Descent,
+}
+
+impl Default for Tsne {
+    fn default() -> Self {
+        Tsne {
+            affinity: Entropic::default(),
+            cost: Cost::Sqeuclidean,
+            descent: Descent { early_exaggeration: 12.0, ..Descent::default() },
+        }
+    }
+}
+
+impl Method for Tsne {
+    fn problem(&self) -> Problem {
+        Problem {
+            affinity: Box::new(self.affinity.clone()),
+            cost: self.cost,
+            loss: Box::new(CrossEntropy {
+                map: MapAffinity::Normalized(MapKernel::STUDENT, Normalization::All),
+                count_itself: true,
+                single: true,
+            }),
+            descent: self.descent.clone(),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! First-order optimizers, on flat vectors. What they remember is a plain
+//! struct, which a checkpoint keeps.
+
+use serde::{Deserialize, Serialize};
+
+use super::poincare;
+
+/// How positions follow the gradient.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// v ← m·v + g, x ← x − lr·v.
+    Sgd {
+        /// m, from 0 to below 1; none: 0.5 while attraction is exaggerated, 0.8 after, as the guide's "auto".
+        momentum: Option<f64>,
+    },
+    /// Kingma, Ba 2015.
+    Adam(Adam),
+    /// Adam in the Poincaré ball (Bécigneul, Ganea 2019): the gradient is the
+    /// ball's, the second moment is one number a row, and the first is carried along.
+    ///
+    /// Its bias correction counts steps one by one, as the rule has it. The
+    /// guide's code counts two a step.
+    RiemannianAdam(Adam),
+}
+
+impl Optimizer {
+    /// SGD with the guide's momentum.
+    pub const SGD: Optimizer = Optimizer::Sgd { momentum: None };
+    /// Adam with its usual constants.
+    pub const ADAM: Optimizer = Optimizer::Adam(Adam::USUAL);
+    /// Riemannian Adam with the same.
+    pub const RIEMANNIAN_ADAM: Optimizer = Optimizer::RiemannianAdam(Adam::USUAL);
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Optimizer::Sgd { .. } => "sgd",
+            Optimizer::Adam(_) => "adam",
+            Optimizer::RiemannianAdam(_) => "riemannian-adam",
+        }
+    }
+
+    /// What it remembers of n rows of `width` numbers, at first nothing.
+    pub(super) fn begin(&self, n: usize, width: usize) -> Moments {
+        match self {
+            Optimizer::Sgd { .. } => Moments::new(n * width, 0),
+            Optimizer::Adam(_) => Moments::new(n * width, n * width),
+            Optimizer::RiemannianAdam(_) => Moments::new(n * width, n),
+        }
+    }
+
+    /// Numbers that it remembers of a row of `width`.
+    pub(super) fn numbers(&self, width: usize) -> usize {
+        match self {
+            Optimizer::Sgd { .. } => width,
+            Optimizer::Adam(_) => 2 * width,
+            Optimizer::RiemannianAdam(_) => width + 1,
+        }
+    }
+
+    /// One step of rows of `width` numbers.
+    pub(super) fn step(&self, lr: f64, exaggerated: bool, width: usize, x: &mut [f64], g: &[f64], m: &mut Moments) {
+        match self {
+            Optimizer::Sgd { momentum } => {
+                m.steps += 1;
+                let momentum = momentum.unwrap_or(if exaggerated { 0.5 } else { 0.8 });
+                for ((x, g), v) in x.iter_mut().zip(g).zip(&mut m.first) {
+                    *v = momentum * *v + g;
+                    *x -= lr * *v;
+                }
+            }
+            Optimizer::Adam(adam) => adam.step(lr, x, g, m),
+            Optimizer::RiemannianAdam(adam) => adam.riemannian(lr, width, x, g, m),
+        }
+    }
+}
+
+/// Adam's constants.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Adam {
+    /// Memory of the first moment. Default 0.9.
+    pub beta1: f64,
+    /// Memory of the second. Default 0.999.
+    pub beta2: f64,
+    /// What is added to the root of the second. Default 10⁻⁸.
+    pub eps: f64,
+}
+
+/// What an optimizer remembers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Moments {
+    /// Steps taken.
+    pub steps: u64,
+    /// The velocity, or the mean of the gradient: a number for each of the positions.
+    pub first: Vec<f64>,
+    /// The mean of its square: one each, or one a row in the ball.
+    pub second: Vec<f64>,
+}
+
+impl Moments {
+    pub(super) fn new(first: usize, second: usize) -> Self {
+        Moments { steps: 0, first: vec![0.0; first], second: vec![0.0; second] }
+    }
+}
+
+impl Default for Adam {
+    fn default() -> Self {
+        Adam::USUAL
+    }
+}
+
+impl Adam {
+    /// The constants of the paper.
+    pub const USUAL: Adam = Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
+
+    /// Counts a step; what corrects both moments for their beginning at 0.
+    fn corrections(&self, moments: &mut Moments) -> (f64, f64) {
+        moments.steps += 1;
+        // Beyond this both are 1 in f64.
+        let steps = moments.steps.min(1 << 20) as i32;
+        (1.0 - self.beta1.powi(steps), (1.0 - self.beta2.powi(steps)).sqrt())
+    }
+
+    pub(super) fn step(&self, lr: f64, x: &mut [f64], g: &[f64], m: &mut Moments) {
+        let (first, second) = self.corrections(m);
+        for (((x, &g), mean), square) in x.iter_mut().zip(g).zip(&mut m.first).zip(&mut m.second) {
+            *mean = self.beta1 * *mean + (1.0 - self.beta1) * g;
+            *square = self.beta2 * *square + (1.0 - self.beta2) * (g * g);
+            *x -= lr / first * (*mean / (square.sqrt() / second + self.eps));
+        }
+    }
+
+    fn riemannian(&self, lr: f64, width: usize, x: &mut [f64], g: &[f64], m: &mut Moments) {
+        let (first, second) = self.corrections(m);
+        let size = lr * second / first;
+        let (mut own, mut step) = (vec![0.0; width], vec![0.0; width]);
+        let rows = x.chunks_exact_mut(width).zip(g.chunks_exact(width));
+        for ((x, g), (mean, square)) in rows.zip(m.first.chunks_exact_mut(width).zip(&mut m.second)) {
+            let lambda = poincare::conformal(x);
+            own.iter_mut().zip(g).for_each(|(own, g)| *own = g / (lambda * lambda));
+            let length = poincare::dot(&own, &own);
+            *square = self.beta2 * *square + (1.0 - self.beta2) * (lambda * lambda * length);
+            let scale = -size / (square.sqrt() + self.eps);
+            for ((mean, own), step) in mean.iter_mut().zip(&own).zip(&mut step) {
+                *mean = self.beta1 * *mean + (1.0 - self.beta1) * own;
+                *step = scale * *mean;
+            }
+            let old = x.to_vec();
+            poincare::exp(&old, &step, x);
+            poincare::project(x);
+            poincare::transport(&old, x, mean);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_optimizer_walks_to_the_bottom_of_a_bowl() {
+        for (optimizer, lr) in [
+            (Optimizer::SGD, 0.05),
+            (Optimizer::Sgd { momentum: Some(0.0) }, 0.2),
+            (Optimizer::ADAM, 0.05),
+            (Optimizer::RIEMANNIAN_ADAM, 0.05),
+        ] {
+            let bottom = [0.3, -0.2, 0.1, 0.5];
+            let mut x = vec![0.0, 0.1, -0.6, 0.2];
+            let mut moments = optimizer.begin(2, 2);
+            assert_eq!(moments.first.len() + moments.second.len(), 2 * optimizer.numbers(2));
+            for t in 0..2000 {
+                let gradient: Vec<f64> = x.iter().zip(&bottom).map(|(x, b)| x - b).collect();
+                optimizer.step(lr * (1.0 - t as f64 / 2000.0), false, 2, &mut x, &gradient, &mut moments);
+            }
+            for (x, b) in x.iter().zip(&bottom) {
+                assert!((x - b).abs() < 1e-3, "{}: {x} {b}", optimizer.name());
+            }
+            assert_eq!(moments.steps, 2000);
+        }
+    }
+
+    #[test]
+    fn the_first_step_of_adam_is_the_learning_rate() {
+        let (mut x, mut moments) = (vec![1.0, 1.0], Moments::new(2, 2));
+        Adam::USUAL.step(0.1, &mut x, &[3.0, -1e-3], &mut moments);
+        assert!((x[0] - 0.9).abs() < 1e-6 && (x[1] - 1.1).abs() < 1e-5, "{x:?}");
+        // In the ball too: there it is a distance.
+        let (mut x, mut moments) = (vec![0.4, 0.0], Moments::new(2, 1));
+        Adam::USUAL.riemannian(0.1, 2, &mut x, &[5.0, 0.0], &mut moments);
+        assert!((poincare::distance(&[0.4, 0.0], &x) - 0.1).abs() < 1e-6, "{x:?}");
+    }
+}
