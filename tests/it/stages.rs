@@ -773,7 +773,7 @@ pub(crate) fn edges_of(
     let bench = Bench::new(plan);
     write_graph(bench.dir.dir(), plan.k(), rows);
     let graph = Graph::open(bench.dir.dir(), rows.len() as u64).expect("a graph");
-    let build = |work: &Work<'_>| affinity::build(plan, &graph, mean, work);
+    let build = |work: &Work<'_>| affinity::build(plan, &graph, mean, None, work);
     let (made, found) = bench.work(plan, Stage::Affinity, observer, build).expect("edges");
     // As the run does after a stage: what the transpose left goes.
     bench.dir.finish_stage(Stage::Affinity.name(), made.clone(), serde_json::Value::Null).expect("recorded");
