@@ -98,7 +98,7 @@ pub struct Config {
     pub n_epochs: Option<usize>,
     /// Random points that push for each neighbour that pulls. Default 5.
     pub negative_sample_rate: usize,
-    /// Random points that push each point. Default 5 for LargeVis, 300 for InfoTSNE.
+    /// Random points that push each point. Default 35 for LargeVis, 300 for InfoTSNE.
     pub n_negatives: usize,
     /// What attraction is multiplied by in the first 250 epochs, or the first
     /// third. Default 12 for t-SNE and InfoTSNE, 1 otherwise.

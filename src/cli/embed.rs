@@ -100,7 +100,7 @@ pub(super) struct Wanted {
     /// Random points that push for each neighbour that pulls (umap) [default: 5]
     #[arg(long, value_name = "N", help_heading = "Map")]
     negative_sample_rate: Option<usize>,
-    /// Random points that push each point (largevis, infotsne) [default: largevis 5, infotsne 300]
+    /// Random points that push each point (largevis, infotsne) [default: largevis 35, infotsne 300]
     #[arg(long, value_name = "N", help_heading = "Map")]
     n_negatives: Option<usize>,
     /// What attraction is multiplied by at first, for 250 epochs or a third of them (largevis,

@@ -133,7 +133,7 @@ impl Grid {
 
 impl Field {
     /// A field for a map of so many rows.
-    pub(super) fn new(rows: u64) -> Self {
+    pub(crate) fn new(rows: u64) -> Self {
         Field {
             most: most(rows),
             grid: Grid { side: 0, step: 0.0, origin: [0.0; 2] },
@@ -153,7 +153,7 @@ impl Field {
     ///
     /// # Errors
     /// Where a position is no number.
-    pub(super) fn take(&mut self, positions: &[[f32; 2]]) -> Result<()> {
+    pub(crate) fn take(&mut self, positions: &[[f32; 2]]) -> Result<()> {
         let bounds = positions.par_chunks(1 << 14).map(|rows| {
             let none = [[f32::INFINITY; 2], [f32::NEG_INFINITY; 2]];
             rows.iter().fold(none, |[least, greatest], row| {

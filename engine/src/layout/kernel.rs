@@ -115,7 +115,7 @@ impl<K: Kernel> Objective for K {
 ///
 /// # Panics
 /// If the chunk names a row that the snapshot does not have.
-pub(super) fn advance<K: Kernel, const DIM: usize>(kernel: &K, chunk: Chunk<'_, DIM>) {
+pub(crate) fn advance<K: Kernel, const DIM: usize>(kernel: &K, chunk: Chunk<'_, DIM>) {
     let last = chunk.first as usize + chunk.positions.len();
     assert!(chunk.epoch.rows as usize <= chunk.snapshot.len() && last <= chunk.snapshot.len());
     #[cfg(target_arch = "x86_64")]

@@ -36,8 +36,10 @@ use field::Field;
 use kernel::{Chunk, Epoch, Kernel};
 pub use kernel::Objective;
 pub use optimizer::Optimizer;
-use optimizer::Stepper;
+pub(crate) use optimizer::Stepper;
 use pool::SHARING;
+#[cfg(test)]
+pub(crate) use walk::{Walk, root_unit};
 pub use walk::{Coding, Edges};
 
 /// The map's positions in the run directory: rows × components floats, list order.

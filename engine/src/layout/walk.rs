@@ -59,7 +59,7 @@ impl Coding {
 }
 
 /// The root of the weight of one unit of a code of [`Coding::Roots`].
-pub(super) fn root_unit(max_weight: f32) -> f32 {
+pub(crate) fn root_unit(max_weight: f32) -> f32 {
     (f64::from(max_weight).sqrt() / ROOTS) as f32
 }
 
@@ -332,4 +332,31 @@ impl Spilled {
 fn fit<T: Copy + Default>(values: &mut Vec<T>, count: usize) {
     values.reserve_exact(count.saturating_sub(values.len()));
     values.resize(count, T::default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Method;
+    use crate::random::unit;
+
+    #[test]
+    fn weights_as_roots_are_within_their_stated_error() {
+        let options = Options { max_weight: 0.8, ..Options::of(Method::TSNE, 10) };
+        let unit_root = root_unit(options.max_weight);
+        for i in 0..10_000u64 {
+            let weight = 0.8 * unit(1, 1, i).powi(4);
+            let Some(code) = Coding::Roots.of(weight, &options) else {
+                assert!(weight < 0.8 * (0.5f32 / 65_535.0).powi(2) * 1.001, "{weight} is left out");
+                continue;
+            };
+            let found = (f32::from(code) * unit_root).powi(2);
+            let (share, most) = (weight / 0.8, 1.0 / 65_535.0);
+            let off = f64::from((found / weight - 1.0).abs());
+            assert!(off <= f64::from(most / share.sqrt()) * 1.01 + 1e-6, "{weight} is {found}");
+        }
+        assert_eq!(Coding::Roots.of(0.8, &options), Some(65_535));
+        assert_eq!(Coding::Whole.of(9.0, &options), Some(9));
+        assert_eq!(Coding::Whole.of(0.0, &options), None);
+    }
 }

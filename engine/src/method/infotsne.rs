@@ -24,13 +24,13 @@ pub(super) static ENTRY: Entry = Entry {
     epochs: |_| 1000,
     negatives: |config| config.n_negatives,
     exaggerated: 250,
-    decays: false,
+    decays: true,
     begins: Some(1e-4),
 };
 
 /// The loss.
 #[derive(Debug, Clone, Copy)]
-struct InfoTsne;
+pub(super) struct InfoTsne;
 
 impl Loss for InfoTsne {
     #[inline(always)]

@@ -7,6 +7,8 @@
 //! What must hold: a method says which options it knows, and any other that
 //! is asked for is refused with the methods that do.
 
+#[cfg(test)]
+mod gradients;
 mod infotsne;
 mod largevis;
 mod pacmap;

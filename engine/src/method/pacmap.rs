@@ -30,10 +30,18 @@ pub(super) static ENTRY: Entry = Entry {
 
 /// The loss, with the weights of its three kinds of pairs.
 #[derive(Debug, Clone, Copy)]
-struct Pacmap {
+pub(super) struct Pacmap {
     near: f32,
     middle: f32,
     further: f32,
+}
+
+#[cfg(test)]
+impl Pacmap {
+    /// With weights of near, mid-near and further pairs.
+    pub(super) fn weighing(near: f32, middle: f32, further: f32) -> Self {
+        Pacmap { near, middle, further }
+    }
 }
 
 impl Loss for Pacmap {

@@ -26,7 +26,7 @@ pub(super) static ENTRY: Entry = Entry {
 
 /// The loss.
 #[derive(Debug, Clone, Copy)]
-struct Tsne;
+pub(super) struct Tsne;
 
 impl Loss for Tsne {
     const FIELD: bool = true;
