@@ -268,7 +268,7 @@ fn moons_stay_apart() {
     ] {
         let mut config = Config { init: Init::Random, n_epochs: Some(100), ..Config::of(method) };
         config.learning_rate = Some(1.0);
-        if !matches!(method, Method::UMAP | Method::PACMAP) {
+        if method.knows(lowland::Opt::Optimizer) {
             config.optimizer = Optimizer::Adam;
         }
         let found = silhouette(&run(&config, &table).map, group);

@@ -11,9 +11,10 @@
 //! What must hold: sums have one order (rows by the strip of the grid they lie
 //! in, then by number; strips in order), and the transform is the scalar one,
 //! so that bits depend on neither threads nor instruction sets. Nodes lie at
-//! most [`STEP`] apart while the map is no wider than the plan allows for;
-//! the force is then within 0.2 % of its root mean square over the rows, and Z
-//! within 10⁻⁴ of itself. A wider map has wider steps, and is less exact.
+//! most [`STEP`] apart while the map is no wider than the plan allows for (a
+//! map of n rows comes to about 0.7 √n); the forces' error is then within 0.5 %
+//! of their root mean square over the rows, and Z within 5·10⁻⁴ of itself.
+//! A wider map has wider steps: at twice the step errors are 2 % and 10⁻³.
 
 use rayon::prelude::*;
 use rustfft::num_complex::Complex;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use crate::Result;
 
 /// The largest distance of nodes, where the plan's grid allows for it.
-const STEP: f64 = 0.5;
+const STEP: f64 = 1.0 / 3.0;
 /// Nodes on a side, at least.
 const LEAST: usize = 64;
 /// Nodes that a row is spread over, on a side.
@@ -35,9 +36,12 @@ const COLUMNS: usize = 8;
 
 type C = Complex<f32>;
 
-/// Nodes on a side at most, for so many rows: a map of n rows is about √n wide.
+/// How wide steps change: in fourths of an octave, so that the kernel is seldom made anew.
+const LADDER: f64 = 1.189_207_115_002_721;
+
+/// Nodes on a side at most, for so many rows.
 fn most(rows: u64) -> usize {
-    smooth((2.0 * (rows as f64).sqrt()) as usize).clamp(256, 2048)
+    smooth((2.5 * (rows as f64).sqrt()) as usize).clamp(256, 2048)
 }
 
 /// The least number from `least` on that is a multiple of 8 and of no prime above 5.
@@ -62,9 +66,9 @@ pub(super) fn bytes(rows: u64) -> u64 {
 
 /// Multiply-adds of a field's transforms, about, for so many rows.
 pub(crate) fn operations(rows: u64) -> f64 {
-    // Half as wide as it may be.
-    let side = most(rows) as f64;
-    1.5 * side * side * 2.0 * 5.0 * side.log2()
+    // Two thirds as wide as it may be.
+    let side = most(rows) as f64 / 1.5;
+    3.0 * side * side * 2.0 * 5.0 * side.log2()
 }
 
 /// The field of all rows' charges.
@@ -100,7 +104,6 @@ struct Grid {
 impl Grid {
     /// A grid for positions in `least..=greatest`.
     fn around(least: [f32; 2], greatest: [f32; 2], most: usize) -> Grid {
-        // Steps are halved or doubled in two, so that the kernel is seldom made anew.
         let place = |step: f64| {
             let origin = least.map(|x| (f64::from(x) / step).floor() - 1.0);
             let last = greatest.map(|x| (f64::from(x) / step).floor() + 2.0);
@@ -108,10 +111,10 @@ impl Grid {
         };
         let mut step = STEP;
         while place(step).0 > most {
-            step *= std::f64::consts::SQRT_2;
+            step *= LADDER;
         }
-        while step > 1e-12 && place(step / std::f64::consts::SQRT_2).0 <= LEAST {
-            step /= std::f64::consts::SQRT_2;
+        while step > 1e-12 && place(step / LADDER).0 <= LEAST {
+            step /= LADDER;
         }
         let (side, origin) = place(step);
         Grid { side: smooth(side.max(LEAST)), step, origin }
@@ -392,7 +395,7 @@ mod tests {
 
     #[test]
     fn forces_are_within_their_stated_error() {
-        for (rows, width) in [(300, 1e-3), (300, 1.0), (2_000, 20.0), (2_000, 60.0), (3_000, 115.0)] {
+        for (rows, width) in [(300, 1e-3), (300, 1.0), (2_000, 20.0), (2_000, 45.0), (3_000, 80.0)] {
             let positions = clumps(rows, width);
             let mut field = Field::new(rows as u64);
             field.take(&positions).expect("numbers");
@@ -407,7 +410,7 @@ mod tests {
             }
             let wrong = (wrong / rows as f64 / mean).sqrt();
             let off = (field.total / total - 1.0).abs();
-            assert!(wrong < 2e-3 && off < 1e-4, "{rows} rows, {width} wide: force off by {wrong}, Z by {off}");
+            assert!(wrong < 5e-3 && off < 5e-4, "{rows} rows, {width} wide: force off by {wrong}, Z by {off}");
         }
     }
 

@@ -149,7 +149,7 @@ unsafe fn advance_avx512<K: Kernel, const DIM: usize>(kernel: &K, chunk: Chunk<'
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 #[expect(unsafe_code, reason = "measured kernel")]
-pub(super) unsafe fn advance_avx2<K: Kernel, const DIM: usize>(kernel: &K, chunk: Chunk<'_, DIM>) {
+pub(crate) unsafe fn advance_avx2<K: Kernel, const DIM: usize>(kernel: &K, chunk: Chunk<'_, DIM>) {
     // SAFETY: as the caller vouches.
     unsafe { kernel.advance::<super::lanes::Avx2, DIM>(chunk) }
 }

@@ -208,8 +208,12 @@ fn epochs<K: Kernel>(
 ) -> Result<Vec<f32>> {
     let width = options.n_components;
     match padded(width) {
-        Some(1) => wide::<K, 1>(kernel, options, edges, start, checkpoints, progress),
         Some(2) => wide::<K, 2>(kernel, options, edges, start, checkpoints, progress),
+        Some(_) if K::FIELD => {
+            let why = format!("{width}, where the method has a field in 2 components only");
+            Err(Error::Config { field: "n_components", why })
+        }
+        Some(1) => wide::<K, 1>(kernel, options, edges, start, checkpoints, progress),
         Some(3) => wide::<K, 3>(kernel, options, edges, start, checkpoints, progress),
         Some(4) => wide::<K, 4>(kernel, options, edges, start, checkpoints, progress),
         Some(8) => wide::<K, 8>(kernel, options, edges, start, checkpoints, progress),
@@ -261,10 +265,6 @@ fn wide<K: Kernel, const DIM: usize>(
     };
     let mut snapshot = pages::filled(now.len(), [0.0; DIM]);
     snapshot.copy_from_slice(&now);
-    if K::FIELD && DIM != 2 {
-        let why = format!("{width}, where the method has a field in 2 components only");
-        return Err(Error::Config { field: "n_components", why });
-    }
     let mut field = K::FIELD.then(|| Field::new(u64::from(options.rows)));
     // Blocks in portions: what is spilled is read meanwhile, some ahead. With
     // all of them kept there is nothing to wait for within an epoch.

@@ -34,7 +34,7 @@ pub enum Coding {
     /// weak to fire once in all epochs are left out.
     Rates,
     /// √(w/m) in 65,535ths: a weight is off by no more than its share of
-    /// √(m/w) / 65,535, 1.5·10⁻⁴ where it is a hundredth of the largest.
+    /// √(m/w) / 65,535 while that is small, 1.5·10⁻⁴ where it is a hundredth of the largest.
     Roots,
     /// w itself, a whole number.
     Whole,
@@ -353,7 +353,8 @@ mod tests {
             let found = (f32::from(code) * unit_root).powi(2);
             let (share, most) = (weight / 0.8, 1.0 / 65_535.0);
             let off = f64::from((found / weight - 1.0).abs());
-            assert!(off <= f64::from(most / share.sqrt()) * 1.01 + 1e-6, "{weight} is {found}");
+            let bound = f64::from(most / share.sqrt());
+            assert!(off <= bound * (1.0 + bound) + 1e-6, "{weight} is {found}");
         }
         assert_eq!(Coding::Roots.of(0.8, &options), Some(65_535));
         assert_eq!(Coding::Whole.of(9.0, &options), Some(9));

@@ -64,8 +64,16 @@ fn epoch(rate: f32, negatives: u32) -> Epoch {
     }
 }
 
-/// What moves each row, as the kernel says, on an instruction set of its choice.
-fn forces<L: Loss>(loss: L, rate: f32, portable: bool) -> Vec<[f32; 2]> {
+/// What a kernel runs on.
+#[derive(Debug, Clone, Copy)]
+enum On {
+    Portable,
+    Avx2,
+    Widest,
+}
+
+/// What moves each row, as the kernel says.
+fn forces<L: Loss>(loss: L, rate: f32, on: On) -> Vec<[f32; 2]> {
     let (walk, epoch) = (walk(L::CODING), epoch(rate, 40));
     let snapshot: Vec<[f32; 2]> = (0..ROWS).map(position).collect();
     let mut field = Field::new(ROWS as u64);
@@ -81,14 +89,19 @@ fn forces<L: Loss>(loss: L, rate: f32, portable: bool) -> Vec<[f32; 2]> {
         moments: &mut moments,
     };
     let kernel = Weighed(loss);
-    if portable {
+    match on {
         // SAFETY: plain Rust needs nothing, and all rows are there.
         #[expect(unsafe_code, reason = "test of a kernel")]
-        unsafe {
-            kernel.advance::<Portable, 2>(chunk);
+        On::Portable => unsafe { kernel.advance::<Portable, 2>(chunk) },
+        #[cfg(target_arch = "x86_64")]
+        On::Avx2 if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") => {
+            // SAFETY: the features were just asked for.
+            #[expect(unsafe_code, reason = "test of a kernel")]
+            unsafe {
+                kernel::advance_avx2(&kernel, chunk);
+            }
         }
-    } else {
-        kernel::advance(&kernel, chunk);
+        On::Avx2 | On::Widest => kernel::advance(&kernel, chunk),
     }
     // A first velocity is the step itself.
     moments.iter().map(|m| m[0]).collect()
@@ -115,8 +128,10 @@ fn derivative(at: [f64; 2], energy: &dyn Fn([f64; 2]) -> f64) -> [f64; 2] {
 /// both directions of an edge add to n·L, `push` what all rows add as one of them stands somewhere.
 fn check_rows<L: Loss>(loss: L, tolerance: f64, pull: fn(f64, f64) -> f64, push: &dyn Fn(usize, [f64; 2]) -> f64) {
     const RATE: f32 = 1e-3;
-    let found = forces(loss, RATE, true);
-    assert_eq!(found, forces(loss, RATE, false), "instruction sets differ");
+    let found = forces(loss, RATE, On::Portable);
+    for on in [On::Avx2, On::Widest] {
+        assert_eq!(found, forces(loss, RATE, on), "{on:?}");
+    }
     let places: Vec<[f64; 2]> = (0..ROWS).map(|row| position(row).map(f64::from)).collect();
     for row in 0..ROWS {
         let energy = |at: [f64; 2]| {
@@ -143,6 +158,20 @@ fn t_sne_moves_down_its_loss() {
         ROWS as f64 * pairs.map(|(i, j)| 1.0 / (1.0 + squared(place(i), place(j)))).sum::<f64>().ln()
     };
     check_rows(Tsne, 2e-3, |w, s| 2.0 * w * (1.0 + s).ln(), &push);
+}
+
+#[test]
+fn every_instruction_set_draws_and_pushes_to_the_same_bits() {
+    fn check<L: Loss>(loss: L) {
+        let portable = forces(loss, 0.1, On::Portable);
+        assert!(portable.iter().flatten().all(|x| x.is_finite() && *x != 0.0));
+        for on in [On::Avx2, On::Widest] {
+            assert_eq!(portable, forces(loss, 0.1, on), "{loss:?} {on:?}");
+        }
+    }
+    check(LargeVis);
+    check(InfoTsne);
+    check(Pacmap::weighing(2.0, 900.0, 1.0));
 }
 
 /// A loss whose drawn rows push nothing: its pulls alone.
