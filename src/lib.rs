@@ -50,6 +50,7 @@ mod space;
 pub use error::{Error, Result};
 pub use job::{Graph, Job, Room, check_output, open};
 pub use lowland_engine::{
-    Config, Event, GraphSource, Init, Input, Method, Metric, Observer, Opt, Optimizer, Plan, Report, Stage, StagePlan, StageReport, size,
+    Config, Event, GraphSource, Init, Input, Method, Metric, Observer, Opt, Optimizer, Plan, Report, Stage, StagePlan,
+    StageReport, size,
 };
 pub use lowland_io::{Dtype, Shape, Source};

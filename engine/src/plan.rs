@@ -17,7 +17,9 @@ use crate::affinity::Affinity;
 use crate::budget::{Needs, Part, base};
 use crate::error::size;
 use crate::observe::Stage;
-use crate::{Config, Error, Init, Method, Opt, Result, affinity, index, init, layout, neighbors, output, quality, scan};
+use crate::{
+    Config, Error, Init, Method, Opt, Result, affinity, index, init, layout, neighbors, output, quality, scan,
+};
 
 /// What a run starts from.
 #[derive(Debug, Clone, PartialEq)]
@@ -304,7 +306,10 @@ impl Config {
         }
         if self.n_neighbors < 2 && (input.graph_k.is_none() || self.method.affinity() == Affinity::Pacmap) {
             let usual = Config::of(self.method).n_neighbors;
-            return config("n_neighbors", format!("{} is too few; 2 is the least, {usual} the default", self.n_neighbors));
+            return config(
+                "n_neighbors",
+                format!("{} is too few; 2 is the least, {usual} the default", self.n_neighbors),
+            );
         }
         if input.graph_k.is_none() && self.n_neighbors as u64 >= rows {
             return config(
@@ -350,13 +355,17 @@ impl Config {
             return config("learning_rate", format!("{rate} is not above 0"));
         }
         if !(self.early_exaggeration >= 1.0 && self.early_exaggeration <= 1e6) {
-            return config("early_exaggeration", format!("{} is not between 1 (none) and 1e6", self.early_exaggeration));
+            return config(
+                "early_exaggeration",
+                format!("{} is not between 1 (none) and 1e6", self.early_exaggeration),
+            );
         }
         if self.n_negatives == 0 || self.n_negatives > MOST_NEGATIVES {
             return config("n_negatives", format!("{} is not between 1 and {MOST_NEGATIVES}", self.n_negatives));
         }
         if self.method.objective().field() && self.n_components != 2 {
-            let why = format!("{} makes maps of 2 components only; infotsne is as good as t-SNE in any number", self.method);
+            let why =
+                format!("{} makes maps of 2 components only; infotsne is as good as t-SNE in any number", self.method);
             return config("n_components", why);
         }
         if !(self.recall > 0.0 && self.recall <= 1.0) {

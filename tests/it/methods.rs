@@ -113,7 +113,8 @@ fn pairs_are_those_of_the_paper() {
     let run = run(&config, &table);
     assert_eq!((run.plan.k(), run.plan.degree()), (60, 15));
     let graph = Graph::open(run.dir.dir(), n as u64).expect("a graph");
-    let scale = |row: u32| graph.distances(row).expect("distances")[3..6].iter().map(|&d| f64::from(d)).sum::<f64>() / 3.0;
+    let scale =
+        |row: u32| graph.distances(row).expect("distances")[3..6].iter().map(|&d| f64::from(d)).sum::<f64>() / 3.0;
     // Codes: near pairs count 1 for each end that names the other, mid-near ones 4.
     let mut near = vec![vec![0u32; n]; n];
     for row in 0..n as u32 {
@@ -310,7 +311,8 @@ fn awkward_data_give_a_map_of_any_method() {
     }
     // The least that each will do with.
     for method in Method::all() {
-        let config = Config { n_neighbors: if method.knows(lowland::Opt::NNeighbors) { 2 } else { 15 }, ..small(method) };
+        let config =
+            Config { n_neighbors: if method.knows(lowland::Opt::NNeighbors) { 2 } else { 15 }, ..small(method) };
         let config = if method.knows(lowland::Opt::Perplexity) { Config { perplexity: 2.0, ..config } } else { config };
         let run = run(&Config { n_epochs: Some(9), threads: Some(2), ..config }, &mixture(4, 3));
         assert!(run.map.iter().all(|x| x.is_finite()), "{method}");

@@ -65,7 +65,11 @@ fn solve(costs: &[f64], least: f64, target: f64, start: f64, nearest: f64) -> f6
         }
         let mean = one / zero;
         let over = zero.ln() + beta * mean - target;
-        if over > 0.0 { low = beta } else { high = beta }
+        if over > 0.0 {
+            low = beta
+        } else {
+            high = beta
+        }
         let closed = high.is_finite() && high - low <= 1e-14 * high;
         if over.abs() < 1e-12 || closed || beta * nearest > 800.0 {
             break;

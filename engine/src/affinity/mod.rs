@@ -119,13 +119,7 @@ impl<'a> Calibration<'a> {
     }
 
     /// What a plan asks for.
-    fn of(
-        plan: &Plan,
-        graph: &'a Graph,
-        mean_distance: f64,
-        lists: Option<&Lists>,
-        work: &Work<'_>,
-    ) -> Result<Self> {
+    fn of(plan: &Plan, graph: &'a Graph, mean_distance: f64, lists: Option<&Lists>, work: &Work<'_>) -> Result<Self> {
         Ok(match plan.config.method.affinity() {
             Affinity::Umap => Calibration::new(graph, mean_distance),
             Affinity::Entropic => Calibration::entropic(graph, plan.config.perplexity, plan.config.metric),
@@ -252,12 +246,7 @@ fn merge(
 }
 
 /// The edges of `rows`, united with those that lead to them.
-fn unite(
-    calibration: &Calibration<'_>,
-    incoming: &Incoming,
-    k: usize,
-    rows: std::ops::Range<u32>,
-) -> Result<Piece> {
+fn unite(calibration: &Calibration<'_>, incoming: &Incoming, k: usize, rows: std::ops::Range<u32>) -> Result<Piece> {
     let graph = calibration.graph;
     let cut = incoming.cut_of(rows.clone());
     let most: usize = rows.clone().map(|row| k + incoming.of(row).len()).sum();

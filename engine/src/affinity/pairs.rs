@@ -70,7 +70,8 @@ impl Pairs {
         if expected != found {
             return Err(IoError::Truncated { path, expected, found }.into());
         }
-        let scales = (0..graph.rows()).into_par_iter().map(|row| scale(graph.distances(row)?)).collect::<Result<_>>()?;
+        let scales =
+            (0..graph.rows()).into_par_iter().map(|row| scale(graph.distances(row)?)).collect::<Result<_>>()?;
         Ok(Pairs { near: plan.config.n_neighbors.min(graph.k()), scales, middle, pairs })
     }
 
@@ -150,8 +151,7 @@ fn draw_middle(plan: &Plan, lists: &Lists, pairs: usize, work: &Work<'_>) -> Res
 fn middle_of(lists: &Lists, rows: std::ops::Range<u32>, pairs: usize, seed: u64) -> Result<Vec<u32>> {
     let (all, dim) = (lists.table.rows(), lists.table.dim);
     let counter = |i: u32| u64::from(rows.start) + u64::from(i);
-    let mut pool: Vec<u32> =
-        (0..POOL).map(|i| below(seed, POOLS, counter(i), u64::from(all)) as u32).collect();
+    let mut pool: Vec<u32> = (0..POOL).map(|i| below(seed, POOLS, counter(i), u64::from(all)) as u32).collect();
     // Read in the order in which they lie.
     pool.sort_unstable();
     let mut vectors = Vec::with_capacity(pool.len() * dim);

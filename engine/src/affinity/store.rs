@@ -143,13 +143,7 @@ pub(super) struct Piece {
 
 impl<'a> StoreWriter<'a> {
     /// Finds what is finished. Blocks have no more than `most_edges`, unless one row has.
-    pub(super) fn resume(
-        rows: u32,
-        affinity: Affinity,
-        k: usize,
-        most_edges: usize,
-        work: Work<'a>,
-    ) -> Result<Self> {
+    pub(super) fn resume(rows: u32, affinity: Affinity, k: usize, most_edges: usize, work: Work<'a>) -> Result<Self> {
         let mut writer = StoreWriter {
             work,
             rows,
@@ -213,7 +207,11 @@ impl<'a> StoreWriter<'a> {
             Some(part) => part,
             none => {
                 let number = self.block.first_row / part_rows(self.rows);
-                let pairs = [("rows", self.rows.to_string()), ("affinity", self.affinity.name().into()), ("k", self.k.to_string())];
+                let pairs = [
+                    ("rows", self.rows.to_string()),
+                    ("affinity", self.affinity.name().into()),
+                    ("k", self.k.to_string()),
+                ];
                 let pairs = pairs.map(|(key, value)| (key.to_string(), value));
                 none.insert(EdgeWriter::create(self.work.path(&name(number)), &pairs)?)
             }

@@ -189,12 +189,7 @@ pub(super) struct Transposed {
 
 impl Transposed {
     /// Calibrates the graph's rows and brings their edges to where they lead.
-    pub(super) fn make(
-        plan: &Plan,
-        calibration: &Calibration<'_>,
-        counts: Vec<u32>,
-        work: &Work<'_>,
-    ) -> Result<Self> {
+    pub(super) fn make(plan: &Plan, calibration: &Calibration<'_>, counts: Vec<u32>, work: &Work<'_>) -> Result<Self> {
         let most = most_incoming(plan.shape.rows, plan.degree());
         if let Some(Kept { ends, files }) = work.finished::<Kept>(UNIT)? {
             let buckets = Buckets::reopen(work.run.dir(), UNIT, ends.len(), &files);

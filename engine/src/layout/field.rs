@@ -308,7 +308,9 @@ impl Field {
         let room = there.get_inplace_scratch_len().max(back.get_inplace_scratch_len());
         let scratch = || vec![C::default(); room];
         // Along x. The other half of the grid's rows has no charges, and stays nothing.
-        self.force.par_chunks_mut(round).for_each_init(scratch, |scratch, line| there.process_with_scratch(line, scratch));
+        self.force
+            .par_chunks_mut(round)
+            .for_each_init(scratch, |scratch, line| there.process_with_scratch(line, scratch));
         // Along y, there and back, some columns at a time.
         let (force, kernel) = (&self.force, &self.kernel);
         let started = || (vec![C::default(); COLUMNS * round], scratch());

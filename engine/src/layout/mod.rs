@@ -33,14 +33,14 @@ use crate::{Config, Error, Result, affinity, init, pages};
 pub use checkpoint::{Checkpoints, State};
 use curve::Curve;
 use field::Field;
-use kernel::{Chunk, Epoch, Kernel};
 pub use kernel::Objective;
+use kernel::{Chunk, Epoch, Kernel};
 pub use optimizer::Optimizer;
 pub(crate) use optimizer::Stepper;
 use pool::SHARING;
+pub use walk::{Coding, Edges};
 #[cfg(test)]
 pub(crate) use walk::{Walk, root_unit};
-pub use walk::{Coding, Edges};
 
 /// The map's positions in the run directory: rows × components floats, list order.
 pub const POSITIONS: &str = "positions.f32";

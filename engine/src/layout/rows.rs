@@ -15,11 +15,11 @@
 //! edges, so that a row's step is the same on every instruction set and
 //! whoever computes it.
 
+use super::kernel::{Chunk, Kernel};
 use super::lanes::{LANES, Lanes};
 use super::math::power;
 use super::pool::{Pool, SHARING, away, gather};
 use super::walk::Coding;
-use super::kernel::{Chunk, Kernel};
 use crate::random::draw;
 use crate::sum::total;
 
@@ -117,7 +117,8 @@ impl Kernel for Firing {
                     let second = BETA2.mul_add(moments[1][d], (1.0 - BETA2) * gradient * gradient);
                     moments[0][d] = first;
                     moments[1][d] = second;
-                    position[d] = own[d] + epoch.stepper.rate * (first * correct1) / ((second * correct2).sqrt() + 1e-8);
+                    position[d] =
+                        own[d] + epoch.stepper.rate * (first * correct1) / ((second * correct2).sqrt() + 1e-8);
                 }
             }
         }
@@ -203,17 +204,7 @@ mod tests {
     fn epoch(rows: u32) -> Epoch {
         let stepper = Stepper { optimizer: Optimizer::Adam, rate: 0.7, since: 3 };
         let curve = Curve { a: 1.577, b: 0.895 };
-        Epoch {
-            curve,
-            number: 3,
-            epochs: 10,
-            stepper,
-            exaggeration: 1.0,
-            negatives: 5,
-            unit: 1.0,
-            rows,
-            seed: 11,
-        }
+        Epoch { curve, number: 3, epochs: 10, stepper, exaggeration: 1.0, negatives: 5, unit: 1.0, rows, seed: 11 }
     }
 
     /// A ring where each row has edges of several weights, two of them to copies.

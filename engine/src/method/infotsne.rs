@@ -15,12 +15,7 @@ pub(super) static ENTRY: Entry = Entry {
     affinity: Affinity::Entropic,
     objective: &Weighed(InfoTsne),
     knows: &[Opt::Perplexity, Opt::NNegatives, Opt::EarlyExaggeration, Opt::Optimizer],
-    defaults: |config| Config {
-        n_negatives: 300,
-        early_exaggeration: 12.0,
-        optimizer: Optimizer::Momentum,
-        ..config
-    },
+    defaults: |config| Config { n_negatives: 300, early_exaggeration: 12.0, optimizer: Optimizer::Momentum, ..config },
     epochs: |_| 1000,
     negatives: |config| config.n_negatives,
     exaggerated: 250,
