@@ -6,7 +6,7 @@ use std::io::BufReader;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use lowland::{Config, Event, Init, Method, Optimizer, Stage};
+use lowland::{Config, Event, Init, Method, Opt, Optimizer, Stage};
 use lowland_datasets::{Kind, Mixture};
 use lowland_engine::affinity::EdgeStore;
 use lowland_engine::neighbors::Graph;
@@ -28,7 +28,7 @@ fn quick_ones() -> Vec<Config> {
 /// A method's defaults with few neighbours.
 fn small(method: Method) -> Config {
     let config = Config::of(method);
-    if method == Method::PACMAP { config } else { Config { perplexity: 5.0, ..config } }
+    if method.knows(Opt::Perplexity) { Config { perplexity: 5.0, ..config } } else { config }
 }
 
 // Affinities.
@@ -269,7 +269,7 @@ fn moons_stay_apart() {
     ] {
         let mut config = Config { init: Init::Random, n_epochs: Some(100), ..Config::of(method) };
         config.learning_rate = Some(1.0);
-        if method.knows(lowland::Opt::Optimizer) {
+        if method.knows(Opt::Optimizer) {
             config.optimizer = Optimizer::Adam;
         }
         let found = silhouette(&run(&config, &table).map, group);
@@ -312,8 +312,8 @@ fn awkward_data_give_a_map_of_any_method() {
     // The least that each will do with.
     for method in Method::all() {
         let config =
-            Config { n_neighbors: if method.knows(lowland::Opt::NNeighbors) { 2 } else { 15 }, ..small(method) };
-        let config = if method.knows(lowland::Opt::Perplexity) { Config { perplexity: 2.0, ..config } } else { config };
+            Config { n_neighbors: if method.knows(Opt::NNeighbors) { 2 } else { 15 }, ..small(method) };
+        let config = if method.knows(Opt::Perplexity) { Config { perplexity: 2.0, ..config } } else { config };
         let run = run(&Config { n_epochs: Some(9), threads: Some(2), ..config }, &mixture(4, 3));
         assert!(run.map.iter().all(|x| x.is_finite()), "{method}");
     }
