@@ -325,8 +325,13 @@ fn pairs(plan: &Plan) -> Result<f64> {
         offsets: (0..=rows).map(|row| row * edges_a_row as u32).collect(),
         // Neighbours lie near each other, as in list order.
         neighbors: (0..edges).map(|i| ((i / edges_a_row) as u32 + 1 + (draw(3, i) * 200.0) as u32) % rows).collect(),
-        // Of this power the mean is `FIRING`.
-        weights: (0..edges).map(|i| draw(4, i).powf((1.0 / FIRING - 1.0) as f32)).collect(),
+        weights: (0..edges)
+            .map(|i| match plan.config.method.objective().coding() {
+                Coding::Whole => 1.0,
+                // Of this power the mean is `FIRING`.
+                Coding::Rates | Coding::Roots => draw(4, i).powf((1.0 / FIRING - 1.0) as f32),
+            })
+            .collect(),
     };
     let config = &plan.config;
     let width = config.n_components;
