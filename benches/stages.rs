@@ -9,9 +9,9 @@ use std::ops::ControlFlow;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lowland_datasets::{Generator, Kind, Options, write};
 use lowland_engine::affinity::calibrate;
-use lowland_engine::layout::{self, curve};
+use lowland_engine::layout;
 use lowland_engine::neighbors::kernel::{Packed, Queries, for_each_tile};
-use lowland_engine::{Event, Loader, Metric, Observer, Progress, Stage};
+use lowland_engine::{Event, Loader, Method, Metric, Observer, Progress, Stage};
 use lowland_io::edges::{EdgeBlock, EdgeReader, EdgeWriter};
 
 /// Scores of 256 queries against 4,096 rows: elements are multiply-adds.
@@ -56,16 +56,7 @@ fn epochs(c: &mut Criterion) {
     let weights = (0..ROWS * 20).map(|e| 1.0 / (1 + e % 20) as f32).collect();
     let block = EdgeBlock { first_row: 0, offsets: (0..=ROWS).map(|r| r * 20).collect(), neighbors, weights };
     let start: Vec<f32> = generate("uniform", u64::from(ROWS), 2).iter().map(|x| 20.0 * x - 10.0).collect();
-    let options = layout::Options {
-        rows: ROWS,
-        n_components: 2,
-        epochs: 10,
-        curve: curve::fit(0.1, 1.0),
-        learning_rate: 1.0,
-        negative_sample_rate: 5,
-        max_weight: 1.0,
-        seed: 1,
-    };
+    let options = layout::Options { epochs: 10, seed: 1, ..layout::Options::of(Method::UMAP, ROWS) };
     let edges = layout::Edges::in_memory(&block, &options);
     let mut group = c.benchmark_group("layout");
     group.throughput(Throughput::Elements(u64::from(ROWS) * 10));

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::layout::Optimizer;
+use crate::method::{Method, Opt};
 use crate::observe::Stage;
 
 /// How distance is measured.
@@ -68,12 +70,19 @@ pub enum Init {
     File(PathBuf),
 }
 
-/// Everything that decides a map. The defaults are umap-learn's where it has them.
+/// Everything that decides a map. `Config::default()` is UMAP's, with
+/// umap-learn's defaults where it has them; [`Config::of`] is another method's.
+/// What a method does not know must stay as it is there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// Neighbours of each point, itself not counted (umap-learn counts it). Default 15.
+    /// How a map is made. Default UMAP.
+    pub method: Method,
+    /// Neighbours of each point, itself not counted (umap-learn counts it). Default 15,
+    /// for PaCMAP 10; methods of a perplexity take three times that many.
     pub n_neighbors: usize,
+    /// How many neighbours count, by the entropy of their weights. Default 30.
+    pub perplexity: f64,
     /// Components of the map. Default 2.
     pub n_components: usize,
     /// How close neighbours may lie in the map, 0 ≤ min_dist ≤ spread. Default 0.1.
@@ -84,12 +93,23 @@ pub struct Config {
     pub metric: Metric,
     /// Where the first positions come from. Default centroid.
     pub init: Init,
-    /// Passes over the edges; by default 500 up to 10,000 rows and 200 above.
+    /// Passes over the edges; by default the method's: UMAP 500 up to 10,000 rows and
+    /// 200 above, LargeVis and InfoTSNE 1000, t-SNE 750, PaCMAP 450.
     pub n_epochs: Option<usize>,
     /// Random points that push for each neighbour that pulls. Default 5.
     pub negative_sample_rate: usize,
-    /// The first epoch's step; it falls linearly to 0. Default 1.
-    pub learning_rate: f32,
+    /// Random points that push each point. Default 35 for LargeVis, 300 for InfoTSNE.
+    pub n_negatives: usize,
+    /// What attraction is multiplied by in the first 250 epochs, or the first
+    /// third. Default 12 for t-SNE and InfoTSNE, 1 otherwise.
+    pub early_exaggeration: f32,
+    /// How points move. Default momentum; Adam for PaCMAP, and UMAP its own.
+    pub optimizer: Optimizer,
+    /// The first epoch's step, in units of the gradient (that of the guide and
+    /// scikit-learn, which is four times openTSNE's). Default 1 for UMAP, where
+    /// it falls linearly to 0, and for Adam; for momentum n / 4 over the
+    /// exaggeration of the time, and at least 50.
+    pub learning_rate: Option<f32>,
     /// Share of the true neighbours that the graph should hold. Default 0.95.
     /// Ignored where every pair is compared.
     pub recall: f64,
@@ -114,7 +134,9 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
+            method: Method::UMAP,
             n_neighbors: 15,
+            perplexity: 30.0,
             n_components: 2,
             min_dist: 0.1,
             spread: 1.0,
@@ -122,7 +144,10 @@ impl Default for Config {
             init: Init::Centroid,
             n_epochs: None,
             negative_sample_rate: 5,
-            learning_rate: 1.0,
+            n_negatives: 5,
+            early_exaggeration: 1.0,
+            optimizer: Optimizer::Adam,
+            learning_rate: None,
             recall: 0.95,
             seed: 42,
             threads: None,
@@ -136,12 +161,25 @@ impl Default for Config {
 }
 
 impl Config {
+    /// A method's defaults.
+    pub fn of(method: Method) -> Self {
+        method.defaults(Config::default())
+    }
+
     /// The fields that decide the map's bytes, as JSON: what a run directory
     /// must agree on before it is resumed. What says how it runs, like threads
     /// and memory, is not among them.
     pub fn identity(&self) -> serde_json::Value {
         let mut value = serde_json::to_value(self).unwrap_or_default();
         if let Some(fields) = value.as_object_mut() {
+            for opt in Opt::ALL.into_iter().filter(|&opt| !self.method.knows(opt)) {
+                fields.remove(opt.name());
+            }
+            if self.method == Method::UMAP {
+                // As it was when there was no other.
+                fields.remove("method");
+                fields.insert("learning_rate".into(), self.learning_rate.unwrap_or(1.0).into());
+            }
             // Another version may find another map: its stages do not mix with ours.
             fields.insert("version".into(), env!("CARGO_PKG_VERSION").into());
             for free in ["threads", "batch_rows", "memory", "disk", "keep_stages", "checkpoint"] {
@@ -169,6 +207,11 @@ mod tests {
         };
         assert_eq!(a.identity(), b.identity());
         assert_ne!(a.identity(), Config { seed: 1, ..Config::default() }.identity());
+        let tsne = Config::of(Method::TSNE);
+        assert_ne!(tsne.identity(), Config { perplexity: 5.0, ..tsne.clone() }.identity());
+        assert_ne!(tsne.identity(), Config::of(Method::INFOTSNE).identity());
+        // What it does not know says nothing about its map.
+        assert!(tsne.identity().get("min_dist").is_none());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use lowland_io::Source;
 use lowland_io::edges::EdgeBlock;
 
-use crate::layout::{self, Edges, Start, curve};
+use crate::layout::{self, Coding, Edges, Start, field};
 use crate::neighbors::kernel::{LANES, Packed, Queries, for_each_tile};
 use crate::observe::{Progress, Stage};
 use crate::plan::Plan;
@@ -98,6 +98,8 @@ const WALKED: f64 = 8e-9;
 const CACHE: f64 = 12e6;
 /// See [`CACHE`].
 const MISS: f64 = 5.0;
+/// Operations of the field's transforms a second and core.
+const TRANSFORMS: f64 = 1.5e9;
 /// Seconds and cores for a row of the map before a row of the sample, ranked.
 const RANKING: f64 = 3e-9;
 /// Seconds a row of the map takes to be written.
@@ -221,7 +223,7 @@ impl Clock<'_> {
     }
 
     fn affinity(&self) -> f64 {
-        let edges = self.rows() * self.plan.k() as f64;
+        let edges = self.rows() * self.plan.degree() as f64;
         let (buckets, _) = affinity::disk(self.plan);
         edges * EDGE / self.threads() + self.read(buckets as f64, buckets as f64)
     }
@@ -241,24 +243,27 @@ impl Clock<'_> {
             }
             _ if self.dim() > 0.0 => rows * self.dim() * config.n_components as f64 / ONE_BY_ONE,
             // Some passes over the edges of a graph without vectors.
-            _ => 20.0 * rows * plan.k() as f64 * WALKED,
+            _ => 20.0 * rows * plan.degree() as f64 * WALKED,
         }
     }
 
     /// An epoch's pairs for so many rows, each so many times as slow as in a small map.
     fn pairs(&self, rows: f64, slower: f64) -> f64 {
-        let edges = rows * self.plan.k() as f64 * SYMMETRIC;
-        slower * pairs_an_epoch(rows as u64, edges, self.plan.config.negative_sample_rate) / self.rates.pairs
+        let edges = rows * self.plan.degree() as f64 * SYMMETRIC;
+        slower * pairs_an_epoch(&self.plan.config, rows as u64, edges) / self.rates.pairs
     }
 
     fn layout(&self) -> f64 {
         let plan = self.plan;
         let positions = init::map_bytes(plan) as f64;
-        let epoch = self.pairs(self.rows(), 1.0 + MISS * (1.0 - CACHE / positions).max(0.0));
+        let mut epoch = self.pairs(self.rows(), 1.0 + MISS * (1.0 - CACHE / positions).max(0.0));
+        if plan.config.method.objective().field() {
+            epoch += field::operations(plan.shape.rows) / (TRANSFORMS * self.threads());
+        }
         let spilled = layout::edge_bytes(plan).saturating_sub(plan.layout.cache_bytes) as f64;
         // What is spilled is read while the rest is computed.
         let epochs = plan.layout.epochs as f64 * epoch.max(self.read(spilled, spilled));
-        epochs + self.rows() * plan.k() as f64 * SYMMETRIC * WALKED / self.threads()
+        epochs + self.rows() * plan.degree() as f64 * SYMMETRIC * WALKED / self.threads()
     }
 
     fn quality(&self) -> f64 {
@@ -317,7 +322,7 @@ fn kernel(pool: &rayon::ThreadPool, dim: usize) -> f64 {
 /// Pairs a second of a small map with random edges, as many a row as the plan's up to some.
 fn pairs(plan: &Plan) -> Result<f64> {
     const MOST_EDGES: usize = 40;
-    let edges_a_row = ((plan.k() as f64 * SYMMETRIC) as usize).clamp(1, MOST_EDGES);
+    let edges_a_row = ((plan.degree() as f64 * SYMMETRIC) as usize).clamp(1, MOST_EDGES);
     let rows = (MAP_ROWS * plan.threads as u32).min(plan.shape.rows as u32).max(2);
     let edges = rows as usize * edges_a_row;
     let draw = |stream: u64, i: usize| unit(2, stream, i as u64);
@@ -326,25 +331,21 @@ fn pairs(plan: &Plan) -> Result<f64> {
         offsets: (0..=rows).map(|row| row * edges_a_row as u32).collect(),
         // Neighbours lie near each other, as in list order.
         neighbors: (0..edges).map(|i| ((i / edges_a_row) as u32 + 1 + (draw(3, i) * 200.0) as u32) % rows).collect(),
-        // Of this power the mean is `FIRING`.
-        weights: (0..edges).map(|i| draw(4, i).powf((1.0 / FIRING - 1.0) as f32)).collect(),
+        weights: (0..edges)
+            .map(|i| match plan.config.method.objective().coding() {
+                Coding::Whole => 1.0,
+                // Of this power the mean is `FIRING`.
+                Coding::Rates | Coding::Roots => draw(4, i).powf((1.0 / FIRING - 1.0) as f32),
+            })
+            .collect(),
     };
     let config = &plan.config;
     let width = config.n_components;
     const EPOCHS: usize = 10;
-    let options = layout::Options {
-        rows,
-        n_components: width,
-        epochs: EPOCHS,
-        curve: curve::fit(config.min_dist, config.spread),
-        learning_rate: 1.0,
-        negative_sample_rate: config.negative_sample_rate,
-        max_weight: 1.0,
-        seed: 1,
-    };
+    let options = layout::Options { max_weight: 1.0, seed: 1, ..layout::Options::asked(config, rows, EPOCHS) };
     let start: Vec<f32> = (0..rows as usize * width).map(|i| 20.0 * draw(5, i) - 10.0).collect();
     let edges = Edges::in_memory(&block, &options);
-    let work = pairs_an_epoch(u64::from(rows), block.neighbors.len() as f64, config.negative_sample_rate);
+    let work = pairs_an_epoch(config, u64::from(rows), block.neighbors.len() as f64);
     let (began, mut fastest) = (Instant::now(), f64::MAX);
     while began.elapsed() < MAP || fastest == f64::MAX {
         let portion = Instant::now();
@@ -354,10 +355,15 @@ fn pairs(plan: &Plan) -> Result<f64> {
     Ok(work * EPOCHS as f64 / fastest.max(1e-9))
 }
 
-/// Pairs that move a row in an epoch, over all rows: edges that fire, and their pushes.
-fn pairs_an_epoch(rows: u64, edges: f64, negatives: usize) -> f64 {
-    // A row without an edge that fires costs a look at it.
-    rows as f64 + edges * FIRING * (1 + negatives) as f64
+/// Pairs that move a row in an epoch, over all rows: edges that fire, or all of them, and their pushes.
+fn pairs_an_epoch(config: &Config, rows: u64, edges: f64) -> f64 {
+    let (rows, negatives) = (rows as f64, config.method.negatives(config) as f64);
+    match config.method.objective().coding() {
+        // A row without an edge that fires costs a look at it.
+        Coding::Rates => rows + edges * FIRING * (1.0 + negatives),
+        // What moves a row costs as much as some pairs.
+        Coding::Roots | Coding::Whole => rows * (8.0 + negatives) + edges,
+    }
 }
 
 /// Rows a second that the source gives, from its first ones; none where it cannot be read.

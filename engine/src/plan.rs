@@ -13,10 +13,13 @@ use std::time::Duration;
 use lowland_io::{Dtype, Shape};
 use serde::Serialize;
 
+use crate::affinity::Affinity;
 use crate::budget::{Needs, Part, base};
 use crate::error::size;
 use crate::observe::Stage;
-use crate::{Config, Error, Init, Result, affinity, index, init, layout, neighbors, output, quality, scan};
+use crate::{
+    Config, Error, Init, Method, Opt, Result, affinity, index, init, layout, neighbors, output, quality, scan,
+};
 
 /// What a run starts from.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +50,8 @@ const LEAST_WINDOW: usize = 4096;
 const MOST_BUCKETS: u64 = 256;
 /// The share of the budget that no stage plans to use.
 pub(crate) const MARGIN: u64 = 20;
+/// Neighbours that the map of a method is scored on which has no such number of its own.
+const SCORED: usize = 15;
 /// Rows of a block of the edge store: part of the format's meaning, not of the budget.
 pub const BLOCK_ROWS: u32 = 16_384;
 
@@ -162,9 +167,20 @@ impl AsRef<[StagePlan]> for Plan {
 }
 
 impl Plan {
-    /// Neighbours a row: asked for, or given with a precomputed graph.
+    /// Neighbours a row: as many as the method's affinity asks for, or given with a precomputed graph.
     pub fn k(&self) -> usize {
-        self.graph_k.unwrap_or(self.config.n_neighbors)
+        self.graph_k.unwrap_or(self.config.method.affinity().neighbors(&self.config, self.shape.rows))
+    }
+
+    /// Edges a row, one way, that the affinity leaves of those.
+    pub fn degree(&self) -> usize {
+        self.config.method.affinity().degree(&self.config, self.k())
+    }
+
+    /// Neighbours that the map is scored on: UMAP's own, and of other methods
+    /// always as many, so that their scores can be compared.
+    pub fn scored(&self) -> usize {
+        if self.config.method == Method::UMAP { self.k() } else { SCORED.min(self.k()) }
     }
 
     /// Rows of the sample that quality is measured on.
@@ -235,7 +251,7 @@ impl Config {
         let exact = rows <= PAIRS;
         let lists = lists(rows, exact);
         let sample_rows = (40 * lists as u64).min(rows);
-        let epochs = self.n_epochs.unwrap_or(if rows <= 10_000 { 500 } else { 200 });
+        let epochs = self.n_epochs.unwrap_or(self.method.epochs(rows));
 
         let usable = self.memory.saturating_sub(base(dim, threads) + self.memory / MARGIN);
         let batch_rows = (self.batch_rows.unwrap_or(LEAST_BATCH) as u64).min(rows) as usize;
@@ -271,6 +287,48 @@ impl Config {
         Ok(plan)
     }
 
+    /// How many neighbours are asked for, or given.
+    fn check_neighbors(&self, input: &Input) -> Result<()> {
+        let rows = input.shape.rows;
+        let config = |field, why: String| Err(Error::Config { field, why });
+        if self.method.affinity() == Affinity::Pacmap && input.shape.dim == 0 {
+            return Err(affinity::pairs::no_vectors());
+        }
+        if self.method.knows(Opt::Perplexity) {
+            let (perplexity, most) = (self.perplexity, MOST_NEIGHBORS as f64 / 3.0);
+            if !(perplexity >= 1.0 && perplexity <= most.floor()) {
+                return config("perplexity", format!("{perplexity} is not between 1 and {most:.0}; 30 is the default"));
+            }
+            return match input.graph_k {
+                Some(k) if perplexity > k as f64 => config(
+                    "perplexity",
+                    format!("{perplexity} of a graph with {k} neighbours a row; {} is what they serve", (k / 3).max(1)),
+                ),
+                None if perplexity > (rows - 1) as f64 => {
+                    config("perplexity", format!("{perplexity} of {rows} rows; {} is the most", rows - 1))
+                }
+                _ => Ok(()),
+            };
+        }
+        if self.n_neighbors < 2 && (input.graph_k.is_none() || self.method.affinity() == Affinity::Pacmap) {
+            let usual = Config::of(self.method).n_neighbors;
+            return config(
+                "n_neighbors",
+                format!("{} is too few; 2 is the least, {usual} the default", self.n_neighbors),
+            );
+        }
+        if input.graph_k.is_none() && self.n_neighbors as u64 >= rows {
+            return config(
+                "n_neighbors",
+                format!("{} neighbours asked of {rows} rows; at most {} are there", self.n_neighbors, rows - 1),
+            );
+        }
+        if self.n_neighbors > MOST_NEIGHBORS {
+            return config("n_neighbors", format!("{} is more than {MOST_NEIGHBORS}", self.n_neighbors));
+        }
+        Ok(())
+    }
+
     fn check(&self, input: &Input) -> Result<()> {
         let Shape { rows, dim } = input.shape;
         let config = |field, why: String| Err(Error::Config { field, why });
@@ -285,18 +343,8 @@ impl Config {
         if rows > MOST_ROWS {
             return Err(Error::Data { what: format!("{rows} rows: more than {MOST_ROWS} are not supported yet") });
         }
-        if self.n_neighbors < 2 && input.graph_k.is_none() {
-            return config("n_neighbors", format!("{} is too few; 2 is the least, 15 the default", self.n_neighbors));
-        }
-        if input.graph_k.is_none() && self.n_neighbors as u64 >= rows {
-            return config(
-                "n_neighbors",
-                format!("{} neighbours asked of {rows} rows; at most {} are there", self.n_neighbors, rows - 1),
-            );
-        }
-        if self.n_neighbors > 1000 {
-            return config("n_neighbors", format!("{} is more than 1000", self.n_neighbors));
-        }
+        self.method.check_known(self)?;
+        self.check_neighbors(input)?;
         if self.n_components == 0 || self.n_components > 64 {
             return config("n_components", format!("{} is not between 1 and 64", self.n_components));
         }
@@ -309,8 +357,22 @@ impl Config {
         if !(self.min_dist >= 0.0 && self.min_dist <= self.spread) {
             return config("min_dist", format!("{} is not between 0 and spread ({})", self.min_dist, self.spread));
         }
-        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return config("learning_rate", format!("{} is not above 0", self.learning_rate));
+        if let Some(rate) = self.learning_rate.filter(|rate| !(rate.is_finite() && *rate > 0.0)) {
+            return config("learning_rate", format!("{rate} is not above 0"));
+        }
+        if !(self.early_exaggeration >= 1.0 && self.early_exaggeration <= 1e6) {
+            return config(
+                "early_exaggeration",
+                format!("{} is not between 1 (none) and 1e6", self.early_exaggeration),
+            );
+        }
+        if self.n_negatives == 0 || self.n_negatives > MOST_NEGATIVES {
+            return config("n_negatives", format!("{} is not between 1 and {MOST_NEGATIVES}", self.n_negatives));
+        }
+        if self.method.objective().field() && self.n_components != 2 {
+            let why =
+                format!("{} makes maps of 2 components only; infotsne is as good as t-SNE in any number", self.method);
+            return config("n_components", why);
         }
         if !(self.recall > 0.0 && self.recall <= 1.0) {
             return config("recall", format!("{} is not above 0 and at most 1", self.recall));
@@ -336,6 +398,11 @@ impl Config {
         Ok(())
     }
 }
+
+/// Neighbours that a row may have.
+const MOST_NEIGHBORS: usize = 1000;
+/// Rows that a row may be pushed by: those that are drawn for it and others.
+const MOST_NEGATIVES: usize = 512;
 
 /// Inverted lists for so many rows: by the square root, and at least some tens of rows each.
 fn lists(rows: u64, exact: bool) -> usize {
@@ -556,8 +623,9 @@ impl fmt::Display for Plan {
         let Shape { rows, dim } = self.shape;
         writeln!(
             f,
-            "{rows} rows × {dim} components → {} components, {} neighbours",
+            "{rows} rows × {dim} components → {} components by {}, {} neighbours",
             self.config.n_components,
+            self.config.method,
             self.k()
         )?;
         if dim > 0 {
@@ -624,7 +692,7 @@ mod tests {
         check(Config { min_dist: 2.0, ..base() }, 100, 3, "min_dist");
         check(Config { min_dist: f64::NAN, ..base() }, 100, 3, "min_dist");
         check(Config { spread: 0.0, ..base() }, 100, 3, "spread");
-        check(Config { learning_rate: -1.0, ..base() }, 100, 3, "learning_rate");
+        check(Config { learning_rate: Some(-1.0), ..base() }, 100, 3, "learning_rate");
         check(base(), u64::from(u32::MAX), 3, "not supported");
     }
 }

@@ -50,7 +50,7 @@ pub fn score(plan: &Plan, lists: Option<&Lists>, truth: &Sample, work: &Work<'_>
     let n = map.rows();
     // The formula holds for k < n / 2.
     let longest = truth.neighbors.iter().map(Vec::len).max().unwrap_or(0);
-    let k = longest.min((n - 1) / 2).max(1);
+    let k = longest.min(plan.scored()).min((n - 1) / 2).max(1);
     let near = truth
         .rows
         .par_iter()

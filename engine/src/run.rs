@@ -100,13 +100,13 @@ pub fn embed(
         let neighbors = affinity && !run.has(Stage::Neighbors) || run.sample_missing();
         let graph = run.graph(inputs, neighbors)?;
 
+        let lists = graph.lists.as_ref();
         let affinities: Affinities = run.stage(Stage::Affinity, affinity, rows, "rows", |work| {
-            affinity::build(plan, &Graph::open(dir.dir(), rows)?, graph.found.mean_distance, work)
+            affinity::build(plan, &Graph::open(dir.dir(), rows)?, graph.found.mean_distance, lists, work)
         })?;
         run.report.affinity = Some(affinities);
         run.release(Stage::Neighbors, &[SAMPLE])?;
 
-        let lists = graph.lists.as_ref();
         run.stage(Stage::Init, init, rows, "rows", |work| {
             Ok((init::place(plan, lists, graph.pca.as_ref(), work)?, ()))
         })?;

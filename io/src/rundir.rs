@@ -612,7 +612,9 @@ fn difference(was: &Manifest, config: &Value, sources: &[Fingerprint]) -> Option
     // Both sides through text, so that numbers are compared as the manifest keeps them.
     let through_text = |value: &Value| serde_json::from_str(&value.to_string()).unwrap_or(Value::Null);
     let as_value = |sources: &[Fingerprint]| serde_json::to_value(sources).unwrap_or(Value::Null);
-    first_difference("", Some(&was.config), Some(&through_text(config)))
+    // The method first: with another, other options come and go.
+    first_difference("method", was.config.get("method"), config.get("method"))
+        .or_else(|| first_difference("", Some(&was.config), Some(&through_text(config))))
         .or_else(|| first_difference("sources", Some(&as_value(&was.sources)), Some(&as_value(sources))))
 }
 

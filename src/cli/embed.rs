@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lowland::picture::Style;
 use lowland::plot::{self, ColorBy};
-use lowland::{Config, Error, Graph, Init, Job, Report, Stage, check_output};
+use lowland::{Config, Error, Graph, Init, Job, Method, Opt, Optimizer, Report, Stage, check_output};
 use serde_json::{Value, json};
 
 use super::options::{self, InputArgs, NeighborArgs, ProgressArgs, ResourceArgs};
@@ -18,6 +18,7 @@ Examples:
   lowland embed vectors.parquet -o map.parquet --plot map.png
   lowland embed 'shards/*.parquet' -o map.parquet --column embedding --id name --keep section
   lowland embed vectors.npy -o map.npy --metric cosine --memory 600MiB
+  lowland embed vectors.npy -o map.npy --method tsne --perplexity 50
   lowland embed --knn graph.arrow -o map.arrow
   producer | lowland embed - -o map.parquet
 
@@ -72,30 +73,62 @@ pub(super) struct Wanted {
     #[command(flatten)]
     neighbors: NeighborArgs,
 
-    /// Components of the map
+    /// How the map is made: umap, largevis, infotsne, tsne or pacmap
+    #[arg(long, value_name = "METHOD", default_value_t = Method::UMAP, value_parser = parse_method)]
+    #[arg(help_heading = "Map")]
+    method: Method,
+    /// How many neighbours count, by the entropy of their weights; three times as many are searched
+    /// (largevis, infotsne, tsne) [default: 30]
+    #[arg(long, value_name = "NUMBER", help_heading = "Map")]
+    perplexity: Option<f64>,
+    /// Components of the map; tsne makes 2
     #[arg(long, value_name = "N", default_value_t = Config::default().n_components, help_heading = "Map")]
     n_components: usize,
-    /// How close neighbours may lie in the map, from 0 to spread
-    #[arg(long, value_name = "DISTANCE", default_value_t = Config::default().min_dist, help_heading = "Map")]
-    min_dist: f64,
-    /// Scale of the map's distances
-    #[arg(long, value_name = "SCALE", default_value_t = Config::default().spread, help_heading = "Map")]
-    spread: f64,
+    /// How close neighbours may lie in the map, from 0 to spread (umap) [default: 0.1]
+    #[arg(long, value_name = "DISTANCE", help_heading = "Map")]
+    min_dist: Option<f64>,
+    /// Scale of the map's distances (umap) [default: 1]
+    #[arg(long, value_name = "SCALE", help_heading = "Map")]
+    spread: Option<f64>,
     /// First positions: centroid, pca, random, or an .npy file of rows × components
     #[arg(long, value_name = "INIT", default_value = "centroid", value_parser = parse_init, help_heading = "Map")]
     init: Init,
-    /// Passes over the edges [default: 500 up to 10,000 rows, 200 above]
+    /// Passes over the edges [default: umap 500 up to 10,000 rows and 200 above, largevis and
+    /// infotsne 1000, tsne 750, pacmap 450]
     #[arg(long, value_name = "N", help_heading = "Map")]
     n_epochs: Option<usize>,
-    /// Random points that push for each neighbour that pulls
-    #[arg(long, value_name = "N", default_value_t = Config::default().negative_sample_rate, help_heading = "Map")]
-    negative_sample_rate: usize,
-    /// Step of the first epoch; it falls to 0 over the epochs
-    #[arg(long, value_name = "STEP", default_value_t = Config::default().learning_rate, help_heading = "Map")]
-    learning_rate: f32,
+    /// Random points that push for each neighbour that pulls (umap) [default: 5]
+    #[arg(long, value_name = "N", help_heading = "Map")]
+    negative_sample_rate: Option<usize>,
+    /// Random points that push each point (largevis, infotsne) [default: largevis 35, infotsne 300]
+    #[arg(long, value_name = "N", help_heading = "Map")]
+    n_negatives: Option<usize>,
+    /// What attraction is multiplied by at first, for 250 epochs or a third of them (largevis,
+    /// infotsne, tsne) [default: 12, largevis 1]
+    #[arg(long, value_name = "FACTOR", help_heading = "Map")]
+    early_exaggeration: Option<f32>,
+    /// How points move: adam or momentum (largevis, infotsne, tsne) [default: momentum]
+    #[arg(long, value_name = "OPTIMIZER", value_parser = parse_optimizer, help_heading = "Map")]
+    optimizer: Option<Optimizer>,
+    /// Step of the first epoch [default: 1 for umap, where it falls to 0 over the epochs, and for
+    /// adam; momentum rows / 4 over the exaggeration of the time, and at least 50]
+    #[arg(long, visible_alias = "lr", value_name = "STEP", help_heading = "Map")]
+    learning_rate: Option<f32>,
 
     #[command(flatten)]
     pub(super) resources: ResourceArgs,
+}
+
+fn parse_method(text: &str) -> Result<Method, String> {
+    Method::named(text).ok_or_else(|| {
+        let names: Vec<&str> = Method::all().map(Method::name).collect();
+        format!("there are {}", names.join(", "))
+    })
+}
+
+fn parse_optimizer(text: &str) -> Result<Optimizer, String> {
+    let found = Optimizer::ALL.into_iter().find(|optimizer| optimizer.name() == text);
+    found.ok_or_else(|| format!("there are {}", Optimizer::ALL.map(Optimizer::name).join(" and ")))
 }
 
 fn parse_init(text: &str) -> Result<Init, String> {
@@ -152,23 +185,47 @@ impl Wanted {
     /// What is meant by the options that need no look at the inputs.
     pub(super) fn job(&self, output: &Path, machine: &Machine) -> Result<Job, Failure> {
         let mut job = Job::new(output);
+        let own = Config::of(self.method);
+        self.check_known()?;
         job.config = Config {
-            n_neighbors: self.neighbors.n_neighbors,
+            n_neighbors: self.neighbors.n_neighbors.unwrap_or(own.n_neighbors),
+            perplexity: self.perplexity.unwrap_or(own.perplexity),
             n_components: self.n_components,
-            min_dist: self.min_dist,
-            spread: self.spread,
+            min_dist: self.min_dist.unwrap_or(own.min_dist),
+            spread: self.spread.unwrap_or(own.spread),
             metric: self.neighbors.metric.map_or_else(Default::default, Into::into),
             init: self.init.clone(),
             n_epochs: self.n_epochs,
-            negative_sample_rate: self.negative_sample_rate,
+            negative_sample_rate: self.negative_sample_rate.unwrap_or(own.negative_sample_rate),
+            n_negatives: self.n_negatives.unwrap_or(own.n_negatives),
+            early_exaggeration: self.early_exaggeration.unwrap_or(own.early_exaggeration),
+            optimizer: self.optimizer.unwrap_or(own.optimizer),
             learning_rate: self.learning_rate,
             recall: self.neighbors.recall,
-            ..Config::default()
+            ..own
         };
         self.resources.apply(&mut job, machine)?;
         job.id.clone_from(&self.id);
         job.keep.clone_from(&self.keep);
         Ok(job)
+    }
+
+    /// Refuses an option that the method does not know, also where it says what would be.
+    fn check_known(&self) -> Result<(), Failure> {
+        let given = |opt: Opt| match opt {
+            Opt::NNeighbors => self.neighbors.n_neighbors.is_some(),
+            Opt::Perplexity => self.perplexity.is_some(),
+            Opt::MinDist => self.min_dist.is_some(),
+            Opt::Spread => self.spread.is_some(),
+            Opt::NegativeSampleRate => self.negative_sample_rate.is_some(),
+            Opt::NNegatives => self.n_negatives.is_some(),
+            Opt::EarlyExaggeration => self.early_exaggeration.is_some(),
+            Opt::Optimizer => self.optimizer.is_some(),
+        };
+        match Opt::ALL.into_iter().find(|&opt| given(opt) && !self.method.knows(opt)) {
+            Some(opt) => Err(Error::from(self.method.unknown(opt)).into()),
+            None => Ok(()),
+        }
     }
 
     /// Opens the inputs; what was given on standard input lies where the spool says.

@@ -27,9 +27,9 @@ pub(super) struct InputArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Neighbours")]
 pub(super) struct NeighborArgs {
-    /// Neighbours of each point, itself not counted
-    #[arg(long, value_name = "K", default_value_t = Config::default().n_neighbors)]
-    pub(super) n_neighbors: usize,
+    /// Neighbours of each point, itself not counted [default: 15, of pacmap 10]
+    #[arg(long, value_name = "K")]
+    pub(super) n_neighbors: Option<usize>,
     /// How distance is measured in the data [default: euclidean]
     #[arg(long, value_name = "METRIC")]
     pub(super) metric: Option<MetricArg>,

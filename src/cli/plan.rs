@@ -160,8 +160,9 @@ impl Told<'_> {
             None => format!("a graph of {} rows", count(plan.shape.rows)),
         };
         let mut text = format!(
-            "{what} to {} components: {} neighbours, {} epochs, {} threads, {} rows a batch\n",
+            "{what} to {} components by {}: {} neighbours, {} epochs, {} threads, {} rows a batch\n",
             config.n_components,
+            config.method,
             plan.k(),
             plan.layout.epochs,
             plan.threads,

@@ -1,6 +1,6 @@
 //! The engine's results held against the libraries of the field: umap-learn's
 //! weights, scikit-learn's PCA, FAISS, pyarrow and Polars on our files, and
-//! the scores of `score.py`. Each test makes a run, writes what the script of
+//! the scores of `score.py`, and maps against openTSNE and PaCMAP. Each test makes a run, writes what the script of
 //! `tests/oracle` wants as .npy, and expects it to succeed.
 //!
 //! The Python is `LOWLAND_PYTHON`, as `./x test` sets it; otherwise the one
@@ -14,7 +14,7 @@ use lowland_datasets::{Kind, Mixture};
 use lowland_engine::affinity::{Calibration, EdgeStore};
 use lowland_engine::neighbors::Graph;
 use lowland_engine::scan::Scanned;
-use lowland_engine::{Config, Init, Metric, index};
+use lowland_engine::{Config, Init, Method, Metric, index};
 use lowland_io::{EdgeBlock, GraphWriter, MapColumns, MapWriter};
 use serde_json::Value;
 
@@ -328,5 +328,33 @@ fn scores_are_those_of_another_program() {
         // Each draws triples of its own: what they differ by has the errors of both.
         let interval = triplets.interval * std::f64::consts::SQRT_2;
         assert!((triplets.mean - theirs).abs() <= interval, "triplets: {triplets:?}, score.py says {theirs}");
+    }
+}
+
+/// Trustworthiness at 15 of a method's map and of its own program's, on digits
+/// and packages: ours is not worse by more than .01.
+#[test]
+fn maps_are_as_good_as_those_of_the_methods_own_programs() {
+    let Some(desk) = Desk::new() else { return };
+    let path = desk.path("digits.npy");
+    desk.ask("peers.py", &["digits", &path]);
+    let source = lowland_io::open(&[path], &Default::default()).expect("digits");
+    let mut digits = vec![0f32; source.shape().rows as usize * source.shape().dim];
+    source.read_rows(0, &mut digits).expect("rows");
+    let digits = Table::new(source.shape().dim, digits);
+    for (name, table) in [("digits", digits), ("packages", packages(5_000))] {
+        for (method, peer) in [(Method::TSNE, "opentsne"), (Method::PACMAP, "pacmap")] {
+            let run = run(&Config { threads: Some(2), ..Config::of(method) }, &table);
+            let vectors = desk.floats("vectors.npy", &table.values, table.dim);
+            let told = desk.ask("peers.py", &[peer, &vectors, &desk.floats("map.npy", &run.map, 2)]);
+            let told: Value = serde_json::from_str(told.lines().last().unwrap_or("")).expect("JSON");
+            if let Some(package) = told["missing"].as_str() {
+                skipped(&format!("no {package}: ./x test installs it"));
+                continue;
+            }
+            let [ours, theirs] = ["ours", "theirs"].map(|who| told[who].as_f64().expect("a number"));
+            crate::kit::note(&format!("{name}: {method} {ours:.4}, {peer} {theirs:.4}"));
+            assert!(ours > theirs - 0.01, "{name}: {method} {ours}, {peer} {theirs}");
+        }
     }
 }

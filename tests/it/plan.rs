@@ -34,7 +34,7 @@ fn people_are_told_stage_by_stage() {
     assert_eq!(answer.stderr, "");
     assert_eq!(place.names(), before);
     for words in [
-        "2,000 rows × 16 of f32 to 2 components: 15 neighbours, 30 epochs, 2 threads, ",
+        "2,000 rows × 16 of f32 to 2 components by umap: 15 neighbours, 30 epochs, 2 threads, ",
         "62 lists, every pair compared",
         "a budget of 1 GiB, as asked for",
         "30 epochs",

@@ -773,7 +773,7 @@ pub(crate) fn edges_of(
     let bench = Bench::new(plan);
     write_graph(bench.dir.dir(), plan.k(), rows);
     let graph = Graph::open(bench.dir.dir(), rows.len() as u64).expect("a graph");
-    let build = |work: &Work<'_>| affinity::build(plan, &graph, mean, work);
+    let build = |work: &Work<'_>| affinity::build(plan, &graph, mean, None, work);
     let (made, found) = bench.work(plan, Stage::Affinity, observer, build).expect("edges");
     // As the run does after a stage: what the transpose left goes.
     bench.dir.finish_stage(Stage::Affinity.name(), made.clone(), serde_json::Value::Null).expect("recorded");
@@ -826,7 +826,7 @@ pub(crate) fn smallest(config: &Config, table: &Arc<Table>) -> Plan {
 }
 
 /// Runs every plan and compares all files and the map with those of the first.
-fn check_same(table: &Arc<Table>, plans: impl IntoIterator<Item = (String, Plan)>) {
+pub(crate) fn check_same(table: &Arc<Table>, plans: impl IntoIterator<Item = (String, Plan)>) {
     let mut first = None;
     for (name, plan) in plans {
         let run = run_plan(plan, &inputs_of(table));
@@ -952,7 +952,7 @@ fn a_graph_of_few_hubs_keeps_to_the_budget() {
 }
 
 /// Stops a run where `when` says, then goes on, in the directory still held or opened again.
-fn check_resumed(
+pub(crate) fn check_resumed(
     name: &str,
     table: &Arc<Table>,
     plan: &Plan,

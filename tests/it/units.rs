@@ -261,7 +261,7 @@ fn a_transpose_goes_on_after_its_last_part() {
     let build = |bench: &Bench, plan: &Plan, stop: Stop<'_>| {
         let graph = Graph::open(bench.dir.dir(), ROWS as u64).expect("a graph");
         let ear = Ear::new(stop);
-        let result = bench.work(plan, Stage::Affinity, &ear, |work| affinity::build(plan, &graph, 1.0, work));
+        let result = bench.work(plan, Stage::Affinity, &ear, |work| affinity::build(plan, &graph, 1.0, None, work));
         (result, ear.told())
     };
     let check = |name: &str, bench: &Bench, result: lowland_engine::Result<(index::Made, Affinities)>| {

@@ -1,6 +1,9 @@
 //! The affinity stage: distances become weights, and the directed graph a
 //! symmetric one.
 //!
+//! An [`Affinity`] says what weights a row's edges have, and what becomes of two
+//! that lead both ways between the same rows: UMAP's fuzzy union a + b − ab,
+//! the mean (a + b) / 2 of conditional probabilities, or a count of pairs.
 //! Each row is calibrated by itself; its edges then have to meet those that
 //! point back at it, which lie anywhere. An external transpose brings them
 //! together (`transpose`): a run of rows at a time they are merged with the
@@ -11,6 +14,8 @@
 //! change a byte.
 
 pub mod calibrate;
+pub mod entropic;
+pub(crate) mod pairs;
 mod store;
 mod transpose;
 
@@ -19,12 +24,13 @@ use lowland_io::edges::{EdgeReader, EdgeWriter};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
 use crate::budget::Needs;
-use crate::index::Made;
+use crate::index::{Lists, Made};
 use crate::neighbors::Graph;
 use crate::plan::Plan;
 use crate::work::Work;
+use crate::{Config, Metric, Result};
+use pairs::Pairs;
 pub use store::{EdgeStore, most_of_block};
 use store::{Piece, StoreWriter};
 use transpose::{Incoming, ROWS, Transposed};
@@ -45,11 +51,56 @@ pub struct Affinities {
     pub cut_edges: u64,
 }
 
-/// The directed weights of a row, in the order of its neighbours.
+/// The input affinities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Affinity {
+    /// UMAP's fuzzy neighbours, by [`Config::n_neighbors`].
+    Umap,
+    /// Conditional probabilities by [`Config::perplexity`], on three times as many neighbours.
+    Entropic,
+    /// PaCMAP's near and mid-near pairs, by [`Config::n_neighbors`].
+    Pacmap,
+}
+
+impl Affinity {
+    /// Its name, as in the edge store.
+    pub fn name(self) -> &'static str {
+        match self {
+            Affinity::Umap => "umap",
+            Affinity::Entropic => "entropic",
+            Affinity::Pacmap => "pacmap",
+        }
+    }
+
+    /// Neighbours of each of `rows` rows that it wants searched.
+    pub fn neighbors(self, config: &Config, rows: u64) -> usize {
+        let most = rows.saturating_sub(1).min(u64::from(u32::MAX)) as usize;
+        match self {
+            Affinity::Umap => config.n_neighbors,
+            Affinity::Entropic => ((3.0 * config.perplexity).round().min(1e6) as usize).clamp(2.min(most), most.max(1)),
+            Affinity::Pacmap => config.n_neighbors.saturating_add(pairs::BEYOND).min(most.max(config.n_neighbors)),
+        }
+    }
+
+    /// Edges of a row, one way, that become of `k` neighbours.
+    pub fn degree(self, config: &Config, k: usize) -> usize {
+        match self {
+            Affinity::Umap | Affinity::Entropic => k,
+            Affinity::Pacmap => config.n_neighbors.min(k) + pairs::middle_pairs(config),
+        }
+    }
+}
+
+/// The directed weights of a row's edges.
 pub struct Calibration<'a> {
     graph: &'a Graph,
-    target: f64,
-    mean_distance: f64,
+    weighing: Weighing,
+}
+
+enum Weighing {
+    Umap { target: f64, mean_distance: f64 },
+    Entropic { perplexity: f64, metric: Metric },
+    Pacmap(Pairs),
 }
 
 impl<'a> Calibration<'a> {
@@ -58,30 +109,87 @@ impl<'a> Calibration<'a> {
         // umap-learn counts the point itself: k others are its k + 1, and its
         // means have a zero for the point.
         let k = graph.k();
-        Calibration {
-            graph,
-            target: calibrate::target(k + 1),
-            mean_distance: mean_distance * k as f64 / (k + 1) as f64,
-        }
+        let mean_distance = mean_distance * k as f64 / (k + 1) as f64;
+        Calibration { graph, weighing: Weighing::Umap { target: calibrate::target(k + 1), mean_distance } }
     }
 
-    /// Fills `weights` (k values) for `row`.
+    /// Conditional probabilities of a perplexity.
+    pub fn entropic(graph: &'a Graph, perplexity: f64, metric: Metric) -> Self {
+        Calibration { graph, weighing: Weighing::Entropic { perplexity, metric } }
+    }
+
+    /// What a plan asks for.
+    fn of(plan: &Plan, graph: &'a Graph, mean_distance: f64, lists: Option<&Lists>, work: &Work<'_>) -> Result<Self> {
+        Ok(match plan.config.method.affinity() {
+            Affinity::Umap => Calibration::new(graph, mean_distance),
+            Affinity::Entropic => Calibration::entropic(graph, plan.config.perplexity, plan.config.metric),
+            Affinity::Pacmap => {
+                Calibration { graph, weighing: Weighing::Pacmap(Pairs::make(plan, graph, lists, work)?) }
+            }
+        })
+    }
+
+    /// Fills `weights` (k values) for `row`'s neighbours; where edges are
+    /// pairs, not neighbours, they are left as they are.
     pub fn weights(&self, row: u32, weights: &mut [f32]) -> Result<()> {
-        calibrate::calibrate(self.graph.distances(row)?, self.target, self.mean_distance, weights);
+        let distances = self.graph.distances(row)?;
+        match &self.weighing {
+            Weighing::Umap { target, mean_distance } => {
+                calibrate::calibrate(distances, *target, *mean_distance, weights);
+            }
+            Weighing::Entropic { perplexity, metric } => {
+                let cost = |&d: &f32| match metric {
+                    Metric::Euclidean => f64::from(d) * f64::from(d),
+                    Metric::Cosine => f64::from(d),
+                };
+                let costs: Vec<f64> = distances.iter().map(cost).collect();
+                entropic::calibrate(&costs, *perplexity, weights);
+            }
+            Weighing::Pacmap(_) => {}
+        }
         Ok(())
+    }
+
+    /// The edges of `row` in place of those in `edges`; `weights` is room for k values.
+    fn edges(&self, row: u32, weights: &mut [f32], edges: &mut Vec<(u32, f32)>) -> Result<()> {
+        if let Weighing::Pacmap(pairs) = &self.weighing {
+            return pairs.edges(self.graph, row, edges);
+        }
+        self.weights(row, weights)?;
+        edges.clear();
+        edges.extend(self.graph.neighbors(row).zip(weights.iter().copied()));
+        Ok(())
+    }
+
+    /// The weight of an edge whose two directions weigh so much; 0 is none.
+    #[inline]
+    fn unite(&self, there: f32, back: f32) -> f32 {
+        match self.weighing {
+            Weighing::Umap { .. } => fuzzy_union(there, back),
+            Weighing::Entropic { .. } => 0.5 * (there + back),
+            Weighing::Pacmap(_) => there + back,
+        }
     }
 }
 
-/// Builds the edge store of `graph`, whose mean distance is `mean_distance`.
-pub fn build(plan: &Plan, graph: &Graph, mean_distance: f64, work: &Work<'_>) -> Result<(Made, Affinities)> {
-    let calibration = Calibration::new(graph, mean_distance);
+/// Builds the edge store of `graph`, whose mean distance is `mean_distance`;
+/// `lists` are the vectors, where there are any.
+pub fn build(
+    plan: &Plan,
+    graph: &Graph,
+    mean_distance: f64,
+    lists: Option<&Lists>,
+    work: &Work<'_>,
+) -> Result<(Made, Affinities)> {
     let needs = needs(plan);
-    let (_, most_edges) = most_of_block(plan.shape.rows, plan.k());
-    let mut writer = StoreWriter::resume(graph.rows(), graph.k(), most_edges as usize, *work)?;
+    let (_, most_edges) = most_of_block(plan.shape.rows, plan.degree());
+    let affinity = plan.config.method.affinity();
+    let mut writer = StoreWriter::resume(graph.rows(), affinity, plan.degree(), most_edges as usize, *work)?;
     if writer.next_row() < graph.rows() {
         let held = work.hold(&needs, "transpose")?;
-        let counts = transpose::count(graph, work)?;
-        let mut transposed = Transposed::make(plan, graph, &calibration, counts, work)?;
+        let calibration = Calibration::of(plan, graph, mean_distance, lists, work)?;
+        let counts = transpose::count(&calibration, work)?;
+        let mut transposed = Transposed::make(plan, &calibration, counts, work)?;
         drop(held);
         let _held = work.hold(&needs, "merge")?;
         for run in 0..transposed.runs() {
@@ -112,7 +220,7 @@ fn merge(
     writer: &mut StoreWriter<'_>,
     work: &Work<'_>,
 ) -> Result<()> {
-    let k = calibration.graph.k();
+    let k = plan.degree();
     let mut next = writer.next_row();
     let end = incoming.rows().end;
     while next < end {
@@ -128,7 +236,7 @@ fn merge(
             edges += here;
         }
         let pieces =
-            window.into_par_iter().map(|rows| unite(calibration, incoming, rows)).collect::<Result<Vec<Piece>>>()?;
+            window.into_par_iter().map(|rows| unite(calibration, incoming, k, rows)).collect::<Result<Vec<Piece>>>()?;
         for piece in pieces {
             work.progress.traffic.read((piece.offsets.len() as u64 - 1) * calibration.graph.row_bytes() as u64);
             writer.push(&piece)?;
@@ -138,21 +246,19 @@ fn merge(
 }
 
 /// The edges of `rows`, united with those that lead to them.
-fn unite(calibration: &Calibration<'_>, incoming: &Incoming, rows: std::ops::Range<u32>) -> Result<Piece> {
+fn unite(calibration: &Calibration<'_>, incoming: &Incoming, k: usize, rows: std::ops::Range<u32>) -> Result<Piece> {
     let graph = calibration.graph;
     let cut = incoming.cut_of(rows.clone());
-    let most: usize = rows.clone().map(|row| graph.k() + incoming.of(row).len()).sum();
+    let most: usize = rows.clone().map(|row| k + incoming.of(row).len()).sum();
     let mut piece = Piece { first: rows.start, cut, ..Piece::default() };
     piece.offsets.reserve_exact(rows.len() + 1);
     piece.offsets.push(0);
     piece.neighbors.reserve_exact(most);
     piece.weights.reserve_exact(most);
     let mut weights = vec![0f32; graph.k()];
-    let mut forward: Vec<(u32, f32)> = Vec::with_capacity(graph.k());
+    let mut forward: Vec<(u32, f32)> = Vec::with_capacity(k);
     for row in rows {
-        calibration.weights(row, &mut weights)?;
-        forward.clear();
-        forward.extend(graph.neighbors(row).zip(weights.iter().copied()));
+        calibration.edges(row, &mut weights, &mut forward)?;
         forward.sort_unstable_by_key(|&(to, _)| to);
         let (mut a, mut b) = (forward.iter().peekable(), incoming.of(row).iter().peekable());
         loop {
@@ -161,15 +267,15 @@ fn unite(calibration: &Calibration<'_>, incoming: &Incoming, rows: std::ops::Ran
                 (Some(&&(x, w)), Some(&&(y, v))) if x == y => {
                     a.next();
                     b.next();
-                    (x, fuzzy_union(w, v))
+                    (x, calibration.unite(w, v))
                 }
                 (Some(&&(x, w)), other) if other.is_none_or(|&&(y, _)| x < y) => {
                     a.next();
-                    (x, w)
+                    (x, calibration.unite(w, 0.0))
                 }
                 (_, Some(&&(y, v))) => {
                     b.next();
-                    (y, v)
+                    (y, calibration.unite(0.0, v))
                 }
                 (Some(_), None) => break,
             };
@@ -203,7 +309,7 @@ pub fn block_reading_bytes(rows: u64, k: usize) -> u64 {
 
 /// Bytes of a run's edges at least, and at most.
 pub fn run_bytes(plan: &Plan) -> (u64, u64) {
-    let (rows, k) = (plan.shape.rows, plan.k());
+    let (rows, k) = (plan.shape.rows, plan.degree());
     (transpose::least_bytes(rows, k), transpose::whole_bytes(rows, k))
 }
 
@@ -214,7 +320,7 @@ pub fn in_memory(plan: &Plan) -> bool {
 
 /// What the stage holds.
 pub fn needs(plan: &Plan) -> Needs {
-    let (rows, k, threads) = (plan.shape.rows, plan.k(), plan.threads as u64);
+    let (rows, k, threads) = (plan.shape.rows, plan.degree(), plan.threads as u64);
     let (block_rows, block_edges) = most_of_block(rows, k);
     let spilling = !in_memory(plan);
     let counts = rows * 4;
@@ -222,11 +328,15 @@ pub fn needs(plan: &Plan) -> Needs {
     let pieces = (2 * threads * PIECE as u64 * 8 + block_edges * 8).min(rows * 2 * k as u64 * 8);
     let block = block_rows * 4 + block_edges * 8;
     let run = plan.affinity.run_bytes;
+    let pairs = plan.config.method.affinity() == Affinity::Pacmap;
+    let (scales, pools) = if pairs { pairs::bytes(plan) } else { (0, 0) };
     Needs::default()
         .phase(
             "transpose",
             [
                 ("in-degrees", counts),
+                ("scales of distances", scales),
+                ("rows drawn for pairs", pools),
                 ("edges by the row they lead to", if spilling { 0 } else { run }),
                 ("bucket buffers", if spilling { plan.affinity.buffer_bytes } else { 0 }),
                 ("fresh edges", transpose::fresh_bytes(plan)),
@@ -236,6 +346,7 @@ pub fn needs(plan: &Plan) -> Needs {
             "merge",
             [
                 ("in-degrees", counts),
+                ("scales of distances", scales),
                 ("edges by the row they lead to", run),
                 ("pieces merged", pieces),
                 ("a block and its encoding", block + EdgeWriter::bytes(block_rows, block_edges)),
@@ -245,7 +356,8 @@ pub fn needs(plan: &Plan) -> Needs {
 
 /// Bytes on disk: buckets while they last, and the edge store.
 pub fn disk(plan: &Plan) -> (u64, u64) {
-    let (rows, k) = (plan.shape.rows, plan.k());
+    let (rows, k) = (plan.shape.rows, plan.degree());
     let buckets = if in_memory(plan) { 0 } else { rows * k as u64 * 12 };
-    (buckets, rows * 4 + likely_edges(rows, k) * 8)
+    let pairs = if plan.config.method.affinity() == Affinity::Pacmap { pairs::disk(plan) } else { 0 };
+    (buckets + pairs, rows * 4 + likely_edges(rows, k) * 8)
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use lowland_io::edges::{EdgeBlock, EdgeReader, EdgeWriter};
 use serde::{Deserialize, Serialize};
 
-use super::Affinities;
+use super::{Affinities, Affinity};
 use crate::Result;
 use crate::plan::BLOCK_ROWS;
 use crate::work::Work;
@@ -96,6 +96,8 @@ impl EdgeStore {
 pub(super) struct StoreWriter<'a> {
     work: Work<'a>,
     rows: u32,
+    affinity: Affinity,
+    /// Directed edges of a row.
     k: usize,
     most_edges: usize,
     block: EdgeBlock,
@@ -141,10 +143,11 @@ pub(super) struct Piece {
 
 impl<'a> StoreWriter<'a> {
     /// Finds what is finished. Blocks have no more than `most_edges`, unless one row has.
-    pub(super) fn resume(rows: u32, k: usize, most_edges: usize, work: Work<'a>) -> Result<Self> {
+    pub(super) fn resume(rows: u32, affinity: Affinity, k: usize, most_edges: usize, work: Work<'a>) -> Result<Self> {
         let mut writer = StoreWriter {
             work,
             rows,
+            affinity,
             k,
             most_edges,
             block: EdgeBlock { offsets: vec![0], ..EdgeBlock::default() },
@@ -204,7 +207,11 @@ impl<'a> StoreWriter<'a> {
             Some(part) => part,
             none => {
                 let number = self.block.first_row / part_rows(self.rows);
-                let pairs = [("rows", self.rows.to_string()), ("affinity", "umap".into()), ("k", self.k.to_string())];
+                let pairs = [
+                    ("rows", self.rows.to_string()),
+                    ("affinity", self.affinity.name().into()),
+                    ("k", self.k.to_string()),
+                ];
                 let pairs = pairs.map(|(key, value)| (key.to_string(), value));
                 none.insert(EdgeWriter::create(self.work.path(&name(number)), &pairs)?)
             }

@@ -19,10 +19,9 @@ use lowland_io::buckets::{BucketWriter, Buckets, EdgeRecord};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Calibration, most_of_block};
+use super::{Calibration, Weighing, most_of_block};
 use crate::Result;
 use crate::index::Made;
-use crate::neighbors::Graph;
 use crate::plan::Plan;
 use crate::work::Work;
 
@@ -49,13 +48,19 @@ fn places(incoming: u32, most: usize) -> usize {
 }
 
 /// How many edges lead to each row.
-pub(super) fn count(graph: &Graph, work: &Work<'_>) -> Result<Vec<u32>> {
+pub(super) fn count(calibration: &Calibration<'_>, work: &Work<'_>) -> Result<Vec<u32>> {
+    let graph = calibration.graph;
     let counts: Vec<AtomicU32> = (0..graph.rows()).map(|_| AtomicU32::new(0)).collect();
     let starts: Vec<u32> = (0..graph.rows()).step_by(ROWS).collect();
     starts.par_iter().try_for_each(|&start| {
+        let count = |to: u32| counts[to as usize].fetch_add(1, Ordering::Relaxed);
+        let mut edges = Vec::new();
         for from in start..(start + ROWS as u32).min(graph.rows()) {
-            for to in graph.neighbors(from) {
-                counts[to as usize].fetch_add(1, Ordering::Relaxed);
+            if let Weighing::Pacmap(pairs) = &calibration.weighing {
+                pairs.edges(graph, from, &mut edges)?;
+                edges.iter().for_each(|edge| _ = count(edge.0));
+            } else {
+                graph.neighbors(from).for_each(|to| _ = count(to));
             }
         }
         work.progress.check()
@@ -184,23 +189,17 @@ pub(super) struct Transposed {
 
 impl Transposed {
     /// Calibrates the graph's rows and brings their edges to where they lead.
-    pub(super) fn make(
-        plan: &Plan,
-        graph: &Graph,
-        calibration: &Calibration<'_>,
-        counts: Vec<u32>,
-        work: &Work<'_>,
-    ) -> Result<Self> {
-        let most = most_incoming(plan.shape.rows, plan.k());
+    pub(super) fn make(plan: &Plan, calibration: &Calibration<'_>, counts: Vec<u32>, work: &Work<'_>) -> Result<Self> {
+        let most = most_incoming(plan.shape.rows, plan.degree());
         if let Some(Kept { ends, files }) = work.finished::<Kept>(UNIT)? {
             let buckets = Buckets::reopen(work.run.dir(), UNIT, ends.len(), &files);
             return Ok(Transposed { counts, most, ends, whole: None, buckets: Some(buckets) });
         }
         let ends = cut(&counts, most, plan.affinity.run_bytes);
-        let rows = graph.rows();
+        let rows = calibration.graph.rows();
         if ends.len() == 1 {
             let mut whole = Incoming::new(0..rows, &counts, most);
-            each_edge(plan, graph, calibration, work, |edge| {
+            each_edge(plan, calibration, work, |edge| {
                 whole.place(edge);
                 Ok(())
             })?;
@@ -211,7 +210,7 @@ impl Transposed {
             BucketWriter::<EdgeRecord>::create(work.run.dir(), UNIT, ends.len(), plan.affinity.buffer_bytes as usize);
         // Most edges lead near where they come from: the run before is the best guess.
         let mut guess = 0;
-        each_edge(plan, graph, calibration, work, |edge| {
+        each_edge(plan, calibration, work, |edge| {
             let first = |run: usize| if run == 0 { 0 } else { ends[run - 1] };
             if !(first(guess)..ends[guess]).contains(&edge.to) {
                 guess = ends.partition_point(|&end| end <= edge.to);
@@ -271,23 +270,22 @@ impl Transposed {
 /// Every directed edge with its weight, in the order of the rows they come from.
 fn each_edge(
     plan: &Plan,
-    graph: &Graph,
     calibration: &Calibration<'_>,
     work: &Work<'_>,
     mut take: impl FnMut(EdgeRecord) -> Result<()>,
 ) -> Result<()> {
-    let (rows, k) = (graph.rows(), graph.k());
+    let graph = calibration.graph;
+    let (rows, degree) = (graph.rows(), plan.degree());
     let starts: Vec<u32> = (0..rows).step_by(ROWS).collect();
     for window in starts.chunks(plan.threads * 4) {
         let parts = window
             .par_iter()
             .map(|&start| {
-                let mut weights = vec![0f32; k];
-                let mut edges = Vec::with_capacity(ROWS * k);
+                let (mut weights, mut row) = (vec![0f32; graph.k()], Vec::new());
+                let mut edges = Vec::with_capacity(ROWS * degree);
                 for from in start..(start + ROWS as u32).min(rows) {
-                    calibration.weights(from, &mut weights)?;
-                    let near = graph.neighbors(from).zip(&weights);
-                    edges.extend(near.map(|(to, &weight)| EdgeRecord { to, from, weight }));
+                    calibration.edges(from, &mut weights, &mut row)?;
+                    edges.extend(row.iter().map(|&(to, weight)| EdgeRecord { to, from, weight }));
                 }
                 Ok(edges)
             })
@@ -303,7 +301,7 @@ fn each_edge(
 /// Bytes of fresh edges on their way.
 pub(super) fn fresh_bytes(plan: &Plan) -> u64 {
     let rows = (plan.threads as u64 * 4 * ROWS as u64).min(plan.shape.rows);
-    rows * plan.k() as u64 * 12
+    rows * plan.degree() as u64 * 12
 }
 
 /// Bytes of a run that holds all rows.

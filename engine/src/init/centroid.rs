@@ -12,7 +12,7 @@ use crate::neighbors::kernel::{Packed, Queries, squared_distance};
 use crate::observe::Progress;
 use crate::pca::{BlockwisePca, Covariance};
 use crate::plan::Plan;
-use crate::{Error, Result};
+use crate::{Error, Method, Result};
 
 /// Epochs of the small map.
 const EPOCHS: usize = 500;
@@ -143,15 +143,17 @@ fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>
     let mut start = vec![0f32; n * width];
     pca.project(centroids, &mut start);
     scale(&mut start);
+    // UMAP's map whatever the method: the centroids are few, and only begin another map.
+    let config = &plan.config;
     let options = layout::Options {
-        rows: n as u32,
         n_components: width,
         epochs: EPOCHS,
-        curve: curve::fit(plan.config.min_dist, plan.config.spread),
-        learning_rate: 1.0,
-        negative_sample_rate: plan.config.negative_sample_rate,
+        curve: curve::fit(config.min_dist, config.spread),
+        learning_rate: Some(1.0),
+        negatives: config.negative_sample_rate,
         max_weight,
-        seed: plan.config.seed,
+        seed: config.seed,
+        ..layout::Options::of(Method::UMAP, n as u32)
     };
     let quiet = progress.silent();
     let edges = layout::Edges::in_memory(&block, &options);

@@ -73,5 +73,5 @@ fn set_apart(positions: &mut [f32], width: usize) {
 
 /// Bytes held beside two sets of positions.
 pub(super) fn bytes(plan: &Plan) -> u64 {
-    affinity::block_reading_bytes(plan.shape.rows, plan.k())
+    affinity::block_reading_bytes(plan.shape.rows, plan.degree())
 }

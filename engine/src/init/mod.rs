@@ -1,7 +1,8 @@
 //! The init stage: first positions, rows × components, in list order.
 //!
-//! Whatever the way, equal rows start apart by a draw of their own, and the
-//! map starts about twenty units wide, where UMAP's step sizes belong.
+//! Whatever the way, equal rows start apart by a draw of their own. The map
+//! starts about twenty units wide, where UMAP's step sizes belong, or as narrow
+//! as its method wants it.
 
 mod centroid;
 mod diffusion;
@@ -51,6 +52,9 @@ pub fn place(plan: &Plan, lists: Option<&Lists>, pca: Option<&Pca>, work: &Work<
             *x += JITTER * (2.0 * unit(seed, 0x71c4, (chunk * ROWS * width + i) as u64) - 1.0);
         }
     });
+    if let Some(deviation) = plan.config.method.begins() {
+        narrow(&mut positions, width, deviation);
+    }
     let stamp = write_positions(&work.path(INIT), &positions)?;
     progress.traffic.wrote(stamp.bytes);
     Ok(vec![(INIT.into(), stamp)])
@@ -113,6 +117,18 @@ fn scale(positions: &mut [f32]) {
     if largest > 0.0 && largest.is_finite() {
         let factor = EXTENT / largest;
         positions.iter_mut().for_each(|x| *x *= factor);
+    }
+}
+
+/// Scales so that the first component has this standard deviation. Sums run in row order, in f64.
+fn narrow(positions: &mut [f32], width: usize, deviation: f64) {
+    let rows = (positions.len() / width) as f64;
+    let first = || positions.iter().step_by(width).map(|&x| f64::from(x));
+    let mean = first().sum::<f64>() / rows;
+    let variance = first().map(|x| (x - mean) * (x - mean)).sum::<f64>() / (rows - 1.0).max(1.0);
+    if variance > 0.0 {
+        let factor = deviation / variance.sqrt();
+        positions.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
     }
 }
 

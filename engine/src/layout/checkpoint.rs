@@ -1,4 +1,5 @@
-//! What a layout needs to go on after any epoch: positions and Adam's moments.
+//! What a layout needs to go on after any epoch: positions, and the two numbers
+//! of each component that the optimizer keeps (`optimizer`), called moments here.
 //!
 //! `layout-<epoch>.state`, version 1, little-endian: "LLC1", components as
 //! padded for their kernel (u32), rows (u32), epochs done (u32); then rows ×

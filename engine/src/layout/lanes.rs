@@ -7,7 +7,7 @@
 //! processor's width.
 
 /// Numbers handled together.
-pub(super) const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// Sixteen floats.
 ///
@@ -15,9 +15,11 @@ pub(super) const LANES: usize = 16;
 /// Every method needs the implementation's instruction set, which the caller
 /// of the outermost function vouches for; [`Lanes::gather`] says what else.
 #[expect(unsafe_code, reason = "measured kernel: operations of an instruction set asked for at run time")]
-pub(super) unsafe trait Lanes: Copy {
+pub(crate) unsafe trait Lanes: Copy {
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(numbers: &[f32; LANES]) -> Self;
+    /// Sixteen whole numbers, as they are.
+    unsafe fn widen(numbers: &[u16; LANES]) -> Self;
     unsafe fn to_array(self) -> [f32; LANES];
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
@@ -57,11 +59,11 @@ pub(super) unsafe trait Lanes: Copy {
 /// √½ as bits: where [`Lanes::split`] cuts.
 const SQRT_HALF: i32 = 0x3f35_04f3;
 /// 1.5 · 2²³: added to a number it leaves the nearest integer in the low bits.
-pub(super) const ROUND: f32 = 12_582_912.0;
+pub(crate) const ROUND: f32 = 12_582_912.0;
 
 /// Plain Rust, for processors without the others; the definition of each operation.
 #[derive(Clone, Copy)]
-pub(super) struct Portable([f32; LANES]);
+pub(crate) struct Portable([f32; LANES]);
 
 impl Portable {
     #[inline(always)]
@@ -80,6 +82,10 @@ unsafe impl Lanes for Portable {
     #[inline(always)]
     unsafe fn load(numbers: &[f32; LANES]) -> Self {
         Portable(*numbers)
+    }
+    #[inline(always)]
+    unsafe fn widen(numbers: &[u16; LANES]) -> Self {
+        Portable(numbers.map(f32::from))
     }
     #[inline(always)]
     unsafe fn to_array(self) -> [f32; LANES] {
@@ -156,7 +162,7 @@ unsafe impl Lanes for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{Avx2, Avx512};
+pub(crate) use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -166,7 +172,7 @@ mod x86 {
 
     /// One register of AVX-512.
     #[derive(Clone, Copy)]
-    pub(in super::super) struct Avx512(__m512);
+    pub(crate) struct Avx512(__m512);
 
     // SAFETY: needs AVX-512F and DQ, which callers vouch for; gathers read only points that indices name.
     #[expect(unsafe_code, reason = "intrinsics")]
@@ -179,6 +185,10 @@ mod x86 {
         #[inline(always)]
         unsafe fn load(numbers: &[f32; LANES]) -> Self {
             unsafe { Avx512(_mm512_loadu_ps(numbers.as_ptr())) }
+        }
+        #[inline(always)]
+        unsafe fn widen(numbers: &[u16; LANES]) -> Self {
+            unsafe { Avx512(_mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256(numbers.as_ptr().cast())))) }
         }
         #[inline(always)]
         unsafe fn to_array(self) -> [f32; LANES] {
@@ -274,7 +284,7 @@ mod x86 {
 
     /// Two registers of AVX2.
     #[derive(Clone, Copy)]
-    pub(in super::super) struct Avx2(__m256, __m256);
+    pub(crate) struct Avx2(__m256, __m256);
 
     /// For each set of eight lanes, its members in order.
     static PLACES: [[u8; 8]; 256] = {
@@ -396,6 +406,14 @@ mod x86 {
         #[inline(always)]
         unsafe fn load(numbers: &[f32; LANES]) -> Self {
             unsafe { Avx2(_mm256_loadu_ps(numbers.as_ptr()), _mm256_loadu_ps(numbers.as_ptr().add(8))) }
+        }
+        #[inline(always)]
+        unsafe fn widen(numbers: &[u16; LANES]) -> Self {
+            unsafe {
+                let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(numbers.as_ptr().cast()));
+                let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(numbers.as_ptr().add(8).cast()));
+                Avx2(_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high))
+            }
         }
         #[inline(always)]
         unsafe fn to_array(self) -> [f32; LANES] {

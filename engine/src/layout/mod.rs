@@ -1,31 +1,46 @@
 //! The layout stage: epochs of the optimizer over the edge store.
 //!
-//! Resident are the positions, their snapshot and Adam's moments, all rows ×
-//! components: 32 bytes a row in the plane, which is the floor under every
-//! budget. Edges are kept in memory while the budget allows and read again
+//! What a method does to a row is a `kernel`: UMAP's (`rows`), or that of a
+//! loss that weighs every edge in every epoch (`weighed`), whose pushes may
+//! come from a `field`. Resident are the positions, their snapshot and the
+//! optimizer's two numbers, all rows × components: 32 bytes a row in the plane,
+//! which is the floor under every budget. Edges are kept in memory while the budget allows and read again
 //! each epoch where it does not (`walk`); the state is kept on disk from time
 //! to time (`checkpoint`).
 
 mod checkpoint;
 pub mod curve;
-mod lanes;
+pub(crate) mod field;
+pub(crate) mod kernel;
+pub(crate) mod lanes;
 mod math;
-mod rows;
+mod optimizer;
+mod pool;
+pub(crate) mod rows;
 mod walk;
+pub(crate) mod weighed;
 
 use rayon::prelude::*;
 
 use crate::affinity::{Affinities, EdgeStore};
 use crate::budget::Needs;
 use crate::index::Made;
+use crate::method::Method;
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::work::Work;
-use crate::{Error, Result, affinity, init, pages};
+use crate::{Config, Error, Result, affinity, init, pages};
 pub use checkpoint::{Checkpoints, State};
 use curve::Curve;
-use rows::{Epoch, SHARING};
-pub use walk::Edges;
+use field::Field;
+pub use kernel::Objective;
+use kernel::{Chunk, Epoch, Kernel};
+pub use optimizer::Optimizer;
+pub(crate) use optimizer::Stepper;
+use pool::SHARING;
+pub use walk::{Coding, Edges};
+#[cfg(test)]
+pub(crate) use walk::{Walk, root_unit};
 
 /// The map's positions in the run directory: rows × components floats, list order.
 pub const POSITIONS: &str = "positions.f32";
@@ -35,22 +50,91 @@ const WIDTHS: [usize; 8] = [1, 2, 3, 4, 8, 16, 32, 64];
 /// What decides a layout beside its edges and first positions.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
+    /// What is made small.
+    pub objective: &'static dyn Objective,
     /// Rows of the map.
     pub rows: u32,
     /// Components of the map.
     pub n_components: usize,
     /// Passes over the edges.
     pub epochs: usize,
-    /// The curve that turns distances into memberships.
+    /// The curve that turns distances into memberships: UMAP's.
     pub curve: Curve,
-    /// The first epoch's step.
-    pub learning_rate: f32,
-    /// Pushes for each pull.
-    pub negative_sample_rate: usize,
+    /// How rows move; UMAP has an Adam of its own.
+    pub optimizer: Optimizer,
+    /// The first epoch's step. `None` is the optimizer's own: 1 for Adam, and
+    /// for momentum n / 4 over the exaggeration of the time, but at least 50.
+    pub learning_rate: Option<f32>,
+    /// Whether the step falls to 0 over the epochs.
+    pub decay: bool,
+    /// Pushes for each pull (UMAP), or for each row.
+    pub negatives: usize,
+    /// What attraction is multiplied by at first.
+    pub early_exaggeration: f32,
+    /// For how many epochs.
+    pub exaggerated: usize,
     /// The largest weight of the edges.
     pub max_weight: f32,
     /// The seed.
     pub seed: u64,
+}
+
+impl Options {
+    /// A method's own, for a map of so many rows in the plane whose weights are at most 1.
+    pub fn of(method: Method, rows: u32) -> Self {
+        let config = Config::of(method);
+        let epochs = method.epochs(u64::from(rows));
+        Options { max_weight: 1.0, ..Options::asked(&config, rows, epochs) }
+    }
+
+    /// What a config asks for.
+    pub fn asked(config: &Config, rows: u32, epochs: usize) -> Self {
+        let method = config.method;
+        Options {
+            objective: method.objective(),
+            rows,
+            n_components: config.n_components,
+            epochs,
+            curve: curve::fit(config.min_dist, config.spread),
+            optimizer: config.optimizer,
+            learning_rate: config.learning_rate,
+            decay: method.decays(),
+            negatives: method.negatives(config),
+            early_exaggeration: config.early_exaggeration,
+            exaggerated: method.exaggerated(config, epochs),
+            max_weight: 1.0,
+            seed: config.seed,
+        }
+    }
+
+    /// What an epoch needs to know, by its number from 1.
+    fn epoch(&self, number: u32) -> Epoch {
+        let exaggerated = number <= self.exaggerated as u32;
+        let exaggeration = if exaggerated { self.early_exaggeration } else { 1.0 };
+        let rows = self.rows as f32;
+        let rate = match (self.optimizer, self.learning_rate) {
+            (Optimizer::Adam, asked) => asked.unwrap_or(1.0),
+            // Kernels give n times the gradient.
+            (Optimizer::Momentum, Some(asked)) => asked / rows,
+            (Optimizer::Momentum, None) => (rows / exaggeration / 4.0).max(50.0) / rows,
+        };
+        let falls = if self.decay { 1.0 - (number - 1) as f32 / self.epochs as f32 } else { 1.0 };
+        Epoch {
+            curve: self.curve,
+            number,
+            epochs: self.epochs as u32,
+            stepper: Stepper {
+                optimizer: self.optimizer,
+                rate: rate * falls,
+                since: if exaggerated { number } else { number - self.exaggerated as u32 },
+            },
+            exaggeration,
+            negatives: self.negatives as u32,
+            unit: walk::root_unit(self.max_weight),
+            rows: self.rows,
+            seed: self.seed,
+        }
+    }
 }
 
 /// Where a layout begins.
@@ -64,16 +148,8 @@ pub enum Start<'a> {
 /// Runs the stage: the run's edges and first positions to its map.
 pub fn build(plan: &Plan, affinities: &Affinities, work: &Work<'_>) -> Result<Made> {
     let config = &plan.config;
-    let options = Options {
-        rows: plan.shape.rows as u32,
-        n_components: config.n_components,
-        epochs: plan.layout.epochs,
-        curve: curve::fit(config.min_dist, config.spread),
-        learning_rate: config.learning_rate,
-        negative_sample_rate: config.negative_sample_rate,
-        max_weight: affinities.max_weight,
-        seed: config.seed,
-    };
+    let asked = Options::asked(config, plan.shape.rows as u32, plan.layout.epochs);
+    let options = Options { max_weight: affinities.max_weight, ..asked };
     let held = work.hold(&needs(plan), "epochs")?;
     let store = EdgeStore::open(work.run.dir(), plan.shape.rows)?;
     let edges = Edges::stored(&store, plan.layout.cache_bytes, edge_bytes(plan), &options, work)?;
@@ -99,10 +175,14 @@ fn check_finite(positions: &[f32]) -> Result<()> {
     if positions.par_iter().all(|x| x.is_finite()) {
         return Ok(());
     }
-    Err(Error::Config {
+    Err(ran_away())
+}
+
+fn ran_away() -> Error {
+    Error::Config {
         field: "learning_rate",
         why: "the layout ran away from the numbers there are; try a smaller one".into(),
-    })
+    }
 }
 
 /// Lays out: moves `start` through all epochs. When the run is to stop, the
@@ -114,16 +194,32 @@ pub fn run(
     checkpoints: &mut dyn Checkpoints,
     progress: &Progress<'_>,
 ) -> Result<Vec<f32>> {
+    options.objective.run(options, edges, start, checkpoints, progress)
+}
+
+/// [`run`] with a kernel.
+fn epochs<K: Kernel>(
+    kernel: &K,
+    options: &Options,
+    edges: &Edges,
+    start: Start<'_>,
+    checkpoints: &mut dyn Checkpoints,
+    progress: &Progress<'_>,
+) -> Result<Vec<f32>> {
     let width = options.n_components;
     match padded(width) {
-        Some(1) => wide::<1>(options, edges, start, checkpoints, progress),
-        Some(2) => wide::<2>(options, edges, start, checkpoints, progress),
-        Some(3) => wide::<3>(options, edges, start, checkpoints, progress),
-        Some(4) => wide::<4>(options, edges, start, checkpoints, progress),
-        Some(8) => wide::<8>(options, edges, start, checkpoints, progress),
-        Some(16) => wide::<16>(options, edges, start, checkpoints, progress),
-        Some(32) => wide::<32>(options, edges, start, checkpoints, progress),
-        Some(64) => wide::<64>(options, edges, start, checkpoints, progress),
+        Some(2) => wide::<K, 2>(kernel, options, edges, start, checkpoints, progress),
+        Some(_) if K::FIELD => {
+            let why = format!("{width}, where the method has a field in 2 components only");
+            Err(Error::Config { field: "n_components", why })
+        }
+        Some(1) => wide::<K, 1>(kernel, options, edges, start, checkpoints, progress),
+        Some(3) => wide::<K, 3>(kernel, options, edges, start, checkpoints, progress),
+        Some(4) => wide::<K, 4>(kernel, options, edges, start, checkpoints, progress),
+        Some(8) => wide::<K, 8>(kernel, options, edges, start, checkpoints, progress),
+        Some(16) => wide::<K, 16>(kernel, options, edges, start, checkpoints, progress),
+        Some(32) => wide::<K, 32>(kernel, options, edges, start, checkpoints, progress),
+        Some(64) => wide::<K, 64>(kernel, options, edges, start, checkpoints, progress),
         _ => Err(Error::Config { field: "n_components", why: format!("{width} is more than 64") }),
     }
 }
@@ -138,7 +234,8 @@ fn row_bytes(n_components: usize) -> u64 {
     4 * 4 * padded(n_components).unwrap_or(n_components) as u64
 }
 
-fn wide<const DIM: usize>(
+fn wide<K: Kernel, const DIM: usize>(
+    kernel: &K,
     options: &Options,
     edges: &Edges,
     start: Start<'_>,
@@ -168,6 +265,7 @@ fn wide<const DIM: usize>(
     };
     let mut snapshot = pages::filled(now.len(), [0.0; DIM]);
     snapshot.copy_from_slice(&now);
+    let mut field = K::FIELD.then(|| Field::new(u64::from(options.rows)));
     // Blocks in portions: what is spilled is read meanwhile, some ahead. With
     // all of them kept there is nothing to wait for within an epoch.
     let portion = match edges.spilled_bytes() {
@@ -175,15 +273,13 @@ fn wide<const DIM: usize>(
         _ => walk::portion(rayon::current_num_threads()),
     };
     for number in begin + 1..=options.epochs as u32 {
-        let epoch = Epoch {
-            curve: options.curve,
-            number,
-            step: options.learning_rate * (1.0 - (number - 1) as f32 / options.epochs as f32),
-            negatives: options.negative_sample_rate as u32,
-            rows: options.rows,
-            seed: options.seed,
-        };
+        let epoch = options.epoch(number);
         std::mem::swap(&mut now, &mut snapshot);
+        if let Some(field) = &mut field {
+            let (pairs, []) = snapshot.as_flattened().as_chunks::<2>() else { unreachable!("a field is of a plane") };
+            field.take(pairs)?;
+        }
+        let field = field.as_ref();
         let (mut rest, mut moving) = (now.as_mut_slice(), moments.as_mut_slice());
         let mut first = 0;
         for start in (0..edges.count()).step_by(portion) {
@@ -204,7 +300,8 @@ fn wide<const DIM: usize>(
             work.into_par_iter().for_each(|(block, first, positions, moments)| {
                 // Rows that do not move keep their place.
                 positions.copy_from_slice(&snapshot[first as usize..][..positions.len()]);
-                rows::advance(&epoch, block, first, &snapshot, positions, moments);
+                let (epoch, snapshot) = (&epoch, snapshot.as_slice());
+                kernel::advance(kernel, Chunk { epoch, block, first, snapshot, field, positions, moments });
             });
         }
         progress.traffic.read(edges.spilled_bytes());
@@ -221,7 +318,7 @@ fn wide<const DIM: usize>(
         }
         told?;
     }
-    drop((snapshot, moments));
+    drop((snapshot, moments, field));
     let mut positions = now.into_flattened();
     if DIM != width {
         for row in 0..options.rows as usize {
@@ -236,16 +333,16 @@ fn wide<const DIM: usize>(
 /// graph has beyond that is spilled, whatever the budget.
 pub fn edge_bytes(plan: &Plan) -> u64 {
     let rows = plan.shape.rows;
-    walk::bytes(rows, affinity::likely_edges(rows, plan.k()))
+    walk::bytes(rows, affinity::likely_edges(rows, plan.degree()))
 }
 
 /// What the stage holds: a map's state, kept edges, and blocks on their way.
 pub fn needs(plan: &Plan) -> Needs {
     let (rows, threads) = (plan.shape.rows, plan.threads);
-    let (block_rows, block_edges) = affinity::most_of_block(rows, plan.k());
+    let (block_rows, block_edges) = affinity::most_of_block(rows, plan.degree());
     let block = walk::bytes(block_rows, block_edges);
     // Each thread decodes a block of the store, whole, to what is walked.
-    let decoding = threads as u64 * (affinity::block_visiting_bytes(rows, plan.k()) + block);
+    let decoding = threads as u64 * (affinity::block_visiting_bytes(rows, plan.degree()) + block);
     let read = if plan.layout.cache_bytes < edge_bytes(plan) { walk::ahead(threads) as u64 * block } else { 0 };
     Needs::default().phase(
         "epochs",
@@ -255,6 +352,7 @@ pub fn needs(plan: &Plan) -> Needs {
             // One for each chunk that an epoch is divided into.
             ("chunks of rows", rows.div_ceil(u64::from(SHARING)) * 64),
             ("blocks decoded or read ahead", decoding.max(read)),
+            ("the field of pushes", if plan.config.method.objective().field() { field::bytes(rows) } else { 0 }),
         ],
     )
 }

@@ -1,13 +1,13 @@
 //! The edges as the optimizer walks them: every epoch, block after block.
 //!
-//! A walked edge is its neighbour (u32) and its rate (u16), 6 bytes: the rate
-//! is the weight over the largest one, in 65,536ths, less one. Edges too weak
-//! to fire once in all epochs are left out. Blocks are kept in memory as far as
+//! A walked edge is its neighbour (u32) and a code of its weight (u16), 6 bytes;
+//! [`Coding`] says what codes there are. Edges whose weight rounds to nothing
+//! are left out. Blocks are kept in memory as far as
 //! the plan says; the rest lie uncompressed in a scratch file and are read in
 //! turn by a thread of its own, some blocks ahead of the walk. Kept and spilled
 //! blocks are interleaved evenly, so that the disk is busy throughout an epoch.
 //!
-//! What must hold: rates are rounded for kept and spilled blocks alike, so the
+//! What must hold: codes are rounded for kept and spilled blocks alike, so the
 //! budget does not reach the map.
 
 use std::thread::JoinHandle;
@@ -27,41 +27,75 @@ pub(super) const WHOLE: u32 = 1 << 16;
 /// The spilled blocks' file in the run directory.
 const SPILL: &str = "walk.scratch";
 
+/// What stands for an edge's weight w, where the largest is m.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// How often it fires: w/m in 65,536ths of an epoch, less one. Edges too
+    /// weak to fire once in all epochs are left out.
+    Rates,
+    /// √(w/m) in 65,535ths: a weight is off by no more than its share of
+    /// √(m/w) / 65,535 while that is small, 1.5·10⁻⁴ where it is a hundredth of the largest.
+    Roots,
+    /// w itself, a whole number.
+    Whole,
+}
+
+impl Coding {
+    /// The code of a weight; none where it stands for nothing.
+    fn of(self, weight: f32, options: &Options) -> Option<u16> {
+        let share = f64::from(weight) / f64::from(options.max_weight.max(f32::MIN_POSITIVE));
+        match self {
+            Coding::Rates => {
+                // Below this ⌊epochs · rate⌋ is 0.
+                let least = WHOLE.div_ceil(options.epochs.max(1) as u32);
+                let scale = f64::from(WHOLE) / f64::from(options.max_weight.max(f32::MIN_POSITIVE));
+                let rate = ((f64::from(weight) * scale).round() as u32).min(WHOLE);
+                (rate >= least).then(|| (rate - 1) as u16)
+            }
+            Coding::Roots => Some((share.min(1.0).sqrt() * ROOTS).round() as u16).filter(|&code| code > 0),
+            Coding::Whole => Some(weight as u16).filter(|&code| code > 0),
+        }
+    }
+}
+
+/// The root of the weight of one unit of a code of [`Coding::Roots`].
+pub(crate) fn root_unit(max_weight: f32) -> f32 {
+    (f64::from(max_weight).sqrt() / ROOTS) as f32
+}
+
+/// The largest code of a root.
+const ROOTS: f64 = 65_535.0;
+
 /// A block of rows and their edges.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Walk {
-    pub(super) first_row: u32,
+pub(crate) struct Walk {
+    pub(crate) first_row: u32,
     /// One more than there are rows; the first is 0.
-    pub(super) offsets: Vec<u32>,
-    pub(super) neighbors: Vec<u32>,
-    /// Rates less one.
-    pub(super) rates: Vec<u16>,
+    pub(crate) offsets: Vec<u32>,
+    pub(crate) neighbors: Vec<u32>,
+    /// What stands for their weights.
+    pub(crate) codes: Vec<u16>,
 }
 
 impl Walk {
     /// What a block's edges come to under `options`.
     fn of(first_row: u32, offsets: &[i32], neighbors: &[u32], weights: &[f32], options: &Options) -> Self {
-        let scale = f64::from(WHOLE) / f64::from(options.max_weight.max(f32::MIN_POSITIVE));
-        // Below this ⌊epochs · rate⌋ is 0.
-        let least = WHOLE.div_ceil(options.epochs.max(1) as u32);
-        let rate = |weight: f32| {
-            let rate = ((f64::from(weight) * scale).round() as u32).min(WHOLE);
-            (rate >= least).then(|| (rate - 1) as u16)
-        };
-        let count = weights.iter().filter(|&&weight| rate(weight).is_some()).count();
+        let coding = options.objective.coding();
+        let code = |weight: f32| coding.of(weight, options);
+        let count = weights.iter().filter(|&&weight| code(weight).is_some()).count();
         let mut walk = Walk {
             first_row,
             offsets: Vec::with_capacity(offsets.len()),
             neighbors: Vec::with_capacity(count),
-            rates: Vec::with_capacity(count),
+            codes: Vec::with_capacity(count),
         };
         walk.offsets.push(0);
         for edges in offsets.windows(2) {
             let edges = edges[0] as usize..edges[1] as usize;
             for (&neighbor, &weight) in neighbors[edges.clone()].iter().zip(&weights[edges]) {
-                if let Some(rate) = rate(weight) {
+                if let Some(code) = code(weight) {
                     walk.neighbors.push(neighbor);
-                    walk.rates.push(rate);
+                    walk.codes.push(code);
                 }
             }
             walk.offsets.push(walk.neighbors.len() as u32);
@@ -152,7 +186,7 @@ impl Edges {
                 let scrap = spill.append(&[
                     bytemuck::cast_slice(&walk.offsets),
                     bytemuck::cast_slice(&walk.neighbors),
-                    bytemuck::cast_slice(&walk.rates),
+                    bytemuck::cast_slice(&walk.codes),
                 ])?;
                 spilled.push(Spilled { first_row, offsets, edges, scrap });
                 blocks.push(Place::Spilled);
@@ -282,13 +316,13 @@ impl Spilled {
         walk.first_row = self.first_row;
         fit(&mut walk.offsets, self.offsets);
         fit(&mut walk.neighbors, self.edges);
-        fit(&mut walk.rates, self.edges);
+        fit(&mut walk.codes, self.edges);
         Ok(scratch.read(
             self.scrap,
             &mut [
                 bytemuck::cast_slice_mut(&mut walk.offsets),
                 bytemuck::cast_slice_mut(&mut walk.neighbors),
-                bytemuck::cast_slice_mut(&mut walk.rates),
+                bytemuck::cast_slice_mut(&mut walk.codes),
             ],
         )?)
     }
@@ -298,4 +332,32 @@ impl Spilled {
 fn fit<T: Copy + Default>(values: &mut Vec<T>, count: usize) {
     values.reserve_exact(count.saturating_sub(values.len()));
     values.resize(count, T::default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Method;
+    use crate::random::unit;
+
+    #[test]
+    fn weights_as_roots_are_within_their_stated_error() {
+        let options = Options { max_weight: 0.8, ..Options::of(Method::TSNE, 10) };
+        let unit_root = root_unit(options.max_weight);
+        for i in 0..10_000u64 {
+            let weight = 0.8 * unit(1, 1, i).powi(4);
+            let Some(code) = Coding::Roots.of(weight, &options) else {
+                assert!(weight < 0.8 * (0.5f32 / 65_535.0).powi(2) * 1.001, "{weight} is left out");
+                continue;
+            };
+            let found = (f32::from(code) * unit_root).powi(2);
+            let (share, most) = (weight / 0.8, 1.0 / 65_535.0);
+            let off = f64::from((found / weight - 1.0).abs());
+            let bound = f64::from(most / share.sqrt());
+            assert!(off <= bound * (1.0 + bound) + 1e-6, "{weight} is {found}");
+        }
+        assert_eq!(Coding::Roots.of(0.8, &options), Some(65_535));
+        assert_eq!(Coding::Whole.of(9.0, &options), Some(9));
+        assert_eq!(Coding::Whole.of(0.0, &options), None);
+    }
 }

@@ -1,0 +1,202 @@
+//! PaCMAP's pairs (Wang, Huang, Rudin, Shaposhnik 2021): near ones, by a
+//! distance that is scaled at both ends, and mid-near ones, by a draw.
+//!
+//! Near pairs are the k nearest of some 50 candidates more by d² / (ρᵢ ρⱼ), ρ
+//! the mean distance to the neighbours 4 to 6. A mid-near pair of a row is the
+//! second nearest of six rows drawn at random. Where the program of the authors
+//! reads six rows anywhere for each, here some rows together draw theirs from
+//! as many that are drawn for them, whose vectors are then read once.
+//!
+//! `middle.u32` in the run directory: rows × pairs numbers of rows, list order;
+//! a row that finds no pair names itself. It is a unit of the affinity stage.
+//! What must hold: it follows from the lists and the seed alone.
+
+use std::io::Write;
+
+use lowland_io::{Error as IoError, Mapped, PendingFile};
+use rayon::prelude::*;
+
+use crate::index::Lists;
+use crate::neighbors::Graph;
+use crate::neighbors::kernel::squared_distance;
+use crate::plan::Plan;
+use crate::random::below;
+use crate::work::Work;
+use crate::{Config, Error, Result};
+
+/// What a mid-near pair counts in an edge's weight, where a near one counts 1:
+/// an edge is at most two of each, one for each direction.
+pub(crate) const MIDDLE: f32 = 4.0;
+/// Candidates beyond the near pairs that are kept.
+pub(super) const BEYOND: usize = 50;
+/// Rows drawn for a mid-near pair.
+const DRAWN: usize = 6;
+/// Rows that draw from one pool, and rows in it.
+const POOL: u32 = 2048;
+/// The stream of the pools' draws, and that of the rows'.
+const POOLS: u64 = 0x6d69_6421;
+/// See [`POOLS`].
+const DRAWS: u64 = 0x6d69_6422;
+/// The file, and the unit.
+const FILE: &str = "middle.u32";
+/// See [`FILE`].
+const UNIT: &str = "middle";
+
+/// Mid-near pairs of a row.
+pub(super) fn middle_pairs(config: &Config) -> usize {
+    config.n_neighbors.div_ceil(2).max(1)
+}
+
+/// The pairs of all rows.
+pub(super) struct Pairs {
+    near: usize,
+    /// 1 / ρ of each row.
+    scales: Vec<f32>,
+    middle: Mapped,
+    pairs: usize,
+}
+
+impl Pairs {
+    /// Draws and keeps the mid-near pairs, or finds them kept; and takes the rows' scales.
+    pub(super) fn make(plan: &Plan, graph: &Graph, lists: Option<&Lists>, work: &Work<'_>) -> Result<Self> {
+        let pairs = middle_pairs(&plan.config);
+        if work.finished::<()>(UNIT)?.is_none() {
+            let Some(lists) = lists else { return Err(no_vectors()) };
+            draw_middle(plan, lists, pairs, work)?;
+        }
+        let path = work.path(FILE);
+        let middle = Mapped::open(&path)?;
+        let (expected, found) = (u64::from(graph.rows()) * pairs as u64 * 4, middle.bytes().len() as u64);
+        if expected != found {
+            return Err(IoError::Truncated { path, expected, found }.into());
+        }
+        let scales =
+            (0..graph.rows()).into_par_iter().map(|row| scale(graph.distances(row)?)).collect::<Result<_>>()?;
+        Ok(Pairs { near: plan.config.n_neighbors.min(graph.k()), scales, middle, pairs })
+    }
+
+    /// A row's near pairs with weight 1, and mid-near ones with weight [`MIDDLE`]; a row that is both has the sum.
+    pub(super) fn edges(&self, graph: &Graph, row: u32, edges: &mut Vec<(u32, f32)>) -> Result<()> {
+        let own = self.scales[row as usize];
+        let mut near: Vec<(f32, u32)> = graph
+            .neighbors(row)
+            .zip(graph.distances(row)?)
+            .map(|(to, &d)| (d * d * own * self.scales[to as usize], to))
+            .collect();
+        // Ties go to the nearer one, which stands first.
+        near.sort_by(|a, b| a.0.total_cmp(&b.0));
+        near.truncate(self.near);
+        edges.clear();
+        edges.extend(near.iter().map(|&(_, to)| (to, 1.0)));
+        for to in self.middle(row) {
+            match edges.iter_mut().find(|edge| edge.0 == to) {
+                // The same row drawn twice counts once.
+                Some(edge) if edge.1 < MIDDLE => edge.1 += MIDDLE,
+                Some(_) => {}
+                None if to != row => edges.push((to, MIDDLE)),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn middle(&self, row: u32) -> impl Iterator<Item = u32> + '_ {
+        let words = self.middle.bytes().as_chunks::<4>().0;
+        words[row as usize * self.pairs..][..self.pairs].iter().map(|word| u32::from_le_bytes(*word))
+    }
+}
+
+pub(crate) fn no_vectors() -> Error {
+    Error::Config {
+        field: "method",
+        why: "pacmap needs the vectors beside the graph: its mid-near pairs are rows that are compared".into(),
+    }
+}
+
+/// 1 over the mean distance to the neighbours 4 to 6; of fewer neighbours the last.
+fn scale(distances: &[f32]) -> Result<f32> {
+    let there = distances.iter().take_while(|d| d.is_finite()).count();
+    let last = there.min(6);
+    let some = &distances[last.saturating_sub(3)..last];
+    let mean = some.iter().map(|&d| f64::from(d)).sum::<f64>() / some.len().max(1) as f64;
+    Ok((1.0 / mean.max(1e-10)) as f32)
+}
+
+/// Draws the mid-near pairs of all rows and keeps them as the unit.
+fn draw_middle(plan: &Plan, lists: &Lists, pairs: usize, work: &Work<'_>) -> Result<()> {
+    let (rows, seed) = (lists.table.rows(), plan.config.seed);
+    let path = work.path(FILE);
+    let mut file = PendingFile::create(&path)?;
+    let firsts: Vec<u32> = (0..rows).step_by(POOL as usize).collect();
+    for window in firsts.chunks(plan.threads) {
+        let parts = window
+            .par_iter()
+            .map(|&first| {
+                work.progress.check()?;
+                middle_of(lists, first..(first + POOL).min(rows), pairs, seed)
+            })
+            .collect::<Result<Vec<Vec<u32>>>>()?;
+        for part in parts {
+            let bytes: Vec<u8> = part.iter().flat_map(|row| row.to_le_bytes()).collect();
+            file.write_all(&bytes).map_err(|e| IoError::io(&path, "write", e))?;
+            work.progress.traffic.read(part.len() as u64 / pairs as u64 * 2 * lists.table.dim as u64 * 4);
+        }
+    }
+    let stamp = file.finish()?;
+    work.progress.traffic.wrote(stamp.bytes);
+    work.finish(UNIT, vec![(FILE.to_string(), stamp)], &())
+}
+
+/// The mid-near pairs of some rows that share a pool.
+fn middle_of(lists: &Lists, rows: std::ops::Range<u32>, pairs: usize, seed: u64) -> Result<Vec<u32>> {
+    let (all, dim) = (lists.table.rows(), lists.table.dim);
+    let counter = |i: u32| u64::from(rows.start) + u64::from(i);
+    let mut pool: Vec<u32> = (0..POOL).map(|i| below(seed, POOLS, counter(i), u64::from(all)) as u32).collect();
+    // Read in the order in which they lie.
+    pool.sort_unstable();
+    let mut vectors = Vec::with_capacity(pool.len() * dim);
+    for &row in &pool {
+        vectors.extend_from_slice(lists.row(row)?);
+    }
+    let mut out = Vec::with_capacity(rows.len() * pairs);
+    for row in rows {
+        let own = lists.row(row)?;
+        for pair in 0..pairs {
+            let mut near: [(f32, u32); DRAWN] = std::array::from_fn(|i| {
+                let counter = (u64::from(row) * pairs as u64 + pair as u64) * DRAWN as u64 + i as u64;
+                let place = below(seed, DRAWS, counter, u64::from(POOL)) as usize;
+                let other = pool[place];
+                // Oneself is not among those that are drawn.
+                let far = other == row;
+                (if far { f32::INFINITY } else { squared_distance(own, &vectors[place * dim..][..dim]) }, other)
+            });
+            near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            out.push(if near[1].0.is_finite() { near[1].1 } else { row });
+        }
+    }
+    Ok(out)
+}
+
+/// Bytes held beside the edges: every row's scale; and while pairs are drawn, a pool for each thread.
+pub(super) fn bytes(plan: &Plan) -> (u64, u64) {
+    let pool = u64::from(POOL) * (plan.shape.dim as u64 * 4 + 4 + middle_pairs(&plan.config) as u64 * 8);
+    (plan.shape.rows * 4, plan.threads as u64 * pool)
+}
+
+/// Bytes on disk.
+pub(super) fn disk(plan: &Plan) -> u64 {
+    plan.shape.rows * middle_pairs(&plan.config) as u64 * 4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_are_of_the_neighbours_four_to_six() {
+        assert_eq!(scale(&[1.0, 2.0, 3.0, 4.0, 5.0, 9.0, 100.0]).expect("a scale"), 1.0 / 6.0);
+        assert_eq!(scale(&[1.0, 3.0, f32::INFINITY]).expect("a scale"), 0.5);
+        assert_eq!(scale(&[f32::INFINITY]).expect("a scale"), 1e10);
+        assert_eq!(scale(&[0.0; 8]).expect("a scale"), 1e10);
+    }
+}

@@ -1,0 +1,150 @@
+//! How a row moves, once it is known which way: Adam, or momentum with gains.
+//!
+//! Either keeps two numbers for each component, which a checkpoint holds.
+//! What must hold: a row's step follows from its own numbers and the epoch.
+
+use serde::{Deserialize, Serialize};
+
+/// How rows move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// Adam (Kingma, Ba 2015), with moments .9 and .999.
+    Adam,
+    /// Gradient descent with momentum, and a gain for each component that
+    /// grows while it keeps its direction (Jacobs 1988; van der Maaten 2008).
+    Momentum,
+}
+
+impl Optimizer {
+    /// All of them.
+    pub const ALL: [Optimizer; 2] = [Optimizer::Adam, Optimizer::Momentum];
+
+    /// The optimizer's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Optimizer::Adam => "adam",
+            Optimizer::Momentum => "momentum",
+        }
+    }
+}
+
+/// How Adam averages, as PyTorch and PaCMAP do.
+const BETAS: [f32; 2] = [0.9, 0.999];
+/// How momentum does, as openTSNE in both of its phases.
+const MOMENTUM: f32 = 0.8;
+/// What a gain grows by, and shrinks to a share of and a little, as there.
+const GROWS: f32 = 0.2;
+const SHRINKS: f32 = 0.8;
+const LEAST_GAIN: f32 = 0.01;
+/// The longest step of momentum, as openTSNE's `max_step_norm`.
+const LONGEST: f32 = 5.0;
+
+/// An epoch's step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stepper {
+    pub(crate) optimizer: Optimizer,
+    /// The step's factor.
+    pub(crate) rate: f32,
+    /// Epochs since the optimizer began or began anew, this one included.
+    pub(crate) since: u32,
+}
+
+impl Stepper {
+    /// Moves `position` the way of `force`, which is the gradient's negative.
+    #[inline(always)]
+    pub(super) fn step<const DIM: usize>(
+        &self,
+        force: [f32; DIM],
+        own: [f32; DIM],
+        position: &mut [f32; DIM],
+        moments: &mut [[f32; DIM]; 2],
+    ) {
+        match self.optimizer {
+            Optimizer::Adam => self.adam(force, own, position, moments),
+            Optimizer::Momentum => self.momentum(force, own, position, moments),
+        }
+    }
+
+    #[inline(always)]
+    fn adam<const DIM: usize>(
+        &self,
+        force: [f32; DIM],
+        own: [f32; DIM],
+        position: &mut [f32; DIM],
+        moments: &mut [[f32; DIM]; 2],
+    ) {
+        let [beta1, beta2] = BETAS;
+        let [first, second] = moments;
+        if self.since == 1 {
+            (*first, *second) = ([0.0; DIM], [0.0; DIM]);
+        }
+        // Adam starts from zero moments and corrects for it.
+        let correct1 = 1.0 / (1.0 - beta1.powi(self.since as i32));
+        let correct2 = 1.0 / (1.0 - beta2.powi(self.since as i32));
+        for d in 0..DIM {
+            first[d] = beta1.mul_add(first[d], (1.0 - beta1) * force[d]);
+            second[d] = beta2.mul_add(second[d], (1.0 - beta2) * force[d] * force[d]);
+            position[d] = own[d] + self.rate * (first[d] * correct1) / ((second[d] * correct2).sqrt() + 1e-8);
+        }
+    }
+
+    #[inline(always)]
+    fn momentum<const DIM: usize>(
+        &self,
+        force: [f32; DIM],
+        own: [f32; DIM],
+        position: &mut [f32; DIM],
+        moments: &mut [[f32; DIM]; 2],
+    ) {
+        let [velocity, gains] = moments;
+        if self.since == 1 {
+            (*velocity, *gains) = ([0.0; DIM], [1.0; DIM]);
+        }
+        let mut square = 0f32;
+        for d in 0..DIM {
+            // A component at rest counts as one that goes on.
+            let turns = velocity[d] * force[d] < 0.0;
+            gains[d] = if turns { SHRINKS.mul_add(gains[d], LEAST_GAIN) } else { gains[d] + GROWS };
+            velocity[d] = MOMENTUM.mul_add(velocity[d], self.rate * gains[d] * force[d]);
+            square = velocity[d].mul_add(velocity[d], square);
+        }
+        let length = square.sqrt();
+        let share = if length > LONGEST { LONGEST / length } else { 1.0 };
+        for d in 0..DIM {
+            velocity[d] *= share;
+            position[d] = own[d] + velocity[d];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Steps down x² + 10 y² from (3, 2).
+    fn descend(optimizer: Optimizer, rate: f32) -> [f32; 2] {
+        let (mut at, mut moments) = ([3.0, 2.0], [[7.0; 2]; 2]);
+        for since in 1..=400 {
+            let (own, force) = (at, [-2.0 * at[0], -20.0 * at[1]]);
+            Stepper { optimizer, rate, since }.step(force, own, &mut at, &mut moments);
+        }
+        at
+    }
+
+    #[test]
+    fn both_find_the_least_of_a_bowl_and_forget_what_was_before() {
+        for (optimizer, rate) in [(Optimizer::Adam, 0.1), (Optimizer::Momentum, 0.002)] {
+            let at = descend(optimizer, rate);
+            assert!(at.iter().all(|x| x.abs() < 0.05), "{optimizer:?}: {at:?}");
+        }
+    }
+
+    #[test]
+    fn a_step_of_momentum_is_no_longer_than_it_may_be() {
+        let (mut at, mut moments) = ([0.0; 2], [[0.0; 2]; 2]);
+        let stepper = Stepper { optimizer: Optimizer::Momentum, rate: 1.0, since: 1 };
+        stepper.step([3e9, 4e9], [0.0; 2], &mut at, &mut moments);
+        assert!((at[0] - 3.0).abs() < 1e-5 && (at[1] - 4.0).abs() < 1e-5, "{at:?}");
+    }
+}

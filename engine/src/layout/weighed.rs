@@ -1,0 +1,190 @@
+//! One epoch of a method that weighs every edge in every epoch.
+//!
+//! A method is a [`Loss`]: what pulls and what pushes, each a function of the
+//! squared distance d² in the map, as the coefficient of (zᵢ − zⱼ) in n times
+//! the gradient. Every edge is in the store in both directions, so a row's
+//! pull is complete; what pushes a row is drawn for it (`pool`), and counted
+//! twice for the rows that draw it in their turn, or comes from a `field`.
+//!
+//! What must hold: terms are summed sixteen lanes wide, in the order of the
+//! edges, so that a row's step is the same on every instruction set and
+//! whoever computes it.
+
+use std::fmt::Debug;
+
+use super::kernel::{Chunk, Epoch, Kernel};
+use super::lanes::{LANES, Lanes};
+use super::pool::{Pool, SHARING, away, gather};
+use super::walk::Coding;
+use crate::random::draw;
+use crate::sum::total;
+
+/// What moves a row of the map.
+pub(crate) trait Loss: Copy + Sync + Debug {
+    /// How edges are walked: their weights are roots or whole numbers.
+    const CODING: Coding = Coding::Roots;
+    /// Whether pushes come from a field over the whole map.
+    const FIELD: bool = false;
+
+    /// The loss as it is in an epoch.
+    fn at(self, _: &Epoch) -> Self {
+        self
+    }
+
+    /// The pull of an edge: the coefficient of zᵢ − zⱼ in n times the gradient,
+    /// by its weight and d². For [`Coding::Roots`] weights of a row sum to
+    /// about 1, as (pᵢⱼ + pⱼᵢ) / 2 of conditional probabilities do.
+    ///
+    /// # Safety
+    /// The processor has `V`'s instruction set.
+    #[expect(unsafe_code, reason = "measured kernel")]
+    unsafe fn pull<V: Lanes>(self, weight: V, squares: V) -> V;
+
+    /// The push of a drawn row, as the same coefficient with its sign turned,
+    /// and what it adds to the row's mass.
+    ///
+    /// # Safety
+    /// The processor has `V`'s instruction set.
+    #[expect(unsafe_code, reason = "measured kernel")]
+    unsafe fn push<V: Lanes>(self, squares: V) -> [V; 2];
+
+    /// What a row's pushes are multiplied by, from its mass and the share of
+    /// `asked` in `drawn`, which is rounded up to sixteen.
+    fn share(self, _mass: f32, asked: u32, drawn: usize) -> f32 {
+        asked as f32 / drawn as f32
+    }
+}
+
+/// The kernel of a loss.
+#[derive(Debug)]
+pub(crate) struct Weighed<L>(pub(crate) L);
+
+impl<L: Loss> Kernel for Weighed<L> {
+    const CODING: Coding = L::CODING;
+    const FIELD: bool = L::FIELD;
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "measured kernel")]
+    unsafe fn advance<V: Lanes, const DIM: usize>(&self, chunk: Chunk<'_, DIM>) {
+        let Chunk { epoch, block, first, snapshot, field, positions, moments } = chunk;
+        let loss = self.0.at(epoch);
+        // What makes every gather sound: each row that is about to be read exists.
+        let from = (first - block.first_row) as usize;
+        let (from, to) = (block.offsets[from] as usize, block.offsets[from + positions.len()] as usize);
+        let largest = block.neighbors[from..to].iter().fold(0, |most, &row| row.max(most));
+        assert!((largest as usize) < snapshot.len(), "an edge leads to a row that there is not");
+        let mut pool = Pool::new();
+        for (i, (position, moments)) in positions.iter_mut().zip(moments.iter_mut()).enumerate() {
+            let row = first + i as u32;
+            let own = snapshot[row as usize];
+            let place = (row - block.first_row) as usize;
+            let edges = block.offsets[place] as usize..block.offsets[place + 1] as usize;
+            if edges.is_empty() {
+                // A row with no neighbours stays where it began: nothing would hold it.
+                continue;
+            }
+            // SAFETY: as the caller vouches; the block's rows were just checked, and so are the epoch's.
+            let (pulls, pushes) = unsafe {
+                let pulls = pulled::<V, L, DIM>(loss, epoch.unit, block, edges, row, &own, snapshot);
+                let pushes = match field {
+                    Some(field) => field.at(&own),
+                    None => {
+                        if pool.of != row / SHARING {
+                            pool.fill::<V>(epoch, row / SHARING, snapshot);
+                        }
+                        let at = draw(epoch.seed, u64::from(epoch.number), u64::from(row)) as usize;
+                        pushed::<V, L, DIM>(loss, epoch.negatives, &pool, at, &own)
+                    }
+                };
+                (pulls, pushes)
+            };
+            let mut force = [0f32; DIM];
+            for d in 0..DIM {
+                force[d] = (-epoch.exaggeration).mul_add(pulls[d], pushes[d]);
+            }
+            epoch.stepper.step(force, own, position, moments);
+        }
+    }
+}
+
+/// The pulls of a row's edges, not exaggerated.
+///
+/// # Safety
+/// The processor has `V`'s instruction set, and the edges' rows are within the snapshot.
+#[inline(always)]
+#[expect(unsafe_code, reason = "measured kernel")]
+unsafe fn pulled<V: Lanes, L: Loss, const DIM: usize>(
+    loss: L,
+    unit: f32,
+    block: &super::walk::Walk,
+    edges: std::ops::Range<usize>,
+    row: u32,
+    own: &[f32; DIM],
+    snapshot: &[[f32; DIM]],
+) -> [f32; DIM] {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let (mut sums, none) = ([V::splat(0.0); DIM], V::splat(0.0));
+        for at in edges.clone().step_by(LANES) {
+            let wanted = (edges.end - at).min(LANES);
+            // Lanes beyond the row's edges stand on the row itself and weigh nothing.
+            let (mut neighbors, mut codes) = ([row; LANES], [0; LANES]);
+            neighbors[..wanted].copy_from_slice(&block.neighbors[at..at + wanted]);
+            codes[..wanted].copy_from_slice(&block.codes[at..at + wanted]);
+            let code = V::widen(&codes);
+            let weight = match L::CODING {
+                Coding::Roots => {
+                    let root = code.mul(V::splat(unit));
+                    root.mul(root)
+                }
+                _ => code,
+            };
+            let away = away(&gather::<V, DIM>(snapshot, &neighbors), own);
+            let mut squares = none;
+            for &d in &away {
+                squares = d.mul_add(d, squares);
+            }
+            let pull = loss.pull(weight, squares);
+            for (sum, &away) in sums.iter_mut().zip(&away) {
+                *sum = pull.mul_add(away, *sum);
+            }
+        }
+        sums.map(|sum| total(sum.to_array()))
+    }
+}
+
+/// The pushes of `asked` rows of the pool from `at` on.
+///
+/// # Safety
+/// The processor has `V`'s instruction set.
+#[inline(always)]
+#[expect(unsafe_code, reason = "measured kernel")]
+unsafe fn pushed<V: Lanes, L: Loss, const DIM: usize>(
+    loss: L,
+    asked: u32,
+    pool: &Pool<DIM>,
+    mut at: usize,
+    own: &[f32; DIM],
+) -> [f32; DIM] {
+    let groups = (asked as usize).div_ceil(LANES).clamp(1, Pool::<DIM>::SIZE / LANES);
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let (mut sums, mut masses) = ([V::splat(0.0); DIM], V::splat(0.0));
+        for _ in 0..groups {
+            let away = away(&pool.load::<V>(at), own);
+            at += LANES;
+            let mut squares = V::splat(0.0);
+            for &d in &away {
+                squares = d.mul_add(d, squares);
+            }
+            let [push, mass] = loss.push(squares);
+            for (sum, &away) in sums.iter_mut().zip(&away) {
+                *sum = push.mul_add(away, *sum);
+            }
+            // A row that draws itself, or a copy in its own place, is no push.
+            masses = squares.mul(V::splat(1e30)).min(V::splat(1.0)).mul_add(mass, masses);
+        }
+        let share = loss.share(total(masses.to_array()), asked, groups * LANES);
+        sums.map(|sum| share * total(sum.to_array()))
+    }
+}

@@ -1,0 +1,245 @@
+//! What moves a row, held against finite differences of each loss in f64, on
+//! every instruction set.
+
+use super::infotsne::InfoTsne;
+use super::largevis::LargeVis;
+use super::pacmap::Pacmap;
+use super::tsne::Tsne;
+use crate::layout::curve::Curve;
+use crate::layout::field::Field;
+use crate::layout::kernel::{self, Chunk, Epoch, Kernel};
+use crate::layout::lanes::{LANES, Lanes, Portable};
+use crate::layout::weighed::{Loss, Weighed};
+use crate::layout::{Coding, Optimizer, Stepper, Walk, root_unit};
+use crate::random::unit;
+
+const ROWS: usize = 60;
+/// The gain that a first step of momentum has.
+const GAIN: f64 = 1.2;
+
+fn position(row: usize) -> [f32; 2] {
+    std::array::from_fn(|d| 6.0 * unit(2, d as u64, row as u64) - 3.0)
+}
+
+/// Symmetric weights: of each pair of rows some have one.
+fn weight(a: usize, b: usize, coding: Coding) -> f64 {
+    let draw = unit(9, a.min(b) as u64, a.max(b) as u64);
+    match coding {
+        _ if a == b || draw > 0.4 => 0.0,
+        // Both ends name it near, or one near and one mid-near, and so on.
+        Coding::Whole => [1.0, 2.0, 4.0, 5.0, 8.0, 10.0][(draw * 15.0) as usize % 6],
+        _ => f64::from(draw) / 10.0,
+    }
+}
+
+fn walk(coding: Coding) -> Walk {
+    let mut walk = Walk { first_row: 0, offsets: vec![0], neighbors: vec![], codes: vec![] };
+    for a in 0..ROWS {
+        for b in 0..ROWS {
+            let weight = weight(a, b, coding);
+            if weight > 0.0 {
+                walk.neighbors.push(b as u32);
+                walk.codes.push(match coding {
+                    Coding::Whole => weight as u16,
+                    _ => ((weight / 0.05).sqrt() * 65_535.0).round() as u16,
+                });
+            }
+        }
+        walk.offsets.push(walk.neighbors.len() as u32);
+    }
+    walk
+}
+
+fn epoch(rate: f32, negatives: u32) -> Epoch {
+    Epoch {
+        curve: Curve { a: 1.0, b: 1.0 },
+        number: 1,
+        epochs: 450,
+        stepper: Stepper { optimizer: Optimizer::Momentum, rate, since: 1 },
+        exaggeration: 3.0,
+        negatives,
+        unit: root_unit(0.05),
+        rows: ROWS as u32,
+        seed: 5,
+    }
+}
+
+/// What a kernel runs on.
+#[derive(Debug, Clone, Copy)]
+enum On {
+    Portable,
+    Avx2,
+    Widest,
+}
+
+/// What moves each row, as the kernel says.
+fn forces<L: Loss>(loss: L, rate: f32, on: On) -> Vec<[f32; 2]> {
+    let (walk, epoch) = (walk(L::CODING), epoch(rate, 40));
+    let snapshot: Vec<[f32; 2]> = (0..ROWS).map(position).collect();
+    let mut field = Field::new(ROWS as u64);
+    field.take(&snapshot).expect("numbers");
+    let (mut positions, mut moments) = (snapshot.clone(), vec![[[0.0; 2]; 2]; ROWS]);
+    let chunk = Chunk {
+        epoch: &epoch,
+        block: &walk,
+        first: 0,
+        snapshot: &snapshot,
+        field: L::FIELD.then_some(&field),
+        positions: &mut positions,
+        moments: &mut moments,
+    };
+    let kernel = Weighed(loss);
+    match on {
+        // SAFETY: plain Rust needs nothing, and all rows are there.
+        #[expect(unsafe_code, reason = "test of a kernel")]
+        On::Portable => unsafe { kernel.advance::<Portable, 2>(chunk) },
+        #[cfg(target_arch = "x86_64")]
+        On::Avx2 if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") => {
+            // SAFETY: the features were just asked for.
+            #[expect(unsafe_code, reason = "test of a kernel")]
+            unsafe {
+                kernel::advance_avx2(&kernel, chunk);
+            }
+        }
+        On::Avx2 | On::Widest => kernel::advance(&kernel, chunk),
+    }
+    // A first velocity is the step itself.
+    moments.iter().map(|m| m[0]).collect()
+}
+
+fn squared(a: [f64; 2], b: [f64; 2]) -> f64 {
+    (a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2)
+}
+
+/// The derivative of `energy` by the two components of a place.
+fn derivative(at: [f64; 2], energy: &dyn Fn([f64; 2]) -> f64) -> [f64; 2] {
+    const STEP: f64 = 1e-5;
+    std::array::from_fn(|d| {
+        let moved = |by: f64| {
+            let mut there = at;
+            there[d] += by;
+            energy(there)
+        };
+        (moved(STEP) - moved(-STEP)) / (2.0 * STEP)
+    })
+}
+
+/// Holds the kernel's forces on all rows against −n ∂L: `pull(w, d²)` is what
+/// both directions of an edge add to n·L, `push` what all rows add as one of them stands somewhere.
+fn check_rows<L: Loss>(loss: L, tolerance: f64, pull: fn(f64, f64) -> f64, push: &dyn Fn(usize, [f64; 2]) -> f64) {
+    const RATE: f32 = 1e-3;
+    let found = forces(loss, RATE, On::Portable);
+    for on in [On::Avx2, On::Widest] {
+        assert_eq!(found, forces(loss, RATE, on), "{on:?}");
+    }
+    let places: Vec<[f64; 2]> = (0..ROWS).map(|row| position(row).map(f64::from)).collect();
+    for row in 0..ROWS {
+        let energy = |at: [f64; 2]| {
+            let pulls: f64 =
+                (0..ROWS).filter(|&o| o != row).map(|o| pull(weight(row, o, L::CODING), squared(at, places[o]))).sum();
+            3.0 * pulls + push(row, at)
+        };
+        let expected = derivative(places[row], &energy);
+        let size = expected.iter().map(|x| x * x).sum::<f64>().sqrt().max(0.1);
+        for d in 0..2 {
+            let force = f64::from(found[row][d]) / f64::from(RATE) / GAIN;
+            assert!((force + expected[d]).abs() < tolerance * size, "row {row}: {force}, and not {}", -expected[d]);
+        }
+    }
+}
+
+#[test]
+fn t_sne_moves_down_its_loss() {
+    let places: Vec<[f64; 2]> = (0..ROWS).map(|row| position(row).map(f64::from)).collect();
+    // n · log Σ q over all pairs, with one row somewhere else.
+    let push = |row: usize, at: [f64; 2]| {
+        let place = |i: usize| if i == row { at } else { places[i] };
+        let pairs = (0..ROWS).flat_map(|i| (0..ROWS).map(move |j| (i, j))).filter(|(i, j)| i != j);
+        ROWS as f64 * pairs.map(|(i, j)| 1.0 / (1.0 + squared(place(i), place(j)))).sum::<f64>().ln()
+    };
+    check_rows(Tsne, 2e-3, |w, s| 2.0 * w * (1.0 + s).ln(), &push);
+}
+
+#[test]
+fn every_instruction_set_draws_and_pushes_to_the_same_bits() {
+    fn check<L: Loss>(loss: L) {
+        let portable = forces(loss, 0.1, On::Portable);
+        assert!(portable.iter().flatten().all(|x| x.is_finite() && *x != 0.0));
+        for on in [On::Avx2, On::Widest] {
+            assert_eq!(portable, forces(loss, 0.1, on), "{loss:?} {on:?}");
+        }
+    }
+    check(LargeVis);
+    check(InfoTsne);
+    check(Pacmap::weighing(2.0, 900.0, 1.0));
+}
+
+/// A loss whose drawn rows push nothing: its pulls alone.
+#[derive(Debug, Clone, Copy)]
+struct Pulls<L>(L);
+
+#[expect(unsafe_code, reason = "a kernel for tests")]
+impl<L: Loss> Loss for Pulls<L> {
+    const CODING: Coding = L::CODING;
+    unsafe fn pull<V: Lanes>(self, weight: V, squares: V) -> V {
+        // SAFETY: as the caller vouches.
+        unsafe { self.0.pull(weight, squares) }
+    }
+    unsafe fn push<V: Lanes>(self, _: V) -> [V; 2] {
+        // SAFETY: as the caller vouches.
+        unsafe { [V::splat(0.0), V::splat(1.0)] }
+    }
+}
+
+#[test]
+fn edges_pull_down_their_losses() {
+    check_rows(Pulls(LargeVis), 1e-4, |w, s| 2.0 * w * (2.0 + s).ln(), &|_, _| 0.0);
+    check_rows(Pulls(InfoTsne), 1e-4, |w, s| 2.0 * w * (1.0 + s).ln(), &|_, _| 0.0);
+    // Plain sums over pairs: an edge's count is of both directions.
+    let pairs = |code: f64, s: f64| {
+        let (middle, q) = ((code / 4.0).floor(), 1.0 + s);
+        2.0 * (code - 4.0 * middle) * q / (10.0 + q) + 500.0 * middle * q / (1e4 + q)
+    };
+    check_rows(Pulls(Pacmap::weighing(2.0, 500.0, 1.0)), 1e-4, pairs, &|_, _| 0.0);
+}
+
+/// Holds the push of some rows against finite differences: twice what they
+/// add to the row's own part of n·L, for the part that other rows' draws add.
+fn check_push<L: Loss>(loss: L, asked: u32, own: &dyn Fn(&[f64]) -> f64) {
+    let at = [0.3f32, -0.2];
+    let others: Vec<[f32; 2]> = (0..LANES).map(position).collect();
+    let squares: [f32; LANES] =
+        std::array::from_fn(|i| (at[0] - others[i][0]).powi(2) + (at[1] - others[i][1]).powi(2));
+    // SAFETY: plain Rust needs nothing.
+    #[expect(unsafe_code, reason = "test of a kernel")]
+    let [push, mass] = unsafe { loss.push(Portable::load(&squares)).map(|v| v.to_array()) };
+    let share = f64::from(loss.share(mass.iter().sum(), asked, LANES));
+    let energy = |at: [f64; 2]| {
+        let squares: Vec<f64> = others.iter().map(|o| squared(at, o.map(f64::from))).collect();
+        2.0 * own(&squares)
+    };
+    let expected = derivative(at.map(f64::from), &energy);
+    for d in 0..2 {
+        let force: f64 = (0..LANES).map(|i| f64::from(push[i]) * f64::from(at[d] - others[i][d])).sum();
+        assert!((share * force + expected[d]).abs() < 1e-4 * expected[d].abs().max(0.1), "{loss:?}, {d}");
+    }
+}
+
+#[test]
+fn drawn_rows_push_down_their_losses() {
+    let of = |f: fn(f64) -> f64| move |squares: &[f64]| squares.iter().map(|&s| f(s)).sum::<f64>();
+    // Five of sixteen drawn, weighed as five.
+    check_push(LargeVis, 5, &|s| 5.0 / 16.0 * of(|s| -(1.0 - 1.0 / (2.0 + s)).ln())(s));
+    check_push(Pacmap::weighing(1.0, 0.0, 1.0), 16, &of(|s| 1.0 / (2.0 + s)));
+    check_push(InfoTsne, 16, &|s| of(|s| 1.0 / (1.0 + s))(s).ln());
+}
+
+#[test]
+fn the_phases_of_pacmap_are_those_of_the_paper() {
+    let weights = |number: u32| format!("{:?}", Pacmap::weighing(0.0, 0.0, 0.0).at(&Epoch { number, ..epoch(1.0, 1) }));
+    let of = |near: f32, middle: f32| format!("{:?}", Pacmap::weighing(near, middle, 1.0));
+    assert_eq!(weights(1), of(2.0, 1000.0));
+    assert_eq!(weights(51), of(2.0, 501.5));
+    assert_eq!((weights(101), weights(200)), (of(3.0, 3.0), of(3.0, 3.0)));
+    assert_eq!((weights(201), weights(450)), (of(1.0, 0.0), of(1.0, 0.0)));
+}

@@ -1,0 +1,53 @@
+//! InfoNC-t-SNE (Damrich, Böhm, Hamprecht, Kobak 2023), as the guide has it:
+//! with entropic affinities P and Q = 1 / (1 + d²),
+//! L = −λ Σ Pᵢⱼ log Q + 1/n Σᵢ log Σ_{j ∈ Neg(i)} Q.
+
+use super::{Entry, Opt};
+use crate::Config;
+use crate::affinity::Affinity;
+use crate::layout::Optimizer;
+use crate::layout::lanes::Lanes;
+use crate::layout::weighed::{Loss, Weighed};
+
+pub(super) static ENTRY: Entry = Entry {
+    name: "infotsne",
+    about: "t-SNE against many drawn rows, by a contrastive loss (Damrich et al. 2023)",
+    affinity: Affinity::Entropic,
+    objective: &Weighed(InfoTsne),
+    knows: &[Opt::Perplexity, Opt::NNegatives, Opt::EarlyExaggeration, Opt::Optimizer],
+    defaults: |config| Config { n_negatives: 300, early_exaggeration: 12.0, optimizer: Optimizer::Momentum, ..config },
+    epochs: |_| 1000,
+    negatives: |config| config.n_negatives,
+    exaggerated: 250,
+    decays: true,
+    begins: Some(1e-4),
+};
+
+/// The loss.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InfoTsne;
+
+impl Loss for InfoTsne {
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "measured kernel")]
+    unsafe fn pull<V: Lanes>(self, weight: V, squares: V) -> V {
+        // SAFETY: as the caller vouches.
+        unsafe { weight.mul(V::splat(4.0)).div(squares.add(V::splat(1.0))) }
+    }
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "measured kernel")]
+    unsafe fn push<V: Lanes>(self, squares: V) -> [V; 2] {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let q = V::splat(1.0).div(squares.add(V::splat(1.0)));
+            [V::splat(4.0).mul(q).mul(q), q]
+        }
+    }
+
+    /// The logarithm's derivative: one over the sum.
+    #[inline(always)]
+    fn share(self, mass: f32, _: u32, _: usize) -> f32 {
+        1.0 / mass.max(f32::MIN_POSITIVE.sqrt())
+    }
+}

@@ -1,0 +1,279 @@
+//! The methods: what each is made of, one small file a method.
+//!
+//! A method is an input affinity, which becomes the edge store, and an
+//! objective, which moves the map over it; the rest of an entry is defaults.
+//! A new one is a file with an [`Entry`], and a line in the table below.
+//!
+//! What must hold: a method says which options it knows, and any other that
+//! is asked for is refused with the methods that do.
+
+#[cfg(test)]
+mod gradients;
+mod infotsne;
+mod largevis;
+mod pacmap;
+mod tsne;
+mod umap;
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::affinity::Affinity;
+use crate::layout::Objective;
+use crate::{Config, Error, Result};
+
+/// All methods, in the order in which they are listed.
+static TABLE: [&Entry; 5] = [&umap::ENTRY, &largevis::ENTRY, &infotsne::ENTRY, &tsne::ENTRY, &pacmap::ENTRY];
+
+/// What a method is made of.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Its name, as it is given.
+    name: &'static str,
+    /// What it is, in some words.
+    about: &'static str,
+    /// The input affinity.
+    affinity: Affinity,
+    /// What moves the map.
+    objective: &'static dyn Objective,
+    /// The options that it knows, beside those that all methods do.
+    knows: &'static [Opt],
+    /// Its own defaults of them.
+    defaults: fn(Config) -> Config,
+    /// Passes over the edges, by the number of rows.
+    epochs: fn(u64) -> usize,
+    /// Pushes for each pull or each row.
+    negatives: fn(&Config) -> usize,
+    /// Epochs with early exaggeration, in a run of the usual length.
+    exaggerated: usize,
+    /// Whether the step falls to 0 over the epochs.
+    decays: bool,
+    /// The standard deviation of the first positions' first component; as wide as UMAP's where there is none.
+    begins: Option<f64>,
+}
+
+/// Options that some methods know and others do not. Every method knows
+/// `n_components`, `init`, `n_epochs` and `learning_rate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opt {
+    /// [`Config::n_neighbors`].
+    NNeighbors,
+    /// [`Config::perplexity`].
+    Perplexity,
+    /// [`Config::min_dist`].
+    MinDist,
+    /// [`Config::spread`].
+    Spread,
+    /// [`Config::negative_sample_rate`].
+    NegativeSampleRate,
+    /// [`Config::n_negatives`].
+    NNegatives,
+    /// [`Config::early_exaggeration`].
+    EarlyExaggeration,
+    /// [`Config::optimizer`].
+    Optimizer,
+}
+
+impl Opt {
+    /// All of them.
+    pub const ALL: [Opt; 8] = [
+        Opt::NNeighbors,
+        Opt::Perplexity,
+        Opt::MinDist,
+        Opt::Spread,
+        Opt::NegativeSampleRate,
+        Opt::NNegatives,
+        Opt::EarlyExaggeration,
+        Opt::Optimizer,
+    ];
+
+    /// The name of the field of [`Config`].
+    pub fn name(self) -> &'static str {
+        match self {
+            Opt::NNeighbors => "n_neighbors",
+            Opt::Perplexity => "perplexity",
+            Opt::MinDist => "min_dist",
+            Opt::Spread => "spread",
+            Opt::NegativeSampleRate => "negative_sample_rate",
+            Opt::NNegatives => "n_negatives",
+            Opt::EarlyExaggeration => "early_exaggeration",
+            Opt::Optimizer => "optimizer",
+        }
+    }
+
+    /// The methods that know it, by name.
+    pub fn known_to(self) -> Vec<&'static str> {
+        Method::all().filter(|method| method.knows(self)).map(Method::name).collect()
+    }
+
+    /// Whether two configs agree on it.
+    fn agrees(self, a: &Config, b: &Config) -> bool {
+        match self {
+            Opt::NNeighbors => a.n_neighbors == b.n_neighbors,
+            Opt::Perplexity => a.perplexity == b.perplexity,
+            Opt::MinDist => a.min_dist == b.min_dist,
+            Opt::Spread => a.spread == b.spread,
+            Opt::NegativeSampleRate => a.negative_sample_rate == b.negative_sample_rate,
+            Opt::NNegatives => a.n_negatives == b.n_negatives,
+            Opt::EarlyExaggeration => a.early_exaggeration == b.early_exaggeration,
+            Opt::Optimizer => a.optimizer == b.optimizer,
+        }
+    }
+}
+
+/// One of the methods.
+#[derive(Clone, Copy)]
+pub struct Method(&'static Entry);
+
+impl Method {
+    /// UMAP (McInnes, Healy, Melville 2018), the default.
+    pub const UMAP: Method = Method(&umap::ENTRY);
+    /// LargeVis (Tang, Liu, Zhang, Mei 2016).
+    pub const LARGEVIS: Method = Method(&largevis::ENTRY);
+    /// InfoNC-t-SNE (Damrich, Böhm, Hamprecht, Kobak 2023).
+    pub const INFOTSNE: Method = Method(&infotsne::ENTRY);
+    /// t-SNE (van der Maaten, Hinton 2008), its repulsion by FFT (Linderman et al. 2019).
+    pub const TSNE: Method = Method(&tsne::ENTRY);
+    /// PaCMAP (Wang, Huang, Rudin, Shaposhnik 2021).
+    pub const PACMAP: Method = Method(&pacmap::ENTRY);
+
+    /// All of them, in the order in which they are listed.
+    pub fn all() -> impl ExactSizeIterator<Item = Method> {
+        TABLE.iter().copied().map(Method)
+    }
+
+    /// The method of a name.
+    pub fn named(name: &str) -> Option<Method> {
+        Method::all().find(|method| method.name() == name)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        self.0.name
+    }
+
+    /// What it is, in some words.
+    pub fn about(self) -> &'static str {
+        self.0.about
+    }
+
+    /// Its input affinity.
+    pub fn affinity(self) -> Affinity {
+        self.0.affinity
+    }
+
+    /// Whether it knows an option.
+    pub fn knows(self, opt: Opt) -> bool {
+        self.0.knows.contains(&opt)
+    }
+
+    /// Its own defaults, on those of all methods.
+    pub(crate) fn defaults(self, config: Config) -> Config {
+        (self.0.defaults)(Config { method: self, ..config })
+    }
+
+    pub(crate) fn objective(self) -> &'static dyn Objective {
+        self.0.objective
+    }
+
+    /// Passes over the edges where nothing else is asked.
+    pub fn epochs(self, rows: u64) -> usize {
+        (self.0.epochs)(rows)
+    }
+
+    pub(crate) fn negatives(self, config: &Config) -> usize {
+        (self.0.negatives)(config)
+    }
+
+    /// Epochs with early exaggeration: as many as usual, but no more than a third.
+    pub(crate) fn exaggerated(self, config: &Config, epochs: usize) -> usize {
+        if config.early_exaggeration == 1.0 { 0 } else { self.0.exaggerated.min(epochs / 3) }
+    }
+
+    pub(crate) fn decays(self) -> bool {
+        self.0.decays
+    }
+
+    pub(crate) fn begins(self) -> Option<f64> {
+        self.0.begins
+    }
+
+    /// Refuses what was asked for and the method does not know.
+    pub(crate) fn check_known(self, config: &Config) -> Result<()> {
+        let own = Config::of(self);
+        let asked = Opt::ALL.into_iter().find(|&opt| !self.knows(opt) && !opt.agrees(config, &own));
+        asked.map_or(Ok(()), |opt| Err(self.unknown(opt)))
+    }
+
+    /// That the method does not know an option, and which do.
+    pub fn unknown(self, opt: Opt) -> Error {
+        let known = opt.known_to();
+        let does = if known.len() == 1 { "does" } else { "do" };
+        Error::Config { field: opt.name(), why: format!("{self} does not know it; {} {does}", known.join(", ")) }
+    }
+}
+
+impl PartialEq for Method {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Method {}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Debug for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for Method {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Method {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Method::named(&name).ok_or_else(|| serde::de::Error::custom(format!("\"{name}\" is no method")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_and_none_is_there_twice() {
+        let names: Vec<&str> = Method::all().map(Method::name).collect();
+        for (i, method) in Method::all().enumerate() {
+            assert_eq!(Method::named(method.name()), Some(method));
+            assert!(!names[..i].contains(&method.name()));
+            let text = serde_json::to_string(&method).expect("JSON");
+            assert_eq!(serde_json::from_str::<Method>(&text).expect("a method"), method);
+        }
+        assert_eq!(Method::named("tsne"), Some(Method::TSNE));
+        assert_eq!(Method::named("t-sne"), None);
+    }
+
+    #[test]
+    fn what_a_method_does_not_know_is_refused_with_those_that_do() {
+        for method in Method::all() {
+            method.check_known(&Config::of(method)).expect("its own defaults");
+        }
+        let asked = Config { min_dist: 0.3, ..Config::of(Method::TSNE) };
+        let told = Method::TSNE.check_known(&asked).expect_err("refused").to_string();
+        assert!(told.contains("min_dist") && told.contains("tsne does not know it; umap does"), "{told}");
+        let asked = Config { perplexity: 5.0, ..Config::of(Method::PACMAP) };
+        let told = Method::PACMAP.check_known(&asked).expect_err("refused").to_string();
+        assert!(told.contains("pacmap does not know it; largevis, infotsne, tsne do"), "{told}");
+    }
+}

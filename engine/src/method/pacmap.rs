@@ -1,0 +1,91 @@
+//! PaCMAP (Wang, Huang, Rudin, Shaposhnik 2021): with Q = 1 + d²,
+//! L = w_nb Σ Q / (10 + Q) + w_mn Σ Q / (10⁴ + Q) + w_fp Σ 1 / (1 + Q), over
+//! near pairs, mid-near pairs and further pairs; the weights go through three
+//! phases. Near and mid-near pairs are edges, counted in the code of an edge
+//! (`affinity::pairs`); further pairs are drawn anew in every epoch, as in the
+//! guide, where the authors' program draws them once.
+
+use super::{Entry, Opt};
+use crate::Config;
+use crate::affinity::Affinity;
+use crate::affinity::pairs::MIDDLE;
+use crate::layout::kernel::Epoch;
+use crate::layout::lanes::{Lanes, ROUND};
+use crate::layout::weighed::{Loss, Weighed};
+use crate::layout::{Coding, Optimizer};
+
+pub(super) static ENTRY: Entry = Entry {
+    name: "pacmap",
+    about: "near, mid-near and further pairs in three phases (Wang et al. 2021)",
+    affinity: Affinity::Pacmap,
+    objective: &Weighed(Pacmap { near: 0.0, middle: 0.0, further: 0.0 }),
+    knows: &[Opt::NNeighbors],
+    defaults: |config| Config { n_neighbors: 10, optimizer: Optimizer::Adam, ..config },
+    epochs: |_| 450,
+    negatives: |config| 2 * config.n_neighbors,
+    exaggerated: 0,
+    decays: false,
+    begins: Some(1e-4),
+};
+
+/// The loss, with the weights of its three kinds of pairs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pacmap {
+    near: f32,
+    middle: f32,
+    further: f32,
+}
+
+#[cfg(test)]
+impl Pacmap {
+    /// With weights of near, mid-near and further pairs.
+    pub(super) fn weighing(near: f32, middle: f32, further: f32) -> Self {
+        Pacmap { near, middle, further }
+    }
+}
+
+impl Loss for Pacmap {
+    const CODING: Coding = Coding::Whole;
+
+    fn at(self, epoch: &Epoch) -> Self {
+        // Of 450 epochs the first two phases are 100 each; of fewer as large a share.
+        let phase = (epoch.epochs * 2 / 9).clamp(1, 100);
+        let done = epoch.number - 1;
+        let (near, middle) = if done < phase {
+            let share = done as f32 / phase as f32;
+            (2.0, 1000.0 * (1.0 - share) + 3.0 * share)
+        } else if done < 2 * phase {
+            (3.0, 3.0)
+        } else {
+            (1.0, 0.0)
+        };
+        Pacmap { near, middle, further: 1.0 }
+    }
+
+    /// The weight is a count: of near pairs, and of mid-near ones [`MIDDLE`] times.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "measured kernel")]
+    unsafe fn pull<V: Lanes>(self, weight: V, squares: V) -> V {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let s = |x: f32| V::splat(x);
+            // The quotient, as the nearest whole number to what is a little less.
+            let count = weight.mul_add(s(1.0 / MIDDLE), s(0.5 / MIDDLE - 0.5)).add(s(ROUND)).sub(s(ROUND));
+            let rest = count.mul_add(s(-MIDDLE), weight);
+            let (near, middle) = (squares.add(s(11.0)), squares.add(s(10_001.0)));
+            let near = rest.mul(s(20.0 * self.near)).div(near.mul(near));
+            count.mul(s(20_000.0 * self.middle)).div(middle.mul(middle)).add(near)
+        }
+    }
+
+    /// Twice: for the rows that draw this one, too.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "measured kernel")]
+    unsafe fn push<V: Lanes>(self, squares: V) -> [V; 2] {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            let below = squares.add(V::splat(2.0));
+            [V::splat(4.0 * self.further).div(below.mul(below)), V::splat(0.0)]
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! t-SNE (van der Maaten, Hinton 2008): with entropic affinities P and
+//! Q = 1 / (1 + d²), L = −λ Σ Pᵢⱼ log Q + log Σᵢ≠ⱼ Q. Every row pushes every
+//! other, in linear time, by a field over the plane (Linderman et al. 2019).
+//! The reference's sum has the diagonal in it, openTSNE's has not, nor this.
+
+use super::{Entry, Opt};
+use crate::Config;
+use crate::affinity::Affinity;
+use crate::layout::Optimizer;
+use crate::layout::lanes::Lanes;
+use crate::layout::weighed::{Loss, Weighed};
+
+pub(super) static ENTRY: Entry = Entry {
+    name: "tsne",
+    about: "entropic neighbours against all rows, in the plane (van der Maaten et al. 2008)",
+    affinity: Affinity::Entropic,
+    objective: &Weighed(Tsne),
+    knows: &[Opt::Perplexity, Opt::EarlyExaggeration, Opt::Optimizer],
+    defaults: |config| Config { early_exaggeration: 12.0, optimizer: Optimizer::Momentum, ..config },
+    epochs: |_| 750,
+    negatives: |_| 0,
+    exaggerated: 250,
+    decays: false,
+    begins: Some(1e-4),
+};
+
+/// The loss.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tsne;
+
+impl Loss for Tsne {
+    const FIELD: bool = true;
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "measured kernel")]
+    unsafe fn pull<V: Lanes>(self, weight: V, squares: V) -> V {
+        // SAFETY: as the caller vouches.
+        unsafe { weight.mul(V::splat(4.0)).div(squares.add(V::splat(1.0))) }
+    }
+
+    /// Nobody is drawn: the field pushes.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "measured kernel")]
+    unsafe fn push<V: Lanes>(self, _: V) -> [V; 2] {
+        // SAFETY: as the caller vouches.
+        unsafe { [V::splat(0.0); 2] }
+    }
+}

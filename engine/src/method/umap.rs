@@ -1,0 +1,20 @@
+//! UMAP (McInnes, Healy, Melville 2018): fuzzy neighbours, and edges that fire
+//! as often as they weigh. The defaults are umap-learn's where it has them.
+
+use super::{Entry, Opt};
+use crate::affinity::Affinity;
+use crate::layout::rows::Firing;
+
+pub(super) static ENTRY: Entry = Entry {
+    name: "umap",
+    about: "fuzzy neighbours by cross-entropy (McInnes et al. 2018)",
+    affinity: Affinity::Umap,
+    objective: &Firing,
+    knows: &[Opt::NNeighbors, Opt::MinDist, Opt::Spread, Opt::NegativeSampleRate],
+    defaults: |config| config,
+    epochs: |rows| if rows <= 10_000 { 500 } else { 200 },
+    negatives: |config| config.negative_sample_rate,
+    exaggerated: 0,
+    decays: true,
+    begins: None,
+};
