@@ -410,8 +410,8 @@ mod tests {
             let at = plan.stages.iter().position(|s| s.stage == stage).expect("a stage");
             seconds(plan, &RATES)[at].expect("measured")
         };
-        near(of(&plan(10_000_000, 128, 16 << 30), Stage::Neighbors), 280.0);
-        near(of(&plan(63_666, 384, 4 << 30), Stage::Neighbors), 8.4);
+        near(of(&plan(1_000_000, 128, 8 << 30), Stage::Neighbors), 13.0);
+        near(of(&plan(63_666, 384, 4 << 30), Stage::Neighbors), 3.3);
         near(of(&plan(2_000_000, 128, 4 << 30), Stage::Layout), 64.0);
         near(of(&plan(63_666, 384, 4 << 30), Stage::Layout), 1.1);
     }
@@ -422,7 +422,8 @@ mod tests {
         assert!(total(&small, &RATES) > total(&large, &RATES));
         let slow = Some(DiskRates { read: 50e6, write: 50e6, kept: 0 });
         assert!(total(&small, &Rates { disk: slow, ..RATES }) > 1.2 * total(&small, &RATES));
-        assert!(total(&large, &Rates { multiply_adds: 20e9, ..RATES }) > 3.0 * total(&large, &RATES));
+        let (slow, fast) = (total(&large, &Rates { multiply_adds: 20e9, ..RATES }), total(&large, &RATES));
+        assert!(slow > 1.8 * fast, "{slow} {fast}");
     }
 
     #[test]

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::poincare;
 use super::real::sum;
 use super::weights::Weights;
-use crate::pca::{Covariance, IncrementalPca, Pca, PcaError};
+use crate::pca::{Covariance, BlockwisePca, Pca, PcaError};
 use crate::random::draw;
-use crate::{Error, Result, pca};
+use crate::{Error, Result};
 
 /// Where the first positions come from. All but the hyperbolic are scaled so
 /// that the first component has a standard deviation (divisor n − 1) of `init_scaling`.
@@ -48,8 +48,8 @@ const STREAM: u64 = 0x1217;
 pub(super) fn bytes(start: &Start, n: usize, dim: usize, width: usize) -> u64 {
     let scores = 12 * (n * width) as u64;
     match start {
-        Start::Pca if dim > WIDE => scores + pca::incremental_bytes(dim, width),
-        Start::Pca => scores + pca::bytes(dim),
+        Start::Pca if dim > WIDE => scores + BlockwisePca::bytes(dim, width),
+        Start::Pca => scores + Covariance::bytes(dim),
         _ => scores,
     }
 }
@@ -120,7 +120,7 @@ fn scaled(mut positions: Vec<f64>, width: usize, scaling: f64) -> Result<Vec<f64
 
 fn components(rows: &[f32], dim: usize, width: usize) -> Result<Vec<f64>> {
     let found = if dim > WIDE {
-        let mut pca = IncrementalPca::new(dim, width.min(dim));
+        let mut pca = BlockwisePca::new(dim, width.min(dim));
         pca.add(rows);
         pca.finish()
     } else {
