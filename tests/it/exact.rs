@@ -62,7 +62,7 @@ fn affinities_are_those_of_a_dense_computation() {
         let ours = affinity.solve(&costs, &progress).expect("an affinity").to_dense(&progress).expect("numbers");
         options["cost"] = cost.name().into();
         let ours = desk.floats("ours.npy", &ours, 90);
-        print!("{}", desk.ask("exact.py", &["affinity", affinity.name(), &options.to_string(), &rows, &ours]));
+        crate::kit::note(&desk.ask("exact.py", &["affinity", affinity.name(), &options.to_string(), &rows, &ours]));
     }
 }
 
@@ -71,7 +71,7 @@ fn digits_are_mapped_as_well_as_by_scikit_learn() {
     let Some(desk) = Desk::new() else { return };
     let path = desk.path("digits.npy");
     desk.ask("exact.py", &["digits", &path]);
-    let source = lowland_io::open(&[path.clone()], &Default::default()).expect("the digits");
+    let source = lowland_io::open(std::slice::from_ref(&path), &Default::default()).expect("the digits");
     let mut rows = vec![0f32; 1797 * 64];
     source.read_rows(0, &mut rows).expect("rows");
     let begin = |descent: Descent| Descent { max_iter: 750, ..descent };
@@ -85,7 +85,7 @@ fn digits_are_mapped_as_well_as_by_scikit_learn() {
     }
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let told = desk.ask("exact.py", &arguments);
-    println!("{told}");
+    crate::kit::note(&told);
     let scores: Value = serde_json::from_str(&told).expect("JSON");
     let score = |name: &str| scores[name].as_f64().expect("a number");
     assert!(score("tsne") > score("scikit-learn") - 0.01, "{told}");

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::poincare;
 use super::real::sum;
 use super::weights::Weights;
-use crate::pca::{Covariance, BlockwisePca, Pca, PcaError};
+use crate::pca::{BlockwisePca, Covariance, Pca, PcaError};
 use crate::random::draw;
 use crate::{Error, Result};
 

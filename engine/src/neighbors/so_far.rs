@@ -77,7 +77,7 @@ impl<'a> SoFarWriter<'a> {
             none => {
                 let rows = part_rows.min(self.rows - self.next);
                 let create = |i: usize, second: u32| {
-                    let mut file = PendingFile::create(&self.work.path(&names[i]))?;
+                    let mut file = PendingFile::create(self.work.path(&names[i]))?;
                     let mut head = MAGIC[i].to_vec();
                     [second, self.next, rows].iter().for_each(|word| head.extend(word.to_le_bytes()));
                     write(&mut file, &head)?;
@@ -151,12 +151,12 @@ impl SoFar {
             };
             whole(&met, HEADER + here as usize * record(k))?;
             let part = [met, visits];
-            let ends = (0..here as usize).map(|place| end(&part[0], k, place));
+            let mut ends = (0..here as usize).map(|place| end(&part[0], k, place));
             if !ends.clone().is_sorted() {
                 let what = "visits out of order".into();
                 return Err(IoError::Corrupt { path: part[0].path().into(), what }.into());
             }
-            whole(&part[1], HEADER + ends.last().unwrap_or(0) * 4)?;
+            whole(&part[1], HEADER + ends.next_back().unwrap_or(0) * 4)?;
             parts.push(part);
         }
         Ok(SoFar { parts, k, shift: part_rows.trailing_zeros() })

@@ -119,7 +119,6 @@ fn symmetric_entropic_rows_have_their_sum_and_entropy_and_symmetry() {
             let p = dense(&affinity, &rows, 2, Cost::Sqeuclidean).expect("an affinity");
             assert_symmetric(&p);
             let (sum, entropy) = (marginal_error(&p), entropy_error(&p, 30.0));
-            println!("{solver:?} {eps_square}: {sum:e} {entropy:e}");
             // Adam with this step still swings after 3,000 iterations.
             let limit = if solver == DualSolver::Adam { 5e-3 } else { 2e-5 };
             assert!(sum < limit && entropy < limit, "{solver:?} {eps_square}: {sum:e} {entropy:e}");

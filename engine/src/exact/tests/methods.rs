@@ -67,7 +67,6 @@ fn moons_come_apart() {
         };
         let map = run(&problem, &rows, 2).expect("a map");
         let score = silhouette(&map.positions, 2, &labels);
-        println!("{name}: {score}, raw {raw}");
         assert!(score > floor, "{name}: {score}, raw {raw}");
     }
 }
@@ -82,7 +81,6 @@ fn iris_in_the_ball() {
     let map = Cosne { gamma: 1.0, h: 0.01, descent, ..Cosne::default() };
     let map = map.fit(&rows, 4, &Progress::unheard()).expect("a map");
     let score = silhouette(&map.positions, 2, &labels);
-    println!("cosne: {score} in {} iterations", map.iterations);
     assert!(map.positions.chunks(2).all(|z| z[0].hypot(z[1]) < 1.0));
     // 0.67 to 0.68 from three seeds.
     assert!(score > 0.6, "{score}");
@@ -98,9 +96,8 @@ fn a_noisy_cloud_has_a_finite_phate_map() {
     };
     let map = phate.fit(&rows, 64, &Progress::unheard()).expect("a map");
     assert!(map.positions.iter().all(|x| x.is_finite()));
-    let (rows, labels) = moons(200, 0.05);
+    let (rows, _) = moons(200, 0.05);
     let map = Phate::default().fit(&rows, 2, &Progress::unheard()).expect("a map");
-    println!("phate: {} loss {}", silhouette(&map.positions, 2, &labels), map.loss);
     assert!(map.loss < 0.2, "{}", map.loss);
 }
 
