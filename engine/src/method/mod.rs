@@ -2,7 +2,7 @@
 //!
 //! A method is an input affinity, which becomes the edge store, and an
 //! objective, which moves the map over it; the rest of an entry is defaults.
-//! A new one is a file with an [`Entry`], and a line in the table below.
+//! A new one is a file with an `Entry`, and a line in the table below.
 //!
 //! What must hold: a method says which options it knows, and any other that
 //! is asked for is refused with the methods that do.
