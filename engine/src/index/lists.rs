@@ -46,6 +46,18 @@ impl ListTable {
         self.starts.partition_point(|&start| start <= row) - 1
     }
 
+    /// The same for rows one after the other, quick where many lie in one list.
+    pub fn lists_of(&self, rows: impl Iterator<Item = u32>) -> impl Iterator<Item = usize> {
+        let (mut list, mut last) = (0, 0..0);
+        rows.map(move |row| {
+            if !last.contains(&row) {
+                list = self.list_of(row);
+                last = self.range(list);
+            }
+            list
+        })
+    }
+
     /// The centroid of list `list`.
     pub fn centroid(&self, list: usize) -> &[f32] {
         &self.centroids[list * self.dim..][..self.dim]

@@ -57,19 +57,12 @@ impl Adjacent {
                 || (vec![0u32; lists], Vec::new()),
                 |(counts, touched), list| {
                     progress.check()?;
-                    let mut last = table.range(list);
-                    let mut of_last = list;
-                    for row in table.range(list) {
-                        for (_, near) in so_far.near(row) {
-                            if !last.contains(&near) {
-                                of_last = table.list_of(near);
-                                last = table.range(of_last);
-                            }
-                            if counts[of_last] == 0 {
-                                touched.push(of_last as u32);
-                            }
-                            counts[of_last] += 1;
+                    let near = table.range(list).flat_map(|row| so_far.near(row)).map(|(_, near)| near);
+                    for there in table.lists_of(near) {
+                        if counts[there] == 0 {
+                            touched.push(there as u32);
                         }
+                        counts[there] += 1;
                     }
                     let edges = touched.drain(..).map(|to| (to, std::mem::take(&mut counts[to as usize])));
                     Ok(most(edges.collect()))
@@ -110,7 +103,7 @@ impl Adjacent {
     pub(super) fn score(
         &self,
         row: u32,
-        near: impl Iterator<Item = u32>,
+        near: impl Iterator<Item = u32> + Clone,
         table: &ListTable,
         scratch: &mut Scratch,
         mut each: impl FnMut(u32, u64),
@@ -125,15 +118,8 @@ impl Adjacent {
         };
         let by_row = |list: u32| WHOLE / table.range(list as usize).len().max(1) as u64;
         own.clear();
-        let mut last = 0..0;
+        own.extend(table.lists_of(near.clone()));
         for near in near {
-            if !last.contains(&near) {
-                let list = table.list_of(near);
-                last = table.range(list);
-                own.push(list);
-            } else if let Some(&list) = own.last() {
-                own.push(list);
-            }
             let ways = self.ways[near as usize].iter().take_while(|&&list| list != NONE);
             ways.for_each(|&list| add(list, by_row(list).div_ceil(WAY)));
         }
@@ -149,8 +135,8 @@ impl Adjacent {
 
     /// Bytes held while it is made, by so many threads.
     pub(super) fn bytes(rows: u64, lists: usize, threads: usize) -> u64 {
-        // Edges out, back and as kept; each thread's counts.
-        (lists * (3 * MOST * 8 + 64) + threads * lists * 8) as u64 + rows * 2 * size_of::<[u32; WAYS]>() as u64
+        // Edges out, back (which grow by doubling) and as kept; each thread's counts.
+        (lists * (4 * MOST * 8 + 64) + threads * lists * 8) as u64 + rows * 2 * size_of::<[u32; WAYS]>() as u64
     }
 }
 
@@ -166,16 +152,8 @@ fn ways(so_far: &SoFar, table: &ListTable, progress: &Progress<'_>) -> Result<Ve
     tasks.into_par_iter().try_for_each_init(Vec::new, |lists: &mut Vec<u32>, (own, ways)| {
         progress.check()?;
         for (row, ways) in table.range(own).zip(ways) {
-            let mut last = table.range(own);
-            let mut of_last = own as u32;
             lists.clear();
-            for (_, near) in so_far.near(row) {
-                if !last.contains(&near) {
-                    of_last = table.list_of(near) as u32;
-                    last = table.range(of_last as usize);
-                }
-                lists.push(of_last);
-            }
+            lists.extend(table.lists_of(so_far.near(row).map(|(_, near)| near)).map(|list| list as u32));
             lists.sort_unstable();
             let mut counts: Vec<(std::cmp::Reverse<usize>, u32)> = lists
                 .chunk_by(|a, b| a == b)
