@@ -185,8 +185,7 @@ impl Plan {
 
     /// Rows of the sample that quality is measured on.
     pub fn sample_rows(&self) -> usize {
-        let wanted = if self.shape.rows <= 500_000 { 2000 } else { 1000 };
-        wanted.min(self.shape.rows) as usize
+        self.shape.rows.min(1000) as usize
     }
 
     /// Bytes that reading the source holds.

@@ -120,7 +120,7 @@ pub fn import(
     }
     spilled.remove()?;
     let (mut made, found) = tiles.finish();
-    made.push(truth.write(work.run.dir())?);
+    made.push(truth.leave(work)?);
     Ok((made, found, truth))
 }
 

@@ -81,29 +81,32 @@ pub struct Found {
 /// Joins every row with its surroundings and writes the graph.
 pub fn join(plan: &Plan, lists: &Lists, work: &Work<'_>) -> Result<(Made, Found, Sample)> {
     let needs = needs(plan);
+    if plan.index.exact {
+        return all_pairs(plan, lists, work, &needs);
+    }
     let held = work.hold(&needs, "sample")?;
     let (truth, file) = true_neighbors(plan, lists, work)?;
     drop(held);
 
     let join = Join { plan, lists, truth: &truth, work };
-    let segments = Segments::all_pairs(lists, plan.index.exact)?;
+    let segments = Segments::all_pairs(lists, false)?;
     // Rounds that an earlier process finished: the last of them is there.
     let whole = (1..rounds::MOST_ROUNDS).take_while(|&round| so_far::is_whole(round, lists.table.rows(), work)).count();
     let (mut number, mut before): (u32, Option<(SoFar, Adjacent)>) = (whole.max(1) as u32, None);
     let (mut made, found) = loop {
-        let round = if plan.index.exact { None } else { Some(join.decide(number, before.as_ref(), &needs)?) };
+        let round = join.decide(number, before.as_ref(), &needs)?;
         let held = work.hold(&needs, "join")?;
-        let probe = round.map(|round| Probe {
+        let probe = Probe {
             segments: &segments,
             choice: round.choice,
             before: before.as_ref().map(|(so_far, adjacent)| Before { so_far, adjacent }),
             seed: plan.config.seed,
-        });
-        let room = Room::of(plan, round.map_or(0.0, |round| round.lists));
-        if round.is_none_or(|round| round.last) {
-            break join.last(number, &segments, probe.as_ref(), &room)?;
+        };
+        let room = Room::of(plan, round.lists);
+        if round.last {
+            break join.last(number, &segments, Some(&probe), &room, |_| ())?;
         }
-        let so_far = join.round(number, &segments, probe.as_ref(), &room)?;
+        let so_far = join.round(number, &segments, &probe, &room)?;
         drop(held);
         drop(before);
         if number > 1 {
@@ -115,6 +118,28 @@ pub fn join(plan: &Plan, lists: &Lists, work: &Work<'_>) -> Result<(Made, Found,
         (before, number) = (Some((so_far, adjacent)), number + 1);
     };
     made.push(file);
+    Ok((made, found, truth))
+}
+
+/// The same where every pair is compared: the graph itself then holds the sample's neighbours.
+fn all_pairs(plan: &Plan, lists: &Lists, work: &Work<'_>, needs: &Needs) -> Result<(Made, Found, Sample)> {
+    let segments = Segments::all_pairs(lists, true)?;
+    let mut truth = Sample { rows: sample::rows(plan), neighbors: Vec::new() };
+    let held = work.hold(needs, "join")?;
+    let (mut made, found) = {
+        let mut neighbors = Vec::with_capacity(truth.rows.len());
+        let join = Join { plan, lists, truth: &truth, work };
+        let made = join.last(1, &segments, None, &Room::of(plan, 0.0), |near| neighbors.push(near))?;
+        truth.neighbors = neighbors;
+        made
+    };
+    drop(held);
+    if truth.neighbors.len() < truth.rows.len() {
+        // The graph is an earlier process's.
+        let _held = work.hold(needs, "sample")?;
+        truth = exact(plan, lists, plan.k(), work.progress)?;
+    }
+    made.push(truth.leave(work)?);
     Ok((made, found, truth))
 }
 
@@ -152,7 +177,7 @@ impl Join<'_> {
     }
 
     /// A round that another follows.
-    fn round(&self, number: u32, segments: &Segments<'_>, probe: Option<&Probe<'_>>, room: &Room) -> Result<SoFar> {
+    fn round(&self, number: u32, segments: &Segments<'_>, probe: &Probe<'_>, room: &Room) -> Result<SoFar> {
         let (rows, k) = (self.lists.table.rows(), self.plan.k());
         let mut out = SoFarWriter::resume(number, rows, k, *self.work)?;
         let pace = Pace::of(number, false);
@@ -160,10 +185,9 @@ impl Join<'_> {
         while out.next_row() < rows {
             let start = out.next_row();
             let end = start.saturating_add(room.rows as u32).min(rows);
-            let (window, visited) = self.look_around(start..end, segments, probe, room, &pace)?;
+            let (window, visited) = self.look_around(start..end, segments, Some(probe), room, &pace)?;
             for (place, &row) in window.rows().iter().enumerate() {
-                let been =
-                    probe.and_then(|probe| probe.before).into_iter().flat_map(|before| before.so_far.visits(row));
+                let been = probe.before.into_iter().flat_map(|before| before.so_far.visits(row));
                 out.push(window.near(place), been.chain(visited.iter().flat_map(|visited| visited.of(place))))?;
             }
             self.work.progress.check()?;
@@ -171,13 +195,15 @@ impl Join<'_> {
         SoFar::open(self.work.run.dir(), number, rows, k)
     }
 
-    /// The last round: it leaves the graph.
+    /// The last round: it leaves the graph. Where every pair is compared, that
+    /// is without a `probe`, `truly` gets the neighbours of the sample's rows.
     fn last(
         &self,
         number: u32,
         segments: &Segments<'_>,
         probe: Option<&Probe<'_>>,
         room: &Room,
+        mut truly: impl FnMut(Vec<(f32, u32)>),
     ) -> Result<(Made, Found)> {
         let Join { plan, truth, work, .. } = *self;
         let (rows, k) = (self.lists.table.rows(), plan.k());
@@ -192,7 +218,13 @@ impl Join<'_> {
             for (place, &row) in window.rows().iter().enumerate() {
                 let near = window.near(place);
                 let is_sampled = truth.rows.get(sampled) == Some(&row);
-                let recall = is_sampled.then(|| recall(near.clone(), &truth.neighbors[sampled]));
+                let recall = is_sampled.then(|| match probe {
+                    Some(_) => recall(near.clone(), &truth.neighbors[sampled]),
+                    None => {
+                        truly(near.clone().collect());
+                        1.0
+                    }
+                });
                 sampled += usize::from(is_sampled);
                 let near = near.map(|(squared, row)| (row, plan.config.metric.distance(squared)));
                 let (lists, compared) = match (probe, &visited) {
@@ -301,8 +333,7 @@ fn true_neighbors(plan: &Plan, lists: &Lists, work: &Work<'_>) -> Result<(Sample
         }
     }
     let sample = exact(plan, lists, plan.k(), work.progress)?;
-    let file = sample.write(work.run.dir())?;
-    work.progress.traffic.wrote(file.1.bytes);
+    let file = sample.leave(work)?;
     work.finish(UNIT, vec![file.clone()], &())?;
     Ok((sample, file))
 }

@@ -14,6 +14,7 @@ use crate::index::Lists;
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::random::stratified;
+use crate::work::Work;
 
 /// Sample rows and their exact neighbours.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,8 +32,8 @@ pub const FILE: &str = "truth.bin";
 
 impl Sample {
     /// Writes the sample into the run directory.
-    pub fn write(&self, dir: &Path) -> Result<(String, FileStamp)> {
-        let path = dir.join(FILE);
+    pub(super) fn leave(&self, work: &Work<'_>) -> Result<(String, FileStamp)> {
+        let path = work.path(FILE);
         let mut bytes = b"LLS1".to_vec();
         bytes.extend((self.rows.len() as u32).to_le_bytes());
         for (row, near) in self.rows.iter().zip(&self.neighbors) {
@@ -43,7 +44,9 @@ impl Sample {
                 bytes.extend(other.to_le_bytes());
             }
         }
-        Ok((FILE.into(), lowland_io::replace(&path, &bytes)?))
+        let stamp = lowland_io::replace(&path, &bytes)?;
+        work.progress.traffic.wrote(stamp.bytes);
+        Ok((FILE.into(), stamp))
     }
 
     /// Reads it back.
