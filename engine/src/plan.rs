@@ -42,6 +42,8 @@ const MOST_ROWS: u64 = 4_000_000_000;
 pub(crate) const WIDE: usize = 2048;
 /// Rows of a batch where nothing else is said and the budget is at its smallest.
 pub(crate) const LEAST_BATCH: usize = 64;
+/// Rows of a batch at most, where nothing else is said.
+const MOST_BATCH: u64 = 65_536;
 /// Bytes of a batch for each thread, where nothing else is said.
 pub(crate) const BATCH_BYTES: u64 = 1 << 20;
 /// Rows of a join's window at the smallest budget.
@@ -225,6 +227,42 @@ impl Plan {
     }
 }
 
+/// Checks what every job may be asked for.
+pub(crate) fn check_workers(threads: Option<usize>, batch_rows: Option<usize>) -> Result<()> {
+    if threads.is_some_and(|threads| threads == 0 || threads > 1024) {
+        return Err(Error::Config { field: "threads", why: "must be between 1 and 1024".into() });
+    }
+    if batch_rows == Some(0) {
+        return Err(Error::Config { field: "batch_rows", why: "must be at least 1".into() });
+    }
+    Ok(())
+}
+
+/// Worker threads: as many as are asked for, or one a core.
+pub(crate) fn threads(asked: Option<usize>) -> usize {
+    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// Rows of a batch while a plan looks for what fits.
+pub(crate) struct BatchSize {
+    pub(crate) now: usize,
+    least: usize,
+}
+
+impl BatchSize {
+    /// As many as `wanted`, at least `least`, of so many `rows`.
+    pub(crate) fn between(least: usize, wanted: u64, rows: u64) -> Self {
+        let least = (least as u64).min(rows);
+        BatchSize { now: wanted.clamp(least, MOST_BATCH).min(rows) as usize, least: least as usize }
+    }
+
+    /// Halves them, if they may be fewer.
+    pub(crate) fn shrink(&mut self) -> bool {
+        let fewer = (self.now / 2).max(self.least);
+        std::mem::replace(&mut self.now, fewer) > fewer
+    }
+}
+
 impl Config {
     /// Checks the config against the data's shape and decides every number.
     ///
@@ -246,7 +284,7 @@ impl Config {
     fn plan_stages(&self, input: &Input, map: bool) -> Result<Plan> {
         let Shape { rows, dim } = input.shape;
         self.check(input)?;
-        let threads = self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let threads = threads(self.threads);
         let exact = rows <= PAIRS;
         let lists = lists(rows, exact);
         let sample_rows = (40 * lists as u64).min(rows);
@@ -385,12 +423,7 @@ impl Config {
         if self.init == Init::Pca && dim == 0 {
             return config("init", "pca needs vectors, and only a graph was given".into());
         }
-        if self.threads == Some(0) || self.threads.is_some_and(|t| t > 1024) {
-            return config("threads", "must be between 1 and 1024".into());
-        }
-        if self.batch_rows == Some(0) {
-            return config("batch_rows", "must be at least 1".into());
-        }
+        check_workers(self.threads, self.batch_rows)?;
         if !(0.0..=1e9).contains(&self.checkpoint) {
             return config("checkpoint", format!("{} seconds is not between 0 and 1e9", self.checkpoint));
         }
@@ -498,12 +531,11 @@ impl Plan {
             let row = self.shape.dim as u64 * 4;
             let share = usable / 32 / row;
             // A batch is divided among the threads.
-            let wanted =
-                (self.threads as u64 * BATCH_BYTES / row).min(share).clamp(LEAST_BATCH as u64, 65_536).min(rows)
-                    as usize;
-            let least = std::mem::replace(&mut self.batch_rows, wanted);
-            while self.batch_rows > least && self.of(Stage::Scan).max(self.of(Stage::Index)) > usable {
-                self.batch_rows = (self.batch_rows / 2).max(least);
+            let wanted = (self.threads as u64 * BATCH_BYTES / row).min(share);
+            let mut size = BatchSize::between(LEAST_BATCH, wanted, rows);
+            self.batch_rows = size.now;
+            while self.of(Stage::Scan).max(self.of(Stage::Index)) > usable && size.shrink() {
+                self.batch_rows = size.now;
             }
         }
         let least = std::mem::replace(&mut self.index.shard_rows, 0);

@@ -7,6 +7,7 @@ use super::points::{Ladder, Points};
 use super::sweep::{Pairs, Sample};
 use super::{clusters, order, silhouette};
 use crate::budget::{Needs, base};
+use crate::plan::{BatchSize, check_workers, threads};
 use crate::{Error, Loader, Metric, Result};
 
 /// Rows up to which every one is scored.
@@ -112,24 +113,19 @@ impl Config {
         if self.sample.is_some_and(|sample| sample < 2) {
             return config("sample", "a sample has at least 2 rows".into());
         }
-        if self.threads == Some(0) || self.threads.is_some_and(|t| t > 1024) {
-            return config("threads", "must be between 1 and 1024".into());
-        }
-        if self.batch_rows == Some(0) {
-            return config("batch_rows", "must be at least 1".into());
-        }
+        check_workers(self.threads, self.batch_rows)?;
         let by_default = if input.rows <= ALL { ALL } else { (PAIRS / input.rows).clamp(LEAST, MOST) };
         let sample_rows = self.sample.map_or(by_default, |sample| sample as u64).min(input.rows) as usize;
-        let threads = self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let threads = threads(self.threads);
         let row = input.dim.unwrap_or(input.n_components).max(1) as u64 * 4;
-        let wanted = (threads as u64 * BATCH_BYTES / row).clamp(LEAST_BATCH as u64, 65_536).min(input.rows.max(1));
-        let batch_rows = self.batch_rows.unwrap_or(wanted as usize).min(input.rows.max(1) as usize);
+        let mut size = BatchSize::between(LEAST_BATCH, threads as u64 * BATCH_BYTES / row, input.rows.max(1));
+        let batch_rows = self.batch_rows.unwrap_or(size.now).min(input.rows.max(1) as usize);
         let mut plan =
             Plan { config: self.clone(), input: input.clone(), k, sample_rows, threads, batch_rows, memory: 0 };
         let base = base(0, threads);
         let usable = self.memory.saturating_sub(base + self.memory / MARGIN);
-        while self.batch_rows.is_none() && plan.batch_rows > LEAST_BATCH && needs(&plan).bytes() > usable {
-            plan.batch_rows = (plan.batch_rows / 2).max(LEAST_BATCH);
+        while self.batch_rows.is_none() && needs(&plan).bytes() > usable && size.shrink() {
+            plan.batch_rows = size.now;
         }
         plan.memory = needs(&plan).bytes() + base;
         if plan.memory > usable + base {

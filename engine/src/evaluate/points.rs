@@ -160,14 +160,14 @@ impl Points {
 #[derive(Debug, Clone)]
 pub(crate) struct Ladder {
     steps: Vec<f32>,
-    /// Rows below the step that are not below the one before.
-    below: Vec<u64>,
+    /// Rows nearer than each step.
+    nearer: Vec<u32>,
 }
 
 impl Ladder {
     pub(crate) fn new(mut steps: Vec<f32>) -> Self {
         steps.sort_unstable_by(f32::total_cmp);
-        Ladder { below: vec![0; steps.len()], steps }
+        Ladder { nearer: vec![0; steps.len()], steps }
     }
 
     /// The highest step: what is not below it is no matter. Less than all where there is none.
@@ -175,42 +175,38 @@ impl Ladder {
         self.steps.last().copied().unwrap_or(f32::NEG_INFINITY)
     }
 
-    /// The first step that a row at this distance is below; as many as there are if it is below none.
-    #[inline]
-    pub(crate) fn place(&self, squared: f32) -> usize {
-        self.steps.partition_point(|&step| step <= squared)
+    /// The steps, ascending.
+    pub(crate) fn steps(&self) -> &[f32] {
+        &self.steps
     }
 
     /// Counts a row.
     #[inline]
     pub(crate) fn add(&mut self, squared: f32) {
-        self.add_at(self.place(squared));
+        count(&mut self.nearer, &self.steps, |step| squared < step);
     }
 
-    /// Counts a row that is below the step at `place` and none before it.
+    /// Counts a row by a score that says of each step by a bound of its own whether the row is nearer.
     #[inline]
-    pub(crate) fn add_at(&mut self, place: usize) {
-        if let Some(below) = self.below.get_mut(place) {
-            *below += 1;
-        }
+    pub(crate) fn add_below(&mut self, bounds: &[f32], score: f32) {
+        count(&mut self.nearer, bounds, |bound| score <= bound);
     }
 
     /// Σ max(0, rank − k) over the steps; a rank is one more than the rows that are nearer.
     pub(crate) fn excess(&self, k: usize) -> u64 {
-        let mut nearer = 0;
-        self.below
-            .iter()
-            .map(|below| {
-                nearer += below;
-                (nearer + 1).saturating_sub(k as u64)
-            })
-            .sum()
+        self.nearer.iter().map(|&nearer| (u64::from(nearer) + 1).saturating_sub(k as u64)).sum()
     }
 
-    /// Bytes of a ladder of so many steps.
+    /// Bytes of a ladder of so many steps, and of their bounds while rows are counted.
     pub(crate) fn bytes(steps: usize) -> u64 {
-        steps as u64 * 12 + 48
+        steps as u64 * 16 + 48
     }
+}
+
+/// Adds one where it `is_below`: without a branch, several steps at a time.
+#[inline(always)]
+fn count(nearer: &mut [u32], steps: &[f32], is_below: impl Fn(f32) -> bool) {
+    nearer.iter_mut().zip(steps).for_each(|(nearer, &step)| *nearer += u32::from(is_below(step)));
 }
 
 #[cfg(test)]

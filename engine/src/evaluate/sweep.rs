@@ -242,35 +242,48 @@ pub(crate) fn climb(
     exact: impl Fn(usize, usize) -> f32,
 ) {
     let farthest = rows.most_half_norm();
-    let bar = |i: usize, top: f32| {
-        // Of a ladder without steps nothing is below the top.
-        if top >= 0.0 { reach(top, half_norms[i] + farthest, dim) - half_norms[i] } else { f32::NEG_INFINITY }
-    };
-    bars.set(ladders.iter().enumerate().map(|(i, ladder)| bar(i, ladder.top())));
+    // Of each step of each ladder: up to which score a row is surely nearer, and up to which it may be.
+    let most = ladders.iter().map(|ladder| ladder.steps().len()).max().unwrap_or(0);
+    let (mut surely, mut maybe) = (Vec::new(), Vec::new());
+    for (ladder, &half_norm) in ladders.iter().zip(half_norms) {
+        for at in 0..most {
+            let (sure, may) = match ladder.steps().get(at) {
+                Some(&step) if step > 0.0 => between(step, half_norm, farthest, dim),
+                // Nothing is nearer than what is no distance away.
+                _ => (f32::NEG_INFINITY, f32::NEG_INFINITY),
+            };
+            surely.push(sure);
+            maybe.push(may);
+        }
+    }
+    let of = |i: usize| i * most..(i + 1) * most;
+    let top = |i: usize| maybe[of(i)].iter().fold(f32::NEG_INFINITY, |most, &may| most.max(may));
+    let tops: Vec<f32> = (0..ladders.len()).map(top).collect();
+    bars.set(tops.iter().copied());
     for_each_near(queries, rows, bars, |i, row, score| {
-        let ladder = &mut ladders[i];
-        let top = ladder.top();
+        let (ladder, surely, maybe) = (&mut ladders[i], &surely[of(i)], &maybe[of(i)]);
         if !own(i, row) {
-            let (low, high) = between(score + half_norms[i], half_norms[i] + farthest, dim);
-            let place = ladder.place(low);
-            if place == ladder.place(high) {
-                ladder.add_at(place);
-            } else {
+            let open = surely.iter().zip(maybe).fold(false, |open, (&sure, &may)| open | ((score > sure) & (score <= may)));
+            if open {
                 ladder.add(exact(i, row));
+            } else {
+                ladder.add_below(surely, score);
             }
         }
-        bar(i, top)
+        tops[i]
     });
 }
 
-/// The least and the most that [`squared_distance`] can be where a score and the query's half
-/// norm come to `half`: [`reach`], turned around.
-fn between(half: f32, half_norms: f32, dim: usize) -> (f32, f32) {
+/// Up to which score [`squared_distance`] is surely less than `step`, and up to which it may be:
+/// [`reach`], turned both ways.
+fn between(step: f32, half_norm: f32, farthest: f32, dim: usize) -> (f32, f32) {
     // What half a distance of 0 may come to is what rounding may add to a score, and a limit's
     // own share is what `reach` makes of 1 beyond its half.
-    let of_score = reach(0.0, half_norms, dim);
+    let of_score = reach(0.0, half_norm + farthest, dim);
     let share = 2.0 * reach(1.0, 0.0, dim);
-    (2.0 * (half - of_score) / share, 2.0 * (half + of_score) * share)
+    // The sums below round too.
+    let slack = 4.0 * f32::EPSILON * (step + half_norm + of_score);
+    (0.5 * step / share - of_score - half_norm - slack, 0.5 * step * share + of_score - half_norm + slack)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{BlockwisePca, Covariance, RandomizedPca};
 use crate::budget::{Needs, base};
 use crate::error::size;
-use crate::plan::{BATCH_BYTES, LEAST_BATCH, MARGIN, WIDE};
+use crate::plan::{BATCH_BYTES, BatchSize, LEAST_BATCH, MARGIN, WIDE, check_workers, threads};
 use crate::{Error, Input, Loader, Metric, Result, Stage, StagePlan};
 
 /// Components of a row whose covariance is decomposed at most: 512 MiB of it, and some minutes
@@ -120,7 +120,7 @@ impl PcaConfig {
     pub fn plan(&self, input: &Input) -> Result<PcaPlan> {
         let Shape { rows, dim } = input.shape;
         self.check(input.shape)?;
-        let threads = self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let threads = threads(self.threads);
         let solver = match self.solver {
             Solver::Auto if dim > WIDE => Solver::Randomized,
             Solver::Auto => Solver::Covariance,
@@ -141,10 +141,10 @@ impl PcaConfig {
         plan.fits(usable)?;
         if self.batch_rows.is_none() {
             let row = dim as u64 * 4;
-            let wanted = (threads as u64 * BATCH_BYTES / row).clamp(LEAST_BATCH as u64, 65_536).min(rows) as usize;
-            let least = std::mem::replace(&mut plan.batch_rows, wanted);
-            while plan.batch_rows > least && plan.fits(usable).is_err() {
-                plan.batch_rows = (plan.batch_rows / 2).max(least);
+            let mut size = BatchSize::between(LEAST_BATCH, threads as u64 * BATCH_BYTES / row, rows);
+            plan.batch_rows = size.now;
+            while plan.fits(usable).is_err() && size.shrink() {
+                plan.batch_rows = size.now;
             }
         }
         plan.stages = plan.describe();
@@ -170,13 +170,7 @@ impl PcaConfig {
             );
             return config("solver", why);
         }
-        if self.threads == Some(0) || self.threads.is_some_and(|t| t > 1024) {
-            return config("threads", "must be between 1 and 1024".into());
-        }
-        if self.batch_rows == Some(0) {
-            return config("batch_rows", "must be at least 1".into());
-        }
-        Ok(())
+        check_workers(self.threads, self.batch_rows)
     }
 }
 
