@@ -34,8 +34,16 @@ pub struct Input {
     pub source_bytes: u64,
 }
 
-/// Rows that are compared pair by pair, and rows that a row is compared with at most.
+/// Rows that are compared pair by pair whatever their width.
+const FEW: u64 = 32_768;
+/// Rows that are compared pair by pair where they are narrow or all neighbours are asked for,
+/// and rows that a row is compared with at most.
 const PAIRS: u64 = 65_536;
+/// Components of all those narrow rows together: of more the lists are the shorter way.
+const NARROW: u64 = 1 << 23;
+/// Rows of a list on average, at least, where lists meet: what a row and a list cost once is a
+/// small share only of lists that are long.
+const LIST_ROWS: u64 = 200;
 /// Row numbers are u32; the last few millions are left to blocks that round up.
 const MOST_ROWS: u64 = 4_000_000_000;
 /// Dimensions above which a covariance is too wide and PCA is incremental.
@@ -187,7 +195,9 @@ impl Plan {
 
     /// Rows of the sample that quality is measured on.
     pub fn sample_rows(&self) -> usize {
-        self.shape.rows.min(1000) as usize
+        // Of few rows more cost little, and of very few all are scored.
+        let wanted = if self.shape.rows <= 10_000 { 2000 } else { 1000 };
+        wanted.min(self.shape.rows) as usize
     }
 
     /// Bytes that reading the source holds.
@@ -285,7 +295,8 @@ impl Config {
         let Shape { rows, dim } = input.shape;
         self.check(input)?;
         let threads = threads(self.threads);
-        let exact = rows <= PAIRS;
+        let all = self.recall >= 1.0 || rows * dim as u64 <= NARROW;
+        let exact = rows <= FEW || (rows <= PAIRS && all);
         let lists = lists(rows, exact);
         let sample_rows = (40 * lists as u64).min(rows);
         let epochs = self.n_epochs.unwrap_or(self.method.epochs(rows));
@@ -438,10 +449,11 @@ const MOST_NEGATIVES: usize = 512;
 
 /// Inverted lists for so many rows: by the square root, and at least some tens of rows each.
 fn lists(rows: u64, exact: bool) -> usize {
+    let root = (rows as f64).sqrt();
     // Where every pair is compared lists only order the rows and give the
     // layout its centroids, and more of them is better for that.
-    let by_root = (rows as f64).sqrt() * if exact { 8.0 } else { 4.0 };
-    (by_root as u64).min(rows / 32).max(1) as usize
+    let (wanted, least) = if exact { (8.0 * root, 32) } else { (4.0 * root, LIST_ROWS) };
+    (wanted as u64).min(rows / least).max(1) as usize
 }
 
 fn most_buckets(rows: u64) -> usize {

@@ -34,7 +34,7 @@ pub(super) struct NeighborArgs {
     #[arg(long, value_name = "METRIC")]
     pub(super) metric: Option<MetricArg>,
     /// Share of the true neighbours that the graph should hold, from 0 to 1; it holds all of them
-    /// up to 65,536 rows
+    /// up to 32,768 rows, and up to 65,536 that are narrow or where 1 is asked for
     #[arg(long, value_name = "SHARE", default_value_t = Config::default().recall)]
     pub(super) recall: f64,
 }

@@ -80,7 +80,7 @@ fn one_table_tells_everything() {
     }
     assert!(!told.stdout.contains("left out"), "{}", told.stdout);
     let found = report(&place, "--source v.parquet --knn g.arrow --map m.parquet --labels label");
-    assert_eq!(value(&found, "recall", None), Some(1.0), "up to 65,536 rows the graph is exact");
+    assert_eq!(value(&found, "recall", None), Some(1.0), "of few rows the graph is exact");
     for (score, labels, least) in [
         ("trustworthiness", None, 0.65),
         ("continuity", None, 0.7),

@@ -12,7 +12,12 @@ pub(super) static ENTRY: Entry = Entry {
     objective: &Firing,
     knows: &[Opt::NNeighbors, Opt::MinDist, Opt::Spread, Opt::NegativeSampleRate],
     defaults: |config| config,
-    epochs: |rows| if rows <= 10_000 { 500 } else { 200 },
+    // Between umap-learn's 500 and 200 the neighbours kept grow by as much as the passes.
+    epochs: |rows| match rows {
+        0..=10_000 => 500,
+        10_001..=100_000 => 300,
+        _ => 200,
+    },
     negatives: |config| config.negative_sample_rate,
     exaggerated: 0,
     decays: true,
