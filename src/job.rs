@@ -52,7 +52,7 @@ impl Graph {
     /// The metric of its distances, if the file names one that lowland knows.
     pub fn metric(&self) -> Option<Metric> {
         let name = self.reader.metric()?;
-        [Metric::Euclidean, Metric::Cosine].into_iter().find(|m| m.name() == name)
+        Metric::ALL.into_iter().find(|m| m.name() == name)
     }
 
     /// What tells this file from a changed one: length and time.

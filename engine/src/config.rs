@@ -11,24 +11,57 @@ use crate::layout::Optimizer;
 use crate::method::{Method, Opt};
 use crate::observe::Stage;
 
-/// How distance is measured.
+/// How distance is measured, as the guide has it.
+///
+/// Methods that stream need rows near each other to be near under the Euclidean
+/// distance of rows made ready, and so take the first three. Of these, entropic
+/// affinities (LargeVis, InfoTSNE, t-SNE) weigh by the square of the Euclidean
+/// distance, whichever of the two is named, as scikit-learn does, and by the
+/// cosine distance as it is; PaCMAP by the square as well; UMAP by what is
+/// named. Exact methods take what is named for the cost of a pair, all five.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Metric {
     /// Straight-line distance.
     #[default]
     Euclidean,
+    /// Its square.
+    Sqeuclidean,
     /// One minus the cosine of the angle. Rows are scaled to length 1 as they
     /// are read; a row of zeros, which has no direction, is refused.
     Cosine,
+    /// Minus the inner product of rows as they are. Exact methods only.
+    Angular,
+    /// The sum of the components' differences. Exact methods only.
+    Manhattan,
 }
 
 impl Metric {
+    /// All of them.
+    pub const ALL: [Metric; 5] =
+        [Metric::Euclidean, Metric::Sqeuclidean, Metric::Cosine, Metric::Angular, Metric::Manhattan];
+
     /// The metric's name.
     pub fn name(self) -> &'static str {
         match self {
             Metric::Euclidean => "euclidean",
+            Metric::Sqeuclidean => "sqeuclidean",
             Metric::Cosine => "cosine",
+            Metric::Angular => "angular",
+            Metric::Manhattan => "manhattan",
+        }
+    }
+
+    /// Why lists and the join of them, and what is made of both, cannot go by it; none if they can.
+    pub fn barred(self) -> Option<&'static str> {
+        match self {
+            Metric::Euclidean | Metric::Sqeuclidean | Metric::Cosine => None,
+            Metric::Angular => Some(
+                "angular is minus the inner product, under which a row need not be nearest to itself, and lists of near rows do not exist; cosine goes by the angle",
+            ),
+            Metric::Manhattan => {
+                Some("manhattan distances are no matrix products, by which rows are compared here; euclidean is near")
+            }
         }
     }
 
@@ -44,10 +77,12 @@ impl Metric {
         }
     }
 
-    /// The metric's distance, from the squared Euclidean one of prepared rows.
+    /// The metric's distance, from the squared Euclidean one of prepared rows; of a metric that is
+    /// [barred](Metric::barred) there is none, and this is the square.
     pub fn distance(self, squared: f32) -> f32 {
         match self {
             Metric::Euclidean => squared.max(0.0).sqrt(),
+            Metric::Sqeuclidean | Metric::Angular | Metric::Manhattan => squared.max(0.0),
             // |u − v|² = 2 − 2 cos for rows of length 1.
             Metric::Cosine => squared.max(0.0) * 0.5,
         }
@@ -89,21 +124,23 @@ pub struct Config {
     pub min_dist: f64,
     /// The scale of the map's distances. Default 1.
     pub spread: f64,
-    /// How distance is measured in the data. Default Euclidean.
+    /// How distance is measured in the data. Default Euclidean; of exact methods sqeuclidean, but for PHATE.
     pub metric: Metric,
-    /// Where the first positions come from. Default centroid.
+    /// Where the first positions come from. Default centroid; of exact methods PCA, and of COSNE random.
     pub init: Init,
     /// Passes over the edges; by default the method's: UMAP 500 up to 10,000 rows and
-    /// 200 above, LargeVis and InfoTSNE 1000, t-SNE 750, PaCMAP 450.
+    /// 200 above, LargeVis and InfoTSNE 1000, t-SNE 750, PaCMAP 450. Of exact methods
+    /// iterations at the most: 2000, of PHATE and the matcher 1000.
     pub n_epochs: Option<usize>,
     /// Random points that push for each neighbour that pulls. Default 5.
     pub negative_sample_rate: usize,
     /// Random points that push each point. Default 35 for LargeVis, 300 for InfoTSNE.
     pub n_negatives: usize,
     /// What attraction is multiplied by in the first 250 epochs, or the first
-    /// third. Default 12 for t-SNE and InfoTSNE, 1 otherwise.
+    /// third. Default 12 for t-SNE, InfoTSNE and COSNE, 1 otherwise.
     pub early_exaggeration: f32,
-    /// How points move. Default momentum; Adam for PaCMAP, and UMAP its own.
+    /// How points move. Default momentum; Adam for PaCMAP, PHATE and the matcher,
+    /// and UMAP and COSNE their own.
     pub optimizer: Optimizer,
     /// The first epoch's step, in units of the gradient (that of the guide and
     /// scikit-learn, which is four times openTSNE's). Default 1 for UMAP, where

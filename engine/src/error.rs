@@ -28,6 +28,22 @@ pub enum Error {
         /// The stage that needs it.
         stage: &'static str,
     },
+    /// Rows whose pairs no plan within the budget can take: an exact method's.
+    #[error("{method} computes all pairs of {rows} rows, for which the {stage} stage needs {}: a memory budget of {} is too small; the smallest that would do is {}; {instead} stream{}", size(*needed), size(*asked), size(*needed), if instead.contains(' ') { "" } else { "s" })]
+    AllPairs {
+        /// The method.
+        method: &'static str,
+        /// The rows.
+        rows: u64,
+        /// The budget given, in bytes.
+        asked: u64,
+        /// The smallest that would do.
+        needed: u64,
+        /// The stage that needs it.
+        stage: &'static str,
+        /// The methods that stream in its place.
+        instead: String,
+    },
     /// A disk budget that no plan fits.
     #[error("a disk budget of {} is too small: the {stage} stage needs {} in the run directory", size(*asked), size(*needed))]
     Disk {

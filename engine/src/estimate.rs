@@ -18,7 +18,7 @@ use crate::neighbors::kernel::{LANES, Packed, Queries, for_each_tile};
 use crate::observe::{Progress, Stage};
 use crate::plan::Plan;
 use crate::random::unit;
-use crate::{Config, Error, Init, Result, affinity, init};
+use crate::{Config, Error, Init, Result, affinity, exact, init};
 
 /// How fast files are.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,6 +39,9 @@ pub struct Rates {
     pub multiply_adds: f64,
     /// Pairs of the layout a second, all threads together, where the map is small.
     pub pairs: f64,
+    /// Operations of an exact method a second, of the kind that it says it takes, all threads
+    /// together: until its affinity is found, and in its iterations.
+    pub exact: Option<[f64; 2]>,
     /// Rows of the source decoded a second.
     pub source_rows: Option<f64>,
     /// The run directory's disk.
@@ -253,8 +256,19 @@ impl Clock<'_> {
         slower * pairs_an_epoch(&self.plan.config, rows as u64, edges) / self.rates.pairs
     }
 
+    /// All pairs, in iterations of which as many are done as there may be.
+    fn all_pairs(&self, hold: u64) -> f64 {
+        let Some(takes) = exact::stage::takes(self.plan, hold) else { return 0.0 };
+        // None was measured of so few rows that they take no time.
+        let [affinity, iterations] = self.rates.exact.unwrap_or([f64::INFINITY; 2]);
+        takes.affinity_operations / affinity + takes.iterations as f64 * takes.iteration_operations / iterations
+    }
+
     fn layout(&self) -> f64 {
         let plan = self.plan;
+        if let Some(exact) = &plan.exact {
+            return self.all_pairs(exact.hold_bytes);
+        }
         let positions = init::map_bytes(plan) as f64;
         let mut epoch = self.pairs(self.rows(), 1.0 + MISS * (1.0 - CACHE / positions).max(0.0));
         if plan.config.method.objective().field() {
@@ -268,6 +282,11 @@ impl Clock<'_> {
 
     fn quality(&self) -> f64 {
         let ranked = self.plan.sample_rows() as f64 * self.rows() * RANKING / self.threads();
+        if self.plan.exact.is_some() {
+            // The sample's costs, twice, and its ranks.
+            let costs = 2.0 * self.plan.sample_rows() as f64 * self.rows() * self.dim() / ONE_BY_ONE / self.threads();
+            return costs + 4.0 * ranked;
+        }
         if self.plan.shape.dim > 0 { self.sweep() + ranked } else { ranked }
     }
 }
@@ -283,8 +302,9 @@ impl Rates {
             .build()
             .map_err(|e| Error::Config { field: "threads", why: e.to_string() })?;
         let multiply_adds = if plan.shape.dim > 0 { kernel(&pool, plan.shape.dim) } else { 0.0 };
-        let pairs = if plan.map { pool.install(|| pairs(plan))? } else { 0.0 };
-        Ok(Rates { multiply_adds, pairs, source_rows: source.and_then(decoding), disk })
+        let exact = if plan.exact.is_some() { Some(pool.install(|| all_pairs(plan))?) } else { None };
+        let pairs = if plan.map && exact.is_none() { pool.install(|| pairs(plan))? } else { 0.0 };
+        Ok(Rates { multiply_adds, pairs, exact, source_rows: source.and_then(decoding), disk })
     }
 }
 
@@ -355,6 +375,43 @@ fn pairs(plan: &Plan) -> Result<f64> {
     Ok(work * EPOCHS as f64 / fastest.max(1e-9))
 }
 
+/// Operations a second of the plan's exact method, on some random rows: until the affinity is found,
+/// and in iterations.
+fn all_pairs(plan: &Plan) -> Result<[f64; 2]> {
+    const ROWS: usize = 384;
+    const LEAST: usize = 2;
+    let problem = |max_iter: usize| {
+        let mut problem = exact::stage::problem(plan)?;
+        let d = &mut problem.descent;
+        (d.max_iter, d.min_grad_norm, d.process_duplicates) = (max_iter, 0.0, false);
+        if let exact::Start::Positions(_) = d.init {
+            d.init = if problem.loss.hyperbolic() { exact::Start::Hyperbolic } else { exact::Start::Normal };
+        }
+        Ok::<_, Error>(problem)
+    };
+    let (dim, most) = (plan.shape.dim, plan.shape.rows as usize);
+    // So many that the options fit them.
+    let fits = |rows: &usize| problem(0).is_ok_and(|problem| problem.check(*rows).is_ok());
+    let rows = [ROWS, 2 * ROWS, 4 * ROWS].into_iter().find(fits).unwrap_or(most).min(most);
+    let table: Vec<f32> = (0..rows * dim).map(|i| unit(6, 1, i as u64) / (dim as f32).sqrt()).collect();
+    let time = |max_iter: usize| {
+        let problem = problem(max_iter)?;
+        let run = exact::Run { hold: 0, state: None, keep: &mut |_| Ok(()) };
+        let began = Instant::now();
+        exact::fit(&problem, &table, dim, run, &Progress::unheard())?;
+        Ok::<_, Error>((exact::needs(&problem, rows, dim, plan.threads, 0), began.elapsed().as_secs_f64()))
+    };
+    let (takes, none) = time(0)?;
+    // Its loss at the end takes about as long as an iteration.
+    let (_, some) = time(LEAST)?;
+    let each = ((some - none) / LEAST as f64).max(1e-7);
+    let count = LEAST + (MAP.as_secs_f64() / each).min(200.0) as usize;
+    let (_, many) = time(count)?;
+    let each = ((many - none) / count as f64).max(1e-7);
+    let affinity = (none - each).max(none / 4.0).max(1e-7);
+    Ok([takes.affinity_operations / affinity, takes.iteration_operations / each])
+}
+
 /// Pairs that move a row in an epoch, over all rows: edges that fire, or all of them, and their pushes.
 fn pairs_an_epoch(config: &Config, rows: u64, edges: f64) -> f64 {
     let (rows, negatives) = (rows as f64, config.method.negatives(config) as f64);
@@ -397,7 +454,7 @@ mod tests {
         Config { memory, threads: Some(2), ..Config::default() }.plan(&input).expect("fits")
     }
 
-    const RATES: Rates = Rates { multiply_adds: 190e9, pairs: 530e6, source_rows: Some(1e6), disk: None };
+    const RATES: Rates = Rates { multiply_adds: 190e9, pairs: 530e6, exact: None, source_rows: Some(1e6), disk: None };
 
     fn total(plan: &Plan, rates: &Rates) -> f64 {
         seconds(plan, rates).into_iter().flatten().sum()

@@ -44,7 +44,7 @@ pub use error::{Error, Result, size};
 pub use layout::Optimizer;
 pub use method::{Method, Opt};
 pub use observe::{Event, Observer, Progress, Stage, Traffic};
-pub use plan::{AffinityPlan, BLOCK_ROWS, IndexPlan, Input, LayoutPlan, NeighborsPlan, Plan, StagePlan};
+pub use plan::{AffinityPlan, BLOCK_ROWS, ExactPlan, IndexPlan, Input, LayoutPlan, NeighborsPlan, Plan, StagePlan};
 pub use report::{Report, StageReport};
 pub use run::{EachRows, GraphSource, Inputs, Sink, embed, knn};
 pub use work::Work;

@@ -40,7 +40,8 @@ pub(crate) fn write(plan: &Plan, lists: Option<&Lists>, sink: &mut dyn Sink, wor
 
 /// What the stage holds.
 pub(crate) fn needs(plan: &Plan) -> Needs {
-    let ordered = if plan.shape.dim > 0 { init::map_bytes(plan) } else { 0 };
+    // Without lists positions are in that order.
+    let ordered = if plan.index.lists > 0 { init::map_bytes(plan) } else { 0 };
     Needs::default().phase(
         "write",
         [

@@ -16,9 +16,10 @@ use serde::Serialize;
 use crate::affinity::Affinity;
 use crate::budget::{Needs, Part, base};
 use crate::error::size;
+use crate::method::Exact;
 use crate::observe::Stage;
 use crate::{
-    Config, Error, Init, Method, Opt, Result, affinity, index, init, layout, neighbors, output, quality, scan,
+    Config, Error, Init, Method, Opt, Result, affinity, exact, index, init, layout, neighbors, output, quality, scan,
 };
 
 /// What a run starts from.
@@ -118,6 +119,13 @@ pub struct LayoutPlan {
     pub checkpoint: Duration,
 }
 
+/// The numbers of an exact method.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExactPlan {
+    /// Bytes of P that are held rather than made again in each iteration.
+    pub hold_bytes: u64,
+}
+
 /// What one stage will hold and move.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StagePlan {
@@ -166,6 +174,9 @@ pub struct Plan {
     pub affinity: AffinityPlan,
     /// The layout stage's numbers.
     pub layout: LayoutPlan,
+    /// The numbers of an exact method, which has neither lists nor edges: then the four before
+    /// the layout's are of nothing.
+    pub exact: Option<ExactPlan>,
     /// Memory, disk and traffic, stage by stage.
     pub stages: Vec<StagePlan>,
 }
@@ -177,20 +188,32 @@ impl AsRef<[StagePlan]> for Plan {
 }
 
 impl Plan {
-    /// Neighbours a row: as many as the method's affinity asks for, or given with a precomputed graph.
+    /// Neighbours a row: as many as the method's affinity asks for, or given with a precomputed
+    /// graph; of an exact method those that its map is scored on.
     pub fn k(&self) -> usize {
-        self.graph_k.unwrap_or(self.config.method.affinity().neighbors(&self.config, self.shape.rows))
+        self.graph_k.unwrap_or(match self.config.method.affinity() {
+            Some(affinity) => affinity.neighbors(&self.config, self.shape.rows),
+            None => SCORED.min(self.shape.rows.saturating_sub(1) as usize),
+        })
     }
 
     /// Edges a row, one way, that the affinity leaves of those.
     pub fn degree(&self) -> usize {
-        self.config.method.affinity().degree(&self.config, self.k())
+        self.config.method.affinity().map_or(0, |affinity| affinity.degree(&self.config, self.k()))
     }
 
     /// Neighbours that the map is scored on: UMAP's own, and of other methods
     /// always as many, so that their scores can be compared.
     pub fn scored(&self) -> usize {
         if self.config.method == Method::UMAP { self.k() } else { SCORED.min(self.k()) }
+    }
+
+    /// What the layout goes over, and how often, for people.
+    pub fn walks(&self) -> String {
+        match self.exact {
+            None => format!("{} neighbours; {} epochs", self.k(), self.layout.epochs),
+            Some(_) => format!("all pairs; {} iterations at most", self.layout.epochs),
+        }
     }
 
     /// Rows of the sample that quality is measured on.
@@ -228,6 +251,7 @@ impl Plan {
     /// Whether the scan needs principal components of the rows.
     pub fn needs_pca(&self) -> bool {
         self.shape.dim > 0
+            && self.exact.is_none()
             && (self.config.init == Init::Pca || (self.config.init == Init::Centroid && !self.has_centroids()))
     }
 
@@ -294,10 +318,13 @@ impl Config {
     fn plan_stages(&self, input: &Input, map: bool) -> Result<Plan> {
         let Shape { rows, dim } = input.shape;
         self.check(input)?;
+        if !map && self.method.is_exact() {
+            return Err(Error::Config { field: "method", why: format!("{} makes no graph", self.method) });
+        }
         let threads = threads(self.threads);
         let all = self.recall >= 1.0 || rows * dim as u64 <= NARROW;
         let exact = rows <= FEW || (rows <= PAIRS && all);
-        let lists = lists(rows, exact);
+        let lists = if self.method.is_exact() { 0 } else { lists(rows, exact) };
         let sample_rows = (40 * lists as u64).min(rows);
         let epochs = self.n_epochs.unwrap_or(self.method.epochs(rows));
 
@@ -317,10 +344,13 @@ impl Config {
             exchange: ExchangePlan { buckets: most_buckets(rows), buffer_bytes: 1 << 20 },
             affinity: AffinityPlan { run_bytes: 0, buffer_bytes: 1 << 20 },
             layout: LayoutPlan { epochs, cache_bytes: 0, checkpoint: Duration::from_secs_f64(self.checkpoint) },
+            exact: self.method.is_exact().then_some(ExactPlan { hold_bytes: 0 }),
             stages: Vec::new(),
         };
-        plan.affinity.run_bytes = affinity::run_bytes(&plan).0;
-        plan.neighbors.portion_rows = neighbors::portion_rows(&plan, 0);
+        if plan.exact.is_none() {
+            plan.affinity.run_bytes = affinity::run_bytes(&plan).0;
+            plan.neighbors.portion_rows = neighbors::portion_rows(&plan, 0);
+        }
         // First the least that each stage needs; then what is left is given
         // to what uses it.
         plan.fits(usable)?;
@@ -335,11 +365,51 @@ impl Config {
         Ok(plan)
     }
 
+    /// What lists, a graph and edges can do.
+    fn check_streamed(&self, input: &Input) -> Result<()> {
+        self.check_neighbors(input)?;
+        // Of a graph alone it says what the distances are.
+        match self.metric.barred().filter(|_| input.shape.dim > 0) {
+            None => Ok(()),
+            Some(why) => {
+                let exact: Vec<&str> = Method::all().filter(|method| method.is_exact()).map(Method::name).collect();
+                let why = format!("{} streams, and {why}; exact methods take it: {}", self.method, exact.join(", "));
+                Err(Error::Config { field: "metric", why })
+            }
+        }
+    }
+
+    /// What an exact method can do.
+    fn check_exact(&self, exact: &Exact, input: &Input) -> Result<()> {
+        let Shape { rows, dim } = input.shape;
+        let (method, instead) = (self.method, exact.instead.join(" or "));
+        let config = |field, why: String| Err(Error::Config { field, why });
+        if input.graph_k.is_some() || dim == 0 {
+            let why = format!("{method} computes all pairs of the vectors, and takes no graph; {instead} does");
+            return config("method", why);
+        }
+        if rows > exact.rows {
+            let why = format!(
+                "{method} computes all pairs, which {rows} rows are too many for: {} is the most; take a sample of them, or {instead}, which streams",
+                exact.rows
+            );
+            return config("method", why);
+        }
+        if self.init == Init::Centroid {
+            return config("init", format!("centroid needs lists, which {method} has not; pca, random or a file"));
+        }
+        let problem = (exact.problem)(self);
+        if problem.loss.hyperbolic() && self.init == Init::Pca {
+            return config("init", format!("pca scores need not lie in the ball of {method}'s maps; random or a file"));
+        }
+        problem.check(rows as usize)
+    }
+
     /// How many neighbours are asked for, or given.
     fn check_neighbors(&self, input: &Input) -> Result<()> {
         let rows = input.shape.rows;
         let config = |field, why: String| Err(Error::Config { field, why });
-        if self.method.affinity() == Affinity::Pacmap && input.shape.dim == 0 {
+        if self.method.affinity() == Some(Affinity::Pacmap) && input.shape.dim == 0 {
             return Err(affinity::pairs::no_vectors());
         }
         if self.method.knows(Opt::Perplexity) {
@@ -358,7 +428,7 @@ impl Config {
                 _ => Ok(()),
             };
         }
-        if self.n_neighbors < 2 && (input.graph_k.is_none() || self.method.affinity() == Affinity::Pacmap) {
+        if self.n_neighbors < 2 && (input.graph_k.is_none() || self.method.affinity() == Some(Affinity::Pacmap)) {
             let usual = Config::of(self.method).n_neighbors;
             return config(
                 "n_neighbors",
@@ -392,7 +462,9 @@ impl Config {
             return Err(Error::Data { what: format!("{rows} rows: more than {MOST_ROWS} are not supported yet") });
         }
         self.method.check_known(self)?;
-        self.check_neighbors(input)?;
+        if !self.method.is_exact() {
+            self.check_streamed(input)?;
+        }
         if self.n_components == 0 || self.n_components > 64 {
             return config("n_components", format!("{} is not between 1 and 64", self.n_components));
         }
@@ -438,7 +510,7 @@ impl Config {
         if !(0.0..=1e9).contains(&self.checkpoint) {
             return config("checkpoint", format!("{} seconds is not between 0 and 1e9", self.checkpoint));
         }
-        Ok(())
+        self.method.exact().map_or(Ok(()), |exact| self.check_exact(exact, input))
     }
 }
 
@@ -469,6 +541,14 @@ impl Plan {
     /// What each stage holds as the plan stands.
     fn needs(&self) -> Vec<(Stage, Needs)> {
         let mut stages = Vec::new();
+        if self.exact.is_some() {
+            return vec![
+                (Stage::Scan, scan::needs(self)),
+                (Stage::Layout, exact::stage::needs(self)),
+                (Stage::Output, output::needs(self)),
+                (Stage::Quality, exact::quality::needs(self)),
+            ];
+        }
         if self.shape.dim > 0 {
             stages.push((Stage::Scan, scan::needs(self)));
             stages.push((Stage::Index, index::needs(self)));
@@ -499,7 +579,15 @@ impl Plan {
                 let needed = ((bytes + base(self.shape.dim, self.threads)) * MARGIN / (MARGIN - 1))
                     .next_multiple_of(1 << 20)
                     + (1 << 20);
-                Err(Error::Budget { asked: self.config.memory, needed, stage: stage.name() })
+                let (asked, stage) = (self.config.memory, stage.name());
+                let method = self.config.method;
+                Err(match method.exact() {
+                    None => Error::Budget { asked, needed, stage },
+                    Some(exact) => {
+                        let (rows, instead) = (self.shape.rows, exact.instead.join(" and "));
+                        Error::AllPairs { method: method.name(), rows, asked, needed, stage, instead }
+                    }
+                })
             }
             _ => Ok(()),
         }
@@ -508,6 +596,15 @@ impl Plan {
     /// Gives each stage's free share to what makes it faster.
     fn spend(&mut self, usable: u64) {
         let rows = self.shape.rows;
+        if self.shape.dim > 0 {
+            self.spend_on_batches(usable);
+        }
+        if self.exact.is_some() {
+            let free = usable.saturating_sub(self.of(Stage::Layout));
+            let whole = exact::stage::takes(self, 0).map_or(0, |takes| takes.hold);
+            self.exact = Some(ExactPlan { hold_bytes: free.min(whole) });
+            return;
+        }
         if self.shape.dim > 0 {
             self.spend_on_vectors(usable);
         }
@@ -536,7 +633,7 @@ impl Plan {
         }
     }
 
-    fn spend_on_vectors(&mut self, usable: u64) {
+    fn spend_on_batches(&mut self, usable: u64) {
         let rows = self.shape.rows;
         if self.config.batch_rows.is_none() {
             // Four such buffers exist at a time; together they get an eighth at most.
@@ -546,10 +643,16 @@ impl Plan {
             let wanted = (self.threads as u64 * BATCH_BYTES / row).min(share);
             let mut size = BatchSize::between(LEAST_BATCH, wanted, rows);
             self.batch_rows = size.now;
-            while self.of(Stage::Scan).max(self.of(Stage::Index)) > usable && size.shrink() {
+            // A stage that is not there needs nothing.
+            let read = [Stage::Scan, if self.exact.is_some() { Stage::Layout } else { Stage::Index }, Stage::Quality];
+            while read.iter().any(|&stage| self.of(stage) > usable) && size.shrink() {
                 self.batch_rows = size.now;
             }
         }
+    }
+
+    fn spend_on_vectors(&mut self, usable: u64) {
+        let rows = self.shape.rows;
         let least = std::mem::replace(&mut self.index.shard_rows, 0);
         let beside = index::needs(self).phases.iter().skip(1).map(|phase| phase.bytes()).max().unwrap_or(0);
         let fit = usable.saturating_sub(beside) / index::shard_row_bytes(self.shape.dim);
@@ -587,6 +690,9 @@ impl Plan {
 
     /// What each stage holds, moves and leaves, now that all numbers are decided.
     fn describe(&self) -> Vec<StagePlan> {
+        if self.exact.is_some() {
+            return self.describe_exact();
+        }
         let Shape { rows, .. } = self.shape;
         let source = rows * self.source_row_bytes as u64;
         let (training, (shards, index)) = (scan::disk(self), index::disk(self));
@@ -660,18 +766,40 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// [`Plan::describe`] of an exact method.
+    fn describe_exact(&self) -> Vec<StagePlan> {
+        let source = self.shape.rows * self.source_row_bytes as u64;
+        let map = init::map_bytes(self);
+        let stage = |(stage, needs): (Stage, Needs)| {
+            let (read, written, disk) = match stage {
+                Stage::Layout => (source, map, map + 2 * exact::stage::disk(self)),
+                Stage::Output => (map, map, map),
+                Stage::Quality => (source + map, 0, map),
+                _ => (source, 0, 0),
+            };
+            let memory = base(self.shape.dim, self.threads) + needs.bytes();
+            let holds = needs.largest().map_or(Vec::new(), |phase| phase.parts.clone());
+            StagePlan { stage, memory, holds, read, written, disk, spills: None }
+        };
+        self.needs().into_iter().map(stage).collect()
+    }
+}
+
 /// What will run, for people to read.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Shape { rows, dim } = self.shape;
         writeln!(
             f,
-            "{rows} rows × {dim} components → {} components by {}, {} neighbours",
+            "{rows} rows × {dim} components → {} components by {}, {}",
             self.config.n_components,
             self.config.method,
-            self.k()
+            if self.exact.is_some() { self.walks() } else { format!("{} neighbours", self.k()) }
         )?;
-        if dim > 0 {
+        if self.exact.is_some() {
+            writeln!(f, "{} threads; {} rows a batch", self.threads, self.batch_rows)?;
+        } else if dim > 0 {
             let how = if self.index.exact {
                 "every pair compared".into()
             } else {

@@ -22,7 +22,7 @@ use crate::{Result, init};
 pub use crate::evaluate::Score;
 
 /// Triplets drawn for each sample row.
-const TRIPLETS: usize = 10;
+pub(crate) const TRIPLETS: usize = 10;
 
 /// The map's scores.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

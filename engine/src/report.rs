@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::affinity::Affinities;
 use crate::error::size;
+use crate::exact::Fitted;
 use crate::neighbors::Found;
 use crate::observe::Stage;
 use crate::plan::Plan;
@@ -41,6 +42,8 @@ pub struct Report {
     pub neighbors: Option<Found>,
     /// The affinities' figures.
     pub affinity: Option<Affinities>,
+    /// What an exact method's descent came to.
+    pub exact: Option<Fitted>,
     /// The map's scores.
     pub quality: Option<Quality>,
     /// Wall time of this process's part.
@@ -82,6 +85,14 @@ impl fmt::Display for Report {
                 a.edges, self.plan.shape.rows, a.isolated_rows
             )?;
         }
+        if let Some(fitted) = &self.exact {
+            let ended = if fitted.converged { ", where the gradient ended it" } else { "" };
+            writeln!(
+                f,
+                "fit        loss {:.6} after {} iterations{ended}; {} rows differ",
+                fitted.loss, fitted.iterations, fitted.distinct
+            )?;
+        }
         if let Some(q) = &self.quality {
             write!(f, "map        ")?;
             if let Some(t) = q.trustworthiness {
@@ -95,12 +106,11 @@ impl fmt::Display for Report {
         }
         write!(
             f,
-            "from       {} rows × {}; seed {}; {} neighbours; {} epochs; {} threads; memory {}",
+            "from       {} rows × {}; seed {}; {}; {} threads; memory {}",
             self.plan.shape.rows,
             self.plan.shape.dim,
             config.seed,
-            self.plan.k(),
-            self.plan.layout.epochs,
+            self.plan.walks(),
             self.plan.threads,
             size(config.memory)
         )

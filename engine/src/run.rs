@@ -21,7 +21,7 @@ use crate::observe::{Event, Observer, Progress, Stage};
 use crate::plan::{Input, Plan};
 use crate::report::{Report, StageReport};
 use crate::work::Work;
-use crate::{Error, Result, init, layout, output, quality, scan};
+use crate::{Error, Result, exact, init, layout, output, quality, scan};
 
 /// Takes the map, row after row in the source's order.
 pub trait Sink: Send {
@@ -89,6 +89,9 @@ pub fn embed(
     sink: &mut dyn Sink,
     observer: &dyn Observer,
 ) -> Result<Report> {
+    if plan.exact.is_some() {
+        return embed_all_pairs(plan, inputs, dir, sink, observer);
+    }
     pool(plan.threads)?.install(|| {
         let mut run = Run::start(plan, inputs, dir, observer)?;
         let rows = plan.shape.rows;
@@ -122,6 +125,33 @@ pub fn embed(
         run.release(Stage::Layout, &[])?;
         drop(graph);
         run.release(Stage::Index, &[])?;
+        Ok(run.end())
+    })
+}
+
+/// [`embed`] by an exact method: no lists, no graph, and rows in the source's order throughout.
+fn embed_all_pairs(
+    plan: &Plan,
+    inputs: &Inputs<'_>,
+    dir: &RunDir,
+    sink: &mut dyn Sink,
+    observer: &dyn Observer,
+) -> Result<Report> {
+    let Some(source) = &inputs.source else { return Err(Error::Data { what: "no vectors were given".into() }) };
+    pool(plan.threads)?.install(|| {
+        let mut run = Run::start(plan, inputs, dir, observer)?;
+        let rows = plan.shape.rows;
+        let layout = !run.has(Stage::Layout);
+        let scan = layout && !run.has(Stage::Scan);
+        let _: scan::Scanned = run.stage(Stage::Scan, scan, rows, "rows", |work| scan::scan(plan, source, work))?;
+        let fitted = run.stage(Stage::Layout, layout, plan.layout.epochs as u64, "iterations", |work| {
+            exact::stage::build(plan, source, work)
+        })?;
+        run.report.exact = Some(fitted);
+        run.always(Stage::Output, rows, "rows", |work| output::write(plan, None, sink, work))?;
+        let quality = run.always(Stage::Quality, rows, "rows", |work| exact::quality::score(plan, source, work))?;
+        run.report.quality = Some(quality);
+        run.release(Stage::Layout, &[])?;
         Ok(run.end())
     })
 }
@@ -197,6 +227,7 @@ impl<'a> Run<'a> {
             reused: Vec::new(),
             neighbors: None,
             affinity: None,
+            exact: None,
             quality: None,
             seconds: 0.0,
         };
@@ -326,7 +357,8 @@ impl<'a> Run<'a> {
         self.meter.take_peak();
         let began = Instant::now();
         let result = body(&Work { run: self.dir, progress: &progress, budget: &self.budget })?;
-        if let (Stage::Scan | Stage::Index | Stage::Output, Some(source)) = (stage, &self.source) {
+        let reads = matches!(stage, Stage::Scan | Stage::Index | Stage::Output) || self.plan.exact.is_some();
+        if let Some(source) = self.source.as_ref().filter(|_| reads) {
             // A source that is written to meanwhile gives rows that do not belong together.
             lowland_io::unchanged(&self.files, &source.fingerprints()?)?;
         }

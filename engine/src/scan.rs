@@ -45,7 +45,8 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
     let _held = work.hold(&needs(plan), "read")?;
     let wanted = stratified(plan.config.seed, 0x5ca9, plan.shape.rows, plan.index.sample_rows);
     let mut wanted = wanted.into_iter().peekable();
-    let mut sample = SampleFile::create(dir)?;
+    // Nothing is trained where there are no lists.
+    let mut sample = if plan.index.sample_rows > 0 { Some(SampleFile::create(dir)?) } else { None };
     let mut components = match (plan.needs_pca(), plan.wide()) {
         (false, _) => Components::None,
         (true, false) => Components::Exact(Covariance::new(dim)),
@@ -63,7 +64,9 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
         largest = values.iter().fold(largest, |most, x| most.max(x.abs()));
         all_equal = all_equal && values.chunks_exact(dim).all(|row| row == first.as_slice());
         while let Some(row) = wanted.next_if(|&row| row < batch.first + batch.rows() as u64) {
-            sample.push(&values[(row - batch.first) as usize * dim..][..dim])?;
+            if let Some(sample) = &mut sample {
+                sample.push(&values[(row - batch.first) as usize * dim..][..dim])?;
+            }
         }
         match &mut components {
             Components::None => {}
@@ -95,9 +98,13 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
     }
     .transpose()
     .map_err(|e: PcaError| Error::Config { field: "n_components", why: e.to_string() })?;
-    let stamp = sample.file.finish()?;
-    progress.traffic.wrote(stamp.bytes);
-    Ok((vec![(SAMPLE.to_string(), stamp)], Scanned { rows, pca }))
+    let mut made = Made::new();
+    if let Some(sample) = sample {
+        let stamp = sample.file.finish()?;
+        progress.traffic.wrote(stamp.bytes);
+        made.push((SAMPLE.to_string(), stamp));
+    }
+    Ok((made, Scanned { rows, pca }))
 }
 
 /// Refuses rows `first..` of the source where a number is none, or where single precision or the
@@ -112,7 +119,7 @@ pub(crate) fn check(metric: Metric, source: &dyn Source, first: u64, values: &[f
         Err(Error::Data { what: format!("{}: row {}: {why}", place.path.display(), place.row) })
     };
     match metric {
-        Metric::Euclidean => {
+        Metric::Euclidean | Metric::Sqeuclidean | Metric::Angular | Metric::Manhattan => {
             if let Some(at) = values.iter().position(|x| x.abs() > LARGEST) {
                 let why = format!(
                     "component {} is {:e}; squares of numbers above {LARGEST:e} are lost in single precision: scale the data down",

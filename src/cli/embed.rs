@@ -73,13 +73,12 @@ pub(super) struct Wanted {
     #[command(flatten)]
     neighbors: NeighborArgs,
 
-    /// How the map is made: umap, largevis, infotsne, tsne or pacmap
     #[arg(long, value_name = "METHOD", default_value_t = Method::UMAP, value_parser = parse_method)]
-    #[arg(help_heading = "Map")]
+    #[arg(help_heading = "Map", help = methods())]
     method: Method,
-    /// How many neighbours count, by the entropy of their weights; three times as many are searched
-    /// (largevis, infotsne, tsne) [default: 30]
     #[arg(long, value_name = "NUMBER", help_heading = "Map")]
+    #[arg(help = format!("How many neighbours count, by the entropy of their weights; three times as many are \
+                          searched ({}) [default: 30]", known(Opt::Perplexity)))]
     perplexity: Option<f64>,
     /// Components of the map; tsne makes 2
     #[arg(long, value_name = "N", default_value_t = Config::default().n_components, help_heading = "Map")]
@@ -90,11 +89,13 @@ pub(super) struct Wanted {
     /// Scale of the map's distances (umap) [default: 1]
     #[arg(long, value_name = "SCALE", help_heading = "Map")]
     spread: Option<f64>,
-    /// First positions: centroid, pca, random, or an .npy file of rows × components
-    #[arg(long, value_name = "INIT", default_value = "centroid", value_parser = parse_init, help_heading = "Map")]
-    init: Init,
-    /// Passes over the edges [default: umap 500 up to 10,000 rows and 200 above, largevis and
-    /// infotsne 1000, tsne 750, pacmap 450]
+    /// First positions: centroid, pca, random, or an .npy file of rows × components [default:
+    /// centroid; of exact methods pca, of cosne random]
+    #[arg(long, value_name = "INIT", value_parser = parse_init, help_heading = "Map")]
+    init: Option<Init>,
+    /// Passes over the edges, or iterations over all pairs [default: umap 500 up to 10,000 rows and
+    /// 200 above, largevis and infotsne 1000, tsne 750, pacmap 450; at most 2000 of exact methods,
+    /// phate and affinity-matcher 1000]
     #[arg(long, value_name = "N", help_heading = "Map")]
     n_epochs: Option<usize>,
     /// Random points that push for each neighbour that pulls (umap) [default: 5]
@@ -103,12 +104,13 @@ pub(super) struct Wanted {
     /// Random points that push each point (largevis, infotsne) [default: largevis 35, infotsne 300]
     #[arg(long, value_name = "N", help_heading = "Map")]
     n_negatives: Option<usize>,
-    /// What attraction is multiplied by at first, for 250 epochs or a third of them (largevis,
-    /// infotsne, tsne) [default: 12, largevis 1]
     #[arg(long, value_name = "FACTOR", help_heading = "Map")]
+    #[arg(help = format!("What attraction is multiplied by at first, for 250 epochs or a third of them ({}) \
+                          [default: 12; largevis, sne and tsnekhorn 1]", known(Opt::EarlyExaggeration)))]
     early_exaggeration: Option<f32>,
-    /// How points move: adam or momentum (largevis, infotsne, tsne) [default: momentum]
     #[arg(long, value_name = "OPTIMIZER", value_parser = parse_optimizer, help_heading = "Map")]
+    #[arg(help = format!("How points move: adam or momentum ({}) [default: momentum; phate and affinity-matcher adam]",
+                         known(Opt::Optimizer)))]
     optimizer: Option<Optimizer>,
     /// Step of the first epoch [default: 1 for umap, where it falls to 0 over the epochs, and for
     /// adam; momentum rows / 4 over the exaggeration of the time, and at least 50]
@@ -119,6 +121,20 @@ pub(super) struct Wanted {
     pub(super) resources: ResourceArgs,
 }
 
+/// The methods that know an option.
+fn known(opt: Opt) -> String {
+    opt.known_to().join(", ")
+}
+
+/// The methods, for help.
+fn methods() -> String {
+    let names = |exact: bool| {
+        let names: Vec<&str> = Method::all().filter(|method| method.is_exact() == exact).map(Method::name).collect();
+        names.join(", ")
+    };
+    format!("How the map is made: {}; or exact, of all pairs in memory: {}", names(false), names(true))
+}
+
 fn parse_method(text: &str) -> Result<Method, String> {
     Method::named(text).ok_or_else(|| {
         let names: Vec<&str> = Method::all().map(Method::name).collect();
@@ -126,9 +142,17 @@ fn parse_method(text: &str) -> Result<Method, String> {
     })
 }
 
+/// One of `all`, by its name.
+fn named<T: Copy, const N: usize>(text: &str, all: [T; N], name: fn(T) -> &'static str) -> Result<T, String> {
+    let found = all.into_iter().find(|&one| name(one) == text);
+    found.ok_or_else(|| match all.map(name).as_slice() {
+        [one, other] => format!("there are {one} and {other}"),
+        names => format!("there are {}", names.join(", ")),
+    })
+}
+
 fn parse_optimizer(text: &str) -> Result<Optimizer, String> {
-    let found = Optimizer::ALL.into_iter().find(|optimizer| optimizer.name() == text);
-    found.ok_or_else(|| format!("there are {}", Optimizer::ALL.map(Optimizer::name).join(" and ")))
+    named(text, Optimizer::ALL, Optimizer::name)
 }
 
 fn parse_init(text: &str) -> Result<Init, String> {
@@ -193,8 +217,8 @@ impl Wanted {
             n_components: self.n_components,
             min_dist: self.min_dist.unwrap_or(own.min_dist),
             spread: self.spread.unwrap_or(own.spread),
-            metric: self.neighbors.metric.map_or_else(Default::default, Into::into),
-            init: self.init.clone(),
+            metric: self.neighbors.metric.unwrap_or(own.metric),
+            init: self.init.clone().unwrap_or(own.init),
             n_epochs: self.n_epochs,
             negative_sample_rate: self.negative_sample_rate.unwrap_or(own.negative_sample_rate),
             n_negatives: self.n_negatives.unwrap_or(own.n_negatives),
@@ -233,7 +257,7 @@ impl Wanted {
         if let Some(path) = &self.knn {
             let graph = Graph::open(path)?;
             match (self.neighbors.metric, graph.metric()) {
-                (Some(asked), Some(has)) if has != asked.into() => {
+                (Some(asked), Some(has)) if has != asked => {
                     return Err(Failure::usage(format!(
                         "--metric: the graph {} was made with {}",
                         path.display(),

@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     let mut job = Job::new(&args.output);
     job.config = Config {
         n_neighbors: args.neighbors.n_neighbors.unwrap_or(Config::default().n_neighbors),
-        metric: args.neighbors.metric.map_or_else(Default::default, Into::into),
+        metric: args.neighbors.metric.unwrap_or_default(),
         recall: args.neighbors.recall,
         ..Config::default()
     };

@@ -30,16 +30,27 @@ pub(super) struct NeighborArgs {
     /// Neighbours of each point, itself not counted [default: 15, of pacmap 10]
     #[arg(long, value_name = "K")]
     pub(super) n_neighbors: Option<usize>,
-    /// How distance is measured in the data [default: euclidean]
-    #[arg(long, value_name = "METRIC")]
-    pub(super) metric: Option<MetricArg>,
+    /// How distance is measured in the data: euclidean, sqeuclidean or cosine; or, for exact methods
+    /// only, angular (inner-product) or manhattan [default: euclidean, of exact methods but phate
+    /// sqeuclidean]
+    #[arg(long, value_name = "METRIC", value_parser = parse_metric)]
+    pub(super) metric: Option<Metric>,
     /// Share of the true neighbours that the graph should hold, from 0 to 1; it holds all of them
     /// up to 32,768 rows, and up to 65,536 that are narrow or where 1 is asked for
     #[arg(long, value_name = "SHARE", default_value_t = Config::default().recall)]
     pub(super) recall: f64,
 }
 
-/// The metrics, by name.
+fn parse_metric(text: &str) -> Result<Metric, String> {
+    let found = Metric::ALL.into_iter().find(|metric| metric.name() == text);
+    // Two names of one thing, which FAISS and the guide have.
+    found.or((text == "inner-product").then_some(Metric::Angular)).ok_or_else(|| {
+        let names: Vec<&str> = Metric::ALL.into_iter().map(Metric::name).collect();
+        format!("there are {}", names.join(", "))
+    })
+}
+
+/// The metrics of what knows no methods, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum MetricArg {
     Euclidean,
@@ -165,7 +176,9 @@ pub(super) fn granted<P: AsRef<[StagePlan]>>(
 /// The smallest budget that would do, where a budget is too small.
 fn least(error: &Error) -> Option<u64> {
     match error {
-        Error::Engine(lowland_engine::Error::Budget { needed, .. }) => Some(*needed),
+        Error::Engine(
+            lowland_engine::Error::Budget { needed, .. } | lowland_engine::Error::AllPairs { needed, .. },
+        ) => Some(*needed),
         _ => None,
     }
 }

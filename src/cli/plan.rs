@@ -160,15 +160,16 @@ impl Told<'_> {
             None => format!("a graph of {} rows", count(plan.shape.rows)),
         };
         let mut text = format!(
-            "{what} to {} components by {}: {} neighbours, {} epochs, {} threads, {} rows a batch\n",
+            "{what} to {} components by {}: {}, {} threads, {} rows a batch\n",
             config.n_components,
             config.method,
-            plan.k(),
-            plan.layout.epochs,
+            plan.walks().replace(';', ","),
             plan.threads,
             count(plan.batch_rows as u64)
         );
-        if plan.shape.dim > 0 {
+        if plan.exact.is_some() {
+            text += &format!("exact, in memory, by {} costs\n", config.metric.name());
+        } else if plan.shape.dim > 0 {
             let how = if plan.graph_k.is_some() {
                 "neighbours from the graph".into()
             } else if plan.index.exact {
@@ -192,6 +193,7 @@ impl Told<'_> {
         let mut rows = vec![headings];
         for (stage, seconds) in self.plan.stages.iter().zip(&self.seconds) {
             let work = match stage.stage {
+                Stage::Layout if self.plan.exact.is_some() => format!("{} iterations", self.plan.layout.epochs),
                 Stage::Layout => format!("{} epochs", self.plan.layout.epochs),
                 _ => format!("{} rows", indicatif::HumanCount(self.plan.shape.rows)),
             };
@@ -263,6 +265,10 @@ impl Told<'_> {
 
 /// What the layout holds of each row, in all and a row.
 fn floor(plan: &Plan) -> Option<(u64, u64)> {
+    if plan.exact.is_some() {
+        // All of it must be.
+        return None;
+    }
     let layout = plan.stages.iter().find(|stage| stage.stage == Stage::Layout)?;
     let state = layout.holds.iter().find(|part| part.what.starts_with("positions"))?;
     Some((state.bytes, state.bytes / plan.shape.rows))

@@ -216,9 +216,9 @@ fn faiss_reads_the_index_and_finds_the_same_neighbours() {
         let run = run(&Config { metric, n_epochs: Some(1), ..quick() }, &table);
         let (ids, distances, ..) = graph_of(&run.plan, &table);
         let distances: Vec<f32> = match metric {
-            Metric::Euclidean => distances,
             // Between rows of length 1, as FAISS has them.
             Metric::Cosine => distances.iter().map(|d| (2.0 * d).sqrt()).collect(),
+            _ => distances,
         };
         desk.ask(
             "stores.py",

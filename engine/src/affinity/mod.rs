@@ -29,7 +29,7 @@ use crate::index::{Lists, Made};
 use crate::neighbors::Graph;
 use crate::plan::Plan;
 use crate::work::Work;
-use crate::{Config, Metric, Result};
+use crate::{Config, Error, Metric, Result};
 use pairs::Pairs;
 pub use store::{EdgeStore, most_of_block};
 use store::{Piece, StoreWriter};
@@ -91,6 +91,12 @@ impl Affinity {
     }
 }
 
+/// What a plan's edges are.
+fn of(plan: &Plan) -> Result<Affinity> {
+    let why = || format!("{} computes all pairs, and has no edges", plan.config.method);
+    plan.config.method.affinity().ok_or_else(|| Error::Config { field: "method", why: why() })
+}
+
 /// The directed weights of a row's edges.
 pub struct Calibration<'a> {
     graph: &'a Graph,
@@ -120,7 +126,7 @@ impl<'a> Calibration<'a> {
 
     /// What a plan asks for.
     fn of(plan: &Plan, graph: &'a Graph, mean_distance: f64, lists: Option<&Lists>, work: &Work<'_>) -> Result<Self> {
-        Ok(match plan.config.method.affinity() {
+        Ok(match of(plan)? {
             Affinity::Umap => Calibration::new(graph, mean_distance),
             Affinity::Entropic => Calibration::entropic(graph, plan.config.perplexity, plan.config.metric),
             Affinity::Pacmap => {
@@ -140,7 +146,7 @@ impl<'a> Calibration<'a> {
             Weighing::Entropic { perplexity, metric } => {
                 let cost = |&d: &f32| match metric {
                     Metric::Euclidean => f64::from(d) * f64::from(d),
-                    Metric::Cosine => f64::from(d),
+                    _ => f64::from(d),
                 };
                 let costs: Vec<f64> = distances.iter().map(cost).collect();
                 entropic::calibrate(&costs, *perplexity, weights);
@@ -183,7 +189,7 @@ pub fn build(
 ) -> Result<(Made, Affinities)> {
     let needs = needs(plan);
     let (_, most_edges) = most_of_block(plan.shape.rows, plan.degree());
-    let affinity = plan.config.method.affinity();
+    let affinity = of(plan)?;
     let mut writer = StoreWriter::resume(graph.rows(), affinity, plan.degree(), most_edges as usize, *work)?;
     if writer.next_row() < graph.rows() {
         let held = work.hold(&needs, "transpose")?;
@@ -328,7 +334,7 @@ pub fn needs(plan: &Plan) -> Needs {
     let pieces = (2 * threads * PIECE as u64 * 8 + block_edges * 8).min(rows * 2 * k as u64 * 8);
     let block = block_rows * 4 + block_edges * 8;
     let run = plan.affinity.run_bytes;
-    let pairs = plan.config.method.affinity() == Affinity::Pacmap;
+    let pairs = plan.config.method.affinity() == Some(Affinity::Pacmap);
     let (scales, pools) = if pairs { pairs::bytes(plan) } else { (0, 0) };
     Needs::default()
         .phase(
@@ -358,6 +364,6 @@ pub fn needs(plan: &Plan) -> Needs {
 pub fn disk(plan: &Plan) -> (u64, u64) {
     let (rows, k) = (plan.shape.rows, plan.degree());
     let buckets = if in_memory(plan) { 0 } else { rows * k as u64 * 12 };
-    let pairs = if plan.config.method.affinity() == Affinity::Pacmap { pairs::disk(plan) } else { 0 };
+    let pairs = if plan.config.method.affinity() == Some(Affinity::Pacmap) { pairs::disk(plan) } else { 0 };
     (buckets + pairs, rows * 4 + likely_edges(rows, k) * 8)
 }

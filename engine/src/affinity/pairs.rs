@@ -22,7 +22,7 @@ use crate::neighbors::kernel::squared_distance;
 use crate::plan::Plan;
 use crate::random::below;
 use crate::work::Work;
-use crate::{Config, Error, Result};
+use crate::{Config, Error, Metric, Result};
 
 /// What a mid-near pair counts in an edge's weight, where a near one counts 1:
 /// an edge is at most two of each, one for each direction.
@@ -52,6 +52,7 @@ pub(super) struct Pairs {
     near: usize,
     /// 1 / ρ of each row.
     scales: Vec<f32>,
+    metric: Metric,
     middle: Mapped,
     pairs: usize,
 }
@@ -70,9 +71,10 @@ impl Pairs {
         if expected != found {
             return Err(IoError::Truncated { path, expected, found }.into());
         }
+        let metric = plan.config.metric;
         let scales =
-            (0..graph.rows()).into_par_iter().map(|row| scale(graph.distances(row)?)).collect::<Result<_>>()?;
-        Ok(Pairs { near: plan.config.n_neighbors.min(graph.k()), scales, middle, pairs })
+            (0..graph.rows()).into_par_iter().map(|row| scale(graph.distances(row)?, metric)).collect::<Result<_>>()?;
+        Ok(Pairs { near: plan.config.n_neighbors.min(graph.k()), scales, metric, middle, pairs })
     }
 
     /// A row's near pairs with weight 1, and mid-near ones with weight [`MIDDLE`]; a row that is both has the sum.
@@ -81,7 +83,10 @@ impl Pairs {
         let mut near: Vec<(f32, u32)> = graph
             .neighbors(row)
             .zip(graph.distances(row)?)
-            .map(|(to, &d)| (d * d * own * self.scales[to as usize], to))
+            .map(|(to, &d)| {
+                let d = length(d, self.metric);
+                (d * d * own * self.scales[to as usize], to)
+            })
             .collect();
         // Ties go to the nearer one, which stands first.
         near.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -113,12 +118,17 @@ pub(crate) fn no_vectors() -> Error {
     }
 }
 
+/// A distance that is squared when pairs are ranked: so it is no square itself.
+fn length(distance: f32, metric: Metric) -> f32 {
+    if metric == Metric::Sqeuclidean { distance.sqrt() } else { distance }
+}
+
 /// 1 over the mean distance to the neighbours 4 to 6; of fewer neighbours the last.
-fn scale(distances: &[f32]) -> Result<f32> {
+fn scale(distances: &[f32], metric: Metric) -> Result<f32> {
     let there = distances.iter().take_while(|d| d.is_finite()).count();
     let last = there.min(6);
     let some = &distances[last.saturating_sub(3)..last];
-    let mean = some.iter().map(|&d| f64::from(d)).sum::<f64>() / some.len().max(1) as f64;
+    let mean = some.iter().map(|&d| f64::from(length(d, metric))).sum::<f64>() / some.len().max(1) as f64;
     Ok((1.0 / mean.max(1e-10)) as f32)
 }
 
@@ -194,9 +204,9 @@ mod tests {
 
     #[test]
     fn scales_are_of_the_neighbours_four_to_six() {
-        assert_eq!(scale(&[1.0, 2.0, 3.0, 4.0, 5.0, 9.0, 100.0]).expect("a scale"), 1.0 / 6.0);
-        assert_eq!(scale(&[1.0, 3.0, f32::INFINITY]).expect("a scale"), 0.5);
-        assert_eq!(scale(&[f32::INFINITY]).expect("a scale"), 1e10);
-        assert_eq!(scale(&[0.0; 8]).expect("a scale"), 1e10);
+        assert_eq!(scale(&[1.0, 2.0, 3.0, 4.0, 5.0, 9.0, 100.0], Metric::Euclidean).expect("a scale"), 1.0 / 6.0);
+        assert_eq!(scale(&[1.0, 3.0, f32::INFINITY], Metric::Euclidean).expect("a scale"), 0.5);
+        assert_eq!(scale(&[f32::INFINITY], Metric::Euclidean).expect("a scale"), 1e10);
+        assert_eq!(scale(&[0.0; 8], Metric::Euclidean).expect("a scale"), 1e10);
     }
 }

@@ -153,7 +153,7 @@ impl<'a> Costs<'a> {
                 progress.check()?;
                 let first = rows.start + t * QUERIES;
                 let (tile, spare) = buffer.split_at_mut(QUERIES * padded);
-                self.fill(first, queries, tile);
+                self.fill(self.rooms.get(first..).unwrap_or_default(), queries, tile);
                 for (q, out) in out.chunks_exact_mut(width).enumerate() {
                     let (i, costs) = (first + q, &mut tile[q * padded..][..n]);
                     if itself == Itself::Never {
@@ -178,8 +178,34 @@ impl<'a> Costs<'a> {
         self.each_of(0..self.len(), itself, progress, out, width, f)
     }
 
-    /// The costs of up to four rows, the first of which is `first`, to all.
-    fn fill(&self, first: usize, queries: &[f32], tile: &mut [f32]) {
+    /// For some rows: `f(place among them, costs to all rows)`.
+    ///
+    /// # Errors
+    /// If the observer asked to stop.
+    pub(super) fn of_some<T: Send>(
+        &self,
+        rows: &[u32],
+        progress: &Progress<'_>,
+        f: impl Fn(usize, &[f32]) -> T + Sync,
+    ) -> Result<Vec<T>> {
+        let (n, dim) = (self.len(), self.dim);
+        let padded = n.next_multiple_of(LANES);
+        let portions = rows.par_chunks(QUERIES).enumerate().map_init(
+            || vec![0f32; QUERIES * padded],
+            |tile, (t, rows)| {
+                progress.check()?;
+                let queries: Vec<f32> =
+                    rows.iter().flat_map(|&row| &self.rows[row as usize * dim..][..dim]).copied().collect();
+                let rooms: Vec<f64> = rows.iter().filter_map(|&row| self.rooms.get(row as usize)).copied().collect();
+                self.fill(&rooms, &queries, tile);
+                Ok((0..rows.len()).map(|q| f(t * QUERIES + q, &tile[q * padded..][..n])).collect::<Vec<T>>())
+            },
+        );
+        Ok(portions.collect::<Result<Vec<Vec<T>>>>()?.into_iter().flatten().collect())
+    }
+
+    /// The costs of up to four rows, of which `rooms` are those of the first ones, to all.
+    fn fill(&self, rooms: &[f64], queries: &[f32], tile: &mut [f32]) {
         let squares = |x: f32, y: f32| (x - y) * (x - y);
         match self.cost {
             Cost::Sqeuclidean => self.fill_by(queries, tile, squares, |x| x as f32),
@@ -189,7 +215,7 @@ impl<'a> Costs<'a> {
             Cost::Sqhyperbolic => {
                 self.fill_by(queries, tile, squares, |x| x as f32);
                 let padded = tile.len() / QUERIES;
-                for (costs, &own) in tile.chunks_exact_mut(padded).zip(&self.rooms[first..]) {
+                for (costs, &own) in tile.chunks_exact_mut(padded).zip(rooms) {
                     for (cost, &room) in costs.iter_mut().zip(&self.rooms) {
                         let distance = (1.0 + 2.0 * f64::from(*cost) / (own * room) + 1e-8).acosh();
                         *cost = (distance * distance) as f32;

@@ -203,6 +203,7 @@ impl Problem {
             }
         }
         self.loss.check()?;
+        self.affinity.check_cost(self.cost)?;
         self.affinity.check(n)
     }
 

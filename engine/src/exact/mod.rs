@@ -34,6 +34,7 @@
 //! differ between C libraries.
 
 mod affinity;
+mod checkpoint;
 mod costs;
 mod duplicates;
 mod fit;
@@ -45,7 +46,9 @@ mod needs;
 mod optimizer;
 mod poincare;
 mod points;
+pub(crate) mod quality;
 mod real;
+pub(crate) mod stage;
 mod weights;
 
 #[cfg(test)]
@@ -62,8 +65,9 @@ pub use init::Start;
 pub use loss::{
     CrossEntropy, HyperbolicCauchy, Loss, MapAffinity, MapKernel, Objective, SquareLoss, Strengths, Stress,
 };
-pub use methods::{Cosne, Entry, METHODS, MatchLoss, Matcher, Method, Phate, Sne, Tsne, TsneKhorn};
+pub use methods::{Cosne, MatchLoss, Matcher, Method, Phate, Sne, Tsne, TsneKhorn};
 pub use needs::{Takes, needs};
 pub use optimizer::{Adam, Moments, Optimizer};
 pub use points::WIDEST;
+pub use stage::Fitted;
 pub use weights::{ClosedForm, Dense, Dual, Sparse, Tiled, Weights};

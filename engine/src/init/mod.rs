@@ -133,7 +133,7 @@ fn narrow(positions: &mut [f32], width: usize, deviation: f64) {
 }
 
 /// Positions that a user brings, in the source's order.
-fn from_file(plan: &Plan, path: &Path, lists: Option<&Lists>) -> Result<Vec<f32>> {
+pub(crate) fn from_file(plan: &Plan, path: &Path, lists: Option<&Lists>) -> Result<Vec<f32>> {
     let given = lowland_io::open(&[path.to_string_lossy().into_owned()], &lowland_io::Options::default())?;
     let (rows, width) = (plan.shape.rows, plan.config.n_components);
     let shape = given.shape();

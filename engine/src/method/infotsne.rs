@@ -12,7 +12,7 @@ use crate::layout::weighed::{Loss, Weighed};
 pub(super) static ENTRY: Entry = Entry {
     name: "infotsne",
     about: "t-SNE against many drawn rows, by a contrastive loss (Damrich et al. 2023)",
-    affinity: Affinity::Entropic,
+    affinity: Some(Affinity::Entropic),
     objective: &Weighed(InfoTsne),
     knows: &[Opt::Perplexity, Opt::NNegatives, Opt::EarlyExaggeration, Opt::Optimizer],
     defaults: |config| Config { n_negatives: 300, early_exaggeration: 12.0, optimizer: Optimizer::Momentum, ..config },
@@ -21,6 +21,7 @@ pub(super) static ENTRY: Entry = Entry {
     exaggerated: 250,
     decays: true,
     begins: Some(1e-4),
+    exact: None,
 };
 
 /// The loss.

@@ -17,7 +17,7 @@ use crate::layout::weighed::{Loss, Weighed};
 pub(super) static ENTRY: Entry = Entry {
     name: "largevis",
     about: "entropic neighbours against some drawn rows (Tang et al. 2016)",
-    affinity: Affinity::Entropic,
+    affinity: Some(Affinity::Entropic),
     objective: &Weighed(LargeVis),
     knows: &[Opt::Perplexity, Opt::NNegatives, Opt::EarlyExaggeration, Opt::Optimizer],
     defaults: |config| Config { n_negatives: 35, optimizer: Optimizer::Momentum, ..config },
@@ -26,6 +26,7 @@ pub(super) static ENTRY: Entry = Entry {
     exaggerated: 250,
     decays: true,
     begins: Some(1e-4),
+    exact: None,
 };
 
 /// The loss.

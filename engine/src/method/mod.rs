@@ -1,30 +1,48 @@
 //! The methods: what each is made of, one small file a method.
 //!
-//! A method is an input affinity, which becomes the edge store, and an
-//! objective, which moves the map over it; the rest of an entry is defaults.
-//! A new one is a file with an `Entry`, and a line in the table below.
+//! A method that streams is an input affinity, which becomes the edge store,
+//! and an objective, which moves the map over it; the rest of an entry is
+//! defaults. An exact one (`all_pairs`) is a problem of `exact`, and has no
+//! edges. A new one is a file with an `Entry`, and a line in the table below.
 //!
 //! What must hold: a method says which options it knows, and any other that
 //! is asked for is refused with the methods that do.
 
+mod all_pairs;
 #[cfg(test)]
 mod gradients;
-mod infotsne;
-mod largevis;
-mod pacmap;
-mod tsne;
-mod umap;
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub(crate) use all_pairs::Exact;
+
 use crate::affinity::Affinity;
 use crate::layout::Objective;
 use crate::{Config, Error, Result};
 
-/// All methods, in the order in which they are listed.
-static TABLE: [&Entry; 5] = [&umap::ENTRY, &largevis::ENTRY, &infotsne::ENTRY, &tsne::ENTRY, &pacmap::ENTRY];
+/// A line is a file with an `ENTRY`.
+macro_rules! methods {
+    ($($file:ident)*) => {
+        $(mod $file;)*
+
+        /// All methods, in the order in which they are listed.
+        static TABLE: &[&Entry] = &[$(&$file::ENTRY),*];
+    };
+}
+
+methods! {
+    umap
+    largevis
+    infotsne
+    tsne
+    pacmap
+    sne
+    tsne_exact
+    tsnekhorn
+    cosne
+}
 
 /// What a method is made of.
 #[derive(Debug)]
@@ -33,8 +51,8 @@ pub(crate) struct Entry {
     name: &'static str,
     /// What it is, in some words.
     about: &'static str,
-    /// The input affinity.
-    affinity: Affinity,
+    /// The input affinity, which becomes edges; none where all pairs are computed.
+    affinity: Option<Affinity>,
     /// What moves the map.
     objective: &'static dyn Objective,
     /// The options that it knows, beside those that all methods do.
@@ -51,6 +69,8 @@ pub(crate) struct Entry {
     decays: bool,
     /// The standard deviation of the first positions' first component; as wide as UMAP's where there is none.
     begins: Option<f64>,
+    /// What it is where all pairs are computed: then affinity, objective and what follows it say nothing.
+    exact: Option<Exact>,
 }
 
 /// Options that some methods know and others do not. Every method knows
@@ -158,9 +178,19 @@ impl Method {
         self.0.about
     }
 
-    /// Its input affinity.
-    pub fn affinity(self) -> Affinity {
+    /// Its input affinity, which becomes edges; none where it computes all pairs.
+    pub fn affinity(self) -> Option<Affinity> {
         self.0.affinity
+    }
+
+    /// Whether it computes all pairs, for what fits, rather than stream.
+    pub fn is_exact(self) -> bool {
+        self.0.exact.is_some()
+    }
+
+    /// What it is where it computes all pairs.
+    pub(crate) fn exact(self) -> Option<&'static Exact> {
+        self.0.exact.as_ref()
     }
 
     /// Whether it knows an option.
@@ -177,9 +207,12 @@ impl Method {
         self.0.objective
     }
 
-    /// Passes over the edges where nothing else is asked.
+    /// Passes over the edges, or iterations over all pairs, where nothing else is asked.
     pub fn epochs(self, rows: u64) -> usize {
-        (self.0.epochs)(rows)
+        match self.exact() {
+            None => (self.0.epochs)(rows),
+            Some(exact) => (exact.problem)(&Config::of(self)).descent.max_iter,
+        }
     }
 
     pub(crate) fn negatives(self, config: &Config) -> usize {
@@ -265,6 +298,14 @@ mod tests {
     }
 
     #[test]
+    fn what_streams_in_place_of_an_exact_method_does() {
+        for (method, exact) in Method::all().filter_map(|method| Some((method, method.exact()?))) {
+            let streams = |name: &&str| Method::named(name).is_some_and(|method| !method.is_exact());
+            assert!(!exact.instead.is_empty() && exact.instead.iter().all(streams), "{method}: {:?}", exact.instead);
+        }
+    }
+
+    #[test]
     fn what_a_method_does_not_know_is_refused_with_those_that_do() {
         for method in Method::all() {
             method.check_known(&Config::of(method)).expect("its own defaults");
@@ -274,6 +315,9 @@ mod tests {
         assert!(told.contains("min_dist") && told.contains("tsne does not know it; umap does"), "{told}");
         let asked = Config { perplexity: 5.0, ..Config::of(Method::PACMAP) };
         let told = Method::PACMAP.check_known(&asked).expect_err("refused").to_string();
-        assert!(told.contains("pacmap does not know it; largevis, infotsne, tsne do"), "{told}");
+        assert!(
+            told.contains("pacmap does not know it; largevis, infotsne, tsne, ") && told.ends_with(" do"),
+            "{told}"
+        );
     }
 }

@@ -17,7 +17,7 @@ use crate::layout::{Coding, Optimizer};
 pub(super) static ENTRY: Entry = Entry {
     name: "pacmap",
     about: "near, mid-near and further pairs in three phases (Wang et al. 2021)",
-    affinity: Affinity::Pacmap,
+    affinity: Some(Affinity::Pacmap),
     objective: &Weighed(Pacmap { near: 0.0, middle: 0.0, further: 0.0 }),
     knows: &[Opt::NNeighbors],
     defaults: |config| Config { n_neighbors: 10, optimizer: Optimizer::Adam, ..config },
@@ -26,6 +26,7 @@ pub(super) static ENTRY: Entry = Entry {
     exaggerated: 0,
     decays: false,
     begins: Some(1e-4),
+    exact: None,
 };
 
 /// The loss, with the weights of its three kinds of pairs.

@@ -13,7 +13,7 @@ use crate::layout::weighed::{Loss, Weighed};
 pub(super) static ENTRY: Entry = Entry {
     name: "tsne",
     about: "entropic neighbours against all rows, in the plane (van der Maaten et al. 2008)",
-    affinity: Affinity::Entropic,
+    affinity: Some(Affinity::Entropic),
     objective: &Weighed(Tsne),
     knows: &[Opt::Perplexity, Opt::EarlyExaggeration, Opt::Optimizer],
     defaults: |config| Config { early_exaggeration: 12.0, optimizer: Optimizer::Momentum, ..config },
@@ -22,6 +22,7 @@ pub(super) static ENTRY: Entry = Entry {
     exaggerated: 250,
     decays: false,
     begins: Some(1e-4),
+    exact: None,
 };
 
 /// The loss.

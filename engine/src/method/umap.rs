@@ -8,7 +8,7 @@ use crate::layout::rows::Firing;
 pub(super) static ENTRY: Entry = Entry {
     name: "umap",
     about: "fuzzy neighbours by cross-entropy (McInnes et al. 2018)",
-    affinity: Affinity::Umap,
+    affinity: Some(Affinity::Umap),
     objective: &Firing,
     knows: &[Opt::NNeighbors, Opt::MinDist, Opt::Spread, Opt::NegativeSampleRate],
     defaults: |config| config,
@@ -22,4 +22,5 @@ pub(super) static ENTRY: Entry = Entry {
     exaggerated: 0,
     decays: true,
     begins: None,
+    exact: None,
 };

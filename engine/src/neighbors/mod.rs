@@ -34,6 +34,7 @@ use std::ops::Range;
 pub use exchange::{export, export_disk, export_needs, import, import_disk, import_needs};
 pub(crate) use feed::portion_rows;
 pub use feed::{Form, Met, each_portion};
+pub(crate) use sample::rows as sampled;
 pub use sample::{FILE as SAMPLE, Sample, bytes as sweep_bytes, exact};
 pub use segments::Segments;
 pub use sieve::Sieve;

@@ -3,8 +3,8 @@
 
 use super::entropic::nearest;
 use super::normalized::Normalization;
-use super::{Affinity, Toll, check_costs, itself, wrong};
-use crate::exact::costs::{Costs, Itself};
+use super::{Affinity, Toll, check_not_below, itself, wrong};
+use crate::exact::costs::{Cost, Costs, Itself};
 use crate::exact::real::{self, Real, wide};
 use crate::exact::weights::{ClosedForm, Dual, Tiled, Weights};
 use crate::observe::Progress;
@@ -104,12 +104,16 @@ impl Affinity for SelfTuning {
     fn check(&self, n: usize) -> Result<()> {
         check_k(self.k, n)
     }
+    fn check_cost(&self, cost: Cost) -> Result<()> {
+        check_not_below(self.name(), cost)
+    }
+
     fn toll(&self, n: usize) -> Toll {
         toll(n)
     }
     fn solve<'a>(&'a self, costs: &'a Costs<'a>, progress: &Progress<'_>) -> Result<Weights<'a>> {
         self.check(costs.len())?;
-        check_costs(self.name(), costs)?;
+        self.check_cost(costs.cost())?;
         let own = itself(self.zero_diag);
         let mut duals: Vec<Dual> =
             scales(costs, own, self.k, progress)?.into_iter().map(|sigma| [1.0 / sigma, 0.0]).collect();
@@ -142,12 +146,16 @@ impl Affinity for Magic {
     fn check(&self, n: usize) -> Result<()> {
         check_k(self.k, n)
     }
+    fn check_cost(&self, cost: Cost) -> Result<()> {
+        check_not_below(self.name(), cost)
+    }
+
     fn toll(&self, n: usize) -> Toll {
         toll(n)
     }
     fn solve<'a>(&'a self, costs: &'a Costs<'a>, progress: &Progress<'_>) -> Result<Weights<'a>> {
         self.check(costs.len())?;
-        check_costs(self.name(), costs)?;
+        self.check_cost(costs.cost())?;
         let own = itself(self.zero_diag);
         let mut duals: Vec<Dual> =
             scales(costs, own, self.k, progress)?.into_iter().map(|sigma| [1.0 / sigma, 0.5]).collect();

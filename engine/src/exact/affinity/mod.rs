@@ -28,7 +28,7 @@ pub use sinkhorn::{BaseKernel, Sinkhorn};
 pub use symmetric::{DualSolver, SymmetricEntropic};
 pub use umap::UmapAffinity;
 
-use super::costs::{Costs, Itself};
+use super::costs::{Cost, Costs, Itself};
 use super::weights::Weights;
 use crate::observe::Progress;
 use crate::{Error, Result};
@@ -58,6 +58,14 @@ pub trait Affinity: Send + Sync {
     /// # Errors
     /// [`Error::Config`] with the option, the number and what to do.
     fn check(&self, n: usize) -> Result<()>;
+
+    /// Refuses a cost that the formula cannot take.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the cost and what to do.
+    fn check_cost(&self, _: Cost) -> Result<()> {
+        Ok(())
+    }
 
     /// What it takes for n rows.
     fn toll(&self, n: usize) -> Toll;
@@ -94,8 +102,8 @@ pub(super) fn check_positive(field: &'static str, value: f64) -> Result<()> {
 }
 
 /// Refuses costs that may lie below 0 where a formula divides by them.
-fn check_costs(name: &str, costs: &Costs<'_>) -> Result<()> {
-    if costs.cost() == super::Cost::Angular {
+fn check_not_below(name: &str, cost: Cost) -> Result<()> {
+    if cost == Cost::Angular {
         let why = format!(
             "the {name} affinity needs costs that are not below 0; scale the rows to length 1 and use sqeuclidean"
         );

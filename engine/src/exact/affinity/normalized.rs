@@ -1,8 +1,8 @@
 //! Plain kernels of the cost, normalised over rows, over all, or not at all.
 
-use super::{Affinity, Toll, check_costs, check_positive, itself};
+use super::{Affinity, Toll, check_not_below, check_positive, itself};
 use crate::Result;
-use crate::exact::costs::Costs;
+use crate::exact::costs::{Cost, Costs};
 use crate::exact::real::{self, Real, wide};
 use crate::exact::weights::{ClosedForm, Dual, Tiled, Weights};
 use crate::observe::Progress;
@@ -149,12 +149,16 @@ impl Affinity for NormalizedStudent {
     fn check(&self, _: usize) -> Result<()> {
         check_positive("degrees_of_freedom", self.degrees_of_freedom)
     }
+    fn check_cost(&self, cost: Cost) -> Result<()> {
+        check_not_below("student", cost)
+    }
+
     fn toll(&self, n: usize) -> Toll {
         toll(n)
     }
     fn solve<'a>(&'a self, costs: &'a Costs<'a>, progress: &Progress<'_>) -> Result<Weights<'a>> {
         self.check(costs.len())?;
-        check_costs("student", costs)?;
+        self.check_cost(costs.cost())?;
         let nu = self.degrees_of_freedom;
         let form = Student { inverse: 1.0 / nu, exponent: 0.5 * (nu + 1.0) };
         let log = |cost: f64| -0.5 * (nu + 1.0) * (cost / nu).ln_1p();

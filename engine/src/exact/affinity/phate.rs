@@ -8,8 +8,8 @@
 use rayon::prelude::*;
 
 use super::bandwidth::scales;
-use super::{Affinity, Toll, check_costs, check_positive, wrong};
-use crate::exact::costs::{Costs, Itself};
+use super::{Affinity, Toll, check_not_below, check_positive, wrong};
+use crate::exact::costs::{Cost, Costs, Itself};
 use crate::exact::real::{self, Real, ln, wide};
 use crate::exact::weights::{Dense, Weights};
 use crate::observe::Progress;
@@ -62,6 +62,10 @@ impl Affinity for PhateAffinity {
         Ok(())
     }
 
+    fn check_cost(&self, cost: Cost) -> Result<()> {
+        check_not_below(self.name(), cost)
+    }
+
     fn toll(&self, n: usize) -> Toll {
         let square = (n as u64).pow(2);
         Toll {
@@ -76,7 +80,7 @@ impl Affinity for PhateAffinity {
     fn solve<'a>(&'a self, costs: &'a Costs<'a>, progress: &Progress<'_>) -> Result<Weights<'a>> {
         let n = costs.len();
         self.check(n)?;
-        check_costs(self.name(), costs)?;
+        self.check_cost(costs.cost())?;
         // The k-th nearest with itself counted is the (k − 1)-th without.
         let sigma = scales(costs, Itself::Never, self.k - 1, progress)?;
         let mut matrix = vec![0.0; n * n];

@@ -1,8 +1,8 @@
 //! Sinkhorn's affinity: a kernel made doubly stochastic, by the symmetric
 //! fixed point of Feydy et al. (2019, equation 25).
 
-use super::{Affinity, Toll, check_costs, check_positive, itself};
-use crate::exact::costs::{Costs, Itself};
+use super::{Affinity, Toll, check_not_below, check_positive, itself};
+use crate::exact::costs::{Cost, Costs, Itself};
 use crate::exact::real::{self, Real, wide};
 use crate::exact::weights::{ClosedForm, Dual, Tiled, Weights};
 use crate::observe::Progress;
@@ -131,6 +131,13 @@ impl Affinity for Sinkhorn {
         check_positive("eps", self.eps)?;
         if n < 2 { super::wrong("affinity", "sinkhorn needs at least 2 different rows") } else { Ok(()) }
     }
+    fn check_cost(&self, cost: Cost) -> Result<()> {
+        match self.base_kernel {
+            BaseKernel::Gaussian => Ok(()),
+            BaseKernel::Student => check_not_below("sinkhorn (student)", cost),
+        }
+    }
+
     fn toll(&self, n: usize) -> Toll {
         let kept = 16 * n as u64;
         // Some tens of passes do where ε suits the costs; more where it is small.
@@ -147,7 +154,7 @@ impl Affinity for Sinkhorn {
                 Tiled::new(costs, own, Gaussian { inverse }, duals)
             }
             BaseKernel::Student => {
-                check_costs("sinkhorn (student)", costs)?;
+                self.check_cost(costs.cost())?;
                 let duals = self.duals(costs, &Student { inverse }, progress)?;
                 Tiled::new(costs, own, Student { inverse }, duals)
             }

@@ -1,5 +1,5 @@
-//! The methods by name: each a struct of its options, in a file of its own,
-//! that says what [`Problem`] it is. A new one is its file and a line in [`METHODS`].
+//! The methods' options: each a struct, in a file of its own, that says what
+//! [`Problem`] it is. Their names are in the table of all methods, [`crate::method`].
 
 mod cosne;
 mod matcher;
@@ -33,22 +33,3 @@ pub trait Method {
         fit(&self.problem(), rows, dim, run, progress)
     }
 }
-
-/// A method's name, its problem with default options, and what takes its place where rows are many.
-pub struct Entry {
-    /// The name, as options have it.
-    pub name: &'static str,
-    /// The problem, by default.
-    pub problem: fn() -> Problem,
-    /// The methods that stream.
-    pub streamed: &'static [&'static str],
-}
-
-/// All methods but [`Matcher`], whose affinity has no default.
-pub const METHODS: &[Entry] = &[
-    Entry { name: "sne", problem: || Sne::default().problem(), streamed: &["tsne", "infotsne"] },
-    Entry { name: "tsne", problem: || Tsne::default().problem(), streamed: &["tsne", "infotsne"] },
-    Entry { name: "tsnekhorn", problem: || TsneKhorn::default().problem(), streamed: &["tsne", "infotsne"] },
-    Entry { name: "cosne", problem: || Cosne::default().problem(), streamed: &["umap"] },
-    Entry { name: "phate", problem: || Phate::default().problem(), streamed: &["umap", "pacmap"] },
-];

@@ -1,0 +1,153 @@
+//! What a descent needs to go on after any iteration, at rest.
+//!
+//! `exact-<iteration>.state`, version 1, little-endian: "LLX1", whether it has
+//! converged (u32), then as u64 the iterations done, the optimizer's steps, and
+//! how many numbers follow of positions, both moments and what the loss
+//! remembers; then these, as f64. The file is the stage's unit "checkpoint",
+//! which replaces the one before.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use lowland_io::{Error as IoError, Mapped, PendingFile};
+use serde::{Deserialize, Serialize};
+
+use super::fit::State;
+use super::optimizer::Moments;
+use crate::Result;
+use crate::work::Work;
+
+/// The unit's name.
+const UNIT: &str = "checkpoint";
+const MAGIC: &[u8; 4] = b"LLX1";
+const HEADER: usize = 8 + 6 * 8;
+/// Writing checkpoints takes no more than this share of the time.
+const SHARE: u32 = 25;
+
+/// What the manifest keeps of a checkpoint.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    iteration: usize,
+    file: String,
+}
+
+/// Checkpoints in the run directory, at a time interval.
+pub(super) struct Stored<'a> {
+    work: Work<'a>,
+    every: Duration,
+    last: Instant,
+    took: Duration,
+}
+
+impl<'a> Stored<'a> {
+    pub(super) fn new(work: Work<'a>, every: Duration) -> Self {
+        Stored { work, every, last: Instant::now(), took: Duration::ZERO }
+    }
+
+    /// The state that an earlier process left, if any.
+    pub(super) fn found(&self) -> Result<Option<State>> {
+        let Some(Kept { iteration, file }) = self.work.finished::<Kept>(UNIT)? else { return Ok(None) };
+        read(&self.work.path(&file), iteration).map(Some)
+    }
+
+    /// Whether enough was done since the last one.
+    pub(super) fn due(&self) -> bool {
+        self.last.elapsed() >= self.every.max(self.took * SHARE)
+    }
+
+    pub(super) fn keep(&mut self, state: &State) -> Result<()> {
+        let began = Instant::now();
+        let name = format!("exact-{}.state", state.iteration);
+        let path = self.work.path(&name);
+        let mut file = PendingFile::create(&path)?;
+        write(&mut file, state).map_err(|e| IoError::io(&path, "write", e))?;
+        let stamp = file.finish()?;
+        self.work.progress.traffic.wrote(stamp.bytes);
+        self.work.finish(UNIT, vec![(name.clone(), stamp)], &Kept { iteration: state.iteration, file: name })?;
+        (self.last, self.took) = (Instant::now(), began.elapsed());
+        Ok(())
+    }
+}
+
+/// The parts of a state that are numbers.
+fn parts(state: &State) -> [&[f64]; 4] {
+    [&state.positions, &state.moments.first, &state.moments.second, &state.memory]
+}
+
+fn write(file: &mut impl Write, state: &State) -> std::io::Result<()> {
+    let parts = parts(state);
+    file.write_all(MAGIC)?;
+    file.write_all(&u32::from(state.converged).to_le_bytes())?;
+    for word in [state.iteration as u64, state.moments.steps].into_iter().chain(parts.map(|part| part.len() as u64)) {
+        file.write_all(&word.to_le_bytes())?;
+    }
+    const PORTION: usize = 128;
+    let mut bytes = [0u8; 8 * PORTION];
+    for numbers in parts.into_iter().flat_map(|part| part.chunks(PORTION)) {
+        for (out, x) in bytes.chunks_exact_mut(8).zip(numbers) {
+            out.copy_from_slice(&x.to_le_bytes());
+        }
+        file.write_all(&bytes[..numbers.len() * 8])?;
+    }
+    Ok(())
+}
+
+fn read(path: &Path, iteration: usize) -> Result<State> {
+    let map = Mapped::open(path)?;
+    let bytes = map.bytes();
+    let corrupt = |what: &str| IoError::Corrupt { path: path.to_path_buf(), what: what.into() };
+    let (words, _) = bytes.as_chunks::<8>();
+    let word = |i: usize| words.get(i).map_or(0, |word| u64::from_le_bytes(*word));
+    if bytes.first_chunk() != Some(MAGIC) || bytes.len() < HEADER || word(1) != iteration as u64 {
+        return Err(corrupt("not this map's checkpoint, version 1").into());
+    }
+    let lengths: [u64; 4] = std::array::from_fn(|i| word(3 + i));
+    let expected = lengths.iter().fold(HEADER as u64, |sum, &n| sum.saturating_add(n.saturating_mul(8)));
+    if expected != bytes.len() as u64 {
+        return Err(IoError::Truncated { path: path.to_path_buf(), expected, found: bytes.len() as u64 }.into());
+    }
+    let mut numbers = words[HEADER / 8..].iter().map(|word| f64::from_le_bytes(*word));
+    let mut next = |i: usize| numbers.by_ref().take(lengths[i] as usize).collect::<Vec<f64>>();
+    let (positions, first, second, memory) = (next(0), next(1), next(2), next(3));
+    Ok(State {
+        iteration,
+        positions,
+        moments: Moments { steps: word(2), first, second },
+        memory,
+        converged: bytes[4] != 0,
+    })
+}
+
+/// Bytes of a state of so many numbers.
+pub(super) fn bytes(numbers: u64) -> u64 {
+    HEADER as u64 + numbers * 8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_comes_back_as_it_was() {
+        let state = State {
+            iteration: 7,
+            positions: vec![0.1, -2.0, 3e-300],
+            moments: Moments { steps: 5, first: vec![1.0; 300], second: Vec::new() },
+            memory: vec![-0.0],
+            converged: true,
+        };
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("state");
+        let mut bytes = Vec::new();
+        write(&mut bytes, &state).expect("written");
+        assert_eq!(bytes.len() as u64, super::bytes(304));
+        std::fs::write(&path, &bytes).expect("written");
+        assert_eq!(read(&path, 7).expect("a state"), state);
+        assert!(read(&path, 8).is_err());
+        for length in [0, 5, 40, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..length]).expect("written");
+            assert!(read(&path, 7).is_err(), "{length}");
+        }
+    }
+}

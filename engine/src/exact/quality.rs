@@ -1,0 +1,108 @@
+//! The scores of an exact method's map: those of `quality`, with what the
+//! method takes for distance. In the data that is the cost of its metric, and
+//! in the map Euclidean, or that of the Poincaré ball.
+//!
+//! What must hold: of equally near rows the lesser number comes first.
+
+use std::sync::Arc;
+
+use lowland_io::Source;
+
+use super::costs::{Cost, Costs};
+use super::stage::{problem, read, row_bytes};
+use crate::Result;
+use crate::budget::Needs;
+use crate::evaluate::{self, Ladder, mean_and_interval};
+use crate::init::{self, Positions};
+use crate::layout::POSITIONS;
+use crate::neighbors;
+use crate::plan::Plan;
+use crate::quality::{Quality, TRIPLETS};
+use crate::work::Work;
+
+/// Scores the run's positions, in the source's order.
+pub(crate) fn score(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<Quality> {
+    let (width, progress) = (plan.config.n_components, work.progress);
+    let _held = work.hold(&needs(plan), "score")?;
+    let problem = problem(plan)?;
+    let rows = read(plan, source, work)?;
+    let positions = Positions::open(&work.path(POSITIONS), plan.shape.rows, width)?;
+    let of_map = if problem.loss.hyperbolic() { Cost::Sqhyperbolic } else { Cost::Sqeuclidean };
+    let (data, map) = (Costs::new(&rows, plan.shape.dim, problem.cost), Costs::new(positions.values()?, width, of_map));
+    let (n, sample) = (data.len(), neighbors::sampled(plan));
+    // The formula holds for k < n / 2.
+    let k = plan.scored().min((n - 1) / 2).max(1);
+    let near = map.of_some(&sample, progress, |place, costs| nearest(costs, sample[place], k))?;
+    let found = data.of_some(&sample, progress, |place, costs| {
+        let own = sample[place];
+        let truth: Vec<(f32, u32)> =
+            nearest(costs, own, k).into_iter().map(|other| (costs[other as usize], other)).collect();
+        let mut ladder = Ladder::new(near[place].iter().map(|&other| costs[other as usize]).collect());
+        let others = costs.iter().enumerate().filter(|&(other, _)| other != own as usize);
+        others.for_each(|(_, &cost)| ladder.add(cost));
+        (truth, ladder)
+    })?;
+    let (truth, ladders): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+    // Pairs of the sample are drawn from, so that their costs are few.
+    let (mut of_data, mut of_map) = (Vec::new(), Vec::new());
+    for (costs, table) in [(&data, &mut of_data), (&map, &mut of_map)] {
+        *table = costs.of_some(&sample, progress, |_, costs| {
+            sample.iter().map(|&other| costs[other as usize]).collect::<Vec<f32>>()
+        })?;
+    }
+    let kept = evaluate::triplets(sample.len(), TRIPLETS, plan.config.seed, |i, j, l| {
+        Ok((of_data[i][j] < of_data[i][l]) == (of_map[i][j] < of_map[i][l]))
+    })?;
+    progress.advance(plan.shape.rows)?;
+    Ok(Quality {
+        k,
+        sample_rows: sample.len(),
+        // Two rows have no neighbours that could be wrong.
+        trustworthiness: (2 * n > 3 * k + 1)
+            .then(|| mean_and_interval(&evaluate::ranked(&ladders, k, n as u64)).into()),
+        preservation: mean_and_interval(&evaluate::preserved(&truth, &near, k)).into(),
+        triplets: Some(mean_and_interval(&kept).into()),
+    })
+}
+
+/// The k rows of least cost, `own` left out, the least first.
+fn nearest(costs: &[f32], own: u32, k: usize) -> Vec<u32> {
+    let mut others: Vec<u32> = (0..costs.len() as u32).filter(|&other| other != own).collect();
+    let order = |a: &u32, b: &u32| costs[*a as usize].total_cmp(&costs[*b as usize]).then(a.cmp(b));
+    if k < others.len() {
+        others.select_nth_unstable_by(k, order);
+        others.truncate(k);
+    }
+    others.sort_unstable_by(order);
+    others
+}
+
+/// What the stage holds.
+pub(crate) fn needs(plan: &Plan) -> Needs {
+    let (n, dim, width) = (plan.shape.rows as usize, plan.shape.dim, plan.config.n_components);
+    let (sample, k) = (plan.sample_rows() as u64, plan.scored() as u64);
+    let costs = Costs::bytes(n, dim, plan.threads) + Costs::bytes(n, width, plan.threads);
+    Needs::default().phase(
+        "score",
+        [
+            ("rows", row_bytes(plan)),
+            ("batches", plan.loader_bytes()),
+            ("costs", costs),
+            ("rows in order", plan.threads as u64 * n as u64 * 4),
+            ("positions", init::map_bytes(plan)),
+            ("the sample and its rankings", sample * (k * 32 + 200) + 8 * sample * sample),
+        ],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn equally_near_rows_come_in_their_order() {
+        let costs = [-1.0, 2.0, -3.0, 2.0, 2.0, -1.0];
+        assert_eq!(nearest(&costs, 2, 3), [0, 5, 1]);
+        assert_eq!(nearest(&costs, 0, 10), [2, 5, 1, 3, 4]);
+    }
+}

@@ -1,0 +1,166 @@
+//! An exact method as the layout stage of a run: the rows are read into memory,
+//! the problem is solved, and positions are left, in the source's order.
+//!
+//! What must hold: the positions follow from the rows and the config; the
+//! budget decides how much of P is held, and nothing else. A process that is
+//! killed costs what was done since the last checkpoint, and P once more.
+
+use std::sync::Arc;
+
+use lowland_io::Source;
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::{self, Stored};
+use super::fit::{Problem, Run, State, fit};
+use super::init::Start;
+use super::needs::{Takes, needs as takes_of};
+use crate::batch::Loader;
+use crate::budget::{Needs, Phase};
+use crate::index::Made;
+use crate::layout::POSITIONS;
+use crate::plan::Plan;
+use crate::work::Work;
+use crate::{Error, Init, Metric, Result, init};
+
+/// What a descent came to.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Fitted {
+    /// Iterations done.
+    pub iterations: usize,
+    /// Whether the gradient fell below what ends a descent.
+    pub converged: bool,
+    /// The loss at the end.
+    pub loss: f64,
+    /// Rows that differ: copies of one are fitted once.
+    pub distinct: usize,
+}
+
+/// The problem that a plan describes; first positions from a file are still to be read.
+///
+/// # Errors
+/// [`Error::Config`] if the plan's method is not exact.
+pub(crate) fn problem(plan: &Plan) -> Result<Problem> {
+    let config = &plan.config;
+    let why = || format!("{} streams, and is no problem of all pairs", config.method);
+    let exact = config.method.exact().ok_or_else(|| Error::Config { field: "method", why: why() })?;
+    Ok((exact.problem)(config))
+}
+
+/// Reads all rows as the problem takes them.
+pub(super) fn read(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<Vec<f32>> {
+    let wanted = plan.shape.rows as usize * plan.shape.dim;
+    let mut rows = Vec::with_capacity(wanted);
+    for batch in Loader::new(source.clone(), plan.config.metric, plan.batch_rows) {
+        let batch = batch?;
+        work.progress.traffic.read((batch.rows() * plan.source_row_bytes) as u64);
+        work.progress.check()?;
+        if rows.len() + batch.values().len() > wanted {
+            break;
+        }
+        rows.extend_from_slice(batch.values());
+    }
+    if rows.len() != wanted {
+        return Err(Error::Data { what: "the source gave fewer rows than it promised".into() });
+    }
+    if plan.config.metric == Metric::Cosine {
+        // Half the square of a distance of rows of length 1 is 1 less the cosine.
+        rows.iter_mut().for_each(|x| *x *= std::f32::consts::FRAC_1_SQRT_2);
+    }
+    Ok(rows)
+}
+
+/// Solves the problem, from where an earlier process got to, and writes the positions.
+pub(crate) fn build(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(Made, Fitted)> {
+    let needs = needs(plan);
+    let (mut problem, mut stored) = (problem(plan)?, Stored::new(*work, plan.layout.checkpoint));
+    let held = work.hold(&needs, READ)?;
+    let rows = read(plan, source, work)?;
+    if let Init::File(path) = &plan.config.init {
+        problem.descent.init = Start::Positions(init::from_file(plan, path, None)?);
+    }
+    let state = stored.found()?;
+    drop(held);
+    let fitting = needs.phases.iter().filter(|phase| phase.name != READ).max_by_key(|phase| phase.bytes());
+    let _held = fitting.map(|phase| work.budget.take(phase)).transpose()?;
+
+    let begun = state.as_ref().map_or(0, |state| state.iteration);
+    work.progress.advance(begun as u64)?;
+    let (mut last, mut kept) = (State::default(), begun);
+    let mut keep = |state: &State| {
+        take(&mut last, state);
+        if stored.due() {
+            stored.keep(state)?;
+            kept = state.iteration;
+        }
+        Ok(())
+    };
+    let hold = plan.exact.as_ref().map_or(0, |exact| exact.hold_bytes);
+    let run = Run { hold, state, keep: &mut keep };
+    let result = fit(&problem, &rows, plan.shape.dim, run, work.progress);
+    if matches!(result, Err(Error::Cancelled { .. })) && last.iteration > kept {
+        // That the run is to stop is said once more when the unit is told of.
+        match stored.keep(&last) {
+            Err(Error::Cancelled { .. }) | Ok(()) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let fit = result?;
+    let stamp = init::write_positions(&work.path(POSITIONS), &fit.positions)?;
+    work.progress.traffic.wrote(stamp.bytes);
+    let fitted =
+        Fitted { iterations: fit.iterations, converged: fit.converged, loss: fit.loss, distinct: fit.distinct };
+    Ok((vec![(POSITIONS.into(), stamp)], fitted))
+}
+
+/// Copies a state into the room of another.
+fn take(to: &mut State, from: &State) {
+    (to.iteration, to.converged, to.moments.steps) = (from.iteration, from.converged, from.moments.steps);
+    to.positions.clone_from(&from.positions);
+    to.moments.first.clone_from(&from.moments.first);
+    to.moments.second.clone_from(&from.moments.second);
+    to.memory.clone_from(&from.memory);
+}
+
+const READ: &str = "read";
+
+/// Numbers of a state.
+fn numbers(plan: &Plan, problem: &Problem) -> u64 {
+    let width = plan.config.n_components;
+    // TSNEkhorn's dual is one more.
+    plan.shape.rows * (problem.descent.optimizer.numbers(width) + width + 1) as u64
+}
+
+/// What the problem takes, with `hold` bytes to hold P in.
+pub(crate) fn takes(plan: &Plan, hold: u64) -> Option<Takes> {
+    let problem = problem(plan).ok()?;
+    Some(takes_of(&problem, plan.shape.rows as usize, plan.shape.dim, plan.threads, hold))
+}
+
+/// Bytes of the rows in memory.
+pub(super) fn row_bytes(plan: &Plan) -> u64 {
+    plan.shape.rows * plan.shape.dim as u64 * 4
+}
+
+/// What the stage holds.
+pub(crate) fn needs(plan: &Plan) -> Needs {
+    let (Some(exact), Ok(problem)) = (&plan.exact, problem(plan)) else { return Needs::default() };
+    let rows = ("rows", row_bytes(plan));
+    let map = init::map_bytes(plan);
+    let state = numbers(plan, &problem) * 8;
+    let first = if matches!(plan.config.init, Init::File(_)) { 2 * map } else { 0 };
+    let mut needs = Needs::default().phase(
+        READ,
+        [rows, ("batches", plan.loader_bytes()), ("first positions", first), ("the last checkpoint", state)],
+    );
+    for Phase { name, mut parts } in takes(plan, exact.hold_bytes).into_iter().flat_map(|takes| takes.needs.phases) {
+        let beside = [rows, ("first positions", first), ("a checkpoint", state), ("the map", 2 * map)];
+        parts.extend(beside.map(|(what, bytes)| crate::budget::Part { what, bytes }));
+        needs.phases.push(Phase { name, parts });
+    }
+    needs
+}
+
+/// Bytes of a checkpoint.
+pub(crate) fn disk(plan: &Plan) -> u64 {
+    problem(plan).map_or(0, |problem| checkpoint::bytes(numbers(plan, &problem)))
+}
