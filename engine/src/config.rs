@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exact::{MatchLoss, NamedAffinity, NamedMap};
 use crate::layout::Optimizer;
 use crate::method::{Method, Opt};
 use crate::observe::Stage;
@@ -114,7 +115,8 @@ pub struct Config {
     /// How a map is made. Default UMAP.
     pub method: Method,
     /// Neighbours of each point, itself not counted (umap-learn counts it). Default 15,
-    /// for PaCMAP 10; methods of a perplexity take three times that many.
+    /// for PaCMAP 10, and for a matcher's UMAP affinity 30; methods of a perplexity take three
+    /// times that many.
     pub n_neighbors: usize,
     /// How many neighbours count, by the entropy of their weights. Default 30.
     pub perplexity: f64,
@@ -142,6 +144,12 @@ pub struct Config {
     /// How points move. Default momentum; Adam for PaCMAP, PHATE and the matcher,
     /// and UMAP and COSNE their own.
     pub optimizer: Optimizer,
+    /// The affinity of the rows that a matcher takes. Default entropic.
+    pub affinity: NamedAffinity,
+    /// The affinity of the map that a matcher takes. Default student.
+    pub map_affinity: NamedMap,
+    /// How a matcher compares the two. Default square.
+    pub loss: MatchLoss,
     /// The first epoch's step, in units of the gradient (that of the guide and
     /// scikit-learn, which is four times openTSNE's). Default 1 for UMAP, where
     /// it falls linearly to 0, and for Adam; for momentum n / 4 over the
@@ -184,6 +192,9 @@ impl Default for Config {
             n_negatives: 5,
             early_exaggeration: 1.0,
             optimizer: Optimizer::Adam,
+            affinity: NamedAffinity::Entropic,
+            map_affinity: NamedMap::Student,
+            loss: MatchLoss::Square,
             learning_rate: None,
             recall: 0.95,
             seed: 42,

@@ -41,6 +41,7 @@ mod work;
 pub use batch::{Batch, Loader};
 pub use config::{Config, Init, Metric};
 pub use error::{Error, Result, size};
+pub use exact::{MatchLoss, NamedAffinity, NamedMap};
 pub use layout::Optimizer;
 pub use method::{Method, Opt};
 pub use observe::{Event, Observer, Progress, Stage, Traffic};

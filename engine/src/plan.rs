@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::affinity::Affinity;
 use crate::budget::{Needs, Part, base};
 use crate::error::size;
+use crate::exact::NamedAffinity;
 use crate::method::Exact;
 use crate::observe::Stage;
 use crate::{
@@ -397,6 +398,21 @@ impl Config {
         }
         if self.init == Init::Centroid {
             return config("init", format!("centroid needs lists, which {method} has not; pca, random or a file"));
+        }
+        let own = Config::of(method);
+        if method.knows(Opt::Affinity) {
+            let named = |field, some: fn(NamedAffinity) -> bool| {
+                let names = NamedAffinity::ALL.into_iter().filter(|&affinity| some(affinity)).map(NamedAffinity::name);
+                let names = names.collect::<Vec<_>>();
+                let have = if names.len() == 1 { "has" } else { "have" };
+                config(field, format!("the {} affinity has none; {} {have}", self.affinity.name(), names.join(", ")))
+            };
+            if self.perplexity != own.perplexity && !self.affinity.has_perplexity() {
+                return named("perplexity", NamedAffinity::has_perplexity);
+            }
+            if self.n_neighbors != own.n_neighbors && self.affinity != NamedAffinity::Umap {
+                return named("n_neighbors", |affinity| affinity == NamedAffinity::Umap);
+            }
         }
         let problem = (exact.problem)(self);
         if problem.loss.hyperbolic() && self.init == Init::Pca {

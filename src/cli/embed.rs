@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 use lowland::picture::Style;
 use lowland::plot::{self, ColorBy};
-use lowland::{Config, Error, Graph, Init, Job, Method, Opt, Optimizer, Report, Stage, check_output};
+use lowland::{
+    Config, Error, Graph, Init, Job, MatchLoss, Method, NamedAffinity, NamedMap, Opt, Optimizer, Report, Stage,
+    check_output,
+};
 use serde_json::{Value, json};
 
 use super::options::{self, InputArgs, NeighborArgs, ProgressArgs, ResourceArgs};
@@ -19,6 +22,7 @@ Examples:
   lowland embed 'shards/*.parquet' -o map.parquet --column embedding --id name --keep section
   lowland embed vectors.npy -o map.npy --metric cosine --memory 600MiB
   lowland embed vectors.npy -o map.npy --method tsne --perplexity 50
+  lowland embed sample.npy -o map.npy --method affinity-matcher --affinity sinkhorn --metric manhattan
   lowland embed --knn graph.arrow -o map.arrow
   producer | lowland embed - -o map.parquet
 
@@ -112,6 +116,18 @@ pub(super) struct Wanted {
     #[arg(help = format!("How points move: adam or momentum ({}) [default: momentum; phate and affinity-matcher adam]",
                          known(Opt::Optimizer)))]
     optimizer: Option<Optimizer>,
+    #[arg(long, value_name = "AFFINITY", value_parser = parse_affinity, help_heading = "Map")]
+    #[arg(help = format!("Affinity of the rows: {} ({}) [default: entropic]",
+                         list_of(&NamedAffinity::ALL.map(NamedAffinity::name)), known(Opt::Affinity)))]
+    affinity: Option<NamedAffinity>,
+    #[arg(long, value_name = "AFFINITY", value_parser = parse_map_affinity, help_heading = "Map")]
+    #[arg(help = format!("Affinity of the map: {} ({}) [default: student]",
+                         list_of(&NamedMap::ALL.map(NamedMap::name)), known(Opt::MapAffinity)))]
+    map_affinity: Option<NamedMap>,
+    #[arg(long, value_name = "LOSS", value_parser = parse_loss, help_heading = "Map")]
+    #[arg(help = format!("How the two affinities are compared: {} ({}) [default: square]",
+                         list_of(&MatchLoss::ALL.map(MatchLoss::name)), known(Opt::Loss)))]
+    loss: Option<MatchLoss>,
     /// Step of the first epoch [default: 1 for umap, where it falls to 0 over the epochs, and for
     /// adam; momentum rows / 4 over the exaggeration of the time, and at least 50]
     #[arg(long, visible_alias = "lr", value_name = "STEP", help_heading = "Map")]
@@ -142,6 +158,14 @@ fn parse_method(text: &str) -> Result<Method, String> {
     })
 }
 
+/// "a, b or c".
+fn list_of(names: &[&str]) -> String {
+    match names {
+        [some @ .., last] if !some.is_empty() => format!("{} or {last}", some.join(", ")),
+        names => names.concat(),
+    }
+}
+
 /// One of `all`, by its name.
 fn named<T: Copy, const N: usize>(text: &str, all: [T; N], name: fn(T) -> &'static str) -> Result<T, String> {
     let found = all.into_iter().find(|&one| name(one) == text);
@@ -153,6 +177,18 @@ fn named<T: Copy, const N: usize>(text: &str, all: [T; N], name: fn(T) -> &'stat
 
 fn parse_optimizer(text: &str) -> Result<Optimizer, String> {
     named(text, Optimizer::ALL, Optimizer::name)
+}
+
+fn parse_affinity(text: &str) -> Result<NamedAffinity, String> {
+    named(text, NamedAffinity::ALL, NamedAffinity::name)
+}
+
+fn parse_map_affinity(text: &str) -> Result<NamedMap, String> {
+    named(text, NamedMap::ALL, NamedMap::name)
+}
+
+fn parse_loss(text: &str) -> Result<MatchLoss, String> {
+    named(text, MatchLoss::ALL, MatchLoss::name)
 }
 
 fn parse_init(text: &str) -> Result<Init, String> {
@@ -224,6 +260,9 @@ impl Wanted {
             n_negatives: self.n_negatives.unwrap_or(own.n_negatives),
             early_exaggeration: self.early_exaggeration.unwrap_or(own.early_exaggeration),
             optimizer: self.optimizer.unwrap_or(own.optimizer),
+            affinity: self.affinity.unwrap_or(own.affinity),
+            map_affinity: self.map_affinity.unwrap_or(own.map_affinity),
+            loss: self.loss.unwrap_or(own.loss),
             learning_rate: self.learning_rate,
             recall: self.neighbors.recall,
             ..own
@@ -245,6 +284,9 @@ impl Wanted {
             Opt::NNegatives => self.n_negatives.is_some(),
             Opt::EarlyExaggeration => self.early_exaggeration.is_some(),
             Opt::Optimizer => self.optimizer.is_some(),
+            Opt::Affinity => self.affinity.is_some(),
+            Opt::MapAffinity => self.map_affinity.is_some(),
+            Opt::Loss => self.loss.is_some(),
         };
         match Opt::ALL.into_iter().find(|&opt| given(opt) && !self.method.knows(opt)) {
             Some(opt) => Err(Error::from(self.method.unknown(opt)).into()),

@@ -27,7 +27,8 @@ pub(super) struct InputArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Neighbours")]
 pub(super) struct NeighborArgs {
-    /// Neighbours of each point, itself not counted [default: 15, of pacmap 10]
+    /// Neighbours of each point, itself not counted [default: 15, of pacmap 10, of the
+    /// umap affinity of affinity-matcher 30]
     #[arg(long, value_name = "K")]
     pub(super) n_neighbors: Option<usize>,
     /// How distance is measured in the data: euclidean, sqeuclidean or cosine; or, for exact methods

@@ -42,6 +42,7 @@ mod init;
 mod lbfgs;
 mod loss;
 mod methods;
+mod named;
 mod needs;
 mod optimizer;
 mod poincare;
@@ -66,6 +67,7 @@ pub use loss::{
     CrossEntropy, HyperbolicCauchy, Loss, MapAffinity, MapKernel, Objective, SquareLoss, Strengths, Stress,
 };
 pub use methods::{Cosne, MatchLoss, Matcher, Method, Phate, Sne, Tsne, TsneKhorn};
+pub use named::{NamedAffinity, NamedMap};
 pub use needs::{Takes, needs};
 pub use optimizer::{Adam, Moments, Optimizer};
 pub use points::WIDEST;

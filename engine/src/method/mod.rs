@@ -42,6 +42,7 @@ methods! {
     tsne_exact
     tsnekhorn
     cosne
+    affinity_matcher
 }
 
 /// What a method is made of.
@@ -93,11 +94,17 @@ pub enum Opt {
     EarlyExaggeration,
     /// [`Config::optimizer`].
     Optimizer,
+    /// [`Config::affinity`].
+    Affinity,
+    /// [`Config::map_affinity`].
+    MapAffinity,
+    /// [`Config::loss`].
+    Loss,
 }
 
 impl Opt {
     /// All of them.
-    pub const ALL: [Opt; 8] = [
+    pub const ALL: [Opt; 11] = [
         Opt::NNeighbors,
         Opt::Perplexity,
         Opt::MinDist,
@@ -106,6 +113,9 @@ impl Opt {
         Opt::NNegatives,
         Opt::EarlyExaggeration,
         Opt::Optimizer,
+        Opt::Affinity,
+        Opt::MapAffinity,
+        Opt::Loss,
     ];
 
     /// The name of the field of [`Config`].
@@ -119,6 +129,9 @@ impl Opt {
             Opt::NNegatives => "n_negatives",
             Opt::EarlyExaggeration => "early_exaggeration",
             Opt::Optimizer => "optimizer",
+            Opt::Affinity => "affinity",
+            Opt::MapAffinity => "map_affinity",
+            Opt::Loss => "loss",
         }
     }
 
@@ -138,6 +151,9 @@ impl Opt {
             Opt::NNegatives => a.n_negatives == b.n_negatives,
             Opt::EarlyExaggeration => a.early_exaggeration == b.early_exaggeration,
             Opt::Optimizer => a.optimizer == b.optimizer,
+            Opt::Affinity => a.affinity == b.affinity,
+            Opt::MapAffinity => a.map_affinity == b.map_affinity,
+            Opt::Loss => a.loss == b.loss,
         }
     }
 }

@@ -9,13 +9,26 @@ use super::super::optimizer::Optimizer;
 
 /// How P and Q are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum MatchLoss {
     /// Σ (P − Q)², the default.
     #[default]
     Square,
     /// −Σ P ln Q.
     CrossEntropy,
+}
+
+impl MatchLoss {
+    /// Both of them.
+    pub const ALL: [MatchLoss; 2] = [MatchLoss::Square, MatchLoss::CrossEntropy];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            MatchLoss::Square => "square",
+            MatchLoss::CrossEntropy => "cross-entropy",
+        }
+    }
 }
 
 /// A free combination. Pairs run in f64.

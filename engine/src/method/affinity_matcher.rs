@@ -1,0 +1,37 @@
+//! The guide's AffinityMatcher, exact: see [`Matcher`].
+
+use super::all_pairs::{Exact, MOST_ROWS, cost, defaults, descent};
+use super::{Entry, Opt};
+use crate::exact::Matcher;
+use crate::{Config, Optimizer};
+
+pub(super) static ENTRY: Entry = Entry {
+    name: "affinity-matcher",
+    about: "any affinity of the rows against any of the map, exact (Van Assel et al. 2024)",
+    knows: &[
+        Opt::Affinity,
+        Opt::MapAffinity,
+        Opt::Loss,
+        Opt::Perplexity,
+        Opt::NNeighbors,
+        Opt::EarlyExaggeration,
+        Opt::Optimizer,
+    ],
+    defaults: |config| Config { optimizer: Optimizer::Adam, n_neighbors: 30, ..defaults(config) },
+    exact: Some(Exact {
+        problem: |config| {
+            let own = Matcher::new(crate::exact::Entropic::default(), config.map_affinity.affinity());
+            Matcher {
+                affinity: config.affinity.affinity(config.perplexity, config.n_neighbors as f64),
+                cost: cost(config.metric),
+                loss: config.loss,
+                descent: descent(config, own.descent),
+                map: own.map,
+            }
+            .problem()
+        },
+        rows: MOST_ROWS,
+        instead: &["umap", "tsne", "largevis"],
+    }),
+    ..Entry::EXACT
+};
