@@ -43,6 +43,7 @@ methods! {
     tsnekhorn
     cosne
     affinity_matcher
+    phate
 }
 
 /// What a method is made of.

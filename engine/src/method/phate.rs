@@ -1,0 +1,22 @@
+//! PHATE (Moon et al. 2019), exact: see [`Phate`].
+
+use super::all_pairs::{Exact, cost, defaults, descent};
+use super::{Entry, Opt};
+use crate::exact::{Method, PHATE_ROWS, Phate};
+use crate::{Config, Metric, Optimizer};
+
+pub(super) static ENTRY: Entry = Entry {
+    name: "phate",
+    about: "distances between potentials of a diffusion, exact (Moon et al. 2019)",
+    knows: &[Opt::Optimizer],
+    defaults: |config| Config { metric: Metric::Euclidean, optimizer: Optimizer::Adam, ..defaults(config) },
+    exact: Some(Exact {
+        problem: |config| {
+            let own = Phate::default();
+            Phate { cost: cost(config.metric), descent: descent(config, own.descent), ..own }.problem()
+        },
+        rows: PHATE_ROWS as u64,
+        instead: &["umap", "pacmap"],
+    }),
+    ..Entry::EXACT
+};
