@@ -1,10 +1,11 @@
 //! The one integration binary: the command line as its users meet it (`embed`,
 //! `evaluate`, `plan`, `pca`, `others`, `resume`, `runs`, `memory`, `bad_input`), the stages through
-//! the library (`stages`), the methods beside UMAP (`methods`), what they leave unfinished (`units`), damage, full
+//! the library (`stages`), the methods beside UMAP (`methods`, and `all_pairs` for the exact ones), what they leave unfinished (`units`), damage, full
 //! disks and other faults (`faults`), SIGKILL anywhere (`killer`), run
 //! directories that were made before (`golden`), and both against other
 //! programs (`oracle`; `exact` for the methods of all pairs). Data are small and generated, or the fixtures of `tests/data`.
 
+mod all_pairs;
 mod bad_input;
 mod cgroup;
 mod embed;

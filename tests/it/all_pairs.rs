@@ -1,0 +1,337 @@
+//! The exact methods as methods of the one table: the same map as the library's,
+//! the same bytes whatever must not matter and wherever a run was stopped or
+//! killed, scores that are true, memory that is planned, and what is refused.
+
+use std::io::BufReader;
+use std::process::Stdio;
+
+use lowland::{Config, Event, Init, MatchLoss, Method, Metric, NamedAffinity, NamedMap, Opt, Stage, scores};
+use lowland_datasets::{Dtype, Kind, Mixture};
+use lowland_engine::exact::{Cost, Descent, Entropic, Method as _, Sne};
+use lowland_engine::{ExactPlan, Progress};
+use serde_json::Value;
+
+use crate::kit::{Place, note, signal, wait_for};
+use crate::stages::{Table, check_resumed, check_same, inputs_of, mixture, plan_of, run, run_plan, smallest};
+
+/// All exact methods.
+fn exact_ones() -> impl Iterator<Item = Method> {
+    Method::all().filter(|method| method.is_exact())
+}
+
+/// A method in some iterations on two threads.
+fn quick(method: Method) -> Config {
+    let config = Config { threads: Some(2), n_epochs: Some(30), ..Config::of(method) };
+    if method.knows(Opt::Perplexity) { Config { perplexity: 8.0, ..config } } else { config }
+}
+
+#[test]
+fn a_run_gives_the_map_of_the_library_in_the_order_of_the_source() {
+    let table = mixture(300, 7);
+    let config = Config { seed: 9, learning_rate: Some(3.0), ..quick(Method::named("sne").expect("a method")) };
+    for (metric, cost) in [
+        (Metric::Sqeuclidean, Cost::Sqeuclidean),
+        (Metric::Euclidean, Cost::Euclidean),
+        (Metric::Manhattan, Cost::Manhattan),
+        (Metric::Angular, Cost::Angular),
+        (Metric::Cosine, Cost::Sqeuclidean),
+    ] {
+        let mut rows = table.values.clone();
+        metric.prepare(&mut rows, table.dim);
+        if metric == Metric::Cosine {
+            rows.iter_mut().for_each(|x| *x *= std::f32::consts::FRAC_1_SQRT_2);
+        }
+        let descent =
+            Descent { max_iter: 30, early_exaggeration_iter: 10, seed: 9, lr: Some(3.0), ..Descent::default() };
+        let library = Sne { affinity: Entropic { perplexity: 8.0, ..Entropic::default() }, cost, descent };
+        let expected = library.fit(&rows, table.dim, &Progress::unheard()).expect("a map").positions;
+        let found = run(&Config { metric, ..config.clone() }, &table);
+        assert!(found.map == expected, "{}: the map differs", metric.name());
+        let fitted = found.report.exact.expect("figures");
+        assert_eq!((fitted.iterations, fitted.distinct), (30, 300));
+    }
+}
+
+#[test]
+fn threads_batches_and_budget_do_not_change_an_exact_map() {
+    let table = mixture(300, 6);
+    for method in exact_ones() {
+        let config = quick(method);
+        let plan = |change: &dyn Fn(&mut Config)| {
+            let mut config = config.clone();
+            change(&mut config);
+            plan_of(&config, &table)
+        };
+        let held = |hold_bytes| {
+            let mut plan = plan(&|_| {});
+            plan.exact = Some(ExactPlan { hold_bytes });
+            plan
+        };
+        let name = |what: &str| format!("{method}, {what}");
+        check_same(
+            &table,
+            [
+                (name("as it is"), plan(&|_| {})),
+                (name("1 thread"), plan(&|c| c.threads = Some(1))),
+                (name("batches of 77"), plan(&|c| c.batch_rows = Some(77))),
+                (name("the smallest budget"), smallest(&config, &table)),
+                (name("nothing held"), held(0)),
+                (name("some held"), held(100_000)),
+            ],
+        );
+    }
+}
+
+#[test]
+fn an_exact_run_stopped_anywhere_goes_on_to_the_same_bytes() {
+    let table = mixture(200, 6);
+    for method in exact_ones() {
+        let plan = plan_of(&quick(method), &table);
+        assert_eq!(
+            plan.stages.iter().map(|stage| stage.stage).collect::<Vec<_>>(),
+            [Stage::Scan, Stage::Layout, Stage::Output, Stage::Quality]
+        );
+        let whole = run_plan(plan.clone(), &inputs_of(&table));
+        for iteration in [1, 9, 10, 11, 29] {
+            let there =
+                move |e: &Event<'_>| matches!(e, Event::Advance { stage: Stage::Layout, done } if *done == iteration);
+            check_resumed(&format!("{method}, iteration {iteration}"), &table, &plan, &whole, true, &there);
+        }
+        for stage in [Stage::Scan, Stage::Layout, Stage::Output] {
+            let ended = move |e: &Event<'_>| matches!(e, Event::End { report, .. } if report.stage == stage);
+            check_resumed(&format!("{method}, {stage:?} ends"), &table, &plan, &whole, true, &ended);
+        }
+    }
+}
+
+#[test]
+fn a_killed_exact_run_goes_on_to_the_same_bytes() {
+    let place = Place::new();
+    place.vectors("v.npy", 400);
+    for method in exact_ones() {
+        let arguments = format!("embed v.npy --method {method} --n-epochs 400 --checkpoint 0");
+        place.ok(&format!("{arguments} -o whole.npy --quiet --force"));
+        for reused in [false, true] {
+            let mut command = place.command(&format!("{arguments} -o m.npy --threads 1 --log-format json"));
+            let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary runs");
+            let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+            let kept = |event: &Value| event["event"] == "unit" && event["unit"] == "checkpoint";
+            if reused {
+                wait_for(&mut stderr, |event| kept(event) && event["reused"] == true);
+            }
+            wait_for(&mut stderr, |event| kept(event) && event["reused"] == false);
+            signal(&child, "KILL");
+            assert_eq!(child.wait().expect("an end").code(), None, "{method}: ended by the signal");
+        }
+        place.ok(&format!("{arguments} -o m.npy --quiet"));
+        assert!(place.bytes("m.npy") == place.bytes("whole.npy"), "{method}: the resumed map differs");
+        std::fs::remove_file(place.path("m.npy")).expect("removed");
+    }
+}
+
+/// What a user's first positions, a combination's parts and copies of rows come to.
+#[test]
+fn options_reach_the_problem() {
+    let copies = Kind::Duplicates { mixture: Mixture { components: 5, ..Mixture::default() }, share: 0.5 };
+    let table = Table::of(copies, 300, 4, 5);
+    for method in exact_ones() {
+        let found = run(&quick(method), &table);
+        let distinct = found.report.exact.expect("figures").distinct;
+        assert!(distinct < 300 && found.map.iter().all(|x| x.is_finite()), "{method}: {distinct}");
+    }
+    let matcher = Config { n_neighbors: 12, ..quick(Method::named("affinity-matcher").expect("a method")) };
+    let table = mixture(150, 5);
+    let mut maps = Vec::new();
+    for affinity in NamedAffinity::ALL {
+        for (map_affinity, loss) in
+            NamedMap::ALL.into_iter().zip([MatchLoss::Square, MatchLoss::CrossEntropy].into_iter().cycle())
+        {
+            let own = Config::of(matcher.method);
+            let perplexity = if affinity.has_perplexity() { 8.0 } else { own.perplexity };
+            let n_neighbors = if affinity == NamedAffinity::Umap { 12 } else { own.n_neighbors };
+            let config = Config { affinity, map_affinity, loss, perplexity, n_neighbors, ..matcher.clone() };
+            let map = run(&config, &table).map;
+            assert!(map.iter().all(|x| x.is_finite()), "{affinity:?} {map_affinity:?} {loss:?}");
+            maps.push(map);
+        }
+    }
+    for (i, map) in maps.iter().enumerate() {
+        assert!(!maps[..i].contains(map), "combination {i} gives the map of another");
+    }
+}
+
+#[test]
+fn exact_maps_keep_neighbours_and_their_scores_are_those_of_evaluate() {
+    let table = mixture(500, 10);
+    for method in exact_ones() {
+        let run = run(&Config { threads: Some(2), ..Config::of(method) }, &table);
+        let quality = run.report.quality.expect("scores");
+        let trust = quality.trustworthiness.expect("vectors").mean;
+        note(&format!("{method}: trustworthiness {trust:.4}, {:?}", run.report.exact));
+        let least = match method.name() {
+            "cosne" => 0.7,
+            "phate" => 0.75,
+            "affinity-matcher" => 0.6,
+            _ => 0.85,
+        };
+        assert!(trust > least, "{method}: {trust}");
+        // In the ball another distance is the map's own.
+        if method.name() != "cosne" {
+            let expected = scores::trustworthiness(&table.values, 10, &run.map, 2, quality.k).expect("a score");
+            assert!((trust - expected).abs() < 1e-6, "{method}: {trust}, {expected}");
+            let expected =
+                scores::neighborhood_preservation(&table.values, 10, &run.map, 2, quality.k).expect("a score");
+            assert!((quality.preservation.mean - expected).abs() < 1e-6, "{method}: {quality:?}, {expected}");
+        } else {
+            assert!(run.map.chunks(2).all(|z| z[0].hypot(z[1]) < 1.0), "out of the ball");
+        }
+    }
+}
+
+#[test]
+fn what_an_exact_run_holds_is_planned() {
+    let place = Place::on_disk();
+    place.wide_vectors("many.npy", 4_000, 64, Dtype::F32);
+    place.wide_vectors("few.npy", 1_000, 64, Dtype::F32);
+    for (method, source, memory) in [
+        ("sne", "many.npy", "64MiB"),
+        ("tsnekhorn", "many.npy", "64MiB"),
+        ("tsnekhorn", "many.npy", "300MiB"),
+        ("phate", "few.npy", "1GiB"),
+    ] {
+        place.ok(&format!(
+            "embed {source} -o m.npy --force --method {method} --n-epochs 3 --memory {memory} --threads 2 --quiet \
+             --report r.json"
+        ));
+        let report: Value = serde_json::from_slice(&place.bytes("r.json")).expect("JSON");
+        std::fs::remove_file(place.path("r.json")).expect("removed");
+        let stages = |value: &Value| value.as_array().expect("stages").clone();
+        let planned = stages(&report["plan"]["stages"]);
+        for stage in stages(&report["stages"]) {
+            let plan = planned.iter().find(|plan| plan["stage"] == stage["stage"]).expect("planned");
+            let (plan, held) = (plan["memory"].as_u64().expect("bytes"), stage["peak_memory"].as_u64().expect("bytes"));
+            note(&format!("{method} with {memory}, {}: planned {plan}, held {held}", stage["stage"]));
+            assert!(held <= plan, "{method}, {}: {held} of {plan}", stage["stage"]);
+        }
+    }
+}
+
+#[test]
+fn what_exact_methods_cannot_do_is_refused_with_what_can() {
+    let place = Place::new();
+    place.vectors("v.npy", 500);
+    for (options, words) in [
+        ("--method sne --n-neighbors 5", &["n-neighbors", "sne does not know it", "umap, pacmap"][..]),
+        ("--method phate --perplexity 5", &["perplexity", "phate does not know it", "tsnekhorn"]),
+        ("--method cosne --optimizer adam", &["optimizer", "cosne does not know it", "sne"]),
+        ("--method phate --early-exaggeration 4", &["early-exaggeration", "phate does not know it"]),
+        ("--method sne --min-dist 0.1", &["min-dist", "sne does not know it", "umap does"]),
+        ("--method tsne --affinity magic", &["affinity", "tsne does not know it", "affinity-matcher does"]),
+        ("--method umap --loss square", &["loss", "affinity-matcher does"]),
+        ("--method affinity-matcher --affinity best", &["--affinity", "entropic, symmetric-entropic, sinkhorn"]),
+        ("--method affinity-matcher --map-affinity best", &["--map-affinity", "student, gaussian"]),
+        ("--method affinity-matcher --loss hinge", &["--loss", "square and cross-entropy"]),
+        (
+            "--method affinity-matcher --affinity magic --perplexity 5",
+            &["perplexity", "the magic affinity has none", "entropic, symmetric-entropic have"],
+        ),
+        ("--method affinity-matcher --n-neighbors 5", &["n-neighbors", "the entropic affinity has none; umap has"]),
+        ("--method affinity-matcher --early-exaggeration 4", &["early-exaggeration", "square loss"]),
+        ("--method sne --perplexity 600", &["perplexity", "600", "500"]),
+        ("--method sne --init centroid", &["init", "centroid needs lists", "pca, random or a file"]),
+        ("--method cosne --init pca", &["init", "ball", "random or a file"]),
+        ("--method sne --learning-rate 0", &["learning-rate", "above 0"]),
+        (
+            "--method tsne-exact --memory 9MiB",
+            &["tsne-exact computes all pairs of 500 rows", "smallest", "tsne and infotsne stream"],
+        ),
+        ("--method phate --metric angular", &["metric", "phate affinity"]),
+        ("--method tsne --metric manhattan", &["metric", "tsne streams", "manhattan", "exact methods take it: sne"]),
+        ("--metric angular", &["metric", "umap streams", "inner product", "cosine", "tsne-exact"]),
+        ("--metric inner-product", &["metric", "angular"]),
+        ("--metric chebyshev", &["--metric", "euclidean, sqeuclidean, cosine, angular, manhattan"]),
+    ] {
+        for command in ["embed", "plan"] {
+            let answer = place.run(&format!("{command} v.npy -o m.npy {options}"));
+            assert_eq!(answer.code, 2, "{command} {options}: {} {}", answer.stdout, answer.stderr);
+            for word in words {
+                assert!(answer.stderr.contains(word), "{command} {options}: no {word} in {}", answer.stderr);
+            }
+        }
+    }
+    place.refused("knn v.npy -o g.arrow --metric manhattan", &["metric", "manhattan"]);
+    place.ok("knn v.npy -o g.arrow --n-neighbors 12 --quiet");
+    let words = ["phate computes all pairs of the vectors", "no graph", "umap or pacmap"];
+    place.refused("embed --knn g.arrow -o m.npy --method phate", &words);
+    place.refused("embed v.npy --knn g.arrow -o m.npy --method phate", &words);
+    // Above so many rows, in any budget.
+    place.wide_vectors("many.npy", 20_001, 2, Dtype::U8);
+    let words = ["phate computes all pairs", "20001 rows", "20000 is the most", "umap or pacmap, which streams"];
+    place.refused("embed many.npy -o m.npy --method phate --memory 1TiB", &words);
+}
+
+#[test]
+fn the_plan_and_the_report_tell_of_all_pairs() {
+    let place = Place::new();
+    place.vectors("v.npy", 700);
+    let told = place.ok("plan v.npy --method tsnekhorn --threads 2").stdout;
+    for words in ["by tsnekhorn: all pairs, 2000 iterations at most", "sqeuclidean costs", "2000 iterations", "layout"]
+    {
+        assert!(told.contains(words), "no {words} in {told}");
+    }
+    for words in ["neighbours", "index", "affinity  ", "floor"] {
+        assert!(!told.contains(words), "{words} in {told}");
+    }
+    let plan: Value = serde_json::from_str(&place.ok("plan v.npy --method phate --json").stdout).expect("JSON");
+    assert_eq!(plan["config"]["metric"], "euclidean");
+    assert!(plan["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{plan}");
+    let answer = place.ok("embed v.npy -o m.parquet --method tsne-exact --n-components 3 --n-epochs 20 --threads 2");
+    for words in ["all pairs", "fit", "iterations", "trustworthiness"] {
+        assert!(answer.stderr.contains(words), "no {words} in {}", answer.stderr);
+    }
+    assert_eq!(place.names(), ["m.parquet", "v.npy"]);
+    // Kept, it is found finished.
+    place.ok("embed v.npy -o a.npy --method sne --n-epochs 20 --run-dir run --quiet");
+    let again = place.ok("embed v.npy -o b.npy --method sne --n-epochs 20 --run-dir run");
+    assert!(again.stderr.contains("kept from an earlier run"), "{}", again.stderr);
+    assert!(place.bytes("a.npy") == place.bytes("b.npy"));
+    place.refused("embed v.npy -o c.npy --method cosne --n-epochs 20 --run-dir run", &["run", "method", "--restart"]);
+    // First positions of the user's own.
+    place.ok("embed v.npy -o c.npy --method sne --n-epochs 20 --init a.npy --quiet");
+    let help = place.ok("embed --help").stdout;
+    for words in ["--affinity", "--map-affinity", "--loss", "sne, tsne-exact, tsnekhorn, cosne", "symmetric-entropic"] {
+        assert!(help.contains(words), "no {words} in the help");
+    }
+}
+
+/// Metrics whose neighbours are Euclid's: what is made of the distances.
+#[test]
+fn squares_of_distances_have_the_same_neighbours() {
+    let table = mixture(600, 8);
+    let of = |method: Method, metric| {
+        let config = Config { metric, n_epochs: Some(5), threads: Some(2), ..Config::of(method) };
+        let run = run(&config, &table);
+        let first = |values: &[f32]| values.iter().take(8).copied().collect::<Vec<f32>>();
+        (first(&run.map), run.report.affinity.map(|found| found.edges))
+    };
+    for (method, same) in [(Method::UMAP, false), (Method::TSNE, true), (Method::PACMAP, true)] {
+        let ((a, edges), (b, other)) = (of(method, Metric::Euclidean), of(method, Metric::Sqeuclidean));
+        assert_eq!(edges.is_some(), other.is_some());
+        let scale = a.iter().fold(0f32, |most, x| most.max(x.abs()));
+        let near = a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1e-2 * scale);
+        assert_eq!(near, same, "{method}: {a:?} {b:?}");
+    }
+}
+
+/// The table's line says what streams instead, and a config the whole problem.
+#[test]
+fn a_line_of_the_table_is_all_that_a_method_needs() {
+    for method in exact_ones() {
+        let own = Config::of(method);
+        assert!(own.init != Init::Centroid && method.affinity().is_none() && method.epochs(100) >= 1000, "{method}");
+        let told = Config { memory: 1, ..own }.plan(&inputs_of(&mixture(200, 4)).describe().expect("inputs"));
+        let told = told.expect_err("one byte cannot do").to_string();
+        let streamed = Method::all().filter(|method| !method.is_exact());
+        assert!(streamed.map(Method::name).any(|name| told.contains(name)), "{method}: {told}");
+    }
+}
