@@ -6,6 +6,9 @@
     judge.py share GRAPH.arrow WORK       lowland's graph as the peers take it
     judge.py recall GRAPH WORK            of a graph, .arrow or .npy of row numbers
     judge.py score MAP WORK SAMPLE        of a map, .parquet or .npy
+    judge.py digits WORK                  scikit-learn's: vectors.npy, labels.npy, source.parquet
+    judge.py thin SOURCE STEP LABEL WORK  the same of each STEP-th row of a file
+    judge.py silhouette MAP WORK          of a map, by labels.npy
 
 Each prints one JSON object. It is not part of the driver because a child's
 peak memory is never less than what its parent held when it was started: the
@@ -29,6 +32,7 @@ import score as oracle  # noqa: E402
 
 K = 15
 SAMPLE_ROWS = 1000
+SILHOUETTE_ROWS = 5000
 # Distances in single precision pick this many, of which exact ones pick k.
 SHORTLIST = 64
 TIE = 1e-6
@@ -113,10 +117,48 @@ def score(path, work, sample):
     return oracle.score(places, np.load(work / "vectors.npy", mmap_mode="r"), k=K, sample=int(sample))
 
 
+def labelled(vectors, labels, work):
+    """One set of rows as an array, as a file that is streamed, and what they are."""
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    np.save(work / "vectors.npy", vectors)
+    np.save(work / "labels.npy", np.unique(labels, return_inverse=True)[1])
+    flat = pa.array(vectors.reshape(-1))
+    pq.write_table(pa.table({"embedding": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])}),
+                   work / "source.parquet", row_group_size=8192)
+    return {"rows": len(vectors), "dim": vectors.shape[1]}
+
+
+def digits(work):
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    return labelled(found.data, found.target, Path(work))
+
+
+def thin(source, step, label, work):
+    table = pq.read_table(source, columns=["embedding", label])
+    vectors = oracle.matrix(table["embedding"], "embedding")
+    labels = np.array(table[label].to_pylist(), dtype=str)
+    return labelled(vectors[::int(step)], labels[::int(step)], Path(work))
+
+
+def silhouette(path, work):
+    from sklearn.metrics import silhouette_score
+
+    places, labels = np.load(path).astype(np.float64), np.load(Path(work) / "labels.npy")
+    size = min(SILHOUETTE_ROWS, len(places))
+    return {"silhouette": float(silhouette_score(places, labels, sample_size=size, random_state=0))}
+
+
+ALONE = {"digits": digits, "thin": thin, "silhouette": silhouette}
+
+
 def main():
     command, *arguments = sys.argv[1:]
     if command == "exact":
         result = exact(Path(arguments[0]))
+    elif command in ALONE:
+        result = ALONE[command](*arguments)
     else:
         first, work, *rest = arguments
         commands = {"prepare": prepare, "share": share, "recall": recall, "score": score}

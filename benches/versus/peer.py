@@ -108,6 +108,17 @@ def whole_opentsne(work, threads, _):
     return lambda: np.asarray(TSNE(n_jobs=threads).fit(vectors))
 
 
+def torchdr(method, work, threads):
+    """A method of TorchDR, on the processor, by its class's name."""
+    import torch
+    import torchdr
+
+    torch.set_num_threads(threads)
+    vectors = torch.from_numpy(np.load(work / "vectors.npy"))
+    make = getattr(torchdr, method)
+    return lambda: make(device="cpu", random_state=1).fit_transform(vectors).numpy()
+
+
 def cpu_seconds():
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in used)
@@ -115,8 +126,11 @@ def cpu_seconds():
 
 def main():
     part, name, work, out, threads, epochs = sys.argv[1:]
-    prepare = globals()[f"{part}_{name.replace('-', '_').lower()}"]
-    call = prepare(Path(work), int(threads), int(epochs))
+    if name.startswith("TorchDR "):
+        call = torchdr(name.removeprefix("TorchDR "), Path(work), int(threads))
+    else:
+        prepare = globals()[f"{part}_{name.replace('-', '_').lower()}"]
+        call = prepare(Path(work), int(threads), int(epochs))
     cpu, start = cpu_seconds(), time.perf_counter()
     result = call()
     wall, cpu = time.perf_counter() - start, cpu_seconds() - cpu

@@ -5,8 +5,8 @@ use lowland_datasets::{Kind, Mixture};
 use lowland_engine::Progress;
 use lowland_engine::exact::{
     Affinity, BaseKernel, Cost, Costs, Descent, DoublyStochasticQuadratic, DualSolver, Entropic, Magic, Method,
-    Normalization, NormalizedGaussian, NormalizedStudent, PhateAffinity, SelfTuning, Sinkhorn, Sne, SymmetricEntropic,
-    Tsne, UmapAffinity,
+    Normalization, NormalizedGaussian, NormalizedStudent, PhateAffinity, Problem, SelfTuning, Sinkhorn, Sne,
+    SymmetricEntropic, Tsne, TsneKhorn, UmapAffinity,
 };
 use serde_json::{Value, json};
 
@@ -66,19 +66,22 @@ fn affinities_are_those_of_a_dense_computation() {
     }
 }
 
-#[test]
-fn digits_are_mapped_as_well_as_by_scikit_learn() {
-    let Some(desk) = Desk::new() else { return };
-    let path = desk.path("digits.npy");
+/// scikit-learn's digits, and their path: each `step`-th of them.
+fn digits(desk: &Desk, step: usize) -> (String, Vec<f32>) {
+    let path = desk.path("all.npy");
     desk.ask("exact.py", &["digits", &path]);
-    let source = lowland_io::open(std::slice::from_ref(&path), &Default::default()).expect("the digits");
+    let source = lowland_io::open(&[path], &Default::default()).expect("the digits");
     let mut rows = vec![0f32; 1797 * 64];
     source.read_rows(0, &mut rows).expect("rows");
-    let begin = |descent: Descent| Descent { max_iter: 750, ..descent };
-    let tsne = Tsne { descent: begin(Tsne::default().descent), ..Tsne::default() }.problem();
-    let sne = Sne { descent: begin(Sne::default().descent), ..Sne::default() }.problem();
+    let rows: Vec<f32> = rows.chunks(64).step_by(step).flatten().copied().collect();
+    (desk.floats("digits.npy", &rows, 64), rows)
+}
+
+/// The trustworthiness of each map, and of scikit-learn's t-SNE of the same rows.
+fn scores(desk: &Desk, step: usize, problems: Vec<(&str, Problem)>) -> Value {
+    let (path, rows) = digits(desk, step);
     let mut arguments = vec!["maps".to_string(), path];
-    for (name, problem) in [("tsne", tsne), ("sne", sne)] {
+    for (name, problem) in problems {
         let run = lowland_engine::exact::Run { hold: 0, state: None, keep: &mut |_| Ok(()) };
         let map = lowland_engine::exact::fit(&problem, &rows, 64, run, &Progress::unheard()).expect("a map");
         arguments.extend([name.to_string(), desk.floats(&format!("{name}.npy"), &map.positions, 2)]);
@@ -86,7 +89,25 @@ fn digits_are_mapped_as_well_as_by_scikit_learn() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let told = desk.ask("exact.py", &arguments);
     crate::kit::note(&told);
-    let scores: Value = serde_json::from_str(&told).expect("JSON");
+    serde_json::from_str(&told).expect("JSON")
+}
+
+#[test]
+fn digits_are_mapped_as_well_as_by_scikit_learn() {
+    let Some(desk) = Desk::new() else { return };
+    let begin = |descent: Descent| Descent { max_iter: 750, ..descent };
+    let tsne = Tsne { descent: begin(Tsne::default().descent), ..Tsne::default() }.problem();
+    let sne = Sne { descent: begin(Sne::default().descent), ..Sne::default() }.problem();
+    let scores = scores(&desk, 1, vec![("tsne", tsne), ("sne", sne)]);
     let score = |name: &str| scores[name].as_f64().expect("a number");
-    assert!(score("tsne") > score("scikit-learn") - 0.01, "{told}");
+    assert!(score("tsne") > score("scikit-learn") - 0.01, "{scores}");
+}
+
+/// With its own defaults, on a third of the digits.
+#[test]
+fn tsnekhorn_maps_digits_as_well_as_t_sne() {
+    let Some(desk) = Desk::new() else { return };
+    let scores = scores(&desk, 3, vec![("tsnekhorn", TsneKhorn::default().problem())]);
+    let score = |name: &str| scores[name].as_f64().expect("a number");
+    assert!(score("tsnekhorn") > score("scikit-learn") - 0.01, "{scores}");
 }

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use lowland::{Config, Event, Init, Method, Opt, Optimizer, Stage};
-use lowland_datasets::{Kind, Mixture};
+use lowland_datasets::{Dtype, Kind, Mixture};
 use lowland_engine::affinity::EdgeStore;
 use lowland_engine::neighbors::Graph;
 use lowland_engine::{Metric, index};
@@ -15,6 +15,7 @@ use lowland_io::EdgeBlock;
 use serde_json::Value;
 
 use crate::kit::{Place, signal, wait_for};
+use crate::shapes::held;
 use crate::stages::{
     Run, Table, check_resumed, check_same, inputs_of, mixture, plan_of, run, run_plan, smallest, squeezed,
 };
@@ -164,6 +165,21 @@ fn pairs_are_those_of_the_paper() {
     assert!((0.25..0.42).contains(&mean), "{mean}");
 }
 
+/// The guide's row: on 300 moons each names 30 others.
+#[test]
+fn each_of_the_moons_names_as_many_as_are_asked_for() {
+    let table = Table::of(Kind::Moons { noise: 0.05 }, 300, 2, 0);
+    let run = run(&Config { n_neighbors: 30, n_epochs: Some(2), ..Config::of(Method::PACMAP) }, &table);
+    let mut named = [0; 300];
+    for (from, to, weight) in edges_of(&run) {
+        assert!(from != to && to < 300);
+        named[from as usize] += weight as u32 % 4;
+    }
+    // A pair counts at both of its ends.
+    assert!(named.iter().all(|&count| count >= 30), "{named:?}");
+    assert_eq!(named.iter().sum::<u32>(), 2 * 30 * 300);
+}
+
 // What must not matter.
 
 #[test]
@@ -216,25 +232,50 @@ fn a_run_of_any_method_stopped_anywhere_goes_on_to_the_same_bytes() {
     }
 }
 
+/// The smallest budget that the binary names for a run.
+fn least_memory(place: &Place, arguments: &str) -> String {
+    let told = place.run(&format!("plan {arguments} --memory 1MiB")).stderr;
+    let (_, named) = told.trim_end().rsplit_once("give --memory ").unwrap_or_else(|| panic!("{arguments}: {told}"));
+    named.to_string()
+}
+
+/// Kills a run as soon as its log tells something that `reached` accepts.
+fn kill_at(place: &Place, arguments: &str, reached: impl Fn(&Value) -> bool) {
+    let mut command = place.command(&format!("{arguments} --log-format json"));
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary runs");
+    wait_for(&mut BufReader::new(child.stderr.take().expect("piped")), reached);
+    signal(&child, "KILL");
+    assert_eq!(child.wait().expect("an end").code(), None, "{arguments}: ended by the signal");
+}
+
+/// From an array with all the memory there is, streamed from Parquet with as little as will do, and that
+/// killed among the neighbours and twice in the layout: one seed, one map. `./x methods` has real data.
 #[test]
-fn a_killed_run_of_any_method_goes_on_to_the_same_bytes() {
+fn every_method_gives_one_map_in_memory_streamed_and_after_kills() {
     let place = Place::new();
-    place.vectors("v.npy", 3_000);
-    for method in streamed().filter(|&method| method != Method::UMAP) {
-        let arguments = format!("embed v.npy --method {method} --n-epochs 600 --checkpoint 0");
-        place.ok(&format!("{arguments} -o whole.npy --quiet --force"));
-        for _ in 0..2 {
-            let mut command = place.command(&format!("{arguments} -o m.npy --threads 1 --log-format json"));
-            let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary runs");
-            let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
-            let kept = |event: &Value| event["event"] == "unit" && event["unit"] == "checkpoint";
-            wait_for(&mut stderr, |event| kept(event) && event["reused"] == false);
-            signal(&child, "KILL");
-            assert_eq!(child.wait().expect("an end").code(), None, "{method}: ended by the signal");
+    // So many that not every pair is compared, and lists are read from disk.
+    for name in ["v.npy", "v.parquet"] {
+        place.wide_vectors(name, 66_000, 8, Dtype::F32);
+    }
+    for method in streamed() {
+        let options = format!("--method {method} --n-epochs 24 --recall 0.8 --threads 2");
+        let memory = least_memory(&place, &format!("v.parquet {options}"));
+        place.ok(&format!("embed v.npy -o memory.npy {options} --memory 2GiB --quiet --force"));
+        let streamed = format!("embed v.parquet {options} --memory {memory} --force");
+        place.ok(&format!("{streamed} -o streamed.npy --quiet --report report.json"));
+        let report: Value = serde_json::from_slice(&place.bytes("report.json")).expect("JSON");
+        for (stage, planned, measured) in held(&report) {
+            assert!(measured <= planned, "{method}, {stage}: {measured} bytes, where {planned} were planned");
         }
-        place.ok(&format!("{arguments} -o m.npy --quiet"));
-        assert!(place.bytes("m.npy") == place.bytes("whole.npy"), "{method}: the resumed map differs");
-        std::fs::remove_file(place.path("m.npy")).expect("removed");
+        assert!(place.bytes("streamed.npy") == place.bytes("memory.npy"), "{method} in {memory}: another map");
+        let killed = format!("{streamed} -o killed.npy --checkpoint 0");
+        kill_at(&place, &killed, |event| event["event"] == "unit" && event["stage"] == "neighbors");
+        for _ in 0..2 {
+            let kept = |event: &Value| event["event"] == "unit" && event["unit"] == "checkpoint";
+            kill_at(&place, &killed, |event| kept(event) && event["reused"] == false);
+        }
+        place.ok(&format!("{killed} --quiet"));
+        assert!(place.bytes("killed.npy") == place.bytes("memory.npy"), "{method}: the resumed map differs");
     }
 }
 
@@ -260,33 +301,31 @@ fn silhouette(map: &[f32], group: impl Fn(usize) -> usize) -> f64 {
 }
 
 /// The guide's test_NE: two half moons of 100 rows, from random positions,
-/// 100 epochs, Adam with step 1. The raw rows have a silhouette of .31; the
-/// guide asks for .15. Thresholds are a little below what was measured.
+/// 100 epochs, Adam with step 1. The raw rows have a silhouette of .31, and the
+/// guide asks for .15; here for what it was seen to reach, each the median of three seeds.
 #[test]
 fn moons_stay_apart() {
     let table = Table::of(Kind::Moons { noise: 0.05 }, 100, 2, 0);
     let moons = lowland_datasets::Generator::new(Kind::Moons { noise: 0.05 }, 100, 2, 0).expect("a generator");
     let group = |row: usize| moons.label(row as u64) as usize;
     for (method, least) in [
-        (Method::UMAP, 0.25),
-        (Method::LARGEVIS, 0.25),
-        // A third of so few epochs is exaggerated; the guide's 250 of 100 are all.
-        (Method::INFOTSNE, 0.15),
-        (Method::TSNE, 0.25),
-        (Method::PACMAP, 0.25),
+        (Method::UMAP, 0.39),
+        (Method::LARGEVIS, 0.38),
+        (Method::INFOTSNE, 0.36),
+        (Method::TSNE, 0.37),
+        (Method::PACMAP, 0.46),
     ] {
-        let mut config = Config { init: Init::Random, n_epochs: Some(100), ..Config::of(method) };
-        config.learning_rate = Some(1.0);
-        if method.knows(Opt::Optimizer) {
-            config.optimizer = Optimizer::Adam;
-        }
-        if method == Method::LARGEVIS {
+        let mut found = [1, 2, 3].map(|seed| {
+            let own = Config { seed, init: Init::Random, n_epochs: Some(100), ..Config::of(method) };
+            let optimizer = if method.knows(Opt::Optimizer) { Optimizer::Adam } else { own.optimizer };
             // The guide's; the paper's 35 push so few rows too far apart.
-            config.n_negatives = 5;
-        }
-        let found = silhouette(&run(&config, &table).map, group);
-        crate::kit::note(&format!("{method}: silhouette {found:.3}"));
-        assert!(found > least, "{method}: {found}");
+            let n_negatives = if method == Method::LARGEVIS { 5 } else { own.n_negatives };
+            let config = Config { learning_rate: Some(1.0), optimizer, n_negatives, ..own };
+            silhouette(&run(&config, &table).map, group)
+        });
+        found.sort_by(f64::total_cmp);
+        crate::kit::note(&format!("{method}: silhouettes {found:.3?}"));
+        assert!(found[1] > least, "{method}: {found:?}");
     }
 }
 

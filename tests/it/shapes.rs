@@ -51,21 +51,23 @@ impl Case {
         assert!(output.status.success(), "{self:?}: {}", String::from_utf8_lossy(&output.stderr));
         let report = std::fs::read(dir.join("report.json")).expect("a report");
         let report: Value = serde_json::from_slice(&report).expect("JSON");
-        let number = |value: &Value| value.as_u64().expect("a number");
-        let planned = report["plan"]["stages"].as_array().expect("a plan");
-        let stages: Vec<(String, u64, u64)> = report["stages"]
-            .as_array()
-            .expect("stages")
-            .iter()
-            .filter_map(|stage| {
-                let planned = planned.iter().find(|planned| planned["stage"] == stage["stage"])?;
-                let name = stage["stage"].as_str().expect("a name").to_owned();
-                Some((name, number(&planned["memory"]), number(&stage["peak_memory"])))
-            })
-            .collect();
+        let stages = held(&report);
         let most = |of: fn(&(String, u64, u64)) -> u64| stages.iter().map(of).max().expect("a stage");
         Peaks { planned: most(|s| s.1), measured: most(|s| s.2), stages }
     }
+}
+
+/// Of a report, stage by stage: its name, the bytes that were planned, and those that were held.
+pub(crate) fn held(report: &Value) -> Vec<(String, u64, u64)> {
+    let number = |value: &Value| value.as_u64().expect("a number");
+    let planned = report["plan"]["stages"].as_array().expect("a plan");
+    let stages = report["stages"].as_array().expect("stages").iter();
+    let held = stages.filter_map(|stage| {
+        let planned = planned.iter().find(|planned| planned["stage"] == stage["stage"])?;
+        let name = stage["stage"].as_str().expect("a name").to_owned();
+        Some((name, number(&planned["memory"]), number(&stage["peak_memory"])))
+    });
+    held.collect()
 }
 
 impl Peaks {

@@ -21,6 +21,9 @@ pub(super) struct Pool<const DIM: usize> {
     pub(super) of: u32,
     /// Component after component: positions of `SIZE` rows, the first `LANES` of them again.
     numbers: Vec<f32>,
+    /// What its rows' pushes are multiplied by where they draw in their turn, `LANES` again
+    /// at the end; empty until it is asked for.
+    shares: Vec<f32>,
 }
 
 impl<const DIM: usize> Pool<DIM> {
@@ -29,7 +32,7 @@ impl<const DIM: usize> Pool<DIM> {
     const STRIDE: usize = Self::SIZE + LANES;
 
     pub(super) fn new() -> Self {
-        Pool { of: u32::MAX, numbers: vec![0.0; DIM * Self::STRIDE] }
+        Pool { of: u32::MAX, numbers: vec![0.0; DIM * Self::STRIDE], shares: Vec::new() }
     }
 
     /// Draws for the rows from `of · SHARING`.
@@ -78,6 +81,35 @@ impl<const DIM: usize> Pool<DIM> {
             }
             points
         }
+    }
+}
+
+/// What comes with the rows where pushes differ by who draws.
+impl<const DIM: usize> Pool<DIM> {
+    /// The position of the row in a place; the pool has no end.
+    pub(super) fn row(&self, at: usize) -> [f32; DIM] {
+        std::array::from_fn(|d| self.numbers[d * Self::STRIDE + at % Self::SIZE])
+    }
+
+    /// Keeps the shares of sixteen rows.
+    pub(super) fn share(&mut self, from: usize, shares: [f32; LANES]) {
+        self.shares.resize(Self::STRIDE, 0.0);
+        self.shares[from..from + LANES].copy_from_slice(&shares);
+        if from == 0 {
+            self.shares[Self::SIZE..].copy_from_slice(&shares);
+        }
+    }
+
+    /// Sixteen rows' shares from a place on.
+    ///
+    /// # Safety
+    /// The processor has `V`'s instruction set.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "measured kernel")]
+    pub(super) unsafe fn shares<V: Lanes>(&self, at: usize) -> V {
+        let shares = self.shares[at % Self::SIZE..].first_chunk();
+        // SAFETY: as the caller vouches.
+        unsafe { V::load(shares.expect("a pool ends in sixteen more")) }
     }
 }
 

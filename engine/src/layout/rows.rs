@@ -272,6 +272,43 @@ mod tests {
         check::<8>();
     }
 
+    /// Twice the cross-entropy's derivative, as umap-learn has it: with q = 1 / (1 + a d^2b), a pull
+    /// is −∂ of −ln q, a push of −ln (1 − q), but for what softens it where rows are near.
+    #[test]
+    #[expect(unsafe_code, reason = "test of a kernel that needs no instruction set")]
+    fn terms_are_the_derivatives_of_the_cross_entropy() {
+        let (a, b) = (1.577f64, 0.895f64);
+        let loss = |at: [f64; 2], pulls: bool| {
+            let q = 1.0 / (1.0 + a * (at[0] * at[0] + at[1] * at[1]).powf(b));
+            if pulls { -q.ln() } else { -(1.0 - q).ln() }
+        };
+        for i in 0..200 {
+            // Not so near that a term is clipped, or softened by more than the tolerance.
+            let away: [f64; 2] = std::array::from_fn(|d| 8.0 * f64::from(unit(3, d as u64, i)) + 0.6);
+            for pulls in [true, false] {
+                // SAFETY: plain Rust needs nothing.
+                let sum = unsafe {
+                    let splat = |x: f64| Portable::splat(x as f32);
+                    let (pull, push) = if pulls { (-2.0 * a * b, 0.0) } else { (0.0, 2.0 * b) };
+                    let mut sums = [splat(0.0); 2];
+                    let near = if pulls { MEETING } else { NEAR };
+                    let away = away.map(splat);
+                    add(&mut sums, &away, splat(a), splat(b), splat(pull), splat(push), Portable::splat(near));
+                    sums.map(|sum| f64::from(sum.to_array()[0]))
+                };
+                for d in 0..2 {
+                    let moved = |by: f64| {
+                        let mut there = away;
+                        there[d] += by;
+                        loss(there, pulls)
+                    };
+                    let slope = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+                    assert!((sum[d] + slope).abs() < 2e-3 * slope.abs(), "{away:?}, pulls {pulls}: {} {slope}", sum[d]);
+                }
+            }
+        }
+    }
+
     #[expect(unsafe_code, reason = "test of a kernel that needs no instruction set")]
     fn fires(number: u32, rate: u32) -> bool {
         // SAFETY: plain Rust needs nothing.

@@ -4,7 +4,7 @@
 //! squared distance d² in the map, as the coefficient of (zᵢ − zⱼ) in n times
 //! the gradient. Every edge is in the store in both directions, so a row's
 //! pull is complete; what pushes a row is drawn for it (`pool`), and counted
-//! twice for the rows that draw it in their turn, or comes from a `field`.
+//! a second time for the rows that draw it in their turn, or comes from a `field`.
 //!
 //! What must hold: terms are summed sixteen lanes wide, in the order of the
 //! edges, so that a row's step is the same on every instruction set and
@@ -25,6 +25,8 @@ pub(crate) trait Loss: Copy + Sync + Debug {
     const CODING: Coding = Coding::Roots;
     /// Whether pushes come from a field over the whole map.
     const FIELD: bool = false;
+    /// Whether what a row's pushes are multiplied by differs from row to row: by its mass.
+    const MASSES: bool = false;
 
     /// The loss as it is in an epoch.
     fn at(self, _: &Epoch) -> Self {
@@ -91,6 +93,9 @@ impl<L: Loss> Kernel for Weighed<L> {
                     None => {
                         if pool.of != row / SHARING {
                             pool.fill::<V>(epoch, row / SHARING, snapshot);
+                            if L::MASSES {
+                                weigh::<V, L, DIM>(loss, epoch.negatives, &mut pool);
+                            }
                         }
                         let at = draw(epoch.seed, u64::from(epoch.number), u64::from(row)) as usize;
                         pushed::<V, L, DIM>(loss, epoch.negatives, &pool, at, &own)
@@ -124,7 +129,7 @@ unsafe fn pulled<V: Lanes, L: Loss, const DIM: usize>(
 ) -> [f32; DIM] {
     // SAFETY: as the caller vouches.
     unsafe {
-        let (mut sums, none) = ([V::splat(0.0); DIM], V::splat(0.0));
+        let mut sums = [V::splat(0.0); DIM];
         for at in edges.clone().step_by(LANES) {
             let wanted = (edges.end - at).min(LANES);
             // Lanes beyond the row's edges stand on the row itself and weigh nothing.
@@ -140,11 +145,7 @@ unsafe fn pulled<V: Lanes, L: Loss, const DIM: usize>(
                 _ => code,
             };
             let away = away(&gather::<V, DIM>(snapshot, &neighbors), own);
-            let mut squares = none;
-            for &d in &away {
-                squares = d.mul_add(d, squares);
-            }
-            let pull = loss.pull(weight, squares);
+            let pull = loss.pull(weight, squared(&away));
             for (sum, &away) in sums.iter_mut().zip(&away) {
                 *sum = pull.mul_add(away, *sum);
             }
@@ -153,7 +154,13 @@ unsafe fn pulled<V: Lanes, L: Loss, const DIM: usize>(
     }
 }
 
-/// The pushes of `asked` rows of the pool from `at` on.
+/// How many groups of sixteen are drawn where `asked` rows are.
+fn groups<const DIM: usize>(asked: u32) -> usize {
+    (asked as usize).div_ceil(LANES).clamp(1, Pool::<DIM>::SIZE / LANES)
+}
+
+/// The pushes of `asked` rows of the pool from `at` on. Half of them are the
+/// row's own draws; the others stand for the rows that draw it, each with its own share.
 ///
 /// # Safety
 /// The processor has `V`'s instruction set.
@@ -166,25 +173,88 @@ unsafe fn pushed<V: Lanes, L: Loss, const DIM: usize>(
     mut at: usize,
     own: &[f32; DIM],
 ) -> [f32; DIM] {
-    let groups = (asked as usize).div_ceil(LANES).clamp(1, Pool::<DIM>::SIZE / LANES);
+    let groups = groups::<DIM>(asked);
     // SAFETY: as the caller vouches.
     unsafe {
-        let (mut sums, mut masses) = ([V::splat(0.0); DIM], V::splat(0.0));
+        let none = V::splat(0.0);
+        let (mut sums, mut theirs, mut masses) = ([none; DIM], [none; DIM], none);
         for _ in 0..groups {
             let away = away(&pool.load::<V>(at), own);
-            at += LANES;
-            let mut squares = V::splat(0.0);
-            for &d in &away {
-                squares = d.mul_add(d, squares);
-            }
-            let [push, mass] = loss.push(squares);
+            let [push, mass] = loss.push(squared(&away));
             for (sum, &away) in sums.iter_mut().zip(&away) {
                 *sum = push.mul_add(away, *sum);
             }
-            // A row that draws itself, or a copy in its own place, is no push.
-            masses = squares.mul(V::splat(1e30)).min(V::splat(1.0)).mul_add(mass, masses);
+            if L::MASSES {
+                let push = push.mul(pool.shares::<V>(at));
+                for (sum, &away) in theirs.iter_mut().zip(&away) {
+                    *sum = push.mul_add(away, *sum);
+                }
+            }
+            masses = apart(squared(&away)).mul_add(mass, masses);
+            at += LANES;
         }
         let share = loss.share(total(masses.to_array()), asked, groups * LANES);
-        sums.map(|sum| share * total(sum.to_array()))
+        if !L::MASSES {
+            return sums.map(|sum| share * total(sum.to_array()));
+        }
+        let mut out = [0f32; DIM];
+        for d in 0..DIM {
+            out[d] = 0.5 * share.mul_add(total(sums[d].to_array()), total(theirs[d].to_array()));
+        }
+        out
     }
+}
+
+/// Rows of the pool by which the mass of each of its rows is estimated.
+const WEIGHED_BY: usize = 64;
+
+/// Finds the shares of the pool's rows, by their masses among those that follow.
+///
+/// # Safety
+/// The processor has `V`'s instruction set.
+#[inline(always)]
+#[expect(unsafe_code, reason = "measured kernel")]
+unsafe fn weigh<V: Lanes, L: Loss, const DIM: usize>(loss: L, asked: u32, pool: &mut Pool<DIM>) {
+    let drawn = groups::<DIM>(asked) * LANES;
+    for from in (0..Pool::<DIM>::SIZE).step_by(LANES) {
+        // SAFETY: as the caller vouches.
+        let masses = unsafe {
+            let (rows, mut masses) = (pool.load::<V>(from), V::splat(0.0));
+            for other in 0..WEIGHED_BY {
+                let away = away(&rows, &pool.row(from + LANES + other));
+                let [_, mass] = loss.push(squared(&away));
+                masses = apart(squared(&away)).mul_add(mass, masses);
+            }
+            masses.mul(V::splat(drawn as f32 / WEIGHED_BY as f32)).to_array()
+        };
+        pool.share(from, masses.map(|mass| loss.share(mass, asked, drawn)));
+    }
+}
+
+/// d² of sixteen differences.
+///
+/// # Safety
+/// The processor has `V`'s instruction set.
+#[inline(always)]
+#[expect(unsafe_code, reason = "measured kernel")]
+unsafe fn squared<V: Lanes, const DIM: usize>(away: &[V; DIM]) -> V {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let mut squares = V::splat(0.0);
+        for &d in away {
+            squares = d.mul_add(d, squares);
+        }
+        squares
+    }
+}
+
+/// 1, and 0 where a row draws itself, or a copy in its own place: those add no mass.
+///
+/// # Safety
+/// The processor has `V`'s instruction set.
+#[inline(always)]
+#[expect(unsafe_code, reason = "measured kernel")]
+unsafe fn apart<V: Lanes>(squares: V) -> V {
+    // SAFETY: as the caller vouches.
+    unsafe { squares.mul(V::splat(1e30)).min(V::splat(1.0)) }
 }

@@ -29,6 +29,9 @@ pub(super) static ENTRY: Entry = Entry {
 pub(super) struct InfoTsne;
 
 impl Loss for InfoTsne {
+    /// A row that is drawn is pushed by the mass of the one that draws it.
+    const MASSES: bool = true;
+
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
     unsafe fn pull<V: Lanes>(self, weight: V, squares: V) -> V {

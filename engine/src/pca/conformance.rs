@@ -219,6 +219,31 @@ fn two_passes_in_the_wrong_order_are_refused() {
     assert!(matches!(two_passes(&[f32::NAN; 3], 3, 1, 1), Err(PcaError::NotFiniteAt { row: 0, component: 0, .. })));
 }
 
+/// The table's rows on iris: of batches, of two passes and of a low rank, beside the exact axes.
+#[test]
+fn iris_is_given_back() {
+    let numbers = |line: &str| line.split(',').take(4).map(|x| x.parse::<f32>().unwrap()).collect::<Vec<_>>();
+    let rows: Vec<f32> = include_str!("../exact/tests/iris.csv").lines().flat_map(numbers).collect();
+    let reference = exact(&rows, 4, 4);
+    let back = |pca: &Pca| pca.inverse_transform(&pca.transform(&rows).unwrap()).unwrap();
+    let error = |pca: &Pca| {
+        let squares = rows.iter().zip(&back(pca)).map(|(x, y)| f64::from(x - y).powi(2)).sum::<f64>();
+        squares / (149.0 * reference.total_variance)
+    };
+    // Three of four components hold all but half a percent.
+    assert!(error(&two_passes(&rows, 4, 3, 50).unwrap()) < 0.006);
+    for pca in [two_passes(&rows, 4, 4, 50).unwrap(), all_axes(&rows, 4, 50), Pca::fit(&rows, 4, 4).unwrap()] {
+        assert!(error(&pca) < 1e-10);
+        assert_close(&pca.variance, &reference.variance, 1e-9);
+    }
+    let two = exact(&rows, 4, 2);
+    for pca in [two_passes(&rows, 4, 2, 50).unwrap(), randomized(&rows, 4, 2, 50).0] {
+        assert_close(&pca.components, &two.components, 1e-7);
+        let apart = back(&pca).iter().zip(&back(&two)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(apart < 1e-5, "{apart}");
+    }
+}
+
 #[test]
 fn one_sign_rule_for_all() {
     let rows = plane(15, 300, 20, 6, 2.0);
