@@ -115,7 +115,7 @@ def kill_at(command, log, reached):
 
 
 def searching(event):
-    return event["event"] == "start" and event["stage"] == "neighbors"
+    return event["event"] == "start" and event["stage"] in ("neighbors", "affinity")
 
 
 def laying_out(event):

@@ -258,7 +258,8 @@ fn every_method_gives_one_map_in_memory_streamed_and_after_kills() {
         place.wide_vectors(name, 66_000, 8, Dtype::F32);
     }
     for method in streamed() {
-        let options = format!("--method {method} --n-epochs 24 --recall 0.8 --threads 2");
+        let few = if method.knows(Opt::Perplexity) { " --perplexity 5" } else { "" };
+        let options = format!("--method {method} --n-epochs 24 --recall 0.8 --threads 2{few}");
         let memory = least_memory(&place, &format!("v.parquet {options}"));
         place.ok(&format!("embed v.npy -o memory.npy {options} --memory 2GiB --quiet --force"));
         let streamed = format!("embed v.parquet {options} --memory {memory} --force");
