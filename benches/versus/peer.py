@@ -116,7 +116,7 @@ def torchdr(method, work, threads):
     torch.set_num_threads(threads)
     vectors = torch.from_numpy(np.load(work / "vectors.npy"))
     make = getattr(torchdr, method)
-    return lambda: make(device="cpu", random_state=1).fit_transform(vectors).numpy()
+    return lambda: make(device="cpu", random_state=1).fit_transform(vectors).detach().numpy()
 
 
 def cpu_seconds():
