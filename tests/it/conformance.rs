@@ -36,7 +36,8 @@ fn batches_of_any_size_give_the_neighbours_of_the_whole() {
         for rows in [50, 100, 256, 500] {
             assert_eq!(of(rows), whole, "batches of {rows}");
         }
-        let rows: Vec<Vec<f64>> = table.values.chunks(32).map(|row| row.iter().map(|&x| f64::from(x)).collect()).collect();
+        let rows: Vec<Vec<f64>> =
+            table.values.chunks(32).map(|row| row.iter().map(|&x| f64::from(x)).collect()).collect();
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         for (row, (ids, distances)) in whole.0.chunks(K).zip(whole.1.chunks(K)).enumerate() {
             let far = |other: usize| match metric {

@@ -290,7 +290,8 @@ fn few_draws_weigh_as_many_as_are_asked_for() {
 
 #[test]
 fn the_phases_of_pacmap_are_those_of_the_paper() {
-    let weights = |number: u32| format!("{:?}", Pacmap::weighing(0.0, 0.0, 0.0).at(&Epoch { number, ..epoch(1.0, 1, 5) }));
+    let weights =
+        |number: u32| format!("{:?}", Pacmap::weighing(0.0, 0.0, 0.0).at(&Epoch { number, ..epoch(1.0, 1, 5) }));
     let of = |near: f32, middle: f32| format!("{:?}", Pacmap::weighing(near, middle, 1.0));
     assert_eq!(weights(1), of(2.0, 1000.0));
     assert_eq!(weights(51), of(2.0, 501.5));
