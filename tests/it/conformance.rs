@@ -26,7 +26,7 @@ fn the_table_names_tests_that_there_are() {
 fn batches_of_any_size_give_the_neighbours_of_the_whole() {
     const K: usize = 10;
     let table = Table::of(Kind::Uniform, 1000, 32, 0);
-    for metric in [Metric::Euclidean, Metric::Cosine] {
+    for metric in [Metric::Euclidean, Metric::Sqeuclidean, Metric::Cosine] {
         let of = |batch_rows| {
             let config = Config { metric, n_neighbors: K, batch_rows: Some(batch_rows), ..quick() };
             let (ids, distances, ..) = graph_of(&plan_of(&config, &table), &table);
@@ -40,13 +40,13 @@ fn batches_of_any_size_give_the_neighbours_of_the_whole() {
             table.values.chunks(32).map(|row| row.iter().map(|&x| f64::from(x)).collect()).collect();
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         for (row, (ids, distances)) in whole.0.chunks(K).zip(whole.1.chunks(K)).enumerate() {
-            let far = |other: usize| match metric {
-                Metric::Euclidean => {
-                    rows[row].iter().zip(&rows[other]).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt()
-                }
-                Metric::Cosine => {
-                    let lengths = (dot(&rows[row], &rows[row]) * dot(&rows[other], &rows[other])).sqrt();
-                    1.0 - dot(&rows[row], &rows[other]) / lengths
+            let far = |other: usize| {
+                let squared = rows[row].iter().zip(&rows[other]).map(|(a, b)| (a - b) * (a - b)).sum::<f64>();
+                let lengths = (dot(&rows[row], &rows[row]) * dot(&rows[other], &rows[other])).sqrt();
+                match metric {
+                    Metric::Euclidean => squared.sqrt(),
+                    Metric::Sqeuclidean => squared,
+                    _ => 1.0 - dot(&rows[row], &rows[other]) / lengths,
                 }
             };
             let mut expected: Vec<(f64, u32)> =
