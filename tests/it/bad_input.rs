@@ -167,7 +167,7 @@ fn what_clap_refuses() {
         "embed v.npy -o m.npy --color label",
         "embed v.npy -o m.npy --memory lots",
         "embed v.npy -o m.npy --init pcaa",
-        "embed v.npy -o m.npy --metric manhattan",
+        "embed v.npy -o m.npy --metric hamming",
         "embed --knn g.arrow --n-neighbors 5 -o m.npy",
         "plot m.npy -o p.png --width 1000000",
         "nothing",

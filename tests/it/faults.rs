@@ -82,12 +82,11 @@ fn a_damaged_file_is_named_and_never_used() {
     assert_eq!(run(&place, &command(&place, "kept")).code, 0);
     let whole = place.bytes("m.npy");
     // Each leaves one more kind of unit; with it its stage's, and the files of the stages before.
-    let stops: [(&str, &str, &str, Stop<'_>); 6] = [
+    let stops: [(&str, &str, &str, Stop<'_>); 5] = [
         ("shard", "index", "shard-001", &after(3)),
-        ("sample", "neighbors", "sample", &after(5)),
-        ("neighbors", "neighbors", "neighbors-000", &after(6)),
-        ("transpose", "affinity", "transpose", &after(7)),
-        ("edges", "affinity", "edges-000", &after(8)),
+        ("neighbors", "neighbors", "neighbors-000", &after(5)),
+        ("transpose", "affinity", "transpose", &after(6)),
+        ("edges", "affinity", "edges-000", &after(7)),
         ("checkpoint", "layout", "checkpoint", &at_epoch(7)),
     ];
     for (name, stage, unit, stop) in stops {
@@ -97,7 +96,7 @@ fn a_damaged_file_is_named_and_never_used() {
     assert_eq!(files_of(&place.path("shard"), "index", "quantizer"), ["quantizer.bin"]);
 
     let mut draws = Draws(11);
-    for state in ["kept", "shard", "sample", "neighbors", "transpose", "edges", "checkpoint"] {
+    for state in ["kept", "shard", "neighbors", "transpose", "edges", "checkpoint"] {
         let dir = place.path(state);
         let listed = names(&dir);
         assert!(listed.len() > 4, "{listed:?}");
@@ -114,7 +113,7 @@ fn a_damaged_file_is_named_and_never_used() {
                 if state == "edges" && file.starts_with("transpose-") && answer.code == 0 {
                     assert!(place.bytes("m.npy") == whole, "{state}: {file}, {what}: another map");
                     std::fs::remove_dir_all(&dir).expect("removed");
-                    leave(&place, state, &after(8));
+                    leave(&place, state, &after(7));
                     continue;
                 }
                 let (told, code) = (&answer.stderr, answer.code);

@@ -219,7 +219,7 @@ fn a_run_killed_anywhere_ends_with_the_same_bytes() {
     let prey = Prey::new(rows);
     let attempt = prey.attempt("whole", None);
     assert!(attempt.finished && attempt.seconds.len() == Stage::ALL.len(), "{:?}", attempt.seconds);
-    for unit in ["quantizer", "shard-001", "sample", "neighbors-000", "transpose", "edges-000"] {
+    for unit in ["quantizer", "shard-001", "neighbors-000", "transpose", "edges-000"] {
         assert!(attempt.made.iter().any(|(_, made)| made == unit), "no {unit} in {:?}", attempt.made);
     }
     let whole = Whole { attempt, map: prey.place.bytes("whole.npy") };

@@ -109,7 +109,6 @@ fn a_run_stopped_after_any_unit_goes_on_and_makes_none_twice() {
     assert!(result.expect("a run").1 == whole.map, "portions change the map");
     let shards = (0..9).map(|shard| (Stage::Index, format!("shard-{shard:03}")));
     let names = [
-        (Stage::Neighbors, "sample"),
         (Stage::Neighbors, "neighbors-000"),
         (Stage::Affinity, "transpose"),
         (Stage::Affinity, "edges-000"),

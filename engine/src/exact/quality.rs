@@ -69,12 +69,13 @@ pub(crate) fn score(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> R
 fn nearest(costs: &[f32], own: u32, k: usize) -> Vec<u32> {
     let mut others: Vec<u32> = (0..costs.len() as u32).filter(|&other| other != own).collect();
     let order = |a: &u32, b: &u32| costs[*a as usize].total_cmp(&costs[*b as usize]).then(a.cmp(b));
+    let k = k.min(others.len());
     if k < others.len() {
         others.select_nth_unstable_by(k, order);
-        others.truncate(k);
     }
-    others.sort_unstable_by(order);
-    others
+    others[..k].sort_unstable_by(order);
+    // Not all of the room that was needed to find them.
+    others[..k].to_vec()
 }
 
 /// What the stage holds.

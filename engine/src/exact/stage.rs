@@ -15,7 +15,7 @@ use super::fit::{Problem, Run, State, fit};
 use super::init::Start;
 use super::needs::{Takes, needs as takes_of};
 use crate::batch::Loader;
-use crate::budget::{Needs, Phase};
+use crate::budget::{Needs, Part, Phase};
 use crate::index::Made;
 use crate::layout::POSITIONS;
 use crate::plan::Plan;
@@ -154,7 +154,7 @@ pub(crate) fn needs(plan: &Plan) -> Needs {
     );
     for Phase { name, mut parts } in takes(plan, exact.hold_bytes).into_iter().flat_map(|takes| takes.needs.phases) {
         let beside = [rows, ("first positions", first), ("a checkpoint", state), ("the map", 2 * map)];
-        parts.extend(beside.map(|(what, bytes)| crate::budget::Part { what, bytes }));
+        parts.extend(beside.map(|(what, bytes)| Part { what, bytes }).into_iter().filter(|part| part.bytes > 0));
         needs.phases.push(Phase { name, parts });
     }
     needs

@@ -2,7 +2,7 @@
 
 use super::all_pairs::{Exact, MOST_ROWS, cost, defaults, descent};
 use super::{Entry, Opt};
-use crate::exact::Matcher;
+use crate::exact::{Descent, Matcher};
 use crate::{Config, Optimizer};
 
 pub(super) static ENTRY: Entry = Entry {
@@ -25,7 +25,9 @@ pub(super) static ENTRY: Entry = Entry {
                 affinity: config.affinity.affinity(config.perplexity, config.n_neighbors as f64),
                 cost: cost(config.metric),
                 loss: config.loss,
-                descent: descent(config, own.descent),
+                // Weights fall with the square of the rows, and the gradient of a square of their
+                // difference with more: at any length it may be that of the first positions.
+                descent: Descent { min_grad_norm: 0.0, ..descent(config, own.descent) },
                 map: own.map,
             }
             .problem()
