@@ -519,7 +519,7 @@ impl Config {
         if self.n_epochs == Some(0) || self.n_epochs.is_some_and(|e| e > 1 << 20) {
             return config("n_epochs", "must be between 1 and 1048576".into());
         }
-        if self.init == Init::Pca && dim == 0 {
+        if self.init == Init::Pca && dim == 0 && !self.method.is_exact() {
             return config("init", "pca needs vectors, and only a graph was given".into());
         }
         check_workers(self.threads, self.batch_rows)?;
