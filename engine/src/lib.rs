@@ -41,7 +41,7 @@ mod work;
 pub use batch::{Batch, Loader};
 pub use config::{Config, Init, Metric};
 pub use error::{Error, Result, size};
-pub use layout::Optimizer;
+pub use layout::{Device, Optimizer};
 pub use method::{Method, Opt};
 pub use observe::{Event, Observer, Progress, Stage, Traffic};
 pub use plan::{AffinityPlan, BLOCK_ROWS, IndexPlan, Input, LayoutPlan, NeighborsPlan, Plan, StagePlan};

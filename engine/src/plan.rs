@@ -392,6 +392,7 @@ impl Config {
         if self.batch_rows == Some(0) {
             return config("batch_rows", "must be at least 1".into());
         }
+        layout::device::check(self.device).or_else(|why| config("device", why))?;
         if !(0.0..=1e9).contains(&self.checkpoint) {
             return config("checkpoint", format!("{} seconds is not between 0 and 1e9", self.checkpoint));
         }

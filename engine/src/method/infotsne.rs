@@ -28,6 +28,8 @@ pub(super) static ENTRY: Entry = Entry {
 pub(super) struct InfoTsne;
 
 impl Loss for InfoTsne {
+    const ON_DEVICE: Option<&'static str> = Some("infotsne");
+
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
     unsafe fn pull<V: Lanes>(self, weight: V, squares: V) -> V {
