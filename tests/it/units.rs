@@ -470,7 +470,7 @@ fn lay_out(
         stop(event, told)
     });
     let result = bench.work(plan, Stage::Layout, &ear, |work| {
-        layout::build(plan, affinities, work)?;
+        layout::build(plan, affinities, None, work)?;
         let positions = std::fs::read(work.path(layout::POSITIONS)).expect("positions");
         read = work.progress.traffic.totals().0;
         Ok(positions)

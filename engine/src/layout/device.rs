@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 pub use super::cuda::Gpu;
 #[cfg(feature = "cuda")]
 pub(super) use super::cuda::run;
-use crate::observe::{Event, Observer, Progress, Stage};
+#[cfg(not(feature = "cuda"))]
+use crate::observe::Progress;
+use crate::observe::{Event, Observer, Stage};
 use crate::plan::Plan;
 use crate::{Error, Result};
 

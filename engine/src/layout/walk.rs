@@ -134,7 +134,6 @@ struct Spilled {
 pub struct Edges {
     blocks: Vec<Place>,
     /// Of each block the first row, rows and edges.
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "only a device asks"))]
     extents: Vec<(u32, u32, u32)>,
     reader: Option<Reader>,
     /// Bytes of an epoch's blocks that come from the scratch file.
@@ -147,11 +146,19 @@ enum Place {
 }
 
 impl Edges {
-    /// The blocks of `block` alone, kept.
+    /// A block that holds all edges, kept.
     pub fn in_memory(block: &EdgeBlock, options: &Options) -> Self {
-        let offsets: Vec<i32> = block.offsets.iter().map(|&offset| offset as i32).collect();
-        let walk = Walk::of(block.first_row, &offsets, &block.neighbors, &block.weights, options);
-        Edges { extents: vec![walk.extent()], blocks: vec![Place::Kept(walk)], reader: None, spilled_bytes: 0 }
+        Edges::blocks_in_memory(std::slice::from_ref(block), options)
+    }
+
+    /// Blocks that follow each other and hold all edges, kept.
+    pub fn blocks_in_memory(blocks: &[EdgeBlock], options: &Options) -> Self {
+        let walks = blocks.iter().map(|block| {
+            let offsets: Vec<i32> = block.offsets.iter().map(|&offset| offset as i32).collect();
+            Walk::of(block.first_row, &offsets, &block.neighbors, &block.weights, options)
+        });
+        let (extents, blocks) = walks.map(|walk| (walk.extent(), Place::Kept(walk))).unzip();
+        Edges { extents, blocks, reader: None, spilled_bytes: 0 }
     }
 
     /// The blocks of `store`, `keep` bytes of them kept and the others spilled
@@ -208,6 +215,11 @@ impl Edges {
             None => None,
         };
         Ok(Edges { blocks, extents, reader, spilled_bytes })
+    }
+
+    /// Edges of an epoch's walk.
+    pub fn walked(&self) -> u64 {
+        self.extents.iter().map(|&(_, _, edges)| u64::from(edges)).sum()
     }
 
     /// How many blocks there are.

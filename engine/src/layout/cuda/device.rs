@@ -22,8 +22,6 @@ use crate::error::size;
 use crate::observe::Progress;
 use crate::{Error, Result};
 
-/// What NVRTC makes of `kernels.cu`.
-const KERNELS: &str = include_str!("kernels.ptx");
 /// The least version of CUDA that a driver must know for it: 12.4, as in its `.version`.
 const LEAST_DRIVER: i32 = 12_040;
 /// Threads of a block: measured.
@@ -92,7 +90,7 @@ impl Gpu {
         };
         let (name, context, stream, sending) =
             open().map_err(|e: DriverError| format!("GPU {number} cannot be used: {}", words(e)))?;
-        Ok(Gpu { name, context, stream, sending, budget, kernels: KERNELS.into(), threads: THREADS })
+        Ok(Gpu { name, context, stream, sending, budget, kernels: super::KERNELS.into(), threads: THREADS })
     }
 
     /// What it is called.
@@ -108,6 +106,12 @@ impl Gpu {
         }
         self.threads = threads;
         self
+    }
+
+    /// The kernel of a name.
+    fn kernel(&self, name: &str) -> Result<CudaFunction> {
+        let module = self.context.load_module(Ptx::from_src(super::only(&self.kernels, name)));
+        module.and_then(|module| module.load_function(name)).map_err(|e| self.failed("load a kernel", e))
     }
 
     fn failed(&self, doing: &str, error: DriverError) -> Error {
@@ -287,19 +291,17 @@ pub(in crate::layout) fn run<K: Kernel, const DIM: usize>(
     upload(now.as_flattened(), 0, &mut resident.state).map_err(failed("send positions"))?;
     let flat = moments.as_flattened().as_flattened();
     upload(flat, 2 * half, &mut resident.state).map_err(failed("send moments"))?;
-    let module = gpu.context.load_module(Ptx::from_src(&*gpu.kernels)).map_err(failed("load its kernels"))?;
-    let mut function: Option<(&str, CudaFunction)> = None;
+    let mut function: Option<CudaFunction> = None;
 
     let mut in_flight: VecDeque<CudaEvent> = VecDeque::new();
     let last = options.epochs as u32;
     for number in begin + 1..=last {
         let epoch = options.epoch(number);
         let own = kernel.on_device(&epoch).ok_or_else(|| Error::Device { what: "no kernel for this method".into() })?;
-        if function.as_ref().is_none_or(|(name, _)| *name != own.name) {
-            let loaded = module.load_function(&format!("{}_{DIM}", own.name)).map_err(failed("find a kernel"))?;
-            function = Some((own.name, loaded));
-        }
-        let (_, function) = function.as_ref().expect("just loaded");
+        let function = match &mut function {
+            Some(function) => function,
+            none => none.insert(gpu.kernel(&format!("{}_{DIM}", own.name))?),
+        };
         let parity = (number - begin - 1) % 2;
         resident.epoch(gpu, function, &epoch, &own, parity, edges, progress)?;
 

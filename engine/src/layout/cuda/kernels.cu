@@ -161,9 +161,11 @@ HERE void adam(const Arguments& of, const Places<DIM>& places, u32 row, const fl
     for (u32 d = Lanes<W>::of(0); d < DIM; d += TEAM) {
         float gradient = 0.0f, from = 0.0f;
         if constexpr (DIM > TEAM) gradient = force[d], from = own[d];
-        else { // Without a place that only the run tells, registers will do.
-            COMPONENTS for (int c = 0; c < DIM; c++)
-                if (d == (u32)c) gradient = force[c], from = own[c];
+        else { // Read whether it is wanted or not: then registers will do.
+            COMPONENTS for (int c = 0; c < DIM; c++) {
+                const float f = force[c], o = own[c];
+                gradient = d == (u32)c ? f : gradient, from = d == (u32)c ? o : from;
+            }
         }
         float* moments = places.moments + (u64)row * 2 * DIM + d;
         const float before1 = of.restart ? 0.0f : moments[0], before2 = of.restart ? 0.0f : moments[DIM];
@@ -401,8 +403,11 @@ template <typename Loss, int W, int DIM> HERE void weighed(const u32* edges, flo
 // --- What is launched: <method>_<components>, and for the tests on a CPU the same by a loop over the grid.
 
 #ifdef __CUDACC__
+#ifndef BOUNDS
+#define BOUNDS MOST_THREADS
+#endif
 #define ENTRY(name, body, W, DIM) \
-    extern "C" __global__ void __launch_bounds__(MOST_THREADS) \
+    extern "C" __global__ void __launch_bounds__(BOUNDS) \
         name##_##DIM(const u32* __restrict__ edges, float* __restrict__ state, const Arguments of) { \
         body<W, DIM>(edges, state, of); \
     }

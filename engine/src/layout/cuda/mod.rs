@@ -24,6 +24,23 @@ use super::kernel::Epoch;
 use super::walk::Walk;
 use crate::random::mix64;
 
+/// What NVRTC makes of `kernels.cu`.
+const KERNELS: &str = include_str!("kernels.ptx");
+/// What each kernel begins with.
+const ENTRY: &str = ".visible .entry ";
+
+/// The one kernel of a name, with what stands before them all: the driver compiles what it
+/// is given, and all of them would take it seconds.
+fn only(ptx: &str, name: &str) -> String {
+    let mut kernels = ptx.split(ENTRY);
+    let mut out = kernels.next().unwrap_or_default().to_string();
+    for kernel in kernels.filter(|kernel| kernel.strip_prefix(name).is_some_and(|rest| rest.starts_with('('))) {
+        out.push_str(ENTRY);
+        out.push_str(kernel);
+    }
+    out
+}
+
 /// What a method has of its own on a device.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OnDevice {

@@ -11,7 +11,7 @@ use super::super::kernel::{self, Chunk, Epoch, Kernel};
 use super::super::optimizer::{Optimizer, Stepper};
 use super::super::root_unit;
 use super::super::walk::{Coding, Walk};
-use super::{Arguments, Extent, pack, part_words};
+use super::{Arguments, ENTRY, Extent, KERNELS, only, pack, part_words};
 use crate::random::unit;
 
 /// The sources, as they are compiled into a directory of their own.
@@ -167,6 +167,24 @@ pub(crate) fn all_widths<K: Kernel>(kernel: &K, optimizer: Optimizer, negatives:
     check::<K, 16>(kernel, optimizer, negatives);
     check::<K, 32>(kernel, optimizer, negatives);
     check::<K, 64>(kernel, optimizer, negatives);
+}
+
+#[test]
+fn the_ptx_is_of_these_sources_and_has_every_kernel_once() {
+    let bytes = SOURCES.iter().flat_map(|(_, text)| text.bytes());
+    let found = bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let expected = format!("FNV-1a {found:016x}.");
+    let head = KERNELS.lines().next().unwrap_or_default();
+    assert!(head.ends_with(&expected), "kernels.ptx is out of date, run ./x gpu-kernels: {head}");
+    for method in ["umap", "largevis", "infotsne", "pacmap"] {
+        for width in super::super::WIDTHS {
+            let one = only(KERNELS, &format!("{method}_{width}"));
+            assert_eq!(one.matches(ENTRY).count(), 1, "{method}_{width}");
+            assert!(one.starts_with("// ") && one.contains(".target sm_75") && one.trim_end().ends_with('}'));
+        }
+    }
 }
 
 #[test]
