@@ -48,7 +48,7 @@ if [ "$what" = all ]; then
     now
     part "whole runs of 1,000,000 × 32: the graph once, then maps of it"
     cd "$work" || exit 1
-    "$here/lowland-datasets" mixture --rows 1000000 --dim 32 --out v.npy || failed=1
+    "$here/lowland-datasets" mixture --rows 1000000 --dim 32 --output v.npy || failed=1
     "$here/lowland" knn v.npy -o graph.arrow --memory 24GiB --force || failed=1
     for device in cuda cpu; do
         "$here/lowland" embed v.npy --knn graph.arrow -o "$device.npy" --device "$device" --memory 24GiB \

@@ -17,6 +17,8 @@ use crate::random::unit;
 /// The sources, as they are compiled into a directory of their own.
 const SOURCES: [(&str, &str); 2] =
     [("kernels.cu", include_str!("kernels.cu")), ("lanes.cuh", include_str!("lanes.cuh"))];
+/// A program of them for AddressSanitizer.
+const SANITIZED: &str = include_str!("sanitized.cpp");
 
 /// Runs the C++ compiler on `kernels.cu` in `dir`.
 fn compile(dir: &Path, arguments: &[&str]) {
@@ -185,6 +187,21 @@ fn the_ptx_is_of_these_sources_and_has_every_kernel_once() {
             assert!(one.starts_with("// ") && one.contains(".target sm_75") && one.trim_end().ends_with('}'));
         }
     }
+}
+
+#[test]
+fn kernels_touch_nothing_that_is_not_theirs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("sanitized.cpp"), SANITIZED).expect("written");
+    let sanitizers = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"];
+    compile(dir.path(), &[&sanitizers[..], &["sanitized.cpp", "-o", "sanitized"]].concat());
+    let run = |arguments: &[&str]| Command::new(dir.path().join("sanitized")).args(arguments).output().expect("runs");
+    let well = run(&[]);
+    assert!(well.status.success(), "{}", String::from_utf8_lossy(&well.stderr));
+    // That it would be told.
+    let planted = run(&["planted"]);
+    let told = String::from_utf8_lossy(&planted.stderr).into_owned();
+    assert!(!planted.status.success() && told.contains("heap-buffer-overflow") && told.contains("kernels.cu"), "{told}");
 }
 
 #[test]
