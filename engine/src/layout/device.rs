@@ -92,7 +92,8 @@ pub(crate) fn find(plan: &Plan, observer: &dyn Observer) -> Result<Option<Gpu>> 
         ControlFlow::Break(()) => Err(Error::Cancelled { stage: Stage::Layout.name() }),
     };
     let found = if config.method.objective().has_device() {
-        open(number, config.device_memory)
+        let bytes = plan.shape.rows * super::row_bytes(config.n_components);
+        open(number, config.device_memory, bytes)
     } else {
         Err(format!("{} has no kernel for a GPU yet", config.method))
     };
@@ -109,13 +110,15 @@ pub(crate) fn find(plan: &Plan, observer: &dyn Observer) -> Result<Option<Gpu>> 
     }
 }
 
+/// The GPU of a number, where it can hold a map of so many bytes.
 #[cfg(feature = "cuda")]
-fn open(number: usize, budget: Option<u64>) -> std::result::Result<Gpu, String> {
-    Gpu::found(number, budget)
+fn open(number: usize, budget: Option<u64>, bytes: u64) -> std::result::Result<Gpu, String> {
+    let gpu = Gpu::found(number, budget)?;
+    gpu.holds(bytes).map(|()| gpu)
 }
 
 #[cfg(not(feature = "cuda"))]
-fn open(number: usize, _: Option<u64>) -> std::result::Result<Gpu, String> {
+fn open(number: usize, _: Option<u64>, _: u64) -> std::result::Result<Gpu, String> {
     check(Device::Cuda(number)).map(|()| unreachable!("a build without CUDA has no device"))
 }
 

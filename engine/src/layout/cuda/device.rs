@@ -98,6 +98,26 @@ impl Gpu {
         &self.name
     }
 
+    /// Whether it can hold so many bytes of a map, beside what edges are sent through.
+    ///
+    /// # Errors
+    /// In words, why not.
+    pub(in crate::layout) fn holds(&self, bytes: u64) -> std::result::Result<(), String> {
+        let usable = self.usable().map_err(|e| format!("{}: {}", self.name, words(e)))?;
+        let needed = bytes + SENDING_BYTES;
+        if needed <= usable {
+            return Ok(());
+        }
+        let (usable, needed) = (size(usable), size(needed));
+        Err(format!("{}: {usable} of its memory may be used, and this map needs {needed}", self.name))
+    }
+
+    /// Bytes of its memory that may be used now.
+    fn usable(&self) -> std::result::Result<u64, DriverError> {
+        let (free, _) = self.context.mem_get_info()?;
+        Ok((free as u64).saturating_sub(LEFT).min(self.budget.unwrap_or(u64::MAX)))
+    }
+
     /// With kernels and threads of a block other than those that were measured: to measure.
     #[doc(hidden)]
     pub fn with(mut self, kernels: Option<String>, threads: u32) -> Self {
@@ -190,8 +210,7 @@ struct Resident {
 impl Gpu {
     /// Memory for so many floats of state, and as many edges as the budget allows.
     fn settle(&self, floats: usize, edges: &Edges) -> Result<Resident> {
-        let (free, _) = self.context.mem_get_info().map_err(|e| self.failed("ask for its free memory", e))?;
-        let usable = (free as u64).saturating_sub(LEFT).min(self.budget.unwrap_or(u64::MAX));
+        let usable = self.usable().map_err(|e| self.failed("ask for its free memory", e))?;
         let too_small = |least: u64| Error::Device {
             what: format!(
                 "{}: {} of its memory may be used, and the map needs {}; the run goes on from here with --device cpu",
