@@ -86,7 +86,11 @@ fn run(gpu: Option<&Gpu>, options: &Options, edges: &Edges) -> Result<Run, Error
 fn same(a: &[f32], b: &[f32]) -> String {
     let differ = a.iter().zip(b).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
     let most = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
-    if differ == 0 { "the same bytes".into() } else { format!("{differ} of {} numbers differ, by up to {most}", a.len()) }
+    if differ == 0 {
+        "the same bytes".into()
+    } else {
+        format!("{differ} of {} numbers differ, by up to {most}", a.len())
+    }
 }
 
 fn line(what: &str, found: &str) {
@@ -141,8 +145,12 @@ fn check() -> Result<bool, Failure> {
     line("rows, walked edges, epochs", &format!("{rows}, {walked}, {epochs}"));
     let ms = |d: Duration| format!("{:.3} ms", d.as_secs_f64() * 1e3);
     let told = |run: &Run| {
-        format!("{} an epoch, {epochs} in {:.3} s; with all sent and fetched {:.3} s", ms(run.epoch),
-            run.epoch.as_secs_f64() * epochs as f64, run.whole.as_secs_f64())
+        format!(
+            "{} an epoch, {epochs} in {:.3} s; with all sent and fetched {:.3} s",
+            ms(run.epoch),
+            run.epoch.as_secs_f64() * epochs as f64,
+            run.whole.as_secs_f64()
+        )
     };
 
     let first = run(Some(&gpu), &options, &edges)?;
@@ -199,7 +207,8 @@ fn check() -> Result<bool, Failure> {
 fn export(dir: &str, blocks: &[EdgeBlock]) -> Result<(), Failure> {
     std::fs::create_dir_all(dir)?;
     let open = |name: &str| std::fs::File::create(format!("{dir}/{name}")).map(std::io::BufWriter::new);
-    let (mut degrees, mut neighbors, mut weights) = (open("degrees.u32")?, open("neighbors.u32")?, open("weights.f32")?);
+    let (mut degrees, mut neighbors, mut weights) =
+        (open("degrees.u32")?, open("neighbors.u32")?, open("weights.f32")?);
     for block in blocks {
         for edges in block.offsets.windows(2) {
             degrees.write_all(&(edges[1] - edges[0]).to_le_bytes())?;

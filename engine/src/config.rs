@@ -188,7 +188,9 @@ impl Config {
             }
             // Another version may find another map: its stages do not mix with ours.
             fields.insert("version".into(), env!("CARGO_PKG_VERSION").into());
-            for free in ["threads", "batch_rows", "memory", "device", "device_memory", "disk", "keep_stages", "checkpoint"] {
+            for free in
+                ["threads", "batch_rows", "memory", "device", "device_memory", "disk", "keep_stages", "checkpoint"]
+            {
                 fields.remove(free);
             }
         }

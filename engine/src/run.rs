@@ -113,7 +113,9 @@ pub fn embed(
             Ok((init::place(plan, lists, graph.pca.as_ref(), work)?, ()))
         })?;
         let epochs = plan.layout.epochs as u64;
-        run.stage(Stage::Layout, layout, epochs, "epochs", |work| Ok((layout::build(plan, &affinities, gpu.as_ref(), work)?, ())))?;
+        run.stage(Stage::Layout, layout, epochs, "epochs", |work| {
+            Ok((layout::build(plan, &affinities, gpu.as_ref(), work)?, ()))
+        })?;
         run.release(Stage::Affinity, &[])?;
         run.release(Stage::Init, &[])?;
 

@@ -35,6 +35,7 @@ use crate::work::Work;
 use crate::{Config, Error, Result, affinity, init, pages};
 pub use checkpoint::{Checkpoints, State};
 use curve::Curve;
+pub use device::{Device, Gpu};
 use field::Field;
 pub use kernel::Objective;
 use kernel::{Chunk, Epoch, Kernel};
@@ -42,7 +43,6 @@ pub use optimizer::Optimizer;
 pub(crate) use optimizer::Stepper;
 use pool::SHARING;
 pub use walk::{Coding, Edges};
-pub use device::{Device, Gpu};
 #[cfg(test)]
 pub(crate) use walk::{Walk, root_unit};
 

@@ -15,9 +15,9 @@
 //! edges, so that a row's step is the same on every instruction set and
 //! whoever computes it.
 
-use super::kernel::{Chunk, Kernel};
 #[cfg(any(test, feature = "cuda"))]
 use super::kernel::Epoch;
+use super::kernel::{Chunk, Kernel};
 use super::lanes::{LANES, Lanes};
 use super::math::power;
 use super::pool::{Pool, SHARING, away, gather};

@@ -8,8 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use cudarc::driver::{
-    CudaContext, CudaEvent, CudaFunction, CudaSlice, CudaStream, DeviceRepr, DriverError, LaunchConfig, PinnedHostSlice,
-    PushKernelArg, result, sys,
+    CudaContext, CudaEvent, CudaFunction, CudaSlice, CudaStream, DeviceRepr, DriverError, LaunchConfig,
+    PinnedHostSlice, PushKernelArg, result, sys,
 };
 use cudarc::nvrtc::Ptx;
 
@@ -76,7 +76,9 @@ impl Gpu {
         let knows = driver_version();
         if knows < LEAST_DRIVER {
             let (major, minor) = (knows / 1000, knows % 1000 / 10);
-            return Err(format!("the NVIDIA driver knows CUDA {major}.{minor} and 12.4 is needed: driver 550 or newer"));
+            return Err(format!(
+                "the NVIDIA driver knows CUDA {major}.{minor} and 12.4 is needed: driver 550 or newer"
+            ));
         }
         let count = result::device::get_count().map_err(words)?;
         if number as i64 >= i64::from(count) {

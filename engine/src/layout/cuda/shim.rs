@@ -174,9 +174,8 @@ pub(crate) fn all_widths<K: Kernel>(kernel: &K, optimizer: Optimizer, negatives:
 #[test]
 fn the_ptx_is_of_these_sources_and_has_every_kernel_once() {
     let bytes = SOURCES.iter().flat_map(|(_, text)| text.bytes());
-    let found = bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let found =
+        bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let expected = format!("FNV-1a {found:016x}.");
     let head = KERNELS.lines().next().unwrap_or_default();
     assert!(head.ends_with(&expected), "kernels.ptx is out of date, run ./x gpu-kernels: {head}");
@@ -201,7 +200,10 @@ fn kernels_touch_nothing_that_is_not_theirs() {
     // That it would be told.
     let planted = run(&["planted"]);
     let told = String::from_utf8_lossy(&planted.stderr).into_owned();
-    assert!(!planted.status.success() && told.contains("heap-buffer-overflow") && told.contains("kernels.cu"), "{told}");
+    assert!(
+        !planted.status.success() && told.contains("heap-buffer-overflow") && told.contains("kernels.cu"),
+        "{told}"
+    );
 }
 
 #[test]
