@@ -344,7 +344,7 @@ pub(in crate::layout) fn run<K: Kernel, const DIM: usize>(
         })?;
     }
     if last > begin {
-        let at = if (last - begin - 1) % 2 == 0 { half } else { 0 };
+        let at = if (last - begin - 1).is_multiple_of(2) { half } else { 0 };
         stream
             .memcpy_dtoh(&resident.state.slice(at..at + half), now.as_flattened_mut())
             .and_then(|()| stream.synchronize())
@@ -434,11 +434,9 @@ fn send_in_pieces(
         at += part_words(block.rows(), block.neighbors.len());
     }
     gpu.sending.memcpy_htod(&table, &mut kept.slice_mut(..table.len()))?;
-    let mut turn = 0;
-    for (block, &place) in held.iter().zip(&table) {
+    for (i, (block, &place)) in held.iter().zip(&table).enumerate() {
         let words = part_words(block.rows(), block.neighbors.len());
-        let sender = &mut senders[turn % 2];
-        turn += 1;
+        let sender = &mut senders[i % 2];
         if let Some(sent) = sender.sent.take() {
             sent.synchronize()?;
         }
