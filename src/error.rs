@@ -79,7 +79,7 @@ impl Error {
                         Some(ErrorKind::PermissionDenied | ErrorKind::NotADirectory | ErrorKind::IsADirectory)
                     )
             }
-            Error::Engine(Engine::Faiss { .. } | Engine::Cancelled { .. }) => false,
+            Error::Engine(Engine::Faiss { .. } | Engine::Device { .. } | Engine::Cancelled { .. }) => false,
             Error::Engine(_) => true,
         }
     }

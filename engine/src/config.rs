@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::exact::{MatchLoss, NamedAffinity, NamedMap};
-use crate::layout::Optimizer;
+use crate::layout::{Device, Optimizer};
 use crate::method::{Method, Opt};
 use crate::observe::Stage;
 
@@ -166,6 +166,10 @@ pub struct Config {
     pub batch_rows: Option<usize>,
     /// Bytes that the process may hold. Default 4 GiB. Never changes the map.
     pub memory: u64,
+    /// Where the layout runs. Default a GPU where there is one. Never changes the map.
+    pub device: Device,
+    /// Bytes of a GPU's memory that may be held; by default what is free there. Never changes the map.
+    pub device_memory: Option<u64>,
     /// Bytes that the run directory may come to; by default as many as there are. Never changes the map.
     pub disk: Option<u64>,
     /// Stages whose files stay in the run directory when nothing needs them
@@ -201,6 +205,8 @@ impl Default for Config {
             threads: None,
             batch_rows: None,
             memory: 4 << 30,
+            device: Device::Auto,
+            device_memory: None,
             disk: None,
             keep_stages: None,
             checkpoint: 60.0,
@@ -230,7 +236,9 @@ impl Config {
             }
             // Another version may find another map: its stages do not mix with ours.
             fields.insert("version".into(), env!("CARGO_PKG_VERSION").into());
-            for free in ["threads", "batch_rows", "memory", "disk", "keep_stages", "checkpoint"] {
+            for free in
+                ["threads", "batch_rows", "memory", "device", "device_memory", "disk", "keep_stages", "checkpoint"]
+            {
                 fields.remove(free);
             }
         }
@@ -249,6 +257,8 @@ mod tests {
             threads: Some(7),
             batch_rows: Some(3),
             memory: 1,
+            device: Device::Cuda(1),
+            device_memory: Some(3),
             disk: Some(2),
             checkpoint: 0.5,
             ..Config::default()

@@ -80,6 +80,12 @@ pub enum Error {
         /// FAISS's own words.
         why: String,
     },
+    /// A GPU refused, or cannot be used.
+    #[error("{what}")]
+    Device {
+        /// Which, what it was asked for, in its own words, and what to do.
+        what: String,
+    },
     /// The observer asked to stop.
     #[error("stopped in the {stage} stage; what was finished is kept")]
     Cancelled {

@@ -42,7 +42,7 @@ pub use batch::{Batch, Loader};
 pub use config::{Config, Init, Metric};
 pub use error::{Error, Result, size};
 pub use exact::{MatchLoss, NamedAffinity, NamedMap};
-pub use layout::Optimizer;
+pub use layout::{Device, Optimizer};
 pub use method::{Method, Opt};
 pub use observe::{Event, Observer, Progress, Stage, Traffic};
 pub use plan::{AffinityPlan, BLOCK_ROWS, ExactPlan, IndexPlan, Input, LayoutPlan, NeighborsPlan, Plan, StagePlan};

@@ -101,6 +101,8 @@ pub fn embed(
         let affinity = affinity && !run.has(Stage::Affinity);
         let init = layout && !run.has(Stage::Init);
         let neighbors = affinity && !run.has(Stage::Neighbors) || run.sample_missing();
+        // Before hours of work: what is asked for may not be there.
+        let gpu = if layout { layout::device::find(plan, observer)? } else { None };
         let graph = run.graph(inputs, neighbors)?;
 
         let lists = graph.lists.as_ref();
@@ -114,7 +116,9 @@ pub fn embed(
             Ok((init::place(plan, lists, graph.pca.as_ref(), work)?, ()))
         })?;
         let epochs = plan.layout.epochs as u64;
-        run.stage(Stage::Layout, layout, epochs, "epochs", |work| Ok((layout::build(plan, &affinities, work)?, ())))?;
+        run.stage(Stage::Layout, layout, epochs, "epochs", |work| {
+            Ok((layout::build(plan, &affinities, gpu.as_ref(), work)?, ()))
+        })?;
         run.release(Stage::Affinity, &[])?;
         run.release(Stage::Init, &[])?;
 

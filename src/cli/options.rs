@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use lowland::{Config, Dtype, Error, Job, Metric, Source, StagePlan, size};
+use lowland::{Config, Device, Dtype, Error, Job, Metric, Source, StagePlan, size};
 
 use super::keep::{Kept, parse_kept};
 use super::size::{Memory, parse, parse_memory};
@@ -78,6 +78,12 @@ pub(super) struct ResourceArgs {
     /// Worker threads; never changes the result [default: one a core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Where the layout runs: auto (a GPU where there is one), cpu, cuda or cuda:N; never changes the result
+    #[arg(long, value_name = "DEVICE", default_value_t = Config::default().device)]
+    device: Device,
+    /// Memory of the GPU that may be held, as a size [default: what is free]
+    #[arg(long, value_name = "SIZE", value_parser = parse)]
+    device_memory: Option<u64>,
     /// Rows read at a time; never changes the result [default: about 8 MiB of them]
     #[arg(long, value_name = "ROWS")]
     batch_rows: Option<usize>,
@@ -120,6 +126,8 @@ impl ResourceArgs {
         job.config = Config {
             memory: budget(self.memory, machine)?,
             threads: self.threads,
+            device: self.device,
+            device_memory: self.device_memory,
             batch_rows: self.batch_rows,
             disk: self.disk,
             keep_stages: self.keep_stages.as_ref().map(|Kept(stages)| stages.clone()),

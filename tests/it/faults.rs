@@ -616,8 +616,8 @@ fn two_runs_that_begin_together_on_one_directory() {
 fn a_stopped_layout_goes_on_from_its_epoch() {
     let place = Place::new();
     place.vectors("v.npy", 3_000);
-    let arguments = "embed v.npy -o m.npy --n-epochs 2000 --threads 2";
-    assert_eq!(run(&place, "embed v.npy -o whole.npy --n-epochs 2000 --quiet").code, 0);
+    let arguments = "embed v.npy -o m.npy --n-epochs 6000 --threads 2";
+    assert_eq!(run(&place, "embed v.npy -o whole.npy --n-epochs 6000 --quiet").code, 0);
     let mut before = 0;
     for (name, code) in [("TERM", 143), ("INT", 130), ("TERM", 143)] {
         let (child, mut stderr) = start(&place, arguments);
@@ -633,7 +633,7 @@ fn a_stopped_layout_goes_on_from_its_epoch() {
         let manifest = Manifest::read(&place.path("m.npy.run")).expect("a manifest");
         let unit = &manifest.stages["layout"].units["checkpoint"];
         let epoch = unit.data["epoch"].as_u64().expect("an epoch");
-        assert!(epoch > before && epoch < 2000, "{epoch} after {before}");
+        assert!(epoch > before && epoch < 6000, "{epoch} after {before}");
         assert_eq!(unit.files.len(), 1);
         before = epoch;
     }

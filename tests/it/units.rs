@@ -108,11 +108,7 @@ fn a_run_stopped_after_any_unit_goes_on_and_makes_none_twice() {
     let (result, unbroken) = run(&plan, &open_run(place.path(), &plan), &never);
     assert!(result.expect("a run").1 == whole.map, "portions change the map");
     let shards = (0..9).map(|shard| (Stage::Index, format!("shard-{shard:03}")));
-    let names = [
-        (Stage::Neighbors, "neighbors-000"),
-        (Stage::Affinity, "transpose"),
-        (Stage::Affinity, "edges-000"),
-    ];
+    let names = [(Stage::Neighbors, "neighbors-000"), (Stage::Affinity, "transpose"), (Stage::Affinity, "edges-000")];
     let names = names.map(|(stage, unit)| (stage, unit.to_string()));
     let expected_units: Vec<_> =
         std::iter::once((Stage::Index, "quantizer".to_string())).chain(shards).chain(names).collect();
@@ -469,7 +465,7 @@ fn lay_out(
         stop(event, told)
     });
     let result = bench.work(plan, Stage::Layout, &ear, |work| {
-        layout::build(plan, affinities, work)?;
+        layout::build(plan, affinities, None, work)?;
         let positions = std::fs::read(work.path(layout::POSITIONS)).expect("positions");
         read = work.progress.traffic.totals().0;
         Ok(positions)

@@ -263,7 +263,8 @@ pub(crate) fn climb(
     for_each_near(queries, rows, bars, |i, row, score| {
         let (ladder, surely, maybe) = (&mut ladders[i], &surely[of(i)], &maybe[of(i)]);
         if !own(i, row) {
-            let open = surely.iter().zip(maybe).fold(false, |open, (&sure, &may)| open | ((score > sure) & (score <= may)));
+            let open =
+                surely.iter().zip(maybe).fold(false, |open, (&sure, &may)| open | ((score > sure) & (score <= may)));
             if open {
                 ladder.add(exact(i, row));
             } else {

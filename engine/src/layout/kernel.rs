@@ -12,7 +12,7 @@ use super::field::Field;
 use super::lanes::{Lanes, Portable};
 use super::optimizer::Stepper;
 use super::walk::{Coding, Walk};
-use super::{Checkpoints, Edges, Options, Start};
+use super::{Checkpoints, Edges, Gpu, Options, Start};
 use crate::Result;
 use crate::observe::Progress;
 
@@ -61,6 +61,14 @@ pub(crate) trait Kernel: Sync + Debug {
     const CODING: Coding;
     /// Whether pushes come from a field over the whole map, rather than from drawn rows.
     const FIELD: bool = false;
+    /// Whether a GPU has a kernel for it.
+    const ON_DEVICE: bool = false;
+
+    /// What the same arithmetic is called on a GPU and has of its own there; none where it has no kernel.
+    #[cfg(any(test, feature = "cuda"))]
+    fn on_device(&self, _: &Epoch) -> Option<super::cuda::OnDevice> {
+        None
+    }
 
     /// Moves the chunk's rows by one epoch.
     ///
@@ -76,12 +84,15 @@ pub trait Objective: Sync + Debug {
     fn coding(&self) -> Coding;
     /// Whether pushes come from a field over the whole map.
     fn field(&self) -> bool;
-    /// [`super::run`] with this objective.
+    /// Whether a GPU has a kernel for it.
+    fn has_device(&self) -> bool;
+    /// [`super::run_on`] with this objective.
     ///
     /// # Errors
     /// As there.
     fn run(
         &self,
+        gpu: Option<&Gpu>,
         options: &Options,
         edges: &Edges,
         start: Start<'_>,
@@ -99,15 +110,20 @@ impl<K: Kernel> Objective for K {
         K::FIELD
     }
 
+    fn has_device(&self) -> bool {
+        K::ON_DEVICE
+    }
+
     fn run(
         &self,
+        gpu: Option<&Gpu>,
         options: &Options,
         edges: &Edges,
         start: Start<'_>,
         checkpoints: &mut dyn Checkpoints,
         progress: &Progress<'_>,
     ) -> Result<Vec<f32>> {
-        super::epochs(self, options, edges, start, checkpoints, progress)
+        super::epochs(self, gpu, options, edges, start, checkpoints, progress)
     }
 }
 

@@ -9,7 +9,10 @@
 //! to time (`checkpoint`).
 
 mod checkpoint;
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) mod cuda;
 pub mod curve;
+pub mod device;
 pub(crate) mod field;
 pub(crate) mod kernel;
 pub(crate) mod lanes;
@@ -32,6 +35,7 @@ use crate::work::Work;
 use crate::{Config, Error, Result, affinity, init, pages};
 pub use checkpoint::{Checkpoints, State};
 use curve::Curve;
+pub use device::{Device, Gpu};
 use field::Field;
 pub use kernel::Objective;
 use kernel::{Chunk, Epoch, Kernel};
@@ -146,7 +150,7 @@ pub enum Start<'a> {
 }
 
 /// Runs the stage: the run's edges and first positions to its map.
-pub fn build(plan: &Plan, affinities: &Affinities, work: &Work<'_>) -> Result<Made> {
+pub fn build(plan: &Plan, affinities: &Affinities, gpu: Option<&Gpu>, work: &Work<'_>) -> Result<Made> {
     let config = &plan.config;
     let asked = Options::asked(config, plan.shape.rows as u32, plan.layout.epochs);
     let options = Options { max_weight: affinities.max_weight, ..asked };
@@ -156,10 +160,11 @@ pub fn build(plan: &Plan, affinities: &Affinities, work: &Work<'_>) -> Result<Ma
     drop(store);
     let mut checkpoints = checkpoint::Stored::new(*work, options.rows, plan.layout.checkpoint);
     let positions = match checkpoints.found()? {
-        Some(state) => run(&options, &edges, Start::State(state), &mut checkpoints, work.progress)?,
+        Some(state) => run_on(gpu, &options, &edges, Start::State(state), &mut checkpoints, work.progress)?,
         None => {
             let first = init::Positions::open(&work.path(init::INIT), plan.shape.rows, config.n_components)?;
-            run(&options, &edges, Start::Positions(first.values()?), &mut checkpoints, work.progress)?
+            let start = Start::Positions(first.values()?);
+            run_on(gpu, &options, &edges, start, &mut checkpoints, work.progress)?
         }
     };
     drop(edges);
@@ -185,8 +190,10 @@ fn ran_away() -> Error {
     }
 }
 
-/// Lays out: moves `start` through all epochs. When the run is to stop, the
-/// epoch under way is finished and kept first.
+/// [`run_on`] the CPU.
+///
+/// # Errors
+/// As there.
 pub fn run(
     options: &Options,
     edges: &Edges,
@@ -194,12 +201,29 @@ pub fn run(
     checkpoints: &mut dyn Checkpoints,
     progress: &Progress<'_>,
 ) -> Result<Vec<f32>> {
-    options.objective.run(options, edges, start, checkpoints, progress)
+    run_on(None, options, edges, start, checkpoints, progress)
+}
+
+/// Lays out, on a GPU or the CPU: moves `start` through all epochs. When the run is to stop,
+/// the epoch under way is finished and kept first.
+///
+/// # Errors
+/// When the run is stopped; when positions run away or a checkpoint cannot be written; what the device says.
+pub fn run_on(
+    gpu: Option<&Gpu>,
+    options: &Options,
+    edges: &Edges,
+    start: Start<'_>,
+    checkpoints: &mut dyn Checkpoints,
+    progress: &Progress<'_>,
+) -> Result<Vec<f32>> {
+    options.objective.run(gpu, options, edges, start, checkpoints, progress)
 }
 
 /// [`run`] with a kernel.
 fn epochs<K: Kernel>(
     kernel: &K,
+    gpu: Option<&Gpu>,
     options: &Options,
     edges: &Edges,
     start: Start<'_>,
@@ -208,18 +232,18 @@ fn epochs<K: Kernel>(
 ) -> Result<Vec<f32>> {
     let width = options.n_components;
     match padded(width) {
-        Some(2) => wide::<K, 2>(kernel, options, edges, start, checkpoints, progress),
+        Some(2) => wide::<K, 2>(kernel, gpu, options, edges, start, checkpoints, progress),
         Some(_) if K::FIELD => {
             let why = format!("{width}, where the method has a field in 2 components only");
             Err(Error::Config { field: "n_components", why })
         }
-        Some(1) => wide::<K, 1>(kernel, options, edges, start, checkpoints, progress),
-        Some(3) => wide::<K, 3>(kernel, options, edges, start, checkpoints, progress),
-        Some(4) => wide::<K, 4>(kernel, options, edges, start, checkpoints, progress),
-        Some(8) => wide::<K, 8>(kernel, options, edges, start, checkpoints, progress),
-        Some(16) => wide::<K, 16>(kernel, options, edges, start, checkpoints, progress),
-        Some(32) => wide::<K, 32>(kernel, options, edges, start, checkpoints, progress),
-        Some(64) => wide::<K, 64>(kernel, options, edges, start, checkpoints, progress),
+        Some(1) => wide::<K, 1>(kernel, gpu, options, edges, start, checkpoints, progress),
+        Some(3) => wide::<K, 3>(kernel, gpu, options, edges, start, checkpoints, progress),
+        Some(4) => wide::<K, 4>(kernel, gpu, options, edges, start, checkpoints, progress),
+        Some(8) => wide::<K, 8>(kernel, gpu, options, edges, start, checkpoints, progress),
+        Some(16) => wide::<K, 16>(kernel, gpu, options, edges, start, checkpoints, progress),
+        Some(32) => wide::<K, 32>(kernel, gpu, options, edges, start, checkpoints, progress),
+        Some(64) => wide::<K, 64>(kernel, gpu, options, edges, start, checkpoints, progress),
         _ => Err(Error::Config { field: "n_components", why: format!("{width} is more than 64") }),
     }
 }
@@ -236,6 +260,7 @@ fn row_bytes(n_components: usize) -> u64 {
 
 fn wide<K: Kernel, const DIM: usize>(
     kernel: &K,
+    gpu: Option<&Gpu>,
     options: &Options,
     edges: &Edges,
     start: Start<'_>,
@@ -263,6 +288,11 @@ fn wide<K: Kernel, const DIM: usize>(
             state.epoch
         }
     };
+    if let Some(gpu) = gpu {
+        device::run(gpu, kernel, options, edges, begin, &mut now, &mut moments, checkpoints, progress)?;
+        drop(moments);
+        return Ok(narrow(now, options));
+    }
     let mut snapshot = pages::filled(now.len(), [0.0; DIM]);
     snapshot.copy_from_slice(&now);
     let mut field = K::FIELD.then(|| Field::new(u64::from(options.rows)));
@@ -305,28 +335,47 @@ fn wide<K: Kernel, const DIM: usize>(
             });
         }
         progress.traffic.read(edges.spilled_bytes());
-        let told = progress.advance(1);
-        let stopping = matches!(told, Err(Error::Cancelled { .. }));
-        if number < options.epochs as u32 && (stopping || checkpoints.due()) {
-            let kept = checkpoints.keep(number, now.as_flattened(), moments.as_flattened().as_flattened());
-            // What stopped the run is told, unless keeping failed for a reason of its own.
-            if let Err(error) = kept
-                && !(stopping && matches!(error, Error::Cancelled { .. }))
-            {
-                return Err(error);
-            }
-        }
-        told?;
+        ended(options, number, checkpoints, progress, || {
+            Ok((now.as_flattened(), moments.as_flattened().as_flattened()))
+        })?;
     }
     drop((snapshot, moments, field));
-    let mut positions = now.into_flattened();
+    Ok(narrow(now, options))
+}
+
+/// What follows an epoch: the observer hears of it, and where it is time, or the run is to stop,
+/// its `state` (positions and moments) is kept.
+fn ended<'a>(
+    options: &Options,
+    number: u32,
+    checkpoints: &mut dyn Checkpoints,
+    progress: &Progress<'_>,
+    state: impl FnOnce() -> Result<(&'a [f32], &'a [f32])>,
+) -> Result<()> {
+    let told = progress.advance(1);
+    let stopping = matches!(told, Err(Error::Cancelled { .. }));
+    if number < options.epochs as u32 && (stopping || checkpoints.due()) {
+        let kept = state().and_then(|(positions, moments)| checkpoints.keep(number, positions, moments));
+        // What stopped the run is told, unless keeping failed for a reason of its own.
+        if let Err(error) = kept
+            && !(stopping && matches!(error, Error::Cancelled { .. }))
+        {
+            return Err(error);
+        }
+    }
+    told
+}
+
+/// The map without the components that only the kernels had.
+fn narrow<const DIM: usize>(positions: Vec<[f32; DIM]>, options: &Options) -> Vec<f32> {
+    let (mut positions, width) = (positions.into_flattened(), options.n_components);
     if DIM != width {
         for row in 0..options.rows as usize {
             positions.copy_within(row * DIM..row * DIM + width, row * width);
         }
         positions.truncate(options.rows as usize * width);
     }
-    Ok(positions)
+    positions
 }
 
 /// Bytes of all edges as they are walked, by a usual graph's degree. What a
@@ -352,6 +401,7 @@ pub fn needs(plan: &Plan) -> Needs {
             // One for each chunk that an epoch is divided into.
             ("chunks of rows", rows.div_ceil(u64::from(SHARING)) * 64),
             ("blocks decoded or read ahead", decoding.max(read)),
+            ("edges on their way to the GPU", device::needs(plan)),
             ("the field of pushes", if plan.config.method.objective().field() { field::bytes(rows) } else { 0 }),
         ],
     )

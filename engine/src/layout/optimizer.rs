@@ -30,7 +30,7 @@ impl Optimizer {
 }
 
 /// How Adam averages, as PyTorch and PaCMAP do.
-const BETAS: [f32; 2] = [0.9, 0.999];
+pub(super) const BETAS: [f32; 2] = [0.9, 0.999];
 /// How momentum does, as openTSNE in both of its phases.
 const MOMENTUM: f32 = 0.8;
 /// What a gain grows by, and shrinks to a share of and a little, as there.

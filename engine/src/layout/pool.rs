@@ -114,7 +114,7 @@ impl<const DIM: usize> Pool<DIM> {
 }
 
 /// Streams of the pools' draws, apart from those of single rows.
-const POOLS: u64 = 1 << 32;
+pub(super) const POOLS: u64 = 1 << 32;
 
 /// Sixteen rows' positions.
 ///

@@ -15,6 +15,8 @@
 //! edges, so that a row's step is the same on every instruction set and
 //! whoever computes it.
 
+#[cfg(any(test, feature = "cuda"))]
+use super::kernel::Epoch;
 use super::kernel::{Chunk, Kernel};
 use super::lanes::{LANES, Lanes};
 use super::math::power;
@@ -41,6 +43,14 @@ pub(crate) struct Firing;
 
 impl Kernel for Firing {
     const CODING: Coding = Coding::Rates;
+    const ON_DEVICE: bool = true;
+
+    #[cfg(any(test, feature = "cuda"))]
+    fn on_device(&self, epoch: &Epoch) -> Option<super::cuda::OnDevice> {
+        let betas = [BETA1, BETA2];
+        let (since, weights) = (epoch.number, [0.0; 2]);
+        Some(super::cuda::OnDevice { name: "umap", betas, since, restart: false, momentum: false, weights })
+    }
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
@@ -195,7 +205,7 @@ unsafe fn add<V: Lanes, const DIM: usize>(sums: &mut [V; DIM], away: &[V; DIM], 
 mod tests {
     use super::*;
     use crate::layout::curve::Curve;
-    use crate::layout::kernel::{self, Epoch};
+    use crate::layout::kernel;
     use crate::layout::lanes::Portable;
     use crate::layout::optimizer::{Optimizer, Stepper};
     use crate::layout::walk::{WHOLE, Walk};

@@ -107,6 +107,10 @@ impl Walk {
         self.offsets.len().saturating_sub(1)
     }
 
+    fn extent(&self) -> (u32, u32, u32) {
+        (self.first_row, self.rows() as u32, self.neighbors.len() as u32)
+    }
+
     fn held(&self) -> u64 {
         bytes(self.rows() as u64, self.neighbors.len() as u64)
     }
@@ -129,6 +133,8 @@ struct Spilled {
 /// All blocks, in row order.
 pub struct Edges {
     blocks: Vec<Place>,
+    /// Of each block the first row, rows and edges.
+    extents: Vec<(u32, u32, u32)>,
     reader: Option<Reader>,
     /// Bytes of an epoch's blocks that come from the scratch file.
     spilled_bytes: u64,
@@ -140,11 +146,19 @@ enum Place {
 }
 
 impl Edges {
-    /// The blocks of `block` alone, kept.
+    /// A block that holds all edges, kept.
     pub fn in_memory(block: &EdgeBlock, options: &Options) -> Self {
-        let offsets: Vec<i32> = block.offsets.iter().map(|&offset| offset as i32).collect();
-        let walk = Walk::of(block.first_row, &offsets, &block.neighbors, &block.weights, options);
-        Edges { blocks: vec![Place::Kept(walk)], reader: None, spilled_bytes: 0 }
+        Edges::blocks_in_memory(std::slice::from_ref(block), options)
+    }
+
+    /// Blocks that follow each other and hold all edges, kept.
+    pub fn blocks_in_memory(blocks: &[EdgeBlock], options: &Options) -> Self {
+        let walks = blocks.iter().map(|block| {
+            let offsets: Vec<i32> = block.offsets.iter().map(|&offset| offset as i32).collect();
+            Walk::of(block.first_row, &offsets, &block.neighbors, &block.weights, options)
+        });
+        let (extents, blocks) = walks.map(|walk| (walk.extent(), Place::Kept(walk))).unzip();
+        Edges { extents, blocks, reader: None, spilled_bytes: 0 }
     }
 
     /// The blocks of `store`, `keep` bytes of them kept and the others spilled
@@ -153,7 +167,7 @@ impl Edges {
         let mut spill: Option<ScratchWriter> = None;
         let mut spilled = Vec::new();
         let mut blocks = Vec::with_capacity(store.count());
-        let mut held = 0;
+        let (mut held, mut extents) = (0, Vec::with_capacity(store.count()));
         // Kept blocks in even steps; all of them where that is likely to do.
         let share = if expected <= keep { 1.0 } else { keep as f64 / expected as f64 };
         let all: Vec<usize> = (0..store.count()).collect();
@@ -172,6 +186,7 @@ impl Edges {
                 })
                 .collect::<Result<Vec<Walk>>>()?;
             for (&i, walk) in window.iter().zip(walks) {
+                extents.push(walk.extent());
                 let turn = ((i + 1) as f64 * share).floor() > (i as f64 * share).floor();
                 if turn && held + walk.held() <= keep {
                     held += walk.held();
@@ -199,12 +214,23 @@ impl Edges {
             Some(spill) => Some(Reader::start(spill.finish()?, spilled, ahead(rayon::current_num_threads()))),
             None => None,
         };
-        Ok(Edges { blocks, reader, spilled_bytes })
+        Ok(Edges { blocks, extents, reader, spilled_bytes })
+    }
+
+    /// Edges of an epoch's walk.
+    pub fn walked(&self) -> u64 {
+        self.extents.iter().map(|&(_, _, edges)| u64::from(edges)).sum()
     }
 
     /// How many blocks there are.
     pub(super) fn count(&self) -> usize {
         self.blocks.len()
+    }
+
+    /// The first row, the rows and the edges of a block.
+    #[cfg(feature = "cuda")]
+    pub(super) fn extent(&self, block: usize) -> (u32, u32, u32) {
+        self.extents[block]
     }
 
     /// Bytes read from disk in an epoch.

@@ -28,6 +28,15 @@ pub(crate) trait Loss: Copy + Sync + Debug {
     /// Whether what a row's pushes are multiplied by differs from row to row: by its mass.
     const MASSES: bool = false;
 
+    /// What its kernels are called on a GPU, where it has them.
+    const ON_DEVICE: Option<&'static str> = None;
+
+    /// The weights of near and mid-near pairs, where it tells them apart.
+    #[cfg(any(test, feature = "cuda"))]
+    fn weights(self) -> [f32; 2] {
+        [0.0; 2]
+    }
+
     /// The loss as it is in an epoch.
     fn at(self, _: &Epoch) -> Self {
         self
@@ -64,6 +73,20 @@ pub(crate) struct Weighed<L>(pub(crate) L);
 impl<L: Loss> Kernel for Weighed<L> {
     const CODING: Coding = L::CODING;
     const FIELD: bool = L::FIELD;
+    const ON_DEVICE: bool = L::ON_DEVICE.is_some();
+
+    #[cfg(any(test, feature = "cuda"))]
+    fn on_device(&self, epoch: &Epoch) -> Option<super::cuda::OnDevice> {
+        let since = epoch.stepper.since;
+        L::ON_DEVICE.map(|name| super::cuda::OnDevice {
+            name,
+            betas: super::optimizer::BETAS,
+            since,
+            restart: since == 1,
+            momentum: epoch.stepper.optimizer == super::Optimizer::Momentum,
+            weights: self.0.at(epoch).weights(),
+        })
+    }
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]

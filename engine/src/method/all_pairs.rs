@@ -6,7 +6,7 @@
 
 use super::Entry;
 use crate::exact::{Cost, Descent, Optimizer as Steps, Problem, Start};
-use crate::layout::{Checkpoints, Coding, Edges, Objective, Optimizer, Options, Start as Begin};
+use crate::layout::{Checkpoints, Coding, Edges, Gpu, Objective, Optimizer, Options, Start as Begin};
 use crate::observe::Progress;
 use crate::{Config, Error, Init, Metric, Result};
 
@@ -98,7 +98,19 @@ impl Objective for NoEdges {
         Coding::Roots
     }
 
-    fn run(&self, _: &Options, _: &Edges, _: Begin<'_>, _: &mut dyn Checkpoints, _: &Progress<'_>) -> Result<Vec<f32>> {
+    fn has_device(&self) -> bool {
+        false
+    }
+
+    fn run(
+        &self,
+        _: Option<&Gpu>,
+        _: &Options,
+        _: &Edges,
+        _: Begin<'_>,
+        _: &mut dyn Checkpoints,
+        _: &Progress<'_>,
+    ) -> Result<Vec<f32>> {
         Err(Error::Config { field: "method", why: "it computes all pairs, and has no edges to lay out".into() })
     }
 }

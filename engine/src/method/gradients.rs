@@ -298,3 +298,13 @@ fn the_phases_of_pacmap_are_those_of_the_paper() {
     assert_eq!((weights(101), weights(200)), (of(3.0, 3.0), of(3.0, 3.0)));
     assert_eq!((weights(201), weights(450)), (of(1.0, 0.0), of(1.0, 0.0)));
 }
+
+#[test]
+fn on_a_device_rows_move_to_the_same_bits() {
+    use crate::layout::cuda::shim::all_widths;
+    for optimizer in Optimizer::ALL {
+        all_widths(&Weighed(LargeVis), optimizer, 35);
+        all_widths(&Weighed(InfoTsne), optimizer, 300);
+        all_widths(&Weighed(Pacmap::weighing(0.0, 0.0, 0.0)), optimizer, 20);
+    }
+}

@@ -34,6 +34,8 @@ pub(super) static ENTRY: Entry = Entry {
 pub(super) struct LargeVis;
 
 impl Loss for LargeVis {
+    const ON_DEVICE: Option<&'static str> = Some("largevis");
+
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
     unsafe fn pull<V: Lanes>(self, weight: V, squares: V) -> V {

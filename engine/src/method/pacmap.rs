@@ -47,6 +47,12 @@ impl Pacmap {
 
 impl Loss for Pacmap {
     const CODING: Coding = Coding::Whole;
+    const ON_DEVICE: Option<&'static str> = Some("pacmap");
+
+    #[cfg(any(test, feature = "cuda"))]
+    fn weights(self) -> [f32; 2] {
+        [self.near, self.middle]
+    }
 
     fn at(self, epoch: &Epoch) -> Self {
         // Of 450 epochs the first two phases are 100 each; of fewer as large a share.

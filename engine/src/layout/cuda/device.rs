@@ -1,0 +1,462 @@
+//! The device's side: state and edges in its memory, and epochs launched one after another.
+//!
+//! Edges stay on the device while its budget allows. The others are written into one of two
+//! page-locked buffers and sent from there, while the kernels before them run.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use cudarc::driver::{
+    CudaContext, CudaEvent, CudaFunction, CudaSlice, CudaStream, DeviceRepr, DriverError, LaunchConfig,
+    PinnedHostSlice, PushKernelArg, result, sys,
+};
+use cudarc::nvrtc::Ptx;
+
+use super::super::kernel::{Epoch, Kernel};
+use super::super::pool::SHARING;
+use super::super::walk::{Edges, Held};
+use super::super::{Checkpoints, Options, ended};
+use super::{Arguments, Extent, OnDevice, pack, part_words};
+use crate::error::size;
+use crate::observe::Progress;
+use crate::{Error, Result};
+
+/// The least version of CUDA that a driver must know for it: 12.4, as in its `.version`.
+const LEAST_DRIVER: i32 = 12_040;
+/// Threads of a block: measured.
+const THREADS: u32 = 256;
+/// Words of edges that are sent together, at most: large enough for the bus, small beside the budget.
+const SENT: usize = 8 << 20;
+/// Bytes that are page-locked to send them from.
+pub(in crate::layout) const SENDING_BYTES: u64 = 2 * 4 * SENT as u64;
+/// Words that one launch goes over, at most.
+const KEPT: usize = 1 << 28;
+/// Bytes that are left to the driver and whoever else is on the device.
+const LEFT: u64 = 256 << 20;
+/// Epochs that are launched ahead of the one that is waited for.
+const AHEAD: usize = 2;
+
+// SAFETY: plain numbers, laid out as the kernels' struct of the same name.
+#[expect(unsafe_code, reason = "FFI: what a kernel takes")]
+unsafe impl DeviceRepr for Arguments {}
+
+/// A GPU that was found, and how it is used.
+pub struct Gpu {
+    name: String,
+    context: Arc<CudaContext>,
+    /// Where kernels run.
+    stream: Arc<CudaStream>,
+    /// Where edges are sent.
+    sending: Arc<CudaStream>,
+    /// Bytes of its memory that may be held.
+    budget: Option<u64>,
+    kernels: String,
+    threads: u32,
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gpu({})", self.name)
+    }
+}
+
+impl Gpu {
+    /// The GPU of a number, of whose memory `budget` bytes may be held, by default what is free.
+    ///
+    /// # Errors
+    /// In words, why there is none.
+    pub fn found(number: usize, budget: Option<u64>) -> std::result::Result<Self, String> {
+        // SAFETY: loads the driver's library, which only defines functions.
+        #[expect(unsafe_code, reason = "FFI: the driver's library")]
+        if !unsafe { sys::is_culib_present() } {
+            return Err("no NVIDIA driver was found (libcuda.so.1)".into());
+        }
+        result::init().map_err(|e| format!("the NVIDIA driver does not start: {}", words(e)))?;
+        let knows = driver_version();
+        if knows < LEAST_DRIVER {
+            let (major, minor) = (knows / 1000, knows % 1000 / 10);
+            return Err(format!(
+                "the NVIDIA driver knows CUDA {major}.{minor} and 12.4 is needed: driver 550 or newer"
+            ));
+        }
+        let count = result::device::get_count().map_err(words)?;
+        if number as i64 >= i64::from(count) {
+            return Err(format!("there is no GPU {number}: the driver has {count}, numbered from 0"));
+        }
+        let open = || {
+            let context = CudaContext::new(number)?;
+            // Two streams of its own: with the second cudarc keeps them in order by events.
+            let (stream, sending) = (context.new_stream()?, context.new_stream()?);
+            Ok((context.name()?, context, stream, sending))
+        };
+        let (name, context, stream, sending) =
+            open().map_err(|e: DriverError| format!("GPU {number} cannot be used: {}", words(e)))?;
+        Ok(Gpu { name, context, stream, sending, budget, kernels: super::KERNELS.into(), threads: THREADS })
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it can hold so many bytes of a map, beside what edges are sent through.
+    ///
+    /// # Errors
+    /// In words, why not.
+    pub(in crate::layout) fn holds(&self, bytes: u64) -> std::result::Result<(), String> {
+        let usable = self.usable().map_err(|e| format!("{}: {}", self.name, words(e)))?;
+        let needed = bytes + SENDING_BYTES;
+        if needed <= usable {
+            return Ok(());
+        }
+        let (usable, needed) = (size(usable), size(needed));
+        Err(format!("{}: {usable} of its memory may be used, and this map needs {needed}", self.name))
+    }
+
+    /// Bytes of its memory that may be used now.
+    fn usable(&self) -> std::result::Result<u64, DriverError> {
+        let (free, _) = self.context.mem_get_info()?;
+        Ok((free as u64).saturating_sub(LEFT).min(self.budget.unwrap_or(u64::MAX)))
+    }
+
+    /// With kernels and threads of a block other than those that were measured: to measure.
+    #[doc(hidden)]
+    pub fn with(mut self, kernels: Option<String>, threads: u32) -> Self {
+        if let Some(kernels) = kernels {
+            self.kernels = kernels;
+        }
+        self.threads = threads;
+        self
+    }
+
+    /// The kernel of a name.
+    fn kernel(&self, name: &str) -> Result<CudaFunction> {
+        let module = self.context.load_module(Ptx::from_src(super::only(&self.kernels, name)));
+        module.and_then(|module| module.load_function(name)).map_err(|e| self.failed("load a kernel", e))
+    }
+
+    fn failed(&self, doing: &str, error: DriverError) -> Error {
+        Error::Device { what: format!("{}: cannot {doing}: {}", self.name, words(error)) }
+    }
+}
+
+/// What the driver says of an error.
+fn words(error: DriverError) -> String {
+    let said = |s: std::result::Result<&std::ffi::CStr, DriverError>| s.ok().map(|s| s.to_string_lossy().into_owned());
+    match (said(error.error_name()), said(error.error_string())) {
+        (Some(name), Some(string)) => format!("{string} ({name})"),
+        _ => format!("{:?}", error.0),
+    }
+}
+
+fn is_out_of_memory(error: DriverError) -> bool {
+    error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY
+}
+
+fn driver_version() -> i32 {
+    let mut version = 0;
+    // SAFETY: writes one number.
+    #[expect(unsafe_code, reason = "FFI: the driver's library")]
+    let asked = unsafe { sys::cuDriverGetVersion(&raw mut version) }.result();
+    asked.map_or(0, |()| version)
+}
+
+/// Blocks of the walk that are launched together.
+struct Group {
+    blocks: std::ops::Range<usize>,
+    extent: Extent,
+    /// Its edges on the device; sent in each epoch where there are none.
+    kept: Option<CudaSlice<u32>>,
+    /// Whether they have been sent there.
+    sent: bool,
+}
+
+/// Divides the walk into groups of at most `most` words, or one block where that has more.
+fn groups(edges: &Edges, most: usize) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for i in 0..edges.count() {
+        let (first, rows, count) = edges.extent(i);
+        let words = 1 + part_words(rows as usize, count as usize);
+        if let Some(group) = groups.last_mut() {
+            let extent = &mut group.extent;
+            // Parts are alike, and no two have rows that share their draws.
+            let whole = extent.count % extent.span == 0 && rows <= extent.span;
+            let apart = extent.span % SHARING == 0 && extent.first % SHARING == 0;
+            if whole && apart && extent.words + words <= most {
+                *extent = Extent { count: extent.count + rows, words: extent.words + words, ..*extent };
+                group.blocks.end = i + 1;
+                continue;
+            }
+        }
+        let extent = Extent { first, count: rows, span: rows.max(1), words };
+        groups.push(Group { blocks: i..i + 1, extent, kept: None, sent: false });
+    }
+    groups
+}
+
+/// A page-locked buffer, the one on the device that it is sent to, and when it was sent.
+struct Sender {
+    host: PinnedHostSlice<u32>,
+    device: CudaSlice<u32>,
+    sent: Option<CudaEvent>,
+}
+
+/// What is in the device's memory.
+struct Resident {
+    state: CudaSlice<f32>,
+    groups: Vec<Group>,
+    senders: Vec<Sender>,
+}
+
+impl Gpu {
+    /// Memory for so many floats of state, and as many edges as the budget allows.
+    fn settle(&self, floats: usize, edges: &Edges) -> Result<Resident> {
+        let usable = self.usable().map_err(|e| self.failed("ask for its free memory", e))?;
+        let too_small = |least: u64| Error::Device {
+            what: format!(
+                "{}: {} of its memory may be used, and the map needs {}; the run goes on from here with --device cpu",
+                self.name,
+                size(usable),
+                size(least)
+            ),
+        };
+        let state_bytes = floats as u64 * 4;
+        if usable < state_bytes {
+            return Err(too_small(state_bytes));
+        }
+        let state = self.allocate(floats).map_err(|e| self.failed("allocate the map", e))?;
+        let largest = groups(edges, 0).iter().map(|group| group.extent.words).max().unwrap_or(0);
+        let (mut left, mut most) = (usable - state_bytes, SENT.max(largest));
+        loop {
+            match self.place(edges, left, most) {
+                Ok((groups, senders)) => return Ok(Resident { state, groups, senders }),
+                // What was free may be gone: with less of it.
+                Err(e) if is_out_of_memory(e) && (left > 0 || most > largest) => {
+                    left = if left > 8 * most as u64 { left / 2 } else { 0 };
+                    most = if left == 0 { (most / 2).max(largest) } else { most };
+                }
+                Err(e) if is_out_of_memory(e) => return Err(too_small(state_bytes + 8 * most as u64)),
+                Err(e) => return Err(self.failed("allocate edges", e)),
+            }
+        }
+    }
+
+    /// Memory for edges: `left` bytes of it, or at least for what is sent.
+    fn place(
+        &self,
+        edges: &Edges,
+        left: u64,
+        most: usize,
+    ) -> std::result::Result<(Vec<Group>, Vec<Sender>), DriverError> {
+        let sent = 2 * 4 * most as u64;
+        let all = groups(edges, KEPT);
+        let bytes = |groups: &[Group]| groups.iter().map(|group| group.extent.words as u64 * 4).sum::<u64>();
+        let (mut groups, share) = if bytes(&all) + 4 * most as u64 <= left {
+            (all, 1.0)
+        } else {
+            let groups = groups(edges, most);
+            let share = left.saturating_sub(sent) as f64 / bytes(&groups).max(1) as f64;
+            (groups, share)
+        };
+        // Kept ones at even steps, so that something is sent throughout an epoch.
+        for (i, group) in groups.iter_mut().enumerate() {
+            if ((i + 1) as f64 * share).floor() > (i as f64 * share).floor() {
+                group.kept = Some(self.allocate(group.extent.words)?);
+            }
+        }
+        let largest = groups.iter().map(|group| group.extent.words).max().unwrap_or(0);
+        // Groups that are kept are sent once, in pieces of this size; those that are not, whole.
+        let length = if share < 1.0 { largest } else { largest.min(most) };
+        let mut senders = Vec::new();
+        for _ in 0..2 {
+            // SAFETY: written before it is sent.
+            #[expect(unsafe_code, reason = "FFI: page-locked memory")]
+            let host = unsafe { self.context.alloc_pinned(length.max(1)) }?;
+            let on_device = if share < 1.0 { length.max(1) } else { 1 };
+            senders.push(Sender { host, device: self.allocate(on_device)?, sent: None });
+        }
+        self.stream.synchronize()?;
+        Ok((groups, senders))
+    }
+
+    fn allocate<T: DeviceRepr>(&self, count: usize) -> std::result::Result<CudaSlice<T>, DriverError> {
+        // SAFETY: written before it is read: state by an upload, edges by what is sent.
+        #[expect(unsafe_code, reason = "FFI: device memory")]
+        unsafe {
+            self.stream.alloc(count)
+        }
+    }
+}
+
+/// All epochs from `begin` on, from and to `now` and `moments`.
+#[expect(clippy::too_many_arguments, reason = "as the loop on the CPU, and the device")]
+pub(in crate::layout) fn run<K: Kernel, const DIM: usize>(
+    gpu: &Gpu,
+    kernel: &K,
+    options: &Options,
+    edges: &Edges,
+    begin: u32,
+    now: &mut [[f32; DIM]],
+    moments: &mut [[[f32; DIM]; 2]],
+    checkpoints: &mut dyn Checkpoints,
+    progress: &Progress<'_>,
+) -> Result<()> {
+    let half = now.len() * DIM;
+    let failed = |doing: &'static str| move |e: DriverError| gpu.failed(doing, e);
+    let mut resident = gpu.settle(4 * half, edges)?;
+    let stream = &gpu.stream;
+    let upload = |from: &[f32], to: usize, state: &mut CudaSlice<f32>| {
+        stream.memcpy_htod(from, &mut state.slice_mut(to..to + from.len()))
+    };
+    upload(now.as_flattened(), 0, &mut resident.state).map_err(failed("send positions"))?;
+    let flat = moments.as_flattened().as_flattened();
+    upload(flat, 2 * half, &mut resident.state).map_err(failed("send moments"))?;
+    let mut function: Option<CudaFunction> = None;
+
+    let mut in_flight: VecDeque<CudaEvent> = VecDeque::new();
+    let last = options.epochs as u32;
+    for number in begin + 1..=last {
+        let epoch = options.epoch(number);
+        let own = kernel.on_device(&epoch).ok_or_else(|| Error::Device { what: "no kernel for this method".into() })?;
+        let function = match &mut function {
+            Some(function) => function,
+            none => none.insert(gpu.kernel(&format!("{}_{DIM}", own.name))?),
+        };
+        let parity = (number - begin - 1) % 2;
+        resident.epoch(gpu, function, &epoch, &own, parity, edges, progress)?;
+
+        in_flight.push_back(stream.record_event(None).map_err(failed("mark an epoch"))?);
+        if in_flight.len() > AHEAD
+            && let Some(event) = in_flight.pop_front()
+        {
+            event.synchronize().map_err(failed("finish an epoch"))?;
+        }
+        let (now, moments, state) = (&mut *now, &mut *moments, &resident.state);
+        ended(options, number, checkpoints, progress, || {
+            let at = if parity == 0 { half } else { 0 };
+            let download = |from: usize, to: &mut [f32]| stream.memcpy_dtoh(&state.slice(from..from + to.len()), to);
+            download(at, now.as_flattened_mut()).map_err(failed("fetch positions"))?;
+            let flat = moments.as_flattened_mut().as_flattened_mut();
+            download(2 * half, flat).map_err(failed("fetch moments"))?;
+            stream.synchronize().map_err(failed("fetch the map"))?;
+            Ok((now.as_flattened(), moments.as_flattened().as_flattened()))
+        })?;
+    }
+    if last > begin {
+        let at = if (last - begin - 1).is_multiple_of(2) { half } else { 0 };
+        stream
+            .memcpy_dtoh(&resident.state.slice(at..at + half), now.as_flattened_mut())
+            .and_then(|()| stream.synchronize())
+            .map_err(failed("fetch the map"))?;
+    }
+    Ok(())
+}
+
+impl Resident {
+    /// Launches an epoch over all groups, sending what is not there.
+    #[expect(clippy::too_many_arguments, reason = "an epoch, its kernel, and what it goes over")]
+    fn epoch(
+        &mut self,
+        gpu: &Gpu,
+        function: &CudaFunction,
+        epoch: &Epoch,
+        own: &OnDevice,
+        parity: u32,
+        edges: &Edges,
+        progress: &Progress<'_>,
+    ) -> Result<()> {
+        let failed = |doing: &'static str| move |e: DriverError| gpu.failed(doing, e);
+        let all_kept = self.groups.iter().all(|group| group.kept.is_some() && group.sent);
+        let mut turn = 0;
+        for group in &mut self.groups {
+            let arguments = Arguments::of(epoch, own, parity, group.extent);
+            // Whoever walks, walks everything: spilled blocks come round in their order.
+            let held = if all_kept { Vec::new() } else { edges.next(group.blocks.clone())? };
+            let block = match &mut group.kept {
+                Some(kept) => {
+                    if !group.sent {
+                        send_in_pieces(gpu, &held, kept, &mut self.senders).map_err(failed("send edges"))?;
+                        group.sent = true;
+                    }
+                    &*kept
+                }
+                None => {
+                    let sender = &mut self.senders[turn % 2];
+                    turn += 1;
+                    sender.send(gpu, &held, group.extent.words).map_err(failed("send edges"))?;
+                    &sender.device
+                }
+            };
+            let shared = group.extent.first % SHARING;
+            let blocks = (shared + group.extent.count).div_ceil(SHARING);
+            let shape = LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (gpu.threads, 1, 1), shared_mem_bytes: 0 };
+            let mut launch = gpu.stream.launch_builder(function);
+            launch.arg(block).arg(&mut self.state).arg(&arguments);
+            // SAFETY: state and edges are as long as the arguments say, and every neighbour is a row: both were
+            // checked as the edges were read.
+            #[expect(unsafe_code, reason = "FFI: a kernel of our own")]
+            unsafe { launch.launch(shape) }.map_err(failed("launch an epoch"))?;
+        }
+        if !all_kept {
+            progress.traffic.read(edges.spilled_bytes());
+        }
+        Ok(())
+    }
+}
+
+impl Sender {
+    /// Waits until the buffer may be written, packs the blocks there and sends them.
+    fn send(&mut self, gpu: &Gpu, held: &[Held<'_>], words: usize) -> std::result::Result<(), DriverError> {
+        if let Some(sent) = self.sent.take() {
+            sent.synchronize()?;
+        }
+        let blocks: Vec<_> = held.iter().map(|block| &**block).collect();
+        let host = &mut self.host.as_mut_slice()?[..words];
+        pack(&blocks, host);
+        gpu.sending.memcpy_htod(&*host, &mut self.device.slice_mut(..words))?;
+        self.sent = Some(gpu.sending.record_event(None)?);
+        Ok(())
+    }
+}
+
+/// Sends blocks to where they stay, as many at a time as a buffer takes.
+fn send_in_pieces(
+    gpu: &Gpu,
+    held: &[Held<'_>],
+    kept: &mut CudaSlice<u32>,
+    senders: &mut [Sender],
+) -> std::result::Result<(), DriverError> {
+    let mut at = held.len();
+    let mut table = Vec::with_capacity(at);
+    for block in held {
+        table.push(at as u32);
+        at += part_words(block.rows(), block.neighbors.len());
+    }
+    gpu.sending.memcpy_htod(&table, &mut kept.slice_mut(..table.len()))?;
+    for (i, (block, &place)) in held.iter().zip(&table).enumerate() {
+        let words = part_words(block.rows(), block.neighbors.len());
+        let sender = &mut senders[i % 2];
+        if let Some(sent) = sender.sent.take() {
+            sent.synchronize()?;
+        }
+        let place = place as usize;
+        let room = sender.host.as_mut_slice()?;
+        let mut done = 0;
+        // A block alone may be larger than a buffer: straight from where it lies then, slower and once.
+        if words < room.len() {
+            pack(&[block], &mut room[..words + 1]);
+            gpu.sending.memcpy_htod(&room[1..=words], &mut kept.slice_mut(place..place + words))?;
+        } else {
+            let mut codes = vec![0u32; block.codes.len().div_ceil(2)];
+            bytemuck::cast_slice_mut::<u32, u16>(&mut codes)[..block.codes.len()].copy_from_slice(&block.codes);
+            for part in [&block.offsets, &block.neighbors, &codes] {
+                gpu.sending.memcpy_htod(part, &mut kept.slice_mut(place + done..place + done + part.len()))?;
+                done += part.len();
+            }
+            gpu.sending.synchronize()?;
+        }
+        sender.sent = Some(gpu.sending.record_event(None)?);
+    }
+    gpu.sending.synchronize()
+}

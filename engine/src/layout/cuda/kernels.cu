@@ -1,0 +1,430 @@
+// One epoch for the rows of a block of edges, on a GPU: what `rows.rs` and
+// `weighed.rs` do, in the same order, to the same bits. Those say why; what is
+// here only is how the work lies on the device.
+//
+// A block of threads takes the rows that share a pool (`pool.rs`), which lies in
+// shared memory; a team of threads (`lanes.cuh`) takes one row after another.
+// Rows are read from the epoch's snapshot and each is written by its team alone.
+//
+// State, as floats: positions of all rows twice, of which `parity` names the
+// snapshot, then of each row its two moments. Edges, in words: where each part
+// begins, then the parts, of `span` rows each but the last: offsets (rows + 1),
+// neighbours, codes (two in a word). Rows that share a pool are of one part.
+
+#include "lanes.cuh"
+
+// As `Arguments` in mod.rs.
+struct Arguments {
+    u64 draws, pools;               // what the epoch's draws begin with: of rows, of pools
+    u32 number, rows, parity;       // the epoch, all rows, the snapshot's half
+    u32 first, count, span;         // the edges: of which rows, and rows of a part
+    u32 negatives, restart, momentum; // pushes; whether moments begin anew; momentum rather than Adam
+    float a, b;                     // the curve
+    float rate, beta1, beta2, correct1, correct2; // the step, and Adam's averages and corrections
+    float exaggeration, unit;       // of pulls; the root of the weight of one code
+    float near, middle;             // PaCMAP's weights
+};
+
+// Rows that share a pool, and what a row's numbers are counted by.
+enum { SHARING = 1024 };
+// Threads of a block, at most.
+enum { MOST_THREADS = 512 };
+
+HERE u64 mix64(u64 x) {
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+    return x ^ (x >> 31);
+}
+HERE u64 draw(u64 key, u64 counter) { return mix64(key + counter * 0x9e3779b97f4a7c15ull); }
+HERE u32 mix32(u32 x) {
+    x ^= x >> 16;
+    x *= 0x7feb352du;
+    x ^= x >> 15;
+    x *= 0x846ca68bu;
+    return x ^ (x >> 16);
+}
+
+// Sixteen positions.
+template <int W, int DIM> struct Points {
+    Lanes<W> of[DIM];
+};
+
+// One row's position.
+template <int DIM> HERE void fetch(const float* snapshot, u32 row, float (&out)[DIM]) {
+    const float* at = snapshot + (u64)row * DIM;
+    if (DIM == 2) {
+        const float2 two = read((const float2*)at);
+        out[0] = two.x;
+        out[DIM - 1] = two.y;
+    } else if (DIM % 4 == 0) {
+        COMPONENTS for (int d = 0; d + 3 < DIM; d += 4) {
+            const float4 four = read((const float4*)(at + d));
+            out[d] = four.x, out[d + 1] = four.y, out[d + 2] = four.z, out[d + 3] = four.w;
+        }
+    } else {
+        COMPONENTS for (int d = 0; d < DIM; d++) out[d] = read(at + d);
+    }
+}
+
+template <int W, int DIM> HERE Points<W, DIM> gather(const float* snapshot, const u32 (&rows)[W]) {
+    Points<W, DIM> points;
+    UNROLL EACH {
+        float point[DIM];
+        fetch<DIM>(snapshot, rows[j], point);
+        COMPONENTS for (int d = 0; d < DIM; d++) points.of[d].at[j] = point[d];
+    }
+    return points;
+}
+
+// Rows drawn for some together. Wide ones are drawn again wherever they are
+// wanted, for want of shared memory.
+template <int W, int DIM> struct Pool {
+    enum { SIZE = DIM <= 4 ? 2048 : 512, STRIDE = SIZE + LANES, KEPT = DIM <= 16 };
+    float* numbers;
+    const float* snapshot;
+    u32 key, stride, rows;
+
+    HERE u32 drawn(u32 place) const { return high(mix32(key + place * stride), rows); }
+
+    // By all threads of the block.
+    HERE void fill(const Arguments& of, u32 group, const float* from, float* room) {
+        const u64 stream = draw(of.pools, group);
+        key = (u32)stream, stride = (u32)(stream >> 32) | 1;
+        numbers = room, snapshot = from, rows = of.rows;
+        if (KEPT) {
+            for (u32 place = thread(); place < STRIDE; place += threads()) {
+                float point[DIM];
+                fetch<DIM>(from, drawn(place % SIZE), point);
+                COMPONENTS for (int d = 0; d < DIM; d++) room[d * STRIDE + place] = point[d];
+            }
+            wait_for_block();
+        }
+    }
+
+    // Sixteen positions from a place on; the pool has no end.
+    HERE Points<W, DIM> load(u32 at) const {
+        Points<W, DIM> points;
+        at %= SIZE;
+        if (KEPT) {
+            COMPONENTS for (int d = 0; d < DIM; d++)
+                UNROLL EACH points.of[d].at[j] = numbers[d * STRIDE + at + Lanes<W>::of(j)];
+        } else {
+            u32 rows[W];
+            UNROLL EACH rows[j] = drawn((at + Lanes<W>::of(j)) % SIZE);
+            points = gather<W, DIM>(snapshot, rows);
+        }
+        return points;
+    }
+};
+
+template <int W, int DIM> HERE Points<W, DIM> away(const Points<W, DIM>& others, const float (&own)[DIM]) {
+    Points<W, DIM> out;
+    COMPONENTS for (int d = 0; d < DIM; d++) out.of[d] = own[d] - others.of[d];
+    return out;
+}
+
+template <int W, int DIM> HERE Lanes<W> squared(const Points<W, DIM>& away) {
+    Lanes<W> squares = splat<W>(0.0f);
+    COMPONENTS for (int d = 0; d < DIM; d++) squares = fma(away.of[d], away.of[d], squares);
+    return squares;
+}
+
+// Which rows a block of threads has, and where what is theirs lies.
+template <int DIM> struct Places {
+    u32 group, begin, end, base; // the pool; the rows; the first row of their part
+    const u32 *offsets, *neighbors;
+    const u16* codes;
+    const float* snapshot;
+    float *positions, *moments;
+
+    HERE Places(const Arguments& of, const u32* edges, float* state) {
+        group = of.first / SHARING + block();
+        const u32 last = of.first + of.count;
+        begin = group * SHARING > of.first ? group * SHARING : of.first;
+        end = last - group * SHARING > SHARING ? (group + 1) * SHARING : last;
+        const u32 part = (begin - of.first) / of.span;
+        base = of.first + part * of.span;
+        const u32 rows = last - base < of.span ? last - base : of.span;
+        offsets = edges + read(edges + part), neighbors = offsets + rows + 1;
+        codes = (const u16*)(neighbors + read(offsets + rows));
+        const u64 half = (u64)of.rows * DIM;
+        snapshot = state + (of.parity ? half : 0);
+        positions = state + (of.parity ? 0 : half);
+        moments = state + 2 * half;
+    }
+};
+
+// Adam's step: each thread of a team takes the components that are its turn.
+template <int W, int DIM>
+HERE void adam(const Arguments& of, const Places<DIM>& places, u32 row, const float (&own)[DIM], const float (&force)[DIM]) {
+    enum { TEAM = LANES / W };
+    for (u32 d = Lanes<W>::of(0); d < DIM; d += TEAM) {
+        float gradient = 0.0f, from = 0.0f;
+        if constexpr (DIM > TEAM) gradient = force[d], from = own[d];
+        else { // Read whether it is wanted or not: then registers will do.
+            COMPONENTS for (int c = 0; c < DIM; c++) {
+                const float f = force[c], o = own[c];
+                gradient = d == (u32)c ? f : gradient, from = d == (u32)c ? o : from;
+            }
+        }
+        float* moments = places.moments + (u64)row * 2 * DIM + d;
+        const float before1 = of.restart ? 0.0f : moments[0], before2 = of.restart ? 0.0f : moments[DIM];
+        const float first = fma1(of.beta1, before1, mul1(sub1(1.0f, of.beta1), gradient));
+        const float second = fma1(of.beta2, before2, mul1(mul1(sub1(1.0f, of.beta2), gradient), gradient));
+        moments[0] = first;
+        moments[DIM] = second;
+        const float below = add1(sqrt1(mul1(second, of.correct2)), 1e-8f);
+        const float step = div1(mul1(of.rate, mul1(first, of.correct1)), below);
+        places.positions[(u64)row * DIM + d] = add1(from, step);
+    }
+}
+
+// A row that does not move keeps its place.
+template <int W, int DIM> HERE void stay(const Places<DIM>& places, u32 row) {
+    for (u32 d = Lanes<W>::of(0); d < DIM; d += LANES / W)
+        places.positions[(u64)row * DIM + d] = read(places.snapshot + (u64)row * DIM + d);
+}
+
+// --- UMAP: rows.rs
+
+template <int W, int DIM>
+HERE void add(Points<W, DIM>& sums, const Points<W, DIM>& away, float a, float b, Lanes<W> pull, Lanes<W> push, Lanes<W> near) {
+    const Lanes<W> squares = squared(away);
+    const Lanes<W> powers = power(squares, b);
+    const Lanes<W> below = (near + squares) * fma(powers, a, 1.0f);
+    const Lanes<W> coefficient = fma(pull, powers, push) / below;
+    COMPONENTS for (int d = 0; d < DIM; d++)
+        sums.of[d] = sums.of[d] + most(least(coefficient * away.of[d], 4.0f), -4.0f);
+}
+
+template <int W, int DIM> HERE void umap(const u32* edges, float* state, const Arguments& of) {
+    const Places<DIM> places(of, edges, state);
+    SHARED float room[Pool<W, DIM>::KEPT ? DIM * Pool<W, DIM>::STRIDE : 1];
+    // Neighbours that fire and wait until they are sixteen.
+    SHARED u32 waiting[MOST_THREADS * W / LANES][2 * LANES];
+    u32* const wait = waiting[thread() / (LANES / W)];
+
+    Pool<W, DIM> pool;
+    pool.fill(of, places.group, places.snapshot, room);
+    const Lanes<W> none = splat<W>(0.0f), meeting = splat<W>(1e-12f), near = splat<W>(0.001f);
+    const Lanes<W> pull = splat<W>(mul1(mul1(-2.0f, of.a), of.b));
+    const float twice_b = mul1(2.0f, of.b);
+
+    for (u32 row = places.begin + thread() / (LANES / W); row < places.end; row += threads() / (LANES / W)) {
+        const u32 from = read(places.offsets + (row - places.base)), to = read(places.offsets + (row - places.base) + 1);
+        float own[DIM];
+        fetch<DIM>(places.snapshot, row, own);
+        Points<W, DIM> sums;
+        COMPONENTS for (int d = 0; d < DIM; d++) sums.of[d] = none;
+        u32 fired = 0, held = 0;
+        for (u32 at = from; at < to; at += LANES) {
+            bool fires[W];
+            UNROLL EACH {
+                const u32 place = at + Lanes<W>::of(j);
+                fires[j] = false;
+                if (place < to) {
+                    const u16 code = read(places.codes + place);
+                    fires[j] = (u16)(((u32)code + 1) * of.number) <= code;
+                }
+            }
+            const u32 mask = ballot(fires);
+            UNROLL EACH if (fires[j]) {
+                const u32 lane = Lanes<W>::of(j);
+                wait[held + count_ones(mask & ((1u << lane) - 1))] = read(places.neighbors + at + lane);
+            }
+            held += count_ones(mask);
+            wait_for_team<W>();
+            if (held >= LANES) {
+                u32 targets[W], rest[W];
+                UNROLL EACH targets[j] = wait[Lanes<W>::of(j)], rest[j] = wait[LANES + Lanes<W>::of(j)];
+                wait_for_team<W>();
+                held -= LANES;
+                fired += LANES;
+                // Only what is held moves up: behind it the next are being written.
+                UNROLL EACH if (Lanes<W>::of(j) < held) wait[Lanes<W>::of(j)] = rest[j];
+                add(sums, away(gather<W, DIM>(places.snapshot, targets), own), of.a, of.b, pull, none, meeting);
+            }
+        }
+        fired += held;
+        if (fired == 0) {
+            stay<W, DIM>(places, row);
+            continue;
+        }
+
+        const u32 asked = fired * of.negatives;
+        const u32 beside = held ? LANES - held : 0;
+        const u32 least_groups = beside == 0 ? 1 : 0, most_groups = Pool<W, DIM>::SIZE / LANES;
+        u32 groups = ((asked > beside ? asked - beside : 0) + LANES / 2) / LANES;
+        groups = groups < least_groups ? least_groups : groups > most_groups ? most_groups : groups;
+        const float share = div1((float)asked, (float)(beside + groups * LANES));
+        const Lanes<W> push = splat<W>(mul1(twice_b, share));
+        u32 at = (u32)draw(of.draws, row);
+        if (held) {
+            u32 targets[W];
+            UNROLL EACH targets[j] = Lanes<W>::of(j) < held ? wait[Lanes<W>::of(j)] : row;
+            const Points<W, DIM> pulling = gather<W, DIM>(places.snapshot, targets), pushing = pool.load(at);
+            Points<W, DIM> both;
+            COMPONENTS for (int d = 0; d < DIM; d++) both.of[d] = first(held, pulling.of[d], pushing.of[d]);
+            add(sums, away(both, own), of.a, of.b, first(held, pull, none), first(held, none, push),
+                first(held, meeting, near));
+            at += LANES;
+        }
+        for (u32 i = 0; i < groups; i++) {
+            add(sums, away(pool.load(at), own), of.a, of.b, none, push, near);
+            at += LANES;
+        }
+        // What waits has been read by all before the next row's is written.
+        wait_for_team<W>();
+        float force[DIM];
+        COMPONENTS for (int d = 0; d < DIM; d++) force[d] = total(sums.of[d]);
+        adam<W, DIM>(of, places, row, own, force);
+    }
+}
+
+// --- Methods that weigh every edge: weighed.rs and their files in `method`.
+
+struct LargeVis {
+    enum { WHOLE = 0 };
+    template <int W> static HERE Lanes<W> pull(const Arguments&, Lanes<W> weight, Lanes<W> squares) {
+        return (weight * 4.0f) / (squares + 2.0f);
+    }
+    template <int W> static HERE Lanes<W> push(Lanes<W> squares) {
+        return 4.0f / ((squares + 1.0f) * (squares + 2.0f));
+    }
+};
+
+struct Pacmap {
+    enum { WHOLE = 1 };
+    template <int W> static HERE Lanes<W> pull(const Arguments& of, Lanes<W> weight, Lanes<W> squares) {
+        const float round = 12582912.0f, times = 4.0f;
+        const Lanes<W> count = fma(weight, 1.0f / times, 0.5f / times - 0.5f) + round - round;
+        const Lanes<W> rest = fma(count, -times, weight);
+        const Lanes<W> near = squares + 11.0f, middle = squares + 10001.0f;
+        const Lanes<W> pull = (rest * mul1(20.0f, of.near)) / (near * near);
+        return (count * mul1(20000.0f, of.middle)) / (middle * middle) + pull;
+    }
+    template <int W> static HERE Lanes<W> push(Lanes<W> squares) {
+        const Lanes<W> below = squares + 2.0f;
+        return 4.0f / (below * below);
+    }
+};
+
+// Momentum with gains (`optimizer.rs`): a step's length needs all components, so every thread has them.
+template <int W, int DIM>
+HERE void momentum(const Arguments& of, const Places<DIM>& places, u32 row, const float (&own)[DIM], const float (&force)[DIM]) {
+    float* moments = places.moments + (u64)row * 2 * DIM;
+    float velocity[DIM], gain[DIM], square = 0.0f;
+    COMPONENTS for (int d = 0; d < DIM; d++) {
+        const float before = of.restart ? 0.0f : moments[d], gains = of.restart ? 1.0f : moments[DIM + d];
+        gain[d] = mul1(before, force[d]) < 0.0f ? fma1(0.8f, gains, 0.01f) : add1(gains, 0.2f);
+        velocity[d] = fma1(0.8f, before, mul1(mul1(of.rate, gain[d]), force[d]));
+        square = fma1(velocity[d], velocity[d], square);
+    }
+    const float length = sqrt1(square), share = length > 5.0f ? div1(5.0f, length) : 1.0f;
+    // All have read before one writes.
+    wait_for_team<W>();
+    COMPONENTS for (int d = 0; d < DIM; d++)
+        if (d % (LANES / W) == Lanes<W>::of(0)) {
+            const float step = mul1(velocity[d], share);
+            moments[d] = step;
+            moments[DIM + d] = gain[d];
+            places.positions[(u64)row * DIM + d] = add1(own[d], step);
+        }
+}
+
+template <typename Loss, int W, int DIM> HERE void weighed(const u32* edges, float* state, const Arguments& of) {
+    const Places<DIM> places(of, edges, state);
+    SHARED float room[Pool<W, DIM>::KEPT ? DIM * Pool<W, DIM>::STRIDE : 1];
+
+    Pool<W, DIM> pool;
+    pool.fill(of, places.group, places.snapshot, room);
+    u32 groups = (of.negatives + LANES - 1) / LANES;
+    groups = groups < 1 ? 1 : groups > Pool<W, DIM>::SIZE / LANES ? Pool<W, DIM>::SIZE / LANES : groups;
+
+    for (u32 row = places.begin + thread() / (LANES / W); row < places.end; row += threads() / (LANES / W)) {
+        const u32 from = read(places.offsets + (row - places.base)), to = read(places.offsets + (row - places.base) + 1);
+        if (from == to) {
+            stay<W, DIM>(places, row);
+            continue;
+        }
+        float own[DIM];
+        fetch<DIM>(places.snapshot, row, own);
+        Points<W, DIM> pulls, pushes;
+        COMPONENTS for (int d = 0; d < DIM; d++) pulls.of[d] = pushes.of[d] = splat<W>(0.0f);
+        for (u32 at = from; at < to; at += LANES) {
+            u32 targets[W];
+            Lanes<W> code;
+            UNROLL EACH {
+                const u32 place = at + Lanes<W>::of(j);
+                targets[j] = row;
+                code.at[j] = 0.0f;
+                if (place < to) targets[j] = read(places.neighbors + place), code.at[j] = (float)read(places.codes + place);
+            }
+            const Lanes<W> root = code * of.unit, weight = Loss::WHOLE ? code : root * root;
+            const Points<W, DIM> far = away(gather<W, DIM>(places.snapshot, targets), own);
+            const Lanes<W> pull = Loss::pull(of, weight, squared(far));
+            COMPONENTS for (int d = 0; d < DIM; d++) pulls.of[d] = fma(pull, far.of[d], pulls.of[d]);
+        }
+        u32 at = (u32)draw(of.draws, row);
+        for (u32 i = 0; i < groups; i++) {
+            const Points<W, DIM> far = away(pool.load(at), own);
+            at += LANES;
+            const Lanes<W> push = Loss::push(squared(far));
+            COMPONENTS for (int d = 0; d < DIM; d++) pushes.of[d] = fma(push, far.of[d], pushes.of[d]);
+        }
+        const float share = div1((float)of.negatives, (float)(groups * LANES));
+        float force[DIM];
+        COMPONENTS for (int d = 0; d < DIM; d++)
+            force[d] = fma1(-of.exaggeration, total(pulls.of[d]), mul1(share, total(pushes.of[d])));
+        if (of.momentum) momentum<W, DIM>(of, places, row, own, force);
+        else adam<W, DIM>(of, places, row, own, force);
+    }
+}
+
+// --- What is launched: <method>_<components>, and for the tests on a CPU the same by a loop over the grid.
+
+#ifdef __CUDACC__
+#ifndef BOUNDS
+#define BOUNDS MOST_THREADS
+#endif
+#define ENTRY(name, body, W, DIM) \
+    extern "C" __global__ void __launch_bounds__(BOUNDS) \
+        name##_##DIM(const u32* __restrict__ edges, float* __restrict__ state, const Arguments of) { \
+        body<W, DIM>(edges, state, of); \
+    }
+#else
+#define ENTRY(name, body, W, DIM) \
+    extern "C" void name##_##DIM(const u32* edges, float* state, const Arguments* of) { \
+        const u32 last = of->first + of->count; \
+        for (block_now = 0; (of->first / SHARING + block_now) * SHARING < last; block_now++) \
+            body<W, DIM>(edges, state, *of); \
+    }
+#endif
+
+template <int W, int DIM> HERE void largevis(const u32* edges, float* state, const Arguments& of) { weighed<LargeVis, W, DIM>(edges, state, of); }
+template <int W, int DIM> HERE void pacmap(const u32* edges, float* state, const Arguments& of) { weighed<Pacmap, W, DIM>(edges, state, of); }
+
+// Lanes of a thread: measured; see benches/record.
+#ifndef LANES_OF_THREAD
+#ifdef __CUDACC__
+#define LANES_OF_THREAD 4
+#else
+#define LANES_OF_THREAD 16
+#endif
+#endif
+#define WIDTHS(name) \
+    ENTRY(name, name, LANES_OF_THREAD, 1) \
+    ENTRY(name, name, LANES_OF_THREAD, 2) \
+    ENTRY(name, name, LANES_OF_THREAD, 3) \
+    ENTRY(name, name, LANES_OF_THREAD, 4) \
+    ENTRY(name, name, LANES_OF_THREAD, 8) \
+    ENTRY(name, name, LANES_OF_THREAD, 16) \
+    ENTRY(name, name, LANES_OF_THREAD, 32) \
+    ENTRY(name, name, LANES_OF_THREAD, 64)
+#ifdef ONLY
+ENTRY(umap, umap, LANES_OF_THREAD, 2)
+#else
+WIDTHS(umap)
+WIDTHS(largevis)
+WIDTHS(pacmap)
+#endif

@@ -1,0 +1,160 @@
+//! The layout on an NVIDIA GPU, through candle: the same kernels, in CUDA.
+//!
+//! `kernels.cu` does what `rows` and `weighed` do, sum for sum, over `lanes.cuh`,
+//! which a C++ compiler understands as well: so the tests hold it against the CPU
+//! without a GPU (`shim`). `kernels.ptx` is what NVRTC makes of it, by
+//! `./x gpu-kernels`; a test tells when it is out of date.
+//!
+//! What must hold: a map made here has the bytes of one made on the CPU, so that
+//! either takes up what the other left, and where a layout ran decides nothing.
+
+#[cfg(feature = "cuda")]
+mod device;
+#[cfg(test)]
+pub(crate) mod shim;
+
+#[cfg(feature = "cuda")]
+pub use device::Gpu;
+#[cfg(feature = "cuda")]
+pub(super) use device::{SENDING_BYTES, run};
+
+use rayon::prelude::*;
+
+use super::kernel::Epoch;
+use super::walk::Walk;
+use crate::random::mix64;
+
+/// What NVRTC makes of `kernels.cu`.
+const KERNELS: &str = include_str!("kernels.ptx");
+/// What each kernel begins with.
+const ENTRY: &str = ".visible .entry ";
+
+/// The one kernel of a name, with what stands before them all: the driver compiles what it
+/// is given, and all of them would take it seconds.
+fn only(ptx: &str, name: &str) -> String {
+    let mut kernels = ptx.split(ENTRY);
+    let mut out = kernels.next().unwrap_or_default().to_string();
+    for kernel in kernels.filter(|kernel| kernel.strip_prefix(name).is_some_and(|rest| rest.starts_with('('))) {
+        out.push_str(ENTRY);
+        out.push_str(kernel);
+    }
+    out
+}
+
+/// What a method has of its own on a device.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OnDevice {
+    /// What its kernels are called, before the number of components.
+    pub(crate) name: &'static str,
+    /// How Adam averages.
+    pub(crate) betas: [f32; 2],
+    /// Epochs since the optimizer began, this one included, where it may begin anew.
+    pub(crate) since: u32,
+    /// Whether its moments begin anew in this epoch.
+    pub(crate) restart: bool,
+    /// Momentum rather than Adam.
+    pub(crate) momentum: bool,
+    /// The weights of PaCMAP's near and mid-near pairs.
+    pub(crate) weights: [f32; 2],
+}
+
+/// What a kernel is told: as the struct of the same name in `kernels.cu`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct Arguments {
+    draws: u64,
+    pools: u64,
+    number: u32,
+    rows: u32,
+    parity: u32,
+    first: u32,
+    count: u32,
+    span: u32,
+    negatives: u32,
+    restart: u32,
+    momentum: u32,
+    a: f32,
+    b: f32,
+    rate: f32,
+    beta1: f32,
+    beta2: f32,
+    correct1: f32,
+    correct2: f32,
+    exaggeration: f32,
+    unit: f32,
+    near: f32,
+    middle: f32,
+}
+
+impl Arguments {
+    /// An epoch over some rows; the snapshot is the half of the state that `parity` names.
+    fn of(epoch: &Epoch, own: &OnDevice, parity: u32, block: Extent) -> Self {
+        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+        let key = |stream: u64| mix64(epoch.seed.wrapping_add(stream.wrapping_mul(GOLDEN)));
+        let correct = |beta: f32| 1.0 / (1.0 - beta.powi(own.since as i32));
+        Arguments {
+            draws: key(u64::from(epoch.number)),
+            pools: key(u64::from(epoch.number) | super::pool::POOLS),
+            number: epoch.number,
+            rows: epoch.rows,
+            parity,
+            first: block.first,
+            count: block.count,
+            span: block.span,
+            negatives: epoch.negatives,
+            restart: u32::from(own.restart),
+            momentum: u32::from(own.momentum),
+            a: epoch.curve.a as f32,
+            b: epoch.curve.b as f32,
+            rate: epoch.stepper.rate,
+            beta1: own.betas[0],
+            beta2: own.betas[1],
+            correct1: correct(own.betas[0]),
+            correct2: correct(own.betas[1]),
+            exaggeration: epoch.exaggeration,
+            unit: epoch.unit,
+            near: own.weights[0],
+            middle: own.weights[1],
+        }
+    }
+}
+
+/// The rows of some blocks that are sent together, one part each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Extent {
+    first: u32,
+    count: u32,
+    /// Rows of each part but the last.
+    span: u32,
+    /// What they are, as a kernel reads them, in words.
+    words: usize,
+}
+
+/// Words that a part has beside its place in the table: offsets, neighbours, and codes by two in a word.
+fn part_words(rows: usize, edges: usize) -> usize {
+    rows + 1 + edges + edges.div_ceil(2)
+}
+
+/// Writes blocks as a kernel reads them: a table of where each begins, then each.
+/// `out` has as many words as their extent says.
+fn pack(blocks: &[&Walk], out: &mut [u32]) {
+    let (table, mut rest) = out.split_at_mut(blocks.len());
+    let mut begin = table.len();
+    let mut parts = Vec::with_capacity(blocks.len());
+    for (block, place) in blocks.iter().zip(table) {
+        *place = begin as u32;
+        let part;
+        (part, rest) = rest.split_at_mut(part_words(block.rows(), block.neighbors.len()));
+        begin += part.len();
+        parts.push((block, part));
+    }
+    parts.into_par_iter().for_each(|(block, part)| {
+        let (offsets, rest) = part.split_at_mut(block.offsets.len());
+        let (neighbors, codes) = rest.split_at_mut(block.neighbors.len());
+        offsets.copy_from_slice(&block.offsets);
+        neighbors.copy_from_slice(&block.neighbors);
+        let codes: &mut [u16] = bytemuck::cast_slice_mut(codes);
+        codes[..block.codes.len()].copy_from_slice(&block.codes);
+        codes[block.codes.len()..].fill(0);
+    });
+}

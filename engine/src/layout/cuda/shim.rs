@@ -1,0 +1,213 @@
+//! The CUDA kernels on a CPU: compiled by the C++ compiler over `lanes.cuh`, they must
+//! move every row as the Rust kernels do, bit for bit.
+
+use std::ffi::{CStr, CString, c_void};
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::super::curve::Curve;
+use super::super::kernel::{self, Chunk, Epoch, Kernel};
+use super::super::optimizer::{Optimizer, Stepper};
+use super::super::root_unit;
+use super::super::walk::{Coding, Walk};
+use super::{Arguments, ENTRY, Extent, KERNELS, only, pack, part_words};
+use crate::random::unit;
+
+/// The sources, as they are compiled into a directory of their own.
+const SOURCES: [(&str, &str); 2] =
+    [("kernels.cu", include_str!("kernels.cu")), ("lanes.cuh", include_str!("lanes.cuh"))];
+/// A program of them for AddressSanitizer.
+const SANITIZED: &str = include_str!("sanitized.cpp");
+
+/// Runs the C++ compiler on `kernels.cu` in `dir`.
+fn compile(dir: &Path, arguments: &[&str]) {
+    for (name, text) in SOURCES {
+        std::fs::write(dir.join(name), text).expect("written");
+    }
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
+    let mut words = compiler.split_whitespace();
+    let out = Command::new(words.next().unwrap_or("c++"))
+        .args(words)
+        // No contraction: CUDA's intrinsics are never contracted either.
+        .args(["-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"])
+        .args(arguments)
+        .current_dir(dir)
+        .output()
+        .expect("a C++ compiler, as FAISS needs one too");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+type Entry = unsafe extern "C" fn(*const u32, *mut f32, *const Arguments);
+
+/// The kernel of a name, compiled for the CPU.
+#[expect(unsafe_code, reason = "FFI: a library of our own")]
+fn entry(name: &str) -> Entry {
+    static LIBRARY: OnceLock<usize> = OnceLock::new();
+    let library = *LIBRARY.get_or_init(|| {
+        let dir = tempfile::tempdir().expect("a directory");
+        compile(dir.path(), &["-x", "c++", "-shared", "-fPIC", "kernels.cu", "-o", "kernels.so"]);
+        let path = CString::new(dir.path().join("kernels.so").to_str().expect("UTF-8")).expect("no NUL");
+        // SAFETY: the library was just made, and runs nothing when it is loaded. It stays, though its file goes.
+        let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
+        // SAFETY: a string of the loader's, read at once.
+        assert!(!library.is_null(), "{:?}", unsafe { CStr::from_ptr(libc::dlerror()) });
+        library as usize
+    });
+    let symbol = CString::new(name).expect("no NUL");
+    // SAFETY: the library is open.
+    let found = unsafe { libc::dlsym(library as *mut c_void, symbol.as_ptr()) };
+    assert!(!found.is_null(), "no kernel {name}");
+    // SAFETY: every kernel of the shim has this signature.
+    unsafe { std::mem::transmute::<*mut c_void, Entry>(found) }
+}
+
+const ROWS: u32 = 2300;
+
+fn epoch(number: u32, stepper: Stepper, negatives: u32) -> Epoch {
+    Epoch {
+        curve: Curve { a: 1.577, b: 0.895 },
+        number,
+        epochs: 10,
+        stepper,
+        exaggeration: 1.5,
+        negatives,
+        unit: root_unit(0.8),
+        rows: ROWS,
+        seed: 11,
+    }
+}
+
+/// Rows from `first` on, of many degrees: none, one, just sixteen, and more than one pool answers.
+fn walk(first: u32, rows: u32, coding: Coding) -> Walk {
+    let mut walk = Walk { first_row: first, offsets: vec![0], neighbors: vec![], codes: vec![] };
+    for row in first..first + rows {
+        let degree = match row {
+            5 => 0,
+            40 => 900,
+            _ => [1, 16, 7, 15, 17, 33, 48][row as usize % 7],
+        };
+        for e in 0..degree {
+            walk.neighbors.push((row + 1 + e * 3) % ROWS);
+            let share = unit(1, 1, u64::from(row) * 1024 + u64::from(e));
+            walk.codes.push(match coding {
+                Coding::Whole => [1, 4, 5, 8][(share * 4.0) as usize % 4],
+                _ if e == 0 => u16::MAX,
+                _ => (share * 65_535.0) as u16,
+            });
+        }
+        walk.offsets.push(walk.neighbors.len() as u32);
+    }
+    walk
+}
+
+/// Some epochs by the Rust kernel and by the CUDA kernel, over blocks that are sent together
+/// or apart, of which one begins amid rows that share their draws.
+#[expect(unsafe_code, reason = "FFI: a library of our own")]
+fn check<K: Kernel, const DIM: usize>(kernel: &K, optimizer: Optimizer, negatives: u32) {
+    let alike = [walk(0, 1024, K::CODING), walk(1024, 1024, K::CODING), walk(2048, ROWS - 2048, K::CODING)];
+    let uneven = [walk(0, 700, K::CODING), walk(700, ROWS - 700, K::CODING)];
+    let mut now: Vec<[f32; DIM]> =
+        (0..ROWS).map(|r| std::array::from_fn(|d| 20.0 * unit(2, d as u64, u64::from(r)) - 10.0)).collect();
+    now[7] = now[8];
+    let mut moments = vec![[[0.25f32; DIM]; 2]; now.len()];
+    let half = now.len() * DIM;
+    // NaN where nothing may be read before it is written.
+    let mut state: Vec<f32> = now.as_flattened().to_vec();
+    state.resize(2 * half, f32::NAN);
+    state.extend(moments.as_flattened().as_flattened());
+
+    for number in 1..=4u32 {
+        let stepper = Stepper { optimizer, rate: 0.7, since: if number < 3 { number } else { number - 2 } };
+        let epoch = epoch(number, stepper, negatives);
+        let snapshot = now.clone();
+        for block in &alike {
+            let range = block.first_row as usize..block.first_row as usize + block.rows();
+            let chunk = Chunk {
+                epoch: &epoch,
+                block,
+                first: block.first_row,
+                snapshot: &snapshot,
+                field: None,
+                positions: &mut now[range.clone()],
+                moments: &mut moments[range],
+            };
+            kernel::advance(kernel, chunk);
+        }
+        let own = kernel.on_device(&epoch).expect("a kernel");
+        let parity = (number + 1) % 2;
+        let together = [alike.iter().collect::<Vec<_>>()];
+        let apart: Vec<Vec<&Walk>> = uneven.iter().map(|block| vec![block]).collect();
+        for blocks in if number % 2 == 0 { &together[..] } else { &apart[..] } {
+            let words = |block: &&Walk| 1 + part_words(block.rows(), block.neighbors.len());
+            let mut words = vec![u32::MAX; blocks.iter().map(words).sum()];
+            pack(blocks, &mut words);
+            let count = blocks.iter().map(|block| block.rows() as u32).sum();
+            let (first, span) = (blocks[0].first_row, blocks[0].rows() as u32);
+            let extent = Extent { first, count, span, words: words.len() };
+            let arguments = Arguments::of(&epoch, &own, parity, extent);
+            // SAFETY: block and state are as long as the arguments say, and every neighbour is a row.
+            unsafe { entry(&format!("{}_{DIM}", own.name))(words.as_ptr(), state.as_mut_ptr(), &arguments) };
+        }
+        let from = if parity == 0 { half } else { 0 };
+        let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        for (row, (rust, cuda)) in now.iter().zip(state[from..from + half].chunks(DIM)).enumerate() {
+            assert_eq!(bits(rust), bits(cuda), "{kernel:?} of {DIM}, {optimizer:?}, epoch {number}, row {row}");
+        }
+        assert_eq!(bits(moments.as_flattened().as_flattened()), bits(&state[2 * half..]), "{kernel:?} of {DIM}");
+    }
+    assert!(now.iter().flatten().all(|x| x.is_finite()));
+}
+
+/// [`check`] for all widths.
+pub(crate) fn all_widths<K: Kernel>(kernel: &K, optimizer: Optimizer, negatives: u32) {
+    check::<K, 1>(kernel, optimizer, negatives);
+    check::<K, 2>(kernel, optimizer, negatives);
+    check::<K, 3>(kernel, optimizer, negatives);
+    check::<K, 4>(kernel, optimizer, negatives);
+    check::<K, 8>(kernel, optimizer, negatives);
+    check::<K, 16>(kernel, optimizer, negatives);
+    check::<K, 32>(kernel, optimizer, negatives);
+    check::<K, 64>(kernel, optimizer, negatives);
+}
+
+#[test]
+fn the_ptx_is_of_these_sources_and_has_every_kernel_once() {
+    let bytes = SOURCES.iter().flat_map(|(_, text)| text.bytes());
+    let found =
+        bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let expected = format!("FNV-1a {found:016x}.");
+    let head = KERNELS.lines().next().unwrap_or_default();
+    assert!(head.ends_with(&expected), "kernels.ptx is out of date, run ./x gpu-kernels: {head}");
+    for method in ["umap", "largevis", "pacmap"] {
+        for width in super::super::WIDTHS {
+            let one = only(KERNELS, &format!("{method}_{width}"));
+            assert_eq!(one.matches(ENTRY).count(), 1, "{method}_{width}");
+            assert!(one.starts_with("// ") && one.contains(".target sm_75") && one.trim_end().ends_with('}'));
+        }
+    }
+}
+
+#[test]
+fn kernels_touch_nothing_that_is_not_theirs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("sanitized.cpp"), SANITIZED).expect("written");
+    let sanitizers = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"];
+    compile(dir.path(), &[&sanitizers[..], &["sanitized.cpp", "-o", "sanitized"]].concat());
+    let run = |arguments: &[&str]| Command::new(dir.path().join("sanitized")).args(arguments).output().expect("runs");
+    let well = run(&[]);
+    assert!(well.status.success(), "{}", String::from_utf8_lossy(&well.stderr));
+    // That it would be told.
+    let planted = run(&["planted"]);
+    let told = String::from_utf8_lossy(&planted.stderr).into_owned();
+    assert!(
+        !planted.status.success() && told.contains("heap-buffer-overflow") && told.contains("kernels.cu"),
+        "{told}"
+    );
+}
+
+#[test]
+fn umap_on_a_device_moves_rows_to_the_same_bits() {
+    all_widths(&super::super::rows::Firing, Optimizer::Adam, 5);
+    all_widths(&super::super::rows::Firing, Optimizer::Adam, 1);
+}

@@ -1,0 +1,126 @@
+//! Where the layout runs: what is asked for and cannot be had is told, and no choice changes
+//! the map. What a GPU does itself is `./x gpu-check`'s.
+
+use crate::kit::Place;
+
+#[test]
+fn a_device_that_there_is_not_is_refused_with_those_that_there_are() {
+    let place = Place::new();
+    place.vectors("v.npy", 200);
+    for wrong in ["gpu", "cuda:first", "cuda:-1"] {
+        let told = place.run(&format!("embed v.npy -o m.npy --device {wrong}"));
+        assert_eq!(told.code, 2, "{}", told.stderr);
+        assert!(told.stderr.contains("auto, cpu, cuda and cuda:N") && told.stderr.contains(wrong), "{}", told.stderr);
+    }
+}
+
+#[test]
+fn auto_falls_back_to_the_same_map() {
+    let place = Place::new();
+    place.vectors("v.npy", 400);
+    let alone = place.ok("embed v.npy -o cpu.npy --n-epochs 20 --device cpu");
+    assert!(!alone.stderr.contains("the layout runs on"), "{}", alone.stderr);
+    let auto = place.ok("embed v.npy -o auto.npy --n-epochs 20 --device auto --device-memory 1GiB");
+    assert_eq!(place.bytes("auto.npy"), place.bytes("cpu.npy"));
+    // A build with CUDA says why it falls back, or on what it runs.
+    let lines = auto.stderr.lines().filter(|line| line.contains("the layout runs on")).count();
+    assert_eq!(lines, usize::from(cfg!(feature = "cuda")), "{}", auto.stderr);
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_build_without_cuda_says_so() {
+    let place = Place::new();
+    place.vectors("v.npy", 200);
+    place.refused("embed v.npy -o m.npy --device cuda", &["cuda:0", "built without CUDA", "--features cuda", "cpu"]);
+}
+
+/// On a driver without a GPU (`tests/fake_cuda`): what is kept, sent, launched and fetched, and what goes wrong.
+#[cfg(feature = "cuda")]
+mod driver {
+    use std::process::Command;
+
+    use crate::kit::{Answer, Place, answer};
+
+    /// A place with vectors, and a driver.
+    fn place(rows: u64) -> Place {
+        let place = Place::new();
+        place.vectors("v.npy", rows);
+        let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
+        let root = env!("CARGO_MANIFEST_DIR");
+        let made = Command::new(compiler)
+            .args(["-x", "c++", "-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC"])
+            .arg(format!("-I{root}/engine/src/layout/cuda"))
+            .arg(format!("{root}/tests/fake_cuda/driver.cpp"))
+            .args(["-o", "libcuda.so.1", "-ldl"])
+            .current_dir(place.path("."))
+            .output()
+            .expect("a C++ compiler, as FAISS needs one too");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        place
+    }
+
+    /// The binary on that driver, which the environment tells of faults.
+    fn run(place: &Place, arguments: &str, faults: &[(&str, &str)]) -> Answer {
+        let mut command = place.command(arguments);
+        command.env("LD_LIBRARY_PATH", place.path(".")).envs(faults.iter().copied());
+        answer(command)
+    }
+
+    const EMBED: &str = "embed v.npy --n-epochs 12 --run-dir run --keep-stages graph,init --force";
+
+    #[test]
+    fn a_map_made_there_has_the_bytes_of_the_cpus_however_little_memory_there_is() {
+        let place = place(40_000);
+        place.ok(&format!("{EMBED} -o cpu.npy --device cpu"));
+        for (memory, kept) in [("1000000000", true), ("6500000", true), ("5300000", true), ("3000000", false)] {
+            let told = run(&place, &format!("{EMBED} -o gpu.npy --device cuda"), &[("FAKE_CUDA_MEMORY", memory)]);
+            assert_eq!(told.code, i32::from(!kept), "{memory}: {}", told.stderr);
+            if kept {
+                assert_eq!(place.bytes("gpu.npy"), place.bytes("cpu.npy"), "{memory}");
+            } else {
+                assert!(told.stderr.contains("a GPU that is none") && told.stderr.contains("--device cpu"));
+            }
+        }
+        let auto = run(&place, &format!("{EMBED} -o gpu.npy --device auto --device-memory 1MiB"), &[]);
+        assert!(auto.code == 0 && auto.stderr.contains("the layout runs on the CPU: "), "{}", auto.stderr);
+    }
+
+    #[test]
+    fn a_device_that_is_lost_leaves_a_run_that_the_cpu_takes_up() {
+        let place = place(3000);
+        place.ok(&format!("{EMBED} -o cpu.npy --device cpu"));
+        let lost =
+            run(&place, &format!("{EMBED} -o m.npy --device cuda --checkpoint 0"), &[("FAKE_CUDA_LAUNCHES", "7")]);
+        assert_eq!(lost.code, 1, "{}", lost.stderr);
+        assert!(lost.stderr.contains("CUDA_ERROR_LAUNCH_FAILED") && lost.stderr.contains("goes on"), "{}", lost.stderr);
+        let left = std::fs::read_dir(place.path("run")).expect("the run directory");
+        let is_state = |name: &str| name.starts_with("layout-") && name.ends_with(".state");
+        assert!(left.into_iter().any(|entry| is_state(&entry.expect("an entry").file_name().to_string_lossy())));
+        place.ok(&format!("{EMBED} -o m.npy --device cpu"));
+        assert_eq!(place.bytes("m.npy"), place.bytes("cpu.npy"));
+    }
+
+    #[test]
+    fn what_is_not_there_is_an_error_before_any_work_or_a_reason_to_do_without() {
+        let place = place(300);
+        for (device, faults, words) in [
+            ("cuda", ("FAKE_CUDA_VERSION", "12020"), ["CUDA 12.2", "12.4 is needed"]),
+            ("cuda:2", ("FAKE_CUDA_DEVICES", "2"), ["no GPU 2", "has 2"]),
+            ("cuda", ("FAKE_CUDA_DEVICES", "0"), ["does not start", "--device cpu"]),
+        ] {
+            let told = run(&place, &format!("embed v.npy -o m.npy --device {device}"), &[faults]);
+            assert_eq!(told.code, 1, "{}", told.stderr);
+            assert!(words.iter().all(|word| told.stderr.contains(word)), "{}", told.stderr);
+            assert!(!place.path("m.npy.run").exists());
+        }
+        let told = run(&place, "embed v.npy -o m.npy --device auto", &[("FAKE_CUDA_VERSION", "12020")]);
+        assert!(
+            told.code == 0 && told.stderr.contains("the layout runs on the CPU: the NVIDIA driver"),
+            "{}",
+            told.stderr
+        );
+        let told = run(&place, "embed v.npy -o t.npy --method tsne --device cuda", &[]);
+        assert!(told.code == 1 && told.stderr.contains("tsne has no kernel for a GPU yet"), "{}", told.stderr);
+    }
+}
