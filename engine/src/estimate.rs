@@ -468,7 +468,7 @@ mod tests {
             seconds(plan, &RATES)[at].expect("measured")
         };
         near(of(&plan(1_000_000, 128, 8 << 30), Stage::Neighbors), 13.0);
-        near(of(&plan(63_666, 384, 4 << 30), Stage::Neighbors), 3.3);
+        near(of(&plan(63_666, 384, 4 << 30), Stage::Neighbors), 2.3);
         near(of(&plan(2_000_000, 128, 4 << 30), Stage::Layout), 64.0);
         near(of(&plan(63_666, 384, 4 << 30), Stage::Layout), 1.1);
     }
