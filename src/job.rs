@@ -182,8 +182,7 @@ impl Job {
         let mut map = self.begin_map(plan)?;
         let run = self.open_run()?;
         let result = lowland_engine::embed(plan, &self.inputs(), &run.dir, &mut map, observer);
-        let result = result.map_err(Error::from).and_then(|report| map.finish().map(|_| report));
-        self.close_run(run, result)
+        self.close_run(run, result.map_err(Error::from))
     }
 
     /// Makes the kNN graph alone.
@@ -391,7 +390,8 @@ pub(crate) fn is_input(output: &Path, files: &[Fingerprint]) -> Result<()> {
 
 /// The map under construction: coordinates from the engine, kept columns from the source.
 pub(crate) struct Map {
-    writer: MapWriter,
+    /// Until the map has its name.
+    writer: Option<MapWriter>,
     source: Option<Arc<dyn Source>>,
     names: Vec<String>,
     dim: usize,
@@ -420,29 +420,29 @@ impl Map {
             }
         };
         let columns = MapColumns { rows, dim, extra, own_id: id.is_some() };
-        Ok(Map { writer: MapWriter::create(path, columns, force)?, source, names, dim })
-    }
-
-    /// Gives the map its name.
-    pub(crate) fn finish(self) -> Result<()> {
-        self.writer.finish()?;
-        Ok(())
+        Ok(Map { writer: Some(MapWriter::create(path, columns, force)?), source, names, dim })
     }
 }
 
 impl Sink for Map {
     fn write(&mut self, first: u64, coordinates: &[f32]) -> lowland_engine::Result<()> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
         let Some(source) = self.source.as_ref().filter(|_| !self.names.is_empty()) else {
-            return Ok(self.writer.write_rows(first, coordinates, None)?);
+            return Ok(writer.write_rows(first, coordinates, None)?);
         };
         let mut row = first;
         for part in coordinates.chunks(KEPT_ROWS * self.dim) {
             let rows = part.len() / self.dim;
             let kept = source.read_columns(&self.names, row, rows)?;
-            self.writer.write_rows(row, part, Some(&kept))?;
+            writer.write_rows(row, part, Some(&kept))?;
             row += rows as u64;
         }
         Ok(())
+    }
+
+    /// Gives the map its name.
+    fn finish(&mut self) -> lowland_engine::Result<()> {
+        self.writer.take().map_or(Ok(()), |writer| Ok(writer.finish().map(|_| ())?))
     }
 }
 

@@ -14,7 +14,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lowland_engine::{Inputs, Observer};
+use lowland_engine::{Inputs, Observer, Sink};
 use lowland_io::{PendingFile, Source};
 
 pub use lowland_engine::pca::{

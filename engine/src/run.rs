@@ -27,6 +27,12 @@ use crate::{Error, Result, exact, init, layout, output, quality, scan};
 pub trait Sink: Send {
     /// Takes the coordinates (rows × components) of rows `first..`.
     fn write(&mut self, first: u64, coordinates: &[f32]) -> Result<()>;
+
+    /// All rows were written and scored: makes the map durable. Until then the
+    /// stages stay that it could be made from anew.
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A kNN graph that takes the place of the neighbors stage, or receives it.
@@ -126,6 +132,7 @@ pub fn embed(
         let quality =
             run.always(Stage::Quality, rows, "rows", |work| quality::score(plan, lists, &graph.truth, work))?;
         run.report.quality = Some(quality);
+        sink.finish()?;
         run.release(Stage::Layout, &[])?;
         drop(graph);
         run.release(Stage::Index, &[])?;
@@ -155,6 +162,7 @@ fn embed_all_pairs(
         run.always(Stage::Output, rows, "rows", |work| output::write(plan, None, sink, work))?;
         let quality = run.always(Stage::Quality, rows, "rows", |work| exact::quality::score(plan, source, work))?;
         run.report.quality = Some(quality);
+        sink.finish()?;
         run.release(Stage::Layout, &[])?;
         Ok(run.end())
     })
