@@ -309,6 +309,19 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_are_nearer_by_less_than_scores_can_tell_are_counted() {
+        // On a line far from the centre of all: one step of f32 farther each.
+        let far = |row: usize| f32::from_bits(1000f32.to_bits() + row as u32);
+        let values: Vec<f32> = (0..400).flat_map(|row| [if row == 0 { 0.0 } else { far(row) }, 0.0, 1.0]).collect();
+        let sample = Sample::new(&[0], &values[..3], 3);
+        let square = |row: usize| squared_distance(&values[..3], &values[3 * row..][..3]);
+        let mut ladders = vec![Ladder::new([100, 200, 300].map(square).to_vec())];
+        sample.climb(&mut ladders, &Slice { values: &values, dim: 3 }).expect("ranks");
+        let nearer = |step: usize| (1..400).filter(|&row| square(row) < square(step)).count() as u64;
+        assert_eq!(ladders[0].excess(0), [100, 200, 300].map(|step| nearer(step) + 1).iter().sum::<u64>());
+    }
+
+    #[test]
     fn nearest_and_ranks_are_those_of_sorting_whatever_the_batches() {
         for (dim, offset) in [(3, 0.0), (17, 0.0), (9, 4000.0)] {
             let values = table(1300, dim, offset);
