@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lowland_engine::{Config, GraphSource, Init, Inputs, Metric, Observer, Plan, Report, Sink, Stage};
+use lowland_engine::{Config, GraphSink, GraphSource, Init, Inputs, Metric, Observer, Plan, Report, Sink, Stage};
 use lowland_io::{Fingerprint, GraphReader, GraphWriter, Manifest, MapColumns, MapWriter, RunDir, Source};
 
 use crate::{Error, Result, space};
@@ -195,12 +195,11 @@ impl Job {
             return Err(Error::job(format!("{}: a graph's name ends in .arrow", self.output.display())));
         }
         self.check_room(plan)?;
-        let mut graph = GraphWriter::create(&self.output, plan.k(), plan.config.metric.name(), self.force)?;
+        let mut graph =
+            Found(Some(GraphWriter::create(&self.output, plan.k(), plan.config.metric.name(), self.force)?));
         let run = self.open_run()?;
-        let mut each = |first, ids: &[u32], distances: &[f32]| Ok(graph.write_rows(first, ids, distances)?);
-        let result = lowland_engine::knn(plan, &self.inputs(), &run.dir, &mut each, observer);
-        let result = result.map_err(Error::from).and_then(|report| graph.finish().map(|_| report).map_err(Error::from));
-        self.close_run(run, result)
+        let result = lowland_engine::knn(plan, &self.inputs(), &run.dir, &mut graph, observer);
+        self.close_run(run, result.map_err(Error::from))
     }
 
     /// What a run of `plan` still needs on disk, and what is there. `None`
@@ -386,6 +385,19 @@ pub(crate) fn is_input(output: &Path, files: &[Fingerprint]) -> Result<()> {
         return Err(Error::job(format!("{}: the output is also an input; choose another name", output.display())));
     }
     Ok(())
+}
+
+/// The graph under construction, until it has its name.
+struct Found(Option<GraphWriter>);
+
+impl GraphSink for Found {
+    fn write(&mut self, first: u64, ids: &[u32], distances: &[f32]) -> lowland_engine::Result<()> {
+        self.0.as_mut().map_or(Ok(()), |graph| Ok(graph.write_rows(first, ids, distances)?))
+    }
+
+    fn finish(&mut self) -> lowland_engine::Result<()> {
+        self.0.take().map_or(Ok(()), |graph| Ok(graph.finish().map(|_| ())?))
+    }
 }
 
 /// The map under construction: coordinates from the engine, kept columns from the source.

@@ -47,5 +47,5 @@ pub use method::{Method, Opt};
 pub use observe::{Event, Observer, Progress, Stage, Traffic};
 pub use plan::{AffinityPlan, BLOCK_ROWS, ExactPlan, IndexPlan, Input, LayoutPlan, NeighborsPlan, Plan, StagePlan};
 pub use report::{Report, StageReport};
-pub use run::{EachRows, GraphSource, Inputs, Sink, embed, knn};
+pub use run::{GraphSink, GraphSource, Inputs, Sink, embed, knn};
 pub use work::Work;

@@ -45,9 +45,15 @@ pub trait GraphSource: Sync {
     fn read_rows(&self, first: u64, ids: &mut [u32], distances: &mut [f32]) -> Result<()>;
 }
 
-/// Takes a graph's rows in the source's order: the first row, then ids and
-/// distances, k of each a row.
-pub type EachRows<'a> = &'a mut (dyn FnMut(u64, &[u32], &[f32]) -> Result<()> + Send);
+/// Takes a graph, row after row in the source's order.
+pub trait GraphSink: Send {
+    /// Takes the rows `first..`: ids and distances, k of each a row.
+    fn write(&mut self, first: u64, ids: &[u32], distances: &[f32]) -> Result<()>;
+
+    /// All rows were written: makes the graph durable. Until then the stages
+    /// stay that it could be made from anew.
+    fn finish(&mut self) -> Result<()>;
+}
 
 /// What a run starts from: vectors, a graph, or both.
 #[derive(Clone, Default)]
@@ -169,12 +175,12 @@ fn embed_all_pairs(
 }
 
 /// Runs the stages up to the graph and hands it over in the source's order:
-/// `each(first row, ids, distances)`.
+/// `sink` gets all of it, k of each a row.
 pub fn knn(
     plan: &Plan,
     inputs: &Inputs<'_>,
     dir: &RunDir,
-    each: EachRows<'_>,
+    sink: &mut dyn GraphSink,
     observer: &dyn Observer,
 ) -> Result<Report> {
     pool(plan.threads)?.install(|| {
@@ -183,8 +189,9 @@ pub fn knn(
         let graph = run.graph(inputs, neighbors)?;
         run.always(Stage::Output, plan.shape.rows, "rows", |work| {
             let found = Graph::open(dir.dir(), plan.shape.rows)?;
-            neighbors::export(plan, &found, graph.lists.as_ref(), each, work)
+            neighbors::export(plan, &found, graph.lists.as_ref(), sink, work)
         })?;
+        sink.finish()?;
         run.release(Stage::Neighbors, &[])?;
         drop(graph);
         run.release(Stage::Index, &[])?;

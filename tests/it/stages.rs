@@ -19,8 +19,8 @@ use lowland_engine::budget::Budget;
 use lowland_engine::evaluate::mean_and_interval;
 use lowland_engine::neighbors::{self, Graph, MISSING};
 use lowland_engine::{
-    Config, Error, Event, GraphSource, Init, Inputs, Loader, Metric, Observer, Plan, Progress, Report, Sink, Stage,
-    Work, embed, index, init, knn,
+    Config, Error, Event, GraphSink, GraphSource, Init, Inputs, Loader, Metric, Observer, Plan, Progress, Report, Sink,
+    Stage, Work, embed, index, init, knn,
 };
 use lowland_io::{Dtype, EdgeBlock, Fingerprint, Place, RunDir, Shape, Source};
 use proptest::prelude::*;
@@ -238,20 +238,38 @@ pub(crate) fn plan_of(config: &Config, table: &Arc<Table>) -> Plan {
     config.plan(&inputs_of(table).describe().expect("inputs")).expect("a plan")
 }
 
+/// Takes a graph.
+#[derive(Default)]
+struct Neighbors {
+    k: usize,
+    ids: Vec<u32>,
+    distances: Vec<f32>,
+    finished: bool,
+}
+
+impl GraphSink for Neighbors {
+    fn write(&mut self, first: u64, ids: &[u32], distances: &[f32]) -> lowland_engine::Result<()> {
+        assert_eq!(first as usize * self.k, self.ids.len(), "rows in order, none twice");
+        self.ids.extend_from_slice(ids);
+        self.distances.extend_from_slice(distances);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> lowland_engine::Result<()> {
+        self.finished = true;
+        Ok(())
+    }
+}
+
 /// The kNN graph of a table in the source's order: ids, distances, and the stage's figures.
 pub(crate) fn graph_of(plan: &Plan, table: &Arc<Table>) -> (Vec<u32>, Vec<f32>, Report, tempfile::TempDir) {
     let place = tempfile::tempdir().expect("a directory");
     let dir = open_run(place.path(), plan);
-    let (mut ids, mut distances) = (Vec::new(), Vec::new());
-    let mut take = |first: u64, some: &[u32], far: &[f32]| {
-        assert_eq!(first as usize * plan.k(), ids.len(), "rows in order, none twice");
-        ids.extend_from_slice(some);
-        distances.extend_from_slice(far);
-        Ok(())
-    };
-    let report = knn(plan, &inputs_of(table), &dir, &mut take, &()).expect("a graph");
-    assert_eq!(ids.len(), table.rows() * plan.k());
-    (ids, distances, report, place)
+    let mut taken = Neighbors { k: plan.k(), ..Neighbors::default() };
+    let report = knn(plan, &inputs_of(table), &dir, &mut taken, &()).expect("a graph");
+    assert_eq!(taken.ids.len(), table.rows() * plan.k());
+    assert!(taken.finished);
+    (taken.ids, taken.distances, report, place)
 }
 
 /// The row of the source that each row in list order is.

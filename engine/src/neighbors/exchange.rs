@@ -8,7 +8,7 @@ use super::{Found, Graph, MISSING, Sample, exact, sample};
 use crate::budget::Needs;
 use crate::index::{Lists, Made};
 use crate::plan::Plan;
-use crate::run::{EachRows, GraphSource};
+use crate::run::{GraphSink, GraphSource};
 use crate::work::Work;
 use crate::{Error, Result};
 
@@ -151,9 +151,14 @@ pub fn import_disk(plan: &Plan) -> u64 {
     plan.shape.rows * (4 + plan.k() as u64 * 8)
 }
 
-/// Hands the graph over in the source's order, through buckets of source rows:
-/// `each(first row, ids, distances)`.
-pub fn export(plan: &Plan, graph: &Graph, lists: Option<&Lists>, each: EachRows<'_>, work: &Work<'_>) -> Result<()> {
+/// Hands the graph over to `sink` in the source's order, through buckets of source rows.
+pub fn export(
+    plan: &Plan,
+    graph: &Graph,
+    lists: Option<&Lists>,
+    sink: &mut dyn GraphSink,
+    work: &Work<'_>,
+) -> Result<()> {
     let (rows, k, progress) = (graph.rows(), graph.k(), work.progress);
     let _held = work.hold(&export_needs(plan), "export")?;
     let Some(lists) = lists else {
@@ -193,7 +198,7 @@ pub fn export(plan: &Plan, graph: &Graph, lists: Option<&Lists>, each: EachRows<
             distances[at..at + k].iter_mut().zip(&words[1 + k..]).for_each(|(d, w)| *d = f32::from_le_bytes(*w));
         }
         for (i, (ids, distances)) in ids.chunks(ROWS * k).zip(distances.chunks(ROWS * k)).enumerate() {
-            each((first + i * ROWS) as u64, ids, distances)?;
+            sink.write((first + i * ROWS) as u64, ids, distances)?;
             progress.advance((ids.len() / k) as u64)?;
         }
     }
