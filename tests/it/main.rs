@@ -2,7 +2,7 @@
 //! `evaluate`, `plan`, `pca`, `others`, `resume`, `runs`, `memory`, `bad_input`), the stages through
 //! the library (`stages`), the methods beside UMAP (`methods`, and `all_pairs` for the exact ones), what they leave unfinished (`units`), damage, full
 //! disks and other faults (`faults`), SIGKILL anywhere (`killer`), run
-//! directories that were made before (`golden`), where the layout runs (`device`), and both against other
+//! directories that were made before (`golden`), where the layout runs (`device`), what stays until it is `durable`, and both against other
 //! programs (`oracle`; `exact` for the methods of all pairs); the guide's table of tests (`conformance`). Data are small and generated, or the fixtures of `tests/data`.
 
 mod all_pairs;
@@ -10,6 +10,7 @@ mod bad_input;
 mod cgroup;
 mod conformance;
 mod device;
+mod durable;
 mod embed;
 mod evaluate;
 mod exact;
