@@ -90,8 +90,8 @@ def methods(options):
 def smallest(options, method, source):
     """The smallest budget that would do."""
     told = refusal(options, source, "--method", method, "--memory", "1MiB", "--threads", options.threads)
-    found = re.search(r"give --memory (\w+)", told)
-    return found.group(1) if found else "1MiB"
+    found = re.search(r"(?:give --memory|that would do is) (\d+) ?(\w+)", told)
+    return "".join(found.groups()) if found else "1MiB"
 
 
 def embed(options, method, source, out, memory):
