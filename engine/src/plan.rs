@@ -552,7 +552,7 @@ fn most_buckets(rows: u64) -> usize {
 impl Plan {
     /// Bytes of the lists' shape and centroids, held from the index stage on.
     pub fn table_bytes(&self) -> u64 {
-        if self.shape.dim > 0 { self.index.lists as u64 * (self.shape.dim as u64 + 1) * 4 } else { 0 }
+        if self.shape.dim > 0 { crate::index::ListTable::bytes(self.index.lists, self.shape.dim) } else { 0 }
     }
 
     /// What each stage holds as the plan stands.

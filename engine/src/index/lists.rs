@@ -23,9 +23,23 @@ pub struct ListTable {
     pub starts: Vec<u32>,
     /// The centroids, nlist × dim.
     pub centroids: Vec<f32>,
+    /// The list of the first row of each stretch of rows, and the last list.
+    stretches: Vec<u32>,
+    /// A stretch has two to the power of so many rows.
+    shift: u32,
 }
 
 impl ListTable {
+    /// The table of lists that begin at `starts`, the number of rows last.
+    pub fn new(dim: usize, starts: Vec<u32>, centroids: Vec<f32>) -> Self {
+        let (rows, lists) = (starts.last().copied().unwrap_or(0), starts.len().saturating_sub(1).max(1) as u32);
+        // No more than twice as many stretches as lists.
+        let shift = (rows / lists).max(1).ilog2();
+        let list_of = |row: u32| starts.partition_point(|&start| start <= row).saturating_sub(1) as u32;
+        let stretches = (0..rows).step_by(1 << shift).chain(rows.checked_sub(1)).map(list_of).collect();
+        ListTable { dim, starts, centroids, stretches, shift }
+    }
+
     /// Number of lists.
     pub fn count(&self) -> usize {
         self.starts.len() - 1
@@ -43,7 +57,10 @@ impl ListTable {
 
     /// The list that holds row `row`.
     pub fn list_of(&self, row: u32) -> usize {
-        self.starts.partition_point(|&start| start <= row) - 1
+        // A few lists at most begin within a stretch, unless many are empty.
+        let stretch = (row >> self.shift) as usize;
+        let (first, last) = (self.stretches[stretch] as usize, self.stretches[stretch + 1] as usize);
+        first + self.starts[first + 1..=last].partition_point(|&start| start <= row)
     }
 
     /// The same for rows one after the other, quick where many lie in one list.
@@ -78,6 +95,11 @@ impl ListTable {
         }
         near.sort_unstable_by(order);
         near.into_iter().map(|(_, list)| list).collect()
+    }
+
+    /// Bytes of the table of so many lists.
+    pub fn bytes(lists: usize, dim: usize) -> u64 {
+        lists as u64 * (dim as u64 + 3) * 4
     }
 
     /// Bytes of a list's entry: its vector and its id.
@@ -145,5 +167,26 @@ impl Lists {
             .0
             .iter()
             .map(|bytes| i64::from_le_bytes(*bytes) as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_row_lies_in_the_list_that_holds_it(sizes in proptest::collection::vec(prop_oneof![Just(0u32), 0u32..4, 0u32..300], 1..80)) {
+            let mut starts = vec![0];
+            starts.extend(sizes.iter().scan(0, |sum, size| { *sum += size; Some(*sum) }));
+            let table = ListTable::new(1, starts, vec![0.0; sizes.len()]);
+            prop_assert!(table.stretches.len() <= 2 * sizes.len() + 2);
+            for (list, _) in sizes.iter().enumerate() {
+                for row in table.range(list) {
+                    prop_assert_eq!(table.list_of(row), list);
+                }
+            }
+        }
     }
 }

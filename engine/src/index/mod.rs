@@ -88,7 +88,7 @@ pub fn build(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<M
             ),
         });
     }
-    let table = ListTable { dim, starts, centroids: quantizer.centroids };
+    let table = ListTable::new(dim, starts, quantizer.centroids);
     let dir = work.run.dir();
     let mut made = vec![(LISTS.to_string(), stamp)];
     made.push((TABLE.to_string(), write_table(&dir.join(TABLE), &table)?));
@@ -219,7 +219,8 @@ fn read_table(path: &Path) -> Result<ListTable> {
     if starts.windows(2).any(|w| w[0] > w[1]) {
         return Err(corrupt("list starts out of order").into());
     }
-    Ok(ListTable { dim, starts, centroids: centroids.iter().map(|w| f32::from_le_bytes(*w)).collect() })
+    let centroids = centroids.iter().map(|w| f32::from_le_bytes(*w)).collect();
+    Ok(ListTable::new(dim, starts, centroids))
 }
 
 /// Writes `index.faiss`: for small data an exact `IDMap2,Flat` that holds the

@@ -24,9 +24,9 @@ use crate::index::Lists;
 /// look at one costs about what a row costs that is compared.
 const AROUND: [usize; 3] = [256, 1024, 4096];
 /// Lists that a row visits in the first round.
-pub(super) const FIRST: usize = 8;
+pub(super) const FIRST: usize = 6;
 /// Lists around its own that it then chooses from.
-const FIRST_AROUND: usize = 1024;
+const FIRST_AROUND: usize = 256;
 /// Rows compared a row that are not worth another round to save.
 const LIGHT: f64 = 4096.0;
 /// Rounds at most.

@@ -64,6 +64,8 @@ pub(in crate::neighbors) struct Between {
     lost: f32,
     /// The scale of the dot product; 0 where codes cannot tell.
     scale: f32,
+    /// 1 / scale.
+    per: f32,
     query_scale: f32,
     /// What rounding may add, in the scale of squared distances.
     room: f32,
@@ -74,6 +76,8 @@ pub(in crate::neighbors) struct Between {
     offsets: Vec<i32>,
     queries: Vec<Query>,
     bars: Vec<i32>,
+    /// The limits that the bars stand for.
+    limits: Vec<f32>,
     /// The dot products of two queries with all rows.
     sums: [Vec<i32>; 2],
     /// Where rows look for queries as well: see [`Both`].
@@ -104,11 +108,12 @@ impl Between {
         self.room = (dim as f32 / 16.0 + 32.0) * f32::EPSILON * reach * reach + f32::MIN_POSITIVE;
         // Where centres lie so far apart that whole numbers would overflow, or
         // the scale is no number, codes cannot tell.
-        let sane = self.scale.is_normal() && reach * reach <= self.scale * LARGEST;
+        let sane = self.scale.is_normal() && (reach * reach).is_finite() && reach * reach <= self.scale * LARGEST;
         if !sane {
             self.scale = 0.0;
             return;
         }
+        self.per = self.scale.recip();
         let blocks = rows.half_squares.len() / LANES;
         self.offsets.resize(blocks * LANES, 0);
         let shift = rows.with.shift();
@@ -135,7 +140,7 @@ impl Between {
     fn bar(&self, query: &Query, limit: f32) -> i32 {
         let limit = limit * (1.0 + (self.dim as f32 / 16.0 + 16.0) * f32::EPSILON);
         let within = limit.sqrt() + query.lost;
-        let bar = (query.half_square - 0.5 * within * within - self.room) / self.scale - 2.0;
+        let bar = (query.half_square - 0.5 * within * within - self.room) * self.per - 2.0;
         bar.clamp(-LARGEST, LARGEST) as i32 + query.excess
     }
 
@@ -209,8 +214,10 @@ impl Between {
         let most_of_rows = row_limits.map_or(0.0, |limits| limits.iter().fold(0f32, |most, &limit| most.max(limit)));
         let code = |place: u32| &codes.values[place as usize * codes.words..][..codes.words];
         let (mut queries, mut bars) = (std::mem::take(&mut self.queries), std::mem::take(&mut self.bars));
+        let mut last = std::mem::take(&mut self.limits);
         queries.clear();
         bars.clear();
+        last.clear();
         for (i, &place) in chosen.iter().enumerate() {
             let query = self.query(codes, rows, i, place);
             let (square, lost) = (2.0 * query.half_square, query.lost);
@@ -227,6 +234,7 @@ impl Between {
                 continue;
             }
             bars.push(self.bar(&query, most));
+            last.push(most);
             queries.push(Query { number: queries.len() as u32, ..query });
         }
         bars.resize(bars.len().next_multiple_of(QUERIES), NEVER);
@@ -253,13 +261,17 @@ impl Between {
                         let row = first * LANES + mask.trailing_zeros() as usize;
                         mask &= mask - 1;
                         if row < rows.rows {
-                            *bar = self.bar(query, hit(query.chosen as usize, row));
+                            // Most are hit in vain, and change nothing.
+                            let (last, limit) = (&mut last[query.number as usize], hit(query.chosen as usize, row));
+                            if limit != *last {
+                                (*last, *bar) = (limit, self.bar(query, limit));
+                            }
                         }
                     }
                 }
             }
         }
-        (self.queries, self.bars) = (queries, bars);
+        (self.queries, self.bars, self.limits) = (queries, bars, last);
     }
 
     /// What rows of such limits add to a sum, and what is taken from it then.
