@@ -114,7 +114,7 @@ fn check() -> Result<bool, Failure> {
     // Every method, in some widths: the device against the processor, and against itself.
     let small = rows.min(60_000);
     let blocks = graph(small);
-    for method in [Method::UMAP, Method::LARGEVIS, Method::PACMAP] {
+    for method in [Method::UMAP, Method::LARGEVIS, Method::INFOTSNE, Method::PACMAP] {
         for n_components in [2, 3, 1, 8, 50] {
             let options = Options { epochs: 30, n_components, ..Options::of(method, small) };
             let mut blocks = blocks.clone();
@@ -187,7 +187,7 @@ fn check() -> Result<bool, Failure> {
         }
     }
 
-    for method in [Method::LARGEVIS, Method::PACMAP] {
+    for method in [Method::LARGEVIS, Method::INFOTSNE, Method::PACMAP] {
         let options = Options { epochs: 50, ..Options::of(method, rows) };
         let edges = Edges::blocks_in_memory(&graph(rows), &options);
         line(&format!("{method} on the GPU"), &format!("{} an epoch", ms(run(Some(&gpu), &options, &edges)?.epoch)));

@@ -46,10 +46,14 @@ else
 fi
 
 if [ "$what" = all ]; then
-    part "whole runs of 1,000,000 × 32: the graph once, then maps of it"
+    part "whole runs of 1,000,000 × 128: graphs, then maps of one"
     cd "$work" || exit 1
-    ours lowland-datasets mixture --rows 1000000 --dim 32 --output v.npy || failed=1
-    ours lowland knn v.npy -o graph.arrow --memory 24GiB --force || failed=1
+    ours lowland-datasets mixture --rows 1000000 --dim 128 --output v.npy || failed=1
+    for device in cpu cuda; do
+        ours lowland knn v.npy -o "$device.arrow" --device "$device" --memory 24GiB --force || failed=1
+    done
+    if cmp cuda.arrow cpu.arrow; then echo "graphs: the same bytes"; else failed=1; echo "graphs: other bytes"; fi
+    mv cuda.arrow graph.arrow
     for device in cuda cpu; do
         ours lowland embed v.npy --knn graph.arrow -o "$device.npy" --device "$device" --memory 24GiB \
             --report "$device.json" --force || failed=1

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::device::Device;
 use crate::exact::{MatchLoss, NamedAffinity, NamedMap};
-use crate::layout::{Device, Optimizer};
+use crate::layout::Optimizer;
 use crate::method::{Method, Opt};
 use crate::observe::Stage;
 

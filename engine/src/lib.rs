@@ -15,6 +15,9 @@ pub mod affinity;
 mod batch;
 pub mod budget;
 mod config;
+#[cfg(any(test, feature = "cuda"))]
+mod cuda;
+mod device;
 mod error;
 pub mod estimate;
 pub mod evaluate;
@@ -40,9 +43,10 @@ mod work;
 
 pub use batch::{Batch, Loader};
 pub use config::{Config, Init, Metric};
+pub use device::Device;
 pub use error::{Error, Result, size};
 pub use exact::{MatchLoss, NamedAffinity, NamedMap};
-pub use layout::{Device, Optimizer};
+pub use layout::Optimizer;
 pub use method::{Method, Opt};
 pub use observe::{Event, Observer, Progress, Stage, Traffic};
 pub use plan::{AffinityPlan, BLOCK_ROWS, ExactPlan, IndexPlan, Input, LayoutPlan, NeighborsPlan, Plan, StagePlan};

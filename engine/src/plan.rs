@@ -523,7 +523,7 @@ impl Config {
             return config("init", "pca needs vectors, and only a graph was given".into());
         }
         check_workers(self.threads, self.batch_rows)?;
-        layout::device::check(self.device).or_else(|why| config("device", why))?;
+        crate::device::check(self.device).or_else(|why| config("device", why))?;
         if !(0.0..=1e9).contains(&self.checkpoint) {
             return config("checkpoint", format!("{} seconds is not between 0 and 1e9", self.checkpoint));
         }

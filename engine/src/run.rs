@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::affinity::{self, Affinities};
 use crate::budget::{Budget, base};
+use crate::device::Gpu;
 use crate::index::{self, Lists, Made};
 use crate::meter::Meter;
 use crate::neighbors::{self, Found, Graph, SAMPLE, Sample};
@@ -114,8 +115,10 @@ pub fn embed(
         let init = layout && !run.has(Stage::Init);
         let neighbors = affinity && !run.has(Stage::Neighbors) || run.sample_missing();
         // Before hours of work: what is asked for may not be there.
-        let gpu = if layout { layout::device::find(plan, observer)? } else { None };
-        let graph = run.graph(inputs, neighbors)?;
+        let gpu = if layout { crate::device::for_layout(plan, observer)? } else { None };
+        let joins = if run.joins(inputs, neighbors) { crate::device::for_join(plan, observer, false)? } else { None };
+        let graph = run.graph(inputs, neighbors, joins.as_ref())?;
+        drop(joins);
 
         let lists = graph.lists.as_ref();
         let affinities: Affinities = run.stage(Stage::Affinity, affinity, rows, "rows", |work| {
@@ -186,7 +189,9 @@ pub fn knn(
     pool(plan.threads)?.install(|| {
         let mut run = Run::start(plan, inputs, dir, observer)?;
         let neighbors = !run.has(Stage::Neighbors);
-        let graph = run.graph(inputs, neighbors)?;
+        let joins = if run.joins(inputs, neighbors) { crate::device::for_join(plan, observer, true)? } else { None };
+        let graph = run.graph(inputs, neighbors, joins.as_ref())?;
+        drop(joins);
         run.always(Stage::Output, plan.shape.rows, "rows", |work| {
             let found = Graph::open(dir.dir(), plan.shape.rows)?;
             neighbors::export(plan, &found, graph.lists.as_ref(), sink, work)
@@ -277,9 +282,15 @@ impl<'a> Run<'a> {
         self.plan.shape.dim == 0
     }
 
+    /// Whether rows are to be joined.
+    fn joins(&self, inputs: &Inputs<'_>, wanted: bool) -> bool {
+        wanted && inputs.graph.is_none()
+    }
+
     /// Scan, index and neighbors: what leads to a graph in list order, which
     /// is made if it is `wanted`.
-    fn graph(&mut self, inputs: &Inputs<'_>, wanted: bool) -> Result<GraphMade> {
+    /// Rows are joined on `gpu` where there is one.
+    fn graph(&mut self, inputs: &Inputs<'_>, wanted: bool, gpu: Option<&Gpu>) -> Result<GraphMade> {
         let (plan, dir) = (self.plan, self.dir);
         let rows = plan.shape.rows;
         let (mut lists, mut pca) = (None, None);
@@ -297,7 +308,7 @@ impl<'a> Run<'a> {
         let found: Found = self.stage(Stage::Neighbors, wanted, rows, "rows", |work| {
             let (made, found, _) = match (inputs.graph, &lists) {
                 (Some(graph), lists) => neighbors::import(plan, graph, lists.as_ref(), work)?,
-                (None, Some(lists)) => neighbors::join(plan, lists, work)?,
+                (None, Some(lists)) => neighbors::join(plan, lists, gpu, work)?,
                 (None, None) => return Err(Error::Data { what: "neither vectors nor a graph were given".into() }),
             };
             Ok((made, found))

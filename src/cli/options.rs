@@ -78,7 +78,7 @@ pub(super) struct ResourceArgs {
     /// Worker threads; never changes the result [default: one a core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Where the layout runs: auto (a GPU where there is one), cpu, cuda or cuda:N; never changes the result
+    /// Where neighbours are looked for by lists and the layout runs: auto (a GPU where there is one), cpu, cuda or cuda:N; never changes the result
     #[arg(long, value_name = "DEVICE", default_value_t = Config::default().device)]
     device: Device,
     /// Memory of the GPU that may be held, as a size [default: what is free]

@@ -1,5 +1,5 @@
 // A driver without a GPU: libcuda.so.1 as far as lowland calls it, for tests. Its memory
-// is the process's, its kernels are kernels.cu as a C++ compiler takes it, and each call
+// is the process's, its kernels are layout.cu and join.cu as a C++ compiler takes it, and each call
 // is done when it returns. So what lowland keeps, sends, launches and fetches is tested
 // where there is no GPU, and so are faults, by the environment:
 //
@@ -17,7 +17,8 @@
 
 #include <dlfcn.h>
 
-#include "kernels.cu"
+#include "layout.cu"
+#include "join.cu"
 
 enum { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, BAD_DEVICE = 101, NOT_FOUND = 500, LOST = 719 };
 typedef int Result;
@@ -113,9 +114,18 @@ API cuModuleGetFunction(void** function, void* module, const char* name) {
     }
     return *function ? OK : NOT_FOUND;
 }
-API cuLaunchKernel(void* function, unsigned blocks, unsigned, unsigned, unsigned threads, unsigned, unsigned, unsigned, void*,
+API cuLaunchKernel(void* function, unsigned blocks, unsigned, unsigned, unsigned threads, unsigned, unsigned, unsigned shared, void*,
                    void** arguments, void**) {
     if (lost || (lost = launched++ >= knob("FAKE_CUDA_LAUNCHES", 1l << 40))) return LOST;
+    if (function == (void*)&join) {
+        const Join* of = *(const Join**)&arguments[5];
+        const unsigned squads = threads / 32, room = squads * (of->keep * 8 + (of->dim + 1) / 2 * 8);
+        if (threads % 32 || threads > 256 || shared < room || shared > 48 << 10) return INVALID;
+        if (blocks != (of->count + squads - 1) / squads) return INVALID;
+        join(*(const float**)arguments[0], *(const u32**)arguments[1], *(const u32**)arguments[2],
+             *(const u32**)arguments[3], *(u64**)arguments[4], of);
+        return OK;
+    }
     const Arguments* of = *(const Arguments**)&arguments[2];
     const u32 last = of->first + of->count, groups = (last + SHARING - 1) / SHARING - of->first / SHARING;
     if (threads > MOST_THREADS || blocks != groups) return INVALID;

@@ -1,4 +1,4 @@
-//! Where the layout runs: what is asked for and cannot be had is told, and no choice changes
+//! Where the join and the layout run: what is asked for and cannot be had is told, and no choice changes
 //! the map. What a GPU does itself is `./x gpu-check`'s.
 
 use crate::kit::Place;
@@ -49,8 +49,8 @@ mod driver {
         let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
         let root = env!("CARGO_MANIFEST_DIR");
         let made = Command::new(compiler)
-            .args(["-x", "c++", "-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC"])
-            .arg(format!("-I{root}/engine/src/layout/cuda"))
+            .args(["-x", "c++", "-std=c++17", "-O2", "-march=native", "-ffp-contract=off", "-shared", "-fPIC"])
+            .args(["cuda", "layout/cuda", "neighbors/cuda"].map(|dir| format!("-I{root}/engine/src/{dir}")))
             .arg(format!("{root}/tests/fake_cuda/driver.cpp"))
             .args(["-o", "libcuda.so.1", "-ldl"])
             .current_dir(place.path("."))
@@ -84,6 +84,29 @@ mod driver {
         }
         let auto = run(&place, &format!("{EMBED} -o gpu.npy --device auto --device-memory 1MiB"), &[]);
         assert!(auto.code == 0 && auto.stderr.contains("the layout runs on the CPU: "), "{}", auto.stderr);
+    }
+
+    #[test]
+    fn lists_are_joined_there_to_the_bytes_of_the_cpus() {
+        // More rows than are compared pair by pair.
+        let place = place(66_000);
+        let knn = "knn v.npy --n-neighbors 10 --recall .9 --run-dir run --keep-stages all --force";
+        place.ok(&format!("{knn} --restart -o cpu.arrow --device cpu"));
+        let told = run(&place, &format!("{knn} --restart -o gpu.arrow --device cuda"), &[]);
+        assert!(
+            told.code == 0 && told.stderr.contains("neighbours are looked for on a GPU that is none"),
+            "{}",
+            told.stderr
+        );
+        assert_eq!(place.bytes("gpu.arrow"), place.bytes("cpu.arrow"));
+
+        // Lost after a few launches, it is gone on with elsewhere; and with too little room nothing is begun.
+        let lost = run(&place, &format!("{knn} --restart -o m.arrow --device cuda"), &[("FAKE_CUDA_LAUNCHES", "3")]);
+        assert!(lost.code == 1 && lost.stderr.contains("CUDA_ERROR_LAUNCH_FAILED"), "{}", lost.stderr);
+        let little = run(&place, &format!("{knn} -o m.arrow --device cuda --device-memory 100KiB"), &[]);
+        let why = "neighbours are looked for on the CPU: a GPU that is none: 100.00 KiB of its memory may be used";
+        assert!(little.code == 0 && little.stderr.contains(why), "{}", little.stderr);
+        assert_eq!(place.bytes("m.arrow"), place.bytes("cpu.arrow"));
     }
 
     #[test]

@@ -169,7 +169,7 @@ fn check_join(rows: usize, dim: usize, recall: f64, all: &[&str]) {
 
     let join = |bench: &Bench, plan: &Plan, stop: Stop<'_>| {
         let ear = Ear::new(stop);
-        let result = bench.work(plan, Stage::Neighbors, &ear, |work| neighbors::join(plan, &lists, work));
+        let result = bench.work(plan, Stage::Neighbors, &ear, |work| neighbors::join(plan, &lists, None, work));
         (result.map(|(mut made, found, truth)| (made.sort_by(|a, b| a.0.cmp(&b.0)), made, found, truth)), ear.told())
     };
     let bench = Bench::new(&plan);

@@ -12,7 +12,6 @@ mod checkpoint;
 #[cfg(any(test, feature = "cuda"))]
 pub(crate) mod cuda;
 pub mod curve;
-pub mod device;
 pub(crate) mod field;
 pub(crate) mod kernel;
 pub(crate) mod lanes;
@@ -27,6 +26,7 @@ use rayon::prelude::*;
 
 use crate::affinity::{Affinities, EdgeStore};
 use crate::budget::Needs;
+pub use crate::device::{Device, Gpu};
 use crate::index::Made;
 use crate::method::Method;
 use crate::observe::Progress;
@@ -34,8 +34,9 @@ use crate::plan::Plan;
 use crate::work::Work;
 use crate::{Config, Error, Result, affinity, init, pages};
 pub use checkpoint::{Checkpoints, State};
+#[cfg(feature = "cuda")]
+use cuda::run as run_on_gpu;
 use curve::Curve;
-pub use device::{Device, Gpu};
 use field::Field;
 pub use kernel::Objective;
 use kernel::{Chunk, Epoch, Kernel};
@@ -49,7 +50,7 @@ pub(crate) use walk::{Walk, root_unit};
 /// The map's positions in the run directory: rows × components floats, list order.
 pub const POSITIONS: &str = "positions.f32";
 /// Components a map may have; each gets a kernel of its own.
-const WIDTHS: [usize; 8] = [1, 2, 3, 4, 8, 16, 32, 64];
+pub(crate) const WIDTHS: [usize; 8] = [1, 2, 3, 4, 8, 16, 32, 64];
 
 /// What decides a layout beside its edges and first positions.
 #[derive(Debug, Clone, Copy)]
@@ -289,7 +290,7 @@ fn wide<K: Kernel, const DIM: usize>(
         }
     };
     if let Some(gpu) = gpu {
-        device::run(gpu, kernel, options, edges, begin, &mut now, &mut moments, checkpoints, progress)?;
+        run_on_gpu(gpu, kernel, options, edges, begin, &mut now, &mut moments, checkpoints, progress)?;
         drop(moments);
         return Ok(narrow(now, options));
     }
@@ -401,10 +402,45 @@ pub fn needs(plan: &Plan) -> Needs {
             // One for each chunk that an epoch is divided into.
             ("chunks of rows", rows.div_ceil(u64::from(SHARING)) * 64),
             ("blocks decoded or read ahead", decoding.max(read)),
-            ("edges on their way to the GPU", device::needs(plan)),
+            ("edges on their way to the GPU", sending_bytes(plan)),
             ("the field of pushes", if plan.config.method.objective().field() { field::bytes(rows) } else { 0 }),
         ],
     )
+}
+
+/// Bytes of a GPU's memory that a map takes, and what its edges are sent through.
+pub(crate) fn device_bytes(plan: &Plan) -> u64 {
+    #[cfg(feature = "cuda")]
+    let sending = cuda::SENDING_BYTES;
+    #[cfg(not(feature = "cuda"))]
+    let sending = 0;
+    plan.shape.rows * row_bytes(plan.config.n_components) + sending
+}
+
+/// Bytes that are page-locked on the way to a GPU.
+fn sending_bytes(plan: &Plan) -> u64 {
+    match plan.config.device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => cuda::SENDING_BYTES,
+        _ => 0,
+    }
+}
+
+/// [`wide`]'s epochs on a GPU, of which a build without CUDA has none.
+#[cfg(not(feature = "cuda"))]
+#[expect(clippy::too_many_arguments, reason = "as the loop on the CPU, and the device")]
+fn run_on_gpu<K: Kernel, const DIM: usize>(
+    gpu: &Gpu,
+    _: &K,
+    _: &Options,
+    _: &Edges,
+    _: u32,
+    _: &mut [[f32; DIM]],
+    _: &mut [[[f32; DIM]; 2]],
+    _: &mut dyn Checkpoints,
+    _: &Progress<'_>,
+) -> Result<()> {
+    match *gpu {}
 }
 
 /// Bytes of a checkpoint; two are there while one takes the other's place.

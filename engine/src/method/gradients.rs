@@ -304,6 +304,7 @@ fn on_a_device_rows_move_to_the_same_bits() {
     use crate::layout::cuda::shim::all_widths;
     for optimizer in Optimizer::ALL {
         all_widths(&Weighed(LargeVis), optimizer, 35);
+        all_widths(&Weighed(InfoTsne), optimizer, 100);
         all_widths(&Weighed(Pacmap::weighing(0.0, 0.0, 0.0)), optimizer, 20);
     }
 }

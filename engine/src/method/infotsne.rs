@@ -31,6 +31,7 @@ pub(super) struct InfoTsne;
 impl Loss for InfoTsne {
     /// A row that is drawn is pushed by the mass of the one that draws it.
     const MASSES: bool = true;
+    const ON_DEVICE: Option<&'static str> = Some("infotsne");
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]

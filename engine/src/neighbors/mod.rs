@@ -13,6 +13,8 @@
 
 mod adjacent;
 mod coded;
+#[cfg(any(test, feature = "cuda"))]
+mod cuda;
 mod exchange;
 mod feed;
 pub mod kernel;
@@ -29,6 +31,7 @@ mod window;
 
 use lowland_io::FileStamp;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::ops::Range;
 
 pub use exchange::{export, export_disk, export_needs, import, import_disk, import_needs};
@@ -44,11 +47,14 @@ pub use window::{PANEL, Window};
 
 use crate::Result;
 use crate::budget::Needs;
+use crate::device::Gpu;
 use crate::index::{Lists, Made};
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::work::Work;
 use adjacent::Adjacent;
+#[cfg(feature = "cuda")]
+use cuda::Joiner;
 use probe::{Probe, Visited};
 use rounds::{Before, FIRST, Round, Wanted};
 use so_far::{SoFar, SoFarWriter};
@@ -79,8 +85,8 @@ pub struct Found {
     pub rows_with_copies: u64,
 }
 
-/// Joins every row with its surroundings and writes the graph.
-pub fn join(plan: &Plan, lists: &Lists, work: &Work<'_>) -> Result<(Made, Found, Sample)> {
+/// Joins every row with its surroundings, on `gpu` where there is one, and writes the graph.
+pub fn join(plan: &Plan, lists: &Lists, gpu: Option<&Gpu>, work: &Work<'_>) -> Result<(Made, Found, Sample)> {
     let needs = needs(plan);
     if plan.index.exact {
         return all_pairs(plan, lists, work, &needs);
@@ -89,8 +95,9 @@ pub fn join(plan: &Plan, lists: &Lists, work: &Work<'_>) -> Result<(Made, Found,
     let (truth, file) = true_neighbors(plan, lists, work)?;
     drop(held);
 
-    let join = Join { plan, lists, truth: &truth, work };
     let segments = Segments::all_pairs(lists, false)?;
+    let joiner = gpu.map(|gpu| Joiner::new(gpu, &segments, plan.k(), work.progress)).transpose()?.map(RefCell::new);
+    let join = Join { plan, lists, truth: &truth, joiner: joiner.as_ref(), work };
     // Rounds that an earlier process finished: the last of them is there.
     let whole = (1..rounds::MOST_ROUNDS).take_while(|&round| so_far::is_whole(round, lists.table.rows(), work)).count();
     let (mut number, mut before): (u32, Option<(SoFar, Adjacent)>) = (whole.max(1) as u32, None);
@@ -129,7 +136,7 @@ fn all_pairs(plan: &Plan, lists: &Lists, work: &Work<'_>, needs: &Needs) -> Resu
     let held = work.hold(needs, "join")?;
     let (mut made, found) = {
         let mut neighbors = Vec::with_capacity(truth.rows.len());
-        let join = Join { plan, lists, truth: &truth, work };
+        let join = Join { plan, lists, truth: &truth, joiner: None, work };
         let made = join.last(1, &segments, None, &Room::of(plan, 0.0), |near| neighbors.push(near))?;
         truth.neighbors = neighbors;
         made
@@ -149,6 +156,7 @@ struct Join<'a> {
     plan: &'a Plan,
     lists: &'a Lists,
     truth: &'a Sample,
+    joiner: Option<&'a RefCell<Joiner<'a>>>,
     work: &'a Work<'a>,
 }
 
@@ -267,10 +275,15 @@ impl Join<'_> {
             // A row is looked at in any case.
             let fit = visits.position(|visits| visits > room.visits).unwrap_or(window.rows().len()).max(1);
             window.cut(fit, k);
-            window.visit(segments.count(), of);
             if let Some(before) = &probe.before {
                 window.remember(|row| before.so_far.near(row));
             }
+            if let Some(joiner) = self.joiner {
+                window.meet_on(&mut joiner.borrow_mut(), of, |rows| pace.tell(rows.start, rows.end, progress))?;
+                window.sort();
+                return Ok((window, Some(lists)));
+            }
+            window.visit(segments.count(), of);
             visited = Some(lists);
         }
         if probe.is_none_or(|probe| probe.before.is_none()) {
@@ -321,6 +334,46 @@ impl Pace {
     fn tell(&self, from: u32, to: u32, progress: &Progress<'_>) -> Result<()> {
         let at = |row: u32| (f64::from(row) * self.share) as u64;
         progress.advance(at(to).saturating_sub(at(from)))
+    }
+}
+
+/// A build without CUDA joins nothing on a GPU.
+#[cfg(not(feature = "cuda"))]
+struct Joiner<'a>(&'a Gpu);
+
+#[cfg(not(feature = "cuda"))]
+impl<'a> Joiner<'a> {
+    fn new(gpu: &'a Gpu, _: &Segments<'_>, _: usize, _: &Progress<'_>) -> Result<Self> {
+        match *gpu {}
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+impl Window {
+    fn meet_on<I: Iterator<Item = u32>>(
+        &mut self,
+        joiner: &mut Joiner<'_>,
+        _: impl Fn(usize) -> I,
+        _: impl FnMut(Range<u32>) -> Result<()>,
+    ) -> Result<()> {
+        match *joiner.0 {}
+    }
+}
+
+/// Bytes of a GPU's memory that the join takes.
+pub(crate) fn device_bytes(plan: &Plan) -> u64 {
+    #[cfg(feature = "cuda")]
+    return cuda::device_bytes(plan.shape.rows, plan.shape.dim, plan.k(), Segments::most(plan));
+    #[cfg(not(feature = "cuda"))]
+    u64::from(plan.shape.dim > 0)
+}
+
+/// Bytes of what goes to a GPU together.
+fn sending_bytes(plan: &Plan) -> u64 {
+    match plan.config.device {
+        #[cfg(feature = "cuda")]
+        crate::Device::Cuda(_) if !plan.index.exact => cuda::host_bytes(plan.k()),
+        _ => 0,
     }
 }
 
@@ -441,6 +494,7 @@ pub fn needs(plan: &Plan) -> Needs {
                 // What lies free between a window's parts, and with threads that gave it back.
                 ("what the allocator keeps", windows / 50),
                 ("file buffer", 1 << 20),
+                ("rows on their way to the GPU", sending_bytes(plan)),
                 ("who visits what", Window::bytes(dim, Segments::most(plan), threads)),
                 ("lists' centroids", table),
                 ("the sample's neighbours", truth),

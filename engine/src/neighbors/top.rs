@@ -85,6 +85,12 @@ impl Tops {
         keys.iter().filter(|&&key| key != NOTHING).map(|&key| (score(key), key as u32))
     }
 
+    /// The keys of some queries, as they lie: a heap each, its worst first, until they are sorted.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(super) fn keys_mut(&mut self, queries: std::ops::Range<usize>) -> &mut [u64] {
+        &mut self.keys[queries.start * self.keep..queries.end * self.keep]
+    }
+
     /// Bytes held for so many queries.
     pub fn bytes(queries: usize, keep: usize) -> u64 {
         (queries * keep.max(1) * 8) as u64

@@ -252,6 +252,46 @@ impl Window {
         });
     }
 
+    /// Brings rows and the segments that `of(place)` gives together on a GPU.
+    #[cfg(feature = "cuda")]
+    pub(super) fn meet_on<I: Iterator<Item = u32>>(
+        &mut self,
+        joiner: &mut super::cuda::Joiner<'_>,
+        of: impl Fn(usize) -> I,
+        mut done: impl FnMut(Range<u32>) -> Result<()>,
+    ) -> Result<()> {
+        let (Some(&first), Some(&last)) = (self.rows.first(), self.rows.last()) else { return Ok(()) };
+        let (groups, parts) = (self.asking.groups(), RefCell::new(&mut self.parts));
+        // Each group's rows lie together in a part.
+        let each = |rows: &Range<u32>, each: &mut dyn FnMut(&mut [u64])| {
+            let (mut at, to) = (rows.start - first, rows.end - first);
+            let parts = &mut *parts.borrow_mut();
+            while at < to {
+                let number = groups.partition_point(|group| group.first <= at) - 1;
+                let end = (groups[number].first + groups[number].rows).min(to);
+                let of = parts.len();
+                let part = &mut parts[number % of];
+                let beyond = part.groups[number / of].1;
+                each(part.near.keys_mut(at.wrapping_sub(beyond) as usize..end.wrapping_sub(beyond) as usize));
+                at = end;
+            }
+        };
+        joiner.meet(
+            first..last + 1,
+            |row| of((row - first) as usize),
+            |rows, keys| each(&rows, &mut |own| keys.extend_from_slice(own)),
+            |rows, keys| {
+                let mut rest = keys;
+                each(&rows, &mut |own| {
+                    let (found, later) = rest.split_at(own.len());
+                    own.copy_from_slice(found);
+                    rest = later;
+                });
+                done(rows)
+            },
+        )
+    }
+
     /// Whether each pair of segments can be brought together once, for both:
     /// where all rows are in the window, and each segment has met itself.
     pub(super) fn meets_both_ways(&self, segments: &Segments<'_>) -> bool {

@@ -1,45 +1,25 @@
-//! The layout on an NVIDIA GPU, through candle: the same kernels, in CUDA.
+//! The layout on an NVIDIA GPU (`crate::cuda`): the same kernels, in CUDA.
 //!
-//! `kernels.cu` does what `rows` and `weighed` do, sum for sum, over `lanes.cuh`,
-//! which a C++ compiler understands as well: so the tests hold it against the CPU
-//! without a GPU (`shim`). `kernels.ptx` is what NVRTC makes of it, by
-//! `./x gpu-kernels`; a test tells when it is out of date.
+//! `layout.cu` does what `rows` and `weighed` do, sum for sum.
 //!
 //! What must hold: a map made here has the bytes of one made on the CPU, so that
 //! either takes up what the other left, and where a layout ran decides nothing.
 
 #[cfg(feature = "cuda")]
-mod device;
+mod resident;
 #[cfg(test)]
 pub(crate) mod shim;
 
 #[cfg(feature = "cuda")]
-pub use device::Gpu;
+pub(crate) use resident::SENDING_BYTES;
 #[cfg(feature = "cuda")]
-pub(super) use device::{SENDING_BYTES, run};
+pub(super) use resident::run;
 
 use rayon::prelude::*;
 
 use super::kernel::Epoch;
 use super::walk::Walk;
 use crate::random::mix64;
-
-/// What NVRTC makes of `kernels.cu`.
-const KERNELS: &str = include_str!("kernels.ptx");
-/// What each kernel begins with.
-const ENTRY: &str = ".visible .entry ";
-
-/// The one kernel of a name, with what stands before them all: the driver compiles what it
-/// is given, and all of them would take it seconds.
-fn only(ptx: &str, name: &str) -> String {
-    let mut kernels = ptx.split(ENTRY);
-    let mut out = kernels.next().unwrap_or_default().to_string();
-    for kernel in kernels.filter(|kernel| kernel.strip_prefix(name).is_some_and(|rest| rest.starts_with('('))) {
-        out.push_str(ENTRY);
-        out.push_str(kernel);
-    }
-    out
-}
 
 /// What a method has of its own on a device.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +38,7 @@ pub(crate) struct OnDevice {
     pub(crate) weights: [f32; 2],
 }
 
-/// What a kernel is told: as the struct of the same name in `kernels.cu`.
+/// What a kernel is told: as the struct of the same name in `layout.cu`.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 struct Arguments {

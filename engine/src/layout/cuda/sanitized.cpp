@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <vector>
 
-#include "kernels.cu"
+#include "layout.cu"
 
 typedef void (*Entry)(const u32*, float*, const Arguments*);
 
@@ -21,7 +21,8 @@ struct Named {
         {#method, 4, whole, method##_4}, {#method, 8, whole, method##_8}, {#method, 16, whole, method##_16}, \
         {#method, 32, whole, method##_32}, {#method, 64, whole, method##_64}
 
-static const Named ALL[] = {WIDTHS_OF(umap, false), WIDTHS_OF(largevis, false), WIDTHS_OF(pacmap, true)};
+static const Named ALL[] = {WIDTHS_OF(umap, false), WIDTHS_OF(largevis, false), WIDTHS_OF(infotsne, false),
+                            WIDTHS_OF(pacmap, true)};
 enum { ROWS = 2100, PART = 1024 };
 
 // Edges of all rows in parts, as `pack` in mod.rs writes them.

@@ -1,66 +1,28 @@
-//! The CUDA kernels on a CPU: compiled by the C++ compiler over `lanes.cuh`, they must
-//! move every row as the Rust kernels do, bit for bit.
+//! The CUDA kernels on a CPU must move every row as the Rust kernels do, bit for bit.
 
-use std::ffi::{CStr, CString, c_void};
-use std::path::Path;
+use std::ffi::c_void;
 use std::process::Command;
-use std::sync::OnceLock;
 
 use super::super::curve::Curve;
 use super::super::kernel::{self, Chunk, Epoch, Kernel};
 use super::super::optimizer::{Optimizer, Stepper};
 use super::super::root_unit;
 use super::super::walk::{Coding, Walk};
-use super::{Arguments, ENTRY, Extent, KERNELS, only, pack, part_words};
+use super::{Arguments, Extent, pack, part_words};
+use crate::cuda::shim::{compile, entry};
 use crate::random::unit;
-
-/// The sources, as they are compiled into a directory of their own.
-const SOURCES: [(&str, &str); 2] =
-    [("kernels.cu", include_str!("kernels.cu")), ("lanes.cuh", include_str!("lanes.cuh"))];
-/// A program of them for AddressSanitizer.
-const SANITIZED: &str = include_str!("sanitized.cpp");
-
-/// Runs the C++ compiler on `kernels.cu` in `dir`.
-fn compile(dir: &Path, arguments: &[&str]) {
-    for (name, text) in SOURCES {
-        std::fs::write(dir.join(name), text).expect("written");
-    }
-    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
-    let mut words = compiler.split_whitespace();
-    let out = Command::new(words.next().unwrap_or("c++"))
-        .args(words)
-        // No contraction: CUDA's intrinsics are never contracted either.
-        .args(["-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"])
-        .args(arguments)
-        .current_dir(dir)
-        .output()
-        .expect("a C++ compiler, as FAISS needs one too");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-}
 
 type Entry = unsafe extern "C" fn(*const u32, *mut f32, *const Arguments);
 
-/// The kernel of a name, compiled for the CPU.
+/// A kernel of the shim.
 #[expect(unsafe_code, reason = "FFI: a library of our own")]
-fn entry(name: &str) -> Entry {
-    static LIBRARY: OnceLock<usize> = OnceLock::new();
-    let library = *LIBRARY.get_or_init(|| {
-        let dir = tempfile::tempdir().expect("a directory");
-        compile(dir.path(), &["-x", "c++", "-shared", "-fPIC", "kernels.cu", "-o", "kernels.so"]);
-        let path = CString::new(dir.path().join("kernels.so").to_str().expect("UTF-8")).expect("no NUL");
-        // SAFETY: the library was just made, and runs nothing when it is loaded. It stays, though its file goes.
-        let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
-        // SAFETY: a string of the loader's, read at once.
-        assert!(!library.is_null(), "{:?}", unsafe { CStr::from_ptr(libc::dlerror()) });
-        library as usize
-    });
-    let symbol = CString::new(name).expect("no NUL");
-    // SAFETY: the library is open.
-    let found = unsafe { libc::dlsym(library as *mut c_void, symbol.as_ptr()) };
-    assert!(!found.is_null(), "no kernel {name}");
-    // SAFETY: every kernel of the shim has this signature.
-    unsafe { std::mem::transmute::<*mut c_void, Entry>(found) }
+fn kernel_of(name: &str) -> Entry {
+    // SAFETY: every kernel of a layout has this signature.
+    unsafe { std::mem::transmute::<*mut c_void, Entry>(entry(name)) }
 }
+
+/// A program of them for AddressSanitizer.
+const SANITIZED: &str = include_str!("sanitized.cpp");
 
 const ROWS: u32 = 2300;
 
@@ -147,7 +109,7 @@ fn check<K: Kernel, const DIM: usize>(kernel: &K, optimizer: Optimizer, negative
             let extent = Extent { first, count, span, words: words.len() };
             let arguments = Arguments::of(&epoch, &own, parity, extent);
             // SAFETY: block and state are as long as the arguments say, and every neighbour is a row.
-            unsafe { entry(&format!("{}_{DIM}", own.name))(words.as_ptr(), state.as_mut_ptr(), &arguments) };
+            unsafe { kernel_of(&format!("{}_{DIM}", own.name))(words.as_ptr(), state.as_mut_ptr(), &arguments) };
         }
         let from = if parity == 0 { half } else { 0 };
         let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
@@ -172,23 +134,6 @@ pub(crate) fn all_widths<K: Kernel>(kernel: &K, optimizer: Optimizer, negatives:
 }
 
 #[test]
-fn the_ptx_is_of_these_sources_and_has_every_kernel_once() {
-    let bytes = SOURCES.iter().flat_map(|(_, text)| text.bytes());
-    let found =
-        bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    let expected = format!("FNV-1a {found:016x}.");
-    let head = KERNELS.lines().next().unwrap_or_default();
-    assert!(head.ends_with(&expected), "kernels.ptx is out of date, run ./x gpu-kernels: {head}");
-    for method in ["umap", "largevis", "pacmap"] {
-        for width in super::super::WIDTHS {
-            let one = only(KERNELS, &format!("{method}_{width}"));
-            assert_eq!(one.matches(ENTRY).count(), 1, "{method}_{width}");
-            assert!(one.starts_with("// ") && one.contains(".target sm_75") && one.trim_end().ends_with('}'));
-        }
-    }
-}
-
-#[test]
 fn kernels_touch_nothing_that_is_not_theirs() {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::write(dir.path().join("sanitized.cpp"), SANITIZED).expect("written");
@@ -200,10 +145,7 @@ fn kernels_touch_nothing_that_is_not_theirs() {
     // That it would be told.
     let planted = run(&["planted"]);
     let told = String::from_utf8_lossy(&planted.stderr).into_owned();
-    assert!(
-        !planted.status.success() && told.contains("heap-buffer-overflow") && told.contains("kernels.cu"),
-        "{told}"
-    );
+    assert!(!planted.status.success() && told.contains("heap-buffer-overflow") && told.contains("layout.cu"), "{told}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Where a layout runs: on the CPU, or on a GPU that is found.
+//! Where the search for neighbours and the layout run: on the CPU, or on a GPU that is found.
 //!
 //! What must hold: it never decides the map (`cuda`), so a run that ended on one device goes on
 //! on another; and a build without the feature `cuda` knows the words, and says what it lacks.
@@ -10,16 +10,12 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "cuda")]
-pub use super::cuda::Gpu;
-#[cfg(feature = "cuda")]
-pub(super) use super::cuda::run;
-#[cfg(not(feature = "cuda"))]
-use crate::observe::Progress;
+pub use crate::cuda::Gpu;
 use crate::observe::{Event, Observer, Stage};
 use crate::plan::Plan;
 use crate::{Error, Result};
 
-/// Where the layout runs.
+/// Where the search for neighbours and the layout run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Device {
@@ -79,46 +75,88 @@ pub(crate) fn check(device: Device) -> std::result::Result<(), String> {
 ///
 /// # Errors
 /// Where a GPU was asked for and cannot be used.
-pub(crate) fn find(plan: &Plan, observer: &dyn Observer) -> Result<Option<Gpu>> {
+pub(crate) fn for_layout(plan: &Plan, observer: &dyn Observer) -> Result<Option<Gpu>> {
     let config = &plan.config;
-    let number = match config.device {
-        Device::Cpu => return Ok(None),
-        Device::Auto if !cfg!(feature = "cuda") => return Ok(None),
-        Device::Auto => 0,
-        Device::Cuda(number) => number,
-    };
-    let note = |text: &str| match observer.event(&Event::Note { text }) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(Error::Cancelled { stage: Stage::Layout.name() }),
-    };
+    let Some(number) = number(config.device) else { return Ok(None) };
     let found = if config.method.objective().has_device() {
-        let bytes = plan.shape.rows * super::row_bytes(config.n_components);
-        open(number, config.device_memory, bytes)
+        open(number, config.device_memory, "this map", crate::layout::device_bytes(plan))
     } else {
         Err(format!("{} has no kernel for a GPU yet", config.method))
     };
     match found {
         Ok(gpu) => {
-            note(&format!("the layout runs on {}", name(&gpu)))?;
+            note(observer, Stage::Layout, &format!("the layout runs on {}", name(&gpu)))?;
             Ok(Some(gpu))
         }
         Err(why) if config.device == Device::Auto => {
-            note(&format!("the layout runs on the CPU: {why}"))?;
+            note(observer, Stage::Layout, &format!("the layout runs on the CPU: {why}"))?;
             Ok(None)
         }
         Err(why) => Err(Error::Device { what: format!("{}: {why}; --device cpu gives the same map", config.device) }),
     }
 }
 
-/// The GPU of a number, where it can hold a map of so many bytes.
+/// The GPU that a plan's rows are joined on; none where that is the CPU: where every pair is
+/// compared, and where the vectors have no room there, of which a note tells. Where a GPU was
+/// only welcome and there is none, a note says so where the graph is all that is `asked` for:
+/// otherwise the layout's does.
+///
+/// # Errors
+/// Where a GPU was asked for and cannot be used.
+pub(crate) fn for_join(plan: &Plan, observer: &dyn Observer, asked: bool) -> Result<Option<Gpu>> {
+    let config = &plan.config;
+    let Some(number) = number(config.device).filter(|_| plan.shape.dim > 0 && !plan.index.exact) else {
+        return Ok(None);
+    };
+    let there = open(number, config.device_memory, "it", 0).map_err(|why| {
+        let what = format!("{}: {why}; --device cpu gives the same graph", config.device);
+        (why, Error::Device { what })
+    });
+    let why = match there {
+        Ok(_) => match open(number, config.device_memory, "the join", crate::neighbors::device_bytes(plan)) {
+            Ok(gpu) => {
+                note(observer, Stage::Neighbors, &format!("neighbours are looked for on {}", name(&gpu)))?;
+                return Ok(Some(gpu));
+            }
+            Err(why) => why,
+        },
+        Err((why, _)) if config.device == Device::Auto => {
+            if !asked {
+                return Ok(None);
+            }
+            why
+        }
+        Err((_, error)) => return Err(error),
+    };
+    note(observer, Stage::Neighbors, &format!("neighbours are looked for on the CPU: {why}"))?;
+    Ok(None)
+}
+
+/// The GPU to look for, if any.
+fn number(device: Device) -> Option<usize> {
+    match device {
+        Device::Cpu => None,
+        Device::Auto => cfg!(feature = "cuda").then_some(0),
+        Device::Cuda(number) => Some(number),
+    }
+}
+
+fn note(observer: &dyn Observer, stage: Stage, text: &str) -> Result<()> {
+    match observer.event(&Event::Note { text }) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Error::Cancelled { stage: stage.name() }),
+    }
+}
+
+/// The GPU of a number, where it can hold so many bytes for `what`.
 #[cfg(feature = "cuda")]
-fn open(number: usize, budget: Option<u64>, bytes: u64) -> std::result::Result<Gpu, String> {
+fn open(number: usize, budget: Option<u64>, what: &str, bytes: u64) -> std::result::Result<Gpu, String> {
     let gpu = Gpu::found(number, budget)?;
-    gpu.holds(bytes).map(|()| gpu)
+    gpu.holds(what, bytes).map(|()| gpu)
 }
 
 #[cfg(not(feature = "cuda"))]
-fn open(number: usize, _: Option<u64>, _: u64) -> std::result::Result<Gpu, String> {
+fn open(number: usize, _: Option<u64>, _: &str, _: u64) -> std::result::Result<Gpu, String> {
     check(Device::Cuda(number)).map(|()| unreachable!("a build without CUDA has no device"))
 }
 
@@ -129,32 +167,6 @@ fn name(gpu: &Gpu) -> &str {
 
 #[cfg(not(feature = "cuda"))]
 fn name(gpu: &Gpu) -> &'static str {
-    match *gpu {}
-}
-
-/// Bytes that are page-locked on the way to a GPU.
-pub(super) fn needs(plan: &Plan) -> u64 {
-    match plan.config.device {
-        #[cfg(feature = "cuda")]
-        Device::Cuda(_) => super::cuda::SENDING_BYTES,
-        _ => 0,
-    }
-}
-
-/// [`super::wide`]'s epochs on a GPU.
-#[cfg(not(feature = "cuda"))]
-#[expect(clippy::too_many_arguments, reason = "as the loop on the CPU, and the device")]
-pub(super) fn run<K: super::Kernel, const DIM: usize>(
-    gpu: &Gpu,
-    _: &K,
-    _: &super::Options,
-    _: &super::Edges,
-    _: u32,
-    _: &mut [[f32; DIM]],
-    _: &mut [[[f32; DIM]; 2]],
-    _: &mut dyn super::Checkpoints,
-    _: &Progress<'_>,
-) -> Result<()> {
     match *gpu {}
 }
 

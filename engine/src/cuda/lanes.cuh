@@ -3,7 +3,7 @@
 // A *team* of threads holds sixteen lanes, W of them in each thread: thread t
 // of 16 / W holds the lanes t, t + 16 / W, and so on. A GPU has W = 1, 2 or 4;
 // a C++ compiler makes of the same source a team of one thread with W = 16, and a
-// block of one team, so that tests without a GPU run every line but those that
+// block of one squad of one team, so that tests without a GPU run every line but those that
 // are marked.
 //
 // What must hold: an operation gives the bits of its namesake in `lanes.rs`.
@@ -52,6 +52,15 @@ template <int W> HERE u32 ballot1(bool is) {
 }
 template <int W> HERE float exchange(float a, int distance) { return __shfl_xor_sync(team<W>(), a, distance, 16 / W); }
 
+// A squad: the teams of a warp, which work on one thing together.
+enum { MATES = 32 };
+HERE void wait_for_squad() { __syncwarp(); }
+HERE u32 squad_ballot(bool is) { return __ballot_sync(0xffffffffu, is); }
+HERE u64 from_mate(u64 a, u32 mate) { return __shfl_sync(0xffffffffu, a, mate); }
+HERE u32 lowest_bit(u32 a) { return __ffs(a) - 1; }
+// Memory that the threads of a block share, as much as was asked for at the launch.
+#define ASKED_FOR(name) extern __shared__ u64 name[]
+
 #else
 
 #include <cmath>
@@ -94,6 +103,13 @@ HERE void wait_for_block() {}
 template <int W> HERE void wait_for_team() {}
 template <int W> HERE u32 ballot1(bool) { return 0; }
 template <int W> HERE float exchange(float a, int) { return a; }
+
+enum { MATES = 1 };
+HERE void wait_for_squad() {}
+HERE u32 squad_ballot(bool is) { return is; }
+HERE u64 from_mate(u64 a, u32) { return a; }
+HERE u32 lowest_bit(u32 a) { return (u32)__builtin_ctz(a); }
+#define ASKED_FOR(name) static thread_local u64 name[1 << 16]
 
 #endif
 

@@ -1,4 +1,4 @@
-"""Makes kernels.ptx of kernels.cu and lanes.cuh: `./x gpu-kernels` runs it.
+"""Makes kernels.ptx of layout.cu and join.cu over lanes.cuh: `./x gpu-kernels` runs it.
 
 NVRTC 12.4 (PyPI's nvidia-cuda-nvrtc-cu12) needs neither a GPU nor a driver; its PTX for
 compute_75 runs on every GPU from Turing on, under any driver that knows CUDA 12.4.
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SOURCES = ["kernels.cu", "lanes.cuh"]
+SOURCES = [HERE / "lanes.cuh", HERE.parent / "layout" / "cuda" / "layout.cu", HERE.parent / "neighbors" / "cuda" / "join.cu"]
 # No contraction: the CPU contracts nothing either.
 OPTIONS = ["-arch=compute_75", "-fmad=false", "-std=c++17"]
 
@@ -42,9 +42,11 @@ def compiled(options):
         text_of(program, text)
         return text.value.decode()
 
-    source, header = [(HERE / name).read_bytes() for name in SOURCES]
+    # What is included is given by name; the program is the inclusion of all.
+    texts, names = [path.read_bytes() for path in SOURCES], [path.name.encode() for path in SOURCES]
+    whole = b"".join(b'#include "%s"\n' % name for name in names)
     refused = library.nvrtcCreateProgram(
-        ctypes.byref(program), source, b"kernels.cu", 1, strings([header]), strings([b"lanes.cuh"])
+        ctypes.byref(program), whole, b"kernels.cu", len(names), strings(texts), strings(names)
     ) or library.nvrtcCompileProgram(program, len(options), strings([o.encode() for o in options]))
     if refused:
         sys.exit(said(library.nvrtcGetProgramLogSize, library.nvrtcGetProgramLog))
@@ -54,10 +56,10 @@ def compiled(options):
 def main():
     out, options = sys.argv[1], sys.argv[2:]
     ptx = compiled(OPTIONS + options)
-    # Comments only name what was inlined; entries then follow the header, as `only` in device.rs expects.
+    # Comments only name what was inlined; entries then follow the header, as `only` in mod.rs expects.
     lines = [line for line in ptx.splitlines() if line and not line.lstrip().startswith("//")]
-    found = fingerprint(b"".join((HERE / name).read_bytes() for name in SOURCES))
-    head = f"// By ./x gpu-kernels from {' and '.join(SOURCES)}, FNV-1a {found:016x}."
+    found = fingerprint(b"".join(path.read_bytes() for path in SOURCES))
+    head = f"// By ./x gpu-kernels from {', '.join(path.name for path in SOURCES)}, FNV-1a {found:016x}."
     Path(out).write_text("\n".join([head, *lines, ""]))
 
 

@@ -101,7 +101,17 @@ template <int W, int DIM> struct Pool {
         }
     }
 
-    // Sixteen positions from a place on; the pool has no end.
+    // The position of the row in a place; the pool has no end.
+    HERE void row(u32 at, float (&out)[DIM]) const {
+        at %= SIZE;
+        if (KEPT) {
+            COMPONENTS for (int d = 0; d < DIM; d++) out[d] = numbers[d * STRIDE + at];
+        } else {
+            fetch<DIM>(snapshot, drawn(at), out);
+        }
+    }
+
+    // Sixteen positions from a place on.
     HERE Points<W, DIM> load(u32 at) const {
         Points<W, DIM> points;
         at %= SIZE;
@@ -128,6 +138,45 @@ template <int W, int DIM> HERE Lanes<W> squared(const Points<W, DIM>& away) {
     COMPONENTS for (int d = 0; d < DIM; d++) squares = fma(away.of[d], away.of[d], squares);
     return squares;
 }
+
+// 1, and 0 where a row draws itself, or a copy in its own place: those add no mass.
+template <int W> HERE Lanes<W> apart(Lanes<W> squares) { return least(squares * 1e30f, 1.0f); }
+
+// What comes with a pool where pushes differ by who draws: what each of its rows'
+// pushes are multiplied by where it draws in its turn.
+template <typename Loss, int W, int DIM> struct Shares {
+    enum { WEIGHED_BY = 64 };
+    float* shares;
+
+    // By all threads of the block, by the mass of each row among those that follow.
+    HERE void weigh(const Pool<W, DIM>& pool, u32 drawn, float* room) {
+        shares = room;
+        const float times = div1((float)drawn, (float)WEIGHED_BY);
+        for (u32 from = thread() / (LANES / W) * LANES; from < Pool<W, DIM>::SIZE; from += threads() / (LANES / W) * LANES) {
+            const Points<W, DIM> rows = pool.load(from);
+            Lanes<W> masses = splat<W>(0.0f);
+            for (u32 other = 0; other < WEIGHED_BY; other++) {
+                float point[DIM];
+                pool.row(from + LANES + other, point);
+                const Lanes<W> squares = squared(away(rows, point));
+                masses = fma(apart(squares), Loss::mass(squares), masses);
+            }
+            masses = masses * times;
+            UNROLL EACH {
+                const u32 lane = Lanes<W>::of(j);
+                shares[from + lane] = Loss::share(masses.at[j]);
+                if (from == 0) shares[Pool<W, DIM>::SIZE + lane] = Loss::share(masses.at[j]);
+            }
+        }
+        wait_for_block();
+    }
+
+    HERE Lanes<W> load(u32 at) const {
+        Lanes<W> out;
+        UNROLL EACH out.at[j] = shares[at % Pool<W, DIM>::SIZE + Lanes<W>::of(j)];
+        return out;
+    }
+};
 
 // Which rows a block of threads has, and where what is theirs lies.
 template <int DIM> struct Places {
@@ -284,7 +333,7 @@ template <int W, int DIM> HERE void umap(const u32* edges, float* state, const A
 // --- Methods that weigh every edge: weighed.rs and their files in `method`.
 
 struct LargeVis {
-    enum { WHOLE = 0 };
+    enum { WHOLE = 0, MASSES = 0 };
     template <int W> static HERE Lanes<W> pull(const Arguments&, Lanes<W> weight, Lanes<W> squares) {
         return (weight * 4.0f) / (squares + 2.0f);
     }
@@ -294,7 +343,7 @@ struct LargeVis {
 };
 
 struct Pacmap {
-    enum { WHOLE = 1 };
+    enum { WHOLE = 1, MASSES = 0 };
     template <int W> static HERE Lanes<W> pull(const Arguments& of, Lanes<W> weight, Lanes<W> squares) {
         const float round = 12582912.0f, times = 4.0f;
         const Lanes<W> count = fma(weight, 1.0f / times, 0.5f / times - 0.5f) + round - round;
@@ -307,6 +356,19 @@ struct Pacmap {
         const Lanes<W> below = squares + 2.0f;
         return 4.0f / (below * below);
     }
+};
+
+struct InfoTsne {
+    enum { WHOLE = 0, MASSES = 1 };
+    template <int W> static HERE Lanes<W> pull(const Arguments&, Lanes<W> weight, Lanes<W> squares) {
+        return (weight * 4.0f) / (squares + 1.0f);
+    }
+    template <int W> static HERE Lanes<W> mass(Lanes<W> squares) { return 1.0f / (squares + 1.0f); }
+    template <int W> static HERE Lanes<W> push(Lanes<W> squares) {
+        const Lanes<W> q = mass(squares);
+        return (q * 4.0f) * q;
+    }
+    static HERE float share(float mass) { return div1(1.0f, max1(mass, 0x1p-63f)); }
 };
 
 // Momentum with gains (`optimizer.rs`): a step's length needs all components, so every thread has them.
@@ -340,6 +402,11 @@ template <typename Loss, int W, int DIM> HERE void weighed(const u32* edges, flo
     pool.fill(of, places.group, places.snapshot, room);
     u32 groups = (of.negatives + LANES - 1) / LANES;
     groups = groups < 1 ? 1 : groups > Pool<W, DIM>::SIZE / LANES ? Pool<W, DIM>::SIZE / LANES : groups;
+    Shares<Loss, W, DIM> shares;
+    if constexpr (Loss::MASSES) {
+        SHARED float shared[Pool<W, DIM>::STRIDE];
+        shares.weigh(pool, groups * LANES, shared);
+    }
 
     for (u32 row = places.begin + thread() / (LANES / W); row < places.end; row += threads() / (LANES / W)) {
         const u32 from = read(places.offsets + (row - places.base)), to = read(places.offsets + (row - places.base) + 1);
@@ -366,16 +433,38 @@ template <typename Loss, int W, int DIM> HERE void weighed(const u32* edges, flo
             COMPONENTS for (int d = 0; d < DIM; d++) pulls.of[d] = fma(pull, far.of[d], pulls.of[d]);
         }
         u32 at = (u32)draw(of.draws, row);
-        for (u32 i = 0; i < groups; i++) {
-            const Points<W, DIM> far = away(pool.load(at), own);
-            at += LANES;
-            const Lanes<W> push = Loss::push(squared(far));
-            COMPONENTS for (int d = 0; d < DIM; d++) pushes.of[d] = fma(push, far.of[d], pushes.of[d]);
-        }
-        const float share = div1((float)of.negatives, (float)(groups * LANES));
         float force[DIM];
-        COMPONENTS for (int d = 0; d < DIM; d++)
-            force[d] = fma1(-of.exaggeration, total(pulls.of[d]), mul1(share, total(pushes.of[d])));
+        if constexpr (Loss::MASSES) {
+            // Half of them are the row's own draws; the others stand for the rows that draw it.
+            Points<W, DIM> theirs;
+            COMPONENTS for (int d = 0; d < DIM; d++) theirs.of[d] = splat<W>(0.0f);
+            Lanes<W> masses = splat<W>(0.0f);
+            for (u32 i = 0; i < groups; i++) {
+                const Points<W, DIM> far = away(pool.load(at), own);
+                const Lanes<W> squares = squared(far), push = Loss::push(squares), back = push * shares.load(at);
+                at += LANES;
+                COMPONENTS for (int d = 0; d < DIM; d++) {
+                    pushes.of[d] = fma(push, far.of[d], pushes.of[d]);
+                    theirs.of[d] = fma(back, far.of[d], theirs.of[d]);
+                }
+                masses = fma(apart(squares), Loss::mass(squares), masses);
+            }
+            const float share = Loss::share(total(masses));
+            COMPONENTS for (int d = 0; d < DIM; d++) {
+                const float push = mul1(0.5f, fma1(share, total(pushes.of[d]), total(theirs.of[d])));
+                force[d] = fma1(-of.exaggeration, total(pulls.of[d]), push);
+            }
+        } else {
+            for (u32 i = 0; i < groups; i++) {
+                const Points<W, DIM> far = away(pool.load(at), own);
+                at += LANES;
+                const Lanes<W> push = Loss::push(squared(far));
+                COMPONENTS for (int d = 0; d < DIM; d++) pushes.of[d] = fma(push, far.of[d], pushes.of[d]);
+            }
+            const float share = div1((float)of.negatives, (float)(groups * LANES));
+            COMPONENTS for (int d = 0; d < DIM; d++)
+                force[d] = fma1(-of.exaggeration, total(pulls.of[d]), mul1(share, total(pushes.of[d])));
+        }
         if (of.momentum) momentum<W, DIM>(of, places, row, own, force);
         else adam<W, DIM>(of, places, row, own, force);
     }
@@ -402,6 +491,7 @@ template <typename Loss, int W, int DIM> HERE void weighed(const u32* edges, flo
 #endif
 
 template <int W, int DIM> HERE void largevis(const u32* edges, float* state, const Arguments& of) { weighed<LargeVis, W, DIM>(edges, state, of); }
+template <int W, int DIM> HERE void infotsne(const u32* edges, float* state, const Arguments& of) { weighed<InfoTsne, W, DIM>(edges, state, of); }
 template <int W, int DIM> HERE void pacmap(const u32* edges, float* state, const Arguments& of) { weighed<Pacmap, W, DIM>(edges, state, of); }
 
 // Lanes of a thread: measured; see benches/record.
@@ -426,5 +516,6 @@ ENTRY(umap, umap, LANES_OF_THREAD, 2)
 #else
 WIDTHS(umap)
 WIDTHS(largevis)
+WIDTHS(infotsne)
 WIDTHS(pacmap)
 #endif

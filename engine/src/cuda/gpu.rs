@@ -1,0 +1,146 @@
+//! A GPU that was found: its driver, its memory, its kernels.
+
+use std::fmt;
+use std::sync::Arc;
+
+use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DeviceRepr, DriverError, result, sys};
+use cudarc::nvrtc::Ptx;
+
+use crate::error::size;
+use crate::{Error, Result};
+
+/// The least version of CUDA that a driver must know for it: 12.4, as in its `.version`.
+const LEAST_DRIVER: i32 = 12_040;
+/// Threads of a block: measured.
+const THREADS: u32 = 256;
+/// Bytes that are left to the driver and whoever else is on the device.
+const LEFT: u64 = 256 << 20;
+
+/// A GPU that was found, and how it is used.
+pub struct Gpu {
+    pub(crate) name: String,
+    pub(crate) context: Arc<CudaContext>,
+    /// Where kernels run.
+    pub(crate) stream: Arc<CudaStream>,
+    /// Where edges are sent.
+    pub(crate) sending: Arc<CudaStream>,
+    /// Bytes of its memory that may be held.
+    budget: Option<u64>,
+    kernels: String,
+    pub(crate) threads: u32,
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gpu({})", self.name)
+    }
+}
+
+impl Gpu {
+    /// The GPU of a number, of whose memory `budget` bytes may be held, by default what is free.
+    ///
+    /// # Errors
+    /// In words, why there is none.
+    pub fn found(number: usize, budget: Option<u64>) -> std::result::Result<Self, String> {
+        // SAFETY: loads the driver's library, which only defines functions.
+        #[expect(unsafe_code, reason = "FFI: the driver's library")]
+        if !unsafe { sys::is_culib_present() } {
+            return Err("no NVIDIA driver was found (libcuda.so.1)".into());
+        }
+        result::init().map_err(|e| format!("the NVIDIA driver does not start: {}", words(e)))?;
+        let knows = driver_version();
+        if knows < LEAST_DRIVER {
+            let (major, minor) = (knows / 1000, knows % 1000 / 10);
+            return Err(format!(
+                "the NVIDIA driver knows CUDA {major}.{minor} and 12.4 is needed: driver 550 or newer"
+            ));
+        }
+        let count = result::device::get_count().map_err(words)?;
+        if number as i64 >= i64::from(count) {
+            return Err(format!("there is no GPU {number}: the driver has {count}, numbered from 0"));
+        }
+        let open = || {
+            let context = CudaContext::new(number)?;
+            // Two streams of its own: with the second cudarc keeps them in order by events.
+            let (stream, sending) = (context.new_stream()?, context.new_stream()?);
+            Ok((context.name()?, context, stream, sending))
+        };
+        let (name, context, stream, sending) =
+            open().map_err(|e: DriverError| format!("GPU {number} cannot be used: {}", words(e)))?;
+        Ok(Gpu { name, context, stream, sending, budget, kernels: super::KERNELS.into(), threads: THREADS })
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it can hold so many bytes for `what`.
+    ///
+    /// # Errors
+    /// In words, why not.
+    pub(crate) fn holds(&self, what: &str, bytes: u64) -> std::result::Result<(), String> {
+        let usable = self.usable().map_err(|e| format!("{}: {}", self.name, words(e)))?;
+        if bytes <= usable {
+            return Ok(());
+        }
+        let (usable, needed) = (size(usable), size(bytes));
+        Err(format!("{}: {usable} of its memory may be used, and {what} needs {needed}", self.name))
+    }
+
+    /// Bytes of its memory that may be used now.
+    pub(crate) fn usable(&self) -> std::result::Result<u64, DriverError> {
+        let (free, _) = self.context.mem_get_info()?;
+        Ok((free as u64).saturating_sub(LEFT).min(self.budget.unwrap_or(u64::MAX)))
+    }
+
+    /// With kernels and threads of a block other than those that were measured: to measure.
+    #[doc(hidden)]
+    pub fn with(mut self, kernels: Option<String>, threads: u32) -> Self {
+        if let Some(kernels) = kernels {
+            self.kernels = kernels;
+        }
+        self.threads = threads;
+        self
+    }
+
+    /// The kernel of a name.
+    pub(crate) fn kernel(&self, name: &str) -> Result<CudaFunction> {
+        let module = self.context.load_module(Ptx::from_src(super::only(&self.kernels, name)));
+        module.and_then(|module| module.load_function(name)).map_err(|e| self.failed("load a kernel", e))
+    }
+
+    /// Memory for so many; what is there is anything.
+    pub(crate) fn allocate<T: DeviceRepr>(&self, count: usize) -> std::result::Result<CudaSlice<T>, DriverError> {
+        // SAFETY: whoever asks writes it before it is read.
+        #[expect(unsafe_code, reason = "FFI: device memory")]
+        unsafe {
+            self.stream.alloc(count)
+        }
+    }
+
+    pub(crate) fn failed(&self, doing: &str, error: DriverError) -> Error {
+        Error::Device { what: format!("{}: cannot {doing}: {}", self.name, words(error)) }
+    }
+}
+
+/// What the driver says of an error.
+fn words(error: DriverError) -> String {
+    let said = |s: std::result::Result<&std::ffi::CStr, DriverError>| s.ok().map(|s| s.to_string_lossy().into_owned());
+    match (said(error.error_name()), said(error.error_string())) {
+        (Some(name), Some(string)) => format!("{string} ({name})"),
+        _ => format!("{:?}", error.0),
+    }
+}
+
+pub(crate) fn is_out_of_memory(error: DriverError) -> bool {
+    error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY
+}
+
+fn driver_version() -> i32 {
+    let mut version = 0;
+    // SAFETY: writes one number.
+    #[expect(unsafe_code, reason = "FFI: the driver's library")]
+    let asked = unsafe { sys::cuDriverGetVersion(&raw mut version) }.result();
+    asked.map_or(0, |()| version)
+}

@@ -1,0 +1,145 @@
+//! The device's side: vectors in its memory, and rows sent there by slices.
+
+use std::ops::Range;
+
+use cudarc::driver::{CudaFunction, CudaSlice, DeviceRepr, LaunchConfig, PushKernelArg};
+
+use super::super::segments::Segments;
+use super::{Arguments, MATES, ROWS, VISITS, squad_bytes, squads};
+use crate::cuda::Gpu;
+use crate::observe::Progress;
+use crate::{Error, Result};
+
+/// Rows that are read and sent together.
+const READ: usize = 8192;
+
+// SAFETY: plain numbers, laid out as the kernel's struct.
+#[expect(unsafe_code, reason = "FFI: what a kernel takes")]
+unsafe impl DeviceRepr for Arguments {}
+
+/// Vectors on a GPU, and what rows are sent through.
+pub(in crate::neighbors) struct Joiner<'a> {
+    gpu: &'a Gpu,
+    function: CudaFunction,
+    dim: usize,
+    keep: usize,
+    vectors: CudaSlice<f32>,
+    starts: CudaSlice<u32>,
+    on_device: (CudaSlice<u32>, CudaSlice<u32>, CudaSlice<u64>),
+    ends: Vec<u32>,
+    visits: Vec<u32>,
+    keys: Vec<u64>,
+}
+
+impl<'a> Joiner<'a> {
+    /// Sends all rows of `segments` to the GPU.
+    pub(in crate::neighbors) fn new(
+        gpu: &'a Gpu,
+        segments: &Segments<'_>,
+        k: usize,
+        progress: &Progress<'_>,
+    ) -> Result<Self> {
+        let table = &segments.lists.table;
+        let (rows, dim) = (table.rows() as usize, table.dim);
+        let failed = |doing: &'static str| move |e| gpu.failed(doing, e);
+        let function = gpu.kernel("join")?;
+        let mut vectors = gpu.allocate::<f32>(rows * dim).map_err(failed("allocate the vectors"))?;
+        let mut buffer = Vec::new();
+        for first in (0..rows).step_by(READ) {
+            progress.check()?;
+            let end = rows.min(first + READ);
+            buffer.resize((end - first) * dim, 0.0);
+            segments.lists.read(first as u32..end as u32, &mut buffer)?;
+            progress.traffic.read(buffer.len() as u64 * 4);
+            let mut to = vectors.slice_mut(first * dim..end * dim);
+            gpu.stream.memcpy_htod(&buffer, &mut to).map_err(failed("send vectors"))?;
+            // What it is sent from is written again.
+            gpu.stream.synchronize().map_err(failed("send vectors"))?;
+        }
+        let begins: Vec<u32> =
+            (0..segments.count()).map(|segment| segments.range(segment).start).chain([rows as u32]).collect();
+        let mut starts = gpu.allocate(begins.len()).map_err(failed("allocate segments"))?;
+        gpu.stream.memcpy_htod(&begins, &mut starts).map_err(failed("send segments"))?;
+        gpu.stream.synchronize().map_err(failed("send segments"))?;
+        let room = || Ok((gpu.allocate(ROWS)?, gpu.allocate(VISITS)?, gpu.allocate(ROWS * k)?));
+        let on_device = room().map_err(failed("allocate rows"))?;
+        let (ends, visits, keys) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Joiner { gpu, function, dim, keep: k, vectors, starts, on_device, ends, visits, keys })
+    }
+
+    /// Brings rows `rows` before the segments that `of(row)` gives: `know(rows, keys)` writes what they
+    /// know, `learn(rows, keys)` reads what they know afterwards, heaps of keys as `Tops` has them.
+    pub(in crate::neighbors) fn meet<I: Iterator<Item = u32>>(
+        &mut self,
+        rows: Range<u32>,
+        of: impl Fn(u32) -> I,
+        mut know: impl FnMut(Range<u32>, &mut Vec<u64>),
+        mut learn: impl FnMut(Range<u32>, &[u64]) -> Result<()>,
+    ) -> Result<()> {
+        let (mut first, mut next) = (rows.start, rows.start);
+        (self.ends.clear(), self.visits.clear());
+        while next < rows.end {
+            let before = self.visits.len();
+            self.visits.extend(of(next));
+            if self.visits.len() - before > VISITS {
+                let what =
+                    format!("row {next} visits more segments than a GPU is sent: --device cpu gives the same graph");
+                return Err(Error::Device { what });
+            }
+            if self.visits.len() > VISITS {
+                // It is the first of the next slice.
+                let its = self.visits.split_off(before);
+                self.launch(first..next, &mut know, &mut learn)?;
+                first = next;
+                self.visits.extend(its);
+            }
+            self.ends.push(self.visits.len() as u32);
+            next += 1;
+            if self.ends.len() == ROWS || next == rows.end {
+                self.launch(first..next, &mut know, &mut learn)?;
+                first = next;
+            }
+        }
+        Ok(())
+    }
+
+    fn launch(
+        &mut self,
+        rows: Range<u32>,
+        know: &mut impl FnMut(Range<u32>, &mut Vec<u64>),
+        learn: &mut impl FnMut(Range<u32>, &[u64]) -> Result<()>,
+    ) -> Result<()> {
+        let Joiner { function, dim, keep, vectors, starts, on_device: (ends, visits, best), .. } = self;
+        let gpu = self.gpu;
+        let failed = |doing: &'static str| move |e| gpu.failed(doing, e);
+        self.keys.clear();
+        know(rows.clone(), &mut self.keys);
+        let stream = &gpu.stream;
+        stream.memcpy_htod(&self.ends, &mut ends.slice_mut(..self.ends.len())).map_err(failed("send rows"))?;
+        if !self.visits.is_empty() {
+            stream
+                .memcpy_htod(&self.visits, &mut visits.slice_mut(..self.visits.len()))
+                .map_err(failed("send visits"))?;
+        }
+        stream.memcpy_htod(&self.keys, &mut best.slice_mut(..self.keys.len())).map_err(failed("send what is known"))?;
+        let count = rows.end - rows.start;
+        let squads = squads(*dim, *keep);
+        let shape = LaunchConfig {
+            grid_dim: (count.div_ceil(squads as u32), 1, 1),
+            block_dim: ((squads * MATES) as u32, 1, 1),
+            shared_mem_bytes: (squads * squad_bytes(*dim, *keep)) as u32,
+        };
+        let arguments = Arguments { first: rows.start, count, dim: *dim as u32, keep: *keep as u32 };
+        let mut launch = stream.launch_builder(function);
+        launch.arg(&*vectors).arg(&*starts).arg(&*ends).arg(&*visits).arg(&mut *best).arg(&arguments);
+        // SAFETY: each slice is as long as the arguments and the numbers in it say: rows and segments are
+        // those of the lists, and visits end where they end.
+        #[expect(unsafe_code, reason = "FFI: a kernel of our own")]
+        unsafe { launch.launch(shape) }.map_err(failed("launch the join"))?;
+        stream.memcpy_dtoh(&best.slice(..self.keys.len()), &mut self.keys).map_err(failed("fetch neighbours"))?;
+        stream.synchronize().map_err(failed("fetch neighbours"))?;
+        learn(rows, &self.keys)?;
+        (self.ends.clear(), self.visits.clear());
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! The join on an NVIDIA GPU (`crate::cuda`): all vectors lie in its memory, and rows go
+//! there with what they know and the segments that they visit, some at a time.
+//!
+//! What must hold: distances are summed as on the CPU and each row keeps the least of
+//! those that it met, so that the graph has the same bytes.
+
+#[cfg(feature = "cuda")]
+mod joiner;
+
+#[cfg(feature = "cuda")]
+pub(super) use joiner::Joiner;
+
+use super::top::Tops;
+
+/// Rows that are sent together at most, and visits.
+const ROWS: usize = 1 << 15;
+const VISITS: usize = 1 << 20;
+/// Bytes of memory that the threads of a block share, at most.
+const SHARED: usize = 48 << 10;
+/// Threads that take a row.
+#[cfg(feature = "cuda")]
+const MATES: usize = 32;
+/// Rows that a block takes at most.
+const SQUADS: usize = 8;
+
+/// What the kernel is told: as the struct `Join` in `join.cu`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct Arguments {
+    first: u32,
+    count: u32,
+    dim: u32,
+    keep: u32,
+}
+
+/// Bytes of memory that the threads of one row share.
+fn squad_bytes(dim: usize, k: usize) -> usize {
+    k * 8 + dim.div_ceil(2) * 8
+}
+
+/// Squads of a block; none where a row is too wide for it.
+fn squads(dim: usize, k: usize) -> usize {
+    (SHARED / squad_bytes(dim, k)).min(SQUADS)
+}
+
+/// Bytes of a GPU's memory that joining so many rows takes; more than there can be where
+/// a row is too wide for it.
+pub(super) fn device_bytes(rows: u64, dim: usize, k: usize, segments: usize) -> u64 {
+    if squads(dim, k) == 0 {
+        return u64::MAX;
+    }
+    rows * dim as u64 * 4 + segments as u64 * 4 + host_bytes(k)
+}
+
+/// Bytes of what is sent together.
+pub(super) fn host_bytes(k: usize) -> u64 {
+    (ROWS * 4 + VISITS * 4) as u64 + Tops::bytes(ROWS, k)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::c_void;
+
+    use super::super::kernel::squared_distance;
+    use super::*;
+    use crate::random::{draw, unit};
+
+    type Entry = unsafe extern "C" fn(*const f32, *const u32, *const u32, *const u32, *mut u64, *const Arguments);
+
+    /// What rows know at first, what they then visit, and what that must come to.
+    #[expect(unsafe_code, reason = "FFI: a library of our own")]
+    fn check(dim: usize, keep: usize) {
+        // SAFETY: the kernel of this name has this signature.
+        let join = unsafe { std::mem::transmute::<*mut c_void, Entry>(crate::cuda::shim::entry("join")) };
+        let rows = 400usize;
+        let mut vectors: Vec<f32> = (0..rows * dim).map(|i| unit(1, dim as u64, i as u64) * 8.0 - 4.0).collect();
+        // Some copies: what lies at the same distance goes by the row.
+        vectors.copy_within(0..3 * dim, 200 * dim);
+        let starts: Vec<u32> = vec![0, 1, 18, 18, 130, 131, 300, 400];
+        let (first, count) = (37u32, 90usize);
+        let visited =
+            |place: usize| (0..7u32).filter(move |&segment| draw(5, place as u64, u64::from(segment)) % 3 != 0);
+        let (mut ends, mut visits, mut tops) = (Vec::new(), Vec::new(), Tops::new(count, keep));
+        let squared = |a: usize, b: usize| squared_distance(&vectors[a * dim..][..dim], &vectors[b * dim..][..dim]);
+        let mut expected = Tops::new(count, keep);
+        for place in 0..count {
+            let own = first as usize + place;
+            // Known already: a few that are visited by nobody now.
+            if visited(place).all(|segment| segment != 1) {
+                for row in 1..9 {
+                    let key = (squared(own, row), (row as u32).wrapping_sub(own as u32));
+                    tops.offer(place, key.0, key.1);
+                    expected.offer(place, key.0, key.1);
+                }
+            }
+            for segment in visited(place) {
+                visits.push(segment);
+                for row in starts[segment as usize] as usize..starts[segment as usize + 1] as usize {
+                    if row != own {
+                        expected.offer(place, squared(own, row), (row as u32).wrapping_sub(own as u32));
+                    }
+                }
+            }
+            ends.push(visits.len() as u32);
+        }
+        let of = Arguments { first, count: count as u32, dim: dim as u32, keep: keep as u32 };
+        // SAFETY: all is as long as the arguments, ends and starts say.
+        unsafe {
+            join(
+                vectors.as_ptr(),
+                starts.as_ptr(),
+                ends.as_ptr(),
+                visits.as_ptr(),
+                tops.keys_mut(0..count).as_mut_ptr(),
+                &of,
+            );
+        }
+        tops.sort();
+        expected.sort();
+        assert_eq!(tops.keys_mut(0..count), expected.keys_mut(0..count), "{dim} components, {keep} kept");
+    }
+
+    #[test]
+    fn rows_find_the_same_on_a_device() {
+        for (dim, keep) in [(1, 3), (2, 1), (15, 15), (16, 15), (17, 4), (100, 15), (128, 32), (385, 90)] {
+            check(dim, keep);
+        }
+    }
+
+    #[test]
+    fn a_block_has_room_for_as_many_rows_as_it_takes() {
+        assert_eq!((squads(128, 15), squads(1 << 11, 15), squads(1 << 14, 15)), (SQUADS, 5, 0));
+        assert_eq!(device_bytes(10, 1 << 14, 15, 1), u64::MAX);
+        for (dim, k) in [(1, 1), (384, 15), (4096, 500)] {
+            assert!(squads(dim, k) * squad_bytes(dim, k) <= SHARED);
+        }
+    }
+}
