@@ -101,7 +101,7 @@ mod driver {
         assert_eq!(place.bytes("gpu.arrow"), place.bytes("cpu.arrow"));
 
         // Lost after a few launches, it is gone on with elsewhere; and with too little room nothing is begun.
-        let lost = run(&place, &format!("{knn} --restart -o m.arrow --device cuda"), &[("FAKE_CUDA_LAUNCHES", "3")]);
+        let lost = run(&place, &format!("{knn} --restart -o m.arrow --device cuda"), &[("FAKE_CUDA_LAUNCHES", "2")]);
         assert!(lost.code == 1 && lost.stderr.contains("CUDA_ERROR_LAUNCH_FAILED"), "{}", lost.stderr);
         let little = run(&place, &format!("{knn} -o m.arrow --device cuda --device-memory 100KiB"), &[]);
         let why = "neighbours are looked for on the CPU: a GPU that is none: 100.00 KiB of its memory may be used";

@@ -372,7 +372,9 @@ pub(crate) fn device_bytes(plan: &Plan) -> u64 {
 fn sending_bytes(plan: &Plan) -> u64 {
     match plan.config.device {
         #[cfg(feature = "cuda")]
-        crate::Device::Cuda(_) if !plan.index.exact => cuda::host_bytes(plan.k()),
+        crate::Device::Cuda(_) | crate::Device::Auto if !plan.index.exact => {
+            cuda::host_bytes(plan.shape.dim, plan.k(), Segments::most(plan))
+        }
         _ => 0,
     }
 }

@@ -5,13 +5,10 @@ use std::ops::Range;
 use cudarc::driver::{CudaFunction, CudaSlice, DeviceRepr, LaunchConfig, PushKernelArg};
 
 use super::super::segments::Segments;
-use super::{Arguments, MATES, ROWS, VISITS, squad_bytes, squads};
+use super::{Arguments, MATES, READ, ROWS, VISITS, squad_bytes, squads};
 use crate::cuda::Gpu;
 use crate::observe::Progress;
 use crate::{Error, Result};
-
-/// Rows that are read and sent together.
-const READ: usize = 8192;
 
 // SAFETY: plain numbers, laid out as the kernel's struct.
 #[expect(unsafe_code, reason = "FFI: what a kernel takes")]
@@ -45,9 +42,10 @@ impl<'a> Joiner<'a> {
         let function = gpu.kernel("join")?;
         let mut vectors = gpu.allocate::<f32>(rows * dim).map_err(failed("allocate the vectors"))?;
         let mut buffer = Vec::new();
-        for first in (0..rows).step_by(READ) {
+        let together = (READ / (dim * 4)).max(1);
+        for first in (0..rows).step_by(together) {
             progress.check()?;
-            let end = rows.min(first + READ);
+            let end = rows.min(first + together);
             buffer.resize((end - first) * dim, 0.0);
             segments.lists.read(first as u32..end as u32, &mut buffer)?;
             progress.traffic.read(buffer.len() as u64 * 4);

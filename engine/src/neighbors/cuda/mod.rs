@@ -15,6 +15,9 @@ use super::top::Tops;
 /// Rows that are sent together at most, and visits.
 const ROWS: usize = 1 << 15;
 const VISITS: usize = 1 << 20;
+/// Bytes of vectors that are read and sent together, or one.
+#[cfg(feature = "cuda")]
+const READ: usize = 4 << 20;
 /// Bytes of memory that the threads of a block share, at most.
 const SHARED: usize = 48 << 10;
 /// Threads that take a row.
@@ -49,12 +52,18 @@ pub(super) fn device_bytes(rows: u64, dim: usize, k: usize, segments: usize) -> 
     if squads(dim, k) == 0 {
         return u64::MAX;
     }
-    rows * dim as u64 * 4 + segments as u64 * 4 + host_bytes(k)
+    rows * dim as u64 * 4 + segments as u64 * 4 + slice_bytes(k)
 }
 
-/// Bytes of what is sent together.
-pub(super) fn host_bytes(k: usize) -> u64 {
+/// Bytes of rows that are sent together.
+fn slice_bytes(k: usize) -> u64 {
     (ROWS * 4 + VISITS * 4) as u64 + Tops::bytes(ROWS, k)
+}
+
+/// Bytes that are held beside what the join on the CPU holds.
+#[cfg(feature = "cuda")]
+pub(super) fn host_bytes(dim: usize, k: usize, segments: usize) -> u64 {
+    slice_bytes(k) + READ.max(dim * 4) as u64 + segments as u64 * 4
 }
 
 #[cfg(test)]
