@@ -98,21 +98,17 @@ pub(crate) fn for_layout(plan: &Plan, observer: &dyn Observer) -> Result<Option<
 
 /// The GPU that a plan's rows are joined on; none where that is the CPU: where every pair is
 /// compared, and where the vectors have no room there, of which a note tells. Where a GPU was
-/// only welcome and there is none, a note says so where the graph is all that is `asked` for:
+/// only welcome and there is none, a note says so where the graph is wanted `alone`:
 /// otherwise the layout's does.
 ///
 /// # Errors
 /// Where a GPU was asked for and cannot be used.
-pub(crate) fn for_join(plan: &Plan, observer: &dyn Observer, asked: bool) -> Result<Option<Gpu>> {
+pub(crate) fn for_join(plan: &Plan, observer: &dyn Observer, alone: bool) -> Result<Option<Gpu>> {
     let config = &plan.config;
     let Some(number) = number(config.device).filter(|_| plan.shape.dim > 0 && !plan.index.exact) else {
         return Ok(None);
     };
-    let there = open(number, config.device_memory, "it", 0).map_err(|why| {
-        let what = format!("{}: {why}; --device cpu gives the same graph", config.device);
-        (why, Error::Device { what })
-    });
-    let why = match there {
+    let why = match open(number, config.device_memory, "it", 0) {
         Ok(_) => match open(number, config.device_memory, "the join", crate::neighbors::device_bytes(plan)) {
             Ok(gpu) => {
                 note(observer, Stage::Neighbors, &format!("neighbours are looked for on {}", name(&gpu)))?;
@@ -120,13 +116,12 @@ pub(crate) fn for_join(plan: &Plan, observer: &dyn Observer, asked: bool) -> Res
             }
             Err(why) => why,
         },
-        Err((why, _)) if config.device == Device::Auto => {
-            if !asked {
-                return Ok(None);
-            }
-            why
+        Err(why) if config.device == Device::Auto && alone => why,
+        Err(_) if config.device == Device::Auto => return Ok(None),
+        Err(why) => {
+            let what = format!("{}: {why}; --device cpu gives the same graph", config.device);
+            return Err(Error::Device { what });
         }
-        Err((_, error)) => return Err(error),
     };
     note(observer, Stage::Neighbors, &format!("neighbours are looked for on the CPU: {why}"))?;
     Ok(None)

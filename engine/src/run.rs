@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::affinity::{self, Affinities};
 use crate::budget::{Budget, base};
-use crate::device::Gpu;
 use crate::index::{self, Lists, Made};
 use crate::meter::Meter;
 use crate::neighbors::{self, Found, Graph, SAMPLE, Sample};
@@ -22,7 +21,7 @@ use crate::observe::{Event, Observer, Progress, Stage};
 use crate::plan::{Input, Plan};
 use crate::report::{Report, StageReport};
 use crate::work::Work;
-use crate::{Error, Result, exact, init, layout, output, quality, scan};
+use crate::{Error, Result, device, exact, init, layout, output, quality, scan};
 
 /// Takes the map, row after row in the source's order.
 pub trait Sink: Send {
@@ -115,10 +114,8 @@ pub fn embed(
         let init = layout && !run.has(Stage::Init);
         let neighbors = affinity && !run.has(Stage::Neighbors) || run.sample_missing();
         // Before hours of work: what is asked for may not be there.
-        let gpu = if layout { crate::device::for_layout(plan, observer)? } else { None };
-        let joins = if run.joins(inputs, neighbors) { crate::device::for_join(plan, observer, false)? } else { None };
-        let graph = run.graph(inputs, neighbors, joins.as_ref())?;
-        drop(joins);
+        let gpu = if layout { device::for_layout(plan, observer)? } else { None };
+        let graph = run.graph(inputs, neighbors, false)?;
 
         let lists = graph.lists.as_ref();
         let affinities: Affinities = run.stage(Stage::Affinity, affinity, rows, "rows", |work| {
@@ -189,9 +186,7 @@ pub fn knn(
     pool(plan.threads)?.install(|| {
         let mut run = Run::start(plan, inputs, dir, observer)?;
         let neighbors = !run.has(Stage::Neighbors);
-        let joins = if run.joins(inputs, neighbors) { crate::device::for_join(plan, observer, true)? } else { None };
-        let graph = run.graph(inputs, neighbors, joins.as_ref())?;
-        drop(joins);
+        let graph = run.graph(inputs, neighbors, true)?;
         run.always(Stage::Output, plan.shape.rows, "rows", |work| {
             let found = Graph::open(dir.dir(), plan.shape.rows)?;
             neighbors::export(plan, &found, graph.lists.as_ref(), sink, work)
@@ -282,16 +277,13 @@ impl<'a> Run<'a> {
         self.plan.shape.dim == 0
     }
 
-    /// Whether rows are to be joined.
-    fn joins(&self, inputs: &Inputs<'_>, wanted: bool) -> bool {
-        wanted && inputs.graph.is_none()
-    }
-
     /// Scan, index and neighbors: what leads to a graph in list order, which
     /// is made if it is `wanted`.
-    /// Rows are joined on `gpu` where there is one.
-    fn graph(&mut self, inputs: &Inputs<'_>, wanted: bool, gpu: Option<&Gpu>) -> Result<GraphMade> {
+    /// It is `alone` where nothing follows.
+    fn graph(&mut self, inputs: &Inputs<'_>, wanted: bool, alone: bool) -> Result<GraphMade> {
         let (plan, dir) = (self.plan, self.dir);
+        let joins = wanted && inputs.graph.is_none();
+        let gpu = if joins { device::for_join(plan, self.observer, alone)? } else { None };
         let rows = plan.shape.rows;
         let (mut lists, mut pca) = (None, None);
         if let Some(source) = &inputs.source {
@@ -308,7 +300,7 @@ impl<'a> Run<'a> {
         let found: Found = self.stage(Stage::Neighbors, wanted, rows, "rows", |work| {
             let (made, found, _) = match (inputs.graph, &lists) {
                 (Some(graph), lists) => neighbors::import(plan, graph, lists.as_ref(), work)?,
-                (None, Some(lists)) => neighbors::join(plan, lists, gpu, work)?,
+                (None, Some(lists)) => neighbors::join(plan, lists, gpu.as_ref(), work)?,
                 (None, None) => return Err(Error::Data { what: "neither vectors nor a graph were given".into() }),
             };
             Ok((made, found))

@@ -13,7 +13,6 @@
 
 mod adjacent;
 mod coded;
-#[cfg(any(test, feature = "cuda"))]
 mod cuda;
 mod exchange;
 mod feed;
@@ -34,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::ops::Range;
 
+pub(crate) use cuda::device_bytes;
 pub use exchange::{export, export_disk, export_needs, import, import_disk, import_needs};
 pub(crate) use feed::portion_rows;
 pub use feed::{Form, Met, each_portion};
@@ -53,7 +53,6 @@ use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::work::Work;
 use adjacent::Adjacent;
-#[cfg(feature = "cuda")]
 use cuda::Joiner;
 use probe::{Probe, Visited};
 use rounds::{Before, FIRST, Round, Wanted};
@@ -337,48 +336,6 @@ impl Pace {
     }
 }
 
-/// A build without CUDA joins nothing on a GPU.
-#[cfg(not(feature = "cuda"))]
-struct Joiner<'a>(&'a Gpu);
-
-#[cfg(not(feature = "cuda"))]
-impl<'a> Joiner<'a> {
-    fn new(gpu: &'a Gpu, _: &Segments<'_>, _: usize, _: &Progress<'_>) -> Result<Self> {
-        match *gpu {}
-    }
-}
-
-#[cfg(not(feature = "cuda"))]
-impl Window {
-    fn meet_on<I: Iterator<Item = u32>>(
-        &mut self,
-        joiner: &mut Joiner<'_>,
-        _: impl Fn(usize) -> I,
-        _: impl FnMut(Range<u32>) -> Result<()>,
-    ) -> Result<()> {
-        match *joiner.0 {}
-    }
-}
-
-/// Bytes of a GPU's memory that the join takes.
-pub(crate) fn device_bytes(plan: &Plan) -> u64 {
-    #[cfg(feature = "cuda")]
-    return cuda::device_bytes(plan.shape.rows, plan.shape.dim, plan.k(), Segments::most(plan));
-    #[cfg(not(feature = "cuda"))]
-    u64::from(plan.shape.dim > 0)
-}
-
-/// Bytes of what goes to a GPU together.
-fn sending_bytes(plan: &Plan) -> u64 {
-    match plan.config.device {
-        #[cfg(feature = "cuda")]
-        crate::Device::Cuda(_) | crate::Device::Auto if !plan.index.exact => {
-            cuda::host_bytes(plan.shape.dim, plan.k(), Segments::most(plan))
-        }
-        _ => 0,
-    }
-}
-
 /// What the stage's first unit finds: the sample's exact neighbours.
 fn true_neighbors(plan: &Plan, lists: &Lists, work: &Work<'_>) -> Result<(Sample, (String, FileStamp))> {
     const UNIT: &str = "sample";
@@ -496,7 +453,7 @@ pub fn needs(plan: &Plan) -> Needs {
                 // What lies free between a window's parts, and with threads that gave it back.
                 ("what the allocator keeps", windows / 50),
                 ("file buffer", 1 << 20),
-                ("rows on their way to the GPU", sending_bytes(plan)),
+                ("rows on their way to the GPU", cuda::host_bytes(plan)),
                 ("who visits what", Window::bytes(dim, Segments::most(plan), threads)),
                 ("lists' centroids", table),
                 ("the sample's neighbours", truth),

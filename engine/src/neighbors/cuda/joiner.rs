@@ -75,7 +75,8 @@ impl<'a> Joiner<'a> {
         mut learn: impl FnMut(Range<u32>, &[u64]) -> Result<()>,
     ) -> Result<()> {
         let (mut first, mut next) = (rows.start, rows.start);
-        (self.ends.clear(), self.visits.clear());
+        self.ends.clear();
+        self.visits.clear();
         while next < rows.end {
             let before = self.visits.len();
             self.visits.extend(of(next));
@@ -137,7 +138,8 @@ impl<'a> Joiner<'a> {
         stream.memcpy_dtoh(&best.slice(..self.keys.len()), &mut self.keys).map_err(failed("fetch neighbours"))?;
         stream.synchronize().map_err(failed("fetch neighbours"))?;
         learn(rows, &self.keys)?;
-        (self.ends.clear(), self.visits.clear());
+        self.ends.clear();
+        self.visits.clear();
         Ok(())
     }
 }

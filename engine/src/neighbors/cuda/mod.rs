@@ -6,17 +6,23 @@
 
 #[cfg(feature = "cuda")]
 mod joiner;
+#[cfg(not(feature = "cuda"))]
+mod none;
 
 #[cfg(feature = "cuda")]
 pub(super) use joiner::Joiner;
+#[cfg(not(feature = "cuda"))]
+pub(super) use none::Joiner;
 
+use super::segments::Segments;
 use super::top::Tops;
+use crate::Device;
+use crate::plan::Plan;
 
 /// Rows that are sent together at most, and visits.
 const ROWS: usize = 1 << 15;
 const VISITS: usize = 1 << 20;
 /// Bytes of vectors that are read and sent together, or one.
-#[cfg(feature = "cuda")]
 const READ: usize = 4 << 20;
 /// Bytes of memory that the threads of a block share, at most.
 const SHARED: usize = 48 << 10;
@@ -27,6 +33,7 @@ const MATES: usize = 32;
 const SQUADS: usize = 8;
 
 /// What the kernel is told: as the struct `Join` in `join.cu`.
+#[cfg(any(test, feature = "cuda"))]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 struct Arguments {
@@ -46,13 +53,14 @@ fn squads(dim: usize, k: usize) -> usize {
     (SHARED / squad_bytes(dim, k)).min(SQUADS)
 }
 
-/// Bytes of a GPU's memory that joining so many rows takes; more than there can be where
-/// a row is too wide for it.
-pub(super) fn device_bytes(rows: u64, dim: usize, k: usize, segments: usize) -> u64 {
+/// Bytes of a GPU's memory that the join takes; more than there can be where a row is too
+/// wide for it.
+pub(crate) fn device_bytes(plan: &Plan) -> u64 {
+    let (rows, dim, k) = (plan.shape.rows, plan.shape.dim, plan.k());
     if squads(dim, k) == 0 {
         return u64::MAX;
     }
-    rows * dim as u64 * 4 + segments as u64 * 4 + slice_bytes(k)
+    rows * dim as u64 * 4 + Segments::most(plan) as u64 * 4 + slice_bytes(k)
 }
 
 /// Bytes of rows that are sent together.
@@ -60,10 +68,12 @@ fn slice_bytes(k: usize) -> u64 {
     (ROWS * 4 + VISITS * 4) as u64 + Tops::bytes(ROWS, k)
 }
 
-/// Bytes that are held beside what the join on the CPU holds.
-#[cfg(feature = "cuda")]
-pub(super) fn host_bytes(dim: usize, k: usize, segments: usize) -> u64 {
-    slice_bytes(k) + READ.max(dim * 4) as u64 + segments as u64 * 4
+/// Bytes that are held where a GPU may join, beside what the join on the CPU holds.
+pub(super) fn host_bytes(plan: &Plan) -> u64 {
+    if !cfg!(feature = "cuda") || plan.config.device == Device::Cpu || plan.index.exact {
+        return 0;
+    }
+    slice_bytes(plan.k()) + READ.max(plan.shape.dim * 4) as u64 + Segments::most(plan) as u64 * 4
 }
 
 #[cfg(test)]
@@ -87,8 +97,9 @@ mod tests {
         vectors.copy_within(0..3 * dim, 200 * dim);
         let starts: Vec<u32> = vec![0, 1, 18, 18, 130, 131, 300, 400];
         let (first, count) = (37u32, 90usize);
-        let visited =
-            |place: usize| (0..7u32).filter(move |&segment| draw(5, place as u64, u64::from(segment)) % 3 != 0);
+        let visited = |place: usize| {
+            (0..7u32).filter(move |&segment| !draw(5, place as u64, u64::from(segment)).is_multiple_of(3))
+        };
         let (mut ends, mut visits, mut tops) = (Vec::new(), Vec::new(), Tops::new(count, keep));
         let squared = |a: usize, b: usize| squared_distance(&vectors[a * dim..][..dim], &vectors[b * dim..][..dim]);
         let mut expected = Tops::new(count, keep);
@@ -139,7 +150,6 @@ mod tests {
     #[test]
     fn a_block_has_room_for_as_many_rows_as_it_takes() {
         assert_eq!((squads(128, 15), squads(1 << 11, 15), squads(1 << 14, 15)), (SQUADS, 5, 0));
-        assert_eq!(device_bytes(10, 1 << 14, 15, 1), u64::MAX);
         for (dim, k) in [(1, 1), (384, 15), (4096, 500)] {
             assert!(squads(dim, k) * squad_bytes(dim, k) <= SHARED);
         }
