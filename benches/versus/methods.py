@@ -7,7 +7,8 @@
 
 The ways: in memory (an .npy file, a generous budget), streamed (a Parquet file,
 the smallest budget that lowland names), and that again, ended by SIGKILL once
-while neighbours are searched and once in the layout, and taken up. All three
+while neighbours are searched (exact methods: where the layout begins) and once
+in the layout, and taken up. All three
 must give the same bytes; the map is scored once, and beside it that of the peer.
 
 What must hold: which methods there are is what the binary says; one that has no
@@ -115,7 +116,8 @@ def kill_at(command, log, reached):
 
 
 def searching(event):
-    return event["event"] == "start" and event["stage"] in ("neighbors", "affinity")
+    # Exact methods search nothing: they are ended where their layout begins.
+    return event["event"] == "start" and event["stage"] in ("neighbors", "affinity", "layout")
 
 
 def laying_out(event):
@@ -241,7 +243,7 @@ CAPTION = f"""\
 Made by `./x methods`; not edited by hand. Everybody has his own defaults. *In memory* is
 an .npy file with a budget of {GENEROUS}, *streamed* a Parquet file with the smallest budget
 that lowland names, *resumed* the same, killed (SIGKILL) in the search for neighbours and
-again in the layout, and taken up twice; its seconds are those of all three processes with a
+again in the layout (exact methods twice there), and taken up twice; its seconds are those of all three processes with a
 checkpoint in every epoch. *Same bytes* says whether the three maps are one. Trustworthiness is
 of 15 neighbours on 3,000 rows against all (`tests/oracle/score.py`), silhouette
 scikit-learn's by digit or section on 5,000; a row passes where bytes are the same and
