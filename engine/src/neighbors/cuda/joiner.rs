@@ -61,7 +61,8 @@ impl<'a> Joiner<'a> {
         gpu.stream.synchronize().map_err(failed("send segments"))?;
         let room = || Ok((gpu.allocate(ROWS)?, gpu.allocate(VISITS)?, gpu.allocate(ROWS * k)?));
         let on_device = room().map_err(failed("allocate rows"))?;
-        let (ends, visits, keys) = (Vec::new(), Vec::new(), Vec::new());
+        let keys = Vec::with_capacity(ROWS * k);
+        let (ends, visits) = (Vec::with_capacity(ROWS), Vec::with_capacity(VISITS));
         Ok(Joiner { gpu, function, dim, keep: k, vectors, starts, on_device, ends, visits, keys })
     }
 
@@ -78,20 +79,17 @@ impl<'a> Joiner<'a> {
         self.ends.clear();
         self.visits.clear();
         while next < rows.end {
-            let before = self.visits.len();
-            self.visits.extend(of(next));
-            if self.visits.len() - before > VISITS {
+            let its = of(next).count();
+            if its > VISITS {
                 let what =
                     format!("row {next} visits more segments than a GPU is sent: --device cpu gives the same graph");
                 return Err(Error::Device { what });
             }
-            if self.visits.len() > VISITS {
-                // It is the first of the next slice.
-                let its = self.visits.split_off(before);
+            if self.visits.len() + its > VISITS {
                 self.launch(first..next, &mut know, &mut learn)?;
                 first = next;
-                self.visits.extend(its);
             }
+            self.visits.extend(of(next));
             self.ends.push(self.visits.len() as u32);
             next += 1;
             if self.ends.len() == ROWS || next == rows.end {
