@@ -274,14 +274,16 @@ def parsed():
     return options
 
 
-def write(options, lines):
+def write(options, head, lines):
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    text = "\n\n".join(["# Every method, three ways, beside its peer", heading(options), table, CAPTION]) + "\n"
+    text = "\n\n".join(["# Every method, three ways, beside its peer", head, table, CAPTION]) + "\n"
     options.output.write_text(text, encoding="utf-8")
 
 
 def main():
     options = parsed()
+    # The commit that is measured, whatever is committed while it is.
+    head = heading(options)
     lines, fine = [COLUMNS, ["---"] * 4 + ["--:"] * (len(COLUMNS) - 5) + ["---"]], True
     try:
         for cells, good in rows(options):
@@ -289,7 +291,7 @@ def main():
             fine &= good
             say(" | ".join(cells))
             # Hours of work: what is done stands in the record, should the rest not come.
-            write(options, lines)
+            write(options, head, lines)
     except (Failed, OSError) as error:
         sys.exit(f"methods: {error}")
     say(f"wrote {options.output}")
