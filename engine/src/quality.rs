@@ -12,7 +12,7 @@ use crate::budget::Needs;
 use crate::evaluate::{self, Ladder, Points, mean_and_interval};
 use crate::index::Lists;
 use crate::layout::POSITIONS;
-use crate::neighbors::kernel::{Bars, Packed, Queries, squared_distance};
+use crate::neighbors::kernel::{Packed, Queries, squared_distance};
 use crate::neighbors::{PANEL, Sample, Segments, each_portion, sweep_bytes};
 use crate::observe::Progress;
 use crate::plan::Plan;
@@ -97,7 +97,6 @@ fn ranks(
         vectors: Vec<f32>,
         ladders: Vec<Ladder>,
         queries: Queries,
-        bars: Bars,
     }
     let (segments, dim) = (Segments::all_pairs(lists, plan.index.exact)?, plan.shape.dim);
     let mut rankings = truth
@@ -117,18 +116,18 @@ fn ranks(
                     Ok(Ladder::new(near.iter().map(far).collect::<Result<_>>()?))
                 })
                 .collect::<Result<Vec<Ladder>>>()?;
-            Ok(Ranking { rows, vectors, ladders, queries: Queries::default(), bars: Bars::default() })
+            Ok(Ranking { rows, vectors, ladders, queries: Queries::default() })
         })
         .collect::<Result<Vec<_>>>()?;
     let all: Vec<u32> = (0..segments.count() as u32).collect();
     each_portion::<Packed>(&segments, &all, plan.neighbors.portion_rows, progress, |portion| {
-        rankings.par_iter_mut().for_each(|Ranking { rows, vectors, ladders, queries, bars }| {
+        rankings.par_iter_mut().for_each(|Ranking { rows, vectors, ladders, queries }| {
             for met in portion {
                 queries.load(vectors.chunks_exact(dim), segments.center(met.segment));
                 let half_norms = queries.half_norms();
                 let first = segments.range(met.segment).start;
-                let own = |i: usize, at: usize| rows[i] == first + at as u32;
-                evaluate::climb(queries, &half_norms, &met.packed, dim, bars, ladders, own, |i, at| {
+                let own = |i: usize| Some(rows[i].checked_sub(first)? as usize);
+                evaluate::climb(queries, &half_norms, &met.packed, dim, ladders, own, |i, at| {
                     squared_distance(&vectors[i * dim..][..dim], &met.vectors[at * dim..][..dim])
                 });
             }
@@ -141,7 +140,8 @@ fn ranks(
 /// What the stage holds.
 pub fn needs(plan: &Plan) -> Needs {
     let sample = plan.sample_rows() as u64 * (plan.k() as u64 * 32 + 200);
-    let sweep = if plan.shape.dim > 0 { sweep_bytes(plan) } else { 0 };
+    let counted = plan.threads as u64 * evaluate::climb_bytes(PANEL);
+    let sweep = if plan.shape.dim > 0 { sweep_bytes(plan) + counted } else { 0 };
     Needs::default().phase(
         "score",
         [

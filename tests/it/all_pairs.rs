@@ -11,6 +11,7 @@ use lowland_engine::exact::{Cost, Descent, Entropic, Method as _, Sne};
 use lowland_engine::{ExactPlan, Progress};
 use serde_json::Value;
 
+use crate::bad_input::npy;
 use crate::kit::{Place, note, signal, wait_for};
 use crate::stages::{Table, check_resumed, check_same, inputs_of, mixture, plan_of, run, run_plan, smallest};
 
@@ -304,6 +305,19 @@ fn the_plan_and_the_report_tell_of_all_pairs() {
     let help = place.ok("embed --help").stdout;
     for words in ["--affinity", "--map-affinity", "--loss", "sne, tsne-exact, tsnekhorn, cosne", "symmetric-entropic"] {
         assert!(help.contains(words), "no {words} in the help");
+    }
+}
+
+/// The ball has room for rows of some length.
+#[test]
+fn rows_too_long_for_the_ball_are_told_of() {
+    for (scale, told) in [(0.1, false), (100.0, true)] {
+        let place = Place::new();
+        let table = mixture(200, 8);
+        npy(&place, "v.npy", 200, 8, |i| table.values[i] * scale);
+        let answer = place.ok("embed v.npy -o m.npy --method cosne --n-epochs 5 --perplexity 10");
+        let words = "200 of 200 rows are too long for the Poincaré ball";
+        assert_eq!(answer.stderr.contains(words), told, "{}", answer.stderr);
     }
 }
 

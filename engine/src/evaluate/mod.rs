@@ -49,4 +49,4 @@ pub use slices::{
 pub(crate) use neighborhoods::{preserved, ranked};
 pub(crate) use order::triplets;
 pub(crate) use points::Ladder;
-pub(crate) use sweep::climb;
+pub(crate) use sweep::{climb, climb_bytes};

@@ -179,7 +179,8 @@ pub fn needs(plan: &Plan) -> Needs {
         let lists = sample as u64 * (k as u64 * 4 + listed as u64 * 4 + 48) + (listed as u64 * 8 * LISTED as u64);
         let found = Sample::bytes(sample, dim, searched)
             + 2 * Pairs::bytes((sample * (k + listed)) as u64)
-            + 2 * sample as u64 * Ladder::bytes(k);
+            + 2 * sample as u64 * Ladder::bytes(k)
+            + Sample::climb_bytes(plan.threads);
         needs = needs
             .phase(
                 "neighbours",

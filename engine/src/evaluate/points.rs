@@ -180,16 +180,15 @@ impl Ladder {
         &self.steps
     }
 
-    /// Counts a row.
+    /// Counts a row: without a branch, several steps at a time.
     #[inline]
     pub(crate) fn add(&mut self, squared: f32) {
-        count(&mut self.nearer, &self.steps, |step| squared < step);
+        self.nearer.iter_mut().zip(&self.steps).for_each(|(nearer, &step)| *nearer += u32::from(squared < step));
     }
 
-    /// Counts a row by a score that says of each step by a bound of its own whether the row is nearer.
-    #[inline]
-    pub(crate) fn add_below(&mut self, bounds: &[f32], score: f32) {
-        count(&mut self.nearer, bounds, |bound| score <= bound);
+    /// Counts `rows` that are nearer than a step.
+    pub(crate) fn add_rows(&mut self, step: usize, rows: u32) {
+        self.nearer[step] += rows;
     }
 
     /// Σ max(0, rank − k) over the steps; a rank is one more than the rows that are nearer.
@@ -201,12 +200,6 @@ impl Ladder {
     pub(crate) fn bytes(steps: usize) -> u64 {
         steps as u64 * 16 + 48
     }
-}
-
-/// Adds one where it `is_below`: without a branch, several steps at a time.
-#[inline(always)]
-fn count(nearer: &mut [u32], steps: &[f32], is_below: impl Fn(f32) -> bool) {
-    nearer.iter_mut().zip(steps).for_each(|(nearer, &step)| *nearer += u32::from(is_below(step)));
 }
 
 #[cfg(test)]

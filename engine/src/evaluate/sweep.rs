@@ -14,7 +14,9 @@ use rayon::prelude::*;
 use super::points::Ladder;
 use crate::batch::Loader;
 use crate::neighbors::Tops;
-use crate::neighbors::kernel::{Bars, Packed, Queries, for_each_near, reach, squared_distance};
+use crate::neighbors::kernel::{
+    Bars, Below, LANES, Packed, QUERIES, Queries, count_below, for_each_near, for_each_tile, reach, squared_distance,
+};
 use crate::observe::Progress;
 use crate::{Metric, Result};
 
@@ -184,13 +186,11 @@ impl<'a> Sample<'a> {
         rows.each(&mut |first, values| {
             let blocks = pack(values, &self.center, &mut packed);
             ladders.par_chunks_mut(PANEL).zip(&self.panels).for_each(|(ladders, panel)| {
-                let mut bars = Bars::default();
                 for (block, rows) in blocks.iter().enumerate() {
                     let vector = |at: usize| &values[(block * BLOCK + at) * self.dim..][..self.dim];
-                    let own = |i: usize, at: usize| {
-                        u64::from(self.rows[panel.first + i]) == first + (block * BLOCK + at) as u64
-                    };
-                    climb(&panel.queries, &panel.half_norms, rows, self.dim, &mut bars, ladders, own, |i, at| {
+                    let block_first = first + (block * BLOCK) as u64;
+                    let own = |i: usize| Some(u64::from(self.rows[panel.first + i]).checked_sub(block_first)? as usize);
+                    climb(&panel.queries, &panel.half_norms, rows, self.dim, ladders, own, |i, at| {
                         squared_distance(self.vector(panel.first + i), vector(at))
                     });
                 }
@@ -205,6 +205,11 @@ impl<'a> Sample<'a> {
             + Tops::bytes(rows, k)
             + rows as u64 * (k as u64 * 8 + 24)
             + dim as u64 * 12
+    }
+
+    /// Bytes of the scores that so many threads count at a time.
+    pub(crate) fn climb_bytes(threads: usize) -> u64 {
+        threads as u64 * climb_bytes(PANEL)
     }
 
     /// Bytes of a batch of so many rows, packed.
@@ -228,51 +233,73 @@ fn pack<'p>(values: &[f32], center: &[f32], packed: &'p mut Vec<Packed>) -> &'p 
     packed
 }
 
-/// Counts packed rows on the ladders of some queries: `own(query, row)` says which are the
-/// query itself, and `exact(query, row)` is asked where scores leave a rank open.
-#[expect(clippy::too_many_arguments, reason = "two sides, and what connects them")]
+/// Scores of a query that are counted together.
+const COUNTED: usize = 16 * LANES;
+
+/// Bytes of the scores that so many queries hold while they are counted.
+pub(crate) const fn climb_bytes(queries: usize) -> u64 {
+    (queries * COUNTED * 4) as u64
+}
+
+/// Counts packed rows on the ladders of some queries: `own(query)` is the place of the
+/// query itself, if it is among them, and `exact(query, row)` is asked where scores leave a rank open.
 pub(crate) fn climb(
     queries: &Queries,
     half_norms: &[f32],
     rows: &Packed,
     dim: usize,
-    bars: &mut Bars,
     ladders: &mut [Ladder],
-    own: impl Fn(usize, usize) -> bool,
+    own: impl Fn(usize) -> Option<usize>,
     exact: impl Fn(usize, usize) -> f32,
 ) {
     let farthest = rows.most_half_norm();
     // Of each step of each ladder: up to which score a row is surely nearer, and up to which it may be.
-    let most = ladders.iter().map(|ladder| ladder.steps().len()).max().unwrap_or(0);
-    let (mut surely, mut maybe) = (Vec::new(), Vec::new());
-    for (ladder, &half_norm) in ladders.iter().zip(half_norms) {
-        for at in 0..most {
-            let (sure, may) = match ladder.steps().get(at) {
-                Some(&step) if step > 0.0 => between(step, half_norm, farthest, dim),
+    let bounds: Vec<Vec<(f32, f32)>> = ladders
+        .iter()
+        .zip(half_norms)
+        .map(|(ladder, &half_norm)| {
+            let of_step = |&step: &f32| match step > 0.0 {
+                true => between(step, half_norm, farthest, dim),
                 // Nothing is nearer than what is no distance away.
-                _ => (f32::NEG_INFINITY, f32::NEG_INFINITY),
+                false => (f32::NEG_INFINITY, f32::NEG_INFINITY),
             };
-            surely.push(sure);
-            maybe.push(may);
-        }
-    }
-    let of = |i: usize| i * most..(i + 1) * most;
-    let top = |i: usize| maybe[of(i)].iter().fold(f32::NEG_INFINITY, |most, &may| most.max(may));
-    let tops: Vec<f32> = (0..ladders.len()).map(top).collect();
-    bars.set(tops.iter().copied());
-    for_each_near(queries, rows, bars, |i, row, score| {
-        let (ladder, surely, maybe) = (&mut ladders[i], &surely[of(i)], &maybe[of(i)]);
-        if !own(i, row) {
-            let open =
-                surely.iter().zip(maybe).fold(false, |open, (&sure, &may)| open | ((score > sure) & (score <= may)));
-            if open {
-                ladder.add(exact(i, row));
-            } else {
-                ladder.add_below(surely, score);
+            ladder.steps().iter().map(of_step).collect()
+        })
+        .collect();
+    let most = bounds.iter().map(Vec::len).max().unwrap_or(0);
+    let (mut scores, mut counts) = (vec![0f32; ladders.len() * COUNTED], vec![Below::default(); most]);
+    let mut count = |scores: &mut [f32], first: usize| {
+        let there = COUNTED.min(rows.rows() - first);
+        for (i, (ladder, bounds)) in ladders.iter_mut().zip(&bounds).enumerate() {
+            let scores = &mut scores[i * COUNTED..][..there];
+            if let Some(score) = own(i).and_then(|own| scores.get_mut(own.checked_sub(first)?)) {
+                *score = f32::NAN;
+            }
+            count_below(scores, bounds, &mut counts);
+            for (step, (count, &(lower, upper))) in counts.iter().zip(bounds).enumerate() {
+                ladder.add_rows(step, count.surely);
+                if count.maybe > count.surely {
+                    let open = scores.iter().enumerate().filter(|&(_, &score)| score > lower && score <= upper);
+                    let nearer = open.filter(|&(at, _)| exact(i, first + at) < ladder.steps()[step]).count();
+                    ladder.add_rows(step, nearer as u32);
+                }
             }
         }
-        tops[i]
+    };
+    let mut first = 0;
+    for_each_tile(queries, rows, |group, block, tile| {
+        let row = block * LANES;
+        if row >= first + COUNTED {
+            count(&mut scores, first);
+            first += COUNTED;
+        }
+        for (i, tile) in (group * QUERIES..bounds.len()).zip(tile) {
+            scores[i * COUNTED + row - first..][..LANES].copy_from_slice(tile);
+        }
     });
+    if first < rows.rows() {
+        count(&mut scores, first);
+    }
 }
 
 /// Up to which score [`squared_distance`] is surely less than `step`, and up to which it may be:

@@ -5,6 +5,11 @@
 
 /// Points are kept within this radius.
 pub(super) const RADIUS: f64 = 1.0 - 1e-5;
+
+/// The distance of the outermost points to the origin: 2 artanh of [`RADIUS`].
+pub(super) fn rim() -> f64 {
+    2.0 * RADIUS.atanh()
+}
 /// What is shorter has no direction.
 const LEAST: f64 = 1e-15;
 /// tanh is 1 beyond this, in f64 nearly.

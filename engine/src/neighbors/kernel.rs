@@ -193,6 +193,82 @@ pub fn for_each_tile(queries: &Queries, rows: &Packed, mut each: impl FnMut(usiz
     }
 }
 
+/// For each of some bounds, how many of `scores` it is not exceeded by.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Below {
+    /// As many are at most the lower bound,
+    pub surely: u32,
+    /// and as many the upper one.
+    pub maybe: u32,
+}
+
+/// Counts `scores` below each pair of bounds (lower, upper), in any order; a score that is no number counts nowhere.
+pub fn count_below(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [Below]) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        // SAFETY: the processor has the feature, as just asked.
+        #[expect(unsafe_code, reason = "measured kernel: run-time dispatch")]
+        return unsafe { count_below_avx512(scores, bounds, counts) };
+    }
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has the feature, as just asked.
+        #[expect(unsafe_code, reason = "measured kernel: run-time dispatch")]
+        return unsafe { count_below_avx2(scores, bounds, counts) };
+    }
+    count_below_body(scores, bounds, counts);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn count_below_avx512(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [Below]) {
+    count_below_body(scores, bounds, counts);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn count_below_avx2(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [Below]) {
+    count_below_body(scores, bounds, counts);
+}
+
+#[inline(always)]
+fn count_below_body(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [Below]) {
+    let (mut least, mut most, mut numbers) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES], [0u32; LANES]);
+    let (whole, tail) = scores.as_chunks::<LANES>();
+    // What fills the last lanes is below no bound.
+    let mut last = [f32::NAN; LANES];
+    last[..tail.len()].copy_from_slice(tail);
+    let rest = if tail.is_empty() { &[][..] } else { std::slice::from_ref(&last) };
+    for scores in whole.iter().chain(rest) {
+        for lane in 0..LANES {
+            let score = scores[lane];
+            least[lane] = if score < least[lane] { score } else { least[lane] };
+            most[lane] = if score > most[lane] { score } else { most[lane] };
+            numbers[lane] += u32::from(score <= f32::INFINITY);
+        }
+    }
+    let least = least.into_iter().fold(f32::INFINITY, f32::min);
+    let most = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let numbers = numbers.iter().sum();
+    for (count, &(lower, upper)) in counts.iter_mut().zip(bounds) {
+        // Most bounds have all scores on one side.
+        *count = if upper < least {
+            Below::default()
+        } else if lower >= most {
+            Below { surely: numbers, maybe: numbers }
+        } else {
+            let (mut surely, mut maybe) = ([0u32; LANES], [0u32; LANES]);
+            for scores in whole.iter().chain(rest) {
+                for lane in 0..LANES {
+                    surely[lane] += u32::from(scores[lane] <= lower);
+                    maybe[lane] += u32::from(scores[lane] <= upper);
+                }
+            }
+            Below { surely: surely.iter().sum(), maybe: maybe.iter().sum() }
+        };
+    }
+}
+
 /// Looks for rows whose score is at most their query's bar: `hit(query, row, score)`
 /// for each of them, as places in what was packed, gives the query's next bar.
 /// A bar may fall a tile late, so that more are hit than it says, never fewer.
@@ -682,6 +758,23 @@ mod tests {
                     }
                 }
             });
+        }
+    }
+
+    #[test]
+    fn scores_are_counted_below_their_bounds() {
+        for length in [0, 1, 15, 16, 17, 64, 250] {
+            let mut scores: Vec<f32> = (0..length).map(|i| (unit(3, 9, i) * 20.0).floor()).collect();
+            scores.iter_mut().skip(3).step_by(7).for_each(|score| *score = f32::NAN);
+            scores.iter_mut().skip(5).step_by(11).for_each(|score| *score = f32::INFINITY);
+            let bounds = [(3.0, 5.0), (-9.0, -1.0), (30.0, 31.0), (7.0, 7.0), (f32::NEG_INFINITY, 19.0), (2.0, 1e9)];
+            let at_most = |bound: f32| scores.iter().filter(|&&score| score <= bound).count() as u32;
+            let expected = bounds.map(|(lower, upper)| Below { surely: at_most(lower), maybe: at_most(upper) });
+            let mut counts = [Below { surely: 7, maybe: 7 }; 6];
+            count_below(&scores, &bounds, &mut counts);
+            assert_eq!(counts, expected, "{scores:?}");
+            count_below_body(&scores, &bounds, &mut counts);
+            assert_eq!(counts, expected, "{scores:?}");
         }
     }
 

@@ -8,6 +8,7 @@
 use super::{Loss, Objective, Strengths};
 use crate::Result;
 use crate::exact::affinity::{check_positive, wrong};
+use crate::exact::poincare;
 use crate::exact::points::{Points, block, each_row};
 use crate::exact::real::{LANES, ln, sum, total, wide};
 use crate::exact::weights::{Both, Weights};
@@ -59,7 +60,7 @@ impl Loss for HyperbolicCauchy {
         weights: &'a Weights<'a>,
         rows: &[f32],
         dim: usize,
-        _: &Progress<'_>,
+        progress: &Progress<'_>,
     ) -> Result<Box<dyn Objective + 'a>> {
         if rows.is_empty() && self.h > 0.0 {
             return wrong("h", "a given affinity has no rows whose lengths the map could follow; set h to 0");
@@ -67,6 +68,16 @@ impl Loss for HyperbolicCauchy {
         let length = |row: &[f32]| sum(row.iter().map(|&x| f64::from(x) * f64::from(x)));
         let lengths =
             if rows.is_empty() { vec![0.0; weights.len()] } else { rows.chunks_exact(dim).map(length).collect() };
+        let farthest = poincare::rim().powi(2);
+        let beyond = lengths.iter().filter(|&&length| length > farthest).count();
+        if self.h > 0.0 && 2 * beyond > lengths.len() {
+            progress.note(&format!(
+                "{beyond} of {} rows are too long for the Poincaré ball: a point's squared distance to its middle \
+                 follows the row's squared length, and is at most {farthest:.0}; their points go to the rim, \
+                 where neighbours are lost. Divide all rows by their mean length first",
+                lengths.len()
+            ))?;
+        }
         Ok(Box::new(Prepared { options: *self, weights, lengths }))
     }
 }
