@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Every method of lowland, three ways, beside the program that owns the method.
 
-    ./x methods                                   # writes benches/record/methods.md
-    ./x methods --methods umap,tsne --data digits --output /dev/stdout
+    ./x methods                                   # writes benches/record/methods-{digits,packages}.md
+    ./x methods --methods umap,tsne --data digits --output .
     ./x methods --file packages.parquet           # other vectors in the packages' place
 
 The ways: in memory (an .npy file, a generous budget), streamed (a Parquet file,
@@ -37,15 +37,15 @@ import systems
 from process import Failed, run
 
 REPO = systems.HERE.parents[1]
-RECORD = REPO / "benches" / "record" / "methods.md"
+RECORD = REPO / "benches" / "record"
 # The program that owns a method, by its name in peer.py; TorchDR where it has no other.
 PEERS = {"umap": "umap-learn", "tsne": "openTSNE", "pacmap": "PaCMAP", "largevis": "TorchDR LargeVis",
          "infotsne": "TorchDR InfoTSNE", "sne": "TorchDR SNE", "tsnekhorn": "TorchDR TSNEkhorn",
          "cosne": "TorchDR COSNE", "phate": "TorchDR PHATE"}
 # Methods of all pairs: their time grows with the square of the rows.
-EXACT = ("sne", "tsnekhorn", "cosne", "phate")
-# Of so many packages TorchDR gets one: on a processor it takes minutes for two thousand rows.
-STEP = 30
+EXACT = ("sne", "tsne-exact", "tsnekhorn", "cosne", "affinity-matcher", "phate")
+# Of so many packages TorchDR gets one: on a processor it takes minutes for a thousand rows.
+STEP = 60
 # What a map may fall short of its peer's by.
 TOLERANCE = 0.01
 GENEROUS = "8GiB"
@@ -211,18 +211,22 @@ def row(options, method, data, peer):
     return list(cells.values()), not faults
 
 
-def rows(options):
-    """Data set by data set, method by method: (row, fine)."""
+def tables(options):
+    """Of each record its name and, data set by data set, what is to be made: (name, how, methods, those with peers)."""
     asked = [method for method in methods(options) if not options.methods or method in options.methods]
     source = Path(options.file or REPO / "datasets" / "debian-packages-64.parquet").resolve()
     thin = lambda step: ("thin", source, step, "section")
     streamed = [m for m in asked if m not in EXACT]
-    slow = [m for m in asked if PEERS.get(m, "").startswith("TorchDR")]
-    plan = [("digits", ("digits",), asked, asked),
-            ("packages", thin(1), streamed, [m for m in streamed if m not in slow]),
-            (f"packages, one of {STEP}", thin(STEP), slow, slow)]
+    slow = [m for m in asked if m in EXACT or PEERS.get(m, "").startswith("TorchDR")]
+    yield "digits", [("digits", ("digits",), asked, asked)]
+    yield "packages", [("packages", thin(1), streamed, [m for m in streamed if m not in slow]),
+                       (f"packages, one of {STEP}", thin(STEP), slow, slow)]
+
+
+def rows(options, plan):
+    """Data set by data set, method by method: (row, fine)."""
     for name, make, of, beside_peers in plan:
-        if not of or (options.data and not name.startswith(options.data)):
+        if not of:
             continue
         data = Data(options, name, make)
         for method in of:
@@ -243,7 +247,7 @@ CAPTION = f"""\
 Made by `./x methods`; not edited by hand. Everybody has his own defaults. *In memory* is
 an .npy file with a budget of {GENEROUS}, *streamed* a Parquet file with the smallest budget
 that lowland names, *resumed* the same, killed (SIGKILL) in the search for neighbours and
-again in the layout (exact methods twice there), and taken up twice; its seconds are those of all three processes with a
+again in the layout (exact methods where it begins and again in it), and taken up twice; its seconds are those of all three processes with a
 checkpoint in every epoch. *Same bytes* says whether the three maps are one. Trustworthiness is
 of 15 neighbours on 3,000 rows against all (`tests/oracle/score.py`), silhouette
 scikit-learn's by digit or section on 5,000; a row passes where bytes are the same and
@@ -264,7 +268,7 @@ def parsed():
     parser.add_argument("--limit", type=int, default=1800, help="seconds after which a peer is killed (%(default)s)")
     parser.add_argument("--work", type=Path, default=target / "methods",
                         help="directory for data and maps, used again (methods/ in cargo's target)")
-    parser.add_argument("--output", type=Path, default=RECORD, help="the Markdown file (%(default)s)")
+    parser.add_argument("--output", type=Path, default=RECORD, help="directory of the Markdown files (%(default)s)")
     options = parser.parse_args()
     options.methods = list(filter(None, options.methods.split(",")))
     options.work = options.work.resolve()
@@ -274,27 +278,28 @@ def parsed():
     return options
 
 
-def write(options, head, lines):
-    table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    text = "\n\n".join(["# Every method, three ways, beside its peer", head, table, CAPTION]) + "\n"
-    options.output.write_text(text, encoding="utf-8")
-
-
 def main():
     options = parsed()
     # The commit that is measured, whatever is committed while it is.
     head = heading(options)
-    lines, fine = [COLUMNS, ["---"] * 4 + ["--:"] * (len(COLUMNS) - 5) + ["---"]], True
-    try:
-        for cells, good in rows(options):
-            lines.append(cells)
-            fine &= good
-            say(" | ".join(cells))
-            # Hours of work: what is done stands in the record, should the rest not come.
-            write(options, head, lines)
-    except (Failed, OSError) as error:
-        sys.exit(f"methods: {error}")
-    say(f"wrote {options.output}")
+    fine = True
+    for name, plan in tables(options):
+        if options.data and options.data != name:
+            continue
+        lines = [COLUMNS, ["---"] * 4 + ["--:"] * (len(COLUMNS) - 5) + ["---"]]
+        record = options.output / f"methods-{name}.md"
+        try:
+            for cells, good in rows(options, plan):
+                lines.append(cells)
+                fine &= good
+                say(" | ".join(cells))
+                # Hours of work: what is done stands in the record, should the rest not come.
+                table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+                text = [f"# Every method on {name}, three ways, beside its peer", head, table, CAPTION]
+                record.write_text("\n\n".join(text) + "\n", encoding="utf-8")
+        except (Failed, OSError) as error:
+            sys.exit(f"methods: {error}")
+        say(f"wrote {record}")
     sys.exit(0 if fine else "methods: a row does not pass")
 
 
