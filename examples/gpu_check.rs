@@ -114,8 +114,10 @@ fn check() -> Result<bool, Failure> {
     // Every method, in some widths: the device against the processor, and against itself.
     let small = rows.min(60_000);
     let blocks = graph(small);
-    for method in [Method::UMAP, Method::LARGEVIS, Method::INFOTSNE, Method::PACMAP] {
-        for n_components in [2, 3, 1, 8, 50] {
+    for method in [Method::UMAP, Method::LARGEVIS, Method::INFOTSNE, Method::TSNE, Method::PACMAP] {
+        // A field is of a plane.
+        let widths: &[usize] = if method == Method::TSNE { &[2] } else { &[2, 3, 1, 8, 50] };
+        for &n_components in widths {
             let options = Options { epochs: 30, n_components, ..Options::of(method, small) };
             let mut blocks = blocks.clone();
             if method == Method::PACMAP {
@@ -187,7 +189,7 @@ fn check() -> Result<bool, Failure> {
         }
     }
 
-    for method in [Method::LARGEVIS, Method::INFOTSNE, Method::PACMAP] {
+    for method in [Method::LARGEVIS, Method::INFOTSNE, Method::TSNE, Method::PACMAP] {
         let options = Options { epochs: 50, ..Options::of(method, rows) };
         let edges = Edges::blocks_in_memory(&graph(rows), &options);
         line(&format!("{method} on the GPU"), &format!("{} an epoch", ms(run(Some(&gpu), &options, &edges)?.epoch)));

@@ -79,9 +79,12 @@ pub(crate) fn for_layout(plan: &Plan, observer: &dyn Observer) -> Result<Option<
     let config = &plan.config;
     let Some(number) = number(config.device) else { return Ok(None) };
     let found = if config.method.objective().has_device() {
-        open(number, config.device_memory, "this map", crate::layout::device_bytes(plan))
+        open(number, config.device_memory).and_then(|gpu| {
+            holds(&gpu, "this map", crate::layout::device_bytes(plan))?;
+            crate::layout::has_room_for_device(plan).map(|()| gpu)
+        })
     } else {
-        Err(format!("{} has no kernel for a GPU yet", config.method))
+        Err(format!("{} has no kernel for a GPU", config.method))
     };
     match found {
         Ok(gpu) => {
@@ -108,9 +111,9 @@ pub(crate) fn for_join(plan: &Plan, observer: &dyn Observer, alone: bool) -> Res
     let Some(number) = number(config.device).filter(|_| plan.shape.dim > 0 && !plan.index.exact) else {
         return Ok(None);
     };
-    let why = match open(number, config.device_memory, "it", 0) {
-        Ok(_) => match open(number, config.device_memory, "the join", crate::neighbors::device_bytes(plan)) {
-            Ok(gpu) => {
+    let why = match open(number, config.device_memory) {
+        Ok(gpu) => match holds(&gpu, "the join", crate::neighbors::device_bytes(plan)) {
+            Ok(()) => {
                 note(observer, Stage::Neighbors, &format!("neighbours are looked for on {}", name(&gpu)))?;
                 return Ok(Some(gpu));
             }
@@ -143,16 +146,26 @@ fn note(observer: &dyn Observer, stage: Stage, text: &str) -> Result<()> {
     }
 }
 
-/// The GPU of a number, where it can hold so many bytes for `what`.
+/// The GPU of a number, of whose memory so much may be held.
 #[cfg(feature = "cuda")]
-fn open(number: usize, budget: Option<u64>, what: &str, bytes: u64) -> std::result::Result<Gpu, String> {
-    let gpu = Gpu::found(number, budget)?;
-    gpu.holds(what, bytes).map(|()| gpu)
+fn open(number: usize, budget: Option<u64>) -> std::result::Result<Gpu, String> {
+    Gpu::found(number, budget)
 }
 
 #[cfg(not(feature = "cuda"))]
-fn open(number: usize, _: Option<u64>, _: &str, _: u64) -> std::result::Result<Gpu, String> {
+fn open(number: usize, _: Option<u64>) -> std::result::Result<Gpu, String> {
     check(Device::Cuda(number)).map(|()| unreachable!("a build without CUDA has no device"))
+}
+
+/// Whether it can hold so many bytes for `what`.
+#[cfg(feature = "cuda")]
+fn holds(gpu: &Gpu, what: &str, bytes: u64) -> std::result::Result<(), String> {
+    gpu.holds(what, bytes)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn holds(gpu: &Gpu, _: &str, _: u64) -> std::result::Result<(), String> {
+    match *gpu {}
 }
 
 #[cfg(feature = "cuda")]

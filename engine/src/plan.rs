@@ -524,6 +524,10 @@ impl Config {
         }
         check_workers(self.threads, self.batch_rows)?;
         crate::device::check(self.device).or_else(|why| config("device", why))?;
+        if self.method.is_exact() && matches!(self.device, crate::Device::Cuda(_)) {
+            let others: Vec<&str> = Method::all().filter(|m| !m.is_exact()).map(Method::name).collect();
+            return config("device", format!("{} has no kernel for a GPU; {} have", self.method, others.join(", ")));
+        }
         if !(0.0..=1e9).contains(&self.checkpoint) {
             return config("checkpoint", format!("{} seconds is not between 0 and 1e9", self.checkpoint));
         }

@@ -67,6 +67,7 @@ mod driver {
         answer(command)
     }
 
+    const ANY: &str = "embed v.npy --run-dir run --keep-stages graph,init --force";
     const EMBED: &str = "embed v.npy --n-epochs 12 --run-dir run --keep-stages graph,init --force";
 
     #[test]
@@ -84,6 +85,38 @@ mod driver {
         }
         let auto = run(&place, &format!("{EMBED} -o gpu.npy --device auto --device-memory 1MiB"), &[]);
         assert!(auto.code == 0 && auto.stderr.contains("the layout runs on the CPU: "), "{}", auto.stderr);
+    }
+
+    #[test]
+    fn a_field_is_made_here_and_felt_there() {
+        let place = place(3000);
+        let embed = format!("{ANY} --method tsne --perplexity 10 --n-epochs 40");
+        place.ok(&format!("{embed} -o cpu.npy --device cpu"));
+        for (memory, kept) in [("1000000000", true), ("3200000", true), ("400000", false)] {
+            let told = run(&place, &format!("{embed} -o gpu.npy --device cuda"), &[("FAKE_CUDA_MEMORY", memory)]);
+            assert_eq!(told.code, i32::from(!kept), "{memory}: {}", told.stderr);
+            if kept {
+                assert_eq!(place.bytes("gpu.npy"), place.bytes("cpu.npy"), "{memory}");
+            }
+        }
+        // Lost midway, and taken up there: the field is that of the positions it left.
+        let run = |faults| run(&place, &format!("{embed} -o gpu.npy --device cuda --checkpoint 0"), faults);
+        let lost = run(&[("FAKE_CUDA_LAUNCHES", "17")]);
+        assert!(lost.code == 1 && lost.stderr.contains("CUDA_ERROR_LAUNCH_FAILED"), "{}", lost.stderr);
+        let again = run(&[]);
+        assert!(again.code == 0 && place.bytes("gpu.npy") == place.bytes("cpu.npy"), "{}", again.stderr);
+    }
+
+    #[test]
+    fn what_is_sent_there_is_within_the_budget() {
+        let place = place(3000);
+        let auto = run(&place, &format!("{EMBED} -o m.npy --device auto --memory 48MiB"), &[]);
+        let why = "the layout runs on the CPU: --memory 48 MiB has no 64 MiB to spare for what is sent there";
+        assert!(auto.code == 0 && auto.stderr.contains(why), "{}", auto.stderr);
+        let auto = run(&place, &format!("{EMBED} -o m.npy --device auto --memory 148MiB"), &[]);
+        assert!(auto.code == 0 && auto.stderr.contains("the layout runs on a GPU that is none"), "{}", auto.stderr);
+        let asked = run(&place, &format!("{EMBED} -o m.npy --device cuda --memory 48MiB"), &[]);
+        assert!(asked.code != 0 && asked.stderr.contains("the layout stage needs 84 MiB"), "{}", asked.stderr);
     }
 
     #[test]
@@ -143,7 +176,7 @@ mod driver {
             "{}",
             told.stderr
         );
-        let told = run(&place, "embed v.npy -o t.npy --method tsne --device cuda", &[]);
-        assert!(told.code == 1 && told.stderr.contains("tsne has no kernel for a GPU yet"), "{}", told.stderr);
+        let told = run(&place, "embed v.npy -o t.npy --method sne --device cuda", &[]);
+        assert!(told.code != 0 && told.stderr.contains("sne has no kernel for a GPU; umap"), "{}", told.stderr);
     }
 }

@@ -28,6 +28,9 @@ HERE float mul1(float a, float b) { return __fmul_rn(a, b); }
 HERE float div1(float a, float b) { return __fdiv_rn(a, b); }
 HERE float fma1(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 HERE float sqrt1(float a) { return __fsqrt_rn(a); }
+HERE double sub2(double a, double b) { return __dsub_rn(a, b); }
+HERE double div2(double a, double b) { return __ddiv_rn(a, b); }
+HERE float rounded(double a) { return __double2float_rn(a); }
 // The other number where one is none.
 HERE float min1(float a, float b) { return fminf(a, b); }
 HERE float max1(float a, float b) { return fmaxf(a, b); }
@@ -85,6 +88,10 @@ HERE float mul1(float a, float b) { return a * b; }
 HERE float div1(float a, float b) { return a / b; }
 HERE float fma1(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 HERE float sqrt1(float a) { return std::sqrt(a); }
+HERE double sub2(double a, double b) { return a - b; }
+HERE double div2(double a, double b) { return a / b; }
+HERE float rounded(double a) { return (float)a; }
+using std::floor;
 HERE float min1(float a, float b) { return a < b ? a : b; }
 HERE float max1(float a, float b) { return a > b ? a : b; }
 HERE int bits(float a) { int b; std::memcpy(&b, &a, 4); return b; }

@@ -64,6 +64,22 @@ pub(super) fn bytes(rows: u64) -> u64 {
     side * side * (2 * 2 * 8 + 2 * 8) + (1 << 20) + rows * 4
 }
 
+/// Floats of the force on all nodes at most, as a GPU has it.
+pub(super) fn force_floats(rows: u64) -> usize {
+    2 * most(rows).pow(2)
+}
+
+/// What a GPU is told of a field beside its forces.
+#[cfg(any(test, feature = "cuda"))]
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Nodes {
+    pub(super) side: u32,
+    pub(super) step: f64,
+    pub(super) origin: [f64; 2],
+    /// What a force is multiplied by.
+    pub(super) factor: f32,
+}
+
 /// Multiply-adds of a field's transforms, about, for so many rows.
 pub(crate) fn operations(rows: u64) -> f64 {
     // Two thirds as wide as it may be.
@@ -233,6 +249,24 @@ impl Field {
             *out = self.factor * force;
         }
         out
+    }
+
+    /// Where its nodes are.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(super) fn nodes(&self) -> Nodes {
+        let Grid { side, step, origin } = self.grid;
+        Nodes { side: side as u32, step, origin, factor: self.factor }
+    }
+
+    /// Writes x and y of the force on each node, row by row, and returns how many numbers those are.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(super) fn forces(&self, out: &mut [f32]) -> usize {
+        let side = self.grid.side;
+        let out = &mut out[..2 * side * side];
+        out.par_chunks_exact_mut(2 * side).zip(self.force.par_chunks_exact(2 * side)).for_each(|(out, line)| {
+            out.as_chunks_mut::<2>().0.iter_mut().zip(line).for_each(|(out, force)| *out = [force.re, force.im]);
+        });
+        out.len()
     }
 
     /// Room, and the kernel's transform, for the grid as it is.

@@ -25,8 +25,9 @@ pub(crate) mod weighed;
 use rayon::prelude::*;
 
 use crate::affinity::{Affinities, EdgeStore};
-use crate::budget::Needs;
+use crate::budget::{Needs, Part, Phase, base};
 pub use crate::device::{Device, Gpu};
+use crate::error::size;
 use crate::index::Made;
 use crate::method::Method;
 use crate::observe::Progress;
@@ -156,6 +157,7 @@ pub fn build(plan: &Plan, affinities: &Affinities, gpu: Option<&Gpu>, work: &Wor
     let asked = Options::asked(config, plan.shape.rows as u32, plan.layout.epochs);
     let options = Options { max_weight: affinities.max_weight, ..asked };
     let held = work.hold(&needs(plan), "epochs")?;
+    let welcome = gpu.map(|_| work.budget.take(&welcome(plan))).transpose()?;
     let store = EdgeStore::open(work.run.dir(), plan.shape.rows)?;
     let edges = Edges::stored(&store, plan.layout.cache_bytes, edge_bytes(plan), &options, work)?;
     drop(store);
@@ -172,7 +174,7 @@ pub fn build(plan: &Plan, affinities: &Affinities, gpu: Option<&Gpu>, work: &Wor
     check_finite(&positions)?;
     let stamp = init::write_positions(&work.path(POSITIONS), &positions)?;
     work.progress.traffic.wrote(stamp.bytes);
-    drop(held);
+    drop((held, welcome));
     Ok(vec![(POSITIONS.to_string(), stamp)])
 }
 
@@ -402,7 +404,7 @@ pub fn needs(plan: &Plan) -> Needs {
             // One for each chunk that an epoch is divided into.
             ("chunks of rows", rows.div_ceil(u64::from(SHARING)) * 64),
             ("blocks decoded or read ahead", decoding.max(read)),
-            ("edges on their way to the GPU", sending_bytes(plan)),
+            (SENT, if matches!(plan.config.device, Device::Cuda(_)) { pinned_bytes(plan) } else { 0 }),
             ("the field of pushes", if plan.config.method.objective().field() { field::bytes(rows) } else { 0 }),
         ],
     )
@@ -410,20 +412,40 @@ pub fn needs(plan: &Plan) -> Needs {
 
 /// Bytes of a GPU's memory that a map takes, and what its edges are sent through.
 pub(crate) fn device_bytes(plan: &Plan) -> u64 {
+    plan.shape.rows * row_bytes(plan.config.n_components) + pinned_bytes(plan)
+}
+
+/// Bytes that are page-locked on the way to a GPU: edges, and a field's forces.
+pub(crate) fn pinned_bytes(plan: &Plan) -> u64 {
     #[cfg(feature = "cuda")]
     let sending = cuda::SENDING_BYTES;
     #[cfg(not(feature = "cuda"))]
     let sending = 0;
-    plan.shape.rows * row_bytes(plan.config.n_components) + sending
+    let field = plan.config.method.objective().field();
+    sending + if field { 4 * field::force_floats(plan.shape.rows) as u64 } else { 0 }
 }
 
-/// Bytes that are page-locked on the way to a GPU.
-fn sending_bytes(plan: &Plan) -> u64 {
-    match plan.config.device {
-        #[cfg(feature = "cuda")]
-        Device::Cuda(_) => cuda::SENDING_BYTES,
-        _ => 0,
+/// What the stage holds more where a GPU that was only welcome is there; where one was asked
+/// for the plan has it.
+fn welcome(plan: &Plan) -> Phase {
+    let bytes = if plan.config.device == Device::Auto { pinned_bytes(plan) } else { 0 };
+    Phase { name: "epochs", parts: vec![Part { what: SENT, bytes }] }
+}
+
+const SENT: &str = "edges on their way to the GPU";
+
+/// Whether memory has room for what [`welcome`] holds.
+///
+/// # Errors
+/// In words, that it has not.
+pub(crate) fn has_room_for_device(plan: &Plan) -> std::result::Result<(), String> {
+    let (config, more) = (&plan.config, welcome(plan).bytes());
+    let held = base(plan.shape.dim, plan.threads) + needs(plan).bytes();
+    if held + more <= config.memory {
+        return Ok(());
     }
+    let (memory, more) = (size(config.memory), size(more));
+    Err(format!("--memory {memory} has no {more} to spare for what is sent there; --device cuda:0 plans for it"))
 }
 
 /// [`wide`]'s epochs on a GPU, of which a build without CUDA has none.

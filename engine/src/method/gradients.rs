@@ -301,10 +301,11 @@ fn the_phases_of_pacmap_are_those_of_the_paper() {
 
 #[test]
 fn on_a_device_rows_move_to_the_same_bits() {
-    use crate::layout::cuda::shim::all_widths;
+    use crate::layout::cuda::shim::{all_widths, in_the_plane};
     for optimizer in Optimizer::ALL {
         all_widths(&Weighed(LargeVis), optimizer, 35);
         all_widths(&Weighed(InfoTsne), optimizer, 100);
         all_widths(&Weighed(Pacmap::weighing(0.0, 0.0, 0.0)), optimizer, 20);
+        in_the_plane(&Weighed(Tsne), optimizer);
     }
 }

@@ -31,6 +31,7 @@ pub(super) struct Tsne;
 
 impl Loss for Tsne {
     const FIELD: bool = true;
+    const ON_DEVICE: Option<&'static str> = Some("tsne");
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]

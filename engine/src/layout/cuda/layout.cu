@@ -7,7 +7,8 @@
 // Rows are read from the epoch's snapshot and each is written by its team alone.
 //
 // State, as floats: positions of all rows twice, of which `parity` names the
-// snapshot, then of each row its two moments. Edges, in words: where each part
+// snapshot, then of each row its two moments, then, where a method has a field,
+// x and y of the force on each of its nodes. Edges, in words: where each part
 // begins, then the parts, of `span` rows each but the last: offsets (rows + 1),
 // neighbours, codes (two in a word). Rows that share a pool are of one part.
 
@@ -16,6 +17,7 @@
 // As `Arguments` in mod.rs.
 struct Arguments {
     u64 draws, pools;               // what the epoch's draws begin with: of rows, of pools
+    double step, origin_x, origin_y; // the field's nodes: (i, j) at (origin + (i, j)) · step
     u32 number, rows, parity;       // the epoch, all rows, the snapshot's half
     u32 first, count, span;         // the edges: of which rows, and rows of a part
     u32 negatives, restart, momentum; // pushes; whether moments begin anew; momentum rather than Adam
@@ -23,6 +25,8 @@ struct Arguments {
     float rate, beta1, beta2, correct1, correct2; // the step, and Adam's averages and corrections
     float exaggeration, unit;       // of pulls; the root of the weight of one code
     float near, middle;             // PaCMAP's weights
+    float factor;                   // what a force of the field is multiplied by
+    u32 side;                       // nodes on a side of it
 };
 
 // Rows that share a pool, and what a row's numbers are counted by.
@@ -332,8 +336,15 @@ template <int W, int DIM> HERE void umap(const u32* edges, float* state, const A
 
 // --- Methods that weigh every edge: weighed.rs and their files in `method`.
 
+struct Tsne {
+    enum { WHOLE = 0, MASSES = 0, FIELD = 1 };
+    template <int W> static HERE Lanes<W> pull(const Arguments&, Lanes<W> weight, Lanes<W> squares) {
+        return (weight * 4.0f) / (squares + 1.0f);
+    }
+};
+
 struct LargeVis {
-    enum { WHOLE = 0, MASSES = 0 };
+    enum { WHOLE = 0, MASSES = 0, FIELD = 0 };
     template <int W> static HERE Lanes<W> pull(const Arguments&, Lanes<W> weight, Lanes<W> squares) {
         return (weight * 4.0f) / (squares + 2.0f);
     }
@@ -343,7 +354,7 @@ struct LargeVis {
 };
 
 struct Pacmap {
-    enum { WHOLE = 1, MASSES = 0 };
+    enum { WHOLE = 1, MASSES = 0, FIELD = 0 };
     template <int W> static HERE Lanes<W> pull(const Arguments& of, Lanes<W> weight, Lanes<W> squares) {
         const float round = 12582912.0f, times = 4.0f;
         const Lanes<W> count = fma(weight, 1.0f / times, 0.5f / times - 0.5f) + round - round;
@@ -359,7 +370,7 @@ struct Pacmap {
 };
 
 struct InfoTsne {
-    enum { WHOLE = 0, MASSES = 1 };
+    enum { WHOLE = 0, MASSES = 1, FIELD = 0 };
     template <int W> static HERE Lanes<W> pull(const Arguments&, Lanes<W> weight, Lanes<W> squares) {
         return (weight * 4.0f) / (squares + 1.0f);
     }
@@ -370,6 +381,39 @@ struct InfoTsne {
     }
     static HERE float share(float mass) { return div1(1.0f, max1(mass, 0x1p-63f)); }
 };
+
+// The field's force on a row: `at` of field.rs.
+HERE u32 nodes(const Arguments& of, float x, double origin, float (&weights)[4]) {
+    const double place = sub2(div2((double)x, of.step), origin), before = floor(place);
+    const float t = rounded(sub2(place, before));
+    const float a = add1(t, 1.0f), b = sub1(t, 1.0f), c = sub1(t, 2.0f);
+    weights[0] = div1(mul1(mul1(-t, b), c), 6.0f);
+    weights[1] = div1(mul1(mul1(a, b), c), 2.0f);
+    weights[2] = div1(mul1(mul1(-a, t), c), 2.0f);
+    weights[3] = div1(mul1(mul1(a, t), b), 6.0f);
+    // What is beyond the grid, or no number, goes to its edge.
+    const double first = before >= 1.0 ? before - 1.0 : 0.0, last = (double)(of.side - 4);
+    return (u32)(first < last ? first : last);
+}
+
+HERE void field(const Arguments& of, const float* forces, float x, float y, float (&out)[2]) {
+    float along_x[4], along_y[4];
+    const u32 i = nodes(of, x, of.origin_x, along_x), j = nodes(of, y, of.origin_y, along_y);
+    out[0] = out[1] = 0.0f;
+    UNROLL for (u32 line = 0; line < 4; line++) {
+        const float2* node = (const float2*)forces + (u64)(j + line) * of.side + i;
+        float sum_x = 0.0f, sum_y = 0.0f;
+        UNROLL for (u32 k = 0; k < 4; k++) {
+            const float2 force = read(node + k);
+            sum_x = fma1(along_x[k], force.x, sum_x);
+            sum_y = fma1(along_x[k], force.y, sum_y);
+        }
+        out[0] = fma1(along_y[line], sum_x, out[0]);
+        out[1] = fma1(along_y[line], sum_y, out[1]);
+    }
+    out[0] = mul1(of.factor, out[0]);
+    out[1] = mul1(of.factor, out[1]);
+}
 
 // Momentum with gains (`optimizer.rs`): a step's length needs all components, so every thread has them.
 template <int W, int DIM>
@@ -396,10 +440,10 @@ HERE void momentum(const Arguments& of, const Places<DIM>& places, u32 row, cons
 
 template <typename Loss, int W, int DIM> HERE void weighed(const u32* edges, float* state, const Arguments& of) {
     const Places<DIM> places(of, edges, state);
-    SHARED float room[Pool<W, DIM>::KEPT ? DIM * Pool<W, DIM>::STRIDE : 1];
+    SHARED float room[Pool<W, DIM>::KEPT && !Loss::FIELD ? DIM * Pool<W, DIM>::STRIDE : 1];
 
     Pool<W, DIM> pool;
-    pool.fill(of, places.group, places.snapshot, room);
+    if constexpr (!Loss::FIELD) pool.fill(of, places.group, places.snapshot, room);
     u32 groups = (of.negatives + LANES - 1) / LANES;
     groups = groups < 1 ? 1 : groups > Pool<W, DIM>::SIZE / LANES ? Pool<W, DIM>::SIZE / LANES : groups;
     Shares<Loss, W, DIM> shares;
@@ -434,7 +478,11 @@ template <typename Loss, int W, int DIM> HERE void weighed(const u32* edges, flo
         }
         u32 at = (u32)draw(of.draws, row);
         float force[DIM];
-        if constexpr (Loss::MASSES) {
+        if constexpr (Loss::FIELD) {
+            float push[2];
+            field(of, state + 4 * (u64)of.rows * DIM, own[0], own[1], push);
+            COMPONENTS for (int d = 0; d < DIM; d++) force[d] = fma1(-of.exaggeration, total(pulls.of[d]), push[d]);
+        } else if constexpr (Loss::MASSES) {
             // Half of them are the row's own draws; the others stand for the rows that draw it.
             Points<W, DIM> theirs;
             COMPONENTS for (int d = 0; d < DIM; d++) theirs.of[d] = splat<W>(0.0f);
@@ -490,6 +538,7 @@ template <typename Loss, int W, int DIM> HERE void weighed(const u32* edges, flo
     }
 #endif
 
+template <int W, int DIM> HERE void tsne(const u32* edges, float* state, const Arguments& of) { weighed<Tsne, W, DIM>(edges, state, of); }
 template <int W, int DIM> HERE void largevis(const u32* edges, float* state, const Arguments& of) { weighed<LargeVis, W, DIM>(edges, state, of); }
 template <int W, int DIM> HERE void infotsne(const u32* edges, float* state, const Arguments& of) { weighed<InfoTsne, W, DIM>(edges, state, of); }
 template <int W, int DIM> HERE void pacmap(const u32* edges, float* state, const Arguments& of) { weighed<Pacmap, W, DIM>(edges, state, of); }
@@ -518,4 +567,5 @@ WIDTHS(umap)
 WIDTHS(largevis)
 WIDTHS(infotsne)
 WIDTHS(pacmap)
+ENTRY(tsne, tsne, LANES_OF_THREAD, 2)
 #endif

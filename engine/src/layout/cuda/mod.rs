@@ -1,6 +1,7 @@
 //! The layout on an NVIDIA GPU (`crate::cuda`): the same kernels, in CUDA.
 //!
-//! `layout.cu` does what `rows` and `weighed` do, sum for sum.
+//! `layout.cu` does what `rows` and `weighed` do, sum for sum. A field is the CPU's (`field`):
+//! its transforms are scalar for the bits' sake, and what a GPU wants of them is sent in each epoch.
 //!
 //! What must hold: a map made here has the bytes of one made on the CPU, so that
 //! either takes up what the other left, and where a layout ran decides nothing.
@@ -17,6 +18,7 @@ pub(super) use resident::run;
 
 use rayon::prelude::*;
 
+use super::field::Nodes;
 use super::kernel::Epoch;
 use super::walk::Walk;
 use crate::random::mix64;
@@ -44,6 +46,8 @@ pub(crate) struct OnDevice {
 struct Arguments {
     draws: u64,
     pools: u64,
+    step: f64,
+    origin: [f64; 2],
     number: u32,
     rows: u32,
     parity: u32,
@@ -64,17 +68,21 @@ struct Arguments {
     unit: f32,
     near: f32,
     middle: f32,
+    factor: f32,
+    side: u32,
 }
 
 impl Arguments {
     /// An epoch over some rows; the snapshot is the half of the state that `parity` names.
-    fn of(epoch: &Epoch, own: &OnDevice, parity: u32, block: Extent) -> Self {
+    fn of(epoch: &Epoch, own: &OnDevice, nodes: Nodes, parity: u32, block: Extent) -> Self {
         const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
         let key = |stream: u64| mix64(epoch.seed.wrapping_add(stream.wrapping_mul(GOLDEN)));
         let correct = |beta: f32| 1.0 / (1.0 - beta.powi(own.since as i32));
         Arguments {
             draws: key(u64::from(epoch.number)),
             pools: key(u64::from(epoch.number) | super::pool::POOLS),
+            step: nodes.step,
+            origin: nodes.origin,
             number: epoch.number,
             rows: epoch.rows,
             parity,
@@ -95,6 +103,8 @@ impl Arguments {
             unit: epoch.unit,
             near: own.weights[0],
             middle: own.weights[1],
+            factor: nodes.factor,
+            side: nodes.side,
         }
     }
 }

@@ -9,6 +9,7 @@ use cudarc::driver::{
     CudaEvent, CudaFunction, CudaSlice, DeviceRepr, DriverError, LaunchConfig, PinnedHostSlice, PushKernelArg,
 };
 
+use super::super::field::{Field, Nodes, force_floats};
 use super::super::kernel::{Epoch, Kernel};
 use super::super::pool::SHARING;
 use super::super::walk::{Edges, Held};
@@ -74,9 +75,46 @@ struct Sender {
 
 /// What is in the device's memory.
 struct Resident {
+    /// Positions twice, moments, and the field's forces where there is one.
     state: CudaSlice<f32>,
     groups: Vec<Group>,
     senders: Vec<Sender>,
+}
+
+/// A field on its way: made on the CPU, sent in each epoch.
+struct Pushes {
+    field: Field,
+    host: PinnedHostSlice<f32>,
+}
+
+impl Pushes {
+    fn new(gpu: &Gpu, rows: u32) -> Result<Self> {
+        let rows = u64::from(rows);
+        // SAFETY: written before it is sent.
+        #[expect(unsafe_code, reason = "FFI: page-locked memory")]
+        let host = unsafe { gpu.context.alloc_pinned(force_floats(rows)) };
+        Ok(Pushes { field: Field::new(rows), host: host.map_err(|e| gpu.failed("allocate a field", e))? })
+    }
+
+    /// Makes the field of the positions, `snapshot`, and puts its forces behind the state.
+    fn send<const DIM: usize>(
+        &mut self,
+        gpu: &Gpu,
+        snapshot: &[[f32; DIM]],
+        state: &mut CudaSlice<f32>,
+    ) -> Result<Nodes> {
+        let (pairs, []) = snapshot.as_flattened().as_chunks::<2>() else { unreachable!("a field is of a plane") };
+        self.field.take(pairs)?;
+        let at = 4 * snapshot.len() * DIM;
+        let mut send = || {
+            // What was sent before is there: the snapshot, which came later, is.
+            let host = self.host.as_mut_slice()?;
+            let length = self.field.forces(host);
+            gpu.stream.memcpy_htod(&host[..length], &mut state.slice_mut(at..at + length))
+        };
+        send().map_err(|e| gpu.failed("send a field", e))?;
+        Ok(self.field.nodes())
+    }
 }
 
 impl Gpu {
@@ -166,7 +204,9 @@ pub(in crate::layout) fn run<K: Kernel, const DIM: usize>(
 ) -> Result<()> {
     let half = now.len() * DIM;
     let failed = |doing: &'static str| move |e: DriverError| gpu.failed(doing, e);
-    let mut resident = gpu.settle(4 * half, edges)?;
+    let mut pushes = K::FIELD.then(|| Pushes::new(gpu, options.rows)).transpose()?;
+    let forces = if K::FIELD { force_floats(u64::from(options.rows)) } else { 0 };
+    let mut resident = gpu.settle(4 * half + forces, edges)?;
     let stream = &gpu.stream;
     let upload = |from: &[f32], to: usize, state: &mut CudaSlice<f32>| {
         stream.memcpy_htod(from, &mut state.slice_mut(to..to + from.len()))
@@ -186,7 +226,16 @@ pub(in crate::layout) fn run<K: Kernel, const DIM: usize>(
             none => none.insert(gpu.kernel(&format!("{}_{DIM}", own.name))?),
         };
         let parity = (number - begin - 1) % 2;
-        resident.epoch(gpu, function, &epoch, &own, parity, edges, progress)?;
+        let mut nodes = Nodes::default();
+        if let Some(pushes) = &mut pushes {
+            let state = &resident.state.slice(parity as usize * half..);
+            let fetch =
+                |to: &mut [f32]| stream.memcpy_dtoh(&state.slice(..half), to).and_then(|()| stream.synchronize());
+            fetch(now.as_flattened_mut()).map_err(failed("fetch positions"))?;
+            nodes = pushes.send(gpu, now, &mut resident.state)?;
+        }
+        let turn = Turn { function, epoch: &epoch, own: &own, nodes, parity };
+        resident.epoch(gpu, &turn, edges, progress)?;
 
         in_flight.push_back(stream.record_event(None).map_err(failed("mark an epoch"))?);
         if in_flight.len() > AHEAD
@@ -215,24 +264,23 @@ pub(in crate::layout) fn run<K: Kernel, const DIM: usize>(
     Ok(())
 }
 
+/// What is launched in an epoch.
+struct Turn<'a> {
+    function: &'a CudaFunction,
+    epoch: &'a Epoch,
+    own: &'a OnDevice,
+    nodes: Nodes,
+    parity: u32,
+}
+
 impl Resident {
     /// Launches an epoch over all groups, sending what is not there.
-    #[expect(clippy::too_many_arguments, reason = "an epoch, its kernel, and what it goes over")]
-    fn epoch(
-        &mut self,
-        gpu: &Gpu,
-        function: &CudaFunction,
-        epoch: &Epoch,
-        own: &OnDevice,
-        parity: u32,
-        edges: &Edges,
-        progress: &Progress<'_>,
-    ) -> Result<()> {
+    fn epoch(&mut self, gpu: &Gpu, turn: &Turn<'_>, edges: &Edges, progress: &Progress<'_>) -> Result<()> {
         let failed = |doing: &'static str| move |e: DriverError| gpu.failed(doing, e);
         let all_kept = self.groups.iter().all(|group| group.kept.is_some() && group.sent);
-        let mut turn = 0;
+        let mut sent = 0;
         for group in &mut self.groups {
-            let arguments = Arguments::of(epoch, own, parity, group.extent);
+            let arguments = Arguments::of(turn.epoch, turn.own, turn.nodes, turn.parity, group.extent);
             // Whoever walks, walks everything: spilled blocks come round in their order.
             let held = if all_kept { Vec::new() } else { edges.next(group.blocks.clone())? };
             let block = match &mut group.kept {
@@ -244,8 +292,8 @@ impl Resident {
                     &*kept
                 }
                 None => {
-                    let sender = &mut self.senders[turn % 2];
-                    turn += 1;
+                    let sender = &mut self.senders[sent % 2];
+                    sent += 1;
                     sender.send(gpu, &held, group.extent.words).map_err(failed("send edges"))?;
                     &sender.device
                 }
@@ -253,7 +301,7 @@ impl Resident {
             let shared = group.extent.first % SHARING;
             let blocks = (shared + group.extent.count).div_ceil(SHARING);
             let shape = LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (gpu.threads, 1, 1), shared_mem_bytes: 0 };
-            let mut launch = gpu.stream.launch_builder(function);
+            let mut launch = gpu.stream.launch_builder(turn.function);
             launch.arg(block).arg(&mut self.state).arg(&arguments);
             // SAFETY: state and edges are as long as the arguments say, and every neighbour is a row: both were
             // checked as the edges were read.

@@ -3,6 +3,7 @@
 // edge leads to a row that there is not, which must be told too.
 
 #include <cstdio>
+#include <cstring>
 #include <vector>
 
 #include "layout.cu"
@@ -22,8 +23,8 @@ struct Named {
         {#method, 32, whole, method##_32}, {#method, 64, whole, method##_64}
 
 static const Named ALL[] = {WIDTHS_OF(umap, false), WIDTHS_OF(largevis, false), WIDTHS_OF(infotsne, false),
-                            WIDTHS_OF(pacmap, true)};
-enum { ROWS = 2100, PART = 1024 };
+                            WIDTHS_OF(pacmap, true), {"tsne", 2, false, tsne_2}};
+enum { ROWS = 2100, PART = 1024, SIDE = 64 };
 
 // Edges of all rows in parts, as `pack` in mod.rs writes them.
 static std::vector<u32> edges(bool whole, u32 wrong) {
@@ -55,11 +56,14 @@ int main(int count, char**) {
         const std::vector<u32> words = edges(named.whole, count > 1 ? 77 : 0);
         std::vector<float> state((size_t)4 * ROWS * named.width);
         for (size_t i = 0; i < (size_t)ROWS * named.width; i++) state[i] = (float)(mix32((u32)i) >> 16) * 3e-4f - 10.0f;
+        // Positions are within 10 of the origin, and so are the nodes: some rows reach the last.
+        if (!std::strcmp(named.name, "tsne")) state.resize(state.size() + 2 * SIDE * SIDE, 0.25f);
         state.shrink_to_fit();
         Arguments of = {};
         of.rows = of.count = ROWS, of.span = PART;
         of.negatives = 5, of.a = 1.577f, of.b = 0.895f, of.rate = 0.5f, of.beta1 = 0.5f, of.beta2 = 0.9f;
         of.exaggeration = 1.0f, of.unit = 1e-5f, of.near = 2.0f, of.middle = 3.0f;
+        of.side = SIDE, of.step = 20.0 / 60, of.origin_x = of.origin_y = -32.0, of.factor = 0.5f;
         for (of.number = 1; of.number <= 2; of.number++) {
             of.parity = of.number - 1, of.momentum = of.number - 1, of.restart = 2 - of.number;
             of.draws = of.number * 7919, of.pools = of.number * 104729;

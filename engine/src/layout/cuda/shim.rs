@@ -4,6 +4,7 @@ use std::ffi::c_void;
 use std::process::Command;
 
 use super::super::curve::Curve;
+use super::super::field::{Field, Nodes, force_floats};
 use super::super::kernel::{self, Chunk, Epoch, Kernel};
 use super::super::optimizer::{Optimizer, Stepper};
 use super::super::root_unit;
@@ -78,11 +79,21 @@ fn check<K: Kernel, const DIM: usize>(kernel: &K, optimizer: Optimizer, negative
     let mut state: Vec<f32> = now.as_flattened().to_vec();
     state.resize(2 * half, f32::NAN);
     state.extend(moments.as_flattened().as_flattened());
+    let mut field = K::FIELD.then(|| Field::new(u64::from(ROWS)));
+    if K::FIELD {
+        state.resize(4 * half + force_floats(u64::from(ROWS)), f32::NAN);
+    }
 
     for number in 1..=4u32 {
         let stepper = Stepper { optimizer, rate: 0.7, since: if number < 3 { number } else { number - 2 } };
         let epoch = epoch(number, stepper, negatives);
         let snapshot = now.clone();
+        let mut nodes = Nodes::default();
+        if let Some(field) = &mut field {
+            field.take(snapshot.as_flattened().as_chunks().0).expect("numbers");
+            field.forces(&mut state[4 * half..]);
+            nodes = field.nodes();
+        }
         for block in &alike {
             let range = block.first_row as usize..block.first_row as usize + block.rows();
             let chunk = Chunk {
@@ -90,7 +101,7 @@ fn check<K: Kernel, const DIM: usize>(kernel: &K, optimizer: Optimizer, negative
                 block,
                 first: block.first_row,
                 snapshot: &snapshot,
-                field: None,
+                field: field.as_ref(),
                 positions: &mut now[range.clone()],
                 moments: &mut moments[range],
             };
@@ -107,7 +118,7 @@ fn check<K: Kernel, const DIM: usize>(kernel: &K, optimizer: Optimizer, negative
             let count = blocks.iter().map(|block| block.rows() as u32).sum();
             let (first, span) = (blocks[0].first_row, blocks[0].rows() as u32);
             let extent = Extent { first, count, span, words: words.len() };
-            let arguments = Arguments::of(&epoch, &own, parity, extent);
+            let arguments = Arguments::of(&epoch, &own, nodes, parity, extent);
             // SAFETY: block and state are as long as the arguments say, and every neighbour is a row.
             unsafe { kernel_of(&format!("{}_{DIM}", own.name))(words.as_ptr(), state.as_mut_ptr(), &arguments) };
         }
@@ -116,9 +127,18 @@ fn check<K: Kernel, const DIM: usize>(kernel: &K, optimizer: Optimizer, negative
         for (row, (rust, cuda)) in now.iter().zip(state[from..from + half].chunks(DIM)).enumerate() {
             assert_eq!(bits(rust), bits(cuda), "{kernel:?} of {DIM}, {optimizer:?}, epoch {number}, row {row}");
         }
-        assert_eq!(bits(moments.as_flattened().as_flattened()), bits(&state[2 * half..]), "{kernel:?} of {DIM}");
+        assert_eq!(
+            bits(moments.as_flattened().as_flattened()),
+            bits(&state[2 * half..4 * half]),
+            "{kernel:?} of {DIM}"
+        );
     }
     assert!(now.iter().flatten().all(|x| x.is_finite()));
+}
+
+/// [`check`] of a method that has a field, and so the plane only.
+pub(crate) fn in_the_plane<K: Kernel>(kernel: &K, optimizer: Optimizer) {
+    check::<K, 2>(kernel, optimizer, 0);
 }
 
 /// [`check`] for all widths.
