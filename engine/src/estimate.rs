@@ -182,12 +182,13 @@ impl Clock<'_> {
         Some(self.decoded()?.max(looked_at))
     }
 
-    /// K-means in two levels of √lists, each row through both, and the shards.
+    /// K-means in two levels, each row through both, and the shards.
     fn index(&self) -> Option<f64> {
         const ITERATIONS: f64 = 10.0;
-        let groups = self.lists().sqrt();
-        let training = ITERATIONS * self.plan.index.sample_rows as f64 * groups * self.dim();
-        let assigned = self.rows() * (groups + 8.0 * groups) * self.dim();
+        let groups = crate::index::groups(self.plan.index.lists) as f64;
+        let of_group = self.lists() / groups;
+        let training = ITERATIONS * self.plan.index.sample_rows as f64 * of_group * self.dim();
+        let assigned = self.rows() * (groups + 8.0 * of_group) * self.dim();
         let spilled = self.plan.index.shard_rows < self.plan.shape.rows as usize;
         let merged = if spilled { self.read(self.list_bytes(), self.list_bytes()) } else { 0.0 };
         Some(self.decoded()?.max(self.kernel(assigned, PROBING)) + self.kernel(training, TRAINING) + merged)

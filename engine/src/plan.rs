@@ -545,8 +545,14 @@ fn lists(rows: u64, exact: bool) -> usize {
     let root = (rows as f64).sqrt();
     // Where every pair is compared lists only order the rows and give the
     // layout its centroids, and more of them is better for that.
-    let (wanted, least) = if exact { (8.0 * root, 32) } else { (4.0 * root, LIST_ROWS) };
+    let (wanted, least) = if exact { (8.0 * root, 32) } else { (4.0 * root * more_lists(rows), LIST_ROWS) };
     (wanted as u64).min(rows / least).max(1) as usize
+}
+
+/// Beyond a million rows lists grow as rows^¾: a row visits about as many of
+/// them as ever, and each of 4√rows lists would hold √rows / 4 rows.
+fn more_lists(rows: u64) -> f64 {
+    (rows as f64 / 1e6).powf(0.25).max(1.0)
 }
 
 fn most_buckets(rows: u64) -> usize {

@@ -23,6 +23,7 @@ use lowland_io::{Error as IoError, FileStamp, PendingFile, Source};
 pub use assign::nearest;
 pub use lists::{ListTable, Lists};
 use shards::Shards;
+pub(crate) use train::groups;
 pub use train::{Quantizer, train};
 
 use crate::batch::Loader;

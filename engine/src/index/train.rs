@@ -1,7 +1,7 @@
 //! Training the coarse quantizer: k-means in two levels on a seeded sample.
 //!
 //! One level would cost sample × lists distances an iteration; two levels of
-//! √lists each cost a √lists-th of that, and leave the lists in an order in
+//! about √lists each cost a √lists-th of that, and leave the lists in an order in
 //! which near ones have near numbers. FAISS trains each part on one thread;
 //! the parts run side by side, and the result does not depend on how many do.
 
@@ -22,6 +22,8 @@ const ONE_LEVEL: usize = 256;
 /// Rows a centroid in the upper level's sample.
 const UPPER_ROWS: usize = 128;
 const ITERATIONS: usize = 10;
+/// Lists of a group, about, at most: a row is compared with those of a few groups, whatever lists there are.
+const GROUP_LISTS: usize = 64;
 
 /// A trained quantizer: centroids, in groups of near ones.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,9 +89,9 @@ pub fn train(sample: &mut [f32], dim: usize, nlist: usize, seed: u64, progress: 
     Ok(quantizer)
 }
 
-/// Groups for so many lists.
-fn groups(nlist: usize) -> usize {
-    (nlist as f64).sqrt().round() as usize
+/// Groups for so many lists: by the root, and of no more than [`GROUP_LISTS`] lists each.
+pub(crate) fn groups(nlist: usize) -> usize {
+    ((nlist as f64).sqrt().round() as usize).max(nlist / GROUP_LISTS)
 }
 
 /// Reorders `sample` by the group of each row, the order within a group kept,

@@ -43,6 +43,8 @@ pub(super) struct Adjacent {
     ways: Vec<[u32; WAYS]>,
     /// Lists of rows whose neighbour a row is, where they are not among its ways.
     named_by: Vec<[u32; WAYS]>,
+    /// What naming a list counts: [`WHOLE`] by its rows.
+    naming: Vec<u32>,
 }
 
 impl Adjacent {
@@ -95,7 +97,8 @@ impl Adjacent {
         near.shrink_to_fit();
         let ways = ways(so_far, table, progress)?;
         let named_by = named_by(so_far, table, &ways, progress)?;
-        Ok(Adjacent { starts, near, ways, named_by })
+        let naming = (0..lists).map(|list| (WHOLE / table.range(list).len().max(1) as u64) as u32).collect();
+        Ok(Adjacent { starts, near, ways, named_by, naming })
     }
 
     /// Calls `each(list, score)` for all lists that the neighbours of `row`,
@@ -108,7 +111,7 @@ impl Adjacent {
         scratch: &mut Scratch,
         mut each: impl FnMut(u32, u64),
     ) {
-        let Scratch { own, scores, touched } = scratch;
+        let Scratch { own, ways, scores, touched } = scratch;
         let mut add = |list: u32, weight: u64| {
             let score = &mut scores[list as usize];
             if *score == 0 {
@@ -116,11 +119,14 @@ impl Adjacent {
             }
             *score += weight;
         };
-        let by_row = |list: u32| WHOLE / table.range(list as usize).len().max(1) as u64;
+        let by_row = |list: u32| u64::from(self.naming[list as usize]);
         own.clear();
         own.extend(table.lists_of(near.clone()));
-        for near in near {
-            let ways = self.ways[near as usize].iter().take_while(|&&list| list != NONE);
+        // Each neighbour's are anywhere: all are asked for before the first is looked at.
+        ways.clear();
+        ways.extend(near.map(|near| self.ways[near as usize]));
+        for ways in ways.iter() {
+            let ways = ways.iter().take_while(|&&list| list != NONE);
             ways.for_each(|&list| add(list, by_row(list).div_ceil(WAY)));
         }
         let named_by = self.named_by[row as usize].iter().take_while(|&&list| list != NONE);
@@ -136,7 +142,7 @@ impl Adjacent {
     /// Bytes held while it is made, by so many threads.
     pub(super) fn bytes(rows: u64, lists: usize, threads: usize) -> u64 {
         // Edges out, back (which grow by doubling) and as kept; each thread's counts.
-        (lists * (4 * MOST * 8 + 64) + threads * lists * 8) as u64 + rows * 2 * size_of::<[u32; WAYS]>() as u64
+        (lists * (4 * MOST * 8 + 68) + threads * lists * 8) as u64 + rows * 2 * size_of::<[u32; WAYS]>() as u64
     }
 }
 
@@ -212,6 +218,7 @@ fn most(mut edges: Vec<(u32, u32)>) -> Vec<(u32, u32)> {
 /// What scoring takes, used again and again.
 pub(super) struct Scratch {
     own: Vec<usize>,
+    ways: Vec<[u32; WAYS]>,
     scores: Vec<u64>,
     touched: Vec<u32>,
 }
@@ -219,7 +226,7 @@ pub(super) struct Scratch {
 impl Scratch {
     /// For so many lists.
     pub(super) fn new(lists: usize) -> Self {
-        Scratch { own: Vec::new(), scores: vec![0; lists], touched: Vec::new() }
+        Scratch { own: Vec::new(), ways: Vec::new(), scores: vec![0; lists], touched: Vec::new() }
     }
 
     /// Bytes held.
