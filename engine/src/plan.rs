@@ -855,6 +855,14 @@ mod tests {
     }
 
     #[test]
+    fn lists_hold_few_rows_more_where_rows_are_many() {
+        for (rows, expected) in [(250_000, 1_250), (1_000_000, 4_000), (16_000_000, 32_000), (100_000_000, 126_491)] {
+            assert_eq!(lists(rows, false), expected, "{rows}");
+        }
+        assert_eq!(lists(16_000_000, true), 32_000);
+    }
+
+    #[test]
     fn the_budget_never_decides_what_changes_the_map() {
         let plan = |memory| {
             Config { memory, threads: Some(2), ..Config::default() }.plan(&input(2_000_000, 128)).expect("fits")

@@ -211,6 +211,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn groups_are_as_many_as_lists_of_one_and_never_hold_more_than_some_tens() {
+        for (lists, expected) in [(300, 17), (4_000, 63), (4_096, 64), (19_027, 297), (126_491, 1_976)] {
+            assert_eq!(groups(lists), expected, "{lists}");
+        }
+    }
+
+    #[test]
     fn shares_add_up_and_never_exceed_the_members() {
         for (sizes, total) in [(vec![10, 20, 30], 12), (vec![1, 100, 0, 3], 50), (vec![2, 2, 2], 6), (vec![5, 1, 1], 6)]
         {

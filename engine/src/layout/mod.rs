@@ -416,7 +416,7 @@ pub(crate) fn device_bytes(plan: &Plan) -> u64 {
 }
 
 /// Bytes that are page-locked on the way to a GPU: edges, and a field's forces.
-pub(crate) fn pinned_bytes(plan: &Plan) -> u64 {
+fn pinned_bytes(plan: &Plan) -> u64 {
     #[cfg(feature = "cuda")]
     let sending = cuda::SENDING_BYTES;
     #[cfg(not(feature = "cuda"))]
