@@ -142,8 +142,8 @@ pub struct Config {
     /// What attraction is multiplied by in the first 250 epochs, or the first
     /// third. Default 12 for t-SNE, InfoTSNE and COSNE, 1 otherwise.
     pub early_exaggeration: f32,
-    /// How points move. Default momentum; Adam for PaCMAP, PHATE and the matcher,
-    /// and UMAP and COSNE their own.
+    /// How points move. Default momentum, with gains for t-SNE and LargeVis; Adam for
+    /// PaCMAP, PHATE and the matcher, and UMAP and COSNE their own.
     pub optimizer: Optimizer,
     /// The affinity of the rows that a matcher takes. Default entropic.
     pub affinity: NamedAffinity,
@@ -153,8 +153,9 @@ pub struct Config {
     pub loss: MatchLoss,
     /// The first epoch's step, in units of the gradient (that of the guide and
     /// scikit-learn, which is four times openTSNE's). Default 1 for UMAP, where
-    /// it falls linearly to 0, and for Adam; for momentum n / 4 over the
-    /// exaggeration of the time, and at least 50.
+    /// it falls linearly to 0, and for Adam; for momentum n / 4, but at
+    /// least 50, over the exaggeration of the time; exact methods as the guide,
+    /// n / 4 over the exaggeration, but at least 50.
     pub learning_rate: Option<f32>,
     /// Share of the true neighbours that the graph should hold. Default 0.95.
     /// Ignored where every pair is compared.

@@ -519,6 +519,9 @@ impl Config {
         if self.n_epochs == Some(0) || self.n_epochs.is_some_and(|e| e > 1 << 20) {
             return config("n_epochs", "must be between 1 and 1048576".into());
         }
+        if self.method.is_exact() && self.optimizer == layout::Optimizer::Gains {
+            return config("optimizer", format!("{} has no gains; momentum and adam are there", self.method));
+        }
         if self.init == Init::Pca && dim == 0 && !self.method.is_exact() {
             return config("init", "pca needs vectors, and only a graph was given".into());
         }

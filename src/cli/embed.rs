@@ -113,8 +113,8 @@ pub(super) struct Wanted {
                           [default: 12; largevis, sne and tsnekhorn 1]", known(Opt::EarlyExaggeration)))]
     early_exaggeration: Option<f32>,
     #[arg(long, value_name = "OPTIMIZER", value_parser = parse_optimizer, help_heading = "Map")]
-    #[arg(help = format!("How points move: adam or momentum ({}) [default: momentum; phate and affinity-matcher adam]",
-                         known(Opt::Optimizer)))]
+    #[arg(help = format!("How points move: {} ({}) [default: momentum; largevis and tsne gains, which is momentum with them; phate and \
+                          affinity-matcher adam]", list_of(&Optimizer::ALL.map(Optimizer::name)), known(Opt::Optimizer)))]
     optimizer: Option<Optimizer>,
     #[arg(long, value_name = "AFFINITY", value_parser = parse_affinity, help_heading = "Map")]
     #[arg(help = format!("Affinity of the rows: {} ({}) [default: entropic]",
@@ -129,7 +129,8 @@ pub(super) struct Wanted {
                          list_of(&MatchLoss::ALL.map(MatchLoss::name)), known(Opt::Loss)))]
     loss: Option<MatchLoss>,
     /// Step of the first epoch [default: 1 for umap, where it falls to 0 over the epochs, and for
-    /// adam; momentum rows / 4 over the exaggeration of the time, and at least 50]
+    /// adam; momentum rows / 4, but at least 50, over the exaggeration of the time; exact methods
+    /// rows / 4 over the exaggeration, but at least 50]
     #[arg(long, visible_alias = "lr", value_name = "STEP", help_heading = "Map")]
     learning_rate: Option<f32>,
 

@@ -228,6 +228,7 @@ fn what_exact_methods_cannot_do_is_refused_with_what_can() {
         ("--method sne --n-neighbors 5", &["n-neighbors", "sne does not know it", "umap, pacmap"][..]),
         ("--method phate --perplexity 5", &["perplexity", "phate does not know it", "tsnekhorn"]),
         ("--method cosne --optimizer adam", &["optimizer", "cosne does not know it", "sne"]),
+        ("--method sne --optimizer gains", &["optimizer", "sne has no gains", "momentum"]),
         ("--method phate --early-exaggeration 4", &["early-exaggeration", "phate does not know it"]),
         ("--method sne --min-dist 0.1", &["min-dist", "sne does not know it", "umap does"]),
         ("--method tsne --affinity magic", &["affinity", "tsne does not know it", "affinity-matcher does"]),

@@ -395,7 +395,7 @@ fn what_a_method_does_not_know_is_refused_with_those_that_do() {
         ("--method pacmap --optimizer adam", &["optimizer", "largevis, infotsne, tsne, "]),
         ("--method umap --early-exaggeration 4", &["early-exaggeration", "umap does not know it"]),
         ("--method t-sne", &["--method", "umap, largevis, infotsne, tsne, pacmap"]),
-        ("--method tsne --optimizer sgd", &["--optimizer", "adam and momentum"]),
+        ("--method tsne --optimizer sgd", &["--optimizer", "adam, momentum, gains"]),
         ("--method tsne --perplexity 600", &["perplexity", "600"]),
         ("--method tsne --perplexity nan", &["perplexity"]),
         ("--method tsne --early-exaggeration 0", &["early-exaggeration", "between 1"]),

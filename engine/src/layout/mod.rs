@@ -69,7 +69,7 @@ pub struct Options {
     /// How rows move; UMAP has an Adam of its own.
     pub optimizer: Optimizer,
     /// The first epoch's step. `None` is the optimizer's own: 1 for Adam, and
-    /// for momentum n / 4 over the exaggeration of the time, but at least 50.
+    /// for momentum n / 4, but at least 50, over the exaggeration of the time.
     pub learning_rate: Option<f32>,
     /// Whether the step falls to 0 over the epochs.
     pub decay: bool,
@@ -121,8 +121,9 @@ impl Options {
         let rate = match (self.optimizer, self.learning_rate) {
             (Optimizer::Adam, asked) => asked.unwrap_or(1.0),
             // Kernels give n times the gradient.
-            (Optimizer::Momentum, Some(asked)) => asked / rows,
-            (Optimizer::Momentum, None) => (rows / exaggeration / 4.0).max(50.0) / rows,
+            (Optimizer::Momentum | Optimizer::Gains, Some(asked)) => asked / rows,
+            // Were it 50 while attraction is exaggerated, it would throw few rows about.
+            (Optimizer::Momentum | Optimizer::Gains, None) => (rows / 4.0).max(50.0) / exaggeration / rows,
         };
         let falls = if self.decay { 1.0 - (number - 1) as f32 / self.epochs as f32 } else { 1.0 };
         Epoch {
@@ -468,4 +469,29 @@ fn run_on_gpu<K: Kernel, const DIM: usize>(
 /// Bytes of a checkpoint; two are there while one takes the other's place.
 pub fn checkpoint_bytes(plan: &Plan) -> u64 {
     checkpoint::bytes(plan.shape.rows, row_bytes(plan.config.n_components) / 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_of_few_rows_do_not_leap_while_attraction_is_exaggerated() {
+        // A row's step, which is n times that of the gradient's units.
+        for (rows, exaggerated, after) in [
+            (100, 0.5 / 12.0, 0.5), // at least 50 for 100 rows
+            (1_000, 0.25 / 12.0, 0.25),
+            (1_000_000, 0.25 / 12.0, 0.25),
+        ] {
+            let options = Options::of(Method::TSNE, rows);
+            let rate = |number| options.epoch(number).stepper.rate;
+            assert!((rate(1) - exaggerated).abs() < 1e-6, "{rows}: {}", rate(1));
+            assert_eq!(rate(1), rate(250));
+            assert!((rate(251) - after).abs() < 1e-6, "{rows}: {}", rate(251));
+            // What is asked for is taken as it is.
+            let asked = Options { learning_rate: Some(10.0), ..options };
+            assert_eq!(asked.epoch(1).stepper.rate, 10.0 / rows as f32);
+        }
+        assert_eq!(Options::of(Method::INFOTSNE, 1_000).epoch(1_000).stepper.since, 750, "momentum begins anew");
+    }
 }

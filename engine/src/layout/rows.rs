@@ -48,8 +48,8 @@ impl Kernel for Firing {
     #[cfg(any(test, feature = "cuda"))]
     fn on_device(&self, epoch: &Epoch) -> Option<super::cuda::OnDevice> {
         let betas = [BETA1, BETA2];
-        let (since, weights) = (epoch.number, [0.0; 2]);
-        Some(super::cuda::OnDevice { name: "umap", betas, since, restart: false, momentum: false, weights })
+        let (since, optimizer, weights) = (epoch.number, super::Optimizer::Adam, [0.0; 2]);
+        Some(super::cuda::OnDevice { name: "umap", betas, since, restart: false, optimizer, weights })
     }
 
     #[inline(always)]

@@ -83,7 +83,7 @@ impl<L: Loss> Kernel for Weighed<L> {
             betas: super::optimizer::BETAS,
             since,
             restart: since == 1,
-            momentum: epoch.stepper.optimizer == super::Optimizer::Momentum,
+            optimizer: epoch.stepper.optimizer,
             weights: self.0.at(epoch).weights(),
         })
     }

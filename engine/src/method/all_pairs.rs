@@ -74,7 +74,8 @@ pub(super) fn descent(config: &Config, own: Descent) -> Descent {
         optimizer: match config.optimizer {
             _ if ball => own.optimizer,
             Optimizer::Adam => Steps::ADAM,
-            Optimizer::Momentum => Steps::SGD,
+            // Gains are refused by the plan.
+            Optimizer::Momentum | Optimizer::Gains => Steps::SGD,
         },
         lr: config.learning_rate.map(f64::from).or(own.lr),
         early_exaggeration: f64::from(config.early_exaggeration),

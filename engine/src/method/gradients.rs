@@ -14,8 +14,6 @@ use crate::layout::{Coding, Optimizer, Stepper, Walk, root_unit};
 use crate::random::unit;
 
 const ROWS: usize = 60;
-/// The gain that a first step of momentum has.
-const GAIN: f64 = 1.2;
 
 fn position(row: usize) -> [f32; 2] {
     std::array::from_fn(|d| 6.0 * unit(2, d as u64, row as u64) - 3.0)
@@ -146,7 +144,7 @@ fn check_rows<L: Loss>(loss: L, tolerance: f64, pull: fn(f64, f64) -> f64, push:
         let expected = derivative(places[row], &energy);
         let size = expected.iter().map(|x| x * x).sum::<f64>().sqrt().max(0.1);
         for d in 0..2 {
-            let force = f64::from(found[row][d]) / f64::from(RATE) / GAIN;
+            let force = f64::from(found[row][d]) / f64::from(RATE);
             assert!((force + expected[d]).abs() < tolerance * size, "row {row}: {force}, and not {}", -expected[d]);
         }
     }
@@ -233,7 +231,7 @@ fn mean_pushes<L: Loss>(loss: L, asked: u32) -> Vec<[f64; 2]> {
     let mut sums = vec![[0f64; 2]; ROWS];
     for seed in 0..DRAWS {
         for (sum, step) in sums.iter_mut().zip(moved(Pushes(loss), &epoch(1e-3, asked, seed), On::Widest)) {
-            (0..2).for_each(|d| sum[d] += f64::from(step[d]) / GAIN / 1e-3 / DRAWS as f64);
+            (0..2).for_each(|d| sum[d] += f64::from(step[d]) / 1e-3 / DRAWS as f64);
         }
     }
     sums

@@ -20,7 +20,7 @@ pub(super) static ENTRY: Entry = Entry {
     affinity: Some(Affinity::Entropic),
     objective: &Weighed(LargeVis),
     knows: &[Opt::Perplexity, Opt::NNegatives, Opt::EarlyExaggeration, Opt::Optimizer],
-    defaults: |config| Config { n_negatives: 35, optimizer: Optimizer::Momentum, ..config },
+    defaults: |config| Config { n_negatives: 35, optimizer: Optimizer::Gains, ..config },
     epochs: |_| 1000,
     negatives: |config| config.n_negatives,
     exaggerated: 250,

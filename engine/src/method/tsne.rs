@@ -16,7 +16,7 @@ pub(super) static ENTRY: Entry = Entry {
     affinity: Some(Affinity::Entropic),
     objective: &Weighed(Tsne),
     knows: &[Opt::Perplexity, Opt::EarlyExaggeration, Opt::Optimizer],
-    defaults: |config| Config { early_exaggeration: 12.0, optimizer: Optimizer::Momentum, ..config },
+    defaults: |config| Config { early_exaggeration: 12.0, optimizer: Optimizer::Gains, ..config },
     epochs: |_| 750,
     negatives: |_| 0,
     exaggerated: 250,

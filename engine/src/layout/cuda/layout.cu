@@ -20,7 +20,7 @@ struct Arguments {
     double step, origin_x, origin_y; // the field's nodes: (i, j) at (origin + (i, j)) · step
     u32 number, rows, parity;       // the epoch, all rows, the snapshot's half
     u32 first, count, span;         // the edges: of which rows, and rows of a part
-    u32 negatives, restart, momentum; // pushes; whether moments begin anew; momentum rather than Adam
+    u32 negatives, restart, optimizer; // pushes; whether moments begin anew; how rows move
     float a, b;                     // the curve
     float rate, beta1, beta2, correct1, correct2; // the step, and Adam's averages and corrections
     float exaggeration, unit;       // of pulls; the root of the weight of one code
@@ -29,6 +29,8 @@ struct Arguments {
     u32 side;                       // nodes on a side of it
 };
 
+// How rows move.
+enum { ADAM, MOMENTUM, GAINS };
 // Rows that share a pool, and what a row's numbers are counted by.
 enum { SHARING = 1024 };
 // Threads of a block, at most.
@@ -415,14 +417,15 @@ HERE void field(const Arguments& of, const float* forces, float x, float y, floa
     out[1] = mul1(of.factor, out[1]);
 }
 
-// Momentum with gains (`optimizer.rs`): a step's length needs all components, so every thread has them.
+// Momentum, with gains or without (`optimizer.rs`): a step's length needs all components, so every thread has them.
 template <int W, int DIM>
 HERE void momentum(const Arguments& of, const Places<DIM>& places, u32 row, const float (&own)[DIM], const float (&force)[DIM]) {
     float* moments = places.moments + (u64)row * 2 * DIM;
     float velocity[DIM], gain[DIM], square = 0.0f;
     COMPONENTS for (int d = 0; d < DIM; d++) {
         const float before = of.restart ? 0.0f : moments[d], gains = of.restart ? 1.0f : moments[DIM + d];
-        gain[d] = mul1(before, force[d]) < 0.0f ? fma1(0.8f, gains, 0.01f) : add1(gains, 0.2f);
+        gain[d] = gains;
+        if (of.optimizer == GAINS) gain[d] = mul1(before, force[d]) < 0.0f ? fma1(0.8f, gains, 0.01f) : add1(gains, 0.2f);
         velocity[d] = fma1(0.8f, before, mul1(mul1(of.rate, gain[d]), force[d]));
         square = fma1(velocity[d], velocity[d], square);
     }
@@ -513,8 +516,8 @@ template <typename Loss, int W, int DIM> HERE void weighed(const u32* edges, flo
             COMPONENTS for (int d = 0; d < DIM; d++)
                 force[d] = fma1(-of.exaggeration, total(pulls.of[d]), mul1(share, total(pushes.of[d])));
         }
-        if (of.momentum) momentum<W, DIM>(of, places, row, own, force);
-        else adam<W, DIM>(of, places, row, own, force);
+        if (of.optimizer == ADAM) adam<W, DIM>(of, places, row, own, force);
+        else momentum<W, DIM>(of, places, row, own, force);
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) use resident::run;
 
 use rayon::prelude::*;
 
+use super::Optimizer;
 use super::field::Nodes;
 use super::kernel::Epoch;
 use super::walk::Walk;
@@ -34,8 +35,8 @@ pub(crate) struct OnDevice {
     pub(crate) since: u32,
     /// Whether its moments begin anew in this epoch.
     pub(crate) restart: bool,
-    /// Momentum rather than Adam.
-    pub(crate) momentum: bool,
+    /// How rows move.
+    pub(crate) optimizer: Optimizer,
     /// The weights of PaCMAP's near and mid-near pairs.
     pub(crate) weights: [f32; 2],
 }
@@ -56,7 +57,7 @@ struct Arguments {
     span: u32,
     negatives: u32,
     restart: u32,
-    momentum: u32,
+    optimizer: u32,
     a: f32,
     b: f32,
     rate: f32,
@@ -91,7 +92,11 @@ impl Arguments {
             span: block.span,
             negatives: epoch.negatives,
             restart: u32::from(own.restart),
-            momentum: u32::from(own.momentum),
+            optimizer: match own.optimizer {
+                Optimizer::Adam => 0,
+                Optimizer::Momentum => 1,
+                Optimizer::Gains => 2,
+            },
             a: epoch.curve.a as f32,
             b: epoch.curve.b as f32,
             rate: epoch.stepper.rate,

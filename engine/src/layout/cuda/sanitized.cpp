@@ -64,8 +64,8 @@ int main(int count, char**) {
         of.negatives = 5, of.a = 1.577f, of.b = 0.895f, of.rate = 0.5f, of.beta1 = 0.5f, of.beta2 = 0.9f;
         of.exaggeration = 1.0f, of.unit = 1e-5f, of.near = 2.0f, of.middle = 3.0f;
         of.side = SIDE, of.step = 20.0 / 60, of.origin_x = of.origin_y = -32.0, of.factor = 0.5f;
-        for (of.number = 1; of.number <= 2; of.number++) {
-            of.parity = of.number - 1, of.momentum = of.number - 1, of.restart = 2 - of.number;
+        for (of.number = 1; of.number <= 3; of.number++) {
+            of.parity = (of.number - 1) % 2, of.optimizer = ADAM + of.number - 1, of.restart = of.number == 1;
             of.draws = of.number * 7919, of.pools = of.number * 104729;
             of.correct1 = of.correct2 = 1.0f;
             named.entry(words.data(), state.data(), &of);
