@@ -8,9 +8,13 @@
 //     FAKE_CUDA_VERSION  the version of CUDA that it knows (default 12040)
 //     FAKE_CUDA_LAUNCHES launches after which the device is lost (default: never)
 //     FAKE_CUDA_DEVICES  how many there are (default 1)
+//     FAKE_CUDA_LOCKS    pieces of the process's memory that it locks (default: any number)
+//     FAKE_CUDA_SENT     a file to write to, when it is unloaded, how many bytes were sent from
+//                        memory that it locked, and how many from elsewhere
 
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <string>
@@ -20,7 +24,7 @@
 #include "layout.cu"
 #include "join.cu"
 
-enum { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, BAD_DEVICE = 101, NOT_FOUND = 500, LOST = 719 };
+enum { OK = 0, INVALID = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, BAD_DEVICE = 101, NOT_FOUND = 500, ALREADY = 712, LOST = 719 };
 typedef int Result;
 #define API extern "C" __attribute__((visibility("default"))) Result
 
@@ -86,6 +90,38 @@ API cuMemFreeAsync(void* at, void*) {
 API cuMemHostAlloc(void** at, size_t bytes, unsigned) { return *at = std::malloc(bytes), OK; }
 API cuMemFreeHost(void* at) { return std::free(at), OK; }
 
+// Pages that are locked in their place, and what was sent from them and from elsewhere.
+static std::map<const char*, size_t> locked;
+static size_t locks = 0;
+static struct Sent {
+    size_t from_locked, others;
+    ~Sent() {
+        const char* path = std::getenv("FAKE_CUDA_SENT");
+        if (FILE* file = path ? std::fopen(path, "w") : nullptr)
+            std::fprintf(file, "%zu %zu %zu\n", from_locked, others, locked.size()), std::fclose(file);
+    }
+} sent;
+// The first piece of locked memory that ends after a place.
+static std::map<const char*, size_t>::iterator piece_after(const char* at) {
+    auto next = locked.upper_bound(at);
+    if (next == locked.begin()) return next;
+    auto before = std::prev(next);
+    return before->first + before->second > at ? before : next;
+}
+API cuMemHostRegister_v2(void* at, size_t bytes, unsigned) {
+    std::lock_guard<std::mutex> guard(lock);
+    if (!bytes || (size_t)at % 4096 || bytes % 4096) return INVALID;
+    if (locks >= (size_t)knob("FAKE_CUDA_LOCKS", 1l << 40)) return OUT_OF_MEMORY;
+    auto next = piece_after((const char*)at);
+    if (next != locked.end() && next->first < (const char*)at + bytes) return ALREADY;
+    locked[(const char*)at] = bytes, locks++;
+    return OK;
+}
+API cuMemHostUnregister(void* at) {
+    std::lock_guard<std::mutex> guard(lock);
+    return locked.erase((const char*)at) ? OK : INVALID;
+}
+
 // Whether so many bytes are within what was allocated.
 static bool within(const void* at, size_t bytes) {
     std::lock_guard<std::mutex> guard(lock);
@@ -95,7 +131,13 @@ static bool within(const void* at, size_t bytes) {
     return (const char*)at + bytes <= (const char*)begin + length;
 }
 API cuMemcpyHtoDAsync_v2(void* to, const void* from, size_t bytes, void*) {
-    return lost ? LOST : within(to, bytes) ? std::memcpy(to, from, bytes), OK : INVALID;
+    if (lost || !within(to, bytes)) return lost ? LOST : INVALID;
+    std::memcpy(to, from, bytes);
+    std::lock_guard<std::mutex> guard(lock);
+    auto piece = piece_after((const char*)from);
+    const bool inside = piece != locked.end() && piece->first <= (const char*)from && (const char*)from + bytes <= piece->first + piece->second;
+    (inside ? sent.from_locked : sent.others) += bytes;
+    return OK;
 }
 API cuMemcpyDtoHAsync_v2(void* to, const void* from, size_t bytes, void*) {
     return lost ? LOST : within(from, bytes) ? std::memcpy(to, from, bytes), OK : INVALID;

@@ -10,6 +10,8 @@
 
 #[cfg(feature = "cuda")]
 mod gpu;
+#[cfg(feature = "cuda")]
+mod locked;
 #[cfg(test)]
 pub(crate) mod shim;
 
@@ -17,6 +19,8 @@ pub(crate) mod shim;
 pub use gpu::Gpu;
 #[cfg(feature = "cuda")]
 pub(crate) use gpu::is_out_of_memory;
+#[cfg(feature = "cuda")]
+pub(crate) use locked::Locked;
 
 /// What NVRTC makes of the kernels.
 const KERNELS: &str = include_str!("kernels.ptx");

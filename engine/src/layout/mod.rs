@@ -413,7 +413,17 @@ pub fn needs(plan: &Plan) -> Needs {
 
 /// Bytes of a GPU's memory that a map takes, and what its edges are sent through.
 pub(crate) fn device_bytes(plan: &Plan) -> u64 {
-    plan.shape.rows * row_bytes(plan.config.n_components) + pinned_bytes(plan)
+    #[cfg(feature = "cuda")]
+    let rooms = cuda::ROOMS_BYTES;
+    #[cfg(not(feature = "cuda"))]
+    let rooms = 0;
+    plan.shape.rows * row_bytes(plan.config.n_components) + rooms + force_bytes(plan)
+}
+
+/// Bytes of a field's forces, where there is one.
+fn force_bytes(plan: &Plan) -> u64 {
+    let field = plan.config.method.objective().field();
+    if field { 4 * field::force_floats(plan.shape.rows) as u64 } else { 0 }
 }
 
 /// Bytes that are page-locked on the way to a GPU: edges, and a field's forces.
@@ -422,8 +432,7 @@ fn pinned_bytes(plan: &Plan) -> u64 {
     let sending = cuda::SENDING_BYTES;
     #[cfg(not(feature = "cuda"))]
     let sending = 0;
-    let field = plan.config.method.objective().field();
-    sending + if field { 4 * field::force_floats(plan.shape.rows) as u64 } else { 0 }
+    sending + force_bytes(plan)
 }
 
 /// What the stage holds more where a GPU that was only welcome is there; where one was asked

@@ -21,7 +21,7 @@ use super::kernel::{Chunk, Kernel};
 use super::lanes::{LANES, Lanes};
 use super::math::power;
 use super::pool::{Pool, SHARING, away, gather};
-use super::walk::Coding;
+use super::walk::{Coding, Part};
 use crate::random::draw;
 use crate::sum::total;
 
@@ -62,8 +62,9 @@ impl Kernel for Firing {
         let correct2 = 1.0 / (1.0 - BETA2.powi(epoch.number as i32));
         // What makes every gather sound: each row that is about to be read exists.
         let from = (first - block.first_row) as usize;
-        let (from, to) = (block.offsets[from] as usize, block.offsets[from + positions.len()] as usize);
-        let largest = block.neighbors[from..to].iter().fold(0, |most, &row| row.max(most));
+        let Part { offsets, neighbors, codes } = block.part();
+        let (from, to) = (offsets[from] as usize, offsets[from + positions.len()] as usize);
+        let largest = neighbors[from..to].iter().fold(0, |most, &row| row.max(most));
         assert!((largest as usize) < snapshot.len(), "an edge leads to a row that there is not");
         let mut pool = Pool::new();
         let mut firing: Vec<u32> = Vec::new();
@@ -71,9 +72,9 @@ impl Kernel for Firing {
             let row = first + i as u32;
             let own = snapshot[row as usize];
             let place = (row - block.first_row) as usize;
-            let edges = block.offsets[place] as usize..block.offsets[place + 1] as usize;
+            let edges = offsets[place] as usize..offsets[place + 1] as usize;
             // SAFETY: as the caller vouches.
-            let fired = unsafe { fire::<V>(&block.neighbors, &block.codes, edges, epoch.number, &mut firing) };
+            let fired = unsafe { fire::<V>(neighbors, codes, edges, epoch.number, &mut firing) };
             if fired == 0 {
                 // A row with no neighbours stays where it began: nothing would hold it.
                 continue;
@@ -219,17 +220,17 @@ mod tests {
 
     /// A ring where each row has edges of several weights, two of them to copies.
     fn block(rows: u32) -> Walk {
-        let mut block = Walk { first_row: 0, offsets: vec![0], neighbors: vec![], codes: vec![] };
+        let (mut offsets, mut neighbors, mut codes) = (vec![0], vec![], vec![]);
         for row in 0..rows {
             let degree = if row == 5 { 0 } else { 1 + row % 37 };
             for e in 0..degree {
-                block.neighbors.push((row + 1 + e * 3) % rows);
+                neighbors.push((row + 1 + e * 3) % rows);
                 let rate = if e == 0 { 1.0 } else { unit(1, 1, u64::from(row * 64 + e)) };
-                block.codes.push((rate * 65_535.0) as u16);
+                codes.push((rate * 65_535.0) as u16);
             }
-            block.offsets.push(block.neighbors.len() as u32);
+            offsets.push(neighbors.len() as u32);
         }
-        block
+        Walk::made(0, &offsets, &neighbors, &codes)
     }
 
     #[expect(unsafe_code, reason = "test of kernels")]

@@ -20,6 +20,8 @@ use rayon::prelude::*;
 use super::Options;
 use crate::Result;
 use crate::affinity::EdgeStore;
+use crate::pages::{AROUND, Words};
+use crate::plan::BLOCK_ROWS;
 use crate::work::Work;
 
 /// The whole of a rate: an edge of this rate fires in every epoch.
@@ -66,66 +68,120 @@ pub(crate) fn root_unit(max_weight: f32) -> f32 {
 /// The largest code of a root.
 const ROOTS: f64 = 65_535.0;
 
-/// A block of rows and their edges.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A block of rows and their edges, in one piece and as a GPU reads it: of each
+/// row where its edges begin and, once more, where the last one's end; the
+/// neighbours; and the codes, two in a word.
+#[derive(Default)]
 pub(crate) struct Walk {
     pub(crate) first_row: u32,
+    rows: usize,
+    edges: usize,
+    words: Words,
+}
+
+/// What a block is made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part<'a> {
     /// One more than there are rows; the first is 0.
-    pub(crate) offsets: Vec<u32>,
-    pub(crate) neighbors: Vec<u32>,
+    pub(crate) offsets: &'a [u32],
+    pub(crate) neighbors: &'a [u32],
     /// What stands for their weights.
-    pub(crate) codes: Vec<u16>,
+    pub(crate) codes: &'a [u16],
 }
 
 impl Walk {
+    /// Makes it a block of so many, which are still to be written.
+    fn resize(&mut self, first_row: u32, rows: usize, edges: usize) {
+        (self.first_row, self.rows, self.edges) = (first_row, rows, edges);
+        self.words.resize(words_of(rows, edges));
+        if let Some(last) = self.words.last_mut() {
+            // Where it has but one code.
+            *last = 0;
+        }
+    }
+
+    pub(crate) fn part(&self) -> Part<'_> {
+        let (offsets, rest) = self.words.split_at(self.rows + 1);
+        let (neighbors, codes) = rest.split_at(self.edges);
+        Part { offsets, neighbors, codes: &bytemuck::cast_slice(codes)[..self.edges] }
+    }
+
+    /// Offsets, neighbours and codes.
+    fn part_mut(&mut self) -> (&mut [u32], &mut [u32], &mut [u16]) {
+        let (offsets, rest) = self.words.split_at_mut(self.rows + 1);
+        let (neighbors, codes) = rest.split_at_mut(self.edges);
+        (offsets, neighbors, &mut bytemuck::cast_slice_mut(codes)[..self.edges])
+    }
+
+    /// All of it.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(super) fn words(&self) -> &Words {
+        &self.words
+    }
+
+    /// One of what a [`Part`] is made of.
+    #[cfg(test)]
+    pub(crate) fn made(first_row: u32, offsets: &[u32], neighbors: &[u32], codes: &[u16]) -> Self {
+        let mut walk = Walk::default();
+        walk.resize(first_row, offsets.len() - 1, neighbors.len());
+        let (to_offsets, to_neighbors, to_codes) = walk.part_mut();
+        to_offsets.copy_from_slice(offsets);
+        to_neighbors.copy_from_slice(neighbors);
+        to_codes.copy_from_slice(codes);
+        walk
+    }
+
     /// What a block's edges come to under `options`.
     fn of(first_row: u32, offsets: &[i32], neighbors: &[u32], weights: &[f32], options: &Options) -> Self {
         let coding = options.objective.coding();
         let code = |weight: f32| coding.of(weight, options);
         let count = weights.iter().filter(|&&weight| code(weight).is_some()).count();
-        let mut walk = Walk {
-            first_row,
-            offsets: Vec::with_capacity(offsets.len()),
-            neighbors: Vec::with_capacity(count),
-            codes: Vec::with_capacity(count),
-        };
-        walk.offsets.push(0);
-        for edges in offsets.windows(2) {
+        let mut walk = Walk::default();
+        walk.resize(first_row, offsets.len().saturating_sub(1), count);
+        let (to_offsets, to_neighbors, to_codes) = walk.part_mut();
+        to_offsets[0] = 0;
+        let mut at = 0;
+        for (edges, end) in offsets.windows(2).zip(&mut to_offsets[1..]) {
             let edges = edges[0] as usize..edges[1] as usize;
             for (&neighbor, &weight) in neighbors[edges.clone()].iter().zip(&weights[edges]) {
                 if let Some(code) = code(weight) {
-                    walk.neighbors.push(neighbor);
-                    walk.codes.push(code);
+                    (to_neighbors[at], to_codes[at]) = (neighbor, code);
+                    at += 1;
                 }
             }
-            walk.offsets.push(walk.neighbors.len() as u32);
+            *end = at as u32;
         }
         walk
     }
 
     pub(super) fn rows(&self) -> usize {
-        self.offsets.len().saturating_sub(1)
+        self.rows
     }
 
     fn extent(&self) -> (u32, u32, u32) {
-        (self.first_row, self.rows() as u32, self.neighbors.len() as u32)
+        (self.first_row, self.rows as u32, self.edges as u32)
     }
 
     fn held(&self) -> u64 {
-        bytes(self.rows() as u64, self.neighbors.len() as u64)
+        bytes(self.rows as u64, self.edges as u64)
     }
+}
+
+/// Words of a block.
+pub(super) fn words_of(rows: usize, edges: usize) -> usize {
+    rows + 1 + edges + edges.div_ceil(2)
 }
 
 /// Bytes that blocks of so many rows and walked edges take.
 pub(super) fn bytes(rows: u64, edges: u64) -> u64 {
-    rows * 4 + edges * 6
+    rows * 4 + edges * 6 + rows.div_ceil(u64::from(BLOCK_ROWS)) * AROUND
 }
 
 /// Where a spilled block lies.
 #[derive(Debug, Clone, Copy)]
 struct Spilled {
     first_row: u32,
-    offsets: usize,
+    rows: usize,
     edges: usize,
     scrap: Scrap,
 }
@@ -197,13 +253,8 @@ impl Edges {
                     Some(open) => open,
                     none => none.insert(ScratchWriter::create(work.path(SPILL))?),
                 };
-                let (first_row, offsets, edges) = (walk.first_row, walk.offsets.len(), walk.neighbors.len());
-                let scrap = spill.append(&[
-                    bytemuck::cast_slice(&walk.offsets),
-                    bytemuck::cast_slice(&walk.neighbors),
-                    bytemuck::cast_slice(&walk.codes),
-                ])?;
-                spilled.push(Spilled { first_row, offsets, edges, scrap });
+                let scrap = spill.append(&[bytemuck::cast_slice(&walk.words)])?;
+                spilled.push(Spilled { first_row: walk.first_row, rows: walk.rows, edges: walk.edges, scrap });
                 blocks.push(Place::Spilled);
             }
             work.progress.check()?;
@@ -231,6 +282,15 @@ impl Edges {
     #[cfg(feature = "cuda")]
     pub(super) fn extent(&self, block: usize) -> (u32, u32, u32) {
         self.extents[block]
+    }
+
+    /// A block that is kept.
+    #[cfg(feature = "cuda")]
+    pub(super) fn kept(&self, block: usize) -> Option<&Walk> {
+        match &self.blocks[block] {
+            Place::Kept(walk) => Some(walk),
+            Place::Spilled => None,
+        }
     }
 
     /// Bytes read from disk in an epoch.
@@ -339,25 +399,9 @@ impl Drop for Reader {
 
 impl Spilled {
     fn read(&self, scratch: &Scratch, walk: &mut Walk) -> Result<()> {
-        walk.first_row = self.first_row;
-        fit(&mut walk.offsets, self.offsets);
-        fit(&mut walk.neighbors, self.edges);
-        fit(&mut walk.codes, self.edges);
-        Ok(scratch.read(
-            self.scrap,
-            &mut [
-                bytemuck::cast_slice_mut(&mut walk.offsets),
-                bytemuck::cast_slice_mut(&mut walk.neighbors),
-                bytemuck::cast_slice_mut(&mut walk.codes),
-            ],
-        )?)
+        walk.resize(self.first_row, self.rows, self.edges);
+        Ok(scratch.read(self.scrap, &mut [bytemuck::cast_slice_mut(&mut walk.words)])?)
     }
-}
-
-/// Makes `values` so many, without the room that growing by doubling would take.
-fn fit<T: Copy + Default>(values: &mut Vec<T>, count: usize) {
-    values.reserve_exact(count.saturating_sub(values.len()));
-    values.resize(count, T::default());
 }
 
 #[cfg(test)]

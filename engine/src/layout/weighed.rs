@@ -15,7 +15,7 @@ use std::fmt::Debug;
 use super::kernel::{Chunk, Epoch, Kernel};
 use super::lanes::{LANES, Lanes};
 use super::pool::{Pool, SHARING, away, gather};
-use super::walk::Coding;
+use super::walk::{Coding, Part};
 use crate::random::draw;
 use crate::sum::total;
 
@@ -95,22 +95,23 @@ impl<L: Loss> Kernel for Weighed<L> {
         let loss = self.0.at(epoch);
         // What makes every gather sound: each row that is about to be read exists.
         let from = (first - block.first_row) as usize;
-        let (from, to) = (block.offsets[from] as usize, block.offsets[from + positions.len()] as usize);
-        let largest = block.neighbors[from..to].iter().fold(0, |most, &row| row.max(most));
+        let part = block.part();
+        let (from, to) = (part.offsets[from] as usize, part.offsets[from + positions.len()] as usize);
+        let largest = part.neighbors[from..to].iter().fold(0, |most, &row| row.max(most));
         assert!((largest as usize) < snapshot.len(), "an edge leads to a row that there is not");
         let mut pool = Pool::new();
         for (i, (position, moments)) in positions.iter_mut().zip(moments.iter_mut()).enumerate() {
             let row = first + i as u32;
             let own = snapshot[row as usize];
             let place = (row - block.first_row) as usize;
-            let edges = block.offsets[place] as usize..block.offsets[place + 1] as usize;
+            let edges = part.offsets[place] as usize..part.offsets[place + 1] as usize;
             if edges.is_empty() {
                 // A row with no neighbours stays where it began: nothing would hold it.
                 continue;
             }
             // SAFETY: as the caller vouches; the block's rows were just checked, and so are the epoch's.
             let (pulls, pushes) = unsafe {
-                let pulls = pulled::<V, L, DIM>(loss, epoch.unit, block, edges, row, &own, snapshot);
+                let pulls = pulled::<V, L, DIM>(loss, epoch.unit, part, edges, row, &own, snapshot);
                 let pushes = match field {
                     Some(field) => field.at(&own),
                     None => {
@@ -144,7 +145,7 @@ impl<L: Loss> Kernel for Weighed<L> {
 unsafe fn pulled<V: Lanes, L: Loss, const DIM: usize>(
     loss: L,
     unit: f32,
-    block: &super::walk::Walk,
+    part: Part<'_>,
     edges: std::ops::Range<usize>,
     row: u32,
     own: &[f32; DIM],
@@ -157,8 +158,8 @@ unsafe fn pulled<V: Lanes, L: Loss, const DIM: usize>(
             let wanted = (edges.end - at).min(LANES);
             // Lanes beyond the row's edges stand on the row itself and weigh nothing.
             let (mut neighbors, mut codes) = ([row; LANES], [0; LANES]);
-            neighbors[..wanted].copy_from_slice(&block.neighbors[at..at + wanted]);
-            codes[..wanted].copy_from_slice(&block.codes[at..at + wanted]);
+            neighbors[..wanted].copy_from_slice(&part.neighbors[at..at + wanted]);
+            codes[..wanted].copy_from_slice(&part.codes[at..at + wanted]);
             let code = V::widen(&codes);
             let weight = match L::CODING {
                 Coding::Roots => {

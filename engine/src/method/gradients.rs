@@ -31,21 +31,21 @@ fn weight(a: usize, b: usize, coding: Coding) -> f64 {
 }
 
 fn walk(coding: Coding) -> Walk {
-    let mut walk = Walk { first_row: 0, offsets: vec![0], neighbors: vec![], codes: vec![] };
+    let (mut offsets, mut neighbors, mut codes) = (vec![0], vec![], vec![]);
     for a in 0..ROWS {
         for b in 0..ROWS {
             let weight = weight(a, b, coding);
             if weight > 0.0 {
-                walk.neighbors.push(b as u32);
-                walk.codes.push(match coding {
+                neighbors.push(b as u32);
+                codes.push(match coding {
                     Coding::Whole => weight as u16,
                     _ => ((weight / 0.05).sqrt() * 65_535.0).round() as u16,
                 });
             }
         }
-        walk.offsets.push(walk.neighbors.len() as u32);
+        offsets.push(neighbors.len() as u32);
     }
-    walk
+    Walk::made(0, &offsets, &neighbors, &codes)
 }
 
 fn epoch(rate: f32, negatives: u32, seed: u64) -> Epoch {

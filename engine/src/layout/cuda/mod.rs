@@ -8,20 +8,21 @@
 
 #[cfg(feature = "cuda")]
 mod resident;
+#[cfg(feature = "cuda")]
+mod sending;
 #[cfg(test)]
 pub(crate) mod shim;
 
 #[cfg(feature = "cuda")]
-pub(crate) use resident::SENDING_BYTES;
+pub(crate) use resident::ROOMS_BYTES;
 #[cfg(feature = "cuda")]
 pub(super) use resident::run;
-
-use rayon::prelude::*;
+#[cfg(feature = "cuda")]
+pub(crate) use sending::SENDING_BYTES;
 
 use super::Optimizer;
 use super::field::Nodes;
 use super::kernel::Epoch;
-use super::walk::Walk;
 use crate::random::mix64;
 
 /// What a method has of its own on a device.
@@ -125,31 +126,21 @@ struct Extent {
     words: usize,
 }
 
-/// Words that a part has beside its place in the table: offsets, neighbours, and codes by two in a word.
-fn part_words(rows: usize, edges: usize) -> usize {
-    rows + 1 + edges + edges.div_ceil(2)
+/// Words that a table or a part has where it lies: parts begin at whole lines of memory.
+fn padded_words(words: usize) -> usize {
+    words.next_multiple_of(32)
 }
 
-/// Writes blocks as a kernel reads them: a table of where each begins, then each.
-/// `out` has as many words as their extent says.
-fn pack(blocks: &[&Walk], out: &mut [u32]) {
-    let (table, mut rest) = out.split_at_mut(blocks.len());
-    let mut begin = table.len();
-    let mut parts = Vec::with_capacity(blocks.len());
-    for (block, place) in blocks.iter().zip(table) {
+/// Words that hold so many parts of so many words in all, and their table.
+fn group_words(parts: impl ExactSizeIterator<Item = usize>) -> usize {
+    padded_words(parts.len()) + parts.map(padded_words).sum::<usize>()
+}
+
+/// Writes the table of where each of some parts begins, which stands before them: each has so many words.
+fn tabulate(parts: impl Iterator<Item = usize>, table: &mut [u32]) {
+    let mut begin = padded_words(table.len());
+    for (place, words) in table.iter_mut().zip(parts) {
         *place = begin as u32;
-        let part;
-        (part, rest) = rest.split_at_mut(part_words(block.rows(), block.neighbors.len()));
-        begin += part.len();
-        parts.push((block, part));
+        begin += padded_words(words);
     }
-    parts.into_par_iter().for_each(|(block, part)| {
-        let (offsets, rest) = part.split_at_mut(block.offsets.len());
-        let (neighbors, codes) = rest.split_at_mut(block.neighbors.len());
-        offsets.copy_from_slice(&block.offsets);
-        neighbors.copy_from_slice(&block.neighbors);
-        let codes: &mut [u16] = bytemuck::cast_slice_mut(codes);
-        codes[..block.codes.len()].copy_from_slice(&block.codes);
-        codes[block.codes.len()..].fill(0);
-    });
 }

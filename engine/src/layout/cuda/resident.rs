@@ -1,7 +1,7 @@
 //! The device's side: state and edges in its memory, and epochs launched one after another.
 //!
-//! Edges stay on the device while its budget allows. The others are written into one of two
-//! page-locked buffers and sent from there, while the kernels before them run.
+//! Edges stay on the device while its budget allows. The others are sent in each epoch (`sending`),
+//! to one of two rooms there, while kernels go over what is in the other.
 
 use std::collections::VecDeque;
 
@@ -12,9 +12,10 @@ use cudarc::driver::{
 use super::super::field::{Field, Nodes, force_floats};
 use super::super::kernel::{Epoch, Kernel};
 use super::super::pool::SHARING;
-use super::super::walk::{Edges, Held};
+use super::super::walk::{Edges, words_of};
 use super::super::{Checkpoints, Options, ended};
-use super::{Arguments, Extent, OnDevice, pack, part_words};
+use super::sending::Sending;
+use super::{Arguments, Extent, OnDevice, group_words, padded_words};
 use crate::cuda::{Gpu, is_out_of_memory};
 use crate::error::size;
 use crate::observe::Progress;
@@ -22,8 +23,8 @@ use crate::{Error, Result};
 
 /// Words of edges that are sent together, at most: large enough for the bus, small beside the budget.
 const SENT: usize = 8 << 20;
-/// Bytes that are page-locked to send them from.
-pub(crate) const SENDING_BYTES: u64 = 2 * 4 * SENT as u64;
+/// Bytes of the device's memory that they are sent to.
+pub(crate) const ROOMS_BYTES: u64 = 2 * 4 * SENT as u64;
 /// Words that one launch goes over, at most.
 const KEPT: usize = 1 << 28;
 /// Epochs that are launched ahead of the one that is waited for.
@@ -48,9 +49,11 @@ fn groups(edges: &Edges, most: usize) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for i in 0..edges.count() {
         let (first, rows, count) = edges.extent(i);
-        let words = 1 + part_words(rows as usize, count as usize);
+        let words = words_of(rows as usize, count as usize);
         if let Some(group) = groups.last_mut() {
             let extent = &mut group.extent;
+            let blocks = group.blocks.len();
+            let words = padded_words(words) + padded_words(blocks + 1) - padded_words(blocks);
             // Parts are alike, and no two have rows that share their draws.
             let whole = extent.count % extent.span == 0 && rows <= extent.span;
             let apart = extent.span % SHARING == 0 && extent.first % SHARING == 0;
@@ -60,25 +63,22 @@ fn groups(edges: &Edges, most: usize) -> Vec<Group> {
                 continue;
             }
         }
-        let extent = Extent { first, count: rows, span: rows.max(1), words };
+        let extent = Extent { first, count: rows, span: rows.max(1), words: group_words([words].into_iter()) };
         groups.push(Group { blocks: i..i + 1, extent, kept: None, sent: false });
     }
     groups
 }
 
-/// A page-locked buffer, the one on the device that it is sent to, and when it was sent.
-struct Sender {
-    host: PinnedHostSlice<u32>,
-    device: CudaSlice<u32>,
-    sent: Option<CudaEvent>,
-}
-
-/// What is in the device's memory.
-struct Resident {
+/// What is in the device's memory, and whence the rest is sent.
+struct Resident<'a> {
+    /// First to go, and to wait for what is under way.
+    sending: Sending<'a>,
     /// Positions twice, moments, and the field's forces where there is one.
     state: CudaSlice<f32>,
     groups: Vec<Group>,
-    senders: Vec<Sender>,
+    rooms: Vec<CudaSlice<u32>>,
+    /// Groups that were sent.
+    turn: usize,
 }
 
 /// A field on its way: made on the CPU, sent in each epoch.
@@ -119,7 +119,7 @@ impl Pushes {
 
 impl Gpu {
     /// Memory for so many floats of state, and as many edges as the budget allows.
-    fn settle(&self, floats: usize, edges: &Edges) -> Result<Resident> {
+    fn settle<'a>(&'a self, floats: usize, edges: &'a Edges, progress: &Progress<'_>) -> Result<Resident<'a>> {
         let usable = self.usable().map_err(|e| self.failed("ask for its free memory", e))?;
         let too_small = |least: u64| Error::Device {
             what: format!(
@@ -138,7 +138,16 @@ impl Gpu {
         let (mut left, mut most) = (usable - state_bytes, SENT.max(largest));
         loop {
             match self.place(edges, left, most) {
-                Ok((groups, senders)) => return Ok(Resident { state, groups, senders }),
+                Ok((groups, rooms)) => {
+                    let sending = Sending::new(self, edges, groups.iter().map(|group| group.blocks.clone()));
+                    let mut sending = sending.map_err(|e| self.failed("page-lock memory", e))?;
+                    for group in groups.iter().filter(|group| group.kept.is_none()) {
+                        if !sending.lock(group.blocks.clone(), progress)? {
+                            break;
+                        }
+                    }
+                    return Ok(Resident { sending, state, groups, rooms, turn: 0 });
+                }
                 // What was free may be gone: with less of it.
                 Err(e) if is_out_of_memory(e) && (left > 0 || most > largest) => {
                     left = if left > 8 * most as u64 { left / 2 } else { 0 };
@@ -156,7 +165,7 @@ impl Gpu {
         edges: &Edges,
         left: u64,
         most: usize,
-    ) -> std::result::Result<(Vec<Group>, Vec<Sender>), DriverError> {
+    ) -> std::result::Result<(Vec<Group>, Vec<CudaSlice<u32>>), DriverError> {
         let sent = 2 * 4 * most as u64;
         let all = groups(edges, KEPT);
         let bytes = |groups: &[Group]| groups.iter().map(|group| group.extent.words as u64 * 4).sum::<u64>();
@@ -173,19 +182,10 @@ impl Gpu {
                 group.kept = Some(self.allocate(group.extent.words)?);
             }
         }
-        let largest = groups.iter().map(|group| group.extent.words).max().unwrap_or(0);
-        // Groups that are kept are sent once, in pieces of this size; those that are not, whole.
-        let length = if share < 1.0 { largest } else { largest.min(most) };
-        let mut senders = Vec::new();
-        for _ in 0..2 {
-            // SAFETY: written before it is sent.
-            #[expect(unsafe_code, reason = "FFI: page-locked memory")]
-            let host = unsafe { self.context.alloc_pinned(length.max(1)) }?;
-            let on_device = if share < 1.0 { length.max(1) } else { 1 };
-            senders.push(Sender { host, device: self.allocate(on_device)?, sent: None });
-        }
+        let room = groups.iter().filter(|group| group.kept.is_none()).map(|group| group.extent.words).max();
+        let rooms = (0..2).map(|_| self.allocate(room.unwrap_or(1))).collect::<std::result::Result<_, _>>()?;
         self.stream.synchronize()?;
-        Ok((groups, senders))
+        Ok((groups, rooms))
     }
 }
 
@@ -206,7 +206,7 @@ pub(in crate::layout) fn run<K: Kernel, const DIM: usize>(
     let failed = |doing: &'static str| move |e: DriverError| gpu.failed(doing, e);
     let mut pushes = K::FIELD.then(|| Pushes::new(gpu, options.rows)).transpose()?;
     let forces = if K::FIELD { force_floats(u64::from(options.rows)) } else { 0 };
-    let mut resident = gpu.settle(4 * half + forces, edges)?;
+    let mut resident = gpu.settle(4 * half + forces, edges, progress)?;
     let stream = &gpu.stream;
     let upload = |from: &[f32], to: usize, state: &mut CudaSlice<f32>| {
         stream.memcpy_htod(from, &mut state.slice_mut(to..to + from.len()))
@@ -273,29 +273,29 @@ struct Turn<'a> {
     parity: u32,
 }
 
-impl Resident {
+impl Resident<'_> {
     /// Launches an epoch over all groups, sending what is not there.
     fn epoch(&mut self, gpu: &Gpu, turn: &Turn<'_>, edges: &Edges, progress: &Progress<'_>) -> Result<()> {
         let failed = |doing: &'static str| move |e: DriverError| gpu.failed(doing, e);
-        let all_kept = self.groups.iter().all(|group| group.kept.is_some() && group.sent);
-        let mut sent = 0;
+        let all_there = self.groups.iter().all(|group| group.sent);
         for group in &mut self.groups {
             let arguments = Arguments::of(turn.epoch, turn.own, turn.nodes, turn.parity, group.extent);
-            // Whoever walks, walks everything: spilled blocks come round in their order.
-            let held = if all_kept { Vec::new() } else { edges.next(group.blocks.clone())? };
+            let blocks = group.blocks.clone();
             let block = match &mut group.kept {
                 Some(kept) => {
                     if !group.sent {
-                        send_in_pieces(gpu, &held, kept, &mut self.senders).map_err(failed("send edges"))?;
+                        self.sending.send(blocks, kept)?;
                         group.sent = true;
+                    } else if !all_there {
+                        self.sending.skip(blocks)?;
                     }
                     &*kept
                 }
                 None => {
-                    let sender = &mut self.senders[sent % 2];
-                    sent += 1;
-                    sender.send(gpu, &held, group.extent.words).map_err(failed("send edges"))?;
-                    &sender.device
+                    let room = &mut self.rooms[self.turn % 2];
+                    self.turn += 1;
+                    self.sending.send(blocks, room)?;
+                    &*room
                 }
             };
             let shared = group.extent.first % SHARING;
@@ -308,65 +308,9 @@ impl Resident {
             #[expect(unsafe_code, reason = "FFI: a kernel of our own")]
             unsafe { launch.launch(shape) }.map_err(failed("launch an epoch"))?;
         }
-        if !all_kept {
+        if !all_there {
             progress.traffic.read(edges.spilled_bytes());
         }
         Ok(())
     }
-}
-
-impl Sender {
-    /// Waits until the buffer may be written, packs the blocks there and sends them.
-    fn send(&mut self, gpu: &Gpu, held: &[Held<'_>], words: usize) -> std::result::Result<(), DriverError> {
-        if let Some(sent) = self.sent.take() {
-            sent.synchronize()?;
-        }
-        let blocks: Vec<_> = held.iter().map(|block| &**block).collect();
-        let host = &mut self.host.as_mut_slice()?[..words];
-        pack(&blocks, host);
-        gpu.sending.memcpy_htod(&*host, &mut self.device.slice_mut(..words))?;
-        self.sent = Some(gpu.sending.record_event(None)?);
-        Ok(())
-    }
-}
-
-/// Sends blocks to where they stay, as many at a time as a buffer takes.
-fn send_in_pieces(
-    gpu: &Gpu,
-    held: &[Held<'_>],
-    kept: &mut CudaSlice<u32>,
-    senders: &mut [Sender],
-) -> std::result::Result<(), DriverError> {
-    let mut at = held.len();
-    let mut table = Vec::with_capacity(at);
-    for block in held {
-        table.push(at as u32);
-        at += part_words(block.rows(), block.neighbors.len());
-    }
-    gpu.sending.memcpy_htod(&table, &mut kept.slice_mut(..table.len()))?;
-    for (i, (block, &place)) in held.iter().zip(&table).enumerate() {
-        let words = part_words(block.rows(), block.neighbors.len());
-        let sender = &mut senders[i % 2];
-        if let Some(sent) = sender.sent.take() {
-            sent.synchronize()?;
-        }
-        let place = place as usize;
-        let room = sender.host.as_mut_slice()?;
-        let mut done = 0;
-        // A block alone may be larger than a buffer: straight from where it lies then, slower and once.
-        if words < room.len() {
-            pack(&[block], &mut room[..words + 1]);
-            gpu.sending.memcpy_htod(&room[1..=words], &mut kept.slice_mut(place..place + words))?;
-        } else {
-            let mut codes = vec![0u32; block.codes.len().div_ceil(2)];
-            bytemuck::cast_slice_mut::<u32, u16>(&mut codes)[..block.codes.len()].copy_from_slice(&block.codes);
-            for part in [&block.offsets, &block.neighbors, &codes] {
-                gpu.sending.memcpy_htod(part, &mut kept.slice_mut(place + done..place + done + part.len()))?;
-                done += part.len();
-            }
-            gpu.sending.synchronize()?;
-        }
-        sender.sent = Some(gpu.sending.record_event(None)?);
-    }
-    gpu.sending.synchronize()
 }

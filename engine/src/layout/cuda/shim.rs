@@ -9,7 +9,7 @@ use super::super::kernel::{self, Chunk, Epoch, Kernel};
 use super::super::optimizer::{Optimizer, Stepper};
 use super::super::root_unit;
 use super::super::walk::{Coding, Walk};
-use super::{Arguments, Extent, pack, part_words};
+use super::{Arguments, Extent, group_words, padded_words, tabulate};
 use crate::cuda::shim::{compile, entry};
 use crate::random::unit;
 
@@ -43,7 +43,7 @@ fn epoch(number: u32, stepper: Stepper, negatives: u32) -> Epoch {
 
 /// Rows from `first` on, of many degrees: none, one, just sixteen, and more than one pool answers.
 fn walk(first: u32, rows: u32, coding: Coding) -> Walk {
-    let mut walk = Walk { first_row: first, offsets: vec![0], neighbors: vec![], codes: vec![] };
+    let (mut offsets, mut neighbors, mut codes) = (vec![0], vec![], vec![]);
     for row in first..first + rows {
         let degree = match row {
             5 => 0,
@@ -51,17 +51,30 @@ fn walk(first: u32, rows: u32, coding: Coding) -> Walk {
             _ => [1, 16, 7, 15, 17, 33, 48][row as usize % 7],
         };
         for e in 0..degree {
-            walk.neighbors.push((row + 1 + e * 3) % ROWS);
+            neighbors.push((row + 1 + e * 3) % ROWS);
             let share = unit(1, 1, u64::from(row) * 1024 + u64::from(e));
-            walk.codes.push(match coding {
+            codes.push(match coding {
                 Coding::Whole => [1, 4, 5, 8][(share * 4.0) as usize % 4],
                 _ if e == 0 => u16::MAX,
                 _ => (share * 65_535.0) as u16,
             });
         }
-        walk.offsets.push(walk.neighbors.len() as u32);
+        offsets.push(neighbors.len() as u32);
     }
-    walk
+    Walk::made(first, &offsets, &neighbors, &codes)
+}
+
+/// Blocks as a kernel reads them: the table, then each; what is between them is anything.
+fn pack(blocks: &[&Walk]) -> Vec<u32> {
+    let lengths = || blocks.iter().map(|block| block.words().len());
+    let mut out = vec![u32::MAX; group_words(lengths())];
+    tabulate(lengths(), &mut out[..blocks.len()]);
+    let mut at = padded_words(blocks.len());
+    for block in blocks {
+        out[at..][..block.words().len()].copy_from_slice(block.words());
+        at += padded_words(block.words().len());
+    }
+    out
 }
 
 /// Some epochs by the Rust kernel and by the CUDA kernel, over blocks that are sent together
@@ -112,9 +125,7 @@ fn check<K: Kernel, const DIM: usize>(kernel: &K, optimizer: Optimizer, negative
         let together = [alike.iter().collect::<Vec<_>>()];
         let apart: Vec<Vec<&Walk>> = uneven.iter().map(|block| vec![block]).collect();
         for blocks in if number % 2 == 0 { &together[..] } else { &apart[..] } {
-            let words = |block: &&Walk| 1 + part_words(block.rows(), block.neighbors.len());
-            let mut words = vec![u32::MAX; blocks.iter().map(words).sum()];
-            pack(blocks, &mut words);
+            let words = pack(blocks);
             let count = blocks.iter().map(|block| block.rows() as u32).sum();
             let (first, span) = (blocks[0].first_row, blocks[0].rows() as u32);
             let extent = Extent { first, count, span, words: words.len() };
