@@ -44,8 +44,8 @@ PEERS = {"umap": "umap-learn", "tsne": "openTSNE", "pacmap": "PaCMAP", "largevis
          "cosne": "TorchDR COSNE", "phate": "TorchDR PHATE"}
 # Methods of all pairs: their time grows with the square of the rows.
 EXACT = ("sne", "tsne-exact", "tsnekhorn", "cosne", "affinity-matcher", "phate")
-# Of so many packages TorchDR gets one; where all pairs are compared, of as many as the second
-# says only: on a processor it takes minutes for a thousand rows.
+# Of so many packages TorchDR gets one, where its method samples; and of so many, where it
+# compares all pairs, and once more where not: on a processor a thousand rows take it minutes.
 STEP, EXACT_STEP = 20, 60
 # What a map may fall short of its peer's by.
 TOLERANCE = 0.01

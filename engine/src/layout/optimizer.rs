@@ -1,6 +1,7 @@
 //! How a row moves, once it is known which way: Adam, or momentum, with gains or without.
 //!
-//! Either keeps two numbers for each component, which a checkpoint holds.
+//! Each keeps two numbers for each component, which a checkpoint holds: momentum without
+//! gains keeps gains of 1.
 //! What must hold: a row's step follows from its own numbers and the epoch.
 
 use serde::{Deserialize, Serialize};

@@ -299,7 +299,14 @@ impl Edges {
     }
 
     /// The next blocks of a walk: `range`, in order, and never another order.
+    ///
+    /// # Panics
+    /// If more of them are spilled than the reader has buffers, all of which are held at a
+    /// time: it would wait for one, and the walk for it.
     pub(super) fn next(&self, range: std::ops::Range<usize>) -> Result<Vec<Held<'_>>> {
+        let spilled = self.blocks[range.clone()].iter().filter(|place| matches!(place, Place::Spilled)).count();
+        let buffers = self.reader.as_ref().map_or(0, |reader| reader.buffers);
+        assert!(spilled <= buffers, "{spilled} blocks at a time, and there are {buffers} buffers");
         self.blocks[range]
             .iter()
             .map(|place| match (place, &self.reader) {
@@ -348,6 +355,7 @@ pub(super) fn ahead(threads: usize) -> usize {
 
 /// Reads the spilled blocks round and round, some ahead.
 struct Reader {
+    buffers: usize,
     full: Receiver<Result<Walk>>,
     recycle: Sender<Walk>,
     thread: Option<JoinHandle<()>>,
@@ -374,7 +382,7 @@ impl Reader {
         });
         let thread =
             thread.map_err(|e| failed.try_send(Err(IoError::io(path, "start a reading thread for", e).into()))).ok();
-        Reader { full, recycle, thread }
+        Reader { buffers, full, recycle, thread }
     }
 
     fn next(&self) -> Result<Walk> {
