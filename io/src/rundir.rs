@@ -513,21 +513,35 @@ fn acquire(path: &Path) -> Result<File> {
 
 /// A directory is ours if it is empty, holds a manifest of ours, or holds no
 /// more than a process leaves that is stopped before its first manifest.
+///
+/// Another process may begin or remove its run meanwhile. So names are asked for
+/// before the manifest, which is there before any file that it lists and after all
+/// of them; and what is still there without one is a stranger's.
 fn check_ours(path: &Path) -> Result<()> {
     let foreign = || Err(Error::ForeignDirectory { path: path.into() });
-    if let Some(bytes) = read_manifest(path)? {
-        return if Manifest::is_ours(&bytes) { Ok(()) } else { foreign() };
+    let names = match entries(path) {
+        // Removed by its holder: whoever wants the lock will see.
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        names => names?,
+    };
+    let ours = || read_manifest(path).map(|bytes| bytes.map(|bytes| Manifest::is_ours(&bytes)));
+    match ours()? {
+        Some(true) => return Ok(()),
+        Some(false) => return foreign(),
+        None => {}
     }
-    for entry in entries(path)? {
-        match entry.to_str() {
+    for name in names {
+        match name.to_str() {
             Some(LOCK) => {
                 let text = lock_text(&path.join(LOCK));
                 if !(text.is_empty() || text.starts_with(LOCK_HEAD)) {
                     return foreign();
                 }
             }
-            Some(MANIFEST_PART) => {}
-            _ => return foreign(),
+            Some(MANIFEST | MANIFEST_PART) => {}
+            // Unless that run went and another began.
+            _ if std::fs::symlink_metadata(path.join(&name)).is_ok() && ours()? != Some(true) => return foreign(),
+            _ => {}
         }
     }
     Ok(())
@@ -919,6 +933,27 @@ mod tests {
         assert!(matches!(RunDir::restart(dir.path(), config(), vec![]), Err(Error::Locked { .. })));
         drop(run);
         open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_run_that_begins_or_goes_is_no_stranger_to_one_that_looks() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run");
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    let (run, _) = open(&path).unwrap();
+                    std::fs::write(run.path("training.f32"), b"begun").unwrap();
+                    run.remove().unwrap();
+                }
+                over.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                let looked = check_ours(&path);
+                assert!(looked.is_ok(), "{looked:?}");
+            }
+        });
     }
 
     #[test]
