@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut job = Job::new("m.npy");
         job.source = Some(lowland::open(&["v.npy"], None)?);
         job.run_dir = Some(run.into());
-        job.config = Config { n_neighbors: 5, n_epochs: Some(EPOCHS), ..Config::default() };
+        job.config = Config { n_neighbors: Some(5), n_epochs: Some(EPOCHS), ..Config::default() };
         match job.embed(&job.plan()?, &stop) {
             Err(error) if !error.is_cancelled() => return Err(error.into()),
             _ => std::fs::remove_file(Path::new(run).join("LOCK"))?,

@@ -180,7 +180,7 @@ impl Job {
         self.check_init(plan)?;
         self.check_room(plan)?;
         let mut map = self.begin_map(plan)?;
-        let run = self.open_run()?;
+        let run = self.open_run(plan)?;
         let result = lowland_engine::embed(plan, &self.inputs(), &run.dir, &mut map, observer);
         self.close_run(run, result.map_err(Error::from))
     }
@@ -196,8 +196,8 @@ impl Job {
         }
         self.check_room(plan)?;
         let mut graph =
-            Found(Some(GraphWriter::create(&self.output, plan.k(), plan.config.metric.name(), self.force)?));
-        let run = self.open_run()?;
+            Found(Some(GraphWriter::create(&self.output, plan.k(), plan.settings().metric.name(), self.force)?));
+        let run = self.open_run(plan)?;
         let result = lowland_engine::knn(plan, &self.inputs(), &run.dir, &mut graph, observer);
         self.close_run(run, result.map_err(Error::from))
     }
@@ -212,10 +212,11 @@ impl Job {
         let there = listed.as_ref().map_or(0, |run| run.bytes);
         let manifest = listed.and_then(|run| run.manifest.ok()).filter(|_| !self.restart);
         let output = if space::together(&directory, &self.output) { self.output_bytes(plan) } else { 0 };
-        let needed = plan.stages.iter().filter(|stage| !is_behind(stage.stage, plan, manifest.as_ref())).map(|stage| {
-            let output = if matches!(stage.stage, Stage::Output | Stage::Quality) { output } else { 0 };
-            stage.disk.saturating_add(output)
-        });
+        let needed =
+            plan.stages().iter().filter(|stage| !is_behind(stage.stage, plan, manifest.as_ref())).map(|stage| {
+                let output = if matches!(stage.stage, Stage::Output | Stage::Quality) { output } else { 0 };
+                stage.disk.saturating_add(output)
+            });
         Some(Room { needed: needed.max().unwrap_or(0).saturating_sub(there), directory, free })
     }
 
@@ -229,8 +230,8 @@ impl Job {
     /// Bytes of the output, about: texts are taken for short.
     fn output_bytes(&self, plan: &Plan) -> u64 {
         const TEXT: usize = 32;
-        if !plan.map {
-            return plan.shape.rows.saturating_mul(plan.k() as u64 * 8);
+        if !plan.is_map() {
+            return plan.shape().rows.saturating_mul(plan.k() as u64 * 8);
         }
         let names: Vec<String> = self.id.iter().chain(&self.keep).cloned().collect();
         let kept = self.source.as_ref().and_then(|source| source.read_columns(&names, 0, 0).ok());
@@ -241,7 +242,7 @@ impl Job {
         });
         // A number of its own where no column names the rows.
         let number = if self.id.is_none() { 8 } else { 0 };
-        plan.shape.rows.saturating_mul(number + kept + plan.config.n_components as u64 * 4)
+        plan.shape().rows.saturating_mul(number + kept + plan.settings().n_components as u64 * 4)
     }
 
     fn inputs(&self) -> Inputs<'_> {
@@ -256,9 +257,9 @@ impl Job {
     /// First positions from a file are asked for late in a run: a wrong file
     /// must not cost the hours before.
     fn check_init(&self, plan: &Plan) -> Result<()> {
-        let Init::File(path) = &self.config.init else { return Ok(()) };
+        let Init::File(path) = &plan.settings().init else { return Ok(()) };
         let found = open(&[path.to_string_lossy()], None)?.shape();
-        let (rows, components) = (plan.shape.rows, plan.config.n_components);
+        let (rows, components) = (plan.shape().rows, plan.settings().n_components);
         if (found.rows, found.dim) != (rows, components) {
             let why = format!(
                 "{}: {} × {} first positions for a map of {rows} × {components}",
@@ -272,7 +273,7 @@ impl Job {
     }
 
     fn begin_map(&self, plan: &Plan) -> Result<Map> {
-        let (rows, dim) = (plan.shape.rows, plan.config.n_components);
+        let (rows, dim) = (plan.shape().rows, plan.settings().n_components);
         Map::begin(&self.output, self.source.clone(), self.id.as_ref(), &self.keep, rows, dim, self.force)
     }
 
@@ -285,14 +286,16 @@ impl Job {
         if let Some(graph) = &self.graph {
             files.push(graph.fingerprint()?);
         }
-        if let Init::File(path) = &self.config.init {
+        if let Some(Init::File(path)) = &self.config.init {
             files.extend(open(&[path.to_string_lossy()], None)?.fingerprints()?);
         }
         Ok(files)
     }
 
-    fn open_run(&self) -> Result<Run> {
-        let mut identity = self.config.identity();
+    /// Opens the run directory of `plan`: what runs is what the directory is identified by,
+    /// whatever became of `self.config` since the plan was made.
+    fn open_run(&self, plan: &Plan) -> Result<Run> {
+        let mut identity = plan.identity();
         if let Some(fields) = identity.as_object_mut() {
             let column = self.source.as_ref().and_then(|s| s.vector_column());
             fields.insert("column".into(), column.into());
@@ -301,8 +304,14 @@ impl Job {
         let (path, files) = (self.run_path(), self.fingerprints()?);
         // A directory that was there is somebody's choice and stays.
         let made = !path.exists();
-        let dir =
-            if self.restart { RunDir::restart(path, identity, files)? } else { RunDir::open(path, identity, files)?.0 };
+        // Vectors that are in no file cannot be told from others of the same shape: nothing an
+        // earlier run left may be gone on with.
+        let unknown = self.source.is_some() && files.is_empty();
+        let dir = if self.restart || unknown {
+            RunDir::restart(path, identity, files)?
+        } else {
+            RunDir::open(path, identity, files)?.0
+        };
         Ok(Run { dir, made })
     }
 
@@ -347,7 +356,7 @@ fn is_behind(stage: Stage, plan: &Plan, manifest: Option<&Manifest>) -> bool {
         // All later stages read the index; where it was given up it is made again.
         return has(Stage::Index) || stage == Stage::Scan && has(Stage::Scan);
     }
-    let place = |stage| plan.stages.iter().position(|planned| planned.stage == stage);
+    let place = |stage| plan.stages().iter().position(|planned| planned.stage == stage);
     let reached = [Stage::Layout, Stage::Affinity, Stage::Neighbors].into_iter().find(|&stage| has(stage));
     reached.is_some_and(|reached| place(stage) <= place(reached))
 }
@@ -479,10 +488,10 @@ mod tests {
                 "lowland": "0.1.0", "format": 2, "created": "", "config": {}, "sources": [], "stages": stages,
             }))
             .expect("a manifest");
-            let behind = plan.stages.iter().map(|s| s.stage).filter(|&s| is_behind(s, &plan, Some(&manifest)));
+            let behind = plan.stages().iter().map(|s| s.stage).filter(|&s| is_behind(s, &plan, Some(&manifest)));
             behind.map(Stage::name).collect::<Vec<_>>().join(" ")
         };
-        assert!(plan.stages.iter().all(|stage| !is_behind(stage.stage, &plan, None)));
+        assert!(plan.stages().iter().all(|stage| !is_behind(stage.stage, &plan, None)));
         assert_eq!(behind(&[("scan", true)]), "scan");
         assert_eq!(behind(&[("scan", false), ("index", true)]), "scan index");
         let before_layout =

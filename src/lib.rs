@@ -13,12 +13,12 @@
 //!
 //! let mut job = Job::new(map); // "map.parquet"
 //! job.source = Some(lowland::open(&[vectors], None)?); // "vectors.npy"
-//! job.config = Config { n_neighbors: 10, memory: 600 << 20, ..Config::default() };
+//! job.config = Config { n_neighbors: Some(10), memory: 600 << 20, ..Config::default() };
 //! let plan = job.plan()?;
 //! println!("{plan}"); // what will run, and what memory each stage will hold
 //! let report = job.embed(&plan, &())?; // (): an observer that hears nothing and never stops
 //! println!("{report}");
-//! assert_eq!(report.plan.shape.rows, 500);
+//! assert_eq!(report.plan.shape().rows, 500);
 //! assert!(report.quality.is_some_and(|q| q.preservation.mean > 0.3));
 //! # assert!(std::path::Path::new(map).exists());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -58,6 +58,6 @@ pub use job::{Graph, Job, Room, check_output, open};
 pub use lowland_engine::evaluate as scores;
 pub use lowland_engine::{
     Config, Device, Event, GraphSource, Init, Input, MatchLoss, Method, Metric, NamedAffinity, NamedMap, Observer, Opt,
-    Optimizer, Plan, Report, Stage, StagePlan, StageReport, size,
+    Optimizer, Plan, Report, Settings, Stage, StagePlan, StageReport, size,
 };
 pub use lowland_io::{Dtype, Shape, Source};

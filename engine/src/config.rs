@@ -1,7 +1,10 @@
-//! What a user asks for: one plain struct with umap-learn's names.
+//! What a user asks for: one plain struct with umap-learn's names, in which
+//! options may be unset.
 //!
-//! A `Config` is only data. [`Config::plan`] is its one validator, and the
-//! stages accept nothing but the [`Plan`](crate::Plan) that it returns.
+//! A `Config` is only data. An option that is unset means the default of the
+//! config's method, which [`Opt`](crate::Opt) lists; [`Config::settings`] fills
+//! it in. [`Config::plan`] is the one validator, and the stages accept nothing
+//! but the [`Plan`](crate::Plan) that it returns.
 
 use std::path::PathBuf;
 
@@ -10,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::device::Device;
 use crate::exact::{MatchLoss, NamedAffinity, NamedMap};
 use crate::layout::Optimizer;
-use crate::method::{Method, Opt};
+use crate::method::Method;
 use crate::observe::Stage;
+use crate::settings::Settings;
 
 /// How distance is measured, as the guide has it.
 ///
@@ -107,55 +111,54 @@ pub enum Init {
     File(PathBuf),
 }
 
-/// Everything that decides a map. `Config::default()` is UMAP's, with
-/// umap-learn's defaults where it has them; [`Config::of`] is another method's.
-/// What a method does not know must stay as it is there.
+/// What is asked of a run. A field that is `None` means the default of
+/// [`Config::method`]: [`Opt::default_text`](crate::Opt::default_text) tells it
+/// for all methods. An option that is set and that the method does not know is
+/// refused by [`Config::plan`].
+///
+/// ```
+/// use lowland_engine::{Config, Method};
+///
+/// let config = Config { method: Method::TSNE, ..Config::default() };
+/// assert_eq!(config.settings(1_797).early_exaggeration, 12.0); // t-SNE's own default
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// How a map is made. Default UMAP.
     pub method: Method,
-    /// Neighbours of each point, itself not counted (umap-learn counts it). Default 15,
-    /// for PaCMAP 10, and for a matcher's UMAP affinity 30; methods of a perplexity take three
-    /// times that many.
-    pub n_neighbors: usize,
-    /// How many neighbours count, by the entropy of their weights. Default 30.
-    pub perplexity: f64,
-    /// Components of the map. Default 2.
-    pub n_components: usize,
-    /// How close neighbours may lie in the map, 0 ≤ min_dist ≤ spread. Default 0.1.
-    pub min_dist: f64,
-    /// The scale of the map's distances. Default 1.
-    pub spread: f64,
-    /// How distance is measured in the data. Default Euclidean; of exact methods sqeuclidean, but for PHATE.
-    pub metric: Metric,
-    /// Where the first positions come from. Default centroid; of exact methods PCA, and of COSNE random.
-    pub init: Init,
-    /// Passes over the edges; by default the method's: UMAP 500 up to 10,000 rows and
-    /// 200 above, LargeVis and InfoTSNE 1000, t-SNE 750, PaCMAP 450. Of exact methods
-    /// iterations at the most: 2000, of PHATE and the matcher 1000.
+    /// Neighbours of each point, itself not counted (umap-learn counts it).
+    pub n_neighbors: Option<usize>,
+    /// How many neighbours count, by the entropy of their weights.
+    pub perplexity: Option<f64>,
+    /// Components of the map, 1 to 64.
+    pub n_components: Option<usize>,
+    /// How close neighbours may lie in the map, 0 ≤ min_dist ≤ spread.
+    pub min_dist: Option<f64>,
+    /// The scale of the map's distances, above 0.
+    pub spread: Option<f64>,
+    /// How distance is measured in the data.
+    pub metric: Option<Metric>,
+    /// Where the first positions come from.
+    pub init: Option<Init>,
+    /// Passes over the edges; of exact methods iterations at the most.
     pub n_epochs: Option<usize>,
-    /// Random points that push for each neighbour that pulls. Default 5.
-    pub negative_sample_rate: usize,
-    /// Random points that push each point. Default 35 for LargeVis, 300 for InfoTSNE.
-    pub n_negatives: usize,
-    /// What attraction is multiplied by in the first 250 epochs, or the first
-    /// third. Default 12 for t-SNE, InfoTSNE and COSNE, 1 otherwise.
-    pub early_exaggeration: f32,
-    /// How points move. Default momentum, with gains for t-SNE and LargeVis; Adam for
-    /// PaCMAP, PHATE and the matcher, and UMAP and COSNE their own.
-    pub optimizer: Optimizer,
-    /// The affinity of the rows that a matcher takes. Default entropic.
-    pub affinity: NamedAffinity,
-    /// The affinity of the map that a matcher takes. Default student.
-    pub map_affinity: NamedMap,
-    /// How a matcher compares the two. Default square.
-    pub loss: MatchLoss,
+    /// Random points that push for each neighbour that pulls.
+    pub negative_sample_rate: Option<usize>,
+    /// Random points that push each point.
+    pub n_negatives: Option<usize>,
+    /// What attraction is multiplied by in the first 250 epochs, or the first third.
+    pub early_exaggeration: Option<f32>,
+    /// How points move.
+    pub optimizer: Option<Optimizer>,
+    /// The affinity of the rows that a matcher takes.
+    pub affinity: Option<NamedAffinity>,
+    /// The affinity of the map that a matcher takes.
+    pub map_affinity: Option<NamedMap>,
+    /// How a matcher compares the two.
+    pub loss: Option<MatchLoss>,
     /// The first epoch's step, in units of the gradient (that of the guide and
-    /// scikit-learn, which is four times openTSNE's). Default 1 for UMAP, where
-    /// it falls linearly to 0, and for Adam; for momentum n / 4, but at
-    /// least 50, over the exaggeration of the time; exact methods as the guide,
-    /// n / 4 over the exaggeration, but at least 50.
+    /// scikit-learn, which is four times openTSNE's).
     pub learning_rate: Option<f32>,
     /// Share of the true neighbours that the graph should hold. Default 0.95.
     /// Ignored where every pair is compared.
@@ -186,21 +189,21 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             method: Method::UMAP,
-            n_neighbors: 15,
-            perplexity: 30.0,
-            n_components: 2,
-            min_dist: 0.1,
-            spread: 1.0,
-            metric: Metric::Euclidean,
-            init: Init::Centroid,
+            n_neighbors: None,
+            perplexity: None,
+            n_components: None,
+            min_dist: None,
+            spread: None,
+            metric: None,
+            init: None,
             n_epochs: None,
-            negative_sample_rate: 5,
-            n_negatives: 5,
-            early_exaggeration: 1.0,
-            optimizer: Optimizer::Adam,
-            affinity: NamedAffinity::Entropic,
-            map_affinity: NamedMap::Student,
-            loss: MatchLoss::Square,
+            negative_sample_rate: None,
+            n_negatives: None,
+            early_exaggeration: None,
+            optimizer: None,
+            affinity: None,
+            map_affinity: None,
+            loss: None,
             learning_rate: None,
             recall: 0.95,
             seed: 42,
@@ -217,34 +220,44 @@ impl Default for Config {
 }
 
 impl Config {
-    /// A method's defaults.
+    /// A config of `method` in which nothing else is asked.
     pub fn of(method: Method) -> Self {
-        method.defaults(Config::default())
+        Config { method, ..Config::default() }
     }
 
-    /// The fields that decide the map's bytes, as JSON: what a run directory
-    /// must agree on before it is resumed. What says how it runs, like threads
-    /// and memory, is not among them.
-    pub fn identity(&self) -> serde_json::Value {
-        let mut value = serde_json::to_value(self).unwrap_or_default();
-        if let Some(fields) = value.as_object_mut() {
-            for opt in Opt::ALL.into_iter().filter(|&opt| !self.method.knows(opt)) {
-                fields.remove(opt.name());
-            }
-            if self.method == Method::UMAP {
-                // As it was when there was no other.
-                fields.remove("method");
-                fields.insert("learning_rate".into(), self.learning_rate.unwrap_or(1.0).into());
-            }
-            // Another version may find another map: its stages do not mix with ours.
-            fields.insert("version".into(), env!("CARGO_PKG_VERSION").into());
-            for free in
-                ["threads", "batch_rows", "memory", "device", "device_memory", "disk", "keep_stages", "checkpoint"]
-            {
-                fields.remove(free);
-            }
+    /// What is asked, and for every option that is unset its default: that of
+    /// the method for `rows` rows. Nothing is validated here.
+    pub fn settings(&self, rows: u64) -> Settings {
+        let own = Settings::of(self.method, rows);
+        Settings {
+            n_neighbors: self.n_neighbors.unwrap_or(own.n_neighbors),
+            perplexity: self.perplexity.unwrap_or(own.perplexity),
+            n_components: self.n_components.unwrap_or(own.n_components),
+            min_dist: self.min_dist.unwrap_or(own.min_dist),
+            spread: self.spread.unwrap_or(own.spread),
+            metric: self.metric.unwrap_or(own.metric),
+            init: self.init.clone().unwrap_or(own.init),
+            n_epochs: self.n_epochs.unwrap_or(own.n_epochs),
+            negative_sample_rate: self.negative_sample_rate.unwrap_or(own.negative_sample_rate),
+            n_negatives: self.n_negatives.unwrap_or(own.n_negatives),
+            early_exaggeration: self.early_exaggeration.unwrap_or(own.early_exaggeration),
+            optimizer: self.optimizer.unwrap_or(own.optimizer),
+            affinity: self.affinity.unwrap_or(own.affinity),
+            map_affinity: self.map_affinity.unwrap_or(own.map_affinity),
+            loss: self.loss.unwrap_or(own.loss),
+            learning_rate: self.learning_rate.or(own.learning_rate),
+            recall: self.recall,
+            seed: self.seed,
+            threads: self.threads,
+            batch_rows: self.batch_rows,
+            memory: self.memory,
+            device: self.device,
+            device_memory: self.device_memory,
+            disk: self.disk,
+            keep_stages: self.keep_stages.clone(),
+            checkpoint: self.checkpoint,
+            method: self.method,
         }
-        value
     }
 }
 
@@ -253,25 +266,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn identity_leaves_out_what_never_changes_the_map() {
-        let a = Config::default();
-        let b = Config {
-            threads: Some(7),
-            batch_rows: Some(3),
-            memory: 1,
-            device: Device::Cuda(1),
-            device_memory: Some(3),
-            disk: Some(2),
-            checkpoint: 0.5,
-            ..Config::default()
-        };
-        assert_eq!(a.identity(), b.identity());
-        assert_ne!(a.identity(), Config { seed: 1, ..Config::default() }.identity());
-        let tsne = Config::of(Method::TSNE);
-        assert_ne!(tsne.identity(), Config { perplexity: 5.0, ..tsne.clone() }.identity());
-        assert_ne!(tsne.identity(), Config::of(Method::INFOTSNE).identity());
-        // What it does not know says nothing about its map.
-        assert!(tsne.identity().get("min_dist").is_none());
+    fn what_is_unset_is_the_default_of_the_method() {
+        for method in Method::all() {
+            let literal = Config { method, ..Config::default() };
+            let json = format!("{{\"method\": \"{method}\"}}");
+            let read: Config = serde_json::from_str(&json).expect("a config");
+            assert_eq!(literal, read);
+            assert_eq!(literal.settings(1000), Settings::of(method, 1000), "{method}");
+        }
+        let asked = Config { perplexity: Some(5.0), ..Config::of(Method::TSNE) }.settings(1000);
+        assert_eq!((asked.perplexity, asked.early_exaggeration), (5.0, 12.0));
+        assert!(serde_json::from_str::<Config>("{\"metod\": \"tsne\"}").is_err(), "a misspelt option is refused");
     }
 
     #[test]

@@ -76,7 +76,7 @@ pub(crate) fn check(device: Device) -> std::result::Result<(), String> {
 /// # Errors
 /// Where a GPU was asked for and cannot be used.
 pub(crate) fn for_layout(plan: &Plan, observer: &dyn Observer) -> Result<Option<Gpu>> {
-    let config = &plan.config;
+    let config = &plan.settings;
     let Some(number) = number(config.device) else { return Ok(None) };
     let found = if config.method.objective().has_device() {
         open(number, config.device_memory).and_then(|gpu| {
@@ -107,7 +107,7 @@ pub(crate) fn for_layout(plan: &Plan, observer: &dyn Observer) -> Result<Option<
 /// # Errors
 /// Where a GPU was asked for and cannot be used.
 pub(crate) fn for_join(plan: &Plan, observer: &dyn Observer, alone: bool) -> Result<Option<Gpu>> {
-    let config = &plan.config;
+    let config = &plan.settings;
     let Some(number) = number(config.device).filter(|_| plan.shape.dim > 0 && !plan.index.exact) else {
         return Ok(None);
     };

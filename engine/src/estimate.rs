@@ -18,7 +18,8 @@ use crate::neighbors::kernel::{LANES, Packed, Queries, for_each_tile};
 use crate::observe::{Progress, Stage};
 use crate::plan::Plan;
 use crate::random::unit;
-use crate::{Config, Error, Init, Result, affinity, exact, init};
+use crate::settings::Settings;
+use crate::{Error, Init, Result, affinity, exact, init};
 
 /// How fast files are.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -222,7 +223,7 @@ impl Clock<'_> {
     /// the more, the fewer are to be missed.
     fn candidates(&self) -> f64 {
         let usual = CANDIDATES.max(PROBES * self.rows() / self.lists());
-        let missed = ((1.0 - self.plan.config.recall) / 0.05).max(0.05);
+        let missed = ((1.0 - self.plan.settings.recall) / 0.05).max(0.05);
         (usual / missed).min(self.plan.index.max_candidates as f64).min(self.rows())
     }
 
@@ -234,8 +235,8 @@ impl Clock<'_> {
 
     fn init(&self) -> f64 {
         let (plan, rows, lists) = (self.plan, self.rows(), self.lists());
-        let config: &Config = &plan.config;
-        match config.init {
+        let settings: &Settings = &plan.settings;
+        match settings.init {
             Init::Random | Init::File(_) => rows * ROW,
             Init::Centroid if plan.has_centroids() => {
                 // The centroids' own map of 500 epochs and its principal
@@ -245,7 +246,7 @@ impl Clock<'_> {
                 let placed = (lists * lists + 24.0 * rows) * self.dim() / (ONE_BY_ONE * self.threads());
                 map + components + placed + self.read(self.list_bytes(), self.list_bytes())
             }
-            _ if self.dim() > 0.0 => rows * self.dim() * config.n_components as f64 / ONE_BY_ONE,
+            _ if self.dim() > 0.0 => rows * self.dim() * settings.n_components as f64 / ONE_BY_ONE,
             // Some passes over the edges of a graph without vectors.
             _ => 20.0 * rows * plan.degree() as f64 * WALKED,
         }
@@ -254,7 +255,7 @@ impl Clock<'_> {
     /// An epoch's pairs for so many rows, each so many times as slow as in a small map.
     fn pairs(&self, rows: f64, slower: f64) -> f64 {
         let edges = rows * self.plan.degree() as f64 * SYMMETRIC;
-        slower * pairs_an_epoch(&self.plan.config, rows as u64, edges) / self.rates.pairs
+        slower * pairs_an_epoch(&self.plan.settings, rows as u64, edges) / self.rates.pairs
     }
 
     /// All pairs, in iterations of which as many are done as there may be.
@@ -272,7 +273,7 @@ impl Clock<'_> {
         }
         let positions = init::map_bytes(plan) as f64;
         let mut epoch = self.pairs(self.rows(), 1.0 + MISS * (1.0 - CACHE / positions).max(0.0));
-        if plan.config.method.objective().field() {
+        if plan.settings.method.objective().field() {
             epoch += field::operations(plan.shape.rows) / (TRANSFORMS * self.threads());
         }
         let spilled = layout::edge_bytes(plan).saturating_sub(plan.layout.cache_bytes) as f64;
@@ -353,20 +354,20 @@ fn pairs(plan: &Plan) -> Result<f64> {
         // Neighbours lie near each other, as in list order.
         neighbors: (0..edges).map(|i| ((i / edges_a_row) as u32 + 1 + (draw(3, i) * 200.0) as u32) % rows).collect(),
         weights: (0..edges)
-            .map(|i| match plan.config.method.objective().coding() {
+            .map(|i| match plan.settings.method.objective().coding() {
                 Coding::Whole => 1.0,
                 // Of this power the mean is `FIRING`.
                 Coding::Rates | Coding::Roots => draw(4, i).powf((1.0 / FIRING - 1.0) as f32),
             })
             .collect(),
     };
-    let config = &plan.config;
-    let width = config.n_components;
+    let settings = &plan.settings;
+    let width = settings.n_components;
     const EPOCHS: usize = 10;
-    let options = layout::Options { max_weight: 1.0, seed: 1, ..layout::Options::asked(config, rows, EPOCHS) };
+    let options = layout::Options { max_weight: 1.0, seed: 1, ..layout::Options::asked(settings, rows, EPOCHS) };
     let start: Vec<f32> = (0..rows as usize * width).map(|i| 20.0 * draw(5, i) - 10.0).collect();
     let edges = Edges::in_memory(&block, &options);
-    let work = pairs_an_epoch(config, u64::from(rows), block.neighbors.len() as f64);
+    let work = pairs_an_epoch(settings, u64::from(rows), block.neighbors.len() as f64);
     let (began, mut fastest) = (Instant::now(), f64::MAX);
     while began.elapsed() < MAP || fastest == f64::MAX {
         let portion = Instant::now();
@@ -414,9 +415,9 @@ fn all_pairs(plan: &Plan) -> Result<[f64; 2]> {
 }
 
 /// Pairs that move a row in an epoch, over all rows: edges that fire, or all of them, and their pushes.
-fn pairs_an_epoch(config: &Config, rows: u64, edges: f64) -> f64 {
-    let (rows, negatives) = (rows as f64, config.method.negatives(config) as f64);
-    match config.method.objective().coding() {
+fn pairs_an_epoch(settings: &Settings, rows: u64, edges: f64) -> f64 {
+    let (rows, negatives) = (rows as f64, settings.method.negatives(settings) as f64);
+    match settings.method.objective().coding() {
         // A row without an edge that fires costs a look at it.
         Coding::Rates => rows + edges * FIRING * (1.0 + negatives),
         // What moves a row costs as much as some pairs.
@@ -452,7 +453,7 @@ mod tests {
     fn plan(rows: u64, dim: usize, memory: u64) -> Plan {
         let shape = lowland_io::Shape { rows, dim };
         let input = crate::Input { shape, dtype: lowland_io::Dtype::F32, graph_k: None, source_bytes: 0 };
-        Config { memory, threads: Some(2), ..Config::default() }.plan(&input).expect("fits")
+        crate::Config { memory, threads: Some(2), ..crate::Config::default() }.plan(&input).expect("fits")
     }
 
     const RATES: Rates = Rates { multiply_adds: 190e9, pairs: 530e6, exact: None, source_rows: Some(1e6), disk: None };

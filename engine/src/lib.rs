@@ -38,6 +38,7 @@ mod random;
 mod report;
 mod run;
 pub mod scan;
+mod settings;
 mod sum;
 mod work;
 
@@ -49,7 +50,10 @@ pub use exact::{MatchLoss, NamedAffinity, NamedMap};
 pub use layout::Optimizer;
 pub use method::{Method, Opt};
 pub use observe::{Event, Observer, Progress, Stage, Traffic};
-pub use plan::{AffinityPlan, BLOCK_ROWS, ExactPlan, IndexPlan, Input, LayoutPlan, NeighborsPlan, Plan, StagePlan};
+pub use plan::{
+    AffinityPlan, BLOCK_ROWS, ExactPlan, IndexPlan, Input, LayoutPlan, NeighborsPlan, Plan, Portions, StagePlan,
+};
 pub use report::{Report, StageReport};
 pub use run::{GraphSink, GraphSource, Inputs, Sink, embed, knn};
+pub use settings::Settings;
 pub use work::Work;

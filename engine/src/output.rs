@@ -15,7 +15,7 @@ const ROWS: usize = 65_536;
 /// Brings the map into the source's order and hands it to `sink`.
 pub(crate) fn write(plan: &Plan, lists: Option<&Lists>, sink: &mut dyn Sink, work: &Work<'_>) -> Result<()> {
     let _held = work.hold(&needs(plan), "write")?;
-    let width = plan.config.n_components;
+    let width = plan.settings.n_components;
     let positions = Positions::open(&work.path(POSITIONS), plan.shape.rows, width)?;
     let positions = positions.values()?;
     let mut ordered = Vec::new();
@@ -46,7 +46,7 @@ pub(crate) fn needs(plan: &Plan) -> Needs {
         "write",
         [
             ("positions in the source's order", ordered),
-            ("the map's file", lowland_io::MapWriter::bytes(plan.shape.rows, plan.config.n_components)),
+            ("the map's file", lowland_io::MapWriter::bytes(plan.shape.rows, plan.settings.n_components)),
             // Texts of some length in each of a few columns.
             ("kept columns", (16 << 20).min(plan.shape.rows * 64)),
             ("lists' centroids", plan.table_bytes()),

@@ -19,6 +19,7 @@ use crate::error::size;
 use crate::exact::NamedAffinity;
 use crate::method::Exact;
 use crate::observe::Stage;
+use crate::settings::Settings;
 use crate::{
     Config, Error, Init, Method, Opt, Result, affinity, exact, index, init, layout, neighbors, output, quality, scan,
 };
@@ -146,40 +147,41 @@ pub struct StagePlan {
     pub spills: Option<String>,
 }
 
-/// Everything that will run. Made by [`Config::plan`] only.
+/// Everything that will run. Made by [`Config::plan`] only, and read-only outside
+/// this crate: a run's directory is identified by the plan that runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
-    /// What was asked.
-    pub config: Config,
+    /// The options, resolved.
+    pub(crate) settings: Settings,
     /// Rows and components.
-    pub shape: Shape,
+    pub(crate) shape: Shape,
     /// Bytes of a row of vectors at rest.
-    pub source_row_bytes: usize,
+    pub(crate) source_row_bytes: usize,
     /// Bytes that the source holds while it is read.
-    pub source_bytes: u64,
+    pub(crate) source_bytes: u64,
     /// Neighbours a row, if they come from outside.
-    pub graph_k: Option<usize>,
+    pub(crate) graph_k: Option<usize>,
     /// Whether a map is made, or the graph alone.
-    pub map: bool,
+    pub(crate) map: bool,
     /// Worker threads.
-    pub threads: usize,
+    pub(crate) threads: usize,
     /// Rows read at a time.
-    pub batch_rows: usize,
+    pub(crate) batch_rows: usize,
     /// The index stage's numbers.
-    pub index: IndexPlan,
+    pub(crate) index: IndexPlan,
     /// The neighbors stage's numbers.
-    pub neighbors: NeighborsPlan,
+    pub(crate) neighbors: NeighborsPlan,
     /// How a graph from outside is taken in, or ours handed over.
-    pub exchange: ExchangePlan,
+    pub(crate) exchange: ExchangePlan,
     /// The affinity stage's numbers.
-    pub affinity: AffinityPlan,
+    pub(crate) affinity: AffinityPlan,
     /// The layout stage's numbers.
-    pub layout: LayoutPlan,
+    pub(crate) layout: LayoutPlan,
     /// The numbers of an exact method, which has neither lists nor edges: then the four before
     /// the layout's are of nothing.
-    pub exact: Option<ExactPlan>,
+    pub(crate) exact: Option<ExactPlan>,
     /// Memory, disk and traffic, stage by stage.
-    pub stages: Vec<StagePlan>,
+    pub(crate) stages: Vec<StagePlan>,
 }
 
 impl AsRef<[StagePlan]> for Plan {
@@ -188,25 +190,125 @@ impl AsRef<[StagePlan]> for Plan {
     }
 }
 
+/// The numbers of a plan that follow from the budget. They decide where bytes live and in what
+/// portions they move, and never the result.
+#[expect(missing_docs, reason = "as in the parts of the plan")]
+#[derive(Debug)]
+pub struct Portions<'a> {
+    pub shard_rows: &'a mut usize,
+    pub window_rows: &'a mut usize,
+    pub portion_rows: &'a mut usize,
+    pub buckets: &'a mut usize,
+    pub run_bytes: &'a mut u64,
+    pub buffer_bytes: &'a mut u64,
+    pub cache_bytes: &'a mut u64,
+    /// Of an exact method only.
+    pub hold_bytes: Option<&'a mut u64>,
+}
+
 impl Plan {
+    /// The options that the run goes by.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Rows and components.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Neighbours a row, if they come from outside.
+    pub fn graph_k(&self) -> Option<usize> {
+        self.graph_k
+    }
+
+    /// Whether a map is made, or the graph alone.
+    pub fn is_map(&self) -> bool {
+        self.map
+    }
+
+    /// Worker threads.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Rows read at a time.
+    pub fn batch_rows(&self) -> usize {
+        self.batch_rows
+    }
+
+    /// The index stage's numbers.
+    pub fn index(&self) -> &IndexPlan {
+        &self.index
+    }
+
+    /// The neighbors stage's numbers.
+    pub fn neighbors(&self) -> &NeighborsPlan {
+        &self.neighbors
+    }
+
+    /// How a graph from outside is taken in, or ours handed over.
+    pub fn exchange(&self) -> &ExchangePlan {
+        &self.exchange
+    }
+
+    /// The affinity stage's numbers.
+    pub fn affinity(&self) -> &AffinityPlan {
+        &self.affinity
+    }
+
+    /// The layout stage's numbers.
+    pub fn layout(&self) -> &LayoutPlan {
+        &self.layout
+    }
+
+    /// The numbers of an exact method.
+    pub fn exact(&self) -> Option<&ExactPlan> {
+        self.exact.as_ref()
+    }
+
+    /// Memory, disk and traffic, stage by stage.
+    pub fn stages(&self) -> &[StagePlan] {
+        &self.stages
+    }
+
+    /// The portions in which bytes move, to be set by tests that must take every path.
+    pub fn portions(&mut self) -> Portions<'_> {
+        Portions {
+            shard_rows: &mut self.index.shard_rows,
+            window_rows: &mut self.neighbors.window_rows,
+            portion_rows: &mut self.neighbors.portion_rows,
+            buckets: &mut self.exchange.buckets,
+            run_bytes: &mut self.affinity.run_bytes,
+            buffer_bytes: &mut self.affinity.buffer_bytes,
+            cache_bytes: &mut self.layout.cache_bytes,
+            hold_bytes: self.exact.as_mut().map(|exact| &mut exact.hold_bytes),
+        }
+    }
+
+    /// What decides the result's bytes, as JSON: a run goes on only in a directory that says the same.
+    pub fn identity(&self) -> serde_json::Value {
+        self.settings.identity()
+    }
+
     /// Neighbours a row: as many as the method's affinity asks for, or given with a precomputed
     /// graph; of an exact method those that its map is scored on.
     pub fn k(&self) -> usize {
-        self.graph_k.unwrap_or(match self.config.method.affinity() {
-            Some(affinity) => affinity.neighbors(&self.config, self.shape.rows),
+        self.graph_k.unwrap_or(match self.settings.method.affinity() {
+            Some(affinity) => affinity.neighbors(&self.settings, self.shape.rows),
             None => SCORED.min(self.shape.rows.saturating_sub(1) as usize),
         })
     }
 
     /// Edges a row, one way, that the affinity leaves of those.
     pub fn degree(&self) -> usize {
-        self.config.method.affinity().map_or(0, |affinity| affinity.degree(&self.config, self.k()))
+        self.settings.method.affinity().map_or(0, |affinity| affinity.degree(&self.settings, self.k()))
     }
 
     /// Neighbours that the map is scored on: UMAP's own, and of other methods
     /// always as many, so that their scores can be compared.
     pub fn scored(&self) -> usize {
-        if self.config.method == Method::UMAP { self.k() } else { SCORED.min(self.k()) }
+        if self.settings.method == Method::UMAP { self.k() } else { SCORED.min(self.k()) }
     }
 
     /// What the layout goes over, and how often, for people.
@@ -241,7 +343,7 @@ impl Plan {
 
     /// Whether a stage's files stay when nothing needs them any more.
     pub fn keeps(&self, stage: Stage) -> bool {
-        self.config.keep_stages.as_ref().is_none_or(|stages| stages.contains(&stage))
+        self.settings.keep_stages.as_ref().is_none_or(|stages| stages.contains(&stage))
     }
 
     /// Whether the principal components are found incrementally.
@@ -253,7 +355,7 @@ impl Plan {
     pub fn needs_pca(&self) -> bool {
         self.shape.dim > 0
             && self.exact.is_none()
-            && (self.config.init == Init::Pca || (self.config.init == Init::Centroid && !self.has_centroids()))
+            && (self.settings.init == Init::Pca || (self.settings.init == Init::Centroid && !self.has_centroids()))
     }
 
     /// Whether there are enough centroids to start from.
@@ -317,22 +419,44 @@ impl Config {
     }
 
     fn plan_stages(&self, input: &Input, map: bool) -> Result<Plan> {
-        let Shape { rows, dim } = input.shape;
-        self.check(input)?;
+        check_rows(input.shape.rows)?;
+        self.method.check_known(self)?;
+        let settings = self.settings(input.shape.rows);
+        settings.check(self, input)?;
         if !map && self.method.is_exact() {
             return Err(Error::Config { field: "method", why: format!("{} makes no graph", self.method) });
         }
-        let threads = threads(self.threads);
-        let all = self.recall >= 1.0 || rows * dim as u64 <= NARROW;
-        let exact = rows <= FEW || (rows <= PAIRS && all);
-        let lists = if self.method.is_exact() { 0 } else { lists(rows, exact) };
-        let sample_rows = (40 * lists as u64).min(rows);
-        let epochs = self.n_epochs.unwrap_or(self.method.epochs(rows));
+        Plan::decide(settings, input, map)
+    }
+}
 
-        let usable = self.memory.saturating_sub(base(dim, threads) + self.memory / MARGIN);
-        let batch_rows = (self.batch_rows.unwrap_or(LEAST_BATCH) as u64).min(rows) as usize;
+/// Refuses as many rows as no map has.
+fn check_rows(rows: u64) -> Result<()> {
+    if rows < 2 {
+        let rows = if rows == 1 { "1 row".into() } else { format!("{rows} rows") };
+        return Err(Error::Data { what: format!("the source has {rows}; a map needs at least 2") });
+    }
+    if rows > MOST_ROWS {
+        return Err(Error::Data { what: format!("{rows} rows: more than {MOST_ROWS} are not supported yet") });
+    }
+    Ok(())
+}
+
+impl Plan {
+    /// Decides every number by settings that hold for the input.
+    fn decide(settings: Settings, input: &Input, map: bool) -> Result<Plan> {
+        let Shape { rows, dim } = input.shape;
+        let threads = threads(settings.threads);
+        let all = settings.recall >= 1.0 || rows * dim as u64 <= NARROW;
+        let exact = rows <= FEW || (rows <= PAIRS && all);
+        let lists = if settings.method.is_exact() { 0 } else { lists(rows, exact) };
+        let sample_rows = (40 * lists as u64).min(rows);
+        let epochs = settings.n_epochs;
+
+        let usable = settings.memory.saturating_sub(base(dim, threads) + settings.memory / MARGIN);
+        let batch_rows = (settings.batch_rows.unwrap_or(LEAST_BATCH) as u64).min(rows) as usize;
         let mut plan = Plan {
-            config: self.clone(),
+            settings: settings.clone(),
             shape: input.shape,
             source_row_bytes: dim * input.dtype.bytes(),
             source_bytes: input.source_bytes,
@@ -344,8 +468,8 @@ impl Config {
             neighbors: NeighborsPlan { window_rows: LEAST_WINDOW.min(rows as usize), portion_rows: 0 },
             exchange: ExchangePlan { buckets: most_buckets(rows), buffer_bytes: 1 << 20 },
             affinity: AffinityPlan { run_bytes: 0, buffer_bytes: 1 << 20 },
-            layout: LayoutPlan { epochs, cache_bytes: 0, checkpoint: Duration::from_secs_f64(self.checkpoint) },
-            exact: self.method.is_exact().then_some(ExactPlan { hold_bytes: 0 }),
+            layout: LayoutPlan { epochs, cache_bytes: 0, checkpoint: Duration::from_secs_f64(settings.checkpoint) },
+            exact: settings.method.is_exact().then_some(ExactPlan { hold_bytes: 0 }),
             stages: Vec::new(),
         };
         if plan.exact.is_none() {
@@ -357,7 +481,7 @@ impl Config {
         plan.fits(usable)?;
         plan.spend(usable);
         plan.stages = plan.describe();
-        if let Some(asked) = self.disk
+        if let Some(asked) = settings.disk
             && let Some(stage) = plan.stages.iter().max_by_key(|stage| stage.disk)
             && stage.disk > asked
         {
@@ -365,7 +489,9 @@ impl Config {
         }
         Ok(plan)
     }
+}
 
+impl Settings {
     /// What lists, a graph and edges can do.
     fn check_streamed(&self, input: &Input) -> Result<()> {
         self.check_neighbors(input)?;
@@ -381,7 +507,7 @@ impl Config {
     }
 
     /// What an exact method can do.
-    fn check_exact(&self, exact: &Exact, input: &Input) -> Result<()> {
+    fn check_exact(&self, exact: &Exact, asked: &Config, input: &Input) -> Result<()> {
         let Shape { rows, dim } = input.shape;
         let (method, instead) = (self.method, exact.instead.join(" or "));
         let config = |field, why: String| Err(Error::Config { field, why });
@@ -399,7 +525,6 @@ impl Config {
         if self.init == Init::Centroid {
             return config("init", format!("centroid needs lists, which {method} has not; pca, random or a file"));
         }
-        let own = Config::of(method);
         if method.knows(Opt::Affinity) {
             let named = |field, some: fn(NamedAffinity) -> bool| {
                 let names = NamedAffinity::ALL.into_iter().filter(|&affinity| some(affinity)).map(NamedAffinity::name);
@@ -407,10 +532,10 @@ impl Config {
                 let have = if names.len() == 1 { "has" } else { "have" };
                 config(field, format!("the {} affinity has none; {} {have}", self.affinity.name(), names.join(", ")))
             };
-            if self.perplexity != own.perplexity && !self.affinity.has_perplexity() {
+            if asked.perplexity.is_some() && !self.affinity.has_perplexity() {
                 return named("perplexity", NamedAffinity::has_perplexity);
             }
-            if self.n_neighbors != own.n_neighbors && self.affinity != NamedAffinity::Umap {
+            if asked.n_neighbors.is_some() && self.affinity != NamedAffinity::Umap {
                 return named("n_neighbors", |affinity| affinity == NamedAffinity::Umap);
             }
         }
@@ -445,7 +570,7 @@ impl Config {
             };
         }
         if self.n_neighbors < 2 && (input.graph_k.is_none() || self.method.affinity() == Some(Affinity::Pacmap)) {
-            let usual = Config::of(self.method).n_neighbors;
+            let usual = Settings::of(self.method, rows).n_neighbors;
             return config(
                 "n_neighbors",
                 format!("{} is too few; 2 is the least, {usual} the default", self.n_neighbors),
@@ -463,21 +588,9 @@ impl Config {
         Ok(())
     }
 
-    fn check(&self, input: &Input) -> Result<()> {
-        let Shape { rows, dim } = input.shape;
+    fn check(&self, asked: &Config, input: &Input) -> Result<()> {
+        let Shape { dim, .. } = input.shape;
         let config = |field, why: String| Err(Error::Config { field, why });
-        if rows < 2 {
-            return Err(Error::Data {
-                what: format!(
-                    "the source has {rows} {}; a map needs at least 2",
-                    if rows == 1 { "row" } else { "rows" }
-                ),
-            });
-        }
-        if rows > MOST_ROWS {
-            return Err(Error::Data { what: format!("{rows} rows: more than {MOST_ROWS} are not supported yet") });
-        }
-        self.method.check_known(self)?;
         if !self.method.is_exact() {
             self.check_streamed(input)?;
         }
@@ -516,7 +629,7 @@ impl Config {
         if self.negative_sample_rate == 0 || self.negative_sample_rate > 100 {
             return config("negative_sample_rate", format!("{} is not between 1 and 100", self.negative_sample_rate));
         }
-        if self.n_epochs == Some(0) || self.n_epochs.is_some_and(|e| e > 1 << 20) {
+        if self.n_epochs == 0 || self.n_epochs > 1 << 20 {
             return config("n_epochs", "must be between 1 and 1048576".into());
         }
         if self.method.is_exact() && self.optimizer == layout::Optimizer::Gains {
@@ -534,7 +647,7 @@ impl Config {
         if !(0.0..=1e9).contains(&self.checkpoint) {
             return config("checkpoint", format!("{} seconds is not between 0 and 1e9", self.checkpoint));
         }
-        self.method.exact().map_or(Ok(()), |exact| self.check_exact(exact, input))
+        self.method.exact().map_or(Ok(()), |exact| self.check_exact(exact, asked, input))
     }
 }
 
@@ -609,8 +722,8 @@ impl Plan {
                 let needed = ((bytes + base(self.shape.dim, self.threads)) * MARGIN / (MARGIN - 1))
                     .next_multiple_of(1 << 20)
                     + (1 << 20);
-                let (asked, stage) = (self.config.memory, stage.name());
-                let method = self.config.method;
+                let (asked, stage) = (self.settings.memory, stage.name());
+                let method = self.settings.method;
                 Err(match method.exact() {
                     None => Error::Budget { asked, needed, stage },
                     Some(exact) => {
@@ -665,7 +778,7 @@ impl Plan {
 
     fn spend_on_batches(&mut self, usable: u64) {
         let rows = self.shape.rows;
-        if self.config.batch_rows.is_none() {
+        if self.settings.batch_rows.is_none() {
             // Four such buffers exist at a time; together they get an eighth at most.
             let row = self.shape.dim as u64 * 4;
             let share = usable / 32 / row;
@@ -823,8 +936,8 @@ impl fmt::Display for Plan {
         writeln!(
             f,
             "{rows} rows × {dim} components → {} components by {}, {}",
-            self.config.n_components,
-            self.config.method,
+            self.settings.n_components,
+            self.settings.method,
             if self.exact.is_some() { self.walks() } else { format!("{} neighbours", self.k()) }
         )?;
         if self.exact.is_some() {
@@ -833,7 +946,7 @@ impl fmt::Display for Plan {
             let how = if self.index.exact {
                 "every pair compared".into()
             } else {
-                format!("recall {} or better", self.config.recall)
+                format!("recall {} or better", self.settings.recall)
             };
             writeln!(
                 f,
@@ -841,7 +954,7 @@ impl fmt::Display for Plan {
                 self.index.lists, self.layout.epochs, self.threads, self.batch_rows
             )?;
         }
-        writeln!(f, "memory {}:", size(self.config.memory))?;
+        writeln!(f, "memory {}:", size(self.settings.memory))?;
         for stage in &self.stages {
             writeln!(f, "  {:<10} {:>10}", stage.stage.name(), size(stage.memory))?;
         }
@@ -897,10 +1010,10 @@ mod tests {
         check(base(), 0, 3, "0 rows");
         check(base(), 1, 3, "1 row");
         check(base(), 15, 3, "n_neighbors");
-        check(Config { n_components: 4, ..base() }, 100, 3, "n_components");
-        check(Config { min_dist: 2.0, ..base() }, 100, 3, "min_dist");
-        check(Config { min_dist: f64::NAN, ..base() }, 100, 3, "min_dist");
-        check(Config { spread: 0.0, ..base() }, 100, 3, "spread");
+        check(Config { n_components: Some(4), ..base() }, 100, 3, "n_components");
+        check(Config { min_dist: Some(2.0), ..base() }, 100, 3, "min_dist");
+        check(Config { min_dist: Some(f64::NAN), ..base() }, 100, 3, "min_dist");
+        check(Config { spread: Some(0.0), ..base() }, 100, 3, "spread");
         check(Config { learning_rate: Some(-1.0), ..base() }, 100, 3, "learning_rate");
         check(base(), u64::from(u32::MAX), 3, "not supported");
     }

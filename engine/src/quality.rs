@@ -42,7 +42,7 @@ pub struct Quality {
 /// Scores the run's positions (list order) against the sample's exact neighbours, and
 /// against the vectors where there are any.
 pub fn score(plan: &Plan, lists: Option<&Lists>, truth: &Sample, work: &Work<'_>) -> Result<Quality> {
-    let (width, progress) = (plan.config.n_components, work.progress);
+    let (width, progress) = (plan.settings.n_components, work.progress);
     let _held = work.hold(&needs(plan), "score")?;
     // Every sample row is compared with all of them: they had better be in memory.
     let positions = init::Positions::open(&work.path(POSITIONS), plan.shape.rows, width)?;
@@ -73,7 +73,7 @@ pub fn score(plan: &Plan, lists: Option<&Lists>, truth: &Sample, work: &Work<'_>
             quality.trustworthiness = Some(mean_and_interval(&evaluate::ranked(&ladders, k, n as u64)).into());
         }
         let rows = &truth.rows;
-        let kept = evaluate::triplets(rows.len(), TRIPLETS, plan.config.seed, |i, j, l| {
+        let kept = evaluate::triplets(rows.len(), TRIPLETS, plan.settings.seed, |i, j, l| {
             let own = lists.row(rows[i])?;
             let data = squared_distance(own, lists.row(rows[j])?) < squared_distance(own, lists.row(rows[l])?);
             let here = |other: usize| map.squared(rows[i] as usize, rows[other] as usize);

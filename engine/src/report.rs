@@ -52,7 +52,7 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let config = &self.plan.config;
+        let settings = &self.plan.settings;
         writeln!(f, "{:<10} {:>9} {:>11} {:>11} {:>11}", "stage", "seconds", "memory", "read", "written")?;
         for s in &self.stages {
             let reused = if self.reused.contains(&s.stage) { "  (kept from an earlier run)" } else { "" };
@@ -109,10 +109,10 @@ impl fmt::Display for Report {
             "from       {} rows × {}; seed {}; {}; {} threads; memory {}",
             self.plan.shape.rows,
             self.plan.shape.dim,
-            config.seed,
+            settings.seed,
             self.plan.walks(),
             self.plan.threads,
-            size(config.memory)
+            size(settings.memory)
         )
     }
 }

@@ -252,7 +252,7 @@ impl<'a> Run<'a> {
         };
         let source = inputs.source.clone();
         let files = source.as_ref().map_or(Ok(Vec::new()), |source| source.fingerprints())?;
-        let budget = Budget::new(plan.config.memory.saturating_sub(base(plan.shape.dim, plan.threads)));
+        let budget = Budget::new(plan.settings.memory.saturating_sub(base(plan.shape.dim, plan.threads)));
         Ok(Run { plan, dir, observer, budget, source, files, meter: Meter::start(), began: Instant::now(), report })
     }
 

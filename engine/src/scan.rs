@@ -43,23 +43,23 @@ enum Components {
 pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(Made, Scanned)> {
     let (dim, dir, progress) = (plan.shape.dim, work.run.dir(), work.progress);
     let _held = work.hold(&needs(plan), "read")?;
-    let wanted = stratified(plan.config.seed, 0x5ca9, plan.shape.rows, plan.index.sample_rows);
+    let wanted = stratified(plan.settings.seed, 0x5ca9, plan.shape.rows, plan.index.sample_rows);
     let mut wanted = wanted.into_iter().peekable();
     // Nothing is trained where there are no lists.
     let mut sample = if plan.index.sample_rows > 0 { Some(SampleFile::create(dir)?) } else { None };
     let mut components = match (plan.needs_pca(), plan.wide()) {
         (false, _) => Components::None,
         (true, false) => Components::Exact(Covariance::new(dim)),
-        (true, true) => Components::Blockwise(BlockwisePca::new(dim, plan.config.n_components)),
+        (true, true) => Components::Blockwise(BlockwisePca::new(dim, plan.settings.n_components)),
     };
     let mut first_row: Option<Vec<f32>> = None;
     let mut all_equal = true;
     let mut largest = 0f32;
     let mut rows = 0;
-    for batch in Loader::new(source.clone(), plan.config.metric, plan.batch_rows) {
+    for batch in Loader::new(source.clone(), plan.settings.metric, plan.batch_rows) {
         let batch = batch?;
         let values = batch.values();
-        check(plan.config.metric, source.as_ref(), batch.first, values)?;
+        check(plan.settings.metric, source.as_ref(), batch.first, values)?;
         let first = first_row.get_or_insert_with(|| values[..dim].to_vec());
         largest = values.iter().fold(largest, |most, x| most.max(x.abs()));
         all_equal = all_equal && values.chunks_exact(dim).all(|row| row == first.as_slice());
@@ -93,7 +93,7 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
     }
     let pca = match components {
         Components::None => None,
-        Components::Exact(covariance) => Some(covariance.finish(plan.config.n_components)),
+        Components::Exact(covariance) => Some(covariance.finish(plan.settings.n_components)),
         Components::Blockwise(pca) => Some(pca.finish()),
     }
     .transpose()
@@ -185,7 +185,7 @@ pub fn needs(plan: &Plan) -> Needs {
     let components = match (plan.needs_pca(), plan.wide()) {
         (false, _) => 0,
         (true, false) => Covariance::bytes(dim),
-        (true, true) => BlockwisePca::bytes(dim, plan.config.n_components),
+        (true, true) => BlockwisePca::bytes(dim, plan.settings.n_components),
     };
     Needs::default().phase(
         "read",

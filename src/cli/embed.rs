@@ -81,57 +81,46 @@ pub(super) struct Wanted {
     #[arg(help_heading = "Map", help = methods())]
     method: Method,
     #[arg(long, value_name = "NUMBER", help_heading = "Map")]
-    #[arg(help = format!("How many neighbours count, by the entropy of their weights; three times as many are \
-                          searched ({}) [default: 30]", known(Opt::Perplexity)))]
+    #[arg(help = format!("How many neighbours count, by the entropy of their weights; three times as many are searched ({}) [default: {}]", known(Opt::Perplexity), Opt::Perplexity.default_text()))]
     perplexity: Option<f64>,
-    /// Components of the map; tsne makes 2
-    #[arg(long, value_name = "N", default_value_t = Config::default().n_components, help_heading = "Map")]
-    n_components: usize,
-    /// How close neighbours may lie in the map, from 0 to spread (umap) [default: 0.1]
+    #[arg(long, value_name = "N", help_heading = "Map")]
+    #[arg(help = format!("Components of the map, 1 to 64; tsne makes 2 [default: {}]", Opt::NComponents.default_text()))]
+    n_components: Option<usize>,
     #[arg(long, value_name = "DISTANCE", help_heading = "Map")]
+    #[arg(help = format!("How close neighbours may lie in the map, from 0 to spread ({}) [default: {}]", known(Opt::MinDist), Opt::MinDist.default_text()))]
     min_dist: Option<f64>,
-    /// Scale of the map's distances (umap) [default: 1]
     #[arg(long, value_name = "SCALE", help_heading = "Map")]
+    #[arg(help = format!("Scale of the map's distances ({}) [default: {}]", known(Opt::Spread), Opt::Spread.default_text()))]
     spread: Option<f64>,
-    /// First positions: centroid, pca, random, or an .npy file of rows × components [default:
-    /// centroid; of exact methods pca, of cosne random]
-    #[arg(long, value_name = "INIT", value_parser = parse_init, help_heading = "Map")]
+    #[arg(long, value_parser = parse_init, value_name = "INIT", help_heading = "Map")]
+    #[arg(help = format!("First positions: centroid, pca, random, or an .npy file of rows × components [default: {}]", Opt::Init.default_text()))]
     init: Option<Init>,
-    /// Passes over the edges, or iterations over all pairs [default: umap 500 up to 10,000 rows and
-    /// 200 above, largevis and infotsne 1000, tsne 750, pacmap 450; at most 2000 of exact methods,
-    /// phate and affinity-matcher 1000]
     #[arg(long, value_name = "N", help_heading = "Map")]
+    #[arg(help = format!("Passes over the edges, or of exact methods iterations over all pairs at the most [default: {}]", Opt::NEpochs.default_text()))]
     n_epochs: Option<usize>,
-    /// Random points that push for each neighbour that pulls (umap) [default: 5]
     #[arg(long, value_name = "N", help_heading = "Map")]
+    #[arg(help = format!("Random points that push for each neighbour that pulls ({}) [default: {}]", known(Opt::NegativeSampleRate), Opt::NegativeSampleRate.default_text()))]
     negative_sample_rate: Option<usize>,
-    /// Random points that push each point (largevis, infotsne) [default: largevis 35, infotsne 300]
     #[arg(long, value_name = "N", help_heading = "Map")]
+    #[arg(help = format!("Random points that push each point ({}) [default: {}]", known(Opt::NNegatives), Opt::NNegatives.default_text()))]
     n_negatives: Option<usize>,
     #[arg(long, value_name = "FACTOR", help_heading = "Map")]
-    #[arg(help = format!("What attraction is multiplied by at first, for 250 epochs or a third of them ({}) \
-                          [default: 12; largevis, sne and tsnekhorn 1]", known(Opt::EarlyExaggeration)))]
+    #[arg(help = format!("What attraction is multiplied by at first, for 250 epochs or a third of them ({}) [default: {}]", known(Opt::EarlyExaggeration), Opt::EarlyExaggeration.default_text()))]
     early_exaggeration: Option<f32>,
-    #[arg(long, value_name = "OPTIMIZER", value_parser = parse_optimizer, help_heading = "Map")]
-    #[arg(help = format!("How points move: {} ({}) [default: momentum; largevis and tsne gains, which is momentum with them; phate and \
-                          affinity-matcher adam]", list_of(&Optimizer::ALL.map(Optimizer::name)), known(Opt::Optimizer)))]
+    #[arg(long, value_parser = parse_optimizer, value_name = "OPTIMIZER", help_heading = "Map")]
+    #[arg(help = format!("How points move: {}; gains is momentum whose steps grow while they go one way ({}) [default: {}]", list_of(&Optimizer::ALL.map(Optimizer::name)), known(Opt::Optimizer), Opt::Optimizer.default_text()))]
     optimizer: Option<Optimizer>,
-    #[arg(long, value_name = "AFFINITY", value_parser = parse_affinity, help_heading = "Map")]
-    #[arg(help = format!("Affinity of the rows: {} ({}) [default: entropic]",
-                         list_of(&NamedAffinity::ALL.map(NamedAffinity::name)), known(Opt::Affinity)))]
+    #[arg(long, value_parser = parse_affinity, value_name = "AFFINITY", help_heading = "Map")]
+    #[arg(help = format!("Affinity of the rows: {} ({}) [default: {}]", list_of(&NamedAffinity::ALL.map(NamedAffinity::name)), known(Opt::Affinity), Opt::Affinity.default_text()))]
     affinity: Option<NamedAffinity>,
-    #[arg(long, value_name = "AFFINITY", value_parser = parse_map_affinity, help_heading = "Map")]
-    #[arg(help = format!("Affinity of the map: {} ({}) [default: student]",
-                         list_of(&NamedMap::ALL.map(NamedMap::name)), known(Opt::MapAffinity)))]
+    #[arg(long, value_parser = parse_map_affinity, value_name = "AFFINITY", help_heading = "Map")]
+    #[arg(help = format!("Affinity of the map: {} ({}) [default: {}]", list_of(&NamedMap::ALL.map(NamedMap::name)), known(Opt::MapAffinity), Opt::MapAffinity.default_text()))]
     map_affinity: Option<NamedMap>,
-    #[arg(long, value_name = "LOSS", value_parser = parse_loss, help_heading = "Map")]
-    #[arg(help = format!("How the two affinities are compared: {} ({}) [default: square]",
-                         list_of(&MatchLoss::ALL.map(MatchLoss::name)), known(Opt::Loss)))]
+    #[arg(long, value_parser = parse_loss, value_name = "LOSS", help_heading = "Map")]
+    #[arg(help = format!("How the two affinities are compared: {} ({}) [default: {}]", list_of(&MatchLoss::ALL.map(MatchLoss::name)), known(Opt::Loss), Opt::Loss.default_text()))]
     loss: Option<MatchLoss>,
-    /// Step of the first epoch [default: 1 for umap, where it falls to 0 over the epochs, and for
-    /// adam; momentum rows / 4, but at least 50, over the exaggeration of the time; exact methods
-    /// rows / 4 over the exaggeration, but at least 50]
     #[arg(long, visible_alias = "lr", value_name = "STEP", help_heading = "Map")]
+    #[arg(help = format!("Step of the first epoch; of largevis, infotsne and umap it falls to 0 over the epochs [default: {}]", Opt::LearningRate.default_text()))]
     learning_rate: Option<f32>,
 
     #[command(flatten)]
@@ -246,50 +235,43 @@ impl Wanted {
     /// What is meant by the options that need no look at the inputs.
     pub(super) fn job(&self, output: &Path, machine: &Machine) -> Result<Job, Failure> {
         let mut job = Job::new(output);
-        let own = Config::of(self.method);
         self.check_known()?;
-        job.config = Config {
-            n_neighbors: self.neighbors.n_neighbors.unwrap_or(own.n_neighbors),
-            perplexity: self.perplexity.unwrap_or(own.perplexity),
-            n_components: self.n_components,
-            min_dist: self.min_dist.unwrap_or(own.min_dist),
-            spread: self.spread.unwrap_or(own.spread),
-            metric: self.neighbors.metric.unwrap_or(own.metric),
-            init: self.init.clone().unwrap_or(own.init),
-            n_epochs: self.n_epochs,
-            negative_sample_rate: self.negative_sample_rate.unwrap_or(own.negative_sample_rate),
-            n_negatives: self.n_negatives.unwrap_or(own.n_negatives),
-            early_exaggeration: self.early_exaggeration.unwrap_or(own.early_exaggeration),
-            optimizer: self.optimizer.unwrap_or(own.optimizer),
-            affinity: self.affinity.unwrap_or(own.affinity),
-            map_affinity: self.map_affinity.unwrap_or(own.map_affinity),
-            loss: self.loss.unwrap_or(own.loss),
-            learning_rate: self.learning_rate,
-            recall: self.neighbors.recall,
-            ..own
-        };
+        job.config = self.config();
         self.resources.apply(&mut job, machine)?;
         job.id.clone_from(&self.id);
         job.keep.clone_from(&self.keep);
         Ok(job)
     }
 
-    /// Refuses an option that the method does not know, also where it says what would be.
+    /// The options that are given; the others stay unset.
+    fn config(&self) -> Config {
+        Config {
+            method: self.method,
+            n_neighbors: self.neighbors.n_neighbors,
+            perplexity: self.perplexity,
+            n_components: self.n_components,
+            min_dist: self.min_dist,
+            spread: self.spread,
+            metric: self.neighbors.metric,
+            init: self.init.clone(),
+            n_epochs: self.n_epochs,
+            negative_sample_rate: self.negative_sample_rate,
+            n_negatives: self.n_negatives,
+            early_exaggeration: self.early_exaggeration,
+            optimizer: self.optimizer,
+            affinity: self.affinity,
+            map_affinity: self.map_affinity,
+            loss: self.loss,
+            learning_rate: self.learning_rate,
+            recall: self.neighbors.recall,
+            ..Config::default()
+        }
+    }
+
+    /// Refuses an option that the method does not know before anything is read.
     fn check_known(&self) -> Result<(), Failure> {
-        let given = |opt: Opt| match opt {
-            Opt::NNeighbors => self.neighbors.n_neighbors.is_some(),
-            Opt::Perplexity => self.perplexity.is_some(),
-            Opt::MinDist => self.min_dist.is_some(),
-            Opt::Spread => self.spread.is_some(),
-            Opt::NegativeSampleRate => self.negative_sample_rate.is_some(),
-            Opt::NNegatives => self.n_negatives.is_some(),
-            Opt::EarlyExaggeration => self.early_exaggeration.is_some(),
-            Opt::Optimizer => self.optimizer.is_some(),
-            Opt::Affinity => self.affinity.is_some(),
-            Opt::MapAffinity => self.map_affinity.is_some(),
-            Opt::Loss => self.loss.is_some(),
-        };
-        match Opt::ALL.into_iter().find(|&opt| given(opt) && !self.method.knows(opt)) {
+        let config = self.config();
+        match Opt::ALL.into_iter().find(|&opt| opt.is_asked(&config) && !self.method.knows(opt)) {
             Some(opt) => Err(Error::from(self.method.unknown(opt)).into()),
             None => Ok(()),
         }
@@ -307,7 +289,7 @@ impl Wanted {
                         has.name()
                     )));
                 }
-                (None, Some(has)) => job.config.metric = has,
+                (None, Some(has)) => job.config.metric = Some(has),
                 _ => {}
             }
             job.graph = Some(graph);
@@ -331,7 +313,7 @@ fn check_files(args: &Args) -> Result<(), Failure> {
         if path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("png")) {
             return Err(Failure::usage(format!("--plot: {} does not end in .png", path.display())));
         }
-        if wanted.n_components < 2 {
+        if wanted.n_components.is_some_and(|components| components < 2) {
             return Err(Failure::usage("--plot: a picture needs --n-components 2 or more"));
         }
         check_output(path, force)?;

@@ -89,20 +89,20 @@ fn others(source: &dyn Source) -> Vec<String> {
 }
 
 fn guess(plan: &Plan) -> String {
-    let how = if plan.index.exact {
+    let how = if plan.index().exact {
         "every pair compared".to_string()
     } else {
-        format!("{} lists, recall {} or better", plan.index.lists, plan.config.recall)
+        format!("{} lists, recall {} or better", plan.index().lists, plan.settings().recall)
     };
     let mut text = format!(
         "run         {how}; {} neighbours; {} epochs; {} threads\n",
         plan.k(),
-        plan.layout.epochs,
-        plan.threads
+        plan.layout().epochs,
+        plan.threads()
     );
     text += &format!("disk        about {} for the run directory\n", size(plan.disk()));
-    text += &format!("memory      {} at most, of a budget of {}\n", size(plan.peak()), size(plan.config.memory));
-    for stage in &plan.stages {
+    text += &format!("memory      {} at most, of a budget of {}\n", size(plan.peak()), size(plan.settings().memory));
+    for stage in plan.stages() {
         text += &format!("  {:<10}{:>10}\n", stage.stage.name(), size(stage.memory));
     }
     text + "more        lowland plan tells what a run takes stage by stage, with any options\n"

@@ -43,8 +43,8 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     let machine = Machine::look();
     let mut job = Job::new(&args.output);
     job.config = Config {
-        n_neighbors: args.neighbors.n_neighbors.unwrap_or(Config::default().n_neighbors),
-        metric: args.neighbors.metric.unwrap_or_default(),
+        n_neighbors: args.neighbors.n_neighbors,
+        metric: args.neighbors.metric,
         recall: args.neighbors.recall,
         ..Config::default()
     };

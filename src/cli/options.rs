@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use lowland::{Config, Device, Dtype, Error, Job, Metric, Source, StagePlan, size};
+use lowland::{Config, Device, Dtype, Error, Job, Metric, Opt, Source, StagePlan, size};
 
 use super::keep::{Kept, parse_kept};
 use super::size::{Memory, parse, parse_memory};
@@ -27,14 +27,12 @@ pub(super) struct InputArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Neighbours")]
 pub(super) struct NeighborArgs {
-    /// Neighbours of each point, itself not counted [default: 15, of pacmap 10, of the
-    /// umap affinity of affinity-matcher 30]
     #[arg(long, value_name = "K")]
+    #[arg(help = format!("Neighbours of each point, itself not counted [default: {}]", Opt::NNeighbors.default_text()))]
     pub(super) n_neighbors: Option<usize>,
-    /// How distance is measured in the data: euclidean, sqeuclidean or cosine; or, for exact methods
-    /// only, angular (inner-product) or manhattan [default: euclidean, of exact methods but phate
-    /// sqeuclidean]
     #[arg(long, value_name = "METRIC", value_parser = parse_metric)]
+    #[arg(help = format!("How distance is measured in the data: euclidean, sqeuclidean or cosine; or, for exact methods \
+                          only, angular (inner-product) or manhattan [default: {}]", Opt::Metric.default_text()))]
     pub(super) metric: Option<Metric>,
     /// Share of the true neighbours that the graph should hold, from 0 to 1; it holds all of them
     /// up to 32,768 rows, and up to 65,536 that are narrow or where 1 is asked for

@@ -151,51 +151,51 @@ impl Told<'_> {
     }
 
     fn header(&self) -> String {
-        let (plan, config) = (self.plan, &self.plan.config);
+        let (plan, settings) = (self.plan, self.plan.settings());
         let count = |number: u64| indicatif::HumanCount(number);
         let what = match &self.job.source {
             Some(source) => {
-                format!("{} rows × {} of {}", count(plan.shape.rows), plan.shape.dim, dtype_name(source.dtype()))
+                format!("{} rows × {} of {}", count(plan.shape().rows), plan.shape().dim, dtype_name(source.dtype()))
             }
-            None => format!("a graph of {} rows", count(plan.shape.rows)),
+            None => format!("a graph of {} rows", count(plan.shape().rows)),
         };
         let mut text = format!(
             "{what} to {} components by {}: {}, {} threads, {} rows a batch\n",
-            config.n_components,
-            config.method,
+            settings.n_components,
+            settings.method,
             plan.walks().replace(';', ","),
-            plan.threads,
-            count(plan.batch_rows as u64)
+            plan.threads(),
+            count(plan.batch_rows() as u64)
         );
-        if plan.exact.is_some() {
-            text += &format!("exact, in memory, by {} costs\n", config.metric.name());
-        } else if plan.shape.dim > 0 {
-            let how = if plan.graph_k.is_some() {
+        if plan.exact().is_some() {
+            text += &format!("exact, in memory, by {} costs\n", settings.metric.name());
+        } else if plan.shape().dim > 0 {
+            let how = if plan.graph_k().is_some() {
                 "neighbours from the graph".into()
-            } else if plan.index.exact {
+            } else if plan.index().exact {
                 "every pair compared".into()
             } else {
-                format!("recall {} or better", config.recall)
+                format!("recall {} or better", settings.recall)
             };
-            text += &format!("{} lists, {how}\n", count(plan.index.lists as u64));
+            text += &format!("{} lists, {how}\n", count(plan.index().lists as u64));
         }
         let from = match (&self.machine.limit, self.asked) {
             (_, true) => "as asked for".into(),
             (Some(limit), false) => format!("half of {}, {}", limit.source, size(limit.bytes)),
             (None, false) => "by default".into(),
         };
-        text + &format!("a budget of {}, {from}\n", size(config.memory))
+        text + &format!("a budget of {}, {from}\n", size(settings.memory))
     }
 
     /// A line a stage, and one for what it moves by way of the disk.
     fn table(&self) -> String {
         let headings = ["stage", "work", "memory", "disk", "read", "written", "time"].map(String::from);
         let mut rows = vec![headings];
-        for (stage, seconds) in self.plan.stages.iter().zip(&self.seconds) {
+        for (stage, seconds) in self.plan.stages().iter().zip(&self.seconds) {
             let work = match stage.stage {
-                Stage::Layout if self.plan.exact.is_some() => format!("{} iterations", self.plan.layout.epochs),
-                Stage::Layout => format!("{} epochs", self.plan.layout.epochs),
-                _ => format!("{} rows", indicatif::HumanCount(self.plan.shape.rows)),
+                Stage::Layout if self.plan.exact().is_some() => format!("{} iterations", self.plan.layout().epochs),
+                Stage::Layout => format!("{} epochs", self.plan.layout().epochs),
+                _ => format!("{} rows", indicatif::HumanCount(self.plan.shape().rows)),
             };
             let time = seconds.map_or("?".into(), duration);
             let bytes = [stage.memory, stage.disk, stage.read, stage.written].map(size);
@@ -205,7 +205,7 @@ impl Told<'_> {
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..7).map(width).collect();
         let mut text = String::new();
-        let spills = std::iter::once(None).chain(self.plan.stages.iter().map(|stage| stage.spills.as_deref()));
+        let spills = std::iter::once(None).chain(self.plan.stages().iter().map(|stage| stage.spills.as_deref()));
         for (row, spills) in rows.iter().zip(spills) {
             text += &format!("{:<10}", row[0]);
             for (cell, &width) in row.iter().zip(&widths).skip(1) {
@@ -224,7 +224,7 @@ impl Told<'_> {
     fn sums(&self) -> String {
         let plan = self.plan;
         let mut text = String::new();
-        if let Some(fullest) = plan.stages.iter().max_by_key(|stage| stage.memory) {
+        if let Some(fullest) = plan.stages().iter().max_by_key(|stage| stage.memory) {
             text += &format!(
                 "peak       {} of memory, in {}: {}\n",
                 size(fullest.memory),
@@ -232,7 +232,7 @@ impl Told<'_> {
                 parts(fullest)
             );
         }
-        if let Some(fullest) = plan.stages.iter().max_by_key(|stage| stage.disk) {
+        if let Some(fullest) = plan.stages().iter().max_by_key(|stage| stage.disk) {
             text +=
                 &format!("disk       {} in the run directory at most, in {}", size(fullest.disk), fullest.stage.name());
             if let Some(room) = &self.room {
@@ -265,13 +265,13 @@ impl Told<'_> {
 
 /// What the layout holds of each row, in all and a row.
 fn floor(plan: &Plan) -> Option<(u64, u64)> {
-    if plan.exact.is_some() {
+    if plan.exact().is_some() {
         // All of it must be.
         return None;
     }
-    let layout = plan.stages.iter().find(|stage| stage.stage == Stage::Layout)?;
+    let layout = plan.stages().iter().find(|stage| stage.stage == Stage::Layout)?;
     let state = layout.holds.iter().find(|part| part.what.starts_with("positions"))?;
-    Some((state.bytes, state.bytes / plan.shape.rows))
+    Some((state.bytes, state.bytes / plan.shape().rows))
 }
 
 /// What a stage holds at its fullest, the largest part first.

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use lowland::{Config, Event, Init, MatchLoss, Method, Metric, NamedAffinity, NamedMap, Opt, Stage, scores};
 use lowland_datasets::{Dtype, Kind, Mixture};
 use lowland_engine::exact::{Cost, Descent, Entropic, Method as _, Sne};
-use lowland_engine::{ExactPlan, Progress};
+use lowland_engine::{Progress, Settings};
 use serde_json::Value;
 
 use crate::bad_input::npy;
@@ -23,7 +23,7 @@ fn exact_ones() -> impl Iterator<Item = Method> {
 /// A method in some iterations on two threads.
 fn quick(method: Method) -> Config {
     let config = Config { threads: Some(2), n_epochs: Some(30), ..Config::of(method) };
-    if method.knows(Opt::Perplexity) { Config { perplexity: 8.0, ..config } } else { config }
+    if method.knows(Opt::Perplexity) { Config { perplexity: Some(8.0), ..config } } else { config }
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_run_gives_the_map_of_the_library_in_the_order_of_the_source() {
             Descent { max_iter: 30, early_exaggeration_iter: 10, seed: 9, lr: Some(3.0), ..Descent::default() };
         let library = Sne { affinity: Entropic { perplexity: 8.0, ..Entropic::default() }, cost, descent };
         let expected = library.fit(&rows, table.dim, &Progress::unheard()).expect("a map").positions;
-        let found = run(&Config { metric, ..config.clone() }, &table);
+        let found = run(&Config { metric: Some(metric), ..config.clone() }, &table);
         assert!(found.map == expected, "{}: the map differs", metric.name());
         let fitted = found.report.exact.expect("figures");
         assert_eq!((fitted.iterations, fitted.distinct), (30, 300));
@@ -65,7 +65,9 @@ fn threads_batches_and_budget_do_not_change_an_exact_map() {
         };
         let held = |hold_bytes| {
             let mut plan = plan(&|_| {});
-            plan.exact = Some(ExactPlan { hold_bytes });
+            if let Some(held) = plan.portions().hold_bytes {
+                *held = hold_bytes;
+            }
             plan
         };
         let name = |what: &str| format!("{method}, {what}");
@@ -89,7 +91,7 @@ fn an_exact_run_stopped_anywhere_goes_on_to_the_same_bytes() {
     for method in exact_ones() {
         let plan = plan_of(&quick(method), &table);
         assert_eq!(
-            plan.stages.iter().map(|stage| stage.stage).collect::<Vec<_>>(),
+            plan.stages().iter().map(|stage| stage.stage).collect::<Vec<_>>(),
             [Stage::Scan, Stage::Layout, Stage::Output, Stage::Quality]
         );
         let whole = run_plan(plan.clone(), &inputs_of(&table));
@@ -140,17 +142,23 @@ fn options_reach_the_problem() {
         let distinct = found.report.exact.expect("figures").distinct;
         assert!(distinct < 300 && found.map.iter().all(|x| x.is_finite()), "{method}: {distinct}");
     }
-    let matcher = Config { n_neighbors: 12, ..quick(Method::named("affinity-matcher").expect("a method")) };
+    let matcher = Config { n_neighbors: Some(12), ..quick(Method::named("affinity-matcher").expect("a method")) };
     let table = mixture(150, 5);
     let mut maps = Vec::new();
     for affinity in NamedAffinity::ALL {
         for (map_affinity, loss) in
             NamedMap::ALL.into_iter().zip([MatchLoss::Square, MatchLoss::CrossEntropy].into_iter().cycle())
         {
-            let own = Config::of(matcher.method);
-            let perplexity = if affinity.has_perplexity() { 8.0 } else { own.perplexity };
-            let n_neighbors = if affinity == NamedAffinity::Umap { 12 } else { own.n_neighbors };
-            let config = Config { affinity, map_affinity, loss, perplexity, n_neighbors, ..matcher.clone() };
+            let perplexity = affinity.has_perplexity().then_some(8.0);
+            let n_neighbors = (affinity == NamedAffinity::Umap).then_some(12);
+            let config = Config {
+                affinity: Some(affinity),
+                map_affinity: Some(map_affinity),
+                loss: Some(loss),
+                perplexity,
+                n_neighbors,
+                ..matcher.clone()
+            };
             let map = run(&config, &table).map;
             assert!(map.iter().all(|x| x.is_finite()), "{affinity:?} {map_affinity:?} {loss:?}");
             maps.push(map);
@@ -327,7 +335,7 @@ fn rows_too_long_for_the_ball_are_told_of() {
 fn squares_of_distances_have_the_same_neighbours() {
     let table = mixture(600, 8);
     let of = |method: Method, metric| {
-        let config = Config { metric, n_epochs: Some(5), threads: Some(2), ..Config::of(method) };
+        let config = Config { metric: Some(metric), n_epochs: Some(5), threads: Some(2), ..Config::of(method) };
         let run = run(&config, &table);
         let first = |values: &[f32]| values.iter().take(8).copied().collect::<Vec<f32>>();
         (first(&run.map), run.report.affinity.map(|found| found.edges))
@@ -345,9 +353,10 @@ fn squares_of_distances_have_the_same_neighbours() {
 #[test]
 fn a_line_of_the_table_is_all_that_a_method_needs() {
     for method in exact_ones() {
-        let own = Config::of(method);
+        let own = Settings::of(method, 100);
         assert!(own.init != Init::Centroid && method.affinity().is_none() && method.epochs(100) >= 1000, "{method}");
-        let told = Config { memory: 1, ..own }.plan(&inputs_of(&mixture(200, 4)).describe().expect("inputs"));
+        let told =
+            Config { memory: 1, ..Config::of(method) }.plan(&inputs_of(&mixture(200, 4)).describe().expect("inputs"));
         let told = told.expect_err("one byte cannot do").to_string();
         let streamed = Method::all().filter(|method| !method.is_exact());
         assert!(streamed.map(Method::name).any(|name| told.contains(name)), "{method}: {told}");

@@ -28,7 +28,7 @@ fn batches_of_any_size_give_the_neighbours_of_the_whole() {
     let table = Table::of(Kind::Uniform, 1000, 32, 0);
     for metric in [Metric::Euclidean, Metric::Sqeuclidean, Metric::Cosine] {
         let of = |batch_rows| {
-            let config = Config { metric, n_neighbors: K, batch_rows: Some(batch_rows), ..quick() };
+            let config = Config { metric: Some(metric), n_neighbors: Some(K), batch_rows: Some(batch_rows), ..quick() };
             let (ids, distances, ..) = graph_of(&plan_of(&config, &table), &table);
             (ids, distances)
         };

@@ -35,8 +35,8 @@ fn job(place: &Place, run: &str) -> (Job, Plan) {
     job.run_dir = Some(place.path(run));
     job.config = Config { n_epochs: Some(EPOCHS), threads: Some(2), ..Config::default() };
     let mut plan = job.plan().expect("a plan");
-    plan.index.shard_rows = 700;
-    plan.affinity.run_bytes = lowland_engine::affinity::run_bytes(&plan).1 / 4;
+    *plan.portions().shard_rows = 700;
+    *plan.portions().run_bytes = lowland_engine::affinity::run_bytes(&plan).1 / 4;
     (job, plan)
 }
 

@@ -311,7 +311,7 @@ fn victim(name: &std::path::Path) {
     // Some keep what is finished, others give it back on the way.
     let kept = if name.to_string_lossy().ends_with(['0', '3', '6', '9']) { &Stage::ALL[..] } else { &[] };
     job.config = Config {
-        n_neighbors: 8,
+        n_neighbors: Some(8),
         n_epochs: Some(60),
         threads: Some(1),
         checkpoint: 0.05,
@@ -319,10 +319,10 @@ fn victim(name: &std::path::Path) {
         ..Config::default()
     };
     let mut plan = job.plan().expect("a plan");
-    plan.index.shard_rows = plan.shape.rows as usize / 6;
-    (plan.neighbors.window_rows, plan.neighbors.portion_rows) = (plan.shape.rows as usize / 3, 3000);
-    plan.affinity.run_bytes = lowland_engine::affinity::run_bytes(&plan).1 / 6;
-    plan.affinity.buffer_bytes = 1 << 16;
-    plan.layout.cache_bytes = 0;
+    *plan.portions().shard_rows = plan.shape().rows as usize / 6;
+    (*plan.portions().window_rows, *plan.portions().portion_rows) = (plan.shape().rows as usize / 3, 3000);
+    *plan.portions().run_bytes = lowland_engine::affinity::run_bytes(&plan).1 / 6;
+    *plan.portions().buffer_bytes = 1 << 16;
+    *plan.portions().cache_bytes = 0;
     job.embed(&plan, &Teller).expect("a map");
 }

@@ -36,14 +36,14 @@ fn quick_ones() -> Vec<Config> {
 /// A method's defaults with few neighbours.
 fn small(method: Method) -> Config {
     let config = Config::of(method);
-    if method.knows(Opt::Perplexity) { Config { perplexity: 5.0, ..config } } else { config }
+    if method.knows(Opt::Perplexity) { Config { perplexity: Some(5.0), ..config } } else { config }
 }
 
 // Affinities.
 
 /// Every edge of a run, by its two rows.
 fn edges_of(run: &Run) -> Vec<(u32, u32, f32)> {
-    let store = EdgeStore::open(run.dir.dir(), run.plan.shape.rows).expect("an edge store");
+    let store = EdgeStore::open(run.dir.dir(), run.plan.shape().rows).expect("an edge store");
     let (mut edges, mut block) = (Vec::new(), EdgeBlock::default());
     for i in 0..store.count() {
         store.read_block(i, &mut block).expect("a block");
@@ -79,7 +79,15 @@ fn entropic_edges_equal_a_dense_computation() {
     for metric in [Metric::Euclidean, Metric::Cosine] {
         let (n, perplexity) = (400, 12.0);
         let table = mixture(n, 8);
-        let run = run(&Config { metric, perplexity, n_epochs: Some(2), ..Config::of(Method::TSNE) }, &table);
+        let run = run(
+            &Config {
+                metric: Some(metric),
+                perplexity: Some(perplexity),
+                n_epochs: Some(2),
+                ..Config::of(Method::TSNE)
+            },
+            &table,
+        );
         assert_eq!(run.plan.k(), 36);
         let lists = index::open(run.dir.dir()).expect("lists");
         let rows: Vec<Vec<f64>> =
@@ -169,7 +177,7 @@ fn pairs_are_those_of_the_paper() {
 #[test]
 fn each_of_the_moons_names_as_many_as_are_asked_for() {
     let table = Table::of(Kind::Moons { noise: 0.05 }, 300, 2, 0);
-    let run = run(&Config { n_neighbors: 30, n_epochs: Some(2), ..Config::of(Method::PACMAP) }, &table);
+    let run = run(&Config { n_neighbors: Some(30), n_epochs: Some(2), ..Config::of(Method::PACMAP) }, &table);
     let mut named = [0; 300];
     for (from, to, weight) in edges_of(&run) {
         assert!(from != to && to < 300);
@@ -210,7 +218,7 @@ fn a_run_of_any_method_stopped_anywhere_goes_on_to_the_same_bytes() {
     let table = mixture(2_000, 6);
     for config in quick_ones() {
         // Adam's moments, and momentum's velocities and gains.
-        let adam = Config { optimizer: Optimizer::Adam, ..config.clone() };
+        let adam = Config { optimizer: Some(Optimizer::Adam), ..config.clone() };
         for config in if config.method == Method::TSNE { vec![config, adam] } else { vec![config] } {
             let plan = plan_of(&config, &table);
             let whole = run_plan(plan.clone(), &inputs_of(&table));
@@ -320,10 +328,10 @@ fn moons_stay_apart() {
     ] {
         let mut found = [1, 2, 3, 4, 5, 6, 7].map(|seed| {
             let init = if method == Method::UMAP { Init::Pca } else { Init::Random };
-            let own = Config { seed, init, n_epochs: Some(100), ..Config::of(method) };
-            let optimizer = if method.knows(Opt::Optimizer) { Optimizer::Adam } else { own.optimizer };
+            let own = Config { seed, init: Some(init), n_epochs: Some(100), ..Config::of(method) };
+            let optimizer = method.knows(Opt::Optimizer).then_some(Optimizer::Adam);
             // The guide's; the paper's 35 push so few rows too far apart.
-            let n_negatives = if method == Method::LARGEVIS { 5 } else { own.n_negatives };
+            let n_negatives = (method == Method::LARGEVIS).then_some(5);
             let config = Config { learning_rate: Some(1.0), optimizer, n_negatives, ..own };
             silhouette(&run(&config, &table).map, group)
         });
@@ -341,7 +349,7 @@ fn every_method_keeps_neighbours_in_two_and_in_three_components() {
             if method == Method::TSNE && n_components == 3 {
                 continue;
             }
-            let run = run(&Config { n_components, threads: Some(2), ..Config::of(method) }, &table);
+            let run = run(&Config { n_components: Some(n_components), threads: Some(2), ..Config::of(method) }, &table);
             let trust = run.report.quality.expect("scores").trustworthiness.expect("vectors").mean;
             crate::kit::note(&format!("{method} in {n_components}: trustworthiness {trust:.4}"));
             let least = match (method.name(), n_components) {
@@ -372,8 +380,8 @@ fn awkward_data_give_a_map_of_any_method() {
     }
     // The least that each will do with.
     for method in streamed() {
-        let config = Config { n_neighbors: if method.knows(Opt::NNeighbors) { 2 } else { 15 }, ..small(method) };
-        let config = if method.knows(Opt::Perplexity) { Config { perplexity: 2.0, ..config } } else { config };
+        let config = Config { n_neighbors: Some(if method.knows(Opt::NNeighbors) { 2 } else { 15 }), ..small(method) };
+        let config = if method.knows(Opt::Perplexity) { Config { perplexity: Some(2.0), ..config } } else { config };
         let run = run(&Config { n_epochs: Some(9), threads: Some(2), ..config }, &mixture(4, 3));
         assert!(run.map.iter().all(|x| x.is_finite()), "{method}");
     }

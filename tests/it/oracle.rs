@@ -119,7 +119,7 @@ fn copies(rows: usize) -> Arc<Table> {
 
 /// A run's whole edge store: offsets over all rows, neighbours, weights.
 fn edges_of(run: &Run) -> (Vec<u32>, Vec<u32>, Vec<f32>) {
-    let store = EdgeStore::open(run.dir.dir(), run.plan.shape.rows).expect("an edge store");
+    let store = EdgeStore::open(run.dir.dir(), run.plan.shape().rows).expect("an edge store");
     let (mut offsets, mut neighbors, mut weights) = (vec![0u32], Vec::new(), Vec::new());
     let mut block = EdgeBlock::default();
     for i in 0..store.count() {
@@ -132,7 +132,7 @@ fn edges_of(run: &Run) -> (Vec<u32>, Vec<u32>, Vec<f32>) {
 }
 
 fn check_weights(desk: &Desk, run: &Run) {
-    let graph = Graph::open(run.dir.dir(), run.plan.shape.rows).expect("a graph");
+    let graph = Graph::open(run.dir.dir(), run.plan.shape().rows).expect("a graph");
     let calibration = Calibration::new(&graph, run.report.neighbors.expect("figures").mean_distance);
     let (mut ids, mut distances, mut weights) = (Vec::new(), Vec::new(), Vec::new());
     for row in 0..graph.rows() {
@@ -166,12 +166,16 @@ fn check_weights(desk: &Desk, run: &Run) {
 fn weights_are_those_of_umap_learn() {
     let Some(desk) = Desk::new() else { return };
     check_weights(&desk, &run(&quick(), &packages(5_000)));
-    check_weights(&desk, &run(&Config { metric: Metric::Cosine, n_neighbors: 5, ..quick() }, &packages(2_000)));
+    check_weights(
+        &desk,
+        &run(&Config { metric: Some(Metric::Cosine), n_neighbors: Some(5), ..quick() }, &packages(2_000)),
+    );
     check_weights(&desk, &run(&quick(), &copies(2_000)));
 }
 
 fn check_components(desk: &Desk, table: &Arc<Table>, n_components: usize) {
-    let run = run(&Config { init: Init::Pca, n_components, n_epochs: Some(1), ..quick() }, table);
+    let run =
+        run(&Config { init: Some(Init::Pca), n_components: Some(n_components), n_epochs: Some(1), ..quick() }, table);
     let data = run.dir.stage("scan").expect("a scan").data;
     let scanned: Scanned = serde_json::from_value(data["result"].clone()).expect("what the scan found");
     let pca = scanned.pca.expect("components");
@@ -213,7 +217,7 @@ fn faiss_reads_the_index_and_finds_the_same_neighbours() {
     for (table, metric) in
         [(packages(5_000), Metric::Cosine), (mixture(3_000, 12), Metric::Euclidean), (copies(2_000), Metric::Euclidean)]
     {
-        let run = run(&Config { metric, n_epochs: Some(1), ..quick() }, &table);
+        let run = run(&Config { metric: Some(metric), n_epochs: Some(1), ..quick() }, &table);
         let (ids, distances, ..) = graph_of(&run.plan, &table);
         let distances: Vec<f32> = match metric {
             // Between rows of length 1, as FAISS has them.
@@ -235,7 +239,7 @@ fn faiss_reads_the_index_and_finds_the_same_neighbours() {
     // Inverted lists on disk.
     let table = Table::of(Kind::Mixture(Mixture::default()), 66_000, 8, 2);
     let run = run(&Config { n_epochs: Some(1), ..quick() }, &table);
-    assert!(!run.plan.index.exact);
+    assert!(!run.plan.index().exact);
     let path = run.dir.path(index::INDEX);
     desk.ask("stores.py", &["index", &path.to_string_lossy(), &desk.floats("vectors.npy", &table.values, 8), "15"]);
 }
@@ -245,7 +249,7 @@ fn pyarrow_and_polars_read_the_edges() {
     let Some(desk) = Desk::new() else { return };
     // Several blocks, and rows with copies.
     for table in [packages(5_000), copies(2_000), Table::of(Kind::Mixture(Mixture::default()), 40_000, 3, 2)] {
-        let run = run(&Config { n_epochs: Some(1), n_neighbors: 8, ..quick() }, &table);
+        let run = run(&Config { n_epochs: Some(1), n_neighbors: Some(8), ..quick() }, &table);
         // The first part is all there is of so few rows.
         let path = run.dir.path("edges-000.arrow");
         let (offsets, neighbors, weights) = edges_of(&run);
@@ -267,7 +271,7 @@ fn pyarrow_and_polars_read_the_graph() {
     let Some(desk) = Desk::new() else { return };
     let table = packages(5_000);
     for metric in [Metric::Euclidean, Metric::Cosine] {
-        let config = Config { metric, n_neighbors: 7, ..quick() };
+        let config = Config { metric: Some(metric), n_neighbors: Some(7), ..quick() };
         let plan = config.plan(&lowland_engine::Input {
             shape: lowland_io::Shape { rows: 5_000, dim: table.dim },
             dtype: lowland_io::Dtype::F32,
@@ -289,7 +293,7 @@ fn pyarrow_polars_and_numpy_read_the_maps() {
     let Some(desk) = Desk::new() else { return };
     let table = packages(5_000);
     for n_components in [1, 2, 3, 5] {
-        let run = run(&Config { n_components, n_epochs: Some(2), ..quick() }, &table);
+        let run = run(&Config { n_components: Some(n_components), n_epochs: Some(2), ..quick() }, &table);
         let paths: Vec<String> =
             ["parquet", "arrow", "npy"].iter().map(|e| desk.path(&format!("{n_components}.{e}"))).collect();
         for path in &paths {
@@ -310,7 +314,7 @@ fn scores_are_those_of_another_program() {
     let Some(desk) = Desk::new() else { return };
     // As many rows as the engine's sample, so that both score every one.
     for (table, metric) in [(packages(2_000), Metric::Cosine), (mixture(2_000, 12), Metric::Euclidean)] {
-        let run = run(&Config { metric, ..quick() }, &table);
+        let run = run(&Config { metric: Some(metric), ..quick() }, &table);
         let quality = run.report.quality.expect("scores");
         assert_eq!(quality.sample_rows, 2_000);
         let map = desk.floats("map.npy", &run.map, 2);

@@ -4,7 +4,11 @@
 use std::io::{BufReader, Read};
 use std::process::Stdio;
 
+use lowland::{Config, Event, Job, Stage};
+use lowland_datasets::{Kind, Mixture};
+
 use crate::kit::{Place, signal, skipped, wait_for};
+use crate::stages::Table;
 
 /// Long enough in the layout to be met there.
 const LONG: &str = "--n-epochs 4000 --threads 2";
@@ -195,4 +199,59 @@ fn a_flipped_bit_in_any_stage_file_is_found_and_named() {
         std::fs::write(&path, &whole).expect("written");
     }
     place.ok(command);
+}
+
+/// A run that is told to stop when the layout begins.
+struct StopBeforeLayout;
+
+impl lowland::Observer for StopBeforeLayout {
+    fn event(&self, event: &Event<'_>) -> std::ops::ControlFlow<()> {
+        match event {
+            Event::Start { stage: Stage::Layout, .. } => std::ops::ControlFlow::Break(()),
+            _ => std::ops::ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// A job that could record its config in place of the plan's would go on from another seed's stages.
+#[test]
+fn a_run_directory_is_identified_by_the_plan_that_runs() {
+    let place = Place::new();
+    place.vectors("v.npy", 500);
+    let job_of = |seed| {
+        let mut job = Job::new(place.path("m.npy"));
+        let source = place.path("v.npy");
+        job.source = Some(lowland::open(&[source.to_str().expect("text")], None).expect("a source"));
+        job.config = Config { seed, n_epochs: Some(5), memory: 1 << 30, ..Config::default() };
+        job
+    };
+    let mut job = job_of(1);
+    let plan = job.plan().expect("a plan");
+    job.config.seed = 2;
+    assert!(job.embed(&plan, &StopBeforeLayout).expect_err("stopped").is_cancelled());
+
+    let other = job_of(2);
+    let refused = other.embed(&other.plan().expect("a plan"), &()).expect_err("another seed's run").to_string();
+    assert!(refused.contains("seed = 1") && refused.contains("now it is 2"), "{refused}");
+    let same = job_of(1);
+    let report = same.embed(&same.plan().expect("a plan"), &()).expect("goes on");
+    assert!(report.reused.contains(&Stage::Neighbors), "{:?}", report.reused);
+}
+
+/// Vectors that are in no file have no fingerprint: stages of others must not be taken for theirs.
+#[test]
+fn stages_of_vectors_that_are_in_no_file_are_not_gone_on_with() {
+    let place = Place::new();
+    let embed = |name: &str, dim, seed| {
+        let mut job = Job::new(place.path(name));
+        let kind = Kind::Mixture(Mixture { components: 5, ..Mixture::default() });
+        job.source = Some(Table::of(kind, 400, dim, seed));
+        job.config = Config { n_epochs: Some(5), memory: 1 << 30, ..Config::default() };
+        job.run_dir = Some(place.path("run"));
+        let plan = job.plan().expect("a plan");
+        job.embed(&plan, &()).expect("a map").reused
+    };
+    assert!(embed("a.npy", 6, 1).is_empty());
+    assert!(embed("b.npy", 6, 2).is_empty(), "another table of the same shape");
+    assert!(place.bytes("a.npy") != place.bytes("b.npy"));
 }

@@ -145,7 +145,7 @@ pub(crate) fn files(dir: &RunDir) -> Vec<(String, Vec<u8>)> {
 }
 
 pub(crate) fn open_run(place: &Path, plan: &Plan) -> RunDir {
-    RunDir::open(place.join("run"), plan.config.identity(), Vec::new()).expect("a run directory").0
+    RunDir::open(place.join("run"), plan.identity(), Vec::new()).expect("a run directory").0
 }
 
 /// A run directory in which a stage is called by itself.
@@ -168,8 +168,8 @@ impl Bench {
         observer: &dyn Observer,
         body: impl FnOnce(&Work<'_>) -> lowland_engine::Result<T>,
     ) -> lowland_engine::Result<T> {
-        let progress = Progress::start(observer, stage, plan.shape.rows, "rows")?;
-        body(&Work { run: &self.dir, progress: &progress, budget: &Budget::new(plan.config.memory) })
+        let progress = Progress::start(observer, stage, plan.shape().rows, "rows")?;
+        body(&Work { run: &self.dir, progress: &progress, budget: &Budget::new(plan.settings().memory) })
     }
 
     /// The files in the directory, by name, but for the manifest and the lock.
@@ -211,9 +211,9 @@ pub(crate) fn attempt(
     dir: &RunDir,
     observer: &dyn Observer,
 ) -> lowland_engine::Result<(Report, Vec<f32>)> {
-    let mut map = Rows { width: plan.config.n_components, values: Vec::new() };
+    let mut map = Rows { width: plan.settings().n_components, values: Vec::new() };
     let report = embed(plan, inputs, dir, &mut map, observer)?;
-    assert_eq!(map.values.len() as u64, plan.shape.rows * plan.config.n_components as u64);
+    assert_eq!(map.values.len() as u64, plan.shape().rows * plan.settings().n_components as u64);
     Ok((report, map.values))
 }
 
@@ -415,7 +415,7 @@ fn a_failing_source_is_heard_of() {
         assert!(error.contains("this row cannot be read"), "{error}");
         assert_eq!(before.iter().map(|b| *b.as_ref().expect("rows")).sum::<usize>(), 500 / batch_rows * batch_rows);
     }
-    let plan = plan_of(&Config { n_components: 1, ..quick() }, &table);
+    let plan = plan_of(&Config { n_components: Some(1), ..quick() }, &table);
     let place = tempfile::tempdir().expect("a directory");
     let failed = attempt(&plan, &inputs_of(&table), &open_run(place.path(), &plan), &()).expect_err("it fails");
     assert!(failed.to_string().contains("this row cannot be read"), "{failed}");
@@ -425,9 +425,9 @@ fn a_failing_source_is_heard_of() {
 
 /// Compares every row's neighbours with those of all pairs in f64.
 fn check_graph(name: &str, table: &Arc<Table>, metric: Metric, k: usize) -> Report {
-    let config = Config { metric, n_neighbors: k, n_components: 1, ..quick() };
+    let config = Config { metric: Some(metric), n_neighbors: Some(k), n_components: Some(1), ..quick() };
     let plan = plan_of(&config, table);
-    assert!(plan.index.exact);
+    assert!(plan.index().exact);
     let (ids, distances, report, _place) = graph_of(&plan, table);
     let (rows, dim) = (table.prepared(metric), table.dim);
     // f32 sums of `dim` squares, and for the cosine rows that were rounded when scaled.
@@ -533,9 +533,9 @@ fn recall_on(rows: &[f64], dim: usize, ids: &[u32], k: usize, some: impl Iterato
 
 /// Holds a graph by lists, and what is reported of it, against all pairs for every `step`th row.
 fn check_lists(name: &str, table: &Arc<Table>, k: usize, step: usize) {
-    let config = Config { n_neighbors: k, ..quick() };
+    let config = Config { n_neighbors: Some(k), ..quick() };
     let plan = plan_of(&config, table);
-    assert!(!plan.index.exact);
+    assert!(!plan.index().exact);
     let (ids, distances, report, _place) = graph_of(&plan, table);
     let found = report.neighbors.expect("figures");
     let (rows, dim, n) = (table.prepared(Metric::Euclidean), table.dim, table.rows());
@@ -580,15 +580,15 @@ fn a_graph_by_lists_of_awkward_data() {
 fn check_index(table: &Arc<Table>, metric: Metric) {
     const K: usize = 10;
     let place = tempfile::tempdir().expect("a directory");
-    let plan = plan_of(&Config { metric, n_neighbors: K, ..quick() }, table);
+    let plan = plan_of(&Config { metric: Some(metric), n_neighbors: Some(K), ..quick() }, table);
     let dir = open_run(place.path(), &plan);
     let stop = StopWhen(|event: &Event<'_>| matches!(event, Event::Start { stage: Stage::Neighbors, .. }));
     attempt(&plan, &inputs_of(table), &dir, &stop).expect_err("stopped after the index");
     let (rows, dim, n) = (table.prepared(metric), table.dim, table.rows());
     let some: Vec<usize> = (0..n).step_by(n / 100).collect();
     let queries: Vec<f32> = some.iter().flat_map(|&row| &rows[row * dim..][..dim]).map(|&x| x as f32).collect();
-    let (distances, ids) =
-        index::faiss::search(&dir.path(index::INDEX), &queries, dim, K + 1, plan.index.lists).expect("FAISS searches");
+    let (distances, ids) = index::faiss::search(&dir.path(index::INDEX), &queries, dim, K + 1, plan.index().lists)
+        .expect("FAISS searches");
     for (i, &row) in some.iter().enumerate() {
         let (ids, distances) = (&ids[i * (K + 1)..][..K + 1], &distances[i * (K + 1)..][..K + 1]);
         assert!(ids.contains(&(row as i64)), "row {row} does not find itself: {ids:?}");
@@ -736,7 +736,7 @@ fn check_edges(plan: &Plan, graph: &Graph, mean_distance: f64, dir: &Path) {
     }
     assert_eq!(next, n, "every row once");
     assert_eq!(expected.next(), None, "an edge too few");
-    assert_eq!(u64::from(n), plan.shape.rows);
+    assert_eq!(u64::from(n), plan.shape().rows);
 }
 
 #[test]
@@ -744,7 +744,7 @@ fn the_edge_store_equals_a_dense_computation() {
     let kind = Kind::Duplicates { mixture: Mixture { components: 10, ..Mixture::default() }, share: 0.3 };
     for table in [mixture(500, 8), Table::of(kind, 500, 8, 5), Table::of(Kind::BlobsFar { blobs: 5 }, 500, 3, 1)] {
         for k in [2, 15] {
-            let run = run(&Config { n_neighbors: k, ..quick() }, &table);
+            let run = run(&Config { n_neighbors: Some(k), ..quick() }, &table);
             let graph = Graph::open(run.dir.dir(), 500).expect("a graph");
             let mean = run.report.neighbors.expect("figures").mean_distance;
             check_edges(&run.plan, &graph, mean, run.dir.dir());
@@ -811,8 +811,8 @@ fn runs_of_the_transpose_do_not_change_the_edge_store() {
     let mut first: Option<Parts> = None;
     for (threads, share, buffer_bytes) in [(2, 1, 64 << 20), (1, 2, 1 << 20), (3, 10, 1 << 16), (2, 100, 1 << 20)] {
         let mut plan = plan_of_graph(&Config { threads: Some(threads), ..quick() }, ROWS, K);
-        plan.affinity.run_bytes = affinity::run_bytes(&plan).1 / share;
-        plan.affinity.buffer_bytes = buffer_bytes;
+        *plan.portions().run_bytes = affinity::run_bytes(&plan).1 / share;
+        *plan.portions().buffer_bytes = buffer_bytes;
         let transposed = std::sync::atomic::AtomicBool::new(false);
         let seen = StopWhen(|event: &Event<'_>| {
             transposed.fetch_or(matches!(event, Event::Unit { unit: "transpose", .. }), Ordering::Relaxed);
@@ -872,11 +872,11 @@ pub(crate) fn check_same(table: &Arc<Table>, plans: impl IntoIterator<Item = (St
 
 /// A plan with next to no room, wherever room may not matter.
 pub(crate) fn squeezed(mut plan: Plan) -> Plan {
-    plan.index.shard_rows = (plan.shape.rows as usize / 7).max(1);
-    (plan.neighbors.window_rows, plan.neighbors.portion_rows) = (777, 3000);
-    plan.affinity.run_bytes = affinity::run_bytes(&plan).0;
-    plan.affinity.buffer_bytes = 1 << 16;
-    plan.layout.cache_bytes = 0;
+    *plan.portions().shard_rows = (plan.shape().rows as usize / 7).max(1);
+    (*plan.portions().window_rows, *plan.portions().portion_rows) = (777, 3000);
+    *plan.portions().run_bytes = affinity::run_bytes(&plan).0;
+    *plan.portions().buffer_bytes = 1 << 16;
+    *plan.portions().cache_bytes = 0;
     plan
 }
 
@@ -884,10 +884,13 @@ pub(crate) fn squeezed(mut plan: Plan) -> Plan {
 fn threads_batches_and_budget_do_not_change_a_small_run() {
     for (table, config) in [
         (mixture(3_000, 8), quick()),
-        (mixture(5_000, 5), Config { init: Init::Pca, n_components: 3, metric: Metric::Cosine, ..quick() }),
+        (
+            mixture(5_000, 5),
+            Config { init: Some(Init::Pca), n_components: Some(3), metric: Some(Metric::Cosine), ..quick() },
+        ),
         (
             Table::of(Kind::BlobsFar { blobs: 4 }, 2_000, 3, 1),
-            Config { init: Init::Random, n_components: 1, ..quick() },
+            Config { init: Some(Init::Random), n_components: Some(1), ..quick() },
         ),
     ] {
         let plan = |change: &dyn Fn(&mut Config)| {
@@ -914,12 +917,14 @@ fn threads_batches_and_budget_do_not_change_a_small_run() {
 #[test]
 fn threads_batches_and_budget_do_not_change_a_run_by_lists() {
     let table = Table::of(Kind::Mixture(Mixture { components: 200, ..Mixture::default() }), 67_000, 4, 9);
-    let config = Config { n_neighbors: 6, n_epochs: Some(4), ..quick() };
+    let config = Config { n_neighbors: Some(6), n_epochs: Some(4), ..quick() };
     let small = smallest(&config, &table);
     let large = plan_of(&config, &table);
-    assert!(!large.index.exact);
+    assert!(!large.index().exact);
     let tight = squeezed(plan_of(&Config { threads: Some(3), batch_rows: Some(1000), ..config.clone() }, &table));
-    assert!(tight.index.shard_rows < large.index.shard_rows && tight.affinity.run_bytes < large.affinity.run_bytes);
+    assert!(
+        tight.index().shard_rows < large.index().shard_rows && tight.affinity().run_bytes < large.affinity().run_bytes
+    );
     check_same(
         &table,
         [
@@ -939,7 +944,7 @@ fn a_budget_below_the_smallest_is_refused() {
     let table = mixture(40_000, 32);
     let plan = smallest(&quick(), &table);
     // A fiftieth less than what was named as the smallest.
-    let less = Config { memory: plan.config.memory / 50 * 49 - (2 << 20), ..quick() };
+    let less = Config { memory: plan.settings().memory / 50 * 49 - (2 << 20), ..quick() };
     let refused = less.plan(&inputs_of(&table).describe().expect("inputs"));
     assert!(matches!(refused, Err(Error::Budget { .. })), "{} does as well: {refused:?}", less.memory);
 }
@@ -1011,7 +1016,7 @@ pub(crate) fn check_resumed(
 fn a_run_stopped_anywhere_goes_on_to_the_same_bytes() {
     let table = mixture(2_000, 6);
     let mut plan = plan_of(&Config { batch_rows: Some(300), ..quick() }, &table);
-    plan.index.shard_rows = 450;
+    *plan.portions().shard_rows = 450;
     let whole = run_plan(plan.clone(), &inputs_of(&table));
     for stage in Stage::ALL {
         let started = move |e: &Event<'_>| matches!(e, Event::Start { stage: s, .. } if *s == stage);
@@ -1089,7 +1094,7 @@ fn a_handful_of_rows() {
     for (rows, k) in [(3, 2), (4, 3), (5, 2), (5, 4), (17, 15), (33, 2)] {
         for init in [Init::Centroid, Init::Pca, Init::Random] {
             let table = mixture(rows, 3);
-            let run = run(&Config { n_neighbors: k, init, n_epochs: None, ..quick() }, &table);
+            let run = run(&Config { n_neighbors: Some(k), init: Some(init), n_epochs: None, ..quick() }, &table);
             check_finite(&run.map, 200.0);
             let quality = run.report.quality.expect("scores");
             let trust = quality.trustworthiness.expect("there are vectors").mean;
@@ -1121,7 +1126,7 @@ fn rows_that_are_all_equal_are_refused() {
         [(Metric::Euclidean, vec![1.5; 300]), (Metric::Cosine, vec![1.5; 300]), (Metric::Euclidean, vec![0.0; 300])]
     {
         let table = Table::new(3, values);
-        let plan = plan_of(&Config { metric, ..quick() }, &table);
+        let plan = plan_of(&Config { metric: Some(metric), ..quick() }, &table);
         let place = tempfile::tempdir().expect("a directory");
         let refused = attempt(&plan, &inputs_of(&table), &open_run(place.path(), &plan), &()).expect_err("refused");
         assert!(matches!(refused, Error::Data { .. }) && refused.to_string().contains("equal"), "{refused}");
@@ -1147,7 +1152,7 @@ fn data_with_hardly_anything_in_it_still_gives_a_map() {
     ] {
         for metric in [Metric::Euclidean, Metric::Cosine] {
             for init in [Init::Centroid, Init::Pca] {
-                let config = Config { metric, init, ..quick() };
+                let config = Config { metric: Some(metric), init: Some(init), ..quick() };
                 let plan = plan_of(&config, &table);
                 let place = tempfile::tempdir().expect("a directory");
                 match attempt(&plan, &inputs_of(&table), &open_run(place.path(), &plan), &()) {
@@ -1174,7 +1179,7 @@ fn data_with_hardly_anything_in_it_still_gives_a_map() {
 fn vectors_too_wide_for_a_covariance() {
     let table = mixture(300, 4_200);
     for init in [Init::Centroid, Init::Pca, Init::Random] {
-        let run = run(&Config { init, n_epochs: Some(100), ..quick() }, &table);
+        let run = run(&Config { init: Some(init), n_epochs: Some(100), ..quick() }, &table);
         check_finite(&run.map, 200.0);
         check_finite(&first_positions(&run), 10.02);
     }
@@ -1220,7 +1225,7 @@ fn write_npy(path: &Path, values: &[f32], width: usize) {
 fn rows_without_neighbours_end_inside_the_picture() {
     const ROWS: usize = 1_000;
     let table = mixture(ROWS, 6);
-    let (ids, distances, ..) = graph_of(&plan_of(&Config { n_neighbors: 8, ..quick() }, &table), &table);
+    let (ids, distances, ..) = graph_of(&plan_of(&Config { n_neighbors: Some(8), ..quick() }, &table), &table);
     let mut graph = Given { k: 8, ids, distances };
     let lost = |row: u32| row % 50 == 3;
     for row in 0..ROWS {
@@ -1256,7 +1261,7 @@ fn groups_without_a_link_stay_apart_and_inside_the_picture() {
         let labels: Vec<u32> = (0..rows as u64).map(|row| generator.label(row)).collect();
         let table = Table::of(kind, rows, 8, 3);
         for init in [Init::Centroid, Init::Pca, Init::Random] {
-            let run = run(&Config { n_epochs: None, init: init.clone(), ..quick() }, &table);
+            let run = run(&Config { n_epochs: None, init: Some(init.clone()), ..quick() }, &table);
             check_finite(&run.map, 200.0);
             if init == Init::Random {
                 // From random places a group may come together in several parts.
@@ -1281,7 +1286,10 @@ fn any_number_of_components() {
     let table = mixture(1_200, 20);
     for n_components in [1, 2, 3, 5, 17] {
         for init in [Init::Centroid, Init::Pca] {
-            let run = run(&Config { n_components, init, n_epochs: Some(200), ..quick() }, &table);
+            let run = run(
+                &Config { n_components: Some(n_components), init: Some(init), n_epochs: Some(200), ..quick() },
+                &table,
+            );
             check_finite(&run.map, 200.0);
             // umap-learn 0.5.12 comes to 0.745 to 0.764 in one component of these rows and to
             // 0.851 to 0.856 in two, by its way of starting; with more there is only more room.
@@ -1302,8 +1310,8 @@ fn any_number_of_components() {
 // First positions.
 
 fn first_positions(run: &Run) -> Vec<f32> {
-    let width = run.plan.config.n_components;
-    let rows = run.plan.shape.rows;
+    let width = run.plan.settings().n_components;
+    let rows = run.plan.shape().rows;
     let stored = init::Positions::open(&run.dir.path(init::INIT), rows, width).expect("first positions");
     let stored = stored.values().expect("first positions");
     let mut ordered = vec![0f32; stored.len()];
@@ -1317,7 +1325,7 @@ fn first_positions(run: &Run) -> Vec<f32> {
 fn first_positions_come_from_where_they_are_asked() {
     let table = mixture(3_000, 10);
     let start = |config: &Config| first_positions(&run(config, &table));
-    let config = |init: Init| Config { init, n_epochs: Some(1), ..quick() };
+    let config = |init: Init| Config { init: Some(init), n_epochs: Some(1), ..quick() };
 
     let random = start(&config(Init::Random));
     check_finite(&random, 10.02);
@@ -1333,7 +1341,7 @@ fn first_positions_come_from_where_they_are_asked() {
     write_npy(&path, &given, 2);
     let from_file = start(&config(Init::File(path.clone())));
     assert!(from_file.iter().zip(&given).all(|(a, b)| (a - b).abs() <= 0.0101), "not the file's positions");
-    let wrong = Config { n_components: 3, ..config(Init::File(path)) };
+    let wrong = Config { n_components: Some(3), ..config(Init::File(path)) };
     let plan = plan_of(&wrong, &table);
     let refused =
         attempt(&plan, &inputs_of(&table), &open_run(place.path(), &plan), &()).expect_err("3 of 2 components");
@@ -1370,11 +1378,11 @@ fn a_graph_alone_gives_a_map_that_keeps_it() {
     let (ids, distances, ..) = graph_of(&plan_of(&quick(), &table), &table);
     let graph = Given { k: 15, ids, distances };
     let inputs = Inputs { source: None, graph: Some(&graph) };
-    let refused = Config { init: Init::Pca, ..quick() }.plan(&inputs.describe().expect("inputs"));
+    let refused = Config { init: Some(Init::Pca), ..quick() }.plan(&inputs.describe().expect("inputs"));
     assert!(matches!(refused, Err(Error::Config { field: "init", .. })), "{refused:?}");
     for init in [Init::Centroid, Init::Random] {
         let run = run_with(
-            &Config { n_epochs: None, init: init.clone(), ..quick() },
+            &Config { n_epochs: None, init: Some(init.clone()), ..quick() },
             &Inputs { source: None, graph: Some(&graph) },
         );
         check_finite(&run.map, 200.0);
@@ -1423,8 +1431,8 @@ fn trust_and_preservation(table: &Table, map: &[f32], width: usize, k: usize) ->
 fn check_quality(name: &str, table: &Arc<Table>, config: &Config) {
     let run = run(config, table);
     let quality = run.report.quality.expect("scores");
-    assert_eq!((quality.sample_rows, quality.k), (table.rows(), config.n_neighbors), "{name}");
-    let (trust, kept) = trust_and_preservation(table, &run.map, config.n_components, config.n_neighbors);
+    assert_eq!((quality.sample_rows, quality.k), (table.rows(), run.plan.k()), "{name}");
+    let (trust, kept) = trust_and_preservation(table, &run.map, run.plan.settings().n_components, run.plan.k());
     let reported = quality.trustworthiness.expect("there are vectors").mean;
     assert!((reported - trust).abs() <= 1e-6, "{name}: trustworthiness {reported}, by definition {trust}");
     let reported = quality.preservation.mean;
@@ -1434,10 +1442,18 @@ fn check_quality(name: &str, table: &Arc<Table>, config: &Config) {
 #[test]
 fn scores_are_what_their_definitions_say() {
     check_quality("mixture", &mixture(1_500, 12), &quick());
-    check_quality("three components", &mixture(1_500, 12), &Config { n_components: 3, n_neighbors: 7, ..quick() });
+    check_quality(
+        "three components",
+        &mixture(1_500, 12),
+        &Config { n_components: Some(3), n_neighbors: Some(7), ..quick() },
+    );
     check_quality("far from the origin", &shifted(&mixture(1_500, 4), 1e4), &quick());
     check_quality("far blobs", &Table::of(Kind::BlobsFar { blobs: 5 }, 1_500, 4, 3), &quick());
-    check_quality("random places", &mixture(1_000, 12), &Config { init: Init::Random, n_epochs: Some(1), ..quick() });
+    check_quality(
+        "random places",
+        &mixture(1_000, 12),
+        &Config { init: Some(Init::Random), n_epochs: Some(1), ..quick() },
+    );
 }
 
 #[test]

@@ -83,9 +83,9 @@ fn check_found(name: &str, first: &[Told], second: &[Told]) {
 /// A plan by which a run of few rows has several shards and goes by the disk for its edges.
 fn in_portions(config: &Config, table: &std::sync::Arc<Table>, shard_rows: usize, runs: u64) -> Plan {
     let mut plan = plan_of(config, table);
-    plan.index.shard_rows = shard_rows;
-    plan.affinity.run_bytes = affinity::run_bytes(&plan).1 / runs;
-    plan.layout.cache_bytes = 0;
+    *plan.portions().shard_rows = shard_rows;
+    *plan.portions().run_bytes = affinity::run_bytes(&plan).1 / runs;
+    *plan.portions().cache_bytes = 0;
     plan
 }
 
@@ -157,10 +157,10 @@ fn a_join_goes_on_within_a_round() {
 /// Stops a join over so many components after each of its units, which are `all`, and goes on.
 fn check_join(rows: usize, dim: usize, recall: f64, all: &[&str]) {
     let table = Table::of(Kind::Mixture(Mixture { components: 300, ..Mixture::default() }), rows, dim, 3);
-    let config = Config { n_neighbors: 3, recall, memory: 256 << 20, ..quick() };
+    let config = Config { n_neighbors: Some(3), recall, memory: 256 << 20, ..quick() };
     let plan = plan_of(&config, &table);
     let mut other = plan_of(&Config { threads: Some(3), ..config }, &table);
-    (other.neighbors.portion_rows, other.neighbors.window_rows) = (3_000, rows * 4 / 7);
+    (*other.portions().portion_rows, *other.portions().window_rows) = (3_000, rows * 4 / 7);
     let place = tempfile::tempdir().expect("a directory");
     let indexed = open_run(place.path(), &plan);
     let stop = Ear::new(|e: &Event<'_>, _: &[Told]| matches!(e, Event::Start { stage: Stage::Neighbors, .. }));
@@ -216,7 +216,7 @@ fn a_stopped_import_begins_anew() {
     let graph = Given { k: K, ids, distances };
     let plan = plan_of_graph(&quick(), ROWS, K);
     let mut other = plan_of_graph(&Config { threads: Some(1), ..quick() }, ROWS, K);
-    other.exchange.buckets = 7;
+    *other.portions().buckets = 7;
     let import = |bench: &Bench, plan: &Plan, stop: Stop<'_>| {
         bench.work(plan, Stage::Neighbors, &Ear::new(stop), |work| neighbors::import(plan, &graph, None, work))
     };
@@ -247,8 +247,8 @@ fn a_transpose_goes_on_after_its_last_part() {
     let rows: Vec<_> = (0..ROWS).map(|row| near(row, 50 + (row * 7919) % 1_000_000)).collect();
     let plan = |threads: usize, runs: u64| {
         let mut plan = plan_of_graph(&Config { threads: Some(threads), ..quick() }, ROWS, K);
-        plan.affinity.run_bytes = affinity::run_bytes(&plan).1 / runs;
-        plan.affinity.buffer_bytes = 1 << 20;
+        *plan.portions().run_bytes = affinity::run_bytes(&plan).1 / runs;
+        *plan.portions().buffer_bytes = 1 << 20;
         plan
     };
     let one = plan(2, 1);
@@ -348,8 +348,8 @@ fn hubs_keep_the_same_edges_however_the_rows_are_cut() {
     let mut first: Option<(Affinities, Parts)> = None;
     for (threads, share) in [(2, 1), (1, 2), (2, 7), (3, 60)] {
         let mut plan = plan_of_graph(&Config { threads: Some(threads), ..quick() }, ROWS, K);
-        plan.affinity.run_bytes = affinity::run_bytes(&plan).1 / share;
-        plan.affinity.buffer_bytes = 1 << 18;
+        *plan.portions().run_bytes = affinity::run_bytes(&plan).1 / share;
+        *plan.portions().buffer_bytes = 1 << 18;
         let (bench, found, bytes) = edges_of(&plan, &rows, mean, &());
         match &first {
             None => {
@@ -431,7 +431,7 @@ fn begun(plan: &Plan, rows: &[Vec<(u32, f32)>], mean: f64) -> (Bench, Affinities
     let (bench, found, _) = edges_of(plan, rows, mean, &());
     let mut draws = Draws(2);
     let first: Vec<f32> =
-        (0..rows.len() * plan.config.n_components).map(|_| draws.below(20_000) as f32 / 1e3 - 10.0).collect();
+        (0..rows.len() * plan.settings().n_components).map(|_| draws.below(20_000) as f32 / 1e3 - 10.0).collect();
     init::write_positions(&bench.dir.path(init::INIT), &first).expect("first positions");
     (bench, found)
 }
@@ -486,7 +486,7 @@ fn spilled_edges_give_the_same_positions() {
     let (mut expected, mut read) = (None::<Vec<u8>>, Vec::new());
     for cache_bytes in [all, all / 2, all / 3, 0] {
         let mut plan = plan.clone();
-        plan.layout.cache_bytes = cache_bytes;
+        *plan.portions().cache_bytes = cache_bytes;
         let laid = lay_out(&bench, &plan, &found, never);
         let positions = laid.result.expect("a layout");
         read.push(laid.read);
@@ -495,7 +495,7 @@ fn spilled_edges_give_the_same_positions() {
         bench.dir.drop_stage(Stage::Layout.name()).expect("dropped");
         let stop = |e: &Event<'_>, _: &[Told]| matches!(e, Event::Advance { done: 3, .. });
         assert!(lay_out(&bench, &plan, &found, stop).stopped());
-        plan.layout.cache_bytes = all / 4 * 3;
+        *plan.portions().cache_bytes = all / 4 * 3;
         let laid = lay_out(&bench, &plan, &found, never);
         assert!(laid.result.expect("a layout") == positions, "{cache_bytes} bytes kept, then three quarters");
         assert_eq!((laid.epochs[0], reused(&laid.told)), (3, vec![(Stage::Layout, "checkpoint")]));
@@ -515,7 +515,8 @@ fn a_layout_goes_on_from_its_checkpoint() {
     const EPOCHS: u64 = 25;
     let (rows, mean) = random_graph(ROWS, 5, 2);
     for n_components in [1, 2, 3, 5] {
-        let config = Config { n_components, n_epochs: Some(EPOCHS as usize), checkpoint: 0.0, ..quick() };
+        let config =
+            Config { n_components: Some(n_components), n_epochs: Some(EPOCHS as usize), checkpoint: 0.0, ..quick() };
         let plan = plan_of_graph(&config, ROWS, 5);
         let seldom = plan_of_graph(&Config { threads: Some(3), checkpoint: 60.0, ..config }, ROWS, 5);
         let (bench, found) = begun(&plan, &rows, mean);

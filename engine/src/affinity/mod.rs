@@ -28,8 +28,9 @@ use crate::budget::Needs;
 use crate::index::{Lists, Made};
 use crate::neighbors::Graph;
 use crate::plan::Plan;
+use crate::settings::Settings;
 use crate::work::Work;
-use crate::{Config, Error, Metric, Result};
+use crate::{Error, Metric, Result};
 use pairs::Pairs;
 pub use store::{EdgeStore, most_of_block};
 use store::{Piece, StoreWriter};
@@ -54,11 +55,11 @@ pub struct Affinities {
 /// The input affinities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Affinity {
-    /// UMAP's fuzzy neighbours, by [`Config::n_neighbors`].
+    /// UMAP's fuzzy neighbours, by [`Settings::n_neighbors`].
     Umap,
-    /// Conditional probabilities by [`Config::perplexity`], on three times as many neighbours.
+    /// Conditional probabilities by [`Settings::perplexity`], on three times as many neighbours.
     Entropic,
-    /// PaCMAP's near and mid-near pairs, by [`Config::n_neighbors`].
+    /// PaCMAP's near and mid-near pairs, by [`Settings::n_neighbors`].
     Pacmap,
 }
 
@@ -73,28 +74,30 @@ impl Affinity {
     }
 
     /// Neighbours of each of `rows` rows that it wants searched.
-    pub fn neighbors(self, config: &Config, rows: u64) -> usize {
+    pub fn neighbors(self, settings: &Settings, rows: u64) -> usize {
         let most = rows.saturating_sub(1).min(u64::from(u32::MAX)) as usize;
         match self {
-            Affinity::Umap => config.n_neighbors,
-            Affinity::Entropic => ((3.0 * config.perplexity).round().min(1e6) as usize).clamp(2.min(most), most.max(1)),
-            Affinity::Pacmap => config.n_neighbors.saturating_add(pairs::BEYOND).min(most.max(config.n_neighbors)),
+            Affinity::Umap => settings.n_neighbors,
+            Affinity::Entropic => {
+                ((3.0 * settings.perplexity).round().min(1e6) as usize).clamp(2.min(most), most.max(1))
+            }
+            Affinity::Pacmap => settings.n_neighbors.saturating_add(pairs::BEYOND).min(most.max(settings.n_neighbors)),
         }
     }
 
     /// Edges of a row, one way, that become of `k` neighbours.
-    pub fn degree(self, config: &Config, k: usize) -> usize {
+    pub fn degree(self, settings: &Settings, k: usize) -> usize {
         match self {
             Affinity::Umap | Affinity::Entropic => k,
-            Affinity::Pacmap => config.n_neighbors.min(k) + pairs::middle_pairs(config),
+            Affinity::Pacmap => settings.n_neighbors.min(k) + pairs::middle_pairs(settings),
         }
     }
 }
 
 /// What a plan's edges are.
 fn of(plan: &Plan) -> Result<Affinity> {
-    let why = || format!("{} computes all pairs, and has no edges", plan.config.method);
-    plan.config.method.affinity().ok_or_else(|| Error::Config { field: "method", why: why() })
+    let why = || format!("{} computes all pairs, and has no edges", plan.settings.method);
+    plan.settings.method.affinity().ok_or_else(|| Error::Config { field: "method", why: why() })
 }
 
 /// The directed weights of a row's edges.
@@ -128,7 +131,7 @@ impl<'a> Calibration<'a> {
     fn of(plan: &Plan, graph: &'a Graph, mean_distance: f64, lists: Option<&Lists>, work: &Work<'_>) -> Result<Self> {
         Ok(match of(plan)? {
             Affinity::Umap => Calibration::new(graph, mean_distance),
-            Affinity::Entropic => Calibration::entropic(graph, plan.config.perplexity, plan.config.metric),
+            Affinity::Entropic => Calibration::entropic(graph, plan.settings.perplexity, plan.settings.metric),
             Affinity::Pacmap => {
                 Calibration { graph, weighing: Weighing::Pacmap(Pairs::make(plan, graph, lists, work)?) }
             }
@@ -334,7 +337,7 @@ pub fn needs(plan: &Plan) -> Needs {
     let pieces = (2 * threads * PIECE as u64 * 8 + block_edges * 8).min(rows * 2 * k as u64 * 8);
     let block = block_rows * 4 + block_edges * 8;
     let run = plan.affinity.run_bytes;
-    let pairs = plan.config.method.affinity() == Some(Affinity::Pacmap);
+    let pairs = plan.settings.method.affinity() == Some(Affinity::Pacmap);
     let (scales, pools) = if pairs { pairs::bytes(plan) } else { (0, 0) };
     Needs::default()
         .phase(
@@ -364,6 +367,6 @@ pub fn needs(plan: &Plan) -> Needs {
 pub fn disk(plan: &Plan) -> (u64, u64) {
     let (rows, k) = (plan.shape.rows, plan.degree());
     let buckets = if in_memory(plan) { 0 } else { rows * k as u64 * 12 };
-    let pairs = if plan.config.method.affinity() == Some(Affinity::Pacmap) { pairs::disk(plan) } else { 0 };
+    let pairs = if plan.settings.method.affinity() == Some(Affinity::Pacmap) { pairs::disk(plan) } else { 0 };
     (buckets + pairs, rows * 4 + likely_edges(rows, k) * 8)
 }

@@ -21,8 +21,9 @@ use crate::neighbors::Graph;
 use crate::neighbors::kernel::squared_distance;
 use crate::plan::Plan;
 use crate::random::below;
+use crate::settings::Settings;
 use crate::work::Work;
-use crate::{Config, Error, Metric, Result};
+use crate::{Error, Metric, Result};
 
 /// What a mid-near pair counts in an edge's weight, where a near one counts 1:
 /// an edge is at most two of each, one for each direction.
@@ -43,8 +44,8 @@ const FILE: &str = "middle.u32";
 const UNIT: &str = "middle";
 
 /// Mid-near pairs of a row.
-pub(super) fn middle_pairs(config: &Config) -> usize {
-    config.n_neighbors.div_ceil(2).max(1)
+pub(super) fn middle_pairs(settings: &Settings) -> usize {
+    settings.n_neighbors.div_ceil(2).max(1)
 }
 
 /// The pairs of all rows.
@@ -60,7 +61,7 @@ pub(super) struct Pairs {
 impl Pairs {
     /// Draws and keeps the mid-near pairs, or finds them kept; and takes the rows' scales.
     pub(super) fn make(plan: &Plan, graph: &Graph, lists: Option<&Lists>, work: &Work<'_>) -> Result<Self> {
-        let pairs = middle_pairs(&plan.config);
+        let pairs = middle_pairs(&plan.settings);
         if work.finished::<()>(UNIT)?.is_none() {
             let Some(lists) = lists else { return Err(no_vectors()) };
             draw_middle(plan, lists, pairs, work)?;
@@ -71,10 +72,10 @@ impl Pairs {
         if expected != found {
             return Err(IoError::Truncated { path, expected, found }.into());
         }
-        let metric = plan.config.metric;
+        let metric = plan.settings.metric;
         let scales =
             (0..graph.rows()).into_par_iter().map(|row| scale(graph.distances(row)?, metric)).collect::<Result<_>>()?;
-        Ok(Pairs { near: plan.config.n_neighbors.min(graph.k()), scales, metric, middle, pairs })
+        Ok(Pairs { near: plan.settings.n_neighbors.min(graph.k()), scales, metric, middle, pairs })
     }
 
     /// A row's near pairs with weight 1, and mid-near ones with weight [`MIDDLE`]; a row that is both has the sum.
@@ -134,7 +135,7 @@ fn scale(distances: &[f32], metric: Metric) -> Result<f32> {
 
 /// Draws the mid-near pairs of all rows and keeps them as the unit.
 fn draw_middle(plan: &Plan, lists: &Lists, pairs: usize, work: &Work<'_>) -> Result<()> {
-    let (rows, seed) = (lists.table.rows(), plan.config.seed);
+    let (rows, seed) = (lists.table.rows(), plan.settings.seed);
     let path = work.path(FILE);
     let mut file = PendingFile::create(&path)?;
     let firsts: Vec<u32> = (0..rows).step_by(POOL as usize).collect();
@@ -189,13 +190,13 @@ fn middle_of(lists: &Lists, rows: std::ops::Range<u32>, pairs: usize, seed: u64)
 
 /// Bytes held beside the edges: every row's scale; and while pairs are drawn, a pool for each thread.
 pub(super) fn bytes(plan: &Plan) -> (u64, u64) {
-    let pool = u64::from(POOL) * (plan.shape.dim as u64 * 4 + 4 + middle_pairs(&plan.config) as u64 * 8);
+    let pool = u64::from(POOL) * (plan.shape.dim as u64 * 4 + 4 + middle_pairs(&plan.settings) as u64 * 8);
     (plan.shape.rows * 4, plan.threads as u64 * pool)
 }
 
 /// Bytes on disk.
 pub(super) fn disk(plan: &Plan) -> u64 {
-    plan.shape.rows * middle_pairs(&plan.config) as u64 * 4
+    plan.shape.rows * middle_pairs(&plan.settings) as u64 * 4
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::work::Work;
 
 /// Scores the run's positions, in the source's order.
 pub(crate) fn score(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<Quality> {
-    let (width, progress) = (plan.config.n_components, work.progress);
+    let (width, progress) = (plan.settings.n_components, work.progress);
     let _held = work.hold(&needs(plan), "score")?;
     let problem = problem(plan)?;
     let rows = read(plan, source, work)?;
@@ -50,7 +50,7 @@ pub(crate) fn score(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> R
             sample.iter().map(|&other| costs[other as usize]).collect::<Vec<f32>>()
         })?;
     }
-    let kept = evaluate::triplets(sample.len(), TRIPLETS, plan.config.seed, |i, j, l| {
+    let kept = evaluate::triplets(sample.len(), TRIPLETS, plan.settings.seed, |i, j, l| {
         Ok((of_data[i][j] < of_data[i][l]) == (of_map[i][j] < of_map[i][l]))
     })?;
     progress.advance(plan.shape.rows)?;
@@ -80,7 +80,7 @@ fn nearest(costs: &[f32], own: u32, k: usize) -> Vec<u32> {
 
 /// What the stage holds.
 pub(crate) fn needs(plan: &Plan) -> Needs {
-    let (n, dim, width) = (plan.shape.rows as usize, plan.shape.dim, plan.config.n_components);
+    let (n, dim, width) = (plan.shape.rows as usize, plan.shape.dim, plan.settings.n_components);
     let (sample, k) = (plan.sample_rows() as u64, plan.scored() as u64);
     let costs = Costs::bytes(n, dim, plan.threads) + Costs::bytes(n, width, plan.threads);
     Needs::default().phase(

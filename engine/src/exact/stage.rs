@@ -40,7 +40,7 @@ pub struct Fitted {
 /// # Errors
 /// [`Error::Config`] if the plan's method is not exact.
 pub(crate) fn problem(plan: &Plan) -> Result<Problem> {
-    let config = &plan.config;
+    let config = &plan.settings;
     let why = || format!("{} streams, and is no problem of all pairs", config.method);
     let exact = config.method.exact().ok_or_else(|| Error::Config { field: "method", why: why() })?;
     Ok((exact.problem)(config))
@@ -50,7 +50,7 @@ pub(crate) fn problem(plan: &Plan) -> Result<Problem> {
 pub(super) fn read(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<Vec<f32>> {
     let wanted = plan.shape.rows as usize * plan.shape.dim;
     let mut rows = Vec::with_capacity(wanted);
-    for batch in Loader::new(source.clone(), plan.config.metric, plan.batch_rows) {
+    for batch in Loader::new(source.clone(), plan.settings.metric, plan.batch_rows) {
         let batch = batch?;
         work.progress.traffic.read((batch.rows() * plan.source_row_bytes) as u64);
         work.progress.check()?;
@@ -62,7 +62,7 @@ pub(super) fn read(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Re
     if rows.len() != wanted {
         return Err(Error::Data { what: "the source gave fewer rows than it promised".into() });
     }
-    if plan.config.metric == Metric::Cosine {
+    if plan.settings.metric == Metric::Cosine {
         // Half the square of a distance of rows of length 1 is 1 less the cosine.
         rows.iter_mut().for_each(|x| *x *= std::f32::consts::FRAC_1_SQRT_2);
     }
@@ -75,7 +75,7 @@ pub(crate) fn build(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> R
     let (mut problem, mut stored) = (problem(plan)?, Stored::new(*work, plan.layout.checkpoint));
     let held = work.hold(&needs, READ)?;
     let rows = read(plan, source, work)?;
-    if let Init::File(path) = &plan.config.init {
+    if let Init::File(path) = &plan.settings.init {
         problem.descent.init = Start::Positions(init::from_file(plan, path, None)?);
     }
     let state = stored.found()?;
@@ -125,7 +125,7 @@ const READ: &str = "read";
 
 /// Numbers of a state.
 fn numbers(plan: &Plan, problem: &Problem) -> u64 {
-    let width = plan.config.n_components;
+    let width = plan.settings.n_components;
     // TSNEkhorn's dual is one more.
     plan.shape.rows * (problem.descent.optimizer.numbers(width) + width + 1) as u64
 }
@@ -147,7 +147,7 @@ pub(crate) fn needs(plan: &Plan) -> Needs {
     let rows = ("rows", row_bytes(plan));
     let map = init::map_bytes(plan);
     let state = numbers(plan, &problem) * 8;
-    let first = if matches!(plan.config.init, Init::File(_)) { 2 * map } else { 0 };
+    let first = if matches!(plan.settings.init, Init::File(_)) { 2 * map } else { 0 };
     let mut needs = Needs::default().phase(
         READ,
         [rows, ("batches", plan.loader_bytes()), ("first positions", first), ("the last checkpoint", state)],

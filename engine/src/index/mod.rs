@@ -55,7 +55,7 @@ pub fn build(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<M
     let mut shards = Shards::resume(source.as_ref(), quantizer.count(), plan.index.shard_rows, *work)?;
     let rows = shards.next_row()..plan.shape.rows;
     progress.advance(rows.start)?;
-    for batch in Loader::over(source.clone(), plan.config.metric, plan.batch_rows, rows) {
+    for batch in Loader::over(source.clone(), plan.settings.metric, plan.batch_rows, rows) {
         let batch = batch?;
         progress.traffic.read((batch.rows() * plan.source_row_bytes) as u64);
         let mut done = 0;
@@ -109,7 +109,7 @@ fn quantizer(plan: &Plan, work: &Work<'_>) -> Result<Quantizer> {
         return Quantizer::read(&path);
     }
     let mut sample = scan::read_sample(work.run.dir())?;
-    let quantizer = train(&mut sample, plan.shape.dim, plan.index.lists, plan.config.seed, work.progress)?;
+    let quantizer = train(&mut sample, plan.shape.dim, plan.index.lists, plan.settings.seed, work.progress)?;
     drop(sample);
     let stamp = quantizer.write(&path)?;
     work.progress.traffic.wrote(stamp.bytes);

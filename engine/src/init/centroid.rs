@@ -27,7 +27,7 @@ const PANEL: usize = 256;
 
 /// Positions of all rows, in list order.
 pub(super) fn place(plan: &Plan, lists: &Lists, progress: &Progress<'_>) -> Result<Vec<f32>> {
-    let width = plan.config.n_components;
+    let width = plan.settings.n_components;
     let map = small_map(plan, &lists.table.centroids, lists.table.dim, progress)?;
     let table = &lists.table;
     let mut positions = vec![0f32; table.rows() as usize * width];
@@ -128,7 +128,7 @@ fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>
         block.offsets.push(block.neighbors.len() as u32);
     }
 
-    let width = plan.config.n_components;
+    let width = plan.settings.n_components;
     // A start need not be exact, and a decomposition that takes minutes could not be stopped.
     let pca = if dim > NARROW {
         let mut pca = BlockwisePca::new(dim, width);
@@ -144,7 +144,7 @@ fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>
     pca.project(centroids, &mut start);
     scale(&mut start);
     // UMAP's map whatever the method: the centroids are few, and only begin another map.
-    let config = &plan.config;
+    let config = &plan.settings;
     let options = layout::Options {
         n_components: width,
         epochs: EPOCHS,
@@ -165,7 +165,7 @@ fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>
 pub(super) fn parts(plan: &Plan) -> Vec<(&'static str, u64)> {
     let (n, dim) = (plan.index.lists as u64, plan.shape.dim as u64);
     let components = if plan.shape.dim > NARROW {
-        BlockwisePca::bytes(plan.shape.dim, plan.config.n_components)
+        BlockwisePca::bytes(plan.shape.dim, plan.settings.n_components)
     } else {
         Covariance::bytes(plan.shape.dim)
     };

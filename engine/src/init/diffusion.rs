@@ -17,7 +17,7 @@ const PASSES: usize = 30;
 
 /// Smooths `positions` over the run's edges.
 pub(super) fn place(plan: &Plan, mut positions: Vec<f32>, work: &Work<'_>) -> Result<Vec<f32>> {
-    let width = plan.config.n_components;
+    let width = plan.settings.n_components;
     let store = EdgeStore::open(work.run.dir(), plan.shape.rows)?;
     let mut next = vec![0f32; positions.len()];
     let mut block = EdgeBlock::default();

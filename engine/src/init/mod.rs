@@ -35,9 +35,9 @@ const ROWS: usize = 4096;
 
 /// Finds first positions and writes them.
 pub fn place(plan: &Plan, lists: Option<&Lists>, pca: Option<&Pca>, work: &Work<'_>) -> Result<Made> {
-    let (width, progress) = (plan.config.n_components, work.progress);
+    let (width, progress) = (plan.settings.n_components, work.progress);
     let _held = work.hold(&needs(plan), "place")?;
-    let mut positions = match (&plan.config.init, lists, pca) {
+    let mut positions = match (&plan.settings.init, lists, pca) {
         (Init::File(path), ..) => from_file(plan, path, lists)?,
         (Init::Pca, Some(lists), Some(pca)) => project(lists, pca, width, progress)?,
         (Init::Centroid, Some(lists), _) if plan.has_centroids() => centroid::place(plan, lists, progress)?,
@@ -46,13 +46,13 @@ pub fn place(plan: &Plan, lists: Option<&Lists>, pca: Option<&Pca>, work: &Work<
         // No vectors to start from: the graph itself says what lies where.
         (Init::Centroid | Init::Pca, ..) => diffusion::place(plan, random(plan), work)?,
     };
-    let seed = plan.config.seed;
+    let seed = plan.settings.seed;
     positions.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, positions)| {
         for (i, x) in positions.iter_mut().enumerate() {
             *x += JITTER * (2.0 * unit(seed, 0x71c4, (chunk * ROWS * width + i) as u64) - 1.0);
         }
     });
-    if let Some(deviation) = plan.config.method.begins() {
+    if let Some(deviation) = plan.settings.method.begins() {
         narrow(&mut positions, width, deviation);
     }
     let stamp = write_positions(&work.path(INIT), &positions)?;
@@ -91,7 +91,7 @@ impl Positions {
 }
 
 fn random(plan: &Plan) -> Vec<f32> {
-    let (seed, n) = (plan.config.seed, plan.shape.rows * plan.config.n_components as u64);
+    let (seed, n) = (plan.settings.seed, plan.shape.rows * plan.settings.n_components as u64);
     (0..n).into_par_iter().map(|i| EXTENT * (2.0 * unit(seed, 0x4a4d, i) - 1.0)).collect()
 }
 
@@ -135,7 +135,7 @@ fn narrow(positions: &mut [f32], width: usize, deviation: f64) {
 /// Positions that a user brings, in the source's order.
 pub(crate) fn from_file(plan: &Plan, path: &Path, lists: Option<&Lists>) -> Result<Vec<f32>> {
     let given = lowland_io::open(&[path.to_string_lossy().into_owned()], &lowland_io::Options::default())?;
-    let (rows, width) = (plan.shape.rows, plan.config.n_components);
+    let (rows, width) = (plan.shape.rows, plan.settings.n_components);
     let shape = given.shape();
     if shape.rows != rows || shape.dim != width {
         let why = format!("{} holds {} × {}, but the map is {rows} × {width}", path.display(), shape.rows, shape.dim);
@@ -160,7 +160,7 @@ pub(crate) fn from_file(plan: &Plan, path: &Path, lists: Option<&Lists>) -> Resu
 /// What the stage holds.
 pub fn needs(plan: &Plan) -> Needs {
     let map = map_bytes(plan);
-    let beside: Vec<(&'static str, u64)> = match &plan.config.init {
+    let beside: Vec<(&'static str, u64)> = match &plan.settings.init {
         Init::File(_) => vec![("positions in the source's order", map)],
         Init::Centroid if plan.has_centroids() => centroid::parts(plan),
         Init::Random => Vec::new(),
@@ -173,5 +173,5 @@ pub fn needs(plan: &Plan) -> Needs {
 
 /// Bytes of a map's positions.
 pub fn map_bytes(plan: &Plan) -> u64 {
-    plan.shape.rows * plan.config.n_components as u64 * 4
+    plan.shape.rows * plan.settings.n_components as u64 * 4
 }

@@ -32,8 +32,9 @@ use crate::index::Made;
 use crate::method::Method;
 use crate::observe::Progress;
 use crate::plan::Plan;
+use crate::settings::Settings;
 use crate::work::Work;
-use crate::{Config, Error, Result, affinity, init, pages};
+use crate::{Error, Result, affinity, init, pages};
 pub use checkpoint::{Checkpoints, State};
 #[cfg(feature = "cuda")]
 use cuda::run as run_on_gpu;
@@ -88,28 +89,28 @@ pub struct Options {
 impl Options {
     /// A method's own, for a map of so many rows in the plane whose weights are at most 1.
     pub fn of(method: Method, rows: u32) -> Self {
-        let config = Config::of(method);
+        let settings = Settings::of(method, u64::from(rows));
         let epochs = method.epochs(u64::from(rows));
-        Options { max_weight: 1.0, ..Options::asked(&config, rows, epochs) }
+        Options { max_weight: 1.0, ..Options::asked(&settings, rows, epochs) }
     }
 
-    /// What a config asks for.
-    pub fn asked(config: &Config, rows: u32, epochs: usize) -> Self {
-        let method = config.method;
+    /// What a run's settings ask for.
+    pub fn asked(settings: &Settings, rows: u32, epochs: usize) -> Self {
+        let method = settings.method;
         Options {
             objective: method.objective(),
             rows,
-            n_components: config.n_components,
+            n_components: settings.n_components,
             epochs,
-            curve: curve::fit(config.min_dist, config.spread),
-            optimizer: config.optimizer,
-            learning_rate: config.learning_rate,
+            curve: curve::fit(settings.min_dist, settings.spread),
+            optimizer: settings.optimizer,
+            learning_rate: settings.learning_rate,
             decay: method.decays(),
-            negatives: method.negatives(config),
-            early_exaggeration: config.early_exaggeration,
-            exaggerated: method.exaggerated(config, epochs),
+            negatives: method.negatives(settings),
+            early_exaggeration: settings.early_exaggeration,
+            exaggerated: method.exaggerated(settings, epochs),
             max_weight: 1.0,
-            seed: config.seed,
+            seed: settings.seed,
         }
     }
 
@@ -154,8 +155,8 @@ pub enum Start<'a> {
 
 /// Runs the stage: the run's edges and first positions to its map.
 pub fn build(plan: &Plan, affinities: &Affinities, gpu: Option<&Gpu>, work: &Work<'_>) -> Result<Made> {
-    let config = &plan.config;
-    let asked = Options::asked(config, plan.shape.rows as u32, plan.layout.epochs);
+    let settings = &plan.settings;
+    let asked = Options::asked(settings, plan.shape.rows as u32, plan.layout.epochs);
     let options = Options { max_weight: affinities.max_weight, ..asked };
     let held = work.hold(&needs(plan), "epochs")?;
     let welcome = gpu.map(|_| work.budget.take(&welcome(plan))).transpose()?;
@@ -166,7 +167,7 @@ pub fn build(plan: &Plan, affinities: &Affinities, gpu: Option<&Gpu>, work: &Wor
     let positions = match checkpoints.found()? {
         Some(state) => run_on(gpu, &options, &edges, Start::State(state), &mut checkpoints, work.progress)?,
         None => {
-            let first = init::Positions::open(&work.path(init::INIT), plan.shape.rows, config.n_components)?;
+            let first = init::Positions::open(&work.path(init::INIT), plan.shape.rows, settings.n_components)?;
             let start = Start::Positions(first.values()?);
             run_on(gpu, &options, &edges, start, &mut checkpoints, work.progress)?
         }
@@ -400,13 +401,13 @@ pub fn needs(plan: &Plan) -> Needs {
     Needs::default().phase(
         "epochs",
         [
-            ("positions, snapshot, moments", rows * row_bytes(plan.config.n_components)),
+            ("positions, snapshot, moments", rows * row_bytes(plan.settings.n_components)),
             ("edges kept", plan.layout.cache_bytes),
             // One for each chunk that an epoch is divided into.
             ("chunks of rows", rows.div_ceil(u64::from(SHARING)) * 64),
             ("blocks decoded or read ahead", decoding.max(read)),
-            (SENT, if matches!(plan.config.device, Device::Cuda(_)) { pinned_bytes(plan) } else { 0 }),
-            ("the field of pushes", if plan.config.method.objective().field() { field::bytes(rows) } else { 0 }),
+            (SENT, if matches!(plan.settings.device, Device::Cuda(_)) { pinned_bytes(plan) } else { 0 }),
+            ("the field of pushes", if plan.settings.method.objective().field() { field::bytes(rows) } else { 0 }),
         ],
     )
 }
@@ -417,12 +418,12 @@ pub(crate) fn device_bytes(plan: &Plan) -> u64 {
     let rooms = cuda::ROOMS_BYTES;
     #[cfg(not(feature = "cuda"))]
     let rooms = 0;
-    plan.shape.rows * row_bytes(plan.config.n_components) + rooms + force_bytes(plan)
+    plan.shape.rows * row_bytes(plan.settings.n_components) + rooms + force_bytes(plan)
 }
 
 /// Bytes of a field's forces, where there is one.
 fn force_bytes(plan: &Plan) -> u64 {
-    let field = plan.config.method.objective().field();
+    let field = plan.settings.method.objective().field();
     if field { 4 * field::force_floats(plan.shape.rows) as u64 } else { 0 }
 }
 
@@ -438,7 +439,7 @@ fn pinned_bytes(plan: &Plan) -> u64 {
 /// What the stage holds more where a GPU that was only welcome is there; where one was asked
 /// for the plan has it.
 fn welcome(plan: &Plan) -> Phase {
-    let bytes = if plan.config.device == Device::Auto { pinned_bytes(plan) } else { 0 };
+    let bytes = if plan.settings.device == Device::Auto { pinned_bytes(plan) } else { 0 };
     Phase { name: "epochs", parts: vec![Part { what: SENT, bytes }] }
 }
 
@@ -449,12 +450,12 @@ const SENT: &str = "edges on their way to the GPU";
 /// # Errors
 /// In words, that it has not.
 pub(crate) fn has_room_for_device(plan: &Plan) -> std::result::Result<(), String> {
-    let (config, more) = (&plan.config, welcome(plan).bytes());
+    let (settings, more) = (&plan.settings, welcome(plan).bytes());
     let held = base(plan.shape.dim, plan.threads) + needs(plan).bytes();
-    if held + more <= config.memory {
+    if held + more <= settings.memory {
         return Ok(());
     }
-    let (memory, more) = (size(config.memory), size(more));
+    let (memory, more) = (size(settings.memory), size(more));
     Err(format!("--memory {memory} has no {more} to spare for what is sent there; --device cuda:0 plans for it"))
 }
 
@@ -477,7 +478,7 @@ fn run_on_gpu<K: Kernel, const DIM: usize>(
 
 /// Bytes of a checkpoint; two are there while one takes the other's place.
 pub fn checkpoint_bytes(plan: &Plan) -> u64 {
-    checkpoint::bytes(plan.shape.rows, row_bytes(plan.config.n_components) / 16)
+    checkpoint::bytes(plan.shape.rows, row_bytes(plan.settings.n_components) / 16)
 }
 
 #[cfg(test)]

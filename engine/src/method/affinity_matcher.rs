@@ -1,9 +1,10 @@
 //! The guide's AffinityMatcher, exact: see [`Matcher`].
 
 use super::all_pairs::{Exact, MOST_ROWS, cost, defaults, descent};
-use super::{Entry, Opt};
+use super::{Entry, Opt, Steps};
 use crate::exact::{Descent, Matcher};
-use crate::{Config, Optimizer};
+use crate::settings::Settings;
+use crate::{Optimizer};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "affinity-matcher",
@@ -17,7 +18,8 @@ pub(super) static ENTRY: Entry = Entry {
         Opt::EarlyExaggeration,
         Opt::Optimizer,
     ],
-    defaults: |config| Config { optimizer: Optimizer::Adam, n_neighbors: 30, ..defaults(config) },
+    defaults: |config| Settings { optimizer: Optimizer::Adam, n_neighbors: 30, ..defaults(config) },
+    epochs: Steps(&[(u64::MAX, 1000)]),
     exact: Some(Exact {
         problem: |config| {
             let own = Matcher::new(crate::exact::Entropic::default(), config.map_affinity.affinity());

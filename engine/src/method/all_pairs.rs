@@ -1,20 +1,21 @@
 //! What the exact methods share: a method's entry that computes all pairs, and
-//! how a [`Config`] becomes the problem that it is.
+//! how a config becomes the problem that it is.
 //!
 //! What must hold: what a config says of a map decides the problem, and
 //! nothing else does.
 
-use super::Entry;
-use crate::exact::{Cost, Descent, Optimizer as Steps, Problem, Start};
+use super::{Entry, Steps};
+use crate::exact::{Cost, Descent, Optimizer as Stepper, Problem, Start};
 use crate::layout::{Checkpoints, Coding, Edges, Gpu, Objective, Optimizer, Options, Start as Begin};
 use crate::observe::Progress;
-use crate::{Config, Error, Init, Metric, Result};
+use crate::settings::Settings;
+use crate::{Error, Init, Metric, Result};
 
 /// What a method is made of that computes all pairs.
 #[derive(Debug)]
 pub(crate) struct Exact {
     /// The problem that a config describes. Positions from a file are still to be read.
-    pub(crate) problem: fn(&Config) -> Problem,
+    pub(crate) problem: fn(&Settings) -> Problem,
     /// The most rows. Their pairs are what decides: twice the rows take four times as long.
     pub(crate) rows: u64,
     /// The methods that stream in its place.
@@ -33,7 +34,7 @@ impl Entry {
         objective: &NoEdges,
         knows: &[],
         defaults,
-        epochs: |_| 0,
+        epochs: Steps(&[(u64::MAX, 2000)]),
         negatives: |_| 0,
         exaggerated: 0,
         decays: false,
@@ -43,8 +44,8 @@ impl Entry {
 }
 
 /// The guide's: squared distances, first positions from PCA, SGD.
-pub(super) fn defaults(config: Config) -> Config {
-    Config { metric: Metric::Sqeuclidean, init: Init::Pca, optimizer: Optimizer::Momentum, ..config }
+pub(super) fn defaults(config: Settings) -> Settings {
+    Settings { metric: Metric::Sqeuclidean, init: Init::Pca, optimizer: Optimizer::Momentum, ..config }
 }
 
 /// What a pair of rows costs that were made ready for `metric`, as the guide has it.
@@ -60,9 +61,9 @@ pub(super) fn cost(metric: Metric) -> Cost {
 
 /// A method's own descent with what the config says of it. A run that is
 /// shorter than usual exaggerates for a third of it, as those that stream do.
-pub(super) fn descent(config: &Config, own: Descent) -> Descent {
-    let max_iter = config.n_epochs.unwrap_or(own.max_iter);
-    let ball = matches!(own.optimizer, Steps::RiemannianAdam(_));
+pub(super) fn descent(config: &Settings, own: Descent) -> Descent {
+    let max_iter = config.n_epochs;
+    let ball = matches!(own.optimizer, Stepper::RiemannianAdam(_));
     Descent {
         n_components: config.n_components,
         init: match config.init {
@@ -73,9 +74,9 @@ pub(super) fn descent(config: &Config, own: Descent) -> Descent {
         },
         optimizer: match config.optimizer {
             _ if ball => own.optimizer,
-            Optimizer::Adam => Steps::ADAM,
+            Optimizer::Adam => Stepper::ADAM,
             // Gains are refused by the plan.
-            Optimizer::Momentum | Optimizer::Gains => Steps::SGD,
+            Optimizer::Momentum | Optimizer::Gains => Stepper::SGD,
         },
         lr: config.learning_rate.map(f64::from).or(own.lr),
         early_exaggeration: f64::from(config.early_exaggeration),

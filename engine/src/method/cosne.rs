@@ -3,13 +3,14 @@
 use super::all_pairs::{Exact, MOST_ROWS, cost, defaults, descent};
 use super::{Entry, Opt};
 use crate::exact::{Cosne, Entropic, Method};
-use crate::{Config, Init};
+use crate::settings::Settings;
+use crate::{Init};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "cosne",
     about: "entropic neighbours in the Poincaré ball, exact (Guo et al. 2022)",
     knows: &[Opt::Perplexity, Opt::EarlyExaggeration],
-    defaults: |config| Config { early_exaggeration: 12.0, init: Init::Random, ..defaults(config) },
+    defaults: |config| Settings { early_exaggeration: 12.0, init: Init::Random, ..defaults(config) },
     exact: Some(Exact {
         problem: |config| {
             let own = Cosne::default();

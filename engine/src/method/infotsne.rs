@@ -2,8 +2,8 @@
 //! with entropic affinities P and Q = 1 / (1 + d²),
 //! L = −λ Σ Pᵢⱼ log Q + 1/n Σᵢ log Σ_{j ∈ Neg(i)} Q.
 
-use super::{Entry, Opt};
-use crate::Config;
+use super::{Entry, Opt, Steps};
+use crate::settings::Settings;
 use crate::affinity::Affinity;
 use crate::layout::Optimizer;
 use crate::layout::lanes::Lanes;
@@ -15,8 +15,8 @@ pub(super) static ENTRY: Entry = Entry {
     affinity: Some(Affinity::Entropic),
     objective: &Weighed(InfoTsne),
     knows: &[Opt::Perplexity, Opt::NNegatives, Opt::EarlyExaggeration, Opt::Optimizer],
-    defaults: |config| Config { n_negatives: 300, early_exaggeration: 12.0, optimizer: Optimizer::Momentum, ..config },
-    epochs: |_| 1000,
+    defaults: |config| Settings { n_negatives: 300, early_exaggeration: 12.0, optimizer: Optimizer::Momentum, ..config },
+    epochs: Steps(&[(u64::MAX, 1000)]),
     negatives: |config| config.n_negatives,
     exaggerated: 250,
     decays: true,

@@ -7,8 +7,8 @@
 //! The guide's table writes Q = 1 / (1 + d²); there 1 − Q is 0 where two rows
 //! meet, and the reference computes what stands here.
 
-use super::{Entry, Opt};
-use crate::Config;
+use super::{Entry, Opt, Steps};
+use crate::settings::Settings;
 use crate::affinity::Affinity;
 use crate::layout::Optimizer;
 use crate::layout::lanes::Lanes;
@@ -20,8 +20,8 @@ pub(super) static ENTRY: Entry = Entry {
     affinity: Some(Affinity::Entropic),
     objective: &Weighed(LargeVis),
     knows: &[Opt::Perplexity, Opt::NNegatives, Opt::EarlyExaggeration, Opt::Optimizer],
-    defaults: |config| Config { n_negatives: 35, optimizer: Optimizer::Gains, ..config },
-    epochs: |_| 1000,
+    defaults: |config| Settings { n_negatives: 35, optimizer: Optimizer::Gains, ..config },
+    epochs: Steps(&[(u64::MAX, 1000)]),
     negatives: |config| config.n_negatives,
     exaggerated: 250,
     decays: true,

@@ -11,15 +11,19 @@
 mod all_pairs;
 #[cfg(test)]
 mod gradients;
+mod options;
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub(crate) use all_pairs::Exact;
+pub use options::Opt;
+pub(crate) use options::Steps;
 
 use crate::affinity::Affinity;
-use crate::layout::Objective;
+use crate::layout::{Objective, Optimizer};
+use crate::settings::Settings;
 use crate::{Config, Error, Result};
 
 /// A line is a file with an `ENTRY`.
@@ -60,11 +64,11 @@ pub(crate) struct Entry {
     /// The options that it knows, beside those that all methods do.
     knows: &'static [Opt],
     /// Its own defaults of them.
-    defaults: fn(Config) -> Config,
-    /// Passes over the edges, by the number of rows.
-    epochs: fn(u64) -> usize,
+    defaults: fn(Settings) -> Settings,
+    /// Passes over the edges, or iterations over all pairs, by the number of rows.
+    epochs: Steps,
     /// Pushes for each pull or each row.
-    negatives: fn(&Config) -> usize,
+    negatives: fn(&Settings) -> usize,
     /// Epochs with early exaggeration, in a run of the usual length.
     exaggerated: usize,
     /// Whether the step falls to 0 over the epochs.
@@ -73,90 +77,6 @@ pub(crate) struct Entry {
     begins: Option<f64>,
     /// What it is where all pairs are computed: then affinity, objective and what follows it say nothing.
     exact: Option<Exact>,
-}
-
-/// Options that some methods know and others do not. Every method knows
-/// `n_components`, `init`, `n_epochs` and `learning_rate`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opt {
-    /// [`Config::n_neighbors`].
-    NNeighbors,
-    /// [`Config::perplexity`].
-    Perplexity,
-    /// [`Config::min_dist`].
-    MinDist,
-    /// [`Config::spread`].
-    Spread,
-    /// [`Config::negative_sample_rate`].
-    NegativeSampleRate,
-    /// [`Config::n_negatives`].
-    NNegatives,
-    /// [`Config::early_exaggeration`].
-    EarlyExaggeration,
-    /// [`Config::optimizer`].
-    Optimizer,
-    /// [`Config::affinity`].
-    Affinity,
-    /// [`Config::map_affinity`].
-    MapAffinity,
-    /// [`Config::loss`].
-    Loss,
-}
-
-impl Opt {
-    /// All of them.
-    pub const ALL: [Opt; 11] = [
-        Opt::NNeighbors,
-        Opt::Perplexity,
-        Opt::MinDist,
-        Opt::Spread,
-        Opt::NegativeSampleRate,
-        Opt::NNegatives,
-        Opt::EarlyExaggeration,
-        Opt::Optimizer,
-        Opt::Affinity,
-        Opt::MapAffinity,
-        Opt::Loss,
-    ];
-
-    /// The name of the field of [`Config`].
-    pub fn name(self) -> &'static str {
-        match self {
-            Opt::NNeighbors => "n_neighbors",
-            Opt::Perplexity => "perplexity",
-            Opt::MinDist => "min_dist",
-            Opt::Spread => "spread",
-            Opt::NegativeSampleRate => "negative_sample_rate",
-            Opt::NNegatives => "n_negatives",
-            Opt::EarlyExaggeration => "early_exaggeration",
-            Opt::Optimizer => "optimizer",
-            Opt::Affinity => "affinity",
-            Opt::MapAffinity => "map_affinity",
-            Opt::Loss => "loss",
-        }
-    }
-
-    /// The methods that know it, by name.
-    pub fn known_to(self) -> Vec<&'static str> {
-        Method::all().filter(|method| method.knows(self)).map(Method::name).collect()
-    }
-
-    /// Whether two configs agree on it.
-    fn agrees(self, a: &Config, b: &Config) -> bool {
-        match self {
-            Opt::NNeighbors => a.n_neighbors == b.n_neighbors,
-            Opt::Perplexity => a.perplexity == b.perplexity,
-            Opt::MinDist => a.min_dist == b.min_dist,
-            Opt::Spread => a.spread == b.spread,
-            Opt::NegativeSampleRate => a.negative_sample_rate == b.negative_sample_rate,
-            Opt::NNegatives => a.n_negatives == b.n_negatives,
-            Opt::EarlyExaggeration => a.early_exaggeration == b.early_exaggeration,
-            Opt::Optimizer => a.optimizer == b.optimizer,
-            Opt::Affinity => a.affinity == b.affinity,
-            Opt::MapAffinity => a.map_affinity == b.map_affinity,
-            Opt::Loss => a.loss == b.loss,
-        }
-    }
 }
 
 /// One of the methods.
@@ -212,32 +132,45 @@ impl Method {
 
     /// Whether it knows an option.
     pub fn knows(self, opt: Opt) -> bool {
-        self.0.knows.contains(&opt)
+        opt.is_common() || self.0.knows.contains(&opt)
     }
 
     /// Its own defaults, on those of all methods.
-    pub(crate) fn defaults(self, config: Config) -> Config {
-        (self.0.defaults)(Config { method: self, ..config })
+    pub(crate) fn defaults(self, common: Settings) -> Settings {
+        (self.0.defaults)(common)
     }
 
     pub(crate) fn objective(self) -> &'static dyn Objective {
         self.0.objective
     }
 
-    /// Passes over the edges, or iterations over all pairs, where nothing else is asked.
+    /// Passes over the edges of `rows` rows, or iterations over all their pairs, where nothing else is asked.
     pub fn epochs(self, rows: u64) -> usize {
-        match self.exact() {
-            None => (self.0.epochs)(rows),
-            Some(exact) => (exact.problem)(&Config::of(self)).descent.max_iter,
+        self.0.epochs.at(rows)
+    }
+
+    /// The same for any number of rows, for help: "500 up to 10,000 rows, 300 up to 100,000, 200 above".
+    pub(crate) fn epochs_text(self) -> String {
+        self.0.epochs.text()
+    }
+
+    /// How the first step follows from the rows where none is asked, for help.
+    pub fn step_rule(self) -> &'static str {
+        let ball = self.0.name == cosne::ENTRY.name;
+        match Settings::of(self, 1000).optimizer {
+            _ if self == Method::UMAP || ball => "1",
+            Optimizer::Adam => "1",
+            _ if self.is_exact() => "rows / 4 over the exaggeration, but at least 50",
+            _ => "rows / 4, but at least 50, over the exaggeration of the time",
         }
     }
 
-    pub(crate) fn negatives(self, config: &Config) -> usize {
+    pub(crate) fn negatives(self, config: &Settings) -> usize {
         (self.0.negatives)(config)
     }
 
     /// Epochs with early exaggeration: as many as usual, but no more than a third.
-    pub(crate) fn exaggerated(self, config: &Config, epochs: usize) -> usize {
+    pub(crate) fn exaggerated(self, config: &Settings, epochs: usize) -> usize {
         if config.early_exaggeration == 1.0 { 0 } else { self.0.exaggerated.min(epochs / 3) }
     }
 
@@ -249,10 +182,9 @@ impl Method {
         self.0.begins
     }
 
-    /// Refuses what was asked for and the method does not know.
+    /// Refuses an option that is asked for and that the method does not know.
     pub(crate) fn check_known(self, config: &Config) -> Result<()> {
-        let own = Config::of(self);
-        let asked = Opt::ALL.into_iter().find(|&opt| !self.knows(opt) && !opt.agrees(config, &own));
+        let asked = Opt::ALL.into_iter().find(|&opt| !self.knows(opt) && opt.is_asked(config));
         asked.map_or(Ok(()), |opt| Err(self.unknown(opt)))
     }
 
@@ -323,14 +255,30 @@ mod tests {
     }
 
     #[test]
+    fn epochs_of_exact_methods_are_those_of_their_problems() {
+        use crate::exact::{Cosne, Entropic, Matcher, Phate, Sne, Tsne, TsneKhorn};
+        let matcher = Matcher::new(Entropic::default(), crate::NamedMap::Student.affinity());
+        for (name, own) in [
+            ("sne", Sne::default().descent),
+            ("tsne-exact", Tsne::default().descent),
+            ("tsnekhorn", TsneKhorn::default().descent),
+            ("cosne", Cosne::default().descent),
+            ("phate", Phate::default().descent),
+            ("affinity-matcher", matcher.descent),
+        ] {
+            assert_eq!(Method::named(name).map(|method| method.epochs(100)), Some(own.max_iter), "{name}");
+        }
+    }
+
+    #[test]
     fn what_a_method_does_not_know_is_refused_with_those_that_do() {
         for method in Method::all() {
             method.check_known(&Config::of(method)).expect("its own defaults");
         }
-        let asked = Config { min_dist: 0.3, ..Config::of(Method::TSNE) };
+        let asked = Config { min_dist: Some(0.1), ..Config::of(Method::TSNE) };
         let told = Method::TSNE.check_known(&asked).expect_err("refused").to_string();
         assert!(told.contains("min_dist") && told.contains("tsne does not know it; umap does"), "{told}");
-        let asked = Config { perplexity: 5.0, ..Config::of(Method::PACMAP) };
+        let asked = Config { perplexity: Some(5.0), ..Config::of(Method::PACMAP) };
         let told = Method::PACMAP.check_known(&asked).expect_err("refused").to_string();
         assert!(
             told.contains("pacmap does not know it; largevis, infotsne, tsne, ") && told.ends_with(" do"),

@@ -5,8 +5,8 @@
 //! (`affinity::pairs`); further pairs are drawn anew in every epoch, as in the
 //! guide, where the authors' program draws them once.
 
-use super::{Entry, Opt};
-use crate::Config;
+use super::{Entry, Opt, Steps};
+use crate::settings::Settings;
 use crate::affinity::Affinity;
 use crate::affinity::pairs::MIDDLE;
 use crate::layout::kernel::Epoch;
@@ -20,8 +20,8 @@ pub(super) static ENTRY: Entry = Entry {
     affinity: Some(Affinity::Pacmap),
     objective: &Weighed(Pacmap { near: 0.0, middle: 0.0, further: 0.0 }),
     knows: &[Opt::NNeighbors],
-    defaults: |config| Config { n_neighbors: 10, optimizer: Optimizer::Adam, ..config },
-    epochs: |_| 450,
+    defaults: |config| Settings { n_neighbors: 10, optimizer: Optimizer::Adam, ..config },
+    epochs: Steps(&[(u64::MAX, 450)]),
     negatives: |config| 2 * config.n_neighbors,
     exaggerated: 0,
     decays: false,

@@ -1,15 +1,17 @@
 //! PHATE (Moon et al. 2019), exact: see [`Phate`].
 
 use super::all_pairs::{Exact, cost, defaults, descent};
-use super::{Entry, Opt};
+use super::{Entry, Opt, Steps};
 use crate::exact::{Method, PHATE_ROWS, Phate};
-use crate::{Config, Metric, Optimizer};
+use crate::settings::Settings;
+use crate::{Metric, Optimizer};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "phate",
     about: "distances between potentials of a diffusion, exact (Moon et al. 2019)",
     knows: &[Opt::Optimizer],
-    defaults: |config| Config { metric: Metric::Euclidean, optimizer: Optimizer::Adam, ..defaults(config) },
+    defaults: |config| Settings { metric: Metric::Euclidean, optimizer: Optimizer::Adam, ..defaults(config) },
+    epochs: Steps(&[(u64::MAX, 1000)]),
     exact: Some(Exact {
         problem: |config| {
             let own = Phate::default();

@@ -3,8 +3,8 @@
 //! other, in linear time, by a field over the plane (Linderman et al. 2019).
 //! The reference's sum has the diagonal in it, openTSNE's has not, nor this.
 
-use super::{Entry, Opt};
-use crate::Config;
+use super::{Entry, Opt, Steps};
+use crate::settings::Settings;
 use crate::affinity::Affinity;
 use crate::layout::Optimizer;
 use crate::layout::lanes::Lanes;
@@ -16,8 +16,8 @@ pub(super) static ENTRY: Entry = Entry {
     affinity: Some(Affinity::Entropic),
     objective: &Weighed(Tsne),
     knows: &[Opt::Perplexity, Opt::EarlyExaggeration, Opt::Optimizer],
-    defaults: |config| Config { early_exaggeration: 12.0, optimizer: Optimizer::Gains, ..config },
-    epochs: |_| 750,
+    defaults: |config| Settings { early_exaggeration: 12.0, optimizer: Optimizer::Gains, ..config },
+    epochs: Steps(&[(u64::MAX, 750)]),
     negatives: |_| 0,
     exaggerated: 250,
     decays: false,

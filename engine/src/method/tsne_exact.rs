@@ -3,14 +3,14 @@
 
 use super::all_pairs::{Exact, MOST_ROWS, cost, defaults, descent};
 use super::{Entry, Opt};
-use crate::Config;
+use crate::settings::Settings;
 use crate::exact::{Entropic, Method, Tsne};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "tsne-exact",
     about: "entropic neighbours against all rows, exact (van der Maaten, Hinton 2008)",
     knows: &[Opt::Perplexity, Opt::EarlyExaggeration, Opt::Optimizer],
-    defaults: |config| Config { early_exaggeration: 12.0, ..defaults(config) },
+    defaults: |config| Settings { early_exaggeration: 12.0, ..defaults(config) },
     exact: Some(Exact {
         problem: |config| {
             let own = Tsne::default();

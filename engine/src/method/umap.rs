@@ -1,7 +1,7 @@
 //! UMAP (McInnes, Healy, Melville 2018): fuzzy neighbours, and edges that fire
 //! as often as they weigh. The defaults are umap-learn's where it has them.
 
-use super::{Entry, Opt};
+use super::{Entry, Opt, Steps};
 use crate::affinity::Affinity;
 use crate::layout::rows::Firing;
 
@@ -13,11 +13,7 @@ pub(super) static ENTRY: Entry = Entry {
     knows: &[Opt::NNeighbors, Opt::MinDist, Opt::Spread, Opt::NegativeSampleRate],
     defaults: |config| config,
     // Between umap-learn's 500 and 200 the neighbours kept grow by as much as the passes.
-    epochs: |rows| match rows {
-        0..=10_000 => 500,
-        10_001..=100_000 => 300,
-        _ => 200,
-    },
+    epochs: Steps(&[(10_000, 500), (100_000, 300), (u64::MAX, 200)]),
     negatives: |config| config.negative_sample_rate,
     exaggerated: 0,
     decays: true,

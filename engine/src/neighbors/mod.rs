@@ -107,7 +107,7 @@ pub fn join(plan: &Plan, lists: &Lists, gpu: Option<&Gpu>, work: &Work<'_>) -> R
             segments: &segments,
             choice: round.choice,
             before: before.as_ref().map(|(so_far, adjacent)| Before { so_far, adjacent }),
-            seed: plan.config.seed,
+            seed: plan.settings.seed,
         };
         let room = Room::of(plan, round.lists);
         if round.last {
@@ -168,7 +168,7 @@ impl Join<'_> {
         }
         let _held = self.work.hold(needs, "decide")?;
         let before = before.map(|(so_far, adjacent)| Before { so_far, adjacent });
-        let (recall, candidates) = (self.plan.config.recall, self.plan.index.max_candidates as f64);
+        let (recall, candidates) = (self.plan.settings.recall, self.plan.index.max_candidates as f64);
         let wanted = Wanted { recall, candidates };
         let round = match before {
             None => rounds::first(self.truth, self.lists, wanted)?,
@@ -234,7 +234,7 @@ impl Join<'_> {
                     }
                 });
                 sampled += usize::from(is_sampled);
-                let near = near.map(|(squared, row)| (row, plan.config.metric.distance(squared)));
+                let near = near.map(|(squared, row)| (row, plan.settings.metric.distance(squared)));
                 let (lists, compared) = match (probe, &visited) {
                     (Some(probe), Some(visited)) => {
                         let been = probe.before.into_iter().flat_map(|before| before.so_far.visits(row));

@@ -75,7 +75,7 @@ impl Sample {
 /// The rows of the sample, ascending in list order, or in the source's where there are no lists: fewer
 /// where the data are many, for each is compared with all.
 pub(crate) fn rows(plan: &Plan) -> Vec<u32> {
-    stratified(plan.config.seed, 0x51a1, plan.shape.rows, plan.sample_rows() as u64)
+    stratified(plan.settings.seed, 0x51a1, plan.shape.rows, plan.sample_rows() as u64)
         .into_iter()
         .map(|row| row as u32)
         .collect()

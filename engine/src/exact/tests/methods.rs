@@ -10,7 +10,7 @@ use crate::exact::{
     Schedule, Sinkhorn, Sne, Sparse, Start, State, SymmetricEntropic, Tsne, TsneKhorn, fit, needs,
 };
 use crate::observe::{Event, Observer, Progress, Stage};
-use crate::{Config, Error, Result};
+use crate::{Error, Result, Settings};
 
 fn run(problem: &Problem, rows: &[f32], dim: usize) -> Result<Fit> {
     fit(problem, rows, dim, Run { hold: 0, state: None, keep: &mut |_| Ok(()) }, &Progress::unheard())
@@ -404,7 +404,7 @@ fn the_step_and_the_momentum_follow_the_exaggeration() {
 fn what_a_problem_takes_is_said_beforehand() {
     let exact = crate::Method::all().filter_map(|method| Some((method, method.exact()?)));
     for (method, entry) in exact {
-        let problem = (entry.problem)(&Config::of(method));
+        let problem = (entry.problem)(&Settings::of(method, 2_000));
         let small = needs(&problem, 2_000, 64, 2, 0);
         let large = needs(&problem, 8_000, 64, 2, 0);
         assert!(small.needs.bytes() > 2_000 * 64 * 4, "{}", method.name());

@@ -70,7 +70,7 @@ fn slice_bytes(k: usize) -> u64 {
 
 /// Bytes that are held where a GPU may join, beside what the join on the CPU holds.
 pub(super) fn host_bytes(plan: &Plan) -> u64 {
-    if !cfg!(feature = "cuda") || plan.config.device == Device::Cpu || plan.index.exact {
+    if !cfg!(feature = "cuda") || plan.settings.device == Device::Cpu || plan.index.exact {
         return 0;
     }
     slice_bytes(plan.k()) + READ.max(plan.shape.dim * 4) as u64 + Segments::most(plan) as u64 * 4
