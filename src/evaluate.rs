@@ -210,9 +210,8 @@ impl Evaluation {
             let values = &mut values[..count * shape.dim];
             self.map.read_rows(first, values)?;
             if let Some(at) = values.iter().position(|x| !x.is_finite()) {
-                let place = self.map.locate(first + (at / shape.dim) as u64);
-                let (path, row, component, value) = (place.path, place.row, at % shape.dim, values[at]);
-                return Err(lowland_engine::Error::NotFinite { path, row, component, value }.into());
+                let row = first + (at / shape.dim) as u64;
+                return Err(lowland_engine::scan::not_finite(self.map.as_ref(), row, at % shape.dim).into());
             }
             points.put(first as usize, values);
         }

@@ -54,8 +54,8 @@ pub enum Error {
         /// The stage that needs it.
         stage: &'static str,
     },
-    /// A component that is no number.
-    #[error("{}: row {row}, component {component} is {value}; drop or fill such rows first", path.display())]
+    /// A component that is no number, or none that single precision holds.
+    #[error("{}: row {row}, component {component} is {value:e}{}", path.display(), not_finite(*value))]
     NotFinite {
         /// The file.
         path: PathBuf,
@@ -63,8 +63,8 @@ pub enum Error {
         row: u64,
         /// The component, from 0.
         component: usize,
-        /// The value found.
-        value: f32,
+        /// The value found; where it is finite, it is beyond single precision.
+        value: f64,
     },
     /// Data with too little in it for what was asked.
     #[error("{what}")]
@@ -95,6 +95,14 @@ pub enum Error {
     /// Bytes at rest.
     #[error(transparent)]
     Io(#[from] lowland_io::Error),
+}
+
+/// Why a component of `value` cannot be used, and what to do.
+fn not_finite(value: f64) -> String {
+    match value.is_finite() {
+        true => format!(", beyond single precision ({:e} at most); scale the data down", f32::MAX),
+        false => "; drop or fill such rows first".into(),
+    }
 }
 
 /// A size in bytes, as people write it ("600 MiB").

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use lowland_io::{PendingFile, Source};
+use lowland_io::{PendingFile, Source, is_null_f64};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Loader;
@@ -146,16 +146,22 @@ pub(crate) fn without_direction(values: &[f32], dim: usize) -> Option<usize> {
     values.chunks_exact(dim).position(|row| row.iter().all(|&x| x == 0.0))
 }
 
-/// Names the number that is none: as it stands in the file, before any scaling.
-pub(crate) fn not_finite(source: &dyn Source, row: u64, component: usize) -> Error {
-    let mut raw = vec![0f32; source.shape().dim];
-    if let Err(e) = source.read_rows(row, &mut raw) {
+/// Names the component of `row` that is null, no number, or beyond single precision: as it stands
+/// in the file, before any scaling. `component` is where it was met.
+pub fn not_finite(source: &dyn Source, row: u64, component: usize) -> Error {
+    let mut raw = vec![0f64; source.shape().dim];
+    if let Err(e) = source.read_rows_f64(row, &mut raw) {
         return e.into();
     }
     // Scaled to length 1, an infinity makes others NaN as well: find the first in the file.
-    let component = raw.iter().position(|x| !x.is_finite()).unwrap_or(component);
+    let component = raw.iter().position(|&x| !(x as f32).is_finite()).unwrap_or(component);
     let place = source.locate(row);
-    Error::NotFinite { path: place.path, row: place.row, component, value: raw[component] }
+    let value = raw[component];
+    if is_null_f64(value) {
+        let column = source.column_of(row, component).unwrap_or_default();
+        return lowland_io::Error::Null { path: place.path, row: place.row, column }.into();
+    }
+    Error::NotFinite { path: place.path, row: place.row, component, value }
 }
 
 /// Reads the sample of a finished scan.

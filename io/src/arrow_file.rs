@@ -18,6 +18,7 @@ use arrow::record_batch::RecordBatch;
 
 use crate::arrow_excerpt::{self, Fault, STEP, Stored, has_rows};
 use crate::arrow_message::{self, Dictionaries};
+use crate::number::Number;
 use crate::positioned::Positioned;
 use crate::source::{check_range, fingerprint, lock, no_columns};
 use crate::vectors::{Vectors, Want, positions};
@@ -30,6 +31,9 @@ pub(crate) const MAGIC: &[u8] = b"ARROW1";
 const PORTION_BYTES: usize = 256 << 10;
 /// Of each column, where many are read: enough to make a call's cost small there too.
 const COLUMN_BYTES: usize = 8 << 10;
+
+/// Rows read at once while none has shown how long the vectors are.
+const SETTLE_ROWS: u64 = 64;
 
 /// What it takes to decompress: zstd's window at its usual levels, and a little.
 const UNPACK_BYTES: u64 = 4 << 20;
@@ -157,14 +161,18 @@ impl ArrowFile {
                 this.whole = this.whole.max(block.rows);
             }
         }
-        if this.shape.dim == 0 && this.shape.rows > 0 {
-            let mut dim = 0;
-            this.each(Use::Vectors, &this.vectors.columns, 0, 1, |first, _| {
-                dim = this.vectors.first_width(path, first.columns())?;
-                Ok(())
+        // The first row mostly has components; where it is null, the first that has.
+        let (mut at, mut rows) = (0, 1);
+        while this.vectors.dim.is_none() && at < this.shape.rows {
+            let mut vectors = this.vectors.clone();
+            rows = rows.min(this.shape.rows - at);
+            this.each(Use::Vectors, &this.vectors.columns, at, rows as usize, |part, _| {
+                vectors.settle(path, part.columns()).map(drop)
             })?;
-            this.shape.dim = dim;
+            this.vectors = vectors;
+            (at, rows) = (at + rows, SETTLE_ROWS);
         }
+        this.shape.dim = this.vectors.dim.unwrap_or(0);
         // A file asked nothing yet holds nothing.
         this.release();
         Ok(this)
@@ -341,6 +349,18 @@ impl ArrowFile {
         let order: Vec<usize> = columns.iter().filter_map(|c| in_file.binary_search(c).ok()).collect();
         Ok((batch.project(&order).map_err(failed)?, body))
     }
+
+    fn read<N: Number>(&self, first: u64, out: &mut [N]) -> Result<()> {
+        check_range(&self.path, self.shape, first, out.len())?;
+        let dim = self.shape.dim;
+        let mut rest = &mut *out;
+        let rows = rest.len() / dim.max(1);
+        self.each(Use::Vectors, &self.vectors.columns, first, rows, |part, at| {
+            let (here, after) = std::mem::take(&mut rest).split_at_mut(part.num_rows() * dim);
+            rest = after;
+            self.vectors.copy(&self.path, part.columns(), at, here)
+        })
+    }
 }
 
 impl Source for ArrowFile {
@@ -353,15 +373,11 @@ impl Source for ArrowFile {
     }
 
     fn read_rows(&self, first: u64, out: &mut [f32]) -> Result<()> {
-        check_range(&self.path, self.shape, first, out.len())?;
-        let dim = self.shape.dim;
-        let mut rest = &mut *out;
-        let rows = rest.len() / dim.max(1);
-        self.each(Use::Vectors, &self.vectors.columns, first, rows, |part, at| {
-            let (here, after) = std::mem::take(&mut rest).split_at_mut(part.num_rows() * dim);
-            rest = after;
-            self.vectors.copy(&self.path, part.columns(), dim, at, here)
-        })
+        self.read(first, out)
+    }
+
+    fn read_rows_f64(&self, first: u64, out: &mut [f64]) -> Result<()> {
+        self.read(first, out)
     }
 
     fn locate(&self, row: u64) -> Place {
@@ -397,6 +413,10 @@ impl Source for ArrowFile {
 
     fn vector_column(&self) -> Option<String> {
         Some(self.vectors.label.clone())
+    }
+
+    fn column_of(&self, _row: u64, component: usize) -> Option<String> {
+        Some(self.vectors.column_of(component).to_string())
     }
 
     fn held_bytes(&self) -> u64 {

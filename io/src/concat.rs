@@ -10,6 +10,7 @@ use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
+use crate::number::Number;
 use crate::source::{check_range, lock, no_columns};
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 
@@ -38,8 +39,8 @@ impl Concat {
         let mut dtype = None;
         for (path, source) in sources {
             let Shape { rows, dim } = source.shape();
-            // A file without rows may not know its width: nothing to disagree on.
-            if rows > 0 {
+            // A file without rows, or of nothing but nulls, may not know its width: nothing to disagree on.
+            if rows > 0 && dim > 0 {
                 match &widest {
                     Some(first) if shape.dim != dim => {
                         return Err(Error::Width { path, found: dim, first: first.clone(), expected: shape.dim });
@@ -90,6 +91,23 @@ impl Concat {
         Ok(())
     }
 
+    fn read<N: Number>(&self, first: u64, out: &mut [N]) -> Result<()> {
+        check_range(&self.path(), self.shape, first, out.len())?;
+        let dim = self.shape.dim.max(1);
+        let rows = out.len() / dim;
+        let mut rest = out;
+        self.each(Use::Vectors, first, rows, |part, row, here| {
+            let (now, after) = std::mem::take(&mut rest).split_at_mut(here * dim);
+            rest = after;
+            match part.source.shape().dim {
+                // No row of it has components.
+                0 => now.fill(N::NULL),
+                _ => N::read(part.source.as_ref(), row, now)?,
+            }
+            Ok(())
+        })
+    }
+
     /// Notes that part `index` is read now, and frees what the one before it kept.
     fn enter(&self, use_of: Use, index: usize) {
         let mut reading = lock(&self.reading);
@@ -122,15 +140,11 @@ impl Source for Concat {
     }
 
     fn read_rows(&self, first: u64, out: &mut [f32]) -> Result<()> {
-        check_range(&self.path(), self.shape, first, out.len())?;
-        let dim = self.shape.dim.max(1);
-        let rows = out.len() / dim;
-        let mut rest = out;
-        self.each(Use::Vectors, first, rows, |part, row, here| {
-            let (now, after) = std::mem::take(&mut rest).split_at_mut(here * dim);
-            rest = after;
-            part.source.read_rows(row, now)
-        })
+        self.read(first, out)
+    }
+
+    fn read_rows_f64(&self, first: u64, out: &mut [f64]) -> Result<()> {
+        self.read(first, out)
     }
 
     fn locate(&self, row: u64) -> Place {
@@ -186,6 +200,11 @@ impl Source for Concat {
 
     fn vector_column(&self) -> Option<String> {
         self.parts.iter().find_map(|p| p.source.vector_column())
+    }
+
+    fn column_of(&self, row: u64, component: usize) -> Option<String> {
+        let part = self.parts.get(self.part(row))?;
+        part.source.column_of(row - part.first, component)
     }
 
     fn held_bytes(&self) -> u64 {

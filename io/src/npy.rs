@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use arrow::record_batch::RecordBatch;
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 
+use crate::number::{Number, Take};
 use crate::positioned::Positioned;
 use crate::source::{check_range, fingerprint};
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
@@ -49,6 +49,29 @@ impl Npy {
         file.release();
         Ok(Npy { path: path.into(), file, header, start })
     }
+
+    fn read<N: Number>(&self, first: u64, out: &mut [N]) -> Result<()> {
+        let Shape { dim, .. } = self.header.shape;
+        check_range(&self.path, self.header.shape, first, out.len())?;
+        // Within the range, so within the file: no overflow.
+        let width = width(self.header.dtype);
+        let mut at = self.start + first * dim as u64 * width as u64;
+        let mut buffer = vec![0; PORTION_BYTES.min(out.len() * width)];
+        for out in out.chunks_mut(PORTION_BYTES / width) {
+            let bytes = &mut buffer[..out.len() * width];
+            self.file.read_at(at, bytes)?;
+            at += bytes.len() as u64;
+            match self.header.dtype {
+                Dtype::F32 => convert(bytes, out, |b| N::take(f32::from_le_bytes(b))),
+                Dtype::F64 => convert(bytes, out, |b| N::take(f64::from_le_bytes(b))),
+                Dtype::U8 => convert(bytes, out, |b| N::take(u8::from_le_bytes(b))),
+                Dtype::I8 => convert(bytes, out, |b| N::take(i8::from_le_bytes(b))),
+                Dtype::F16 => convert_halves(bytes, out),
+                Dtype::Mixed => return Err(Error::format(&self.path, "an array has one type")),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Source for Npy {
@@ -61,30 +84,19 @@ impl Source for Npy {
     }
 
     fn read_rows(&self, first: u64, out: &mut [f32]) -> Result<()> {
-        let Shape { dim, .. } = self.header.shape;
-        check_range(&self.path, self.header.shape, first, out.len())?;
-        // Within the range, so within the file: no overflow.
-        let width = width(self.header.dtype);
-        let mut at = self.start + first * dim as u64 * width as u64;
         if self.header.dtype == Dtype::F32 && cfg!(target_endian = "little") {
             // The file's bytes are the numbers.
-            return self.file.read_at(at, bytemuck::cast_slice_mut(out));
+            check_range(&self.path, self.header.shape, first, out.len())?;
+            let at = self.start + first * self.header.shape.dim as u64 * size_of::<f32>() as u64;
+            self.file.read_at(at, bytemuck::cast_slice_mut(out))?;
+            out.iter_mut().for_each(|number| *number = f32::take(*number));
+            return Ok(());
         }
-        let mut buffer = vec![0; PORTION_BYTES.min(out.len() * width)];
-        for out in out.chunks_mut(PORTION_BYTES / width) {
-            let bytes = &mut buffer[..out.len() * width];
-            self.file.read_at(at, bytes)?;
-            at += bytes.len() as u64;
-            match self.header.dtype {
-                Dtype::F32 => convert(bytes, out, f32::from_le_bytes),
-                Dtype::F64 => convert(bytes, out, |b| f64::from_le_bytes(b) as f32),
-                Dtype::U8 => convert(bytes, out, |b| u8::from_le_bytes(b) as f32),
-                Dtype::I8 => convert(bytes, out, |b| i8::from_le_bytes(b) as f32),
-                Dtype::F16 => convert_halves(bytes, out),
-                Dtype::Mixed => return Err(Error::format(&self.path, "an array has one type")),
-            }
-        }
-        Ok(())
+        self.read(first, out)
+    }
+
+    fn read_rows_f64(&self, first: u64, out: &mut [f64]) -> Result<()> {
+        self.read(first, out)
     }
 
     fn locate(&self, row: u64) -> Place {
@@ -120,13 +132,13 @@ impl Source for Npy {
     }
 }
 
-fn convert<const W: usize>(bytes: &[u8], out: &mut [f32], as_f32: impl Fn([u8; W]) -> f32) {
-    for (slot, number) in out.iter_mut().zip(bytes.as_chunks().0) {
-        *slot = as_f32(*number);
+fn convert<N, const W: usize>(bytes: &[u8], out: &mut [N], number: impl Fn([u8; W]) -> N) {
+    for (slot, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+        *slot = number(*bytes);
     }
 }
 
-fn convert_halves(bytes: &[u8], out: &mut [f32]) {
+fn convert_halves<N: Number>(bytes: &[u8], out: &mut [N]) {
     // In portions, so that the processor's own conversion is used.
     const PORTION: usize = 1024;
     let mut halves = [f16::ZERO; PORTION];
@@ -134,7 +146,7 @@ fn convert_halves(bytes: &[u8], out: &mut [f32]) {
         for (half, pair) in halves.iter_mut().zip(bytes.as_chunks().0) {
             *half = f16::from_le_bytes(*pair);
         }
-        halves[..out.len()].convert_to_f32_slice(out);
+        N::halves(&halves[..out.len()], out);
     }
 }
 

@@ -67,6 +67,10 @@ pub fn open(paths: &[String], options: &Options) -> Result<Box<dyn Source>> {
         let others = if sources.len() > 1 { ", nor has any of the others" } else { "" };
         return Err(Error::format(first, format!("has no rows{others}")));
     }
+    if sources.iter().all(|(_, source)| source.shape().rows == 0 || source.shape().dim == 0) {
+        let column = sources.iter().find_map(|(_, source)| source.vector_column()).unwrap_or_default();
+        return Err(Error::format(first, format!("column \"{column}\" has no vector: all its rows are null or empty")));
+    }
     if sources.len() == 1
         && let Some((_, source)) = sources.pop()
     {
@@ -291,10 +295,7 @@ mod tests {
     fn bad_files_are_refused_with_file_row_and_column() {
         let any = Options::default();
         for end in ["parquet", "arrow"] {
-            refused(&format!("bad_null_list.{end}"), &any, "row 6: null in column \"v\"");
-            refused(&format!("bad_null_component.{end}"), &any, "row 8: null in column \"v\"");
             refused(&format!("bad_ragged.{end}"), &any, "row 5: 2 components where the first row has 4");
-            refused(&format!("bad_null_number.{end}"), &column("y,x"), "row 2: null in column \"x\"");
             refused(&format!("pyarrow_scalars.{end}"), &any, "no column holds vectors");
             refused(&format!("pyarrow_scalars.{end}"), &column("*"), "column \"name\" is Utf8");
             refused(&format!("pyarrow_scalars.{end}"), &column("pc11"), "no column \"pc11\"");
@@ -315,6 +316,92 @@ mod tests {
         refused("nothing.npy", &any, "no such file");
         refused("nothing*.npy", &any, "no such file");
         assert!(matches!(open(&[], &any).err(), Some(Error::NoFiles { .. })));
+    }
+
+    /// Reads a source whole in both precisions, which must agree; a null is `None`.
+    fn read_nullable(source: &dyn Source) -> Vec<Option<f64>> {
+        let Shape { rows, dim } = source.shape();
+        let single = read(source, 0, rows as usize).unwrap();
+        let mut double = vec![0.0; rows as usize * dim];
+        source.read_rows_f64(0, &mut double).unwrap();
+        for (single, double) in single.iter().zip(&double) {
+            assert_eq!(crate::is_null(*single), crate::is_null_f64(*double));
+            assert!(*single == *double as f32 || single.is_nan() && double.is_nan(), "{single} is {double}");
+        }
+        double.iter().map(|&x| (!crate::is_null_f64(x)).then_some(x)).collect()
+    }
+
+    #[test]
+    fn nulls_are_told_from_numbers_and_from_nan() {
+        let whole: Vec<Option<f64>> = expected(Dtype::F32, 0..10, 4).into_iter().map(|x| Some(f64::from(x))).collect();
+        for end in ["parquet", "arrow"] {
+            let open = |name: &str, options: &Options| open(&[fixture(&format!("{name}.{end}"))], options).unwrap();
+            let mut with_null = whole.clone();
+            with_null[24..28].fill(None);
+            assert_eq!(read_nullable(&*open("bad_null_list", &Options::default())), with_null, "{end}");
+            let mut with_null = whole.clone();
+            with_null[32..36].clone_from_slice(&[Some(1.0), None, Some(2.0), Some(3.0)]);
+            assert_eq!(read_nullable(&*open("bad_null_component", &Options::default())), with_null, "{end}");
+            let numbers = open("bad_null_number", &column("y,x"));
+            let found = read_nullable(&*numbers);
+            assert_eq!(found, [Some(1.0), Some(1.0), Some(2.0), Some(2.0), Some(3.0), None]);
+            assert_eq!(numbers.column_of(2, 1).as_deref(), Some("x"));
+        }
+    }
+
+    #[test]
+    fn the_first_rows_may_be_null_or_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = 300;
+        for first in [0, 1, 2, 63, 64, 65, 150, rows - 1] {
+            let item = Arc::new(Field::new("item", DataType::Float32, true));
+            let lengths = (0..rows).map(|row| if row < first { 0 } else { 3 });
+            let values = Float32Array::from_iter((0..(rows - first) * 3).map(|i| (i != 1).then_some(f32::NAN)));
+            let nulls = (0..rows).map(|row| row >= first || row % 2 == 1).collect::<Vec<_>>().into();
+            let lists =
+                GenericListArray::<i32>::new(item, OffsetBuffer::from_lengths(lengths), Arc::new(values), Some(nulls));
+            let batch = RecordBatch::try_from_iter([("v", Arc::new(lists) as ArrayRef)]).unwrap();
+            for (name, bytes) in [
+                ("a", arrow_bytes(&[batch.slice(0, rows / 3), batch.slice(rows / 3, rows - rows / 3)], None)),
+                ("b", arrow_bytes(std::slice::from_ref(&batch), Some(CompressionType::ZSTD))),
+                ("c", parquet_bytes(std::slice::from_ref(&batch), 100, Compression::UNCOMPRESSED)),
+            ] {
+                std::fs::write(dir.path().join(name), bytes).unwrap();
+                let source = open(&[at(&dir, name)], &Options::default()).unwrap();
+                assert_eq!(source.shape(), Shape { rows: rows as u64, dim: 3 });
+                for (i, found) in read_nullable(&*source).into_iter().enumerate() {
+                    // A NaN of the file is no null.
+                    assert_eq!(found.is_some(), i >= first * 3 && i != first * 3 + 1, "{name}, {first}: {i}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_of_nulls_joins_others_and_is_refused_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, vectors: ArrayRef| {
+            let batch = RecordBatch::try_from_iter([("v", vectors)]).unwrap();
+            std::fs::write(dir.path().join(name), arrow_bytes(&[batch], None)).unwrap();
+        };
+        let item = Arc::new(Field::new("item", DataType::Float32, true));
+        let empty = |n| OffsetBuffer::<i32>::from_lengths(std::iter::repeat_n(0, n));
+        let none = |n| {
+            let values = Arc::new(Float32Array::from(Vec::<f32>::new()));
+            Arc::new(GenericListArray::new(item.clone(), empty(n), values, None)) as ArrayRef
+        };
+        write("0", none(2));
+        write("1", lists::<i32>(Arc::new(Float32Array::from(vec![1.0, 2.0, 3.0, 4.0])), 2));
+        let any = Options::default();
+        let error = open(&[at(&dir, "0"), at(&dir, "0")], &any).err().unwrap().to_string();
+        assert!(error.contains("column \"v\" has no vector"), "{error}");
+        for order in [["0", "1"], ["1", "0"]] {
+            let source = open(&order.map(|name| at(&dir, name)), &any).unwrap();
+            assert_eq!(source.shape(), Shape { rows: 4, dim: 2 });
+            let mut expected = [None, None, None, None, Some(1.0), Some(2.0), Some(3.0), Some(4.0)];
+            expected.rotate_left(if order[0] == "0" { 0 } else { 4 });
+            assert_eq!(read_nullable(&*source), expected);
+        }
     }
 
     #[test]

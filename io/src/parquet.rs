@@ -26,6 +26,7 @@ use parquet::file::metadata::{
 
 use crate::arrow_message;
 use crate::damage::caught;
+use crate::number::Number;
 use crate::source::{check_range, fingerprint, lock, no_columns, open_file, stamp, unchanged};
 use crate::vectors::{Vectors, Want, positions};
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
@@ -35,6 +36,9 @@ pub(crate) const MAGIC: &[u8] = b"PAR1";
 /// Rows decoded at once: few enough for `BATCH_BYTES`, enough to make a call's fixed cost small.
 const BATCH_ROWS: usize = 4096;
 const BATCH_BYTES: usize = 4 << 20;
+
+/// Rows decoded at once while none has shown how long the vectors are.
+const SETTLE_ROWS: usize = 64;
 
 /// Working memory of a decompressor, of which each column has one (zstd's, the largest).
 const CODEC_BYTES: u64 = 96 << 10;
@@ -104,9 +108,20 @@ impl ParquetFile {
             this.leaves().first().and_then(|&leaf| this.metadata.metadata().row_groups().first()?.columns().get(leaf));
         this.pages = first.and_then(|chunk| PageSize::read(&file, chunk)).unwrap_or_default();
         if this.shape.dim == 0 && rows > 0 {
-            let mut cursor = this.cursor(this.vectors.columns.clone(), 0, 1)?;
-            let first = this.take(&mut cursor, 1)?;
-            this.shape.dim = this.vectors.first_width(path, first.columns())?;
+            // The first row mostly has components; where it is null, the first that has.
+            let mut batch_rows = 1;
+            let mut cursor = this.cursor(this.vectors.columns.clone(), 0, batch_rows)?;
+            while cursor.next < rows {
+                let part = this.take(&mut cursor, BATCH_ROWS)?;
+                if this.vectors.settle(path, part.columns())? {
+                    break;
+                }
+                if batch_rows == 1 {
+                    batch_rows = SETTLE_ROWS;
+                    cursor = this.cursor(this.vectors.columns.clone(), cursor.next, batch_rows)?;
+                }
+            }
+            this.shape.dim = this.vectors.dim.unwrap_or(0);
         }
         Ok(this)
     }
@@ -201,6 +216,27 @@ impl ParquetFile {
         Error::format(&self.path, format!("cannot be decoded at or after row {row}: {what}"))
     }
 
+    fn read<N: Number>(&self, first: u64, out: &mut [N]) -> Result<()> {
+        check_range(&self.path, self.shape, first, out.len())?;
+        if out.is_empty() {
+            return Ok(());
+        }
+        let dim = self.shape.dim;
+        let mut kept = lock(&self.vector_cursor);
+        let mut cursor = self.resume(kept.take(), &self.vectors.columns, first, self.batch_rows())?;
+        let mut rest = out;
+        while !rest.is_empty() {
+            let at = cursor.next;
+            let part = self.take(&mut cursor, rest.len() / dim)?;
+            let (here, after) = rest.split_at_mut(part.num_rows() * dim);
+            self.vectors.copy(&self.path, part.columns(), at, here)?;
+            rest = after;
+        }
+        // A cursor that has reached the end would only hold memory and an open file.
+        *kept = (cursor.next < self.shape.rows).then_some(cursor);
+        Ok(())
+    }
+
     fn batch_rows(&self) -> usize {
         let row = self.shape.dim.saturating_mul(self.vectors.component_bytes() as usize);
         (BATCH_BYTES / row.max(1)).clamp(1, BATCH_ROWS)
@@ -217,24 +253,11 @@ impl Source for ParquetFile {
     }
 
     fn read_rows(&self, first: u64, out: &mut [f32]) -> Result<()> {
-        check_range(&self.path, self.shape, first, out.len())?;
-        if out.is_empty() {
-            return Ok(());
-        }
-        let dim = self.shape.dim;
-        let mut kept = lock(&self.vector_cursor);
-        let mut cursor = self.resume(kept.take(), &self.vectors.columns, first, self.batch_rows())?;
-        let mut rest = out;
-        while !rest.is_empty() {
-            let at = cursor.next;
-            let part = self.take(&mut cursor, rest.len() / dim)?;
-            let (here, after) = rest.split_at_mut(part.num_rows() * dim);
-            self.vectors.copy(&self.path, part.columns(), dim, at, here)?;
-            rest = after;
-        }
-        // A cursor that has reached the end would only hold memory and an open file.
-        *kept = (cursor.next < self.shape.rows).then_some(cursor);
-        Ok(())
+        self.read(first, out)
+    }
+
+    fn read_rows_f64(&self, first: u64, out: &mut [f64]) -> Result<()> {
+        self.read(first, out)
     }
 
     fn locate(&self, row: u64) -> Place {
@@ -277,6 +300,10 @@ impl Source for ParquetFile {
 
     fn vector_column(&self) -> Option<String> {
         Some(self.vectors.label.clone())
+    }
+
+    fn column_of(&self, _row: u64, component: usize) -> Option<String> {
+        Some(self.vectors.column_of(component).to_string())
     }
 
     fn held_bytes(&self) -> u64 {

@@ -29,7 +29,7 @@ pub struct Shape {
     pub dim: usize,
 }
 
-/// The type of a component at rest; every source is read as `f32`.
+/// The type of a component at rest; every source is read as `f32` or as `f64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
@@ -122,7 +122,15 @@ pub trait Source: Send + Sync {
 
     /// Reads rows `first..first + out.len() / dim` into `out`, row by row.
     /// `out.len()` must be a multiple of `dim` and the range within the source.
+    ///
+    /// Each number is rounded to the nearest `f32`, so one beyond single precision is infinite. A
+    /// null component, and each component of a row that is null or an empty list, is
+    /// [`NULL`](crate::NULL): see [`is_null`](crate::is_null).
     fn read_rows(&self, first: u64, out: &mut [f32]) -> Result<()>;
+
+    /// The same rows in double precision; integers of 64 bits are rounded to the nearest `f64`. A
+    /// null component is [`NULL_F64`](crate::NULL_F64): see [`is_null_f64`](crate::is_null_f64).
+    fn read_rows_f64(&self, first: u64, out: &mut [f64]) -> Result<()>;
 
     /// The file and row that hold row `row` of the source.
     fn locate(&self, row: u64) -> Place;
@@ -138,6 +146,12 @@ pub trait Source: Send + Sync {
 
     /// What the vectors are called in the file: a column's name, or several; none for npy.
     fn vector_column(&self) -> Option<String>;
+
+    /// The column that holds component `component` of row `row`; none for npy.
+    fn column_of(&self, row: u64, component: usize) -> Option<String> {
+        let _ = (row, component);
+        self.vector_column()
+    }
 
     /// The most bytes that `read_rows` takes beside `out`, during a call or
     /// from one to the next: a decoded batch, open pages, a buffer. What the

@@ -1,20 +1,16 @@
-//! Which column, or columns, of a table hold the vectors, and how Arrow
-//! arrays become rows of `f32`. Shared by the Arrow and the Parquet reader.
+//! Which column, or columns, of a table hold the vectors. Shared by the Arrow
+//! and the Parquet reader.
 //!
-//! What must hold: the same columns and the same rounding whatever the
-//! format; a null never becomes a number.
+//! What must hold: the same columns whatever the format.
 
 use std::cmp::Ordering;
-use std::ops::Range;
 use std::path::Path;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, OffsetSizeTrait};
-use arrow::datatypes::{
-    DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema, UInt8Type,
-    UInt16Type, UInt32Type, UInt64Type,
-};
-use half::slice::HalfFloatSliceExt;
+use arrow::array::ArrayRef;
+use arrow::datatypes::{DataType, Schema};
 
+use crate::flatten::{self, Slots, Wrong};
+use crate::number::Number;
 use crate::{Dtype, Error, Result};
 
 /// The columns asked for.
@@ -39,8 +35,10 @@ pub(crate) struct Vectors {
     pub(crate) names: Vec<String>,
     /// The components' type.
     pub(crate) dtype: Dtype,
-    /// Components, where the types alone say so (not for List and LargeList).
+    /// Components, where the types say so (not for List and LargeList) or a row has been seen.
     pub(crate) dim: Option<usize>,
+    /// How many entries the lists of each level have that may be of any length.
+    lengths: Vec<usize>,
 }
 
 impl Vectors {
@@ -80,7 +78,10 @@ impl Vectors {
                 let data_type = schema.field(*one).data_type();
                 let dtype = list_item(data_type).and_then(list_dtype).ok_or_else(|| unusable(*one))?;
                 let dim = match data_type {
-                    DataType::FixedSizeList(_, size) => Some(positive(path, schema.field(*one).name(), *size)?),
+                    DataType::FixedSizeList(..) => match fixed_components(data_type) {
+                        0 => return Err(no_components(path, schema.field(*one).name())),
+                        dim => Some(dim),
+                    },
                     _ => None,
                 };
                 (dtype, dim)
@@ -98,124 +99,36 @@ impl Vectors {
             }
         };
         let names = columns.iter().map(|&i| schema.field(i).name().clone()).collect();
-        Ok(Vectors { label: label.into(), columns: columns.to_vec(), names, dtype, dim })
+        Ok(Vectors { label: label.into(), columns: columns.to_vec(), names, dtype, dim, lengths: Vec::new() })
     }
 
-    /// The length of a list column's first vector. `arrays` are the columns
-    /// in component order and hold at least the file's first row.
-    pub(crate) fn first_width(&self, path: &Path, arrays: &[ArrayRef]) -> Result<usize> {
-        if let Some(dim) = self.dim {
-            return Ok(dim);
+    /// Settles how many components the vectors have, by the first row of `arrays` (the columns in
+    /// component order) that has any; says whether it is settled.
+    pub(crate) fn settle(&mut self, path: &Path, arrays: &[ArrayRef]) -> Result<bool> {
+        if self.dim.is_none()
+            && let [array] = arrays
+            && let Some(lengths) = flatten::lengths(array).map_err(|wrong| self.wrong(path, 0, 0, wrong))?
+        {
+            let fixed = fixed_components(array.data_type());
+            let dim = lengths.iter().try_fold(fixed, |product, &n| product.checked_mul(n));
+            self.dim = Some(dim.filter(|&dim| dim > 0).ok_or_else(|| no_components(path, self.name(0)))?);
+            self.lengths = lengths;
         }
-        let [array] = arrays else {
-            return Err(Error::format(path, "a list column was expected"));
-        };
-        if array.is_empty() {
-            return Err(Error::format(path, "its first batch holds no rows"));
-        }
-        if array.is_null(0) {
-            return Err(self.null(path, 0, 0));
-        }
-        let width = match array.data_type() {
-            DataType::List(_) => array.as_list::<i32>().value_length(0) as i64,
-            DataType::LargeList(_) => array.as_list::<i64>().value_length(0),
-            other => return Err(self.unexpected(path, 0, other)),
-        };
-        positive(path, self.name(0), width)
+        Ok(self.dim.is_some())
     }
 
     /// Writes `arrays` (the columns in component order, all of one length)
     /// into `out`, row by row. `first` is the file's row that they begin at.
-    pub(crate) fn copy(&self, path: &Path, arrays: &[ArrayRef], dim: usize, first: u64, out: &mut [f32]) -> Result<()> {
-        let rows = out.len() / dim.max(1);
+    pub(crate) fn copy<N: Number>(&self, path: &Path, arrays: &[ArrayRef], first: u64, out: &mut [N]) -> Result<()> {
+        let dim = self.dim.unwrap_or(0).max(1);
+        let rows = out.len() / dim;
         if arrays.len() != self.columns.len() || arrays.iter().any(|a| a.len() != rows) {
             return Err(Error::format(path, "its columns differ in length"));
         }
-        match arrays {
-            [array] if list_item(array.data_type()).is_some() => self.copy_lists(path, array, dim, first, out),
-            _ => self.copy_numbers(path, arrays, first, out),
-        }
-    }
-
-    fn copy_lists(&self, path: &Path, array: &ArrayRef, dim: usize, first: u64, out: &mut [f32]) -> Result<()> {
-        // A null list may have values behind it, so validity comes first.
-        if let Some(row) = first_null(array, 0..array.len()) {
-            return Err(self.null(path, first + row as u64, 0));
-        }
-        let (values, range) = match array.data_type() {
-            DataType::FixedSizeList(_, size) => {
-                if usize::try_from(*size) != Ok(dim) {
-                    return Err(self.unexpected(path, 0, array.data_type()));
-                }
-                let lists = array.as_fixed_size_list();
-                let start = if lists.is_empty() { 0 } else { lists.value_offset(0) as usize };
-                (lists.values(), start..start + array.len() * dim)
-            }
-            DataType::List(_) => self.even::<i32>(path, array, dim, first)?,
-            DataType::LargeList(_) => self.even::<i64>(path, array, dim, first)?,
-            other => return Err(self.unexpected(path, 0, other)),
-        };
-        if range.end > values.len() {
-            return Err(Error::format(
-                path,
-                format!("column \"{}\" has fewer values than its lists say", self.name(0)),
-            ));
-        }
-        if let Some(at) = first_null(values, range.clone()) {
-            return Err(self.null(path, first + (at / dim) as u64, 0));
-        }
-        match values.data_type() {
-            DataType::Float16 => values.as_primitive::<Float16Type>().values()[range].convert_to_f32_slice(out),
-            DataType::Float32 => out.copy_from_slice(&values.as_primitive::<Float32Type>().values()[range]),
-            DataType::Float64 => convert::<Float64Type>(values, range, out, |v| v as f32),
-            DataType::UInt8 => convert::<UInt8Type>(values, range, out, |v| v as f32),
-            DataType::Int8 => convert::<Int8Type>(values, range, out, |v| v as f32),
-            other => return Err(self.unexpected(path, 0, other)),
-        }
-        Ok(())
-    }
-
-    /// The values of lists that are all `dim` long: one run, as nothing lies between them.
-    fn even<'a, O: OffsetSizeTrait>(
-        &self,
-        path: &Path,
-        array: &'a ArrayRef,
-        dim: usize,
-        first: u64,
-    ) -> Result<(&'a ArrayRef, Range<usize>)> {
-        let lists = array.as_list::<O>();
-        let offsets = lists.value_offsets();
-        for (row, pair) in offsets.windows(2).enumerate() {
-            let found = (pair[1] - pair[0]).as_usize();
-            if found != dim {
-                return Err(Error::Ragged { path: path.into(), row: first + row as u64, expected: dim, found });
-            }
-        }
-        let start = offsets.first().map_or(0, |o| o.as_usize());
-        Ok((lists.values(), start..start + array.len() * dim))
-    }
-
-    fn copy_numbers(&self, path: &Path, arrays: &[ArrayRef], first: u64, out: &mut [f32]) -> Result<()> {
-        let dim = arrays.len();
-        for (component, array) in arrays.iter().enumerate() {
-            if let Some(row) = first_null(array, 0..array.len()) {
-                return Err(self.null(path, first + row as u64, component));
-            }
-            let slots = out.iter_mut().skip(component).step_by(dim);
-            match array.data_type() {
-                DataType::Float16 => scatter::<Float16Type>(array, slots, |v| v.to_f32()),
-                DataType::Float32 => scatter::<Float32Type>(array, slots, |v| v),
-                DataType::Float64 => scatter::<Float64Type>(array, slots, |v| v as f32),
-                DataType::Int8 => scatter::<Int8Type>(array, slots, |v| v as f32),
-                DataType::Int16 => scatter::<Int16Type>(array, slots, |v| v as f32),
-                DataType::Int32 => scatter::<Int32Type>(array, slots, |v| v as f32),
-                DataType::Int64 => scatter::<Int64Type>(array, slots, |v| v as f32),
-                DataType::UInt8 => scatter::<UInt8Type>(array, slots, |v| v as f32),
-                DataType::UInt16 => scatter::<UInt16Type>(array, slots, |v| v as f32),
-                DataType::UInt32 => scatter::<UInt32Type>(array, slots, |v| v as f32),
-                DataType::UInt64 => scatter::<UInt64Type>(array, slots, |v| v as f32),
-                other => return Err(self.unexpected(path, component, other)),
-            }
+        let width = dim / arrays.len().max(1);
+        for (at, array) in arrays.iter().enumerate() {
+            let mut slots = Slots { out, dim, at: at * width, width };
+            slots.fill(array, &self.lengths).map_err(|wrong| self.wrong(path, first, at, wrong))?;
         }
         Ok(())
     }
@@ -230,16 +143,27 @@ impl Vectors {
         }
     }
 
+    /// The column that holds component `component`.
+    pub(crate) fn column_of(&self, component: usize) -> &str {
+        self.name(if self.names.len() == 1 { 0 } else { component })
+    }
+
     fn name(&self, component: usize) -> &str {
         self.names.get(component).map_or("", String::as_str)
     }
 
-    fn null(&self, path: &Path, row: u64, component: usize) -> Error {
-        Error::Null { path: path.into(), row, column: self.name(component).into() }
-    }
-
-    fn unexpected(&self, path: &Path, component: usize, found: &DataType) -> Error {
-        Error::ColumnType { path: path.into(), column: self.name(component).into(), found: found.to_string() }
+    /// What is wrong with rows of `path` from `first` on, of the column that is the given one of the vectors'.
+    fn wrong(&self, path: &Path, first: u64, column: usize, wrong: Wrong) -> Error {
+        let name = self.name(column);
+        match wrong {
+            Wrong::Ragged { row, expected, found } => {
+                Error::Ragged { path: path.into(), row: first + row as u64, expected, found }
+            }
+            Wrong::Type(found) => {
+                Error::ColumnType { path: path.into(), column: name.into(), found: found.to_string() }
+            }
+            Wrong::Damaged(what) => Error::format(path, format!("column \"{name}\" {what}")),
+        }
     }
 }
 
@@ -349,39 +273,19 @@ fn is_number(data_type: &DataType) -> bool {
     data_type.is_integer() || data_type.is_floating()
 }
 
-fn positive(path: &Path, column: &str, width: impl Into<i64>) -> Result<usize> {
-    match usize::try_from(width.into()) {
-        Ok(width) if width > 0 => Ok(width),
-        _ => Err(Error::format(path, format!("column \"{column}\" holds vectors of no components"))),
+/// How many components an element has by the sizes that its type gives.
+fn fixed_components(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::FixedSizeList(item, size) => {
+            usize::try_from(*size).unwrap_or(0).saturating_mul(fixed_components(item.data_type()))
+        }
+        DataType::List(item) | DataType::LargeList(item) => fixed_components(item.data_type()),
+        _ => 1,
     }
 }
 
-/// The first null of `array` in `range`, counted from the range's start.
-fn first_null(array: &ArrayRef, range: Range<usize>) -> Option<usize> {
-    let nulls = array.nulls().filter(|n| n.null_count() > 0)?;
-    let start = range.start;
-    range.into_iter().find(|&i| nulls.is_null(i)).map(|i| i - start)
-}
-
-fn convert<T: ArrowPrimitiveType>(
-    values: &ArrayRef,
-    range: Range<usize>,
-    out: &mut [f32],
-    as_f32: impl Fn(T::Native) -> f32,
-) {
-    for (slot, value) in out.iter_mut().zip(&values.as_primitive::<T>().values()[range]) {
-        *slot = as_f32(*value);
-    }
-}
-
-fn scatter<'a, T: ArrowPrimitiveType>(
-    array: &ArrayRef,
-    slots: impl Iterator<Item = &'a mut f32>,
-    as_f32: impl Fn(T::Native) -> f32,
-) {
-    for (slot, value) in slots.zip(array.as_primitive::<T>().values()) {
-        *slot = as_f32(*value);
-    }
+fn no_components(path: &Path, column: &str) -> Error {
+    Error::format(path, format!("column \"{column}\" holds vectors of no components"))
 }
 
 #[cfg(test)]

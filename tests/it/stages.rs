@@ -74,6 +74,12 @@ impl Source for Table {
         out.copy_from_slice(&self.values[first as usize * self.dim..][..out.len()]);
         Ok(())
     }
+    fn read_rows_f64(&self, first: u64, out: &mut [f64]) -> lowland_io::Result<()> {
+        let mut values = vec![0.0; out.len()];
+        self.read_rows(first, &mut values)?;
+        out.iter_mut().zip(values).for_each(|(slot, value)| *slot = f64::from(value));
+        Ok(())
+    }
     fn locate(&self, row: u64) -> Place {
         Place { path: "memory".into(), row }
     }

@@ -19,6 +19,7 @@ use crate::observe::Progress;
 use crate::pca::Pca;
 use crate::plan::Plan;
 use crate::random::unit;
+use crate::scan::not_finite;
 use crate::work::Work;
 use crate::{Error, Init, Result};
 
@@ -144,8 +145,7 @@ pub(crate) fn from_file(plan: &Plan, path: &Path, lists: Option<&Lists>) -> Resu
     let mut source_order = vec![0f32; rows as usize * width];
     given.read_rows(0, &mut source_order)?;
     if let Some(at) = source_order.iter().position(|x| !x.is_finite()) {
-        let (row, component) = ((at / width) as u64, at % width);
-        return Err(Error::NotFinite { path: path.into(), row, component, value: source_order[at] });
+        return Err(not_finite(given.as_ref(), (at / width) as u64, at % width));
     }
     let Some(lists) = lists else { return Ok(source_order) };
     let mut positions = Vec::with_capacity(source_order.len());
