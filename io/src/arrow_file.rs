@@ -7,7 +7,7 @@
 //! nothing, and no other is held; damaged bytes are an error.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use arrow::buffer::{Buffer, MutableBuffer};
@@ -20,7 +20,7 @@ use crate::arrow_excerpt::{self, Fault, STEP, Stored, has_rows};
 use crate::arrow_message::{self, Dictionaries};
 use crate::number::Number;
 use crate::positioned::Positioned;
-use crate::source::{check_range, fingerprint, lock, no_columns};
+use crate::source::{check_range, lock, no_columns};
 use crate::vectors::{Vectors, Want, positions};
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 
@@ -101,8 +101,8 @@ enum Use {
 }
 
 impl ArrowFile {
-    pub(crate) fn open(path: &Path, want: &Want) -> Result<Self> {
-        let file = Positioned::open(path)?;
+    pub(crate) fn open(file: Positioned, want: &Want) -> Result<Self> {
+        let path = &file.path().to_path_buf();
         let damaged = |what: String| Error::format(path, what);
         let end = file.bytes().saturating_sub(MAGIC.len() as u64);
         if file.read(end..file.bytes())? != MAGIC {
@@ -408,7 +408,7 @@ impl Source for ArrowFile {
     }
 
     fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
-        Ok(vec![fingerprint(&self.path, self.footer.clone())?])
+        Ok(vec![self.file.fingerprint(self.footer.clone())?])
     }
 
     fn vector_column(&self) -> Option<String> {
@@ -548,7 +548,7 @@ mod tests {
     }
 
     fn open(path: &Path) -> ArrowFile {
-        ArrowFile::open(path, &Want::Asked("v".into())).unwrap_or_else(|e| panic!("{e}"))
+        ArrowFile::open(Positioned::open(path).unwrap(), &Want::Asked("v".into())).unwrap_or_else(|e| panic!("{e}"))
     }
 
     proptest! {

@@ -17,6 +17,8 @@ use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 /// Files read one after the other.
 pub(crate) struct Concat {
     parts: Vec<Part>,
+    /// Files without rows: only that they stay so matters.
+    rowless: Vec<Box<dyn Source>>,
     shape: Shape,
     dtype: Dtype,
     /// The parts whose vectors and whose columns were read last.
@@ -31,41 +33,39 @@ pub(crate) struct Part {
 }
 
 impl Concat {
-    /// Joins `sources`, at least one of which has rows.
-    pub(crate) fn new(sources: Vec<(PathBuf, Box<dyn Source>)>) -> Result<Self> {
+    /// Joins `sources`, which have rows; `rowless` have none.
+    pub(crate) fn new(sources: Vec<(PathBuf, Box<dyn Source>)>, rowless: Vec<Box<dyn Source>>) -> Result<Self> {
         let mut parts: Vec<Part> = Vec::with_capacity(sources.len());
         let mut shape = Shape { rows: 0, dim: 0 };
-        let mut widest: Option<PathBuf> = None;
+        let mut leader: Option<PathBuf> = None;
         let mut dtype = None;
         for (path, source) in sources {
             let Shape { rows, dim } = source.shape();
-            // A file without rows, or of nothing but nulls, may not know its width: nothing to disagree on.
-            if rows > 0 && dim > 0 {
-                match &widest {
-                    Some(first) if shape.dim != dim => {
-                        return Err(Error::Width { path, found: dim, first: first.clone(), expected: shape.dim });
-                    }
-                    Some(_) => {}
-                    None => {
-                        shape.dim = dim;
-                        widest = Some(path.clone());
-                    }
+            // A file of nothing but nulls may not know its width: nothing to disagree on.
+            match &leader {
+                _ if dim == 0 => {}
+                Some(first) if shape.dim != dim => {
+                    return Err(Error::Width { path, found: dim, first: first.clone(), expected: shape.dim });
                 }
-                dtype = match dtype {
-                    None => Some(source.dtype()),
-                    Some(d) if d == source.dtype() => Some(d),
-                    Some(_) => Some(Dtype::Mixed),
-                };
+                Some(_) => {}
+                None => {
+                    shape.dim = dim;
+                    leader = Some(path.clone());
+                }
             }
+            dtype = match dtype {
+                None => Some(source.dtype()),
+                Some(d) if d == source.dtype() => Some(d),
+                Some(_) => Some(Dtype::Mixed),
+            };
             let first = shape.rows;
             shape.rows = first.checked_add(rows).ok_or_else(|| Error::format(&path, "too many rows"))?;
             parts.push(Part { path, source, first });
         }
-        Ok(Concat { parts, shape, dtype: dtype.unwrap_or(Dtype::Mixed), reading: Mutex::new([0; 2]) })
+        Ok(Concat { parts, rowless, shape, dtype: dtype.unwrap_or(Dtype::Mixed), reading: Mutex::new([0; 2]) })
     }
 
     fn part(&self, row: u64) -> usize {
-        // Of parts that begin at one row, all but the last are empty.
         self.parts.partition_point(|p| p.first <= row).saturating_sub(1)
     }
 
@@ -194,6 +194,9 @@ impl Source for Concat {
         let mut all = Vec::with_capacity(self.parts.len());
         for part in &self.parts {
             all.extend(part.source.fingerprints()?);
+        }
+        for file in &self.rowless {
+            all.extend(file.fingerprints()?);
         }
         Ok(all)
     }

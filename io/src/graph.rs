@@ -23,6 +23,7 @@
 //! within a row is as found, a row's own number included.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -187,7 +188,7 @@ impl GraphReader {
             (Table::Arrow(Box::new(file), Mutex::new(None)), footer, schema, rows)
         } else if head.starts_with(b"PAR1") {
             let length = file.metadata().map_err(|e| Error::io(&path, "inspect", e))?.len();
-            let footer = crate::parquet::footer(&path, &file, length)?;
+            let footer = crate::parquet::footer(&path, length, |at, to| file.read_exact_at(to, at))?;
             let reader = parquet(&path, file)?;
             let (mut firsts, mut rows) = (Vec::new(), 0_u64);
             for group in reader.metadata().row_groups() {

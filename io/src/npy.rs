@@ -11,7 +11,7 @@ use half::f16;
 
 use crate::number::{Number, Take};
 use crate::positioned::Positioned;
-use crate::source::{check_range, fingerprint};
+use crate::source::check_range;
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 
 pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
@@ -33,8 +33,8 @@ pub(crate) struct Npy {
 }
 
 impl Npy {
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = Positioned::open(path)?;
+    pub(crate) fn open(file: Positioned) -> Result<Self> {
+        let path = &file.path().to_path_buf();
         let (header, start) = read_header(path, &file)?;
         let Shape { rows, dim } = header.shape;
         let expected = rows
@@ -116,7 +116,7 @@ impl Source for Npy {
     }
 
     fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
-        Ok(vec![fingerprint(&self.path, 0..self.start)?])
+        Ok(vec![self.file.fingerprint(0..self.start)?])
     }
 
     fn vector_column(&self) -> Option<String> {
@@ -390,7 +390,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.npy");
         std::fs::write(&path, bytes).unwrap();
-        Npy::open(&path).map(|npy| Saved(npy, dir))
+        Positioned::open(&path).and_then(Npy::open).map(|npy| Saved(npy, dir))
     }
 
     fn check(descr: &str, fortran: &str, shape: &str, expected: std::result::Result<(u64, usize), &str>) {

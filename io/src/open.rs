@@ -1,16 +1,17 @@
 //! From what a person names (files, directories, globs) to a source.
 //!
-//! What must hold: the order of the rows depends on names only; a file's
-//! format is decided by its first bytes, never by its name.
+//! What must hold: a file's format is decided by its first bytes, never by its
+//! name; a file without rows counts for nothing, whatever its columns are.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::arrow_file::{self, ArrowFile};
 use crate::concat::Concat;
+use crate::files;
+use crate::hive::Hive;
 use crate::npy::{self, Npy};
 use crate::parquet::{self, ParquetFile};
-use crate::source::open_file;
+use crate::positioned::Positioned;
 use crate::vectors::Want;
 use crate::{Error, Result, Source};
 
@@ -24,47 +25,48 @@ pub struct Options {
     pub column: Option<String>,
 }
 
-/// What a directory is searched for.
-const EXTENSIONS: [&str; 5] = ["parquet", "arrow", "feather", "ipc", "npy"];
-
-/// A search that goes deeper than this has followed a link back to itself.
-const DEEPEST: usize = 32;
-
 /// Opens files, directories and globs as one source, in the order given.
 ///
-/// A directory stands for the `.parquet`, `.arrow`, `.feather`, `.ipc` and
-/// `.npy` files in it and below it, in the order of their names; names that
-/// begin with `.` or `_` are passed over. Parquet, Arrow IPC files (Feather
-/// version 2) and `.npy` can be mixed if their vectors are of one width. With
-/// several files, the vectors' column is found in the first that has columns
-/// and must be in all. Opening reads headers and footers only (and one row,
-/// where vectors are in a List column).
+/// A directory stands for the Parquet, Arrow and npy files in it and below it,
+/// in the order of their names, known by their endings (`.parquet`, `.pq`,
+/// `.parq`, `.arrow`, `.arrows`, `.feather`, `.ipc`, `.npy`) or, under other
+/// names, by their first bytes; names that begin with `.` or `_` are passed
+/// over. Globs have `*`, `?`, `[ab]`, `**` and `{a,b}`. Directories named
+/// `name=value` give a column of texts, unless the file has one of that name.
+/// Parquet, Arrow IPC files (Feather version 2), Arrow IPC streams and `.npy`
+/// can be mixed if their vectors are of one width. With several files, the
+/// vectors' column is found in the first that has columns and must be in all;
+/// files without rows count for nothing. Opening reads headers and footers only
+/// (and one row, where vectors are in a List column).
 ///
 /// # Errors
 ///
 /// [`Error::NoFiles`] if nothing is there, [`Error::Format`] if a file is
-/// empty, unknown or has no rows at all, [`Error::Width`] if widths differ,
-/// and those of [`Options::column`]: [`Error::NoVectorColumn`],
+/// empty, unknown, named twice or there are no rows at all, [`Error::Width`] if
+/// widths differ, and those of [`Options::column`]: [`Error::NoVectorColumn`],
 /// [`Error::AmbiguousColumn`], [`Error::NoSuchColumn`], [`Error::ColumnType`].
 pub fn open(paths: &[String], options: &Options) -> Result<Box<dyn Source>> {
-    let mut files = Vec::new();
-    for path in paths {
-        expand(path, &mut files)?;
-    }
+    let files = files::find(paths)?;
     let Some(first) = files.first().cloned() else {
         return Err(Error::NoFiles { pattern: paths.join(" ") });
     };
     let mut want = options.column.clone().map_or(Want::Any, Want::Asked);
     let mut sources = Vec::with_capacity(files.len());
+    let mut rowless = Vec::new();
     for path in files {
         let (source, names) = open_one(&path, &want)?;
+        if source.shape().rows == 0 {
+            rowless.push(source);
+            continue;
+        }
         if !names.is_empty() {
             want = Want::Names(names);
         }
+        let source = Hive::of(&path, source);
         sources.push((path, source));
     }
-    if sources.iter().all(|(_, source)| source.shape().rows == 0) {
-        let others = if sources.len() > 1 { ", nor has any of the others" } else { "" };
+    if sources.is_empty() {
+        let others = if rowless.len() > 1 { ", nor has any of the others" } else { "" };
         return Err(Error::format(first, format!("has no rows{others}")));
     }
     if sources.iter().all(|(_, source)| source.shape().rows == 0 || source.shape().dim == 0) {
@@ -72,29 +74,29 @@ pub fn open(paths: &[String], options: &Options) -> Result<Box<dyn Source>> {
         return Err(Error::format(first, format!("column \"{column}\" has no vector: all its rows are null or empty")));
     }
     if sources.len() == 1
+        && rowless.is_empty()
         && let Some((_, source)) = sources.pop()
     {
         return Ok(source);
     }
-    Ok(Box::new(Concat::new(sources)?))
+    Ok(Box::new(Concat::new(sources, rowless)?))
 }
 
 /// Opens one file by its first bytes; gives also the columns of its vectors.
 pub(crate) fn open_one(path: &Path, want: &Want) -> Result<(Box<dyn Source>, Vec<String>)> {
-    let mut magic = Vec::new();
-    let (file, _) = open_file(path)?;
-    file.take(8).read_to_end(&mut magic).map_err(|e| Error::io(path, "read", e))?;
+    let file = Positioned::open(path)?;
+    let magic = file.read(0..file.bytes().min(8))?;
     if magic.starts_with(npy::MAGIC) {
         if let Want::Asked(asked) = want {
             return Err(Error::NoSuchColumn { path: path.into(), asked: asked.clone(), available: Vec::new() });
         }
-        Ok((Box::new(Npy::open(path)?), Vec::new()))
+        Ok((Box::new(Npy::open(file)?), Vec::new()))
     } else if magic.starts_with(parquet::MAGIC) {
-        let file = ParquetFile::open(path, want)?;
+        let file = ParquetFile::open(file, want)?;
         let names = file.names().to_vec();
         Ok((Box::new(file), names))
     } else if magic.starts_with(arrow_file::MAGIC) {
-        let file = ArrowFile::open(path, want)?;
+        let file = ArrowFile::open(file, want)?;
         let names = file.names().to_vec();
         Ok((Box::new(file), names))
     } else {
@@ -107,66 +109,6 @@ pub(crate) fn open_one(path: &Path, want: &Want) -> Result<(Box<dyn Source>, Vec
         };
         Err(Error::format(path, what))
     }
-}
-
-/// Adds the files that `given` stands for.
-fn expand(given: &str, files: &mut Vec<PathBuf>) -> Result<()> {
-    let path = Path::new(given);
-    // A name may hold a glob's characters: what is there is taken as it is.
-    if path.try_exists().map_err(|e| Error::io(path, "open", e))? {
-        return add(path, files);
-    }
-    if !given.contains(['*', '?', '[']) {
-        return Err(Error::NoFiles { pattern: given.into() });
-    }
-    let found = glob::glob(given).map_err(|e| Error::format(path, format!("not a pattern: {e}")))?;
-    let before = files.len();
-    for path in found {
-        let path = path.map_err(|e| Error::io(e.path().to_path_buf(), "read", e.into()))?;
-        add(&path, files)?;
-    }
-    if files.len() == before {
-        return Err(Error::NoFiles { pattern: given.into() });
-    }
-    Ok(())
-}
-
-fn add(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    if !path.is_dir() {
-        files.push(path.to_path_buf());
-        return Ok(());
-    }
-    let before = files.len();
-    search(path, 0, files)?;
-    if files.len() == before {
-        return Err(Error::format(path, format!("holds no file that ends in .{}", EXTENSIONS.join(", ."))));
-    }
-    Ok(())
-}
-
-fn search(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
-    let failed = |e| Error::io(directory, "list", e);
-    if depth > DEEPEST {
-        return Err(Error::format(directory, "too deep; does a link lead back to its own directory?"));
-    }
-    let mut entries = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(failed)? {
-        entries.push(entry.map_err(failed)?.path());
-    }
-    entries.sort();
-    for path in entries {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with(['.', '_']) {
-            continue;
-        }
-        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-        if path.is_dir() {
-            search(&path, depth + 1, files)?;
-        } else if EXTENSIONS.iter().any(|e| extension == *e) {
-            files.push(path);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@
 //! passed through do not disturb the vectors'. A jump opens the row group
 //! that holds the row and skips to it.
 
-use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -27,7 +26,8 @@ use parquet::file::metadata::{
 use crate::arrow_message;
 use crate::damage::caught;
 use crate::number::Number;
-use crate::source::{check_range, fingerprint, lock, no_columns, open_file, stamp, unchanged};
+use crate::positioned::{Handle, Positioned};
+use crate::source::{check_range, lock, no_columns};
 use crate::vectors::{Vectors, Want, positions};
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 
@@ -48,13 +48,12 @@ const OTHER_BYTES: u64 = 1 << 20;
 /// A Parquet file.
 pub(crate) struct ParquetFile {
     path: PathBuf,
+    file: Positioned,
     metadata: ArrowReaderMetadata,
     /// Each row group's first row.
     starts: Vec<u64>,
     vectors: Vectors,
     shape: Shape,
-    /// Its state when it was opened: the footer holds for this only.
-    stamp: Fingerprint,
     /// The footer's place, in bytes.
     footer: std::ops::Range<u64>,
     pages: PageSize,
@@ -73,11 +72,13 @@ struct Cursor {
 }
 
 impl ParquetFile {
-    pub(crate) fn open(path: &Path, want: &Want) -> Result<Self> {
-        let (file, described) = open_file(path)?;
+    pub(crate) fn open(file: Positioned, want: &Want) -> Result<Self> {
+        let path = &file.path().to_path_buf();
         let failed = |e| failure(path, e);
-        let length = described.len();
-        let footer = footer(path, &file, length)?;
+        let handle = file.handle()?;
+        // A file asked nothing yet holds nothing: each cursor has a handle of its own.
+        file.release();
+        let footer = footer(path, file.bytes(), |at, to| handle.read_exact_at(at, to))?;
         // Statistics and page indexes are not used, and can be most of a footer.
         let options = ParquetMetaDataOptions::new()
             .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll)
@@ -86,19 +87,22 @@ impl ParquetFile {
         let parsed = ParquetMetaDataReader::new()
             .with_page_index_policy(PageIndexPolicy::Skip)
             .with_metadata_options(Some(options))
-            .parse_and_finish(&file)
+            .parse_and_finish(&handle)
             .map_err(failed)?;
         let starts = check_metadata(&parsed, footer.start).map_err(|what| Error::format(path, what))?;
         let rows = parsed.row_groups().iter().map(|g| g.num_rows() as u64).sum();
         let metadata = ArrowReaderMetadata::try_new(Arc::new(parsed), ArrowReaderOptions::new()).map_err(failed)?;
-        let vectors = Vectors::resolve(path, metadata.schema(), want)?;
+        let vectors = match rows {
+            0 => Vectors::none(),
+            _ => Vectors::resolve(path, metadata.schema(), want)?,
+        };
         let mut this = ParquetFile {
-            path: path.into(),
+            path: path.clone(),
+            file,
             metadata,
             starts,
             shape: Shape { rows, dim: vectors.dim.unwrap_or(0) },
             vectors,
-            stamp: stamp(path, &described),
             footer,
             pages: PageSize::default(),
             vector_cursor: Mutex::new(None),
@@ -106,7 +110,7 @@ impl ParquetFile {
         };
         let first =
             this.leaves().first().and_then(|&leaf| this.metadata.metadata().row_groups().first()?.columns().get(leaf));
-        this.pages = first.and_then(|chunk| PageSize::read(&file, chunk)).unwrap_or_default();
+        this.pages = first.and_then(|chunk| PageSize::read(&handle, chunk)).unwrap_or_default();
         if this.shape.dim == 0 && rows > 0 {
             // The first row mostly has components; where it is null, the first that has.
             let mut batch_rows = 1;
@@ -138,12 +142,11 @@ impl ParquetFile {
 
     /// A reader of `columns` that begins at row `first`.
     fn cursor(&self, columns: Vec<usize>, first: u64, batch_rows: usize) -> Result<Cursor> {
-        let (file, described) = open_file(&self.path)?;
-        self.check_unchanged(&described)?;
+        let handle = self.file.handle()?;
         // Of groups that begin at one row, all but the last are empty.
         let group = self.starts.partition_point(|&start| start <= first).saturating_sub(1);
         let skipped = first - self.starts.get(group).copied().unwrap_or(first);
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(handle, self.metadata.clone());
         let mask = ProjectionMask::roots(builder.parquet_schema(), columns.iter().copied());
         let reader = builder
             .with_projection(mask)
@@ -204,13 +207,9 @@ impl ParquetFile {
         Ok(batch.slice(0, taken))
     }
 
-    fn check_unchanged(&self, now: &Metadata) -> Result<()> {
-        unchanged(std::slice::from_ref(&self.stamp), &[stamp(&self.path, now)])
-    }
-
     /// What cannot be decoded: because the file changed meanwhile, if it did.
     fn near(&self, row: u64, what: &str) -> Error {
-        if let Some(changed) = std::fs::metadata(&self.path).ok().and_then(|now| self.check_unchanged(&now).err()) {
+        if let Some(changed) = self.file.change() {
             return changed;
         }
         Error::format(&self.path, format!("cannot be decoded at or after row {row}: {what}"))
@@ -295,7 +294,7 @@ impl Source for ParquetFile {
     }
 
     fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
-        Ok(vec![fingerprint(&self.path, self.footer.clone())?])
+        Ok(vec![self.file.fingerprint(self.footer.clone())?])
     }
 
     fn vector_column(&self) -> Option<String> {
@@ -363,11 +362,10 @@ impl Default for PageSize {
 impl PageSize {
     /// That of a chunk's first page of values, from its header alone; `None`
     /// if there is no such header: then decoding will find what is wrong.
-    fn read(file: &File, chunk: &ColumnChunkMetaData) -> Option<Self> {
-        use std::os::unix::fs::FileExt;
+    fn read(file: &Handle, chunk: &ColumnChunkMetaData) -> Option<Self> {
         // Sizes come first in a header; what follows them may be long.
         let mut bytes = [0; 64];
-        let read = file.read_at(&mut bytes, u64::try_from(chunk.data_page_offset()).ok()?).ok()?;
+        let read = file.read_at(u64::try_from(chunk.data_page_offset()).ok()?, &mut bytes).ok()?;
         Self::parse(bytes.get(..read)?)
     }
 
@@ -429,16 +427,16 @@ impl PageSize {
     }
 }
 
-/// Where the footer lies.
-pub(crate) fn footer(path: &Path, file: &File, length: u64) -> Result<std::ops::Range<u64>> {
-    use std::io::{Read, Seek, SeekFrom};
-    let failed = |e| Error::io(path, "read", e);
+/// Where the footer lies in a file of `length` bytes, of which `read` fills a slice from a place on.
+pub(crate) fn footer(
+    path: &Path,
+    length: u64,
+    read: impl FnOnce(u64, &mut [u8]) -> std::io::Result<()>,
+) -> Result<std::ops::Range<u64>> {
     let cut = "ends without a Parquet footer: cut short, or still being written; copy or write it again";
     let end = length.checked_sub(8).ok_or_else(|| Error::format(path, cut))?;
     let mut tail = [0; 8];
-    let mut file = file;
-    file.seek(SeekFrom::Start(end)).map_err(failed)?;
-    file.read_exact(&mut tail).map_err(failed)?;
+    read(end, &mut tail).map_err(|e| Error::io(path, "read", e))?;
     let [a, b, c, d, magic @ ..] = tail;
     if magic == *b"PARE" {
         return Err(Error::format(path, "encrypted; write it without encryption"));
@@ -520,6 +518,8 @@ fn failure(path: &Path, error: ParquetError) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array};
     use arrow::datatypes::{DataType, Field};
     use parquet::arrow::ArrowWriter;
@@ -535,7 +535,7 @@ mod tests {
         let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), Some(properties)).unwrap();
         writer.write(&batch).unwrap();
         writer.close().unwrap();
-        ParquetFile::open(path, &Want::Any).unwrap()
+        ParquetFile::open(Positioned::open(path).unwrap(), &Want::Any).unwrap()
     }
 
     #[test]

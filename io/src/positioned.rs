@@ -1,4 +1,5 @@
-//! A source's file, read by position rather than mapped.
+//! A source's file, read by position rather than mapped. The readers of npy,
+//! Arrow and Parquet know their bytes through this module only.
 //!
 //! What must hold: a file that another process cuts short, or whose disk
 //! fails, is an error that names it (a map would end the process); a file
@@ -7,13 +8,17 @@
 //! files may be one source.
 
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{self, BufReader, ErrorKind, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::source::{Fingerprint, lock, open_file, stamp, unchanged};
+use bytes::Bytes;
+use parquet::errors::ParquetError;
+use parquet::file::reader::{ChunkReader, Length};
+
+use crate::source::{Fingerprint, fingerprint, lock, open_file, stamp, unchanged};
 use crate::{Error, Result};
 
 /// A file that is open while it is read.
@@ -22,15 +27,27 @@ pub(crate) struct Positioned {
     path: PathBuf,
     /// The state in which it was opened first: what was understood then holds for this only.
     stamp: Fingerprint,
-    handle: Mutex<Option<Arc<File>>>,
+    handle: Mutex<Option<Handle>>,
+}
+
+/// Open bytes of known length. Copies share what is open.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    file: Arc<File>,
+    length: u64,
 }
 
 impl Positioned {
     /// Opens a regular file that is not empty.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let (file, described) = open_file(path)?;
-        let handle = Mutex::new(Some(Arc::new(file)));
-        Ok(Positioned { path: path.into(), stamp: stamp(path, &described), handle })
+        let handle = Handle { file: Arc::new(file), length: described.len() };
+        Ok(Positioned { path: path.into(), stamp: stamp(path, &described), handle: Mutex::new(Some(handle)) })
+    }
+
+    /// What it is called.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Its length when it was opened.
@@ -43,10 +60,10 @@ impl Positioned {
     /// [`Error::Truncated`] if the file ends before, [`Error::Changed`] if it is opened
     /// again and no longer the same.
     pub(crate) fn read_at(&self, at: u64, to: &mut [u8]) -> Result<()> {
-        let file = self.file()?;
-        file.read_exact_at(to, at).map_err(|e| match e.kind() {
+        let handle = self.kept()?;
+        handle.read_exact_at(at, to).map_err(|e| match e.kind() {
             ErrorKind::UnexpectedEof => {
-                let found = file.metadata().map_or(at, |m| m.len());
+                let found = handle.file.metadata().map_or(at, |m| m.len());
                 Error::Truncated { path: self.path.clone(), expected: at + to.len() as u64, found }
             }
             _ => Error::io(&self.path, "read", e),
@@ -70,14 +87,87 @@ impl Positioned {
         *lock(&self.handle) = None;
     }
 
-    fn file(&self) -> Result<Arc<File>> {
-        let mut handle = lock(&self.handle);
-        if let Some(file) = handle.as_ref() {
-            return Ok(file.clone());
-        }
+    /// A handle of its own, which closes when it and its copies are dropped.
+    ///
+    /// [`Error::Changed`] if the file is no longer the one that was opened first.
+    pub(crate) fn handle(&self) -> Result<Handle> {
         let (file, described) = open_file(&self.path)?;
-        unchanged(std::slice::from_ref(&self.stamp), &[stamp(&self.path, &described)])?;
-        Ok(handle.insert(Arc::new(file)).clone())
+        self.same(&described)?;
+        Ok(Handle { file: Arc::new(file), length: described.len() })
+    }
+
+    /// How the file differs from the one that was opened first, if it does.
+    pub(crate) fn change(&self) -> Option<Error> {
+        std::fs::metadata(&self.path).ok().and_then(|now| self.same(&now).err())
+    }
+
+    /// The state of the file now; `header` is the range of the bytes that describe the rest.
+    pub(crate) fn fingerprint(&self, header: Range<u64>) -> Result<Fingerprint> {
+        fingerprint(&self.path, header)
+    }
+
+    fn same(&self, now: &std::fs::Metadata) -> Result<()> {
+        unchanged(std::slice::from_ref(&self.stamp), &[stamp(&self.path, now)])
+    }
+
+    /// The handle that is kept from the first read to `release`.
+    fn kept(&self) -> Result<Handle> {
+        let mut kept = lock(&self.handle);
+        match kept.as_ref() {
+            Some(handle) => Ok(handle.clone()),
+            None => Ok(kept.insert(self.handle()?).clone()),
+        }
+    }
+}
+
+impl Handle {
+    /// Fills `to` with the bytes from `at` on.
+    pub(crate) fn read_exact_at(&self, at: u64, to: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(to, at)
+    }
+
+    /// Reads as many bytes from `at` on as there are at once, at most as many as `to` holds.
+    pub(crate) fn read_at(&self, at: u64, to: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(to, at)
+    }
+}
+
+impl Length for Handle {
+    fn len(&self) -> u64 {
+        self.length
+    }
+}
+
+impl ChunkReader for Handle {
+    type T = BufReader<Sequential>;
+
+    fn get_read(&self, start: u64) -> std::result::Result<Self::T, ParquetError> {
+        Ok(BufReader::new(Sequential { handle: self.clone(), at: start }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> std::result::Result<Bytes, ParquetError> {
+        let mut bytes = Vec::new();
+        if bytes.try_reserve_exact(length).is_err() {
+            return Err(ParquetError::General(format!("{length} bytes of it at once do not fit into memory")));
+        }
+        bytes.resize(length, 0);
+        self.read_exact_at(start, &mut bytes)?;
+        Ok(bytes.into())
+    }
+}
+
+/// The bytes of a handle, one after the other.
+#[derive(Debug)]
+pub(crate) struct Sequential {
+    handle: Handle,
+    at: u64,
+}
+
+impl Read for Sequential {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let read = self.handle.read_at(self.at, to)?;
+        self.at += read as u64;
+        Ok(read)
     }
 }
 

@@ -42,6 +42,11 @@ pub(crate) struct Vectors {
 }
 
 impl Vectors {
+    /// Those of a file without rows, whose columns do not matter.
+    pub(crate) fn none() -> Self {
+        Vectors { label: String::new(), columns: Vec::new(), names: Vec::new(), dtype: Dtype::F32, dim: None }
+    }
+
     /// Finds the columns that hold the vectors.
     pub(crate) fn resolve(path: &Path, schema: &Schema, want: &Want) -> Result<Self> {
         match want {
@@ -221,7 +226,7 @@ fn matching(schema: &Schema, part: &str) -> Vec<usize> {
 }
 
 /// Compares names with their numbers as numbers: pc2 before pc10.
-fn natural(a: &str, b: &str) -> Ordering {
+pub(crate) fn natural(a: &str, b: &str) -> Ordering {
     let (mut left, mut right) = (a.as_bytes(), b.as_bytes());
     loop {
         let (Some(&l), Some(&r)) = (left.first(), right.first()) else {

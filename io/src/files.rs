@@ -1,0 +1,396 @@
+//! From what a person names (files, directories, globs) to files, in order.
+//!
+//! What must hold: the order depends on names only; what is there under the
+//! very name given is taken, whatever characters the name has; no file comes
+//! twice.
+
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use glob::{MatchOptions, Pattern};
+
+use crate::vectors::natural;
+use crate::{Error, Fingerprint, Result, arrow_file, npy, parquet};
+
+/// Endings of files that a directory is searched for; others are looked into.
+const ENDINGS: [&str; 8] = ["parquet", "pq", "parq", "arrow", "arrows", "feather", "ipc", "npy"];
+
+/// Endings of copies and of files that are not finished, whatever they hold.
+const NOT_MEANT: [&str; 9] = ["tmp", "temp", "part", "partial", "crdownload", "bak", "old", "orig", "crc"];
+
+/// More patterns than this no braces are meant to stand for.
+const MOST_ALTERNATIVES: usize = 4096;
+
+/// Shell rules, so that `*` does not find `.hidden` (nor here `_SUCCESS`).
+const AS_SHELLS_DO: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+
+/// The files that `paths` stand for: each as it is named, directories and
+/// globs in the order of their names.
+///
+/// [`Error::NoFiles`] if a path stands for none, [`Error::Format`] if a file is named twice.
+pub(crate) fn find(paths: &[String]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        expand(path, &mut files)?;
+    }
+    refuse_doubles(&files)?;
+    Ok(files)
+}
+
+/// The first two neighbours in a directory whose names' order is not that of
+/// the numbers in them: `part-10` before `part-2`.
+pub fn out_of_number_order(files: &[Fingerprint]) -> Option<[&Path; 2]> {
+    let pairs = files.windows(2).map(|pair| [pair[0].path.as_path(), pair[1].path.as_path()]);
+    pairs.into_iter().find(|[a, b]| {
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (first, second) = (name(a), name(b));
+        a.parent() == b.parent() && first < second && natural(&first, &second).is_gt()
+    })
+}
+
+fn expand(given: &str, files: &mut Vec<PathBuf>) -> Result<()> {
+    let path = Path::new(given);
+    // A name may hold a glob's characters: what is there is taken as it is.
+    if path.try_exists().map_err(|e| Error::io(path, "open", e))? {
+        return add(path, files);
+    }
+    let before = files.len();
+    // So is as much of the path as is there; only the rest is a pattern.
+    let (mut base, mut rest) = (PathBuf::new(), given);
+    if let Some(below) = rest.strip_prefix('/') {
+        (base, rest) = ("/".into(), below);
+    }
+    while let Some((name, below)) = rest.split_once('/') {
+        let next = base.join(name);
+        if !name.is_empty() && !next.is_dir() {
+            break;
+        }
+        (base, rest) = (if name.is_empty() { base } else { next }, below);
+    }
+    if rest.contains(['*', '?', '[', '{']) {
+        for pattern in alternatives(rest).ok_or_else(|| Error::format(path, "its braces stand for too many names"))? {
+            let components: Vec<&str> = pattern.split('/').filter(|c| !c.is_empty()).collect();
+            matching(&base, &components, given, files)?;
+        }
+    }
+    match files.len() > before {
+        true => Ok(()),
+        false => Err(Error::NoFiles { pattern: given.into() }),
+    }
+}
+
+/// What the first braces of `pattern`, and in turn those after and in them,
+/// stand for, in the order written. Braces without a comma are no braces.
+fn alternatives(pattern: &str) -> Option<Vec<String>> {
+    let mut all = vec![String::new()];
+    let mut rest = pattern;
+    while let Some((before, inside, after)) = braces(rest) {
+        let mut parts = Vec::new();
+        for part in inside {
+            parts.extend(alternatives(part)?);
+        }
+        all = all.iter().flat_map(|a| parts.iter().map(move |b| format!("{a}{before}{b}"))).collect();
+        if all.len() > MOST_ALTERNATIVES {
+            return None;
+        }
+        rest = after;
+    }
+    Some(all.into_iter().map(|a| a + rest).collect())
+}
+
+/// The first braces with a comma: what is before, between its commas, and after.
+fn braces(text: &str) -> Option<(&str, Vec<&str>, &str)> {
+    for (open, _) in text.match_indices('{') {
+        let (mut depth, mut from, mut parts) = (0, open + 1, Vec::new());
+        for (at, c) in text[open..].char_indices().map(|(at, c)| (open + at, c)) {
+            match c {
+                '{' => depth += 1,
+                ',' if depth == 1 => {
+                    parts.push(&text[from..at]);
+                    from = at + 1;
+                }
+                '}' if depth == 1 => {
+                    if parts.is_empty() {
+                        break;
+                    }
+                    parts.push(&text[from..at]);
+                    return Some((&text[..open], parts, &text[at + 1..]));
+                }
+                '}' => depth -= 1,
+                _ => {}
+            }
+        }
+    }
+    None
+}
+
+/// Adds what is below `base` and matches the patterns, one a component.
+fn matching(base: &Path, patterns: &[&str], given: &str, files: &mut Vec<PathBuf>) -> Result<()> {
+    let Some((&first, rest)) = patterns.split_first() else {
+        return add(base, files);
+    };
+    if first == "**" {
+        // Itself, then all that is below; of the last ** all files are meant, which a directory gives.
+        if rest.is_empty() {
+            return add(base, files);
+        }
+        let mut found = vec![base.to_path_buf()];
+        directories(base, &mut Vec::new(), &mut found)?;
+        found.sort();
+        return found.iter().try_for_each(|directory| matching(directory, rest, given, files));
+    }
+    let literal = base.join(first);
+    if std::fs::symlink_metadata(&literal).is_ok() {
+        return matching(&literal, rest, given, files);
+    }
+    let pattern = Pattern::new(first).map_err(|e| Error::format(given, format!("not a pattern: {e}")))?;
+    if !base.is_dir() && base != Path::new("") {
+        return Ok(());
+    }
+    for path in entries(base)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let hidden = name.starts_with('_') && !first.starts_with('_');
+        if !hidden && pattern.matches_with(&name, AS_SHELLS_DO) && (rest.is_empty() || path.is_dir()) {
+            matching(&path, rest, given, files)?;
+        }
+    }
+    Ok(())
+}
+
+fn add(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    if !path.is_dir() {
+        files.push(path.to_path_buf());
+        return Ok(());
+    }
+    let before = files.len();
+    search(path, &mut Vec::new(), files)?;
+    if files.len() == before {
+        let endings = ENDINGS.join(", .");
+        return Err(Error::format(path, format!("holds no Parquet, Arrow or npy file, such as ends in .{endings}")));
+    }
+    Ok(())
+}
+
+/// Adds the files in `directory` and below it. `above` are the directories on
+/// the way here: a link back to one of them is not followed.
+fn search(directory: &Path, above: &mut Vec<(u64, u64)>, files: &mut Vec<PathBuf>) -> Result<()> {
+    if !enter(directory, above)? {
+        return Ok(());
+    }
+    for path in entries(directory)? {
+        if is_hidden(&path) {
+            continue;
+        }
+        if path.is_dir() {
+            search(&path, above, files)?;
+        } else if is_meant(&path) {
+            files.push(path);
+        }
+    }
+    above.pop();
+    Ok(())
+}
+
+/// Adds the directories below `directory`, in the same way.
+fn directories(directory: &Path, above: &mut Vec<(u64, u64)>, found: &mut Vec<PathBuf>) -> Result<()> {
+    if !enter(directory, above)? {
+        // It was found by a link back.
+        found.retain(|path| path != directory);
+        return Ok(());
+    }
+    for path in entries(directory)? {
+        if !is_hidden(&path) && path.is_dir() {
+            found.push(path.clone());
+            directories(&path, above, found)?;
+        }
+    }
+    above.pop();
+    Ok(())
+}
+
+/// Goes on into a directory, unless it is one of those above it.
+fn enter(directory: &Path, above: &mut Vec<(u64, u64)>) -> Result<bool> {
+    let named = if directory == Path::new("") { Path::new(".") } else { directory };
+    let here = identity(&std::fs::metadata(named).map_err(|e| Error::io(directory, "list", e))?);
+    let new = !above.contains(&here);
+    if new {
+        above.push(here);
+    }
+    Ok(new)
+}
+
+/// What is in a directory, in the order of names.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |e| Error::io(directory, "list", e);
+    let named = if directory == Path::new("") { Path::new(".") } else { directory };
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(named).map_err(failed)? {
+        entries.push(directory.join(entry.map_err(failed)?.file_name()));
+    }
+    entries.sort();
+    Ok(entries)
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().unwrap_or_default().to_string_lossy().starts_with(['.', '_'])
+}
+
+/// Whether a file in a directory is one of its data: by its ending, or else by its first bytes.
+fn is_meant(path: &Path) -> bool {
+    let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+    if ENDINGS.iter().any(|e| ending == *e) {
+        return true;
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if NOT_MEANT.iter().any(|e| ending == *e) || name.ends_with('~') || !path.is_file() {
+        return false;
+    }
+    let mut magic = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(8).read_to_end(&mut magic));
+    let known = [npy::MAGIC, parquet::MAGIC, arrow_file::MAGIC];
+    read.is_ok() && known.iter().any(|known| magic.starts_with(known))
+}
+
+fn identity(described: &Metadata) -> (u64, u64) {
+    (described.dev(), described.ino())
+}
+
+/// Refuses a file that comes twice, by whatever names.
+fn refuse_doubles(files: &[PathBuf]) -> Result<()> {
+    let mut seen: HashMap<(u64, u64), &Path> = HashMap::with_capacity(files.len());
+    for path in files {
+        // One that cannot be described cannot be opened either, which is told then.
+        let Ok(described) = std::fs::metadata(path) else { continue };
+        if let Some(first) = seen.insert(identity(&described), path) {
+            let again = if first == path { String::new() } else { format!(", first as {}", first.display()) };
+            return Err(Error::format(path, format!("named twice{again}: its rows would be doubled; name it once")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    const PARQUET: &[u8] = b"PAR1 and so on";
+
+    fn tree(names: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in names {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+        dir
+    }
+
+    fn found(dir: &tempfile::TempDir, given: &[&str]) -> Result<String> {
+        let given: Vec<String> = given.iter().map(|g| dir.path().join(g).to_str().unwrap().into()).collect();
+        let files = find(&given)?;
+        let names = files.iter().map(|f| f.strip_prefix(dir.path()).unwrap().to_str().unwrap().to_string());
+        Ok(names.collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn files_of_a_directory_are_known_by_ending_or_first_bytes() {
+        let dir = tree(&[
+            ("a.pq", PARQUET),
+            ("b.parquet.snappy", PARQUET),
+            ("c.PARQUET", b""),
+            ("d", b"ARROW1\0\0"),
+            ("e.bin", b"\x93NUMPY\x01\0"),
+            ("f.arrows", b"\xff\xff\xff\xff"),
+            ("g.parquet.bak", PARQUET),
+            ("h.parquet~", PARQUET),
+            ("i.parquet.crc", PARQUET),
+            ("README", b"read me"),
+            ("_SUCCESS", b""),
+            ("_x.parquet", PARQUET),
+            (".y.parquet", PARQUET),
+        ]);
+        assert_eq!(found(&dir, &[""]).unwrap(), "a.pq b.parquet.snappy c.PARQUET d e.bin f.arrows");
+        let none = tree(&[("README", b"read me")]);
+        assert!(found(&none, &[""]).unwrap_err().to_string().contains("holds no Parquet, Arrow or npy file"));
+    }
+
+    #[test]
+    fn what_is_there_wins_over_the_pattern() {
+        let dir = tree(&[
+            ("run [v2]/1.npy", b""),
+            ("run v/1.npy", b""),
+            ("{a,b}/1.npy", b""),
+            ("a/1.npy", b""),
+            ("a/x/[0]/2.npy", b""),
+            ("a/x/0/3.npy", b""),
+            ("_b/.1.npy", b""),
+        ]);
+        assert_eq!(found(&dir, &["run [v2]"]).unwrap(), "run [v2]/1.npy");
+        assert_eq!(found(&dir, &["run [v2]/*.npy"]).unwrap(), "run [v2]/1.npy");
+        assert_eq!(found(&dir, &["run [[]v2]/*.npy"]).unwrap(), "run [v2]/1.npy");
+        assert_eq!(found(&dir, &["run [u-w]/*"]).unwrap(), "run v/1.npy");
+        assert_eq!(found(&dir, &["{a,b}/*.npy"]).unwrap(), "{a,b}/1.npy");
+        assert_eq!(found(&dir, &["*/x/[0]/?.npy"]).unwrap(), "a/x/[0]/2.npy");
+        assert_eq!(found(&dir, &["_*/.1*"]).unwrap(), "_b/.1.npy");
+        assert!(matches!(found(&dir, &["_*/*"]), Err(Error::NoFiles { .. })));
+        assert!(matches!(found(&dir, &["a/2.npy"]), Err(Error::NoFiles { .. })));
+        assert!(found(&dir, &["a/[/1.npy"]).unwrap_err().to_string().contains("not a pattern"));
+    }
+
+    #[test]
+    fn braces_stand_for_names_in_their_order() {
+        let all = |pattern: &str| alternatives(pattern).unwrap().join(" ");
+        assert_eq!(all("x{b,a}y{1,2}"), "xby1 xby2 xay1 xay2");
+        assert_eq!(all("{a,b{c,d}}/*"), "a/* bc/* bd/*");
+        assert_eq!(all("{a}{,b}{"), "{a}{ {a}b{");
+        assert!(alternatives(&"{a,b}".repeat(30)).is_none());
+        let dir = tree(&[("a/z/1.npy", b""), ("b/z/1.npy", b""), ("c/z/1.npy", b"")]);
+        assert_eq!(found(&dir, &["{b,a,x}/z/*.npy"]).unwrap(), "b/z/1.npy a/z/1.npy");
+        assert_eq!(found(&dir, &["{c/z/1,a/z/1}.npy"]).unwrap(), "c/z/1.npy a/z/1.npy");
+        assert_eq!(found(&dir, &["**/{1,2}.npy"]).unwrap(), "a/z/1.npy b/z/1.npy c/z/1.npy");
+        assert!(matches!(found(&dir, &["{x,y}/z/*.npy"]), Err(Error::NoFiles { .. })));
+    }
+
+    #[test]
+    fn a_link_back_is_not_followed_and_another_is() {
+        let dir = tree(&[("in/0.npy", b""), ("in/deep/1.npy", b""), ("out/2.npy", b"")]);
+        symlink(dir.path().join("in"), dir.path().join("in/deep/again")).unwrap();
+        symlink("../../out", dir.path().join("in/deep/other")).unwrap();
+        assert_eq!(found(&dir, &["in"]).unwrap(), "in/0.npy in/deep/1.npy in/deep/other/2.npy");
+        assert_eq!(found(&dir, &["in/**/*.npy"]).unwrap(), "in/0.npy in/deep/1.npy in/deep/other/2.npy");
+        assert_eq!(found(&dir, &["in/**"]).unwrap(), "in/0.npy in/deep/1.npy in/deep/other/2.npy");
+    }
+
+    #[test]
+    fn a_file_named_twice_is_refused() {
+        let dir = tree(&[("a.npy", b"a"), ("b.npy", b"b")]);
+        symlink("a.npy", dir.path().join("l.npy")).unwrap();
+        for given in [&["a.npy", "a.npy"][..], &["*.npy"], &["a.npy", "./a.npy"], &["[ab].npy", "b.npy"]] {
+            let error = found(&dir, given).unwrap_err();
+            assert!(error.is_bad_input() && error.to_string().contains("named twice"), "{given:?}: {error}");
+        }
+        let error = found(&dir, &["a.npy", "l.npy"]).unwrap_err().to_string();
+        assert!(error.contains("l.npy: named twice, first as ") && error.contains("/a.npy: its rows"), "{error}");
+        assert_eq!(found(&dir, &["b.npy", "a.npy"]).unwrap(), "b.npy a.npy");
+    }
+
+    #[test]
+    fn numbers_without_leading_zeros_are_seen() {
+        let prints = |names: &[&str]| -> Vec<Fingerprint> {
+            let print = |n: &&str| Fingerprint { path: n.into(), bytes: 0, modified: 0, header: 0 };
+            names.iter().map(print).collect()
+        };
+        let found = |names: &[&str]| out_of_number_order(&prints(names)).map(|pair| pair.map(Path::to_path_buf));
+        assert_eq!(found(&["p/x-1", "p/x-10", "p/x-2"]), Some(["p/x-10".into(), "p/x-2".into()]));
+        assert_eq!(found(&["p/x-01", "p/x-02", "p/x-10"]), None);
+        // Given so, or of two directories.
+        assert_eq!(found(&["p/x-3", "p/x-2"]), None);
+        assert_eq!(found(&["p/x-10", "q/x-2"]), None);
+    }
+}

@@ -1,0 +1,158 @@
+//! Directories that tell a column: `dt=2024-01-01/lang=de/part.parquet` has
+//! columns `dt` and `lang`, as Hive, Spark, pyarrow and DuckDB write them.
+
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+
+use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
+
+/// What Hive writes for a null.
+const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// A file, with the columns that its directories tell beside its own.
+pub(crate) struct Hive {
+    file: Box<dyn Source>,
+    /// Names that the file itself does not have, and the value of all its rows.
+    told: Vec<(String, Option<String>)>,
+}
+
+impl Hive {
+    /// `file` as it is, or with the columns that the directories of `path` tell.
+    /// A column of that name in the file wins; of two directories the inner one.
+    pub(crate) fn of(path: &Path, file: Box<dyn Source>) -> Box<dyn Source> {
+        let own = file.columns();
+        let mut told = columns(path);
+        told.retain(|(name, _)| !own.contains(name));
+        if told.is_empty() { file } else { Box::new(Hive { file, told }) }
+    }
+}
+
+/// Names and values in the directories of `path`.
+fn columns(path: &Path) -> Vec<(String, Option<String>)> {
+    let mut found: Vec<(String, Option<String>)> = Vec::new();
+    for component in path.parent().into_iter().flat_map(Path::components) {
+        let Component::Normal(name) = component else { continue };
+        let Some((name, value)) = name.to_str().and_then(|text| text.split_once('=')) else { continue };
+        let name = decoded(name);
+        if name.is_empty() {
+            continue;
+        }
+        let value = (value != NULL).then(|| decoded(value));
+        match found.iter_mut().find(|(earlier, _)| *earlier == name) {
+            Some(earlier) => earlier.1 = value,
+            None => found.push((name, value)),
+        }
+    }
+    found
+}
+
+/// Replaces `%20` and its like; what is no such escape, or no UTF-8 then, stays.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let hex = |c: u8| char::from(c).to_digit(16).map(|d| d as u8);
+        let escaped = match (byte, after) {
+            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
+        bytes.push(escaped.unwrap_or(byte));
+        rest = if escaped.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.into())
+}
+
+impl Source for Hive {
+    fn shape(&self) -> Shape {
+        self.file.shape()
+    }
+
+    fn dtype(&self) -> Dtype {
+        self.file.dtype()
+    }
+
+    fn read_rows(&self, first: u64, out: &mut [f32]) -> Result<()> {
+        self.file.read_rows(first, out)
+    }
+
+    fn locate(&self, row: u64) -> Place {
+        self.file.locate(row)
+    }
+
+    /// The file's own, then those told.
+    fn columns(&self) -> Vec<String> {
+        let mut columns = self.file.columns();
+        columns.extend(self.told.iter().map(|(name, _)| name.clone()));
+        columns
+    }
+
+    /// Those told are texts.
+    fn read_columns(&self, names: &[String], first: u64, rows: usize) -> Result<RecordBatch> {
+        let told = |name: &String| self.told.iter().find(|(told, _)| told == name);
+        let own: Vec<String> = names.iter().filter(|name| told(name).is_none()).cloned().collect();
+        let batch = self.file.read_columns(&own, first, rows).map_err(|error| match error {
+            Error::NoSuchColumn { path, asked, .. } => {
+                Error::NoSuchColumn { path, asked, available: self.columns() }
+            }
+            other => other,
+        })?;
+        if own.len() == names.len() {
+            return Ok(batch);
+        }
+        let schema = batch.schema();
+        let mut own = schema.fields().iter().zip(batch.columns());
+        let (mut fields, mut columns) = (Vec::new(), Vec::<ArrayRef>::new());
+        for name in names {
+            if let Some((name, value)) = told(name) {
+                fields.push(Arc::new(Field::new(name, DataType::Utf8, true)));
+                columns.push(Arc::new(StringArray::from_iter(std::iter::repeat_n(value.as_deref(), rows))));
+            } else if let Some((field, column)) = own.next() {
+                fields.push(field.clone());
+                columns.push(column.clone());
+            }
+        }
+        let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(schema, columns, &options)
+            .map_err(|e| Error::format(self.file.locate(first).path, e.to_string()))
+    }
+
+    fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
+        self.file.fingerprints()
+    }
+
+    fn vector_column(&self) -> Option<String> {
+        self.file.vector_column()
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.file.held_bytes()
+    }
+
+    fn release(&self) {
+        self.file.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_tell_columns() {
+        let check = |path: &str, expected: &[(&str, Option<&str>)]| {
+            let expected: Vec<_> = expected.iter().map(|(n, v)| (n.to_string(), v.map(String::from))).collect();
+            assert_eq!(columns(Path::new(path)), expected, "{path}");
+        };
+        check("/data/dt=2024-01-01/lang=d%20e/a=b.parquet", &[("dt", Some("2024-01-01")), ("lang", Some("d e"))]);
+        check("x=__HIVE_DEFAULT_PARTITION__/p.npy", &[("x", None)]);
+        check("a%3Db=1%2F2=3/p", &[("a=b", Some("1/2=3"))]);
+        check("x=/=3/y=%zz%4/z=%ff/p", &[("x", Some("")), ("y", Some("%zz%4")), ("z", Some("%ff"))]);
+        check("x=1/x=2/p", &[("x", Some("2"))]);
+        check("plain/x=1", &[]);
+    }
+}
