@@ -1,19 +1,19 @@
-//! Arrow IPC files (Feather version 2), read by position: of uncompressed
-//! batches only the rows asked for, of compressed ones the columns, decoded one
-//! batch at a time.
+//! Arrow IPC files (Feather version 2) and streams in files, read by position:
+//! of uncompressed batches only the rows asked for, of compressed ones the
+//! columns, decoded one batch at a time.
 //!
-//! What must hold: opening reads the footer and each batch's metadata but no
+//! What must hold: opening reads the footer and each message's metadata but no
 //! data; a batch that had to be decoded whole is kept, so that reading on costs
 //! nothing, and no other is held; damaged bytes are an error.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use arrow::buffer::{Buffer, MutableBuffer};
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
-use arrow::ipc;
+use arrow::ipc::{self, MessageHeader};
 use arrow::record_batch::RecordBatch;
 
 use crate::arrow_excerpt::{self, Fault, STEP, Stored, has_rows};
@@ -25,6 +25,11 @@ use crate::vectors::{Vectors, Want, positions};
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 
 pub(crate) const MAGIC: &[u8] = b"ARROW1";
+
+/// How a stream's first message begins.
+pub(crate) const STREAM_MAGIC: &[u8] = &[0xff; 4];
+/// What is before a message: that, and the length of its metadata.
+const PREFIX: u64 = 8;
 
 /// About as many bytes of vectors are read at once on their way to `out`: they
 /// stay in a core's cache, and a call's fixed cost is small beside them.
@@ -38,12 +43,14 @@ const SETTLE_ROWS: u64 = 64;
 /// What it takes to decompress: zstd's window at its usual levels, and a little.
 const UNPACK_BYTES: u64 = 4 << 20;
 
-/// An Arrow IPC file.
+/// An Arrow IPC file, or a stream in a file.
 pub(crate) struct ArrowFile {
     path: PathBuf,
     file: Positioned,
-    /// The footer's place, in bytes.
-    footer: Range<u64>,
+    /// The place of what describes the rest, in bytes: the footer, or a stream's schema.
+    header: Range<u64>,
+    /// Whether dictionaries hold from where they lie, as in a stream, and not for the whole file.
+    streamed: bool,
     schema: SchemaRef,
     vectors: Vectors,
     shape: Shape,
@@ -57,7 +64,8 @@ pub(crate) struct ArrowFile {
 /// What is kept between calls.
 #[derive(Default)]
 struct Kept {
-    dictionaries: Mutex<Option<Arc<Dictionaries>>>,
+    /// The dictionaries of so many messages.
+    dictionaries: Mutex<Option<(usize, Arc<Dictionaries>)>>,
     /// A batch's metadata.
     message: Mutex<Option<(usize, Arc<Vec<u8>>)>>,
     vectors: Mutex<Option<Decoded>>,
@@ -83,6 +91,103 @@ impl Block {
     }
 }
 
+/// What a file or a stream says of itself.
+struct Contents {
+    schema: SchemaRef,
+    /// Where that is said.
+    header: Range<u64>,
+    batches: Vec<Block>,
+    dictionaries: Vec<Block>,
+}
+
+impl Contents {
+    /// Of a file, by its footer.
+    fn of_file(file: &Positioned) -> Result<Self> {
+        let path = file.path();
+        let damaged = |what: String| Error::format(path, what);
+        let end = file.bytes().saturating_sub(MAGIC.len() as u64);
+        if file.read(end..file.bytes())? != MAGIC {
+            return Err(damaged(
+                "ends without an Arrow footer: cut short, or still being written; write it again".into(),
+            ));
+        }
+        let no_footer = || damaged("its footer cannot be found; write it again".into());
+        let length_at = end.checked_sub(4).ok_or_else(no_footer)?;
+        let length = file.read(length_at..end)?.first_chunk().map_or(-1, |b| i32::from_le_bytes(*b));
+        let length = u64::try_from(length).map_err(|_| no_footer())?;
+        let footer = length_at.checked_sub(length).ok_or_else(no_footer)?..length_at;
+        let bytes = file.read(footer.clone())?;
+        let parsed = ipc::root_as_footer(&bytes).map_err(|e| damaged(format!("its footer cannot be parsed: {e}")))?;
+        let schema = parsed.schema().ok_or_else(|| damaged("its footer has no schema".into()))?;
+        let schema: SchemaRef = Arc::new(arrow_message::schema(schema).map_err(damaged)?);
+        let block = |found: &ipc::Block| {
+            let offset = u64::try_from(found.offset()).ok()?;
+            let metadata = u64::try_from(found.metaDataLength()).ok()?;
+            let body = u64::try_from(found.bodyLength()).ok()?;
+            let end = offset.checked_add(metadata)?.checked_add(body)?;
+            (end <= footer.start).then_some(Block { first: 0, rows: 0, offset, metadata, body })
+        };
+        let block = |found| block(found).ok_or_else(|| outside(path));
+        let batches = parsed.recordBatches().into_iter().flatten().map(block).collect::<Result<_>>()?;
+        let dictionaries = parsed.dictionaries().into_iter().flatten().map(block).collect::<Result<_>>()?;
+        Ok(Contents { schema, header: footer, batches, dictionaries })
+    }
+
+    /// Of a stream, message by message; their bodies are not read.
+    fn of_stream(file: &Positioned) -> Result<Self> {
+        let path = file.path();
+        let damaged = |what: &str| Error::format(path, what);
+        let within = |end: Option<u64>| match end {
+            Some(end) if end <= file.bytes() => Ok(end),
+            Some(expected) => Err(Error::Truncated { path: path.into(), expected, found: file.bytes() }),
+            None => Err(outside(path)),
+        };
+        let mut contents: Option<Contents> = None;
+        let mut at = 0;
+        // A stream may end without saying so.
+        while at < file.bytes() {
+            let prefix = file.read(at..within(at.checked_add(PREFIX))?)?;
+            let length =
+                prefix.strip_prefix(STREAM_MAGIC).and_then(|b| b.first_chunk()).map(|b| i32::from_le_bytes(*b));
+            let length = length.and_then(|length| u64::try_from(length).ok());
+            let length = length.ok_or_else(|| damaged("damaged: no Arrow message where one should begin"))?;
+            if length == 0 {
+                let rest = file.bytes() - at - PREFIX;
+                if rest > 0 {
+                    return Err(damaged(&format!(
+                        "{rest} bytes after the Arrow stream's end; write what follows it to a file of its own"
+                    )));
+                }
+                break;
+            }
+            let metadata = PREFIX + length;
+            let body = within(at.checked_add(metadata))?;
+            let bytes = file.read(at..body)?;
+            let message = parse(&bytes).map_err(|what| damaged(&what))?;
+            let length = u64::try_from(message.bodyLength()).map_err(|_| outside(path))?;
+            let block = Block { first: 0, rows: 0, offset: at, metadata, body: length };
+            at = within(body.checked_add(length))?;
+            match (message.header_type(), &mut contents) {
+                (MessageHeader::Schema, None) => {
+                    let schema = message.header_as_schema().ok_or_else(|| damaged("a schema that is none"))?;
+                    let schema = Arc::new(arrow_message::schema(schema).map_err(|what| damaged(&what))?);
+                    let (batches, dictionaries) = (Vec::new(), Vec::new());
+                    contents = Some(Contents { schema, header: 0..body, batches, dictionaries });
+                }
+                (MessageHeader::RecordBatch, Some(contents)) => contents.batches.push(block),
+                (MessageHeader::DictionaryBatch, Some(contents)) => contents.dictionaries.push(block),
+                (_, None) => return Err(damaged("an Arrow stream that does not begin with a schema")),
+                (kind, _) => return Err(damaged(&format!("a message of kind {kind:?} where a batch was expected"))),
+            }
+        }
+        contents.ok_or_else(|| damaged("an Arrow stream without a schema"))
+    }
+}
+
+fn outside(path: &Path) -> Error {
+    Error::format(path, "a batch lies outside of the file: cut short or damaged")
+}
+
 /// A batch as decoded: which, which columns of it, and what they lie in.
 struct Decoded {
     index: usize,
@@ -101,66 +206,49 @@ enum Use {
 }
 
 impl ArrowFile {
+    /// Opens a file, which ends in a footer, or a stream, which does not.
     pub(crate) fn open(file: Positioned, want: &Want) -> Result<Self> {
         let path = &file.path().to_path_buf();
         let damaged = |what: String| Error::format(path, what);
-        let end = file.bytes().saturating_sub(MAGIC.len() as u64);
-        if file.read(end..file.bytes())? != MAGIC {
-            return Err(damaged(
-                "ends without an Arrow footer: cut short, or still being written; write it again".into(),
-            ));
-        }
-        let no_footer = || damaged("its footer cannot be found; write it again".into());
-        let length_at = end.checked_sub(4).ok_or_else(no_footer)?;
-        let length = file.read(length_at..end)?.first_chunk().map_or(-1, |b| i32::from_le_bytes(*b));
-        let length = u64::try_from(length).map_err(|_| no_footer())?;
-        let footer = length_at.checked_sub(length).ok_or_else(no_footer)?..length_at;
-        let bytes = file.read(footer.clone())?;
-        let parsed = ipc::root_as_footer(&bytes).map_err(|e| damaged(format!("its footer cannot be parsed: {e}")))?;
-        let schema = parsed.schema().ok_or_else(|| damaged("its footer has no schema".into()))?;
-        let schema: SchemaRef = Arc::new(arrow_message::schema(schema).map_err(damaged)?);
-        let vectors = Vectors::resolve(path, &schema, want)?;
-
-        let block = |found: &ipc::Block| {
-            let offset = u64::try_from(found.offset()).ok()?;
-            let metadata = u64::try_from(found.metaDataLength()).ok()?;
-            let body = u64::try_from(found.bodyLength()).ok()?;
-            let end = offset.checked_add(metadata)?.checked_add(body)?;
-            (end <= footer.start).then_some(Block { first: 0, rows: 0, offset, metadata, body })
-        };
-        let outside = || damaged("a batch lies outside of the file: cut short or damaged".into());
-        let dictionary_blocks = parsed.dictionaries().into_iter().flatten().map(|b| block(b).ok_or_else(outside));
-        let dictionary_blocks = dictionary_blocks.collect::<Result<_>>()?;
-        let mut this = ArrowFile {
-            path: path.into(),
-            file,
-            footer: footer.clone(),
-            shape: Shape { rows: 0, dim: vectors.dim.unwrap_or(0) },
-            schema,
-            vectors,
-            batches: Vec::new(),
-            dictionary_blocks,
-            whole: 0,
-            kept: Kept::default(),
-        };
-        for found in parsed.recordBatches().into_iter().flatten() {
-            let mut block = block(found).ok_or_else(outside)?;
-            let metadata = this.read_message(&block)?;
+        let begins = file.read(0..file.bytes().min(MAGIC.len() as u64))?;
+        let streamed = begins.starts_with(STREAM_MAGIC);
+        let Contents { schema, header, batches: blocks, dictionaries } =
+            if streamed { Contents::of_stream(&file)? } else { Contents::of_file(&file)? };
+        let (mut batches, mut rows, mut whole) = (Vec::with_capacity(blocks.len()), 0_u64, 0);
+        for mut block in blocks {
+            let metadata = file.read(block.offset..block.offset + block.metadata)?;
             let message = parse(&metadata).map_err(damaged)?;
             let batch = message.header_as_record_batch();
             let batch = batch.ok_or_else(|| damaged("its footer names a batch that is not one".into()))?;
-            block.first = this.shape.rows;
-            block.rows = u64::try_from(batch.length()).map_err(|_| outside())?;
-            this.shape.rows = block.first.checked_add(block.rows).ok_or_else(outside)?;
+            block.first = rows;
+            block.rows = u64::try_from(batch.length()).map_err(|_| outside(path))?;
+            rows = rows.checked_add(block.rows).ok_or_else(|| outside(path))?;
             // Empty batches hold no row to be found by.
             if block.rows == 0 {
                 continue;
             }
-            this.batches.push(block);
+            batches.push(block);
             if batch.compression().is_some() {
-                this.whole = this.whole.max(block.rows);
+                whole = whole.max(block.rows);
             }
         }
+        let vectors = match rows {
+            0 => Vectors::none(),
+            _ => Vectors::resolve(path, &schema, want)?,
+        };
+        let mut this = ArrowFile {
+            path: path.clone(),
+            file,
+            header,
+            streamed,
+            shape: Shape { rows, dim: vectors.dim.unwrap_or(0) },
+            schema,
+            vectors,
+            batches,
+            dictionary_blocks: dictionaries,
+            whole,
+            kept: Kept::default(),
+        };
         // The first row mostly has components; where it is null, the first that has.
         let (mut at, mut rows) = (0, 1);
         while this.vectors.dim.is_none() && at < this.shape.rows {
@@ -217,24 +305,29 @@ impl ArrowFile {
         }
     }
 
-    /// All dictionaries, decoded when a column first needs one.
-    fn dictionaries(&self, columns: &[usize]) -> Result<Arc<Dictionaries>> {
-        if columns == self.vectors.columns || self.dictionary_blocks.is_empty() {
+    /// The dictionaries that hold for `batch`, decoded when a column first needs one.
+    fn dictionaries(&self, columns: &[usize], batch: &Block) -> Result<Arc<Dictionaries>> {
+        let blocks = match self.streamed {
+            true => &self.dictionary_blocks[..self.dictionary_blocks.partition_point(|d| d.offset < batch.offset)],
+            false => &self.dictionary_blocks,
+        };
+        if columns == self.vectors.columns || blocks.is_empty() {
             return Ok(Arc::default());
         }
         let mut kept = lock(&self.kept.dictionaries);
-        if let Some(dictionaries) = kept.as_ref() {
-            return Ok(dictionaries.clone());
-        }
-        let mut dictionaries = Dictionaries::new();
-        for block in &self.dictionary_blocks {
+        let (read, mut dictionaries) = match kept.take() {
+            Some((read, known)) if read == blocks.len() => return Ok(kept.insert((read, known)).1.clone()),
+            Some((read, known)) if read < blocks.len() => (read, Arc::unwrap_or_clone(known)),
+            _ => (0, Dictionaries::new()),
+        };
+        for block in &blocks[read..] {
             let (message, (start, length)) = (self.read_message(block)?, block.body());
             let body = Buffer::from_vec(self.file.read(start..start + length)?);
             parse(&message)
                 .and_then(|m| arrow_message::decode_dictionary(m, &body, &self.schema, &mut dictionaries))
                 .map_err(|what| Error::format(&self.path, what))?;
         }
-        Ok(kept.insert(Arc::new(dictionaries)).clone())
+        Ok(kept.insert((blocks.len(), Arc::new(dictionaries))).1.clone())
     }
 
     /// Calls `take` with parts, one after the other, of `rows` rows from
@@ -295,7 +388,7 @@ impl ArrowFile {
             return Err(damaged("its rows changed since the file was opened"));
         }
         let from_file = Stored { message, body: block.body(), schema: &self.schema };
-        let dictionaries = self.dictionaries(columns)?;
+        let dictionaries = self.dictionaries(columns, block)?;
         let fields = self.schema.fields();
         if batch.compression().is_some() || !columns.iter().all(|&c| has_rows(fields[c].data_type())) {
             let whole = self.decode(from_file, columns, None, self.space(use_of), &dictionaries);
@@ -408,7 +501,7 @@ impl Source for ArrowFile {
     }
 
     fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
-        Ok(vec![self.file.fingerprint(self.footer.clone())?])
+        Ok(vec![self.file.fingerprint(self.header.clone())?])
     }
 
     fn vector_column(&self) -> Option<String> {

@@ -186,6 +186,29 @@ impl Error {
         Error::Format { path: path.as_ref().to_path_buf(), what: what.into() }
     }
 
+    /// The same about `to`, if it is about `from`.
+    #[must_use]
+    pub fn renamed(mut self, from: &Path, to: impl Into<PathBuf>) -> Self {
+        use Error::*;
+        if let Io { path, .. }
+        | Format { path, .. }
+        | Truncated { path, .. }
+        | Changed { path, .. }
+        | Version { path, .. }
+        | NoSuchColumn { path, .. }
+        | AmbiguousColumn { path, .. }
+        | NoVectorColumn { path, .. }
+        | ColumnType { path, .. }
+        | Null { path, .. }
+        | Ragged { path, .. }
+        | Width { path, .. } = &mut self
+            && path == from
+        {
+            *path = to.into();
+        }
+        self
+    }
+
     /// Whether the input, rather than the machine or lowland, is at fault.
     pub fn is_bad_input(&self) -> bool {
         match self {

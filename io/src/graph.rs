@@ -23,9 +23,9 @@
 //! within a row is as found, a row's own number included.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::io::Read;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -79,6 +79,10 @@ impl Source for Hive {
         self.file.read_rows(first, out)
     }
 
+    fn read_rows_f64(&self, first: u64, out: &mut [f64]) -> Result<()> {
+        self.file.read_rows_f64(first, out)
+    }
+
     fn locate(&self, row: u64) -> Place {
         self.file.locate(row)
     }
@@ -95,9 +99,7 @@ impl Source for Hive {
         let told = |name: &String| self.told.iter().find(|(told, _)| told == name);
         let own: Vec<String> = names.iter().filter(|name| told(name).is_none()).cloned().collect();
         let batch = self.file.read_columns(&own, first, rows).map_err(|error| match error {
-            Error::NoSuchColumn { path, asked, .. } => {
-                Error::NoSuchColumn { path, asked, available: self.columns() }
-            }
+            Error::NoSuchColumn { path, asked, .. } => Error::NoSuchColumn { path, asked, available: self.columns() },
             other => other,
         })?;
         if own.len() == names.len() {
@@ -127,6 +129,10 @@ impl Source for Hive {
 
     fn vector_column(&self) -> Option<String> {
         self.file.vector_column()
+    }
+
+    fn column_of(&self, row: u64, component: usize) -> Option<String> {
+        self.file.column_of(row, component)
     }
 
     fn held_bytes(&self) -> u64 {

@@ -45,4 +45,4 @@ pub use rundir::{Depth, Files, Manifest, Opened, RunDir, RunSummary, StageRecord
 pub use scratch::{Scrap, Scratch, ScratchWriter};
 pub use source::{Dtype, Fingerprint, Place, Shape, Source, unchanged};
 pub use space::free_space;
-pub use spool::spool_stdin;
+pub use spool::spool;

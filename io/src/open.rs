@@ -83,31 +83,61 @@ pub fn open(paths: &[String], options: &Options) -> Result<Box<dyn Source>> {
 }
 
 /// Opens one file by its first bytes; gives also the columns of its vectors.
-pub(crate) fn open_one(path: &Path, want: &Want) -> Result<(Box<dyn Source>, Vec<String>)> {
+fn open_one(path: &Path, want: &Want) -> Result<(Box<dyn Source>, Vec<String>)> {
     let file = Positioned::open(path)?;
-    let magic = file.read(0..file.bytes().min(8))?;
-    if magic.starts_with(npy::MAGIC) {
-        if let Want::Asked(asked) = want {
-            return Err(Error::NoSuchColumn { path: path.into(), asked: asked.clone(), available: Vec::new() });
+    match Format::of(&file.read(0..file.bytes().min(Format::MAGIC_BYTES))?) {
+        Ok(Format::Npy) => {
+            if let Want::Asked(asked) = want {
+                return Err(Error::NoSuchColumn { path: path.into(), asked: asked.clone(), available: Vec::new() });
+            }
+            Ok((Box::new(Npy::open(file)?), Vec::new()))
         }
-        Ok((Box::new(Npy::open(file)?), Vec::new()))
-    } else if magic.starts_with(parquet::MAGIC) {
-        let file = ParquetFile::open(file, want)?;
-        let names = file.names().to_vec();
-        Ok((Box::new(file), names))
-    } else if magic.starts_with(arrow_file::MAGIC) {
-        let file = ArrowFile::open(file, want)?;
-        let names = file.names().to_vec();
-        Ok((Box::new(file), names))
-    } else {
-        let what = match magic.as_slice() {
-            [0xff, 0xff, 0xff, 0xff, ..] => "an Arrow stream; pipe it to standard input (-), or write an Arrow file",
+        Ok(Format::Parquet) => {
+            let file = ParquetFile::open(file, want)?;
+            let names = file.names().to_vec();
+            Ok((Box::new(file), names))
+        }
+        Ok(Format::Arrow) => {
+            let file = ArrowFile::open(file, want)?;
+            let names = file.names().to_vec();
+            Ok((Box::new(file), names))
+        }
+        Err(what) => Err(Error::format(path, what)),
+    }
+}
+
+/// The formats that are read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Format {
+    Npy,
+    Parquet,
+    /// A file or a stream.
+    Arrow,
+}
+
+impl Format {
+    /// So many bytes tell.
+    pub(crate) const MAGIC_BYTES: u64 = 8;
+
+    /// That of a file or stream which begins with `magic`; of others what they are.
+    pub(crate) fn of(magic: &[u8]) -> std::result::Result<Self, &'static str> {
+        let begins = |with: &[u8]| magic.starts_with(with);
+        if begins(npy::MAGIC) {
+            return Ok(Format::Npy);
+        } else if begins(parquet::MAGIC) {
+            return Ok(Format::Parquet);
+        } else if begins(arrow_file::MAGIC) || begins(arrow_file::STREAM_MAGIC) {
+            return Ok(Format::Arrow);
+        }
+        Err(match magic {
             [b'F', b'E', b'A', b'1', ..] => "Feather version 1; write it again as version 2",
             [b'P', b'A', b'R', b'E', ..] => "encrypted Parquet; write it without encryption",
             [b'P', b'K', 3, 4, ..] => "an archive, such as .npz; unpack the .npy from it",
-            _ => "of no known format; Parquet, Arrow IPC files (Feather 2) and .npy are read",
-        };
-        Err(Error::format(path, what))
+            [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+                "compressed as a whole; decompress it, for instance zcat FILE | lowland embed -"
+            }
+            _ => "of no known format; Parquet, Arrow IPC (files and streams) and .npy are read",
+        })
     }
 }
 
@@ -217,6 +247,8 @@ mod tests {
             "pyarrow_zstd_f32.arrow",
             "pyarrow_dictionary_f32.arrow",
             "pyarrow_f32.feather",
+            "pyarrow_f32.arrows",
+            "polars_f32.arrows",
             "polars_array_f32.parquet",
             "polars_array_f32.arrow",
         ] {
@@ -253,7 +285,6 @@ mod tests {
         refused("bad_int64.npy", &any, "<i8");
         refused("bad_structured.npy", &any, "structured");
         refused("numpy_f32.npy", &column("v"), "no column \"v\"");
-        refused("pyarrow_f32.arrows", &any, "an Arrow stream");
         refused("make.py", &any, "of no known format");
         refused("nothing.npy", &any, "no such file");
         refused("nothing*.npy", &any, "no such file");

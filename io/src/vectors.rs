@@ -44,7 +44,14 @@ pub(crate) struct Vectors {
 impl Vectors {
     /// Those of a file without rows, whose columns do not matter.
     pub(crate) fn none() -> Self {
-        Vectors { label: String::new(), columns: Vec::new(), names: Vec::new(), dtype: Dtype::F32, dim: None }
+        Vectors {
+            label: String::new(),
+            columns: Vec::new(),
+            names: Vec::new(),
+            dtype: Dtype::F32,
+            dim: None,
+            lengths: Vec::new(),
+        }
     }
 
     /// Finds the columns that hold the vectors.

@@ -12,7 +12,7 @@ use lowland::{
 use serde_json::{Value, json};
 
 use super::options::{self, InputArgs, NeighborArgs, ProgressArgs, ResourceArgs};
-use super::{Failure, print, stdin};
+use super::{Failure, print, stream};
 use crate::machine::Machine;
 use crate::progress::Console;
 
@@ -26,11 +26,12 @@ Examples:
   lowland embed --knn graph.arrow -o map.arrow
   producer | lowland embed - -o map.parquet
 
-Sources are Parquet, Arrow IPC (Feather 2) and .npy files, directories, globs, or
-- for an Arrow IPC stream on standard input, which is copied to disk first.
+Sources are Parquet, Arrow IPC (Feather 2, streams) and .npy files, directories,
+globs (* ? [ab] ** {a,b}), or streams of these formats: - for standard input, pipes,
+<(program); a stream is copied to disk first.
 
 A run that stops keeps its finished stages in the run directory, and the same
-command goes on from there; a run from standard input cannot be resumed.";
+command goes on from there; a run from a stream cannot be resumed.";
 
 /// Make a map of vectors
 #[derive(Debug, clap::Args)]
@@ -48,7 +49,7 @@ pub(super) struct Args {
 /// What is made of what, and how: all that a plan is about.
 #[derive(Debug, clap::Args)]
 pub(super) struct Wanted {
-    /// Files, directories or globs of vectors; - for an Arrow stream on standard input
+    /// Files, directories or globs of vectors; - for standard input
     #[arg(value_name = "SOURCE", required_unless_present = "knn", display_order = 0, help_heading = "Input")]
     pub(super) sources: Vec<String>,
     #[command(flatten)]
@@ -196,7 +197,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     check_files(args)?;
     let machine = Machine::look();
     let mut job = wanted.job(&args.output, &machine)?;
-    // Dropped last: the copy of standard input goes when nothing reads it any more.
+    // Dropped last: the copy of a stream goes when nothing reads it any more.
     let spool = wanted.open(&mut job, console)?;
     let color = color_by(wanted, &job)?;
 
@@ -277,8 +278,8 @@ impl Wanted {
         }
     }
 
-    /// Opens the inputs; what was given on standard input lies where the spool says.
-    pub(super) fn open(&self, job: &mut Job, console: &Console) -> Result<Option<stdin::Spool>, Failure> {
+    /// Opens the inputs; what came by streams lies where the spool says.
+    pub(super) fn open(&self, job: &mut Job, console: &Console) -> Result<Option<stream::Spool>, Failure> {
         if let Some(path) = &self.knn {
             let graph = Graph::open(path)?;
             match (self.neighbors.metric, graph.metric()) {
@@ -297,7 +298,7 @@ impl Wanted {
         if self.sources.is_empty() {
             return Ok(None);
         }
-        let opened = options::open(&self.sources, self.input.column.as_deref(), job, console)?;
+        let opened = options::open(&self.sources, self.input.column.as_deref(), &job.run_path(), console)?;
         job.once = opened.spool.is_some();
         job.source = Some(opened.source);
         Ok(opened.spool)
@@ -349,7 +350,7 @@ pub(super) fn kept(error: Error, job: &Job, console: &Console) -> Failure {
     }
     if job.once {
         return match error.is_cancelled() {
-            true => Failure::leaving(error, "nothing is kept, because standard input cannot be read again".into()),
+            true => Failure::leaving(error, "nothing is kept, because a stream cannot be read again".into()),
             false => error.into(),
         };
     }

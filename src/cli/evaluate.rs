@@ -8,7 +8,7 @@ use serde_json::json;
 use super::embed::{is_device, write_report};
 use super::options::{self, InputArgs, MetricArg, ProgressArgs, dtype_name};
 use super::size::{Memory, parse_memory};
-use super::{Failure, print};
+use super::{Failure, print, stream};
 use crate::machine::Machine;
 use crate::progress::Console;
 
@@ -39,7 +39,7 @@ pub(super) struct Args {
     /// The map: .parquet, .arrow or .npy, row for row with the source
     #[arg(long, value_name = "MAP", required = true, display_order = 0, help_heading = "Input")]
     map: PathBuf,
-    /// Files, directories or globs of the vectors that the map was made from
+    /// Files, directories or globs of the vectors that the map was made from; - for standard input
     #[arg(long = "source", value_name = "SOURCE", num_args = 1.., display_order = 0, help_heading = "Input")]
     sources: Vec<String>,
     #[command(flatten)]
@@ -105,7 +105,8 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         check_output(path, args.force)?;
     }
     let machine = Machine::look();
-    let job = job(args, &machine)?;
+    // The copy of a stream goes when the job does.
+    let (job, _spool) = job(args, &machine, console)?;
     let plan = job.plan()?;
     if let Some(limit) = machine.limit.as_ref().filter(|limit| plan.memory > limit.bytes) {
         let (takes, grants) = (size(plan.memory), size(limit.bytes));
@@ -123,19 +124,21 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     print(&format!("{}\n{report}", about(&job, args)))
 }
 
-fn job(args: &Args, machine: &Machine) -> Result<Evaluation, Failure> {
+/// The job, and where streams were copied to.
+fn job(args: &Args, machine: &Machine, console: &Console) -> Result<(Evaluation, Option<stream::Spool>), Failure> {
     if args.sources.is_empty() && args.labels.is_empty() {
         return Err(Failure::usage("nothing to compare the map with: give --source, --labels, or both"));
     }
-    let once = |path: &str| path == "-";
-    if args.sources.iter().any(|path| once(path)) || args.map.to_str().is_some_and(once) {
-        return Err(Failure::usage(
-            "- (standard input) can be read only once, and an evaluation reads again; write it to a file",
-        ));
+    if args.map.to_str().is_some_and(stream::is_stream) {
+        return Err(Failure::usage("--map: a map that comes by a stream is not read; write it to a file"));
     }
+    let mut spool = None;
     let mut job = Evaluation::new(open_map(&args.map, args.coordinates.as_deref())?);
     if !args.sources.is_empty() {
-        job.source = Some(lowland::open(&args.sources, args.input.column.as_deref())?);
+        let column = args.input.column.as_deref();
+        let opened = options::open(&args.sources, column, &stream::elsewhere(), console)?;
+        job.source = Some(opened.source);
+        spool = opened.spool;
     }
     job.graph = args.knn.as_ref().map(Graph::open).transpose()?;
     let of_graph = job.graph.as_ref().and_then(Graph::metric);
@@ -157,7 +160,7 @@ fn job(args: &Args, machine: &Machine) -> Result<Evaluation, Failure> {
         batch_rows: args.batch_rows,
         memory: options::budget(args.memory, machine)?,
     };
-    Ok(job)
+    Ok((job, spool))
 }
 
 /// What was compared with what.

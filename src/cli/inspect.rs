@@ -3,10 +3,11 @@
 use lowland::{Config, Plan, Source, size};
 use serde_json::{Value, json};
 
-use super::options::{InputArgs, budget, dtype_name};
+use super::options::{self, InputArgs, budget, dtype_name};
 use super::size::{Memory, parse_memory};
-use super::{Failure, print};
+use super::{Failure, print, stream};
 use crate::machine::Machine;
+use crate::progress::Console;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,7 +18,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
 pub(super) struct Args {
-    /// Files, directories or globs of vectors
+    /// Files, directories or globs of vectors; - for standard input
     #[arg(value_name = "SOURCE", required = true, display_order = 0, help_heading = "Input")]
     sources: Vec<String>,
     #[command(flatten)]
@@ -31,13 +32,9 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    if args.sources.iter().any(|s| s == "-") {
-        return Err(Failure::usage(
-            "- (standard input) can be read only once, so it cannot be inspected; write it to a file",
-        ));
-    }
-    let source = lowland::open(&args.sources, args.input.column.as_deref())?;
+pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
+    let column = args.input.column.as_deref();
+    let options::Opened { source, spool } = options::open(&args.sources, column, &stream::elsewhere(), console)?;
     let memory = budget(args.memory, &Machine::look())?;
     // As embed plans without options: what nothing needs any more goes.
     let config = Config { memory, keep_stages: Some(Vec::new()), ..Config::default() };
@@ -79,6 +76,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Ok(plan) => guess(&plan),
         Err(why) => format!("run         not with the defaults: {why}\n"),
     };
+    drop((source, spool));
     print(&text)
 }
 

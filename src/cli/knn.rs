@@ -22,7 +22,7 @@ distances (ascending), in the source's order.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
 pub(super) struct Args {
-    /// Files, directories or globs of vectors; - for an Arrow stream on standard input
+    /// Files, directories or globs of vectors; - for standard input
     #[arg(value_name = "SOURCE", required = true, display_order = 0, help_heading = "Input")]
     sources: Vec<String>,
     #[command(flatten)]
@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         ..Config::default()
     };
     args.resources.apply(&mut job, &machine)?;
-    let opened = options::open(&args.sources, args.input.column.as_deref(), &job, console)?;
+    let opened = options::open(&args.sources, args.input.column.as_deref(), &job.run_path(), console)?;
     job.once = opened.spool.is_some();
     job.source = Some(opened.source);
     let plan = options::granted(job.config.memory, &machine, |memory| {

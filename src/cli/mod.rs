@@ -16,7 +16,7 @@ mod plan;
 mod plot;
 mod runs;
 mod size;
-mod stdin;
+mod stream;
 
 use std::io::Write;
 
@@ -91,7 +91,7 @@ pub(crate) fn main() -> u8 {
         Command::Pca(args) => pca::run(&args, &console),
         Command::Plan(args) => plan::run(&args, &console),
         Command::Evaluate(args) => evaluate::run(&args, &console),
-        Command::Inspect(args) => inspect::run(&args),
+        Command::Inspect(args) => inspect::run(&args, &console),
         Command::Plot(args) => plot::run(&args, &console),
         Command::Runs(args) => runs::run(&args, &console),
     };

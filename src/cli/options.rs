@@ -1,7 +1,7 @@
 //! Options that several subcommands share, in the words of umap-learn and the
 //! groups of `--help`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
@@ -9,7 +9,7 @@ use lowland::{Config, Device, Dtype, Error, Job, Metric, Opt, Source, StagePlan,
 
 use super::keep::{Kept, parse_kept};
 use super::size::{Memory, parse, parse_memory};
-use super::{Failure, stdin};
+use super::{Failure, stream};
 use crate::machine::Machine;
 use crate::progress::{Console, LogFormat};
 
@@ -210,22 +210,37 @@ impl ProgressArgs {
 }
 
 /// The vectors that a person named, and the place of those that came by
-/// standard input, which goes when this is dropped.
+/// streams, which goes when this is dropped.
 pub(super) struct Opened {
     pub(super) source: Arc<dyn Source>,
-    pub(super) spool: Option<stdin::Spool>,
+    pub(super) spool: Option<stream::Spool>,
 }
 
-/// Opens `sources`; standard input is copied beside the run directory first.
-pub(super) fn open(sources: &[String], column: Option<&str>, job: &Job, console: &Console) -> Result<Opened, Failure> {
-    if !sources.iter().any(|s| s == "-") {
-        return Ok(Opened { source: lowland::open(sources, column)?, spool: None });
+/// Opens `sources`; streams among them are copied beside `beside` first.
+pub(super) fn open(
+    sources: &[String],
+    column: Option<&str>,
+    beside: &Path,
+    console: &Console,
+) -> Result<Opened, Failure> {
+    let (paths, spool) = stream::copied(sources, beside, console)?;
+    let source = lowland::open(&paths, column).map_err(|error| match &spool {
+        Some(spool) => spool.told(error),
+        None => error,
+    })?;
+    if let Some(note) = order(source.as_ref())? {
+        console.note(&note);
     }
-    if sources.len() > 1 {
-        return Err(Failure::usage("- (standard input) must be the only source"));
-    }
-    let (source, spool) = stdin::spool(&job.run_path(), column, console)?;
-    Ok(Opened { source, spool: Some(spool) })
+    Ok(Opened { source, spool })
+}
+
+/// What to know where the order of files by name is not that of the numbers in their names.
+pub(super) fn order(source: &dyn Source) -> Result<Option<String>, Failure> {
+    let files = source.fingerprints()?;
+    Ok(lowland_io::out_of_number_order(&files).map(|[first, second]| {
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        format!("files are read in the order of their names: {} comes before {}", name(first), name(second))
+    }))
 }
 
 /// A component's type, as people call it.

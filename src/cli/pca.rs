@@ -33,7 +33,7 @@ or fails leaves nothing, and the same command begins anew.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
 pub(super) struct Args {
-    /// Files, directories or globs of vectors; - for an Arrow stream on standard input
+    /// Files, directories or globs of vectors; - for standard input
     #[arg(value_name = "SOURCE", required = true, display_order = 0, help_heading = "Input")]
     sources: Vec<String>,
     #[command(flatten)]
@@ -114,8 +114,9 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     check_files(args)?;
     let machine = Machine::look();
     let config = args.config(options::budget(args.memory, &machine)?);
-    // Its name is where standard input is copied to.
-    let opened = options::open(&args.sources, args.input.column.as_deref(), &Job::new(&args.output), console)?;
+    // Its name is where streams are copied to.
+    let opened =
+        options::open(&args.sources, args.input.column.as_deref(), &Job::new(&args.output).run_path(), console)?;
     let mut job = PcaJob::new(opened.source, &args.output);
     job.config = config;
     (job.components, job.id) = (args.components.clone(), args.id.clone());

@@ -46,14 +46,9 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     let wanted = &args.wanted;
-    if wanted.sources.iter().any(|s| s == "-") {
-        return Err(Failure::usage(
-            "- (standard input) can be read only once, so no run of it can be planned; write it to a file",
-        ));
-    }
     let machine = Machine::look();
     let mut job = wanted.job(&args.output, &machine)?;
-    wanted.open(&mut job, console)?;
+    let spool = wanted.open(&mut job, console)?;
     let (memory, planned) = (job.config.memory, job.plan());
     let refused = options::granted(memory, &machine, |memory| {
         job.config.memory = memory;
@@ -87,7 +82,9 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         seconds,
         problems,
     };
-    print(&if args.json { format!("{:#}\n", told.json()) } else { told.text() })
+    let text = if args.json { format!("{:#}\n", told.json()) } else { told.text() };
+    drop((job, spool));
+    print(&text)
 }
 
 /// The directory that a run directory lies in or would.

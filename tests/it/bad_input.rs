@@ -147,10 +147,12 @@ fn bad_options() {
     place.refused("embed v.parquet -o m.npy --keep label", &["m.npy", "coordinates only", ".parquet"]);
     place.refused("embed v.parquet -o m.csv", &["m.csv", ".parquet, .arrow or .npy"]);
     place.refused("embed v.parquet -o no/m.npy", &["no/m.npy", "make it first"]);
-    place.refused("embed v.parquet - -o m.npy", &["standard input", "only source"]);
+    place.refused("embed v.parquet - -o m.npy", &["standard input", "empty"]);
+    place.refused("embed v.npy ./v.npy -o m.npy", &["./v.npy", "named twice", "v.npy"]);
+    place.refused("embed - /dev/fd/0 -o m.npy", &["standard input", "named twice"]);
     place.refused("embed v.npy -o v.npy --force", &["v.npy", "also an input"]);
     place.refused("knn v.npy -o g.parquet", &["g.parquet", ".arrow"]);
-    place.refused("inspect -", &["standard input"]);
+    place.refused("inspect -", &["standard input", "empty"]);
     place.refused("plot v.npy -o p.jpg", &["p.jpg", ".png"]);
     place.refused("plot nothing.parquet -o p.png", &["nothing.parquet"]);
     place.refused("plot v.npy -o p.png --color label", &["v.npy", "\"label\""]);

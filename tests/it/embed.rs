@@ -219,7 +219,12 @@ fn a_source_on_standard_input() {
     assert_eq!(rows_of(&place.path("piped.parquet"), "x,y"), rows_of(&place.path("file.parquet"), "x,y"));
     assert_eq!(place.names(), ["file.parquet", "piped.parquet"], "the copy is gone");
 
-    for (input, word) in [(&b""[..], "empty"), (b"\x93NUMPY\x01\x00", "give its path"), (&stream[..900], "cut short")] {
+    for (input, word) in [
+        (&b""[..], "empty"),
+        (b"\x93NUMPY\x01\x00", "cut short"),
+        (b"id,x\n1,2\n", "no known format"),
+        (&stream[..900], "cut short"),
+    ] {
         let answer = place.pipe("embed - -o bad.parquet --n-neighbors 3", input);
         assert_eq!(answer.code, 2, "{}", answer.stderr);
         assert!(answer.stderr.contains("standard input") && answer.stderr.contains(word), "{}", answer.stderr);

@@ -325,7 +325,8 @@ fn what_does_not_belong_together_is_refused() {
     place.refused("evaluate --map v.parquet --source v.parquet --labels embedding", &["embedding", "cannot be labels"]);
     // Options.
     place.refused("evaluate --map m.parquet", &["--source, --labels, or both"]);
-    place.refused("evaluate --map m.parquet --source -", &["standard input", "write it to a file"]);
+    place.refused("evaluate --map m.parquet --source -", &["standard input", "empty"]);
+    place.refused("evaluate --map - --source v.npy", &["--map", "write it to a file"]);
     for (option, words) in [
         ("--n-neighbors 500", &["--n-neighbors: 500 neighbours asked of 1000 rows; 499 are the most"][..]),
         ("--n-neighbors 0", &["--n-neighbors: 0 is not between"]),

@@ -1,4 +1,4 @@
-//! The one integration binary: the command line as its users meet it (`embed`,
+//! The one integration binary: the command line as its users meet it (`embed`, `inputs`,
 //! `evaluate`, `plan`, `pca`, `others`, `resume`, `runs`, `memory`, `bad_input`), the stages through
 //! the library (`stages`), the methods beside UMAP (`methods`, and `all_pairs` for the exact ones), what they leave unfinished (`units`), damage, full
 //! disks and other faults (`faults`), SIGKILL anywhere (`killer`), run
@@ -16,6 +16,7 @@ mod evaluate;
 mod exact;
 mod faults;
 mod golden;
+mod inputs;
 mod killer;
 mod kit;
 mod memory;

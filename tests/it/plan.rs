@@ -126,7 +126,7 @@ fn stages_that_stay_and_those_that_are_made_again() {
 fn what_cannot_be_planned() {
     let place = Place::new();
     place.vectors("v.npy", 500);
-    place.refused("plan -", &["standard input", "write it to a file"]);
+    place.refused("plan -", &["standard input", "empty"]);
     place.refused("plan nothing.npy", &["nothing.npy", "no such file"]);
     place.refused("plan v.npy --n-neighbors 500", &["--n-neighbors", "at most 499"]);
     place.refused("plan v.npy --keep-run --keep-stages none", &["--keep-stages none", "--keep-run"]);

@@ -1,0 +1,189 @@
+//! Streams among the sources: standard input (`-`), pipes, process
+//! substitutions and devices. Each is copied to disk before anything else,
+//! because every stage reads its rows anew.
+//!
+//! The copies lie beside the run directory, not in it: that directory is opened
+//! with the fingerprints of its sources, and removes what it does not know.
+
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use lowland::size;
+
+use super::Failure;
+use crate::progress::Console;
+use crate::signal::Signals;
+
+/// How long a signal may go unheard while nothing comes.
+const EVERY: Duration = Duration::from_millis(200);
+const PORTION: usize = 1 << 20;
+
+/// Names of standard input beside `-`.
+const STDIN: [&str; 3] = ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];
+
+/// The directory of the copies; dropping it removes all.
+#[derive(Debug)]
+pub(super) struct Spool {
+    dir: PathBuf,
+    /// Each copy, and what the stream is called.
+    copies: Vec<(PathBuf, String)>,
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        // Best effort: copies that stay are replaced by the next ones.
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+impl Spool {
+    /// An error of a copy, as one of its stream.
+    pub(super) fn told(&self, error: lowland::Error) -> lowland::Error {
+        match error {
+            lowland::Error::Engine(lowland_engine::Error::Io(error)) => {
+                self.copies.iter().fold(error, |e, (copy, name)| e.renamed(copy, name)).into()
+            }
+            other => other,
+        }
+    }
+}
+
+/// Where streams are copied to by what has no run directory.
+pub(super) fn elsewhere() -> PathBuf {
+    std::env::temp_dir().join(format!("lowland-{}", std::process::id()))
+}
+
+/// `sources`, with a copy in the place of each stream. Copies are made in a
+/// directory beside `beside`, which is none where there are no streams.
+pub(super) fn copied(
+    sources: &[String],
+    beside: &Path,
+    console: &Console,
+) -> Result<(Vec<String>, Option<Spool>), Failure> {
+    let streams: Vec<&String> = sources.iter().filter(|source| is_stream(source)).collect();
+    if streams.is_empty() {
+        return Ok((sources.to_vec(), None));
+    }
+    for (i, stream) in streams.iter().enumerate() {
+        if streams[..i].iter().any(|earlier| name(earlier) == name(stream)) {
+            return Err(Failure::usage(format!("{}: named twice, and a stream can be read only once", name(stream))));
+        }
+    }
+    let mut dir = beside.as_os_str().to_owned();
+    dir.push(".stdin");
+    let dir = PathBuf::from(dir);
+    std::fs::create_dir_all(&dir).map_err(|e| lowland_io::Error::io(&dir, "create", e))?;
+    let mut spool = Spool { dir, copies: Vec::new() };
+    let mut paths = Vec::with_capacity(sources.len());
+    for source in sources {
+        if !is_stream(source) {
+            paths.push(source.clone());
+            continue;
+        }
+        let (name, copy) = (name(source), spool.dir.join(format!("stream-{}", spool.copies.len())));
+        console.note(&format!("copying {name} to {}; such a run cannot be resumed", spool.dir.display()));
+        let reader = Interruptible::new(source.clone(), console.signals().clone())?;
+        match lowland_io::spool(reader, &name, &copy) {
+            Ok(bytes) => console.note(&format!("{name}: {} copied", size(bytes))),
+            Err(_) if console.signals().came() => {
+                return Err(lowland_engine::Error::Cancelled { stage: "input" }.into());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        paths.push(copy.to_string_lossy().into_owned());
+        spool.copies.push((copy, name));
+    }
+    Ok((paths, Some(spool)))
+}
+
+/// Whether a source can be read only once, from its beginning.
+pub(super) fn is_stream(source: &str) -> bool {
+    source == "-"
+        || std::fs::metadata(source).is_ok_and(|found| {
+            let kind = found.file_type();
+            kind.is_fifo() || kind.is_char_device() || kind.is_socket()
+        })
+}
+
+fn is_stdin(source: &str) -> bool {
+    source == "-" || STDIN.contains(&source)
+}
+
+/// What a stream is called.
+fn name(source: &str) -> String {
+    if is_stdin(source) { "standard input".into() } else { source.into() }
+}
+
+/// A stream, opened and read on a thread of its own, so that a signal is heard
+/// while there is nobody at the other end of the pipe, or while they think.
+struct Interruptible {
+    portions: Receiver<std::io::Result<Vec<u8>>>,
+    current: Vec<u8>,
+    at: usize,
+    signals: Signals,
+}
+
+impl Interruptible {
+    fn new(source: String, signals: Signals) -> Result<Self, Failure> {
+        if is_stdin(&source) && std::io::stdin().is_terminal() {
+            return Err(Failure::usage("standard input is a terminal; pipe a program's output to it, or name a file"));
+        }
+        let (send, portions) = sync_channel(2);
+        let called = name(&source);
+        let read = move || {
+            let opened: std::io::Result<Box<dyn Read>> = match is_stdin(&source) {
+                true => Ok(Box::new(std::io::stdin().lock())),
+                false => File::open(&source).map(|file| Box::new(file) as _),
+            };
+            let mut input = match opened {
+                Ok(input) => input,
+                Err(error) => {
+                    // Who would hear it has gone, if this fails.
+                    let _ = send.send(Err(error));
+                    return;
+                }
+            };
+            loop {
+                let mut portion = vec![0; PORTION];
+                let result = input.read(&mut portion);
+                let stop = !matches!(&result, Ok(1..));
+                let result = result.map(|n| {
+                    portion.truncate(n);
+                    portion
+                });
+                if send.send(result).is_err() || stop {
+                    return;
+                }
+            }
+        };
+        let started = std::thread::Builder::new().name("lowland-stream".into()).spawn(read);
+        started.map_err(|e| lowland_io::Error::io(called, "start a reading thread for", e))?;
+        Ok(Interruptible { portions, current: Vec::new(), at: 0, signals })
+    }
+}
+
+impl Read for Interruptible {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        while self.at == self.current.len() {
+            if self.signals.came() {
+                return Err(std::io::Error::other("a signal came"));
+            }
+            match self.portions.recv_timeout(EVERY) {
+                Ok(portion) => (self.current, self.at) = (portion?, 0),
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return Ok(0),
+            }
+            if self.current.is_empty() {
+                return Ok(0);
+            }
+        }
+        let count = out.len().min(self.current.len() - self.at);
+        out[..count].copy_from_slice(&self.current[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}

@@ -1,0 +1,121 @@
+//! Names and streams as people give them: directories that tell columns,
+//! globs, links, pipes.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use crate::kit::{Place, answer, rows_of, signal, soon};
+
+const QUICK: &str = "--n-epochs 20 --quiet";
+
+fn put(place: &Place, from: &str, to: &str) {
+    let to = place.path(to);
+    std::fs::create_dir_all(to.parent().expect("a directory")).expect("made");
+    std::fs::copy(place.path(from), to).expect("copied");
+}
+
+#[test]
+fn directories_tell_columns() {
+    let place = Place::new();
+    place.vectors("v.parquet", 100);
+    place.vectors("w.parquet", 60);
+    put(&place, "v.parquet", "hive/dt=2024-01-01/lang=d%20e/label=mine/part");
+    put(&place, "w.parquet", "hive/dt=__HIVE_DEFAULT_PARTITION__/lang=fr/part.parquet");
+    let options = format!("--id dt --keep lang,label --plot m.png --color lang {QUICK}");
+    place.ok(&format!("embed hive -o m.parquet {options}"));
+    let (_, columns) = rows_of(&place.path("m.parquet"), "x,y");
+    // In the order of names: __HIVE… comes after 2024….
+    assert_eq!(columns[0][..2], ["2024-01-01".to_string(), "d e".into()]);
+    assert_eq!(columns[100][..2], ["null".to_string(), "fr".into()]);
+    // The file's own column of that name wins.
+    assert!(columns.iter().all(|row| row[2] != "mine"), "{:?}", columns[0]);
+    place.ok("evaluate --map m.parquet --source hive --labels lang --id dt");
+    place.refused(&format!("embed hive -o n.parquet --keep day {QUICK}"), &["no column \"day\"", "\"lang\""]);
+}
+
+#[test]
+fn what_a_name_stands_for() {
+    let place = Place::new();
+    place.vectors("v.npy", 100);
+    place.ok(&format!("embed v.npy -o plain.npy {QUICK}"));
+    for to in ["run[2]/a.NPY", "b/c/d.data", "e/f.npy"] {
+        put(&place, "v.npy", to);
+    }
+    std::fs::write(place.path("run[2]/README"), "about").expect("written");
+    std::os::unix::fs::symlink("../b", place.path("b/again")).expect("a link");
+    for source in ["run[2]", "run[2]/*.NPY", "b", "{x,b}/**/*.data", "{e,nothing}/*.npy"] {
+        place.ok(&format!("embed {source} -o m.npy --force {QUICK}"));
+        assert!(place.bytes("m.npy") == place.bytes("plain.npy"), "{source}");
+    }
+    std::os::unix::fs::symlink("v.npy", place.path("l.npy")).expect("a link");
+    for sources in ["v.npy l.npy", "[lv].npy", "v.npy ./v.npy", "{v,v}.npy"] {
+        place.refused(&format!("knn {sources} -o g.arrow"), &["v.npy", "named twice"]);
+    }
+    put(&place, "v.npy", "parts/p-10.npy");
+    put(&place, "v.npy", "parts/p-2.npy");
+    assert!(place.ok("inspect parts").stderr.contains("p-10.npy comes before p-2.npy"));
+    assert!(place.ok("plan parts").stderr.contains("p-10.npy comes before p-2.npy"));
+}
+
+#[test]
+fn every_command_reads_streams_of_every_format() {
+    let place = Place::new();
+    for name in ["v.npy", "v.parquet", "v.arrow"] {
+        place.vectors(name, 300);
+    }
+    place.ok(&format!("embed v.npy -o plain.npy {QUICK}"));
+    for name in ["v.npy", "v.parquet", "v.arrow"] {
+        for source in ["-", "/dev/stdin"] {
+            let told = place.pipe(&format!("embed {source} -o m.npy --force {QUICK}"), &place.bytes(name));
+            assert_eq!(told.code, 0, "{name} on {source}: {}", told.stderr);
+            assert!(place.bytes("m.npy") == place.bytes("plain.npy"), "{name} on {source}");
+        }
+    }
+    let npy = place.bytes("v.npy");
+    for arguments in
+        ["inspect -", "plan -", "knn - -o g.arrow", "pca - -o p.npy", "evaluate --map plain.npy --source -"]
+    {
+        let told = place.pipe(arguments, &npy);
+        assert_eq!(told.code, 0, "{arguments}: {}", told.stderr);
+    }
+    assert_eq!(
+        place.names(),
+        ["g.arrow", "m.npy", "p.npy", "plain.npy", "v.arrow", "v.npy", "v.parquet"],
+        "the copies are gone"
+    );
+    // A file beside a pipe, and two process substitutions.
+    let script = "exec \"$0\" embed <(cat v.npy) v.parquet <(cat v.arrow) -o three.npy --n-epochs 20 --quiet";
+    let mut shell = std::process::Command::new("bash");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_lowland")]).current_dir(place.path(".")).stdin(Stdio::null());
+    let told = answer(shell);
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    assert_eq!(lowland::open(&[place.path("three.npy").to_string_lossy()], None).expect("a map").shape().rows, 900);
+}
+
+#[test]
+fn a_named_pipe_is_waited_for_and_left_by_a_signal() {
+    let place = Place::new();
+    place.vectors("v.npy", 200);
+    place.ok(&format!("embed v.npy -o plain.npy {QUICK}"));
+    let pipe = place.path("pipe.npy");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+    let bytes = place.bytes("v.npy");
+    let writer = std::thread::spawn(move || {
+        // Opening waits for the reader.
+        std::fs::File::options().write(true).open(pipe).expect("the pipe").write_all(&bytes).expect("written");
+    });
+    let told = soon(place.command(&format!("embed pipe.npy -o m.npy {QUICK}")));
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    writer.join().expect("the writer ends");
+    assert!(place.bytes("m.npy") == place.bytes("plain.npy"));
+    // Nobody writes.
+    let mut command = place.command("embed pipe.npy -o n.npy");
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let mut stderr = std::io::BufReader::new(child.stderr.take().expect("piped"));
+    let mut first = String::new();
+    std::io::BufRead::read_line(&mut stderr, &mut first).expect("a line");
+    assert!(first.contains("copying pipe.npy"), "{first}");
+    signal(&child, "INT");
+    assert_eq!(child.wait().expect("an end").code(), Some(130));
+    assert_eq!(place.names(), ["m.npy", "pipe.npy", "plain.npy", "v.npy"]);
+}
