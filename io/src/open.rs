@@ -69,7 +69,7 @@ pub fn open(paths: &[String], options: &Options) -> Result<Box<dyn Source>> {
         let others = if rowless.len() > 1 { ", nor has any of the others" } else { "" };
         return Err(Error::format(first, format!("has no rows{others}")));
     }
-    if sources.iter().all(|(_, source)| source.shape().rows == 0 || source.shape().dim == 0) {
+    if sources.iter().all(|(_, source)| source.shape().dim == 0) {
         let column = sources.iter().find_map(|(_, source)| source.vector_column()).unwrap_or_default();
         return Err(Error::format(first, format!("column \"{column}\" has no vector: all its rows are null or empty")));
     }
@@ -364,9 +364,10 @@ mod tests {
             Arc::new(GenericListArray::new(item.clone(), empty(n), values, None)) as ArrayRef
         };
         write("0", none(2));
+        write("2", none(3));
         write("1", lists::<i32>(Arc::new(Float32Array::from(vec![1.0, 2.0, 3.0, 4.0])), 2));
         let any = Options::default();
-        let error = open(&[at(&dir, "0"), at(&dir, "0")], &any).err().unwrap().to_string();
+        let error = open(&[at(&dir, "0"), at(&dir, "2")], &any).err().unwrap().to_string();
         assert!(error.contains("column \"v\" has no vector"), "{error}");
         for order in [["0", "1"], ["1", "0"]] {
             let source = open(&order.map(|name| at(&dir, name)), &any).unwrap();
@@ -375,6 +376,32 @@ mod tests {
             expected.rotate_left(if order[0] == "0" { 0 } else { 4 });
             assert_eq!(read_nullable(&*source), expected);
         }
+    }
+
+    #[test]
+    fn a_file_without_rows_counts_for_nothing() {
+        let dir = copy_fixtures(&[("pyarrow_list_f32.parquet", "m.parquet"), ("bad_no_rows.parquet", "z.parquet")]);
+        let nothing = |name: &str, column: &str, array: ArrayRef| {
+            let batch = RecordBatch::try_from_iter([(column, array)]).unwrap();
+            let bytes = match name.ends_with("arrow") {
+                true => arrow_bytes(&[batch], None),
+                false => parquet_bytes(&[batch], 5, Compression::UNCOMPRESSED),
+            };
+            std::fs::write(dir.path().join(name), bytes).unwrap();
+        };
+        // No vectors' column; none of any type; vectors of another width.
+        nothing("a.arrow", "id", Arc::new(UInt64Array::from(Vec::<u64>::new())));
+        nothing("b.parquet", "v", Arc::new(arrow::array::NullArray::new(0)));
+        nothing("y.arrow", "v", fixed(&[], 7));
+        let source = open(&[at(&dir, "")], &Options::default()).unwrap();
+        assert_eq!(source.shape(), Shape { rows: 10, dim: 4 });
+        assert_eq!(read(&*source, 0, 10).unwrap(), expected(Dtype::F32, 0..10, 4));
+        assert_eq!(source.read_columns(&["id".into()], 3, 2).unwrap().num_rows(), 2);
+        assert!(source.columns().contains(&"name".to_string()));
+        // That they stay so is looked at.
+        assert_eq!(source.fingerprints().unwrap().len(), 5);
+        let error = open(&[at(&dir, "a.arrow"), at(&dir, "y.arrow")], &Options::default()).err().unwrap().to_string();
+        assert!(error.contains("a.arrow: has no rows, nor has any of the others"), "{error}");
     }
 
     #[test]

@@ -193,7 +193,7 @@ pub(crate) fn open_file(path: &Path) -> Result<(File, Metadata)> {
     let described = std::fs::metadata(path).map_err(failed)?;
     // Asked before opening: a pipe would block until somebody writes to it.
     if !described.is_file() {
-        return Err(Error::format(path, "not a regular file; an Arrow stream can be piped to standard input (-)"));
+        return Err(Error::format(path, "not a regular file; a pipe is read only where it is named itself"));
     }
     let file = File::open(path).map_err(failed)?;
     let described = file.metadata().map_err(failed)?;

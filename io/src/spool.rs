@@ -154,18 +154,25 @@ mod tests {
 
     #[test]
     fn no_damage_panics() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let survive = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            let Ok(source) = crate::open(&[path.to_str().unwrap().into()], &Options::default()) else { return };
+            let crate::Shape { rows, dim } = source.shape();
+            if rows < 1000 && dim < 1000 {
+                let _ = source.read_rows(0, &mut vec![0.0; rows as usize * dim]);
+            }
+        };
         for name in ["pyarrow_f32.arrows", "polars_f32.arrows"] {
             let good = fixture(name);
             for length in 0..good.len() {
-                let _ = spooled(&good[..length]);
+                survive(&good[..length]);
             }
             for at in 0..good.len() {
                 let mut bad = good.clone();
                 bad[at] ^= [1 << (at % 8), 0xff][at % 2];
-                if let (_dir, Ok(source)) = spooled(&bad) {
-                    let crate::Shape { rows, dim } = source.shape();
-                    let _ = source.read_rows(0, &mut vec![0.0; rows as usize * dim]);
-                }
+                survive(&bad);
             }
         }
     }
