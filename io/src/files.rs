@@ -58,6 +58,10 @@ fn expand(given: &str, files: &mut Vec<PathBuf>) -> Result<()> {
     if path.try_exists().map_err(|e| Error::io(path, "open", e))? {
         return add(path, files);
     }
+    if is_address(given) {
+        let what = "an address, and only files are read: fetch it first, or pipe what fetches it to standard input (-)";
+        return Err(Error::format(path, what));
+    }
     let before = files.len();
     // So is as much of the path as is there; only the rest is a pattern.
     let (mut base, mut rest) = (PathBuf::new(), given);
@@ -81,6 +85,13 @@ fn expand(given: &str, files: &mut Vec<PathBuf>) -> Result<()> {
         true => Ok(()),
         false => Err(Error::NoFiles { pattern: given.into() }),
     }
+}
+
+/// Whether a name is one of another place, as `s3://bucket/key` is.
+fn is_address(given: &str) -> bool {
+    let scheme = given.split_once("://").map_or("", |(scheme, _)| scheme);
+    scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
 }
 
 /// What the first braces of `pattern`, and in turn those after and in them,
@@ -341,6 +352,17 @@ mod tests {
         assert!(matches!(found(&dir, &["_*/*"]), Err(Error::NoFiles { .. })));
         assert!(matches!(found(&dir, &["a/2.npy"]), Err(Error::NoFiles { .. })));
         assert!(found(&dir, &["a/[/1.npy"]).unwrap_err().to_string().contains("not a pattern"));
+    }
+
+    #[test]
+    fn an_address_is_no_file() {
+        for given in ["s3://bucket/dt=1/*.parquet", "https://host/a.npy", "gs://b"] {
+            let error = find(&[given.into()]).unwrap_err();
+            assert!(error.is_bad_input() && error.to_string().contains("only files are read"), "{error}");
+        }
+        for given in ["a//b", "://b", "a b://c", "./s3://b"] {
+            assert!(matches!(find(&[given.into()]), Err(Error::NoFiles { .. })), "{given}");
+        }
     }
 
     #[test]
