@@ -181,7 +181,8 @@ fn middle_of(lists: &Lists, rows: std::ops::Range<u32>, pairs: usize, seed: u64)
                 let far = other == row;
                 (if far { f32::INFINITY } else { squared_distance(own, &vectors[place * dim..][..dim]) }, other)
             });
-            near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            // Stable: of equally near rows the one drawn first, which any of them may be.
+            near.sort_by(|a, b| a.0.total_cmp(&b.0));
             out.push(if near[1].0.is_finite() { near[1].1 } else { row });
         }
     }

@@ -178,6 +178,15 @@ template <int W> HERE u32 ballot(const bool (&is)[W]) {
     return mask;
 }
 
+// Mixes 32 bits: as `mix32` in random.rs.
+HERE u32 mix32(u32 x) {
+    x ^= x >> 16;
+    x *= 0x7feb352du;
+    x ^= x >> 15;
+    x *= 0x846ca68bu;
+    return x ^ (x >> 16);
+}
+
 // x to the power b, for x ≥ 0: as in `math.rs`, whose comments say why.
 template <int W> HERE Lanes<W> power(Lanes<W> x, float b) {
     x = most(x, 1.17549435e-38f);

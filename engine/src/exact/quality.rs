@@ -2,7 +2,7 @@
 //! method takes for distance. In the data that is the cost of its metric, and
 //! in the map Euclidean, or that of the Poincaré ball.
 //!
-//! What must hold: of equally near rows the lesser number comes first.
+//! What must hold: of equally near rows `neighbors::Ties` says which come first.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::budget::Needs;
 use crate::evaluate::{self, Ladder, mean_and_interval};
 use crate::init::{self, Positions};
 use crate::layout::POSITIONS;
-use crate::neighbors;
+use crate::neighbors::{self, Ties};
 use crate::plan::Plan;
 use crate::quality::{Quality, TRIPLETS};
 use crate::work::Work;
@@ -32,11 +32,12 @@ pub(crate) fn score(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> R
     let (n, sample) = (data.len(), neighbors::sampled(plan));
     // The formula holds for k < n / 2.
     let k = plan.scored().min((n - 1) / 2).max(1);
-    let near = map.of_some(&sample, progress, |place, costs| nearest(costs, sample[place], k))?;
+    let ties = Ties::new(plan.config.seed);
+    let near = map.of_some(&sample, progress, |place, costs| nearest(costs, sample[place], k, ties))?;
     let found = data.of_some(&sample, progress, |place, costs| {
         let own = sample[place];
         let truth: Vec<(f32, u32)> =
-            nearest(costs, own, k).into_iter().map(|other| (costs[other as usize], other)).collect();
+            nearest(costs, own, k, ties).into_iter().map(|other| (costs[other as usize], other)).collect();
         let mut ladder = Ladder::new(near[place].iter().map(|&other| costs[other as usize]).collect());
         let others = costs.iter().enumerate().filter(|&(other, _)| other != own as usize);
         others.for_each(|(_, &cost)| ladder.add(cost));
@@ -65,10 +66,13 @@ pub(crate) fn score(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> R
     })
 }
 
-/// The k rows of least cost, `own` left out, the least first.
-fn nearest(costs: &[f32], own: u32, k: usize) -> Vec<u32> {
+/// The k rows of least cost, `own` left out, the least first, equal ones by their rank in `ties`.
+fn nearest(costs: &[f32], own: u32, k: usize, ties: Ties) -> Vec<u32> {
     let mut others: Vec<u32> = (0..costs.len() as u32).filter(|&other| other != own).collect();
-    let order = |a: &u32, b: &u32| costs[*a as usize].total_cmp(&costs[*b as usize]).then(a.cmp(b));
+    let order = |a: &u32, b: &u32| {
+        let rank = |other: u32| ties.rank(own, other);
+        costs[*a as usize].total_cmp(&costs[*b as usize]).then_with(|| rank(*a).cmp(&rank(*b)))
+    };
     let k = k.min(others.len());
     if k < others.len() {
         others.select_nth_unstable_by(k, order);
@@ -99,11 +103,18 @@ pub(crate) fn needs(plan: &Plan) -> Needs {
 #[cfg(test)]
 mod tests {
     use super::nearest;
+    use crate::neighbors::Ties;
 
     #[test]
-    fn equally_near_rows_come_in_their_order() {
+    fn equally_near_rows_come_by_their_ranks() {
+        let ties = Ties::new(5);
+        let by_rank = |own: u32, mut rows: Vec<u32>| {
+            rows.sort_by_key(|&row| ties.rank(own, row));
+            rows
+        };
         let costs = [-1.0, 2.0, -3.0, 2.0, 2.0, -1.0];
-        assert_eq!(nearest(&costs, 2, 3), [0, 5, 1]);
-        assert_eq!(nearest(&costs, 0, 10), [2, 5, 1, 3, 4]);
+        let expected = [by_rank(2, vec![0, 5]), by_rank(2, vec![1, 3, 4])].concat();
+        assert_eq!(nearest(&costs, 2, 10, ties), expected);
+        assert_eq!(nearest(&costs, 2, 3, ties), expected[..3]);
     }
 }

@@ -15,6 +15,11 @@
 //! map of n rows comes to about 0.7 √n); the forces' error is then within 1 %
 //! of their root mean square over the rows, and Z within 5·10⁻⁴ of itself.
 //! A wider map has wider steps: at twice the step errors are 2 % and 10⁻³.
+//!
+//! q and q² d share one transform in f32. In a map that is much narrower than 1, q is about 1
+//! and q² d as small as the map: added as they are, what is small would be rounded away, and
+//! with it all forces. So q² d is first multiplied by a power of two ([`Grid::odd_scale`]) that
+//! makes it about as large as q; forces are divided by it.
 
 use rayon::prelude::*;
 use rustfft::num_complex::Complex;
@@ -103,8 +108,10 @@ pub(crate) struct Field {
     plan: Option<Arc<dyn Fft<f32>>>,
     back: Option<Arc<dyn Fft<f32>>>,
     order: Vec<u32>,
-    /// n · 4 / Z: what makes a force of a sum.
+    /// n · 4 / Z, over what the kernel's odd part is multiplied by: what makes a force of a sum.
     factor: f32,
+    /// The map's larger side.
+    extent: f64,
     /// Σ q over all pairs of different rows.
     total: f64,
 }
@@ -129,11 +136,19 @@ impl Grid {
         while place(step).0 > most {
             step *= LADDER;
         }
-        while step > 1e-12 && place(step / LADDER).0 <= LEAST {
+        while step > 1e-30 && place(step / LADDER).0 <= LEAST {
             step /= LADDER;
         }
         let (side, origin) = place(step);
         Grid { side: smooth(side.max(LEAST)), step, origin }
+    }
+
+    /// What q² d is multiplied by where it is transformed together with q: 1 where it comes to
+    /// its largest value, 0.32 at d = 1/√3, on the grid; otherwise the power of two that brings
+    /// its value over the grid's width to between 1/2 and 1.
+    fn odd_scale(&self) -> f64 {
+        let width = self.side as f64 * self.step;
+        if width >= 0.5 { 1.0 } else { (-width.log2().ceil()).exp2() }
     }
 
     /// The first node of a row on one axis, and the weights of the four.
@@ -190,6 +205,7 @@ impl Field {
             back: None,
             order: vec![0; rows as usize],
             factor: 0.0,
+            extent: 0.0,
             total: 0.0,
         }
     }
@@ -220,6 +236,7 @@ impl Field {
         if least.iter().chain(&greatest).any(|x| !x.is_finite() || x.abs() > 1e12) {
             return Err(super::ran_away());
         }
+        self.extent = (0..2).map(|d| f64::from(greatest[d]) - f64::from(least[d])).fold(0.0, f64::max);
         self.grid = Grid::around(least, greatest, self.most);
         self.prepare();
         self.spread(positions);
@@ -249,6 +266,11 @@ impl Field {
             *out = self.factor * force;
         }
         out
+    }
+
+    /// The larger side of the box that the rows lie in.
+    pub(super) fn extent(&self) -> f64 {
+        self.extent
     }
 
     /// Where its nodes are.
@@ -289,6 +311,7 @@ impl Field {
         let Some(fft) = self.plan.clone() else { return };
         // Rows of q + q² dx: q is even in dx and its transform real, q² dx odd and its imaginary.
         let wide = side + 1;
+        let scale = self.grid.odd_scale();
         let transform = |line: &mut [C], scratch: &mut Vec<C>| {
             scratch.resize(fft.get_inplace_scratch_len(), C::default());
             fft.process_with_scratch(line, scratch);
@@ -299,7 +322,7 @@ impl Field {
                 let dx = if i <= side { i as f64 } else { i as f64 - 2.0 * side as f64 } * step;
                 let q = 1.0 / (1.0 + dx * dx + (dy as f64 * step).powi(2));
                 // Halfway round is no distance that occurs.
-                let odd = if i == side { 0.0 } else { q * q * dx };
+                let odd = if i == side { 0.0 } else { q * q * dx * scale };
                 *value = C::new((q + odd) as f32, 0.0);
             }
             transform(line, scratch);
@@ -415,7 +438,7 @@ impl Field {
         let cells = (round * round) as f64;
         // What a sparse map has of others may be less than a thousandth of what it has of itself.
         self.total = (parts.iter().sum::<f64>() / cells - own).max(1e-6 * rows as f64);
-        self.factor = (4.0 * rows as f64 / self.total / cells) as f32;
+        self.factor = (4.0 * rows as f64 / self.total / cells / self.grid.odd_scale()) as f32;
     }
 }
 

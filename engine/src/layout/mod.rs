@@ -54,6 +54,12 @@ pub const POSITIONS: &str = "positions.f32";
 /// Components a map may have; each gets a kernel of its own.
 pub(crate) const WIDTHS: [usize; 8] = [1, 2, 3, 4, 8, 16, 32, 64];
 
+/// The least default step of momentum where pushing rows are drawn, in units of the gradient.
+const LEAST_RATE: f32 = 50.0;
+/// How wide a map must be for its attraction to be exaggerated, where all rows push all: a tenth of
+/// the standard deviation that such a map begins with.
+const NARROWEST: f64 = 1e-5;
+
 /// What decides a layout beside its edges and first positions.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -70,7 +76,8 @@ pub struct Options {
     /// How rows move; UMAP has an Adam of its own.
     pub optimizer: Optimizer,
     /// The first epoch's step. `None` is the optimizer's own: 1 for Adam, and
-    /// for momentum n / 4, but at least 50, over the exaggeration of the time.
+    /// for momentum n / 4 over the exaggeration of the time, and where pushing rows are
+    /// drawn at least 50 over it.
     pub learning_rate: Option<f32>,
     /// Whether the step falls to 0 over the epochs.
     pub decay: bool,
@@ -114,17 +121,21 @@ impl Options {
         }
     }
 
-    /// What an epoch needs to know, by its number from 1.
-    fn epoch(&self, number: u32) -> Epoch {
+    /// What an epoch needs to know, by its number from 1; `extent` is the larger side of the map
+    /// as the epoch begins, where a field told it.
+    fn epoch(&self, number: u32, extent: Option<f64>) -> Epoch {
         let exaggerated = number <= self.exaggerated as u32;
         let exaggeration = if exaggerated { self.early_exaggeration } else { 1.0 };
         let rows = self.rows as f32;
+        // Where all rows push all, n / 4 is a step that few rows bear, too; 50 throws them so far
+        // apart that nothing brings them together again.
+        let least = if self.objective.field() { 0.0 } else { LEAST_RATE };
         let rate = match (self.optimizer, self.learning_rate) {
             (Optimizer::Adam, asked) => asked.unwrap_or(1.0),
             // Kernels give n times the gradient.
             (Optimizer::Momentum | Optimizer::Gains, Some(asked)) => asked / rows,
             // Were it 50 while attraction is exaggerated, it would throw few rows about.
-            (Optimizer::Momentum | Optimizer::Gains, None) => (rows / 4.0).max(50.0) / exaggeration / rows,
+            (Optimizer::Momentum | Optimizer::Gains, None) => (rows / 4.0).max(least) / exaggeration / rows,
         };
         let falls = if self.decay { 1.0 - (number - 1) as f32 / self.epochs as f32 } else { 1.0 };
         Epoch {
@@ -136,7 +147,9 @@ impl Options {
                 rate: rate * falls,
                 since: if exaggerated { number } else { number - self.exaggerated as u32 },
             },
-            exaggeration,
+            // Where rows are few, exaggerated attraction outweighs the repulsion at any distance, and
+            // contracts the map by a constant share in every epoch, until f32 no longer tells rows apart.
+            exaggeration: if extent.is_some_and(|extent| extent < NARROWEST) { 1.0 } else { exaggeration },
             negatives: self.negatives as u32,
             unit: walk::root_unit(self.max_weight),
             rows: self.rows,
@@ -308,13 +321,13 @@ fn wide<K: Kernel, const DIM: usize>(
         _ => walk::portion(rayon::current_num_threads()),
     };
     for number in begin + 1..=options.epochs as u32 {
-        let epoch = options.epoch(number);
         std::mem::swap(&mut now, &mut snapshot);
         if let Some(field) = &mut field {
             let (pairs, []) = snapshot.as_flattened().as_chunks::<2>() else { unreachable!("a field is of a plane") };
             field.take(pairs)?;
         }
         let field = field.as_ref();
+        let epoch = options.epoch(number, field.map(Field::extent));
         let (mut rest, mut moving) = (now.as_mut_slice(), moments.as_mut_slice());
         let mut first = 0;
         for start in (0..edges.count()).step_by(portion) {

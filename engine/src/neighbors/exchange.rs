@@ -4,7 +4,7 @@
 use lowland_io::buckets::ByteBucketWriter;
 
 use super::tiles::{About, Tiles};
-use super::{Found, Graph, MISSING, Sample, exact, sample};
+use super::{Found, Graph, MISSING, Sample, Ties, exact, sample};
 use crate::budget::Needs;
 use crate::index::{Lists, Made};
 use crate::plan::Plan;
@@ -17,7 +17,7 @@ const ROWS: usize = 8192;
 
 /// Brings a precomputed graph into list order, through buckets of rows there.
 /// Self and repeated neighbours go, by identity, and so do infinitely far
-/// ones; the rest is ordered by distance. The graph keeps as many neighbours
+/// ones; the rest is ordered by distance, equal ones as the join orders them. The graph keeps as many neighbours
 /// as the row with the most then has.
 pub fn import(
     plan: &Plan,
@@ -37,6 +37,7 @@ pub fn import(
     });
     let here = |source: u32| place.as_ref().map_or(source, |place| place[source as usize]);
 
+    let ties = Ties::new(plan.config.seed);
     let width = 4 + given_k * 8;
     let buckets = plan.exchange.buckets.max(1);
     let rows_a_bucket = (rows as usize).div_ceil(buckets);
@@ -53,6 +54,7 @@ pub fn import(
         graph.read_rows(first as u64, &mut ids, &mut distances)?;
         for (i, (ids, distances)) in ids.chunks_exact(given_k).zip(distances.chunks_exact(given_k)).enumerate() {
             let source = (first + i) as u32;
+            let own = here(source);
             near.clear();
             for (&id, &distance) in ids.iter().zip(distances) {
                 if id == MISSING || id == source || !distance.is_finite() {
@@ -66,16 +68,17 @@ pub fn import(
             }
             near.sort_unstable_by(|a, b| a.1.cmp(&b.1).then(a.0.total_cmp(&b.0)));
             near.dedup_by_key(|&mut (_, id)| id);
-            near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            let rank = |&(_, id): &(f32, u32)| ties.rank(own, id);
+            near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then_with(|| rank(a).cmp(&rank(b))));
             k = k.max(near.len());
             record.clear();
-            record.extend(here(source).to_le_bytes());
+            record.extend(own.to_le_bytes());
             let missing = std::iter::repeat_n(&(f32::INFINITY, MISSING), given_k - near.len());
             for (distance, id) in near.iter().chain(missing) {
                 record.extend(id.to_le_bytes());
                 record.extend(distance.to_le_bytes());
             }
-            spill.push(here(source) as usize / rows_a_bucket, &record)?;
+            spill.push(own as usize / rows_a_bucket, &record)?;
         }
         progress.traffic.read((count * given_k * 8) as u64);
         progress.check()?;

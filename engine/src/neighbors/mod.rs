@@ -8,7 +8,7 @@
 //! sample. Small data are compared pair by pair. Either way the exact distance
 //! decides, and a row's own entry goes by identity.
 //!
-//! What must hold: a row's neighbours are the k least (distance, row) of all
+//! What must hold: a row's neighbours are the k least (distance, rank by `ties`) of all
 //! rows it meets; threads, cache and portions cannot change them.
 
 mod adjacent;
@@ -24,6 +24,7 @@ mod segments;
 mod sieve;
 mod so_far;
 mod store;
+mod ties;
 mod tiles;
 mod top;
 mod window;
@@ -42,6 +43,7 @@ pub use sample::{FILE as SAMPLE, Sample, bytes as sweep_bytes, exact};
 pub use segments::Segments;
 pub use sieve::Sieve;
 pub use store::{Graph, MISSING, bytes as graph_bytes, part_name};
+pub(crate) use ties::Ties;
 pub use top::Tops;
 pub use window::{PANEL, Window};
 
@@ -95,7 +97,7 @@ pub fn join(plan: &Plan, lists: &Lists, gpu: Option<&Gpu>, work: &Work<'_>) -> R
     drop(held);
 
     let segments = Segments::all_pairs(lists, false)?;
-    let joiner = gpu.map(|gpu| Joiner::new(gpu, &segments, plan.k(), work.progress)).transpose()?.map(RefCell::new);
+    let joiner = gpu.map(|gpu| Joiner::new(gpu, &segments, plan.k(), Ties::new(plan.config.seed), work.progress)).transpose()?.map(RefCell::new);
     let join = Join { plan, lists, truth: &truth, joiner: joiner.as_ref(), work };
     // Rounds that an earlier process finished: the last of them is there.
     let whole = (1..rounds::MOST_ROUNDS).take_while(|&round| so_far::is_whole(round, lists.table.rows(), work)).count();
@@ -262,7 +264,7 @@ impl Join<'_> {
         pace: &Pace,
     ) -> Result<(Window, Option<Visited>)> {
         let (k, progress) = (self.plan.k(), self.work.progress);
-        let mut window = Window::read(segments, rows.clone(), k)?;
+        let mut window = Window::read(segments, rows.clone(), k, self.plan.config.seed)?;
         let mut visited = None;
         if let Some(probe) = probe {
             let lists = probe.lists(&window, progress)?;

@@ -3,7 +3,7 @@
 //! they fail the threshold, or what was made of it.
 //!
 //! What must hold: what is kept of a query is the `keep` least keys (score,
-//! then row, or whatever number stands for it) of all that were offered, in
+//! then row, or whatever number stands for it: the join's is `ties`' rank) of all that were offered, in
 //! whatever order.
 
 /// The least scores seen so far, with their rows, of each of some queries.

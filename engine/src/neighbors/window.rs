@@ -18,6 +18,7 @@ use super::feed::{Form, Met};
 use super::kernel::squared_distance;
 use super::segments::{LONGEST, Segments};
 use super::sieve::{Asking, Group, Looking, Sieve, Workplace};
+use super::ties::Ties;
 use super::top::Tops;
 use crate::Result;
 use crate::index::{ListTable, Lists};
@@ -28,18 +29,12 @@ pub const PANEL: usize = 256;
 /// Parts for each thread: some are done sooner than others.
 const PARTS: usize = 8;
 
-/// How far `row` comes after `own`, around the end: what decides between rows
-/// that are equally near. By number alone all copies of a row would name the
-/// same few, which would then have an edge to every other.
-fn after(own: u32, row: u32) -> u32 {
-    row.wrapping_sub(own)
-}
-
 /// Rows of the index and the nearest of the others, so far.
 pub struct Window {
     rows: Vec<u32>,
     asking: Asking,
     parts: Vec<Part>,
+    ties: Ties,
     /// Whether groups that are whole segments have met themselves.
     met_own: bool,
 }
@@ -51,6 +46,7 @@ struct Part {
     groups: Vec<(u32, u32)>,
     rows: usize,
     near: Tops,
+    ties: Ties,
     /// None where all rows visit all segments.
     visits: Option<Visits>,
     work: Workplace,
@@ -73,8 +69,9 @@ struct Visits {
 }
 
 impl Window {
-    /// A window that looks for the `k` nearest of each of `rows`, which ascend.
-    pub fn of(lists: &Lists, rows: Vec<u32>, k: usize) -> Result<Self> {
+    /// A window that looks for the `k` nearest of each of `rows`, which ascend; `seed` decides between
+    /// equally near ones.
+    pub fn of(lists: &Lists, rows: Vec<u32>, k: usize, seed: u64) -> Result<Self> {
         let table = &lists.table;
         let mut vectors = Vec::with_capacity(rows.len() * table.dim);
         for &row in &rows {
@@ -84,11 +81,11 @@ impl Window {
             let middle = table.list_of(rows[rows.len() / 2]) as u32;
             Group::new((i * PANEL) as u32, rows.len() as u32, middle, None)
         });
-        Ok(Self::new(lists, groups.collect(), rows, vectors, k))
+        Ok(Self::new(lists, groups.collect(), rows, vectors, k, Ties::new(seed)))
     }
 
     /// The same, of the rows of `range`, read one after another.
-    pub(super) fn read(segments: &Segments<'_>, range: Range<u32>, k: usize) -> Result<Self> {
+    pub(super) fn read(segments: &Segments<'_>, range: Range<u32>, k: usize, seed: u64) -> Result<Self> {
         let (lists, dim) = (segments.lists, segments.lists.table.dim);
         let mut vectors = crate::pages::filled(range.len() * dim, 0.0);
         // A few reads at a time, each of a good size.
@@ -104,14 +101,14 @@ impl Window {
             let whole = (rows == (first..end)).then_some(segment as u32);
             Group::new(first - range.start, end - first, segments.center_list(segment) as u32, whole)
         });
-        Ok(Self::new(lists, groups.collect(), range.collect(), vectors, k))
+        Ok(Self::new(lists, groups.collect(), range.collect(), vectors, k, Ties::new(seed)))
     }
 
-    fn new(lists: &Lists, groups: Vec<Group>, rows: Vec<u32>, vectors: Vec<f32>, k: usize) -> Self {
+    fn new(lists: &Lists, groups: Vec<Group>, rows: Vec<u32>, vectors: Vec<f32>, k: usize, ties: Ties) -> Self {
         let table = &lists.table;
         let asking = Asking::new(table.dim, vectors, groups, |list| table.centroid(list as usize));
-        let parts = Part::deal(asking.groups(), k);
-        Window { rows, asking, parts, met_own: false }
+        let parts = Part::deal(asking.groups(), k, ties);
+        Window { rows, asking, parts, ties, met_own: false }
     }
 
     /// The rows, in order.
@@ -161,7 +158,7 @@ impl Window {
         if rows < self.rows.len() {
             self.rows.truncate(rows);
             self.asking.truncate(rows);
-            self.parts = Part::deal(self.asking.groups(), k);
+            self.parts = Part::deal(self.asking.groups(), k, self.ties);
         }
     }
 
@@ -199,13 +196,13 @@ impl Window {
     pub(super) fn remember<I: Iterator<Item = (f32, u32)>>(&mut self, near: impl Fn(u32) -> I + Sync) {
         let (rows, groups) = (&self.rows[..], self.asking.groups());
         self.parts.par_iter_mut().for_each(|part| {
-            let Part { groups: own, near: best, .. } = part;
+            let Part { groups: own, near: best, ties, .. } = part;
             for &(group, beyond) in &*own {
                 let group = groups[group as usize];
                 for place in group.first..group.first + group.rows {
                     let row = rows[place as usize];
                     let local = place.wrapping_sub(beyond) as usize;
-                    near(row).for_each(|(squared, other)| best.offer(local, squared, after(row, other)));
+                    near(row).for_each(|(squared, other)| best.offer(local, squared, ties.rank(row, other)));
                 }
             }
         });
@@ -325,8 +322,8 @@ impl Window {
                 .collect();
             for (i, row) in here.clone().enumerate() {
                 let ((part, local), _) = self.whose(row);
-                for (squared, other) in found.iter().flat_map(|near| near.so_far(i)) {
-                    self.parts[part].near.offer(local, squared, other);
+                for (squared, rank) in found.iter().flat_map(|near| near.so_far(i)) {
+                    self.parts[part].near.offer(local, squared, rank);
                 }
             }
         }
@@ -352,7 +349,7 @@ impl Window {
         let part = &self.parts[group % self.parts.len()];
         let local = (place as u32).wrapping_sub(part.groups[group / self.parts.len()].1);
         let own = self.rows[place];
-        part.near.kept(local as usize).map(move |(squared, after)| (squared, own.wrapping_add(after)))
+        part.near.kept(local as usize).map(move |(squared, rank)| (squared, self.ties.row(own, rank)))
     }
 
     /// Bytes held for each row, what it visits not counted.
@@ -371,7 +368,7 @@ impl Window {
 
 impl Part {
     /// Deals groups to parts.
-    fn deal(groups: &[Group], k: usize) -> Vec<Part> {
+    fn deal(groups: &[Group], k: usize, ties: Ties) -> Vec<Part> {
         let of = (PARTS * rayon::current_num_threads()).clamp(1, groups.len().max(1));
         let part = |number: usize| {
             let (mut own, mut rows) = (Vec::with_capacity(groups.len().div_ceil(of)), 0);
@@ -380,7 +377,7 @@ impl Part {
                 rows += group.rows;
             }
             let near = Tops::new(rows as usize, k);
-            Part { groups: own, rows: rows as usize, near, visits: None, work: Workplace::default() }
+            Part { groups: own, rows: rows as usize, near, ties, visits: None, work: Workplace::default() }
         };
         (0..of).map(part).collect()
     }
@@ -432,7 +429,7 @@ impl Part {
     ) {
         let (dim, there) = (segments.lists.table.dim, segments.range(met.segment));
         let mut limits = vec![0f32; there.len()];
-        let Part { groups, near, work, .. } = self;
+        let Part { groups, near, work, ties, .. } = self;
         for &(group, beyond) in &*groups {
             let group = &asking.groups()[group as usize];
             if group.whole.is_none_or(|segment| segment as usize <= met.segment) {
@@ -459,9 +456,9 @@ impl Part {
                     |query, row| {
                         let (place, other) = (chosen[query] as usize, there.start + row as u32);
                         let squared = squared_distance(asking.vector(place), &met.vectors[row * dim..][..dim]);
-                        near.offer(local(query), squared, after(rows[place], other));
+                        near.offer(local(query), squared, ties.rank(rows[place], other));
                         if squared <= limits[row] {
-                            back.near.offer(back.start + row, squared, after(other, rows[place]));
+                            back.near.offer(back.start + row, squared, ties.rank(other, rows[place]));
                         }
                         near.threshold(local(query))
                     },
@@ -483,7 +480,7 @@ impl Part {
         segments: &Segments<'_>,
         own: bool,
     ) {
-        let Part { near, work, .. } = self;
+        let Part { near, work, ties, .. } = self;
         let (table, group) = (&segments.lists.table, &asking.groups()[group as usize]);
         let mut chosen = [0u32; PANEL];
         let chosen = &mut chosen[..locals.len()];
@@ -505,11 +502,12 @@ impl Part {
             |query| limits[query],
             |query, row| {
                 let (local, place) = (locals[query] as usize, chosen[query] as usize);
-                let other = after(rows[place], first + row as u32);
+                let (own, other) = (rows[place], first + row as u32);
+                let rank = ties.rank(own, other);
                 // No distance is below 0: one that could not be taken even then is not computed.
-                if other != 0 && near.takes(local, 0.0, other) {
+                if other != own && near.takes(local, 0.0, rank) {
                     let squared = squared_distance(asking.vector(place), &met.vectors[row * table.dim..][..table.dim]);
-                    near.offer(local, squared, other);
+                    near.offer(local, squared, rank);
                 }
                 near.threshold(local)
             },

@@ -7,6 +7,7 @@ use super::{Affinity, Toll, check_not_below, itself, wrong};
 use crate::exact::costs::{Cost, Costs, Itself};
 use crate::exact::real::{self, Real, wide};
 use crate::exact::weights::{ClosedForm, Dual, Tiled, Weights};
+use crate::neighbors::Ties;
 use crate::observe::Progress;
 use crate::{Error, Result};
 
@@ -79,7 +80,7 @@ pub(super) fn scales(costs: &Costs<'_>, itself: Itself, k: usize, progress: &Pro
     let mut scales = vec![0.0; costs.len()];
     costs.each(itself, progress, &mut scales, 1, |met, scale| {
         let mut near = vec![(0.0, 0); k];
-        nearest(met.costs, &mut near);
+        nearest(met.costs, met.i, Ties::new(0), &mut near);
         scale[0] = f64::from(near[k - 1].0);
     })?;
     if let Some(row) = scales.iter().position(|&s| !(s > 0.0 && s.is_finite())) {

@@ -7,6 +7,7 @@ use crate::Result;
 use crate::exact::costs::Costs;
 use crate::exact::real::{self, Real, wide};
 use crate::exact::weights::{ClosedForm, Dual, Entries, Sparse, Tiled, Weights};
+use crate::neighbors::Ties;
 use crate::observe::Progress;
 
 /// P_ij = exp(−C_ij / ε_i) / (n Σ_j' exp(−C_ij' / ε_i)), with ε_i such that
@@ -167,7 +168,7 @@ impl Affinity for Entropic {
         let k = self.n_neighbors(n);
         let mut near = vec![(0f32, 0u32); n * k];
         costs.each(itself(true), progress, &mut near, k, |met, out| {
-            nearest(met.costs, out);
+            nearest(met.costs, met.i, Ties::new(0), out);
             let costs = &mut met.spare[..k];
             costs.iter_mut().zip(&*out).for_each(|(cost, &(c, _))| *cost = c);
             let [inverse, log_sum] = self.calibrate(costs, n);
@@ -187,15 +188,16 @@ impl Affinity for Entropic {
     }
 }
 
-/// The rows of least cost, the lower row first where costs are the same.
-pub(super) fn nearest(costs: &[f32], out: &mut [(f32, u32)]) {
+/// The rows of least cost to `own`, equal ones by their rank in `ties`.
+pub(super) fn nearest(costs: &[f32], own: usize, ties: Ties, out: &mut [(f32, u32)]) {
     let k = out.len();
-    let order = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+    let rank = |row: u32| ties.rank(own as u32, row);
+    let order = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then_with(|| rank(a.1).cmp(&rank(b.1)));
     // The k best so far, unordered, and what the worst of twice as many may cost.
     let mut best: Vec<(f32, u32)> = Vec::with_capacity(2 * k);
     let mut bar = f32::INFINITY;
     for (j, &cost) in costs.iter().enumerate() {
-        if cost < bar || best.len() < k {
+        if cost <= bar || best.len() < k {
             best.push((cost, j as u32));
             if best.len() == 2 * k {
                 best.select_nth_unstable_by(k - 1, order);

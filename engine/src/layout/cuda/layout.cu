@@ -42,13 +42,6 @@ HERE u64 mix64(u64 x) {
     return x ^ (x >> 31);
 }
 HERE u64 draw(u64 key, u64 counter) { return mix64(key + counter * 0x9e3779b97f4a7c15ull); }
-HERE u32 mix32(u32 x) {
-    x ^= x >> 16;
-    x *= 0x7feb352du;
-    x ^= x >> 15;
-    x *= 0x846ca68bu;
-    return x ^ (x >> 16);
-}
 
 // Sixteen positions.
 template <int W, int DIM> struct Points {

@@ -219,12 +219,6 @@ pub(in crate::layout) fn run<K: Kernel, const DIM: usize>(
     let mut in_flight: VecDeque<CudaEvent> = VecDeque::new();
     let last = options.epochs as u32;
     for number in begin + 1..=last {
-        let epoch = options.epoch(number);
-        let own = kernel.on_device(&epoch).ok_or_else(|| Error::Device { what: "no kernel for this method".into() })?;
-        let function = match &mut function {
-            Some(function) => function,
-            none => none.insert(gpu.kernel(&format!("{}_{DIM}", own.name))?),
-        };
         let parity = (number - begin - 1) % 2;
         let mut nodes = Nodes::default();
         if let Some(pushes) = &mut pushes {
@@ -234,6 +228,12 @@ pub(in crate::layout) fn run<K: Kernel, const DIM: usize>(
             fetch(now.as_flattened_mut()).map_err(failed("fetch positions"))?;
             nodes = pushes.send(gpu, now, &mut resident.state)?;
         }
+        let epoch = options.epoch(number, pushes.as_ref().map(|pushes| pushes.field.extent()));
+        let own = kernel.on_device(&epoch).ok_or_else(|| Error::Device { what: "no kernel for this method".into() })?;
+        let function = match &mut function {
+            Some(function) => function,
+            none => none.insert(gpu.kernel(&format!("{}_{DIM}", own.name))?),
+        };
         let turn = Turn { function, epoch: &epoch, own: &own, nodes, parity };
         resident.epoch(gpu, &turn, edges, progress)?;
 

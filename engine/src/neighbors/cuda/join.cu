@@ -12,10 +12,11 @@
 struct Join {
     u32 first, count; // the rows that look
     u32 dim, keep;    // components; how many each row keeps
+    u32 ties;         // the key of `ties.rs`
 };
 
-// A number that orders as (squared distance, row) does.
-HERE u64 key_of(float squared, u32 row) { return (u64)((u32)bits(squared) | 0x80000000u) << 32 | row; }
+// A number that orders as (squared distance, rank) does.
+HERE u64 key_of(float squared, u32 rank) { return (u64)((u32)bits(squared) | 0x80000000u) << 32 | rank; }
 
 // The squared distance of the row that lies in shared memory to another.
 template <int W> HERE float squared_distance(const float* own, const float* other, u32 dim) {
@@ -53,8 +54,8 @@ HERE void offer(u64* heap, u32 keep, u64 key) {
 
 // `vectors`: of all rows. `starts`: the first row of each segment, and the number of rows
 // last. `ends`: where the visits of each row that looks end; `visits`: segments. `best`: what
-// each of them knows, heaps of keys of (distance, how far the row comes after the one that
-// looks), and what it knows afterwards.
+// each of them knows, heaps of keys of (distance, rank by `Ties::rank`), and what it knows
+// afterwards.
 template <int W>
 HERE void meet(const float* vectors, const u32* starts, const u32* ends, const u32* visits, u64* best, const Join& of) {
     ASKED_FOR(room);
@@ -69,14 +70,14 @@ HERE void meet(const float* vectors, const u32* starts, const u32* ends, const u
     for (u32 d = mate; d < of.dim; d += MATES) own[d] = read(vectors + (u64)row * of.dim + d);
     wait_for_squad();
 
-    const u32 to = read(ends + place);
+    const u32 salt = mix32(row ^ of.ties), to = read(ends + place);
     for (u32 visit = place ? read(ends + place - 1) : 0; visit < to; visit++) {
         const u32 segment = read(visits + visit), last = read(starts + segment + 1);
         for (u32 from = read(starts + segment); from < last; from += TEAMS) {
             const u32 mine = from + mate / TEAM;
             // All have a row to look at, so that all are there when sums are exchanged.
             const u32 other = mine < last ? mine : from;
-            const u64 key = key_of(squared_distance<W>(own, vectors + (u64)other * of.dim, of.dim), other - row);
+            const u64 key = key_of(squared_distance<W>(own, vectors + (u64)other * of.dim, of.dim), mix32(other ^ salt));
             u32 near = squad_ballot(mate % TEAM == 0 && mine < last && other != row && key < heap[0]);
             while (near) {
                 const u32 whose = lowest_bit(near);

@@ -5,6 +5,7 @@ use std::ops::Range;
 use cudarc::driver::{CudaFunction, CudaSlice, DeviceRepr, LaunchConfig, PushKernelArg};
 
 use super::super::segments::Segments;
+use super::super::ties::Ties;
 use super::{Arguments, MATES, READ, ROWS, VISITS, squad_bytes, squads};
 use crate::cuda::Gpu;
 use crate::observe::Progress;
@@ -20,6 +21,7 @@ pub(in crate::neighbors) struct Joiner<'a> {
     function: CudaFunction,
     dim: usize,
     keep: usize,
+    ties: Ties,
     vectors: CudaSlice<f32>,
     starts: CudaSlice<u32>,
     on_device: (CudaSlice<u32>, CudaSlice<u32>, CudaSlice<u64>),
@@ -34,6 +36,7 @@ impl<'a> Joiner<'a> {
         gpu: &'a Gpu,
         segments: &Segments<'_>,
         k: usize,
+        ties: Ties,
         progress: &Progress<'_>,
     ) -> Result<Self> {
         let table = &segments.lists.table;
@@ -63,7 +66,7 @@ impl<'a> Joiner<'a> {
         let on_device = room().map_err(failed("allocate rows"))?;
         let keys = Vec::with_capacity(ROWS * k);
         let (ends, visits) = (Vec::with_capacity(ROWS), Vec::with_capacity(VISITS));
-        Ok(Joiner { gpu, function, dim, keep: k, vectors, starts, on_device, ends, visits, keys })
+        Ok(Joiner { gpu, function, dim, keep: k, ties, vectors, starts, on_device, ends, visits, keys })
     }
 
     /// Brings rows `rows` before the segments that `of(row)` gives: `know(rows, keys)` writes what they
@@ -106,7 +109,7 @@ impl<'a> Joiner<'a> {
         know: &mut impl FnMut(Range<u32>, &mut Vec<u64>),
         learn: &mut impl FnMut(Range<u32>, &[u64]) -> Result<()>,
     ) -> Result<()> {
-        let Joiner { function, dim, keep, vectors, starts, on_device: (ends, visits, best), .. } = self;
+        let Joiner { function, dim, keep, ties, vectors, starts, on_device: (ends, visits, best), .. } = self;
         let gpu = self.gpu;
         let failed = |doing: &'static str| move |e| gpu.failed(doing, e);
         self.keys.clear();
@@ -126,7 +129,7 @@ impl<'a> Joiner<'a> {
             block_dim: ((squads * MATES) as u32, 1, 1),
             shared_mem_bytes: (squads * squad_bytes(*dim, *keep)) as u32,
         };
-        let arguments = Arguments { first: rows.start, count, dim: *dim as u32, keep: *keep as u32 };
+        let arguments = Arguments { first: rows.start, count, dim: *dim as u32, keep: *keep as u32, ties: ties.key() };
         let mut launch = stream.launch_builder(function);
         launch.arg(&*vectors).arg(&*starts).arg(&*ends).arg(&*visits).arg(&mut *best).arg(&arguments);
         // SAFETY: each slice is as long as the arguments and the numbers in it say: rows and segments are

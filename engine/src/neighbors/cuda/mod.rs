@@ -41,6 +41,8 @@ struct Arguments {
     count: u32,
     dim: u32,
     keep: u32,
+    /// The key of [`Ties`](super::ties::Ties).
+    ties: u32,
 }
 
 /// Bytes of memory that the threads of one row share.
@@ -81,6 +83,7 @@ mod tests {
     use std::ffi::c_void;
 
     use super::super::kernel::squared_distance;
+    use super::super::ties::Ties;
     use super::*;
     use crate::random::{draw, unit};
 
@@ -93,7 +96,7 @@ mod tests {
         let join = unsafe { std::mem::transmute::<*mut c_void, Entry>(crate::cuda::shim::entry("join")) };
         let rows = 400usize;
         let mut vectors: Vec<f32> = (0..rows * dim).map(|i| unit(1, dim as u64, i as u64) * 8.0 - 4.0).collect();
-        // Some copies: what lies at the same distance goes by the row.
+        // Some copies: what lies at the same distance goes by the rank.
         vectors.copy_within(0..3 * dim, 200 * dim);
         let starts: Vec<u32> = vec![0, 1, 18, 18, 130, 131, 300, 400];
         let (first, count) = (37u32, 90usize);
@@ -101,6 +104,7 @@ mod tests {
             (0..7u32).filter(move |&segment| !draw(5, place as u64, u64::from(segment)).is_multiple_of(3))
         };
         let (mut ends, mut visits, mut tops) = (Vec::new(), Vec::new(), Tops::new(count, keep));
+        let ties = Ties::new(9);
         let squared = |a: usize, b: usize| squared_distance(&vectors[a * dim..][..dim], &vectors[b * dim..][..dim]);
         let mut expected = Tops::new(count, keep);
         for place in 0..count {
@@ -108,7 +112,7 @@ mod tests {
             // Known already: a few that are visited by nobody now.
             if visited(place).all(|segment| segment != 1) {
                 for row in 1..9 {
-                    let key = (squared(own, row), (row as u32).wrapping_sub(own as u32));
+                    let key = (squared(own, row), ties.rank(own as u32, row as u32));
                     tops.offer(place, key.0, key.1);
                     expected.offer(place, key.0, key.1);
                 }
@@ -117,13 +121,13 @@ mod tests {
                 visits.push(segment);
                 for row in starts[segment as usize] as usize..starts[segment as usize + 1] as usize {
                     if row != own {
-                        expected.offer(place, squared(own, row), (row as u32).wrapping_sub(own as u32));
+                        expected.offer(place, squared(own, row), ties.rank(own as u32, row as u32));
                     }
                 }
             }
             ends.push(visits.len() as u32);
         }
-        let of = Arguments { first, count: count as u32, dim: dim as u32, keep: keep as u32 };
+        let of = Arguments { first, count: count as u32, dim: dim as u32, keep: keep as u32, ties: ties.key() };
         // SAFETY: all is as long as the arguments, ends and starts say.
         unsafe {
             join(

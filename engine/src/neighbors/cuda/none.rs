@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::super::segments::Segments;
+use super::super::ties::Ties;
 use super::super::window::Window;
 use crate::Result;
 use crate::device::Gpu;
@@ -12,7 +13,13 @@ use crate::observe::Progress;
 pub(in crate::neighbors) struct Joiner<'a>(&'a Gpu);
 
 impl<'a> Joiner<'a> {
-    pub(in crate::neighbors) fn new(gpu: &'a Gpu, _: &Segments<'_>, _: usize, _: &Progress<'_>) -> Result<Self> {
+    pub(in crate::neighbors) fn new(
+        gpu: &'a Gpu,
+        _: &Segments<'_>,
+        _: usize,
+        _: Ties,
+        _: &Progress<'_>,
+    ) -> Result<Self> {
         match *gpu {}
     }
 }
