@@ -229,7 +229,7 @@ impl Config {
     /// the method for `rows` rows. Nothing is validated here.
     pub fn settings(&self, rows: u64) -> Settings {
         let own = Settings::of(self.method, rows);
-        Settings {
+        let mut settings = Settings {
             n_neighbors: self.n_neighbors.unwrap_or(own.n_neighbors),
             perplexity: self.perplexity.unwrap_or(own.perplexity),
             n_components: self.n_components.unwrap_or(own.n_components),
@@ -240,7 +240,9 @@ impl Config {
             n_epochs: self.n_epochs.unwrap_or(own.n_epochs),
             negative_sample_rate: self.negative_sample_rate.unwrap_or(own.negative_sample_rate),
             n_negatives: self.n_negatives.unwrap_or(own.n_negatives),
-            early_exaggeration: self.early_exaggeration.unwrap_or(own.early_exaggeration),
+            early_exaggeration: self
+                .early_exaggeration
+                .unwrap_or(Settings::of(self.method, u64::MAX).early_exaggeration),
             optimizer: self.optimizer.unwrap_or(own.optimizer),
             affinity: self.affinity.unwrap_or(own.affinity),
             map_affinity: self.map_affinity.unwrap_or(own.map_affinity),
@@ -257,13 +259,31 @@ impl Config {
             keep_stages: self.keep_stages.clone(),
             checkpoint: self.checkpoint,
             method: self.method,
+        };
+        if self.early_exaggeration.is_none() {
+            settings.exaggerate_few(rows);
         }
+        settings
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_few_rows_defaults_are_as_many_as_there_are_and_what_is_asked_stays() {
+        let of = |method, rows| Config::of(method).settings(rows);
+        for (rows, neighbors) in [(2, 1), (3, 2), (15, 14), (16, 15), (17, 15)] {
+            assert_eq!(of(Method::UMAP, rows).n_neighbors, neighbors, "{rows}");
+        }
+        assert_eq!((of(Method::PACMAP, 10).n_neighbors, of(Method::PACMAP, 11).n_neighbors), (9, 10));
+        for (rows, perplexity) in [(2, 1.0), (3, 1.5), (10, 3.0), (46, 15.0), (91, 30.0), (92, 30.0)] {
+            assert_eq!(of(Method::TSNE, rows).perplexity, perplexity, "{rows}");
+        }
+        let asked = Config { n_neighbors: Some(15), ..Config::default() }.settings(5);
+        assert_eq!(asked.n_neighbors, 15);
+    }
 
     #[test]
     fn what_is_unset_is_the_default_of_the_method() {

@@ -139,7 +139,7 @@ fn number(device: Device) -> Option<usize> {
     }
 }
 
-fn note(observer: &dyn Observer, stage: Stage, text: &str) -> Result<()> {
+pub(crate) fn note(observer: &dyn Observer, stage: Stage, text: &str) -> Result<()> {
     match observer.event(&Event::Note { text }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(Error::Cancelled { stage: stage.name() }),

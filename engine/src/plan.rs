@@ -153,6 +153,8 @@ pub struct StagePlan {
 pub struct Plan {
     /// The options, resolved.
     pub(crate) settings: Settings,
+    /// What differs from a method's usual defaults, since the rows or the graph's neighbours are few.
+    pub(crate) notes: Vec<String>,
     /// Rows and components.
     pub(crate) shape: Shape,
     /// Bytes of a row of vectors at rest.
@@ -421,12 +423,34 @@ impl Config {
     fn plan_stages(&self, input: &Input, map: bool) -> Result<Plan> {
         check_rows(input.shape.rows)?;
         self.method.check_known(self)?;
-        let settings = self.settings(input.shape.rows);
+        let mut settings = self.settings(input.shape.rows);
+        if let (Some(k), None) = (input.graph_k, self.perplexity) {
+            // What a graph with so many neighbours a row serves.
+            settings.perplexity = settings.perplexity.min((k as f64 / 3.0).max(1.0));
+        }
         settings.check(self, input)?;
         if !map && self.method.is_exact() {
             return Err(Error::Config { field: "method", why: format!("{} makes no graph", self.method) });
         }
-        Plan::decide(settings, input, map)
+        let notes = self.notes(&settings);
+        Plan::decide(settings, notes, input, map)
+    }
+}
+
+impl Config {
+    /// What a run goes by in place of defaults that so few rows, or so small a graph, cannot serve.
+    fn notes(&self, settings: &Settings) -> Vec<String> {
+        let usual = Settings::of(self.method, MOST_ROWS);
+        let mut notes = Vec::new();
+        let mut note = |opt: Opt, is: f64, usual: f64| {
+            if self.method.knows(opt) && !opt.is_asked(self) && is < usual {
+                let is = (is * 100.0).round() / 100.0;
+                notes.push(format!("few rows: {} is {is} rather than {usual}", opt.name()));
+            }
+        };
+        note(Opt::NNeighbors, settings.n_neighbors as f64, usual.n_neighbors as f64);
+        note(Opt::Perplexity, settings.perplexity, usual.perplexity);
+        notes
     }
 }
 
@@ -444,7 +468,7 @@ fn check_rows(rows: u64) -> Result<()> {
 
 impl Plan {
     /// Decides every number by settings that hold for the input.
-    fn decide(settings: Settings, input: &Input, map: bool) -> Result<Plan> {
+    fn decide(settings: Settings, notes: Vec<String>, input: &Input, map: bool) -> Result<Plan> {
         let Shape { rows, dim } = input.shape;
         let threads = threads(settings.threads);
         let all = settings.recall >= 1.0 || rows * dim as u64 <= NARROW;
@@ -457,6 +481,7 @@ impl Plan {
         let batch_rows = (settings.batch_rows.unwrap_or(LEAST_BATCH) as u64).min(rows) as usize;
         let mut plan = Plan {
             settings: settings.clone(),
+            notes,
             shape: input.shape,
             source_row_bytes: dim * input.dtype.bytes(),
             source_bytes: input.source_bytes,
@@ -569,7 +594,9 @@ impl Settings {
                 _ => Ok(()),
             };
         }
-        if self.n_neighbors < 2 && (input.graph_k.is_none() || self.method.affinity() == Some(Affinity::Pacmap)) {
+        if self.n_neighbors < 2.min(rows as usize - 1)
+            && (input.graph_k.is_none() || self.method.affinity() == Some(Affinity::Pacmap))
+        {
             let usual = Settings::of(self.method, rows).n_neighbors;
             return config(
                 "n_neighbors",
@@ -597,7 +624,8 @@ impl Settings {
         if self.n_components == 0 || self.n_components > 64 {
             return config("n_components", format!("{} is not between 1 and 64", self.n_components));
         }
-        if dim > 0 && self.n_components > dim {
+        // A map in the plane of one column is asked for by nobody, but the default.
+        if dim > 0 && self.n_components > dim && asked.n_components.is_some() {
             return config("n_components", format!("{} asked of vectors with {dim} components", self.n_components));
         }
         if !(self.spread.is_finite() && self.spread > 0.0) {
@@ -954,6 +982,9 @@ impl fmt::Display for Plan {
                 self.index.lists, self.layout.epochs, self.threads, self.batch_rows
             )?;
         }
+        for note in &self.notes {
+            writeln!(f, "{note}")?;
+        }
         writeln!(f, "memory {}:", size(self.settings.memory))?;
         for stage in &self.stages {
             writeln!(f, "  {:<10} {:>10}", stage.stage.name(), size(stage.memory))?;
@@ -1009,7 +1040,7 @@ mod tests {
         let base = Config::default;
         check(base(), 0, 3, "0 rows");
         check(base(), 1, 3, "1 row");
-        check(base(), 15, 3, "n_neighbors");
+        check(Config { n_neighbors: Some(15), ..base() }, 15, 3, "n_neighbors");
         check(Config { n_components: Some(4), ..base() }, 100, 3, "n_components");
         check(Config { min_dist: Some(2.0), ..base() }, 100, 3, "min_dist");
         check(Config { min_dist: Some(f64::NAN), ..base() }, 100, 3, "min_dist");

@@ -239,6 +239,9 @@ struct Kept<T> {
 impl<'a> Run<'a> {
     fn start(plan: &'a Plan, inputs: &Inputs<'_>, dir: &'a RunDir, observer: &'a dyn Observer) -> Result<Self> {
         index::faiss::start()?;
+        for text in &plan.notes {
+            device::note(observer, Stage::Scan, text)?;
+        }
         let report = Report {
             version: env!("CARGO_PKG_VERSION"),
             plan: plan.clone(),

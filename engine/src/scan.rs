@@ -93,7 +93,7 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
     }
     let pca = match components {
         Components::None => None,
-        Components::Exact(covariance) => Some(covariance.finish(plan.settings.n_components)),
+        Components::Exact(covariance) => Some(covariance.finish(plan.settings.n_components.min(dim))),
         Components::Blockwise(pca) => Some(pca.finish()),
     }
     .transpose()

@@ -49,6 +49,10 @@ pub struct Settings {
     pub checkpoint: f64,
 }
 
+/// Counts the changes that give graphs or maps other bytes within one version of lowland: 2 since
+/// ties between equally near neighbours go by a hash.
+const ALGORITHM: u32 = 2;
+
 impl Settings {
     /// The defaults of `method` for `rows` rows.
     pub fn of(method: Method, rows: u64) -> Self {
@@ -82,7 +86,35 @@ impl Settings {
             keep_stages: asked.keep_stages,
             checkpoint: asked.checkpoint,
         };
-        method.defaults(common)
+        method.defaults(common).of_few(rows)
+    }
+
+    /// What `rows` rows leave of the defaults that assume many.
+    ///
+    /// - `n_neighbors` is at most the other rows; of exact methods, which count
+    ///   entropies, one less than these.
+    /// - `perplexity` is at most a third of the other rows: entropic affinities keep three times as
+    ///   many neighbours. It stays above 1, where one neighbour would be all that counts.
+    /// - `early_exaggeration` of t-SNE: see [`Settings::exaggerate_few`].
+    fn of_few(mut self, rows: u64) -> Self {
+        let others = rows.saturating_sub(1).max(1);
+        let exact = self.method.is_exact();
+        let most = if exact { others - 1 } else { others };
+        self.n_neighbors = self.n_neighbors.min(usize::try_from(most).unwrap_or(usize::MAX));
+        let (third, least) = (others as f64 / 3.0, if exact { 1.5 } else { 1.5f64.min(others as f64) });
+        self.perplexity = self.perplexity.min(third.max(least));
+        self.exaggerate_few(rows);
+        self
+    }
+
+    /// Limits t-SNE's default exaggeration to the square of rows / (3 · perplexity), at least 1. It
+    /// gathers clusters of the neighbours that an affinity keeps; where these are most of all rows,
+    /// exaggerated attraction outweighs repulsion everywhere, and only contracts the map.
+    pub(crate) fn exaggerate_few(&mut self, rows: u64) {
+        if self.method == Method::TSNE {
+            let share = rows as f64 / (3.0 * self.perplexity);
+            self.early_exaggeration = self.early_exaggeration.min((share * share).max(1.0) as f32);
+        }
     }
 
     /// The settings that decide the map's bytes, as JSON: what a run directory
@@ -94,6 +126,8 @@ impl Settings {
             for opt in Opt::ALL.into_iter().filter(|&opt| !self.method.knows(opt)) {
                 fields.remove(opt.name());
             }
+            // Nor do stages of one version that were made by other arithmetic.
+            fields.insert("algorithm".into(), ALGORITHM.into());
             // Another version may find another map: its stages do not mix with ours.
             fields.insert("version".into(), env!("CARGO_PKG_VERSION").into());
             for free in

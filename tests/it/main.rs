@@ -1,7 +1,7 @@
 //! The one integration binary: the command line as its users meet it (`embed`, `inputs`,
 //! `evaluate`, `plan`, `pca`, `others`, `resume`, `runs`, `memory`, `bad_input`), the stages through
 //! the library (`stages`), the methods beside UMAP (`methods`, and `all_pairs` for the exact ones), what they leave unfinished (`units`), damage, full
-//! disks and other faults (`faults`), SIGKILL anywhere (`killer`), run
+//! disks and other faults (`faults`), few rows and ties (`few_rows`), SIGKILL anywhere (`killer`), run
 //! directories that were made before (`golden`), where the layout runs (`device`), what stays until it is `durable`, and both against other
 //! programs (`oracle`; `exact` for the methods of all pairs); the guide's table of tests (`conformance`). Data are small and generated, or the fixtures of `tests/data`.
 
@@ -15,6 +15,7 @@ mod embed;
 mod evaluate;
 mod exact;
 mod faults;
+mod few_rows;
 mod golden;
 mod inputs;
 mod killer;

@@ -32,7 +32,7 @@ pub(crate) fn score(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> R
     let (n, sample) = (data.len(), neighbors::sampled(plan));
     // The formula holds for k < n / 2.
     let k = plan.scored().min((n - 1) / 2).max(1);
-    let ties = Ties::new(plan.config.seed);
+    let ties = Ties::new(plan.settings.seed);
     let near = map.of_some(&sample, progress, |place, costs| nearest(costs, sample[place], k, ties))?;
     let found = data.of_some(&sample, progress, |place, costs| {
         let own = sample[place];

@@ -137,11 +137,11 @@ fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>
     } else {
         let mut covariance = Covariance::new(dim);
         covariance.add(centroids);
-        covariance.finish(width)
+        covariance.finish(width.min(dim))
     };
     let pca = pca.map_err(|e| Error::Config { field: "n_components", why: e.to_string() })?;
     let mut start = vec![0f32; n * width];
-    pca.project(centroids, &mut start);
+    super::scores(&pca, centroids, width, &mut start);
     scale(&mut start);
     // UMAP's map whatever the method: the centroids are few, and only begin another map.
     let config = &plan.settings;

@@ -104,12 +104,26 @@ fn project(lists: &Lists, pca: &Pca, width: usize, progress: &Progress<'_>) -> R
         let vectors = lists.vectors(list)?;
         let (here, later) = rest.split_at_mut(lists.table.range(list).len() * width);
         rest = later;
-        pca.project(vectors, here);
+        scores(pca, vectors, width, here);
         progress.traffic.read(vectors.len() as u64 * 4);
         progress.advance(lists.table.range(list).len() as u64)?;
     }
     scale(&mut positions);
     Ok(positions)
+}
+
+/// Principal component scores of `rows`, `width` a row; 0 beyond as many as the rows have components.
+fn scores(pca: &Pca, rows: &[f32], width: usize, out: &mut [f32]) {
+    let there = pca.n_components();
+    if there == width {
+        return pca.project(rows, out);
+    }
+    let count = out.len() / width;
+    let mut some = vec![0f32; count * there];
+    pca.project(rows, &mut some);
+    for (out, scores) in out.chunks_exact_mut(width).zip(some.chunks_exact(there)) {
+        out[..there].copy_from_slice(scores);
+    }
 }
 
 /// Scales so that the farthest coordinate is at ±EXTENT.

@@ -501,20 +501,33 @@ mod tests {
     #[test]
     fn steps_of_few_rows_do_not_leap_while_attraction_is_exaggerated() {
         // A row's step, which is n times that of the gradient's units.
-        for (rows, exaggerated, after) in [
-            (100, 0.5 / 12.0, 0.5), // at least 50 for 100 rows
-            (1_000, 0.25 / 12.0, 0.25),
-            (1_000_000, 0.25 / 12.0, 0.25),
+        for (method, rows, after) in [
+            (Method::TSNE, 100, 0.25),
+            (Method::TSNE, 1_000, 0.25),
+            (Method::TSNE, 1_000_000, 0.25),
+            (Method::INFOTSNE, 100, 0.5), // at least 50 for 100 rows
+            (Method::INFOTSNE, 1_000_000, 0.25),
         ] {
-            let options = Options::of(Method::TSNE, rows);
-            let rate = |number| options.epoch(number).stepper.rate;
-            assert!((rate(1) - exaggerated).abs() < 1e-6, "{rows}: {}", rate(1));
+            let options =
+                Options { early_exaggeration: 12.0, exaggerated: 250, decay: false, ..Options::of(method, rows) };
+            let rate = |number| options.epoch(number, None).stepper.rate;
+            assert!((rate(1) - after / 12.0).abs() < 1e-6, "{method}, {rows}: {}", rate(1));
             assert_eq!(rate(1), rate(250));
-            assert!((rate(251) - after).abs() < 1e-6, "{rows}: {}", rate(251));
+            assert!((rate(251) - after).abs() < 1e-6, "{method}, {rows}: {}", rate(251));
             // What is asked for is taken as it is.
             let asked = Options { learning_rate: Some(10.0), ..options };
-            assert_eq!(asked.epoch(1).stepper.rate, 10.0 / rows as f32);
+            assert_eq!(asked.epoch(1, None).stepper.rate, 10.0 / rows as f32);
         }
-        assert_eq!(Options::of(Method::INFOTSNE, 1_000).epoch(1_000).stepper.since, 750, "momentum begins anew");
+        let infotsne = Options::of(Method::INFOTSNE, 1_000);
+        assert_eq!(infotsne.epoch(1_000, None).stepper.since, 750, "momentum begins anew");
+    }
+
+    #[test]
+    fn attraction_is_exaggerated_where_the_map_is_wide_enough_and_the_time_is_early() {
+        let options = Options { early_exaggeration: 12.0, exaggerated: 250, ..Options::of(Method::TSNE, 100) };
+        let exaggeration = |number, extent| options.epoch(number, Some(extent)).exaggeration;
+        assert_eq!([exaggeration(1, 1e-3), exaggeration(250, 2e-5), exaggeration(251, 1.0)], [12.0, 12.0, 1.0]);
+        assert_eq!([exaggeration(1, 9e-6), exaggeration(1, 0.0)], [1.0, 1.0]);
+        assert_eq!(options.epoch(1, None).exaggeration, 12.0);
     }
 }

@@ -127,7 +127,7 @@ impl Opt {
 
     /// Its default where `method` is asked and nothing else, as text.
     pub fn default_of(self, method: Method) -> String {
-        let own = Settings::of(method, FEW_ROWS);
+        let own = Settings::of(method, USUAL_ROWS);
         match self {
             Opt::NNeighbors => own.n_neighbors.to_string(),
             Opt::Perplexity => own.perplexity.to_string(),
@@ -179,7 +179,7 @@ impl Opt {
 }
 
 /// Rows for which a default is told that does not depend on them.
-const FEW_ROWS: u64 = 1000;
+const USUAL_ROWS: u64 = 10_000;
 
 /// "a, b and c".
 fn listed(names: &[&str]) -> String {

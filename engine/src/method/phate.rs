@@ -2,7 +2,7 @@
 
 use super::all_pairs::{Exact, cost, defaults, descent};
 use super::{Entry, Opt, Steps};
-use crate::exact::{Method, PHATE_ROWS, Phate};
+use crate::exact::{Method, PHATE_ROWS, Phate, PhateAffinity};
 use crate::settings::Settings;
 use crate::{Metric, Optimizer};
 
@@ -15,7 +15,9 @@ pub(super) static ENTRY: Entry = Entry {
     exact: Some(Exact {
         problem: |config| {
             let own = Phate::default();
-            Phate { cost: cost(config.metric), descent: descent(config, own.descent), ..own }.problem()
+            // Its kernel counts the row itself, and few rows have no more.
+            let affinity = PhateAffinity { k: own.affinity.k.min(config.n_neighbors + 2), ..own.affinity };
+            Phate { affinity, cost: cost(config.metric), descent: descent(config, own.descent), ..own }.problem()
         },
         rows: PHATE_ROWS as u64,
         instead: &["umap", "pacmap"],

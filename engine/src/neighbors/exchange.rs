@@ -37,7 +37,7 @@ pub fn import(
     });
     let here = |source: u32| place.as_ref().map_or(source, |place| place[source as usize]);
 
-    let ties = Ties::new(plan.config.seed);
+    let ties = Ties::new(plan.settings.seed);
     let width = 4 + given_k * 8;
     let buckets = plan.exchange.buckets.max(1);
     let rows_a_bucket = (rows as usize).div_ceil(buckets);

@@ -97,7 +97,10 @@ pub fn join(plan: &Plan, lists: &Lists, gpu: Option<&Gpu>, work: &Work<'_>) -> R
     drop(held);
 
     let segments = Segments::all_pairs(lists, false)?;
-    let joiner = gpu.map(|gpu| Joiner::new(gpu, &segments, plan.k(), Ties::new(plan.config.seed), work.progress)).transpose()?.map(RefCell::new);
+    let joiner = gpu
+        .map(|gpu| Joiner::new(gpu, &segments, plan.k(), Ties::new(plan.settings.seed), work.progress))
+        .transpose()?
+        .map(RefCell::new);
     let join = Join { plan, lists, truth: &truth, joiner: joiner.as_ref(), work };
     // Rounds that an earlier process finished: the last of them is there.
     let whole = (1..rounds::MOST_ROUNDS).take_while(|&round| so_far::is_whole(round, lists.table.rows(), work)).count();
@@ -264,7 +267,7 @@ impl Join<'_> {
         pace: &Pace,
     ) -> Result<(Window, Option<Visited>)> {
         let (k, progress) = (self.plan.k(), self.work.progress);
-        let mut window = Window::read(segments, rows.clone(), k, self.plan.config.seed)?;
+        let mut window = Window::read(segments, rows.clone(), k, self.plan.settings.seed)?;
         let mut visited = None;
         if let Some(probe) = probe {
             let lists = probe.lists(&window, progress)?;

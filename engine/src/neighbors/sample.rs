@@ -84,7 +84,7 @@ pub(crate) fn rows(plan: &Plan) -> Vec<u32> {
 /// Finds the exact `k` nearest of the sample's rows.
 pub fn exact(plan: &Plan, lists: &Lists, k: usize, progress: &Progress<'_>) -> Result<Sample> {
     let segments = Segments::all_pairs(lists, plan.index.exact)?;
-    let mut window = Window::of(lists, rows(plan), k, plan.config.seed)?;
+    let mut window = Window::of(lists, rows(plan), k, plan.settings.seed)?;
     let all: Vec<u32> = (0..segments.count() as u32).collect();
     each_portion(&segments, &all, plan.neighbors.portion_rows, progress, |portion| {
         window.meet(portion, &segments);

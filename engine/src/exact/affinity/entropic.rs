@@ -124,7 +124,7 @@ impl Affinity for Entropic {
 
     fn check(&self, n: usize) -> Result<()> {
         check_neighbors("perplexity", self.perplexity, n)?;
-        if self.sparse && self.perplexity >= self.n_neighbors(n) as f64 {
+        if n > 2 && self.sparse && self.perplexity >= self.n_neighbors(n) as f64 {
             let why = format!(
                 "{} is too much for the {} neighbours that are kept of {n} rows; give less, or `sparse: false`",
                 self.perplexity,

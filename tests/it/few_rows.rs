@@ -1,0 +1,138 @@
+//! Few rows, and rows that are equally near: maps by default options of every method, what is
+//! told of them, and neighbours that do not follow the file.
+
+use lowland::{Config, Method, scores};
+use lowland_datasets::{Kind, Mixture};
+use lowland_engine::Metric;
+use lowland_engine::neighbors::{Graph, MISSING};
+
+use crate::bad_input::npy;
+use crate::kit::Place;
+use crate::stages::{Table, mixture, run};
+
+/// Some numbers of a seed, uniform in 0 to 1.
+fn drawn(seed: u64) -> impl FnMut() -> f64 {
+    let mut state = seed;
+    move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+fn distance(map: &[f32], a: usize, b: usize) -> f64 {
+    f64::from(map[2 * a] - map[2 * b]).hypot(f64::from(map[2 * a + 1] - map[2 * b + 1]))
+}
+
+/// How far apart rows that follow one another lie, beside random pairs.
+fn along_the_file(map: &[f32]) -> f64 {
+    let rows = map.len() / 2;
+    let next: f64 = (1..rows).map(|row| distance(map, row - 1, row)).sum::<f64>() / (rows - 1) as f64;
+    let mut draw = drawn(3);
+    let mut row = || (draw() * rows as f64) as usize;
+    let pairs: Vec<f64> =
+        (0..20_000).map(|_| (row(), row())).filter(|(a, b)| a != b).map(|(a, b)| distance(map, a, b)).collect();
+    next / (pairs.iter().sum::<f64>() / pairs.len() as f64)
+}
+
+#[test]
+fn tsne_of_few_rows_keeps_neighbours() {
+    let mut draw = drawn(7);
+    let normal: Vec<f32> = (0..3 * 200).map(|_| (0..12).map(|_| draw()).sum::<f64>() as f32 - 6.0).collect();
+    // Where contraction is strongest, and what is asked for makes it stronger still.
+    let tables = [(mixture(20, 6), 0.8), (mixture(60, 6), 0.9), (mixture(100, 10), 0.9), (Table::new(3, normal), 0.95)];
+    for (table, least) in tables {
+        for early_exaggeration in [None, Some(12.0), Some(200.0)] {
+            for seed in [1, 2] {
+                let config = Config { early_exaggeration, seed, threads: Some(2), ..Config::of(Method::TSNE) };
+                let map = run(&config, &table).map;
+                let k = 5;
+                let trust = scores::trustworthiness(&table.values, table.dim, &map, 2, k).expect("a score");
+                let about = format!("{} rows, exaggeration {early_exaggeration:?}, seed {seed}", table.rows());
+                crate::kit::note(&format!("{about}: trustworthiness {trust:.4}"));
+                assert!(trust > least, "{about}: {trust}");
+                let wide = (0..table.rows()).map(|row| distance(&map, 0, row)).fold(0.0, f64::max);
+                assert!(wide > 1.0, "{about}: {wide} wide");
+            }
+        }
+    }
+}
+
+#[test]
+fn equally_near_rows_do_not_follow_the_file() {
+    let rows = 600;
+    let eye = Table::new(rows, (0..rows * rows).map(|i| f32::from(i / rows == i % rows)).collect());
+    // Each row many times over, one kind after the other.
+    let kinds = Table::new(4, (0..4 * 800).map(|i| f32::from((i / 4) * 4 / 800 == i % 4)).collect());
+    for method in [Method::UMAP, Method::TSNE, Method::PACMAP, Method::LARGEVIS] {
+        let config = Config { threads: Some(2), ..Config::of(method) };
+        let ratio = along_the_file(&run(&config, &eye).map);
+        assert!((0.8..1.2).contains(&ratio), "{method}: consecutive rows lie {ratio} as far apart as random ones");
+    }
+    let of_kind = |map: &[f32], kind: usize| along_the_file(&map[2 * 200 * kind..2 * 200 * (kind + 1)]);
+    let map = run(&Config { threads: Some(2), ..Config::default() }, &kinds).map;
+    for kind in 0..4 {
+        let ratio = of_kind(&map, kind);
+        assert!((0.8..1.2).contains(&ratio), "copies that follow one another lie {ratio} as far apart as others");
+    }
+}
+
+#[test]
+fn no_row_is_the_neighbour_of_all_that_are_equally_near() {
+    let rows = 2_000;
+    // By pairs, and by lists where pairs are too many: the same rule.
+    let table = Table::new(
+        rows / 10,
+        (0..rows * rows / 10).map(|i| f32::from(i / (rows / 10) % (rows / 10) == i % (rows / 10))).collect(),
+    );
+    let graph_of = |seed: u64, threads: usize| {
+        let run = run(&Config { seed, threads: Some(threads), n_epochs: Some(1), ..Config::default() }, &table);
+        let graph = Graph::open(run.dir.dir(), rows as u64).expect("a graph");
+        (0..rows as u32).map(|row| graph.neighbors(row).collect::<Vec<u32>>()).collect::<Vec<_>>()
+    };
+    let graph = graph_of(1, 1);
+    assert_eq!(graph, graph_of(1, 3), "threads");
+    assert_ne!(graph, graph_of(2, 1), "ties are of the seed");
+    let mut times = vec![0; rows];
+    graph.iter().flatten().filter(|&&row| row != MISSING).for_each(|&row| times[row as usize] += 1);
+    let most = times.iter().max().copied().unwrap_or(0);
+    assert!(most < 60, "a row is the neighbour of {most} others, of 15 on average");
+}
+
+#[test]
+fn few_rows_give_a_map_by_every_method_as_it_is() {
+    for rows in [2, 3, 4, 5, 15, 40] {
+        for (dim, metric) in [(3, None), (1, None), (3, Some(Metric::Cosine))] {
+            let values: Vec<f32> = Table::of(Kind::Mixture(Mixture::default()), rows, dim, 9).values.clone();
+            let table = Table::new(dim, values);
+            for method in Method::all() {
+                let run = run(&Config { metric, threads: Some(2), ..Config::of(method) }, &table);
+                let about = format!("{method}: {rows} rows of {dim}, {metric:?}");
+                assert_eq!(run.map.len(), 2 * rows, "{about}");
+                assert!(run.map.iter().all(|x| x.is_finite()), "{about}: {:?}", run.map);
+                let wide = (0..rows).map(|row| distance(&run.map, 0, row)).fold(0.0, f64::max);
+                assert!(wide > 1e-6, "{about}: {wide} wide");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_few_rows_leave_of_a_default_is_told_once_and_what_is_asked_is_refused() {
+    let place = Place::new();
+    npy(&place, "few.npy", 8, 2, |i| (i * i) as f32);
+    let answer = place.ok("embed few.npy -o m.npy --report r.json");
+    assert_eq!(answer.stderr.matches("n_neighbors is 7 rather than 15").count(), 1, "{}", answer.stderr);
+    let report: serde_json::Value = serde_json::from_slice(&place.bytes("r.json")).expect("JSON");
+    assert_eq!(report["plan"]["settings"]["n_neighbors"], 7, "{report}");
+    assert!(report["plan"]["notes"][0].as_str().is_some_and(|note| note.contains("n_neighbors")), "{report}");
+    let answer = place.ok("embed few.npy -o m.npy --method tsne");
+    assert_eq!(answer.stderr.matches("perplexity is 2.33 rather than 30").count(), 1, "{}", answer.stderr);
+    place.ok("knn few.npy -o g.arrow");
+    place.ok("embed --knn g.arrow few.npy -o m.npy --method tsne");
+    place.refused("embed few.npy -o m.npy --n-neighbors 8", &["--n-neighbors", "8 neighbours", "at most 7"]);
+    place.refused("embed few.npy -o m.npy --method tsne --perplexity 8", &["--perplexity", "7 is the most"]);
+    // Where there are enough, nothing is told.
+    npy(&place, "enough.npy", 100, 2, |i| (i * i % 97) as f32);
+    let answer = place.ok("embed enough.npy -o m.npy");
+    assert!(!answer.stderr.contains("rather than"), "{}", answer.stderr);
+}
