@@ -214,6 +214,12 @@ impl Plan {
         &self.settings
     }
 
+    /// What differs from the usual defaults of the method, since the rows or the graph's
+    /// neighbours are few: a sentence each, for people.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// Rows and components.
     pub fn shape(&self) -> Shape {
         self.shape

@@ -103,5 +103,8 @@ fn guess(plan: &Plan) -> String {
     for stage in plan.stages() {
         text += &format!("  {:<10}{:>10}\n", stage.stage.name(), size(stage.memory));
     }
+    for note in plan.notes() {
+        text += &format!("note        {note}\n");
+    }
     text + "more        lowland plan tells what a run takes stage by stage, with any options\n"
 }

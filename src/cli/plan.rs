@@ -176,6 +176,9 @@ impl Told<'_> {
             };
             text += &format!("{} lists, {how}\n", count(plan.index().lists as u64));
         }
+        for note in plan.notes() {
+            text += &format!("{note}\n");
+        }
         let from = match (&self.machine.limit, self.asked) {
             (_, true) => "as asked for".into(),
             (Some(limit), false) => format!("half of {}, {}", limit.source, size(limit.bytes)),

@@ -420,7 +420,10 @@ fn what_a_method_does_not_know_is_refused_with_those_that_do() {
     }
     place.ok("knn v.npy -o g.arrow --n-neighbors 12 --quiet");
     place.refused("embed --knn g.arrow -o m.npy --method pacmap", &["pacmap needs the vectors", "--method"]);
-    place.refused("embed --knn g.arrow -o m.npy --method tsne", &["perplexity", "12 neighbours a row", "4 is what"]);
+    let words = ["perplexity", "12 neighbours a row", "4 is what"];
+    place.refused("embed --knn g.arrow -o m.npy --method tsne --perplexity 30", &words);
+    let answer = place.ok("embed --knn g.arrow -o m.npy --method tsne --n-epochs 9");
+    assert!(answer.stderr.contains("perplexity is 4 rather than 30"), "{}", answer.stderr);
     place.ok("embed --knn g.arrow -o m.npy --method tsne --perplexity 4 --n-epochs 9 --quiet");
 }
 
