@@ -5,10 +5,9 @@
     judge.py exact WORK                   what recall is measured against
     judge.py share GRAPH.arrow WORK       lowland's graph as the peers take it
     judge.py recall GRAPH WORK            of a graph, .arrow or .npy of row numbers
-    judge.py score MAP WORK SAMPLE        of a map, .parquet or .npy
+    judge.py score MAP WORK SAMPLE        of a map, .parquet or .npy; by labels.npy where it is there
     judge.py digits WORK                  scikit-learn's: vectors.npy, labels.npy, source.parquet
     judge.py thin SOURCE STEP LABEL WORK  the same of each STEP-th row of a file
-    judge.py silhouette MAP WORK          of a map, by labels.npy
 
 Each prints one JSON object. It is not part of the driver because a child's
 peak memory is never less than what its parent held when it was started: the
@@ -32,7 +31,6 @@ import score as oracle  # noqa: E402
 
 K = 15
 SAMPLE_ROWS = 1000
-SILHOUETTE_ROWS = 5000
 # Distances in single precision pick this many, of which exact ones pick k.
 SHORTLIST = 64
 TIE = 1e-6
@@ -114,7 +112,8 @@ def score(path, work, sample):
         places = oracle.coordinates(pq.read_table(path), None)
     if not np.isfinite(places).all():
         sys.exit("the map has coordinates that are not finite")
-    return oracle.score(places, np.load(work / "vectors.npy", mmap_mode="r"), k=K, sample=int(sample))
+    labels = np.load(work / "labels.npy") if (work / "labels.npy").exists() else None
+    return oracle.score(places, np.load(work / "vectors.npy", mmap_mode="r"), labels, k=K, sample=int(sample))
 
 
 def labelled(vectors, labels, work):
@@ -142,15 +141,7 @@ def thin(source, step, label, work):
     return labelled(vectors[::int(step)], labels[::int(step)], Path(work))
 
 
-def silhouette(path, work):
-    from sklearn.metrics import silhouette_score
-
-    places, labels = np.load(path).astype(np.float64), np.load(Path(work) / "labels.npy")
-    size = min(SILHOUETTE_ROWS, len(places))
-    return {"silhouette": float(silhouette_score(places, labels, sample_size=size, random_state=0))}
-
-
-ALONE = {"digits": digits, "thin": thin, "silhouette": silhouette}
+ALONE = {"digits": digits, "thin": thin}
 
 
 def main():
