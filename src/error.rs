@@ -34,6 +34,14 @@ pub enum Error {
         /// Bytes that are free.
         free: u64,
     },
+    /// A run that is done, of which warnings were to be errors.
+    #[error("{} is written, but the run warned: {}", output.display(), warnings.join(", "))]
+    Warned {
+        /// The map.
+        output: PathBuf,
+        /// The warnings' kinds.
+        warnings: Vec<String>,
+    },
     /// A column that gives no colours.
     #[error("{}: cannot colour by column \"{column}\": {why}", path.display())]
     Color {
@@ -70,7 +78,7 @@ impl Error {
         use lowland_engine::Error as Engine;
         match self {
             Error::Job { .. } | Error::Color { .. } => true,
-            Error::Picture { .. } | Error::Space { .. } => false,
+            Error::Picture { .. } | Error::Space { .. } | Error::Warned { .. } => false,
             Error::Engine(Engine::Io(error)) => {
                 let kind = self.system().map(std::io::Error::kind);
                 error.is_bad_input()

@@ -51,8 +51,7 @@ impl Graph {
 
     /// The metric of its distances, if the file names one that lowland knows.
     pub fn metric(&self) -> Option<Metric> {
-        let name = self.reader.metric()?;
-        Metric::ALL.into_iter().find(|m| m.name() == name)
+        Metric::named(self.reader.metric()?)
     }
 
     /// What tells this file from a changed one: length and time.
@@ -104,6 +103,9 @@ pub struct Job {
     pub keep_run: bool,
     /// Whether what an earlier run left is discarded.
     pub restart: bool,
+    /// Whether warnings are to be an error, which whoever calls makes of [`Report::warnings`]: then a
+    /// run that warns leaves its finished stages. They take their space on disk until the run ends.
+    pub strict: bool,
     /// Whether the input cannot be had again: then a run that fails leaves nothing.
     pub once: bool,
 }
@@ -122,6 +124,7 @@ impl Job {
             run_dir: None,
             keep_run: false,
             restart: false,
+            strict: false,
             once: false,
         }
     }
@@ -148,7 +151,7 @@ impl Job {
     /// its files may go as soon as nothing needs them.
     fn planned(&self) -> Config {
         let mut config = self.config.clone();
-        if !self.keeps_run() {
+        if !self.keeps_run() && !self.strict {
             config.keep_stages = Some(Vec::new());
         }
         config
@@ -318,7 +321,7 @@ impl Job {
     /// Removes the run directory where nobody needs it any more.
     fn close_run(&self, run: Run, result: Result<Report>) -> Result<Report> {
         let useless = match &result {
-            Ok(_) => !self.keeps_run(),
+            Ok(report) => !(self.keeps_run() || self.strict && !report.warnings.is_empty()),
             Err(_) if self.once => true,
             Err(_) => run.made && run.dir.manifest().stages.is_empty(),
         };

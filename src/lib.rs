@@ -57,7 +57,7 @@ pub use job::{Graph, Job, Room, check_output, open};
 /// Scores of data and maps in memory, and what an [`Evaluation`] is configured with and gives.
 pub use lowland_engine::evaluate as scores;
 pub use lowland_engine::{
-    Config, Device, Event, GraphSource, Init, Input, MatchLoss, Method, Metric, NamedAffinity, NamedMap, Observer, Opt,
-    Optimizer, Plan, Report, Settings, Stage, StagePlan, StageReport, size,
+    Config, Device, Event, GraphSource, Init, Input, Level, MatchLoss, Method, Metric, NamedAffinity, NamedMap,
+    Observer, Opt, Optimizer, Plan, Remark, Report, Settings, Spread, Stage, StagePlan, StageReport, size,
 };
 pub use lowland_io::{Dtype, Shape, Source};

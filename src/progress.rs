@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use lowland::{Event, Observer, Plan, Stage, StageReport, size};
+use lowland::{Event, Level, Observer, Plan, Remark, Stage, StageReport, size};
 use serde_json::{Value, json};
 
 use crate::signal::Signals;
@@ -75,12 +75,21 @@ impl Console {
         self.state().finished.clone()
     }
 
-    /// Something a person should know.
-    pub(crate) fn note(&self, text: &str) {
-        match self.mode {
-            Mode::Quiet => {}
-            Mode::Json => line(&json!({"event": "note", "text": text}).to_string()),
-            Mode::Bars | Mode::Lines => self.say(&format!("lowland: {text}")),
+    /// Something a person should know. `kind` is for programs.
+    pub(crate) fn note(&self, kind: &'static str, text: impl Into<String>) {
+        self.remark(&Remark::note(kind, text));
+    }
+
+    /// A note, or a warning, which is told with --quiet too.
+    pub(crate) fn remark(&self, remark: &Remark) {
+        let (event, before) = match remark.level {
+            Level::Note if self.mode == Mode::Quiet => return,
+            Level::Note => ("note", ""),
+            Level::Warning => ("warning", "warning: "),
+        };
+        match self.json {
+            true => line(&json!({"event": event, "kind": remark.kind, "text": remark.text}).to_string()),
+            false => self.say(&format!("lowland: {before}{}", remark.text)),
         }
     }
 
@@ -101,7 +110,7 @@ impl Console {
         }
     }
 
-    /// What was done: the report, and the files that are there now.
+    /// What was done: the report, without what was told meanwhile, and the files that are there now.
     pub(crate) fn done(&self, report: &impl Display, full: &Value, files: &[(&str, &Path)]) {
         match self.mode {
             Mode::Quiet => {}
@@ -195,7 +204,11 @@ impl Console {
                 } else {
                     String::new()
                 };
-                line(&format!("{stage:<10} {:>8.2} s   {done}peak {}", report.seconds, size(report.peak_memory)));
+                let (peak, read, written) = (size(report.peak_memory), size(report.read), size(report.written));
+                line(&format!(
+                    "{stage:<10} {:>8.2} s   {done}peak {peak}, read {read}, wrote {written}",
+                    report.seconds
+                ));
             }
         }
     }
@@ -211,7 +224,7 @@ impl Observer for Console {
                 self.end(report, reused);
             }
             Event::Unit { stage, unit, reused } => self.unit(stage, unit, reused),
-            Event::Note { text } => self.note(text),
+            Event::Note { remark } => self.remark(remark),
             _ => {}
         }
         if self.signals.came() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

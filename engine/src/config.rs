@@ -14,86 +14,9 @@ use crate::device::Device;
 use crate::exact::{MatchLoss, NamedAffinity, NamedMap};
 use crate::layout::Optimizer;
 use crate::method::Method;
+use crate::metric::Metric;
 use crate::observe::Stage;
 use crate::settings::Settings;
-
-/// How distance is measured, as the guide has it.
-///
-/// Methods that stream need rows near each other to be near under the Euclidean
-/// distance of rows made ready, and so take the first three. Of these, entropic
-/// affinities (LargeVis, InfoTSNE, t-SNE) weigh by the square of the Euclidean
-/// distance, whichever of the two is named, as scikit-learn does, and by the
-/// cosine distance as it is; PaCMAP by the square as well; UMAP by what is
-/// named. Exact methods take what is named for the cost of a pair, all five.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Metric {
-    /// Straight-line distance.
-    #[default]
-    Euclidean,
-    /// Its square.
-    Sqeuclidean,
-    /// One minus the cosine of the angle. Rows are scaled to length 1 as they
-    /// are read; a row of zeros, which has no direction, is refused.
-    Cosine,
-    /// Minus the inner product of rows as they are. Exact methods only.
-    Angular,
-    /// The sum of the components' differences. Exact methods only.
-    Manhattan,
-}
-
-impl Metric {
-    /// All of them.
-    pub const ALL: [Metric; 5] =
-        [Metric::Euclidean, Metric::Sqeuclidean, Metric::Cosine, Metric::Angular, Metric::Manhattan];
-
-    /// The metric's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Metric::Euclidean => "euclidean",
-            Metric::Sqeuclidean => "sqeuclidean",
-            Metric::Cosine => "cosine",
-            Metric::Angular => "angular",
-            Metric::Manhattan => "manhattan",
-        }
-    }
-
-    /// Why lists and the join of them, and what is made of both, cannot go by it; none if they can.
-    pub fn barred(self) -> Option<&'static str> {
-        match self {
-            Metric::Euclidean | Metric::Sqeuclidean | Metric::Cosine => None,
-            Metric::Angular => Some(
-                "angular is minus the inner product, under which a row need not be nearest to itself, and lists of near rows do not exist; cosine goes by the angle",
-            ),
-            Metric::Manhattan => {
-                Some("manhattan distances are no matrix products, by which rows are compared here; euclidean is near")
-            }
-        }
-    }
-
-    /// Makes rows ready, so that from here on every metric is Euclidean.
-    pub fn prepare(self, rows: &mut [f32], dim: usize) {
-        if self == Metric::Cosine {
-            for row in rows.chunks_exact_mut(dim) {
-                let norm = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
-                if norm > 0.0 {
-                    row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
-                }
-            }
-        }
-    }
-
-    /// The metric's distance, from the squared Euclidean one of prepared rows; of a metric that is
-    /// [barred](Metric::barred) there is none, and this is the square.
-    pub fn distance(self, squared: f32) -> f32 {
-        match self {
-            Metric::Euclidean => squared.max(0.0).sqrt(),
-            Metric::Sqeuclidean | Metric::Angular | Metric::Manhattan => squared.max(0.0),
-            // |u − v|² = 2 − 2 cos for rows of length 1.
-            Metric::Cosine => squared.max(0.0) * 0.5,
-        }
-    }
-}
 
 /// Where the first positions come from.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -297,12 +220,5 @@ mod tests {
         let asked = Config { perplexity: Some(5.0), ..Config::of(Method::TSNE) }.settings(1000);
         assert_eq!((asked.perplexity, asked.early_exaggeration), (5.0, 12.0));
         assert!(serde_json::from_str::<Config>("{\"metod\": \"tsne\"}").is_err(), "a misspelt option is refused");
-    }
-
-    #[test]
-    fn cosine_rows_have_length_one_and_zero_rows_stay() {
-        let mut rows = [3.0, 4.0, 0.0, 0.0];
-        Metric::Cosine.prepare(&mut rows, 2);
-        assert_eq!(rows, [0.6, 0.8, 0.0, 0.0]);
     }
 }

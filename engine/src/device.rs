@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::cuda::Gpu;
 use crate::observe::{Event, Observer, Stage};
 use crate::plan::Plan;
+use crate::remark::Remark;
 use crate::{Error, Result};
 
 /// Where the search for neighbours and the layout run.
@@ -71,7 +72,7 @@ pub(crate) fn check(device: Device) -> std::result::Result<(), String> {
 }
 
 /// The GPU that a plan's layout runs on; none where that is the CPU. Where a GPU was only
-/// welcome, a note says why there is none.
+/// welcome, a note says why there is none, unless the machine has no driver for one.
 ///
 /// # Errors
 /// Where a GPU was asked for and cannot be used.
@@ -134,16 +135,27 @@ pub(crate) fn for_join(plan: &Plan, observer: &dyn Observer, alone: bool) -> Res
 fn number(device: Device) -> Option<usize> {
     match device {
         Device::Cpu => None,
-        Device::Auto => cfg!(feature = "cuda").then_some(0),
+        // Most machines have none: that is no news.
+        Device::Auto => has_driver().then_some(0),
         Device::Cuda(number) => Some(number),
     }
 }
 
-pub(crate) fn note(observer: &dyn Observer, stage: Stage, text: &str) -> Result<()> {
-    match observer.event(&Event::Note { text }) {
+fn note(observer: &dyn Observer, stage: Stage, text: &str) -> Result<()> {
+    match observer.event(&Event::Note { remark: &Remark::note("device", text) }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(Error::Cancelled { stage: stage.name() }),
     }
+}
+
+#[cfg(feature = "cuda")]
+fn has_driver() -> bool {
+    Gpu::has_driver()
+}
+
+#[cfg(not(feature = "cuda"))]
+fn has_driver() -> bool {
+    false
 }
 
 /// The GPU of a number, of whose memory so much may be held.

@@ -4,6 +4,7 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::remark::Remark;
 use crate::{Error, Result};
 
 /// The stages of a run, in order.
@@ -101,8 +102,8 @@ pub enum Event<'a> {
     },
     /// Something a person should know that is no failure.
     Note {
-        /// The sentence.
-        text: &'a str,
+        /// A note or a warning.
+        remark: &'a Remark,
     },
 }
 
@@ -201,9 +202,14 @@ impl<'a> Progress<'a> {
         self.tell(&Event::Pulse)
     }
 
-    /// Tells the observer something a person should know.
-    pub fn note(&self, text: &str) -> Result<()> {
-        self.tell(&Event::Note { text })
+    /// Tells how something was decided or done; see [`Remark`] for `kind`.
+    pub fn note(&self, kind: &'static str, text: impl Into<String>) -> Result<()> {
+        self.tell(&Event::Note { remark: &Remark::note(kind, text) })
+    }
+
+    /// Warns that a result is probably not what was wanted.
+    pub fn warn(&self, kind: &'static str, text: impl Into<String>) -> Result<()> {
+        self.tell(&Event::Note { remark: &Remark::warning(kind, text) })
     }
 
     /// A part of this stage that has a progress of its own: it counts nothing

@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::budget::Needs;
+use crate::guard::{self, Extent};
 use crate::index::Lists;
 use crate::init::{self, Positions};
 use crate::layout::POSITIONS;
@@ -30,12 +31,14 @@ pub(crate) fn write(plan: &Plan, lists: Option<&Lists>, sink: &mut dyn Sink, wor
     }
     let ordered = if lists.is_some() { &ordered } else { positions };
     work.progress.traffic.read(positions.len() as u64 * 4);
+    let mut extent = Extent::new(width);
     for (i, coordinates) in ordered.chunks(ROWS * width).enumerate() {
+        extent.add((i * ROWS) as u64, coordinates);
         sink.write((i * ROWS) as u64, coordinates)?;
         work.progress.traffic.wrote(coordinates.len() as u64 * 4);
         work.progress.advance((coordinates.len() / width) as u64)?;
     }
-    Ok(())
+    extent.warn(plan.shape.rows, guard::began(plan), work.progress)
 }
 
 /// What the stage holds.

@@ -19,6 +19,7 @@ use crate::error::size;
 use crate::exact::NamedAffinity;
 use crate::method::Exact;
 use crate::observe::Stage;
+use crate::remark::Remark;
 use crate::settings::Settings;
 use crate::{
     Config, Error, Init, Method, Opt, Result, affinity, exact, index, init, layout, neighbors, output, quality, scan,
@@ -153,8 +154,6 @@ pub struct StagePlan {
 pub struct Plan {
     /// The options, resolved.
     pub(crate) settings: Settings,
-    /// What differs from a method's usual defaults, since the rows or the graph's neighbours are few.
-    pub(crate) notes: Vec<String>,
     /// Rows and components.
     pub(crate) shape: Shape,
     /// Bytes of a row of vectors at rest.
@@ -184,6 +183,9 @@ pub struct Plan {
     pub(crate) exact: Option<ExactPlan>,
     /// Memory, disk and traffic, stage by stage.
     pub(crate) stages: Vec<StagePlan>,
+    /// What a person should know of how numbers were decided; a run repeats it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) notes: Vec<Remark>,
 }
 
 impl AsRef<[StagePlan]> for Plan {
@@ -212,12 +214,6 @@ impl Plan {
     /// The options that the run goes by.
     pub fn settings(&self) -> &Settings {
         &self.settings
-    }
-
-    /// What differs from the usual defaults of the method, since the rows or the graph's
-    /// neighbours are few: a sentence each, for people.
-    pub fn notes(&self) -> &[String] {
-        &self.notes
     }
 
     /// Rows and components.
@@ -278,6 +274,11 @@ impl Plan {
     /// Memory, disk and traffic, stage by stage.
     pub fn stages(&self) -> &[StagePlan] {
         &self.stages
+    }
+
+    /// What a person should know of how numbers were decided.
+    pub fn notes(&self) -> &[Remark] {
+        &self.notes
     }
 
     /// The portions in which bytes move, to be set by tests that must take every path.
@@ -445,13 +446,13 @@ impl Config {
 
 impl Config {
     /// What a run goes by in place of defaults that so few rows, or so small a graph, cannot serve.
-    fn notes(&self, settings: &Settings) -> Vec<String> {
+    fn notes(&self, settings: &Settings) -> Vec<Remark> {
         let usual = Settings::of(self.method, MOST_ROWS);
         let mut notes = Vec::new();
         let mut note = |opt: Opt, is: f64, usual: f64| {
             if self.method.knows(opt) && !opt.is_asked(self) && is < usual {
                 let is = (is * 100.0).round() / 100.0;
-                notes.push(format!("few rows: {} is {is} rather than {usual}", opt.name()));
+                notes.push(Remark::note("few-rows", format!("few rows: {} is {is} rather than {usual}", opt.name())));
             }
         };
         note(Opt::NNeighbors, settings.n_neighbors as f64, usual.n_neighbors as f64);
@@ -474,7 +475,7 @@ fn check_rows(rows: u64) -> Result<()> {
 
 impl Plan {
     /// Decides every number by settings that hold for the input.
-    fn decide(settings: Settings, notes: Vec<String>, input: &Input, map: bool) -> Result<Plan> {
+    fn decide(settings: Settings, notes: Vec<Remark>, input: &Input, map: bool) -> Result<Plan> {
         let Shape { rows, dim } = input.shape;
         let threads = threads(settings.threads);
         let all = settings.recall >= 1.0 || rows * dim as u64 <= NARROW;
@@ -487,7 +488,6 @@ impl Plan {
         let batch_rows = (settings.batch_rows.unwrap_or(LEAST_BATCH) as u64).min(rows) as usize;
         let mut plan = Plan {
             settings: settings.clone(),
-            notes,
             shape: input.shape,
             source_row_bytes: dim * input.dtype.bytes(),
             source_bytes: input.source_bytes,
@@ -502,6 +502,7 @@ impl Plan {
             layout: LayoutPlan { epochs, cache_bytes: 0, checkpoint: Duration::from_secs_f64(settings.checkpoint) },
             exact: settings.method.is_exact().then_some(ExactPlan { hold_bytes: 0 }),
             stages: Vec::new(),
+            notes,
         };
         if plan.exact.is_none() {
             plan.affinity.run_bytes = affinity::run_bytes(&plan).0;
@@ -989,7 +990,7 @@ impl fmt::Display for Plan {
             )?;
         }
         for note in &self.notes {
-            writeln!(f, "{note}")?;
+            writeln!(f, "{}", note.text)?;
         }
         writeln!(f, "memory {}:", size(self.settings.memory))?;
         for stage in &self.stages {

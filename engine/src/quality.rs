@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::Needs;
 use crate::evaluate::{self, Ladder, Points, mean_and_interval};
+use crate::guard::warn_of_chance;
 use crate::index::Lists;
 use crate::layout::POSITIONS;
 use crate::neighbors::kernel::{Packed, Queries, squared_distance};
@@ -81,6 +82,7 @@ pub fn score(plan: &Plan, lists: Option<&Lists>, truth: &Sample, work: &Work<'_>
         })?;
         quality.triplets = Some(mean_and_interval(&kept).into());
     }
+    warn_of_chance(plan.shape.rows, &quality, progress)?;
     Ok(quality)
 }
 

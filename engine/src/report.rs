@@ -11,6 +11,7 @@ use crate::neighbors::Found;
 use crate::observe::Stage;
 use crate::plan::Plan;
 use crate::quality::Quality;
+use crate::remark::Remark;
 
 /// One stage's figures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -46,13 +47,17 @@ pub struct Report {
     pub exact: Option<Fitted>,
     /// The map's scores.
     pub quality: Option<Quality>,
+    /// What makes it doubtful that the map is what was wanted.
+    pub warnings: Vec<Remark>,
+    /// What else a person should know.
+    pub notes: Vec<Remark>,
     /// Wall time of this process's part.
     pub seconds: f64,
 }
 
+/// All of it: the stages, what they came to, warnings and notes.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let settings = &self.plan.settings;
         writeln!(f, "{:<10} {:>9} {:>11} {:>11} {:>11}", "stage", "seconds", "memory", "read", "written")?;
         for s in &self.stages {
             let reused = if self.reused.contains(&s.stage) { "  (kept from an earlier run)" } else { "" };
@@ -67,6 +72,35 @@ impl fmt::Display for Report {
             )?;
         }
         writeln!(f, "{:<10} {:>9.2} {:>11}", "total", self.seconds, size(self.peak()))?;
+        for (what, remarks) in [("warning", &self.warnings), ("note", &self.notes)] {
+            remarks.iter().try_for_each(|remark| writeln!(f, "{what:<10} {}", remark.text))?;
+        }
+        self.outcome(f)
+    }
+}
+
+/// What a run came to, without what an observer has heard already: the stages, warnings and notes.
+#[derive(Debug, Clone, Copy)]
+pub struct Summary<'a>(&'a Report);
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary(report) = self;
+        let (seconds, peak) = (report.seconds, size(report.peak()));
+        writeln!(f, "{:<10} {seconds:>8.2} s   peak {peak}", "total")?;
+        report.outcome(f)
+    }
+}
+
+impl Report {
+    /// The report without the stages, warnings and notes that an observer has heard of.
+    pub fn summary(&self) -> Summary<'_> {
+        Summary(self)
+    }
+
+    /// Scores and figures, a line each.
+    fn outcome(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = &self.plan.settings;
         if let Some(n) = self.neighbors.as_ref().filter(|n| n.sample_rows > 0) {
             writeln!(
                 f,
@@ -115,9 +149,7 @@ impl fmt::Display for Report {
             size(settings.memory)
         )
     }
-}
 
-impl Report {
     /// The most anonymous memory that any stage held.
     pub fn peak(&self) -> u64 {
         self.stages.iter().map(|s| s.peak_memory).max().unwrap_or(0)

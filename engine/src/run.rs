@@ -19,6 +19,7 @@ use crate::meter::Meter;
 use crate::neighbors::{self, Found, Graph, SAMPLE, Sample};
 use crate::observe::{Event, Observer, Progress, Stage};
 use crate::plan::{Input, Plan};
+use crate::remark::{Heard, Level, Remark};
 use crate::report::{Report, StageReport};
 use crate::work::Work;
 use crate::{Error, Result, device, exact, init, layout, output, quality, scan};
@@ -105,7 +106,8 @@ pub fn embed(
         return embed_all_pairs(plan, inputs, dir, sink, observer);
     }
     pool(plan.threads)?.install(|| {
-        let mut run = Run::start(plan, inputs, dir, observer)?;
+        let heard = Heard::new(observer);
+        let mut run = Run::start(plan, inputs, dir, &heard)?;
         let rows = plan.shape.rows;
         // Backwards: what is there need not be made, nor what only it needed.
         let layout = !run.has(Stage::Layout);
@@ -114,7 +116,7 @@ pub fn embed(
         let init = layout && !run.has(Stage::Init);
         let neighbors = affinity && !run.has(Stage::Neighbors) || run.sample_missing();
         // Before hours of work: what is asked for may not be there.
-        let gpu = if layout { device::for_layout(plan, observer)? } else { None };
+        let gpu = if layout { device::for_layout(plan, &heard)? } else { None };
         let graph = run.graph(inputs, neighbors, false)?;
 
         let lists = graph.lists.as_ref();
@@ -156,7 +158,8 @@ fn embed_all_pairs(
 ) -> Result<Report> {
     let Some(source) = &inputs.source else { return Err(Error::Data { what: "no vectors were given".into() }) };
     pool(plan.threads)?.install(|| {
-        let mut run = Run::start(plan, inputs, dir, observer)?;
+        let heard = Heard::new(observer);
+        let mut run = Run::start(plan, inputs, dir, &heard)?;
         let rows = plan.shape.rows;
         let layout = !run.has(Stage::Layout);
         let scan = layout && !run.has(Stage::Scan);
@@ -184,7 +187,8 @@ pub fn knn(
     observer: &dyn Observer,
 ) -> Result<Report> {
     pool(plan.threads)?.install(|| {
-        let mut run = Run::start(plan, inputs, dir, observer)?;
+        let heard = Heard::new(observer);
+        let mut run = Run::start(plan, inputs, dir, &heard)?;
         let neighbors = !run.has(Stage::Neighbors);
         let graph = run.graph(inputs, neighbors, true)?;
         run.always(Stage::Output, plan.shape.rows, "rows", |work| {
@@ -219,7 +223,7 @@ struct GraphMade {
 struct Run<'a> {
     plan: &'a Plan,
     dir: &'a RunDir,
-    observer: &'a dyn Observer,
+    observer: &'a Heard<'a>,
     budget: Budget,
     source: Option<Arc<dyn Source>>,
     /// The source's files as they were when the run began.
@@ -234,14 +238,15 @@ struct Run<'a> {
 struct Kept<T> {
     result: T,
     report: StageReport,
+    /// What was told meanwhile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    remarks: Vec<Remark>,
 }
 
 impl<'a> Run<'a> {
-    fn start(plan: &'a Plan, inputs: &Inputs<'_>, dir: &'a RunDir, observer: &'a dyn Observer) -> Result<Self> {
+    /// Begins a run, by what its plan has to say.
+    fn start(plan: &'a Plan, inputs: &Inputs<'_>, dir: &'a RunDir, observer: &'a Heard<'a>) -> Result<Self> {
         index::faiss::start()?;
-        for text in &plan.notes {
-            device::note(observer, Stage::Scan, text)?;
-        }
         let report = Report {
             version: env!("CARGO_PKG_VERSION"),
             plan: plan.clone(),
@@ -251,8 +256,15 @@ impl<'a> Run<'a> {
             affinity: None,
             exact: None,
             quality: None,
+            warnings: Vec::new(),
+            notes: Vec::new(),
             seconds: 0.0,
         };
+        for remark in &plan.notes {
+            if observer.event(&Event::Note { remark }).is_break() {
+                return Err(Error::Cancelled { stage: Stage::Scan.name() });
+            }
+        }
         let source = inputs.source.clone();
         let files = source.as_ref().map_or(Ok(Vec::new()), |source| source.fingerprints())?;
         let budget = Budget::new(plan.settings.memory.saturating_sub(base(plan.shape.dim, plan.threads)));
@@ -261,6 +273,8 @@ impl<'a> Run<'a> {
 
     fn end(mut self) -> Report {
         self.report.seconds = self.began.elapsed().as_secs_f64();
+        let remarks = self.observer.since(0).into_iter();
+        (self.report.warnings, self.report.notes) = remarks.partition(|remark| remark.level == Level::Warning);
         self.report
     }
 
@@ -330,19 +344,21 @@ impl<'a> Run<'a> {
                     what: format!("the {} stage's record: {e}", stage.name()),
                 })?;
                 self.report.reused.push(stage);
+                self.repeat(stage, &kept.remarks)?;
                 self.tell_end(kept.report, true)?;
                 return Ok(kept.result);
             }
             // Its files were given back, and something needs them after all.
             self.dir.drop_stage(stage.name())?;
         }
+        let told = self.observer.count();
         let mut made = Vec::new();
         let (result, report) = self.measure(stage, total, unit, |work| {
             let (files, result) = body(work)?;
             made = files;
             Ok(result)
         })?;
-        let kept = Kept { result, report };
+        let kept = Kept { result, report, remarks: self.observer.since(told) };
         let data = serde_json::to_value(&kept).map_err(|e| Error::Data { what: format!("{}: {e}", stage.name()) })?;
         self.dir.finish_stage(stage.name(), made, data)?;
         self.tell_end(report, false)?;
@@ -396,6 +412,14 @@ impl<'a> Run<'a> {
             written,
         };
         Ok((result, report))
+    }
+
+    /// Tells what an earlier process was told of a stage that is taken up.
+    fn repeat(&self, stage: Stage, remarks: &[Remark]) -> Result<()> {
+        match remarks.iter().all(|remark| self.observer.event(&Event::Note { remark }).is_continue()) {
+            true => Ok(()),
+            false => Err(Error::Cancelled { stage: stage.name() }),
+        }
     }
 
     fn tell_end(&mut self, report: StageReport, reused: bool) -> Result<()> {

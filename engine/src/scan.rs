@@ -13,6 +13,7 @@ use crate::index::Made;
 use crate::pca::{BlockwisePca, Covariance, Pca, PcaError};
 use crate::plan::Plan;
 use crate::random::stratified;
+use crate::spread::Spread;
 use crate::work::Work;
 use crate::{Error, Metric, Result};
 
@@ -56,12 +57,14 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
     let mut all_equal = true;
     let mut largest = 0f32;
     let mut rows = 0;
+    let mut spread = Spread::new(dim);
     for batch in Loader::new(source.clone(), plan.settings.metric, plan.batch_rows) {
         let batch = batch?;
         let values = batch.values();
         check(plan.settings.metric, source.as_ref(), batch.first, values)?;
         let first = first_row.get_or_insert_with(|| values[..dim].to_vec());
         largest = values.iter().fold(largest, |most, x| most.max(x.abs()));
+        spread.add(values);
         all_equal = all_equal && values.chunks_exact(dim).all(|row| row == first.as_slice());
         while let Some(row) = wanted.next_if(|&row| row < batch.first + batch.rows() as u64) {
             if let Some(sample) = &mut sample {
@@ -90,6 +93,9 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
             "no component is above {largest:e}; squares of numbers below {SMALLEST:e} are lost in single precision: scale the data up"
         );
         return Err(Error::Data { what });
+    }
+    if let Some(outweighing) = spread.outweighing(plan.settings.metric) {
+        progress.warn("one-component", outweighing.explain(source.as_ref()))?;
     }
     let pca = match components {
         Components::None => None,
@@ -129,17 +135,35 @@ pub(crate) fn check(metric: Metric, source: &dyn Source, first: u64, values: &[f
                 return refused(at / dim, &why);
             }
         }
-        Metric::Cosine => {
+        Metric::Cosine | Metric::Correlation => {
             if let Some(row) = without_direction(values, dim) {
-                return refused(row, NO_DIRECTION);
+                return refused(row, no_direction_of(metric));
+            }
+        }
+        Metric::Hamming => {
+            if let Some(at) = values.iter().position(|&x| x != 0.0 && x != 1.0) {
+                let why = format!(
+                    "component {} is {}, and hamming counts components that are 0 or 1; read packed bits as bits, or \
+                     use sqeuclidean",
+                    at % dim,
+                    values[at]
+                );
+                return refused(at / dim, &why);
             }
         }
     }
     Ok(())
 }
 
-/// What is wrong with a row that [`without_direction`] finds.
-pub(crate) const NO_DIRECTION: &str = "all zeros, which have no direction for cosine; drop such rows or use euclidean";
+/// What is wrong with a row that [`without_direction`] finds in rows made ready.
+pub(crate) fn no_direction_of(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Correlation => {
+            "all components are equal, which have no direction for correlation; drop such rows or use euclidean"
+        }
+        _ => "all zeros, which have no direction for cosine; drop such rows or use euclidean",
+    }
+}
 
 /// The first row of all zeros.
 pub(crate) fn without_direction(values: &[f32], dim: usize) -> Option<usize> {
@@ -199,6 +223,7 @@ pub fn needs(plan: &Plan) -> Needs {
             ("batches", plan.loader_bytes()),
             ("rows to be sampled", plan.index.sample_rows * 8),
             ("principal components", components),
+            ("each component's spread", Spread::bytes(dim)),
             ("file buffer", 1 << 20),
         ],
     )

@@ -6,11 +6,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Init, Metric};
+use crate::config::Init;
 use crate::device::Device;
 use crate::exact::{MatchLoss, NamedAffinity, NamedMap};
 use crate::layout::Optimizer;
 use crate::method::{Method, Opt};
+use crate::metric::Metric;
 use crate::observe::Stage;
 
 /// The resolved options of a run. The fields are those of

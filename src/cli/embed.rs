@@ -74,6 +74,10 @@ pub(super) struct Wanted {
     /// Write the report as JSON; - for standard output
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     report: Option<PathBuf>,
+    /// Fail where the run warns, such as of a map without extent or no better than chance; map,
+    /// report and finished stages are kept (exit code 3)
+    #[arg(long, help_heading = "Output")]
+    strict: bool,
 
     #[command(flatten)]
     neighbors: NeighborArgs,
@@ -227,7 +231,14 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         let written = if to_stdout { print(&text) } else { write_report(path, &text) };
         written.map_err(|f| Failure::leaving(f.error, format!("the map {} is written", args.output.display())))?;
     }
-    console.done(&report, &full, &files);
+    console.done(&report.summary(), &full, &files);
+    if wanted.strict && !report.warnings.is_empty() {
+        let warnings = report.warnings.iter().map(|warning| warning.kind.to_string()).collect();
+        let output = args.output.clone();
+        let kept = format!("finished stages are kept in {}", job.run_path().display());
+        drop((job, spool));
+        return Err(Failure::leaving(Error::Warned { output, warnings }, kept));
+    }
     drop((job, spool));
     Ok(())
 }
@@ -241,6 +252,7 @@ impl Wanted {
         self.resources.apply(&mut job, machine)?;
         job.id.clone_from(&self.id);
         job.keep.clone_from(&self.keep);
+        job.strict = self.strict;
         Ok(job)
     }
 

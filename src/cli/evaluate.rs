@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use lowland::{Evaluation, Graph, check_output, open_map, scores, size};
+use lowland::{Evaluation, Graph, Metric, check_output, open_map, scores, size};
 use serde_json::json;
 
 use super::embed::{is_device, write_report};
-use super::options::{self, InputArgs, MetricArg, ProgressArgs, dtype_name};
+use super::options::{self, InputArgs, ProgressArgs, dtype_name};
 use super::size::{Memory, parse_memory};
 use super::{Failure, print, stream};
 use crate::machine::Machine;
@@ -64,9 +64,11 @@ pub(super) struct Args {
     /// Neighbours that the scores look at, below half of the rows [default: 15, or as many as there are]
     #[arg(long, value_name = "K", help_heading = "Scores")]
     n_neighbors: Option<usize>,
-    /// How distance is measured in the data [default: the graph's, or euclidean]
-    #[arg(long, value_name = "METRIC", help_heading = "Scores")]
-    metric: Option<MetricArg>,
+    /// How distance is measured in the data: euclidean (l2), sqeuclidean, cosine, correlation,
+    /// hamming, angular (inner-product, ip, dot) or manhattan (l1, cityblock) [default: the
+    /// graph's, or euclidean]
+    #[arg(long, value_name = "METRIC", value_parser = str::parse::<Metric>, help_heading = "Scores")]
+    metric: Option<Metric>,
     /// Rows that are scored, each against all rows [default: all up to 10,000; 5,000 of more, and
     /// from a million rows on fewer, down to 1,000]
     #[arg(long, value_name = "ROWS", help_heading = "Scores")]
@@ -142,7 +144,7 @@ fn job(args: &Args, machine: &Machine, console: &Console) -> Result<(Evaluation,
     }
     job.graph = args.knn.as_ref().map(Graph::open).transpose()?;
     let of_graph = job.graph.as_ref().and_then(Graph::metric);
-    let asked = args.metric.map(Into::into);
+    let asked = args.metric;
     if let (Some(asked), Some(has), Some(path)) = (asked, of_graph, &args.knn)
         && asked != has
     {

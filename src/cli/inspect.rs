@@ -1,4 +1,5 @@
-//! `lowland inspect`: what a source holds, and what a run on it would be.
+//! `lowland inspect`: what a source holds, and what a run on it would be. It reads headers, and
+//! at most 4,096 rows to compare the components' scales.
 
 use lowland::{Config, Plan, Source, size};
 use serde_json::{Value, json};
@@ -48,6 +49,10 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     let files = source.fingerprints()?;
     let bytes = files.iter().map(|f| f.bytes).sum::<u64>();
     let shape = source.shape();
+    // Headers say nothing of scales; what cannot be read is for the run to tell.
+    let spread = lowland::Spread::of_sample(source.as_ref(), lowland::Metric::Euclidean).ok();
+    let sampled = spread.as_ref().map_or(0, lowland::Spread::rows);
+    let outweighing = spread.and_then(|spread| spread.outweighing(lowland::Metric::Euclidean));
     if args.json {
         let (plan, problem) = match &plan {
             Ok(plan) => (json!(plan), Value::Null),
@@ -61,6 +66,10 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
             "columns": others(source.as_ref()),
             "files": files.iter().map(|f| json!({"path": f.path.to_string_lossy(), "bytes": f.bytes})).collect::<Vec<_>>(),
             "bytes": bytes,
+            "sampled_rows": sampled,
+            "outweighing": outweighing.map(|found| json!({
+                "component": found.component, "share": found.share, "text": found.explain(source.as_ref()),
+            })),
             "plan": plan,
             "problem": problem,
         });
@@ -72,6 +81,10 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     text += &format!("components  {} of {}{column}\n", shape.dim, dtype_name(source.dtype()));
     text += &format!("files       {}, {}\n", files.len(), size(bytes));
     text += &format!("columns     {}\n", if columns.is_empty() { "no others".into() } else { columns.join(", ") });
+    if let Some(found) = outweighing {
+        let rows = indicatif::HumanCount(sampled);
+        text += &format!("warning     {} (by {rows} rows that were read)\n", found.explain(source.as_ref()));
+    }
     text += &match plan {
         Ok(plan) => guess(&plan),
         Err(why) => format!("run         not with the defaults: {why}\n"),
@@ -104,7 +117,7 @@ fn guess(plan: &Plan) -> String {
         text += &format!("  {:<10}{:>10}\n", stage.stage.name(), size(stage.memory));
     }
     for note in plan.notes() {
-        text += &format!("note        {note}\n");
+        text += &format!("note        {}\n", note.text);
     }
     text + "more        lowland plan tells what a run takes stage by stage, with any options\n"
 }

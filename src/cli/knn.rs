@@ -59,7 +59,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     console.plan(&plan);
     let report = job.knn(&plan, console).map_err(|error| kept(error, &job, console))?;
     let full = serde_json::to_value(&report).unwrap_or_default();
-    console.done(&report, &full, &[("graph", &args.output)]);
+    console.done(&report.summary(), &full, &[("graph", &args.output)]);
     drop((job, opened.spool));
     Ok(())
 }

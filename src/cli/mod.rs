@@ -32,6 +32,7 @@ Exit codes:
   1    failure of the machine or of lowland: no space left, a damaged run directory
   2    wrong usage or input: options, data, formats, an output that exists, a
        memory budget too small or a plan beyond what the machine grants
+  3    embed --strict: done, outputs are written, but the run warned
   130  interrupted (SIGINT, Ctrl-C)  } finished stages are kept, and the same
   143  ended (SIGTERM)               } command goes on from there";
 
@@ -83,7 +84,7 @@ pub(crate) fn main() -> u8 {
     let signals = Signals::listen();
     let console = Console::new(format, quiet, signals.as_ref().cloned().unwrap_or_default());
     if let Err(error) = signals {
-        console.note(&format!("cannot listen to signals ({error}): an interruption ends at once"));
+        console.note("signals", format!("cannot listen to signals ({error}): an interruption ends at once"));
     }
     let result = match cli.command {
         Command::Embed(args) => embed::run(&args, &console),
@@ -138,6 +139,7 @@ impl Failure {
         match &self.error {
             error if error.is_cancelled() => console.signals().exit_code(),
             error if error.is_bad_input() => 2,
+            Error::Warned { .. } => 3,
             _ => 1,
         }
     }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use lowland::{Config, Device, Dtype, Error, Job, Metric, Opt, Source, StagePlan, size};
 
 use super::keep::{Kept, parse_kept};
@@ -30,39 +30,16 @@ pub(super) struct NeighborArgs {
     #[arg(long, value_name = "K")]
     #[arg(help = format!("Neighbours of each point, itself not counted [default: {}]", Opt::NNeighbors.default_text()))]
     pub(super) n_neighbors: Option<usize>,
-    #[arg(long, value_name = "METRIC", value_parser = parse_metric)]
-    #[arg(help = format!("How distance is measured in the data: euclidean, sqeuclidean or cosine; or, for exact methods \
-                          only, angular (inner-product) or manhattan [default: {}]", Opt::Metric.default_text()))]
+    #[arg(long, value_name = "METRIC", value_parser = str::parse::<Metric>)]
+    #[arg(help = format!("How distance is measured in the data: euclidean (l2), sqeuclidean, cosine, correlation or \
+                          hamming (of 0 and 1: their sqeuclidean); or, for exact methods only, angular \
+                          (inner-product, ip, dot) or manhattan (l1, cityblock) [default: {}]",
+                         Opt::Metric.default_text()))]
     pub(super) metric: Option<Metric>,
     /// Share of the true neighbours that the graph should hold, from 0 to 1; it holds all of them
     /// up to 32,768 rows, and up to 65,536 that are narrow or where 1 is asked for
     #[arg(long, value_name = "SHARE", default_value_t = Config::default().recall)]
     pub(super) recall: f64,
-}
-
-fn parse_metric(text: &str) -> Result<Metric, String> {
-    let found = Metric::ALL.into_iter().find(|metric| metric.name() == text);
-    // Two names of one thing, which FAISS and the guide have.
-    found.or((text == "inner-product").then_some(Metric::Angular)).ok_or_else(|| {
-        let names: Vec<&str> = Metric::ALL.into_iter().map(Metric::name).collect();
-        format!("there are {}", names.join(", "))
-    })
-}
-
-/// The metrics of what knows no methods, by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum MetricArg {
-    Euclidean,
-    Cosine,
-}
-
-impl From<MetricArg> for Metric {
-    fn from(metric: MetricArg) -> Self {
-        match metric {
-            MetricArg::Euclidean => Metric::Euclidean,
-            MetricArg::Cosine => Metric::Cosine,
-        }
-    }
 }
 
 /// What is used, and what is left.
@@ -229,7 +206,7 @@ pub(super) fn open(
         None => error,
     })?;
     if let Some(note) = order(source.as_ref())? {
-        console.note(&note);
+        console.note("file-order", note);
     }
     Ok(Opened { source, spool })
 }

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use lowland::pca::{PcaConfig, PcaJob, PcaReport, Solver};
-use lowland::{Error, Job, check_output};
+use lowland::{Error, Job, Metric, check_output};
 use serde_json::{Value, json};
 
 use super::embed::{is_device, write_report};
-use super::options::{self, InputArgs, MetricArg, ProgressArgs};
+use super::options::{self, InputArgs, ProgressArgs};
 use super::size::{Memory, parse_memory};
 use super::{Failure, print};
 use crate::machine::Machine;
@@ -64,9 +64,11 @@ pub(super) struct Args {
     /// Scale the scores to variance 1 along every axis
     #[arg(long, help_heading = "Components")]
     whiten: bool,
-    /// Scale rows to length 1 first (cosine), or take them as they are
-    #[arg(long, value_name = "METRIC", default_value = "euclidean", help_heading = "Components")]
-    metric: MetricArg,
+    /// Scale rows to length 1 first (cosine), also after taking off each row's mean (correlation), or
+    /// take them as they are
+    #[arg(long, value_name = "METRIC", default_value = "euclidean", value_parser = parse_metric)]
+    #[arg(help_heading = "Components")]
+    metric: Metric,
     /// How axes are found: covariance is exact, incremental one pass and close, randomized a few passes
     /// and closer; auto is covariance up to 2,048 dimensions and randomized above
     #[arg(long, value_name = "SOLVER", default_value = "auto", help_heading = "Components")]
@@ -88,6 +90,13 @@ pub(super) struct Args {
 
     #[command(flatten)]
     pub(super) progress: ProgressArgs,
+}
+
+/// A metric by which rows can be made ready for components, which are Euclidean.
+fn parse_metric(text: &str) -> Result<Metric, String> {
+    let known = [Metric::Euclidean, Metric::Cosine, Metric::Correlation];
+    let found = Metric::named(text).filter(|metric| known.contains(metric));
+    found.ok_or_else(|| format!("components are those of {}", known.map(Metric::name).join(", ")))
 }
 
 /// The solvers, by name.
@@ -153,7 +162,7 @@ impl Args {
             n_components: self.n_components,
             solver: self.solver.into(),
             whiten: self.whiten,
-            metric: self.metric.into(),
+            metric: self.metric,
             seed: self.seed,
             threads: self.threads,
             batch_rows: self.batch_rows,

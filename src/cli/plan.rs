@@ -177,7 +177,7 @@ impl Told<'_> {
             text += &format!("{} lists, {how}\n", count(plan.index().lists as u64));
         }
         for note in plan.notes() {
-            text += &format!("{note}\n");
+            text += &format!("{}\n", note.text);
         }
         let from = match (&self.machine.limit, self.asked) {
             (_, true) => "as asked for".into(),

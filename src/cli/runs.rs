@@ -46,7 +46,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     }
     if found.is_empty() {
         let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
-        console.note(&format!("no run directories in {}", dirs.join(", ")));
+        console.note("no-runs", format!("no run directories in {}", dirs.join(", ")));
     }
     if args.json {
         let all: Vec<Value> = found.iter().map(Run::json).collect();

@@ -85,10 +85,10 @@ pub(super) fn copied(
             continue;
         }
         let (name, copy) = (name(source), spool.dir.join(format!("stream-{}", spool.copies.len())));
-        console.note(&format!("copying {name} to {}; such a run cannot be resumed", spool.dir.display()));
+        console.note("spooled", format!("copying {name} to {}; such a run cannot be resumed", spool.dir.display()));
         let reader = Interruptible::new(source.clone(), console.signals().clone())?;
         match lowland_io::spool(reader, &name, &copy) {
-            Ok(bytes) => console.note(&format!("{name}: {} copied", size(bytes))),
+            Ok(bytes) => console.note("spooled", format!("{name}: {} copied", size(bytes))),
             Err(_) if console.signals().came() => {
                 return Err(lowland_engine::Error::Cancelled { stage: "input" }.into());
             }

@@ -211,11 +211,14 @@ pub fn build(
     }
     let found = writer.finish()?;
     if found.cut_edges > 0 {
-        work.progress.note(&format!(
-            "a few rows are neighbours of very many others: of the edges that lead to them {} of {} were left out",
-            found.cut_edges,
-            found.cut_edges + found.edges
-        ))?;
+        work.progress.note(
+            "edges-cut",
+            format!(
+                "a few rows are neighbours of very many others: of the edges that lead to them {} of {} were left out",
+                found.cut_edges,
+                found.cut_edges + found.edges
+            ),
+        )?;
     }
     let files = work.unit_files().into_iter().filter(|(name, _)| name.starts_with("edges-")).collect();
     Ok((files, found))

@@ -121,7 +121,7 @@ pub(crate) fn no_vectors() -> Error {
 
 /// A distance that is squared when pairs are ranked: so it is no square itself.
 fn length(distance: f32, metric: Metric) -> f32 {
-    if metric == Metric::Sqeuclidean { distance.sqrt() } else { distance }
+    if metric.is_square() { distance.sqrt() } else { distance }
 }
 
 /// 1 over the mean distance to the neighbours 4 to 6; of fewer neighbours the last.

@@ -37,14 +37,21 @@ impl fmt::Debug for Gpu {
 }
 
 impl Gpu {
+    /// Whether the machine has an NVIDIA driver.
+    pub(crate) fn has_driver() -> bool {
+        // SAFETY: loads the driver's library, which only defines functions.
+        #[expect(unsafe_code, reason = "FFI: the driver's library")]
+        unsafe {
+            sys::is_culib_present()
+        }
+    }
+
     /// The GPU of a number, of whose memory `budget` bytes may be held, by default what is free.
     ///
     /// # Errors
     /// In words, why there is none.
     pub fn found(number: usize, budget: Option<u64>) -> std::result::Result<Self, String> {
-        // SAFETY: loads the driver's library, which only defines functions.
-        #[expect(unsafe_code, reason = "FFI: the driver's library")]
-        if !unsafe { sys::is_culib_present() } {
+        if !Gpu::has_driver() {
             return Err("no NVIDIA driver was found (libcuda.so.1)".into());
         }
         result::init().map_err(|e| format!("the NVIDIA driver does not start: {}", words(e)))?;

@@ -321,7 +321,8 @@ impl Evaluation<'_> {
             if masses.singletons() > 0 {
                 let alone = masses.singletons();
                 let what = if alone == 1 { "1 label is".into() } else { format!("{alone} labels are") };
-                self.progress.note(&format!("{name}: {what} of one row only, which scores 0 in the silhouette"))?;
+                self.progress
+                    .note("lone-labels", format!("{name}: {what} of one row only, which scores 0 in the silhouette"))?;
             }
             if *count > clusters::MOST {
                 let why = format!("{count} labels; at most {} clusters are searched for", clusters::MOST);

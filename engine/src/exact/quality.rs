@@ -13,6 +13,7 @@ use super::stage::{problem, read, row_bytes};
 use crate::Result;
 use crate::budget::Needs;
 use crate::evaluate::{self, Ladder, mean_and_interval};
+use crate::guard::warn_of_chance;
 use crate::init::{self, Positions};
 use crate::layout::POSITIONS;
 use crate::neighbors::{self, Ties};
@@ -55,7 +56,7 @@ pub(crate) fn score(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> R
         Ok((of_data[i][j] < of_data[i][l]) == (of_map[i][j] < of_map[i][l]))
     })?;
     progress.advance(plan.shape.rows)?;
-    Ok(Quality {
+    let quality = Quality {
         k,
         sample_rows: sample.len(),
         // Two rows have no neighbours that could be wrong.
@@ -63,7 +64,9 @@ pub(crate) fn score(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> R
             .then(|| mean_and_interval(&evaluate::ranked(&ladders, k, n as u64)).into()),
         preservation: mean_and_interval(&evaluate::preserved(&truth, &near, k)).into(),
         triplets: Some(mean_and_interval(&kept).into()),
-    })
+    };
+    warn_of_chance(plan.shape.rows, &quality, progress)?;
+    Ok(quality)
 }
 
 /// The k rows of least cost, `own` left out, the least first, equal ones by their rank in `ties`.

@@ -20,7 +20,7 @@ use crate::index::Made;
 use crate::layout::POSITIONS;
 use crate::plan::Plan;
 use crate::work::Work;
-use crate::{Error, Init, Metric, Result, init};
+use crate::{Error, Init, Result, init};
 
 /// What a descent came to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub(super) fn read(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Re
     if rows.len() != wanted {
         return Err(Error::Data { what: "the source gave fewer rows than it promised".into() });
     }
-    if plan.settings.metric == Metric::Cosine {
+    if plan.settings.metric.has_unit_rows() {
         // Half the square of a distance of rows of length 1 is 1 less the cosine.
         rows.iter_mut().for_each(|x| *x *= std::f32::consts::FRAC_1_SQRT_2);
     }

@@ -28,7 +28,7 @@ pub const INIT: &str = "init.f32";
 /// Fewer centroids than this tell too little: the map starts from PCA then.
 pub const LEAST_CENTROIDS: usize = 128;
 /// Half the width that a map starts with.
-const EXTENT: f32 = 10.0;
+pub(crate) const EXTENT: f32 = 10.0;
 /// What equal rows are moved apart by, at most.
 const JITTER: f32 = 1e-2;
 /// Rows handled at a time.

@@ -53,7 +53,7 @@ pub(super) fn cost(metric: Metric) -> Cost {
     match metric {
         Metric::Euclidean => Cost::Euclidean,
         // Of rows of length √½ the square of the distance is 1 less the cosine.
-        Metric::Sqeuclidean | Metric::Cosine => Cost::Sqeuclidean,
+        Metric::Sqeuclidean | Metric::Hamming | Metric::Cosine | Metric::Correlation => Cost::Sqeuclidean,
         Metric::Angular => Cost::Angular,
         Metric::Manhattan => Cost::Manhattan,
     }

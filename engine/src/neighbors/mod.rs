@@ -180,7 +180,7 @@ impl Join<'_> {
             Some(before) => rounds::next(number, self.truth, self.lists, before, wanted)?,
         };
         if round.last && round.recall < recall {
-            self.work.progress.note(&format!(
+            self.work.progress.note("recall-below", format!(
                 "recall will be about {:.3} rather than {recall:.3}: more would compare each row with over {candidates} others",
                 round.recall,
             ))?;

@@ -15,8 +15,8 @@ use crate::meter::Meter;
 use crate::observe::{Event, Observer, Progress, Stage};
 use crate::report::StageReport;
 use crate::run::pool;
-use crate::scan::{NO_DIRECTION, not_finite, without_direction};
-use crate::{Error, Loader, Metric, Result, Sink};
+use crate::scan::{no_direction_of, not_finite, without_direction};
+use crate::{Error, Loader, Result, Sink};
 
 /// Finds the components of `source` and hands the scores of all rows to `sink`.
 ///
@@ -113,9 +113,9 @@ fn pass(
         if first && let Some(at) = values.iter().position(|x| !x.is_finite()) {
             return Err(not_finite(source.as_ref(), batch.first + (at / dim) as u64, at % dim));
         }
-        let no_direction = first && plan.config.metric == Metric::Cosine;
+        let no_direction = first && plan.config.metric.has_unit_rows();
         if let Some(row) = no_direction.then(|| without_direction(values, dim)).flatten() {
-            return Err(refused(source.as_ref(), batch.first + row as u64, NO_DIRECTION));
+            return Err(refused(source.as_ref(), batch.first + row as u64, no_direction_of(plan.config.metric)));
         }
         each(values).map_err(failed)?;
         progress.traffic.read((batch.rows() * plan.source_row_bytes) as u64);

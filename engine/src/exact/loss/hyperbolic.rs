@@ -71,12 +71,15 @@ impl Loss for HyperbolicCauchy {
         let farthest = poincare::rim().powi(2);
         let beyond = lengths.iter().filter(|&&length| length > farthest).count();
         if self.h > 0.0 && 2 * beyond > lengths.len() {
-            progress.note(&format!(
-                "{beyond} of {} rows are too long for the Poincaré ball: a point's squared distance to its middle \
+            progress.warn(
+                "rows-beyond-ball",
+                format!(
+                    "{beyond} of {} rows are too long for the Poincaré ball: a point's squared distance to its middle \
                  follows the row's squared length, and is at most {farthest:.0}; their points go to the rim, \
                  where neighbours are lost. Divide all rows by their mean length first",
-                lengths.len()
-            ))?;
+                    lengths.len()
+                ),
+            )?;
         }
         Ok(Box::new(Prepared { options: *self, weights, lengths }))
     }

@@ -1,0 +1,185 @@
+//! How much each component varies, and whether one of them outweighs all
+//! others: then distances, and the map, show that component alone.
+
+use lowland_io::Source;
+
+use crate::{Metric, Result};
+
+/// The share of the variance from which a component outweighs all others.
+const OUTWEIGHS: f64 = 0.99;
+/// Places at which a sample is read, and the rows and bytes that it comes to.
+const PLACES: u64 = 16;
+const SAMPLE_ROWS: u64 = 4096;
+const SAMPLE_BYTES: u64 = 8 << 20;
+
+/// Sums over rows, from which each component's variance follows.
+#[derive(Debug, Clone)]
+pub struct Spread {
+    /// The first row, from which others are counted: numbers far from 0 keep their digits.
+    origin: Vec<f64>,
+    sums: Vec<f64>,
+    squares: Vec<f64>,
+    rows: u64,
+}
+
+/// A component that outweighs all others.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outweighing {
+    /// The component, from 0.
+    pub component: usize,
+    /// Its share of the variance (for Manhattan distances, of the standard deviations).
+    pub share: f64,
+}
+
+impl Spread {
+    /// Of rows of `dim` components, none so far.
+    pub fn new(dim: usize) -> Self {
+        Spread { origin: Vec::new(), sums: vec![0.0; dim], squares: vec![0.0; dim], rows: 0 }
+    }
+
+    /// Bytes held for rows of `dim` components.
+    pub fn bytes(dim: usize) -> u64 {
+        dim as u64 * 24
+    }
+
+    /// Adds rows, one after the other; those with a number that is none are passed over. The sums
+    /// do not depend on how rows are cut into portions.
+    pub fn add(&mut self, values: &[f32]) {
+        for row in values.chunks_exact(self.sums.len()) {
+            if row.iter().any(|x| !x.is_finite()) {
+                continue;
+            }
+            if self.origin.is_empty() {
+                self.origin = row.iter().map(|&x| f64::from(x)).collect();
+            }
+            let sums = self.sums.iter_mut().zip(&mut self.squares).zip(&self.origin);
+            for (((sum, square), &origin), &x) in sums.zip(row) {
+                let d = f64::from(x) - origin;
+                *sum += d;
+                *square += d * d;
+            }
+            self.rows += 1;
+        }
+    }
+
+    /// Of at most 4,096 rows of a source, from sixteen places of it.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub fn of_sample(source: &dyn Source, metric: Metric) -> Result<Self> {
+        let shape = source.shape();
+        let mut spread = Spread::new(shape.dim);
+        let most = SAMPLE_ROWS.min(SAMPLE_BYTES / (shape.dim as u64 * 4).max(1)).max(2);
+        let places = PLACES.min(most / 2).max(1);
+        let (step, portion) = (shape.rows.div_ceil(places).max(1), (most / places).max(2));
+        let mut values = Vec::new();
+        for first in (0..shape.rows).step_by(step as usize) {
+            let count = portion.min(step).min(shape.rows - first) as usize;
+            values.resize(count * shape.dim, 0.0);
+            source.read_rows(first, &mut values)?;
+            metric.prepare(&mut values, shape.dim);
+            spread.add(&values);
+        }
+        Ok(spread)
+    }
+
+    /// Rows added.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The component, if there is one, that outweighs all others under a metric of which the rows
+    /// were made ready.
+    pub fn outweighing(&self, metric: Metric) -> Option<Outweighing> {
+        if self.sums.len() < 2 || self.rows < 2 {
+            return None;
+        }
+        let rows = self.rows as f64;
+        let weight = |(sum, square): (&f64, &f64)| {
+            let variance = ((square - sum * sum / rows) / rows).max(0.0);
+            if metric == Metric::Manhattan { variance.sqrt() } else { variance }
+        };
+        let weights: Vec<f64> = self.sums.iter().zip(&self.squares).map(weight).collect();
+        let total: f64 = weights.iter().sum();
+        let (component, &most) = weights.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1))?;
+        let share = most / total;
+        (share > OUTWEIGHS).then_some(Outweighing { component, share })
+    }
+}
+
+impl Outweighing {
+    /// What to know of it, and what to do.
+    pub fn explain(&self, source: &dyn Source) -> String {
+        format!(
+            "{} holds {} of the variance, so distances show hardly anything else; standardise the components \
+             (subtract their means, divide by their standard deviations), or leave this one out",
+            component_name(source, self.component),
+            percent(self.share)
+        )
+    }
+}
+
+/// A share that is near 1: as many digits as tell it from 1.
+fn percent(share: f64) -> String {
+    let digits = (0..6).find(|&digits| 100.0 * (1.0 - share) >= 0.5 * 0.1f64.powi(digits)).unwrap_or(6) as usize;
+    format!("{:.digits$} %", 100.0 * share)
+}
+
+/// A component as a person would look for it: its column, or its number in the vectors.
+fn component_name(source: &dyn Source, component: usize) -> String {
+    let dim = source.shape().dim;
+    let columns = source.vector_column();
+    let names: Vec<&str> = columns.iter().flat_map(|columns| columns.split(',')).map(str::trim).collect();
+    match (names.get(component), &columns) {
+        (Some(name), _) if names.len() == dim => format!("column \"{name}\""),
+        (_, Some(column)) => format!("component {component} of \"{column}\""),
+        _ => format!("component {component}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::unit;
+
+    /// Rows whose component 1 varies by so much, and the others by about 1, far from 0.
+    fn rows(scale: f32) -> Vec<f32> {
+        (0..300).flat_map(|i| [0, 1, 2].map(|c| 50.0 + unit(9, c, i) * if c == 1 { scale } else { 1.0 })).collect()
+    }
+
+    #[test]
+    fn a_component_that_outweighs_all_others_is_found_however_rows_come() {
+        let found = |scale, portion: usize| {
+            let mut spread = Spread::new(3);
+            rows(scale).chunks(3 * portion).for_each(|rows| spread.add(rows));
+            spread.outweighing(Metric::Euclidean)
+        };
+        assert_eq!(found(1.0, 300), None);
+        // Of variances 1, 100 and 1 one is 98 %.
+        assert_eq!(found(10.0, 300), None);
+        let of_all = found(40.0, 300).expect("found");
+        assert!(of_all.component == 1 && of_all.share > 0.998 && of_all.share < 1.0, "{of_all:?}");
+        assert_eq!(found(40.0, 7), Some(of_all));
+    }
+
+    #[test]
+    fn rows_without_numbers_and_single_components_say_nothing() {
+        let mut spread = Spread::new(3);
+        spread.add(&[f32::NAN, 1.0, 1.0, 0.0, f32::INFINITY, 2.0]);
+        assert_eq!((spread.rows(), spread.outweighing(Metric::Euclidean)), (0, None));
+        let mut single = Spread::new(1);
+        single.add(&[1.0, 2.0, 3.0]);
+        assert_eq!(single.outweighing(Metric::Euclidean), None);
+        // Manhattan distances weigh deviations, not their squares.
+        let mut spread = Spread::new(3);
+        spread.add(&rows(40.0));
+        assert_eq!(spread.outweighing(Metric::Manhattan), None);
+    }
+
+    #[test]
+    fn shares_near_1_keep_the_digits_that_matter() {
+        for (share, text) in [(0.992, "99 %"), (0.9973, "99.7 %"), (0.99996, "99.996 %")] {
+            assert_eq!(percent(share), text);
+        }
+    }
+}
