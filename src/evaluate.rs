@@ -14,9 +14,9 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float32Type};
 use lowland_engine::evaluate::{self, Config, Input, LABEL_BYTES, Labels, MOST_LABELS, Points, READ_ROWS, UNLABELED};
 use lowland_engine::{Event, GraphSource, Observer};
-use lowland_io::{Source, coordinate_names};
+use lowland_io::{Coordinates, Source};
 
-use crate::job::{Graph, open};
+use crate::job::Graph;
 use crate::plot::texts;
 use crate::{Error, Result};
 
@@ -42,32 +42,14 @@ pub struct Evaluation {
     pub config: Config,
 }
 
-/// Opens a map: `coordinates` says in which columns it is (as [`open`] has it), by default `x`, `y`
-/// and `z`, or `c0`, `c1`, …, or else the only column of lists. An `.npy` is taken whole.
+/// Opens a map: `coordinates` says in which columns it is (as [`open`](crate::open) has it), by
+/// default [`Coordinates::Usual`] ones. An `.npy` is taken whole.
 ///
 /// # Errors
 /// Where there is none, or no such columns.
 pub fn open_map(path: &Path, coordinates: Option<&str>) -> Result<Arc<dyn Source>> {
-    let path = [path.to_string_lossy()];
-    if coordinates.is_some() {
-        return open(&path, coordinates);
-    }
-    let columns = match open(&path, Some("x")) {
-        Ok(found) => found.columns(),
-        Err(error) => match &error {
-            Error::Engine(lowland_engine::Error::Io(lowland_io::Error::NoSuchColumn { available, .. })) => {
-                available.clone()
-            }
-            _ => return Err(error),
-        },
-    };
-    for names in [coordinate_names(3), coordinate_names(columns.len().max(4))] {
-        let there: Vec<String> = names.into_iter().take_while(|name| columns.contains(name)).collect();
-        if !there.is_empty() {
-            return open(&path, Some(&there.join(",")));
-        }
-    }
-    open(&path, None)
+    let coordinates = coordinates.map_or(Coordinates::Usual, |asked| Coordinates::Asked(asked.into()));
+    Ok(lowland_io::open_map(&path.to_string_lossy(), &coordinates)?.into())
 }
 
 impl Evaluation {

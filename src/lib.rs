@@ -60,4 +60,4 @@ pub use lowland_engine::{
     Config, Device, Event, GraphSource, Init, Input, Level, MatchLoss, Method, Metric, NamedAffinity, NamedMap,
     Observer, Opt, Optimizer, Plan, Remark, Report, Settings, Spread, Stage, StagePlan, StageReport, size,
 };
-pub use lowland_io::{Dtype, Shape, Source};
+pub use lowland_io::{Coordinates, Dtype, Shape, Source};

@@ -97,6 +97,16 @@ pub enum Error {
         /// The columns there are, with their types.
         available: Vec<String>,
     },
+    /// No columns are known to be a map's coordinates.
+    #[error("{}: no numeric columns x and y, or c0, c1, …, that would be a map; its numeric columns are {}", path.display(), quoted(candidates))]
+    NoCoordinates {
+        /// The file.
+        path: PathBuf,
+        /// The numeric columns there are.
+        candidates: Vec<String>,
+        /// The pair among them whose names say that it is a map, where there is exactly one.
+        likely: Option<[String; 2]>,
+    },
     /// A column of a type that cannot be read as numbers.
     #[error("{}: column \"{column}\" is {found}, which cannot be read as a vector component", path.display())]
     ColumnType {

@@ -12,23 +12,23 @@
 //! into portions of a size that depends on the columns' types only.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array, RecordBatch, UInt64Array};
+use arrow::array::{Array, ArrayRef, Float32Array, RecordBatch, UInt64Array};
 use arrow::compute::{cast, concat_batches};
-use arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::ipc::writer::FileWriter;
+use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
 use crate::damage;
 use crate::durable::{FileStamp, PendingFile};
-use crate::edges::{BatchFile, arrow_error};
+use crate::edges::arrow_error;
 use crate::{Error, Result};
 
 /// Rows written at once where every column has a fixed width, and where some
@@ -317,205 +317,10 @@ pub(crate) fn caught<T>(path: &Path, ask: impl FnOnce() -> T) -> Result<T> {
     damage::caught(ask).ok_or_else(|| Error::format(path, "a page is damaged; write it again"))
 }
 
-/// What [`MapReader::read_xy`] calls with each portion of rows: x, y, and the
-/// column that gives the colour, if one was named.
-pub type Portion<'a> = dyn FnMut(&[f32], &[f32], Option<&ArrayRef>) + 'a;
-
-enum Table {
-    Npy { dim: usize, double: bool, data_at: u64 },
-    Arrow(Box<BatchFile>),
-    Parquet,
-}
-
-/// Reads a map, or any table with two columns of floating-point numbers, to draw it.
-pub struct MapReader {
-    path: PathBuf,
-    table: Table,
-    rows: u64,
-    schema: SchemaRef,
-    coordinates: [String; 2],
-}
-
-impl std::fmt::Debug for MapReader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MapReader").field("path", &self.path).field("rows", &self.rows).finish_non_exhaustive()
-    }
-}
-
-impl MapReader {
-    /// Opens a Parquet, Arrow IPC or npy file, told apart by its first bytes.
-    /// The coordinates are `x` and `y`, or else the first two columns of
-    /// floating-point numbers.
-    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
-        let path = path.into();
-        let mut file = File::open(&path).map_err(|e| Error::io(&path, "open", e))?;
-        let mut head = Vec::new();
-        (&file).take(6).read_to_end(&mut head).map_err(|e| Error::io(&path, "read", e))?;
-        let (table, rows, schema) = if head == b"ARROW1" {
-            let file = BatchFile::open(path.clone())?;
-            let (rows, schema) = (file.rows(), file.schema.clone());
-            (Table::Arrow(Box::new(file)), rows, schema)
-        } else if head.starts_with(b"PAR1") {
-            let reader = parquet(&path, file)?;
-            let rows = u64::try_from(reader.metadata().file_metadata().num_rows())
-                .map_err(|_| Error::format(&path, "a negative number of rows"))?;
-            (Table::Parquet, rows, reader.schema().clone())
-        } else if head == b"\x93NUMPY" {
-            let (rows, dim, double, data_at) = read_npy_header(&path, &mut file)?;
-            let fields = coordinate_names(dim).into_iter().map(|n| Field::new(n, DataType::Float32, false));
-            let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-            (Table::Npy { dim, double, data_at }, rows, schema)
-        } else {
-            return Err(Error::format(&path, "not a Parquet, Arrow IPC or npy file"));
-        };
-        let floats: Vec<&String> =
-            schema.fields().iter().filter(|f| f.data_type().is_floating()).map(|f| f.name()).collect();
-        let named = |wanted: &str| floats.iter().find(|n| **n == wanted).copied();
-        let coordinates = match (named("x"), named("y"), floats.as_slice()) {
-            (Some(x), Some(y), _) => [x.clone(), y.clone()],
-            (_, _, [x, y, ..]) => [(*x).clone(), (*y).clone()],
-            _ => return Err(Error::format(&path, "fewer than two columns of floating-point numbers: not a map")),
-        };
-        Ok(MapReader { path, table, rows, schema, coordinates })
-    }
-
-    /// The number of rows.
-    pub fn rows(&self) -> u64 {
-        self.rows
-    }
-
-    /// The names of all columns.
-    pub fn columns(&self) -> Vec<String> {
-        self.schema.fields().iter().map(|f| f.name().clone()).collect()
-    }
-
-    /// The names of the two columns that [`read_xy`](Self::read_xy) gives.
-    pub fn coordinates(&self) -> &[String; 2] {
-        &self.coordinates
-    }
-
-    /// Hands all rows, in order and in portions, to `each`: x, y, and the
-    /// column `color` if one is named. A portion is a record batch of an Arrow
-    /// file, 65,536 rows otherwise.
-    ///
-    /// [`Error::NoSuchColumn`] for a `color` that is not there, [`Error::Null`]
-    /// for a coordinate that is null.
-    pub fn read_xy(&self, color: Option<&str>, each: &mut Portion<'_>) -> Result<()> {
-        if let Some(asked) = color
-            && (self.schema.index_of(asked).is_err() || matches!(self.table, Table::Npy { .. }))
-        {
-            let available = if matches!(self.table, Table::Npy { .. }) { vec![] } else { self.columns() };
-            return Err(Error::NoSuchColumn { path: self.path.clone(), asked: asked.into(), available });
-        }
-        let mut row = 0;
-        let mut pass = |batch: &RecordBatch| -> Result<()> {
-            let x = self.coordinate(batch, 0, row)?;
-            let y = self.coordinate(batch, 1, row)?;
-            each(x.values(), y.values(), color.and_then(|c| batch.column_by_name(c)));
-            row += batch.num_rows() as u64;
-            Ok(())
-        };
-        match &self.table {
-            Table::Arrow(file) => (0..file.entries.len()).try_for_each(|i| pass(&file.read(i)?)),
-            Table::Parquet => {
-                let file = File::open(&self.path).map_err(|e| Error::io(&self.path, "open", e))?;
-                let error = |e| parquet_error(&self.path, "read", e);
-                let builder = parquet(&self.path, file)?;
-                let wanted = self.coordinates.iter().map(String::as_str).chain(color);
-                let roots: Vec<usize> = wanted.filter_map(|n| self.schema.index_of(n).ok()).collect();
-                let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-                let mut reader = builder.with_projection(mask).with_batch_size(ROWS).build().map_err(error)?;
-                while let Some(batch) = caught(&self.path, || reader.next())? {
-                    pass(&batch.map_err(|e| arrow_error(&self.path, "read", e))?)?;
-                }
-                Ok(())
-            }
-            Table::Npy { dim, double, data_at } => self.read_npy(*dim, *double, *data_at, each),
-        }
-    }
-
-    fn coordinate(&self, batch: &RecordBatch, which: usize, first_row: u64) -> Result<Float32Array> {
-        let column = &self.coordinates[which];
-        let missing = || Error::format(&self.path, format!("a batch lacks the column \"{column}\""));
-        let array = batch.column_by_name(column).ok_or_else(missing)?;
-        let array = cast(array, &DataType::Float32).map_err(|e| arrow_error(&self.path, "read", e))?;
-        if let Some(at) = (0..array.len()).filter(|_| array.null_count() > 0).find(|&i| array.is_null(i)) {
-            return Err(Error::Null { path: self.path.clone(), row: first_row + at as u64, column: column.clone() });
-        }
-        array.as_primitive_opt::<Float32Type>().cloned().ok_or_else(missing)
-    }
-
-    fn read_npy(&self, dim: usize, double: bool, data_at: u64, each: &mut Portion<'_>) -> Result<()> {
-        use std::io::{Seek, SeekFrom};
-        let error = |e| Error::io(&self.path, "read", e);
-        let mut file = File::open(&self.path).map_err(|e| Error::io(&self.path, "open", e))?;
-        file.seek(SeekFrom::Start(data_at)).map_err(error)?;
-        let width = if double { 8 } else { 4 };
-        let mut left = self.rows;
-        while left > 0 {
-            let rows = left.min((ROWS / dim).max(1) as u64);
-            let mut bytes = vec![0; rows as usize * dim * width];
-            file.read_exact(&mut bytes).map_err(error)?;
-            let value = |row: usize, c: usize| {
-                let at = (row * dim + c) * width;
-                let mut raw = [0; 8];
-                raw[..width].copy_from_slice(&bytes[at..at + width]);
-                let [a, b, c, d, ..] = raw;
-                if double { f64::from_le_bytes(raw) as f32 } else { f32::from_le_bytes([a, b, c, d]) }
-            };
-            let component = |c| (0..rows as usize).map(|row| value(row, c)).collect::<Vec<f32>>();
-            each(&component(0), &component(1), None);
-            left -= rows;
-        }
-        Ok(())
-    }
-}
-
-/// Rows, components, whether they are f64, and where the data begin.
-fn read_npy_header(path: &Path, file: &mut File) -> Result<(u64, usize, bool, u64)> {
-    let wrong = |what: &str| Error::format(path, what);
-    let mut fixed = [0; 4];
-    file.read_exact(&mut fixed).map_err(|e| Error::io(path, "read", e))?;
-    // After the version: two bytes of length in 1.0, four later.
-    let mut high = [0; 2];
-    let wide = fixed[0] > 1;
-    if wide {
-        file.read_exact(&mut high).map_err(|e| Error::io(path, "read", e))?;
-    }
-    let length = u32::from_le_bytes([fixed[2], fixed[3], high[0], high[1]]);
-    let mut text = String::new();
-    file.take(u64::from(length.min(1 << 16))).read_to_string(&mut text).map_err(|_| wrong("its header is no text"))?;
-    let after = |key: &str| text.split_once(key).map(|(_, rest)| rest.trim_start_matches([' ', ':']));
-    let double = match after("'descr'") {
-        Some(rest) if rest.starts_with("'<f4'") => false,
-        Some(rest) if rest.starts_with("'<f8'") => true,
-        _ => return Err(wrong("an array of another type than <f4 or <f8: not a map")),
-    };
-    if !after("'fortran_order'").is_some_and(|rest| rest.starts_with("False")) {
-        return Err(wrong("in Fortran order; write it with numpy.ascontiguousarray"));
-    }
-    let shape = after("'shape'").and_then(|rest| rest.strip_prefix('(')?.split_once(')'));
-    let numbers: Option<Vec<u64>> = shape
-        .and_then(|(inner, _)| inner.trim_end_matches([',', ' ']).split(',').map(|n| n.trim().parse().ok()).collect());
-    let Some([rows, dim]) = numbers.as_deref() else { return Err(wrong("not two-dimensional: not a map")) };
-    if *dim > 1 << 16 {
-        return Err(wrong("more than 65,536 components: not a map"));
-    }
-    let data_at = 10 + 2 * u64::from(wide) + u64::from(length);
-    let found = std::fs::metadata(path).map_err(|e| Error::io(path, "inspect", e))?.len();
-    let expected = rows
-        .checked_mul(*dim)
-        .and_then(|n| n.checked_mul(if double { 8 } else { 4 }))
-        .and_then(|n| n.checked_add(data_at));
-    match expected {
-        Some(expected) if expected <= found => Ok((*rows, *dim as usize, double, data_at)),
-        expected => Err(Error::Truncated { path: path.into(), expected: expected.unwrap_or(u64::MAX), found }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Coordinates, MapReader};
     use arrow::array::{DictionaryArray, StringArray};
     use arrow::datatypes::Int32Type;
 
@@ -559,24 +364,25 @@ mod tests {
                 let stamps = [1_000, 3_333, 100_000].map(|portion| write(&path, rows, dim, portion, keep));
                 assert!(stamps[0] == stamps[1] && stamps[1] == stamps[2], "{name}, {rows} rows: bytes differ");
                 assert_eq!(stamps[0], crate::durable::stamp(&path).unwrap());
-                let reader = MapReader::open(&path).unwrap();
-                assert_eq!(reader.rows(), rows as u64);
-                assert_eq!(reader.coordinates()[0], if dim <= 3 { "x" } else { "c0" });
+                let reader = MapReader::open(&path, &Coordinates::Usual).unwrap();
+                assert_eq!((reader.rows(), reader.dim()), (rows as u64, dim));
+                if name != "a.npy" {
+                    assert_eq!(reader.coordinates()[0], if dim <= 3 { "x" } else { "c0" });
+                }
                 let expected = coords(0, rows, dim);
                 let (mut at, mut labels) = (0, 0);
                 let color = keep.then_some("label");
-                reader
-                    .read_xy(color, &mut |x, y, color| {
-                        for (i, (x, y)) in x.iter().zip(y).enumerate() {
-                            assert_eq!((*x, *y), (expected[(at + i) * dim], expected[(at + i) * dim + 1]));
-                        }
-                        labels += color.map_or(0, |c| c.len() - c.null_count());
-                        at += x.len();
-                    })
-                    .unwrap();
+                while at < rows {
+                    let part = reader.read(at as u64, (rows - at).min(7_001), color).unwrap();
+                    for (i, (x, y)) in part.x.iter().zip(&part.y).enumerate() {
+                        assert_eq!((*x as f32, *y as f32), (expected[(at + i) * dim], expected[(at + i) * dim + 1]));
+                    }
+                    labels += part.beside.map_or(0, |c| c.len() - c.null_count());
+                    at += part.x.len();
+                }
                 assert_eq!(at, rows);
                 assert_eq!(labels, if keep { (0..rows).filter(|i| i % 7 != 0).count() } else { 0 });
-                assert!(matches!(reader.read_xy(Some("no"), &mut |_, _, _| {}), Err(Error::NoSuchColumn { .. })));
+                assert!(matches!(reader.read(0, 0, Some("no")), Err(Error::NoSuchColumn { .. })));
             }
         }
     }
@@ -599,7 +405,7 @@ mod tests {
             }
         }
         make(&["doc", "id"], true).unwrap().finish().unwrap();
-        assert_eq!(MapReader::open(&path).unwrap().columns(), ["doc", "x", "y", "id"]);
+        assert_eq!(MapReader::open(&path, &Coordinates::Usual).unwrap().columns(), ["doc", "x", "y", "id"]);
         assert!(matches!(make(&[], false), Err(Error::Exists { .. })));
     }
 
@@ -633,7 +439,11 @@ mod tests {
             let path = dir.path().join(name);
             write(&path, 40, 2, 40, name != "a.npy");
             let good = std::fs::read(&path).unwrap();
-            let read = || MapReader::open(&path).and_then(|r| r.read_xy(None, &mut |_, _, _| {}));
+            let read = || {
+                let reader = MapReader::open(&path, &Coordinates::Usual)?;
+                // Damage may promise more rows than a test can hold.
+                reader.read(0, reader.rows().min(1_000) as usize, None).map(drop)
+            };
             for byte in 0..good.len() {
                 let mut bad = good.clone();
                 bad[byte] ^= 1 << (byte % 8);

@@ -13,7 +13,7 @@ use crate::npy::{self, Npy};
 use crate::parquet::{self, ParquetFile};
 use crate::positioned::Positioned;
 use crate::vectors::Want;
-use crate::{Error, Result, Source};
+use crate::{Coordinates, Error, Result, Source};
 
 /// How an input is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,11 +46,23 @@ pub struct Options {
 /// widths differ, and those of [`Options::column`]: [`Error::NoVectorColumn`],
 /// [`Error::AmbiguousColumn`], [`Error::NoSuchColumn`], [`Error::ColumnType`].
 pub fn open(paths: &[String], options: &Options) -> Result<Box<dyn Source>> {
+    open_wanted(paths, options.column.clone().map_or(Want::Any, Want::Asked))
+}
+
+/// Opens a map as a source whose vectors are its coordinates.
+///
+/// # Errors
+///
+/// [`Error::NoCoordinates`] where none are known, and those of [`open`].
+pub fn open_map(path: &str, coordinates: &Coordinates) -> Result<Box<dyn Source>> {
+    open_wanted(&[path.into()], Want::of_map(coordinates))
+}
+
+fn open_wanted(paths: &[String], mut want: Want) -> Result<Box<dyn Source>> {
     let files = files::find(paths)?;
     let Some(first) = files.first().cloned() else {
         return Err(Error::NoFiles { pattern: paths.join(" ") });
     };
-    let mut want = options.column.clone().map_or(Want::Any, Want::Asked);
     let mut sources = Vec::with_capacity(files.len());
     let mut rowless = Vec::new();
     for path in files {

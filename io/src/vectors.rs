@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Schema};
 
 use crate::flatten::{self, Slots, Wrong};
 use crate::number::Number;
-use crate::{Dtype, Error, Result};
+use crate::{Coordinates, Dtype, Error, Result, coordinates};
 
 /// The columns asked for.
 #[derive(Debug, Clone)]
@@ -22,6 +22,19 @@ pub(crate) enum Want {
     Asked(String),
     /// Exactly these: what an earlier file of the same source resolved to.
     Names(Vec<String>),
+    /// What is usual in maps: [`Coordinates::Usual`].
+    Map,
+}
+
+impl Want {
+    /// The coordinates of a map.
+    pub(crate) fn of_map(coordinates: &Coordinates) -> Self {
+        match coordinates {
+            Coordinates::Usual => Want::Map,
+            Coordinates::Asked(asked) => Want::Asked(asked.clone()),
+            Coordinates::Named(names) => Want::Names(names.clone()),
+        }
+    }
 }
 
 /// The columns of one file that hold its vectors.
@@ -58,6 +71,14 @@ impl Vectors {
     pub(crate) fn resolve(path: &Path, schema: &Schema, want: &Want) -> Result<Self> {
         match want {
             Want::Any => Self::only(path, schema),
+            Want::Map => {
+                // Columns with a map's names, else the only one of lists.
+                let usual = coordinates::usual(path, schema).map(|columns| {
+                    let names: Vec<&str> = columns.iter().map(|&i| schema.field(i).name().as_str()).collect();
+                    Self::build(path, schema, &columns, &names.join(","))
+                });
+                usual.unwrap_or_else(|unknown| Self::only(path, schema).map_err(|_| unknown))
+            }
             Want::Asked(asked) => Self::build(path, schema, &find(path, schema, asked)?, asked),
             Want::Names(names) => Self::build(path, schema, &positions(path, schema, names)?, &names.join(",")),
         }

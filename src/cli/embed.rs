@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use lowland::picture::Style;
 use lowland::plot::{self, ColorBy};
 use lowland::{
-    Config, Error, Graph, Init, Job, MatchLoss, Method, NamedAffinity, NamedMap, Opt, Optimizer, Report, Stage,
-    check_output,
+    Config, Coordinates, Error, Graph, Init, Job, MatchLoss, Method, NamedAffinity, NamedMap, Opt, Optimizer, Report,
+    Stage, check_output,
 };
+use lowland_io::coordinate_names;
 use serde_json::{Value, json};
 
 use super::options::{self, InputArgs, NeighborArgs, ProgressArgs, ResourceArgs};
@@ -68,7 +69,8 @@ pub(super) struct Wanted {
     /// Draw the map as a PNG
     #[arg(long, value_name = "FILE.png", help_heading = "Output")]
     plot: Option<PathBuf>,
-    /// Column that colours the picture: categories or values
+    /// Column that colours the picture. Texts, truth values and integers of up to 22 different
+    /// values are categories; other numbers, dates and times are a scale
     #[arg(long, value_name = "COL", requires = "plot", help_heading = "Output")]
     color: Option<String>,
     /// Write the report as JSON; - for standard output
@@ -214,7 +216,9 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
 
     let mut files = vec![("map", args.output.as_path())];
     if let Some(path) = &wanted.plot {
-        let draw = || plot::write(path, &plot::draw(&args.output, color.as_ref(), &Style::default(), console)?);
+        let coordinates = Coordinates::Named(coordinate_names(wanted.n_components));
+        let draw =
+            || plot::write(path, &plot::draw(&args.output, &coordinates, color.as_ref(), &Style::default(), console)?);
         draw().map_err(|error| {
             let again = format!("the map {0} is written: lowland plot {0} draws it", args.output.display());
             Failure::leaving(error, again)
@@ -346,8 +350,9 @@ fn color_by(wanted: &Wanted, job: &Job) -> Result<Option<ColorBy>, Failure> {
     let Some(source) = job.source.clone() else {
         return Err(Failure::usage(format!("--color: there is no source beside the graph to read \"{column}\" from")));
     };
-    source.read_columns(std::slice::from_ref(&column), 0, 0)?;
-    Ok(Some(ColorBy { column, source: Some(source) }))
+    let color = ColorBy { column, source: Some(source) };
+    color.check()?;
+    Ok(Some(color))
 }
 
 /// A failure of a run, with what of it is kept.

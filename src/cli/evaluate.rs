@@ -44,7 +44,8 @@ pub(super) struct Args {
     sources: Vec<String>,
     #[command(flatten)]
     input: InputArgs,
-    /// Columns of the map's coordinates [default: x, y, z, or c0, c1, …, or the only list column]
+    /// Columns of the map's coordinates [default: x, y, z, or c0, c1, …, of any type of numbers, or
+    /// the only list column]
     #[arg(long, value_name = "COLS", display_order = 2, help_heading = "Input")]
     coordinates: Option<String>,
     /// Columns of labels, of the map or else of the source; rows without one are left out

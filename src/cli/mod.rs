@@ -79,7 +79,8 @@ pub(crate) fn main() -> u8 {
         Command::Pca(args) => args.progress.mode(),
         Command::Plan(args) => args.progress.mode(),
         Command::Evaluate(args) => args.progress.mode(),
-        Command::Inspect(_) | Command::Plot(_) | Command::Runs(_) => (LogFormat::Text, false),
+        Command::Plot(args) => args.progress.mode(),
+        Command::Inspect(_) | Command::Runs(_) => (LogFormat::Text, false),
     };
     let signals = Signals::listen();
     let console = Console::new(format, quiet, signals.as_ref().cloned().unwrap_or_default());
@@ -156,6 +157,11 @@ impl Failure {
             Error::Engine(Engine::Disk { needed, .. }) => {
                 let needed = needed.div_ceil(1 << 20);
                 format!("--disk: {}; give --disk {needed}MiB, or keep fewer stages (--keep-stages none)", self.error)
+            }
+            Error::Engine(Engine::Io(lowland_io::Error::NoCoordinates { likely, .. })) => {
+                let such =
+                    likely.as_ref().map_or(" A,B".into(), |[x, y]| format!(", most likely --coordinates {x},{y}"));
+                format!("{}; name the map's with --coordinates{such}", self.error)
             }
             Error::Engine(Engine::Cancelled { stage }) => format!("stopped in the {stage} stage"),
             error => error.to_string(),

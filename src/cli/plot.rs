@@ -2,32 +2,39 @@
 
 use std::path::PathBuf;
 
-use lowland::check_output;
 use lowland::picture::Style;
 use lowland::plot::{self, ColorBy};
+use lowland::{Coordinates, check_output};
 
 use super::Failure;
+use super::options::ProgressArgs;
 use crate::progress::Console;
 
 const EXAMPLES: &str = "\
 Examples:
   lowland plot map.parquet -o map.png --color section
+  lowland plot table.parquet -o map.png --coordinates umap_x,umap_y
   lowland plot map.npy -o map.png --dark --width 2400 --height 2400 --title 'Debian 12'";
 
 /// Draw a map
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
 pub(super) struct Args {
-    /// The map: .parquet, .arrow or .npy, with x and y or two other columns of floats
+    /// The map: .parquet, .arrow or .npy
     #[arg(value_name = "MAP", help_heading = "Input")]
     map: PathBuf,
+    /// Columns of the map's coordinates, such as 'umap_x,umap_y' [default: x and y, else c0 and c1,
+    /// of any type of numbers; else the only column of lists of 2 or 3]
+    #[arg(long, value_name = "COLS", help_heading = "Input")]
+    coordinates: Option<String>,
     /// The picture
     #[arg(short, long, value_name = "FILE.png", help_heading = "Output")]
     output: PathBuf,
     /// Replace a picture that exists
     #[arg(long, help_heading = "Output")]
     force: bool,
-    /// Column of the map that colours it: categories or values
+    /// Column of the map that colours it. Texts, truth values and integers of up to 22 different
+    /// values are categories; other numbers, dates and times are a scale
     #[arg(long, value_name = "COL", help_heading = "Picture")]
     color: Option<String>,
     /// Width in pixels, from 16 to 8192
@@ -42,6 +49,8 @@ pub(super) struct Args {
     /// A line above the map
     #[arg(long, value_name = "TEXT", help_heading = "Picture")]
     title: Option<String>,
+    #[command(flatten)]
+    pub(super) progress: ProgressArgs,
 }
 
 pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
@@ -51,7 +60,8 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     check_output(&args.output, args.force)?;
     let style = Style { width: args.width, height: args.height, dark: args.dark, title: args.title.clone() };
     let color = args.color.clone().map(|column| ColorBy { column, source: None });
-    let picture = plot::draw(&args.map, color.as_ref(), &style, console)?;
+    let coordinates = args.coordinates.clone().map_or(Coordinates::Usual, Coordinates::Asked);
+    let picture = plot::draw(&args.map, &coordinates, color.as_ref(), &style, console)?;
     plot::write(&args.output, &picture)?;
     Ok(())
 }

@@ -44,7 +44,7 @@ impl Bounds {
     /// # Panics
     ///
     /// If the slices differ in length.
-    pub fn add(&mut self, x: &[f32], y: &[f32]) {
+    pub fn add(&mut self, x: &[f64], y: &[f64]) {
         assert_eq!(x.len(), y.len(), "one x and one y for every point");
         for (&x, &y) in x.iter().zip(y) {
             if x.is_finite() && y.is_finite() {
@@ -75,19 +75,19 @@ impl Bounds {
 
 #[derive(Clone, Debug)]
 struct Axis {
-    min: f32,
-    max: f32,
+    min: f64,
+    max: f64,
     bins: Vec<u64>,
 }
 
 impl Default for Axis {
     fn default() -> Self {
-        Self { min: f32::INFINITY, max: f32::NEG_INFINITY, bins: vec![0; 1 << KEY_BITS] }
+        Self { min: f64::INFINITY, max: f64::NEG_INFINITY, bins: vec![0; 1 << KEY_BITS] }
     }
 }
 
 impl Axis {
-    fn add(&mut self, v: f32) {
+    fn add(&mut self, v: f64) {
         self.min = self.min.min(v);
         self.max = self.max.max(v);
         self.bins[key(v)] += 1;
@@ -98,7 +98,7 @@ impl Axis {
         if n == 0 {
             return (0.0, 0.0);
         }
-        let (min, max) = (f64::from(self.min), f64::from(self.max));
+        let (min, max) = (self.min, self.max);
         let trim = (n / 10_000).max((n / 50).min(8));
         let low = position(self.bins.iter(), trim);
         let high = self.bins.len() - 1 - position(self.bins.iter().rev(), trim);
@@ -128,42 +128,45 @@ fn position<'a>(bins: impl Iterator<Item = &'a u64>, trim: u64) -> usize {
     0
 }
 
-/// The bin of a finite value: its leading bits, in an order that is the numbers'.
-fn key(v: f32) -> usize {
+/// The bin of a finite value: the leading bits of the nearest f32, in an order that is the numbers'.
+fn key(v: f64) -> usize {
     // Adding zero turns -0 into +0.
-    let bits = (v + 0.0).to_bits();
+    let bits = (v as f32 + 0.0).clamp(f32::MIN, f32::MAX).to_bits();
     let ordered = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
     (ordered >> (32 - KEY_BITS)) as usize
 }
 
-/// The least and the greatest value of a bin.
-fn edges(key: usize) -> (f64, f64) {
+/// The least and the greatest value of a bin; those at the ends hold all that no f32 reaches.
+fn edges(of: usize) -> (f64, f64) {
     let shift = 32 - KEY_BITS;
-    let low = (key as u32) << shift;
+    let low = (of as u32) << shift;
     let value = |ordered: u32| {
         let bits = if ordered >> 31 == 1 { ordered & !(1 << 31) } else { !ordered };
         f64::from(f32::from_bits(bits))
     };
-    (value(low), value(low | ((1 << shift) - 1)))
+    let least = if of == key(f64::MIN) { f64::MIN } else { value(low) };
+    let greatest = if of == key(f64::MAX) { f64::MAX } else { value(low | ((1 << shift) - 1)) };
+    (least, greatest)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn line(n: usize) -> Vec<f32> {
-        (0..n).map(|i| i as f32 / n as f32 * 20.0 - 10.0).collect()
+    fn line(n: usize) -> Vec<f64> {
+        (0..n).map(|i| i as f64 / n as f64 * 20.0 - 10.0).collect()
     }
 
     #[test]
     fn keys_are_ordered_and_edges_enclose() {
-        let values = [f32::MIN, -1e30, -5.0, -1e-40, -0.0, 0.0, 1e-40, 1.0, 1.001, 7e9, f32::MAX];
+        let values = [f64::MIN, -1e30, -5.0, -1e-40, -0.0, 0.0, 1.0, 1.001, 7e9, 3.4e38, 1e300, f64::MAX];
         for pair in values.windows(2) {
             assert!(key(pair[0]) <= key(pair[1]), "{pair:?}");
         }
         for v in values {
             let (low, high) = edges(key(v));
-            assert!(low <= f64::from(v) && f64::from(v) <= high, "{v}");
+            // To the rounding of an f32.
+            assert!(low - low.abs() * 1e-7 <= v && v <= high + high.abs() * 1e-7 + 1e-40, "{v}");
         }
     }
 
@@ -171,7 +174,7 @@ mod tests {
     fn extent_is_exact_without_outliers() {
         let mut b = Bounds::new();
         b.add(&line(5000), &line(5000));
-        assert_eq!(b.frame()[0], (-10.0, f64::from(*line(5000).last().unwrap())));
+        assert_eq!(b.frame()[0], (-10.0, *line(5000).last().unwrap()));
     }
 
     #[test]
@@ -179,7 +182,7 @@ mod tests {
         for n in [200, 100_000] {
             let mut b = Bounds::new();
             b.add(&line(n), &line(n));
-            b.add(&[1e9, f32::MAX, 3.0], &[0.0, 0.0, -1e30]);
+            b.add(&[1e9, f64::MAX, 3.0], &[0.0, 0.0, -1e30]);
             for (low, high) in b.frame() {
                 assert!((-12.0..=-9.0).contains(&low), "{low}");
                 assert!((9.0..=12.0).contains(&high), "{high}");
@@ -190,7 +193,7 @@ mod tests {
     #[test]
     fn non_finite_points_are_counted_not_used() {
         let mut b = Bounds::new();
-        b.add(&[1.0, f32::NAN, 2.0], &[1.0, 5.0, f32::INFINITY]);
+        b.add(&[1.0, f64::NAN, 2.0], &[1.0, 5.0, f64::INFINITY]);
         assert_eq!((b.points(), b.skipped()), (1, 2));
         assert_eq!(b.frame(), [(1.0, 1.0), (1.0, 1.0)]);
     }

@@ -2,8 +2,8 @@
 //! so that text is sharp at any size and no font file is needed.
 //!
 //! Must hold: every printable ASCII character and the ellipsis has a glyph;
-//! anything else becomes its nearest ASCII letters or a question mark, and
-//! never fails.
+//! anything else becomes its nearest ASCII letters, or a box with its code
+//! point in hexadecimal where there are none ([`readable`]), and never fails.
 
 use image::{Rgb, RgbImage};
 
@@ -129,7 +129,7 @@ const GLYPHS: [(f32, &str); 96] = [
 pub(super) fn width(text: &str, size: f32) -> f32 {
     // The last letter's advance ends in the gap to a next one.
     const GAP: f32 = 4.0;
-    let units: f32 = ascii(text).map(|c| glyph(c).0).sum();
+    let units: f32 = ascii(text).map(advance).sum();
     (units - GAP).max(0.0) * size
 }
 
@@ -155,12 +155,20 @@ pub(super) fn draw(image: &mut RgbImage, x: f32, y: f32, size: f32, ink: Rgb<u8>
     let (mut x, y) = (x.round(), y.round());
     let pen = (PEN * size).max(1.1);
     for c in ascii(text) {
-        let (advance, path) = glyph(c);
-        let strokes: Vec<Segment> =
-            flatten(path).into_iter().map(|s| s.map(|(px, py)| (x + px * size, y - py * size))).collect();
-        stroke(image, &strokes, pen, ink);
-        x += advance * size;
+        let place = |strokes: Vec<Segment>| -> Vec<Segment> {
+            strokes.into_iter().map(|s| s.map(|(px, py)| (x + px * size, y - py * size))).collect()
+        };
+        match glyph(c) {
+            Some((_, path)) => stroke(image, &place(flatten(path)), pen, ink),
+            None => stroke(image, &place(code_box(c)), (pen * 0.55).max(0.8), ink),
+        }
+        x += advance(c) * size;
     }
+}
+
+/// Whether every character of a text has a letter here, or one that is like it.
+pub(super) fn readable(text: &str) -> bool {
+    ascii(text).all(|c| glyph(c).is_some())
 }
 
 /// Two ends of a straight stroke.
@@ -254,19 +262,48 @@ fn arc(center: (f32, f32), radius: (f32, f32), turn: (f32, f32), mut go: impl Fn
     }
 }
 
-fn glyph(c: char) -> (f32, &'static str) {
-    let index = match c {
-        ' '..='~' => c as usize - ' ' as usize,
-        '…' => 95,
-        _ => '?' as usize - ' ' as usize,
-    };
-    GLYPHS[index]
+fn glyph(c: char) -> Option<(f32, &'static str)> {
+    match c {
+        ' '..='~' => Some(GLYPHS[c as usize - ' ' as usize]),
+        '…' => Some(GLYPHS[95]),
+        _ => None,
+    }
+}
+
+fn advance(c: char) -> f32 {
+    glyph(c).map_or_else(|| code_columns(c) * CODE_COLUMN + 6.0, |(advance, _)| advance)
+}
+
+/// Width of a column of digits in the box of a code point, in font units.
+const CODE_COLUMN: f32 = 6.5;
+
+/// Two rows of two hexadecimal digits, or of three beyond U+FFFF.
+fn code_columns(c: char) -> f32 {
+    if u32::from(c) > 0xffff { 3.0 } else { 2.0 }
+}
+
+/// The box that stands for a character without a letter: its code point, small.
+fn code_box(c: char) -> Vec<Segment> {
+    const SMALL: f32 = 0.45;
+    let columns = code_columns(c);
+    let (right, bottom, top) = (columns * CODE_COLUMN + 2.5, -2.0, 16.5);
+    let mut strokes = flatten(&format!("M0 {bottom} L{right} {bottom} L{right} {top} L0 {top} L0 {bottom}"));
+    let digits = format!("{:0>width$X}", u32::from(c), width = 2 * columns as usize);
+    for (i, digit) in digits.chars().enumerate() {
+        let (row, column) = (i / columns as usize, i % columns as usize);
+        let (x, y) = (2.0 + column as f32 * CODE_COLUMN, if row == 0 { 8.4 } else { 0.0 });
+        let path = glyph(digit).map_or("", |(_, path)| path);
+        strokes.extend(flatten(path).into_iter().map(|s| s.map(|(px, py)| (x + px * SMALL, y + py * SMALL))));
+    }
+    strokes
 }
 
 /// The characters that stand for a text: Latin letters without their accents,
-/// plain dashes and quotes, and '?' for what has no simple likeness.
+/// plain dashes and quotes; what has no simple likeness stands for itself.
 fn ascii(text: &str) -> impl Iterator<Item = char> {
-    text.chars().flat_map(|c| {
+    // Accents and what only joins or chooses the shape of others.
+    let marks = |c: &char| !matches!(c, '\u{300}'..='\u{36f}' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}');
+    text.chars().filter(marks).flat_map(|c| {
         let likeness: &'static str = match c {
             ' '..='~' | '…' => "",
             '\t' | '\n' | '\r' | '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' => " ",
@@ -311,7 +348,8 @@ fn ascii(text: &str) -> impl Iterator<Item = char> {
             '·' | '•' => ".",
             '×' => "x",
             'µ' | 'μ' => "u",
-            _ => "?",
+            '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' => " ",
+            _ => "",
         };
         likeness.chars().chain(likeness.is_empty().then_some(c))
     })
@@ -343,8 +381,25 @@ mod tests {
 
     #[test]
     fn text_is_transliterated() {
-        let seen: String = ascii("Škoda – naïve straße… 漢").collect();
-        assert_eq!(seen, "Skoda - naive strasse… ?");
+        let seen: String = ascii("Škoda – naïve strae\u{301}ße… a\u{200d}b 漢").collect();
+        assert_eq!(seen, "Skoda - naive straesse… ab 漢");
+        assert!(readable("Škoda – naïve straße…\u{7}") && !readable("Škoda 漢") && !readable("🙂"));
+    }
+
+    #[test]
+    fn what_has_no_letter_is_a_box_with_its_code_point() {
+        for c in ['漢', '字', '🙂', 'Ж', '\u{10ffff}'] {
+            let strokes = code_box(c);
+            assert!(strokes.len() > 20, "{c}");
+            for (x, y) in strokes.into_iter().flatten() {
+                assert!((0.0..=advance(c) - 2.0).contains(&x), "{c} x {x}");
+                assert!((-2.1..=16.6).contains(&y), "{c} y {y}");
+            }
+        }
+        assert_ne!(code_box('漢'), code_box('字'));
+        let mut image = RgbImage::new(40, 40);
+        draw(&mut image, 4.0, 30.0, 1.0, Rgb([255; 3]), "漢");
+        assert!(image.pixels().filter(|p| p.0[0] > 100).count() > 60);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use image::{Rgb, RgbImage};
 
 use super::font;
 use super::palette::{Lab, NAMED, Theme};
+use super::range::Range;
 
 /// Where the parts of a picture go, in pixels.
 #[derive(Clone, Debug)]
@@ -129,8 +130,9 @@ pub(super) fn draw_list(
 }
 
 /// The width a colour bar with its labels would like.
-pub(super) fn bar_width(min: f64, max: f64, heading: Option<&str>, size: f32) -> f32 {
-    ticks(min, max)
+pub(super) fn bar_width(range: &Range, heading: Option<&str>, size: f32) -> f32 {
+    range
+        .ticks()
         .iter()
         .map(|(_, label)| (BAR + TICK) * size + font::width(label, size))
         .chain(heading.map(|h| font::width(h, size)))
@@ -138,13 +140,7 @@ pub(super) fn bar_width(min: f64, max: f64, heading: Option<&str>, size: f32) ->
 }
 
 /// Draws the colour bar, least value at the bottom, a heading above it.
-pub(super) fn draw_bar(
-    image: &mut RgbImage,
-    layout: &Layout,
-    theme: &Theme,
-    heading: Option<&str>,
-    (min, max): (f64, f64),
-) {
+pub(super) fn draw_bar(image: &mut RgbImage, layout: &Layout, theme: &Theme, heading: Option<&str>, range: &Range) {
     let Some(place) = layout.legend else { return };
     let size = layout.size;
     let head = if heading.is_some() { LINE * size } else { 0.0 };
@@ -167,7 +163,7 @@ pub(super) fn draw_bar(
     }
     // Labels nearer to each other than this would run together.
     let apart = 1.6 * font::CAP * size / height;
-    let all = ticks(min, max);
+    let all = range.ticks();
     let (ends, inner) = all.split_at(2.min(all.len()));
     let inner = inner.iter().filter(|(at, _)| ends.iter().all(|(end, _)| (at - end).abs() > apart));
     for (at, label) in ends.iter().chain(inner) {
@@ -214,21 +210,20 @@ pub(super) fn draw_words(image: &mut RgbImage, layout: &Layout, theme: &Theme, t
 /// The entries of a list of at most `lines` lines: the most frequent
 /// categories and, if any are left, one line for the others together.
 ///
-/// `ranked` is in descending order of count.
-pub(super) fn entries(ranked: &[(String, u64)], theme: &Theme, lines: usize) -> Vec<Entry> {
-    let named = shown(ranked.len(), lines);
+/// `ranked` is in descending order of count; `others` are points of categories that were not
+/// counted one by one.
+pub(super) fn entries(ranked: &[(String, u64)], others: u64, theme: &Theme, lines: usize) -> Vec<Entry> {
+    let named = shown(ranked.len() + usize::from(others > 0), lines).min(ranked.len());
     let mut entries: Vec<Entry> = ranked[..named]
         .iter()
         .enumerate()
         .map(|(rank, (name, count))| Entry { color: theme.category(rank), name: name.clone(), count: *count })
         .collect();
     let rest = &ranked[named..];
-    if !rest.is_empty() {
-        entries.push(Entry {
-            color: theme.other,
-            name: format!("other ({})", thousands(rest.len() as u64)),
-            count: rest.iter().fold(0, |sum, (_, n)| sum.saturating_add(*n)),
-        });
+    if !rest.is_empty() || others > 0 {
+        let name = if others > 0 { "other".into() } else { format!("other ({})", thousands(rest.len() as u64)) };
+        let count = rest.iter().fold(others, |sum, (_, n)| sum.saturating_add(*n));
+        entries.push(Entry { color: theme.other, name, count });
     }
     entries.truncate(lines);
     entries
@@ -254,82 +249,32 @@ pub(super) fn thousands(n: u64) -> String {
     grouped
 }
 
-/// Places (0 to 1) and labels along a range: the two ends first, then round
-/// values in between. One tick if the range is a single value.
-fn ticks(min: f64, max: f64) -> Vec<(f32, String)> {
-    let span = max - min;
-    if !(span > 0.0 && span.is_finite()) {
-        return vec![(0.5, number(min, min.abs() / 100.0))];
-    }
-    let rough = span / 5.0;
-    let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| m * power).into_iter().find(|&s| s >= rough).unwrap_or(rough);
-    let mut ticks = vec![(0.0, number(min, span / 100.0)), (1.0, number(max, span / 100.0))];
-    let first = (min / step).ceil();
-    for i in 0..8 {
-        let value = (first + f64::from(i)) * step;
-        let at = ((value - min) / span) as f32;
-        if at > 0.0 && at < 1.0 {
-            ticks.push((at, number(value, step / 2.0)));
-        }
-    }
-    ticks
-}
-
-/// A value written so that a difference of `grain` shows.
-fn number(value: f64, grain: f64) -> String {
-    let size = value.abs();
-    let value = if size < grain / 10.0 { 0.0 } else { value };
-    if value != 0.0 && (!(1e-4..1e6).contains(&size) || grain < 1e-6) {
-        let digits = (size.log10().floor() - grain.log10().floor()).clamp(1.0, 7.0);
-        let text = format!("{value:.*e}", digits as usize);
-        // Zeros at the end say nothing: 2.50e6 is 2.5e6.
-        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        format!("{}e{exponent}", trimmed(mantissa))
-    } else {
-        let decimals = if grain > 0.0 { (-grain.log10()).ceil().clamp(0.0, 7.0) } else { 0.0 };
-        trimmed(&format!("{value:.*}", decimals as usize)).to_owned()
-    }
-}
-
-fn trimmed(text: &str) -> &str {
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_short_and_telling() {
+    fn digits_are_grouped() {
         assert_eq!(thousands(0), "0");
         assert_eq!(thousands(999), "999");
         assert_eq!(thousands(10_000_000), "10,000,000");
-        assert_eq!(number(2.5e7, 1e5), "2.5e7");
-        assert_eq!(number(0.1 + 0.2, 0.01), "0.3");
-        assert_eq!(number(1e-18, 0.5), "0");
-        assert_eq!(number(1e30, 1e28), "1e30");
-        let labels = |min, max| ticks(min, max).into_iter().map(|t| t.1).collect::<Vec<_>>();
-        assert_eq!(labels(0.0, 1.0), ["0", "1", "0.2", "0.4", "0.6", "0.8"]);
-        assert_eq!(labels(1990.0, 2024.0), ["1990", "2024", "2000", "2010", "2020"]);
-        assert_eq!(labels(3.0, 3.0), ["3"]);
-        assert_eq!(labels(0.0, 0.0), ["0"]);
-        assert!(!labels(-1e308, 1e308).is_empty());
     }
 
     #[test]
     fn the_rest_is_one_line() {
         let theme = Theme::new(false);
         let ranked = |n: u64| (0..n).map(|i| (format!("c{i}"), 100 - i)).collect::<Vec<_>>();
-        assert_eq!(entries(&ranked(5), &theme, 30).len(), 5);
-        assert_eq!(entries(&ranked(22), &theme, 30).len(), 22);
-        let many = entries(&ranked(58), &theme, 30);
+        assert_eq!(entries(&ranked(5), 0, &theme, 30).len(), 5);
+        assert_eq!(entries(&ranked(22), 0, &theme, 30).len(), 22);
+        let many = entries(&ranked(58), 0, &theme, 30);
         assert_eq!((many.len(), many[22].name.as_str()), (23, "other (36)"));
         assert_eq!(many[22].count, (0..36).map(|i| 100 - 22 - i).sum::<u64>());
-        assert_eq!(entries(&ranked(58), &theme, 8).len(), 8);
-        assert_eq!(entries(&ranked(58), &theme, 8)[7].name, "other (51)");
-        assert!(entries(&ranked(58), &theme, 0).is_empty());
-        assert!(entries(&[], &theme, 9).is_empty());
+        assert_eq!(entries(&ranked(58), 0, &theme, 8).len(), 8);
+        assert_eq!(entries(&ranked(58), 0, &theme, 8)[7].name, "other (51)");
+        let uncounted = entries(&ranked(58), 1_000, &theme, 8);
+        assert_eq!((uncounted[7].name.as_str(), uncounted[7].count > 1_000), ("other", true));
+        assert!(entries(&ranked(58), 0, &theme, 0).is_empty());
+        assert!(entries(&[], 0, &theme, 9).is_empty());
     }
 
     #[test]

@@ -25,7 +25,9 @@ mod bounds;
 mod font;
 mod legend;
 mod palette;
+mod range;
 mod raster;
+mod times;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -36,7 +38,9 @@ use image::{Rgb, RgbImage};
 
 pub use bounds::Bounds;
 use legend::{Entry, Layout, thousands};
+pub(crate) use palette::NAMED;
 use palette::{Lab, Theme};
+pub use range::{Number, Range, Unit};
 use raster::{Cell, Grid};
 
 /// The picture could not be written.
@@ -74,8 +78,8 @@ pub enum Color<'a> {
     /// Positions in the list given to [`ColorScale::categories`]. A code
     /// beyond the list is drawn grey.
     Category(&'a [u32]),
-    /// Values. One that is not a number is drawn grey.
-    Value(&'a [f32]),
+    /// Places along the scale, from 0 to 1 ([`Range::place`]). One that is not a number is drawn grey.
+    Value(&'a [f64]),
 }
 
 /// How categories or values become colours, and what the legend says of them.
@@ -88,9 +92,10 @@ pub struct ColorScale {
 #[derive(Clone, Debug)]
 enum Kind {
     Density,
-    /// Most frequent first, each with the code it is known by.
-    Categories(Vec<(String, u64)>, Vec<usize>),
-    Values(f64, f64),
+    /// Most frequent first, each with the code it is known by; and points of categories that
+    /// are not among them.
+    Categories(Vec<(String, u64)>, Vec<usize>, u64),
+    Values(Range),
 }
 
 impl ColorScale {
@@ -106,15 +111,37 @@ impl ColorScale {
         let mut ranked: Vec<(usize, (String, u64))> = names_with_counts.into_iter().enumerate().collect();
         ranked.sort_by_key(|(_, (_, count))| std::cmp::Reverse(*count));
         let (codes, names) = ranked.into_iter().unzip();
-        Self::new(Kind::Categories(names, codes))
+        Self::new(Kind::Categories(names, codes, 0))
     }
 
-    /// A sequential ramp between two values. Values outside have the colour of
-    /// the nearer end.
-    pub fn values(min: f32, max: f32) -> Self {
-        let finite = |v: f32| if v.is_finite() { f64::from(v) } else { 0.0 };
-        let (min, max) = (finite(min), finite(max));
-        Self::new(Kind::Values(min.min(max), max.max(min)))
+    /// Counts points of categories that are not in the list among the grey others.
+    #[must_use]
+    pub fn and_others(mut self, points: u64) -> Self {
+        if let Kind::Categories(_, _, others) = &mut self.kind {
+            *others = points;
+        }
+        self
+    }
+
+    /// The categories and how many points each has, the most frequent first.
+    #[cfg(test)]
+    pub(crate) fn ranked(&self) -> &[(String, u64)] {
+        match &self.kind {
+            Kind::Categories(ranked, ..) => ranked,
+            _ => &[],
+        }
+    }
+
+    /// All points of categories.
+    #[cfg(test)]
+    pub(crate) fn total(&self) -> u64 {
+        let others = if let Kind::Categories(_, _, others) = self.kind { others } else { 0 };
+        self.ranked().iter().map(|(_, count)| count).sum::<u64>() + others
+    }
+
+    /// A sequential ramp along a range of values.
+    pub fn values(range: Range) -> Self {
+        Self::new(Kind::Values(range))
     }
 
     /// Puts a heading above the legend, such as the column's name.
@@ -134,12 +161,24 @@ impl ColorScale {
         let heading = self.heading.as_deref();
         match &self.kind {
             Kind::Density => None,
-            Kind::Categories(ranked, _) => {
-                let entries = legend::entries(ranked, theme, self.entry_lines(lines));
+            Kind::Categories(ranked, _, others) => {
+                let entries = legend::entries(ranked, *others, theme, self.entry_lines(lines));
                 let width = legend::list_width(&entries, heading, size);
                 (!entries.is_empty()).then_some(width)
             }
-            Kind::Values(min, max) => Some(legend::bar_width(*min, *max, heading, size)),
+            Kind::Values(range) => Some(legend::bar_width(range, self.full_heading().as_deref(), size)),
+        }
+    }
+
+    /// The heading, with the zone of its times.
+    fn full_heading(&self) -> Option<String> {
+        let remark = match &self.kind {
+            Kind::Values(range) => range.remark(),
+            _ => None,
+        };
+        match (&self.heading, remark) {
+            (Some(heading), Some(remark)) => Some(format!("{heading} ({remark})")),
+            (heading, remark) => heading.clone().or(remark),
         }
     }
 
@@ -183,10 +222,9 @@ enum Paint {
         entries: Vec<Entry>,
         paints: Vec<[u64; 3]>,
     },
-    /// Weight with a value, and sum of values from 0 to `LIGHT`.
+    /// Weight with a value, and sum of places from 0 to `LIGHT`.
     Values {
-        min: f64,
-        max: f64,
+        range: Range,
     },
 }
 
@@ -200,22 +238,23 @@ impl Canvas {
         let theme = Theme::new(style.dark);
         let layout = Layout::new(size, style.title.is_some(), |size, lines| colors.width(&theme, size, lines));
         let lines = layout.legend.map_or(0, |_| colors.entry_lines(layout.lines));
+        let heading = colors.full_heading();
         let paint = match colors.kind {
             Kind::Density => Paint::Density,
-            Kind::Values(min, max) => Paint::Values { min, max },
-            Kind::Categories(ranked, codes) => {
-                let named = legend::shown(ranked.len(), lines);
+            Kind::Values(range) => Paint::Values { range },
+            Kind::Categories(ranked, codes, others) => {
+                let named = legend::shown(ranked.len() + usize::from(others > 0), lines).min(ranked.len());
                 let mut paints = vec![light(theme.other); ranked.len() + 1];
                 for (rank, &code) in codes[..named].iter().enumerate() {
                     paints[code] = light(theme.category(rank));
                 }
-                Paint::Categories { entries: legend::entries(&ranked, &theme, lines), paints }
+                Paint::Categories { entries: legend::entries(&ranked, others, &theme, lines), paints }
             }
         };
         let (width, height) = (layout.map[2] as usize, layout.map[3] as usize);
         Self {
             title: style.title.clone(),
-            heading: colors.heading,
+            heading,
             size,
             theme,
             paint,
@@ -234,7 +273,7 @@ impl Canvas {
     /// # Panics
     ///
     /// If the slices differ in length.
-    pub fn add(&mut self, x: &[f32], y: &[f32], color: Color<'_>) {
+    pub fn add(&mut self, x: &[f64], y: &[f64], color: Color<'_>) {
         assert_eq!(x.len(), y.len(), "one x and one y for every point");
         // Taken out, so that the closures may read it while the sums change.
         let paint = std::mem::replace(&mut self.paint, Paint::Density);
@@ -250,13 +289,11 @@ impl Canvas {
                 let other = paints[paints.len() - 1];
                 self.scatter(x, y, |_| other);
             }
-            (&Paint::Values { min, max }, Color::Value(values)) => {
-                assert_eq!(x.len(), values.len(), "one value for every point");
-                // A range of one value has the middle of the ramp.
-                let (low, per) = if max > min { (min, LIGHT / (max - min)) } else { (min - 0.5, LIGHT) };
+            (Paint::Values { .. }, Color::Value(places)) => {
+                assert_eq!(x.len(), places.len(), "one place for every point");
                 self.scatter(x, y, |i| {
-                    let value = f64::from(values[i]);
-                    if value.is_nan() { [0; 3] } else { [1, ((value - low) * per + 0.5).clamp(0.0, LIGHT) as u64, 0] }
+                    let place = places[i];
+                    if place.is_nan() { [0; 3] } else { [1, (place * LIGHT + 0.5).clamp(0.0, LIGHT) as u64, 0] }
                 });
             }
         }
@@ -264,7 +301,7 @@ impl Canvas {
     }
 
     #[inline]
-    fn scatter(&mut self, x: &[f32], y: &[f32], paint: impl Fn(usize) -> [u64; 3]) {
+    fn scatter(&mut self, x: &[f64], y: &[f64], paint: impl Fn(usize) -> [u64; 3]) {
         for (i, (&x, &y)) in x.iter().zip(y).enumerate() {
             if !(x.is_finite() && y.is_finite()) {
                 self.skipped += 1;
@@ -294,6 +331,19 @@ impl Canvas {
         self.skipped
     }
 
+    /// The texts around the map that have characters without a letter in the picture's font:
+    /// these stand as boxes with their code points.
+    pub fn unreadable(&self) -> Vec<&str> {
+        let entries = match (&self.paint, self.layout.legend) {
+            (Paint::Categories { entries, .. }, Some(_)) => entries.as_slice(),
+            _ => &[],
+        };
+        let heading = self.heading.as_deref().filter(|_| self.layout.legend.is_some());
+        let title = self.title.as_deref().filter(|_| self.layout.worded);
+        let texts = entries.iter().map(|entry| entry.name.as_str()).chain(heading).chain(title);
+        texts.filter(|text| !font::readable(text)).collect()
+    }
+
     /// Shades the map and draws what stands around it.
     pub fn finish(self) -> RgbImage {
         let (theme, layout) = (&self.theme, &self.layout);
@@ -305,8 +355,8 @@ impl Canvas {
             Paint::Categories { entries, .. } => {
                 legend::draw_list(&mut image, layout, theme, heading, entries);
             }
-            Paint::Values { min, max } => {
-                legend::draw_bar(&mut image, layout, theme, heading, (*min, *max));
+            Paint::Values { range } => {
+                legend::draw_bar(&mut image, layout, theme, heading, range);
             }
         }
         let footer = self.footer();
@@ -359,9 +409,10 @@ impl View {
         let scale = frame
             .iter()
             .zip([room(width), room(height)])
-            .map(|((low, high), room)| room / (high - low))
+            // Halves, because an extent may be beyond the greatest number.
+            .map(|((low, high), room)| room / 2.0 / (high / 2.0 - low / 2.0))
             .fold(f64::INFINITY, f64::min);
-        let center = frame.map(|(low, high)| low + (high - low) / 2.0);
+        let center = frame.map(|(low, high)| low + (high / 2.0 - low / 2.0));
         Self {
             center: (center[0], center[1]),
             scale: if scale.is_finite() { scale } else { 1.0 },
@@ -371,11 +422,8 @@ impl View {
 
     /// Upwards on the map is upwards in the picture.
     #[inline]
-    fn place(&self, x: f32, y: f32) -> (f64, f64) {
-        (
-            self.middle.0 + (f64::from(x) - self.center.0) * self.scale,
-            self.middle.1 - (f64::from(y) - self.center.1) * self.scale,
-        )
+    fn place(&self, x: f64, y: f64) -> (f64, f64) {
+        (self.middle.0 + (x - self.center.0) * self.scale, self.middle.1 - (y - self.center.1) * self.scale)
     }
 }
 

@@ -41,7 +41,7 @@ const DENSITY_ON_DARK: [[f32; 3]; 4] =
     [[0.32, 0.09, 275.0], [0.52, 0.14, 255.0], [0.76, 0.11, 205.0], [0.97, 0.07, 105.0]];
 
 /// How many categories have a colour of their own.
-pub(super) const NAMED: usize = PALETTE.len();
+pub(crate) const NAMED: usize = PALETTE.len();
 
 /// The colours around the points.
 #[derive(Clone, Copy, Debug)]

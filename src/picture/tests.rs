@@ -6,28 +6,32 @@ use super::*;
 const WHITE: Rgb<u8> = Rgb([255; 3]);
 
 struct Map {
-    x: Vec<f32>,
-    y: Vec<f32>,
+    x: Vec<f64>,
+    y: Vec<f64>,
     codes: Vec<u32>,
-    values: Vec<f32>,
+    values: Vec<f64>,
 }
 
 /// Points on a bent grid, with some that cannot be drawn.
 fn map(n: usize) -> Map {
     let mut map = Map { x: Vec::new(), y: Vec::new(), codes: Vec::new(), values: Vec::new() };
     for i in 0..n {
-        let t = i as f32;
-        map.x.push(if i % 97 == 3 { f32::NAN } else { (t * 0.7).sin() * (t * 0.01).cos() });
+        let t = i as f64;
+        map.x.push(if i % 97 == 3 { f64::NAN } else { (t * 0.7).sin() * (t * 0.01).cos() });
         map.y.push((t * 1.3).cos());
         map.codes.push((i % 7) as u32);
-        map.values.push(if i % 50 == 9 { f32::NAN } else { t.sqrt() });
+        map.values.push(if i % 50 == 9 { f64::NAN } else { t.sqrt() / 700.0 });
     }
     map
 }
 
 fn scales() -> [ColorScale; 3] {
     let names = (0..6).map(|i| (format!("name {i}"), 100 - i)).collect();
-    [ColorScale::density(), ColorScale::categories(names).named("kind"), ColorScale::values(0.0, 40.0).named("root")]
+    [
+        ColorScale::density(),
+        ColorScale::categories(names).named("kind"),
+        ColorScale::values(Range::floats(0.0, 40.0)).named("root"),
+    ]
 }
 
 fn render(map: &Map, style: &Style, scale: &ColorScale, batch: usize) -> RgbImage {
@@ -53,8 +57,8 @@ fn style(width: u32, height: u32) -> Style {
 }
 
 /// A picture without words: all of it is map.
-fn bare(points: &[(f32, f32)]) -> RgbImage {
-    let (x, y): (Vec<f32>, Vec<f32>) = points.iter().copied().unzip();
+fn bare(points: &[(f64, f64)]) -> RgbImage {
+    let (x, y): (Vec<f64>, Vec<f64>) = points.iter().copied().unzip();
     let mut bounds = Bounds::new();
     bounds.add(&x, &y);
     let mut canvas = Canvas::new(&style(160, 160), &bounds, ColorScale::density());
@@ -128,16 +132,16 @@ fn a_pixel_shows_the_mixture_of_its_categories() {
 #[test]
 fn odd_maps_have_sensible_pictures() {
     assert_eq!(inked(&bare(&[])), 0);
-    assert_eq!(inked(&bare(&[(f32::NAN, 0.0), (0.0, f32::NEG_INFINITY)])), 0);
-    for at in [(0.0, 0.0), (3.5, -1e30), (f32::MAX, f32::MIN), (1e-44, 0.0)] {
+    assert_eq!(inked(&bare(&[(f64::NAN, 0.0), (0.0, f64::NEG_INFINITY)])), 0);
+    for at in [(0.0, 0.0), (3.5, -1e30), (f64::MAX, f64::MIN), (1e9, 1e-310)] {
         for n in [1, 5, 5000] {
             let image = bare(&vec![at; n]);
             assert_ne!(*image.get_pixel(80, 80), WHITE, "{at:?} × {n}");
             assert!(inked(&image) < 160 * 160 / 50, "{at:?} × {n}");
         }
     }
-    for scale in [1.0, 1e-44, 1e30, f32::MAX] {
-        let line: Vec<(f32, f32)> = (-100..=100).map(|i| (i as f32 / 100.0 * scale, 7.0)).collect();
+    for scale in [1.0, 1e-300, 1e30, f64::MAX] {
+        let line: Vec<(f64, f64)> = (-100..=100).map(|i| (f64::from(i) / 100.0 * scale, 7.0)).collect();
         let image = bare(&line);
         for column in [8, 80, 151] {
             assert_ne!(*image.get_pixel(column, 80), WHITE, "{scale}");
@@ -149,7 +153,7 @@ fn odd_maps_have_sensible_pictures() {
 #[test]
 fn outliers_are_counted_and_do_not_shrink_the_rest() {
     let mut points = map(10_000);
-    points.x.push(f32::MAX);
+    points.x.push(f64::MAX);
     points.y.push(-1e30);
     let mut bounds = Bounds::new();
     bounds.add(&points.x, &points.y);
@@ -170,9 +174,9 @@ fn any_size_scale_and_colour_make_a_picture() {
     let mut all = scales().to_vec();
     all.push(ColorScale::categories(vec![]));
     all.push(ColorScale::categories(vec![(long.clone(), u64::MAX); 60]).named(long.clone()));
-    all.push(ColorScale::values(f32::NAN, f32::INFINITY));
-    all.push(ColorScale::values(f32::MIN, f32::MAX));
-    all.push(ColorScale::values(3.0, 3.0));
+    all.push(ColorScale::values(Range::floats(f64::NAN, f64::INFINITY)));
+    all.push(ColorScale::values(Range::floats(f64::MIN, f64::MAX)));
+    all.push(ColorScale::values(Range::wholes(3, 3, Unit::Date)));
     let mut bounds = Bounds::new();
     bounds.add(&points.x, &points.y);
     for scale in all {

@@ -1,0 +1,130 @@
+//! A map, or any table with two columns of numbers, read to be drawn.
+//!
+//! What must hold: a call holds what it was asked for, however large the file
+//! and its batches are; numbers are those of the file to the precision of f64.
+
+use std::path::{Path, PathBuf};
+
+use arrow::array::{ArrayRef, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
+
+use crate::edges::arrow_error;
+use crate::open::open_one;
+use crate::vectors::Want;
+use crate::{Coordinates, Error, Result, Source};
+
+/// Reads a map: a Parquet, Arrow IPC or npy file, told apart by its first bytes.
+pub struct MapReader {
+    path: PathBuf,
+    source: Box<dyn Source>,
+    /// The columns of the coordinates; none where they are an array, or one column of lists.
+    columns: Option<Vec<String>>,
+}
+
+impl std::fmt::Debug for MapReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MapReader").field("path", &self.path).field("columns", &self.columns).finish_non_exhaustive()
+    }
+}
+
+/// Rows of a map.
+#[derive(Debug, Clone)]
+pub struct MapRows {
+    /// The first coordinate of each row; NaN where it is null.
+    pub x: Vec<f64>,
+    /// The second.
+    pub y: Vec<f64>,
+    /// The column that was asked for beside them.
+    pub beside: Option<ArrayRef>,
+}
+
+impl MapReader {
+    /// Opens the map at `path` with the coordinates that are named.
+    ///
+    /// [`Error::NoCoordinates`] where none are known, or fewer than two; those of
+    /// [`open`](crate::open) for a file that cannot be read.
+    pub fn open(path: impl Into<PathBuf>, coordinates: &Coordinates) -> Result<Self> {
+        let path = path.into();
+        let want = Want::of_map(coordinates);
+        let (source, names) = open_one(&path, &want)?;
+        let dim = source.shape().dim;
+        let one_list = names.len() == 1 && dim != 1;
+        let few = dim < 2 && source.shape().rows > 0;
+        // A list of many numbers is no map unless somebody says so.
+        if few || (one_list && *coordinates == Coordinates::Usual && dim > 3) {
+            return Err(match coordinates {
+                Coordinates::Usual => not_a_map(&path, source.as_ref()),
+                _ => Error::format(&path, "a picture needs two coordinates, and one was named"),
+            });
+        }
+        let columns = (names.len() > 1).then_some(names);
+        Ok(MapReader { path, source, columns })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The number of rows.
+    pub fn rows(&self) -> u64 {
+        self.source.shape().rows
+    }
+
+    /// The number of coordinates; the first two are read.
+    pub fn dim(&self) -> usize {
+        self.source.shape().dim
+    }
+
+    /// The columns of the coordinates: several, or one of lists; none of an array.
+    pub fn coordinates(&self) -> Vec<String> {
+        self.columns.clone().unwrap_or_else(|| self.source.vector_column().into_iter().collect())
+    }
+
+    /// The names of all columns.
+    pub fn columns(&self) -> Vec<String> {
+        self.source.columns()
+    }
+
+    /// Reads `rows` rows from row `first` on, and column `beside` of them if it is named.
+    ///
+    /// [`Error::NoSuchColumn`] for a column that is not there.
+    pub fn read(&self, first: u64, rows: usize, beside: Option<&str>) -> Result<MapRows> {
+        let beside: Vec<String> = beside.into_iter().map(Into::into).collect();
+        let Some(columns) = &self.columns else {
+            let dim = self.source.shape().dim;
+            let mut values = vec![0f64; rows * dim];
+            self.source.read_rows_f64(first, &mut values)?;
+            let component = |c: usize| values.iter().skip(c).step_by(dim.max(1)).copied().collect();
+            let (x, y) = (component(0), component(1));
+            let batch = (!beside.is_empty()).then(|| self.source.read_columns(&beside, first, rows)).transpose()?;
+            return Ok(MapRows { x, y, beside: batch.map(|batch| batch.column(0).clone()) });
+        };
+        let names: Vec<String> = columns.iter().take(2).chain(&beside).cloned().collect();
+        let batch = self.source.read_columns(&names, first, rows)?;
+        let [x, y] = [0, 1].map(|i| self.numbers(batch.column(i)));
+        Ok(MapRows { x: x?, y: y?, beside: batch.columns().get(2).cloned() })
+    }
+
+    /// Rows whose coordinates come to about 1 MiB.
+    pub fn portion(&self) -> usize {
+        let read = if self.columns.is_some() { 2 } else { self.source.shape().dim };
+        ((1 << 17) / read.max(1)).max(1)
+    }
+
+    fn numbers(&self, values: &ArrayRef) -> Result<Vec<f64>> {
+        let failed = |e| arrow_error(&self.path, "read", e);
+        let numbers = cast(values, &DataType::Float64).map_err(failed)?;
+        Ok(numbers.as_primitive::<Float64Type>().iter().map(|value| value.unwrap_or(f64::NAN)).collect())
+    }
+}
+
+fn not_a_map(path: &Path, source: &dyn Source) -> Error {
+    let names = source.columns();
+    if names.is_empty() {
+        return Error::format(path, "an array of one component: a picture needs two");
+    }
+    let schema = source.read_columns(&names, 0, 0).map(|batch| batch.schema());
+    schema.map_or_else(|error| error, |schema| crate::coordinates::missing(path, &schema))
+}

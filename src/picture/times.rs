@@ -1,0 +1,362 @@
+//! Times along a range as calendars and clocks write them.
+//!
+//! Must hold: any number of nanoseconds has a label, whatever the zone.
+
+use chrono::{
+    DateTime, Datelike, Days, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone, Timelike,
+};
+
+use super::range::{Ticks, multiples, number, round_step, with_ends};
+
+const SECOND: i128 = 1_000_000_000;
+const MINUTE: i128 = 60 * SECOND;
+const HOUR: i128 = 60 * MINUTE;
+const DAY: i128 = 24 * HOUR;
+/// A year's and a month's mean lengths.
+const YEAR: i128 = 31_556_952 * SECOND;
+const MONTH: i128 = YEAR / 12;
+
+/// A time zone.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Zone {
+    Named(chrono_tz::Tz),
+    Fixed(FixedOffset),
+}
+
+impl Zone {
+    /// The zone that Arrow calls so: an offset such as +05:30, or a name of the IANA database.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        if let Ok(zone) = name.parse() {
+            return Some(Zone::Named(zone));
+        }
+        let (sign, digits) = match name.as_bytes() {
+            [b'+', ..] => (1, &name[1..]),
+            [b'-', ..] => (-1, &name[1..]),
+            _ => return None,
+        };
+        let digits = digits.replace(':', "");
+        let minutes = match digits.len() {
+            2 => digits.parse::<i32>().ok()? * 60,
+            4 => digits.get(..2)?.parse::<i32>().ok()? * 60 + digits.get(2..)?.parse::<i32>().ok()?,
+            _ => return None,
+        };
+        FixedOffset::east_opt(sign * minutes * 60).map(Zone::Fixed)
+    }
+
+    /// The offset at a time in UTC.
+    fn at(&self, utc: &NaiveDateTime) -> FixedOffset {
+        match self {
+            Zone::Named(zone) => zone.offset_from_utc_datetime(utc).fix(),
+            Zone::Fixed(offset) => *offset,
+        }
+    }
+
+    /// The offset when clocks show `at`: of two the first, none where they never do.
+    fn shown(&self, at: &NaiveDateTime) -> Option<FixedOffset> {
+        match self {
+            Zone::Named(zone) => zone.offset_from_local_datetime(at).earliest().map(|offset| offset.fix()),
+            Zone::Fixed(offset) => Some(*offset),
+        }
+    }
+}
+
+/// Nanoseconds in the largest unit of which the range has two.
+pub(super) fn durations(low: i128, high: i128) -> Ticks {
+    const UNITS: [(i128, &str); 7] =
+        [(DAY, "d"), (HOUR, "h"), (MINUTE, "min"), (SECOND, "s"), (1_000_000, "ms"), (1_000, "µs"), (1, "ns")];
+    let span = high.abs_diff(low);
+    let size = if span > 0 { span } else { low.unsigned_abs() };
+    let (unit, name) = UNITS.into_iter().find(|(unit, _)| size >= 2 * unit.unsigned_abs()).unwrap_or((1, "ns"));
+    let label = |value: i128, grain: f64| {
+        let grain = if span > 0 { grain / unit as f64 } else { 0.0 };
+        format!("{} {name}", number(value as f64 / unit as f64, grain))
+    };
+    let step = clock_step(span as f64 / 5.0).unwrap_or_else(|| {
+        let days = round_step(span as f64 / 5.0 / DAY as f64).ceil();
+        days as i128 * DAY
+    });
+    let between = multiples(low, high, step).map(|v| (v, label(v, step as f64 / 2.0))).collect();
+    with_ends(low, high, |v| label(v, span as f64 / 100.0), between)
+}
+
+pub(super) fn times_of_day(low: i128, high: i128) -> Ticks {
+    let label = |value: i128, fineness: Fine| {
+        let time = |value: i128| {
+            let seconds = u32::try_from(value.div_euclid(SECOND)).ok()?;
+            NaiveTime::from_num_seconds_from_midnight_opt(seconds, value.rem_euclid(SECOND) as u32)
+        };
+        time(value).map_or_else(|| format!("{value} ns"), |time| clock(time, fineness))
+    };
+    let span = high.abs_diff(low) as f64;
+    let step = clock_step(span / 5.0).unwrap_or(DAY);
+    let between = multiples(low, high, step).map(|v| (v, label(v, Fine::of_step(step)))).collect();
+    with_ends(low, high, |v| label(v, Fine::of_span(span, v).max(Fine::Minute)), between)
+}
+
+/// How fine a part of a time is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fine {
+    Year,
+    Month,
+    Day,
+    Minute,
+    Second,
+    /// Digits of a second.
+    Digits(usize),
+}
+
+impl Fine {
+    /// What shows a hundredth of `span` nanoseconds; of no span, all there is of `value`.
+    fn of_span(span: f64, value: i128) -> Self {
+        let span = span as i128;
+        if span == 0 {
+            return match value.rem_euclid(SECOND) {
+                0 => Fine::Second,
+                part => Fine::Digits(9 - (1..9).take_while(|d| part % 10i128.pow(*d) == 0).count()),
+            };
+        }
+        match span {
+            span if span >= 10 * DAY => Fine::Day,
+            span if span >= 10 * MINUTE => Fine::Minute,
+            span if span >= 20 * SECOND => Fine::Second,
+            span => Fine::digits(span / 100),
+        }
+    }
+
+    fn of_step(step: i128) -> Self {
+        match step {
+            step if step >= DAY => Fine::Day,
+            step if step >= MINUTE => Fine::Minute,
+            step if step >= SECOND => Fine::Second,
+            step => Fine::digits(step),
+        }
+    }
+
+    /// Digits that tell times apart that differ by `grain` nanoseconds.
+    fn digits(grain: i128) -> Self {
+        Fine::Digits((1..9).find(|digits| 10i128.pow(9 - digits) <= grain).unwrap_or(9) as usize)
+    }
+}
+
+fn clock(time: NaiveTime, fine: Fine) -> String {
+    let mut text = format!("{:02}:{:02}", time.hour(), time.minute());
+    if fine >= Fine::Second {
+        text += &format!(":{:02}", time.second());
+    }
+    if let Fine::Digits(digits) = fine {
+        let part = format!("{:09}", time.nanosecond() % 1_000_000_000);
+        text += &format!(".{}", &part[..digits.clamp(1, 9)]);
+    }
+    text
+}
+
+fn calendar(at: NaiveDateTime, fine: Fine) -> String {
+    let date = match fine {
+        Fine::Year => format!("{:04}", at.year()),
+        Fine::Month => format!("{:04}-{:02}", at.year(), at.month()),
+        _ => format!("{:04}-{:02}-{:02}", at.year(), at.month(), at.day()),
+    };
+    if fine > Fine::Day { format!("{date} {}", clock(at.time(), fine)) } else { date }
+}
+
+/// Nanoseconds since 1970 in UTC as the clocks of a zone show them; none beyond the calendar.
+fn local(value: i128, zone: Option<&Zone>) -> Option<NaiveDateTime> {
+    let seconds = i64::try_from(value.div_euclid(SECOND)).ok()?;
+    let utc = DateTime::from_timestamp(seconds, value.rem_euclid(SECOND) as u32)?.naive_utc();
+    match zone {
+        Some(zone) => utc.checked_add_offset(zone.at(&utc)),
+        None => Some(utc),
+    }
+}
+
+/// The other way round; of a time that comes twice the first, none for one that is left out.
+fn universal(at: NaiveDateTime, zone: Option<&Zone>) -> Option<i128> {
+    let utc = match zone {
+        Some(zone) => at.checked_sub_offset(zone.shown(&at)?)?,
+        None => at,
+    };
+    let utc = utc.and_utc();
+    Some(i128::from(utc.timestamp()) * SECOND + i128::from(utc.timestamp_subsec_nanos()))
+}
+
+/// Nanoseconds since 1970 as dates, with the time of the day where the range needs it and they
+/// are not `days` alone.
+pub(super) fn moments(low: i128, high: i128, zone: Option<Zone>, days: bool) -> Ticks {
+    let zone = zone.as_ref();
+    let span = high.abs_diff(low) as f64;
+    let fine = |fine: Fine| if days { fine.min(Fine::Day) } else { fine };
+    let label = |value: i128| match local(value, zone) {
+        Some(at) => calendar(at, fine(Fine::of_span(span, value))),
+        // Beyond any calendar: the year will do.
+        None => format!("year {}", 1970 + value / YEAR),
+    };
+    let between = match (local(low, zone), local(high, zone)) {
+        (Some(first), Some(last)) if low < high => round_moments(first, last, span, days, zone),
+        _ => Vec::new(),
+    };
+    with_ends(low, high, label, between)
+}
+
+/// Round times between two, as clocks show them: years, months, days or parts of a day.
+fn round_moments(first: NaiveDateTime, last: NaiveDateTime, span: f64, days: bool, zone: Option<&Zone>) -> Ticks {
+    let rough = span / 5.0;
+    let labelled = |at: NaiveDateTime, fine: Fine| universal(at, zone).map(|value| (value, calendar(at, fine)));
+    let of_date = |date: Option<NaiveDate>| date.map(|date| date.and_time(NaiveTime::MIN));
+    if let Some(step) = clock_step(rough).filter(|_| !days) {
+        let midnight = first.date().and_time(NaiveTime::MIN);
+        // From midnight on, so that steps of hours and minutes fall on round ones.
+        let since = |at: NaiveDateTime| {
+            let passed = at - midnight;
+            i128::from(passed.num_seconds()) * SECOND + i128::from(passed.subsec_nanos())
+        };
+        let at = |offset: i128| midnight.checked_add_signed(TimeDelta::nanoseconds(i64::try_from(offset).ok()?));
+        return multiples(since(first), since(last) + 1, step)
+            .filter_map(|offset| labelled(at(offset)?, Fine::of_step(step)))
+            .collect();
+    }
+    if let Some(step) = [1, 2, 5, 7, 14].into_iter().find(|step| *step as f64 * DAY as f64 >= rough) {
+        let date = |n: u64| of_date(first.date().checked_add_days(Days::new(n * step)));
+        return (1..9).filter_map(|n| labelled(date(n)?, Fine::Day)).collect();
+    }
+    if let Some(step) = [1, 2, 3, 6].into_iter().find(|step| *step as f64 * MONTH as f64 >= rough) {
+        let months = first.year() * 12 + first.month0() as i32;
+        let date = |n: i32| {
+            let month = (months.div_euclid(step) + n) * step;
+            of_date(NaiveDate::from_ymd_opt(month.div_euclid(12), month.rem_euclid(12) as u32 + 1, 1))
+        };
+        return (1..9).filter_map(|n| labelled(date(n)?, Fine::Month)).collect();
+    }
+    let step = round_step(rough / YEAR as f64).ceil().max(1.0) as i32;
+    let year = |n: i32| of_date(NaiveDate::from_ymd_opt((first.year().div_euclid(step) + n).checked_mul(step)?, 1, 1));
+    (1..9).filter_map(|n| labelled(year(n)?, Fine::Year)).collect()
+}
+
+/// The least round part of a day, in nanoseconds, that is `rough` or more.
+fn clock_step(rough: f64) -> Option<i128> {
+    if rough <= SECOND as f64 / 2.0 {
+        // Parts of a second are decimal.
+        let step = round_step(rough.max(1.0));
+        return Some(if step.fract() == 0.0 { step as i128 } else { 5 });
+    }
+    let steps = [SECOND, MINUTE].into_iter().flat_map(|unit| [1, 2, 5, 10, 15, 30].map(|n| n * unit));
+    steps.chain([1, 2, 3, 6, 12].map(|n| n * HOUR)).find(|step| *step as f64 >= rough)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::range::{Range, Unit};
+    use super::*;
+
+    fn labels(range: &Range) -> Vec<String> {
+        range.ticks().into_iter().map(|tick| tick.1).collect()
+    }
+
+    #[track_caller]
+    fn check(range: &Range, expected: &[&str]) {
+        let ticks = range.ticks();
+        assert_eq!(labels(range), expected);
+        let places: Vec<f32> = ticks.iter().map(|tick| tick.0).collect();
+        assert!(places.iter().all(|at| (0.0..=1.0).contains(at)), "{places:?}");
+        assert!(places[1.min(places.len() - 1)..].iter().skip(1).is_sorted(), "{places:?}");
+    }
+
+    fn moment(text: &str) -> i128 {
+        let at = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").unwrap();
+        universal(at, None).unwrap()
+    }
+
+    fn moments(low: &str, high: &str, zone: Option<&str>) -> Range {
+        Range::wholes(moment(low), moment(high), Unit::Moment { zone: zone.map(Into::into) })
+    }
+
+    #[test]
+    fn times_are_labelled_as_times() {
+        check(
+            &moments("2024-05-01 12:00:00", "2024-05-01 12:00:59.9", None),
+            &[
+                "2024-05-01 12:00:00",
+                "2024-05-01 12:00:59",
+                "2024-05-01 12:00:15",
+                "2024-05-01 12:00:30",
+                "2024-05-01 12:00:45",
+            ],
+        );
+        check(
+            &moments("2024-05-01 12:00:00", "2024-05-01 12:00:00.01", None),
+            &[
+                "2024-05-01 12:00:00.0000",
+                "2024-05-01 12:00:00.0100",
+                "2024-05-01 12:00:00.002",
+                "2024-05-01 12:00:00.004",
+                "2024-05-01 12:00:00.006",
+                "2024-05-01 12:00:00.008",
+            ],
+        );
+        check(
+            &moments("2024-05-01 08:10:00", "2024-05-01 20:00:00", None),
+            &[
+                "2024-05-01 08:10",
+                "2024-05-01 20:00",
+                "2024-05-01 09:00",
+                "2024-05-01 12:00",
+                "2024-05-01 15:00",
+                "2024-05-01 18:00",
+            ],
+        );
+        check(
+            &moments("2024-05-03 08:10:00", "2024-07-01 20:00:00", None),
+            &["2024-05-03", "2024-07-01", "2024-05-17", "2024-05-31", "2024-06-14", "2024-06-28"],
+        );
+        check(
+            &moments("2024-02-03 08:10:00", "2025-01-01 20:00:00", None),
+            &["2024-02-03", "2025-01-01", "2024-04", "2024-07", "2024-10", "2025-01"],
+        );
+        check(
+            &moments("1980-02-03 08:10:00", "2025-01-01 20:00:00", None),
+            &["1980-02-03", "2025-01-01", "1990", "2000", "2010", "2020"],
+        );
+        check(&moments("2024-05-01 12:00:00.25", "2024-05-01 12:00:00.25", None), &["2024-05-01 12:00:00.25"]);
+        check(&moments("2024-05-01 12:00:00", "2024-05-01 12:00:00", None), &["2024-05-01 12:00:00"]);
+        // Beyond the calendar.
+        check(
+            &Range::wholes(0, i128::from(i64::MAX) * SECOND, Unit::Moment { zone: None }),
+            &["1970-01-01", "year 292277026596"],
+        );
+    }
+
+    #[test]
+    fn zones_have_their_own_clocks() {
+        let berlin = moments("2024-03-30 23:30:00", "2024-03-31 02:30:00", Some("Europe/Berlin"));
+        // One hour is left out that night.
+        check(
+            &berlin,
+            &["2024-03-31 00:30", "2024-03-31 04:30", "2024-03-31 01:00", "2024-03-31 03:00", "2024-03-31 04:00"],
+        );
+        assert_eq!(berlin.remark().as_deref(), Some("Europe/Berlin"));
+        let offset = moments("2024-01-01 00:00:00", "2024-01-01 00:00:00", Some("+05:30"));
+        check(&offset, &["2024-01-01 05:30:00"]);
+        let unknown = moments("2024-01-01 00:00:00", "2024-01-01 00:00:00", Some("Mars/Olympus"));
+        check(&unknown, &["2024-01-01 00:00:00"]);
+        assert_eq!(unknown.remark().as_deref(), Some("UTC"));
+        assert_eq!(moments("2024-01-01 00:00:00", "2024-01-02 00:00:00", None).remark(), None);
+    }
+
+    #[test]
+    fn dates_times_of_day_and_durations() {
+        let dates = Range::wholes(moment("2024-05-01 00:00:00"), moment("2024-05-04 00:00:00"), Unit::Date);
+        check(&dates, &["2024-05-01", "2024-05-04", "2024-05-02", "2024-05-03"]);
+        check(&Range::wholes(0, 0, Unit::Date), &["1970-01-01"]);
+        check(
+            &Range::wholes(8 * HOUR, 17 * HOUR + MINUTE, Unit::TimeOfDay),
+            &["08:00", "17:01", "09:00", "12:00", "15:00"],
+        );
+        check(
+            &Range::wholes(SECOND, 2 * SECOND, Unit::TimeOfDay),
+            &["00:00:01.00", "00:00:02.00", "00:00:01.2", "00:00:01.4", "00:00:01.6", "00:00:01.8"],
+        );
+        check(&Range::wholes(0, 90 * MINUTE, Unit::Duration), &["0 min", "90 min", "30 min", "60 min"]);
+        check(&Range::wholes(-DAY, 9 * DAY, Unit::Duration), &["-1 d", "9 d", "0 d", "2 d", "4 d", "6 d", "8 d"]);
+        check(&Range::wholes(0, 1_500, Unit::Duration), &["0 ns", "1500 ns", "500 ns", "1000 ns"]);
+        check(&Range::wholes(HOUR, HOUR, Unit::Duration), &["60 min"]);
+    }
+}

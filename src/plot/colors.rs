@@ -1,0 +1,475 @@
+//! How a column of any type becomes colours: which values there are, learned
+//! in one pass, and what each row of a later pass is painted with.
+//!
+//! What must hold: what is held does not grow with the rows; numbers are
+//! compared and subtracted in their own type, never as rounded ones.
+
+use std::collections::{BTreeMap, HashMap};
+
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::*;
+
+use crate::picture::{ColorScale, NAMED, Number, Range, Unit};
+
+/// Texts that are counted at a time: this many, and this many bytes of them. The rarest
+/// make room for others.
+const MOST: usize = 100_000;
+const MOST_BYTES: usize = 64 << 20;
+
+/// Why a column gives no colours.
+pub(super) type Refusal = String;
+
+/// What the values of a column are.
+#[derive(Clone, Debug, PartialEq)]
+enum Kind {
+    /// Categories.
+    Texts,
+    /// Integers, and what they mean; plain ones of few values are categories.
+    Wholes(Unit),
+    Floats,
+}
+
+/// The values of a portion of rows.
+enum Values {
+    Texts(StringArray),
+    Wholes(Vec<Option<i128>>),
+    /// NaN where there is none.
+    Floats(Vec<f64>),
+}
+
+/// Says why a column of this type cannot give colours, if it cannot.
+pub fn check(data_type: &DataType) -> Result<(), String> {
+    kind(data_type).map(drop)
+}
+
+fn kind(data_type: &DataType) -> Result<Kind, Refusal> {
+    use DataType::*;
+    let scale = |scale: i8| Ok(Kind::Wholes(Unit::Plain { scale }));
+    match data_type {
+        Dictionary(_, values) => kind(values),
+        RunEndEncoded(_, values) => kind(values.data_type()),
+        Utf8 | LargeUtf8 | Utf8View | Boolean | Null => Ok(Kind::Texts),
+        Float16 | Float32 | Float64 => Ok(Kind::Floats),
+        integer if integer.is_integer() => scale(0),
+        Decimal32(_, s) | Decimal64(_, s) | Decimal128(_, s) | Decimal256(_, s) => scale(*s),
+        Date32 | Date64 => Ok(Kind::Wholes(Unit::Date)),
+        Timestamp(_, zone) => Ok(Kind::Wholes(Unit::Moment { zone: zone.as_deref().map(Into::into) })),
+        Time32(_) | Time64(_) => Ok(Kind::Wholes(Unit::TimeOfDay)),
+        Duration(_) => Ok(Kind::Wholes(Unit::Duration)),
+        other => Err(format!("it is {other}, neither text, number nor time")),
+    }
+}
+
+fn read(values: &ArrayRef) -> Result<Values, Refusal> {
+    let plain = match values.data_type() {
+        DataType::Dictionary(_, inner) => cast(values, inner).map_err(|e| e.to_string())?,
+        DataType::RunEndEncoded(_, inner) => cast(values, inner.data_type()).map_err(|e| e.to_string())?,
+        _ => values.clone(),
+    };
+    match kind(plain.data_type())? {
+        Kind::Texts => texts(&plain).map(Values::Texts),
+        Kind::Wholes(_) => wholes(&plain).map(Values::Wholes),
+        Kind::Floats => {
+            let floats = cast(&plain, &DataType::Float64).map_err(|e| e.to_string())?;
+            let floats = floats.as_primitive_opt::<Float64Type>().ok_or("it is no number")?;
+            Ok(Values::Floats(floats.iter().map(|v| v.unwrap_or(f64::NAN)).collect()))
+        }
+    }
+}
+
+/// Values as texts, as categories and labels are compared.
+pub(crate) fn texts(values: &ArrayRef) -> Result<StringArray, Refusal> {
+    let texts = cast(values, &DataType::Utf8).map_err(|e| e.to_string())?;
+    texts.as_string_opt::<i32>().cloned().ok_or_else(|| format!("{} is no text", values.data_type()))
+}
+
+/// Integers; times in nanoseconds.
+fn wholes(values: &ArrayRef) -> Result<Vec<Option<i128>>, Refusal> {
+    fn of<T: ArrowPrimitiveType>(values: &ArrayRef, each: i128) -> Option<Vec<Option<i128>>>
+    where
+        T::Native: Into<i128>,
+    {
+        let whole = |v: T::Native| Into::<i128>::into(v).saturating_mul(each);
+        Some(values.as_primitive_opt::<T>()?.iter().map(|v| v.map(whole)).collect())
+    }
+    use TimeUnit::*;
+    const DAY: i128 = 86_400 * S;
+    const S: i128 = 1_000_000_000;
+    const MS: i128 = 1_000_000;
+    const US: i128 = 1_000;
+    let wholes = match values.data_type() {
+        DataType::Int8 => of::<Int8Type>(values, 1),
+        DataType::Int16 => of::<Int16Type>(values, 1),
+        DataType::Int32 => of::<Int32Type>(values, 1),
+        DataType::Int64 => of::<Int64Type>(values, 1),
+        DataType::UInt8 => of::<UInt8Type>(values, 1),
+        DataType::UInt16 => of::<UInt16Type>(values, 1),
+        DataType::UInt32 => of::<UInt32Type>(values, 1),
+        DataType::UInt64 => of::<UInt64Type>(values, 1),
+        DataType::Decimal32(..) => of::<Decimal32Type>(values, 1),
+        DataType::Decimal64(..) => of::<Decimal64Type>(values, 1),
+        DataType::Decimal128(..) => of::<Decimal128Type>(values, 1),
+        // Of more digits than 38, which no other type has, the greatest there are.
+        DataType::Decimal256(..) => values.as_primitive_opt::<Decimal256Type>().map(|decimals| {
+            let whole = |v: i256| v.to_i128().unwrap_or(if v < i256::ZERO { i128::MIN } else { i128::MAX });
+            decimals.iter().map(|v| v.map(whole)).collect()
+        }),
+        DataType::Date32 => of::<Date32Type>(values, DAY),
+        DataType::Date64 => of::<Date64Type>(values, MS),
+        DataType::Time32(Second) => of::<Time32SecondType>(values, S),
+        DataType::Time32(Millisecond) => of::<Time32MillisecondType>(values, MS),
+        DataType::Time64(Microsecond) => of::<Time64MicrosecondType>(values, US),
+        DataType::Time64(Nanosecond) => of::<Time64NanosecondType>(values, 1),
+        DataType::Timestamp(Second, _) => of::<TimestampSecondType>(values, S),
+        DataType::Timestamp(Millisecond, _) => of::<TimestampMillisecondType>(values, MS),
+        DataType::Timestamp(Microsecond, _) => of::<TimestampMicrosecondType>(values, US),
+        DataType::Timestamp(Nanosecond, _) => of::<TimestampNanosecondType>(values, 1),
+        DataType::Duration(Second) => of::<DurationSecondType>(values, S),
+        DataType::Duration(Millisecond) => of::<DurationMillisecondType>(values, MS),
+        DataType::Duration(Microsecond) => of::<DurationMicrosecondType>(values, US),
+        DataType::Duration(Nanosecond) => of::<DurationNanosecondType>(values, 1),
+        _ => None,
+    };
+    wholes.ok_or_else(|| format!("it is {}, which was not expected", values.data_type()))
+}
+
+/// What a column holds, learned in a first pass.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    kind: Option<Kind>,
+    texts: Counts,
+    /// Counts of integers; given up where more differ than have a colour of their own.
+    wholes: BTreeMap<i128, u64>,
+    many: bool,
+    /// The least and the greatest number.
+    range: Option<(Number, Number)>,
+}
+
+impl Survey {
+    /// Takes in the next values.
+    pub(super) fn add(&mut self, values: &ArrayRef) -> Result<(), Refusal> {
+        let kind = kind(values.data_type())?;
+        match self.kind.get_or_insert_with(|| kind.clone()) {
+            first if *first == kind => {}
+            _ => return Err(format!("its type changes to {} on the way", values.data_type())),
+        }
+        match read(values)? {
+            Values::Texts(texts) => texts.iter().flatten().for_each(|text| self.texts.add(text)),
+            Values::Wholes(wholes) => {
+                for value in wholes.into_iter().flatten() {
+                    if !self.many {
+                        *self.wholes.entry(value).or_default() += 1;
+                        self.many = self.wholes.len() > NAMED;
+                    }
+                    let (low, high) = match self.range {
+                        Some((Number::Whole(low), Number::Whole(high))) => (low, high),
+                        _ => (value, value),
+                    };
+                    self.range = Some((Number::Whole(low.min(value)), Number::Whole(high.max(value))));
+                }
+            }
+            Values::Floats(floats) => {
+                for value in floats.into_iter().filter(|v| v.is_finite()) {
+                    let (low, high) = match self.range {
+                        Some((Number::Float(low), Number::Float(high))) => (low, high),
+                        _ => (value, value),
+                    };
+                    self.range = Some((Number::Float(low.min(value)), Number::Float(high.max(value))));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The categories that have to be counted again, because others were dropped in favour of them.
+    pub(super) fn recount(&self) -> Option<Recount> {
+        if !self.texts.dropped {
+            return None;
+        }
+        // More than have colours: their order may still change.
+        let kept = self.texts.ranked().into_iter().take(20 * NAMED);
+        Some(Recount { counts: kept.map(|(text, _)| (text, 0)).collect(), others: 0 })
+    }
+
+    /// What rows are painted with. `recount` is [`recount`](Self::recount)'s after a pass.
+    pub(super) fn finish(self, recount: Option<Recount>) -> Paints {
+        let categories = match self.kind {
+            Some(Kind::Texts) | None => true,
+            Some(Kind::Wholes(Unit::Plain { scale: 0 })) => !self.many && !self.wholes.is_empty(),
+            _ => self.range.is_none(),
+        };
+        if categories && !self.wholes.is_empty() {
+            let codes = self.wholes.keys().zip(0..).map(|(&value, code)| (value, code)).collect();
+            let names = self.wholes.iter().map(|(value, count)| (value.to_string(), *count)).collect();
+            return Paints::Wholes(ColorScale::categories(names), codes);
+        }
+        if categories {
+            let (counts, others) = match recount {
+                Some(recount) => (recount.counts, recount.others),
+                None => (self.texts.counts, 0),
+            };
+            // In an order that does not depend on the table.
+            let mut counted: Vec<(String, u64)> = counts.into_iter().collect();
+            counted.sort();
+            let codes = counted.iter().zip(0..).map(|((text, _), code)| (text.clone(), code)).collect();
+            return Paints::Texts(ColorScale::categories(counted).and_others(others), codes);
+        }
+        let range = match (self.range, self.kind) {
+            (Some((Number::Whole(low), Number::Whole(high))), Some(Kind::Wholes(unit))) => {
+                Range::wholes(low, high, unit)
+            }
+            (Some((Number::Float(low), Number::Float(high))), _) => Range::floats(low, high),
+            _ => Range::floats(0.0, 0.0),
+        };
+        Paints::Scale(ColorScale::values(range.clone()), range)
+    }
+}
+
+/// Texts and how often they come, of bounded size.
+#[derive(Debug, Default)]
+struct Counts {
+    counts: HashMap<String, u64>,
+    bytes: usize,
+    dropped: bool,
+}
+
+impl Counts {
+    fn add(&mut self, text: &str) {
+        if let Some(count) = self.counts.get_mut(text) {
+            *count += 1;
+            return;
+        }
+        if self.counts.len() >= MOST || self.bytes + text.len() > MOST_BYTES {
+            self.drop_half();
+        }
+        self.bytes += text.len();
+        self.counts.insert(text.into(), 1);
+    }
+
+    /// Keeps the half that came most often.
+    fn drop_half(&mut self) {
+        let ranked = self.ranked();
+        (self.dropped, self.bytes) = (true, 0);
+        let bytes = &mut self.bytes;
+        let kept = ranked.into_iter().take(MOST / 2).take_while(|(text, _)| {
+            *bytes += text.len();
+            *bytes <= MOST_BYTES / 2
+        });
+        self.counts = kept.collect();
+        self.bytes = self.counts.keys().map(String::len).sum();
+    }
+
+    /// The most frequent first; equals by letter.
+    fn ranked(&self) -> Vec<(String, u64)> {
+        let mut ranked: Vec<(String, u64)> = self.counts.iter().map(|(text, count)| (text.clone(), *count)).collect();
+        ranked.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        ranked
+    }
+}
+
+/// A second count of the most frequent texts, where there were too many to count all.
+#[derive(Debug)]
+pub(super) struct Recount {
+    counts: HashMap<String, u64>,
+    others: u64,
+}
+
+impl Recount {
+    pub(super) fn add(&mut self, values: &ArrayRef) -> Result<(), Refusal> {
+        if let Values::Texts(texts) = read(values)? {
+            for text in texts.iter().flatten() {
+                match self.counts.get_mut(text) {
+                    Some(count) => *count += 1,
+                    None => self.others += 1,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What each row of a column is painted with.
+#[derive(Debug)]
+pub(super) enum Paints {
+    Texts(ColorScale, HashMap<String, u32>),
+    Wholes(ColorScale, HashMap<i128, u32>),
+    Scale(ColorScale, Range),
+}
+
+/// The paint of a portion of rows, as [`crate::picture::Color`] has it.
+pub(super) enum Painted {
+    /// One beyond all codes, which is drawn grey, where there is no value.
+    Categories(Vec<u32>),
+    /// NaN, which is drawn grey, where there is no value.
+    Places(Vec<f64>),
+}
+
+impl Paints {
+    pub(super) fn scale(&self) -> &ColorScale {
+        match self {
+            Paints::Texts(scale, _) | Paints::Wholes(scale, _) | Paints::Scale(scale, _) => scale,
+        }
+    }
+
+    pub(super) fn paint(&self, values: &ArrayRef) -> Result<Painted, Refusal> {
+        let code = |code: Option<&u32>| code.copied().unwrap_or(u32::MAX);
+        match (self, read(values)?) {
+            (Paints::Texts(_, codes), Values::Texts(texts)) => {
+                Ok(Painted::Categories(texts.iter().map(|text| code(text.and_then(|t| codes.get(t)))).collect()))
+            }
+            (Paints::Wholes(_, codes), Values::Wholes(wholes)) => {
+                Ok(Painted::Categories(wholes.iter().map(|v| code(v.and_then(|v| codes.get(&v)))).collect()))
+            }
+            (Paints::Scale(_, range), Values::Wholes(wholes)) => {
+                let place = |v: Option<i128>| v.map_or(f64::NAN, |v| range.place(Number::Whole(v)));
+                Ok(Painted::Places(wholes.into_iter().map(place).collect()))
+            }
+            (Paints::Scale(_, range), Values::Floats(floats)) => {
+                Ok(Painted::Places(floats.into_iter().map(|v| range.place(Number::Float(v))).collect()))
+            }
+            // A column without any value: all of it is grey.
+            (Paints::Texts(..), _) => Ok(Painted::Categories(vec![u32::MAX; values.len()])),
+            _ => Err(format!("its type changes to {} on the way", values.data_type())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::*;
+    use arrow::datatypes::{DataType, Int8Type};
+
+    use super::*;
+
+    fn paints(portions: &[ArrayRef]) -> Result<Paints, Refusal> {
+        let mut survey = Survey::default();
+        portions.iter().try_for_each(|p| survey.add(p))?;
+        let mut recount = survey.recount();
+        for recount in recount.iter_mut() {
+            portions.iter().try_for_each(|p| recount.add(p))?;
+        }
+        Ok(survey.finish(recount))
+    }
+
+    /// The categories by code; none where the column is a scale.
+    fn categories(column: ArrayRef) -> Option<Vec<String>> {
+        let mut names: Vec<(u32, String)> = match paints(&[column.clone(), column]).expect("colours") {
+            Paints::Texts(_, codes) => codes.into_iter().map(|(name, code)| (code, name)).collect(),
+            Paints::Wholes(_, codes) => codes.into_iter().map(|(value, code)| (code, value.to_string())).collect(),
+            Paints::Scale(..) => return None,
+        };
+        names.sort();
+        Some(names.into_iter().map(|(_, name)| name).collect())
+    }
+
+    fn places(column: ArrayRef) -> Vec<f64> {
+        let paints = paints(std::slice::from_ref(&column)).expect("colours");
+        match paints.paint(&column).expect("paint") {
+            Painted::Places(places) => places,
+            Painted::Categories(codes) => panic!("categories {codes:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn check_categories(column: impl Array + 'static, expected: &[&str]) {
+        assert_eq!(categories(Arc::new(column)).expect("categories"), expected);
+    }
+
+    #[test]
+    fn what_is_a_category_and_what_a_scale() {
+        check_categories(StringArray::from(vec![Some("b"), None, Some("a"), Some("b")]), &["a", "b"]);
+        check_categories(["z", "y", "z"].into_iter().collect::<DictionaryArray<Int8Type>>(), &["y", "z"]);
+        check_categories(BooleanArray::from(vec![Some(true), Some(false), None]), &["false", "true"]);
+        check_categories(Int64Array::from(vec![10, 9, -1, 9]), &["-1", "9", "10"]);
+        let ids = [(1u64 << 53) + 1, 1 << 53, u64::MAX];
+        check_categories(
+            UInt64Array::from(ids.to_vec()),
+            &["9007199254740992", "9007199254740993", "18446744073709551615"],
+        );
+        check_categories(StringArray::from(vec![None::<&str>; 3]), &[]);
+        check_categories(NullArray::new(3), &[]);
+        let values: ArrayRef = Arc::new(Int32Array::from(vec![7, 3]));
+        check_categories(DictionaryArray::new(Int8Array::from(vec![0, 1, 0]), values), &["3", "7"]);
+        for scale in [
+            Arc::new(UInt64Array::from_iter_values(0..=NAMED as u64)) as ArrayRef,
+            Arc::new(Float64Array::from(vec![1.0, 1.0])),
+            Arc::new(TimestampSecondArray::from(vec![1, 2])),
+            Arc::new(Decimal128Array::from(vec![1, 2]).with_precision_and_scale(9, 2).unwrap()),
+            Arc::new(Date32Array::from(vec![1, 2])),
+            Arc::new(DurationMillisecondArray::from(vec![1, 2])),
+            Arc::new(Time64NanosecondArray::from(vec![1, 2])),
+        ] {
+            assert_eq!(categories(scale.clone()), None, "{}", scale.data_type());
+        }
+    }
+
+    /// Values that f32, and some that f64, cannot tell apart have places of their own.
+    #[test]
+    fn near_values_far_from_zero_have_places_of_their_own() {
+        let columns: [ArrayRef; 8] = [
+            Arc::new(TimestampSecondArray::from_iter_values((0..=600).map(|i| 1_714_521_600 + i))),
+            Arc::new(TimestampNanosecondArray::from_iter_values((0..=600).map(|i| 1_714_521_600_000_000_000 + i))),
+            Arc::new(Int64Array::from_iter_values((0..=600).map(|i| (1 << 60) + i))),
+            Arc::new(UInt64Array::from_iter_values((0..=600).map(|i| u64::MAX - 600 + i))),
+            Arc::new(Float64Array::from_iter_values((0..=600).map(|i| 1.7e9 + f64::from(i) / 10.0))),
+            Arc::new(Date32Array::from_iter_values((0..=600).map(|i| 19_000 + i))),
+            Arc::new(Decimal128Array::from_iter_values((0..=600).map(|i| 10i128.pow(30) + i))),
+            Arc::new(Decimal256Array::from_iter_values((0..=600).map(|i| i256::from_i128(10i128.pow(30) + i)))),
+        ];
+        for column in columns {
+            let places = places(column.clone());
+            for (i, place) in places.iter().enumerate() {
+                assert!((place - i as f64 / 600.0).abs() < 1e-6, "{}: {place} of {i}", column.data_type());
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_value_has_no_place() {
+        let places = places(Arc::new(Float64Array::from(vec![
+            Some(2.5),
+            None,
+            Some(f64::NAN),
+            Some(-1.0),
+            Some(f64::INFINITY),
+        ])));
+        assert!(places[0] == 1.0 && places[1].is_nan() && places[2].is_nan() && places[3] == 0.0 && places[4] == 1.0);
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None]));
+        let paints = paints(std::slice::from_ref(&texts)).expect("colours");
+        let later: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some("new")]));
+        match paints.paint(&later).expect("paint") {
+            Painted::Categories(codes) => assert_eq!(codes, [0, u32::MAX, u32::MAX]),
+            Painted::Places(places) => panic!("{places:?}"),
+        }
+    }
+
+    #[test]
+    fn columns_without_colours_are_refused_by_their_type() {
+        let bytes: ArrayRef = Arc::new(BinaryArray::from_vec(vec![b"x"]));
+        assert!(paints(&[bytes]).is_err_and(|why| why.contains("Binary")));
+        assert!(check(&DataType::Interval(arrow::datatypes::IntervalUnit::DayTime)).is_err());
+        assert!(check(&DataType::Timestamp(TimeUnit::Second, Some("UTC".into()))).is_ok());
+    }
+
+    #[test]
+    fn of_too_many_texts_the_frequent_ones_keep_colours_and_true_counts() {
+        let name = |i: usize| if i % 3 == 1 && i > 150_000 { "late".into() } else { format!("n{i}") };
+        let often = |i: usize| if i.is_multiple_of(3) { "often".into() } else { name(i) };
+        let portions: Vec<ArrayRef> = (0..300_000)
+            .step_by(50_000)
+            .map(|from| Arc::new(StringArray::from_iter_values((from..from + 50_000).map(often))) as ArrayRef)
+            .collect();
+        match paints(&portions).expect("colours") {
+            Paints::Texts(scale, codes) => {
+                let shown = scale.ranked();
+                assert_eq!(&shown[..2], [("often".to_string(), 100_000), ("late".to_string(), 50_000)]);
+                assert!(codes.len() < 1_000 && codes.contains_key("late"));
+                assert_eq!(scale.total(), 300_000);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
