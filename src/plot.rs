@@ -76,7 +76,7 @@ pub fn draw(
         bounds.add(x, y);
         values.map_or(Ok(()), |values| survey.add(values))
     })?;
-    let mut canvas = if let Some(color) = color {
+    let canvas = if let Some(color) = color {
         let mut recount = survey.recount();
         if let Some(recount) = &mut recount {
             points.each(observer, &mut |_, _, values| values.map_or(Ok(()), |values| recount.add(values)))?;

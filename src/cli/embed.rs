@@ -216,7 +216,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
 
     let mut files = vec![("map", args.output.as_path())];
     if let Some(path) = &wanted.plot {
-        let coordinates = Coordinates::Named(coordinate_names(wanted.n_components));
+        let coordinates = Coordinates::Named(coordinate_names(plan.settings().n_components));
         let draw =
             || plot::write(path, &plot::draw(&args.output, &coordinates, color.as_ref(), &Style::default(), console)?);
         draw().map_err(|error| {
