@@ -14,7 +14,7 @@ use image::RgbImage;
 use lowland_engine::{Event, Observer};
 use lowland_io::{Coordinates, MapReader, Source};
 
-pub use colors::check;
+pub use colors::check_type;
 use colors::{Painted, Refusal, Survey};
 
 pub(crate) use colors::texts;
@@ -43,7 +43,7 @@ impl ColorBy {
     pub fn check(&self) -> Result<()> {
         let Some(source) = &self.source else { return Ok(()) };
         let nothing = source.read_columns(std::slice::from_ref(&self.column), 0, 0)?;
-        check(nothing.column(0).data_type()).map_err(|why| self.refused(&source.locate(0).path, why))
+        check_type(nothing.column(0).data_type()).map_err(|why| self.refused(&source.locate(0).path, why))
     }
 
     fn refused(&self, path: &Path, why: Refusal) -> Error {
@@ -175,7 +175,7 @@ impl Points<'_> {
             Some(_) => color.check(),
             None => {
                 let nothing = self.reader.read(0, 0, Some(&color.column))?;
-                let kind = nothing.beside.map_or(Ok(()), |values| check(values.data_type()));
+                let kind = nothing.beside.map_or(Ok(()), |values| check_type(values.data_type()));
                 kind.map_err(|why| self.refused(why))
             }
         }

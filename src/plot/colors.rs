@@ -39,7 +39,7 @@ enum Values {
 }
 
 /// Says why a column of this type cannot give colours, if it cannot.
-pub fn check(data_type: &DataType) -> Result<(), String> {
+pub fn check_type(data_type: &DataType) -> Result<(), String> {
     kind(data_type).map(drop)
 }
 
@@ -450,8 +450,8 @@ mod tests {
     fn columns_without_colours_are_refused_by_their_type() {
         let bytes: ArrayRef = Arc::new(BinaryArray::from_vec(vec![b"x"]));
         assert!(paints(&[bytes]).is_err_and(|why| why.contains("Binary")));
-        assert!(check(&DataType::Interval(arrow::datatypes::IntervalUnit::DayTime)).is_err());
-        assert!(check(&DataType::Timestamp(TimeUnit::Second, Some("UTC".into()))).is_ok());
+        assert!(check_type(&DataType::Interval(arrow::datatypes::IntervalUnit::DayTime)).is_err());
+        assert!(check_type(&DataType::Timestamp(TimeUnit::Second, Some("UTC".into()))).is_ok());
     }
 
     #[test]
