@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::compute::cast;
+use arrow::compute::{can_cast_types, cast};
 use arrow::datatypes::{DataType, Float32Type};
 use lowland_engine::evaluate::{self, Config, Input, LABEL_BYTES, Labels, MOST_LABELS, Points, READ_ROWS, UNLABELED};
 use lowland_engine::{Event, GraphSource, Observer};
@@ -85,7 +85,23 @@ impl Evaluation {
             }
         }
         for column in self.labels.iter().chain(&self.weights) {
-            self.table_of(column)?;
+            let table = self.table_of(column)?;
+            // One type over all files, from their headers.
+            let schema = table.column_schema(std::slice::from_ref(column))?;
+            let kind = schema.field(0).data_type();
+            let plain = if let DataType::Dictionary(_, values) = kind { values } else { kind };
+            if self.labels.contains(column) && !can_cast_types(plain, &DataType::Utf8) {
+                return Err(Error::job(format!(
+                    "{}: --labels {column}: it is {kind}, which cannot be labels",
+                    self.path()
+                )));
+            }
+            if self.weights.as_ref() == Some(column) && !plain.is_numeric() {
+                return Err(Error::job(format!(
+                    "{}: --weights {column}: it is {kind}, and weights are numbers",
+                    self.path()
+                )));
+            }
         }
         self.planned(vec![1; self.labels.len()])
     }

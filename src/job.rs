@@ -8,8 +8,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lowland_engine::{Config, GraphSink, GraphSource, Init, Inputs, Metric, Observer, Plan, Report, Sink, Stage};
-use lowland_io::{Fingerprint, GraphReader, GraphWriter, Manifest, MapColumns, MapWriter, RunDir, Source};
+use arrow::array::ArrayRef;
+use lowland_engine::{
+    Config, Event, GraphSink, GraphSource, Init, Inputs, Metric, Observer, Plan, Report, Sink, Stage,
+};
+use lowland_io::{
+    Fingerprint, GraphReader, GraphWriter, Manifest, MapColumns, MapWriter, RunDir, Source, coordinate_names,
+};
 
 use crate::{Error, Result, space};
 
@@ -93,6 +98,9 @@ pub struct Job {
     pub id: Option<String>,
     /// The source's columns to keep beside the coordinates.
     pub keep: Vec<String>,
+    /// What the coordinates are called in the map, one name for each; where
+    /// there are none x, y and z, or c0, c1, … of more than three.
+    pub coordinates: Vec<String>,
     /// Whether an output that is there may be replaced.
     pub force: bool,
     /// Where finished stages are kept; by default the output's name and `.run`.
@@ -120,6 +128,7 @@ impl Job {
             output: output.into(),
             id: None,
             keep: Vec::new(),
+            coordinates: Vec::new(),
             force: false,
             run_dir: None,
             keep_run: false,
@@ -182,7 +191,7 @@ impl Job {
         self.check_output()?;
         self.check_init(plan)?;
         self.check_room(plan)?;
-        let mut map = self.begin_map(plan)?;
+        let mut map = self.begin_map(plan, observer)?;
         let run = self.open_run(plan)?;
         let result = lowland_engine::embed(plan, &self.inputs(), &run.dir, &mut map, observer);
         self.close_run(run, result.map_err(Error::from))
@@ -237,9 +246,9 @@ impl Job {
             return plan.shape().rows.saturating_mul(plan.k() as u64 * 8);
         }
         let names: Vec<String> = self.id.iter().chain(&self.keep).cloned().collect();
-        let kept = self.source.as_ref().and_then(|source| source.read_columns(&names, 0, 0).ok());
-        let kept = kept.map_or(0, |batch| {
-            let widths = batch.schema().fields().iter().map(|f| f.data_type().primitive_width().unwrap_or(TEXT)).sum();
+        let kept = self.source.as_ref().and_then(|source| source.column_schema(&names).ok());
+        let kept = kept.map_or(0, |schema| {
+            let widths = schema.fields().iter().map(|f| f.data_type().primitive_width().unwrap_or(TEXT)).sum();
             let widths: usize = widths;
             widths as u64
         });
@@ -275,9 +284,15 @@ impl Job {
         Ok(())
     }
 
-    fn begin_map(&self, plan: &Plan) -> Result<Map> {
-        let (rows, dim) = (plan.shape().rows, plan.settings().n_components);
-        Map::begin(&self.output, self.source.clone(), self.id.as_ref(), &self.keep, rows, dim, self.force)
+    fn begin_map(&self, plan: &Plan, observer: &dyn Observer) -> Result<Map> {
+        let beside = Beside {
+            source: self.source.clone(),
+            id: self.id.as_ref(),
+            keep: &self.keep,
+            coordinates: &self.coordinates,
+        };
+        let size = (plan.shape().rows, plan.settings().n_components);
+        Map::begin(&self.output, beside, size, self.force, observer)
     }
 
     /// The inputs' files: what a run must find unchanged to go on.
@@ -375,7 +390,9 @@ struct Run {
 /// # Errors
 /// Names the output and the way out.
 pub fn check_output(path: &Path, force: bool) -> Result<()> {
-    let directory = match path.parent() {
+    // A link is written through: what it leads to counts.
+    let target = lowland_io::target(path)?;
+    let directory = match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
@@ -383,7 +400,7 @@ pub fn check_output(path: &Path, force: bool) -> Result<()> {
         let what = format!("{}: its directory {} is not there; make it first", path.display(), directory.display());
         return Err(Error::job(what));
     }
-    match std::fs::symlink_metadata(path) {
+    match std::fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(Error::job(format!("{}: a directory; name a file in it", path.display()))),
         Ok(_) if !force => Err(lowland_io::Error::Exists { path: path.into() }.into()),
         _ => Ok(()),
@@ -421,21 +438,30 @@ pub(crate) struct Map {
     dim: usize,
 }
 
+/// What a map has beside the coordinates, and what those are called.
+pub(crate) struct Beside<'a> {
+    pub(crate) source: Option<Arc<dyn Source>>,
+    pub(crate) id: Option<&'a String>,
+    pub(crate) keep: &'a [String],
+    pub(crate) coordinates: &'a [String],
+}
+
 impl Map {
-    /// Begins the map `path` of `rows` × `dim`, with columns of the source beside it.
+    /// Begins the map `path` of rows × dim, with columns of the source beside
+    /// it. What is wrong with the columns is found here: their types over all
+    /// files, and, where these do not tell, their values.
     pub(crate) fn begin(
         path: &Path,
-        source: Option<Arc<dyn Source>>,
-        id: Option<&String>,
-        keep: &[String],
-        rows: u64,
-        dim: usize,
+        beside: Beside<'_>,
+        (rows, dim): (u64, usize),
         force: bool,
+        observer: &dyn Observer,
     ) -> Result<Map> {
+        let Beside { source, id, keep, coordinates } = beside;
         let names: Vec<String> = id.into_iter().chain(keep).cloned().collect();
         let extra = match (&source, names.is_empty()) {
             (_, true) => None,
-            (Some(source), false) => Some(source.read_columns(&names, 0, 0)?.schema()),
+            (Some(source), false) => Some(source.column_schema(&names)?),
             (None, false) => {
                 return Err(Error::job(format!(
                     "column \"{}\" cannot be kept: there is no source beside the graph",
@@ -443,9 +469,65 @@ impl Map {
                 )));
             }
         };
-        let columns = MapColumns { rows, dim, extra, own_id: id.is_some() };
-        Ok(Map { writer: Some(MapWriter::create(path, columns, force)?), source, names, dim })
+        let coordinates = coordinates_of(coordinates, dim, &names)?;
+        let columns = MapColumns { rows, coordinates, extra, own_id: id.is_some() };
+        let mut writer = MapWriter::create(path, columns, force)?;
+        if let Some(source) = &source {
+            let mut unsure = source.unsure_columns(&names)?;
+            unsure.extend(writer.unsure().into_iter().filter(|name| names.contains(name)));
+            unsure.sort_unstable();
+            unsure.dedup();
+            look(source.as_ref(), &unsure, observer, &mut |first, name, values| {
+                writer.look(name, values).map_err(|(row, what)| {
+                    let place = source.locate(first + row as u64);
+                    lowland_io::Error::format(place.path, format!("row {}: {what}", place.row)).into()
+                })
+            })?;
+        }
+        Ok(Map { writer: Some(writer), source, names, dim })
     }
+}
+
+/// The coordinates' names, which no kept column may have.
+fn coordinates_of(asked: &[String], dim: usize, kept: &[String]) -> Result<Vec<String>> {
+    let wrong = |why: String| Err(lowland_engine::Error::Config { field: "coordinates", why }.into());
+    let names = if asked.is_empty() { coordinate_names(dim) } else { asked.to_vec() };
+    if names.len() != dim {
+        return wrong(format!("{} names for {dim} components", names.len()));
+    }
+    match names.iter().find(|name| kept.contains(name)) {
+        Some(name) => {
+            let others: Vec<String> = coordinate_names(dim).iter().map(|name| format!("umap_{name}")).collect();
+            let others = others.join(",");
+            wrong(format!("a column that is kept is called \"{name}\" too; give other names, such as {others}"))
+        }
+        None => Ok(names),
+    }
+}
+
+/// Reads columns of a source, portion by portion, and hands each on with its first row and its name.
+fn look(
+    source: &dyn Source,
+    names: &[String],
+    observer: &dyn Observer,
+    each: &mut dyn FnMut(u64, &str, &ArrayRef) -> Result<()>,
+) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let rows = source.shape().rows;
+    for first in (0..rows).step_by(KEPT_ROWS) {
+        if observer.event(&Event::Pulse).is_break() {
+            return Err(lowland_engine::Error::Cancelled { stage: "input" }.into());
+        }
+        let count = (rows - first).min(KEPT_ROWS as u64) as usize;
+        let batch = source.read_columns(names, first, count)?;
+        for (name, values) in names.iter().zip(batch.columns()) {
+            each(first, name, values)?;
+        }
+    }
+    source.release();
+    Ok(())
 }
 
 impl Sink for Map {

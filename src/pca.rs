@@ -22,7 +22,7 @@ pub use lowland_engine::pca::{
     PcaPlan, PcaReport, RandomizedPca, Solver, center_kernel,
 };
 
-use crate::job::{Map, is_input};
+use crate::job::{Beside, Map, is_input};
 use crate::{Error, Result, check_output};
 
 /// A job: fill in the fields, then [`plan`](PcaJob::plan), then [`run`](PcaJob::run).
@@ -58,6 +58,9 @@ pub struct PcaJob {
     pub id: Option<String>,
     /// The source's columns to keep beside the scores.
     pub keep: Vec<String>,
+    /// What the scores' columns are called, one name for each; where there are
+    /// none x, y and z, or c0, c1, … of more than three.
+    pub coordinates: Vec<String>,
     /// Whether an output that is there may be replaced.
     pub force: bool,
 }
@@ -72,6 +75,7 @@ impl PcaJob {
             components: None,
             id: None,
             keep: Vec::new(),
+            coordinates: Vec::new(),
             force: false,
         }
     }
@@ -93,10 +97,14 @@ impl PcaJob {
     /// engine. No output is written then.
     pub fn run(&self, plan: &PcaPlan, observer: &dyn Observer) -> Result<(Pca, PcaReport)> {
         self.check_outputs()?;
-        let (rows, n_components) = (plan.shape.rows, plan.config.n_components);
-        let source = Some(self.source.clone());
-        let mut scores =
-            Map::begin(&self.output, source, self.id.as_ref(), &self.keep, rows, n_components, self.force)?;
+        let size = (plan.shape.rows, plan.config.n_components);
+        let beside = Beside {
+            source: Some(self.source.clone()),
+            id: self.id.as_ref(),
+            keep: &self.keep,
+            coordinates: &self.coordinates,
+        };
+        let mut scores = Map::begin(&self.output, beside, size, self.force, observer)?;
         let (pca, report) =
             lowland_engine::pca::run(plan, &self.source, &mut scores, observer).map_err(|e| changed(e.into()))?;
         let axes = self.components.as_ref().map(|path| axes(path, &pca)).transpose()?;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
 use image::RgbImage;
-use lowland_engine::{Event, Observer};
+use lowland_engine::{Event, Observer, Remark};
 use lowland_io::{Coordinates, MapReader, Source};
 
 pub use colors::check_type;
@@ -102,7 +102,7 @@ pub fn draw(
     };
     for text in points.notes(&canvas) {
         // Whoever hears it may stop only what comes after.
-        let _ = observer.event(&Event::Note { text: &text });
+        let _ = observer.event(&Event::Note { remark: &Remark::note("picture", text) });
     }
     Ok(canvas.finish())
 }
@@ -112,13 +112,15 @@ pub fn draw(
 /// # Errors
 /// Where it cannot be written.
 pub fn write(path: &Path, picture: &RgbImage) -> Result<()> {
-    let mut part = path.as_os_str().to_owned();
+    // What a link leads to is written, and the link stays.
+    let target = lowland_io::target(path)?;
+    let mut part = target.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
     let written = write_png(&part, picture).map_err(Error::from).and_then(|()| {
         let failed = |doing| move |e| Error::from(lowland_io::Error::io(path, doing, e));
         std::fs::File::open(&part).and_then(|file| file.sync_all()).map_err(failed("sync"))?;
-        std::fs::rename(&part, path).map_err(failed("rename"))
+        std::fs::rename(&part, &target).map_err(failed("rename"))
     });
     if written.is_err() {
         // Best left as it was; the failure itself is told.

@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use arrow::buffer::{Buffer, MutableBuffer};
-use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::{self, MessageHeader};
 use arrow::record_batch::RecordBatch;
 
@@ -20,7 +19,9 @@ use crate::arrow_excerpt::{self, Fault, STEP, Stored, has_rows};
 use crate::arrow_message::{self, Dictionaries};
 use crate::number::Number;
 use crate::positioned::Positioned;
+use crate::recast::{recast_batch, together};
 use crate::source::{check_range, lock, no_columns};
+use crate::unify::plain_field;
 use crate::vectors::{Vectors, Want, positions};
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 
@@ -488,16 +489,20 @@ impl Source for ArrowFile {
             return no_columns(&self.path, rows);
         }
         let failed = |e: arrow::error::ArrowError| Error::format(&self.path, e.to_string());
-        let schema: SchemaRef = Arc::new(self.schema.project(&columns).map_err(failed)?);
+        let fields = columns.iter().map(|&at| plain_field(&self.schema.fields()[at])).collect::<Vec<_>>();
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
         let mut parts = Vec::new();
         self.each(Use::Columns, &columns, first, rows, |part, _| {
-            parts.push(part);
+            parts.push(recast_batch(&part, &schema).map_err(failed)?);
             Ok(())
         })?;
-        match parts.as_slice() {
-            [one] => Ok(one.clone()),
-            several => concat_batches(&schema, several).map_err(failed),
-        }
+        together(&schema, &parts).map_err(failed)
+    }
+
+    fn column_schema(&self, names: &[String]) -> Result<SchemaRef> {
+        let columns = positions(&self.path, &self.schema, names)?;
+        let fields: Vec<_> = columns.iter().map(|&at| self.schema.fields()[at].clone()).collect();
+        Ok(Arc::new(Schema::new(fields)))
     }
 
     fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
@@ -550,7 +555,7 @@ mod tests {
     use arrow::array::*;
     use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
     use arrow::compute::cast;
-    use arrow::datatypes::{DataType, Field, Fields, Int8Type, Schema, UnionFields};
+    use arrow::datatypes::{DataType, Field, Fields, Int8Type, UnionFields};
     use arrow::ipc::CompressionType;
     use arrow::ipc::writer::{FileWriter, IpcWriteOptions};
     use proptest::prelude::*;

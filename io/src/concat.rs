@@ -1,17 +1,19 @@
 //! Several files as one source: the rows of the first, then of the second, …
 //!
 //! What must hold: all have vectors of one width; only the file being read
-//! keeps memory or an open handle, however many files there are.
+//! keeps memory or an open handle, however many files there are; a column has
+//! one type over all files, which its files' schemas alone decide.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use arrow::compute::{CastOptions, cast_with_options, concat_batches};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use crate::number::Number;
+use crate::recast::{recast, recast_batch, together};
 use crate::source::{check_range, lock, no_columns};
+use crate::unify::{kind, may_overflow, plain_field, unify};
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 
 /// Files read one after the other.
@@ -23,6 +25,8 @@ pub(crate) struct Concat {
     dtype: Dtype,
     /// The parts whose vectors and whose columns were read last.
     reading: Mutex<[usize; 2]>,
+    /// The columns that were read last, and their types.
+    plain: Mutex<Option<(Vec<String>, SchemaRef)>>,
 }
 
 pub(crate) struct Part {
@@ -62,7 +66,8 @@ impl Concat {
             shape.rows = first.checked_add(rows).ok_or_else(|| Error::format(&path, "too many rows"))?;
             parts.push(Part { path, source, first });
         }
-        Ok(Concat { parts, rowless, shape, dtype: dtype.unwrap_or(Dtype::Mixed), reading: Mutex::new([0; 2]) })
+        let dtype = dtype.unwrap_or(Dtype::Mixed);
+        Ok(Concat { parts, rowless, shape, dtype, reading: Mutex::new([0; 2]), plain: Mutex::new(None) })
     }
 
     fn part(&self, row: u64) -> usize {
@@ -119,6 +124,67 @@ impl Concat {
         }
     }
 
+    /// The types that columns have over all files, and the columns some of
+    /// whose values may be beyond their type's range. A file without rows has
+    /// no say.
+    fn settled(&self, names: &[String]) -> Result<(SchemaRef, Vec<String>)> {
+        let parts = || self.parts.iter().filter(|part| part.source.shape().rows > 0);
+        let mut fields: Vec<Field> = Vec::new();
+        // For each column the file whose type it is: that of the last that changed it.
+        let mut leaders: Vec<&Part> = Vec::new();
+        for part in parts() {
+            let schema = part.source.column_schema(names).map_err(|error| match (error, leaders.first()) {
+                (Error::NoSuchColumn { path, asked, .. }, Some(leader)) => {
+                    let leader = leader.path.display();
+                    let what = format!("no column \"{asked}\", which {leader} has; add it, or leave the column out");
+                    Error::format(path, what)
+                }
+                (error, _) => error,
+            })?;
+            if fields.is_empty() {
+                fields = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+                leaders = vec![part; fields.len()];
+                continue;
+            }
+            for ((field, leader), here) in fields.iter_mut().zip(&mut leaders).zip(schema.fields()) {
+                let Some(both) = unify(field, here) else {
+                    let (name, found, expected) = (field.name(), kind(here), kind(field));
+                    let leader = leader.path.display();
+                    let what = format!(
+                        "column \"{name}\" is {found}, but {expected} in {leader}; cast one of them, or leave it out"
+                    );
+                    return Err(Error::format(&part.path, what));
+                };
+                if both.data_type() != field.data_type() {
+                    *leader = part;
+                }
+                *field = both;
+            }
+        }
+        let mut unsure = Vec::new();
+        for part in parts() {
+            let schema = part.source.column_schema(names)?;
+            for ((name, field), here) in names.iter().zip(&fields).zip(schema.fields()) {
+                if may_overflow(here.data_type(), field.data_type()) && !unsure.contains(name) {
+                    unsure.push(name.clone());
+                }
+            }
+        }
+        Ok((Arc::new(Schema::new(fields)), unsure))
+    }
+
+    /// The types in which columns are read.
+    fn plain_schema(&self, names: &[String]) -> Result<SchemaRef> {
+        let mut last = lock(&self.plain);
+        if let Some((_, schema)) = last.as_ref().filter(|(asked, _)| asked == names) {
+            return Ok(schema.clone());
+        }
+        let schema = self.column_schema(names)?;
+        let fields: Vec<_> = schema.fields().iter().map(plain_field).collect();
+        let schema = Arc::new(Schema::new(fields));
+        Ok(last.insert((names.to_vec(), schema)).1.clone())
+    }
+
     fn path(&self) -> PathBuf {
         self.parts.first().map(|p| p.path.clone()).unwrap_or_default()
     }
@@ -154,9 +220,9 @@ impl Source for Concat {
         }
     }
 
-    /// The columns that every file has, in the first one's order.
+    /// The columns that every file with rows has, in the first one's order.
     fn columns(&self) -> Vec<String> {
-        let mut parts = self.parts.iter();
+        let mut parts = self.parts.iter().filter(|part| part.source.shape().rows > 0);
         let mut columns = parts.next().map(|p| p.source.columns()).unwrap_or_default();
         for part in parts {
             let there = part.source.columns();
@@ -167,27 +233,25 @@ impl Source for Concat {
 
     fn read_columns(&self, names: &[String], first: u64, rows: usize) -> Result<RecordBatch> {
         check_range(&self.path(), self.shape, first, rows.saturating_mul(self.shape.dim))?;
-        let Some(leader) = self.parts.first() else {
+        if names.is_empty() || self.parts.is_empty() {
             return no_columns(&self.path(), rows);
-        };
-        if names.is_empty() {
-            return no_columns(&leader.path, rows);
         }
-        // The first file's types are everybody's, whichever rows are read;
-        // what it says of nulls and metadata need not hold for the others.
-        let schema = leader.source.read_columns(names, 0, 0)?.schema();
-        let fields = schema.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), true));
-        let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let plain = self.plain_schema(names)?;
         let mut batches = Vec::new();
         self.each(Use::Columns, first, rows, |part, row, here| {
             let batch = part.source.read_columns(names, row, here)?;
-            batches.push(fit(part, batch, &schema, leader)?);
+            batches.push(recast_batch(&batch, &plain).map_err(|_| out_of_range(part, row, &batch, &plain))?);
             Ok(())
         })?;
-        match batches.as_slice() {
-            [one] => Ok(one.clone()),
-            several => concat_batches(&schema, several).map_err(|e| Error::format(&leader.path, e.to_string())),
-        }
+        together(&plain, &batches).map_err(|e| Error::format(self.path(), e.to_string()))
+    }
+
+    fn column_schema(&self, names: &[String]) -> Result<SchemaRef> {
+        self.settled(names).map(|(schema, _)| schema)
+    }
+
+    fn unsure_columns(&self, names: &[String]) -> Result<Vec<String>> {
+        self.settled(names).map(|(_, unsure)| unsure)
     }
 
     fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
@@ -221,45 +285,142 @@ impl Source for Concat {
     }
 }
 
-/// Gives `batch` the types of `schema`, where they differ in no more than how they are stored.
-fn fit(part: &Part, batch: RecordBatch, schema: &SchemaRef, leader: &Part) -> Result<RecordBatch> {
-    let mut columns = Vec::with_capacity(batch.num_columns());
+/// The error of a value that is beyond the range of its column's type.
+fn out_of_range(part: &Part, first: u64, batch: &RecordBatch, schema: &SchemaRef) -> Error {
     for (column, field) in batch.columns().iter().zip(schema.fields()) {
-        if column.data_type() == field.data_type() {
-            columns.push(column.clone());
-            continue;
+        let fits = |row: usize| recast(&column.slice(row, 1), field.data_type()).is_ok();
+        if let Some(row) = (0..column.len()).find(|&row| !fits(row)) {
+            let place = part.source.locate(first + row as u64);
+            let (name, from, to) = (field.name(), column.data_type(), field.data_type());
+            let what = format!(
+                "row {}: column \"{name}\" has a value of {from} that {to}, which other files have, cannot hold; \
+                 cast the column in those, or leave it out",
+                place.row
+            );
+            return Error::format(place.path, what);
         }
-        let differs = |why: &str| {
-            let (name, found, expected) = (field.name(), column.data_type(), field.data_type());
-            let leader = leader.path.display();
-            Error::format(
-                &part.path,
-                format!(
-                    "column \"{name}\" is {found}, but {expected} in {leader}{why}; cast one of them, or leave it out"
-                ),
-            )
-        };
-        if !alike(column.data_type(), field.data_type()) {
-            return Err(differs(""));
-        }
-        let strictly = CastOptions { safe: false, ..CastOptions::default() };
-        let cast = cast_with_options(column, field.data_type(), &strictly).map_err(|e| differs(&format!(" ({e})")))?;
-        columns.push(cast);
     }
-    RecordBatch::try_new(schema.clone(), columns).map_err(|e| Error::format(&part.path, e.to_string()))
+    Error::format(&part.path, "its columns differ from what its schema says")
 }
 
-/// Whether two types hold the same values, stored differently.
-fn alike(a: &DataType, b: &DataType) -> bool {
-    use DataType::*;
-    match (a, b) {
-        (Dictionary(_, a), Dictionary(_, b)) => alike(a, b),
-        (Dictionary(_, a), b) | (b, Dictionary(_, a)) => alike(a, b),
-        (Utf8 | LargeUtf8 | Utf8View, Utf8 | LargeUtf8 | Utf8View) => true,
-        (Binary | LargeBinary | BinaryView, Binary | LargeBinary | BinaryView) => true,
-        (FixedSizeList(a, n), FixedSizeList(b, m)) => n == m && alike(a.data_type(), b.data_type()),
-        (List(a) | LargeList(a), List(b) | LargeList(b)) => alike(a.data_type(), b.data_type()),
-        (Null, _) => true,
-        (a, b) => a.equals_datatype(b),
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use arrow::array::{
+        Array, ArrayRef, AsArray, DictionaryArray, FixedSizeListArray, Float32Array, Int32Array, Int64Array, NullArray,
+        StringArray, StringViewArray, TimestampMicrosecondArray, TimestampSecondArray, UInt8Array,
+    };
+    use arrow::datatypes::{DataType, Int8Type, Int64Type, TimeUnit, UInt8Type};
+    use arrow::ipc::writer::FileWriter;
+
+    use super::*;
+    use crate::{Options, open};
+
+    /// A file of vectors beside a column `c`, which is no column where there is none.
+    fn file(dir: &Path, name: &str, rows: usize, column: Option<ArrayRef>) -> String {
+        let item = Arc::new(Field::new("item", DataType::Float32, true));
+        let values = Arc::new(Float32Array::from(vec![1.0; 2 * rows]));
+        let vectors: ArrayRef = Arc::new(FixedSizeListArray::new(item, 2, values, None));
+        let columns = [("v", vectors)].into_iter().chain(column.map(|c| ("c", c)));
+        let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, c)| (name, c, true))).unwrap();
+        let path = dir.join(name);
+        let mut writer = FileWriter::try_new(std::fs::File::create(&path).unwrap(), &batch.schema()).unwrap();
+        writer.write(&batch).unwrap();
+        writer.finish().unwrap();
+        path.to_str().unwrap().into()
+    }
+
+    fn joined(columns: Vec<Option<ArrayRef>>) -> (tempfile::TempDir, Box<dyn Source>) {
+        let dir = tempfile::tempdir().unwrap();
+        let files = columns.into_iter().enumerate().map(|(i, column)| {
+            let rows = column.as_ref().map_or(2, |c| c.len());
+            file(dir.path(), &format!("{i}.arrow"), rows, column)
+        });
+        let files: Vec<String> = files.collect();
+        let source = open(&files, &Options { column: Some("v".into()) }).unwrap();
+        (dir, source)
+    }
+
+    fn read(source: &dyn Source) -> ArrayRef {
+        let rows = source.shape().rows as usize;
+        source.read_columns(&["c".into()], 0, rows).unwrap().column(0).clone()
+    }
+
+    fn kind(source: &dyn Source) -> Result<DataType> {
+        Ok(source.column_schema(&["c".into()])?.field(0).data_type().clone())
+    }
+
+    #[test]
+    fn a_column_has_one_type_over_all_files() {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+        let nulls: ArrayRef = Arc::new(NullArray::new(2));
+        let narrow: ArrayRef = Arc::new(Int32Array::from(vec![1, 2]));
+        let wide: ArrayRef = Arc::new(Int64Array::from(vec![1 << 40, 2]));
+        let (_dir, source) = joined(vec![Some(narrow.clone()), Some(wide), Some(nulls.clone()), Some(narrow.clone())]);
+        assert_eq!(kind(&*source).unwrap(), DataType::Int64);
+        let expected = Int64Array::from(vec![Some(1), Some(2), Some(1 << 40), Some(2), None, None, Some(1), Some(2)]);
+        assert_eq!(read(&*source).as_primitive::<Int64Type>(), &expected);
+        // Whichever rows are read.
+        assert_eq!(source.read_columns(&["c".into()], 0, 1).unwrap().column(0).data_type(), &DataType::Int64);
+
+        let (_dir, source) = joined(vec![Some(nulls.clone()), Some(texts.clone())]);
+        assert_eq!(kind(&*source).unwrap(), DataType::Utf8);
+        assert_eq!(read(&*source).as_ref(), &StringArray::from(vec![None, None, Some("a"), Some("b")]));
+
+        // A file without rows has no say.
+        let nothing: ArrayRef = Arc::new(Int32Array::from(Vec::<i32>::new()));
+        let (_dir, source) = joined(vec![Some(nothing), Some(texts.clone())]);
+        assert_eq!(kind(&*source).unwrap(), DataType::Utf8);
+        assert_eq!(read(&*source).as_ref(), texts.as_ref());
+
+        let (_dir, source) = joined(vec![Some(texts.clone()), Some(nulls), Some(narrow)]);
+        for error in [kind(&*source).unwrap_err(), source.read_columns(&["c".into()], 0, 1).unwrap_err()] {
+            let error = error.to_string();
+            for word in ["2.arrow: column \"c\" is Int32, but Utf8 in ", "0.arrow; cast one of them"] {
+                assert!(error.contains(word), "{error}");
+            }
+        }
+        let (_dir, source) = joined(vec![Some(texts), None]);
+        let error = kind(&*source).unwrap_err().to_string();
+        assert!(error.contains("1.arrow: no column \"c\", which ") && error.contains("0.arrow has"), "{error}");
+    }
+
+    #[test]
+    fn dictionaries_of_small_keys_and_of_views_over_many_files() {
+        let of = |file: usize| -> ArrayRef {
+            let texts = StringViewArray::from_iter_values((0..200).map(|i| format!("file {file}, category {i}")));
+            Arc::new(DictionaryArray::<UInt8Type>::new(UInt8Array::from_iter_values(0..200), Arc::new(texts)))
+        };
+        let (_dir, source) = joined((0..3).map(|file| Some(of(file))).collect());
+        let expected = DataType::Dictionary(Box::new(DataType::UInt8), Box::new(DataType::Utf8View));
+        assert_eq!(kind(&*source).unwrap(), expected);
+        let found = read(&*source);
+        let found = found.as_string_view();
+        assert_eq!(
+            (found.len(), found.value(0), found.value(599)),
+            (600, "file 0, category 0", "file 2, category 199")
+        );
+
+        let plain: ArrayRef = Arc::new(StringArray::from(vec!["a"]));
+        let coded: DictionaryArray<Int8Type> = ["b", "c"].into_iter().collect();
+        let (_dir, source) = joined(vec![Some(Arc::new(coded)), Some(plain)]);
+        assert_eq!(kind(&*source).unwrap(), DataType::Utf8);
+        assert_eq!(read(&*source).as_ref(), &StringArray::from(vec!["b", "c", "a"]));
+    }
+
+    #[test]
+    fn a_time_that_is_out_of_range_is_told_with_its_row() {
+        let seconds: ArrayRef = Arc::new(TimestampSecondArray::from(vec![0, i64::MAX / 1_000]));
+        let micros: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![1, 2]));
+        let (_dir, source) = joined(vec![Some(micros), Some(seconds)]);
+        assert_eq!(kind(&*source).unwrap(), DataType::Timestamp(TimeUnit::Microsecond, None));
+        assert_eq!(source.unsure_columns(&["c".into(), "v".into()]).unwrap(), ["c"]);
+        assert!(source.read_columns(&["c".into()], 0, 3).is_ok());
+        let error = source.read_columns(&["c".into()], 1, 3).unwrap_err().to_string();
+        assert!(error.contains("1.arrow: row 1: column \"c\""), "{error}");
+        let same: ArrayRef = Arc::new(TimestampSecondArray::from(vec![0]));
+        let (_dir, source) = joined(vec![Some(same.clone()), Some(same)]);
+        assert!(source.unsure_columns(&["c".into()]).unwrap().is_empty());
     }
 }

@@ -8,6 +8,9 @@
 //!
 //! The `.part` file is locked while it is written, so that two writers of one
 //! name end in an error for the second, not in a mixture of both.
+//!
+//! A name that is a symbolic link stands for what the link leads to: that is
+//! written, beside where it is, and the link stays.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -55,7 +58,10 @@ mod hex {
 /// As a [`Write`] it gives the system's plain errors; [`path`](PendingFile::path)
 /// says which file they are about.
 pub struct PendingFile {
+    /// As it was given.
     path: PathBuf,
+    /// Where links lead from there.
+    target: PathBuf,
     part: PathBuf,
     /// `None` once finished: what remains then is not ours to remove.
     file: Option<File>,
@@ -77,7 +83,8 @@ impl PendingFile {
     /// [`Error::Locked`] if somebody is writing the same file now.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        let mut part = path.clone().into_os_string();
+        let target = target(&path)?;
+        let mut part = target.clone().into_os_string();
         part.push(".part");
         let part = PathBuf::from(part);
         let Some(file) = lock(&part)? else {
@@ -86,6 +93,7 @@ impl PendingFile {
         file.set_len(0).map_err(|e| Error::io(&part, "truncate", e))?;
         Ok(PendingFile {
             path,
+            target,
             part,
             file: Some(file),
             buffer: Vec::with_capacity(BUFFER),
@@ -112,9 +120,9 @@ impl PendingFile {
         self.flush().map_err(|e| Error::io(&self.path, "write", e))?;
         let Some(file) = &self.file else { unreachable!("finish takes the only handle") };
         file.sync_all().map_err(|e| Error::io(&self.path, "sync", e))?;
-        std::fs::rename(&self.part, &self.path).map_err(|e| Error::io(&self.path, "rename", e))?;
+        std::fs::rename(&self.part, &self.target).map_err(|e| Error::io(&self.path, "rename", e))?;
         self.file = None;
-        sync_directory_of(&self.path)?;
+        sync_directory_of(&self.target)?;
         Ok(FileStamp { bytes: self.bytes, xxh3: self.hash.digest() })
     }
 
@@ -186,6 +194,26 @@ pub fn adopt(unfinished: &Path, path: &Path) -> Result<FileStamp> {
     std::fs::rename(unfinished, path).map_err(|e| Error::io(path, "rename into place", e))?;
     sync_directory_of(path)?;
     stamp(path)
+}
+
+/// The file that a name stands for: what symbolic links lead to, whether or
+/// not it is there.
+///
+/// # Errors
+/// [`Error::Format`] for a link that leads back to itself.
+pub fn target(path: &Path) -> Result<PathBuf> {
+    // As many as Linux follows.
+    const MOST_LINKS: usize = 40;
+    let mut target = path.to_path_buf();
+    for _ in 0..MOST_LINKS {
+        match std::fs::read_link(&target) {
+            // A relative link counts from the directory that it is in.
+            Ok(next) => target = target.parent().map_or_else(|| next.clone(), |directory| directory.join(&next)),
+            // No link, or nothing at all; whatever else is wrong shows when it is opened.
+            Err(_) => return Ok(target),
+        }
+    }
+    Err(Error::format(path, "a symbolic link that leads back to itself; name another file"))
 }
 
 /// Reads the whole file, 1 MiB at a time, for its length and checksum.
@@ -289,6 +317,33 @@ mod tests {
         drop(file);
         assert_eq!(names(dir.path()), ["a"]);
         assert_eq!(std::fs::read(&path).unwrap(), b"former");
+    }
+
+    #[test]
+    fn a_link_stays_and_what_it_leads_to_is_written() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir(at("far")).unwrap();
+        std::fs::write(at("far/there"), "former").unwrap();
+        symlink("far/there", at("near")).unwrap();
+        symlink(at("near"), at("nearer")).unwrap();
+        symlink("far/new", at("dangling")).unwrap();
+        for (link, file) in [("near", "far/there"), ("nearer", "far/there"), ("dangling", "far/new")] {
+            let mut pending = PendingFile::create(at(link)).unwrap();
+            assert_eq!(pending.path(), at(link));
+            pending.write_all(link.as_bytes()).unwrap();
+            assert!(at(&format!("{file}.part")).exists(), "beside what it leads to");
+            assert!(matches!(PendingFile::create(at(file)), Err(Error::Locked { .. })));
+            pending.finish().unwrap();
+            assert!(std::fs::symlink_metadata(at(link)).unwrap().is_symlink());
+            assert_eq!(std::fs::read(at(file)).unwrap(), link.as_bytes());
+        }
+        assert_eq!(names(&at("far")), ["new", "there"]);
+        symlink("round", at("round")).unwrap();
+        assert!(PendingFile::create(at("round")).unwrap_err().to_string().contains("leads back to itself"));
+        symlink("no/where", at("nowhere")).unwrap();
+        assert!(PendingFile::create(at("nowhere")).unwrap_err().is_bad_input());
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl GraphWriter {
     pub fn create(path: impl Into<PathBuf>, k: usize, metric: &str, force: bool) -> Result<Self> {
         assert!(k > 0);
         let path = path.into();
-        if !force && std::fs::symlink_metadata(&path).is_ok() {
+        if !force && std::fs::metadata(&path).is_ok() {
             return Err(Error::Exists { path });
         }
         let list = |name, items| Field::new(name, DataType::FixedSizeList(item(items), k as i32), false);

@@ -16,19 +16,24 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Float32Array, RecordBatch, UInt64Array};
-use arrow::compute::{cast, concat_batches};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::array::{ArrayRef, Float32Array, RecordBatch, UInt64Array};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc::writer::FileWriter;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaDataReader;
 use parquet::file::properties::WriterProperties;
 
 use crate::damage;
 use crate::durable::{FileStamp, PendingFile};
 use crate::edges::arrow_error;
+use crate::kept::{Format, Kept};
+use crate::parquet_types;
+use crate::recast::recast;
+use crate::unify::plain;
 use crate::{Error, Result};
 
 /// Rows written at once where every column has a fixed width, and where some
@@ -43,9 +48,10 @@ const ROW_GROUP_BYTES: usize = 32 << 20;
 pub struct MapColumns {
     /// The number of rows.
     pub rows: u64,
-    /// Components of each position, at least 1.
-    pub dim: usize,
-    /// The columns passed through, if any, as [`MapWriter::write_rows`] will be given them.
+    /// The names of the coordinates, one for each component; at least one.
+    pub coordinates: Vec<String>,
+    /// The columns passed through, if any, as [`Source::column_schema`](crate::Source::column_schema)
+    /// has them.
     pub extra: Option<SchemaRef>,
     /// Whether the first of `extra` is the id, in place of row numbers.
     pub own_id: bool,
@@ -61,17 +67,22 @@ pub fn coordinate_names(dim: usize) -> Vec<String> {
 }
 
 enum Sink {
+    /// Nothing is written yet, since dictionaries are not decided.
+    Begun(Box<Kept>, Format, PendingFile),
     Parquet(Box<ArrowWriter<PendingFile>>),
     Arrow(Box<FileWriter<PendingFile>>),
     Npy(PendingFile),
+    /// Something failed.
+    Nothing,
 }
 
 /// Writes a map, which has its name only after [`finish`](MapWriter::finish).
 pub struct MapWriter {
     path: PathBuf,
     columns: MapColumns,
-    schema: SchemaRef,
     sink: Sink,
+    /// The columns as they are held, and as they are written; once it is decided.
+    decided: Option<(Arc<Kept>, SchemaRef, SchemaRef)>,
     /// The next row.
     next: u64,
     /// Rows not yet written, in order; fewer than `portion` after each call.
@@ -91,39 +102,29 @@ impl MapWriter {
     ///
     /// [`Error::Exists`] if it is there and `force` is not given;
     /// [`Error::Format`] for another ending, for a kept column whose name the
-    /// map needs itself, and for kept columns in a `.npy`.
+    /// map needs itself, for kept columns in a `.npy`, and for a column of a
+    /// type that the format cannot hold.
     ///
     /// # Panics
-    /// If `dim` is 0.
+    /// If there are no coordinates.
     pub fn create(path: impl Into<PathBuf>, columns: MapColumns, force: bool) -> Result<Self> {
-        assert!(columns.dim > 0);
+        assert!(!columns.coordinates.is_empty());
         let path = path.into();
         let ending = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
         if !matches!(ending.as_str(), "parquet" | "arrow" | "npy") {
             return Err(Error::format(&path, "a map's name ends in .parquet, .arrow or .npy"));
         }
-        if !force && std::fs::symlink_metadata(&path).is_ok() {
+        // A link to nothing is none that would be replaced.
+        if !force && std::fs::metadata(&path).is_ok() {
             return Err(Error::Exists { path });
         }
         let schema = schema(&path, &columns)?;
-        let fixed = schema.fields().iter().all(|f| f.data_type().primitive_width().is_some());
+        let fixed = schema.fields().iter().all(|f| plain(f.data_type()).primitive_width().is_some());
         let sink = match ending.as_str() {
-            "parquet" => {
-                let properties = WriterProperties::builder()
-                    .set_created_by("lowland".into())
-                    .set_compression(Compression::ZSTD(ZstdLevel::default()))
-                    .set_max_row_group_row_count(Some(1 << 20));
-                // Hardly two positions are alike: a dictionary would only cost.
-                let properties = coordinate_names(columns.dim)
-                    .into_iter()
-                    .fold(properties, |p, name| p.set_column_dictionary_enabled(name.into(), false));
-                let writer =
-                    ArrowWriter::try_new(PendingFile::create(&path)?, schema.clone(), Some(properties.build()));
-                Sink::Parquet(Box::new(writer.map_err(|e| parquet_error(&path, "write", e))?))
-            }
-            "arrow" => {
-                let writer = FileWriter::try_new(PendingFile::create(&path)?, &schema);
-                Sink::Arrow(Box::new(writer.map_err(|e| arrow_error(&path, "write", e))?))
+            "parquet" | "arrow" => {
+                let format = if ending == "parquet" { Format::Parquet } else { Format::Arrow };
+                let kept = Kept::new(format, &schema).map_err(|what| Error::format(&path, what))?;
+                Sink::Begun(Box::new(kept), format, PendingFile::create(&path)?)
             }
             _ if columns.extra.as_ref().is_some_and(|s| !s.fields().is_empty()) => {
                 return Err(Error::format(
@@ -133,13 +134,69 @@ impl MapWriter {
             }
             _ => {
                 let mut file = PendingFile::create(&path)?;
-                let header = npy_header(columns.rows, columns.dim);
+                let header = npy_header(columns.rows, columns.coordinates.len());
                 file.write_all(&header).map_err(|e| Error::io(&path, "write", e))?;
                 Sink::Npy(file)
             }
         };
         let portion = if fixed { ROWS } else { ROWS_OF_TEXT };
-        Ok(MapWriter { path, columns, schema, sink, next: 0, waiting: Vec::new(), portion })
+        Ok(MapWriter { path, columns, sink, decided: None, next: 0, waiting: Vec::new(), portion })
+    }
+
+    /// The kept columns whose values decide how they are written, or whether
+    /// they can be. [`look`](Self::look) at all rows of them before the first
+    /// is written; otherwise a value that cannot be written is found out late,
+    /// and dictionaries are written to `.arrow` as their values.
+    pub fn unsure(&self) -> Vec<String> {
+        match &self.sink {
+            Sink::Begun(kept, ..) => kept.unsure(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Looks at rows of a kept column, as [`write_rows`](Self::write_rows) will be given them.
+    ///
+    /// The error is of the first value that cannot be written: its row among
+    /// these, and why.
+    pub fn look(&mut self, name: &str, values: &ArrayRef) -> std::result::Result<(), (usize, String)> {
+        match &mut self.sink {
+            Sink::Begun(kept, ..) => kept.look(name, values),
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins the file, unless it is begun.
+    fn begin(&mut self) -> Result<()> {
+        if !matches!(self.sink, Sink::Begun(..)) {
+            return Ok(());
+        }
+        let Sink::Begun(mut kept, format, file) = std::mem::replace(&mut self.sink, Sink::Nothing) else {
+            return Ok(());
+        };
+        let path = &self.path;
+        let (held, written) = kept.settle().map_err(|e| arrow_error(path, "write", e))?;
+        self.sink = match format {
+            Format::Parquet => {
+                let properties = WriterProperties::builder()
+                    .set_created_by("lowland".into())
+                    .set_compression(Compression::ZSTD(ZstdLevel::default()))
+                    .set_max_row_group_row_count(Some(1 << 20));
+                // Hardly two positions are alike: a dictionary would only cost.
+                let coordinates = self.columns.coordinates.iter().cloned();
+                let properties =
+                    coordinates.fold(properties, |p, name| p.set_column_dictionary_enabled(name.into(), false));
+                let writer = kept
+                    .options(properties.build())
+                    .and_then(|options| ArrowWriter::try_new_with_options(file, written.clone(), options));
+                Sink::Parquet(Box::new(writer.map_err(|e| parquet_error(path, "write", e))?))
+            }
+            Format::Arrow => {
+                let writer = FileWriter::try_new(file, &written);
+                Sink::Arrow(Box::new(writer.map_err(|e| arrow_error(path, "write", e))?))
+            }
+        };
+        self.decided = Some((Arc::from(kept), held, written));
+        Ok(())
     }
 
     /// The memory that a writer of `rows` of `dim` components holds, in bytes; kept
@@ -156,7 +213,7 @@ impl MapWriter {
     /// is rows × dim, row by row, and `extra` the columns announced in
     /// [`MapColumns`], of as many rows.
     pub fn write_rows(&mut self, first: u64, coords: &[f32], extra: Option<&RecordBatch>) -> Result<()> {
-        let dim = self.columns.dim;
+        let dim = self.columns.coordinates.len();
         let rows = coords.len() / dim;
         let expected = self.columns.extra.as_ref().map_or(0, |s| s.fields().len());
         let given = extra.map_or(0, |b| b.num_columns());
@@ -175,13 +232,15 @@ impl MapWriter {
             return Err(Error::format(&self.path, wrong));
         }
         self.next += rows as u64;
+        self.begin()?;
         if let Sink::Npy(file) = &mut self.sink {
             return coords
                 .chunks(ROWS)
                 .try_for_each(|part| file.write_all(&part.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>()))
                 .map_err(|e| Error::io(&self.path, "write", e));
         }
-        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
+        let Some((_, held, _)) = &self.decided else { return Err(Error::format(&self.path, "is not begun")) };
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(held.fields().len());
         let mut kept = extra.map_or(&[][..], |b| b.columns()).iter();
         if self.columns.own_id {
             arrays.extend(kept.next().cloned());
@@ -193,12 +252,10 @@ impl MapWriter {
         }
         arrays.extend(kept.cloned());
         let error = |e| arrow_error(&self.path, "write", e);
-        for (array, field) in arrays.iter_mut().zip(self.schema.fields()) {
-            if matches!(array.data_type(), DataType::Dictionary(..)) {
-                *array = cast(array, field.data_type()).map_err(error)?;
-            }
+        for (array, field) in arrays.iter_mut().zip(held.fields()) {
+            *array = recast(array, field.data_type()).map_err(error)?;
         }
-        let batch = RecordBatch::try_new(self.schema.clone(), arrays).map_err(error)?;
+        let batch = RecordBatch::try_new(held.clone(), arrays).map_err(error)?;
         self.waiting.push(batch);
         while self.waiting.iter().map(RecordBatch::num_rows).sum::<usize>() >= self.portion {
             self.write_portion(self.portion)?;
@@ -220,7 +277,9 @@ impl MapWriter {
             left -= n;
         }
         let error = |e| arrow_error(&self.path, "write", e);
-        let portion = concat_batches(&self.schema, &parts).map_err(error)?;
+        let Some((kept, held, written)) = &self.decided else { return Ok(()) };
+        let portion =
+            concat_batches(held, &parts).and_then(|portion| kept.convert(&portion, written)).map_err(error)?;
         match &mut self.sink {
             Sink::Parquet(writer) => {
                 writer.write(&portion).map_err(|e| parquet_error(&self.path, "write", e))?;
@@ -230,7 +289,7 @@ impl MapWriter {
                 Ok(())
             }
             Sink::Arrow(writer) => writer.write(&portion).map_err(error),
-            Sink::Npy(_) => Ok(()),
+            Sink::Npy(_) | Sink::Begun(..) | Sink::Nothing => Ok(()),
         }
     }
 
@@ -240,6 +299,7 @@ impl MapWriter {
             let what = format!("{} rows written where {} were announced", self.next, self.columns.rows);
             return Err(Error::format(&self.path, what));
         }
+        self.begin()?;
         let left = self.waiting.iter().map(RecordBatch::num_rows).sum();
         if left > 0 {
             self.write_portion(left)?;
@@ -249,33 +309,32 @@ impl MapWriter {
             Sink::Parquet(writer) => writer.into_inner().map_err(|e| parquet_error(path, "write", e))?.finish(),
             Sink::Arrow(writer) => writer.into_inner().map_err(|e| arrow_error(path, "write", e))?.finish(),
             Sink::Npy(file) => file.finish(),
+            Sink::Begun(..) | Sink::Nothing => Err(Error::format(path, "an earlier write to it failed")),
         }
     }
 }
 
-/// The columns of the map. Dictionaries are written as their values, because
-/// an Arrow file takes one dictionary only, and portions may have several.
+/// The columns of the map.
 fn schema(path: &Path, columns: &MapColumns) -> Result<SchemaRef> {
-    let plain = |field: &FieldRef| match field.data_type() {
-        DataType::Dictionary(_, values) => Arc::new(field.as_ref().clone().with_data_type(values.as_ref().clone())),
-        _ => field.clone(),
-    };
-    let mut kept = columns.extra.iter().flat_map(|s| s.fields().iter()).map(plain);
+    let mut kept = columns.extra.iter().flat_map(|s| s.fields().iter()).cloned();
     let id = if columns.own_id { kept.next() } else { Some(Arc::new(Field::new("id", DataType::UInt64, false))) };
     let Some(id) = id else { return Err(Error::format(path, "no id column was given")) };
     let mut fields = vec![id];
-    let names = coordinate_names(columns.dim);
-    fields.extend(names.into_iter().map(|n| Arc::new(Field::new(n, DataType::Float32, false))));
+    let names = columns.coordinates.iter();
+    fields.extend(names.map(|name| Arc::new(Field::new(name, DataType::Float32, false))));
+    if let Some(twice) =
+        fields[1..].iter().enumerate().find(|(i, f)| fields[1..=*i].iter().any(|g| g.name() == f.name()))
+    {
+        return Err(Error::format(path, format!("two coordinates would be called \"{}\"", twice.1.name())));
+    }
     if let Some(clash) = fields[1..].iter().find(|f| f.name() == fields[0].name()) {
         let what = format!("the id column \"{}\" has the name of a coordinate; rename it", clash.name());
         return Err(Error::format(path, what));
     }
     for field in kept {
         if fields.iter().any(|f| f.name() == field.name()) {
-            let what = format!(
-                "two columns would be called \"{}\"; rename the kept one, or leave it out of --keep",
-                field.name()
-            );
+            let what =
+                format!("two columns would be called \"{}\"; rename the kept one, or leave it out", field.name());
             return Err(Error::format(path, what));
         }
         fields.push(field);
@@ -309,7 +368,13 @@ pub(crate) fn parquet_error(path: &Path, doing: &'static str, error: ParquetErro
 
 /// Opens a Parquet file and reads its footer.
 pub(crate) fn parquet(path: &Path, file: File) -> Result<ParquetRecordBatchReaderBuilder<File>> {
-    caught(path, || ParquetRecordBatchReaderBuilder::try_new(file))?.map_err(|e| parquet_error(path, "read", e))
+    let open = || {
+        let parsed = ParquetMetaDataReader::new().parse_and_finish(&file)?;
+        // Dictionaries as their values, whatever keys they have.
+        let (metadata, _) = parquet_types::reading(parsed)?;
+        Ok(ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata))
+    };
+    caught(path, open)?.map_err(|e| parquet_error(path, "read", e))
 }
 
 /// What the parquet crate answers, a panic being an error too.
@@ -321,6 +386,7 @@ pub(crate) fn caught<T>(path: &Path, ask: impl FnOnce() -> T) -> Result<T> {
 mod tests {
     use super::*;
     use crate::{Coordinates, MapReader};
+    use arrow::array::{Array, AsArray};
     use arrow::array::{DictionaryArray, StringArray};
     use arrow::datatypes::Int32Type;
 
@@ -341,7 +407,7 @@ mod tests {
 
     fn write(path: &Path, rows: usize, dim: usize, portion: usize, keep: bool) -> FileStamp {
         let extra = keep.then(|| kept(0, 0).schema());
-        let columns = MapColumns { rows: rows as u64, dim, extra, own_id: false };
+        let columns = MapColumns { rows: rows as u64, coordinates: coordinate_names(dim), extra, own_id: false };
         let mut writer = MapWriter::create(path, columns, true).unwrap();
         let mut first = 0;
         while first < rows {
@@ -394,7 +460,7 @@ mod tests {
         let field = |name: &str| Field::new(name, DataType::UInt64, false);
         let make = |names: &[&str], own_id| {
             let extra = Some(Arc::new(Schema::new(names.iter().map(|n| field(n)).collect::<Vec<_>>())));
-            MapWriter::create(&path, MapColumns { rows: 0, dim: 2, extra, own_id }, false)
+            MapWriter::create(&path, MapColumns { rows: 0, coordinates: coordinate_names(2), extra, own_id }, false)
         };
         for (names, own_id) in
             [(&["x"][..], false), (&["id"], false), (&["y", "a"], true), (&["a", "a"], false), (&["a", "a"], true)]
@@ -409,12 +475,234 @@ mod tests {
         assert!(matches!(make(&[], false), Err(Error::Exists { .. })));
     }
 
+    fn keep(path: &Path, column: &ArrayRef, field: &Field) -> Result<()> {
+        let extra = Some(Arc::new(Schema::new(vec![field.clone()])));
+        let columns = MapColumns { rows: column.len() as u64, coordinates: coordinate_names(2), extra, own_id: false };
+        let mut writer = MapWriter::create(path, columns, true)?;
+        // As a source gives them: dictionaries as their values.
+        let column = recast(column, &plain(field.data_type())).unwrap();
+        for name in writer.unsure() {
+            writer.look(&name, &column).map_err(|(row, what)| Error::format(path, format!("row {row}: {what}")))?;
+        }
+        let field = field.clone().with_data_type(plain(field.data_type()));
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column.clone()]).unwrap();
+        // In two portions, that the second is told of the first's dictionary.
+        let half = column.len() / 2;
+        writer.write_rows(0, &vec![0.0; 2 * half], Some(&batch.slice(0, half)))?;
+        let rest = column.len() - half;
+        writer.write_rows(half as u64, &vec![0.0; 2 * rest], Some(&batch.slice(half, rest)))?;
+        writer.finish().map(drop)
+    }
+
+    /// What another program finds in a file: the column `c` as it was declared.
+    fn found(path: &Path) -> (Field, Vec<ArrayRef>) {
+        let file = File::open(path).unwrap();
+        let (schema, batches): (SchemaRef, Vec<RecordBatch>) = if path.extension().unwrap() == "arrow" {
+            let reader = arrow::ipc::reader::FileReader::try_new(file, None).unwrap();
+            (reader.schema(), reader.map(|batch| batch.unwrap()).collect())
+        } else {
+            let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+            (reader.schema().clone(), reader.build().unwrap().map(|batch| batch.unwrap()).collect())
+        };
+        let at = schema.index_of("c").unwrap();
+        (schema.field(at).clone(), batches.iter().map(|batch| batch.column(at).clone()).collect())
+    }
+
+    #[test]
+    fn dictionaries_stay_dictionaries_with_the_values_of_their_rows() {
+        use arrow::array::{Int8Array, StringViewArray};
+        use arrow::datatypes::Int8Type;
+        let dir = tempfile::tempdir().unwrap();
+        let texts = |n: usize| (0..n).map(|i| format!("a text of some length {i}"));
+        let field = |key: DataType, values: DataType| {
+            Field::new("c", DataType::Dictionary(Box::new(key), Box::new(values)), true)
+        };
+        let few = DictionaryArray::<Int8Type>::new(
+            Int8Array::from(vec![Some(2), None, Some(0), Some(2)]),
+            Arc::new(StringViewArray::from_iter_values(texts(3))),
+        );
+        let few: ArrayRef = Arc::new(few);
+        // As read from many files: more values than keys of their type.
+        let many: ArrayRef = Arc::new(StringArray::from_iter_values(texts(300)));
+        for (name, column, given, key) in [
+            ("few.arrow", &few, field(DataType::Int8, DataType::Utf8View), DataType::Int8),
+            ("few.parquet", &few, field(DataType::Int8, DataType::Utf8View), DataType::Int8),
+            ("many.arrow", &many, field(DataType::UInt8, DataType::Utf8), DataType::Int32),
+            ("many.parquet", &many, field(DataType::UInt8, DataType::Utf8), DataType::Int32),
+        ] {
+            let path = dir.path().join(name);
+            keep(&path, column, &given).unwrap();
+            let (field, batches) = found(&path);
+            let DataType::Dictionary(keys, _) = field.data_type() else { panic!("{name}: {field}") };
+            assert_eq!(keys.as_ref(), &key, "{name}");
+            let values: Vec<_> = batches.iter().map(|b| recast(b, &DataType::Utf8).unwrap()).collect();
+            let values: Vec<&dyn Array> = values.iter().map(AsRef::as_ref).collect();
+            let values = arrow::compute::concat(&values).unwrap();
+            assert_eq!(&values, &recast(column, &DataType::Utf8).unwrap(), "{name}");
+            // And as lowland reads it.
+            let reader = MapReader::open(&path, &Coordinates::Usual).unwrap();
+            let read = reader.read(0, column.len(), Some("c")).unwrap();
+            assert_eq!(read.beside.map(|c| c.len()), Some(column.len()));
+        }
+        // Of so many values no dictionary is held.
+        let most: ArrayRef = Arc::new(StringArray::from_iter_values(texts(70_000)));
+        let path = dir.path().join("most.arrow");
+        keep(&path, &most, &field(DataType::Int32, DataType::Utf8)).unwrap();
+        assert_eq!(found(&path).0.data_type(), &DataType::Utf8);
+        let path = dir.path().join("most.parquet");
+        keep(&path, &most, &field(DataType::Int32, DataType::Utf8)).unwrap();
+        assert!(matches!(found(&path).0.data_type(), DataType::Dictionary(..)));
+    }
+
+    #[test]
+    fn dictionaries_within_lists_and_structs_too() {
+        use arrow::array::{Int8Array, ListArray, StructArray};
+        use arrow::datatypes::{Fields, Int8Type};
+        let dir = tempfile::tempdir().unwrap();
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
+        let coded = DictionaryArray::<Int8Type>::new(Int8Array::from(vec![1, 0, 1, 1]), texts);
+        let coded: ArrayRef = Arc::new(coded);
+        let item = Arc::new(Field::new("item", coded.data_type().clone(), true));
+        let offsets = arrow::buffer::OffsetBuffer::from_lengths([1, 0, 2, 1]);
+        let list: ArrayRef = Arc::new(ListArray::new(item.clone(), offsets, coded.clone(), None));
+        let fields: Fields =
+            vec![item.as_ref().clone().with_name("k"), Field::new("l", list.data_type().clone(), true)].into();
+        let both: ArrayRef = Arc::new(StructArray::new(fields, vec![coded, list], None));
+        for name in ["a.arrow", "a.parquet"] {
+            let path = dir.path().join(name);
+            keep(&path, &both, &Field::new("c", both.data_type().clone(), true)).unwrap();
+            let (field, batches) = found(&path);
+            let text = field.data_type().to_string();
+            assert_eq!(text.matches("Dictionary").count(), 2, "{name}: {text}");
+            let to = plain(both.data_type());
+            let [batch] = batches.as_slice() else { panic!("{} batches", batches.len()) };
+            // A list's item has another name in Parquet.
+            let expected = format!("{:?}", recast(&both, &to).unwrap().as_struct().columns());
+            let columns = batch.as_struct().columns().iter().zip(both.as_struct().columns());
+            let columns = columns.map(|(c, like)| recast(c, &plain(like.data_type())).unwrap());
+            assert_eq!(format!("{:?}", columns.collect::<Vec<_>>()), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn types_that_parquet_lacks_are_stored_as_their_kind_or_refused() {
+        use arrow::array::{Date64Array, IntervalMonthDayNanoArray, TimestampSecondArray, UnionArray};
+        use arrow::datatypes::{IntervalMonthDayNano, IntervalUnit, TimeUnit, UnionFields};
+        let dir = tempfile::tempdir().unwrap();
+        let (parquet, arrow) = (dir.path().join("a.parquet"), dir.path().join("a.arrow"));
+        let check = |column: ArrayRef, stored: DataType| {
+            let field = Field::new("c", column.data_type().clone(), true);
+            keep(&parquet, &column, &field).unwrap_or_else(|e| panic!("{e}"));
+            let (found, batches) = found(&parquet);
+            assert_eq!(found.data_type(), &stored);
+            assert_eq!(&recast(&batches[0], column.data_type()).unwrap(), &column);
+        };
+        let zone: Option<Arc<str>> = Some("Europe/Berlin".into());
+        let seconds = TimestampSecondArray::from(vec![Some(5), None]).with_timezone_opt(zone.clone());
+        check(Arc::new(seconds), DataType::Timestamp(TimeUnit::Millisecond, zone));
+        check(Arc::new(Date64Array::from(vec![Some(86_400_000), None])), DataType::Date64);
+        let interval = |months, days, nanoseconds| Some(IntervalMonthDayNano { months, days, nanoseconds });
+        let intervals = IntervalMonthDayNanoArray::from(vec![interval(3, 1, 2_000_000), None]);
+        let column: ArrayRef = Arc::new(intervals);
+        let field = Field::new("c", column.data_type().clone(), true);
+        keep(&parquet, &column, &field).unwrap();
+        // The parquet crate itself would leave out the months.
+        let (declared, batches) = {
+            let file = File::open(&parquet).unwrap();
+            let parsed = ParquetMetaDataReader::new().parse_and_finish(&file).unwrap();
+            let (metadata, declared) = parquet_types::reading(parsed).unwrap();
+            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata).build().unwrap();
+            (declared, reader.map(|batch| batch.unwrap()).collect::<Vec<_>>())
+        };
+        let at = declared.index_of("c").unwrap();
+        assert_eq!(declared.field(at).data_type(), &DataType::Interval(IntervalUnit::MonthDayNano));
+        assert_eq!(&recast(batches[0].column(at), column.data_type()).unwrap(), &column);
+
+        let refused = |column: ArrayRef, words: &[&str]| {
+            let field = Field::new("c", column.data_type().clone(), true);
+            let error = keep(&parquet, &column, &field).unwrap_err().to_string();
+            words.iter().for_each(|word| assert!(error.contains(word), "no {word} in {error}"));
+            keep(&arrow, &column, &field).unwrap_or_else(|e| panic!("{e}"));
+        };
+        let finer: ArrayRef = Arc::new(IntervalMonthDayNanoArray::from(vec![interval(0, 0, 0), interval(1, 2, 3)]));
+        refused(finer, &["row 1: column \"c\"", "write .arrow"]);
+        refused(Arc::new(Date64Array::from(vec![0, 1])), &["row 1: column \"c\"", "write .arrow"]);
+        let kinds = UnionFields::try_new([0], [Field::new("a", DataType::Utf8, true)]).unwrap();
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["x", "y"]));
+        let union = UnionArray::try_new(kinds, vec![0i8, 0].into(), None, vec![texts]).unwrap();
+        refused(Arc::new(union), &["Parquet cannot hold column \"c\"", "write .arrow"]);
+        let empty = arrow::array::StructArray::new_empty_fields(2, None);
+        refused(Arc::new(empty), &["Parquet cannot hold column \"c\"", "write .arrow"]);
+    }
+
+    #[test]
+    fn uuids_json_and_times_in_utc_are_known_to_every_reader() {
+        use arrow::array::{FixedSizeBinaryArray, Time64MicrosecondArray};
+        use parquet::basic::LogicalType;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.parquet");
+        let uuids: ArrayRef = Arc::new(FixedSizeBinaryArray::try_from_iter([[1u8; 16], [2; 16]].into_iter()).unwrap());
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["{}", "[]"]));
+        let times: ArrayRef = Arc::new(Time64MicrosecondArray::from(vec![1, 2]));
+        for (column, key, value) in [
+            (uuids, "ARROW:extension:name", "arrow.uuid"),
+            (texts, "ARROW:extension:name", "arrow.json"),
+            (times, parquet_types::IN_UTC, "true"),
+        ] {
+            let metadata = [(key.to_string(), value.to_string())].into();
+            let field = Field::new("c", column.data_type().clone(), true).with_metadata(metadata);
+            keep(&path, &column, &field).unwrap();
+            let parsed = ParquetMetaDataReader::new().parse_and_finish(&File::open(&path).unwrap()).unwrap();
+            let leaf = parsed.file_metadata().schema_descr().column(3);
+            match leaf.logical_type_ref() {
+                Some(LogicalType::Uuid) => assert_eq!(value, "arrow.uuid"),
+                Some(LogicalType::Json) => assert_eq!(value, "arrow.json"),
+                Some(LogicalType::Time(time)) => assert!(time.is_adjusted_to_u_t_c),
+                other => panic!("{value}: {other:?}"),
+            }
+            // Where only Parquet's own types say so, too.
+            let bare = {
+                let file = parsed.file_metadata();
+                let (version, rows, schema) = (file.version(), file.num_rows(), file.schema_descr_ptr());
+                let file = parquet::file::metadata::FileMetaData::new(version, rows, None, None, schema, None);
+                parquet::file::metadata::ParquetMetaData::new(file, Vec::new())
+            };
+            let (_, declared) = parquet_types::reading(bare).unwrap();
+            let field = declared.field_with_name("c").unwrap();
+            assert_eq!(field.metadata().get(key).map(String::as_str), Some(value));
+        }
+    }
+
+    #[test]
+    fn coordinates_have_the_names_that_they_are_given() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a.parquet", "a.arrow"] {
+            let path = dir.path().join(name);
+            let extra = Some(Arc::new(Schema::new(vec![Field::new("x", DataType::UInt64, false)])));
+            let coordinates = |names: [&str; 2]| names.map(String::from).to_vec();
+            let columns = MapColumns { rows: 0, coordinates: coordinates(["umap_x", "umap_y"]), extra, own_id: false };
+            MapWriter::create(&path, columns.clone(), false).unwrap().finish().unwrap();
+            assert_eq!(found_names(&path), ["id", "umap_x", "umap_y", "x"]);
+            let twice = MapColumns { coordinates: coordinates(["a", "a"]), ..columns };
+            assert!(MapWriter::create(&path, twice, true).unwrap_err().to_string().contains("\"a\""));
+        }
+    }
+
+    fn found_names(path: &Path) -> Vec<String> {
+        let file = File::open(path).unwrap();
+        let schema = match path.extension().unwrap() == "arrow" {
+            true => arrow::ipc::reader::FileReader::try_new(file, None).unwrap().schema(),
+            false => ParquetRecordBatchReaderBuilder::try_new(file).unwrap().schema().clone(),
+        };
+        schema.fields().iter().map(|field| field.name().clone()).collect()
+    }
+
     #[test]
     fn an_unfinished_map_has_no_name() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["a.parquet", "a.arrow", "a.npy"] {
             let path = dir.path().join(name);
-            let columns = MapColumns { rows: 10, dim: 2, extra: None, own_id: false };
+            let columns = MapColumns { rows: 10, coordinates: coordinate_names(2), extra: None, own_id: false };
             let mut writer = MapWriter::create(&path, columns.clone(), false).unwrap();
             writer.write_rows(0, &[0.0; 6], None).unwrap();
             assert!(writer.write_rows(2, &[0.0; 2], None).is_err(), "a gap");
@@ -425,7 +713,7 @@ mod tests {
             drop(MapWriter::create(&path, columns, false).unwrap());
             assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         }
-        let columns = MapColumns { rows: 0, dim: 2, extra: None, own_id: false };
+        let columns = MapColumns { rows: 0, coordinates: coordinate_names(2), extra: None, own_id: false };
         match MapWriter::create(dir.path().join("a.csv"), columns, false) {
             Err(Error::Format { what, .. }) => assert!(what.contains(".parquet, .arrow or .npy"), "{what}"),
             other => panic!("{other:?}"),

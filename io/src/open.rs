@@ -95,7 +95,7 @@ fn open_wanted(paths: &[String], mut want: Want) -> Result<Box<dyn Source>> {
 }
 
 /// Opens one file by its first bytes; gives also the columns of its vectors.
-fn open_one(path: &Path, want: &Want) -> Result<(Box<dyn Source>, Vec<String>)> {
+pub(crate) fn open_one(path: &Path, want: &Want) -> Result<(Box<dyn Source>, Vec<String>)> {
     let file = Positioned::open(path)?;
     match Format::of(&file.read(0..file.bytes().min(Format::MAGIC_BYTES))?) {
         Ok(Format::Npy) => {
@@ -163,7 +163,7 @@ mod tests {
     use ::parquet::file::properties::WriterProperties;
     use arrow::array::{
         ArrayRef, AsArray, FixedSizeListArray, Float16Array, Float32Array, Float64Array, GenericListArray,
-        OffsetSizeTrait, RecordBatch, StringArray, UInt64Array,
+        LargeStringArray, OffsetSizeTrait, RecordBatch, StringArray, UInt64Array,
     };
     use arrow::buffer::OffsetBuffer;
     use arrow::datatypes::{DataType, Field, Int64Type};
@@ -527,9 +527,9 @@ mod tests {
         assert!(matches!(error, Error::Width { found: 3, expected: 2, .. }), "{error}");
         let joined = open(&[at(&dir, "1.arrow"), at(&dir, "3.arrow")], &any).unwrap();
         let batch = joined.read_columns(&["label".into()], 1, 2).unwrap();
-        assert_eq!(batch.column(0).as_ref(), &StringArray::from(vec!["y", "x"]));
+        assert_eq!(batch.column(0).as_ref(), &LargeStringArray::from(vec!["y", "x"]));
         let batch = joined.read_columns(&["label".into()], 2, 1).unwrap();
-        assert_eq!(batch.column(0).data_type(), &DataType::Utf8);
+        assert_eq!(batch.column(0).data_type(), &DataType::LargeUtf8);
         assert_eq!(joined.read_columns(&["label".into()], 2, 0).unwrap().num_rows(), 0);
         let joined = open(&[at(&dir, "1.arrow"), at(&dir, "4.arrow")], &any).unwrap();
         let error = joined.read_columns(&["label".into()], 1, 2).unwrap_err().to_string();

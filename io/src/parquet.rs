@@ -9,12 +9,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
-};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ARROW_SCHEMA_META_KEY, ProjectionMask};
 use parquet::basic::Type;
 use parquet::errors::ParquetError;
@@ -26,8 +23,11 @@ use parquet::file::metadata::{
 use crate::arrow_message;
 use crate::damage::caught;
 use crate::number::Number;
+use crate::parquet_types;
 use crate::positioned::{Handle, Positioned};
+use crate::recast::{recast_batch, together};
 use crate::source::{check_range, lock, no_columns};
+use crate::unify::plain_field;
 use crate::vectors::{Vectors, Want, positions};
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 
@@ -50,6 +50,8 @@ pub(crate) struct ParquetFile {
     path: PathBuf,
     file: Positioned,
     metadata: ArrowReaderMetadata,
+    /// The columns' types: those that are decoded, with their dictionaries.
+    declared: SchemaRef,
     /// Each row group's first row.
     starts: Vec<u64>,
     vectors: Vectors,
@@ -91,7 +93,7 @@ impl ParquetFile {
             .map_err(failed)?;
         let starts = check_metadata(&parsed, footer.start).map_err(|what| Error::format(path, what))?;
         let rows = parsed.row_groups().iter().map(|g| g.num_rows() as u64).sum();
-        let metadata = ArrowReaderMetadata::try_new(Arc::new(parsed), ArrowReaderOptions::new()).map_err(failed)?;
+        let (metadata, declared) = parquet_types::reading(parsed).map_err(failed)?;
         let vectors = match rows {
             0 => Vectors::none(),
             _ => Vectors::resolve(path, metadata.schema(), want)?,
@@ -100,6 +102,7 @@ impl ParquetFile {
             path: path.clone(),
             file,
             metadata,
+            declared,
             starts,
             shape: Shape { rows, dim: vectors.dim.unwrap_or(0) },
             vectors,
@@ -274,7 +277,8 @@ impl Source for ParquetFile {
             return no_columns(&self.path, rows);
         }
         let failed = |e: arrow::error::ArrowError| Error::format(&self.path, e.to_string());
-        let schema: SchemaRef = Arc::new(self.metadata.schema().project(&columns).map_err(failed)?);
+        let fields = columns.iter().map(|&at| plain_field(&self.declared.fields()[at])).collect::<Vec<_>>();
+        let schema: SchemaRef = Arc::new(Schema::new(fields));
         let mut parts = Vec::new();
         if rows > 0 {
             let mut kept = lock(&self.column_cursor);
@@ -283,14 +287,17 @@ impl Source for ParquetFile {
             while left > 0 {
                 let part = self.take(&mut cursor, left)?;
                 left -= part.num_rows();
-                parts.push(part);
+                parts.push(recast_batch(&part, &schema).map_err(failed)?);
             }
             *kept = (cursor.next < self.shape.rows).then_some(cursor);
         }
-        match parts.as_slice() {
-            [one] => Ok(one.clone()),
-            several => concat_batches(&schema, several).map_err(failed),
-        }
+        together(&schema, &parts).map_err(failed)
+    }
+
+    fn column_schema(&self, names: &[String]) -> Result<SchemaRef> {
+        let columns = positions(&self.path, &self.declared, names)?;
+        let fields: Vec<_> = columns.iter().map(|&at| self.declared.fields()[at].clone()).collect();
+        Ok(Arc::new(Schema::new(fields)))
     }
 
     fn fingerprints(&self) -> Result<Vec<Fingerprint>> {

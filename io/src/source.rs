@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -138,8 +138,26 @@ pub trait Source: Send + Sync {
     /// The columns that can be passed through to an output (none for npy).
     fn columns(&self) -> Vec<String>;
 
-    /// Reads the named columns of rows `first..first + rows`, in the order named.
+    /// Reads the named columns of rows `first..first + rows`, in the order
+    /// named. Where [`column_schema`](Self::column_schema) has a dictionary,
+    /// also within a list or a struct, this has its values.
     fn read_columns(&self, names: &[String], first: u64, rows: usize) -> Result<RecordBatch>;
+
+    /// The types of the named columns, in the order named: one for each over
+    /// all files, from their headers and footers alone.
+    ///
+    /// [`Error::NoSuchColumn`] where a file with rows lacks a column, and
+    /// [`Error::Format`], naming two files, where their types do not match.
+    fn column_schema(&self, names: &[String]) -> Result<SchemaRef> {
+        Ok(self.read_columns(names, 0, 0)?.schema())
+    }
+
+    /// Those of the named columns some of whose values may not fit into the
+    /// type that [`column_schema`](Self::column_schema) gives: reading such a
+    /// row is [`Error::Format`].
+    fn unsure_columns(&self, _names: &[String]) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 
     /// The files behind the source, in order.
     fn fingerprints(&self) -> Result<Vec<Fingerprint>>;

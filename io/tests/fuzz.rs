@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use lowland_io::{
     Coordinates, GraphReader, GraphWriter, MISSING, Manifest, MapColumns, MapReader, MapWriter, Options, Source, open,
-    runs, spool_stdin,
+    runs, spool,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -359,9 +359,12 @@ fn told(error: &lowland_io::Error) -> Result<(), String> {
 }
 
 fn stream(path: &Path, bytes: &[u8], random: &mut Random) -> Result<(), String> {
-    let dir = path.parent().unwrap_or(path);
-    let options = Options { column: None };
-    match bounded("spool_stdin", SPARE, || spool_stdin(bytes, dir, &options))? {
+    let copy = path.with_extension("copy");
+    if let Err(error) = bounded("spool", SPARE, || spool(bytes, "a stream", &copy))? {
+        return told(&error);
+    }
+    let copies = [copy.to_string_lossy().into_owned()];
+    match bounded("open", SPARE, || open(&copies, &Options::default()))? {
         Ok(source) => read_all(&*source, random),
         Err(error) => told(&error),
     }
@@ -439,7 +442,8 @@ fn written(target: &str, dir: &Path) -> Vec<Vec<u8>> {
         "map" => {
             let names = ["m.parquet", "m.arrow", "m.npy"];
             for name in names {
-                let columns = MapColumns { rows: 10, dim: 2, extra: None, own_id: false };
+                let columns =
+                    MapColumns { rows: 10, coordinates: vec!["x".into(), "y".into()], extra: None, own_id: false };
                 let mut writer = MapWriter::create(dir.join(name), columns, true).expect("a map");
                 let coordinates: Vec<f32> = (0..20).map(|i| (i as f32).sin()).collect();
                 writer.write_rows(0, &coordinates, None).expect("rows");

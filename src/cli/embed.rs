@@ -13,7 +13,7 @@ use lowland_io::coordinate_names;
 use serde_json::{Value, json};
 
 use super::options::{self, InputArgs, NeighborArgs, ProgressArgs, ResourceArgs};
-use super::{Failure, print, stream};
+use super::{Failure, names, print, stream};
 use crate::machine::Machine;
 use crate::progress::Console;
 
@@ -63,9 +63,13 @@ pub(super) struct Wanted {
     /// Column that names the rows in the map [default: row numbers]
     #[arg(long, value_name = "COL", help_heading = "Output")]
     id: Option<String>,
-    /// Columns to keep beside the coordinates
-    #[arg(long, value_name = "COLS", value_delimiter = ',', help_heading = "Output")]
+    /// Columns to keep beside the coordinates: 'a,b', or one after the other; a name with commas as '"a,b"'
+    #[arg(long, value_name = "COLS", help_heading = "Output")]
     keep: Vec<String>,
+    /// Names of the map's own columns, one for each component, so that others can be kept under
+    /// theirs [default: x, y, z, or c0, c1, … of more than three]
+    #[arg(long, value_name = "NAMES", help_heading = "Output")]
+    coordinates: Option<String>,
     /// Draw the map as a PNG
     #[arg(long, value_name = "FILE.png", help_heading = "Output")]
     plot: Option<PathBuf>,
@@ -216,7 +220,11 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
 
     let mut files = vec![("map", args.output.as_path())];
     if let Some(path) = &wanted.plot {
-        let coordinates = Coordinates::Named(coordinate_names(plan.settings().n_components));
+        let names = match job.coordinates.is_empty() {
+            true => coordinate_names(plan.settings().n_components),
+            false => job.coordinates.clone(),
+        };
+        let coordinates = Coordinates::Named(names);
         let draw =
             || plot::write(path, &plot::draw(&args.output, &coordinates, color.as_ref(), &Style::default(), console)?);
         draw().map_err(|error| {
@@ -254,8 +262,6 @@ impl Wanted {
         self.check_known()?;
         job.config = self.config();
         self.resources.apply(&mut job, machine)?;
-        job.id.clone_from(&self.id);
-        job.keep.clone_from(&self.keep);
         job.strict = self.strict;
         Ok(job)
     }
@@ -311,13 +317,20 @@ impl Wanted {
             }
             job.graph = Some(graph);
         }
-        if self.sources.is_empty() {
-            return Ok(None);
+        let mut spool = None;
+        if !self.sources.is_empty() {
+            let opened = options::open(&self.sources, self.input.column.as_deref(), &job.run_path(), console)?;
+            job.once = opened.spool.is_some();
+            (job.source, spool) = (Some(opened.source), opened.spool);
         }
-        let opened = options::open(&self.sources, self.input.column.as_deref(), &job.run_path(), console)?;
-        job.once = opened.spool.is_some();
-        job.source = Some(opened.source);
-        Ok(opened.spool)
+        let there = job.source.as_ref().map(|source| source.columns()).unwrap_or_default();
+        job.id = self.id.as_ref().map(|id| names::column("--id", id, &there)).transpose()?;
+        job.keep = names::columns("--keep", &self.keep, &there)?;
+        job.coordinates = match &self.coordinates {
+            Some(given) => names::split(given, &[]).map_err(|why| Failure::usage(format!("--coordinates: {why}")))?,
+            None => Vec::new(),
+        };
+        Ok(spool)
     }
 }
 
@@ -346,10 +359,12 @@ fn check_files(args: &Args) -> Result<(), Failure> {
 
 /// Colours are read from the source, which has every column, whatever is kept.
 fn color_by(wanted: &Wanted, job: &Job) -> Result<Option<ColorBy>, Failure> {
-    let Some(column) = wanted.color.clone() else { return Ok(None) };
+    let Some(column) = wanted.color.as_deref() else { return Ok(None) };
     let Some(source) = job.source.clone() else {
         return Err(Failure::usage(format!("--color: there is no source beside the graph to read \"{column}\" from")));
     };
+    let column = names::column("--color", column, &source.columns())?;
+    source.column_schema(std::slice::from_ref(&column))?;
     let color = ColorBy { column, source: Some(source) };
     color.check()?;
     Ok(Some(color))

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::embed::{is_device, write_report};
 use super::options::{self, InputArgs, ProgressArgs, dtype_name};
 use super::size::{Memory, parse_memory};
-use super::{Failure, print, stream};
+use super::{Failure, names, print, stream};
 use crate::machine::Machine;
 use crate::progress::Console;
 
@@ -49,7 +49,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "COLS", display_order = 2, help_heading = "Input")]
     coordinates: Option<String>,
     /// Columns of labels, of the map or else of the source; rows without one are left out
-    #[arg(long, value_name = "COLS", value_delimiter = ',', display_order = 3, help_heading = "Input")]
+    #[arg(long, value_name = "COLS", display_order = 3, help_heading = "Input")]
     labels: Vec<String>,
     /// Column of weights in the silhouette's means, of the map or else of the source
     #[arg(long, value_name = "COL", requires = "labels", display_order = 4, help_heading = "Input")]
@@ -151,9 +151,12 @@ fn job(args: &Args, machine: &Machine, console: &Console) -> Result<(Evaluation,
     {
         return Err(Failure::usage(format!("--metric: the graph {} was made with {}", path.display(), has.name())));
     }
-    job.labels.clone_from(&args.labels);
-    job.weights.clone_from(&args.weights);
-    job.id.clone_from(&args.id);
+    let mut there = job.map.columns();
+    there.extend(job.source.iter().flat_map(|source| source.columns()));
+    job.labels = names::columns("--labels", &args.labels, &there)?;
+    let one = |option, name: &Option<String>| name.as_ref().map(|name| names::column(option, name, &there)).transpose();
+    job.weights = one("--weights", &args.weights)?;
+    job.id = one("--id", &args.id)?;
     job.config = scores::Config {
         n_neighbors: args.n_neighbors,
         sample: args.sample,

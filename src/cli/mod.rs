@@ -10,6 +10,7 @@ mod evaluate;
 mod inspect;
 mod keep;
 mod knn;
+mod names;
 mod options;
 mod pca;
 mod plan;

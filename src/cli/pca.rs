@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::embed::{is_device, write_report};
 use super::options::{self, InputArgs, ProgressArgs};
 use super::size::{Memory, parse_memory};
-use super::{Failure, print};
+use super::{Failure, names, print};
 use crate::machine::Machine;
 use crate::progress::Console;
 
@@ -45,9 +45,13 @@ pub(super) struct Args {
     /// Column that names the rows in the scores [default: row numbers]
     #[arg(long, value_name = "COL", help_heading = "Output")]
     id: Option<String>,
-    /// Columns to keep beside the scores
-    #[arg(long, value_name = "COLS", value_delimiter = ',', help_heading = "Output")]
+    /// Columns to keep beside the scores: 'a,b', or one after the other; a name with commas as '"a,b"'
+    #[arg(long, value_name = "COLS", help_heading = "Output")]
     keep: Vec<String>,
+    /// Names of the scores' own columns, one for each component, so that others can be kept under
+    /// theirs [default: x, y, z, or c0, c1, … of more than three]
+    #[arg(long, value_name = "NAMES", help_heading = "Output")]
+    coordinates: Option<String>,
     /// Write the axes, components × dimensions of float64
     #[arg(long, value_name = "FILE.npy", help_heading = "Output")]
     components: Option<PathBuf>,
@@ -128,8 +132,13 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         options::open(&args.sources, args.input.column.as_deref(), &Job::new(&args.output).run_path(), console)?;
     let mut job = PcaJob::new(opened.source, &args.output);
     job.config = config;
-    (job.components, job.id) = (args.components.clone(), args.id.clone());
-    (job.keep, job.force) = (args.keep.clone(), args.force);
+    let there = job.source.columns();
+    (job.components, job.force) = (args.components.clone(), args.force);
+    job.id = args.id.as_ref().map(|id| names::column("--id", id, &there)).transpose()?;
+    job.keep = names::columns("--keep", &args.keep, &there)?;
+    if let Some(given) = &args.coordinates {
+        job.coordinates = names::split(given, &[]).map_err(|why| Failure::usage(format!("--coordinates: {why}")))?;
+    }
     let planned = options::granted(job.config.memory, &machine, |memory| {
         job.config.memory = memory;
         job.plan()

@@ -17,7 +17,12 @@ fn map(path: &Path, coordinates: &[f32], columns: &[(&str, ArrayRef)]) {
     let extra = RecordBatch::try_from_iter_with_nullable(columns.iter().map(|(n, a)| (*n, a.clone(), true)));
     let extra = if columns.is_empty() { None } else { Some(extra.expect("columns")) };
     let rows = coordinates.len() as u64 / 2;
-    let wanted = MapColumns { rows, dim: 2, extra: extra.as_ref().map(RecordBatch::schema), own_id: false };
+    let wanted = MapColumns {
+        rows,
+        coordinates: lowland_io::coordinate_names(2),
+        extra: extra.as_ref().map(RecordBatch::schema),
+        own_id: false,
+    };
     let mut writer = MapWriter::create(path, wanted, true).expect("a map");
     writer.write_rows(0, coordinates, extra.as_ref()).expect("written");
     writer.finish().expect("written");

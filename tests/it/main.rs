@@ -1,5 +1,5 @@
 //! The one integration binary: the command line as its users meet it (`embed`, `inputs`,
-//! `evaluate`, `plan`, `pca`, `picture`, `others`, `resume`, `runs`, `memory`, `bad_input`), the stages through
+//! `evaluate`, `plan`, `pca`, `picture`, `others`, `resume`, `runs`, `memory`, `bad_input`, `kept`), the stages through
 //! the library (`stages`), the methods beside UMAP (`methods`, and `all_pairs` for the exact ones), what they leave unfinished (`units`), damage, full
 //! disks and other faults (`faults`), few rows and ties (`few_rows`), SIGKILL anywhere (`killer`), run
 //! directories that were made before (`golden`), where the layout runs (`device`), what stays until it is `durable`, and both against other
@@ -18,6 +18,7 @@ mod faults;
 mod few_rows;
 mod golden;
 mod inputs;
+mod kept;
 mod killer;
 mod kit;
 mod memory;

@@ -297,7 +297,12 @@ fn pyarrow_polars_and_numpy_read_the_maps() {
         let paths: Vec<String> =
             ["parquet", "arrow", "npy"].iter().map(|e| desk.path(&format!("{n_components}.{e}"))).collect();
         for path in &paths {
-            let columns = MapColumns { rows: 5_000, dim: n_components, extra: None, own_id: false };
+            let columns = MapColumns {
+                rows: 5_000,
+                coordinates: lowland_io::coordinate_names(n_components),
+                extra: None,
+                own_id: false,
+            };
             let mut writer = MapWriter::create(path, columns, false).expect("a map");
             writer.write_rows(0, &run.map, None).expect("written");
             writer.finish().expect("written");

@@ -1220,8 +1220,12 @@ fn numbers_at_the_ends_of_their_range() {
 
 /// Writes rows of floats as numpy does.
 fn write_npy(path: &Path, values: &[f32], width: usize) {
-    let columns =
-        lowland_io::MapColumns { rows: (values.len() / width) as u64, dim: width, extra: None, own_id: false };
+    let columns = lowland_io::MapColumns {
+        rows: (values.len() / width) as u64,
+        coordinates: lowland_io::coordinate_names(width),
+        extra: None,
+        own_id: false,
+    };
     let mut writer = lowland_io::MapWriter::create(path, columns, false).expect("a file");
     writer.write_rows(0, values, None).expect("written");
     writer.finish().expect("written");

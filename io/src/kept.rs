@@ -1,0 +1,452 @@
+//! The columns that a map has beside its coordinates, as its format holds them.
+//!
+//! What must hold: what a format cannot hold is refused before anything is
+//! written; a column of a dictionary is one in the file, with the values of its
+//! rows; of a dictionary no more is held than [`MOST_CATEGORIES`] values.
+//!
+//! Readers of Arrow files take one dictionary for a column, known before its
+//! rows. So the values are [looked](Kept::look) at first; where nobody did, or
+//! where they are many, they are written as they are. Parquet has no type of
+//! dictionaries: readers are told of them beside it, and no values are held.
+
+use std::collections::HashMap;
+use std::slice::{Iter, IterMut};
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, DictionaryArray, FixedSizeListArray, GenericListArray, GenericListViewArray, Int32Array,
+    MapArray, OffsetSizeTrait, RecordBatch, new_null_array,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, Field, FieldRef, Int8Type, Int16Type, Int32Type, Int64Type, Schema, SchemaRef, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
+};
+use arrow::error::ArrowError;
+use arrow::ipc::writer::FileWriter;
+use arrow::row::{RowConverter, SortField};
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::arrow::{ArrowWriter, add_encoded_arrow_schema_to_metadata};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+
+use crate::damage::caught;
+use crate::parquet_types::{descriptor, may_not_fit, stored_field, told};
+use crate::recast::{recast, structs};
+use crate::unify::{kind, plain_field};
+
+/// A dictionary of more values than this, or of more bytes of them, is written as its values.
+const MOST_CATEGORIES: usize = 1 << 16;
+const MOST_BYTES: usize = 2 << 20;
+
+type Result<T> = std::result::Result<T, ArrowError>;
+
+/// What a file of columns is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Parquet,
+    Arrow,
+}
+
+/// The columns of a file.
+pub(crate) struct Kept {
+    format: Format,
+    columns: Vec<Column>,
+}
+
+struct Column {
+    /// As it was declared, with its dictionaries.
+    given: FieldRef,
+    /// As it is handed in, without them.
+    plain: FieldRef,
+    /// As it is written.
+    stored: FieldRef,
+    /// The values of its dictionaries, in the order in which they stand in its type.
+    categories: Vec<Categories>,
+}
+
+impl Kept {
+    /// The columns of `schema` in a file of `format`; an error names the column and the way out.
+    pub(crate) fn new(format: Format, schema: &Schema) -> std::result::Result<Self, String> {
+        let column = |given: &FieldRef| {
+            let refused = |why: String| {
+                let (name, kind) = (given.name(), kind(given));
+                let (this, other) = match format {
+                    Format::Parquet => ("Parquet", ".arrow"),
+                    Format::Arrow => ("Arrow", ".parquet"),
+                };
+                format!(
+                    "{this} cannot hold column \"{name}\" of type {kind}{why}; write {other} instead, cast it, or \
+                     leave it out"
+                )
+            };
+            let plain = plain_field(given);
+            let stored = match format {
+                Format::Arrow => plain.clone(),
+                Format::Parquet => stored_field(&plain).ok_or_else(|| refused(String::new()))?,
+            };
+            let mut categories = Vec::new();
+            each_dictionary(given.data_type(), &mut |key, values| categories.push(Categories::new(key, values)));
+            let column = Column { given: given.clone(), plain, stored, categories };
+            prove(format, &column).map_err(|why| refused(format!(" ({why})")))?;
+            Ok::<_, String>(column)
+        };
+        let columns = schema.fields().iter().map(column).collect::<std::result::Result<_, _>>()?;
+        Ok(Kept { format, columns })
+    }
+
+    /// The columns that should be looked at before they are written.
+    pub(crate) fn unsure(&self) -> Vec<String> {
+        let unsure = self.columns.iter().filter(|column| match self.format {
+            // Readers of Parquet are told of keys, which many values may not fit.
+            Format::Parquet => {
+                may_not_fit(column.plain.data_type()) || column.categories.iter().any(Categories::is_narrow)
+            }
+            Format::Arrow => !column.categories.is_empty(),
+        });
+        unsure.map(|column| column.given.name().clone()).collect()
+    }
+
+    /// Looks at rows of a column; an error names the first of `array` that cannot be written.
+    pub(crate) fn look(&mut self, name: &str, array: &ArrayRef) -> std::result::Result<(), (usize, String)> {
+        let Some(column) = self.columns.iter_mut().find(|column| column.given.name() == name) else { return Ok(()) };
+        let stored = column.stored.data_type();
+        if recast(array, stored).is_err() {
+            let fault = (0..array.len()).find_map(|row| Some((row, recast(&array.slice(row, 1), stored).err()?)));
+            if let Some((row, fault)) = fault {
+                let kind = kind(&column.given);
+                let what = format!(
+                    "column \"{name}\" has a value of {kind} that Parquet has no place for ({fault}); write .arrow \
+                     instead, cast it, or leave it out"
+                );
+                return Err((row, what));
+            }
+        }
+        if self.format == Format::Parquet && !column.categories.iter().any(Categories::is_narrow) {
+            return Ok(());
+        }
+        let failed = |e: ArrowError| (0, format!("column \"{name}\": {e}"));
+        gather(array, column.given.data_type(), &mut column.categories.iter_mut()).map_err(failed)
+    }
+
+    /// Decides the dictionaries from what was looked at. Gives the schema of
+    /// what is handed in, and that of the file.
+    pub(crate) fn settle(&mut self) -> Result<(SchemaRef, SchemaRef)> {
+        for column in &mut self.columns {
+            for categories in &mut column.categories {
+                categories.settle(self.format)?;
+            }
+            let told = match self.format {
+                Format::Parquet => told(column.given.data_type()),
+                Format::Arrow => column.given.data_type().clone(),
+            };
+            let declared = settled(self.format, &told, &mut column.categories.iter());
+            let field = column.given.as_ref().clone().with_data_type(declared);
+            // Whoever reads a file knows no order of its values.
+            let field = Arc::new(field.with_dict_is_ordered(false));
+            if self.format == Format::Arrow {
+                column.stored = field.clone();
+            }
+            column.given = match self.format {
+                Format::Arrow => column.given.clone(),
+                Format::Parquet => field,
+            };
+        }
+        let schema = |field: fn(&Column) -> &FieldRef| -> SchemaRef {
+            Arc::new(Schema::new(self.columns.iter().map(|c| field(c).clone()).collect::<Vec<_>>()))
+        };
+        Ok((schema(|c| &c.plain), schema(|c| &c.stored)))
+    }
+
+    /// `batch`, as it was handed in, as it is written.
+    pub(crate) fn convert(&self, batch: &RecordBatch, stored: &SchemaRef) -> Result<RecordBatch> {
+        let columns = batch.columns().iter().zip(&self.columns).map(|(array, column)| match self.format {
+            Format::Parquet => recast(array, column.stored.data_type()),
+            Format::Arrow => {
+                encode(array, column.given.data_type(), column.stored.data_type(), &mut column.categories.iter())
+            }
+        });
+        RecordBatch::try_new(stored.clone(), columns.collect::<Result<_>>()?)
+    }
+
+    /// What a Parquet writer of these columns is told.
+    pub(crate) fn options(
+        &self,
+        mut properties: WriterProperties,
+    ) -> std::result::Result<ArrowWriterOptions, ParquetError> {
+        let fields =
+            |field: fn(&Column) -> &FieldRef| self.columns.iter().map(|c| field(c).clone()).collect::<Vec<_>>();
+        let (told, logical) = (fields(|c| &c.given), fields(|c| &c.plain));
+        add_encoded_arrow_schema_to_metadata(&Schema::new(told), &mut properties);
+        let descriptor = descriptor(&Schema::new(fields(|c| &c.stored)), &logical)?;
+        Ok(ArrowWriterOptions::new()
+            .with_properties(properties)
+            .with_skip_arrow_metadata(true)
+            .with_parquet_schema(descriptor))
+    }
+}
+
+/// Writes a column of no rows, and one of a null, to memory.
+fn prove(format: Format, column: &Column) -> std::result::Result<(), String> {
+    let field = Arc::new(column.stored.as_ref().clone().with_nullable(true));
+    let plain = Arc::new(column.plain.as_ref().clone().with_nullable(true));
+    let write = || -> std::result::Result<(), String> {
+        let text = |e: ArrowError| e.to_string();
+        let schema = Arc::new(Schema::new(vec![field.clone()]));
+        let null = RecordBatch::try_new(schema.clone(), vec![new_null_array(field.data_type(), 1)]).map_err(text)?;
+        let batches = [RecordBatch::new_empty(schema.clone()), null];
+        match format {
+            Format::Parquet => {
+                let failed = |e: ParquetError| e.to_string();
+                let descriptor = descriptor(&schema, std::slice::from_ref(&plain)).map_err(failed)?;
+                let options = ArrowWriterOptions::new().with_parquet_schema(descriptor);
+                let mut writer = ArrowWriter::try_new_with_options(Vec::new(), schema, options).map_err(failed)?;
+                batches.iter().try_for_each(|batch| writer.write(batch)).map_err(failed)?;
+                writer.close().map(drop).map_err(failed)
+            }
+            Format::Arrow => {
+                let mut writer = FileWriter::try_new(Vec::new(), &schema).map_err(text)?;
+                batches.iter().try_for_each(|batch| writer.write(batch)).map_err(text)?;
+                writer.finish().map_err(text)
+            }
+        }
+    };
+    caught(write).unwrap_or_else(|| Err("it is not known there".into()))
+}
+
+/// The values of one dictionary, each once, by the order in which they came.
+struct Categories {
+    key: DataType,
+    values: DataType,
+    converter: Option<RowConverter>,
+    codes: HashMap<Box<[u8]>, i32>,
+    bytes: usize,
+    /// Whether somebody looked, and they were few enough.
+    known: bool,
+    /// The dictionary, once it is decided.
+    dictionary: Option<ArrayRef>,
+}
+
+impl Categories {
+    fn new(key: &DataType, values: &DataType) -> Self {
+        // A type whose values cannot be told apart is written as it is.
+        let converter = RowConverter::new(vec![SortField::new(values.clone())]).ok();
+        let values = values.clone();
+        Categories {
+            key: key.clone(),
+            values,
+            converter,
+            codes: HashMap::new(),
+            bytes: 0,
+            known: false,
+            dictionary: None,
+        }
+    }
+
+    fn is_narrow(&self) -> bool {
+        self.key.primitive_width().is_some_and(|bytes| bytes < 4)
+    }
+
+    fn add(&mut self, array: &ArrayRef) -> Result<()> {
+        let Some(converter) = &self.converter else { return Ok(()) };
+        self.known = true;
+        let rows = converter.convert_columns(std::slice::from_ref(array))?;
+        for (at, row) in rows.iter().enumerate() {
+            if array.is_null(at) || self.codes.contains_key(row.data()) {
+                continue;
+            }
+            self.bytes += row.data().len();
+            if self.codes.len() == MOST_CATEGORIES || self.bytes > MOST_BYTES {
+                (self.converter, self.codes, self.known) = (None, HashMap::new(), false);
+                return Ok(());
+            }
+            self.codes.insert(row.data().into(), self.codes.len() as i32);
+        }
+        Ok(())
+    }
+
+    /// Decides the keys' type, and the dictionary where the file takes one.
+    fn settle(&mut self, format: Format) -> Result<()> {
+        let most: usize = match self.key {
+            DataType::Int8 => 1 << 7,
+            DataType::UInt8 => 1 << 8,
+            DataType::Int16 => 1 << 15,
+            _ => 1 << 16,
+        };
+        if self.is_narrow() && (!self.known || self.codes.len() > most) {
+            self.key = DataType::Int32;
+        }
+        if format == Format::Parquet || !self.known {
+            return Ok(());
+        }
+        let Some(converter) = &self.converter else { return Ok(()) };
+        let mut values: Vec<(&[u8], i32)> = self.codes.iter().map(|(value, code)| (value.as_ref(), *code)).collect();
+        values.sort_unstable_by_key(|(_, code)| *code);
+        let parser = converter.parser();
+        let columns = converter.convert_rows(values.iter().map(|(value, _)| parser.parse(value)))?;
+        self.dictionary = columns.into_iter().next();
+        Ok(())
+    }
+
+    /// The type that it has in the file.
+    fn settled(&self) -> DataType {
+        match &self.dictionary {
+            Some(_) => DataType::Dictionary(Box::new(self.key.clone()), Box::new(self.values.clone())),
+            None => self.values.clone(),
+        }
+    }
+
+    fn encode(&self, array: &ArrayRef) -> Result<ArrayRef> {
+        let (Some(dictionary), Some(converter)) = (&self.dictionary, &self.converter) else { return Ok(array.clone()) };
+        let rows = converter.convert_columns(std::slice::from_ref(array))?;
+        let mut keys = Vec::with_capacity(array.len());
+        for (at, row) in rows.iter().enumerate() {
+            keys.push(match self.codes.get(row.data()) {
+                _ if array.is_null(at) => None,
+                Some(code) => Some(*code),
+                None => return Err(ArrowError::DictionaryKeyOverflowError),
+            });
+        }
+        let keys = cast(&Int32Array::from(keys), &self.key)?;
+        macro_rules! coded {
+            ($key:ty) => {
+                Arc::new(DictionaryArray::<$key>::try_new(keys.as_primitive::<$key>().clone(), dictionary.clone())?)
+            };
+        }
+        Ok(match self.key {
+            DataType::Int8 => coded!(Int8Type),
+            DataType::Int16 => coded!(Int16Type),
+            DataType::Int64 => coded!(Int64Type),
+            DataType::UInt8 => coded!(UInt8Type),
+            DataType::UInt16 => coded!(UInt16Type),
+            DataType::UInt32 => coded!(UInt32Type),
+            DataType::UInt64 => coded!(UInt64Type),
+            _ => coded!(Int32Type),
+        })
+    }
+}
+
+/// Calls `each` with the keys and the values of every dictionary in a type, in order.
+fn each_dictionary(data_type: &DataType, each: &mut dyn FnMut(&DataType, &DataType)) {
+    use DataType::*;
+    match data_type {
+        Dictionary(key, values) => each(key, &crate::unify::plain(values)),
+        List(item) | LargeList(item) | ListView(item) | LargeListView(item) | FixedSizeList(item, _) | Map(item, _) => {
+            each_dictionary(item.data_type(), each);
+        }
+        Struct(fields) => fields.iter().for_each(|field| each_dictionary(field.data_type(), each)),
+        _ => {}
+    }
+}
+
+/// A type with its dictionaries as they were decided.
+fn settled(format: Format, data_type: &DataType, categories: &mut Iter<'_, Categories>) -> DataType {
+    use DataType::*;
+    let item = |field: &FieldRef, categories: &mut Iter<'_, Categories>| -> FieldRef {
+        let data_type = settled(format, field.data_type(), categories);
+        Arc::new(Field::new(field.name(), data_type, field.is_nullable()).with_metadata(field.metadata().clone()))
+    };
+    match data_type {
+        Dictionary(key, values) => match (format, categories.next()) {
+            (Format::Parquet, decided) => {
+                let key = decided.map_or_else(|| key.clone(), |decided| Box::new(decided.key.clone()));
+                Dictionary(key, values.clone())
+            }
+            (Format::Arrow, Some(decided)) => decided.settled(),
+            (Format::Arrow, None) => values.as_ref().clone(),
+        },
+        List(field) => List(item(field, categories)),
+        LargeList(field) => LargeList(item(field, categories)),
+        ListView(field) => ListView(item(field, categories)),
+        LargeListView(field) => LargeListView(item(field, categories)),
+        FixedSizeList(field, size) => FixedSizeList(item(field, categories), *size),
+        Map(entries, sorted) => Map(item(entries, categories), *sorted),
+        Struct(fields) => Struct(fields.iter().map(|field| item(field, categories)).collect()),
+        other => other.clone(),
+    }
+}
+
+/// Adds the values of `array` to those of the dictionaries that `declared` has in their place.
+fn gather(array: &ArrayRef, declared: &DataType, categories: &mut IterMut<'_, Categories>) -> Result<()> {
+    use DataType::*;
+    match declared {
+        Dictionary(..) => categories.next().map_or(Ok(()), |categories| categories.add(array)),
+        List(item) => gather(array.as_list::<i32>().values(), item.data_type(), categories),
+        LargeList(item) => gather(array.as_list::<i64>().values(), item.data_type(), categories),
+        ListView(item) => gather(array.as_list_view::<i32>().values(), item.data_type(), categories),
+        LargeListView(item) => gather(array.as_list_view::<i64>().values(), item.data_type(), categories),
+        FixedSizeList(item, _) => gather(array.as_fixed_size_list().values(), item.data_type(), categories),
+        Map(entries, _) => {
+            let pairs: ArrayRef = Arc::new(array.as_map().entries().clone());
+            gather(&pairs, entries.data_type(), categories)
+        }
+        Struct(fields) => {
+            let columns = array.as_struct().columns().iter().zip(fields);
+            columns.into_iter().try_for_each(|(column, field)| gather(column, field.data_type(), categories))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `array` with dictionaries where `declared` has them, in the type `to` that was decided.
+fn encode(
+    array: &ArrayRef,
+    declared: &DataType,
+    to: &DataType,
+    categories: &mut Iter<'_, Categories>,
+) -> Result<ArrayRef> {
+    use DataType::*;
+    Ok(match (declared, to) {
+        (Dictionary(..), _) => match categories.next() {
+            Some(categories) => categories.encode(array)?,
+            None => array.clone(),
+        },
+        (List(from), List(to)) => lists::<i32>(array, from, to, categories)?,
+        (LargeList(from), LargeList(to)) => lists::<i64>(array, from, to, categories)?,
+        (ListView(from), ListView(to)) => views::<i32>(array, from, to, categories)?,
+        (LargeListView(from), LargeListView(to)) => views::<i64>(array, from, to, categories)?,
+        (FixedSizeList(from, _), FixedSizeList(to, size)) => {
+            let array = array.as_fixed_size_list();
+            let items = encode(array.values(), from.data_type(), to.data_type(), categories)?;
+            let nulls = array.nulls().cloned();
+            Arc::new(FixedSizeListArray::try_new_with_length(to.clone(), *size, items, nulls, array.len())?)
+        }
+        (Map(from, _), Map(to, sorted)) => {
+            let array = array.as_map();
+            let pairs: ArrayRef = Arc::new(array.entries().clone());
+            let pairs = encode(&pairs, from.data_type(), to.data_type(), categories)?.as_struct().clone();
+            let (offsets, nulls) = (array.offsets().clone(), array.nulls().cloned());
+            Arc::new(MapArray::try_new(to.clone(), offsets, pairs, nulls, *sorted)?)
+        }
+        (Struct(from), Struct(to)) => {
+            let array = array.as_struct();
+            let columns = array.columns().iter().zip(from.iter().zip(to));
+            let columns = columns.map(|(c, (from, to))| encode(c, from.data_type(), to.data_type(), categories));
+            structs(to, columns.collect::<Result<_>>()?, array)?
+        }
+        _ => array.clone(),
+    })
+}
+
+fn lists<O: OffsetSizeTrait>(
+    array: &ArrayRef,
+    from: &FieldRef,
+    to: &FieldRef,
+    categories: &mut Iter<'_, Categories>,
+) -> Result<ArrayRef> {
+    let array = array.as_list::<O>();
+    let items = encode(array.values(), from.data_type(), to.data_type(), categories)?;
+    Ok(Arc::new(GenericListArray::<O>::try_new(to.clone(), array.offsets().clone(), items, array.nulls().cloned())?))
+}
+
+fn views<O: OffsetSizeTrait>(
+    array: &ArrayRef,
+    from: &FieldRef,
+    to: &FieldRef,
+    categories: &mut Iter<'_, Categories>,
+) -> Result<ArrayRef> {
+    let array = array.as_list_view::<O>();
+    let items = encode(array.values(), from.data_type(), to.data_type(), categories)?;
+    let (offsets, sizes, nulls) = (array.offsets().clone(), array.sizes().clone(), array.nulls().cloned());
+    Ok(Arc::new(GenericListViewArray::<O>::try_new(to.clone(), offsets, sizes, items, nulls)?))
+}
