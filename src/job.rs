@@ -390,6 +390,9 @@ struct Run {
 /// # Errors
 /// Names the output and the way out.
 pub fn check_output(path: &Path, force: bool) -> Result<()> {
+    if lowland_io::is_address(&path.to_string_lossy()) {
+        return Err(Error::job(format!("{}: an address, and outputs stay local; name a file", path.display())));
+    }
     // A link is written through: what it leads to counts.
     let target = lowland_io::target(path)?;
     let directory = match target.parent() {

@@ -88,7 +88,7 @@ fn expand(given: &str, files: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 /// Whether a name is one of another place, as `s3://bucket/key` is.
-fn is_address(given: &str) -> bool {
+pub fn is_address(given: &str) -> bool {
     let scheme = given.split_once("://").map_or("", |(scheme, _)| scheme);
     scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))

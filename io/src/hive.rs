@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
@@ -28,6 +28,26 @@ impl Hive {
         let mut told = columns(path);
         told.retain(|(name, _)| !own.contains(name));
         if told.is_empty() { file } else { Box::new(Hive { file, told }) }
+    }
+}
+
+impl Hive {
+    /// What the directories say of a column: its value, if it is theirs, of which null is one.
+    fn value(&self, name: &String) -> Option<Option<&str>> {
+        self.told.iter().find(|(told, _)| told == name).map(|(_, value)| value.as_deref())
+    }
+
+    /// Those of the named columns that are the file's.
+    fn own(&self, names: &[String]) -> Vec<String> {
+        names.iter().filter(|name| self.value(name).is_none()).cloned().collect()
+    }
+
+    /// Where a column is not there: that those told are.
+    fn with_told(&self, error: Error) -> Error {
+        match error {
+            Error::NoSuchColumn { path, asked, .. } => Error::NoSuchColumn { path, asked, available: self.columns() },
+            other => other,
+        }
     }
 }
 
@@ -96,12 +116,8 @@ impl Source for Hive {
 
     /// Those told are texts.
     fn read_columns(&self, names: &[String], first: u64, rows: usize) -> Result<RecordBatch> {
-        let told = |name: &String| self.told.iter().find(|(told, _)| told == name);
-        let own: Vec<String> = names.iter().filter(|name| told(name).is_none()).cloned().collect();
-        let batch = self.file.read_columns(&own, first, rows).map_err(|error| match error {
-            Error::NoSuchColumn { path, asked, .. } => Error::NoSuchColumn { path, asked, available: self.columns() },
-            other => other,
-        })?;
+        let own = self.own(names);
+        let batch = self.file.read_columns(&own, first, rows).map_err(|error| self.with_told(error))?;
         if own.len() == names.len() {
             return Ok(batch);
         }
@@ -109,9 +125,9 @@ impl Source for Hive {
         let mut own = schema.fields().iter().zip(batch.columns());
         let (mut fields, mut columns) = (Vec::new(), Vec::<ArrayRef>::new());
         for name in names {
-            if let Some((name, value)) = told(name) {
+            if let Some(value) = self.value(name) {
                 fields.push(Arc::new(Field::new(name, DataType::Utf8, true)));
-                columns.push(Arc::new(StringArray::from_iter(std::iter::repeat_n(value.as_deref(), rows))));
+                columns.push(Arc::new(StringArray::from_iter(std::iter::repeat_n(value, rows))));
             } else if let Some((field, column)) = own.next() {
                 fields.push(field.clone());
                 columns.push(column.clone());
@@ -121,6 +137,20 @@ impl Source for Hive {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(schema, columns, &options)
             .map_err(|e| Error::format(self.file.locate(first).path, e.to_string()))
+    }
+
+    fn column_schema(&self, names: &[String]) -> Result<SchemaRef> {
+        let schema = self.file.column_schema(&self.own(names)).map_err(|error| self.with_told(error))?;
+        let mut own = schema.fields().iter();
+        let fields = names.iter().filter_map(|name| match self.value(name) {
+            Some(_) => Some(Arc::new(Field::new(name, DataType::Utf8, true))),
+            None => own.next().cloned(),
+        });
+        Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+    }
+
+    fn unsure_columns(&self, names: &[String]) -> Result<Vec<String>> {
+        self.file.unsure_columns(&self.own(names))
     }
 
     fn fingerprints(&self) -> Result<Vec<Fingerprint>> {

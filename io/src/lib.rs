@@ -42,7 +42,7 @@ pub use damage::is_decoding;
 pub use durable::{FileStamp, PendingFile, adopt, replace, stamp, target};
 pub use edges::{BlockInfo, EdgeBlock, EdgeFile, EdgeReader, EdgeWriter};
 pub use error::{Error, Result};
-pub use files::out_of_number_order;
+pub use files::{is_address, out_of_number_order};
 pub use graph::{GraphReader, GraphWriter, MISSING};
 pub use map::{MapColumns, MapWriter, coordinate_names};
 pub use map_reader::{MapReader, MapRows};

@@ -150,6 +150,8 @@ fn bad_options() {
     place.refused("embed v.parquet - -o m.npy", &["standard input", "empty"]);
     place.refused("embed v.npy ./v.npy -o m.npy", &["./v.npy", "named twice", "v.npy"]);
     place.refused("embed - /dev/fd/0 -o m.npy", &["standard input", "named twice"]);
+    place.refused("embed v.npy -o s3://bucket/m.npy", &["s3://bucket/m.npy", "outputs stay local"]);
+    place.refused("embed s3://bucket/v.npy -o m.npy", &["s3://bucket/v.npy", "only files are read"]);
     place.refused("embed v.npy -o v.npy --force", &["v.npy", "also an input"]);
     place.refused("knn v.npy -o g.parquet", &["g.parquet", ".arrow"]);
     place.refused("inspect -", &["standard input", "empty"]);
