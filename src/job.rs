@@ -509,7 +509,7 @@ fn coordinates_of(asked: &[String], dim: usize, kept: &[String]) -> Result<Vec<S
 }
 
 /// Reads columns of a source, portion by portion, and hands each on with its first row and its name.
-fn look(
+pub(crate) fn look(
     source: &dyn Source,
     names: &[String],
     observer: &dyn Observer,

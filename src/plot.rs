@@ -19,6 +19,7 @@ use colors::{Painted, Refusal, Survey};
 
 pub(crate) use colors::texts;
 
+use crate::job::look;
 use crate::picture::{Bounds, Canvas, Color, ColorScale, Style, write_png};
 use crate::{Error, Result};
 
@@ -44,6 +45,17 @@ impl ColorBy {
         let Some(source) = &self.source else { return Ok(()) };
         let nothing = source.read_columns(std::slice::from_ref(&self.column), 0, 0)?;
         check_type(nothing.column(0).data_type()).map_err(|why| self.refused(&source.locate(0).path, why))
+    }
+
+    /// Reads the column where some of its values may not fit the type that it has over all files,
+    /// to find out before a run.
+    ///
+    /// # Errors
+    /// Names the row of such a value.
+    pub fn check_values(&self, observer: &dyn Observer) -> Result<()> {
+        let Some(source) = &self.source else { return Ok(()) };
+        let unsure = source.unsure_columns(std::slice::from_ref(&self.column))?;
+        look(source.as_ref(), &unsure, observer, &mut |_, _, _| Ok(()))
     }
 
     fn refused(&self, path: &Path, why: Refusal) -> Error {

@@ -431,8 +431,10 @@ mod tests {
                 assert!(stamps[0] == stamps[1] && stamps[1] == stamps[2], "{name}, {rows} rows: bytes differ");
                 assert_eq!(stamps[0], crate::durable::stamp(&path).unwrap());
                 let reader = MapReader::open(&path, &Coordinates::Usual).unwrap();
-                assert_eq!((reader.rows(), reader.dim()), (rows as u64, dim));
-                if name != "a.npy" {
+                assert_eq!(reader.rows(), rows as u64);
+                // A file without rows need not know how wide it is.
+                assert!(rows == 0 || reader.dim() == dim);
+                if name != "a.npy" && rows > 0 {
                     assert_eq!(reader.coordinates()[0], if dim <= 3 { "x" } else { "c0" });
                 }
                 let expected = coords(0, rows, dim);

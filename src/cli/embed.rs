@@ -210,6 +210,9 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     // Dropped last: the copy of a stream goes when nothing reads it any more.
     let spool = wanted.open(&mut job, console)?;
     let color = color_by(wanted, &job)?;
+    if let Some(color) = &color {
+        color.check_values(console)?;
+    }
 
     let plan = options::granted(job.config.memory, &machine, |memory| {
         job.config.memory = memory;
