@@ -489,7 +489,7 @@ impl Plan {
         let mut plan = Plan {
             settings: settings.clone(),
             shape: input.shape,
-            source_row_bytes: dim * input.dtype.bytes(),
+            source_row_bytes: input.dtype.row_bytes(dim),
             source_bytes: input.source_bytes,
             graph_k: input.graph_k,
             map,

@@ -19,6 +19,7 @@ use lz4_flex::frame::FrameDecoder;
 use crate::Error;
 use crate::arrow_message;
 use crate::positioned::Positioned;
+use crate::vectors::within;
 
 /// Buffers in a body begin at multiples of this many bytes.
 const ALIGNMENT: usize = 64;
@@ -77,14 +78,14 @@ pub(crate) fn has_rows(data_type: &DataType) -> bool {
     }
 }
 
-/// Takes columns `columns` (ascending, each once) out of a batch; of its rows
-/// `rows`, which must begin at a multiple of [`STEP`] and be of a batch that is
-/// not compressed, of columns that [`has_rows`]; all where None. Gives the
-/// excerpt's message, and its body, for which `space` is used.
+/// Takes the columns, and of structs the fields, that `paths` lead to out of a
+/// batch; of its rows `rows`, which must begin at a multiple of [`STEP`] and be
+/// of a batch that is not compressed, of columns that [`has_rows`]; all where
+/// None. Gives the excerpt's message, and its body, for which `space` is used.
 pub(crate) fn take(
     file: &Positioned,
     from: Stored<'_>,
-    columns: &[usize],
+    paths: &[&[usize]],
     rows: Option<Range<u64>>,
     space: MutableBuffer,
 ) -> Result<(Vec<u8>, Buffer)> {
@@ -112,10 +113,11 @@ pub(crate) fn take(
         filled: 0,
     };
     // Nothing behind the last column matters.
-    let end = columns.last().map_or(0, |&last| last + 1);
+    let end = paths.iter().filter_map(|path| path.first()).max().map_or(0, |&last| last + 1);
     for (i, field) in from.schema.fields().iter().take(end).enumerate() {
-        let part = if columns.binary_search(&i).is_ok() { &part } else { &Part::Nothing };
-        excerpt.field(field, part).map_err(|fault| match fault {
+        let paths = within(paths, i);
+        let part = if paths.is_some() { &part } else { &Part::Nothing };
+        excerpt.field(field, part, &paths.unwrap_or_default()).map_err(|fault| match fault {
             Fault::Damage(what) => Fault::Damage(format!("column \"{}\": {what}", field.name())),
             Fault::File(error) => Fault::File(error),
         })?;
@@ -176,8 +178,9 @@ where
         builder.finished_data().to_vec()
     }
 
-    /// Takes `part` of the next array and of those within it.
-    fn field(&mut self, field: &Field, part: &Part) -> Result<()> {
+    /// Takes `part` of the next array and of those within it; of a struct's fields those that
+    /// `paths` lead to, all where there are none or one ends here.
+    fn field(&mut self, field: &Field, part: &Part, paths: &[&[usize]]) -> Result<()> {
         use DataType::*;
         let node = self.node(part)?;
         match field.data_type() {
@@ -187,23 +190,28 @@ where
             Utf8View | BinaryView => self.views(node, part)?,
             List(item) | Map(item, _) => {
                 self.bitmap(node, part)?;
-                let within = self.offsets(part, 4, STEP)?;
-                self.field(item, &within)?;
+                let inner = self.offsets(part, 4, STEP)?;
+                self.field(item, &inner, &[])?;
             }
             LargeList(item) => {
                 self.bitmap(node, part)?;
-                let within = self.offsets(part, 8, STEP)?;
-                self.field(item, &within)?;
+                let inner = self.offsets(part, 8, STEP)?;
+                self.field(item, &inner, &[])?;
             }
             FixedSizeList(item, size) => {
                 self.bitmap(node, part)?;
                 let size = u64::try_from(*size).map_err(|_| "lists of negative size")?;
-                self.field(item, &part.times(size)?)?;
+                self.field(item, &part.times(size)?, &[])?;
             }
             Struct(fields) => {
                 self.bitmap(node, part)?;
-                for field in fields {
-                    self.field(field, part)?;
+                let all = paths.iter().any(|path| path.is_empty()) || paths.is_empty();
+                for (i, field) in fields.iter().enumerate() {
+                    match within(paths, i) {
+                        Some(paths) if !all => self.field(field, part, &paths)?,
+                        None if !all => self.field(field, &Part::Nothing, &[])?,
+                        _ => self.field(field, part, &[])?,
+                    }
                 }
             }
             Dictionary(index, _) => {
@@ -221,19 +229,19 @@ where
             // Those without rows: `part` is never some of them.
             ListView(item) | LargeListView(item) => {
                 self.whole(node, part, 3)?;
-                self.field(item, part)?;
+                self.field(item, part, &[])?;
             }
             RunEndEncoded(ends, values) => {
                 self.whole(node, part, 0)?;
-                self.field(ends, part)?;
-                self.field(values, part)?;
+                self.field(ends, part, &[])?;
+                self.field(values, part, &[])?;
             }
             Union(fields, mode) => {
                 let bitmap = usize::from(self.version < MetadataVersion::V5);
                 let dense = usize::from(*mode == arrow::datatypes::UnionMode::Dense);
                 self.whole(node, part, bitmap + 1 + dense)?;
                 for (_, field) in fields.iter() {
-                    self.field(field, part)?;
+                    self.field(field, part, &[])?;
                 }
             }
             other => {

@@ -22,7 +22,7 @@ use crate::positioned::Positioned;
 use crate::recast::{recast_batch, together};
 use crate::source::{check_range, lock, no_columns};
 use crate::unify::plain_field;
-use crate::vectors::{Vectors, Want, positions};
+use crate::vectors::{Vectors, Want, positions, pruned};
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 
 pub(crate) const MAGIC: &[u8] = b"ARROW1";
@@ -57,8 +57,12 @@ pub(crate) struct ArrowFile {
     shape: Shape,
     batches: Vec<Block>,
     dictionary_blocks: Vec<Block>,
-    /// The rows of the largest batch that is decoded whole.
+    /// The rows of the largest batch that is decoded whole since it is compressed.
     whole: u64,
+    /// The bytes of the largest batch that is decoded whole since its vectors' rows lie anywhere.
+    scattered: u64,
+    /// Bytes of the dictionaries that the vectors need.
+    dictionary_bytes: u64,
     kept: Kept,
 }
 
@@ -237,6 +241,10 @@ impl ArrowFile {
             0 => Vectors::none(),
             _ => Vectors::resolve(path, &schema, want)?,
         };
+        let scattered = match vectors.columns.iter().all(|&c| has_rows(schema.field(c).data_type())) {
+            true => 0,
+            false => batches.iter().map(|b: &Block| b.body).max().unwrap_or(0),
+        };
         let mut this = ArrowFile {
             path: path.clone(),
             file,
@@ -248,8 +256,16 @@ impl ArrowFile {
             batches,
             dictionary_blocks: dictionaries,
             whole,
+            scattered,
+            dictionary_bytes: 0,
             kept: Kept::default(),
         };
+        if this.vectors.has_dictionary()
+            && let Some(last) = this.batches.last()
+        {
+            let dictionaries = this.dictionaries(Use::Vectors, last)?;
+            this.dictionary_bytes = dictionaries.values().map(|d| d.get_array_memory_size() as u64).sum();
+        }
         // The first row mostly has components; where it is null, the first that has.
         let (mut at, mut rows) = (0, 1);
         while this.vectors.dim.is_none() && at < this.shape.rows {
@@ -271,9 +287,9 @@ impl ArrowFile {
         &self.vectors.names
     }
 
-    /// Bytes of a row's vector, decoded: the numbers, and an offset.
+    /// Bytes of a row's vector, decoded: the numbers, and where they are.
     fn row_bytes(&self) -> u64 {
-        (self.shape.dim as u64).saturating_mul(self.vectors.component_bytes()).saturating_add(8)
+        self.vectors.row_bytes().saturating_add(self.vectors.place_bytes())
     }
 
     /// Rows of vectors that are read at once.
@@ -307,12 +323,12 @@ impl ArrowFile {
     }
 
     /// The dictionaries that hold for `batch`, decoded when a column first needs one.
-    fn dictionaries(&self, columns: &[usize], batch: &Block) -> Result<Arc<Dictionaries>> {
+    fn dictionaries(&self, use_of: Use, batch: &Block) -> Result<Arc<Dictionaries>> {
         let blocks = match self.streamed {
             true => &self.dictionary_blocks[..self.dictionary_blocks.partition_point(|d| d.offset < batch.offset)],
             false => &self.dictionary_blocks,
         };
-        if columns == self.vectors.columns || blocks.is_empty() {
+        if use_of == Use::Vectors && !self.vectors.has_dictionary() || blocks.is_empty() {
             return Ok(Arc::default());
         }
         let mut kept = lock(&self.kept.dictionaries);
@@ -389,10 +405,10 @@ impl ArrowFile {
             return Err(damaged("its rows changed since the file was opened"));
         }
         let from_file = Stored { message, body: block.body(), schema: &self.schema };
-        let dictionaries = self.dictionaries(columns, block)?;
+        let dictionaries = self.dictionaries(use_of, block)?;
         let fields = self.schema.fields();
         if batch.compression().is_some() || !columns.iter().all(|&c| has_rows(fields[c].data_type())) {
-            let whole = self.decode(from_file, columns, None, self.space(use_of), &dictionaries);
+            let whole = self.decode(use_of, from_file, columns, None, &dictionaries);
             let (batch, body) = whole.map_err(|fault| self.fault(index, fault))?;
             *lock(kept) = Some(Decoded { index, columns: columns.to_vec(), batch: batch.clone(), body });
             take(batch.slice(from as usize, left as usize), first)?;
@@ -403,7 +419,7 @@ impl ArrowFile {
             Use::Vectors => left.min(begin + self.portion() - from),
             Use::Columns => left,
         };
-        let excerpt = self.decode(from_file, columns, Some(begin..from + rows), self.space(use_of), &dictionaries);
+        let excerpt = self.decode(use_of, from_file, columns, Some(begin..from + rows), &dictionaries);
         let (batch, body) = excerpt.map_err(|fault| self.fault(index, fault))?;
         take(batch.slice((from - begin) as usize, rows as usize), first)?;
         drop(batch);
@@ -426,22 +442,27 @@ impl ArrowFile {
         }
     }
 
-    /// Columns `columns` of a batch, and what they lie in; of its rows `rows`.
+    /// Columns `columns` of a batch, and what they lie in; of its rows `rows`. Of structs, vectors
+    /// need only the fields that they are in.
     fn decode(
         &self,
+        use_of: Use,
         from: Stored<'_>,
         columns: &[usize],
         rows: Option<Range<u64>>,
-        space: MutableBuffer,
         dictionaries: &Dictionaries,
     ) -> std::result::Result<(RecordBatch, Buffer), Fault> {
-        let in_file = ascending(columns);
-        let failed = |e: arrow::error::ArrowError| Fault::Damage(e.to_string());
-        let (message, body) = arrow_excerpt::take(&self.file, from, &in_file, rows, space)?;
-        let schema = Arc::new(self.schema.project(&in_file).map_err(failed)?);
+        let paths = match use_of {
+            Use::Vectors => self.vectors.paths(),
+            Use::Columns => columns.iter().map(|&column| vec![column]).collect(),
+        };
+        let paths: Vec<&[usize]> = paths.iter().map(Vec::as_slice).collect();
+        let (message, body) = arrow_excerpt::take(&self.file, from, &paths, rows, self.space(use_of))?;
+        let schema = Arc::new(Schema::new(pruned(self.schema.fields(), &paths)));
         let batch = arrow_message::decode(arrow_message::parse(&message)?, &body, &schema, dictionaries)?;
+        let in_file = ascending(columns);
         let order: Vec<usize> = columns.iter().filter_map(|c| in_file.binary_search(c).ok()).collect();
-        Ok((batch.project(&order).map_err(failed)?, body))
+        Ok((batch.project(&order).map_err(|e| Fault::Damage(e.to_string()))?, body))
     }
 
     fn read<N: Number>(&self, first: u64, out: &mut [N]) -> Result<()> {
@@ -521,10 +542,10 @@ impl Source for ArrowFile {
         let most = self.batches.iter().map(|b| b.rows.min(self.portion())).max().unwrap_or(0);
         let message = self.batches.iter().map(|b| b.metadata).max().unwrap_or(0);
         // The buffer of a portion may have grown to twice what it needed, and starts at a row of STEP.
-        let portion = 2 * (most + STEP) * self.row_bytes();
+        let portion = (2 * (most + STEP)).saturating_mul(self.row_bytes());
         // Decompressors have windows, and bytes on their way to them.
-        let whole = if self.whole > 0 { self.whole * self.row_bytes() + UNPACK_BYTES } else { 0 };
-        message + whole.max(portion)
+        let whole = if self.whole > 0 { self.whole.saturating_mul(self.row_bytes()) + UNPACK_BYTES } else { 0 };
+        whole.max(self.scattered).max(portion).saturating_add(message + self.dictionary_bytes)
     }
 
     fn release(&self) {

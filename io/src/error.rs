@@ -90,7 +90,7 @@ pub enum Error {
         candidates: Vec<String>,
     },
     /// No column can hold the vectors.
-    #[error("{}: no column holds vectors (a FixedSizeList, List or LargeList of f16, f32, f64, u8 or i8); it has {}; several numeric columns can be named with --column 'a,b,c' or --column 'pc*'", path.display(), quoted(available))]
+    #[error("{}: no column holds vectors, which are lists of numbers; it has {}; several numeric columns can be named with --column 'a,b,c' or --column 'pc*', bytes with --column 'blob:f32' (or f16, bf16, f64, u8, i8, bits), a field of a struct with --column 'emb.values'; text must be written as numbers first (in DuckDB: CAST(emb AS FLOAT[]))", path.display(), quoted(available))]
     NoVectorColumn {
         /// The file.
         path: PathBuf,
@@ -108,7 +108,7 @@ pub enum Error {
         likely: Option<[String; 2]>,
     },
     /// A column of a type that cannot be read as numbers.
-    #[error("{}: column \"{column}\" is {found}, which cannot be read as a vector component", path.display())]
+    #[error("{}: column \"{column}\" is {found}, which cannot be read as a vector component{instead}", path.display())]
     ColumnType {
         /// The file.
         path: PathBuf,
@@ -116,6 +116,8 @@ pub enum Error {
         column: String,
         /// Its type.
         found: String,
+        /// "; " and how it can be read, where there is a way.
+        instead: String,
     },
     /// A null where a number is needed.
     #[error("{}: row {row}: null in column \"{column}\"; drop or fill such rows first", path.display())]

@@ -7,14 +7,15 @@
 //! What must hold: a null never becomes a number, whatever lies behind it; a
 //! row without components is a null; rows of different lengths are an error.
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, OffsetSizeTrait};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, OffsetSizeTrait, UInt64Array};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
-    DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
-    UInt32Type, UInt64Type,
+    ArrowNativeType, DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, Float16Type, Float32Type,
+    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use half::f16;
 
+use crate::Dtype;
 use crate::number::{Number, Take};
 
 /// Why rows cannot be read. Rows are counted from the array's first.
@@ -31,6 +32,37 @@ pub(crate) enum Wrong {
 type Result<T> = std::result::Result<T, Wrong>;
 
 const FEWER: Wrong = Wrong::Damaged("has fewer values than its lists say");
+
+/// How the numbers of a row lie in an array.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct How<'a> {
+    /// The names of the fields that lead into structs.
+    pub(crate) fields: &'a [String],
+    /// What bytes are, where they are not numbers themselves.
+    pub(crate) word: Option<Dtype>,
+    /// How many entries the lists (or bytes the byte strings) of each level have that may be of
+    /// any length, from the outermost inwards.
+    pub(crate) lengths: &'a [usize],
+}
+
+impl<'a> How<'a> {
+    /// The child of a struct that is meant, and how it is read on.
+    fn field(self, array: &'a ArrayRef) -> Result<(&'a ArrayRef, Self)> {
+        let child = self.fields.split_first().and_then(|(name, rest)| {
+            let child = array.as_struct().column_by_name(name)?;
+            Some((child, How { fields: rest, ..self }))
+        });
+        child.ok_or_else(|| Wrong::Type(array.data_type().clone()))
+    }
+}
+
+/// How many components `bytes` bytes are, read as `word`; `None` if they are no whole number of them.
+pub(crate) fn components(word: Dtype, bytes: usize) -> Option<usize> {
+    match word {
+        Dtype::Bits => bytes.checked_mul(8),
+        word => bytes.is_multiple_of(word.bytes()).then_some(bytes / word.bytes()),
+    }
+}
 
 /// Where each row's elements begin in an array.
 enum Places {
@@ -62,6 +94,121 @@ impl Places {
     }
 }
 
+/// What the elements of a dictionary or of runs stand for: the values, and where among them each
+/// of `elements` lies (`NOWHERE` where it is null, or was before).
+fn meant<'a>(array: &'a ArrayRef, elements: impl Iterator<Item = usize>) -> Result<(&'a ArrayRef, Vec<usize>)> {
+    macro_rules! keys {
+        ($array:expr, $key:ty) => {{
+            let keys = $array.as_primitive::<$key>();
+            let key = |i: usize| if i == NOWHERE || keys.is_null(i) { NOWHERE } else { keys.value(i).as_usize() };
+            elements.map(key).collect::<Vec<_>>()
+        }};
+    }
+    macro_rules! runs {
+        ($ends:ty) => {{
+            let runs = array.as_run::<$ends>();
+            let place = |i: usize| if i == NOWHERE { NOWHERE } else { runs.get_physical_index(i) };
+            (runs.values(), elements.map(place).collect::<Vec<_>>())
+        }};
+    }
+    let unknown = || Wrong::Type(array.data_type().clone());
+    let (values, places) = match array.data_type() {
+        DataType::Dictionary(key, _) => {
+            let dictionary = array.as_any_dictionary();
+            let keys = dictionary.keys();
+            let places = match key.as_ref() {
+                DataType::Int8 => keys!(keys, Int8Type),
+                DataType::Int16 => keys!(keys, Int16Type),
+                DataType::Int32 => keys!(keys, Int32Type),
+                DataType::Int64 => keys!(keys, Int64Type),
+                DataType::UInt8 => keys!(keys, UInt8Type),
+                DataType::UInt16 => keys!(keys, UInt16Type),
+                DataType::UInt32 => keys!(keys, UInt32Type),
+                DataType::UInt64 => keys!(keys, UInt64Type),
+                _ => return Err(unknown()),
+            };
+            (dictionary.values(), places)
+        }
+        DataType::RunEndEncoded(ends, _) => match ends.data_type() {
+            DataType::Int16 => runs!(Int16Type),
+            DataType::Int32 => runs!(Int32Type),
+            DataType::Int64 => runs!(Int64Type),
+            _ => return Err(unknown()),
+        },
+        _ => return Err(unknown()),
+    };
+    match places.iter().all(|&place| place == NOWHERE || place < values.len()) {
+        true => Ok((values, places)),
+        false => Err(FEWER),
+    }
+}
+
+/// The lengths that [`How`] needs, by the first row of `array` that has components; `None` if no
+/// row has any.
+pub(crate) fn lengths(array: &ArrayRef, how: How<'_>) -> Result<Option<Vec<usize>>> {
+    for row in 0..array.len() {
+        let mut found = Vec::new();
+        if lengths_of(array, row, how, &mut found)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// Adds the lengths within element `at` to `found`; says whether it has components.
+fn lengths_of(array: &ArrayRef, at: usize, how: How<'_>, found: &mut Vec<usize>) -> Result<bool> {
+    let is_null = array.is_null(at);
+    let mut list = |values: &ArrayRef, start: usize, length: usize| {
+        found.push(length);
+        Ok(!is_null && length > 0 && start < values.len() && lengths_of(values, start, how, found)?)
+    };
+    match array.data_type() {
+        DataType::List(_) => {
+            let lists = array.as_list::<i32>();
+            list(lists.values(), lists.value_offsets()[at].as_usize(), lists.value_length(at).as_usize())
+        }
+        DataType::LargeList(_) => {
+            let lists = array.as_list::<i64>();
+            list(lists.values(), lists.value_offsets()[at].as_usize(), lists.value_length(at).as_usize())
+        }
+        DataType::ListView(_) => {
+            let lists = array.as_list_view::<i32>();
+            list(lists.values(), lists.value_offset(at).as_usize(), lists.value_size(at).as_usize())
+        }
+        DataType::LargeListView(_) => {
+            let lists = array.as_list_view::<i64>();
+            list(lists.values(), lists.value_offset(at).as_usize(), lists.value_size(at).as_usize())
+        }
+        DataType::FixedSizeList(_, size) => {
+            let (values, start) = (array.as_fixed_size_list().values(), at * size.as_usize());
+            Ok(!is_null && start < values.len() && lengths_of(values, start, how, found)?)
+        }
+        DataType::Struct(_) => {
+            let (child, how) = how.field(array)?;
+            Ok(!is_null && lengths_of(child, at, how, found)?)
+        }
+        DataType::Dictionary(..) | DataType::RunEndEncoded(..) => {
+            let (values, places) = meant(array, std::iter::once(at))?;
+            match places.as_slice() {
+                [place] if *place != NOWHERE => lengths_of(values, *place, how, found),
+                _ => Ok(false),
+            }
+        }
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView if is_null => Ok(false),
+        DataType::Binary => blob(array.as_binary::<i32>().value(at), found),
+        DataType::LargeBinary => blob(array.as_binary::<i64>().value(at), found),
+        DataType::BinaryView => blob(array.as_binary_view().value(at), found),
+        DataType::Null => Ok(false),
+        // A null among a list's numbers says as much of the list's length as a number.
+        _ => Ok(true),
+    }
+}
+
+fn blob(bytes: &[u8], found: &mut Vec<usize>) -> Result<bool> {
+    found.push(bytes.len());
+    Ok(!bytes.is_empty())
+}
+
 /// Components `at..at + width` of each row of `out`, whose rows are `dim` long.
 pub(crate) struct Slots<'a, N> {
     pub(crate) out: &'a mut [N],
@@ -70,49 +217,10 @@ pub(crate) struct Slots<'a, N> {
     pub(crate) width: usize,
 }
 
-/// How many entries the lists of each level have that may be of any length,
-/// from the outermost inwards, by the first row of `array` that has components;
-/// `None` if no row has any.
-pub(crate) fn lengths(array: &ArrayRef) -> Result<Option<Vec<usize>>> {
-    for row in 0..array.len() {
-        let mut found = Vec::new();
-        if lengths_of(array, row, &mut found)? {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
-}
-
-fn lengths_of(array: &ArrayRef, at: usize, found: &mut Vec<usize>) -> Result<bool> {
-    // A null among a list's numbers says as much of the list's length as a number.
-    if array.is_null(at) && array.data_type().is_nested() {
-        return Ok(false);
-    }
-    let mut list = |values: &ArrayRef, start: usize, length: usize| {
-        found.push(length);
-        Ok(length > 0 && start < values.len() && lengths_of(values, start, found)?)
-    };
-    match array.data_type() {
-        DataType::List(_) => {
-            let lists = array.as_list::<i32>();
-            list(lists.values(), lists.value_offsets()[at] as usize, lists.value_length(at) as usize)
-        }
-        DataType::LargeList(_) => {
-            let lists = array.as_list::<i64>();
-            list(lists.values(), lists.value_offsets()[at] as usize, lists.value_length(at) as usize)
-        }
-        DataType::FixedSizeList(_, size) => {
-            let (values, start) = (array.as_fixed_size_list().values(), at * *size as usize);
-            Ok(start < values.len() && lengths_of(values, start, found)?)
-        }
-        _ => Ok(true),
-    }
-}
-
 impl<N: Number> Slots<'_, N> {
-    /// Fills the slots from `array`, one element a row. `lengths` are those that [`lengths`] found.
-    pub(crate) fn fill(&mut self, array: &ArrayRef, lengths: &[usize]) -> Result<()> {
-        self.level(array, &Places::Run(0), 1, lengths)
+    /// Fills the slots from `array`, one element a row.
+    pub(crate) fn fill(&mut self, array: &ArrayRef, how: How<'_>) -> Result<()> {
+        self.level(array, &Places::Run(0), 1, how)
     }
 
     fn rows(&self) -> usize {
@@ -120,7 +228,7 @@ impl<N: Number> Slots<'_, N> {
     }
 
     /// Fills the slots from an array in which each row has `each` elements.
-    fn level(&mut self, array: &ArrayRef, places: &Places, each: usize, lengths: &[usize]) -> Result<()> {
+    fn level(&mut self, array: &ArrayRef, places: &Places, each: usize, how: How<'_>) -> Result<()> {
         let within = |start: usize, count: Option<usize>| {
             count.and_then(|count| count.checked_add(start)).is_some_and(|end| end <= array.len())
         };
@@ -131,25 +239,92 @@ impl<N: Number> Slots<'_, N> {
         if !whole {
             return Err(FEWER);
         }
-        match array.data_type() {
-            DataType::FixedSizeList(_, size) => {
+        match (array.data_type(), how.word) {
+            (DataType::FixedSizeList(_, size), _) => {
                 let size = usize::try_from(*size).map_err(|_| FEWER)?;
-                self.level(array.as_fixed_size_list().values(), &places.times(size), each * size, lengths)?;
+                self.level(array.as_fixed_size_list().values(), &places.times(size), each.saturating_mul(size), how)?;
             }
-            DataType::List(_) => return self.lists::<i32>(array, places, each, lengths),
-            DataType::LargeList(_) => return self.lists::<i64>(array, places, each, lengths),
-            DataType::Float16 => self.halves(array.as_primitive::<Float16Type>().values(), places, each),
-            DataType::Float32 => self.numbers::<Float32Type>(array, places, each),
-            DataType::Float64 => self.numbers::<Float64Type>(array, places, each),
-            DataType::Int8 => self.numbers::<Int8Type>(array, places, each),
-            DataType::Int16 => self.numbers::<Int16Type>(array, places, each),
-            DataType::Int32 => self.numbers::<Int32Type>(array, places, each),
-            DataType::Int64 => self.numbers::<Int64Type>(array, places, each),
-            DataType::UInt8 => self.numbers::<UInt8Type>(array, places, each),
-            DataType::UInt16 => self.numbers::<UInt16Type>(array, places, each),
-            DataType::UInt32 => self.numbers::<UInt32Type>(array, places, each),
-            DataType::UInt64 => self.numbers::<UInt64Type>(array, places, each),
-            other => return Err(Wrong::Type(other.clone())),
+            (DataType::Struct(_), _) => {
+                let (child, how) = how.field(array)?;
+                self.level(child, places, each, how)?;
+            }
+            (DataType::List(_), _) => return self.lists::<i32>(array, places, each, how),
+            (DataType::LargeList(_), _) => return self.lists::<i64>(array, places, each, how),
+            (DataType::ListView(_), _) => return self.views::<i32>(array, places, each, how),
+            (DataType::LargeListView(_), _) => return self.views::<i64>(array, places, each, how),
+            (DataType::Dictionary(..) | DataType::RunEndEncoded(..), _) => {
+                return self.indirect(array, places, each, how);
+            }
+            (DataType::Null, _) => {
+                for slots in self.out.chunks_exact_mut(self.dim) {
+                    slots[self.at..self.at + self.width].fill(N::NULL);
+                }
+            }
+            (DataType::Binary, Some(word)) => {
+                let blobs = array.as_binary::<i32>();
+                let length = how.lengths.first().copied().unwrap_or(0);
+                return self.blobs(word, length, array, places, each, |i| blobs.value(i));
+            }
+            (DataType::LargeBinary, Some(word)) => {
+                let blobs = array.as_binary::<i64>();
+                let length = how.lengths.first().copied().unwrap_or(0);
+                return self.blobs(word, length, array, places, each, |i| blobs.value(i));
+            }
+            (DataType::BinaryView, Some(word)) => {
+                let blobs = array.as_binary_view();
+                let length = how.lengths.first().copied().unwrap_or(0);
+                return self.blobs(word, length, array, places, each, |i| blobs.value(i));
+            }
+            (DataType::FixedSizeBinary(length), Some(word)) => {
+                let blobs = array.as_fixed_size_binary();
+                return self.blobs(word, length.as_usize(), array, places, each, |i| blobs.value(i));
+            }
+            (DataType::UInt8, Some(word)) => {
+                let bytes: &[u8] = array.as_primitive::<UInt8Type>().values();
+                self.bytes(word, bytes, places, each);
+            }
+            (DataType::Int8, Some(word)) => {
+                let bytes: &[i8] = array.as_primitive::<Int8Type>().values();
+                self.bytes(word, bytemuck::cast_slice(bytes), places, each);
+            }
+            (other, Some(_)) => return Err(Wrong::Type(other.clone())),
+            (DataType::Float16, None) => self.halves(array.as_primitive::<Float16Type>().values(), places, each),
+            (DataType::Float32, None) => self.numbers::<Float32Type>(array, places, each),
+            (DataType::Float64, None) => self.numbers::<Float64Type>(array, places, each),
+            (DataType::Int8, None) => self.numbers::<Int8Type>(array, places, each),
+            (DataType::Int16, None) => self.numbers::<Int16Type>(array, places, each),
+            (DataType::Int32, None) => self.numbers::<Int32Type>(array, places, each),
+            (DataType::Int64, None) => self.numbers::<Int64Type>(array, places, each),
+            (DataType::UInt8, None) => self.numbers::<UInt8Type>(array, places, each),
+            (DataType::UInt16, None) => self.numbers::<UInt16Type>(array, places, each),
+            (DataType::UInt32, None) => self.numbers::<UInt32Type>(array, places, each),
+            (DataType::UInt64, None) => self.numbers::<UInt64Type>(array, places, each),
+            (DataType::Boolean, None) => {
+                let values = array.as_boolean().values();
+                self.put_each(places, each, |i| N::take(u8::from(values.value(i))));
+            }
+            (DataType::Decimal32(_, scale), None) => {
+                let values = array.as_primitive::<Decimal32Type>().values();
+                self.put_each(places, each, |i| N::take(decimal(f64::from(values[i]), *scale)));
+            }
+            (DataType::Decimal64(_, scale), None) => {
+                let values = array.as_primitive::<Decimal64Type>().values();
+                self.put_each(places, each, |i| N::take(decimal(values[i] as f64, *scale)));
+            }
+            (DataType::Decimal128(_, scale), None) => {
+                let values = array.as_primitive::<Decimal128Type>().values();
+                self.put_each(places, each, |i| N::take(decimal(values[i] as f64, *scale)));
+            }
+            (DataType::Decimal256(_, scale), None) => {
+                let values = array.as_primitive::<Decimal256Type>().values();
+                self.put_each(places, each, |i| {
+                    // The crate has no other way to f64 where 128 bits are too few.
+                    let whole = values[i].to_i128().map(|whole| whole as f64);
+                    let whole = whole.or_else(|| values[i].to_string().parse().ok());
+                    N::take(decimal(whole.unwrap_or(f64::NAN), *scale))
+                });
+            }
+            (other, None) => return Err(Wrong::Type(other.clone())),
         }
         self.mark(array.nulls(), places, each);
         Ok(())
@@ -160,35 +335,83 @@ impl<N: Number> Slots<'_, N> {
         array: &ArrayRef,
         places: &Places,
         each: usize,
-        lengths: &[usize],
+        how: How<'_>,
     ) -> Result<()> {
-        let (&length, lengths) = lengths.split_first().ok_or(Wrong::Damaged("has lists where none were"))?;
         let lists = array.as_list::<O>();
         let offsets = lists.value_offsets();
-        let nulls = lists.nulls().filter(|nulls| nulls.null_count() > 0);
-        let count = self.rows() * each;
-        let even = |start: usize| offsets[start..=start + count].windows(2).all(|p| (p[1] - p[0]).as_usize() == length);
+        let bounds = |i: usize| (offsets[i].as_usize(), (offsets[i + 1] - offsets[i]).as_usize());
+        self.within(lists.values(), lists.nulls(), bounds, places, each, how)
+    }
+
+    fn views<O: OffsetSizeTrait>(
+        &mut self,
+        array: &ArrayRef,
+        places: &Places,
+        each: usize,
+        how: How<'_>,
+    ) -> Result<()> {
+        let lists = array.as_list_view::<O>();
+        let (offsets, sizes) = (lists.value_offsets(), lists.value_sizes());
+        let bounds = |i: usize| (offsets[i].as_usize(), sizes[i].as_usize());
+        self.within(lists.values(), lists.nulls(), bounds, places, each, how)
+    }
+
+    /// Goes from lists to their values; `bounds` gives where a list begins and how long it is.
+    fn within(
+        &mut self,
+        values: &ArrayRef,
+        nulls: Option<&NullBuffer>,
+        bounds: impl Fn(usize) -> (usize, usize),
+        places: &Places,
+        each: usize,
+        how: How<'_>,
+    ) -> Result<()> {
+        let (&length, lengths) = how.lengths.split_first().ok_or(Wrong::Damaged("has lists where none were"))?;
+        let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
+        let even = |start: usize| {
+            let origin = bounds(start).0;
+            nulls.is_none() && (0..self.rows() * each).all(|i| bounds(start + i) == (origin + i * length, length))
+        };
         let inner = match places {
-            Places::Run(start) if nulls.is_none() && even(*start) => Places::Run(offsets[*start].as_usize()),
+            // Of no rows there is no first list.
+            Places::Run(start) if self.rows() > 0 && even(*start) => Places::Run(bounds(*start).0),
             _ => {
                 let start_of = |row: usize| {
                     let Some(start) = places.begin(row, each) else { return Ok(NOWHERE) };
-                    let mut whole = true;
-                    for i in start..start + each {
-                        let found = (offsets[i + 1] - offsets[i]).as_usize();
-                        if found == 0 || nulls.is_some_and(|nulls| nulls.is_null(i)) {
+                    let (origin, mut whole) = (bounds(start).0, true);
+                    for i in 0..each {
+                        let (begin, found) = bounds(start + i);
+                        if found == 0 || nulls.is_some_and(|nulls| nulls.is_null(start + i)) {
                             whole = false;
                         } else if found != length {
                             return Err(Wrong::Ragged { row, expected: length, found });
+                        } else if whole && begin != origin + i * length {
+                            return Err(Wrong::Damaged("has list views within lists that are not in their order"));
                         }
                     }
                     // Where one list within a row is missing, the others are of no use.
-                    Ok(if whole { offsets[start].as_usize() } else { NOWHERE })
+                    Ok(if whole { origin } else { NOWHERE })
                 };
                 Places::Each((0..self.rows()).map(start_of).collect::<Result<_>>()?)
             }
         };
-        self.level(lists.values(), &inner, each * length, lengths)
+        self.level(values, &inner, each.saturating_mul(length), How { lengths, ..how })
+    }
+
+    /// Goes from a dictionary's keys, or from runs, to their values.
+    fn indirect(&mut self, array: &ArrayRef, places: &Places, each: usize, how: How<'_>) -> Result<()> {
+        let elements = (0..self.rows()).flat_map(|row| {
+            let start = places.begin(row, each);
+            (0..each).map(move |i| start.map_or(NOWHERE, |start| start + i))
+        });
+        let (values, found) = meant(array, elements)?;
+        if each == 1 {
+            return self.level(values, &Places::Each(found), 1, how);
+        }
+        // A row's values may lie anywhere: brought together.
+        let found = UInt64Array::from_iter(found.iter().map(|&i| (i != NOWHERE).then_some(i as u64)));
+        let together = arrow::compute::take(values, &found, None).map_err(|_| FEWER)?;
+        self.level(&together, &Places::Run(0), each, how)
     }
 
     fn numbers<T: ArrowPrimitiveType>(&mut self, array: &ArrayRef, places: &Places, each: usize)
@@ -232,15 +455,136 @@ impl<N: Number> Slots<'_, N> {
         }
     }
 
+    /// Puts what `number` gives for each element into its slot.
+    fn put_each(&mut self, places: &Places, each: usize, number: impl Fn(usize) -> N) {
+        for (row, slots) in self.out.chunks_exact_mut(self.dim).enumerate() {
+            let slots = &mut slots[self.at..self.at + each];
+            match places.begin(row, each) {
+                Some(start) => slots.iter_mut().zip(start..).for_each(|(slot, i)| *slot = number(i)),
+                None => slots.fill(N::NULL),
+            }
+        }
+    }
+
+    /// Reads byte strings of `length` bytes, of which each row has `each`.
+    fn blobs<'v>(
+        &mut self,
+        word: Dtype,
+        length: usize,
+        array: &ArrayRef,
+        places: &Places,
+        each: usize,
+        value: impl Fn(usize) -> &'v [u8],
+    ) -> Result<()> {
+        let part = (self.width / each).max(1);
+        for (row, slots) in self.out.chunks_exact_mut(self.dim).enumerate() {
+            let slots = &mut slots[self.at..self.at + self.width];
+            let start = places.begin(row, each);
+            for (i, slots) in slots.chunks_exact_mut(part).enumerate() {
+                let bytes = start.map(|start| start + i).filter(|&at| !array.is_null(at)).map_or(&[][..], &value);
+                match bytes.len() {
+                    0 => slots.fill(N::NULL),
+                    found if found == length => read(word, bytes, slots),
+                    found => return Err(Wrong::Ragged { row, expected: length, found }),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the bytes of each row, of which it has `each`.
+    fn bytes(&mut self, word: Dtype, bytes: &[u8], places: &Places, each: usize) {
+        for (row, slots) in self.out.chunks_exact_mut(self.dim).enumerate() {
+            let slots = &mut slots[self.at..self.at + self.width];
+            match places.begin(row, each) {
+                Some(start) => read(word, &bytes[start..start + each], slots),
+                None => slots.fill(N::NULL),
+            }
+        }
+    }
+
     /// Makes nulls of the components behind each null element.
     fn mark(&mut self, nulls: Option<&NullBuffer>, places: &Places, each: usize) {
         let Some(nulls) = nulls.filter(|nulls| nulls.null_count() > 0) else { return };
         for (row, slots) in self.out.chunks_exact_mut(self.dim).enumerate() {
             let Some(start) = places.begin(row, each) else { continue };
             for i in (0..each).filter(|i| nulls.is_null(start + i)) {
+                // A byte may be a part of a component, or several.
                 let (from, to) = (i * self.width / each, ((i + 1) * self.width).div_ceil(each));
                 slots[self.at + from..self.at + to].fill(N::NULL);
             }
         }
+    }
+}
+
+/// A decimal of this many digits behind the point.
+fn decimal(whole: f64, scale: i8) -> f64 {
+    // A power of ten up to 22 is exact, and then so is the rounding of what f64 holds.
+    let power = 10f64.powi(i32::from(scale).abs());
+    if scale >= 0 { whole / power } else { whole * power }
+}
+
+/// Reads little-endian bytes as `word`, as many as there are slots.
+fn read<N: Number>(word: Dtype, bytes: &[u8], slots: &mut [N]) {
+    macro_rules! numbers {
+        ($number:ty) => {
+            for (slot, bytes) in slots.iter_mut().zip(bytes.as_chunks().0) {
+                *slot = N::take(<$number>::from_le_bytes(*bytes));
+            }
+        };
+    }
+    match word {
+        Dtype::F16 => numbers!(f16),
+        Dtype::F32 => numbers!(f32),
+        Dtype::F64 => numbers!(f64),
+        Dtype::U8 => numbers!(u8),
+        Dtype::I8 => numbers!(i8),
+        Dtype::Bf16 => {
+            for (slot, bytes) in slots.iter_mut().zip(bytes.as_chunks().0) {
+                *slot = N::take(f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16));
+            }
+        }
+        // The most significant bit first, as numpy.packbits has it.
+        _ => {
+            for (slots, byte) in slots.chunks_mut(8).zip(bytes) {
+                slots.iter_mut().enumerate().for_each(|(i, slot)| *slot = N::take(byte >> (7 - i) & 1));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_read_by_their_word() {
+        let check = |word, bytes: &[u8], expected: &[f64]| {
+            assert_eq!(components(word, bytes.len()), Some(expected.len()));
+            let (mut single, mut double) = (vec![0f32; expected.len()], vec![0f64; expected.len()]);
+            read(word, bytes, &mut single);
+            read(word, bytes, &mut double);
+            assert_eq!(double, expected);
+            assert!(single.iter().zip(&double).all(|(a, b)| f64::from(*a) == *b));
+        };
+        check(Dtype::F32, &[0, 0, 0x80, 0x3f, 0, 0, 0, 0xc0], &[1.0, -2.0]);
+        check(Dtype::F64, &[0, 0, 0, 0, 0, 0, 0xf0, 0x3f], &[1.0]);
+        check(Dtype::F16, &[0, 0x3c, 0, 0xc0], &[1.0, -2.0]);
+        check(Dtype::Bf16, &[0x80, 0x3f, 0, 0xc0], &[1.0, -2.0]);
+        check(Dtype::U8, &[0, 255], &[0.0, 255.0]);
+        check(Dtype::I8, &[1, 255], &[1.0, -1.0]);
+        check(
+            Dtype::Bits,
+            &[0b1000_0000, 0b0000_0011],
+            &[1., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 1., 1.],
+        );
+        assert_eq!(components(Dtype::F32, 7), None);
+    }
+
+    #[test]
+    fn decimals_are_rounded_once() {
+        assert_eq!(decimal(12_345.0, 4), 1.2345);
+        assert_eq!(decimal(-3.0, 1), -0.3);
+        assert_eq!(decimal(7.0, -3), 7000.0);
     }
 }

@@ -1,17 +1,23 @@
 //! NumPy's `.npy`: one array of `rows × dim` numbers, read by position.
 //!
+//! An array in Fortran order is read in blocks: of each column the part that
+//! belongs to some thousand rows. Reading on takes rows from the block, so that
+//! the file is read once for each pass, whatever the size of a batch.
+//!
 //! What must hold: any bytes at all give an array or an error that says what
-//! to do, never a panic; a call reads only the rows asked for.
+//! to do, never a panic; of rows that lie together a call reads only those
+//! asked for; of others no more than a block is held.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use arrow::record_batch::RecordBatch;
 use half::f16;
 
 use crate::number::{Number, Take};
 use crate::positioned::Positioned;
-use crate::source::check_range;
+use crate::source::{check_range, lock};
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 
 pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
@@ -22,6 +28,11 @@ const PORTION_BYTES: usize = 96 << 10;
 /// A header of more bytes is none that NumPy would read either, without being told to.
 const LONGEST_HEADER: u64 = 16 << 20;
 
+/// Bytes of an array in Fortran order that are read ahead, column by column.
+const BLOCK_BYTES: usize = 16 << 20;
+/// Of each column at least so many, up to four blocks in all: less would cost as much to read.
+const COLUMN_BYTES: usize = 4 << 10;
+
 /// A `.npy` file.
 #[derive(Debug)]
 pub(crate) struct Npy {
@@ -30,6 +41,22 @@ pub(crate) struct Npy {
     header: Header,
     /// Where the numbers begin, in bytes.
     start: u64,
+    /// What was read last of an array in Fortran order.
+    block: Mutex<Option<Block>>,
+}
+
+/// Rows of an array in Fortran order: column after column, as they lie in the file.
+#[derive(Debug, Default)]
+struct Block {
+    first: u64,
+    rows: usize,
+    bytes: Vec<u8>,
+}
+
+impl Block {
+    fn end(&self) -> u64 {
+        self.first + self.rows as u64
+    }
 }
 
 impl Npy {
@@ -39,38 +66,94 @@ impl Npy {
         let Shape { rows, dim } = header.shape;
         let expected = rows
             .checked_mul(dim as u64)
-            .and_then(|n| n.checked_mul(width(header.dtype) as u64))
+            .and_then(|n| n.checked_mul(header.element.width() as u64))
             .and_then(|n| n.checked_add(start))
             .ok_or_else(|| Error::format(path, format!("its header gives an impossible shape, {rows} by {dim}")))?;
         if expected > file.bytes() {
             return Err(Error::Truncated { path: path.into(), expected, found: file.bytes() });
         }
+        let after = (expected + MAGIC.len() as u64).min(file.bytes());
+        if file.read(expected..after)? == MAGIC {
+            let what = "a second array follows the first, as np.save writes when it is called twice on one open file; \
+                        save each array to a file of its own, or one np.concatenate of them";
+            return Err(Error::format(path, what));
+        }
         // A file asked nothing yet holds nothing.
         file.release();
-        Ok(Npy { path: path.into(), file, header, start })
+        Ok(Npy { path: path.into(), file, header, start, block: Mutex::new(None) })
     }
 
     fn read<N: Number>(&self, first: u64, out: &mut [N]) -> Result<()> {
-        let Shape { dim, .. } = self.header.shape;
         check_range(&self.path, self.header.shape, first, out.len())?;
+        if self.header.fortran {
+            return self.read_by_columns(first, out);
+        }
         // Within the range, so within the file: no overflow.
-        let width = width(self.header.dtype);
-        let mut at = self.start + first * dim as u64 * width as u64;
+        let Header { shape, element, .. } = self.header;
+        let width = element.width();
+        let mut at = self.start + first * shape.dim as u64 * width as u64;
         let mut buffer = vec![0; PORTION_BYTES.min(out.len() * width)];
         for out in out.chunks_mut(PORTION_BYTES / width) {
             let bytes = &mut buffer[..out.len() * width];
             self.file.read_at(at, bytes)?;
             at += bytes.len() as u64;
-            match self.header.dtype {
-                Dtype::F32 => convert(bytes, out, |b| N::take(f32::from_le_bytes(b))),
-                Dtype::F64 => convert(bytes, out, |b| N::take(f64::from_le_bytes(b))),
-                Dtype::U8 => convert(bytes, out, |b| N::take(u8::from_le_bytes(b))),
-                Dtype::I8 => convert(bytes, out, |b| N::take(i8::from_le_bytes(b))),
-                Dtype::F16 => convert_halves(bytes, out),
-                Dtype::Mixed => return Err(Error::format(&self.path, "an array has one type")),
+            match element {
+                Element { dtype: Dtype::F16, big: false } => convert_halves(bytes, out),
+                element => decode(element, bytes, out.iter_mut()),
             }
         }
         Ok(())
+    }
+
+    /// Reads rows of an array in Fortran order, by way of blocks of rows that are read ahead.
+    fn read_by_columns<N: Number>(&self, first: u64, out: &mut [N]) -> Result<()> {
+        /// Rows put in their places at a time: their ends of all columns stay in a core's cache.
+        const TILE: usize = 256;
+        let Header { shape: Shape { rows, dim }, element, .. } = self.header;
+        let width = element.width();
+        let mut kept = lock(&self.block);
+        let mut block = kept.take().unwrap_or_default();
+        let (mut at, mut rest) = (first, out);
+        while !rest.is_empty() {
+            let wanted = rest.len() / dim;
+            if !(block.first..block.end()).contains(&at) {
+                // What reads on gets a whole block, what jumps the rows that it asks for.
+                let ahead = if at == block.end() { self.block_rows() } else { wanted.min(self.block_rows()) };
+                self.fill(&mut block, at, (rows - at).min(ahead as u64) as usize)?;
+            }
+            let skipped = (at - block.first) as usize;
+            let taken = wanted.min(block.rows - skipped).min(TILE);
+            let (tile, after) = rest.split_at_mut(taken * dim);
+            for component in 0..dim {
+                let bytes = &block.bytes[(component * block.rows + skipped) * width..][..taken * width];
+                decode(element, bytes, tile.iter_mut().skip(component).step_by(dim));
+            }
+            (at, rest) = (at + taken as u64, after);
+        }
+        // A block that has reached the end would only hold memory.
+        *kept = (at < rows).then_some(block);
+        Ok(())
+    }
+
+    /// Reads `rows` rows from `first` on into `block`.
+    fn fill(&self, block: &mut Block, first: u64, rows: usize) -> Result<()> {
+        let Header { shape, element, .. } = self.header;
+        let column = rows * element.width();
+        (block.first, block.rows) = (first, rows);
+        block.bytes.resize(column * shape.dim, 0);
+        for (component, bytes) in block.bytes.chunks_exact_mut(column).enumerate() {
+            let at = (component as u64 * shape.rows + first) * element.width() as u64;
+            self.file.read_at(self.start + at, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Rows of a block.
+    fn block_rows(&self) -> usize {
+        let Header { shape, element, .. } = self.header;
+        let row = shape.dim.saturating_mul(element.width()).max(1);
+        let long = (COLUMN_BYTES / element.width()).min(4 * BLOCK_BYTES / row);
+        (BLOCK_BYTES / row).max(long).max(1).min(usize::try_from(shape.rows).unwrap_or(usize::MAX))
     }
 }
 
@@ -80,14 +163,15 @@ impl Source for Npy {
     }
 
     fn dtype(&self) -> Dtype {
-        self.header.dtype
+        self.header.element.dtype
     }
 
     fn read_rows(&self, first: u64, out: &mut [f32]) -> Result<()> {
-        if self.header.dtype == Dtype::F32 && cfg!(target_endian = "little") {
+        let Header { shape, element, fortran } = self.header;
+        if element == (Element { dtype: Dtype::F32, big: false }) && !fortran && cfg!(target_endian = "little") {
             // The file's bytes are the numbers.
-            check_range(&self.path, self.header.shape, first, out.len())?;
-            let at = self.start + first * self.header.shape.dim as u64 * size_of::<f32>() as u64;
+            check_range(&self.path, shape, first, out.len())?;
+            let at = self.start + first * shape.dim as u64 * size_of::<f32>() as u64;
             self.file.read_at(at, bytemuck::cast_slice_mut(out))?;
             out.iter_mut().for_each(|number| *number = f32::take(*number));
             return Ok(());
@@ -124,16 +208,57 @@ impl Source for Npy {
     }
 
     fn held_bytes(&self) -> u64 {
-        PORTION_BYTES as u64
+        let Header { shape, element, fortran } = self.header;
+        match fortran {
+            true => (self.block_rows() as u64).saturating_mul(shape.dim as u64 * element.width() as u64),
+            false => PORTION_BYTES as u64,
+        }
     }
 
     fn release(&self) {
         self.file.release();
+        *lock(&self.block) = None;
     }
 }
 
-fn convert<N, const W: usize>(bytes: &[u8], out: &mut [N], number: impl Fn([u8; W]) -> N) {
-    for (slot, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+/// Reads numbers into `slots`, as many as both have.
+fn decode<'a, N: Number>(element: Element, bytes: &[u8], slots: impl Iterator<Item = &'a mut N>) {
+    macro_rules! numbers {
+        ($number:ty) => {
+            convert(bytes, slots, |b| N::take(<$number>::from_le_bytes(little(b, element.big))))
+        };
+    }
+    match element.dtype {
+        Dtype::F16 => numbers!(f16),
+        Dtype::F32 => numbers!(f32),
+        Dtype::F64 => numbers!(f64),
+        Dtype::U8 => numbers!(u8),
+        Dtype::U16 => numbers!(u16),
+        Dtype::U32 => numbers!(u32),
+        Dtype::U64 => numbers!(u64),
+        Dtype::I8 => numbers!(i8),
+        Dtype::I16 => numbers!(i16),
+        Dtype::I32 => numbers!(i32),
+        Dtype::I64 => numbers!(i64),
+        // Whatever is not 0 is true.
+        _ => convert(bytes, slots, |[b]: [u8; 1]| N::take(u8::from(b != 0))),
+    }
+}
+
+/// A number's bytes with the least significant first.
+fn little<const W: usize>(mut bytes: [u8; W], big: bool) -> [u8; W] {
+    if big {
+        bytes.reverse();
+    }
+    bytes
+}
+
+fn convert<'a, N: 'a, const W: usize>(
+    bytes: &[u8],
+    slots: impl Iterator<Item = &'a mut N>,
+    number: impl Fn([u8; W]) -> N,
+) {
+    for (slot, bytes) in slots.zip(bytes.as_chunks().0) {
         *slot = number(*bytes);
     }
 }
@@ -150,19 +275,51 @@ fn convert_halves<N: Number>(bytes: &[u8], out: &mut [N]) {
     }
 }
 
-fn width(dtype: Dtype) -> usize {
-    match dtype {
-        Dtype::U8 | Dtype::I8 => 1,
-        Dtype::F16 => 2,
-        Dtype::F32 | Dtype::Mixed => 4,
-        Dtype::F64 => 8,
+/// A type of NumPy's, and whether its most significant byte comes first.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Element {
+    dtype: Dtype,
+    big: bool,
+}
+
+impl Element {
+    /// What NumPy calls `descr`, if it is read.
+    fn of(descr: &str) -> Option<Self> {
+        let (order, kind) = descr.split_at_checked(1)?;
+        let dtype = match kind {
+            "f2" => Dtype::F16,
+            "f4" => Dtype::F32,
+            "f8" => Dtype::F64,
+            "u1" => Dtype::U8,
+            "u2" => Dtype::U16,
+            "u4" => Dtype::U32,
+            "u8" => Dtype::U64,
+            "i1" => Dtype::I8,
+            "i2" => Dtype::I16,
+            "i4" => Dtype::I32,
+            "i8" => Dtype::I64,
+            "b1" => Dtype::Bool,
+            _ => return None,
+        };
+        // A byte has no order, which is written |.
+        match order {
+            "<" | ">" => Some(Element { dtype, big: order == ">" }),
+            "|" if dtype.bytes() == 1 => Some(Element { dtype, big: false }),
+            _ => None,
+        }
+    }
+
+    fn width(self) -> usize {
+        self.dtype.bytes()
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Header {
     shape: Shape,
-    dtype: Dtype,
+    element: Element,
+    /// Whether columns lie one after the other rather than rows.
+    fortran: bool,
 }
 
 /// Reads the header; gives it and where the numbers begin.
@@ -195,22 +352,20 @@ fn read_header(path: &Path, file: &Positioned) -> Result<(Header, u64)> {
 fn understand(path: &Path, entries: &[(&str, Value)]) -> Result<Header> {
     let refuse = |what: String| Err(Error::format(path, what));
     let entry = |name: &str| entries.iter().find(|(key, _)| *key == name).map(|(_, value)| value);
-    let dtype = match entry("descr") {
-        Some(Value::Text(descr)) => match *descr {
-            "<f2" => Dtype::F16,
-            "<f4" => Dtype::F32,
-            "<f8" => Dtype::F64,
-            "|u1" | "<u1" => Dtype::U8,
-            "|i1" | "<i1" => Dtype::I8,
-            big if big.starts_with('>') => {
-                return refuse(format!("big-endian numbers ({big}); save arr.astype('<f4')"));
-            }
-            object if object.starts_with("|O") => {
+    let element = match entry("descr") {
+        Some(Value::Text(descr)) => match (Element::of(descr), *descr) {
+            (Some(element), _) => element,
+            (None, object) if object.starts_with("|O") => {
                 return refuse("an array of Python objects; save np.stack(arr).astype('<f4')".into());
             }
-            other => {
+            (None, complex) if complex.get(1..2) == Some("c") => {
                 return refuse(format!(
-                    "numbers of type {other}; f2, f4, f8, u1 and i1 are read: save arr.astype('<f4')"
+                    "complex numbers ({complex}); save np.concatenate([arr.real, arr.imag], 1).astype('<f4')"
+                ));
+            }
+            (None, other) => {
+                return refuse(format!(
+                    "numbers of type {other}; floats of 2 to 8 bytes, integers and bool are read: save arr.astype('<f8')"
                 ));
             }
         },
@@ -241,19 +396,12 @@ fn understand(path: &Path, entries: &[(&str, Value)]) -> Result<Header> {
         Ok(dim) if dim > 0 => dim,
         _ => return refuse(format!("its vectors have {dim} components")),
     };
-    match entry("fortran_order") {
-        Some(Value::Truth(false)) => {}
+    let fortran = match entry("fortran_order") {
         // With one row or one component the two orders are the same bytes.
-        Some(Value::Truth(true)) if rows <= 1 || dim == 1 => {}
-        Some(Value::Truth(true)) => {
-            return refuse(
-                "in Fortran order, whose rows do not lie together; write it again with np.save(path, np.ascontiguousarray(a))"
-                    .into(),
-            );
-        }
+        Some(Value::Truth(fortran)) => *fortran && rows > 1 && dim > 1,
         _ => return refuse("its header does not say which order its numbers are in; save the array again".into()),
-    }
-    Ok(Header { shape: Shape { rows, dim }, dtype })
+    };
+    Ok(Header { shape: Shape { rows, dim }, element, fortran })
 }
 
 #[derive(Debug, PartialEq)]
@@ -409,9 +557,17 @@ mod tests {
         check("\"<f4\"", "False", "(3L, 4L)", Ok((3, 4)));
         check("'<f4'", "True", "(3, 1)", Ok((3, 1)));
         check("'<f4'", "False", "(0, 4)", Ok((0, 4)));
-        check("'<f4'", "True", "(3, 4)", Err("np.ascontiguousarray(a)"));
-        check("'>f4'", "False", "(3, 4)", Err("arr.astype('<f4')"));
-        check("'<i8'", "False", "(3, 4)", Err("arr.astype('<f4')"));
+        check("'<f4'", "True", "(3, 4)", Ok((3, 4)));
+        check("'>f4'", "False", "(3, 4)", Ok((3, 4)));
+        check("'<i8'", "False", "(3, 4)", Ok((3, 4)));
+        check("'|b1'", "False", "(3, 4)", Ok((3, 4)));
+        check("'=f4'", "False", "(3, 4)", Err("arr.astype('<f8')"));
+        check("'|i8'", "False", "(3, 4)", Err("arr.astype('<f8')"));
+        check("'<f16'", "False", "(3, 2)", Err("arr.astype('<f8')"));
+        check("'<c8'", "False", "(3, 4)", Err("arr.real"));
+        check("'<M8[ns]'", "False", "(3, 4)", Err("arr.astype"));
+        check("'ä'", "False", "(3, 4)", Err("arr.astype"));
+        check("''", "False", "(3, 4)", Err("arr.astype"));
         check("'|O'", "False", "(3, 4)", Err("np.stack"));
         check("[('x', '<f4'), ('y]', '<f4')]", "False", "(3,)", Err("structured"));
         check("'<f4'", "False", "(12,)", Err("one-dimensional"));
@@ -445,7 +601,12 @@ mod tests {
 
     #[test]
     fn no_damage_panics() {
-        let good = file(1, &header("'<f4'", "False", "(3, 4)"), &[0; 48]);
+        for order in ["False", "True"] {
+            survives(file(1, &header("'<f4'", order, "(3, 4)"), &[0; 48]));
+        }
+    }
+
+    fn survives(good: Vec<u8>) {
         for length in 6..good.len() {
             assert!(open(&good[..length]).is_err(), "cut at {length}");
         }
@@ -469,24 +630,91 @@ mod tests {
         }
 
         #[test]
-        fn any_range_reads_as_written(rows in 1usize..40, dim in 1usize..9, seed in any::<u32>(), dtype in 0usize..5) {
+        fn any_range_reads_as_written(
+            rows in 1usize..40,
+            dim in 1usize..9,
+            seed in any::<u32>(),
+            dtype in 0usize..12,
+            big in any::<bool>(),
+            fortran in any::<bool>(),
+        ) {
             let value = |i: usize| ((i as u32).wrapping_mul(2_654_435_761).wrapping_add(seed) % 100) as u8;
             let n = rows * dim;
-            let (descr, data): (_, Vec<u8>) = match dtype {
-                0 => ("'<f2'", (0..n).flat_map(|i| f16::from_f32(value(i) as f32).to_le_bytes()).collect()),
-                1 => ("'<f4'", (0..n).flat_map(|i| (value(i) as f32).to_le_bytes()).collect()),
-                2 => ("'<f8'", (0..n).flat_map(|i| (value(i) as f64).to_le_bytes()).collect()),
-                3 => ("'|u1'", (0..n).map(value).collect()),
-                _ => ("'|i1'", (0..n).map(value).collect()),
+            // The numbers in the order in which they lie.
+            let stored = (0..n).map(|at| if fortran { at % rows * dim + at / rows } else { at }).map(value);
+            let each = |kind: &str, bytes: &dyn Fn(u8) -> Vec<u8>| {
+                let number = |v| if big { bytes(v).into_iter().rev().collect() } else { bytes(v) };
+                (format!("'{}{kind}'", if big { '>' } else { '<' }), stored.clone().flat_map(number).collect::<Vec<u8>>())
             };
-            let npy = open(&file(1, &header(descr, "False", &format!("({rows}, {dim})")), &data)).unwrap();
-            for first in 0..rows {
-                let take = (rows - first).min(1 + seed as usize % 7);
-                let mut out = vec![0.0; take * dim];
+            let (descr, data) = match dtype {
+                0 => each("f2", &|v| f16::from_f32(v as f32).to_le_bytes().into()),
+                1 => each("f4", &|v| (v as f32).to_le_bytes().into()),
+                2 => each("f8", &|v| (v as f64).to_le_bytes().into()),
+                3 => each("u1", &|v| vec![v]),
+                4 => each("u2", &|v| (v as u16).to_le_bytes().into()),
+                5 => each("u4", &|v| (v as u32).to_le_bytes().into()),
+                6 => each("u8", &|v| (v as u64).to_le_bytes().into()),
+                7 => each("i1", &|v| vec![v]),
+                8 => each("i2", &|v| (-(v as i16)).to_le_bytes().into()),
+                9 => each("i4", &|v| (-(v as i32)).to_le_bytes().into()),
+                10 => each("i8", &|v| (-(v as i64)).to_le_bytes().into()),
+                _ => each("b1", &|v| vec![v]),
+            };
+            let number = |i: usize| match dtype {
+                8..=10 => -f64::from(value(i)),
+                11 => f64::from(u8::from(value(i) != 0)),
+                _ => f64::from(value(i)),
+            };
+            let order = if fortran { "True" } else { "False" };
+            let npy = open(&file(1, &header(&descr, order, &format!("({rows}, {dim})")), &data)).unwrap();
+            let step = 1 + seed as usize % 7;
+            // In order, as a pass does; then backwards.
+            let firsts: Vec<usize> = (0..rows).step_by(step).collect();
+            for &first in firsts.iter().chain(firsts.iter().rev()) {
+                let take = (rows - first).min(step);
+                let expected: Vec<f64> = (first * dim..(first + take) * dim).map(number).collect();
+                let mut out = vec![0.0f64; take * dim];
+                npy.read_rows_f64(first as u64, &mut out).unwrap();
+                prop_assert_eq!(&out, &expected);
+                let mut out = vec![0.0f32; take * dim];
                 npy.read_rows(first as u64, &mut out).unwrap();
-                let expected: Vec<f32> = (first * dim..(first + take) * dim).map(|i| value(i) as f32).collect();
-                prop_assert_eq!(out, expected);
+                prop_assert!(out.iter().zip(&expected).all(|(a, b)| f64::from(*a) == *b));
             }
         }
+    }
+
+    #[test]
+    fn a_second_array_is_refused_and_other_bytes_are_passed_over() {
+        let array = file(1, &header("'<f4'", "False", "(3, 4)"), &[0; 48]);
+        let twice = [array.as_slice(), array.as_slice()].concat();
+        let error = open(&twice).unwrap_err().to_string();
+        assert!(error.contains("a second array follows") && error.contains("a file of its own"), "{error}");
+        for junk in [&b"x"[..], &[0; 77], &MAGIC[..5]] {
+            let npy = open(&[array.as_slice(), junk].concat()).unwrap();
+            assert_eq!(npy.shape(), Shape { rows: 3, dim: 4 });
+        }
+    }
+
+    #[test]
+    fn fortran_order_is_read_in_blocks_that_are_counted() {
+        let (rows, dim) = (5_000usize, 2_000usize);
+        let value = |row: usize, component: usize| (row * 7 + component * 3) as u16;
+        let data: Vec<u8> = (0..dim).flat_map(|c| (0..rows).flat_map(move |r| value(r, c).to_le_bytes())).collect();
+        let npy = open(&file(1, &header("'<u2'", "True", &format!("({rows}, {dim})")), &data)).unwrap();
+        let whole = (rows * dim * 2) as u64;
+        assert!(npy.held_bytes() < whole, "{}", npy.held_bytes());
+        let held = || lock(&npy.block).as_ref().map_or(0, |block| block.bytes.capacity() as u64);
+        let mut out = vec![0f32; 600 * dim];
+        for first in (0..rows).step_by(600).chain([17, 4_321]) {
+            let taken = (rows - first).min(600);
+            npy.read_rows(first as u64, &mut out[..taken * dim]).unwrap();
+            for (i, found) in out[..taken * dim].iter().enumerate() {
+                assert_eq!(*found, f32::from(value(first + i / dim, i % dim)));
+            }
+            assert!(held() <= npy.held_bytes());
+        }
+        assert!(held() > 0);
+        npy.release();
+        assert_eq!(held(), 0);
     }
 }

@@ -21,7 +21,11 @@ pub struct Options {
     /// Where the vectors are: a list column's name; or numeric columns, one
     /// component each, as a name, as `a,b,c` or as a pattern (`pc*`, matches in
     /// natural order: pc2 before pc10). An exact name wins over a pattern.
-    /// Not needed where exactly one column holds lists of numbers.
+    /// A field of a struct is named by its path (`emb.values`), and bytes take
+    /// a word for what they are (`blob:f32`; f16, bf16, f64, u8, i8, or bits,
+    /// of which each is a component, the most significant of a byte first).
+    /// Not needed where exactly one column holds lists of numbers: of floats
+    /// or bytes, else of other fractions, else of any.
     pub column: Option<String>,
 }
 
@@ -187,8 +191,9 @@ mod tests {
     fn expected(dtype: Dtype, rows: std::ops::Range<usize>, dim: usize) -> Vec<f32> {
         let at = |i: usize, j: usize| ((7 * i + 3 * j) % 23) as f32;
         let value = |i, j| match dtype {
-            Dtype::U8 => at(i, j),
-            Dtype::I8 => at(i, j) - 11.0,
+            Dtype::U8 | Dtype::U16 | Dtype::U32 | Dtype::U64 => at(i, j),
+            Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64 => at(i, j) - 11.0,
+            Dtype::Bool => f32::from(u8::from(at(i, j) > 11.0)),
             _ => (at(i, j) - 11.0) / 4.0,
         };
         rows.flat_map(|i| (0..dim).map(move |j| value(i, j))).collect()
@@ -270,10 +275,63 @@ mod tests {
             check(file, &any, Dtype::F64, 0..10, 4);
         }
         check("pyarrow_slice_f32.arrow", &any, Dtype::F32, 3..8, 4);
+        check("numpy_fortran.npy", &any, Dtype::F32, 0..10, 4);
+        check("numpy_big_endian.npy", &any, Dtype::F32, 0..10, 4);
+        check("numpy_i64.npy", &any, Dtype::I64, 0..10, 4);
         for file in ["pyarrow_scalars.parquet", "pyarrow_scalars.arrow"] {
             check(file, &column("pc*"), Dtype::Mixed, 0..10, 10);
             check(file, &column("pc1,pc2,pc3"), Dtype::Mixed, 0..10, 3);
             check(file, &column("pc1"), Dtype::F32, 0..10, 1);
+        }
+    }
+
+    #[test]
+    fn numbers_in_other_clothes_read_as_they_were_written() {
+        let (parquet, arrow) = ("pyarrow_clothes.parquet", "pyarrow_clothes.arrow");
+        for (name, dtype) in [
+            ("int16", Dtype::I16),
+            ("int32", Dtype::I32),
+            ("int64", Dtype::I64),
+            ("uint16", Dtype::U16),
+            ("uint32", Dtype::U32),
+            ("uint64", Dtype::U64),
+            ("bool", Dtype::Bool),
+            ("decimal", Dtype::Decimal),
+            ("nested", Dtype::F32),
+            ("ragged nest", Dtype::F32),
+            ("tensor", Dtype::F32),
+            ("struct.values", Dtype::F32),
+            ("spark", Dtype::F64),
+            ("spark.values", Dtype::F64),
+            ("binary:f32", Dtype::F32),
+            ("fixed:f32", Dtype::F32),
+            ("bytes:f32", Dtype::F32),
+        ] {
+            check(parquet, &column(name), dtype, 0..10, 4);
+        }
+        for (name, dtype) in [
+            ("int64", Dtype::I64),
+            ("bool", Dtype::Bool),
+            ("decimal", Dtype::Decimal),
+            ("struct.values", Dtype::F32),
+            ("spark", Dtype::F64),
+            ("views", Dtype::F32),
+            ("dictionary", Dtype::F32),
+            ("words", Dtype::F32),
+            ("binary view:f32", Dtype::F32),
+            ("large binary:f32", Dtype::F32),
+        ] {
+            check(arrow, &column(name), dtype, 0..10, 4);
+        }
+        for name in [parquet, arrow] {
+            let source = open(&[fixture(name)], &column("packed:bits")).unwrap();
+            assert_eq!((source.shape(), source.dtype()), (Shape { rows: 10, dim: 16 }, Dtype::Bits));
+            let bits = |byte: u8| (0..8).map(move |bit| f32::from(byte >> (7 - bit) & 1));
+            let expected: Vec<f32> = (0..10u8).flat_map(|i| bits(i).chain(bits(255 - i))).collect();
+            assert_eq!(read(&*source, 0, 10).unwrap(), expected);
+            refused(name, &column("struct"), "name one of its fields, as --column 'struct.values'");
+            refused(name, &column("packed"), "say what its bytes are, as --column 'packed:f32'");
+            refused(name, &column("packed:f32"), "2 bytes in a row, which are no whole number of f32");
         }
     }
 
@@ -290,11 +348,13 @@ mod tests {
         refused("bad_two_columns.parquet", &column("v,w"), "column \"v\" is");
         refused("bad_no_vectors.parquet", &any, "\"id: Int64\", \"name: Utf8\"");
         refused("bad_no_rows.parquet", &any, "has no rows");
-        refused("bad_fortran.npy", &any, "ascontiguousarray");
-        refused("bad_big_endian.npy", &any, "astype('<f4')");
+        refused("bad_complex.npy", &any, "arr.real");
+        refused("bad_twice.npy", &any, "a second array follows");
+        refused("bad_twice.parquet", &any, "two columns are named \"v\"");
+        refused("bad_sparse.parquet", &any, "row 4: a sparse vector of Spark's");
+        refused("bad_sparse.parquet", &column("features.values"), "vector_to_array");
         refused("bad_one_dimension.npy", &any, "one-dimensional, 40 numbers");
         refused("bad_three_dimensions.npy", &any, "3 dimensions");
-        refused("bad_int64.npy", &any, "<i8");
         refused("bad_structured.npy", &any, "structured");
         refused("numpy_f32.npy", &column("v"), "no column \"v\"");
         refused("make.py", &any, "of no known format");
@@ -679,9 +739,9 @@ mod tests {
     }
 
     /// Opens and reads everything in a damaged file; says where it panicked, if it did.
-    fn survive(path: &str) -> std::result::Result<(), String> {
+    fn survive(path: &str, options: &Options) -> std::result::Result<(), String> {
         let found = catch_unwind(AssertUnwindSafe(|| {
-            let Ok(source) = open(&[path.into()], &Options::default()) else { return };
+            let Ok(source) = open(&[path.into()], options) else { return };
             let Shape { rows, dim } = source.shape();
             if rows < 1000 && dim < 1000 {
                 let _ = read(&*source, 0, rows as usize);
@@ -698,24 +758,41 @@ mod tests {
     }
 
     fn damage(names: &[&str]) {
+        for name in names {
+            damaged(name, &Options::default(), 1);
+        }
+    }
+
+    /// Changes every byte of a file, or every one in `step`, and cuts it short there.
+    fn damaged(name: &str, options: &Options, step: usize) {
         let dir = tempfile::tempdir().unwrap();
         let path = at(&dir, "x");
-        for name in names {
-            let good = std::fs::read(fixture(name)).unwrap();
-            for length in 0..good.len() {
-                std::fs::write(&path, &good[..length]).unwrap();
-                assert!(open(std::slice::from_ref(&path), &Options::default()).is_err(), "{name} cut at {length}");
-            }
-            for at in 0..good.len() {
-                let flip = [1 << (at / 3 % 8), 0x80, 0xff][at % 3];
-                let mut bad = good.clone();
-                bad[at] ^= flip;
-                std::fs::write(&path, &bad).unwrap();
-                if let Err(what) = survive(&path) {
-                    panic!("{name}: byte {at} ^ {flip:#x}: {what}");
-                }
+        let good = std::fs::read(fixture(name)).unwrap();
+        for length in (0..good.len()).step_by(step) {
+            std::fs::write(&path, &good[..length]).unwrap();
+            assert!(open(std::slice::from_ref(&path), options).is_err(), "{name} cut at {length}");
+        }
+        for at in (0..good.len()).step_by(step) {
+            let flip = [1 << (at / 3 % 8), 0x80, 0xff][at % 3];
+            let mut bad = good.clone();
+            bad[at] ^= flip;
+            std::fs::write(&path, &bad).unwrap();
+            if let Err(what) = survive(&path, options) {
+                panic!("{name}: byte {at} ^ {flip:#x}: {what}");
             }
         }
+    }
+
+    #[test]
+    fn no_damage_to_other_clothes_panics() {
+        // Each byte in turn, shared among the columns.
+        for name in ["views", "dictionary", "words", "struct.values", "binary view:f32", "packed:bits", "decimal"] {
+            damaged("pyarrow_clothes.arrow", &column(name), 5);
+        }
+        for name in ["nested", "ragged nest", "spark", "bool", "decimal", "binary:f32", "bytes:bf16"] {
+            damaged("pyarrow_clothes.parquet", &column(name), 7);
+        }
+        damaged("numpy_fortran.npy", &Options::default(), 1);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use parquet::file::metadata::{
     ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader,
     ParquetStatisticsPolicy,
 };
+use parquet::schema::types::TypePtr;
 
 use crate::arrow_message;
 use crate::damage::caught;
@@ -28,7 +29,7 @@ use crate::positioned::{Handle, Positioned};
 use crate::recast::{recast_batch, together};
 use crate::source::{check_range, lock, no_columns};
 use crate::unify::plain_field;
-use crate::vectors::{Vectors, Want, positions};
+use crate::vectors::{Vectors, Want, positions, within};
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 
 pub(crate) const MAGIC: &[u8] = b"PAR1";
@@ -61,6 +62,13 @@ pub(crate) struct ParquetFile {
     pages: PageSize,
     vector_cursor: Mutex<Option<Cursor>>,
     column_cursor: Mutex<Option<Cursor>>,
+}
+
+/// What columns are read for.
+#[derive(Clone, Copy)]
+enum Use {
+    Vectors,
+    Columns,
 }
 
 /// A reader, and the rows it has decoded that nobody has asked for yet.
@@ -117,7 +125,7 @@ impl ParquetFile {
         if this.shape.dim == 0 && rows > 0 {
             // The first row mostly has components; where it is null, the first that has.
             let mut batch_rows = 1;
-            let mut cursor = this.cursor(this.vectors.columns.clone(), 0, batch_rows)?;
+            let mut cursor = this.cursor(Use::Vectors, this.vectors.columns.clone(), 0, batch_rows)?;
             while cursor.next < rows {
                 let part = this.take(&mut cursor, BATCH_ROWS)?;
                 if this.vectors.settle(path, part.columns())? {
@@ -125,7 +133,7 @@ impl ParquetFile {
                 }
                 if batch_rows == 1 {
                     batch_rows = SETTLE_ROWS;
-                    cursor = this.cursor(this.vectors.columns.clone(), cursor.next, batch_rows)?;
+                    cursor = this.cursor(Use::Vectors, this.vectors.columns.clone(), cursor.next, batch_rows)?;
                 }
             }
             this.shape.dim = this.vectors.dim.unwrap_or(0);
@@ -139,18 +147,27 @@ impl ParquetFile {
 
     /// The columns as Parquet counts them that the vectors are in.
     fn leaves(&self) -> Vec<usize> {
-        let all = self.metadata.parquet_schema();
-        (0..all.num_columns()).filter(|&leaf| self.vectors.columns.contains(&all.get_column_root_idx(leaf))).collect()
+        let paths = self.vectors.paths();
+        let paths: Vec<&[usize]> = paths.iter().map(Vec::as_slice).collect();
+        let mut leaves = Vec::new();
+        let mut next = 0;
+        for (i, field) in self.metadata.parquet_schema().root_schema().get_fields().iter().enumerate() {
+            add_leaves(field, within(&paths, i).as_deref(), &mut next, &mut leaves);
+        }
+        leaves
     }
 
-    /// A reader of `columns` that begins at row `first`.
-    fn cursor(&self, columns: Vec<usize>, first: u64, batch_rows: usize) -> Result<Cursor> {
+    /// A reader of `columns` that begins at row `first`; of vectors' structs it reads the fields needed.
+    fn cursor(&self, use_of: Use, columns: Vec<usize>, first: u64, batch_rows: usize) -> Result<Cursor> {
         let handle = self.file.handle()?;
         // Of groups that begin at one row, all but the last are empty.
         let group = self.starts.partition_point(|&start| start <= first).saturating_sub(1);
         let skipped = first - self.starts.get(group).copied().unwrap_or(first);
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(handle, self.metadata.clone());
-        let mask = ProjectionMask::roots(builder.parquet_schema(), columns.iter().copied());
+        let mask = match use_of {
+            Use::Vectors => ProjectionMask::leaves(builder.parquet_schema(), self.leaves()),
+            Use::Columns => ProjectionMask::roots(builder.parquet_schema(), columns.iter().copied()),
+        };
         let reader = builder
             .with_projection(mask)
             .with_row_groups((group..self.starts.len()).collect())
@@ -169,7 +186,14 @@ impl ParquetFile {
     }
 
     /// The cursor in `kept` if it can go on from `first`, else a new one.
-    fn resume(&self, kept: Option<Cursor>, columns: &[usize], first: u64, batch_rows: usize) -> Result<Cursor> {
+    fn resume(
+        &self,
+        use_of: Use,
+        kept: Option<Cursor>,
+        columns: &[usize],
+        first: u64,
+        batch_rows: usize,
+    ) -> Result<Cursor> {
         if let Some(mut cursor) = kept
             && cursor.columns == columns
             && let Some(skipped) = first.checked_sub(cursor.next)
@@ -180,7 +204,7 @@ impl ParquetFile {
                 return Ok(cursor);
             }
         }
-        self.cursor(columns.to_vec(), first, batch_rows)
+        self.cursor(use_of, columns.to_vec(), first, batch_rows)
     }
 
     /// The next rows, up to `most` of them; columns in the order wanted.
@@ -225,7 +249,7 @@ impl ParquetFile {
         }
         let dim = self.shape.dim;
         let mut kept = lock(&self.vector_cursor);
-        let mut cursor = self.resume(kept.take(), &self.vectors.columns, first, self.batch_rows())?;
+        let mut cursor = self.resume(Use::Vectors, kept.take(), &self.vectors.columns, first, self.batch_rows())?;
         let mut rest = out;
         while !rest.is_empty() {
             let at = cursor.next;
@@ -240,7 +264,7 @@ impl ParquetFile {
     }
 
     fn batch_rows(&self) -> usize {
-        let row = self.shape.dim.saturating_mul(self.vectors.component_bytes() as usize);
+        let row = usize::try_from(self.vectors.row_bytes()).unwrap_or(usize::MAX);
         (BATCH_BYTES / row.max(1)).clamp(1, BATCH_ROWS)
     }
 }
@@ -282,7 +306,7 @@ impl Source for ParquetFile {
         let mut parts = Vec::new();
         if rows > 0 {
             let mut kept = lock(&self.column_cursor);
-            let mut cursor = self.resume(kept.take(), &columns, first, BATCH_ROWS)?;
+            let mut cursor = self.resume(Use::Columns, kept.take(), &columns, first, BATCH_ROWS)?;
             let mut left = rows;
             while left > 0 {
                 let part = self.take(&mut cursor, left)?;
@@ -314,7 +338,8 @@ impl Source for ParquetFile {
 
     fn held_bytes(&self) -> u64 {
         let leaves = self.metadata.parquet_schema();
-        let values = (self.batch_rows() as u64).saturating_mul(self.shape.dim as u64);
+        let blob = self.vectors.row_bytes();
+        let values = (self.batch_rows() as u64).saturating_mul(self.vectors.values_of_row());
         let (mut value_bytes, mut open, mut largest) = (0, 0, 0);
         for leaf in self.leaves() {
             let column = leaves.column(leaf);
@@ -322,6 +347,8 @@ impl Source for ParquetFile {
                 Type::BOOLEAN => 1,
                 Type::INT64 | Type::DOUBLE => 8,
                 Type::FIXED_LEN_BYTE_ARRAY => u64::try_from(column.type_length()).unwrap_or(0),
+                Type::BYTE_ARRAY if self.vectors.dtype != Dtype::Decimal => blob + 8,
+                Type::BYTE_ARRAY => 16 + 8,
                 _ => 4,
             };
             // A batch is decoded as it is stored, then copied where Arrow's type is another.
@@ -347,6 +374,22 @@ impl Source for ParquetFile {
     fn release(&self) {
         *lock(&self.vector_cursor) = None;
         *lock(&self.column_cursor) = None;
+    }
+}
+
+/// Adds to `leaves` those of `field` that `paths` lead to (all where one ends here, none where
+/// there are no paths); the leaves of a file are counted in `next`.
+fn add_leaves(field: &TypePtr, paths: Option<&[&[usize]]>, next: &mut usize, leaves: &mut Vec<usize>) {
+    if field.is_primitive() {
+        leaves.extend(paths.map(|_| *next));
+        *next += 1;
+        return;
+    }
+    let all = paths.is_some_and(|paths| paths.iter().any(|path| path.is_empty()));
+    for (i, field) in field.get_fields().iter().enumerate() {
+        let deeper = paths.and_then(|paths| within(paths, i));
+        let paths = if all { paths } else { deeper.as_deref() };
+        add_leaves(field, paths, next, leaves);
     }
 }
 

@@ -35,26 +35,78 @@ pub struct Shape {
 pub enum Dtype {
     /// IEEE half precision.
     F16,
+    /// The upper half of IEEE single precision.
+    Bf16,
     /// IEEE single precision.
     F32,
-    /// IEEE double precision, rounded to the nearest `f32` when read.
+    /// IEEE double precision, rounded to the nearest `f32` when read as such.
     F64,
     /// Unsigned bytes.
     U8,
+    /// Unsigned integers of 16 bits.
+    U16,
+    /// Unsigned integers of 32 bits.
+    U32,
+    /// Unsigned integers of 64 bits.
+    U64,
     /// Signed bytes.
     I8,
-    /// Numeric columns of several types, or of a type not named above.
+    /// Signed integers of 16 bits.
+    I16,
+    /// Signed integers of 32 bits.
+    I32,
+    /// Signed integers of 64 bits.
+    I64,
+    /// Booleans, read as 0 and 1.
+    Bool,
+    /// Decimal fractions of any precision, rounded to the nearest `f64`.
+    Decimal,
+    /// The bits of bytes, the most significant first, read as 0 and 1.
+    Bits,
+    /// Numeric columns of several types.
     Mixed,
 }
 
 impl Dtype {
-    /// Bytes of a component at rest (of mixed columns, the usual four).
+    /// Bytes of a component at rest (of mixed columns, the usual four; of eight bits, one). A
+    /// decimal takes 16 as Arrow has it.
     pub fn bytes(self) -> usize {
         match self {
-            Dtype::U8 | Dtype::I8 => 1,
-            Dtype::F16 => 2,
-            Dtype::F32 | Dtype::Mixed => 4,
-            Dtype::F64 => 8,
+            Dtype::U8 | Dtype::I8 | Dtype::Bool | Dtype::Bits => 1,
+            Dtype::F16 | Dtype::Bf16 | Dtype::U16 | Dtype::I16 => 2,
+            Dtype::F32 | Dtype::U32 | Dtype::I32 | Dtype::Mixed => 4,
+            Dtype::F64 | Dtype::U64 | Dtype::I64 => 8,
+            Dtype::Decimal => 16,
+        }
+    }
+
+    /// Bytes of a row of `dim` components at rest.
+    pub fn row_bytes(self, dim: usize) -> usize {
+        match self {
+            Dtype::Bits => dim.div_ceil(8),
+            other => dim * other.bytes(),
+        }
+    }
+
+    /// What people call it: f32, u8, bits.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dtype::F16 => "f16",
+            Dtype::Bf16 => "bf16",
+            Dtype::F32 => "f32",
+            Dtype::F64 => "f64",
+            Dtype::U8 => "u8",
+            Dtype::U16 => "u16",
+            Dtype::U32 => "u32",
+            Dtype::U64 => "u64",
+            Dtype::I8 => "i8",
+            Dtype::I16 => "i16",
+            Dtype::I32 => "i32",
+            Dtype::I64 => "i64",
+            Dtype::Bool => "bool",
+            Dtype::Decimal => "decimal",
+            Dtype::Bits => "bits",
+            Dtype::Mixed => "mixed",
         }
     }
 }

@@ -1,15 +1,17 @@
 //! Which column, or columns, of a table hold the vectors. Shared by the Arrow
 //! and the Parquet reader.
 //!
-//! What must hold: the same columns whatever the format.
+//! What must hold: the same columns whatever the format; a column is never
+//! chosen among several that could be meant.
 
 use std::cmp::Ordering;
 use std::path::Path;
+use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::{DataType, Schema};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::{DataType, Field, Fields, Int8Type, Schema};
 
-use crate::flatten::{self, Slots, Wrong};
+use crate::flatten::{self, How, Slots, Wrong};
 use crate::number::Number;
 use crate::{Coordinates, Dtype, Error, Result, coordinates};
 
@@ -18,7 +20,7 @@ use crate::{Coordinates, Dtype, Error, Result, coordinates};
 pub(crate) enum Want {
     /// The only column that can be meant.
     Any,
-    /// What a person wrote: a name, `a,b,c`, or a pattern with `*`.
+    /// What a person wrote: a name, a struct's field, bytes with a word, `a,b,c`, or a pattern with `*`.
     Asked(String),
     /// Exactly these: what an earlier file of the same source resolved to.
     Names(Vec<String>),
@@ -37,6 +39,60 @@ impl Want {
     }
 }
 
+/// What bytes can be read as: `--column 'blob:f32'`.
+const WORDS: [Dtype; 7] = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::F64, Dtype::U8, Dtype::I8, Dtype::Bits];
+
+/// The fields of a vector as Spark writes it: dense ones have values only.
+const SPARK: [&str; 4] = ["type", "size", "indices", "values"];
+
+/// A column that holds vectors or a component of them, or a field in it.
+#[derive(Debug, Clone)]
+struct Term {
+    /// As it can be asked for.
+    name: String,
+    /// Its position among the file's columns, then among the fields of each struct on the way.
+    path: Vec<usize>,
+    /// The names of these fields.
+    fields: Vec<String>,
+    /// What its bytes are, where they are not numbers themselves.
+    word: Option<Dtype>,
+    /// Where the type of each of Spark's vectors is, as `path`.
+    kinds: Option<Vec<usize>>,
+    data_type: DataType,
+}
+
+impl Term {
+    /// The field at `path` of `fields`, by this name; of Spark's vector its values.
+    fn new(fields: &Fields, name: &str, mut path: Vec<usize>) -> Option<Self> {
+        let (mut at, mut names) = (fields.get(*path.first()?)?, Vec::new());
+        let mut kinds = None;
+        for depth in 1.. {
+            let DataType::Struct(within) = at.data_type() else { break };
+            let spark = is_spark(within);
+            if depth == path.len() && spark {
+                path.push(3);
+            }
+            let Some(&next) = path.get(depth) else { break };
+            if spark && next == 3 {
+                kinds = Some(path[..depth].iter().copied().chain([0]).collect());
+            }
+            at = within.get(next)?;
+            names.push(at.name().clone());
+        }
+        Some(Term { name: name.into(), path, fields: names, word: None, kinds, data_type: at.data_type().clone() })
+    }
+
+    fn how<'a>(&'a self, lengths: &'a [usize]) -> How<'a> {
+        How { fields: &self.fields, word: self.word, lengths }
+    }
+}
+
+fn is_spark(fields: &Fields) -> bool {
+    fields.len() == SPARK.len()
+        && fields.iter().zip(SPARK).all(|(field, name)| field.name() == name)
+        && fields[0].data_type() == &DataType::Int8
+}
+
 /// The columns of one file that hold its vectors.
 #[derive(Debug, Clone)]
 pub(crate) struct Vectors {
@@ -44,12 +100,15 @@ pub(crate) struct Vectors {
     pub(crate) label: String,
     /// Positions among the file's top-level columns, in the order of the components.
     pub(crate) columns: Vec<usize>,
-    /// Their names, in the same order.
+    /// What they can be asked for by, in the same order.
     pub(crate) names: Vec<String>,
     /// The components' type.
     pub(crate) dtype: Dtype,
-    /// Components, where the types say so (not for List and LargeList) or a row has been seen.
+    /// Components, where the types say so or a row has been seen.
     pub(crate) dim: Option<usize>,
+    terms: Vec<Term>,
+    /// Bytes of a component in an Arrow array; the widest where types differ.
+    component: u64,
     /// How many entries the lists of each level have that may be of any length.
     lengths: Vec<usize>,
 }
@@ -63,6 +122,8 @@ impl Vectors {
             names: Vec::new(),
             dtype: Dtype::F32,
             dim: None,
+            terms: Vec::new(),
+            component: 0,
             lengths: Vec::new(),
         }
     }
@@ -73,78 +134,114 @@ impl Vectors {
             Want::Any => Self::only(path, schema),
             Want::Map => {
                 // Columns with a map's names, else the only one of lists.
-                let usual = coordinates::usual(path, schema).map(|columns| {
-                    let names: Vec<&str> = columns.iter().map(|&i| schema.field(i).name().as_str()).collect();
-                    Self::build(path, schema, &columns, &names.join(","))
-                });
-                usual.unwrap_or_else(|unknown| Self::only(path, schema).map_err(|_| unknown))
+                let term = |&i: &usize| Term::new(schema.fields(), schema.field(i).name(), vec![i]);
+                match coordinates::usual(path, schema) {
+                    Ok(columns) => {
+                        let names: Vec<&str> = columns.iter().map(|&i| schema.field(i).name().as_str()).collect();
+                        Self::build(path, columns.iter().filter_map(term).collect(), &names.join(","))
+                    }
+                    Err(unknown) => Self::only(path, schema).map_err(|_| unknown),
+                }
             }
-            Want::Asked(asked) => Self::build(path, schema, &find(path, schema, asked)?, asked),
-            Want::Names(names) => Self::build(path, schema, &positions(path, schema, names)?, &names.join(",")),
+            Want::Asked(asked) => Self::build(path, find(path, schema, asked)?, asked),
+            Want::Names(names) => {
+                let term = |name: &String| named(path, schema, name)?.ok_or_else(|| no_such(path, schema, name));
+                Self::build(path, names.iter().map(term).collect::<Result<_>>()?, &names.join(","))
+            }
         }
     }
 
+    /// The only column that can be meant: the only one of lists of floats or bytes; where there is
+    /// none, of other lists of fractions; then of any lists of numbers.
     fn only(path: &Path, schema: &Schema) -> Result<Self> {
-        let is_candidate = |&i: &usize| list_item(schema.field(i).data_type()).and_then(list_dtype).is_some();
-        let candidates: Vec<usize> = (0..schema.fields().len()).filter(is_candidate).collect();
+        let term = |i: usize| Term::new(schema.fields(), schema.field(i).name(), vec![i]);
+        let terms: Vec<Term> = (0..schema.fields().len()).filter_map(term).collect();
+        // Fields of structs hold vectors less plainly than columns; a column of nothing holds none.
+        let rank = |term: &Term| {
+            let found = numbers(&term.data_type, None).filter(|found| found.list && found.rank < NEVER)?;
+            Some(found.rank.max(usize::from(!term.fields.is_empty())))
+        };
+        let best = terms.iter().filter_map(rank).min();
+        let mut candidates: Vec<Term> = terms.into_iter().filter(|term| best.is_some() && rank(term) == best).collect();
         match candidates.as_slice() {
-            [one] => Self::build(path, schema, &[*one], schema.field(*one).name()),
+            [one] => {
+                let name = one.name.clone();
+                positions(path, schema, std::slice::from_ref(&name))?;
+                Self::build(path, std::mem::take(&mut candidates), &name)
+            }
             [] => Err(Error::NoVectorColumn {
                 path: path.into(),
                 available: schema.fields().iter().map(|f| format!("{}: {}", f.name(), f.data_type())).collect(),
             }),
-            several => Err(Error::AmbiguousColumn {
-                path: path.into(),
-                candidates: several.iter().map(|&i| schema.field(i).name().clone()).collect(),
-            }),
+            several => {
+                for term in several {
+                    positions(path, schema, std::slice::from_ref(&term.name))?;
+                }
+                let candidates = several.iter().map(|term| term.name.clone()).collect();
+                Err(Error::AmbiguousColumn { path: path.into(), candidates })
+            }
         }
     }
 
-    fn build(path: &Path, schema: &Schema, columns: &[usize], label: &str) -> Result<Self> {
-        let unusable = |i: usize| Error::ColumnType {
-            path: path.into(),
-            column: schema.field(i).name().clone(),
-            found: schema.field(i).data_type().to_string(),
-        };
-        let (dtype, dim) = match columns {
-            [one] if list_item(schema.field(*one).data_type()).is_some() => {
-                let data_type = schema.field(*one).data_type();
-                let dtype = list_item(data_type).and_then(list_dtype).ok_or_else(|| unusable(*one))?;
-                let dim = match data_type {
-                    DataType::FixedSizeList(..) => match fixed_components(data_type) {
-                        0 => return Err(no_components(path, schema.field(*one).name())),
-                        dim => Some(dim),
-                    },
-                    _ => None,
-                };
-                (dtype, dim)
+    fn build(path: &Path, terms: Vec<Term>, label: &str) -> Result<Self> {
+        let found = |term: &Term| numbers(&term.data_type, term.word);
+        let (dtype, dim, component) = match terms.as_slice() {
+            [one] if found(one).is_some_and(|found| found.list) => {
+                let found = found(one).ok_or_else(|| unusable(path, one))?;
+                let dim = if found.any_length { None } else { Some(components(path, one, found.fixed)?) };
+                (found.dtype, dim, found.component)
             }
-            columns => {
-                for &i in columns {
-                    if !is_number(schema.field(i).data_type()) {
-                        return Err(unusable(i));
-                    }
+            terms => {
+                let mut dtype = None;
+                let mut component = 0;
+                for term in terms {
+                    let one = found(term).filter(|one| !one.list || term.data_type == DataType::Null);
+                    let one = one.filter(|_| term.word.is_none()).ok_or_else(|| unusable(path, term))?;
+                    dtype = if dtype.is_none_or(|d| d == one.dtype) { Some(one.dtype) } else { Some(Dtype::Mixed) };
+                    component = component.max(one.component);
                 }
-                let mut dtypes = columns.iter().map(|&i| list_dtype(schema.field(i).data_type()));
-                let first = dtypes.next().flatten().unwrap_or(Dtype::Mixed);
-                let dtype = if dtypes.all(|d| d == Some(first)) { first } else { Dtype::Mixed };
-                (dtype, Some(columns.len()))
+                (dtype.unwrap_or(Dtype::Mixed), Some(terms.len()), component)
             }
         };
-        let names = columns.iter().map(|&i| schema.field(i).name().clone()).collect();
-        Ok(Vectors { label: label.into(), columns: columns.to_vec(), names, dtype, dim, lengths: Vec::new() })
+        let columns = terms.iter().filter_map(|term| term.path.first().copied()).collect();
+        let names = terms.iter().map(|term| term.name.clone()).collect();
+        Ok(Vectors { label: label.into(), columns, names, dtype, dim, terms, component, lengths: Vec::new() })
+    }
+
+    /// Where the numbers, and what else must be read with them, are among the file's columns and
+    /// the fields within them.
+    pub(crate) fn paths(&self) -> Vec<Vec<usize>> {
+        self.terms.iter().flat_map(|term| [Some(term.path.clone()), term.kinds.clone()]).flatten().collect()
+    }
+
+    /// Whether the vectors need a dictionary.
+    pub(crate) fn has_dictionary(&self) -> bool {
+        fn within(data_type: &DataType) -> bool {
+            match data_type {
+                DataType::Dictionary(..) => true,
+                DataType::RunEndEncoded(_, values) => within(values.data_type()),
+                DataType::FixedSizeList(item, _)
+                | DataType::List(item)
+                | DataType::LargeList(item)
+                | DataType::ListView(item)
+                | DataType::LargeListView(item) => within(item.data_type()),
+                _ => false,
+            }
+        }
+        self.terms.iter().any(|term| within(&term.data_type))
     }
 
     /// Settles how many components the vectors have, by the first row of `arrays` (the columns in
     /// component order) that has any; says whether it is settled.
     pub(crate) fn settle(&mut self, path: &Path, arrays: &[ArrayRef]) -> Result<bool> {
         if self.dim.is_none()
-            && let [array] = arrays
-            && let Some(lengths) = flatten::lengths(array).map_err(|wrong| self.wrong(path, 0, 0, wrong))?
+            && let ([array], [term]) = (arrays, self.terms.as_slice())
+            && let Some(lengths) =
+                flatten::lengths(array, term.how(&[])).map_err(|wrong| self.wrong(path, 0, 0, wrong))?
         {
-            let fixed = fixed_components(array.data_type());
-            let dim = lengths.iter().try_fold(fixed, |product, &n| product.checked_mul(n));
-            self.dim = Some(dim.filter(|&dim| dim > 0).ok_or_else(|| no_components(path, self.name(0)))?);
+            let fixed = numbers(&term.data_type, term.word).map_or(0, |found| found.fixed);
+            let whole = lengths.iter().try_fold(fixed, |product, &n| product.checked_mul(n));
+            self.dim = Some(components(path, term, whole.unwrap_or(0))?);
             self.lengths = lengths;
         }
         Ok(self.dim.is_some())
@@ -155,25 +252,69 @@ impl Vectors {
     pub(crate) fn copy<N: Number>(&self, path: &Path, arrays: &[ArrayRef], first: u64, out: &mut [N]) -> Result<()> {
         let dim = self.dim.unwrap_or(0).max(1);
         let rows = out.len() / dim;
-        if arrays.len() != self.columns.len() || arrays.iter().any(|a| a.len() != rows) {
+        if arrays.len() != self.terms.len() || arrays.iter().any(|a| a.len() != rows) {
             return Err(Error::format(path, "its columns differ in length"));
         }
         let width = dim / arrays.len().max(1);
-        for (at, array) in arrays.iter().enumerate() {
+        for (at, (array, term)) in arrays.iter().zip(&self.terms).enumerate() {
+            if term.kinds.is_some()
+                && let Some(row) = sparse(array, &term.fields)
+            {
+                let what = format!(
+                    "row {}: a sparse vector of Spark's in column \"{}\"; write pyspark.ml.functions.vector_to_array of it, which is dense",
+                    first + row as u64,
+                    term.name
+                );
+                return Err(Error::format(path, what));
+            }
             let mut slots = Slots { out, dim, at: at * width, width };
-            slots.fill(array, &self.lengths).map_err(|wrong| self.wrong(path, first, at, wrong))?;
+            slots.fill(array, term.how(&self.lengths)).map_err(|wrong| self.wrong(path, first, at, wrong))?;
         }
         Ok(())
     }
 
-    /// Bytes of a component, at rest and in an Arrow array; the widest where types differ.
+    /// Bytes of a component in an Arrow array, the widest where types differ; of bits, those of a byte.
     pub(crate) fn component_bytes(&self) -> u64 {
+        self.component
+    }
+
+    /// Bytes of a row's numbers in Arrow arrays, without what says where they are.
+    pub(crate) fn row_bytes(&self) -> u64 {
+        let dim = self.dim.unwrap_or(0) as u64;
         match self.dtype {
-            Dtype::U8 | Dtype::I8 => 1,
-            Dtype::F16 => 2,
-            Dtype::F32 => 4,
-            Dtype::F64 | Dtype::Mixed => 8,
+            Dtype::Bits => dim.div_ceil(8),
+            _ => dim.saturating_mul(self.component),
         }
+    }
+
+    /// How many values a row has at rest: its numbers, or the bytes that they are read from.
+    pub(crate) fn values_of_row(&self) -> u64 {
+        use DataType::{Binary, BinaryView, FixedSizeBinary, LargeBinary};
+        match self.terms.as_slice() {
+            [Term { word: Some(_), data_type: Binary | LargeBinary | BinaryView | FixedSizeBinary(_), .. }] => 1,
+            [Term { word: Some(_), .. }] => self.row_bytes(),
+            _ => self.dim.unwrap_or(0) as u64,
+        }
+    }
+
+    /// Bytes of a row that say where its numbers are, in Arrow arrays and while they are copied.
+    pub(crate) fn place_bytes(&self) -> u64 {
+        /// An offset and a length, or a view; and a place on the way.
+        const ENTRY: u64 = 24;
+        let mut entries = 1u64;
+        let mut bytes = ENTRY * self.terms.len() as u64;
+        let outer = self.lengths.len().saturating_sub(1);
+        for &length in &self.lengths[..outer] {
+            entries = entries.saturating_mul(length as u64);
+            bytes = bytes.saturating_add(entries.saturating_mul(ENTRY));
+        }
+        // Numbers behind keys are brought together.
+        let gathered = if self.has_dictionary() {
+            self.row_bytes().saturating_add(self.dim.unwrap_or(0) as u64 * ENTRY)
+        } else {
+            0
+        };
+        bytes.saturating_add(gathered)
     }
 
     /// The column that holds component `component`.
@@ -192,21 +333,195 @@ impl Vectors {
             Wrong::Ragged { row, expected, found } => {
                 Error::Ragged { path: path.into(), row: first + row as u64, expected, found }
             }
-            Wrong::Type(found) => {
-                Error::ColumnType { path: path.into(), column: name.into(), found: found.to_string() }
-            }
+            Wrong::Type(found) => Error::ColumnType {
+                path: path.into(),
+                column: name.into(),
+                found: found.to_string(),
+                instead: String::new(),
+            },
             Wrong::Damaged(what) => Error::format(path, format!("column \"{name}\" {what}")),
         }
     }
 }
 
-/// The positions of the named columns, in the order named.
-pub(crate) fn positions(path: &Path, schema: &Schema, names: &[String]) -> Result<Vec<usize>> {
-    names.iter().map(|name| position(schema, name).ok_or_else(|| no_such(path, schema, name))).collect()
+/// The most components of a vector: as many as one fixed-size list may have.
+const MOST: usize = i32::MAX as usize;
+
+/// How many components vectors have whose `fixed` elements, or bytes, are those of `term`.
+fn components(path: &Path, term: &Term, fixed: usize) -> Result<usize> {
+    let name = &term.name;
+    let found = match term.word {
+        None => Some(fixed),
+        Some(word) => flatten::components(word, fixed),
+    };
+    match (found, term.word) {
+        (Some(0), _) => Err(Error::format(path, format!("column \"{name}\" holds vectors of no components"))),
+        (Some(found), _) if found <= MOST => Ok(found),
+        (Some(_), _) => {
+            Err(Error::format(path, format!("column \"{name}\" holds vectors of more than {MOST} components")))
+        }
+        (None, word) => {
+            let word = word.unwrap_or(Dtype::F32).name();
+            let what = format!("column \"{name}\": {fixed} bytes in a row, which are no whole number of {word}");
+            Err(Error::format(path, what))
+        }
+    }
 }
 
-fn position(schema: &Schema, name: &str) -> Option<usize> {
-    schema.fields().iter().position(|f| f.name() == name)
+/// The first row that is a sparse vector of Spark's; `fields` lead to the values.
+fn sparse(array: &ArrayRef, fields: &[String]) -> Option<usize> {
+    let mut at = array;
+    for name in fields.split_last()?.1 {
+        at = at.as_struct_opt()?.column_by_name(name)?;
+    }
+    let kinds = at.as_struct_opt()?.column_by_name(SPARK[0])?.as_primitive_opt::<Int8Type>()?;
+    (0..kinds.len()).find(|&row| at.is_valid(row) && kinds.is_valid(row) && kinds.value(row) != 1)
+}
+
+/// The rank of what is read only where it is named.
+const NEVER: usize = usize::MAX;
+
+/// What the numbers of a type are.
+struct Numbers {
+    dtype: Dtype,
+    /// Bytes of one in an Arrow array.
+    component: u64,
+    /// Numbers of an element, or its bytes where they are read by a word, times what lists of any length hold.
+    fixed: usize,
+    /// Whether there are lists of any length.
+    any_length: bool,
+    /// Whether these are lists at all.
+    list: bool,
+    /// How plainly it holds vectors: the least is taken where no column is named.
+    rank: usize,
+}
+
+/// The numbers that a type holds: itself, or lists of numbers to any depth, or bytes read by a word.
+fn numbers(data_type: &DataType, word: Option<Dtype>) -> Option<Numbers> {
+    use DataType::*;
+    let plain = |dtype: Dtype, component: usize, rank: usize| {
+        let component = component as u64;
+        Some(Numbers { dtype, component, fixed: 1, any_length: false, list: false, rank })
+    };
+    let list = |item: &Field, size: Option<usize>, rank: usize| {
+        let within = numbers(item.data_type(), word)?;
+        Some(Numbers {
+            fixed: within.fixed.saturating_mul(size.unwrap_or(1)),
+            any_length: within.any_length || size.is_none(),
+            // Lists in lists are vectors less plainly.
+            rank: within.rank.max(if within.list { 1 } else { rank }),
+            list: true,
+            ..within
+        })
+    };
+    match (data_type, word) {
+        (List(item) | LargeList(item), _) => list(item, None, 0),
+        (ListView(item) | LargeListView(item), _) => list(item, None, 1),
+        (FixedSizeList(item, size), _) => list(item, Some(usize::try_from(*size).ok()?), 0),
+        (Dictionary(_, values), _) => Some(Numbers { rank: 1, ..numbers(values, word)? }),
+        (RunEndEncoded(_, values), _) => Some(Numbers { rank: 1, ..numbers(values.data_type(), word)? }),
+        // A column of nothing is one of null vectors, or of null components.
+        (Null, _) => Some(Numbers { any_length: true, list: true, ..plain(Dtype::F32, 4, NEVER)? }),
+        (Binary | LargeBinary | BinaryView, Some(word)) => {
+            Some(Numbers { any_length: true, list: true, ..plain(word, word.bytes(), NEVER)? })
+        }
+        (FixedSizeBinary(size), Some(word)) => {
+            let fixed = usize::try_from(*size).ok()?;
+            Some(Numbers { fixed, list: true, ..plain(word, word.bytes(), NEVER)? })
+        }
+        (UInt8 | Int8, Some(word)) => plain(word, word.bytes(), NEVER),
+        (_, Some(_)) => None,
+        (Float16, None) => plain(Dtype::F16, 2, 0),
+        (Float32, None) => plain(Dtype::F32, 4, 0),
+        (Float64, None) => plain(Dtype::F64, 8, 0),
+        (UInt8, None) => plain(Dtype::U8, 1, 0),
+        (Int8, None) => plain(Dtype::I8, 1, 0),
+        (Decimal32(..), None) => plain(Dtype::Decimal, 4, 1),
+        (Decimal64(..), None) => plain(Dtype::Decimal, 8, 1),
+        (Decimal128(..), None) => plain(Dtype::Decimal, 16, 1),
+        (Decimal256(..), None) => plain(Dtype::Decimal, 32, 1),
+        (UInt16, None) => plain(Dtype::U16, 2, 2),
+        (UInt32, None) => plain(Dtype::U32, 4, 2),
+        (UInt64, None) => plain(Dtype::U64, 8, 2),
+        (Int16, None) => plain(Dtype::I16, 2, 2),
+        (Int32, None) => plain(Dtype::I32, 4, 2),
+        (Int64, None) => plain(Dtype::I64, 8, 2),
+        // A byte each while they are decoded.
+        (Boolean, None) => plain(Dtype::Bool, 1, 2),
+        _ => None,
+    }
+}
+
+/// That a column holds no numbers, and how it can be read instead.
+fn unusable(path: &Path, term: &Term) -> Error {
+    use DataType::*;
+    let name = &term.name;
+    let holds_bytes =
+        |data_type: &DataType| matches!(data_type, Binary | LargeBinary | BinaryView | FixedSizeBinary(_));
+    let instead = match &term.data_type {
+        _ if term.word.is_some() => "; a word is for bytes: binary columns, and lists of u8".into(),
+        data_type if holds_bytes(data_type) => bytes_instead(name),
+        FixedSizeList(item, _) | List(item) | LargeList(item) if holds_bytes(item.data_type()) => bytes_instead(name),
+        Struct(fields) => {
+            let field = fields.iter().find(|f| numbers(f.data_type(), None).is_some()).or_else(|| fields.iter().next());
+            let field = field.map_or("values", |f| f.name());
+            format!("; name one of its fields, as --column '{name}.{field}'")
+        }
+        Utf8 | LargeUtf8 | Utf8View => {
+            "; write the text as numbers first (in DuckDB: CAST(column AS FLOAT[]), in Polars: str.json_decode)".into()
+        }
+        _ => String::new(),
+    };
+    Error::ColumnType { path: path.into(), column: name.clone(), found: term.data_type.to_string(), instead }
+}
+
+fn bytes_instead(name: &str) -> String {
+    let words: Vec<&str> = WORDS.iter().skip(1).map(|word| word.name()).collect();
+    format!("; say what its bytes are, as --column '{name}:f32' (or {})", words.join(", "))
+}
+
+/// Fields cut down to those that `paths` lead to.
+pub(crate) fn pruned(fields: &Fields, paths: &[&[usize]]) -> Fields {
+    let cut = |(i, field): (usize, &Arc<Field>)| {
+        let within = within(paths, i)?;
+        match field.data_type() {
+            DataType::Struct(fields) if !within.iter().any(|path| path.is_empty()) => {
+                let data_type = DataType::Struct(pruned(fields, &within));
+                Some(Arc::new(field.as_ref().clone().with_data_type(data_type)))
+            }
+            _ => Some(field.clone()),
+        }
+    };
+    fields.iter().enumerate().filter_map(cut).collect()
+}
+
+/// Those of `paths` that lead to or into field `i`, from there on; `None` if none does.
+pub(crate) fn within<'a>(paths: &[&'a [usize]], i: usize) -> Option<Vec<&'a [usize]>> {
+    let paths: Vec<&[usize]> = paths
+        .iter()
+        .filter_map(|path| path.split_first().filter(|(first, _)| **first == i))
+        .map(|(_, rest)| rest)
+        .collect();
+    (!paths.is_empty()).then_some(paths)
+}
+
+/// The positions of the named columns, in the order named.
+pub(crate) fn positions(path: &Path, schema: &Schema, names: &[String]) -> Result<Vec<usize>> {
+    let found = |name: &String| position(path, schema, name)?.ok_or_else(|| no_such(path, schema, name));
+    names.iter().map(found).collect()
+}
+
+/// The position of the column of this name, of which there must not be two.
+fn position(path: &Path, schema: &Schema, name: &str) -> Result<Option<usize>> {
+    let mut found = schema.fields().iter().enumerate().filter(|(_, f)| f.name() == name).map(|(i, _)| i);
+    let first = found.next();
+    match found.next() {
+        None => Ok(first),
+        Some(_) => Err(Error::format(
+            path,
+            format!("two columns are named \"{name}\", and which is meant cannot be said; rename or drop one of them"),
+        )),
+    }
 }
 
 fn no_such(path: &Path, schema: &Schema, asked: &str) -> Error {
@@ -219,38 +534,78 @@ fn no_such(path: &Path, schema: &Schema, asked: &str) -> Error {
 
 /// The columns that `asked` names: itself, else each of its comma-separated
 /// parts, a part with `*` standing for what it matches, in natural order.
-fn find(path: &Path, schema: &Schema, asked: &str) -> Result<Vec<usize>> {
-    if let Some(exact) = position(schema, asked) {
-        return Ok(vec![exact]);
+fn find(path: &Path, schema: &Schema, asked: &str) -> Result<Vec<Term>> {
+    if let Some(one) = named(path, schema, asked)? {
+        return Ok(vec![one]);
     }
-    let mut found = Vec::new();
+    let mut found: Vec<Term> = Vec::new();
     for part in asked.split(',').map(str::trim) {
-        let mut matched = matching(schema, part);
+        let mut matched = match named(path, schema, part)? {
+            Some(one) => vec![one],
+            None => matching(path, schema, part)?,
+        };
         if matched.is_empty() {
             return Err(no_such(path, schema, part));
         }
-        matched.retain(|i| !found.contains(i));
+        matched.retain(|term| !found.iter().any(|other| other.path == term.path));
         found.extend(matched);
     }
     Ok(found)
 }
 
-fn matching(schema: &Schema, part: &str) -> Vec<usize> {
-    if let Some(exact) = position(schema, part) {
-        return vec![exact];
+/// The column of this name; else the field of a struct that it leads to; else either with a word
+/// for its bytes behind a colon.
+fn named(path: &Path, schema: &Schema, name: &str) -> Result<Option<Term>> {
+    let plain = |name: &str| match position(path, schema, name)? {
+        Some(i) => Ok(Some(vec![i])),
+        None => Ok(lead(schema.fields(), name)),
+    };
+    if let Some(found) = plain(name)? {
+        return Ok(Term::new(schema.fields(), name, found));
     }
+    let Some((base, word)) = name.rsplit_once(':') else { return Ok(None) };
+    let Some(found) = plain(base)? else { return Ok(None) };
+    let Some(&known) = WORDS.iter().find(|known| known.name() == word.trim().to_ascii_lowercase()) else {
+        let words: Vec<&str> = WORDS.iter().map(|word| word.name()).collect();
+        let what = format!("bytes of column \"{base}\" cannot be read as \"{word}\"; {} are known", words.join(", "));
+        return Err(Error::format(path, what));
+    };
+    Ok(Term::new(schema.fields(), name, found).map(|term| Term { word: Some(known), ..term }))
+}
+
+/// Where `name`, the names of fields with dots between them, leads within structs; a name may hold dots itself.
+fn lead(fields: &Fields, name: &str) -> Option<Vec<usize>> {
+    fields.iter().enumerate().find_map(|(i, field)| {
+        let DataType::Struct(within) = field.data_type() else { return None };
+        let rest = name.strip_prefix(field.name().as_str())?.strip_prefix('.')?;
+        let exact = within.iter().position(|f| f.name() == rest).map(|at| vec![at]);
+        let found = exact.or_else(|| lead(within, rest))?;
+        Some([vec![i], found].concat())
+    })
+}
+
+fn matching(path: &Path, schema: &Schema, part: &str) -> Result<Vec<Term>> {
     if !part.contains('*') {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     // Only `*` is special, so that names may hold `?` and brackets.
     let pattern = part.split('*').map(glob::Pattern::escape).collect::<Vec<_>>().join("*");
     let Ok(pattern) = glob::Pattern::new(&pattern) else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
-    let name = |i: usize| schema.field(i).name().as_str();
-    let mut matched: Vec<usize> = (0..schema.fields().len()).filter(|&i| pattern.matches(name(i))).collect();
-    matched.sort_by(|&a, &b| natural(name(a), name(b)));
-    matched
+    // Columns; where none matches, the fields of structs.
+    let mut names: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
+    names.retain(|name| pattern.matches(name));
+    if names.is_empty() {
+        let in_structs = schema.fields().iter().filter_map(|field| match field.data_type() {
+            DataType::Struct(within) => Some(within.iter().map(move |f| format!("{}.{}", field.name(), f.name()))),
+            _ => None,
+        });
+        names = in_structs.flatten().filter(|name| pattern.matches(name)).collect();
+    }
+    names.sort_by(|a, b| natural(a, b));
+    let term = |name: &String| named(path, schema, name)?.ok_or_else(|| no_such(path, schema, name));
+    names.iter().map(term).collect()
 }
 
 /// Compares names with their numbers as numbers: pc2 before pc10.
@@ -284,43 +639,6 @@ fn take_number<'a>(text: &mut &'a [u8]) -> &'a [u8] {
     &digits[zeros..]
 }
 
-fn list_item(data_type: &DataType) -> Option<&DataType> {
-    match data_type {
-        DataType::FixedSizeList(item, _) | DataType::List(item) | DataType::LargeList(item) => Some(item.data_type()),
-        _ => None,
-    }
-}
-
-fn list_dtype(item: &DataType) -> Option<Dtype> {
-    match item {
-        DataType::Float16 => Some(Dtype::F16),
-        DataType::Float32 => Some(Dtype::F32),
-        DataType::Float64 => Some(Dtype::F64),
-        DataType::UInt8 => Some(Dtype::U8),
-        DataType::Int8 => Some(Dtype::I8),
-        _ => None,
-    }
-}
-
-fn is_number(data_type: &DataType) -> bool {
-    data_type.is_integer() || data_type.is_floating()
-}
-
-/// How many components an element has by the sizes that its type gives.
-fn fixed_components(data_type: &DataType) -> usize {
-    match data_type {
-        DataType::FixedSizeList(item, size) => {
-            usize::try_from(*size).unwrap_or(0).saturating_mul(fixed_components(item.data_type()))
-        }
-        DataType::List(item) | DataType::LargeList(item) => fixed_components(item.data_type()),
-        _ => 1,
-    }
-}
-
-fn no_components(path: &Path, column: &str) -> Error {
-    Error::format(path, format!("column \"{column}\" holds vectors of no components"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,7 +656,7 @@ mod tests {
         let want = asked.map_or(Want::Any, |a| Want::Asked(a.into()));
         let found = Vectors::resolve(Path::new("f"), &schema(fields), &want);
         match (found, expected) {
-            (Ok(v), Ok(names)) => assert_eq!(v.names, names),
+            (Ok(v), Ok(names)) => assert_eq!(v.names, names, "{v:?}"),
             (Err(e), Err(text)) => assert!(e.to_string().contains(text), "{e}"),
             (found, expected) => panic!("{found:?} where {expected:?} was expected"),
         }
@@ -386,5 +704,93 @@ mod tests {
     fn vectors_without_components_are_refused() {
         let empty = DataType::FixedSizeList(Field::new("item", DataType::Float32, true).into(), 0);
         check(&[("v", empty)], None, Err("no components"));
+    }
+
+    #[test]
+    fn lists_in_other_clothes_are_taken_where_nothing_is_plainer() {
+        let fixed = |item: DataType, n| DataType::FixedSizeList(Field::new("item", item, true).into(), n);
+        let (floats, ids) = (list(DataType::Float32), list(DataType::Int64));
+        check(&[("ids", ids.clone()), ("v", floats.clone())], None, Ok(&["v"]));
+        check(&[("ids", ids.clone()), ("grid", fixed(fixed(DataType::Float32, 2), 2))], None, Ok(&["grid"]));
+        check(&[("ids", ids.clone()), ("id", DataType::Int64)], None, Ok(&["ids"]));
+        check(&[("ids", ids.clone()), ("mask", list(DataType::Boolean))], None, Err("\"ids\", \"mask\"; name one"));
+        check(&[("v", list(DataType::Decimal128(9, 3))), ("ids", ids)], None, Ok(&["v"]));
+        check(&[("v", floats), ("w", list(DataType::UInt8))], None, Err("\"v\", \"w\"; name one"));
+        check(&[("blob", DataType::Binary)], None, Err("--column 'blob:f32'"));
+        check(&[("none", DataType::Null)], None, Err("no column holds vectors"));
+    }
+
+    #[test]
+    fn bytes_take_a_word() {
+        let list_of = |item| DataType::List(Field::new("item", item, true).into());
+        let fields = [
+            ("blob", DataType::Binary),
+            ("wide", DataType::FixedSizeBinary(12)),
+            ("bytes", list_of(DataType::UInt8)),
+            ("odd:f32", DataType::BinaryView),
+            ("text", DataType::Utf8),
+            ("v", list_of(DataType::Float32)),
+        ];
+        check(&fields, Some("blob:f32"), Ok(&["blob:f32"]));
+        check(&fields, Some("wide:bits"), Ok(&["wide:bits"]));
+        check(&fields, Some("wide:f64"), Err("12 bytes in a row, which are no whole number of f64"));
+        check(&fields, Some("bytes:bf16"), Ok(&["bytes:bf16"]));
+        check(&fields, Some("odd:f32:f16"), Ok(&["odd:f32:f16"]));
+        // An exact name wins, and is then as bare as any other.
+        check(&fields, Some("odd:f32"), Err("--column 'odd:f32:f32'"));
+        check(&fields, Some("blob"), Err("say what its bytes are, as --column 'blob:f32' (or f16, bf16,"));
+        check(&fields, Some("blob:f33"), Err("cannot be read as \"f33\"; f32, f16,"));
+        check(&fields, Some("v:f32"), Err("a word is for bytes"));
+        check(&fields, Some("none:f32"), Err("no column \"none:f32\""));
+        check(&fields, Some("blob:f32,wide:f32"), Err("cannot be read"));
+        check(&fields, Some("text"), Err("FLOAT[]"));
+    }
+
+    #[test]
+    fn fields_of_structs_are_found_by_their_path() {
+        let within = |fields: &[(&str, DataType)]| DataType::Struct(schema(fields).fields().clone());
+        let spark = [
+            ("type", DataType::Int8),
+            ("size", DataType::Int32),
+            ("indices", list(DataType::Int32)),
+            ("values", list(DataType::Float64)),
+        ];
+        let inner = within(&[("values", list(DataType::Float32)), ("a.b", list(DataType::Float32))]);
+        let fields = [
+            ("emb", within(&[("n", DataType::Int64), ("values", list(DataType::Float32))])),
+            ("emb.values", DataType::Float32),
+            ("deep", within(&[("x", DataType::Float32), ("emb", inner), ("y", DataType::Float32)])),
+            ("features", within(&spark)),
+        ];
+        check(&fields, Some("emb.values"), Ok(&["emb.values"]));
+        let found = |asked: &str| {
+            let vectors = Vectors::resolve(Path::new("f"), &schema(&fields), &Want::Asked(asked.into())).unwrap();
+            vectors.paths()
+        };
+        // The exact name wins.
+        assert_eq!(found("emb.values"), [[1]]);
+        assert_eq!(found("deep.emb.values"), [[2, 1, 0]]);
+        assert_eq!(found("deep.emb.a.b"), [[2, 1, 1]]);
+        assert_eq!(found("deep.y, deep.x"), [[2, 2], [2, 0]]);
+        for asked in ["features", "features.values"] {
+            assert_eq!(found(asked), [[3, 3], [3, 0]]);
+        }
+        check(&fields, Some("deep"), Err("name one of its fields, as --column 'deep.x'"));
+        check(&fields, Some("deep.z"), Err("no column \"deep.z\""));
+        check(&fields[2..], None, Ok(&["features"]));
+        check(&[("v", list(DataType::UInt8)), fields[3].clone()], None, Ok(&["v"]));
+        let points = [("p", within(&[("x10", DataType::Float32), ("x9", DataType::Float32)]))];
+        check(&points, Some("p.x*"), Ok(&["p.x9", "p.x10"]));
+    }
+
+    #[test]
+    fn two_columns_of_one_name_are_refused() {
+        let fields = [("v", list(DataType::Float32)), ("v", list(DataType::Float32)), ("id", DataType::Int64)];
+        for asked in [None, Some("v"), Some("v*"), Some("id,v"), Some("v:f32"), Some("v.x")] {
+            let expected = if asked == Some("v.x") { "no column" } else { "two columns are named \"v\"" };
+            check(&fields, asked, Err(expected));
+        }
+        let twice = schema(&fields[..2]);
+        assert!(positions(Path::new("f"), &twice, &["v".into()]).is_err());
     }
 }

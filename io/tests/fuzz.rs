@@ -258,9 +258,10 @@ const TARGETS: [Target; 7] = [
             "numpy_u8.npy",
             "numpy_version2.npy",
             "numpy_version3.npy",
-            "bad_fortran.npy",
-            "bad_big_endian.npy",
-            "bad_int64.npy",
+            "numpy_fortran.npy",
+            "numpy_big_endian.npy",
+            "numpy_i64.npy",
+            "bad_twice.npy",
             "bad_structured.npy",
             "bad_three_dimensions.npy",
         ],
@@ -279,6 +280,7 @@ const TARGETS: [Target; 7] = [
             "pyarrow_slice_f32.arrow",
             "polars_array_f32.arrow",
             "polars_lz4_f64.arrow",
+            "pyarrow_clothes.arrow",
             "bad_null_list.arrow",
             "bad_null_component.arrow",
         ],
@@ -297,6 +299,8 @@ const TARGETS: [Target; 7] = [
             "pyarrow_scalars.parquet",
             "polars_array_f32.parquet",
             "polars_list_f64.parquet",
+            "pyarrow_clothes.parquet",
+            "bad_sparse.parquet",
             "bad_null_list.parquet",
             "bad_ragged.parquet",
         ],
@@ -315,7 +319,14 @@ const TARGETS: [Target; 7] = [
 const ASKED: usize = 1 << 16;
 
 fn vectors(path: &Path, _: &[u8], random: &mut Random) -> Result<(), String> {
-    let column = random.one(&[None, None, None, Some("*"), Some("a,b"), Some("v")]);
+    // Of the columns in other clothes one; of other files mostly the one that need not be named.
+    let named = ["*", "a,b", "v", "v:f32", "struct.values", "spark", "views", "dictionary", "words", "nested"];
+    let bytes = ["decimal", "bool", "ragged nest", "binary:f32", "binary view:f16", "bytes:bf16", "packed:bits"];
+    let column = match random.below(4) {
+        0 | 1 => None,
+        2 => Some(random.one(&named)),
+        _ => Some(random.one(&bytes)),
+    };
     let options = Options { column: column.map(Into::into) };
     let paths = [path.to_string_lossy().into_owned()];
     match bounded("open", SPARE, || open(&paths, &options))? {

@@ -17,8 +17,9 @@ use crate::progress::{Console, LogFormat};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Input")]
 pub(super) struct InputArgs {
-    /// Column of the vectors: a list column, or numeric ones as 'a,b,c' or 'pc*' [default: the
-    /// only list column]
+    /// Column of the vectors: a list column, or numeric ones as 'a,b,c' or 'pc*'; a struct's field as
+    /// 'emb.values'; bytes as 'blob:f32' (or f16, bf16, f64, u8, i8, bits) [default: the only list
+    /// column]
     #[arg(long, value_name = "COL", display_order = 1)]
     pub(super) column: Option<String>,
 }
@@ -222,14 +223,7 @@ pub(super) fn order(source: &dyn Source) -> Result<Option<String>, Failure> {
 
 /// A component's type, as people call it.
 pub(super) fn dtype_name(dtype: Dtype) -> &'static str {
-    match dtype {
-        Dtype::F16 => "f16",
-        Dtype::F32 => "f32",
-        Dtype::F64 => "f64",
-        Dtype::U8 => "u8",
-        Dtype::I8 => "i8",
-        Dtype::Mixed => "mixed",
-    }
+    dtype.name()
 }
 
 #[cfg(test)]

@@ -54,11 +54,15 @@ def numpy_files():
     for version in (2, 3):
         with open(HERE / f"numpy_version{version}.npy", "wb") as file:
             np.lib.format.write_array(file, matrix("f32"), version=(version, 0))
-    np.save(HERE / "bad_fortran.npy", np.asfortranarray(matrix("f32")))
-    np.save(HERE / "bad_big_endian.npy", matrix("f32").astype(">f4"))
+    np.save(HERE / "numpy_fortran.npy", np.asfortranarray(matrix("f32")))
+    np.save(HERE / "numpy_big_endian.npy", matrix("f32").astype(">f4"))
     np.save(HERE / "bad_one_dimension.npy", matrix("f32").ravel())
     np.save(HERE / "bad_three_dimensions.npy", matrix("f32").reshape(5, 2, DIM))
-    np.save(HERE / "bad_int64.npy", matrix("i8").astype(np.int64))
+    np.save(HERE / "numpy_i64.npy", matrix("i8").astype(np.int64))
+    np.save(HERE / "bad_complex.npy", matrix("f32").astype(np.complex64))
+    with open(HERE / "bad_twice.npy", "wb") as file:
+        np.save(file, matrix("f32"))
+        np.save(file, matrix("f32"))
     np.save(HERE / "bad_structured.npy", np.zeros(3, dtype=[("x", "<f4"), ("y", "<f4")]))
 
 
@@ -107,6 +111,60 @@ def pyarrow_files():
     pq.write_table(table(lists).slice(0, 0), HERE / "bad_no_rows.parquet")
 
 
+def clothes_files():
+    """One matrix in many clothes, a column each; i8's values where there are no fractions."""
+    whole, parts = matrix("i8"), matrix("f32")
+    values = lambda kind, of=whole: pa.array(of.ravel()).cast(kind)
+    listed = lambda array: pa.ListArray.from_arrays(offsets(pa.int32()), array)
+    columns = {}
+    for kind in (pa.int16(), pa.int32(), pa.int64()):
+        columns[f"{kind}"] = listed(values(kind))
+    for kind in (pa.uint16(), pa.uint32(), pa.uint64()):
+        columns[f"{kind}"] = pa.FixedSizeListArray.from_arrays(values(kind, matrix("u8")), DIM)
+    columns["bool"] = listed(pa.array((whole > 0).ravel()))
+    columns["decimal"] = listed(pa.array(parts.ravel().astype(np.float64)).cast(pa.decimal128(12, 4)))
+    floats = pa.array(parts.ravel())
+    nested = pa.FixedSizeListArray.from_arrays(pa.FixedSizeListArray.from_arrays(floats, 2), 2)
+    columns["nested"] = nested
+    columns["ragged nest"] = pa.array(parts.reshape(ROWS, 2, 2).tolist(), pa.list_(pa.list_(pa.float32())))
+    fixed_list = pa.FixedSizeListArray.from_arrays(floats, DIM)
+    columns["tensor"] = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), [2, 2]), fixed_list)
+    rows = pa.array(range(ROWS))
+    columns["struct"] = pa.StructArray.from_arrays([rows, listed(floats)], ["n", "values"])
+    ones, none = pa.array(np.ones(ROWS, np.int8)), pa.nulls(ROWS, pa.int32())
+    doubles = listed(pa.array(parts.ravel().astype(np.float64)))
+    columns["spark"] = pa.StructArray.from_arrays(
+        [ones, none, pa.nulls(ROWS, pa.list_(pa.int32())), doubles], ["type", "size", "indices", "values"]
+    )
+    blobs = [row.tobytes() for row in parts]
+    columns["binary"] = pa.array(blobs, pa.binary())
+    columns["fixed"] = pa.array(blobs, pa.binary(4 * DIM))
+    columns["bytes"] = pa.array([list(blob) for blob in blobs], pa.list_(pa.uint8()))
+    columns["packed"] = pa.array([bytes([i % 256, 255 - i]) for i in range(ROWS)], pa.binary())
+    table = pa.table(columns)
+    pq.write_table(table, HERE / "pyarrow_clothes.parquet", compression="zstd", row_group_size=ROWS, use_dictionary=False, write_statistics=False)
+    starts, sizes = offsets(pa.int32())[:-1], pa.array(np.full(ROWS, DIM, np.int32))
+    views = pa.ListViewArray.from_arrays(starts.take(pa.array(range(ROWS - 1, -1, -1))), sizes, floats)
+    keys = pa.array(list(range(ROWS)), pa.int8())
+    more = {
+        "views": views.take(pa.array(range(ROWS - 1, -1, -1))),
+        "dictionary": pa.DictionaryArray.from_arrays(keys, fixed_list),
+        "words": pa.FixedSizeListArray.from_arrays(pa.DictionaryArray.from_arrays(
+            pa.array((np.arange(ROWS)[:, None] * 7 + np.arange(DIM) * 3).ravel() % 23, pa.int16()),
+            pa.array((np.arange(23) - 11) / 4, pa.float32())), DIM),
+        "binary view": pa.array(blobs, pa.binary_view()),
+        "large binary": pa.array(blobs, pa.large_binary()),
+    }
+    ipc("pyarrow_clothes.arrow", pa.table({**{name: columns[name] for name in ("int64", "bool", "decimal", "struct", "spark", "packed")}, **more}), rows=ROWS)
+    kinds = pa.array([1] * 4 + [0] + [1] * (ROWS - 5), pa.int8())
+    sparse = pa.StructArray.from_arrays(
+        [kinds, none, pa.nulls(ROWS, pa.list_(pa.int32())), doubles], ["type", "size", "indices", "values"]
+    )
+    pq.write_table(pa.table({"features": sparse}), HERE / "bad_sparse.parquet")
+    twice = pa.table([fixed_list, fixed_list], names=["v", "v"])
+    pq.write_table(twice, HERE / "bad_twice.parquet")
+
+
 def polars_files():
     frame = pl.DataFrame({"id": range(ROWS), "name": [f"row {i}" for i in range(ROWS)]})
     frame = frame.with_columns(kind=pl.Series(["a", "b"] * (ROWS // 2), dtype=pl.Categorical))
@@ -123,4 +181,5 @@ def polars_files():
 if __name__ == "__main__":
     numpy_files()
     pyarrow_files()
+    clothes_files()
     polars_files()

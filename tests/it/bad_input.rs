@@ -7,9 +7,9 @@ use crate::kit::{Place, fixture, skipped};
 fn bad_files() {
     let place = Place::new();
     for (name, words) in [
-        ("bad_big_endian.npy", &["big-endian", "astype"][..]),
-        ("bad_fortran.npy", &["Fortran", "ascontiguousarray"]),
-        ("bad_int64.npy", &["<i8", "astype"]),
+        ("bad_complex.npy", &["complex", "astype"][..]),
+        ("bad_twice.npy", &["a second array", "a file of its own"]),
+        ("bad_twice.parquet", &["two columns are named \"v\"", "rename"]),
         ("bad_one_dimension.npy", &["one-dimensional", "reshape"]),
         ("bad_three_dimensions.npy", &["3 dimensions", "reshape"]),
         ("bad_structured.npy", &["structured"]),
@@ -31,6 +31,26 @@ fn bad_files() {
     for name in ["bad_null_number.parquet", "bad_null_number.arrow"] {
         let file = fixture(name);
         place.refused(&format!("embed {file} --column x,y -o m.parquet --n-neighbors 2"), &["row 2", "null", "\"x\""]);
+    }
+}
+
+#[test]
+fn columns_that_need_a_path_or_a_word() {
+    let place = Place::new();
+    let file = fixture("pyarrow_clothes.parquet");
+    place.refused(&format!("embed {file} --column binary -o m.npy"), &["\"binary\"", "--column 'binary:f32'"]);
+    place.refused(&format!("embed {file} --column struct -o m.npy"), &["\"struct\"", "--column 'struct.values'"]);
+    place.refused(
+        &format!("embed {} -o m.npy --n-neighbors 3", fixture("bad_sparse.parquet")),
+        &["row 4", "vector_to_array"],
+    );
+    let embed = |column: &str| {
+        place.ok(&format!("embed {file} --column {column} -o m.npy --force --n-neighbors 3 --n-epochs 5 --quiet"));
+        place.bytes("m.npy")
+    };
+    let map = embed("nested");
+    for column in ["struct.values", "spark", "binary:f32", "decimal"] {
+        assert!(embed(column) == map, "{column}");
     }
 }
 
@@ -92,6 +112,11 @@ fn bad_numbers() {
     npy(&place, "inf.npy", 100, 2, spoilt(6, f32::NEG_INFINITY));
     place.refused("embed inf.npy -o m.npy", &["inf.npy", "row 3", "component 0", "-inf"]);
     place.refused("embed inf.npy nan.npy -o m.npy", &["inf.npy", "row 3"]);
+    let header = b"\x93NUMPY\x01\x00\x3d\x00{'descr': '<f8', 'fortran_order': False, 'shape': (20, 2), }\n";
+    let numbers = (0..40).map(|i| if i == 7 { 1e39 } else { f64::from(i) });
+    let bytes = header.iter().copied().chain(numbers.flat_map(f64::to_le_bytes)).collect::<Vec<u8>>();
+    std::fs::write(place.path("large.npy"), bytes).expect("written");
+    place.refused("embed large.npy -o m.npy", &["large.npy", "row 3", "component 1 is 1e39, beyond single precision"]);
     npy(&place, "equal.npy", 100, 2, |_| 3.5);
     place.refused("embed equal.npy -o m.npy", &["all 100 rows are equal"]);
     npy(&place, "none.npy", 0, 2, |_| 0.0);

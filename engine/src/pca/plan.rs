@@ -133,7 +133,7 @@ impl PcaConfig {
             passes: 1 + if solver == Solver::Randomized { RandomizedPca::PASSES } else { 1 },
             threads,
             batch_rows: (self.batch_rows.unwrap_or(LEAST_BATCH) as u64).min(rows) as usize,
-            source_row_bytes: dim * input.dtype.bytes(),
+            source_row_bytes: input.dtype.row_bytes(dim),
             source_bytes: input.source_bytes,
             stages: Vec::new(),
         };
