@@ -97,6 +97,11 @@ impl Error {
         matches!(self, Error::Engine(lowland_engine::Error::Cancelled { .. }))
     }
 
+    /// Whether the operating system refused something, such as to open a file.
+    pub fn is_system(&self) -> bool {
+        self.system().is_some()
+    }
+
     /// Whether a file system is full, or a quota or limit of sizes reached.
     pub fn is_no_space(&self) -> bool {
         let full = |e: &std::io::Error| {

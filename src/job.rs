@@ -10,12 +10,14 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use lowland_engine::{
-    Config, Event, GraphSink, GraphSource, Init, Inputs, Metric, Observer, Plan, Report, Sink, Stage,
+    Config, Event, FirstPositions, GraphSink, GraphSource, Init, Inputs, Metric, Observer, Plan, Report, Sink, Stage,
 };
 use lowland_io::{
     Fingerprint, GraphReader, GraphWriter, Manifest, MapColumns, MapWriter, RunDir, Source, coordinate_names,
 };
 
+use crate::evaluate::open_map;
+use crate::first::EarlierMap;
 use crate::{Error, Result, space};
 
 /// Rows of kept columns that are read at a time: they may be long texts.
@@ -37,6 +39,8 @@ pub fn open<S: AsRef<str>>(paths: &[S], column: Option<&str>) -> Result<Arc<dyn 
 pub struct Graph {
     path: PathBuf,
     reader: GraphReader,
+    /// How many of each row's neighbours a map is made of, the nearest; by default all.
+    pub nearest: Option<usize>,
 }
 
 impl Graph {
@@ -46,7 +50,7 @@ impl Graph {
     /// Where there is none, or it is no graph.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        Ok(Graph { reader: GraphReader::open(&path)?, path })
+        Ok(Graph { reader: GraphReader::open(&path)?, path, nearest: None })
     }
 
     /// The file.
@@ -81,6 +85,10 @@ impl GraphSource for Graph {
     fn read_rows(&self, first: u64, ids: &mut [u32], distances: &mut [f32]) -> lowland_engine::Result<()> {
         Ok(self.reader.read_rows(first, ids, distances)?)
     }
+
+    fn nearest(&self) -> Option<usize> {
+        self.nearest
+    }
 }
 
 /// Everything about a job but how it is watched. Fill in the fields, then
@@ -92,7 +100,7 @@ pub struct Job {
     pub graph: Option<Graph>,
     /// What decides the map.
     pub config: Config,
-    /// The map (`.parquet`, `.arrow`, `.npy`) or the graph (`.arrow`) to write.
+    /// The map (`.parquet`, `.arrow`, `.npy`) or the graph (`.arrow`, `.parquet`) to write.
     pub output: PathBuf,
     /// The source's column that names the rows, in place of row numbers.
     pub id: Option<String>,
@@ -189,11 +197,13 @@ impl Job {
     /// engine, after which finished stages are kept in [`run_path`](Job::run_path).
     pub fn embed(&self, plan: &Plan, observer: &dyn Observer) -> Result<Report> {
         self.check_output()?;
-        self.check_init(plan)?;
+        let earlier = self.earlier(plan)?;
         self.check_room(plan)?;
         let mut map = self.begin_map(plan, observer)?;
-        let run = self.open_run(plan)?;
-        let result = lowland_engine::embed(plan, &self.inputs(), &run.dir, &mut map, observer);
+        let run = self.open_run(plan, earlier.as_ref())?;
+        let first = earlier.as_ref().map(|earlier| earlier as &dyn FirstPositions);
+        let inputs = Inputs { first, ..self.inputs() };
+        let result = lowland_engine::embed(plan, &inputs, &run.dir, &mut map, observer);
         self.close_run(run, result.map_err(Error::from))
     }
 
@@ -203,13 +213,14 @@ impl Job {
     /// As for [`embed`](Job::embed).
     pub fn knn(&self, plan: &Plan, observer: &dyn Observer) -> Result<Report> {
         self.check_output()?;
-        if self.output.extension().is_none_or(|e| e != "arrow") {
-            return Err(Error::job(format!("{}: a graph's name ends in .arrow", self.output.display())));
+        if !GraphWriter::takes(&self.output) {
+            let what = format!("{}: a graph's name ends in .arrow or .parquet", self.output.display());
+            return Err(Error::job(what));
         }
         self.check_room(plan)?;
         let mut graph =
             Found(Some(GraphWriter::create(&self.output, plan.k(), plan.settings().metric.name(), self.force)?));
-        let run = self.open_run(plan)?;
+        let run = self.open_run(plan, None)?;
         let result = lowland_engine::knn(plan, &self.inputs(), &run.dir, &mut graph, observer);
         self.close_run(run, result.map_err(Error::from))
     }
@@ -258,7 +269,8 @@ impl Job {
     }
 
     fn inputs(&self) -> Inputs<'_> {
-        Inputs { source: self.source.clone(), graph: self.graph.as_ref().map(|g| g as &dyn GraphSource) }
+        let graph = self.graph.as_ref().map(|g| g as &dyn GraphSource);
+        Inputs { source: self.source.clone(), graph, first: None }
     }
 
     fn check_output(&self) -> Result<()> {
@@ -266,22 +278,12 @@ impl Job {
         is_input(&self.output, &self.fingerprints()?)
     }
 
-    /// First positions from a file are asked for late in a run: a wrong file
+    /// The map that first positions are taken from. They are asked for late in a run: a wrong file
     /// must not cost the hours before.
-    fn check_init(&self, plan: &Plan) -> Result<()> {
-        let Init::File(path) = &plan.settings().init else { return Ok(()) };
-        let found = open(&[path.to_string_lossy()], None)?.shape();
-        let (rows, components) = (plan.shape().rows, plan.settings().n_components);
-        if (found.rows, found.dim) != (rows, components) {
-            let why = format!(
-                "{}: {} × {} first positions for a map of {rows} × {components}",
-                path.display(),
-                found.rows,
-                found.dim
-            );
-            return Err(lowland_engine::Error::Config { field: "init", why }.into());
-        }
-        Ok(())
+    fn earlier(&self, plan: &Plan) -> Result<Option<EarlierMap>> {
+        let Init::File(path) = &plan.settings().init else { return Ok(None) };
+        let shape = (plan.shape().rows, plan.settings().n_components);
+        EarlierMap::open(path, shape, self.source.as_ref(), self.id.as_ref()).map(Some)
     }
 
     fn begin_map(&self, plan: &Plan, observer: &dyn Observer) -> Result<Map> {
@@ -305,18 +307,21 @@ impl Job {
             files.push(graph.fingerprint()?);
         }
         if let Some(Init::File(path)) = &self.config.init {
-            files.extend(open(&[path.to_string_lossy()], None)?.fingerprints()?);
+            files.extend(open_map(path, None)?.fingerprints()?);
         }
         Ok(files)
     }
 
     /// Opens the run directory of `plan`: what runs is what the directory is identified by,
     /// whatever became of `self.config` since the plan was made.
-    fn open_run(&self, plan: &Plan) -> Result<Run> {
+    fn open_run(&self, plan: &Plan, earlier: Option<&EarlierMap>) -> Result<Run> {
         let mut identity = plan.identity();
         if let Some(fields) = identity.as_object_mut() {
             let column = self.source.as_ref().and_then(|s| s.vector_column());
             fields.insert("column".into(), column.into());
+            if let Some(id) = earlier.and_then(EarlierMap::id) {
+                fields.insert("init_id".into(), id.into());
+            }
             fields.insert("knn".into(), self.graph.as_ref().map(|g| g.path.to_string_lossy()).into());
         }
         let (path, files) = (self.run_path(), self.fingerprints()?);

@@ -32,6 +32,7 @@
 //! - `job.rs`: inputs, outputs and the run directory between them: [`Job`].
 //! - [`pca`]: principal components of a source: [`pca::PcaJob`].
 //! - `evaluate.rs`: a map at rest and what it is compared with: [`Evaluation`].
+//! - `first.rs`: first positions from an earlier map.
 //! - `space.rs`: room on disk.
 //! - `plot.rs`: a map at rest becomes a picture, and a column its colours.
 //! - [`picture`]: the rasteriser.
@@ -45,6 +46,7 @@
 
 mod error;
 mod evaluate;
+mod first;
 mod job;
 pub mod pca;
 pub mod picture;

@@ -85,7 +85,7 @@ impl PcaJob {
     /// # Errors
     /// Names the option, the data's lack, or the smallest budget that would do.
     pub fn plan(&self) -> Result<PcaPlan> {
-        let inputs = Inputs { source: Some(self.source.clone()), graph: None };
+        let inputs = Inputs { source: Some(self.source.clone()), graph: None, first: None };
         Ok(self.config.plan(&inputs.describe()?)?)
     }
 

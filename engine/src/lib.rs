@@ -60,7 +60,7 @@ pub use plan::{
 };
 pub use remark::{Level, Remark};
 pub use report::{Report, StageReport, Summary};
-pub use run::{GraphSink, GraphSource, Inputs, Sink, embed, knn};
+pub use run::{FirstPositions, GraphSink, GraphSource, Inputs, Placed, Sink, embed, knn};
 pub use settings::Settings;
 pub use spread::{Outweighing, Spread};
 pub use work::Work;

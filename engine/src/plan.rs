@@ -297,7 +297,11 @@ impl Plan {
 
     /// What decides the result's bytes, as JSON: a run goes on only in a directory that says the same.
     pub fn identity(&self) -> serde_json::Value {
-        self.settings.identity()
+        let mut identity = self.settings.identity();
+        if let (Some(fields), Some(k)) = (identity.as_object_mut(), self.graph_k) {
+            fields.insert("graph_k".into(), k.into());
+        }
+        identity
     }
 
     /// Neighbours a row: as many as the method's affinity asks for, or given with a precomputed

@@ -44,6 +44,11 @@ pub trait GraphSource: Sync {
     fn rows(&self) -> u64;
     /// Reads rows `first..`: ids (source rows, `u32::MAX` where missing) and distances, k each.
     fn read_rows(&self, first: u64, ids: &mut [u32], distances: &mut [f32]) -> Result<()>;
+    /// How many of each row's neighbours are used, the nearest of those that are not the row
+    /// itself; all where nothing is said.
+    fn nearest(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Takes a graph, row after row in the source's order.
@@ -56,6 +61,22 @@ pub trait GraphSink: Send {
     fn finish(&mut self) -> Result<()>;
 }
 
+/// First positions that a user brings, in place of those of [`crate::Init`].
+pub trait FirstPositions: Sync {
+    /// Fills `positions`, rows × components in the source's order; rows that have none are NaN.
+    /// Calls `pulse` now and then, and holds no more than [`init::NAME_BYTES`] a row beside them.
+    fn read(&self, positions: &mut [f32], pulse: &mut dyn FnMut() -> Result<()>) -> Result<Placed>;
+}
+
+/// What first positions came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// Rows that have none.
+    pub new: u64,
+    /// Where the others are from.
+    pub from: String,
+}
+
 /// What a run starts from: vectors, a graph, or both.
 #[derive(Clone, Default)]
 pub struct Inputs<'a> {
@@ -63,6 +84,9 @@ pub struct Inputs<'a> {
     pub source: Option<Arc<dyn Source>>,
     /// A precomputed kNN graph.
     pub graph: Option<&'a dyn GraphSource>,
+    /// First positions, where [`crate::Init::File`] names a map; without them it must be a
+    /// file of as many rows.
+    pub first: Option<&'a dyn FirstPositions>,
 }
 
 impl Inputs<'_> {
@@ -71,7 +95,7 @@ impl Inputs<'_> {
     /// # Errors
     /// Where there is neither, or the two differ in rows.
     pub fn describe(&self) -> Result<Input> {
-        let graph = self.graph.map(|g| (g.rows(), g.k()));
+        let graph = self.graph.map(|g| (g.rows(), g.nearest().map_or(g.k(), |nearest| nearest.min(g.k()))));
         match (&self.source, graph) {
             (Some(source), graph) => {
                 let shape = source.shape();
@@ -127,7 +151,7 @@ pub fn embed(
         run.release(Stage::Neighbors, &[SAMPLE])?;
 
         run.stage(Stage::Init, init, rows, "rows", |work| {
-            Ok((init::place(plan, lists, graph.pca.as_ref(), work)?, ()))
+            Ok((init::place(plan, lists, graph.pca.as_ref(), inputs.first, work)?, ()))
         })?;
         let epochs = plan.layout.epochs as u64;
         run.stage(Stage::Layout, layout, epochs, "epochs", |work| {
@@ -165,7 +189,7 @@ fn embed_all_pairs(
         let scan = layout && !run.has(Stage::Scan);
         let _: scan::Scanned = run.stage(Stage::Scan, scan, rows, "rows", |work| scan::scan(plan, source, work))?;
         let fitted = run.stage(Stage::Layout, layout, plan.layout.epochs as u64, "iterations", |work| {
-            exact::stage::build(plan, source, work)
+            exact::stage::build(plan, source, inputs.first, work)
         })?;
         run.report.exact = Some(fitted);
         run.always(Stage::Output, rows, "rows", |work| output::write(plan, None, sink, work))?;
@@ -291,7 +315,7 @@ impl<'a> Run<'a> {
 
     /// Whether first positions are found by walking the edges.
     fn init_walks_edges(&self) -> bool {
-        self.plan.shape.dim == 0
+        self.plan.shape.dim == 0 || matches!(self.plan.settings.init, crate::Init::File(_))
     }
 
     /// Scan, index and neighbors: what leads to a graph in list order, which

@@ -11,6 +11,9 @@
 //! footer metadata   rows, and the list of blocks as in the edge store
 //! ```
 //!
+//! A name that ends in `.parquet` gives the same columns and schema metadata in a
+//! Parquet file, whose rows are those of its footer.
+//!
 //! Where a row has fewer than k neighbours, the rest are 4294967295 at
 //! distance infinity. Distances are Euclidean or cosine as `metric` says,
 //! never squared.
@@ -32,9 +35,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{Array, AsArray, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float32Type, Int64Type, Schema, SchemaRef, UInt64Type};
-use parquet::arrow::ProjectionMask;
+use parquet::arrow::{ArrowWriter, ProjectionMask};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
 
-use crate::durable::FileStamp;
+use crate::durable::{FileStamp, PendingFile};
 use crate::edges::{BatchFile, BatchWriter, Compress, arrow_error, item, own_metadata};
 use crate::map::{caught, parquet, parquet_error};
 use crate::source::fingerprint;
@@ -48,13 +53,17 @@ const READABLE: &str = "1";
 const FORMAT: &str = "lowland.knn";
 /// About as many bytes of neighbours and distances make a batch.
 const BATCH_BYTES: usize = 4 << 20;
+/// A row group of a Parquet file is closed when it has come to about this size.
+const ROW_GROUP_BYTES: usize = 8 << 20;
 /// Rows at a time when lists of unequal length are looked through.
 const SCAN_ROWS: usize = 1 << 16;
 
 /// Writes a graph, which has its name only after [`finish`](GraphWriter::finish).
 #[derive(Debug)]
 pub struct GraphWriter {
-    file: BatchWriter,
+    path: PathBuf,
+    schema: SchemaRef,
+    file: Output,
     k: usize,
     /// The next row to be handed in.
     next: u64,
@@ -64,8 +73,37 @@ pub struct GraphWriter {
     batch_rows: usize,
 }
 
+/// The file under construction.
+enum Output {
+    Arrow(Box<BatchWriter>),
+    Parquet(Box<ArrowWriter<PendingFile>>),
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Output::Arrow(_) => "Arrow",
+            Output::Parquet(_) => "Parquet",
+        })
+    }
+}
+
 impl GraphWriter {
+    /// Whether a graph can be written under that name, by its ending: `.arrow` or `.parquet`.
+    pub fn takes(path: &Path) -> bool {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        ["arrow", "parquet"].iter().any(|known| ending.eq_ignore_ascii_case(known))
+    }
+
+    /// Bytes that a writer of `rows` of `k` neighbours holds.
+    pub fn bytes(rows: u64, k: usize) -> u64 {
+        let all = rows.saturating_mul(k as u64 * 8);
+        2 * all.min(BATCH_BYTES as u64) + 2 * all.min(ROW_GROUP_BYTES as u64)
+    }
+
     /// Begins the graph `path` with `k` neighbours a row, over a former one if `force`.
+    ///
+    /// [`Error::Format`] for a name that ends in neither `.arrow` nor `.parquet`.
     ///
     /// # Panics
     /// If `k` is 0.
@@ -82,15 +120,40 @@ impl GraphWriter {
             own_metadata(FORMAT, VERSION, &pairs),
         );
         let batch_rows = (BATCH_BYTES / (8 * k)).max(1);
-        let file = BatchWriter::create(path, schema, Compress::No)?;
-        Ok(GraphWriter { file, k, next: 0, ids: Vec::new(), distances: Vec::new(), batch_rows })
+        if !GraphWriter::takes(&path) {
+            return Err(Error::format(&path, "a graph's name ends in .arrow or .parquet"));
+        }
+        let is_parquet = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"));
+        let file = if is_parquet {
+            // Hardly two numbers are alike: a dictionary would only cost.
+            let properties = WriterProperties::builder()
+                .set_created_by("lowland".into())
+                .set_compression(Compression::ZSTD(ZstdLevel::default()))
+                .set_dictionary_enabled(false)
+                .build();
+            let file = PendingFile::create(&path)?;
+            let writer = ArrowWriter::try_new(file, Arc::new(schema.clone()), Some(properties));
+            Output::Parquet(Box::new(writer.map_err(|e| parquet_error(&path, "write", e))?))
+        } else {
+            Output::Arrow(Box::new(BatchWriter::create(path.clone(), schema.clone(), Compress::No)?))
+        };
+        Ok(GraphWriter {
+            path,
+            schema: Arc::new(schema),
+            file,
+            k,
+            next: 0,
+            ids: Vec::new(),
+            distances: Vec::new(),
+            batch_rows,
+        })
     }
 
     /// Writes rows `first..`, which must follow those written before: both
     /// slices are rows × k, row by row, each row's distances ascending,
     /// [`MISSING`] neighbours last and at infinity.
     pub fn write_rows(&mut self, first: u64, ids: &[u32], distances: &[f32]) -> Result<()> {
-        let wrong = |what: String| Err(Error::format(&self.file.path, what));
+        let wrong = |what: String| Err(Error::format(&self.path, what));
         if first != self.next || ids.len() != distances.len() || !ids.len().is_multiple_of(self.k) {
             let (a, b) = (ids.len(), distances.len());
             return wrong(format!("{a} neighbours and {b} distances at row {first}, where row {} is due", self.next));
@@ -123,9 +186,19 @@ impl GraphWriter {
         let k = self.k as i32;
         let batch = FixedSizeListArray::try_new(item(DataType::UInt32), k, Arc::new(ids), None)
             .and_then(|i| Ok((i, FixedSizeListArray::try_new(item(DataType::Float32), k, Arc::new(distances), None)?)))
-            .and_then(|(i, d)| RecordBatch::try_new(self.file.schema.clone(), vec![Arc::new(i), Arc::new(d)]))
-            .map_err(|e| arrow_error(&self.file.path, "write", e))?;
-        self.file.write(&batch, first, (rows * self.k) as u64)
+            .and_then(|(i, d)| RecordBatch::try_new(self.schema.clone(), vec![Arc::new(i), Arc::new(d)]))
+            .map_err(|e| arrow_error(&self.path, "write", e))?;
+        match &mut self.file {
+            Output::Arrow(file) => file.write(&batch, first, (rows * self.k) as u64),
+            Output::Parquet(writer) => {
+                let failed = |e| parquet_error(&self.path, "write", e);
+                writer.write(&batch).map_err(failed)?;
+                if writer.in_progress_size() >= ROW_GROUP_BYTES {
+                    writer.flush().map_err(failed)?;
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Makes the file durable and gives it its name.
@@ -134,8 +207,13 @@ impl GraphWriter {
         if left > 0 {
             self.write_batch(left)?;
         }
-        self.file.note("rows", self.next.to_string());
-        self.file.finish()
+        match self.file {
+            Output::Arrow(mut file) => {
+                file.note("rows", self.next.to_string());
+                file.finish()
+            }
+            Output::Parquet(writer) => writer.into_inner().map_err(|e| parquet_error(&self.path, "write", e))?.finish(),
+        }
     }
 }
 
@@ -478,8 +556,6 @@ impl Lists {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ::parquet::arrow::ArrowWriter;
-    use ::parquet::file::properties::WriterProperties;
     use arrow::array::{ArrayRef, Int64Array, LargeListArray, ListArray, UInt64Array};
     use arrow::buffer::OffsetBuffer;
     use arrow::ipc::writer::FileWriter;
@@ -530,6 +606,23 @@ mod tests {
             reader.read_rows(from as u64, &mut ids, &mut distances).unwrap();
             let (all_ids, all_distances) = graph(rows, k);
             prop_assert!(ids == all_ids[from * k..to * k] && distances == all_distances[from * k..to * k]);
+        }
+    }
+
+    #[test]
+    fn a_graph_in_parquet_is_the_same_graph() {
+        let dir = tempfile::tempdir().unwrap();
+        let (arrow, parquet) = (dir.path().join("g.arrow"), dir.path().join("g.parquet"));
+        // More than one row group.
+        let stamp = write(&parquet, 200_000, 8, 9_999);
+        assert_eq!(write(&parquet, 200_000, 8, 5_000), stamp);
+        write(&arrow, 200_000, 8, 5_000);
+        assert!(read(&parquet).unwrap() == read(&arrow).unwrap());
+        let reader = GraphReader::open(&parquet).unwrap();
+        assert_eq!((reader.rows(), reader.k(), reader.metric()), (200_000, 8, Some("cosine")));
+        for name in ["g.npy", "g", "g.parquet.gz"] {
+            let refused = GraphWriter::create(dir.path().join(name), 2, "euclidean", false).unwrap_err().to_string();
+            assert!(refused.contains(".arrow or .parquet"), "{refused}");
         }
     }
 

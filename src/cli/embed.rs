@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use lowland::picture::Style;
 use lowland::plot::{self, ColorBy};
 use lowland::{
-    Config, Coordinates, Error, Graph, Init, Job, MatchLoss, Method, NamedAffinity, NamedMap, Opt, Optimizer, Report,
-    Stage, check_output,
+    Config, Coordinates, Error, Graph, GraphSource, Init, Job, MatchLoss, Method, NamedAffinity, NamedMap, Opt,
+    Optimizer, Report, Stage, check_output,
 };
 use lowland_io::coordinate_names;
 use serde_json::{Value, json};
@@ -56,8 +56,8 @@ pub(super) struct Wanted {
     #[command(flatten)]
     input: InputArgs,
     /// Start from a kNN graph and its metric instead of searching neighbours, with or without
-    /// SOURCE
-    #[arg(long, value_name = "GRAPH", conflicts_with = "n_neighbors", display_order = 2, help_heading = "Input")]
+    /// SOURCE; of more than --n-neighbors the nearest of each row are taken
+    #[arg(long, value_name = "GRAPH", display_order = 2, help_heading = "Input")]
     knn: Option<PathBuf>,
 
     /// Column that names the rows in the map [default: row numbers]
@@ -306,7 +306,16 @@ impl Wanted {
     /// Opens the inputs; what came by streams lies where the spool says.
     pub(super) fn open(&self, job: &mut Job, console: &Console) -> Result<Option<stream::Spool>, Failure> {
         if let Some(path) = &self.knn {
-            let graph = Graph::open(path)?;
+            let mut graph = Graph::open(path)?;
+            if let Some(asked) = self.neighbors.n_neighbors {
+                let has = graph.k();
+                if asked > has {
+                    let why = format!("{asked} of the graph {}, whose rows have {has} at most", path.display());
+                    return Err(Failure::usage(format!("--n-neighbors: {why}")));
+                }
+                // PaCMAP chooses its neighbours among more.
+                graph.nearest = Some(asked).filter(|_| self.method != Method::PACMAP);
+            }
             match (self.neighbors.metric, graph.metric()) {
                 (Some(asked), Some(has)) if has != asked => {
                     return Err(Failure::usage(format!(
@@ -388,6 +397,10 @@ pub(super) fn kept(error: Error, job: &Job, console: &Console) -> Failure {
             true => Failure::leaving(error, "nothing is kept, because a stream cannot be read again".into()),
             false => error.into(),
         };
+    }
+    if !finished.is_empty() && error.is_bad_input() && !error.is_system() {
+        let what = format!("{} kept in {}; with other input begin anew (--restart)", list(&finished), dir.display());
+        return Failure::leaving(error, what);
     }
     match (finished.is_empty(), error.is_cancelled()) {
         (false, _) => {

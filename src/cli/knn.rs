@@ -15,8 +15,35 @@ Examples:
   lowland knn vectors.parquet -o graph.arrow --n-neighbors 30
   lowland embed --knn graph.arrow -o map.parquet
 
-The graph is an Arrow IPC file with the columns neighbors (row numbers) and
-distances (ascending), in the source's order.";
+The graph is an Arrow IPC or Parquet file with the columns neighbors (row numbers)
+and distances (ascending), in the source's order; its schema metadata name the metric.";
+
+/// The command, without what only maps have: options shared with embed say there what they do for
+/// methods, affinities and layouts.
+pub(super) fn alone(command: clap::Command) -> clap::Command {
+    command
+        .mut_arg("n_neighbors", |arg| arg.help("Neighbours of each row, itself not counted [default: 15]"))
+        .mut_arg("metric", |arg| {
+            arg.help(
+                "How distance is measured: euclidean (l2), sqeuclidean, cosine, correlation or hamming (of 0 and 1: \
+                 their sqeuclidean) [default: euclidean]",
+            )
+        })
+        .mut_arg("device", |arg| {
+            arg.help(
+                "Where neighbours are looked for by lists: auto (a GPU where there is one), cpu, cuda or cuda:N; never \
+                 changes the result",
+            )
+        })
+        .mut_arg("keep_stages", |arg| {
+            arg.help(
+                "Finished stages that stay in the run directory after success, such as 'index,neighbors'; others go as \
+                 soon as nothing needs them. Of scan, index, neighbors; all, none [default: all where the run \
+                 directory stays, none where it goes]",
+            )
+        })
+        .mut_arg("checkpoint", |arg| arg.hide(true))
+}
 
 /// Make the graph of nearest neighbours alone
 #[derive(Debug, clap::Args)]
@@ -27,7 +54,7 @@ pub(super) struct Args {
     sources: Vec<String>,
     #[command(flatten)]
     input: InputArgs,
-    /// The graph: .arrow
+    /// The graph: .arrow or .parquet
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     output: PathBuf,
     #[command(flatten)]

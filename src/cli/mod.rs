@@ -21,8 +21,9 @@ mod stream;
 
 use std::io::Write;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use lowland::Error;
+use lowland::{Error, Method};
 
 use crate::progress::{Console, LogFormat};
 use crate::signal::Signals;
@@ -65,9 +66,14 @@ enum Command {
 
 /// Runs what the arguments say; gives the exit code.
 pub(crate) fn main() -> u8 {
-    let matches = Cli::command().long_version(version()).try_get_matches();
+    let matches = command().long_version(version()).try_get_matches();
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
+        Err(told) if method_of(&told).is_some() => {
+            let method = method_of(&told).map_or("", Method::name);
+            eprintln_line(&format!("error: '{method}' is a method, not a command: lowland embed --method {method} …"));
+            return told.exit_code() as u8;
+        }
         Err(told) => {
             // Help and version are such "errors" too. A reader who has gone is none.
             let _ = told.print();
@@ -106,6 +112,33 @@ pub(crate) fn main() -> u8 {
             code
         }
     }
+}
+
+/// The command line as it is parsed and helped with.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommand("knn", knn::alone)
+}
+
+/// The method whose name stands where a command's should.
+fn method_of(told: &clap::Error) -> Option<Method> {
+    match told.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(name)) => {
+            let name = name.to_ascii_lowercase();
+            let plain = |name: &str| name.replace(['-', '_'], "");
+            Method::named(&name).or_else(|| Method::all().find(|method| plain(method.name()) == plain(&name)))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a subcommand has an option of that name.
+fn is_option(name: &str) -> bool {
+    Cli::command().get_subcommands().any(|command| command.get_arguments().any(|arg| arg.get_long() == Some(name)))
+}
+
+/// A line on standard error before there is a console.
+fn eprintln_line(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 fn version() -> String {
@@ -149,8 +182,11 @@ impl Failure {
     fn message(&self) -> String {
         use lowland_engine::Error as Engine;
         let mut text = match &self.error {
-            // As the flag is typed, not as the field is named.
-            Error::Engine(Engine::Config { field, why }) => format!("--{}: {why}", field.replace('_', "-")),
+            // As the flag is typed, not as the field is named, where there is one.
+            Error::Engine(Engine::Config { field, why }) => match field.replace('_', "-") {
+                option if is_option(&option) => format!("--{option}: {why}"),
+                _ => format!("{field}: {why}"),
+            },
             // In whole MiB, to be typed as it stands: more would be rounded off.
             Error::Engine(Engine::Budget { needed, .. }) => {
                 format!("--memory: {}; give --memory {}MiB", self.error, needed.div_ceil(1 << 20))
@@ -195,6 +231,23 @@ mod tests {
 
     #[test]
     fn clap_finds_no_fault() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn only_options_that_are_there_are_named_as_options() {
+        let told = |field| Failure::from(lowland_engine::Error::Config { field, why: "no".into() }).message();
+        assert_eq!(told("n_neighbors"), "--n-neighbors: no");
+        assert_eq!(told("k"), "k: no");
+    }
+
+    #[test]
+    fn help_of_the_graph_alone_is_about_the_graph() {
+        let mut command = command();
+        let knn = command.find_subcommand_mut("knn").expect("knn").render_long_help().to_string();
+        for word in ["pacmap", "affinity", "exact method", "layout", "checkpoint", "map:", "tsne"] {
+            assert!(!knn.to_lowercase().contains(word), "{word} in\n{knn}");
+        }
+        assert!(knn.contains("--n-neighbors") && knn.contains(".parquet"), "{knn}");
     }
 }

@@ -399,6 +399,16 @@ fn scores_are_those_of_scikit_learn() {
             }
         }
     }
+    for (metric, aliases) in
+        [("manhattan", "L1"), ("correlation", "Correlation"), ("cosine", "COSINE"), ("angular", "ip")]
+    {
+        let inputs = "--source packages.x.npy --map packages.map.parquet --labels label";
+        let found = report(&place, &format!("{inputs} --n-neighbors 10 --metric {aliases}"));
+        assert_eq!(found["plan"]["config"]["metric"], metric);
+        std::fs::write(place.path("report.json"), found.to_string()).expect("written");
+        let told = desk.ask("evaluate.py", &["check", &dir, "packages", &place.path("report.json").to_string_lossy()]);
+        crate::kit::note(&told);
+    }
 }
 
 /// The functions on slices give what the streamed evaluation gives.

@@ -10,6 +10,7 @@ mod bad_input;
 mod cgroup;
 mod conformance;
 mod device;
+mod doors;
 mod durable;
 mod embed;
 mod evaluate;

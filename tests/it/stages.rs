@@ -207,7 +207,7 @@ pub(crate) fn write_graph(dir: &Path, k: usize, rows: &[Vec<(u32, f32)>]) {
 }
 
 pub(crate) fn inputs_of(table: &Arc<Table>) -> Inputs<'static> {
-    Inputs { source: Some(table.clone()), graph: None }
+    Inputs { source: Some(table.clone()), graph: None, first: None }
 }
 
 /// Runs a plan in a directory that is there.
@@ -668,7 +668,7 @@ fn a_given_graph_is_cleaned_of_what_is_no_neighbour() {
         }
     }
     let graph = Given { k: K, ids, distances };
-    let run = run_with(&quick(), &Inputs { source: None, graph: Some(&graph) });
+    let run = run_with(&quick(), &Inputs { source: None, graph: Some(&graph), first: None });
     let stored = Graph::open(run.dir.dir(), ROWS as u64).expect("a graph");
     assert_eq!((stored.k(), stored.rows()), (K, ROWS as u32));
     for row in 0..ROWS {
@@ -782,7 +782,7 @@ pub(crate) fn random_graph(rows: usize, k: usize, seed: u64) -> (Vec<Vec<(u32, f
 /// A plan for a graph from outside.
 pub(crate) fn plan_of_graph(config: &Config, rows: usize, k: usize) -> Plan {
     let given = Given { k, ids: vec![0; rows * k], distances: vec![0.0; rows * k] };
-    let input = Inputs { source: None, graph: Some(&given) }.describe().expect("inputs");
+    let input = Inputs { source: None, graph: Some(&given), first: None }.describe().expect("inputs");
     config.plan(&input).expect("a plan")
 }
 
@@ -972,7 +972,7 @@ fn a_graph_of_few_hubs_keeps_to_the_budget() {
     writer.write_rows(0, &ids, &distances).expect("written");
     writer.finish().expect("written");
     let graph = Given { k: K, ids, distances };
-    let input = Inputs { source: None, graph: Some(&graph) }.describe().expect("inputs");
+    let input = Inputs { source: None, graph: Some(&graph), first: None }.describe().expect("inputs");
     let Err(Error::Budget { needed, .. }) = (Config { memory: 1, ..quick() }).plan(&input) else {
         panic!("too little")
     };
@@ -1116,7 +1116,7 @@ fn two_rows_with_a_given_graph() {
     let graph = Given { k: 1, ids: vec![1, 0], distances: vec![1.0, 1.0] };
     let table = Table::new(2, vec![0.0, 0.0, 1.0, 0.0]);
     for source in [None, Some(table as Arc<dyn Source>)] {
-        let run = run_with(&quick(), &Inputs { source, graph: Some(&graph) });
+        let run = run_with(&quick(), &Inputs { source, graph: Some(&graph), first: None });
         check_finite(&run.map, 200.0);
         assert_ne!(run.map[..2], run.map[2..]);
         let quality = run.report.quality.expect("scores");
@@ -1244,7 +1244,8 @@ fn rows_without_neighbours_end_inside_the_picture() {
     }
     for source in [None, Some(table as Arc<dyn Source>)] {
         let with = if source.is_some() { "with vectors" } else { "graph alone" };
-        let run = run_with(&Config { n_epochs: Some(200), ..quick() }, &Inputs { source, graph: Some(&graph) });
+        let run =
+            run_with(&Config { n_epochs: Some(200), ..quick() }, &Inputs { source, graph: Some(&graph), first: None });
         assert_eq!(run.report.affinity.map(|a| a.isolated_rows), Some(20), "{with}");
         check_finite(&run.map, 200.0);
         // What is connected spans the picture; the others lie within it, give or take its margin.
@@ -1256,7 +1257,7 @@ fn rows_without_neighbours_end_inside_the_picture() {
     }
     // Nobody has a neighbour: there is nothing to go by.
     let none = Given { k: 3, ids: vec![MISSING; 300], distances: vec![f32::INFINITY; 300] };
-    let inputs = Inputs { source: None, graph: Some(&none) };
+    let inputs = Inputs { source: None, graph: Some(&none), first: None };
     let plan = quick().plan(&inputs.describe().expect("inputs")).expect("a plan");
     let place = tempfile::tempdir().expect("a directory");
     let refused = attempt(&plan, &inputs, &open_run(place.path(), &plan), &()).expect_err("refused");
@@ -1387,13 +1388,13 @@ fn a_graph_alone_gives_a_map_that_keeps_it() {
     let table = mixture(2_000, 8);
     let (ids, distances, ..) = graph_of(&plan_of(&quick(), &table), &table);
     let graph = Given { k: 15, ids, distances };
-    let inputs = Inputs { source: None, graph: Some(&graph) };
+    let inputs = Inputs { source: None, graph: Some(&graph), first: None };
     let refused = Config { init: Some(Init::Pca), ..quick() }.plan(&inputs.describe().expect("inputs"));
     assert!(matches!(refused, Err(Error::Config { field: "init", .. })), "{refused:?}");
     for init in [Init::Centroid, Init::Random] {
         let run = run_with(
             &Config { n_epochs: None, init: Some(init.clone()), ..quick() },
-            &Inputs { source: None, graph: Some(&graph) },
+            &Inputs { source: None, graph: Some(&graph), first: None },
         );
         check_finite(&run.map, 200.0);
         let scored = trust_and_preservation(&table, &run.map, 2, 15);
@@ -1409,7 +1410,7 @@ fn a_given_graph_beside_the_vectors_gives_the_map_of_our_own() {
     let table = mixture(2_000, 8);
     let (ids, distances, ..) = graph_of(&plan_of(&quick(), &table), &table);
     let graph = Given { k: 15, ids, distances };
-    let with = run_with(&quick(), &Inputs { source: Some(table.clone()), graph: Some(&graph) });
+    let with = run_with(&quick(), &Inputs { source: Some(table.clone()), graph: Some(&graph), first: None });
     let own = run(&quick(), &table);
     assert!(with.map == own.map);
     assert_eq!(

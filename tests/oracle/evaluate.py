@@ -66,6 +66,18 @@ def squares(x):
     return np.stack([((x - row) ** 2).sum(axis=1) for row in x])
 
 
+def distances(x, metric):
+    """All distances of a metric, or numbers in their order."""
+    from scipy.spatial.distance import cdist
+
+    x = x.astype(np.float64)
+    if metric in ("euclidean", "sqeuclidean", "hamming"):
+        return squares(x)
+    if metric == "angular":
+        return -(x @ x.T)
+    return cdist(x, x, {"manhattan": "cityblock"}.get(metric, metric))
+
+
 def nearest(far, k):
     """The k nearest of each row, itself left out, equals by number."""
     far = far.copy()
@@ -121,21 +133,28 @@ def check(directory, name, report):
     labels = np.array(table["label"].to_pylist())
     weights = table["weight"].to_numpy().astype(np.float64)
     n = len(x)
-    in_data, in_map = squares(x), squares(z)
+    metric = report["plan"]["config"]["metric"]
+    in_data, in_map = distances(x, metric), squares(z)
     near_data, near_map = nearest(in_data, K), nearest(in_map, K)
     weighted = bool(report["plan"]["input"]["weights"])
 
     kept = np.mean([len(set(a) & set(b)) / K for a, b in zip(near_data, near_map)])
     found = KMeans(len(set(labels)), n_init=10, random_state=0).fit_predict(z)
     everyone = n <= 1000
-    pairs = spearmanr(pdist(x.astype(np.float64)), pdist(z.astype(np.float64))).statistic
+    upper = np.triu_indices(n, 1)
+    pairs = spearmanr(in_data[upper], pdist(z.astype(np.float64))).statistic
     # Exact but for ties: those of iris are of tenths, which no binary number is, and
     # scikit-learn ranks all in arbitrary order.
     ties, theirs = {"iris": (3e-5, 1e-4), "digits": (1e-7, 2e-4)}.get(name, (1e-7, 1e-6))
+    if metric in ("cosine", "correlation"):
+        # Rows are scaled in single precision first.
+        ties, theirs = 1e-5, 1e-5
+    of_sklearn = {} if metric == "angular" else {"metric": metric}
     expected = {
-        "trustworthiness": [(ranked(in_data, near_map, K), ties), (trustworthiness(x, z, n_neighbors=K), theirs)],
-        "continuity": [(ranked(in_map, near_data, K), ties), (trustworthiness(z, x, n_neighbors=K), theirs)],
-        "neighborhood_preservation": [(kept, 1e-9)],
+        "trustworthiness": [(ranked(in_data, near_map, K), ties), (trustworthiness(x, z, n_neighbors=K, **of_sklearn), theirs)][: 1 if metric == "angular" else 2],
+        "continuity": [(ranked(in_map, near_data, K), ties)]
+        + ([(trustworthiness(z, x, n_neighbors=K), theirs)] if metric == "euclidean" else []),
+        "neighborhood_preservation": [(kept, 1e-9 if metric not in ("cosine", "correlation") else 1e-4)],
         "label_accuracy": [(np.mean(labels[near_map] == labels[:, None]), 1e-9)],
         "silhouette": [(silhouettes(in_map, labels, weights if weighted else np.ones(n)).mean(), 1e-8)]
         + ([] if weighted else [(silhouette_score(z.astype(np.float64), labels), 1e-8)]),

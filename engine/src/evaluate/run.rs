@@ -15,11 +15,10 @@ use super::report::{LeftOut, Measure, Name, Report};
 use super::score::{mean_and_interval, of_sample};
 use super::silhouette::{Masses, Singletons, coefficients};
 use super::slices::{drawn, others};
-use super::sweep::{Pairs, Rows, Sample, Stream};
+use super::sweep::{Pairs, Rows, Sample, Stream, far};
 use super::{clusters, order};
 use crate::budget::{Budget, Reservation, base};
 use crate::meter::Meter;
-use crate::neighbors::kernel::squared_distance;
 use crate::observe::{Event, Observer, Progress, Stage};
 use crate::random::stratified;
 use crate::report::StageReport;
@@ -164,7 +163,7 @@ impl Evaluation<'_> {
         let rows = stratified(plan.config.seed, 0xe7a1, population, plan.sample_rows as u64);
         let rows: Vec<u32> = rows.into_iter().map(|row| row as u32).collect();
         let vectors = self.vectors(&stream, &rows)?;
-        let sample = Sample::new(&rows, &vectors, stream.source.shape().dim);
+        let sample = Sample::new(&rows, &vectors, stream.source.shape().dim).under(plan.config.metric);
         self.neighborhoods(&sample, &rows, &stream)?;
         drop((sample, held));
         let _held = self.hold("distances")?;
@@ -271,7 +270,8 @@ impl Evaluation<'_> {
     fn distances(&mut self, rows: &[u32], vectors: &[f32], dim: usize) -> Result<()> {
         let (map, seed, population) = (&self.subject.map, self.plan.config.seed, self.plan.input.rows);
         let vector = |place: usize| &vectors[place * dim..][..dim];
-        let data = |i: usize, j: usize| squared_distance(vector(i), vector(j));
+        let far = far(self.plan.config.metric);
+        let data = |i: usize, j: usize| far(vector(i), vector(j));
         let here = |i: usize, j: usize| map.squared(rows[i] as usize, rows[j] as usize);
         self.progress.check()?;
         let scores = order::triplets(rows.len(), drawn(rows.len()), seed, |i, j, l| {

@@ -100,7 +100,7 @@ impl Pairs {
         let [from, to] = [first, end].map(|row| self.asked.partition_point(|&(at, _)| u64::from(at) < row));
         self.squared[from..to].par_iter_mut().zip(&self.asked[from..to]).for_each(|(squared, &(row, place))| {
             let other = &values[(u64::from(row) - first) as usize * dim..][..dim];
-            *squared = squared_distance(sample.vector(place as usize), other);
+            *squared = (sample.far)(sample.vector(place as usize), other);
         });
     }
 }
@@ -112,6 +112,34 @@ pub(crate) struct Sample<'a> {
     dim: usize,
     center: Vec<f32>,
     panels: Vec<Panel>,
+    /// How far two vectors are apart, in the order of distances.
+    far: Far,
+    /// Whether the kernel's scores tell which pairs need no look.
+    scored: bool,
+}
+
+/// How far two vectors are apart, or a number that orders pairs in the same way.
+pub(crate) type Far = fn(&[f32], &[f32]) -> f32;
+
+/// That of vectors made ready for `metric`: squared Euclidean for those that are Euclidean then.
+pub(crate) fn far(metric: Metric) -> Far {
+    match metric {
+        Metric::Manhattan => |a, b| summed(a, b, |x, y| (x - y).abs()) as f32,
+        Metric::Angular => |a, b| -summed(a, b, |x, y| x * y) as f32,
+        _ => squared_distance,
+    }
+}
+
+/// A sum over components, in eight lanes of double precision.
+fn summed(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
+    let (mut lanes, (a, a_rest), (b, b_rest)) = ([0f64; 8], a.as_chunks::<8>(), b.as_chunks::<8>());
+    for (a, b) in a.iter().zip(b) {
+        for ((lane, &x), &y) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += term(f64::from(x), f64::from(y));
+        }
+    }
+    let rest = a_rest.iter().zip(b_rest).map(|(&x, &y)| term(f64::from(x), f64::from(y)));
+    lanes.iter().sum::<f64>() + rest.sum::<f64>()
 }
 
 /// Some sample rows, packed for the kernel.
@@ -137,7 +165,24 @@ impl<'a> Sample<'a> {
             Panel { first, half_norms: queries.half_norms(), queries }
         });
         let panels = panels.collect();
-        Sample { rows, vectors, dim, center, panels }
+        Sample { rows, vectors, dim, center, panels, far: squared_distance, scored: true }
+    }
+
+    /// The same under a metric: where rows made ready for it are not Euclidean every pair is computed.
+    pub(crate) fn under(self, metric: Metric) -> Self {
+        Sample { far: far(metric), scored: metric.barred().is_none(), ..self }
+    }
+
+    /// Hands each pair of a panel's queries and of rows `first..` but the row itself to
+    /// `each(query, row's place, distance)`.
+    fn each_pair(&self, panel: &Panel, first: u64, values: &[f32], mut each: impl FnMut(usize, usize, f32)) {
+        for (at, vector) in values.chunks_exact(self.dim).enumerate() {
+            for i in 0..panel.queries.count() {
+                if u64::from(self.rows[panel.first + i]) != first + at as u64 {
+                    each(i, at, (self.far)(self.vector(panel.first + i), vector));
+                }
+            }
+        }
     }
 
     pub(crate) fn vector(&self, place: usize) -> &[f32] {
@@ -151,6 +196,18 @@ impl<'a> Sample<'a> {
             self.panels.iter().map(|panel| (Tops::new(panel.queries.count(), k), Bars::default())).collect();
         let mut packed = Vec::new();
         rows.each(&mut |first, values| {
+            if !self.scored {
+                near.par_iter_mut().zip(&self.panels).for_each(|((tops, _), panel)| {
+                    self.each_pair(panel, first, values, |i, at, far| {
+                        let other = (first + at as u64) as u32;
+                        if tops.takes(i, far, other) {
+                            tops.offer(i, far, other);
+                        }
+                    });
+                });
+                pairs.meet(self, first, values);
+                return Ok(());
+            }
             let blocks = pack(values, &self.center, &mut packed);
             near.par_iter_mut().zip(&self.panels).for_each(|((tops, bars), panel)| {
                 for (block, rows) in blocks.iter().enumerate() {
@@ -184,6 +241,12 @@ impl<'a> Sample<'a> {
     pub(crate) fn climb(&self, ladders: &mut [Ladder], rows: &dyn Rows) -> Result<()> {
         let mut packed = Vec::new();
         rows.each(&mut |first, values| {
+            if !self.scored {
+                ladders.par_chunks_mut(PANEL).zip(&self.panels).for_each(|(ladders, panel)| {
+                    self.each_pair(panel, first, values, |i, _, far| ladders[i].add(far));
+                });
+                return Ok(());
+            }
             let blocks = pack(values, &self.center, &mut packed);
             ladders.par_chunks_mut(PANEL).zip(&self.panels).for_each(|(ladders, panel)| {
                 for (block, rows) in blocks.iter().enumerate() {

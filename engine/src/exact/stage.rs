@@ -19,6 +19,7 @@ use crate::budget::{Needs, Part, Phase};
 use crate::index::Made;
 use crate::layout::POSITIONS;
 use crate::plan::Plan;
+use crate::run::FirstPositions;
 use crate::work::Work;
 use crate::{Error, Init, Result, init};
 
@@ -70,13 +71,18 @@ pub(super) fn read(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Re
 }
 
 /// Solves the problem, from where an earlier process got to, and writes the positions.
-pub(crate) fn build(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(Made, Fitted)> {
+pub(crate) fn build(
+    plan: &Plan,
+    source: &Arc<dyn Source>,
+    first: Option<&dyn FirstPositions>,
+    work: &Work<'_>,
+) -> Result<(Made, Fitted)> {
     let needs = needs(plan);
     let (mut problem, mut stored) = (problem(plan)?, Stored::new(*work, plan.layout.checkpoint));
     let held = work.hold(&needs, READ)?;
     let rows = read(plan, source, work)?;
     if let Init::File(path) = &plan.settings.init {
-        problem.descent.init = Start::Positions(init::from_file(plan, path, None)?);
+        problem.descent.init = Start::Positions(init::in_the_middle(plan, init::given(plan, path, first, work)?));
     }
     let state = stored.found()?;
     drop(held);

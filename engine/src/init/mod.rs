@@ -6,6 +6,7 @@
 
 mod centroid;
 mod diffusion;
+mod earlier;
 
 use std::io::Write;
 use std::path::Path;
@@ -19,9 +20,9 @@ use crate::observe::Progress;
 use crate::pca::Pca;
 use crate::plan::Plan;
 use crate::random::unit;
-use crate::scan::not_finite;
+use crate::run::FirstPositions;
 use crate::work::Work;
-use crate::{Error, Init, Result};
+use crate::{Init, Result};
 
 /// First positions in the run directory: rows × components floats, list order.
 pub const INIT: &str = "init.f32";
@@ -35,11 +36,17 @@ const JITTER: f32 = 1e-2;
 const ROWS: usize = 4096;
 
 /// Finds first positions and writes them.
-pub fn place(plan: &Plan, lists: Option<&Lists>, pca: Option<&Pca>, work: &Work<'_>) -> Result<Made> {
+pub fn place(
+    plan: &Plan,
+    lists: Option<&Lists>,
+    pca: Option<&Pca>,
+    first: Option<&dyn FirstPositions>,
+    work: &Work<'_>,
+) -> Result<Made> {
     let (width, progress) = (plan.settings.n_components, work.progress);
     let _held = work.hold(&needs(plan), "place")?;
     let mut positions = match (&plan.settings.init, lists, pca) {
-        (Init::File(path), ..) => from_file(plan, path, lists)?,
+        (Init::File(path), ..) => earlier::place(plan, given(plan, path, first, work)?, lists, work)?,
         (Init::Pca, Some(lists), Some(pca)) => project(lists, pca, width, progress)?,
         (Init::Centroid, Some(lists), _) if plan.has_centroids() => centroid::place(plan, lists, progress)?,
         (Init::Centroid, Some(lists), Some(pca)) => project(lists, pca, width, progress)?,
@@ -147,35 +154,21 @@ fn narrow(positions: &mut [f32], width: usize, deviation: f64) {
     }
 }
 
-/// Positions that a user brings, in the source's order.
-pub(crate) fn from_file(plan: &Plan, path: &Path, lists: Option<&Lists>) -> Result<Vec<f32>> {
-    let given = lowland_io::open(&[path.to_string_lossy().into_owned()], &lowland_io::Options::default())?;
-    let (rows, width) = (plan.shape.rows, plan.settings.n_components);
-    let shape = given.shape();
-    if shape.rows != rows || shape.dim != width {
-        let why = format!("{} holds {} × {}, but the map is {rows} × {width}", path.display(), shape.rows, shape.dim);
-        return Err(Error::Config { field: "init", why });
-    }
-    let mut source_order = vec![0f32; rows as usize * width];
-    given.read_rows(0, &mut source_order)?;
-    if let Some(at) = source_order.iter().position(|x| !x.is_finite()) {
-        return Err(not_finite(given.as_ref(), (at / width) as u64, at % width));
-    }
-    let Some(lists) = lists else { return Ok(source_order) };
-    let mut positions = Vec::with_capacity(source_order.len());
-    for list in 0..lists.table.count() {
-        for row in lists.source_rows(list) {
-            positions.extend_from_slice(&source_order[row as usize * width..][..width]);
-        }
-    }
-    Ok(positions)
-}
+pub(crate) use earlier::{given, in_the_middle};
+
+/// Bytes a row that telling rows apart by name may hold.
+pub const NAME_BYTES: u64 = 16;
 
 /// What the stage holds.
 pub fn needs(plan: &Plan) -> Needs {
     let map = map_bytes(plan);
     let beside: Vec<(&'static str, u64)> = match &plan.settings.init {
-        Init::File(_) => vec![("positions in the source's order", map)],
+        Init::File(path) => {
+            let named = path.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("npy"));
+            let names = if named { plan.shape.rows * NAME_BYTES } else { 0 };
+            let walk = map + diffusion::bytes(plan);
+            vec![("positions in the source's order", map), ("rows by name, or edges", names.max(walk))]
+        }
         Init::Centroid if plan.has_centroids() => centroid::parts(plan),
         Init::Random => Vec::new(),
         _ if plan.shape.dim > 0 => Vec::new(),

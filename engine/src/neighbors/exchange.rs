@@ -17,8 +17,8 @@ const ROWS: usize = 8192;
 
 /// Brings a precomputed graph into list order, through buckets of rows there.
 /// Self and repeated neighbours go, by identity, and so do infinitely far
-/// ones; the rest is ordered by distance, equal ones as the join orders them. The graph keeps as many neighbours
-/// as the row with the most then has.
+/// ones; the rest is ordered by distance, equal ones as the join orders them, and the
+/// plan's k nearest stay. The graph keeps as many neighbours as the row with the most then has.
 pub fn import(
     plan: &Plan,
     graph: &dyn GraphSource,
@@ -38,7 +38,8 @@ pub fn import(
     let here = |source: u32| place.as_ref().map_or(source, |place| place[source as usize]);
 
     let ties = Ties::new(plan.settings.seed);
-    let width = 4 + given_k * 8;
+    let kept_k = plan.k();
+    let width = 4 + kept_k * 8;
     let buckets = plan.exchange.buckets.max(1);
     let rows_a_bucket = (rows as usize).div_ceil(buckets);
     let mut spill =
@@ -47,8 +48,10 @@ pub fn import(
     let mut near: Vec<(f32, u32)> = Vec::with_capacity(given_k);
     let mut record = Vec::with_capacity(width);
     let mut k = 0;
-    for first in (0..rows as usize).step_by(ROWS) {
-        let count = ROWS.min(rows as usize - first);
+    // Of longer rows fewer, so that a portion is as large as that of the rows kept.
+    let portion = (ROWS * kept_k / given_k).clamp(1, ROWS);
+    for first in (0..rows as usize).step_by(portion) {
+        let count = portion.min(rows as usize - first);
         ids.resize(count * given_k, 0);
         distances.resize(count * given_k, 0.0);
         graph.read_rows(first as u64, &mut ids, &mut distances)?;
@@ -70,10 +73,11 @@ pub fn import(
             near.dedup_by_key(|&mut (_, id)| id);
             let rank = |&(_, id): &(f32, u32)| ties.rank(own, id);
             near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then_with(|| rank(a).cmp(&rank(b))));
+            near.truncate(kept_k);
             k = k.max(near.len());
             record.clear();
             record.extend(own.to_le_bytes());
-            let missing = std::iter::repeat_n(&(f32::INFINITY, MISSING), given_k - near.len());
+            let missing = std::iter::repeat_n(&(f32::INFINITY, MISSING), kept_k - near.len());
             for (distance, id) in near.iter().chain(missing) {
                 record.extend(id.to_le_bytes());
                 record.extend(distance.to_le_bytes());
@@ -103,7 +107,7 @@ pub fn import(
         records.sort_unstable_by_key(|record| word(record, 0));
         for record in records {
             let row = word(record, 0);
-            let near = (0..given_k)
+            let near = (0..kept_k)
                 .map(|i| (word(record, 1 + 2 * i), f32::from_bits(word(record, 2 + 2 * i))))
                 .take_while(|&(id, _)| id != MISSING);
             let mut recall = None;
@@ -220,6 +224,7 @@ pub fn export_needs(plan: &Plan) -> Needs {
             ("rows' sources", rows * 4),
             ("a bucket of the graph", plan.exchange.buffer_bytes.max(2 * bucket)),
             ("a portion of the graph, encoded", 2 * (ROWS as u64).min(rows) * width + (4 << 20)),
+            ("the graph's file", lowland_io::GraphWriter::bytes(rows, plan.k())),
             ("lists' centroids", plan.table_bytes()),
         ],
     )
