@@ -46,7 +46,8 @@ impl EarlierMap {
             Err(lowland_engine::Error::Config { field: "init", why }.into())
         };
         if shape.dim != components {
-            return wrong(format!("{} components, and the map is to have {components}", shape.dim));
+            let (has, dim) = (shape.rows, shape.dim);
+            return wrong(format!("{has} × {dim} first positions for a map of {rows} × {components}"));
         }
         let columns = map.columns();
         let named = match (source, id) {

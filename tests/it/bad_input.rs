@@ -178,7 +178,7 @@ fn bad_options() {
     place.refused("embed v.npy -o s3://bucket/m.npy", &["s3://bucket/m.npy", "outputs stay local"]);
     place.refused("embed s3://bucket/v.npy -o m.npy", &["s3://bucket/v.npy", "only files are read"]);
     place.refused("embed v.npy -o v.npy --force", &["v.npy", "also an input"]);
-    place.refused("knn v.npy -o g.parquet", &["g.parquet", ".arrow"]);
+    place.refused("knn v.npy -o g.csv", &["g.csv", ".arrow or .parquet"]);
     place.refused("inspect -", &["standard input", "empty"]);
     place.refused("plot v.npy -o p.jpg", &["p.jpg", ".png"]);
     place.refused("plot nothing.parquet -o p.png", &["nothing.parquet"]);
@@ -196,8 +196,7 @@ fn what_clap_refuses() {
         "embed v.npy -o m.npy --color label",
         "embed v.npy -o m.npy --memory lots",
         "embed v.npy -o m.npy --init pcaa",
-        "embed v.npy -o m.npy --metric hamming",
-        "embed --knn g.arrow --n-neighbors 5 -o m.npy",
+        "embed v.npy -o m.npy --metric chebyshev",
         "plot m.npy -o p.png --width 1000000",
         "nothing",
     ] {
