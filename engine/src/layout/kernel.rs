@@ -23,6 +23,8 @@ pub(crate) struct Epoch {
     pub(crate) curve: Curve,
     /// Its number, from 1.
     pub(crate) number: u32,
+    /// The number of the epoch whose draws it uses: its own, or an earlier one's.
+    pub(crate) drawn: u32,
     /// How many there are.
     pub(crate) epochs: u32,
     /// How rows move.

@@ -79,8 +79,10 @@ pub struct Options {
     /// for momentum n / 4 over the exaggeration of the time, and where pushing rows are
     /// drawn at least 50 over it.
     pub learning_rate: Option<f32>,
-    /// Whether the step falls to 0 over the epochs.
-    pub decay: bool,
+    /// Epochs after which the step falls linearly to 0; none where it never does.
+    pub falls: Option<u32>,
+    /// Whether every second epoch of those in which the step falls repeats the draws of the first of them.
+    pub repeats: bool,
     /// Pushes for each pull (UMAP), or for each row.
     pub negatives: usize,
     /// What attraction is multiplied by at first.
@@ -112,7 +114,8 @@ impl Options {
             curve: curve::fit(settings.min_dist, settings.spread),
             optimizer: settings.optimizer,
             learning_rate: settings.learning_rate,
-            decay: method.decays(),
+            falls: method.falls(epochs as u32),
+            repeats: method.repeats(),
             negatives: method.negatives(settings),
             early_exaggeration: settings.early_exaggeration,
             exaggerated: method.exaggerated(settings, epochs),
@@ -137,10 +140,20 @@ impl Options {
             // Were it 50 while attraction is exaggerated, it would throw few rows about.
             (Optimizer::Momentum | Optimizer::Gains, None) => (rows / 4.0).max(least) / exaggeration / rows,
         };
-        let falls = if self.decay { 1.0 - (number - 1) as f32 / self.epochs as f32 } else { 1.0 };
+        let falls = match self.falls {
+            Some(after) if number > after => {
+                1.0 - (number - 1 - after) as f32 / (self.epochs as u32).saturating_sub(after).max(1) as f32
+            }
+            _ => 1.0,
+        };
+        let drawn = match self.falls {
+            Some(after) if self.repeats && number > after && (number - after) % 2 == 1 => after + 1,
+            _ => number,
+        };
         Epoch {
             curve: self.curve,
             number,
+            drawn,
             epochs: self.epochs as u32,
             stepper: Stepper {
                 optimizer: self.optimizer,
@@ -529,5 +542,30 @@ mod tests {
         assert_eq!([exaggeration(1, 1e-3), exaggeration(250, 2e-5), exaggeration(251, 1.0)], [12.0, 12.0, 1.0]);
         assert_eq!([exaggeration(1, 9e-6), exaggeration(1, 0.0)], [1.0, 1.0]);
         assert_eq!(options.epoch(1, None).exaggeration, 12.0);
+    }
+
+    #[test]
+    fn the_step_falls_from_the_epoch_that_the_method_names() {
+        let rates = |method| {
+            let options =
+                Options { learning_rate: Some(1.0), optimizer: Optimizer::Adam, ..Options::of(method, 1_000) };
+            move |number| options.epoch(number).stepper.rate
+        };
+        let pacmap = rates(Method::PACMAP);
+        assert_eq!([pacmap(1), pacmap(200), pacmap(201)], [1.0; 3]);
+        assert!((pacmap(326) - 0.5).abs() < 1e-6 && (pacmap(450) - 1.0 / 250.0).abs() < 1e-6);
+        let largevis = rates(Method::LARGEVIS);
+        assert!((largevis(1) - 1.0).abs() < 1e-6 && (largevis(501) - 0.5).abs() < 1e-6);
+        assert_eq!(rates(Method::TSNE)(1_000), 1.0);
+    }
+
+    #[test]
+    fn pacmap_repeats_a_draw_in_every_second_epoch_of_its_third_phase() {
+        let drawn = |method, number| Options::of(method, 1_000).epoch(number).drawn;
+        for number in [1, 2, 199, 200] {
+            assert_eq!(drawn(Method::PACMAP, number), number);
+        }
+        assert_eq!([201, 202, 203, 204, 449, 450].map(|n| drawn(Method::PACMAP, n)), [201, 202, 201, 204, 201, 450]);
+        assert_eq!([201, 203].map(|n| drawn(Method::LARGEVIS, n)), [201, 203]);
     }
 }

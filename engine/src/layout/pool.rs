@@ -43,7 +43,7 @@ impl<const DIM: usize> Pool<DIM> {
     #[expect(unsafe_code, reason = "measured kernel")]
     pub(super) unsafe fn fill<V: Lanes>(&mut self, epoch: &Epoch, of: u32, snapshot: &[[f32; DIM]]) {
         self.of = of;
-        let stream = draw(epoch.seed, u64::from(epoch.number) | POOLS, u64::from(of));
+        let stream = draw(epoch.seed, u64::from(epoch.drawn) | POOLS, u64::from(of));
         let (key, stride) = (stream as u32, (stream >> 32) as u32 | 1);
         for from in (0..Self::SIZE).step_by(LANES) {
             let mut rows = [0; LANES];

@@ -94,7 +94,7 @@ impl Kernel for Firing {
             let groups = ((asked.saturating_sub(beside) + LANES / 2) / LANES)
                 .clamp(usize::from(beside == 0), Pool::<DIM>::SIZE / LANES);
             let share = asked as f32 / (beside + groups * LANES) as f32;
-            let mut at = draw(epoch.seed, u64::from(epoch.number), u64::from(row)) as usize;
+            let mut at = draw(epoch.seed, u64::from(epoch.drawn), u64::from(row)) as usize;
 
             // SAFETY: as the caller vouches.
             unsafe {
@@ -215,7 +215,18 @@ mod tests {
     fn epoch(rows: u32) -> Epoch {
         let stepper = Stepper { optimizer: Optimizer::Adam, rate: 0.7, since: 3 };
         let curve = Curve { a: 1.577, b: 0.895 };
-        Epoch { curve, number: 3, epochs: 10, stepper, exaggeration: 1.0, negatives: 5, unit: 1.0, rows, seed: 11 }
+        Epoch {
+            curve,
+            number: 3,
+            drawn: 3,
+            epochs: 10,
+            stepper,
+            exaggeration: 1.0,
+            negatives: 5,
+            unit: 1.0,
+            rows,
+            seed: 11,
+        }
     }
 
     /// A ring where each row has edges of several weights, two of them to copies.

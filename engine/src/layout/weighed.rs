@@ -121,7 +121,7 @@ impl<L: Loss> Kernel for Weighed<L> {
                                 weigh::<V, L, DIM>(loss, epoch.negatives, &mut pool);
                             }
                         }
-                        let at = draw(epoch.seed, u64::from(epoch.number), u64::from(row)) as usize;
+                        let at = draw(epoch.seed, u64::from(epoch.drawn), u64::from(row)) as usize;
                         pushed::<V, L, DIM>(loss, epoch.negatives, &pool, at, &own)
                     }
                 };

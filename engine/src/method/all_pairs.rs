@@ -37,7 +37,8 @@ impl Entry {
         epochs: Steps(&[(u64::MAX, 2000)]),
         negatives: |_| 0,
         exaggerated: 0,
-        decays: false,
+        falls: |_| None,
+        repeats: false,
         begins: None,
         exact: None,
     };

@@ -52,6 +52,7 @@ fn epoch(rate: f32, negatives: u32, seed: u64) -> Epoch {
     Epoch {
         curve: Curve { a: 1.0, b: 1.0 },
         number: 1,
+        drawn: 1,
         epochs: 450,
         stepper: Stepper { optimizer: Optimizer::Momentum, rate, since: 1 },
         exaggeration: 3.0,

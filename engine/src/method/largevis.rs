@@ -24,7 +24,8 @@ pub(super) static ENTRY: Entry = Entry {
     epochs: Steps(&[(u64::MAX, 1000)]),
     negatives: |config| config.n_negatives,
     exaggerated: 250,
-    decays: true,
+    falls: |_| Some(0),
+    repeats: false,
     begins: Some(1e-4),
     exact: None,
 };

@@ -71,8 +71,10 @@ pub(crate) struct Entry {
     negatives: fn(&Settings) -> usize,
     /// Epochs with early exaggeration, in a run of the usual length.
     exaggerated: usize,
-    /// Whether the step falls to 0 over the epochs.
-    decays: bool,
+    /// Of so many epochs, those after which the step falls linearly to 0; none where it never does.
+    falls: fn(u32) -> Option<u32>,
+    /// Whether every second epoch of those in which the step falls repeats the draws of the first of them.
+    repeats: bool,
     /// The standard deviation of the first positions' first component; as wide as UMAP's where there is none.
     begins: Option<f64>,
     /// What it is where all pairs are computed: then affinity, objective and what follows it say nothing.
@@ -174,8 +176,14 @@ impl Method {
         if config.early_exaggeration == 1.0 { 0 } else { self.0.exaggerated.min(epochs / 3) }
     }
 
-    pub(crate) fn decays(self) -> bool {
-        self.0.decays
+    /// Of so many epochs, those after which the step falls linearly to 0; none where it never does.
+    pub(crate) fn falls(self, epochs: u32) -> Option<u32> {
+        (self.0.falls)(epochs)
+    }
+
+    /// Whether every second epoch of those in which the step falls repeats the draws of the first of them.
+    pub(crate) fn repeats(self) -> bool {
+        self.0.repeats
     }
 
     pub(crate) fn begins(self) -> Option<f64> {

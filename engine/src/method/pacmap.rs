@@ -2,8 +2,15 @@
 //! L = w_nb Σ Q / (10 + Q) + w_mn Σ Q / (10⁴ + Q) + w_fp Σ 1 / (1 + Q), over
 //! near pairs, mid-near pairs and further pairs; the weights go through three
 //! phases. Near and mid-near pairs are edges, counted in the code of an edge
-//! (`affinity::pairs`); further pairs are drawn anew in every epoch, as in the
-//! guide, where the authors' program draws them once.
+//! (`affinity::pairs`); further pairs are drawn anew in every epoch, where the
+//! authors' program draws them once and keeps them. That needs two things more,
+//! both in the third phase (`benches/record/2026-11-30-pacmap.md`):
+//!
+//! - New draws are noise, which does not fade as the gradient does, so that at the
+//!   authors' constant step of 1 rows never settle. The step falls linearly to 0.
+//! - If all draws were new, all rows of a small cluster would be pushed alike, and
+//!   the cluster would shrink to a line or a point. Every second epoch repeats one
+//!   draw, which pushes each row its own way, and the cluster keeps its shape.
 
 use super::{Entry, Opt, Steps};
 use crate::settings::Settings;
@@ -24,10 +31,16 @@ pub(super) static ENTRY: Entry = Entry {
     epochs: Steps(&[(u64::MAX, 450)]),
     negatives: |config| 2 * config.n_neighbors,
     exaggerated: 0,
-    decays: false,
+    falls: |epochs| Some(2 * phase(epochs)),
+    repeats: true,
     begins: Some(1e-4),
     exact: None,
 };
+
+/// Epochs of each of the first two phases: 100 of 450 or more, and of fewer as large a share.
+fn phase(epochs: u32) -> u32 {
+    (epochs * 2 / 9).clamp(1, 100)
+}
 
 /// The loss, with the weights of its three kinds of pairs.
 #[derive(Debug, Clone, Copy)]
@@ -55,8 +68,7 @@ impl Loss for Pacmap {
     }
 
     fn at(self, epoch: &Epoch) -> Self {
-        // Of 450 epochs the first two phases are 100 each; of fewer as large a share.
-        let phase = (epoch.epochs * 2 / 9).clamp(1, 100);
+        let phase = phase(epoch.epochs);
         let done = epoch.number - 1;
         let (near, middle) = if done < phase {
             let share = done as f32 / phase as f32;

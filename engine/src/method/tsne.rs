@@ -20,7 +20,8 @@ pub(super) static ENTRY: Entry = Entry {
     epochs: Steps(&[(u64::MAX, 750)]),
     negatives: |_| 0,
     exaggerated: 250,
-    decays: false,
+    falls: |_| None,
+    repeats: false,
     begins: Some(1e-4),
     exact: None,
 };

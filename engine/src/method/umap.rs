@@ -16,7 +16,8 @@ pub(super) static ENTRY: Entry = Entry {
     epochs: Steps(&[(10_000, 500), (100_000, 300), (u64::MAX, 200)]),
     negatives: |config| config.negative_sample_rate,
     exaggerated: 0,
-    decays: true,
+    falls: |_| Some(0),
+    repeats: false,
     begins: None,
     exact: None,
 };

@@ -81,8 +81,8 @@ impl Arguments {
         let key = |stream: u64| mix64(epoch.seed.wrapping_add(stream.wrapping_mul(GOLDEN)));
         let correct = |beta: f32| 1.0 / (1.0 - beta.powi(own.since as i32));
         Arguments {
-            draws: key(u64::from(epoch.number)),
-            pools: key(u64::from(epoch.number) | super::pool::POOLS),
+            draws: key(u64::from(epoch.drawn)),
+            pools: key(u64::from(epoch.drawn) | super::pool::POOLS),
             step: nodes.step,
             origin: nodes.origin,
             number: epoch.number,

@@ -31,6 +31,8 @@ fn epoch(number: u32, stepper: Stepper, negatives: u32) -> Epoch {
     Epoch {
         curve: Curve { a: 1.577, b: 0.895 },
         number,
+        // Another epoch's draws, as a method may have them.
+        drawn: number.min(3),
         epochs: 10,
         stepper,
         exaggeration: 1.5,
