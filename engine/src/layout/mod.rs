@@ -522,7 +522,7 @@ mod tests {
             (Method::INFOTSNE, 1_000_000, 0.25),
         ] {
             let options =
-                Options { early_exaggeration: 12.0, exaggerated: 250, decay: false, ..Options::of(method, rows) };
+                Options { early_exaggeration: 12.0, exaggerated: 250, falls: None, ..Options::of(method, rows) };
             let rate = |number| options.epoch(number, None).stepper.rate;
             assert!((rate(1) - after / 12.0).abs() < 1e-6, "{method}, {rows}: {}", rate(1));
             assert_eq!(rate(1), rate(250));
@@ -549,7 +549,7 @@ mod tests {
         let rates = |method| {
             let options =
                 Options { learning_rate: Some(1.0), optimizer: Optimizer::Adam, ..Options::of(method, 1_000) };
-            move |number| options.epoch(number).stepper.rate
+            move |number| options.epoch(number, None).stepper.rate
         };
         let pacmap = rates(Method::PACMAP);
         assert_eq!([pacmap(1), pacmap(200), pacmap(201)], [1.0; 3]);
@@ -561,7 +561,7 @@ mod tests {
 
     #[test]
     fn pacmap_repeats_a_draw_in_every_second_epoch_of_its_third_phase() {
-        let drawn = |method, number| Options::of(method, 1_000).epoch(number).drawn;
+        let drawn = |method, number| Options::of(method, 1_000).epoch(number, None).drawn;
         for number in [1, 2, 199, 200] {
             assert_eq!(drawn(Method::PACMAP, number), number);
         }
