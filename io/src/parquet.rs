@@ -41,6 +41,9 @@ const BATCH_BYTES: usize = 4 << 20;
 /// Rows decoded at once while none has shown how long the vectors are.
 const SETTLE_ROWS: usize = 64;
 
+/// Pages up to this size are read whatever the footer says of the whole chunk.
+const USUAL_PAGE: u64 = 16 << 20;
+
 /// Working memory of a decompressor, of which each column has one (zstd's, the largest).
 const CODEC_BYTES: u64 = 96 << 10;
 /// What is small: bitmaps, buffers for reading.
@@ -60,6 +63,8 @@ pub(crate) struct ParquetFile {
     /// The footer's place, in bytes.
     footer: std::ops::Range<u64>,
     pages: PageSize,
+    /// The most bytes that a page may say it takes.
+    largest_page: u64,
     vector_cursor: Mutex<Option<Cursor>>,
     column_cursor: Mutex<Option<Cursor>>,
 }
@@ -101,6 +106,8 @@ impl ParquetFile {
             .map_err(failed)?;
         let starts = check_metadata(&parsed, footer.start).map_err(|what| Error::format(path, what))?;
         let rows = parsed.row_groups().iter().map(|g| g.num_rows() as u64).sum();
+        let chunks = parsed.row_groups().iter().flat_map(|group| group.columns());
+        let largest = chunks.map(|chunk| u64::try_from(chunk.uncompressed_size()).unwrap_or(0)).max();
         let (metadata, declared) = parquet_types::reading(parsed).map_err(failed)?;
         let vectors = match rows {
             0 => Vectors::none(),
@@ -116,6 +123,7 @@ impl ParquetFile {
             vectors,
             footer,
             pages: PageSize::default(),
+            largest_page: largest.unwrap_or(0).max(USUAL_PAGE),
             vector_cursor: Mutex::new(None),
             column_cursor: Mutex::new(None),
         };
@@ -159,7 +167,7 @@ impl ParquetFile {
 
     /// A reader of `columns` that begins at row `first`; of vectors' structs it reads the fields needed.
     fn cursor(&self, use_of: Use, columns: Vec<usize>, first: u64, batch_rows: usize) -> Result<Cursor> {
-        let handle = self.file.handle()?;
+        let handle = self.file.handle()?.with_largest_page(self.largest_page);
         // Of groups that begin at one row, all but the last are empty.
         let group = self.starts.partition_point(|&start| start <= first).saturating_sub(1);
         let skipped = first - self.starts.get(group).copied().unwrap_or(first);
@@ -414,54 +422,14 @@ impl PageSize {
     /// if there is no such header: then decoding will find what is wrong.
     fn read(file: &Handle, chunk: &ColumnChunkMetaData) -> Option<Self> {
         // Sizes come first in a header; what follows them may be long.
-        let mut bytes = [0; 64];
+        let mut bytes = [0; PAGE_HEADER];
         let read = file.read_at(u64::try_from(chunk.data_page_offset()).ok()?, &mut bytes).ok()?;
         Self::parse(bytes.get(..read)?)
     }
 
-    /// Reads the beginning of a page's header, in Thrift's compact protocol:
-    /// a field begins with a byte, how many its number is more than the last
-    /// one's and its type; an integer is zigzag, seven bits a byte.
-    fn parse(mut bytes: &[u8]) -> Option<Self> {
-        const NEXT_INTEGER: u8 = 0x15;
-        let mut byte = || bytes.split_off_first().copied();
-        let number = |byte: &mut dyn FnMut() -> Option<u8>| {
-            let mut number = 0_u64;
-            for shift in (0..35).step_by(7) {
-                let seven = byte()?;
-                number |= u64::from(seven & 0x7f) << shift;
-                if seven < 0x80 {
-                    // Sizes and counts are not negative.
-                    return (number & 1 == 0).then_some(number >> 1);
-                }
-            }
-            None
-        };
-        let mut numbers = [0; 3];
-        for field in &mut numbers {
-            if byte()? != NEXT_INTEGER {
-                return None;
-            }
-            *field = number(&mut byte)?;
-        }
-        let [kind, size, _compressed] = numbers;
-        let mut next = byte()?;
-        let mut last = 3;
-        if next == NEXT_INTEGER {
-            // A checksum, which may be of any sign.
-            while byte()? >= 0x80 {}
-            (next, last) = (byte()?, 4);
-        }
-        // What is particular to pages of values: of version 1 in field 5, of version 2 in field 8.
-        let particular = match kind {
-            0 => 5,
-            3 => 8,
-            _ => return None,
-        };
-        if next != (particular - last) << 4 | 0x0c || byte()? != NEXT_INTEGER {
-            return None;
-        }
-        Some(PageSize { bytes: size, values: number(&mut byte)? })
+    /// The beginning of the header of a page of values.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        page_header(bytes).and_then(|(kind, size)| (kind != DICTIONARY).then_some(size))
     }
 
     /// The most bytes that a chunk's page and its dictionary take, where a value takes `width`.
@@ -475,6 +443,65 @@ impl PageSize {
         let dictionary = dictionary.max(dictionary.saturating_mul(whole) / compressed);
         (page.min(whole), dictionary.min(whole))
     }
+}
+
+/// Bytes of a page's header that are looked at: sizes come first, what follows may be long.
+pub(crate) const PAGE_HEADER: usize = 64;
+
+/// The kind of a page that is a dictionary.
+const DICTIONARY: u64 = 2;
+
+/// How many bytes the page whose header begins so takes when it is decompressed; `None` if this
+/// is not the beginning of a header.
+pub(crate) fn page_bytes(bytes: &[u8]) -> Option<u64> {
+    page_header(bytes).map(|(_, size)| size.bytes)
+}
+
+/// Reads the beginning of a page's header, in Thrift's compact protocol:
+/// a field begins with a byte, how many its number is more than the last
+/// one's and its type; an integer is zigzag, seven bits a byte.
+fn page_header(mut bytes: &[u8]) -> Option<(u64, PageSize)> {
+    const NEXT_INTEGER: u8 = 0x15;
+    let mut byte = || bytes.split_off_first().copied();
+    let number = |byte: &mut dyn FnMut() -> Option<u8>| {
+        let mut number = 0_u64;
+        for shift in (0..35).step_by(7) {
+            let seven = byte()?;
+            number |= u64::from(seven & 0x7f) << shift;
+            if seven < 0x80 {
+                // Sizes and counts are not negative.
+                return (number & 1 == 0).then_some(number >> 1);
+            }
+        }
+        None
+    };
+    let mut numbers = [0; 3];
+    for field in &mut numbers {
+        if byte()? != NEXT_INTEGER {
+            return None;
+        }
+        *field = number(&mut byte)?;
+    }
+    let [kind, size, _compressed] = numbers;
+    let mut next = byte()?;
+    let mut last = 3;
+    if next == NEXT_INTEGER {
+        // A checksum, which may be of any sign.
+        while byte()? >= 0x80 {}
+        (next, last) = (byte()?, 4);
+    }
+    // What is particular: to values of version 1 in field 5, of version 2 in field 8, to
+    // dictionaries in field 7.
+    let particular = match kind {
+        0 => 5,
+        DICTIONARY => 7,
+        3 => 8,
+        _ => return None,
+    };
+    if next != (particular - last) << 4 | 0x0c || byte()? != NEXT_INTEGER {
+        return None;
+    }
+    Some((kind, PageSize { bytes: size, values: number(&mut byte)? }))
 }
 
 /// Where the footer lies in a file of `length` bytes, of which `read` fills a slice from a place on.
@@ -631,6 +658,8 @@ mod tests {
         assert_eq!(header(&[0x15, 0, 0x15, 2, 0x15, 4, 0x2c, 0x15]), None);
         assert_eq!(header(&[0x15, 0, 0x15, 2, 0x15, 4, 0x5c, 0x15, 6]), None);
         assert_eq!(header(b"PAR1"), None);
+        // Whose size is known all the same.
+        assert_eq!(page_bytes(&[0x15, 4, 0x15, 2, 0x15, 4, 0x4c, 0x15, 6]), Some(1));
         assert_eq!(header(&[]), None);
     }
 }

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
+use crate::parquet::{PAGE_HEADER, page_bytes};
 use crate::source::{Fingerprint, fingerprint, lock, open_file, stamp, unchanged};
 use crate::{Error, Result};
 
@@ -35,6 +36,8 @@ pub(crate) struct Positioned {
 pub(crate) struct Handle {
     file: Arc<File>,
     length: u64,
+    /// The most bytes that a page of Parquet may take when it is decompressed.
+    largest_page: u64,
 }
 
 impl Positioned {
@@ -93,7 +96,7 @@ impl Positioned {
     pub(crate) fn handle(&self) -> Result<Handle> {
         let (file, described) = open_file(&self.path)?;
         self.same(&described)?;
-        Ok(Handle { file: Arc::new(file), length: described.len() })
+        Ok(Handle { file: Arc::new(file), length: described.len(), largest_page: u64::MAX })
     }
 
     /// How the file differs from the one that was opened first, if it does.
@@ -121,6 +124,30 @@ impl Positioned {
 }
 
 impl Handle {
+    /// The same handle, which reads no page that says it takes more than `largest` bytes: memory
+    /// for a page is taken by what its header says, before anything of it is decompressed.
+    pub(crate) fn with_largest_page(self, largest: u64) -> Self {
+        Handle { largest_page: largest, ..self }
+    }
+
+    /// Refuses the page that begins at `at`, if one does, where it is too large.
+    fn check_page(&self, at: u64) -> std::result::Result<(), ParquetError> {
+        if self.largest_page == u64::MAX {
+            return Ok(());
+        }
+        let mut bytes = [0; PAGE_HEADER];
+        let read = self.read_at(at, &mut bytes)?;
+        match page_bytes(&bytes[..read]) {
+            Some(says) if says > self.largest_page => {
+                let most = self.largest_page;
+                Err(ParquetError::General(format!(
+                    "a page of {says} bytes where the footer has {most} at most: damaged"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Fills `to` with the bytes from `at` on.
     pub(crate) fn read_exact_at(&self, at: u64, to: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(to, at)
@@ -142,10 +169,14 @@ impl ChunkReader for Handle {
     type T = BufReader<Sequential>;
 
     fn get_read(&self, start: u64) -> std::result::Result<Self::T, ParquetError> {
+        self.check_page(start)?;
         Ok(BufReader::new(Sequential { handle: self.clone(), at: start }))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> std::result::Result<Bytes, ParquetError> {
+        if start.checked_add(length as u64).is_none_or(|end| end > self.length) {
+            return Err(ParquetError::EOF(format!("{length} bytes from byte {start} on, beyond the file's end")));
+        }
         let mut bytes = Vec::new();
         if bytes.try_reserve_exact(length).is_err() {
             return Err(ParquetError::General(format!("{length} bytes of it at once do not fit into memory")));
