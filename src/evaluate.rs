@@ -13,9 +13,11 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{can_cast_types, cast};
 use arrow::datatypes::{DataType, Float32Type};
 use lowland_engine::evaluate::{self, Config, Input, LABEL_BYTES, Labels, MOST_LABELS, Points, READ_ROWS, UNLABELED};
+use lowland_engine::invalid::{self, LeftOut};
 use lowland_engine::{Event, GraphSource, Observer};
-use lowland_io::{Coordinates, Source};
+use lowland_io::{Coordinates, RowSet, RowSetBuilder, Source, Subset};
 
+use crate::invalid::{Invalid, Placed, shifted};
 use crate::job::Graph;
 use crate::plot::texts;
 use crate::{Error, Result};
@@ -38,6 +40,9 @@ pub struct Evaluation {
     /// A column that both have, and that names the rows. By default the map's first column is
     /// compared, where the source has it too, and row numbers in `id` are looked at.
     pub id: Option<String>,
+    /// What is done with rows of the source that cannot be measured: refused, or left out of all
+    /// tables. Rows of the map without coordinates always are.
+    pub invalid: Invalid,
     /// How it is done.
     pub config: Config,
 }
@@ -52,6 +57,25 @@ pub fn open_map(path: &Path, coordinates: Option<&str>) -> Result<Arc<dyn Source
     Ok(lowland_io::open_map(&path.to_string_lossy(), &coordinates)?.into())
 }
 
+/// What the tables have in common.
+struct Common {
+    /// The tables, of these rows only.
+    tables: Evaluation,
+    /// The graph's rows that are among them, where not all are.
+    graph_rows: Option<Arc<RowSet>>,
+    /// Rows of the map that are not, for they have no coordinates.
+    without_coordinates: u64,
+    /// Rows of the source that are not.
+    invalid: Option<LeftOut>,
+}
+
+/// Of the rows in `set`, one of `all` rows, those that `keep` says.
+fn keep_of(set: &RowSet, all: u64, keep: impl Fn(u64) -> bool) -> RowSet {
+    let mut kept = RowSetBuilder::new(all);
+    (0..all).filter(|&row| !(set.contains(row) && keep(row))).for_each(|row| kept.remove(row));
+    kept.finish()
+}
+
 impl Evaluation {
     /// An evaluation with default settings of a map alone.
     pub fn new(map: Arc<dyn Source>) -> Self {
@@ -62,6 +86,7 @@ impl Evaluation {
             labels: Vec::new(),
             weights: None,
             id: None,
+            invalid: Invalid::default(),
             config: Config::default(),
         }
     }
@@ -74,8 +99,11 @@ impl Evaluation {
     /// smallest budget that would do.
     pub fn plan(&self) -> Result<evaluate::Plan> {
         let rows = self.map.shape().rows;
-        let of_source = self.source.as_ref().map(|source| ("the source", source.shape().rows));
-        let of_graph = self.graph.as_ref().map(|graph| ("the graph", graph.rows()));
+        // How many rows will be left of the source is not known yet.
+        let of_source = self.source.as_ref().filter(|_| self.invalid == Invalid::Error);
+        let of_source = of_source.map(|source| ("the source", source.shape().rows));
+        let of_graph = self.graph.as_ref().filter(|_| self.invalid == Invalid::Error);
+        let of_graph = of_graph.map(|graph| ("the graph", graph.rows()));
         for (what, has) in of_source.into_iter().chain(of_graph) {
             if has != rows {
                 return Err(Error::job(format!(
@@ -103,18 +131,21 @@ impl Evaluation {
                 )));
             }
         }
-        self.planned(vec![1; self.labels.len()])
+        self.planned(vec![1; self.labels.len()], self.graph.as_ref().map(Graph::k))
     }
 
-    fn planned(&self, labels: Vec<usize>) -> Result<evaluate::Plan> {
+    fn planned(&self, labels: Vec<usize>, graph_k: Option<usize>) -> Result<evaluate::Plan> {
         let (shape, source) = (self.map.shape(), self.source.as_ref());
         let held = self.map.held_bytes().max(source.map_or(0, |source| source.held_bytes()));
+        // Of rows that are left out each table may know.
+        let held =
+            held + 2 * (RowSet::bytes(shape.rows) + source.map_or(0, |source| RowSet::bytes(source.shape().rows)));
         let input = Input {
             rows: shape.rows,
             n_components: shape.dim,
             dim: source.map(|source| source.shape().dim),
             source_bytes: held,
-            graph_k: self.graph.as_ref().map(Graph::k),
+            graph_k,
             labels,
             weights: self.weights.is_some(),
         };
@@ -130,16 +161,22 @@ impl Evaluation {
     pub fn run(&self, observer: &dyn Observer) -> Result<evaluate::Report> {
         self.plan()?;
         let before = self.fingerprints()?;
-        self.check_order(observer)?;
-        let map = self.read_map(observer)?;
-        let labels = self.labels.iter().map(|column| self.read_labels(column, observer));
+        let Common { tables, graph_rows, without_coordinates, invalid } = self.common(observer)?;
+        tables.check_order(observer)?;
+        let map = tables.read_map(observer)?;
+        let labels = tables.labels.iter().map(|column| tables.read_labels(column, observer));
         let labels = labels.collect::<Result<Vec<Labels>>>()?;
-        let weights = self.weights.as_ref().map(|column| self.read_weights(column, observer)).transpose()?;
-        self.map.release();
-        let plan = self.planned(labels.iter().map(|labels| labels.count).collect())?;
-        let graph = self.graph.as_ref().map(|graph| graph as &dyn GraphSource);
-        let subject = evaluate::Subject { map, source: self.source.clone(), graph, labels, weights };
-        let report = evaluate::evaluate(&plan, &subject, observer)?;
+        let weights = tables.weights.as_ref().map(|column| tables.read_weights(column, observer)).transpose()?;
+        tables.map.release();
+        let counts = labels.iter().map(|labels| labels.count).collect();
+        let plan = tables.planned(counts, self.graph.as_ref().map(Graph::k))?;
+        let graph = self.graph.as_ref().map(|graph| Placed { graph, rows: graph_rows });
+        let graph = graph.as_ref().map(|graph| graph as &dyn GraphSource);
+        let allowed = self.config.metric.ignores_shift();
+        let source = tables.source.as_ref().map(|source| shifted(source.clone(), allowed)).transpose()?;
+        let subject = evaluate::Subject { map, source: source.map(|(source, _)| source), graph, labels, weights };
+        let mut report = evaluate::evaluate(&plan, &subject, observer)?;
+        (report.without_coordinates, report.invalid) = (without_coordinates, invalid);
         match lowland_io::unchanged(&before, &self.fingerprints()?) {
             Err(lowland_io::Error::Changed { path, what }) => Err(Error::job(format!(
                 "{}: changed while it was read: {what}; evaluate again when whatever writes it has finished",
@@ -147,6 +184,103 @@ impl Evaluation {
             ))),
             unchanged => Ok(unchanged.map(|()| report)?),
         }
+    }
+
+    /// The tables without the rows that have no coordinates in the map, or that the source cannot
+    /// be measured by where those are to be left out. A map made without them may lack them itself.
+    fn common(&self, observer: &dyn Observer) -> Result<Common> {
+        let rows = self.map.shape().rows;
+        let there = self.with_coordinates(observer)?;
+        let without_coordinates = rows - there.count();
+        let mut invalid = None;
+        let mut of_source = None;
+        if let Some(source) = self.source.as_ref().filter(|_| self.invalid != Invalid::Error) {
+            let found = invalid::survey(source, self.config.metric, self.config.memory, observer)?;
+            let (count, all) = (found.rows.count(), found.rows.all());
+            if all != rows && count != rows {
+                return Err(Error::job(format!(
+                    "{}: the map has {rows} rows, the source has {all}, of which {count} can be measured: they must be \
+                     the same rows in the same order",
+                    self.path()
+                )));
+            }
+            let (rows, kinds) = (found.flaws.rows(), found.flaws);
+            invalid = Some(LeftOut { invalid: Invalid::Drop.name(), rows, of: all, kinds });
+            of_source = Some(found.rows);
+        }
+        let (of_map, of_source) = match of_source {
+            // The map lacks them already.
+            Some(placed) if placed.all() != rows => {
+                let both = keep_of(&placed, placed.all(), |row| there.contains(placed.rank(row)));
+                (there, both)
+            }
+            Some(placed) => {
+                let both = keep_of(&there, rows, |row| placed.contains(row));
+                (both.clone(), both)
+            }
+            None => (there.clone(), there),
+        };
+        let (of_map, of_source) = (Arc::new(of_map), Arc::new(of_source));
+        let part = |table: &Arc<dyn Source>, rows: &Arc<RowSet>| -> Arc<dyn Source> {
+            match rows.count() == rows.all() {
+                true => table.clone(),
+                false => Arc::new(Subset::new(table.clone(), rows.clone())),
+            }
+        };
+        let whole = of_source.count() == of_source.all();
+        let graph_rows = (!whole).then(|| match &self.graph {
+            Some(graph) if graph.rows() == of_map.all() => of_map.clone(),
+            _ => of_source.clone(),
+        });
+        if let Some(graph) = &self.graph {
+            let (has, map) = (graph.rows(), of_map.count());
+            if has != map && graph_rows.as_ref().is_none_or(|rows| rows.all() != has) {
+                let what = format!(
+                    "the map has {map} rows, the graph has {has}: they must be the same rows in the same order"
+                );
+                return Err(Error::job(format!("{}: {what}", self.path())));
+            }
+        }
+        let tables = Evaluation {
+            map: part(&self.map, &of_map),
+            source: self.source.as_ref().map(|source| part(source, &of_source)),
+            graph: None,
+            labels: self.labels.clone(),
+            weights: self.weights.clone(),
+            id: self.id.clone(),
+            invalid: self.invalid,
+            config: self.config.clone(),
+        };
+        Ok(Common { tables, graph_rows, without_coordinates, invalid })
+    }
+
+    /// The rows of the map that have a coordinate, or several, and not none but nulls and NaN.
+    fn with_coordinates(&self, observer: &dyn Observer) -> Result<RowSet> {
+        let shape = self.map.shape();
+        let mut there = RowSetBuilder::new(shape.rows);
+        self.each_position(observer, &mut |first, values| {
+            for (row, point) in (first..).zip(values.chunks_exact(shape.dim)) {
+                if point.iter().all(|x| x.is_nan()) {
+                    there.remove(row);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(there.finish())
+    }
+
+    /// Hands all rows of the map, in portions, to `each(first, values)`.
+    fn each_position(&self, observer: &dyn Observer, each: &mut dyn FnMut(u64, &[f32]) -> Result<()>) -> Result<()> {
+        let shape = self.map.shape();
+        let mut values = vec![0f32; READ_ROWS.min(shape.rows as usize) * shape.dim];
+        for first in (0..shape.rows).step_by(READ_ROWS) {
+            pulse(observer)?;
+            let count = (shape.rows - first).min(READ_ROWS as u64) as usize;
+            let values = &mut values[..count * shape.dim];
+            self.map.read_rows(first, values)?;
+            each(first, values)?;
+        }
+        Ok(())
     }
 
     fn fingerprints(&self) -> Result<Vec<lowland_io::Fingerprint>> {
@@ -201,18 +335,14 @@ impl Evaluation {
     fn read_map(&self, observer: &dyn Observer) -> Result<Points> {
         let shape = self.map.shape();
         let mut points = Points::new(shape.rows as usize, shape.dim);
-        let mut values = vec![0f32; READ_ROWS.min(shape.rows as usize) * shape.dim];
-        for first in (0..shape.rows).step_by(READ_ROWS) {
-            pulse(observer)?;
-            let count = (shape.rows - first).min(READ_ROWS as u64) as usize;
-            let values = &mut values[..count * shape.dim];
-            self.map.read_rows(first, values)?;
+        self.each_position(observer, &mut |first, values| {
             if let Some(at) = values.iter().position(|x| !x.is_finite()) {
                 let row = first + (at / shape.dim) as u64;
                 return Err(lowland_engine::scan::not_finite(self.map.as_ref(), row, at % shape.dim).into());
             }
             points.put(first as usize, values);
-        }
+            Ok(())
+        })?;
         Ok(points)
     }
 

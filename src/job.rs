@@ -6,18 +6,23 @@
 //! nothing leaves nothing.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::record_batch::RecordBatch;
+use lowland_engine::invalid::LeftOut;
 use lowland_engine::{
     Config, Event, FirstPositions, GraphSink, GraphSource, Init, Inputs, Metric, Observer, Plan, Report, Sink, Stage,
 };
 use lowland_io::{
-    Fingerprint, GraphReader, GraphWriter, Manifest, MapColumns, MapWriter, RunDir, Source, coordinate_names,
+    Fingerprint, GraphReader, GraphWriter, MISSING, Manifest, MapColumns, MapWriter, RowSet, RunDir, Shift, Source,
+    coordinate_names,
 };
 
 use crate::evaluate::open_map;
 use crate::first::EarlierMap;
+use crate::invalid::{Invalid, Placed, Reading};
 use crate::{Error, Result, space};
 
 /// Rows of kept columns that are read at a time: they may be long texts.
@@ -98,6 +103,8 @@ pub struct Job {
     pub source: Option<Arc<dyn Source>>,
     /// A precomputed kNN graph, with or without the vectors.
     pub graph: Option<Graph>,
+    /// What is done with rows that cannot be placed.
+    pub invalid: Invalid,
     /// What decides the map.
     pub config: Config,
     /// The map (`.parquet`, `.arrow`, `.npy`) or the graph (`.arrow`, `.parquet`) to write.
@@ -124,6 +131,8 @@ pub struct Job {
     pub strict: bool,
     /// Whether the input cannot be had again: then a run that fails leaves nothing.
     pub once: bool,
+    /// How the source is read, once it was looked at.
+    reading: Mutex<Option<Arc<Reading>>>,
 }
 
 impl Job {
@@ -132,6 +141,7 @@ impl Job {
         Job {
             source: None,
             graph: None,
+            invalid: Invalid::default(),
             config: Config::default(),
             output: output.into(),
             id: None,
@@ -143,6 +153,7 @@ impl Job {
             restart: false,
             strict: false,
             once: false,
+            reading: Mutex::new(None),
         }
     }
 
@@ -174,12 +185,79 @@ impl Job {
         config
     }
 
+    /// Looks at all rows of the source where some may be left out ([`Job::invalid`]), which takes a
+    /// pass over it, and at the first ones for what is subtracted before rounding. What was found
+    /// is kept, and nothing is read a second time. [`plan`](Job::plan) does the same, unheard.
+    ///
+    /// # Errors
+    /// Where fewer than two rows can be placed, the source cannot be read, or the observer stops it.
+    pub fn look(&self, observer: &dyn Observer) -> Result<()> {
+        self.reading(observer).map(|_| ())
+    }
+
+    fn reading(&self, observer: &dyn Observer) -> Result<Option<Arc<Reading>>> {
+        let Some(source) = &self.source else { return Ok(None) };
+        let metric = self.config.settings(source.shape().rows).metric;
+        // What cosne makes of a row depends on its length.
+        let allowed = self.config.method.name() != "cosne";
+        let mut kept = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reading) = kept.as_ref().filter(|reading| reading.is_of(source, self.invalid, metric, allowed)) {
+            return Ok(Some(reading.clone()));
+        }
+        let reading = Reading::new(source, self.invalid, metric, allowed, self.config.memory, observer)?;
+        Ok(Some(kept.insert(Arc::new(reading)).clone()))
+    }
+
+    /// The rows that cannot be placed, where they are left out; looks at the source as
+    /// [`look`](Job::look) does.
+    ///
+    /// # Errors
+    /// Those of [`look`](Job::look).
+    pub fn left_out(&self) -> Result<Option<LeftOut>> {
+        Ok(self.reading(&())?.and_then(|reading| reading.left_out()))
+    }
+
+    /// What is subtracted from each component before it is rounded to single precision: something
+    /// where columns of a source of f64 or integers lie far from 0 and the metric ignores where
+    /// rows lie together.
+    ///
+    /// # Errors
+    /// Those of [`look`](Job::look).
+    pub fn shift(&self) -> Result<Option<Shift>> {
+        Ok(self.reading(&())?.and_then(|reading| reading.shift().cloned()))
+    }
+
+    /// The output's rows in the source: all of them, or those that are not dropped.
+    ///
+    /// # Errors
+    /// Those of [`look`](Job::look).
+    pub fn output_rows(&self) -> Result<Option<Arc<dyn Source>>> {
+        Ok(self.reading(&())?.map(|reading| reading.output()))
+    }
+
+    /// The inputs as the engine takes them.
+    fn with_inputs<T>(&self, observer: &dyn Observer, with: impl FnOnce(&Inputs<'_>) -> Result<T>) -> Result<T> {
+        let reading = self.reading(observer)?;
+        let rows = reading.as_ref().and_then(|reading| reading.rows().cloned());
+        let graph = self.graph.as_ref().map(|graph| Placed { graph, rows });
+        with(&Inputs {
+            source: reading.map(|reading| reading.source().clone()),
+            graph: graph.as_ref().map(|graph| graph as &dyn GraphSource),
+            first: None,
+        })
+    }
+
+    /// The report, with what of the source was left out or moved.
+    fn told(&self, report: Report) -> Result<Report> {
+        Ok(Report { left_out: self.left_out()?, shift: self.shift()?, ..report })
+    }
+
     /// Checks the config against the inputs and decides every number.
     ///
     /// # Errors
     /// Names the option, the data's lack, or the smallest budget that would do.
     pub fn plan(&self) -> Result<Plan> {
-        Ok(self.planned().plan(&self.inputs().describe()?)?)
+        self.with_inputs(&(), |inputs| Ok(self.planned().plan(&inputs.describe()?)?))
     }
 
     /// The same for [`Job::knn`], which needs less.
@@ -187,7 +265,7 @@ impl Job {
     /// # Errors
     /// As [`Job::plan`].
     pub fn plan_graph(&self) -> Result<Plan> {
-        Ok(self.planned().plan_graph(&self.inputs().describe()?)?)
+        self.with_inputs(&(), |inputs| Ok(self.planned().plan_graph(&inputs.describe()?)?))
     }
 
     /// Makes the map. Goes on from what an earlier run of the same job finished.
@@ -202,9 +280,11 @@ impl Job {
         let mut map = self.begin_map(plan, observer)?;
         let run = self.open_run(plan, earlier.as_ref())?;
         let first = earlier.as_ref().map(|earlier| earlier as &dyn FirstPositions);
-        let inputs = Inputs { first, ..self.inputs() };
-        let result = lowland_engine::embed(plan, &inputs, &run.dir, &mut map, observer);
-        self.close_run(run, result.map_err(Error::from))
+        let result = self.with_inputs(observer, |inputs| {
+            let inputs = Inputs { first, ..inputs.clone() };
+            self.told(lowland_engine::embed(plan, &inputs, &run.dir, &mut map, observer)?)
+        });
+        self.close_run(run, result)
     }
 
     /// Makes the kNN graph alone.
@@ -218,11 +298,15 @@ impl Job {
             return Err(Error::job(what));
         }
         self.check_room(plan)?;
-        let mut graph =
-            Found(Some(GraphWriter::create(&self.output, plan.k(), plan.settings().metric.name(), self.force)?));
+        let placing = Placing::of(self.reading(observer)?.as_deref());
+        let create = if matches!(placing, Placing::Drop(_)) { GraphWriter::create_named } else { GraphWriter::create };
+        let writer = create(&self.output, plan.k(), plan.settings().metric.name(), self.force)?;
+        let mut graph = Found { writer: Some(writer), placing };
         let run = self.open_run(plan, None)?;
-        let result = lowland_engine::knn(plan, &self.inputs(), &run.dir, &mut graph, observer);
-        self.close_run(run, result.map_err(Error::from))
+        let result = self.with_inputs(observer, |inputs| {
+            self.told(lowland_engine::knn(plan, inputs, &run.dir, &mut graph, observer)?)
+        });
+        self.close_run(run, result)
     }
 
     /// What a run of `plan` still needs on disk, and what is there. `None`
@@ -268,11 +352,6 @@ impl Job {
         plan.shape().rows.saturating_mul(number + kept + plan.settings().n_components as u64 * 4)
     }
 
-    fn inputs(&self) -> Inputs<'_> {
-        let graph = self.graph.as_ref().map(|g| g as &dyn GraphSource);
-        Inputs { source: self.source.clone(), graph, first: None }
-    }
-
     fn check_output(&self) -> Result<()> {
         check_output(&self.output, self.force)?;
         is_input(&self.output, &self.fingerprints()?)
@@ -283,12 +362,14 @@ impl Job {
     fn earlier(&self, plan: &Plan) -> Result<Option<EarlierMap>> {
         let Init::File(path) = &plan.settings().init else { return Ok(None) };
         let shape = (plan.shape().rows, plan.settings().n_components);
-        EarlierMap::open(path, shape, self.source.as_ref(), self.id.as_ref()).map(Some)
+        let source = self.reading(&())?.map(|reading| reading.source().clone());
+        EarlierMap::open(path, shape, source.as_ref(), self.id.as_ref()).map(Some)
     }
 
     fn begin_map(&self, plan: &Plan, observer: &dyn Observer) -> Result<Map> {
+        let reading = self.reading(observer)?;
         let beside = Beside {
-            source: self.source.clone(),
+            reading: reading.as_deref(),
             id: self.id.as_ref(),
             keep: &self.keep,
             coordinates: &self.coordinates,
@@ -323,6 +404,9 @@ impl Job {
                 fields.insert("init_id".into(), id.into());
             }
             fields.insert("knn".into(), self.graph.as_ref().map(|g| g.path.to_string_lossy()).into());
+            for (name, value) in self.reading(&())?.iter().flat_map(|reading| reading.identity()) {
+                fields.insert(name.into(), value);
+            }
         }
         let (path, files) = (self.run_path(), self.fingerprints()?);
         // A directory that was there is somebody's choice and stays.
@@ -424,16 +508,90 @@ pub(crate) fn is_input(output: &Path, files: &[Fingerprint]) -> Result<()> {
     Ok(())
 }
 
+/// Where the rows that were placed belong in the output, if others were not.
+enum Placing {
+    /// All were.
+    All,
+    /// Of the source's rows these are in the output.
+    Drop(Arc<RowSet>),
+    /// All rows are in the output, these with what was found for them; the next to be written.
+    Null(Arc<RowSet>, u64),
+}
+
+impl Placing {
+    fn of(reading: Option<&Reading>) -> Self {
+        match reading.and_then(|reading| Some((reading.invalid(), reading.rows()?))) {
+            Some((Invalid::Drop, rows)) => Placing::Drop(rows.clone()),
+            Some((Invalid::Null, rows)) => Placing::Null(rows.clone(), 0),
+            _ => Placing::All,
+        }
+    }
+}
+
+/// Spreads `count` rows that were placed, from the row `first` of them on, over the source's rows
+/// from `next` on, as far as no other row that was placed is: calls `each(row, rows)` with portions
+/// of the source's rows, of which each is at most `portion` long. Gives the row that comes next.
+fn spread(
+    rows: &RowSet,
+    (first, count): (u64, usize),
+    next: u64,
+    portion: usize,
+    mut each: impl FnMut(u64, usize) -> lowland_engine::Result<()>,
+) -> lowland_engine::Result<u64> {
+    // Those behind the last one that have no place go with it.
+    let end = rows.source_row(first + count as u64);
+    let mut row = next;
+    while row < end {
+        let here = (end - row).min(portion as u64) as usize;
+        each(row, here)?;
+        row += here as u64;
+    }
+    Ok(end)
+}
+
 /// The graph under construction, until it has its name.
-struct Found(Option<GraphWriter>);
+struct Found {
+    writer: Option<GraphWriter>,
+    placing: Placing,
+}
 
 impl GraphSink for Found {
     fn write(&mut self, first: u64, ids: &[u32], distances: &[f32]) -> lowland_engine::Result<()> {
-        self.0.as_mut().map_or(Ok(()), |graph| Ok(graph.write_rows(first, ids, distances)?))
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        let named = |rows: &RowSet, ids: &[u32]| -> Vec<u32> {
+            let name = |&id: &u32| if id == MISSING { MISSING } else { rows.source_row(u64::from(id)) as u32 };
+            ids.iter().map(name).collect()
+        };
+        match &mut self.placing {
+            Placing::All => writer.write_rows(first, ids, distances)?,
+            Placing::Drop(rows) => {
+                let count = ids.len() / writer.k();
+                let own: Vec<u32> = (first..first + count as u64).map(|row| rows.source_row(row) as u32).collect();
+                writer.write_named_rows(first, &own, &named(rows, ids), distances)?;
+            }
+            Placing::Null(rows, next) => {
+                let k = writer.k();
+                let (mut ids, mut distances) = (ids.chunks_exact(k), distances.chunks_exact(k));
+                let count = ids.len();
+                *next = spread(rows, (first, count), *next, KEPT_ROWS, |row, here| {
+                    let (mut all, mut far) = (vec![MISSING; here * k], vec![f32::INFINITY; here * k]);
+                    for (i, (all, far)) in (row..).zip(all.chunks_exact_mut(k).zip(far.chunks_exact_mut(k))) {
+                        if rows.contains(i)
+                            && let (Some(ids), Some(distances)) = (ids.next(), distances.next())
+                        {
+                            all.copy_from_slice(&named(rows, ids));
+                            far.copy_from_slice(distances);
+                        }
+                    }
+                    Ok(writer.write_rows(row, &all, &far)?)
+                })?;
+            }
+        }
+        Ok(())
     }
 
     fn finish(&mut self) -> lowland_engine::Result<()> {
-        self.0.take().map_or(Ok(()), |graph| Ok(graph.finish().map(|_| ())?))
+        self.writer.take().map_or(Ok(()), |graph| Ok(graph.finish().map(|_| ())?))
     }
 }
 
@@ -441,14 +599,19 @@ impl GraphSink for Found {
 pub(crate) struct Map {
     /// Until the map has its name.
     writer: Option<MapWriter>,
+    /// The output's rows, where columns of them are kept.
     source: Option<Arc<dyn Source>>,
     names: Vec<String>,
+    placing: Placing,
+    /// Whether rows are named by their number in the source, which is not that in the output.
+    numbered: bool,
     dim: usize,
 }
 
 /// What a map has beside the coordinates, and what those are called.
 pub(crate) struct Beside<'a> {
-    pub(crate) source: Option<Arc<dyn Source>>,
+    /// How the source is read that the columns are from.
+    pub(crate) reading: Option<&'a Reading>,
     pub(crate) id: Option<&'a String>,
     pub(crate) keep: &'a [String],
     pub(crate) coordinates: &'a [String],
@@ -456,7 +619,7 @@ pub(crate) struct Beside<'a> {
 
 impl Map {
     /// Begins the map `path` of rows × dim, with columns of the source beside
-    /// it. What is wrong with the columns is found here: their types over all
+    /// it; rows are those that are placed. What is wrong with the columns is found here: their types over all
     /// files, and, where these do not tell, their values.
     pub(crate) fn begin(
         path: &Path,
@@ -465,9 +628,10 @@ impl Map {
         force: bool,
         observer: &dyn Observer,
     ) -> Result<Map> {
-        let Beside { source, id, keep, coordinates } = beside;
+        let Beside { reading, id, keep, coordinates } = beside;
         let names: Vec<String> = id.into_iter().chain(keep).cloned().collect();
-        let extra = match (&source, names.is_empty()) {
+        let (source, placing) = (reading.map(Reading::output), Placing::of(reading));
+        let mut extra = match (&source, names.is_empty()) {
             (_, true) => None,
             (Some(source), false) => Some(source.column_schema(&names)?),
             (None, false) => {
@@ -478,7 +642,16 @@ impl Map {
             }
         };
         let coordinates = coordinates_of(coordinates, dim, &names)?;
-        let columns = MapColumns { rows, coordinates, extra, own_id: id.is_some() };
+        let only_coordinates = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy"));
+        let numbered = matches!(placing, Placing::Drop(_)) && id.is_none() && !only_coordinates;
+        if numbered {
+            let kept = extra.iter().flat_map(|schema| schema.fields().iter().cloned());
+            let number = Arc::new(Field::new("id", DataType::UInt64, false));
+            extra = Some(Arc::new(Schema::new(std::iter::once(number).chain(kept).collect::<Vec<_>>())));
+        }
+        let rows = if let Placing::Null(all, _) = &placing { all.all() } else { rows };
+        let nullable = reading.is_some_and(|reading| reading.invalid() == Invalid::Null);
+        let columns = MapColumns { rows, coordinates, extra, own_id: id.is_some() || numbered, nullable };
         let mut writer = MapWriter::create(path, columns, force)?;
         if let Some(source) = &source {
             let mut unsure = source.unsure_columns(&names)?;
@@ -492,7 +665,32 @@ impl Map {
                 })
             })?;
         }
-        Ok(Map { writer: Some(writer), source, names, dim })
+        let source = source.filter(|_| !names.is_empty());
+        Ok(Map { writer: Some(writer), source, names, placing, numbered, dim })
+    }
+
+    /// Writes rows of the output, with what is kept of them.
+    fn put(&mut self, first: u64, coordinates: &[f32]) -> lowland_engine::Result<()> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        let rows = coordinates.len() / self.dim;
+        let kept = self.source.as_ref().map(|source| source.read_columns(&self.names, first, rows)).transpose()?;
+        let Placing::Drop(placed) = &self.placing else {
+            return Ok(writer.write_rows(first, coordinates, kept.as_ref())?);
+        };
+        if !self.numbered {
+            return Ok(writer.write_rows(first, coordinates, kept.as_ref())?);
+        }
+        let numbers = (first..first + rows as u64).map(|row| placed.source_row(row));
+        let numbers: ArrayRef = Arc::new(UInt64Array::from_iter_values(numbers));
+        let mut fields = vec![Arc::new(Field::new("id", DataType::UInt64, false))];
+        let mut columns = vec![numbers];
+        if let Some(kept) = &kept {
+            fields.extend(kept.schema().fields().iter().cloned());
+            columns.extend(kept.columns().iter().cloned());
+        }
+        let wrong = |e: arrow::error::ArrowError| lowland_io::Error::format("the map", e.to_string());
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(wrong)?;
+        Ok(writer.write_rows(first, coordinates, Some(&batch))?)
     }
 }
 
@@ -540,17 +738,31 @@ pub(crate) fn look(
 
 impl Sink for Map {
     fn write(&mut self, first: u64, coordinates: &[f32]) -> lowland_engine::Result<()> {
-        let Some(writer) = &mut self.writer else { return Ok(()) };
-        let Some(source) = self.source.as_ref().filter(|_| !self.names.is_empty()) else {
-            return Ok(writer.write_rows(first, coordinates, None)?);
+        // Without columns beside it a portion need not be small.
+        let portion = if self.source.is_some() || self.numbered { KEPT_ROWS } else { usize::MAX / self.dim };
+        let Placing::Null(rows, next) = &self.placing else {
+            let mut row = first;
+            for part in coordinates.chunks(portion * self.dim) {
+                self.put(row, part)?;
+                row += (part.len() / self.dim) as u64;
+            }
+            return Ok(());
         };
-        let mut row = first;
-        for part in coordinates.chunks(KEPT_ROWS * self.dim) {
-            let rows = part.len() / self.dim;
-            let kept = source.read_columns(&self.names, row, rows)?;
-            writer.write_rows(row, part, Some(&kept))?;
-            row += rows as u64;
-        }
+        let (rows, next, dim) = (rows.clone(), *next, self.dim);
+        let mut placed = coordinates.chunks_exact(dim);
+        let count = placed.len();
+        let next = spread(&rows, (first, count), next, KEPT_ROWS, |row, here| {
+            let mut all = vec![f32::NAN; here * dim];
+            for (i, all) in (row..).zip(all.chunks_exact_mut(dim)) {
+                if rows.contains(i)
+                    && let Some(coordinates) = placed.next()
+                {
+                    all.copy_from_slice(coordinates);
+                }
+            }
+            self.put(row, &all)
+        })?;
+        self.placing = Placing::Null(rows, next);
         Ok(())
     }
 
@@ -569,7 +781,13 @@ mod tests {
     #[test]
     fn what_a_resumed_run_has_behind_it() {
         let shape = lowland_io::Shape { rows: 1000, dim: 8 };
-        let input = lowland_engine::Input { shape, dtype: lowland_io::Dtype::F32, graph_k: None, source_bytes: 0 };
+        let input = lowland_engine::Input {
+            shape,
+            dtype: lowland_io::Dtype::F32,
+            graph_k: None,
+            source_bytes: 0,
+            resident_bytes: 0,
+        };
         let plan = Config::default().plan(&input).expect("a plan");
         // Of each stage: its files are there, or were given up.
         let behind = |stages: &[(&str, bool)]| {

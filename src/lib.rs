@@ -30,6 +30,7 @@
 //! # Code map
 //!
 //! - `job.rs`: inputs, outputs and the run directory between them: [`Job`].
+//! - `invalid.rs`: rows that are left out, and the shift before rounding: [`Invalid`].
 //! - [`pca`]: principal components of a source: [`pca::PcaJob`].
 //! - `evaluate.rs`: a map at rest and what it is compared with: [`Evaluation`].
 //! - `first.rs`: first positions from an earlier map.
@@ -47,6 +48,7 @@
 mod error;
 mod evaluate;
 mod first;
+mod invalid;
 mod job;
 pub mod pca;
 pub mod picture;
@@ -55,6 +57,7 @@ mod space;
 
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, open_map};
+pub use invalid::Invalid;
 pub use job::{Graph, Job, Room, check_output, open};
 /// Scores of data and maps in memory, and what an [`Evaluation`] is configured with and gives.
 pub use lowland_engine::evaluate as scores;

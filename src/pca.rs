@@ -12,8 +12,9 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use lowland_engine::invalid::LeftOut;
 use lowland_engine::{Inputs, Observer, Sink};
 use lowland_io::{PendingFile, Source};
 
@@ -22,6 +23,7 @@ pub use lowland_engine::pca::{
     PcaPlan, PcaReport, RandomizedPca, Solver, center_kernel,
 };
 
+use crate::invalid::{Invalid, Reading};
 use crate::job::{Beside, Map, is_input};
 use crate::{Error, Result, check_output};
 
@@ -48,6 +50,8 @@ use crate::{Error, Result, check_output};
 pub struct PcaJob {
     /// The vectors.
     pub source: Arc<dyn Source>,
+    /// What is done with rows that cannot be used.
+    pub invalid: Invalid,
     /// What is found of them.
     pub config: PcaConfig,
     /// The scores to write: `.parquet`, `.arrow` or `.npy`, as a map is.
@@ -63,6 +67,8 @@ pub struct PcaJob {
     pub coordinates: Vec<String>,
     /// Whether an output that is there may be replaced.
     pub force: bool,
+    /// How the source is read, once it was looked at.
+    reading: Mutex<Option<Arc<Reading>>>,
 }
 
 impl PcaJob {
@@ -70,6 +76,7 @@ impl PcaJob {
     pub fn new(source: Arc<dyn Source>, output: impl Into<PathBuf>) -> Self {
         PcaJob {
             source,
+            invalid: Invalid::default(),
             config: PcaConfig::default(),
             output: output.into(),
             components: None,
@@ -77,7 +84,36 @@ impl PcaJob {
             keep: Vec::new(),
             coordinates: Vec::new(),
             force: false,
+            reading: Mutex::new(None),
         }
+    }
+
+    /// Looks at all rows of the source where some may be left out, and at the first ones for what
+    /// is subtracted before rounding; see [`Job::look`](crate::Job::look).
+    ///
+    /// # Errors
+    /// Where fewer than two rows can be used, the source cannot be read, or the observer stops it.
+    pub fn look(&self, observer: &dyn Observer) -> Result<()> {
+        self.reading(observer).map(|_| ())
+    }
+
+    fn reading(&self, observer: &dyn Observer) -> Result<Arc<Reading>> {
+        let (source, invalid, metric) = (&self.source, self.invalid, self.config.metric);
+        let mut kept = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reading) = kept.as_ref().filter(|reading| reading.is_of(source, invalid, metric, true)) {
+            return Ok(reading.clone());
+        }
+        let reading = Reading::new(source, invalid, metric, true, self.config.memory, observer)?;
+        Ok(kept.insert(Arc::new(reading)).clone())
+    }
+
+    /// The rows that cannot be used, where they are left out; looks at the source as
+    /// [`look`](PcaJob::look) does.
+    ///
+    /// # Errors
+    /// Those of [`look`](PcaJob::look).
+    pub fn left_out(&self) -> Result<Option<LeftOut>> {
+        Ok(self.reading(&())?.left_out())
     }
 
     /// Checks the config against the source and decides every number.
@@ -85,7 +121,7 @@ impl PcaJob {
     /// # Errors
     /// Names the option, the data's lack, or the smallest budget that would do.
     pub fn plan(&self) -> Result<PcaPlan> {
-        let inputs = Inputs { source: Some(self.source.clone()), graph: None, first: None };
+        let inputs = Inputs { source: Some(self.reading(&())?.source().clone()), graph: None, first: None };
         Ok(self.config.plan(&inputs.describe()?)?)
     }
 
@@ -98,15 +134,17 @@ impl PcaJob {
     pub fn run(&self, plan: &PcaPlan, observer: &dyn Observer) -> Result<(Pca, PcaReport)> {
         self.check_outputs()?;
         let size = (plan.shape.rows, plan.config.n_components);
-        let beside = Beside {
-            source: Some(self.source.clone()),
-            id: self.id.as_ref(),
-            keep: &self.keep,
-            coordinates: &self.coordinates,
-        };
+        let reading = self.reading(observer)?;
+        let beside =
+            Beside { reading: Some(&reading), id: self.id.as_ref(), keep: &self.keep, coordinates: &self.coordinates };
         let mut scores = Map::begin(&self.output, beside, size, self.force, observer)?;
-        let (pca, report) =
-            lowland_engine::pca::run(plan, &self.source, &mut scores, observer).map_err(|e| changed(e.into()))?;
+        let (mut pca, mut report) =
+            lowland_engine::pca::run(plan, reading.source(), &mut scores, observer).map_err(|e| changed(e.into()))?;
+        for mean in [&mut pca.mean, &mut report.mean] {
+            let shift = reading.shift().into_iter().flat_map(|shift| shift.values());
+            mean.iter_mut().zip(shift).for_each(|(mean, shift)| *mean += shift);
+        }
+        report.left_out = reading.left_out();
         let axes = self.components.as_ref().map(|path| axes(path, &pca)).transpose()?;
         scores.finish()?;
         axes.map(PendingFile::finish).transpose()?;

@@ -54,6 +54,14 @@ pub enum Error {
         /// The stage that needs it.
         stage: &'static str,
     },
+    /// Rows that cannot be placed.
+    #[error("{} of {rows} rows cannot be placed: {flaws}", flaws.rows())]
+    Invalid {
+        /// How many, what ails them, and where the first is.
+        flaws: crate::invalid::Flaws,
+        /// Rows that were looked at.
+        rows: u64,
+    },
     /// A component that is no number, or none that single precision holds.
     #[error("{}: row {row}, component {component} is {value:e}{}", path.display(), not_finite(*value))]
     NotFinite {

@@ -115,7 +115,7 @@ pub fn seconds(plan: &Plan, rates: &Rates) -> Vec<Option<f64>> {
     let clock = Clock { plan, rates };
     let of = |stage: &crate::StagePlan| {
         let seconds = match stage.stage {
-            Stage::Scan => clock.scan()?,
+            Stage::Survey | Stage::Scan => clock.scan()?,
             Stage::Index => clock.index()?,
             Stage::Neighbors => clock.neighbors(),
             Stage::Affinity => clock.affinity(),
@@ -452,7 +452,8 @@ mod tests {
 
     fn plan(rows: u64, dim: usize, memory: u64) -> Plan {
         let shape = lowland_io::Shape { rows, dim };
-        let input = crate::Input { shape, dtype: lowland_io::Dtype::F32, graph_k: None, source_bytes: 0 };
+        let input =
+            crate::Input { shape, dtype: lowland_io::Dtype::F32, graph_k: None, source_bytes: 0, resident_bytes: 0 };
         crate::Config { memory, threads: Some(2), ..crate::Config::default() }.plan(&input).expect("fits")
     }
 

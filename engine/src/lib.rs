@@ -14,6 +14,7 @@
 pub mod affinity;
 mod batch;
 pub mod budget;
+mod coarse;
 mod config;
 #[cfg(any(test, feature = "cuda"))]
 mod cuda;
@@ -25,6 +26,7 @@ pub mod exact;
 mod guard;
 pub mod index;
 pub mod init;
+pub mod invalid;
 pub mod layout;
 mod meter;
 pub mod method;

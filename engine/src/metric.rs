@@ -103,6 +103,11 @@ impl Metric {
         matches!(self, Metric::Sqeuclidean | Metric::Hamming)
     }
 
+    /// Whether distances stay as they are where all rows are moved alike.
+    pub fn ignores_shift(self) -> bool {
+        matches!(self, Metric::Euclidean | Metric::Sqeuclidean | Metric::Manhattan)
+    }
+
     /// Makes rows ready, so that from here on every metric is Euclidean. Rows without a direction
     /// become zeros where rows are to have length 1.
     pub fn prepare(self, rows: &mut [f32], dim: usize) {
@@ -119,7 +124,8 @@ impl Metric {
             let norm = row.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>().sqrt();
             match norm {
                 0.0 => row.fill(0.0),
-                // A NaN stays one.
+                // What is no number stays as it is read, to be told as that.
+                norm if !norm.is_finite() => {}
                 norm => row.iter_mut().for_each(|x| *x = ((f64::from(*x) - mean) / norm) as f32),
             }
         }

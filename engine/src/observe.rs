@@ -11,6 +11,8 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
+    /// Before a run: find the rows that can be placed, where others are to be left out.
+    Survey,
     /// Validate, count, mean and covariance, training sample.
     Scan,
     /// Train the quantizer, write the index in list order.
@@ -30,7 +32,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// All of them, in the order in which they run.
+    /// All of a run, in their order.
     pub const ALL: [Stage; 8] = [
         Stage::Scan,
         Stage::Index,
@@ -44,12 +46,13 @@ impl Stage {
 
     /// Whether it leaves files in the run directory.
     pub fn leaves_files(self) -> bool {
-        !matches!(self, Stage::Output | Stage::Quality)
+        !matches!(self, Stage::Survey | Stage::Output | Stage::Quality)
     }
 
     /// The stage's name, as in logs, the manifest and the report.
     pub fn name(self) -> &'static str {
         match self {
+            Stage::Survey => "survey",
             Stage::Scan => "scan",
             Stage::Index => "index",
             Stage::Neighbors => "neighbors",

@@ -36,6 +36,8 @@ pub struct Input {
     pub graph_k: Option<usize>,
     /// Bytes that the source holds while it is read, beside what it is asked for.
     pub source_bytes: u64,
+    /// Bytes that the source holds all the time.
+    pub resident_bytes: u64,
 }
 
 /// Rows that are compared pair by pair whatever their width.
@@ -160,6 +162,8 @@ pub struct Plan {
     pub(crate) source_row_bytes: usize,
     /// Bytes that the source holds while it is read.
     pub(crate) source_bytes: u64,
+    /// Bytes that the source holds all the time.
+    pub(crate) resident_bytes: u64,
     /// Neighbours a row, if they come from outside.
     pub(crate) graph_k: Option<usize>,
     /// Whether a map is made, or the graph alone.
@@ -344,6 +348,11 @@ impl Plan {
         crate::Loader::bytes(self.batch_rows, self.shape.dim) + self.source_bytes
     }
 
+    /// Bytes that the process holds whatever the stage.
+    pub(crate) fn base(&self) -> u64 {
+        base(self.shape.dim, self.threads) + self.resident_bytes
+    }
+
     /// The most memory that any stage holds.
     pub fn peak(&self) -> u64 {
         self.stages.iter().map(|stage| stage.memory).max().unwrap_or(0)
@@ -488,13 +497,15 @@ impl Plan {
         let sample_rows = (40 * lists as u64).min(rows);
         let epochs = settings.n_epochs;
 
-        let usable = settings.memory.saturating_sub(base(dim, threads) + settings.memory / MARGIN);
+        let usable =
+            settings.memory.saturating_sub(base(dim, threads) + input.resident_bytes + settings.memory / MARGIN);
         let batch_rows = (settings.batch_rows.unwrap_or(LEAST_BATCH) as u64).min(rows) as usize;
         let mut plan = Plan {
             settings: settings.clone(),
             shape: input.shape,
             source_row_bytes: input.dtype.row_bytes(dim),
             source_bytes: input.source_bytes,
+            resident_bytes: input.resident_bytes,
             graph_k: input.graph_k,
             map,
             threads,
@@ -758,9 +769,7 @@ impl Plan {
             Some((bytes, stage)) if bytes > usable => {
                 // The margin grows with the budget: the smallest that would do leaves it whole.
                 // Whole MiB, so that the number named can be typed back as it is read.
-                let needed = ((bytes + base(self.shape.dim, self.threads)) * MARGIN / (MARGIN - 1))
-                    .next_multiple_of(1 << 20)
-                    + (1 << 20);
+                let needed = ((bytes + self.base()) * MARGIN / (MARGIN - 1)).next_multiple_of(1 << 20) + (1 << 20);
                 let (asked, stage) = (self.settings.memory, stage.name());
                 let method = self.settings.method;
                 Err(match method.exact() {
@@ -890,6 +899,7 @@ impl Plan {
             let mut spills = None;
             // Bytes read, written, there for the time being, left, and no longer needed afterwards.
             let (read, written, scratch, left, released) = match stage {
+                Stage::Survey => (source, 0, 0, 0, 0),
                 Stage::Scan => (source, training, 0, training, 0),
                 Stage::Index => {
                     if self.index.shard_rows < rows as usize {
@@ -939,7 +949,7 @@ impl Plan {
                 Stage::Output => (map, map, 0, 0, 0),
                 Stage::Quality => (lists + map, 0, 0, 0, 0),
             };
-            let memory = base(self.shape.dim, self.threads) + needs.bytes();
+            let memory = self.base() + needs.bytes();
             let holds = needs.largest().map_or(Vec::new(), |phase| phase.parts.clone());
             stages.push(StagePlan { stage, memory, holds, read, written, disk: there + scratch + left, spills });
             there = (there + left).saturating_sub(released);
@@ -960,7 +970,7 @@ impl Plan {
                 Stage::Quality => (source + map, 0, map),
                 _ => (source, 0, 0),
             };
-            let memory = base(self.shape.dim, self.threads) + needs.bytes();
+            let memory = self.base() + needs.bytes();
             let holds = needs.largest().map_or(Vec::new(), |phase| phase.parts.clone());
             StagePlan { stage, memory, holds, read, written, disk, spills: None }
         };
@@ -1009,7 +1019,7 @@ mod tests {
     use super::*;
 
     fn input(rows: u64, dim: usize) -> Input {
-        Input { shape: Shape { rows, dim }, dtype: Dtype::F32, graph_k: None, source_bytes: 0 }
+        Input { shape: Shape { rows, dim }, dtype: Dtype::F32, graph_k: None, source_bytes: 0, resident_bytes: 0 }
     }
 
     #[test]

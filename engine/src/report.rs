@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use lowland_io::Shift;
 use serde::{Deserialize, Serialize};
 
 use crate::affinity::Affinities;
 use crate::error::size;
 use crate::exact::Fitted;
+use crate::invalid::LeftOut;
 use crate::neighbors::Found;
 use crate::observe::Stage;
 use crate::plan::Plan;
@@ -51,6 +53,11 @@ pub struct Report {
     pub warnings: Vec<Remark>,
     /// What else a person should know.
     pub notes: Vec<Remark>,
+    /// Rows that were left out, where that was asked for.
+    pub left_out: Option<LeftOut>,
+    /// What was subtracted from each component before it was rounded: the index's vectors are the
+    /// source's less this.
+    pub shift: Option<Shift>,
     /// Wall time of this process's part.
     pub seconds: f64,
 }
@@ -137,6 +144,12 @@ impl Report {
                 write!(f, "; triplets {:.4} ± {:.4}", t.mean, t.interval)?;
             }
             writeln!(f, " (sample of {})", q.sample_rows)?;
+        }
+        if let Some(left_out) = &self.left_out {
+            writeln!(f, "left out   {left_out}")?;
+        }
+        if let Some(shift) = &self.shift {
+            writeln!(f, "shift      {} components, by a constant each, before they were rounded", shift.moved())?;
         }
         write!(
             f,

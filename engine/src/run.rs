@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::affinity::{self, Affinities};
-use crate::budget::{Budget, base};
+use crate::budget::Budget;
 use crate::index::{self, Lists, Made};
 use crate::meter::Meter;
 use crate::neighbors::{self, Found, Graph, SAMPLE, Sample};
@@ -103,11 +103,17 @@ impl Inputs<'_> {
                     return Err(Error::Data { what: format!("the graph has {rows} rows, the vectors {}", shape.rows) });
                 }
                 let graph_k = graph.map(|(_, k)| k);
-                Ok(Input { shape, dtype: source.dtype(), graph_k, source_bytes: source.held_bytes() })
+                Ok(Input {
+                    shape,
+                    dtype: source.dtype(),
+                    graph_k,
+                    source_bytes: source.held_bytes(),
+                    resident_bytes: source.resident_bytes(),
+                })
             }
             (None, Some((rows, k))) => {
                 let shape = lowland_io::Shape { rows, dim: 0 };
-                Ok(Input { shape, dtype: lowland_io::Dtype::F32, graph_k: Some(k), source_bytes: 0 })
+                Ok(Input { shape, dtype: lowland_io::Dtype::F32, graph_k: Some(k), source_bytes: 0, resident_bytes: 0 })
             }
             (None, None) => Err(Error::Data { what: "neither vectors nor a graph were given".into() }),
         }
@@ -282,6 +288,8 @@ impl<'a> Run<'a> {
             quality: None,
             warnings: Vec::new(),
             notes: Vec::new(),
+            left_out: None,
+            shift: None,
             seconds: 0.0,
         };
         for remark in &plan.notes {
@@ -291,7 +299,7 @@ impl<'a> Run<'a> {
         }
         let source = inputs.source.clone();
         let files = source.as_ref().map_or(Ok(Vec::new()), |source| source.fingerprints())?;
-        let budget = Budget::new(plan.settings.memory.saturating_sub(base(plan.shape.dim, plan.threads)));
+        let budget = Budget::new(plan.settings.memory.saturating_sub(plan.base()));
         Ok(Run { plan, dir, observer, budget, source, files, meter: Meter::start(), began: Instant::now(), report })
     }
 

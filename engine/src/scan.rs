@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use crate::batch::Loader;
 use crate::budget::Needs;
 use crate::index::Made;
+use crate::invalid::Flaws;
 use crate::pca::{BlockwisePca, Covariance, Pca, PcaError};
 use crate::plan::Plan;
 use crate::random::stratified;
 use crate::spread::Spread;
 use crate::work::Work;
-use crate::{Error, Metric, Result};
+use crate::{Error, Metric, Result, coarse};
 
 /// The training sample: rows × dim floats, little-endian, in the source's order.
 pub const SAMPLE: &str = "training.f32";
@@ -58,10 +59,15 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
     let mut largest = 0f32;
     let mut rows = 0;
     let mut spread = Spread::new(dim);
+    let mut flaws = Flaws::default();
     for batch in Loader::new(source.clone(), plan.settings.metric, plan.batch_rows) {
         let batch = batch?;
         let values = batch.values();
-        check(plan.settings.metric, source.as_ref(), batch.first, values)?;
+        rows += batch.rows() as u64;
+        if !sound(&mut flaws, plan.settings.metric, source.as_ref(), batch.first, values)? {
+            progress.advance(batch.rows() as u64)?;
+            continue;
+        }
         let first = first_row.get_or_insert_with(|| values[..dim].to_vec());
         largest = values.iter().fold(largest, |most, x| most.max(x.abs()));
         spread.add(values);
@@ -76,16 +82,17 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
             Components::Exact(covariance) => covariance.add(values),
             Components::Blockwise(pca) => pca.add(values),
         }
-        rows += batch.rows() as u64;
         progress.traffic.read((batch.rows() * plan.source_row_bytes) as u64);
         progress.advance(batch.rows() as u64)?;
     }
     if rows != plan.shape.rows {
         return Err(Error::Data { what: format!("the source gave {rows} rows where it promised {}", plan.shape.rows) });
     }
+    flaws.refuse(rows)?;
     if all_equal {
+        let rounded = if source.dtype().is_single() { "" } else { " in single precision" };
         return Err(Error::Data {
-            what: format!("all {rows} rows are equal: there is nothing to tell apart on a map"),
+            what: format!("all {rows} rows are equal{rounded}: there is nothing to tell apart on a map"),
         });
     }
     if largest < SMALLEST {
@@ -96,6 +103,9 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
     }
     if let Some(outweighing) = spread.outweighing(plan.settings.metric) {
         progress.warn("one-component", outweighing.explain(source.as_ref()))?;
+    }
+    if let Some(text) = coarse::note(&spread, source.as_ref())? {
+        progress.note("coarse-components", text)?;
     }
     let pca = match components {
         Components::None => None,
@@ -113,18 +123,29 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
     Ok((made, Scanned { rows, pca }))
 }
 
-/// Refuses rows `first..` of the source where a number is none, or where single precision or the
-/// metric cannot measure.
-pub(crate) fn check(metric: Metric, source: &dyn Source, first: u64, values: &[f32]) -> Result<()> {
-    let dim = source.shape().dim;
-    if let Some(at) = values.iter().position(|x| !x.is_finite()) {
-        return Err(not_finite(source, first + (at / dim) as u64, at % dim));
+/// Whether rows `first..` of the source, and all before them, can be placed. Those that cannot are
+/// counted in `flaws`; numbers whose squares single precision loses are refused at once.
+pub(crate) fn sound(
+    flaws: &mut Flaws,
+    metric: Metric,
+    source: &dyn Source,
+    first: u64,
+    values: &[f32],
+) -> Result<bool> {
+    flaws.look(metric, source, first, values, |_| {})?;
+    if flaws.any() {
+        return Ok(false);
     }
-    let refused = |row: usize, why: &str| {
-        let place = source.locate(first + row as u64);
+    let dim = source.shape().dim;
+    if metric == Metric::Cosine {
+        return Ok(true);
+    }
+    let refused = |at: usize, why: &str| {
+        let place = source.locate(first + (at / dim) as u64);
         Err(Error::Data { what: format!("{}: row {}: {why}", place.path.display(), place.row) })
     };
     match metric {
+        Metric::Cosine | Metric::Correlation => {}
         Metric::Euclidean | Metric::Sqeuclidean | Metric::Angular | Metric::Manhattan => {
             if let Some(at) = values.iter().position(|x| x.abs() > LARGEST) {
                 let why = format!(
@@ -132,12 +153,7 @@ pub(crate) fn check(metric: Metric, source: &dyn Source, first: u64, values: &[f
                     at % dim,
                     values[at]
                 );
-                return refused(at / dim, &why);
-            }
-        }
-        Metric::Cosine | Metric::Correlation => {
-            if let Some(row) = without_direction(values, dim) {
-                return refused(row, no_direction_of(metric));
+                return refused(at, &why);
             }
         }
         Metric::Hamming => {
@@ -148,26 +164,11 @@ pub(crate) fn check(metric: Metric, source: &dyn Source, first: u64, values: &[f
                     at % dim,
                     values[at]
                 );
-                return refused(at / dim, &why);
+                return refused(at, &why);
             }
         }
     }
-    Ok(())
-}
-
-/// What is wrong with a row that [`without_direction`] finds in rows made ready.
-pub(crate) fn no_direction_of(metric: Metric) -> &'static str {
-    match metric {
-        Metric::Correlation => {
-            "all components are equal, which have no direction for correlation; drop such rows or use euclidean"
-        }
-        _ => "all zeros, which have no direction for cosine; drop such rows or use euclidean",
-    }
-}
-
-/// The first row of all zeros.
-pub(crate) fn without_direction(values: &[f32], dim: usize) -> Option<usize> {
-    values.chunks_exact(dim).position(|row| row.iter().all(|&x| x == 0.0))
+    Ok(true)
 }
 
 /// Names the component of `row` that is null, no number, or beyond single precision: as it stands

@@ -83,6 +83,14 @@ impl Spread {
         Ok(spread)
     }
 
+    /// The mean and the standard deviation of a component.
+    pub(crate) fn moments(&self, component: usize) -> (f64, f64) {
+        let rows = self.rows.max(1) as f64;
+        let mean = self.sums[component] / rows;
+        let variance = self.squares[component] / rows - mean * mean;
+        (self.origin.get(component).copied().unwrap_or(0.0) + mean, variance.max(0.0).sqrt())
+    }
+
     /// Rows added.
     pub fn rows(&self) -> u64 {
         self.rows
@@ -126,7 +134,7 @@ fn percent(share: f64) -> String {
 }
 
 /// A component as a person would look for it: its column, or its number in the vectors.
-fn component_name(source: &dyn Source, component: usize) -> String {
+pub(crate) fn component_name(source: &dyn Source, component: usize) -> String {
     let dim = source.shape().dim;
     let columns = source.vector_column();
     let names: Vec<&str> = columns.iter().flat_map(|columns| columns.split(',')).map(str::trim).collect();

@@ -14,6 +14,10 @@
 //! A name that ends in `.parquet` gives the same columns and schema metadata in a
 //! Parquet file, whose rows are those of its footer.
 //!
+//! A graph of some rows of a source only has their numbers in a first column
+//! `id: UInt32` and names neighbours by them; its schema's metadata have
+//! `ids = source`, and it is not read back.
+//!
 //! Where a row has fewer than k neighbours, the rest are 4294967295 at
 //! distance infinity. Distances are Euclidean or cosine as `metric` says,
 //! never squared.
@@ -32,7 +36,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, AsArray, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float32Type, Int64Type, Schema, SchemaRef, UInt64Type};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
@@ -51,6 +55,8 @@ pub const MISSING: u32 = u32::MAX;
 const VERSION: u32 = 1;
 const READABLE: &str = "1";
 const FORMAT: &str = "lowland.knn";
+/// In the metadata where rows have names: of what they are the numbers.
+const NAMED: &str = "ids";
 /// About as many bytes of neighbours and distances make a batch.
 const BATCH_BYTES: usize = 4 << 20;
 /// A row group of a Parquet file is closed when it has come to about this size.
@@ -70,6 +76,8 @@ pub struct GraphWriter {
     /// Rows handed in and not yet written: fewer than a batch after each call.
     ids: Vec<u32>,
     distances: Vec<f32>,
+    /// The names of those rows, where rows have names.
+    names: Option<Vec<u32>>,
     batch_rows: usize,
 }
 
@@ -108,17 +116,32 @@ impl GraphWriter {
     /// # Panics
     /// If `k` is 0.
     pub fn create(path: impl Into<PathBuf>, k: usize, metric: &str, force: bool) -> Result<Self> {
+        Self::begin(path, k, metric, None, force)
+    }
+
+    /// The same of some rows of a source: a column `id` has each row's number there, by which
+    /// neighbours are named too. Such a graph is no [`GraphReader`]'s.
+    ///
+    /// # Panics
+    /// If `k` is 0.
+    pub fn create_named(path: impl Into<PathBuf>, k: usize, metric: &str, force: bool) -> Result<Self> {
+        Self::begin(path, k, metric, Some(Vec::new()), force)
+    }
+
+    fn begin(path: impl Into<PathBuf>, k: usize, metric: &str, names: Option<Vec<u32>>, force: bool) -> Result<Self> {
         assert!(k > 0);
         let path = path.into();
         if !force && std::fs::metadata(&path).is_ok() {
             return Err(Error::Exists { path });
         }
         let list = |name, items| Field::new(name, DataType::FixedSizeList(item(items), k as i32), false);
-        let pairs = [("metric".to_string(), metric.to_string()), ("k".to_string(), k.to_string())];
-        let schema = Schema::new_with_metadata(
-            vec![list("neighbors", DataType::UInt32), list("distances", DataType::Float32)],
-            own_metadata(FORMAT, VERSION, &pairs),
-        );
+        let mut pairs = vec![("metric".to_string(), metric.to_string()), ("k".to_string(), k.to_string())];
+        let mut fields = vec![list("neighbors", DataType::UInt32), list("distances", DataType::Float32)];
+        if names.is_some() {
+            pairs.push((NAMED.to_string(), "source".to_string()));
+            fields.insert(0, Field::new("id", DataType::UInt32, false));
+        }
+        let schema = Schema::new_with_metadata(fields, own_metadata(FORMAT, VERSION, &pairs));
         let batch_rows = (BATCH_BYTES / (8 * k)).max(1);
         if !GraphWriter::takes(&path) {
             return Err(Error::format(&path, "a graph's name ends in .arrow or .parquet"));
@@ -145,6 +168,7 @@ impl GraphWriter {
             next: 0,
             ids: Vec::new(),
             distances: Vec::new(),
+            names,
             batch_rows,
         })
     }
@@ -179,6 +203,15 @@ impl GraphWriter {
         Ok(())
     }
 
+    /// [`write_rows`](Self::write_rows) of rows that have names, one each.
+    pub fn write_named_rows(&mut self, first: u64, names: &[u32], ids: &[u32], distances: &[f32]) -> Result<()> {
+        match &mut self.names {
+            Some(waiting) if names.len() * self.k == ids.len() => waiting.extend_from_slice(names),
+            _ => return Err(Error::format(&self.path, format!("{} names of rows at row {first}", names.len()))),
+        }
+        self.write_rows(first, ids, distances)
+    }
+
     fn write_batch(&mut self, rows: usize) -> Result<()> {
         let first = self.next - (self.ids.len() / self.k) as u64;
         let ids = UInt32Array::from_iter_values(self.ids.drain(..rows * self.k));
@@ -186,7 +219,13 @@ impl GraphWriter {
         let k = self.k as i32;
         let batch = FixedSizeListArray::try_new(item(DataType::UInt32), k, Arc::new(ids), None)
             .and_then(|i| Ok((i, FixedSizeListArray::try_new(item(DataType::Float32), k, Arc::new(distances), None)?)))
-            .and_then(|(i, d)| RecordBatch::try_new(self.schema.clone(), vec![Arc::new(i), Arc::new(d)]))
+            .and_then(|(i, d)| {
+                let mut columns: Vec<ArrayRef> = vec![Arc::new(i), Arc::new(d)];
+                if let Some(names) = &mut self.names {
+                    columns.insert(0, Arc::new(UInt32Array::from_iter_values(names.drain(..rows))));
+                }
+                RecordBatch::try_new(self.schema.clone(), columns)
+            })
             .map_err(|e| arrow_error(&self.path, "write", e))?;
         match &mut self.file {
             Output::Arrow(file) => file.write(&batch, first, (rows * self.k) as u64),
@@ -199,6 +238,11 @@ impl GraphWriter {
                 Ok(())
             }
         }
+    }
+
+    /// Neighbours of each row.
+    pub fn k(&self) -> usize {
+        self.k
     }
 
     /// Makes the file durable and gives it its name.
@@ -280,6 +324,11 @@ impl GraphReader {
         } else {
             return Err(Error::format(&path, "neither Arrow IPC nor Parquet: not a graph"));
         };
+        if schema.metadata.get("format").is_some_and(|format| format == FORMAT) && schema.metadata.contains_key(NAMED) {
+            let what =
+                "its neighbours are named by rows of a source of which some were dropped; make it anew with all rows";
+            return Err(Error::format(&path, what));
+        }
         let columns = [find(&path, &schema, &["neighbors", "indices", "ids"])?, find(&path, &schema, &["distances"])?];
         let types = columns.map(|c| schema.field(c).data_type().clone());
         let (ids, distances) = (items(&types[0]), items(&types[1]));

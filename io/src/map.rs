@@ -55,6 +55,9 @@ pub struct MapColumns {
     pub extra: Option<SchemaRef>,
     /// Whether the first of `extra` is the id, in place of row numbers.
     pub own_id: bool,
+    /// Whether a position may be missing: then coordinates that are NaN are written as null, in an
+    /// `.npy` as they are.
+    pub nullable: bool,
 }
 
 /// The names of the coordinates: x, y, z, or c0, c1, … if there are more than three.
@@ -248,7 +251,11 @@ impl MapWriter {
             arrays.push(Arc::new(UInt64Array::from_iter_values(first..self.next)));
         }
         for c in 0..dim {
-            arrays.push(Arc::new(Float32Array::from_iter_values(coords.iter().skip(c).step_by(dim).copied())));
+            let values = coords.iter().skip(c).step_by(dim).copied();
+            arrays.push(Arc::new(match self.columns.nullable {
+                true => Float32Array::from_iter(values.map(|x| (!x.is_nan()).then_some(x))),
+                false => Float32Array::from_iter_values(values),
+            }));
         }
         arrays.extend(kept.cloned());
         let error = |e| arrow_error(&self.path, "write", e);
@@ -321,7 +328,7 @@ fn schema(path: &Path, columns: &MapColumns) -> Result<SchemaRef> {
     let Some(id) = id else { return Err(Error::format(path, "no id column was given")) };
     let mut fields = vec![id];
     let names = columns.coordinates.iter();
-    fields.extend(names.map(|name| Arc::new(Field::new(name, DataType::Float32, false))));
+    fields.extend(names.map(|name| Arc::new(Field::new(name, DataType::Float32, columns.nullable))));
     if let Some(twice) =
         fields[1..].iter().enumerate().find(|(i, f)| fields[1..=*i].iter().any(|g| g.name() == f.name()))
     {
@@ -407,7 +414,8 @@ mod tests {
 
     fn write(path: &Path, rows: usize, dim: usize, portion: usize, keep: bool) -> FileStamp {
         let extra = keep.then(|| kept(0, 0).schema());
-        let columns = MapColumns { rows: rows as u64, coordinates: coordinate_names(dim), extra, own_id: false };
+        let columns =
+            MapColumns { rows: rows as u64, coordinates: coordinate_names(dim), extra, own_id: false, nullable: false };
         let mut writer = MapWriter::create(path, columns, true).unwrap();
         let mut first = 0;
         while first < rows {
@@ -462,7 +470,11 @@ mod tests {
         let field = |name: &str| Field::new(name, DataType::UInt64, false);
         let make = |names: &[&str], own_id| {
             let extra = Some(Arc::new(Schema::new(names.iter().map(|n| field(n)).collect::<Vec<_>>())));
-            MapWriter::create(&path, MapColumns { rows: 0, coordinates: coordinate_names(2), extra, own_id }, false)
+            MapWriter::create(
+                &path,
+                MapColumns { rows: 0, coordinates: coordinate_names(2), extra, own_id, nullable: false },
+                false,
+            )
         };
         for (names, own_id) in
             [(&["x"][..], false), (&["id"], false), (&["y", "a"], true), (&["a", "a"], false), (&["a", "a"], true)]
@@ -479,7 +491,13 @@ mod tests {
 
     fn keep(path: &Path, column: &ArrayRef, field: &Field) -> Result<()> {
         let extra = Some(Arc::new(Schema::new(vec![field.clone()])));
-        let columns = MapColumns { rows: column.len() as u64, coordinates: coordinate_names(2), extra, own_id: false };
+        let columns = MapColumns {
+            rows: column.len() as u64,
+            coordinates: coordinate_names(2),
+            extra,
+            own_id: false,
+            nullable: false,
+        };
         let mut writer = MapWriter::create(path, columns, true)?;
         // As a source gives them: dictionaries as their values.
         let column = recast(column, &plain(field.data_type())).unwrap();
@@ -682,7 +700,13 @@ mod tests {
             let path = dir.path().join(name);
             let extra = Some(Arc::new(Schema::new(vec![Field::new("x", DataType::UInt64, false)])));
             let coordinates = |names: [&str; 2]| names.map(String::from).to_vec();
-            let columns = MapColumns { rows: 0, coordinates: coordinates(["umap_x", "umap_y"]), extra, own_id: false };
+            let columns = MapColumns {
+                rows: 0,
+                coordinates: coordinates(["umap_x", "umap_y"]),
+                extra,
+                own_id: false,
+                nullable: false,
+            };
             MapWriter::create(&path, columns.clone(), false).unwrap().finish().unwrap();
             assert_eq!(found_names(&path), ["id", "umap_x", "umap_y", "x"]);
             let twice = MapColumns { coordinates: coordinates(["a", "a"]), ..columns };
@@ -704,7 +728,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for name in ["a.parquet", "a.arrow", "a.npy"] {
             let path = dir.path().join(name);
-            let columns = MapColumns { rows: 10, coordinates: coordinate_names(2), extra: None, own_id: false };
+            let columns =
+                MapColumns { rows: 10, coordinates: coordinate_names(2), extra: None, own_id: false, nullable: false };
             let mut writer = MapWriter::create(&path, columns.clone(), false).unwrap();
             writer.write_rows(0, &[0.0; 6], None).unwrap();
             assert!(writer.write_rows(2, &[0.0; 2], None).is_err(), "a gap");
@@ -715,7 +740,8 @@ mod tests {
             drop(MapWriter::create(&path, columns, false).unwrap());
             assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         }
-        let columns = MapColumns { rows: 0, coordinates: coordinate_names(2), extra: None, own_id: false };
+        let columns =
+            MapColumns { rows: 0, coordinates: coordinate_names(2), extra: None, own_id: false, nullable: false };
         match MapWriter::create(dir.path().join("a.csv"), columns, false) {
             Err(Error::Format { what, .. }) => assert!(what.contains(".parquet, .arrow or .npy"), "{what}"),
             other => panic!("{other:?}"),

@@ -44,7 +44,7 @@ impl Positioned {
     /// Opens a regular file that is not empty.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let (file, described) = open_file(path)?;
-        let handle = Handle { file: Arc::new(file), length: described.len() };
+        let handle = Handle { file: Arc::new(file), length: described.len(), largest_page: u64::MAX };
         Ok(Positioned { path: path.into(), stamp: stamp(path, &described), handle: Mutex::new(Some(handle)) })
     }
 

@@ -109,6 +109,11 @@ impl Dtype {
             Dtype::Mixed => "mixed",
         }
     }
+
+    /// Whether `f32` holds every number of the type.
+    pub fn is_single(self) -> bool {
+        matches!(self, Dtype::F16 | Dtype::F32 | Dtype::U8 | Dtype::I8)
+    }
 }
 
 /// A row of a source, named as a person would find it.
@@ -227,6 +232,11 @@ pub trait Source: Send + Sync {
     /// from one to the next: a decoded batch, open pages, a buffer. What the
     /// system caches of the file is not counted.
     fn held_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Bytes that are held as long as the source is, whatever is read.
+    fn resident_bytes(&self) -> u64 {
         0
     }
 

@@ -453,8 +453,13 @@ fn written(target: &str, dir: &Path) -> Vec<Vec<u8>> {
         "map" => {
             let names = ["m.parquet", "m.arrow", "m.npy"];
             for name in names {
-                let columns =
-                    MapColumns { rows: 10, coordinates: vec!["x".into(), "y".into()], extra: None, own_id: false };
+                let columns = MapColumns {
+                    rows: 10,
+                    coordinates: vec!["x".into(), "y".into()],
+                    extra: None,
+                    own_id: false,
+                    nullable: false,
+                };
                 let mut writer = MapWriter::create(dir.join(name), columns, true).expect("a map");
                 let coordinates: Vec<f32> = (0..20).map(|i| (i as f32).sin()).collect();
                 writer.write_rows(0, &coordinates, None).expect("rows");

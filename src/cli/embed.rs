@@ -9,10 +9,11 @@ use lowland::{
     Config, Coordinates, Error, Graph, GraphSource, Init, Job, MatchLoss, Method, NamedAffinity, NamedMap, Opt,
     Optimizer, Report, Stage, check_output,
 };
+use lowland_engine::invalid::LeftOut;
 use lowland_io::coordinate_names;
 use serde_json::{Value, json};
 
-use super::options::{self, InputArgs, NeighborArgs, ProgressArgs, ResourceArgs};
+use super::options::{self, InputArgs, InvalidArgs, NeighborArgs, ProgressArgs, ResourceArgs};
 use super::{Failure, names, print, stream};
 use crate::machine::Machine;
 use crate::progress::Console;
@@ -55,6 +56,8 @@ pub(super) struct Wanted {
     pub(super) sources: Vec<String>,
     #[command(flatten)]
     input: InputArgs,
+    #[command(flatten)]
+    invalid: InvalidArgs,
     /// Start from a kNN graph and its metric instead of searching neighbours, with or without
     /// SOURCE; of more than --n-neighbors the nearest of each row are taken
     #[arg(long, value_name = "GRAPH", display_order = 2, help_heading = "Input")]
@@ -209,6 +212,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     let mut job = wanted.job(&args.output, &machine)?;
     // Dropped last: the copy of a stream goes when nothing reads it any more.
     let spool = wanted.open(&mut job, console)?;
+    look(&job, console)?;
     let color = color_by(wanted, &job)?;
     if let Some(color) = &color {
         color.check_values(console)?;
@@ -266,6 +270,7 @@ impl Wanted {
         job.config = self.config();
         self.resources.apply(&mut job, machine)?;
         job.strict = self.strict;
+        job.invalid = self.invalid.invalid;
         Ok(job)
     }
 
@@ -369,10 +374,25 @@ fn check_files(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Looks at the source's rows, where some may be left out, and says how many are.
+pub(super) fn look(job: &Job, console: &Console) -> Result<(), Failure> {
+    job.look(console)?;
+    if let Some(left_out) = job.left_out()?.filter(|left_out| left_out.rows > 0) {
+        console.note("rows-left-out", left_out_text(&left_out));
+    }
+    Ok(())
+}
+
+/// What is done with how many rows.
+pub(super) fn left_out_text(left_out: &LeftOut) -> String {
+    let what = if left_out.invalid == "drop" { "are left out" } else { "have no coordinates" };
+    format!("{} of {} rows {what}: {}", left_out.rows, left_out.of, left_out.kinds)
+}
+
 /// Colours are read from the source, which has every column, whatever is kept.
 fn color_by(wanted: &Wanted, job: &Job) -> Result<Option<ColorBy>, Failure> {
     let Some(column) = wanted.color.as_deref() else { return Ok(None) };
-    let Some(source) = job.source.clone() else {
+    let Some(source) = job.output_rows()? else {
         return Err(Failure::usage(format!("--color: there is no source beside the graph to read \"{column}\" from")));
     };
     let column = names::column("--color", column, &source.columns())?;

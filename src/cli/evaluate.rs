@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lowland::{Evaluation, Graph, Metric, check_output, open_map, scores, size};
+use lowland::{Error, Evaluation, Graph, Invalid, Metric, check_output, open_map, scores, size};
 use serde_json::json;
 
 use super::embed::{is_device, write_report};
@@ -61,6 +61,11 @@ pub(super) struct Args {
     /// first column, where the source has it]
     #[arg(long, value_name = "COL", requires = "sources", display_order = 6, help_heading = "Input")]
     id: Option<String>,
+    /// Rows of the source without a vector, with a null, NaN or infinite component, or of all zeros under cosine: error
+    /// counts and refuses them, drop leaves them out of all tables. Rows without coordinates in the map always are
+    #[arg(long, value_name = "CHOICE", default_value = "error", value_parser = parse_choice)]
+    #[arg(display_order = 7, help_heading = "Input")]
+    invalid: Invalid,
 
     /// Neighbours that the scores look at, below half of the rows [default: 15, or as many as there are]
     #[arg(long, value_name = "K", help_heading = "Scores")]
@@ -116,7 +121,12 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         let why = format!("--sample: it takes {takes}, but {} is {grants}; give fewer rows", limit.source);
         return Err(Failure::usage(why));
     }
-    let report = job.run(console)?;
+    let report = job.run(console).map_err(|error| match &error {
+        Error::Engine(lowland_engine::Error::Invalid { .. }) => {
+            Failure::leaving(error, "--invalid drop leaves such rows out".into())
+        }
+        _ => error.into(),
+    })?;
     let full = as_json(&report, &job, args);
     if let Some(path) = file {
         write_report(path, &format!("{full:#}\n"))?;
@@ -125,6 +135,14 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         return print(&format!("{full:#}\n"));
     }
     print(&format!("{}\n{report}", about(&job, args)))
+}
+
+fn parse_choice(text: &str) -> Result<Invalid, String> {
+    match text {
+        "error" => Ok(Invalid::Error),
+        "drop" => Ok(Invalid::Drop),
+        _ => Err("there are error, drop".into()),
+    }
 }
 
 /// The job, and where streams were copied to.
@@ -157,6 +175,7 @@ fn job(args: &Args, machine: &Machine, console: &Console) -> Result<(Evaluation,
     let one = |option, name: &Option<String>| name.as_ref().map(|name| names::column(option, name, &there)).transpose();
     job.weights = one("--weights", &args.weights)?;
     job.id = one("--id", &args.id)?;
+    job.invalid = args.invalid;
     job.config = scores::Config {
         n_neighbors: args.n_neighbors,
         sample: args.sample,

@@ -44,6 +44,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         dtype: source.dtype(),
         graph_k: None,
         source_bytes: source.held_bytes(),
+        resident_bytes: source.resident_bytes(),
     };
     let plan = config.plan(&input).map_err(lowland::Error::from);
     let files = source.fingerprints()?;

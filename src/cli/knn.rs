@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use lowland::{Config, Job, check_output};
 
 use super::Failure;
-use super::embed::kept;
-use super::options::{self, InputArgs, NeighborArgs, ProgressArgs, ResourceArgs};
+use super::embed::{kept, look};
+use super::options::{self, InputArgs, InvalidArgs, NeighborArgs, ProgressArgs, ResourceArgs};
 use crate::machine::Machine;
 use crate::progress::Console;
 
@@ -16,7 +16,10 @@ Examples:
   lowland embed --knn graph.arrow -o map.parquet
 
 The graph is an Arrow IPC or Parquet file with the columns neighbors (row numbers)
-and distances (ascending), in the source's order; its schema metadata name the metric.";
+and distances (ascending), in the source's order; its schema metadata name the metric.
+With --invalid null a row that cannot be placed has no neighbours (4294967295 at
+infinity); with --invalid drop it is absent, and a column id has each row's number
+in the source.";
 
 /// The command, without what only maps have: options shared with embed say there what they do for
 /// methods, affinities and layouts.
@@ -54,6 +57,8 @@ pub(super) struct Args {
     sources: Vec<String>,
     #[command(flatten)]
     input: InputArgs,
+    #[command(flatten)]
+    invalid: InvalidArgs,
     /// The graph: .arrow or .parquet
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     output: PathBuf,
@@ -79,6 +84,8 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     let opened = options::open(&args.sources, args.input.column.as_deref(), &job.run_path(), console)?;
     job.once = opened.spool.is_some();
     job.source = Some(opened.source);
+    job.invalid = args.invalid.invalid;
+    look(&job, console)?;
     let plan = options::granted(job.config.memory, &machine, |memory| {
         job.config.memory = memory;
         job.plan_graph()

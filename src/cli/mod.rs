@@ -200,6 +200,10 @@ impl Failure {
                     likely.as_ref().map_or(" A,B".into(), |[x, y]| format!(", most likely --coordinates {x},{y}"));
                 format!("{}; name the map's with --coordinates{such}", self.error)
             }
+            Error::Engine(Engine::Invalid { .. }) if self.left.is_none() => format!(
+                "{}; --invalid drop leaves such rows out, --invalid null keeps them in the output without coordinates",
+                self.error
+            ),
             Error::Engine(Engine::Cancelled { stage }) => format!("stopped in the {stage} stage"),
             error => error.to_string(),
         };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use lowland::{Config, Device, Dtype, Error, Job, Metric, Opt, Source, StagePlan, size};
+use lowland::{Config, Device, Dtype, Error, Invalid, Job, Metric, Opt, Source, StagePlan, size};
 
 use super::keep::{Kept, parse_kept};
 use super::size::{Memory, parse, parse_memory};
@@ -22,6 +22,21 @@ pub(super) struct InputArgs {
     /// column]
     #[arg(long, value_name = "COL", display_order = 1)]
     pub(super) column: Option<String>,
+}
+
+/// What is done with rows that cannot be placed.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Input")]
+pub(super) struct InvalidArgs {
+    /// Rows without a vector, with a null, NaN or infinite component, or of all zeros under cosine: error counts and
+    /// refuses them, drop leaves them out of the output, null keeps them in it without coordinates
+    #[arg(long, value_name = "CHOICE", default_value = "error", value_parser = parse_invalid, display_order = 3)]
+    pub(super) invalid: Invalid,
+}
+
+pub(super) fn parse_invalid(text: &str) -> Result<Invalid, String> {
+    let found = Invalid::ALL.into_iter().find(|choice| choice.name() == text);
+    found.ok_or_else(|| format!("there are {}", Invalid::ALL.map(Invalid::name).join(", ")))
 }
 
 /// How near is near.
@@ -251,8 +266,13 @@ mod tests {
 
     #[test]
     fn a_plan_that_the_machine_does_not_grant_is_refused() {
-        let input =
-            Input { shape: Shape { rows: 3_000_000, dim: 128 }, dtype: Dtype::F32, graph_k: None, source_bytes: 0 };
+        let input = Input {
+            shape: Shape { rows: 3_000_000, dim: 128 },
+            dtype: Dtype::F32,
+            graph_k: None,
+            source_bytes: 0,
+            resident_bytes: 0,
+        };
         let plan = |memory| Config { memory, ..Config::default() }.plan(&input).map_err(Error::from);
         let refusal = |memory, machine| granted(memory, &machine, plan).expect_err("refused").message();
         let smallest = plan(1).err().as_ref().and_then(least).expect("a smallest budget");

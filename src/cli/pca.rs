@@ -7,8 +7,8 @@ use lowland::pca::{PcaConfig, PcaJob, PcaReport, Solver};
 use lowland::{Error, Job, Metric, check_output};
 use serde_json::{Value, json};
 
-use super::embed::{is_device, write_report};
-use super::options::{self, InputArgs, ProgressArgs};
+use super::embed::{is_device, left_out_text, write_report};
+use super::options::{self, InputArgs, InvalidArgs, ProgressArgs};
 use super::size::{Memory, parse_memory};
 use super::{Failure, names, print};
 use crate::machine::Machine;
@@ -38,6 +38,8 @@ pub(super) struct Args {
     sources: Vec<String>,
     #[command(flatten)]
     input: InputArgs,
+    #[command(flatten)]
+    invalid: InvalidArgs,
 
     /// The scores: .parquet, .arrow or .npy
     #[arg(short, long, value_name = "FILE", display_order = 0, help_heading = "Output")]
@@ -138,6 +140,11 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     job.keep = names::columns("--keep", &args.keep, &there)?;
     if let Some(given) = &args.coordinates {
         job.coordinates = names::split(given, &[]).map_err(|why| Failure::usage(format!("--coordinates: {why}")))?;
+    }
+    job.invalid = args.invalid.invalid;
+    job.look(console)?;
+    if let Some(left_out) = job.left_out()?.filter(|left_out| left_out.rows > 0) {
+        console.note("rows-left-out", left_out_text(&left_out));
     }
     let planned = options::granted(job.config.memory, &machine, |memory| {
         job.config.memory = memory;

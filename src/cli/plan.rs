@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use lowland::{Job, Plan, Room, Stage, StagePlan, size};
 use lowland_engine::estimate::{self, Rates};
+use lowland_engine::invalid::LeftOut;
+use lowland_io::Shift;
 use serde_json::{Value, json};
 
-use super::embed::Wanted;
+use super::embed::{Wanted, left_out_text};
 use super::options::{self, ProgressArgs, dtype_name};
 use super::{Failure, print};
 use crate::disk;
@@ -23,7 +25,8 @@ Examples:
   lowland plan --knn graph.arrow --json
 
 Takes the options of embed: put plan in the place of embed to see what that
-command would take. It reads headers and the first rows, for less than a second.";
+command would take. It reads headers and the first rows, for less than a second;
+with --invalid drop or null all rows, to count those that are left out.";
 
 /// The output where none is named: what matters of it is where the run directory lies.
 const OUTPUT: &str = "map.parquet";
@@ -49,6 +52,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     let machine = Machine::look();
     let mut job = wanted.job(&args.output, &machine)?;
     let spool = wanted.open(&mut job, console)?;
+    job.look(console)?;
     let (memory, planned) = (job.config.memory, job.plan());
     let refused = options::granted(memory, &machine, |memory| {
         job.config.memory = memory;
@@ -81,6 +85,8 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         rates,
         seconds,
         problems,
+        left_out: job.left_out()?,
+        shift: job.shift()?,
     };
     let text = if args.json { format!("{:#}\n", told.json()) } else { told.text() };
     drop((job, spool));
@@ -105,6 +111,8 @@ struct Told<'a> {
     seconds: Vec<Option<f64>>,
     /// Why `embed` would refuse to begin on this machine.
     problems: Vec<String>,
+    left_out: Option<LeftOut>,
+    shift: Option<Shift>,
 }
 
 impl Told<'_> {
@@ -131,12 +139,20 @@ impl Told<'_> {
             fields.insert("run_dir".into(), json!(self.job.run_path().to_string_lossy()));
             fields.insert("seconds".into(), json!(self.total()));
             fields.insert("problems".into(), json!(self.problems));
+            fields.insert("left_out".into(), json!(self.left_out));
+            fields.insert("shift".into(), json!(self.shift));
         }
         all
     }
 
     fn text(&self) -> String {
         let mut text = self.header();
+        if let Some(left_out) = self.left_out.as_ref().filter(|left_out| left_out.rows > 0) {
+            text += &format!("{}\n", left_out_text(left_out));
+        }
+        if let Some(shift) = &self.shift {
+            text += &format!("{} components are moved by a constant each before they are rounded\n", shift.moved());
+        }
         text += "\n";
         text += &self.table();
         text += "\n";

@@ -16,8 +16,8 @@ fn bad_files() {
         ("bad_no_rows.parquet", &["no rows"]),
         ("bad_no_vectors.parquet", &["no column holds vectors", "\"id: Int64\"", "--column"]),
         ("bad_two_columns.parquet", &["\"v\", \"w\"", "--column"]),
-        ("bad_null_list.parquet", &["row 6", "null", "\"v\"", "drop or fill"]),
-        ("bad_null_list.arrow", &["row 6", "null", "\"v\"", "drop or fill"]),
+        ("bad_null_list.parquet", &["row 6", "null", "\"v\"", "--invalid drop"]),
+        ("bad_null_list.arrow", &["row 6", "null", "\"v\"", "--invalid drop"]),
         ("bad_null_component.parquet", &["row 8", "null", "\"v\""]),
         ("bad_null_component.arrow", &["row 8", "null", "\"v\""]),
         ("bad_ragged.parquet", &["row 5", "2 components", "4"]),
@@ -108,7 +108,7 @@ fn bad_numbers() {
     let place = Place::new();
     let spoilt = |at: usize, by: f32| move |i: usize| if i == at { by } else { (i as f32 * 0.37).sin() };
     npy(&place, "nan.npy", 100, 2, spoilt(41, f32::NAN));
-    place.refused("embed nan.npy -o m.npy", &["nan.npy", "row 20", "component 1", "NaN", "drop or fill"]);
+    place.refused("embed nan.npy -o m.npy", &["nan.npy", "row 20", "component 1", "NaN", "--invalid drop"]);
     npy(&place, "inf.npy", 100, 2, spoilt(6, f32::NEG_INFINITY));
     place.refused("embed inf.npy -o m.npy", &["inf.npy", "row 3", "component 0", "-inf"]);
     place.refused("embed inf.npy nan.npy -o m.npy", &["inf.npy", "row 3"]);

@@ -22,6 +22,7 @@ fn map(path: &Path, coordinates: &[f32], columns: &[(&str, ArrayRef)]) {
         coordinates: lowland_io::coordinate_names(2),
         extra: extra.as_ref().map(RecordBatch::schema),
         own_id: false,
+        nullable: false,
     };
     let mut writer = MapWriter::create(path, wanted, true).expect("a map");
     writer.write_rows(0, coordinates, extra.as_ref()).expect("written");

@@ -19,6 +19,7 @@ mod faults;
 mod few_rows;
 mod golden;
 mod inputs;
+mod invalid;
 mod kept;
 mod killer;
 mod kit;

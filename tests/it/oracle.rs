@@ -277,6 +277,7 @@ fn pyarrow_and_polars_read_the_graph() {
             dtype: lowland_io::Dtype::F32,
             graph_k: None,
             source_bytes: 0,
+            resident_bytes: 0,
         });
         let (ids, distances, ..) = graph_of(&plan.expect("a plan"), &table);
         let path = desk.path(&format!("{}.arrow", metric.name()));
@@ -302,6 +303,7 @@ fn pyarrow_polars_and_numpy_read_the_maps() {
                 coordinates: lowland_io::coordinate_names(n_components),
                 extra: None,
                 own_id: false,
+                nullable: false,
             };
             let mut writer = MapWriter::create(path, columns, false).expect("a map");
             writer.write_rows(0, &run.map, None).expect("written");

@@ -185,7 +185,7 @@ fn bad_data_is_named() {
         let refused = |arguments: &str, words: &[&str]| {
             place.refused(&format!("pca {arguments} -o s.npy --solver {solver} --components a.npy"), words);
         };
-        refused("nan.npy", &["nan.npy", "row 13", "component 2", "NaN", "drop or fill"]);
+        refused("nan.npy", &["nan.npy", "row 13", "component 2", "NaN", "--invalid drop"]);
         refused("few.npy inf.npy", &["inf.npy", "row 2", "component 1", "-inf"]);
         refused("inf.npy --metric cosine --batch-rows 1", &["inf.npy", "row 2", "component 1", "-inf"]);
         refused("one.npy", &["1 row", "at least 2"]);

@@ -1225,6 +1225,7 @@ fn write_npy(path: &Path, values: &[f32], width: usize) {
         coordinates: lowland_io::coordinate_names(width),
         extra: None,
         own_id: false,
+        nullable: false,
     };
     let mut writer = lowland_io::MapWriter::create(path, columns, false).expect("a file");
     writer.write_rows(0, values, None).expect("written");

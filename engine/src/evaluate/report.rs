@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::plan::Plan;
+use crate::invalid::LeftOut as LeftOutRows;
 
 /// One score.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -86,6 +87,10 @@ pub struct Report {
     pub scores: Vec<Measure>,
     /// Those that could not be taken.
     pub left_out: Vec<LeftOut>,
+    /// Rows of the map without coordinates, which were left out of all tables.
+    pub without_coordinates: u64,
+    /// Rows of the source that were left out of all tables, where that was asked for.
+    pub invalid: Option<LeftOutRows>,
     /// Wall time.
     pub seconds: f64,
     /// Most anonymous memory held, in bytes; 0 where the system does not tell.
@@ -124,6 +129,12 @@ impl fmt::Display for Report {
                 false => format!("{} of {}", measure.rows, self.plan.input.rows),
             };
             writeln!(f, "{title:<width$}  {:>8.4}  {interval:>8}  {rows}, {how}", measure.value)?;
+        }
+        if self.without_coordinates > 0 {
+            writeln!(f, "left out: {} rows without coordinates in the map", self.without_coordinates)?;
+        }
+        if let Some(rows) = self.invalid.as_ref().filter(|rows| rows.rows > 0) {
+            writeln!(f, "left out: {rows}")?;
         }
         for out in &self.left_out {
             let names: Vec<&str> = out.scores.iter().map(|score| score.text()).collect();

@@ -18,12 +18,14 @@ use super::slices::{drawn, others};
 use super::sweep::{Pairs, Rows, Sample, Stream, far};
 use super::{clusters, order};
 use crate::budget::{Budget, Reservation, base};
+use crate::invalid::Flaws;
 use crate::meter::Meter;
 use crate::observe::{Event, Observer, Progress, Stage};
 use crate::random::stratified;
 use crate::report::StageReport;
 use crate::run::{GraphSource, pool};
-use crate::{Error, Result, scan};
+use crate::spread::Spread;
+use crate::{Error, Result, coarse, scan};
 
 /// The scores that need the data, and those that need labels.
 const OF_DATA: [Name; 5] = [
@@ -88,7 +90,16 @@ pub fn evaluate(plan: &Plan, subject: &Subject<'_>, observer: &dyn Observer) -> 
         // There is nothing left to stop.
         let _ = observer.event(&Event::End { report: &stage, reused: false });
         let version = env!("CARGO_PKG_VERSION");
-        Ok(Report { version, plan: plan.clone(), scores, left_out: left, seconds, peak_memory })
+        Ok(Report {
+            version,
+            plan: plan.clone(),
+            scores,
+            left_out: left,
+            without_coordinates: 0,
+            invalid: None,
+            seconds,
+            peak_memory,
+        })
     })
 }
 
@@ -175,13 +186,22 @@ impl Evaluation<'_> {
         let (source, dim) = (stream.source.as_ref(), stream.source.shape().dim);
         let mut vectors = Vec::with_capacity(rows.len() * dim);
         let mut wanted = rows.iter().peekable();
+        let mut flaws = Flaws::default();
+        let mut spread = Spread::new(dim);
         stream.each(&mut |first, values| {
-            scan::check(stream.metric, source, first, values)?;
+            if !scan::sound(&mut flaws, stream.metric, source, first, values)? {
+                return Ok(());
+            }
+            spread.add(values);
             while let Some(&row) = wanted.next_if(|&&row| u64::from(row) < first + (values.len() / dim) as u64) {
                 vectors.extend_from_slice(&values[(u64::from(row) - first) as usize * dim..][..dim]);
             }
             Ok(())
         })?;
+        flaws.refuse(source.shape().rows)?;
+        if let Some(text) = coarse::note(&spread, source)? {
+            self.progress.note("coarse-components", text)?;
+        }
         if vectors.len() != rows.len() * dim {
             return Err(Error::Data { what: "the source gave fewer rows than it promised".into() });
         }

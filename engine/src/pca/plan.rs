@@ -134,7 +134,7 @@ impl PcaConfig {
             threads,
             batch_rows: (self.batch_rows.unwrap_or(LEAST_BATCH) as u64).min(rows) as usize,
             source_row_bytes: input.dtype.row_bytes(dim),
-            source_bytes: input.source_bytes,
+            source_bytes: input.source_bytes + input.resident_bytes,
             stages: Vec::new(),
         };
         let usable = self.memory.saturating_sub(base(0, threads) + self.memory / MARGIN);

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{Pca, PcaPlan};
 use crate::error::size;
+use crate::invalid::LeftOut;
 use crate::report::StageReport;
 
 /// Lines of the table that a person is shown.
@@ -33,6 +34,8 @@ pub struct PcaReport {
     pub explained_variance_ratio: Vec<f64>,
     /// All the data's variance.
     pub total_variance: f64,
+    /// Rows that were left out, where that was asked for.
+    pub left_out: Option<LeftOut>,
     /// Wall time.
     pub seconds: f64,
 }
@@ -49,6 +52,7 @@ impl PcaReport {
             explained_variance: pca.variance.clone(),
             explained_variance_ratio: pca.explained_variance_ratio(),
             total_variance: pca.total_variance,
+            left_out: None,
             seconds: 0.0,
         }
     }
@@ -76,6 +80,9 @@ impl fmt::Display for PcaReport {
         }
         if let Some(residual) = self.residual {
             writeln!(f, "residual   {residual:.1e} of an axis's variance at most")?;
+        }
+        if let Some(left_out) = &self.left_out {
+            writeln!(f, "left out   {left_out}")?;
         }
         write!(
             f,

@@ -11,17 +11,18 @@ use lowland_io::Source;
 
 use super::{BlockwisePca, Covariance, Pca, PcaError, PcaPlan, PcaReport, RandomizedPca, Solver};
 use crate::budget::{Budget, Needs, base};
+use crate::invalid::Flaws;
 use crate::meter::Meter;
 use crate::observe::{Event, Observer, Progress, Stage};
 use crate::report::StageReport;
 use crate::run::pool;
-use crate::scan::{no_direction_of, not_finite, without_direction};
-use crate::{Error, Loader, Result, Sink};
+use crate::spread::Spread;
+use crate::{Error, Loader, Result, Sink, coarse};
 
 /// Finds the components of `source` and hands the scores of all rows to `sink`.
 ///
 /// # Errors
-/// [`Error::NotFinite`] and [`Error::Data`] name the row that cannot be used;
+/// [`Error::Invalid`] counts the rows that cannot be used, [`Error::Data`] names one;
 /// [`Error::Cancelled`] when the observer stops the run, of which nothing is
 /// kept: the same call begins anew.
 pub fn run(
@@ -106,22 +107,28 @@ fn pass(
     first: bool,
     mut each: impl FnMut(&[f32]) -> std::result::Result<(), PcaError>,
 ) -> Result<()> {
-    let dim = plan.shape.dim;
+    let mut flaws = Flaws::default();
+    let mut spread = Spread::new(plan.shape.dim);
     for batch in Loader::new(source.clone(), plan.config.metric, plan.batch_rows) {
         let batch = batch?;
         let values = batch.values();
-        if first && let Some(at) = values.iter().position(|x| !x.is_finite()) {
-            return Err(not_finite(source.as_ref(), batch.first + (at / dim) as u64, at % dim));
+        if first {
+            flaws.look(plan.config.metric, source.as_ref(), batch.first, values, |_| {})?;
         }
-        let no_direction = first && plan.config.metric.has_unit_rows();
-        if let Some(row) = no_direction.then(|| without_direction(values, dim)).flatten() {
-            return Err(refused(source.as_ref(), batch.first + row as u64, no_direction_of(plan.config.metric)));
+        if !flaws.any() {
+            if first {
+                spread.add(values);
+            }
+            each(values).map_err(failed)?;
         }
-        each(values).map_err(failed)?;
         progress.traffic.read((batch.rows() * plan.source_row_bytes) as u64);
         progress.advance(batch.rows() as u64)?;
     }
-    Ok(())
+    flaws.refuse(plan.shape.rows)?;
+    match if first { coarse::note(&spread, source.as_ref())? } else { None } {
+        Some(text) => progress.note("coarse-components", text),
+        None => Ok(()),
+    }
 }
 
 fn project(

@@ -1,0 +1,79 @@
+//! Components of which single precision holds too little: numbers near 4e8 are 32 apart in
+//! it, and where a component's spread is not many times that, rows that differ in
+//! the file are equal here.
+
+use lowland_io::Source;
+
+use crate::Result;
+use crate::spread::{Spread, component_name};
+
+/// Steps of single precision that a column must spread over.
+const STEPS: f64 = 64.0;
+/// Rows that are looked at to see whether a column is constant in the file too.
+const ROWS: u64 = 64;
+/// Columns that are told of by name.
+const NAMED: usize = 3;
+
+/// What a person should know of components that single precision holds too coarsely; nothing
+/// where there are none. `source` is what the rows were read from.
+///
+/// # Errors
+/// Where the first rows cannot be read again.
+pub(crate) fn note(spread: &Spread, source: &dyn Source) -> Result<Option<String>> {
+    let rounded = !source.dtype().is_single();
+    let mut coarse = Vec::new();
+    let mut constant = Vec::new();
+    for column in 0..source.shape().dim {
+        let (mean, spread) = spread.moments(column);
+        let step = step(mean);
+        if spread > 0.0 && spread < STEPS * step {
+            coarse.push((column, mean, step, spread));
+        } else if spread == 0.0 && rounded && mean != 0.0 {
+            constant.push((column, mean, step));
+        }
+    }
+    if !constant.is_empty() {
+        coarse.extend(varying(source, &constant)?);
+        coarse.sort_unstable_by_key(|&(column, ..)| column);
+    }
+    if coarse.is_empty() {
+        return Ok(None);
+    }
+    let named: Vec<String> = coarse
+        .iter()
+        .take(NAMED)
+        .map(|&(column, mean, step, spread)| {
+            let name = component_name(source, column);
+            format!("{name} in steps of {step:.1e} near {mean:.3e}, where it spreads by {spread:.1e}")
+        })
+        .collect();
+    let more = match coarse.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!("; and {more} components more"),
+    };
+    let scores = if rounded { ", and the scores are those of what is left" } else { "" };
+    Ok(Some(format!(
+        "single precision holds {}{more}: much of what tells rows apart there is lost{scores}; subtract what the numbers have in common",
+        named.join("; ")
+    )))
+}
+
+/// The distance from a number to the next one of single precision.
+fn step(near: f64) -> f64 {
+    let near = (near.abs() as f32).min(f32::MAX / 2.0);
+    f64::from(f32::from_bits(near.to_bits() + 1)) - f64::from(near)
+}
+
+/// Those of the columns that are no constants in the file's first rows, with their spread there.
+fn varying(source: &dyn Source, constant: &[(usize, f64, f64)]) -> Result<Vec<(usize, f64, f64, f64)>> {
+    let shape = source.shape();
+    let mut values = vec![0.0; shape.rows.min(ROWS) as usize * shape.dim];
+    source.read_rows_f64(0, &mut values)?;
+    let spread = |column: usize| {
+        let numbers = values.iter().skip(column).step_by(shape.dim);
+        let (low, high) = numbers.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &x| (l.min(x), h.max(x)));
+        high - low
+    };
+    let spreads = constant.iter().map(|&(column, mean, step)| (column, mean, step, spread(column)));
+    Ok(spreads.filter(|&(_, _, step, spread)| spread > 0.0 && spread < STEPS * step).collect())
+}

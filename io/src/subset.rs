@@ -1,0 +1,407 @@
+//! Some rows of a source, as if the others were not there.
+//!
+//! What must hold: a row's values, columns and place are those of its row in
+//! the source, and rows keep the source's order. Memory is [`RowSet::bytes`],
+//! a little more than a bit a row; reading takes no buffer of its own and goes
+//! forward only, in runs as long as what is asked for.
+
+use std::sync::Arc;
+
+use arrow::array::BooleanArray;
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::source::check_range;
+use crate::{Dtype, Fingerprint, Place, Result, Shape, Source};
+
+/// Bits of a word, and words between two counts.
+const WORD: u64 = 64;
+const WORDS: usize = 8;
+
+/// A set of a source's rows, which are numbered anew from 0 in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowSet {
+    /// Rows of the source.
+    all: u64,
+    /// A bit a row, the lowest first.
+    words: Vec<u64>,
+    /// Rows of the set before each block of words, and all of them at the end.
+    ranks: Vec<u64>,
+}
+
+/// A [`RowSet`] under construction: all rows, from which some are taken out.
+#[derive(Debug)]
+pub struct RowSetBuilder {
+    all: u64,
+    words: Vec<u64>,
+}
+
+impl RowSetBuilder {
+    /// All of `rows` rows.
+    pub fn new(rows: u64) -> Self {
+        let mut words = vec![u64::MAX; rows.div_ceil(WORD) as usize];
+        if let Some(last) = words.last_mut().filter(|_| !rows.is_multiple_of(WORD)) {
+            *last = (1 << (rows % WORD)) - 1;
+        }
+        RowSetBuilder { all: rows, words }
+    }
+
+    /// Takes a row out; a number beyond the rows is none of them.
+    pub fn remove(&mut self, row: u64) {
+        if let Some(word) = self.words.get_mut((row / WORD) as usize) {
+            *word &= !(1 << (row % WORD));
+        }
+    }
+
+    /// The rows that are left.
+    pub fn finish(self) -> RowSet {
+        let mut ranks = Vec::with_capacity(self.words.len().div_ceil(WORDS) + 1);
+        let mut before = 0;
+        for block in self.words.chunks(WORDS) {
+            ranks.push(before);
+            before += block.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
+        }
+        ranks.push(before);
+        RowSet { all: self.all, words: self.words, ranks }
+    }
+}
+
+impl RowSet {
+    /// Bytes of a set of a source of so many rows, however many are in it.
+    pub fn bytes(rows: u64) -> u64 {
+        let words = rows.div_ceil(WORD);
+        words * 8 + (words.div_ceil(WORDS as u64) + 1) * 8
+    }
+
+    /// Rows of the source.
+    pub fn all(&self) -> u64 {
+        self.all
+    }
+
+    /// Rows of the set.
+    pub fn count(&self) -> u64 {
+        self.ranks.last().copied().unwrap_or(0)
+    }
+
+    /// Whether the source's row is in the set.
+    pub fn contains(&self, row: u64) -> bool {
+        self.words.get((row / WORD) as usize).is_some_and(|word| word >> (row % WORD) & 1 == 1)
+    }
+
+    /// How many rows of the set come before the source's row `row`.
+    pub fn rank(&self, row: u64) -> u64 {
+        if row >= self.all {
+            return self.count();
+        }
+        let word = (row / WORD) as usize;
+        let block = word / WORDS;
+        let before: u64 = self.words[block * WORDS..word].iter().map(|word| u64::from(word.count_ones())).sum();
+        self.ranks[block] + before + u64::from((self.words[word] & ((1 << (row % WORD)) - 1)).count_ones())
+    }
+
+    /// The source's row of the set's row `row`; the number of the source's rows where there is no such row.
+    pub fn source_row(&self, row: u64) -> u64 {
+        if row >= self.count() {
+            return self.all;
+        }
+        // Of blocks that begin at one rank, all but the last are empty.
+        let block = self.ranks.partition_point(|&rank| rank <= row) - 1;
+        let mut left = row - self.ranks[block];
+        for (at, &word) in self.words.iter().enumerate().skip(block * WORDS) {
+            let here = u64::from(word.count_ones());
+            if left < here {
+                return at as u64 * WORD + nth_bit(word, left);
+            }
+            left -= here;
+        }
+        self.all
+    }
+
+    /// A number that tells one set from another.
+    pub fn checksum(&self) -> u64 {
+        let bytes: Vec<u64> = self.words.chunks(1 << 16).map(|words| xxh3_64(&as_bytes(words))).collect();
+        xxh3_64(&as_bytes(&bytes)) ^ self.all
+    }
+}
+
+fn as_bytes(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// The place of the bit before which `n` bits of `word` are set.
+fn nth_bit(mut word: u64, n: u64) -> u64 {
+    for _ in 0..n {
+        word &= word - 1;
+    }
+    u64::from(word.trailing_zeros())
+}
+
+/// The rows of a set.
+pub struct Subset {
+    source: Arc<dyn Source>,
+    rows: Arc<RowSet>,
+}
+
+impl Subset {
+    /// The rows `rows` of `source`.
+    pub fn new(source: Arc<dyn Source>, rows: Arc<RowSet>) -> Self {
+        Subset { source, rows }
+    }
+
+    /// Calls `piece(row, rows, done)` until `wanted` rows of the set, from its row `first` on, are
+    /// there: it takes those of the set among `rows` rows of the source from `row` on, which
+    /// follow `done` others, and gives their number.
+    fn each(&self, first: u64, wanted: usize, mut piece: impl FnMut(u64, usize, usize) -> Result<usize>) -> Result<()> {
+        let mut done = 0;
+        while done < wanted {
+            let row = self.rows.source_row(first + done as u64);
+            let here = ((wanted - done) as u64).min(self.rows.all - row) as usize;
+            if here == 0 {
+                break;
+            }
+            done += piece(row, here, done)?;
+        }
+        Ok(())
+    }
+
+    /// Reads rows as `read` does, straight into `out`: what is not in the set is overwritten by what follows.
+    fn read<T: Copy>(&self, first: u64, out: &mut [T], read: impl Fn(u64, &mut [T]) -> Result<()>) -> Result<()> {
+        let shape = self.shape();
+        check_range(&self.locate(first).path, shape, first, out.len())?;
+        let dim = shape.dim.max(1);
+        self.each(first, out.len() / dim, |row, rows, done| {
+            let out = &mut out[done * dim..][..rows * dim];
+            read(row, out)?;
+            let mut kept = 0;
+            for i in (0..rows).filter(|&i| self.rows.contains(row + i as u64)) {
+                if i != kept {
+                    out.copy_within(i * dim..(i + 1) * dim, kept * dim);
+                }
+                kept += 1;
+            }
+            Ok(kept)
+        })
+    }
+}
+
+impl Source for Subset {
+    fn shape(&self) -> Shape {
+        Shape { rows: self.rows.count(), dim: self.source.shape().dim }
+    }
+
+    fn dtype(&self) -> Dtype {
+        self.source.dtype()
+    }
+
+    fn read_rows(&self, first: u64, out: &mut [f32]) -> Result<()> {
+        self.read(first, out, |row, out| self.source.read_rows(row, out))
+    }
+
+    fn read_rows_f64(&self, first: u64, out: &mut [f64]) -> Result<()> {
+        self.read(first, out, |row, out| self.source.read_rows_f64(row, out))
+    }
+
+    fn locate(&self, row: u64) -> Place {
+        self.source.locate(self.rows.source_row(row))
+    }
+
+    fn column_of(&self, row: u64, component: usize) -> Option<String> {
+        self.source.column_of(self.rows.source_row(row), component)
+    }
+
+    fn columns(&self) -> Vec<String> {
+        self.source.columns()
+    }
+
+    fn read_columns(&self, names: &[String], first: u64, rows: usize) -> Result<RecordBatch> {
+        let shape = self.shape();
+        check_range(&self.locate(first).path, shape, first, rows.saturating_mul(shape.dim))?;
+        if rows == 0 {
+            return self.source.read_columns(names, 0, 0);
+        }
+        let mut batches = Vec::new();
+        let wrong = |e: arrow::error::ArrowError| crate::Error::format(self.locate(first).path, e.to_string());
+        self.each(first, rows, |row, here, _| {
+            let batch = self.source.read_columns(names, row, here)?;
+            let kept: BooleanArray = (row..row + here as u64).map(|row| Some(self.rows.contains(row))).collect();
+            let batch = filter_record_batch(&batch, &kept).map_err(wrong)?;
+            let count = batch.num_rows();
+            batches.push(batch);
+            Ok(count)
+        })?;
+        match batches.as_slice() {
+            [one] => Ok(one.clone()),
+            [one, ..] => concat_batches(&one.schema(), &batches).map_err(wrong),
+            [] => self.source.read_columns(names, 0, 0),
+        }
+    }
+
+    fn column_schema(&self, names: &[String]) -> Result<SchemaRef> {
+        self.source.column_schema(names)
+    }
+
+    fn unsure_columns(&self, names: &[String]) -> Result<Vec<String>> {
+        self.source.unsure_columns(names)
+    }
+
+    fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
+        self.source.fingerprints()
+    }
+
+    fn vector_column(&self) -> Option<String> {
+        self.source.vector_column()
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.source.held_bytes()
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        self.source.resident_bytes() + RowSet::bytes(self.rows.all)
+    }
+
+    fn release(&self) {
+        self.source.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use arrow::array::{AsArray, UInt64Array};
+    use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Rows whose components are made of their numbers; notes what is read of it.
+    pub(crate) struct Numbered {
+        pub(crate) rows: u64,
+        pub(crate) dim: usize,
+        pub(crate) asked: Mutex<Vec<(u64, usize)>>,
+    }
+
+    impl Source for Numbered {
+        fn shape(&self) -> Shape {
+            Shape { rows: self.rows, dim: self.dim }
+        }
+        fn dtype(&self) -> Dtype {
+            Dtype::F64
+        }
+        fn read_rows(&self, first: u64, out: &mut [f32]) -> Result<()> {
+            let mut wide = vec![0.0; out.len()];
+            self.read_rows_f64(first, &mut wide)?;
+            out.iter_mut().zip(wide).for_each(|(out, x)| *out = x as f32);
+            Ok(())
+        }
+        fn read_rows_f64(&self, first: u64, out: &mut [f64]) -> Result<()> {
+            check_range("numbered".as_ref(), self.shape(), first, out.len())?;
+            self.asked.lock().unwrap().push((first, out.len() / self.dim));
+            let at = first * self.dim as u64;
+            out.iter_mut().zip(at..).for_each(|(out, i)| *out = i as f64);
+            Ok(())
+        }
+        fn locate(&self, row: u64) -> Place {
+            Place { path: "numbered".into(), row }
+        }
+        fn columns(&self) -> Vec<String> {
+            vec!["n".into()]
+        }
+        fn read_columns(&self, _: &[String], first: u64, rows: usize) -> Result<RecordBatch> {
+            let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::UInt64, false)]));
+            let numbers = UInt64Array::from_iter_values(first..first + rows as u64);
+            Ok(RecordBatch::try_new(schema, vec![Arc::new(numbers)]).unwrap())
+        }
+        fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
+            Ok(Vec::new())
+        }
+        fn vector_column(&self) -> Option<String> {
+            None
+        }
+    }
+
+    fn check(rows: u64, dim: usize, removed: &[u64], portion: usize) {
+        let mut set = RowSetBuilder::new(rows);
+        removed.iter().for_each(|&row| set.remove(row));
+        let set = Arc::new(set.finish());
+        let kept: Vec<u64> = (0..rows).filter(|row| !removed.contains(row)).collect();
+        assert_eq!((set.all(), set.count()), (rows, kept.len() as u64));
+        for (at, &row) in kept.iter().enumerate() {
+            assert_eq!(set.source_row(at as u64), row);
+        }
+        assert_eq!(set.source_row(kept.len() as u64), rows);
+        for row in 0..=rows {
+            assert_eq!(set.rank(row), kept.partition_point(|&kept| kept < row) as u64, "rank of {row}");
+            assert_eq!(set.contains(row), kept.contains(&row));
+        }
+        let source = Arc::new(Numbered { rows, dim, asked: Mutex::default() });
+        let subset = Subset::new(source.clone(), set);
+        let names = ["n".to_string()];
+        for first in (0..kept.len()).step_by(portion) {
+            let kept = &kept[first..kept.len().min(first + portion)];
+            let expected: Vec<f64> =
+                kept.iter().flat_map(|row| (row * dim as u64..(row + 1) * dim as u64).map(|i| i as f64)).collect();
+            let (mut narrow, mut wide) = (vec![-1.0; expected.len()], vec![-1.0; expected.len()]);
+            subset.read_rows(first as u64, &mut narrow).unwrap();
+            source.asked.lock().unwrap().clear();
+            subset.read_rows_f64(first as u64, &mut wide).unwrap();
+            assert_eq!(wide, expected);
+            assert_eq!(narrow, expected.iter().map(|&x| x as f32).collect::<Vec<_>>());
+            let asked = source.asked.lock().unwrap();
+            assert!(asked.windows(2).all(|pair| pair[0].0 + pair[0].1 as u64 <= pair[1].0), "read forward only");
+            let batch = subset.read_columns(&names, first as u64, kept.len()).unwrap();
+            assert_eq!(batch.column(0).as_primitive::<UInt64Type>().values(), kept);
+            assert_eq!(subset.locate(first as u64).row, kept[0]);
+        }
+        assert!(subset.read_rows(kept.len() as u64, &mut vec![0.0; dim]).is_err());
+        assert_eq!(subset.read_columns(&names, 0, 0).unwrap().num_rows(), 0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
+        fn some_rows_are_read_as_if_the_others_were_not_there(
+            rows in 1u64..1_300,
+            dim in 1usize..4,
+            every in 1u64..40,
+            offset in 0u64..40,
+            run in 0u64..700,
+            portion in 1usize..500,
+        ) {
+            let mut removed: Vec<u64> = (offset.min(rows)..rows).step_by(every as usize + 1).collect();
+            removed.extend((offset * 3).min(rows)..(offset * 3 + run).min(rows));
+            check(rows, dim, &removed, portion);
+        }
+    }
+
+    #[test]
+    fn none_all_and_the_ends() {
+        check(64, 1, &[], 10);
+        check(65, 2, &[0, 64], 100);
+        check(512, 1, &(0..511).collect::<Vec<_>>(), 3);
+        check(100, 1, &(0..100).collect::<Vec<_>>(), 3);
+        assert_ne!(RowSetBuilder::new(10).finish().checksum(), RowSetBuilder::new(11).finish().checksum());
+        let set = RowSetBuilder::new(1_000).finish();
+        assert!(RowSet::bytes(1_000) >= (set.words.len() + set.ranks.len()) as u64 * 8);
+    }
+
+    #[test]
+    fn a_gap_is_passed_over_and_few_rows_out_cost_few_reads() {
+        let mut set = RowSetBuilder::new(100_000);
+        (1_000..99_000).for_each(|row| set.remove(row));
+        let source = Arc::new(Numbered { rows: 100_000, dim: 1, asked: Mutex::default() });
+        let subset = Subset::new(source.clone(), Arc::new(set.finish()));
+        subset.read_rows_f64(0, &mut [0.0; 2_000]).unwrap();
+        let read: usize = source.asked.lock().unwrap().drain(..).map(|(_, rows)| rows).sum();
+        assert!(read <= 3_000, "{read} rows read for 2000");
+        let mut set = RowSetBuilder::new(100_000);
+        (0..100_000).step_by(10).for_each(|row| set.remove(row));
+        let subset = Subset::new(source.clone(), Arc::new(set.finish()));
+        subset.read_rows_f64(0, &mut vec![0.0; 65_536]).unwrap();
+        assert!(source.asked.lock().unwrap().len() < 12);
+    }
+}
