@@ -196,6 +196,8 @@ fn what_clap_refuses() {
         "embed v.npy -o m.npy --color label",
         "embed v.npy -o m.npy --memory lots",
         "embed v.npy -o m.npy --init pcaa",
+        "embed v.npy -o m.npy --invalid maybe",
+        "evaluate --source v.npy --map v.npy --invalid null",
         "embed v.npy -o m.npy --metric chebyshev",
         "plot m.npy -o p.png --width 1000000",
         "nothing",

@@ -140,7 +140,7 @@ fn correlation_is_the_cosine_of_centred_rows() {
     assert!(ours.iter().zip(&theirs).all(|(a, b)| (a - b).abs() < 1e-5));
     // A row whose components are equal has no direction.
     npy(&place, "constant.npy", 100, 4, |i| if i / 4 == 17 { 0.1 } else { draw(i) });
-    let words = ["constant.npy: row 17", "all components are equal", "correlation"];
+    let words = ["constant.npy: row 17", "of equal components", "correlation"];
     place.refused("embed constant.npy -o m.npy --metric correlation", &words);
 }
 
