@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use crate::bad_input::npy;
-use crate::kit::Place;
+use crate::kit::{Place, rows_of};
 
 const QUICK: &str = "--n-epochs 20";
 
@@ -199,4 +199,38 @@ fn a_method_in_a_commands_place_is_pointed_to_embed() {
     }
     let told = place.run("embedd v.npy");
     assert!(told.code == 2 && told.stderr.contains("embed"), "{}", told.stderr);
+}
+
+#[test]
+fn first_positions_come_from_an_earlier_map_by_id_and_new_rows_begin_among_their_neighbours() {
+    let place = Place::new();
+    place.vectors("few.parquet", 300);
+    place.vectors("more.parquet", 400);
+    place.ok("embed few.parquet -o few-map.parquet --id id --quiet");
+    // A map that hardly moves shows where it began, but for what sets equal rows apart.
+    let still = "--n-epochs 1 --learning-rate 1e-6 --init few-map.parquet";
+    let told = place.ok(&format!("embed more.parquet -o more-map.parquet --id id {still}")).stderr;
+    assert!(told.contains("lowland: 100 of 400 rows are not in few-map.parquet"), "{told}");
+    let ((before, ids), (after, others)) =
+        (rows_of(&place.path("few-map.parquet"), "x,y"), rows_of(&place.path("more-map.parquet"), "x,y"));
+    let (least, most) = before.iter().fold((f32::MAX, f32::MIN), |(least, most), &x| (least.min(x), most.max(x)));
+    for (id, position) in others.iter().zip(after.chunks_exact(2)) {
+        match ids.iter().position(|other| other[0] == id[0]) {
+            Some(row) => {
+                let was = &before[row * 2..][..2];
+                assert!(position.iter().zip(was).all(|(a, b)| (a - b).abs() < 0.011), "{id:?}: {position:?} {was:?}");
+            }
+            None => assert!(position.iter().all(|&x| x > least - 0.02 && x < most + 0.02), "{id:?}: {position:?}"),
+        }
+    }
+    // Without names as many rows are needed, in their order.
+    let words = ["few-map.parquet", "300 first positions for 400 rows", "id"];
+    place.refused(&format!("embed more.parquet -o m.parquet {still}"), &words);
+    place.ok(&format!("embed few.parquet -o m.parquet --quiet {still}"));
+    place.refused(
+        &format!("embed more.parquet -o n.parquet --id label {still}"),
+        &["few-map.parquet", "no column \"label\"", "id, x, y"],
+    );
+    // An exact method has no edges: new rows begin in the middle.
+    place.ok("embed more.parquet -o sne.parquet --id id --method sne --n-epochs 20 --quiet --init few-map.parquet");
 }
