@@ -463,7 +463,9 @@ fn unusable(path: &Path, term: &Term) -> Error {
         data_type if holds_bytes(data_type) => bytes_instead(name),
         FixedSizeList(item, _) | List(item) | LargeList(item) if holds_bytes(item.data_type()) => bytes_instead(name),
         Struct(fields) => {
-            let field = fields.iter().find(|f| numbers(f.data_type(), None).is_some()).or_else(|| fields.iter().next());
+            let lists = |f: &&Arc<Field>| numbers(f.data_type(), None).is_some_and(|found| found.list);
+            let numeric = |f: &&Arc<Field>| numbers(f.data_type(), None).is_some();
+            let field = fields.iter().find(lists).or_else(|| fields.iter().find(numeric)).or(fields.first());
             let field = field.map_or("values", |f| f.name());
             format!("; name one of its fields, as --column '{name}.{field}'")
         }
