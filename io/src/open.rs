@@ -335,6 +335,118 @@ mod tests {
         }
     }
 
+    /// Number `i` of the matrix that every kind holds.
+    fn number(i: usize, kind: &DataType) -> f64 {
+        let whole = (i * 37 % 101) as f64;
+        if kind == &DataType::Boolean { f64::from(u8::from(whole != 0.0)) } else { whole }
+    }
+
+    #[test]
+    fn every_number_in_every_container_reads_as_written_with_its_nulls() {
+        use arrow::array::{DictionaryArray, Int16Array, Int32Array, Int64Array, ListViewArray, RunArray, StructArray};
+        use arrow::datatypes::{Int16Type, Int32Type};
+        let (rows, dim) = (23, 4);
+        let null_row = |row: usize| row % 7 == 5;
+        let null_number = |i: usize| i % 11 == 3;
+        let dir = tempfile::tempdir().unwrap();
+        let mut checked = 0;
+        for kind in [
+            DataType::Int8,
+            DataType::Int16,
+            DataType::Int32,
+            DataType::Int64,
+            DataType::UInt8,
+            DataType::UInt16,
+            DataType::UInt32,
+            DataType::UInt64,
+            DataType::Float16,
+            DataType::Float32,
+            DataType::Float64,
+            DataType::Boolean,
+            DataType::Decimal32(7, 2),
+            DataType::Decimal64(12, 2),
+            DataType::Decimal128(20, 3),
+            DataType::Decimal256(50, 3),
+        ] {
+            let numbers = |indices: &mut dyn Iterator<Item = usize>| -> ArrayRef {
+                let plain = indices.map(|i| (!null_number(i)).then_some((i * 37 % 101) as i64)).collect::<Int64Array>();
+                arrow::compute::cast(&plain, &kind).unwrap()
+            };
+            let item = Arc::new(Field::new("item", kind.clone(), true));
+            let validity = || Some((0..rows).map(|row| !null_row(row)).collect::<Vec<bool>>().into());
+            let all = numbers(&mut (0..rows * dim));
+            let fixed: ArrayRef = Arc::new(FixedSizeListArray::new(item.clone(), dim as i32, all.clone(), validity()));
+            // What lies behind a null row is nothing, or a whole row.
+            let length = |row: usize| if null_row(row) && row % 2 == 0 { 0 } else { dim };
+            let present = numbers(&mut (0..rows * dim).filter(|i| length(i / dim) > 0));
+            let lists = |row: usize| length(row);
+            let list: ArrayRef = Arc::new(GenericListArray::<i32>::new(
+                item.clone(),
+                OffsetBuffer::from_lengths((0..rows).map(lists)),
+                present.clone(),
+                validity(),
+            ));
+            let large: ArrayRef = Arc::new(GenericListArray::<i64>::new(
+                item.clone(),
+                OffsetBuffer::from_lengths((0..rows).map(lists)),
+                present,
+                validity(),
+            ));
+            // The last row lies first.
+            let backwards = numbers(&mut (0..rows).rev().flat_map(|row| row * dim..(row + 1) * dim));
+            let starts: Vec<i32> = (0..rows).map(|row| ((rows - 1 - row) * dim) as i32).collect();
+            let views: ArrayRef = Arc::new(ListViewArray::new(
+                item.clone(),
+                starts.into(),
+                vec![dim as i32; rows].into(),
+                backwards.clone(),
+                validity(),
+            ));
+            let nested = Arc::new(Field::new("item", DataType::FixedSizeList(item.clone(), 2), true));
+            let pairs: ArrayRef = Arc::new(FixedSizeListArray::new(item.clone(), 2, all.clone(), None));
+            let nested: ArrayRef = Arc::new(FixedSizeListArray::new(nested, dim as i32 / 2, pairs, validity()));
+            let keys = (0..rows).map(|row| (!null_row(row)).then_some((rows - 1 - row) as i16)).collect::<Int16Array>();
+            let reversed = FixedSizeListArray::new(item.clone(), dim as i32, backwards, None);
+            let dictionary: ArrayRef = Arc::new(DictionaryArray::<Int16Type>::new(keys, Arc::new(reversed)));
+            let ends = Int32Array::from_iter_values(1..=rows as i32);
+            let runs: ArrayRef = Arc::new(RunArray::<Int32Type>::try_new(&ends, &fixed).unwrap());
+            let field = Field::new("v", fixed.data_type().clone(), true);
+            let whole: ArrayRef = Arc::new(FixedSizeListArray::new(item.clone(), dim as i32, all, None));
+            let structs: ArrayRef = Arc::new(StructArray::new(vec![field].into(), vec![whole], validity()));
+            let expected: Vec<Option<f64>> =
+                (0..rows * dim).map(|i| (!null_row(i / dim) && !null_number(i)).then_some(number(i, &kind))).collect();
+            for (name, array, in_parquet) in [
+                ("fixed", fixed, true),
+                ("list", list, true),
+                ("large", large, true),
+                ("nested", nested, true),
+                ("struct.v", structs, true),
+                ("views", views, false),
+                ("dictionary", dictionary, false),
+                ("runs", runs, false),
+            ] {
+                let column_name = name.trim_end_matches(".v");
+                let batch = RecordBatch::try_from_iter([(column_name, array)]).unwrap();
+                let halves = [batch.slice(0, 9), batch.slice(9, rows - 9)];
+                // A dictionary or runs are sliced with all that lies behind them.
+                let parts = if in_parquet { &halves[..] } else { std::slice::from_ref(&batch) };
+                let mut files = vec![arrow_bytes(parts, None), arrow_bytes(parts, Some(CompressionType::ZSTD))];
+                if in_parquet && kind != DataType::Float16 {
+                    files.push(parquet_bytes(parts, 8, Compression::UNCOMPRESSED));
+                }
+                for (at_file, bytes) in files.into_iter().enumerate() {
+                    std::fs::write(dir.path().join("x"), bytes).unwrap();
+                    let source =
+                        open(&[at(&dir, "x")], &column(name)).unwrap_or_else(|e| panic!("{kind}, {name}: {e}"));
+                    assert_eq!(source.shape(), Shape { rows: rows as u64, dim }, "{kind}, {name}");
+                    assert_eq!(read_nullable(&*source), expected, "{kind}, {name}, file {at_file}");
+                    checked += 1;
+                }
+            }
+        }
+        assert!(checked > 16 * 16, "{checked}");
+    }
+
     #[test]
     fn bad_files_are_refused_with_file_row_and_column() {
         let any = Options::default();
