@@ -386,6 +386,7 @@ fn understand(path: &Path, entries: &[(&str, Value)]) -> Result<Header> {
                     "one-dimensional, {n} numbers; save arr.reshape(-1, dim), or arr.reshape(-1, 1) for vectors of one"
                 ));
             }
+            [] => return refuse("a single number; vectors are rows: save an array of two dimensions".into()),
             ref sizes => {
                 return refuse(format!("{} dimensions where 2 are read; save arr.reshape(len(arr), -1)", sizes.len()));
             }
@@ -571,7 +572,7 @@ mod tests {
         check("'|O'", "False", "(3, 4)", Err("np.stack"));
         check("[('x', '<f4'), ('y]', '<f4')]", "False", "(3,)", Err("structured"));
         check("'<f4'", "False", "(12,)", Err("one-dimensional"));
-        check("'<f4'", "False", "()", Err("0 dimensions"));
+        check("'<f4'", "False", "()", Err("a single number"));
         check("'<f4'", "False", "(1, 3, 4)", Err("3 dimensions"));
         check("'<f4'", "False", "(3, 0)", Err("0 components"));
         check("'<f4'", "False", "(30, 4)", Err("cut short"));
