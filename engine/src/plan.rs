@@ -154,7 +154,8 @@ pub struct StagePlan {
 /// this crate: a run's directory is identified by the plan that runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
-    /// The options, resolved.
+    /// The options, resolved; in JSON they keep the name that programs read them by.
+    #[serde(rename = "config")]
     pub(crate) settings: Settings,
     /// Rows and components.
     pub(crate) shape: Shape,
@@ -452,14 +453,14 @@ impl Config {
         if !map && self.method.is_exact() {
             return Err(Error::Config { field: "method", why: format!("{} makes no graph", self.method) });
         }
-        let notes = self.notes(&settings);
+        let notes = self.notes(&settings, input);
         Plan::decide(settings, notes, input, map)
     }
 }
 
 impl Config {
     /// What a run goes by in place of defaults that so few rows, or so small a graph, cannot serve.
-    fn notes(&self, settings: &Settings) -> Vec<Remark> {
+    fn notes(&self, settings: &Settings, input: &Input) -> Vec<Remark> {
         let usual = Settings::of(self.method, MOST_ROWS);
         let mut notes = Vec::new();
         let mut note = |opt: Opt, is: f64, usual: f64| {
@@ -468,8 +469,14 @@ impl Config {
                 notes.push(Remark::note("few-rows", format!("few rows: {} is {is} rather than {usual}", opt.name())));
             }
         };
-        note(Opt::NNeighbors, settings.n_neighbors as f64, usual.n_neighbors as f64);
-        note(Opt::Perplexity, settings.perplexity, usual.perplexity);
+        // A graph that is given has as many as it has, and of a matcher's affinities some have neither.
+        let matcher = self.method.knows(Opt::Affinity);
+        if input.graph_k.is_none() && (!matcher || settings.affinity == NamedAffinity::Umap) {
+            note(Opt::NNeighbors, settings.n_neighbors as f64, usual.n_neighbors as f64);
+        }
+        if !matcher || settings.affinity.has_perplexity() {
+            note(Opt::Perplexity, settings.perplexity, usual.perplexity);
+        }
         notes
     }
 }

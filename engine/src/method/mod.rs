@@ -163,6 +163,7 @@ impl Method {
             _ if self == Method::UMAP || ball => "1",
             Optimizer::Adam => "1",
             _ if self.is_exact() => "rows / 4 over the exaggeration, but at least 50",
+            _ if self.objective().field() => "rows / 4 over the exaggeration of the time",
             _ => "rows / 4, but at least 50, over the exaggeration of the time",
         }
     }
