@@ -299,19 +299,22 @@ impl Evaluation {
     fn table_of(&self, column: &str) -> Result<&dyn Source> {
         let has = |table: &&dyn Source| table.columns().iter().any(|name| name == column);
         let tables = [Some(self.map.as_ref()), self.source.as_deref()];
-        tables.into_iter().flatten().find(has).ok_or_else(|| {
-            let list = |table: &dyn Source| match table.columns().as_slice() {
-                [] => "none".to_string(),
-                names => names.join(", "),
-            };
-            let source = self.source.as_deref().map(|source| format!("; the source's are {}", list(source)));
-            Error::job(format!(
-                "{}: no column \"{column}\"; the map's are {}{}",
-                self.path(),
-                list(self.map.as_ref()),
-                source.unwrap_or_default()
-            ))
-        })
+        if let Some(table) = tables.into_iter().flatten().find(has) {
+            return Ok(table);
+        }
+        // A column that some of the source's files have is missing in others, which its error names.
+        if let Some(source) = &self.source
+            && let Err(error @ lowland_io::Error::Format { .. }) = source.column_schema(&[column.to_string()])
+        {
+            return Err(error.into());
+        }
+        let list = |table: &dyn Source| match table.columns().as_slice() {
+            [] => "none".to_string(),
+            names => names.join(", "),
+        };
+        let source = self.source.as_deref().map(|source| format!("; the source's are {}", list(source)));
+        let (path, map) = (self.path(), list(self.map.as_ref()));
+        Err(Error::job(format!("{path}: no column \"{column}\"; the map's are {map}{}", source.unwrap_or_default())))
     }
 
     /// Hands a table's column, in portions, to `each(first, values)`.

@@ -1010,9 +1010,6 @@ impl fmt::Display for Plan {
                 self.index.lists, self.layout.epochs, self.threads, self.batch_rows
             )?;
         }
-        for note in &self.notes {
-            writeln!(f, "{}", note.text)?;
-        }
         writeln!(f, "memory {}:", size(self.settings.memory))?;
         for stage in &self.stages {
             writeln!(f, "  {:<10} {:>10}", stage.stage.name(), size(stage.memory))?;

@@ -123,8 +123,8 @@ fn what_few_rows_leave_of_a_default_is_told_once_and_what_is_asked_is_refused() 
     let answer = place.ok("embed few.npy -o m.npy --report r.json");
     assert_eq!(answer.stderr.matches("n_neighbors is 7 rather than 15").count(), 1, "{}", answer.stderr);
     let report: serde_json::Value = serde_json::from_slice(&place.bytes("r.json")).expect("JSON");
-    assert_eq!(report["plan"]["settings"]["n_neighbors"], 7, "{report}");
-    assert!(report["plan"]["notes"][0].as_str().is_some_and(|note| note.contains("n_neighbors")), "{report}");
+    assert_eq!(report["plan"]["config"]["n_neighbors"], 7, "{report}");
+    assert!(report["plan"]["notes"][0]["text"].as_str().is_some_and(|note| note.contains("n_neighbors")), "{report}");
     let answer = place.ok("embed few.npy -o m.npy --method tsne");
     assert_eq!(answer.stderr.matches("perplexity is 2.33 rather than 30").count(), 1, "{}", answer.stderr);
     place.ok("knn few.npy -o g.arrow");
