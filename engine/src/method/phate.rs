@@ -16,7 +16,10 @@ pub(super) static ENTRY: Entry = Entry {
         problem: |config| {
             let own = Phate::default();
             // Its kernel counts the row itself, and few rows have no more.
-            let affinity = PhateAffinity { k: own.affinity.k.min(config.n_neighbors + 2), ..own.affinity };
+            let k = own.affinity.k.min(config.n_neighbors + 2);
+            // Two rows are as good as the same after many steps of their diffusion, and have no distance then.
+            let t = if k == 2 { 1 } else { own.affinity.t };
+            let affinity = PhateAffinity { k, t, ..own.affinity };
             Phate { affinity, cost: cost(config.metric), descent: descent(config, own.descent), ..own }.problem()
         },
         rows: PHATE_ROWS as u64,

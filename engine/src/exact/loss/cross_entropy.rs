@@ -54,6 +54,16 @@ impl Loss for CrossEntropy {
         "cross-entropy"
     }
 
+    /// A gaussian's attraction grows with the distance without bound, by at most 8/n of it: a step of
+    /// 50 would multiply the distances of few rows until they are no numbers.
+    fn least_step(&self, n: usize) -> f64 {
+        let (MapAffinity::Normalized(kernel, _) | MapAffinity::Sinkhorn(kernel)) = self.map;
+        match kernel {
+            MapKernel::Gaussian { .. } => 50f64.min(n as f64 / 3.0),
+            MapKernel::Student { .. } => 50.0,
+        }
+    }
+
     fn check(&self) -> Result<()> {
         match self.map {
             MapAffinity::Normalized(kernel, _) | MapAffinity::Sinkhorn(kernel) => kernel.check(),

@@ -51,6 +51,11 @@ pub trait Loss: Send + Sync {
         true
     }
 
+    /// The least step that SGD takes by default for n rows. The guide's is 50.
+    fn least_step(&self, _n: usize) -> f64 {
+        50.0
+    }
+
     /// Bytes for n rows, and operations of an iteration over their pairs, of a map of `width` components.
     fn toll(&self, n: usize, width: usize) -> (u64, f64);
 
