@@ -262,7 +262,10 @@ fn what_exact_methods_cannot_do_is_refused_with_what_can() {
         ("--method tsne --metric manhattan", &["metric", "tsne streams", "manhattan", "exact methods take it: sne"]),
         ("--metric angular", &["metric", "umap streams", "inner product", "cosine", "tsne-exact"]),
         ("--metric inner-product", &["metric", "angular"]),
-        ("--metric chebyshev", &["--metric", "euclidean, sqeuclidean, cosine, correlation, hamming, angular, manhattan"]),
+        (
+            "--metric chebyshev",
+            &["--metric", "euclidean, sqeuclidean, cosine, correlation, hamming, angular, manhattan"],
+        ),
     ] {
         for command in ["embed", "plan"] {
             let answer = place.run(&format!("{command} v.npy -o m.npy {options}"));

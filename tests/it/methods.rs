@@ -380,7 +380,8 @@ fn awkward_data_give_a_map_of_any_method() {
     }
     // The least that each will do with.
     for method in streamed() {
-        let config = Config { n_neighbors: Some(if method.knows(Opt::NNeighbors) { 2 } else { 15 }), ..small(method) };
+        let n_neighbors = method.knows(Opt::NNeighbors).then_some(2);
+        let config = Config { n_neighbors, ..small(method) };
         let config = if method.knows(Opt::Perplexity) { Config { perplexity: Some(2.0), ..config } } else { config };
         let run = run(&Config { n_epochs: Some(9), threads: Some(2), ..config }, &mixture(4, 3));
         assert!(run.map.iter().all(|x| x.is_finite()), "{method}");
@@ -424,7 +425,7 @@ fn what_a_method_does_not_know_is_refused_with_those_that_do() {
     place.refused("embed --knn g.arrow -o m.npy --method tsne --perplexity 30", &words);
     let answer = place.ok("embed --knn g.arrow -o m.npy --method tsne --n-epochs 9");
     assert!(answer.stderr.contains("perplexity is 4 rather than 30"), "{}", answer.stderr);
-    place.ok("embed --knn g.arrow -o m.npy --method tsne --perplexity 4 --n-epochs 9 --quiet");
+    place.ok("embed --knn g.arrow -o m.npy --method tsne --perplexity 4 --n-epochs 9 --quiet --force");
 }
 
 #[test]
