@@ -98,7 +98,7 @@ pub enum Error {
         available: Vec<String>,
     },
     /// No columns are known to be a map's coordinates.
-    #[error("{}: no numeric columns x and y, or c0, c1, …, that would be a map; its numeric columns are {}", path.display(), quoted(candidates))]
+    #[error("{}: no numeric columns x and y, or c0, c1, …, that would be a map; it has {}{}", path.display(), if candidates.is_empty() { "no numeric " } else { "the numeric columns " }, if candidates.is_empty() { "columns".into() } else { quoted(candidates) })]
     NoCoordinates {
         /// The file.
         path: PathBuf,

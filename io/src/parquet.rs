@@ -25,7 +25,7 @@ use crate::arrow_message;
 use crate::damage::caught;
 use crate::number::Number;
 use crate::parquet_types;
-use crate::positioned::{Handle, Positioned};
+use crate::positioned::{Handle, Pages, Positioned};
 use crate::recast::{recast_batch, together};
 use crate::source::{check_range, lock, no_columns};
 use crate::unify::plain_field;
@@ -63,8 +63,8 @@ pub(crate) struct ParquetFile {
     /// The footer's place, in bytes.
     footer: std::ops::Range<u64>,
     pages: PageSize,
-    /// The most bytes that a page may say it takes.
-    largest_page: u64,
+    /// What the footer says of the pages.
+    expected: Arc<Pages>,
     vector_cursor: Mutex<Option<Cursor>>,
     column_cursor: Mutex<Option<Cursor>>,
 }
@@ -106,8 +106,7 @@ impl ParquetFile {
             .map_err(failed)?;
         let starts = check_metadata(&parsed, footer.start).map_err(|what| Error::format(path, what))?;
         let rows = parsed.row_groups().iter().map(|g| g.num_rows() as u64).sum();
-        let chunks = parsed.row_groups().iter().flat_map(|group| group.columns());
-        let largest = chunks.map(|chunk| u64::try_from(chunk.uncompressed_size()).unwrap_or(0)).max();
+        let expected = Arc::new(expected(&parsed));
         let (metadata, declared) = parquet_types::reading(parsed).map_err(failed)?;
         let vectors = match rows {
             0 => Vectors::none(),
@@ -123,7 +122,7 @@ impl ParquetFile {
             vectors,
             footer,
             pages: PageSize::default(),
-            largest_page: largest.unwrap_or(0).max(USUAL_PAGE),
+            expected,
             vector_cursor: Mutex::new(None),
             column_cursor: Mutex::new(None),
         };
@@ -167,7 +166,7 @@ impl ParquetFile {
 
     /// A reader of `columns` that begins at row `first`; of vectors' structs it reads the fields needed.
     fn cursor(&self, use_of: Use, columns: Vec<usize>, first: u64, batch_rows: usize) -> Result<Cursor> {
-        let handle = self.file.handle()?.with_largest_page(self.largest_page);
+        let handle = self.file.handle()?.with_pages(self.expected.clone());
         // Of groups that begin at one row, all but the last are empty.
         let group = self.starts.partition_point(|&start| start <= first).saturating_sub(1);
         let skipped = first - self.starts.get(group).copied().unwrap_or(first);
@@ -443,6 +442,20 @@ impl PageSize {
         let dictionary = dictionary.max(dictionary.saturating_mul(whole) / compressed);
         (page.min(whole), dictionary.min(whole))
     }
+}
+
+/// What pages must be like by the footer.
+fn expected(metadata: &ParquetMetaData) -> Pages {
+    let (mut largest, mut first) = (USUAL_PAGE, Vec::new());
+    for chunk in metadata.row_groups().iter().flat_map(|group| group.columns()) {
+        largest = largest.max(u64::try_from(chunk.uncompressed_size()).unwrap_or(0));
+        // A chunk without values has no page.
+        if chunk.num_values() > 0 {
+            first.push(chunk.byte_range().0);
+        }
+    }
+    first.sort_unstable();
+    Pages { largest, first }
 }
 
 /// Bytes of a page's header that are looked at: sizes come first, what follows may be long.

@@ -36,15 +36,15 @@ pub(crate) struct Positioned {
 pub(crate) struct Handle {
     file: Arc<File>,
     length: u64,
-    /// The most bytes that a page of Parquet may take when it is decompressed.
-    largest_page: u64,
+    /// What pages of Parquet are held against, if they are.
+    pages: Option<Arc<Pages>>,
 }
 
 impl Positioned {
     /// Opens a regular file that is not empty.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let (file, described) = open_file(path)?;
-        let handle = Handle { file: Arc::new(file), length: described.len(), largest_page: u64::MAX };
+        let handle = Handle { file: Arc::new(file), length: described.len(), pages: None };
         Ok(Positioned { path: path.into(), stamp: stamp(path, &described), handle: Mutex::new(Some(handle)) })
     }
 
@@ -96,7 +96,7 @@ impl Positioned {
     pub(crate) fn handle(&self) -> Result<Handle> {
         let (file, described) = open_file(&self.path)?;
         self.same(&described)?;
-        Ok(Handle { file: Arc::new(file), length: described.len(), largest_page: u64::MAX })
+        Ok(Handle { file: Arc::new(file), length: described.len(), pages: None })
     }
 
     /// How the file differs from the one that was opened first, if it does.
@@ -123,26 +123,36 @@ impl Positioned {
     }
 }
 
+/// What a Parquet file's footer says of its pages.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    /// The most bytes that one may take when it is decompressed.
+    pub(crate) largest: u64,
+    /// Where the first of each column chunk begins, ascending.
+    pub(crate) first: Vec<u64>,
+}
+
 impl Handle {
-    /// The same handle, which reads no page that says it takes more than `largest` bytes: memory
-    /// for a page is taken by what its header says, before anything of it is decompressed.
-    pub(crate) fn with_largest_page(self, largest: u64) -> Self {
-        Handle { largest_page: largest, ..self }
+    /// The same handle, which refuses pages that are not as `pages` has them: memory for a page
+    /// is taken by what its header says, before anything of it is decompressed.
+    pub(crate) fn with_pages(self, pages: Arc<Pages>) -> Self {
+        Handle { pages: Some(pages), ..self }
     }
 
-    /// Refuses the page that begins at `at`, if one does, where it is too large.
+    /// Refuses the page that begins at `at`, if one does.
     fn check_page(&self, at: u64) -> std::result::Result<(), ParquetError> {
-        if self.largest_page == u64::MAX {
-            return Ok(());
-        }
+        let Some(pages) = &self.pages else { return Ok(()) };
         let mut bytes = [0; PAGE_HEADER];
         let read = self.read_at(at, &mut bytes)?;
         match page_bytes(&bytes[..read]) {
-            Some(says) if says > self.largest_page => {
-                let most = self.largest_page;
+            Some(says) if says > pages.largest => {
+                let most = pages.largest;
                 Err(ParquetError::General(format!(
                     "a page of {says} bytes where the footer has {most} at most: damaged"
                 )))
+            }
+            None if pages.first.binary_search(&at).is_ok() => {
+                Err(ParquetError::General(format!("no page at byte {at}, where the footer has one: damaged")))
             }
             _ => Ok(()),
         }

@@ -56,7 +56,8 @@ fn the_map_is_in_the_columns_that_have_its_names_or_are_named() {
         vec![("score", noise.clone()), ("prob", noise.clone()), ("x", short.clone()), ("y", long.clone())],
     );
     assert!(drawn(&place, "whole.arrow", "").0 == expected);
-    let decimals: ArrayRef = Arc::new(Decimal128Array::from_iter_values(wx.iter().map(|&v| i128::from(v))));
+    let decimals = Decimal128Array::from_iter_values(wx.iter().map(|&v| i128::from(v)));
+    let decimals: ArrayRef = Arc::new(decimals.with_precision_and_scale(9, 0).expect("decimals"));
     write(
         &place,
         "named.arrow",
