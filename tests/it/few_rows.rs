@@ -110,7 +110,8 @@ fn few_rows_give_a_map_by_every_method_as_it_is() {
                 assert_eq!(run.map.len(), 2 * rows, "{about}");
                 assert!(run.map.iter().all(|x| x.is_finite()), "{about}: {:?}", run.map);
                 let wide = (0..rows).map(|row| distance(&run.map, 0, row)).fold(0.0, f64::max);
-                assert!(wide > 1e-6, "{about}: {wide} wide");
+                // The loss of SNE is the same for every map of two rows.
+                assert!(wide > 1e-6 || (rows == 2 && method.name() == "sne"), "{about}: {wide} wide");
             }
         }
     }
@@ -125,14 +126,14 @@ fn what_few_rows_leave_of_a_default_is_told_once_and_what_is_asked_is_refused() 
     let report: serde_json::Value = serde_json::from_slice(&place.bytes("r.json")).expect("JSON");
     assert_eq!(report["plan"]["config"]["n_neighbors"], 7, "{report}");
     assert!(report["plan"]["notes"][0]["text"].as_str().is_some_and(|note| note.contains("n_neighbors")), "{report}");
-    let answer = place.ok("embed few.npy -o m.npy --method tsne");
+    let answer = place.ok("embed few.npy -o t.npy --method tsne");
     assert_eq!(answer.stderr.matches("perplexity is 2.33 rather than 30").count(), 1, "{}", answer.stderr);
     place.ok("knn few.npy -o g.arrow");
-    place.ok("embed --knn g.arrow few.npy -o m.npy --method tsne");
-    place.refused("embed few.npy -o m.npy --n-neighbors 8", &["--n-neighbors", "8 neighbours", "at most 7"]);
-    place.refused("embed few.npy -o m.npy --method tsne --perplexity 8", &["--perplexity", "7 is the most"]);
+    place.ok("embed --knn g.arrow few.npy -o u.npy --method tsne");
+    place.refused("embed few.npy -o n.npy --n-neighbors 8", &["--n-neighbors", "8 neighbours", "at most 7"]);
+    place.refused("embed few.npy -o n.npy --method tsne --perplexity 8", &["--perplexity", "7 is the most"]);
     // Where there are enough, nothing is told.
     npy(&place, "enough.npy", 100, 2, |i| (i * i % 97) as f32);
-    let answer = place.ok("embed enough.npy -o m.npy");
+    let answer = place.ok("embed enough.npy -o e.npy");
     assert!(!answer.stderr.contains("rather than"), "{}", answer.stderr);
 }
