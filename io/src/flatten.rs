@@ -96,7 +96,7 @@ impl Places {
 
 /// What the elements of a dictionary or of runs stand for: the values, and where among them each
 /// of `elements` lies (`NOWHERE` where it is null, or was before).
-fn meant<'a>(array: &'a ArrayRef, elements: impl Iterator<Item = usize>) -> Result<(&'a ArrayRef, Vec<usize>)> {
+fn meant(array: &ArrayRef, elements: impl Iterator<Item = usize>) -> Result<(&ArrayRef, Vec<usize>)> {
     macro_rules! keys {
         ($array:expr, $key:ty) => {{
             let keys = $array.as_primitive::<$key>();

@@ -377,18 +377,17 @@ mod tests {
             let all = numbers(&mut (0..rows * dim));
             let fixed: ArrayRef = Arc::new(FixedSizeListArray::new(item.clone(), dim as i32, all.clone(), validity()));
             // What lies behind a null row is nothing, or a whole row.
-            let length = |row: usize| if null_row(row) && row % 2 == 0 { 0 } else { dim };
+            let length = |row: usize| if null_row(row) && row.is_multiple_of(2) { 0 } else { dim };
             let present = numbers(&mut (0..rows * dim).filter(|i| length(i / dim) > 0));
-            let lists = |row: usize| length(row);
             let list: ArrayRef = Arc::new(GenericListArray::<i32>::new(
                 item.clone(),
-                OffsetBuffer::from_lengths((0..rows).map(lists)),
+                OffsetBuffer::from_lengths((0..rows).map(length)),
                 present.clone(),
                 validity(),
             ));
             let large: ArrayRef = Arc::new(GenericListArray::<i64>::new(
                 item.clone(),
-                OffsetBuffer::from_lengths((0..rows).map(lists)),
+                OffsetBuffer::from_lengths((0..rows).map(length)),
                 present,
                 validity(),
             ));
