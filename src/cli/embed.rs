@@ -248,7 +248,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     if let Some(path) = &wanted.report {
         let text = format!("{full:#}\n");
         let written = if to_stdout { print(&text) } else { write_report(path, &text) };
-        written.map_err(|f| Failure::leaving(f.error, format!("the map {} is written", args.output.display())))?;
+        written.map_err(|f| Failure::leaving(*f.error, format!("the map {} is written", args.output.display())))?;
     }
     console.done(&report.summary(), &full, &files);
     if wanted.strict && !report.warnings.is_empty() {

@@ -150,19 +150,20 @@ fn version() -> String {
 /// A failed command: the error, and what is left that a person should know of.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    error: Error,
+    /// Boxed, since every function of the command line returns it.
+    error: Box<Error>,
     left: Option<String>,
 }
 
 impl<E: Into<Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Failure { error: error.into(), left: None }
+        Failure { error: Box::new(error.into()), left: None }
     }
 }
 
 impl Failure {
     fn leaving(error: Error, left: String) -> Self {
-        Failure { error, left: Some(left) }
+        Failure { error: Box::new(error), left: Some(left) }
     }
 
     /// What was asked cannot be done.
@@ -171,7 +172,7 @@ impl Failure {
     }
 
     fn exit_code(&self, console: &Console) -> u8 {
-        match &self.error {
+        match self.error.as_ref() {
             error if error.is_cancelled() => console.signals().exit_code(),
             error if error.is_bad_input() => 2,
             Error::Warned { .. } => 3,
@@ -181,7 +182,7 @@ impl Failure {
 
     fn message(&self) -> String {
         use lowland_engine::Error as Engine;
-        let mut text = match &self.error {
+        let mut text = match self.error.as_ref() {
             // As the flag is typed, not as the field is named, where there is one.
             Error::Engine(Engine::Config { field, why }) => match field.replace('_', "-") {
                 option if is_option(&option) => format!("--{option}: {why}"),

@@ -165,7 +165,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     if let Some(path) = &args.report {
         let text = format!("{full:#}\n");
         let written = if to_stdout { print(&text) } else { write_report(path, &text) };
-        written.map_err(|f| Failure::leaving(f.error, format!("the scores {} are written", args.output.display())))?;
+        written.map_err(|f| Failure::leaving(*f.error, format!("the scores {} are written", args.output.display())))?;
     }
     console.done(&report, &full, &files);
     drop((job, opened.spool));
@@ -204,13 +204,13 @@ fn check_files(args: &Args) -> Result<(), Failure> {
 
 /// Where the covariance does not fit, another solver may.
 fn otherwise(failure: Failure, job: &mut PcaJob) -> Failure {
-    let Error::Engine(lowland_engine::Error::Budget { asked, .. }) = &failure.error else { return failure };
+    let Error::Engine(lowland_engine::Error::Budget { asked, .. }) = failure.error.as_ref() else { return failure };
     if failure.left.is_some() || !matches!(job.config.solver, Solver::Auto | Solver::Covariance) {
         return failure;
     }
     (job.config.memory, job.config.solver) = (*asked, Solver::Randomized);
     match job.plan() {
-        Ok(_) => Failure::leaving(failure.error, "or --solver randomized, which fits".into()),
+        Ok(_) => Failure::leaving(*failure.error, "or --solver randomized, which fits".into()),
         Err(_) => failure,
     }
 }

@@ -20,7 +20,7 @@ pub(super) static ENTRY: Entry = Entry {
             // Two rows are as good as the same after many steps of their diffusion, and have no distance then.
             let t = if k == 2 { 1 } else { own.affinity.t };
             let affinity = PhateAffinity { k, t, ..own.affinity };
-            Phate { affinity, cost: cost(config.metric), descent: descent(config, own.descent), ..own }.problem()
+            Phate { affinity, cost: cost(config.metric), descent: descent(config, own.descent) }.problem()
         },
         rows: PHATE_ROWS as u64,
         instead: &["umap", "pacmap"],
