@@ -2,9 +2,9 @@
 
 use super::all_pairs::{Exact, MOST_ROWS, cost, defaults, descent};
 use super::{Entry, Opt, Steps};
+use crate::Optimizer;
 use crate::exact::{Descent, Matcher};
 use crate::settings::Settings;
-use crate::{Optimizer};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "affinity-matcher",

@@ -2,9 +2,9 @@
 
 use super::all_pairs::{Exact, MOST_ROWS, cost, defaults, descent};
 use super::{Entry, Opt};
+use crate::Init;
 use crate::exact::{Cosne, Entropic, Method};
 use crate::settings::Settings;
-use crate::{Init};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "cosne",

@@ -3,11 +3,11 @@
 //! L = −λ Σ Pᵢⱼ log Q + 1/n Σᵢ log Σ_{j ∈ Neg(i)} Q.
 
 use super::{Entry, Opt, Steps};
-use crate::settings::Settings;
 use crate::affinity::Affinity;
 use crate::layout::Optimizer;
 use crate::layout::lanes::Lanes;
 use crate::layout::weighed::{Loss, Weighed};
+use crate::settings::Settings;
 
 pub(super) static ENTRY: Entry = Entry {
     name: "infotsne",
@@ -15,7 +15,12 @@ pub(super) static ENTRY: Entry = Entry {
     affinity: Some(Affinity::Entropic),
     objective: &Weighed(InfoTsne),
     knows: &[Opt::Perplexity, Opt::NNegatives, Opt::EarlyExaggeration, Opt::Optimizer],
-    defaults: |config| Settings { n_negatives: 300, early_exaggeration: 12.0, optimizer: Optimizer::Momentum, ..config },
+    defaults: |config| Settings {
+        n_negatives: 300,
+        early_exaggeration: 12.0,
+        optimizer: Optimizer::Momentum,
+        ..config
+    },
     epochs: Steps(&[(u64::MAX, 1000)]),
     negatives: |config| config.n_negatives,
     exaggerated: 250,

@@ -8,11 +8,11 @@
 //! meet, and the reference computes what stands here.
 
 use super::{Entry, Opt, Steps};
-use crate::settings::Settings;
 use crate::affinity::Affinity;
 use crate::layout::Optimizer;
 use crate::layout::lanes::Lanes;
 use crate::layout::weighed::{Loss, Weighed};
+use crate::settings::Settings;
 
 pub(super) static ENTRY: Entry = Entry {
     name: "largevis",

@@ -13,13 +13,13 @@
 //!   draw, which pushes each row its own way, and the cluster keeps its shape.
 
 use super::{Entry, Opt, Steps};
-use crate::settings::Settings;
 use crate::affinity::Affinity;
 use crate::affinity::pairs::MIDDLE;
 use crate::layout::kernel::Epoch;
 use crate::layout::lanes::{Lanes, ROUND};
 use crate::layout::weighed::{Loss, Weighed};
 use crate::layout::{Coding, Optimizer};
+use crate::settings::Settings;
 
 pub(super) static ENTRY: Entry = Entry {
     name: "pacmap",

@@ -4,11 +4,11 @@
 //! The reference's sum has the diagonal in it, openTSNE's has not, nor this.
 
 use super::{Entry, Opt, Steps};
-use crate::settings::Settings;
 use crate::affinity::Affinity;
 use crate::layout::Optimizer;
 use crate::layout::lanes::Lanes;
 use crate::layout::weighed::{Loss, Weighed};
+use crate::settings::Settings;
 
 pub(super) static ENTRY: Entry = Entry {
     name: "tsne",

@@ -3,8 +3,8 @@
 
 use super::all_pairs::{Exact, MOST_ROWS, cost, defaults, descent};
 use super::{Entry, Opt};
-use crate::settings::Settings;
 use crate::exact::{Entropic, Method, Tsne};
+use crate::settings::Settings;
 
 pub(super) static ENTRY: Entry = Entry {
     name: "tsne-exact",
