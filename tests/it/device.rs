@@ -22,9 +22,8 @@ fn auto_falls_back_to_the_same_map() {
     assert!(!alone.stderr.contains("the layout runs on"), "{}", alone.stderr);
     let auto = place.ok("embed v.npy -o auto.npy --n-epochs 20 --device auto --device-memory 1GiB");
     assert_eq!(place.bytes("auto.npy"), place.bytes("cpu.npy"));
-    // A build with CUDA says why it falls back, or on what it runs.
-    let lines = auto.stderr.lines().filter(|line| line.contains("the layout runs on")).count();
-    assert_eq!(lines, usize::from(cfg!(feature = "cuda")), "{}", auto.stderr);
+    // A machine without a GPU is no news to who left the choice to the program.
+    assert!(!auto.stderr.contains("the layout runs on the CPU"), "{}", auto.stderr);
 }
 
 #[cfg(not(feature = "cuda"))]
