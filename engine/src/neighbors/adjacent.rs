@@ -1,19 +1,17 @@
-//! Lists that lie beside each other as the graph so far says: how many of a
-//! list's rows have neighbours in another, and the other way round.
+//! Adjacency of lists according to the partial graph: how many rows of one list have neighbours in
+//! another list, in either direction.
 //!
-//! Centroids tell this badly where a cloud of points is wide and thin: its rows
-//! lie in lists of other clouds, all far from each other by their centroids. But
-//! wherever one of them found another, its list now names the other's. It is
-//! what a pass over neighbours' neighbours uses (NN-descent: Dong, Moses, Li
-//! 2011), kept by list: small enough for memory, and read by nobody at random.
+//! Centroids are a bad guide where a cluster is wide and thin. The cluster's rows then belong to lists of other
+//! clusters, whose centroids are far from each other. But wherever one of these rows found another, the edge connects
+//! their two lists. This is the information that a pass over neighbours of neighbours uses (NN-descent: Dong, Moses,
+//! Li 2011), aggregated by list, so that it fits into memory and needs no random reads.
 //!
-//! A row's score of a list is the share of the edges of its neighbours' lists
-//! that lead there, by the list's rows: how likely one of these is near. Of
-//! each row some lists are known besides, and they tell more: those that most
-//! of its neighbours are in, which are ways for whom it is a neighbour of, and
-//! some that rows are in whose neighbour it is.
+//! A row scores a list by the share of the edges of its neighbours' lists that lead to the list, divided by the
+//! number of rows in the list: an estimate of how likely one row of the list is near. Two kinds of lists that are
+//! known for each single row add to the score and are better evidence: the lists that contain most neighbours of each
+//! of the row's neighbours, and some lists with rows that have the row as a neighbour.
 //!
-//! What must hold: whole numbers only, so that no order of summing is seen.
+//! Invariant: scores are sums of integers, so the order of summation does not matter.
 
 use rayon::prelude::*;
 
@@ -22,36 +20,37 @@ use crate::Result;
 use crate::index::ListTable;
 use crate::observe::Progress;
 
-/// Lists beside one, at most: those with the most edges.
+/// The largest number of adjacent lists kept for a list: the lists with the most edges.
 pub(super) const MOST: usize = 128;
-/// Weights are shares, by row, in so many parts of one.
+/// Fixed-point unit of weights, which are shares of edges per row.
 const WHOLE: u64 = 1 << 31;
-/// Lists known of a row, either way.
+/// Number of lists stored for a row, of each of the two kinds.
 const WAYS: usize = 4;
-/// What a neighbour's way counts, of what a list counts that names the row.
+/// Divisor of the weight of a list that a neighbour suggests, relative to a list with a row that has the
+/// scored row as a neighbour.
 const WAY: u64 = 4;
-/// No list.
+/// Marks an unused entry.
 const NONE: u32 = u32::MAX;
 
-/// Each list's neighbours, and each row's ways.
+/// The adjacent lists of each list, and the lists known for each row.
 pub(super) struct Adjacent {
-    /// The first of each list's, and their number last.
+    /// Start of each list's entries in `near`; the last value is the length of `near`.
     starts: Vec<u32>,
     /// (list, weight).
     near: Vec<(u32, u32)>,
-    /// The lists that most of a row's neighbours are in, others than its own.
+    /// For each row, the lists that contain most of its neighbours, without its own list.
     ways: Vec<[u32; WAYS]>,
-    /// Lists of rows whose neighbour a row is, where they are not among its ways.
+    /// For each row, lists with rows that have the row as a neighbour, without its own list and the lists in `ways`.
     named_by: Vec<[u32; WAYS]>,
-    /// What naming a list counts: [`WHOLE`] by its rows.
+    /// For each list, the weight of one mention: [`WHOLE`] divided by the number of its rows.
     naming: Vec<u32>,
 }
 
 impl Adjacent {
-    /// Those of a round's graph.
+    /// Computes the adjacency from the graph of a round.
     pub(super) fn of(so_far: &SoFar, table: &ListTable, progress: &Progress<'_>) -> Result<Self> {
         let lists = table.count();
-        // Edges out of each list, by the list that they lead to, its own first.
+        // Edges that leave each list, counted by destination list, including edges within the list.
         let out: Vec<Vec<(u32, u32)>> = (0..lists)
             .into_par_iter()
             .with_min_len(16)
@@ -71,7 +70,7 @@ impl Adjacent {
                 },
             )
             .collect::<Result<_>>()?;
-        // The same edges by the list that they lead to.
+        // The same edges, grouped by destination list.
         let mut back: Vec<Vec<(u32, u32)>> = vec![Vec::new(); lists];
         for (list, edges) in out.iter().enumerate() {
             edges.iter().for_each(|&(to, edges)| back[to as usize].push((list as u32, edges)));
@@ -101,8 +100,7 @@ impl Adjacent {
         Ok(Adjacent { starts, near, ways, named_by, naming })
     }
 
-    /// Calls `each(list, score)` for all lists that the neighbours of `row`,
-    /// which are `near`, lead to.
+    /// Calls `each(list, score)` for all lists suggested by `near`, the neighbours of `row`.
     pub(super) fn score(
         &self,
         row: u32,
@@ -122,7 +120,8 @@ impl Adjacent {
         let by_row = |list: u32| u64::from(self.naming[list as usize]);
         own.clear();
         own.extend(table.lists_of(near.clone()));
-        // Each neighbour's are anywhere: all are asked for before the first is looked at.
+        // The entries of the neighbours are scattered in memory; copying all of them first lets the cache
+        // misses overlap.
         ways.clear();
         ways.extend(near.map(|near| self.ways[near as usize]));
         for ways in ways.iter() {
@@ -139,14 +138,15 @@ impl Adjacent {
         touched.drain(..).for_each(|list| each(list, std::mem::take(&mut scores[list as usize])));
     }
 
-    /// Bytes held while it is made, by so many threads.
+    /// Returns the bytes held while the adjacency is computed by `threads` threads.
     pub(super) fn bytes(rows: u64, lists: usize, threads: usize) -> u64 {
-        // Edges out, back (which grow by doubling) and as kept; each thread's counts.
+        // Outgoing edges, incoming edges (whose vectors grow by doubling) and kept edges; each thread's counts.
         (lists * (4 * MOST * 8 + 68) + threads * lists * 8) as u64 + rows * 2 * size_of::<[u32; WAYS]>() as u64
     }
 }
 
-/// The lists that most neighbours of each row are in; ties to the lower.
+/// Returns for each row the lists that contain most of its neighbours, without its own list; ties go to
+/// the lower list number.
 fn ways(so_far: &SoFar, table: &ListTable, progress: &Progress<'_>) -> Result<Vec<[u32; WAYS]>> {
     let mut ways = crate::pages::filled(table.rows() as usize, [NONE; WAYS]);
     let (mut rest, mut tasks) = (&mut ways[..], Vec::with_capacity(table.count()));
@@ -174,8 +174,8 @@ fn ways(so_far: &SoFar, table: &ListTable, progress: &Progress<'_>) -> Result<Ve
     Ok(ways)
 }
 
-/// The first few lists, in row order, of rows whose neighbour each row is, and
-/// that are not among its ways.
+/// Returns for each row the first few lists, in row order, with rows that have the row as a neighbour,
+/// without its own list and the lists in `ways`.
 fn named_by(
     so_far: &SoFar,
     table: &ListTable,
@@ -183,7 +183,7 @@ fn named_by(
     progress: &Progress<'_>,
 ) -> Result<Vec<[u32; WAYS]>> {
     let mut named_by = crate::pages::filled(ways.len(), [NONE; WAYS]);
-    // Each thread looks for those of its rows.
+    // Each thread reads all edges and keeps those that lead to its own range of rows.
     let share = ways.len().div_ceil(rayon::current_num_threads()).max(1);
     named_by.par_chunks_mut(share).enumerate().try_for_each(|(number, named_by)| {
         let first = (number * share) as u32;
@@ -207,7 +207,7 @@ fn named_by(
     Ok(named_by)
 }
 
-/// The [`MOST`] with the most edges; ties to the lower list.
+/// Returns the [`MOST`] lists with the most edges; ties go to the lower list number.
 fn most(mut edges: Vec<(u32, u32)>) -> Vec<(u32, u32)> {
     edges.sort_unstable_by_key(|&(list, edges)| (std::cmp::Reverse(edges), list));
     edges.truncate(MOST);
@@ -215,7 +215,7 @@ fn most(mut edges: Vec<(u32, u32)>) -> Vec<(u32, u32)> {
     edges
 }
 
-/// What scoring takes, used again and again.
+/// Reusable buffers for scoring.
 pub(super) struct Scratch {
     own: Vec<usize>,
     ways: Vec<[u32; WAYS]>,
@@ -224,12 +224,12 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// For so many lists.
+    /// Creates buffers for `lists` lists.
     pub(super) fn new(lists: usize) -> Self {
         Scratch { own: Vec::new(), ways: Vec::new(), scores: vec![0; lists], touched: Vec::new() }
     }
 
-    /// Bytes held.
+    /// Returns the bytes held for `lists` lists.
     pub(super) fn bytes(lists: usize) -> u64 {
         lists as u64 * 12
     }

@@ -1,8 +1,8 @@
-//! Segments on their way to whoever compares them: read by a thread of its
-//! own, packed by all threads, one portion while the next is being read.
+//! Reads segments for comparison: a separate thread reads one portion (the segments that are read
+//! together) while all threads pack and compare the one before.
 //!
-//! What must hold: memory is two portions as read and one packed, whatever is
-//! read in all; the order is the caller's.
+//! Invariants: at most two portions are held as read and one as packed, whatever the total; segments
+//! arrive in the caller's order.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use lowland_io::Error as IoError;
@@ -14,26 +14,26 @@ use crate::Result;
 use crate::observe::Progress;
 use crate::plan::Plan;
 
-/// Bytes of vectors in a portion, where the budget has room for them.
+/// The largest number of bytes of vectors in a portion.
 const PORTION: u64 = 8 << 20;
 
-/// A segment in memory: its rows as they are, and prepared for who compares them.
+/// A segment in memory: its vectors as read and in packed form.
 pub struct Met<'a, P> {
-    /// Which one.
+    /// The segment's number.
     pub segment: usize,
-    /// Its vectors, row after row.
+    /// The vectors, row after row.
     pub vectors: &'a [f32],
-    /// The same, shifted by its centre, in another form.
+    /// The vectors less the segment's centre, in packed form.
     pub packed: P,
 }
 
-/// A form that a segment's rows are brought into.
+/// A packed form of a segment's rows.
 pub trait Form: Send + Sync {
-    /// Brings rows, each less `center`, into it, and into `pieces` as far as they go.
+    /// Packs `rows`, each less `center`, reusing `pieces` as memory.
     fn of(pieces: Vec<Piece>, rows: &[f32], center: &[f32]) -> Self;
-    /// The pieces that it lies in.
+    /// Returns the memory for reuse.
     fn into_pieces(self) -> Vec<Piece>;
-    /// Bytes of so many rows in it.
+    /// Returns the bytes of `rows` packed rows.
     fn bytes(rows: usize, dim: usize) -> u64;
 }
 
@@ -53,7 +53,11 @@ impl Form for Packed {
     }
 }
 
-/// Brings the segments of `order` in portions of `rows` rows, or one segment.
+/// Calls `each` with the segments of `order`, in portions of at most `rows` rows, or of one segment where
+/// the segment is longer.
+///
+/// # Errors
+/// A failed read, a stop request from `progress`, or an error of `each`.
 pub fn each_portion<P: Form>(
     segments: &Segments<'_>,
     order: &[u32],
@@ -62,15 +66,16 @@ pub fn each_portion<P: Form>(
     mut each: impl FnMut(&[Met<'_, P>]) -> Result<()>,
 ) -> Result<()> {
     let portions = portions(segments, order, rows);
-    // Two buffers go round: one is read into while the other is worked on.
+    // Two buffers alternate: one is filled while the other is processed.
     let (to_fill, empty) = bounded(2);
     let (to_use, full) = bounded(2);
     for _ in 0..2 {
-        // The channel has room for both.
+        // The channel has capacity for both buffers.
         let _ = to_fill.try_send(Vec::new());
     }
     std::thread::scope(|scope| {
-        // Owned here, so that however this ends the reader finds nobody to read for.
+        // The channel ends are moved into this scope: when the scope returns, also with an error, they
+        // are dropped and the reader stops.
         let (to_fill, full): (Sender<Vec<f32>>, Receiver<Result<Vec<f32>>>) = (to_fill, full);
         let reading = std::thread::Builder::new().name("lowland-lists".into()).stack_size(256 << 10);
         let portions = &portions;
@@ -112,14 +117,14 @@ pub fn each_portion<P: Form>(
                 .collect();
             each(&met)?;
             met.into_iter().for_each(|met| pieces.extend(met.packed.into_pieces()));
-            // After the last portion nobody wants it.
+            // After the last portion the reader has ended, and sending fails.
             let _ = to_fill.send(buffer);
         }
         Ok(())
     })
 }
 
-/// Consecutive segments of `order`, as many together as have at most so many rows.
+/// Splits `order` into runs of consecutive segments with at most `most` rows each, or one segment.
 fn portions<'a>(segments: &Segments<'_>, order: &'a [u32], most: usize) -> Vec<&'a [u32]> {
     let (mut portions, mut rest) = (Vec::new(), order);
     while !rest.is_empty() {
@@ -151,18 +156,18 @@ fn read(segments: &Segments<'_>, portion: &[u32], buffer: &mut Vec<f32>) -> Resu
     Ok(())
 }
 
-/// Rows of a portion, in so many bytes of memory.
+/// Returns the number of rows of a portion that fits into `room` bytes.
 pub(crate) fn portion_rows(plan: &Plan, room: u64) -> usize {
     let least = LONGEST.min(plan.shape.rows as usize);
-    // Of few rows several portions, so that one is read while another is compared.
+    // Even few rows are split into several portions, so that reading and comparing overlap.
     let most = (PORTION / (plan.shape.dim.max(1) as u64 * 4)).min(plan.shape.rows / 8) as usize;
     let fit = (room / bytes::<Packed>(LONGEST, plan.shape.dim).max(1)) as usize * LONGEST;
     fit.min(most).max(least)
 }
 
-/// Bytes that portions of so many rows take.
+/// Returns the bytes that the portions of `rows` rows take while they are read and packed.
 pub(crate) fn bytes<P: Form>(rows: usize, dim: usize) -> u64 {
-    // Many short segments pad more than one long one; and the pieces that the
-    // sweep before this one gave back may still lie with another thread's allocator.
+    // Twice the packed size: many short segments need more padding than one long segment, and pieces
+    // freed by an earlier sweep may still be cached by another thread's allocator.
     2 * (rows * dim * 4) as u64 + P::bytes(rows, dim) * 2
 }

@@ -1,15 +1,19 @@
-//! The neighbors stage: the k nearest of *every* row, by a join of the lists.
+//! The neighbors stage: finds the `k` nearest neighbours of every row by a join over the inverted lists.
 //!
-//! Each row visits some lists: those whose centroids lie nearest to it, then, in
-//! rounds, those that the graph so far leads to. The rows of a window, near
-//! each other since rows are numbered by list, visit much the same lists:
-//! regrouped by list, they meet its rows in dense matrix products. How many
-//! lists follows from the recall asked for and the exact neighbours of a
-//! sample. Small data are compared pair by pair. Either way the exact distance
-//! decides, and a row's own entry goes by identity.
+//! Each row visits some inverted lists: first the lists whose centroids are nearest to the row,
+//! then, in further rounds, the lists that the partial graph of the rounds before suggests. Rows
+//! are numbered by list, so the rows of one query window are near each other and visit mostly the
+//! same lists. The window's rows are regrouped by the lists that they visit and compared with each
+//! list in dense matrix products. The number of lists follows from the requested recall and from
+//! the exact neighbours of a sample. Small data sets are compared pair by pair.
 //!
-//! What must hold: a row's neighbours are the k least (distance, rank by `ties`) of all
-//! rows it meets; threads, cache and portions cannot change them.
+//! Invariants:
+//!
+//! - The exact distance decides which candidates are kept; approximate scores only filter.
+//! - A row is never its own neighbour. The row is excluded by its number, not by its distance of 0.
+//! - The neighbours of a row are the `k` smallest (distance, rank) of all rows that the row was
+//!   compared with (the rank, which breaks ties, is computed by `ties`). The number of threads,
+//!   cache sizes and batch sizes do not change them.
 
 mod adjacent;
 mod coded;
@@ -61,32 +65,34 @@ use rounds::{Before, FIRST, Round, Wanted};
 use so_far::{SoFar, SoFarWriter};
 use tiles::{About, Tiles};
 
-/// Rows of a window at most: what a killed join begins anew is bounded, and
-/// what reading and packing all lists for a window costs is long a small share.
+/// The largest number of rows of a window. The limit bounds the work that is lost when a join is killed; at
+/// this size the time to read and pack all lists once per window is already a small share.
 pub const LARGEST_WINDOW: usize = 1 << 20;
-/// Lists that a row of a window visits, about.
+/// The number of lists that a row of a window visits in the memory plan.
 const VISITS: usize = 16;
 
-/// What the stage found, beside the graph itself.
+/// Statistics of the finished graph.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Found {
-    /// Lists that a row visited, on average; all of them where every pair was compared.
+    /// Mean number of lists visited by a row; the number of all lists where every pair was compared.
     pub probes: usize,
-    /// Rows that a row was compared with, on average.
+    /// Mean number of rows that a row was compared with.
     pub mean_candidates: f64,
-    /// Share of the sample's true neighbours that the graph holds.
+    /// Recall: the share of the sample's exact neighbours that the graph contains.
     pub recall: f64,
-    /// Half the width of recall's 95 % interval (normal approximation over sample rows).
+    /// Half the width of the recall's 95 % interval (normal approximation over sample rows).
     pub recall_interval: f64,
-    /// Rows in the sample.
+    /// Number of rows in the sample.
     pub sample_rows: usize,
     /// Mean distance to a neighbour, over all rows and neighbours.
     pub mean_distance: f64,
-    /// Rows with an exact copy among their neighbours.
+    /// Number of rows whose nearest neighbour is at distance 0.
     pub rows_with_copies: u64,
 }
 
-/// Joins every row with its surroundings, on `gpu` where there is one, and writes the graph.
+/// Computes the kNN graph of all rows, on `gpu` if one is given, and writes the graph's parts.
+///
+/// Returns the written files, statistics and the sample with its exact neighbours.
 pub fn join(plan: &Plan, lists: &Lists, gpu: Option<&Gpu>, work: &Work<'_>) -> Result<(Made, Found, Sample)> {
     let needs = needs(plan);
     if plan.index.exact {
@@ -102,7 +108,7 @@ pub fn join(plan: &Plan, lists: &Lists, gpu: Option<&Gpu>, work: &Work<'_>) -> R
         .transpose()?
         .map(RefCell::new);
     let join = Join { plan, lists, truth: &truth, joiner: joiner.as_ref(), work };
-    // Rounds that an earlier process finished: the last of them is there.
+    // Rounds that an earlier process finished. Only the files of the last of these rounds are still on disk.
     let whole = (1..rounds::MOST_ROUNDS).take_while(|&round| so_far::is_whole(round, lists.table.rows(), work)).count();
     let (mut number, mut before): (u32, Option<(SoFar, Adjacent)>) = (whole.max(1) as u32, None);
     let (mut made, found) = loop {
@@ -133,7 +139,8 @@ pub fn join(plan: &Plan, lists: &Lists, gpu: Option<&Gpu>, work: &Work<'_>) -> R
     Ok((made, found, truth))
 }
 
-/// The same where every pair is compared: the graph itself then holds the sample's neighbours.
+/// Computes the graph by comparing every pair of rows. The sample's exact neighbours are then taken
+/// from the graph.
 fn all_pairs(plan: &Plan, lists: &Lists, work: &Work<'_>, needs: &Needs) -> Result<(Made, Found, Sample)> {
     let segments = Segments::all_pairs(lists, true)?;
     let mut truth = Sample { rows: sample::rows(plan), neighbors: Vec::new() };
@@ -147,7 +154,7 @@ fn all_pairs(plan: &Plan, lists: &Lists, work: &Work<'_>, needs: &Needs) -> Resu
     };
     drop(held);
     if truth.neighbors.len() < truth.rows.len() {
-        // The graph is an earlier process's.
+        // An earlier process wrote some parts of the graph, so the sample's neighbours were not all seen here.
         let _held = work.hold(needs, "sample")?;
         truth = exact(plan, lists, plan.k(), work.progress)?;
     }
@@ -155,7 +162,7 @@ fn all_pairs(plan: &Plan, lists: &Lists, work: &Work<'_>, needs: &Needs) -> Resu
     Ok((made, found, truth))
 }
 
-/// What all rounds share.
+/// The inputs that all rounds share.
 struct Join<'a> {
     plan: &'a Plan,
     lists: &'a Lists,
@@ -165,7 +172,7 @@ struct Join<'a> {
 }
 
 impl Join<'_> {
-    /// Decides a round, or reads what an earlier process decided.
+    /// Decides what round `number` does, or reads the decision of an earlier process.
     fn decide(&self, number: u32, before: Option<&(SoFar, Adjacent)>, needs: &Needs) -> Result<Round> {
         let unit = format!("round-{number}");
         if let Some(round) = self.work.finished::<Round>(&unit)? {
@@ -189,7 +196,7 @@ impl Join<'_> {
         Ok(round)
     }
 
-    /// A round that another follows.
+    /// Runs a round that is not the last: writes and returns its partial graph.
     fn round(&self, number: u32, segments: &Segments<'_>, probe: &Probe<'_>, room: &Room) -> Result<SoFar> {
         let (rows, k) = (self.lists.table.rows(), self.plan.k());
         let mut out = SoFarWriter::resume(number, rows, k, *self.work)?;
@@ -208,8 +215,10 @@ impl Join<'_> {
         SoFar::open(self.work.run.dir(), number, rows, k)
     }
 
-    /// The last round: it leaves the graph. Where every pair is compared, that
-    /// is without a `probe`, `truly` gets the neighbours of the sample's rows.
+    /// Runs the last round, which writes the graph.
+    ///
+    /// Without a `probe` every pair of rows is compared, and `truly` receives the neighbours of
+    /// each sample row.
     fn last(
         &self,
         number: u32,
@@ -256,8 +265,8 @@ impl Join<'_> {
         Ok(tiles.finish())
     }
 
-    /// Finds the neighbours of `rows`, or of the first of them where they visit
-    /// more than there is room for.
+    /// Finds the neighbours of `rows`, or only of the first of these rows if all of them together
+    /// visit more segments than `room` allows.
     fn look_around(
         &self,
         rows: Range<u32>,
@@ -276,7 +285,7 @@ impl Join<'_> {
                 *sum += visits;
                 Some(*sum)
             });
-            // A row is looked at in any case.
+            // The window keeps at least one row, so that the join always advances.
             let fit = visits.position(|visits| visits > room.visits).unwrap_or(window.rows().len()).max(1);
             window.cut(fit, k);
             if let Some(before) = &probe.before {
@@ -291,7 +300,8 @@ impl Join<'_> {
             visited = Some(lists);
         }
         if probe.is_none_or(|probe| probe.before.is_none()) {
-            // A row's own surroundings first: then most others are seen to be too far at once.
+            // Rows are first compared within their own segment: the thresholds are then low enough
+            // to reject most of the other rows.
             window.meet_own(segments, progress)?;
         }
         let (count, own) = (segments.count() as u32, segments.segment_of(rows.start));
@@ -322,8 +332,8 @@ impl Join<'_> {
     }
 }
 
-/// What a round counts as, of the stage's rows: of what is left when it begins
-/// half, or all if it is the last.
+/// The share of the stage's progress that a round counts for: half of what is left when the round
+/// begins, or all of it for the last round.
 struct Pace {
     share: f64,
 }
@@ -334,14 +344,14 @@ impl Pace {
         Pace { share: if last { left } else { left / 2.0 } }
     }
 
-    /// Tells that rows `from..to` of the round are done.
+    /// Reports that rows `from..to` of the round are done.
     fn tell(&self, from: u32, to: u32, progress: &Progress<'_>) -> Result<()> {
         let at = |row: u32| (f64::from(row) * self.share) as u64;
         progress.advance(at(to).saturating_sub(at(from)))
     }
 }
 
-/// What the stage's first unit finds: the sample's exact neighbours.
+/// Returns the sample's exact neighbours and their file: the stage's first unit.
 fn true_neighbors(plan: &Plan, lists: &Lists, work: &Work<'_>) -> Result<(Sample, (String, FileStamp))> {
     const UNIT: &str = "sample";
     if let Some(()) = work.finished::<()>(UNIT)? {
@@ -356,48 +366,54 @@ fn true_neighbors(plan: &Plan, lists: &Lists, work: &Work<'_>) -> Result<(Sample
     Ok((sample, file))
 }
 
-/// Share of the true neighbours found: a row as near as the farthest true one counts.
+/// Returns the share of the true neighbours that were found. A found row counts if it is no farther
+/// than the farthest true neighbour.
 fn recall(found: impl Iterator<Item = (f32, u32)>, truth: &[(f32, u32)]) -> f64 {
     let Some(&(farthest, _)) = truth.last() else { return 1.0 };
     found.filter(|&(d, _)| d <= farthest).count().min(truth.len()) as f64 / truth.len() as f64
 }
 
-/// What a window holds.
+/// The size limits of a window.
 struct Room {
     rows: usize,
-    /// Visits (a row to a segment) of all of them.
+    /// Limit of visits, that is (row, segment) pairs, of all rows together.
     visits: u64,
 }
 
-/// Bytes of a window's row that visits so many lists, while these are found
-/// and while lists are met: as found a visit is listed twice, in order once.
-/// Where lists are cut into several segments a row visits more, and the window
-/// is cut to fewer rows.
+/// Returns the bytes of one row of a window that visits `probes` lists: first while the lists are
+/// being found, then while rows are compared. A visit is stored twice while lists are found, and
+/// once, sorted by segment, afterwards.
+///
+/// A row visits more segments than lists where lists are split into several segments; the window is
+/// then cut to fewer rows.
 fn window_row_bytes(dim: usize, k: usize, probes: usize) -> (u64, u64) {
     let row = Window::row_bytes(dim, k) + 4;
     (row + probes as u64 * 8, row + probes as u64 * 4)
 }
 
-/// What is held meanwhile beside the rows: what finding takes, and lists on their way.
+/// Returns the bytes that are held beside a window's rows: first while lists are found, then while
+/// rows are compared with the segments that are read.
 fn beside(plan: &Plan, probes: usize) -> (u64, u64) {
     let dim = plan.shape.dim;
     let probe = plan.threads as u64 * Probe::bytes(dim, plan.index.lists, probes);
     let portion = plan.neighbors.portion_rows;
-    // What the rows of a portion find where each pair is compared once, thread by thread.
+    // Where each pair is compared once: limits and heaps for the rows of a portion, a set of heaps
+    // for each thread.
     let back = portion as u64 * 8 + plan.threads as u64 * Tops::bytes(portion, plan.k());
     let (probe, back) = if plan.index.exact { (0, back) } else { (probe, 0) };
     (probe, back + feed::bytes::<Sieve>(portion, dim))
 }
 
-/// Bytes of a window of so many rows, each of which visits so many lists, and
-/// of the lists that it meets.
+/// Returns the peak bytes of a window of `rows` rows that visit `probes` lists each, including the
+/// segments being compared.
 fn window_bytes(plan: &Plan, rows: usize, probes: usize) -> u64 {
     let (row, beside) = (window_row_bytes(plan.shape.dim, plan.k(), probes), beside(plan, probes));
     (rows as u64 * row.0 + beside.0).max(rows as u64 * row.1 + beside.1)
 }
 
 impl Room {
-    /// Where each row visits so many lists, in the room of the planned rows that visit [`VISITS`].
+    /// Returns the limits of a window whose rows visit `lists` lists each, in the memory of the
+    /// planned window, whose rows visit [`VISITS`] each.
     fn of(plan: &Plan, lists: f64) -> Self {
         let probes = lists.ceil().max(1.0) as usize;
         let (dim, k, planned) = (plan.shape.dim, plan.k(), plan.neighbors.window_rows);
@@ -412,15 +428,15 @@ impl Room {
     }
 }
 
-/// What the stage holds.
+/// Returns the memory that the stage holds, phase by phase.
 pub fn needs(plan: &Plan) -> Needs {
     let (dim, k, threads) = (plan.shape.dim, plan.k(), plan.threads);
     let lists = plan.index.lists;
     let rows = plan.neighbors.window_rows;
-    // Probing ends where a row has met its share of all rows.
+    // The choice of lists stops once a row is compared with `max_candidates` rows.
     let share = (plan.index.max_candidates * lists as u64).div_ceil(plan.shape.rows) as usize;
     let most_probes = if plan.index.exact { 0 } else { lists.min(share + FIRST) };
-    // Many rows that visit few lists each, or few that visit many.
+    // The larger of two extremes: many rows that visit few lists each, or few rows that visit many.
     let windows = window_bytes(plan, rows, if plan.index.exact { 0 } else { VISITS }).max(window_bytes(
         plan,
         PANEL.min(rows),
@@ -455,7 +471,8 @@ pub fn needs(plan: &Plan) -> Needs {
             [
                 ("lists beside each other", adjacent),
                 ("a window of rows, and the lists that they meet", windows),
-                // What lies free between a window's parts, and with threads that gave it back.
+                // Fragmentation: memory that is free between a window's parts or cached by threads
+                // that freed it.
                 ("what the allocator keeps", windows / 50),
                 ("file buffer", 1 << 20),
                 ("rows on their way to the GPU", cuda::host_bytes(plan)),
@@ -466,7 +483,7 @@ pub fn needs(plan: &Plan) -> Needs {
         )
 }
 
-/// Bytes on disk beside the graph, while the rounds before the last are kept.
+/// Returns the bytes on disk beside the graph while the partial graphs of earlier rounds are kept.
 pub fn disk(plan: &Plan) -> u64 {
     if plan.index.exact { 0 } else { 2 * so_far::bytes(plan.shape.rows, plan.k(), VISITS as u64) }
 }

@@ -1,5 +1,4 @@
-//! The lists that the rows of a window visit: those whose centroids lie
-//! nearest, or those that the graph so far leads to.
+//! Chooses the lists that the rows of a window visit: by nearest centroids or by the partial graph.
 
 use std::ops::Range;
 
@@ -17,12 +16,12 @@ use super::window::Window;
 use crate::Result;
 use crate::observe::Progress;
 
-/// Segments of one list that a row visits at most: 65,536 rows.
+/// The largest number of segments of one list that a row visits: 65,536 rows.
 const MOST_SEGMENTS: u32 = 32;
-/// Centroids packed at a time.
+/// Number of centroids packed at a time.
 const CENTROIDS: usize = 256;
 
-/// Finds the lists that rows visit.
+/// Finds the lists that rows visit in one round.
 pub(super) struct Probe<'a> {
     pub(super) segments: &'a Segments<'a>,
     pub(super) choice: Choice,
@@ -32,13 +31,13 @@ pub(super) struct Probe<'a> {
 
 /// The lists that each row of a window visits in a round.
 pub(super) struct Visited {
-    /// Where each row's lists end.
+    /// End of each row's entries in `lists`.
     ends: Vec<u32>,
     lists: Vec<u32>,
 }
 
 impl Visited {
-    /// Those of the row at `place`.
+    /// Returns the lists of the row at `place`.
     pub(super) fn of(&self, place: usize) -> impl Iterator<Item = u32> + Clone + '_ {
         let start = if place == 0 { 0 } else { self.ends[place - 1] };
         self.lists[start as usize..self.ends[place] as usize].iter().copied()
@@ -46,8 +45,8 @@ impl Visited {
 }
 
 impl Probe<'_> {
-    /// The lists that the rows of `window`, which follow one another, visit:
-    /// others than in the rounds before.
+    /// Returns the lists that the rows of `window`, which are consecutive, visit, without those of
+    /// earlier rounds.
     pub(super) fn lists(&self, window: &Window, progress: &Progress<'_>) -> Result<Visited> {
         let mut visited = Visited { ends: Vec::with_capacity(window.rows().len()), lists: Vec::new() };
         let (Some(&first), Some(&last)) = (window.rows().first(), window.rows().last()) else { return Ok(visited) };
@@ -81,7 +80,7 @@ impl Probe<'_> {
         self.before.map(|before| before.so_far)
     }
 
-    /// The lists of rows that are all of one list, by the centroids.
+    /// Chooses lists by nearest centroids, for rows that all belong to one list.
     fn by_centroids(&self, window: &Window, places: Range<usize>, probes: usize, around: usize) -> Visited {
         let mut visited = Visited { ends: Vec::with_capacity(places.len()), lists: Vec::new() };
         if places.is_empty() {
@@ -120,7 +119,7 @@ impl Probe<'_> {
         visited
     }
 
-    /// The lists of rows that the graph so far leads to.
+    /// Chooses lists by the partial graph.
     fn by_graph(&self, window: &Window, places: Range<usize>, least: u64, scratch: &mut Scratch) -> Visited {
         let mut visited = Visited { ends: Vec::with_capacity(places.len()), lists: Vec::new() };
         let Some(Before { so_far, adjacent }) = self.before else { return visited };
@@ -141,13 +140,13 @@ impl Probe<'_> {
         visited
     }
 
-    /// Segments of `lists` that `row` visits.
+    /// Returns the segments of `lists` that `row` visits.
     pub(super) fn segments_of<I: Iterator<Item = u32>>(&self, row: u32, lists: I) -> impl Iterator<Item = u32> {
         lists.flat_map(move |list| {
             let there = self.segments.of_list(list as usize);
             let count = there.end - there.start;
-            // A list this long holds copies of one vector, or nearly: a part of it
-            // has neighbours enough. One's own part first, or one drawn for the row.
+            // A list this long contains (near) copies of one vector, so a part of the list has enough neighbours. A
+            // row of the list starts at its own segment, any other row at a segment drawn for the row.
             let from = if count <= MOST_SEGMENTS {
                 0
             } else if self.segments.lists.table.list_of(row) as u32 == list {
@@ -159,7 +158,7 @@ impl Probe<'_> {
         })
     }
 
-    /// Bytes that finding so many lists for each row of a segment takes.
+    /// Returns the bytes that one thread needs to choose `probes` of `lists` lists for each row of a segment.
     pub(super) fn bytes(dim: usize, lists: usize, probes: usize) -> u64 {
         Scratch::bytes(lists)
             + (CENTROIDS.min(lists) * dim * 4) as u64

@@ -1,14 +1,12 @@
-//! In how many rounds the rows look for their neighbours, and how each round
-//! chooses the lists that they visit.
+//! Decides how many rounds the kNN join runs and how each round chooses the lists that rows visit.
 //!
-//! First a row visits the lists whose centroids lie nearest. If those would
-//! have to be many for the recall asked for, they are few at first, and the
-//! graph so far tells the next round where to look (`adjacent`), or the
-//! centroids do where that is cheaper, as in data without any structure. What
-//! it costs follows by exact counting on the sample: a neighbour is found when
-//! its list is visited.
+//! In the first round a row visits the lists whose centroids are nearest. If the requested recall would
+//! need many lists, the first round visits few lists, and the partial graph guides the next round
+//! (`adjacent`). Centroids guide that round too where they are cheaper, as in data without structure. The
+//! cost and the recall of each choice are counted exactly on the sample: a neighbour counts as found when
+//! the list that contains the neighbour is visited.
 //!
-//! What must hold: the rounds follow from the data and the config alone.
+//! Invariant: the rounds depend only on the data and the configuration.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -20,67 +18,67 @@ use super::so_far::SoFar;
 use crate::Result;
 use crate::index::Lists;
 
-/// Lists around a row's own that it may choose from: the first that do. To
-/// look at one costs about what a row costs that is compared.
+/// Numbers of lists around a row's own list that are tried, in order, as candidates for a visit. Looking
+/// at one list costs about as much as comparing one row.
 const AROUND: [usize; 3] = [256, 1024, 4096];
-/// Lists that a row visits in the first round.
+/// Number of lists that a row visits in the first round.
 pub(super) const FIRST: usize = 6;
-/// Lists around its own that it then chooses from.
+/// Number of lists around the row's own list from which the first round chooses.
 const FIRST_AROUND: usize = 256;
-/// Rows compared a row that are not worth another round to save.
+/// Number of comparisons per row below which another round does not pay.
 const LIGHT: f64 = 4096.0;
-/// Rounds at most.
+/// The largest number of rounds.
 pub(super) const MOST_ROUNDS: u32 = 4;
 
-/// How rows choose the lists that they visit, beside those that they visited.
+/// How rows choose the lists to visit, in addition to the lists visited in earlier rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) enum Choice {
-    /// The `probes` whose centroids lie nearest, its own the first, out of
-    /// `around` that lie around its own.
+    /// The `probes` lists with the nearest centroids, out of the `around` lists nearest to the row's own
+    /// list. The row's own list always comes first.
     Centroids {
-        /// Lists visited, those of earlier rounds among them.
+        /// Number of lists visited, including those of earlier rounds.
         probes: usize,
-        /// Lists around its own that it chooses from.
+        /// Number of lists around the row's own list from which the row chooses.
         around: usize,
     },
-    /// Those with at least this score by the graph so far.
+    /// The lists whose score by the partial graph is at least this value.
     Graph {
-        /// The least score.
+        /// The smallest score.
         least: u64,
     },
 }
 
-/// A round.
+/// The decision for one round, as stored in the manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Round {
     /// How lists are chosen.
     pub(super) choice: Choice,
-    /// Whether it is the last.
+    /// Whether the round is the last.
     pub(super) last: bool,
-    /// Lists that a row then visits, on average.
+    /// Expected number of lists that a row visits in the round, on average.
     pub(super) lists: f64,
-    /// The share of the sample's neighbours that is found so, with all rounds before.
+    /// Expected recall on the sample after the round, including all earlier rounds.
     pub(super) recall: f64,
 }
 
-/// What the rounds before left.
+/// The results of the earlier rounds.
 #[derive(Clone, Copy)]
 pub(super) struct Before<'a> {
     pub(super) so_far: &'a SoFar,
     pub(super) adjacent: &'a Adjacent,
 }
 
-/// What is asked of the rounds together.
+/// The target of all rounds together.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted {
-    /// The share of neighbours to be found.
+    /// The requested recall.
     pub(super) recall: f64,
-    /// Rows that a row may be compared with.
+    /// The largest mean number of rows that a row may be compared with.
     pub(super) candidates: f64,
 }
 
-/// The first round: the last as well, if few lists will do, or if the graph of
-/// few lists would hold so little that centroids are the better guide.
+/// Decides the first round. The first round is also the last if few lists reach the requested recall, or if few lists
+/// reach less than half of the requested recall and centroids alone reach it with more lists.
 pub(super) fn first(sample: &Sample, lists: &Lists, wanted: Wanted) -> Result<Round> {
     let around = FIRST_AROUND.min(lists.table.count());
     let choice = Choice::Centroids { probes: FIRST.min(lists.table.count()), around };
@@ -96,7 +94,7 @@ pub(super) fn first(sample: &Sample, lists: &Lists, wanted: Wanted) -> Result<Ro
     Ok(few)
 }
 
-/// Round `number`, from 2, after those `before`.
+/// Decides round `number` (2 or later) from the results of the rounds `before`.
 pub(super) fn next(number: u32, sample: &Sample, lists: &Lists, before: Before<'_>, wanted: Wanted) -> Result<Round> {
     let graph = Ladder::by_graph(sample, lists, before)?;
     let by_graph = |last, rung: Rung| {
@@ -106,7 +104,7 @@ pub(super) fn next(number: u32, sample: &Sample, lists: &Lists, before: Before<'
     let rung = graph.climb_safely(wanted);
     let (best, cost) = by_centroids(sample, lists, Some(before), wanted, (by_graph(true, rung), rung.rows))?;
     if number < MOST_ROUNDS && cost > LIGHT {
-        // Half of that may do for a graph that shows the way much better.
+        // Half of that number of comparisons may be enough for a graph that guides the next round much better.
         let rung = graph.climb(Wanted { recall: 1.0, candidates: LIGHT / 2.0 });
         if rung.recall - graph.recall() > 0.25 * (1.0 - graph.recall()) {
             return Ok(by_graph(false, rung));
@@ -115,8 +113,9 @@ pub(super) fn next(number: u32, sample: &Sample, lists: &Lists, before: Before<'
     Ok(best)
 }
 
-/// The last round by centroids where that is cheaper than the `best` that is
-/// known, with its cost, or finds more where that is too little.
+/// Returns the cheapest last round guided by centroids, with its cost in comparisons per row, if that
+/// round is cheaper than `best` or, where `best` misses the requested recall, finds more neighbours.
+/// Returns `best` otherwise.
 fn by_centroids(
     sample: &Sample,
     lists: &Lists,
@@ -146,40 +145,40 @@ fn by_centroids(
     Ok((best, cost))
 }
 
-/// Steps that scores are told apart by: 32 an octave, the highest first.
+/// Number of steps into which scores are divided: 32 per octave, the highest scores first.
 const STEPS: usize = 64 * 32;
 
-/// The step of a score.
+/// Returns the step of a score.
 fn step_of(score: u64) -> usize {
     let octave = score.max(1).ilog2();
     let within = (u128::from(score.max(1)) << 5 >> octave) as usize & 31;
     STEPS - 1 - (octave as usize * 32 + within)
 }
 
-/// The least score of so many steps.
+/// Returns the smallest score that belongs to the first `steps` steps.
 fn least_of(steps: usize) -> u64 {
     let Some(last) = STEPS.checked_sub(steps) else { return 0 };
     if steps == 0 {
         return u64::MAX;
     }
-    // Rounded up: a score below a step's bound is of the next.
+    // Rounded up: a score below a step's bound belongs to the next step.
     ((u128::from(last as u64 & 31 | 32) << (last / 32)).div_ceil(32)) as u64
 }
 
-/// What visiting the lists of so many steps comes to.
+/// A point of the recall curve: the result of visiting the lists of the first `steps` steps.
 #[derive(Debug, Clone, Copy, Default)]
 struct Rung {
     steps: usize,
     recall: f64,
-    /// Rows and lists that a row then meets, on average, beside those met before.
+    /// Mean number of rows and of lists that a row visits in addition to those of earlier rounds.
     rows: f64,
     lists: f64,
 }
 
-/// The lists that the sample's rows may visit, in steps from the likeliest down.
+/// Recall curve: the lists that the sample's rows may visit, in steps from the most to the least likely.
 #[derive(Default)]
 struct Ladder {
-    /// In each step: neighbours there, rows, lists.
+    /// For each step the sums over all sample rows: neighbours found, rows compared, lists visited.
     steps: Vec<[u64; 3]>,
     rows: Vec<Row>,
 }
@@ -187,10 +186,10 @@ struct Ladder {
 /// A row of the sample.
 #[derive(Default)]
 struct Row {
-    /// Its neighbours, and those found before.
+    /// Number of the row's exact neighbours, and of those found in earlier rounds.
     wanted: u32,
     found: u32,
-    /// Steps where others are, and how many.
+    /// (step, number of neighbours) of each list that contains neighbours not found before.
     there: Vec<(u16, u16)>,
 }
 
@@ -221,7 +220,8 @@ impl Ladder {
         })
     }
 
-    /// Of what `each(row, scratch, offer)` offers of each row: lists and their steps.
+    /// Builds the curve from the (list, step) pairs that `each(row, scratch, offer)` passes to `offer`
+    /// for each sample row.
     fn of(
         sample: &Sample,
         lists: &Lists,
@@ -273,17 +273,17 @@ impl Ladder {
         Ok(all)
     }
 
-    /// The share of neighbours that was found before.
+    /// Returns the recall of the earlier rounds.
     fn recall(&self) -> f64 {
         self.down(0).recall
     }
 
-    /// What the first `steps` come to.
+    /// Returns the point of the curve after the first `steps` steps.
     fn down(&self, steps: usize) -> Rung {
         self.until(steps, |_| false)
     }
 
-    /// As few steps as are wanted, or as many as may be taken.
+    /// Returns the first point that reaches the requested recall or the limit of comparisons.
     fn climb(&self, wanted: Wanted) -> Rung {
         self.until(self.steps.len(), |rung| rung.recall >= wanted.recall || rung.rows >= wanted.candidates)
     }
@@ -304,8 +304,8 @@ impl Ladder {
         rung
     }
 
-    /// The same as [`climb`](Self::climb), of a recall that is one standard
-    /// error more: what the sample says of all rows may be wrong by as much.
+    /// Like [`climb`](Self::climb), for a recall that is one standard error higher, since the sample's
+    /// recall may overestimate the recall of all rows by about one standard error.
     fn climb_safely(&self, wanted: Wanted) -> Rung {
         let reached = self.climb(wanted);
         let recalls: Vec<f64> = self
@@ -319,14 +319,14 @@ impl Ladder {
             .collect();
         let (_, interval) = crate::evaluate::mean_and_interval(&recalls);
         let safe = self.climb(Wanted { recall: (wanted.recall + interval / 1.96).min(1.0), ..wanted });
-        // Where that asks for too much, what was asked for will do.
+        // If the safety margin would cost too many comparisons, the point for the requested recall is used.
         if safe.recall > wanted.recall && safe.rows < 2.0 * reached.rows + LIGHT { safe } else { reached }
     }
 }
 
-/// Bytes that deciding a round takes, of so many rows in the sample with `k` neighbours each.
+/// Returns the bytes that deciding a round takes, for a sample of `sample_rows` rows with `k` neighbours each.
 pub(super) fn bytes(sample_rows: u64, k: usize, lists: usize, threads: usize) -> u64 {
-    // Each thread sorts the lists around a row; ladders of pieces are added up.
+    // Each thread sorts the lists around a row; the curves of all tasks are held until they are added up.
     let thread = Scratch::bytes(lists) + lists as u64 * 32;
     let ladders = (4 * threads as u64 + 1) * AROUND[AROUND.len() - 1].max(STEPS) as u64 * 24;
     sample_rows * (k as u64 * 8 + 64) + threads as u64 * thread + ladders

@@ -1,6 +1,5 @@
-//! What tells which rows of a segment may be near a query: the kernel's
-//! scores, or codes where the processor is fast at them. Either lets through
-//! all that are near, and some that are not.
+//! Candidate filter: decides which rows of a segment may be near a query. It uses full-precision scores, or reduced
+//! codes where the processor multiplies codes fast. Both filters pass all near rows and some others.
 
 use rayon::prelude::*;
 
@@ -8,21 +7,21 @@ use super::coded::{self, Between, Codes, Coding, Instructions};
 use super::feed::Form;
 use super::kernel::{self, Bars, Packed, Piece, reach};
 
-/// A segment's rows.
+/// The rows of a segment, prepared for filtering.
 pub enum Sieve {
-    /// All of each component.
+    /// Full-precision components.
     Whole {
         /// The rows.
         rows: Packed,
-        /// ½|x|² of the one farthest from the centre.
+        /// The largest ½|x|² of a row, after the shift by the centre.
         farthest: f32,
     },
-    /// Some bits of it.
+    /// Reduced integer codes.
     Coded(coded::Rows),
 }
 
 impl Sieve {
-    /// Whether rows of so many components can look for queries as well.
+    /// Returns whether, for `dim` components, a comparison can find queries for rows as well as rows for queries.
     pub(super) fn looks_both_ways(dim: usize) -> bool {
         Instructions::best(dim).is_some()
     }
@@ -49,8 +48,7 @@ impl Form for Sieve {
     }
 }
 
-/// The vectors of queries, and their codes where a sieve asks for them: groups
-/// of rows that lie together, one after the other.
+/// Query set: the vectors of queries, and their codes where filters use codes. Groups of queries follow one another.
 pub(super) struct Asking {
     dim: usize,
     vectors: Vec<f32>,
@@ -58,28 +56,28 @@ pub(super) struct Asking {
     groups: Vec<Group>,
 }
 
-/// Queries that lie together.
+/// Queries that are coded around one centroid.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Group {
-    /// The place of the first, and how many they are.
+    /// The place of the first query, and the number of queries.
     pub(super) first: u32,
     pub(super) rows: u32,
-    /// The list whose centroid they are coded around.
+    /// The list whose centroid the queries are coded around.
     pub(super) list: u32,
-    /// The segment whose rows they are, if they are all of them.
+    /// The segment whose rows these are, if the group holds all of the segment's rows.
     pub(super) whole: Option<u32>,
     coding: Coding,
 }
 
 impl Group {
-    /// So many queries from the place `first` on, around the centroid of `list`.
+    /// Creates a group of `rows` queries from place `first` on, around the centroid of `list`.
     pub(super) fn new(first: u32, rows: u32, list: u32, whole: Option<u32>) -> Self {
         Group { first, rows, list, whole, coding: Coding::default() }
     }
 }
 
 impl Asking {
-    /// Prepares `vectors`, in `groups` one after the other; `center` gives a list's centroid.
+    /// Prepares `vectors`, which consist of `groups` in order; `center` returns a list's centroid.
     pub(super) fn new<'a>(
         dim: usize,
         vectors: Vec<f32>,
@@ -104,23 +102,23 @@ impl Asking {
         Asking { dim, vectors, codes, groups }
     }
 
-    /// The groups.
+    /// Returns the groups.
     pub(super) fn groups(&self) -> &[Group] {
         &self.groups
     }
 
-    /// The vector of the query at `place`.
+    /// Returns the vector of the query at `place`.
     #[inline]
     pub(super) fn vector(&self, place: usize) -> &[f32] {
         &self.vectors[place * self.dim..][..self.dim]
     }
 
-    /// The vectors of a group.
+    /// Returns the vectors of a group.
     pub(super) fn vectors(&self, group: &Group) -> &[f32] {
         &self.vectors[group.first as usize * self.dim..][..group.rows as usize * self.dim]
     }
 
-    /// Leaves only the first `rows` queries.
+    /// Keeps only the first `rows` queries.
     pub(super) fn truncate(&mut self, rows: usize) {
         self.vectors.truncate(rows * self.dim);
         if let Some(codes) = &mut self.codes {
@@ -135,28 +133,28 @@ impl Asking {
         }
     }
 
-    /// Bytes of a query.
+    /// Returns the bytes of a query.
     pub(super) fn row_bytes(dim: usize) -> u64 {
         dim as u64 * 4 + if Instructions::best(dim).is_some() { Codes::row_bytes(dim) } else { 0 }
     }
 }
 
-/// Who looks for whom.
+/// Which side of a comparison searches the other.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Looking<'a> {
-    /// Queries for rows.
+    /// Queries search rows.
     ForRows,
-    /// Queries for rows, so many of whom are enough: codes say beforehand how
-    /// far those are at most.
+    /// Queries search rows, and `crowd` rows are enough: the codes first give an upper bound of the
+    /// distance to the `crowd` nearest rows.
     Around {
-        /// How many.
+        /// Number of rows.
         crowd: usize,
     },
-    /// And rows for queries, each no farther (squared) than its limit. Codes only.
+    /// Queries search rows, and rows search queries within their limits (squared distances). Only with codes.
     BothWays(&'a [f32]),
 }
 
-/// What it takes to hold queries against a sieve, used again and again.
+/// Reusable buffers for comparing queries with a filter.
 #[derive(Default)]
 pub(super) struct Workplace {
     whole: kernel::Queries,
@@ -167,16 +165,15 @@ pub(super) struct Workplace {
 }
 
 impl Workplace {
-    /// Bytes held.
+    /// Returns the bytes held.
     pub(super) fn bytes(dim: usize) -> u64 {
-        // As many queries as are held at a time, packed; or what lies between centres.
+        // The larger of: a panel of packed queries, or the terms between two centres that codes need.
         (super::PANEL * (dim + 16) * 4).max(dim * 16 + 5 * 2048 * 4 + super::PANEL * 44) as u64
     }
 
-    /// Looks for rows of `sieve`, around `center`, that are no farther
-    /// (squared) from the query at place `chosen[i]`, of `group` around
-    /// `group_center`, than `limit(i)`: `hit(i, row)` for each that may be
-    /// gives its next limit.
+    /// Finds the rows of `sieve`, around `center`, whose squared distance from the query at place
+    /// `chosen[i]` may be at most `limit(i)`. The queries belong to `group`, which is around
+    /// `group_center`. Calls `hit(i, row)` for each such row; `hit` returns the query's new limit.
     #[expect(clippy::too_many_arguments, reason = "two sides, each with its centre")]
     pub(super) fn for_each_near(
         &mut self,
@@ -212,7 +209,7 @@ impl Workplace {
             (Sieve::Whole { rows, farthest }, _) => {
                 self.whole.load(chosen.iter().map(|&place| asking.vector(place as usize)), center);
                 self.half_norms = self.whole.half_norms();
-                // ½|q|² turns a score into ½ distance².
+                // Adding ½|q|² to a score gives ½ distance².
                 let half_norms = &self.half_norms;
                 let bar = |i: usize, limit| reach(limit, half_norms[i] + farthest, dim) - half_norms[i];
                 self.bars.set((0..chosen.len()).map(|i| bar(i, limit(i))));

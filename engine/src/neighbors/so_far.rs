@@ -1,13 +1,15 @@
-//! What the rows found in a round that is not the last: their nearest so far,
-//! and the lists that they visited.
+//! Partial graph: the nearest neighbours found in a round that is not the last, and the lists that each row visited.
 //!
-//! `sofar-<round>-<part>.bin`, version 1, little-endian: "LLS2", k u32, first row
-//! u32, rows u32; then for each row k times a neighbour (row u32, [`MISSING`]
-//! where there are fewer; squared distance f32), nearest first, and where its
-//! visits end (u32). `visits-<round>-<part>.bin`, version 1: "LLV1", 0 u32,
-//! first row u32, rows u32; then the lists that the rows visited (u32), row
-//! after row. Parts are those of the graph; each is a unit of the stage, and
-//! goes when the next round has read it.
+//! All numbers are little-endian. Two files per part:
+//!
+//! - `sofar-<round>-<part>.bin`, version 1: the header "LLS2", k (u32), first row (u32), number of rows
+//!   (u32); then for each row k neighbours, nearest first (row u32, [`MISSING`] where fewer were found;
+//!   squared distance f32), and the end of the row's entries in the visits (u32).
+//! - `visits-<round>-<part>.bin`, version 1: the header "LLV1", 0 (u32), first row (u32), number of rows
+//!   (u32); then the lists visited (u32), row after row.
+//!
+//! Parts cover the same rows as the parts of the final graph. Each part is a unit of the stage. The files
+//! of a round are deleted when the next round has finished.
 
 use std::io::Write;
 use std::path::Path;
@@ -30,13 +32,13 @@ fn unit(round: u32, part: u32) -> String {
     format!("round-{round}-{part:03}")
 }
 
-/// Whether all parts of a round are on record: those of an earlier round may be gone by then.
+/// Returns whether the manifest lists all parts of a round. The files of an earlier round may have been deleted.
 pub(super) fn is_whole(round: u32, rows: u32, work: &Work<'_>) -> bool {
     let stage = work.progress.stage().name();
     (0..rows.div_ceil(part_rows(rows))).all(|part| work.run.unit(stage, &unit(round, part)).is_some())
 }
 
-/// Takes a round's rows in order.
+/// Writes the rows of a round, in order.
 pub(super) struct SoFarWriter<'a> {
     work: Work<'a>,
     round: u32,
@@ -49,7 +51,8 @@ pub(super) struct SoFarWriter<'a> {
 }
 
 impl<'a> SoFarWriter<'a> {
-    /// Of `rows` rows with `k` neighbours each, from the first on that no finished part holds.
+    /// Creates a writer for `rows` rows with `k` neighbours each that continues after the parts that an
+    /// earlier process finished.
     pub(super) fn resume(round: u32, rows: u32, k: usize, work: Work<'a>) -> Result<Self> {
         let mut next = 0;
         while next < rows && work.finished::<()>(&unit(round, next / part_rows(rows)))?.is_some() {
@@ -58,13 +61,13 @@ impl<'a> SoFarWriter<'a> {
         Ok(SoFarWriter { work, round, k, rows, next, part: None, visits: 0, record: Vec::new() })
     }
 
-    /// The row that comes next.
+    /// Returns the number of the next row.
     pub(super) fn next_row(&self) -> u32 {
         self.next
     }
 
-    /// Appends the next row: its nearest (squared distance, row), nearest first,
-    /// and the lists that it visited in this round and before.
+    /// Appends the next row: its neighbours as (squared distance, row), nearest first, and the lists that
+    /// it visited in this and all earlier rounds.
     pub(super) fn push(
         &mut self,
         near: impl Iterator<Item = (f32, u32)>,
@@ -118,7 +121,7 @@ fn write(file: &mut PendingFile, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes).map_err(|e| IoError::io(file.path(), "write", e).into())
 }
 
-/// A finished round, mapped.
+/// A finished round, memory-mapped.
 pub(super) struct SoFar {
     parts: Vec<[Mapped; 2]>,
     k: usize,
@@ -127,6 +130,9 @@ pub(super) struct SoFar {
 
 impl SoFar {
     /// Opens round `round` of `rows` rows with `k` neighbours each in `dir`.
+    ///
+    /// # Errors
+    /// A file that is missing, has the wrong length or header, or whose ends of visits do not ascend.
     pub(super) fn open(dir: &Path, round: u32, rows: u32, k: usize) -> Result<Self> {
         let part_rows = part_rows(rows);
         let mut parts = Vec::new();
@@ -166,7 +172,7 @@ impl SoFar {
         (&self.parts[(row >> self.shift) as usize], (row & ((1 << self.shift) - 1)) as usize)
     }
 
-    /// The nearest of `row` so far, nearest first: (squared distance, row).
+    /// Returns the neighbours of `row` as (squared distance, row), nearest first.
     pub(super) fn near(&self, row: u32) -> impl Iterator<Item = (f32, u32)> + Clone + '_ {
         let (part, place) = self.place(row);
         let words = part[0].bytes()[HEADER + place * record(self.k)..][..self.k * 8].as_chunks::<8>().0;
@@ -179,7 +185,7 @@ impl SoFar {
             .take_while(|&(_, row)| row != MISSING)
     }
 
-    /// The lists that `row` visited.
+    /// Returns the lists that `row` visited.
     pub(super) fn visits(&self, row: u32) -> impl Iterator<Item = u32> + Clone + '_ {
         let (part, place) = self.place(row);
         let start = if place == 0 { 0 } else { end(&part[0], self.k, place - 1) };
@@ -188,24 +194,24 @@ impl SoFar {
     }
 }
 
-/// Gives the files of a round back: the next has read them.
+/// Deletes the files of a round, once the next round has finished.
 pub(super) fn release(round: u32, rows: u32, work: &Work<'_>) -> Result<()> {
     (0..rows.div_ceil(part_rows(rows))).try_for_each(|part| work.amend(&unit(round, part), Vec::new(), &()))
 }
 
-/// Bytes of a row's record.
+/// Returns the bytes of a row's record.
 fn record(k: usize) -> usize {
     k * 8 + 4
 }
 
-/// Where the visits of the row at `place` end.
+/// Returns the end of the visits of the row at `place`.
 fn end(met: &Mapped, k: usize, place: usize) -> usize {
     let at = HEADER + place * record(k) + k * 8;
     let [a, b, c, d] = [0, 1, 2, 3].map(|i| met.bytes()[at + i]);
     u32::from_le_bytes([a, b, c, d]) as usize
 }
 
-/// Bytes of a round's files, where a row visited so many lists.
+/// Returns the bytes of a round's files if each row visited `lists` lists.
 pub(super) fn bytes(rows: u64, k: usize, lists: u64) -> u64 {
     rows * (record(k) as u64 + lists * 4)
 }

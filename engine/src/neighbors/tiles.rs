@@ -1,6 +1,5 @@
-//! The graph on its way to disk: rows in order, part by part, each part a unit
-//! with what was counted over its rows. Parts that an earlier process finished
-//! are passed over.
+//! Writes the graph: rows in order, part by part. Each part is a unit whose record holds the sums over
+//! its rows. Parts that an earlier process finished are skipped.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +9,7 @@ use crate::Result;
 use crate::index::Made;
 use crate::work::Work;
 
-/// What was counted over a part's rows.
+/// Sums over the rows of a part, as stored in the manifest.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Counted {
     candidates: u64,
@@ -22,18 +21,18 @@ struct Counted {
     recalls: Vec<f64>,
 }
 
-/// What is known of a row beside its neighbours.
+/// Statistics of one row, beside its neighbours.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct About {
-    /// Lists that it visited.
+    /// Number of lists that the row visited.
     pub(super) lists: u64,
-    /// Rows that it was compared with.
+    /// Number of rows that the row was compared with.
     pub(super) compared: u64,
-    /// For rows of the sample: the share of the true neighbours found.
+    /// The row's recall, if the row is in the sample.
     pub(super) recall: Option<f64>,
 }
 
-/// Takes rows in order.
+/// Writes the graph's rows, in order.
 pub(super) struct Tiles<'a> {
     work: Work<'a>,
     k: usize,
@@ -50,13 +49,13 @@ fn unit(part: u32) -> String {
 }
 
 impl<'a> Tiles<'a> {
-    /// A graph of `rows` rows with `k` neighbours each, from the first row on.
+    /// Creates a writer for `rows` rows with `k` neighbours each, from the first row on.
     pub(super) fn begin(rows: u32, k: usize, work: Work<'a>) -> Self {
         let (counted, before, files) = (Counted::default(), Vec::new(), Vec::new());
         Tiles { work, k, rows, next: 0, part: None, counted, before, files }
     }
 
-    /// The same, from the first row that no finished part holds.
+    /// Creates a writer that continues after the parts that an earlier process finished.
     pub(super) fn resume(rows: u32, k: usize, work: Work<'a>) -> Result<Self> {
         let mut tiles = Self::begin(rows, k, work);
         let part_rows = store::part_rows(rows);
@@ -71,12 +70,12 @@ impl<'a> Tiles<'a> {
         Ok(tiles)
     }
 
-    /// The row that comes next.
+    /// Returns the number of the next row.
     pub(super) fn next_row(&self) -> u32 {
         self.next
     }
 
-    /// Appends the next row: its neighbours with their distances, nearest first.
+    /// Appends the next row: its neighbours as (row, distance), nearest first, and its statistics.
     pub(super) fn push(&mut self, near: impl Iterator<Item = (u32, f32)> + Clone, about: About) -> Result<()> {
         let part_rows = store::part_rows(self.rows);
         let part = match &mut self.part {
@@ -112,9 +111,9 @@ impl<'a> Tiles<'a> {
         Ok(())
     }
 
-    /// After the last row: the parts' files, and what was found.
+    /// Returns the parts' files and the graph's statistics. All rows must have been written.
     pub(super) fn finish(self) -> (Made, Found) {
-        // Part after part: how the rows came to be does not change a sum.
+        // Sums are added part by part, so that they do not depend on where an earlier process stopped.
         let recalls: Vec<f64> = self.before.iter().flat_map(|c| &c.recalls).copied().collect();
         let (recall, recall_interval) = crate::evaluate::mean_and_interval(&recalls);
         let sum = |of: fn(&Counted) -> u64| self.before.iter().map(of).sum::<u64>();

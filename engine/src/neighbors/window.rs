@@ -1,13 +1,12 @@
-//! A window: rows whose neighbours are looked for together, with all that is
-//! found for them so far.
+//! A query window: rows (queries) whose neighbours are searched together, with the nearest neighbours found so far.
 //!
-//! A row is near if its exact distance is below the worst that is kept. The
-//! sieve only says which pairs can be skipped, so that the result is a pure
-//! function of who met whom.
+//! Invariant: a candidate is kept if its exact distance is below the largest distance kept so far. The
+//! candidate filter ([`Sieve`]) only decides which pairs need no exact distance, so the result depends
+//! only on which rows are compared with which.
 //!
-//! Rows of a segment are a group; groups belong to parts of the window, dealt
-//! round and round, since those that lie together meet the same segments at
-//! the same time. A part belongs to one thread at a time.
+//! The window's rows of one segment form a group. Groups are assigned to the window's parts in turn,
+//! because adjacent groups are compared with the same segments at the same time and should occupy
+//! different threads. A part is processed by one thread at a time.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -24,53 +23,57 @@ use crate::Result;
 use crate::index::{ListTable, Lists};
 use crate::observe::Progress;
 
-/// Queries held against a segment together, at most.
+/// The largest number of queries compared with a segment at once.
 pub const PANEL: usize = 256;
-/// Parts for each thread: some are done sooner than others.
+/// Number of parts per thread; more than one, because some parts finish earlier than others.
 const PARTS: usize = 8;
 
-/// Rows of the index and the nearest of the others, so far.
+/// Queries and their nearest neighbours so far.
 pub struct Window {
     rows: Vec<u32>,
     asking: Asking,
     parts: Vec<Part>,
     ties: Ties,
-    /// Whether groups that are whole segments have met themselves.
+    /// Whether groups that are whole segments have been compared within themselves.
     met_own: bool,
 }
 
-/// The rows of every so-many-th group.
+/// The groups, and the top-k heaps of the rows, that one thread processes at a time.
 struct Part {
-    /// Each group's place among the window's, and how far its rows' places lie
-    /// beyond their numbers in the part.
+    /// For each group its index in the window, and the difference between its rows' places in the window
+    /// and their indices in the part.
     groups: Vec<(u32, u32)>,
     rows: usize,
     near: Tops,
     ties: Ties,
-    /// None where all rows visit all segments.
+    /// The rows that visit each segment. None if all rows visit all segments.
     visits: Option<Visits>,
     work: Workplace,
 }
 
-/// What the rows of a portion find among a part's: they belong to other parts.
+/// The neighbours that the rows of a portion find among the rows of a part, where each pair is compared
+/// once for both sides. The portion's rows belong to other parts.
 struct Back<'a> {
-    /// How far (squared) each looked when the portion came.
+    /// Squared distance of each portion row's worst kept neighbour when the comparison began.
     limits: &'a [f32],
     near: &'a mut Tops,
-    /// The portion's row that is the segment's first.
+    /// Index in the portion of the segment's first row.
     start: usize,
 }
 
-/// Who visits what: a part's rows by number within the part, segment after segment.
+/// The visits of a part: indices of rows in the part, grouped by segment.
 struct Visits {
     rows: Vec<u32>,
-    /// The first of each segment's, and the length last.
+    /// Start of each segment's entries in `rows`; the last value is the length of `rows`.
     starts: Vec<u32>,
 }
 
 impl Window {
-    /// A window that looks for the `k` nearest of each of `rows`, which ascend; `seed` decides between
-    /// equally near ones.
+    /// Creates a window that searches the `k` nearest neighbours of each of `rows`, which must ascend.
+    /// `seed` breaks ties between equally near neighbours.
+    ///
+    /// # Errors
+    /// A failed read of the rows' vectors.
     pub fn of(lists: &Lists, rows: Vec<u32>, k: usize, seed: u64) -> Result<Self> {
         let table = &lists.table;
         let mut vectors = Vec::with_capacity(rows.len() * table.dim);
@@ -84,11 +87,11 @@ impl Window {
         Ok(Self::new(lists, groups.collect(), rows, vectors, k, Ties::new(seed)))
     }
 
-    /// The same, of the rows of `range`, read one after another.
+    /// Creates a window of the rows of `range`, which are read sequentially.
     pub(super) fn read(segments: &Segments<'_>, range: Range<u32>, k: usize, seed: u64) -> Result<Self> {
         let (lists, dim) = (segments.lists, segments.lists.table.dim);
         let mut vectors = crate::pages::filled(range.len() * dim, 0.0);
-        // A few reads at a time, each of a good size.
+        // Each thread reads a block of this many rows.
         const ROWS: usize = 8192;
         let starts: Vec<u32> = range.clone().step_by(ROWS).collect();
         vectors.par_chunks_mut(ROWS * dim).zip(starts).try_for_each(|(to, start)| {
@@ -111,19 +114,19 @@ impl Window {
         Window { rows, asking, parts, ties, met_own: false }
     }
 
-    /// The rows, in order.
+    /// Returns the row numbers, ascending.
     pub fn rows(&self) -> &[u32] {
         &self.rows
     }
 
-    /// The vector of the row at `place`.
+    /// Returns the vector of the row at `place`.
     pub(super) fn vector(&self, place: usize) -> &[f32] {
         self.asking.vector(place)
     }
 
-    /// Holds the rows at `places`, of one group, against a sieve around
-    /// `center`: `hit(place, row)` for each of its rows that may be no farther
-    /// (squared) than what `hit(place, None)` gives, and gives what counts then.
+    /// Compares the rows at `places`, which belong to one group, with a filter around `center`. Calls
+    /// `hit(place, Some(row))` for each row of the filter whose squared distance may be at most the limit
+    /// of the place; `hit` returns the new limit. `hit(place, None)` returns the first limit.
     pub(super) fn hold_against(
         &self,
         places: Range<usize>,
@@ -153,7 +156,7 @@ impl Window {
         }
     }
 
-    /// Leaves only the first `rows` rows.
+    /// Keeps only the first `rows` rows.
     pub(super) fn cut(&mut self, rows: usize, k: usize) {
         if rows < self.rows.len() {
             self.rows.truncate(rows);
@@ -162,7 +165,7 @@ impl Window {
         }
     }
 
-    /// From now on the row at each place meets only the segments that `of(place)` gives.
+    /// Restricts the segments that each row is compared with to the segments that `of(place)` returns.
     pub(super) fn visit<I: Iterator<Item = u32>>(&mut self, segments: usize, of: impl Fn(usize) -> I + Sync) {
         let groups = self.asking.groups();
         self.parts.par_iter_mut().for_each(|part| {
@@ -185,14 +188,15 @@ impl Window {
                     *next += 1;
                 }
             }
-            // Each segment's start has become its end.
+            // Each segment's start has been advanced to its end.
             starts.rotate_right(1);
             starts[0] = 0;
             part.visits = Some(Visits { rows, starts });
         });
     }
 
-    /// Begins with what each row knows already, as `near` gives it: (squared distance, row).
+    /// Initialises each row's heap with neighbours of earlier rounds, given by `near` as (squared
+    /// distance, row).
     pub(super) fn remember<I: Iterator<Item = (f32, u32)>>(&mut self, near: impl Fn(u32) -> I + Sync) {
         let (rows, groups) = (&self.rows[..], self.asking.groups());
         self.parts.par_iter_mut().for_each(|part| {
@@ -208,13 +212,13 @@ impl Window {
         });
     }
 
-    /// Rows that meet segment `segment`.
+    /// Returns the number of rows that are compared with segment `segment`.
     pub(super) fn visitors(&self, segment: usize) -> usize {
         self.parts.iter().map(|part| part.visitors(segment)).sum()
     }
 
-    /// Brings the rows of each segment that is wholly in the window together,
-    /// before any are read: what lies beyond one's own is then seen to be too far.
+    /// Compares the rows of each segment that lies wholly in the window with each other, before any
+    /// segment is read. The resulting thresholds reject most rows of other segments.
     pub(super) fn meet_own(&mut self, segments: &Segments<'_>, progress: &Progress<'_>) -> Result<()> {
         let (rows, asking) = (&self.rows[..], &self.asking);
         self.parts.par_iter_mut().try_for_each(|part| {
@@ -241,7 +245,7 @@ impl Window {
         Ok(())
     }
 
-    /// Brings rows and segments together.
+    /// Compares the window's rows with the segments of a portion.
     pub fn meet(&mut self, portion: &[Met<'_, Sieve>], segments: &Segments<'_>) {
         let (rows, asking, met_own) = (&self.rows[..], &self.asking, self.met_own);
         self.parts.par_iter_mut().for_each(|part| {
@@ -249,7 +253,7 @@ impl Window {
         });
     }
 
-    /// Brings rows and the segments that `of(place)` gives together on a GPU.
+    /// Compares each row with the segments that `of(place)` returns, on a GPU.
     #[cfg(feature = "cuda")]
     pub(super) fn meet_on<I: Iterator<Item = u32>>(
         &mut self,
@@ -259,7 +263,7 @@ impl Window {
     ) -> Result<()> {
         let (Some(&first), Some(&last)) = (self.rows.first(), self.rows.last()) else { return Ok(()) };
         let (groups, parts) = (self.asking.groups(), RefCell::new(&mut self.parts));
-        // Each group's rows lie together in a part.
+        // The rows of a group are contiguous in their part.
         let each = |rows: &Range<u32>, each: &mut dyn FnMut(&mut [u64])| {
             let (mut at, to) = (rows.start - first, rows.end - first);
             let parts = &mut *parts.borrow_mut();
@@ -289,16 +293,16 @@ impl Window {
         )
     }
 
-    /// Whether each pair of segments can be brought together once, for both:
-    /// where all rows are in the window, and each segment has met itself.
+    /// Returns whether each pair of segments can be compared once for both sides: all rows are in the
+    /// window, all rows visit all segments, and each segment has been compared within itself.
     pub(super) fn meets_both_ways(&self, segments: &Segments<'_>) -> bool {
         let table = &segments.lists.table;
         let all = self.rows.len() == table.rows() as usize && self.parts.iter().all(|part| part.visits.is_none());
         all && self.met_own && Sieve::looks_both_ways(table.dim)
     }
 
-    /// Brings the segments of a portion, which follow one another, and the rows
-    /// of all segments after them together, for both sides.
+    /// Compares the segments of a portion, which are consecutive, with the rows of all later segments,
+    /// and updates the neighbours of both sides.
     pub(super) fn meet_both_ways(&mut self, portion: &[Met<'_, Sieve>], segments: &Segments<'_>) {
         let (Some(first), Some(last)) = (portion.first(), portion.last()) else { return };
         let here = segments.range(first.segment).start..segments.range(last.segment).end;
@@ -329,7 +333,7 @@ impl Window {
         }
     }
 
-    /// The part and the number in it of the row at a place, and its limit.
+    /// Returns the part of the row at `place`, its index in the part, and its threshold.
     fn whose(&self, place: u32) -> ((usize, usize), f32) {
         let group = self.asking.groups().partition_point(|group| group.first <= place) - 1;
         let number = group % self.parts.len();
@@ -338,12 +342,13 @@ impl Window {
         ((number, local), part.near.threshold(local))
     }
 
-    /// Puts what was found in order. Nothing can be met afterwards.
+    /// Sorts each row's neighbours. No comparison may follow.
     pub fn sort(&mut self) {
         self.parts.par_iter_mut().for_each(|part| part.near.sort());
     }
 
-    /// The nearest of the row at `place`, nearest first, once they are sorted: (squared distance, row).
+    /// Returns the neighbours of the row at `place` as (squared distance, row), nearest first. The window
+    /// must be sorted.
     pub fn near(&self, place: usize) -> impl Iterator<Item = (f32, u32)> + Clone + '_ {
         let group = self.asking.groups().partition_point(|group| group.first as usize <= place) - 1;
         let part = &self.parts[group % self.parts.len()];
@@ -352,22 +357,22 @@ impl Window {
         part.near.kept(local as usize).map(move |(squared, rank)| (squared, self.ties.row(own, rank)))
     }
 
-    /// Bytes held for each row, what it visits not counted.
+    /// Returns the bytes held for each row, without its visits.
     pub fn row_bytes(dim: usize, k: usize) -> u64 {
         Asking::row_bytes(dim) + 4 + Tops::bytes(1, k)
     }
 
-    /// Bytes held beside, of a window that visits some of so many segments.
+    /// Returns the bytes held in addition to the rows, for `segments` segments and `threads` threads.
     pub fn bytes(dim: usize, segments: usize, threads: usize) -> u64 {
         let parts = (PARTS * threads.max(1)) as u64;
-        // Each thread packs one segment at a time when groups meet themselves.
+        // Each thread packs one segment at a time when groups are compared within themselves.
         let own = threads.max(1) as u64 * <Sieve as Form>::bytes(LONGEST, dim);
         parts * (Workplace::bytes(dim) + segments as u64 * 4) + segments as u64 * (size_of::<Group>() as u64 + 8) + own
     }
 }
 
 impl Part {
-    /// Deals groups to parts.
+    /// Assigns groups to parts.
     fn deal(groups: &[Group], k: usize, ties: Ties) -> Vec<Part> {
         let of = (PARTS * rayon::current_num_threads()).clamp(1, groups.len().max(1));
         let part = |number: usize| {
@@ -390,7 +395,7 @@ impl Part {
         let (groups, visits) = (std::mem::take(&mut self.groups), self.visits.take());
         let mut visitors = visits.as_ref().map(|visits| visits.of(met.segment));
         let mut everybody = Vec::new();
-        // Visitors ascend, and so do groups: those of a group are what comes next.
+        // Visitors and groups both ascend, so the visitors of the next group come first.
         for &of in &groups {
             let group = &asking.groups()[of.0 as usize];
             let first = group.first.wrapping_sub(of.1);
@@ -418,7 +423,7 @@ impl Part {
         (self.groups, self.visits) = (groups, visits);
     }
 
-    /// Brings all groups after a segment before it, and the other way round.
+    /// Compares all groups of later segments with a segment, for both sides.
     fn meet_later(
         &mut self,
         met: &Met<'_, Sieve>,
@@ -467,8 +472,8 @@ impl Part {
         }
     }
 
-    /// Brings some rows of one group, `PANEL` at most, before a segment: `own` is
-    /// their own, which nobody met before.
+    /// Compares some rows of one group, at most `PANEL`, with a segment. `own` says that the segment is
+    /// the group's own, and that these rows were not compared with any row before.
     #[expect(clippy::too_many_arguments, reason = "two sides, and what both lie in")]
     fn meet_group(
         &mut self,
@@ -486,9 +491,9 @@ impl Part {
         let chosen = &mut chosen[..locals.len()];
         chosen.iter_mut().zip(locals).for_each(|(place, &local)| *place = local.wrapping_add(beyond));
         let first = segments.range(met.segment).start;
-        // Each row is among those of its own segment.
+        // One more than is kept, because each row finds itself in its own segment.
         let looking = if own { Looking::Around { crowd: near.keep() + 1 } } else { Looking::ForRows };
-        // Each limit is what it was when the segment came, until something nearer is found.
+        // A row's limit is the threshold from before the comparison, until a nearer row is found.
         let mut limits = [0f32; PANEL];
         limits.iter_mut().zip(locals).for_each(|(limit, &local)| *limit = near.threshold(local as usize));
         work.for_each_near(
@@ -504,7 +509,8 @@ impl Part {
                 let (local, place) = (locals[query] as usize, chosen[query] as usize);
                 let (own, other) = (rows[place], first + row as u32);
                 let rank = ties.rank(own, other);
-                // No distance is below 0: one that could not be taken even then is not computed.
+                // No distance is below 0, so no exact distance is computed for a row that would be
+                // rejected even at 0.
                 if other != own && near.takes(local, 0.0, rank) {
                     let squared = squared_distance(asking.vector(place), &met.vectors[row * table.dim..][..table.dim]);
                     near.offer(local, squared, rank);
