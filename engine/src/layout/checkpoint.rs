@@ -1,13 +1,12 @@
-//! What a layout needs to go on after any epoch: positions, and the two numbers
-//! of each component that the optimizer keeps (`optimizer`), called moments here.
+//! Checkpoints of a layout: the state from which a run goes on after any epoch. The state consists of the
+//! positions and the optimizer's two numbers for each component (`optimizer`), which are called moments here.
 //!
-//! `layout-<epoch>.state`, version 1, little-endian: "LLC1", components as
-//! padded for their kernel (u32), rows (u32), epochs done (u32); then rows ×
-//! components positions and rows × 2 × components moments (f32). The file is
-//! the stage's unit "checkpoint", which replaces the one before.
+//! `layout-<epoch>.state`, version 1, little-endian: "LLC1", components as padded for their kernel (u32), rows
+//! (u32), epochs done (u32); then rows × components positions and rows × 2 × components moments (f32). The file
+//! is the stage's unit "checkpoint" in the manifest, and replaces the previous checkpoint.
 //!
-//! What must hold: a run that goes on from any checkpoint ends with the bytes
-//! of one that never stopped.
+//! What must hold: a run that goes on from any checkpoint ends with the same bytes as a run that was never
+//! stopped.
 
 use std::io::Write;
 use std::path::Path;
@@ -19,29 +18,29 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::work::Work;
 
-/// The unit's name.
+/// The unit's name in the manifest.
 const UNIT: &str = "checkpoint";
 const MAGIC: &[u8; 4] = b"LLC1";
 const HEADER: usize = 16;
-/// Writing checkpoints takes no more than this share of the time.
+/// Writing checkpoints takes at most one 25th of the time.
 const SHARE: u32 = 25;
 
-/// What the manifest keeps of a checkpoint.
+/// The manifest's record of a checkpoint.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     epoch: u32,
     file: String,
 }
 
-/// Takes a layout's state after an epoch.
+/// Stores the state of a layout after an epoch.
 pub trait Checkpoints {
-    /// Whether enough was done since the last one.
+    /// Returns whether a checkpoint should be written now.
     fn due(&self) -> bool;
-    /// Keeps the state after `epoch` epochs; the numbers lie row by row.
+    /// Stores the state after `epoch` epochs; positions and moments are given row by row.
     fn keep(&mut self, epoch: u32, positions: &[f32], moments: &[f32]) -> Result<()>;
 }
 
-/// Keeps nothing: for layouts of seconds.
+/// Stores nothing: for layouts that take seconds.
 impl Checkpoints for () {
     fn due(&self) -> bool {
         false
@@ -51,7 +50,7 @@ impl Checkpoints for () {
     }
 }
 
-/// Checkpoints in the run directory, at a time interval.
+/// Writes checkpoints to the run directory, at a time interval.
 pub(super) struct Stored<'a> {
     work: Work<'a>,
     rows: u32,
@@ -65,7 +64,7 @@ impl<'a> Stored<'a> {
         Stored { work, rows, every, last: Instant::now(), took: Duration::ZERO }
     }
 
-    /// The checkpoint that an earlier process left, if any: epochs done, and the file.
+    /// Opens the checkpoint that an earlier process left, if there is one.
     pub(super) fn found(&self) -> Result<Option<State>> {
         let Some(Kept { epoch, file }) = self.work.finished::<Kept>(UNIT)? else { return Ok(None) };
         State::open(&self.work.path(&file), self.rows, epoch).map(Some)
@@ -99,7 +98,7 @@ impl Checkpoints for Stored<'_> {
     }
 }
 
-/// A checkpoint, mapped.
+/// A checkpoint, memory-mapped.
 pub struct State {
     map: Mapped,
     pub(super) epoch: u32,
@@ -123,13 +122,13 @@ impl State {
         Ok(State { map, epoch, numbers })
     }
 
-    /// Positions, and moments.
+    /// Returns the positions and the moments.
     pub(super) fn numbers(&self) -> Result<(&[f32], &[f32])> {
         Ok((self.map.floats(HEADER, self.numbers)?, self.map.floats(HEADER + self.numbers * 4, self.numbers * 2)?))
     }
 }
 
-/// Bytes of a checkpoint of rows with so many components, padded.
+/// Returns the bytes of a checkpoint of a map with this number of components, padded.
 pub(super) fn bytes(rows: u64, components: u64) -> u64 {
     HEADER as u64 + rows * components * 12
 }

@@ -1,41 +1,40 @@
-//! The curve that turns a distance in the map into a membership,
-//! 1 / (1 + a·d^(2b)), fitted to what `min_dist` and `spread` ask for.
+//! The curve 1 / (1 + a·d^(2b)) that turns a map distance d into a membership, and the fit of a and b to
+//! `min_dist` and `spread`.
 //!
-//! What must hold: a and b agree with umap-learn's `find_ab_params` to the
-//! precision of its optimiser, and no input panics or loops.
+//! What must hold: a and b agree with umap-learn's `find_ab_params` to the precision of its optimiser, and no
+//! input causes a panic or an endless loop.
 
 use serde::{Deserialize, Serialize};
 
-/// Points of the fit, evenly on [0, 3·spread], as in umap-learn.
+/// Number of points of the fit, at equal distances on [0, 3·spread], as in umap-learn.
 const POINTS: usize = 300;
 
-/// Steps of the optimiser; the usual are 5 to 15.
+/// Upper bound of the optimiser's steps; usually 5 to 15 are enough.
 const MAX_STEPS: usize = 500;
 
-/// The parameters of 1 / (1 + a·d^(2b)), d a Euclidean distance in the map.
+/// The parameters of 1 / (1 + a·d^(2b)), where d is a Euclidean distance in the map.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Curve {
-    /// Factor of the distance's power.
+    /// Factor of d^(2b).
     pub a: f64,
     /// Half of the exponent.
     pub b: f64,
 }
 
-/// Least-squares fit of the curve to UMAP's target: 1 up to `min_dist`,
-/// exp(−(d − min_dist) / spread) beyond (McInnes, Healy & Melville 2018,
-/// section 4.3). Defaults: `min_dist` 0.1, `spread` 1, hence a = 1.57694,
-/// b = 0.89506.
+/// Fits the curve by least squares to UMAP's target: 1 up to `min_dist`, exp(−(d − min_dist) / spread) beyond
+/// (McInnes, Healy & Melville 2018, section 4.3). The defaults `min_dist` 0.1 and `spread` 1 give a = 1.57694
+/// and b = 0.89506.
 ///
-/// Expects 0 ≤ min_dist ≤ spread, spread > 0. Other values are refused when
-/// the configuration is planned; here they yield some numbers, perhaps not
-/// finite.
+/// Requires 0 ≤ min_dist ≤ spread and spread > 0. The planner refuses other values; for these the function
+/// returns meaningless numbers, which may be infinite or NaN.
 pub fn fit(min_dist: f64, spread: f64) -> Curve {
-    // In units of the spread: the shape of the problem then depends on one
-    // ratio only, and only `a` carries the unit.
+    // Distances are divided by the spread. The problem then depends only on the ratio min_dist / spread, and
+    // only `a` depends on the unit.
     let threshold = min_dist / spread;
     let points: [(f64, f64); POINTS] = std::array::from_fn(|i| {
         let x = 3.0 * i as f64 / (POINTS - 1) as f64;
-        // x = 0 has no logarithm, and no influence: the curve is 1 there.
+        // The point x = 0 is left out of the fit: ln 0 does not exist, and the curve is 1 there for all
+        // parameters.
         (x.ln(), (threshold - x).min(0.0).exp())
     });
 
@@ -59,8 +58,8 @@ pub fn fit(min_dist: f64, spread: f64) -> Curve {
         } else {
             damping *= 10.0;
         }
-        // The squares are flat at their minimum, so near the end half a step's
-        // digits are noise; and no step helps where damping has run away.
+        // The sum of squares is flat at its minimum, so that near the end half of a step's digits are noise;
+        // and no step reduces the sum once the damping has grown beyond 10¹⁵.
         if step[0].abs().max(step[1].abs()) < 1e-12 || damping > 1e15 {
             break;
         }
@@ -68,25 +67,25 @@ pub fn fit(min_dist: f64, spread: f64) -> Curve {
     Curve { a: p[0].exp() * spread.powf(-2.0 * p[1]), b: p[1] }
 }
 
-/// The normal equations of the fit at one pair of parameters.
+/// The normal equations of the fit for one pair of parameters.
 struct Normal {
     /// Σ (target − curve)².
     squares: f64,
-    /// JᵀJ, J the derivatives of the curve by the parameters.
+    /// JᵀJ, where J holds the derivatives of the curve by the parameters.
     hessian: [[f64; 2]; 2],
     /// Jᵀ(target − curve).
     gradient: [f64; 2],
 }
 
 impl Normal {
-    /// `points` are (ln x, target).
+    /// Computes the normal equations at (ln a, b); `points` are (ln x, target).
     fn at([ln_a, b]: [f64; 2], points: &[(f64, f64)]) -> Self {
         let mut normal = Self { squares: 0.0, hessian: [[0.0; 2]; 2], gradient: [0.0; 2] };
         for &(ln_x, target) in points {
             let power = (ln_a + 2.0 * b * ln_x).exp();
             let curve = 1.0 / (1.0 + power);
-            // By ln a; by b it is 2·ln x times that. As curve · (1 − curve),
-            // it stays finite where `power` does not.
+            // The derivative by ln a. The derivative by b is 2·ln x times that. Written as curve · (1 − curve),
+            // it is finite even where `power` is not.
             let by_a = -curve * (1.0 - curve);
             let slopes = [by_a, by_a * 2.0 * ln_x];
             let residual = target - curve;
@@ -106,9 +105,9 @@ impl Normal {
 mod tests {
     use super::*;
 
-    /// (min_dist, spread, a, b) by umap-learn 0.5.12's `find_ab_params(spread,
-    /// min_dist)`. scipy stops there at a relative change of the squares of
-    /// 10⁻⁸, which leaves its a and b up to 5·10⁻⁶ from the minimum.
+    /// (min_dist, spread, a, b) by umap-learn 0.5.12's `find_ab_params(spread, min_dist)`. Its optimiser
+    /// (scipy) stops at a relative change of the squares of 10⁻⁸, which leaves a and b up to 5·10⁻⁶ from the
+    /// minimum.
     const UMAP_LEARN: [(f64, f64, f64, f64); 19] = [
         (0.0, 0.5, 5.782483390, 0.790495107),
         (0.001, 0.5, 5.776298981, 0.792515307),

@@ -1,9 +1,9 @@
-//! What a method does to some rows in one epoch, and on which instruction set.
+//! The trait for the arithmetic that a method applies to some rows in one epoch, and its dispatch by
+//! instruction set.
 //!
-//! A [`Kernel`] is written once, over [`Lanes`]; [`advance`] picks the widest
-//! instruction set that the processor has. What must hold: a kernel writes its
-//! own rows only, and its sums have one order, so that the bits are the same
-//! on every instruction set and whoever computes them.
+//! A [`Kernel`] is written once, over [`Lanes`]; [`advance`] selects the widest instruction set of the
+//! processor. What must hold: a kernel writes only its own rows, and every sum has a fixed order, so that the
+//! bits of the result depend neither on the instruction set nor on which thread computes a row.
 
 use std::fmt::Debug;
 
@@ -16,57 +16,57 @@ use super::{Checkpoints, Edges, Gpu, Options, Start};
 use crate::Result;
 use crate::observe::Progress;
 
-/// What an epoch needs to know.
+/// The parameters of one epoch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Epoch {
-    /// The curve of the map, where the method has one.
+    /// The curve from map distance to membership; used by UMAP only.
     pub(crate) curve: Curve,
-    /// Its number, from 1.
+    /// The epoch's number, counted from 1.
     pub(crate) number: u32,
-    /// The number of the epoch whose draws it uses: its own, or an earlier one's.
+    /// The number of the epoch whose random draws are used: this epoch's or an earlier one's.
     pub(crate) drawn: u32,
-    /// How many there are.
+    /// Number of epochs of the layout.
     pub(crate) epochs: u32,
-    /// How rows move.
+    /// The optimizer with this epoch's learning rate.
     pub(crate) stepper: Stepper,
-    /// What attraction is multiplied by.
+    /// Factor of the attraction.
     pub(crate) exaggeration: f32,
-    /// Pushing rows for each edge that fires, or for each row.
+    /// Number of negative samples for each edge that fires (UMAP), or for each row.
     pub(crate) negatives: u32,
-    /// The root of the weight of one unit of an edge's code, where codes are roots.
+    /// √(weight) of an edge with code 1 of [`Coding::Roots`].
     pub(crate) unit: f32,
-    /// Rows of the map.
+    /// Number of rows of the map.
     pub(crate) rows: u32,
-    /// The seed.
+    /// Seed of the random draws.
     pub(crate) seed: u64,
 }
 
-/// The rows that one thread owns for an epoch, and what it reads.
+/// The rows that one thread moves in an epoch, and the data that it reads.
 pub(crate) struct Chunk<'a, const DIM: usize> {
     pub(crate) epoch: &'a Epoch,
-    /// The edges of these rows and others.
+    /// The block that holds the edges of these rows, and of other rows.
     pub(crate) block: &'a Walk,
     /// The first row.
     pub(crate) first: u32,
-    /// All rows' positions at the epoch's start.
+    /// The positions of all rows at the start of the epoch.
     pub(crate) snapshot: &'a [[f32; DIM]],
-    /// All rows' pushes together, for methods that take them from a field.
+    /// The repulsive force of all rows, for methods with a field.
     pub(crate) field: Option<&'a Field>,
-    /// The rows' own positions and moments.
+    /// The positions and moments of the chunk's rows, which are written.
     pub(crate) positions: &'a mut [[f32; DIM]],
     pub(crate) moments: &'a mut [[[f32; DIM]; 2]],
 }
 
-/// What a method does to some rows in one epoch.
+/// The arithmetic that a method applies to some rows in one epoch.
 pub(crate) trait Kernel: Sync + Debug {
-    /// How edges are walked.
+    /// How edge weights are encoded.
     const CODING: Coding;
-    /// Whether pushes come from a field over the whole map, rather than from drawn rows.
+    /// Whether the repulsive force comes from a field over the whole map, rather than from negative samples.
     const FIELD: bool = false;
-    /// Whether a GPU has a kernel for it.
+    /// Whether a GPU kernel exists.
     const ON_DEVICE: bool = false;
 
-    /// What the same arithmetic is called on a GPU and has of its own there; none where it has no kernel.
+    /// Returns the GPU kernel's name and its parameters for an epoch; `None` if no GPU kernel exists.
     #[cfg(any(test, feature = "cuda"))]
     fn on_device(&self, _: &Epoch) -> Option<super::cuda::OnDevice> {
         None
@@ -75,23 +75,24 @@ pub(crate) trait Kernel: Sync + Debug {
     /// Moves the chunk's rows by one epoch.
     ///
     /// # Safety
-    /// The processor has `V`'s instruction set; the epoch's rows and the owned rows are all within the snapshot.
+    /// The processor has `V`'s instruction set; the epoch's rows and the chunk's rows are all within the
+    /// snapshot.
     #[expect(unsafe_code, reason = "measured kernel")]
     unsafe fn advance<V: Lanes, const DIM: usize>(&self, chunk: Chunk<'_, DIM>);
 }
 
-/// A kernel whose type is not known where it is chosen.
+/// A [`Kernel`] as a trait object, for code that selects a method at run time.
 pub trait Objective: Sync + Debug {
-    /// How edges are walked.
+    /// How edge weights are encoded.
     fn coding(&self) -> Coding;
-    /// Whether pushes come from a field over the whole map.
+    /// Whether the repulsive force comes from a field over the whole map.
     fn field(&self) -> bool;
-    /// Whether a GPU has a kernel for it.
+    /// Whether a GPU kernel exists.
     fn has_device(&self) -> bool;
-    /// [`super::run_on`] with this objective.
+    /// Runs a layout with this objective; see [`super::run_on`].
     ///
     /// # Errors
-    /// As there.
+    /// The same as of [`super::run_on`].
     fn run(
         &self,
         gpu: Option<&Gpu>,
@@ -129,27 +130,29 @@ impl<K: Kernel> Objective for K {
     }
 }
 
-/// Moves the chunk's rows by one epoch, on the widest instruction set there is.
+/// Moves the chunk's rows by one epoch, with the widest instruction set of the processor.
 ///
 /// # Panics
-/// If the chunk names a row that the snapshot does not have.
+/// If a row of the epoch or of the chunk is not within the snapshot.
 pub(crate) fn advance<K: Kernel, const DIM: usize>(kernel: &K, chunk: Chunk<'_, DIM>) {
     let last = chunk.first as usize + chunk.positions.len();
     assert!(chunk.epoch.rows as usize <= chunk.snapshot.len() && last <= chunk.snapshot.len());
     #[cfg(target_arch = "x86_64")]
     {
         if std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512dq") {
-            // SAFETY: the processor has the features, as just asked, and the rows were just checked.
+            // SAFETY: the processor has the features, and the rows are within the snapshot; both were checked
+            // above.
             #[expect(unsafe_code, reason = "measured kernel: run-time dispatch")]
             return unsafe { advance_avx512(kernel, chunk) };
         }
         if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            // SAFETY: as above.
+            // SAFETY: the processor has the features, and the rows are within the snapshot; both were checked
+            // above.
             #[expect(unsafe_code, reason = "measured kernel: run-time dispatch")]
             return unsafe { advance_avx2(kernel, chunk) };
         }
     }
-    // SAFETY: plain Rust needs no instruction set, and the rows were just checked.
+    // SAFETY: `Portable` needs no instruction set, and the rows were checked above.
     #[expect(unsafe_code, reason = "the generic kernel")]
     unsafe {
         kernel.advance::<Portable, DIM>(chunk);
@@ -160,7 +163,7 @@ pub(crate) fn advance<K: Kernel, const DIM: usize>(kernel: &K, chunk: Chunk<'_, 
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
 #[expect(unsafe_code, reason = "measured kernel")]
 unsafe fn advance_avx512<K: Kernel, const DIM: usize>(kernel: &K, chunk: Chunk<'_, DIM>) {
-    // SAFETY: as the caller vouches.
+    // SAFETY: the caller guarantees the instruction set and the rows.
     unsafe { kernel.advance::<super::lanes::Avx512, DIM>(chunk) }
 }
 
@@ -168,6 +171,6 @@ unsafe fn advance_avx512<K: Kernel, const DIM: usize>(kernel: &K, chunk: Chunk<'
 #[target_feature(enable = "avx2,fma")]
 #[expect(unsafe_code, reason = "measured kernel")]
 pub(crate) unsafe fn advance_avx2<K: Kernel, const DIM: usize>(kernel: &K, chunk: Chunk<'_, DIM>) {
-    // SAFETY: as the caller vouches.
+    // SAFETY: the caller guarantees the instruction set and the rows.
     unsafe { kernel.advance::<super::lanes::Avx2, DIM>(chunk) }
 }

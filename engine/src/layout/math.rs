@@ -1,23 +1,23 @@
-//! Powers, sixteen at a time, by polynomials.
+//! Powers of sixteen numbers at a time, by polynomials.
 //!
-//! What must hold: a fixed chain of operations per lane, the same on every
-//! instruction set; relative error of [`power`] below 3·10⁻⁵ for the
-//! exponents a layout uses (0 < b ≤ 2) and 10⁻¹² ≤ x ≤ 10¹².
+//! What must hold: each lane goes through a fixed chain of operations, the same on every instruction set. The
+//! relative error of [`power`] is below 3·10⁻⁵ for the exponents that a layout uses (0 < b ≤ 2) and 10⁻¹² ≤ x ≤
+//! 10¹².
 
 use super::lanes::{Lanes, ROUND};
 
-/// x to the power b, for x ≥ 0 (what is below the least normal number counts as that).
+/// Returns x to the power b, for x ≥ 0. Values of x below the least normal number are replaced by that number.
 ///
 /// # Safety
 /// The processor has `V`'s instruction set.
 #[inline(always)]
 #[expect(unsafe_code, reason = "measured kernel")]
 pub(super) unsafe fn power<V: Lanes>(x: V, b: V) -> V {
-    // SAFETY: as the caller vouches.
+    // SAFETY: the caller guarantees the instruction set.
     unsafe {
         let s = |x: f32| V::splat(x);
-        // log₂ x = e + log₂ m; for the latter the polynomial of degree 5 that is
-        // never off by more than 1.3·10⁻⁵, which costs less than a division.
+        // log₂ x = e + log₂ m. log₂ m is approximated by the polynomial of degree 5 with the least maximum
+        // error, 1.3·10⁻⁵, which costs less than a division.
         let (e, m) = x.max(s(f32::MIN_POSITIVE)).split();
         let t = m.sub(s(1.0));
         let p = t.mul_add(s(0.253_843_5), s(-0.397_037_4));
@@ -27,8 +27,8 @@ pub(super) unsafe fn power<V: Lanes>(x: V, b: V) -> V {
         let p = p.mul_add(t, s(-9.265_855e-6));
         let log = p.add(e);
 
-        // 2^y = 2^n · 2^f, n the nearest integer; for the latter the polynomial
-        // of degree 4 with the least relative error, 2.6·10⁻⁶.
+        // 2^y = 2^n · 2^f, where n is the integer nearest to y. 2^f is approximated by the polynomial of degree
+        // 4 with the least maximum relative error, 2.6·10⁻⁶.
         let y = log.mul(b).min(s(125.0)).max(s(-125.0));
         let rounded = y.add(s(ROUND));
         let f = y.sub(rounded.sub(s(ROUND)));
@@ -47,7 +47,7 @@ mod tests {
 
     #[expect(unsafe_code, reason = "test of a kernel that needs no instruction set")]
     fn portable(x: f32, b: f32) -> f32 {
-        // SAFETY: plain Rust needs nothing.
+        // SAFETY: `Portable` needs no instruction set.
         unsafe { power(Portable::splat(x), Portable::splat(b)).to_array()[0] }
     }
 

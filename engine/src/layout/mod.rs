@@ -1,12 +1,13 @@
-//! The layout stage: epochs of the optimizer over the edge store.
+//! The layout stage: runs the optimizer's epochs over the edge store.
 //!
-//! What a method does to a row is a `kernel`: UMAP's (`rows`), or that of a
-//! loss that weighs every edge in every epoch (`weighed`), whose pushes may
-//! come from a `field`. Resident are the positions, their snapshot and the
-//! optimizer's two numbers, all rows × components: 32 bytes a row in the plane,
-//! which is the floor under every budget. Edges are kept in memory while the budget allows and read again
-//! each epoch where it does not (`walk`); the state is kept on disk from time
-//! to time (`checkpoint`).
+//! A kernel (`kernel`) computes the new positions of some rows in one epoch. UMAP has a kernel of its own (`rows`).
+//! All other methods use the kernel in `weighed`, which weighs every edge in every epoch and takes the
+//! repulsive force either from drawn rows (`pool`) or from a grid (`field`).
+//!
+//! In memory are the positions, their snapshot at the start of the epoch, and the optimizer's two moments, each
+//! of rows × components: 32 bytes a row in the plane. This is the smallest amount of memory that a layout can
+//! run in. Edges are kept in memory as far as the budget allows; the others are read from disk in every epoch
+//! (`walk`). The state is written to disk at time intervals (`checkpoint`).
 
 mod checkpoint;
 #[cfg(any(test, feature = "cuda"))]
@@ -49,61 +50,66 @@ pub use walk::{Coding, Edges};
 #[cfg(test)]
 pub(crate) use walk::{Walk, root_unit};
 
-/// The map's positions in the run directory: rows × components floats, list order.
+/// Name of the map's file in the run directory: rows × components f32, in list order.
 pub const POSITIONS: &str = "positions.f32";
-/// Components a map may have; each gets a kernel of its own.
+/// Numbers of components for which a kernel is compiled. A map of another number of components is padded with
+/// zeros to the next of these.
 pub(crate) const WIDTHS: [usize; 8] = [1, 2, 3, 4, 8, 16, 32, 64];
 
-/// The least default step of momentum where pushing rows are drawn, in units of the gradient.
+/// Lower bound of the default learning rate of momentum for methods that draw negative samples, in units of the
+/// gradient.
 const LEAST_RATE: f32 = 50.0;
-/// How wide a map must be for its attraction to be exaggerated, where all rows push all: a tenth of
-/// the standard deviation that such a map begins with.
+/// Extent of the map below which attraction is not exaggerated, for methods with a repulsive field: a tenth of
+/// the standard deviation of such a map's first positions.
 const NARROWEST: f64 = 1e-5;
 
-/// What decides a layout beside its edges and first positions.
+/// Everything that a layout depends on besides the edges and the first positions.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// What is made small.
+    /// The loss that is minimised.
     pub objective: &'static dyn Objective,
-    /// Rows of the map.
+    /// Number of rows of the map.
     pub rows: u32,
-    /// Components of the map.
+    /// Number of components of the map.
     pub n_components: usize,
-    /// Passes over the edges.
+    /// Number of epochs (passes over the edges).
     pub epochs: usize,
-    /// The curve that turns distances into memberships: UMAP's.
+    /// The curve that turns map distances into memberships. Only UMAP uses it.
     pub curve: Curve,
-    /// How rows move; UMAP has an Adam of its own.
+    /// How rows are moved. UMAP ignores this field and uses Adam with moment decay rates of its own.
     pub optimizer: Optimizer,
-    /// The first epoch's step. `None` is the optimizer's own: 1 for Adam, and
-    /// for momentum n / 4 over the exaggeration of the time, and where pushing rows are
-    /// drawn at least 50 over it.
+    /// Learning rate of the first epoch, in units of the gradient for momentum and gains. `None` stands for the
+    /// optimizer's default: 1 for Adam; for momentum and gains rows / 4 divided by the exaggeration in force,
+    /// and at least 50 divided by that exaggeration where the method draws negative samples.
     pub learning_rate: Option<f32>,
-    /// Epochs after which the step falls linearly to 0; none where it never does.
+    /// Number of epochs after which the learning rate falls linearly to 0. `None`: the learning rate is
+    /// constant.
     pub falls: Option<u32>,
-    /// Whether every second epoch of those in which the step falls repeats the draws of the first of them.
+    /// Whether, while the learning rate falls, every second epoch uses the random draws of the first such
+    /// epoch.
     pub repeats: bool,
-    /// Pushes for each pull (UMAP), or for each row.
+    /// Number of negative samples: for each edge that fires (UMAP), or for each row (other methods).
     pub negatives: usize,
-    /// What attraction is multiplied by at first.
+    /// Factor of the attraction in the first `exaggerated` epochs.
     pub early_exaggeration: f32,
-    /// For how many epochs.
+    /// Number of epochs with early exaggeration.
     pub exaggerated: usize,
     /// The largest weight of the edges.
     pub max_weight: f32,
-    /// The seed.
+    /// Seed of the random draws.
     pub seed: u64,
 }
 
 impl Options {
-    /// A method's own, for a map of so many rows in the plane whose weights are at most 1.
+    /// Returns a method's default options for a map of `rows` rows in the plane whose edge weights are at most
+    /// 1.
     pub fn of(method: Method, rows: u32) -> Self {
         let settings = Settings::of(method, u64::from(rows));
         let epochs = method.epochs(u64::from(rows));
         Options { max_weight: 1.0, ..Options::asked(&settings, rows, epochs) }
     }
 
-    /// What a run's settings ask for.
+    /// Returns the options that the settings of a run ask for.
     pub fn asked(settings: &Settings, rows: u32, epochs: usize) -> Self {
         let method = settings.method;
         Options {
@@ -124,20 +130,21 @@ impl Options {
         }
     }
 
-    /// What an epoch needs to know, by its number from 1; `extent` is the larger side of the map
-    /// as the epoch begins, where a field told it.
+    /// Returns the parameters of the epoch with this number, counted from 1. `extent` is the larger side of the
+    /// map's bounding box at the start of the epoch; it is known only where the method has a repulsive field.
     fn epoch(&self, number: u32, extent: Option<f64>) -> Epoch {
         let exaggerated = number <= self.exaggerated as u32;
         let exaggeration = if exaggerated { self.early_exaggeration } else { 1.0 };
         let rows = self.rows as f32;
-        // Where all rows push all, n / 4 is a step that few rows bear, too; 50 throws them so far
-        // apart that nothing brings them together again.
+        // With a repulsive field, a learning rate of n / 4 is stable for few rows too, whereas 50 would throw
+        // few rows so far apart that attraction could not bring them together again.
         let least = if self.objective.field() { 0.0 } else { LEAST_RATE };
         let rate = match (self.optimizer, self.learning_rate) {
             (Optimizer::Adam, asked) => asked.unwrap_or(1.0),
-            // Kernels give n times the gradient.
+            // Kernels compute n times the gradient.
             (Optimizer::Momentum | Optimizer::Gains, Some(asked)) => asked / rows,
-            // Were it 50 while attraction is exaggerated, it would throw few rows about.
+            // The lower bound is divided by the exaggeration too: a rate of 50 with exaggerated attraction
+            // would throw few rows about.
             (Optimizer::Momentum | Optimizer::Gains, None) => (rows / 4.0).max(least) / exaggeration / rows,
         };
         let falls = match self.falls {
@@ -160,8 +167,8 @@ impl Options {
                 rate: rate * falls,
                 since: if exaggerated { number } else { number - self.exaggerated as u32 },
             },
-            // Where rows are few, exaggerated attraction outweighs the repulsion at any distance, and
-            // contracts the map by a constant share in every epoch, until f32 no longer tells rows apart.
+            // With few rows, exaggerated attraction outweighs the repulsion at any distance. It would shrink
+            // the map by a constant factor in every epoch, until f32 no longer distinguishes the rows.
             exaggeration: if extent.is_some_and(|extent| extent < NARROWEST) { 1.0 } else { exaggeration },
             negatives: self.negatives as u32,
             unit: walk::root_unit(self.max_weight),
@@ -171,15 +178,15 @@ impl Options {
     }
 }
 
-/// Where a layout begins.
+/// The state in which a layout begins.
 pub enum Start<'a> {
     /// First positions, rows × n_components.
     Positions(&'a [f32]),
-    /// After some epochs.
+    /// A checkpoint after some epochs.
     State(State),
 }
 
-/// Runs the stage: the run's edges and first positions to its map.
+/// Runs the stage: reads the edge store and the first positions (or a checkpoint), and writes the map.
 pub fn build(plan: &Plan, affinities: &Affinities, gpu: Option<&Gpu>, work: &Work<'_>) -> Result<Made> {
     let settings = &plan.settings;
     let asked = Options::asked(settings, plan.shape.rows as u32, plan.layout.epochs);
@@ -206,7 +213,7 @@ pub fn build(plan: &Plan, affinities: &Affinities, gpu: Option<&Gpu>, work: &Wor
     Ok(vec![(POSITIONS.to_string(), stamp)])
 }
 
-/// Positions must be numbers: a learning rate far too large can lose them.
+/// Refuses positions that are not finite, which a learning rate far too large can cause.
 fn check_finite(positions: &[f32]) -> Result<()> {
     if positions.par_iter().all(|x| x.is_finite()) {
         return Ok(());
@@ -221,10 +228,10 @@ fn ran_away() -> Error {
     }
 }
 
-/// [`run_on`] the CPU.
+/// Runs a layout on the CPU: [`run_on`] without a GPU.
 ///
 /// # Errors
-/// As there.
+/// The same as of [`run_on`].
 pub fn run(
     options: &Options,
     edges: &Edges,
@@ -235,11 +242,12 @@ pub fn run(
     run_on(None, options, edges, start, checkpoints, progress)
 }
 
-/// Lays out, on a GPU or the CPU: moves `start` through all epochs. When the run is to stop,
-/// the epoch under way is finished and kept first.
+/// Runs all epochs from `start`, on a GPU if given, and returns the final positions, rows × n_components. When
+/// the run is stopped, the current epoch is finished and a checkpoint is written first.
 ///
 /// # Errors
-/// When the run is stopped; when positions run away or a checkpoint cannot be written; what the device says.
+/// If the run is stopped, if positions become infinite or NaN, if a checkpoint cannot be written, or if the
+/// device fails.
 pub fn run_on(
     gpu: Option<&Gpu>,
     options: &Options,
@@ -251,7 +259,8 @@ pub fn run_on(
     options.objective.run(gpu, options, edges, start, checkpoints, progress)
 }
 
-/// [`run`] with a kernel.
+/// Runs a layout with a kernel that is known at compile time: calls [`wide`] for the padded number of
+/// components.
 fn epochs<K: Kernel>(
     kernel: &K,
     gpu: Option<&Gpu>,
@@ -279,12 +288,12 @@ fn epochs<K: Kernel>(
     }
 }
 
-/// Components as the kernels take them: padded with zeros to the next width that has one.
+/// Returns the number of components that the kernels work with: `n_components` rounded up to one of [`WIDTHS`].
 fn padded(n_components: usize) -> Option<usize> {
     WIDTHS.iter().copied().find(|&width| width >= n_components)
 }
 
-/// Bytes a row holds: position, snapshot and two moments of each component.
+/// Returns the bytes that each row takes: position, snapshot and two moments of each component.
 fn row_bytes(n_components: usize) -> u64 {
     4 * 4 * padded(n_components).unwrap_or(n_components) as u64
 }
@@ -327,8 +336,8 @@ fn wide<K: Kernel, const DIM: usize>(
     let mut snapshot = pages::filled(now.len(), [0.0; DIM]);
     snapshot.copy_from_slice(&now);
     let mut field = K::FIELD.then(|| Field::new(u64::from(options.rows)));
-    // Blocks in portions: what is spilled is read meanwhile, some ahead. With
-    // all of them kept there is nothing to wait for within an epoch.
+    // With spilled blocks, an epoch handles the blocks in portions, while the reader thread reads the next
+    // ones. With all blocks in memory, one portion holds them all.
     let portion = match edges.spilled_bytes() {
         0 => edges.count().max(1),
         _ => walk::portion(rayon::current_num_threads()),
@@ -345,8 +354,8 @@ fn wide<K: Kernel, const DIM: usize>(
         let mut first = 0;
         for start in (0..edges.count()).step_by(portion) {
             let held = edges.next(start..(start + portion).min(edges.count()))?;
-            // Each chunk of rows with the block that holds its edges; a chunk
-            // ends where the rows that share their draws do.
+            // Each task is a chunk of rows with the block that holds the rows' edges. A chunk ends where a
+            // group of rows with shared draws ends, because a pool belongs to one group.
             let mut work = Vec::new();
             for block in &held {
                 let end = first + block.rows() as u32;
@@ -359,7 +368,7 @@ fn wide<K: Kernel, const DIM: usize>(
                 }
             }
             work.into_par_iter().for_each(|(block, first, positions, moments)| {
-                // Rows that do not move keep their place.
+                // The kernel does not write rows that have no edges; these keep the position of the snapshot.
                 positions.copy_from_slice(&snapshot[first as usize..][..positions.len()]);
                 let (epoch, snapshot) = (&epoch, snapshot.as_slice());
                 kernel::advance(kernel, Chunk { epoch, block, first, snapshot, field, positions, moments });
@@ -374,8 +383,8 @@ fn wide<K: Kernel, const DIM: usize>(
     Ok(narrow(now, options))
 }
 
-/// What follows an epoch: the observer hears of it, and where it is time, or the run is to stop,
-/// its `state` (positions and moments) is kept.
+/// Finishes an epoch: reports progress, and writes a checkpoint of `state` (positions and moments) if one is
+/// due or the run is being stopped.
 fn ended<'a>(
     options: &Options,
     number: u32,
@@ -387,7 +396,7 @@ fn ended<'a>(
     let stopping = matches!(told, Err(Error::Cancelled { .. }));
     if number < options.epochs as u32 && (stopping || checkpoints.due()) {
         let kept = state().and_then(|(positions, moments)| checkpoints.keep(number, positions, moments));
-        // What stopped the run is told, unless keeping failed for a reason of its own.
+        // The stop is reported, unless the checkpoint failed with an error other than the same stop.
         if let Err(error) = kept
             && !(stopping && matches!(error, Error::Cancelled { .. }))
         {
@@ -397,7 +406,7 @@ fn ended<'a>(
     told
 }
 
-/// The map without the components that only the kernels had.
+/// Removes the components that were added as padding.
 fn narrow<const DIM: usize>(positions: Vec<[f32; DIM]>, options: &Options) -> Vec<f32> {
     let (mut positions, width) = (positions.into_flattened(), options.n_components);
     if DIM != width {
@@ -409,19 +418,20 @@ fn narrow<const DIM: usize>(positions: Vec<[f32; DIM]>, options: &Options) -> Ve
     positions
 }
 
-/// Bytes of all edges as they are walked, by a usual graph's degree. What a
-/// graph has beyond that is spilled, whatever the budget.
+/// Returns the bytes of all edges in memory, for a graph of the usual degree. Edges of a denser graph beyond
+/// that are spilled, whatever the budget.
 pub fn edge_bytes(plan: &Plan) -> u64 {
     let rows = plan.shape.rows;
     walk::bytes(rows, affinity::likely_edges(rows, plan.degree()))
 }
 
-/// What the stage holds: a map's state, kept edges, and blocks on their way.
+/// Returns the memory that the stage takes: the map's state, the kept edges, and the blocks that are decoded or
+/// read.
 pub fn needs(plan: &Plan) -> Needs {
     let (rows, threads) = (plan.shape.rows, plan.threads);
     let (block_rows, block_edges) = affinity::most_of_block(rows, plan.degree());
     let block = walk::bytes(block_rows, block_edges);
-    // Each thread decodes a block of the store, whole, to what is walked.
+    // Each thread decodes a whole block of the edge store into a block of walked edges.
     let decoding = threads as u64 * (affinity::block_visiting_bytes(rows, plan.degree()) + block);
     let read = if plan.layout.cache_bytes < edge_bytes(plan) { walk::ahead(threads) as u64 * block } else { 0 };
     Needs::default().phase(
@@ -429,7 +439,7 @@ pub fn needs(plan: &Plan) -> Needs {
         [
             ("positions, snapshot, moments", rows * row_bytes(plan.settings.n_components)),
             ("edges kept", plan.layout.cache_bytes),
-            // One for each chunk that an epoch is divided into.
+            // One task for each chunk of rows of an epoch.
             ("chunks of rows", rows.div_ceil(u64::from(SHARING)) * 64),
             ("blocks decoded or read ahead", decoding.max(read)),
             (SENT, if matches!(plan.settings.device, Device::Cuda(_)) { pinned_bytes(plan) } else { 0 }),
@@ -438,7 +448,7 @@ pub fn needs(plan: &Plan) -> Needs {
     )
 }
 
-/// Bytes of a GPU's memory that a map takes, and what its edges are sent through.
+/// Returns the bytes of GPU memory for the map and for the buffers that edges are sent to.
 pub(crate) fn device_bytes(plan: &Plan) -> u64 {
     #[cfg(feature = "cuda")]
     let rooms = cuda::ROOMS_BYTES;
@@ -447,13 +457,13 @@ pub(crate) fn device_bytes(plan: &Plan) -> u64 {
     plan.shape.rows * row_bytes(plan.settings.n_components) + rooms + force_bytes(plan)
 }
 
-/// Bytes of a field's forces, where there is one.
+/// Returns the bytes of the repulsive field's forces, or 0 if the method has no field.
 fn force_bytes(plan: &Plan) -> u64 {
     let field = plan.settings.method.objective().field();
     if field { 4 * field::force_floats(plan.shape.rows) as u64 } else { 0 }
 }
 
-/// Bytes that are page-locked on the way to a GPU: edges, and a field's forces.
+/// Returns the bytes of page-locked host memory for transfers to a GPU: edges, and a field's forces.
 fn pinned_bytes(plan: &Plan) -> u64 {
     #[cfg(feature = "cuda")]
     let sending = cuda::SENDING_BYTES;
@@ -462,8 +472,8 @@ fn pinned_bytes(plan: &Plan) -> u64 {
     sending + force_bytes(plan)
 }
 
-/// What the stage holds more where a GPU that was only welcome is there; where one was asked
-/// for the plan has it.
+/// Returns the additional memory for `--device auto` if a GPU was found. For a GPU that was asked for,
+/// [`needs`] includes these bytes.
 fn welcome(plan: &Plan) -> Phase {
     let bytes = if plan.settings.device == Device::Auto { pinned_bytes(plan) } else { 0 };
     Phase { name: "epochs", parts: vec![Part { what: SENT, bytes }] }
@@ -471,10 +481,10 @@ fn welcome(plan: &Plan) -> Phase {
 
 const SENT: &str = "edges on their way to the GPU";
 
-/// Whether memory has room for what [`welcome`] holds.
+/// Checks that the memory budget has room for the bytes of [`welcome`].
 ///
 /// # Errors
-/// In words, that it has not.
+/// A sentence that says how much memory is missing.
 pub(crate) fn has_room_for_device(plan: &Plan) -> std::result::Result<(), String> {
     let (settings, more) = (&plan.settings, welcome(plan).bytes());
     let held = base(plan.shape.dim, plan.threads) + needs(plan).bytes();
@@ -485,7 +495,7 @@ pub(crate) fn has_room_for_device(plan: &Plan) -> std::result::Result<(), String
     Err(format!("--memory {memory} has no {more} to spare for what is sent there; --device cuda:0 plans for it"))
 }
 
-/// [`wide`]'s epochs on a GPU, of which a build without CUDA has none.
+/// Replaces the GPU's epochs in a build without CUDA, where no [`Gpu`] value can exist.
 #[cfg(not(feature = "cuda"))]
 #[expect(clippy::too_many_arguments, reason = "as the loop on the CPU, and the device")]
 fn run_on_gpu<K: Kernel, const DIM: usize>(
@@ -502,7 +512,7 @@ fn run_on_gpu<K: Kernel, const DIM: usize>(
     match *gpu {}
 }
 
-/// Bytes of a checkpoint; two are there while one takes the other's place.
+/// Returns the bytes of a checkpoint. Two exist at the moment when a new one replaces the old one.
 pub fn checkpoint_bytes(plan: &Plan) -> u64 {
     checkpoint::bytes(plan.shape.rows, row_bytes(plan.settings.n_components) / 16)
 }
@@ -513,7 +523,7 @@ mod tests {
 
     #[test]
     fn steps_of_few_rows_do_not_leap_while_attraction_is_exaggerated() {
-        // A row's step, which is n times that of the gradient's units.
+        // Expected learning rate after the early exaggeration, as factor of n times the gradient.
         for (method, rows, after) in [
             (Method::TSNE, 100, 0.25),
             (Method::TSNE, 1_000, 0.25),
@@ -527,7 +537,7 @@ mod tests {
             assert!((rate(1) - after / 12.0).abs() < 1e-6, "{method}, {rows}: {}", rate(1));
             assert_eq!(rate(1), rate(250));
             assert!((rate(251) - after).abs() < 1e-6, "{method}, {rows}: {}", rate(251));
-            // What is asked for is taken as it is.
+            // A learning rate that was asked for is not changed.
             let asked = Options { learning_rate: Some(10.0), ..options };
             assert_eq!(asked.epoch(1, None).stepper.rate, 10.0 / rows as f32);
         }

@@ -1,30 +1,30 @@
-//! How a row moves, once it is known which way: Adam, or momentum, with gains or without.
+//! The optimizers that move a row once its force is known: Adam, momentum, and momentum with gains.
 //!
-//! Each keeps two numbers for each component, which a checkpoint holds: momentum without
-//! gains keeps gains of 1.
-//! What must hold: a row's step follows from its own numbers and the epoch.
+//! Every optimizer keeps two numbers (moments) for each component, which a checkpoint holds. Momentum keeps a
+//! velocity and a gain; without gains, the gain is always 1. What must hold: a row's step depends only on the
+//! row's own moments and the epoch's parameters.
 
 use serde::{Deserialize, Serialize};
 
-/// How rows move.
+/// How rows are moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Optimizer {
-    /// Adam (Kingma, Ba 2015), with moments .9 and .999.
+    /// Adam (Kingma, Ba 2015), with decay rates β₁ = 0.9 and β₂ = 0.999.
     Adam,
     /// Gradient descent with momentum, as PyTorch's SGD.
     Momentum,
-    /// That, and a gain for each component that grows while it keeps its
-    /// direction (Jacobs 1988; van der Maaten 2008): quicker, and where rows are
-    /// few and what pushes them is drawn, noisier. Exact methods have it not.
+    /// Momentum with a gain for each component, which grows while the component keeps its direction (Jacobs
+    /// 1988; van der Maaten 2008). It converges in fewer epochs, but is noisier with few rows and drawn
+    /// negative samples. Not available for exact methods.
     Gains,
 }
 
 impl Optimizer {
-    /// All of them.
+    /// All optimizers.
     pub const ALL: [Optimizer; 3] = [Optimizer::Adam, Optimizer::Momentum, Optimizer::Gains];
 
-    /// The optimizer's name.
+    /// Returns the optimizer's name.
     pub fn name(self) -> &'static str {
         match self {
             Optimizer::Adam => "adam",
@@ -34,29 +34,31 @@ impl Optimizer {
     }
 }
 
-/// How Adam averages, as PyTorch and PaCMAP do.
+/// Adam's decay rates β₁ and β₂, as in PyTorch and PaCMAP.
 pub(super) const BETAS: [f32; 2] = [0.9, 0.999];
-/// How momentum does, as openTSNE in both of its phases.
+/// Factor of the previous velocity, as in both phases of openTSNE.
 const MOMENTUM: f32 = 0.8;
-/// What a gain grows by, and shrinks to a share of and a little, as there.
+/// A gain is increased by `GROWS` if the component keeps its direction; otherwise it is multiplied by `SHRINKS`
+/// and increased by `LEAST_GAIN`, as in openTSNE.
 const GROWS: f32 = 0.2;
 const SHRINKS: f32 = 0.8;
 const LEAST_GAIN: f32 = 0.01;
 /// The longest step of momentum, as openTSNE's `max_step_norm`.
 const LONGEST: f32 = 5.0;
 
-/// An epoch's step.
+/// The parameters of the steps of one epoch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stepper {
     pub(crate) optimizer: Optimizer,
-    /// The step's factor.
+    /// The learning rate.
     pub(crate) rate: f32,
-    /// Epochs since the optimizer began or began anew, this one included.
+    /// Number of epochs since the optimizer was started or restarted, this one included.
     pub(crate) since: u32,
 }
 
 impl Stepper {
-    /// Moves `position` the way of `force`, which is the gradient's negative.
+    /// Moves a row from `own` to `position` along `force`, the negative gradient, and updates the row's
+    /// moments.
     #[inline(always)]
     pub(super) fn step<const DIM: usize>(
         &self,
@@ -84,7 +86,7 @@ impl Stepper {
         if self.since == 1 {
             (*first, *second) = ([0.0; DIM], [0.0; DIM]);
         }
-        // Adam starts from zero moments and corrects for it.
+        // Bias correction of moments that started at zero.
         let correct1 = 1.0 / (1.0 - beta1.powi(self.since as i32));
         let correct2 = 1.0 / (1.0 - beta2.powi(self.since as i32));
         for d in 0..DIM {
@@ -109,7 +111,7 @@ impl Stepper {
         let mut square = 0f32;
         for d in 0..DIM {
             if self.optimizer == Optimizer::Gains {
-                // A component at rest counts as one that goes on.
+                // A component with zero velocity counts as one that keeps its direction.
                 let turns = velocity[d] * force[d] < 0.0;
                 gains[d] = if turns { SHRINKS.mul_add(gains[d], LEAST_GAIN) } else { gains[d] + GROWS };
             }
@@ -129,7 +131,7 @@ impl Stepper {
 mod tests {
     use super::*;
 
-    /// Steps down x² + 10 y² from (3, 2).
+    /// Minimises x² + 10 y² from (3, 2), starting with moments that must be ignored.
     fn descend(optimizer: Optimizer, rate: f32) -> [f32; 2] {
         let (mut at, mut moments) = ([3.0, 2.0], [[7.0; 2]; 2]);
         for since in 1..=400 {
@@ -159,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_gain_grows_on_the_way_and_shrinks_at_a_turn() {
-        // The velocities by hand; what momentum alone does is the same without the gains.
+        // The expected velocities, computed by hand.
         for (optimizer, steps) in [
             (Optimizer::Momentum, [1.0, 0.8 + 1.0, 0.8 * 1.8 - 1.0]),
             (Optimizer::Gains, [1.2, 0.8 * 1.2 + 1.4, 0.8 * 2.36 - (0.8 * 1.4 + 0.01)]),

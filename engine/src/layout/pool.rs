@@ -1,33 +1,34 @@
-//! Random rows' positions, drawn for some rows together, and how sixteen
-//! positions are taken out of the snapshot.
+//! Pools of random rows' positions, shared by groups of rows, from which negative samples are taken; and the
+//! gather of sixteen positions from the snapshot.
 //!
-//! Pushing rows come from counters: (seed, epoch, 1,024 rows, place) draws what
-//! those rows share, (seed, epoch, row) where in it a row begins.
+//! Draws come from a counter-based generator: (seed, epoch, group of 1,024 rows, place) draws the rows of a
+//! group's pool, and (seed, epoch, row) draws the place in the pool at which a row's negative samples begin.
 
 use super::kernel::Epoch;
 use super::lanes::{LANES, Lanes};
 use crate::random::{draw, mix32};
 
-/// Rows that are pushed from one pool, and that a thread takes at a time.
+/// Number of rows that share a pool. It is also the number of rows that a thread handles at a time.
 pub(super) const SHARING: u32 = 1024;
 
-/// Random rows' positions, drawn for some rows together: each of those takes
-/// what it is pushed by from its own place on. So what is read here and there
-/// in the snapshot is a few rows for each row rather than tens.
+/// Positions of random rows, drawn once for a group of [`SHARING`] rows. Each row of the group takes its
+/// negative samples from its own place on. Per row of the map this costs only a few random reads of the
+/// snapshot, rather than tens.
 ///
-/// A usual row takes 40 of a pool's 2,048, so two rows have one or none in common.
+/// A row usually takes 40 of a pool's 2,048 rows, so that two rows have one sample in common or none.
 pub(super) struct Pool<const DIM: usize> {
-    /// Whose it is: rows from `of · SHARING`.
+    /// The group that the pool was drawn for: rows from `of * SHARING`.
     pub(super) of: u32,
-    /// Component after component: positions of `SIZE` rows, the first `LANES` of them again.
+    /// Positions of `SIZE` rows, component after component; in each component the first `LANES` values follow
+    /// again at the end.
     numbers: Vec<f32>,
-    /// What its rows' pushes are multiplied by where they draw in their turn, `LANES` again
-    /// at the end; empty until it is asked for.
+    /// The factor of each pool row's repulsion where that row is the one that draws, and the first `LANES`
+    /// factors again at the end. Empty until [`Pool::share`] is called.
     shares: Vec<f32>,
 }
 
 impl<const DIM: usize> Pool<DIM> {
-    /// A power of two. In the plane a pool takes 16 KiB, half of the nearest cache.
+    /// Number of rows in a pool, a power of two. In the plane a pool takes 16 KiB, half of the L1 cache.
     pub(super) const SIZE: usize = if DIM <= 4 { 2048 } else { 512 };
     const STRIDE: usize = Self::SIZE + LANES;
 
@@ -35,7 +36,7 @@ impl<const DIM: usize> Pool<DIM> {
         Pool { of: u32::MAX, numbers: vec![0.0; DIM * Self::STRIDE], shares: Vec::new() }
     }
 
-    /// Draws for the rows from `of · SHARING`.
+    /// Draws the pool of the rows from `of * SHARING` on.
     ///
     /// # Safety
     /// The processor has `V`'s instruction set, and the epoch's rows are within the snapshot.
@@ -51,7 +52,8 @@ impl<const DIM: usize> Pool<DIM> {
                 let random = mix32(key.wrapping_add(((from + lane) as u32).wrapping_mul(stride)));
                 *row = ((u64::from(random) * u64::from(epoch.rows)) >> 32) as u32;
             }
-            // SAFETY: each row is less than the epoch's, which are within the snapshot.
+            // SAFETY: each drawn row is below the epoch's number of rows, and these rows are within the
+            // snapshot.
             unsafe {
                 for (d, component) in gather::<V, DIM>(snapshot, &rows).iter().enumerate() {
                     self.numbers[d * Self::STRIDE + from..][..LANES].copy_from_slice(&component.to_array());
@@ -64,7 +66,7 @@ impl<const DIM: usize> Pool<DIM> {
         }
     }
 
-    /// Sixteen positions from a place on; the pool has no end.
+    /// Returns sixteen positions from place `at` on; places are taken modulo `SIZE`.
     ///
     /// # Safety
     /// The processor has `V`'s instruction set.
@@ -72,7 +74,7 @@ impl<const DIM: usize> Pool<DIM> {
     #[expect(unsafe_code, reason = "measured kernel")]
     pub(super) unsafe fn load<V: Lanes>(&self, at: usize) -> [V; DIM] {
         let at = at % Self::SIZE;
-        // SAFETY: as the caller vouches.
+        // SAFETY: the caller guarantees the instruction set.
         unsafe {
             let mut points = [V::splat(0.0); DIM];
             for (d, component) in points.iter_mut().enumerate() {
@@ -84,14 +86,14 @@ impl<const DIM: usize> Pool<DIM> {
     }
 }
 
-/// What comes with the rows where pushes differ by who draws.
+/// Functions for methods in which the factor of the repulsion depends on the row that draws.
 impl<const DIM: usize> Pool<DIM> {
-    /// The position of the row in a place; the pool has no end.
+    /// Returns the position in place `at`; places are taken modulo `SIZE`.
     pub(super) fn row(&self, at: usize) -> [f32; DIM] {
         std::array::from_fn(|d| self.numbers[d * Self::STRIDE + at % Self::SIZE])
     }
 
-    /// Keeps the shares of sixteen rows.
+    /// Stores the factors of sixteen rows from place `from` on.
     pub(super) fn share(&mut self, from: usize, shares: [f32; LANES]) {
         self.shares.resize(Self::STRIDE, 0.0);
         self.shares[from..from + LANES].copy_from_slice(&shares);
@@ -100,7 +102,7 @@ impl<const DIM: usize> Pool<DIM> {
         }
     }
 
-    /// Sixteen rows' shares from a place on.
+    /// Returns the factors of sixteen rows from place `at` on; places are taken modulo `SIZE`.
     ///
     /// # Safety
     /// The processor has `V`'s instruction set.
@@ -108,22 +110,22 @@ impl<const DIM: usize> Pool<DIM> {
     #[expect(unsafe_code, reason = "measured kernel")]
     pub(super) unsafe fn shares<V: Lanes>(&self, at: usize) -> V {
         let shares = self.shares[at % Self::SIZE..].first_chunk();
-        // SAFETY: as the caller vouches.
+        // SAFETY: the caller guarantees the instruction set.
         unsafe { V::load(shares.expect("a pool ends in sixteen more")) }
     }
 }
 
-/// Streams of the pools' draws, apart from those of single rows.
+/// Bit that keeps the random streams of the pools apart from the streams of single rows.
 pub(super) const POOLS: u64 = 1 << 32;
 
-/// Sixteen rows' positions.
+/// Gathers the positions of sixteen rows.
 ///
 /// # Safety
-/// As [`Lanes::gather`].
+/// The same as of [`Lanes::gather`].
 #[inline(always)]
 #[expect(unsafe_code, reason = "measured kernel")]
 pub(super) unsafe fn gather<V: Lanes, const DIM: usize>(snapshot: &[[f32; DIM]], rows: &[u32; LANES]) -> [V; DIM] {
-    // SAFETY: as the caller vouches.
+    // SAFETY: the caller guarantees the instruction set and the indices.
     unsafe {
         if DIM == 2 {
             let [x, y] = V::gather_pairs(snapshot, rows);
@@ -139,7 +141,7 @@ pub(super) unsafe fn gather<V: Lanes, const DIM: usize>(snapshot: &[[f32; DIM]],
     }
 }
 
-/// The row's own position less that of each of sixteen others.
+/// Returns the row's own position minus each of sixteen other positions.
 ///
 /// # Safety
 /// The processor has `V`'s instruction set.
@@ -148,7 +150,7 @@ pub(super) unsafe fn gather<V: Lanes, const DIM: usize>(snapshot: &[[f32; DIM]],
 pub(super) unsafe fn away<V: Lanes, const DIM: usize>(others: &[V; DIM], own: &[f32; DIM]) -> [V; DIM] {
     let mut away = *others;
     for (away, &own) in away.iter_mut().zip(own) {
-        // SAFETY: as the caller vouches.
+        // SAFETY: the caller guarantees the instruction set.
         *away = unsafe { V::splat(own).sub(*away) };
     }
     away

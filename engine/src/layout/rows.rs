@@ -1,19 +1,16 @@
-//! One epoch of UMAP for some rows: the arithmetic.
+//! UMAP's kernel: the arithmetic of one epoch for some rows.
 //!
-//! The owner computes: a row's gradient is taken from the epoch's snapshot,
-//! over the edges that fire and the random rows that push, and moves that row
-//! alone, by Adam (Kingma, Ba 2015). Attraction and repulsion are the
-//! gradients of UMAP's cross-entropy (McInnes, Healy, Melville 2018), each
-//! term clipped to ±4 a component.
+//! Each row is moved only by the thread that owns it. A row's gradient is computed from the epoch's snapshot,
+//! over the edges that fire and over the negative samples, and moves that row by Adam (Kingma, Ba 2015).
+//! Attraction and repulsion are the gradients of UMAP's cross-entropy (McInnes, Healy, Melville 2018); each
+//! term is clipped to ±4 in each component.
 //!
-//! Edges have no clocks: an edge of rate r (65,536ths of an epoch) fires in
-//! epoch n ≥ 1 when ⌊n·r / 65,536⌋ > ⌊(n−1)·r / 65,536⌋, which is when n·r
-//! leaves less than r beyond a multiple of 65,536. What pushes is drawn by
-//! counters (`pool`).
+//! No state is stored for an edge: an edge of rate r (65,536ths of an epoch) fires in epoch n ≥ 1 if ⌊n·r /
+//! 65,536⌋ > ⌊(n−1)·r / 65,536⌋. This is equivalent to (n·r mod 65,536) < r. Negative samples come from a
+//! counter-based generator (`pool`).
 //!
-//! What must hold: terms are summed sixteen lanes wide, in the order of the
-//! edges, so that a row's step is the same on every instruction set and
-//! whoever computes it.
+//! What must hold: terms are summed in sixteen lanes, in the order of the edges, so that a row's step depends
+//! neither on the instruction set nor on which thread computes it.
 
 #[cfg(any(test, feature = "cuda"))]
 use super::kernel::Epoch;
@@ -25,19 +22,20 @@ use super::walk::{Coding, Part};
 use crate::random::draw;
 use crate::sum::total;
 
-/// How Adam averages: first and second moments.
+/// Decay rate of Adam's first moment.
 pub(super) const BETA1: f32 = 0.5;
-/// See [`BETA1`].
+/// Decay rate of Adam's second moment.
 pub(super) const BETA2: f32 = 0.9;
-/// The largest move of one term in one component, as in umap-learn.
+/// Upper bound of the absolute value of one term in one component, as in umap-learn.
 const CLIP: f32 = 4.0;
-/// Softens the push of a row that is near, as in umap-learn.
+/// Added to d² in the repulsion, which bounds the repulsion between near rows, as in umap-learn.
 const NEAR: f32 = 0.001;
-/// Keeps the pull finite where two rows meet, and is felt nowhere else. Pulls
-/// softened as pushes are kept fewer neighbours in each of three comparisons.
+/// Added to d² in the attraction, which keeps the attraction finite between rows in the same place and has no
+/// effect elsewhere. With the constant of the repulsion instead, fewer neighbours were kept in each of three
+/// comparisons.
 const MEETING: f32 = 1e-12;
 
-/// UMAP: edges fire by their rates, and each that does brings its pushes.
+/// UMAP's kernel: edges fire according to their rates, and each edge that fires brings its negative samples.
 #[derive(Debug)]
 pub(crate) struct Firing;
 
@@ -57,10 +55,10 @@ impl Kernel for Firing {
     unsafe fn advance<V: Lanes, const DIM: usize>(&self, chunk: Chunk<'_, DIM>) {
         let Chunk { epoch, block, first, snapshot, positions, moments, .. } = chunk;
         let (a, b) = (epoch.curve.a as f32, epoch.curve.b as f32);
-        // Adam starts from zero moments and corrects for it.
+        // Bias correction of Adam's moments, which start at zero.
         let correct1 = 1.0 / (1.0 - BETA1.powi(epoch.number as i32));
         let correct2 = 1.0 / (1.0 - BETA2.powi(epoch.number as i32));
-        // What makes every gather sound: each row that is about to be read exists.
+        // The gathers below are sound because this check proves that all neighbours are within the snapshot.
         let from = (first - block.first_row) as usize;
         let Part { offsets, neighbors, codes } = block.part();
         let (from, to) = (offsets[from] as usize, offsets[from + positions.len()] as usize);
@@ -73,21 +71,23 @@ impl Kernel for Firing {
             let own = snapshot[row as usize];
             let place = (row - block.first_row) as usize;
             let edges = offsets[place] as usize..offsets[place + 1] as usize;
-            // SAFETY: as the caller vouches.
+            // SAFETY: the caller guarantees the instruction set.
             let fired = unsafe { fire::<V>(neighbors, codes, edges, epoch.number, &mut firing) };
             if fired == 0 {
-                // A row with no neighbours stays where it began: nothing would hold it.
+                // A row without edges in this epoch does not move: no attraction would balance the repulsion.
                 continue;
             }
-            // Lanes without an edge stand on the row itself, where nothing moves it.
+            // Lanes without an edge hold the row itself, whose distance of zero gives no force.
             firing[fired..fired + LANES].fill(row);
             if pool.of != row / SHARING {
-                // SAFETY: the epoch's rows are within the snapshot.
+                // SAFETY: the caller guarantees the instruction set, and that the epoch's rows are within the
+                // snapshot.
                 unsafe { pool.fill::<V>(epoch, row / SHARING, snapshot) };
             }
 
-            // Pushes are as many as the rate says to the nearest sixteen, and
-            // weigh what makes up for the rest; they begin in the pull's last group.
+            // The number of negative samples is rounded to a multiple of sixteen, after those that fill up the
+            // last group of edges; `share` weights them so that the sum stands for the number that was asked
+            // for.
             let asked = fired * epoch.negatives as usize;
             let pulled = fired % LANES;
             let beside = fired.next_multiple_of(LANES) - fired;
@@ -96,7 +96,7 @@ impl Kernel for Firing {
             let share = asked as f32 / (beside + groups * LANES) as f32;
             let mut at = draw(epoch.seed, u64::from(epoch.drawn), u64::from(row)) as usize;
 
-            // SAFETY: as the caller vouches.
+            // SAFETY: the caller guarantees the instruction set; neighbours were checked above.
             unsafe {
                 let mut sums = [V::splat(0.0); DIM];
                 let (va, vb, none) = (V::splat(a), V::splat(b), V::splat(0.0));
@@ -136,8 +136,8 @@ impl Kernel for Firing {
     }
 }
 
-/// Writes the neighbours of those of `edges` that fire in epoch `number` to
-/// `firing`, which is made large enough for sixteen more. Gives their number.
+/// Writes the neighbours of the `edges` that fire in epoch `number` to `firing`, which is enlarged to hold at
+/// least sixteen more. Returns the number of edges that fire.
 ///
 /// # Safety
 /// The processor has `V`'s instruction set.
@@ -157,7 +157,8 @@ unsafe fn fire<V: Lanes>(
     let mut fired = 0;
     for at in edges.clone().step_by(LANES) {
         let wanted = (edges.end - at).min(LANES);
-        // Sixteen at a time, though some belong to the next row; where the block ends, a copy.
+        // Reads sixteen edges at a time, the last of which may belong to the next row and are masked out below.
+        // At the end of the block, the edges are copied first.
         let (mut last_neighbors, mut last_rates) = ([0; LANES], [0; LANES]);
         let (neighbors, rates) = match (neighbors[at..].first_chunk(), rates[at..].first_chunk()) {
             (Some(neighbors), Some(rates)) => (neighbors, rates),
@@ -167,7 +168,7 @@ unsafe fn fire<V: Lanes>(
                 (&last_neighbors, &last_rates)
             }
         };
-        // SAFETY: as the caller vouches.
+        // SAFETY: the caller guarantees the instruction set.
         unsafe {
             let mask = V::firing(rates, number as u16) & (u16::MAX >> (LANES - wanted));
             let out = firing[fired..].first_chunk_mut().expect("made large enough");
@@ -178,15 +179,15 @@ unsafe fn fire<V: Lanes>(
     fired
 }
 
-/// Adds the clipped terms of sixteen others to the sums: with d the distance,
-/// away · (pull · d^2b + push) / ((d² + near) · (1 + a · d^2b)).
+/// Adds the clipped terms of sixteen other rows to `sums`. With d the distance, a term is away · (pull · d^2b +
+/// push) / ((d² + near) · (1 + a · d^2b)).
 ///
 /// # Safety
 /// The processor has `V`'s instruction set.
 #[inline(always)]
 #[expect(unsafe_code, reason = "measured kernel")]
 unsafe fn add<V: Lanes, const DIM: usize>(sums: &mut [V; DIM], away: &[V; DIM], a: V, b: V, pull: V, push: V, near: V) {
-    // SAFETY: as the caller vouches.
+    // SAFETY: the caller guarantees the instruction set.
     unsafe {
         let mut squares = V::splat(0.0);
         for &d in away {
@@ -229,7 +230,7 @@ mod tests {
         }
     }
 
-    /// A ring where each row has edges of several weights, two of them to copies.
+    /// A ring in which each row has edges of several weights.
     fn block(rows: u32) -> Walk {
         let (mut offsets, mut neighbors, mut codes) = (vec![0], vec![], vec![]);
         for row in 0..rows {
@@ -265,7 +266,7 @@ mod tests {
             });
             positions
         };
-        // SAFETY: all rows of the block are below `rows`.
+        // SAFETY: `Portable` needs no instruction set, and all neighbours are below `rows`.
         let portable = with(&|own| unsafe { Firing.advance::<Portable, DIM>(own) });
         assert!(portable.iter().flatten().all(|x| x.is_finite()));
         assert_eq!(portable[5], snapshot[5], "a row without edges stays");
@@ -280,7 +281,7 @@ mod tests {
         assert_eq!(positions, portable, "dispatched, and in two portions");
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            // SAFETY: the features were just asked for.
+            // SAFETY: the processor has the features, as checked above.
             let avx2 = with(&|own| unsafe { kernel::advance_avx2(&Firing, own) });
             assert_eq!(avx2, portable);
         }
@@ -294,8 +295,9 @@ mod tests {
         check::<8>();
     }
 
-    /// Twice the cross-entropy's derivative, as umap-learn has it: with q = 1 / (1 + a d^2b), a pull
-    /// is −∂ of −ln q, a push of −ln (1 − q), but for what softens it where rows are near.
+    /// Each term is twice the derivative of the cross-entropy, as in umap-learn: with q = 1 / (1 + a d^2b),
+    /// attraction is −∂(−ln q) and repulsion −∂(−ln (1 − q)), up to the constant that bounds the repulsion
+    /// between near rows.
     #[test]
     #[expect(unsafe_code, reason = "test of a kernel that needs no instruction set")]
     fn terms_are_the_derivatives_of_the_cross_entropy() {
@@ -305,10 +307,10 @@ mod tests {
             if pulls { -q.ln() } else { -(1.0 - q).ln() }
         };
         for i in 0..200 {
-            // Not so near that a term is clipped, or softened by more than the tolerance.
+            // Far enough apart that no term is clipped, or changed by the constant by more than the tolerance.
             let away: [f64; 2] = std::array::from_fn(|d| 8.0 * f64::from(unit(3, d as u64, i)) + 0.6);
             for pulls in [true, false] {
-                // SAFETY: plain Rust needs nothing.
+                // SAFETY: `Portable` needs no instruction set.
                 let sum = unsafe {
                     let splat = |x: f64| Portable::splat(x as f32);
                     let (pull, push) = if pulls { (-2.0 * a * b, 0.0) } else { (0.0, 2.0 * b) };
@@ -333,7 +335,7 @@ mod tests {
 
     #[expect(unsafe_code, reason = "test of a kernel that needs no instruction set")]
     fn fires(number: u32, rate: u32) -> bool {
-        // SAFETY: plain Rust needs nothing.
+        // SAFETY: `Portable` needs no instruction set.
         unsafe { Portable::firing(&[(rate - 1) as u16; LANES], number as u16) != 0 }
     }
 

@@ -1,14 +1,13 @@
-//! The edges as the optimizer walks them: every epoch, block after block.
+//! The edges in the form that the optimizer reads in every epoch, block after block ("walked" edges).
 //!
-//! A walked edge is its neighbour (u32) and a code of its weight (u16), 6 bytes;
-//! [`Coding`] says what codes there are. Edges whose weight rounds to nothing
-//! are left out. Blocks are kept in memory as far as
-//! the plan says; the rest lie uncompressed in a scratch file and are read in
-//! turn by a thread of its own, some blocks ahead of the walk. Kept and spilled
-//! blocks are interleaved evenly, so that the disk is busy throughout an epoch.
+//! A walked edge takes 6 bytes: its neighbour (u32) and a code of its weight (u16); [`Coding`] lists the codes.
+//! Edges whose weight rounds to code 0, or which would never fire, are left out. The plan's number of bytes of
+//! blocks is kept in memory. The other blocks are spilled uncompressed to a scratch file, which a thread of its
+//! own reads some blocks ahead. Kept and spilled blocks alternate evenly, so that the disk is busy throughout
+//! an epoch.
 //!
-//! What must hold: codes are rounded for kept and spilled blocks alike, so the
-//! budget does not reach the map.
+//! What must hold: kept and spilled blocks have the same codes, so that the map does not depend on the memory
+//! budget.
 
 use std::thread::JoinHandle;
 
@@ -24,31 +23,31 @@ use crate::pages::{AROUND, Words};
 use crate::plan::BLOCK_ROWS;
 use crate::work::Work;
 
-/// The whole of a rate: an edge of this rate fires in every epoch.
+/// The rate of an edge that fires in every epoch. Rates are in units of 1 / 65,536.
 pub(super) const WHOLE: u32 = 1 << 16;
-/// The spilled blocks' file in the run directory.
+/// Name of the spilled blocks' file in the run directory.
 const SPILL: &str = "walk.scratch";
 
-/// What stands for an edge's weight w, where the largest is m.
+/// How an edge's weight w is encoded in 16 bits, where m is the largest weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coding {
-    /// How often it fires: w/m in 65,536ths of an epoch, less one. Edges too
-    /// weak to fire once in all epochs are left out.
+    /// How often the edge fires: w/m in 65,536ths of an epoch, minus one. Edges too weak to fire once in all
+    /// epochs are left out.
     Rates,
-    /// √(w/m) in 65,535ths: a weight is off by no more than its share of
-    /// √(m/w) / 65,535 while that is small, 1.5·10⁻⁴ where it is a hundredth of the largest.
+    /// √(w/m) in 65,535ths. The relative error of a decoded weight is at most √(m/w) / 65,535 where this value
+    /// is small; it is 1.5·10⁻⁴ for a weight of a hundredth of the largest.
     Roots,
-    /// w itself, a whole number.
+    /// w itself, which is a whole number.
     Whole,
 }
 
 impl Coding {
-    /// The code of a weight; none where it stands for nothing.
+    /// Returns the code of a weight, or `None` if the edge is left out.
     fn of(self, weight: f32, options: &Options) -> Option<u16> {
         let share = f64::from(weight) / f64::from(options.max_weight.max(f32::MIN_POSITIVE));
         match self {
             Coding::Rates => {
-                // Below this ⌊epochs · rate⌋ is 0.
+                // With a smaller rate, ⌊epochs · rate⌋ is 0: the edge never fires.
                 let least = WHOLE.div_ceil(options.epochs.max(1) as u32);
                 let scale = f64::from(WHOLE) / f64::from(options.max_weight.max(f32::MIN_POSITIVE));
                 let rate = ((f64::from(weight) * scale).round() as u32).min(WHOLE);
@@ -60,17 +59,17 @@ impl Coding {
     }
 }
 
-/// The root of the weight of one unit of a code of [`Coding::Roots`].
+/// Returns √w of an edge with code 1 of [`Coding::Roots`].
 pub(crate) fn root_unit(max_weight: f32) -> f32 {
     (f64::from(max_weight).sqrt() / ROOTS) as f32
 }
 
-/// The largest code of a root.
+/// The largest code of [`Coding::Roots`].
 const ROOTS: f64 = 65_535.0;
 
-/// A block of rows and their edges, in one piece and as a GPU reads it: of each
-/// row where its edges begin and, once more, where the last one's end; the
-/// neighbours; and the codes, two in a word.
+/// A block of rows and their edges, in one piece of memory, in the layout that a GPU reads: rows + 1 offsets
+/// (where each row's edges begin, and where the last row's edges end), the neighbours, and the codes, two in a
+/// word.
 #[derive(Default)]
 pub(crate) struct Walk {
     pub(crate) first_row: u32,
@@ -79,23 +78,23 @@ pub(crate) struct Walk {
     words: Words,
 }
 
-/// What a block is made of.
+/// The three arrays of a block.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Part<'a> {
-    /// One more than there are rows; the first is 0.
+    /// rows + 1 offsets into the other arrays; the first is 0.
     pub(crate) offsets: &'a [u32],
     pub(crate) neighbors: &'a [u32],
-    /// What stands for their weights.
+    /// Codes of the weights of the edges to `neighbors`.
     pub(crate) codes: &'a [u16],
 }
 
 impl Walk {
-    /// Makes it a block of so many, which are still to be written.
+    /// Sets the block's size. The contents are to be written by the caller.
     fn resize(&mut self, first_row: u32, rows: usize, edges: usize) {
         (self.first_row, self.rows, self.edges) = (first_row, rows, edges);
         self.words.resize(words_of(rows, edges));
         if let Some(last) = self.words.last_mut() {
-            // Where it has but one code.
+            // With an odd number of edges, the last word's second half is unused and must not vary.
             *last = 0;
         }
     }
@@ -106,20 +105,20 @@ impl Walk {
         Part { offsets, neighbors, codes: &bytemuck::cast_slice(codes)[..self.edges] }
     }
 
-    /// Offsets, neighbours and codes.
+    /// Returns offsets, neighbours and codes for writing.
     fn part_mut(&mut self) -> (&mut [u32], &mut [u32], &mut [u16]) {
         let (offsets, rest) = self.words.split_at_mut(self.rows + 1);
         let (neighbors, codes) = rest.split_at_mut(self.edges);
         (offsets, neighbors, &mut bytemuck::cast_slice_mut(codes)[..self.edges])
     }
 
-    /// All of it.
+    /// Returns the whole block as words.
     #[cfg(any(test, feature = "cuda"))]
     pub(super) fn words(&self) -> &Words {
         &self.words
     }
 
-    /// One of what a [`Part`] is made of.
+    /// Builds a block from its arrays.
     #[cfg(test)]
     pub(crate) fn made(first_row: u32, offsets: &[u32], neighbors: &[u32], codes: &[u16]) -> Self {
         let mut walk = Walk::default();
@@ -131,7 +130,7 @@ impl Walk {
         walk
     }
 
-    /// What a block's edges come to under `options`.
+    /// Encodes the edges of a block of the edge store.
     fn of(first_row: u32, offsets: &[i32], neighbors: &[u32], weights: &[f32], options: &Options) -> Self {
         let coding = options.objective.coding();
         let code = |weight: f32| coding.of(weight, options);
@@ -167,17 +166,17 @@ impl Walk {
     }
 }
 
-/// Words of a block.
+/// Returns the number of words of a block.
 pub(super) fn words_of(rows: usize, edges: usize) -> usize {
     rows + 1 + edges + edges.div_ceil(2)
 }
 
-/// Bytes that blocks of so many rows and walked edges take.
+/// Returns the bytes of memory that blocks with this many rows and walked edges take in all.
 pub(super) fn bytes(rows: u64, edges: u64) -> u64 {
     rows * 4 + edges * 6 + rows.div_ceil(u64::from(BLOCK_ROWS)) * AROUND
 }
 
-/// Where a spilled block lies.
+/// A spilled block's size and its place in the scratch file.
 #[derive(Debug, Clone, Copy)]
 struct Spilled {
     first_row: u32,
@@ -186,13 +185,13 @@ struct Spilled {
     scrap: Scrap,
 }
 
-/// All blocks, in row order.
+/// All blocks of edges, in row order.
 pub struct Edges {
     blocks: Vec<Place>,
-    /// Of each block the first row, rows and edges.
+    /// The first row, the number of rows and the number of edges of each block.
     extents: Vec<(u32, u32, u32)>,
     reader: Option<Reader>,
-    /// Bytes of an epoch's blocks that come from the scratch file.
+    /// Bytes that are read from the scratch file in each epoch.
     spilled_bytes: u64,
 }
 
@@ -202,12 +201,12 @@ enum Place {
 }
 
 impl Edges {
-    /// A block that holds all edges, kept.
+    /// Encodes one block that holds all edges, and keeps it in memory.
     pub fn in_memory(block: &EdgeBlock, options: &Options) -> Self {
         Edges::blocks_in_memory(std::slice::from_ref(block), options)
     }
 
-    /// Blocks that follow each other and hold all edges, kept.
+    /// Encodes consecutive blocks that together hold all edges, and keeps them in memory.
     pub fn blocks_in_memory(blocks: &[EdgeBlock], options: &Options) -> Self {
         let walks = blocks.iter().map(|block| {
             let offsets: Vec<i32> = block.offsets.iter().map(|&offset| offset as i32).collect();
@@ -217,14 +216,15 @@ impl Edges {
         Edges { extents, blocks, reader: None, spilled_bytes: 0 }
     }
 
-    /// The blocks of `store`, `keep` bytes of them kept and the others spilled
-    /// beside it; `expected` bytes are likely in all.
+    /// Encodes the blocks of `store`. Blocks of at most `keep` bytes in all stay in memory; the others are
+    /// spilled to the run directory. `expected` is the likely number of bytes of all blocks.
     pub fn stored(store: &EdgeStore, keep: u64, expected: u64, options: &Options, work: &Work<'_>) -> Result<Self> {
         let mut spill: Option<ScratchWriter> = None;
         let mut spilled = Vec::new();
         let mut blocks = Vec::with_capacity(store.count());
         let (mut held, mut extents) = (0, Vec::with_capacity(store.count()));
-        // Kept blocks in even steps; all of them where that is likely to do.
+        // Kept blocks are spread evenly among all blocks; if all blocks are likely to fit, each one is kept
+        // while it fits.
         let share = if expected <= keep { 1.0 } else { keep as f64 / expected as f64 };
         let all: Vec<usize> = (0..store.count()).collect();
         for window in all.chunks(rayon::current_num_threads().max(1)) {
@@ -268,23 +268,23 @@ impl Edges {
         Ok(Edges { blocks, extents, reader, spilled_bytes })
     }
 
-    /// Edges of an epoch's walk.
+    /// Returns the number of edges that are read in each epoch.
     pub fn walked(&self) -> u64 {
         self.extents.iter().map(|&(_, _, edges)| u64::from(edges)).sum()
     }
 
-    /// How many blocks there are.
+    /// Returns the number of blocks.
     pub(super) fn count(&self) -> usize {
         self.blocks.len()
     }
 
-    /// The first row, the rows and the edges of a block.
+    /// Returns the first row, the number of rows and the number of edges of a block.
     #[cfg(feature = "cuda")]
     pub(super) fn extent(&self, block: usize) -> (u32, u32, u32) {
         self.extents[block]
     }
 
-    /// A block that is kept.
+    /// Returns a block if it is kept in memory.
     #[cfg(feature = "cuda")]
     pub(super) fn kept(&self, block: usize) -> Option<&Walk> {
         match &self.blocks[block] {
@@ -293,16 +293,17 @@ impl Edges {
         }
     }
 
-    /// Bytes read from disk in an epoch.
+    /// Returns the bytes that are read from the scratch file in each epoch.
     pub(super) fn spilled_bytes(&self) -> u64 {
         self.spilled_bytes
     }
 
-    /// The next blocks of a walk: `range`, in order, and never another order.
+    /// Returns the next blocks of an epoch. Ranges must follow each other in order, because the reader thread
+    /// reads the spilled blocks in order, over and over.
     ///
     /// # Panics
-    /// If more of them are spilled than the reader has buffers, all of which are held at a
-    /// time: it would wait for one, and the walk for it.
+    /// If more of the blocks are spilled than the reader has buffers. All of these blocks are held at the same
+    /// time, so that the reader would wait for a free buffer, and the caller for the reader.
     pub(super) fn next(&self, range: std::ops::Range<usize>) -> Result<Vec<Held<'_>>> {
         let spilled = self.blocks[range.clone()].iter().filter(|place| matches!(place, Place::Spilled)).count();
         let buffers = self.reader.as_ref().map_or(0, |reader| reader.buffers);
@@ -318,7 +319,7 @@ impl Edges {
     }
 }
 
-/// A block in memory: kept there, or for the time being.
+/// A block in memory, either kept there or read into one of the reader's buffers.
 pub(super) enum Held<'a> {
     Kept(&'a Walk),
     Read(Walk, &'a Sender<Walk>),
@@ -337,23 +338,23 @@ impl std::ops::Deref for Held<'_> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         if let Held::Read(walk, recycle) = self {
-            // Nobody may be reading any more: then the buffer just goes.
+            // The send fails if the reader has ended; the buffer is then freed.
             let _ = recycle.try_send(std::mem::take(walk));
         }
     }
 }
 
-/// Blocks that a walk holds at a time.
+/// Returns the number of blocks that an epoch on the CPU holds at a time.
 pub(super) fn portion(threads: usize) -> usize {
     2 * threads.max(1)
 }
 
-/// Blocks read ahead of the walk, those of the portion at hand included.
+/// Returns the number of the reader's buffers, which include those of the current portion.
 pub(super) fn ahead(threads: usize) -> usize {
     2 * portion(threads) + 2
 }
 
-/// Reads the spilled blocks round and round, some ahead.
+/// A thread that reads the spilled blocks over and over, some ahead of the epoch.
 struct Reader {
     buffers: usize,
     full: Receiver<Result<Walk>>,
@@ -366,7 +367,7 @@ impl Reader {
         let (to_walk, full) = bounded(buffers);
         let (recycle, empty) = bounded::<Walk>(buffers);
         for _ in 0..buffers {
-            // The channel has room for all of them.
+            // Cannot fail: the channel has room for all buffers.
             let _ = recycle.try_send(Walk::default());
         }
         let (failed, path) = (to_walk.clone(), scratch.path().to_path_buf());
@@ -394,7 +395,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        // Closing both channels is what ends the thread; then wait for it.
+        // Closing both channels ends the thread, which is then joined.
         let (nobody, _) = bounded(0);
         self.recycle = nobody;
         let (_, closed) = bounded(0);

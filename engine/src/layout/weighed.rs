@@ -1,14 +1,13 @@
-//! One epoch of a method that weighs every edge in every epoch.
+//! The kernel of methods that weigh every edge in every epoch.
 //!
-//! A method is a [`Loss`]: what pulls and what pushes, each a function of the
-//! squared distance d² in the map, as the coefficient of (zᵢ − zⱼ) in n times
-//! the gradient. Every edge is in the store in both directions, so a row's
-//! pull is complete; what pushes a row is drawn for it (`pool`), and counted
-//! a second time for the rows that draw it in their turn, or comes from a `field`.
+//! A method is a [`Loss`]: attraction and repulsion, each a function of the squared distance d² in the map,
+//! given as the coefficient of (zᵢ − zⱼ) in n times the gradient. The edge store holds every edge in both
+//! directions, so that a row's own edges give its whole attraction. The repulsion comes either from negative
+//! samples (`pool`) or from a `field`. A row's negative samples count twice: they also stand for the rows that
+//! draw this row.
 //!
-//! What must hold: terms are summed sixteen lanes wide, in the order of the
-//! edges, so that a row's step is the same on every instruction set and
-//! whoever computes it.
+//! What must hold: terms are summed in sixteen lanes, in the order of the edges, so that a row's step depends
+//! neither on the instruction set nor on which thread computes it.
 
 use std::fmt::Debug;
 
@@ -19,48 +18,48 @@ use super::walk::{Coding, Part};
 use crate::random::draw;
 use crate::sum::total;
 
-/// What moves a row of the map.
+/// The attraction and repulsion of a method.
 pub(crate) trait Loss: Copy + Sync + Debug {
-    /// How edges are walked: their weights are roots or whole numbers.
+    /// How edge weights are encoded: as roots or as whole numbers.
     const CODING: Coding = Coding::Roots;
-    /// Whether pushes come from a field over the whole map.
+    /// Whether the repulsive force comes from a field over the whole map.
     const FIELD: bool = false;
-    /// Whether what a row's pushes are multiplied by differs from row to row: by its mass.
+    /// Whether the factor of a row's repulsion differs from row to row, because it depends on the row's mass.
     const MASSES: bool = false;
 
-    /// What its kernels are called on a GPU, where it has them.
+    /// Prefix of the names of the method's GPU kernels; `None` if it has none.
     const ON_DEVICE: Option<&'static str> = None;
 
-    /// The weights of near and mid-near pairs, where it tells them apart.
+    /// Returns the weights of near and mid-near pairs, for methods that distinguish them.
     #[cfg(any(test, feature = "cuda"))]
     fn weights(self) -> [f32; 2] {
         [0.0; 2]
     }
 
-    /// The loss as it is in an epoch.
+    /// Returns the loss with the parameters of an epoch.
     fn at(self, _: &Epoch) -> Self {
         self
     }
 
-    /// The pull of an edge: the coefficient of zᵢ − zⱼ in n times the gradient,
-    /// by its weight and d². For [`Coding::Roots`] weights of a row sum to
-    /// about 1, as (pᵢⱼ + pⱼᵢ) / 2 of conditional probabilities do.
+    /// Returns the attraction of edges: the coefficient of zᵢ − zⱼ in n times the gradient, from the weights
+    /// and d². With [`Coding::Roots`], a row's weights sum to about 1, as (pᵢⱼ + pⱼᵢ) / 2 of conditional
+    /// probabilities do.
     ///
     /// # Safety
     /// The processor has `V`'s instruction set.
     #[expect(unsafe_code, reason = "measured kernel")]
     unsafe fn pull<V: Lanes>(self, weight: V, squares: V) -> V;
 
-    /// The push of a drawn row, as the same coefficient with its sign turned,
-    /// and what it adds to the row's mass.
+    /// Returns the repulsion of drawn rows, as the negative of the same coefficient, and the amounts that these
+    /// rows add to the row's mass.
     ///
     /// # Safety
     /// The processor has `V`'s instruction set.
     #[expect(unsafe_code, reason = "measured kernel")]
     unsafe fn push<V: Lanes>(self, squares: V) -> [V; 2];
 
-    /// What a row's pushes are multiplied by, from its mass and the share of
-    /// `asked` in `drawn`, which is rounded up to sixteen.
+    /// Returns the factor of a row's repulsion. The default ignores the mass and corrects for the number of
+    /// rows that were drawn, `drawn`, which is `asked` rounded up to a multiple of sixteen.
     fn share(self, _mass: f32, asked: u32, drawn: usize) -> f32 {
         asked as f32 / drawn as f32
     }
@@ -93,7 +92,7 @@ impl<L: Loss> Kernel for Weighed<L> {
     unsafe fn advance<V: Lanes, const DIM: usize>(&self, chunk: Chunk<'_, DIM>) {
         let Chunk { epoch, block, first, snapshot, field, positions, moments } = chunk;
         let loss = self.0.at(epoch);
-        // What makes every gather sound: each row that is about to be read exists.
+        // The gathers below are sound because this check proves that all neighbours are within the snapshot.
         let from = (first - block.first_row) as usize;
         let part = block.part();
         let (from, to) = (part.offsets[from] as usize, part.offsets[from + positions.len()] as usize);
@@ -106,10 +105,11 @@ impl<L: Loss> Kernel for Weighed<L> {
             let place = (row - block.first_row) as usize;
             let edges = part.offsets[place] as usize..part.offsets[place + 1] as usize;
             if edges.is_empty() {
-                // A row with no neighbours stays where it began: nothing would hold it.
+                // A row without edges does not move: no attraction would balance the repulsion.
                 continue;
             }
-            // SAFETY: as the caller vouches; the block's rows were just checked, and so are the epoch's.
+            // SAFETY: the caller guarantees the instruction set and that the epoch's rows are within the
+            // snapshot; the block's neighbours were checked above.
             let (pulls, pushes) = unsafe {
                 let pulls = pulled::<V, L, DIM>(loss, epoch.unit, part, edges, row, &own, snapshot);
                 let pushes = match field {
@@ -136,10 +136,10 @@ impl<L: Loss> Kernel for Weighed<L> {
     }
 }
 
-/// The pulls of a row's edges, not exaggerated.
+/// Returns the attraction of a row's edges, without exaggeration.
 ///
 /// # Safety
-/// The processor has `V`'s instruction set, and the edges' rows are within the snapshot.
+/// The processor has `V`'s instruction set, and the edges' neighbours are within the snapshot.
 #[inline(always)]
 #[expect(unsafe_code, reason = "measured kernel")]
 unsafe fn pulled<V: Lanes, L: Loss, const DIM: usize>(
@@ -151,12 +151,12 @@ unsafe fn pulled<V: Lanes, L: Loss, const DIM: usize>(
     own: &[f32; DIM],
     snapshot: &[[f32; DIM]],
 ) -> [f32; DIM] {
-    // SAFETY: as the caller vouches.
+    // SAFETY: the caller guarantees the instruction set and the neighbours.
     unsafe {
         let mut sums = [V::splat(0.0); DIM];
         for at in edges.clone().step_by(LANES) {
             let wanted = (edges.end - at).min(LANES);
-            // Lanes beyond the row's edges stand on the row itself and weigh nothing.
+            // Lanes beyond the row's edges hold the row itself with weight 0.
             let (mut neighbors, mut codes) = ([row; LANES], [0; LANES]);
             neighbors[..wanted].copy_from_slice(&part.neighbors[at..at + wanted]);
             codes[..wanted].copy_from_slice(&part.codes[at..at + wanted]);
@@ -178,13 +178,13 @@ unsafe fn pulled<V: Lanes, L: Loss, const DIM: usize>(
     }
 }
 
-/// How many groups of sixteen are drawn where `asked` rows are.
+/// Returns the number of groups of sixteen rows that are drawn where `asked` rows are asked for.
 fn groups<const DIM: usize>(asked: u32) -> usize {
     (asked as usize).div_ceil(LANES).clamp(1, Pool::<DIM>::SIZE / LANES)
 }
 
-/// The pushes of `asked` rows of the pool from `at` on. Half of them are the
-/// row's own draws; the others stand for the rows that draw it, each with its own share.
+/// Returns the repulsion of `asked` rows of the pool from place `at` on. Half of the sum stands for the row's
+/// own draws; the other half stands for the rows that draw this row, where each has the factor of its own mass.
 ///
 /// # Safety
 /// The processor has `V`'s instruction set.
@@ -198,7 +198,7 @@ unsafe fn pushed<V: Lanes, L: Loss, const DIM: usize>(
     own: &[f32; DIM],
 ) -> [f32; DIM] {
     let groups = groups::<DIM>(asked);
-    // SAFETY: as the caller vouches.
+    // SAFETY: the caller guarantees the instruction set.
     unsafe {
         let none = V::splat(0.0);
         let (mut sums, mut theirs, mut masses) = ([none; DIM], [none; DIM], none);
@@ -229,10 +229,11 @@ unsafe fn pushed<V: Lanes, L: Loss, const DIM: usize>(
     }
 }
 
-/// Rows of the pool by which the mass of each of its rows is estimated.
+/// Number of rows of the pool from which the mass of each pool row is estimated.
 const WEIGHED_BY: usize = 64;
 
-/// Finds the shares of the pool's rows, by their masses among those that follow.
+/// Computes the factors of the pool's rows, from their masses with regard to the 64 rows after their group of
+/// sixteen.
 ///
 /// # Safety
 /// The processor has `V`'s instruction set.
@@ -241,7 +242,7 @@ const WEIGHED_BY: usize = 64;
 unsafe fn weigh<V: Lanes, L: Loss, const DIM: usize>(loss: L, asked: u32, pool: &mut Pool<DIM>) {
     let drawn = groups::<DIM>(asked) * LANES;
     for from in (0..Pool::<DIM>::SIZE).step_by(LANES) {
-        // SAFETY: as the caller vouches.
+        // SAFETY: the caller guarantees the instruction set.
         let masses = unsafe {
             let (rows, mut masses) = (pool.load::<V>(from), V::splat(0.0));
             for other in 0..WEIGHED_BY {
@@ -255,14 +256,14 @@ unsafe fn weigh<V: Lanes, L: Loss, const DIM: usize>(loss: L, asked: u32, pool: 
     }
 }
 
-/// d² of sixteen differences.
+/// Returns d² of sixteen differences.
 ///
 /// # Safety
 /// The processor has `V`'s instruction set.
 #[inline(always)]
 #[expect(unsafe_code, reason = "measured kernel")]
 unsafe fn squared<V: Lanes, const DIM: usize>(away: &[V; DIM]) -> V {
-    // SAFETY: as the caller vouches.
+    // SAFETY: the caller guarantees the instruction set.
     unsafe {
         let mut squares = V::splat(0.0);
         for &d in away {
@@ -272,13 +273,14 @@ unsafe fn squared<V: Lanes, const DIM: usize>(away: &[V; DIM]) -> V {
     }
 }
 
-/// 1, and 0 where a row draws itself, or a copy in its own place: those add no mass.
+/// Returns 1, or 0 where the other row has the same position: a row that draws itself, or a copy of itself,
+/// adds no mass.
 ///
 /// # Safety
 /// The processor has `V`'s instruction set.
 #[inline(always)]
 #[expect(unsafe_code, reason = "measured kernel")]
 unsafe fn apart<V: Lanes>(squares: V) -> V {
-    // SAFETY: as the caller vouches.
+    // SAFETY: the caller guarantees the instruction set.
     unsafe { squares.mul(V::splat(1e30)).min(V::splat(1.0)) }
 }
