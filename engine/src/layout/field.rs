@@ -1,25 +1,24 @@
-//! Repulsion of all rows by all rows in linear time, in the plane: charges on
-//! a grid, a convolution by FFT, and the field between the nodes (Linderman,
-//! Rachh, Hoskins, Steinerberger, Kluger 2019, with nodes in even steps all
-//! over and cubic weights from the four nearest).
+//! The repulsive force of all rows on all rows in linear time, for maps in the plane (FIt-SNE: Linderman,
+//! Rachh, Hoskins, Steinerberger, Kluger 2019): the rows' charges are spread on a regular grid, convolved with
+//! the kernel by FFT, and the force is interpolated between the nodes. Nodes have equal distances over the
+//! whole grid, and a row's weights are the cubic ones of its four nearest nodes on each axis.
 //!
-//! For t-SNE's kernel q = 1 / (1 + d²) a row at y takes Σⱼ q² (y − yⱼ), and all
-//! rows together have Z = Σᵢ≠ⱼ q. The charges' transform ρ̂ gives both: the force
-//! is one inverse transform (its two components the real and the imaginary
-//! part), and Z is Σ |ρ̂|² q̂, without another (Parseval).
+//! With t-SNE's kernel q = 1 / (1 + d²), the force on a row at y is Σⱼ q² (y − yⱼ), and the normalisation of
+//! all rows is Z = Σᵢ≠ⱼ q. Both follow from the charges' transform ρ̂: the force is one inverse transform (its
+//! two components are the real and the imaginary part), and Z is Σ |ρ̂|² q̂ without an inverse transform
+//! (Parseval).
 //!
-//! What must hold: sums have one order (rows by the strip of the grid they lie
-//! in, then by number; strips in order), and the transform is the scalar one,
-//! so that bits depend on neither threads nor instruction sets. Nodes lie at
-//! most [`STEP`] apart while the map is no wider than the plan allows for (a
-//! map of n rows comes to about 0.7 √n); the forces' error is then within 1 %
-//! of their root mean square over the rows, and Z within 5·10⁻⁴ of itself.
-//! A wider map has wider steps: at twice the step errors are 2 % and 10⁻³.
+//! What must hold: every sum has a fixed order (rows by the strip of the grid that they lie in, then by number;
+//! strips in order), and the transform is the scalar one, so that the bits depend neither on threads nor on
+//! instruction sets. The distance of nodes is at most [`STEP`] while the map is no wider than the plan allows
+//! for (a map of n rows is about 0.7 √n wide). The forces' error is then at most 1 % of their root mean square
+//! over the rows, and the error of Z at most 5·10⁻⁴ of Z. A wider map has a larger distance of nodes; at twice
+//! the distance the errors are 2 % and 10⁻³.
 //!
-//! q and q² d share one transform in f32. In a map that is much narrower than 1, q is about 1
-//! and q² d as small as the map: added as they are, what is small would be rounded away, and
-//! with it all forces. So q² d is first multiplied by a power of two ([`Grid::odd_scale`]) that
-//! makes it about as large as q; forces are divided by it.
+//! q and q² d share one transform in f32. In a map that is much narrower than 1, q is about 1 and q² d is as
+//! small as the map, so that a plain sum would round q² d away, and all forces with it. Therefore q² d is first
+//! multiplied by a power of two ([`Grid::odd_scale`]) that makes it about as large as q, and the forces are
+//! divided by it.
 
 use rayon::prelude::*;
 use rustfft::num_complex::Complex;
@@ -28,28 +27,29 @@ use std::sync::Arc;
 
 use crate::Result;
 
-/// The largest distance of nodes, where the plan's grid allows for it.
+/// The largest distance of nodes, where the plan's largest grid allows for it.
 const STEP: f64 = 1.0 / 3.0;
-/// Nodes on a side, at least.
+/// The smallest number of nodes on a side.
 const LEAST: usize = 64;
-/// Nodes that a row is spread over, on a side.
+/// Number of nodes on each axis that a row's charge is spread over.
 const NODES: usize = 4;
-/// Rows of the grid that are filled together.
+/// Number of grid rows that one task fills.
 const STRIP: usize = 8;
-/// Columns of the grid that are transformed together: one line of a cache.
+/// Number of grid columns that one task transforms: the complex numbers in one cache line.
 const COLUMNS: usize = 8;
 
 type C = Complex<f32>;
 
-/// How wide steps change: in fourths of an octave, so that the kernel is seldom made anew.
+/// Factor between successive distances of nodes, 2^(1/4): the distance changes in steps so that the kernel's
+/// transform is seldom computed anew.
 const LADDER: f64 = 1.189_207_115_002_721;
 
-/// Nodes on a side at most, for so many rows.
+/// Returns the largest number of nodes on a side, for a map of this many rows.
 fn most(rows: u64) -> usize {
     smooth((2.5 * (rows as f64).sqrt()) as usize).clamp(256, 2048)
 }
 
-/// The least number from `least` on that is a multiple of 8 and of no prime above 5.
+/// Returns the smallest number from `least` on that is a multiple of 8 and has no prime factor above 5.
 fn smooth(least: usize) -> usize {
     let only = |mut n: usize| {
         for prime in [2, 3, 5] {
@@ -62,61 +62,63 @@ fn smooth(least: usize) -> usize {
     (least.div_ceil(8).max(1)..).find(|&n| only(n)).map_or(least, |n| 8 * n)
 }
 
-/// Bytes of a field of so many rows.
+/// Returns the bytes that a field of this many rows takes.
 pub(super) fn bytes(rows: u64) -> u64 {
     let side = most(rows) as u64;
-    // Two half grids, the kernel's quarter twice while it is made, and rows by strip.
+    // `force` and `columns`, the kernel's transform (twice while it is computed), and the rows sorted by strip.
     side * side * (2 * 2 * 8 + 2 * 8) + (1 << 20) + rows * 4
 }
 
-/// Floats of the force on all nodes at most, as a GPU has it.
+/// Returns the largest number of f32 of the force on all nodes, in a GPU's memory.
 pub(super) fn force_floats(rows: u64) -> usize {
     2 * most(rows).pow(2)
 }
 
-/// What a GPU is told of a field beside its forces.
+/// The parameters of a field that a GPU needs besides the forces.
 #[cfg(any(test, feature = "cuda"))]
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Nodes {
     pub(super) side: u32,
     pub(super) step: f64,
     pub(super) origin: [f64; 2],
-    /// What a force is multiplied by.
+    /// Factor of the interpolated forces.
     pub(super) factor: f32,
 }
 
-/// Multiply-adds of a field's transforms, about, for so many rows.
+/// Returns the approximate number of multiply-adds of a field's transforms in one epoch.
 pub(crate) fn operations(rows: u64) -> f64 {
-    // Two thirds as wide as it may be.
+    // A map is assumed to be two thirds as wide as the largest grid.
     let side = most(rows) as f64 / 1.5;
     3.0 * side * side * 2.0 * 5.0 * side.log2()
 }
 
-/// The field of all rows' charges.
+/// The repulsive field of all rows' charges.
 pub(crate) struct Field {
-    /// Nodes on a side at most.
+    /// The largest number of nodes on a side.
     most: usize,
     grid: Grid,
-    /// The force on each node, in rows of `2 · side`, of which the first half counts.
+    /// The force on each node, in lines of `2 * side` of which the first half is used.
     force: Vec<C>,
-    /// Columns between the transforms.
+    /// The columns between the transforms along y and the last transform along x.
     columns: Vec<C>,
-    /// The kernel's transform for kx, ky ≤ side: q̂, and the x component of (q² d)^ over i.
+    /// The kernel's transform for kx, ky ≤ side. The real part is q̂, the imaginary part is the x component of
+    /// the transform of q² d, divided by i.
     kernel: Vec<C>,
-    /// The grid that the kernel is for.
+    /// Side and step of the grid that `kernel` was computed for.
     of: (usize, f64),
     plan: Option<Arc<dyn Fft<f32>>>,
     back: Option<Arc<dyn Fft<f32>>>,
     order: Vec<u32>,
-    /// n · 4 / Z, over what the kernel's odd part is multiplied by: what makes a force of a sum.
+    /// Factor of the interpolated forces: 4 n / Z, divided by the scale of the inverse transform and of the
+    /// kernel's odd part.
     factor: f32,
-    /// The map's larger side.
+    /// The larger side of the map's bounding box.
     extent: f64,
-    /// Σ q over all pairs of different rows.
+    /// Z: Σ q over all pairs of different rows.
     total: f64,
 }
 
-/// Where the nodes lie: node (i, j) at (origin + (i, j)) · step.
+/// The position of the nodes: node (i, j) lies at (origin + (i, j)) · step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Grid {
     side: usize,
@@ -125,7 +127,7 @@ struct Grid {
 }
 
 impl Grid {
-    /// A grid for positions in `least..=greatest`.
+    /// Returns a grid of at most `most` nodes on a side for positions in `least..=greatest`.
     fn around(least: [f32; 2], greatest: [f32; 2], most: usize) -> Grid {
         let place = |step: f64| {
             let origin = least.map(|x| (f64::from(x) / step).floor() - 1.0);
@@ -143,37 +145,37 @@ impl Grid {
         Grid { side: smooth(side.max(LEAST)), step, origin }
     }
 
-    /// What q² d is multiplied by where it is transformed together with q: 1 where it comes to
-    /// its largest value, 0.32 at d = 1/√3, on the grid; otherwise the power of two that brings
-    /// its value over the grid's width to between 1/2 and 1.
+    /// Returns the factor of q² d where q² d is transformed together with q. It is 1 if the grid is wide enough
+    /// for q² d to reach its largest value, 0.32 at d = 1/√3; otherwise it is the power of two that brings its
+    /// value at a distance of the grid's width to between 1/2 and 1.
     fn odd_scale(&self) -> f64 {
         let width = self.side as f64 * self.step;
         if width >= 0.5 { 1.0 } else { (-width.log2().ceil()).exp2() }
     }
 
-    /// The first node of a row on one axis, and the weights of the four.
+    /// Returns the first of the four nodes of a coordinate on one axis, and their weights.
     #[inline(always)]
     fn nodes(&self, x: f32, axis: usize) -> (usize, [f32; NODES]) {
         let place = f64::from(x) / self.step - self.origin[axis];
         let before = place.floor();
         let t = (place - before) as f32;
-        // Cubic, through the values at −1, 0, 1 and 2.
+        // The weights of the cubic polynomial through the values at −1, 0, 1 and 2.
         let (a, b, c) = (t + 1.0, t - 1.0, t - 2.0);
         let weights = [-t * b * c / 6.0, a * b * c / 2.0, -a * t * c / 2.0, a * t * b / 6.0];
-        // What is not a number goes to the edge; it is found out about elsewhere.
+        // NaN falls on the edge of the grid; `Field::take` refuses such positions.
         ((before as usize).saturating_sub(1).min(self.side - NODES), weights)
     }
 
-    /// What all rows have of q with themselves, as the grid has it: each nearly 1.
+    /// Returns Σ q of all rows with themselves, as the grid approximates it: about 1 for each row.
     fn of_themselves(&self, positions: &[[f32; 2]]) -> f64 {
-        // q between nodes so many steps apart, twice where there are two ways.
+        // q between nodes at each distance, doubled where two directions have that distance.
         let q: [[f64; NODES]; NODES] = std::array::from_fn(|j| {
             std::array::from_fn(|i| {
                 let ways = if i == 0 { 1.0 } else { 2.0 } * if j == 0 { 1.0 } else { 2.0 };
                 ways / (1.0 + ((i * i + j * j) as f64) * self.step * self.step)
             })
         });
-        // Products of weights so many steps apart.
+        // Sums of products of a row's weights at each distance.
         let shifted = |weights: [f32; NODES]| -> [f64; NODES] {
             std::array::from_fn(|by| weights.iter().zip(&weights[by..]).map(|(a, b)| f64::from(a * b)).sum())
         };
@@ -192,7 +194,7 @@ impl Grid {
 }
 
 impl Field {
-    /// A field for a map of so many rows.
+    /// Returns an empty field for a map of this many rows.
     pub(crate) fn new(rows: u64) -> Self {
         Field {
             most: most(rows),
@@ -210,10 +212,10 @@ impl Field {
         }
     }
 
-    /// Takes up the rows' positions, x and y of each.
+    /// Computes the forces and Z for these positions (x and y of each row).
     ///
     /// # Errors
-    /// Where a position is no number.
+    /// If a position is not finite, or its absolute value is above 10¹².
     pub(crate) fn take(&mut self, positions: &[[f32; 2]]) -> Result<()> {
         let bounds = positions.par_chunks(1 << 14).map(|rows| {
             let none = [[f32::INFINITY; 2], [f32::NEG_INFINITY; 2]];
@@ -245,7 +247,7 @@ impl Field {
         Ok(())
     }
 
-    /// The force on a row of the map at `own`, by all rows: n times the gradient of log Z, its sign turned.
+    /// Returns the force of all rows on a row at `own`: the negative of n times the gradient of log Z.
     #[inline(always)]
     pub(super) fn at<const DIM: usize>(&self, own: &[f32; DIM]) -> [f32; DIM] {
         let mut out = [0.0; DIM];
@@ -268,19 +270,20 @@ impl Field {
         out
     }
 
-    /// The larger side of the box that the rows lie in.
+    /// Returns the larger side of the map's bounding box.
     pub(super) fn extent(&self) -> f64 {
         self.extent
     }
 
-    /// Where its nodes are.
+    /// Returns the nodes' positions and the factor of the forces.
     #[cfg(any(test, feature = "cuda"))]
     pub(super) fn nodes(&self) -> Nodes {
         let Grid { side, step, origin } = self.grid;
         Nodes { side: side as u32, step, origin, factor: self.factor }
     }
 
-    /// Writes x and y of the force on each node, row by row, and returns how many numbers those are.
+    /// Writes x and y of the force on each node to `out`, line by line, and returns how many numbers were
+    /// written.
     #[cfg(any(test, feature = "cuda"))]
     pub(super) fn forces(&self, out: &mut [f32]) -> usize {
         let side = self.grid.side;
@@ -291,7 +294,7 @@ impl Field {
         out.len()
     }
 
-    /// Room, and the kernel's transform, for the grid as it is.
+    /// Allocates memory and computes the kernel's transform for the current grid, unless both fit already.
     fn prepare(&mut self) {
         let Grid { side, step, .. } = self.grid;
         if self.of == (side, step) {
@@ -301,7 +304,7 @@ impl Field {
             let mut planner = FftPlannerScalar::new();
             self.plan = Some(planner.plan_fft_forward(2 * side));
             self.back = Some(planner.plan_fft_inverse(2 * side));
-            // What was there is not kept beside what comes.
+            // The old memory is freed before the new memory is allocated.
             (self.force, self.columns, self.kernel) = (Vec::new(), Vec::new(), Vec::new());
             self.force = vec![C::default(); 2 * side * side];
             self.columns = vec![C::default(); 2 * side * side];
@@ -309,7 +312,8 @@ impl Field {
         }
         self.of = (side, step);
         let Some(fft) = self.plan.clone() else { return };
-        // Rows of q + q² dx: q is even in dx and its transform real, q² dx odd and its imaginary.
+        // Transforms each line of q + q² dx along x. q is even in dx, so that its transform is real; q² dx is
+        // odd, so that its transform is imaginary.
         let wide = side + 1;
         let scale = self.grid.odd_scale();
         let transform = |line: &mut [C], scratch: &mut Vec<C>| {
@@ -321,14 +325,15 @@ impl Field {
             for (i, value) in line.iter_mut().enumerate() {
                 let dx = if i <= side { i as f64 } else { i as f64 - 2.0 * side as f64 } * step;
                 let q = 1.0 / (1.0 + dx * dx + (dy as f64 * step).powi(2));
-                // Halfway round is no distance that occurs.
+                // The distance of half the period does not occur between nodes.
                 let odd = if i == side { 0.0 } else { q * q * dx * scale };
                 *value = C::new((q + odd) as f32, 0.0);
             }
             transform(line, scratch);
             out.copy_from_slice(&line[..wide]);
         });
-        // Both are even in dy, and so are their transforms: real parts of real parts, and so on.
+        // Both parts are even in dy, so that the transform along y keeps real parts real and imaginary parts
+        // imaginary.
         let columns: Vec<Vec<C>> = (0..wide)
             .into_par_iter()
             .map_init(started, |(line, scratch), kx| {
@@ -344,7 +349,7 @@ impl Field {
         });
     }
 
-    /// Puts the rows' charges on the grid.
+    /// Spreads the rows' charges on the grid.
     fn spread(&mut self, positions: &[[f32; 2]]) {
         let (grid, side) = (self.grid, self.grid.side);
         let strips = side.div_ceil(STRIP);
@@ -363,7 +368,7 @@ impl Field {
         let order = &self.order;
         self.force.par_chunks_mut(2 * side * STRIP).enumerate().for_each(|(strip, out)| {
             let mut sums = vec![0f64; out.len() / 2];
-            // A row reaches four nodes up, and so into the next strip.
+            // A row's charge reaches four grid rows up, and therefore into the next strip.
             for &row in &order[ends[strip.saturating_sub(1)]..ends[strip + 1]] {
                 let position = &positions[row as usize];
                 let (x, along_x) = grid.nodes(position[0], 0);
@@ -384,18 +389,20 @@ impl Field {
         });
     }
 
-    /// From charges to forces, and Z, where rows have so much of q with themselves.
+    /// Computes the forces on the nodes and Z from the charges. `own` is Σ q of all rows with themselves, which
+    /// is subtracted from Z.
     fn convolve(&mut self, rows: usize, own: f64) {
         let (Some(there), Some(back)) = (self.plan.clone(), self.back.clone()) else { return };
         let side = self.grid.side;
         let (round, wide) = (2 * side, side + 1);
         let room = there.get_inplace_scratch_len().max(back.get_inplace_scratch_len());
         let scratch = || vec![C::default(); room];
-        // Along x. The other half of the grid's rows has no charges, and stays nothing.
+        // Transforms along x. The lines of the grid's second half have no charges; their transform is 0 and is
+        // not stored.
         self.force
             .par_chunks_mut(round)
             .for_each_init(scratch, |scratch, line| there.process_with_scratch(line, scratch));
-        // Along y, there and back, some columns at a time.
+        // Transforms along y, multiplies by the kernel, and transforms back along y, some columns at a time.
         let (force, kernel) = (&self.force, &self.kernel);
         let started = || (vec![C::default(); COLUMNS * round], scratch());
         let parts: Vec<f64> = self
@@ -417,7 +424,8 @@ impl Field {
                         let (fy, sy) = if ky <= side { (ky, 1.0) } else { (round - ky, -1.0) };
                         let here = kernel[fy * wide + fx];
                         total += f64::from(value.norm_sqr()) * f64::from(here.re);
-                        // x and y change places in the y component; i·a + i·(i·b).
+                        // The y component of the kernel is its x component with x and y exchanged. Both
+                        // components are combined into one complex transform: i·along_x + i·(i·along_y).
                         let along_x: f32 = sx * here.im;
                         let along_y: f32 = sy * kernel[fx * wide + fy].im;
                         *value *= C::new(-along_y, along_x);
@@ -436,7 +444,7 @@ impl Field {
             back.process_with_scratch(line, scratch);
         });
         let cells = (round * round) as f64;
-        // What a sparse map has of others may be less than a thousandth of what it has of itself.
+        // In a very wide map, Z may be less than a thousandth of `own`, and then less than its rounding error.
         self.total = (parts.iter().sum::<f64>() / cells - own).max(1e-6 * rows as f64);
         self.factor = (4.0 * rows as f64 / self.total / cells / self.grid.odd_scale()) as f32;
     }
@@ -447,7 +455,7 @@ mod tests {
     use super::*;
     use crate::random::unit;
 
-    /// Rows in a few clumps over so wide a map.
+    /// Returns rows in a few clusters, in a map of this width.
     fn clumps(rows: usize, width: f32) -> Vec<[f32; 2]> {
         (0..rows as u64)
             .map(|row| {
@@ -458,7 +466,7 @@ mod tests {
             .collect()
     }
 
-    /// Σⱼ q² (yᵢ − yⱼ) and Σ q, over all pairs.
+    /// Computes Σⱼ q² (yᵢ − yⱼ) for each row and Σ q over all pairs, pair by pair.
     fn exact(rows: &[[f32; 2]]) -> (Vec<[f64; 2]>, f64) {
         let mut total = 0.0;
         let forces = rows
@@ -481,7 +489,7 @@ mod tests {
 
     #[test]
     fn forces_are_within_their_stated_error() {
-        // Much narrower maps than 1, too: their forces are differences of nearly equal numbers.
+        // Includes maps much narrower than 1, whose forces are differences of nearly equal numbers.
         for (rows, width) in
             [(4, 60.0), (300, 1e-15), (300, 1e-8), (300, 1e-3), (300, 1.0), (2_000, 20.0), (2_000, 45.0), (3_000, 60.0)]
         {
@@ -510,7 +518,7 @@ mod tests {
         for threads in [1, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
             let mut field = Field::new(5_000);
-            // The second time nothing is made anew.
+            // The second call computes no new kernel.
             for _ in 0..2 {
                 pool.install(|| field.take(&positions)).expect("numbers");
             }

@@ -1,67 +1,66 @@
-//! Sixteen floats at a time, on whatever the processor has.
+//! Vectors of sixteen floats, for each instruction set.
 //!
-//! The layout is written once, over [`Lanes`]; each instruction set provides
-//! the few operations it is made of. What must hold: an operation gives the
-//! same bits in every implementation (each is one IEEE operation per lane, or
-//! integer arithmetic on its bits), so that the map does not depend on the
-//! processor's width.
+//! The layout's kernels are written once, over [`Lanes`]; each instruction set implements the few operations
+//! that they need. What must hold: an operation gives the same bits in every implementation (each is one IEEE
+//! operation per lane, or integer arithmetic on a lane's bits), so that the map does not depend on the
+//! processor's vector width.
 
-/// Numbers handled together.
+/// Number of floats in a vector.
 pub(crate) const LANES: usize = 16;
 
-/// Sixteen floats.
+/// A vector of sixteen floats.
 ///
 /// # Safety
-/// Every method needs the implementation's instruction set, which the caller
-/// of the outermost function vouches for; [`Lanes::gather`] says what else.
+/// Every method needs the implementation's instruction set, which the caller of the outermost function
+/// guarantees; [`Lanes::gather`] and [`Lanes::gather_pairs`] have further requirements.
 #[expect(unsafe_code, reason = "measured kernel: operations of an instruction set asked for at run time")]
 pub(crate) unsafe trait Lanes: Copy {
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(numbers: &[f32; LANES]) -> Self;
-    /// Sixteen whole numbers, as they are.
+    /// Converts sixteen integers to floats.
     unsafe fn widen(numbers: &[u16; LANES]) -> Self;
     unsafe fn to_array(self) -> [f32; LANES];
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
     unsafe fn div(self, other: Self) -> Self;
-    /// self · factor + term, rounded once.
+    /// Returns self · factor + term, rounded once.
     unsafe fn mul_add(self, factor: Self, term: Self) -> Self;
-    /// The lesser; `other` where they do not compare.
+    /// Returns the smaller of both; `other` if they are not ordered (NaN).
     unsafe fn min(self, other: Self) -> Self;
-    /// The greater; `other` where they do not compare.
+    /// Returns the larger of both; `other` if they are not ordered (NaN).
     unsafe fn max(self, other: Self) -> Self;
-    /// `self` in the first `count` lanes, `other` in those that follow.
+    /// Returns `self` in the first `count` lanes and `other` in the others.
     unsafe fn first(self, count: usize, other: Self) -> Self;
-    /// (e, m) with self = 2^e · m and m in [√½, √2); for normal numbers above 0.
+    /// Returns (e, m) with self = 2^e · m and m in [√½, √2), for normal numbers above 0.
     unsafe fn split(self) -> (Self, Self);
-    /// self · 2^n, where `rounded` is n + 1.5 · 2²³ for an integer n, and both
-    /// self and the product are normal.
+    /// Returns self · 2^n, where `rounded` is n + 1.5 · 2²³ for an integer n. Both self and the product must be
+    /// normal.
     unsafe fn scale(self, rounded: Self) -> Self;
-    /// Component `component` of sixteen points.
+    /// Reads one component of sixteen points.
     ///
     /// # Safety
-    /// Every index is below `points.len()`, and `component` below `DIM`.
+    /// Every index is below `points.len()`, and `component` is below `DIM`.
     unsafe fn gather<const DIM: usize>(points: &[[f32; DIM]], indices: &[u32; LANES], component: usize) -> Self;
-    /// Both components of sixteen points of a plane.
+    /// Reads both components of sixteen points in the plane.
     ///
     /// # Safety
     /// Every index is below `points.len()`, and `DIM` is 2.
     unsafe fn gather_pairs<const DIM: usize>(points: &[[f32; DIM]], indices: &[u32; LANES]) -> [Self; 2];
-    /// Which of sixteen edges fire in epoch `number` (its low bits), by their
-    /// rates less one: number · rate leaves less than the rate beyond a multiple of 2¹⁶.
+    /// Returns a mask of the edges, out of sixteen, that fire in epoch `number` (its low 16 bits). `rates` are
+    /// the rates minus one; an edge fires if number · rate modulo 2¹⁶ is less than the rate.
     unsafe fn firing(rates: &[u16; LANES], number: u16) -> u16;
-    /// Writes those of `numbers` that `mask` names to the front of `out`, in
-    /// order; what follows them there may be anything.
+    /// Writes the `numbers` that `mask` selects to the front of `out`, in order. The rest of `out` is
+    /// unspecified.
     unsafe fn compress(numbers: &[u32; LANES], mask: u16, out: &mut [u32; LANES]);
 }
 
-/// √½ as bits: where [`Lanes::split`] cuts.
+/// The bits of √½, the lower end of the mantissas of [`Lanes::split`].
 const SQRT_HALF: i32 = 0x3f35_04f3;
-/// 1.5 · 2²³: added to a number it leaves the nearest integer in the low bits.
+/// 1.5 · 2²³: adding it to a number leaves the nearest integer in the low bits.
 pub(crate) const ROUND: f32 = 12_582_912.0;
 
-/// Plain Rust, for processors without the others; the definition of each operation.
+/// The implementation in plain Rust, for other processors. It defines the result of each operation.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable([f32; LANES]);
 
@@ -72,7 +71,7 @@ impl Portable {
     }
 }
 
-// SAFETY: no instruction set is needed, and indices are checked all the same.
+// SAFETY: no instruction set is needed, and indices are checked.
 #[expect(unsafe_code, reason = "implements the unsafe trait")]
 unsafe impl Lanes for Portable {
     #[inline(always)]
@@ -133,7 +132,7 @@ unsafe impl Lanes for Portable {
     }
     #[inline(always)]
     unsafe fn scale(self, rounded: Self) -> Self {
-        // The low nine bits of `rounded` are n's, and they are added to the exponent.
+        // The low nine bits of `rounded` are those of n, and are added to the exponent.
         self.zip(rounded, |x, n| f32::from_bits(x.to_bits().wrapping_add(n.to_bits() << 23)))
     }
     #[inline(always)]
@@ -142,7 +141,7 @@ unsafe impl Lanes for Portable {
     }
     #[inline(always)]
     unsafe fn gather_pairs<const DIM: usize>(points: &[[f32; DIM]], indices: &[u32; LANES]) -> [Self; 2] {
-        // SAFETY: nothing is asked of the caller here.
+        // SAFETY: this implementation requires nothing of the caller.
         unsafe { [Self::gather(points, indices, 0), Self::gather(points, indices, 1)] }
     }
     #[inline(always)]
@@ -154,7 +153,8 @@ unsafe impl Lanes for Portable {
     unsafe fn compress(numbers: &[u32; LANES], mask: u16, out: &mut [u32; LANES]) {
         let mut count = 0;
         for (lane, &number) in numbers.iter().enumerate() {
-            // Written always and counted where named: nothing to mispredict. The count is at most `lane`.
+            // Writes every number and increments the count only for selected ones, so that there is no branch
+            // to mispredict. The count is at most `lane`.
             out[count] = number;
             count += usize::from(mask >> lane & 1);
         }
@@ -170,11 +170,12 @@ mod x86 {
 
     use super::{LANES, Lanes, SQRT_HALF};
 
-    /// One register of AVX-512.
+    /// One AVX-512 register.
     #[derive(Clone, Copy)]
     pub(crate) struct Avx512(__m512);
 
-    // SAFETY: needs AVX-512F and DQ, which callers vouch for; gathers read only points that indices name.
+    // SAFETY: needs AVX-512F and AVX-512DQ, which callers guarantee; gathers read only the points that
+    // `indices` name.
     #[expect(unsafe_code, reason = "intrinsics")]
     #[expect(clippy::undocumented_unsafe_blocks, reason = "one reason for all of them stands above")]
     unsafe impl Lanes for Avx512 {
@@ -226,7 +227,7 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn first(self, count: usize, other: Self) -> Self {
-            // More than all is all.
+            // A count above sixteen selects all lanes.
             let mask = ((1u32 << count.min(LANES)) - 1) as u16;
             unsafe { Avx512(_mm512_mask_mov_ps(other.0, mask, self.0)) }
         }
@@ -250,7 +251,7 @@ mod x86 {
         unsafe fn gather<const DIM: usize>(points: &[[f32; DIM]], indices: &[u32; LANES], component: usize) -> Self {
             let mut out = [0f32; LANES];
             for (out, &i) in out.iter_mut().zip(indices) {
-                // SAFETY: the caller vouches for index and component.
+                // SAFETY: the caller guarantees that index and component are in range.
                 *out = unsafe { *points.get_unchecked(i as usize).get_unchecked(component) };
             }
             unsafe { Avx512(_mm512_loadu_ps(out.as_ptr())) }
@@ -258,7 +259,8 @@ mod x86 {
         #[inline(always)]
         unsafe fn gather_pairs<const DIM: usize>(points: &[[f32; DIM]], indices: &[u32; LANES]) -> [Self; 2] {
             unsafe {
-                // A point is one 8-byte element. Indices are widened, so that they may use all 32 bits.
+                // A point is one 8-byte element. Indices are widened to 64 bits, because the instruction takes
+                // signed indices.
                 let base = points.as_ptr().cast::<i64>();
                 let low = _mm512_cvtepu32_epi64(_mm256_loadu_si256(indices.as_ptr().cast()));
                 let high = _mm512_cvtepu32_epi64(_mm256_loadu_si256(indices.as_ptr().add(8).cast()));
@@ -282,11 +284,11 @@ mod x86 {
         }
     }
 
-    /// Two registers of AVX2.
+    /// Two AVX registers.
     #[derive(Clone, Copy)]
     pub(crate) struct Avx2(__m256, __m256);
 
-    /// For each set of eight lanes, its members in order.
+    /// For each subset of eight lanes, its members in order.
     static PLACES: [[u8; 8]; 256] = {
         let mut places = [[0; 8]; 256];
         let mut set = 0;
@@ -304,24 +306,24 @@ mod x86 {
         places
     };
 
-    /// The members of a set of eight lanes, in order, as a permutation.
+    /// Returns the members of a subset of eight lanes, in order, as a permutation.
     #[inline(always)]
     #[expect(unsafe_code, reason = "intrinsics")]
     unsafe fn places(set: usize) -> __m256i {
-        // SAFETY: needs AVX2, which callers vouch for.
+        // SAFETY: needs AVX2, which callers guarantee.
         unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(PLACES[set].as_ptr().cast())) }
     }
 
-    /// [`Lanes::firing`] for both: the rates fill one register of AVX2.
+    /// [`Lanes::firing`] for both implementations: sixteen rates fill one AVX2 register.
     #[inline(always)]
     #[expect(unsafe_code, reason = "intrinsics")]
     unsafe fn firing(rates: &[u16; LANES], number: u16) -> u16 {
-        // SAFETY: needs AVX2, which callers vouch for.
+        // SAFETY: needs AVX2, which callers guarantee.
         unsafe {
             let rates = _mm256_loadu_si256(rates.as_ptr().cast());
             let left =
                 _mm256_mullo_epi16(_mm256_add_epi16(rates, _mm256_set1_epi16(1)), _mm256_set1_epi16(number as i16));
-            // left ≤ rate, for numbers without sign; then a byte for each lane, in order.
+            // Compares left ≤ rate as unsigned numbers, then packs the result to one byte per lane, in order.
             let fires = _mm256_cmpeq_epi16(_mm256_min_epu16(left, rates), left);
             let bytes = _mm_packs_epi16(_mm256_castsi256_si128(fires), _mm256_extracti128_si256::<1>(fires));
             _mm_movemask_epi8(bytes) as u16
@@ -358,33 +360,34 @@ mod x86 {
         }
     }
 
-    // Halves are functions, not closures: those would not be compiled for AVX2.
+    // The functions for one half are not closures, because closures would not be compiled for AVX2.
     impl Avx2 {
-        /// [`Lanes::gather`] by registers: a vector read over single writes would wait until they have left.
+        /// [`Lanes::gather`] through registers: storing single floats and loading them as a vector would stall
+        /// until the stores are complete.
         #[inline(always)]
         #[expect(unsafe_code, reason = "intrinsics")]
         unsafe fn gather_half<const DIM: usize>(points: &[[f32; DIM]], indices: &[u32], component: usize) -> __m256 {
             let mut out = [0f32; 8];
             for (out, &i) in out.iter_mut().zip(indices) {
-                // SAFETY: the caller vouches for index and component.
+                // SAFETY: the caller guarantees that index and component are in range.
                 *out = unsafe { *points.get_unchecked(i as usize).get_unchecked(component) };
             }
             let [a, b, c, d, e, f, g, h] = out;
-            // SAFETY: needs AVX, which callers vouch for.
+            // SAFETY: needs AVX, which callers guarantee.
             unsafe { _mm256_setr_ps(a, b, c, d, e, f, g, h) }
         }
-        /// Two points: x, y, x, y.
+        /// Reads two points: x, y, x, y.
         #[inline(always)]
         #[expect(unsafe_code, reason = "intrinsics")]
         unsafe fn two(base: *const f64, i: u32, j: u32) -> __m128 {
-            // SAFETY: the caller vouches for the indices; a point is 8 bytes.
+            // SAFETY: the caller guarantees the indices; a point is 8 bytes.
             unsafe { _mm_castpd_ps(_mm_loadh_pd(_mm_load_sd(base.add(i as usize)), base.add(j as usize))) }
         }
-        /// [`Lanes::gather_pairs`] by single reads, which take a fraction of what the gathering instruction does.
+        /// [`Lanes::gather_pairs`] by single loads, which take a fraction of the gather instruction's time.
         #[inline(always)]
         #[expect(unsafe_code, reason = "intrinsics")]
         unsafe fn pairs_half(base: *const f64, i: &[u32]) -> (__m256, __m256) {
-            // SAFETY: as the caller vouches.
+            // SAFETY: the caller guarantees the instruction set and the indices.
             unsafe {
                 let a = _mm256_castps128_ps256(Self::two(base, i[0], i[1]));
                 let a = _mm256_insertf128_ps::<1>(a, Self::two(base, i[4], i[5]));
@@ -395,7 +398,7 @@ mod x86 {
         }
     }
 
-    // SAFETY: needs AVX2 and FMA, which callers vouch for; gathers read only points that indices name.
+    // SAFETY: needs AVX2 and FMA, which callers guarantee; gathers read only the points that `indices` name.
     #[expect(unsafe_code, reason = "intrinsics")]
     #[expect(clippy::undocumented_unsafe_blocks, reason = "one reason for all of them stands above")]
     unsafe impl Lanes for Avx2 {
@@ -499,7 +502,8 @@ mod x86 {
                 let (a, b) = (numbers.as_ptr().cast(), numbers.as_ptr().add(8).cast());
                 let a = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(a), places(low));
                 let b = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(b), places(high));
-                // The first half may write eight before the second overwrites from where it ends: at most at 8.
+                // The first store writes eight numbers; the second store overwrites those that were not
+                // selected. It begins at most at position 8, so that both stay within `out`.
                 _mm256_storeu_si256(out.as_mut_ptr().cast(), a);
                 _mm256_storeu_si256(out.as_mut_ptr().add(low.count_ones() as usize).cast(), b);
             }

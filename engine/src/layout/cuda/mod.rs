@@ -1,10 +1,11 @@
-//! The layout on an NVIDIA GPU (`crate::cuda`): the same kernels, in CUDA.
+//! The layout on an NVIDIA GPU (`crate::cuda`): the kernels of the CPU, written in CUDA.
 //!
-//! `layout.cu` does what `rows` and `weighed` do, sum for sum. A field is the CPU's (`field`):
-//! its transforms are scalar for the bits' sake, and what a GPU wants of them is sent in each epoch.
+//! `layout.cu` computes what `rows` and `weighed` compute, with every sum in the same order. A repulsive field
+//! (`field`) is computed on the CPU, because its transforms must be scalar for the sake of equal bits; its
+//! forces are sent to the GPU in each epoch.
 //!
-//! What must hold: a map made here has the bytes of one made on the CPU, so that
-//! either takes up what the other left, and where a layout ran decides nothing.
+//! What must hold: a map computed on a GPU has the bytes of one computed on the CPU. Either device can
+//! therefore go on from the other's checkpoint, and the device is no part of a run's identity.
 
 #[cfg(feature = "cuda")]
 mod resident;
@@ -25,24 +26,24 @@ use super::field::Nodes;
 use super::kernel::Epoch;
 use crate::random::mix64;
 
-/// What a method has of its own on a device.
+/// The parameters of a method's GPU kernel in an epoch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OnDevice {
-    /// What its kernels are called, before the number of components.
+    /// The kernel's name without the number of components.
     pub(crate) name: &'static str,
-    /// How Adam averages.
+    /// Adam's decay rates β₁ and β₂.
     pub(crate) betas: [f32; 2],
-    /// Epochs since the optimizer began, this one included, where it may begin anew.
+    /// Number of epochs since the optimizer was started or restarted, this one included.
     pub(crate) since: u32,
-    /// Whether its moments begin anew in this epoch.
+    /// Whether the optimizer is restarted in this epoch.
     pub(crate) restart: bool,
-    /// How rows move.
+    /// How rows are moved.
     pub(crate) optimizer: Optimizer,
     /// The weights of PaCMAP's near and mid-near pairs.
     pub(crate) weights: [f32; 2],
 }
 
-/// What a kernel is told: as the struct of the same name in `layout.cu`.
+/// The arguments of a kernel; must match the struct of the same name in `layout.cu`.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 struct Arguments {
@@ -75,7 +76,8 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// An epoch over some rows; the snapshot is the half of the state that `parity` names.
+    /// Returns the arguments of an epoch over the rows of `block`. The snapshot is the half of the state that
+    /// `parity` selects.
     fn of(epoch: &Epoch, own: &OnDevice, nodes: Nodes, parity: u32, block: Extent) -> Self {
         const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
         let key = |stream: u64| mix64(epoch.seed.wrapping_add(stream.wrapping_mul(GOLDEN)));
@@ -115,28 +117,29 @@ impl Arguments {
     }
 }
 
-/// The rows of some blocks that are sent together, one part each.
+/// The rows of consecutive blocks that are sent together; each block is one part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Extent {
     first: u32,
     count: u32,
-    /// Rows of each part but the last.
+    /// Number of rows of each part except the last.
     span: u32,
-    /// What they are, as a kernel reads them, in words.
+    /// Number of words of the parts and their table, as a kernel reads them.
     words: usize,
 }
 
-/// Words that a table or a part has where it lies: parts begin at whole lines of memory.
+/// Returns the number of words that a table or a part of `words` words takes, padded to whole 128-byte lines.
 fn padded_words(words: usize) -> usize {
     words.next_multiple_of(32)
 }
 
-/// Words that hold so many parts of so many words in all, and their table.
+/// Returns the number of words of parts with these numbers of words, together with their table.
 fn group_words(parts: impl ExactSizeIterator<Item = usize>) -> usize {
     padded_words(parts.len()) + parts.map(padded_words).sum::<usize>()
 }
 
-/// Writes the table of where each of some parts begins, which stands before them: each has so many words.
+/// Writes the table that precedes the parts: the word at which each part begins. `parts` are the parts' numbers
+/// of words.
 fn tabulate(parts: impl Iterator<Item = usize>, table: &mut [u32]) {
     let mut begin = padded_words(table.len());
     for (place, words) in table.iter_mut().zip(parts) {

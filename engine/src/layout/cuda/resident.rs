@@ -1,7 +1,7 @@
-//! The device's side: state and edges in its memory, and epochs launched one after another.
+//! The state and the edges in the GPU's memory, and the launch of the epochs.
 //!
-//! Edges stay on the device while its budget allows. The others are sent in each epoch (`sending`),
-//! to one of two rooms there, while kernels go over what is in the other.
+//! Edges stay in the GPU's memory while its budget allows. The others are sent in each epoch (`sending`),
+//! alternately to one of two buffers ("rooms") there, while a kernel works on the edges in the other buffer.
 
 use std::collections::VecDeque;
 
@@ -21,30 +21,31 @@ use crate::error::size;
 use crate::observe::Progress;
 use crate::{Error, Result};
 
-/// Words of edges that are sent together, at most: large enough for the bus, small beside the budget.
+/// The largest number of words of edges that are sent together: enough to use the bus fully, and small compared
+/// with the budget.
 const SENT: usize = 8 << 20;
-/// Bytes of the device's memory that they are sent to.
+/// Bytes of GPU memory for the two buffers that edges are sent to.
 pub(crate) const ROOMS_BYTES: u64 = 2 * 4 * SENT as u64;
-/// Words that one launch goes over, at most.
+/// The largest number of words that one launch works on.
 const KEPT: usize = 1 << 28;
-/// Epochs that are launched ahead of the one that is waited for.
+/// Number of epochs that are launched ahead of the one whose end is awaited.
 const AHEAD: usize = 2;
 
-// SAFETY: plain numbers, laid out as the kernels' struct of the same name.
+// SAFETY: plain numbers, laid out as in the kernels' struct of the same name.
 #[expect(unsafe_code, reason = "FFI: what a kernel takes")]
 unsafe impl DeviceRepr for Arguments {}
 
-/// Blocks of the walk that are launched together.
+/// Consecutive blocks of edges that one launch works on.
 struct Group {
     blocks: std::ops::Range<usize>,
     extent: Extent,
-    /// Its edges on the device; sent in each epoch where there are none.
+    /// The group's edges in GPU memory; `None` if they are sent in each epoch.
     kept: Option<CudaSlice<u32>>,
-    /// Whether they have been sent there.
+    /// Whether the edges in `kept` have been sent.
     sent: bool,
 }
 
-/// Divides the walk into groups of at most `most` words, or one block where that has more.
+/// Divides the edges into groups of at most `most` words, or of one block where a block has more words.
 fn groups(edges: &Edges, most: usize) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for i in 0..edges.count() {
@@ -54,7 +55,8 @@ fn groups(edges: &Edges, most: usize) -> Vec<Group> {
             let extent = &mut group.extent;
             let blocks = group.blocks.len();
             let words = padded_words(words) + padded_words(blocks + 1) - padded_words(blocks);
-            // Parts are alike, and no two have rows that share their draws.
+            // All parts but the last have the same number of rows, and no two parts have rows that share a
+            // pool.
             let whole = extent.count % extent.span == 0 && rows <= extent.span;
             let apart = extent.span % SHARING == 0 && extent.first % SHARING == 0;
             if whole && apart && extent.words + words <= most {
@@ -69,19 +71,19 @@ fn groups(edges: &Edges, most: usize) -> Vec<Group> {
     groups
 }
 
-/// What is in the device's memory, and whence the rest is sent.
+/// The data in GPU memory, and the means to send the other edges.
 struct Resident<'a> {
-    /// First to go, and to wait for what is under way.
+    /// First field, and therefore dropped first: its drop waits for transfers that are under way.
     sending: Sending<'a>,
-    /// Positions twice, moments, and the field's forces where there is one.
+    /// Positions twice, moments, and the field's forces if there is a field.
     state: CudaSlice<f32>,
     groups: Vec<Group>,
     rooms: Vec<CudaSlice<u32>>,
-    /// Groups that were sent.
+    /// Number of groups that were sent to a buffer, which selects the next buffer.
     turn: usize,
 }
 
-/// A field on its way: made on the CPU, sent in each epoch.
+/// A repulsive field, computed on the CPU and sent in each epoch.
 struct Pushes {
     field: Field,
     host: PinnedHostSlice<f32>,
@@ -90,13 +92,14 @@ struct Pushes {
 impl Pushes {
     fn new(gpu: &Gpu, rows: u32) -> Result<Self> {
         let rows = u64::from(rows);
-        // SAFETY: written before it is sent.
+        // SAFETY: the memory is written before it is sent.
         #[expect(unsafe_code, reason = "FFI: page-locked memory")]
         let host = unsafe { gpu.context.alloc_pinned(force_floats(rows)) };
         Ok(Pushes { field: Field::new(rows), host: host.map_err(|e| gpu.failed("allocate a field", e))? })
     }
 
-    /// Makes the field of the positions, `snapshot`, and puts its forces behind the state.
+    /// Computes the field of the positions in `snapshot`, and sends its forces to the place behind the moments
+    /// in `state`.
     fn send<const DIM: usize>(
         &mut self,
         gpu: &Gpu,
@@ -107,7 +110,8 @@ impl Pushes {
         self.field.take(pairs)?;
         let at = 4 * snapshot.len() * DIM;
         let mut send = || {
-            // What was sent before is there: the snapshot, which came later, is.
+            // The previous transfer from `host` is complete: the snapshot's transfer followed it in the same
+            // stream, and was awaited.
             let host = self.host.as_mut_slice()?;
             let length = self.field.forces(host);
             gpu.stream.memcpy_htod(&host[..length], &mut state.slice_mut(at..at + length))
@@ -118,7 +122,7 @@ impl Pushes {
 }
 
 impl Gpu {
-    /// Memory for so many floats of state, and as many edges as the budget allows.
+    /// Allocates GPU memory for `floats` floats of state and for as many edges as the budget allows.
     fn settle<'a>(&'a self, floats: usize, edges: &'a Edges, progress: &Progress<'_>) -> Result<Resident<'a>> {
         let usable = self.usable().map_err(|e| self.failed("ask for its free memory", e))?;
         let too_small = |least: u64| Error::Device {
@@ -148,7 +152,8 @@ impl Gpu {
                     }
                     return Ok(Resident { sending, state, groups, rooms, turn: 0 });
                 }
-                // What was free may be gone: with less of it.
+                // Memory that was free a moment ago may be taken by another process: retries with less memory
+                // for edges.
                 Err(e) if is_out_of_memory(e) && (left > 0 || most > largest) => {
                     left = if left > 8 * most as u64 { left / 2 } else { 0 };
                     most = if left == 0 { (most / 2).max(largest) } else { most };
@@ -159,7 +164,7 @@ impl Gpu {
         }
     }
 
-    /// Memory for edges: `left` bytes of it, or at least for what is sent.
+    /// Allocates GPU memory for edges: `left` bytes, or at least the two buffers.
     fn place(
         &self,
         edges: &Edges,
@@ -176,7 +181,7 @@ impl Gpu {
             let share = left.saturating_sub(sent) as f64 / bytes(&groups).max(1) as f64;
             (groups, share)
         };
-        // Kept ones at even steps, so that something is sent throughout an epoch.
+        // Kept groups are spread evenly, so that edges are sent throughout an epoch.
         for (i, group) in groups.iter_mut().enumerate() {
             if ((i + 1) as f64 * share).floor() > (i as f64 * share).floor() {
                 group.kept = Some(self.allocate(group.extent.words)?);
@@ -189,7 +194,7 @@ impl Gpu {
     }
 }
 
-/// All epochs from `begin` on, from and to `now` and `moments`.
+/// Runs all epochs after `begin`; reads and writes the positions `now` and the moments.
 #[expect(clippy::too_many_arguments, reason = "as the loop on the CPU, and the device")]
 pub(in crate::layout) fn run<K: Kernel, const DIM: usize>(
     gpu: &Gpu,
@@ -264,7 +269,7 @@ pub(in crate::layout) fn run<K: Kernel, const DIM: usize>(
     Ok(())
 }
 
-/// What is launched in an epoch.
+/// The parameters of the launches in one epoch.
 struct Turn<'a> {
     function: &'a CudaFunction,
     epoch: &'a Epoch,
@@ -274,7 +279,7 @@ struct Turn<'a> {
 }
 
 impl Resident<'_> {
-    /// Launches an epoch over all groups, sending what is not there.
+    /// Launches an epoch over all groups, and sends the edges that are not in GPU memory.
     fn epoch(&mut self, gpu: &Gpu, turn: &Turn<'_>, edges: &Edges, progress: &Progress<'_>) -> Result<()> {
         let failed = |doing: &'static str| move |e: DriverError| gpu.failed(doing, e);
         let all_there = self.groups.iter().all(|group| group.sent);
@@ -303,8 +308,8 @@ impl Resident<'_> {
             let shape = LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (gpu.threads, 1, 1), shared_mem_bytes: 0 };
             let mut launch = gpu.stream.launch_builder(turn.function);
             launch.arg(block).arg(&mut self.state).arg(&arguments);
-            // SAFETY: state and edges are as long as the arguments say, and every neighbour is a row: both were
-            // checked as the edges were read.
+            // SAFETY: state and edges are as long as the arguments say, and every neighbour is a row of the
+            // map; both were checked when the edges were read.
             #[expect(unsafe_code, reason = "FFI: a kernel of our own")]
             unsafe { launch.launch(shape) }.map_err(failed("launch an epoch"))?;
         }

@@ -1,10 +1,10 @@
-//! The way of edges to the device: a group's table, then its blocks, one after another.
+//! Sends edges to the GPU: for each group its table, then its blocks, one after another.
 //!
-//! A block that is kept in memory is page-locked there, where the driver does that, and sent
-//! from where it lies. All others pass through page-locked buffers, by turns: those that are
-//! read from disk, and are given back before the next is asked for, as the reader has few.
+//! A block that is kept in memory is page-locked in place, if the driver supports that, and sent from there.
+//! All other blocks are copied through page-locked buffers, which are used in turn. A block that is read from
+//! disk is given back before the next one is requested, because the reader has only a few buffers.
 //!
-//! What must hold: whatever is sent stays as it is until it has arrived.
+//! What must hold: data that are being sent do not change until they have arrived.
 
 use std::ops::Range;
 
@@ -17,42 +17,42 @@ use crate::Result;
 use crate::cuda::{Gpu, Locked};
 use crate::observe::Progress;
 
-/// Words of a buffer: a copy of them takes a bus several times as long as it takes to begin one.
+/// Number of words of a buffer, whose transfer takes several times as long as the start of a transfer.
 const BUFFER: usize = 1 << 20;
-/// Buffers.
+/// Number of buffers.
 const BUFFERS: usize = 4;
-/// Bytes that are page-locked beside edges that are kept anyway.
+/// Bytes that are page-locked in addition to the edges that are kept anyway.
 pub(crate) const SENDING_BYTES: u64 = (4 * BUFFER * BUFFERS) as u64;
 
-/// Whence edges are sent.
+/// The sources of the edges that are sent to a GPU.
 pub(super) struct Sending<'a> {
     gpu: &'a Gpu,
     edges: &'a Edges,
-    /// First to go: it waits until all that was sent has arrived.
+    /// Dropped before `tables` and `buffers`: its drop waits until all transfers have arrived.
     locked: Locked<'a>,
-    /// Of each block whether it is locked.
+    /// For each block, whether it is page-locked.
     lies: Vec<bool>,
-    /// The groups' tables: of each block where its part begins.
+    /// The groups' tables: for each block, the word at which its part begins.
     tables: PinnedHostSlice<u32>,
     buffers: Vec<Buffer>,
     turn: usize,
 }
 
-/// A buffer, and when it was last sent.
+/// A buffer, and the event after its last transfer.
 struct Buffer {
     words: PinnedHostSlice<u32>,
     sent: Option<CudaEvent>,
 }
 
 impl<'a> Sending<'a> {
-    /// Buffers and tables for groups of so many blocks each.
+    /// Allocates the buffers, and writes the tables of the groups, each given as a range of blocks.
     pub(super) fn new(
         gpu: &'a Gpu,
         edges: &'a Edges,
         groups: impl Iterator<Item = Range<usize>>,
     ) -> std::result::Result<Self, DriverError> {
         let allocate = |count: usize| {
-            // SAFETY: written before it is sent.
+            // SAFETY: the memory is written before it is sent.
             #[expect(unsafe_code, reason = "FFI: page-locked memory")]
             unsafe {
                 gpu.context.alloc_pinned::<u32>(count.max(1))
@@ -68,7 +68,8 @@ impl<'a> Sending<'a> {
         Ok(Sending { gpu, edges, locked: Locked::new(gpu), lies: vec![false; edges.count()], tables, buffers, turn: 0 })
     }
 
-    /// Page-locks those of some blocks that are kept, and says whether the driver does that.
+    /// Page-locks the blocks in this range that are kept in memory. Returns false if the driver does not
+    /// support that.
     pub(super) fn lock(&mut self, blocks: Range<usize>, progress: &Progress<'_>) -> Result<bool> {
         for i in blocks {
             if let Some(walk) = self.edges.kept(i) {
@@ -106,7 +107,8 @@ impl<'a> Sending<'a> {
         Ok(())
     }
 
-    /// Passes over blocks that are there already: those from disk come round all the same.
+    /// Skips blocks whose group is already in GPU memory; the reader reads spilled blocks in each epoch, so
+    /// that they are taken from it and dropped.
     pub(super) fn skip(&self, blocks: Range<usize>) -> Result<()> {
         blocks.filter(|&i| self.edges.kept(i).is_none()).try_for_each(|i| self.edges.next(i..i + 1).map(drop))
     }
@@ -129,7 +131,7 @@ impl<'a> Sending<'a> {
     }
 }
 
-/// Words of a block.
+/// Returns the number of words of a block.
 fn words_at(edges: &Edges, block: usize) -> usize {
     let (_, rows, count) = edges.extent(block);
     words_of(rows as usize, count as usize)

@@ -1,4 +1,4 @@
-//! The CUDA kernels on a CPU must move every row as the Rust kernels do, bit for bit.
+//! Tests that the CUDA kernels, compiled for a CPU, give the same bits as the Rust kernels for every row.
 
 use std::ffi::c_void;
 use std::process::Command;
@@ -15,14 +15,14 @@ use crate::random::unit;
 
 type Entry = unsafe extern "C" fn(*const u32, *mut f32, *const Arguments);
 
-/// A kernel of the shim.
+/// Returns a kernel of the shim by its name.
 #[expect(unsafe_code, reason = "FFI: a library of our own")]
 fn kernel_of(name: &str) -> Entry {
-    // SAFETY: every kernel of a layout has this signature.
+    // SAFETY: every layout kernel has this signature.
     unsafe { std::mem::transmute::<*mut c_void, Entry>(entry(name)) }
 }
 
-/// A program of them for AddressSanitizer.
+/// A program that runs the kernels under AddressSanitizer.
 const SANITIZED: &str = include_str!("sanitized.cpp");
 
 const ROWS: u32 = 2300;
@@ -31,7 +31,7 @@ fn epoch(number: u32, stepper: Stepper, negatives: u32) -> Epoch {
     Epoch {
         curve: Curve { a: 1.577, b: 0.895 },
         number,
-        // Another epoch's draws, as a method may have them.
+        // The draws of another epoch, as some methods use.
         drawn: number.min(3),
         epochs: 10,
         stepper,
@@ -43,7 +43,8 @@ fn epoch(number: u32, stepper: Stepper, negatives: u32) -> Epoch {
     }
 }
 
-/// Rows from `first` on, of many degrees: none, one, just sixteen, and more than one pool answers.
+/// Returns rows from `first` on with edges of many numbers: none, one, exactly sixteen, and more than fit one
+/// pool.
 fn walk(first: u32, rows: u32, coding: Coding) -> Walk {
     let (mut offsets, mut neighbors, mut codes) = (vec![0], vec![], vec![]);
     for row in first..first + rows {
@@ -66,7 +67,7 @@ fn walk(first: u32, rows: u32, coding: Coding) -> Walk {
     Walk::made(first, &offsets, &neighbors, &codes)
 }
 
-/// Blocks as a kernel reads them: the table, then each; what is between them is anything.
+/// Packs blocks as a kernel reads them: the table, then the blocks; the padding between them is arbitrary.
 fn pack(blocks: &[&Walk]) -> Vec<u32> {
     let lengths = || blocks.iter().map(|block| block.words().len());
     let mut out = vec![u32::MAX; group_words(lengths())];
@@ -79,8 +80,8 @@ fn pack(blocks: &[&Walk]) -> Vec<u32> {
     out
 }
 
-/// Some epochs by the Rust kernel and by the CUDA kernel, over blocks that are sent together
-/// or apart, of which one begins amid rows that share their draws.
+/// Runs some epochs with the Rust kernel and with the CUDA kernel, over blocks that are sent together or one by
+/// one; one block begins in the middle of rows that share a pool.
 #[expect(unsafe_code, reason = "FFI: a library of our own")]
 fn check<K: Kernel, const DIM: usize>(kernel: &K, optimizer: Optimizer, negatives: u32) {
     let alike = [walk(0, 1024, K::CODING), walk(1024, 1024, K::CODING), walk(2048, ROWS - 2048, K::CODING)];
@@ -90,7 +91,7 @@ fn check<K: Kernel, const DIM: usize>(kernel: &K, optimizer: Optimizer, negative
     now[7] = now[8];
     let mut moments = vec![[[0.25f32; DIM]; 2]; now.len()];
     let half = now.len() * DIM;
-    // NaN where nothing may be read before it is written.
+    // NaN marks values that must not be read before they are written.
     let mut state: Vec<f32> = now.as_flattened().to_vec();
     state.resize(2 * half, f32::NAN);
     state.extend(moments.as_flattened().as_flattened());
@@ -149,12 +150,12 @@ fn check<K: Kernel, const DIM: usize>(kernel: &K, optimizer: Optimizer, negative
     assert!(now.iter().flatten().all(|x| x.is_finite()));
 }
 
-/// [`check`] of a method that has a field, and so the plane only.
+/// Runs [`check`] in the plane, for a method with a repulsive field.
 pub(crate) fn in_the_plane<K: Kernel>(kernel: &K, optimizer: Optimizer) {
     check::<K, 2>(kernel, optimizer, 0);
 }
 
-/// [`check`] for all widths.
+/// Runs [`check`] for all numbers of components.
 pub(crate) fn all_widths<K: Kernel>(kernel: &K, optimizer: Optimizer, negatives: u32) {
     check::<K, 1>(kernel, optimizer, negatives);
     check::<K, 2>(kernel, optimizer, negatives);
@@ -175,7 +176,7 @@ fn kernels_touch_nothing_that_is_not_theirs() {
     let run = |arguments: &[&str]| Command::new(dir.path().join("sanitized")).args(arguments).output().expect("runs");
     let well = run(&[]);
     assert!(well.status.success(), "{}", String::from_utf8_lossy(&well.stderr));
-    // That it would be told.
+    // A planted overflow must be detected.
     let planted = run(&["planted"]);
     let told = String::from_utf8_lossy(&planted.stderr).into_owned();
     assert!(!planted.status.success() && told.contains("heap-buffer-overflow") && told.contains("layout.cu"), "{told}");
