@@ -1,67 +1,61 @@
-//! UMAP's calibration of one row: from the distances to a row's neighbours to
-//! the weights of its directed edges.
+//! UMAP's calibration of one row: computes the weights of the row's directed edges from the distances to its
+//! neighbours.
 //!
-//! The formulas are umap-learn's `smooth_knn_dist` and
-//! `compute_membership_strengths` (0.5; McInnes, Healy & Melville 2018,
-//! algorithm 3), with local connectivity 1 and bandwidth 1. umap-learn stops
-//! its bisection when the sum of weights is within 10⁻⁵ of the target, in f32;
-//! here the root is found to f64's precision, so weights agree with its to
-//! about that 10⁻⁵. One thing differs on purpose: there, one missing neighbour
-//! (+∞) makes the row's mean and so its σ infinite, and all its weights 1; here
+//! The formulas are umap-learn's `smooth_knn_dist` and `compute_membership_strengths` (0.5; McInnes, Healy &
+//! Melville 2018, algorithm 3), with local connectivity 1 and bandwidth 1. umap-learn stops its bisection when
+//! the sum of weights is within 10⁻⁵ of the target, in f32; here the root is computed to f64's precision, so
+//! that the weights agree with umap-learn's to about 10⁻⁵. One difference is intended: in umap-learn, one
+//! missing neighbour (+∞) makes the row's mean and therefore σ infinite, and all of the row's weights 1; here
 //! missing neighbours are left out of the mean.
 //!
-//! What must hold: a row's weights depend on that row's arguments alone, and
-//! no input yields NaN.
+//! What must hold: a row's weights depend only on that row's arguments, and no input gives NaN.
 
-/// umap-learn's `MIN_K_DIST_SCALE`: σ is at least this share of the mean
-/// distance.
+/// umap-learn's `MIN_K_DIST_SCALE`: the smallest σ, as a fraction of the mean distance.
 const MIN_SCALE: f64 = 1e-3;
 
-/// Steps of the root search. Newton's method takes 4 or 5 on ordinary rows, and
-/// took at most 42 on rows made to be hard (distances over 80 decades).
+/// Upper bound of the steps of the root search. Newton's method takes 4 or 5 steps on ordinary rows, and took
+/// at most 42 on rows made to be hard (distances over 80 decades).
 const MAX_STEPS: usize = 200;
 
-/// The two numbers that calibration finds for a row.
+/// The parameters of a calibrated row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Row {
-    /// ρ: distance to the nearest other point that does not coincide with the
-    /// row; 0 if there is none.
+    /// ρ: the smallest distance above 0 to a neighbour; 0 if there is none.
     pub rho: f64,
-    /// σ: the scale on which weights fall off beyond ρ, so that they sum to the
-    /// target. `f64::MAX` where all neighbours together do not exceed the
-    /// target; 0 only where every distance is 0, and so is `mean_distance`.
+    /// σ: the scale on which weights fall off beyond ρ, chosen so that the weights sum to the target.
+    /// `f64::MAX` where the weights of all neighbours cannot exceed the target; 0 only where every distance and
+    /// `mean_distance` are 0.
     pub sigma: f64,
 }
 
-/// What the weights of a row sum to: log₂ of the number of neighbours.
+/// Returns the sum that a row's weights must have: log₂ of the number of neighbours.
 ///
-/// umap-learn counts the point itself among its `n_neighbors`; to get its
-/// weights from k *other* points, pass k + 1.
+/// umap-learn counts the point itself among its `n_neighbors`; to get umap-learn's weights from k *other*
+/// points, pass k + 1.
 pub fn target(n_neighbors: usize) -> f64 {
     (n_neighbors.max(1) as f64).log2()
 }
 
-/// Finds ρ and σ of one row and writes the weights of its edges.
+/// Computes ρ and σ of one row and writes the weights of its edges.
 ///
-/// * `distances`: to the k nearest other points (never the row itself),
-///   ascending; duplicates of the row are at 0, missing neighbours at +∞.
-/// * `target`: what the weights should sum to, see [`target`].
-/// * `mean_distance`: mean over all rows of the data set, each row's k finite
-///   distances taken together with a 0 for the row itself (umap-learn's
-///   matrices have that column). It bounds σ where a row has no distance above
-///   0; the weights of such a row are 1 whatever it is.
-/// * `weights`: k values, w = exp(−max(0, d − ρ) / σ); 0 where the neighbour
-///   is missing.
+/// - `distances`: the distances to the k nearest other points (never the row itself), ascending; duplicates of
+///   the row are at 0, missing neighbours at +∞.
+/// - `target`: the sum that the weights should have, see [`target`].
+/// - `mean_distance`: the mean over all rows of the data set, where each row contributes its k finite distances
+///   and a 0 for the row itself (umap-learn's matrices have that column). It bounds σ of rows without a
+///   distance above 0; the weights of such rows are 1 in any case.
+/// - `weights`: k values, w = exp(−max(0, d − ρ) / σ); 0 where the neighbour is missing.
 ///
 /// # Panics
 /// If `weights` and `distances` differ in length.
 pub fn calibrate(distances: &[f32], target: f64, mean_distance: f64, weights: &mut [f32]) -> Row {
     assert_eq!(distances.len(), weights.len(), "one weight per distance");
-    // NaN is no neighbour either.
+    // A distance of NaN counts as a missing neighbour.
     let finite = || distances.iter().filter(|d| d.is_finite());
     let rho = finite().find(|&&d| d > 0.0).map_or(0.0, |&d| f64::from(d));
 
-    // Neighbours at or within ρ weigh 1 whatever σ is; the others share the rest.
+    // Neighbours at distance ρ or less have weight 1 for any σ; the weights of the others must sum to the rest
+    // of the target.
     let (mut beyond, mut sum, mut nearest) = (0usize, 0.0, f64::INFINITY);
     let (mut present, mut total) = (0usize, 0.0);
     for &d in finite() {
@@ -76,7 +70,7 @@ pub fn calibrate(distances: &[f32], target: f64, mean_distance: f64, weights: &m
     }
     let rest = target - (present - beyond) as f64;
     let sigma = if rest >= beyond as f64 {
-        // Also where there is nothing beyond ρ: no weight depends on σ.
+        // Also if no neighbour is beyond ρ, where no weight depends on σ.
         f64::MAX
     } else if rest > 0.0 {
         1.0 / solve(distances, rho, rest, beyond, sum, nearest)
@@ -84,7 +78,7 @@ pub fn calibrate(distances: &[f32], target: f64, mean_distance: f64, weights: &m
         0.0
     };
     let mean = if rho > 0.0 { total / (present + 1) as f64 } else { mean_distance };
-    // `max` drops a NaN, `min` keeps an infinite mean from spoiling the row.
+    // `max` replaces a NaN; `min` makes an infinite mean finite.
     let sigma = sigma.max(MIN_SCALE * mean).min(f64::MAX);
 
     for (weight, &d) in weights.iter_mut().zip(distances) {
@@ -100,13 +94,13 @@ pub fn calibrate(distances: &[f32], target: f64, mean_distance: f64, weights: &m
     Row { rho, sigma }
 }
 
-/// The s = 1/σ > 0 with Σ exp(−s·eⱼ) = `rest` over the `beyond` > `rest`
-/// distances in excess of ρ, eⱼ > 0, of which `sum` and `nearest` are given.
+/// Returns the s = 1/σ > 0 with Σ exp(−s·eⱼ) = `rest`, where eⱼ > 0 are the `beyond` > `rest` distances minus
+/// ρ, `sum` is the sum and `nearest` the smallest of the eⱼ.
 ///
-/// ln Σ exp(−s·eⱼ) is convex and falls with s, so Newton's method on it, begun
-/// left of the root, climbs to the root and never passes it. By Jensen's
-/// inequality the sum is at least `beyond`·exp(−s·mean e): that gives the
-/// beginning. Each term is at most exp(−s·nearest): that gives the end.
+/// ln Σ exp(−s·eⱼ) is convex and falls with s, so that Newton's method on it, started left of the root,
+/// approaches the root from the left and never passes it. By Jensen's inequality the sum is at least
+/// `beyond`·exp(−s·mean e), which gives the start. Each term is at most exp(−s·nearest), which gives an upper
+/// bound of the root.
 fn solve(distances: &[f32], rho: f64, rest: f64, beyond: usize, sum: f64, nearest: f64) -> f64 {
     let fall = (beyond as f64 / rest).ln();
     let mut s = fall / (sum / beyond as f64);
@@ -122,8 +116,8 @@ fn solve(distances: &[f32], rho: f64, rest: f64, beyond: usize, sum: f64, neares
             }
         }
         let next = (s + (value / rest).ln() * (value / slope)).min(end);
-        // Convergence is quadratic: a step this small leaves no error to see.
-        // Nor is there any left where rounding makes the step point back.
+        // Convergence is quadratic: after a step this small, the error is below f64's precision. The same holds
+        // where rounding makes the step negative.
         let done = next <= s * (1.0 + 1e-9);
         s = s.max(next);
         if done {
@@ -133,9 +127,9 @@ fn solve(distances: &[f32], rho: f64, rest: f64, beyond: usize, sum: f64, neares
     s
 }
 
-/// Weight of an edge that either end may claim: a + b − a·b, the probability
-/// that one of two independent claims holds (umap-learn's `set_op_mix_ratio`
-/// = 1). In f64 inside, so that it is 1 where a or b is, and never above.
+/// Returns the weight of the undirected edge of two directed ones: a + b − a·b, the probability that at least
+/// one of two independent edges exists (umap-learn's `set_op_mix_ratio` = 1). Computed in f64, so that the
+/// result is exactly 1 where a or b is 1, and never above 1.
 pub fn fuzzy_union(a: f32, b: f32) -> f32 {
     let (a, b) = (f64::from(a), f64::from(b));
     (a + b - a * b) as f32
@@ -168,7 +162,7 @@ mod tests {
 
     #[test]
     fn two_distances_have_a_closed_form() {
-        // 1 + exp(−1/σ) = 1.25.
+        // The equation is 1 + exp(−1/σ) = 1.25.
         let (row, weights) = run(&[2.0, 3.0], 1.25);
         assert_eq!(row.rho, 2.0);
         assert!((row.sigma - 1.0 / 4f64.ln()).abs() < 1e-15);
@@ -185,14 +179,14 @@ mod tests {
 
     #[test]
     fn sigma_has_a_floor() {
-        // Five at ρ already exceed the target: σ would be 0.
+        // Five neighbours at ρ already exceed the target, so that σ would be 0.
         let distances = [2.0, 2.0, 2.0, 2.0, 2.0, 2.001, 3.0];
         let (row, weights) = run(&distances, 2.8);
         let mean = distances.iter().map(|&d| f64::from(d)).sum::<f64>() / 8.0;
         assert!((row.sigma - 1e-3 * mean).abs() < 1e-18);
         assert_eq!(weights[..5], [1.0; 5]);
         assert!(weights[5] > 0.5 && weights[5] < 0.6 && weights[6] < 1e-30);
-        // Without a distance above 0 the data set's mean decides.
+        // Without a distance above 0, the data set's mean sets the floor.
         let (row, weights) = run(&[0.0; 4], 2.0);
         assert_eq!(row, Row { rho: 0.0, sigma: 1e-3 });
         assert_eq!(weights, [1.0; 4]);
@@ -235,13 +229,13 @@ mod tests {
         }
     }
 
-    /// The row's weights before rounding to f32.
+    /// Returns the sum of the row's weights before they are rounded to f32.
     fn sum_at(distances: &[f32], row: Row) -> f64 {
         (distances.iter()).map(|&d| (-(f64::from(d) - row.rho).max(0.0) / row.sigma).exp()).sum()
     }
 
     proptest! {
-        /// Rows across f32's whole range, where scales differ by up to 10⁷⁶.
+        /// Rows over the whole range of f32, where scales differ by a factor of up to 10⁷⁶.
         #[test]
         fn the_root_is_found_on_any_row(
             mut distances in prop::collection::vec(

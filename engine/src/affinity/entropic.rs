@@ -1,21 +1,19 @@
-//! The entropic affinity of one row (Hinton, Roweis 2002): probabilities
-//! pⱼ ∝ exp(−β Cⱼ) over its neighbours, β such that their entropy is the
-//! logarithm of the perplexity. (The guide's entropy −Σ p (log p − 1) is this one
-//! plus 1.)
+//! The entropic affinity of one row (Hinton, Roweis 2002): probabilities pⱼ ∝ exp(−β Cⱼ) of the row's
+//! neighbours, with β such that the entropy −Σ p log p is the logarithm of the perplexity. (TorchDR's guide
+//! defines the entropy as −Σ p (log p − 1), which is larger by 1.)
 //!
-//! C is the squared distance for Euclidean data. For the cosine metric it is
-//! 1 − cos itself, which is half the squared distance of rows of length 1.
+//! The cost C is the squared distance for the Euclidean metric. For the cosine metric it is 1 − cos, which is
+//! half of the squared distance of rows of length 1.
 //!
-//! What must hold: a row's weights depend on that row's arguments alone, sum
-//! to 1 where it has any neighbour, and are never NaN.
+//! What must hold: a row's weights depend only on that row's arguments, sum to 1 if the row has any neighbour,
+//! and are never NaN.
 
-/// Steps of the root search: bisection alone would need about 80.
+/// Upper bound of the steps of the root search; bisection alone would need about 80.
 const MAX_STEPS: usize = 200;
 
-/// Fills `weights` with the probabilities of a row's neighbours by their
-/// `costs`, with the least one first; costs that are not finite are of
-/// neighbours that are missing. With no more neighbours than the perplexity
-/// asks for they weigh the same. Gives β; 0 where they weigh the same.
+/// Computes the probabilities of a row's neighbours from their `costs`, and returns β. A cost that is not
+/// finite stands for a missing neighbour, whose probability is 0. If there are no more neighbours than the
+/// perplexity, or all costs are equal, all probabilities are equal and β is 0.
 pub fn calibrate(costs: &[f64], perplexity: f64, weights: &mut [f32]) -> f64 {
     debug_assert_eq!(costs.len(), weights.len());
     let present = costs.iter().filter(|c| c.is_finite()).count();
@@ -33,7 +31,8 @@ pub fn calibrate(costs: &[f64], perplexity: f64, weights: &mut [f32]) -> f64 {
     let beta = if present as f64 <= perplexity || ties == present {
         0.0
     } else if ties as f64 >= perplexity {
-        // Those that are nearest are too many already: only they are left.
+        // At least as many nearest neighbours as the perplexity have the same cost: only these get a
+        // probability above 0.
         f64::INFINITY
     } else {
         solve(costs, least, target, present as f64 / sum, nearest)
@@ -50,8 +49,8 @@ pub fn calibrate(costs: &[f64], perplexity: f64, weights: &mut [f32]) -> f64 {
     beta
 }
 
-/// The β > 0 whose entropy is `target`: Newton's method on log β, kept within
-/// what is known to lie around the root. Entropy falls with β.
+/// Returns the β > 0 for which the entropy is `target`: Newton's method on log β, within an interval known to
+/// contain the root. The entropy falls with β.
 fn solve(costs: &[f64], least: f64, target: f64, start: f64, nearest: f64) -> f64 {
     let (mut low, mut high) = (0.0, f64::INFINITY);
     let mut beta = start;
@@ -74,7 +73,7 @@ fn solve(costs: &[f64], least: f64, target: f64, start: f64, nearest: f64) -> f6
         if over.abs() < 1e-12 || closed || beta * nearest > 800.0 {
             break;
         }
-        // By log β the entropy changes by −β² times the variance.
+        // The derivative of the entropy by log β is −β² times the variance of the costs.
         let slope = beta * beta * (two / zero - mean * mean);
         let next = beta * (over / slope).clamp(-3.0, 3.0).exp();
         let between = if high.is_finite() { 0.5 * (low + high) } else { 2.0 * beta };
@@ -94,7 +93,7 @@ mod tests {
 
     #[test]
     fn two_costs_have_a_closed_form() {
-        // Shares of 0.9 and 0.1: entropy 0.325, perplexity 1.384.
+        // Probabilities of 0.9 and 0.1 have entropy 0.325 and perplexity 1.384.
         let perplexity = (-(0.9f64.ln() * 0.9 + 0.1f64.ln() * 0.1)).exp();
         let mut weights = [0.0; 2];
         let beta = calibrate(&[3.0, 5.0], perplexity, &mut weights);
@@ -110,10 +109,10 @@ mod tests {
             (&[2.0], &[1.0]),
             (&[INF, INF], &[0.0, 0.0]),
             (&[1.0, INF], &[1.0, 0.0]),
-            // No more than the perplexity: all the same.
+            // No more neighbours than the perplexity: equal probabilities.
             (&[0.0, 9.0], &[0.5, 0.5]),
             (&[4.0, 4.0, 4.0, 4.0], &[0.25; 4]),
-            // Copies that are too many.
+            // More copies than the perplexity.
             (&[0.0, 0.0, 0.0, 0.0, 7.0], &[0.25, 0.25, 0.25, 0.25, 0.0]),
             (&[1.0, f64::NAN, 2.0, INF], &[0.5, 0.0, 0.5, 0.0]),
         ] {
@@ -124,7 +123,7 @@ mod tests {
     }
 
     proptest! {
-        /// Rows over many decades, where a root is to be had.
+        /// Rows over many decades, for which a root exists.
         #[test]
         fn the_entropy_is_the_perplexitys(
             mut costs in prop::collection::vec((-20i32..20, 1f64..9.9).prop_map(|(e, m)| m * 10f64.powi(e)), 5..90),

@@ -1,17 +1,14 @@
-//! The affinity stage: distances become weights, and the directed graph a
-//! symmetric one.
+//! The affinity stage: computes edge weights from distances, and makes the directed graph symmetric.
 //!
-//! An [`Affinity`] says what weights a row's edges have, and what becomes of two
-//! that lead both ways between the same rows: UMAP's fuzzy union a + b − ab,
-//! the mean (a + b) / 2 of conditional probabilities, or a count of pairs.
-//! Each row is calibrated by itself; its edges then have to meet those that
-//! point back at it, which lie anywhere. An external transpose brings them
-//! together (`transpose`): a run of rows at a time they are merged with the
-//! forward edges of the same rows, and leave as blocks of the edge store
-//! (`store`). Forward weights are computed twice rather than stored.
+//! An [`Affinity`] defines the weights of a row's edges, and how the weights of the two edges between a pair of
+//! rows are combined: UMAP's fuzzy union a + b − ab, the mean (a + b) / 2 of conditional probabilities, or a
+//! count of pairs. Each row is calibrated by itself. Its edges must then be combined with the edges that lead
+//! to it from any other row. An external transpose (`transpose`) sorts the edges by target, for one run of rows
+//! at a time; these incoming edges are merged with the outgoing edges of the same rows, and written as blocks
+//! of the edge store (`store`). The weights of the outgoing edges are computed twice rather than stored.
 //!
-//! What must hold: a row's neighbours ascend, and neither runs nor threads
-//! change a byte.
+//! What must hold: each row's neighbours are in ascending order, and neither the division into runs nor the
+//! number of threads changes a byte of the edge store.
 
 pub mod calibrate;
 pub mod entropic;
@@ -36,35 +33,35 @@ pub use store::{EdgeStore, most_of_block};
 use store::{Piece, StoreWriter};
 use transpose::{Incoming, ROWS, Transposed};
 
-/// Edges that one thread merges at a time, about.
+/// Approximate number of edges that one thread merges at a time.
 const PIECE: usize = 1 << 16;
 
-/// What the stage found.
+/// Statistics of the symmetric graph.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Affinities {
-    /// Edges of the symmetric graph, each counted in both directions.
+    /// Number of edges of the symmetric graph, where each is counted in both directions.
     pub edges: u64,
-    /// The largest weight: an edge of this weight fires in every epoch.
+    /// The largest weight. An edge of this weight fires in every epoch.
     pub max_weight: f32,
-    /// Rows without any edge.
+    /// Number of rows without any edge.
     pub isolated_rows: u64,
-    /// Edges left out at rows that are neighbours of too many others.
+    /// Number of incoming edges that were left out at rows that are neighbours of too many others.
     pub cut_edges: u64,
 }
 
-/// The input affinities.
+/// The input affinities of the streamed methods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Affinity {
-    /// UMAP's fuzzy neighbours, by [`Settings::n_neighbors`].
+    /// UMAP's fuzzy neighbours, with [`Settings::n_neighbors`].
     Umap,
-    /// Conditional probabilities by [`Settings::perplexity`], on three times as many neighbours.
+    /// Conditional probabilities with [`Settings::perplexity`], on three times as many neighbours.
     Entropic,
-    /// PaCMAP's near and mid-near pairs, by [`Settings::n_neighbors`].
+    /// PaCMAP's near and mid-near pairs, with [`Settings::n_neighbors`].
     Pacmap,
 }
 
 impl Affinity {
-    /// Its name, as in the edge store.
+    /// Returns the name, as in the edge store's metadata.
     pub fn name(self) -> &'static str {
         match self {
             Affinity::Umap => "umap",
@@ -73,7 +70,7 @@ impl Affinity {
         }
     }
 
-    /// Neighbours of each of `rows` rows that it wants searched.
+    /// Returns the number of neighbours to search for each of `rows` rows.
     pub fn neighbors(self, settings: &Settings, rows: u64) -> usize {
         let most = rows.saturating_sub(1).min(u64::from(u32::MAX)) as usize;
         match self {
@@ -85,7 +82,7 @@ impl Affinity {
         }
     }
 
-    /// Edges of a row, one way, that become of `k` neighbours.
+    /// Returns the number of a row's directed edges, given `k` neighbours.
     pub fn degree(self, settings: &Settings, k: usize) -> usize {
         match self {
             Affinity::Umap | Affinity::Entropic => k,
@@ -94,13 +91,16 @@ impl Affinity {
     }
 }
 
-/// What a plan's edges are.
+/// Returns the affinity of a plan's method.
+///
+/// # Errors
+/// If the method computes all pairs.
 fn of(plan: &Plan) -> Result<Affinity> {
     let why = || format!("{} computes all pairs, and has no edges", plan.settings.method);
     plan.settings.method.affinity().ok_or_else(|| Error::Config { field: "method", why: why() })
 }
 
-/// The directed weights of a row's edges.
+/// Computes the directed weights of a row's edges.
 pub struct Calibration<'a> {
     graph: &'a Graph,
     weighing: Weighing,
@@ -113,21 +113,21 @@ enum Weighing {
 }
 
 impl<'a> Calibration<'a> {
-    /// UMAP's calibration of `graph`, whose mean distance is `mean_distance`.
+    /// Returns UMAP's calibration of `graph`, whose mean distance is `mean_distance`.
     pub fn new(graph: &'a Graph, mean_distance: f64) -> Self {
-        // umap-learn counts the point itself: k others are its k + 1, and its
-        // means have a zero for the point.
+        // umap-learn counts the point itself: k others correspond to its k + 1 neighbours, and its means
+        // include a zero for the point.
         let k = graph.k();
         let mean_distance = mean_distance * k as f64 / (k + 1) as f64;
         Calibration { graph, weighing: Weighing::Umap { target: calibrate::target(k + 1), mean_distance } }
     }
 
-    /// Conditional probabilities of a perplexity.
+    /// Returns the calibration to conditional probabilities of this perplexity.
     pub fn entropic(graph: &'a Graph, perplexity: f64, metric: Metric) -> Self {
         Calibration { graph, weighing: Weighing::Entropic { perplexity, metric } }
     }
 
-    /// What a plan asks for.
+    /// Returns the calibration that a plan asks for.
     fn of(plan: &Plan, graph: &'a Graph, mean_distance: f64, lists: Option<&Lists>, work: &Work<'_>) -> Result<Self> {
         Ok(match of(plan)? {
             Affinity::Umap => Calibration::new(graph, mean_distance),
@@ -138,8 +138,8 @@ impl<'a> Calibration<'a> {
         })
     }
 
-    /// Fills `weights` (k values) for `row`'s neighbours; where edges are
-    /// pairs, not neighbours, they are left as they are.
+    /// Computes the `weights` (k values) of the neighbours of `row`. For PaCMAP, whose edges are not the
+    /// neighbours, the values are not changed.
     pub fn weights(&self, row: u32, weights: &mut [f32]) -> Result<()> {
         let distances = self.graph.distances(row)?;
         match &self.weighing {
@@ -159,7 +159,7 @@ impl<'a> Calibration<'a> {
         Ok(())
     }
 
-    /// The edges of `row` in place of those in `edges`; `weights` is room for k values.
+    /// Replaces `edges` by the directed edges of `row`. `weights` is scratch space for k values.
     fn edges(&self, row: u32, weights: &mut [f32], edges: &mut Vec<(u32, f32)>) -> Result<()> {
         if let Weighing::Pacmap(pairs) = &self.weighing {
             return pairs.edges(self.graph, row, edges);
@@ -170,7 +170,8 @@ impl<'a> Calibration<'a> {
         Ok(())
     }
 
-    /// The weight of an edge whose two directions weigh so much; 0 is none.
+    /// Returns the weight of an undirected edge from the weights of its two directions, where 0 stands for a
+    /// missing edge.
     #[inline]
     fn unite(&self, there: f32, back: f32) -> f32 {
         match self.weighing {
@@ -181,8 +182,8 @@ impl<'a> Calibration<'a> {
     }
 }
 
-/// Builds the edge store of `graph`, whose mean distance is `mean_distance`;
-/// `lists` are the vectors, where there are any.
+/// Builds the edge store of `graph`, whose mean distance is `mean_distance`. `lists` holds the vectors; `None`
+/// if the run began with a graph.
 pub fn build(
     plan: &Plan,
     graph: &Graph,
@@ -224,7 +225,7 @@ pub fn build(
     Ok((files, found))
 }
 
-/// Merges the rows of a run that are still to be written.
+/// Merges the edges of a run's rows that are not written yet.
 fn merge(
     plan: &Plan,
     calibration: &Calibration<'_>,
@@ -236,7 +237,7 @@ fn merge(
     let mut next = writer.next_row();
     let end = incoming.rows().end;
     while next < end {
-        // Pieces of about as many edges, for all threads together.
+        // Divides the rows into pieces with about equal numbers of edges, and collects pieces for all threads.
         let (mut window, mut edges) = (Vec::new(), 0);
         while next < end && edges < plan.threads * PIECE {
             let (first, mut here) = (next, 0);
@@ -257,7 +258,7 @@ fn merge(
     Ok(())
 }
 
-/// The edges of `rows`, united with those that lead to them.
+/// Combines the outgoing edges of `rows` with the incoming ones.
 fn unite(calibration: &Calibration<'_>, incoming: &Incoming, k: usize, rows: std::ops::Range<u32>) -> Result<Piece> {
     let graph = calibration.graph;
     let cut = incoming.cut_of(rows.clone());
@@ -291,7 +292,7 @@ fn unite(calibration: &Calibration<'_>, incoming: &Incoming, k: usize, rows: std
                 }
                 (Some(_), None) => break,
             };
-            // A weight that underflowed to 0 is no edge; a row is no neighbour of its own.
+            // Leaves out weights that underflowed to 0, and edges from a row to itself.
             if weight > 0.0 && neighbor != row {
                 piece.neighbors.push(neighbor);
                 piece.weights.push(weight);
@@ -302,41 +303,41 @@ fn unite(calibration: &Calibration<'_>, incoming: &Incoming, k: usize, rows: std
     Ok(piece)
 }
 
-/// Edges that a symmetrised graph usually has.
+/// Returns the number of edges that a symmetric graph usually has, given k directed edges for each row.
 pub fn likely_edges(rows: u64, k: usize) -> u64 {
     rows * k as u64 * 33 / 20
 }
 
-/// Bytes that visiting a block holds.
+/// Returns the bytes that visiting a block takes.
 pub fn block_visiting_bytes(rows: u64, k: usize) -> u64 {
     let (rows, edges) = most_of_block(rows, k);
     EdgeReader::bytes(rows, edges)
 }
 
-/// Bytes that reading a block holds, the block included.
+/// Returns the bytes that reading a block takes, the block included.
 pub fn block_reading_bytes(rows: u64, k: usize) -> u64 {
     let (rows, edges) = most_of_block(rows, k);
     EdgeReader::bytes(rows, edges) + rows * 4 + edges * 8
 }
 
-/// Bytes of a run's edges at least, and at most.
+/// Returns the smallest and the largest useful number of bytes for a run's edges.
 pub fn run_bytes(plan: &Plan) -> (u64, u64) {
     let (rows, k) = (plan.shape.rows, plan.degree());
     (transpose::least_bytes(rows, k), transpose::whole_bytes(rows, k))
 }
 
-/// Whether all edges are transposed in memory.
+/// Returns whether all edges are transposed in memory.
 pub fn in_memory(plan: &Plan) -> bool {
     plan.affinity.run_bytes >= run_bytes(plan).1
 }
 
-/// What the stage holds.
+/// Returns the memory that the stage takes.
 pub fn needs(plan: &Plan) -> Needs {
     let (rows, k, threads) = (plan.shape.rows, plan.degree(), plan.threads as u64);
     let (block_rows, block_edges) = most_of_block(rows, k);
     let spilling = !in_memory(plan);
     let counts = rows * 4;
-    // Pieces together may exceed their share by one row of the most edges.
+    // The pieces may exceed their bound by one row with the largest number of edges.
     let pieces = (2 * threads * PIECE as u64 * 8 + block_edges * 8).min(rows * 2 * k as u64 * 8);
     let block = block_rows * 4 + block_edges * 8;
     let run = plan.affinity.run_bytes;
@@ -366,7 +367,7 @@ pub fn needs(plan: &Plan) -> Needs {
         )
 }
 
-/// Bytes on disk: buckets while they last, and the edge store.
+/// Returns the bytes on disk of the buckets, which are temporary, and of the edge store.
 pub fn disk(plan: &Plan) -> (u64, u64) {
     let (rows, k) = (plan.shape.rows, plan.degree());
     let buckets = if in_memory(plan) { 0 } else { rows * k as u64 * 12 };

@@ -1,15 +1,14 @@
-//! PaCMAP's pairs (Wang, Huang, Rudin, Shaposhnik 2021): near ones, by a
-//! distance that is scaled at both ends, and mid-near ones, by a draw.
+//! PaCMAP's pairs (Wang, Huang, Rudin, Shaposhnik 2021): near pairs, by a distance that is scaled at both ends,
+//! and mid-near pairs, by a random draw.
 //!
-//! Near pairs are the k nearest of some 50 candidates more by d² / (ρᵢ ρⱼ), ρ
-//! the mean distance to the neighbours 4 to 6. A mid-near pair of a row is the
-//! second nearest of six rows drawn at random. Where the program of the authors
-//! reads six rows anywhere for each, here some rows together draw theirs from
-//! as many that are drawn for them, whose vectors are then read once.
+//! A row's near pairs are the k of its k + 50 nearest neighbours with the smallest d² / (ρᵢ ρⱼ), where ρ is the
+//! mean distance to the neighbours 4 to 6. A mid-near pair of a row is the second nearest of six rows drawn at
+//! random. The authors' program reads six rows anywhere in the data for each pair. Here 2,048 consecutive rows
+//! draw from a shared pool of 2,048 random rows, whose vectors are read only once.
 //!
-//! `middle.u32` in the run directory: rows × pairs numbers of rows, list order;
-//! a row that finds no pair names itself. It is a unit of the affinity stage.
-//! What must hold: it follows from the lists and the seed alone.
+//! `middle.u32` in the run directory: rows × pairs row numbers (u32, little-endian), in list order; a row for
+//! which no pair was found names itself. The file is a unit of the affinity stage. What must hold: the file
+//! depends only on the lists and the seed.
 
 use std::io::Write;
 
@@ -25,25 +24,25 @@ use crate::settings::Settings;
 use crate::work::Work;
 use crate::{Error, Metric, Result};
 
-/// What a mid-near pair counts in an edge's weight, where a near one counts 1:
-/// an edge is at most two of each, one for each direction.
+/// Weight of a mid-near pair, where a near pair has weight 1. Since an edge has at most two of each, one in
+/// each direction, the sum of the weights encodes both counts.
 pub(crate) const MIDDLE: f32 = 4.0;
-/// Candidates beyond the near pairs that are kept.
+/// Number of candidates in addition to the near pairs that are kept.
 pub(super) const BEYOND: usize = 50;
-/// Rows drawn for a mid-near pair.
+/// Number of rows drawn for a mid-near pair.
 const DRAWN: usize = 6;
-/// Rows that draw from one pool, and rows in it.
+/// Number of rows that draw from one pool, and number of rows in a pool.
 const POOL: u32 = 2048;
-/// The stream of the pools' draws, and that of the rows'.
+/// The random stream that draws the pools.
 const POOLS: u64 = 0x6d69_6421;
-/// See [`POOLS`].
+/// The random stream that draws from the pools.
 const DRAWS: u64 = 0x6d69_6422;
-/// The file, and the unit.
+/// Name of the pairs' file in the run directory.
 const FILE: &str = "middle.u32";
-/// See [`FILE`].
+/// Name of the unit in the manifest.
 const UNIT: &str = "middle";
 
-/// Mid-near pairs of a row.
+/// Returns the number of mid-near pairs of a row.
 pub(super) fn middle_pairs(settings: &Settings) -> usize {
     settings.n_neighbors.div_ceil(2).max(1)
 }
@@ -59,7 +58,8 @@ pub(super) struct Pairs {
 }
 
 impl Pairs {
-    /// Draws and keeps the mid-near pairs, or finds them kept; and takes the rows' scales.
+    /// Draws the mid-near pairs and writes their file, unless an earlier process did, and computes the rows'
+    /// scales.
     pub(super) fn make(plan: &Plan, graph: &Graph, lists: Option<&Lists>, work: &Work<'_>) -> Result<Self> {
         let pairs = middle_pairs(&plan.settings);
         if work.finished::<()>(UNIT)?.is_none() {
@@ -78,7 +78,8 @@ impl Pairs {
         Ok(Pairs { near: plan.settings.n_neighbors.min(graph.k()), scales, metric, middle, pairs })
     }
 
-    /// A row's near pairs with weight 1, and mid-near ones with weight [`MIDDLE`]; a row that is both has the sum.
+    /// Replaces `edges` by a row's near pairs with weight 1 and mid-near pairs with weight [`MIDDLE`]; a row
+    /// that is both gets the sum of both.
     pub(super) fn edges(&self, graph: &Graph, row: u32, edges: &mut Vec<(u32, f32)>) -> Result<()> {
         let own = self.scales[row as usize];
         let mut near: Vec<(f32, u32)> = graph
@@ -89,14 +90,14 @@ impl Pairs {
                 (d * d * own * self.scales[to as usize], to)
             })
             .collect();
-        // Ties go to the nearer one, which stands first.
+        // The sort is stable: of equal scaled distances, the nearer neighbour comes first.
         near.sort_by(|a, b| a.0.total_cmp(&b.0));
         near.truncate(self.near);
         edges.clear();
         edges.extend(near.iter().map(|&(_, to)| (to, 1.0)));
         for to in self.middle(row) {
             match edges.iter_mut().find(|edge| edge.0 == to) {
-                // The same row drawn twice counts once.
+                // A row that was drawn twice counts once.
                 Some(edge) if edge.1 < MIDDLE => edge.1 += MIDDLE,
                 Some(_) => {}
                 None if to != row => edges.push((to, MIDDLE)),
@@ -119,12 +120,12 @@ pub(crate) fn no_vectors() -> Error {
     }
 }
 
-/// A distance that is squared when pairs are ranked: so it is no square itself.
+/// Returns the distance itself where the metric is a squared distance.
 fn length(distance: f32, metric: Metric) -> f32 {
     if metric.is_square() { distance.sqrt() } else { distance }
 }
 
-/// 1 over the mean distance to the neighbours 4 to 6; of fewer neighbours the last.
+/// Returns 1 over the mean distance to the neighbours 4 to 6, or with fewer neighbours to the last three.
 fn scale(distances: &[f32], metric: Metric) -> Result<f32> {
     let there = distances.iter().take_while(|d| d.is_finite()).count();
     let last = there.min(6);
@@ -133,7 +134,7 @@ fn scale(distances: &[f32], metric: Metric) -> Result<f32> {
     Ok((1.0 / mean.max(1e-10)) as f32)
 }
 
-/// Draws the mid-near pairs of all rows and keeps them as the unit.
+/// Draws the mid-near pairs of all rows and writes them as a unit.
 fn draw_middle(plan: &Plan, lists: &Lists, pairs: usize, work: &Work<'_>) -> Result<()> {
     let (rows, seed) = (lists.table.rows(), plan.settings.seed);
     let path = work.path(FILE);
@@ -158,12 +159,12 @@ fn draw_middle(plan: &Plan, lists: &Lists, pairs: usize, work: &Work<'_>) -> Res
     work.finish(UNIT, vec![(FILE.to_string(), stamp)], &())
 }
 
-/// The mid-near pairs of some rows that share a pool.
+/// Returns the mid-near pairs of rows that share a pool.
 fn middle_of(lists: &Lists, rows: std::ops::Range<u32>, pairs: usize, seed: u64) -> Result<Vec<u32>> {
     let (all, dim) = (lists.table.rows(), lists.table.dim);
     let counter = |i: u32| u64::from(rows.start) + u64::from(i);
     let mut pool: Vec<u32> = (0..POOL).map(|i| below(seed, POOLS, counter(i), u64::from(all)) as u32).collect();
-    // Read in the order in which they lie.
+    // The vectors are read in the order in which they are stored.
     pool.sort_unstable();
     let mut vectors = Vec::with_capacity(pool.len() * dim);
     for &row in &pool {
@@ -177,11 +178,11 @@ fn middle_of(lists: &Lists, rows: std::ops::Range<u32>, pairs: usize, seed: u64)
                 let counter = (u64::from(row) * pairs as u64 + pair as u64) * DRAWN as u64 + i as u64;
                 let place = below(seed, DRAWS, counter, u64::from(POOL)) as usize;
                 let other = pool[place];
-                // Oneself is not among those that are drawn.
+                // A row is no candidate for a pair with itself.
                 let far = other == row;
                 (if far { f32::INFINITY } else { squared_distance(own, &vectors[place * dim..][..dim]) }, other)
             });
-            // Stable: of equally near rows the one drawn first, which any of them may be.
+            // The sort is stable: of equally near rows, the one that was drawn first comes first.
             near.sort_by(|a, b| a.0.total_cmp(&b.0));
             out.push(if near[1].0.is_finite() { near[1].1 } else { row });
         }
@@ -189,13 +190,14 @@ fn middle_of(lists: &Lists, rows: std::ops::Range<u32>, pairs: usize, seed: u64)
     Ok(out)
 }
 
-/// Bytes held beside the edges: every row's scale; and while pairs are drawn, a pool for each thread.
+/// Returns the bytes held in addition to the edges: every row's scale, and, while pairs are drawn, a pool for
+/// each thread.
 pub(super) fn bytes(plan: &Plan) -> (u64, u64) {
     let pool = u64::from(POOL) * (plan.shape.dim as u64 * 4 + 4 + middle_pairs(&plan.settings) as u64 * 8);
     (plan.shape.rows * 4, plan.threads as u64 * pool)
 }
 
-/// Bytes on disk.
+/// Returns the bytes of the pairs' file.
 pub(super) fn disk(plan: &Plan) -> u64 {
     plan.shape.rows * middle_pairs(&plan.settings) as u64 * 4
 }

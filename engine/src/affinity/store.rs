@@ -1,10 +1,9 @@
-//! The edge store of a run: one or more files of the io crate's edge format,
-//! each a range of rows, that are read as one.
+//! The edge store of a run: one or more files in the edge format of `lowland_io`, each for a range of rows,
+//! which are read as one sequence of blocks.
 //!
-//! `edges-<part>.arrow` holds the rows `part · part_rows ..`. A block ends
-//! with a run of [`BLOCK_ROWS`] rows that starts at a multiple of it, and
-//! earlier where another row would make it more than [`most_of_block`] edges.
-//! What must hold: parts and blocks follow from the rows and the edges alone.
+//! `edges-<part>.arrow` holds the rows from `part · part_rows` on. A block ends before each row that is a
+//! multiple of [`BLOCK_ROWS`], and before a row that would give it more edges than [`most_of_block`]. What must
+//! hold: parts and blocks depend only on the rows and the edges.
 
 use std::path::Path;
 
@@ -16,19 +15,19 @@ use crate::Result;
 use crate::plan::BLOCK_ROWS;
 use crate::work::Work;
 
-/// Rows of a part at least.
+/// The smallest number of rows in a part.
 const PART_ROWS: u32 = 1 << 20;
-/// Parts at most, about.
+/// The largest number of parts, approximately.
 const MOST_PARTS: u32 = 256;
 
-/// Rows and edges of a block at most.
+/// Returns the largest number of rows and of edges in a block.
 pub fn most_of_block(rows: u64, k: usize) -> (u64, u64) {
     let block_rows = u64::from(BLOCK_ROWS).min(rows);
-    // Symmetrised, a graph of k neighbours a row has at most 2k edges a row.
+    // A graph of k neighbours for each row has at most 2k edges for each row once it is symmetric.
     (block_rows, block_rows * 2 * k as u64)
 }
 
-/// Rows of a part.
+/// Returns the number of rows in a part.
 fn part_rows(rows: u32) -> u32 {
     rows.div_ceil(MOST_PARTS).next_multiple_of(BLOCK_ROWS).max(PART_ROWS)
 }
@@ -37,10 +36,10 @@ fn name(part: u32) -> String {
     format!("edges-{part:03}.arrow")
 }
 
-/// A finished edge store.
+/// A complete edge store, opened for reading.
 pub struct EdgeStore {
     parts: Vec<EdgeReader>,
-    /// (part, block in it) of every block.
+    /// The part of each block, and the block's number in the part.
     blocks: Vec<(u32, u32)>,
 }
 
@@ -56,59 +55,58 @@ impl EdgeStore {
         Ok(EdgeStore { blocks: parts.iter().enumerate().flat_map(of_part).collect(), parts })
     }
 
-    /// How many blocks there are; together they hold every row once, in order.
+    /// Returns the number of blocks, which together hold every row once, in order.
     pub fn count(&self) -> usize {
         self.blocks.len()
     }
 
-    /// The file that block `i` is in.
+    /// Returns the path of the file that holds block `i`.
     pub fn path_of(&self, i: usize) -> &Path {
         self.parts[self.blocks[i].0 as usize].path()
     }
 
-    /// Bytes of block `i` at rest.
+    /// Returns the bytes of block `i` on disk.
     pub fn block_bytes(&self, i: usize) -> u64 {
         let (part, block) = self.blocks[i];
         self.parts[part as usize].blocks()[block as usize].bytes
     }
 
-    /// The first row of block `i`.
+    /// Returns the first row of block `i`.
     pub fn first_row(&self, i: usize) -> u32 {
         let (part, block) = self.blocks[i];
         self.parts[part as usize].blocks()[block as usize].first_row
     }
 
-    /// Hands block `i`'s offsets, neighbours and weights to `visit`.
+    /// Calls `visit` with the offsets, neighbours and weights of block `i`.
     pub fn visit_block<R>(&self, i: usize, visit: impl FnOnce(&[i32], &[u32], &[f32]) -> R) -> Result<R> {
         let (part, place) = self.blocks[i];
         Ok(self.parts[part as usize].visit_block(place as usize, visit)?)
     }
 
-    /// Reads block `i` in place of what `block` held.
+    /// Reads block `i` into `block`.
     pub fn read_block(&self, i: usize, block: &mut EdgeBlock) -> Result<()> {
         let (part, place) = self.blocks[i];
         Ok(self.parts[part as usize].read_block(place as usize, block)?)
     }
 }
 
-/// Takes rows in order and writes them, block by block and part by part. Parts
-/// that an earlier process finished are passed over.
+/// Writes rows in order, block by block and part by part. Parts that an earlier process finished are skipped.
 pub(super) struct StoreWriter<'a> {
     work: Work<'a>,
     rows: u32,
     affinity: Affinity,
-    /// Directed edges of a row.
+    /// Number of directed edges of a row, for the metadata.
     k: usize,
     most_edges: usize,
     block: EdgeBlock,
     part: Option<EdgeWriter>,
     finished: u32,
-    /// What was found in finished parts, and in the one under way.
+    /// Statistics of the finished parts.
     before: Found,
     found: Found,
 }
 
-/// What a part has.
+/// Statistics of a part, which the manifest keeps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Found {
     edges: u64,
@@ -128,21 +126,22 @@ impl Found {
     }
 }
 
-/// A row's edges are handed over as a range of these.
+/// The edges of some consecutive rows.
 #[derive(Default)]
 pub(super) struct Piece {
     /// The first row.
     pub(super) first: u32,
-    /// One more than there are rows; the first is 0.
+    /// Where each row's edges begin, and the end of the last row's; the first offset is 0.
     pub(super) offsets: Vec<usize>,
     pub(super) neighbors: Vec<u32>,
     pub(super) weights: Vec<f32>,
-    /// Rows that did not keep all edges that lead to them, with how many.
+    /// Rows that did not keep all incoming edges, and how many were left out.
     pub(super) cut: Vec<(u32, u64)>,
 }
 
 impl<'a> StoreWriter<'a> {
-    /// Finds what is finished. Blocks have no more than `most_edges`, unless one row has.
+    /// Skips the parts that are finished already. Blocks have at most `most_edges` edges, unless a single row
+    /// has more.
     pub(super) fn resume(rows: u32, affinity: Affinity, k: usize, most_edges: usize, work: Work<'a>) -> Result<Self> {
         let mut writer = StoreWriter {
             work,
@@ -169,18 +168,18 @@ impl<'a> StoreWriter<'a> {
         Ok(writer)
     }
 
-    /// The row that comes next.
+    /// Returns the next row to be pushed.
     pub(super) fn next_row(&self) -> u32 {
         self.block.first_row + self.block.rows() as u32
     }
 
-    /// Rows of finished parts. Only these survive a stop: a row that was taken
-    /// may still wait in its block.
+    /// Returns the number of rows in finished parts. Only these survive a stop; rows pushed later may still be
+    /// in a block that is not written.
     pub(super) fn finished_rows(&self) -> u32 {
         self.finished
     }
 
-    /// Appends rows; the first is the next row.
+    /// Appends rows, the first of which must be the next row.
     pub(super) fn push(&mut self, piece: &Piece) -> Result<()> {
         debug_assert_eq!(piece.first, self.next_row());
         for edges in piece.offsets.windows(2) {
@@ -238,7 +237,7 @@ impl<'a> StoreWriter<'a> {
         Ok(())
     }
 
-    /// After the last row.
+    /// Writes the last block and part, and returns the statistics of the whole store.
     pub(super) fn finish(mut self) -> Result<Affinities> {
         if self.block.rows() > 0 {
             self.write_block()?;

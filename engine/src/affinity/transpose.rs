@@ -1,15 +1,13 @@
-//! The external transpose: every directed edge i → j is brought to row j.
+//! The external transpose: sorts the directed edges i → j by their target j.
 //!
-//! How many edges lead to each row is counted first, so that the rows can be
-//! cut into runs whose edges fit in memory together, whatever hubs there are.
-//! One run that holds everything needs no disk; otherwise each run is a bucket
-//! on disk. Edges are put down in the order of the rows they come from, so
-//! placing them by row, one after another, leaves each row's sorted.
+//! First the incoming edges of each row are counted, so that the rows can be divided into runs whose edges fit
+//! in memory, whatever hubs there are. A single run needs no disk; otherwise each run is a bucket on disk.
+//! Edges are written in the order of their origins, so that appending them to their targets in that order
+//! leaves each row's incoming edges sorted.
 //!
-//! A row keeps at most [`most_incoming`] of the edges that lead to it: the
-//! strongest, then those from lower rows. Only the row itself is then pulled by
-//! fewer; every edge's other end still has it. What must hold: which edges a
-//! row keeps does not depend on how rows are cut into runs.
+//! A row keeps at most [`most_incoming`] of its incoming edges: the strongest, and of equal ones those of lower
+//! rows. The row itself is then attracted by fewer rows, whereas the row at the other end of each edge still
+//! has the edge. What must hold: the edges that a row keeps do not depend on how rows are divided into runs.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -25,29 +23,29 @@ use crate::index::Made;
 use crate::plan::Plan;
 use crate::work::Work;
 
-/// Rows calibrated at a time by one thread.
+/// Number of rows that one thread calibrates at a time.
 pub(super) const ROWS: usize = 1024;
-/// Runs at most: each bucket is an open file.
+/// The largest number of runs; each bucket is an open file.
 const MOST_RUNS: u64 = 256;
-/// The buckets' files, and the unit that they are.
+/// Name of the buckets' files, and of their unit in the manifest.
 const UNIT: &str = "transpose";
-/// Bytes of an edge at its place: origin and weight.
+/// Bytes of an edge in memory: origin and weight.
 const EDGE: u64 = 8;
-/// Bytes of a row in a run: where its edges begin, and how many are there.
+/// Bytes of a row of a run: where its edges begin, and their number.
 const ROW: u64 = 12;
 
-/// Edges that a row keeps of those that lead to it.
+/// Returns the number of incoming edges that a row keeps at most.
 pub(super) fn most_incoming(rows: u64, k: usize) -> usize {
     (most_of_block(rows, k).1 as usize).saturating_sub(k).max(1)
 }
 
-/// Places that a row of so many incoming edges is given: where they are more
-/// than are kept, the weakest go whenever twice as many have come.
+/// Returns the number of edges for which memory is reserved for a row. If a row has more incoming edges than it
+/// keeps, the weakest are dropped whenever twice the kept number is reached.
 fn places(incoming: u32, most: usize) -> usize {
     (incoming as usize).min(2 * most)
 }
 
-/// How many edges lead to each row.
+/// Counts the incoming edges of each row.
 pub(super) fn count(calibration: &Calibration<'_>, work: &Work<'_>) -> Result<Vec<u32>> {
     let graph = calibration.graph;
     let counts: Vec<AtomicU32> = (0..graph.rows()).map(|_| AtomicU32::new(0)).collect();
@@ -66,11 +64,11 @@ pub(super) fn count(calibration: &Calibration<'_>, work: &Work<'_>) -> Result<Ve
         work.progress.check()
     })?;
     work.progress.traffic.read(u64::from(graph.rows()) * graph.row_bytes() as u64);
-    // In place: the two have one layout.
+    // Needs no second allocation, because both element types have the same layout.
     Ok(counts.into_iter().map(AtomicU32::into_inner).collect())
 }
 
-/// The last row of each run, excluded: as many rows as fit into `bytes`, at least one.
+/// Returns the end of each run. A run has as many rows as fit into `bytes`, and at least one.
 fn cut(counts: &[u32], most: usize, bytes: u64) -> Vec<u32> {
     let (mut ends, mut held) = (Vec::new(), 0);
     for (row, &incoming) in counts.iter().enumerate() {
@@ -85,17 +83,17 @@ fn cut(counts: &[u32], most: usize, bytes: u64) -> Vec<u32> {
     ends
 }
 
-/// Edges by the row they lead to, for a run of rows.
+/// The incoming edges of a run of rows.
 pub(super) struct Incoming {
     rows: Range<u32>,
-    /// The first place of each row, and the number of places last.
+    /// Where each row's edges begin, followed by the total.
     starts: Vec<u64>,
-    /// Edges of each row that are there.
+    /// Number of edges of each row so far.
     filled: Vec<u32>,
-    /// (origin, weight), by row; in each row by origin.
+    /// (origin, weight), sorted by row and within a row by origin.
     edges: Vec<(u32, f32)>,
     most: usize,
-    /// Edges that were too many, of the rows that had such.
+    /// Number of dropped edges, for the rows that have any.
     cut: BTreeMap<u32, u64>,
 }
 
@@ -130,7 +128,7 @@ impl Incoming {
         self.filled[row] += 1;
     }
 
-    /// Keeps the strongest of a row's edges, as many as a row keeps, by origin.
+    /// Keeps the strongest edges of a row, as many as a row keeps, in the order of their origins.
     #[cold]
     fn strongest(&mut self, row: usize) {
         let start = self.starts[row] as usize;
@@ -143,7 +141,7 @@ impl Incoming {
         }
     }
 
-    /// After the last edge.
+    /// Drops the surplus edges of all rows, after the last edge.
     fn finish(mut self) -> Self {
         for row in 0..self.filled.len() {
             if self.filled[row] as usize > self.most {
@@ -153,42 +151,43 @@ impl Incoming {
         self
     }
 
-    /// The rows.
+    /// Returns the rows of the run.
     pub(super) fn rows(&self) -> Range<u32> {
         self.rows.clone()
     }
 
-    /// Those of `rows` that did not keep all edges that lead to them, with how many.
+    /// Returns those of `rows` that did not keep all incoming edges, with the number of dropped edges.
     pub(super) fn cut_of(&self, rows: Range<u32>) -> Vec<(u32, u64)> {
         self.cut.range(rows).map(|(&row, &cut)| (row, cut)).collect()
     }
 
-    /// The edges that lead to `row`: origins, ascending, and weights.
+    /// Returns the incoming edges of `row`: origins, in ascending order, and weights.
     pub(super) fn of(&self, row: u32) -> &[(u32, f32)] {
         let row = (row - self.rows.start) as usize;
         &self.edges[self.starts[row] as usize..][..self.filled[row] as usize]
     }
 }
 
-/// What the manifest keeps of finished buckets.
+/// The manifest's record of finished buckets.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     ends: Vec<u32>,
     files: Vec<(String, lowland_io::FileStamp)>,
 }
 
-/// All edges, transposed: run after run.
+/// All edges, sorted by target, one run after another.
 pub(super) struct Transposed {
     counts: Vec<u32>,
     most: usize,
     ends: Vec<u32>,
-    /// Everything, where it fits in memory.
+    /// All edges in one run, if they fit in memory.
     whole: Option<Incoming>,
     buckets: Option<Buckets<EdgeRecord>>,
 }
 
 impl Transposed {
-    /// Calibrates the graph's rows and brings their edges to where they lead.
+    /// Calibrates all rows and distributes their edges by target, in memory or to buckets. Reopens the buckets
+    /// of an earlier process if they are complete.
     pub(super) fn make(plan: &Plan, calibration: &Calibration<'_>, counts: Vec<u32>, work: &Work<'_>) -> Result<Self> {
         let most = most_incoming(plan.shape.rows, plan.degree());
         if let Some(Kept { ends, files }) = work.finished::<Kept>(UNIT)? {
@@ -208,7 +207,7 @@ impl Transposed {
         }
         let mut writer =
             BucketWriter::<EdgeRecord>::create(work.run.dir(), UNIT, ends.len(), plan.affinity.buffer_bytes as usize);
-        // Most edges lead near where they come from: the run before is the best guess.
+        // Most edges lead to a row near their origin, so that the run of the previous edge is tried first.
         let mut guess = 0;
         each_edge(plan, calibration, work, |edge| {
             let first = |run: usize| if run == 0 { 0 } else { ends[run - 1] };
@@ -229,18 +228,18 @@ impl Transposed {
         self.buckets.iter().flat_map(Buckets::files).collect()
     }
 
-    /// How many runs there are.
+    /// Returns the number of runs.
     pub(super) fn runs(&self) -> usize {
         self.ends.len()
     }
 
-    /// The rows of run `run`.
+    /// Returns the rows of run `run`.
     pub(super) fn rows(&self, run: usize) -> Range<u32> {
         let first = if run == 0 { 0 } else { self.ends[run - 1] };
         first..self.ends[run]
     }
 
-    /// The edges that lead to the rows of run `run`.
+    /// Reads the incoming edges of the rows of run `run`.
     pub(super) fn read(&mut self, run: usize, work: &Work<'_>) -> Result<Incoming> {
         match (self.whole.take(), &self.buckets) {
             (Some(whole), _) => Ok(whole),
@@ -254,7 +253,7 @@ impl Transposed {
         }
     }
 
-    /// Gives back the disk space of runs whose rows all lie before `row`.
+    /// Deletes the buckets of runs whose rows are all before `row`.
     pub(super) fn discard_before(&mut self, row: u32, work: &Work<'_>) -> Result<()> {
         let Some(buckets) = &mut self.buckets else { return Ok(()) };
         let done: Vec<usize> = (0..self.ends.len()).filter(|&r| self.ends[r] <= row && buckets.len(r) > 0).collect();
@@ -267,7 +266,7 @@ impl Transposed {
     }
 }
 
-/// Every directed edge with its weight, in the order of the rows they come from.
+/// Calls `take` for every directed edge with its weight, in the order of the origins.
 fn each_edge(
     plan: &Plan,
     calibration: &Calibration<'_>,
@@ -298,21 +297,22 @@ fn each_edge(
     Ok(())
 }
 
-/// Bytes of fresh edges on their way.
+/// Returns the bytes of calibrated edges that are not distributed yet.
 pub(super) fn fresh_bytes(plan: &Plan) -> u64 {
     let rows = (plan.threads as u64 * 4 * ROWS as u64).min(plan.shape.rows);
     rows * plan.degree() as u64 * 12
 }
 
-/// Bytes of a run that holds all rows.
+/// Returns the bytes of a run that holds all rows, without hubs.
 pub(super) fn whole_bytes(rows: u64, k: usize) -> u64 {
     rows * (ROW + EDGE * k as u64)
 }
 
-/// Bytes that a run takes at least: a row that keeps the most, and few enough runs.
+/// Returns the smallest number of bytes for a run: enough for one row with the most edges, and for at most
+/// [`MOST_RUNS`] runs.
 pub(super) fn least_bytes(rows: u64, k: usize) -> u64 {
     let row = ROW + 2 * EDGE * most_incoming(rows, k) as u64;
-    // Runs that are followed by one that did not fit are half full on average, or more.
+    // Two consecutive runs together exceed the limit, so that runs are at least half full on average.
     row.max(2 * whole_bytes(rows, k).div_ceil(MOST_RUNS)).min(whole_bytes(rows, k))
 }
 
@@ -324,10 +324,10 @@ mod tests {
     fn rows_are_cut_where_their_edges_no_longer_fit() {
         let counts = [3, 0, 5, 100, 1, 1];
         assert_eq!(cut(&counts, 1000, u64::MAX), [6]);
-        // 12 + 8 · edges each: 36, 12, 52, 812, 20, 20.
+        // Bytes of each row, 12 + 8 · edges: 36, 12, 52, 812, 20, 20.
         assert_eq!(cut(&counts, 1000, 100), [3, 4, 6]);
         assert_eq!(cut(&counts, 1000, 1), [1, 2, 3, 4, 5, 6]);
-        // A row of more edges than are kept has places for twice those kept.
+        // A row with more edges than it keeps reserves memory for twice the kept number.
         assert_eq!(cut(&counts, 4, 216), [6]);
     }
 

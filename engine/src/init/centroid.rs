@@ -1,5 +1,5 @@
-//! A start from the index's centroids: their own graph is laid out as a small
-//! map, and every row is placed among its nearest centroids.
+//! First positions from the index's centroids: the centroids' own graph is laid out as a small map, and every
+//! row is placed at a weighted mean of its nearest centroids.
 
 use lowland_io::edges::EdgeBlock;
 use rayon::prelude::*;
@@ -14,18 +14,19 @@ use crate::pca::{BlockwisePca, Covariance};
 use crate::plan::Plan;
 use crate::{Error, Method, Result};
 
-/// Epochs of the small map.
+/// Number of epochs of the small map.
 const EPOCHS: usize = 500;
-/// Centroids that a row is placed among.
+/// Number of centroids whose mean places a row.
 const AMONG: usize = 4;
-/// Lists whose centroids a row is compared with: those around its own.
+/// Number of lists whose centroids a row is compared with: the lists nearest to the row's own list, which is
+/// included.
 const AROUND: usize = 24;
-/// Components up to which the centroids' covariance is decomposed whole.
+/// The largest dimension for which the centroids' whole covariance matrix is decomposed.
 const NARROW: usize = 512;
-/// Centroids searched for together.
+/// Number of centroids that are searched for together.
 const PANEL: usize = 256;
 
-/// Positions of all rows, in list order.
+/// Returns the positions of all rows, in list order.
 pub(super) fn place(plan: &Plan, lists: &Lists, progress: &Progress<'_>) -> Result<Vec<f32>> {
     let width = plan.settings.n_components;
     let map = small_map(plan, &lists.table.centroids, lists.table.dim, progress)?;
@@ -49,7 +50,7 @@ pub(super) fn place(plan: &Plan, lists: &Lists, progress: &Progress<'_>) -> Resu
             near.truncate(AMONG);
             let mut total = 0.0;
             for &(squared, l) in &near {
-                // A row on its centroid takes its place all but exactly.
+                // Bounds the weight; a row at its centroid gets nearly the centroid's position.
                 let weight = 1.0 / (squared.sqrt() + f32::MIN_POSITIVE.sqrt());
                 total += weight;
                 for (out, &x) in out.iter_mut().zip(&map[l as usize * width..]) {
@@ -64,7 +65,7 @@ pub(super) fn place(plan: &Plan, lists: &Lists, progress: &Progress<'_>) -> Resu
     Ok(positions)
 }
 
-/// The map of the centroids themselves: exact neighbours, UMAP weights, PCA start.
+/// Computes the map of the centroids: exact neighbours, UMAP weights, PCA start.
 fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>) -> Result<Vec<f32>> {
     let n = centroids.len() / dim;
     let k = plan.k().min(n - 1);
@@ -95,7 +96,7 @@ fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>
 
     let count = found.iter().map(Vec::len).sum::<usize>() + n;
     let mean = found.iter().flatten().map(|&(d, _)| f64::from(d)).sum::<f64>() / count as f64;
-    // Every edge in both directions, then the two of a pair united.
+    // Lists every edge in both directions, then combines the two edges of each pair.
     let mut edges: Vec<(u32, u32, f32, f32)> = Vec::with_capacity(2 * count);
     let (mut distances, mut weights) = (Vec::new(), Vec::new());
     for (from, near) in found.iter().enumerate() {
@@ -129,7 +130,8 @@ fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>
     }
 
     let width = plan.settings.n_components;
-    // A start need not be exact, and a decomposition that takes minutes could not be stopped.
+    // A start need not be exact, and the decomposition of a wide covariance matrix takes minutes, during which
+    // the run could not be stopped.
     let pca = if dim > NARROW {
         let mut pca = BlockwisePca::new(dim, width);
         pca.add(centroids);
@@ -143,7 +145,7 @@ fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>
     let mut start = vec![0f32; n * width];
     super::scores(&pca, centroids, width, &mut start);
     scale(&mut start);
-    // UMAP's map whatever the method: the centroids are few, and only begin another map.
+    // The small map is UMAP's for every method: the centroids are few, and only determine first positions.
     let config = &plan.settings;
     let options = layout::Options {
         n_components: width,
@@ -161,7 +163,7 @@ fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>
     layout::run(&options, &edges, layout::Start::Positions(&start), &mut (), &quiet)
 }
 
-/// What is held beside the positions and the centroids.
+/// Returns the memory held in addition to the positions and the centroids.
 pub(super) fn parts(plan: &Plan) -> Vec<(&'static str, u64)> {
     let (n, dim) = (plan.index.lists as u64, plan.shape.dim as u64);
     let components = if plan.shape.dim > NARROW {
@@ -169,7 +171,7 @@ pub(super) fn parts(plan: &Plan) -> Vec<(&'static str, u64)> {
     } else {
         Covariance::bytes(plan.shape.dim)
     };
-    // Packed, they are gone before the components are found.
+    // The packed centroids are freed before the principal components are computed.
     let packed = n * (dim + 1) * 4;
     vec![
         ("the centroids' own graph", n * plan.k() as u64 * (16 + 2 * 16 + 16)),

@@ -1,7 +1,6 @@
-//! A start from the graph alone: random positions, smoothed by walking the
-//! edges. Each pass replaces a row by the weighted mean of itself and its
-//! neighbours and sets the axes apart again, which is a power iteration
-//! towards the graph's leading eigenvectors that only ever streams blocks.
+//! First positions from the graph alone: random positions, smoothed along the edges. Each pass replaces a row's
+//! position by the weighted mean of itself and its neighbours, and then makes the axes orthonormal. This is a
+//! power iteration towards the leading eigenvectors of the graph, which only streams the edge blocks.
 
 use lowland_io::edges::EdgeBlock;
 use rayon::prelude::*;
@@ -12,7 +11,7 @@ use crate::affinity::{self, EdgeStore};
 use crate::plan::Plan;
 use crate::work::Work;
 
-/// Passes over the edges.
+/// Number of passes over the edges.
 const PASSES: usize = 30;
 
 /// Smooths `positions` over the run's edges.
@@ -48,8 +47,8 @@ pub(super) fn place(plan: &Plan, mut positions: Vec<f32>, work: &Work<'_>) -> Re
     Ok(positions)
 }
 
-/// Centres each axis, takes out what it shares with those before it, and
-/// gives it unit variance. Sums run in row order, in f64.
+/// Centres each axis, subtracts its projections on the previous axes, and scales it to unit variance. Sums run
+/// in row order, in f64.
 fn set_apart(positions: &mut [f32], width: usize) {
     let rows = (positions.len() / width) as f64;
     for axis in 0..width {
@@ -71,7 +70,7 @@ fn set_apart(positions: &mut [f32], width: usize) {
     }
 }
 
-/// Bytes held beside two sets of positions.
+/// Returns the bytes held in addition to two sets of positions.
 pub(super) fn bytes(plan: &Plan) -> u64 {
     affinity::block_reading_bytes(plan.shape.rows, plan.degree())
 }

@@ -1,9 +1,8 @@
-//! A start from positions that a user brings: those of an earlier map, in which
-//! rows may be missing.
+//! First positions that the user provides: those of an earlier map, which need not have all rows.
 //!
-//! A row that has none begins at the mean of its neighbours that have, weighed
-//! by its edges; pass after pass, until no row is left that is tied to any
-//! other. The rest begins at the mean of all. The map keeps its place and scale.
+//! A row without a position starts at the mean of its neighbours that have one, weighted by its edges. Passes
+//! over the edges repeat until no further row can be placed. The remaining rows start at the mean of all. The
+//! map keeps its position and scale.
 
 use std::path::Path;
 
@@ -18,11 +17,11 @@ use crate::run::FirstPositions;
 use crate::work::Work;
 use crate::{Error, Result};
 
-/// Positions in the source's order, NaN in rows that have none. They are those of `first`, or
-/// of the file `path`, which must be rows × components then.
+/// Returns the positions in the source's order, with NaN for rows without a position. They are read from
+/// `first`, or else from the file `path`, which must then have rows × components numbers.
 ///
 /// # Errors
-/// Where the file is of another shape, or has a number that is none.
+/// If the file has another shape, or a number that is not finite.
 pub(crate) fn given(plan: &Plan, path: &Path, first: Option<&dyn FirstPositions>, work: &Work<'_>) -> Result<Vec<f32>> {
     let (rows, width) = (plan.shape.rows, plan.settings.n_components);
     let mut positions = vec![0f32; rows as usize * width];
@@ -53,7 +52,7 @@ pub(crate) fn given(plan: &Plan, path: &Path, first: Option<&dyn FirstPositions>
     Ok(positions)
 }
 
-/// Puts positions in list order, and rows that have none among their neighbours.
+/// Brings positions to list order, and places rows without a position among their neighbours.
 pub(super) fn place(plan: &Plan, given: Vec<f32>, lists: Option<&Lists>, work: &Work<'_>) -> Result<Vec<f32>> {
     let width = plan.settings.n_components;
     let mut positions = given;
@@ -98,7 +97,8 @@ pub(super) fn place(plan: &Plan, given: Vec<f32>, lists: Option<&Lists>, work: &
     Ok(in_the_middle(plan, positions))
 }
 
-/// Fills `out` with the mean of the neighbours of the block's row `at` that have positions, if any has.
+/// Sets `out` to the weighted mean of the neighbours of the block's row `at` that have positions. Returns
+/// whether there was any.
 fn among(block: &EdgeBlock, at: usize, positions: &[f32], out: &mut [f32]) -> bool {
     let (mut sums, mut total) = (vec![0f64; out.len()], 0f64);
     let range = block.offsets[at] as usize..block.offsets[at + 1] as usize;
@@ -116,8 +116,8 @@ fn among(block: &EdgeBlock, at: usize, positions: &[f32], out: &mut [f32]) -> bo
     total > 0.0
 }
 
-/// Puts rows without a position at the mean of those that have one; where none has, all at random
-/// within a ball of radius ½.
+/// Places rows without a position at the mean of the other rows. If no row has a position, all rows are placed
+/// at random within a ball of radius ½.
 pub(crate) fn in_the_middle(plan: &Plan, mut positions: Vec<f32>) -> Vec<f32> {
     let width = plan.settings.n_components;
     let (mut sums, mut count) = (vec![0f64; width], 0u64);

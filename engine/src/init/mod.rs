@@ -1,8 +1,8 @@
-//! The init stage: first positions, rows × components, in list order.
+//! The init stage: computes the first positions, rows × components, in list order.
 //!
-//! Whatever the way, equal rows start apart by a draw of their own. The map
-//! starts about twenty units wide, where UMAP's step sizes belong, or as narrow
-//! as its method wants it.
+//! For every kind of start, each coordinate gets a small random offset, so that equal rows have different
+//! positions. The map starts about twenty units wide, which fits UMAP's learning rates, or with the standard
+//! deviation that its method asks for.
 
 mod centroid;
 mod diffusion;
@@ -24,18 +24,18 @@ use crate::run::FirstPositions;
 use crate::work::Work;
 use crate::{Init, Result};
 
-/// First positions in the run directory: rows × components floats, list order.
+/// Name of the first positions' file in the run directory: rows × components f32, in list order.
 pub const INIT: &str = "init.f32";
-/// Fewer centroids than this tell too little: the map starts from PCA then.
+/// The smallest number of centroids for a start from centroids; with fewer, the map starts from PCA.
 pub const LEAST_CENTROIDS: usize = 128;
-/// Half the width that a map starts with.
+/// Half of the width that a map starts with.
 pub(crate) const EXTENT: f32 = 10.0;
-/// What equal rows are moved apart by, at most.
+/// The largest random offset of a coordinate.
 const JITTER: f32 = 1e-2;
-/// Rows handled at a time.
+/// Number of rows that one task handles.
 const ROWS: usize = 4096;
 
-/// Finds first positions and writes them.
+/// Computes first positions and writes them.
 pub fn place(
     plan: &Plan,
     lists: Option<&Lists>,
@@ -51,7 +51,7 @@ pub fn place(
         (Init::Centroid, Some(lists), _) if plan.has_centroids() => centroid::place(plan, lists, progress)?,
         (Init::Centroid, Some(lists), Some(pca)) => project(lists, pca, width, progress)?,
         (Init::Random, ..) => random(plan),
-        // No vectors to start from: the graph itself says what lies where.
+        // Without vectors, only the graph tells which rows are near each other.
         (Init::Centroid | Init::Pca, ..) => diffusion::place(plan, random(plan), work)?,
     };
     let seed = plan.settings.seed;
@@ -68,7 +68,7 @@ pub fn place(
     Ok(vec![(INIT.into(), stamp)])
 }
 
-/// Writes positions as plain little-endian floats.
+/// Writes positions as little-endian f32.
 pub fn write_positions(path: &Path, positions: &[f32]) -> Result<lowland_io::FileStamp> {
     let mut file = PendingFile::create(path)?;
     crate::index::write_floats(&mut file, positions).map_err(|e| IoError::io(path, "write", e))?;
@@ -76,13 +76,13 @@ pub fn write_positions(path: &Path, positions: &[f32]) -> Result<lowland_io::Fil
     Ok(file.finish()?)
 }
 
-/// Positions at rest, mapped.
+/// Positions in a file, memory-mapped.
 pub struct Positions {
     map: Mapped,
 }
 
 impl Positions {
-    /// Opens the positions of `rows` rows of `width` components.
+    /// Opens the positions of `rows` rows with `width` components.
     pub fn open(path: &Path, rows: u64, width: usize) -> Result<Self> {
         let map = Mapped::open(path)?;
         let (expected, found) = (rows * width as u64 * 4, map.bytes().len() as u64);
@@ -92,7 +92,7 @@ impl Positions {
         Ok(Positions { map })
     }
 
-    /// Rows × components.
+    /// Returns the positions, rows × components.
     pub fn values(&self) -> Result<&[f32]> {
         Ok(self.map.floats(0, self.map.bytes().len() / 4)?)
     }
@@ -103,7 +103,7 @@ fn random(plan: &Plan) -> Vec<f32> {
     (0..n).into_par_iter().map(|i| EXTENT * (2.0 * unit(seed, 0x4a4d, i) - 1.0)).collect()
 }
 
-/// Principal component scores, scaled to fill ±EXTENT.
+/// Returns the principal component scores, scaled to ±[`EXTENT`].
 fn project(lists: &Lists, pca: &Pca, width: usize, progress: &Progress<'_>) -> Result<Vec<f32>> {
     let mut positions = vec![0f32; lists.table.rows() as usize * width];
     let mut rest = positions.as_mut_slice();
@@ -119,7 +119,8 @@ fn project(lists: &Lists, pca: &Pca, width: usize, progress: &Progress<'_>) -> R
     Ok(positions)
 }
 
-/// Principal component scores of `rows`, `width` a row; 0 beyond as many as the rows have components.
+/// Computes principal component scores of `rows`, `width` for each row. Scores beyond the number of principal
+/// components are 0.
 fn scores(pca: &Pca, rows: &[f32], width: usize, out: &mut [f32]) {
     let there = pca.n_components();
     if there == width {
@@ -133,7 +134,7 @@ fn scores(pca: &Pca, rows: &[f32], width: usize, out: &mut [f32]) {
     }
 }
 
-/// Scales so that the farthest coordinate is at ±EXTENT.
+/// Scales the positions so that the largest coordinate is ±[`EXTENT`].
 fn scale(positions: &mut [f32]) {
     let largest = positions.iter().fold(0f32, |m, x| m.max(x.abs()));
     if largest > 0.0 && largest.is_finite() {
@@ -142,7 +143,7 @@ fn scale(positions: &mut [f32]) {
     }
 }
 
-/// Scales so that the first component has this standard deviation. Sums run in row order, in f64.
+/// Scales the positions so that the first component has this standard deviation. Sums run in row order, in f64.
 fn narrow(positions: &mut [f32], width: usize, deviation: f64) {
     let rows = (positions.len() / width) as f64;
     let first = || positions.iter().step_by(width).map(|&x| f64::from(x));
@@ -156,10 +157,10 @@ fn narrow(positions: &mut [f32], width: usize, deviation: f64) {
 
 pub(crate) use earlier::{given, in_the_middle};
 
-/// Bytes a row that telling rows apart by name may hold.
+/// Bytes for each row that matching rows by name may take.
 pub const NAME_BYTES: u64 = 16;
 
-/// What the stage holds.
+/// Returns the memory that the stage takes.
 pub fn needs(plan: &Plan) -> Needs {
     let map = map_bytes(plan);
     let beside: Vec<(&'static str, u64)> = match &plan.settings.init {
@@ -178,7 +179,7 @@ pub fn needs(plan: &Plan) -> Needs {
     Needs::default().phase("place", own.into_iter().chain(beside))
 }
 
-/// Bytes of a map's positions.
+/// Returns the bytes of a map's positions.
 pub fn map_bytes(plan: &Plan) -> u64 {
     plan.shape.rows * plan.settings.n_components as u64 * 4
 }
