@@ -1,8 +1,7 @@
-//! Batches of a source, as a DataLoader gives them: in order, read ahead by a
-//! thread of their own, in recycled buffers, the last one short.
+//! Data loader: batches of a source in order, read ahead by a separate thread into recycled buffers. The
+//! last batch may be short.
 //!
-//! What must hold: the rows are the same whatever the batch size, and no more
-//! than `PREFETCH + 2` buffers exist at a time.
+//! Invariants: the rows do not depend on the batch size; at most `PREFETCH + 2` buffers exist at a time.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,26 +12,26 @@ use lowland_io::Source;
 
 use crate::{Metric, Result};
 
-/// Batches read ahead of the one in use.
+/// Number of batches read ahead of the one in use.
 const PREFETCH: usize = 2;
 
-/// Rows of a source: `values` is row after row.
+/// Consecutive rows of a source.
 pub struct Batch {
-    /// The first row's number.
+    /// Number of the first row.
     pub first: u64,
-    /// Components of a row.
+    /// Number of components of a row.
     pub dim: usize,
     values: Vec<f32>,
     empty: Sender<Vec<f32>>,
 }
 
 impl Batch {
-    /// Rows in the batch.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.values.len() / self.dim
     }
 
-    /// The values, row after row.
+    /// Returns the values, row after row.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
@@ -40,7 +39,7 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        // Nobody may be reading any more: then the buffer just goes.
+        // Sending fails if the reader has ended; the buffer is then freed.
         let _ = self.empty.try_send(std::mem::take(&mut self.values));
     }
 }
@@ -63,13 +62,13 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// All rows of `source`, `batch_rows` at a time, made ready for `metric`.
+    /// Loads all rows of `source`, `batch_rows` at a time, prepared for `metric`.
     pub fn new(source: Arc<dyn Source>, metric: Metric, batch_rows: usize) -> Self {
         let rows = source.shape().rows;
         Self::over(source, metric, batch_rows, 0..rows)
     }
 
-    /// The rows of `range` only.
+    /// Loads only the rows of `range`.
     pub fn over(source: Arc<dyn Source>, metric: Metric, batch_rows: usize, range: Range<u64>) -> Self {
         let batch_rows = batch_rows.max(1);
         let (to_user, full) = bounded(PREFETCH);
@@ -101,7 +100,7 @@ impl Loader {
         Loader { full, reader }
     }
 
-    /// Bytes that a loader of such batches holds, beside what the source decodes them from.
+    /// Returns the bytes of a loader's buffers, without the memory that the source needs for decoding.
     pub fn bytes(batch_rows: usize, dim: usize) -> u64 {
         // One buffer in use, PREFETCH waiting, one being filled.
         (PREFETCH as u64 + 2).saturating_mul(batch_rows as u64).saturating_mul(dim as u64 * 4)
@@ -118,8 +117,7 @@ impl Iterator for Loader {
 
 impl Drop for Loader {
     fn drop(&mut self) {
-        // Closing the channel is what tells the reader to stop; then wait for
-        // it, so that no thread outlives its loader.
+        // Closing the channel stops the reader; joining it ensures that no thread outlives its loader.
         let (_, closed) = bounded(0);
         self.full = closed;
         if let Some(reader) = self.reader.take() {

@@ -1,24 +1,23 @@
-//! Components of which single precision holds too little: numbers near 4e8 are 32 apart in
-//! it, and where a component's spread is not many times that, rows that differ in
-//! the file are equal here.
+//! Detects components that single precision represents too coarsely. Floats near 4e8, for example, are 32
+//! apart; where a component's spread is not many times larger, rows that differ in the file become equal.
 
 use lowland_io::Source;
 
 use crate::Result;
 use crate::spread::{Spread, component_name};
 
-/// Steps of single precision that a column must spread over.
+/// Minimum spread of a component, in steps of single precision.
 const STEPS: f64 = 64.0;
-/// Rows that are looked at to see whether a column is constant in the file too.
+/// Number of rows read to find out whether a component is constant in the file.
 const ROWS: u64 = 64;
-/// Columns that are told of by name.
+/// Number of components that the note names.
 const NAMED: usize = 3;
 
-/// What a person should know of components that single precision holds too coarsely; nothing
-/// where there are none. `source` is what the rows were read from.
+/// Returns a note about the components that single precision represents too coarsely, or none. The rows
+/// were read from `source`.
 ///
 /// # Errors
-/// Where the first rows cannot be read again.
+/// The first rows cannot be read again.
 pub(crate) fn note(spread: &Spread, source: &dyn Source) -> Result<Option<String>> {
     let rounded = !source.dtype().is_single();
     let mut coarse = Vec::new();
@@ -58,13 +57,13 @@ pub(crate) fn note(spread: &Spread, source: &dyn Source) -> Result<Option<String
     )))
 }
 
-/// The distance from a number to the next one of single precision.
+/// Returns the distance from a number to the next larger float.
 fn step(near: f64) -> f64 {
     let near = (near.abs() as f32).min(f32::MAX / 2.0);
     f64::from(f32::from_bits(near.to_bits() + 1)) - f64::from(near)
 }
 
-/// Those of the columns that are no constants in the file's first rows, with their spread there.
+/// Returns the components that vary within the file's first rows, with their spread there.
 fn varying(source: &dyn Source, constant: &[(usize, f64, f64)]) -> Result<Vec<(usize, f64, f64, f64)>> {
     let shape = source.shape();
     let mut values = vec![0.0; shape.rows.min(ROWS) as usize * shape.dim];

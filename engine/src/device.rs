@@ -1,7 +1,7 @@
-//! Where the search for neighbours and the layout run: on the CPU, or on a GPU that is found.
+//! Chooses the device for the kNN join and the layout: the CPU or a GPU.
 //!
-//! What must hold: it never decides the map (`cuda`), so a run that ended on one device goes on
-//! on another; and a build without the feature `cuda` knows the words, and says what it lacks.
+//! Invariants: the device never changes the result (`cuda`), so that a run can be resumed on another device. A build
+//! without the feature `cuda` accepts the same device names and reports that CUDA is missing.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -16,16 +16,16 @@ use crate::plan::Plan;
 use crate::remark::Remark;
 use crate::{Error, Result};
 
-/// Where the search for neighbours and the layout run.
+/// The device that runs the kNN join and the layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Device {
-    /// On the first GPU where one can be used, otherwise on the CPU.
+    /// The first GPU if it can be used, otherwise the CPU.
     #[default]
     Auto,
-    /// On the CPU.
+    /// The CPU.
     Cpu,
-    /// On the NVIDIA GPU of a number, from 0.
+    /// The NVIDIA GPU of this number, from 0.
     Cuda(usize),
 }
 
@@ -56,12 +56,12 @@ impl FromStr for Device {
     }
 }
 
-/// That a build has no CUDA.
+/// A build without CUDA has no GPU: a type without values.
 #[cfg(not(feature = "cuda"))]
 #[derive(Debug)]
 pub enum Gpu {}
 
-/// What keeps a build from using a device, whatever the machine.
+/// Returns an error if this build cannot use the device on any machine.
 pub(crate) fn check(device: Device) -> std::result::Result<(), String> {
     match device {
         Device::Cuda(_) if !cfg!(feature = "cuda") => Err(format!(
@@ -71,11 +71,12 @@ pub(crate) fn check(device: Device) -> std::result::Result<(), String> {
     }
 }
 
-/// The GPU that a plan's layout runs on; none where that is the CPU. Where a GPU was only
-/// welcome, a note says why there is none, unless the machine has no driver for one.
+/// Returns the GPU for the layout, or none if the layout runs on the CPU. With [`Device::Auto`] a note
+/// says why a GPU is not used, unless the machine has no driver.
 ///
 /// # Errors
-/// Where a GPU was asked for and cannot be used.
+/// [`Error::Device`] if a GPU was requested by number and cannot be used; [`Error::Cancelled`] if the
+/// observer stops the run.
 pub(crate) fn for_layout(plan: &Plan, observer: &dyn Observer) -> Result<Option<Gpu>> {
     let config = &plan.settings;
     let Some(number) = number(config.device) else { return Ok(None) };
@@ -100,13 +101,14 @@ pub(crate) fn for_layout(plan: &Plan, observer: &dyn Observer) -> Result<Option<
     }
 }
 
-/// The GPU that a plan's rows are joined on; none where that is the CPU: where every pair is
-/// compared, and where the vectors have no room there, of which a note tells. Where a GPU was
-/// only welcome and there is none, a note says so where the graph is wanted `alone`:
-/// otherwise the layout's does.
+/// Returns the GPU for the kNN join, or none if the join runs on the CPU. The CPU compares every pair for
+/// an exact index, and joins data whose vectors do not fit into GPU memory; a note reports the latter. If
+/// a GPU cannot be opened with [`Device::Auto`], a note says so only if the graph is the only result
+/// (`alone`); otherwise the layout reports it.
 ///
 /// # Errors
-/// Where a GPU was asked for and cannot be used.
+/// [`Error::Device`] if a GPU was requested by number and cannot be opened; [`Error::Cancelled`] if the
+/// observer stops the run.
 pub(crate) fn for_join(plan: &Plan, observer: &dyn Observer, alone: bool) -> Result<Option<Gpu>> {
     let config = &plan.settings;
     let Some(number) = number(config.device).filter(|_| plan.shape.dim > 0 && !plan.index.exact) else {
@@ -131,11 +133,11 @@ pub(crate) fn for_join(plan: &Plan, observer: &dyn Observer, alone: bool) -> Res
     Ok(None)
 }
 
-/// The GPU to look for, if any.
+/// Returns the number of the GPU to open, if any.
 fn number(device: Device) -> Option<usize> {
     match device {
         Device::Cpu => None,
-        // Most machines have none: that is no news.
+        // Most machines have no GPU, which needs no note.
         Device::Auto => has_driver().then_some(0),
         Device::Cuda(number) => Some(number),
     }
@@ -158,7 +160,7 @@ fn has_driver() -> bool {
     false
 }
 
-/// The GPU of a number, of whose memory so much may be held.
+/// Opens GPU `number`, of whose memory `budget` bytes may be held.
 #[cfg(feature = "cuda")]
 fn open(number: usize, budget: Option<u64>) -> std::result::Result<Gpu, String> {
     Gpu::found(number, budget)
@@ -169,7 +171,7 @@ fn open(number: usize, _: Option<u64>) -> std::result::Result<Gpu, String> {
     check(Device::Cuda(number)).map(|()| unreachable!("a build without CUDA has no device"))
 }
 
-/// Whether it can hold so many bytes for `what`.
+/// Checks that the GPU can hold `bytes` bytes for `what`.
 #[cfg(feature = "cuda")]
 fn holds(gpu: &Gpu, what: &str, bytes: u64) -> std::result::Result<(), String> {
     gpu.holds(what, bytes)

@@ -1,43 +1,41 @@
-//! How distance is measured: the metrics, their names, and how rows are made
-//! ready so that most of them are Euclidean.
+//! The metrics, their names, and the preparation of rows that turns most metrics into the Euclidean distance.
 
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How distance is measured, as the guide has it.
+/// A metric.
 ///
-/// Methods that stream need rows near each other to be near under the Euclidean
-/// distance of rows made ready, and so take all but the last two. Of these,
-/// entropic affinities (LargeVis, InfoTSNE, t-SNE) weigh by the square of the
-/// Euclidean distance, whichever of the two is named, as scikit-learn does, and by
-/// the cosine, correlation and Hamming distance as they are; PaCMAP by the square as
-/// well; UMAP by what is named. Exact methods take what is named for the cost of a pair.
+/// Streamed methods need rows that are near in the metric to be near in Euclidean distance after
+/// preparation, and therefore support all metrics but the last two. Entropic affinities (LargeVis,
+/// InfoTSNE, t-SNE) use the squared distance for both Euclidean metrics, as scikit-learn does, and the
+/// cosine, correlation and Hamming distance unchanged. PaCMAP uses the squared distance too; UMAP uses
+/// the named metric. All-pairs methods use the named metric as the cost of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Metric {
-    /// Straight-line distance.
+    /// |x − y|.
     #[default]
     Euclidean,
-    /// Its square.
+    /// |x − y|².
     Sqeuclidean,
-    /// One minus the cosine of the angle. Rows are scaled to length 1 as they
-    /// are read; a row of zeros, which has no direction, is refused.
+    /// One minus the cosine of the angle. Rows are scaled to length 1 as they are read; a row of zeros
+    /// has no direction and is refused.
     Cosine,
-    /// One minus Pearson's correlation of the components: each row less its own mean,
-    /// then cosine. A row whose components are all equal has no direction, and is refused.
+    /// One minus Pearson's correlation of the components: the row's mean is subtracted, then the cosine
+    /// distance is used. A row whose components are all equal has no direction and is refused.
     Correlation,
-    /// How many components differ, of components that are 0 or 1; any other is
-    /// refused. On these it is the squared Euclidean distance.
+    /// Number of components that differ. Components must be 0 or 1; other values are refused. On 0 and 1
+    /// it equals the squared Euclidean distance.
     Hamming,
-    /// Minus the inner product of rows as they are. Exact methods only.
+    /// Minus the inner product of the unchanged rows. All-pairs methods only.
     Angular,
-    /// The sum of the components' differences. Exact methods only.
+    /// Σ |x − y|. All-pairs methods only.
     Manhattan,
 }
 
 impl Metric {
-    /// All of them.
+    /// All metrics.
     pub const ALL: [Metric; 7] = [
         Metric::Euclidean,
         Metric::Sqeuclidean,
@@ -48,7 +46,7 @@ impl Metric {
         Metric::Manhattan,
     ];
 
-    /// The metric's name.
+    /// Returns the metric's name.
     pub fn name(self) -> &'static str {
         match self {
             Metric::Euclidean => "euclidean",
@@ -61,7 +59,8 @@ impl Metric {
         }
     }
 
-    /// Other names of it, in lower case: those of umap-learn, scikit-learn, FAISS and vector databases.
+    /// Returns other names of the metric, in lower case, as used by umap-learn, scikit-learn, FAISS and
+    /// vector databases.
     pub fn aliases(self) -> &'static [&'static str] {
         match self {
             Metric::Euclidean => &["l2"],
@@ -74,13 +73,13 @@ impl Metric {
         }
     }
 
-    /// The metric of a name or an alias, in any case; `-`, `_` and spaces are the same.
+    /// Returns the metric of a name or alias. Upper and lower case are equal, and so are `-`, `_` and spaces.
     pub fn named(text: &str) -> Option<Self> {
         let text = text.trim().to_ascii_lowercase().replace(['-', ' '], "_");
         Metric::ALL.into_iter().find(|metric| metric.name() == text || metric.aliases().contains(&text.as_str()))
     }
 
-    /// Why lists and the join of them, and what is made of both, cannot go by it; none if they can.
+    /// Returns why streamed methods do not support the metric; none if they do.
     pub fn barred(self) -> Option<&'static str> {
         match self {
             Metric::Euclidean | Metric::Sqeuclidean | Metric::Cosine | Metric::Correlation | Metric::Hamming => None,
@@ -93,30 +92,30 @@ impl Metric {
         }
     }
 
-    /// Whether rows made ready have length 1.
+    /// Returns whether prepared rows have length 1.
     pub fn has_unit_rows(self) -> bool {
         matches!(self, Metric::Cosine | Metric::Correlation)
     }
 
-    /// Whether [`distance`](Metric::distance) is a squared Euclidean one.
+    /// Returns whether [`distance`](Metric::distance) is a squared Euclidean distance.
     pub fn is_square(self) -> bool {
         matches!(self, Metric::Sqeuclidean | Metric::Hamming)
     }
 
-    /// Whether distances stay as they are where all rows are moved alike.
+    /// Returns whether adding the same vector to all rows leaves distances unchanged.
     pub fn ignores_shift(self) -> bool {
         matches!(self, Metric::Euclidean | Metric::Sqeuclidean | Metric::Manhattan)
     }
 
-    /// Makes rows ready, so that from here on every metric is Euclidean. Rows without a direction
-    /// become zeros where rows are to have length 1.
+    /// Prepares rows so that the Euclidean distance represents the metric. If rows are to have length 1,
+    /// rows without a direction become zeros.
     pub fn prepare(self, rows: &mut [f32], dim: usize) {
         if !self.has_unit_rows() {
             return;
         }
         for row in rows.chunks_exact_mut(dim) {
             let mean = match self {
-                // The mean of equal numbers may round to another one.
+                // The mean of equal numbers may round to a different number.
                 Metric::Correlation if row.iter().all(|x| *x == row[0]) => f64::from(row[0]),
                 Metric::Correlation => row.iter().map(|&x| f64::from(x)).sum::<f64>() / dim as f64,
                 _ => 0.0,
@@ -124,15 +123,15 @@ impl Metric {
             let norm = row.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>().sqrt();
             match norm {
                 0.0 => row.fill(0.0),
-                // What is no number stays as it is read, to be told as that.
+                // A row with NaN or infinite components is left unchanged, so that it can be reported.
                 norm if !norm.is_finite() => {}
                 norm => row.iter_mut().for_each(|x| *x = ((f64::from(*x) - mean) / norm) as f32),
             }
         }
     }
 
-    /// The metric's distance, from the squared Euclidean one of prepared rows; of a metric that is
-    /// [barred](Metric::barred) there is none, and this is the square.
+    /// Returns the metric's distance from the squared Euclidean distance of prepared rows. For an
+    /// [unsupported](Metric::barred) metric it returns the squared distance.
     pub fn distance(self, squared: f32) -> f32 {
         match self {
             Metric::Euclidean => squared.max(0.0).sqrt(),
@@ -195,7 +194,7 @@ mod tests {
         let (a, b) = ([1.0f32, 2.0, 4.0, 1e4], [9.0f32, -3.0, 0.5, 77.0]);
         let mut rows = [a, b, [0.1; 4], [7.0; 4]].concat();
         Metric::Correlation.prepare(&mut rows, 4);
-        // Rows whose components are equal have no direction, whatever rounding makes of their mean.
+        // Rows whose components are equal have no direction, whatever the rounding of their mean.
         assert_eq!(rows[8..], [0.0; 8]);
         let mean = |row: &[f32]| row.iter().map(|&x| f64::from(x)).sum::<f64>() / 4.0;
         let sum = |a: &[f32], b: &[f32]| {

@@ -1,4 +1,4 @@
-//! A GPU that was found: its driver, its memory, its kernels.
+//! An opened GPU: its driver, memory and kernels.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,22 +9,22 @@ use cudarc::nvrtc::Ptx;
 use crate::error::size;
 use crate::{Error, Result};
 
-/// The least version of CUDA that a driver must know for it: 12.4, as in its `.version`.
+/// The oldest CUDA version of a driver that can load the kernels: 12.4, as in their `.version`.
 const LEAST_DRIVER: i32 = 12_040;
-/// Threads of a block: measured.
+/// Threads per block, chosen by measurement.
 const THREADS: u32 = 256;
-/// Bytes that are left to the driver and whoever else is on the device.
+/// Bytes of GPU memory left to the driver and to other programs.
 const LEFT: u64 = 256 << 20;
 
-/// A GPU that was found, and how it is used.
+/// An opened GPU and its settings.
 pub struct Gpu {
     pub(crate) name: String,
     pub(crate) context: Arc<CudaContext>,
-    /// Where kernels run.
+    /// Stream on which kernels run.
     pub(crate) stream: Arc<CudaStream>,
-    /// Where edges are sent.
+    /// Stream on which edges are sent.
     pub(crate) sending: Arc<CudaStream>,
-    /// Bytes of its memory that may be held.
+    /// Limit of the GPU memory that may be held, in bytes.
     budget: Option<u64>,
     kernels: String,
     pub(crate) threads: u32,
@@ -37,7 +37,7 @@ impl fmt::Debug for Gpu {
 }
 
 impl Gpu {
-    /// Whether the machine has an NVIDIA driver.
+    /// Returns whether the machine has an NVIDIA driver.
     pub(crate) fn has_driver() -> bool {
         // SAFETY: loads the driver's library, which only defines functions.
         #[expect(unsafe_code, reason = "FFI: the driver's library")]
@@ -46,10 +46,10 @@ impl Gpu {
         }
     }
 
-    /// The GPU of a number, of whose memory `budget` bytes may be held, by default what is free.
+    /// Opens GPU `number`. At most `budget` bytes of its memory are used, by default all free memory less a reserve.
     ///
     /// # Errors
-    /// In words, why there is none.
+    /// A text that says why the GPU cannot be used.
     pub fn found(number: usize, budget: Option<u64>) -> std::result::Result<Self, String> {
         if !Gpu::has_driver() {
             return Err("no NVIDIA driver was found (libcuda.so.1)".into());
@@ -68,7 +68,7 @@ impl Gpu {
         }
         let open = || {
             let context = CudaContext::new(number)?;
-            // Two streams of its own: with the second cudarc keeps them in order by events.
+            // Two non-default streams: once the second exists, cudarc orders work between the streams by events.
             let (stream, sending) = (context.new_stream()?, context.new_stream()?);
             Ok((context.name()?, context, stream, sending))
         };
@@ -77,15 +77,15 @@ impl Gpu {
         Ok(Gpu { name, context, stream, sending, budget, kernels: super::KERNELS.into(), threads: THREADS })
     }
 
-    /// What it is called.
+    /// Returns the GPU's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether it can hold so many bytes for `what`.
+    /// Checks that `bytes` bytes can be allocated for `what`.
     ///
     /// # Errors
-    /// In words, why not.
+    /// A text that says how many bytes are usable and how many are needed.
     pub(crate) fn holds(&self, what: &str, bytes: u64) -> std::result::Result<(), String> {
         let usable = self.usable().map_err(|e| format!("{}: {}", self.name, words(e)))?;
         if bytes <= usable {
@@ -95,13 +95,13 @@ impl Gpu {
         Err(format!("{}: {usable} of its memory may be used, and {what} needs {needed}", self.name))
     }
 
-    /// Bytes of its memory that may be used now.
+    /// Returns the bytes of GPU memory that may be used now.
     pub(crate) fn usable(&self) -> std::result::Result<u64, DriverError> {
         let (free, _) = self.context.mem_get_info()?;
         Ok((free as u64).saturating_sub(LEFT).min(self.budget.unwrap_or(u64::MAX)))
     }
 
-    /// With kernels and threads of a block other than those that were measured: to measure.
+    /// Replaces the kernels and the number of threads per block, for measurements.
     #[doc(hidden)]
     pub fn with(mut self, kernels: Option<String>, threads: u32) -> Self {
         if let Some(kernels) = kernels {
@@ -111,15 +111,15 @@ impl Gpu {
         self
     }
 
-    /// The kernel of a name.
+    /// Loads the kernel `name`.
     pub(crate) fn kernel(&self, name: &str) -> Result<CudaFunction> {
         let module = self.context.load_module(Ptx::from_src(super::only(&self.kernels, name)));
         module.and_then(|module| module.load_function(name)).map_err(|e| self.failed("load a kernel", e))
     }
 
-    /// Memory for so many; what is there is anything.
+    /// Allocates memory for `count` values, uninitialised.
     pub(crate) fn allocate<T: DeviceRepr>(&self, count: usize) -> std::result::Result<CudaSlice<T>, DriverError> {
-        // SAFETY: whoever asks writes it before it is read.
+        // SAFETY: every caller writes the memory before it is read.
         #[expect(unsafe_code, reason = "FFI: device memory")]
         unsafe {
             self.stream.alloc(count)
@@ -131,7 +131,7 @@ impl Gpu {
     }
 }
 
-/// What the driver says of an error.
+/// Returns the driver's description of an error.
 fn words(error: DriverError) -> String {
     let said = |s: std::result::Result<&std::ffi::CStr, DriverError>| s.ok().map(|s| s.to_string_lossy().into_owned());
     match (said(error.error_name()), said(error.error_string())) {
@@ -146,7 +146,7 @@ pub(crate) fn is_out_of_memory(error: DriverError) -> bool {
 
 fn driver_version() -> i32 {
     let mut version = 0;
-    // SAFETY: writes one number.
+    // SAFETY: the call only writes one number.
     #[expect(unsafe_code, reason = "FFI: the driver's library")]
     let asked = unsafe { sys::cuDriverGetVersion(&raw mut version) }.result();
     asked.map_or(0, |()| version)

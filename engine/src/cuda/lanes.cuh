@@ -1,13 +1,12 @@
-// Sixteen floats at a time, on a GPU and, for the tests, on a CPU.
+// Vectors of sixteen floats, on a GPU and, for the tests, on a CPU.
 //
-// A *team* of threads holds sixteen lanes, W of them in each thread: thread t
-// of 16 / W holds the lanes t, t + 16 / W, and so on. A GPU has W = 1, 2 or 4;
-// a C++ compiler makes of the same source a team of one thread with W = 16, and a
-// block of one squad of one team, so that tests without a GPU run every line but those that
-// are marked.
+// A team of 16 / W threads holds sixteen lanes, W of them in each thread: thread t of the team holds the
+// lanes t, t + 16 / W, and so on. A GPU uses W = 1, 2 or 4. A C++ compiler compiles the same source with
+// W = 16, where a team is one thread and a block is one squad of one team, so that tests without a GPU
+// run every line except those marked as not reached.
 //
-// What must hold: an operation gives the bits of its namesake in `lanes.rs`.
-// Each is one IEEE operation, by name, so that no compiler may contract two.
+// Invariant: an operation gives the same bits as the operation of that name in `lanes.rs`. Each operation
+// is a single IEEE operation, called by name, so that no compiler can contract two.
 #pragma once
 
 #ifdef __CUDACC__
@@ -19,7 +18,7 @@ typedef unsigned long long u64;
 #define KERNEL extern "C" __global__ void
 #define SHARED __shared__
 #define UNROLL _Pragma("unroll")
-// Wide maps keep their components in local memory: unrolled they would be megabytes of code.
+// Wide maps keep their components in local memory; unrolled loops would be megabytes of code.
 #define COMPONENTS _Pragma("unroll (DIM <= 4 ? DIM : 1)")
 
 HERE float add1(float a, float b) { return __fadd_rn(a, b); }
@@ -31,7 +30,7 @@ HERE float sqrt1(float a) { return __fsqrt_rn(a); }
 HERE double sub2(double a, double b) { return __dsub_rn(a, b); }
 HERE double div2(double a, double b) { return __ddiv_rn(a, b); }
 HERE float rounded(double a) { return __double2float_rn(a); }
-// The other number where one is none.
+// Returns the other number where one is NaN.
 HERE float min1(float a, float b) { return fminf(a, b); }
 HERE float max1(float a, float b) { return fmaxf(a, b); }
 HERE int bits(float a) { return __float_as_int(a); }
@@ -39,7 +38,7 @@ HERE float number(int a) { return __int_as_float(a); }
 HERE float whole(int a) { return __int2float_rn(a); }
 HERE u32 high(u32 a, u32 b) { return __umulhi(a, b); }
 HERE u32 count_ones(u32 a) { return __popc(a); }
-// Reads what nobody writes meanwhile.
+// Reads memory that no thread writes during the kernel.
 template <typename T> HERE T read(const T* at) { return __ldg(at); }
 
 HERE u32 thread() { return threadIdx.x; }
@@ -47,7 +46,7 @@ HERE u32 threads() { return blockDim.x; }
 HERE u32 block() { return blockIdx.x; }
 HERE void wait_for_block() { __syncthreads(); }
 
-// The bits of the team's threads within their warp.
+// Bit mask of the team's threads within their warp.
 template <int W> HERE u32 team() { return (0xffffffffu >> (32 - 16 / W)) << (thread() & 31 & ~(16 / W - 1)); }
 template <int W> HERE void wait_for_team() { __syncwarp(team<W>()); }
 template <int W> HERE u32 ballot1(bool is) {
@@ -55,13 +54,13 @@ template <int W> HERE u32 ballot1(bool is) {
 }
 template <int W> HERE float exchange(float a, int distance) { return __shfl_xor_sync(team<W>(), a, distance, 16 / W); }
 
-// A squad: the teams of a warp, which work on one thing together.
+// A squad: the teams of a warp, which process one item together.
 enum { MATES = 32 };
 HERE void wait_for_squad() { __syncwarp(); }
 HERE u32 squad_ballot(bool is) { return __ballot_sync(0xffffffffu, is); }
 HERE u64 from_mate(u64 a, u32 mate) { return __shfl_sync(0xffffffffu, a, mate); }
 HERE u32 lowest_bit(u32 a) { return __ffs(a) - 1; }
-// Memory that the threads of a block share, as much as was asked for at the launch.
+// Shared memory of a block, of the size given at the launch.
 #define ASKED_FOR(name) extern __shared__ u64 name[]
 
 #else
@@ -101,7 +100,7 @@ HERE u32 high(u32 a, u32 b) { return (u32)(((u64)a * b) >> 32); }
 HERE u32 count_ones(u32 a) { return (u32)__builtin_popcount(a); }
 template <typename T> HERE T read(const T* at) { return *at; }
 
-// The launch: a grid of blocks of one thread.
+// The launch: a grid of blocks with one thread each.
 static thread_local u32 block_now;
 HERE u32 thread() { return 0; }
 HERE u32 threads() { return 1; }
@@ -153,10 +152,10 @@ template <int W> HERE Lanes<W> operator/(float a, Lanes<W> b) { OF(div1(a, b.at[
 template <int W> HERE Lanes<W> least(Lanes<W> a, float b) { OF(min1(a.at[j], b)); }
 template <int W> HERE Lanes<W> most(Lanes<W> a, float b) { OF(max1(a.at[j], b)); }
 template <int W> HERE Lanes<W> root(Lanes<W> a) { OF(sqrt1(a.at[j])); }
-// `a` in the first `count` lanes, `b` in those that follow.
+// Returns `a` in the first `count` lanes and `b` in the others.
 template <int W> HERE Lanes<W> first(u32 count, Lanes<W> a, Lanes<W> b) { OF(Lanes<W>::of(j) < count ? a.at[j] : b.at[j]); }
 
-// The sum of all lanes, which every thread of the team gets: halves onto halves, as in `sum.rs`.
+// Returns the sum of all lanes to every thread of the team, added pairwise by halves as in `sum.rs`.
 template <int W> HERE float total(Lanes<W> a) {
     UNROLL for (int width = W / 2; width > 0; width /= 2)
         UNROLL for (int j = 0; j < width; j++)
@@ -167,7 +166,7 @@ template <int W> HERE float total(Lanes<W> a) {
     return sum;
 }
 
-// Which lanes are named, as bits.
+// Returns a bit mask of the lanes for which `is` holds.
 template <int W> HERE u32 ballot(const bool (&is)[W]) {
     u32 mask = 0;
     if (W == LANES) {
@@ -178,7 +177,7 @@ template <int W> HERE u32 ballot(const bool (&is)[W]) {
     return mask;
 }
 
-// Mixes 32 bits: as `mix32` in random.rs.
+// Mixes 32 bits, as `mix32` in random.rs.
 HERE u32 mix32(u32 x) {
     x ^= x >> 16;
     x *= 0x7feb352du;
@@ -187,7 +186,7 @@ HERE u32 mix32(u32 x) {
     return x ^ (x >> 16);
 }
 
-// x to the power b, for x ≥ 0: as in `math.rs`, whose comments say why.
+// Returns x to the power b, for x ≥ 0, as in `math.rs`, whose comments give the reasons.
 template <int W> HERE Lanes<W> power(Lanes<W> x, float b) {
     x = most(x, 1.17549435e-38f);
     Lanes<W> e, t;

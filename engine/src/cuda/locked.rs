@@ -1,10 +1,10 @@
-//! Host memory that the driver holds in its place, so that it can be sent from where it lies.
+//! Page-locked host memory, from which a GPU can copy directly.
 
 use cudarc::driver::sys;
 
 use super::Gpu;
 
-/// Pages that are locked until this goes.
+/// Pages that stay locked until this value is dropped.
 pub(crate) struct Locked<'a> {
     gpu: &'a Gpu,
     pages: Vec<&'a [u32]>,
@@ -15,11 +15,11 @@ impl<'a> Locked<'a> {
         Locked { gpu, pages: Vec::new() }
     }
 
-    /// Locks whole pages that nothing else has locked. Where the driver does not, nothing
-    /// is lost but time: whoever sends from there sends by a buffer instead.
+    /// Locks whole pages that are not locked yet, and returns whether the driver did. If it did not, data
+    /// is sent through a buffer instead, which is only slower.
     pub(crate) fn lock(&mut self, pages: &'a [u32]) -> bool {
         let locked = self.gpu.context.bind_to_thread().and_then(|()| {
-            // SAFETY: the pages outlive this, which unlocks them before it goes, and the driver writes nothing there.
+            // SAFETY: `self` unlocks the pages before their lifetime ends, and the driver does not write to them.
             #[expect(unsafe_code, reason = "FFI: the driver's library")]
             unsafe { sys::cuMemHostRegister_v2(pages.as_ptr().cast_mut().cast(), size_of_val(pages), 0) }.result()
         });
@@ -32,13 +32,13 @@ impl<'a> Locked<'a> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        // Nothing may be on its way any more. An error that something else left is told first, and
-        // only then waited for; a device that is lost has nothing under way.
+        // No copy may be in progress. If `synchronize` fails, the error may stem from an earlier operation and have
+        // returned without waiting, so it is called again. A lost device has no copy in progress.
         if self.gpu.sending.synchronize().is_err() {
             let _ = self.gpu.sending.synchronize();
         }
         for pages in &self.pages {
-            // SAFETY: was locked, by this.
+            // SAFETY: these pages were locked by `lock`.
             #[expect(unsafe_code, reason = "FFI: the driver's library")]
             let _ = unsafe { sys::cuMemHostUnregister(pages.as_ptr().cast_mut().cast()) };
         }

@@ -1,12 +1,10 @@
-//! An NVIDIA GPU, used through its driver alone: nothing of CUDA is needed to build, and
-//! none but the driver to run.
+//! NVIDIA GPUs, used through the driver alone: a build needs no part of CUDA, and a run needs only the driver.
 //!
-//! Kernels (`layout/cuda/layout.cu`, `neighbors/cuda/join.cu`) are written over `lanes.cuh`,
-//! which a C++ compiler understands as well: so tests hold them against the CPU without a GPU
-//! (`shim`). `kernels.ptx` is what NVRTC makes of them, by `./x gpu-kernels`; a test tells
-//! when it is out of date.
+//! Kernels (`layout/cuda/layout.cu`, `neighbors/cuda/join.cu`) are written with `lanes.cuh`, which a C++ compiler
+//! accepts too, so that tests without a GPU compare the kernels with the CPU code (`shim`). NVRTC compiles the
+//! kernels to `kernels.ptx` (`./x gpu-kernels`); a test fails if that file is out of date.
 //!
-//! What must hold: what is made here has the bytes of what is made on the CPU.
+//! Invariant: a GPU computes the same bytes as the CPU.
 
 #[cfg(feature = "cuda")]
 mod gpu;
@@ -22,13 +20,13 @@ pub(crate) use gpu::is_out_of_memory;
 #[cfg(feature = "cuda")]
 pub(crate) use locked::Locked;
 
-/// What NVRTC makes of the kernels.
+/// The kernels, compiled by NVRTC.
 const KERNELS: &str = include_str!("kernels.ptx");
-/// What each kernel begins with.
+/// The text with which each kernel begins.
 const ENTRY: &str = ".visible .entry ";
 
-/// The one kernel of a name, with what stands before them all: the driver compiles what it
-/// is given, and all of them would take it seconds.
+/// Returns the PTX of one kernel, with the common header. The driver compiles all the text that it
+/// receives, and compiling all kernels would take seconds.
 fn only(ptx: &str, name: &str) -> String {
     let mut kernels = ptx.split(ENTRY);
     let mut out = kernels.next().unwrap_or_default().to_string();

@@ -1,7 +1,7 @@
-"""Makes kernels.ptx of layout.cu and join.cu over lanes.cuh: `./x gpu-kernels` runs it.
+"""Compiles layout.cu and join.cu, with lanes.cuh, to kernels.ptx: run by `./x gpu-kernels`.
 
 NVRTC 12.4 (PyPI's nvidia-cuda-nvrtc-cu12) needs neither a GPU nor a driver; its PTX for
-compute_75 runs on every GPU from Turing on, under any driver that knows CUDA 12.4.
+compute_75 runs on every GPU since Turing, with any driver that supports CUDA 12.4.
 
     python3 ptx.py OUT [NVRTC options…]
 """
@@ -12,12 +12,12 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SOURCES = [HERE / "lanes.cuh", HERE.parent / "layout" / "cuda" / "layout.cu", HERE.parent / "neighbors" / "cuda" / "join.cu"]
-# No contraction: the CPU contracts nothing either.
+# No contraction, since the CPU code contracts nothing either.
 OPTIONS = ["-arch=compute_75", "-fmad=false", "-std=c++17"]
 
 
 def fingerprint(data):
-    """FNV-1a of 64 bits: what the test of kernels.ptx computes as well."""
+    """Returns the 64-bit FNV-1a hash, which the test of kernels.ptx computes too."""
     found = 0xCBF29CE484222325
     for byte in data:
         found = (found ^ byte) * 0x100000001B3 % 2**64
@@ -42,7 +42,7 @@ def compiled(options):
         text_of(program, text)
         return text.value.decode()
 
-    # What is included is given by name; the program is the inclusion of all.
+    # Included files are passed by name; the program consists of their includes.
     texts, names = [path.read_bytes() for path in SOURCES], [path.name.encode() for path in SOURCES]
     whole = b"".join(b'#include "%s"\n' % name for name in names)
     refused = library.nvrtcCreateProgram(
@@ -56,7 +56,8 @@ def compiled(options):
 def main():
     out, options = sys.argv[1], sys.argv[2:]
     ptx = compiled(OPTIONS + options)
-    # Comments only name what was inlined; entries then follow the header, as `only` in mod.rs expects.
+    # Comments only name inlined functions. Without them the entries directly follow the header, as `only`
+    # in mod.rs expects.
     lines = [line for line in ptx.splitlines() if line and not line.lstrip().startswith("//")]
     found = fingerprint(b"".join(path.read_bytes() for path in SOURCES))
     head = f"// By ./x gpu-kernels from {', '.join(path.name for path in SOURCES)}, FNV-1a {found:016x}."

@@ -1,4 +1,4 @@
-//! The CUDA kernels on a CPU: compiled by the C++ compiler over `lanes.cuh`.
+//! The CUDA kernels on a CPU: the C++ compiler compiles them with `lanes.cuh`.
 
 use std::ffi::{CStr, CString, c_void};
 use std::path::Path;
@@ -7,15 +7,15 @@ use std::sync::OnceLock;
 
 use super::{ENTRY, KERNELS, only};
 
-/// The sources, as they are compiled into a directory of their own.
+/// The sources, which are written to a temporary directory for compilation.
 const SOURCES: [(&str, &str); 3] = [
     ("lanes.cuh", include_str!("lanes.cuh")),
     ("layout.cu", include_str!("../layout/cuda/layout.cu")),
     ("join.cu", include_str!("../neighbors/cuda/join.cu")),
 ];
-/// All of them together.
+/// A source that includes all others.
 const ALL: &str = "#include \"layout.cu\"\n#include \"join.cu\"\n";
-/// Runs the C++ compiler in `dir`, with the sources there.
+/// Runs the C++ compiler in `dir`, where the sources are written.
 pub(crate) fn compile(dir: &Path, arguments: &[&str]) {
     for (name, text) in SOURCES.into_iter().chain([("kernels.cu", ALL)]) {
         std::fs::write(dir.join(name), text).expect("written");
@@ -24,7 +24,7 @@ pub(crate) fn compile(dir: &Path, arguments: &[&str]) {
     let mut words = compiler.split_whitespace();
     let out = Command::new(words.next().unwrap_or("c++"))
         .args(words)
-        // No contraction: CUDA's intrinsics are never contracted either.
+        // No contraction, since CUDA's intrinsics are never contracted either.
         .args(["-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"])
         .args(arguments)
         .current_dir(dir)
@@ -33,7 +33,7 @@ pub(crate) fn compile(dir: &Path, arguments: &[&str]) {
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
 }
 
-/// The kernel of a name, compiled for the CPU.
+/// Returns the kernel `name`, compiled for the CPU.
 #[expect(unsafe_code, reason = "FFI: a library of our own")]
 pub(crate) fn entry(name: &str) -> *mut c_void {
     static LIBRARY: OnceLock<usize> = OnceLock::new();
@@ -41,9 +41,10 @@ pub(crate) fn entry(name: &str) -> *mut c_void {
         let dir = tempfile::tempdir().expect("a directory");
         compile(dir.path(), &["-x", "c++", "-shared", "-fPIC", "kernels.cu", "-o", "kernels.so"]);
         let path = CString::new(dir.path().join("kernels.so").to_str().expect("UTF-8")).expect("no NUL");
-        // SAFETY: the library was just made, and runs nothing when it is loaded. It stays, though its file goes.
+        // SAFETY: the library was just compiled and runs no code when it is loaded. It stays loaded after
+        // its file is deleted.
         let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
-        // SAFETY: a string of the loader's, read at once.
+        // SAFETY: the loader's string is read at once.
         assert!(!library.is_null(), "{:?}", unsafe { CStr::from_ptr(libc::dlerror()) });
         library as usize
     });

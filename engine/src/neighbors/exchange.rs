@@ -1,5 +1,4 @@
-//! Graphs that come from outside, and ours for the outside: row numbers are
-//! the source's there and the lists' here.
+//! Import and export of kNN graphs. External graphs number rows in the source's order; internal graphs in list order.
 
 use lowland_io::buckets::ByteBucketWriter;
 
@@ -12,13 +11,18 @@ use crate::run::{GraphSink, GraphSource};
 use crate::work::Work;
 use crate::{Error, Result};
 
-/// Rows moved at a time.
+/// Number of rows processed at a time.
 const ROWS: usize = 8192;
 
-/// Brings a precomputed graph into list order, through buckets of rows there.
-/// Self and repeated neighbours go, by identity, and so do infinitely far
-/// ones; the rest is ordered by distance, equal ones as the join orders them, and the
-/// plan's k nearest stay. The graph keeps as many neighbours as the row with the most then has.
+/// Converts a precomputed graph to list order, using buckets of rows on disk, and writes its parts.
+///
+/// Entries that name the row itself, repeated neighbours (by row number), and infinitely distant
+/// neighbours are dropped. The other neighbours are sorted by distance, ties as in the join, and the `k`
+/// nearest of the plan are kept. The written graph has as many neighbours per row as the row with the
+/// most kept neighbours. Without `lists` the source's order is kept.
+///
+/// # Errors
+/// [`Error::Data`] if the graph names a row that does not exist, or contains no neighbours.
 pub fn import(
     plan: &Plan,
     graph: &dyn GraphSource,
@@ -28,7 +32,7 @@ pub fn import(
     let (given_k, rows, progress) = (graph.k(), plan.shape.rows as u32, work.progress);
     let needs = import_needs(plan);
     let _held = work.hold(&needs, "import")?;
-    // Where each row of the source lies in list order.
+    // The position in list order of each row of the source.
     let place: Option<Vec<u32>> = lists.map(|lists| {
         let mut place = vec![0u32; rows as usize];
         let sources = (0..lists.table.count()).flat_map(|list| lists.source_rows(list));
@@ -48,7 +52,7 @@ pub fn import(
     let mut near: Vec<(f32, u32)> = Vec::with_capacity(given_k);
     let mut record = Vec::with_capacity(width);
     let mut k = 0;
-    // Of longer rows fewer, so that a portion is as large as that of the rows kept.
+    // Longer rows are read in smaller portions, so that a portion takes as much memory as one of kept rows.
     let portion = (ROWS * kept_k / given_k).clamp(1, ROWS);
     for first in (0..rows as usize).step_by(portion) {
         let count = portion.min(rows as usize - first);
@@ -95,7 +99,7 @@ pub fn import(
 
     let mut truth = match lists {
         Some(lists) => exact(plan, lists, k, progress)?,
-        // Without vectors the graph is all the truth there is.
+        // Without vectors recall cannot be measured, so the graph itself serves as the reference.
         None => Sample { rows: sample::rows(plan), neighbors: Vec::new() },
     };
     let mut tiles = Tiles::begin(rows, k, *work);
@@ -131,13 +135,13 @@ pub fn import(
     Ok((made, found, truth))
 }
 
-/// The little-endian word at place `i` of a record that is long enough.
+/// Returns the little-endian word at index `i` of a record.
 fn word(record: &[u8], i: usize) -> u32 {
     u32::from_le_bytes(record.as_chunks::<4>().0[i])
 }
 
-/// What taking a graph in holds: each row's place, write buffers, then one
-/// bucket and the order of its rows, and a portion of the graph as read.
+/// Returns the memory that an import holds: the position of each row, write buffers, then one bucket with
+/// the order of its rows, and a portion of the graph as read.
 pub fn import_needs(plan: &Plan) -> Needs {
     let (rows, width) = (plan.shape.rows, 4 + plan.k() as u64 * 8);
     let bucket = rows.div_ceil(plan.exchange.buckets as u64) * (width + 16);
@@ -153,12 +157,15 @@ pub fn import_needs(plan: &Plan) -> Needs {
     )
 }
 
-/// Bytes on disk for the time being.
+/// Returns the bytes that an import holds on disk temporarily.
 pub fn import_disk(plan: &Plan) -> u64 {
     plan.shape.rows * (4 + plan.k() as u64 * 8)
 }
 
-/// Hands the graph over to `sink` in the source's order, through buckets of source rows.
+/// Passes the graph to `sink` in the source's order, using buckets of source rows on disk.
+///
+/// # Errors
+/// [`Error::Data`] without `lists`; errors of the disk or of `sink`.
 pub fn export(
     plan: &Plan,
     graph: &Graph,
@@ -171,7 +178,7 @@ pub fn export(
     let Some(lists) = lists else {
         return Err(Error::Data { what: "a graph that came from outside needs no export".into() });
     };
-    // The source row of every row of ours: neighbours are named by it.
+    // The source row of each row in list order; neighbours are renamed by this table.
     let source_of: Vec<u32> =
         (0..lists.table.count()).flat_map(|list| lists.source_rows(list)).map(|row| row as u32).collect();
     let width = 4 + k * 8;
@@ -213,8 +220,8 @@ pub fn export(
     Ok(())
 }
 
-/// What handing the graph over holds: the source's row of every row, write
-/// buffers, and one bucket as it is read and as it is put in order.
+/// Returns the memory that an export holds: the source row of each row, write buffers, and one bucket as
+/// read and in order.
 pub fn export_needs(plan: &Plan) -> Needs {
     let (rows, width) = (plan.shape.rows, 4 + plan.k() as u64 * 8);
     let bucket = rows.div_ceil(plan.exchange.buckets as u64) * width;
@@ -230,7 +237,7 @@ pub fn export_needs(plan: &Plan) -> Needs {
     )
 }
 
-/// Bytes on disk for the time being.
+/// Returns the bytes that an export holds on disk temporarily.
 pub fn export_disk(plan: &Plan) -> u64 {
     import_disk(plan)
 }

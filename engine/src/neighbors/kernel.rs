@@ -1,38 +1,35 @@
-//! The matrix-product kernel under every distance search: scores of eight
-//! queries against sixteen rows at a time.
+//! The matrix-product kernel of every distance search: scores eight queries against sixteen rows at a time.
 //!
-//! Rows are packed in blocks of [`LANES`], component after component, so that
-//! one load brings the same component of all of them; queries in groups of
-//! [`QUERIES`]. A score is `½|x|² − q·x`, which orders rows as the distance
-//! to `q` does. Both sides are shifted by a common centre first, so that data
-//! far from the origin does not drown in rounding.
+//! Rows are packed in blocks of [`LANES`], component after component, so that one load brings the same
+//! component of all rows of a block. Queries are packed in groups of [`QUERIES`]. The score `½|x|² − q·x`
+//! orders rows `x` as the distance to the query `q` does. A common centre is subtracted from both sides
+//! first, so that data far from the origin does not lose its differences to rounding.
 //!
-//! What must hold: a score is one chain of fused multiply-adds over the
-//! components in order, and so a pure function of the two rows: where in a
-//! tile they fall, and which instruction set runs, does not change a bit.
+//! Invariant: a score is one chain of fused multiply-adds over the components in order, and therefore a pure function
+//! of the query and the row. Neither the position in a tile nor the instruction set changes a bit.
 
 use crate::sum::total;
 
-/// Rows in a block.
+/// Number of rows in a block.
 pub const LANES: usize = 16;
-/// Queries in a group.
+/// Number of queries in a group.
 pub const QUERIES: usize = 8;
 
 /// Scores of a group of queries (outer) against a block of rows (inner).
 pub type Tile = [[f32; LANES]; QUERIES];
 
-/// Blocks that the kernel takes at a time.
+/// Number of blocks that the kernel processes together.
 const PAIR: usize = 2;
 
-/// Room for a pair of blocks.
+/// Memory for a pair of blocks.
 pub type Piece = Box<[f32]>;
 
-/// Floats in a piece.
+/// Returns the number of floats in a piece.
 pub(super) fn piece_length(dim: usize) -> usize {
     PAIR * dim * LANES
 }
 
-/// An empty piece.
+/// Returns a piece filled with zeros.
 pub(super) fn piece(dim: usize) -> Piece {
     vec![0.0; piece_length(dim)].into_boxed_slice()
 }
@@ -42,22 +39,22 @@ pub(super) fn piece(dim: usize) -> Piece {
 pub struct Packed {
     dim: usize,
     rows: usize,
-    /// Two blocks each, of dim × LANES values. Whatever is packed, its memory
-    /// comes in pieces of one size: what one table gives back fits the next.
+    /// Pieces of two blocks each; a block has dim × LANES values. All pieces have the same size, so that
+    /// a piece freed by one table can be reused by the next.
     values: Vec<Piece>,
     /// ½|x|² of each row; infinite for the padding of the last block.
     half_norms: Vec<f32>,
 }
 
 impl Packed {
-    /// Packs `rows`, each shifted by `−center`, replacing what was there.
+    /// Packs `rows`, each less `center`, replacing the previous contents.
     pub fn load<'a>(&mut self, rows: impl ExactSizeIterator<Item = &'a [f32]>, center: &[f32]) {
         let dim = center.len();
         self.dim = dim;
         self.rows = rows.len();
         let blocks = self.rows.div_ceil(LANES);
         self.values.retain(|had| had.len() == piece_length(dim));
-        // Exactly as much as is needed: growth by doubling would break a budget.
+        // Exact capacity: growth by doubling would exceed the memory budget.
         self.values.reserve_exact(blocks.div_ceil(PAIR).saturating_sub(self.values.len()));
         self.values.resize_with(blocks.div_ceil(PAIR), || piece(dim));
         if let Some(last) = self.values.last_mut() {
@@ -79,44 +76,44 @@ impl Packed {
         }
     }
 
-    /// An empty table that will be packed into `pieces`, as far as they go.
+    /// Returns an empty table that will reuse the memory of `pieces`.
     pub fn over(pieces: Vec<Piece>) -> Self {
         Packed { values: pieces, ..Packed::default() }
     }
 
-    /// The pieces that rows were packed into.
+    /// Returns the memory for reuse.
     pub fn into_pieces(self) -> Vec<Piece> {
         self.values
     }
 
-    /// Pieces that so many rows are packed into.
+    /// Returns the number of pieces that `rows` rows are packed into.
     pub fn pieces(rows: usize) -> usize {
         rows.div_ceil(PAIR * LANES)
     }
 
-    /// Rows packed.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// ½|x|² of the row farthest from the centre that they were shifted by.
+    /// Returns the largest ½|x|² of a row, after the shift by the centre.
     pub fn most_half_norm(&self) -> f32 {
         self.half_norms[..self.rows].iter().copied().fold(0f32, f32::max)
     }
 
-    /// Bytes held.
+    /// Returns the bytes held.
     pub fn held(&self) -> u64 {
         Self::bytes(self.rows, self.dim)
     }
 
-    /// Bytes held by `rows` packed rows of `dim` components.
+    /// Returns the bytes held by `rows` packed rows of `dim` components.
     pub fn bytes(rows: usize, dim: usize) -> u64 {
         let blocks = rows.div_ceil(LANES);
         ((blocks.next_multiple_of(PAIR) * dim + blocks) * LANES * 4) as u64
     }
 }
 
-/// Queries packed for the kernel, in groups; the last one padded with zeros.
+/// Queries packed for the kernel in groups; the last group is padded with zeros.
 #[derive(Default)]
 pub struct Queries {
     dim: usize,
@@ -126,7 +123,7 @@ pub struct Queries {
 }
 
 impl Queries {
-    /// Packs `queries`, each shifted by `−center`, replacing what was there.
+    /// Packs `queries`, each less `center`, replacing the previous contents.
     pub fn load<'a>(&mut self, queries: impl ExactSizeIterator<Item = &'a [f32]>, center: &[f32]) {
         let dim = center.len();
         self.dim = dim;
@@ -135,7 +132,7 @@ impl Queries {
         self.values.resize(self.groups() * dim * QUERIES, 0.0);
         let mut queries = queries;
         for values in self.values.chunks_exact_mut(dim * QUERIES) {
-            // A whole group is written component by component, eight rows side by side.
+            // A whole group is written component by component, eight queries side by side.
             let group: [&[f32]; QUERIES] = std::array::from_fn(|_| queries.next().unwrap_or(center));
             for (c, (out, &center)) in values.as_chunks_mut::<QUERIES>().0.iter_mut().zip(center).enumerate() {
                 *out = std::array::from_fn(|place| group[place][c] - center);
@@ -143,7 +140,7 @@ impl Queries {
         }
     }
 
-    /// ½|q|² of each query, after the shift.
+    /// Returns ½|q|² of each query, after the shift by the centre.
     pub fn half_norms(&self) -> Vec<f32> {
         let mut norms = vec![0f64; self.groups() * QUERIES];
         for (values, norms) in self.values.chunks_exact(self.dim * QUERIES).zip(norms.chunks_exact_mut(QUERIES)) {
@@ -156,18 +153,18 @@ impl Queries {
         norms.into_iter().map(|norm| (norm * 0.5) as f32).collect()
     }
 
-    /// Queries packed.
+    /// Returns the number of queries.
     pub fn count(&self) -> usize {
         self.queries
     }
 
-    /// Groups of queries.
+    /// Returns the number of groups.
     pub fn groups(&self) -> usize {
         self.queries.div_ceil(QUERIES)
     }
 }
 
-/// Scores all queries against all rows, a tile at a time: `each(group, block, tile)`.
+/// Scores all queries against all rows and calls `each(group, block, tile)` for each tile.
 ///
 /// Padding queries have scores too; padding rows score infinity.
 pub fn for_each_tile(queries: &Queries, rows: &Packed, mut each: impl FnMut(usize, usize, &Tile)) {
@@ -175,8 +172,7 @@ pub fn for_each_tile(queries: &Queries, rows: &Packed, mut each: impl FnMut(usiz
     let kernel = Kernel::best();
     let dim = queries.dim;
     let mut tiles = [[[0f32; LANES]; QUERIES]; PAIR];
-    // Two blocks at a time where there are two: a query's component, once
-    // loaded, then serves both.
+    // Two blocks at a time where there are two: a component of a query, once loaded, serves both blocks.
     for (pair, (values, half_norms)) in rows.values.iter().zip(rows.half_norms.chunks(PAIR * LANES)).enumerate() {
         let values = &values[..half_norms.len() * dim];
         for (group, query) in queries.values.chunks_exact(dim * QUERIES).enumerate() {
@@ -193,26 +189,27 @@ pub fn for_each_tile(queries: &Queries, rows: &Packed, mut each: impl FnMut(usiz
     }
 }
 
-/// For each of some bounds, how many of `scores` it is not exceeded by.
+/// Numbers of scores that are at most a lower bound and at most an upper bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Below {
-    /// As many are at most the lower bound,
+    /// Number of scores that are at most the lower bound.
     pub surely: u32,
-    /// and as many the upper one.
+    /// Number of scores that are at most the upper bound.
     pub maybe: u32,
 }
 
-/// Counts `scores` below each pair of bounds (lower, upper), in any order; a score that is no number counts nowhere.
+/// Counts the `scores` that are at most each of the (lower, upper) `bounds`. The order of scores does not
+/// matter; NaN is never counted.
 pub fn count_below(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [Below]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx512f") {
-        // SAFETY: the processor has the feature, as just asked.
+        // SAFETY: the processor has the feature, as just checked.
         #[expect(unsafe_code, reason = "measured kernel: run-time dispatch")]
         return unsafe { count_below_avx512(scores, bounds, counts) };
     }
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has the feature, as just asked.
+        // SAFETY: the processor has the feature, as just checked.
         #[expect(unsafe_code, reason = "measured kernel: run-time dispatch")]
         return unsafe { count_below_avx2(scores, bounds, counts) };
     }
@@ -235,7 +232,7 @@ fn count_below_avx2(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [Below])
 fn count_below_body(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [Below]) {
     let (mut least, mut most, mut numbers) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES], [0u32; LANES]);
     let (whole, tail) = scores.as_chunks::<LANES>();
-    // What fills the last lanes is below no bound.
+    // The unused lanes of the last vector are NaN, which is below no bound.
     let mut last = [f32::NAN; LANES];
     last[..tail.len()].copy_from_slice(tail);
     let rest = if tail.is_empty() { &[][..] } else { std::slice::from_ref(&last) };
@@ -251,7 +248,7 @@ fn count_below_body(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [Below])
     let most = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
     let numbers = numbers.iter().sum();
     for (count, &(lower, upper)) in counts.iter_mut().zip(bounds) {
-        // Most bounds have all scores on one side.
+        // For most bounds all scores are on one side.
         *count = if upper < least {
             Below::default()
         } else if lower >= most {
@@ -269,9 +266,10 @@ fn count_below_body(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [Below])
     }
 }
 
-/// Looks for rows whose score is at most their query's bar: `hit(query, row, score)`
-/// for each of them, as places in what was packed, gives the query's next bar.
-/// A bar may fall a tile late, so that more are hit than it says, never fewer.
+/// Finds the rows whose score is at most their query's threshold. Calls `hit(query, row, score)` for
+/// each, with indices of packed queries and rows; `hit` returns the query's new threshold. A lower
+/// threshold takes effect with the next tile at the latest, so `hit` may be called for too many rows,
+/// never for too few.
 pub fn for_each_near(queries: &Queries, rows: &Packed, bars: &mut Bars, mut hit: impl FnMut(usize, usize, f32) -> f32) {
     debug_assert_eq!(queries.dim, rows.dim, "queries and rows of one width");
     let kernel = Kernel::best();
@@ -282,7 +280,7 @@ pub fn for_each_near(queries: &Queries, rows: &Packed, bars: &mut Bars, mut hit:
         let groups = queries.values.chunks_exact(dim * QUERIES).zip(bars.0.as_chunks_mut::<QUERIES>().0);
         for (group, (query, bars)) in groups.enumerate() {
             let masks = kernel.near(values, half_norms, query, bars, &mut scores);
-            // Almost always nothing is near: one comparison for all of them first.
+            // Almost always no row is near, so one comparison tests all masks first.
             if masks == [0; QUERIES] {
                 continue;
             }
@@ -300,12 +298,12 @@ pub fn for_each_near(queries: &Queries, rows: &Packed, bars: &mut Bars, mut hit:
     }
 }
 
-/// For each query packed, the score that a row must not exceed to be looked at.
+/// The threshold of each packed query: the largest score at which a row is still a candidate.
 #[derive(Debug, Default)]
 pub struct Bars(Vec<f32>);
 
 impl Bars {
-    /// Sets the bars of as many queries as there are; what pads the last group gets one that nothing meets.
+    /// Sets the thresholds of all queries; the padding of the last group gets a threshold that no score meets.
     pub fn set(&mut self, bars: impl Iterator<Item = f32>) {
         self.0.clear();
         self.0.extend(bars);
@@ -313,10 +311,10 @@ impl Bars {
     }
 }
 
-/// For each query of a group, the rows of up to two blocks that are near: the first one's in the low half.
+/// For each query of a group a bit mask of the near rows of up to two blocks; the first block in the low half.
 pub(super) type Masks = [u32; QUERIES];
 
-/// The instruction sets that the dot products are written for.
+/// The instruction sets for which the dot products are implemented.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kernel {
     #[cfg(target_arch = "x86_64")]
@@ -327,7 +325,7 @@ enum Kernel {
 }
 
 impl Kernel {
-    /// The best that this processor has.
+    /// Returns the best instruction set of this processor.
     fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
@@ -341,8 +339,8 @@ impl Kernel {
         Kernel::Portable
     }
 
-    /// Which rows of one block, or two, score at most the bars of a group of
-    /// queries; if there are any, the scores.
+    /// Returns which rows of one or two blocks score at most the thresholds of a group of queries. If
+    /// there are any, `scores` is filled.
     #[inline]
     fn near(
         self,
@@ -357,7 +355,7 @@ impl Kernel {
             let dim = query.len() / QUERIES;
             let blocks = half_norms.len() / LANES;
             assert!(query.len() == dim * QUERIES && values.len() == blocks * dim * LANES, "whole blocks and groups");
-            // SAFETY: the processor has the feature (`best` asked), and the lengths were just asserted.
+            // SAFETY: the processor has the feature (`best` checked), and the lengths were just asserted.
             #[expect(unsafe_code, reason = "measured kernel")]
             return unsafe {
                 if blocks == 1 {
@@ -371,7 +369,7 @@ impl Kernel {
         if self == Kernel::Avx2 {
             let dim = query.len() / QUERIES;
             assert!(query.len() == dim * QUERIES && values.len() == half_norms.len() * dim, "whole blocks and groups");
-            // SAFETY: as above.
+            // SAFETY: the same as above.
             #[expect(unsafe_code, reason = "measured kernel")]
             return unsafe { near_avx2(values, half_norms, query, bars, scores) };
         }
@@ -379,20 +377,20 @@ impl Kernel {
         near_of_tiles(scores, half_norms, bars)
     }
 
-    /// Dot products of a group of queries with one block of rows, or two.
+    /// Computes the dot products of a group of queries with one or two blocks of rows.
     #[inline]
     fn dots(self, values: &[f32], query: &[f32], out: &mut [Tile; 2]) {
         let dim = query.len() / QUERIES;
         let two = values.len() == 2 * dim * LANES;
         assert!(query.len() == dim * QUERIES && (two || values.len() == dim * LANES), "whole blocks and groups");
         match self {
-            // SAFETY: the processor has the feature (`best` asked), and the lengths were just asserted.
+            // SAFETY: the processor has the feature (`best` checked), and the lengths were just asserted.
             #[cfg(target_arch = "x86_64")]
             #[expect(unsafe_code, reason = "measured kernel")]
             Kernel::Avx512 => unsafe {
                 if two { dots_avx512::<2>(values, query, out) } else { dots_avx512::<1>(values, query, out) }
             },
-            // SAFETY: as above.
+            // SAFETY: the same as above.
             #[cfg(target_arch = "x86_64")]
             #[expect(unsafe_code, reason = "measured kernel")]
             Kernel::Avx2 => unsafe {
@@ -409,7 +407,7 @@ impl Kernel {
     }
 }
 
-/// Turns dot products into scores, and says which are at most their query's bar.
+/// Turns dot products into scores and returns which are at most their query's threshold.
 fn near_of_tiles(tiles: &mut [Tile; 2], half_norms: &[f32], bars: &[f32; QUERIES]) -> Masks {
     let mut masks = [0; QUERIES];
     for (block, (tile, half_norms)) in tiles.iter_mut().zip(half_norms.as_chunks::<LANES>().0).enumerate() {
@@ -423,11 +421,11 @@ fn near_of_tiles(tiles: &mut [Tile; 2], half_norms: &[f32], bars: &[f32; QUERIES
     masks
 }
 
-/// Eight queries against `BLOCKS` blocks, and the comparison with the bars
-/// while the scores are still in registers.
+/// Scores eight queries against `BLOCKS` blocks and compares the scores with the thresholds while the
+/// scores are still in registers.
 ///
 /// # Safety
-/// As of [`sums_avx512`]; `half_norms` has a number for each row of the blocks.
+/// The conditions of [`sums_avx512`]; `half_norms` has a value for each row of the blocks.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 #[expect(unsafe_code, reason = "measured kernel: comparing in memory took a fifth of the join")]
@@ -439,11 +437,11 @@ unsafe fn near_avx512<const BLOCKS: usize>(
     scores: &mut [Tile; 2],
 ) -> Masks {
     use std::arch::x86_64::{_CMP_LE_OQ, _mm512_cmp_ps_mask, _mm512_loadu_ps, _mm512_set1_ps, _mm512_sub_ps};
-    // SAFETY: what the caller promises.
+    // SAFETY: the caller guarantees the conditions.
     let mut sums = unsafe { sums_avx512::<BLOCKS>(values, query) };
     let mut masks = [0; QUERIES];
     for b in 0..BLOCKS {
-        // SAFETY: a block's half norms are there to be read.
+        // SAFETY: `half_norms` has sixteen values for each block.
         let half_norms = unsafe { _mm512_loadu_ps(half_norms.as_ptr().add(b * LANES)) };
         for ((mask, sums), &bar) in masks.iter_mut().zip(&mut sums).zip(bars) {
             sums[b] = _mm512_sub_ps(half_norms, sums[b]);
@@ -451,13 +449,13 @@ unsafe fn near_avx512<const BLOCKS: usize>(
         }
     }
     if masks != [0; QUERIES] {
-        // SAFETY: as of `store`.
+        // SAFETY: the processor has AVX-512F, as the caller guarantees.
         unsafe { store(&sums, scores) };
     }
     masks
 }
 
-/// Brings what lies in registers to memory.
+/// Stores sums from registers to memory.
 ///
 /// # Safety
 /// The processor has AVX-512F.
@@ -468,30 +466,29 @@ unsafe fn near_avx512<const BLOCKS: usize>(
 unsafe fn store<const BLOCKS: usize>(sums: &[[std::arch::x86_64::__m512; BLOCKS]; QUERIES], out: &mut [Tile; 2]) {
     for (q, sums) in sums.iter().enumerate() {
         for (b, &sum) in sums.iter().enumerate() {
-            // SAFETY: sixteen floats are there to be written.
+            // SAFETY: each row of a tile has space for sixteen floats.
             unsafe { std::arch::x86_64::_mm512_storeu_ps(out[b][q].as_mut_ptr(), sum) };
         }
     }
 }
 
-/// Dot products of eight queries with `BLOCKS` blocks, to memory.
+/// Computes the dot products of eight queries with `BLOCKS` blocks.
 ///
 /// # Safety
-/// As of [`sums_avx512`].
+/// The conditions of [`sums_avx512`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 #[expect(unsafe_code, reason = "measured kernel")]
 unsafe fn dots_avx512<const BLOCKS: usize>(values: &[f32], query: &[f32], out: &mut [Tile; 2]) {
-    // SAFETY: what the caller promises.
+    // SAFETY: the caller guarantees the conditions.
     unsafe { store(&sums_avx512::<BLOCKS>(values, query), out) };
 }
 
-/// Eight queries against `BLOCKS` blocks: 8 × `BLOCKS` registers of sums, two
-/// more for rows and one for a query's component.
+/// Computes the dot products of eight queries with `BLOCKS` blocks in 8 × `BLOCKS` registers of sums, two
+/// registers of rows and one of a query's component.
 ///
 /// # Safety
-/// The processor has AVX-512F; `values` holds `BLOCKS` blocks and `query` one
-/// group of the same dimension.
+/// The processor has AVX-512F; `values` holds `BLOCKS` blocks and `query` one group of the same dimension.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 #[inline]
@@ -504,7 +501,7 @@ unsafe fn sums_avx512<const BLOCKS: usize>(
     let dim = query.len() / QUERIES;
     let mut sums = [[_mm512_setzero_ps(); BLOCKS]; QUERIES];
     for c in 0..dim {
-        // SAFETY: c < dim, so that every read below ends within its slice.
+        // SAFETY: c < dim, so every read below ends within its slice.
         unsafe {
             let rows: [_; BLOCKS] =
                 std::array::from_fn(|b| _mm512_loadu_ps(values.as_ptr().add((b * dim + c) * LANES)));
@@ -519,16 +516,16 @@ unsafe fn sums_avx512<const BLOCKS: usize>(
     sums
 }
 
-/// Queries that AVX2 takes at a time.
+/// Number of queries that AVX2 processes together.
 #[cfg(target_arch = "x86_64")]
 const AT_ONCE: usize = 4;
 
-/// A group of queries against each block, and the comparison with the bars
-/// while the scores are still in registers.
+/// Scores a group of queries against each block and compares the scores with the thresholds while the
+/// scores are still in registers.
 ///
 /// # Safety
-/// The processor has AVX2 and FMA; `values` holds as many blocks as
-/// `half_norms` has numbers for, two at most, and `query` a group of the same dimension.
+/// The processor has AVX2 and FMA; `values` holds one block for each sixteen values of `half_norms`, two
+/// at most, and `query` one group of the same dimension.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 #[expect(unsafe_code, reason = "measured kernel")]
@@ -546,11 +543,11 @@ unsafe fn near_avx2(
     let mut masks = [0; QUERIES];
     let blocks = values.chunks_exact(dim * LANES).zip(half_norms.as_chunks::<LANES>().0).zip(scores);
     for (block, ((values, half_norms), scores)) in blocks.enumerate() {
-        // SAFETY: a block's half norms are there to be read.
+        // SAFETY: `half_norms` has sixteen values for each block.
         let (low, high) =
             unsafe { (_mm256_loadu_ps(half_norms.as_ptr()), _mm256_loadu_ps(half_norms.as_ptr().add(8))) };
         for part in 0..QUERIES / AT_ONCE {
-            // SAFETY: what the caller promises.
+            // SAFETY: the caller guarantees the conditions.
             let sums = unsafe { sums_avx2(values, query, part) };
             for (q, sums) in sums.iter().enumerate() {
                 let q = part * AT_ONCE + q;
@@ -560,7 +557,7 @@ unsafe fn near_avx2(
                     | (_mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(high, bar)) as u32) << 8;
                 if near != 0 {
                     masks[q] |= near << (block * LANES);
-                    // SAFETY: sixteen floats are there to be written.
+                    // SAFETY: each row of a tile has space for sixteen floats.
                     unsafe {
                         _mm256_storeu_ps(scores[q].as_mut_ptr(), low);
                         _mm256_storeu_ps(scores[q].as_mut_ptr().add(8), high);
@@ -572,20 +569,20 @@ unsafe fn near_avx2(
     masks
 }
 
-/// Dot products of a group of queries with a block, to memory.
+/// Computes the dot products of a group of queries with one block.
 ///
 /// # Safety
-/// As of [`sums_avx2`].
+/// The conditions of [`sums_avx2`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 #[expect(unsafe_code, reason = "measured kernel")]
 unsafe fn dots_avx2(values: &[f32], query: &[f32], out: &mut Tile) {
     for part in 0..QUERIES / AT_ONCE {
-        // SAFETY: what the caller promises.
+        // SAFETY: the caller guarantees the conditions.
         let sums = unsafe { sums_avx2(values, query, part) };
         for (q, sums) in sums.iter().enumerate() {
             let out = out[part * AT_ONCE + q].as_mut_ptr();
-            // SAFETY: sixteen floats are there to be written.
+            // SAFETY: each row of a tile has space for sixteen floats.
             unsafe {
                 std::arch::x86_64::_mm256_storeu_ps(out, sums[0]);
                 std::arch::x86_64::_mm256_storeu_ps(out.add(8), sums[1]);
@@ -594,11 +591,10 @@ unsafe fn dots_avx2(values: &[f32], query: &[f32], out: &mut Tile) {
     }
 }
 
-/// Some queries of a group against a block: eight registers of sums.
+/// Computes the dot products of [`AT_ONCE`] queries of a group with one block in eight registers of sums.
 ///
 /// # Safety
-/// The processor has AVX2 and FMA; `values` holds a block and `query` a group
-/// of the same dimension.
+/// The processor has AVX2 and FMA; `values` holds one block and `query` one group of the same dimension.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 #[inline]
@@ -607,7 +603,7 @@ unsafe fn sums_avx2(values: &[f32], query: &[f32], part: usize) -> [[std::arch::
     use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps};
     let mut sums = [[_mm256_setzero_ps(); 2]; AT_ONCE];
     for c in 0..query.len() / QUERIES {
-        // SAFETY: c is less than the dimension, so that every read below ends within its slice.
+        // SAFETY: c is less than the dimension, so every read below ends within its slice.
         unsafe {
             let row = values.as_ptr().add(c * LANES);
             let (low, high) = (_mm256_loadu_ps(row), _mm256_loadu_ps(row.add(8)));
@@ -621,7 +617,7 @@ unsafe fn sums_avx2(values: &[f32], query: &[f32], part: usize) -> [[std::arch::
     sums
 }
 
-/// The same sums in plain Rust.
+/// Computes the same dot products in plain Rust.
 fn dots_portable(values: &[f32], query: &[f32], out: &mut Tile) {
     *out = [[0.0; LANES]; QUERIES];
     for (row, query) in values.as_chunks::<LANES>().0.iter().zip(query.as_chunks::<QUERIES>().0) {
@@ -633,40 +629,39 @@ fn dots_portable(values: &[f32], query: &[f32], out: &mut Tile) {
     }
 }
 
-/// What a score plus the query's half norm is at most where
-/// [`squared_distance`] is `limit` or less: half of it, and what rounding may
-/// add. `half_norms` is the query's and the farthest row's, together.
+/// Returns an upper bound of score + ½|q|² over all rows whose [`squared_distance`] is at most `limit`:
+/// half of `limit`, plus a bound of the rounding errors. `half_norms` is ½|q|² of the query plus the
+/// largest ½|x|² of a row.
 ///
-/// With u = ε/2 and r² for twice those half norms: the shift to the centre
-/// errs by at most 4u·r²/2 (each component by u of itself), a chain of `dim`
-/// fused multiply-adds by dim·u·r²/2 (Higham 2002, §3.1), half norms and the
-/// two sums by 4u·r²/2; the distance itself is within (dim/16 + 8)·u of true.
-/// Below, each has room to spare, and underflow its own.
+/// With u = ε/2 and r² = 2 · `half_norms`: the shift to the centre errs by at most 4u·r²/2 (each component by u of
+/// itself), a chain of `dim` fused multiply-adds by dim·u·r²/2 (Higham 2002, §3.1), half norms and the two sums by
+/// 4u·r²/2. The computed distance is within (dim/16 + 8)·u of the true distance, relatively. The constants below are
+/// larger than these bounds; `MIN_POSITIVE` covers underflow.
 pub fn reach(limit: f32, half_norms: f32, dim: usize) -> f32 {
     let of_score = (dim as f32 + 16.0) * 0.5 * f32::EPSILON * half_norms;
     let of_distance = (dim as f32 / 16.0 + 16.0) * f32::EPSILON;
     0.5 * limit * (1.0 + of_distance) + of_score + f32::MIN_POSITIVE
 }
 
-/// The squared Euclidean distance of two rows, in a fixed order: sixteen
-/// partial sums, then their pairwise total.
+/// Returns the squared Euclidean distance of two rows, summed in a fixed order: sixteen partial sums,
+/// then their pairwise total.
 pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx512f") {
-        // SAFETY: the processor has the feature, as just asked.
+        // SAFETY: the processor has the feature, as just checked.
         #[expect(unsafe_code, reason = "measured kernel: run-time dispatch")]
         return unsafe { squared_distance_avx512(a, b) };
     }
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-        // SAFETY: the processor has both features, as just asked.
+        // SAFETY: the processor has both features, as just checked.
         #[expect(unsafe_code, reason = "measured kernel: run-time dispatch")]
         return unsafe { squared_distance_avx2(a, b) };
     }
     squared_distance_body(a, b)
 }
 
-/// All sixteen sums in one register.
+/// Computes the distance with all sixteen partial sums in one register.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 #[expect(unsafe_code, reason = "measured kernel")]
@@ -678,20 +673,20 @@ fn squared_distance_avx512(a: &[f32], b: &[f32]) -> f32 {
     let (a_head, a_tail) = a.as_chunks::<LANES>();
     let (b_head, b_tail) = b.as_chunks::<LANES>();
     for (a, b) in a_head.iter().zip(b_head) {
-        // SAFETY: both are sixteen numbers.
+        // SAFETY: both slices have sixteen values.
         let away = unsafe { _mm512_sub_ps(_mm512_loadu_ps(a.as_ptr()), _mm512_loadu_ps(b.as_ptr())) };
         sums = _mm512_fmadd_ps(away, away, sums);
     }
     let left = a_tail.len().min(b_tail.len());
     if left > 0 {
         let there = (1u16 << left) - 1;
-        // SAFETY: only numbers that are there are read. The other lanes add 0 · 0, and a sum of squares is never -0.
+        // SAFETY: only existing values are read. The other lanes add 0 · 0, and a sum of squares is never -0.
         let [a, b] = unsafe { [a_tail, b_tail].map(|tail| _mm512_maskz_loadu_ps(there, tail.as_ptr())) };
         let away = _mm512_sub_ps(a, b);
         sums = _mm512_fmadd_ps(away, away, sums);
     }
     let mut lanes = [0f32; LANES];
-    // SAFETY: sixteen numbers are there to be written.
+    // SAFETY: `lanes` has space for sixteen values.
     unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), sums) };
     total(lanes)
 }
@@ -780,7 +775,7 @@ mod tests {
 
     #[test]
     fn no_near_row_is_beyond_reach() {
-        // Far from the centre scores are coarse: the bar must make up for it.
+        // Far from the centre scores are coarse, and the threshold must allow for the error.
         for (dim, away) in [(1, 0.0), (3, 1e3), (37, 1e2), (130, 3e4), (8, 1e-18)] {
             let scale = if away < 1e-9 { 1e-18 } else { 1.0 };
             let values: Vec<f32> = matrix(64, dim, 7).into_iter().map(|x| x * scale + away).collect();
@@ -816,7 +811,7 @@ mod tests {
         if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
             assert_eq!(dots(Kernel::Avx2), portable);
         }
-        // The bar is met exactly by some, and padding never is.
+        // Some scores equal their threshold exactly; padding is never near.
         let half_norms = &p.half_norms[..2 * LANES];
         let mut tiles = [[[0f32; LANES]; QUERIES]; 2];
         Kernel::Portable.dots(block, group, &mut tiles);
@@ -825,7 +820,7 @@ mod tests {
         let near = Kernel::Portable.near(block, half_norms, group, &bars, &mut scores);
         assert_eq!(Kernel::best().near(block, half_norms, group, &bars, &mut others), near);
         for (q, mask) in near.into_iter().enumerate() {
-            // Where a row is near, its score is told.
+            // The score is stored wherever a row is near.
             for at in (0..2 * LANES).filter(|at| mask >> at & 1 == 1) {
                 let [score, other] = [&scores, &others].map(|of| of[at / LANES][q][at % LANES].to_bits());
                 assert_eq!(score, other);
@@ -838,7 +833,7 @@ mod tests {
             assert_eq!(squared_distance(a, b).to_bits(), plain);
             #[cfg(target_arch = "x86_64")]
             if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-                // SAFETY: the processor has both features, as just asked.
+                // SAFETY: the processor has both features, as just checked.
                 #[expect(unsafe_code, reason = "the kernel that another processor would take")]
                 let narrower = unsafe { squared_distance_avx2(a, b) };
                 assert_eq!(narrower.to_bits(), plain);

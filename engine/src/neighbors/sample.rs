@@ -1,5 +1,5 @@
-//! The exact neighbours of a seeded sample of rows: what recall is measured
-//! against, and what decides how many lists the join must visit.
+//! The exact neighbours of a seeded sample of rows. They determine how many lists the join must visit and
+//! serve to measure the graph's recall.
 
 use std::path::Path;
 
@@ -21,13 +21,14 @@ use crate::work::Work;
 pub struct Sample {
     /// Row numbers in list order, ascending.
     pub rows: Vec<u32>,
-    /// The `k` nearest of each, ascending: (squared distance, row).
+    /// The `k` nearest neighbours of each row as (squared distance, row), ascending.
     pub neighbors: Vec<Vec<(f32, u32)>>,
 }
 
-/// `truth.bin`, version 1, little-endian: "LLS1", rows u32; then for each row
-/// its number (u32), how many neighbours it has (u32), and those (distance²
-/// f32, row u32).
+/// Name of the sample's file.
+///
+/// `truth.bin`, version 1, little-endian: "LLS1", number of rows (u32); then for each row its number (u32), its
+/// number of neighbours (u32), and for each neighbour the squared distance (f32) and the row (u32).
 pub const FILE: &str = "truth.bin";
 
 impl Sample {
@@ -49,7 +50,10 @@ impl Sample {
         Ok((FILE.into(), stamp))
     }
 
-    /// Reads it back.
+    /// Reads the sample from the run directory `dir`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is too short, or has another format.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE);
         let bytes = std::fs::read(&path).map_err(|e| IoError::io(&path, "read", e))?;
@@ -72,8 +76,8 @@ impl Sample {
     }
 }
 
-/// The rows of the sample, ascending in list order, or in the source's where there are no lists: fewer
-/// where the data are many, for each is compared with all.
+/// Returns the rows of the sample, ascending, in list order, or in the source's order where there are no lists. The
+/// more rows the data has, the fewer are sampled, because each sample row is compared with all rows.
 pub(crate) fn rows(plan: &Plan) -> Vec<u32> {
     stratified(plan.settings.seed, 0x51a1, plan.shape.rows, plan.sample_rows() as u64)
         .into_iter()
@@ -81,7 +85,7 @@ pub(crate) fn rows(plan: &Plan) -> Vec<u32> {
         .collect()
 }
 
-/// Finds the exact `k` nearest of the sample's rows.
+/// Computes the exact `k` nearest neighbours of the sample's rows by comparing them with all rows.
 pub fn exact(plan: &Plan, lists: &Lists, k: usize, progress: &Progress<'_>) -> Result<Sample> {
     let segments = Segments::all_pairs(lists, plan.index.exact)?;
     let mut window = Window::of(lists, rows(plan), k, plan.settings.seed)?;
@@ -95,7 +99,7 @@ pub fn exact(plan: &Plan, lists: &Lists, k: usize, progress: &Progress<'_>) -> R
     Ok(Sample { rows: window.rows().to_vec(), neighbors })
 }
 
-/// Bytes that bringing the sample before all rows takes beside its results.
+/// Returns the bytes that the exact search for the sample takes in addition to its results.
 pub fn bytes(plan: &Plan) -> u64 {
     let (dim, rows) = (plan.shape.dim, plan.sample_rows() as u64);
     rows * (Window::row_bytes(dim, plan.k()) + 4)

@@ -1,8 +1,8 @@
-//! Runs of rows that the join packs and scores as one.
+//! Segments: runs of rows that the join packs and scores together.
 //!
-//! Where lists are probed, a segment is a list, or a part of one that is very
-//! long; where every pair is compared, a segment is a fixed number of rows. Either way the segments, and the
-//! centre that each is shifted by, follow from the data alone.
+//! Where lists are probed, a segment is a list, or a part of a very long list. Where every pair of rows
+//! is compared, a segment consists of adjacent lists. Segments, and the centre that is subtracted from
+//! each segment's rows, depend only on the data.
 
 use std::ops::Range;
 
@@ -11,33 +11,34 @@ use crate::Result;
 use crate::index::Lists;
 use crate::plan::Plan;
 
-/// Rows of a segment at most: what memory is planned for.
+/// The largest number of rows of a segment, for which memory is planned.
 pub(super) const LONGEST: usize = 2048;
-/// Rows of a segment where every pair is compared.
+/// Where every pair is compared, the number of rows up to which lists are joined into a segment.
 const ROWS: usize = 1024;
 
-/// How much farther than their extent (both squared) joined lists may lie from each other.
+/// The largest squared distance between the centroids of joined lists, relative to the lists' extent (a
+/// mean squared distance).
 const SPREAD: f32 = 256.0;
 
-/// The mean squared distance of a list's rows to its centroid.
+/// Returns the mean squared distance of a list's rows to its centroid.
 fn extent(lists: &Lists, list: usize) -> Result<f32> {
     let rows = lists.vectors(list)?.chunks_exact(lists.table.dim);
     let count = rows.len() as f64;
     Ok((rows.map(|row| f64::from(squared_distance(row, lists.table.centroid(list)))).sum::<f64>() / count) as f32)
 }
 
-/// The rows of an index, in segments.
+/// The rows of an index, divided into segments.
 pub struct Segments<'a> {
-    /// The vectors.
+    /// The inverted lists with the vectors.
     pub lists: &'a Lists,
-    /// The first row of each segment, and the number of rows last.
+    /// The first row of each segment; the last value is the number of rows.
     starts: Vec<u32>,
-    /// The first segment of each list, and their number last; empty where segments are even.
+    /// The first segment of each list; the last value is the number of segments. Empty where lists are joined.
     of_list: Vec<u32>,
 }
 
 impl<'a> Segments<'a> {
-    /// A segment a list, or more where it has more than 2,048 rows.
+    /// Makes each list a segment, or several if the list has more than 2,048 rows.
     pub fn lists(lists: &'a Lists) -> Self {
         let (mut starts, mut of_list) = (Vec::new(), vec![0]);
         for list in 0..lists.table.count() {
@@ -48,21 +49,21 @@ impl<'a> Segments<'a> {
         Segments { lists, starts, of_list }
     }
 
-    /// The segments of list `list`.
+    /// Returns the segments of list `list`.
     pub fn of_list(&self, list: usize) -> Range<u32> {
         self.of_list[list]..self.of_list[list + 1]
     }
 
-    /// The segment that holds row `row`.
+    /// Returns the segment that contains row `row`.
     pub fn segment_of(&self, row: u32) -> u32 {
         self.starts.partition_point(|&start| start <= row) as u32 - 1
     }
 
-    /// Neighbouring lists together, up to 1,024 rows.
+    /// Joins adjacent lists into segments of up to 1,024 rows.
     ///
-    /// A score is rounded on the scale of a row's distance to the segment's
-    /// centre, so only lists are joined whose centroids lie within a small
-    /// multiple of their own extent: what tells their rows apart is then kept.
+    /// The rounding error of a score grows with a row's distance to the segment's centre. Lists are
+    /// therefore joined only if their centroids are within a small multiple of the lists' own extent, so
+    /// that scores still distinguish the rows of each list.
     pub fn joined(lists: &'a Lists) -> Result<Self> {
         let table = &lists.table;
         let between = |a: usize, b: usize| squared_distance(table.centroid(a), table.centroid(b));
@@ -70,7 +71,7 @@ impl<'a> Segments<'a> {
         let mut first: Option<(usize, f32)> = None;
         for list in (0..table.count()).filter(|&l| !table.range(l).is_empty()) {
             let extent = match extent(lists, list)? {
-                // Copies of one row: what counts is how far the nearest others are.
+                // The list contains copies of one row; the distance to the nearest adjacent list replaces its extent.
                 0.0 => {
                     let next = (list + 1 < table.count()).then(|| between(list, list + 1));
                     let before = list.checked_sub(1).map(|before| between(list, before));
@@ -93,41 +94,41 @@ impl<'a> Segments<'a> {
         Ok(Segments { lists, starts, of_list: Vec::new() })
     }
 
-    /// The segments that every pair of rows is compared through.
+    /// Returns the segments for an exact search: joined lists for an `exact` index, single lists otherwise.
     pub fn all_pairs(lists: &'a Lists, exact: bool) -> Result<Self> {
         if exact { Self::joined(lists) } else { Ok(Self::lists(lists)) }
     }
 
-    /// Number of segments.
+    /// Returns the number of segments.
     pub fn count(&self) -> usize {
         self.starts.len() - 1
     }
 
-    /// The rows of segment `segment`.
+    /// Returns the rows of segment `segment`.
     pub fn range(&self, segment: usize) -> Range<u32> {
         self.starts[segment]..self.starts[segment + 1]
     }
 
-    /// What the segment's rows, and the queries that meet them, are shifted by.
+    /// Returns the centre that is subtracted from the segment's rows and from the queries compared with them.
     pub fn center(&self, segment: usize) -> &[f32] {
         self.lists.table.centroid(self.center_list(segment))
     }
 
-    /// The list whose centroid that is.
+    /// Returns the list whose centroid is the segment's centre.
     pub(super) fn center_list(&self, segment: usize) -> usize {
         let table = &self.lists.table;
         table.list_of(self.starts[segment].min(table.rows().saturating_sub(1)))
     }
 
-    /// The segments that hold rows of `range`.
+    /// Returns the segments that contain rows of `range`.
     pub(super) fn over(&self, range: Range<u32>) -> impl Iterator<Item = usize> + '_ {
         let from = self.segment_of(range.start) as usize;
         (from..self.count()).take_while(move |&segment| self.starts[segment] < range.end)
     }
 
-    /// Segments at most.
+    /// Returns an upper bound of the number of segments, for planning.
     pub(super) fn most(plan: &Plan) -> usize {
-        // Every list may end with a short one.
+        // Each list may end with a short segment.
         plan.index.lists + (plan.shape.rows / LONGEST as u64) as usize
     }
 }

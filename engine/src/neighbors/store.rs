@@ -1,11 +1,11 @@
 //! The kNN graph of a run, in list order.
 //!
-//! `neighbors-<part>.bin` holds the rows `part · part_rows ..`; version 2,
-//! little-endian: "LLN2", k u32, first row u32, rows u32; then for each row its
-//! k neighbours (u32, list order, ascending by distance, [`MISSING`] where
-//! there are fewer) and their k distances (f32, the metric's own; infinite
-//! where missing). A part is a unit of the stage: made once, never changed.
-//! What must hold: parts follow from the number of rows alone.
+//! `neighbors-<part>.bin` holds the rows from `part · part_rows` on. Version 2, little-endian: "LLN2", k (u32), first
+//! row (u32), number of rows (u32); then for each row its k neighbours (u32, in list order, by ascending distance,
+//! [`MISSING`] where there are fewer) and their k distances (f32, in the metric's own units; infinite where missing).
+//! A part is a unit of the stage: it is written once and never changed.
+//!
+//! Invariant: the division into parts depends only on the number of rows.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,21 +14,21 @@ use lowland_io::{Error as IoError, FileStamp, Mapped, PendingFile};
 
 use crate::Result;
 
-/// Stands for a neighbour that a row does not have.
+/// Marks a missing neighbour.
 pub const MISSING: u32 = u32::MAX;
 const MAGIC: &[u8; 4] = b"LLN2";
 const HEADER: usize = 16;
-/// Rows of a part at least.
+/// The smallest number of rows of a part.
 const PART_ROWS: u32 = 1 << 17;
-/// Parts at most.
+/// The largest number of parts.
 const MOST_PARTS: u32 = 256;
 
-/// Rows of a part of so many rows: a power of two.
+/// Returns the number of rows per part, a power of two, for a graph of `rows` rows.
 pub(super) fn part_rows(rows: u32) -> u32 {
     rows.div_ceil(MOST_PARTS).max(PART_ROWS).next_power_of_two()
 }
 
-/// The name of a part's file.
+/// Returns the file name of part `part`.
 pub fn part_name(part: u32) -> String {
     format!("neighbors-{part:03}.bin")
 }
@@ -42,7 +42,7 @@ pub(super) struct PartWriter {
 }
 
 impl PartWriter {
-    /// The part of `rows` rows from `first` on, with `k` neighbours each.
+    /// Creates the part of `rows` rows from `first` on, with `k` neighbours each.
     pub(super) fn create(path: &Path, k: usize, first: u32, rows: u32) -> Result<Self> {
         let mut writer = PartWriter { file: PendingFile::create(path)?, path: path.into(), k, record: Vec::new() };
         writer.record.extend(MAGIC);
@@ -53,7 +53,7 @@ impl PartWriter {
         Ok(writer)
     }
 
-    /// Appends the next row: (neighbour, distance), at most k of them.
+    /// Appends the next row: at most k pairs (neighbour, distance).
     pub(super) fn push(&mut self, neighbors: impl Iterator<Item = (u32, f32)> + Clone) -> Result<()> {
         let padded = neighbors.chain(std::iter::repeat((MISSING, f32::INFINITY))).take(self.k);
         padded.clone().for_each(|(row, _)| self.record.extend(row.to_le_bytes()));
@@ -73,17 +73,20 @@ impl PartWriter {
     }
 }
 
-/// A finished graph, mapped.
+/// A finished graph, memory-mapped.
 pub struct Graph {
     parts: Vec<Mapped>,
     k: usize,
     rows: u32,
-    /// log₂ of the rows of a part.
+    /// log₂ of the number of rows of a part.
     shift: u32,
 }
 
 impl Graph {
     /// Opens the graph of `rows` rows in `dir`.
+    ///
+    /// # Errors
+    /// A part that is missing, is too short, or does not belong to a graph of `rows` rows.
     pub fn open(dir: &Path, rows: u64) -> Result<Self> {
         let (rows, mut k) = (rows as u32, None);
         let part_rows = part_rows(rows);
@@ -113,12 +116,12 @@ impl Graph {
         Ok(Graph { parts, k: k.unwrap_or(0) as usize, rows, shift: part_rows.trailing_zeros() })
     }
 
-    /// Neighbours of a row.
+    /// Returns the number of neighbours per row.
     pub fn k(&self) -> usize {
         self.k
     }
 
-    /// Rows of the graph.
+    /// Returns the number of rows.
     pub fn rows(&self) -> u32 {
         self.rows
     }
@@ -128,28 +131,28 @@ impl Graph {
         (&self.parts[(row >> self.shift) as usize], HEADER + place * self.row_bytes())
     }
 
-    /// The neighbours of `row` that there are, nearest first.
+    /// Returns the neighbours of `row`, nearest first, without missing ones.
     pub fn neighbors(&self, row: u32) -> impl ExactSizeIterator<Item = u32> + Clone + '_ {
         let (part, start) = self.place(row);
         let words = part.bytes()[start..start + self.k * 4].as_chunks::<4>().0;
-        // Missing ones stand last.
+        // Missing neighbours come last.
         let there = words.iter().take_while(|w| u32::from_le_bytes(**w) != MISSING).count();
         words[..there].iter().map(|w| u32::from_le_bytes(*w))
     }
 
-    /// All k distances of `row`, infinite where a neighbour is missing.
+    /// Returns all k distances of `row`, infinite where a neighbour is missing.
     pub fn distances(&self, row: u32) -> Result<&[f32]> {
         let (part, start) = self.place(row);
         Ok(part.floats(start + self.k * 4, self.k)?)
     }
 
-    /// Bytes of a row.
+    /// Returns the bytes of a row.
     pub fn row_bytes(&self) -> usize {
         self.k * 8
     }
 }
 
-/// Bytes of the graph's files.
+/// Returns the bytes of the graph's files.
 pub fn bytes(rows: u64, k: usize) -> u64 {
     rows * k as u64 * 8 + u64::from(MOST_PARTS) * HEADER as u64
 }

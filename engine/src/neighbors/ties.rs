@@ -1,44 +1,44 @@
-//! Which of several equally near rows counts as the nearer one: a hash decides.
+//! Tie-breaking between equally near neighbours by a hash.
 //!
-//! Neighbours are the k least (distance, rank). The rank of a row among the candidates of
-//! another is a hash of the pair and the seed. By row numbers the neighbours of tied rows would
-//! follow the file: the same few for every row, or those that stand beside it. By a hash of
-//! the candidate alone every row would choose the same few.
+//! The neighbours of a row are the k smallest (distance, rank). The rank of a candidate is a hash of the
+//! row, the candidate and the seed. Ranking by row number would make the neighbours of tied rows follow
+//! the order of the file: the same few for every row, or the adjacent rows. Ranking by a hash of the
+//! candidate alone would make every row choose the same few.
 //!
-//! What must hold: for one row the ranks of all candidates differ, so that the result is one
-//! set whatever order they come in; and a rank gives its row back, so that it takes no memory
-//! beside it. `neighbors/cuda/join.cu` computes the same.
+//! Invariants: for one row the ranks of all candidates differ, so that the result does not depend on the
+//! order of comparisons; and a rank can be inverted to its row, so that the row needs no memory beside
+//! the rank. `neighbors/cuda/join.cu` computes the same ranks.
 
 use crate::random::{draw, mix32};
 
-/// The stream of the key.
+/// Stream of the random number generator that yields the key.
 const STREAM: u64 = 0x7469_6573;
 
-/// The ranks of one seed.
+/// The rank function for one seed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ties {
     key: u32,
 }
 
 impl Ties {
-    /// Those of `seed`.
+    /// Creates the rank function for `seed`.
     pub(crate) fn new(seed: u64) -> Self {
         Ties { key: draw(seed, STREAM, 0) as u32 }
     }
 
-    /// The rank of `row` among rows that are equally near to `own`.
+    /// Returns the rank of `row` among the rows that are equally near to `own`.
     #[inline(always)]
     pub(crate) fn rank(self, own: u32, row: u32) -> u32 {
         mix32(row ^ self.salt(own))
     }
 
-    /// The row of a rank.
+    /// Returns the row that has rank `rank` for `own`.
     #[inline]
     pub(crate) fn row(self, own: u32, rank: u32) -> u32 {
         unmix32(rank) ^ self.salt(own)
     }
 
-    /// What a GPU is told to compute the same.
+    /// Returns the key, from which the GPU kernel computes the same ranks.
     #[cfg(any(test, feature = "cuda"))]
     pub(super) fn key(self) -> u32 {
         self.key
@@ -50,9 +50,10 @@ impl Ties {
     }
 }
 
-/// The inverse of [`mix32`]: each of its steps undone, the last one first.
+/// Inverts [`mix32`] by undoing its steps in reverse order.
 fn unmix32(mut x: u32) -> u32 {
-    // Shifts of 16 undo themselves; the shift of 15 needs a second step, and a factor its inverse modulo 2³².
+    // A shift by 16 is its own inverse; the shift by 15 needs a second term; a factor is undone by its
+    // inverse modulo 2³².
     x ^= x >> 16;
     x = x.wrapping_mul(0x4302_1123);
     x ^= (x >> 15) ^ (x >> 30);
@@ -89,7 +90,7 @@ mod tests {
                 steps += f64::from(own.abs_diff(row));
             }
         }
-        // As of random rows: 15 ± 3.9 times each, a third of all rows apart.
+        // Expected of random rows: each is chosen 15 ± 3.9 times, and two rows are a third of all rows apart.
         assert!(chosen.iter().all(|&times| times < 45), "{:?}", chosen.iter().max());
         let mean = steps / f64::from(rows) / k as f64 / f64::from(rows);
         assert!((mean - 1.0 / 3.0).abs() < 0.02, "{mean}");

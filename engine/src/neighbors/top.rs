@@ -1,52 +1,50 @@
-//! The best few of many scores, for many queries: a heap for each, its worst
-//! on top, all in one allocation. Most scores do not come as far as the heap:
-//! they fail the threshold, or what was made of it.
+//! Top-k selection for many queries: one binary heap per query, with the worst key on top, all in one
+//! allocation. Most candidates are rejected by their score alone and never reach the heap.
 //!
-//! What must hold: what is kept of a query is the `keep` least keys (score,
-//! then row, or whatever number stands for it: the join's is `ties`' rank) of all that were offered, in
-//! whatever order.
+//! Invariant: a heap holds the `keep` smallest keys of all that were offered, whatever the order of offers. A key is
+//! the score, then the row number; the kNN join uses the rank of `ties` in place of the row number.
 
-/// The least scores seen so far, with their rows, of each of some queries.
+/// The smallest scores seen so far, with their rows, for each of several queries.
 #[derive(Debug, Clone, Default)]
 pub struct Tops {
     keep: usize,
-    /// `keep` a query.
+    /// `keep` keys per query.
     keys: Vec<u64>,
 }
 
-/// Where nothing was offered yet: infinitely far, and behind all that is.
+/// Marks an unused entry: infinite score and the largest row, after every real key.
 const NOTHING: u64 = 0xff80_0000_ffff_ffff;
 
 impl Tops {
-    /// Keeps the `keep` least, at least one, for each of so many queries.
+    /// Creates heaps of `keep` entries, at least one, for `queries` queries.
     pub fn new(queries: usize, keep: usize) -> Self {
         let keep = keep.max(1);
         Tops { keep, keys: crate::pages::filled(queries * keep, NOTHING) }
     }
 
-    /// How many are kept.
+    /// Returns the number of entries kept per query.
     pub fn keep(&self) -> usize {
         self.keep
     }
 
-    /// Forgets everything.
+    /// Removes all entries.
     pub fn reset(&mut self) {
         self.keys.fill(NOTHING);
     }
 
-    /// Scores above this cannot be among the query's best.
+    /// Returns the largest score that could still enter the query's heap.
     #[inline]
     pub fn threshold(&self, query: usize) -> f32 {
         score(self.keys[query * self.keep])
     }
 
-    /// Whether a row of this score would be among the query's best so far.
+    /// Returns whether a row with this score would enter the query's heap.
     #[inline]
     pub fn takes(&self, query: usize, score: f32, row: u32) -> bool {
         key(score, row) < self.keys[query * self.keep]
     }
 
-    /// Offers a row; `score` must not be NaN. Each row once.
+    /// Offers a row. `score` must not be NaN, and each row may be offered only once per query.
     #[inline]
     pub fn offer(&mut self, query: usize, score: f32, row: u32) {
         let heap = &mut self.keys[query * self.keep..][..self.keep];
@@ -54,7 +52,7 @@ impl Tops {
         if key >= heap[0] {
             return;
         }
-        // The worst goes; larger children move up until the new one has its place.
+        // Replaces the worst key: larger children move up until the new key is in place.
         let mut at = 0;
         loop {
             let (left, right) = (2 * at + 1, 2 * at + 2);
@@ -68,36 +66,37 @@ impl Tops {
         heap[at] = key;
     }
 
-    /// Puts every query's best in order. Nothing may be offered afterwards.
+    /// Sorts each query's entries. No row may be offered afterwards.
     pub fn sort(&mut self) {
         self.keys.chunks_exact_mut(self.keep.max(1)).for_each(<[u64]>::sort_unstable);
     }
 
-    /// What was kept of a query, least first, as (score, row), once it is [sorted](Tops::sort).
+    /// Returns the entries of a query as (score, row), smallest first. The heaps must be
+    /// [sorted](Tops::sort).
     pub fn kept(&self, query: usize) -> impl Iterator<Item = (f32, u32)> + Clone + '_ {
         let keys = &self.keys[query * self.keep..][..self.keep];
         keys.iter().take_while(|&&key| key != NOTHING).map(|&key| (score(key), key as u32))
     }
 
-    /// What is kept of a query so far, in no order.
+    /// Returns the current entries of a query as (score, row), in no particular order.
     pub fn so_far(&self, query: usize) -> impl Iterator<Item = (f32, u32)> + '_ {
         let keys = &self.keys[query * self.keep..][..self.keep];
         keys.iter().filter(|&&key| key != NOTHING).map(|&key| (score(key), key as u32))
     }
 
-    /// The keys of some queries, as they lie: a heap each, its worst first, until they are sorted.
+    /// Returns the raw keys of some queries: one heap per query, its worst key first, until sorted.
     #[cfg(any(test, feature = "cuda"))]
     pub(super) fn keys_mut(&mut self, queries: std::ops::Range<usize>) -> &mut [u64] {
         &mut self.keys[queries.start * self.keep..queries.end * self.keep]
     }
 
-    /// Bytes held for so many queries.
+    /// Returns the bytes held for `queries` queries.
     pub fn bytes(queries: usize, keep: usize) -> u64 {
         (queries * keep.max(1) * 8) as u64
     }
 }
 
-/// A number that orders as (score, row) does.
+/// Returns an integer that orders as (score, row) does.
 fn key(score: f32, row: u32) -> u64 {
     let bits = score.to_bits();
     let ordered = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };

@@ -1,34 +1,34 @@
-//! A group of queries and a segment, brought together: what lies between their
-//! centres, and who can be skipped.
+//! Compares a group of queries with a segment by codes: computes the terms that depend on both centres,
+//! and finds the pairs that cannot be skipped.
 
 use super::super::kernel::{LANES, QUERIES};
 use super::products::{Both, NEVER, near, products};
 use super::{Codes, Coding, Instructions, Rows, largest};
 
-/// The largest of a query's, a row's and a pair's whole numbers before the
-/// product; with the product, less than 2^29, they stay within 32 bits.
+/// The largest magnitude of a query's, row's or pair's integer term before the product is added. The
+/// product is below 2^29, so sums stay within 32 bits.
 const LARGEST: f32 = (1 << 29) as f32;
-/// Steps that the largest component of u is divided into: 15 bits, in two codes.
+/// Number of steps for the largest component of u: 15 bits, in two codes.
 const STEPS: f32 = 32_000.0;
 
 wide! {
-    /// Codes `center` less `from` in two numbers a component, high and low: what
-    /// that stands for goes to `away`. Returns its square, what was lost, the low
-    /// number's unit, and the sums of both.
+    /// Codes u = `center` less `from` as two integers per component, high and low, and writes the decoded
+    /// vector to `away`. Returns its squared length, the quantisation error, the unit of the low
+    /// integers, and the sums of the high and of the low integers.
     split = split_body(
         center: &[f32], from: &[f32], away: &mut [f32], high: &mut [i16], low: &mut [i16]
     ) -> (f32, f32, f32, [i32; 2])
 }
 wide! {
-    /// The dot product of numbers and codes of eight bits.
+    /// Returns the dot product of floats and codes of eight bits.
     dot_bytes = dot_body(numbers: &[f32], codes: &[i8]) -> f32
 }
 wide! {
-    /// The same of sixteen bits.
+    /// Returns the dot product of floats and codes of sixteen bits.
     dot_halves = dot_body(numbers: &[f32], codes: &[i16]) -> f32
 }
 
-/// The dot product of numbers and a vector's words.
+/// Returns the dot product of floats and the codes in a vector's words.
 #[inline]
 fn dot(with: Instructions, numbers: &[f32], words: &[u32]) -> f32 {
     match with {
@@ -37,56 +37,57 @@ fn dot(with: Instructions, numbers: &[f32], words: &[u32]) -> f32 {
     }
 }
 
-/// A query of a group that meets a segment.
+/// A query of the group that is compared with the segment.
 #[derive(Debug, Clone, Copy)]
 struct Query {
-    /// Its place among those that meet the segment.
+    /// Index among the queries that are compared with the segment.
     number: u32,
-    /// Its place among those that were chosen.
+    /// Index among the chosen queries.
     chosen: u32,
-    /// Its place among the codes.
+    /// Index in the codes.
     place: u32,
-    /// ½|u + q̂|², and what it, u and any row lost together.
+    /// ½|u + q̂|², and the sum of the quantisation errors of the query, of u and of the worst row.
     half_square: f32,
     lost: f32,
-    /// What the kernel's product has too much, since rows are unsigned.
+    /// Amount by which the kernel's product is too large, since rows are stored as unsigned.
     excess: i32,
 }
 
-/// A group of a window's rows and a segment, brought together.
+/// Terms of a comparison of a query group with a segment.
 #[derive(Default)]
 pub(in crate::neighbors) struct Between {
     dim: usize,
-    /// What u's code stands for, and the square of it.
+    /// The decoded u, and its squared length.
     away: Vec<f32>,
     square: f32,
-    /// How far that is from u, at most.
+    /// Upper bound of the distance between u and the decoded u.
     lost: f32,
-    /// The scale of the dot product; 0 where codes cannot tell.
+    /// Scale of the dot product; 0 where codes cannot decide.
     scale: f32,
     /// 1 / scale.
     per: f32,
     query_scale: f32,
-    /// What rounding may add, in the scale of squared distances.
+    /// Bound of the rounding errors, in units of the squared distance.
     room: f32,
-    /// u's code: [high, low] components, and the same as words.
+    /// The code of u as [high, low] components, and the same as words.
     halves: [Vec<i16>; 2],
     codes: [Vec<u32>; 2],
-    /// What each row adds to the product.
+    /// The term that each row adds to the product.
     offsets: Vec<i32>,
     queries: Vec<Query>,
     bars: Vec<i32>,
-    /// The limits that the bars stand for.
+    /// The squared distances for which the thresholds in `bars` were computed.
     limits: Vec<f32>,
     /// The dot products of two queries with all rows.
     sums: [Vec<i32>; 2],
-    /// Where rows look for queries as well: see [`Both`].
+    /// Terms for rows that search queries: see [`Both`].
     lifts: Vec<i32>,
     beyond: Vec<i32>,
 }
 
 impl Between {
-    /// Brings a group, coded by `coding` around `center`, before rows coded around `rows_center`.
+    /// Prepares a comparison of a group, coded by `coding` around `center`, with rows coded around
+    /// `rows_center`.
     pub(in crate::neighbors) fn set(&mut self, coding: &Coding, center: &[f32], rows: &Rows, rows_center: &[f32]) {
         let (with, dim) = (rows.with, center.len());
         let together = with.together();
@@ -104,10 +105,10 @@ impl Between {
         self.scale = coding.scale * rows.coding.scale;
         self.query_scale = coding.scale;
         let reach = self.square.sqrt() + coding.farthest + rows.coding.farthest;
-        // Sums of `dim` products in lanes err by (dim/16 + 6)·ε/2 of what they add up, the rest by a few ε.
+        // Sums of `dim` products in lanes have a relative error of (dim/16 + 6)·ε/2; the other operations a few ε.
         self.room = (dim as f32 / 16.0 + 32.0) * f32::EPSILON * reach * reach + f32::MIN_POSITIVE;
-        // Where centres lie so far apart that whole numbers would overflow, or
-        // the scale is no number, codes cannot tell.
+        // Codes cannot decide where the centres are so far apart that integers would overflow, or where
+        // the scale is not a normal number.
         let sane = self.scale.is_normal() && (reach * reach).is_finite() && reach * reach <= self.scale * LARGEST;
         if !sane {
             self.scale = 0.0;
@@ -131,11 +132,11 @@ impl Between {
         }
     }
 
-    /// The bar of a query whose rows are to be no farther (squared) than `limit`.
+    /// Returns the threshold of a query for rows within `limit` (a squared distance).
     ///
-    /// Half of (√limit + all losses)² is what the codes' distance comes to at
-    /// most. The limit itself errs by (dim/16 + 8)·ε/2; one is lost where an
-    /// offset is rounded, one where the bar is.
+    /// The squared distance of the decoded vectors is then at most (√limit + all quantisation errors)².
+    /// The limit itself has a relative error of (dim/16 + 8)·ε/2. Rounding to integers loses one unit in
+    /// an offset and one in the threshold.
     #[inline]
     fn bar(&self, query: &Query, limit: f32) -> i32 {
         let limit = limit * (1.0 + (self.dim as f32 / 16.0 + 16.0) * f32::EPSILON);
@@ -144,7 +145,7 @@ impl Between {
         bar.clamp(-LARGEST, LARGEST) as i32 + query.excess
     }
 
-    /// A query of the group that was [set](Between::set): what is known of it here.
+    /// Returns the terms of a query of the group given to [`set`](Between::set).
     #[inline]
     fn query(&self, codes: &Codes, rows: &Rows, chosen: usize, place: u32) -> Query {
         let known = codes.known[place as usize];
@@ -156,8 +157,8 @@ impl Between {
         Query { number: 0, chosen: chosen as u32, place, half_square: 0.5 * square, lost, excess }
     }
 
-    /// How far (squared) the `crowd` rows nearest to each of the queries at
-    /// `chosen` among `codes` are at most: infinitely, where there are fewer.
+    /// Computes for each query at `chosen` among `codes` an upper bound of the squared distance to its
+    /// `crowd` nearest rows; infinite if there are fewer rows.
     pub(in crate::neighbors) fn crowd(
         &mut self,
         codes: &Codes,
@@ -189,7 +190,7 @@ impl Between {
             for ((&place, far), sums) in two.iter().zip(far).zip(&mut sums) {
                 let query = self.query(codes, rows, 0, place);
                 let (_, sum, _) = sums[..rows.rows].select_nth_unstable_by(crowd - 1, |a, b| b.cmp(a));
-                // As of a bar: one may be lost where an offset was rounded.
+                // As in a threshold, one unit may be lost where an offset was rounded.
                 let half = query.half_square - self.scale * (*sum - query.excess - 2) as f32 + self.room;
                 let within = (2.0 * half.max(0.0)).sqrt() + query.lost;
                 *far = within * within * (1.0 + (self.dim as f32 / 16.0 + 16.0) * f32::EPSILON);
@@ -198,10 +199,9 @@ impl Between {
         self.sums = sums;
     }
 
-    /// Looks for rows that may be no farther (squared) from the query at
-    /// `chosen[i]` among `codes` than `limit(i)`: `hit(i, row)` for each of them
-    /// gives its next limit. Rows that have limits themselves are hit as well
-    /// where a query may be no farther than theirs.
+    /// Finds the rows whose squared distance from the query at `chosen[i]` among `codes` may be at most
+    /// `limit(i)`. Calls `hit(i, row)` for each; `hit` returns the query's new limit. With `row_limits`,
+    /// a row is also passed to `hit` if the query may be within the row's own limit.
     pub(in crate::neighbors) fn for_each_near(
         &mut self,
         codes: &Codes,
@@ -221,7 +221,7 @@ impl Between {
         for (i, &place) in chosen.iter().enumerate() {
             let query = self.query(codes, rows, i, place);
             let (square, lost) = (2.0 * query.half_square, query.lost);
-            // No row is nearer than the nearest point of the ball around them all.
+            // No row is nearer than the nearest point of the ball around all rows.
             let least =
                 (square - 2.0 * self.room).max(0.0).sqrt() * (1.0 - 4.0 * f32::EPSILON) - rows.coding.farthest - lost;
             let most = limit(i);
@@ -261,7 +261,7 @@ impl Between {
                         let row = first * LANES + mask.trailing_zeros() as usize;
                         mask &= mask - 1;
                         if row < rows.rows {
-                            // Most are hit in vain, and change nothing.
+                            // Most calls change nothing.
                             let (last, limit) = (&mut last[query.number as usize], hit(query.chosen as usize, row));
                             if limit != *last {
                                 (*last, *bar) = (limit, self.bar(query, limit));
@@ -274,19 +274,19 @@ impl Between {
         (self.queries, self.bars, self.limits) = (queries, bars, last);
     }
 
-    /// What rows of such limits add to a sum, and what is taken from it then.
+    /// Computes the terms for rows that search queries within `limits` (squared distances).
     ///
-    /// A query is near a row where half their codes' distance is at most half of
-    /// (√limit + all losses)²: the largest loss of any query does for all.
+    /// A query may be near a row if half of the squared distance of the decoded vectors is at most half
+    /// of (√limit + all quantisation errors)². The largest error of any query is used for all queries.
     fn look_back(&mut self, queries: &[Query], limits: &[f32], rows: &Rows) {
         let lost = queries.iter().fold(0f32, |most, query| most.max(query.lost));
         self.lifts.clear();
         self.lifts.extend(limits.iter().map(|limit| {
             let within = (limit * (1.0 + (self.dim as f32 / 16.0 + 16.0) * f32::EPSILON)).sqrt() + lost;
-            // Two are lost where this and an offset are rounded.
+            // Up to two units are lost where this value and an offset are rounded.
             (0.5 * within * within / self.scale + 3.0).min(LARGEST) as i32
         }));
-        // Nobody is there.
+        // Padding rows have no limit of their own.
         self.lifts.resize(rows.half_squares.len(), 0);
         self.beyond.clear();
         self.beyond.extend(queries.iter().map(|query| {
@@ -319,7 +319,7 @@ fn split_body(
         lost += (exact - *away) * (exact - *away);
     }
     let dim = center.len() as f32;
-    // As of a code's own loss; sums of `dim` squares one after the other err by dim·ε/2.
+    // As for the quantisation error of a vector; a sum of `dim` squares in sequence has a relative error of dim·ε/2.
     let lost = lost.sqrt() * (1.005 + dim * f32::EPSILON) + 4.0 * f32::EPSILON * most * dim.sqrt() + f32::MIN_POSITIVE;
     (square, lost, step, sums)
 }
@@ -346,7 +346,8 @@ mod tests {
     use super::*;
     use crate::random::unit;
 
-    /// Looks for rows around one centre from queries around another; returns how many were hit in vain.
+    /// Checks that no row within `limit` is skipped, in either direction; returns the mean number of rows
+    /// that were passed although they are much farther.
     fn nothing_is_passed_over(
         with: Instructions,
         queries: &[f32],
@@ -384,7 +385,7 @@ mod tests {
                 vain += usize::from(squared > 1.2 * limit && hit);
             }
         }
-        // The same from the rows' side: queries look for nothing.
+        // The same for rows that search queries; the queries search nothing.
         let mut hit = vec![false; count * row_count];
         let limits: Vec<f32> = (0..row_count).map(|row| if row % 3 == 0 { 0.0 } else { limit }).collect();
         between.for_each_near(
@@ -426,11 +427,11 @@ mod tests {
                 (0..count * dim).map(|i| (unit(3, stream, i as u64) * 4.0 - 2.0) * scale + at).collect()
             };
             let mut values = some(9, rows, away);
-            // Some rows all but equal, some with one component that outweighs the others.
+            // Two almost equal rows, and one with a component that outweighs the others.
             values.copy_within(0..dim, dim);
             values[dim] += scale * 1e-3;
             values[5 * dim] += scale * 30.0;
-            // Queries elsewhere, narrower, and some of the rows themselves.
+            // Queries in another place with a smaller spread, and copies of some rows.
             let mut asked = some(10, queries, away + apart * scale);
             asked.iter_mut().for_each(|x| *x = away + apart * scale + (*x - away - apart * scale) * 0.1);
             asked[..20 * dim].copy_from_slice(&values[..20 * dim]);

@@ -1,41 +1,40 @@
-//! Vectors in eight bits a component, or some more, for processors that multiply
-//! many such pairs at a time: a coarser sieve than the kernel's, and faster.
+//! Reduced codes: vectors quantised to 8 bits per component (more bits with AVX2), for processors that multiply many
+//! such pairs at once. A filter by codes is coarser than a filter by full-precision scores, and faster.
 //!
-//! Vectors that lie together, a segment's rows or a group of a window's, are
-//! shifted by a common centre and share a scale: a code is whole numbers times
-//! that scale. With u from the segment's centre to the group's, q̂ and x̂ what
-//! the codes of a query and a row stand for, half their squared distance is
+//! Vectors that belong together (the rows of a segment, or a group of queries) are shifted by a common
+//! centre and share a scale: a decoded vector is a vector of integers times that scale. With u the vector
+//! from the segment's centre to the group's centre, and q̂ and x̂ the decoded query and row, half of
+//! their squared distance is
 //!
 //! ½|u + q̂|² + (½|x̂|² − u·x̂) − q̂·x̂
 //!
-//! a number of the query's, one of the row's, and a dot product of whole
-//! numbers. So a vector is coded once, whatever it meets, and what is compared
-//! is whole numbers too. What coding loses is measured as a distance: by the
-//! triangle inequality two vectors are no nearer than their codes less what
-//! both lost. The bar thus says for certain which pairs can be skipped, and
-//! the map never hears of codes.
+//! that is, a term of the query, a term of the row, and a dot product of integers. A vector is therefore
+//! coded once, whatever it is compared with, and comparisons use integers only. The quantisation error of
+//! each vector is measured as a distance: by the triangle inequality two vectors are no nearer than their
+//! decoded vectors less both errors. The threshold thus proves which pairs can be skipped, and codes do
+//! not influence the resulting graph.
 
 use super::kernel::{LANES, Piece, piece, piece_length};
 
-/// Components up to which no sum of the kernel's leaves 32 bits.
+/// The largest number of components for which no sum of the kernels exceeds 32 bits.
 const WIDEST: usize = 16_384;
-/// Added to a small number, leaves it rounded in the lowest bits.
+/// 1.5 · 2²³: adding this constant to a small number rounds the number to an integer, held in the lowest bits.
 const ROUND: f32 = 12_582_912.0;
 
-/// Instructions that codes are multiplied with.
+/// Instruction sets for products of codes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) enum Instructions {
-    /// AVX-512 VNNI: four products of a lane add up in 32 bits. Eight bits.
+    /// AVX-512 VNNI: adds four products per lane in 32 bits. Codes have eight bits.
     Vnni,
-    /// AVX2: two products of a lane add up in 32 bits. As many bits as leave
-    /// the sums there, eleven for 128 components. Eight bits would be no faster,
-    /// six would, but let many times as many rows through.
+    /// AVX2: adds two products per lane in 32 bits. Codes have as many bits as keep the sums within 32
+    /// bits, eleven for 128 components. Eight bits would not be faster; six would be, but would pass many
+    /// times as many rows.
     #[default]
     Avx2,
 }
 
 impl Instructions {
-    /// All that this processor has, the best first.
+    /// Returns all instruction sets of this processor, the best first.
     fn all() -> impl Iterator<Item = Self> {
         [Instructions::Vnni, Instructions::Avx2].into_iter().filter(|with| with.there())
     }
@@ -61,13 +60,12 @@ impl Instructions {
         false
     }
 
-    /// The best for vectors of so many components, if there is one.
+    /// Returns the best instruction set for vectors of `dim` components, if there is one.
     pub(super) fn best(dim: usize) -> Option<Self> {
         Self::all().next().filter(|_| dim <= WIDEST)
     }
 
-    /// The largest code of vectors of so many components: the sum of all
-    /// products stays below 2^27.
+    /// Returns the largest code for vectors of `dim` components: the sum of all products stays below 2^27.
     fn largest(self, dim: usize) -> f32 {
         match self {
             Instructions::Vnni => 127.0,
@@ -75,7 +73,7 @@ impl Instructions {
         }
     }
 
-    /// Added to a row's codes, where the instruction takes them as unsigned.
+    /// Returns the offset added to the codes of rows where the instruction takes them as unsigned.
     fn shift(self) -> i32 {
         match self {
             Instructions::Vnni => 128,
@@ -83,7 +81,7 @@ impl Instructions {
         }
     }
 
-    /// Components in a word.
+    /// Returns the number of components in a 32-bit word.
     fn together(self) -> usize {
         match self {
             Instructions::Vnni => 4,
@@ -91,17 +89,17 @@ impl Instructions {
         }
     }
 
-    /// Words of a vector.
+    /// Returns the number of words of a vector.
     fn words(self, dim: usize) -> usize {
         dim.div_ceil(self.together())
     }
 
-    /// Blocks in a piece: an even number, at least two.
+    /// Returns the number of blocks in a piece: an even number, at least two.
     fn blocks_a_piece(self, dim: usize) -> usize {
         (piece_length(dim) / (self.words(dim) * LANES)) & !1
     }
 
-    /// The word of the next components' codes, each with `shift`.
+    /// Packs the first components of `codes`, each plus `shift`, into a word.
     #[inline(always)]
     fn word(self, codes: &[i16], shift: i32) -> u32 {
         match self {
@@ -118,41 +116,42 @@ impl Instructions {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Coding {
     scale: f32,
-    /// Codes a unit: 1 / scale, or 0.
+    /// Codes per unit: 1 / scale, or 0.
     per: f32,
-    /// The largest component.
+    /// The largest absolute component.
     most: f32,
-    /// How far any code lies from the centre, at most.
+    /// Upper bound of the distance of any decoded vector from the centre.
     farthest: f32,
 }
 
 impl Coding {
-    /// That of `rows`, each less `center`.
+    /// Returns the scale for `rows`, each less `center`.
     fn of(with: Instructions, rows: &[f32], center: &[f32]) -> Self {
         let (most, codes) = (largest_of(with, rows, center), with.largest(center.len()));
-        // Below this the quotient would be no number; then the code is 0, and all is lost.
+        // Smaller values would overflow the quotient; all codes are then 0, and the whole vector is
+        // quantisation error.
         let (scale, per) = if most > 1e-30 { (most / codes, codes / most) } else { (0.0, 0.0) };
         Coding { scale, per, most, farthest: 0.0 }
     }
 
-    /// Says how far codes lie whose squares come to `most` at most.
+    /// Sets `farthest` from `most`, the largest sum of squared codes of any vector.
     fn reach(&mut self, most: f32) {
         self.farthest = most.sqrt() * self.scale * (1.0 + 4.0 * f32::EPSILON);
     }
 }
 
-/// What is known of a coded vector beside its codes.
+/// Properties of a coded vector, beside its codes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Code {
-    /// At least the distance between the vector and what its code stands for.
+    /// Quantisation error: an upper bound of the distance between the vector and its decoded code.
     lost: f32,
-    /// The sum of the codes' squares.
+    /// Sum of the squared codes.
     square: f32,
-    /// The sum of the codes.
+    /// Sum of the codes.
     sum: i32,
 }
 
-/// A function that runs another's body with all that the instructions' processors have.
+/// Defines a function that runs the body of another function compiled for the given instruction set.
 macro_rules! wide {
     ($(#[$about:meta])* $name:ident = $body:ident($($argument:ident: $type:ty),*) $(-> $out:ty)?) => {
         $(#[$about])*
@@ -168,7 +167,7 @@ macro_rules! wide {
                 fn avx2($($argument: $type),*) $(-> $out)? {
                     $body($($argument),*)
                 }
-                // SAFETY: instructions are named where the processor has them.
+                // SAFETY: instructions are chosen only where the processor has them.
                 #[expect(unsafe_code, reason = "measured kernel: run-time dispatch")]
                 unsafe {
                     match with {
@@ -192,15 +191,15 @@ mod products;
 pub(super) use between::Between;
 
 wide! {
-    /// The largest component of any of `rows` less `center`.
+    /// Returns the largest absolute component of `rows` less `center`.
     largest_of = largest_of_body(rows: &[f32], center: &[f32]) -> f32
 }
 wide! {
-    /// Codes `rows`, each less `center`: `rows.known.len()` of them.
+    /// Codes `rows`, each less `center`; `slots` has space for all of them.
     encode_each = encode_each_body(coding: &Coding, rows: &[f32], center: &[f32], slots: Slots<'_>)
 }
 wide! {
-    /// The same, into blocks.
+    /// Codes `rows`, each less `center`, into the blocks of `to`.
     encode_blocks = encode_blocks_body(coding: &Coding, rows: &[f32], center: &[f32], to: &mut Rows)
 }
 #[inline(always)]
@@ -242,7 +241,7 @@ fn encode_blocks_body(coding: &Coding, rows: &[f32], center: &[f32], to: &mut Ro
     to.coding.reach(most);
 }
 
-/// The largest component of `row` less `center`.
+/// Returns the largest absolute component of `row` less `center`.
 #[inline(always)]
 fn largest(row: &[f32], center: &[f32]) -> f32 {
     let (rows, row_tail) = row.as_chunks::<LANES>();
@@ -258,7 +257,7 @@ fn largest(row: &[f32], center: &[f32]) -> f32 {
     most.into_iter().fold(tail, f32::max)
 }
 
-/// Codes `vector` less `center` into `codes`, which may be longer: the rest becomes 0.
+/// Codes `vector` less `center` into `codes`, which may be longer; the rest is set to 0.
 #[inline(always)]
 fn encode(coding: &Coding, vector: &[f32], center: &[f32], codes: &mut [i16]) -> Code {
     let Coding { scale, per, most, .. } = *coding;
@@ -286,8 +285,8 @@ fn encode(coding: &Coding, vector: &[f32], center: &[f32], codes: &mut [i16]) ->
         *out = code(x, c, &mut lost[lane], &mut squares[lane], &mut sums[lane]);
     }
     Code {
-        // A sum of so many squares may be short by a few thousandths at most, and
-        // what is left of a component by two roundings of the largest.
+        // Allows for rounding: a sum of this many squares may be too small by a few thousandths, and the
+        // remainder of a component by two roundings of the largest component.
         lost: lost.iter().sum::<f32>().sqrt() * 1.005
             + 4.0 * f32::EPSILON * most * (dim as f32).sqrt()
             + f32::MIN_POSITIVE,
@@ -296,7 +295,8 @@ fn encode(coding: &Coding, vector: &[f32], center: &[f32], codes: &mut [i16]) ->
     }
 }
 
-/// A segment's rows, in blocks of [`LANES`]: a word of each of them after the other.
+/// Coded rows of a segment, in blocks of [`LANES`] rows: the first word of each row of the block, then
+/// the second word of each row, and so on.
 #[derive(Default)]
 pub struct Rows {
     with: Instructions,
@@ -304,14 +304,14 @@ pub struct Rows {
     rows: usize,
     pieces: Vec<Piece>,
     coding: Coding,
-    /// What any of them lost, at most.
+    /// The largest quantisation error of a row.
     lost: f32,
-    /// Half the sum of each row's squared codes.
+    /// Half of the sum of each row's squared codes.
     half_squares: Vec<f32>,
 }
 
 impl Rows {
-    /// Codes `rows`, each less `center`, into `pieces` as far as they go.
+    /// Codes `rows`, each less `center`, reusing the memory of `pieces`.
     pub(super) fn encode(with: Instructions, pieces: Vec<Piece>, rows: &[f32], center: &[f32]) -> Self {
         let dim = center.len();
         let count = rows.len() / dim;
@@ -334,14 +334,15 @@ impl Rows {
         self.pieces
     }
 
-    /// Bytes held by so many rows.
+    /// Returns the bytes held by `rows` rows.
     pub(super) fn bytes(rows: usize, dim: usize) -> u64 {
         let a_piece = Instructions::best(dim).map_or(2, |with| with.blocks_a_piece(dim));
         let pieces = rows.div_ceil(LANES).div_ceil(a_piece);
         (pieces * piece_length(dim) * 4 + rows.next_multiple_of(LANES) * 4) as u64
     }
 
-    /// One block from `first` on, or two that lie together, and how many they are.
+    /// Returns the words of the blocks `first` and `first + 1`, which are contiguous, and their number;
+    /// only of `first` if that block is the last.
     fn pair(&self, first: usize) -> (&[u32], usize) {
         let (words, a_piece) = (self.with.words(self.dim), self.with.blocks_a_piece(self.dim));
         let blocks = (self.half_squares.len() / LANES - first).min(2);
@@ -350,7 +351,7 @@ impl Rows {
     }
 }
 
-/// Vectors in groups, each around a centre of its own, one after the other.
+/// Coded queries, in groups with a centre each.
 #[derive(Default)]
 pub(super) struct Codes {
     with: Instructions,
@@ -360,32 +361,32 @@ pub(super) struct Codes {
 }
 
 impl Codes {
-    /// Room for so many.
+    /// Allocates space for `rows` vectors.
     pub(super) fn new(with: Instructions, rows: usize, dim: usize) -> Self {
         let words = with.words(dim);
         let values = crate::pages::filled(rows * words, 0);
         Codes { with, words, values, known: vec![Code::default(); rows] }
     }
 
-    /// Leaves only the first `rows`.
+    /// Keeps only the first `rows` vectors.
     pub(super) fn truncate(&mut self, rows: usize) {
         self.values.truncate(rows * self.words);
         self.known.truncate(rows);
     }
 
-    /// The first `rows` of what is still to be filled, and the rest.
+    /// Returns the space for all vectors.
     pub(super) fn slots(&mut self) -> Slots<'_> {
         Slots { with: self.with, words: self.words, values: &mut self.values, known: &mut self.known }
     }
 
-    /// Bytes of a vector.
+    /// Returns the bytes of a vector.
     pub(super) fn row_bytes(dim: usize) -> u64 {
         let words = Instructions::best(dim).map_or(0, |with| with.words(dim));
         (words * 4 + size_of::<Code>()) as u64
     }
 }
 
-/// Where codes go.
+/// Space for the codes of some vectors.
 pub(super) struct Slots<'a> {
     with: Instructions,
     words: usize,
@@ -394,7 +395,7 @@ pub(super) struct Slots<'a> {
 }
 
 impl<'a> Slots<'a> {
-    /// The first `rows` of them, and the others.
+    /// Splits the space into that of the first `rows` vectors and the rest.
     pub(super) fn split(self, rows: usize) -> (Self, Self) {
         let Slots { with, words, values, known } = self;
         let (values, later_values) = values.split_at_mut(rows * words);
@@ -402,7 +403,7 @@ impl<'a> Slots<'a> {
         (Slots { with, words, values, known }, Slots { with, words, values: later_values, known: later_known })
     }
 
-    /// Codes `rows`, each less `center`.
+    /// Codes `rows`, each less `center`, and returns their scale.
     pub(super) fn encode(self, rows: &[f32], center: &[f32]) -> Coding {
         let mut coding = Coding::of(self.with, rows, center);
         let Slots { with, words, values, known } = self;

@@ -1,15 +1,15 @@
-//! Products of codes, sixteen rows of a block at a time: the kernels.
+//! Kernels for products of codes, sixteen rows of a block at a time.
 //!
-//! What must hold: whole numbers, so that all instructions give the same sums
-//! for the same codes; `product` is what they must be.
+//! Invariant: all arithmetic is in integers, so that every instruction set gives the same sums for the
+//! same codes. `product` is the reference.
 
 use super::super::kernel::{LANES, Masks, QUERIES};
 use super::Instructions;
 
-/// A bar that no row meets.
+/// A threshold that no row reaches.
 pub(super) const NEVER: i32 = 1 << 30;
 
-/// The products of two vectors' codes with one block of rows, or two.
+/// Computes the products of two vectors' codes with one or two blocks of rows.
 pub(super) fn products(
     with: Instructions,
     values: &[u32],
@@ -21,7 +21,8 @@ pub(super) fn products(
     assert!(vectors[1].len() == words && values.len() == blocks * words * LANES && blocks <= 2, "whole blocks");
     #[cfg(target_arch = "x86_64")]
     {
-        // SAFETY: instructions are named where the processor has them; the lengths were just asserted.
+        // SAFETY: instructions are chosen only where the processor has them; the lengths were
+        // just asserted.
         #[expect(unsafe_code, reason = "measured kernel")]
         unsafe {
             match (with, blocks) {
@@ -35,16 +36,17 @@ pub(super) fn products(
     products_plain(with, values, vectors, out);
 }
 
-/// What rows add where they look for queries as well.
+/// Additional terms where rows search queries as well.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Both<'a> {
-    /// Of each row: half of what it may be away, in the bars' scale.
+    /// For each row half of its squared limit with all errors, in the scale of the thresholds.
     pub(super) lifts: &'a [i32],
-    /// Of each query: its bar less what it would be if the query looked for nothing.
+    /// For each query its threshold less the threshold that it would have with a limit of 0 and no errors.
     pub(super) beyond: [i32; QUERIES],
 }
 
-/// Which rows of one block, or two, meet the bars of eight queries, or are met by them.
+/// Returns a mask of the rows of one or two blocks that reach the thresholds of eight queries, or whose
+/// own limits the queries reach; None if there is no such row.
 #[inline]
 pub(super) fn near(
     with: Instructions,
@@ -60,7 +62,7 @@ pub(super) fn near(
     assert!(offsets.len() == blocks * LANES && values.len() == blocks * words * LANES, "whole blocks");
     #[cfg(target_arch = "x86_64")]
     {
-        // SAFETY: as of `products`.
+        // SAFETY: the conditions are those of `products`, and were just asserted.
         #[expect(unsafe_code, reason = "measured kernel")]
         unsafe {
             const ALONE: &Both<'_> = &Both { lifts: &[], beyond: [0; QUERIES] };
@@ -81,7 +83,8 @@ pub(super) fn near(
 /// Adds the products of `Q` vectors' codes with `BLOCKS` blocks to `sums`.
 ///
 /// # Safety
-/// The processor has AVX-512F and VNNI; there are `BLOCKS` blocks, and all is of one dimension.
+/// The processor has AVX-512F and VNNI; `values` holds `BLOCKS` blocks, and all vectors and blocks have
+/// the same number of words.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vnni")]
 #[inline]
@@ -94,7 +97,7 @@ unsafe fn add_products<const BLOCKS: usize, const Q: usize>(
     use std::arch::x86_64::{_mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_set1_epi32};
     let words = vectors[0].len();
     for word in 0..words {
-        // SAFETY: word < words, so that every read below ends within its slice.
+        // SAFETY: word < words, so every read below ends within its slice.
         unsafe {
             let rows: [_; BLOCKS] =
                 std::array::from_fn(|b| _mm512_loadu_si512(values.as_ptr().add((b * words + word) * LANES).cast()));
@@ -109,14 +112,14 @@ unsafe fn add_products<const BLOCKS: usize, const Q: usize>(
 }
 
 /// # Safety
-/// As of [`add_products`].
+/// The conditions of [`add_products`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vnni")]
 #[expect(unsafe_code, reason = "measured kernel")]
 unsafe fn products_vnni<const BLOCKS: usize>(values: &[u32], vectors: [&[u32]; 2], out: &mut [[i32; 2 * LANES]; 2]) {
     use std::arch::x86_64::{_mm512_setzero_si512, _mm512_storeu_si512};
     let mut sums = [[_mm512_setzero_si512(); BLOCKS]; 2];
-    // SAFETY: what the caller promises; each block's sums have room in `out`.
+    // SAFETY: the caller guarantees the conditions; `out` has space for each block's sums.
     unsafe {
         add_products(values, &vectors, &mut sums);
         for (out, sums) in out.iter_mut().zip(sums) {
@@ -127,10 +130,11 @@ unsafe fn products_vnni<const BLOCKS: usize>(values: &[u32], vectors: [&[u32]; 2
     }
 }
 
-/// Sums begin with what the row adds and the bar takes away: a row that is not near leaves them below zero.
+/// Sums start with the row's offset less the query's threshold, so that the sum of a row that is not near
+/// is negative.
 ///
 /// # Safety
-/// As of [`add_products`]; `offsets` has a number for each row of the blocks, and so have the lifts of `BOTH`.
+/// The conditions of [`add_products`]; `offsets`, and with `BOTH` the lifts, have a value for each row of the blocks.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vnni")]
 #[expect(unsafe_code, reason = "measured kernel")]
@@ -146,14 +150,14 @@ unsafe fn near_vnni<const BLOCKS: usize, const BOTH: bool>(
         _mm512_set1_epi32, _mm512_setzero_si512, _mm512_sub_epi32,
     };
     let zero = _mm512_setzero_si512();
-    // SAFETY: what the caller promises.
+    // SAFETY: the caller guarantees the conditions.
     let offsets: [_; BLOCKS] =
         std::array::from_fn(|b| unsafe { _mm512_loadu_si512(offsets.as_ptr().add(b * LANES).cast()) });
     let mut sums = bars.map(|bar| offsets.map(|offset| _mm512_sub_epi32(offset, _mm512_set1_epi32(bar))));
-    // SAFETY: what the caller promises.
+    // SAFETY: the caller guarantees the conditions.
     unsafe { add_products(values, queries, &mut sums) };
     if BOTH {
-        // SAFETY: the rows have a lift each.
+        // SAFETY: there is a lift for each row.
         let lifts: [_; BLOCKS] =
             std::array::from_fn(|b| unsafe { _mm512_loadu_si512(both.lifts.as_ptr().add(b * LANES).cast()) });
         sums = std::array::from_fn(|q| {
@@ -163,7 +167,7 @@ unsafe fn near_vnni<const BLOCKS: usize, const BOTH: bool>(
             })
         });
     }
-    // Almost always nothing is near: the signs of all sums together first.
+    // Almost always no row is near, so the signs of all sums are tested together first.
     let all = sums.as_flattened().iter().fold(_mm512_set1_epi32(-1), |all, &sum| _mm512_and_si512(all, sum));
     if _mm512_cmpge_epi32_mask(all, zero) == 0 {
         return None;
@@ -174,12 +178,12 @@ unsafe fn near_vnni<const BLOCKS: usize, const BOTH: bool>(
     }))
 }
 
-/// Rows that a register of AVX2 has a word of.
+/// Number of rows in a register of AVX2, one word each.
 #[cfg(target_arch = "x86_64")]
 const HALF: usize = LANES / 2;
 
 /// # Safety
-/// The processor has AVX2; `values` are whole blocks of the vectors' words, at most two.
+/// The processor has AVX2; `values` consists of one or two whole blocks with as many words per row as the vectors.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[expect(unsafe_code, reason = "measured kernel")]
@@ -193,7 +197,7 @@ unsafe fn products_avx2(values: &[u32], vectors: [&[u32]; 2], out: &mut [[i32; 2
         let first = (half / 2 * words * 2 + half % 2) * HALF;
         let mut sums = [_mm256_setzero_si256(); 2];
         for word in 0..words {
-            // SAFETY: half a block has eight rows' word, and each vector that word.
+            // SAFETY: half a block has this word of eight rows, and each vector has this word.
             unsafe {
                 let rows = _mm256_loadu_si256(values.as_ptr().add(first + word * LANES).cast::<__m256i>());
                 for (sum, vector) in sums.iter_mut().zip(vectors) {
@@ -203,17 +207,17 @@ unsafe fn products_avx2(values: &[u32], vectors: [&[u32]; 2], out: &mut [[i32; 2
             }
         }
         for (out, sum) in out.iter_mut().zip(sums) {
-            // SAFETY: eight numbers are there to be written.
+            // SAFETY: the slice has space for eight values.
             unsafe { _mm256_storeu_si256(out[half * HALF..][..HALF].as_mut_ptr().cast::<__m256i>(), sum) };
         }
     }
 }
 
-/// Four queries at a time against a block: eight registers of sums.
+/// Compares four queries at a time with a block, in eight registers of sums.
 ///
 /// # Safety
-/// The processor has AVX2; `values` are whole blocks of the queries' words, at most
-/// two, and `offsets` has a number for each row of them.
+/// The processor has AVX2; `values` consists of one or two whole blocks with as many words per row as the
+/// queries; `offsets` has a value for each row.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[expect(unsafe_code, reason = "measured kernel")]
@@ -241,7 +245,7 @@ unsafe fn near_avx2<const BOTH: bool>(
         for (part, (queries, bars)) in
             queries.as_chunks::<AT_ONCE>().0.iter().zip(bars.as_chunks::<AT_ONCE>().0).enumerate()
         {
-            // The last group's padding.
+            // Padding of the last group.
             if bars[0] == NEVER {
                 continue;
             }
@@ -251,7 +255,7 @@ unsafe fn near_avx2<const BOTH: bool>(
                 *sums = [_mm256_sub_epi32(low, bar), _mm256_sub_epi32(high, bar)];
             }
             for word in 0..words {
-                // SAFETY: word < words: a block has sixteen rows' word, and each query has that word.
+                // SAFETY: word < words: a block has this word of sixteen rows, and each query has this word.
                 unsafe {
                     let rows = rows.add(word * LANES).cast::<__m256i>();
                     let (low, high) = (_mm256_loadu_si256(rows), _mm256_loadu_si256(rows.add(1)));
@@ -275,7 +279,7 @@ unsafe fn near_avx2<const BOTH: bool>(
                     })
                 });
             }
-            // Almost always nothing is near: the signs of all sums together first.
+            // Almost always no row is near, so the signs of all sums are tested together first.
             let all = sums.as_flattened().iter().fold(_mm256_set1_epi32(-1), |all, &sum| _mm256_and_si256(all, sum));
             if _mm256_movemask_ps(_mm256_castsi256_ps(all)) == 0xff {
                 continue;
@@ -292,7 +296,7 @@ unsafe fn near_avx2<const BOTH: bool>(
     masks
 }
 
-/// The product of a vector's codes with those of row `row` of some blocks, in plain Rust.
+/// Returns the product of a vector's codes with those of row `row` of some blocks, in plain Rust.
 #[cfg(any(test, not(target_arch = "x86_64")))]
 fn product(with: Instructions, values: &[u32], row: usize, vector: &[u32]) -> i32 {
     let block = &values[row / LANES * vector.len() * LANES..][..vector.len() * LANES];
@@ -348,7 +352,7 @@ mod tests {
     fn plain_sums_are_those_of_the_instructions() {
         for (with, dim) in Instructions::all().flat_map(|with| [1, 33, 45, 200].map(|dim| (with, dim))) {
             let mut values: Vec<f32> = (0..32 * dim).map(|i| unit(4, 9, i as u64) - 0.5).collect();
-            // Rows whose codes are all as large as can be.
+            // Two rows whose codes all have the largest magnitude.
             values[..dim].fill(0.6);
             values[dim..2 * dim].fill(-0.4);
             let center = vec![0.1; dim];

@@ -1,24 +1,24 @@
-// Brings some rows before the segments that each of them visits, and keeps the nearest,
-// on a GPU: what `window.rs` does, without a sieve. A distance is summed as
-// `squared_distance` in kernel.rs sums it, to the same bits, and what is kept are the
-// least keys of `top.rs`: the same, in whatever order they came.
+// The kNN join on a GPU: compares each row with the segments that it visits and keeps the nearest, like `window.rs`
+// but without a candidate filter. A distance is summed as in `squared_distance` of kernel.rs, to the same bits, and
+// the smallest keys of `top.rs` are kept, which do not depend on the order of comparisons.
 //
-// A squad of threads takes a row. Its teams take the rows of a segment, one each, and
-// what may be kept goes to a heap in shared memory one after another.
+// A squad of MATES threads processes one row. The squad is divided into teams of TEAM threads; each team
+// computes the distance to one row of a segment at a time. Candidates enter a heap in shared memory one
+// after another.
 
 #include "lanes.cuh"
 
-// As `Arguments` in mod.rs.
+// Same layout as `Arguments` in mod.rs.
 struct Join {
-    u32 first, count; // the rows that look
-    u32 dim, keep;    // components; how many each row keeps
-    u32 ties;         // the key of `ties.rs`
+    u32 first, count; // first query row, number of query rows
+    u32 dim, keep;    // components; neighbours kept per row
+    u32 ties;         // key of `ties.rs`
 };
 
-// A number that orders as (squared distance, rank) does.
+// Returns an integer that orders as (squared distance, rank) does.
 HERE u64 key_of(float squared, u32 rank) { return (u64)((u32)bits(squared) | 0x80000000u) << 32 | rank; }
 
-// The squared distance of the row that lies in shared memory to another.
+// Returns the squared distance between a row in shared memory and another row.
 template <int W> HERE float squared_distance(const float* own, const float* other, u32 dim) {
     Lanes<W> sums = splat<W>(0.0f);
     u32 from = 0;
@@ -38,7 +38,7 @@ template <int W> HERE float squared_distance(const float* own, const float* othe
     return total(sums);
 }
 
-// Puts a key in the place of the largest, which goes, if it is less: `Tops::offer`.
+// Replaces the largest key by `key` if `key` is smaller: `Tops::offer`.
 HERE void offer(u64* heap, u32 keep, u64 key) {
     if (key >= heap[0]) return;
     u32 at = 0;
@@ -52,17 +52,16 @@ HERE void offer(u64* heap, u32 keep, u64 key) {
     heap[at] = key;
 }
 
-// `vectors`: of all rows. `starts`: the first row of each segment, and the number of rows
-// last. `ends`: where the visits of each row that looks end; `visits`: segments. `best`: what
-// each of them knows, heaps of keys of (distance, rank by `Ties::rank`), and what it knows
-// afterwards.
+// `vectors`: of all rows. `starts`: the first row of each segment, then the number of rows. `ends`: for
+// each query row the end of its entries in `visits`, which are segment numbers. `best`: in and out, for
+// each query row a heap of keys (distance, rank by `Ties::rank`).
 template <int W>
 HERE void meet(const float* vectors, const u32* starts, const u32* ends, const u32* visits, u64* best, const Join& of) {
     ASKED_FOR(room);
     enum { TEAM = LANES / W, TEAMS = MATES < TEAM ? 1 : MATES / TEAM };
     const u32 mate = thread() % MATES, squad = thread() / MATES, squads = threads() < MATES ? 1 : threads() / MATES;
     const u32 place = block() * squads + squad, row = of.first + place;
-    // Whole squads leave.
+    // Whole squads return together.
     if (place >= of.count) return;
     u64* const heap = room + (u64)squad * (of.keep + (of.dim + 1) / 2);
     float* const own = (float*)(heap + of.keep);
@@ -75,7 +74,8 @@ HERE void meet(const float* vectors, const u32* starts, const u32* ends, const u
         const u32 segment = read(visits + visit), last = read(starts + segment + 1);
         for (u32 from = read(starts + segment); from < last; from += TEAMS) {
             const u32 mine = from + mate / TEAM;
-            // All have a row to look at, so that all are there when sums are exchanged.
+            // Teams without a row compute a distance too, since all threads must take part in the
+            // exchange of sums.
             const u32 other = mine < last ? mine : from;
             const u64 key = key_of(squared_distance<W>(own, vectors + (u64)other * of.dim, of.dim), mix32(other ^ salt));
             u32 near = squad_ballot(mate % TEAM == 0 && mine < last && other != row && key < heap[0]);
@@ -85,7 +85,7 @@ HERE void meet(const float* vectors, const u32* starts, const u32* ends, const u
                 const u64 found = from_mate(key, whose);
                 if (mate == 0) offer(heap, of.keep, found);
             }
-            // Nobody looks at the heap while it is being changed.
+            // No thread may read the heap while it changes.
             wait_for_squad();
         }
     }

@@ -1,4 +1,4 @@
-//! The device's side: vectors in its memory, and rows sent there by slices.
+//! The host side of the GPU join: keeps the vectors in GPU memory and sends rows in slices.
 
 use std::ops::Range;
 
@@ -11,11 +11,11 @@ use crate::cuda::Gpu;
 use crate::observe::Progress;
 use crate::{Error, Result};
 
-// SAFETY: plain numbers, laid out as the kernel's struct.
+// SAFETY: plain numbers, with the layout of the kernel's struct.
 #[expect(unsafe_code, reason = "FFI: what a kernel takes")]
 unsafe impl DeviceRepr for Arguments {}
 
-/// Vectors on a GPU, and what rows are sent through.
+/// The vectors on a GPU, and the buffers through which rows are sent.
 pub(in crate::neighbors) struct Joiner<'a> {
     gpu: &'a Gpu,
     function: CudaFunction,
@@ -31,7 +31,10 @@ pub(in crate::neighbors) struct Joiner<'a> {
 }
 
 impl<'a> Joiner<'a> {
-    /// Sends all rows of `segments` to the GPU.
+    /// Sends the vectors of all rows of `segments` to the GPU.
+    ///
+    /// # Errors
+    /// A failed read, a GPU without enough memory, a failed transfer, or a stop request.
     pub(in crate::neighbors) fn new(
         gpu: &'a Gpu,
         segments: &Segments<'_>,
@@ -54,7 +57,7 @@ impl<'a> Joiner<'a> {
             progress.traffic.read(buffer.len() as u64 * 4);
             let mut to = vectors.slice_mut(first * dim..end * dim);
             gpu.stream.memcpy_htod(&buffer, &mut to).map_err(failed("send vectors"))?;
-            // What it is sent from is written again.
+            // The copy must have finished before the buffer is overwritten.
             gpu.stream.synchronize().map_err(failed("send vectors"))?;
         }
         let begins: Vec<u32> =
@@ -69,8 +72,12 @@ impl<'a> Joiner<'a> {
         Ok(Joiner { gpu, function, dim, keep: k, ties, vectors, starts, on_device, ends, visits, keys })
     }
 
-    /// Brings rows `rows` before the segments that `of(row)` gives: `know(rows, keys)` writes what they
-    /// know, `learn(rows, keys)` reads what they know afterwards, heaps of keys as `Tops` has them.
+    /// Compares each row of `rows` with the segments that `of(row)` returns. `know(rows, keys)` appends
+    /// the rows' current heaps to `keys`; `learn(rows, keys)` receives the new heaps. Heaps of keys have
+    /// the layout of `Tops`.
+    ///
+    /// # Errors
+    /// A row that visits more segments than fit into a slice; errors of the driver or of `learn`.
     pub(in crate::neighbors) fn meet<I: Iterator<Item = u32>>(
         &mut self,
         rows: Range<u32>,
@@ -132,8 +139,8 @@ impl<'a> Joiner<'a> {
         let arguments = Arguments { first: rows.start, count, dim: *dim as u32, keep: *keep as u32, ties: ties.key() };
         let mut launch = stream.launch_builder(function);
         launch.arg(&*vectors).arg(&*starts).arg(&*ends).arg(&*visits).arg(&mut *best).arg(&arguments);
-        // SAFETY: each slice is as long as the arguments and the numbers in it say: rows and segments are
-        // those of the lists, and visits end where they end.
+        // SAFETY: each slice is as long as the arguments and its contents say: rows and segments are
+        // those of the lists, and `ends` are positions in `visits`.
         #[expect(unsafe_code, reason = "FFI: a kernel of our own")]
         unsafe { launch.launch(shape) }.map_err(failed("launch the join"))?;
         stream.memcpy_dtoh(&best.slice(..self.keys.len()), &mut self.keys).map_err(failed("fetch neighbours"))?;

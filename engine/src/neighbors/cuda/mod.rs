@@ -1,8 +1,8 @@
-//! The join on an NVIDIA GPU (`crate::cuda`): all vectors lie in its memory, and rows go
-//! there with what they know and the segments that they visit, some at a time.
+//! The kNN join on an NVIDIA GPU (`crate::cuda`). All vectors are held in GPU memory. Rows are sent in
+//! slices, with their current heaps and the segments that they visit.
 //!
-//! What must hold: distances are summed as on the CPU and each row keeps the least of
-//! those that it met, so that the graph has the same bytes.
+//! Invariant: distances are summed as on the CPU, and each row keeps the smallest keys of all rows that
+//! it was compared with, so that the graph has the same bytes as on the CPU.
 
 #[cfg(feature = "cuda")]
 mod joiner;
@@ -19,20 +19,20 @@ use super::top::Tops;
 use crate::Device;
 use crate::plan::Plan;
 
-/// Rows that are sent together at most, and visits.
+/// The largest number of rows, and of visits, that are sent together.
 const ROWS: usize = 1 << 15;
 const VISITS: usize = 1 << 20;
-/// Bytes of vectors that are read and sent together, or one.
+/// Number of bytes of vectors that are read and sent together (one vector if that is longer).
 const READ: usize = 4 << 20;
-/// Bytes of memory that the threads of a block share, at most.
+/// The largest number of bytes of shared memory of a thread block.
 const SHARED: usize = 48 << 10;
-/// Threads that take a row.
+/// Number of threads that process a row (a squad).
 #[cfg(feature = "cuda")]
 const MATES: usize = 32;
-/// Rows that a block takes at most.
+/// The largest number of rows of a thread block.
 const SQUADS: usize = 8;
 
-/// What the kernel is told: as the struct `Join` in `join.cu`.
+/// Arguments of the kernel, with the layout of the struct `Join` in `join.cu`.
 #[cfg(any(test, feature = "cuda"))]
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -45,18 +45,18 @@ struct Arguments {
     ties: u32,
 }
 
-/// Bytes of memory that the threads of one row share.
+/// Returns the bytes of shared memory for one row.
 fn squad_bytes(dim: usize, k: usize) -> usize {
     k * 8 + dim.div_ceil(2) * 8
 }
 
-/// Squads of a block; none where a row is too wide for it.
+/// Returns the number of rows per thread block; 0 where a row needs more shared memory than there is.
 fn squads(dim: usize, k: usize) -> usize {
     (SHARED / squad_bytes(dim, k)).min(SQUADS)
 }
 
-/// Bytes of a GPU's memory that the join takes; more than there can be where a row is too
-/// wide for it.
+/// Returns the bytes of GPU memory that the join takes; `u64::MAX` where a row needs more shared memory
+/// than there is.
 pub(crate) fn device_bytes(plan: &Plan) -> u64 {
     let (rows, dim, k) = (plan.shape.rows, plan.shape.dim, plan.k());
     if squads(dim, k) == 0 {
@@ -65,12 +65,12 @@ pub(crate) fn device_bytes(plan: &Plan) -> u64 {
     rows * dim as u64 * 4 + Segments::most(plan) as u64 * 4 + slice_bytes(k)
 }
 
-/// Bytes of rows that are sent together.
+/// Returns the bytes of the rows that are sent together.
 fn slice_bytes(k: usize) -> u64 {
     (ROWS * 4 + VISITS * 4) as u64 + Tops::bytes(ROWS, k)
 }
 
-/// Bytes that are held where a GPU may join, beside what the join on the CPU holds.
+/// Returns the host bytes that the join on a GPU holds, in addition to the join on the CPU.
 pub(super) fn host_bytes(plan: &Plan) -> u64 {
     if !cfg!(feature = "cuda") || plan.settings.device == Device::Cpu || plan.index.exact {
         return 0;
@@ -89,14 +89,14 @@ mod tests {
 
     type Entry = unsafe extern "C" fn(*const f32, *const u32, *const u32, *const u32, *mut u64, *const Arguments);
 
-    /// What rows know at first, what they then visit, and what that must come to.
+    /// Compares the kernel's result for rows with known neighbours and some visits with the expected one.
     #[expect(unsafe_code, reason = "FFI: a library of our own")]
     fn check(dim: usize, keep: usize) {
         // SAFETY: the kernel of this name has this signature.
         let join = unsafe { std::mem::transmute::<*mut c_void, Entry>(crate::cuda::shim::entry("join")) };
         let rows = 400usize;
         let mut vectors: Vec<f32> = (0..rows * dim).map(|i| unit(1, dim as u64, i as u64) * 8.0 - 4.0).collect();
-        // Some copies: what lies at the same distance goes by the rank.
+        // Some copies, so that equal distances are ordered by rank.
         vectors.copy_within(0..3 * dim, 200 * dim);
         let starts: Vec<u32> = vec![0, 1, 18, 18, 130, 131, 300, 400];
         let (first, count) = (37u32, 90usize);
@@ -109,7 +109,7 @@ mod tests {
         let mut expected = Tops::new(count, keep);
         for place in 0..count {
             let own = first as usize + place;
-            // Known already: a few that are visited by nobody now.
+            // Known neighbours from a segment that the row does not visit now.
             if visited(place).all(|segment| segment != 1) {
                 for row in 1..9 {
                     let key = (squared(own, row), ties.rank(own as u32, row as u32));
@@ -128,7 +128,7 @@ mod tests {
             ends.push(visits.len() as u32);
         }
         let of = Arguments { first, count: count as u32, dim: dim as u32, keep: keep as u32, ties: ties.key() };
-        // SAFETY: all is as long as the arguments, ends and starts say.
+        // SAFETY: all arrays are as long as the arguments, ends and starts say.
         unsafe {
             join(
                 vectors.as_ptr(),

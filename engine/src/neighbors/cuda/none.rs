@@ -1,4 +1,4 @@
-//! A build without CUDA joins nothing on a GPU.
+//! Stub for builds without CUDA: no GPU can be found, so none of this code can run.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use crate::Result;
 use crate::device::Gpu;
 use crate::observe::Progress;
 
-/// What there never is.
+/// A type without values.
 pub(in crate::neighbors) struct Joiner<'a>(&'a Gpu);
 
 impl<'a> Joiner<'a> {
