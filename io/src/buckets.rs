@@ -1,20 +1,25 @@
 //! Spill buckets: an external partition of fixed-width records.
 //!
-//! Records arrive in any order, each with the number of its bucket; they are
-//! read back bucket by bucket. This is how a graph is transposed that does not
-//! fit in memory: partition the edges by the row they lead to, then sort one
-//! bucket at a time.
+//! Records arrive in any order, each with the number of its bucket, and are read back bucket by
+//! bucket. A graph that does not fit in memory is transposed this way: the edges are partitioned by
+//! the row to which they lead, then sorted one bucket at a time.
 //!
 //! ```text
-//! <dir>/<prefix>-<bucket>.bucket    the bucket's records, end to end, no header
+//! <dir>/<prefix>-<bucket>.bucket    the bucket's records, end to end; no header, no padding
+//!                                   <bucket>: decimal, at least three digits
 //! ```
 //!
-//! What must hold: records of one bucket come back in the order in which they
-//! were pushed, so that the result does not depend on the buffer's size; the
-//! memory held is what `bytes` says from creation to `finish`; the bytes that
-//! come back are checked against those that went in. The files are scratch,
-//! neither synced nor listed anywhere and removed when the last handle is
-//! dropped, unless [`BucketWriter::finish_durable`] makes them the caller's.
+//! A record of type [`EdgeRecord`] has 12 bytes, little-endian: `to` u32, `from` u32, `weight` f32.
+//! The format has no version: the files belong to one run. Their lengths and checksums (xxh3, 64
+//! bits) are kept in memory, or in the caller's manifest after [`BucketWriter::finish_durable`].
+//!
+//! What must hold:
+//! - The records of one bucket come back in the order in which they were pushed, so that the result
+//!   does not depend on the buffer's size.
+//! - The memory held, from creation to `finish`, is the value that `bytes` returns.
+//! - The bytes read are checked against the length and checksum of the bytes written.
+//! - The files are scratch: neither synced nor listed anywhere, and removed when the last handle is
+//!   dropped, unless [`BucketWriter::finish_durable`] hands them to the caller.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -26,14 +31,14 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::durable::sync_directory_of;
 use crate::{Error, FileStamp, Result};
 
-/// The most buckets there can be: each may hold an open file, and systems
-/// commonly grant a process 1024.
+/// The largest number of buckets. Each bucket may hold an open file, and operating systems commonly
+/// allow a process 1024.
 pub const MAX_BUCKETS: usize = 512;
 
-/// Bytes read at once when typed records are decoded.
+/// Bytes of one read.
 const READ: usize = 1 << 20;
 
-/// A record of a fixed number of bytes, little-endian at rest.
+/// A record of a fixed number of bytes, little-endian on disk.
 pub trait Record: Copy {
     /// Width in bytes, at least 1.
     const BYTES: usize;
@@ -41,18 +46,19 @@ pub trait Record: Copy {
     /// Writes the record to exactly [`BYTES`](Self::BYTES) bytes.
     fn write(&self, to: &mut [u8]);
 
-    /// Reads the record from exactly [`BYTES`](Self::BYTES) bytes. Every pattern of bytes is a record.
+    /// Reads the record from exactly [`BYTES`](Self::BYTES) bytes. Every byte pattern must be a
+    /// valid record.
     fn read(from: &[u8]) -> Self;
 }
 
-/// An edge on its way to the row it leads to.
+/// An edge, as it is spilled to be grouped by the row to which it leads.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EdgeRecord {
-    /// The row that the edge leads to, by which it is partitioned.
+    /// The row to which the edge leads; edges are partitioned by it.
     pub to: u32,
-    /// The row that it comes from.
+    /// The row from which the edge comes.
     pub from: u32,
-    /// Its weight.
+    /// The edge's weight.
     pub weight: f32,
 }
 
@@ -75,11 +81,11 @@ impl Record for EdgeRecord {
     }
 }
 
-/// What is kept of a bucket while it is written.
+/// The state of a bucket that is being written.
 struct Open {
-    /// Created with the first spill.
+    /// `None` until the first spill.
     file: Option<File>,
-    /// Of all records pushed, buffered ones excepted.
+    /// The hash of the spilled bytes; buffered records are not in it yet.
     hash: Xxh3,
     /// Bytes in the file.
     spilled: u64,
@@ -87,8 +93,7 @@ struct Open {
     buffered: usize,
 }
 
-/// Writes records whose width is chosen at run time; see [`BucketWriter`] for
-/// one whose width is a type's.
+/// Writes records whose width is chosen at run time. [`BucketWriter`] writes records of a type.
 pub struct ByteBucketWriter {
     place: Place,
     width: usize,
@@ -110,9 +115,9 @@ impl std::fmt::Debug for ByteBucketWriter {
 }
 
 impl ByteBucketWriter {
-    /// Prepares `buckets` buckets of records of `width` bytes. The files
-    /// `<prefix>-*.bucket` in `dir` are made when something is spilled to
-    /// them, over those of an earlier process.
+    /// Prepares `buckets` buckets of records of `width` bytes, with a buffer of about
+    /// `buffer_bytes` bytes for all buckets together. A file `<prefix>-*.bucket` in `dir` is
+    /// created at the first spill to its bucket, and overwrites the file of an earlier process.
     ///
     /// # Panics
     /// If `buckets` or `width` is 0, or `buckets` above [`MAX_BUCKETS`].
@@ -129,9 +134,9 @@ impl ByteBucketWriter {
         }
     }
 
-    /// The memory that a writer holds, in bytes: the buffer, which is
-    /// `buffer_bytes` rounded down to whole records, at least one for each
-    /// bucket; and some 700 bytes for each bucket.
+    /// Returns the memory that a writer holds, in bytes: the buffer, which is `buffer_bytes`
+    /// rounded down to whole records for each bucket, with at least one record for each bucket; and
+    /// at most 700 bytes more for each bucket.
     pub fn bytes(buckets: usize, width: usize, buffer_bytes: usize) -> u64 {
         (buckets * (Self::share(buckets, width, buffer_bytes) + size_of::<Open>())) as u64
     }
@@ -143,7 +148,7 @@ impl ByteBucketWriter {
     /// Adds a record to a bucket.
     ///
     /// # Panics
-    /// If there is no such bucket, or the record is not of the width chosen.
+    /// If there is no such bucket, or the record does not have the chosen width.
     pub fn push(&mut self, bucket: usize, record: &[u8]) -> Result<()> {
         assert_eq!(record.len(), self.width);
         self.push_with(bucket, |to| to.copy_from_slice(record))
@@ -177,7 +182,7 @@ impl ByteBucketWriter {
         Ok(())
     }
 
-    /// Spills what is buffered and closes the files.
+    /// Spills the buffered records and closes the files.
     pub fn finish(mut self) -> Result<ByteBuckets> {
         for bucket in 0..self.open.len() {
             self.spill(bucket)?;
@@ -186,7 +191,8 @@ impl ByteBucketWriter {
         Ok(ByteBuckets { place: std::mem::take(&mut self.place), width: self.width, written })
     }
 
-    /// The same, and makes the files durable; see [`BucketWriter::finish_durable`].
+    /// As [`finish`](Self::finish), and makes the files durable; see
+    /// [`BucketWriter::finish_durable`].
     fn finish_durable(mut self) -> Result<ByteBuckets> {
         for bucket in 0..self.open.len() {
             self.spill(bucket)?;
@@ -201,33 +207,33 @@ impl ByteBucketWriter {
     }
 }
 
-/// Partitioned records of a width chosen at run time. Buckets may be read by
-/// several threads at once. The files go when this is dropped.
+/// Partitioned records of a width chosen at run time. Several threads can read buckets at once.
+/// Unless they are durable, the files are removed when this is dropped.
 #[derive(Debug)]
 pub struct ByteBuckets {
     place: Place,
     width: usize,
-    /// Bytes and checksum of each bucket.
+    /// The length in bytes and the checksum of each bucket.
     written: Vec<(u64, u64)>,
 }
 
 impl ByteBuckets {
-    /// The number of buckets.
+    /// Returns the number of buckets.
     pub fn buckets(&self) -> usize {
         self.written.len()
     }
 
-    /// Records in a bucket.
+    /// Returns the number of records in a bucket.
     pub fn len(&self, bucket: usize) -> u64 {
         self.written[bucket].0 / self.width as u64
     }
 
-    /// Whether no bucket has a record.
+    /// Returns whether all buckets are empty.
     pub fn is_empty(&self) -> bool {
         self.bytes() == 0
     }
 
-    /// Bytes on disk, all buckets together.
+    /// Returns the bytes on disk of all buckets together.
     pub fn bytes(&self) -> u64 {
         self.written.iter().map(|(bytes, _)| bytes).sum()
     }
@@ -237,16 +243,16 @@ impl ByteBuckets {
         there.map(|(bucket, &(bytes, xxh3))| (self.place.name(bucket), FileStamp { bytes, xxh3 }))
     }
 
-    /// Reads a bucket's records, end to end, in place of what `out` held.
-    /// Holds no more than `out`.
+    /// Reads a bucket's records, end to end, into `out`, whose former content is replaced. Beside
+    /// `out`, about 1 MiB is held.
     pub fn read(&self, bucket: usize, out: &mut Vec<u8>) -> Result<()> {
         out.clear();
         out.reserve_exact(self.written[bucket].0 as usize);
         self.read_pieces(bucket, |piece| out.extend_from_slice(piece))
     }
 
-    /// Hands a bucket's bytes to `take`, in order, in pieces of whole records.
-    /// They are known to be right only when this returns `Ok`.
+    /// Calls `take` with a bucket's bytes, in order, in pieces of whole records. The bytes are
+    /// verified only when this returns `Ok`, because the checksum is compared at the end.
     fn read_pieces(&self, bucket: usize, mut take: impl FnMut(&[u8])) -> Result<()> {
         let (expected, sum) = self.written[bucket];
         if expected == 0 {
@@ -274,19 +280,19 @@ impl ByteBuckets {
         Ok(())
     }
 
-    /// Gives a bucket's disk space back before the rest; it then reads as empty.
+    /// Frees a bucket's disk space before the others'. The bucket then reads as empty.
     pub fn discard(&mut self, bucket: usize) -> Result<()> {
         self.written[bucket] = (0, 0);
         self.place.remove(bucket)
     }
 
-    /// Removes the files; the same as a drop, but tells of failure.
+    /// Removes the files, as dropping does, but reports errors.
     pub fn remove(self) -> Result<()> {
         (0..self.buckets()).try_for_each(|bucket| self.place.remove(bucket))
     }
 }
 
-/// Writes records of a type into buckets.
+/// Writes records of type `R` into buckets.
 #[derive(Debug)]
 pub struct BucketWriter<R> {
     bytes: ByteBucketWriter,
@@ -302,7 +308,7 @@ impl<R: Record> BucketWriter<R> {
         }
     }
 
-    /// The memory that a writer holds, as [`ByteBucketWriter::bytes`].
+    /// Returns the memory that a writer holds, as [`ByteBucketWriter::bytes`].
     pub fn bytes(buckets: usize, buffer_bytes: usize) -> u64 {
         ByteBucketWriter::bytes(buckets, R::BYTES, buffer_bytes)
     }
@@ -316,20 +322,20 @@ impl<R: Record> BucketWriter<R> {
         self.bytes.push_with(bucket, |to| record.write(to))
     }
 
-    /// Spills what is buffered and closes the files.
+    /// Spills the buffered records and closes the files.
     pub fn finish(self) -> Result<Buckets<R>> {
         Ok(Buckets { bytes: self.bytes.finish()?, record: PhantomData })
     }
 
-    /// Spills what is buffered and makes the files durable. From here on they
-    /// are the caller's, who lists them in a manifest ([`Buckets::files`]),
-    /// finds them again ([`Buckets::reopen`]) and removes them.
+    /// Spills the buffered records and makes the files durable. The files then belong to the
+    /// caller, who lists them in a manifest ([`Buckets::files`]), opens them again
+    /// ([`Buckets::reopen`]) and removes them.
     pub fn finish_durable(self) -> Result<Buckets<R>> {
         Ok(Buckets { bytes: self.bytes.finish_durable()?, record: PhantomData })
     }
 }
 
-/// Partitioned records of a type; see [`ByteBuckets`].
+/// Partitioned records of type `R`; see [`ByteBuckets`].
 #[derive(Debug)]
 pub struct Buckets<R> {
     bytes: ByteBuckets,
@@ -337,46 +343,47 @@ pub struct Buckets<R> {
 }
 
 impl<R: Record> Buckets<R> {
-    /// The number of buckets.
+    /// Returns the number of buckets.
     pub fn buckets(&self) -> usize {
         self.bytes.buckets()
     }
 
-    /// Records in a bucket.
+    /// Returns the number of records in a bucket.
     pub fn len(&self, bucket: usize) -> u64 {
         self.bytes.len(bucket)
     }
 
-    /// Whether no bucket has a record.
+    /// Returns whether all buckets are empty.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Bytes on disk, all buckets together.
+    /// Returns the bytes on disk of all buckets together.
     pub fn bytes(&self) -> u64 {
         self.bytes.bytes()
     }
 
-    /// Reads a bucket's records, in the order pushed, in place of what `out`
-    /// held. Beside `out` it holds 1 MiB.
+    /// Reads a bucket's records, in the order pushed, into `out`, whose former content is replaced.
+    /// Beside `out`, about 1 MiB is held.
     pub fn read(&self, bucket: usize, out: &mut Vec<R>) -> Result<()> {
         out.clear();
         out.reserve_exact(self.len(bucket) as usize);
         self.bytes.read_pieces(bucket, |piece| out.extend(piece.chunks_exact(R::BYTES).map(R::read)))
     }
 
-    /// Hands a bucket's records to `take`, in the order pushed. They are known
-    /// to be right only when this returns `Ok`. Holds 1 MiB.
+    /// Calls `take` with a bucket's records, in the order pushed. The records are verified only
+    /// when this returns `Ok`. Holds about 1 MiB.
     pub fn for_each(&self, bucket: usize, mut take: impl FnMut(R)) -> Result<()> {
         self.bytes.read_pieces(bucket, |piece| piece.chunks_exact(R::BYTES).for_each(|record| take(R::read(record))))
     }
 
-    /// The files that there are, with their stamps.
+    /// Returns the names of the files that exist, with lengths and checksums.
     pub fn files(&self) -> impl Iterator<Item = (String, FileStamp)> + '_ {
         self.bytes.files()
     }
 
-    /// Buckets that [`BucketWriter::finish_durable`] left; those without a file read as empty.
+    /// Opens the buckets that [`BucketWriter::finish_durable`] wrote, from the list of their files.
+    /// A bucket that has no file in `files` reads as empty.
     pub fn reopen(dir: &Path, prefix: &str, buckets: usize, files: &[(String, FileStamp)]) -> Self {
         let place = Place { dir: dir.into(), prefix: prefix.into(), buckets, kept: true };
         let stamp = |bucket| files.iter().find(|(name, _)| *name == place.name(bucket)).map(|(_, stamp)| stamp);
@@ -384,23 +391,23 @@ impl<R: Record> Buckets<R> {
         Buckets { bytes: ByteBuckets { place, width: R::BYTES, written }, record: PhantomData }
     }
 
-    /// Gives a bucket's disk space back before the rest; it then reads as empty.
+    /// Frees a bucket's disk space before the others'. The bucket then reads as empty.
     pub fn discard(&mut self, bucket: usize) -> Result<()> {
         self.bytes.discard(bucket)
     }
 
-    /// Takes a bucket to be empty, whose file the caller removes.
+    /// Treats a bucket as empty without removing its file, which the caller removes.
     pub fn forget(&mut self, bucket: usize) {
         self.bytes.written[bucket] = (0, 0);
     }
 
-    /// Removes the files; the same as a drop, but tells of failure.
+    /// Removes the files, as dropping does, but reports errors.
     pub fn remove(self) -> Result<()> {
         self.bytes.remove()
     }
 }
 
-/// Where the files are. Whoever has it removes them in the end, unless they are kept.
+/// The location of the files. Dropping it removes the files, unless `kept` is set.
 #[derive(Debug, Default)]
 struct Place {
     dir: PathBuf,
@@ -430,7 +437,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         for bucket in (0..self.buckets).filter(|_| !self.kept) {
-            // Nobody is left to tell; the run directory is swept when opened.
+            // A destructor cannot report errors; opening the run directory removes leftovers.
             let _ = self.remove(bucket);
         }
     }

@@ -1,16 +1,20 @@
-//! Files that are either whole or absent.
+//! Atomic file writes: under its final name, a file is either complete or absent.
 //!
-//! A file is written as `<name>.part`, flushed, synced, renamed to its name,
-//! and its directory synced. What must hold: a name without `.part` never
-//! stands for unfinished bytes, whenever the process or the machine stops;
-//! and the length and checksum that `finish` returns are of the bytes handed
-//! in, in order, not of what a later read happens to give.
+//! A file is written as `<name>.part`, flushed, synced and renamed to `<name>`; then its directory
+//! is synced.
 //!
-//! The `.part` file is locked while it is written, so that two writers of one
-//! name end in an error for the second, not in a mixture of both.
+//! What must hold:
+//! - A name without `.part` never stands for unfinished bytes, whenever the process or the machine
+//!   stops.
+//! - The length and checksum that [`PendingFile::finish`] returns are those of the bytes handed in,
+//!   in order, and not of a later read of the file.
+//! - The `.part` file is locked while it is written, so that the second of two writers of one name
+//!   gets an error and the two contents are never mixed.
+//! - If the name is a symbolic link, the link's target is written (its `.part` lies beside the
+//!   target), and the link stays.
 //!
-//! A name that is a symbolic link stands for what the link leads to: that is
-//! written, beside where it is, and the link stays.
+//! Record of a file, as manifests store it (JSON): `{ "bytes": <length>, "xxh3": "<16 hexadecimal
+//! digits>" }`, where `xxh3` is the 64-bit xxh3 of all bytes.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -22,19 +26,19 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::{Error, Result};
 
-/// Bytes gathered before they go to the system, and read at once.
+/// Bytes buffered before a write to the operating system, and bytes of one read.
 const BUFFER: usize = 1 << 20;
 
-/// Bytes handed to the system between two calls to write them out.
+/// Bytes written to the operating system between two requests for write-back to disk.
 const WRITEBACK: u64 = 16 << 20;
 
-/// What tells a whole file from a changed one.
+/// Length and checksum of a file, by which a changed file is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileStamp {
     /// Length in bytes.
     pub bytes: u64,
-    /// xxh3 (64 bits) of all bytes; 16 hexadecimal digits as text, because
-    /// most JSON readers round integers above 2^53.
+    /// xxh3 (64 bits) of all bytes. Serialised as a text of 16 hexadecimal digits, because most
+    /// JSON readers round integers above 2^53.
     #[serde(with = "hex")]
     pub xxh3: u64,
 }
@@ -52,35 +56,36 @@ mod hex {
     }
 }
 
-/// A file under construction. It holds 1 MiB, and its name only after
-/// [`finish`](PendingFile::finish); dropped before that, it leaves nothing.
+/// A file that is being written. Holds a buffer of 1 MiB. The file gets its name in
+/// [`finish`](PendingFile::finish); if it is dropped before, nothing is left on disk.
 ///
-/// As a [`Write`] it gives the system's plain errors; [`path`](PendingFile::path)
-/// says which file they are about.
+/// The [`Write`] implementation returns the operating system's errors without the path;
+/// [`path`](PendingFile::path) returns it.
 pub struct PendingFile {
-    /// As it was given.
+    /// The path as given.
     path: PathBuf,
-    /// Where links lead from there.
+    /// The path after following symbolic links.
     target: PathBuf,
     part: PathBuf,
-    /// `None` once finished: what remains then is not ours to remove.
+    /// `None` once finished: `drop` then has nothing to remove.
     file: Option<File>,
     buffer: Vec<u8>,
     hash: Box<Xxh3>,
     bytes: u64,
-    /// Bytes that the system has.
+    /// Bytes written to the operating system.
     handed: u64,
-    /// Of those, bytes that it was told to write out.
+    /// Of these, bytes for which write-back to disk was requested.
     begun: u64,
-    /// A write failed: the bytes on disk are no longer those that were counted.
+    /// A write failed, so the bytes on disk may differ from those counted and hashed.
     broken: bool,
 }
 
 impl PendingFile {
-    /// Begins the file `path`, over an abandoned `.part` of the same name if
-    /// there is one. A file that already has the name stays until `finish`.
+    /// Begins the file `path` and overwrites an abandoned `.part` file of the same name. An
+    /// existing file of that name stays until [`finish`](PendingFile::finish).
     ///
-    /// [`Error::Locked`] if somebody is writing the same file now.
+    /// # Errors
+    /// [`Error::Locked`] if another writer is writing the same file.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let target = target(&path)?;
@@ -105,17 +110,17 @@ impl PendingFile {
         })
     }
 
-    /// The name that the file will have.
+    /// Returns the name that the file will have.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Bytes handed in so far: the position of the next one in the file.
+    /// Returns the bytes handed in so far, which is the offset of the next byte in the file.
     pub fn position(&self) -> u64 {
         self.bytes
     }
 
-    /// Makes the file durable and gives it its name, over one that had it.
+    /// Makes the file durable and gives it its name, replacing an existing file of that name.
     pub fn finish(mut self) -> Result<FileStamp> {
         self.flush().map_err(|e| Error::io(&self.path, "write", e))?;
         let Some(file) = &self.file else { unreachable!("finish takes the only handle") };
@@ -175,20 +180,20 @@ impl Write for PendingFile {
 impl Drop for PendingFile {
     fn drop(&mut self) {
         if self.file.is_some() {
-            // Nobody is left to tell; a `.part` that stays is harmless.
+            // A destructor cannot report errors, and a remaining `.part` file does no harm.
             let _ = std::fs::remove_file(&self.part);
         }
     }
 }
 
-/// Replaces a small file: afterwards `path` holds either what it held or `bytes`.
+/// Replaces a small file atomically: afterwards `path` holds either its former bytes or `bytes`.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<FileStamp> {
     let mut file = PendingFile::create(path)?;
     file.write_all(bytes).map_err(|e| Error::io(path, "write", e))?;
     file.finish()
 }
 
-/// Gives a file that another library wrote as `unfinished` its final name, durably.
+/// Syncs a file that another library wrote as `unfinished`, and renames it durably to `path`.
 pub fn adopt(unfinished: &Path, path: &Path) -> Result<FileStamp> {
     File::open(unfinished).and_then(|file| file.sync_all()).map_err(|e| Error::io(unfinished, "sync", e))?;
     std::fs::rename(unfinished, path).map_err(|e| Error::io(path, "rename into place", e))?;
@@ -196,27 +201,27 @@ pub fn adopt(unfinished: &Path, path: &Path) -> Result<FileStamp> {
     stamp(path)
 }
 
-/// The file that a name stands for: what symbolic links lead to, whether or
-/// not it is there.
+/// Returns the file that a path leads to after following symbolic links, whether or not the file
+/// exists.
 ///
 /// # Errors
-/// [`Error::Format`] for a link that leads back to itself.
+/// [`Error::Format`] if the links form a cycle, that is, after 40 links.
 pub fn target(path: &Path) -> Result<PathBuf> {
-    // As many as Linux follows.
+    // The limit that Linux has.
     const MOST_LINKS: usize = 40;
     let mut target = path.to_path_buf();
     for _ in 0..MOST_LINKS {
         match std::fs::read_link(&target) {
-            // A relative link counts from the directory that it is in.
+            // A relative link is resolved from the directory that contains it.
             Ok(next) => target = target.parent().map_or_else(|| next.clone(), |directory| directory.join(&next)),
-            // No link, or nothing at all; whatever else is wrong shows when it is opened.
+            // Not a link, or not there. Other errors appear when the file is opened.
             Err(_) => return Ok(target),
         }
     }
     Err(Error::format(path, "a symbolic link that leads back to itself; name another file"))
 }
 
-/// Reads the whole file, 1 MiB at a time, for its length and checksum.
+/// Reads the whole file, 1 MiB at a time, and returns its length and checksum.
 pub fn stamp(path: &Path) -> Result<FileStamp> {
     let mut file = File::open(path).map_err(|e| Error::io(path, "open", e))?;
     let mut buffer = vec![0; BUFFER];
@@ -235,10 +240,10 @@ pub fn stamp(path: &Path) -> Result<FileStamp> {
     }
 }
 
-/// Tells the system to begin writing these bytes to the disk, without waiting
-/// for it: so the disk works while we compute, `finish` has little left to
-/// wait for, and pages not yet written do not pile up against a memory limit.
-/// Only a hint: what goes wrong here shows when the file is synced.
+/// Asks the operating system to begin writing these bytes to disk, without waiting. The disk then
+/// works during the computation, `finish` waits less, and dirty pages do not accumulate against a
+/// memory limit. The request is only a hint, so its failure is ignored; a failing disk is reported
+/// by the sync.
 fn begin_writeback(file: &File, from: u64, bytes: u64) {
     #[cfg(target_os = "linux")]
     {
@@ -254,8 +259,8 @@ fn begin_writeback(file: &File, from: u64, bytes: u64) {
     let _ = (file, from, bytes);
 }
 
-/// Syncs the directory that names `path`, without which a rename or a removal
-/// may be forgotten in a power cut.
+/// Syncs the directory that contains `path`. Without this, a power failure may undo a rename or a
+/// removal.
 pub(crate) fn sync_directory_of(path: &Path) -> Result<()> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -265,8 +270,9 @@ pub(crate) fn sync_directory_of(path: &Path) -> Result<()> {
     handle.sync_all().map_err(|e| Error::io(directory, "sync", e))
 }
 
-/// Opens `path`, made if need be, and takes its lock; `None` if another handle
-/// has it. The kernel drops the lock with the handle, however the process ends.
+/// Opens `path`, creates it if needed, and takes an exclusive lock on it; `None` if another handle
+/// holds the lock. The kernel releases the lock when the handle is closed, however the process
+/// ends.
 pub(crate) fn lock(path: &Path) -> Result<Option<File>> {
     loop {
         let file = OpenOptions::new()
@@ -281,8 +287,8 @@ pub(crate) fn lock(path: &Path) -> Result<Option<File>> {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(e)) => return Err(Error::io(path, "lock", e)),
         }
-        // The former holder may have renamed or removed the file between our
-        // opening it and its letting go: then we hold the lock of another name.
+        // The former holder may have renamed or removed the file between `open` and `try_lock`.
+        // Then the lock is on a file that no longer has this name, and the loop tries again.
         let held = file.metadata().map_err(|e| Error::io(path, "inspect", e))?;
         match std::fs::symlink_metadata(path) {
             Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => return Ok(Some(file)),
@@ -372,7 +378,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_named() {
-        // /dev/full answers every write with ENOSPC.
+        // /dev/full fails every write with ENOSPC.
         let dir = tempfile::tempdir().unwrap();
         let mut file = PendingFile::create(dir.path().join("a")).unwrap();
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();

@@ -1,30 +1,33 @@
-//! The edge store: a weighted graph as blocks of rows, read block by block in
-//! any order by any number of threads.
+//! The edge store: a weighted graph in blocks of rows. Several threads can read blocks in any
+//! order.
 //!
-//! Format "lowland.edges", version 1, is an Arrow IPC file, so that pyarrow
-//! and Polars open it as a table of rows:
+//! Format "lowland.edges", version 1, is an Arrow IPC file (pyarrow and Polars read it as a table
+//! with one row for each row of the graph):
 //!
 //! ```text
-//! columns           neighbors: List<UInt32>   the rows that a row's edges lead to
-//!                   weights:   List<Float32>  the edges' weights, as many
-//! record batch      one block: a contiguous range of rows, buffers zstd (level 1)
-//! schema metadata   format, version, and the caller's pairs
-//! footer metadata   lowland.blocks       one line a block:
+//! columns           neighbors: List<UInt32>   the rows to which the row's edges lead
+//!                   weights:   List<Float32>  the weights of these edges, in the same order
+//! record batch      one block: a contiguous range of rows; buffers compressed by zstd, level 1
+//! schema metadata   format = "lowland.edges", version = "1", and the caller's pairs
+//! footer metadata   lowland.blocks       one line for each block, decimal, separated by spaces:
 //!                                        first_row rows edges offset bytes xxh3
-//!                   lowland.blocks.xxh3  of those lines and the schema metadata
+//!                   lowland.blocks.xxh3  xxh3 of these lines and of the schema metadata
+//!                                        (sorted by key; each text with its length as u64 LE before it)
 //! ```
 //!
-//! `offset` and `bytes` are the block's place in the file, message header
-//! included, and `xxh3` (16 hexadecimal digits) is of the bytes there, as they
-//! are compressed. Blocks are in row order without gaps; the first may begin
-//! at any row, so that a range of rows can be a file of its own.
+//! `offset` and `bytes` are the block's place in the file, message header included. `xxh3` (64
+//! bits, 16 hexadecimal digits) is the checksum of these bytes as stored, that is, compressed.
+//! Blocks are in row order without gaps. The first block may begin at any row, so that a range of
+//! rows can be a file of its own.
 //!
-//! What must hold: a block is decoded only after its checksum has been found
-//! right, so a damaged file is an error and never a wrong map; and the bytes
-//! written follow from the blocks and pairs alone.
+//! What must hold:
+//! - A block is decoded only after its checksum was verified, so that a damaged file causes an
+//!   error and never a wrong map.
+//! - The bytes written depend only on the blocks and the metadata pairs.
 //!
-//! Below the edge store: Arrow IPC files with such checksums in general, which
-//! the kNN graph's file shares. Files of others, which have none, are read too.
+//! The second half of the file reads and writes Arrow IPC files with such checksums in general; the
+//! file of the kNN graph uses it too. Arrow IPC files of other programs, which have no checksums,
+//! can be read as well.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -47,33 +50,33 @@ use crate::arrow_message::{self, Dictionaries};
 use crate::durable::{FileStamp, PendingFile};
 use crate::{Error, Result};
 
-/// The version of the edge store.
+/// The format version of the edge store.
 pub const VERSION: u32 = 1;
 
 const FORMAT: &str = "lowland.edges";
 const READABLE: &str = "1";
 
-/// A contiguous range of rows and their edges. Row `first_row + i` has the
-/// edges `offsets[i]..offsets[i + 1]` of `neighbors` and `weights`.
+/// A contiguous range of rows and their edges. The edges of row `first_row + i` are the entries
+/// `offsets[i]..offsets[i + 1]` of `neighbors` and `weights`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EdgeBlock {
     /// The first row.
     pub first_row: u32,
-    /// One more than there are rows; the first is 0, the last the number of edges.
+    /// One entry more than there are rows. The first is 0, the last is the number of edges.
     pub offsets: Vec<u32>,
-    /// The row that each edge leads to.
+    /// The row to which each edge leads.
     pub neighbors: Vec<u32>,
     /// The weight of each edge.
     pub weights: Vec<f32>,
 }
 
 impl EdgeBlock {
-    /// The number of rows.
+    /// Returns the number of rows.
     pub fn rows(&self) -> usize {
         self.offsets.len().saturating_sub(1)
     }
 
-    /// What is wrong with the block's shape, if anything.
+    /// Returns a description of what is wrong with the block's shape, if anything.
     fn fault(&self) -> Option<String> {
         let edges = self.neighbors.len();
         if self.offsets.first() != Some(&0) {
@@ -95,7 +98,7 @@ impl EdgeBlock {
     }
 }
 
-/// What is known of a block without reading it.
+/// The position and size of a block, known without reading the block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockInfo {
     /// The first row.
@@ -104,7 +107,7 @@ pub struct BlockInfo {
     pub rows: u32,
     /// The number of edges.
     pub edges: u32,
-    /// Bytes in the file.
+    /// The block's length in the file, in bytes.
     pub bytes: u64,
 }
 
@@ -117,7 +120,7 @@ pub struct EdgeFile {
     pub blocks: Vec<BlockInfo>,
 }
 
-/// Writes an edge store, which has its name only after [`finish`](EdgeWriter::finish).
+/// Writes an edge store. The file gets its name in [`finish`](EdgeWriter::finish).
 #[derive(Debug)]
 pub struct EdgeWriter {
     file: BatchWriter,
@@ -125,7 +128,7 @@ pub struct EdgeWriter {
 }
 
 impl EdgeWriter {
-    /// Begins the file `path`, with pairs of text to be kept in its schema.
+    /// Begins the file `path`, with text pairs for the schema's metadata.
     ///
     /// # Panics
     /// If a pair is called `format` or `version`.
@@ -135,16 +138,19 @@ impl EdgeWriter {
         Ok(EdgeWriter { file: BatchWriter::create(path.into(), schema, Compress::Zstd1)?, next_row: None })
     }
 
-    /// The memory that a writer holds at most while it writes a block of so
-    /// many rows and edges, beside the block, in bytes.
+    /// Returns the most memory, in bytes, that a writer holds, beside the block, while it writes a
+    /// block of `rows` rows and `edges` edges.
     pub fn bytes(rows: u64, edges: u64) -> u64 {
-        // Arrow's copy, its compressed form (never longer than the copy by
-        // more than a frame header a buffer), and the buffers and tables of
-        // the file and of zstd.
+        // Arrow's copy of the block; its compressed form, which exceeds the copy by at most one
+        // frame header for each buffer; and the buffers and tables of the file and of zstd.
         2 * 8 * (rows + 1 + edges) + (4 << 20)
     }
 
-    /// Writes the next block. Blocks must follow each other without gaps.
+    /// Writes the next block. Blocks must be contiguous in row order.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the block's arrays are inconsistent, or if the block does not follow
+    /// the previous one.
     pub fn write_block(&mut self, block: &EdgeBlock) -> Result<()> {
         let gap = self.next_row.is_some_and(|next| next != u64::from(block.first_row));
         let end = u64::from(block.first_row) + block.rows() as u64;
@@ -157,7 +163,7 @@ impl EdgeWriter {
             return Err(Error::format(&self.file.path, format!("block at row {}: {fault}", block.first_row)));
         }
         let signed: Buffer = Buffer::from_slice_ref(&block.offsets);
-        // Checked above: from 0, ascending, and within i32.
+        // `fault` has checked that the offsets begin at 0, ascend and fit i32.
         let offsets = OffsetBuffer::new(ScalarBuffer::<i32>::new(signed, 0, block.offsets.len()));
         let neighbors = UInt32Array::new(Buffer::from_slice_ref(&block.neighbors).into(), None);
         let weights = Float32Array::new(Buffer::from_slice_ref(&block.weights).into(), None);
@@ -177,7 +183,7 @@ impl EdgeWriter {
     }
 }
 
-/// Reads an edge store. Blocks may be read by several threads at once.
+/// Reads an edge store. Several threads can read blocks at once.
 #[derive(Debug)]
 pub struct EdgeReader {
     file: BatchFile,
@@ -185,11 +191,11 @@ pub struct EdgeReader {
 }
 
 impl EdgeReader {
-    /// Opens an edge store and reads the list of its blocks, not the blocks.
+    /// Opens an edge store and reads the list of its blocks, but no block.
     ///
-    /// [`Error::Format`] if it is not an edge store, [`Error::Version`] if it
-    /// is of another version, [`Error::Truncated`] or [`Error::Corrupt`] if
-    /// it is damaged.
+    /// # Errors
+    /// [`Error::Format`] if the file is not an edge store, [`Error::Version`] if it is of another
+    /// version, [`Error::Corrupt`] if it is damaged.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let file = BatchFile::open(path.into())?;
         file.expect(FORMAT, VERSION, READABLE)?;
@@ -201,30 +207,31 @@ impl EdgeReader {
         Ok(EdgeReader { file, blocks })
     }
 
-    /// The file.
+    /// Returns the file's path.
     pub fn path(&self) -> &Path {
         &self.file.path
     }
 
-    /// The blocks, in row order.
+    /// Returns the blocks, in row order.
     pub fn blocks(&self) -> &[BlockInfo] {
         &self.blocks
     }
 
-    /// The pairs of text in the schema, `format` and `version` among them.
+    /// Returns the text pairs of the schema's metadata, including `format` and `version`.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.file.metadata
     }
 
-    /// The memory that reading a block of so many rows and edges holds at
-    /// most, beside the block, in bytes.
+    /// Returns the most memory, in bytes, that reading a block of `rows` rows and `edges` edges
+    /// holds beside the block.
     pub fn bytes(rows: u64, edges: u64) -> u64 {
         2 * 8 * (rows + 1 + edges) + (1 << 20)
     }
 
-    /// Reads block `i` in place of what `block` held, whose memory is used again.
+    /// Reads block `i` into `block`, whose former content is replaced and whose memory is reused.
     ///
-    /// [`Error::Corrupt`] names the block if its bytes are not those written.
+    /// # Errors
+    /// [`Error::Corrupt`] names the block if its bytes are not those that were written.
     ///
     /// # Panics
     /// If there is no block `i`.
@@ -234,15 +241,15 @@ impl EdgeReader {
         block.neighbors.clear();
         block.weights.clear();
         self.visit_block(i, |offsets, neighbors, weights| {
-            // An offset is not negative: arrow has checked that they ascend from 0.
+            // `unsigned_abs` is exact, because arrow has checked that the offsets ascend from 0.
             block.offsets.extend(offsets.iter().map(|o| o.unsigned_abs()));
             block.neighbors.extend_from_slice(neighbors);
             block.weights.extend_from_slice(weights);
         })
     }
 
-    /// Hands the offsets, neighbours and weights of block `i` to `visit` where
-    /// they lie, without another copy. Offsets ascend from 0.
+    /// Calls `visit` with the offsets, neighbours and weights of block `i`, borrowed from the
+    /// decoded batch without another copy. Offsets ascend from 0.
     ///
     /// # Errors and panics
     /// As [`read_block`](Self::read_block).
@@ -274,8 +281,8 @@ fn columns() -> Vec<Field> {
     ]
 }
 
-/// The items of a list. Called nullable, as pyarrow and Polars call them,
-/// though they never are.
+/// Returns the field of a list's items. It is declared nullable, because pyarrow and Polars declare
+/// it so, although no item is null.
 pub(crate) fn item(data_type: DataType) -> Arc<Field> {
     Arc::new(Field::new("item", data_type, true))
 }
@@ -285,7 +292,7 @@ pub(crate) fn item(data_type: DataType) -> Arc<Field> {
 const BLOCKS: &str = "lowland.blocks";
 const BLOCKS_SUM: &str = "lowland.blocks.xxh3";
 
-/// The metadata of a schema of ours.
+/// Returns the schema metadata of a lowland file: the pairs, and `format` and `version`.
 pub(crate) fn own_metadata(format: &str, version: u32, pairs: &[(String, String)]) -> HashMap<String, String> {
     let mut metadata: HashMap<String, String> = pairs.iter().cloned().collect();
     let clash =
@@ -294,7 +301,7 @@ pub(crate) fn own_metadata(format: &str, version: u32, pairs: &[(String, String)
     metadata
 }
 
-/// An error of arrow's: the system's own where that is the cause.
+/// Converts an Arrow error. An underlying error of the operating system becomes [`Error::Io`].
 pub(crate) fn arrow_error(path: &Path, doing: &'static str, error: ArrowError) -> Error {
     match error {
         ArrowError::IoError(_, source) => Error::io(path, doing, source),
@@ -308,28 +315,28 @@ pub(crate) enum Compress {
     Zstd1,
 }
 
-/// A record batch's place and content.
+/// Position, size and checksum of a record batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) first_row: u64,
     pub(crate) rows: u64,
-    /// Items of all lists together, each column's.
+    /// The number of items in all lists of one list column together.
     pub(crate) items: u64,
     offset: u64,
     bytes: u64,
-    /// None in files of others.
+    /// `None` in files of other programs.
     sum: Option<u64>,
 }
 
 impl Entry {
     fn info(&self) -> BlockInfo {
-        // Both ways in have checked that these fit: write_block and parse_index.
+        // `write_block` and `parse_index` have checked that these values fit.
         let fit = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         BlockInfo { first_row: fit(self.first_row), rows: fit(self.rows), edges: fit(self.items), bytes: self.bytes }
     }
 }
 
-/// Passes bytes on, and hashes those of the batch at hand.
+/// A writer that passes bytes on and hashes the bytes of the current batch.
 struct Hashing {
     file: PendingFile,
     batch: Xxh3,
@@ -347,7 +354,7 @@ impl Write for Hashing {
     }
 }
 
-/// Writes an Arrow IPC file with a checksum for each batch.
+/// Writes an Arrow IPC file with a checksum for each record batch.
 pub(crate) struct BatchWriter {
     pub(crate) path: PathBuf,
     pub(crate) schema: SchemaRef,
@@ -390,12 +397,12 @@ impl BatchWriter {
         Ok(())
     }
 
-    /// Adds a pair to the footer: for what is known only at the end.
+    /// Adds a pair to the footer's metadata, for values that are known only at the end.
     pub(crate) fn note(&mut self, key: &str, value: String) {
         self.writer.write_metadata(key, value);
     }
 
-    /// Writes the list of blocks and gives the file its name.
+    /// Writes the list of blocks into the footer and gives the file its name.
     pub(crate) fn finish(mut self) -> Result<FileStamp> {
         let mut lines = String::new();
         for e in &self.index {
@@ -424,27 +431,28 @@ fn index_sum(lines: &str, metadata: &BTreeMap<String, String>) -> u64 {
     hash.digest()
 }
 
-/// An Arrow IPC file, ours or another's, read batch by batch.
+/// An Arrow IPC file, of lowland or of another program, read batch by batch.
 #[derive(Debug)]
 pub(crate) struct BatchFile {
     pub(crate) path: PathBuf,
     pub(crate) schema: SchemaRef,
     pub(crate) metadata: BTreeMap<String, String>,
-    /// Batches in row order. `items` is 0 in files of others.
+    /// The batches in row order. `items` is 0 in files of other programs.
     pub(crate) entries: Vec<Entry>,
-    /// The footer's place, in bytes.
+    /// The byte range of the footer in the file.
     pub(crate) footer: Range<u64>,
     file: File,
     dictionaries: Dictionaries,
 }
 
 impl BatchFile {
-    /// Opens the file and reads its footer; in a file of another's, also the
-    /// headers of the batches, and the dictionaries whole.
+    /// Opens the file and reads its footer and all dictionaries. In a file of another program it
+    /// also reads the batches' headers.
     pub(crate) fn open(path: PathBuf) -> Result<Self> {
         let file = File::open(&path).map_err(|e| Error::io(&path, "open", e))?;
         let length = file.metadata().map_err(|e| Error::io(&path, "inspect", e))?.len();
-        // "ARROW1", two bytes of padding, …, footer, its length, "ARROW1".
+        // Layout: "ARROW1", two bytes of padding, messages, footer, the footer's length (u32 LE),
+        // "ARROW1".
         let mut head = [0; 6];
         if length < 18 {
             return Err(Error::format(&path, "too short for an Arrow IPC file"));
@@ -507,7 +515,7 @@ impl BatchFile {
         Ok(BatchFile { path, schema, metadata, entries, footer, file, dictionaries })
     }
 
-    /// Makes sure that the file is of a format of ours, with checksums.
+    /// Checks that the file is of the given lowland format and version, and has checksums.
     pub(crate) fn expect(&self, format: &str, version: u32, readable: &'static str) -> Result<()> {
         if self.metadata.get("format").is_none_or(|f| f != format) {
             return Err(Error::format(&self.path, format!("not a file of format \"{format}\"")));
@@ -523,17 +531,17 @@ impl BatchFile {
         Ok(())
     }
 
-    /// Whether the file is one of ours, as far as one can tell.
+    /// Returns whether every batch has a checksum, as all batches of lowland files have.
     pub(crate) fn has_checksums(&self) -> bool {
         self.entries.iter().all(|e| e.sum.is_some())
     }
 
-    /// The number of rows.
+    /// Returns the number of rows.
     pub(crate) fn rows(&self) -> u64 {
         self.entries.last().map_or(0, |e| e.first_row + e.rows)
     }
 
-    /// Reads batch `i`. Holds its bytes, and those of its decoded form.
+    /// Reads and decodes batch `i`. Holds its stored bytes and its decoded form.
     pub(crate) fn read(&self, i: usize) -> Result<RecordBatch> {
         let entry = &self.entries[i];
         let buffer = read_buffer(&self.path, &self.file, entry.offset, entry.bytes)?;
@@ -558,13 +566,14 @@ fn read_at(path: &Path, file: &File, to: &mut [u8], at: u64) -> Result<()> {
 }
 
 fn read_buffer(path: &Path, file: &File, at: u64, bytes: u64) -> Result<Buffer> {
-    // Lies within the file, so it is no more than the file's length.
+    // The caller has checked that the range lies within the file, so `bytes` is at most the file's
+    // length.
     let mut buffer = MutableBuffer::from_len_zeroed(bytes as usize);
     read_at(path, file, &mut buffer, at)?;
     Ok(buffer.into())
 }
 
-/// Where a message lies, if it lies before the footer and has a header.
+/// Returns a message's offset and length, if it has a header and ends at or before `end`.
 fn place(block: &Block, end: u64) -> Option<(u64, u64)> {
     let offset = u64::try_from(block.offset()).ok()?;
     let header = u64::try_from(block.metaDataLength()).ok().filter(|&n| n >= 8)?;
@@ -572,7 +581,8 @@ fn place(block: &Block, end: u64) -> Option<(u64, u64)> {
     (offset.checked_add(bytes)? <= end).then_some((offset, bytes))
 }
 
-/// The list of blocks, `None` if it is not as we write it or reaches beyond `end`.
+/// Parses the list of blocks; `None` if it does not have the form that `finish` writes, or if a
+/// block reaches beyond `end`.
 fn parse_index(lines: &str, end: u64) -> Option<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();
     for line in lines.lines() {
@@ -591,7 +601,7 @@ fn parse_index(lines: &str, end: u64) -> Option<Vec<Entry>> {
     Some(entries)
 }
 
-/// The rows of a batch, from its header alone.
+/// Returns the number of rows of a batch by reading only its header.
 fn read_header(path: &Path, file: &File, block: &Block) -> Result<u64> {
     let mut bytes = vec![0; block.metaDataLength().unsigned_abs() as usize];
     read_at(path, file, &mut bytes, block.offset().unsigned_abs())?;
@@ -599,14 +609,14 @@ fn read_header(path: &Path, file: &File, block: &Block) -> Result<u64> {
         .and_then(arrow_message::parse)
         .and_then(|message| {
             let length = message.header_as_record_batch().map(|batch| batch.length());
-            // More rows than this are no table, and their sums would overflow.
+            // A larger count is damage, and the sum of such counts could overflow.
             let rows = length.and_then(|n| u64::try_from(n).ok()).filter(|&n| n < 1 << 40);
             rows.ok_or_else(|| "the header of a batch cannot be read".into())
         })
         .map_err(|what| Error::format(path, what))
 }
 
-/// A message, parsed, and the body behind it.
+/// Parses a message; returns it and the body that follows.
 fn message(bytes: &Buffer) -> arrow_message::Checked<(Message<'_>, Buffer)> {
     let beyond = || String::from("a message whose header is longer than it");
     let at = if bytes.starts_with(&[0xff; 4]) { 4 } else { 0 };
@@ -632,7 +642,7 @@ mod tests {
         block
     }
 
-    /// Blocks with a pattern in them, of which zstd makes something.
+    /// Blocks with a repeating pattern, which zstd compresses.
     fn patterned(first_row: u32, shape: &[(u32, u32)]) -> Vec<EdgeBlock> {
         let mut row = first_row;
         let mut blocks = Vec::new();
@@ -744,7 +754,7 @@ mod tests {
             let (first, last) = (reader.file.entries[0], reader.file.entries[1]);
             first.offset..last.offset + last.bytes
         };
-        // One bit of every byte: all eight would take a minute.
+        // One bit of every byte; testing all eight would take a minute.
         for bit in (0..good.len()).map(|byte| byte * 8 + byte % 8) {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);

@@ -1,40 +1,42 @@
-//! The run directory: which stages of a run are finished, and with what files.
+//! The run directory: a record of which stages of a run are finished, and of their files.
 //!
 //! ```text
-//! <run>/LOCK            held (flock) while a process works here; names it
-//! <run>/manifest.json   what is finished; replaced atomically, never edited
-//! <run>/<file>          immutable once listed in the manifest
+//! <run>/LOCK            text; locked (flock) while a process works in the directory
+//! <run>/manifest.json   the finished stages; replaced atomically, never edited in place
+//! <run>/<file>          immutable once the manifest lists it
 //! ```
 //!
-//! `manifest.json`, format 3, is one JSON object:
+//! `LOCK` holds one line: `lowland process <id> on <host> since <RFC 3339, UTC>`.
+//!
+//! `manifest.json`, format version 3, is one JSON object in UTF-8, indented by two spaces, with
+//! these fields in this order:
 //!
 //! ```text
 //! lowland   the crate version that began the run
 //! format    3
 //! created   RFC 3339, UTC
-//! config    as the caller gave it, opaque here
+//! config    the caller's configuration: any JSON, not interpreted in this file
 //! sources   [Fingerprint]
 //! stages    { name: { done, released, files, data, units: { name: { files, data } } } }
-//! xxh3      of every byte before the comma that ends the previous field
+//! xxh3      xxh3 (64 bits, 16 hexadecimal digits) of every byte before the comma that ends `stages`
 //! ```
 //!
-//! where `files` is `{ name: { bytes, xxh3 } }` and `data` any JSON. The last
-//! field is always `"xxh3"` with 16 digits, in this and every later format, so
-//! that damage is told from a newer version.
+//! `files` is `{ name: { bytes, xxh3 } }` and `data` is any JSON. The last field is `"xxh3"` with
+//! 16 digits in this format and in every later one, so that a reader can tell a damaged manifest
+//! from a manifest of a newer version. Only version 3 is read.
 //!
-//! A stage that is `done` may be `released`: whatever would read its files is
-//! finished too, so they are gone and only its `data` is left. Format 1 had no
-//! released stages.
+//! A stage that is `done` may be `released`: every stage that reads its files is finished too, so
+//! the files are removed and only `data` is left. Format 1 had no released stages.
 //!
 //! What must hold:
-//! - A file is listed only after it is durable, and removed only after it is
-//!   no longer listed. So what is listed is there, whenever we stop.
-//! - Everything else in the directory is a leftover: `open` removes it. The
-//!   directory is therefore no place for a user's own files. Subdirectories
-//!   are never made and never touched.
-//! - Nothing is created or removed in a directory that is not ours.
-//! - Whoever only looks ([`Manifest::read`], [`runs`]) changes nothing, and does
-//!   not keep a run from its directory.
+//! - A file is listed only after it is durable, and removed only after it is no longer listed. So
+//!   every listed file exists, whenever the process stops.
+//! - Every other file in the directory is a leftover of an interrupted process, and
+//!   [`RunDir::open`] removes it. Users must not keep files of their own in the directory.
+//!   Subdirectories are neither created nor touched.
+//! - Nothing is created or removed in a directory that is not a run directory of lowland.
+//! - The read-only functions ([`Manifest::read`], [`runs`]) change nothing, and do not prevent a
+//!   run from opening its directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
@@ -49,34 +51,36 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::durable::{self, FileStamp};
 use crate::{Error, Fingerprint, Result};
 
-/// The version of the manifest and of the directory's layout.
+/// The format version of the manifest and of the directory's layout.
 const VERSION: u32 = 3;
 
-/// With the way out, as a run of another version cannot be gone on with.
+/// The readable versions, as an error message prints them. The text names the ways out, because a
+/// run of another version cannot be resumed.
 const READABLE: &str = "3; pass --restart to discard that run and begin anew, or choose another --run-dir";
 const LOCK: &str = "LOCK";
 const MANIFEST: &str = "manifest.json";
 const MANIFEST_PART: &str = "manifest.json.part";
-/// How a manifest of ours begins and ends, whatever its version.
+/// The first bytes of every lowland manifest, and the bytes around the checksum at its end; the
+/// same in all versions.
 const HEAD: &str = "{\n  \"lowland\": \"";
 const TAIL: (&str, &str) = (",\n  \"xxh3\": \"", "\"\n}\n");
 const DIGITS: usize = 16;
-/// The first word in a `LOCK` of ours.
+/// The first word of every `LOCK` file that lowland writes.
 const LOCK_HEAD: &str = "lowland ";
 
 /// The files of a stage or unit, by name within the run directory.
 pub type Files = BTreeMap<String, FileStamp>;
 
-/// What a run directory says about its run.
+/// The content of a run directory's manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The crate version that began the run.
     pub lowland: String,
-    /// The version of the manifest and of the directory's layout.
+    /// The format version of the manifest and of the directory's layout.
     pub format: u32,
     /// When the run began: RFC 3339, UTC.
     pub created: String,
-    /// The configuration, opaque here.
+    /// The configuration: any JSON, not interpreted in this file.
     pub config: Value,
     /// The input files.
     pub sources: Vec<Fingerprint>,
@@ -84,18 +88,19 @@ pub struct Manifest {
     pub stages: BTreeMap<String, StageRecord>,
 }
 
-/// A stage that is finished, or of which some units are.
+/// The record of a stage of which the whole, or some units, are finished.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageRecord {
     /// Whether the whole stage is finished.
     pub done: bool,
-    /// Whether its files were given up after it was finished.
+    /// Whether the stage's files were removed after it was finished.
     pub released: bool,
-    /// The stage's files; none before it is done, none once it is released.
+    /// The stage's files. Empty before the stage is done; after a release, only the files that were
+    /// kept.
     pub files: Files,
-    /// The stage's small results; null before it is done.
+    /// The stage's small results. Null before the stage is done.
     pub data: Value,
-    /// Units finished inside the stage; none once it is done.
+    /// The finished units of the stage. Empty once the stage is done.
     pub units: BTreeMap<String, UnitRecord>,
 }
 
@@ -117,8 +122,10 @@ impl StageRecord {
 impl Manifest {
     /// Reads the manifest of the run directory `dir` without taking its lock.
     ///
-    /// [`Error::ForeignDirectory`] where there is none, [`Error::Corrupt`] if
-    /// its checksum differs, [`Error::Version`] if it is of another version.
+    /// # Errors
+    /// [`Error::ForeignDirectory`] if the directory has no manifest of lowland, [`Error::Corrupt`]
+    /// if the manifest's checksum differs, [`Error::Version`] if the manifest is of another
+    /// version.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(MANIFEST);
         match std::fs::read(&path) {
@@ -130,18 +137,18 @@ impl Manifest {
         }
     }
 
-    /// Every file listed, with its stamp.
+    /// Returns every listed file, of stages and of units, with its length and checksum.
     pub fn files(&self) -> impl Iterator<Item = (&str, FileStamp)> {
         self.stages.values().flat_map(StageRecord::every_file).map(|(name, stamp)| (name.as_str(), *stamp))
     }
 
-    /// Whether the bytes are of a manifest of ours, of any version, perhaps
-    /// damaged. Either end is enough: one flipped bit cannot spoil both.
+    /// Returns whether the bytes are a lowland manifest of any version, possibly damaged. Either
+    /// the first or the last bytes are enough, because one flipped bit cannot damage both.
     fn is_ours(bytes: &[u8]) -> bool {
         bytes.starts_with(HEAD.as_bytes()) || Self::split(bytes).is_some()
     }
 
-    /// The checksummed part and the checksum.
+    /// Splits a manifest into the checksummed part and the digits of the checksum.
     fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
         let rest = bytes.strip_suffix(TAIL.1.as_bytes())?;
         let (rest, digits) = rest.split_at_checked(rest.len().checked_sub(DIGITS)?)?;
@@ -191,44 +198,46 @@ impl Manifest {
     }
 }
 
-/// Whether the directory had a run in it.
+/// Whether a run directory already held a run when it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opened {
-    /// A new run begins.
+    /// The directory held no run; a new run begins.
     Fresh,
-    /// An earlier run, of the same configuration and sources, goes on.
+    /// The directory held a run of the same configuration and sources, which is resumed.
     Resumed,
 }
 
-/// How closely [`RunDir::verify`] looks.
+/// How thoroughly [`RunDir::verify`] checks files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// The files are there and as long as they should be.
+    /// Each file exists and has the listed length.
     Lengths,
-    /// Every byte is read.
+    /// Every byte is read and the checksum compared.
     Checksums,
 }
 
-/// A run directory that this process holds. May be shared between threads.
+/// A run directory that this process has locked. Can be shared between threads.
 ///
-/// Every change rewrites the manifest, some hundred bytes a file, and syncs
-/// it: units are meant to take seconds, not milliseconds.
+/// Every change rewrites the whole manifest (some hundred bytes for each file) and syncs it to
+/// disk. Units should therefore take seconds, not milliseconds.
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
     manifest: Mutex<Manifest>,
-    /// The lock goes with it.
+    /// The lock is released when this handle is dropped.
     _lock: File,
 }
 
 impl RunDir {
-    /// Opens the run directory `path`, made if need be, for a run of `config`
-    /// over `sources`, and removes what an earlier process left unfinished.
+    /// Opens the run directory `path` for a run of `config` over `sources`, creates it if it does
+    /// not exist, and removes the unfinished files of an earlier process.
     ///
-    /// - [`Error::Locked`]: another process, or another handle of this one, holds it;
-    /// - [`Error::ForeignDirectory`]: it has files in it and is not ours;
-    /// - [`Error::Resume`]: it holds a run of another configuration or other sources;
-    /// - [`Error::Version`], [`Error::Corrupt`]: its manifest cannot be read.
+    /// # Errors
+    /// - [`Error::Locked`]: another process, or another handle of this process, holds the lock;
+    /// - [`Error::ForeignDirectory`]: the directory holds files and is not a run directory of
+    ///   lowland;
+    /// - [`Error::Resume`]: the directory holds a run of another configuration or of other sources;
+    /// - [`Error::Version`], [`Error::Corrupt`]: the manifest cannot be read.
     pub fn open(path: impl Into<PathBuf>, config: Value, sources: Vec<Fingerprint>) -> Result<(Self, Opened)> {
         let path = path.into();
         let lock = acquire(&path)?;
@@ -239,21 +248,23 @@ impl RunDir {
         if let Some((field, was, now)) = difference(&manifest, &config, &sources) {
             return Err(Error::Resume { path, field, was, now });
         }
-        // The caller's own value, not the one that was read: it is what later
-        // manifests are written from, and numbers may not survive being read.
+        // Keep the caller's value rather than the parsed one: later manifests are written from this
+        // value, and a number may change when it is parsed.
         manifest.config = config;
         remove_leftovers(&path, &manifest)?;
         Ok((RunDir { path, manifest: Mutex::new(manifest), _lock: lock }, Opened::Resumed))
     }
 
-    /// Opens the run directory `path` for a new run, and removes every file of
-    /// the run that was there. Also the way out of a damaged manifest.
+    /// Opens the run directory `path` for a new run and removes every file of the run that it held.
+    /// Also works on a directory whose manifest is damaged or of another version.
     ///
+    /// # Errors
     /// [`Error::Locked`] and [`Error::ForeignDirectory`] as for [`open`](Self::open).
     pub fn restart(path: impl Into<PathBuf>, config: Value, sources: Vec<Fingerprint>) -> Result<Self> {
         let path = path.into();
         let lock = acquire(&path)?;
-        // The new, empty manifest first: then whatever stays is a leftover.
+        // `begin` writes the new, empty manifest first; every remaining file is then an unlisted
+        // leftover.
         Self::begin(path, lock, config, sources)
     }
 
@@ -271,44 +282,44 @@ impl RunDir {
         Ok(RunDir { path, manifest: Mutex::new(manifest), _lock: lock })
     }
 
-    /// The directory.
+    /// Returns the directory.
     pub fn dir(&self) -> &Path {
         &self.path
     }
 
-    /// Where a file of this run lies or should be written.
+    /// Returns the path at which the run's file `file` lies or should be written.
     pub fn path(&self, file: &str) -> PathBuf {
         self.path.join(file)
     }
 
-    /// The manifest as it is now.
+    /// Returns a copy of the current manifest.
     pub fn manifest(&self) -> Manifest {
         self.lock_manifest().clone()
     }
 
-    /// What is known of a stage: look at `done` for whether it is finished.
+    /// Returns the record of a stage, if there is one. The record's `done` says whether the stage
+    /// is finished.
     pub fn stage(&self, name: &str) -> Option<StageRecord> {
         self.lock_manifest().stages.get(name).cloned()
     }
 
-    /// The names of a stage's finished units, in order.
+    /// Returns the names of a stage's finished units, sorted.
     pub fn units(&self, stage: &str) -> Vec<String> {
         self.lock_manifest().stages.get(stage).map_or_else(Vec::new, |record| record.units.keys().cloned().collect())
     }
 
-    /// What is known of a finished unit of a stage.
+    /// Returns the record of a finished unit of a stage.
     pub fn unit(&self, stage: &str, unit: &str) -> Option<UnitRecord> {
         self.lock_manifest().stages.get(stage)?.units.get(unit).cloned()
     }
 
-    /// Records that a stage is finished. `files` must be durable and in this
-    /// directory, as after [`PendingFile::finish`](crate::PendingFile::finish).
-    /// The stage's units are forgotten, and those of their files that are not
-    /// among `files` removed.
+    /// Records that a stage is finished. `files` must be durable and in this directory, as after
+    /// [`PendingFile::finish`](crate::PendingFile::finish). The records of the stage's units are
+    /// dropped, and the units' files that are not among `files` are removed.
     ///
     /// # Panics
-    /// If a file's name is not a plain one (no `/`, not `LOCK`, not
-    /// `manifest.json`, not `….part`).
+    /// If a file's name is not plain: empty, `.`, `..`, with a `/`, `LOCK`, `manifest.json`, or
+    /// ending in `.part`.
     pub fn finish_stage(&self, name: &str, files: Vec<(String, FileStamp)>, data: Value) -> Result<()> {
         let files = listed(files);
         self.change(|stages| {
@@ -317,9 +328,9 @@ impl RunDir {
         })
     }
 
-    /// Records that a unit of a stage is finished, in place of an earlier unit
-    /// of the same name, whose files are then removed. So a checkpoint is a
-    /// unit that is finished again and again under alternating file names.
+    /// Records that a unit of a stage is finished. Replaces an earlier unit of the same name, whose
+    /// files are removed unless listed again. A checkpoint is such a unit: it is finished again and
+    /// again under alternating file names.
     ///
     /// # Panics
     /// As [`finish_stage`](Self::finish_stage), and if the stage is already finished.
@@ -332,12 +343,12 @@ impl RunDir {
         })
     }
 
-    /// Gives up the files of a finished stage but for those `kept`, for
-    /// whatever read them is finished too. That it is done stays on record, and so does its `data`;
-    /// to release it again changes nothing.
+    /// Removes the files of a finished stage, except those named in `kept`, once every stage that
+    /// reads the files is finished. The record of the stage stays, with `done` and `data`.
+    /// Releasing a stage twice changes nothing.
     ///
     /// # Panics
-    /// If the stage is not finished: the files of what is under way are needed.
+    /// If the stage is not finished, because an unfinished stage needs its files.
     pub fn release_stage(&self, name: &str, kept: &[&str]) -> Result<()> {
         self.change(|stages| match stages.get_mut(name) {
             Some(record) if record.done => {
@@ -348,24 +359,24 @@ impl RunDir {
         })
     }
 
-    /// Forgets a stage and its units, then removes their files.
+    /// Removes the record of a stage and of its units, then their files.
     pub fn drop_stage(&self, name: &str) -> Result<()> {
         self.change(|stages| {
             stages.remove(name);
         })
     }
 
-    /// Checks the files of a stage and of its units against the manifest.
-    /// A stage that the manifest does not know, or that was released, has no
-    /// files to check.
+    /// Checks the files of a stage and of its units against the manifest. A stage that has no
+    /// record, or that was released without kept files, has no files to check.
     ///
-    /// [`Error::Corrupt`] names the first file that differs, and how.
+    /// # Errors
+    /// [`Error::Corrupt`] names the first file that differs, and the difference.
     pub fn verify(&self, stage: &str, depth: Depth) -> Result<()> {
         let record = self.stage(stage).unwrap_or_default();
         self.verify_files(record.every_file(), depth)
     }
 
-    /// Checks the files of one unit, as [`verify`](Self::verify) does those of a stage.
+    /// Checks the files of one unit, as [`verify`](Self::verify) checks the files of a stage.
     pub fn verify_unit(&self, stage: &str, unit: &str, depth: Depth) -> Result<()> {
         let record = self.unit(stage, unit).unwrap_or_default();
         self.verify_files(record.files.iter(), depth)
@@ -378,29 +389,32 @@ impl RunDir {
         Ok(())
     }
 
-    /// Deletes the run: the listed files, the manifest, the lock, and the
-    /// directory. An unlisted file is not deleted; it makes the last step fail.
+    /// Deletes the run: its files, leftovers, the manifest, the lock and the directory.
+    ///
+    /// # Errors
+    /// [`Error::Io`], among others if the directory has subdirectories, which are not deleted.
     pub fn remove(self) -> Result<()> {
         let manifest = self.lock_manifest().clone();
-        // What an unfinished stage left is no stage's, but it is ours.
+        // Leftovers of unfinished stages are not listed, so the loop below would miss them.
         remove_leftovers(&self.path, &manifest)?;
         for (name, _) in manifest.files() {
             remove_if_there(&self.path(name))?;
         }
         remove_if_there(&self.path(MANIFEST))?;
-        // With the lock still held: whoever opens the file now finds, once it
-        // has the lock, that the name is gone.
+        // Removed while the lock is still held: another process that has opened the file meanwhile
+        // detects, once it gets the lock, that the name is gone.
         remove_if_there(&self.path(LOCK))?;
         std::fs::remove_dir(&self.path).map_err(|e| Error::io(&self.path, "remove", e))
     }
 
     fn lock_manifest(&self) -> MutexGuard<'_, Manifest> {
-        // A manifest is swapped whole, so a panic elsewhere cannot have left half of one.
+        // The manifest is replaced as a whole, so a panic in another thread cannot leave it half
+        // changed.
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes the changed manifest, then makes it ours, then removes the files
-    /// that only the former one listed. If writing fails nothing has changed.
+    /// Writes the changed manifest, then replaces the manifest in memory, then removes the files
+    /// that only the former manifest listed. If writing fails, nothing has changed.
     fn change(&self, edit: impl FnOnce(&mut BTreeMap<String, StageRecord>)) -> Result<()> {
         let mut current = self.lock_manifest();
         let mut next = current.clone();
@@ -415,25 +429,26 @@ impl RunDir {
     }
 }
 
-/// A run directory as [`runs`] finds it.
+/// A run directory found by [`runs`].
 #[derive(Debug)]
 pub struct RunSummary {
     /// The directory.
     pub path: PathBuf,
-    /// What it says about its run, or why that cannot be read.
+    /// The manifest, or the reason why it cannot be read.
     pub manifest: Result<Manifest>,
-    /// The process that works there now, with its host and since when.
+    /// The process that holds the lock now, with its host and the time since when.
     pub held_by: Option<String>,
-    /// The lengths of its files added up, unfinished ones included.
+    /// The sum of the lengths of the directory's files, unfinished ones included.
     pub bytes: u64,
 }
 
-/// The run directories among `dir` and its immediate subdirectories, in the
-/// order of their paths. What is no run directory, or cannot be looked into,
-/// is passed over; a run whose manifest is damaged or of another version is not.
+/// Returns the run directories among `dir` and its immediate subdirectories, sorted by path. Skips
+/// directories that are not run directories or cannot be read. Includes runs whose manifest is
+/// damaged or of another version.
 ///
-/// Nothing is created or changed, and a run that goes on is not disturbed.
+/// Creates and changes nothing, and does not disturb a running process.
 ///
+/// # Errors
 /// [`Error::Io`] if `dir` itself cannot be listed.
 pub fn runs(dir: &Path) -> Result<Vec<RunSummary>> {
     let below = entries(dir)?.into_iter().map(|name| dir.join(name)).filter(|path| path.is_dir());
@@ -442,15 +457,16 @@ pub fn runs(dir: &Path) -> Result<Vec<RunSummary>> {
     Ok(found)
 }
 
-/// What there is to tell of `path`; `None` if it is no run directory.
+/// Returns the summary of the run directory `path`; `None` if it is not a run directory.
 fn summary(path: PathBuf) -> Option<RunSummary> {
-    // Asked first: of a stranger's directory, even a pipe may bear that name, and would not end.
+    // Checked before reading: in a foreign directory, a named pipe may have this name, and reading
+    // it would block.
     if !path.join(MANIFEST).is_file() {
         return None;
     }
     let manifest = match Manifest::read(&path) {
         Err(Error::ForeignDirectory { .. }) => return None,
-        // Unread it cannot be told for one of ours, but the lock may say so.
+        // An unreadable manifest does not show whether it is lowland's, but the lock file may.
         Err(Error::Io { .. }) if !lock_text(&path.join(LOCK)).starts_with(LOCK_HEAD) => return None,
         manifest => manifest,
     };
@@ -460,18 +476,18 @@ fn summary(path: PathBuf) -> Option<RunSummary> {
     Some(RunSummary { path, manifest, held_by, bytes })
 }
 
-/// Who holds the lock now, if anybody does.
+/// Returns the process that holds the lock now, if any.
 fn held_by(lock: &Path) -> Option<String> {
-    // Shared, so that two who look do not take each other for the holder.
+    // A shared lock, so that two concurrent readers do not take each other for the holder.
     match File::open(lock).ok()?.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Some(holder(lock)),
-        // Ours for a moment: it goes with the handle, which is dropped here.
+        // The lock just taken is released when the handle is dropped at the end of this statement.
         Ok(()) | Err(TryLockError::Error(_)) => None,
     }
 }
 
-/// Takes the lock, `None` if another process works here. Somebody who looks
-/// with [`runs`] has it too, but for less than a millisecond: so ask again.
+/// Takes the lock; `None` if another process holds it. A reader in [`runs`] also holds the lock,
+/// but for less than a millisecond, so the lock is tried three times, 10 ms apart.
 fn take_lock(lock: &Path) -> Result<Option<File>> {
     const TIMES: usize = 3;
     for _ in 1..TIMES {
@@ -483,24 +499,24 @@ fn take_lock(lock: &Path) -> Result<Option<File>> {
     durable::lock(lock)
 }
 
-/// Makes the directory, makes sure it is ours, and takes its lock.
+/// Creates the directory if needed, checks that it is a run directory or empty, and takes its lock.
 fn acquire(path: &Path) -> Result<File> {
     std::fs::create_dir_all(path).map_err(|e| Error::io(path, "create", e))?;
     loop {
-        // Before the lock, lest we create one in a stranger's directory …
+        // Before locking, because locking would create a file in a foreign directory.
         check_ours(path)?;
         let lock_path = path.join(LOCK);
         let mut lock = match take_lock(&lock_path) {
             Ok(Some(lock)) => lock,
             Ok(None) => return Err(Error::Locked { path: path.into(), holder: holder(&lock_path) }),
-            // Removed by its holder since we looked.
+            // The former holder has removed the directory since the check.
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 std::fs::create_dir_all(path).map_err(|e| Error::io(path, "create", e))?;
                 continue;
             }
             Err(e) => return Err(e),
         };
-        // … and again with it, since only now nobody else moves.
+        // Checked again under the lock: only now can no other process change the directory.
         check_ours(path)?;
         let text = format!("{LOCK_HEAD}process {} on {} since {}\n", std::process::id(), host(), now());
         lock.set_len(0)
@@ -511,16 +527,16 @@ fn acquire(path: &Path) -> Result<File> {
     }
 }
 
-/// A directory is ours if it is empty, holds a manifest of ours, or holds no
-/// more than a process leaves that is stopped before its first manifest.
+/// Checks that a directory can be used for a run: it is empty, or it holds a manifest of lowland,
+/// or it holds only the files of a process that stopped before writing its first manifest.
 ///
-/// Another process may begin or remove its run meanwhile. So names are asked for
-/// before the manifest, which is there before any file that it lists and after all
-/// of them; and what is still there without one is a stranger's.
+/// Another process may begin or remove its run during the check. So the names are listed before the
+/// manifest is read: a manifest exists before any file that it lists, and is removed after all of
+/// them. A file that still exists without a manifest is therefore not lowland's.
 fn check_ours(path: &Path) -> Result<()> {
     let foreign = || Err(Error::ForeignDirectory { path: path.into() });
     let names = match entries(path) {
-        // Removed by its holder: whoever wants the lock will see.
+        // The former holder has removed the directory; taking the lock reports that.
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         names => names?,
     };
@@ -539,7 +555,7 @@ fn check_ours(path: &Path) -> Result<()> {
                 }
             }
             Some(MANIFEST | MANIFEST_PART) => {}
-            // Unless that run went and another began.
+            // Not foreign if the file is gone again, or if another run has begun meanwhile.
             _ if std::fs::symlink_metadata(path.join(&name)).is_ok() && ours()? != Some(true) => return foreign(),
             _ => {}
         }
@@ -566,7 +582,7 @@ fn remove_leftovers(dir: &Path, manifest: &Manifest) -> Result<()> {
     for entry in entries(dir)? {
         let path = dir.join(&entry);
         let is_listed = entry.to_str().is_some_and(|name| listed.contains(name));
-        // A symbolic link is removed, not what it points to; a directory stays.
+        // A symbolic link is removed, not its target. A directory stays.
         if !is_listed && !std::fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir()) {
             remove_if_there(&path)?;
         }
@@ -605,7 +621,8 @@ fn verify_file(path: &Path, listed: FileStamp, depth: Depth) -> Result<()> {
     Ok(())
 }
 
-/// A name that cannot lead out of the directory or collide with our own files.
+/// Returns whether a name can neither lead out of the directory nor collide with the run
+/// directory's own files.
 fn is_plain(name: &str) -> bool {
     !name.is_empty()
         && !name.contains(['/', '\0'])
@@ -620,13 +637,14 @@ fn listed(files: Vec<(String, FileStamp)>) -> Files {
     files.into_iter().collect()
 }
 
-/// The first field, in the order of names, in which a run differs: its JSON
-/// path, and both values as text.
+/// Returns the first field in which a run differs from the manifest, in the order of field names:
+/// its JSON path, and both values as text.
 fn difference(was: &Manifest, config: &Value, sources: &[Fingerprint]) -> Option<(String, String, String)> {
-    // Both sides through text, so that numbers are compared as the manifest keeps them.
+    // The new values are also converted to text and back, so that numbers are compared as the
+    // manifest stores them.
     let through_text = |value: &Value| serde_json::from_str(&value.to_string()).unwrap_or(Value::Null);
     let as_value = |sources: &[Fingerprint]| serde_json::to_value(sources).unwrap_or(Value::Null);
-    // The method first: with another, other options come and go.
+    // The method is compared first: a different method changes which other options exist.
     first_difference("method", was.config.get("method"), config.get("method"))
         .or_else(|| first_difference("", Some(&was.config), Some(&through_text(config))))
         .or_else(|| first_difference("sources", Some(&as_value(&was.sources)), Some(&as_value(sources))))
@@ -650,7 +668,7 @@ fn first_difference(at: &str, was: Option<&Value>, now: Option<&Value>) -> Optio
     }
 }
 
-/// Who holds the lock, as its file says.
+/// Returns the holder of the lock as the lock file's text names it.
 fn holder(lock: &Path) -> String {
     let text = lock_text(lock);
     match text.strip_prefix(LOCK_HEAD).map(str::trim) {
@@ -659,7 +677,7 @@ fn holder(lock: &Path) -> String {
     }
 }
 
-/// The beginning of a lock file as text, nothing if it cannot be read.
+/// Returns the first 512 bytes of a lock file as text; empty if the file cannot be read.
 fn lock_text(lock: &Path) -> String {
     let mut bytes = Vec::new();
     let read = File::open(lock).and_then(|file| file.take(512).read_to_end(&mut bytes));
@@ -684,18 +702,18 @@ fn now() -> String {
     rfc3339(since.map_or(0, |d| d.as_secs()))
 }
 
-/// Nanoseconds since the epoch as RFC 3339, UTC, to the last digit.
+/// Formats nanoseconds since the Unix epoch as RFC 3339, UTC, with nine decimals.
 pub(crate) fn rfc3339_nanos(nanoseconds: u64) -> String {
     const SECOND: u64 = 1_000_000_000;
     let whole = rfc3339(nanoseconds / SECOND);
     format!("{}.{:09}Z", whole.trim_end_matches('Z'), nanoseconds % SECOND)
 }
 
-/// Seconds since the epoch as RFC 3339, UTC.
+/// Formats seconds since the Unix epoch as RFC 3339, UTC.
 fn rfc3339(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Howard Hinnant's `civil_from_days`: years begin in March, so that the
-    // leap day is a year's last and months have a linear formula.
+    // Howard Hinnant's `civil_from_days`: years begin in March, so that the leap day is the last
+    // day of a year and the month follows from a linear formula.
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -772,7 +790,7 @@ mod tests {
         let files = vec![put(&run, "at-2", b"two")];
         run.finish_unit("layout", "checkpoint", files, json!(2)).unwrap();
         assert_eq!(names(dir.path()), ["LOCK", "at-2", "manifest.json"]);
-        // A stage may keep a unit's file by listing it.
+        // A stage keeps a unit's file by listing it.
         let two = run.stage("layout").unwrap().units["checkpoint"].files["at-2"];
         run.finish_stage("layout", vec![("at-2".into(), two), put(&run, "end", b"end")], json!(null)).unwrap();
         assert_eq!(names(dir.path()), ["LOCK", "at-2", "end", "manifest.json"]);
@@ -788,7 +806,7 @@ mod tests {
         let (run, _) = open(dir.path()).unwrap();
         let list = put(&run, "list", b"list");
         run.finish_stage("index", vec![list.clone(), put(&run, "shard", b"shard")], json!({"lists": 3})).unwrap();
-        // What another stage lists too is not given up.
+        // A file that another stage lists too is not removed.
         run.finish_stage("neighbors", vec![list], json!(null)).unwrap();
         run.release_stage("index", &[]).unwrap();
         run.release_stage("index", &[]).unwrap();
@@ -873,7 +891,8 @@ mod tests {
         assert_eq!(names(&at("b held")), before);
         assert!(names(&at("empty")).is_empty());
 
-        // A run directory may itself be asked about; without a LOCK nobody holds it, and none is made.
+        // `runs` can be called on a run directory itself. Without a `LOCK`, the run has no holder,
+        // and no `LOCK` is created.
         drop(run);
         std::fs::remove_file(at("b held").join(LOCK)).unwrap();
         let found = runs(&at("b held")).unwrap();
@@ -1019,7 +1038,7 @@ mod tests {
                 "null",
             ),
         );
-        // The config comes first when both differ.
+        // When both differ, the configuration is reported first.
         check(
             &|c, s| {
                 c["min_dist"] = json!(0.5);
@@ -1150,7 +1169,7 @@ mod tests {
         assert_eq!(rfc3339(4_102_444_799), "2099-12-31T23:59:59Z");
     }
 
-    /// A resumed run must get the very numbers that an unbroken one has.
+    /// A resumed run must read exactly the numbers that an uninterrupted run has in memory.
     #[test]
     fn numbers_survive_the_manifest() {
         let dir = tempfile::tempdir().unwrap();
