@@ -1,7 +1,8 @@
-//! Which columns of a table are a map: the rule that pictures and scores share.
+//! Decides which columns of a table are the coordinates of a map. Pictures and scores share this
+//! rule.
 //!
-//! What must hold: columns are never guessed. They have the names that maps
-//! have, or a person names them, or the refusal says which there are.
+//! What must hold: columns are never guessed. They have the usual names of map coordinates, or the
+//! user names them, or the error lists the candidates.
 
 use std::path::Path;
 
@@ -10,22 +11,23 @@ use arrow::datatypes::Schema;
 use crate::map::coordinate_names;
 use crate::{Error, Result};
 
-/// Which columns of a file hold the coordinates of a map. An `.npy` is taken whole.
+/// The choice of the columns that hold a map's coordinates. An `.npy` is always taken whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Coordinates {
-    /// `x`, `y` and `z`, else `c0`, `c1`, … as far as they go, of any type of numbers; else the
-    /// only column of lists.
+    /// The numeric columns `x`, `y` and `z`; else `c0`, `c1`, … as far as they are consecutive;
+    /// else the only column of lists.
     #[default]
     Usual,
-    /// What a person wrote: as [`Options::column`](crate::Options::column).
+    /// The text that the user gave, with the syntax of [`Options::column`](crate::Options::column).
     Asked(String),
-    /// Exactly these.
+    /// Exactly the columns of these names.
     Named(Vec<String>),
 }
 
-/// The positions of the numeric columns that [`Coordinates::Usual`] means.
+/// Returns the indices of the numeric columns that [`Coordinates::Usual`] selects.
 ///
-/// [`Error::NoCoordinates`] if none have such names.
+/// # Errors
+/// [`Error::NoCoordinates`] if no columns have such names.
 pub(crate) fn usual(path: &Path, schema: &Schema) -> Result<Vec<usize>> {
     let position = |name: &String| {
         let of_numbers = |i: &usize| schema.field(*i).data_type().is_numeric();
@@ -41,14 +43,14 @@ pub(crate) fn usual(path: &Path, schema: &Schema) -> Result<Vec<usize>> {
     if numbered.len() >= 2 {
         return Ok(numbered);
     }
-    // A map of one component has its id and x before all else.
+    // A map of one component: x is the first column, or the second after the id.
     if letters.first().is_some_and(|&x| x <= 1) && likely(&numbers).is_none() {
         return Ok(letters);
     }
     Err(missing(path, schema))
 }
 
-/// That no columns of a table are known to be a map.
+/// Returns the error that no columns of a table are recognised as a map.
 pub(crate) fn missing(path: &Path, schema: &Schema) -> Error {
     let candidates = numeric(schema);
     Error::NoCoordinates { path: path.into(), likely: likely(&candidates), candidates }
@@ -59,7 +61,7 @@ fn numeric(schema: &Schema) -> Vec<String> {
     fields.map(|field| field.name().clone()).collect()
 }
 
-/// The one pair of names that differ in an x and a y, or else in a number one higher.
+/// Returns the only pair of names that differ in an x and a y, or else in a last digit one higher.
 fn likely(names: &[String]) -> Option<[String; 2]> {
     let pairs_by = |next: &dyn Fn(&str) -> Option<String>| -> Vec<[String; 2]> {
         let pair = |name: &String| Some([name.clone(), next(name).filter(|other| names.contains(other))?]);

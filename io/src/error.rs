@@ -1,24 +1,24 @@
-//! What can go wrong with bytes at rest. Every variant carries the data a
-//! person needs to find the place; `Display` says what is wrong and, where
-//! there is one, the way out. Exit codes are the command line's business.
+//! The errors of reading and writing files. Every variant carries the data by which a user finds
+//! the place. `Display` says what is wrong and, if there is one, the way out. Exit codes are
+//! decided in the command line.
 
 use std::path::{Path, PathBuf};
 
-/// The result of this crate's calls.
+/// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A failure to read or write bytes at rest.
+/// A failure to read or write files.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused.
+    /// The operating system reported an error.
     #[error("{}: cannot {doing}: {source}", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
         /// What was attempted: "open", "read", "write", "sync", …
         doing: &'static str,
-        /// The system's own answer.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// The bytes are not what the file's name or header says.
@@ -26,33 +26,33 @@ pub enum Error {
     Format {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, and what would help.
+        /// What is wrong with the file, and how to fix it.
         what: String,
     },
-    /// The file ends before its own header says it should.
+    /// The file is shorter than expected.
     #[error("{}: cut short: {expected} bytes expected, {found} found; copy or write it again", path.display())]
     Truncated {
         /// The file.
         path: PathBuf,
-        /// Bytes promised.
+        /// The expected length in bytes.
         expected: u64,
-        /// Bytes present.
+        /// The actual length in bytes.
         found: u64,
     },
-    /// An input that is no longer what it was when it was opened.
+    /// An input file changed after it was opened.
     #[error("{}: changed while it was in use: {what}; let whatever writes it finish, then begin anew with --restart", path.display())]
     Changed {
         /// The file.
         path: PathBuf,
-        /// How it differs, with both states: "5120 bytes before, 6144 now".
+        /// The difference, with both states: "5120 bytes before, 6144 now".
         what: String,
     },
-    /// A file that lowland wrote no longer matches its checksum.
+    /// A file that lowland wrote does not match its checksum.
     #[error("{}: corrupt: {what}; delete the run directory or pass --restart", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// Which part, and how it differs.
+        /// Which part is corrupt, and how it differs.
         what: String,
     },
     /// A format version that this build does not read.
@@ -62,23 +62,24 @@ pub enum Error {
         path: PathBuf,
         /// The version found.
         found: u32,
-        /// The versions that can be read, as text ("1" or "1 to 3"), and the way out where there is one.
+        /// The readable versions as text ("1" or "1 to 3"), followed by the way out if there is
+        /// one.
         readable: &'static str,
     },
-    /// No file matched what was asked for.
+    /// No file matches the given pattern.
     #[error("{pattern}: no such file, and no file matches it")]
     NoFiles {
         /// The path, directory or glob as given.
         pattern: String,
     },
-    /// A column was asked for that is not there.
+    /// A requested column does not exist.
     #[error("{}: no column \"{asked}\"; it has {}", path.display(), quoted(available))]
     NoSuchColumn {
         /// The file.
         path: PathBuf,
-        /// The name asked for.
+        /// The requested name.
         asked: String,
-        /// The columns there are.
+        /// The columns of the file.
         available: Vec<String>,
     },
     /// Several columns could hold the vectors.
@@ -94,17 +95,17 @@ pub enum Error {
     NoVectorColumn {
         /// The file.
         path: PathBuf,
-        /// The columns there are, with their types.
+        /// The columns of the file, with their types.
         available: Vec<String>,
     },
-    /// No columns are known to be a map's coordinates.
+    /// No columns are recognised as a map's coordinates.
     #[error("{}: no numeric columns x and y, or c0, c1, …, that would be a map; it has {}{}", path.display(), if candidates.is_empty() { "no numeric " } else { "the numeric columns " }, if candidates.is_empty() { "columns".into() } else { quoted(candidates) })]
     NoCoordinates {
         /// The file.
         path: PathBuf,
-        /// The numeric columns there are.
+        /// The numeric columns of the file.
         candidates: Vec<String>,
-        /// The pair among them whose names say that it is a map, where there is exactly one.
+        /// The pair of them whose names suggest a map, if there is exactly one such pair.
         likely: Option<[String; 2]>,
     },
     /// A column of a type that cannot be read as numbers.
@@ -116,10 +117,10 @@ pub enum Error {
         column: String,
         /// Its type.
         found: String,
-        /// "; " and how it can be read, where there is a way.
+        /// "; " and how the column can be read, or empty.
         instead: String,
     },
-    /// A null where a number is needed.
+    /// A null where a number is required.
     #[error("{}: row {row}: null in column \"{column}\"; drop or fill such rows first", path.display())]
     Null {
         /// The file.
@@ -129,7 +130,7 @@ pub enum Error {
         /// The column.
         column: String,
     },
-    /// A vector of another length than the first one's.
+    /// A vector whose length differs from the first one's.
     #[error("{}: row {row}: {found} components where the first row has {expected}", path.display())]
     Ragged {
         /// The file.
@@ -141,7 +142,7 @@ pub enum Error {
         /// This row's length.
         found: usize,
     },
-    /// Files of one source disagree on the number of components.
+    /// Files of one source differ in the number of components.
     #[error("{}: vectors of {found} components, but {} has {expected}", path.display(), first.display())]
     Width {
         /// The file that differs.
@@ -153,33 +154,33 @@ pub enum Error {
         /// The first file's width.
         expected: usize,
     },
-    /// An output that is already there.
+    /// An output file that exists already.
     #[error("{}: already exists; pass --force to replace it", path.display())]
     Exists {
         /// The file.
         path: PathBuf,
     },
-    /// A run directory that another process holds.
+    /// A run directory, or a file, that another process or writer holds.
     #[error("{}: in use by {holder}", path.display())]
     Locked {
-        /// The run directory.
+        /// The run directory or file.
         path: PathBuf,
-        /// Process, host and time of the holder.
+        /// The holder: process, host and time.
         holder: String,
     },
-    /// A run directory that holds a run of another configuration or other sources.
+    /// A run directory that holds a run of another configuration or of other sources.
     #[error("{}: holds a run with {field} = {was}, and now it is {now}; go on as it was begun, choose another --run-dir, or pass --restart", path.display())]
     Resume {
         /// The run directory.
         path: PathBuf,
         /// The first field that differs, as a JSON path (`n_neighbors`, `sources[0].bytes`).
         field: String,
-        /// Its value in the run, as JSON; `null` if it had none.
+        /// The value in the run, as JSON; `null` if it had none.
         was: String,
-        /// Its value now.
+        /// The value now.
         now: String,
     },
-    /// A directory that has files in it but is no run directory.
+    /// A directory that holds files but is not a run directory.
     #[error("{}: not empty and not a run directory of lowland; choose another --run-dir", path.display())]
     ForeignDirectory {
         /// The directory.
@@ -188,17 +189,17 @@ pub enum Error {
 }
 
 impl Error {
-    /// An I/O failure at `path` while `doing` something.
+    /// Returns the error of an I/O operation `doing` at `path`.
     pub fn io(path: impl Into<PathBuf>, doing: &'static str, source: std::io::Error) -> Self {
         Error::Io { path: path.into(), doing, source }
     }
 
-    /// A malformed file.
+    /// Returns the error of a malformed file.
     pub fn format(path: impl AsRef<Path>, what: impl Into<String>) -> Self {
         Error::Format { path: path.as_ref().to_path_buf(), what: what.into() }
     }
 
-    /// The same about `to`, if it is about `from`.
+    /// Replaces the path `from` by `to` if the error names the path `from` as its input file.
     #[must_use]
     pub fn renamed(mut self, from: &Path, to: impl Into<PathBuf>) -> Self {
         use Error::*;
@@ -221,7 +222,7 @@ impl Error {
         self
     }
 
-    /// Whether the input, rather than the machine or lowland, is at fault.
+    /// Returns whether the input, rather than the machine or lowland, is at fault.
     pub fn is_bad_input(&self) -> bool {
         match self {
             Error::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,

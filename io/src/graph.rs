@@ -1,33 +1,35 @@
-//! The k-nearest-neighbour graph, in the order of the source's rows: written
-//! for the user, and read back from us or from anybody else.
+//! The file of the k-nearest-neighbour graph, in the row order of the source: written for the user,
+//! and read back from lowland's files or from those of other programs.
 //!
-//! Format "lowland.knn", version 1, is an Arrow IPC file, uncompressed, so
-//! that it can be mapped:
+//! Format "lowland.knn", version 1, is an Arrow IPC file. It is not compressed, so that it can be
+//! memory-mapped:
 //!
 //! ```text
 //! columns           neighbors: FixedSizeList<UInt32, k>   row numbers
 //!                   distances: FixedSizeList<Float32, k>  ascending
-//! schema metadata   format, version, metric, k
-//! footer metadata   rows, and the list of blocks as in the edge store
+//! record batch      rows of about 4 MiB
+//! schema metadata   format = "lowland.knn", version = "1", metric, k
+//! footer metadata   rows, and the list of blocks with checksums, as in the edge store
 //! ```
 //!
-//! A name that ends in `.parquet` gives the same columns and schema metadata in a
-//! Parquet file, whose rows are those of its footer.
+//! A path that ends in `.parquet` selects a Parquet file (zstd, row groups of about 8 MiB) with the
+//! same columns and schema metadata. Its number of rows is in the Parquet footer; it has no
+//! checksums of lowland.
 //!
-//! A graph of some rows of a source only has their numbers in a first column
-//! `id: UInt32` and names neighbours by them; its schema's metadata have
-//! `ids = source`, and it is not read back.
+//! A graph over a subset of a source's rows has a first column `id: UInt32` with the rows' numbers
+//! in the source, and its neighbours are such numbers too. Its schema metadata have `ids = source`.
+//! [`GraphReader`] refuses it.
 //!
-//! Where a row has fewer than k neighbours, the rest are 4294967295 at
-//! distance infinity. Distances are Euclidean or cosine as `metric` says,
-//! never squared.
+//! Where a row has fewer than k neighbours, the remaining entries are 4294967295 at distance
+//! infinity. Distances are Euclidean or cosine, as `metric` says, and never squared.
 //!
-//! Graphs of others may be Arrow IPC or Parquet; neighbours called
-//! `neighbors`, `indices` or `ids` in lists of any integer type, -1 (or the
-//! type's largest value, where it is unsigned) meaning "none"; distances called
-//! `distances` in lists of f16, f32 or f64. What must hold: a neighbour that is
-//! read is a row of the graph, and its distance is a number from 0 up. Order
-//! within a row is as found, a row's own number included.
+//! Graphs of other programs may be Arrow IPC or Parquet. Their neighbours are in a column
+//! `neighbors`, `indices` or `ids` of lists of any integer type, where -1 (or the largest value of
+//! an unsigned type) means "no neighbour". Their distances are in a column `distances` of lists of
+//! f16, f32 or f64.
+//!
+//! What must hold: every neighbour that is read is a row of the graph, and its distance is a number
+//! not below 0. The order within a row is that of the file, and a row's own number is not removed.
 
 use std::fs::File;
 use std::io::Read;
@@ -49,39 +51,39 @@ use crate::map::{caught, parquet, parquet_error};
 use crate::source::fingerprint;
 use crate::{Error, Fingerprint, Result};
 
-/// The neighbour that is not there.
+/// The row number that marks a missing neighbour.
 pub const MISSING: u32 = u32::MAX;
 
 const VERSION: u32 = 1;
 const READABLE: &str = "1";
 const FORMAT: &str = "lowland.knn";
-/// In the metadata where rows have names: of what they are the numbers.
+/// The metadata key of a graph with an `id` column; its value says what the ids count.
 const NAMED: &str = "ids";
-/// About as many bytes of neighbours and distances make a batch.
+/// The approximate size of a record batch: neighbours and distances, in bytes.
 const BATCH_BYTES: usize = 4 << 20;
-/// A row group of a Parquet file is closed when it has come to about this size.
+/// A row group of a Parquet file is closed when it reaches about this size in bytes.
 const ROW_GROUP_BYTES: usize = 8 << 20;
-/// Rows at a time when lists of unequal length are looked through.
+/// Rows read at a time from Parquet, and while searching lists of unequal length for the longest.
 const SCAN_ROWS: usize = 1 << 16;
 
-/// Writes a graph, which has its name only after [`finish`](GraphWriter::finish).
+/// Writes a kNN graph. The file gets its name in [`finish`](GraphWriter::finish).
 #[derive(Debug)]
 pub struct GraphWriter {
     path: PathBuf,
     schema: SchemaRef,
     file: Output,
     k: usize,
-    /// The next row to be handed in.
+    /// The number of the next row.
     next: u64,
-    /// Rows handed in and not yet written: fewer than a batch after each call.
+    /// Rows that were handed in but not written yet: fewer than a batch after each call.
     ids: Vec<u32>,
     distances: Vec<f32>,
-    /// The names of those rows, where rows have names.
+    /// The ids of these rows, if the graph has an `id` column.
     names: Option<Vec<u32>>,
     batch_rows: usize,
 }
 
-/// The file under construction.
+/// The file that is being written.
 enum Output {
     Arrow(Box<BatchWriter>),
     Parquet(Box<ArrowWriter<PendingFile>>),
@@ -97,21 +99,24 @@ impl std::fmt::Debug for Output {
 }
 
 impl GraphWriter {
-    /// Whether a graph can be written under that name, by its ending: `.arrow` or `.parquet`.
+    /// Returns whether the path's ending names a graph format: `.arrow` or `.parquet`.
     pub fn takes(path: &Path) -> bool {
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
         ["arrow", "parquet"].iter().any(|known| ending.eq_ignore_ascii_case(known))
     }
 
-    /// Bytes that a writer of `rows` of `k` neighbours holds.
+    /// Returns the memory, in bytes, that a writer of `rows` rows of `k` neighbours holds.
     pub fn bytes(rows: u64, k: usize) -> u64 {
         let all = rows.saturating_mul(k as u64 * 8);
         2 * all.min(BATCH_BYTES as u64) + 2 * all.min(ROW_GROUP_BYTES as u64)
     }
 
-    /// Begins the graph `path` with `k` neighbours a row, over a former one if `force`.
+    /// Begins the graph `path` with `k` neighbours for each row. Replaces an existing file if
+    /// `force` is set.
     ///
-    /// [`Error::Format`] for a name that ends in neither `.arrow` nor `.parquet`.
+    /// # Errors
+    /// [`Error::Format`] if the name ends in neither `.arrow` nor `.parquet`; [`Error::Exists`] if
+    /// the file exists and `force` is not set.
     ///
     /// # Panics
     /// If `k` is 0.
@@ -119,8 +124,9 @@ impl GraphWriter {
         Self::begin(path, k, metric, None, force)
     }
 
-    /// The same of some rows of a source: a column `id` has each row's number there, by which
-    /// neighbours are named too. Such a graph is no [`GraphReader`]'s.
+    /// As [`create`](Self::create), for a graph over a subset of a source's rows. A first column
+    /// `id` holds each row's number in the source, and neighbours are such numbers too.
+    /// [`GraphReader`] refuses such a graph.
     ///
     /// # Panics
     /// If `k` is 0.
@@ -148,7 +154,7 @@ impl GraphWriter {
         }
         let is_parquet = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"));
         let file = if is_parquet {
-            // Hardly two numbers are alike: a dictionary would only cost.
+            // Almost all distances differ, so a dictionary would only cost time and space.
             let properties = WriterProperties::builder()
                 .set_created_by("lowland".into())
                 .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -173,9 +179,13 @@ impl GraphWriter {
         })
     }
 
-    /// Writes rows `first..`, which must follow those written before: both
-    /// slices are rows × k, row by row, each row's distances ascending,
-    /// [`MISSING`] neighbours last and at infinity.
+    /// Writes rows `first..`, which must directly follow the rows written before. Both slices are
+    /// rows × k, row-major; each row's distances ascend, with [`MISSING`] neighbours last, at
+    /// infinity.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the rows are not the next ones, or their distances are negative, NaN or
+    /// not ascending.
     pub fn write_rows(&mut self, first: u64, ids: &[u32], distances: &[f32]) -> Result<()> {
         let wrong = |what: String| Err(Error::format(&self.path, what));
         if first != self.next || ids.len() != distances.len() || !ids.len().is_multiple_of(self.k) {
@@ -191,7 +201,7 @@ impl GraphWriter {
                 ));
             }
         }
-        // No more than a batch waits, however much is handed in at once.
+        // Split, so that at most one batch is buffered, however many rows are handed in.
         for (ids, distances) in ids.chunks(self.batch_rows * self.k).zip(distances.chunks(self.batch_rows * self.k)) {
             self.ids.extend_from_slice(ids);
             self.distances.extend_from_slice(distances);
@@ -203,7 +213,8 @@ impl GraphWriter {
         Ok(())
     }
 
-    /// [`write_rows`](Self::write_rows) of rows that have names, one each.
+    /// As [`write_rows`](Self::write_rows), for a graph with an `id` column: `names` has one id for
+    /// each row.
     pub fn write_named_rows(&mut self, first: u64, names: &[u32], ids: &[u32], distances: &[f32]) -> Result<()> {
         match &mut self.names {
             Some(waiting) if names.len() * self.k == ids.len() => waiting.extend_from_slice(names),
@@ -240,7 +251,7 @@ impl GraphWriter {
         }
     }
 
-    /// Neighbours of each row.
+    /// Returns the number of neighbours of each row.
     pub fn k(&self) -> usize {
         self.k
     }
@@ -262,7 +273,7 @@ impl GraphWriter {
 }
 
 enum Table {
-    /// With the batch that was read last: ranges mostly follow each other.
+    /// The file, and the batch that was read last, because callers mostly read consecutive ranges.
     Arrow(Box<BatchFile>, Mutex<Option<(usize, RecordBatch)>>),
     /// The first row of each row group.
     Parquet(Vec<u64>),
@@ -270,16 +281,15 @@ enum Table {
 
 /// Reads a graph by ranges of rows.
 ///
-/// It holds the record batch it read last. A graph that another program wrote
-/// as one batch is therefore held whole: let that program write batches, or
-/// Parquet.
+/// The record batch that was read last is kept in memory. A graph that another program wrote as a
+/// single batch is therefore held whole; such a program should write several batches, or Parquet.
 pub struct GraphReader {
     path: PathBuf,
     table: Table,
-    /// The footer's place, in bytes.
+    /// The byte range of the footer in the file.
     footer: Range<u64>,
     schema: SchemaRef,
-    /// The columns of neighbours and distances.
+    /// The indices of the columns of neighbours and of distances.
     columns: [usize; 2],
     rows: u64,
     k: usize,
@@ -294,8 +304,13 @@ impl std::fmt::Debug for GraphReader {
 }
 
 impl GraphReader {
-    /// Opens a graph, told apart by its first bytes. Where the lists are not
-    /// of a fixed size they are all read, to find the longest.
+    /// Opens a graph; its first bytes tell Arrow IPC from Parquet. If neither column has lists of
+    /// fixed size, the neighbour lists are all read to find the longest.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the file is not a graph or has an `id` column of lowland,
+    /// [`Error::NoSuchColumn`] if the neighbours or distances are missing, [`Error::Version`],
+    /// [`Error::Corrupt`] for a lowland file of another version or a damaged one.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let file = File::open(&path).map_err(|e| Error::io(&path, "open", e))?;
@@ -361,33 +376,35 @@ impl GraphReader {
         Ok(reader)
     }
 
-    /// Neighbours a row: the length of the longest list.
+    /// Returns the number of neighbours of a row, k: the length of the longest list.
     pub fn k(&self) -> usize {
         self.k
     }
 
-    /// The number of rows.
+    /// Returns the number of rows.
     pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// The metric, if the file's metadata name it.
+    /// Returns the metric, if the file's metadata name one.
     pub fn metric(&self) -> Option<&str> {
         self.metric.as_deref()
     }
 
-    /// The state of the graph's file now, the footer's bytes included.
+    /// Returns the current fingerprint of the graph's file, which includes the footer's bytes.
     ///
-    /// [`Error::Changed`] if it is gone.
+    /// # Errors
+    /// [`Error::Changed`] if the file is gone.
     pub fn fingerprint(&self) -> Result<Fingerprint> {
         fingerprint(&self.path, self.footer.clone())
     }
 
-    /// Reads rows `first..` into two slices of rows × k. Shorter lists are
-    /// filled up with [`MISSING`] at infinity, and so is what the file marks as none.
+    /// Reads rows `first..` into two slices of rows × k. Shorter lists, and entries that the file
+    /// marks as "no neighbour", are filled with [`MISSING`] at infinity.
     ///
-    /// [`Error::Format`] names the row of a neighbour that is no row, of a
-    /// distance that is NaN or negative, and of lists that differ in length.
+    /// # Errors
+    /// [`Error::Format`] names the row if a neighbour is not a row, if a distance is NaN or
+    /// negative, or if the two lists differ in length. [`Error::Null`] for a null.
     ///
     /// # Panics
     /// If the slices differ in length, are no multiple of k, or reach beyond the last row.
@@ -407,7 +424,8 @@ impl GraphReader {
         if done == count { Ok(()) } else { Err(Error::format(&self.path, "fewer rows than were announced")) }
     }
 
-    /// Hands rows `first..first + count`, in portions, to `each`, with each portion's first row.
+    /// Calls `each` with the rows `first..first + count`, in portions, and with the first row of
+    /// each portion.
     fn each(&self, first: u64, count: usize, each: &mut dyn FnMut(&RecordBatch, u64) -> Result<()>) -> Result<()> {
         let end = first + count as u64;
         if count == 0 {
@@ -458,7 +476,7 @@ impl GraphReader {
         match &*last {
             Some((at, batch)) if *at == i => Ok(batch.clone()),
             _ => {
-                // The former goes before the next comes.
+                // The former batch is freed before the next one is read.
                 *last = None;
                 let batch = file.read(i)?;
                 *last = Some((i, batch.clone()));
@@ -467,7 +485,7 @@ impl GraphReader {
         }
     }
 
-    /// The lists of both columns.
+    /// Returns the lists of both columns.
     fn lists(&self, batch: &RecordBatch, row: u64) -> Result<[Lists; 2]> {
         let lists = |c: usize| {
             let field = self.schema.field(self.columns[c]);
@@ -507,7 +525,7 @@ impl GraphReader {
         let error = |e| arrow_error(&self.path, "read", e);
         let (start, end) = (near.ends[0], near.ends[batch.num_rows()]);
         let found = near.values.slice(start, end - start);
-        // What an unsigned type may have in place of -1.
+        // The value of an unsigned type that stands for -1.
         let none = match found.data_type() {
             DataType::UInt8 => i64::from(u8::MAX),
             DataType::UInt16 => i64::from(u16::MAX),
@@ -515,7 +533,8 @@ impl GraphReader {
             _ => -1,
         };
         let found: Vec<Option<i64>> = if let Some(wide) = found.as_primitive_opt::<UInt64Type>() {
-            // The largest becomes -1; others beyond i64 become numbers that are no rows.
+            // The largest value becomes -1. Other values beyond i64 become i64::MAX, which is no
+            // row.
             wide.iter()
                 .map(|v| v.map(|v| if v == u64::MAX { -1 } else { i64::try_from(v).unwrap_or(i64::MAX) }))
                 .collect()
@@ -537,7 +556,8 @@ impl GraphReader {
             }
             for j in 0..far_length {
                 let Some(id) = found[from + j] else { return Err(self.null(first + row as u64, 0)) };
-                // -1 and the all-ones value are "none", unless the latter is a row of so narrow a type.
+                // -1 and the largest value of an unsigned type mean "no neighbour", unless a type
+                // is so narrow that the latter is a row number.
                 if id == -1 || id == none && id as u64 >= self.rows {
                     continue;
                 }
@@ -559,7 +579,7 @@ impl GraphReader {
     }
 }
 
-/// The type of a list's items.
+/// Returns the type of a list's items.
 fn items(list: &DataType) -> Option<&DataType> {
     match list {
         DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) => Some(f.data_type()),
@@ -575,17 +595,17 @@ fn find(path: &Path, schema: &Schema, names: &[&str]) -> Result<usize> {
     })
 }
 
-/// Lists of any kind: row i is `ends[i]..ends[i + 1]` of the values.
+/// Lists of any Arrow list type: row i is `ends[i]..ends[i + 1]` of the values.
 struct Lists {
     ends: Vec<usize>,
     values: Arc<dyn Array>,
-    /// The first row that is null.
+    /// The first row that is null, if any.
     null: Option<usize>,
 }
 
 impl Lists {
     fn of(array: &dyn Array) -> Option<Lists> {
-        // Where nothing is null, every `is_null` is.
+        // Without nulls this scans all rows, and each test is immediate.
         let null = (0..array.len()).find(|&i| array.is_null(i));
         if let Some(list) = array.as_list_opt::<i32>() {
             let ends = list.value_offsets().iter().map(|&o| o as usize).collect();
@@ -597,7 +617,7 @@ impl Lists {
         }
         let list = array.as_fixed_size_list_opt()?;
         let k = usize::try_from(list.value_length()).ok()?;
-        // A slice of fixed-size lists has its values sliced with it.
+        // A slice of fixed-size lists has its values sliced too, so they start at 0.
         Some(Lists { ends: (0..=list.len()).map(|i| i * k).collect(), values: list.values().clone(), null })
     }
 }
@@ -675,7 +695,8 @@ mod tests {
         }
     }
 
-    /// Writes a foreign graph as Arrow in two batches, and as Parquet in row groups of two rows.
+    /// Writes a graph as another program would: as Arrow in two batches, and as Parquet in row
+    /// groups of two rows.
     fn foreign(dir: &Path, columns: Vec<(&str, ArrayRef)>) -> [PathBuf; 2] {
         let batch = RecordBatch::try_from_iter(columns).unwrap();
         let paths = [dir.join("g.arrow"), dir.join("g.parquet")];
@@ -741,7 +762,7 @@ mod tests {
             let bytes = std::fs::read(&path).unwrap();
             assert_eq!((&before.path, before.bytes), (&path, bytes.len() as u64));
             crate::unchanged(std::slice::from_ref(&before), &[reader.fingerprint().unwrap()]).unwrap();
-            // The footer's own bytes: behind them are its length and the magic.
+            // The last byte of the footer itself; its length and the magic bytes follow.
             for (at, covered) in [(bytes.len() - 16, true), (8, false)] {
                 let mut changed = bytes.clone();
                 changed[at] ^= 1;

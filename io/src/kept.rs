@@ -1,13 +1,15 @@
-//! The columns that a map has beside its coordinates, as its format holds them.
+//! The kept columns of a map, beside its coordinates, in the types that the file's format can hold.
 //!
-//! What must hold: what a format cannot hold is refused before anything is
-//! written; a column of a dictionary is one in the file, with the values of its
-//! rows; of a dictionary no more is held than [`MOST_CATEGORIES`] values.
+//! What must hold:
+//! - A column that the format cannot hold is refused before anything is written.
+//! - A dictionary column is a dictionary column in the file, with the same value in each row.
+//! - At most [`MOST_CATEGORIES`] values of a dictionary are held in memory.
 //!
-//! Readers of Arrow files take one dictionary for a column, known before its
-//! rows. So the values are [looked](Kept::look) at first; where nobody did, or
-//! where they are many, they are written as they are. Parquet has no type of
-//! dictionaries: readers are told of them beside it, and no values are held.
+//! Readers of Arrow files accept one dictionary for a column, and need it before the rows. So the
+//! values are first collected by [`look`](Kept::look). A column whose values were not collected, or
+//! are too many, is written as plain values. Parquet has no dictionary type: the dictionary is
+//! declared only in the Arrow schema in the file's metadata, and no values are held unless the
+//! keys' type is narrower than 32 bits.
 
 use std::collections::HashMap;
 use std::slice::{Iter, IterMut};
@@ -35,13 +37,14 @@ use crate::parquet_types::{descriptor, may_not_fit, stored_field, told};
 use crate::recast::{recast, structs};
 use crate::unify::{kind, plain_field};
 
-/// A dictionary of more values than this, or of more bytes of them, is written as its values.
+/// The most values of a dictionary, and the most bytes of these values. A column with more is
+/// written as plain values.
 const MOST_CATEGORIES: usize = 1 << 16;
 const MOST_BYTES: usize = 2 << 20;
 
 type Result<T> = std::result::Result<T, ArrowError>;
 
-/// What a file of columns is.
+/// The format of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Parquet,
@@ -55,18 +58,19 @@ pub(crate) struct Kept {
 }
 
 struct Column {
-    /// As it was declared, with its dictionaries.
+    /// The declared type, with its dictionaries.
     given: FieldRef,
-    /// As it is handed in, without them.
+    /// The type in which values are handed in, without dictionaries.
     plain: FieldRef,
-    /// As it is written.
+    /// The type in which values are written.
     stored: FieldRef,
-    /// The values of its dictionaries, in the order in which they stand in its type.
+    /// The values of the column's dictionaries, in the order in which they appear in its type.
     categories: Vec<Categories>,
 }
 
 impl Kept {
-    /// The columns of `schema` in a file of `format`; an error names the column and the way out.
+    /// Prepares the columns of `schema` for a file of `format`. An error text names the column and
+    /// the ways out.
     pub(crate) fn new(format: Format, schema: &Schema) -> std::result::Result<Self, String> {
         let column = |given: &FieldRef| {
             let refused = |why: String| {
@@ -95,10 +99,10 @@ impl Kept {
         Ok(Kept { format, columns })
     }
 
-    /// The columns that should be looked at before they are written.
+    /// Returns the names of the columns whose values should be inspected before they are written.
     pub(crate) fn unsure(&self) -> Vec<String> {
         let unsure = self.columns.iter().filter(|column| match self.format {
-            // Readers of Parquet are told of keys, which many values may not fit.
+            // The declared key type may be too narrow for the column's values.
             Format::Parquet => {
                 may_not_fit(column.plain.data_type()) || column.categories.iter().any(Categories::is_narrow)
             }
@@ -107,7 +111,8 @@ impl Kept {
         unsure.map(|column| column.given.name().clone()).collect()
     }
 
-    /// Looks at rows of a column; an error names the first of `array` that cannot be written.
+    /// Inspects rows of a column. The error is the first row of `array` that cannot be written, and
+    /// why.
     pub(crate) fn look(&mut self, name: &str, array: &ArrayRef) -> std::result::Result<(), (usize, String)> {
         let Some(column) = self.columns.iter_mut().find(|column| column.given.name() == name) else { return Ok(()) };
         let stored = column.stored.data_type();
@@ -129,8 +134,8 @@ impl Kept {
         gather(array, column.given.data_type(), &mut column.categories.iter_mut()).map_err(failed)
     }
 
-    /// Decides the dictionaries from what was looked at. Gives the schema of
-    /// what is handed in, and that of the file.
+    /// Decides the dictionaries from the values inspected. Returns the schema of the batches handed
+    /// in, and the schema of the file.
     pub(crate) fn settle(&mut self) -> Result<(SchemaRef, SchemaRef)> {
         for column in &mut self.columns {
             for categories in &mut column.categories {
@@ -142,7 +147,7 @@ impl Kept {
             };
             let declared = settled(self.format, &told, &mut column.categories.iter());
             let field = column.given.as_ref().clone().with_data_type(declared);
-            // Whoever reads a file knows no order of its values.
+            // Not declared as ordered: the dictionary's values are in order of appearance.
             let field = Arc::new(field.with_dict_is_ordered(false));
             if self.format == Format::Arrow {
                 column.stored = field.clone();
@@ -158,7 +163,7 @@ impl Kept {
         Ok((schema(|c| &c.plain), schema(|c| &c.stored)))
     }
 
-    /// `batch`, as it was handed in, as it is written.
+    /// Converts a batch from the types in which it was handed in to those of the file.
     pub(crate) fn convert(&self, batch: &RecordBatch, stored: &SchemaRef) -> Result<RecordBatch> {
         let columns = batch.columns().iter().zip(&self.columns).map(|(array, column)| match self.format {
             Format::Parquet => recast(array, column.stored.data_type()),
@@ -169,7 +174,7 @@ impl Kept {
         RecordBatch::try_new(stored.clone(), columns.collect::<Result<_>>()?)
     }
 
-    /// What a Parquet writer of these columns is told.
+    /// Returns the options of a Parquet writer for these columns.
     pub(crate) fn options(
         &self,
         mut properties: WriterProperties,
@@ -186,7 +191,7 @@ impl Kept {
     }
 }
 
-/// Writes a column of no rows, and one of a null, to memory.
+/// Tests that the format holds a column, by writing zero rows and one null to memory.
 fn prove(format: Format, column: &Column) -> std::result::Result<(), String> {
     let field = Arc::new(column.stored.as_ref().clone().with_nullable(true));
     let plain = Arc::new(column.plain.as_ref().clone().with_nullable(true));
@@ -214,22 +219,22 @@ fn prove(format: Format, column: &Column) -> std::result::Result<(), String> {
     caught(write).unwrap_or_else(|| Err("it is not known there".into()))
 }
 
-/// The values of one dictionary, each once, by the order in which they came.
+/// The values of one dictionary, each once, numbered in order of appearance.
 struct Categories {
     key: DataType,
     values: DataType,
     converter: Option<RowConverter>,
     codes: HashMap<Box<[u8]>, i32>,
     bytes: usize,
-    /// Whether somebody looked, and they were few enough.
+    /// Whether values were collected and did not exceed the limits.
     known: bool,
-    /// The dictionary, once it is decided.
+    /// The dictionary, set by `settle` if the file gets one.
     dictionary: Option<ArrayRef>,
 }
 
 impl Categories {
     fn new(key: &DataType, values: &DataType) -> Self {
-        // A type whose values cannot be told apart is written as it is.
+        // A type whose values cannot be compared has no converter and is written as plain values.
         let converter = RowConverter::new(vec![SortField::new(values.clone())]).ok();
         let values = values.clone();
         Categories {
@@ -265,7 +270,7 @@ impl Categories {
         Ok(())
     }
 
-    /// Decides the keys' type, and the dictionary where the file takes one.
+    /// Decides the type of the keys and, for Arrow, the dictionary.
     fn settle(&mut self, format: Format) -> Result<()> {
         let most: usize = match self.key {
             DataType::Int8 => 1 << 7,
@@ -288,7 +293,7 @@ impl Categories {
         Ok(())
     }
 
-    /// The type that it has in the file.
+    /// Returns the type in the file.
     fn settled(&self) -> DataType {
         match &self.dictionary {
             Some(_) => DataType::Dictionary(Box::new(self.key.clone()), Box::new(self.values.clone())),
@@ -326,7 +331,7 @@ impl Categories {
     }
 }
 
-/// Calls `each` with the keys and the values of every dictionary in a type, in order.
+/// Calls `each` with the key type and the value type of every dictionary in a type, in order.
 fn each_dictionary(data_type: &DataType, each: &mut dyn FnMut(&DataType, &DataType)) {
     use DataType::*;
     match data_type {
@@ -339,7 +344,7 @@ fn each_dictionary(data_type: &DataType, each: &mut dyn FnMut(&DataType, &DataTy
     }
 }
 
-/// A type with its dictionaries as they were decided.
+/// Returns a type in which dictionaries have the types that were decided.
 fn settled(format: Format, data_type: &DataType, categories: &mut Iter<'_, Categories>) -> DataType {
     use DataType::*;
     let item = |field: &FieldRef, categories: &mut Iter<'_, Categories>| -> FieldRef {
@@ -366,7 +371,7 @@ fn settled(format: Format, data_type: &DataType, categories: &mut Iter<'_, Categ
     }
 }
 
-/// Adds the values of `array` to those of the dictionaries that `declared` has in their place.
+/// Adds the values of `array` to the dictionaries at the places where `declared` has them.
 fn gather(array: &ArrayRef, declared: &DataType, categories: &mut IterMut<'_, Categories>) -> Result<()> {
     use DataType::*;
     match declared {
@@ -388,7 +393,8 @@ fn gather(array: &ArrayRef, declared: &DataType, categories: &mut IterMut<'_, Ca
     }
 }
 
-/// `array` with dictionaries where `declared` has them, in the type `to` that was decided.
+/// Encodes `array` by dictionaries at the places where `declared` has them; `to` is the resulting
+/// type.
 fn encode(
     array: &ArrayRef,
     declared: &DataType,

@@ -1,7 +1,7 @@
-//! Bytes at rest: the formats lowland reads and writes, and the run directory.
+//! Reads and writes files: the input and output formats of lowland, and the run directory.
 //!
-//! Nothing here knows about budgets, progress or cancellation: every call is
-//! bounded by the rows or the block it was asked for. Input never panics.
+//! This crate knows nothing about memory budgets, progress or cancellation: each call is bounded by
+//! the rows or the block that it was asked for. File contents never cause a panic.
 
 mod arrow_excerpt;
 mod arrow_file;

@@ -1,7 +1,7 @@
-//! A map, or any table with two columns of numbers, read to be drawn.
+//! Reads a map, or any table with two numeric columns, to be drawn.
 //!
-//! What must hold: a call holds what it was asked for, however large the file
-//! and its batches are; numbers are those of the file to the precision of f64.
+//! What must hold: a call holds only the rows that it was asked for, however large the file and its
+//! batches are; numbers are read as f64.
 
 use std::path::{Path, PathBuf};
 
@@ -14,11 +14,12 @@ use crate::open::open_one;
 use crate::vectors::Want;
 use crate::{Coordinates, Error, Result, Source};
 
-/// Reads a map: a Parquet, Arrow IPC or npy file, told apart by its first bytes.
+/// Reads a map: a Parquet, Arrow IPC or npy file, recognised by its first bytes.
 pub struct MapReader {
     path: PathBuf,
     source: Box<dyn Source>,
-    /// The columns of the coordinates; none where they are an array, or one column of lists.
+    /// The names of the coordinate columns. `None` if the coordinates are an array, or one column
+    /// of lists.
     columns: Option<Vec<String>>,
 }
 
@@ -33,17 +34,18 @@ impl std::fmt::Debug for MapReader {
 pub struct MapRows {
     /// The first coordinate of each row; NaN where it is null.
     pub x: Vec<f64>,
-    /// The second.
+    /// The second coordinate of each row.
     pub y: Vec<f64>,
-    /// The column that was asked for beside them.
+    /// The column that was requested beside the coordinates.
     pub beside: Option<ArrayRef>,
 }
 
 impl MapReader {
-    /// Opens the map at `path` with the coordinates that are named.
+    /// Opens the map at `path` with the given choice of coordinates.
     ///
-    /// [`Error::NoCoordinates`] where none are known, or fewer than two; those of
-    /// [`open`](crate::open) for a file that cannot be read.
+    /// # Errors
+    /// [`Error::NoCoordinates`] if no coordinates are recognised; [`Error::Format`] if fewer than
+    /// two were named; the errors of [`open`](crate::open) if the file cannot be read.
     pub fn open(path: impl Into<PathBuf>, coordinates: &Coordinates) -> Result<Self> {
         let path = path.into();
         let want = Want::of_map(coordinates);
@@ -51,7 +53,7 @@ impl MapReader {
         let dim = source.shape().dim;
         let one_list = names.len() == 1 && dim != 1;
         let few = dim < 2 && source.shape().rows > 0;
-        // A list of many numbers is no map unless somebody says so.
+        // Without an explicit choice, lists of more than three numbers are vectors, not a map.
         if few || (one_list && *coordinates == Coordinates::Usual && dim > 3) {
             return Err(match coordinates {
                 Coordinates::Usual => not_a_map(&path, source.as_ref()),
@@ -62,34 +64,36 @@ impl MapReader {
         Ok(MapReader { path, source, columns })
     }
 
-    /// The file.
+    /// Returns the file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The number of rows.
+    /// Returns the number of rows.
     pub fn rows(&self) -> u64 {
         self.source.shape().rows
     }
 
-    /// The number of coordinates; the first two are read.
+    /// Returns the number of coordinates. Only the first two are read.
     pub fn dim(&self) -> usize {
         self.source.shape().dim
     }
 
-    /// The columns of the coordinates: several, or one of lists; none of an array.
+    /// Returns the names of the coordinate columns: several, or one column of lists, or none for an
+    /// array.
     pub fn coordinates(&self) -> Vec<String> {
         self.columns.clone().unwrap_or_else(|| self.source.vector_column().into_iter().collect())
     }
 
-    /// The names of all columns.
+    /// Returns the names of all columns.
     pub fn columns(&self) -> Vec<String> {
         self.source.columns()
     }
 
-    /// Reads `rows` rows from row `first` on, and column `beside` of them if it is named.
+    /// Reads `rows` rows from row `first` on, and the column `beside` of these rows if given.
     ///
-    /// [`Error::NoSuchColumn`] for a column that is not there.
+    /// # Errors
+    /// [`Error::NoSuchColumn`] if there is no such column.
     pub fn read(&self, first: u64, rows: usize, beside: Option<&str>) -> Result<MapRows> {
         let beside: Vec<String> = beside.into_iter().map(Into::into).collect();
         let Some(columns) = &self.columns else {
@@ -107,7 +111,7 @@ impl MapReader {
         Ok(MapRows { x: x?, y: y?, beside: batch.columns().get(2).cloned() })
     }
 
-    /// Rows whose coordinates come to about 1 MiB.
+    /// Returns the number of rows whose coordinates take about 1 MiB.
     pub fn portion(&self) -> usize {
         let read = if self.columns.is_some() { 2 } else { self.source.shape().dim };
         ((1 << 17) / read.max(1)).max(1)

@@ -1,8 +1,7 @@
-//! A file of lowland's own, mapped read-only, or read by position.
+//! A finished file of the run directory, memory-mapped read-only or read by position.
 //!
-//! What must hold: only finished, immutable files of the run directory are
-//! mapped, and the run directory is locked; a file that shrinks while mapped
-//! would raise SIGBUS, and no process but the lock's holder may touch it.
+//! What must hold: only finished, immutable files of a locked run directory are mapped. A file that
+//! shrinks while it is mapped raises SIGBUS, so no process but the lock's holder may change it.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -20,7 +19,7 @@ pub struct Mapped {
 }
 
 impl Mapped {
-    /// Maps the file at `path`; an empty file is an empty map.
+    /// Maps the file at `path`. An empty file gives an empty slice.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let file = File::open(&path).map_err(|e| Error::io(&path, "open", e))?;
@@ -34,36 +33,38 @@ impl Mapped {
         Ok(Mapped { path, file, map: Some(map) })
     }
 
-    /// The file's bytes.
+    /// Returns the file's bytes.
     pub fn bytes(&self) -> &[u8] {
         self.map.as_deref().unwrap_or_default()
     }
 
-    /// The file.
+    /// Returns the file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads little-endian floats from `offset` bytes into the file on, without
-    /// the map: what is read once and in order need not lie in pages of ours.
+    /// Reads little-endian f32 values from byte `offset` on, not through the map: data that is read
+    /// once and in order then does not become part of the process's resident memory.
     pub fn read_floats(&self, offset: usize, to: &mut [f32]) -> Result<()> {
         let read = self.file.read_exact_at(bytemuck::cast_slice_mut(to), offset as u64);
         read.map_err(|e| Error::io(&self.path, "read", e))
     }
 
-    /// Tells the system that pages will be read in no order, so that it reads none ahead.
+    /// Advises the operating system that pages will be read in random order, so that it reads none
+    /// ahead.
     pub fn expect_random(&self) {
         if let Some(map) = &self.map {
-            // Advice only: a system that cannot take it reads a little more.
+            // Only advice: if it fails, the operating system reads somewhat more.
             let _ = map.advise(Advice::Random);
         }
     }
 
-    /// `count` little-endian floats that begin `offset` bytes into the file.
+    /// Returns `count` little-endian f32 values that begin at byte `offset`.
     ///
-    /// The offset must be a multiple of 4 and the range within the file; both
-    /// follow from lengths that were checked when the file was opened, so
-    /// anything else is an error of lowland's own and comes back as `Corrupt`.
+    /// # Errors
+    /// [`Error::Corrupt`] if the offset is not a multiple of 4 or the range is not within the file.
+    /// Both follow from lengths that were checked when the file was opened, so this is a bug in
+    /// lowland.
     pub fn floats(&self, offset: usize, count: usize) -> Result<&[f32]> {
         let bytes = offset.checked_add(count * 4).and_then(|end| self.bytes().get(offset..end));
         let Some(bytes) = bytes.filter(|b| b.as_ptr().addr() % 4 == 0 && cfg!(target_endian = "little")) else {

@@ -1,42 +1,42 @@
-//! The two types that vectors are read as, `f32` and `f64`, and the NaN of
-//! each that stands for a null.
+//! The two number types in which vectors are read, `f32` and `f64`, and the NaN of each that
+//! represents a null.
 //!
-//! A null component has no number. It is read as a quiet NaN whose payload no
-//! file's NaN keeps: every NaN of a file becomes the ordinary one. R marks its
-//! NA in the same way. What must hold: a null is told apart from a NaN that
-//! stood in the file, whatever the file's type.
+//! A null component has no number. It is read as a quiet NaN with a payload that no NaN of a file
+//! keeps, because every NaN of a file becomes the default NaN. (R marks its NA in the same way.)
+//! What must hold: a null can be told from a NaN in the file, whatever the file's number type.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use crate::{Result, Source};
 
-/// The payload's 23 bits, of which the first makes a NaN quiet. The last 16
-/// are not all 0, so no NaN of 16 bits becomes this one when it is widened.
+/// The payload in the 23 mantissa bits. The first bit makes the NaN quiet. The last 16 bits are not
+/// all 0, so no 16-bit NaN (bf16) becomes this NaN when it is widened.
 const PAYLOAD: u32 = 0x45_4c57;
 
-/// What a null component is read as in single precision; test with [`is_null`].
+/// The single-precision value of a null component; test with [`is_null`].
 pub const NULL: f32 = f32::from_bits(0x7f80_0000 | PAYLOAD);
 
-/// What a null component is read as in double precision; test with [`is_null_f64`].
+/// The double-precision value of a null component; test with [`is_null_f64`].
 pub const NULL_F64: f64 = f64::from_bits(0x7ff0_0000_0000_0000 | (PAYLOAD as u64) << 29);
 
-/// Whether a number read from a source is a null, rather than a number or a NaN of the file.
+/// Returns whether a number read from a source is a null, not a number or a NaN of the file.
 pub fn is_null(number: f32) -> bool {
     number.to_bits() == NULL.to_bits()
 }
 
-/// Whether a number read from a source in double precision is a null.
+/// Returns whether a double-precision number read from a source is a null.
 pub fn is_null_f64(number: f64) -> bool {
     number.to_bits() == NULL_F64.to_bits()
 }
 
-/// A number at rest, rounded to the nearest one of this type. A NaN becomes the ordinary NaN.
+/// Conversion of a stored number, rounded to the nearest value of this type. Every NaN becomes the
+/// default NaN.
 pub(crate) trait Take<T>: Sized {
     fn take(number: T) -> Self;
 }
 
-/// A type that vectors are read as.
+/// A number type in which vectors are read.
 pub(crate) trait Number:
     bytemuck::Pod
     + Take<u8>
@@ -51,13 +51,13 @@ pub(crate) trait Number:
     + Take<f32>
     + Take<f64>
 {
-    /// What a null is read as.
+    /// The value of a null.
     const NULL: Self;
 
     /// Reads rows of `source` as numbers of this type.
     fn read(source: &dyn Source, first: u64, out: &mut [Self]) -> Result<()>;
 
-    /// Widens as many halves as `out` holds, by the processor's own instructions where it has them.
+    /// Converts `out.len()` f16 values, by the processor's conversion instructions if it has them.
     fn halves(halves: &[f16], out: &mut [Self]);
 }
 
@@ -149,7 +149,7 @@ mod tests {
             f64::halves(&[half], &mut double);
             assert!(!is_null(single[0]) && !is_null_f64(double[0]), "{bits:#x}");
             assert!(!is_null(f32::take(half)) && !is_null_f64(f64::take(half)), "{bits:#x}");
-            // As bf16, and the marks themselves, as they might stand in a file.
+            // As bf16, and the null payload itself, in case a file contains it.
             let single = f32::from_bits(u32::from(bits) << 16 | PAYLOAD & 0xffff);
             assert!(!is_null(f32::take(single)) && !is_null_f64(f64::take(single)), "{bits:#x}");
             assert!(!is_null(f32::from_bits(u32::from(bits) << 16)), "{bits:#x}");
@@ -163,7 +163,8 @@ mod tests {
     fn numbers_are_rounded_once_to_the_nearest() {
         assert_eq!(f32::take(16_777_217i32), 16_777_216.0);
         assert_eq!(f32::take(u64::MAX), 18_446_744_073_709_551_615.0);
-        // 2⁶⁰ + 2³⁶ + 1 is nearest to 2⁶⁰ + 2³⁷; by way of f64, which loses the 1, it would be 2⁶⁰.
+        // 2⁶⁰ + 2³⁶ + 1 is nearest to 2⁶⁰ + 2³⁷. Rounded to f64 first, it would lose the 1 and
+        // become 2⁶⁰.
         assert_eq!(f32::take((1i64 << 60) + (1 << 36) + 1), ((1i64 << 60) + (1i64 << 37)) as f32);
         assert_eq!(f64::take((1i64 << 53) + 1), 9_007_199_254_740_992.0);
         assert!(f32::take(1e39f64).is_infinite());

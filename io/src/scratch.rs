@@ -1,13 +1,15 @@
-//! Scratch: bytes that a process puts aside for itself and reads back, in any
-//! order, any number of times.
+//! Scratch files: bytes that a process writes for itself and reads back, in any order, any number
+//! of times.
 //!
 //! ```text
-//! <dir>/<name>    what was appended, end to end, in the machine's own byte order
+//! <dir>/<name>    the appended bytes, end to end, no header; multi-byte values in native byte order
 //! ```
 //!
-//! What must hold: what comes back is checked against what went in. The file
-//! loses its name when writing ends, so that nothing is left of it, however
-//! the process ends; until then it is a leftover like any other.
+//! The format has no version: the file is read only by the process that wrote it.
+//!
+//! What must hold: the bytes read are checked against a checksum of the bytes written. The file's
+//! name is removed when writing ends, so that nothing remains of the file, however the process
+//! ends. Before that, the file is an ordinary leftover that opening the run directory removes.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -17,7 +19,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::{Error, Result};
 
-/// Where something was put.
+/// The place and checksum of appended bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scrap {
     at: u64,
@@ -25,7 +27,7 @@ pub struct Scrap {
     sum: u64,
 }
 
-/// A scratch file being written.
+/// A scratch file that is being written.
 #[derive(Debug)]
 pub struct ScratchWriter {
     file: File,
@@ -34,7 +36,7 @@ pub struct ScratchWriter {
 }
 
 impl ScratchWriter {
-    /// Begins the file `path`, over what was there.
+    /// Begins the file `path`, replacing an existing one.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let mut options = File::options();
@@ -43,7 +45,7 @@ impl ScratchWriter {
         Ok(ScratchWriter { file, path, bytes: 0 })
     }
 
-    /// Puts `parts` aside, one after another.
+    /// Appends `parts`, one after another.
     pub fn append(&mut self, parts: &[&[u8]]) -> Result<Scrap> {
         let (mut hash, at) = (Xxh3::new(), self.bytes);
         for part in parts {
@@ -54,19 +56,19 @@ impl ScratchWriter {
         Ok(Scrap { at, bytes: self.bytes - at, sum: hash.digest() })
     }
 
-    /// Bytes put aside so far.
+    /// Returns the number of bytes appended so far.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Ends writing; the file has no name from here on.
+    /// Ends writing and removes the file's name.
     pub fn finish(self) -> Result<Scratch> {
         std::fs::remove_file(&self.path).map_err(|e| Error::io(&self.path, "remove", e))?;
         Ok(Scratch { file: self.file, path: self.path })
     }
 }
 
-/// What was put aside. May be read by several threads at once.
+/// A finished scratch file. Several threads can read it at once.
 #[derive(Debug)]
 pub struct Scratch {
     file: File,
@@ -74,12 +76,13 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Reads `scrap` back into `parts`, which together are as long as it is.
+    /// Reads the bytes of `scrap` into `parts`, which together must have the same length.
     ///
-    /// [`Error::Corrupt`] if those are not the bytes that were put aside.
+    /// # Errors
+    /// [`Error::Corrupt`] if the bytes are not those that were appended.
     ///
     /// # Panics
-    /// If `parts` are longer or shorter together.
+    /// If the total length of `parts` differs from that of `scrap`.
     pub fn read(&self, scrap: Scrap, parts: &mut [&mut [u8]]) -> Result<()> {
         assert_eq!(scrap.bytes, parts.iter().map(|part| part.len() as u64).sum::<u64>());
         let (mut hash, mut at) = (Xxh3::new(), scrap.at);
@@ -95,7 +98,7 @@ impl Scratch {
         Err(Error::Corrupt { path: self.path.clone(), what })
     }
 
-    /// The name that the file had.
+    /// Returns the path that the file had.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -1,20 +1,21 @@
-//! Room on a file system.
+//! Free space on a file system.
 //!
-//! What must hold: nothing is created; what is told is what this process may
-//! use, not what the system keeps back for its administrator.
+//! What must hold: nothing is created, and the value is the space that this process may use,
+//! without the blocks reserved for the superuser.
 
 use std::path::Path;
 
 use crate::{Error, Result};
 
-/// Bytes that this process can still write on the file system of `path`. What
-/// is not there yet will lie where its nearest ancestor does.
+/// Returns the bytes that this process can still write on the file system of `path`. For a path
+/// that does not exist, this is the file system of its nearest existing ancestor.
 ///
-/// [`Error::Io`] if the file system does not say.
+/// # Errors
+/// [`Error::Io`] if the file system does not tell.
 pub fn free_space(path: &Path) -> Result<u64> {
     let mut asked = path;
     loop {
-        // The parent of a plain name is the empty path: the working directory.
+        // The parent of a plain name is the empty path, which stands for the working directory.
         let here = if asked.as_os_str().is_empty() { Path::new(".") } else { asked };
         match rustix::fs::statvfs(here) {
             Ok(found) => return Ok(found.f_bavail.saturating_mul(found.f_frsize)),
@@ -33,7 +34,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let there = free_space(dir.path()).unwrap();
         assert!(there > 0);
-        // Others write meanwhile, so about as much.
+        // Other processes write meanwhile, so the values are only roughly equal.
         let below = free_space(&dir.path().join("not/yet")).unwrap();
         assert!(below.abs_diff(there) < there / 2 + (1 << 30), "{below} where {there} are free");
         free_space(Path::new("a-name-of-nothing")).unwrap();
