@@ -1,11 +1,11 @@
-//! Part of an Arrow batch, taken out of a file by position: some columns, and
-//! of those some rows.
+//! Reads a part of an Arrow record batch from a file: some columns, and some of their rows.
 //!
-//! An excerpt is a batch of its own, message and body, not compressed, so that
-//! what checks and decodes whole batches does the same for it. What must hold:
-//! whatever a message or an offset says is checked before anything is read on
-//! its word; what lies outside the columns and rows is not read; compressed
-//! bytes are never held, but decompressed as they are read.
+//! The part is an Arrow batch of its own (message and body, not compressed), so that the code that
+//! checks and decodes whole batches handles it too.
+//!
+//! What must hold: every length and offset that a message states is checked before anything is read
+//! by it; bytes outside the requested columns and rows are not read; compressed bytes are never
+//! held whole, but decompressed while they are read.
 
 use std::io::{self, BufReader, ErrorKind, Read};
 use std::ops::Range;
@@ -21,18 +21,19 @@ use crate::arrow_message;
 use crate::positioned::Positioned;
 use crate::vectors::within;
 
-/// Buffers in a body begin at multiples of this many bytes.
+/// Buffers in a body begin at multiples of this number of bytes.
 const ALIGNMENT: usize = 64;
 
-/// Compressed bytes read at once.
+/// Compressed bytes of one read.
 const PACKED_BYTES: usize = 64 << 10;
 
-/// Rows begin at multiples of so many, so that bitmaps are cut between bytes.
+/// The first row of a part is a multiple of this number, so that bitmaps are cut at byte
+/// boundaries.
 pub(crate) const STEP: u64 = 8;
 
-/// Why an excerpt cannot be had.
+/// Why a part of a batch cannot be read.
 pub(crate) enum Fault {
-    /// The bytes are not what they should be; to be told with the file's name.
+    /// The bytes are invalid. The caller adds the file's name to the text.
     Damage(String),
     /// The file cannot be read.
     File(Error),
@@ -58,7 +59,7 @@ impl From<Error> for Fault {
 
 type Result<T> = std::result::Result<T, Fault>;
 
-/// A batch in a file: its message, where its body lies, and what it is a batch of.
+/// A batch in a file: its message, the offset and length of its body, and its schema.
 #[derive(Clone, Copy)]
 pub(crate) struct Stored<'a> {
     pub(crate) message: ipc::Message<'a>,
@@ -66,8 +67,8 @@ pub(crate) struct Stored<'a> {
     pub(crate) schema: &'a Schema,
 }
 
-/// Whether rows can be taken out of arrays of a type. Of others the whole is:
-/// what belongs to a row may lie anywhere in them.
+/// Returns whether a range of rows can be cut out of arrays of a type. Arrays of other types are
+/// read whole, because the data of a row may lie anywhere in them.
 pub(crate) fn has_rows(data_type: &DataType) -> bool {
     use DataType::*;
     match data_type {
@@ -78,10 +79,10 @@ pub(crate) fn has_rows(data_type: &DataType) -> bool {
     }
 }
 
-/// Takes the columns, and of structs the fields, that `paths` lead to out of a
-/// batch; of its rows `rows`, which must begin at a multiple of [`STEP`] and be
-/// of a batch that is not compressed, of columns that [`has_rows`]; all where
-/// None. Gives the excerpt's message, and its body, for which `space` is used.
+/// Reads a part of a batch: the columns, and the fields of structs, to which `paths` lead, and the
+/// rows `rows`, or all rows for `None`. `rows` must begin at a multiple of [`STEP`], and requires
+/// that the batch is not compressed and that [`has_rows`] holds for the columns' types. Returns the
+/// part's message and body; the body is stored in `space`.
 pub(crate) fn take(
     file: &Positioned,
     from: Stored<'_>,
@@ -112,7 +113,7 @@ pub(crate) fn take(
         space,
         filled: 0,
     };
-    // Nothing behind the last column matters.
+    // Arrays behind the last requested column need not be visited.
     let end = paths.iter().filter_map(|path| path.first()).max().map_or(0, |&last| last + 1);
     for (i, field) in from.schema.fields().iter().take(end).enumerate() {
         let paths = within(paths, i);
@@ -126,20 +127,20 @@ pub(crate) fn take(
     Ok((message, excerpt.space.into()))
 }
 
-/// What is taken of an array.
+/// The part of an array that is read.
 #[derive(Clone)]
 enum Part {
     Nothing,
     Whole,
-    /// These of its elements.
+    /// This range of its elements.
     Rows(Range<u64>),
 }
 
-/// A walk over a batch's columns, in the order in which their arrays and
-/// buffers come, and what it has taken so far.
+/// A walk over a batch's columns, in the order in which their arrays and buffers are stored, with
+/// the parts read so far.
 struct Excerpt<'a, N, B> {
     file: &'a Positioned,
-    /// Where the body begins in the file, and its length.
+    /// The offset of the body in the file, and its length.
     body: (u64, u64),
     codec: Option<CompressionType>,
     version: MetadataVersion,
@@ -149,7 +150,7 @@ struct Excerpt<'a, N, B> {
     taken_nodes: Vec<FieldNode>,
     taken_buffers: Vec<ipc::Buffer>,
     taken_variadic: Vec<i64>,
-    /// The excerpt's body up to `filled`; what it was used for before, beyond.
+    /// The part's body, up to `filled`. The bytes beyond are left from an earlier use.
     space: MutableBuffer,
     filled: usize,
 }
@@ -178,8 +179,8 @@ where
         builder.finished_data().to_vec()
     }
 
-    /// Takes `part` of the next array and of those within it; of a struct's fields those that
-    /// `paths` lead to, all where there are none or one ends here.
+    /// Reads `part` of the next array and of its child arrays. Of a struct's fields, only those to
+    /// which `paths` lead; all if there are no paths or one ends here.
     fn field(&mut self, field: &Field, part: &Part, paths: &[&[usize]]) -> Result<()> {
         use DataType::*;
         let node = self.node(part)?;
@@ -226,7 +227,7 @@ where
                 self.bitmap(node, part)?;
                 self.values(part, u64::try_from(*width).map_err(|_| "values of negative size")?)?;
             }
-            // Those without rows: `part` is never some of them.
+            // For types without `has_rows`, `part` is never a range of rows.
             ListView(item) | LargeListView(item) => {
                 self.whole(node, part, 3)?;
                 self.field(item, part, &[])?;
@@ -252,7 +253,7 @@ where
         Ok(())
     }
 
-    /// The next array's length and nulls, which some rows must lie within.
+    /// Returns the next array's length and null count. A range of rows must lie within this length.
     fn node(&mut self, part: &Part) -> Result<&'a FieldNode> {
         let node = self.nodes.next().ok_or("its array is missing")?;
         if let Part::Rows(rows) = part
@@ -271,13 +272,13 @@ where
         }
     }
 
-    /// An array of nothing but nulls, which has no buffers.
+    /// Handles an array of nulls only, which has no buffers.
     fn empty(&mut self, node: &FieldNode, part: &Part) {
         let nulls = if let Part::Rows(rows) = part { rows.end - rows.start } else { 0 };
         self.note(node, part, nulls);
     }
 
-    /// An array with as many buffers of its own, of which all or nothing is taken.
+    /// Handles an array with `buffers` buffers of its own that are read whole or not at all.
     fn whole(&mut self, node: &FieldNode, part: &Part, buffers: usize) -> Result<()> {
         self.note(node, part, 0);
         for _ in 0..buffers {
@@ -286,7 +287,7 @@ where
         Ok(())
     }
 
-    /// An array's bitmap, and with it the array's length.
+    /// Reads an array's validity bitmap and records the length of the part read.
     fn bitmap(&mut self, node: &FieldNode, part: &Part) -> Result<()> {
         let Part::Rows(rows) = part else {
             self.note(node, part, 0);
@@ -308,7 +309,7 @@ where
         Ok(())
     }
 
-    /// A buffer of bits.
+    /// Reads a buffer of bits.
     fn bits(&mut self, part: &Part) -> Result<()> {
         match part {
             Part::Rows(rows) => self.bytes(&Part::Rows(rows.start / 8..rows.end.div_ceil(8))),
@@ -316,29 +317,29 @@ where
         }
     }
 
-    /// A buffer of values of `width` bytes.
+    /// Reads a buffer of values of `width` bytes.
     fn values(&mut self, part: &Part, width: u64) -> Result<()> {
         let part = part.times(width)?;
         self.bytes(&part)
     }
 
-    /// An array of texts or byte strings.
+    /// Reads an array of texts or byte strings.
     fn texts(&mut self, node: &FieldNode, part: &Part, width: usize) -> Result<()> {
         self.bitmap(node, part)?;
         let within = self.offsets(part, width, 1)?;
         self.bytes(&within)
     }
 
-    /// A buffer of offsets of `width` bytes, one more than rows. Gives the
-    /// part between the first and the last, from a multiple of `step` on, and
-    /// makes the offsets count from there.
+    /// Reads a buffer of offsets of `width` bytes, one more than there are rows. Returns the range
+    /// of elements between the first and the last offset, beginning at a multiple of `step`, and
+    /// makes the offsets relative to this beginning.
     fn offsets(&mut self, part: &Part, width: usize, step: u64) -> Result<Part> {
         let Part::Rows(rows) = part else {
             self.bytes(part)?;
             return Ok(part.clone());
         };
         if rows.is_empty() {
-            // An array of no values may lack even the first offset.
+            // An array without values may have no offsets at all.
             self.bytes(&Part::Rows(0..0))?;
             return Ok(Part::Rows(0..0));
         }
@@ -362,7 +363,8 @@ where
         Ok(Part::Rows(start..last))
     }
 
-    /// An array of views: each is a short text itself, or says where in which of further buffers it lies.
+    /// Reads an array of views. A view holds a text of at most 12 bytes itself, or the place of a
+    /// longer text in one of several further buffers.
     fn views(&mut self, node: &FieldNode, part: &Part) -> Result<()> {
         const WIDTH: u64 = 16;
         let count = self.variadic.next().and_then(|n| usize::try_from(n).ok());
@@ -373,7 +375,7 @@ where
         self.bitmap(node, part)?;
         let Part::Rows(rows) = part else {
             self.bytes(part)?;
-            // As many as are said, and no more than there are.
+            // Stops with an error if the message counts more buffers than it has.
             return (0..count).try_for_each(|_| self.bytes(part));
         };
         let Part::Rows(places) = Part::Rows(rows.clone()).times(WIDTH)? else { return Ok(()) };
@@ -381,7 +383,7 @@ where
         if count > self.buffers.len() {
             return Err("a buffer is missing".into());
         }
-        // From where to where the rows' texts lie in each buffer.
+        // The range that the rows' texts occupy in each buffer.
         let mut used = vec![(u32::MAX, 0); count];
         for view in self.space[taken.clone()].as_chunks().0 {
             if let Some((length, buffer, offset)) = long(view) {
@@ -401,7 +403,7 @@ where
         Ok(())
     }
 
-    /// Takes `part` of the next buffer's bytes.
+    /// Reads `part` of the next buffer's bytes.
     fn bytes(&mut self, part: &Part) -> Result<()> {
         match part {
             Part::Nothing => self.buffers.next().map(drop).ok_or_else(|| "a buffer is missing".into()),
@@ -416,7 +418,7 @@ where
         }
     }
 
-    /// Takes these of the next buffer's bytes; gives where in `space` they lie.
+    /// Reads a range of the next buffer's bytes. Returns the range in `space`.
     fn cut(&mut self, range: Range<u64>) -> Result<Range<usize>> {
         let buffer = self.buffer()?;
         let length = buffer.end - buffer.start;
@@ -426,7 +428,7 @@ where
         self.put(buffer.start + range.start..buffer.start + range.end)
     }
 
-    /// Where in the body the next buffer lies.
+    /// Returns the range of the next buffer in the body.
     fn buffer(&mut self) -> Result<Range<u64>> {
         let buffer = self.buffers.next().ok_or("a buffer is missing")?;
         let start = u64::try_from(buffer.offset()).map_err(|_| "a buffer at a negative offset")?;
@@ -440,14 +442,14 @@ where
         }
     }
 
-    /// Reads these bytes of the body to the excerpt's end.
+    /// Reads a range of the body to the end of the part.
     fn put(&mut self, range: Range<u64>) -> Result<Range<usize>> {
         let place = self.grow(range.end - range.start)?;
         self.file.read_at(self.body.0 + range.start, &mut self.space[place.clone()])?;
         Ok(place)
     }
 
-    /// Decompresses these bytes of the body to the excerpt's end.
+    /// Decompresses a range of the body to the end of the part.
     fn unpack(&mut self, range: Range<u64>, codec: CompressionType) -> Result<()> {
         const PREFIX: u64 = 8;
         let data = range.start + PREFIX..range.end;
@@ -476,7 +478,7 @@ where
         })
     }
 
-    /// Makes room for another buffer at the excerpt's end.
+    /// Allocates space for another buffer at the end of the part.
     fn grow(&mut self, length: u64) -> Result<Range<usize>> {
         let start = self.filled.next_multiple_of(ALIGNMENT);
         let end = usize::try_from(length).ok().and_then(|n| start.checked_add(n)).ok_or("a buffer is too long")?;
@@ -492,7 +494,7 @@ where
     }
 }
 
-/// Fills `to` with all that a decompressor gives.
+/// Fills `to` from a decompressor, which must give exactly that many bytes.
 fn fill(reader: &mut impl Read, to: &mut [u8]) -> io::Result<()> {
     let wrong = |what: &str| io::Error::new(ErrorKind::InvalidData, format!("{what} than it says"));
     reader.read_exact(to).map_err(|e| match e.kind() {
@@ -505,7 +507,7 @@ fn fill(reader: &mut impl Read, to: &mut [u8]) -> io::Result<()> {
     }
 }
 
-/// Compressed bytes in a file, read from `at` to `end`.
+/// Compressed bytes in a file, read from offset `at` to `end`.
 struct Packed<'a> {
     file: &'a Positioned,
     at: u64,
@@ -522,7 +524,7 @@ impl Read for Packed<'_> {
 }
 
 impl Part {
-    /// The part that each element's `n` parts are.
+    /// Converts a range of elements to the range of their sub-elements, `n` for each element.
     fn times(&self, n: u64) -> Result<Part> {
         let Part::Rows(rows) = self else { return Ok(self.clone()) };
         match (rows.start.checked_mul(n), rows.end.checked_mul(n)) {
@@ -532,7 +534,8 @@ impl Part {
     }
 }
 
-/// Length, buffer and offset of a view that is no short text itself.
+/// Returns length, buffer and offset of a view whose text lies in a buffer; `None` for a short
+/// text.
 fn long(view: &[u8; 16]) -> Option<(u32, u32, u32)> {
     let word = |at: usize| view[at..].first_chunk().map_or(0, |b| u32::from_le_bytes(*b));
     let length = word(0);

@@ -1,10 +1,13 @@
-//! Arrow IPC files (Feather version 2) and streams in files, read by position:
-//! of uncompressed batches only the rows asked for, of compressed ones the
-//! columns, decoded one batch at a time.
+//! A source over an Arrow IPC file (Feather version 2), or over an Arrow IPC stream in a file, read
+//! by position. Of uncompressed batches only the requested rows are read; of compressed batches the
+//! requested columns, decoded one batch at a time.
 //!
-//! What must hold: opening reads the footer and each message's metadata but no
-//! data; a batch that had to be decoded whole is kept, so that reading on costs
-//! nothing, and no other is held; damaged bytes are an error.
+//! What must hold:
+//! - Opening reads the footer and each message's metadata, but no data beyond dictionaries and the
+//!   rows that show how long the vectors are.
+//! - A batch that had to be decoded whole is kept, so that reading its next rows is cheap. At most
+//!   one such batch is held for vectors and one for other columns.
+//! - Damaged bytes cause an error.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -27,59 +30,62 @@ use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 
 pub(crate) const MAGIC: &[u8] = b"ARROW1";
 
-/// How a stream's first message begins.
+/// The first bytes of a stream's messages.
 pub(crate) const STREAM_MAGIC: &[u8] = &[0xff; 4];
-/// What is before a message: that, and the length of its metadata.
+/// The bytes before a message's metadata: the marker above, and the metadata's length.
 const PREFIX: u64 = 8;
 
-/// About as many bytes of vectors are read at once on their way to `out`: they
-/// stay in a core's cache, and a call's fixed cost is small beside them.
+/// About the number of bytes of vectors read at a time: few enough to stay in a core's cache, and
+/// enough to make a call's fixed cost small.
 const PORTION_BYTES: usize = 256 << 10;
-/// Of each column, where many are read: enough to make a call's cost small there too.
+/// The least number of bytes read at a time from each column if there are many columns, again to
+/// make a call's fixed cost small.
 const COLUMN_BYTES: usize = 8 << 10;
 
-/// Rows read at once while none has shown how long the vectors are.
+/// Rows read at a time while no row has shown how long the vectors are.
 const SETTLE_ROWS: u64 = 64;
 
-/// What it takes to decompress: zstd's window at its usual levels, and a little.
+/// The memory of a decompressor: zstd's window at its usual levels, with some margin.
 const UNPACK_BYTES: u64 = 4 << 20;
 
 /// An Arrow IPC file, or a stream in a file.
 pub(crate) struct ArrowFile {
     path: PathBuf,
     file: Positioned,
-    /// The place of what describes the rest, in bytes: the footer, or a stream's schema.
+    /// The byte range of the description: the footer, or a stream's schema.
     header: Range<u64>,
-    /// Whether dictionaries hold from where they lie, as in a stream, and not for the whole file.
+    /// Whether a dictionary is valid from its position on, as in a stream, rather than for the
+    /// whole file.
     streamed: bool,
     schema: SchemaRef,
     vectors: Vectors,
     shape: Shape,
     batches: Vec<Block>,
     dictionary_blocks: Vec<Block>,
-    /// The rows of the largest batch that is decoded whole since it is compressed.
+    /// The rows of the largest compressed batch, which is decoded whole.
     whole: u64,
-    /// The bytes of the largest batch that is decoded whole since its vectors' rows lie anywhere.
+    /// The bytes of the largest batch, if the vectors' type requires that batches are decoded
+    /// whole.
     scattered: u64,
-    /// Bytes of the dictionaries that the vectors need.
+    /// The bytes of the dictionaries that the vectors need.
     dictionary_bytes: u64,
     kept: Kept,
 }
 
-/// What is kept between calls.
+/// The data kept between calls.
 #[derive(Default)]
 struct Kept {
-    /// The dictionaries of so many messages.
+    /// The dictionaries after this number of dictionary messages.
     dictionaries: Mutex<Option<(usize, Arc<Dictionaries>)>>,
-    /// A batch's metadata.
+    /// The metadata of batch `usize`.
     message: Mutex<Option<(usize, Arc<Vec<u8>>)>>,
     vectors: Mutex<Option<Decoded>>,
     columns: Mutex<Option<Decoded>>,
-    /// What vectors were read into last, and are next.
+    /// The buffer into which vectors were read last, for reuse.
     space: Mutex<Option<MutableBuffer>>,
 }
 
-/// A message and its body in the file; for a batch also its first row.
+/// The place of a message and its body in the file; for a batch also its first row and its rows.
 #[derive(Debug, Clone, Copy)]
 struct Block {
     first: u64,
@@ -90,23 +96,23 @@ struct Block {
 }
 
 impl Block {
-    /// Where the body begins, and its length.
+    /// Returns the offset of the body in the file, and its length.
     fn body(&self) -> (u64, u64) {
         (self.offset + self.metadata, self.body)
     }
 }
 
-/// What a file or a stream says of itself.
+/// The schema and the list of messages of a file or stream.
 struct Contents {
     schema: SchemaRef,
-    /// Where that is said.
+    /// The byte range from which they were read.
     header: Range<u64>,
     batches: Vec<Block>,
     dictionaries: Vec<Block>,
 }
 
 impl Contents {
-    /// Of a file, by its footer.
+    /// Reads the contents of a file from its footer.
     fn of_file(file: &Positioned) -> Result<Self> {
         let path = file.path();
         let damaged = |what: String| Error::format(path, what);
@@ -138,7 +144,7 @@ impl Contents {
         Ok(Contents { schema, header: footer, batches, dictionaries })
     }
 
-    /// Of a stream, message by message; their bodies are not read.
+    /// Reads the contents of a stream, message by message, without the bodies.
     fn of_stream(file: &Positioned) -> Result<Self> {
         let path = file.path();
         let damaged = |what: &str| Error::format(path, what);
@@ -149,7 +155,7 @@ impl Contents {
         };
         let mut contents: Option<Contents> = None;
         let mut at = 0;
-        // A stream may end without saying so.
+        // An end-of-stream marker is optional.
         while at < file.bytes() {
             let prefix = file.read(at..within(at.checked_add(PREFIX))?)?;
             let length =
@@ -193,7 +199,7 @@ fn outside(path: &Path) -> Error {
     Error::format(path, "a batch lies outside of the file: cut short or damaged")
 }
 
-/// A batch as decoded: which, which columns of it, and what they lie in.
+/// A decoded batch: its index, which of its columns, and the buffer that holds the values.
 struct Decoded {
     index: usize,
     columns: Vec<usize>,
@@ -201,12 +207,12 @@ struct Decoded {
     body: Buffer,
 }
 
-/// What rows are read for.
+/// The purpose of a read.
 #[derive(Clone, Copy, PartialEq)]
 enum Use {
-    /// To be copied on: a portion at a time.
+    /// The rows are copied by the caller, so they can be read in portions.
     Vectors,
-    /// To be handed out as they are.
+    /// The rows are returned as they are.
     Columns,
 }
 
@@ -228,7 +234,7 @@ impl ArrowFile {
             block.first = rows;
             block.rows = u64::try_from(batch.length()).map_err(|_| outside(path))?;
             rows = rows.checked_add(block.rows).ok_or_else(|| outside(path))?;
-            // Empty batches hold no row to be found by.
+            // A batch without rows is never looked up.
             if block.rows == 0 {
                 continue;
             }
@@ -266,7 +272,8 @@ impl ArrowFile {
             let dictionaries = this.dictionaries(Use::Vectors, last)?;
             this.dictionary_bytes = dictionaries.values().map(|d| d.get_array_memory_size() as u64).sum();
         }
-        // The first row mostly has components; where it is null, the first that has.
+        // The vectors' length is usually known from the first row. If that row is null, further
+        // rows are read.
         let (mut at, mut rows) = (0, 1);
         while this.vectors.dim.is_none() && at < this.shape.rows {
             let mut vectors = this.vectors.clone();
@@ -278,7 +285,7 @@ impl ArrowFile {
             (at, rows) = (at + rows, SETTLE_ROWS);
         }
         this.shape.dim = this.vectors.dim.unwrap_or(0);
-        // A file asked nothing yet holds nothing.
+        // A file that was opened but not read yet holds nothing.
         this.release();
         Ok(this)
     }
@@ -287,12 +294,12 @@ impl ArrowFile {
         &self.vectors.names
     }
 
-    /// Bytes of a row's vector, decoded: the numbers, and where they are.
+    /// Returns the bytes of a row's vector when decoded: its numbers, and its offsets or validity.
     fn row_bytes(&self) -> u64 {
         self.vectors.row_bytes().saturating_add(self.vectors.place_bytes())
     }
 
-    /// Rows of vectors that are read at once.
+    /// Returns the number of rows of vectors read at a time.
     fn portion(&self) -> u64 {
         let bytes = PORTION_BYTES.max(self.vectors.columns.len().saturating_mul(COLUMN_BYTES)) as u64;
         (bytes / self.row_bytes()).next_multiple_of(STEP).max(STEP)
@@ -309,7 +316,7 @@ impl ArrowFile {
         self.file.read(block.offset..block.offset + block.metadata)
     }
 
-    /// The metadata of batch `index`.
+    /// Returns the metadata of batch `index`.
     fn message(&self, index: usize, block: &Block) -> Result<Arc<Vec<u8>>> {
         let mut kept = lock(&self.kept.message);
         match kept.as_ref() {
@@ -322,7 +329,8 @@ impl ArrowFile {
         }
     }
 
-    /// The dictionaries that hold for `batch`, decoded when a column first needs one.
+    /// Returns the dictionaries that are valid for `batch`. They are decoded when a column first
+    /// needs one.
     fn dictionaries(&self, use_of: Use, batch: &Block) -> Result<Arc<Dictionaries>> {
         let blocks = match self.streamed {
             true => &self.dictionary_blocks[..self.dictionary_blocks.partition_point(|d| d.offset < batch.offset)],
@@ -347,8 +355,8 @@ impl ArrowFile {
         Ok(kept.insert((blocks.len(), Arc::new(dictionaries))).1.clone())
     }
 
-    /// Calls `take` with parts, one after the other, of `rows` rows from
-    /// `first` on, and each part's first row.
+    /// Calls `take` with the `rows` rows from `first` on, in consecutive parts, and with each
+    /// part's first row.
     fn each(
         &self,
         use_of: Use,
@@ -369,8 +377,8 @@ impl ArrowFile {
         Ok(())
     }
 
-    /// Calls `take` with rows of batch `index` from row `first` of the file
-    /// on, `most` or fewer; gives how many they were.
+    /// Calls `take` with up to `most` rows of batch `index`, beginning at row `first` of the file.
+    /// Returns how many rows these were.
     fn part(
         &self,
         use_of: Use,
@@ -393,7 +401,7 @@ impl ArrowFile {
             take(batch.slice(from as usize, left as usize), first)?;
             return Ok(left);
         }
-        // The old batch goes before the new one comes, which is decoded in its place.
+        // The former batch is freed before the next one is read into the same buffer.
         if let Some(last) = lock(kept).take() {
             drop(last.batch);
             self.keep_space(use_of, last.body);
@@ -427,23 +435,24 @@ impl ArrowFile {
         Ok(rows)
     }
 
-    /// What the last vectors were read into, to be used again: memory that is
-    /// new to the process costs as much as reading into it.
+    /// Returns the buffer into which vectors were read last. It is reused because touching new
+    /// memory costs as much time as reading into it.
     fn space(&self, use_of: Use) -> MutableBuffer {
         let kept = if use_of == Use::Vectors { lock(&self.kept.space).take() } else { None };
         kept.unwrap_or_default()
     }
 
-    /// Keeps what vectors were read into. They are copied on by now, and
-    /// nothing else holds it; columns are handed out with theirs.
+    /// Keeps the buffer into which vectors were read. The vectors have been copied by now, so
+    /// nothing else refers to the buffer. A buffer of other columns is handed out with them.
     fn keep_space(&self, use_of: Use, body: Buffer) {
         if use_of == Use::Vectors {
             *lock(&self.kept.space) = body.into_mutable().ok();
         }
     }
 
-    /// Columns `columns` of a batch, and what they lie in; of its rows `rows`. Of structs, vectors
-    /// need only the fields that they are in.
+    /// Decodes the columns `columns` of a batch, with rows `rows` or all; returns the batch and the
+    /// buffer that holds the values. Of structs, a read of vectors decodes only the fields that
+    /// hold components.
     fn decode(
         &self,
         use_of: Use,
@@ -541,9 +550,10 @@ impl Source for ArrowFile {
     fn held_bytes(&self) -> u64 {
         let most = self.batches.iter().map(|b| b.rows.min(self.portion())).max().unwrap_or(0);
         let message = self.batches.iter().map(|b| b.metadata).max().unwrap_or(0);
-        // The buffer of a portion may have grown to twice what it needed, and starts at a row of STEP.
+        // The buffer of a portion may have grown to twice what was needed, and begins at a multiple
+        // of STEP.
         let portion = (2 * (most + STEP)).saturating_mul(self.row_bytes());
-        // Decompressors have windows, and bytes on their way to them.
+        // A decompressor holds its window and a buffer of compressed bytes.
         let whole = if self.whole > 0 { self.whole.saturating_mul(self.row_bytes()) + UNPACK_BYTES } else { 0 };
         whole.max(self.scattered).max(portion).saturating_add(message + self.dictionary_bytes)
     }
@@ -558,12 +568,12 @@ impl Source for ArrowFile {
     }
 }
 
-/// The message in a batch's metadata.
+/// Parses the message in a batch's metadata.
 fn parse(metadata: &[u8]) -> arrow_message::Checked<ipc::Message<'_>> {
     arrow_message::parse(arrow_message::flatbuffer(metadata)?)
 }
 
-/// Columns in the file's order, each once.
+/// Returns the columns in the file's order, each once.
 fn ascending(columns: &[usize]) -> Vec<usize> {
     let mut columns = columns.to_vec();
     columns.sort_unstable();
@@ -588,7 +598,8 @@ mod tests {
 
     const DIM: usize = 3;
 
-    /// Columns of every kind of layout, nulls in all that can have them, after the vectors' own.
+    /// Returns a table with columns of every array layout, with nulls in all that can have them,
+    /// after the columns of the vectors.
     fn table(rows: usize) -> RecordBatch {
         let texts: Vec<Option<String>> = (0..rows)
             .map(|i| (i % 7 != 3).then(|| format!("{i} ").repeat(i % 9 + usize::from(i % 4 == 1) * 5)))
@@ -692,12 +703,12 @@ mod tests {
             let file = open(&path);
             for (a, b) in ranges {
                 let (from, to) = (a.min(b).min(rows), a.max(b).min(rows));
-                // All; then those of which rows can be taken.
+                // All columns; then those whose rows can be cut out.
                 for names in [&names[..], &names[3..10], &names[11..]] {
                     let found = file.read_columns(names, from as u64, to - from).unwrap();
                     prop_assert_eq!(found.num_rows(), to - from);
                     for (name, column) in names.iter().zip(found.columns()) {
-                        // Dictionaries and run-end encoded columns are given as their values.
+                        // Dictionaries and run-end-encoded columns are returned as their values.
                         let stored = table.column_by_name(name).unwrap().slice(from, to - from);
                         let expected = recast(&stored, &plain(stored.data_type())).unwrap();
                         prop_assert_eq!(column.as_ref(), expected.as_ref(), "{} from row {} to {}", name, from, to);
@@ -724,7 +735,8 @@ mod tests {
         let whole = (rows * dim * 4) as u64;
         assert!(file.held_bytes() < whole / 8, "{}", file.held_bytes());
         let mut out = vec![0.0; rows * dim];
-        // A first row of any remainder by STEP, so that portions do not begin where bitmaps do.
+        // First rows with different remainders by STEP, so that portions do not begin where bitmap
+        // bytes do.
         for first in [0, 1, 7, 8, 12_345] {
             let out = &mut out[first * dim..];
             out.fill(-1.0);

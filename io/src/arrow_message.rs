@@ -1,10 +1,11 @@
 //! Arrow IPC messages, checked before the arrow crate decodes them.
 //!
-//! The arrow crate asserts what it expects of a schema or a batch; a damaged
-//! file must be an error, not a panic. So every length, offset, count and type
-//! that it would rely on is looked at here first. What must hold: whatever
-//! passes `schema` and `decode` was found sound, and nothing is allocated on
-//! the word of a damaged length.
+//! The arrow crate asserts its expectations of a schema or a batch, but a damaged file must cause
+//! an error and not a panic. So every length, offset, count and type on which the crate relies is
+//! checked here first.
+//!
+//! What must hold: whatever passes [`schema`] and [`decode`] is valid, and no memory is allocated
+//! by a length that was not checked.
 
 use std::collections::HashMap;
 
@@ -15,7 +16,7 @@ use arrow::ipc::reader::{RecordBatchDecoder, read_dictionary};
 use arrow::ipc::{self, MetadataVersion};
 use arrow::record_batch::RecordBatch;
 
-/// What is wrong with the bytes, to be told with the file's name.
+/// A result whose error text says what is wrong with the bytes. The caller adds the file's name.
 pub(crate) type Checked<T> = std::result::Result<T, String>;
 
 /// Dictionaries by their id.
@@ -23,14 +24,14 @@ pub(crate) type Dictionaries = HashMap<i64, ArrayRef>;
 
 const CONTINUATION: [u8; 4] = [0xff; 4];
 
-/// The flatbuffer within an encapsulated message: behind its length, and the
+/// Returns the flatbuffer of an encapsulated message: the bytes behind the length, and behind the
 /// continuation marker that newer writers put first.
 pub(crate) fn flatbuffer(message: &[u8]) -> Checked<&[u8]> {
     let skipped = if message.starts_with(&CONTINUATION) { 8 } else { 4 };
     message.get(skipped..).ok_or_else(|| "a message is too short".into())
 }
 
-/// Parses a message; its parts are not yet checked.
+/// Parses a message. Its parts are not checked yet.
 pub(crate) fn parse(flatbuffer: &[u8]) -> Checked<ipc::Message<'_>> {
     let message = ipc::root_as_message(flatbuffer).map_err(|e| format!("a message cannot be parsed: {e}"))?;
     match message.version() {
@@ -39,7 +40,7 @@ pub(crate) fn parse(flatbuffer: &[u8]) -> Checked<ipc::Message<'_>> {
     }
 }
 
-/// Reads a schema.
+/// Checks and converts a schema.
 pub(crate) fn schema(found: ipc::Schema<'_>) -> Checked<Schema> {
     if found.endianness() != ipc::Endianness::Little {
         return Err("big-endian Arrow data; write it again on a little-endian machine".into());
@@ -63,7 +64,7 @@ fn check_field(field: ipc::Field<'_>) -> Checked<()> {
     Ok(())
 }
 
-/// The children of a field whose own type is sound.
+/// Returns the children of a field whose own type is valid; `None` for an invalid type.
 fn check_type(field: ipc::Field<'_>) -> Option<Vec<ipc::Field<'_>>> {
     use ipc::{DateUnit, IntervalUnit, Precision, TimeUnit, Type, UnionMode};
     let children: Vec<_> = field.children().into_iter().flatten().collect();
@@ -144,12 +145,12 @@ fn check_type(field: ipc::Field<'_>) -> Option<Vec<ipc::Field<'_>>> {
     sound.then_some(children)
 }
 
-/// The batch that a message should be.
+/// Returns the record batch in a message.
 pub(crate) fn batch(message: ipc::Message<'_>) -> Checked<ipc::RecordBatch<'_>> {
     message.header_as_record_batch().ok_or_else(|| "a message that should be a batch is not one".into())
 }
 
-/// Decodes a batch. Without compression, and where the body is aligned, nothing is copied.
+/// Decodes a batch. If the batch is not compressed and the body is aligned, nothing is copied.
 pub(crate) fn decode(
     message: ipc::Message<'_>,
     body: &Buffer,
@@ -163,7 +164,7 @@ pub(crate) fn decode(
         .map_err(|e| format!("a batch cannot be decoded: {e}"))
 }
 
-/// Adds a dictionary, or an addition to one, to `dictionaries`.
+/// Adds a dictionary, or an extension of one, to `dictionaries`.
 pub(crate) fn decode_dictionary(
     message: ipc::Message<'_>,
     body: &Buffer,
@@ -205,7 +206,7 @@ fn check_batch(batch: ipc::RecordBatch<'_>, version: MetadataVersion, body: &Buf
     }
 }
 
-/// A walk over a batch's columns, in the order in which their arrays and buffers come.
+/// A walk over a batch's columns, in the order in which their arrays and buffers are stored.
 struct Walk<'a, N, B> {
     nodes: N,
     buffers: B,
@@ -220,7 +221,7 @@ where
     N: Iterator<Item = &'f ipc::FieldNode>,
     B: Iterator<Item = &'f ipc::Buffer>,
 {
-    /// Checks an array and those within it; gives its length.
+    /// Checks an array and its child arrays. Returns its length.
     fn field(&mut self, field: &Field) -> Checked<u64> {
         use DataType::*;
         let node = self.nodes.next().ok_or("its array is missing")?;
@@ -317,9 +318,8 @@ where
         Ok(length)
     }
 
-    /// Checks the next buffer: within the body, at least `least` bytes of
-    /// whole `width`-byte elements once decompressed. Says whether it is
-    /// aligned to them.
+    /// Checks the next buffer: it lies within the body and, once decompressed, has at least `least`
+    /// bytes and a whole number of `width`-byte elements. Returns whether it is aligned to `width`.
     fn buffer(&mut self, least: u64, width: usize) -> Checked<bool> {
         let buffer = self.buffers.next().ok_or("a buffer is missing")?;
         let start = usize::try_from(buffer.offset()).map_err(|_| "a buffer at a negative offset")?;
@@ -345,15 +345,15 @@ where
     }
 }
 
-/// The length that a compressed buffer says it will have, in the bytes before
-/// its `data` others; `None` if it is stored as it is, for it did not shrink.
+/// Returns the decompressed length that the prefix of a compressed buffer states, where `data`
+/// bytes follow the prefix. `None` if the buffer is stored uncompressed because it did not shrink.
 pub(crate) fn decompressed(prefix: [u8; 8], data: u64) -> Checked<Option<u64>> {
     let length = match i64::from_le_bytes(prefix) {
         -1 => return Ok(None),
         length => u64::try_from(length).map_err(|_| "a compressed buffer of negative length")?,
     };
-    // A block of zstd is at most 128 KiB and at least 4 bytes: no honest
-    // writer exceeds this, and what memory cannot hold fails here.
+    // A zstd block decompresses to at most 128 KiB and takes at least 4 bytes, so a valid buffer
+    // does not exceed this. A length that does not fit in memory fails here too.
     let most = data.saturating_mul(32 << 10).saturating_add(128 << 10);
     if length > most || !usize::try_from(length).is_ok_and(has_room) {
         return Err(format!("{data} compressed bytes that claim to be {length}: damaged"));
@@ -361,7 +361,8 @@ pub(crate) fn decompressed(prefix: [u8; 8], data: u64) -> Checked<Option<u64>> {
     Ok(Some(length))
 }
 
-/// Whether memory has so many bytes: a buffer that cannot grow ends the process.
+/// Returns whether `bytes` bytes can be allocated. Otherwise growing a buffer would abort the
+/// process.
 pub(crate) fn has_room(bytes: usize) -> bool {
     Vec::<u8>::new().try_reserve_exact(bytes).is_ok()
 }

@@ -1,11 +1,11 @@
-//! Arrow arrays, of lists in lists to any depth, as rows of numbers.
+//! Converts Arrow arrays, of lists nested to any depth, to rows of numbers.
 //!
-//! A row's elements lie one behind the other in the array at each level: a
-//! level says where they begin in the next one. Where rows follow one another
-//! without a gap, that is one number for all rows; else one for each row.
+//! At each level of nesting, a row's elements are consecutive in that level's array. [`Places`]
+//! stores where they begin: one number for all rows if the rows follow one another without gaps,
+//! else one number for each row.
 //!
-//! What must hold: a null never becomes a number, whatever lies behind it; a
-//! row without components is a null; rows of different lengths are an error.
+//! What must hold: a null never becomes a number, whatever value its slot has; a row without
+//! components is a null; rows of different lengths are an error.
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, OffsetSizeTrait, UInt64Array};
 use arrow::buffer::NullBuffer;
@@ -18,14 +18,14 @@ use half::f16;
 use crate::Dtype;
 use crate::number::{Number, Take};
 
-/// Why rows cannot be read. Rows are counted from the array's first.
+/// Why rows cannot be read. Rows are counted from the beginning of the array.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Wrong {
-    /// A row of another length than the first one's.
+    /// A row whose length differs from the expected one.
     Ragged { row: usize, expected: usize, found: usize },
     /// A type that does not hold numbers.
     Type(DataType),
-    /// An array that contradicts itself.
+    /// An array whose parts contradict each other.
     Damaged(&'static str),
 }
 
@@ -33,20 +33,20 @@ type Result<T> = std::result::Result<T, Wrong>;
 
 const FEWER: Wrong = Wrong::Damaged("has fewer values than its lists say");
 
-/// How the numbers of a row lie in an array.
+/// How the numbers of a row are stored in an array.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct How<'a> {
-    /// The names of the fields that lead into structs.
+    /// The names of the fields that lead through nested structs.
     pub(crate) fields: &'a [String],
-    /// What bytes are, where they are not numbers themselves.
+    /// The number type of bytes, if the array holds bytes rather than numbers.
     pub(crate) word: Option<Dtype>,
-    /// How many entries the lists (or bytes the byte strings) of each level have that may be of
-    /// any length, from the outermost inwards.
+    /// For each level of lists (or byte strings) of any length, from the outermost inwards: the
+    /// number of entries (or bytes) that each must have.
     pub(crate) lengths: &'a [usize],
 }
 
 impl<'a> How<'a> {
-    /// The child of a struct that is meant, and how it is read on.
+    /// Returns the child of a struct that `fields` names, and how to read this child.
     fn field(self, array: &'a ArrayRef) -> Result<(&'a ArrayRef, Self)> {
         let child = self.fields.split_first().and_then(|(name, rest)| {
             let child = array.as_struct().column_by_name(name)?;
@@ -56,7 +56,8 @@ impl<'a> How<'a> {
     }
 }
 
-/// How many components `bytes` bytes are, read as `word`; `None` if they are no whole number of them.
+/// Returns the number of components in `bytes` bytes read as `word`; `None` if they do not fit
+/// evenly.
 pub(crate) fn components(word: Dtype, bytes: usize) -> Option<usize> {
     match word {
         Dtype::Bits => bytes.checked_mul(8),
@@ -66,16 +67,17 @@ pub(crate) fn components(word: Dtype, bytes: usize) -> Option<usize> {
 
 /// Where each row's elements begin in an array.
 enum Places {
-    /// At this place for the first row, and without a gap for the next ones.
+    /// The begin of the first row's elements; the next rows follow without gaps.
     Run(usize),
-    /// At its own place for each row; `NOWHERE` where the row is null.
+    /// The begin of each row's elements; `NOWHERE` if the row is null.
     Each(Vec<usize>),
 }
 
 const NOWHERE: usize = usize::MAX;
 
 impl Places {
-    /// Where the elements of `row` begin, of which each row has `each`.
+    /// Returns the begin of the elements of `row`, if each row has `each` elements; `None` for a
+    /// null row.
     fn begin(&self, row: usize, each: usize) -> Option<usize> {
         match self {
             Places::Run(start) => Some(start + row * each),
@@ -83,7 +85,7 @@ impl Places {
         }
     }
 
-    /// The places in an array that holds `n` values for every element of this one.
+    /// Returns the places in a child array that has `n` values for every element of this one.
     fn times(&self, n: usize) -> Places {
         match self {
             Places::Run(start) => Places::Run(start * n),
@@ -94,8 +96,8 @@ impl Places {
     }
 }
 
-/// What the elements of a dictionary or of runs stand for: the values, and where among them each
-/// of `elements` lies (`NOWHERE` where it is null, or was before).
+/// Resolves elements of a dictionary or run-end-encoded array: returns the values, and the index
+/// among them of each of `elements` (`NOWHERE` if the element is null or was `NOWHERE`).
 fn meant(array: &ArrayRef, elements: impl Iterator<Item = usize>) -> Result<(&ArrayRef, Vec<usize>)> {
     macro_rules! keys {
         ($array:expr, $key:ty) => {{
@@ -143,8 +145,8 @@ fn meant(array: &ArrayRef, elements: impl Iterator<Item = usize>) -> Result<(&Ar
     }
 }
 
-/// The lengths that [`How`] needs, by the first row of `array` that has components; `None` if no
-/// row has any.
+/// Returns the lengths for [`How::lengths`], taken from the first row of `array` that has
+/// components; `None` if no row has any.
 pub(crate) fn lengths(array: &ArrayRef, how: How<'_>) -> Result<Option<Vec<usize>>> {
     for row in 0..array.len() {
         let mut found = Vec::new();
@@ -155,7 +157,7 @@ pub(crate) fn lengths(array: &ArrayRef, how: How<'_>) -> Result<Option<Vec<usize
     Ok(None)
 }
 
-/// Adds the lengths within element `at` to `found`; says whether it has components.
+/// Appends the lengths within element `at` to `found`. Returns whether the element has components.
 fn lengths_of(array: &ArrayRef, at: usize, how: How<'_>, found: &mut Vec<usize>) -> Result<bool> {
     let is_null = array.is_null(at);
     let mut list = |values: &ArrayRef, start: usize, length: usize| {
@@ -199,7 +201,7 @@ fn lengths_of(array: &ArrayRef, at: usize, how: How<'_>, found: &mut Vec<usize>)
         DataType::LargeBinary => blob(array.as_binary::<i64>().value(at), found),
         DataType::BinaryView => blob(array.as_binary_view().value(at), found),
         DataType::Null => Ok(false),
-        // A null among a list's numbers says as much of the list's length as a number.
+        // A null number in a list tells as much about the list's length as a number does.
         _ => Ok(true),
     }
 }
@@ -209,7 +211,8 @@ fn blob(bytes: &[u8], found: &mut Vec<usize>) -> Result<bool> {
     Ok(!bytes.is_empty())
 }
 
-/// Components `at..at + width` of each row of `out`, whose rows are `dim` long.
+/// The destination: components `at..at + width` of each row of `out`, whose rows have `dim`
+/// components.
 pub(crate) struct Slots<'a, N> {
     pub(crate) out: &'a mut [N],
     pub(crate) dim: usize,
@@ -218,7 +221,7 @@ pub(crate) struct Slots<'a, N> {
 }
 
 impl<N: Number> Slots<'_, N> {
-    /// Fills the slots from `array`, one element a row.
+    /// Fills the components from `array`, which has one element for each row.
     pub(crate) fn fill(&mut self, array: &ArrayRef, how: How<'_>) -> Result<()> {
         self.level(array, &Places::Run(0), 1, how)
     }
@@ -227,7 +230,7 @@ impl<N: Number> Slots<'_, N> {
         self.out.len() / self.dim.max(1)
     }
 
-    /// Fills the slots from an array in which each row has `each` elements.
+    /// Fills the components from an array in which each row has `each` elements.
     fn level(&mut self, array: &ArrayRef, places: &Places, each: usize, how: How<'_>) -> Result<()> {
         let within = |start: usize, count: Option<usize>| {
             count.and_then(|count| count.checked_add(start)).is_some_and(|end| end <= array.len())
@@ -318,7 +321,8 @@ impl<N: Number> Slots<'_, N> {
             (DataType::Decimal256(_, scale), None) => {
                 let values = array.as_primitive::<Decimal256Type>().values();
                 self.put_each(places, each, |i| {
-                    // The crate has no other way to f64 where 128 bits are too few.
+                    // The crate converts only values of 128 bits directly; wider ones go through
+                    // text.
                     let whole = values[i].to_i128().map(|whole| whole as f64);
                     let whole = whole.or_else(|| values[i].to_string().parse().ok());
                     N::take(decimal(whole.unwrap_or(f64::NAN), *scale))
@@ -356,7 +360,7 @@ impl<N: Number> Slots<'_, N> {
         self.within(lists.values(), lists.nulls(), bounds, places, each, how)
     }
 
-    /// Goes from lists to their values; `bounds` gives where a list begins and how long it is.
+    /// Descends from lists to their values. `bounds` returns the begin and the length of a list.
     fn within(
         &mut self,
         values: &ArrayRef,
@@ -373,7 +377,7 @@ impl<N: Number> Slots<'_, N> {
             nulls.is_none() && (0..self.rows() * each).all(|i| bounds(start + i) == (origin + i * length, length))
         };
         let inner = match places {
-            // Of no rows there is no first list.
+            // Without rows there is no first list whose bounds could be read.
             Places::Run(start) if self.rows() > 0 && even(*start) => Places::Run(bounds(*start).0),
             _ => {
                 let start_of = |row: usize| {
@@ -389,7 +393,7 @@ impl<N: Number> Slots<'_, N> {
                             return Err(Wrong::Damaged("has list views within lists that are not in their order"));
                         }
                     }
-                    // Where one list within a row is missing, the others are of no use.
+                    // If one list within a row is missing, the whole row is null.
                     Ok(if whole { origin } else { NOWHERE })
                 };
                 Places::Each((0..self.rows()).map(start_of).collect::<Result<_>>()?)
@@ -398,7 +402,7 @@ impl<N: Number> Slots<'_, N> {
         self.level(values, &inner, each.saturating_mul(length), How { lengths, ..how })
     }
 
-    /// Goes from a dictionary's keys, or from runs, to their values.
+    /// Descends from dictionary keys or runs to their values.
     fn indirect(&mut self, array: &ArrayRef, places: &Places, each: usize, how: How<'_>) -> Result<()> {
         let elements = (0..self.rows()).flat_map(|row| {
             let start = places.begin(row, each);
@@ -408,7 +412,7 @@ impl<N: Number> Slots<'_, N> {
         if each == 1 {
             return self.level(values, &Places::Each(found), 1, how);
         }
-        // A row's values may lie anywhere: brought together.
+        // A row's values may be scattered, so they are gathered into a new array.
         let found = UInt64Array::from_iter(found.iter().map(|&i| (i != NOWHERE).then_some(i as u64)));
         let together = arrow::compute::take(values, &found, None).map_err(|_| FEWER)?;
         self.level(&together, &Places::Run(0), each, how)
@@ -432,7 +436,8 @@ impl<N: Number> Slots<'_, N> {
         });
     }
 
-    /// Puts the values of each row into its slots, as many at a time as lie together in both.
+    /// Copies the values of each row into its components, in runs that are contiguous on both
+    /// sides.
     fn put<T>(&mut self, values: &[T], places: &Places, each: usize, put: impl Fn(&[T], &mut [N])) {
         let count = self.rows() * each;
         match places {
@@ -455,7 +460,7 @@ impl<N: Number> Slots<'_, N> {
         }
     }
 
-    /// Puts what `number` gives for each element into its slot.
+    /// Sets each component to `number` of its element.
     fn put_each(&mut self, places: &Places, each: usize, number: impl Fn(usize) -> N) {
         for (row, slots) in self.out.chunks_exact_mut(self.dim).enumerate() {
             let slots = &mut slots[self.at..self.at + each];
@@ -466,7 +471,7 @@ impl<N: Number> Slots<'_, N> {
         }
     }
 
-    /// Reads byte strings of `length` bytes, of which each row has `each`.
+    /// Reads byte strings of `length` bytes; each row has `each` of them.
     fn blobs<'v>(
         &mut self,
         word: Dtype,
@@ -492,7 +497,7 @@ impl<N: Number> Slots<'_, N> {
         Ok(())
     }
 
-    /// Reads the bytes of each row, of which it has `each`.
+    /// Reads the bytes of each row; each row has `each` bytes.
     fn bytes(&mut self, word: Dtype, bytes: &[u8], places: &Places, each: usize) {
         for (row, slots) in self.out.chunks_exact_mut(self.dim).enumerate() {
             let slots = &mut slots[self.at..self.at + self.width];
@@ -503,13 +508,13 @@ impl<N: Number> Slots<'_, N> {
         }
     }
 
-    /// Makes nulls of the components behind each null element.
+    /// Sets the components of null elements to null.
     fn mark(&mut self, nulls: Option<&NullBuffer>, places: &Places, each: usize) {
         let Some(nulls) = nulls.filter(|nulls| nulls.null_count() > 0) else { return };
         for (row, slots) in self.out.chunks_exact_mut(self.dim).enumerate() {
             let Some(start) = places.begin(row, each) else { continue };
             for i in (0..each).filter(|i| nulls.is_null(start + i)) {
-                // A byte may be a part of a component, or several.
+                // A byte may be a part of a component, or (bits) several components.
                 let (from, to) = (i * self.width / each, ((i + 1) * self.width).div_ceil(each));
                 slots[self.at + from..self.at + to].fill(N::NULL);
             }
@@ -517,14 +522,14 @@ impl<N: Number> Slots<'_, N> {
     }
 }
 
-/// A decimal of this many digits behind the point.
+/// Returns the decimal `whole` · 10^-`scale`.
 fn decimal(whole: f64, scale: i8) -> f64 {
-    // A power of ten up to 22 is exact, and then so is the rounding of what f64 holds.
+    // Powers of ten up to 10²² are exact in f64, so the result is rounded only once.
     let power = 10f64.powi(i32::from(scale).abs());
     if scale >= 0 { whole / power } else { whole * power }
 }
 
-/// Reads little-endian bytes as `word`, as many as there are slots.
+/// Reads little-endian bytes as `word`, one number for each slot.
 fn read<N: Number>(word: Dtype, bytes: &[u8], slots: &mut [N]) {
     macro_rules! numbers {
         ($number:ty) => {
@@ -544,7 +549,7 @@ fn read<N: Number>(word: Dtype, bytes: &[u8], slots: &mut [N]) {
                 *slot = N::take(f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16));
             }
         }
-        // The most significant bit first, as numpy.packbits has it.
+        // Bits: the most significant bit of a byte comes first, as in numpy.packbits.
         _ => {
             for (slots, byte) in slots.chunks_mut(8).zip(bytes) {
                 slots.iter_mut().enumerate().for_each(|(i, slot)| *slot = N::take(byte >> (7 - i) & 1));

@@ -1,12 +1,20 @@
-//! NumPy's `.npy`: one array of `rows × dim` numbers, read by position.
+//! A source over a NumPy `.npy` file: one array of `rows × dim` numbers, read by position.
 //!
-//! An array in Fortran order is read in blocks: of each column the part that
-//! belongs to some thousand rows. Reading on takes rows from the block, so that
-//! the file is read once for each pass, whatever the size of a batch.
+//! ```text
+//! "\x93NUMPY"                   6 bytes
+//! major, minor version          2 bytes; major versions 1 to 3 are read
+//! header length                 u16 (version 1) or u32, little-endian
+//! header                        a Python dictionary literal: descr, fortran_order, shape
+//! numbers                       rows × dim, in the type and byte order of descr
+//! ```
 //!
-//! What must hold: any bytes at all give an array or an error that says what
-//! to do, never a panic; of rows that lie together a call reads only those
-//! asked for; of others no more than a block is held.
+//! An array in Fortran order is read in blocks: a few thousand rows, from each column the part that
+//! belongs to these rows. Consecutive reads are served from the block, so that one pass over the
+//! rows reads the file once, whatever the batch size.
+//!
+//! What must hold: any file contents give an array or an error that says how to fix the file, never
+//! a panic. In C order a call reads only the requested rows; in Fortran order at most one block is
+//! held.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -22,15 +30,16 @@ use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 
 pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// Bytes read at once on their way to `out`: they stay in a core's cache.
+/// Bytes read at a time; they fit in a core's cache.
 const PORTION_BYTES: usize = 96 << 10;
 
-/// A header of more bytes is none that NumPy would read either, without being told to.
+/// A longer header is refused. NumPy does not read such headers by default either.
 const LONGEST_HEADER: u64 = 16 << 20;
 
-/// Bytes of an array in Fortran order that are read ahead, column by column.
+/// The size in bytes of a block of an array in Fortran order.
 const BLOCK_BYTES: usize = 16 << 20;
-/// Of each column at least so many, up to four blocks in all: less would cost as much to read.
+/// The least number of bytes read from each column, up to four times the block size in total:
+/// shorter reads would take as long.
 const COLUMN_BYTES: usize = 4 << 10;
 
 /// A `.npy` file.
@@ -39,13 +48,13 @@ pub(crate) struct Npy {
     path: PathBuf,
     file: Positioned,
     header: Header,
-    /// Where the numbers begin, in bytes.
+    /// The offset of the numbers in the file, in bytes.
     start: u64,
-    /// What was read last of an array in Fortran order.
+    /// The last block read of an array in Fortran order.
     block: Mutex<Option<Block>>,
 }
 
-/// Rows of an array in Fortran order: column after column, as they lie in the file.
+/// Rows of an array in Fortran order: column after column, as in the file.
 #[derive(Debug, Default)]
 struct Block {
     first: u64,
@@ -78,7 +87,7 @@ impl Npy {
                         save each array to a file of its own, or one np.concatenate of them";
             return Err(Error::format(path, what));
         }
-        // A file asked nothing yet holds nothing.
+        // A file that was opened but not read yet holds nothing.
         file.release();
         Ok(Npy { path: path.into(), file, header, start, block: Mutex::new(None) })
     }
@@ -88,7 +97,7 @@ impl Npy {
         if self.header.fortran {
             return self.read_by_columns(first, out);
         }
-        // Within the range, so within the file: no overflow.
+        // `check_range` has passed, so the range lies in the file and does not overflow.
         let Header { shape, element, .. } = self.header;
         let width = element.width();
         let mut at = self.start + first * shape.dim as u64 * width as u64;
@@ -105,9 +114,9 @@ impl Npy {
         Ok(())
     }
 
-    /// Reads rows of an array in Fortran order, by way of blocks of rows that are read ahead.
+    /// Reads rows of an array in Fortran order, through blocks that are read ahead.
     fn read_by_columns<N: Number>(&self, first: u64, out: &mut [N]) -> Result<()> {
-        /// Rows put in their places at a time: their ends of all columns stay in a core's cache.
+        /// Rows transposed at a time: few enough that their part of `out` stays in a core's cache.
         const TILE: usize = 256;
         let Header { shape: Shape { rows, dim }, element, .. } = self.header;
         let width = element.width();
@@ -117,7 +126,7 @@ impl Npy {
         while !rest.is_empty() {
             let wanted = rest.len() / dim;
             if !(block.first..block.end()).contains(&at) {
-                // What reads on gets a whole block, what jumps the rows that it asks for.
+                // A consecutive read gets a whole block, a jump only the requested rows.
                 let ahead = if at == block.end() { self.block_rows() } else { wanted.min(self.block_rows()) };
                 self.fill(&mut block, at, (rows - at).min(ahead as u64) as usize)?;
             }
@@ -130,12 +139,12 @@ impl Npy {
             }
             (at, rest) = (at + taken as u64, after);
         }
-        // A block that has reached the end would only hold memory.
+        // A block at the end of the array is not needed again, so its memory is freed.
         *kept = (at < rows).then_some(block);
         Ok(())
     }
 
-    /// Reads `rows` rows from `first` on into `block`.
+    /// Reads `rows` rows, from row `first` on, into `block`.
     fn fill(&self, block: &mut Block, first: u64, rows: usize) -> Result<()> {
         let Header { shape, element, .. } = self.header;
         let column = rows * element.width();
@@ -148,7 +157,7 @@ impl Npy {
         Ok(())
     }
 
-    /// Rows of a block.
+    /// Returns the number of rows of a block.
     fn block_rows(&self) -> usize {
         let Header { shape, element, .. } = self.header;
         let row = shape.dim.saturating_mul(element.width()).max(1);
@@ -169,7 +178,7 @@ impl Source for Npy {
     fn read_rows(&self, first: u64, out: &mut [f32]) -> Result<()> {
         let Header { shape, element, fortran } = self.header;
         if element == (Element { dtype: Dtype::F32, big: false }) && !fortran && cfg!(target_endian = "little") {
-            // The file's bytes are the numbers.
+            // The file's bytes are the numbers, so they are read directly into `out`.
             check_range(&self.path, shape, first, out.len())?;
             let at = self.start + first * shape.dim as u64 * size_of::<f32>() as u64;
             self.file.read_at(at, bytemuck::cast_slice_mut(out))?;
@@ -221,7 +230,7 @@ impl Source for Npy {
     }
 }
 
-/// Reads numbers into `slots`, as many as both have.
+/// Decodes numbers into `slots`, until either ends.
 fn decode<'a, N: Number>(element: Element, bytes: &[u8], slots: impl Iterator<Item = &'a mut N>) {
     macro_rules! numbers {
         ($number:ty) => {
@@ -240,12 +249,12 @@ fn decode<'a, N: Number>(element: Element, bytes: &[u8], slots: impl Iterator<It
         Dtype::I16 => numbers!(i16),
         Dtype::I32 => numbers!(i32),
         Dtype::I64 => numbers!(i64),
-        // Whatever is not 0 is true.
+        // Booleans: every byte other than 0 is true.
         _ => convert(bytes, slots, |[b]: [u8; 1]| N::take(u8::from(b != 0))),
     }
 }
 
-/// A number's bytes with the least significant first.
+/// Returns a number's bytes, least significant first.
 fn little<const W: usize>(mut bytes: [u8; W], big: bool) -> [u8; W] {
     if big {
         bytes.reverse();
@@ -264,7 +273,7 @@ fn convert<'a, N: 'a, const W: usize>(
 }
 
 fn convert_halves<N: Number>(bytes: &[u8], out: &mut [N]) {
-    // In portions, so that the processor's own conversion is used.
+    // In portions of a fixed size, so that the processor's conversion instruction is used.
     const PORTION: usize = 1024;
     let mut halves = [f16::ZERO; PORTION];
     for (bytes, out) in bytes.chunks(2 * PORTION).zip(out.chunks_mut(PORTION)) {
@@ -275,7 +284,7 @@ fn convert_halves<N: Number>(bytes: &[u8], out: &mut [N]) {
     }
 }
 
-/// A type of NumPy's, and whether its most significant byte comes first.
+/// A NumPy number type, and whether it is big-endian.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Element {
     dtype: Dtype,
@@ -283,7 +292,7 @@ struct Element {
 }
 
 impl Element {
-    /// What NumPy calls `descr`, if it is read.
+    /// Parses the header's `descr`; `None` if the type is not supported.
     fn of(descr: &str) -> Option<Self> {
         let (order, kind) = descr.split_at_checked(1)?;
         let dtype = match kind {
@@ -301,7 +310,7 @@ impl Element {
             "b1" => Dtype::Bool,
             _ => return None,
         };
-        // A byte has no order, which is written |.
+        // One-byte types have no byte order, which is written `|`.
         match order {
             "<" | ">" => Some(Element { dtype, big: order == ">" }),
             "|" if dtype.bytes() == 1 => Some(Element { dtype, big: false }),
@@ -318,11 +327,11 @@ impl Element {
 struct Header {
     shape: Shape,
     element: Element,
-    /// Whether columns lie one after the other rather than rows.
+    /// Whether the array is stored column by column rather than row by row.
     fortran: bool,
 }
 
-/// Reads the header; gives it and where the numbers begin.
+/// Reads the header. Returns it and the offset of the numbers.
 fn read_header(path: &Path, file: &Positioned) -> Result<(Header, u64)> {
     let part = |range: Range<u64>| match range.end <= file.bytes() {
         true => file.read(range),
@@ -341,7 +350,8 @@ fn read_header(path: &Path, file: &Positioned) -> Result<(Header, u64)> {
         return Err(Error::format(path, format!("a header of {length} bytes: damaged; save the array again")));
     }
     let text = part(text_at..start)?;
-    // Version 3 is UTF-8, 1 and 2 are Latin-1: alike in all that matters here.
+    // Version 3 is UTF-8, versions 1 and 2 are Latin-1. The relevant characters are the same in
+    // both.
     let text = String::from_utf8_lossy(&text);
     let entries = Literal { rest: &text }
         .dictionary()
@@ -398,7 +408,7 @@ fn understand(path: &Path, entries: &[(&str, Value)]) -> Result<Header> {
         _ => return refuse(format!("its vectors have {dim} components")),
     };
     let fortran = match entry("fortran_order") {
-        // With one row or one component the two orders are the same bytes.
+        // With one row or one component both orders have the same bytes.
         Some(Value::Truth(fortran)) => *fortran && rows > 1 && dim > 1,
         _ => return refuse("its header does not say which order its numbers are in; save the array again".into()),
     };
@@ -410,11 +420,11 @@ enum Value<'a> {
     Text(&'a str),
     Truth(bool),
     Shape(Vec<u64>),
-    /// The list that describes a structured type; its inside is not read.
+    /// The list that describes a structured type; its contents are not parsed.
     Fields,
 }
 
-/// The Python literal that is the header: a flat dictionary.
+/// The Python literal in the header: a flat dictionary.
 struct Literal<'a> {
     rest: &'a str,
 }
@@ -458,7 +468,7 @@ impl<'a> Literal<'a> {
             let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
             sizes.push(text[..digits].parse().ok()?);
             self.rest = &text[digits..];
-            let _ = self.token("L"); // Python 2 wrote longs.
+            let _ = self.token("L"); // Python 2 wrote sizes as long integers.
             if self.token(",").is_none() {
                 self.token(")")?;
                 break;
@@ -524,7 +534,7 @@ mod tests {
         format!("{{'descr': {descr}, 'fortran_order': {fortran}, 'shape': {shape}, }}   \n")
     }
 
-    /// An array, and the directory that it lies in.
+    /// An array, and the directory in which it is saved.
     #[derive(Debug)]
     struct Saved(Npy, #[expect(dead_code, reason = "removes the directory when dropped")] tempfile::TempDir);
 
@@ -641,7 +651,7 @@ mod tests {
         ) {
             let value = |i: usize| ((i as u32).wrapping_mul(2_654_435_761).wrapping_add(seed) % 100) as u8;
             let n = rows * dim;
-            // The numbers in the order in which they lie.
+            // The numbers in file order.
             let stored = (0..n).map(|at| if fortran { at % rows * dim + at / rows } else { at }).map(value);
             let each = |kind: &str, bytes: &dyn Fn(u8) -> Vec<u8>| {
                 let number = |v| if big { bytes(v).into_iter().rev().collect() } else { bytes(v) };
@@ -669,7 +679,7 @@ mod tests {
             let order = if fortran { "True" } else { "False" };
             let npy = open(&file(1, &header(&descr, order, &format!("({rows}, {dim})")), &data)).unwrap();
             let step = 1 + seed as usize % 7;
-            // In order, as a pass does; then backwards.
+            // Forwards, as in a pass over the rows; then backwards.
             let firsts: Vec<usize> = (0..rows).step_by(step).collect();
             for &first in firsts.iter().chain(firsts.iter().rev()) {
                 let take = (rows - first).min(step);

@@ -1,7 +1,7 @@
-//! From what a person names (files, directories, globs) to a source.
+//! Opens the paths that a user names (files, directories, globs) as one source.
 //!
-//! What must hold: a file's format is decided by its first bytes, never by its
-//! name; a file without rows counts for nothing, whatever its columns are.
+//! What must hold: a file's format is decided by its first bytes, never by its name; a file without
+//! rows is ignored, whatever its columns are.
 
 use std::path::Path;
 
@@ -18,36 +18,32 @@ use crate::{Coordinates, Error, Result, Source};
 /// How an input is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Where the vectors are: a list column's name; or numeric columns, one
-    /// component each, as a name, as `a,b,c` or as a pattern (`pc*`, matches in
-    /// natural order: pc2 before pc10). An exact name wins over a pattern.
-    /// A field of a struct is named by its path (`emb.values`), and bytes take
-    /// a word for what they are (`blob:f32`; f16, bf16, f64, u8, i8, or bits,
-    /// of which each is a component, the most significant of a byte first).
-    /// Not needed where exactly one column holds lists of numbers: of floats
-    /// or bytes, else of other fractions, else of any.
+    /// Where the vectors are: the name of a list column; or numeric columns, one component each, as
+    /// a name, as `a,b,c` or as a pattern (`pc*`; matches are in natural order: pc2 before pc10).
+    /// An exact name wins over a pattern. A struct's field is named by its path (`emb.values`).
+    /// Bytes need a number type (`blob:f32`; f16, bf16, f64, u8, i8, or bits, of which each is a
+    /// component, the most significant bit of a byte first). Not needed if exactly one column holds
+    /// lists of numbers: of floats or bytes, else of other fractions, else of any numbers.
     pub column: Option<String>,
 }
 
 /// Opens files, directories and globs as one source, in the order given.
 ///
-/// A directory stands for the Parquet, Arrow and npy files in it and below it,
-/// in the order of their names, known by their endings (`.parquet`, `.pq`,
-/// `.parq`, `.arrow`, `.arrows`, `.feather`, `.ipc`, `.npy`) or, under other
-/// names, by their first bytes; names that begin with `.` or `_` are passed
-/// over. Globs have `*`, `?`, `[ab]`, `**` and `{a,b}`. Directories named
-/// `name=value` give a column of texts, unless the file has one of that name.
-/// Parquet, Arrow IPC files (Feather version 2), Arrow IPC streams and `.npy`
-/// can be mixed if their vectors are of one width. With several files, the
-/// vectors' column is found in the first that has columns and must be in all;
-/// files without rows count for nothing. Opening reads headers and footers only
-/// (and one row, where vectors are in a List column).
+/// A directory stands for the Parquet, Arrow and npy files in it and below it, sorted by name. They
+/// are recognised by their endings (`.parquet`, `.pq`, `.parq`, `.arrow`, `.arrows`, `.feather`,
+/// `.ipc`, `.npy`) or, under other names, by their first bytes; names that begin with `.` or `_`
+/// are skipped. Globs have `*`, `?`, `[ab]`, `**` and `{a,b}`. Directories named `name=value` add a
+/// text column, unless the file has a column of that name. Parquet, Arrow IPC files (Feather
+/// version 2), Arrow IPC streams and `.npy` can be mixed if their vectors have the same number of
+/// components. With several files, the vectors' column is determined from the first file that has
+/// columns, and must exist in all files; files without rows are ignored. Opening reads only headers
+/// and footers (and, if the vectors' length is not part of the column's type, the first rows).
 ///
 /// # Errors
 ///
-/// [`Error::NoFiles`] if nothing is there, [`Error::Format`] if a file is
-/// empty, unknown, named twice or there are no rows at all, [`Error::Width`] if
-/// widths differ, and those of [`Options::column`]: [`Error::NoVectorColumn`],
+/// [`Error::NoFiles`] if there are no files; [`Error::Format`] if a file is empty, of an unknown
+/// format or named twice, or if there are no rows at all; [`Error::Width`] if the numbers of
+/// components differ; and the errors of [`Options::column`]: [`Error::NoVectorColumn`],
 /// [`Error::AmbiguousColumn`], [`Error::NoSuchColumn`], [`Error::ColumnType`].
 pub fn open(paths: &[String], options: &Options) -> Result<Box<dyn Source>> {
     open_wanted(paths, options.column.clone().map_or(Want::Any, Want::Asked))
@@ -57,7 +53,7 @@ pub fn open(paths: &[String], options: &Options) -> Result<Box<dyn Source>> {
 ///
 /// # Errors
 ///
-/// [`Error::NoCoordinates`] where none are known, and those of [`open`].
+/// [`Error::NoCoordinates`] if no coordinates are recognised, and the errors of [`open`].
 pub fn open_map(path: &str, coordinates: &Coordinates) -> Result<Box<dyn Source>> {
     open_wanted(&[path.into()], Want::of_map(coordinates))
 }
@@ -98,7 +94,8 @@ fn open_wanted(paths: &[String], mut want: Want) -> Result<Box<dyn Source>> {
     Ok(Box::new(Concat::new(sources, rowless)?))
 }
 
-/// Opens one file by its first bytes; gives also the columns of its vectors.
+/// Opens one file, whose format its first bytes tell. Also returns the names of the vectors'
+/// columns.
 pub(crate) fn open_one(path: &Path, want: &Want) -> Result<(Box<dyn Source>, Vec<String>)> {
     let file = Positioned::open(path)?;
     match Format::of(&file.read(0..file.bytes().min(Format::MAGIC_BYTES))?) {
@@ -122,20 +119,21 @@ pub(crate) fn open_one(path: &Path, want: &Want) -> Result<(Box<dyn Source>, Vec
     }
 }
 
-/// The formats that are read.
+/// The file formats that can be read.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Format {
     Npy,
     Parquet,
-    /// A file or a stream.
+    /// An Arrow IPC file or stream.
     Arrow,
 }
 
 impl Format {
-    /// So many bytes tell.
+    /// The number of first bytes that identify a format.
     pub(crate) const MAGIC_BYTES: u64 = 8;
 
-    /// That of a file or stream which begins with `magic`; of others what they are.
+    /// Returns the format of a file or stream that begins with `magic`; the error text says what
+    /// another file is.
     pub(crate) fn of(magic: &[u8]) -> std::result::Result<Self, &'static str> {
         let begins = |with: &[u8]| magic.starts_with(with);
         if begins(npy::MAGIC) {
@@ -187,7 +185,7 @@ mod tests {
         Options { column: Some(name.into()) }
     }
 
-    /// What tests/data/make.py writes.
+    /// The matrix that tests/data/make.py writes.
     fn expected(dtype: Dtype, rows: std::ops::Range<usize>, dim: usize) -> Vec<f32> {
         let at = |i: usize, j: usize| ((7 * i + 3 * j) % 23) as f32;
         let value = |i, j| match dtype {
@@ -204,7 +202,8 @@ mod tests {
         source.read_rows(first, &mut out).map(|()| out)
     }
 
-    /// Opens a fixture that holds rows `rows` of the matrix, and reads it whole, by row, backwards and in threes.
+    /// Opens a fixture that holds rows `rows` of the matrix; reads it whole, by row, backwards, and
+    /// three rows at a time.
     fn check(name: &str, options: &Options, dtype: Dtype, rows: std::ops::Range<usize>, dim: usize) {
         let source = open(&[fixture(name)], options).unwrap_or_else(|e| panic!("{e}"));
         let n = rows.len();
@@ -335,7 +334,7 @@ mod tests {
         }
     }
 
-    /// Number `i` of the matrix that every kind holds.
+    /// Number `i` of the matrix that every type holds.
     fn number(i: usize, kind: &DataType) -> f64 {
         let whole = (i * 37 % 101) as f64;
         if kind == &DataType::Boolean { f64::from(u8::from(whole != 0.0)) } else { whole }
@@ -376,7 +375,7 @@ mod tests {
             let validity = || Some((0..rows).map(|row| !null_row(row)).collect::<Vec<bool>>().into());
             let all = numbers(&mut (0..rows * dim));
             let fixed: ArrayRef = Arc::new(FixedSizeListArray::new(item.clone(), dim as i32, all.clone(), validity()));
-            // What lies behind a null row is nothing, or a whole row.
+            // The slot of a null row is empty, or has the length of a row.
             let length = |row: usize| if null_row(row) && row.is_multiple_of(2) { 0 } else { dim };
             let present = numbers(&mut (0..rows * dim).filter(|i| length(i / dim) > 0));
             let list: ArrayRef = Arc::new(GenericListArray::<i32>::new(
@@ -391,7 +390,7 @@ mod tests {
                 present,
                 validity(),
             ));
-            // The last row lies first.
+            // The last row is stored first.
             let backwards = numbers(&mut (0..rows).rev().flat_map(|row| row * dim..(row + 1) * dim));
             let starts: Vec<i32> = (0..rows).map(|row| ((rows - 1 - row) * dim) as i32).collect();
             let views: ArrayRef = Arc::new(ListViewArray::new(
@@ -427,7 +426,7 @@ mod tests {
                 let column_name = name.trim_end_matches(".v");
                 let batch = RecordBatch::try_from_iter([(column_name, array)]).unwrap();
                 let halves = [batch.slice(0, 9), batch.slice(9, rows - 9)];
-                // A dictionary or runs are sliced with all that lies behind them.
+                // A slice of a dictionary or run-end-encoded array keeps all values.
                 let parts = if in_parquet { &halves[..] } else { std::slice::from_ref(&batch) };
                 let mut files = vec![arrow_bytes(parts, None), arrow_bytes(parts, Some(CompressionType::ZSTD))];
                 if in_parquet && kind != DataType::Float16 {
@@ -474,7 +473,7 @@ mod tests {
         assert!(matches!(open(&[], &any).err(), Some(Error::NoFiles { .. })));
     }
 
-    /// Reads a source whole in both precisions, which must agree; a null is `None`.
+    /// Reads a source whole in both precisions, which must agree. A null is `None`.
     fn read_nullable(source: &dyn Source) -> Vec<Option<f64>> {
         let Shape { rows, dim } = source.shape();
         let single = read(source, 0, rows as usize).unwrap();
@@ -526,7 +525,7 @@ mod tests {
                 let source = open(&[at(&dir, name)], &Options::default()).unwrap();
                 assert_eq!(source.shape(), Shape { rows: rows as u64, dim: 3 });
                 for (i, found) in read_nullable(&*source).into_iter().enumerate() {
-                    // A NaN of the file is no null.
+                    // A NaN of the file is not a null.
                     assert_eq!(found.is_some(), i >= first * 3 && i != first * 3 + 1, "{name}, {first}: {i}");
                 }
             }
@@ -572,7 +571,7 @@ mod tests {
             };
             std::fs::write(dir.path().join(name), bytes).unwrap();
         };
-        // No vectors' column; none of any type; vectors of another width.
+        // No column of vectors; a column of type Null; vectors of another width.
         nothing("a.arrow", "id", Arc::new(UInt64Array::from(Vec::<u64>::new())));
         nothing("b.parquet", "v", Arc::new(arrow::array::NullArray::new(0)));
         nothing("y.arrow", "v", fixed(&[], 7));
@@ -581,7 +580,7 @@ mod tests {
         assert_eq!(read(&*source, 0, 10).unwrap(), expected(Dtype::F32, 0..10, 4));
         assert_eq!(source.read_columns(&["id".into()], 3, 2).unwrap().num_rows(), 2);
         assert!(source.columns().contains(&"name".to_string()));
-        // That they stay so is looked at.
+        // A change of a file without rows is detected too.
         assert_eq!(source.fingerprints().unwrap().len(), 5);
         let error = open(&[at(&dir, "a.arrow"), at(&dir, "y.arrow")], &Options::default()).err().unwrap().to_string();
         assert!(error.contains("a.arrow: has no rows, nor has any of the others"), "{error}");
@@ -749,7 +748,7 @@ mod tests {
             let error = read(&*source, 8, rows - 8).err().unwrap_or_else(|| panic!("{name} was read whole"));
             assert!(matches!(error, Error::Truncated { .. } | Error::Changed { .. }), "{name}: {error}");
             assert!(error.is_bad_input() && error.to_string().contains(name), "{error}");
-            // Nor is it read again as what it was.
+            // After a release, the changed file is not read either.
             source.release();
             assert!(matches!(read(&*source, 0, 8), Err(Error::Changed { .. })), "{name}");
         }
@@ -849,7 +848,7 @@ mod tests {
         }
     }
 
-    /// Opens and reads everything in a damaged file; says where it panicked, if it did.
+    /// Opens and reads everything in a damaged file. The error says where it panicked.
     fn survive(path: &str, options: &Options) -> std::result::Result<(), String> {
         let found = catch_unwind(AssertUnwindSafe(|| {
             let Ok(source) = open(&[path.into()], options) else { return };
@@ -874,7 +873,8 @@ mod tests {
         }
     }
 
-    /// Changes each byte of a file in turn, and cuts it short there; of every `step` bytes only one.
+    /// Changes each byte of a file in turn, and cuts the file there; of every `step` bytes only
+    /// one.
     fn damaged(name: &str, options: &Options, (from, step): (usize, usize)) {
         let dir = tempfile::tempdir().unwrap();
         let path = at(&dir, "x");
@@ -896,7 +896,7 @@ mod tests {
 
     #[test]
     fn no_damage_to_other_clothes_panics() {
-        // Each byte once, in turn under each of the columns.
+        // Changes each byte once, and reads a different column each time.
         let columns = ["views", "dictionary", "words", "struct.values", "binary view:f32", "packed:bits", "decimal"];
         for (i, name) in columns.into_iter().enumerate() {
             damaged("pyarrow_clothes.arrow", &column(name), (i, columns.len()));

@@ -1,10 +1,10 @@
-//! Parquet, read in order: a few thousand rows at a time, of the columns
-//! wanted only.
+//! A source over a Parquet file, read in order, at most 4,096 rows at a time, and only the
+//! requested columns.
 //!
-//! What must hold: a row group is never held decoded; reading on from where
-//! the last call ended decodes nothing twice; two cursors, so that columns
-//! passed through do not disturb the vectors'. A jump opens the row group
-//! that holds the row and skips to it.
+//! What must hold: a row group is never held decoded as a whole; a read that continues where the
+//! last one ended decodes nothing twice; vectors and other columns have a cursor each, so that
+//! reading one does not disturb the other. A jump opens the row group that holds the row, and skips
+//! to the row.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -34,19 +34,21 @@ use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 
 pub(crate) const MAGIC: &[u8] = b"PAR1";
 
-/// Rows decoded at once: few enough for `BATCH_BYTES`, enough to make a call's fixed cost small.
+/// The most rows and bytes decoded at a time: a bound for memory, and enough to make a call's fixed
+/// cost small.
 const BATCH_ROWS: usize = 4096;
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Rows decoded at once while none has shown how long the vectors are.
+/// Rows decoded at a time while no row has shown how long the vectors are.
 const SETTLE_ROWS: usize = 64;
 
-/// Pages up to this size are read whatever the footer says of the whole chunk.
+/// Pages up to this size are read even if the footer states a smaller size for the whole column
+/// chunk.
 const USUAL_PAGE: u64 = 16 << 20;
 
-/// Working memory of a decompressor, of which each column has one (zstd's, the largest).
+/// The working memory of a decompressor (zstd's, the largest). Each column has one.
 const CODEC_BYTES: u64 = 96 << 10;
-/// What is small: bitmaps, buffers for reading.
+/// An allowance for small allocations: bitmaps, read buffers.
 const OTHER_BYTES: u64 = 1 << 20;
 
 /// A Parquet file.
@@ -54,35 +56,36 @@ pub(crate) struct ParquetFile {
     path: PathBuf,
     file: Positioned,
     metadata: ArrowReaderMetadata,
-    /// The columns' types: those that are decoded, with their dictionaries.
+    /// The declared types of the columns, with their dictionaries. The decoded types are in
+    /// `metadata`.
     declared: SchemaRef,
-    /// Each row group's first row.
+    /// The first row of each row group.
     starts: Vec<u64>,
     vectors: Vectors,
     shape: Shape,
-    /// The footer's place, in bytes.
+    /// The byte range of the footer.
     footer: std::ops::Range<u64>,
     pages: PageSize,
-    /// What the footer says of the pages.
+    /// The bounds on pages that follow from the footer.
     expected: Arc<Pages>,
     vector_cursor: Mutex<Option<Cursor>>,
     column_cursor: Mutex<Option<Cursor>>,
 }
 
-/// What columns are read for.
+/// The purpose of a read.
 #[derive(Clone, Copy)]
 enum Use {
     Vectors,
     Columns,
 }
 
-/// A reader, and the rows it has decoded that nobody has asked for yet.
+/// A reader, and the rows that it has decoded but not returned yet.
 struct Cursor {
     reader: ParquetRecordBatchReader,
-    /// The columns read, in the order wanted.
+    /// The columns read, in the requested order.
     columns: Vec<usize>,
     ready: Option<RecordBatch>,
-    /// The file's row that comes next.
+    /// The file's row that is returned next.
     next: u64,
 }
 
@@ -91,7 +94,8 @@ impl ParquetFile {
         let path = &file.path().to_path_buf();
         let failed = |e| failure(path, e);
         let handle = file.handle()?;
-        // A file asked nothing yet holds nothing: each cursor has a handle of its own.
+        // A file that was opened but not read yet holds nothing. Each cursor has a handle of its
+        // own.
         file.release();
         let footer = footer(path, file.bytes(), |at, to| handle.read_exact_at(at, to))?;
         // Statistics and page indexes are not used, and can be most of a footer.
@@ -130,7 +134,8 @@ impl ParquetFile {
             this.leaves().first().and_then(|&leaf| this.metadata.metadata().row_groups().first()?.columns().get(leaf));
         this.pages = first.and_then(|chunk| PageSize::read(&handle, chunk)).unwrap_or_default();
         if this.shape.dim == 0 && rows > 0 {
-            // The first row mostly has components; where it is null, the first that has.
+            // The vectors' length is usually known from the first row. If that row is null, further
+            // rows are read.
             let mut batch_rows = 1;
             let mut cursor = this.cursor(Use::Vectors, this.vectors.columns.clone(), 0, batch_rows)?;
             while cursor.next < rows {
@@ -152,7 +157,7 @@ impl ParquetFile {
         &self.vectors.names
     }
 
-    /// The columns as Parquet counts them that the vectors are in.
+    /// Returns the Parquet leaf columns in which the vectors are stored.
     fn leaves(&self) -> Vec<usize> {
         let paths = self.vectors.paths();
         let paths: Vec<&[usize]> = paths.iter().map(Vec::as_slice).collect();
@@ -164,10 +169,11 @@ impl ParquetFile {
         leaves
     }
 
-    /// A reader of `columns` that begins at row `first`; of vectors' structs it reads the fields needed.
+    /// Returns a cursor over `columns` that begins at row `first`. Of structs, a cursor over
+    /// vectors reads only the needed fields.
     fn cursor(&self, use_of: Use, columns: Vec<usize>, first: u64, batch_rows: usize) -> Result<Cursor> {
         let handle = self.file.handle()?.with_pages(self.expected.clone());
-        // Of groups that begin at one row, all but the last are empty.
+        // Of several groups with the same first row, all but the last are empty.
         let group = self.starts.partition_point(|&start| start <= first).saturating_sub(1);
         let skipped = first - self.starts.get(group).copied().unwrap_or(first);
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(handle, self.metadata.clone());
@@ -182,9 +188,9 @@ impl ParquetFile {
             .build()
             .map_err(|e| failure(&self.path, e))?;
         let mut cursor = Cursor { reader, columns, ready: None, next: first - skipped };
-        // Rows before `first` are decoded and dropped. The reader's own way to
-        // skip (with_offset) decompresses as much, since lists end anywhere,
-        // and does not return when a damaged page holds fewer values than it says.
+        // Rows before `first` are decoded and dropped. The reader's own skip (with_offset)
+        // decompresses as much, because lists end anywhere, and does not return if a damaged page
+        // holds fewer values than it states.
         while cursor.next < first {
             let left = usize::try_from(first - cursor.next).unwrap_or(usize::MAX);
             self.take(&mut cursor, left)?;
@@ -192,7 +198,7 @@ impl ParquetFile {
         Ok(cursor)
     }
 
-    /// The cursor in `kept` if it can go on from `first`, else a new one.
+    /// Returns the cursor `kept` if it can continue at row `first`, else a new cursor.
     fn resume(
         &self,
         use_of: Use,
@@ -214,12 +220,12 @@ impl ParquetFile {
         self.cursor(use_of, columns.to_vec(), first, batch_rows)
     }
 
-    /// The next rows, up to `most` of them; columns in the order wanted.
+    /// Returns the next rows, at most `most`, with the columns in the requested order.
     fn take(&self, cursor: &mut Cursor, most: usize) -> Result<RecordBatch> {
         let batch = match cursor.ready.take().filter(|b| b.num_rows() > 0) {
             Some(batch) => batch,
             None => {
-                // After a panic the reader is dropped, for `cursor` is then too.
+                // After a panic the error drops `cursor`, and the reader with it.
                 let decoded = caught(|| cursor.reader.next());
                 let decoded = decoded.ok_or_else(|| self.near(cursor.next, "a page is damaged; write it again"))?;
                 let batch = decoded.ok_or_else(|| {
@@ -227,7 +233,7 @@ impl ParquetFile {
                     Error::format(&self.path, format!("ends at row {row}, but its footer promises {rows}"))
                 })?;
                 let batch = batch.map_err(|e| self.near(cursor.next, &e.to_string()))?;
-                // The reader gives them in the file's order, each once.
+                // The reader returns the columns in the file's order, each once.
                 let mut in_file = cursor.columns.clone();
                 in_file.sort_unstable();
                 in_file.dedup();
@@ -241,7 +247,8 @@ impl ParquetFile {
         Ok(batch.slice(0, taken))
     }
 
-    /// What cannot be decoded: because the file changed meanwhile, if it did.
+    /// Returns the error that rows cannot be decoded. If the file has changed meanwhile, the error
+    /// is that.
     fn near(&self, row: u64, what: &str) -> Error {
         if let Some(changed) = self.file.change() {
             return changed;
@@ -265,7 +272,8 @@ impl ParquetFile {
             self.vectors.copy(&self.path, part.columns(), at, here)?;
             rest = after;
         }
-        // A cursor that has reached the end would only hold memory and an open file.
+        // A cursor at the end of the file is not needed again, so its memory and file handle are
+        // freed.
         *kept = (cursor.next < self.shape.rows).then_some(cursor);
         Ok(())
     }
@@ -358,11 +366,12 @@ impl Source for ParquetFile {
                 Type::BYTE_ARRAY => 16 + 8,
                 _ => 4,
             };
-            // A batch is decoded as it is stored, then copied where Arrow's type is another.
+            // A batch is decoded in the stored type, then copied if Arrow's type differs.
             let stored_otherwise = column.physical_type() == Type::FIXED_LEN_BYTE_ARRAY;
             let component = self.vectors.component_bytes();
             let copied = if stored_otherwise || width != component { component } else { 0 };
-            // Of lists, two levels of two bytes for every value, and those of the batch before.
+            // Lists have two levels of two bytes for every value, in this batch and in the previous
+            // one.
             let levels = if column.max_rep_level() > 0 { 8 } else { 0 };
             value_bytes = value_bytes.max(width + copied + levels);
 
@@ -374,7 +383,7 @@ impl Source for ParquetFile {
             open += page + dictionary + CODEC_BYTES;
             largest = page.max(largest);
         }
-        // When a page is read, the one before it is still there, and so is what it is decompressed from.
+        // While a page is read, the previous page and the compressed page are still in memory.
         values.saturating_mul(value_bytes) + open + 2 * largest + OTHER_BYTES
     }
 
@@ -384,8 +393,8 @@ impl Source for ParquetFile {
     }
 }
 
-/// Adds to `leaves` those of `field` that `paths` lead to (all where one ends here, none where
-/// there are no paths); the leaves of a file are counted in `next`.
+/// Adds to `leaves` the leaf columns of `field` to which `paths` lead: all if a path ends here,
+/// none if there are no paths. `next` counts the leaves of the file.
 fn add_leaves(field: &TypePtr, paths: Option<&[&[usize]]>, next: &mut usize, leaves: &mut Vec<usize>) {
     if field.is_primitive() {
         leaves.extend(paths.map(|_| *next));
@@ -400,43 +409,44 @@ fn add_leaves(field: &TypePtr, paths: Option<&[&[usize]]>, next: &mut usize, lea
     }
 }
 
-/// How large a file's pages are: its writer ends all of them by one rule.
+/// The size of a file's pages. A writer ends all pages by the same rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct PageSize {
-    /// Bytes, not compressed.
+    /// Bytes, uncompressed.
     bytes: u64,
     /// Values, nulls included.
     values: u64,
 }
 
 impl Default for PageSize {
-    /// As most writers do by default: about 1 MiB.
+    /// The default of most writers: about 1 MiB.
     fn default() -> Self {
         PageSize { bytes: 1 << 20, values: 0 }
     }
 }
 
 impl PageSize {
-    /// That of a chunk's first page of values, from its header alone; `None`
-    /// if there is no such header: then decoding will find what is wrong.
+    /// Reads the size of a chunk's first data page from its header alone. `None` if there is no
+    /// such header; decoding then finds the error.
     fn read(file: &Handle, chunk: &ColumnChunkMetaData) -> Option<Self> {
-        // Sizes come first in a header; what follows them may be long.
+        // The sizes come first in a header; the following fields may be long.
         let mut bytes = [0; PAGE_HEADER];
         let read = file.read_at(u64::try_from(chunk.data_page_offset()).ok()?, &mut bytes).ok()?;
         Self::parse(bytes.get(..read)?)
     }
 
-    /// The beginning of the header of a page of values.
+    /// Parses the beginning of the header of a data page.
     fn parse(bytes: &[u8]) -> Option<Self> {
         page_header(bytes).and_then(|(kind, size)| (kind != DICTIONARY).then_some(size))
     }
 
-    /// The most bytes that a chunk's page and its dictionary take, where a value takes `width`.
+    /// Returns the most bytes that a page and the dictionary of a chunk take, if a value takes
+    /// `width` bytes.
     fn open(self, chunk: &ColumnChunkMetaData, width: u64) -> (u64, u64) {
         let size = |n: i64| u64::try_from(n).unwrap_or(0);
         let (whole, compressed) = (size(chunk.uncompressed_size()), size(chunk.compressed_size()).max(1));
-        // The page seen may hold indices into the dictionary, and those that
-        // follow the values themselves; lists have levels beside them.
+        // The first page may hold dictionary indices and later ones the values themselves. Lists
+        // have levels in addition, hence the factor 17/16.
         let page = self.bytes.max(self.values.saturating_mul(width).saturating_mul(17) / 16);
         let dictionary = chunk.dictionary_page_offset().map_or(0, |at| size(chunk.data_page_offset() - at));
         let dictionary = dictionary.max(dictionary.saturating_mul(whole) / compressed);
@@ -444,7 +454,7 @@ impl PageSize {
     }
 }
 
-/// What pages must be like by the footer.
+/// Returns the bounds on pages that follow from the footer.
 fn expected(metadata: &ParquetMetaData) -> Pages {
     let (mut largest, mut first) = (USUAL_PAGE, Vec::new());
     for chunk in metadata.row_groups().iter().flat_map(|group| group.columns()) {
@@ -458,21 +468,21 @@ fn expected(metadata: &ParquetMetaData) -> Pages {
     Pages { largest, first }
 }
 
-/// Bytes of a page's header that are looked at: sizes come first, what follows may be long.
+/// The bytes read of a page's header: the sizes come first, and the following fields may be long.
 pub(crate) const PAGE_HEADER: usize = 64;
 
-/// The kind of a page that is a dictionary.
+/// The page type of a dictionary.
 const DICTIONARY: u64 = 2;
 
-/// How many bytes the page whose header begins so takes when it is decompressed; `None` if this
-/// is not the beginning of a header.
+/// Returns the decompressed size of the page whose header begins with `bytes`; `None` if `bytes` is
+/// not the beginning of a page header.
 pub(crate) fn page_bytes(bytes: &[u8]) -> Option<u64> {
     page_header(bytes).map(|(_, size)| size.bytes)
 }
 
-/// Reads the beginning of a page's header, in Thrift's compact protocol:
-/// a field begins with a byte, how many its number is more than the last
-/// one's and its type; an integer is zigzag, seven bits a byte.
+/// Parses the beginning of a page header in Thrift's compact protocol. A field begins with a byte
+/// that holds the difference to the previous field's number and the type. An integer is
+/// zigzag-encoded, seven bits a byte.
 fn page_header(mut bytes: &[u8]) -> Option<(u64, PageSize)> {
     const NEXT_INTEGER: u8 = 0x15;
     let mut byte = || bytes.split_off_first().copied();
@@ -499,12 +509,12 @@ fn page_header(mut bytes: &[u8]) -> Option<(u64, PageSize)> {
     let mut next = byte()?;
     let mut last = 3;
     if next == NEXT_INTEGER {
-        // A checksum, which may be of any sign.
+        // A checksum, which may have any sign.
         while byte()? >= 0x80 {}
         (next, last) = (byte()?, 4);
     }
-    // What is particular: to values of version 1 in field 5, of version 2 in field 8, to
-    // dictionaries in field 7.
+    // The header of the page type: field 5 for data pages of version 1, field 8 for version 2,
+    // field 7 for dictionaries.
     let particular = match kind {
         0 => 5,
         DICTIONARY => 7,
@@ -517,7 +527,8 @@ fn page_header(mut bytes: &[u8]) -> Option<(u64, PageSize)> {
     Some((kind, PageSize { bytes: size, values: number(&mut byte)? }))
 }
 
-/// Where the footer lies in a file of `length` bytes, of which `read` fills a slice from a place on.
+/// Returns the byte range of the footer in a file of `length` bytes. `read` fills a slice from an
+/// offset on.
 pub(crate) fn footer(
     path: &Path,
     length: u64,
@@ -538,9 +549,8 @@ pub(crate) fn footer(
     }
 }
 
-/// Looks at what the parquet crate would take for granted: lengths and
-/// places, and the Arrow schema that writers put beside Parquet's own. Gives
-/// each row group's first row.
+/// Checks what the parquet crate takes for granted: lengths and offsets, and the Arrow schema in
+/// the file's metadata. Returns the first row of each row group.
 fn check_metadata(metadata: &ParquetMetaData, data_end: u64) -> std::result::Result<Vec<u64>, String> {
     let mut starts = Vec::with_capacity(metadata.num_row_groups());
     let mut rows = 0u64;
@@ -562,7 +572,7 @@ fn check_metadata(metadata: &ParquetMetaData, data_end: u64) -> std::result::Res
     Ok(starts)
 }
 
-/// Where a column chunk ends, if its numbers make sense.
+/// Returns the end of a column chunk; `None` if its numbers are invalid.
 fn chunk_end(chunk: &ColumnChunkMetaData) -> Option<u64> {
     let pages = u64::try_from(chunk.data_page_offset()).ok()?;
     let start = match chunk.dictionary_page_offset() {
@@ -660,18 +670,18 @@ mod tests {
         let header = |fields: &[u8]| PageSize::parse(fields);
         let size = |bytes, values| Some(PageSize { bytes, values });
         assert_eq!(header(&[0x15, 0, 0x15, 0x80, 0x02, 0x15, 4, 0x2c, 0x15, 6]), size(128, 3));
-        // With a checksum of any sign; of version 2.
+        // With a checksum of any sign; a page of version 2.
         assert_eq!(header(&[0x15, 0, 0x15, 2, 0x15, 4, 0x15, 0xff, 1, 0x1c, 0x15, 6]), size(1, 3));
         assert_eq!(header(&[0x15, 6, 0x15, 2, 0x15, 4, 0x5c, 0x15, 6]), size(1, 3));
         assert_eq!(header(&[0x15, 6, 0x15, 2, 0x15, 4, 0x15, 7, 0x4c, 0x15, 6]), size(1, 3));
-        // A dictionary; a negative size; a number without end; cut short; something else.
+        // A dictionary; a negative size; an integer without end; a cut header; other bytes.
         assert_eq!(header(&[0x15, 4, 0x15, 2, 0x15, 4, 0x4c, 0x15, 6]), None);
         assert_eq!(header(&[0x15, 0, 0x15, 1, 0x15, 4, 0x2c, 0x15, 6]), None);
         assert_eq!(header(&[0x15, 0, 0x15, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]), None);
         assert_eq!(header(&[0x15, 0, 0x15, 2, 0x15, 4, 0x2c, 0x15]), None);
         assert_eq!(header(&[0x15, 0, 0x15, 2, 0x15, 4, 0x5c, 0x15, 6]), None);
         assert_eq!(header(b"PAR1"), None);
-        // Whose size is known all the same.
+        // The decompressed size of a dictionary page is known all the same.
         assert_eq!(page_bytes(&[0x15, 4, 0x15, 2, 0x15, 4, 0x4c, 0x15, 6]), Some(1));
         assert_eq!(header(&[]), None);
     }

@@ -1,8 +1,8 @@
-//! What Parquet's types are in Arrow and back, where the parquet crate alone
-//! would lose something: intervals, times in UTC, UUIDs, JSON, dictionaries.
+//! Conversion between Parquet and Arrow types where the parquet crate alone would lose something:
+//! intervals, times in UTC, UUIDs, JSON, dictionaries.
 //!
-//! What must hold: a column that is read from one Parquet file and written to
-//! another has the same values and the same logical type for every reader.
+//! What must hold: a column that is read from one Parquet file and written to another has the same
+//! values, and the same logical type for every reader.
 
 use std::sync::Arc;
 
@@ -18,20 +18,20 @@ use crate::unify::plain_field;
 
 const EXTENSION: &str = "ARROW:extension:name";
 const EXTENSION_METADATA: &str = "ARROW:extension:metadata";
-/// The key by which the parquet crate knows a time in UTC.
+/// The metadata key by which the parquet crate marks a time in UTC.
 pub(crate) const IN_UTC: &str = "adjusted_to_utc";
-/// What a field is in Parquet, where Arrow has no word for it.
+/// The metadata key for a Parquet logical type that Arrow cannot express.
 const LOGICAL: &str = "PARQUET:logical_type";
 
-/// An interval as Parquet has it: months, days and milliseconds of four bytes each.
+/// A Parquet interval: months, days and milliseconds, four bytes each.
 pub(crate) const INTERVAL: DataType = DataType::FixedSizeBinary(12);
 
-/// How a file is decoded, and the types that its columns have. They differ:
-/// dictionaries are decoded to their values, intervals as their bytes.
+/// Returns how a file is decoded, and the declared types of its columns. The two differ:
+/// dictionaries are decoded as their values, and intervals as bytes.
 pub(crate) fn reading(parsed: ParquetMetaData) -> Result<(ArrowReaderMetadata, SchemaRef)> {
     let root = parsed.file_metadata().schema_descr().root_schema_ptr();
     let parsed = Arc::new(without_intervals(parsed));
-    // The Arrow schema beside Parquet's own is a hint, and one that does not fit is none.
+    // The Arrow schema in the file's metadata is only a hint; it is ignored if it does not fit.
     let read = |options| ArrowReaderMetadata::try_new(parsed.clone(), options);
     let inferred = read(ArrowReaderOptions::new())
         .or_else(|error| read(ArrowReaderOptions::new().with_skip_arrow_metadata(true)).map_err(|_| error))?;
@@ -49,7 +49,8 @@ pub(crate) fn reading(parsed: ParquetMetaData) -> Result<(ArrowReaderMetadata, S
     Ok((reader, declared))
 }
 
-/// The field as it is decoded: texts where they were told to be bytes.
+/// Returns the field in the type in which it is decoded: a field inferred as bytes is decoded as
+/// text if it is declared as text.
 fn decode(inferred: &FieldRef, declared: &FieldRef) -> FieldRef {
     match (inferred.data_type(), declared.data_type()) {
         (DataType::Binary, DataType::Utf8) => Arc::new(inferred.as_ref().clone().with_data_type(DataType::Utf8)),
@@ -57,7 +58,7 @@ fn decode(inferred: &FieldRef, declared: &FieldRef) -> FieldRef {
     }
 }
 
-/// The field as Arrow has it, of what is `stored`.
+/// Returns the Arrow field of a column that Parquet stores as `stored`.
 fn declare(field: &FieldRef, stored: &Type) -> FieldRef {
     let info = stored.get_basic_info();
     let logical = info.logical_type_ref();
@@ -106,7 +107,8 @@ fn declare(field: &FieldRef, stored: &Type) -> FieldRef {
     within(&field, stored, &|field, stored| declare(field, stored))
 }
 
-/// `field` with those within it changed by `change`, which gets each with what is stored of it.
+/// Returns `field` with its child fields changed by `change`, which is called with each child and
+/// its stored type.
 fn within(field: &FieldRef, stored: &Type, change: &dyn Fn(&FieldRef, &Type) -> FieldRef) -> FieldRef {
     use DataType::*;
     let fields = stored.get_fields();
@@ -132,7 +134,8 @@ fn within(field: &FieldRef, stored: &Type, change: &dyn Fn(&FieldRef, &Type) -> 
     Arc::new(field.as_ref().clone().with_data_type(changed))
 }
 
-/// What is stored of a list's items: within the repeated group, or that itself in older files.
+/// Returns the stored type of a list's items: the field within the repeated group, or in older
+/// files the repeated field itself.
 fn item_of<'a>(item: &Field, fields: &'a [TypePtr]) -> &'a Type {
     const NOTHING: &[TypePtr] = &[];
     let Some(repeated) = fields.first() else { return empty() };
@@ -144,7 +147,7 @@ fn item_of<'a>(item: &Field, fields: &'a [TypePtr]) -> &'a Type {
     }
 }
 
-/// A group of nothing, for what cannot be found.
+/// Returns an empty group, for types that cannot be found.
 fn empty() -> &'static Type {
     static EMPTY: std::sync::OnceLock<Type> = std::sync::OnceLock::new();
     EMPTY.get_or_init(|| {
@@ -153,8 +156,8 @@ fn empty() -> &'static Type {
     })
 }
 
-/// The same metadata with intervals as plain bytes: the parquet crate decodes
-/// only some of theirs.
+/// Returns the metadata with interval columns declared as plain bytes, because the parquet crate
+/// decodes only some intervals.
 fn without_intervals(parsed: ParquetMetaData) -> ParquetMetaData {
     let file = parsed.file_metadata();
     let descriptor = file.schema_descr();
@@ -182,7 +185,7 @@ fn without_intervals(parsed: ParquetMetaData) -> ParquetMetaData {
     ParquetMetaDataBuilder::new(file).set_row_groups(parsed.row_groups().to_vec()).build()
 }
 
-/// A type with other leaves where `leaf` gives one.
+/// Returns a type in which leaves are replaced where `leaf` returns one.
 fn rebuilt(stored: &TypePtr, leaf: &dyn Fn(&Type) -> Option<Type>) -> TypePtr {
     match stored.as_ref() {
         Type::GroupType { basic_info, fields } => Arc::new(Type::GroupType {
@@ -193,13 +196,13 @@ fn rebuilt(stored: &TypePtr, leaf: &dyn Fn(&Type) -> Option<Type>) -> TypePtr {
     }
 }
 
-/// The type in which values of a type without dictionaries are written.
-/// `None` for what Parquet has no type for.
+/// Returns the type in which values of a type without dictionaries are written; `None` if Parquet
+/// has no type for them.
 pub(crate) fn stored(data_type: &DataType) -> Option<DataType> {
     use DataType::*;
     let item = |field: &FieldRef| stored_field(field);
     Some(match data_type {
-        // Neither has a type of seconds, nor one of days in milliseconds.
+        // Parquet has no unit of seconds, and no dates in milliseconds.
         Timestamp(TimeUnit::Second, zone) => Timestamp(TimeUnit::Millisecond, zone.clone()),
         Time32(TimeUnit::Second) => Time32(TimeUnit::Millisecond),
         Date64 => Date32,
@@ -222,14 +225,14 @@ pub(crate) fn stored_field(field: &FieldRef) -> Option<FieldRef> {
     Some(Arc::new(field.as_ref().clone().with_data_type(data_type)))
 }
 
-/// The type that readers are told beside Parquet's own, of a column that is
-/// declared with dictionaries: those that they would not know from Parquet's.
+/// Returns the type that the Arrow schema in the file's metadata declares for a column with
+/// dictionaries: a type that readers could not infer from Parquet's own types.
 pub(crate) fn told(data_type: &DataType) -> DataType {
     use DataType::*;
     let item =
         |field: &FieldRef| -> FieldRef { Arc::new(field.as_ref().clone().with_data_type(told(field.data_type()))) };
     match data_type {
-        // Readers restore dictionaries of plain texts and bytes.
+        // Readers restore dictionaries only of plain texts and bytes.
         Dictionary(key, values) => match told(values) {
             Utf8View => Dictionary(key.clone(), Box::new(Utf8)),
             BinaryView => Dictionary(key.clone(), Box::new(Binary)),
@@ -247,7 +250,7 @@ pub(crate) fn told(data_type: &DataType) -> DataType {
     }
 }
 
-/// Whether some values of a type cannot be written in the type that Parquet stores.
+/// Returns whether some values of a type cannot be written in the type that Parquet stores.
 pub(crate) fn may_not_fit(data_type: &DataType) -> bool {
     use DataType::*;
     match data_type {
@@ -264,9 +267,8 @@ pub(crate) fn may_not_fit(data_type: &DataType) -> bool {
     }
 }
 
-/// The Parquet schema of columns that are stored as `stored` says, of which
-/// `declared` are the fields: with the logical types that the parquet crate
-/// does not write by itself.
+/// Returns the Parquet schema of columns that are stored as `stored` and declared as `declared`,
+/// with the logical types that the parquet crate does not write by itself.
 pub(crate) fn descriptor(stored: &Schema, declared: &[FieldRef]) -> Result<SchemaDescriptor> {
     let plain = ArrowSchemaConverter::new().convert(stored)?;
     let root = plain.root_schema_ptr();
@@ -275,7 +277,7 @@ pub(crate) fn descriptor(stored: &Schema, declared: &[FieldRef]) -> Result<Schem
     Ok(SchemaDescriptor::new(Arc::new(root)))
 }
 
-/// What is stored of a field, with its logical type.
+/// Returns the stored type of a field, with its logical type.
 fn marked(stored: &TypePtr, declared: &FieldRef) -> Result<TypePtr> {
     use DataType::*;
     let info = stored.get_basic_info();
@@ -324,7 +326,7 @@ fn marked(stored: &TypePtr, declared: &FieldRef) -> Result<TypePtr> {
     Ok(Arc::new(Type::GroupType { basic_info: info.clone(), fields: changed }))
 }
 
-/// A repeated group with the logical types of what is in it.
+/// Returns a repeated group whose fields have their logical types.
 fn regrouped(repeated: &TypePtr, declared: &[FieldRef]) -> Result<TypePtr> {
     let fields = repeated.get_fields().iter().zip(declared).map(|(stored, declared)| marked(stored, declared));
     let fields = fields.collect::<Result<_>>()?;

@@ -1,7 +1,7 @@
-//! Columns brought to another type: dictionaries to their values, and what
-//! [`unify`](crate::unify) widens to what it became.
+//! Conversion of columns to another type: dictionaries to their values, and the values of one file
+//! to the common type that [`unify`](crate::unify) found.
 //!
-//! What must hold: values and nulls stay what they are, or there is an error.
+//! What must hold: values and nulls are unchanged by a conversion, or the conversion is an error.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use arrow::error::ArrowError;
 
 type Result<T> = std::result::Result<T, ArrowError>;
 
-/// `batch` with the types of `schema`, column by column.
+/// Converts `batch` to the types of `schema`, column by column.
 pub(crate) fn recast_batch(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let columns = batch.columns().iter().zip(schema.fields());
     let columns = columns.map(|(column, field)| recast(column, field.data_type())).collect::<Result<_>>()?;
@@ -26,7 +26,7 @@ pub(crate) fn recast_batch(batch: &RecordBatch, schema: &SchemaRef) -> Result<Re
     RecordBatch::try_new_with_options(schema.clone(), columns, &options)
 }
 
-/// `array` as an array of type `to`, which must not have dictionaries.
+/// Converts `array` to the type `to`, which must not contain dictionaries.
 pub(crate) fn recast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     use DataType::*;
     if array.data_type() == to {
@@ -62,7 +62,7 @@ pub(crate) fn recast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         (LargeList(_), LargeList(item)) => lists::<i64>(array, item),
         (ListView(_), ListView(item)) => views::<i32>(array, item),
         (LargeListView(_), LargeListView(item)) => views::<i64>(array, item),
-        // The lists first, with the items that they have; then the items.
+        // First the list type, with the items unchanged; then the items.
         (FixedSizeList(item, _) | ListView(item), List(_)) => recast(&strictly(array, &List(item.clone()))?, to),
         (List(item) | FixedSizeList(item, _) | ListView(item) | LargeListView(item), LargeList(_)) => {
             recast(&strictly(array, &LargeList(item.clone()))?, to)
@@ -77,7 +77,7 @@ pub(crate) fn recast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
 
 const NANOS: i64 = 1_000_000;
 
-/// Intervals of Parquet: months, days and milliseconds, four bytes each.
+/// Converts Parquet intervals: months, days and milliseconds, four bytes each, little-endian.
 fn intervals(array: &ArrayRef) -> IntervalMonthDayNanoArray {
     let word = |bytes: &[u8], at: usize| bytes[at..].first_chunk().map_or(0, |b| u32::from_le_bytes(*b));
     let interval = |bytes: &[u8]| {
@@ -87,7 +87,8 @@ fn intervals(array: &ArrayRef) -> IntervalMonthDayNanoArray {
     array.as_fixed_size_binary().iter().map(|bytes| bytes.map(interval)).collect()
 }
 
-/// The other way: what is less than a millisecond, or negative, has no place there.
+/// Converts to Parquet intervals. Fractions of a millisecond and negative times are an error,
+/// because the format cannot hold them.
 fn interval_bytes(array: &ArrayRef) -> Result<ArrayRef> {
     let array = array.as_primitive::<IntervalMonthDayNanoType>();
     let mut bytes = FixedSizeBinaryBuilder::with_capacity(array.len(), 12);
@@ -110,7 +111,7 @@ fn interval_bytes(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(bytes.finish()))
 }
 
-/// Dates of whole days as their number.
+/// Converts dates in milliseconds to days. A fraction of a day is an error.
 fn whole_days(array: &ArrayRef) -> Result<ArrayRef> {
     const DAY: i64 = 86_400_000;
     let array = array.as_primitive::<Date64Type>();
@@ -125,13 +126,13 @@ fn strictly(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() })
 }
 
-/// A dictionary's values, row by row.
+/// Returns a dictionary array's values, row by row.
 pub(crate) fn values(array: &ArrayRef) -> Result<ArrayRef> {
     let Some(dictionary) = array.as_any_dictionary_opt() else { return Ok(array.clone()) };
     take(dictionary.values().as_ref(), dictionary.keys(), None)
 }
 
-/// A struct with other columns than `like`, and the same nulls.
+/// Returns a struct array with the given columns and the nulls of `like`.
 pub(crate) fn structs(fields: &Fields, columns: Vec<ArrayRef>, like: &StructArray) -> Result<ArrayRef> {
     let nulls = like.nulls().cloned();
     Ok(Arc::new(match fields.is_empty() {
@@ -153,7 +154,7 @@ fn views<O: OffsetSizeTrait>(array: &ArrayRef, item: &FieldRef) -> Result<ArrayR
     Ok(Arc::new(GenericListViewArray::<O>::try_new(item.clone(), offsets, sizes, items, array.nulls().cloned())?))
 }
 
-/// Brings columns together whose types are those of `schema`.
+/// Concatenates batches that have the types of `schema`.
 pub(crate) fn together(schema: &SchemaRef, parts: &[RecordBatch]) -> Result<RecordBatch> {
     match parts {
         [one] => Ok(one.clone()),

@@ -1,11 +1,11 @@
-//! A source whose columns are moved by constants before they are rounded to `f32`.
+//! A source whose columns are shifted by constants before they are rounded to `f32`.
 //!
-//! Numbers like 1.7e9 are 128 apart in single precision. Where a column's
-//! numbers lie far from 0 and near each other, most of what tells its rows
-//! apart is lost by rounding, unless what they have in common is subtracted
-//! first, in double precision. What must hold: the shift follows from the
-//! source's first rows alone; a column that loses nothing worth it is not
-//! moved, so that ordinary data are read as they always were.
+//! Single-precision numbers near 1.7e9 are 128 apart. If a column's numbers are far from 0 and
+//! close to each other, rounding loses most of their differences, unless a common constant is
+//! subtracted first in double precision.
+//!
+//! What must hold: the shift depends only on the source's first rows; a column for which rounding
+//! loses little is not shifted, so that ordinary data are read unchanged.
 
 use std::sync::Arc;
 
@@ -16,32 +16,35 @@ use serde::{Deserialize, Serialize};
 use crate::number::{NULL, is_null_f64};
 use crate::{Dtype, Fingerprint, Place, Result, Shape, Source};
 
-/// Rows that a shift is found from, where a row has few components, and at least.
+/// The most and the least number of rows from which a shift is computed; the least applies if rows
+/// have many components.
 const MOST_ROWS: usize = 1024;
 const LEAST_ROWS: usize = 64;
-/// Numbers that are looked at together, and that are read at a time.
+/// The most numbers from which a shift is computed (except for the least number of rows), and the
+/// numbers read at a time.
 const NUMBERS: usize = 1 << 20;
 const PORTION: usize = 1 << 16;
-/// How many times its spread a column's middle must lie away from 0 to be moved: then
-/// single precision would keep less than 18 bits of the spread.
+/// A column is shifted if its median exceeds its spread this many times. Single precision would
+/// then keep less than 18 bits of the spread.
 const FAR: f64 = 64.0;
-/// The same of a column that is constant as far as it was looked at.
+/// A column that is constant in the first rows is shifted if its median exceeds this.
 const LARGE: f64 = 65_536.0;
 
-/// What is subtracted from each component of a row.
+/// The constants that are subtracted from each component of a row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Shift(Vec<f64>);
 
 impl Shift {
-    /// The shift of a source: for each column the median of its first 1,024 rows (64 at least, of
-    /// rows of more than 1,024 components), null and what is not finite left out, if that is more
-    /// than 64 times the distance of the quartiles (of a column that is constant there, more than
-    /// 65,536); rounded so that what is left of it is no more than that distance. None where no column is far from 0, or where `f32` holds the
-    /// components as they are.
+    /// Computes the shift of a source: for each column the median of its first 1,024 rows (of fewer
+    /// rows, but at least 64, if a row has more than 1,024 components), without nulls and
+    /// non-finite numbers. A column is shifted if the absolute median is more than 64 times the
+    /// distance of the quartiles (more than 65,536 for a column that is constant in these rows).
+    /// The shift is rounded so that the remaining median is at most that distance. `None` if no
+    /// column is far from 0, or if `f32` holds the components exactly.
     ///
     /// # Errors
-    /// Where the rows cannot be read.
+    /// If the rows cannot be read.
     pub fn of(source: &dyn Source) -> Result<Option<Shift>> {
         let Shape { rows, dim } = source.shape();
         if source.dtype().is_single() || dim == 0 {
@@ -61,31 +64,32 @@ impl Shift {
         Ok(shift.iter().any(|&s| s != 0.0).then_some(Shift(shift)))
     }
 
-    /// What is subtracted, component by component; 0 from those that stay.
+    /// Returns the subtracted constants, one for each component; 0 for components that are not
+    /// shifted.
     pub fn values(&self) -> &[f64] {
         &self.0
     }
 
-    /// How many components are moved.
+    /// Returns the number of shifted components.
     pub fn moved(&self) -> usize {
         self.0.iter().filter(|&&s| s != 0.0).count()
     }
 }
 
-/// What to subtract from these numbers: 0 unless they lie far from it.
+/// Returns the shift for a column's numbers: 0 unless the numbers are far from 0.
 fn far(numbers: &mut [f64]) -> f64 {
     numbers.sort_unstable_by(f64::total_cmp);
     let at = |share: f64| numbers.get(((numbers.len() as f64 - 1.0) * share) as usize).copied();
     let (Some(low), Some(median), Some(high)) = (at(0.25), at(0.5), at(0.75)) else { return 0.0 };
-    // Of numbers half of which are equal the quartiles say little.
+    // If half of the numbers are equal, the quartiles may coincide; the range is used then.
     let spread = if high > low { high - low } else { numbers[numbers.len() - 1] - numbers[0] };
-    // What a constant's spread will be is not known yet.
+    // A column that is constant so far may vary later, so its spread is unknown.
     let far = median.abs() > if spread > 0.0 { FAR * spread } else { LARGE };
     match (far, spread > 0.0) {
         (false, _) => 0.0,
         (true, false) => median,
         (true, true) => {
-            // A power of two, so that the multiple of it is exact and short.
+            // The grid is a power of two, so that its multiples are exact and short.
             let grid = spread.log2().floor().exp2();
             let rounded = (median / grid).round() * grid;
             if rounded.is_finite() { rounded } else { median }
@@ -93,17 +97,17 @@ fn far(numbers: &mut [f64]) -> f64 {
     }
 }
 
-/// A source whose columns are moved.
+/// A source whose columns are shifted.
 pub struct Shifted {
     source: Arc<dyn Source>,
     shift: Shift,
 }
 
 impl Shifted {
-    /// `source`, from whose rows `shift` is subtracted.
+    /// Returns `source` with `shift` subtracted from each row.
     ///
     /// # Panics
-    /// If the shift is one of rows of another width.
+    /// If the shift has another number of components than the source.
     pub fn new(source: Arc<dyn Source>, shift: Shift) -> Self {
         assert_eq!(source.shape().dim, shift.0.len(), "a shift for each component");
         Shifted { source, shift }
@@ -177,7 +181,7 @@ impl Source for Shifted {
         self.source.vector_column()
     }
 
-    /// Beside the source's: a portion in double precision.
+    /// The bytes of the inner source, and a portion in double precision.
     fn held_bytes(&self) -> u64 {
         let dim = self.shape().dim as u64;
         self.source.held_bytes() + 8 * dim.max((PORTION as u64).min(self.shape().rows.saturating_mul(dim)))
@@ -247,12 +251,12 @@ mod tests {
         let &[far, near] = shift.values() else { panic!("{shift:?}") };
         assert!((far - 1.7e9).abs() < 86_400.0 && far % 65_536.0 == 0.0, "{far}");
         assert_eq!((near, shift.moved()), (0.0, 1));
-        // Ordinary data stay as they are, a constant of some size too.
+        // Ordinary data are not shifted, nor is a constant of moderate size.
         assert_eq!(Shift::of(&table(500, |x| [50.0 + x, 273.15])).unwrap(), None);
         assert_eq!(Shift::of(&table(500, |x| [1e-30 * x, -1e30 * x])).unwrap(), None);
         let constant = Shift::of(&table(500, |x| [-4e8, x])).unwrap().expect("a shift");
         assert_eq!(constant.values(), [-4e8, 0.0]);
-        // f32 holds what stands there.
+        // f32 holds these numbers exactly.
         let single = Table(table(500, |x| [4e8 + x, x]).0, Dtype::F32);
         assert_eq!(Shift::of(&single).unwrap(), None);
     }

@@ -1,9 +1,9 @@
-//! Some rows of a source, as if the others were not there.
+//! A source that consists of some rows of another source.
 //!
-//! What must hold: a row's values, columns and place are those of its row in
-//! the source, and rows keep the source's order. Memory is [`RowSet::bytes`],
-//! a little more than a bit a row; reading takes no buffer of its own and goes
-//! forward only, in runs as long as what is asked for.
+//! What must hold: a row's values, columns and location are those of its row in the inner source,
+//! and the rows keep their order. Memory is [`RowSet::bytes`], slightly more than one bit for each
+//! row. Reading needs no buffer of its own, and reads the inner source only forwards, in runs as
+//! long as the number of rows that are still missing.
 
 use std::sync::Arc;
 
@@ -16,22 +16,22 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::source::check_range;
 use crate::{Dtype, Fingerprint, Place, Result, Shape, Source};
 
-/// Bits of a word, and words between two counts.
+/// Bits of a word, and words between two stored ranks.
 const WORD: u64 = 64;
 const WORDS: usize = 8;
 
-/// A set of a source's rows, which are numbered anew from 0 in their order.
+/// A set of rows of a source, renumbered from 0 in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowSet {
-    /// Rows of the source.
+    /// The number of rows of the source.
     all: u64,
-    /// A bit a row, the lowest first.
+    /// One bit for each row, lowest bit first.
     words: Vec<u64>,
-    /// Rows of the set before each block of words, and all of them at the end.
+    /// The number of rows of the set before each block of words; at the end, the size of the set.
     ranks: Vec<u64>,
 }
 
-/// A [`RowSet`] under construction: all rows, from which some are taken out.
+/// A [`RowSet`] under construction: all rows at first, from which some are removed.
 #[derive(Debug)]
 pub struct RowSetBuilder {
     all: u64,
@@ -39,7 +39,7 @@ pub struct RowSetBuilder {
 }
 
 impl RowSetBuilder {
-    /// All of `rows` rows.
+    /// Begins with all of `rows` rows.
     pub fn new(rows: u64) -> Self {
         let mut words = vec![u64::MAX; rows.div_ceil(WORD) as usize];
         if let Some(last) = words.last_mut().filter(|_| !rows.is_multiple_of(WORD)) {
@@ -48,14 +48,14 @@ impl RowSetBuilder {
         RowSetBuilder { all: rows, words }
     }
 
-    /// Takes a row out; a number beyond the rows is none of them.
+    /// Removes a row. A number beyond the last row is ignored.
     pub fn remove(&mut self, row: u64) {
         if let Some(word) = self.words.get_mut((row / WORD) as usize) {
             *word &= !(1 << (row % WORD));
         }
     }
 
-    /// The rows that are left.
+    /// Returns the set of the remaining rows.
     pub fn finish(self) -> RowSet {
         let mut ranks = Vec::with_capacity(self.words.len().div_ceil(WORDS) + 1);
         let mut before = 0;
@@ -69,28 +69,28 @@ impl RowSetBuilder {
 }
 
 impl RowSet {
-    /// Bytes of a set of a source of so many rows, however many are in it.
+    /// Returns the bytes of a set over a source of `rows` rows, whatever the size of the set.
     pub fn bytes(rows: u64) -> u64 {
         let words = rows.div_ceil(WORD);
         words * 8 + (words.div_ceil(WORDS as u64) + 1) * 8
     }
 
-    /// Rows of the source.
+    /// Returns the number of rows of the source.
     pub fn all(&self) -> u64 {
         self.all
     }
 
-    /// Rows of the set.
+    /// Returns the number of rows of the set.
     pub fn count(&self) -> u64 {
         self.ranks.last().copied().unwrap_or(0)
     }
 
-    /// Whether the source's row is in the set.
+    /// Returns whether the set contains row `row` of the source.
     pub fn contains(&self, row: u64) -> bool {
         self.words.get((row / WORD) as usize).is_some_and(|word| word >> (row % WORD) & 1 == 1)
     }
 
-    /// How many rows of the set come before the source's row `row`.
+    /// Returns the number of rows of the set before row `row` of the source.
     pub fn rank(&self, row: u64) -> u64 {
         if row >= self.all {
             return self.count();
@@ -101,12 +101,13 @@ impl RowSet {
         self.ranks[block] + before + u64::from((self.words[word] & ((1 << (row % WORD)) - 1)).count_ones())
     }
 
-    /// The source's row of the set's row `row`; the number of the source's rows where there is no such row.
+    /// Returns the source's row number of row `row` of the set; the number of rows of the source if
+    /// there is no such row.
     pub fn source_row(&self, row: u64) -> u64 {
         if row >= self.count() {
             return self.all;
         }
-        // Of blocks that begin at one rank, all but the last are empty.
+        // Of several blocks with the same rank, all but the last are empty.
         let block = self.ranks.partition_point(|&rank| rank <= row) - 1;
         let mut left = row - self.ranks[block];
         for (at, &word) in self.words.iter().enumerate().skip(block * WORDS) {
@@ -119,7 +120,7 @@ impl RowSet {
         self.all
     }
 
-    /// A number that tells one set from another.
+    /// Returns a checksum that identifies the set.
     pub fn checksum(&self) -> u64 {
         let bytes: Vec<u64> = self.words.chunks(1 << 16).map(|words| xxh3_64(&as_bytes(words))).collect();
         xxh3_64(&as_bytes(&bytes)) ^ self.all
@@ -130,7 +131,7 @@ fn as_bytes(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// The place of the bit before which `n` bits of `word` are set.
+/// Returns the position of the set bit of `word` that has `n` set bits below it.
 fn nth_bit(mut word: u64, n: u64) -> u64 {
     for _ in 0..n {
         word &= word - 1;
@@ -138,21 +139,21 @@ fn nth_bit(mut word: u64, n: u64) -> u64 {
     u64::from(word.trailing_zeros())
 }
 
-/// The rows of a set.
+/// A source that consists of the rows of a [`RowSet`].
 pub struct Subset {
     source: Arc<dyn Source>,
     rows: Arc<RowSet>,
 }
 
 impl Subset {
-    /// The rows `rows` of `source`.
+    /// Returns the source of the rows `rows` of `source`.
     pub fn new(source: Arc<dyn Source>, rows: Arc<RowSet>) -> Self {
         Subset { source, rows }
     }
 
-    /// Calls `piece(row, rows, done)` until `wanted` rows of the set, from its row `first` on, are
-    /// there: it takes those of the set among `rows` rows of the source from `row` on, which
-    /// follow `done` others, and gives their number.
+    /// Calls `piece(row, rows, done)` until `wanted` rows of the set, from row `first` of the set
+    /// on, are read. `piece` takes the rows of the set among `rows` rows of the source from row
+    /// `row` on, where `done` rows were taken before, and returns how many it took.
     fn each(&self, first: u64, wanted: usize, mut piece: impl FnMut(u64, usize, usize) -> Result<usize>) -> Result<()> {
         let mut done = 0;
         while done < wanted {
@@ -166,7 +167,8 @@ impl Subset {
         Ok(())
     }
 
-    /// Reads rows as `read` does, straight into `out`: what is not in the set is overwritten by what follows.
+    /// Reads rows by `read` directly into `out`. Rows that are not in the set are overwritten by
+    /// the next ones.
     fn read<T: Copy>(&self, first: u64, out: &mut [T], read: impl Fn(u64, &mut [T]) -> Result<()>) -> Result<()> {
         let shape = self.shape();
         check_range(&self.locate(first).path, shape, first, out.len())?;
@@ -277,7 +279,7 @@ mod tests {
 
     use super::*;
 
-    /// Rows whose components are made of their numbers; notes what is read of it.
+    /// A source in memory whose components are computed from the row number; records what is read.
     pub(crate) struct Numbered {
         pub(crate) rows: u64,
         pub(crate) dim: usize,

@@ -1,9 +1,8 @@
-//! One type for a column that several files have.
+//! The common type of a column that several files have.
 //!
-//! What must hold: every value of either type is a value of the type that
-//! holds both, and of the same kind: numbers widen, a finer unit of time is
-//! taken, a null column takes the other's type. Everything else is no match:
-//! a text is no number, a time with a zone none without.
+//! What must hold: every value of either type is a value of the common type, and of the same kind.
+//! Numbers widen, the finer unit of time is taken, and a column of nulls takes the other's type.
+//! All other types do not match: a text is not a number, and a time with a zone is not one without.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,11 +11,11 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, TimeUnit
 
 use crate::parquet_types::IN_UTC;
 
-/// The field that holds the values of both, with the name of the first.
-/// `None` where their types do not match.
+/// Returns the field that holds the values of both fields, with the name of the first. `None` if
+/// their types do not match.
 ///
-/// It may be null where either may. Of their metadata it has what both say; a
-/// column of nulls says nothing.
+/// The result is nullable if either field is. It keeps the metadata that both fields have; a field
+/// of type Null has no say.
 pub(crate) fn unify(a: &Field, b: &Field) -> Option<Field> {
     let data_type = types(a.data_type(), b.data_type())?;
     let (named, other) = (a.metadata().get(EXTENSION), b.metadata().get(EXTENSION));
@@ -48,7 +47,7 @@ fn in_utc(field: &Field) -> bool {
     field.metadata().contains_key(IN_UTC)
 }
 
-/// A field's type, as errors name it.
+/// Returns a field's type as error messages name it.
 pub(crate) fn kind(field: &Field) -> String {
     let data_type = field.data_type();
     match field.metadata().get(EXTENSION) {
@@ -58,7 +57,7 @@ pub(crate) fn kind(field: &Field) -> String {
     }
 }
 
-/// Whether a dictionary's values have an order; `None` for what is no dictionary.
+/// Returns whether a dictionary is declared as ordered; `None` if the field is not a dictionary.
 fn is_ordered(field: &Field) -> Option<bool> {
     field.dict_is_ordered()
 }
@@ -67,7 +66,7 @@ fn common(a: &HashMap<String, String>, b: &HashMap<String, String>) -> HashMap<S
     a.iter().filter(|(key, value)| b.get(*key) == Some(*value)).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
-/// The type that holds the values of both; `None` where there is none.
+/// Returns the type that holds the values of both types; `None` if there is none.
 pub(crate) fn types(a: &DataType, b: &DataType) -> Option<DataType> {
     use DataType::*;
     if a == b {
@@ -126,7 +125,8 @@ fn items(a: &FieldRef, b: &FieldRef) -> Option<FieldRef> {
     unify(a, b).map(Arc::new)
 }
 
-/// Fields are matched by name, in the order of the first; both must have the same.
+/// Matches fields by name, in the order of the first struct. Both must have the same names, each
+/// once.
 fn fields(a: &Fields, b: &Fields) -> Option<Fields> {
     let unique = |fields: &Fields| {
         let mut names: Vec<&String> = fields.iter().map(|f| f.name()).collect();
@@ -139,7 +139,7 @@ fn fields(a: &Fields, b: &Fields) -> Option<Fields> {
     a.iter().map(|field| unify(field, b.find(field.name())?.1).map(Arc::new)).collect()
 }
 
-/// A key and a value, whatever they are called.
+/// Matches the key and the value of maps by position, whatever their names.
 fn entries(a: &FieldRef, b: &FieldRef) -> Option<FieldRef> {
     let (DataType::Struct(pairs), DataType::Struct(others)) = (a.data_type(), b.data_type()) else { return None };
     if pairs.len() != 2 || others.len() != 2 {
@@ -149,7 +149,7 @@ fn entries(a: &FieldRef, b: &FieldRef) -> Option<FieldRef> {
     Some(Arc::new(a.as_ref().clone().with_data_type(DataType::Struct(both))))
 }
 
-/// A list's items, and whether its offsets have 64 bits.
+/// Returns a list's items, and whether its offsets have 64 bits.
 fn list(data_type: &DataType) -> Option<(&FieldRef, bool)> {
     match data_type {
         DataType::List(item) | DataType::ListView(item) | DataType::FixedSizeList(item, _) => Some((item, false)),
@@ -158,7 +158,7 @@ fn list(data_type: &DataType) -> Option<(&FieldRef, bool)> {
     }
 }
 
-/// Bits, and whether there is a sign.
+/// Returns an integer type's bits, and whether it is signed.
 fn integer(data_type: &DataType) -> Option<(usize, bool)> {
     let bits = data_type.primitive_width()? * 8;
     data_type.is_integer().then_some((bits, data_type.is_signed_integer()))
@@ -168,7 +168,7 @@ fn integers(a: &DataType, b: &DataType) -> Option<DataType> {
     let ((a, signed), (b, also)) = (integer(a)?, integer(b)?);
     let (bits, signed) = match (signed, also) {
         (true, true) | (false, false) => (a.max(b), signed),
-        // A sign takes a bit.
+        // A signed type has one bit less for the magnitude.
         (true, false) => (a.max(2 * b), true),
         (false, true) => (b.max(2 * a), true),
     };
@@ -183,7 +183,7 @@ fn integers(a: &DataType, b: &DataType) -> Option<DataType> {
     })
 }
 
-/// A floating-point type that holds every integer of a type exactly.
+/// Returns a floating-point type that represents every value of an integer type exactly.
 fn with_fraction(int: &DataType, float: &DataType) -> Option<DataType> {
     let (bits, _) = integer(int)?;
     match (bits, float) {
@@ -193,7 +193,7 @@ fn with_fraction(int: &DataType, float: &DataType) -> Option<DataType> {
     }
 }
 
-/// Bits, digits, and how many of them are behind the point.
+/// Returns a decimal type's bits, its precision and its scale, the digits after the point.
 fn decimal(data_type: &DataType) -> Option<(u32, i32, i32)> {
     match data_type {
         DataType::Decimal32(p, s) => Some((32, i32::from(*p), i32::from(*s))),
@@ -219,11 +219,11 @@ fn decimals(a: &DataType, b: &DataType) -> Option<DataType> {
 }
 
 fn finer(a: TimeUnit, b: TimeUnit) -> TimeUnit {
-    // Units are ordered from the second down.
+    // `TimeUnit` is ordered from the second to the nanosecond.
     a.max(b)
 }
 
-/// The zone of instants that have `a` or `b`, where these name one.
+/// Returns the common time zone of two timestamp types; `None` if the zones differ.
 fn zones(a: &Option<Arc<str>>, b: &Option<Arc<str>>) -> Option<Option<Arc<str>>> {
     let utc = |zone: &Option<Arc<str>>| {
         zone.as_deref().is_some_and(|zone| matches!(zone, "UTC" | "Etc/UTC" | "Z" | "+00:00" | "+00" | "+0000"))
@@ -235,8 +235,8 @@ fn zones(a: &Option<Arc<str>>, b: &Option<Arc<str>>) -> Option<Option<Arc<str>>>
     }
 }
 
-/// Whether a cast from one type to another that [`types`] gave can fail for
-/// some values: a time that is out of the finer unit's range.
+/// Returns whether a cast from `from` to the type that [`types`] returned can fail for some values:
+/// a time out of the range of the finer unit.
 pub(crate) fn may_overflow(from: &DataType, to: &DataType) -> bool {
     use DataType::*;
     match (from, to) {
@@ -258,7 +258,8 @@ pub(crate) fn may_overflow(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// The type of the values behind a type's dictionaries, also those within lists, structs and maps.
+/// Returns a type in which every dictionary is replaced by its value type, also within lists,
+/// structs and maps.
 pub(crate) fn plain(data_type: &DataType) -> DataType {
     use DataType::*;
     match data_type {
@@ -274,7 +275,7 @@ pub(crate) fn plain(data_type: &DataType) -> DataType {
     }
 }
 
-/// A field of [`plain`] type.
+/// Returns a field whose type is [`plain`].
 pub(crate) fn plain_field(field: &FieldRef) -> FieldRef {
     let data_type = plain(field.data_type());
     if *field.data_type() == data_type {
@@ -364,7 +365,7 @@ mod tests {
             (pair("a", Int32, "a", Utf8), pair("a", Int64, "a", Utf8), None),
         ] {
             assert_eq!(types(&a, &b), both, "{a} and {b}");
-            // The other way the same, but for the order of fields.
+            // The reverse order gives the same, except for the order of fields.
             let other = types(&b, &a);
             match &both {
                 Some(Struct(_)) => assert!(other.is_some()),
@@ -400,12 +401,12 @@ mod tests {
         assert_eq!(both, of(Int8, &[("a", "1")]));
         let both = unify(&of(Null, &[]), &of(Int8, &[("a", "1")])).unwrap();
         assert_eq!(both, of(Int8, &[("a", "1")]).with_nullable(true));
-        // A name of an extension says what the bytes are.
+        // An extension name tells what the bytes are.
         let uuid = of(FixedSizeBinary(16), &[(EXTENSION, "arrow.uuid")]);
         assert!(unify(&uuid, &of(FixedSizeBinary(16), &[(EXTENSION, "other")])).is_none());
         assert_eq!(unify(&uuid, &uuid), Some(uuid.clone()));
         assert_eq!(kind(&uuid), "arrow.uuid (FixedSizeBinary(16))");
-        // A time in UTC is another than one that is not.
+        // A time in UTC differs from a time that is not.
         let time = Time64(TimeUnit::Microsecond);
         assert!(unify(&of(time.clone(), &[(IN_UTC, "true")]), &of(time, &[])).is_none());
     }

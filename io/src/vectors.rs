@@ -1,8 +1,8 @@
-//! Which column, or columns, of a table hold the vectors. Shared by the Arrow
-//! and the Parquet reader.
+//! Finds the column or columns of a table that hold the vectors. Used by the Arrow and Parquet
+//! readers.
 //!
-//! What must hold: the same columns whatever the format; a column is never
-//! chosen among several that could be meant.
+//! What must hold: the same columns are chosen whatever the format; if several columns could be
+//! meant, none is chosen and the user must name one.
 
 use std::cmp::Ordering;
 use std::path::Path;
@@ -15,21 +15,22 @@ use crate::flatten::{self, How, Slots, Wrong};
 use crate::number::Number;
 use crate::{Coordinates, Dtype, Error, Result, coordinates};
 
-/// The columns asked for.
+/// Which columns to read as vectors.
 #[derive(Debug, Clone)]
 pub(crate) enum Want {
-    /// The only column that can be meant.
+    /// The only column that can hold vectors.
     Any,
-    /// What a person wrote: a name, a struct's field, bytes with a word, `a,b,c`, or a pattern with `*`.
+    /// The text that the user gave: a column's name, a struct's field (`emb.values`), bytes with
+    /// their number type (`blob:f32`), several columns (`a,b,c`), or a pattern with `*`.
     Asked(String),
-    /// Exactly these: what an earlier file of the same source resolved to.
+    /// Exactly these columns, to which an earlier file of the same source was resolved.
     Names(Vec<String>),
-    /// What is usual in maps: [`Coordinates::Usual`].
+    /// The usual columns of a map: [`Coordinates::Usual`].
     Map,
 }
 
 impl Want {
-    /// The coordinates of a map.
+    /// Returns the choice of columns for a map's coordinates.
     pub(crate) fn of_map(coordinates: &Coordinates) -> Self {
         match coordinates {
             Coordinates::Usual => Want::Map,
@@ -39,30 +40,32 @@ impl Want {
     }
 }
 
-/// What bytes can be read as: `--column 'blob:f32'`.
+/// The number types as which bytes can be read: `--column 'blob:f32'`.
 const WORDS: [Dtype; 7] = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::F64, Dtype::U8, Dtype::I8, Dtype::Bits];
 
-/// The fields of a vector as Spark writes it: dense ones have values only.
+/// The fields of a Spark vector. Dense vectors use only `values`.
 const SPARK: [&str; 4] = ["type", "size", "indices", "values"];
 
-/// A column that holds vectors or a component of them, or a field in it.
+/// A column, or a field within a column, that holds vectors or one component of each.
 #[derive(Debug, Clone)]
 struct Term {
-    /// As it can be asked for.
+    /// The name under which the user can select the term.
     name: String,
-    /// Its position among the file's columns, then among the fields of each struct on the way.
+    /// The index of the column among the file's columns, then the index of the field in each nested
+    /// struct.
     path: Vec<usize>,
     /// The names of these fields.
     fields: Vec<String>,
-    /// What its bytes are, where they are not numbers themselves.
+    /// The number type of the term's bytes, if it holds bytes rather than numbers.
     word: Option<Dtype>,
-    /// Where the type of each of Spark's vectors is, as `path`.
+    /// The path of the field that holds the kind (dense or sparse) of each Spark vector.
     kinds: Option<Vec<usize>>,
     data_type: DataType,
 }
 
 impl Term {
-    /// The field at `path` of `fields`, by this name; of Spark's vector its values.
+    /// Returns the term for the field at `path` of `fields`. A Spark vector is extended to its
+    /// values.
     fn new(fields: &Fields, name: &str, mut path: Vec<usize>) -> Option<Self> {
         let (mut at, mut names) = (fields.get(*path.first()?)?, Vec::new());
         let mut kinds = None;
@@ -96,25 +99,26 @@ fn is_spark(fields: &Fields) -> bool {
 /// The columns of one file that hold its vectors.
 #[derive(Debug, Clone)]
 pub(crate) struct Vectors {
-    /// As it was asked for, or the column's name.
+    /// The text by which the user selected the columns, or the column's name.
     pub(crate) label: String,
-    /// Positions among the file's top-level columns, in the order of the components.
+    /// The indices of the top-level columns, in the order of the components.
     pub(crate) columns: Vec<usize>,
-    /// What they can be asked for by, in the same order.
+    /// The names under which the columns can be selected, in the same order.
     pub(crate) names: Vec<String>,
-    /// The components' type.
+    /// The number type of the components.
     pub(crate) dtype: Dtype,
-    /// Components, where the types say so or a row has been seen.
+    /// The number of components, if the types or a row have shown it.
     pub(crate) dim: Option<usize>,
     terms: Vec<Term>,
-    /// Bytes of a component in an Arrow array; the widest where types differ.
+    /// Bytes of a component in an Arrow array; the widest if the columns' types differ.
     component: u64,
-    /// How many entries the lists of each level have that may be of any length.
+    /// The number of entries at each level of lists whose type allows any length, from the
+    /// outermost inwards.
     lengths: Vec<usize>,
 }
 
 impl Vectors {
-    /// Those of a file without rows, whose columns do not matter.
+    /// Returns the value for a file without rows, whose columns do not matter.
     pub(crate) fn none() -> Self {
         Vectors {
             label: String::new(),
@@ -133,7 +137,7 @@ impl Vectors {
         match want {
             Want::Any => Self::only(path, schema),
             Want::Map => {
-                // Columns with a map's names, else the only one of lists.
+                // The columns with the names of map coordinates, else the only column of lists.
                 let term = |&i: &usize| Term::new(schema.fields(), schema.field(i).name(), vec![i]);
                 match coordinates::usual(path, schema) {
                     Ok(columns) => {
@@ -151,12 +155,13 @@ impl Vectors {
         }
     }
 
-    /// The only column that can be meant: the only one of lists of floats or bytes; where there is
-    /// none, of other lists of fractions; then of any lists of numbers.
+    /// Chooses the only column that can hold vectors: the only column of lists of floats or bytes;
+    /// if there is none, the only one of other lists of fractions; then the only one of any lists
+    /// of numbers.
     fn only(path: &Path, schema: &Schema) -> Result<Self> {
         let term = |i: usize| Term::new(schema.fields(), schema.field(i).name(), vec![i]);
         let terms: Vec<Term> = (0..schema.fields().len()).filter_map(term).collect();
-        // Fields of structs hold vectors less plainly than columns; a column of nothing holds none.
+        // A struct's field ranks below a column of lists, and a column of nulls never qualifies.
         let rank = |term: &Term| {
             let found = numbers(&term.data_type, None).filter(|found| found.list && found.rank < NEVER)?;
             Some(found.rank.max(usize::from(!term.fields.is_empty())))
@@ -208,13 +213,12 @@ impl Vectors {
         Ok(Vectors { label: label.into(), columns, names, dtype, dim, terms, component, lengths: Vec::new() })
     }
 
-    /// Where the numbers, and what else must be read with them, are among the file's columns and
-    /// the fields within them.
+    /// Returns the paths of the numbers, and of the fields that must be read with them.
     pub(crate) fn paths(&self) -> Vec<Vec<usize>> {
         self.terms.iter().flat_map(|term| [Some(term.path.clone()), term.kinds.clone()]).flatten().collect()
     }
 
-    /// Whether the vectors need a dictionary.
+    /// Returns whether the vectors are encoded by a dictionary.
     pub(crate) fn has_dictionary(&self) -> bool {
         fn within(data_type: &DataType) -> bool {
             match data_type {
@@ -231,8 +235,8 @@ impl Vectors {
         self.terms.iter().any(|term| within(&term.data_type))
     }
 
-    /// Settles how many components the vectors have, by the first row of `arrays` (the columns in
-    /// component order) that has any; says whether it is settled.
+    /// Determines the number of components from the first row of `arrays` (the columns in component
+    /// order) that is not null or empty. Returns whether the number is known.
     pub(crate) fn settle(&mut self, path: &Path, arrays: &[ArrayRef]) -> Result<bool> {
         if self.dim.is_none()
             && let ([array], [term]) = (arrays, self.terms.as_slice())
@@ -247,8 +251,8 @@ impl Vectors {
         Ok(self.dim.is_some())
     }
 
-    /// Writes `arrays` (the columns in component order, all of one length)
-    /// into `out`, row by row. `first` is the file's row that they begin at.
+    /// Writes `arrays` (the columns in component order, all of one length) into `out`, row-major.
+    /// `first` is the file's row at which the arrays begin; errors count from there.
     pub(crate) fn copy<N: Number>(&self, path: &Path, arrays: &[ArrayRef], first: u64, out: &mut [N]) -> Result<()> {
         let dim = self.dim.unwrap_or(0).max(1);
         let rows = out.len() / dim;
@@ -273,12 +277,13 @@ impl Vectors {
         Ok(())
     }
 
-    /// Bytes of a component in an Arrow array, the widest where types differ; of bits, those of a byte.
+    /// Returns the bytes of a component in an Arrow array, the widest if types differ; for bits,
+    /// the bytes of the byte that holds them.
     pub(crate) fn component_bytes(&self) -> u64 {
         self.component
     }
 
-    /// Bytes of a row's numbers in Arrow arrays, without what says where they are.
+    /// Returns the bytes of a row's numbers in Arrow arrays, without offsets and validity.
     pub(crate) fn row_bytes(&self) -> u64 {
         let dim = self.dim.unwrap_or(0) as u64;
         match self.dtype {
@@ -287,7 +292,8 @@ impl Vectors {
         }
     }
 
-    /// How many values a row has at rest: its numbers, or the bytes that they are read from.
+    /// Returns the number of stored values of a row: its numbers, or the byte strings or bytes from
+    /// which they are read.
     pub(crate) fn values_of_row(&self) -> u64 {
         use DataType::{Binary, BinaryView, FixedSizeBinary, LargeBinary};
         match self.terms.as_slice() {
@@ -297,9 +303,9 @@ impl Vectors {
         }
     }
 
-    /// Bytes of a row that say where its numbers are, in Arrow arrays and while they are copied.
+    /// Returns the bytes of a row's offsets and lengths, in Arrow arrays and while rows are copied.
     pub(crate) fn place_bytes(&self) -> u64 {
-        /// An offset and a length, or a view; and a place on the way.
+        /// An offset and a length, or a view; and a start index during the copy.
         const ENTRY: u64 = 24;
         let mut entries = 1u64;
         let mut bytes = ENTRY * self.terms.len() as u64;
@@ -308,7 +314,7 @@ impl Vectors {
             entries = entries.saturating_mul(length as u64);
             bytes = bytes.saturating_add(entries.saturating_mul(ENTRY));
         }
-        // Numbers behind keys are brought together.
+        // Dictionary-encoded numbers are gathered into a new array.
         let gathered = if self.has_dictionary() {
             self.row_bytes().saturating_add(self.dim.unwrap_or(0) as u64 * ENTRY)
         } else {
@@ -317,7 +323,7 @@ impl Vectors {
         bytes.saturating_add(gathered)
     }
 
-    /// The column that holds component `component`.
+    /// Returns the name of the column that holds component `component`.
     pub(crate) fn column_of(&self, component: usize) -> &str {
         self.name(if self.names.len() == 1 { 0 } else { component })
     }
@@ -326,7 +332,8 @@ impl Vectors {
         self.names.get(component).map_or("", String::as_str)
     }
 
-    /// What is wrong with rows of `path` from `first` on, of the column that is the given one of the vectors'.
+    /// Converts a fault in the rows of `path` from `first` on. `column` is the index among the
+    /// vectors' columns.
     fn wrong(&self, path: &Path, first: u64, column: usize, wrong: Wrong) -> Error {
         let name = self.name(column);
         match wrong {
@@ -344,10 +351,10 @@ impl Vectors {
     }
 }
 
-/// The most components of a vector: as many as one fixed-size list may have.
+/// The largest number of components: the limit of an Arrow fixed-size list.
 const MOST: usize = i32::MAX as usize;
 
-/// How many components vectors have whose `fixed` elements, or bytes, are those of `term`.
+/// Returns the number of components of vectors that have `fixed` elements, or bytes, in each row.
 fn components(path: &Path, term: &Term, fixed: usize) -> Result<usize> {
     let name = &term.name;
     let found = match term.word {
@@ -368,7 +375,8 @@ fn components(path: &Path, term: &Term, fixed: usize) -> Result<usize> {
     }
 }
 
-/// The first row that is a sparse vector of Spark's; `fields` lead to the values.
+/// Returns the first row that is a sparse Spark vector. `fields` are the names of the fields that
+/// lead to the values.
 fn sparse(array: &ArrayRef, fields: &[String]) -> Option<usize> {
     let mut at = array;
     for name in fields.split_last()?.1 {
@@ -378,25 +386,27 @@ fn sparse(array: &ArrayRef, fields: &[String]) -> Option<usize> {
     (0..kinds.len()).find(|&row| at.is_valid(row) && kinds.is_valid(row) && kinds.value(row) != 1)
 }
 
-/// The rank of what is read only where it is named.
+/// The rank of a column that is read only if the user names it.
 const NEVER: usize = usize::MAX;
 
-/// What the numbers of a type are.
+/// The numbers that a type holds.
 struct Numbers {
     dtype: Dtype,
-    /// Bytes of one in an Arrow array.
+    /// Bytes of one number in an Arrow array.
     component: u64,
-    /// Numbers of an element, or its bytes where they are read by a word, times what lists of any length hold.
+    /// The numbers of an element (or its bytes, if read as a number type), without the factor of
+    /// the lists of any length.
     fixed: usize,
     /// Whether there are lists of any length.
     any_length: bool,
-    /// Whether these are lists at all.
+    /// Whether the type is a list at all.
     list: bool,
-    /// How plainly it holds vectors: the least is taken where no column is named.
+    /// How likely the type holds vectors. If the user names no column, the lowest rank is taken.
     rank: usize,
 }
 
-/// The numbers that a type holds: itself, or lists of numbers to any depth, or bytes read by a word.
+/// Returns the numbers of a type: of the type itself, of lists of numbers to any depth, or of bytes
+/// with a number type.
 fn numbers(data_type: &DataType, word: Option<Dtype>) -> Option<Numbers> {
     use DataType::*;
     let plain = |dtype: Dtype, component: usize, rank: usize| {
@@ -408,7 +418,7 @@ fn numbers(data_type: &DataType, word: Option<Dtype>) -> Option<Numbers> {
         Some(Numbers {
             fixed: within.fixed.saturating_mul(size.unwrap_or(1)),
             any_length: within.any_length || size.is_none(),
-            // Lists in lists are vectors less plainly.
+            // Lists in lists are less likely vectors.
             rank: within.rank.max(if within.list { 1 } else { rank }),
             list: true,
             ..within
@@ -420,7 +430,7 @@ fn numbers(data_type: &DataType, word: Option<Dtype>) -> Option<Numbers> {
         (FixedSizeList(item, size), _) => list(item, Some(usize::try_from(*size).ok()?), 0),
         (Dictionary(_, values), _) => Some(Numbers { rank: 1, ..numbers(values, word)? }),
         (RunEndEncoded(_, values), _) => Some(Numbers { rank: 1, ..numbers(values.data_type(), word)? }),
-        // A column of nothing is one of null vectors, or of null components.
+        // A column of type Null is read as null vectors or as null components.
         (Null, _) => Some(Numbers { any_length: true, list: true, ..plain(Dtype::F32, 4, NEVER)? }),
         (Binary | LargeBinary | BinaryView, Some(word)) => {
             Some(Numbers { any_length: true, list: true, ..plain(word, word.bytes(), NEVER)? })
@@ -446,13 +456,13 @@ fn numbers(data_type: &DataType, word: Option<Dtype>) -> Option<Numbers> {
         (Int16, None) => plain(Dtype::I16, 2, 2),
         (Int32, None) => plain(Dtype::I32, 4, 2),
         (Int64, None) => plain(Dtype::I64, 8, 2),
-        // A byte each while they are decoded.
+        // Booleans take a byte each while they are decoded.
         (Boolean, None) => plain(Dtype::Bool, 1, 2),
         _ => None,
     }
 }
 
-/// That a column holds no numbers, and how it can be read instead.
+/// Returns the error that a column holds no numbers, with a way to read it if there is one.
 fn unusable(path: &Path, term: &Term) -> Error {
     use DataType::*;
     let name = &term.name;
@@ -482,7 +492,7 @@ fn bytes_instead(name: &str) -> String {
     format!("; say what its bytes are, as --column '{name}:f32' (or {})", words.join(", "))
 }
 
-/// Fields cut down to those that `paths` lead to.
+/// Returns the fields reduced to those to which `paths` lead.
 pub(crate) fn pruned(fields: &Fields, paths: &[&[usize]]) -> Fields {
     let cut = |(i, field): (usize, &Arc<Field>)| {
         let within = within(paths, i)?;
@@ -497,7 +507,8 @@ pub(crate) fn pruned(fields: &Fields, paths: &[&[usize]]) -> Fields {
     fields.iter().enumerate().filter_map(cut).collect()
 }
 
-/// Those of `paths` that lead to or into field `i`, from there on; `None` if none does.
+/// Returns the paths that lead to or into field `i`, without their first step; `None` if there are
+/// none.
 pub(crate) fn within<'a>(paths: &[&'a [usize]], i: usize) -> Option<Vec<&'a [usize]>> {
     let paths: Vec<&[usize]> = paths
         .iter()
@@ -507,13 +518,13 @@ pub(crate) fn within<'a>(paths: &[&'a [usize]], i: usize) -> Option<Vec<&'a [usi
     (!paths.is_empty()).then_some(paths)
 }
 
-/// The positions of the named columns, in the order named.
+/// Returns the indices of the named columns, in the order named.
 pub(crate) fn positions(path: &Path, schema: &Schema, names: &[String]) -> Result<Vec<usize>> {
     let found = |name: &String| position(path, schema, name)?.ok_or_else(|| no_such(path, schema, name));
     names.iter().map(found).collect()
 }
 
-/// The position of the column of this name, of which there must not be two.
+/// Returns the index of the column of this name. A name that two columns have is an error.
 fn position(path: &Path, schema: &Schema, name: &str) -> Result<Option<usize>> {
     let mut found = schema.fields().iter().enumerate().filter(|(_, f)| f.name() == name).map(|(i, _)| i);
     let first = found.next();
@@ -534,8 +545,8 @@ fn no_such(path: &Path, schema: &Schema, asked: &str) -> Error {
     }
 }
 
-/// The columns that `asked` names: itself, else each of its comma-separated
-/// parts, a part with `*` standing for what it matches, in natural order.
+/// Returns the columns that `asked` names: the column of exactly this name, else each of the
+/// comma-separated parts. A part with `*` stands for the columns that it matches, in natural order.
 fn find(path: &Path, schema: &Schema, asked: &str) -> Result<Vec<Term>> {
     if let Some(one) = named(path, schema, asked)? {
         return Ok(vec![one]);
@@ -555,8 +566,8 @@ fn find(path: &Path, schema: &Schema, asked: &str) -> Result<Vec<Term>> {
     Ok(found)
 }
 
-/// The column of this name; else the field of a struct that it leads to; else either with a word
-/// for its bytes behind a colon.
+/// Returns the column of this name; else the struct's field to which the name leads; else either of
+/// these for the part before a colon, with the number type behind the colon.
 fn named(path: &Path, schema: &Schema, name: &str) -> Result<Option<Term>> {
     let plain = |name: &str| match position(path, schema, name)? {
         Some(i) => Ok(Some(vec![i])),
@@ -575,7 +586,8 @@ fn named(path: &Path, schema: &Schema, name: &str) -> Result<Option<Term>> {
     Ok(Term::new(schema.fields(), name, found).map(|term| Term { word: Some(known), ..term }))
 }
 
-/// Where `name`, the names of fields with dots between them, leads within structs; a name may hold dots itself.
+/// Returns the path to which `name` leads within structs. The name has dots between field names,
+/// which may contain dots themselves.
 fn lead(fields: &Fields, name: &str) -> Option<Vec<usize>> {
     fields.iter().enumerate().find_map(|(i, field)| {
         let DataType::Struct(within) = field.data_type() else { return None };
@@ -590,12 +602,12 @@ fn matching(path: &Path, schema: &Schema, part: &str) -> Result<Vec<Term>> {
     if !part.contains('*') {
         return Ok(Vec::new());
     }
-    // Only `*` is special, so that names may hold `?` and brackets.
+    // Only `*` is special, because names may contain `?` and brackets.
     let pattern = part.split('*').map(glob::Pattern::escape).collect::<Vec<_>>().join("*");
     let Ok(pattern) = glob::Pattern::new(&pattern) else {
         return Ok(Vec::new());
     };
-    // Columns; where none matches, the fields of structs.
+    // Columns are matched first; if none matches, the fields of structs.
     let mut names: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
     names.retain(|name| pattern.matches(name));
     if names.is_empty() {
@@ -610,7 +622,7 @@ fn matching(path: &Path, schema: &Schema, part: &str) -> Result<Vec<Term>> {
     names.iter().map(term).collect()
 }
 
-/// Compares names with their numbers as numbers: pc2 before pc10.
+/// Compares names so that numbers in them count as numbers: pc2 before pc10.
 pub(crate) fn natural(a: &str, b: &str) -> Ordering {
     let (mut left, mut right) = (a.as_bytes(), b.as_bytes());
     loop {
@@ -632,7 +644,7 @@ pub(crate) fn natural(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// Takes the leading digits off `text`; gives them without leading zeros.
+/// Removes the leading digits from `text` and returns them without leading zeros.
 fn take_number<'a>(text: &mut &'a [u8]) -> &'a [u8] {
     let end = text.iter().position(|c| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
@@ -738,7 +750,7 @@ mod tests {
         check(&fields, Some("wide:f64"), Err("12 bytes in a row, which are no whole number of f64"));
         check(&fields, Some("bytes:bf16"), Ok(&["bytes:bf16"]));
         check(&fields, Some("odd:f32:f16"), Ok(&["odd:f32:f16"]));
-        // An exact name wins, and is then as bare as any other.
+        // An exact name wins; its bytes then still need a number type.
         check(&fields, Some("odd:f32"), Err("--column 'odd:f32:f32'"));
         check(&fields, Some("blob"), Err("say what its bytes are, as --column 'blob:f32' (or f16, bf16,"));
         check(&fields, Some("blob:f33"), Err("cannot be read as \"f33\"; f32, f16,"));
