@@ -1,10 +1,8 @@
-//! What a user asks for: one plain struct with umap-learn's names, in which
-//! options may be unset.
+//! The user's options: one plain struct with umap-learn's names, in which options may be unset.
 //!
-//! A `Config` is only data. An option that is unset means the default of the
-//! config's method, which [`Opt`](crate::Opt) lists; [`Config::settings`] fills
-//! it in. [`Config::plan`] is the one validator, and the stages accept nothing
-//! but the [`Plan`](crate::Plan) that it returns.
+//! A `Config` is only data. An unset option stands for the default of the config's method, which
+//! [`Opt`](crate::Opt) lists and [`Config::settings`] fills in. [`Config::plan`] is the only validator; the
+//! stages accept only the [`Plan`](crate::Plan) that it returns.
 
 use std::path::PathBuf;
 
@@ -18,26 +16,26 @@ use crate::metric::Metric;
 use crate::observe::Stage;
 use crate::settings::Settings;
 
-/// Where the first positions come from.
+/// The source of the first positions.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Init {
-    /// A layout of the index's centroids, each row placed among its nearest.
-    /// Data too small to have centroids starts from PCA.
+    /// A layout of the index's centroids, where each row is placed among its nearest ones. Data too small to
+    /// have centroids start from PCA.
     #[default]
     Centroid,
     /// The first principal components, scaled to ±10.
     Pca,
-    /// Uniform in ±10.
+    /// Uniform random numbers in ±10.
     Random,
-    /// Positions in an .npy file, rows × n_components, in the source's order.
+    /// Positions in a file: an .npy array, rows × n_components in the source's order, or an earlier map (see
+    /// [`FirstPositions`](crate::FirstPositions)).
     File(PathBuf),
 }
 
-/// What is asked of a run. A field that is `None` means the default of
-/// [`Config::method`]: [`Opt::default_text`](crate::Opt::default_text) tells it
-/// for all methods. An option that is set and that the method does not know is
-/// refused by [`Config::plan`].
+/// The options of a run. A field that is `None` stands for the default of [`Config::method`], which
+/// [`Opt::default_text`](crate::Opt::default_text) describes for all methods. [`Config::plan`] refuses an
+/// option that is set and that the method does not have.
 ///
 /// ```
 /// use lowland_engine::{Config, Method};
@@ -48,63 +46,65 @@ pub enum Init {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// How a map is made. Default UMAP.
+    /// The method. Default: UMAP.
     pub method: Method,
-    /// Neighbours of each point, itself not counted (umap-learn counts it).
+    /// Number of neighbours of each point, which does not include the point itself (umap-learn's number does).
     pub n_neighbors: Option<usize>,
-    /// How many neighbours count, by the entropy of their weights.
+    /// Effective number of neighbours of each point: the exponential of the entropy of their weights.
     pub perplexity: Option<f64>,
-    /// Components of the map, 1 to 64.
+    /// Number of components of the map, 1 to 64.
     pub n_components: Option<usize>,
-    /// How close neighbours may lie in the map, 0 ≤ min_dist ≤ spread.
+    /// The distance in the map below which neighbours are not drawn closer, 0 ≤ min_dist ≤ spread.
     pub min_dist: Option<f64>,
     /// The scale of the map's distances, above 0.
     pub spread: Option<f64>,
-    /// How distance is measured in the data.
+    /// The distance between rows of the data.
     pub metric: Option<Metric>,
-    /// Where the first positions come from.
+    /// The source of the first positions.
     pub init: Option<Init>,
-    /// Passes over the edges; of exact methods iterations at the most.
+    /// Number of epochs (passes over the edges); for exact methods the largest number of iterations.
     pub n_epochs: Option<usize>,
-    /// Random points that push for each neighbour that pulls.
+    /// Number of negative samples for each edge that attracts (UMAP).
     pub negative_sample_rate: Option<usize>,
-    /// Random points that push each point.
+    /// Number of negative samples for each point.
     pub n_negatives: Option<usize>,
-    /// What attraction is multiplied by in the first 250 epochs, or the first third.
+    /// Factor of the attraction in the first 250 epochs, or in the first third of the epochs.
     pub early_exaggeration: Option<f32>,
-    /// How points move.
+    /// The optimizer.
     pub optimizer: Option<Optimizer>,
-    /// The affinity of the rows that a matcher takes.
+    /// The affinity of the rows, for `affinity-matcher`.
     pub affinity: Option<NamedAffinity>,
-    /// The affinity of the map that a matcher takes.
+    /// The affinity of the map's points, for `affinity-matcher`.
     pub map_affinity: Option<NamedMap>,
-    /// How a matcher compares the two.
+    /// The loss between both affinities, for `affinity-matcher`.
     pub loss: Option<MatchLoss>,
-    /// The first epoch's step, in units of the gradient (that of the guide and
-    /// scikit-learn, which is four times openTSNE's).
+    /// Learning rate of the first epoch, in units of the gradient (as in TorchDR's guide and scikit-learn;
+    /// openTSNE's number is four times as large).
     pub learning_rate: Option<f32>,
-    /// Share of the true neighbours that the graph should hold. Default 0.95.
-    /// Ignored where every pair is compared.
+    /// Share of the true neighbours that the graph should contain. Default: 0.95. Ignored where all pairs are
+    /// compared.
     pub recall: f64,
-    /// Seed of every random draw. Default 42.
+    /// Seed of every random draw. Default: 42.
     pub seed: u64,
-    /// Worker threads; by default one a core. Never changes the map.
+    /// Number of worker threads. Default: the number of cores. Does not change the map.
     pub threads: Option<usize>,
-    /// Rows read at a time; by default about 8 MiB. Never changes the map.
+    /// Number of rows read at a time. Default: about 1 MiB for each thread, less with a small budget. Does not
+    /// change the map.
     pub batch_rows: Option<usize>,
-    /// Bytes that the process may hold. Default 4 GiB. Never changes the map.
+    /// Bytes of memory that the process may use. Default: 4 GiB. Does not change the map.
     pub memory: u64,
-    /// Where the layout runs. Default a GPU where there is one. Never changes the map.
+    /// The device of the neighbour search by lists and of the layout. Default: a GPU if there is one. Does not
+    /// change the map.
     pub device: Device,
-    /// Bytes of a GPU's memory that may be held; by default what is free there. Never changes the map.
+    /// Bytes of a GPU's memory that may be used. Default: the free memory. Does not change the map.
     pub device_memory: Option<u64>,
-    /// Bytes that the run directory may come to; by default as many as there are. Never changes the map.
+    /// Bytes that the run directory may take. Default: no limit. Does not change the map.
     pub disk: Option<u64>,
-    /// Stages whose files stay in the run directory when nothing needs them
-    /// any more; by default all. Never changes the map.
+    /// Stages whose files stay in the run directory after the last stage that reads them. Default: all. Does
+    /// not change the map.
     pub keep_stages: Option<Vec<Stage>>,
-    /// Seconds between checkpoints of the layout, which is the most that a
-    /// kill can cost it. Default 60. Never changes the map.
+    /// Seconds between checkpoints of the layout, and so about the largest loss if the process is killed.
+    /// Default: 60. Does not change the map.
     pub checkpoint: f64,
 }
 
@@ -143,13 +143,13 @@ impl Default for Config {
 }
 
 impl Config {
-    /// A config of `method` in which nothing else is asked.
+    /// Returns a config of `method` in which all other options are unset.
     pub fn of(method: Method) -> Self {
         Config { method, ..Config::default() }
     }
 
-    /// What is asked, and for every option that is unset its default: that of
-    /// the method for `rows` rows. Nothing is validated here.
+    /// Returns the options with every unset option replaced by the method's default for `rows` rows. Validates
+    /// nothing.
     pub fn settings(&self, rows: u64) -> Settings {
         let own = Settings::of(self.method, rows);
         let mut settings = Settings {

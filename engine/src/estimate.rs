@@ -1,12 +1,11 @@
-//! How long a plan takes on this machine, told before anything is done: rates
-//! from a calibration of well under a second, and a formula for each stage.
+//! Estimates how long a plan takes on this machine, before the run: rates from a calibration of well under a
+//! second, and a formula for each stage.
 //!
-//! What must hold: nothing is written; what cannot be measured (a source that
-//! cannot be read, a disk that the caller could not try) gives no figure, not
-//! an error. The constants are from real runs on two cores of a server and
-//! stand beside the runs they are from; how many rows each row must be compared
-//! with for its recall is the data's secret, and guessed. So a figure is meant
-//! within a factor of two, no nearer.
+//! What must hold: nothing is written. What cannot be measured (a source that cannot be read, a disk that the
+//! caller could not test) gives no estimate rather than an error. The constants come from real runs on two
+//! cores of a server, and the runs are named beside the constants. The number of rows that a row must be
+//! compared with for the requested recall depends on the data and is guessed, so that an estimate is meant to
+//! be right within a factor of two.
 
 use std::time::{Duration, Instant};
 
@@ -21,96 +20,94 @@ use crate::random::unit;
 use crate::settings::Settings;
 use crate::{Error, Init, Result, affinity, exact, init};
 
-/// How fast files are.
+/// The speed of files.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DiskRates {
-    /// Bytes read a second, from the disk itself.
+    /// Bytes read per second, from the disk itself.
     pub read: f64,
-    /// Bytes written a second, until they are durable.
+    /// Bytes written per second, until they are durable.
     pub write: f64,
-    /// Bytes that the system can keep in memory of files beside the run: what
-    /// fits is read from the disk once.
+    /// Bytes of files that the operating system can cache in memory beside the run. Files that fit are read
+    /// from the disk only once.
     pub kept: u64,
 }
 
-/// How fast this machine is at what the stages do.
+/// The speed of this machine at the operations of the stages.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
-    /// Multiply-adds of the distance kernel a second, all threads together.
+    /// Multiply-adds of the distance kernel per second, all threads together.
     pub multiply_adds: f64,
-    /// Pairs of the layout a second, all threads together, where the map is small.
+    /// Pairs of the layout per second, all threads together, for a small map.
     pub pairs: f64,
-    /// Operations of an exact method a second, of the kind that it says it takes, all threads
-    /// together: until its affinity is found, and in its iterations.
+    /// Operations of an exact method per second, all threads together, counted as the method counts them: until
+    /// its affinity is computed, and in its iterations.
     pub exact: Option<[f64; 2]>,
-    /// Rows of the source decoded a second.
+    /// Rows of the source decoded per second.
     pub source_rows: Option<f64>,
     /// The run directory's disk.
     pub disk: Option<DiskRates>,
 }
 
-/// How long the kernel runs, and the small map. Each does its work many times
-/// over, in portions of a millisecond or two of which the fastest counts:
-/// others who use the machine disturb most of them, but not all.
+/// Time for measuring the distance kernel. The kernel and the small map are each run many times, in portions of
+/// a millisecond or two, of which the fastest counts: other processes disturb most portions, but not all.
 const KERNEL: Duration = Duration::from_millis(100);
-/// See [`KERNEL`].
+/// Time for measuring the small map; see [`KERNEL`].
 const MAP: Duration = Duration::from_millis(120);
-/// How long the source is read.
+/// Time for reading the source.
 const SOURCE: Duration = Duration::from_millis(150);
-/// Rows of the map that is laid out, for each thread.
+/// Number of rows of the small map, for each thread.
 const MAP_ROWS: u32 = 2048;
-/// Mean of weights over the largest one: how often an edge fires in an epoch.
+/// Mean weight over the largest weight: the share of epochs in which an edge fires.
 const FIRING: f64 = 0.3;
-/// Edges of the symmetric graph over those of the directed one.
+/// Edges of the symmetric graph over edges of the directed graph.
 const SYMMETRIC: f64 = 1.6;
 
-/// Of the kernel's rate, what a search reaches that compares all pairs:
-/// 63,666 × 384 in 8.4 s on two threads.
+/// Share of the kernel's rate that a search of all pairs reaches: 63,666 × 384 in 8.4 s on two threads.
 const ALL_PAIRS: f64 = 0.8;
-/// How much faster codes are than the kernel: 63,666 × 384 in 3.6 s on two
-/// threads with AVX-512, each pair once, where the kernel alone took 13.
+/// Factor by which integer codes are faster than the kernel: 63,666 × 384 in 3.6 s on two threads with AVX-512,
+/// each pair once, where the kernel alone took 13 s.
 const CODES: f64 = 1.8;
-/// The same where rows visit lists, regrouped by list: 10,000,000 × 128 in
-/// 280 s on two threads, each row compared with 12,649 centroids and 10,730 rows.
+/// Share of the kernel's rate that a search by lists reaches, with queries regrouped by list: 10,000,000 × 128
+/// in 280 s on two threads, each row compared with 12,649 centroids and 10,730 rows.
 const PROBING: f64 = 0.65;
-/// The same of k-means, which uses another kernel.
+/// Share of the kernel's rate that k-means reaches, which uses another kernel.
 const TRAINING: f64 = 0.5;
-/// Rows that a row is compared with at a recall of .95, in two rounds. Measured
-/// were 3,400 (a mixture of 1,000,000) to 17,000 (1,000,000 without any structure).
+/// Number of rows that a row is compared with at a recall of 0.95, in two rounds. Measured: 3,400 (a mixture of
+/// 1,000,000 rows) to 17,000 (1,000,000 rows without any structure).
 const CANDIDATES: f64 = 4_000.0;
-/// Lists that those are at least.
+/// The smallest number of lists that a row is compared with.
 const PROBES: f64 = 12.0;
-/// Centroids that a row is compared with.
+/// Number of centroids that a row is compared with.
 const AROUND: f64 = 1024.0;
-/// Seconds and cores a row takes in a round beside its products: what is found, who visits what.
+/// Seconds × cores of a row in a round in addition to its products: collecting results and choosing lists.
 const VISITED: f64 = 5e-6;
-/// Bytes of lists that a core packs a second.
+/// Bytes of lists that a core packs per second.
 const PACKING: f64 = 1e9;
-/// Multiply-adds a second and core of distances taken one by one.
+/// Multiply-adds per second and core of distances that are computed one by one.
 const ONE_BY_ONE: f64 = 8e9;
-/// Seconds and cores a component for what the scan looks at, and a byte that is hashed and written.
+/// Seconds × cores of a component in the scan.
 const CHECKING: f64 = 0.5e-9;
-/// See [`CHECKING`].
+/// Seconds × cores of a byte that is hashed and written.
 const WRITING: f64 = 2e-9;
-/// Seconds and cores an edge of the directed graph costs the affinities: 1,000,000 × 15 in 1.4 s on two threads.
+/// Seconds × cores of an edge of the directed graph in the affinity stage: 1,000,000 × 15 in 1.4 s on two
+/// threads.
 const EDGE: f64 = 0.2e-6;
-/// Seconds and cores an edge costs to be decoded for the layout.
+/// Seconds × cores of an edge that is decoded for the layout.
 const WALKED: f64 = 8e-9;
-/// Bytes of positions that stay in a processor's cache, and how much slower a
-/// pair is that lies outside of it: 1,000,000 rows took 3.8 ns a pair and core,
-/// 2,000,000 7.4, 4,000,000 10, 16,000,000 16.
+/// Bytes of positions that stay in the processor's cache. For larger maps a pair takes longer: 1,000,000 rows
+/// took 3.8 ns a pair and core, 2,000,000 rows 7.4 ns, 4,000,000 rows 10 ns, 16,000,000 rows 16 ns.
 const CACHE: f64 = 12e6;
-/// See [`CACHE`].
+/// How much slower a pair outside of the cache is, in times of a pair in the cache; see [`CACHE`].
 const MISS: f64 = 5.0;
-/// Operations of the field's transforms a second and core.
+/// Operations of the field's transforms per second and core.
 const TRANSFORMS: f64 = 1.5e9;
-/// Seconds and cores for a row of the map before a row of the sample, ranked.
+/// Seconds × cores of ranking one row of the map for one row of the sample.
 const RANKING: f64 = 3e-9;
-/// Seconds a row of the map takes to be written.
+/// Seconds of a row of the map that is written.
 const ROW: f64 = 0.1e-6;
 
-/// Seconds that each stage of `plan` takes, in the order of its stages; `None`
-/// where what decides it was not measured. A disk that was not costs nothing.
+/// Returns the seconds that each stage of `plan` takes, in the order of the plan's stages; `None` where the
+/// rate that a stage depends on was not measured. A disk that was not measured counts as infinitely fast.
 pub fn seconds(plan: &Plan, rates: &Rates) -> Vec<Option<f64>> {
     let clock = Clock { plan, rates };
     let of = |stage: &crate::StagePlan| {
@@ -151,7 +148,7 @@ impl Clock<'_> {
         self.plan.threads as f64
     }
 
-    /// So many multiply-adds at a share of the kernel's rate.
+    /// Returns the seconds of `multiply_adds` at a share of the kernel's rate.
     fn kernel(&self, multiply_adds: f64, share: f64) -> f64 {
         if multiply_adds > 0.0 { multiply_adds / (self.rates.multiply_adds * share) } else { 0.0 }
     }
@@ -161,29 +158,31 @@ impl Clock<'_> {
         bytes * WRITING + self.rates.disk.map_or(0.0, |disk| bytes / disk.write)
     }
 
-    /// Bytes read again and again of a set of files, which the system keeps in memory if it can.
+    /// Returns the seconds of reading `bytes` in all from files of `set` bytes, which the operating system
+    /// caches if they fit.
     fn read(&self, bytes: f64, set: f64) -> f64 {
         self.rates.disk.filter(|disk| set > disk.kept as f64).map_or(0.0, |disk| bytes / disk.read)
     }
 
-    /// The vectors at rest in list order.
+    /// Returns the bytes of the vectors in list order.
     fn list_bytes(&self) -> f64 {
         self.rows() * self.dim() * 4.0
     }
 
-    /// The source is decoded by one thread while another looks at it.
+    /// Returns the seconds of decoding the source, which one thread does while another processes the rows.
     fn decoded(&self) -> Option<f64> {
         Some(self.rows() / self.rates.source_rows?)
     }
 
     fn scan(&self) -> Option<f64> {
         let components = if self.plan.needs_pca() { self.rows() * self.dim() * self.dim() / 2.0 } else { 0.0 };
-        // Sums in double precision: half the numbers at a time.
+        // Sums are in double precision, with half the numbers in each instruction.
         let looked_at = self.rows() * self.dim() * CHECKING + self.kernel(components, 0.25);
         Some(self.decoded()?.max(looked_at))
     }
 
-    /// K-means in two levels, each row through both, and the shards.
+    /// Returns the seconds of k-means in two levels, of assigning each row through both levels, and of the
+    /// shards.
     fn index(&self) -> Option<f64> {
         const ITERATIONS: f64 = 10.0;
         let groups = crate::index::groups(self.plan.index.lists) as f64;
@@ -195,7 +194,7 @@ impl Clock<'_> {
         Some(self.decoded()?.max(self.kernel(assigned, PROBING)) + self.kernel(training, TRAINING) + merged)
     }
 
-    /// The sample before all rows.
+    /// Returns the seconds of comparing the sample with all rows.
     fn sweep(&self) -> f64 {
         self.kernel(self.plan.sample_rows() as f64 * self.rows() * self.dim(), ALL_PAIRS)
             + self.read(self.list_bytes(), self.list_bytes())
@@ -205,7 +204,7 @@ impl Clock<'_> {
         let (plan, rows) = (self.plan, self.rows());
         let edges = rows * plan.k() as f64;
         if plan.graph_k.is_some() {
-            // Taken in through buckets, and put in order.
+            // The graph goes through buckets and is brought to list order.
             return edges * EDGE / 4.0 + self.sweep();
         }
         if plan.index.exact {
@@ -219,8 +218,8 @@ impl Clock<'_> {
         self.sweep() + compared + found + packing + self.read(again, self.list_bytes())
     }
 
-    /// Rows that a row is compared with, as the recall asked for usually takes:
-    /// the more, the fewer are to be missed.
+    /// Returns the number of rows that a row is usually compared with for the requested recall: inversely
+    /// proportional to the share of neighbours that may be missed.
     fn candidates(&self) -> f64 {
         let usual = CANDIDATES.max(PROBES * self.rows() / self.lists());
         let missed = ((1.0 - self.plan.settings.recall) / 0.05).max(0.05);
@@ -239,8 +238,8 @@ impl Clock<'_> {
         match settings.init {
             Init::Random | Init::File(_) => rows * ROW,
             Init::Centroid if plan.has_centroids() => {
-                // The centroids' own map of 500 epochs and its principal
-                // components; then each row before the 24 lists around it.
+                // The centroids' own map of 500 epochs and its principal components, then the comparison of
+                // each row with the 24 lists around it.
                 let map = 500.0 * self.pairs(lists, 1.0);
                 let components = 10.0 * self.dim().min(512.0).powi(3) / ONE_BY_ONE;
                 let placed = (lists * lists + 24.0 * rows) * self.dim() / (ONE_BY_ONE * self.threads());
@@ -252,16 +251,17 @@ impl Clock<'_> {
         }
     }
 
-    /// An epoch's pairs for so many rows, each so many times as slow as in a small map.
+    /// Returns the seconds of an epoch's pairs of `rows` rows, where each pair is `slower` times as slow as in
+    /// a small map.
     fn pairs(&self, rows: f64, slower: f64) -> f64 {
         let edges = rows * self.plan.degree() as f64 * SYMMETRIC;
         slower * pairs_an_epoch(&self.plan.settings, rows as u64, edges) / self.rates.pairs
     }
 
-    /// All pairs, in iterations of which as many are done as there may be.
+    /// Returns the seconds of an exact method with the largest number of iterations.
     fn all_pairs(&self, hold: u64) -> f64 {
         let Some(takes) = exact::stage::takes(self.plan, hold) else { return 0.0 };
-        // None was measured of so few rows that they take no time.
+        // The rates were not measured if rows are so few that they take no time.
         let [affinity, iterations] = self.rates.exact.unwrap_or([f64::INFINITY; 2]);
         takes.affinity_operations / affinity + takes.iterations as f64 * takes.iteration_operations / iterations
     }
@@ -277,7 +277,7 @@ impl Clock<'_> {
             epoch += field::operations(plan.shape.rows) / (TRANSFORMS * self.threads());
         }
         let spilled = layout::edge_bytes(plan).saturating_sub(plan.layout.cache_bytes) as f64;
-        // What is spilled is read while the rest is computed.
+        // Spilled edges are read while the others are processed.
         let epochs = plan.layout.epochs as f64 * epoch.max(self.read(spilled, spilled));
         epochs + self.rows() * plan.degree() as f64 * SYMMETRIC * WALKED / self.threads()
     }
@@ -294,10 +294,10 @@ impl Clock<'_> {
 }
 
 impl Rates {
-    /// Measures on as many threads as `plan` has.
+    /// Measures the rates with the number of threads of `plan`.
     ///
     /// # Errors
-    /// Where those threads cannot be had.
+    /// If the threads cannot be started.
     pub fn measure(plan: &Plan, source: Option<&dyn Source>, disk: Option<DiskRates>) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(plan.threads)
@@ -310,11 +310,11 @@ impl Rates {
     }
 }
 
-/// Multiply-adds a second of all threads at once: cores that share their
-/// arithmetic are slower together than alone.
+/// Returns the multiply-adds per second of all threads at the same time: cores that share arithmetic units are
+/// slower together than alone.
 fn kernel(pool: &rayon::ThreadPool, dim: usize) -> f64 {
     const QUERIES: usize = 256;
-    // About the size of a list or a few, and of a cache.
+    // About the size of a few lists, and of a cache.
     let rows = ((1 << 19) / dim).clamp(2 * LANES, 2048);
     let table = |rows: usize, stream| -> Vec<f32> { (0..rows * dim).map(|i| unit(1, stream, i as u64)).collect() };
     let (of_queries, of_rows) = (table(QUERIES.min(rows), 1), table(rows, 2));
@@ -327,7 +327,7 @@ fn kernel(pool: &rayon::ThreadPool, dim: usize) -> f64 {
         while began.elapsed() < KERNEL {
             let (portion, mut near) = (Instant::now(), 0usize);
             for_each_tile(&queries, &packed, |_, _, tile| {
-                // As a search looks at them, though none is near enough.
+                // Reads the scores as a search does, although none is below the threshold.
                 near += tile.iter().filter(|scores| scores.iter().fold(false, |any, &s| any | (s < -1e30))).count();
             });
             std::hint::black_box(near);
@@ -335,13 +335,14 @@ fn kernel(pool: &rayon::ThreadPool, dim: usize) -> f64 {
         }
         fastest.max(1e-9)
     });
-    // Threads beyond the cores take turns on them.
+    // Threads in excess of the cores share the cores.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let share = cores.min(fastest.len()) as f64 / fastest.len() as f64;
     share * fastest.into_iter().map(|seconds| work / seconds).sum::<f64>()
 }
 
-/// Pairs a second of a small map with random edges, as many a row as the plan's up to some.
+/// Returns the pairs per second of a small map with random edges; each row has as many edges as in the plan, up
+/// to a limit.
 fn pairs(plan: &Plan) -> Result<f64> {
     const MOST_EDGES: usize = 40;
     let edges_a_row = ((plan.degree() as f64 * SYMMETRIC) as usize).clamp(1, MOST_EDGES);
@@ -351,12 +352,12 @@ fn pairs(plan: &Plan) -> Result<f64> {
     let block = EdgeBlock {
         first_row: 0,
         offsets: (0..=rows).map(|row| row * edges_a_row as u32).collect(),
-        // Neighbours lie near each other, as in list order.
+        // Neighbours are near each other, as in list order.
         neighbors: (0..edges).map(|i| ((i / edges_a_row) as u32 + 1 + (draw(3, i) * 200.0) as u32) % rows).collect(),
         weights: (0..edges)
             .map(|i| match plan.settings.method.objective().coding() {
                 Coding::Whole => 1.0,
-                // Of this power the mean is `FIRING`.
+                // The mean of this power of a uniform number is `FIRING`.
                 Coding::Rates | Coding::Roots => draw(4, i).powf((1.0 / FIRING - 1.0) as f32),
             })
             .collect(),
@@ -377,8 +378,8 @@ fn pairs(plan: &Plan) -> Result<f64> {
     Ok(work * EPOCHS as f64 / fastest.max(1e-9))
 }
 
-/// Operations a second of the plan's exact method, on some random rows: until the affinity is found,
-/// and in iterations.
+/// Returns the operations per second of the plan's exact method on a few random rows: until the affinity is
+/// computed, and in the iterations.
 fn all_pairs(plan: &Plan) -> Result<[f64; 2]> {
     const ROWS: usize = 384;
     const LEAST: usize = 2;
@@ -392,7 +393,7 @@ fn all_pairs(plan: &Plan) -> Result<[f64; 2]> {
         Ok::<_, Error>(problem)
     };
     let (dim, most) = (plan.shape.dim, plan.shape.rows as usize);
-    // So many that the options fit them.
+    // The smallest number of rows that the options are valid for.
     let fits = |rows: &usize| problem(0).is_ok_and(|problem| problem.check(*rows).is_ok());
     let rows = [ROWS, 2 * ROWS, 4 * ROWS].into_iter().find(fits).unwrap_or(most).min(most);
     let table: Vec<f32> = (0..rows * dim).map(|i| unit(6, 1, i as u64) / (dim as f32).sqrt()).collect();
@@ -404,7 +405,7 @@ fn all_pairs(plan: &Plan) -> Result<[f64; 2]> {
         Ok::<_, Error>((exact::needs(&problem, rows, dim, plan.threads, 0), began.elapsed().as_secs_f64()))
     };
     let (takes, none) = time(0)?;
-    // Its loss at the end takes about as long as an iteration.
+    // Computing the loss at the end takes about as long as an iteration.
     let (_, some) = time(LEAST)?;
     let each = ((some - none) / LEAST as f64).max(1e-7);
     let count = LEAST + (MAP.as_secs_f64() / each).min(200.0) as usize;
@@ -414,24 +415,25 @@ fn all_pairs(plan: &Plan) -> Result<[f64; 2]> {
     Ok([takes.affinity_operations / affinity, takes.iteration_operations / each])
 }
 
-/// Pairs that move a row in an epoch, over all rows: edges that fire, or all of them, and their pushes.
+/// Returns the number of pairs that an epoch computes over all rows: edges that fire, or all edges, and
+/// negative samples.
 fn pairs_an_epoch(settings: &Settings, rows: u64, edges: f64) -> f64 {
     let (rows, negatives) = (rows as f64, settings.method.negatives(settings) as f64);
     match settings.method.objective().coding() {
-        // A row without an edge that fires costs a look at it.
+        // A row without an edge that fires costs about one pair.
         Coding::Rates => rows + edges * FIRING * (1.0 + negatives),
-        // What moves a row costs as much as some pairs.
+        // The optimizer's step of a row costs as much as some pairs.
         Coding::Roots | Coding::Whole => rows * (8.0 + negatives) + edges,
     }
 }
 
-/// Rows a second that the source gives, from its first ones; none where it cannot be read.
+/// Returns the rows per second that the source gives, measured on its first rows; `None` if it cannot be read.
 fn decoding(source: &dyn Source) -> Option<f64> {
     const PORTION: usize = 1 << 18;
     let shape = source.shape();
     let rows = (PORTION / shape.dim.max(1)).clamp(1, 65_536).min(shape.rows as usize);
     let mut values = vec![0f32; rows * shape.dim];
-    // What the first call opens and decodes ahead would count for all.
+    // The first call, which opens the file and decodes ahead, is not measured.
     source.read_rows(0, &mut values).ok()?;
     let (began, mut at) = (Instant::now(), rows as u64);
     let mut read = 0;
@@ -441,7 +443,7 @@ fn decoding(source: &dyn Source) -> Option<f64> {
         (at, read) = (at + rows as u64, read + rows as u64);
     }
     source.release();
-    // So few that they take no time.
+    // So few rows that reading takes no time.
     let few = 1e7 / shape.dim.max(1) as f64;
     Some(if read == 0 { few } else { read as f64 / began.elapsed().as_secs_f64().max(1e-6) })
 }

@@ -1,11 +1,10 @@
-//! From what a user asks to what will run: every number that a stage needs,
-//! decided once.
+//! The planner: checks a [`Config`] against the data's shape, and computes every number that the stages need,
+//! once.
 //!
-//! What must hold: everything that can change the map (lists, sample, epochs)
-//! follows from the data's shape and the config; the budget decides only
-//! where bytes live and in what portions they move (batch rows, shards,
-//! windows, caches, runs). What a stage holds is told by the `needs` function
-//! beside that stage, what it puts on disk by `disk`.
+//! What must hold: everything that can change the map (lists, sample, epochs) depends only on the data's shape
+//! and the config. The memory budget changes only where bytes are stored and in what portions they are read and
+//! written (batch rows, shards, windows, caches, runs). The memory that a stage takes is computed by the
+//! function `needs` beside that stage, and its disk space by `disk`.
 
 use std::fmt;
 use std::time::Duration;
@@ -25,170 +24,171 @@ use crate::{
     Config, Error, Init, Method, Opt, Result, affinity, exact, index, init, layout, neighbors, output, quality, scan,
 };
 
-/// What a run starts from.
+/// The properties of a run's input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Input {
-    /// Rows, and components of the vectors (0 where there are none).
+    /// Number of rows, and of components of the vectors (0 if there are no vectors).
     pub shape: Shape,
-    /// The vectors' type at rest.
+    /// Type of the vectors' numbers in the source.
     pub dtype: Dtype,
-    /// Neighbours a row in a precomputed graph.
+    /// Number of neighbours of each row in a precomputed graph.
     pub graph_k: Option<usize>,
-    /// Bytes that the source holds while it is read, beside what it is asked for.
+    /// Bytes that the source holds while it is read, in addition to the rows that are asked for.
     pub source_bytes: u64,
     /// Bytes that the source holds all the time.
     pub resident_bytes: u64,
 }
 
-/// Rows that are compared pair by pair whatever their width.
+/// Up to this number of rows, all pairs are compared, whatever their dimension.
 const FEW: u64 = 32_768;
-/// Rows that are compared pair by pair where they are narrow or all neighbours are asked for,
-/// and rows that a row is compared with at most.
+/// Up to this number of rows, all pairs are compared if the data are narrow (see [`NARROW`]) or a recall of 1
+/// is asked for. It is also the largest number of rows that a row is compared with.
 const PAIRS: u64 = 65_536;
-/// Components of all those narrow rows together: of more the lists are the shorter way.
+/// The largest rows × dimension of narrow data. For more numbers, the search by lists is faster.
 const NARROW: u64 = 1 << 23;
-/// Rows of a list on average, at least, where lists meet: what a row and a list cost once is a
-/// small share only of lists that are long.
+/// The smallest mean number of rows in a list, where the search goes by lists: the fixed costs of each row and
+/// list are a small share of the time only if lists are long.
 const LIST_ROWS: u64 = 200;
-/// Row numbers are u32; the last few millions are left to blocks that round up.
+/// The largest number of rows. Row numbers are u32; the last few millions are left to block numbers that are
+/// rounded up.
 const MOST_ROWS: u64 = 4_000_000_000;
-/// Dimensions above which a covariance is too wide and PCA is incremental.
+/// Dimension above which the covariance matrix is too large, and PCA is incremental.
 pub(crate) const WIDE: usize = 2048;
-/// Rows of a batch where nothing else is said and the budget is at its smallest.
+/// Rows of a batch at the smallest budget, where the config has no number.
 pub(crate) const LEAST_BATCH: usize = 64;
-/// Rows of a batch at most, where nothing else is said.
+/// The largest number of rows of a batch, where the config has no number.
 const MOST_BATCH: u64 = 65_536;
-/// Bytes of a batch for each thread, where nothing else is said.
+/// Bytes of a batch for each thread, where the config has no number.
 pub(crate) const BATCH_BYTES: u64 = 1 << 20;
 /// Rows of a join's window at the smallest budget.
 const LEAST_WINDOW: usize = 4096;
-/// Buckets that a graph from outside goes through, at most.
+/// The largest number of buckets through which a graph is reordered.
 const MOST_BUCKETS: u64 = 256;
-/// The share of the budget that no stage plans to use.
+/// No stage plans to use the last 1 / `MARGIN` of the budget.
 pub(crate) const MARGIN: u64 = 20;
-/// Neighbours that the map of a method is scored on which has no such number of its own.
+/// Number of neighbours on which the maps of methods other than UMAP are scored.
 const SCORED: usize = 15;
-/// Rows of a block of the edge store: part of the format's meaning, not of the budget.
+/// Number of rows in a block of the edge store. It belongs to the format and does not depend on the budget.
 pub const BLOCK_ROWS: u32 = 16_384;
 
-/// The index stage's numbers.
+/// The numbers of the index stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct IndexPlan {
-    /// Whether every pair is compared, and the stored index is an exact Flat.
+    /// Whether all pairs are compared, and the stored index is an exact one (Flat).
     pub exact: bool,
-    /// Inverted lists.
+    /// Number of inverted lists.
     pub lists: usize,
-    /// Rows that the quantizer is trained on.
+    /// Number of rows that the quantizer is trained on.
     pub sample_rows: u64,
-    /// Rows that a row may be compared with.
+    /// The largest number of rows that a row is compared with.
     pub max_candidates: u64,
-    /// Rows collected before a shard is written.
+    /// Number of rows collected before a shard is written.
     pub shard_rows: usize,
 }
 
-/// The neighbors stage's numbers.
+/// The numbers of the neighbors stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NeighborsPlan {
-    /// Rows that are brought before the lists together.
+    /// Number of rows (queries) that are compared with the lists together.
     pub window_rows: usize,
-    /// Rows of lists that are read and packed at a time.
+    /// Number of rows of lists that are read and packed at a time.
     pub portion_rows: usize,
 }
 
-/// How a graph is brought into another order of rows.
+/// The numbers for bringing a graph into another order of rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ExchangePlan {
-    /// Buckets on disk.
+    /// Number of buckets on disk.
     pub buckets: usize,
-    /// Bytes of write buffers over all buckets.
+    /// Bytes of write buffers of all buckets.
     pub buffer_bytes: u64,
 }
 
-/// The affinity stage's numbers.
+/// The numbers of the affinity stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AffinityPlan {
-    /// Bytes of edges that are held by the row they lead to.
+    /// Bytes for the incoming edges of a run of rows.
     pub run_bytes: u64,
-    /// Bytes of write buffers over all buckets.
+    /// Bytes of write buffers of all buckets.
     pub buffer_bytes: u64,
 }
 
-/// The layout stage's numbers.
+/// The numbers of the layout stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LayoutPlan {
-    /// Passes over the edges.
+    /// Number of epochs (passes over the edges).
     pub epochs: usize,
     /// Bytes of edges kept in memory.
     pub cache_bytes: u64,
-    /// The time between checkpoints.
+    /// Time between checkpoints.
     pub checkpoint: Duration,
 }
 
 /// The numbers of an exact method.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ExactPlan {
-    /// Bytes of P that are held rather than made again in each iteration.
+    /// Bytes of the input affinity P that are kept in memory rather than recomputed in each iteration.
     pub hold_bytes: u64,
 }
 
-/// What one stage will hold and move.
+/// The memory, disk space and traffic of one stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StagePlan {
     /// The stage.
     pub stage: Stage,
-    /// Bytes of memory at most, everything counted.
+    /// The largest number of bytes of memory, everything included.
     pub memory: u64,
-    /// What they are made of, at the stage's fullest.
+    /// The parts of the memory in the phase that takes the most.
     pub holds: Vec<Part>,
-    /// Bytes read, about, before any cache.
+    /// Approximate number of bytes read, before any cache.
     pub read: u64,
-    /// Bytes written, about.
+    /// Approximate number of bytes written.
     pub written: u64,
-    /// Bytes in the run directory at most while the stage runs, about.
+    /// Approximate largest number of bytes in the run directory while the stage runs.
     pub disk: u64,
-    /// What goes by way of the disk because memory does not hold it.
+    /// What is spilled to disk because it does not fit in memory.
     pub spills: Option<String>,
 }
 
-/// Everything that will run. Made by [`Config::plan`] only, and read-only outside
-/// this crate: a run's directory is identified by the plan that runs.
+/// All numbers of a run. Only [`Config::plan`] makes a plan, and a plan is read-only outside this crate,
+/// because the plan identifies a run's directory.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
-    /// The options, resolved; in JSON they keep the name that programs read them by.
+    /// The resolved options. In JSON they are called `config`, for compatibility.
     #[serde(rename = "config")]
     pub(crate) settings: Settings,
-    /// Rows and components.
+    /// Number of rows and components.
     pub(crate) shape: Shape,
-    /// Bytes of a row of vectors at rest.
+    /// Bytes of a row of vectors in the source.
     pub(crate) source_row_bytes: usize,
     /// Bytes that the source holds while it is read.
     pub(crate) source_bytes: u64,
     /// Bytes that the source holds all the time.
     pub(crate) resident_bytes: u64,
-    /// Neighbours a row, if they come from outside.
+    /// Number of neighbours of each row, if a graph is given.
     pub(crate) graph_k: Option<usize>,
-    /// Whether a map is made, or the graph alone.
+    /// Whether the run makes a map, or only the graph.
     pub(crate) map: bool,
-    /// Worker threads.
+    /// Number of worker threads.
     pub(crate) threads: usize,
-    /// Rows read at a time.
+    /// Number of rows read at a time.
     pub(crate) batch_rows: usize,
-    /// The index stage's numbers.
+    /// The numbers of the index stage.
     pub(crate) index: IndexPlan,
-    /// The neighbors stage's numbers.
+    /// The numbers of the neighbors stage.
     pub(crate) neighbors: NeighborsPlan,
-    /// How a graph from outside is taken in, or ours handed over.
+    /// The numbers for reading a given graph, or for writing the run's graph in the source's order.
     pub(crate) exchange: ExchangePlan,
-    /// The affinity stage's numbers.
+    /// The numbers of the affinity stage.
     pub(crate) affinity: AffinityPlan,
-    /// The layout stage's numbers.
+    /// The numbers of the layout stage.
     pub(crate) layout: LayoutPlan,
-    /// The numbers of an exact method, which has neither lists nor edges: then the four before
-    /// the layout's are of nothing.
+    /// The numbers of an exact method, which has neither lists nor edges; `index`, `neighbors`, `exchange` and
+    /// `affinity` are then unused.
     pub(crate) exact: Option<ExactPlan>,
-    /// Memory, disk and traffic, stage by stage.
+    /// Memory, disk space and traffic of each stage.
     pub(crate) stages: Vec<StagePlan>,
-    /// What a person should know of how numbers were decided; a run repeats it.
+    /// Notes for the user on how the numbers were chosen. A run reports them again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) notes: Vec<Remark>,
 }
@@ -199,8 +199,8 @@ impl AsRef<[StagePlan]> for Plan {
     }
 }
 
-/// The numbers of a plan that follow from the budget. They decide where bytes live and in what
-/// portions they move, and never the result.
+/// The numbers of a plan that depend on the budget. They change where bytes are stored and in what portions
+/// they are read and written, but never the result.
 #[expect(missing_docs, reason = "as in the parts of the plan")]
 #[derive(Debug)]
 pub struct Portions<'a> {
@@ -211,82 +211,82 @@ pub struct Portions<'a> {
     pub run_bytes: &'a mut u64,
     pub buffer_bytes: &'a mut u64,
     pub cache_bytes: &'a mut u64,
-    /// Of an exact method only.
+    /// `None` for a streamed method.
     pub hold_bytes: Option<&'a mut u64>,
 }
 
 impl Plan {
-    /// The options that the run goes by.
+    /// Returns the resolved options.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Rows and components.
+    /// Returns the number of rows and components.
     pub fn shape(&self) -> Shape {
         self.shape
     }
 
-    /// Neighbours a row, if they come from outside.
+    /// Returns the number of neighbours of each row, if a graph is given.
     pub fn graph_k(&self) -> Option<usize> {
         self.graph_k
     }
 
-    /// Whether a map is made, or the graph alone.
+    /// Returns whether the run makes a map, or only the graph.
     pub fn is_map(&self) -> bool {
         self.map
     }
 
-    /// Worker threads.
+    /// Returns the number of worker threads.
     pub fn threads(&self) -> usize {
         self.threads
     }
 
-    /// Rows read at a time.
+    /// Returns the number of rows read at a time.
     pub fn batch_rows(&self) -> usize {
         self.batch_rows
     }
 
-    /// The index stage's numbers.
+    /// Returns the numbers of the index stage.
     pub fn index(&self) -> &IndexPlan {
         &self.index
     }
 
-    /// The neighbors stage's numbers.
+    /// Returns the numbers of the neighbors stage.
     pub fn neighbors(&self) -> &NeighborsPlan {
         &self.neighbors
     }
 
-    /// How a graph from outside is taken in, or ours handed over.
+    /// Returns the numbers for reading a given graph, or for writing the run's graph in the source's order.
     pub fn exchange(&self) -> &ExchangePlan {
         &self.exchange
     }
 
-    /// The affinity stage's numbers.
+    /// Returns the numbers of the affinity stage.
     pub fn affinity(&self) -> &AffinityPlan {
         &self.affinity
     }
 
-    /// The layout stage's numbers.
+    /// Returns the numbers of the layout stage.
     pub fn layout(&self) -> &LayoutPlan {
         &self.layout
     }
 
-    /// The numbers of an exact method.
+    /// Returns the numbers of an exact method; `None` for a streamed method.
     pub fn exact(&self) -> Option<&ExactPlan> {
         self.exact.as_ref()
     }
 
-    /// Memory, disk and traffic, stage by stage.
+    /// Returns memory, disk space and traffic of each stage.
     pub fn stages(&self) -> &[StagePlan] {
         &self.stages
     }
 
-    /// What a person should know of how numbers were decided.
+    /// Returns the notes for the user on how the numbers were chosen.
     pub fn notes(&self) -> &[Remark] {
         &self.notes
     }
 
-    /// The portions in which bytes move, to be set by tests that must take every path.
+    /// Returns the numbers that depend on the budget, for tests that must take every code path.
     pub fn portions(&mut self) -> Portions<'_> {
         Portions {
             shard_rows: &mut self.index.shard_rows,
@@ -300,7 +300,8 @@ impl Plan {
         }
     }
 
-    /// What decides the result's bytes, as JSON: a run goes on only in a directory that says the same.
+    /// Returns, as JSON, everything that the bytes of the result depend on. A run is resumed only in a
+    /// directory with an equal identity.
     pub fn identity(&self) -> serde_json::Value {
         let mut identity = self.settings.identity();
         if let (Some(fields), Some(k)) = (identity.as_object_mut(), self.graph_k) {
@@ -309,8 +310,8 @@ impl Plan {
         identity
     }
 
-    /// Neighbours a row: as many as the method's affinity asks for, or given with a precomputed
-    /// graph; of an exact method those that its map is scored on.
+    /// Returns the number of neighbours of each row: the number that the method's affinity asks for, or that a
+    /// given graph has; for an exact method the number that its map is scored on.
     pub fn k(&self) -> usize {
         self.graph_k.unwrap_or(match self.settings.method.affinity() {
             Some(affinity) => affinity.neighbors(&self.settings, self.shape.rows),
@@ -318,18 +319,18 @@ impl Plan {
         })
     }
 
-    /// Edges a row, one way, that the affinity leaves of those.
+    /// Returns the number of directed edges of each row after the affinity stage.
     pub fn degree(&self) -> usize {
         self.settings.method.affinity().map_or(0, |affinity| affinity.degree(&self.settings, self.k()))
     }
 
-    /// Neighbours that the map is scored on: UMAP's own, and of other methods
-    /// always as many, so that their scores can be compared.
+    /// Returns the number of neighbours that the map is scored on: UMAP's own number, and the same number for
+    /// all other methods, so that their scores can be compared.
     pub fn scored(&self) -> usize {
         if self.settings.method == Method::UMAP { self.k() } else { SCORED.min(self.k()) }
     }
 
-    /// What the layout goes over, and how often, for people.
+    /// Returns a text for users: the number of neighbours and epochs, or of iterations.
     pub fn walks(&self) -> String {
         match self.exact {
             None => format!("{} neighbours; {} epochs", self.k(), self.layout.epochs),
@@ -337,57 +338,57 @@ impl Plan {
         }
     }
 
-    /// Rows of the sample that quality is measured on.
+    /// Returns the number of rows of the sample on which quality is measured.
     pub fn sample_rows(&self) -> usize {
-        // Of few rows more cost little, and of very few all are scored.
+        // A larger sample costs little where rows are few; with up to 2,000 rows, all are scored.
         let wanted = if self.shape.rows <= 10_000 { 2000 } else { 1000 };
         wanted.min(self.shape.rows) as usize
     }
 
-    /// Bytes that reading the source holds.
+    /// Returns the bytes that reading the source takes.
     pub fn loader_bytes(&self) -> u64 {
         crate::Loader::bytes(self.batch_rows, self.shape.dim) + self.source_bytes
     }
 
-    /// Bytes that the process holds whatever the stage.
+    /// Returns the bytes that the process takes in every stage.
     pub(crate) fn base(&self) -> u64 {
         base(self.shape.dim, self.threads) + self.resident_bytes
     }
 
-    /// The most memory that any stage holds.
+    /// Returns the largest memory of any stage.
     pub fn peak(&self) -> u64 {
         self.stages.iter().map(|stage| stage.memory).max().unwrap_or(0)
     }
 
-    /// The most that is in the run directory at one time.
+    /// Returns the largest number of bytes in the run directory at any time.
     pub fn disk(&self) -> u64 {
         self.stages.iter().map(|stage| stage.disk).max().unwrap_or(0)
     }
 
-    /// Whether a stage's files stay when nothing needs them any more.
+    /// Returns whether a stage's files are kept after the last stage that reads them.
     pub fn keeps(&self, stage: Stage) -> bool {
         self.settings.keep_stages.as_ref().is_none_or(|stages| stages.contains(&stage))
     }
 
-    /// Whether the principal components are found incrementally.
+    /// Returns whether the principal components are computed incrementally.
     pub fn wide(&self) -> bool {
         self.shape.dim > WIDE
     }
 
-    /// Whether the scan needs principal components of the rows.
+    /// Returns whether the scan must compute the principal components.
     pub fn needs_pca(&self) -> bool {
         self.shape.dim > 0
             && self.exact.is_none()
             && (self.settings.init == Init::Pca || (self.settings.init == Init::Centroid && !self.has_centroids()))
     }
 
-    /// Whether there are enough centroids to start from.
+    /// Returns whether there are enough centroids to start from.
     pub fn has_centroids(&self) -> bool {
         self.shape.dim > 0 && self.index.lists >= init::LEAST_CENTROIDS
     }
 }
 
-/// Checks what every job may be asked for.
+/// Checks the options that all jobs have.
 pub(crate) fn check_workers(threads: Option<usize>, batch_rows: Option<usize>) -> Result<()> {
     if threads.is_some_and(|threads| threads == 0 || threads > 1024) {
         return Err(Error::Config { field: "threads", why: "must be between 1 and 1024".into() });
@@ -398,25 +399,25 @@ pub(crate) fn check_workers(threads: Option<usize>, batch_rows: Option<usize>) -
     Ok(())
 }
 
-/// Worker threads: as many as are asked for, or one a core.
+/// Returns the number of worker threads: the number asked for, or the number of cores.
 pub(crate) fn threads(asked: Option<usize>) -> usize {
     asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
-/// Rows of a batch while a plan looks for what fits.
+/// The number of rows of a batch, while the planner searches for one that fits the budget.
 pub(crate) struct BatchSize {
     pub(crate) now: usize,
     least: usize,
 }
 
 impl BatchSize {
-    /// As many as `wanted`, at least `least`, of so many `rows`.
+    /// Returns `wanted` rows, limited to at least `least`, at most [`MOST_BATCH`], and at most `rows`.
     pub(crate) fn between(least: usize, wanted: u64, rows: u64) -> Self {
         let least = (least as u64).min(rows);
         BatchSize { now: wanted.clamp(least, MOST_BATCH).min(rows) as usize, least: least as usize }
     }
 
-    /// Halves them, if they may be fewer.
+    /// Halves the number. Returns false if it was the smallest already.
     pub(crate) fn shrink(&mut self) -> bool {
         let fewer = (self.now / 2).max(self.least);
         std::mem::replace(&mut self.now, fewer) > fewer
@@ -424,19 +425,19 @@ impl BatchSize {
 }
 
 impl Config {
-    /// Checks the config against the data's shape and decides every number.
+    /// Checks the config against the data's shape and computes every number of the run.
     ///
     /// # Errors
-    /// [`Error::Config`] names the option that does not hold, [`Error::Data`]
-    /// the data's own lack, [`Error::Budget`] the smallest budget that would do.
+    /// [`Error::Config`] names the option that is wrong, [`Error::Data`] what is wrong with the data, and
+    /// [`Error::Budget`] the smallest budget that would be enough.
     pub fn plan(&self, input: &Input) -> Result<Plan> {
         self.plan_stages(input, true)
     }
 
-    /// The same for the graph alone: what only a map needs is not counted.
+    /// Plans a run that makes only the graph: the stages of a map are not counted.
     ///
     /// # Errors
-    /// Those of [`Config::plan`].
+    /// The same as of [`Config::plan`].
     pub fn plan_graph(&self, input: &Input) -> Result<Plan> {
         self.plan_stages(input, false)
     }
@@ -446,7 +447,7 @@ impl Config {
         self.method.check_known(self)?;
         let mut settings = self.settings(input.shape.rows);
         if let (Some(k), None) = (input.graph_k, self.perplexity) {
-            // What a graph with so many neighbours a row serves.
+            // The default perplexity is limited to what a graph with k neighbours supports.
             settings.perplexity = settings.perplexity.min((k as f64 / 3.0).max(1.0));
         }
         settings.check(self, input)?;
@@ -459,7 +460,7 @@ impl Config {
 }
 
 impl Config {
-    /// What a run goes by in place of defaults that so few rows, or so small a graph, cannot serve.
+    /// Returns a note for each default that was reduced because there are few rows or a small graph.
     fn notes(&self, settings: &Settings, input: &Input) -> Vec<Remark> {
         let usual = Settings::of(self.method, MOST_ROWS);
         let mut notes = Vec::new();
@@ -469,7 +470,8 @@ impl Config {
                 notes.push(Remark::note("few-rows", format!("few rows: {} is {is} rather than {usual}", opt.name())));
             }
         };
-        // A graph that is given has as many as it has, and of a matcher's affinities some have neither.
+        // A given graph fixes the number of neighbours. Of the affinities of `affinity-matcher`, some have
+        // neither option.
         let matcher = self.method.knows(Opt::Affinity);
         if input.graph_k.is_none() && (!matcher || settings.affinity == NamedAffinity::Umap) {
             note(Opt::NNeighbors, settings.n_neighbors as f64, usual.n_neighbors as f64);
@@ -481,7 +483,7 @@ impl Config {
     }
 }
 
-/// Refuses as many rows as no map has.
+/// Refuses fewer than 2 and more than [`MOST_ROWS`] rows.
 fn check_rows(rows: u64) -> Result<()> {
     if rows < 2 {
         let rows = if rows == 1 { "1 row".into() } else { format!("{rows} rows") };
@@ -494,7 +496,7 @@ fn check_rows(rows: u64) -> Result<()> {
 }
 
 impl Plan {
-    /// Decides every number by settings that hold for the input.
+    /// Computes every number from settings that were checked against the input.
     fn decide(settings: Settings, notes: Vec<Remark>, input: &Input, map: bool) -> Result<Plan> {
         let Shape { rows, dim } = input.shape;
         let threads = threads(settings.threads);
@@ -530,8 +532,7 @@ impl Plan {
             plan.affinity.run_bytes = affinity::run_bytes(&plan).0;
             plan.neighbors.portion_rows = neighbors::portion_rows(&plan, 0);
         }
-        // First the least that each stage needs; then what is left is given
-        // to what uses it.
+        // First checks the smallest memory that each stage needs, then spends the rest of the budget.
         plan.fits(usable)?;
         plan.spend(usable);
         plan.stages = plan.describe();
@@ -546,10 +547,10 @@ impl Plan {
 }
 
 impl Settings {
-    /// What lists, a graph and edges can do.
+    /// Checks the options against what streamed methods support.
     fn check_streamed(&self, input: &Input) -> Result<()> {
         self.check_neighbors(input)?;
-        // Of a graph alone it says what the distances are.
+        // With a graph and no vectors, the metric only tells what the graph's distances are.
         match self.metric.barred().filter(|_| input.shape.dim > 0) {
             None => Ok(()),
             Some(why) => {
@@ -560,7 +561,7 @@ impl Settings {
         }
     }
 
-    /// What an exact method can do.
+    /// Checks the options against what an exact method supports.
     fn check_exact(&self, exact: &Exact, asked: &Config, input: &Input) -> Result<()> {
         let Shape { rows, dim } = input.shape;
         let (method, instead) = (self.method, exact.instead.join(" or "));
@@ -600,7 +601,7 @@ impl Settings {
         problem.check(rows as usize)
     }
 
-    /// How many neighbours are asked for, or given.
+    /// Checks the number of neighbours, asked for or given.
     fn check_neighbors(&self, input: &Input) -> Result<()> {
         let rows = input.shape.rows;
         let config = |field, why: String| Err(Error::Config { field, why });
@@ -653,7 +654,7 @@ impl Settings {
         if self.n_components == 0 || self.n_components > 64 {
             return config("n_components", format!("{} is not between 1 and 64", self.n_components));
         }
-        // A map in the plane of one column is asked for by nobody, but the default.
+        // With vectors of one component, the default of two components of the map is not refused.
         if dim > 0 && self.n_components > dim && asked.n_components.is_some() {
             return config("n_components", format!("{} asked of vectors with {dim} components", self.n_components));
         }
@@ -708,22 +709,24 @@ impl Settings {
     }
 }
 
-/// Neighbours that a row may have.
+/// The largest number of neighbours of a row.
 const MOST_NEIGHBORS: usize = 1000;
-/// Rows that a row may be pushed by: those that are drawn for it and others.
+/// The largest `n_negatives`: the number of rows in the smallest pool of negative samples.
 const MOST_NEGATIVES: usize = 512;
 
-/// Inverted lists for so many rows: by the square root, and at least some tens of rows each.
+/// Returns the number of inverted lists, which grows with the square root of the rows; lists have at least 32
+/// rows on average where all pairs are compared, and otherwise [`LIST_ROWS`].
 fn lists(rows: u64, exact: bool) -> usize {
     let root = (rows as f64).sqrt();
-    // Where every pair is compared lists only order the rows and give the
-    // layout its centroids, and more of them is better for that.
+    // Where all pairs are compared, lists only order the rows and provide the centroids for first positions;
+    // more lists are better for that.
     let (wanted, least) = if exact { (8.0 * root, 32) } else { (4.0 * root * more_lists(rows), LIST_ROWS) };
     (wanted as u64).min(rows / least).max(1) as usize
 }
 
-/// Beyond a million rows lists grow as rows^¾: a row visits about as many of
-/// them as ever, and each of 4√rows lists would hold √rows / 4 rows.
+/// Returns the factor by which a million rows and more have more than 4√rows lists, so that the number of lists
+/// grows as rows^¾. A row visits about the same number of lists as with fewer rows, and each of 4√rows lists
+/// would hold √rows / 4 rows.
 fn more_lists(rows: u64) -> f64 {
     (rows as f64 / 1e6).powf(0.25).max(1.0)
 }
@@ -733,12 +736,12 @@ fn most_buckets(rows: u64) -> usize {
 }
 
 impl Plan {
-    /// Bytes of the lists' shape and centroids, held from the index stage on.
+    /// Returns the bytes of the lists' table and centroids, which are held from the index stage on.
     pub fn table_bytes(&self) -> u64 {
         if self.shape.dim > 0 { crate::index::ListTable::bytes(self.index.lists, self.shape.dim) } else { 0 }
     }
 
-    /// What each stage holds as the plan stands.
+    /// Returns the memory of each stage with the current numbers.
     fn needs(&self) -> Vec<(Stage, Needs)> {
         let mut stages = Vec::new();
         if self.exact.is_some() {
@@ -774,8 +777,8 @@ impl Plan {
     fn fits(&self, usable: u64) -> Result<()> {
         match self.needs().iter().map(|(stage, needs)| (needs.bytes(), stage)).max_by_key(|(bytes, _)| *bytes) {
             Some((bytes, stage)) if bytes > usable => {
-                // The margin grows with the budget: the smallest that would do leaves it whole.
-                // Whole MiB, so that the number named can be typed back as it is read.
+                // The margin grows with the budget; the smallest budget must leave it free. The number is
+                // rounded up to whole MiB so that it can be typed as it is printed.
                 let needed = ((bytes + self.base()) * MARGIN / (MARGIN - 1)).next_multiple_of(1 << 20) + (1 << 20);
                 let (asked, stage) = (self.settings.memory, stage.name());
                 let method = self.settings.method;
@@ -791,7 +794,7 @@ impl Plan {
         }
     }
 
-    /// Gives each stage's free share to what makes it faster.
+    /// Spends each stage's free share of the budget on what makes the stage faster.
     fn spend(&mut self, usable: u64) {
         let rows = self.shape.rows;
         if self.shape.dim > 0 {
@@ -806,7 +809,7 @@ impl Plan {
         if self.shape.dim > 0 {
             self.spend_on_vectors(usable);
         }
-        // Everything that goes through buckets fits with as few as will do.
+        // Reordering a graph uses the smallest number of buckets that fits.
         let through = if self.map { Stage::Neighbors } else { Stage::Output };
         if self.graph_k.is_some() || !self.map {
             let fewest = (1..=most_buckets(rows)).find(|&buckets| {
@@ -821,7 +824,7 @@ impl Plan {
             let free = usable.saturating_sub(self.of(Stage::Affinity)) + least;
             self.affinity.run_bytes = free.clamp(least, most);
             while self.of(Stage::Affinity) > usable && self.affinity.run_bytes > least {
-                // In memory or not, other things are held beside a run.
+                // The memory held in addition to a run differs between runs in memory and on disk.
                 self.affinity.run_bytes = (self.affinity.run_bytes - self.affinity.run_bytes / 64).max(least);
             }
             self.affinity.buffer_bytes =
@@ -834,14 +837,14 @@ impl Plan {
     fn spend_on_batches(&mut self, usable: u64) {
         let rows = self.shape.rows;
         if self.settings.batch_rows.is_none() {
-            // Four such buffers exist at a time; together they get an eighth at most.
+            // Up to four such buffers exist at a time; together they take at most an eighth of the budget.
             let row = self.shape.dim as u64 * 4;
             let share = usable / 32 / row;
             // A batch is divided among the threads.
             let wanted = (self.threads as u64 * BATCH_BYTES / row).min(share);
             let mut size = BatchSize::between(LEAST_BATCH, wanted, rows);
             self.batch_rows = size.now;
-            // A stage that is not there needs nothing.
+            // A stage that the run does not have needs 0 bytes.
             let read = [Stage::Scan, if self.exact.is_some() { Stage::Layout } else { Stage::Index }, Stage::Quality];
             while read.iter().any(|&stage| self.of(stage) > usable) && size.shrink() {
                 self.batch_rows = size.now;
@@ -858,8 +861,8 @@ impl Plan {
         if self.graph_k.is_some() {
             return;
         }
-        // Lists on their way get an eighth; the rest is for the window: each
-        // reads and packs all that its rows visit, so the fewer the better.
+        // An eighth is for lists that are being read; the rest is for the window. Each window reads and packs
+        // all lists that its rows visit, so that fewer windows are faster.
         let least = self.neighbors.portion_rows;
         self.neighbors.portion_rows = neighbors::portion_rows(self, usable / 8);
         if self.of(Stage::Neighbors) > usable {
@@ -875,7 +878,8 @@ impl Plan {
         self.neighbors.window_rows = fits;
     }
 
-    /// The largest write buffer, doubled from what it is, up to 64 MiB, with which the stage fits.
+    /// Returns the largest write buffer with which the stage fits the budget: the current one, doubled up to 64
+    /// MiB.
     fn largest_buffer(&mut self, usable: u64, stage: Stage, buffer: fn(&mut Plan) -> &mut u64) -> u64 {
         loop {
             let before = *buffer(self);
@@ -886,7 +890,7 @@ impl Plan {
         }
     }
 
-    /// What each stage holds, moves and leaves, now that all numbers are decided.
+    /// Returns what each stage takes, reads, writes and leaves, once all numbers are known.
     fn describe(&self) -> Vec<StagePlan> {
         if self.exact.is_some() {
             return self.describe_exact();
@@ -899,12 +903,13 @@ impl Plan {
         let map = init::map_bytes(self);
         let spilled = layout::edge_bytes(self).saturating_sub(self.layout.cache_bytes);
         let lists = if self.shape.dim > 0 { rows * (self.shape.dim as u64 * 4 + 8) } else { 0 };
-        // What lies in the run directory so far.
+        // Bytes in the run directory so far.
         let mut there = 0;
         let mut stages = Vec::new();
         for (stage, needs) in self.needs() {
             let mut spills = None;
-            // Bytes read, written, there for the time being, left, and no longer needed afterwards.
+            // Bytes read, written, present only while the stage runs, left by the stage, and deleted after the
+            // stage.
             let (read, written, scratch, left, released) = match stage {
                 Stage::Survey => (source, 0, 0, 0, 0),
                 Stage::Scan => (source, training, 0, training, 0),
@@ -926,7 +931,7 @@ impl Plan {
                         spills =
                             Some(format!("{} of vectors are read again for each of {windows} windows", size(lists)));
                     }
-                    // A round before the last, and what it leaves.
+                    // The files of a first round, and its partial graph.
                     let rounds = neighbors::disk(self);
                     let read = if self.index.exact { 1 } else { 2 } * windows * lists;
                     (2 * lists + read + rounds / 2, graph + rounds / 2, rounds, graph, 0)
@@ -966,7 +971,7 @@ impl Plan {
 }
 
 impl Plan {
-    /// [`Plan::describe`] of an exact method.
+    /// [`Plan::describe`] for an exact method.
     fn describe_exact(&self) -> Vec<StagePlan> {
         let source = self.shape.rows * self.source_row_bytes as u64;
         let map = init::map_bytes(self);
@@ -985,7 +990,7 @@ impl Plan {
     }
 }
 
-/// What will run, for people to read.
+/// A summary of the plan for users.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Shape { rows, dim } = self.shape;

@@ -1,9 +1,9 @@
-//! A run: the stages in order, each reading what the ones before it made.
+//! A run: executes the stages in order, where each stage reads the files of earlier ones.
 //!
-//! What must hold: a stage's files are durable before the manifest says that
-//! it is done; a stage that is done is not run again unless something that is
-//! still to be made needs files of it that were given back; and the sources
-//! are, after every stage that reads them, what they were before it.
+//! What must hold: a stage's files are durable before the manifest lists the stage as done. A stage that is
+//! done is not run again, unless a later stage needs its files and they have been deleted. The source's files
+//! must not change: after every stage that reads them they are compared with their state at the start of the
+//! run.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,76 +24,78 @@ use crate::report::{Report, StageReport};
 use crate::work::Work;
 use crate::{Error, Result, device, exact, init, layout, output, quality, scan};
 
-/// Takes the map, row after row in the source's order.
+/// Receives the map, row after row in the source's order.
 pub trait Sink: Send {
-    /// Takes the coordinates (rows × components) of rows `first..`.
+    /// Writes the coordinates (rows × components) of the rows from `first` on.
     fn write(&mut self, first: u64, coordinates: &[f32]) -> Result<()>;
 
-    /// All rows were written and scored: makes the map durable. Until then the
-    /// stages stay that it could be made from anew.
+    /// Makes the map durable. It is called after all rows have been written and scored; until it returns, the
+    /// files of the stages are kept, from which the map could be made again.
     fn finish(&mut self) -> Result<()> {
         Ok(())
     }
 }
 
-/// A kNN graph that takes the place of the neighbors stage, or receives it.
+/// A precomputed kNN graph, which replaces the neighbors stage.
 pub trait GraphSource: Sync {
-    /// Neighbours a row.
+    /// Returns the number of neighbours of each row.
     fn k(&self) -> usize;
-    /// Rows.
+    /// Returns the number of rows.
     fn rows(&self) -> u64;
-    /// Reads rows `first..`: ids (source rows, `u32::MAX` where missing) and distances, k each.
+    /// Reads the rows from `first` on: ids (rows of the source, `u32::MAX` where missing) and distances, k of
+    /// each for every row.
     fn read_rows(&self, first: u64, ids: &mut [u32], distances: &mut [f32]) -> Result<()>;
-    /// How many of each row's neighbours are used, the nearest of those that are not the row
-    /// itself; all where nothing is said.
+    /// Returns how many of each row's neighbours are used: the nearest ones other than the row itself. `None`:
+    /// all.
     fn nearest(&self) -> Option<usize> {
         None
     }
 }
 
-/// Takes a graph, row after row in the source's order.
+/// Receives a graph, row after row in the source's order.
 pub trait GraphSink: Send {
-    /// Takes the rows `first..`: ids and distances, k of each a row.
+    /// Writes the rows from `first` on: ids and distances, k of each for every row.
     fn write(&mut self, first: u64, ids: &[u32], distances: &[f32]) -> Result<()>;
 
-    /// All rows were written: makes the graph durable. Until then the stages
-    /// stay that it could be made from anew.
+    /// Makes the graph durable. It is called after all rows have been written; until it returns, the files of
+    /// the stages are kept, from which the graph could be made again.
     fn finish(&mut self) -> Result<()>;
 }
 
-/// First positions that a user brings, in place of those of [`crate::Init`].
+/// First positions that the user provides, instead of those of [`crate::Init`].
 pub trait FirstPositions: Sync {
-    /// Fills `positions`, rows × components in the source's order; rows that have none are NaN.
-    /// Calls `pulse` now and then, and holds no more than [`init::NAME_BYTES`] a row beside them.
+    /// Fills `positions`, rows × components in the source's order; rows without a position are NaN.
+    /// Implementations call `pulse` regularly, which fails when the run is stopped, and hold at most
+    /// [`init::NAME_BYTES`] bytes for each row in addition to `positions`.
     fn read(&self, positions: &mut [f32], pulse: &mut dyn FnMut() -> Result<()>) -> Result<Placed>;
 }
 
-/// What first positions came to.
+/// Statistics of first positions that the user provides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
-    /// Rows that have none.
+    /// Number of rows without a position.
     pub new: u64,
-    /// Where the others are from.
+    /// Where the other rows' positions come from, for messages.
     pub from: String,
 }
 
-/// What a run starts from: vectors, a graph, or both.
+/// The inputs of a run: vectors, a graph, or both.
 #[derive(Clone, Default)]
 pub struct Inputs<'a> {
     /// The vectors.
     pub source: Option<Arc<dyn Source>>,
     /// A precomputed kNN graph.
     pub graph: Option<&'a dyn GraphSource>,
-    /// First positions, where [`crate::Init::File`] names a map; without them it must be a
-    /// file of as many rows.
+    /// First positions, if [`crate::Init::File`] names a map; without them, the named file must have one row
+    /// for each row of the source.
     pub first: Option<&'a dyn FirstPositions>,
 }
 
 impl Inputs<'_> {
-    /// The shape that a plan is made for.
+    /// Returns the properties of the inputs that a plan needs.
     ///
     /// # Errors
-    /// Where there is neither, or the two differ in rows.
+    /// If there is neither a source nor a graph, or if their numbers of rows differ.
     pub fn describe(&self) -> Result<Input> {
         let graph = self.graph.map(|g| (g.rows(), g.nearest().map_or(g.k(), |nearest| nearest.min(g.k()))));
         match (&self.source, graph) {
@@ -120,11 +122,11 @@ impl Inputs<'_> {
     }
 }
 
-/// Runs all stages and hands the map to `sink`.
+/// Runs all stages and writes the map to `sink`.
 ///
 /// # Errors
-/// [`Error::Cancelled`] when the observer stops the run; what was finished is
-/// kept in `dir`, and the same call goes on from there.
+/// [`Error::Cancelled`] if the observer stops the run. Finished stages stay in `dir`, and the same call resumes
+/// the run.
 pub fn embed(
     plan: &Plan,
     inputs: &Inputs<'_>,
@@ -139,13 +141,14 @@ pub fn embed(
         let heard = Heard::new(observer);
         let mut run = Run::start(plan, inputs, dir, &heard)?;
         let rows = plan.shape.rows;
-        // Backwards: what is there need not be made, nor what only it needed.
+        // Determined from the last stage backwards: a stage whose files exist is not run, nor are the stages
+        // that only this stage needs.
         let layout = !run.has(Stage::Layout);
         let affinity = layout && !run.has(Stage::Affinity) || layout && run.init_walks_edges() && !run.has(Stage::Init);
         let affinity = affinity && !run.has(Stage::Affinity);
         let init = layout && !run.has(Stage::Init);
         let neighbors = affinity && !run.has(Stage::Neighbors) || run.sample_missing();
-        // Before hours of work: what is asked for may not be there.
+        // An explicitly requested GPU may be missing, which must be reported before hours of work.
         let gpu = if layout { device::for_layout(plan, &heard)? } else { None };
         let graph = run.graph(inputs, neighbors, false)?;
 
@@ -178,7 +181,7 @@ pub fn embed(
     })
 }
 
-/// [`embed`] by an exact method: no lists, no graph, and rows in the source's order throughout.
+/// [`embed`] for an exact method: without lists and graph, with rows in the source's order in all stages.
 fn embed_all_pairs(
     plan: &Plan,
     inputs: &Inputs<'_>,
@@ -207,8 +210,7 @@ fn embed_all_pairs(
     })
 }
 
-/// Runs the stages up to the graph and hands it over in the source's order:
-/// `sink` gets all of it, k of each a row.
+/// Runs the stages up to the graph and writes it to `sink` in the source's order, k neighbours of each row.
 pub fn knn(
     plan: &Plan,
     inputs: &Inputs<'_>,
@@ -233,7 +235,7 @@ pub fn knn(
     })
 }
 
-/// The threads that a run's stages share.
+/// Creates the thread pool that a run's stages share.
 pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
@@ -242,7 +244,7 @@ pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool> {
         .map_err(|e| Error::Config { field: "threads", why: e.to_string() })
 }
 
-/// The first stages' results.
+/// The results of the stages up to the graph.
 struct GraphMade {
     lists: Option<Lists>,
     pca: Option<crate::pca::Pca>,
@@ -263,18 +265,18 @@ struct Run<'a> {
     report: Report,
 }
 
-/// What the manifest keeps of a finished stage.
+/// The manifest's record of a finished stage.
 #[derive(Serialize, Deserialize)]
 struct Kept<T> {
     result: T,
     report: StageReport,
-    /// What was told meanwhile.
+    /// Warnings and notes that the stage reported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     remarks: Vec<Remark>,
 }
 
 impl<'a> Run<'a> {
-    /// Begins a run, by what its plan has to say.
+    /// Begins a run, and reports the plan's notes.
     fn start(plan: &'a Plan, inputs: &Inputs<'_>, dir: &'a RunDir, observer: &'a Heard<'a>) -> Result<Self> {
         index::faiss::start()?;
         let report = Report {
@@ -310,25 +312,24 @@ impl<'a> Run<'a> {
         self.report
     }
 
-    /// Whether a stage is done and its files are there.
+    /// Returns whether a stage is done and its files exist.
     fn has(&self, stage: Stage) -> bool {
         self.dir.stage(stage.name()).is_some_and(|record| record.done && !record.released)
     }
 
-    /// Whether the sample's true neighbours are still to be found.
+    /// Returns whether the sample's true neighbours are still to be computed.
     fn sample_missing(&self) -> bool {
         let record = self.dir.stage(Stage::Neighbors.name()).filter(|record| record.done);
         !record.is_some_and(|record| record.files.contains_key(SAMPLE))
     }
 
-    /// Whether first positions are found by walking the edges.
+    /// Returns whether the first positions are computed from the edges.
     fn init_walks_edges(&self) -> bool {
         self.plan.shape.dim == 0 || matches!(self.plan.settings.init, crate::Init::File(_))
     }
 
-    /// Scan, index and neighbors: what leads to a graph in list order, which
-    /// is made if it is `wanted`.
-    /// It is `alone` where nothing follows.
+    /// Runs the scan, index and neighbors stages, which give a graph in list order. The graph is computed only
+    /// if `wanted`. `alone` says that no map is made afterwards.
     fn graph(&mut self, inputs: &Inputs<'_>, wanted: bool, alone: bool) -> Result<GraphMade> {
         let (plan, dir) = (self.plan, self.dir);
         let joins = wanted && inputs.graph.is_none();
@@ -336,7 +337,7 @@ impl<'a> Run<'a> {
         let rows = plan.shape.rows;
         let (mut lists, mut pca) = (None, None);
         if let Some(source) = &inputs.source {
-            // Everything from here to the scores reads the lists.
+            // All later stages up to the scores read the lists.
             let index = !self.has(Stage::Index);
             let scan = index && !self.has(Stage::Scan);
             let scanned: scan::Scanned =
@@ -358,8 +359,9 @@ impl<'a> Run<'a> {
         Ok(GraphMade { lists, pca, found, truth: Sample::read(dir.dir())? })
     }
 
-    /// Runs a stage whose result the run directory keeps, if its files are
-    /// `wanted`; otherwise it is done already.
+    /// Runs a stage whose result is kept in the run directory. If the stage is done already, it is run again
+    /// only if its files are `wanted` (and no longer exist); otherwise its files are verified and its result is
+    /// returned.
     fn stage<T: Serialize + DeserializeOwned>(
         &mut self,
         stage: Stage,
@@ -380,7 +382,7 @@ impl<'a> Run<'a> {
                 self.tell_end(kept.report, true)?;
                 return Ok(kept.result);
             }
-            // Its files were given back, and something needs them after all.
+            // The stage's files were deleted, and are needed again.
             self.dir.drop_stage(stage.name())?;
         }
         let told = self.observer.count();
@@ -397,8 +399,7 @@ impl<'a> Run<'a> {
         Ok(kept.result)
     }
 
-    /// Gives back a stage's files, but for `kept`, now that nothing needs them,
-    /// unless they are to stay.
+    /// Deletes a stage's files except `kept`, once no later stage reads them, unless the plan keeps them.
     fn release(&self, stage: Stage, kept: &[&str]) -> Result<()> {
         if !self.plan.keeps(stage) && self.has(stage) {
             self.dir.release_stage(stage.name(), kept)?;
@@ -406,7 +407,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Runs a stage that leaves nothing in the run directory.
+    /// Runs a stage that leaves no files in the run directory.
     fn always<T>(
         &mut self,
         stage: Stage,
@@ -432,7 +433,7 @@ impl<'a> Run<'a> {
         let result = body(&Work { run: self.dir, progress: &progress, budget: &self.budget })?;
         let reads = matches!(stage, Stage::Scan | Stage::Index | Stage::Output) || self.plan.exact.is_some();
         if let Some(source) = self.source.as_ref().filter(|_| reads) {
-            // A source that is written to meanwhile gives rows that do not belong together.
+            // A source that is modified during the run gives rows that do not belong together.
             lowland_io::unchanged(&self.files, &source.fingerprints()?)?;
         }
         let (read, written) = progress.traffic.totals();
@@ -446,7 +447,7 @@ impl<'a> Run<'a> {
         Ok((result, report))
     }
 
-    /// Tells what an earlier process was told of a stage that is taken up.
+    /// Reports the remarks of a stage that an earlier process finished.
     fn repeat(&self, stage: Stage, remarks: &[Remark]) -> Result<()> {
         match remarks.iter().all(|remark| self.observer.event(&Event::Note { remark }).is_continue()) {
             true => Ok(()),

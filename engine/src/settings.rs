@@ -1,8 +1,8 @@
-//! What a run goes by: every option of a [`Config`](crate::Config) with its
-//! value, whether it was asked for or is the method's default.
+//! The resolved options of a run: every option of a [`Config`](crate::Config) with its value, either the user's
+//! or the method's default.
 //!
-//! What must hold: a run directory is identified by the settings of the plan
-//! that runs, and by no other copy of them.
+//! What must hold: a run directory is identified by the settings of the run's plan, and by no other copy of
+//! them.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,9 +14,8 @@ use crate::method::{Method, Opt};
 use crate::metric::Metric;
 use crate::observe::Stage;
 
-/// The resolved options of a run. The fields are those of
-/// [`Config`](crate::Config), which documents them; of options that the method
-/// does not know the value says nothing.
+/// The resolved options of a run. The fields are documented in [`Config`](crate::Config). The values of options
+/// that the method does not have are meaningless.
 #[expect(missing_docs, reason = "as in Config")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -36,7 +35,7 @@ pub struct Settings {
     pub affinity: NamedAffinity,
     pub map_affinity: NamedMap,
     pub loss: MatchLoss,
-    /// `None`: the rule of the method, [`Method::step_rule`].
+    /// `None`: the default rule of the method, [`Method::step_rule`].
     pub learning_rate: Option<f32>,
     pub recall: f64,
     pub seed: u64,
@@ -50,12 +49,12 @@ pub struct Settings {
     pub checkpoint: f64,
 }
 
-/// Counts the changes that give graphs or maps other bytes within one version of lowland: 2 since
-/// ties between equally near neighbours go by a hash.
+/// Counts the changes that alter graphs or maps within one version of lowland. 2: ties between equally near
+/// neighbours are resolved by a hash.
 const ALGORITHM: u32 = 2;
 
 impl Settings {
-    /// The defaults of `method` for `rows` rows.
+    /// Returns the defaults of `method` for `rows` rows.
     pub fn of(method: Method, rows: u64) -> Self {
         let asked = crate::Config::default();
         let common = Settings {
@@ -90,12 +89,13 @@ impl Settings {
         method.defaults(common).of_few(rows)
     }
 
-    /// What `rows` rows leave of the defaults that assume many.
+    /// Limits defaults that assume many rows.
     ///
-    /// - `n_neighbors` is at most the other rows; of exact methods, which count
-    ///   entropies, one less than these.
-    /// - `perplexity` is at most a third of the other rows: entropic affinities keep three times as
-    ///   many neighbours. It stays above 1, where one neighbour would be all that counts.
+    /// - `n_neighbors` is at most the number of other rows; for exact methods, which compute entropies, one
+    ///   less.
+    /// - `perplexity` is at most a third of the other rows, because entropic affinities keep three times as
+    ///   many neighbours. It stays above 1, where a single neighbour would have all the weight, if there are
+    ///   more than two rows.
     /// - `early_exaggeration` of t-SNE: see [`Settings::exaggerate_few`].
     fn of_few(mut self, rows: u64) -> Self {
         let others = rows.saturating_sub(1).max(1);
@@ -108,9 +108,9 @@ impl Settings {
         self
     }
 
-    /// Limits t-SNE's default exaggeration to the square of rows / (3 · perplexity), at least 1. It
-    /// gathers clusters of the neighbours that an affinity keeps; where these are most of all rows,
-    /// exaggerated attraction outweighs repulsion everywhere, and only contracts the map.
+    /// Limits t-SNE's default exaggeration to the square of rows / (3 · perplexity), but at least 1.
+    /// Exaggeration gathers clusters of rows that are neighbours. If most rows are neighbours of each other,
+    /// exaggerated attraction outweighs repulsion everywhere and only shrinks the map.
     pub(crate) fn exaggerate_few(&mut self, rows: u64) {
         if self.method == Method::TSNE {
             let share = rows as f64 / (3.0 * self.perplexity);
@@ -118,18 +118,17 @@ impl Settings {
         }
     }
 
-    /// The settings that decide the map's bytes, as JSON: what a run directory
-    /// must agree on before a run goes on in it. What says how a run is done,
-    /// such as threads and memory, is not among them.
+    /// Returns the settings that the map's bytes depend on, as JSON. A run directory must have equal settings
+    /// before a run is resumed in it. Settings of how a run is done, such as threads and memory, are left out.
     pub(crate) fn identity(&self) -> serde_json::Value {
         let mut value = serde_json::to_value(self).unwrap_or_default();
         if let Some(fields) = value.as_object_mut() {
             for opt in Opt::ALL.into_iter().filter(|&opt| !self.method.knows(opt)) {
                 fields.remove(opt.name());
             }
-            // Nor do stages of one version that were made by other arithmetic.
+            // Stages made by another algorithm of the same version cannot be mixed with this one's.
             fields.insert("algorithm".into(), ALGORITHM.into());
-            // Another version may find another map: its stages do not mix with ours.
+            // Stages of another version cannot be mixed with this one's, because it may give another map.
             fields.insert("version".into(), env!("CARGO_PKG_VERSION").into());
             for free in
                 ["threads", "batch_rows", "memory", "device", "device_memory", "disk", "keep_stages", "checkpoint"]
@@ -163,7 +162,7 @@ mod tests {
         let tsne = Settings::of(Method::TSNE, 1000);
         assert_ne!(tsne.identity(), Settings { perplexity: 5.0, ..tsne.clone() }.identity());
         assert_ne!(tsne.identity(), Settings::of(Method::INFOTSNE, 1000).identity());
-        // An option that the method does not know says nothing about its map.
+        // An option that the method does not have is no part of the identity.
         assert!(tsne.identity().get("min_dist").is_none());
     }
 }
