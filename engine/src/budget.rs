@@ -1,18 +1,16 @@
-//! The memory budget: one number, and who holds how much of it.
+//! The memory budget: one number of bytes, and the record of which phase holds how much of it.
 //!
-//! The contract, in words:
+//! The contract:
 //!
-//! - A stage says beforehand what it will hold: its `needs`, phase by phase,
-//!   each part by name. The planner sizes the parts so that every phase fits,
-//!   and `lowland plan` prints them.
-//! - When a phase begins the stage takes its parts from the [`Budget`] as one
-//!   [`Reservation`], which gives them back when it is dropped, however the
-//!   phase ends. What was not planned cannot be taken: that is an error, never
-//!   an overdraft.
-//! - What a phase really allocates is no more than its parts. Tests compare
-//!   the two by the anonymous memory that the system counts.
-//! - Not taken from here is [`base`], what the process holds whatever the
-//!   stage, and a margin that the planner leaves.
+//! - A stage declares beforehand what it will hold: its `needs`, phase by phase, each part with a name. The
+//!   planner sizes the parts so that every phase fits, and `lowland plan` prints them.
+//! - When a phase begins, the stage takes its parts from the [`Budget`] as one [`Reservation`], which returns
+//!   them when it is dropped, however the phase ends. A phase that was not planned for cannot take more than is
+//!   left: that is an error.
+//! - A phase allocates no more than its parts. Tests compare the two, using the anonymous memory that the
+//!   operating system counts.
+//! - Not taken from the budget are [`base`], which the process holds in every stage, and a margin that the
+//!   planner leaves.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,41 +18,41 @@ use serde::Serialize;
 
 use crate::{Error, Result};
 
-/// What the process holds beside the stages' parts: code, allocator, thread
-/// stacks, and what lies free between the blocks it gave out; and what BLAS
-/// keeps for each thread once vectors of `dim` components went through it.
-/// Measured with two threads: 3 MiB at 16 to 128 components, 10 at 384, 13 at 768.
+/// Returns the bytes that the process holds in addition to the stages' parts: code, allocator, thread stacks,
+/// free space between allocated blocks, and the memory that BLAS keeps for each thread after vectors of `dim`
+/// components went through it. Measured with two threads: 3 MiB at 16 to 128 components, 10 MiB at 384, 13 MiB
+/// at 768.
 pub fn base(dim: usize, threads: usize) -> u64 {
     const WIDEST: u64 = 1024;
     (6 << 20) + threads as u64 * ((1 << 20) + (dim as u64).min(WIDEST) * (8 << 10))
 }
 
-/// A part of what a phase holds.
+/// A part of a phase's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Part {
-    /// What it is, for people.
+    /// What the memory is used for, for users.
     pub what: &'static str,
-    /// Its bytes.
+    /// Number of bytes.
     pub bytes: u64,
 }
 
-/// What is held at one time.
+/// The memory that is held at the same time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Phase {
-    /// What happens then.
+    /// The phase's name.
     pub name: &'static str,
-    /// What is held.
+    /// The parts of the memory.
     pub parts: Vec<Part>,
 }
 
 impl Phase {
-    /// All parts together.
+    /// Returns the bytes of all parts.
     pub fn bytes(&self) -> u64 {
         self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.bytes))
     }
 }
 
-/// What a stage holds, phase after phase.
+/// The memory of a stage, phase after phase.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Needs {
     /// The phases, in order.
@@ -62,25 +60,25 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// Adds a phase; parts of no bytes are left out.
+    /// Adds a phase. Parts of 0 bytes are left out.
     pub fn phase(mut self, name: &'static str, parts: impl IntoIterator<Item = (&'static str, u64)>) -> Self {
         let parts = parts.into_iter().filter(|&(_, bytes)| bytes > 0);
         self.phases.push(Phase { name, parts: parts.map(|(what, bytes)| Part { what, bytes }).collect() });
         self
     }
 
-    /// The phase that holds most.
+    /// Returns the phase with the most bytes.
     pub fn largest(&self) -> Option<&Phase> {
         self.phases.iter().max_by_key(|phase| phase.bytes())
     }
 
-    /// The most that is held at one time.
+    /// Returns the bytes of the phase with the most bytes.
     pub fn bytes(&self) -> u64 {
         self.largest().map_or(0, Phase::bytes)
     }
 }
 
-/// A number of bytes that may be held, and what is held of it. A clone is the same budget.
+/// A number of bytes that may be held, and the bytes taken from it. Clones share the same budget.
 #[derive(Debug, Clone)]
 pub struct Budget {
     total: u64,
@@ -96,7 +94,7 @@ struct Held {
 }
 
 impl Budget {
-    /// A budget of `total` bytes.
+    /// Returns a budget of `total` bytes.
     pub fn new(total: u64) -> Self {
         Budget { total, held: Arc::default() }
     }
@@ -119,12 +117,12 @@ impl Budget {
         Ok(Reservation { budget: self.clone(), number })
     }
 
-    /// Bytes taken now.
+    /// Returns the bytes that are taken now.
     pub fn taken(&self) -> u64 {
         self.lock().taken
     }
 
-    /// The most that was taken at one time since this was last asked.
+    /// Returns the most bytes that were taken at the same time since the last call.
     pub fn most(&self) -> u64 {
         let mut held = self.lock();
         let taken = held.taken;
@@ -132,12 +130,12 @@ impl Budget {
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
-        // Each change is whole before the lock is let go.
+        // A panic cannot leave a half-done change behind the lock, so that a poisoned lock is usable.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Bytes taken from a budget; given back when dropped.
+/// Bytes taken from a budget, which are returned when the reservation is dropped.
 #[derive(Debug)]
 #[must_use = "dropped at once, it is given back at once"]
 pub struct Reservation {

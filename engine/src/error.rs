@@ -1,68 +1,68 @@
-//! What can go wrong above the bytes: a configuration that does not hold
-//! together, data that cannot be embedded, a budget too small, a run stopped.
+//! The engine's errors: options that do not fit together, data that cannot be embedded, budgets that are too
+//! small, and runs that were stopped.
 
 use std::path::PathBuf;
 
-/// The result of this crate's calls.
+/// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A failure of the engine.
+/// An error of the engine.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An option whose value cannot be used.
+    /// An option has a value that cannot be used.
     #[error("{field}: {why}")]
     Config {
-        /// The option, as in [`crate::Config`].
+        /// The option's name, as in [`crate::Config`].
         field: &'static str,
         /// What is wrong, with the number, and what to do.
         why: String,
     },
-    /// A budget that no plan fits.
+    /// The memory budget is too small for every plan.
     #[error("a memory budget of {} is too small: the {stage} stage needs {}; the smallest that would do is {}", size(*asked), size(*needed), size(*needed))]
     Budget {
-        /// The budget given, in bytes.
+        /// The given budget, in bytes.
         asked: u64,
-        /// The smallest that would do.
+        /// The smallest budget that would be enough, in bytes.
         needed: u64,
         /// The stage that needs it.
         stage: &'static str,
     },
-    /// Rows whose pairs no plan within the budget can take: an exact method's.
+    /// The memory budget is too small for an exact method, which computes all pairs of rows.
     #[error("{method} computes all pairs of {rows} rows, for which the {stage} stage needs {}: a memory budget of {} is too small; the smallest that would do is {}; {instead} stream{}", size(*needed), size(*asked), size(*needed), if instead.contains(' ') { "" } else { "s" })]
     AllPairs {
         /// The method.
         method: &'static str,
-        /// The rows.
+        /// Number of rows.
         rows: u64,
-        /// The budget given, in bytes.
+        /// The given budget, in bytes.
         asked: u64,
-        /// The smallest that would do.
+        /// The smallest budget that would be enough, in bytes.
         needed: u64,
         /// The stage that needs it.
         stage: &'static str,
-        /// The methods that stream in its place.
+        /// Streamed methods to use instead.
         instead: String,
     },
-    /// A disk budget that no plan fits.
+    /// The disk budget is too small for every plan.
     #[error("a disk budget of {} is too small: the {stage} stage needs {} in the run directory", size(*asked), size(*needed))]
     Disk {
-        /// The budget given, in bytes.
+        /// The given budget, in bytes.
         asked: u64,
-        /// What is needed.
+        /// The bytes that are needed.
         needed: u64,
-        /// The stage that needs it.
+        /// The stage that needs them.
         stage: &'static str,
     },
-    /// Rows that cannot be placed.
+    /// Some rows cannot be placed on a map.
     #[error("{} of {rows} rows cannot be placed: {flaws}", flaws.rows())]
     Invalid {
-        /// How many, what ails them, and where the first is.
+        /// The flaws, the number of rows of each, and the place of the first such row.
         flaws: crate::invalid::Flaws,
-        /// Rows that were looked at.
+        /// Number of rows that were checked.
         rows: u64,
     },
-    /// A component that is no number, or none that single precision holds.
+    /// A component is NaN, infinite, or too large for single precision.
     #[error("{}: row {row}, component {component} is {value:e}{}", path.display(), not_finite(*value))]
     NotFinite {
         /// The file.
@@ -71,41 +71,41 @@ pub enum Error {
         row: u64,
         /// The component, from 0.
         component: usize,
-        /// The value found; where it is finite, it is beyond single precision.
+        /// The value. If it is finite, it is too large for single precision.
         value: f64,
     },
-    /// Data with too little in it for what was asked.
+    /// The data are not sufficient for what was asked.
     #[error("{what}")]
     Data {
         /// What is missing, and what to do.
         what: String,
     },
-    /// FAISS refused.
+    /// A call of FAISS failed.
     #[error("FAISS could not {doing}: {why}")]
     Faiss {
         /// What was attempted.
         doing: &'static str,
-        /// FAISS's own words.
+        /// FAISS's message.
         why: String,
     },
-    /// A GPU refused, or cannot be used.
+    /// A GPU failed, or cannot be used.
     #[error("{what}")]
     Device {
-        /// Which, what it was asked for, in its own words, and what to do.
+        /// The GPU, what was attempted, its message, and what to do.
         what: String,
     },
-    /// The observer asked to stop.
+    /// The observer stopped the run.
     #[error("stopped in the {stage} stage; what was finished is kept")]
     Cancelled {
-        /// The stage that was under way.
+        /// The stage that was running.
         stage: &'static str,
     },
-    /// Bytes at rest.
+    /// Reading or writing files failed.
     #[error(transparent)]
     Io(#[from] lowland_io::Error),
 }
 
-/// Why a component of `value` cannot be used, and what to do.
+/// Explains why a component of `value` cannot be used, and what to do.
 fn not_finite(value: f64) -> String {
     match value.is_finite() {
         true => format!(", beyond single precision ({:e} at most); scale the data down", f32::MAX),
@@ -113,7 +113,7 @@ fn not_finite(value: f64) -> String {
     }
 }
 
-/// A size in bytes, as people write it ("600 MiB").
+/// Formats a number of bytes for users ("600 MiB").
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;

@@ -1,5 +1,5 @@
-//! Warnings of maps that are none: positions that are no numbers, a map without
-//! extent, and scores of chance.
+//! Warnings of failed maps: positions that are not finite, a map without extent, and scores no better than
+//! chance.
 
 use crate::exact;
 use crate::observe::Progress;
@@ -7,21 +7,21 @@ use crate::plan::Plan;
 use crate::quality::Quality;
 use crate::{Init, Method, Result, init};
 
-/// A map this many times smaller than its first positions has collapsed.
+/// A map whose extent is less than this fraction of its first extent has collapsed.
 const COLLAPSED: f64 = 1e-3;
-/// Steps of single precision at the farthest coordinate, below which points are not apart.
+/// Extent, in units of f32's resolution at the largest coordinate, below which points are not distinguishable.
 const STEPS: f32 = 16.0;
-/// A score this much above that of chance says something, whatever its interval.
+/// A score that exceeds that of chance by this much is better than chance, whatever its interval.
 const TELLING: f64 = 0.1;
-/// Where random maps vary by more than this (one standard error), chance cannot be told from a map.
+/// If the score of random maps has a larger standard error than this, no warning is given.
 const VARIES: f64 = 0.08;
 
-/// The extent of a map, and its coordinates that are no numbers.
+/// The extent of a map, and the number of its rows that are not finite.
 #[derive(Debug)]
 pub(crate) struct Extent {
-    /// The least and the greatest coordinate of each component.
+    /// The smallest and the largest coordinate of each component.
     ranges: Vec<(f32, f32)>,
-    /// Rows with a coordinate that is NaN or infinite, and the first of them.
+    /// Number of rows with a coordinate that is NaN or infinite, and the first of these rows.
     broken: u64,
     first_broken: Option<u64>,
 }
@@ -31,7 +31,7 @@ impl Extent {
         Extent { ranges: vec![(f32::INFINITY, f32::NEG_INFINITY); width], broken: 0, first_broken: None }
     }
 
-    /// Adds rows `first..`, row by row.
+    /// Adds the rows from `first` on.
     pub(crate) fn add(&mut self, first: u64, coordinates: &[f32]) {
         for (row, point) in coordinates.chunks_exact(self.ranges.len()).enumerate() {
             if point.iter().any(|x| !x.is_finite()) {
@@ -46,18 +46,18 @@ impl Extent {
         }
     }
 
-    /// The widest component.
+    /// Returns the extent of the widest component.
     fn widest(&self) -> f32 {
         self.ranges.iter().map(|(least, most)| most - least).fold(0.0, f32::max)
     }
 
-    /// The coordinate farthest from 0.
+    /// Returns the largest absolute value of a coordinate.
     fn farthest(&self) -> f32 {
         self.ranges.iter().map(|(least, most)| least.abs().max(most.abs())).fold(0.0, f32::max)
     }
 
-    /// Warns of positions that are no numbers and of a map without extent, which began about
-    /// `began` wide, where that is known.
+    /// Warns of positions that are not finite, and of a map without extent. `began` is the approximate extent
+    /// of the first positions, if known.
     pub(crate) fn warn(&self, rows: u64, began: Option<f64>, progress: &Progress<'_>) -> Result<()> {
         if let Some(first) = self.first_broken {
             let text = format!(
@@ -84,7 +84,7 @@ impl Extent {
     }
 }
 
-/// About how wide the map was when it began; none where positions were given as they are.
+/// Returns the approximate extent of the first positions; `None` if the user provided them.
 pub(crate) fn began(plan: &Plan) -> Option<f64> {
     let settings = &plan.settings;
     // Nearly all of a normal distribution is within three standard deviations.
@@ -95,13 +95,13 @@ pub(crate) fn began(plan: &Plan) -> Option<f64> {
     match (settings.method.begins(), &settings.init) {
         (Some(deviation), _) => Some(wide(deviation)),
         (None, Init::File(_)) => None,
-        // UMAP's maps are as large as their spread.
+        // UMAP's maps are about as large as their spread.
         (None, _) if settings.method == Method::UMAP => Some(2.0 * f64::from(init::EXTENT) * settings.spread.min(1.0)),
         (None, _) => Some(2.0 * f64::from(init::EXTENT)),
     }
 }
 
-/// A score of maps whose points are placed at random: its mean, and its standard error over a sample.
+/// The score of maps with random positions: its mean, and its standard error over a sample.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Chance {
     mean: f64,
@@ -109,33 +109,34 @@ struct Chance {
 }
 
 impl Chance {
-    /// Trustworthiness of `n` rows with `k` neighbours, over `sample` of them: the neighbours in
-    /// the map are any rows, whose ranks in the data are uniform on 1 to n − 1. Each costs
-    /// max(0, rank − k), that is 1 to m = n − 1 − k with a chance of 1 / (n − 1) each, otherwise 0.
+    /// Returns the trustworthiness of `n` rows with `k` neighbours, over `sample` rows: the neighbours in the
+    /// map are random rows, whose ranks in the data are uniform on 1 to n − 1. Each neighbour costs max(0, rank
+    /// − k), which is each of 1 to m = n − 1 − k with probability 1 / (n − 1), and otherwise 0.
     fn of_trustworthiness(n: u64, k: usize, sample: usize) -> Self {
         let (n, k) = (n as f64, k as f64);
         let m = n - 1.0 - k;
         let mean = m * (m + 1.0) / (2.0 * (n - 1.0));
         let square = m * (m + 1.0) * (2.0 * m + 1.0) / (6.0 * (n - 1.0));
-        // 1 − scale / k · Σ over k neighbours.
+        // The score is 1 − scale / k · Σ of the costs of k neighbours.
         let scale = 2.0 / (2.0 * n - 3.0 * k - 1.0);
         let error = scale * ((square - mean * mean) / k / sample.max(1) as f64).sqrt();
         Chance { mean: 1.0 - scale * mean, error }
     }
 
-    /// The share of `k` neighbours kept: each is one of n − 1.
+    /// Returns the share of `k` neighbours that are preserved, where each neighbour in the map is one of n − 1
+    /// rows.
     fn of_preservation(n: u64, k: usize, sample: usize) -> Self {
         let share = k as f64 / (n as f64 - 1.0);
         Chance { mean: share, error: (share * (1.0 - share) / k as f64 / sample.max(1) as f64).sqrt() }
     }
 
-    /// Whether a score with its interval is no better.
+    /// Returns whether a score with this interval is no better than chance.
     fn explains(self, mean: f64, interval: f64) -> bool {
         self.error <= VARIES && mean - self.mean <= interval.max(2.0 * self.error).min(TELLING)
     }
 }
 
-/// Warns where the scores are no better than those of points placed at random.
+/// Warns if the scores are no better than those of random positions.
 pub(crate) fn warn_of_chance(rows: u64, quality: &Quality, progress: &Progress<'_>) -> Result<()> {
     let (k, sample) = (quality.k, quality.sample_rows);
     let (name, score, chance) = match quality.trustworthiness {
@@ -164,7 +165,7 @@ mod tests {
     use crate::observe::{Event, Observer, Stage};
     use crate::random::unit;
 
-    /// The kinds of what `tell` warns of.
+    /// Returns the kinds of the warnings of `tell`.
     fn warned(tell: impl Fn(&Progress<'_>) -> Result<()>) -> Vec<String> {
         struct Kinds(Mutex<Vec<String>>);
         impl Observer for Kinds {
@@ -216,10 +217,10 @@ mod tests {
         assert!(told(5000, 15, Some(0.35), 0.0, 0.005));
         assert!(!told(5000, 15, Some(0.53), 0.0, 0.005));
         assert!(!told(100, 15, Some(0.93), 0.5, 0.02));
-        // Few rows tell little.
+        // The scores of few rows vary too much.
         assert!(!told(3, 1, Some(0.5), 0.5, 0.5));
         assert!(!told(2, 1, None, 1.0, 0.0));
-        // Of a graph alone there is no trustworthiness.
+        // For a graph without vectors, there is no trustworthiness.
         assert!(told(1000, 15, None, 0.016, 0.002) && !told(1000, 15, None, 0.2, 0.01));
     }
 

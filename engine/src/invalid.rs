@@ -1,9 +1,8 @@
-//! Rows that cannot be placed on a map: without a vector, with a number that
-//! is none, or without what the metric goes by. They are counted by what ails
-//! them, with the first place of each kind.
+//! Rows that cannot be placed on a map: rows without a vector, with a number that is not finite, or without a
+//! direction where the metric needs one. They are counted by flaw, with the place of the first row of each.
 //!
-//! What must hold: a row has one flaw, that of its first component that has
-//! any; what is found is a function of the rows and the metric alone.
+//! What must hold: a row has one flaw, that of its first component with a flaw; the result depends only on the
+//! rows and the metric.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,26 +16,26 @@ use crate::observe::{Event, Observer, Progress, Stage};
 use crate::report::StageReport;
 use crate::{Error, Loader, Metric, Result};
 
-/// What ails a row.
+/// The reason why a row cannot be placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Flaw {
-    /// All components are null: a null in place of a vector, an empty list, or nulls only.
+    /// All components are null: a null in place of a vector, an empty list, or only nulls.
     NoVector,
     /// A component is null.
     Null,
     /// A component is NaN.
     Nan,
-    /// A component is infinite, or beyond what `f32` holds.
+    /// A component is infinite, or too large for `f32`.
     Infinite,
-    /// All zeros, which have no direction for cosine.
+    /// All components are zero, so that the row has no direction for the cosine metric.
     Zero,
-    /// Components that are all equal, which have no direction for correlation.
+    /// All components are equal, so that the row has no direction for the correlation metric.
     Equal,
 }
 
 impl Flaw {
-    /// As it is said of some rows: "3 rows …".
+    /// Returns the flaw as text that follows a number of rows ("3 null in place of a vector").
     fn text(self) -> &'static str {
         match self {
             Flaw::NoVector => "null in place of a vector",
@@ -48,11 +47,11 @@ impl Flaw {
         }
     }
 
-    /// The flaw of a row that was made ready for `metric`, and the component that has it; none of a
-    /// sound row.
+    /// Returns the flaw of a row that was prepared for `metric`, and the component that has it; `None` for a
+    /// valid row.
     fn of(metric: Metric, row: &[f32]) -> Option<(Flaw, Option<usize>)> {
         match row.iter().position(|x| !x.is_finite()) {
-            // What has no direction was made zeros.
+            // Preparing a row without a direction sets it to zeros.
             None if metric.has_unit_rows() && row.iter().all(|&x| x == 0.0) => {
                 Some((if metric == Metric::Correlation { Flaw::Equal } else { Flaw::Zero }, None))
             }
@@ -65,26 +64,26 @@ impl Flaw {
     }
 }
 
-/// Rows with one flaw.
+/// The rows with one flaw.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Flawed {
-    /// What ails them.
+    /// The flaw.
     pub flaw: Flaw,
-    /// How many there are.
+    /// Number of rows.
     pub rows: u64,
-    /// The file of the first.
+    /// The file of the first row.
     pub file: PathBuf,
-    /// Its row within that file, from 0.
+    /// The first row's number within that file, from 0.
     pub row: u64,
-    /// The component that has the flaw, from 0, unless all have.
+    /// The component that has the flaw, from 0; `None` if the whole row has it.
     pub component: Option<usize>,
-    /// The column of that component, or of the vector; none of an npy.
+    /// The column of that component, or of the vector; `None` for an .npy file.
     pub column: Option<String>,
-    /// What stands there, where it is no null.
+    /// The value in the file, unless it is null.
     pub value: Option<String>,
 }
 
-/// Rows that cannot be placed, by what ails them.
+/// The rows that cannot be placed, by flaw.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Flaws {
@@ -92,10 +91,11 @@ pub struct Flaws {
 }
 
 impl Flaws {
-    /// Looks at rows `first..` of `source`, whose `values` were made ready for `metric`; hands those that cannot be placed to `each`.
+    /// Checks the rows from `first` on of `source`, whose `values` were prepared for `metric`, and calls `each`
+    /// for every row that cannot be placed.
     ///
     /// # Errors
-    /// Where the first row of a kind cannot be read again.
+    /// If the first row with a flaw cannot be read again.
     pub fn look(
         &mut self,
         metric: Metric,
@@ -104,7 +104,7 @@ impl Flaws {
         values: &[f32],
         mut each: impl FnMut(u64),
     ) -> Result<()> {
-        // Without a way out on the way, so that it goes by vectors.
+        // Has no early exit, so that the loop is vectorised.
         let finite = values.iter().fold(true, |all, x| all & x.is_finite());
         if finite && !metric.has_unit_rows() {
             return Ok(());
@@ -126,7 +126,7 @@ impl Flaws {
         let place = source.locate(row);
         let value = match (flaw, component) {
             (Flaw::Nan | Flaw::Infinite, Some(component)) => {
-                // As it stands in the file: what is infinite in f32 need not be.
+                // Reads the value from the file: what is infinite in f32 may be finite there.
                 let mut wide = vec![0.0; source.shape().dim];
                 source.read_rows_f64(row, &mut wide)?;
                 Some(if wide[component].is_finite() {
@@ -142,31 +142,31 @@ impl Flaws {
         Ok(())
     }
 
-    /// Whether there are any.
+    /// Returns whether there are any.
     pub fn any(&self) -> bool {
         !self.kinds.is_empty()
     }
 
-    /// How many there are.
+    /// Returns the number of rows.
     pub fn rows(&self) -> u64 {
         self.kinds.iter().map(|kind| kind.rows).sum()
     }
 
-    /// By what ails them, in the order in which they were met.
+    /// Returns the flaws, in the order in which they were found.
     pub fn kinds(&self) -> &[Flawed] {
         &self.kinds
     }
 
-    /// The refusal of a source of so many rows for the sake of these.
+    /// Refuses a source of `rows` rows if any cannot be placed.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where there are any.
+    /// [`Error::Invalid`] if there are any.
     pub fn refuse(&self, rows: u64) -> Result<()> {
         if self.any() { Err(Error::Invalid { flaws: self.clone(), rows }) } else { Ok(()) }
     }
 }
 
-/// "2 null in place of a vector (the first: v.parquet, row 6, column "v"), 1 with NaN (…)".
+/// Formats the flaws: "2 null in place of a vector (the first: v.parquet: row 6, column "v"), 1 with NaN (…)".
 impl fmt::Display for Flaws {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, kind) in self.kinds.iter().enumerate() {
@@ -188,24 +188,24 @@ impl fmt::Display for Flaws {
     }
 }
 
-/// What a survey found.
+/// The result of a survey.
 #[derive(Debug, Clone)]
 pub struct Survey {
     /// The rows that can be placed.
     pub rows: RowSet,
-    /// The others.
+    /// The other rows.
     pub flaws: Flaws,
 }
 
 /// Bytes of a batch of the survey.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Looks at all rows of `source` and finds those that `metric` can place. `memory` is what the
-/// process may hold.
+/// Checks all rows of `source` and returns those that can be placed under `metric`. `memory` is the number of
+/// bytes that the process may hold.
 ///
 /// # Errors
-/// Where the source cannot be read, or changes meanwhile; [`Error::Cancelled`] when the observer
-/// stops it; [`Error::Budget`] where a bit a row and some batches are too much.
+/// If the source cannot be read or changes meanwhile; [`Error::Cancelled`] if the observer stops the survey;
+/// [`Error::Budget`] if the memory is too small for a bit per row and some batches.
 pub fn survey(source: &Arc<dyn Source>, metric: Metric, memory: u64, observer: &dyn Observer) -> Result<Survey> {
     let shape = source.shape();
     let (meter, began) = (crate::meter::Meter::start(), std::time::Instant::now());
@@ -243,16 +243,16 @@ fn needs(source: &dyn Source, batch_rows: usize) -> Needs {
     Needs::default().phase("survey", [("batches", batches), ("a bit a row", RowSet::bytes(shape.rows))])
 }
 
-/// Rows that were left out of a run, for its report.
+/// The rows that were left out of a run, for its report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LeftOut {
-    /// What was done with them: "drop" or "null".
+    /// The option for these rows: "drop" or "null".
     pub invalid: &'static str,
-    /// How many they are.
+    /// Number of rows left out.
     pub rows: u64,
-    /// Rows of the source.
+    /// Number of rows of the source.
     pub of: u64,
-    /// What ails them.
+    /// The flaws of the rows left out.
     pub kinds: Flaws,
 }
 

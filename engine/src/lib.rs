@@ -1,15 +1,14 @@
-//! The engine of lowland: arithmetic, and the order of work.
+//! The engine of lowland: the arithmetic of each stage, and the order of the stages.
 //!
-//! A [`Config`] says what is asked; [`Config::plan`] turns it into a [`Plan`]
-//! for data of a given shape; [`embed`] runs the plan's stages, tells an
-//! [`Observer`] how it goes, and returns a [`Report`]. The stages, in order:
-//! [`scan`], [`index`], [`neighbors`], [`affinity`], [`init`], [`layout`],
-//! output, [`quality`]. [`evaluate`] scores any map.
+//! A [`Config`] holds the user's options. [`Config::plan`] turns it into a [`Plan`] for data of a given shape.
+//! [`embed`] runs the plan's stages, reports progress to an [`Observer`], and returns a [`Report`]. The stages,
+//! in order: [`scan`], [`index`], [`neighbors`], [`affinity`], [`init`], [`layout`], output, [`quality`].
+//! [`evaluate`] scores any map.
 //!
-//! What must hold everywhere: one seed gives one map, whatever the threads,
-//! batch size, budget or interruptions; nothing prints, reads the environment
-//! or handles signals; no memory grows with the rows but what a `needs`
-//! function counts.
+//! What must hold everywhere:
+//! - One seed gives one map, for any number of threads, batch size, memory budget and interruptions.
+//! - Nothing prints, reads the environment or handles signals.
+//! - All memory that grows with the number of rows is counted by a `needs` function.
 
 pub mod affinity;
 mod batch;

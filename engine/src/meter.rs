@@ -1,7 +1,7 @@
-//! How much memory the process holds, sampled while a stage runs.
+//! Measures the memory that the process holds, by sampling while a stage runs.
 //!
-//! Counted is anonymous memory: what was allocated. Pages of mapped files are
-//! the system's to take back and are not.
+//! Only anonymous memory is counted, which is what was allocated. Pages of mapped files are not counted,
+//! because the operating system can take them back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 const EVERY: Duration = Duration::from_millis(10);
 
-/// A thread that looks every few milliseconds.
+/// A thread that samples the memory every 10 ms.
 pub(crate) struct Meter {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -23,11 +23,11 @@ struct Shared {
 }
 
 impl Meter {
-    /// Starts looking.
+    /// Starts sampling.
     pub(crate) fn start() -> Self {
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
-        // Without the thread the peak is what it was when asked: less, not wrong.
+        // Without the thread, the peak is the memory at the calls of `take_peak`: a lower bound.
         let thread = std::thread::Builder::new()
             .name("lowland-meter".into())
             .stack_size(128 << 10)
@@ -41,7 +41,7 @@ impl Meter {
         Meter { shared, thread }
     }
 
-    /// The most since the last call, or the start.
+    /// Returns the most memory since the last call, or since the start.
     pub(crate) fn take_peak(&self) -> u64 {
         let now = anonymous();
         self.shared.peak.swap(now, Ordering::Relaxed).max(now)
@@ -58,7 +58,7 @@ impl Drop for Meter {
     }
 }
 
-/// Anonymous resident memory now, in bytes; 0 where the system does not tell.
+/// Returns the resident anonymous memory in bytes; 0 where the operating system does not report it.
 pub(crate) fn anonymous() -> u64 {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return 0 };
     status

@@ -1,5 +1,5 @@
-//! Progress, logs and cancellation are one thing: the engine tells an
-//! [`Observer`] what happens, and the answer says whether to go on.
+//! Progress, log messages and cancellation: the engine reports events to an [`Observer`], whose return value
+//! decides whether the run goes on.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,28 +11,28 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
-    /// Before a run: find the rows that can be placed, where others are to be left out.
+    /// Before a run: finds the rows that can be placed, if the others are to be left out.
     Survey,
-    /// Validate, count, mean and covariance, training sample.
+    /// Validates and counts the rows; computes mean and covariance; draws the training sample.
     Scan,
-    /// Train the quantizer, write the index in list order.
+    /// Trains the quantizer and writes the index in list order.
     Index,
-    /// The k nearest of every row.
+    /// Computes the k nearest neighbours of every row.
     Neighbors,
-    /// Weights, symmetrised into the edge store.
+    /// Computes edge weights, and makes them symmetric, in the edge store.
     Affinity,
-    /// First positions.
+    /// Computes first positions.
     Init,
-    /// Epochs of the optimizer.
+    /// Runs the optimizer's epochs.
     Layout,
-    /// The map in the source's order.
+    /// Writes the map in the source's order.
     Output,
-    /// Scores on a sample.
+    /// Scores the map on a sample.
     Quality,
 }
 
 impl Stage {
-    /// All of a run, in their order.
+    /// All stages of a run, in order.
     pub const ALL: [Stage; 8] = [
         Stage::Scan,
         Stage::Index,
@@ -44,12 +44,12 @@ impl Stage {
         Stage::Quality,
     ];
 
-    /// Whether it leaves files in the run directory.
+    /// Returns whether the stage leaves files in the run directory.
     pub fn leaves_files(self) -> bool {
         !matches!(self, Stage::Survey | Stage::Output | Stage::Quality)
     }
 
-    /// The stage's name, as in logs, the manifest and the report.
+    /// Returns the stage's name, as in logs, the manifest and the report.
     pub fn name(self) -> &'static str {
         match self {
             Stage::Survey => "survey",
@@ -65,7 +65,7 @@ impl Stage {
     }
 }
 
-/// Something that happened.
+/// An event of a run.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -73,71 +73,72 @@ pub enum Event<'a> {
     Start {
         /// The stage.
         stage: Stage,
-        /// How many units there are.
+        /// Number of units of work.
         total: u64,
-        /// What a unit is: "rows", "epochs", …
+        /// What is counted: "rows", "epochs", …
         unit: &'static str,
     },
-    /// `done` units of the stage under way are done.
+    /// `done` units of the current stage's work are done.
     Advance {
         /// The stage.
         stage: Stage,
-        /// Units done so far.
+        /// Number of units done so far.
         done: u64,
     },
-    /// A unit of the stage under way is finished and recorded, or was found so.
+    /// A recorded unit of the current stage is finished, or was found finished.
     Unit {
         /// The stage.
         stage: Stage,
         /// The unit's name, as in the manifest.
         unit: &'a str,
-        /// Whether an earlier process made it.
+        /// Whether an earlier process finished the unit.
         reused: bool,
     },
     /// Nothing new: a safe point at which the run may be stopped.
     Pulse,
-    /// A stage is done, or was found finished in the run directory.
+    /// A stage is done, or was found done in the run directory.
     End {
-        /// The stage and its figures.
+        /// The stage and its statistics.
         report: &'a crate::report::StageReport,
-        /// Whether its result was found rather than made.
+        /// Whether the stage was found done rather than run.
         reused: bool,
     },
-    /// Something a person should know that is no failure.
+    /// A message for the user that is not an error.
     Note {
         /// A note or a warning.
         remark: &'a Remark,
     },
 }
 
-/// Hears what happens; `Break` stops the run at the next safe point.
+/// Receives the events of a run; returning `Break` stops the run at the next safe point.
 ///
-/// Called from several threads and, for [`Event::Pulse`], often: an answer should cost no more than
-/// a look at a flag.
+/// Called from several threads and, with [`Event::Pulse`], often: a call should cost no more than reading a
+/// flag.
 pub trait Observer: Sync {
-    /// Takes an event; says whether to go on.
+    /// Receives an event, and returns whether to go on.
     fn event(&self, event: &Event<'_>) -> ControlFlow<()>;
 }
 
-/// Hears nothing and never stops.
+/// Ignores all events and never stops a run.
 impl Observer for () {
     fn event(&self, _: &Event<'_>) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
 }
 
-/// One stage's progress: counts units, tells the observer, and carries its stop.
+/// The progress of one stage: counts units of work, reports them to the observer, and fails once the observer
+/// has stopped the run.
 pub struct Progress<'a> {
     observer: &'a dyn Observer,
     stage: Stage,
     silent: bool,
     done: AtomicU64,
     stopped: AtomicBool,
-    /// Bytes this stage has read and written so far.
+    /// The bytes that this stage has read and written so far.
     pub traffic: Traffic,
 }
 
-/// Bytes moved by a stage: sources, run directory and outputs, before any cache.
+/// The bytes read and written by a stage: sources, run directory and outputs, before any cache.
 #[derive(Debug, Default)]
 pub struct Traffic {
     read: AtomicU64,
@@ -153,14 +154,14 @@ impl Traffic {
     pub fn wrote(&self, bytes: u64) {
         self.written.fetch_add(bytes, Ordering::Relaxed);
     }
-    /// Bytes read and written so far.
+    /// Returns the bytes read and written so far.
     pub fn totals(&self) -> (u64, u64) {
         (self.read.load(Ordering::Relaxed), self.written.load(Ordering::Relaxed))
     }
 }
 
 impl<'a> Progress<'a> {
-    /// Starts a stage of `total` units.
+    /// Starts a stage of `total` units of work.
     pub fn start(observer: &'a dyn Observer, stage: Stage, total: u64, unit: &'static str) -> Result<Self> {
         let progress = Progress {
             observer,
@@ -174,7 +175,7 @@ impl<'a> Progress<'a> {
         Ok(progress)
     }
 
-    /// The progress of work that nobody watches.
+    /// Returns a progress without an observer.
     pub fn unheard() -> Progress<'static> {
         Progress {
             observer: &(),
@@ -186,7 +187,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Counts `units` more and asks whether to go on.
+    /// Counts `units` more, and fails if the run is to stop.
     pub fn advance(&self, units: u64) -> Result<()> {
         if self.silent {
             return self.check();
@@ -195,17 +196,17 @@ impl<'a> Progress<'a> {
         self.tell(&Event::Advance { stage: self.stage, done })
     }
 
-    /// Tells of a finished unit.
+    /// Reports a finished unit of the stage's record.
     pub fn unit(&self, unit: &str, reused: bool) -> Result<()> {
         self.tell(&Event::Unit { stage: self.stage, unit, reused })
     }
 
-    /// Asks whether to go on.
+    /// Fails if the run is to stop.
     pub fn check(&self) -> Result<()> {
         self.tell(&Event::Pulse)
     }
 
-    /// Tells how something was decided or done; see [`Remark`] for `kind`.
+    /// Reports how something was chosen or done; see [`Remark`] for `kind`.
     pub fn note(&self, kind: &'static str, text: impl Into<String>) -> Result<()> {
         self.tell(&Event::Note { remark: &Remark::note(kind, text) })
     }
@@ -215,8 +216,8 @@ impl<'a> Progress<'a> {
         self.tell(&Event::Note { remark: &Remark::warning(kind, text) })
     }
 
-    /// A part of this stage that has a progress of its own: it counts nothing
-    /// here, but stops when the observer says so.
+    /// Returns a progress for a part of this stage with counts of its own. It reports no counts, but fails if
+    /// the run is to stop.
     pub fn silent(&self) -> Progress<'a> {
         Progress {
             observer: self.observer,
@@ -228,7 +229,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// The stage under way.
+    /// Returns the current stage.
     pub fn stage(&self) -> Stage {
         self.stage
     }

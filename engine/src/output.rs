@@ -1,4 +1,4 @@
-//! The output stage: the map in the source's order, row after row.
+//! The output stage: writes the map in the source's order.
 
 use crate::Result;
 use crate::budget::Needs;
@@ -10,10 +10,10 @@ use crate::plan::Plan;
 use crate::run::Sink;
 use crate::work::Work;
 
-/// Rows handed over at a time.
+/// Number of rows written at a time.
 const ROWS: usize = 65_536;
 
-/// Brings the map into the source's order and hands it to `sink`.
+/// Brings the map into the source's order and writes it to `sink`.
 pub(crate) fn write(plan: &Plan, lists: Option<&Lists>, sink: &mut dyn Sink, work: &Work<'_>) -> Result<()> {
     let _held = work.hold(&needs(plan), "write")?;
     let width = plan.settings.n_components;
@@ -41,16 +41,16 @@ pub(crate) fn write(plan: &Plan, lists: Option<&Lists>, sink: &mut dyn Sink, wor
     extent.warn(plan.shape.rows, guard::began(plan), work.progress)
 }
 
-/// What the stage holds.
+/// Returns the memory that the stage takes.
 pub(crate) fn needs(plan: &Plan) -> Needs {
-    // Without lists positions are in that order.
+    // Without lists, the positions are in the source's order already.
     let ordered = if plan.index.lists > 0 { init::map_bytes(plan) } else { 0 };
     Needs::default().phase(
         "write",
         [
             ("positions in the source's order", ordered),
             ("the map's file", lowland_io::MapWriter::bytes(plan.shape.rows, plan.settings.n_components)),
-            // Texts of some length in each of a few columns.
+            // An assumption: texts of moderate length in each of a few columns.
             ("kept columns", (16 << 20).min(plan.shape.rows * 64)),
             ("lists' centroids", plan.table_bytes()),
         ],

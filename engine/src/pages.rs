@@ -1,13 +1,13 @@
-//! Memory by its pages. Long vectors in large ones: those that are read here and
-//! there, where a page of 4 KiB is a miss in the processor's table each time. And
-//! words in pages that hold nothing else, which a driver can lock where they are.
+//! Memory in whole pages, for two purposes. Long vectors that are read at random are placed in large pages,
+//! because with pages of 4 KiB each read misses the processor's TLB. Arrays of words are placed in pages that
+//! hold nothing else, which a GPU driver can page-lock in place.
 
-/// Bytes from which it is worth asking.
+/// The smallest number of bytes for which large pages are requested.
 const LARGE: usize = 4 << 20;
-/// Bytes of a page, as nearly everywhere.
+/// Bytes of a page on nearly all systems.
 const PAGE: usize = 4096;
 
-/// `count` times `value`, in large pages where the system grants them on request.
+/// Returns a vector of `count` times `value`, in large pages if the operating system grants them.
 pub(crate) fn filled<T: Copy>(count: usize, value: T) -> Vec<T> {
     let mut values = Vec::with_capacity(count);
     ask(values.spare_capacity_mut());
@@ -15,7 +15,7 @@ pub(crate) fn filled<T: Copy>(count: usize, value: T) -> Vec<T> {
     values
 }
 
-/// Asks for large pages for memory that nobody has touched yet.
+/// Requests large pages for memory that was not written yet.
 fn ask<T>(memory: &mut [T]) {
     #[cfg(target_os = "linux")]
     {
@@ -24,7 +24,7 @@ fn ask<T>(memory: &mut [T]) {
             return;
         }
         let start = memory.as_mut_ptr().addr().next_multiple_of(PAGE) - memory.as_mut_ptr().addr();
-        // SAFETY: whole pages within what was allocated; the advice changes no byte, and may be refused.
+        // SAFETY: whole pages within the allocation; the advice changes no byte and may be refused.
         #[expect(unsafe_code, reason = "a system call that the standard library lacks")]
         unsafe {
             libc::madvise(
@@ -38,7 +38,7 @@ fn ask<T>(memory: &mut [T]) {
     let _ = memory;
 }
 
-/// Words in whole pages of their own.
+/// An array of words in whole pages that hold nothing else.
 #[derive(Default)]
 pub(crate) struct Words {
     memory: Vec<u32>,
@@ -46,16 +46,16 @@ pub(crate) struct Words {
     length: usize,
 }
 
-/// Bytes that [`Words`] may hold beside its words.
+/// Bytes that [`Words`] may take in addition to its words.
 pub(crate) const AROUND: u64 = 2 * PAGE as u64;
 
 impl Words {
-    /// Makes it so many; what they are is not said. Memory that is large enough is used again.
+    /// Sets the number of words; their values are unspecified. The memory is reused if it is large enough.
     pub(crate) fn resize(&mut self, length: usize) {
         const WORDS: usize = PAGE / 4;
         let room = length.next_multiple_of(WORDS) + WORDS - 1;
         if self.memory.len() < room {
-            // First the old goes.
+            // Frees the old memory before the new memory is allocated.
             self.memory = Vec::new();
             self.memory = vec![0; room];
             let address = self.memory.as_ptr().addr();
@@ -64,7 +64,7 @@ impl Words {
         self.length = length;
     }
 
-    /// The pages, whole.
+    /// Returns the words together with the rest of their last page.
     #[cfg(any(test, feature = "cuda"))]
     pub(crate) fn pages(&self) -> &[u32] {
         &self.memory[self.begin..][..self.length.next_multiple_of(PAGE / 4)]

@@ -1,9 +1,8 @@
-//! The quality stage: how well the map keeps what the data say, on a sample.
+//! The quality stage: scores how well the map preserves the data's structure, on a sample of rows.
 //!
-//! Every sample row is compared with *all* rows, in the data and in the map,
-//! in tiles, so that the scores are exact for the rows they are taken on:
-//! trustworthiness as scikit-learn defines it (Venna, Kaski 2001), the share
-//! of the true neighbours kept, and random triplets whose order is kept.
+//! Every sample row is compared with *all* rows, in the data and in the map, in tiles, so that the scores are
+//! exact for the sample's rows: trustworthiness as scikit-learn defines it (Venna, Kaski 2001), the share of
+//! the true neighbours that are preserved, and the share of random triplets whose order is preserved.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -22,34 +21,36 @@ use crate::{Result, init};
 
 pub use crate::evaluate::Score;
 
-/// Triplets drawn for each sample row.
+/// Number of triplets drawn for each sample row.
 pub(crate) const TRIPLETS: usize = 10;
 
 /// The map's scores.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Quality {
-    /// Neighbours that the scores look at.
+    /// Number of neighbours that the scores use.
     pub k: usize,
-    /// Rows in the sample.
+    /// Number of rows in the sample.
     pub sample_rows: usize,
-    /// 1 where no row is near in the map that is far in the data.
+    /// Trustworthiness: 1 if no rows are neighbours in the map that are not neighbours in the data. `None`
+    /// without vectors.
     pub trustworthiness: Option<Score>,
     /// Share of the true neighbours that are neighbours in the map.
     pub preservation: Score,
-    /// Share of random triplets (i, j, l) with i's nearer one of j and l the same in both.
+    /// Share of random triplets (i, j, l) in which the same of j and l is nearer to i in the data and in the
+    /// map. `None` without vectors.
     pub triplets: Option<Score>,
 }
 
-/// Scores the run's positions (list order) against the sample's exact neighbours, and
-/// against the vectors where there are any.
+/// Scores the run's positions (in list order) against the sample's exact neighbours, and against the vectors if
+/// there are any.
 pub fn score(plan: &Plan, lists: Option<&Lists>, truth: &Sample, work: &Work<'_>) -> Result<Quality> {
     let (width, progress) = (plan.settings.n_components, work.progress);
     let _held = work.hold(&needs(plan), "score")?;
-    // Every sample row is compared with all of them: they had better be in memory.
+    // Every sample row is compared with all positions, which are therefore kept in memory.
     let positions = init::Positions::open(&work.path(POSITIONS), plan.shape.rows, width)?;
     let map = Points::from_rows(positions.values()?, width);
     let n = map.rows();
-    // The formula holds for k < n / 2.
+    // The formula of trustworthiness holds for k < n / 2.
     let longest = truth.neighbors.iter().map(Vec::len).max().unwrap_or(0);
     let k = longest.min(plan.scored()).min((n - 1) / 2).max(1);
     let near = truth
@@ -68,7 +69,7 @@ pub fn score(plan: &Plan, lists: Option<&Lists>, truth: &Sample, work: &Work<'_>
         triplets: None,
     };
     if let Some(lists) = lists {
-        // Two rows have no neighbours that could be wrong.
+        // With two rows, no neighbour can be wrong.
         if 2 * n > 3 * k + 1 {
             let ladders = ranks(plan, lists, truth, &near, progress)?;
             quality.trustworthiness = Some(mean_and_interval(&evaluate::ranked(&ladders, k, n as u64)).into());
@@ -86,7 +87,7 @@ pub fn score(plan: &Plan, lists: Option<&Lists>, truth: &Sample, work: &Work<'_>
     Ok(quality)
 }
 
-/// How many rows are nearer, in the data, to each sample row than its neighbours in the map.
+/// Counts, for each sample row and each of its neighbours in the map, how many rows are nearer in the data.
 fn ranks(
     plan: &Plan,
     lists: &Lists,
@@ -139,7 +140,7 @@ fn ranks(
     Ok(rankings.into_iter().flat_map(|ranking| ranking.ladders).collect())
 }
 
-/// What the stage holds.
+/// Returns the memory that the stage takes.
 pub fn needs(plan: &Plan) -> Needs {
     let sample = plan.sample_rows() as u64 * (plan.k() as u64 * 32 + 200);
     let counted = plan.threads as u64 * evaluate::climb_bytes(PANEL);

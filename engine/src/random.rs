@@ -1,8 +1,8 @@
-//! Random numbers as counters: a draw is a pure function of what it is for
-//! (seed, epoch, row, place), so threads, batches and restarts cannot change it.
+//! Counter-based random numbers: a draw is a pure function of its purpose (seed, epoch, row, place), so that
+//! threads, batches and restarts cannot change it.
 
-/// Mixes 64 bits so that each output bit depends on every input bit
-/// (the finaliser of SplitMix64; Steele, Lea, Flood 2014).
+/// Mixes 64 bits so that each output bit depends on every input bit (the finaliser of SplitMix64; Steele, Lea,
+/// Flood 2014).
 #[inline(always)]
 pub(crate) fn mix64(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -10,27 +10,27 @@ pub(crate) fn mix64(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// A 64-bit draw for `counter` in the stream `(seed, stream)`.
+/// Returns the 64-bit draw number `counter` of the stream `(seed, stream)`.
 #[inline(always)]
 pub(crate) fn draw(seed: u64, stream: u64, counter: u64) -> u64 {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     mix64(mix64(seed.wrapping_add(stream.wrapping_mul(GOLDEN))).wrapping_add(counter.wrapping_mul(GOLDEN)))
 }
 
-/// A draw in `0..n`, by multiplication (bias below n / 2⁶⁴).
+/// Returns a draw in `0..n`, by multiplication (bias below n / 2⁶⁴).
 #[inline(always)]
 pub(crate) fn below(seed: u64, stream: u64, counter: u64, n: u64) -> u64 {
     ((u128::from(draw(seed, stream, counter)) * u128::from(n)) >> 64) as u64
 }
 
-/// A draw in [0, 1), 24 bits.
+/// Returns a draw in [0, 1) with 24 bits.
 #[inline(always)]
 pub(crate) fn unit(seed: u64, stream: u64, counter: u64) -> f32 {
     (draw(seed, stream, counter) >> 40) as f32 * (1.0 / (1u64 << 24) as f32)
 }
 
-/// Mixes 32 bits (the "lowbias32" constants of C. Wellons' search); one of
-/// these per negative sample is what the layout can afford.
+/// Mixes 32 bits (the "lowbias32" constants of C. Wellons' search). A draw of a negative sample must not cost
+/// more than this.
 #[inline(always)]
 pub(crate) fn mix32(mut x: u32) -> u32 {
     x ^= x >> 16;
@@ -40,10 +40,11 @@ pub(crate) fn mix32(mut x: u32) -> u32 {
     x ^ (x >> 16)
 }
 
-/// `wanted` rows of `0..rows`, one from each of as many equal strata, ascending.
+/// Returns `wanted` rows of `0..rows`, one from each of `wanted` equal strata, in ascending order. Returns all
+/// rows if `wanted ≥ rows`.
 ///
-/// A stratified sample needs no memory beyond its answer and is the same
-/// whatever the order in which rows are later read. All rows where `wanted ≥ rows`.
+/// A stratified sample needs no memory besides its result, and does not depend on the order in which rows are
+/// read.
 pub(crate) fn stratified(seed: u64, stream: u64, rows: u64, wanted: u64) -> Vec<u64> {
     if wanted >= rows {
         return (0..rows).collect();

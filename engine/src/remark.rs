@@ -1,11 +1,9 @@
-//! What a person should know of a run that is no failure: notes and warnings,
-//! each with a kind that a program can look for.
+//! Notes and warnings: messages of a run for the user that are not errors, each with a kind for programs.
 //!
-//! Whatever part of the engine has something to say sends an [`Event::Note`],
-//! mostly by [`Progress::note`](crate::Progress::note) and
-//! [`Progress::warn`](crate::Progress::warn). A run hears its own remarks
-//! ([`Heard`]), puts them into the report, keeps those of a finished stage in
-//! the manifest and repeats them when it takes that stage up.
+//! Any part of the engine sends a message as an [`Event::Note`], mostly by
+//! [`Progress::note`](crate::Progress::note) and [`Progress::warn`](crate::Progress::warn). A run records its
+//! own messages ([`Heard`]), puts them into the report, keeps those of a finished stage in the manifest, and
+//! repeats them when it finds the stage done.
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
@@ -15,11 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::observe::{Event, Observer};
 
-/// How much a remark matters.
+/// The importance of a remark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// How something was decided or done.
+    /// How something was chosen or done.
     Note,
     /// A result that is probably not what was wanted.
     Warning,
@@ -30,25 +28,25 @@ pub enum Level {
 pub struct Remark {
     /// Note or warning.
     pub level: Level,
-    /// What it is about, in lower case with hyphens, for programs: `map-no-extent`.
+    /// The subject, in lower case with hyphens, for programs: `map-no-extent`.
     pub kind: Cow<'static, str>,
-    /// The sentence for people, without a full stop.
+    /// The sentence for users, without a full stop.
     pub text: String,
 }
 
 impl Remark {
-    /// A note.
+    /// Returns a note.
     pub fn note(kind: &'static str, text: impl Into<String>) -> Self {
         Remark { level: Level::Note, kind: kind.into(), text: text.into() }
     }
 
-    /// A warning.
+    /// Returns a warning.
     pub fn warning(kind: &'static str, text: impl Into<String>) -> Self {
         Remark { level: Level::Warning, kind: kind.into(), text: text.into() }
     }
 }
 
-/// An observer that remembers remarks, and passes each on once.
+/// An observer that records remarks, and passes each one on only once.
 pub(crate) struct Heard<'a> {
     observer: &'a dyn Observer,
     remarks: Mutex<Vec<Remark>>,
@@ -59,12 +57,12 @@ impl<'a> Heard<'a> {
         Heard { observer, remarks: Mutex::default() }
     }
 
-    /// How many there are so far.
+    /// Returns the number of remarks so far.
     pub(crate) fn count(&self) -> usize {
         self.remarks().len()
     }
 
-    /// The remarks from the `first`-th on.
+    /// Returns the remarks from number `first` on.
     pub(crate) fn since(&self, first: usize) -> Vec<Remark> {
         self.remarks().get(first..).unwrap_or_default().to_vec()
     }

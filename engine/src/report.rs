@@ -1,4 +1,4 @@
-//! What a run did: for a person in the terminal, for a program as JSON.
+//! The report of a run: as text for the terminal, as JSON for programs.
 
 use std::fmt;
 
@@ -15,14 +15,14 @@ use crate::plan::Plan;
 use crate::quality::Quality;
 use crate::remark::Remark;
 
-/// One stage's figures.
+/// The statistics of one stage.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct StageReport {
     /// The stage.
     pub stage: Stage,
-    /// Wall time.
+    /// Wall time in seconds.
     pub seconds: f64,
-    /// Most anonymous memory held, in bytes; 0 where the system does not tell.
+    /// The most anonymous memory held, in bytes; 0 where the operating system does not report it.
     pub peak_memory: u64,
     /// Bytes read from sources and the run directory, before any cache.
     pub read: u64,
@@ -30,39 +30,39 @@ pub struct StageReport {
     pub written: u64,
 }
 
-/// A whole run's figures.
+/// The statistics of a whole run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// lowland's version.
     pub version: &'static str,
     /// Every resolved parameter.
     pub plan: Plan,
-    /// Stages in order; those found finished carry the figures of when they ran.
+    /// The stages in order. Stages that were found done have the statistics of when they ran.
     pub stages: Vec<StageReport>,
-    /// Stages that were found finished.
+    /// The stages that were found done.
     pub reused: Vec<Stage>,
-    /// The graph's figures.
+    /// Statistics of the graph.
     pub neighbors: Option<Found>,
-    /// The affinities' figures.
+    /// Statistics of the affinities.
     pub affinity: Option<Affinities>,
-    /// What an exact method's descent came to.
+    /// The result of an exact method's optimization.
     pub exact: Option<Fitted>,
     /// The map's scores.
     pub quality: Option<Quality>,
-    /// What makes it doubtful that the map is what was wanted.
+    /// Warnings that the map may not be what was wanted.
     pub warnings: Vec<Remark>,
-    /// What else a person should know.
+    /// Other messages for the user.
     pub notes: Vec<Remark>,
-    /// Rows that were left out, where that was asked for.
+    /// Rows that were left out, if that was asked for.
     pub left_out: Option<LeftOut>,
-    /// What was subtracted from each component before it was rounded: the index's vectors are the
-    /// source's less this.
+    /// The numbers that were subtracted from each component before rounding. The vectors in the index are the
+    /// source's minus these.
     pub shift: Option<Shift>,
-    /// Wall time of this process's part.
+    /// Wall time of this process in seconds.
     pub seconds: f64,
 }
 
-/// All of it: the stages, what they came to, warnings and notes.
+/// The whole report: stages, results, warnings and notes.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<10} {:>9} {:>11} {:>11} {:>11}", "stage", "seconds", "memory", "read", "written")?;
@@ -86,7 +86,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// What a run came to, without what an observer has heard already: the stages, warnings and notes.
+/// The results of a run, without the stages, warnings and notes that an observer has received already.
 #[derive(Debug, Clone, Copy)]
 pub struct Summary<'a>(&'a Report);
 
@@ -100,12 +100,12 @@ impl fmt::Display for Summary<'_> {
 }
 
 impl Report {
-    /// The report without the stages, warnings and notes that an observer has heard of.
+    /// Returns the report without the stages, warnings and notes that an observer has received already.
     pub fn summary(&self) -> Summary<'_> {
         Summary(self)
     }
 
-    /// Scores and figures, a line each.
+    /// Writes scores and statistics, one line each.
     fn outcome(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let settings = &self.plan.settings;
         if let Some(n) = self.neighbors.as_ref().filter(|n| n.sample_rows > 0) {
@@ -163,7 +163,7 @@ impl Report {
         )
     }
 
-    /// The most anonymous memory that any stage held.
+    /// Returns the most anonymous memory that any stage held.
     pub fn peak(&self) -> u64 {
         self.stages.iter().map(|s| s.peak_memory).max().unwrap_or(0)
     }

@@ -1,6 +1,5 @@
-//! The scan stage: one pass over the source that validates every number and
-//! gathers what later stages start from: the training sample, and principal
-//! components where the first positions need them.
+//! The scan stage: one pass over the source that validates every number and collects the input of later stages:
+//! the training sample, and principal components if the first positions need them.
 
 use std::sync::Arc;
 
@@ -18,20 +17,20 @@ use crate::spread::Spread;
 use crate::work::Work;
 use crate::{Error, Metric, Result, coarse};
 
-/// The training sample: rows × dim floats, little-endian, in the source's order.
+/// Name of the training sample's file: rows × dim f32, little-endian, in the source's order.
 pub const SAMPLE: &str = "training.f32";
 
-/// The largest component whose squared distances still have their place in f32, in any dimension.
+/// The largest component whose squared distances do not overflow f32, in any dimension.
 const LARGEST: f32 = 1e15;
-/// What the largest component must come to, for the same reason.
+/// Lower bound of the largest component, below which squared distances underflow f32.
 const SMALLEST: f32 = 1e-15;
 
-/// What the scan found.
+/// The results of the scan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scanned {
-    /// Rows seen.
+    /// Number of rows.
     pub rows: u64,
-    /// The first principal components, where they are needed.
+    /// The first principal components, if they are needed.
     pub pca: Option<Pca>,
 }
 
@@ -41,13 +40,13 @@ enum Components {
     Blockwise(BlockwisePca),
 }
 
-/// Scans `source`; writes the sample.
+/// Scans `source` and writes the training sample.
 pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(Made, Scanned)> {
     let (dim, dir, progress) = (plan.shape.dim, work.run.dir(), work.progress);
     let _held = work.hold(&needs(plan), "read")?;
     let wanted = stratified(plan.settings.seed, 0x5ca9, plan.shape.rows, plan.index.sample_rows);
     let mut wanted = wanted.into_iter().peekable();
-    // Nothing is trained where there are no lists.
+    // Without lists, no quantizer is trained and no sample is needed.
     let mut sample = if plan.index.sample_rows > 0 { Some(SampleFile::create(dir)?) } else { None };
     let mut components = match (plan.needs_pca(), plan.wide()) {
         (false, _) => Components::None,
@@ -123,8 +122,11 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
     Ok((made, Scanned { rows, pca }))
 }
 
-/// Whether rows `first..` of the source, and all before them, can be placed. Those that cannot are
-/// counted in `flaws`; numbers whose squares single precision loses are refused at once.
+/// Returns whether the rows from `first` on, and all rows before them, can be placed. Rows that cannot be
+/// placed are counted in `flaws`.
+///
+/// # Errors
+/// If a number's square overflows single precision, or a component is not 0 or 1 with `hamming`.
 pub(crate) fn sound(
     flaws: &mut Flaws,
     metric: Metric,
@@ -171,14 +173,15 @@ pub(crate) fn sound(
     Ok(true)
 }
 
-/// Names the component of `row` that is null, no number, or beyond single precision: as it stands
-/// in the file, before any scaling. `component` is where it was met.
+/// Returns the error for a component of `row` that is null, NaN, infinite or too large for single precision,
+/// with its value in the file before any scaling. `component` is where the number was found.
 pub fn not_finite(source: &dyn Source, row: u64, component: usize) -> Error {
     let mut raw = vec![0f64; source.shape().dim];
     if let Err(e) = source.read_rows_f64(row, &mut raw) {
         return e.into();
     }
-    // Scaled to length 1, an infinity makes others NaN as well: find the first in the file.
+    // Scaling a row with an infinity to length 1 makes other components NaN too: searches the first one in the
+    // file.
     let component = raw.iter().position(|&x| !(x as f32).is_finite()).unwrap_or(component);
     let place = source.locate(row);
     let value = raw[component];
@@ -189,7 +192,7 @@ pub fn not_finite(source: &dyn Source, row: u64, component: usize) -> Error {
     Error::NotFinite { path: place.path, row: place.row, component, value }
 }
 
-/// Reads the sample of a finished scan.
+/// Reads the training sample of a finished scan.
 pub fn read_sample(dir: &std::path::Path) -> Result<Vec<f32>> {
     let map = lowland_io::Mapped::open(dir.join(SAMPLE))?;
     Ok(map.floats(0, map.bytes().len() / 4)?.to_vec())
@@ -210,7 +213,7 @@ impl SampleFile {
     }
 }
 
-/// What the scan holds.
+/// Returns the memory that the stage takes.
 pub fn needs(plan: &Plan) -> Needs {
     let dim = plan.shape.dim;
     let components = match (plan.needs_pca(), plan.wide()) {
@@ -230,7 +233,7 @@ pub fn needs(plan: &Plan) -> Needs {
     )
 }
 
-/// Bytes of the training sample.
+/// Returns the bytes of the training sample.
 pub fn disk(plan: &Plan) -> u64 {
     plan.index.sample_rows * plan.shape.dim as u64 * 4
 }

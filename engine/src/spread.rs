@@ -1,21 +1,22 @@
-//! How much each component varies, and whether one of them outweighs all
-//! others: then distances, and the map, show that component alone.
+//! The variance of each component, and the check for a component that outweighs all others, so that distances
+//! and the map show only that component.
 
 use lowland_io::Source;
 
 use crate::{Metric, Result};
 
-/// The share of the variance from which a component outweighs all others.
+/// The share of the variance above which a component outweighs all others.
 const OUTWEIGHS: f64 = 0.99;
-/// Places at which a sample is read, and the rows and bytes that it comes to.
+/// Number of places of the source from which a sample is read, and the largest numbers of rows and bytes of the
+/// sample.
 const PLACES: u64 = 16;
 const SAMPLE_ROWS: u64 = 4096;
 const SAMPLE_BYTES: u64 = 8 << 20;
 
-/// Sums over rows, from which each component's variance follows.
+/// Sums over rows, from which each component's mean and variance are computed.
 #[derive(Debug, Clone)]
 pub struct Spread {
-    /// The first row, from which others are counted: numbers far from 0 keep their digits.
+    /// The first row, which is subtracted from all rows so that numbers far from 0 keep their precision.
     origin: Vec<f64>,
     sums: Vec<f64>,
     squares: Vec<f64>,
@@ -32,18 +33,18 @@ pub struct Outweighing {
 }
 
 impl Spread {
-    /// Of rows of `dim` components, none so far.
+    /// Returns empty sums for rows of `dim` components.
     pub fn new(dim: usize) -> Self {
         Spread { origin: Vec::new(), sums: vec![0.0; dim], squares: vec![0.0; dim], rows: 0 }
     }
 
-    /// Bytes held for rows of `dim` components.
+    /// Returns the bytes that sums for rows of `dim` components take.
     pub fn bytes(dim: usize) -> u64 {
         dim as u64 * 24
     }
 
-    /// Adds rows, one after the other; those with a number that is none are passed over. The sums
-    /// do not depend on how rows are cut into portions.
+    /// Adds rows. Rows with a number that is not finite are skipped. The sums do not depend on how rows are
+    /// divided into calls.
     pub fn add(&mut self, values: &[f32]) {
         for row in values.chunks_exact(self.sums.len()) {
             if row.iter().any(|x| !x.is_finite()) {
@@ -62,10 +63,10 @@ impl Spread {
         }
     }
 
-    /// Of at most 4,096 rows of a source, from sixteen places of it.
+    /// Sums at most 4,096 rows of a source, from sixteen places.
     ///
     /// # Errors
-    /// Where they cannot be read.
+    /// If the rows cannot be read.
     pub fn of_sample(source: &dyn Source, metric: Metric) -> Result<Self> {
         let shape = source.shape();
         let mut spread = Spread::new(shape.dim);
@@ -83,7 +84,7 @@ impl Spread {
         Ok(spread)
     }
 
-    /// The mean and the standard deviation of a component.
+    /// Returns the mean and the standard deviation of a component.
     pub(crate) fn moments(&self, component: usize) -> (f64, f64) {
         let rows = self.rows.max(1) as f64;
         let mean = self.sums[component] / rows;
@@ -91,13 +92,13 @@ impl Spread {
         (self.origin.get(component).copied().unwrap_or(0.0) + mean, variance.max(0.0).sqrt())
     }
 
-    /// Rows added.
+    /// Returns the number of rows added.
     pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// The component, if there is one, that outweighs all others under a metric of which the rows
-    /// were made ready.
+    /// Returns the component that outweighs all others under this metric, if there is one. The rows must have
+    /// been prepared for the metric.
     pub fn outweighing(&self, metric: Metric) -> Option<Outweighing> {
         if self.sums.len() < 2 || self.rows < 2 {
             return None;
@@ -116,7 +117,7 @@ impl Spread {
 }
 
 impl Outweighing {
-    /// What to know of it, and what to do.
+    /// Explains the problem to users, and what to do.
     pub fn explain(&self, source: &dyn Source) -> String {
         format!(
             "{} holds {} of the variance, so distances show hardly anything else; standardise the components \
@@ -127,13 +128,13 @@ impl Outweighing {
     }
 }
 
-/// A share that is near 1: as many digits as tell it from 1.
+/// Formats a share near 1 as a percentage, with as many digits as distinguish it from 100 %.
 fn percent(share: f64) -> String {
     let digits = (0..6).find(|&digits| 100.0 * (1.0 - share) >= 0.5 * 0.1f64.powi(digits)).unwrap_or(6) as usize;
     format!("{:.digits$} %", 100.0 * share)
 }
 
-/// A component as a person would look for it: its column, or its number in the vectors.
+/// Returns a component's name for users: its column, or its number in the vectors.
 pub(crate) fn component_name(source: &dyn Source, component: usize) -> String {
     let dim = source.shape().dim;
     let columns = source.vector_column();
@@ -150,7 +151,7 @@ mod tests {
     use super::*;
     use crate::random::unit;
 
-    /// Rows whose component 1 varies by so much, and the others by about 1, far from 0.
+    /// Returns rows far from 0 whose component 1 varies by `scale`, and the others by about 1.
     fn rows(scale: f32) -> Vec<f32> {
         (0..300).flat_map(|i| [0, 1, 2].map(|c| 50.0 + unit(9, c, i) * if c == 1 { scale } else { 1.0 })).collect()
     }
@@ -163,7 +164,7 @@ mod tests {
             spread.outweighing(Metric::Euclidean)
         };
         assert_eq!(found(1.0, 300), None);
-        // Of variances 1, 100 and 1 one is 98 %.
+        // With variances of 1, 100 and 1, the largest share is 98 %.
         assert_eq!(found(10.0, 300), None);
         let of_all = found(40.0, 300).expect("found");
         assert!(of_all.component == 1 && of_all.share > 0.998 && of_all.share < 1.0, "{of_all:?}");
@@ -178,7 +179,7 @@ mod tests {
         let mut single = Spread::new(1);
         single.add(&[1.0, 2.0, 3.0]);
         assert_eq!(single.outweighing(Metric::Euclidean), None);
-        // Manhattan distances weigh deviations, not their squares.
+        // For Manhattan distances the standard deviations count, not the variances.
         let mut spread = Spread::new(3);
         spread.add(&rows(40.0));
         assert_eq!(spread.outweighing(Metric::Manhattan), None);

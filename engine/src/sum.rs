@@ -1,7 +1,7 @@
-//! The sum of sixteen numbers in a fixed order: halves onto halves, as a
-//! register is folded, so that it is the same whatever held the numbers.
+//! The sum of sixteen numbers in a fixed order, so that every instruction set gives the same bits: the upper
+//! half is added to the lower half until one number is left.
 
-/// The sum of the lanes.
+/// Returns the sum of the lanes.
 #[inline(always)]
 pub(crate) fn total(mut lanes: [f32; 16]) -> f32 {
     let mut width = lanes.len() / 2;

@@ -1,11 +1,11 @@
-//! A stage at work: where its files go, which of its units an earlier process
-//! finished, and what it may hold.
+//! The context of a running stage: the paths of its files, the units that an earlier process finished, the
+//! observer and the budget.
 //!
-//! A unit is a part of a long stage that is not done twice: a shard, a tile of
-//! the join, a part of the edge store, a checkpoint. What must hold: a unit is
-//! recorded after its files are durable, and used again only after every byte
-//! was checked; what a unit holds follows from the data and the config, or, for
-//! scratch that never outlives its stage, does not reach the result.
+//! A unit is a part of a long stage that is not repeated after an interruption: a shard, a tile of the join, a
+//! part of the edge store, a checkpoint. What must hold: a unit is recorded after its files are durable, and is
+//! used again only after the checksums of all its bytes were verified. A unit's contents depend on the data and
+//! the config; only scratch units that are deleted with their stage may differ, if the result does not depend
+//! on the difference.
 
 use std::path::PathBuf;
 
@@ -18,27 +18,27 @@ use crate::budget::{Budget, Needs, Reservation};
 use crate::index::Made;
 use crate::observe::Progress;
 
-/// What a stage works with.
+/// The context of a running stage.
 #[derive(Clone, Copy)]
 pub struct Work<'a> {
     /// The run directory.
     pub run: &'a RunDir,
-    /// Who hears how it goes, and may stop it.
+    /// Reports progress, and fails when the run is to stop.
     pub progress: &'a Progress<'a>,
-    /// What it may hold.
+    /// The memory budget.
     pub budget: &'a Budget,
 }
 
 impl<'a> Work<'a> {
-    /// Where a file of the run lies.
+    /// Returns the path of a file in the run directory.
     pub fn path(&self, file: &str) -> PathBuf {
         self.run.path(file)
     }
 
-    /// Takes what the phase `name` of `needs` holds.
+    /// Takes the memory of the phase `name` of `needs` from the budget.
     ///
     /// # Errors
-    /// [`crate::Error::Budget`] where that is more than is left.
+    /// [`crate::Error::Budget`] if that is more than is left.
     pub fn hold(&self, needs: &Needs, name: &str) -> Result<Reservation> {
         let phase = needs.phases.iter().find(|phase| phase.name == name);
         debug_assert!(phase.is_some(), "no phase {name}");
@@ -46,8 +46,8 @@ impl<'a> Work<'a> {
         self.budget.take(phase.unwrap_or(&nothing))
     }
 
-    /// Makes sure that the source's files are those that the run began with:
-    /// what was made of others must not be recorded.
+    /// Checks that the source's files are those that the run began with: results of changed files must not be
+    /// recorded.
     ///
     /// # Errors
     /// [`lowland_io::Error::Changed`] names the file, and what differs.
@@ -56,14 +56,15 @@ impl<'a> Work<'a> {
         let paths: Vec<_> = now.iter().map(|file| &file.path).collect();
         let began: Vec<_> =
             self.run.manifest().sources.into_iter().filter(|file| paths.contains(&&file.path)).collect();
-        // A run directory of a library's user may name no sources.
+        // A caller of the library may create a run directory without sources.
         if began.is_empty() { Ok(()) } else { Ok(lowland_io::unchanged(&began, &now)?) }
     }
 
-    /// What an earlier process recorded of the unit, once its files are found whole.
+    /// Returns the record that an earlier process left of the unit, after verifying the unit's files. `None` if
+    /// the unit is not finished.
     ///
     /// # Errors
-    /// A file that is not what was recorded is named.
+    /// Names a file that differs from its record.
     pub fn finished<T: DeserializeOwned>(&self, unit: &str) -> Result<Option<T>> {
         let stage = self.progress.stage().name();
         let Some(record) = self.run.stage(stage).and_then(|mut record| record.units.remove(unit)) else {
@@ -81,17 +82,16 @@ impl<'a> Work<'a> {
     /// Records a unit whose `files` are durable.
     ///
     /// # Errors
-    /// Where the manifest cannot be written, or the run is to stop.
+    /// If the manifest cannot be written, or the run is to stop.
     pub fn finish<T: Serialize>(&self, unit: &str, files: Made, data: &T) -> Result<()> {
         self.amend(unit, files, data)?;
         self.progress.unit(unit, false)
     }
 
-    /// Records that a finished unit has other files now: those that are no
-    /// longer listed go.
+    /// Changes the record of a finished unit. Files that are no longer listed are deleted.
     ///
     /// # Errors
-    /// Where the manifest cannot be written.
+    /// If the manifest cannot be written.
     pub fn amend<T: Serialize>(&self, unit: &str, files: Made, data: &T) -> Result<()> {
         let stage = self.progress.stage().name();
         let data = serde_json::to_value(data)
@@ -99,7 +99,7 @@ impl<'a> Work<'a> {
         Ok(self.run.finish_unit(stage, unit, files, data)?)
     }
 
-    /// The files of finished units, as a finished stage lists them.
+    /// Returns the files of finished units, in the form in which a finished stage lists its files.
     pub fn unit_files(&self) -> Made {
         let record = self.run.stage(self.progress.stage().name()).unwrap_or_default();
         record.units.into_values().flat_map(|unit| unit.files).collect()
