@@ -1,17 +1,17 @@
-//! The list of every row: its nearest centroid, through the two levels.
+//! Assigns each row to the list of its nearest centroid, searched in two levels.
 //!
-//! A row is compared with all groups' centres, then with the centroids of the
-//! nearest [`GROUPS_PROBED`]; what it gets is the nearest of those. It is a
-//! pure function of the row and the quantizer.
+//! A row is compared with the centres of all groups of lists, then with the centroids of the
+//! [`GROUPS_PROBED`] nearest groups. The result is a pure function of the row and the quantizer; it may
+//! miss the nearest centroid of all lists.
 
 use rayon::prelude::*;
 
 use super::train::Quantizer;
 use crate::neighbors::kernel::{Bars, Packed, Queries, for_each_near};
 
-/// Groups whose centroids a row is compared with.
+/// Number of groups whose centroids a row is compared with.
 const GROUPS_PROBED: usize = 8;
-/// Rows that share the packed centroids at a time.
+/// Number of rows that are compared with the packed centroids together.
 const PANEL: usize = 256;
 
 /// A quantizer packed for assignment.
@@ -26,7 +26,7 @@ impl Assigner {
     /// Packs `quantizer`.
     pub(super) fn new(quantizer: &Quantizer) -> Self {
         let dim = quantizer.dim;
-        // The first group's centre is as good a shift as any: it lies among the data.
+        // Any point near the data can serve as the common shift; the first group's centre is one.
         let center = quantizer.group_centers[..dim].to_vec();
         let pack = |rows: &[f32]| {
             let mut packed = Packed::default();
@@ -41,14 +41,14 @@ impl Assigner {
         Assigner { groups: pack(&quantizer.group_centers), group_starts: quantizer.group_starts.clone(), lists, center }
     }
 
-    /// The list of each row of `rows`.
+    /// Returns the list of each row of `rows`.
     pub(super) fn assign(&self, rows: &[f32]) -> Vec<u32> {
         let dim = self.center.len();
         let mut assigned = vec![0u32; rows.len() / dim];
         assigned.par_chunks_mut(PANEL).zip(rows.par_chunks(PANEL * dim)).for_each(|(out, rows)| {
             let row = |i: u32| &rows[i as usize * dim..][..dim];
             let mut queries = Queries::default();
-            // The rows that visit each group.
+            // The rows that are compared with each group.
             let mut visitors = vec![Vec::new(); self.lists.len()];
             if self.lists.len() <= GROUPS_PROBED {
                 visitors.fill((0..out.len() as u32).collect());
@@ -62,7 +62,7 @@ impl Assigner {
             let mut bars = Bars::default();
             for (group, visitors) in visitors.iter().enumerate().filter(|(_, v)| !v.is_empty()) {
                 queries.load(visitors.iter().map(|&i| row(i)), &self.center);
-                // What was found in other groups already is no farther.
+                // The best score from earlier groups is the first threshold.
                 bars.set(visitors.iter().map(|&i| best[i as usize].0));
                 for_each_near(&queries, &self.lists[group], &mut bars, |query, place, score| {
                     let best = &mut best[visitors[query] as usize];
@@ -82,7 +82,7 @@ impl Assigner {
     }
 }
 
-/// The row of `centers` nearest to each of `rows`.
+/// Returns for each of `rows` the index of its nearest row of `centers`.
 pub(super) fn nearest_of(centers: &[f32], dim: usize, rows: &[f32]) -> Vec<u32> {
     let center = centers[..dim].to_vec();
     let mut packed = Packed::default();
@@ -98,14 +98,14 @@ pub(super) fn nearest_of(centers: &[f32], dim: usize, rows: &[f32]) -> Vec<u32> 
     found
 }
 
-/// The `keep` best rows of a small table for each query, best first, as (score, row).
+/// Returns for each query the `keep` best rows of a small table, best first, as (score, row).
 pub fn nearest(queries: &Queries, table: &Packed, keep: usize) -> Vec<Vec<(f32, u32)>> {
     let mut best: Vec<Vec<(f32, u32)>> = vec![Vec::with_capacity(keep + 1); queries.count()];
     let mut bars = Bars::default();
     bars.set(best.iter().map(|_| f32::INFINITY));
     for_each_near(queries, table, &mut bars, |query, row, score| {
         let best = &mut best[query];
-        // Rows come in ascending order, so a tie stays behind the lower row.
+        // Rows come in ascending order, so a tie is inserted after the lower row.
         let at = best.partition_point(|&(s, _)| s <= score);
         best.insert(at, (score, row as u32));
         best.truncate(keep);

@@ -1,8 +1,8 @@
-//! The FFI to FAISS: k-means, the index file, and the search that tests use
-//! as an oracle. Everything unsafe about FAISS is in this file.
+//! The FFI to FAISS: k-means, the index file, and the search that tests use as a reference. All unsafe
+//! code for FAISS is in this file.
 //!
-//! What must hold: FAISS runs on one thread per call (ours run beside each
-//! other), and a build without SIMD is refused at start.
+//! Invariants: FAISS runs on one thread per call, since calls run on several threads in parallel; a build
+//! of FAISS without SIMD is refused at the start.
 
 use std::ffi::{CString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
@@ -11,11 +11,11 @@ use std::sync::OnceLock;
 
 use crate::{Error, Result};
 
-// The shim needs FAISS linked in; naming the crate is what does it.
+// The shim needs FAISS linked in, which naming the crate ensures.
 use faiss_sys as _;
 
 const WHY: usize = 512;
-/// What FAISS's message ends with where the disk is full: the C library's words.
+/// The C library's text with which a FAISS message ends where the disk is full.
 const FULL: &str = "No space left on device";
 
 #[expect(unsafe_code, reason = "FFI to the FAISS shim")]
@@ -53,7 +53,7 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// Turns a shim's status and message into a result.
+/// Turns a status and message of the shim into a result.
 fn told(doing: &'static str, status: c_int, why: &[u8; WHY]) -> Result<()> {
     if status == 0 {
         return Ok(());
@@ -67,10 +67,12 @@ fn c_path(path: &Path) -> Result<CString> {
         .map_err(|_| Error::Faiss { doing: "name a file", why: format!("{} has a NUL byte", path.display()) })
 }
 
-/// FAISS's own word on how it was compiled ("OPTIMIZE AVX2 …").
+/// Initialises FAISS and returns its compile options, such as "OPTIMIZE AVX2 …".
 ///
-/// The first call also turns BLAS threads off. Fails where the processor
-/// lacks AVX2 or FAISS was built without it.
+/// The first call also turns off BLAS threads.
+///
+/// # Errors
+/// [`Error::Faiss`] if the processor lacks AVX2 or FMA, or if FAISS was built without SIMD.
 pub fn start() -> Result<&'static str> {
     static OPTIONS: OnceLock<std::result::Result<String, String>> = OnceLock::new();
     let options = OPTIONS.get_or_init(|| {
@@ -79,7 +81,7 @@ pub fn start() -> Result<&'static str> {
             return Err("this processor lacks AVX2 and FMA, which this build needs".into());
         }
         let (mut out, mut why) = ([0u8; 256], [0u8; WHY]);
-        // SAFETY: both buffers outlive the call and their sizes are the ones the shim is told or fixed at.
+        // SAFETY: both buffers outlive the call; the shim is given the size of `out` and assumes that of `why`.
         #[expect(unsafe_code, reason = "FFI")]
         let status = unsafe { lowland_faiss_start(out.as_mut_ptr().cast(), out.len(), why.as_mut_ptr().cast()) };
         told("start", status, &why).map_err(|e| e.to_string())?;
@@ -95,7 +97,7 @@ pub fn start() -> Result<&'static str> {
     options.as_deref().map_err(|why| Error::Faiss { doing: "start", why: why.clone() })
 }
 
-/// Lloyd's k-means of `rows` (n × dim) into `k ≤ n` centroids (k × dim), seeded.
+/// Runs seeded k-means (Lloyd) on `rows` (n × dim) and returns `k ≤ n` centroids (k × dim).
 pub fn kmeans(rows: &[f32], dim: usize, k: usize, iterations: usize, seed: u64) -> Result<Vec<f32>> {
     start()?;
     let n = rows.len() / dim;
@@ -121,8 +123,8 @@ pub fn kmeans(rows: &[f32], dim: usize, k: usize, iterations: usize, seed: u64) 
     Ok(centroids)
 }
 
-/// Writes an IVFFlat index at `path` over the inverted lists in `lists_path`
-/// (list after list: its vectors as f32, then its ids as i64).
+/// Writes an IVFFlat index at `path` that refers to the inverted lists in `lists_path` (list after list:
+/// the vectors as f32, then the ids as i64).
 pub fn write_ivf(path: &Path, lists_path: &Path, centroids: &[f32], sizes: &[usize], nprobe: usize) -> Result<()> {
     start()?;
     let dim = centroids.len() / sizes.len().max(1);
@@ -144,7 +146,7 @@ pub fn write_ivf(path: &Path, lists_path: &Path, centroids: &[f32], sizes: &[usi
         )
     };
     told("write the index", status, &why).map_err(|error| match error {
-        // FAISS has only words for it: a full disk is one here as everywhere.
+        // FAISS reports errors only as text; a full disk is reported as an I/O error, as elsewhere.
         Error::Faiss { why, .. } if why.contains(FULL) => {
             lowland_io::Error::io(file, "write", std::io::Error::from_raw_os_error(libc::ENOSPC)).into()
         }
@@ -152,9 +154,9 @@ pub fn write_ivf(path: &Path, lists_path: &Path, centroids: &[f32], sizes: &[usi
     })
 }
 
-/// Searches the index file at `path` with FAISS itself: squared distances and
-/// ids, `k` a query. `probes` 0 keeps the index's own setting. The baseline
-/// and the oracle of the join; the pipeline does not use it.
+/// Searches the index file at `path` with FAISS: returns `k` squared distances and ids for each query.
+/// With `probes` 0 the index's own number of probes is used. A reference and baseline for the join; the
+/// pipeline does not call it.
 pub fn search(path: &Path, queries: &[f32], dim: usize, k: usize, probes: usize) -> Result<(Vec<f32>, Vec<i64>)> {
     start()?;
     let n = queries.len() / dim;
@@ -162,7 +164,7 @@ pub fn search(path: &Path, queries: &[f32], dim: usize, k: usize, probes: usize)
     let path = c_path(path)?;
     let (mut distances, mut ids) = (vec![0f32; n * k], vec![0i64; n * k]);
     let mut why = [0u8; WHY];
-    // SAFETY: the outputs hold n × k entries each, the queries n × dim floats.
+    // SAFETY: the outputs hold n × k values each, and the queries n × dim floats.
     #[expect(unsafe_code, reason = "FFI")]
     let status = unsafe {
         lowland_search(

@@ -1,10 +1,8 @@
-//! The vectors in list order: the file that FAISS calls on-disk inverted
-//! lists, seen as one table whose rows are renumbered by list.
+//! The vectors in list order: FAISS's on-disk inverted lists, used as one table whose rows are numbered by list.
 //!
-//! Layout of `lists.ivf`, list after list, nothing between: the list's
-//! vectors (size × dim × f32), then the rows of the source that they are
-//! (size × i64), little-endian. FAISS reads the same bytes through
-//! `index.faiss`. Row numbers are u32: planning refuses more rows than that.
+//! Layout of `lists.ivf`, little-endian, list after list without gaps: the list's vectors (size × dim ×
+//! f32), then the source row of each vector (size × i64). FAISS reads the same bytes through
+//! `index.faiss`. Row numbers are u32; planning refuses sources with more rows.
 
 use std::ops::Range;
 use std::path::Path;
@@ -14,56 +12,57 @@ use lowland_io::{Error as IoError, Mapped};
 use crate::Result;
 use crate::neighbors::kernel::squared_distance;
 
-/// The lists' shape: how many rows each has, and the centroids they belong to.
+/// The sizes and centroids of the inverted lists.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListTable {
-    /// Components of a vector.
+    /// Number of components of a vector.
     pub dim: usize,
-    /// The first row of each list, and the number of rows last (nlist + 1).
+    /// The first row of each list, then the number of rows (nlist + 1 values).
     pub starts: Vec<u32>,
     /// The centroids, nlist × dim.
     pub centroids: Vec<f32>,
-    /// The list of the first row of each stretch of rows, and the last list.
+    /// The rows are divided into stretches of equal length; this holds the list of the first row of each
+    /// stretch, then the last row's list.
     stretches: Vec<u32>,
-    /// A stretch has two to the power of so many rows.
+    /// log₂ of the number of rows of a stretch.
     shift: u32,
 }
 
 impl ListTable {
-    /// The table of lists that begin at `starts`, the number of rows last.
+    /// Creates the table of lists that begin at `starts`, whose last value is the number of rows.
     pub fn new(dim: usize, starts: Vec<u32>, centroids: Vec<f32>) -> Self {
         let (rows, lists) = (starts.last().copied().unwrap_or(0), starts.len().saturating_sub(1).max(1) as u32);
-        // No more than twice as many stretches as lists.
+        // At most about twice as many stretches as lists.
         let shift = (rows / lists).max(1).ilog2();
         let list_of = |row: u32| starts.partition_point(|&start| start <= row).saturating_sub(1) as u32;
         let stretches = (0..rows).step_by(1 << shift).chain(rows.checked_sub(1)).map(list_of).collect();
         ListTable { dim, starts, centroids, stretches, shift }
     }
 
-    /// Number of lists.
+    /// Returns the number of lists.
     pub fn count(&self) -> usize {
         self.starts.len() - 1
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn rows(&self) -> u32 {
         self.starts.last().copied().unwrap_or(0)
     }
 
-    /// The rows of list `list`.
+    /// Returns the rows of list `list`.
     pub fn range(&self, list: usize) -> Range<u32> {
         self.starts[list]..self.starts[list + 1]
     }
 
-    /// The list that holds row `row`.
+    /// Returns the list that contains row `row`.
     pub fn list_of(&self, row: u32) -> usize {
-        // A few lists at most begin within a stretch, unless many are empty.
+        // Only a few lists begin within a stretch, unless many are empty.
         let stretch = (row >> self.shift) as usize;
         let (first, last) = (self.stretches[stretch] as usize, self.stretches[stretch + 1] as usize);
         first + self.starts[first + 1..=last].partition_point(|&start| start <= row)
     }
 
-    /// The same for rows one after the other, quick where many lie in one list.
+    /// Returns the lists of several rows; fast if many consecutive rows belong to one list.
     pub fn lists_of(&self, rows: impl Iterator<Item = u32>) -> impl Iterator<Item = usize> {
         let (mut list, mut last) = (0, 0..0);
         rows.map(move |row| {
@@ -75,13 +74,13 @@ impl ListTable {
         })
     }
 
-    /// The centroid of list `list`.
+    /// Returns the centroid of list `list`.
     pub fn centroid(&self, list: usize) -> &[f32] {
         &self.centroids[list * self.dim..][..self.dim]
     }
 
-    /// The `count` lists nearest to list `own` by their centroids, nearest first:
-    /// others than itself, with rows.
+    /// Returns up to `count` lists with the nearest centroids to list `own`, nearest first, without `own`
+    /// and without empty lists.
     pub fn around(&self, own: usize, count: usize) -> Vec<u32> {
         let center = self.centroid(own);
         let mut near: Vec<(f32, u32)> = (0..self.count())
@@ -97,26 +96,29 @@ impl ListTable {
         near.into_iter().map(|(_, list)| list).collect()
     }
 
-    /// Bytes of the table of so many lists.
+    /// Returns the bytes of the table for `lists` lists.
     pub fn bytes(lists: usize, dim: usize) -> u64 {
         lists as u64 * (dim as u64 + 3) * 4
     }
 
-    /// Bytes of a list's entry: its vector and its id.
+    /// Returns the bytes of an entry of a list: a vector and an id.
     pub fn entry_bytes(dim: usize) -> usize {
         dim * 4 + 8
     }
 }
 
-/// The vectors in list order, mapped.
+/// The vectors in list order, memory-mapped.
 pub struct Lists {
-    /// The shape.
+    /// The sizes and centroids.
     pub table: ListTable,
     map: Mapped,
 }
 
 impl Lists {
-    /// Opens `lists.ivf` at `path`, whose shape is `table`.
+    /// Opens `lists.ivf` at `path` with the sizes and centroids of `table`.
+    ///
+    /// # Errors
+    /// A file that cannot be mapped or has the wrong length.
     pub fn open(path: &Path, table: ListTable) -> Result<Self> {
         let map = Mapped::open(path)?;
         let expected = u64::from(table.rows()) * ListTable::entry_bytes(table.dim) as u64;
@@ -127,14 +129,14 @@ impl Lists {
         Ok(Lists { table, map })
     }
 
-    /// The vectors of list `list`, row after row.
+    /// Returns the vectors of list `list`, row after row.
     pub fn vectors(&self, list: usize) -> Result<&[f32]> {
         let range = self.table.range(list);
         let offset = range.start as usize * ListTable::entry_bytes(self.table.dim);
         Ok(self.map.floats(offset, range.len() * self.table.dim)?)
     }
 
-    /// Reads the vectors of rows `range`, without the map.
+    /// Reads the vectors of rows `range` with file reads instead of the memory map.
     pub fn read(&self, range: Range<u32>, to: &mut [f32]) -> Result<()> {
         let (dim, mut at, mut rest) = (self.table.dim, range.start, to);
         while at < range.end {
@@ -149,7 +151,7 @@ impl Lists {
         Ok(())
     }
 
-    /// The vector of row `row`, in list order.
+    /// Returns the vector of row `row`, numbered in list order.
     pub fn row(&self, row: u32) -> Result<&[f32]> {
         let list = self.table.list_of(row);
         let place = (row - self.table.starts[list]) as usize;
@@ -157,11 +159,11 @@ impl Lists {
         Ok(&self.vectors(list)?[place * dim..][..dim])
     }
 
-    /// The source's rows that list `list` holds, in order.
+    /// Returns the source rows of list `list`, in order.
     pub fn source_rows(&self, list: usize) -> impl ExactSizeIterator<Item = u64> + '_ {
         let range = self.table.range(list);
         let start = range.start as usize * ListTable::entry_bytes(self.table.dim) + range.len() * self.table.dim * 4;
-        // The file's length was checked at opening.
+        // The file's length was checked when it was opened.
         self.map.bytes()[start..start + range.len() * 8]
             .as_chunks::<8>()
             .0

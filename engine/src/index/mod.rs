@@ -1,12 +1,12 @@
-//! The index stage: train the quantizer, give every row its list, and write
-//! the vectors in list order as an index that FAISS itself opens.
+//! The index stage: trains the coarse quantizer, assigns each row to an inverted list, and writes the
+//! vectors in list order as an index that FAISS can open.
 //!
-//! Rows arrive in batches and collect in a *shard*, a buffer of as many rows
-//! as the plan allows (`shards`); a full shard is sorted by list and written
-//! out, and at the end the shards are merged list by list. The quantizer and
-//! each shard are units: a run that was stopped trains and reads no row twice.
-//! Rows of a list keep the source's order, so the files do not depend on how
-//! many shards there were.
+//! Rows arrive in batches and are collected in a shard, a buffer of as many rows as the plan allows
+//! (`shards`). A full shard is sorted by list and written; at the end the shards are merged list by list.
+//! The quantizer and each shard are units: a resumed run neither trains again nor reads a row of a
+//! finished shard again.
+//!
+//! Invariant: the rows of a list keep the source's order, so that the files do not depend on the number of shards.
 
 mod assign;
 pub mod faiss;
@@ -32,17 +32,17 @@ use crate::plan::Plan;
 use crate::work::Work;
 use crate::{Error, Result, scan};
 
-/// The index file that FAISS opens.
+/// Name of the index file that FAISS opens.
 pub const INDEX: &str = "index.faiss";
-/// The vectors in list order: FAISS's on-disk inverted lists.
+/// Name of the file with the vectors in list order: FAISS's on-disk inverted lists.
 pub const LISTS: &str = "lists.ivf";
-/// The shape of the lists and their centroids.
+/// Name of the file with the lists' sizes and centroids.
 pub const TABLE: &str = "lists.table";
 
-/// Files with their stamps, as the manifest takes them.
+/// Files with their stamps (length and checksum), as recorded in the manifest.
 pub type Made = Vec<(String, FileStamp)>;
 
-/// Builds the index of `source` from the scan's training sample.
+/// Builds the index of `source` from the training sample of the scan stage, and returns the written files.
 pub fn build(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<Made> {
     let (dim, needs, progress) = (plan.shape.dim, needs(plan), work.progress);
     let held = work.hold(&needs, "train")?;
@@ -100,7 +100,7 @@ pub fn build(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<M
     Ok(made)
 }
 
-/// The quantizer, trained now or by an earlier process: the stage's first unit.
+/// Returns the quantizer, which is trained now or was trained by an earlier process: the stage's first unit.
 fn quantizer(plan: &Plan, work: &Work<'_>) -> Result<Quantizer> {
     const UNIT: &str = "quantizer";
     const FILE: &str = "quantizer.bin";
@@ -117,17 +117,17 @@ fn quantizer(plan: &Plan, work: &Work<'_>) -> Result<Quantizer> {
     Ok(quantizer)
 }
 
-/// Opens the lists of a finished index stage.
+/// Opens the inverted lists of a finished index stage in `dir`.
 pub fn open(dir: &Path) -> Result<Lists> {
     Lists::open(&dir.join(LISTS), read_table(&dir.join(TABLE))?)
 }
 
-/// What the stage holds: training first, then shards.
+/// Returns the memory that the stage holds, phase by phase: training, assigning rows, writing.
 pub fn needs(plan: &Plan) -> Needs {
     let (dim, sampled) = (plan.shape.dim, plan.index.sample_rows as usize);
     let sample = sampled as u64 * dim as u64 * 4;
     let rows = plan.index.shard_rows as u64;
-    // As trained, as packed, and as FAISS takes them.
+    // As trained, as packed, and as held by FAISS.
     let centroids = ("centroids, also packed", 3 * plan.table_bytes());
     Needs::default()
         .phase(
@@ -159,12 +159,12 @@ pub fn needs(plan: &Plan) -> Needs {
         )
 }
 
-/// Bytes of a row in a shard.
+/// Returns the bytes of a row in a shard.
 pub fn shard_row_bytes(dim: usize) -> u64 {
     shards::row_bytes(dim) + 4
 }
 
-/// Bytes on disk: shards while they are merged, and the files that stay.
+/// Returns the bytes on disk: temporary files (shards while they are merged), and files that stay.
 pub fn disk(plan: &Plan) -> (u64, u64) {
     let (rows, dim) = (plan.shape.rows, plan.shape.dim as u64);
     let lists = rows * (dim * 4 + 8);
@@ -188,8 +188,8 @@ pub(crate) fn write_floats(to: &mut impl Write, values: &[f32]) -> std::io::Resu
     Ok(())
 }
 
-/// `lists.table`, version 1: "LLT1", dim u32, nlist u32, then nlist + 1 starts
-/// (u32) and nlist × dim centroids (f32), little-endian.
+/// Writes `lists.table`, version 1, little-endian: "LLT1", dim (u32), nlist (u32), then nlist + 1 starts
+/// (u32) and nlist × dim centroids (f32).
 fn write_table(path: &Path, table: &ListTable) -> Result<FileStamp> {
     let mut file = PendingFile::create(path)?;
     let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| failed(path, e));
@@ -224,27 +224,27 @@ fn read_table(path: &Path) -> Result<ListTable> {
     Ok(ListTable::new(dim, starts, centroids))
 }
 
-/// Writes `index.faiss`: for small data an exact `IDMap2,Flat` that holds the
-/// vectors itself, otherwise an `IVF,Flat` over `lists.ivf`.
+/// Writes `index.faiss`: for an exact index an `IDMap2,Flat` that contains the vectors, otherwise an
+/// `IVF,Flat` that refers to `lists.ivf`.
 fn write_index(plan: &Plan, table: &ListTable, dir: &Path) -> Result<FileStamp> {
     let path = dir.join(INDEX);
     if plan.index.exact {
         return write_flat(&path, &Lists::open(&dir.join(LISTS), table.clone())?);
     }
     let sizes: Vec<usize> = (0..table.count()).map(|l| table.range(l).len()).collect();
-    // FAISS keeps the lists' path in the file: an absolute one opens from anywhere.
+    // FAISS stores the path of the lists in the file; an absolute path can be opened from any directory.
     let lists = std::path::absolute(dir.join(LISTS)).map_err(|e| IoError::io(dir, "resolve", e))?;
     let unfinished = dir.join(format!("{INDEX}.part"));
     const PROBES: usize = 16;
     faiss::write_ivf(&unfinished, &lists, &table.centroids, &sizes, PROBES.min(table.count())).inspect_err(|_| {
-        // Nobody is left to tell of a second failure; the run directory is swept when opened.
+        // A second failure is not reported; unfinished files are deleted when the run directory is next opened.
         let _ = std::fs::remove_file(&unfinished);
     })?;
     Ok(lowland_io::adopt(&unfinished, &path)?)
 }
 
-/// FAISS's own layout of an IndexIDMap2 over an IndexFlatL2, written row by
-/// row so that the vectors need not be in memory together.
+/// Writes FAISS's format of an IndexIDMap2 over an IndexFlatL2, row by row, so that the vectors need not
+/// be in memory together.
 fn write_flat(path: &Path, lists: &Lists) -> Result<FileStamp> {
     let (dim, rows) = (lists.table.dim, u64::from(lists.table.rows()));
     let mut file = PendingFile::create(path)?;
@@ -254,10 +254,10 @@ fn write_flat(path: &Path, lists: &Lists) -> Result<FileStamp> {
             write(kind)?;
             write(&(dim as i32).to_le_bytes())?;
             write(&(rows as i64).to_le_bytes())?;
-            // Two fields that FAISS no longer uses but still writes.
+            // Two fields that FAISS still writes but no longer uses.
             write(&(1i64 << 20).to_le_bytes())?;
             write(&(1i64 << 20).to_le_bytes())?;
-            write(&[1])?; // trained
+            write(&[1])?; // is trained
             write(&1i32.to_le_bytes())?; // METRIC_L2
         }
         write(&(rows * dim as u64).to_le_bytes())?;

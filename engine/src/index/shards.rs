@@ -1,10 +1,9 @@
-//! Rows on their way into list order, a bufferful at a time.
+//! Shards: brings rows into list order, one buffer at a time.
 //!
-//! `shard-<n>.ivf`, version 1, little-endian: "LLD1", lists u32, first row of
-//! the source u64, rows u64, size of each list u32; then list after list the
-//! vectors (f32) and the source's rows (i64), as in `lists.ivf`. A shard is a
-//! unit of the index stage; which rows it holds is the budget's choice, and
-//! does not outlive the merge.
+//! `shard-<n>.ivf`, version 1, little-endian: "LLD1", number of lists (u32), first row of the source
+//! (u64), number of rows (u64), size of each list (u32); then list after list the vectors (f32) and the
+//! source rows (i64), as in `lists.ivf`. A shard is a unit of the index stage. The memory budget decides
+//! which rows a shard holds; the merged file does not depend on it.
 
 use std::io::Write;
 use std::path::Path;
@@ -20,27 +19,27 @@ use crate::work::Work;
 const MAGIC: &[u8; 4] = b"LLD1";
 const HEADER: usize = 24;
 
-/// What the manifest keeps of a shard.
+/// Record of a shard in the manifest.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Kept {
     first: u64,
     rows: u64,
 }
 
-/// The buffer, and what was spilled before.
+/// The current buffer and the shards written so far.
 pub(super) struct Shards<'a> {
     work: Work<'a>,
     source: &'a dyn Source,
     dim: usize,
     nlist: usize,
     capacity: usize,
-    /// The source's row that is first in the buffer.
+    /// Source row of the first row in the buffer.
     first: u64,
     values: Vec<f32>,
     lists: Vec<u32>,
-    /// Shards spilled so far.
+    /// Number of shards written.
     spilled: usize,
-    /// The last of them, on its way to the disk.
+    /// The last shard, while a thread syncs it to disk.
     syncing: Option<Syncing>,
 }
 
@@ -59,7 +58,7 @@ fn file_name(shard: usize) -> String {
 }
 
 impl<'a> Shards<'a> {
-    /// An empty buffer of `capacity` rows, after the shards that are finished.
+    /// Creates an empty buffer of `capacity` rows that continues after the finished shards.
     pub(super) fn resume(source: &'a dyn Source, nlist: usize, capacity: usize, work: Work<'a>) -> Result<Self> {
         let (mut first, mut spilled) = (0, 0);
         while let Some(kept) = work.finished::<Kept>(&unit(spilled))? {
@@ -80,7 +79,7 @@ impl<'a> Shards<'a> {
         })
     }
 
-    /// The source's row that comes next.
+    /// Returns the number of the next source row.
     pub(super) fn next_row(&self) -> u64 {
         self.first + self.lists.len() as u64
     }
@@ -89,10 +88,10 @@ impl<'a> Shards<'a> {
         self.capacity - self.lists.len()
     }
 
-    /// Adds the next rows, of the given lists.
+    /// Adds the next rows, with the list of each.
     pub(super) fn add(&mut self, rows: &[f32], lists: &[u32]) {
         if self.values.capacity() == 0 {
-            // Once, so that growth never doubles it.
+            // Allocated once in full, since growth by doubling would exceed the plan.
             self.values.reserve_exact(self.capacity * self.dim);
             self.lists.reserve_exact(self.capacity);
         }
@@ -100,7 +99,7 @@ impl<'a> Shards<'a> {
         self.lists.extend_from_slice(lists);
     }
 
-    /// Writes the buffer by list, in the lists' own layout; `sizes` counts each list's rows.
+    /// Writes the buffer sorted by list, in the layout of `lists.ivf`; `sizes` is the number of rows of each list.
     fn write_to(&self, file: &mut PendingFile, sizes: &[u32]) -> Result<()> {
         let mut next: Vec<u32> = sizes
             .iter()
@@ -140,7 +139,7 @@ impl<'a> Shards<'a> {
         sizes
     }
 
-    /// Writes the buffer out and empties it. The disk is waited for while the next rows come.
+    /// Writes the buffer as a shard and empties it. A separate thread syncs the file while the next rows arrive.
     pub(super) fn spill(&mut self) -> Result<()> {
         self.await_sync()?;
         let path = self.work.path(&file_name(self.spilled));
@@ -165,7 +164,7 @@ impl<'a> Shards<'a> {
         Ok(())
     }
 
-    /// Records the last shard once it is durable.
+    /// Waits until the last shard is durable and records it in the manifest.
     fn await_sync(&mut self) -> Result<()> {
         let Some(Syncing { shard, kept, thread }) = self.syncing.take() else { return Ok(()) };
         let stamp = match thread.join() {
@@ -176,7 +175,7 @@ impl<'a> Shards<'a> {
         self.work.finish(&unit(shard), vec![(file_name(shard), stamp)], &kept)
     }
 
-    /// Writes the lists' file `path`; returns each list's size.
+    /// Writes the file of all lists to `path`; returns each list's size.
     pub(super) fn finish(mut self, path: &Path) -> Result<(Vec<u32>, FileStamp)> {
         if self.spilled == 0 {
             let sizes = self.sizes();
@@ -225,18 +224,18 @@ impl<'a> Shards<'a> {
 
 impl Drop for Shards<'_> {
     fn drop(&mut self) {
-        // No thread outlives its stage. A shard that is not recorded is made again.
+        // No thread may outlive its stage. A shard that is not recorded is written again by the next process.
         if let Some(syncing) = self.syncing.take() {
             let _ = syncing.thread.join();
         }
     }
 }
 
-/// A shard being merged.
+/// A shard that is being merged.
 struct Shard {
     map: Mapped,
     nlist: usize,
-    /// Where the next list begins.
+    /// Byte offset of the next list.
     at: usize,
 }
 
@@ -255,7 +254,7 @@ impl Shard {
 
     fn size(&self, list: usize) -> u32 {
         debug_assert!(list < self.nlist);
-        // The header's length was checked at opening.
+        // The header's length was checked when the file was opened.
         let bytes = &self.map.bytes()[HEADER + list * 4..][..4];
         u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
     }
@@ -270,7 +269,7 @@ impl Shard {
     }
 }
 
-/// Bytes of a row in the buffer: its vector and its list.
+/// Returns the bytes of a row in the buffer: its vector and its list.
 pub(super) fn row_bytes(dim: usize) -> u64 {
     dim as u64 * 4 + 4
 }

@@ -1,10 +1,9 @@
-// The few calls that lowland makes into FAISS, as C functions.
+// C functions for the few calls that lowland makes into FAISS.
 //
-// What must hold: no exception leaves a function (the caller is Rust); every
-// function returns 0, or 1 with a message in `why`; nothing here starts more
-// than one thread, because the callers are rayon workers and because the sums
-// of k-means then do not depend on how many there are. (They do depend on the
-// machine's BLAS: another kind of processor may find other centroids.)
+// Invariants: no exception leaves a function, since the caller is Rust. Every function returns 0, or 1
+// with a message in `why`. No function starts more than one thread, because the callers are rayon workers
+// and because the sums of k-means would depend on the number of threads. (They still depend on the
+// machine's BLAS: another type of processor may find other centroids.)
 
 #include <omp.h>
 
@@ -46,8 +45,8 @@ int guarded(char* why, F&& body) {
 
 extern "C" {
 
-// Writes FAISS's compile options ("AVX2 ", "GENERIC ", …) into `out` and turns
-// OpenBLAS's own threads off for the process.
+// Writes FAISS's compile options ("AVX2 ", "GENERIC ", …) to `out` and turns off OpenBLAS's own threads
+// for the process.
 int lowland_faiss_start(char* out, size_t room, char* why) {
     return guarded(why, [&] {
         if (openblas_set_num_threads != nullptr) {
@@ -57,7 +56,7 @@ int lowland_faiss_start(char* out, size_t room, char* why) {
     });
 }
 
-// Lloyd's k-means: `n` rows of `d` floats into `k` centroids (k × d floats).
+// Runs k-means (Lloyd) on `n` rows of `d` floats; writes `k` centroids (k × d floats).
 int lowland_kmeans(
         size_t d,
         size_t n,
@@ -80,8 +79,8 @@ int lowland_kmeans(
     });
 }
 
-// Writes an IVFFlat index file at `path` over inverted lists that already lie
-// in `lists_path`, list after list: sizes[l] × d floats, then sizes[l] ids.
+// Writes an IVFFlat index file at `path` that refers to existing inverted lists in `lists_path`: list
+// after list sizes[l] × d floats, then sizes[l] ids.
 int lowland_write_ivf(
         const char* path,
         const char* lists_path,
@@ -115,8 +114,8 @@ int lowland_write_ivf(
     });
 }
 
-// Reads the index at `path` and searches it: `n` queries, `k` nearest each.
-// `probes` 0 keeps the index's own setting. The oracle of the tests.
+// Reads the index at `path` and finds the `k` nearest vectors of each of `n` queries. With `probes` 0 the
+// index's own number of probes is used. A reference for tests.
 int lowland_search(
         const char* path,
         size_t n,

@@ -1,9 +1,8 @@
-//! Training the coarse quantizer: k-means in two levels on a seeded sample.
+//! Trains the coarse quantizer: k-means in two levels on a seeded sample.
 //!
-//! One level would cost sample × lists distances an iteration; two levels of
-//! about √lists each cost a √lists-th of that, and leave the lists in an order in
-//! which near ones have near numbers. FAISS trains each part on one thread;
-//! the parts run side by side, and the result does not depend on how many do.
+//! One level would compute sample × lists distances per iteration. Two levels of about √lists centroids each compute
+//! about 1/√lists of that, and number the lists so that near lists have near numbers. FAISS trains each group on one
+//! thread, with groups in parallel; the result does not depend on the number of threads.
 
 use std::io::Write;
 use std::path::Path;
@@ -17,28 +16,30 @@ use crate::Result;
 use crate::observe::Progress;
 use crate::random::stratified;
 
-/// Lists that one level of k-means still trains cheaply.
+/// Number of lists up to which one level of k-means is cheap.
 const ONE_LEVEL: usize = 256;
-/// Rows a centroid in the upper level's sample.
+/// Number of sample rows per centroid of the upper level.
 const UPPER_ROWS: usize = 128;
 const ITERATIONS: usize = 10;
-/// Lists of a group, about, at most: a row is compared with those of a few groups, whatever lists there are.
+/// Approximate limit of the number of lists in a group, which bounds the comparisons of a row for any
+/// number of lists.
 const GROUP_LISTS: usize = 64;
 
-/// A trained quantizer: centroids, in groups of near ones.
+/// A trained quantizer: centroids, in groups of near centroids.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Quantizer {
-    /// Components of a centroid.
+    /// Number of components of a centroid.
     pub dim: usize,
-    /// nlist × dim.
+    /// The centroids of the lists: nlist × dim.
     pub centroids: Vec<f32>,
-    /// The upper level: groups × dim.
+    /// The centroids of the upper level: groups × dim.
     pub group_centers: Vec<f32>,
-    /// The first list of each group, and nlist last.
+    /// The first list of each group; the last value is nlist.
     pub group_starts: Vec<u32>,
 }
 
-/// Trains `nlist` centroids on `sample` (rows × dim, at least one row a list), which it reorders.
+/// Trains `nlist` centroids on `sample` (rows × dim, at least one row per list). The order of the
+/// sample's rows is changed.
 pub fn train(sample: &mut [f32], dim: usize, nlist: usize, seed: u64, progress: &Progress<'_>) -> Result<Quantizer> {
     let rows = sample.len() / dim;
     let nlist = nlist.min(rows).max(1);
@@ -68,7 +69,7 @@ pub fn train(sample: &mut [f32], dim: usize, nlist: usize, seed: u64, progress: 
         rest = later;
     }
 
-    // Empty groups go; the others keep their order.
+    // Empty groups are dropped; the others keep their order.
     let parts: Vec<(usize, Vec<f32>)> = members
         .par_iter()
         .zip(&shares)
@@ -89,14 +90,14 @@ pub fn train(sample: &mut [f32], dim: usize, nlist: usize, seed: u64, progress: 
     Ok(quantizer)
 }
 
-/// Groups for so many lists: by the root, and of no more than [`GROUP_LISTS`] lists each.
+/// Returns the number of groups for `nlist` lists: the square root, or more, so that a group has about
+/// [`GROUP_LISTS`] lists at most.
 pub(crate) fn groups(nlist: usize) -> usize {
     ((nlist as f64).sqrt().round() as usize).max(nlist / GROUP_LISTS)
 }
 
-/// Reorders `sample` by the group of each row, the order within a group kept,
-/// in place: a second sample would be as large as the first. Returns the
-/// groups' sizes.
+/// Sorts `sample` by the group of each row, stably and in place, since a copy would double the memory.
+/// Returns the groups' sizes.
 fn by_group(sample: &mut [f32], dim: usize, group_of: Vec<u32>, groups: usize) -> Vec<usize> {
     let mut sizes = vec![0; groups];
     group_of.iter().for_each(|&group| sizes[group as usize] += 1);
@@ -105,14 +106,14 @@ fn by_group(sample: &mut [f32], dim: usize, group_of: Vec<u32>, groups: usize) -
         next.push(start);
         start + size as u32
     });
-    // Where each row goes.
+    // The destination of each row.
     let mut to = group_of;
     for place in &mut to {
         let next = &mut next[*place as usize];
         *place = *next;
         *next += 1;
     }
-    // Along the cycles: each exchange brings one row to where it belongs.
+    // Follows the cycles of the permutation: each swap brings one row to its destination.
     for row in 0..to.len() {
         while to[row] as usize != row {
             let there = to[row] as usize;
@@ -125,8 +126,8 @@ fn by_group(sample: &mut [f32], dim: usize, group_of: Vec<u32>, groups: usize) -
     sizes
 }
 
-/// Divides `total` lists among groups in proportion to their sizes, at least
-/// one and at most a list a member, by largest remainder (ties to the first).
+/// Divides `total` lists among groups in proportion to their sizes: at least one list per group and at
+/// most one per member, by largest remainder (ties go to the first group).
 fn shares(sizes: &[usize], total: usize) -> Vec<usize> {
     let all: usize = sizes.iter().sum();
     let mut shares: Vec<usize> = sizes.iter().map(|&s| (s * total / all).max(1).min(s)).collect();
@@ -152,9 +153,9 @@ fn shares(sizes: &[usize], total: usize) -> Vec<usize> {
 }
 
 impl Quantizer {
-    /// Writes `quantizer.bin`, version 1, little-endian: "LLQ1", components,
-    /// lists, groups (u32); the first list of each group and their number last
-    /// (u32); centroids, then groups' centres (f32).
+    /// Writes `quantizer.bin`, version 1, little-endian: "LLQ1", number of components, lists and groups
+    /// (u32); the first list of each group, then the number of lists (u32); the centroids, then the
+    /// groups' centres (f32).
     pub fn write(&self, path: &Path) -> Result<FileStamp> {
         let mut file = PendingFile::create(path)?;
         let head = [self.dim as u32, self.count() as u32, self.group_starts.len() as u32 - 1];
@@ -168,7 +169,10 @@ impl Quantizer {
         Ok(file.finish()?)
     }
 
-    /// Reads it back.
+    /// Reads a quantizer from `path`.
+    ///
+    /// # Errors
+    /// A file that cannot be read or has another format.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| IoError::io(path, "read", e))?;
         let corrupt = || IoError::Corrupt { path: path.into(), what: "not a quantizer, version 1".into() };
@@ -190,18 +194,19 @@ impl Quantizer {
         Ok(Quantizer { dim, centroids: floats(centroids), group_centers: floats(centers), group_starts })
     }
 
-    /// Number of lists.
+    /// Returns the number of lists.
     pub fn count(&self) -> usize {
         self.centroids.len() / self.dim
     }
 
-    /// Bytes that training holds beside the sample itself.
+    /// Returns the bytes that training holds in addition to the sample.
     pub fn bytes(sample_rows: usize, dim: usize, nlist: usize, threads: usize) -> u64 {
         let groups = groups(nlist);
         let upper = if nlist <= ONE_LEVEL { 0 } else { (groups * UPPER_ROWS).min(sample_rows) };
-        // FAISS compares so many rows with so many centroids at a time on each thread.
+        // On each thread FAISS compares this many rows with this many centroids at a time.
         let scratch = 4096.min(sample_rows) * 1024.min(nlist / groups.max(1) * 4).max(groups) * 4;
-        // Rows' places; the upper level's rows, or each thread's scratch; the centroids' parts.
+        // The destination of each row; the upper level's rows, or each thread's scratch; the centroids of
+        // all groups, before and after they are joined.
         (sample_rows * 4 + (upper * dim * 4).max(threads * scratch) + 2 * nlist * dim * 4) as u64
     }
 }
