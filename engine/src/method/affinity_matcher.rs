@@ -1,4 +1,4 @@
-//! The guide's AffinityMatcher, exact: see [`Matcher`].
+//! The exact method `affinity-matcher`, after TorchDR's AffinityMatcher: see [`Matcher`].
 
 use super::all_pairs::{Exact, MOST_ROWS, cost, defaults, descent};
 use super::{Entry, Opt, Steps};
@@ -27,8 +27,9 @@ pub(super) static ENTRY: Entry = Entry {
                 affinity: config.affinity.affinity(config.perplexity, config.n_neighbors as f64),
                 cost: cost(config.metric),
                 loss: config.loss,
-                // Weights fall with the square of the rows, and the gradient of a square of their
-                // difference with more: at any length it may be that of the first positions.
+                // Weights fall with the square of the number of rows, and the gradient of their squared
+                // difference falls faster still. With many rows, the gradient at the first positions may
+                // therefore be below any threshold above 0, and the descent would end at once.
                 descent: Descent { min_grad_norm: 0.0, ..descent(config, own.descent) },
                 map: own.map,
             }

@@ -1,8 +1,7 @@
-//! What the exact methods share: a method's entry that computes all pairs, and
-//! how a config becomes the problem that it is.
+//! The shared parts of the exact methods: the table entry of a method that computes all pairs, and the
+//! translation of a config into the method's problem.
 //!
-//! What must hold: what a config says of a map decides the problem, and
-//! nothing else does.
+//! What must hold: the problem depends only on the settings that define the map.
 
 use super::{Entry, Steps};
 use crate::exact::{Cost, Descent, Optimizer as Stepper, Problem, Start};
@@ -11,22 +10,22 @@ use crate::observe::Progress;
 use crate::settings::Settings;
 use crate::{Error, Init, Metric, Result};
 
-/// What a method is made of that computes all pairs.
+/// The properties of a method that computes all pairs.
 #[derive(Debug)]
 pub(crate) struct Exact {
-    /// The problem that a config describes. Positions from a file are still to be read.
+    /// Returns the problem that the settings describe. Positions from a file are not read yet.
     pub(crate) problem: fn(&Settings) -> Problem,
-    /// The most rows. Their pairs are what decides: twice the rows take four times as long.
+    /// The largest number of rows. The time grows with the square of the rows.
     pub(crate) rows: u64,
-    /// The methods that stream in its place.
+    /// Streamed methods to use instead.
     pub(crate) instead: &'static [&'static str],
 }
 
-/// Rows of which an iteration takes some seconds, and a map some hours, on two cores.
+/// With this number of rows, an iteration takes some seconds and a map some hours, on two cores.
 pub(super) const MOST_ROWS: u64 = 100_000;
 
 impl Entry {
-    /// What all exact methods have in common.
+    /// The common properties of all exact methods.
     pub(super) const EXACT: Entry = Entry {
         name: "",
         about: "",
@@ -44,24 +43,25 @@ impl Entry {
     };
 }
 
-/// The guide's: squared distances, first positions from PCA, SGD.
+/// The defaults of TorchDR's guide: squared distances, first positions from PCA, SGD.
 pub(super) fn defaults(config: Settings) -> Settings {
     Settings { metric: Metric::Sqeuclidean, init: Init::Pca, optimizer: Optimizer::Momentum, ..config }
 }
 
-/// What a pair of rows costs that were made ready for `metric`, as the guide has it.
+/// Returns the cost of a pair of rows that were prepared for `metric`, as TorchDR's guide defines it.
 pub(super) fn cost(metric: Metric) -> Cost {
     match metric {
         Metric::Euclidean => Cost::Euclidean,
-        // Of rows of length √½ the square of the distance is 1 less the cosine.
+        // Rows prepared for cosine and correlation have length √½, so that their squared distance is 1 −
+        // cosine.
         Metric::Sqeuclidean | Metric::Hamming | Metric::Cosine | Metric::Correlation => Cost::Sqeuclidean,
         Metric::Angular => Cost::Angular,
         Metric::Manhattan => Cost::Manhattan,
     }
 }
 
-/// A method's own descent with what the config says of it. A run that is
-/// shorter than usual exaggerates for a third of it, as those that stream do.
+/// Returns a method's descent with the config's options. Early exaggeration lasts at most a third of the
+/// iterations, as in streamed methods.
 pub(super) fn descent(config: &Settings, own: Descent) -> Descent {
     let max_iter = config.n_epochs;
     let ball = matches!(own.optimizer, Stepper::RiemannianAdam(_));
@@ -76,7 +76,7 @@ pub(super) fn descent(config: &Settings, own: Descent) -> Descent {
         optimizer: match config.optimizer {
             _ if ball => own.optimizer,
             Optimizer::Adam => Stepper::ADAM,
-            // Gains are refused by the plan.
+            // The planner refuses gains.
             Optimizer::Momentum | Optimizer::Gains => Stepper::SGD,
         },
         lr: config.learning_rate.map(f64::from).or(own.lr),
@@ -88,7 +88,7 @@ pub(super) fn descent(config: &Settings, own: Descent) -> Descent {
     }
 }
 
-/// The objective of methods that have no edges: whoever brings some is told.
+/// The objective of methods without edges. Laying out edges with it is an error.
 #[derive(Debug)]
 struct NoEdges;
 

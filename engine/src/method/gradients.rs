@@ -1,5 +1,4 @@
-//! What moves a row, held against finite differences of each loss in f64, on
-//! every instruction set.
+//! Tests the kernels' forces against finite differences of each loss in f64, on every instruction set.
 
 use super::infotsne::InfoTsne;
 use super::largevis::LargeVis;
@@ -19,12 +18,12 @@ fn position(row: usize) -> [f32; 2] {
     std::array::from_fn(|d| 6.0 * unit(2, d as u64, row as u64) - 3.0)
 }
 
-/// Symmetric weights: of each pair of rows some have one.
+/// Returns symmetric weights, above 0 for some of the pairs.
 fn weight(a: usize, b: usize, coding: Coding) -> f64 {
     let draw = unit(9, a.min(b) as u64, a.max(b) as u64);
     match coding {
         _ if a == b || draw > 0.4 => 0.0,
-        // Both ends name it near, or one near and one mid-near, and so on.
+        // Codes of pairs that are near from one end or both, mid-near from one end or both, and combinations.
         Coding::Whole => [1.0, 2.0, 4.0, 5.0, 8.0, 10.0][(draw * 15.0) as usize % 6],
         _ => f64::from(draw) / 10.0,
     }
@@ -63,7 +62,7 @@ fn epoch(rate: f32, negatives: u32, seed: u64) -> Epoch {
     }
 }
 
-/// What a kernel runs on.
+/// The instruction set that a kernel runs on.
 #[derive(Debug, Clone, Copy)]
 enum On {
     Portable,
@@ -71,7 +70,7 @@ enum On {
     Widest,
 }
 
-/// What moves each row, as the kernel says.
+/// Returns the force on each row, times the learning rate, as the kernel computes it.
 fn forces<L: Loss>(loss: L, rate: f32, on: On) -> Vec<[f32; 2]> {
     moved(loss, &epoch(rate, 40, 5), on)
 }
@@ -93,12 +92,12 @@ fn moved<L: Loss>(loss: L, epoch: &Epoch, on: On) -> Vec<[f32; 2]> {
     };
     let kernel = Weighed(loss);
     match on {
-        // SAFETY: plain Rust needs nothing, and all rows are there.
+        // SAFETY: `Portable` needs no instruction set, and all rows are within the snapshot.
         #[expect(unsafe_code, reason = "test of a kernel")]
         On::Portable => unsafe { kernel.advance::<Portable, 2>(chunk) },
         #[cfg(target_arch = "x86_64")]
         On::Avx2 if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") => {
-            // SAFETY: the features were just asked for.
+            // SAFETY: the processor has the features, as checked in the guard.
             #[expect(unsafe_code, reason = "test of a kernel")]
             unsafe {
                 kernel::advance_avx2(&kernel, chunk);
@@ -106,7 +105,7 @@ fn moved<L: Loss>(loss: L, epoch: &Epoch, on: On) -> Vec<[f32; 2]> {
         }
         On::Avx2 | On::Widest => kernel::advance(&kernel, chunk),
     }
-    // A first velocity is the step itself.
+    // The first velocity is the force times the learning rate.
     moments.iter().map(|m| m[0]).collect()
 }
 
@@ -114,7 +113,7 @@ fn squared(a: [f64; 2], b: [f64; 2]) -> f64 {
     (a[0] - b[0]).powi(2) + (a[1] - b[1]).powi(2)
 }
 
-/// The derivative of `energy` by the two components of a place.
+/// Returns the derivative of `energy` by the two components of a position.
 fn derivative(at: [f64; 2], energy: &dyn Fn([f64; 2]) -> f64) -> [f64; 2] {
     const STEP: f64 = 1e-5;
     std::array::from_fn(|d| {
@@ -127,8 +126,8 @@ fn derivative(at: [f64; 2], energy: &dyn Fn([f64; 2]) -> f64) -> [f64; 2] {
     })
 }
 
-/// Holds the kernel's forces on all rows against −n ∂L: `pull(w, d²)` is what
-/// both directions of an edge add to n·L, `push` what all rows add as one of them stands somewhere.
+/// Compares the kernel's forces on all rows with −n ∂L. `pull(w, d²)` is the amount that both directions of an
+/// edge add to n·L, and `push` the amount that all rows add if one row is at a given position.
 fn check_rows<L: Loss>(loss: L, tolerance: f64, pull: fn(f64, f64) -> f64, push: &dyn Fn(usize, [f64; 2]) -> f64) {
     const RATE: f32 = 1e-3;
     let found = forces(loss, RATE, On::Portable);
@@ -154,7 +153,7 @@ fn check_rows<L: Loss>(loss: L, tolerance: f64, pull: fn(f64, f64) -> f64, push:
 #[test]
 fn t_sne_moves_down_its_loss() {
     let places: Vec<[f64; 2]> = (0..ROWS).map(|row| position(row).map(f64::from)).collect();
-    // n · log Σ q over all pairs, with one row somewhere else.
+    // n · log Σ q over all pairs, with one row moved.
     let push = |row: usize, at: [f64; 2]| {
         let place = |i: usize| if i == row { at } else { places[i] };
         let pairs = (0..ROWS).flat_map(|i| (0..ROWS).map(move |j| (i, j))).filter(|(i, j)| i != j);
@@ -177,7 +176,7 @@ fn every_instruction_set_draws_and_pushes_to_the_same_bits() {
     check(Pacmap::weighing(2.0, 900.0, 1.0));
 }
 
-/// A loss whose drawn rows push nothing: its pulls alone.
+/// A loss with the attraction of `L` and no repulsion.
 #[derive(Debug, Clone, Copy)]
 struct Pulls<L>(L);
 
@@ -185,11 +184,11 @@ struct Pulls<L>(L);
 impl<L: Loss> Loss for Pulls<L> {
     const CODING: Coding = L::CODING;
     unsafe fn pull<V: Lanes>(self, weight: V, squares: V) -> V {
-        // SAFETY: as the caller vouches.
+        // SAFETY: the caller guarantees the instruction set.
         unsafe { self.0.pull(weight, squares) }
     }
     unsafe fn push<V: Lanes>(self, _: V) -> [V; 2] {
-        // SAFETY: as the caller vouches.
+        // SAFETY: the caller guarantees the instruction set.
         unsafe { [V::splat(0.0), V::splat(1.0)] }
     }
 }
@@ -198,7 +197,7 @@ impl<L: Loss> Loss for Pulls<L> {
 fn edges_pull_down_their_losses() {
     check_rows(Pulls(LargeVis), 1e-4, |w, s| 2.0 * w * (2.0 + s).ln(), &|_, _| 0.0);
     check_rows(Pulls(InfoTsne), 1e-4, |w, s| 2.0 * w * (1.0 + s).ln(), &|_, _| 0.0);
-    // Plain sums over pairs: an edge's count is of both directions.
+    // Plain sums over pairs: an edge's count includes both directions.
     let pairs = |code: f64, s: f64| {
         let (middle, q) = ((code / 4.0).floor(), 1.0 + s);
         2.0 * (code - 4.0 * middle) * q / (10.0 + q) + 500.0 * middle * q / (1e4 + q)
@@ -206,7 +205,7 @@ fn edges_pull_down_their_losses() {
     check_rows(Pulls(Pacmap::weighing(2.0, 500.0, 1.0)), 1e-4, pairs, &|_, _| 0.0);
 }
 
-/// A loss whose edges pull nothing: its pushes alone.
+/// A loss with the repulsion of `L` and no attraction.
 #[derive(Debug, Clone, Copy)]
 struct Pushes<L>(L);
 
@@ -214,11 +213,11 @@ struct Pushes<L>(L);
 impl<L: Loss> Loss for Pushes<L> {
     const MASSES: bool = L::MASSES;
     unsafe fn pull<V: Lanes>(self, _: V, _: V) -> V {
-        // SAFETY: as the caller vouches.
+        // SAFETY: the caller guarantees the instruction set.
         unsafe { V::splat(0.0) }
     }
     unsafe fn push<V: Lanes>(self, squares: V) -> [V; 2] {
-        // SAFETY: as the caller vouches.
+        // SAFETY: the caller guarantees the instruction set.
         unsafe { self.0.push(squares) }
     }
     fn share(self, mass: f32, asked: u32, drawn: usize) -> f32 {
@@ -226,7 +225,7 @@ impl<L: Loss> Loss for Pushes<L> {
     }
 }
 
-/// The mean over many draws of what pushes each row.
+/// Returns the mean repulsion of each row over many draws.
 fn mean_pushes<L: Loss>(loss: L, asked: u32) -> Vec<[f64; 2]> {
     const DRAWS: u64 = 4000;
     let mut sums = vec![[0f64; 2]; ROWS];
@@ -238,7 +237,8 @@ fn mean_pushes<L: Loss>(loss: L, asked: u32) -> Vec<[f64; 2]> {
     sums
 }
 
-/// Holds the mean over many draws of what pushes each row against −n ∂L, `energy` of all places.
+/// Compares the mean repulsion of each row over many draws with −n ∂L, where `energy` returns n·L from all
+/// positions.
 fn check_draws<L: Loss>(loss: L, tolerance: f64, energy: &dyn Fn(&[[f64; 2]]) -> f64) {
     let found = mean_pushes(loss, ASKED);
     let places: Vec<[f64; 2]> = (0..ROWS).map(|row| position(row).map(f64::from)).collect();
@@ -256,12 +256,12 @@ fn check_draws<L: Loss>(loss: L, tolerance: f64, energy: &dyn Fn(&[[f64; 2]]) ->
     assert!(worst < tolerance * size, "{loss:?}: off by {worst:.1e} where the largest is {size:.1e}");
 }
 
-/// Rows drawn for each: whole sixteens.
+/// Number of negative samples: a multiple of sixteen.
 const ASKED: u32 = 304;
 
 #[test]
 fn drawn_rows_push_down_their_losses() {
-    // Of all pairs, as often as they are drawn.
+    // The sum over all pairs, times the mean number of times that a pair is drawn.
     fn pairs(of: fn(f64) -> f64) -> impl Fn(&[[f64; 2]]) -> f64 {
         move |at| {
             let each = (0..ROWS).flat_map(|i| (0..ROWS).map(move |j| (i, j))).filter(|(i, j)| i != j);
@@ -274,7 +274,7 @@ fn drawn_rows_push_down_their_losses() {
         let mass = |i: usize| (0..ROWS).filter(|&j| j != i).map(|j| 1.0 / (1.0 + squared(at[i], at[j]))).sum::<f64>();
         (0..ROWS).map(|i| mass(i).ln()).sum()
     };
-    // One over the mass of few draws is more than one over that of all.
+    // The tolerance is larger, because the mean of 1 / mass over few draws is larger than 1 / mass of all rows.
     check_draws(InfoTsne, 0.03, &contrast);
 }
 

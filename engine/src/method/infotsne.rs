@@ -1,6 +1,5 @@
-//! InfoNC-t-SNE (Damrich, Böhm, Hamprecht, Kobak 2023), as the guide has it:
-//! with entropic affinities P and Q = 1 / (1 + d²),
-//! L = −λ Σ Pᵢⱼ log Q + 1/n Σᵢ log Σ_{j ∈ Neg(i)} Q.
+//! InfoNC-t-SNE (Damrich, Böhm, Hamprecht, Kobak 2023), as in TorchDR's guide: with entropic affinities P and Q
+//! = 1 / (1 + d²), L = −λ Σ Pᵢⱼ log Q + 1/n Σᵢ log Σ_{j ∈ Neg(i)} Q.
 
 use super::{Entry, Opt, Steps};
 use crate::affinity::Affinity;
@@ -30,33 +29,33 @@ pub(super) static ENTRY: Entry = Entry {
     exact: None,
 };
 
-/// The loss.
+/// InfoTSNE's loss.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct InfoTsne;
 
 impl Loss for InfoTsne {
-    /// A row that is drawn is pushed by the mass of the one that draws it.
+    /// The repulsion of a drawn row depends on the mass of the row that draws it.
     const MASSES: bool = true;
     const ON_DEVICE: Option<&'static str> = Some("infotsne");
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
     unsafe fn pull<V: Lanes>(self, weight: V, squares: V) -> V {
-        // SAFETY: as the caller vouches.
+        // SAFETY: the caller guarantees the instruction set.
         unsafe { weight.mul(V::splat(4.0)).div(squares.add(V::splat(1.0))) }
     }
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
     unsafe fn push<V: Lanes>(self, squares: V) -> [V; 2] {
-        // SAFETY: as the caller vouches.
+        // SAFETY: the caller guarantees the instruction set.
         unsafe {
             let q = V::splat(1.0).div(squares.add(V::splat(1.0)));
             [V::splat(4.0).mul(q).mul(q), q]
         }
     }
 
-    /// The logarithm's derivative: one over the sum.
+    /// Returns 1 / mass, which is the derivative of the logarithm.
     #[inline(always)]
     fn share(self, mass: f32, _: u32, _: usize) -> f32 {
         1.0 / mass.max(f32::MIN_POSITIVE.sqrt())

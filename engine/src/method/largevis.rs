@@ -1,11 +1,12 @@
-//! LargeVis (Tang, Liu, Zhang, Mei 2016), as the guide has it: with entropic
-//! affinities P and Q = 1 / (2 + d²),
-//! L = −λ Σ Pᵢⱼ log Q − 1/n Σᵢ Σ_{j ∈ Neg(i)} log (1 − Q).
-//! Of negatives there are 35 where the guide has 5: the paper draws 5 and weighs
-//! each γ = 7; and its steps fall to 0. Maps of 63,666 packages then have a
+//! LargeVis (Tang, Liu, Zhang, Mei 2016), as in TorchDR's guide: with entropic affinities P and Q = 1 / (2 +
+//! d²), L = −λ Σ Pᵢⱼ log Q − 1/n Σᵢ Σ_{j ∈ Neg(i)} log (1 − Q).
+//!
+//! There are two deviations from the guide. Each row has 35 negative samples rather than 5, because the paper
+//! draws 5 and weights each with γ = 7; and the learning rate falls to 0. Maps of 63,666 packages then have a
 //! trustworthiness of .97.
-//! The guide's table writes Q = 1 / (1 + d²); there 1 − Q is 0 where two rows
-//! meet, and the reference computes what stands here.
+//!
+//! The guide's table has Q = 1 / (1 + d²), for which 1 − Q is 0 where two rows have the same position.
+//! TorchDR's code computes the formula above.
 
 use super::{Entry, Opt, Steps};
 use crate::affinity::Affinity;
@@ -30,7 +31,7 @@ pub(super) static ENTRY: Entry = Entry {
     exact: None,
 };
 
-/// The loss.
+/// LargeVis' loss.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LargeVis;
 
@@ -40,14 +41,14 @@ impl Loss for LargeVis {
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
     unsafe fn pull<V: Lanes>(self, weight: V, squares: V) -> V {
-        // SAFETY: as the caller vouches.
+        // SAFETY: the caller guarantees the instruction set.
         unsafe { weight.mul(V::splat(4.0)).div(squares.add(V::splat(2.0))) }
     }
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
     unsafe fn push<V: Lanes>(self, squares: V) -> [V; 2] {
-        // SAFETY: as the caller vouches.
+        // SAFETY: the caller guarantees the instruction set.
         unsafe {
             let below = squares.add(V::splat(1.0)).mul(squares.add(V::splat(2.0)));
             [V::splat(4.0).div(below), V::splat(0.0)]

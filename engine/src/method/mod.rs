@@ -1,12 +1,11 @@
-//! The methods: what each is made of, one small file a method.
+//! The table of methods, with one small file for each method.
 //!
-//! A method that streams is an input affinity, which becomes the edge store,
-//! and an objective, which moves the map over it; the rest of an entry is
-//! defaults. An exact one (`all_pairs`) is a problem of `exact`, and has no
-//! edges. A new one is a file with an `Entry`, and a line in the table below.
+//! A streamed method consists of an input affinity, from which the edge store is made, and an objective, which
+//! moves the map; the other fields of its entry are defaults. An exact method (`all_pairs`) is a problem of
+//! `exact`, and has no edges. To add a method, add a file with an `Entry`, and a line to the table below.
 //!
-//! What must hold: a method says which options it knows, and any other that
-//! is asked for is refused with the methods that do.
+//! What must hold: a method lists the options that it has. Any other option that the user sets is refused with
+//! a message that names the methods that have the option.
 
 mod all_pairs;
 #[cfg(test)]
@@ -26,12 +25,12 @@ use crate::layout::{Objective, Optimizer};
 use crate::settings::Settings;
 use crate::{Config, Error, Result};
 
-/// A line is a file with an `ENTRY`.
+/// Each line is the name of a file with an `ENTRY`.
 macro_rules! methods {
     ($($file:ident)*) => {
         $(mod $file;)*
 
-        /// All methods, in the order in which they are listed.
+        /// All methods, in the order in which they are listed to users.
         static TABLE: &[&Entry] = &[$(&$file::ENTRY),*];
     };
 }
@@ -50,38 +49,42 @@ methods! {
     phate
 }
 
-/// What a method is made of.
+/// The properties of a method.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// Its name, as it is given.
+    /// The name that users give.
     name: &'static str,
-    /// What it is, in some words.
+    /// A short description.
     about: &'static str,
-    /// The input affinity, which becomes edges; none where all pairs are computed.
+    /// The input affinity; `None` where all pairs are computed.
     affinity: Option<Affinity>,
-    /// What moves the map.
+    /// The loss, as the layout's kernel.
     objective: &'static dyn Objective,
-    /// The options that it knows, beside those that all methods do.
+    /// The method's options, in addition to those that all methods have.
     knows: &'static [Opt],
-    /// Its own defaults of them.
+    /// Returns the method's defaults, given those of all methods.
     defaults: fn(Settings) -> Settings,
-    /// Passes over the edges, or iterations over all pairs, by the number of rows.
+    /// Number of epochs, or of iterations over all pairs, by the number of rows.
     epochs: Steps,
-    /// Pushes for each pull or each row.
+    /// Returns the number of negative samples for each edge that fires (UMAP), or for each row.
     negatives: fn(&Settings) -> usize,
-    /// Epochs with early exaggeration, in a run of the usual length.
+    /// Number of epochs with early exaggeration, in a run of the usual length.
     exaggerated: usize,
-    /// Of so many epochs, those after which the step falls linearly to 0; none where it never does.
+    /// Returns, for a number of epochs, after how many of them the learning rate falls linearly to 0; `None` if
+    /// it never does.
     falls: fn(u32) -> Option<u32>,
-    /// Whether every second epoch of those in which the step falls repeats the draws of the first of them.
+    /// Whether, while the learning rate falls, every second epoch uses the random draws of the first such
+    /// epoch.
     repeats: bool,
-    /// The standard deviation of the first positions' first component; as wide as UMAP's where there is none.
+    /// Standard deviation of the first component of the first positions; `None`: the extent of UMAP's first
+    /// positions.
     begins: Option<f64>,
-    /// What it is where all pairs are computed: then affinity, objective and what follows it say nothing.
+    /// The properties of a method that computes all pairs; `affinity`, `objective` and the fields from
+    /// `negatives` on are then unused.
     exact: Option<Exact>,
 }
 
-/// One of the methods.
+/// A method.
 #[derive(Clone, Copy)]
 pub struct Method(&'static Entry);
 
@@ -92,52 +95,52 @@ impl Method {
     pub const LARGEVIS: Method = Method(&largevis::ENTRY);
     /// InfoNC-t-SNE (Damrich, Böhm, Hamprecht, Kobak 2023).
     pub const INFOTSNE: Method = Method(&infotsne::ENTRY);
-    /// t-SNE (van der Maaten, Hinton 2008), its repulsion by FFT (Linderman et al. 2019).
+    /// t-SNE (van der Maaten, Hinton 2008), with repulsion by FFT (Linderman et al. 2019).
     pub const TSNE: Method = Method(&tsne::ENTRY);
     /// PaCMAP (Wang, Huang, Rudin, Shaposhnik 2021).
     pub const PACMAP: Method = Method(&pacmap::ENTRY);
 
-    /// All of them, in the order in which they are listed.
+    /// Returns all methods, in the order in which they are listed to users.
     pub fn all() -> impl ExactSizeIterator<Item = Method> {
         TABLE.iter().copied().map(Method)
     }
 
-    /// The method of a name.
+    /// Returns the method with this name.
     pub fn named(name: &str) -> Option<Method> {
         Method::all().find(|method| method.name() == name)
     }
 
-    /// Its name.
+    /// Returns the method's name.
     pub fn name(self) -> &'static str {
         self.0.name
     }
 
-    /// What it is, in some words.
+    /// Returns a short description.
     pub fn about(self) -> &'static str {
         self.0.about
     }
 
-    /// Its input affinity, which becomes edges; none where it computes all pairs.
+    /// Returns the input affinity; `None` if the method computes all pairs.
     pub fn affinity(self) -> Option<Affinity> {
         self.0.affinity
     }
 
-    /// Whether it computes all pairs, for what fits, rather than stream.
+    /// Returns whether the method computes all pairs in memory, rather than streams.
     pub fn is_exact(self) -> bool {
         self.0.exact.is_some()
     }
 
-    /// What it is where it computes all pairs.
+    /// Returns the properties of a method that computes all pairs; `None` if it streams.
     pub(crate) fn exact(self) -> Option<&'static Exact> {
         self.0.exact.as_ref()
     }
 
-    /// Whether it knows an option.
+    /// Returns whether the method has an option.
     pub fn knows(self, opt: Opt) -> bool {
         opt.is_common() || self.0.knows.contains(&opt)
     }
 
-    /// Its own defaults, on those of all methods.
+    /// Returns the method's defaults, given those of all methods.
     pub(crate) fn defaults(self, common: Settings) -> Settings {
         (self.0.defaults)(common)
     }
@@ -146,17 +149,18 @@ impl Method {
         self.0.objective
     }
 
-    /// Passes over the edges of `rows` rows, or iterations over all their pairs, where nothing else is asked.
+    /// Returns the default number of epochs for `rows` rows, or of iterations over all their pairs.
     pub fn epochs(self, rows: u64) -> usize {
         self.0.epochs.at(rows)
     }
 
-    /// The same for any number of rows, for help: "500 up to 10,000 rows, 300 up to 100,000, 200 above".
+    /// Returns the default number of epochs for any number of rows, for the help: "500 up to 10,000 rows, 300
+    /// up to 100,000, 200 above".
     pub(crate) fn epochs_text(self) -> String {
         self.0.epochs.text()
     }
 
-    /// How the first step follows from the rows where none is asked, for help.
+    /// Returns the rule for the default learning rate, for the help.
     pub fn step_rule(self) -> &'static str {
         let ball = self.0.name == cosne::ENTRY.name;
         match Settings::of(self, 1000).optimizer {
@@ -172,17 +176,20 @@ impl Method {
         (self.0.negatives)(config)
     }
 
-    /// Epochs with early exaggeration: as many as usual, but no more than a third.
+    /// Returns the number of epochs with early exaggeration: the usual number, but at most a third of the
+    /// epochs.
     pub(crate) fn exaggerated(self, config: &Settings, epochs: usize) -> usize {
         if config.early_exaggeration == 1.0 { 0 } else { self.0.exaggerated.min(epochs / 3) }
     }
 
-    /// Of so many epochs, those after which the step falls linearly to 0; none where it never does.
+    /// Returns after how many of `epochs` epochs the learning rate falls linearly to 0; `None` if it never
+    /// does.
     pub(crate) fn falls(self, epochs: u32) -> Option<u32> {
         (self.0.falls)(epochs)
     }
 
-    /// Whether every second epoch of those in which the step falls repeats the draws of the first of them.
+    /// Returns whether, while the learning rate falls, every second epoch uses the random draws of the first
+    /// such epoch.
     pub(crate) fn repeats(self) -> bool {
         self.0.repeats
     }
@@ -191,13 +198,13 @@ impl Method {
         self.0.begins
     }
 
-    /// Refuses an option that is asked for and that the method does not know.
+    /// Refuses an option that the config sets and the method does not have.
     pub(crate) fn check_known(self, config: &Config) -> Result<()> {
         let asked = Opt::ALL.into_iter().find(|&opt| !self.knows(opt) && opt.is_asked(config));
         asked.map_or(Ok(()), |opt| Err(self.unknown(opt)))
     }
 
-    /// That the method does not know an option, and which do.
+    /// Returns the error for an option that the method does not have, which names the methods that have it.
     pub fn unknown(self, opt: Opt) -> Error {
         let known = opt.known_to();
         let does = if known.len() == 1 { "does" } else { "do" };

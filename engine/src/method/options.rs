@@ -1,14 +1,13 @@
-//! The one table of options: which method knows an option, and what its
-//! default is there. Help, documentation and code read defaults from here.
+//! The only table of options: which methods have an option, and its default for each. The help, the
+//! documentation and the code read defaults from here.
 //!
-//! What must hold: a default that is told is computed from the settings that a
-//! run with nothing asked goes by.
+//! What must hold: a default in a text is computed from the settings that a run without options uses.
 
 use super::Method;
 use crate::settings::Settings;
 use crate::{Config, Init};
 
-/// An option of [`Config`] whose default depends on the method, or that only some methods know.
+/// An option of [`Config`] whose default depends on the method, or that only some methods have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opt {
     /// [`Config::n_neighbors`].
@@ -46,7 +45,7 @@ pub enum Opt {
 }
 
 impl Opt {
-    /// All of them, in the order of [`Config`]'s fields.
+    /// All options, in the order of [`Config`]'s fields.
     pub const ALL: [Opt; 16] = [
         Opt::NNeighbors,
         Opt::Perplexity,
@@ -66,7 +65,7 @@ impl Opt {
         Opt::LearningRate,
     ];
 
-    /// The name of the field of [`Config`].
+    /// Returns the name of the field of [`Config`].
     pub fn name(self) -> &'static str {
         match self {
             Opt::NNeighbors => "n_neighbors",
@@ -88,12 +87,12 @@ impl Opt {
         }
     }
 
-    /// Whether every method knows it.
+    /// Returns whether every method has the option.
     pub(super) fn is_common(self) -> bool {
         matches!(self, Opt::NComponents | Opt::Metric | Opt::Init | Opt::NEpochs | Opt::LearningRate)
     }
 
-    /// Whether `config` asks for it.
+    /// Returns whether `config` sets the option.
     pub fn is_asked(self, config: &Config) -> bool {
         match self {
             Opt::NNeighbors => config.n_neighbors.is_some(),
@@ -115,17 +114,17 @@ impl Opt {
         }
     }
 
-    /// The methods that know it, in the order in which they are listed.
+    /// Returns the methods that have the option, in the order of [`Method::all`].
     pub fn methods(self) -> impl Iterator<Item = Method> {
         Method::all().filter(move |method| method.knows(self))
     }
 
-    /// The names of the methods that know it.
+    /// Returns the names of the methods that have the option.
     pub fn known_to(self) -> Vec<&'static str> {
         self.methods().map(Method::name).collect()
     }
 
-    /// Its default where `method` is asked and nothing else, as text.
+    /// Returns, as text, the option's default for `method` with no other option set.
     pub fn default_of(self, method: Method) -> String {
         let own = Settings::of(method, USUAL_ROWS);
         match self {
@@ -153,8 +152,8 @@ impl Opt {
         }
     }
 
-    /// Its defaults by method, for help: the default that most methods share stands first,
-    /// and others name their methods, as in "15; pacmap 10; affinity-matcher 30".
+    /// Returns the option's defaults by method, for the help. The most common default comes first; each other
+    /// one names its methods, as in "15; pacmap 10; affinity-matcher 30".
     pub fn default_text(self) -> String {
         let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
         for method in self.methods() {
@@ -178,10 +177,10 @@ impl Opt {
     }
 }
 
-/// Rows for which a default is told that does not depend on them.
+/// Number of rows for which defaults are printed that do not depend on the number of rows.
 const USUAL_ROWS: u64 = 10_000;
 
-/// "a, b and c".
+/// Joins names: "a, b and c".
 fn listed(names: &[&str]) -> String {
     match names {
         [some @ .., last] if !some.is_empty() => format!("{} and {last}", some.join(", ")),
@@ -189,19 +188,19 @@ fn listed(names: &[&str]) -> String {
     }
 }
 
-/// A number that falls or grows in steps with the rows: pairs of "up to so many rows" and the
-/// number, in ascending order; the last holds for all rows above.
+/// A number that depends on the number of rows in steps: pairs of the largest number of rows and the number, in
+/// ascending order. The last pair holds for all larger numbers of rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Steps(pub(crate) &'static [(u64, usize)]);
 
 impl Steps {
-    /// The number for `rows` rows; 0 where there are no steps.
+    /// Returns the number for `rows` rows; 0 if there are no steps.
     pub(crate) fn at(self, rows: u64) -> usize {
         let step = self.0.iter().find(|(most, _)| rows <= *most).or(self.0.last());
         step.map_or(0, |&(_, number)| number)
     }
 
-    /// "500 up to 10,000 rows, 300 up to 100,000, 200 above".
+    /// Formats the steps: "500 up to 10,000 rows, 300 up to 100,000, 200 above".
     pub(super) fn text(self) -> String {
         let [some @ .., (_, last)] = self.0 else { return "0".into() };
         let mut text = String::new();
@@ -213,7 +212,7 @@ impl Steps {
     }
 }
 
-/// A number with a comma between groups of three digits.
+/// Formats a number with commas between groups of three digits.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).unwrap_or("")).collect();

@@ -1,16 +1,14 @@
-//! PaCMAP (Wang, Huang, Rudin, Shaposhnik 2021): with Q = 1 + d²,
-//! L = w_nb Σ Q / (10 + Q) + w_mn Σ Q / (10⁴ + Q) + w_fp Σ 1 / (1 + Q), over
-//! near pairs, mid-near pairs and further pairs; the weights go through three
-//! phases. Near and mid-near pairs are edges, counted in the code of an edge
-//! (`affinity::pairs`); further pairs are drawn anew in every epoch, where the
-//! authors' program draws them once and keeps them. That needs two things more,
-//! both in the third phase (`benches/record/2026-11-30-pacmap.md`):
+//! PaCMAP (Wang, Huang, Rudin, Shaposhnik 2021): with Q = 1 + d², L = w_nb Σ Q / (10 + Q) + w_mn Σ Q / (10⁴ +
+//! Q) + w_fp Σ 1 / (1 + Q), over near pairs, mid-near pairs and further pairs. The weights go through three
+//! phases. Near and mid-near pairs are edges, counted in the code of an edge (`affinity::pairs`). Further pairs
+//! are drawn anew in every epoch, whereas the authors' program draws them once. This requires two changes in
+//! the third phase (`benches/record/2026-11-30-pacmap.md`):
 //!
-//! - New draws are noise, which does not fade as the gradient does, so that at the
-//!   authors' constant step of 1 rows never settle. The step falls linearly to 0.
-//! - If all draws were new, all rows of a small cluster would be pushed alike, and
-//!   the cluster would shrink to a line or a point. Every second epoch repeats one
-//!   draw, which pushes each row its own way, and the cluster keeps its shape.
+//! - The noise of new draws does not fade as the gradient does, so that rows never settle at the authors'
+//!   constant learning rate of 1. Here the learning rate falls linearly to 0.
+//! - If all draws were new, all rows of a small cluster would on average have the same repulsion, and the
+//!   cluster would shrink to a line or a point. Every second epoch repeats one draw, which gives each row a
+//!   repulsion of its own, so that the cluster keeps its shape.
 
 use super::{Entry, Opt, Steps};
 use crate::affinity::Affinity;
@@ -37,12 +35,13 @@ pub(super) static ENTRY: Entry = Entry {
     exact: None,
 };
 
-/// Epochs of each of the first two phases: 100 of 450 or more, and of fewer as large a share.
+/// Returns the number of epochs of each of the first two phases: 100 of 450 epochs or more, and the same share
+/// of fewer.
 fn phase(epochs: u32) -> u32 {
     (epochs * 2 / 9).clamp(1, 100)
 }
 
-/// The loss, with the weights of its three kinds of pairs.
+/// PaCMAP's loss, with the weights of its three kinds of pairs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pacmap {
     near: f32,
@@ -52,7 +51,7 @@ pub(super) struct Pacmap {
 
 #[cfg(test)]
 impl Pacmap {
-    /// With weights of near, mid-near and further pairs.
+    /// Returns the loss with these weights of near, mid-near and further pairs.
     pub(super) fn weighing(near: f32, middle: f32, further: f32) -> Self {
         Pacmap { near, middle, further }
     }
@@ -81,14 +80,16 @@ impl Loss for Pacmap {
         Pacmap { near, middle, further: 1.0 }
     }
 
-    /// The weight is a count: of near pairs, and of mid-near ones [`MIDDLE`] times.
+    /// The weight of an edge is the number of its near pairs plus [`MIDDLE`] times the number of its mid-near
+    /// pairs.
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
     unsafe fn pull<V: Lanes>(self, weight: V, squares: V) -> V {
-        // SAFETY: as the caller vouches.
+        // SAFETY: the caller guarantees the instruction set.
         unsafe {
             let s = |x: f32| V::splat(x);
-            // The quotient, as the nearest whole number to what is a little less.
+            // The number of mid-near pairs: the quotient rounded down, as the integer nearest to a slightly
+            // smaller number.
             let count = weight.mul_add(s(1.0 / MIDDLE), s(0.5 / MIDDLE - 0.5)).add(s(ROUND)).sub(s(ROUND));
             let rest = count.mul_add(s(-MIDDLE), weight);
             let (near, middle) = (squares.add(s(11.0)), squares.add(s(10_001.0)));
@@ -97,11 +98,11 @@ impl Loss for Pacmap {
         }
     }
 
-    /// Twice: for the rows that draw this one, too.
+    /// The coefficient is doubled, because it also stands for the rows that draw this one.
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
     unsafe fn push<V: Lanes>(self, squares: V) -> [V; 2] {
-        // SAFETY: as the caller vouches.
+        // SAFETY: the caller guarantees the instruction set.
         unsafe {
             let below = squares.add(V::splat(2.0));
             [V::splat(4.0 * self.further).div(below.mul(below)), V::splat(0.0)]

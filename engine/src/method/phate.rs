@@ -15,9 +15,10 @@ pub(super) static ENTRY: Entry = Entry {
     exact: Some(Exact {
         problem: |config| {
             let own = Phate::default();
-            // Its kernel counts the row itself, and few rows have no more.
+            // The kernel's k includes the row itself, and must not exceed the number of rows; `n_neighbors` is
+            // limited to two less.
             let k = own.affinity.k.min(config.n_neighbors + 2);
-            // Two rows are as good as the same after many steps of their diffusion, and have no distance then.
+            // After many steps of the diffusion of two rows, both have the same potential, and so no distance.
             let t = if k == 2 { 1 } else { own.affinity.t };
             let affinity = PhateAffinity { k, t, ..own.affinity };
             Phate { affinity, cost: cost(config.metric), descent: descent(config, own.descent) }.problem()

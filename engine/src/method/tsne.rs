@@ -1,7 +1,7 @@
-//! t-SNE (van der Maaten, Hinton 2008): with entropic affinities P and
-//! Q = 1 / (1 + d²), L = −λ Σ Pᵢⱼ log Q + log Σᵢ≠ⱼ Q. Every row pushes every
-//! other, in linear time, by a field over the plane (Linderman et al. 2019).
-//! The reference's sum has the diagonal in it, openTSNE's has not, nor this.
+//! t-SNE (van der Maaten, Hinton 2008): with entropic affinities P and Q = 1 / (1 + d²), L = −λ Σ Pᵢⱼ log Q +
+//! log Σᵢ≠ⱼ Q. The repulsion of all pairs of rows is computed in linear time by a field over the plane
+//! (Linderman et al. 2019). TorchDR's sum includes the pairs i = j; openTSNE's sum does not, and neither does
+//! this one.
 
 use super::{Entry, Opt, Steps};
 use crate::affinity::Affinity;
@@ -26,7 +26,7 @@ pub(super) static ENTRY: Entry = Entry {
     exact: None,
 };
 
-/// The loss.
+/// t-SNE's loss.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tsne;
 
@@ -37,15 +37,15 @@ impl Loss for Tsne {
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
     unsafe fn pull<V: Lanes>(self, weight: V, squares: V) -> V {
-        // SAFETY: as the caller vouches.
+        // SAFETY: the caller guarantees the instruction set.
         unsafe { weight.mul(V::splat(4.0)).div(squares.add(V::splat(1.0))) }
     }
 
-    /// Nobody is drawn: the field pushes.
+    /// There are no negative samples: the repulsion comes from the field.
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
     unsafe fn push<V: Lanes>(self, _: V) -> [V; 2] {
-        // SAFETY: as the caller vouches.
+        // SAFETY: the caller guarantees the instruction set.
         unsafe { [V::splat(0.0); 2] }
     }
 }

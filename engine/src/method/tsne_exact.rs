@@ -1,5 +1,4 @@
-//! t-SNE (van der Maaten, Hinton 2008), every pair of the map computed, in any
-//! number of components: see [`Tsne`].
+//! t-SNE (van der Maaten, Hinton 2008), exact, in any number of components: see [`Tsne`].
 
 use super::all_pairs::{Exact, MOST_ROWS, cost, defaults, descent};
 use super::{Entry, Opt};

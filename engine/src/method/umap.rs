@@ -1,5 +1,5 @@
-//! UMAP (McInnes, Healy, Melville 2018): fuzzy neighbours, and edges that fire
-//! as often as they weigh. The defaults are umap-learn's where it has them.
+//! UMAP (McInnes, Healy, Melville 2018): fuzzy neighbours, and edges that fire in proportion to their weights.
+//! The defaults are umap-learn's where umap-learn has the option.
 
 use super::{Entry, Opt, Steps};
 use crate::affinity::Affinity;
@@ -12,7 +12,8 @@ pub(super) static ENTRY: Entry = Entry {
     objective: &Firing,
     knows: &[Opt::NNeighbors, Opt::MinDist, Opt::Spread, Opt::NegativeSampleRate],
     defaults: |config| config,
-    // Between umap-learn's 500 and 200 the neighbours kept grow by as much as the passes.
+    // umap-learn uses 500 or 200 epochs. Between these, the share of preserved neighbours grows with the number
+    // of epochs.
     epochs: Steps(&[(10_000, 500), (100_000, 300), (u64::MAX, 200)]),
     negatives: |config| config.negative_sample_rate,
     exaggerated: 0,
