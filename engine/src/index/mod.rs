@@ -257,7 +257,7 @@ fn write_flat(path: &Path, lists: &Lists) -> Result<FileStamp> {
             // Two fields that FAISS still writes but no longer uses.
             write(&(1i64 << 20).to_le_bytes())?;
             write(&(1i64 << 20).to_le_bytes())?;
-            write(&[1])?; // is trained
+            write(&[1])?; // whether the index is trained
             write(&1i32.to_le_bytes())?; // METRIC_L2
         }
         write(&(rows * dim as u64).to_le_bytes())?;

@@ -1,11 +1,10 @@
-//! Eigenpairs, orthonormal axes and the sign rule, for all that finds
-//! principal components.
+//! Eigenpairs, orthonormal axes and the sign rule, shared by all PCA algorithms.
 
 use nalgebra::DMatrix;
 
 use super::PcaError;
 
-/// Inner product in eight interleaved running sums, added pairwise at the end.
+/// Returns the inner product, computed in eight interleaved running sums that are added pairwise at the end.
 pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
     let (a, a_rest) = a.as_chunks::<8>();
     let (b, b_rest) = b.as_chunks::<8>();
@@ -22,8 +21,8 @@ pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
     ((a + b) + (c + d)) + ((e + f) + (g + h))
 }
 
-/// The `n` leading eigenvalues of a positive semidefinite `matrix`,
-/// descending and none negative, and their eigenvectors, row by row.
+/// Returns the `n` leading eigenvalues of a positive semidefinite `matrix`, descending and none negative,
+/// and their eigenvectors, row by row.
 pub(super) fn eigen(matrix: DMatrix<f64>, n: usize) -> Result<(Vec<f64>, Vec<f64>), PcaError> {
     let (mut values, vectors) = spectrum(matrix, n)?;
     values.truncate(n);
@@ -31,15 +30,15 @@ pub(super) fn eigen(matrix: DMatrix<f64>, n: usize) -> Result<(Vec<f64>, Vec<f64
     Ok((values, vectors))
 }
 
-/// All eigenvalues of a symmetric `matrix`, descending, and the eigenvectors of
-/// the `n` leading ones, row by row.
+/// Returns all eigenvalues of a symmetric `matrix`, descending, and the eigenvectors of the `n` leading
+/// ones, row by row.
 pub(super) fn spectrum(matrix: DMatrix<f64>, n: usize) -> Result<(Vec<f64>, Vec<f64>), PcaError> {
     let order = matrix.nrows();
-    // The iteration would never end on NaN.
+    // The iteration would not terminate on NaN.
     if matrix.iter().any(|x| !x.is_finite()) {
         return Err(PcaError::NotFinite);
     }
-    // Two or three sweeps an eigenvalue are usual.
+    // Usually the iteration takes two or three sweeps per eigenvalue.
     let limit = 1000 + 100 * order;
     let eigen = (matrix.try_symmetric_eigen(f64::EPSILON, limit)).ok_or(PcaError::NotConverged { order })?;
     let values = &eigen.eigenvalues;
@@ -55,8 +54,7 @@ pub(super) fn spectrum(matrix: DMatrix<f64>, n: usize) -> Result<(Vec<f64>, Vec<
     Ok((sorted, vectors))
 }
 
-/// Turns `axis` so that its entry of largest absolute value, the first if
-/// several tie, is positive.
+/// Flips `axis` so that its entry of largest absolute value, the first if several tie, is positive.
 pub(super) fn fix_sign(axis: &mut [f64]) {
     let mut largest = 0.0f64;
     for &x in &*axis {
@@ -69,8 +67,8 @@ pub(super) fn fix_sign(axis: &mut [f64]) {
     }
 }
 
-/// Frees `vector` of its parts along the orthonormal rows `before` and gives
-/// it length 1. Twice is enough (Giraud et al. 2005).
+/// Removes from `vector` its projections onto the orthonormal rows `before`, and scales the rest to
+/// length 1. Two passes are enough (Giraud et al. 2005).
 pub(super) fn orthonormalize(before: &[f64], vector: &mut [f64]) {
     for _ in 0..2 {
         for other in before.chunks_exact(vector.len()) {
@@ -84,8 +82,8 @@ pub(super) fn orthonormalize(before: &[f64], vector: &mut [f64]) {
     }
 }
 
-/// Extends orthonormal rows to `n` of them, n ≤ dim. Each new row starts from
-/// the coordinate axis that the rows so far cover least.
+/// Extends orthonormal rows to `n` rows, n ≤ dim. Each new row starts from the coordinate axis that the
+/// existing rows cover least.
 pub(super) fn complete(vectors: &mut Vec<f64>, n: usize, dim: usize) {
     while vectors.len() < n * dim {
         let mut covered = vec![0.0; dim];

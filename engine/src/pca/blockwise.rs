@@ -1,65 +1,60 @@
-//! Principal components of rows too wide for their covariance to fit, in one
-//! pass and in whatever portions the rows come.
+//! Principal components of rows that are too wide for a covariance matrix, in one pass and in batches of any size.
 
 use super::merge::Running;
 use super::{Pca, PcaError, check};
 
-/// Directions kept beyond those asked for. They catch what is weak in one
-/// block and strong over all, which a merge of the leading few drops: on
-/// 20,000 rows of the Debian embeddings (384 dimensions, two components, the
-/// second with 4 % of the variance) the second axis misses the exact one by
-/// 1 − |cos| = 0.85 with none in reserve, 2·10⁻² with 16, 10⁻³ with 64 and
-/// 10⁻⁴ with 128. Larger blocks help far less and cost more.
+/// Number of vectors kept in addition to those requested. They retain directions that are weak in each
+/// block but strong over all rows, which merges of only the leading vectors lose: on 20,000 rows of the
+/// Debian embeddings (384 dimensions, two components, the second with 4 % of the variance) the second
+/// axis deviates from the exact one by 1 − |cos| = 0.85 with no extra vectors, 2·10⁻² with 16, 10⁻³ with
+/// 64 and 10⁻⁴ with 128. Larger blocks help far less and cost more.
 const RESERVE: usize = 64;
 
-/// Principal components through a running truncated SVD ([`IncrementalPca`]'s
-/// too) whose blocks have a size of their own: rows are gathered until one is
-/// full, so the caller's batches leave no trace.
+/// Principal components by a running truncated SVD, as in [`IncrementalPca`], with blocks of a fixed size: rows are
+/// collected until a block is full, so that the caller's batch sizes do not change the result.
 ///
-/// Exact when the data's rank is at most the number of vectors kept, `rank` +
-/// 64; otherwise an approximation, good where a few directions stand out.
-/// Directions whose deviation is below about 10⁻⁷ of the largest are lost and
-/// count as variance 0.
+/// The result is exact if the data's rank is at most the number of vectors kept, `rank` + 64. Otherwise
+/// it is an approximation, which is good if a few directions dominate. Directions with a standard
+/// deviation below about 10⁻⁷ of the largest are lost and count as variance 0.
 ///
 /// [`IncrementalPca`]: super::IncrementalPca
 #[derive(Debug)]
 pub struct BlockwisePca {
     rank: usize,
     running: Running,
-    /// Rows merged, or lost to an error.
+    /// Number of rows merged, including rows dropped after an error.
     merged: u64,
-    /// Rows waiting for their block to fill.
+    /// Rows of the next block, which is not full yet.
     waiting: Vec<f32>,
-    /// What went wrong in a merge; `finish` reports it.
+    /// The first error of a merge; `finish` returns it.
     error: Option<PcaError>,
 }
 
-/// Vectors kept between merges.
+/// Returns the number of vectors kept between merges.
 fn kept(dim: usize, rank: usize) -> usize {
     (rank + RESERVE).min(dim)
 }
 
-/// Rows merged at a time. Fixed by `rank`, since the result depends on it.
+/// Returns the number of rows merged at a time. It depends only on `rank`, since the result depends on it.
 pub(super) fn block_rows(rank: usize) -> usize {
     2 * (rank + RESERVE)
 }
 
 impl BlockwisePca {
-    /// Peak bytes for `rank` components of `dim` coordinates: linear in `dim`.
+    /// Returns the peak bytes for `rank` components of rows with `dim` components: linear in `dim`.
     pub fn bytes(dim: usize, rank: usize) -> u64 {
         let block = block_rows(rank);
         4 * dim as u64 * block as u64 + Running::bytes(dim, block, kept(dim, rank), rank)
     }
 
-    /// No rows yet, of `dim` coordinates; `rank` components will be asked for.
-    /// Allocates as [`BlockwisePca::bytes`] says.
+    /// Creates an empty accumulator for rows with `dim` components, from which `rank` principal
+    /// components will be requested. Allocates [`BlockwisePca::bytes`] at most.
     pub fn new(dim: usize, rank: usize) -> Self {
         let waiting = Vec::with_capacity(dim * block_rows(rank));
         Self { rank, running: Running::new(dim), merged: 0, waiting, error: None }
     }
 
-    /// Adds `rows` (rows × dim, row-major). Any split into calls gives the
-    /// same bits.
+    /// Adds `rows` (rows × dim, row-major). Any split into calls gives the same bits.
     ///
     /// # Panics
     /// If the length is not a whole number of rows.
@@ -80,17 +75,16 @@ impl BlockwisePca {
         }
     }
 
-    /// Rows added so far.
+    /// Returns the number of rows added.
     pub fn count(&self) -> u64 {
         self.merged + (self.waiting.len() / self.running.dim().max(1)) as u64
     }
 
-    /// The `rank` leading axes. Data of lower rank gets axes of variance 0 to
-    /// fill up, orthonormal like the rest.
+    /// Returns the `rank` leading axes. If the data's rank is lower, orthonormal axes with variance 0 are added.
     ///
     /// # Errors
-    /// [`PcaError::TooManyComponents`], [`PcaError::NoRows`], and
-    /// [`PcaError::NotFinite`] where a row held what is no number.
+    /// [`PcaError::TooManyComponents`], [`PcaError::NoRows`], or [`PcaError::NotFinite`] if a row
+    /// contained NaN or an infinity.
     pub fn finish(mut self) -> Result<Pca, PcaError> {
         check(self.rank, self.running.dim(), self.count())?;
         if !self.waiting.is_empty() {
@@ -100,7 +94,7 @@ impl BlockwisePca {
         Ok(self.running.axes(self.rank))
     }
 
-    /// Takes the waiting rows into the mean, the scatter and the vectors.
+    /// Merges the collected rows into the mean, the scatter and the vectors.
     fn merge(&mut self) {
         let dim = self.running.dim();
         if self.error.is_none() {

@@ -1,13 +1,13 @@
-//! The rows of TorchDR's own tests that need no other program (IncrementalPCA,
-//! ExactIncrementalPCA, PCA, KernelPCA): same data by shape, its tolerances or
-//! tighter ones. Those that compare with scikit-learn are in `tests/it/pca.rs`.
+//! TorchDR's own tests that need no other program (IncrementalPCA, ExactIncrementalPCA, PCA, KernelPCA):
+//! data of the same shapes, and the same or tighter tolerances. The tests that compare with scikit-learn
+//! are in `tests/it/pca.rs`.
 
 use nalgebra::DMatrix;
 
 use super::tests::{assert_close, assert_orthonormal, bits, blockwise, exact, noise, plane, randomized};
 use super::*;
 
-/// `n` × `dim` numbers, about normal: sums of twelve uniform ones.
+/// Returns `n` × `dim` approximately normal numbers: sums of twelve uniform ones.
 fn normal(seed: u64, n: usize, dim: usize) -> Vec<f32> {
     noise(seed, 12 * n * dim).chunks_exact(12).map(|draws| draws.iter().sum()).collect()
 }
@@ -16,7 +16,7 @@ fn all_axes(rows: &[f32], dim: usize, batch_rows: usize) -> Pca {
     IncrementalPca::fit(rows, dim, None, Some(batch_rows)).unwrap()
 }
 
-/// Kept whole, the running SVD is the exact one, whatever the batches.
+/// With all components kept, the running SVD is exact for any batches.
 #[test]
 fn incremental_signs_and_values_are_stable_over_batch_sizes() {
     let rows = normal(1, 100, 3);
@@ -31,8 +31,7 @@ fn incremental_signs_and_values_are_stable_over_batch_sizes() {
     }
 }
 
-/// Ten points of a hundred far away in one direction: another one there
-/// projects on the first axis.
+/// Ten of a hundred points are far away in one direction: a new point there projects onto the first axis.
 #[test]
 fn incremental_projection() {
     let mut rows: Vec<f32> = normal(2, 100, 3).iter().map(|x| 0.1 * x).collect();
@@ -56,7 +55,7 @@ fn incremental_fit_is_partial_fits() {
     rows.chunks(10 * 3).for_each(|batch| parts.partial_fit(batch, 3).unwrap());
     let whole = IncrementalPca::fit(&rows, 3, Some(2), Some(10)).unwrap();
     assert_eq!(bits(&whole), bits(&parts.pca().unwrap()));
-    // And near the exact axes: the data are almost a plane.
+    // The data are almost a plane, so the axes are also near the exact ones.
     assert_close(&whole.components, &exact(&rows, 3, 2).components, 1e-6);
 }
 
@@ -65,7 +64,7 @@ fn any_batch_after_the_first_will_do() {
     let (n, dim) = (203, 40);
     let rows = plane(5, n, dim, 4, 3.0);
     let reference = exact(&rows, dim, 4);
-    // Of sizes 50, 50, 50, 50, 3: fewer rows than components at the end; then one by one.
+    // Batches of 50, 50, 50, 50 and 3 rows, the last with fewer rows than components; then single rows.
     let mut pca = IncrementalPca::new(Some(4));
     for batch in rows.chunks(50 * dim) {
         pca.partial_fit(batch, dim).unwrap();
@@ -85,7 +84,7 @@ fn any_batch_after_the_first_will_do() {
 
 #[test]
 fn both_sides_of_a_merge_agree() {
-    // 30 stacked rows for 40 coordinates, and 70 for the same.
+    // 30 stacked rows for 40 components, and 70 for the same.
     let rows = plane(6, 280, 40, 5, 1.0);
     let [few, many] = [28, 68].map(|batch| IncrementalPca::fit(&rows, 40, Some(5), Some(batch)).unwrap());
     assert_close(&few.components, &many.components, 1e-6);
@@ -105,7 +104,7 @@ fn incremental_validation() {
         pca.partial_fit(&normal(8, n, dim), dim).unwrap();
         let before = pca.pca().unwrap();
         assert_eq!(before.n_components(), 10);
-        // What is refused changes nothing.
+        // A refused batch changes nothing.
         let wider = pca.partial_fit(&normal(9, 5, dim + 1), dim + 1);
         assert_eq!(wider, Err(PcaError::Width { expected: dim, found: dim + 1 }));
         let mut spoilt = normal(9, 5, dim);
@@ -117,7 +116,7 @@ fn incremental_validation() {
     }
 }
 
-/// What TorchDR's low-rank mode is asked for: the same axes.
+/// The randomised solver, which corresponds to TorchDR's low-rank mode, finds the exact axes.
 #[test]
 fn randomized_is_exact() {
     for (n, dim, rank, tolerance) in
@@ -140,7 +139,7 @@ fn randomized_is_exact() {
 
 #[test]
 fn randomized_tells_how_far_off_it_is() {
-    // A flat spectrum: no few passes find its axes.
+    // A flat spectrum, whose axes cannot be found in few passes.
     let rows = normal(11, 600, 500);
     let (found, residual) = randomized(&rows, 500, 3, 600);
     let reference = exact(&rows, 500, 3);
@@ -148,7 +147,7 @@ fn randomized_tells_how_far_off_it_is() {
     for (found, exact) in found.variance.iter().zip(&reference.variance) {
         assert!((found / exact - 1.0).abs() <= residual, "{found} for {exact}, residual {residual:e}");
     }
-    // Its passes must see the same rows.
+    // All passes must see the same rows.
     let mut pca = RandomizedPca::new(500, 3, 1).unwrap();
     pca.add(&rows).unwrap();
     pca.end_pass().unwrap();
@@ -175,7 +174,7 @@ fn two_passes_are_exact_and_leave_no_trace_of_batches() {
     let reference = exact(&rows, 4, 4);
     assert_close(&single.components, &reference.components, 1e-10);
     assert_close(&single.variance, &reference.variance, 1e-12);
-    // Three of four components give most of the rows back; all four, all of it.
+    // Three of four components restore most of the rows, all four restore the rows.
     let error = |pca: &Pca| {
         let back = pca.inverse_transform(&pca.transform(&rows).unwrap()).unwrap();
         let squares = rows.iter().zip(&back).map(|(x, y)| f64::from(x - y).powi(2)).sum::<f64>();
@@ -185,15 +184,15 @@ fn two_passes_are_exact_and_leave_no_trace_of_batches() {
     assert!(error(&single) < 1e-12);
 }
 
-/// Where the first row lies far from all others, one pass loses what two do not.
+/// If the first row is far from all others, one pass loses precision that two passes keep.
 #[test]
 fn two_passes_survive_a_first_row_far_away() {
     let mut rows = normal(13, 2001, 3);
-    // Away from the line to the outlier nothing is to be seen of it.
+    // Differences of components, to which the outlier along (1, 1, 1) does not contribute.
     let others: Vec<f32> = rows[3..].chunks(3).flat_map(|x| [(x[0] - x[1]), (x[1] - x[2])]).collect();
     rows[..3].fill(3e6);
     let expected = exact(&others, 2, 2).total_variance;
-    // Variances of x₀ − x₁ and x₁ − x₂, from the axes that are left.
+    // Variances of x₀ − x₁ and x₁ − x₂, from the remaining axes.
     let across = |pca: &Pca| {
         let axes = pca.components.chunks(3).zip(&pca.variance).skip(1);
         axes.map(|(v, variance)| variance * ((v[0] - v[1]).powi(2) + (v[1] - v[2]).powi(2))).sum::<f64>()
@@ -219,7 +218,7 @@ fn two_passes_in_the_wrong_order_are_refused() {
     assert!(matches!(two_passes(&[f32::NAN; 3], 3, 1, 1), Err(PcaError::NotFiniteAt { row: 0, component: 0, .. })));
 }
 
-/// The table's rows on iris: of batches, of two passes and of a low rank, beside the exact axes.
+/// The iris rows of the conformance table: incremental, two passes and low rank, compared with the exact axes.
 #[test]
 fn iris_is_given_back() {
     let numbers = |line: &str| line.split(',').take(4).map(|x| x.parse::<f32>().unwrap()).collect::<Vec<_>>();
@@ -258,8 +257,8 @@ fn one_sign_rule_for_all() {
     ] {
         assert_close(&found.components[..3 * 20], &reference.components, 1e-6);
     }
-    // Of the linear kernel the scores are those of the plain components, up to
-    // the sign, which the kernel has of the rows, not of the coordinates.
+    // The scores of the linear kernel equal those of linear PCA up to the sign, which the kernel fixes by
+    // rows rather than components.
     let (plain, kernel) = (reference.transform(&rows).unwrap(), kernel.scores());
     for axis in 0..3 {
         let of = |scores: &[f32]| scores.iter().skip(axis).step_by(3).map(|&s| f64::from(s)).collect::<Vec<_>>();
@@ -310,13 +309,13 @@ fn kernel_components_of_rows_fitted_are_those_transformed() {
         for (a, b) in scores.iter().zip(&again) {
             assert!((a - b).abs() < 1e-5, "{kernel:?}: {a} and {b}");
         }
-        // As many as have an eigenvalue: the centred kernel has one of 0 at least.
+        // As many components as positive eigenvalues: the centred kernel has at least one eigenvalue 0.
         let all = KernelPca::fit(kernel, &rows, dim, None).unwrap();
         assert!(all.n_components() < 40 && all.eigenvalues().iter().all(|&v| v > 0.0), "{kernel:?}");
         assert_eq!(all.eigenvalues()[..3], *pca.eigenvalues());
     }
     assert_eq!(KernelPca::fit(Kernel::Linear, &rows, dim, None).unwrap().n_components(), dim);
-    // Beyond those the scores are 0.
+    // Scores of further components are 0.
     let more = KernelPca::fit(Kernel::Linear, &rows, dim, Some(7)).unwrap();
     assert!(more.scores().chunks_exact(7).all(|scores| scores[5..] == [0.0; 2]));
     assert!(more.transform(&rows).unwrap().chunks_exact(7).all(|scores| scores[5..] == [0.0; 2]));
@@ -350,10 +349,10 @@ fn kernels_that_cannot_be() {
     let many = fit(Kernel::Linear, &vec![0.0; 9000], 1, None);
     assert_eq!(many, PcaError::TooManyRows { rows: 9000, most: 8192 });
     assert!(many.to_string().contains("streamed at any size"), "{many}");
-    // Distances are no kernel.
+    // A matrix of distances is not a kernel.
     let distances = [0.0, 1.0, 4.0, 1.0, 0.0, 1.0, 4.0, 1.0, 0.0];
     assert!(matches!(fit(Kernel::Precomputed, &distances, 3, None), PcaError::NotPositive { .. }));
-    // Equal rows differ in nothing.
+    // Equal rows have no variance.
     let equal = KernelPca::fit(Kernel::Gaussian { sigma: 1.0 }, &[2.0; 12], 3, Some(2)).unwrap();
     assert_eq!(equal.scores(), [0.0; 8]);
 }

@@ -1,4 +1,4 @@
-//! Mean and covariance of rows as they come, and the axes of both.
+//! Mean and covariance of a stream of rows, and the principal axes that follow from both.
 
 use rayon::prelude::*;
 
@@ -8,31 +8,30 @@ use super::{Pca, PcaError, check};
 
 /// Mean and covariance of a stream of rows, exact and in one pass.
 ///
-/// Sums are taken of `x − s`, where the shift s is the first row: without it,
-/// data far from the origin would lose its variance to cancellation. Like
-/// every shifted one-pass sum this presumes that the first row lies among the
-/// others, within some 10⁶ of their spread.
+/// Sums are taken of `x − s`, where the shift s is the first row. Without the shift, data far from the
+/// origin would lose its variance to cancellation. As with every shifted one-pass sum, the first row must
+/// be near the others, within about 10⁶ times their spread.
 #[derive(Debug)]
 pub struct Covariance {
     count: u64,
-    /// What is taken off every row before it is multiplied; the first row, unless given.
+    /// The vector subtracted from every row before products are formed: the first row, unless a mean was given.
     shift: Vec<f64>,
     given: bool,
-    /// Σ(x − s) by coordinate, padded to whole panels.
+    /// Σ(x − s) by component, padded to whole panels.
     sums: Vec<[f64; PANEL]>,
     /// Σ(x − s)(x − s)ᵀ.
     products: Products,
 }
 
 impl Covariance {
-    /// Peak bytes for `dim` coordinates, those of `finish` with its
-    /// eigendecomposition (twice the full matrix) included.
+    /// Returns the peak bytes for rows with `dim` components, including the eigendecomposition in
+    /// `finish` (twice the full matrix).
     pub fn bytes(dim: usize) -> u64 {
-        // Tiles while adding; at the end the matrix beside its eigenvectors.
+        // Tiles while rows are added; at the end the matrix and its eigenvectors.
         Products::bytes(dim).max(16 * (dim * dim) as u64) + 64 * dim as u64
     }
 
-    /// No rows yet, of `dim` coordinates. Allocates as [`Covariance::bytes`] says.
+    /// Creates an empty accumulator for rows with `dim` components. Allocates [`Covariance::bytes`] at most.
     pub fn new(dim: usize) -> Self {
         Self {
             count: 0,
@@ -43,16 +42,15 @@ impl Covariance {
         }
     }
 
-    /// No rows yet, whose mean is known to be about `mean`: sums are taken of
-    /// what lies around it, however far the first row lies from the others.
+    /// Creates an empty accumulator for rows whose mean is about `mean`. The shift is `mean`, so the
+    /// first row may be far from the others.
     pub fn around(mean: Vec<f64>) -> Self {
         let empty = Self::new(mean.len());
         Self { shift: mean, given: true, ..empty }
     }
 
-    /// Adds `rows` (rows × dim, row-major). Any split into calls gives the
-    /// same bits; a call costs as much as some tens of rows, so hand over
-    /// hundreds at a time.
+    /// Adds `rows` (rows × dim, row-major). Any split into calls gives the same bits. A call has a fixed
+    /// cost of some tens of rows, so pass hundreds of rows at a time.
     ///
     /// # Panics
     /// If the length is not a whole number of rows.
@@ -81,23 +79,23 @@ impl Covariance {
         }
     }
 
-    /// Rows added so far.
+    /// Returns the number of rows added.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Mean of the rows so far, `dim` values; before the first, zeros or what was given.
+    /// Returns the mean of the rows added, `dim` values; before the first row, zeros or the mean that was given.
     pub fn mean(&self) -> Vec<f64> {
         let n = self.count.max(1) as f64;
         (self.shift.iter().zip(self.sums.as_flattened())).map(|(&s, &sum)| s + sum / n).collect()
     }
 
-    /// The `n_components` axes of largest variance. Data of lower rank gets
-    /// axes of variance 0 to fill up, orthonormal like the rest.
+    /// Returns the `n_components` axes of largest variance. If the data's rank is lower, orthonormal axes
+    /// with variance 0 are added.
     ///
     /// # Errors
-    /// [`PcaError::TooManyComponents`], [`PcaError::NoRows`], and
-    /// [`PcaError::NotFinite`] where a row held what is no number.
+    /// [`PcaError::TooManyComponents`], [`PcaError::NoRows`], or [`PcaError::NotFinite`] if a row
+    /// contained NaN or an infinity.
     pub fn finish(self, n_components: usize) -> Result<Pca, PcaError> {
         let dim = self.shift.len();
         check(n_components, dim, self.count)?;

@@ -1,13 +1,12 @@
-//! Exact principal components in two passes: the mean, then what lies around it.
+//! Exact principal components in two passes: first the mean, then the covariance around the mean.
 
 use super::{Covariance, Pca, PcaError, check_rows};
 
-/// The mean in a first pass over all batches, the covariance around it in a
-/// second: TorchDR's `ExactIncrementalPCA`.
+/// Computes the mean in a first pass over all batches and the covariance around the mean in a second:
+/// TorchDR's `ExactIncrementalPCA`.
 ///
-/// [`Covariance`] does it in one pass, which is as exact unless the first row
-/// lies some 10⁶ times further out than the others. Variances have the divisor
-/// n − 1, as everywhere here; TorchDR's have n.
+/// [`Covariance`] needs one pass and is as exact, unless the first row is some 10⁶ times farther out than
+/// the others. Variances have the divisor n − 1, as in all algorithms here; TorchDR's have n.
 ///
 /// ```
 /// use lowland_engine::pca::ExactIncrementalPca;
@@ -33,22 +32,20 @@ pub struct ExactIncrementalPca {
 }
 
 impl ExactIncrementalPca {
-    /// No rows yet, of `dim` components.
+    /// Creates an empty accumulator for rows with `dim` components.
     pub fn new(dim: usize) -> Self {
         Self { count: 0, first: Vec::new(), sums: vec![0.0; dim], around: None }
     }
 
-    /// Peak bytes for `dim` components.
+    /// Returns the peak bytes for rows with `dim` components.
     pub fn bytes(dim: usize) -> u64 {
         Covariance::bytes(dim) + 12 * dim as u64
     }
 
-    /// Adds `rows` (rows × dim, row-major) to the mean. Any split into calls
-    /// gives the same bits.
+    /// Adds `rows` (rows × dim, row-major) to the mean. Any split into calls gives the same bits.
     ///
     /// # Errors
-    /// [`PcaError::NotWhole`], [`PcaError::NotFiniteAt`]; [`PcaError::MeanFirst`]
-    /// once the second pass has begun.
+    /// [`PcaError::NotWhole`], [`PcaError::NotFiniteAt`]; [`PcaError::MeanFirst`] once the second pass has begun.
     pub fn partial_mean(&mut self, rows: &[f32]) -> Result<(), PcaError> {
         if self.around.is_some() {
             return Err(PcaError::MeanFirst);
@@ -67,7 +64,7 @@ impl ExactIncrementalPca {
         Ok(())
     }
 
-    /// The mean of the rows of the first pass, `dim` values.
+    /// Returns the mean of the rows of the first pass, `dim` values.
     ///
     /// # Errors
     /// [`PcaError::NoRows`] before the first row.
@@ -79,10 +76,10 @@ impl ExactIncrementalPca {
         Ok(self.first.iter().zip(&self.sums).map(|(&first, sum)| f64::from(first) + sum / n).collect())
     }
 
-    /// Adds `rows` to the covariance, once all of them went into the mean.
+    /// Adds `rows` to the covariance. All rows must have been added to the mean before.
     ///
     /// # Errors
-    /// [`PcaError::MeanFirst`] where none did; [`PcaError::NotWhole`],
+    /// [`PcaError::MeanFirst`] if no rows were added to the mean; [`PcaError::NotWhole`],
     /// [`PcaError::NotFiniteAt`].
     pub fn partial_fit(&mut self, rows: &[f32]) -> Result<(), PcaError> {
         let seen = self.around.as_ref().map_or(0, Covariance::count);
@@ -97,12 +94,12 @@ impl ExactIncrementalPca {
         Ok(())
     }
 
-    /// The `n_components` axes of largest variance.
+    /// Returns the `n_components` axes of largest variance.
     ///
     /// # Errors
-    /// [`PcaError::MeanFirst`] without a second pass, [`PcaError::Passes`]
-    /// where it saw another number of rows; [`PcaError::TooManyComponents`] and
-    /// [`PcaError::TooFewRows`] for more components than min(rows, dim).
+    /// [`PcaError::MeanFirst`] without a second pass, [`PcaError::Passes`] if the second pass saw another
+    /// number of rows; [`PcaError::TooManyComponents`] or [`PcaError::TooFewRows`] for more than
+    /// min(rows, dim) components.
     pub fn finish(self, n_components: usize) -> Result<Pca, PcaError> {
         let around = self.around.ok_or(PcaError::MeanFirst)?;
         if around.count() != self.count {

@@ -1,17 +1,16 @@
-//! Incremental PCA as scikit-learn has it: each batch is merged as it comes.
+//! Incremental PCA as in scikit-learn: each batch is merged as it arrives.
 
 use super::merge::Running;
 use super::{Pca, PcaError, check_rows};
 
-/// Principal components of batches, one `partial_fit` each, with no more in
-/// memory than a batch and the axes so far.
+/// Principal components of a sequence of batches, with one `partial_fit` each. Memory holds only one
+/// batch and the current axes.
 ///
-/// What scikit-learn's and TorchDR's `IncrementalPCA` find, to rounding, signs
-/// included: the batch is part of the question here, so another cut into
-/// batches is another answer, close by. [`super::BlockwisePca`] does not have
-/// that, and is closer to the exact axes for the vectors that it keeps in
-/// reserve. A batch may be of any size after the first, even one row: unlike
-/// TorchDR's, the last one need not have as many rows as there are components.
+/// The result equals that of scikit-learn's and TorchDR's `IncrementalPCA` up to rounding, including
+/// signs. It depends on the batches: a different split gives a slightly different result. The result of
+/// [`super::BlockwisePca`] does not depend on batches, and is closer to the exact axes because of the
+/// extra vectors that it keeps. After the first batch a batch may have any size, even one row; in TorchDR
+/// the last batch needs as many rows as there are components.
 ///
 /// ```
 /// use lowland_engine::pca::IncrementalPca;
@@ -27,24 +26,23 @@ use super::{Pca, PcaError, check_rows};
 #[derive(Debug)]
 pub struct IncrementalPca {
     asked: Option<usize>,
-    /// From the first batch on, with the number of components.
+    /// The state after the first batch, and the number of components.
     running: Option<(Running, usize)>,
 }
 
 impl IncrementalPca {
-    /// No rows yet. `n_components` axes are kept; by default as many as the
-    /// first batch has rows or components, whichever is less.
+    /// Creates an empty accumulator that keeps `n_components` axes, by default the smaller of the first
+    /// batch's rows and components.
     pub fn new(n_components: Option<usize>) -> Self {
         Self { asked: n_components, running: None }
     }
 
-    /// The axes of rows in memory (rows × dim, row-major), `batch_rows` of them
-    /// at a time; by default 5 · dim, as in scikit-learn. The last batch may be
-    /// of any size (scikit-learn joins one of fewer rows than components to the
-    /// one before).
+    /// Returns the axes of rows in memory (rows × dim, row-major), merged in batches of `batch_rows`, by
+    /// default 5 · dim as in scikit-learn. The last batch may have any size (scikit-learn joins a last
+    /// batch with fewer rows than components to the batch before).
     ///
     /// # Errors
-    /// Those of [`partial_fit`](Self::partial_fit).
+    /// The errors of [`partial_fit`](Self::partial_fit).
     pub fn fit(
         rows: &[f32],
         dim: usize,
@@ -59,8 +57,7 @@ impl IncrementalPca {
         pca.pca()
     }
 
-    /// Peak bytes for batches of `batch_rows` rows of `dim` components, the
-    /// batches themselves not counted.
+    /// Returns the peak bytes for batches of `batch_rows` rows with `dim` components, without the batches themselves.
     pub fn bytes(dim: usize, batch_rows: usize, n_components: usize) -> u64 {
         Running::bytes(dim, batch_rows, n_components, n_components)
     }
@@ -68,11 +65,10 @@ impl IncrementalPca {
     /// Merges a batch: `rows` is rows × dim, row-major.
     ///
     /// # Errors
-    /// [`PcaError::NotWhole`] and [`PcaError::NotFiniteAt`] for what is wrong
-    /// with the batch, [`PcaError::Width`] where its `dim` is not that of the
-    /// batches before; of the first batch [`PcaError::TooManyComponents`] and
-    /// [`PcaError::TooFewRows`] where more components were asked for than it
-    /// has components or rows. The batches before stay as they were.
+    /// [`PcaError::NotWhole`] or [`PcaError::NotFiniteAt`] for invalid rows, [`PcaError::Width`] if `dim`
+    /// differs from the batches before; for the first batch [`PcaError::TooManyComponents`] or
+    /// [`PcaError::TooFewRows`] if more components were requested than the batch has components or rows.
+    /// After an error the state is unchanged.
     pub fn partial_fit(&mut self, rows: &[f32], dim: usize) -> Result<(), PcaError> {
         if let Some((running, _)) = self.running.as_ref().filter(|(running, _)| running.dim() != dim) {
             return Err(PcaError::Width { expected: running.dim(), found: dim });
@@ -97,15 +93,15 @@ impl IncrementalPca {
         }
     }
 
-    /// Rows merged so far.
+    /// Returns the number of rows merged.
     pub fn count(&self) -> u64 {
         self.running.as_ref().map_or(0, |(running, _)| running.count())
     }
 
-    /// The axes of the batches so far.
+    /// Returns the axes of the batches merged so far.
     ///
     /// # Errors
-    /// [`PcaError::NoRows`] before the first.
+    /// [`PcaError::NoRows`] before the first batch.
     pub fn pca(&self) -> Result<Pca, PcaError> {
         let (running, n_components) = self.running.as_ref().ok_or(PcaError::NoRows)?;
         Ok(running.axes(*n_components))

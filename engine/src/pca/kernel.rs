@@ -1,6 +1,6 @@
-//! Kernel PCA: principal components in the space that a kernel spans, of as
-//! many rows as their n × n matrix fits for (Schölkopf, Smola & Müller,
-//! "Nonlinear component analysis as a kernel eigenvalue problem", 1998).
+//! Kernel PCA: principal components in the feature space of a kernel, for data whose n × n kernel matrix
+//! fits into memory (Schölkopf, Smola & Müller, "Nonlinear component analysis as a kernel eigenvalue
+//! problem", 1998).
 
 use nalgebra::DMatrix;
 use rayon::prelude::*;
@@ -8,14 +8,15 @@ use rayon::prelude::*;
 use super::axes::{dot, fix_sign, spectrum};
 use super::{PcaError, check_rows};
 
-/// Rows that are decomposed at most: 512 MiB of kernel, and some minutes.
+/// The largest number of rows: a kernel matrix of 512 MiB, and some minutes.
 const MOST_ROWS: usize = 8192;
-/// An eigenvalue below this share of the largest, and negative: no kernel.
+/// A negative eigenvalue larger in magnitude than this share of the largest eigenvalue means that the
+/// kernel is not positive semidefinite.
 const NEGATIVE: f64 = 1e-3;
-/// An eigenvalue below this share of the largest is taken for 0.
+/// An eigenvalue below this share of the largest counts as 0.
 const SMALL: f64 = 1e-6;
 
-/// How alike two rows are.
+/// A similarity function of two rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Kernel {
@@ -28,21 +29,21 @@ pub enum Kernel {
     },
     /// (γ⟨x, y⟩ + c)^degree.
     Polynomial {
-        /// The power.
+        /// The exponent.
         degree: u32,
         /// γ, above 0.
         gamma: f64,
         /// c, at least 0.
         coef0: f64,
     },
-    /// ⟨x, y⟩ / (‖x‖ ‖y‖); 0 where a row is all zeros.
+    /// ⟨x, y⟩ / (‖x‖ ‖y‖); 0 if a row is all zeros.
     Cosine,
-    /// The rows hold the kernel already: row i its values with all rows fitted.
+    /// The rows are the kernel matrix: row i holds the kernel of row i with all fitted rows.
     Precomputed,
 }
 
 impl Kernel {
-    /// The kernel of two rows.
+    /// Returns the kernel of two rows.
     fn of(self, x: &[f64], y: &[f64]) -> f64 {
         match self {
             Kernel::Linear | Kernel::Precomputed => dot(x, y),
@@ -59,7 +60,7 @@ impl Kernel {
     }
 }
 
-/// Principal components of rows in a kernel's space.
+/// Principal components of rows in a kernel's feature space.
 ///
 /// ```
 /// use lowland_engine::pca::{Kernel, KernelPca};
@@ -74,7 +75,7 @@ pub struct KernelPca {
     kernel: Kernel,
     dim: usize,
     rows: Vec<f64>,
-    /// Mean of each column of the kernel matrix, and of them all.
+    /// Mean of each column of the kernel matrix, and of the whole matrix.
     means: Vec<f64>,
     mean: f64,
     eigenvalues: Vec<f64>,
@@ -83,27 +84,25 @@ pub struct KernelPca {
 }
 
 impl KernelPca {
-    /// Peak bytes for `rows` rows of `dim` components.
+    /// Returns the peak bytes for `rows` rows with `dim` components.
     pub fn bytes(rows: usize, dim: usize) -> u64 {
-        // The matrix, its eigenvectors, and those that are kept.
+        // The matrix, its eigenvectors, and the eigenvectors that are kept.
         let (rows, dim) = (rows as u64, dim as u64);
         8 * rows * dim + 24 * rows * rows + 64 * rows
     }
 
-    /// Finds the components of `rows` (rows × dim, row-major): `n_components`
-    /// of them, or by default as many as have an eigenvalue above 0.
+    /// Finds `n_components` components of `rows` (rows × dim, row-major), by default as many as there are
+    /// eigenvalues above 0.
     ///
-    /// Eigenvalues below 10⁻⁶ of the largest are taken for 0, and the scores
-    /// along their axes are 0. The sign rule is the engine's, on the eigenvectors.
+    /// Eigenvalues below 10⁻⁶ of the largest count as 0, and the scores along their axes are 0. The sign
+    /// rule of this module is applied to the eigenvectors.
     ///
     /// # Errors
-    /// [`PcaError::TooManyRows`] above 8,192 rows; [`PcaError::TooFewRows`]
-    /// for more components than rows; [`PcaError::NotPositive`] where an
-    /// eigenvalue is negative by more than 10⁻³ of the largest;
-    /// [`PcaError::NoRows`], [`PcaError::NotWhole`], [`PcaError::NotFiniteAt`]
-    /// for what is wrong with the rows, [`PcaError::Width`] for a precomputed
-    /// kernel that is not square, [`PcaError::NotFinite`] where the kernel
-    /// gives values that are no numbers.
+    /// [`PcaError::TooManyRows`] above 8,192 rows; [`PcaError::TooFewRows`] for more components than
+    /// rows; [`PcaError::NotPositive`] if an eigenvalue is negative by more than 10⁻³ of the largest;
+    /// [`PcaError::NoRows`], [`PcaError::NotWhole`] or [`PcaError::NotFiniteAt`] for invalid rows;
+    /// [`PcaError::Width`] for a precomputed kernel that is not square; [`PcaError::NotFinite`] if the
+    /// kernel returns NaN or an infinity.
     pub fn fit(kernel: Kernel, rows: &[f32], dim: usize, n_components: Option<usize>) -> Result<Self, PcaError> {
         let n = check_rows(rows, dim, 0)?;
         if n == 0 {
@@ -121,7 +120,7 @@ impl KernelPca {
         let rows: Vec<f64> = rows.iter().map(|&x| f64::from(x)).collect();
         let mut matrix = values(kernel, &rows, &rows, dim);
         let (means, mean) = center_kernel(&mut matrix);
-        // The two of each pair are rounded differently.
+        // Rounding can make the two entries of a pair differ.
         for i in 0..n {
             (0..i).for_each(|j| matrix[j * n + i] = matrix[i * n + j]);
         }
@@ -141,18 +140,17 @@ impl KernelPca {
         Ok(Self { kernel, dim, rows, means, mean, eigenvalues, eigenvectors })
     }
 
-    /// Components found.
+    /// Returns the number of components found.
     pub fn n_components(&self) -> usize {
         self.eigenvalues.len()
     }
 
-    /// Eigenvalues of the centred kernel matrix, descending, none negative.
+    /// Returns the eigenvalues of the centred kernel matrix, descending, none negative.
     pub fn eigenvalues(&self) -> &[f64] {
         &self.eigenvalues
     }
 
-    /// The scores of the rows that were fitted: eigenvector × √eigenvalue,
-    /// rows × n_components.
+    /// Returns the scores of the fitted rows: eigenvector × √eigenvalue, rows × n_components.
     pub fn scores(&self) -> Vec<f32> {
         let n = self.means.len();
         let mut scores = Vec::with_capacity(n * self.n_components());
@@ -163,8 +161,8 @@ impl KernelPca {
         scores
     }
 
-    /// The scores of other rows (rows × dim, row-major): rows × n_components.
-    /// Of a precomputed kernel, `rows` holds their kernel with the rows fitted.
+    /// Returns the scores of other rows (rows × dim, row-major): rows × n_components. For a precomputed
+    /// kernel, `rows` holds their kernel with the fitted rows.
     ///
     /// # Errors
     /// [`PcaError::NotWhole`] and [`PcaError::NotFiniteAt`].
@@ -186,7 +184,7 @@ impl KernelPca {
     }
 }
 
-/// The kernel of `rows` with `others`: rows × others, row-major.
+/// Returns the kernel of `rows` with `others`: rows × others, row-major.
 fn values(kernel: Kernel, rows: &[f64], others: &[f64], dim: usize) -> Vec<f64> {
     if kernel == Kernel::Precomputed {
         return rows.to_vec();
@@ -201,11 +199,11 @@ fn values(kernel: Kernel, rows: &[f64], others: &[f64], dim: usize) -> Vec<f64> 
     values
 }
 
-/// Centres a kernel matrix (n × n, symmetric, row-major) in its space: H K H
-/// with H = I − 1/n. Gives the mean of each column of K, and of all of it.
+/// Centres a kernel matrix (n × n, symmetric, row-major) in feature space: H K H with H = I − 1/n.
+/// Returns the mean of each column of K, and of all of K.
 ///
 /// # Panics
-/// If it is not square.
+/// If the matrix is not square.
 pub fn center_kernel(matrix: &mut [f64]) -> (Vec<f64>, f64) {
     let n = matrix.len().isqrt();
     assert_eq!(n * n, matrix.len(), "a kernel matrix is square");

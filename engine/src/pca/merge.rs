@@ -1,12 +1,11 @@
-//! A running truncated SVD: the leading right singular vectors of the centred
-//! rows so far, into which further rows are merged.
+//! A running truncated SVD: the leading right singular vectors of the centred rows so far, into which
+//! further rows are merged.
 //!
-//! A merge is an SVD of the stack [S·V; rows − their mean; √(n·m/(n+m)) ·
-//! (mean − their mean)] (Ross, Lim, Lin & Yang, "Incremental learning for
-//! robust visual tracking", IJCV 2008; also scikit-learn's `IncrementalPCA`).
-//! It goes through the products of the stack with itself, on the side that is
-//! shorter: stacked rows or coordinates. Squaring loses directions whose
-//! deviation is below about 10⁻⁷ of the largest; they count as variance 0.
+//! A merge is an SVD of the stack [S·V; rows − their mean; √(n·m/(n+m)) · (mean − their mean)] (Ross,
+//! Lim, Lin & Yang, "Incremental learning for robust visual tracking", IJCV 2008; also scikit-learn's
+//! `IncrementalPCA`). It uses the Gram matrix of the shorter side of the stack: stacked rows or
+//! components. Squaring loses directions with a standard deviation below about 10⁻⁷ of the largest; these
+//! count as variance 0.
 
 use rayon::prelude::*;
 
@@ -14,7 +13,7 @@ use super::axes::{complete, eigen, fix_sign, orthonormalize};
 use super::products::{BLOCK, Products};
 use super::{Pca, PcaError};
 
-/// Rows merged so far, in about as much memory as the vectors kept.
+/// The state of the running SVD, in about as much memory as the vectors kept.
 #[derive(Debug)]
 pub(super) struct Running {
     count: u64,
@@ -23,47 +22,46 @@ pub(super) struct Running {
     scatter: f64,
     /// Squared singular values, descending, all positive.
     strengths: Vec<f64>,
-    /// S·V, coordinate by coordinate: `dim × strengths.len()`. Left unscaled,
-    /// what a merge keeps is a projection of its stack, correct to rounding
-    /// however weak the direction.
+    /// S·V, component by component: `dim × strengths.len()`. Because it is not normalised, a merge keeps
+    /// a projection of its stack that is correct to rounding even for weak directions.
     sketch: Vec<f64>,
 }
 
 impl Running {
-    /// No rows yet, of `dim` coordinates.
+    /// Creates an empty state for rows with `dim` components.
     pub(super) fn new(dim: usize) -> Self {
         Self { count: 0, mean: vec![0.0; dim], scatter: 0.0, strengths: Vec::new(), sketch: Vec::new() }
     }
 
-    /// Peak bytes of merging `rows` rows at a time into `kept` vectors, the
-    /// rows themselves not counted, and of taking `rank` axes at the end.
+    /// Returns the peak bytes of merging `rows` rows at a time into `kept` vectors, without the rows
+    /// themselves, and of computing `rank` axes at the end.
     pub(super) fn bytes(dim: usize, rows: usize, kept: usize, rank: usize) -> u64 {
         let order = kept + rows + 1;
         let side = order.min(dim.max(1));
-        // The sketch and its successor; at the end, the axes beside the sketch.
+        // The sketch and its successor; at the end, the axes and the sketch.
         let vectors = 8 * dim as u64 * (kept + kept.max(rank)) as u64;
         let gram = Products::bytes(side).max(16 * (side * side) as u64);
         vectors + (40 * dim + 64 * order) as u64 + gram
     }
 
-    /// Coordinates of a row.
+    /// Returns the number of components of a row.
     pub(super) fn dim(&self) -> usize {
         self.mean.len()
     }
 
-    /// Rows merged so far.
+    /// Returns the number of rows merged.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    /// Takes `rows` into the mean, the scatter and at most `kept` vectors.
+    /// Merges `rows` into the mean, the scatter and at most `kept` vectors.
     pub(super) fn merge(&mut self, rows: &[f32], kept: usize) -> Result<(), PcaError> {
         let dim = self.mean.len();
         let old = self.strengths.len();
         let block = rows.len() / dim;
         let (n, m) = (self.count as f64, block as f64);
 
-        // The rows' mean, shifted by the first for accuracy.
+        // The mean of the rows, with the first row as a shift for accuracy.
         let mut block_mean = vec![0.0; dim];
         for row in rows.chunks_exact(dim) {
             for ((sum, &x), &first) in block_mean.iter_mut().zip(row).zip(rows) {
@@ -100,8 +98,7 @@ impl Running {
         Ok(())
     }
 
-    /// The `rank` leading axes. Data of lower rank gets axes of variance 0 to
-    /// fill up, orthonormal like the rest.
+    /// Returns the `rank` leading axes. If the data's rank is lower, orthonormal axes with variance 0 are added.
     pub(super) fn axes(&self, rank: usize) -> Pca {
         let dim = self.dim();
         let divisor = (self.count as f64 - 1.0).max(1.0);
@@ -111,7 +108,7 @@ impl Running {
         for axis in 0..variance.len() {
             components.extend(self.sketch.iter().skip(axis).step_by(found));
         }
-        // Weak directions come out of a Gram matrix slightly oblique.
+        // Weak directions from a Gram matrix are not exactly orthogonal.
         for axis in 0..variance.len() {
             let (before, after) = components.split_at_mut(axis * dim);
             orthonormalize(before, &mut after[..dim]);
@@ -124,10 +121,10 @@ impl Running {
     }
 }
 
-/// What a merge finds: the scatter of the new rows, strengths and sketch.
+/// Result of a merge: the scatter of the new rows, squared singular values, and sketch.
 type Merged = (f64, Vec<f64>, Vec<f64>);
 
-/// Through the products of the stack's rows with each other: order × order.
+/// Merges by the products of the stack's rows with each other: order × order.
 fn by_rows(
     dim: usize,
     old: usize,
@@ -148,7 +145,7 @@ fn by_rows(
     Ok((scatter, strengths, sketch))
 }
 
-/// Through the products of its coordinates: dim × dim, where rows are many.
+/// Merges by the products of the stack's components with each other: dim × dim, where there are many rows.
 fn by_coordinates(
     dim: usize,
     old: usize,
@@ -177,18 +174,18 @@ fn by_coordinates(
     Ok((scatter, strengths, sketch))
 }
 
-/// How many of the strengths, which descend, are more than rounding errors.
+/// Returns how many of the strengths, which descend, are larger than rounding errors.
 fn above_rounding(strengths: &[f64], order: usize) -> usize {
     let floor = strengths.first().map_or(0.0, |s| s * order as f64 * f64::EPSILON);
     strengths.iter().take_while(|&&s| s > floor).count()
 }
 
-/// The first `n` rows of `turns` (any × order) times the stack (order × dim),
-/// coordinate by coordinate: dim × n.
+/// Returns the first `n` rows of `turns` (any × order) times the stack (order × dim), component by
+/// component: dim × n.
 fn turn(turns: &[f64], n: usize, order: usize, dim: usize, stack: impl Fn(usize, usize) -> f64 + Sync) -> Vec<f64> {
-    /// Coordinates at a time: a cache line of each row, twice over.
+    /// Number of components processed at a time: two cache lines of each row.
     const COLUMNS: usize = 32;
-    // Stack rows in fours, so that a running sum is loaded once for four terms.
+    // Four stack rows at a time, so that a running sum is loaded once for four terms.
     let padded = order.next_multiple_of(4);
     let mut by_row = vec![0.0; padded * n];
     for (axis, turn) in turns.chunks_exact(order).take(n).enumerate() {

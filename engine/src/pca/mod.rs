@@ -1,30 +1,25 @@
-//! Principal components, found in five ways, and one form for what is found:
-//! [`Pca`].
+//! Principal component analysis by five linear algorithms with one result type, [`Pca`].
 //!
-//! | | data | answer | reads the rows |
+//! | | data | result | reads the rows |
 //! |---|---|---|---|
-//! | [`Covariance`] | up to some thousands of coordinates | exact | once |
+//! | [`Covariance`] | up to some thousands of components | exact | once |
 //! | [`ExactIncrementalPca`] | the same | exact, however far from the origin | twice |
-//! | [`BlockwisePca`] | any width | close | once, in any portions |
-//! | [`IncrementalPca`] | any width | close; scikit-learn's | once, batch by batch |
-//! | [`RandomizedPca`] | any width | to a residual that it tells | a few times |
+//! | [`BlockwisePca`] | any width | approximate | once, in any batches |
+//! | [`IncrementalPca`] | any width | approximate; that of scikit-learn | once, batch by batch |
+//! | [`RandomizedPca`] | any width | approximate, with a residual | a few times |
 //!
-//! [`KernelPca`] is for what is curved, and small. A [`PcaConfig`] plans one of
-//! them for a source and a memory budget, and [`run`] writes the scores out as
-//! it reads.
+//! [`KernelPca`] finds nonlinear components of small data. A [`PcaConfig`] plans one of the linear
+//! algorithms for a source and a memory budget, and [`run`] writes the scores while it reads.
 //!
-//! What must hold: the result is a function of the rows and their order alone,
-//! bit for bit. How the caller cuts the rows into batches (except in
-//! [`IncrementalPca`], where a batch is what is asked), how many threads rayon
-//! has and how wide the CPU's registers are change nothing. Hence every sum
-//! runs in one fixed order, in f64, with separate multiplications and
-//! additions: a fused multiply-add would round differently on the CPUs that
-//! lack it (and gains nothing on those where both have their own port).
+//! Invariant: the result depends only on the rows and their order, bit for bit. Batch sizes (except in
+//! [`IncrementalPca`], which is defined by its batches), the number of threads and the CPU's instruction
+//! set change nothing. Therefore every sum runs in a fixed order, in f64, with separate multiplications
+//! and additions: a fused multiply-add would round differently on CPUs that lack it, and is not faster on
+//! CPUs with separate ports for multiplication and addition.
 //!
-//! One sign rule serves all: in every axis the entry of largest absolute
-//! value, the first of them if several tie, is positive. It is that of
-//! scikit-learn's `svd_flip` with `u_based_decision=False`, so signs do not
-//! change with the batches or the way in which the axes were found.
+//! Sign rule: in every axis the entry of largest absolute value, the first of them if several tie, is
+//! positive. This is the rule of scikit-learn's `svd_flip` with `u_based_decision=False`. Signs therefore
+//! do not depend on batches or algorithm.
 
 mod axes;
 mod blockwise;
@@ -57,37 +52,37 @@ pub use randomized::RandomizedPca;
 pub use report::PcaReport;
 pub use run::run;
 
-/// Scores computed per rayon task: enough rows to be worth a hand-over.
+/// Number of rows projected per rayon task: enough to outweigh the cost of a task.
 const PROJECT_ROWS: usize = 64;
 
-/// Why there are no principal components.
+/// Why principal components cannot be computed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PcaError {
-    /// More axes were asked for than the data has coordinates.
+    /// More components were requested than a row has.
     #[error("{asked} principal components asked of data with {dim} dimensions")]
     TooManyComponents {
-        /// Components asked for.
+        /// Components requested.
         asked: usize,
-        /// Coordinates of a row.
+        /// Components of a row.
         dim: usize,
     },
-    /// More axes were asked for than there are rows.
+    /// More components were requested than there are rows.
     #[error("{asked} principal components asked of {rows} rows; ask for at most {rows}")]
     TooFewRows {
-        /// Components asked for.
+        /// Components requested.
         asked: usize,
-        /// Rows of the data, or of the first batch where that decides.
+        /// Number of rows, of the first batch where that is the limit.
         rows: u64,
     },
-    /// Not one row was added.
+    /// No row was added.
     #[error("no rows to take principal components of")]
     NoRows,
-    /// A row held NaN or an infinity. Where rows are checked as they come,
-    /// [`PcaError::NotFiniteAt`] says which; this is the second line of defence.
+    /// A row contained NaN or an infinity. Where rows are checked as they arrive,
+    /// [`PcaError::NotFiniteAt`] is returned instead and names the row.
     #[error("the rows hold NaN or infinite values")]
     NotFinite,
-    /// A number that is none.
+    /// A value is NaN or infinite.
     #[error("row {row}, component {component} is {value}; drop or fill such rows first")]
     NotFiniteAt {
         /// The row, counted from 0 over all batches.
@@ -97,23 +92,23 @@ pub enum PcaError {
         /// The value found.
         value: f32,
     },
-    /// Rows of another width than those before.
+    /// Rows have a different number of components than the rows before.
     #[error("rows of {found} components, where those before had {expected}")]
     Width {
-        /// Components of a row before.
+        /// Number of components of the rows before.
         expected: usize,
-        /// Components of a row now.
+        /// Number of components of the new rows.
         found: usize,
     },
-    /// A slice that is no whole number of rows.
+    /// A slice does not contain a whole number of rows.
     #[error("{len} numbers are no whole number of rows of {dim} components")]
     NotWhole {
-        /// Numbers given.
+        /// Number of values given.
         len: usize,
-        /// Components of a row.
+        /// Number of components of a row.
         dim: usize,
     },
-    /// The second pass was begun without the first, or the first gone on with.
+    /// The second pass began before the first, or the first continued after the second began.
     #[error("the mean comes first: give all rows to partial_mean, then all rows to partial_fit")]
     MeanFirst,
     /// Two passes saw different numbers of rows.
@@ -121,41 +116,41 @@ pub enum PcaError {
     Passes {
         /// Rows of the first pass.
         expected: u64,
-        /// Rows of a later one.
+        /// Rows of the later pass.
         found: u64,
     },
-    /// An axis along which the data do not vary cannot be scaled to variance 1.
+    /// The data do not vary along some axes, which cannot be scaled to variance 1.
     #[error(
         "the data vary along {usable} axes only: there is nothing to whiten in more; ask for at most {usable} components"
     )]
     NoVariance {
-        /// Axes with variance.
+        /// Number of axes with variance.
         usable: usize,
     },
-    /// A kernel that is none: its matrix has a negative eigenvalue.
+    /// The kernel is not positive semidefinite: its matrix has a negative eigenvalue.
     #[error(
         "the kernel is not positive semidefinite: its centred matrix has the eigenvalue {least:e} where the largest is {largest:e}"
     )]
     NotPositive {
-        /// The least eigenvalue.
+        /// The smallest eigenvalue.
         least: f64,
-        /// The largest.
+        /// The largest eigenvalue.
         largest: f64,
     },
-    /// More rows than a kernel matrix is decomposed for.
+    /// More rows than the kernel matrix may have.
     #[error(
         "kernel PCA of {rows} rows: their {rows} × {rows} kernel is decomposed whole, which is done for up to {most}; take a sample, or the linear components, which are streamed at any size"
     )]
     TooManyRows {
-        /// Rows given.
+        /// Number of rows given.
         rows: usize,
-        /// The most that are taken.
+        /// The largest number of rows.
         most: usize,
     },
-    /// The eigenvalue iteration ran past its limit. Not known to happen.
+    /// The eigenvalue iteration reached its limit, which is not known to happen.
     #[error("the eigenvalues of a {order} × {order} matrix did not converge")]
     NotConverged {
-        /// Rows of the matrix.
+        /// Number of rows of the matrix.
         order: usize,
     },
 }
@@ -165,24 +160,23 @@ pub enum PcaError {
 pub struct Pca {
     /// Mean of the rows, `dim` values.
     pub mean: Vec<f64>,
-    /// The axes, `n_components × dim`, row-major, orthonormal, by descending
-    /// variance. Signs follow the rule in the module's header.
+    /// The axes, `n_components × dim`, row-major, orthonormal, by descending variance. Signs follow the
+    /// rule in the module's header.
     pub components: Vec<f64>,
-    /// Variance along each axis, `n_components` values, with scikit-learn's
-    /// divisor n − 1 (its `explained_variance_`).
+    /// Variance along each axis, `n_components` values, with scikit-learn's divisor n − 1 (its
+    /// `explained_variance_`).
     pub variance: Vec<f64>,
-    /// Variance of the data over all `dim` axes, same divisor:
-    /// `variance / total_variance` is the share explained.
+    /// Variance of the data over all `dim` axes, with the same divisor: `variance / total_variance` is
+    /// the share explained.
     pub total_variance: f64,
 }
 
 impl Pca {
-    /// The exact components of rows in memory (rows × dim, row-major).
+    /// Computes the exact components of rows in memory (rows × dim, row-major).
     ///
     /// # Errors
-    /// [`PcaError::TooManyComponents`] or [`PcaError::TooFewRows`] for more of
-    /// them than min(rows, dim); [`PcaError::NotWhole`], [`PcaError::NoRows`],
-    /// [`PcaError::NotFiniteAt`] for what is wrong with the rows.
+    /// [`PcaError::TooManyComponents`] or [`PcaError::TooFewRows`] for more than min(rows, dim) components;
+    /// [`PcaError::NotWhole`], [`PcaError::NoRows`] or [`PcaError::NotFiniteAt`] for invalid rows.
     ///
     /// ```
     /// use lowland_engine::pca::Pca;
@@ -202,24 +196,24 @@ impl Pca {
         covariance.finish(n_components)
     }
 
-    /// Coordinates of a row.
+    /// Returns the number of components of a row.
     pub fn dim(&self) -> usize {
         self.mean.len()
     }
 
-    /// Number of axes.
+    /// Returns the number of axes.
     pub fn n_components(&self) -> usize {
         self.variance.len()
     }
 
-    /// The share of the data's variance along each axis, `n_components` values
-    /// from 0 to 1; zeros where the data do not vary at all.
+    /// Returns the share of the data's variance along each axis, `n_components` values from 0 to 1; zeros
+    /// if the data do not vary.
     pub fn explained_variance_ratio(&self) -> Vec<f64> {
         let share = |v: &f64| if self.total_variance > 0.0 { v / self.total_variance } else { 0.0 };
         self.variance.iter().map(share).collect()
     }
 
-    /// The scores of `rows` (rows × dim, row-major): rows × n_components.
+    /// Returns the scores of `rows` (rows × dim, row-major): rows × n_components.
     ///
     /// # Errors
     /// [`PcaError::NotWhole`] and [`PcaError::NotFiniteAt`].
@@ -229,8 +223,8 @@ impl Pca {
         Ok(scores)
     }
 
-    /// The rows that `scores` (rows × n_components) stand for: mean + scores ×
-    /// axes, rows × dim. They are the rows themselves where all axes were kept.
+    /// Returns the rows that belong to `scores` (rows × n_components): mean + scores × axes, rows × dim.
+    /// With all axes kept these are the original rows.
     ///
     /// # Errors
     /// [`PcaError::NotWhole`].
@@ -249,12 +243,12 @@ impl Pca {
         Ok(rows)
     }
 
-    /// The same with every axis divided by the standard deviation along it:
-    /// the scores then have variance 1 (scikit-learn's `whiten`).
+    /// Returns a copy in which every axis is divided by the standard deviation along it, so that scores
+    /// have variance 1 (scikit-learn's `whiten`).
     ///
     /// # Errors
-    /// [`PcaError::NoVariance`] where an axis has no more than what rounding
-    /// the rows to f32 brings about.
+    /// [`PcaError::NoVariance`] if the variance along an axis is no larger than the effect of rounding
+    /// the rows to f32.
     pub fn whitened(&self) -> Result<Self, PcaError> {
         let magnitude = self.mean.iter().fold(0.0, |most, mean| f64::max(most, mean * mean));
         let floor = (magnitude + self.variance.first().unwrap_or(&0.0)) * f64::from(f32::EPSILON).powi(2);
@@ -270,8 +264,8 @@ impl Pca {
         Ok(whitened)
     }
 
-    /// Writes the scores of `rows` (rows × dim) to `out` (rows ×
-    /// n_components), both row-major. A row's scores depend on that row alone.
+    /// Writes the scores of `rows` (rows × dim) to `out` (rows × n_components), both row-major. A row's
+    /// scores depend on that row alone.
     ///
     /// # Panics
     /// If the two lengths do not belong to the same whole number of rows.
@@ -298,7 +292,7 @@ impl Pca {
     }
 }
 
-/// What is found of `count` rows of `dim` coordinates: not more than `dim` axes.
+/// Checks that `asked` components of `count` rows with `dim` components each can exist.
 fn check(asked: usize, dim: usize, count: u64) -> Result<(), PcaError> {
     if asked > dim {
         return Err(PcaError::TooManyComponents { asked, dim });
@@ -309,8 +303,8 @@ fn check(asked: usize, dim: usize, count: u64) -> Result<(), PcaError> {
     Ok(())
 }
 
-/// The number of rows in `rows`, which must be whole and finite; `before` of
-/// them came in earlier calls.
+/// Returns the number of rows in `rows`, after checking that the rows are whole and finite; `before` rows
+/// came in earlier calls.
 fn check_rows(rows: &[f32], dim: usize, before: u64) -> Result<usize, PcaError> {
     if dim == 0 || !rows.len().is_multiple_of(dim) {
         return Err(PcaError::NotWhole { len: rows.len(), dim });

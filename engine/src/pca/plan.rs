@@ -1,7 +1,7 @@
-//! From what is asked of principal components of a source to what will run.
+//! Plans a PCA run: from the request and the source's shape to everything that will run.
 //!
-//! What must hold: the solver follows from the width and the config, never from
-//! the budget, which decides only how many rows are read at a time.
+//! Invariant: the solver depends only on the width and the configuration. The memory budget only decides
+//! how many rows are read at a time.
 
 use std::fmt;
 
@@ -14,27 +14,27 @@ use crate::error::size;
 use crate::plan::{BATCH_BYTES, BatchSize, LEAST_BATCH, MARGIN, WIDE, check_workers, threads};
 use crate::{Error, Input, Loader, Metric, Result, Stage, StagePlan};
 
-/// Components of a row whose covariance is decomposed at most: 512 MiB of it, and some minutes
+/// The largest number of components whose covariance is decomposed: a matrix of 512 MiB, and some minutes
 /// that cannot be interrupted.
 const WIDEST_COVARIANCE: usize = 8192;
 
-/// How the axes are found.
+/// The algorithm that finds the axes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Solver {
-    /// The covariance up to 2,048 components of a row, randomised above.
+    /// Covariance up to 2,048 components, randomised above.
     #[default]
     Auto,
-    /// Exactly, through the covariance: memory by the square of the width, which is at most 8,192.
+    /// Exact, through the covariance matrix: memory grows with the square of the width, which is at most 8,192.
     Covariance,
-    /// By a running truncated SVD, in one pass: [`BlockwisePca`].
+    /// A running truncated SVD in one pass: [`BlockwisePca`].
     Incremental,
-    /// By up to six passes, to a residual that is told: [`RandomizedPca`].
+    /// Up to six passes, with a reported residual: [`RandomizedPca`].
     Randomized,
 }
 
 impl Solver {
-    /// The solver's name.
+    /// Returns the solver's name.
     pub fn name(self) -> &'static str {
         match self {
             Solver::Auto => "auto",
@@ -45,23 +45,23 @@ impl Solver {
     }
 }
 
-/// What is asked. [`PcaConfig::plan`] is its one validator.
+/// The request. [`PcaConfig::plan`] is its only validator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PcaConfig {
-    /// Axes to find, at most min(rows, components of a row). Default 2.
+    /// Number of axes, at most min(rows, components of a row). Default 2.
     pub n_components: usize,
-    /// How they are found. Default auto.
+    /// The algorithm. Default auto.
     pub solver: Solver,
     /// Whether scores are scaled to variance 1 along every axis. Default false.
     pub whiten: bool,
-    /// Cosine scales rows to length 1 first, as it does before a map's PCA. Default Euclidean: as they are.
+    /// Cosine scales rows to length 1 first, as for a map. Default Euclidean, which leaves rows unchanged.
     pub metric: Metric,
-    /// Seed of the randomised solver's draws. Default 42.
+    /// Seed of the randomised solver. Default 42.
     pub seed: u64,
-    /// Worker threads; by default one a core. Never changes the scores.
+    /// Worker threads, by default one per core. Never changes the scores.
     pub threads: Option<usize>,
-    /// Rows read at a time; by default about 1 MiB for each thread. Never changes the scores.
+    /// Rows read at a time, by default about 1 MiB for each thread. Never changes the scores.
     pub batch_rows: Option<usize>,
     /// Bytes that the process may hold. Default 4 GiB. Never changes the scores.
     pub memory: u64,
@@ -82,26 +82,26 @@ impl Default for PcaConfig {
     }
 }
 
-/// Everything that will run. Made by [`PcaConfig::plan`] only.
+/// Everything that will run. Created only by [`PcaConfig::plan`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PcaPlan {
-    /// What was asked.
+    /// The request.
     pub config: PcaConfig,
-    /// Rows and components.
+    /// Rows and components of the source.
     pub shape: Shape,
-    /// How the axes are found; never [`Solver::Auto`].
+    /// The algorithm; never [`Solver::Auto`].
     pub solver: Solver,
-    /// Passes over the source, at most: those that find the axes, and one that writes the scores.
+    /// The largest number of passes over the source: those that find the axes, and one that writes the scores.
     pub passes: usize,
     /// Worker threads.
     pub threads: usize,
     /// Rows read at a time.
     pub batch_rows: usize,
-    /// Bytes of a row at rest, and of what the source holds while it is read.
+    /// Bytes of a row in the source's files.
     pub source_row_bytes: usize,
     /// Bytes that the source holds while it is read.
     pub source_bytes: u64,
-    /// Memory and traffic: `scan` finds the axes, `output` writes the scores.
+    /// Memory and I/O: `scan` finds the axes, `output` writes the scores.
     pub stages: Vec<StagePlan>,
 }
 
@@ -112,11 +112,11 @@ impl AsRef<[StagePlan]> for PcaPlan {
 }
 
 impl PcaConfig {
-    /// Checks the config against the data's shape and decides every number.
+    /// Checks the configuration against the data's shape and decides every number.
     ///
     /// # Errors
-    /// [`Error::Config`] names the option that does not hold, [`Error::Data`]
-    /// the data's own lack, [`Error::Budget`] the smallest budget that would do.
+    /// [`Error::Config`] names an invalid option, [`Error::Data`] what the data lack, [`Error::Budget`]
+    /// the smallest sufficient budget.
     pub fn plan(&self, input: &Input) -> Result<PcaPlan> {
         let Shape { rows, dim } = input.shape;
         self.check(input.shape)?;
@@ -175,12 +175,12 @@ impl PcaConfig {
 }
 
 impl PcaPlan {
-    /// The most memory that is held at one time.
+    /// Returns the peak memory of all stages, in bytes.
     pub fn peak(&self) -> u64 {
         self.stages.iter().map(|stage| stage.memory).max().unwrap_or(0)
     }
 
-    /// What each stage holds.
+    /// Returns the memory that each stage holds.
     pub(super) fn needs(&self) -> [(Stage, Needs); 2] {
         let (rows, dim, n) = (self.shape.rows, self.shape.dim as u64, self.config.n_components as u64);
         let batches = ("batches", Loader::bytes(self.batch_rows, self.shape.dim).saturating_add(self.source_bytes));
@@ -189,7 +189,7 @@ impl PcaPlan {
             Solver::Auto | Solver::Covariance => Covariance::bytes(self.shape.dim) + axes,
             Solver::Incremental => BlockwisePca::bytes(self.shape.dim, self.config.n_components),
             Solver::Randomized => {
-                // Each thread combines two vectors where axes are judged.
+                // Each thread combines two vectors when residuals are computed.
                 RandomizedPca::bytes(self.shape.dim, self.config.n_components) + 16 * dim * self.threads as u64
             }
         };
@@ -202,7 +202,7 @@ impl PcaPlan {
                 ("rows around the mean", 8 * dim * self.threads as u64),
                 ("scores of a batch", 4 * n * self.batch_rows as u64),
                 ("the scores' file", MapWriter::bytes(rows, self.config.n_components)),
-                // Texts of some length in each of a few columns.
+                // Allows for texts in a few columns.
                 ("kept columns", (16 << 20).min(rows.saturating_mul(64))),
                 ("the axes' file", 1 << 20),
             ],
@@ -213,7 +213,7 @@ impl PcaPlan {
     fn fits(&self, usable: u64) -> Result<()> {
         match self.needs().iter().map(|(stage, needs)| (needs.bytes(), stage)).max_by_key(|(bytes, _)| *bytes) {
             Some((bytes, stage)) if bytes > usable => {
-                // The margin grows with the budget: the smallest that would do leaves it whole.
+                // The margin grows with the budget, and the smallest sufficient budget must include it.
                 let needed = (bytes.saturating_add(base(0, self.threads)) / (MARGIN - 1)).saturating_mul(MARGIN);
                 let needed = needed.saturating_add(2 << 20) >> 20 << 20;
                 Err(Error::Budget { asked: self.config.memory, needed, stage: stage.name() })
@@ -241,7 +241,7 @@ impl PcaPlan {
     }
 }
 
-/// What will run, for people to read.
+/// Prints the plan for people.
 impl fmt::Display for PcaPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Shape { rows, dim } = self.shape;

@@ -1,18 +1,17 @@
-//! Sums of outer products, the one costly thing here: tiles of the upper
-//! triangle, each with a kernel of its own.
+//! Sums of outer products, the only expensive operation here, in tiles of the upper triangle.
 //!
-//! What must hold: every entry is one running sum over the samples in the
-//! order of their coming, in f64, whatever the threads and the registers.
+//! Invariant: every entry is one running sum over the samples in order of arrival, in f64, for any number
+//! of threads and any register width.
 
 use nalgebra::DMatrix;
 use rayon::prelude::*;
 
-/// Coordinates that travel together through the product kernel, and so the
-/// edge of a tile of sums. With AVX2, half a tile is eight registers.
+/// Number of components that the kernel processes together, and the edge of a tile. With AVX2, half a
+/// tile occupies eight registers.
 pub(super) const PANEL: usize = 8;
 
-/// Samples converted to f64 and multiplied at a time. Two panels of them
-/// (2 × 16 KiB) stay in a core's first-level cache.
+/// Number of samples converted to f64 and multiplied at a time. Two panels of samples (2 × 16 KiB) fit
+/// into a core's first-level cache.
 pub(super) const BLOCK: usize = 256;
 
 /// One square of the upper triangle of a [`Products`].
@@ -25,15 +24,15 @@ struct Tile {
     sums: [[f64; PANEL]; PANEL],
 }
 
-/// Σ x xᵀ over samples x of `order` coordinates; the upper triangle only.
+/// Σ x xᵀ over samples x of `order` components; the upper triangle only.
 ///
-/// Every entry is one running sum over the samples in the order of their
-/// coming. Tiles are independent, so threads share them out freely.
+/// Every entry is one running sum over the samples in order of arrival. Tiles are independent, so threads
+/// can process them in any order.
 #[derive(Debug)]
 pub(super) struct Products {
     order: usize,
     tiles: Vec<Tile>,
-    /// The samples at hand, panel by panel: `[panel][sample][coordinate]`.
+    /// The current samples, panel by panel: `[panel][sample][component]`.
     pub(super) packed: Vec<[f64; PANEL]>,
 }
 
@@ -59,7 +58,7 @@ impl Products {
         Self { order, tiles, packed: vec![[0.0; PANEL]; panels as usize * BLOCK] }
     }
 
-    /// Adds `n` ≤ [`BLOCK`] samples; `value(sample, coordinate)` yields them.
+    /// Adds `n` ≤ [`BLOCK`] samples, whose values are `value(sample, component)`.
     pub(super) fn add(&mut self, n: usize, value: impl Fn(usize, usize) -> f64 + Sync) {
         let order = self.order;
         let packed = &mut self.packed[..order.div_ceil(PANEL) * n];
@@ -77,7 +76,7 @@ impl Products {
             .for_each(|tile| accumulate(&mut tile.sums, panel(tile.top), panel(tile.left)));
     }
 
-    /// The symmetric matrix of `entry(i, j, Σ xᵢxⱼ)`, i ≤ j.
+    /// Returns the symmetric matrix of `entry(i, j, Σ xᵢxⱼ)`, i ≤ j.
     pub(super) fn into_matrix(self, entry: impl Fn(usize, usize, f64) -> f64) -> DMatrix<f64> {
         drop(self.packed);
         let mut matrix = DMatrix::zeros(self.order, self.order);
@@ -96,13 +95,13 @@ impl Products {
     }
 }
 
-/// sums += Σ over samples of `a` (down) × `b` (across), with the widest
-/// instructions at hand; the bits are the same with all of them.
+/// Adds to `sums` the products of `a` (rows of the tile) and `b` (columns) over all samples, with the
+/// widest available instructions, all of which give the same bits.
 pub(super) fn accumulate(sums: &mut [[f64; PANEL]; PANEL], a: &[[f64; PANEL]], b: &[[f64; PANEL]]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         #[expect(unsafe_code, reason = "2.5 times the speed of the baseline's SSE2")]
-        // SAFETY: the function is safe but for needing AVX2, which is there.
+        // SAFETY: the function only requires AVX2, which was just checked.
         return unsafe { accumulate_avx2(sums, a, b) };
     }
     accumulate_by::<2>(sums, a, b);
@@ -114,7 +113,7 @@ fn accumulate_avx2(sums: &mut [[f64; PANEL]; PANEL], a: &[[f64; PANEL]], b: &[[f
     accumulate_by::<4>(sums, a, b);
 }
 
-/// `HEIGHT` rows of the tile at a time, as many as the registers hold.
+/// Processes `HEIGHT` rows of the tile at a time, as many as fit into registers.
 #[inline(always)]
 pub(super) fn accumulate_by<const HEIGHT: usize>(
     sums: &mut [[f64; PANEL]; PANEL],

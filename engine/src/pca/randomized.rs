@@ -1,17 +1,14 @@
-//! Principal components of rows of any width in a few passes over them: a
-//! randomised block Krylov method.
+//! Principal components of rows of any width in a few passes: a randomised block Krylov method.
 //!
-//! Each pass multiplies some directions Q with the scatter matrix C =
-//! Σ(x − μ)(x − μ)ᵀ, which is never formed: C·Q = Σ(x − μ)((x − μ)ᵀQ). The
-//! first Q is random (Halko, Martinsson & Tropp, "Finding structure with
-//! randomness", SIAM Review 2011), the next is what C made of the one before.
-//! All of them are kept, and the axes are the best in the space that they span
-//! together (Musco & Musco, "Randomized block Krylov methods for stronger and
-//! faster approximate singular value decomposition", NeurIPS 2015): after so
-//! many passes that is far closer than the last power alone.
+//! Each pass multiplies directions Q by the scatter matrix C = Σ(x − μ)(x − μ)ᵀ, which is never formed:
+//! C·Q = Σ(x − μ)((x − μ)ᵀQ). The first Q is random (Halko, Martinsson & Tropp, "Finding structure with
+//! randomness", SIAM Review 2011); each later Q is C times the previous one. All directions are kept, and
+//! the axes are the best in the space that they span together (Musco & Musco, "Randomized block Krylov
+//! methods for stronger and faster approximate singular value decomposition", NeurIPS 2015), which for
+//! the same number of passes is much more accurate than the last power alone.
 //!
-//! What must hold: nothing grows with the rows; random numbers are counters;
-//! every sum over rows runs in their order, whatever the batches and threads.
+//! Invariants: no memory grows with the number of rows; random numbers are counter-based; every sum over
+//! rows runs in row order, for any batches and threads.
 
 use nalgebra::DMatrix;
 use rayon::prelude::*;
@@ -20,18 +17,18 @@ use super::axes::{complete, dot, eigen, fix_sign, orthonormalize};
 use super::{Pca, PcaError, check, check_rows};
 use crate::random::draw;
 
-/// Directions beyond those asked for: Halko et al. advise 5 to 10.
+/// Number of directions beyond those requested; Halko et al. recommend 5 to 10.
 const OVERSAMPLES: usize = 10;
-/// The residual at which axes are taken for found, as a share of their variance.
+/// Residual, as a share of an axis's variance, at which the axes count as found.
 const TOLERANCE: f64 = 1e-5;
-/// What is left of a direction that the others span, as a share of its length.
+/// A candidate direction is dropped if the part that the others do not span is at most this share of its length.
 const SPANNED: f64 = 1e-11;
-/// Rows handled at a time, and coordinates of a thread's share.
+/// Number of rows processed at a time, and number of components per task.
 const ROWS: usize = 256;
 const COLUMNS: usize = 64;
 
-/// Principal components by passes over all rows, until they are found to a
-/// residual of 10⁻⁵ or a number of passes is reached.
+/// Principal components by repeated passes over all rows, until the residual is at most 10⁻⁵ or
+/// [`PASSES`](Self::PASSES) passes were made.
 ///
 /// ```
 /// use lowland_engine::pca::RandomizedPca;
@@ -51,46 +48,46 @@ const COLUMNS: usize = 64;
 pub struct RandomizedPca {
     n_components: usize,
     dim: usize,
-    /// Directions multiplied in a pass; the last few may be zeros.
+    /// Number of directions multiplied in a pass; the last few may be zeros.
     lanes: usize,
     passes: usize,
     done: bool,
-    /// Rows of the first pass, and of the one under way.
+    /// Number of rows of the first pass, and of the current pass.
     count: u64,
     seen: u64,
-    /// The mean; in the first pass the first row, which is taken off instead.
+    /// The mean; during the first pass the first row, which serves as the shift.
     mean: Vec<f64>,
     /// Σ(x − first row) of the first pass.
     sums: Vec<f64>,
     /// Σ‖x − mean‖².
     scatter: f64,
-    /// The directions of this pass, coordinate by coordinate, and C times them.
+    /// The directions of this pass, component by component, and C times the directions.
     directions: Vec<f64>,
     products: Vec<f64>,
     /// All directions so far (orthonormal), and C times each: vectors × dim.
     basis: Vec<f64>,
     images: Vec<f64>,
-    /// Leading eigenvalues of C in their space; how each axis combines them.
+    /// Leading eigenvalues of C in the spanned space, and the coefficients of each axis.
     strengths: Vec<f64>,
     turns: Vec<f64>,
     residual: f64,
 }
 
 impl RandomizedPca {
-    /// Passes at most, where none are said.
+    /// The largest number of passes.
     pub const PASSES: usize = 6;
 
-    /// Peak bytes for `n_components` of `dim` coordinates: linear in `dim`.
+    /// Returns the peak bytes for `n_components` of rows with `dim` components: linear in `dim`.
     pub fn bytes(dim: usize, n_components: usize) -> u64 {
         let lanes = lanes(dim, n_components);
         let vectors = (lanes * Self::PASSES).min(dim);
-        // The directions of a pass, what C made of them, and of the pass before.
+        // Per pass: the directions, their products with C, and the products of the pass before.
         let of_passes = 8 * dim as u64 * (2 * vectors + 3 * lanes + n_components) as u64;
         let of_rows = 8 * (ROWS * (lanes + 1)) as u64;
         of_passes + of_rows + 24 * (vectors * vectors) as u64 + 64 * dim as u64
     }
 
-    /// Before the first pass over rows of `dim` coordinates.
+    /// Prepares the first pass over rows with `dim` components.
     ///
     /// # Errors
     /// [`PcaError::TooManyComponents`].
@@ -121,30 +118,29 @@ impl RandomizedPca {
             let sign = |c| if draw(seed, 0x9ca0 + lane, c) & 1 == 0 { 1.0 } else { -1.0 };
             (0..dim as u64).map(sign).collect()
         });
-        // In a few dimensions some may span the others.
+        // With few components, some random directions may be linear combinations of others.
         let units = (0..lanes).map(|lane| (0..dim).map(|c| f64::from(c == lane)).collect());
         pca.begin(signs.chain(units));
         Ok(pca)
     }
 
-    /// Whether another pass over all rows is to come.
+    /// Returns whether another pass over all rows is needed.
     pub fn wants_pass(&self) -> bool {
         !self.done
     }
 
-    /// Passes made so far.
+    /// Returns the number of finished passes.
     pub fn passes(&self) -> usize {
         self.passes
     }
 
-    /// The largest ‖C·v − λv‖ / λ of the axes v found so far: about the sine of
-    /// their angle to the true ones, where those are well apart.
+    /// Returns the largest ‖C·v − λv‖ / λ of the current axes v: about the sine of the angle to the true
+    /// axes, if the eigenvalues are well separated.
     pub fn residual(&self) -> f64 {
         self.residual
     }
 
-    /// Adds `rows` (rows × dim, row-major) to the pass under way. Any split
-    /// into calls gives the same bits.
+    /// Adds `rows` (rows × dim, row-major) to the current pass. Any split into calls gives the same bits.
     ///
     /// # Errors
     /// [`PcaError::NotWhole`] and [`PcaError::NotFiniteAt`].
@@ -157,7 +153,7 @@ impl RandomizedPca {
         for rows in rows.chunks(ROWS * dim) {
             let n = rows.len() / dim;
             let (mean, directions) = (&self.mean, &self.directions);
-            // Of each row: its products with the directions, then its square.
+            // For each row: its products with the directions, then its squared length.
             let mut along = vec![0.0; n * (lanes + 1)];
             along.par_chunks_mut(lanes + 1).zip(rows.par_chunks(dim)).for_each(|(along, row)| {
                 let (along, square) = along.split_at_mut(lanes);
@@ -183,11 +179,10 @@ impl RandomizedPca {
         Ok(())
     }
 
-    /// Ends a pass: finds the best axes so far, and the directions of the next.
+    /// Ends a pass: computes the best axes so far, and the directions of the next pass.
     ///
     /// # Errors
-    /// [`PcaError::NoRows`]; [`PcaError::Passes`] where it saw another number
-    /// of rows than the first.
+    /// [`PcaError::NoRows`]; [`PcaError::Passes`] if the pass saw another number of rows than the first.
     pub fn end_pass(&mut self) -> Result<(), PcaError> {
         if self.passes == 0 {
             check(self.n_components, self.dim, self.seen)?;
@@ -213,7 +208,7 @@ impl RandomizedPca {
         Ok(())
     }
 
-    /// The axes. Data of lower rank gets axes of variance 0 to fill up.
+    /// Returns the axes. If the data's rank is lower, axes with variance 0 are added.
     ///
     /// # Errors
     /// [`PcaError::NoRows`] before the first pass has ended.
@@ -237,7 +232,7 @@ impl RandomizedPca {
         Ok(Pca { mean: self.mean, components, variance, total_variance: self.scatter / divisor })
     }
 
-    /// What was summed around the first row, now around the mean.
+    /// Converts the sums around the first row to sums around the mean.
     fn center(&mut self) {
         let n = self.count as f64;
         let off: Vec<f64> = self.sums.iter().map(|sum| sum / n).collect();
@@ -252,8 +247,8 @@ impl RandomizedPca {
         self.scatter = (self.scatter - n * dot(&off, &off)).max(0.0);
     }
 
-    /// The best axes in the space of the basis (Rayleigh & Ritz), and how far
-    /// they are from being C's own.
+    /// Computes the best axes in the space of the basis (Rayleigh–Ritz), and their residual as
+    /// eigenvectors of C.
     fn best(&mut self) -> Result<(), PcaError> {
         let dim = self.dim;
         let vectors = self.basis.len() / dim;
@@ -277,7 +272,7 @@ impl RandomizedPca {
         Ok(())
     }
 
-    /// Takes what is new in `candidates` as the next pass's directions.
+    /// Takes the parts of `candidates` outside the basis as the directions of the next pass.
     fn begin(&mut self, candidates: impl Iterator<Item = Vec<f64>>) {
         let dim = self.dim;
         self.directions.fill(0.0);
@@ -302,17 +297,17 @@ impl RandomizedPca {
             self.basis.extend(candidate);
             width += 1;
         }
-        // Nothing new: C leaves the space, and the axes in it are its own.
+        // No new direction: the space is invariant under C, and the axes in it are exact eigenvectors.
         self.done = self.done || width == 0;
     }
 }
 
-/// Directions of a pass: whole registers of them.
+/// Returns the number of directions per pass: a multiple of the register width.
 fn lanes(dim: usize, n_components: usize) -> usize {
     (n_components + OVERSAMPLES).next_multiple_of(4).min(dim)
 }
 
-/// Σ turnᵢ · vectorᵢ.
+/// Returns Σ turnᵢ · vectorᵢ.
 fn combine(turn: &[f64], vectors: &[f64], dim: usize) -> Vec<f64> {
     let mut sum = vec![0.0; dim];
     for (share, vector) in turn.iter().zip(vectors.chunks_exact(dim)) {
@@ -321,7 +316,7 @@ fn combine(turn: &[f64], vectors: &[f64], dim: usize) -> Vec<f64> {
     sum
 }
 
-/// Frees `vector`, of length 1, of its parts along `basis`; gives the length that is left.
+/// Removes from `vector`, of length 1, its projections onto `basis`, and returns the remaining length.
 fn rest(basis: &[f64], vector: &mut [f64]) -> f64 {
     let dim = vector.len();
     for other in basis.chunks_exact(dim) {
@@ -331,7 +326,7 @@ fn rest(basis: &[f64], vector: &mut [f64]) -> f64 {
     dot(vector, vector).sqrt()
 }
 
-/// (row − mean)ᵀ · directions, to `along`: a running sum over the coordinates.
+/// Computes (row − mean)ᵀ · directions into `along`, as a running sum over the components.
 fn multiply(row: &[f32], mean: &[f64], directions: &[f64], along: &mut [f64]) {
     let lanes = along.len();
     let quads = row.chunks_exact(4).zip(mean.chunks_exact(4)).zip(directions.chunks_exact(4 * lanes));
@@ -346,8 +341,7 @@ fn multiply(row: &[f32], mean: &[f64], directions: &[f64], along: &mut [f64]) {
     }
 }
 
-/// Adds Σ (row − mean) · along of these rows to `products`, of some columns:
-/// a running sum over the rows.
+/// Adds Σ (row − mean) · along over these rows to `products` of some columns, as a running sum over the rows.
 fn gather(
     rows: &[f32],
     dim: usize,
@@ -358,7 +352,7 @@ fn gather(
     products: &mut [f64],
 ) {
     let stride = lanes + 1;
-    // Four rows' shares side by side, so that a running sum is loaded once for four terms.
+    // The coefficients of four rows side by side, so that a running sum is loaded once for four terms.
     let mut four = vec![0.0; 4 * lanes];
     for (rows, along) in rows.chunks(4 * dim).zip(along.chunks(4 * stride)) {
         let n = rows.len() / dim;
@@ -379,7 +373,7 @@ fn gather(
     }
 }
 
-/// out += x₀·a + x₁·b + x₂·c + x₃·d, one after the other, where the four lie in a row.
+/// Computes out += x₀·a + x₁·b + x₂·c + x₃·d, term by term; `four` holds a, b, c and d in order.
 #[inline(always)]
 fn add_four(out: &mut [f64], x: [f64; 4], four: &[f64]) {
     let n = out.len();

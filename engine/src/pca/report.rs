@@ -1,4 +1,4 @@
-//! What was found, for a person in the terminal and for a program as JSON.
+//! The report of a PCA run, as text for the terminal and as JSON.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::error::size;
 use crate::invalid::LeftOut;
 use crate::report::StageReport;
 
-/// Lines of the table that a person is shown.
+/// The largest number of lines of the printed table.
 const SHOWN: usize = 12;
 
 /// The figures of a run.
@@ -19,24 +19,24 @@ pub struct PcaReport {
     pub version: &'static str,
     /// Every resolved parameter.
     pub plan: PcaPlan,
-    /// `scan` found the axes, `output` wrote the scores.
+    /// Stages: `scan` found the axes, `output` wrote the scores.
     pub stages: Vec<StageReport>,
-    /// Passes over the source, the one that wrote the scores included.
+    /// Number of passes over the source, including the one that wrote the scores.
     pub passes: usize,
-    /// Of the randomised solver: the largest ‖C·v − λv‖ / λ over the axes v,
-    /// C the covariance, which bounds how far they are off.
+    /// For the randomised solver: the largest ‖C·v − λv‖ / λ over the axes v, where C is the covariance;
+    /// it bounds the error of the axes.
     pub residual: Option<f64>,
-    /// Mean of the rows, as many values as a row has components.
+    /// Mean of the rows, one value per component.
     pub mean: Vec<f64>,
-    /// Variance along each axis, divisor n − 1.
+    /// Variance along each axis, with divisor n − 1.
     pub explained_variance: Vec<f64>,
-    /// The same as a share of all the data's variance.
+    /// Variance along each axis as a share of the total variance.
     pub explained_variance_ratio: Vec<f64>,
-    /// All the data's variance.
+    /// Total variance of the data.
     pub total_variance: f64,
-    /// Rows that were left out, where that was asked for.
+    /// Rows that were dropped, if dropping was requested.
     pub left_out: Option<LeftOut>,
-    /// Wall time.
+    /// Wall time, in seconds.
     pub seconds: f64,
 }
 
@@ -57,7 +57,7 @@ impl PcaReport {
         }
     }
 
-    /// The most anonymous memory that was held, in bytes; 0 where the system does not tell.
+    /// Returns the peak of anonymous memory, in bytes; 0 where the system does not report it.
     pub fn peak(&self) -> u64 {
         self.stages.iter().map(|s| s.peak_memory).max().unwrap_or(0)
     }

@@ -1,8 +1,8 @@
-//! Principal components of a source: passes that find the axes, and one that
-//! projects every row on them and hands the scores over, batch by batch.
+//! Runs a PCA of a source: passes that find the axes, and one pass that projects every row and writes the
+//! scores, batch by batch.
 //!
-//! What must hold: nothing grows with the rows; the scores do not depend on
-//! batches, threads or budget; and the source is, in the end, what it was.
+//! Invariants: no memory grows with the number of rows; the scores do not depend on batches, threads or
+//! memory budget; a source that changed during the run is an error.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,12 +19,12 @@ use crate::run::pool;
 use crate::spread::Spread;
 use crate::{Error, Loader, Result, Sink, coarse};
 
-/// Finds the components of `source` and hands the scores of all rows to `sink`.
+/// Finds the principal components of `source` and writes the scores of all rows to `sink`.
 ///
 /// # Errors
 /// [`Error::Invalid`] counts the rows that cannot be used, [`Error::Data`] names one;
-/// [`Error::Cancelled`] when the observer stops the run, of which nothing is
-/// kept: the same call begins anew.
+/// [`Error::Cancelled`] if the observer stops the run. A cancelled run leaves nothing to resume: the same
+/// call starts again.
 pub fn run(
     plan: &PcaPlan,
     source: &Arc<dyn Source>,
@@ -39,7 +39,7 @@ pub fn run(
         let mut measure = Measure { observer, budget, meter: Meter::start(), stages: Vec::new() };
         let [(scan, read), (output, write)] = plan.needs();
         let passes = plan.passes as u64 - 1;
-        // The axes may be found before the last pass that is allowed.
+        // The axes may be found in fewer passes than are allowed.
         let most = if passes > 1 { "rows at most" } else { "rows" };
         let (pca, finder) =
             measure.stage(scan, &read, (rows * passes, most), |progress| fit(plan, source, progress))?;
@@ -47,7 +47,7 @@ pub fn run(
         (report.passes, report.residual) = (finder.passes + 1, finder.residual);
         measure.stage(output, &write, (rows, "rows"), |progress| {
             project(plan, &pca, source, sink, progress)?;
-            // Written to meanwhile, it gave rows that do not belong together.
+            // If the source changed meanwhile, the scores belong to different versions of its rows.
             Ok(lowland_io::unchanged(&files, &source.fingerprints()?)?)
         })?;
         report.stages = measure.stages;
@@ -56,7 +56,7 @@ pub fn run(
     })
 }
 
-/// What is told of how the axes were found.
+/// Facts for the report about how the axes were found.
 struct Found {
     passes: usize,
     residual: Option<f64>,
@@ -99,7 +99,7 @@ fn fit(plan: &PcaPlan, source: &Arc<dyn Source>, progress: &Progress<'_>) -> Res
     Ok((pca, found))
 }
 
-/// Hands all rows to `each`, in order; checks them in the first pass.
+/// Passes all rows to `each`, in order; the first pass also checks them.
 fn pass(
     plan: &PcaPlan,
     source: &Arc<dyn Source>,
@@ -173,7 +173,7 @@ fn failed(error: PcaError) -> Error {
     }
 }
 
-/// Runs stages one after the other, and takes their figures.
+/// Runs stages one after the other and collects their figures.
 struct Measure<'a> {
     observer: &'a dyn Observer,
     budget: Budget,

@@ -1,4 +1,4 @@
-//! All ways to the components against each other and a plain two-pass covariance.
+//! Compares all PCA algorithms with each other and with a plain two-pass covariance.
 
 use nalgebra::DMatrix;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use super::blockwise::block_rows;
 use super::products::{PANEL, accumulate, accumulate_by};
 use super::*;
 
-/// Reproducible values in [−0.5, 0.5), by a linear congruence.
+/// Returns reproducible values in [−0.5, 0.5) from a linear congruential generator.
 pub(super) fn noise(seed: u64, n: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2) + 1;
     (0..n)
@@ -19,7 +19,7 @@ pub(super) fn noise(seed: u64, n: usize) -> Vec<f32> {
         .collect()
 }
 
-/// `n` rows on a `rank`-dimensional plane through `offset`·(1, 1, …).
+/// Returns `n` rows on a `rank`-dimensional plane through `offset`·(1, 1, …).
 pub(super) fn plane(seed: u64, n: usize, dim: usize, rank: usize, offset: f32) -> Vec<f32> {
     let basis = noise(seed + 1, rank * dim);
     noise(seed, n * rank)
@@ -32,7 +32,7 @@ pub(super) fn plane(seed: u64, n: usize, dim: usize, rank: usize, offset: f32) -
         .collect()
 }
 
-/// Means, then covariances about them: two passes, no shift, no tiles.
+/// Returns the mean and the covariance, by two plain passes without shift or tiles.
 fn naive(rows: &[f32], dim: usize) -> (Vec<f64>, DMatrix<f64>) {
     let n = (rows.len() / dim) as f64;
     let mut mean = vec![0.0; dim];
@@ -64,7 +64,7 @@ pub(super) fn blockwise(rows: &[f32], dim: usize, rank: usize) -> Pca {
     pca.finish().unwrap()
 }
 
-/// In passes whose batches have `cut` rows.
+/// Runs the randomised solver with batches of `cut` rows; returns the axes and the residual.
 pub(super) fn randomized(rows: &[f32], dim: usize, n_components: usize, cut: usize) -> (Pca, f64) {
     let mut pca = RandomizedPca::new(dim, n_components, 42).unwrap();
     while pca.wants_pass() {
@@ -75,7 +75,7 @@ pub(super) fn randomized(rows: &[f32], dim: usize, n_components: usize, cut: usi
     (pca.finish().unwrap(), residual)
 }
 
-/// Every number of a result, for comparison to the last bit.
+/// Returns every number of a result as bits.
 pub(super) fn bits(pca: &Pca) -> Vec<u64> {
     [&pca.mean, &pca.components, &pca.variance, &vec![pca.total_variance]]
         .into_iter()
@@ -104,7 +104,7 @@ pub(super) fn assert_close(a: &[f64], b: &[f64], tolerance: f64) {
     }
 }
 
-/// `rows` in pieces whose lengths follow `cuts`, over and over.
+/// Splits `rows` into pieces whose lengths follow `cuts` cyclically.
 fn in_pieces<'a>(rows: &'a [f32], dim: usize, cuts: &'a [usize]) -> Vec<&'a [f32]> {
     let (mut rest, mut pieces) = (rows, Vec::new());
     for cut in cuts.iter().cycle() {
@@ -127,7 +127,7 @@ fn covariance_is_that_of_two_passes() {
             let pca = exact(&rows, dim, dim);
             assert_close(&pca.mean, &mean, 1e-12 * (1.0 + f64::from(offset)));
             assert!((pca.total_variance - expected.trace()).abs() < 1e-12);
-            // V diag(variance) Vᵀ gives the covariance back.
+            // V diag(variance) Vᵀ restores the covariance.
             let mut product = DMatrix::<f64>::zeros(dim, dim);
             for (axis, v) in pca.components.chunks(dim).zip(&pca.variance) {
                 for i in 0..dim {
@@ -228,7 +228,7 @@ fn all_components_rebuild_the_rows() {
                 assert!((pca.mean[c] + along - f64::from(row[c])).abs() < 1e-5);
             }
         }
-        // The scores' variance is the one reported.
+        // The scores' variance is the reported variance.
         for (k, v) in pca.variance.iter().enumerate() {
             let squares: f64 = (scores.iter().skip(k).step_by(dim)).map(|&s| f64::from(s).powi(2)).sum();
             assert!((squares / (n as f64 - 1.0) - v).abs() <= 1e-6 * pca.variance[0]);
