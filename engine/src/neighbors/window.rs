@@ -1,6 +1,6 @@
 //! A query window: rows (queries) whose neighbours are searched together, with the nearest neighbours found so far.
 //!
-//! Invariant: a candidate is kept if its exact distance is below the largest distance kept so far. The
+//! Invariant: a candidate is kept if its (exact distance, rank) is below the largest that the row keeps. The
 //! candidate filter ([`Sieve`]) only decides which pairs need no exact distance, so the result depends
 //! only on which rows are compared with which.
 //!
