@@ -94,7 +94,7 @@ impl<'a> Segments<'a> {
         Ok(Segments { lists, starts, of_list: Vec::new() })
     }
 
-    /// Returns the segments for an exact search: joined lists for an `exact` index, single lists otherwise.
+    /// Returns the segments of an index: joined lists if the index is `exact`, single lists otherwise.
     pub fn all_pairs(lists: &'a Lists, exact: bool) -> Result<Self> {
         if exact { Self::joined(lists) } else { Ok(Self::lists(lists)) }
     }
