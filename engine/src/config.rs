@@ -54,7 +54,7 @@ pub struct Config {
     pub perplexity: Option<f64>,
     /// Number of components of the map, 1 to 64.
     pub n_components: Option<usize>,
-    /// The distance in the map below which neighbours are not drawn closer, 0 ≤ min_dist ≤ spread.
+    /// The effective smallest distance between neighbours in the map, 0 ≤ min_dist ≤ spread.
     pub min_dist: Option<f64>,
     /// The scale of the map's distances, above 0.
     pub spread: Option<f64>,

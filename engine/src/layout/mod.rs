@@ -76,7 +76,7 @@ pub struct Options {
     pub epochs: usize,
     /// The curve that turns map distances into memberships. Only UMAP uses it.
     pub curve: Curve,
-    /// How rows are moved. UMAP ignores this field and uses Adam with moment decay rates of its own.
+    /// How rows are moved. UMAP's kernel always uses Adam, with decay rates of its own.
     pub optimizer: Optimizer,
     /// Learning rate of the first epoch, in units of the gradient for momentum and gains. `None` stands for the
     /// optimizer's default: 1 for Adam; for momentum and gains rows / 4 divided by the exaggeration in force,

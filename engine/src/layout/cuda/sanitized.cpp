@@ -1,6 +1,6 @@
-// The kernels over small heaps, for AddressSanitizer: each array is just as long as it
-// must be, so that whatever is read or written beside it is told. With an argument an
-// edge leads to a row that there is not, which must be told too.
+// Runs every layout kernel for AddressSanitizer. Each array has exactly the required length,
+// so that any access outside of it is reported. With a command-line argument, one edge leads
+// to a row that does not exist, which must be reported too.
 
 #include <cstdio>
 #include <cstring>
@@ -26,7 +26,8 @@ static const Named ALL[] = {WIDTHS_OF(umap, false), WIDTHS_OF(largevis, false), 
                             WIDTHS_OF(pacmap, true), {"tsne", 2, false, tsne_2}};
 enum { ROWS = 2100, PART = 1024, SIDE = 64 };
 
-// Edges of all rows in parts, as `pack` in mod.rs writes them.
+// Returns the edges of all rows in parts, as `pack` in shim.rs writes them. `wrong` is the place of
+// a neighbour that does not exist, or 0.
 static std::vector<u32> edges(bool whole, u32 wrong) {
     const u32 parts = (ROWS + PART - 1) / PART;
     std::vector<u32> out(parts);
@@ -56,7 +57,7 @@ int main(int count, char**) {
         const std::vector<u32> words = edges(named.whole, count > 1 ? 77 : 0);
         std::vector<float> state((size_t)4 * ROWS * named.width);
         for (size_t i = 0; i < (size_t)ROWS * named.width; i++) state[i] = (float)(mix32((u32)i) >> 16) * 3e-4f - 10.0f;
-        // Positions are within 10 of the origin, and so are the nodes: some rows reach the last.
+        // Positions and nodes are within 10 of the origin; some rows reach the last nodes.
         if (!std::strcmp(named.name, "tsne")) state.resize(state.size() + 2 * SIDE * SIDE, 0.25f);
         state.shrink_to_fit();
         Arguments of = {};
