@@ -1,5 +1,5 @@
 //! Rows that cannot be placed on a map: rows without a vector, with a number that is not finite, or without a
-//! direction where the metric needs one. They are counted by flaw, with the place of the first row of each.
+//! direction where the metric needs one. Rows are counted by flaw, with the place of the first row of each.
 //!
 //! What must hold: a row has one flaw, that of its first component with a flaw; the result depends only on the
 //! rows and the metric.

@@ -216,8 +216,8 @@ impl<'a> Progress<'a> {
         self.tell(&Event::Note { remark: &Remark::warning(kind, text) })
     }
 
-    /// Returns a progress for a part of this stage with counts of its own. It reports no counts, but fails if
-    /// the run is to stop.
+    /// Returns a progress for a part of this stage with counts of its own. The new progress reports no counts,
+    /// but fails if the run is to stop.
     pub fn silent(&self) -> Progress<'a> {
         Progress {
             observer: self.observer,

@@ -42,7 +42,7 @@ pub struct Input {
 /// Up to this number of rows, all pairs are compared, whatever their dimension.
 const FEW: u64 = 32_768;
 /// Up to this number of rows, all pairs are compared if the data are narrow (see [`NARROW`]) or a recall of 1
-/// is asked for. It is also the largest number of rows that a row is compared with.
+/// is asked for. A row is compared with at most this number of rows.
 const PAIRS: u64 = 65_536;
 /// The largest rows × dimension of narrow data. For more numbers, the search by lists is faster.
 const NARROW: u64 = 1 << 23;
@@ -68,7 +68,8 @@ const MOST_BUCKETS: u64 = 256;
 pub(crate) const MARGIN: u64 = 20;
 /// Number of neighbours on which the maps of methods other than UMAP are scored.
 const SCORED: usize = 15;
-/// Number of rows in a block of the edge store. It belongs to the format and does not depend on the budget.
+/// Number of rows in a block of the edge store. The number belongs to the format and does not depend on the
+/// budget.
 pub const BLOCK_ROWS: u32 = 16_384;
 
 /// The numbers of the index stage.
@@ -199,8 +200,8 @@ impl AsRef<[StagePlan]> for Plan {
     }
 }
 
-/// The numbers of a plan that depend on the budget. They change where bytes are stored and in what portions
-/// they are read and written, but never the result.
+/// The numbers of a plan that depend on the budget. These numbers change where bytes are stored and in what
+/// portions bytes are read and written, but never the result.
 #[expect(missing_docs, reason = "as in the parts of the plan")]
 #[derive(Debug)]
 pub struct Portions<'a> {

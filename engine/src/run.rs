@@ -29,8 +29,8 @@ pub trait Sink: Send {
     /// Writes the coordinates (rows × components) of the rows from `first` on.
     fn write(&mut self, first: u64, coordinates: &[f32]) -> Result<()>;
 
-    /// Makes the map durable. It is called after all rows have been written and scored; until it returns, the
-    /// files of the stages are kept, from which the map could be made again.
+    /// Makes the map durable. The engine calls `finish` after all rows have been written and scored; until
+    /// `finish` returns, the files of the stages are kept, from which the map could be made again.
     fn finish(&mut self) -> Result<()> {
         Ok(())
     }
@@ -57,8 +57,8 @@ pub trait GraphSink: Send {
     /// Writes the rows from `first` on: ids and distances, k of each for every row.
     fn write(&mut self, first: u64, ids: &[u32], distances: &[f32]) -> Result<()>;
 
-    /// Makes the graph durable. It is called after all rows have been written; until it returns, the files of
-    /// the stages are kept, from which the graph could be made again.
+    /// Makes the graph durable. The engine calls `finish` after all rows have been written; until `finish`
+    /// returns, the files of the stages are kept, from which the graph could be made again.
     fn finish(&mut self) -> Result<()>;
 }
 

@@ -94,8 +94,8 @@ impl Settings {
     /// - `n_neighbors` is at most the number of other rows; for exact methods, which compute entropies, one
     ///   less.
     /// - `perplexity` is at most a third of the other rows, because entropic affinities keep three times as
-    ///   many neighbours. It stays above 1, where a single neighbour would have all the weight, if there are
-    ///   more than two rows.
+    ///   many neighbours. With more than two rows, `perplexity` stays above 1, where a single neighbour would
+    ///   have all the weight.
     /// - `early_exaggeration` of t-SNE: see [`Settings::exaggerate_few`].
     fn of_few(mut self, rows: u64) -> Self {
         let others = rows.saturating_sub(1).max(1);

@@ -28,7 +28,7 @@ pub struct Spread {
 pub struct Outweighing {
     /// The component, from 0.
     pub component: usize,
-    /// Its share of the variance (for Manhattan distances, of the standard deviations).
+    /// The component's share of the variance (for Manhattan distances, of the standard deviations).
     pub share: f64,
 }
 

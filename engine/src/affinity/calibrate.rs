@@ -42,7 +42,7 @@ pub fn target(n_neighbors: usize) -> f64 {
 ///   the row are at 0, missing neighbours at +∞.
 /// - `target`: the sum that the weights should have, see [`target`].
 /// - `mean_distance`: the mean over all rows of the data set, where each row contributes its k finite distances
-///   and a 0 for the row itself (umap-learn's matrices have that column). It bounds σ of rows without a
+///   and a 0 for the row itself (umap-learn's matrices have that column). The mean bounds σ of rows without a
 ///   distance above 0; the weights of such rows are 1 in any case.
 /// - `weights`: k values, w = exp(−max(0, d − ρ) / σ); 0 where the neighbour is missing.
 ///

@@ -2,10 +2,11 @@
 //!
 //! An [`Affinity`] defines the weights of a row's edges, and how the weights of the two edges between a pair of
 //! rows are combined: UMAP's fuzzy union a + b − ab, the mean (a + b) / 2 of conditional probabilities, or a
-//! count of pairs. Each row is calibrated by itself. Its edges must then be combined with the edges that lead
-//! to it from any other row. An external transpose (`transpose`) sorts the edges by target, for one run of rows
-//! at a time; these incoming edges are merged with the outgoing edges of the same rows, and written as blocks
-//! of the edge store (`store`). The weights of the outgoing edges are computed twice rather than stored.
+//! count of pairs. Each row is calibrated by itself. A row's edges must then be combined with the edges that
+//! lead to the row from any other row. An external transpose (`transpose`) sorts the edges by target, for one
+//! run of rows at a time; these incoming edges are merged with the outgoing edges of the same rows, and written
+//! as blocks of the edge store (`store`). The weights of the outgoing edges are computed twice rather than
+//! stored.
 //!
 //! What must hold: each row's neighbours are in ascending order, and neither the division into runs nor the
 //! number of threads changes a byte of the edge store.

@@ -1,6 +1,6 @@
 //! First positions from the graph alone: random positions, smoothed along the edges. Each pass replaces a row's
-//! position by the weighted mean of itself and its neighbours, and then makes the axes orthonormal. This is a
-//! power iteration towards the leading eigenvectors of the graph, which only streams the edge blocks.
+//! position by the weighted mean of itself and its neighbours, and then makes the axes orthonormal. The passes
+//! are a power iteration towards the leading eigenvectors of the graph, which only streams the edge blocks.
 
 use lowland_io::edges::EdgeBlock;
 use rayon::prelude::*;

@@ -17,7 +17,7 @@ use crate::run::FirstPositions;
 use crate::work::Work;
 use crate::{Error, Result};
 
-/// Returns the positions in the source's order, with NaN for rows without a position. They are read from
+/// Returns the positions in the source's order, with NaN for rows without a position. Positions are read from
 /// `first`, or else from the file `path`, which must then have rows × components numbers.
 ///
 /// # Errors

@@ -105,9 +105,9 @@ impl Normal {
 mod tests {
     use super::*;
 
-    /// (min_dist, spread, a, b) by umap-learn 0.5.12's `find_ab_params(spread, min_dist)`. Its optimiser
-    /// (scipy) stops at a relative change of the squares of 10⁻⁸, which leaves a and b up to 5·10⁻⁶ from the
-    /// minimum.
+    /// (min_dist, spread, a, b) by umap-learn 0.5.12's `find_ab_params(spread, min_dist)`. umap-learn's
+    /// optimiser (scipy) stops at a relative change of the squares of 10⁻⁸, which leaves a and b up to 5·10⁻⁶
+    /// from the minimum.
     const UMAP_LEARN: [(f64, f64, f64, f64); 19] = [
         (0.0, 0.5, 5.782483390, 0.790495107),
         (0.001, 0.5, 5.776298981, 0.792515307),

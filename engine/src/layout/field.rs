@@ -4,9 +4,9 @@
 //! whole grid, and a row's weights are the cubic ones of its four nearest nodes on each axis.
 //!
 //! With t-SNE's kernel q = 1 / (1 + d²), the force on a row at y is Σⱼ q² (y − yⱼ), and the normalisation of
-//! all rows is Z = Σᵢ≠ⱼ q. Both follow from the charges' transform ρ̂: the force is one inverse transform (its
-//! two components are the real and the imaginary part), and Z is Σ |ρ̂|² q̂ without an inverse transform
-//! (Parseval).
+//! all rows is Z = Σᵢ≠ⱼ q. The force and Z follow from the charges' transform ρ̂: the force is one inverse
+//! transform (its two components are the real and the imaginary part), and Z is Σ |ρ̂|² q̂ without an inverse
+//! transform (Parseval).
 //!
 //! What must hold: every sum has a fixed order (rows by the strip of the grid that they lie in, then by number;
 //! strips in order), and the transform is the scalar one, so that the bits depend neither on threads nor on
@@ -145,9 +145,9 @@ impl Grid {
         Grid { side: smooth(side.max(LEAST)), step, origin }
     }
 
-    /// Returns the factor of q² d where q² d is transformed together with q. It is 1 if the grid is wide enough
-    /// for q² d to reach its largest value, 0.32 at d = 1/√3; otherwise it is the power of two that brings its
-    /// value at a distance of the grid's width to between 1/2 and 1.
+    /// Returns the factor of q² d where q² d is transformed together with q. The factor is 1 if the grid is
+    /// wide enough for q² d to reach its largest value, 0.32 at d = 1/√3; otherwise the factor is the power of
+    /// two that brings the value of q² d at a distance of the grid's width to between 1/2 and 1.
     fn odd_scale(&self) -> f64 {
         let width = self.side as f64 * self.step;
         if width >= 0.5 { 1.0 } else { (-width.log2().ceil()).exp2() }
@@ -332,7 +332,7 @@ impl Field {
             transform(line, scratch);
             out.copy_from_slice(&line[..wide]);
         });
-        // Both parts are even in dy, so that the transform along y keeps real parts real and imaginary parts
+        // q and q² dx are even in dy, so that the transform along y keeps real parts real and imaginary parts
         // imaginary.
         let columns: Vec<Vec<C>> = (0..wide)
             .into_par_iter()
@@ -424,8 +424,9 @@ impl Field {
                         let (fy, sy) = if ky <= side { (ky, 1.0) } else { (round - ky, -1.0) };
                         let here = kernel[fy * wide + fx];
                         total += f64::from(value.norm_sqr()) * f64::from(here.re);
-                        // The y component of the kernel is its x component with x and y exchanged. Both
-                        // components are combined into one complex transform: i·along_x + i·(i·along_y).
+                        // The y component of the kernel is its x component with x and y exchanged. The two
+                        // components of the force are combined into one complex transform: i·along_x +
+                        // i·(i·along_y).
                         let along_x: f32 = sx * here.im;
                         let along_y: f32 = sy * kernel[fx * wide + fy].im;
                         *value *= C::new(-along_y, along_x);

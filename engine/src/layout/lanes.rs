@@ -34,8 +34,8 @@ pub(crate) unsafe trait Lanes: Copy {
     unsafe fn first(self, count: usize, other: Self) -> Self;
     /// Returns (e, m) with self = 2^e · m and m in [√½, √2), for normal numbers above 0.
     unsafe fn split(self) -> (Self, Self);
-    /// Returns self · 2^n, where `rounded` is n + 1.5 · 2²³ for an integer n. Both self and the product must be
-    /// normal.
+    /// Returns self · 2^n, where `rounded` is n + 1.5 · 2²³ for an integer n. The arguments self and the
+    /// product must be normal.
     unsafe fn scale(self, rounded: Self) -> Self;
     /// Reads one component of sixteen points.
     ///
@@ -60,7 +60,8 @@ const SQRT_HALF: i32 = 0x3f35_04f3;
 /// 1.5 · 2²³: adding it to a number leaves the nearest integer in the low bits.
 pub(crate) const ROUND: f32 = 12_582_912.0;
 
-/// The implementation in plain Rust, for other processors. It defines the result of each operation.
+/// The implementation in plain Rust, for other processors. This implementation defines the result of each
+/// operation.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable([f32; LANES]);
 
@@ -503,7 +504,8 @@ mod x86 {
                 let a = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(a), places(low));
                 let b = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(b), places(high));
                 // The first store writes eight numbers; the second store overwrites those that were not
-                // selected. It begins at most at position 8, so that both stay within `out`.
+                // selected. The second store begins at most at position 8, so that both stores stay within
+                // `out`.
                 _mm256_storeu_si256(out.as_mut_ptr().cast(), a);
                 _mm256_storeu_si256(out.as_mut_ptr().add(low.count_ones() as usize).cast(), b);
             }

@@ -1,13 +1,13 @@
 //! The layout stage: runs the optimizer's epochs over the edge store.
 //!
-//! A kernel (`kernel`) computes the new positions of some rows in one epoch. UMAP has a kernel of its own (`rows`).
+//! A [`Kernel`] computes the new positions of some rows in one epoch. UMAP has a kernel of its own (`rows`).
 //! All other methods use the kernel in `weighed`, which weighs every edge in every epoch and takes the
 //! repulsive force either from drawn rows (`pool`) or from a grid (`field`).
 //!
 //! In memory are the positions, their snapshot at the start of the epoch, and the optimizer's two moments, each
-//! of rows × components: 32 bytes a row in the plane. This is the smallest amount of memory that a layout can
-//! run in. Edges are kept in memory as far as the budget allows; the others are read from disk in every epoch
-//! (`walk`). The state is written to disk at time intervals (`checkpoint`).
+//! of rows × components: 32 bytes a row in the plane. These bytes are the smallest amount of memory that a
+//! layout can run in. Edges are kept in memory as far as the budget allows; the others are read from disk in
+//! every epoch (`walk`). The state is written to disk at time intervals (`checkpoint`).
 
 mod checkpoint;
 #[cfg(any(test, feature = "cuda"))]
@@ -167,8 +167,8 @@ impl Options {
                 rate: rate * falls,
                 since: if exaggerated { number } else { number - self.exaggerated as u32 },
             },
-            // With few rows, exaggerated attraction outweighs the repulsion at any distance. It would shrink
-            // the map by a constant factor in every epoch, until f32 no longer distinguishes the rows.
+            // With few rows, exaggerated attraction outweighs the repulsion at any distance. Exaggeration would
+            // shrink the map by a constant factor in every epoch, until f32 no longer distinguishes the rows.
             exaggeration: if extent.is_some_and(|extent| extent < NARROWEST) { 1.0 } else { exaggeration },
             negatives: self.negatives as u32,
             unit: walk::root_unit(self.max_weight),

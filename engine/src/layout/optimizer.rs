@@ -15,8 +15,8 @@ pub enum Optimizer {
     /// Gradient descent with momentum, as PyTorch's SGD.
     Momentum,
     /// Momentum with a gain for each component, which grows while the component keeps its direction (Jacobs
-    /// 1988; van der Maaten 2008). It converges in fewer epochs, but is noisier with few rows and drawn
-    /// negative samples. Not available for exact methods.
+    /// 1988; van der Maaten 2008). Momentum with gains converges in fewer epochs, but is noisier with few rows
+    /// and drawn negative samples. Not available for exact methods.
     Gains,
 }
 

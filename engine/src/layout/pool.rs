@@ -8,7 +8,7 @@ use super::kernel::Epoch;
 use super::lanes::{LANES, Lanes};
 use crate::random::{draw, mix32};
 
-/// Number of rows that share a pool. It is also the number of rows that a thread handles at a time.
+/// Number of rows that share a pool. A thread handles this number of rows at a time.
 pub(super) const SHARING: u32 = 1024;
 
 /// Positions of random rows, drawn once for a group of [`SHARING`] rows. Each row of the group takes its

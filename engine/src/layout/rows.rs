@@ -6,8 +6,8 @@
 //! term is clipped to ±4 in each component.
 //!
 //! No state is stored for an edge: an edge of rate r (65,536ths of an epoch) fires in epoch n ≥ 1 if ⌊n·r /
-//! 65,536⌋ > ⌊(n−1)·r / 65,536⌋. This is equivalent to (n·r mod 65,536) < r. Negative samples come from a
-//! counter-based generator (`pool`).
+//! 65,536⌋ > ⌊(n−1)·r / 65,536⌋. The condition is equivalent to (n·r mod 65,536) < r. Negative samples come
+//! from a counter-based generator (`pool`).
 //!
 //! What must hold: terms are summed in sixteen lanes, in the order of the edges, so that a row's step depends
 //! neither on the instruction set nor on which thread computes it.

@@ -1,8 +1,8 @@
 //! PaCMAP (Wang, Huang, Rudin, Shaposhnik 2021): with Q = 1 + d², L = w_nb Σ Q / (10 + Q) + w_mn Σ Q / (10⁴ +
 //! Q) + w_fp Σ 1 / (1 + Q), over near pairs, mid-near pairs and further pairs. The weights go through three
 //! phases. Near and mid-near pairs are edges, counted in the code of an edge (`affinity::pairs`). Further pairs
-//! are drawn anew in every epoch, whereas the authors' program draws them once. This requires two changes in
-//! the third phase (`benches/record/2026-11-30-pacmap.md`):
+//! are drawn anew in every epoch, whereas the authors' program draws them once. New draws require two changes
+//! in the third phase (`benches/record/2026-11-30-pacmap.md`):
 //!
 //! - The noise of new draws does not fade as the gradient does, so that rows never settle at the authors'
 //!   constant learning rate of 1. Here the learning rate falls linearly to 0.
