@@ -1,39 +1,39 @@
-// One epoch for the rows of a block of edges, on a GPU: what `rows.rs` and
-// `weighed.rs` do, in the same order, to the same bits. Those say why; what is
-// here only is how the work lies on the device.
+// Computes one epoch for the rows of some blocks of edges on a GPU: the arithmetic of `rows.rs` and
+// `weighed.rs`, in the same order and with the same bits. The reasons are explained there; the comments
+// here only explain how the work is divided on the device.
 //
-// A block of threads takes the rows that share a pool (`pool.rs`), which lies in
-// shared memory; a team of threads (`lanes.cuh`) takes one row after another.
-// Rows are read from the epoch's snapshot and each is written by its team alone.
+// A block of threads computes the rows that share a pool (`pool.rs`), which is kept in shared memory. A
+// team of threads (`lanes.cuh`) computes one row after another. Rows are read from the epoch's snapshot,
+// and each row is written only by its team.
 //
-// State, as floats: positions of all rows twice, of which `parity` names the
-// snapshot, then of each row its two moments, then, where a method has a field,
-// x and y of the force on each of its nodes. Edges, in words: where each part
-// begins, then the parts, of `span` rows each but the last: offsets (rows + 1),
-// neighbours, codes (two in a word). Rows that share a pool are of one part.
+// State, in floats: the positions of all rows twice, where `parity` selects the half that is the
+// snapshot; then the two moments of each row; then, if the method has a field, x and y of the force on
+// each node. Edges, in words: the table of where each part begins, then the parts, each of `span` rows
+// except the last: offsets (rows + 1), neighbours, codes (two in a word). Rows that share a pool are in
+// one part.
 
 #include "lanes.cuh"
 
-// As `Arguments` in mod.rs.
+// Must match `Arguments` in mod.rs.
 struct Arguments {
-    u64 draws, pools;               // what the epoch's draws begin with: of rows, of pools
-    double step, origin_x, origin_y; // the field's nodes: (i, j) at (origin + (i, j)) · step
-    u32 number, rows, parity;       // the epoch, all rows, the snapshot's half
-    u32 first, count, span;         // the edges: of which rows, and rows of a part
-    u32 negatives, restart, optimizer; // pushes; whether moments begin anew; how rows move
-    float a, b;                     // the curve
-    float rate, beta1, beta2, correct1, correct2; // the step, and Adam's averages and corrections
-    float exaggeration, unit;       // of pulls; the root of the weight of one code
-    float near, middle;             // PaCMAP's weights
-    float factor;                   // what a force of the field is multiplied by
-    u32 side;                       // nodes on a side of it
+    u64 draws, pools;               // keys of the epoch's random draws: for rows, for pools
+    double step, origin_x, origin_y; // node (i, j) of the field is at (origin + (i, j)) · step
+    u32 number, rows, parity;       // the epoch, number of rows, the snapshot's half
+    u32 first, count, span;         // the rows of these edges, and rows of a part
+    u32 negatives, restart, optimizer; // negative samples; whether moments restart; ADAM, …
+    float a, b;                     // UMAP's curve
+    float rate, beta1, beta2, correct1, correct2; // learning rate; Adam's decays and corrections
+    float exaggeration, unit;       // factor of attraction; √weight of code 1
+    float near, middle;             // PaCMAP's weights of near and mid-near pairs
+    float factor;                   // factor of the field's forces
+    u32 side;                       // nodes on a side of the field
 };
 
-// How rows move.
+// The optimizers.
 enum { ADAM, MOMENTUM, GAINS };
-// Rows that share a pool, and what a row's numbers are counted by.
+// Number of rows that share a pool; also the number of rows of a block of threads.
 enum { SHARING = 1024 };
-// Threads of a block, at most.
+// Largest number of threads of a block.
 enum { MOST_THREADS = 512 };
 
 HERE u64 mix64(u64 x) {
@@ -48,7 +48,7 @@ template <int W, int DIM> struct Points {
     Lanes<W> of[DIM];
 };
 
-// One row's position.
+// Reads one row's position.
 template <int DIM> HERE void fetch(const float* snapshot, u32 row, float (&out)[DIM]) {
     const float* at = snapshot + (u64)row * DIM;
     if (DIM == 2) {
@@ -75,8 +75,8 @@ template <int W, int DIM> HERE Points<W, DIM> gather(const float* snapshot, cons
     return points;
 }
 
-// Rows drawn for some together. Wide ones are drawn again wherever they are
-// wanted, for want of shared memory.
+// The random rows of a pool. The positions of maps above 16 components do not fit in shared memory; such rows
+// are drawn and read again wherever they are used.
 template <int W, int DIM> struct Pool {
     enum { SIZE = DIM <= 4 ? 2048 : 512, STRIDE = SIZE + LANES, KEPT = DIM <= 16 };
     float* numbers;
@@ -85,7 +85,7 @@ template <int W, int DIM> struct Pool {
 
     HERE u32 drawn(u32 place) const { return high(mix32(key + place * stride), rows); }
 
-    // By all threads of the block.
+    // Draws the pool; called by all threads of the block.
     HERE void fill(const Arguments& of, u32 group, const float* from, float* room) {
         const u64 stream = draw(of.pools, group);
         key = (u32)stream, stride = (u32)(stream >> 32) | 1;
@@ -100,7 +100,7 @@ template <int W, int DIM> struct Pool {
         }
     }
 
-    // The position of the row in a place; the pool has no end.
+    // Reads the position in place `at`; places are taken modulo `SIZE`.
     HERE void row(u32 at, float (&out)[DIM]) const {
         at %= SIZE;
         if (KEPT) {
@@ -110,7 +110,7 @@ template <int W, int DIM> struct Pool {
         }
     }
 
-    // Sixteen positions from a place on.
+    // Returns sixteen positions from place `at` on.
     HERE Points<W, DIM> load(u32 at) const {
         Points<W, DIM> points;
         at %= SIZE;
@@ -138,16 +138,17 @@ template <int W, int DIM> HERE Lanes<W> squared(const Points<W, DIM>& away) {
     return squares;
 }
 
-// 1, and 0 where a row draws itself, or a copy in its own place: those add no mass.
+// Returns 1, or 0 where the other row has the same position: a row that draws itself, or a copy of itself, adds
+// no mass.
 template <int W> HERE Lanes<W> apart(Lanes<W> squares) { return least(squares * 1e30f, 1.0f); }
 
-// What comes with a pool where pushes differ by who draws: what each of its rows'
-// pushes are multiplied by where it draws in its turn.
+// For methods in which the factor of the repulsion depends on the row that draws: the factor of each pool row
+// where that row is the one that draws.
 template <typename Loss, int W, int DIM> struct Shares {
     enum { WEIGHED_BY = 64 };
     float* shares;
 
-    // By all threads of the block, by the mass of each row among those that follow.
+    // Computes the factors from each row's mass with regard to the rows after it; called by all threads of the block.
     HERE void weigh(const Pool<W, DIM>& pool, u32 drawn, float* room) {
         shares = room;
         const float times = div1((float)drawn, (float)WEIGHED_BY);
@@ -177,9 +178,9 @@ template <typename Loss, int W, int DIM> struct Shares {
     }
 };
 
-// Which rows a block of threads has, and where what is theirs lies.
+// The rows of a block of threads, and the places of their edges and state.
 template <int DIM> struct Places {
-    u32 group, begin, end, base; // the pool; the rows; the first row of their part
+    u32 group, begin, end, base; // the pool; the rows; the first row of the part
     const u32 *offsets, *neighbors;
     const u16* codes;
     const float* snapshot;
@@ -202,14 +203,14 @@ template <int DIM> struct Places {
     }
 };
 
-// Adam's step: each thread of a team takes the components that are its turn.
+// Adam's step; each thread of a team moves every `TEAM`-th component.
 template <int W, int DIM>
 HERE void adam(const Arguments& of, const Places<DIM>& places, u32 row, const float (&own)[DIM], const float (&force)[DIM]) {
     enum { TEAM = LANES / W };
     for (u32 d = Lanes<W>::of(0); d < DIM; d += TEAM) {
         float gradient = 0.0f, from = 0.0f;
         if constexpr (DIM > TEAM) gradient = force[d], from = own[d];
-        else { // Read whether it is wanted or not: then registers will do.
+        else { // Reads all components, so that the arrays can stay in registers.
             COMPONENTS for (int c = 0; c < DIM; c++) {
                 const float f = force[c], o = own[c];
                 gradient = d == (u32)c ? f : gradient, from = d == (u32)c ? o : from;
@@ -227,7 +228,7 @@ HERE void adam(const Arguments& of, const Places<DIM>& places, u32 row, const fl
     }
 }
 
-// A row that does not move keeps its place.
+// Copies the position of a row that does not move.
 template <int W, int DIM> HERE void stay(const Places<DIM>& places, u32 row) {
     for (u32 d = Lanes<W>::of(0); d < DIM; d += LANES / W)
         places.positions[(u64)row * DIM + d] = read(places.snapshot + (u64)row * DIM + d);
@@ -248,7 +249,7 @@ HERE void add(Points<W, DIM>& sums, const Points<W, DIM>& away, float a, float b
 template <int W, int DIM> HERE void umap(const u32* edges, float* state, const Arguments& of) {
     const Places<DIM> places(of, edges, state);
     SHARED float room[Pool<W, DIM>::KEPT ? DIM * Pool<W, DIM>::STRIDE : 1];
-    // Neighbours that fire and wait until they are sixteen.
+    // Neighbours of edges that fire, collected until there are sixteen.
     SHARED u32 waiting[MOST_THREADS * W / LANES][2 * LANES];
     u32* const wait = waiting[thread() / (LANES / W)];
 
@@ -288,7 +289,7 @@ template <int W, int DIM> HERE void umap(const u32* edges, float* state, const A
                 wait_for_team<W>();
                 held -= LANES;
                 fired += LANES;
-                // Only what is held moves up: behind it the next are being written.
+                // Moves up only the neighbours that are left: the places behind them are being written.
                 UNROLL EACH if (Lanes<W>::of(j) < held) wait[Lanes<W>::of(j)] = rest[j];
                 add(sums, away(gather<W, DIM>(places.snapshot, targets), own), of.a, of.b, pull, none, meeting);
             }
@@ -321,7 +322,7 @@ template <int W, int DIM> HERE void umap(const u32* edges, float* state, const A
             add(sums, away(pool.load(at), own), of.a, of.b, none, push, near);
             at += LANES;
         }
-        // What waits has been read by all before the next row's is written.
+        // All threads must have read the neighbours before those of the next row are written.
         wait_for_team<W>();
         float force[DIM];
         COMPONENTS for (int d = 0; d < DIM; d++) force[d] = total(sums.of[d]);
@@ -329,7 +330,7 @@ template <int W, int DIM> HERE void umap(const u32* edges, float* state, const A
     }
 }
 
-// --- Methods that weigh every edge: weighed.rs and their files in `method`.
+// --- Methods that weigh every edge: weighed.rs and the methods' files in `method`.
 
 struct Tsne {
     enum { WHOLE = 0, MASSES = 0, FIELD = 1 };
@@ -377,7 +378,7 @@ struct InfoTsne {
     static HERE float share(float mass) { return div1(1.0f, max1(mass, 0x1p-63f)); }
 };
 
-// The field's force on a row: `at` of field.rs.
+// The field's force on a row: `nodes` and `at` of field.rs.
 HERE u32 nodes(const Arguments& of, float x, double origin, float (&weights)[4]) {
     const double place = sub2(div2((double)x, of.step), origin), before = floor(place);
     const float t = rounded(sub2(place, before));
@@ -386,7 +387,7 @@ HERE u32 nodes(const Arguments& of, float x, double origin, float (&weights)[4])
     weights[1] = div1(mul1(mul1(a, b), c), 2.0f);
     weights[2] = div1(mul1(mul1(-a, t), c), 2.0f);
     weights[3] = div1(mul1(mul1(a, t), b), 6.0f);
-    // What is beyond the grid, or no number, goes to its edge.
+    // A coordinate beyond the grid, or NaN, falls on its edge.
     const double first = before >= 1.0 ? before - 1.0 : 0.0, last = (double)(of.side - 4);
     return (u32)(first < last ? first : last);
 }
@@ -410,7 +411,8 @@ HERE void field(const Arguments& of, const float* forces, float x, float y, floa
     out[1] = mul1(of.factor, out[1]);
 }
 
-// Momentum, with gains or without (`optimizer.rs`): a step's length needs all components, so every thread has them.
+// Momentum with or without gains (`optimizer.rs`). The step's length depends on all components, so that every
+// thread computes all of them.
 template <int W, int DIM>
 HERE void momentum(const Arguments& of, const Places<DIM>& places, u32 row, const float (&own)[DIM], const float (&force)[DIM]) {
     float* moments = places.moments + (u64)row * 2 * DIM;
@@ -423,7 +425,7 @@ HERE void momentum(const Arguments& of, const Places<DIM>& places, u32 row, cons
         square = fma1(velocity[d], velocity[d], square);
     }
     const float length = sqrt1(square), share = length > 5.0f ? div1(5.0f, length) : 1.0f;
-    // All have read before one writes.
+    // All threads must have read the moments before one writes.
     wait_for_team<W>();
     COMPONENTS for (int d = 0; d < DIM; d++)
         if (d % (LANES / W) == Lanes<W>::of(0)) {
@@ -479,7 +481,7 @@ template <typename Loss, int W, int DIM> HERE void weighed(const u32* edges, flo
             field(of, state + 4 * (u64)of.rows * DIM, own[0], own[1], push);
             COMPONENTS for (int d = 0; d < DIM; d++) force[d] = fma1(-of.exaggeration, total(pulls.of[d]), push[d]);
         } else if constexpr (Loss::MASSES) {
-            // Half of them are the row's own draws; the others stand for the rows that draw it.
+            // Half of the sum stands for the row's own draws, the other half for the rows that draw this row.
             Points<W, DIM> theirs;
             COMPONENTS for (int d = 0; d < DIM; d++) theirs.of[d] = splat<W>(0.0f);
             Lanes<W> masses = splat<W>(0.0f);
@@ -514,7 +516,7 @@ template <typename Loss, int W, int DIM> HERE void weighed(const u32* edges, flo
     }
 }
 
-// --- What is launched: <method>_<components>, and for the tests on a CPU the same by a loop over the grid.
+// --- The kernels: <method>_<components>; for the tests on a CPU, functions of the same names that loop over the grid.
 
 #ifdef __CUDACC__
 #ifndef BOUNDS
@@ -539,7 +541,7 @@ template <int W, int DIM> HERE void largevis(const u32* edges, float* state, con
 template <int W, int DIM> HERE void infotsne(const u32* edges, float* state, const Arguments& of) { weighed<InfoTsne, W, DIM>(edges, state, of); }
 template <int W, int DIM> HERE void pacmap(const u32* edges, float* state, const Arguments& of) { weighed<Pacmap, W, DIM>(edges, state, of); }
 
-// Lanes of a thread: measured; see benches/record.
+// Number of lanes of a thread, chosen by measurement (benches/record).
 #ifndef LANES_OF_THREAD
 #ifdef __CUDACC__
 #define LANES_OF_THREAD 4
