@@ -1,6 +1,6 @@
 //! The layout stage: runs the optimizer's epochs over the edge store.
 //!
-//! A [`Kernel`] computes the new positions of some rows in one epoch. UMAP has a kernel of its own (`rows`).
+//! A kernel (`kernel`) computes the new positions of some rows in one epoch. UMAP has a kernel of its own (`rows`).
 //! All other methods use the kernel in `weighed`, which weighs every edge in every epoch and takes the
 //! repulsive force either from drawn rows (`pool`) or from a grid (`field`).
 //!
