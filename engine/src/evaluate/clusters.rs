@@ -1,8 +1,8 @@
-//! How well groups that can be seen in the map agree with labels: k-means on
-//! the map, and the adjusted Rand index of clusters and labels.
+//! How well visible groups in the map agree with labels: k-means on the map, and the adjusted Rand
+//! index between clusters and labels.
 //!
-//! What must hold: sums run over rows in order, and random draws are counters,
-//! so that the clusters do not depend on threads.
+//! What must hold: sums run over rows in order, and random draws depend only on counters, so that
+//! the clusters do not depend on the number of threads.
 
 use std::collections::HashMap;
 
@@ -13,20 +13,20 @@ use crate::Result;
 use crate::observe::Progress;
 use crate::random::{draw, stratified};
 
-/// Points that the centres are found from, for each centre: as FAISS has it.
+/// Sample points per cluster from which the centroids are computed, as in FAISS.
 const TRAINING: u64 = 256;
-/// Rounds of Lloyd's algorithm at most.
+/// The most iterations of Lloyd's algorithm.
 const ROUNDS: usize = 100;
-/// More clusters than these are not searched for: the work grows with rows × clusters.
+/// The most clusters. The work grows with rows × clusters.
 pub(crate) const MOST: usize = 4096;
-/// Points that a thread takes at a time; sums go by these portions.
+/// Points per task of a thread. Sums are formed per portion of this size.
 const PORTION: usize = 4096;
-/// Clusters up to which several candidates are tried for each new centre.
+/// Up to this number of clusters, several candidates are tried for each new centroid.
 const GREEDY: usize = 256;
 
-/// The cluster of each row by k-means: Lloyd's algorithm from k-means++ centres (Arthur,
-/// Vassilvitskii 2007), on a sample of 256 points a cluster where there are more. Rows without a
-/// label in `codes`, if given, take no part.
+/// Returns the k-means cluster of each row: Lloyd's algorithm from k-means++ centroids (Arthur,
+/// Vassilvitskii 2007), on a sample of 256 points per cluster if there are more rows. Rows that
+/// have no label in `codes`, if given, are ignored and get [`UNLABELED`].
 pub(crate) fn kmeans(
     points: &Points,
     codes: Option<&[u32]>,
@@ -94,7 +94,8 @@ fn centers(training: &[f32], dim: usize, clusters: usize, seed: u64, progress: &
             if count > 0 {
                 center.iter_mut().zip(sums).for_each(|(x, sum)| *x = (sum / f64::from(count)) as f32);
             } else if let Some(far) = farthest(&squares) {
-                // A cluster without points begins anew at the point that fits worst.
+                // A cluster without points restarts at the point that is farthest from its
+                // centroid.
                 center.copy_from_slice(&training[far * dim..][..dim]);
                 squares[far] = 0.0;
             }
@@ -103,7 +104,7 @@ fn centers(training: &[f32], dim: usize, clusters: usize, seed: u64, progress: &
     Ok(Points::from_rows(&centers, dim))
 }
 
-/// The first of those that are farthest; none where all distances are 0.
+/// Returns the first of the points with the largest distance; `None` if all distances are 0.
 fn farthest(squares: &[f32]) -> Option<usize> {
     let mut best = None;
     let mut most = 0.0;
@@ -115,8 +116,9 @@ fn farthest(squares: &[f32]) -> Option<usize> {
     best
 }
 
-/// First centres by k-means++: each new one is drawn with a probability proportional to the
-/// squared distance from those before; of a few that are drawn, the one that leaves least.
+/// Chooses initial centroids by greedy k-means++: candidates are drawn with probability
+/// proportional to the squared distance to the nearest centroid so far; of a few candidates, the
+/// one that leaves the least sum of squared distances is taken.
 fn scattered(training: &[f32], dim: usize, clusters: usize, seed: u64, progress: &Progress<'_>) -> Result<Vec<f32>> {
     let rows = training.len() / dim;
     let point = |row: usize| &training[row * dim..][..dim];
@@ -124,7 +126,7 @@ fn scattered(training: &[f32], dim: usize, clusters: usize, seed: u64, progress:
     let tries = if clusters <= GREEDY { 2 + (clusters as f64).ln() as usize } else { 1 };
     let mut nearest = vec![f32::INFINITY; rows];
     let mut centers: Vec<f32> = Vec::with_capacity(clusters * dim);
-    // Each portion's squared distances that would be left, and their sum.
+    // The sum of squared distances that would remain in each portion of rows.
     let left = |nearest: &[f32], center: &[f32]| -> Vec<f64> {
         let portions = nearest.par_chunks(PORTION).zip(training.par_chunks(PORTION * dim));
         let sum = |(nearest, rows): (&[f32], &[f32])| {
@@ -161,7 +163,7 @@ fn scattered(training: &[f32], dim: usize, clusters: usize, seed: u64, progress:
     Ok(centers)
 }
 
-/// The row at which the running sum of `nearest` passes `goal`.
+/// Returns the row at which the running sum of `nearest` exceeds `goal`.
 fn pick(nearest: &[f32], sums: &[f64], mut goal: f64) -> usize {
     let mut portion = 0;
     while portion + 1 < sums.len() && goal >= sums[portion] {
@@ -186,11 +188,12 @@ fn squared(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
 }
 
-/// The adjusted Rand index of two labellings (Hubert, Arabie 1985), as scikit-learn has it: 1
-/// where they agree but for names, about 0 where they agree by chance. Rows that either leaves
-/// unlabelled ([`UNLABELED`]) are left out; 1 where fewer than two are left.
+/// Returns the adjusted Rand index of two labellings (Hubert, Arabie 1985), as scikit-learn
+/// computes it: 1 if the labellings are equal up to renaming, about 0 if they agree only by chance.
+/// Rows with [`UNLABELED`] in either labelling are ignored; the index is 1 if fewer than two rows
+/// remain.
 ///
-/// Counted in whole numbers of 128 bits, so that no number of rows overflows.
+/// Pairs are counted in 128-bit integers, so that no number of rows overflows.
 pub fn adjusted_rand_score(a: &[u32], b: &[u32]) -> f64 {
     let mut cells: HashMap<(u32, u32), u64> = HashMap::new();
     for (&a, &b) in a.iter().zip(b).filter(|&(&a, &b)| a != UNLABELED && b != UNLABELED) {
@@ -201,7 +204,7 @@ pub fn adjusted_rand_score(a: &[u32], b: &[u32]) -> f64 {
         *of_a.entry(a).or_default() += count;
         *of_b.entry(b).or_default() += count;
     }
-    // Ordered pairs, as all below: that are together in both, in the one, in the other, and all.
+    // Numbers of ordered pairs: together in both labellings, in `a`, in `b`, and all pairs.
     let pairs = |count: u64| i128::from(count) * (i128::from(count) - 1);
     let both: i128 = cells.values().map(|&count| pairs(count)).sum();
     let (in_a, in_b): (i128, i128) =
@@ -217,12 +220,13 @@ pub fn adjusted_rand_score(a: &[u32], b: &[u32]) -> f64 {
         / ((both + only_b) * (only_b + neither) + (both + only_a) * (only_a + neither))
 }
 
-/// Bytes held to cluster so many rows of `dim` components, and to count them beside labels.
+/// Returns the bytes for clustering `rows` points of `dim` components and comparing them with
+/// labels.
 pub(crate) fn bytes(rows: u64, dim: usize, clusters: usize) -> u64 {
     let clusters = clusters.min(MOST) as u64;
     let training = rows.min(TRAINING * clusters);
     let cells = rows.min(clusters * clusters);
-    // A table of cells is up to twice as large as what is in it, and twice that while it grows.
+    // A hash table is up to twice as large as its entries, and twice that while it grows.
     rows * 4 + training * (dim as u64 * 4 + 24) + clusters * dim as u64 * 24 + cells * 17 * 4
 }
 
@@ -253,7 +257,7 @@ mod tests {
         for seed in 0..20 {
             let (points, codes) = groups(3, 50, 1.0);
             assert_eq!(ari(&points, &codes, 3, seed), 1.0);
-            // More than are looked at, and some without a label.
+            // More points than the sample has, and some without a label.
             let (points, mut codes) = groups(9, 2_000, 4.0);
             codes.iter_mut().step_by(5).for_each(|code| *code = UNLABELED);
             let found = ari(&points, &codes, 9, seed);
@@ -277,7 +281,7 @@ mod tests {
 
     #[test]
     fn the_index_is_what_it_is_defined_as() {
-        // scikit-learn's own examples.
+        // Examples from scikit-learn's documentation.
         assert_eq!(adjusted_rand_score(&[0, 0, 1, 1], &[1, 1, 0, 0]), 1.0);
         assert!((adjusted_rand_score(&[0, 0, 1, 2], &[0, 0, 1, 1]) - 0.571_428_571_428_571_4).abs() < 1e-15);
         assert_eq!(adjusted_rand_score(&[0, 0, 0, 0], &[0, 1, 2, 3]), 0.0);
@@ -286,7 +290,7 @@ mod tests {
         assert_eq!(adjusted_rand_score(&[0, UNLABELED, 1], &[0, 1, UNLABELED]), 1.0);
     }
 
-    /// TorchDR's own came to −4.74 at 100,000 rows: its products went over 63 bits.
+    /// TorchDR's index was −4.74 at 100,000 rows, because its products exceeded 63 bits.
     #[test]
     fn many_rows_do_not_overflow() {
         for rows in [100_000u32, 3_000_000] {

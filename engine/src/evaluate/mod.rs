@@ -1,25 +1,24 @@
-//! How good a map is: what it keeps of the data that it was made from, and how
-//! well it shows labels that it never saw.
+//! Map quality: how well a map preserves the neighbourhoods and distances of the data, and how well
+//! it separates labels that were not used to make it.
 //!
-//! [`evaluate`] takes a map in memory and vectors at rest, which stream past a
-//! sample of rows; the functions beside it take slices. Every sample row is
-//! compared with *all* rows, so that a score is exact for the rows it is taken
-//! on; where these are all rows there is no interval. In the map distance is
-//! Euclidean.
+//! [`evaluate`] takes a map in memory and a source of vectors, which are streamed past a sample of
+//! rows. The functions on slices take all data in memory. Every sample row is compared with *all*
+//! rows, so the score of a sample row is exact, and only the mean over the sample has an interval.
+//! If the sample is all rows, there is no interval. Distance in the map is Euclidean.
 //!
 //! ```
 //! use lowland_engine::evaluate::{trustworthiness, continuity};
-//! // Nine points on a line, and a map that folds it in the middle.
+//! // Nine points on a line, and a map that folds the line in the middle.
 //! let x: Vec<f32> = (0..9).map(|i| i as f32).collect();
 //! let z: Vec<f32> = (0..9).map(|i: i32| (i - 4).abs() as f32).collect();
-//! assert!(trustworthiness(&x, 1, &z, 1, 2)? < 0.7); // strangers have become neighbours
-//! assert!(continuity(&x, 1, &z, 1, 2)? > 0.8); // and few neighbours were torn apart
+//! assert!(trustworthiness(&x, 1, &z, 1, 2)? < 0.7); // far rows have become neighbours
+//! assert!(continuity(&x, 1, &z, 1, 2)? > 0.8); // and few neighbours were separated
 //! # Ok::<(), lowland_engine::Error>(())
 //! ```
 //!
-//! What must hold: scores follow from the inputs, k, sample and seed alone;
-//! of equally near rows the lesser number comes first; memory is the map, the
-//! labels, and what [`needs`] counts beside them.
+//! What must hold: scores depend only on the inputs, k, the sample and the seed; of equally near
+//! rows, the row with the smaller number comes first; memory is the map, the labels, and the bytes
+//! that [`needs`] counts.
 
 mod clusters;
 mod neighborhoods;

@@ -1,23 +1,23 @@
-//! Scores of who is near whom: trustworthiness, continuity, preservation,
-//! recall, and how many of a row's neighbours have its label.
+//! Scores of neighbourhoods: trustworthiness, continuity, preservation, recall, and label accuracy.
 //!
-//! With n rows, k neighbours, and a row i: V is the k nearest to i in the
-//! data, M the k nearest in the map, i itself left out and equals in the order
-//! of their numbers. The rank of j is one more than the rows that are nearer
-//! to i than j.
+//! Notation: n rows, k neighbours. For a row i, V is the set of the k nearest rows in the data and
+//! M the set of the k nearest in the map, without i; ties are broken by row number. The rank of j
+//! is one more than the number of rows that are nearer to i than j.
 
 use super::points::{Ladder, UNLABELED};
 
-/// Each row's trustworthiness, from the ladders of M in the data; or its continuity, from those
-/// of V in the map: 1 − 2 / (k (2n − 3k − 1)) · Σ max(0, rank − k) (Venna, Kaski 2001). The mean
-/// over all rows is scikit-learn's.
+/// Returns each row's trustworthiness, from the ranks of M in the data, or its continuity, from the
+/// ranks of V in the map: 1 − 2 / (k (2n − 3k − 1)) · Σ max(0, rank − k) (Venna, Kaski 2001). The
+/// mean over all rows equals scikit-learn's trustworthiness.
 pub(crate) fn ranked(ladders: &[Ladder], k: usize, rows: u64) -> Vec<f64> {
     let (k_, n) = (k as f64, rows as f64);
     let scale = 2.0 / (k_ * (2.0 * n - 3.0 * k_ - 1.0));
     ladders.iter().map(|ladder| 1.0 - scale * ladder.excess(k) as f64).collect()
 }
 
-/// Each row's share of the k nearest in the data that are among the k nearest in the map: |V ∩ M| / k.
+/// Returns each row's share of the k nearest in the data that are also among the k nearest in the
+/// map:
+/// |V ∩ M| / k.
 pub(crate) fn preserved(data: &[Vec<(f32, u32)>], map: &[Vec<u32>], k: usize) -> Vec<f64> {
     let kept = |(data, map): (&Vec<(f32, u32)>, &Vec<u32>)| {
         let data = &data[..data.len().min(k)];
@@ -27,15 +27,17 @@ pub(crate) fn preserved(data: &[Vec<(f32, u32)>], map: &[Vec<u32>], k: usize) ->
     data.iter().zip(map).map(kept).collect()
 }
 
-/// A row's share of its true neighbours, `truth` with their squared distances, that a graph has:
-/// of the places in its list, `k`, those count whose row is as near as the k-th true one.
+/// Returns the recall of a row in a graph. `truth` has the true neighbours with their squared
+/// distances, `listed` the squared distances of the graph's neighbours. A listed row counts if it
+/// is as near as the k-th true neighbour.
 pub(crate) fn recalled(listed: impl Iterator<Item = f32>, truth: &[(f32, u32)], k: usize) -> f64 {
     let truth = &truth[..truth.len().min(k)];
     let Some(&(farthest, _)) = truth.last() else { return 1.0 };
     listed.filter(|&squared| squared <= farthest).count().min(truth.len()) as f64 / truth.len() as f64
 }
 
-/// Each row's share of neighbours in the map that have its own label; rows without one are left out.
+/// Returns each row's share of map neighbours with the row's own label. Rows without a label are
+/// skipped.
 pub(crate) fn alike(rows: &[u32], near: &[Vec<u32>], codes: &[u32]) -> Vec<f64> {
     let labeled = rows.iter().zip(near).filter(|&(&row, near)| codes[row as usize] != UNLABELED && !near.is_empty());
     labeled

@@ -1,6 +1,5 @@
-//! Scores of distances at large, near and far alike: whether of two rows the
-//! nearer one stays the nearer (random triplets), and Spearman's correlation
-//! of distances in the data and in the map.
+//! Scores of distances at all scales: triplet accuracy (whether the nearer of two rows stays the
+//! nearer), and Spearman's correlation of the distances in the data and in the map.
 
 use rayon::prelude::*;
 
@@ -8,13 +7,13 @@ use super::score::WIDTH;
 use crate::Result;
 use crate::random::below;
 
-/// Pairs whose distances are correlated, at most; of so few rows that they have no more, all.
+/// The most pairs whose distances are correlated. If the rows have no more pairs, all are used.
 const PAIRS: usize = 500_000;
-/// Groups of rows that are left out in turn to find the correlation's error.
+/// The number of groups of rows for the jackknife estimate of the correlation's error.
 const GROUPS: usize = 20;
 
-/// Each sample row's share of random triplets (i, j, l) that are `kept(i, j, l)`, as places in
-/// the sample; none for a row that no triplet was drawn for.
+/// Returns each sample row's share of random triplets (i, j, l) for which `kept(i, j, l)` holds. i,
+/// j and l are positions in the sample. A row for which no valid triplet was drawn has no entry.
 pub(crate) fn triplets(
     count: usize,
     each: usize,
@@ -37,16 +36,17 @@ pub(crate) fn triplets(
     Ok(scores.into_iter().flatten().collect())
 }
 
-/// A correlation over pairs of a sample's rows.
+/// A correlation over pairs of sample rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Correlation {
     pub(crate) value: f64,
-    /// None where these are all pairs of all rows.
+    /// Half the width of the 95 % interval. `None` if all pairs of all rows were used.
     pub(crate) interval: Option<f64>,
 }
 
-/// Spearman's correlation of two distances of (i, j), places in a sample of `count` rows out of
-/// `population`. None where all distances are equal, in the data or in the map.
+/// Returns Spearman's correlation of two distances of the pair (i, j), which are positions in a
+/// sample of `count` rows out of `population`. `None` if all distances are equal, in the data or in
+/// the map.
 pub(crate) fn correlation(
     count: usize,
     population: u64,
@@ -59,7 +59,7 @@ pub(crate) fn correlation(
     } else {
         let draw = |p: usize| {
             let i = below(seed, 0x59ea, 2 * p as u64, count as u64) as u32;
-            // One of the others.
+            // A row other than i.
             let j = below(seed, 0x59ea, 2 * p as u64 + 1, count as u64 - 1) as u32;
             (i, j + u32::from(j >= i))
         };
@@ -71,12 +71,13 @@ pub(crate) fn correlation(
     let whole = count as u64 == population;
     let interval = match (all, whole) {
         (true, true) => None,
-        // Pairs drawn anew of all there are (Bonett, Wright 2000).
+        // Pairs drawn independently from all pairs (Bonett, Wright 2000).
         (false, true) => {
             let error = ((1.0 + value * value / 2.0) / (pairs.len() as f64 - 3.0)).sqrt();
             Some(WIDTH * (1.0 - value * value) * error)
         }
-        // A row is in many pairs, so that pairs do not err alone: rows are left out in groups.
+        // A row is part of many pairs, so the pairs are not independent. The error is estimated by
+        // a jackknife over groups of rows.
         _ => {
             let group = |i: u32| i as usize % GROUPS;
             let without: Vec<f64> = (0..GROUPS)
@@ -92,9 +93,9 @@ pub(crate) fn correlation(
     Some(Correlation { value, interval })
 }
 
-/// Bytes that the pairs of so many rows take.
+/// Returns the bytes that the pairs of `count` rows take.
 pub(crate) fn bytes(count: usize) -> u64 {
-    // The pair, two distances, two ranks, and an order twice (its sort's).
+    // The pair, two distances, two ranks, and the sort order of two lists.
     pairs(count).min(PAIRS) as u64 * (8 + 8 + 16 + 8)
 }
 
@@ -102,13 +103,13 @@ fn pairs(count: usize) -> usize {
     count.saturating_mul(count.saturating_sub(1)) / 2
 }
 
-/// Spearman's rank correlation of two lists of one length; equals share the mean of their
-/// ranks. None where a list is constant, or there are fewer than two values.
+/// Returns Spearman's rank correlation of two lists of equal length. Equal values get the mean of
+/// their ranks. `None` if a list is constant, has fewer than two values, or the lengths differ.
 pub fn spearman(a: &[f32], b: &[f32]) -> Option<f64> {
     (a.len() == b.len()).then(|| pearson(&ranks(a), &ranks(b), |_| true)).flatten()
 }
 
-/// The ranks of `values` from 1; equals share the mean of theirs.
+/// Returns the ranks of `values`, from 1. Equal values get the mean of their ranks.
 fn ranks(values: &[f32]) -> Vec<f64> {
     let mut order: Vec<u32> = (0..values.len() as u32).collect();
     order.par_sort_unstable_by(|&a, &b| values[a as usize].total_cmp(&values[b as usize]));
@@ -122,7 +123,7 @@ fn ranks(values: &[f32]) -> Vec<f64> {
     ranks
 }
 
-/// The correlation of the values that `take` takes, by place.
+/// Returns Pearson's correlation of the values at the positions for which `take` returns true.
 fn pearson(a: &[f64], b: &[f64], take: impl Fn(usize) -> bool) -> Option<f64> {
     let taken = || a.iter().zip(b).enumerate().filter(|&(at, _)| take(at)).map(|(_, pair)| pair);
     let (mut count, mut sums) = (0f64, (0f64, 0f64));
@@ -154,7 +155,8 @@ mod tests {
         assert_eq!(spearman(&[1.0, 2.0], &[1.0]), None);
     }
 
-    /// Points on a line, and the same with noise: what a sample says, and how sure it is.
+    /// Points on a line, and the same points with noise: checks the correlation and interval of
+    /// samples.
     #[test]
     fn intervals_cover_the_truth_about_as_often_as_they_say() {
         const ROWS: usize = 900;
@@ -175,7 +177,7 @@ mod tests {
 
     #[test]
     fn drawn_pairs_come_near_to_all() {
-        // More pairs than are compared.
+        // The rows have more pairs than are compared.
         let far = |i: usize, j: usize| {
             let d = (i as f32 - j as f32).abs();
             (d, (d - 400.0).powi(2) * (1.0 + (i * j % 7) as f32))

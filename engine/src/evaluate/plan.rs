@@ -1,5 +1,5 @@
-//! What an evaluation is asked for, and the numbers and the memory that
-//! follow from it and from the data's shape.
+//! The options of an evaluation, and the parameters and the memory that follow from the options and
+//! the inputs' shape.
 
 use serde::Serialize;
 
@@ -10,39 +10,39 @@ use crate::budget::{Needs, base};
 use crate::plan::{BatchSize, check_workers, threads};
 use crate::{Error, Loader, Metric, Result};
 
-/// Rows up to which every one is scored.
+/// Up to this number of rows, every row is scored.
 const ALL: u64 = 10_000;
-/// Rows of a sample at most and at least, and the pairs of a sample row and another that it may
-/// come to between them.
+/// Above that, the default sample: the largest and the smallest number of sample rows, and the
+/// number of pairs of a sample row and any row that is aimed at in between.
 const MOST: u64 = 5_000;
 const LEAST: u64 = 1_000;
 const PAIRS: u64 = 5_000_000_000;
-/// Neighbours that the scores look at, where the rows have so many.
+/// The default number of neighbours, if there are enough rows.
 const NEIGHBORS: usize = 15;
-/// Bytes of a batch for each thread, where the budget has room for them; and its rows at least.
+/// The bytes of a batch for each thread if the budget allows, and the least rows of a batch.
 const BATCH_BYTES: u64 = 8 << 20;
 const LEAST_BATCH: usize = 256;
-/// The share of the budget that is not planned to be used.
+/// The reciprocal of the share of the budget that stays unplanned.
 const MARGIN: u64 = 20;
 
-/// What is asked of an evaluation.
+/// The options of an evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Config {
-    /// Neighbours of each row that the scores look at, below half of the rows. By default 15, or
-    /// as many as there may be.
+    /// Number of neighbours that the scores use, below half of the rows. Default: 15, or the
+    /// largest possible number if there are few rows.
     pub n_neighbors: Option<usize>,
-    /// Rows that are scored, each against all rows. By default all up to 10,000, and then 5,000
-    /// (fewer above a million rows, and never below 1,000).
+    /// Number of rows that are scored, each against all rows. Default: all rows up to 10,000, then
+    /// 5,000 (fewer above a million rows, but never below 1,000).
     pub sample: Option<usize>,
-    /// How distance is measured in the data. In the map it is Euclidean. Default Euclidean.
+    /// The metric in the data. Default: Euclidean. The metric in the map is always Euclidean.
     pub metric: Metric,
     /// Seed of every random draw. Default 42.
     pub seed: u64,
-    /// Worker threads; by default one a core. Never changes the scores.
+    /// Worker threads. Default: one per core. Does not change the scores.
     pub threads: Option<usize>,
-    /// Rows read at a time; by default about 8 MiB. Never changes the scores.
+    /// Rows of a batch. Default: about 8 MiB for each thread. Does not change the scores.
     pub batch_rows: Option<usize>,
-    /// Bytes that the process may hold. Default 4 GiB. Never changes the scores.
+    /// Memory budget in bytes. Default: 4 GiB. Does not change the scores.
     pub memory: u64,
 }
 
@@ -60,50 +60,51 @@ impl Default for Config {
     }
 }
 
-/// The shape of what is evaluated.
+/// The shape of the inputs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Input {
     /// Rows of the map.
     pub rows: u64,
     /// Components of the map.
     pub n_components: usize,
-    /// Components of the vectors, where there are any.
+    /// Components of the vectors, if there is a source.
     pub dim: Option<usize>,
-    /// Bytes that reading the inputs takes beside what is read ([`lowland_io::Source::held_bytes`]).
+    /// Bytes that reading the inputs holds beside the rows returned
+    /// ([`lowland_io::Source::held_bytes`]).
     pub source_bytes: u64,
-    /// Neighbours a row of a graph whose recall is asked for.
+    /// Neighbours per row of the graph whose recall is measured, if any.
     pub graph_k: Option<usize>,
-    /// How many labels there are in each column of labels.
+    /// The number of different labels in each column of labels.
     pub labels: Vec<usize>,
     /// Whether rows have weights.
     pub weights: bool,
 }
 
-/// A checked config and the numbers that follow from it.
+/// Checked options and all parameters that follow from them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
-    /// What was asked.
+    /// The options.
     pub config: Config,
-    /// The shape it was planned for.
+    /// The shape for which the plan was made.
     pub input: Input,
-    /// Neighbours that the scores look at; 0 where there are too few rows for any.
+    /// Number of neighbours that the scores use; 0 if there are too few rows for any.
     pub k: usize,
-    /// Rows that are scored.
+    /// Number of rows that are scored.
     pub sample_rows: usize,
     /// Worker threads.
     pub threads: usize,
-    /// Rows read at a time.
+    /// Rows of a batch.
     pub batch_rows: usize,
     /// The most bytes that the process will hold.
     pub memory: u64,
 }
 
 impl Config {
-    /// Checks the config against the inputs' shape and decides every number.
+    /// Checks the options against the inputs' shape and decides every parameter.
     ///
     /// # Errors
-    /// [`Error::Config`] names the option that does not hold, [`Error::Budget`] the smallest
-    /// budget that would do.
+    /// [`Error::Config`] names an invalid option, [`Error::Budget`] the smallest sufficient budget,
+    /// [`Error::Data`] too many rows.
     pub fn plan(&self, input: &Input) -> Result<Plan> {
         let k = self.neighbors(input)?;
         let config = |field, why: String| Err(Error::Config { field, why });
@@ -129,7 +130,7 @@ impl Config {
         }
         plan.memory = needs(&plan).bytes() + base;
         if plan.memory > usable + base {
-            // Whole MiB, so that the number named can be typed back as it is read.
+            // In whole MiB, so that the printed number is sufficient when a user passes it.
             let needed = (plan.memory * MARGIN / (MARGIN - 1)).next_multiple_of(1 << 20) + (1 << 20);
             return Err(Error::Budget { asked: self.memory, needed, stage: "quality" });
         }
@@ -137,7 +138,7 @@ impl Config {
     }
 
     fn neighbors(&self, input: &Input) -> Result<usize> {
-        // Trustworthiness is defined below half of the rows.
+        // Trustworthiness is defined for less than half of the rows.
         let most = if input.dim.is_some() { input.rows.saturating_sub(1) / 2 } else { input.rows.saturating_sub(1) };
         match self.n_neighbors {
             None => Ok(NEIGHBORS.min(most as usize)),
@@ -154,14 +155,14 @@ impl Config {
 }
 
 impl Plan {
-    /// Neighbours of a sample row that are looked for in the data.
+    /// Returns the number of neighbours in the data that are searched for each sample row.
     pub(super) fn searched(&self) -> usize {
         let most = self.input.rows.saturating_sub(1) as usize;
         self.k.max(self.input.graph_k.unwrap_or(0)).min(most)
     }
 }
 
-/// What an evaluation holds.
+/// Returns the memory needs of an evaluation, phase by phase.
 pub fn needs(plan: &Plan) -> Needs {
     let input = &plan.input;
     let (rows, sample) = (input.rows, plan.sample_rows);
@@ -175,7 +176,7 @@ pub fn needs(plan: &Plan) -> Needs {
     if let Some(dim) = input.dim {
         let (k, searched, listed) = (plan.k, plan.searched(), input.graph_k.unwrap_or(0));
         let vectors = ("the sample's vectors", (sample * dim * 4) as u64);
-        // A pair is sorted beside itself, and a graph is read in portions.
+        // The pairs are sorted beside a copy, and a graph is read in portions.
         let lists = sample as u64 * (k as u64 * 4 + listed as u64 * 4 + 48) + (listed as u64 * 8 * LISTED as u64);
         let found = Sample::bytes(sample, dim, searched)
             + 2 * Pairs::bytes((sample * (k + listed)) as u64)
@@ -209,13 +210,13 @@ pub(super) const LISTED: usize = 4096;
 
 /// Rows of the map that are read at a time.
 pub const READ_ROWS: usize = 16_384;
-/// Labels of one column at most.
+/// The most different labels of one column.
 pub const MOST_LABELS: usize = 100_000;
-/// Bytes that the texts of one column's labels may come to.
+/// The most bytes that the label texts of one column may take.
 pub const LABEL_BYTES: usize = 8 << 20;
 
-/// What reading holds: rows of the map, and the texts of one column's labels while they get their
-/// codes, once in a batch and once in a table.
+/// Returns the bytes that reading holds: a portion of the map, and the texts of one column's labels
+/// while codes are assigned, once in the batch and once in a table.
 fn reading_bytes(input: &Input) -> u64 {
     let rows = input.rows.min(READ_ROWS as u64);
     let labels = if input.labels.is_empty() { 0 } else { LABEL_BYTES.min(input.rows as usize * 1024) as u64 * 3 };

@@ -1,18 +1,17 @@
-//! A map in memory, component after component, and what can be asked of it
-//! row by row: who is nearest, and how many are nearer than somebody.
+//! A map in memory, stored component by component, with its queries: nearest rows and ranks.
 //!
-//! What must hold: a squared distance is the sum over components in order, in
-//! single precision, and so the same whoever asks; between rows that are
-//! equally near the lesser number comes first.
+//! What must hold: a squared distance is the sum over the components in order, in single precision,
+//! and so the same in every query; of equally near rows, the row with the smaller number comes
+//! first.
 
 use crate::neighbors::Tops;
 
 /// Rows whose distances are computed at a time.
 const TILE: usize = 256;
-/// Rows that are looked at one by one where any of them is near.
+/// Rows that are examined individually if any of them is near enough.
 const LANES: usize = 16;
 
-/// The code of a row without a label.
+/// The label code of a row without a label.
 pub const UNLABELED: u32 = u32::MAX;
 
 /// Points in memory.
@@ -20,27 +19,27 @@ pub const UNLABELED: u32 = u32::MAX;
 pub struct Points {
     rows: usize,
     dim: usize,
-    /// All first components, then all second ones, …
+    /// All first components, then all second components, and so on.
     values: Vec<f32>,
 }
 
 impl Points {
-    /// So many points at the origin.
+    /// Returns `rows` points at the origin.
     pub fn new(rows: usize, dim: usize) -> Self {
         Points { rows, dim, values: crate::pages::filled(rows * dim, 0.0) }
     }
 
-    /// Points from rows × `dim` numbers, row by row.
+    /// Returns points from rows × `dim` numbers, row-major.
     pub fn from_rows(values: &[f32], dim: usize) -> Self {
         let mut points = Points::new(values.len() / dim.max(1), dim);
         points.put(0, values);
         points
     }
 
-    /// Puts rows `first..`, given row by row.
+    /// Stores the points `first..`, given row-major.
     ///
     /// # Panics
-    /// If they reach beyond the last row.
+    /// If the values reach beyond the last row.
     pub fn put(&mut self, first: usize, values: &[f32]) {
         let count = values.len() / self.dim.max(1);
         for c in 0..self.dim {
@@ -49,27 +48,27 @@ impl Points {
         }
     }
 
-    /// How many points there are.
+    /// Returns the number of points.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Components of a point.
+    /// Returns the number of components.
     pub fn dim(&self) -> usize {
         self.dim
     }
 
-    /// Bytes of so many points.
+    /// Returns the bytes of `rows` points of `dim` components.
     pub fn bytes(rows: u64, dim: usize) -> u64 {
         rows.saturating_mul(dim as u64 * 4)
     }
 
-    /// The coordinates of a point.
+    /// Returns the coordinates of a point.
     pub(crate) fn point(&self, row: usize) -> Vec<f32> {
         (0..self.dim).map(|c| self.values[c * self.rows + row]).collect()
     }
 
-    /// The squared distance of two points.
+    /// Returns the squared distance of two points.
     pub(crate) fn squared(&self, a: usize, b: usize) -> f32 {
         let mut sum = 0.0;
         for column in self.values.chunks_exact(self.rows.max(1)) {
@@ -79,7 +78,8 @@ impl Points {
         sum
     }
 
-    /// Hands the squared distances from `own` to all points, in tiles, to `each(first, squares)`.
+    /// Calls `each(first, squares)` with the squared distances from `own` to all points, tile by
+    /// tile.
     pub(crate) fn each_tile(&self, own: &[f32], mut each: impl FnMut(usize, &[f32])) {
         let mut squares = [0f32; TILE];
         for first in (0..self.rows).step_by(TILE) {
@@ -95,7 +95,8 @@ impl Points {
         }
     }
 
-    /// The same, but only points at a squared distance of at most `bar`, which `each(row, square)` moves.
+    /// Calls `each(row, square)` for points whose squared distance to `own` is at most `bar`;
+    /// `each` returns the new `bar`.
     fn each_near(&self, own: &[f32], mut bar: f32, mut each: impl FnMut(usize, f32) -> f32) {
         self.each_tile(own, |first, squares| {
             for (chunk, squares) in squares.chunks(LANES).enumerate() {
@@ -110,8 +111,8 @@ impl Points {
         });
     }
 
-    /// The `k` rows nearest to `row`, itself left out, nearest first; of those only that have a
-    /// label where `among` has the codes of all rows.
+    /// Returns the `k` rows nearest to `row`, without the row itself, nearest first. If `among` is
+    /// given, only rows with a label code in it are considered.
     pub(crate) fn nearest(&self, row: u32, k: usize, among: Option<&[u32]>) -> Vec<u32> {
         if k == 0 {
             return Vec::new();
@@ -127,7 +128,7 @@ impl Points {
         top.kept(0).map(|(_, other)| other).collect()
     }
 
-    /// The point nearest to `own`, and its squared distance.
+    /// Returns the point nearest to `own`, and its squared distance.
     pub(crate) fn closest(&self, own: &[f32]) -> (u32, f32) {
         let mut best = (0, f32::INFINITY);
         self.each_tile(own, |first, squares| {
@@ -140,7 +141,7 @@ impl Points {
         best
     }
 
-    /// How many rows are nearer to `row` than each of `others`.
+    /// Counts the rows that are nearer to `row` than each of `others`.
     pub(crate) fn ladder(&self, row: u32, others: impl Iterator<Item = u32>) -> Ladder {
         let mut ladder = Ladder::new(others.map(|other| self.squared(row as usize, other as usize)).collect());
         let top = ladder.top();
@@ -154,13 +155,14 @@ impl Points {
     }
 }
 
-/// Squared distances from a row to some others, ascending, and how many rows are nearer than each.
+/// The squared distances from a row to some other rows, ascending, with the number of rows nearer
+/// than each; from it follow the ranks.
 ///
-/// Rows that are equally far are nearer for nobody, so that copies cost a map nothing.
+/// Equally far rows do not count as nearer, so that copies of rows do not lower a score.
 #[derive(Debug, Clone)]
 pub(crate) struct Ladder {
     steps: Vec<f32>,
-    /// Rows nearer than each step.
+    /// The number of rows nearer than each step.
     nearer: Vec<u32>,
 }
 
@@ -170,33 +172,35 @@ impl Ladder {
         Ladder { nearer: vec![0; steps.len()], steps }
     }
 
-    /// The highest step: what is not below it is no matter. Less than all where there is none.
+    /// Returns the largest step: rows that are not nearer do not change any count. Below all
+    /// numbers if there are no steps.
     pub(crate) fn top(&self) -> f32 {
         self.steps.last().copied().unwrap_or(f32::NEG_INFINITY)
     }
 
-    /// The steps, ascending.
+    /// Returns the steps, ascending.
     pub(crate) fn steps(&self) -> &[f32] {
         &self.steps
     }
 
-    /// Counts a row: without a branch, several steps at a time.
+    /// Counts a row at all steps, without branches, so that the loop vectorises.
     #[inline]
     pub(crate) fn add(&mut self, squared: f32) {
         self.nearer.iter_mut().zip(&self.steps).for_each(|(nearer, &step)| *nearer += u32::from(squared < step));
     }
 
-    /// Counts `rows` that are nearer than a step.
+    /// Adds `rows` rows that are nearer than step `step`.
     pub(crate) fn add_rows(&mut self, step: usize, rows: u32) {
         self.nearer[step] += rows;
     }
 
-    /// Σ max(0, rank − k) over the steps; a rank is one more than the rows that are nearer.
+    /// Returns Σ max(0, rank − k) over the steps, where a rank is one more than the number of
+    /// nearer rows.
     pub(crate) fn excess(&self, k: usize) -> u64 {
         self.nearer.iter().map(|&nearer| (u64::from(nearer) + 1).saturating_sub(k as u64)).sum()
     }
 
-    /// Bytes of a ladder of so many steps, and of their bounds while rows are counted.
+    /// Returns the bytes of a ladder of `steps` steps, and of their bounds while rows are counted.
     pub(crate) fn bytes(steps: usize) -> u64 {
         steps as u64 * 16 + 48
     }

@@ -1,4 +1,4 @@
-//! What an evaluation found, as numbers and as a table.
+//! The results of an evaluation, as numbers and as a printed table.
 
 use std::fmt;
 
@@ -10,17 +10,17 @@ use crate::invalid::LeftOut as LeftOutRows;
 /// One score.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Measure {
-    /// Which one.
+    /// Which score.
     pub score: Name,
-    /// Neighbours that it looks at.
+    /// The number of neighbours that the score uses.
     pub k: Option<usize>,
-    /// The column of labels that it is about.
+    /// The column of labels that the score uses.
     pub labels: Option<String>,
     /// The score.
     pub value: f64,
-    /// Half the width of its 95 % interval; none where it is exact.
+    /// Half the width of the 95 % interval. `None` if the score is exact.
     pub interval: Option<f64>,
-    /// Rows that it is the score of, each against all others.
+    /// The number of rows that were scored, each against all rows.
     pub rows: u64,
 }
 
@@ -28,28 +28,28 @@ pub struct Measure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Name {
-    /// Share of the true neighbours that a graph has.
+    /// The share of the true neighbours that a graph has.
     Recall,
-    /// 1 where no row is near in the map that is far in the data.
+    /// 1 if no row that is far in the data is near in the map.
     Trustworthiness,
-    /// 1 where no row is far in the map that is near in the data.
+    /// 1 if no row that is near in the data is far in the map.
     Continuity,
-    /// Share of the nearest in the data that are among the nearest in the map.
+    /// The share of the nearest rows in the data that are among the nearest in the map.
     NeighborhoodPreservation,
-    /// Share of random triplets whose nearer pair is the same in both.
+    /// The share of random triplets whose nearer pair is the same in the data and in the map.
     TripletAccuracy,
     /// Spearman's correlation of distances in the data and in the map.
     DistanceSpearman,
-    /// Share of a row's neighbours in the map that have its label.
+    /// The share of a row's map neighbours that have the row's label.
     LabelAccuracy,
-    /// How much nearer rows lie to their own label than to the next.
+    /// How much nearer rows are to rows of their own label than to those of the next label.
     Silhouette,
-    /// The adjusted Rand index of labels and of k-means clusters in the map.
+    /// The adjusted Rand index between labels and k-means clusters of the map.
     KmeansAri,
 }
 
 impl Name {
-    /// As people read it.
+    /// Returns the name as printed.
     pub fn text(self) -> &'static str {
         match self {
             Name::Recall => "recall of the graph",
@@ -65,40 +65,40 @@ impl Name {
     }
 }
 
-/// Scores that were not taken, and why.
+/// Scores that could not be computed, and the reason.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LeftOut {
     /// Which ones.
     pub scores: Vec<Name>,
-    /// The column of labels that they would have been about.
+    /// The column of labels that the scores would have used.
     pub labels: Option<String>,
     /// The reason.
     pub why: String,
 }
 
-/// An evaluation's results.
+/// The results of an evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// lowland's version.
     pub version: &'static str,
-    /// Every resolved parameter.
+    /// The plan, with every parameter.
     pub plan: Plan,
     /// The scores.
     pub scores: Vec<Measure>,
-    /// Those that could not be taken.
+    /// The scores that could not be computed.
     pub left_out: Vec<LeftOut>,
-    /// Rows of the map without coordinates, which were left out of all tables.
+    /// Rows of the map without coordinates, which were excluded from all inputs.
     pub without_coordinates: u64,
-    /// Rows of the source that were left out of all tables, where that was asked for.
+    /// Rows of the source that were excluded from all inputs on request.
     pub invalid: Option<LeftOutRows>,
-    /// Wall time.
+    /// Wall time in seconds.
     pub seconds: f64,
-    /// Most anonymous memory held, in bytes; 0 where the system does not tell.
+    /// Peak anonymous memory in bytes; 0 if the operating system does not report it.
     pub peak_memory: u64,
 }
 
 impl Report {
-    /// A score, of the column `labels` where it is about labels.
+    /// Returns a score; of the column `labels`, if the score uses labels.
     pub fn get(&self, score: Name, labels: Option<&str>) -> Option<&Measure> {
         self.scores.iter().find(|m| m.score == score && m.labels.as_deref() == labels)
     }

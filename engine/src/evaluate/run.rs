@@ -1,6 +1,6 @@
-//! An evaluation at work: the source streams past the sample three times (for
-//! the sample's own vectors, for its neighbours, for the ranks of the map's),
-//! and the rest is found from the map and the labels in memory.
+//! Runs an evaluation. The source is streamed past the sample three times: for the sample's own
+//! vectors, for its neighbours in the data, and for the data ranks of its map neighbours.
+//! Everything else is computed from the map and the labels in memory.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,7 +27,7 @@ use crate::run::{GraphSource, pool};
 use crate::spread::Spread;
 use crate::{Error, Result, coarse, scan};
 
-/// The scores that need the data, and those that need labels.
+/// The scores that need the data, and the scores that need labels.
 const OF_DATA: [Name; 5] = [
     Name::Trustworthiness,
     Name::Continuity,
@@ -42,31 +42,32 @@ const OF_LABELS: [Name; 3] = [Name::LabelAccuracy, Name::Silhouette, Name::Kmean
 pub struct Labels {
     /// The column's name.
     pub name: String,
-    /// Each row's label, from 0; [`UNLABELED`] where there is none.
+    /// Each row's label code, from 0; [`UNLABELED`] if the row has no label.
     pub codes: Vec<u32>,
-    /// How many labels there are.
+    /// The number of different labels.
     pub count: usize,
 }
 
-/// What is evaluated. Rows of all parts are in one order.
+/// The inputs of an evaluation. The rows of all parts are in the same order.
 pub struct Subject<'a> {
-    /// The map, all of whose numbers are finite.
+    /// The map. All coordinates must be finite.
     pub map: Points,
-    /// The vectors that it was made from.
+    /// The vectors from which the map was made.
     pub source: Option<Arc<dyn Source>>,
     /// A kNN graph of the vectors.
     pub graph: Option<&'a dyn GraphSource>,
     /// Labels of the rows.
     pub labels: Vec<Labels>,
-    /// Weights of the rows in the silhouette, none negative.
+    /// Non-negative weights of the rows in the silhouette.
     pub weights: Option<Vec<f32>>,
 }
 
-/// Takes all scores that the subject allows, and tells which it does not.
+/// Computes all scores that the inputs allow, and lists the scores that could not be computed.
 ///
 /// # Errors
-/// Where the parts differ in rows, the vectors cannot be read or measured, the plan was made for
-/// another subject, and [`Error::Cancelled`] when the observer stops it.
+/// [`Error::Data`] if the parts differ in the number of rows, the vectors are invalid, or the plan
+/// was made for inputs of another shape; errors of reading; [`Error::Cancelled`] if the observer
+/// stops the evaluation.
 pub fn evaluate(plan: &Plan, subject: &Subject<'_>, observer: &dyn Observer) -> Result<Report> {
     check(plan, subject)?;
     pool(plan.threads)?.install(|| {
@@ -87,7 +88,7 @@ pub fn evaluate(plan: &Plan, subject: &Subject<'_>, observer: &dyn Observer) -> 
         let (seconds, peak_memory) = (began.elapsed().as_secs_f64(), meter.take_peak());
         let (read, written) = progress.traffic.totals();
         let stage = StageReport { stage: Stage::Quality, seconds, peak_memory, read, written };
-        // There is nothing left to stop.
+        // The evaluation is complete, so a request to stop has no effect.
         let _ = observer.event(&Event::End { report: &stage, reused: false });
         let version = env!("CARGO_PKG_VERSION");
         Ok(Report {
@@ -160,7 +161,7 @@ impl Evaluation<'_> {
         self.scores.push(Measure { score, k, labels: None, value, interval, rows: rows as u64 });
     }
 
-    /// What the map keeps of the data.
+    /// Computes the scores that compare the map with the data.
     fn against_data(&mut self) -> Result<()> {
         let (plan, population) = (self.plan, self.plan.input.rows);
         let Some(source) = self.subject.source.clone() else {
@@ -181,7 +182,7 @@ impl Evaluation<'_> {
         self.distances(&rows, &vectors, stream.source.shape().dim)
     }
 
-    /// The sample rows' vectors, once all rows were found sound.
+    /// Returns the sample rows' vectors, after all rows were checked.
     fn vectors(&self, stream: &Stream<'_>, rows: &[u32]) -> Result<Vec<f32>> {
         let (source, dim) = (stream.source.as_ref(), stream.source.shape().dim);
         let mut vectors = Vec::with_capacity(rows.len() * dim);
@@ -241,7 +242,7 @@ impl Evaluation<'_> {
         Ok(())
     }
 
-    /// The `k` rows nearest in the map to each of `rows`.
+    /// Returns, for each of `rows`, the `k` rows nearest in the map.
     fn near(&self, rows: &[u32], k: usize, among: Option<&[u32]>) -> Result<Vec<Vec<u32>>> {
         let near = |&row: &u32| {
             self.progress.check()?;
@@ -250,7 +251,8 @@ impl Evaluation<'_> {
         rows.par_iter().map(near).collect()
     }
 
-    /// What the graph lists for each of `rows`, and how many places it has for others than the row.
+    /// Returns, for each of `rows`, the other rows in its graph list, and the number of list
+    /// entries for other rows.
     fn lists(&self, rows: &[u32]) -> Result<Vec<(Vec<u32>, usize)>> {
         let Some(graph) = self.subject.graph else { return Ok(Vec::new()) };
         let k = graph.k();
@@ -270,7 +272,7 @@ impl Evaluation<'_> {
         if self.subject.graph.is_none() {
             return;
         }
-        // Of lists that are all of the row itself nothing can be said.
+        // A list that holds only the row itself has no recall.
         let listed =
             lists.iter().zip(truth).zip(0..).filter(|(((_, places), truth), _)| *places > 0 && !truth.is_empty());
         let scores: Vec<f64> = listed
@@ -286,7 +288,7 @@ impl Evaluation<'_> {
         }
     }
 
-    /// Random triplets and pairs of the sample.
+    /// Computes the scores of random triplets and pairs of the sample.
     fn distances(&mut self, rows: &[u32], vectors: &[f32], dim: usize) -> Result<()> {
         let (map, seed, population) = (&self.subject.map, self.plan.config.seed, self.plan.input.rows);
         let vector = |place: usize| &vectors[place * dim..][..dim];
@@ -300,7 +302,7 @@ impl Evaluation<'_> {
         if scores.is_empty() {
             self.leave_out(&[Name::TripletAccuracy], None, &format!("{} rows make no triplet", rows.len()));
         } else {
-            // Triplets are drawn, even where the rows are all.
+            // Triplets are drawn at random, so there is an interval even if the sample is all rows.
             let (mean, interval) = mean_and_interval(&scores);
             self.add(Name::TripletAccuracy, None, (mean, Some(interval)), scores.len());
         }
@@ -312,7 +314,7 @@ impl Evaluation<'_> {
         Ok(())
     }
 
-    /// How well the map shows the labels of one column.
+    /// Computes the scores of one column of labels.
     fn against_labels(&mut self, column: usize) -> Result<()> {
         let Labels { name, codes, count } = &self.subject.labels[column];
         let _held = self.hold("labels")?;
@@ -358,7 +360,8 @@ impl Evaluation<'_> {
     }
 }
 
-/// The sample's share of the rows that have labels; the same rows as the data's where all have.
+/// Samples the rows that have labels. If all rows have labels, these are the rows of the data's
+/// sample.
 fn sample_of(codes: &[u32], labeled: u64, plan: &Plan) -> Vec<u32> {
     let wanted = stratified(plan.config.seed, 0xe7a1, labeled, plan.sample_rows as u64);
     let mut rows = (0u32..).zip(codes).filter(|&(_, &code)| code != UNLABELED).map(|(row, _)| row);

@@ -1,4 +1,4 @@
-//! A mean over rows, and how far it may be from the mean over all of them.
+//! The mean over a sample of rows, and its interval for the mean over all rows.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ impl From<(f64, f64)> for Score {
     }
 }
 
-/// Mean and 1.96 standard errors of `values`, summed in order.
+/// Returns the mean and 1.96 standard errors of `values`, summed in order.
 pub fn mean_and_interval(values: &[f64]) -> (f64, f64) {
     let n = values.len().max(1) as f64;
     let mean = values.iter().sum::<f64>() / n;
@@ -28,8 +28,9 @@ pub fn mean_and_interval(values: &[f64]) -> (f64, f64) {
     (mean, WIDTH * (variance / n).sqrt())
 }
 
-/// The mean of `values`, which are those of some rows of a population drawn without
-/// replacement; and its interval, none where they are all rows there are.
+/// Returns the mean of `values`, which belong to a sample of rows drawn without replacement from
+/// `population` rows, and half the width of its 95 % interval (with finite-population correction).
+/// The interval is `None` if the sample is all rows.
 pub(crate) fn of_sample(values: &[f64], population: u64) -> (f64, Option<f64>) {
     let (mean, interval) = mean_and_interval(values);
     let left = 1.0 - values.len() as f64 / population.max(1) as f64;

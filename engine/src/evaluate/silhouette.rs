@@ -1,8 +1,8 @@
-//! Silhouettes (Rousseeuw 1987): how much nearer a point lies to its own
-//! group than to the nearest other one.
+//! Silhouettes (Rousseeuw 1987): how much nearer a point is to its own group than to the nearest
+//! other group.
 //!
-//! What must hold: a row's coefficient is found from its distances to all
-//! rows, added up in their order, so that it does not depend on threads.
+//! What must hold: a row's coefficient is computed from its distances to all rows, summed in row
+//! order, so that it does not depend on the number of threads.
 
 use rayon::prelude::*;
 
@@ -10,20 +10,20 @@ use super::points::{Points, UNLABELED};
 use crate::Result;
 use crate::observe::Progress;
 
-/// Rows that a thread takes at a time, with one table of sums.
+/// Rows per task of a thread, which share one table of sums.
 const ROWS: usize = 16;
 
-/// What a point alone with its label scores.
+/// The silhouette of a point that is the only one with its label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Singletons {
-    /// 0, as Rousseeuw and scikit-learn have it.
+    /// 0, as in Rousseeuw's definition and scikit-learn.
     #[default]
     Zero,
-    /// 1, as TorchDR has it: nothing lies between the point and itself.
+    /// 1, as in TorchDR.
     One,
 }
 
-/// How much each label weighs: of each row 1, or its weight.
+/// The number of rows of each label, and their total weight (1 for each row without weights).
 pub(crate) struct Masses {
     masses: Vec<f64>,
     rows: Vec<u32>,
@@ -39,20 +39,21 @@ impl Masses {
         all
     }
 
-    /// Labels that weigh anything.
+    /// Returns the number of labels with a total weight above 0.
     pub(crate) fn present(&self) -> usize {
         self.masses.iter().filter(|&&mass| mass > 0.0).count()
     }
 
-    /// Labels of one row only.
+    /// Returns the number of labels that only one row has.
     pub(crate) fn singletons(&self) -> usize {
         self.rows.iter().filter(|&&rows| rows == 1).count()
     }
 }
 
-/// The coefficients of `rows`, which have labels: (b − a) / max(a, b), where a is the mean
-/// distance to the others of its label, and b the least of the means to another label's. With
-/// weights the means are weighted. 0 where both are 0.
+/// Returns the silhouette coefficients of `rows`, which must have labels: (b − a) / max(a, b),
+/// where a is the mean distance to the other rows of the same label, and b the smallest mean
+/// distance to another label. With weights, the means are weighted. The coefficient is 0 if a and b
+/// are 0.
 pub(crate) fn coefficients(
     points: &Points,
     codes: &[u32],
@@ -86,7 +87,7 @@ pub(crate) fn coefficients(
             found.push(if masses.rows[own] == 1 || others <= 0.0 {
                 match singletons {
                     Singletons::Zero => 0.0,
-                    // As (b − 0) / b.
+                    // The limit (b − a) / max(a, b) for a = 0.
                     Singletons::One => f64::from(u8::from(b > 0.0)),
                 }
             } else {
@@ -100,7 +101,7 @@ pub(crate) fn coefficients(
     Ok(found.collect::<Result<Vec<Vec<f64>>>>()?.concat())
 }
 
-/// Bytes held for so many rows and labels.
+/// Returns the bytes for the silhouettes of `rows` rows with `labels` labels.
 pub(crate) fn bytes(rows: usize, labels: usize, threads: usize) -> u64 {
     labels as u64 * (12 + 8 * threads as u64) + rows as u64 * 28
 }

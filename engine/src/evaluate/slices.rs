@@ -1,10 +1,10 @@
-//! The scores of data and maps in memory: all rows, each against all others.
+//! The scores for data and maps in memory: all rows, each against all others.
 //!
-//! `x` is the data, rows × `dim`, and `z` the map, rows × `n_components`, both
-//! row by row. Beside them is held what [`super::needs`] counts for a sample
-//! of all rows. Every function that can refuse its arguments does so with
-//! [`Error::Config`] or [`Error::Data`], which say what is wrong: lengths that
-//! do not go together, a number that is none, too many neighbours.
+//! `x` is the data, rows × `dim`, and `z` the map, rows × `n_components`, both row-major. Memory
+//! beside them is what [`super::needs`] counts for a sample of all rows.
+//!
+//! Errors: [`Error::Config`] or [`Error::Data`] for lengths that do not match, for numbers that are
+//! not finite, and for too many neighbours.
 
 use std::collections::HashMap;
 
@@ -21,10 +21,10 @@ use crate::neighbors::kernel::squared_distance;
 use crate::observe::Progress;
 use crate::{Error, Result};
 
-/// Trustworthiness: 1 − 2 / (n k (2n − 3k − 1)) · Σᵢ Σ_{j ∈ M(i)} max(0, r(i, j) − k), where M(i)
-/// are the k nearest to i in the map and r the rank in the data (Venna, Kaski 2001). From 0 to 1,
-/// which it is where no row is near in the map that is far in the data. As scikit-learn's, but
-/// that rows equally far are nearer for nobody. `n_neighbors` is below half of the rows.
+/// Computes trustworthiness: 1 − 2 / (n k (2n − 3k − 1)) · Σᵢ Σ_{j ∈ M(i)} max(0, r(i, j) − k),
+/// where M(i) are the k nearest to i in the map and r is the rank in the data (Venna, Kaski 2001).
+/// From 0 to 1; 1 if no row that is far in the data is near in the map. As in scikit-learn, except
+/// that equally far rows do not count as nearer. `n_neighbors` must be below half of the rows.
 pub fn trustworthiness(x: &[f32], dim: usize, z: &[f32], n_components: usize, n_neighbors: usize) -> Result<f64> {
     let both = Both::new(x, dim, z, n_components)?;
     let k = both.neighbors(n_neighbors)?;
@@ -39,8 +39,8 @@ pub fn trustworthiness(x: &[f32], dim: usize, z: &[f32], n_components: usize, n_
     Ok(mean_and_interval(&ranked(&ladders, k, both.rows.len() as u64)).0)
 }
 
-/// Continuity: trustworthiness with the data and the map exchanged. 1 where no row is far in the
-/// map that is near in the data.
+/// Computes continuity: trustworthiness with the data and the map exchanged. 1 if no row that is
+/// near in the data is far in the map.
 pub fn continuity(x: &[f32], dim: usize, z: &[f32], n_components: usize, n_neighbors: usize) -> Result<f64> {
     let both = Both::new(x, dim, z, n_components)?;
     let k = both.neighbors(n_neighbors)?;
@@ -50,7 +50,8 @@ pub fn continuity(x: &[f32], dim: usize, z: &[f32], n_components: usize, n_neigh
     Ok(mean_and_interval(&ranked(&ladders, k, both.rows.len() as u64)).0)
 }
 
-/// Mean share of the k nearest in the data that are among the k nearest in the map.
+/// Computes the mean share of the k nearest rows in the data that are among the k nearest in the
+/// map.
 pub fn neighborhood_preservation(
     x: &[f32],
     dim: usize,
@@ -65,9 +66,9 @@ pub fn neighborhood_preservation(
     Ok(mean_and_interval(&preserved(&data, &map, k)).0)
 }
 
-/// Mean share of the k true neighbours that a graph has: `neighbors` is rows × k, row by row, with
-/// row numbers, and `u32::MAX` where there is none. A row as near as the k-th true neighbour
-/// counts; a row's own number does not, and takes a place from k.
+/// Computes the mean recall of a graph. `neighbors` is rows × k, row-major, with row numbers, and
+/// `u32::MAX` for a missing neighbour. A neighbour counts if it is as near as the k-th true
+/// neighbour. A row's own number does not count, and reduces the row's k by one.
 pub fn recall(x: &[f32], dim: usize, neighbors: &[u32], k: usize) -> Result<f64> {
     let rows = rows_of("the data", x, dim)?;
     let count = rows.len();
@@ -91,7 +92,8 @@ pub fn recall(x: &[f32], dim: usize, neighbors: &[u32], k: usize) -> Result<f64>
     Ok(mean_and_interval(&scores).0)
 }
 
-/// The others in a row's list, each once, and the places that the list has for others.
+/// Returns the other rows in a row's list, each once, and the number of list entries for other
+/// rows.
 pub(super) fn others(row: u32, listed: &[u32]) -> (Vec<u32>, usize) {
     let mut others: Vec<u32> = listed.iter().copied().filter(|&other| other != row && other != u32::MAX).collect();
     others.sort_unstable();
@@ -99,8 +101,8 @@ pub(super) fn others(row: u32, listed: &[u32]) -> (Vec<u32>, usize) {
     (others, listed.len() - usize::from(listed.contains(&row)))
 }
 
-/// Mean share of a row's k nearest in the map that have its label. Rows of the label
-/// [`UNLABELED`] are as if they were not there.
+/// Computes the mean share of a row's k map neighbours that have the row's label. Rows with the
+/// label [`UNLABELED`] are ignored.
 pub fn label_accuracy(z: &[f32], n_components: usize, labels: &[u32], n_neighbors: usize) -> Result<f64> {
     let labeled = Labeled::new(z, n_components, labels)?;
     let k = fewer_than(labeled.rows.len(), n_neighbors)?;
@@ -108,9 +110,10 @@ pub fn label_accuracy(z: &[f32], n_components: usize, labels: &[u32], n_neighbor
     Ok(mean_and_interval(&alike(&labeled.rows, &near, &labeled.codes)).0)
 }
 
-/// The silhouette coefficient of each row that has a label, in order: (b − a) / max(a, b), where a
-/// is the mean distance to the others of its label and b the least of the means to another label
-/// (Rousseeuw 1987). With `weights`, one a row and none negative, the means are weighted by them.
+/// Computes the silhouette coefficient of each row that has a label, in order: (b − a) / max(a, b),
+/// where a is the mean distance to the other rows of the same label, and b the smallest mean
+/// distance to another label (Rousseeuw 1987). With `weights`, one non-negative number for each
+/// row, the means are weighted.
 pub fn silhouette_samples(
     z: &[f32],
     n_components: usize,
@@ -135,7 +138,7 @@ pub fn silhouette_samples(
     coefficients(points, codes, &masses, weights, singletons, rows, &Progress::unheard())
 }
 
-/// The mean of [`silhouette_samples`].
+/// Computes the mean of [`silhouette_samples`].
 pub fn silhouette_score(
     z: &[f32],
     n_components: usize,
@@ -146,8 +149,8 @@ pub fn silhouette_score(
     Ok(mean_and_interval(&silhouette_samples(z, n_components, labels, weights, singletons)?).0)
 }
 
-/// The cluster of each row of `z` by k-means: Lloyd's algorithm from greedy k-means++ centres,
-/// with a sample of 256 rows a cluster where there are more, and then all rows.
+/// Returns the cluster of each row of `z` by k-means: Lloyd's algorithm from greedy k-means++
+/// centroids, which are computed from a sample of 256 rows per cluster if there are more.
 pub fn kmeans(z: &[f32], n_components: usize, n_clusters: usize, seed: u64) -> Result<Vec<u32>> {
     rows_of("the map", z, n_components)?;
     if n_clusters == 0 || n_clusters > clusters::MOST {
@@ -157,7 +160,8 @@ pub fn kmeans(z: &[f32], n_components: usize, n_clusters: usize, seed: u64) -> R
     clusters::kmeans(&Points::from_rows(z, n_components), None, n_clusters, seed, &Progress::unheard())
 }
 
-/// The adjusted Rand index of labels and of as many [`kmeans`] clusters as there are labels.
+/// Computes the adjusted Rand index between the labels and as many [`kmeans`] clusters as there are
+/// labels.
 pub fn kmeans_ari(z: &[f32], n_components: usize, labels: &[u32], seed: u64) -> Result<f64> {
     let labeled = Labeled::new(z, n_components, labels)?;
     let (count, most) = (labeled.count, clusters::MOST);
@@ -168,8 +172,9 @@ pub fn kmeans_ari(z: &[f32], n_components: usize, labels: &[u32], seed: u64) -> 
     Ok(clusters::adjusted_rand_score(&found, &labeled.codes))
 }
 
-/// Share of random triplets (i, j, l) with i's nearer one of j and l the same in both: 50 a row, or
-/// 50,000 together where the rows are few.
+/// Computes the share of random triplets (i, j, l) for which the nearer of j and l to i is the same
+/// in the data and in the map. 50 triplets for each row, or more for fewer than 1,000 rows: about
+/// 50,000 together, at most 1,000 for each row.
 pub fn triplet_accuracy(x: &[f32], dim: usize, z: &[f32], n_components: usize, seed: u64) -> Result<f64> {
     let Both { points, rows } = Both::new(x, dim, z, n_components)?;
     let vector = |row: usize| &x[row * dim..][..dim];
@@ -183,13 +188,13 @@ pub fn triplet_accuracy(x: &[f32], dim: usize, z: &[f32], n_components: usize, s
     Ok(mean_and_interval(&scores).0)
 }
 
-/// Triplets drawn for each of so many rows.
+/// Returns the number of triplets drawn for each of `rows` rows.
 pub(super) fn drawn(rows: usize) -> usize {
     (50_000 / rows.max(1)).clamp(10, 1_000)
 }
 
-/// Spearman's rank correlation of the distances in the data and in the map: over all pairs of up
-/// to 1,000 rows, and over half a million random ones of more. None where all distances are equal.
+/// Computes Spearman's rank correlation of the distances in the data and in the map: over all pairs
+/// of up to 1,000 rows, else over 500,000 random pairs. `None` if all distances are equal.
 pub fn distance_spearman(x: &[f32], dim: usize, z: &[f32], n_components: usize, seed: u64) -> Result<Option<f64>> {
     let Both { points, rows } = Both::new(x, dim, z, n_components)?;
     let vector = |row: usize| &x[row * dim..][..dim];
@@ -197,7 +202,7 @@ pub fn distance_spearman(x: &[f32], dim: usize, z: &[f32], n_components: usize, 
     Ok(order::correlation(rows.len(), rows.len() as u64, seed, distances).map(|found| found.value))
 }
 
-/// Data and map of the same rows.
+/// The data and the map of the same rows.
 struct Both {
     points: Points,
     rows: Vec<u32>,
@@ -226,12 +231,12 @@ impl Both {
     }
 }
 
-/// A map and the labels of its rows, numbered from 0.
+/// A map and the label codes of its rows, numbered from 0.
 struct Labeled {
     points: Points,
     codes: Vec<u32>,
     count: usize,
-    /// Those that have a label.
+    /// The rows that have a label.
     rows: Vec<u32>,
 }
 
@@ -263,7 +268,7 @@ fn fewer_than(rows: usize, k: usize) -> Result<usize> {
     Ok(k)
 }
 
-/// The numbers of the rows, which are whole and all of numbers.
+/// Returns the row numbers, after checking that the values are whole rows of finite numbers.
 fn rows_of(what: &str, values: &[f32], width: usize) -> Result<Vec<u32>> {
     if width == 0 || !values.len().is_multiple_of(width) {
         return Err(Error::Data { what: format!("{what}: {} numbers are no rows of {width}", values.len()) });
@@ -277,7 +282,7 @@ fn rows_of(what: &str, values: &[f32], width: usize) -> Result<Vec<u32>> {
     Ok((0..rows).collect())
 }
 
-/// The `k` rows nearest in the map to each of `rows`.
+/// Returns, for each of `rows`, the `k` rows nearest in the map.
 fn nearest(points: &Points, rows: &[u32], k: usize, among: Option<&[u32]>) -> Vec<Vec<u32>> {
     rows.par_iter().map(|&row| points.nearest(row, k, among)).collect()
 }
@@ -291,7 +296,7 @@ mod tests {
         (0..rows * dim).map(|i| unit(2, stream, i as u64)).collect()
     }
 
-    /// TorchDR's conformance tests of its silhouette.
+    /// The silhouette tests of TorchDR's test suite.
     #[test]
     fn silhouettes_of_singletons_and_of_equidistant_points() {
         let mut z = vec![0f32; 100];
@@ -314,7 +319,7 @@ mod tests {
         let plain = of(None);
         let even = of(Some(&[0.25; 60]));
         assert!(plain.iter().zip(&even).all(|(a, b)| (a - b).abs() < 1e-12));
-        // A row without weight is as if it were not there, for others.
+        // For the other rows, a row of weight 0 counts as absent.
         let mut weights = [1f32; 60];
         weights[5] = 0.0;
         let mut without = labels.clone();
@@ -333,7 +338,7 @@ mod tests {
         assert_eq!(neighborhood_preservation(&x, 5, &x, 5, 10).expect("a score"), 1.0);
         assert_eq!(triplet_accuracy(&x, 5, &x, 5, 1).expect("a score"), 1.0);
         assert!(distance_spearman(&x, 5, &x, 5, 1).expect("a score").is_some_and(|s| s > 0.999_999));
-        // And one that has nothing to do with them, little.
+        // A map that is unrelated to the data preserves little.
         let z = random(300, 2, 4);
         assert!((trustworthiness(&x, 5, &z, 2, 10).expect("a score") - 0.5).abs() < 0.05);
         assert!((continuity(&x, 5, &z, 2, 10).expect("a score") - 0.5).abs() < 0.05);
@@ -346,10 +351,11 @@ mod tests {
     fn equal_points_are_no_failure() {
         let (x, equal) = (random(50, 3, 5), vec![1.0f32; 100]);
         let labels: Vec<u32> = (0..50).map(|row| row % 4).collect();
-        // In a map of one place all are tied, and the nearest are those of the least numbers.
+        // If all points of the map coincide, all rows are tied, and the nearest are those of the
+        // smallest numbers.
         assert!(trustworthiness(&x, 3, &equal, 2, 5).expect("a score") < 0.7);
         assert_eq!(continuity(&x, 3, &equal, 2, 5).expect("a score"), 1.0);
-        // Data of one place have no far rows.
+        // If all rows of the data coincide, no row is far.
         assert_eq!(trustworthiness(&[2.0; 150], 3, &equal, 2, 5).expect("a score"), 1.0);
         assert_eq!(distance_spearman(&x, 3, &equal, 2, 1).expect("no score"), None);
         assert_eq!(silhouette_score(&equal, 2, &labels, None, Singletons::Zero).expect("a score"), 0.0);
@@ -360,7 +366,7 @@ mod tests {
 
     #[test]
     fn clusters_that_lie_apart() {
-        // TorchDR's conformance tests of label accuracy, preservation and k-means.
+        // The tests of label accuracy, preservation and k-means in TorchDR's test suite.
         let labels: Vec<u32> = (0..150).map(|row| row / 50).collect();
         let mut z = random(150, 10, 6);
         z.chunks_exact_mut(10).zip(&labels).for_each(|(row, &l)| row.iter_mut().for_each(|x| *x += l as f32 * 5.0));
@@ -393,7 +399,7 @@ mod tests {
         let exact = Both::new(&line, 1, &line, 1).and_then(|both| both.nearest_in_data(&line, 1, 2)).expect("rows");
         graph = exact.iter().flatten().map(|&(_, row)| row).collect();
         assert_eq!(recall(&line, 1, &graph, 2).expect("a score"), 1.0);
-        // A list with the row itself has one place less for others.
+        // A list that contains the row itself has one entry less for other rows.
         graph.chunks_exact_mut(2).zip(0..).for_each(|(listed, row)| listed[1] = row);
         assert_eq!(recall(&line, 1, &graph, 2).expect("a score"), 1.0);
         graph.chunks_exact_mut(2).for_each(|listed| listed[1] = listed[0]);

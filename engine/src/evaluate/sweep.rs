@@ -1,10 +1,8 @@
-//! Sample rows before all rows of the data, which come by in order and are
-//! never held: the nearest of each, the distances to named others, and how
-//! many are nearer than those.
+//! Compares sample rows with all rows of the data, which are streamed in order and never held: the
+//! nearest rows of each sample row, the distances of given pairs, and the ranks of these distances.
 //!
-//! What must hold: the kernel's scores only tell which pairs need no look;
-//! the exact distance decides. So what is found is a function of the rows
-//! alone, whatever the batches and threads.
+//! What must hold: the kernel's scores only exclude pairs; the exact distance decides. So the
+//! result depends only on the rows, not on batches or threads.
 
 use std::sync::Arc;
 
@@ -20,16 +18,16 @@ use crate::neighbors::kernel::{
 use crate::observe::Progress;
 use crate::{Metric, Result};
 
-/// Queries that are held against rows together.
+/// Sample rows (queries) that are compared with a block of rows together.
 const PANEL: usize = 64;
 /// Rows that are packed together.
 const BLOCK: usize = 512;
-/// Rows of a slice that come by together.
+/// Rows of one portion of a slice.
 const PORTION: usize = 8192;
 
-/// Rows that come by in order, as often as they are asked for.
+/// Rows that can be streamed in order, several times.
 pub(crate) trait Rows {
-    /// Hands all rows, in portions, to `each(first, values)`.
+    /// Calls `each(first, values)` with all rows, in portions.
     fn each(&self, each: &mut dyn FnMut(u64, &[f32]) -> Result<()>) -> Result<()>;
 }
 
@@ -46,7 +44,7 @@ impl Rows for Slice<'_> {
     }
 }
 
-/// Rows at rest.
+/// Rows of a source.
 pub(crate) struct Stream<'a> {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) metric: Metric,
@@ -67,16 +65,17 @@ impl Rows for Stream<'_> {
     }
 }
 
-/// Pairs of a sample row, by its place, and any row, whose distances are asked for.
+/// Pairs of a sample row, given by its position in the sample, and any row, whose distances are
+/// needed.
 #[derive(Debug, Default)]
 pub(crate) struct Pairs {
-    /// (row, place), ascending.
+    /// The pairs (row, position), ascending.
     asked: Vec<(u32, u32)>,
     squared: Vec<f32>,
 }
 
 impl Pairs {
-    /// These (place, row).
+    /// Prepares the given pairs (position, row).
     pub(crate) fn new(pairs: impl Iterator<Item = (u32, u32)>) -> Self {
         let mut asked: Vec<(u32, u32)> = pairs.map(|(place, row)| (row, place)).collect();
         asked.par_sort_unstable();
@@ -84,12 +83,12 @@ impl Pairs {
         Pairs { squared: vec![0.0; asked.len()], asked }
     }
 
-    /// The squared distance of a pair that was asked for.
+    /// Returns the squared distance of a pair, if the pair was given.
     pub(crate) fn squared(&self, place: u32, row: u32) -> Option<f32> {
         self.asked.binary_search(&(row, place)).ok().map(|at| self.squared[at])
     }
 
-    /// Bytes of so many pairs.
+    /// Returns the bytes of `count` pairs.
     pub(crate) fn bytes(count: u64) -> u64 {
         count * 12
     }
@@ -105,23 +104,25 @@ impl Pairs {
     }
 }
 
-/// Sample rows with their vectors, ready to be held against others.
+/// Sample rows with their vectors, packed for comparison with other rows.
 pub(crate) struct Sample<'a> {
     rows: &'a [u32],
     vectors: &'a [f32],
     dim: usize,
     center: Vec<f32>,
     panels: Vec<Panel>,
-    /// How far two vectors are apart, in the order of distances.
+    /// The distance of two vectors, or a number in the same order.
     far: Far,
-    /// Whether the kernel's scores tell which pairs need no look.
+    /// Whether the kernel's scores can exclude pairs.
     scored: bool,
 }
 
-/// How far two vectors are apart, or a number that orders pairs in the same way.
+/// A function that returns the distance of two vectors, or a number that orders pairs in the same
+/// way.
 pub(crate) type Far = fn(&[f32], &[f32]) -> f32;
 
-/// That of vectors made ready for `metric`: squared Euclidean for those that are Euclidean then.
+/// Returns the distance function for vectors that were preprocessed for `metric`: the squared
+/// Euclidean distance if the preprocessed vectors are Euclidean.
 pub(crate) fn far(metric: Metric) -> Far {
     match metric {
         Metric::Manhattan => |a, b| summed(a, b, |x, y| (x - y).abs()) as f32,
@@ -130,7 +131,7 @@ pub(crate) fn far(metric: Metric) -> Far {
     }
 }
 
-/// A sum over components, in eight lanes of double precision.
+/// Sums over the components, in eight accumulators of double precision.
 fn summed(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
     let (mut lanes, (a, a_rest), (b, b_rest)) = ([0f64; 8], a.as_chunks::<8>(), b.as_chunks::<8>());
     for (a, b) in a.iter().zip(b) {
@@ -150,9 +151,9 @@ struct Panel {
 }
 
 impl<'a> Sample<'a> {
-    /// `rows`, ascending, and their vectors, row after row.
+    /// Packs the rows `rows` (ascending) with their vectors (row-major).
     pub(crate) fn new(rows: &'a [u32], vectors: &'a [f32], dim: usize) -> Self {
-        // Any centre would do; near the middle rounding is least.
+        // Any centre gives correct results; near the mean, rounding errors are smallest.
         let mut sums = vec![0f64; dim];
         for row in vectors.chunks_exact(dim) {
             sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
@@ -168,13 +169,14 @@ impl<'a> Sample<'a> {
         Sample { rows, vectors, dim, center, panels, far: squared_distance, scored: true }
     }
 
-    /// The same under a metric: where rows made ready for it are not Euclidean every pair is computed.
+    /// Returns the same sample under a metric. If preprocessed rows are not Euclidean, every pair
+    /// is computed.
     pub(crate) fn under(self, metric: Metric) -> Self {
         Sample { far: far(metric), scored: metric.barred().is_none(), ..self }
     }
 
-    /// Hands each pair of a panel's queries and of rows `first..` but the row itself to
-    /// `each(query, row's place, distance)`.
+    /// Calls `each(query, position of the row, distance)` for each pair of a panel's query and one
+    /// of the rows `first..`, except the query itself.
     fn each_pair(&self, panel: &Panel, first: u64, values: &[f32], mut each: impl FnMut(usize, usize, f32)) {
         for (at, vector) in values.chunks_exact(self.dim).enumerate() {
             for i in 0..panel.queries.count() {
@@ -189,8 +191,8 @@ impl<'a> Sample<'a> {
         &self.vectors[place * self.dim..][..self.dim]
     }
 
-    /// The `k` nearest of each sample row, ascending by (squared distance, row), itself left
-    /// out; and, on the way, the distances of `pairs`.
+    /// Returns the `k` nearest rows of each sample row, ascending by (squared distance, row),
+    /// without the sample row itself. Also computes the distances of `pairs`.
     pub(crate) fn nearest(&self, k: usize, pairs: &mut Pairs, rows: &dyn Rows) -> Result<Vec<Vec<(f32, u32)>>> {
         let mut near: Vec<(Tops, Bars)> =
             self.panels.iter().map(|panel| (Tops::new(panel.queries.count(), k), Bars::default())).collect();
@@ -218,7 +220,8 @@ impl<'a> Sample<'a> {
                     for_each_near(&panel.queries, rows, bars, |i, row, _| {
                         let at = block * BLOCK + row;
                         let other = (first + at as u64) as u32;
-                        // No distance is below 0: one that could not be taken even then is not computed.
+                        // No distance is below 0, so a row that would not enter the heap at
+                        // distance 0 need not be computed.
                         if other != self.rows[panel.first + i] && tops.takes(i, 0.0, other) {
                             let vector = &values[at * dim..][..dim];
                             tops.offer(i, squared_distance(self.vector(panel.first + i), vector), other);
@@ -237,7 +240,7 @@ impl<'a> Sample<'a> {
         Ok(near.into_iter().zip(&self.panels).flat_map(|(near, panel)| of_panel(near, panel)).collect())
     }
 
-    /// Counts all rows on the sample rows' ladders.
+    /// Counts all rows in the sample rows' ladders.
     pub(crate) fn climb(&self, ladders: &mut [Ladder], rows: &dyn Rows) -> Result<()> {
         let mut packed = Vec::new();
         rows.each(&mut |first, values| {
@@ -262,7 +265,7 @@ impl<'a> Sample<'a> {
         })
     }
 
-    /// Bytes beside the rows and their vectors: those packed for the kernel, and the `k` nearest.
+    /// Returns the bytes beside the rows and their vectors: the packed queries and the `k` nearest.
     pub(crate) fn bytes(rows: usize, dim: usize, k: usize) -> u64 {
         (rows.next_multiple_of(PANEL) * (dim + 2) * 4) as u64
             + Tops::bytes(rows, k)
@@ -270,18 +273,18 @@ impl<'a> Sample<'a> {
             + dim as u64 * 12
     }
 
-    /// Bytes of the scores that so many threads count at a time.
+    /// Returns the bytes of the scores that `threads` threads hold at a time while counting.
     pub(crate) fn climb_bytes(threads: usize) -> u64 {
         threads as u64 * climb_bytes(PANEL)
     }
 
-    /// Bytes of a batch of so many rows, packed.
+    /// Returns the bytes of a packed batch of `rows` rows.
     pub(crate) fn batch_bytes(rows: usize, dim: usize) -> u64 {
         rows.div_ceil(BLOCK) as u64 * Packed::bytes(BLOCK.min(rows.next_multiple_of(32)), dim)
     }
 }
 
-/// Packs rows in blocks, over those that were there.
+/// Packs rows into blocks, reusing the blocks in `packed`.
 fn pack<'p>(values: &[f32], center: &[f32], packed: &'p mut Vec<Packed>) -> &'p [Packed] {
     let dim = center.len();
     let blocks = (values.len() / dim).div_ceil(BLOCK);
@@ -299,13 +302,14 @@ fn pack<'p>(values: &[f32], center: &[f32], packed: &'p mut Vec<Packed>) -> &'p 
 /// Scores of a query that are counted together.
 const COUNTED: usize = 16 * LANES;
 
-/// Bytes of the scores that so many queries hold while they are counted.
+/// Returns the bytes of the scores of `queries` queries while they are counted.
 pub(crate) const fn climb_bytes(queries: usize) -> u64 {
     (queries * COUNTED * 4) as u64
 }
 
-/// Counts packed rows on the ladders of some queries: `own(query)` is the place of the
-/// query itself, if it is among them, and `exact(query, row)` is asked where scores leave a rank open.
+/// Counts packed rows in the ladders of some queries. `own(query)` is the position of the query
+/// itself if it is among the rows. `exact(query, row)` is computed for pairs whose score does not
+/// decide a count.
 pub(crate) fn climb(
     queries: &Queries,
     half_norms: &[f32],
@@ -316,14 +320,15 @@ pub(crate) fn climb(
     exact: impl Fn(usize, usize) -> f32,
 ) {
     let farthest = rows.most_half_norm();
-    // Of each step of each ladder: up to which score a row is surely nearer, and up to which it may be.
+    // For each step of each ladder: the score up to which a row is certainly nearer, and the score
+    // up to which it may be nearer.
     let bounds: Vec<Vec<(f32, f32)>> = ladders
         .iter()
         .zip(half_norms)
         .map(|(ladder, &half_norm)| {
             let of_step = |&step: &f32| match step > 0.0 {
                 true => between(step, half_norm, farthest, dim),
-                // Nothing is nearer than what is no distance away.
+                // No row is nearer than distance 0.
                 false => (f32::NEG_INFINITY, f32::NEG_INFINITY),
             };
             ladder.steps().iter().map(of_step).collect()
@@ -365,11 +370,11 @@ pub(crate) fn climb(
     }
 }
 
-/// Up to which score [`squared_distance`] is surely less than `step`, and up to which it may be:
-/// [`reach`], turned both ways.
+/// Returns the score up to which [`squared_distance`] is certainly less than `step`, and the score
+/// up to which it may be less. Both follow from the error bound of [`reach`].
 fn between(step: f32, half_norm: f32, farthest: f32, dim: usize) -> (f32, f32) {
-    // What half a distance of 0 may come to is what rounding may add to a score, and a limit's
-    // own share is what `reach` makes of 1 beyond its half.
+    // `reach` at limit 0 bounds the rounding error of a score, and its excess at limit 1 over ½
+    // bounds the relative error of a distance.
     let of_score = reach(0.0, half_norm + farthest, dim);
     let share = 2.0 * reach(1.0, 0.0, dim);
     // The sums below round too.
@@ -400,7 +405,7 @@ mod tests {
 
     #[test]
     fn rows_that_are_nearer_by_less_than_scores_can_tell_are_counted() {
-        // On a line far from the centre of all: one step of f32 farther each.
+        // Points on a line far from the centre, each one f32 step farther than the last.
         let far = |row: usize| f32::from_bits(1000f32.to_bits() + row as u32);
         let values: Vec<f32> = (0..400).flat_map(|row| [if row == 0 { 0.0 } else { far(row) }, 0.0, 1.0]).collect();
         let sample = Sample::new(&[0], &values[..3], 3);

@@ -1,13 +1,11 @@
-//! Exact methods, for what fits: every pair of rows and every pair of the
-//! map's points is computed, and the n × n matrix is never formed (but by
-//! [`Phate`], which cannot do without).
+//! Exact methods, for data that fit in memory: every pair of rows and every pair of the map's
+//! points is computed, but the n × n matrix is never formed (except by [`Phate`], which needs it).
 //!
-//! Everything is the guide's one formulation: an affinity P of the rows, a
-//! loss between P and the map, an optimizer. The three are separate choices
-//! that compose: a [`Problem`] is one of each, [`fit`] solves it, [`needs`]
-//! says beforehand what that takes. The named methods ([`Tsne`], [`Sne`],
-//! [`TsneKhorn`], [`Cosne`], [`Phate`]) are problems with the guide's defaults;
-//! [`Matcher`] is any other.
+//! All methods share TorchDR's formulation: an affinity P of the rows, a loss between P and the
+//! map, and an optimizer. These are independent choices: a [`Problem`] combines one of each,
+//! [`fit`] solves it, and [`needs`] returns its memory and work beforehand. The named methods
+//! ([`Tsne`], [`Sne`], [`TsneKhorn`], [`Cosne`], [`Phate`]) are problems with TorchDR's defaults;
+//! [`Matcher`] is any other combination.
 //!
 //! ```
 //! use lowland_engine::Progress;
@@ -24,14 +22,14 @@
 //! # Ok::<(), lowland_engine::Error>(())
 //! ```
 //!
-//! What must hold: rows that a thread owns are summed in one order, so the map
-//! does not depend on threads or memory; gradients are in closed form and held
-//! against finite differences; a pair's cost is computed from the two rows,
-//! directly (`costs`).
+//! What must hold:
+//! - The pairs of a row are summed by one thread in a fixed order, so that the map does not depend
+//!   on threads or memory.
+//! - Gradients are in closed form and tested against finite differences.
+//! - A pair's cost is computed directly from the two rows (`costs`).
 //!
-//! Problems known: no gradient goes through Sinkhorn's passes (the guide's
-//! `unrolling`); the platform's logarithm is used once a row, so maps may
-//! differ between C libraries.
+//! Known limits: no gradient goes through Sinkhorn's passes (TorchDR's `unrolling`); the platform's
+//! logarithm is used once for each row, so maps may differ between C libraries.
 
 mod affinity;
 mod checkpoint;

@@ -1,4 +1,4 @@
-//! Affinities whose scale is the cost of each row's K-th nearest: self-tuning
+//! Affinities whose bandwidth is the cost of each row's K-th nearest neighbour: self-tuning
 //! (Zelnik-Manor, Perona 2004) and MAGIC (van Dijk et al. 2018).
 
 use super::entropic::nearest;
@@ -11,15 +11,16 @@ use crate::neighbors::Ties;
 use crate::observe::Progress;
 use crate::{Error, Result};
 
-/// P_ij = exp(−C_ij / (σ_i σ_j)), σ_i the cost of row i's K-th nearest.
+/// P_ij = exp(−C_ij / (σ_i σ_j)), where σ_i is the cost of row i's K-th nearest neighbour.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct SelfTuning {
     /// K, from 1 to n − 1. Default 7.
     pub k: usize,
-    /// What it sums to. Default all. Over rows each sums to 1, not 1/n: so it is in the guide's code.
+    /// The normalisation. Default: all. With `Rows`, each row sums to 1 and not to 1/n, as in
+    /// TorchDR's code.
     pub normalization: Normalization,
-    /// Whether a row is no neighbour of itself. Default true. Otherwise it is its own nearest.
+    /// Whether the diagonal is 0. Default true. Otherwise a row is its own nearest neighbour.
     pub zero_diag: bool,
 }
 
@@ -29,14 +30,14 @@ impl Default for SelfTuning {
     }
 }
 
-/// P = (A + Aᵀ)/2 with its rows scaled to sum 1, A_ij = exp(−C_ij / σ_i), σ_i
-/// the cost of row i's K-th nearest. Rows sum to 1, not 1/n: so it is in the guide's code.
+/// P = (A + Aᵀ)/2 with rows scaled to sum 1, where A_ij = exp(−C_ij / σ_i) and σ_i is the cost of
+/// row i's K-th nearest neighbour. Rows sum to 1 and not to 1/n, as in TorchDR's code.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct Magic {
     /// K, from 1 to n − 1. Default 7.
     pub k: usize,
-    /// Whether a row is no neighbour of itself. Default true. Otherwise it is its own nearest.
+    /// Whether the diagonal is 0. Default true. Otherwise a row is its own nearest neighbour.
     pub zero_diag: bool,
 }
 
@@ -46,7 +47,7 @@ impl Default for Magic {
     }
 }
 
-/// The duals are 1/σ, and the logarithm of what the row is divided by.
+/// The duals are 1/σ, and the logarithm of the row's divisor.
 struct SelfTuned;
 
 impl ClosedForm for SelfTuned {
@@ -57,7 +58,7 @@ impl ClosedForm for SelfTuned {
     }
 }
 
-/// The duals are 1/σ, and half of 1 / the row's sum.
+/// The duals are 1/σ, and half of the reciprocal of the row's sum.
 struct Averaged;
 
 impl ClosedForm for Averaged {
@@ -75,7 +76,7 @@ fn check_k(k: usize, n: usize) -> Result<()> {
     Ok(())
 }
 
-/// What each row's `k`-th nearest costs.
+/// Returns the cost of each row's `k`-th nearest neighbour.
 pub(super) fn scales(costs: &Costs<'_>, itself: Itself, k: usize, progress: &Progress<'_>) -> Result<Vec<f64>> {
     let mut scales = vec![0.0; costs.len()];
     costs.each(itself, progress, &mut scales, 1, |met, scale| {
@@ -132,7 +133,7 @@ impl Affinity for SelfTuning {
     }
 }
 
-/// ln Σ exp(−C / (σ σ')).
+/// Returns ln Σ exp(−C / (σ σ')).
 fn log_sum(costs: &[f32], own: f64, duals: &[Dual]) -> f64 {
     let exponents = || costs.iter().zip(duals).map(|(&cost, dual)| -f64::from(cost) * (own * dual[0]));
     let most = exponents().fold(f64::NEG_INFINITY, f64::max);
@@ -160,7 +161,7 @@ impl Affinity for Magic {
         let own = itself(self.zero_diag);
         let mut duals: Vec<Dual> =
             scales(costs, own, self.k, progress)?.into_iter().map(|sigma| [1.0 / sigma, 0.5]).collect();
-        // At least exp(−1)/2 for each of the row's K nearest: never 0.
+        // The K nearest contribute at least exp(−1)/2 each, so a sum is never 0.
         let mut sums = vec![0.0; duals.len()];
         costs.each(own, progress, &mut sums, 1, |met, sum| {
             let own = duals[met.i];

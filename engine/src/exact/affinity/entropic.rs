@@ -1,5 +1,5 @@
-//! The entropic affinity: each row's own temperature, so that its entropy is
-//! that of `perplexity` equal neighbours (Hinton, Roweis 2002).
+//! The entropic affinity: each row has its own temperature, chosen so that the row's entropy is
+//! that of `perplexity` equally likely neighbours (Hinton, Roweis 2002).
 
 use super::root::bisect;
 use super::{Affinity, Toll, check_neighbors, itself, wrong};
@@ -10,23 +10,22 @@ use crate::exact::weights::{ClosedForm, Dual, Entries, Sparse, Tiled, Weights};
 use crate::neighbors::Ties;
 use crate::observe::Progress;
 
-/// P_ij = exp(−C_ij / ε_i) / (n Σ_j' exp(−C_ij' / ε_i)), with ε_i such that
-/// −Σ_j p (ln p − 1) = ln(perplexity) + 1 for the row p scaled to sum 1.
+/// P_ij = exp(−C_ij / ε_i) / (n Σ_j' exp(−C_ij' / ε_i)), with ε_i such that −Σ_j p (ln p − 1) =
+/// ln(perplexity) + 1 for the row p scaled to sum 1.
 ///
-/// P is not symmetric; losses move both ends of a pair, which is as if
-/// (P + Pᵀ)/2 had been given.
+/// P is not symmetric. The losses move both ends of a pair, which is equivalent to (P + Pᵀ)/2.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct Entropic {
     /// Effective number of neighbours, above 1 and below n − 1. Default 30.
     pub perplexity: f64,
-    /// Keep each row's 3 · perplexity nearest only, as many as there are from 2
-    /// to n − 2: the guide's `sparsity`. What is left out weighs little, and an
-    /// iteration reads n · 3 · perplexity entries rather than all pairs. Default true.
+    /// Whether to keep only each row's 3 · perplexity nearest neighbours, clamped to 2 … n − 2
+    /// (TorchDR's `sparsity`). The omitted entries are small, and an iteration reads n · 3 ·
+    /// perplexity entries instead of all pairs. Default true.
     pub sparse: bool,
-    /// Whether a row is no neighbour of itself. Default true. Sparse affinities never count it.
+    /// Whether the diagonal is 0. Default true. The diagonal of a sparse affinity is always 0.
     pub zero_diag: bool,
-    /// Halvings of the search for ε. Default 1000, of which some thirty are used.
+    /// The most bisection steps of the search for ε. Default 1000, of which about thirty are used.
     pub max_iter: usize,
 }
 
@@ -36,7 +35,8 @@ impl Default for Entropic {
     }
 }
 
-/// exp(−(C − shift) / ε): the duals are ε, and the shift with the row's sum in it.
+/// exp(−(C − shift) / ε). The duals are 1/ε, and a constant that combines the shift with the row's
+/// sum.
 struct Form;
 
 impl ClosedForm for Form {
@@ -48,14 +48,14 @@ impl ClosedForm for Form {
 }
 
 impl Entropic {
-    /// Neighbours that a sparse affinity of n rows keeps.
+    /// Returns the number of neighbours that a sparse affinity of n rows keeps.
     pub fn n_neighbors(&self, n: usize) -> usize {
         ((3.0 * self.perplexity) as usize).clamp(2, n.saturating_sub(2).max(2))
     }
 
-    /// The row's 1/ε, and ln Σ exp(−C/ε).
+    /// Returns the row's 1/ε and ln Σ exp(−C/ε).
     fn calibrate(&self, costs: &[f32], n: usize) -> Dual {
-        // Entropy and ε do not change when a number is taken from all costs.
+        // Entropy and ε do not change if a constant is subtracted from all costs.
         let (mut least, mut most) = (f32::INFINITY, f32::NEG_INFINITY);
         for &cost in costs.iter().filter(|c| c.is_finite()) {
             (least, most) = (least.min(cost), most.max(cost));
@@ -67,8 +67,8 @@ impl Entropic {
             sum.ln() + moment / (sum * epsilon) + 1.0 - target
         };
         let bracket = bounds(costs, least, most, self.perplexity, n);
-        // Where more rows are nearest than the perplexity asks for there is no
-        // root, and any small ε will do: one below the digits of these costs.
+        // If more rows are tied as nearest than the perplexity, there is no root, and any small ε
+        // is right. The floor is an ε below the precision of these costs.
         let floor = (1e-9 * f64::from(least.abs())).max(1e-150);
         let inverse = 1.0 / bisect(bracket, self.max_iter, gap).max(floor);
         let (sum, _) = sums(costs, least, inverse);
@@ -76,12 +76,12 @@ impl Entropic {
     }
 }
 
-/// Σ exp(−(C − least)/ε), and Σ (C − least) exp(−(C − least)/ε).
+/// Returns Σ exp(−(C − least)/ε) and Σ (C − least) exp(−(C − least)/ε).
 fn sums(costs: &[f32], least: f32, inverse: f64) -> (f64, f64) {
     let least = f64::from(least);
     let [sum, moment] = wide(|| {
         real::fold(costs, |cost| {
-            // An infinite cost weighs nothing, and must not become 0 · ∞.
+            // An infinite cost has weight 0, and the product below must not become 0 · ∞.
             let beyond = (cost - least).min(1e300);
             let weight = if cost < f64::INFINITY { Real::exp(-beyond * inverse) } else { 0.0 };
             [weight, weight * beyond]
@@ -90,8 +90,8 @@ fn sums(costs: &[f32], least: f32, inverse: f64) -> (f64, f64) {
     (sum, moment)
 }
 
-/// A bracket of ε, from the costs' extremes (Vladymyrov, Carreira-Perpiñán
-/// 2013, theorem 5): it holds where costs differ, and is only a beginning.
+/// Returns a bracket of ε from the extreme costs (Vladymyrov, Carreira-Perpiñán 2013, theorem 5).
+/// It is valid if the costs differ, and is only the start of the search.
 fn bounds(costs: &[f32], least: f32, most: f32, perplexity: f64, n: usize) -> (f64, f64) {
     let n = n as f64;
     let (mut first, mut second) = (f32::INFINITY, f32::INFINITY);
@@ -103,7 +103,7 @@ fn bounds(costs: &[f32], least: f32, most: f32, perplexity: f64, n: usize) -> (f
         }
     }
     let log = perplexity.min((2.0 * n).sqrt()).ln();
-    // ln ξ = 2 (1 − p) ln(N / (2 (1 − p))), of which the right side falls with p.
+    // Solves ln ξ = 2 (1 − p) ln(N / (2 (1 − p))) for p; the right side falls with p.
     let (mut low, mut high) = (0.75, 1.0 - 1e-6);
     for _ in 0..60 {
         let p = 0.5 * (low + high);
@@ -140,7 +140,7 @@ impl Affinity for Entropic {
         if self.sparse {
             let entries = (n * self.n_neighbors(n)) as u64;
             let kept = Sparse::bytes(n, entries);
-            // The neighbours as they are found are gone before the transpose is made.
+            // The list of neighbours is freed before the transpose is made.
             Toll {
                 peak: kept + 16 * n as u64,
                 kept,
@@ -188,12 +188,12 @@ impl Affinity for Entropic {
     }
 }
 
-/// The rows of least cost to `own`, equal ones by their rank in `ties`.
+/// Finds the rows of least cost; equal costs are ordered by their rank in `ties`.
 pub(super) fn nearest(costs: &[f32], own: usize, ties: Ties, out: &mut [(f32, u32)]) {
     let k = out.len();
     let rank = |row: u32| ties.rank(own as u32, row);
     let order = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then_with(|| rank(a.1).cmp(&rank(b.1)));
-    // The k best so far, unordered, and what the worst of twice as many may cost.
+    // The candidates so far, unordered, and the cost that a further candidate may have at most.
     let mut best: Vec<(f32, u32)> = Vec::with_capacity(2 * k);
     let mut bar = f32::INFINITY;
     for (j, &cost) in costs.iter().enumerate() {

@@ -1,11 +1,11 @@
-//! Affinities: from the costs of an input's pairs to P. Each is a struct of
-//! its options, in a file of its own, and answers [`Affinity`].
+//! Affinities: from the costs of all pairs of input rows to the matrix P. Each affinity is a struct
+//! of its options, in a file of its own, that implements [`Affinity`].
 //!
-//! All but [`Phate`] find a few numbers a row, by passes over tiles of costs,
-//! and are a closed form of these from then on; [`Entropic`] may keep the
-//! nearest neighbours only, as the guide does by default. Formulas and defaults
-//! are those of the guide's affinities; where they sum to something, the sum is
-//! of all of P: a row of a normalised affinity sums to 1/n.
+//! All affinities except [`PhateAffinity`] compute a few numbers for each row (duals) in passes
+//! over tiles of costs; P is then a closed form of these numbers and the costs. [`Entropic`] may
+//! store only the nearest neighbours, which is the default, as in TorchDR. Formulas and defaults
+//! follow TorchDR. A normalised affinity sums to 1 over all entries, so its rows sum to 1/n, except
+//! where stated otherwise.
 
 mod bandwidth;
 mod entropic;
@@ -33,50 +33,52 @@ use super::weights::Weights;
 use crate::observe::Progress;
 use crate::{Error, Result};
 
-/// What an affinity takes, for a number of rows; beside the costs themselves.
+/// The memory and work of an affinity for a number of rows, without the costs themselves.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Toll {
-    /// Bytes at the most while it is found.
+    /// Peak bytes while P is computed.
     pub peak: u64,
-    /// Bytes as long as it is used.
+    /// Bytes held while P is used.
     pub kept: u64,
-    /// Passes over all pairs of rows that find it.
+    /// Passes over all pairs of rows while P is computed.
     pub passes: f64,
     /// Operations beside these passes.
     pub operations: f64,
-    /// Whether an iteration of the layout reads all pairs of the input, rather than stored entries.
+    /// Whether an iteration of the layout recomputes all pairs of the input, rather than reading
+    /// stored entries.
     pub rereads: bool,
 }
 
-/// From costs to affinities.
+/// An affinity: computes P from the costs of pairs.
 pub trait Affinity: Send + Sync {
-    /// The affinity's name, as options have it.
+    /// Returns the affinity's name as used in options.
     fn name(&self) -> &'static str;
 
-    /// Refuses options that do not fit, or do not fit n rows.
+    /// Checks the options, by themselves and for n rows.
     ///
     /// # Errors
-    /// [`Error::Config`] with the option, the number and what to do.
+    /// [`Error::Config`] with the option, the value and a way to correct it.
     fn check(&self, n: usize) -> Result<()>;
 
-    /// Refuses a cost that the formula cannot take.
+    /// Checks that the formula is defined for the cost.
     ///
     /// # Errors
-    /// [`Error::Config`] with the cost and what to do.
+    /// [`Error::Config`] with the cost and a way to correct it.
     fn check_cost(&self, _: Cost) -> Result<()> {
         Ok(())
     }
 
-    /// What it takes for n rows.
+    /// Returns the memory and work for n rows.
     fn toll(&self, n: usize) -> Toll;
 
-    /// Finds P.
+    /// Computes P.
     ///
     /// # Errors
-    /// If the options do not fit, the rows have no such affinity, or the observer asked to stop.
+    /// If the options are invalid, the affinity does not exist for these rows, or the observer
+    /// asked to stop.
     fn solve<'a>(&'a self, costs: &'a Costs<'a>, progress: &Progress<'_>) -> Result<Weights<'a>>;
 
-    /// Whether P is given and no rows are needed.
+    /// Returns P if it was given by the user, so that no rows are needed.
     fn given(&self) -> Option<&Weights<'static>> {
         None
     }
@@ -86,12 +88,12 @@ pub(super) fn wrong<T>(field: &'static str, why: impl Into<String>) -> Result<T>
     Err(Error::Config { field, why: why.into() })
 }
 
-/// Refuses a perplexity, or the like, that n rows cannot have.
+/// Checks a perplexity or similar number of neighbours against the number of rows.
 pub(super) fn check_neighbors(field: &'static str, value: f64, n: usize) -> Result<()> {
     if !(value > 1.0 && value.is_finite()) {
         return wrong(field, format!("{value} is not above 1"));
     }
-    // Of two rows each is the other's one neighbour, however many are asked for.
+    // With two rows, each is the other's only neighbour, whatever the number.
     if n > 2 && value >= n as f64 - 1.0 {
         return wrong(field, format!("{value} is too much for {n} different rows; give less than {}", n.max(1) - 1));
     }
@@ -102,7 +104,7 @@ pub(super) fn check_positive(field: &'static str, value: f64) -> Result<()> {
     if value > 0.0 && value.is_finite() { Ok(()) } else { wrong(field, format!("{value} is not a number above 0")) }
 }
 
-/// Refuses costs that may lie below 0 where a formula divides by them.
+/// Refuses costs that may be negative, for formulas that divide by costs.
 fn check_not_below(name: &str, cost: Cost) -> Result<()> {
     if cost == Cost::Angular {
         let why = format!(
@@ -113,7 +115,7 @@ fn check_not_below(name: &str, cost: Cost) -> Result<()> {
     Ok(())
 }
 
-/// `zero_diag` as costs have it.
+/// Converts the option `zero_diag` to the costs' setting.
 fn itself(zero_diag: bool) -> Itself {
     if zero_diag { Itself::Never } else { Itself::Counts }
 }

@@ -1,4 +1,4 @@
-//! Plain kernels of the cost, normalised over rows, over all, or not at all.
+//! Plain kernels of the cost, normalised over rows, over all entries, or not at all.
 
 use super::{Affinity, Toll, check_not_below, check_positive, itself};
 use crate::Result;
@@ -7,16 +7,16 @@ use crate::exact::real::{self, Real, wide};
 use crate::exact::weights::{ClosedForm, Dual, Tiled, Weights};
 use crate::observe::Progress;
 
-/// What an affinity sums to: the guide's `normalization_dim`.
+/// The normalisation of an affinity: TorchDR's `normalization_dim`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Normalization {
-    /// Each row sums to 1/n: the guide's 1.
+    /// Each row sums to 1/n: TorchDR's 1.
     Rows,
-    /// All of it sums to 1: the guide's (0, 1), and the default.
+    /// All entries together sum to 1: TorchDR's (0, 1), and the default.
     #[default]
     All,
-    /// Left as it is: the guide's None.
+    /// Not normalised: TorchDR's None.
     None,
 }
 
@@ -26,9 +26,9 @@ pub enum Normalization {
 pub struct NormalizedGaussian {
     /// Bandwidth, above 0, in units of the cost. Default 1.
     pub sigma: f64,
-    /// What it sums to. Default all.
+    /// The normalisation. Default: all.
     pub normalization: Normalization,
-    /// Whether a row is no neighbour of itself. Default true.
+    /// Whether the diagonal is 0. Default true.
     pub zero_diag: bool,
 }
 
@@ -44,9 +44,9 @@ impl Default for NormalizedGaussian {
 pub struct NormalizedStudent {
     /// ν, above 0. Default 1.
     pub degrees_of_freedom: f64,
-    /// What it sums to. Default all.
+    /// The normalisation. Default: all.
     pub normalization: Normalization,
-    /// Whether a row is no neighbour of itself. Default true.
+    /// Whether the diagonal is 0. Default true.
     pub zero_diag: bool,
 }
 
@@ -56,13 +56,13 @@ impl Default for NormalizedStudent {
     }
 }
 
-/// exp(−C · inverse − own): the dual is the logarithm of what is divided by.
+/// exp(−C · inverse − own). The dual is the logarithm of the divisor.
 struct Gaussian {
     inverse: f64,
 }
 
 impl ClosedForm for Gaussian {
-    // Not where rows are normalised; the duals then differ.
+    // Not symmetric if rows are normalised, because the duals then differ.
     const SYMMETRIC: bool = false;
     #[inline(always)]
     fn weight(&self, cost: f64, own: Dual, _: Dual) -> f64 {
@@ -80,14 +80,15 @@ impl ClosedForm for Student {
     const SYMMETRIC: bool = false;
     #[inline(always)]
     fn weight(&self, cost: f64, own: Dual, _: Dual) -> f64 {
-        // ln of an infinite cost would be NaN here.
+        // The logarithm of an infinite cost would be NaN.
         let log = real::ln((cost * self.inverse + 1.0).min(f64::MAX));
         Real::exp(-self.exponent * log - own[0])
     }
 }
 
-/// The duals that make `form` sum to what is asked. `log_weight` is the logarithm
-/// of the form's weight of a cost: a row's largest is taken out before the exponentials.
+/// Returns the duals with which `form` has the requested normalisation. `log_weight` returns the
+/// logarithm of the form's weight for a cost; the row's largest weight is factored out before
+/// exponentials are taken.
 pub(super) fn normalize<F: ClosedForm>(
     costs: &Costs<'_>,
     zero_diag: bool,

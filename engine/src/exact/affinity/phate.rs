@@ -1,9 +1,8 @@
-//! PHATE's affinity: minus the distances between the rows' diffusion
-//! potentials (Moon et al. 2019). The one affinity that is dense: a power of
-//! n × n numbers.
+//! PHATE's affinity: the negative distances between the rows' diffusion potentials (Moon et al.
+//! 2019). The only dense affinity, because it needs a power of an n × n matrix.
 //!
-//! What must hold: products run in a fixed order, with separate multiplications
-//! and additions, so that threads and instruction sets change nothing.
+//! What must hold: products are computed in a fixed order, with separate multiplications and
+//! additions, so that threads and instruction sets do not change the result.
 
 use rayon::prelude::*;
 
@@ -15,23 +14,23 @@ use crate::exact::weights::{Dense, Weights};
 use crate::observe::Progress;
 use crate::{Error, Result};
 
-/// The most rows: three matrices of f64 take 9.6 GB there, and each of the
-/// some ten products 16·10¹² operations.
+/// The most rows. Three f64 matrices of this size take 9.6 GB, and each of the about ten products
+/// takes 16·10¹² operations.
 pub const PHATE_ROWS: usize = 20_000;
 
-/// P_ij = −|u_i − u_j|, u_i = −ln max(row i of Mᵗ, 10⁻¹²). M is A, whose rows
-/// are scaled to sum 1; A is the mean of exp(−(C_ij/σ_i)^α) and its transpose,
-/// and σ_i the cost of row i's k-th nearest, itself counted. Computed in f64.
+/// P_ij = −|u_i − u_j|, where u_i = −ln max(row i of Mᵗ, 10⁻¹²). M is A with rows scaled to sum 1;
+/// A is the mean of exp(−(C_ij/σ_i)^α) and its transpose, and σ_i is the cost of row i's k-th
+/// nearest row, row i included. Computed in f64.
 ///
-/// Cost: the Euclidean distance ([`crate::exact::Cost::Euclidean`]).
+/// The cost should be the Euclidean distance ([`crate::exact::Cost::Euclidean`]).
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct PhateAffinity {
-    /// k, the row itself counted, from 2 to n. Default 5.
+    /// k, counting the row itself, from 2 to n. Default 5.
     pub k: usize,
     /// α, above 0. Default 10.
     pub alpha: f64,
-    /// Steps of the diffusion, t. Default 5, and 100 in [`crate::exact::Phate`].
+    /// The number of diffusion steps, t. Default 5, and 100 in [`crate::exact::Phate`].
     pub t: u32,
 }
 
@@ -81,7 +80,7 @@ impl Affinity for PhateAffinity {
         let n = costs.len();
         self.check(n)?;
         self.check_cost(costs.cost())?;
-        // The k-th nearest with itself counted is the (k − 1)-th without.
+        // The k-th nearest row including the row itself is the (k − 1)-th without it.
         let sigma = scales(costs, Itself::Never, self.k - 1, progress)?;
         let mut matrix = vec![0.0; n * n];
         costs.each(Itself::Counts, progress, &mut matrix, n, |met, out| {
@@ -110,7 +109,7 @@ impl Affinity for PhateAffinity {
 }
 
 impl PhateAffinity {
-    /// Products of matrices in the t-th power.
+    /// Returns the number of matrix products in the t-th power.
     fn products(&self) -> f64 {
         f64::from(self.t.max(1).ilog2() + self.t.count_ones().saturating_sub(1))
     }
@@ -131,7 +130,7 @@ fn squares(a: &[f64], b: &[f64]) -> f64 {
     real::total(lanes)
 }
 
-/// The t-th power of an n × n matrix, by squaring; the identity for t = 0.
+/// Returns the t-th power of an n × n matrix, by repeated squaring; the identity for t = 0.
 fn power(mut base: Vec<f64>, n: usize, mut t: u32, progress: &Progress<'_>) -> Result<Vec<f64>> {
     let mut result: Option<Vec<f64>> = None;
     let mut spare = vec![0.0; n * n];
@@ -159,13 +158,14 @@ fn power(mut base: Vec<f64>, n: usize, mut t: u32, progress: &Progress<'_>) -> R
     }))
 }
 
-/// Rows and columns of the product that stay in registers.
+/// Rows and columns of the product whose sums stay in registers.
 const HEIGHT: usize = 4;
 const WIDTH: usize = 8;
-/// Columns of `b` that are walked down together: with AVX2, 2,000 rows of them are a core's second cache.
+/// Columns of `b` that are processed together. With AVX2, 2,000 rows of them fill a core's
+/// second-level cache.
 const BLOCK: usize = 64;
 
-/// out = a · b. Each entry is one sum, down the rows of b in order.
+/// Computes out = a · b. Each entry is one sum over the rows of b, in order.
 fn product(a: &[f64], b: &[f64], n: usize, out: &mut [f64], progress: &Progress<'_>) -> Result<()> {
     let tall = 32 * HEIGHT;
     out.par_chunks_mut(tall * n).zip(a.par_chunks(tall * n)).try_for_each_init(
@@ -174,7 +174,7 @@ fn product(a: &[f64], b: &[f64], n: usize, out: &mut [f64], progress: &Progress<
             for first in (0..n).step_by(BLOCK) {
                 progress.check()?;
                 let block = BLOCK.min(n - first);
-                // Copied so that eight columns lie side by side; what is missing is 0.
+                // Copied so that eight columns are adjacent; missing columns are 0.
                 for (w, strip) in panel.chunks_exact_mut(n * WIDTH).enumerate() {
                     for (row, place) in strip.chunks_exact_mut(WIDTH).enumerate() {
                         for (c, place) in place.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! An affinity that the user has.
+//! An affinity that the user provides.
 
 use super::{Affinity, Toll, wrong};
 use crate::exact::costs::Costs;
@@ -6,7 +6,7 @@ use crate::exact::weights::{Dense, Sparse, Weights};
 use crate::observe::Progress;
 use crate::{Error, Result};
 
-/// P as given: n × n, finite, not below 0. It need not be symmetric, nor sum to anything.
+/// A given P: n × n, finite, not negative. It need not be symmetric or normalised.
 pub struct Precomputed(Weights<'static>);
 
 impl From<Dense> for Precomputed {
@@ -33,11 +33,11 @@ impl Affinity for Precomputed {
         Ok(())
     }
     fn toll(&self, _: usize) -> Toll {
-        // The user's memory, and the user's time.
+        // The memory belongs to the user, and P takes no time to compute.
         Toll { rereads: matches!(self.0, Weights::Dense(_)), ..Toll::default() }
     }
     fn solve<'a>(&'a self, _: &'a Costs<'a>, _: &Progress<'_>) -> Result<Weights<'a>> {
-        // Whoever optimizes asks for `given` first.
+        // The solver uses `given` instead.
         Err(Error::Config { field: "affinity", why: "a precomputed affinity is not found from rows".into() })
     }
     fn given(&self) -> Option<&Weights<'static>> {

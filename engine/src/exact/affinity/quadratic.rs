@@ -1,4 +1,5 @@
-//! Doubly stochastic under the ℓ₂ geometry: most entries are 0 (Zhang et al. 2023).
+//! The doubly stochastic affinity with quadratic (ℓ₂) regularisation, most of whose entries are 0
+//! (Zhang et al. 2023).
 
 use super::{Affinity, Toll, check_positive, itself};
 use crate::Result;
@@ -8,20 +9,20 @@ use crate::exact::real::{self, wide};
 use crate::exact::weights::{ClosedForm, Dual, Tiled, Weights};
 use crate::observe::Progress;
 
-/// P_ij = max(0, f_i + f_j − C_ij) / (ε n), with f such that every row sums to
-/// 1/n: dual ascent by Adam from f = 1.
+/// P_ij = max(0, f_i + f_j − C_ij) / (ε n), with f such that every row sums to 1/n. f is found by
+/// dual ascent with Adam from f = 1.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct DoublyStochasticQuadratic {
     /// ε, above 0, in units of the cost. Default 1.
     pub eps: f64,
-    /// The Euclidean length, over all rows, of n·P·1 − 1. Default 10⁻⁵.
+    /// Tolerance: the Euclidean norm, over all rows, of n·P·1 − 1. Default 10⁻⁵.
     pub tol: f64,
-    /// Passes at the most. Default 1000.
+    /// The most passes. Default 1000.
     pub max_iter: usize,
-    /// Adam's step. Default 1.
+    /// Adam's learning rate. Default 1.
     pub lr: f64,
-    /// Whether a row is no neighbour of itself. Default true.
+    /// Whether the diagonal is 0. Default true.
     pub zero_diag: bool,
 }
 
@@ -72,7 +73,7 @@ impl Affinity for DoublyStochasticQuadratic {
                 let [sum] = wide(|| real::fold_with(met.costs, &duals, |cost, other| [form.weight(cost, own, other)]));
                 out[0] = sum - 1.0;
             })?;
-            // The guide steps once more after what it measured; here what was measured stays.
+            // TorchDR takes one more step after the measurement; here the measured duals are kept.
             if real::sum(gradient.iter().map(|g| g * g)).sqrt() < self.tol {
                 break;
             }

@@ -1,15 +1,15 @@
-//! The roots that calibrate a row: bisection of an increasing function of a
-//! number above 0, as the guide's `binary_search`.
+//! Root finding for the calibration of rows: bisection of an increasing function of a positive
+//! number, as TorchDR's `binary_search`.
 
-/// |f| at which a root is found.
+/// The value of |f| at which the search ends.
 const TOLERANCE: f64 = 1e-6;
 
-/// The x > 0 with f(x) = 0, f increasing: from the bracket `from`, which is
-/// widened by halving and doubling where it holds no root, by at most
-/// `max_iter` halvings. The best that was reached where these do not do.
+/// Returns the x > 0 with f(x) = 0, where f is increasing. The bracket `(begin, end)` is first
+/// widened by halving and doubling until it holds a root; each of the three loops runs at most
+/// `max_iter` times. If that is not enough, the last midpoint is returned.
 ///
-/// The guide stops at |f| < 10⁻⁶, and so does this; in f32 that is out of reach
-/// and costs it all of its iterations, in f64 it takes some thirty.
+/// TorchDR also stops at |f| < 10⁻⁶. In f32 it rarely gets there and uses all its iterations; in
+/// f64 about thirty are enough.
 pub(super) fn bisect((begin, end): (f64, f64), max_iter: usize, f: impl Fn(f64) -> f64) -> f64 {
     let sane = |x: f64, other: f64| if x > 0.0 && x.is_finite() { x } else { other };
     let (mut low, mut high) = (sane(begin, 1.0), sane(end, 1.0));

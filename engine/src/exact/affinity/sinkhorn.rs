@@ -1,5 +1,5 @@
-//! Sinkhorn's affinity: a kernel made doubly stochastic, by the symmetric
-//! fixed point of Feydy et al. (2019, equation 25).
+//! The Sinkhorn affinity: a kernel made doubly stochastic by the symmetric fixed-point iteration of
+//! Feydy et al. (2019, equation 25).
 
 use super::{Affinity, Toll, check_not_below, check_positive, itself};
 use crate::exact::costs::{Cost, Costs, Itself};
@@ -19,21 +19,21 @@ pub enum BaseKernel {
     Student,
 }
 
-/// P_ij = exp(f_i + f_j − C_ij/ε)/n, with f such that every row sums to 1/n;
-/// C is ln(1 + C) for the student kernel. f starts at 0, and moves half the way
-/// to −ln Σ_j exp(f_j − C_ij/ε) until what is left is below `tol`.
+/// P_ij = exp(f_i + f_j − C_ij/ε)/n, with f such that every row sums to 1/n. For the Student
+/// kernel, C is replaced by ln(1 + C). f starts at 0 and moves half of the way to −ln Σ_j exp(f_j −
+/// C_ij/ε) in each pass, until the remaining change is below `tol`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct Sinkhorn {
     /// ε, above 0. Default 1.
     pub eps: f64,
-    /// The Euclidean length, over all rows, of what f still lacks. Default 10⁻⁵.
+    /// Tolerance: the Euclidean norm, over all rows, of the remaining change of f. Default 10⁻⁵.
     pub tol: f64,
-    /// Passes at the most. Default 1000.
+    /// The most passes. Default 1000.
     pub max_iter: usize,
-    /// Default gaussian.
+    /// The kernel. Default: Gaussian.
     pub base_kernel: BaseKernel,
-    /// Whether a row is no neighbour of itself. Default true.
+    /// Whether the diagonal is 0. Default true.
     pub zero_diag: bool,
 }
 
@@ -43,7 +43,7 @@ impl Default for Sinkhorn {
     }
 }
 
-/// exp(f_i + f_j − C/ε), the first dual f; f's own share of 1/n is in it.
+/// exp(f_i + f_j − C/ε). The first dual is f, which finally includes the factor 1/n.
 struct Gaussian {
     inverse: f64,
 }
@@ -56,7 +56,7 @@ impl ClosedForm for Gaussian {
     }
 }
 
-/// The same of ln(1 + C).
+/// The same form of ln(1 + C).
 struct Student {
     inverse: f64,
 }
@@ -69,7 +69,7 @@ impl ClosedForm for Student {
     }
 }
 
-/// −ln Σ_j exp(f_j + log K_ij), for every row.
+/// Computes −ln Σ_j exp(f_j + log K_ij) for every row.
 fn reductions<F: ClosedForm>(
     costs: &Costs<'_>,
     itself: Itself,
@@ -79,7 +79,7 @@ fn reductions<F: ClosedForm>(
     progress: &Progress<'_>,
 ) -> Result<()> {
     costs.each(itself, progress, out, 1, |met, out| {
-        // The row's own f, from the last pass, keeps the sum near 1.
+        // The row's f of the last pass is used as a shift that keeps the sum near 1.
         let own = duals[met.i];
         let [sum] = wide(|| real::fold_with(met.costs, duals, |cost, other| [form.weight(cost, own, other)]));
         out[0] = own[0] - sum.ln();
@@ -90,7 +90,7 @@ impl Sinkhorn {
     fn duals<F: ClosedForm>(&self, costs: &Costs<'_>, form: &F, progress: &Progress<'_>) -> Result<Vec<Dual>> {
         let n = costs.len();
         let (mut duals, mut wanted) = (vec![[0.0; 2]; n], vec![0.0; n]);
-        // From 0 a row's sum can be anything; its largest term cannot.
+        // For f = 0 a row's sum may overflow or underflow, so its largest term is factored out.
         costs.each(itself(self.zero_diag), progress, &mut wanted, 1, |met, out| {
             let least = met.costs.iter().fold(f32::INFINITY, |least, &c| least.min(c));
             let most = form.weight(f64::from(least), [0.0; 2], [0.0; 2]).max(1e-300).ln();
@@ -117,7 +117,7 @@ impl Sinkhorn {
                 break;
             }
         }
-        // Half of the 1/n that the guide divides by, for each of the two rows.
+        // The division by n, half of it for each of the two rows of a pair.
         duals.iter_mut().for_each(|dual| dual[0] -= 0.5 * (n as f64).ln());
         Ok(duals)
     }
@@ -140,7 +140,7 @@ impl Affinity for Sinkhorn {
 
     fn toll(&self, n: usize) -> Toll {
         let kept = 16 * n as u64;
-        // Some tens of passes do where ε suits the costs; more where it is small.
+        // A few dozen passes are enough if ε suits the costs; a small ε needs more.
         let passes = self.max_iter.min(60) as f64;
         Toll { peak: kept + 8 * n as u64, kept, passes, operations: passes * 15.0 * (n * n) as f64, rereads: true }
     }

@@ -1,5 +1,5 @@
-//! The symmetric entropic affinity: doubly stochastic, symmetric, and every row
-//! of the same entropy (Van Assel, Vayer, Flamary, Courty 2023).
+//! The symmetric entropic affinity: symmetric, doubly stochastic, and with the same entropy in
+//! every row (Van Assel, Vayer, Flamary, Courty 2023).
 
 use super::{Affinity, Toll, check_neighbors, check_positive, itself};
 use crate::exact::costs::{Costs, Itself};
@@ -10,37 +10,37 @@ use crate::exact::weights::{ClosedForm, Dual, Tiled, Weights};
 use crate::observe::Progress;
 use crate::{Error, Result};
 
-/// How the duals are found.
+/// The solver for the duals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DualSolver {
-    /// Adam, one pass an iteration. The guide's default.
+    /// Adam, with one pass for each iteration. TorchDR's default.
     #[default]
     Adam,
-    /// L-BFGS with a strong Wolfe line search: some tens of iterations, of a pass or two each.
+    /// L-BFGS with a strong Wolfe line search: a few dozen iterations of one or two passes each.
     Lbfgs,
 }
 
-/// P_ij = exp((μ_i + μ_j − 2 C_ij)/(ε_i + ε_j))/n with μ, ε such that n·P has
-/// rows of sum 1 and of entropy −Σ p (ln p − 1) = ln(perplexity) + 1.
+/// P_ij = exp((μ_i + μ_j − 2 C_ij)/(ε_i + ε_j))/n, with μ and ε such that the rows of n·P sum to 1
+/// and have the entropy −Σ p (ln p − 1) = ln(perplexity) + 1.
 ///
-/// Found by ascent of the concave dual from μ = 1, e = 1, where ε = e² or e.
+/// The concave dual is maximised from μ = 1, e = 1, where ε = e² or ε = e.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct SymmetricEntropic {
     /// Effective number of neighbours, above 1 and below n − 1. Default 30.
     pub perplexity: f64,
-    /// Default Adam.
+    /// The solver. Default: Adam.
     pub solver: DualSolver,
-    /// The solver's first step. Default 0.1; 1 suits L-BFGS.
+    /// The solver's learning rate, or first step. Default 0.1; 1 suits L-BFGS.
     pub lr: f64,
-    /// Whether ε is the square of what is optimized. Default true.
+    /// Whether ε is the square of the optimised variable. Default true.
     pub eps_square: bool,
-    /// The Euclidean length of the gradient by μ, and of that by e, at which the search ends. Default 10⁻³.
+    /// Tolerance for the Euclidean norms of the gradients by μ and by e. Default 10⁻³.
     pub tol: f64,
-    /// Iterations at the most. Default 500.
+    /// The most iterations. Default 500.
     pub max_iter: usize,
-    /// Whether a row is no neighbour of itself. Default true, and false in [`crate::exact::TsneKhorn`].
+    /// Whether the diagonal is 0. Default true, and false in [`crate::exact::TsneKhorn`].
     pub zero_diag: bool,
 }
 
@@ -58,10 +58,10 @@ impl Default for SymmetricEntropic {
     }
 }
 
-/// The least ε: a row of 0 would divide by 0.
+/// The least ε, because a sum of two ε is a divisor.
 const LEAST: f64 = 1e-10;
 
-/// The duals are μ and ε, and `log_n` is taken from the exponent.
+/// The duals are μ and ε; `log_n` is subtracted from the exponent.
 struct Form {
     log_n: f64,
 }
@@ -79,13 +79,13 @@ fn exponent(cost: f64, own: Dual, other: Dual) -> f64 {
     ((own[0] + other[0]) - 2.0 * cost) / (own[1] + other[1])
 }
 
-/// The dual problem, as a function to be made small of (e, μ).
+/// The dual problem, as a function of (e, μ) to be minimised.
 struct Problem<'a> {
     options: &'a SymmetricEntropic,
     costs: &'a Costs<'a>,
     itself: Itself,
     duals: Vec<Dual>,
-    /// Σ P and the entropy of each row.
+    /// The sum and the entropy of each row of n·P.
     rows: Vec<f64>,
 }
 
@@ -98,9 +98,9 @@ impl Problem<'_> {
         }
     }
 
-    /// The value, and the gradient by e and by μ:
-    /// Σ ε_i Σ_j P_ij − Σ ε_i (ln perplexity + 1) − Σ μ_i, which is the
-    /// Lagrangian −⟨P, C⟩ + ⟨ε, H − h⟩ + ⟨μ, P1 − 1⟩ at the P that makes it largest.
+    /// Returns the value and computes the gradient by e and by μ. The value is Σ ε_i Σ_j P_ij − Σ
+    /// ε_i (ln perplexity + 1) − Σ μ_i, the Lagrangian −⟨P, C⟩ + ⟨ε, H − h⟩ + ⟨μ, P1 − 1⟩ at the P
+    /// that maximises it.
     fn evaluate(&mut self, parameters: &[f64], gradient: &mut [f64], progress: &Progress<'_>) -> Result<f64> {
         self.set(parameters);
         let duals = &self.duals;
@@ -108,7 +108,7 @@ impl Problem<'_> {
             let own = duals[met.i];
             let [sum, moment] = wide(|| {
                 real::fold_with(met.costs, duals, |cost, other| {
-                    // −∞ · 0 would be NaN.
+                    // Prevents 0 · −∞, which is NaN.
                     let x = exponent(cost, own, other).max(-700.0);
                     let p = Real::exp(x);
                     [p, p * x]

@@ -8,20 +8,20 @@ use crate::exact::real::{self, Real, wide};
 use crate::exact::weights::{ClosedForm, Dual, Tiled, Weights};
 use crate::observe::Progress;
 
-/// P = A + Aᵀ − A∘Aᵀ, A_ij = exp(−(C_ij − ρ_i)/σ_i), ρ_i the row's least cost and
-/// σ_i such that the row of A sums to log₂(n_neighbors). As in the guide it is
-/// dense here, and its cost is by default the square of the distance; the
-/// streamed UMAP takes umap-learn's distance and nearest neighbours.
+/// P = A + Aᵀ − A∘Aᵀ, where A_ij = exp(−(C_ij − ρ_i)/σ_i), ρ_i is the row's least cost, and σ_i is
+/// such that the row of A sums to log₂(n_neighbors). As in TorchDR, P is dense and the cost is by
+/// default the squared distance. The streamed UMAP instead uses the distance and the nearest
+/// neighbours, as umap-learn does.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct UmapAffinity {
     /// Effective number of neighbours, above 1 and below n − 1. Default 30.
     pub n_neighbors: f64,
-    /// Halvings of the search for σ. Default 1000, of which some thirty are used.
+    /// The most bisection steps of the search for σ. Default 1000, of which about thirty are used.
     pub max_iter: usize,
-    /// Whether a row is no neighbour of itself. Default true.
+    /// Whether the diagonal is 0. Default true.
     pub zero_diag: bool,
-    /// Whether A and its transpose are united. Default true; otherwise P = A.
+    /// Whether A and its transpose are combined. Default true; otherwise P = A.
     pub symmetrize: bool,
 }
 

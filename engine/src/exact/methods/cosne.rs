@@ -1,4 +1,4 @@
-//! COSNE (Guo, Guo, Yu 2022): a map in the Poincaré ball.
+//! CO-SNE (Guo, Guo, Yu 2022): a map in the Poincaré ball.
 
 use super::Method;
 use crate::exact::affinity::Entropic;
@@ -8,24 +8,24 @@ use crate::exact::init::Start;
 use crate::exact::loss::HyperbolicCauchy;
 use crate::exact::optimizer::Optimizer;
 
-/// λ Σ P (−ln q) + ln Σ q + h · mean((|x_i|² − d_H(z_i, 0)²)²), q = γ/(d_H² + γ²).
+/// λ Σ P (−ln q) + ln Σ q + h · mean((|x_i|² − d_H(z_i, 0)²)²), where q = γ/(d_H² + γ²).
 ///
-/// The step is 1 by default, as the guide's page says. Its code takes SGD's
-/// rule, at least 50, from which Riemannian Adam leaps to the rim of the ball.
+/// The default learning rate is 1, as TorchDR's documentation says. TorchDR's code uses the rule
+/// for SGD (at least 50), with which Riemannian Adam moves points to the boundary of the ball.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct Cosne {
     /// P. Default: entropic, perplexity 30, the 90 nearest neighbours.
     pub affinity: Entropic,
-    /// What a pair of rows costs. Default sqeuclidean.
+    /// The cost of a pair of rows. Default: sqeuclidean.
     pub cost: Cost,
     /// γ, above 0. Default 2.
     pub gamma: f64,
-    /// h, the guide's `learning_rate_for_h_loss`, 0 or more. Default 1.
+    /// h, TorchDR's `learning_rate_for_h_loss`, not negative. Default 1.
     pub h: f64,
-    /// Default: Riemannian Adam, 2000 iterations, hyperbolic init with a scaling
-    /// of 0.5, and release 0.4's exaggeration of 12 for 250 iterations. Later
-    /// releases dropped that; without it iris ends at a loss of 10.6, with it at 9.1.
+    /// Default: Riemannian Adam, 2000 iterations, hyperbolic initialisation with a scaling of 0.5,
+    /// and the early exaggeration of 12 for 250 iterations of TorchDR 0.4. Later releases dropped
+    /// the exaggeration; without it the loss on iris ends at 10.6, with it at 9.1.
     pub descent: Descent,
 }
 

@@ -1,5 +1,5 @@
-//! The guide's AffinityMatcher: any affinity of the rows, or one that is given,
-//! against any affinity of the map.
+//! TorchDR's AffinityMatcher: any affinity of the rows, or a given one, is matched by any affinity
+//! of the map.
 
 use super::super::affinity::Affinity;
 use super::super::costs::Cost;
@@ -7,7 +7,7 @@ use super::super::fit::{Descent, Problem};
 use super::super::loss::{CrossEntropy, MapAffinity, SquareLoss};
 use super::super::optimizer::Optimizer;
 
-/// How P and Q are compared.
+/// The loss between P and Q.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MatchLoss {
@@ -19,10 +19,10 @@ pub enum MatchLoss {
 }
 
 impl MatchLoss {
-    /// Both of them.
+    /// All losses.
     pub const ALL: [MatchLoss; 2] = [MatchLoss::Square, MatchLoss::CrossEntropy];
 
-    /// Its name.
+    /// Returns the loss's name.
     pub fn name(self) -> &'static str {
         match self {
             MatchLoss::Square => "square",
@@ -31,22 +31,23 @@ impl MatchLoss {
     }
 }
 
-/// A free combination. Pairs run in f64.
+/// A free combination of affinity, map affinity and loss. Pairs are computed in f64.
 pub struct Matcher {
-    /// P, or how it is found; [`crate::exact::Precomputed`] is one that is given.
+    /// The affinity that gives P; [`crate::exact::Precomputed`] for a given P.
     pub affinity: Box<dyn Affinity>,
-    /// What a pair of rows costs.
+    /// The cost of a pair of rows.
     pub cost: Cost,
-    /// Q.
+    /// The map's affinity, Q.
     pub map: MapAffinity,
-    /// How the two are compared.
+    /// The loss between P and Q.
     pub loss: MatchLoss,
-    /// See [`Matcher::new`].
+    /// The optimisation; defaults as in [`Matcher::new`].
     pub descent: Descent,
 }
 
 impl Matcher {
-    /// The square loss, sqeuclidean costs; Adam with a step of 1, 1000 iterations.
+    /// Returns a matcher with the square loss, sqeuclidean costs, and Adam with learning rate 1 for
+    /// 1000 iterations.
     pub fn new(affinity: impl Affinity + 'static, map: MapAffinity) -> Self {
         Matcher {
             affinity: Box::new(affinity),
@@ -57,7 +58,7 @@ impl Matcher {
         }
     }
 
-    /// The problem; the affinity goes with it.
+    /// Returns the problem. Takes `self`, because the affinity moves into the problem.
     pub fn problem(self) -> Problem {
         Problem {
             affinity: self.affinity,

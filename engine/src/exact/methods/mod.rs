@@ -1,5 +1,5 @@
-//! The methods' options: each a struct, in a file of its own, that says what
-//! [`Problem`] it is. Their names are in the table of all methods, [`crate::method`].
+//! The options of the methods. Each method is a struct, in a file of its own, that returns its
+//! [`Problem`]. The methods' names are in the table of all methods, [`crate::method`].
 
 mod cosne;
 mod matcher;
@@ -19,12 +19,12 @@ use super::fit::{Fit, Problem, Run, fit};
 use crate::Result;
 use crate::observe::Progress;
 
-/// A method: options that decide a problem.
+/// A method: options that define a problem.
 pub trait Method {
-    /// The problem that the options describe.
+    /// Returns the problem that the options define.
     fn problem(&self) -> Problem;
 
-    /// Maps `rows` (n × dim, row-major), with P made anew whenever it is read.
+    /// Computes the map of `rows` (n × dim, row-major). P is recomputed whenever it is read.
     ///
     /// # Errors
     /// As [`fit`].

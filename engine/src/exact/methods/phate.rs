@@ -7,16 +7,16 @@ use crate::exact::fit::{Descent, Problem};
 use crate::exact::loss::Stress;
 use crate::exact::optimizer::Optimizer;
 
-/// √(Σ (P_ij + |z_i − z_j|)² / Σ P_ij²), P minus the distances of the diffusion's potentials. Dense: for up to
-/// [`crate::exact::PHATE_ROWS`] rows.
+/// √(Σ (P_ij + |z_i − z_j|)² / Σ P_ij²), where P is the negative distances of the diffusion
+/// potentials. Dense, for up to [`crate::exact::PHATE_ROWS`] rows.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct Phate {
     /// P. Default: k 5, α 10, t 100.
     pub affinity: PhateAffinity,
-    /// What a pair of rows costs. Default euclidean.
+    /// The cost of a pair of rows. Default: euclidean.
     pub cost: Cost,
-    /// Default: Adam with a step of 1, 1000 iterations, a `min_grad_norm` of 10⁻¹⁵.
+    /// Default: Adam with learning rate 1, 1000 iterations, a `min_grad_norm` of 10⁻¹⁵.
     pub descent: Descent,
 }
 

@@ -6,13 +6,13 @@ use crate::exact::costs::Cost;
 use crate::exact::fit::{Descent, Problem};
 use crate::exact::loss::{CrossEntropy, MapAffinity, MapKernel};
 
-/// λ Σ P_ij d²_ij + (1/n) Σ_i ln Σ_j exp(−d²_ij), j = i among the sum's terms, as the guide has it.
+/// λ Σ P_ij d²_ij + (1/n) Σ_i ln Σ_j exp(−d²_ij). The inner sum includes j = i, as in TorchDR.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct Sne {
     /// P. Default: entropic, perplexity 30, the 90 nearest neighbours.
     pub affinity: Entropic,
-    /// What a pair of rows costs. Default sqeuclidean.
+    /// The cost of a pair of rows. Default: sqeuclidean.
     pub cost: Cost,
     /// Default: SGD, 2000 iterations, no exaggeration.
     pub descent: Descent,

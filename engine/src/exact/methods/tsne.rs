@@ -1,4 +1,4 @@
-//! t-SNE (van der Maaten, Hinton 2008), every pair of the map's points computed.
+//! t-SNE (van der Maaten, Hinton 2008), with all pairs of the map's points.
 
 use super::Method;
 use crate::exact::affinity::{Entropic, Normalization};
@@ -6,17 +6,17 @@ use crate::exact::costs::Cost;
 use crate::exact::fit::{Descent, Problem};
 use crate::exact::loss::{CrossEntropy, MapAffinity, MapKernel};
 
-/// λ Σ P_ij ln(1 + d²_ij) + ln Σ_ij 1/(1 + d²_ij), pairs of a row with itself
-/// among the sum's terms, as the guide has it: against the paper, that is n of
-/// a sum of the order of n², and a tenth of a percent of the gradient.
+/// λ Σ P_ij ln(1 + d²_ij) + ln Σ_ij 1/(1 + d²_ij). The sum includes the pairs i = j, as in TorchDR.
+/// Compared with the paper, these are n terms of a sum of the order of n², and change the gradient
+/// by about 0.1 %.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct Tsne {
     /// P. Default: entropic, perplexity 30, the 90 nearest neighbours.
     pub affinity: Entropic,
-    /// What a pair of rows costs. Default sqeuclidean.
+    /// The cost of a pair of rows. Default: sqeuclidean.
     pub cost: Cost,
-    /// Default: SGD, 2000 iterations, of which the first 250 with an exaggeration of 12.
+    /// Default: SGD, 2000 iterations, the first 250 with an exaggeration of 12.
     pub descent: Descent,
 }
 

@@ -6,26 +6,29 @@ use crate::exact::costs::Cost;
 use crate::exact::fit::{Descent, Problem};
 use crate::exact::loss::{CrossEntropy, MapAffinity, MapKernel};
 
-/// −λ Σ P ln Q + Σ Q, P doubly stochastic of one entropy, Q the student kernel
-/// made doubly stochastic: Sinkhorn's f is renewed by five passes an iteration, from where it was.
+/// −λ Σ P ln Q + Σ Q, where P is doubly stochastic with equal row entropies and Q is the Student
+/// kernel made doubly stochastic. Each iteration updates Sinkhorn's f by five passes, from the f of
+/// the previous iteration.
 ///
-/// The guide's `unrolling`, which differentiates through these passes, is left
-/// out: by the envelope theorem this is the gradient that it approaches as f converges.
+/// TorchDR's option `unrolling`, which differentiates through these passes, is not implemented: by
+/// the envelope theorem, the gradient used here is the limit of the unrolled one as f converges.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct TsneKhorn {
-    /// P. Default: symmetric entropic, perplexity 30, by at most 100 iterations of L-BFGS, rows neighbours of themselves.
+    /// P. Default: symmetric entropic, perplexity 30, by at most 100 iterations of L-BFGS, with the
+    /// diagonal.
     ///
-    /// The guide takes 100 of Adam, which do not get there: rows of
-    /// 100 moons then sum to between 0.014 and 1.7 rather than 1, and the map of them is a tangle.
+    /// TorchDR uses 100 iterations of Adam, which do not converge: rows of 100 moons then sum to
+    /// between 0.014 and 1.7 instead of 1, and their map is a tangle.
     pub affinity: SymmetricEntropic,
-    /// Whether P is the symmetric affinity. Otherwise the entropic of its
-    /// perplexity, dense: the guide's code fails there. Default true.
+    /// Whether P is the symmetric affinity. Otherwise P is the dense entropic affinity of the same
+    /// perplexity, with which TorchDR's code fails. Default true.
     pub symmetric_affinity: bool,
-    /// What a pair of rows costs. Default sqeuclidean.
+    /// The cost of a pair of rows. Default: sqeuclidean.
     pub cost: Cost,
-    /// Default: SGD, 2000 iterations, no exaggeration. `min_grad_norm` is 10⁻⁷ as
-    /// elsewhere: below the guide's 10⁻⁴ lies the gradient of its own first positions, and it would end there.
+    /// Default: SGD, 2000 iterations, no exaggeration, a `min_grad_norm` of 10⁻⁷ as in the other
+    /// methods. With TorchDR's 10⁻⁴ the optimisation would end at once, because the gradient of the
+    /// initial positions is smaller.
     pub descent: Descent,
 }
 
