@@ -1,10 +1,18 @@
-//! What a descent needs to go on after any iteration, at rest.
+//! The checkpoint of an exact method: the state from which the descent can continue after any
+//! iteration.
 //!
-//! `exact-<iteration>.state`, version 1, little-endian: "LLX1", whether it has
-//! converged (u32), then as u64 the iterations done, the optimizer's steps, and
-//! how many numbers follow of positions, both moments and what the loss
-//! remembers; then these, as f64. The file is the stage's unit "checkpoint",
-//! which replaces the one before.
+//! File `exact-<iteration>.state`, version 1, little-endian:
+//!
+//! ```text
+//! "LLX1"        4 bytes: format and version
+//! converged     u32, 0 or 1
+//! iteration     u64, the iterations done
+//! steps         u64, the optimizer's steps
+//! lengths       4 × u64: how many numbers follow of each of the four parts
+//! positions, first moments, second moments, the loss's memory: f64 each
+//! ```
+//!
+//! The file belongs to the stage's unit "checkpoint"; each checkpoint replaces the one before.
 
 use std::io::Write;
 use std::path::Path;
@@ -22,17 +30,18 @@ use crate::work::Work;
 const UNIT: &str = "checkpoint";
 const MAGIC: &[u8; 4] = b"LLX1";
 const HEADER: usize = 8 + 6 * 8;
-/// Writing checkpoints takes no more than this share of the time.
+/// A checkpoint is written at most when this many times its writing time has passed, so that
+/// writing takes at most 1/25 of the time.
 const SHARE: u32 = 25;
 
-/// What the manifest keeps of a checkpoint.
+/// The record of a checkpoint in the manifest.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     iteration: usize,
     file: String,
 }
 
-/// Checkpoints in the run directory, at a time interval.
+/// Writes checkpoints to the run directory, at a time interval.
 pub(super) struct Stored<'a> {
     work: Work<'a>,
     every: Duration,
@@ -45,13 +54,13 @@ impl<'a> Stored<'a> {
         Stored { work, every, last: Instant::now(), took: Duration::ZERO }
     }
 
-    /// The state that an earlier process left, if any.
+    /// Returns the state that an earlier process stored, if any.
     pub(super) fn found(&self) -> Result<Option<State>> {
         let Some(Kept { iteration, file }) = self.work.finished::<Kept>(UNIT)? else { return Ok(None) };
         read(&self.work.path(&file), iteration).map(Some)
     }
 
-    /// Whether enough was done since the last one.
+    /// Returns whether the interval since the last checkpoint has passed.
     pub(super) fn due(&self) -> bool {
         self.last.elapsed() >= self.every.max(self.took * SHARE)
     }
@@ -70,7 +79,7 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// The parts of a state that are numbers.
+/// Returns the numeric parts of a state, in file order.
 fn parts(state: &State) -> [&[f64]; 4] {
     [&state.positions, &state.moments.first, &state.moments.second, &state.memory]
 }
@@ -119,7 +128,7 @@ fn read(path: &Path, iteration: usize) -> Result<State> {
     })
 }
 
-/// Bytes of a state of so many numbers.
+/// Returns the bytes of a checkpoint of `numbers` numbers.
 pub(super) fn bytes(numbers: u64) -> u64 {
     HEADER as u64 + numbers * 8
 }

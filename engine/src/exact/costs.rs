@@ -1,15 +1,13 @@
-//! Costs of pairs of rows, computed whenever they are asked for: the n × n
-//! matrix never exists. A thread holds one tile of rows of it.
+//! Costs of pairs of rows, computed whenever they are needed: the n × n matrix is never stored. A
+//! thread holds one tile of a few rows of the matrix.
 //!
-//! Distances are taken directly, Σ(x − y)², never by the expansion
-//! |x|² + |y|² − 2xy: that costs a third more, but near rows keep their digits
-//! (by expansion a distance of 10⁻³ between rows of length 1 has one left, and
-//! entropic affinities live on the near rows). 32 components add up in f32 and
-//! these sums in f64, so a distance has a relative error below 2·10⁻⁶ and
-//! mostly 10⁻⁷, in any dimension; an inner product errs by as much of |x||y|.
+//! Distances are computed directly as Σ(x − y)², not by the expansion |x|² + |y|² − 2xy. This takes
+//! a third longer, but keeps the digits of near rows: by expansion, a distance of 10⁻³ between rows
+//! of length 1 has one correct digit, and entropic affinities depend on the near rows. 32
+//! components are summed in f32 and these sums in f64, so a distance has a relative error below
+//! 2·10⁻⁶, mostly 10⁻⁷, in any dimension. An inner product has such an error relative to |x||y|.
 //!
-//! What must hold: C_ij and C_ji have the same bits, and a cost depends on its
-//! two rows alone.
+//! What must hold: C_ij and C_ji have the same bits, and a cost depends only on its two rows.
 
 use std::ops::Range;
 
@@ -20,7 +18,7 @@ use super::real::{LANES, wide};
 use crate::Result;
 use crate::observe::Progress;
 
-/// What a pair of rows costs.
+/// The cost of a pair of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cost {
@@ -29,21 +27,21 @@ pub enum Cost {
     Sqeuclidean,
     /// |x − y|.
     Euclidean,
-    /// −⟨x, y⟩, as the guide's "angular": rows are taken as they are. On rows
-    /// of length 1 (see [`crate::Metric::prepare`]) it is the cosine distance less 1.
+    /// −⟨x, y⟩, TorchDR's "angular": rows are not normalised. On rows of length 1 (see
+    /// [`crate::Metric::prepare`]) it is the cosine distance minus 1.
     Angular,
     /// Σ |x − y|.
     Manhattan,
-    /// The square of the distance in the Poincaré ball, arccosh(1 + 2|x − y|² /
-    /// ((1 − |x|²)(1 − |y|²)) + 10⁻⁸)²: rows must lie inside the ball of radius 1.
+    /// The squared distance in the Poincaré ball, arccosh(1 + 2|x − y|² / ((1 − |x|²)(1 − |y|²)) +
+    /// 10⁻⁸)². Rows must lie inside the ball of radius 1.
     Sqhyperbolic,
 }
 
 impl Cost {
-    /// All of them, by name.
+    /// All costs.
     pub const ALL: [Cost; 5] = [Cost::Sqeuclidean, Cost::Euclidean, Cost::Angular, Cost::Manhattan, Cost::Sqhyperbolic];
 
-    /// The name, as the guide has it.
+    /// Returns the name, as in TorchDR.
     pub fn name(self) -> &'static str {
         match self {
             Cost::Sqeuclidean => "sqeuclidean",
@@ -55,27 +53,27 @@ impl Cost {
     }
 }
 
-/// Whether a row's cost to itself counts.
+/// The cost of a row to itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Itself {
     /// As computed.
     Counts,
-    /// +∞: the guide's `zero_diag`, which adds 10¹².
+    /// +∞: TorchDR's `zero_diag`, which adds 10¹².
     Never,
 }
 
-/// Rows that meet the others together.
+/// Rows of a tile, whose costs are computed together.
 const QUERIES: usize = 4;
-/// Components that add up in f32.
+/// Components that are summed in f32.
 const RUN: usize = 32;
 
-/// A row and what it costs to meet the others.
+/// A row of the cost matrix.
 pub(super) struct Met<'t> {
-    /// The row.
+    /// The row's number.
     pub(super) i: usize,
-    /// Its costs to all rows.
+    /// The row's costs to all rows.
     pub(super) costs: &'t [f32],
-    /// Room for two numbers a row; it holds anything.
+    /// Scratch space of two numbers for each row, with arbitrary contents.
     pub(super) spare: &'t mut [f32],
 }
 
@@ -84,17 +82,18 @@ pub struct Costs<'a> {
     rows: &'a [f32],
     dim: usize,
     cost: Cost,
-    /// Sixteen rows side by side, component by component; the last panel is filled up with zeros.
+    /// Panels of sixteen rows side by side, component by component. The last panel is padded with
+    /// zeros.
     panels: Vec<[f32; LANES]>,
-    /// 1 − |x|², for [`Cost::Sqhyperbolic`] only.
+    /// 1 − |x|² of each row; only for [`Cost::Sqhyperbolic`].
     rooms: Vec<f64>,
 }
 
 impl<'a> Costs<'a> {
-    /// Takes `rows` (n × dim, row-major) and a copy of them in another order.
+    /// Borrows `rows` (n × dim, row-major) and makes a copy in panels.
     ///
     /// # Panics
-    /// If the rows are not whole.
+    /// If the number of values is not a multiple of `dim`.
     pub fn new(rows: &'a [f32], dim: usize, cost: Cost) -> Self {
         assert!(dim > 0 && rows.len().is_multiple_of(dim), "rows must be whole");
         let mut panels = vec![[0.0; LANES]; (rows.len() / dim).div_ceil(LANES) * dim];
@@ -108,32 +107,32 @@ impl<'a> Costs<'a> {
         Costs { rows, dim, cost, panels, rooms }
     }
 
-    /// Rows.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.rows.len() / self.dim
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// Which cost it is.
+    /// Returns the kind of cost.
     pub fn cost(&self) -> Cost {
         self.cost
     }
 
-    /// Bytes that `n` rows take here, and with `threads` tiles of costs.
+    /// Returns the bytes of `n` rows in panels, and of the tiles of `threads` threads.
     pub(super) fn bytes(n: usize, dim: usize, threads: usize) -> u64 {
         let padded = n.next_multiple_of(LANES) as u64;
         padded * (4 * dim as u64 + 8) + threads as u64 * (QUERIES as u64 + 2) * padded * 4
     }
 
-    /// For every row of `rows`, which begin at a multiple of four: `f(its costs,
-    /// out)`, where out are the `width` places of `out` for that row.
+    /// Calls `f(costs of the row, out)` for every row of `rows`, whose start must be a multiple of
+    /// four. `out` is the part of `out` for this row, `width` elements.
     ///
     /// # Errors
-    /// If the observer asked to stop.
+    /// [`crate::Error::Cancelled`] if the observer asked to stop.
     pub(super) fn each_of<T: Send>(
         &self,
         rows: Range<usize>,
@@ -178,10 +177,11 @@ impl<'a> Costs<'a> {
         self.each_of(0..self.len(), itself, progress, out, width, f)
     }
 
-    /// For some rows: `f(place among them, costs to all rows)`.
+    /// Calls `f(position in rows, costs to all rows)` for the given rows and returns the results in
+    /// order.
     ///
     /// # Errors
-    /// If the observer asked to stop.
+    /// [`crate::Error::Cancelled`] if the observer asked to stop.
     pub(super) fn of_some<T: Send>(
         &self,
         rows: &[u32],
@@ -204,7 +204,8 @@ impl<'a> Costs<'a> {
         Ok(portions.collect::<Result<Vec<Vec<T>>>>()?.into_iter().flatten().collect())
     }
 
-    /// The costs of up to four rows, of which `rooms` are those of the first ones, to all.
+    /// Computes the costs of up to four rows to all rows. `rooms` begins with the rooms of these
+    /// rows.
     fn fill(&self, rooms: &[f64], queries: &[f32], tile: &mut [f32]) {
         let squares = |x: f32, y: f32| (x - y) * (x - y);
         match self.cost {
@@ -233,7 +234,7 @@ impl<'a> Costs<'a> {
         last: impl Fn(f64) -> f32 + Copy,
     ) {
         let (dim, count) = (self.dim, queries.len() / self.dim);
-        // Where there are fewer than four the last stands in.
+        // If there are fewer than four rows, the last one is repeated.
         let queries: [&[f32]; QUERIES] = std::array::from_fn(|q| &queries[q.min(count - 1) * dim..][..dim]);
         let padded = tile.len() / QUERIES;
         wide(|| {
@@ -250,7 +251,7 @@ impl<'a> Costs<'a> {
     }
 }
 
-/// Σ term(x, y) over the components, of four rows and a panel.
+/// Computes Σ term(x, y) over the components, for four rows and a panel of sixteen.
 #[inline(always)]
 fn meet(
     queries: &[&[f32]; QUERIES],

@@ -1,28 +1,29 @@
-//! Copies of rows: the guide fits the rows that differ, and gives a copy the
-//! place of its original. Two points that coincide have no direction to part in.
+//! Duplicate rows. As in TorchDR, only distinct rows are fitted, and a duplicate gets the position
+//! of its original, because two points at the same position have no direction in which to separate.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-/// Which rows differ, and where each row's like is among them.
+/// The distinct rows, and the place of each row among them.
 pub(super) struct Distinct {
-    /// The first of each like, ascending.
+    /// The first row of each group of equal rows, ascending.
     pub(super) kept: Vec<u32>,
-    /// For each row its place in `kept`.
+    /// For each row, the index in `kept` of its equal.
     pub(super) place: Vec<u32>,
 }
 
-/// Bytes for n rows at the most.
+/// Returns the most bytes for n rows.
 pub(super) fn bytes(n: usize, dim: usize) -> u64 {
-    // The table, both vectors, and a copy of the rows without their copies.
+    // The hash table, both vectors, and a copy of the distinct rows.
     n as u64 * (64 + 4 * dim as u64)
 }
 
-/// Finds copies among `rows` (n × dim, finite); none if all differ. −0 is 0.
+/// Finds duplicates among `rows` (n × dim, finite); `None` if all rows differ. −0 equals 0.
 pub(super) fn find(rows: &[f32], dim: usize) -> Option<Distinct> {
     let n = rows.len() / dim;
     let row = |i: u32| &rows[i as usize * dim..][..dim];
-    // By hash, and by the row itself where hashes agree: a chain through the rows of one hash.
+    // Rows are found by hash, and compared in full if hashes agree. `next` chains the rows of one
+    // hash.
     let mut table: HashMap<u64, u32> = HashMap::with_capacity(n);
     let mut next: Vec<u32> = Vec::new();
     let (mut kept, mut place): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::with_capacity(n));
@@ -36,7 +37,7 @@ pub(super) fn find(rows: &[f32], dim: usize) -> Option<Distinct> {
             }
             Entry::Occupied(occupied) => {
                 let mut at = *occupied.get();
-                // Of floats equality is what is wanted: 0 and −0 are one place.
+                // Comparison of floats, and not of bits: 0 and −0 are the same position.
                 while row(kept[at as usize]) != row(i) && next[at as usize] != u32::MAX {
                     at = next[at as usize];
                 }
@@ -59,12 +60,12 @@ fn hash(row: &[f32]) -> u64 {
 }
 
 impl Distinct {
-    /// The rows that differ.
+    /// Returns the distinct rows.
     pub(super) fn rows(&self, rows: &[f32], dim: usize) -> Vec<f32> {
         self.kept.iter().flat_map(|&i| &rows[i as usize * dim..][..dim]).copied().collect()
     }
 
-    /// Positions of the rows that differ, given to all.
+    /// Returns the positions of all rows from the positions of the distinct rows.
     pub(super) fn scatter(&self, positions: &[f32], width: usize) -> Vec<f32> {
         self.place.iter().flat_map(|&p| &positions[p as usize * width..][..width]).copied().collect()
     }

@@ -1,8 +1,8 @@
-//! The descent: from an affinity, a loss and an optimizer to positions.
+//! Gradient descent: from an affinity, a loss and an optimizer to positions.
 //!
-//! What must hold: the positions are a function of the rows, the options and
-//! the seed, to the bit; threads, memory and interruptions change nothing. A
-//! [`State`] is all that a later process needs to go on.
+//! What must hold: the positions depend only on the rows, the options and the seed, to the bit;
+//! threads, memory and interruptions change nothing. A [`State`] is everything that a later process
+//! needs to continue.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,42 +18,45 @@ use super::weights::Weights;
 use crate::observe::Progress;
 use crate::{Error, Result};
 
-/// The largest component whose squared distances still have their place in f32.
+/// The largest component value. Squared distances then stay in the range of f32.
 const LARGEST: f32 = 1e15;
 
-/// How a map is optimized. The defaults are those of the guide's neighbour embeddings.
+/// The options of the optimisation. The defaults are those of TorchDR's neighbour embeddings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Descent {
     /// Components of the map, 1 to 64. Default 2.
     pub n_components: usize,
-    /// First positions. Default pca.
+    /// Initial positions. Default: PCA.
     pub init: Start,
-    /// Standard deviation of their first component. Default 10⁻⁴.
+    /// Standard deviation of the first component of the initial positions. Default 10⁻⁴.
     pub init_scaling: f64,
-    /// Default SGD with the guide's momentum.
+    /// The optimizer. Default: SGD with TorchDR's momentum.
     pub optimizer: Optimizer,
-    /// The step. None, the guide's "auto": max(n/λ/4, 50) with SGD, λ the
-    /// exaggeration under way; 1 otherwise. With a gaussian in the map, n/3 in place of 50 where it is less.
+    /// Learning rate. `None` is TorchDR's "auto": max(n/λ/4, 50) with SGD, where λ is the current
+    /// exaggeration; 1 with the other optimizers. If the map's kernel is Gaussian, 50 is replaced
+    /// by n/3 if that is less.
     pub lr: Option<f64>,
-    /// What the step is multiplied by. Default constant.
+    /// The factor of the learning rate. Default: constant.
     pub schedule: Schedule,
-    /// λ of the first `early_exaggeration_iter` iterations, from 1. Default 1.
+    /// λ, the factor of the attraction in the first `early_exaggeration_iter` iterations, at least
+    /// 1. Default 1.
     pub early_exaggeration: f64,
-    /// Exactly so many; the guide's code exaggerates one more. Default 250, without
-    /// effect where λ is 1. When they are over the optimizer begins anew.
+    /// The exact number of exaggerated iterations (TorchDR's code exaggerates one more). Default
+    /// 250; no effect if λ is 1. Afterwards the optimizer's state is reset.
     pub early_exaggeration_iter: usize,
-    /// What the repulsion is multiplied by. Default 1.
+    /// The factor of the repulsion. Default 1.
     pub repulsion_strength: f64,
-    /// Iterations at the most. Default 2000.
+    /// The most iterations. Default 2000.
     pub max_iter: usize,
-    /// The gradient's Euclidean length at which the descent ends. Default 10⁻⁷.
+    /// The Euclidean norm of the gradient below which the descent ends. Default 10⁻⁷.
     pub min_grad_norm: f64,
-    /// Iterations between two looks at it, the first of which is at the first. Default 50.
+    /// The interval of iterations at which the norm is tested, from the first iteration on. Default
+    /// 50.
     pub check_interval: usize,
     /// Seed of every random draw. Default 42.
     pub seed: u64,
-    /// Whether copies of a row are fitted once. Default true.
+    /// Whether duplicate rows are fitted once. Default true.
     pub process_duplicates: bool,
 }
 
@@ -78,76 +81,78 @@ impl Default for Descent {
     }
 }
 
-/// What the step is multiplied by.
+/// The factor of the learning rate.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
-    /// 1.
+    /// Always 1.
     #[default]
     Constant,
-    /// From the first number to the second in equal steps over `max_iter`
-    /// iterations; (1, 0) is the guide's "auto". The guide's begins anew after
-    /// the exaggeration, and never comes to its end; this one counts from the first iteration.
+    /// Linear from the first number to the second over `max_iter` iterations; (1, 0) is TorchDR's
+    /// "auto". TorchDR's schedule restarts after the exaggeration and never reaches its end; this
+    /// one counts from the first iteration.
     Linear(f64, f64),
 }
 
-/// Everything that decides a map of given rows.
+/// Everything that determines the map of given rows.
 pub struct Problem {
-    /// P, or how it is found.
+    /// The affinity that gives P.
     pub affinity: Box<dyn Affinity>,
-    /// What a pair of rows costs.
+    /// The cost of a pair of rows.
     pub cost: Cost,
-    /// How far a map is from P.
+    /// The loss between P and a map.
     pub loss: Box<dyn Loss>,
-    /// How the map is found.
+    /// The options of the optimisation.
     pub descent: Descent,
 }
 
-/// What a run is given beside its problem; none of it changes the result.
+/// The inputs of a run beside its problem. None of them changes the result.
 pub struct Run<'a> {
-    /// Bytes that may hold P, of those that are all pairs, so that it need not be made again. 0 holds none of it.
+    /// Bytes in which rows of a dense P may be held, so that these are not recomputed in each
+    /// iteration. 0 holds none.
     pub hold: u64,
-    /// Where an earlier process got to.
+    /// The state that an earlier process stored, if any.
     pub state: Option<State>,
-    /// Hears the state after every iteration; an error ends the run.
+    /// Called with the state after every iteration. An error ends the run.
     pub keep: &'a mut dyn FnMut(&State) -> Result<()>,
 }
 
-/// What the descent needs to go on after any iteration: plain numbers, of the rows that differ.
+/// The state from which a descent can continue after any iteration: plain numbers of the distinct
+/// rows.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// Iterations done.
+    /// The iterations done.
     pub iteration: usize,
-    /// n × n_components, row by row.
+    /// The positions, n × n_components, row-major.
     pub positions: Vec<f64>,
-    /// What the optimizer remembers.
+    /// The optimizer's state.
     pub moments: Moments,
-    /// What the loss remembers: TSNEkhorn's dual.
+    /// The loss's state: TSNEkhorn's dual.
     pub memory: Vec<f64>,
-    /// Whether the gradient fell below `min_grad_norm`: there is nothing more to do.
+    /// Whether the gradient norm fell below `min_grad_norm`, so that the descent has ended.
     pub converged: bool,
 }
 
-/// A map.
+/// The result of a fit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fit {
-    /// n × n_components, row by row, in the order of the rows given.
+    /// The positions, n × n_components, row-major, in the order of the input rows.
     pub positions: Vec<f32>,
-    /// Iterations done.
+    /// The iterations done.
     pub iterations: usize,
-    /// Whether the gradient fell below `min_grad_norm`.
+    /// Whether the gradient norm fell below `min_grad_norm`.
     pub converged: bool,
-    /// The loss at the end.
+    /// The loss at the final positions.
     pub loss: f64,
-    /// Rows that differ.
+    /// The number of distinct rows.
     pub distinct: usize,
 }
 
 impl Problem {
-    /// Refuses options that do not fit together, or do not fit n different rows.
+    /// Checks that the options are valid together and for n distinct rows.
     ///
     /// # Errors
-    /// [`Error::Config`] with the option, the number and what to do.
+    /// [`Error::Config`] with the option, the value and a way to correct it.
     pub fn check(&self, n: usize) -> Result<()> {
         let d = &self.descent;
         if n < 2 {
@@ -197,7 +202,7 @@ impl Problem {
                 d.optimizer.name(),
                 d.init.name()
             );
-            // Positions of the user's may lie in the ball.
+            // Given positions may lie in the ball.
             if !(ball && self.loss.hyperbolic() && matches!(d.init, Start::Positions(_))) {
                 return wrong("optimizer", why);
             }
@@ -207,7 +212,7 @@ impl Problem {
         self.affinity.check(n)
     }
 
-    /// The step at `iteration`, for n rows.
+    /// Returns the learning rate at `iteration`, for n rows.
     fn rate(&self, n: usize, iteration: usize, exaggeration: f64) -> f64 {
         let d = &self.descent;
         let lr = d.lr.unwrap_or(match d.optimizer {
@@ -221,14 +226,14 @@ impl Problem {
     }
 }
 
-/// Maps `rows` (n × dim, row-major, finite): whatever `problem` says.
+/// Computes the map of `rows` (n × dim, row-major, finite) that `problem` defines.
 ///
-/// Where the affinity is precomputed, `rows` may be empty and `dim` 0.
+/// If the affinity is precomputed, `rows` may be empty and `dim` 0.
 ///
 /// # Errors
-/// [`Error::Config`] where options do not fit, [`Error::Data`] where rows or
-/// positions are not finite, [`Error::Cancelled`] where the observer asked to
-/// stop; the last state that `keep` heard goes on from there.
+/// [`Error::Config`] if options are invalid; [`Error::Data`] if rows or positions are not finite;
+/// [`Error::Cancelled`] if the observer asked to stop. A later run continues from the last state
+/// that `keep` was called with.
 pub fn fit(problem: &Problem, rows: &[f32], dim: usize, run: Run<'_>, progress: &Progress<'_>) -> Result<Fit> {
     let n = check_rows(problem, rows, dim)?;
     let distinct = if problem.descent.process_duplicates && problem.affinity.given().is_none() {
@@ -258,7 +263,7 @@ pub fn fit(problem: &Problem, rows: &[f32], dim: usize, run: Run<'_>, progress: 
     }
 }
 
-/// Refuses rows that are not whole, or not finite; how many there are.
+/// Checks that the rows are whole and finite, and returns their number.
 fn check_rows(problem: &Problem, rows: &[f32], dim: usize) -> Result<usize> {
     let data = |what: String| Err(Error::Data { what });
     if let Some(weights) = problem.affinity.given()
@@ -379,7 +384,7 @@ fn descend(
     Ok(Fit { positions, iterations: state.iteration, converged: state.converged, loss, distinct: n })
 }
 
-/// Refuses a state of another problem.
+/// Checks that a stored state belongs to this problem.
 fn check_state(state: &State, objective: &mut dyn Objective, n: usize, problem: &Problem) -> Result<()> {
     let width = problem.descent.n_components;
     let fresh = problem.descent.optimizer.begin(n, width);

@@ -1,4 +1,4 @@
-//! First positions.
+//! Initial positions.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,25 +9,26 @@ use crate::pca::{BlockwisePca, Covariance, Pca, PcaError};
 use crate::random::draw;
 use crate::{Error, Result};
 
-/// Where the first positions come from. All but the hyperbolic are scaled so
-/// that the first component has a standard deviation (divisor n − 1) of `init_scaling`.
+/// The source of the initial positions. All except `Hyperbolic` (and positions in the ball) are
+/// scaled so that the first component has the standard deviation (divisor n − 1) `init_scaling`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
-    /// Scores on the first principal components of the rows, or of the dense affinity that was given.
+    /// The first principal components of the rows, or of a given dense affinity.
     #[default]
     Pca,
     /// Independent standard normal numbers.
     Normal,
-    /// These, n × n_components, row by row, in the order of the rows given. For
-    /// a map in the Poincaré ball they must lie in it, and are taken as they are.
+    /// Given positions, n × n_components, row-major, in the order of the input rows. For a map in
+    /// the Poincaré ball they must lie inside the ball, and are not scaled.
     Positions(Vec<f32>),
-    /// Standard normal vectors times `init_scaling`, taken into the Poincaré ball by tanh(|v|)·v/|v|. Not scaled after that.
+    /// Standard normal vectors v times `init_scaling`, mapped into the Poincaré ball by
+    /// tanh(|v|)·v/|v|. Not scaled afterwards.
     Hyperbolic,
 }
 
 impl Start {
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &'static str {
         match self {
             Start::Pca => "pca",
@@ -38,13 +39,13 @@ impl Start {
     }
 }
 
-/// Covariances of more components than this take an incremental PCA instead.
+/// Above this number of components, an incremental PCA is used instead of the covariance.
 const WIDE: usize = 4096;
 
-/// The stream of the random numbers.
+/// The stream number of the random draws.
 const STREAM: u64 = 0x1217;
 
-/// Bytes at the most.
+/// Returns the most bytes while the initial positions are computed.
 pub(super) fn bytes(start: &Start, n: usize, dim: usize, width: usize) -> u64 {
     let scores = 12 * (n * width) as u64;
     match start {
@@ -54,7 +55,8 @@ pub(super) fn bytes(start: &Start, n: usize, dim: usize, width: usize) -> u64 {
     }
 }
 
-/// The first positions of `width` components, in the Poincaré ball or not; `kept` are the rows that are no copies.
+/// Returns initial positions of `width` components, in the Poincaré ball if `ball` is set. `kept`
+/// are the distinct rows, if there are duplicates.
 pub(super) fn positions(
     start: &Start,
     data: (&[f32], usize),
@@ -133,7 +135,7 @@ fn components(rows: &[f32], dim: usize, width: usize) -> Result<Vec<f64>> {
     let kept = pca.n_components();
     let mut scores = vec![0f32; rows.len() / dim * kept];
     pca.project(rows, &mut scores);
-    // Components that the rows do not have are 0.
+    // If the rows have fewer principal components, the remaining ones are 0.
     let mut positions = vec![0.0; rows.len() / dim * width];
     for (place, scores) in positions.chunks_exact_mut(width).zip(scores.chunks_exact(kept)) {
         place.iter_mut().zip(scores).for_each(|(x, &s)| *x = f64::from(s));
@@ -141,13 +143,13 @@ fn components(rows: &[f32], dim: usize, width: usize) -> Result<Vec<f64>> {
     Ok(positions)
 }
 
-/// Standard normal numbers, by Box and Muller's transform of counters.
+/// Returns standard normal numbers, by the Box–Muller transform of counter-based draws.
 fn normal(count: usize, seed: u64) -> Vec<f64> {
     let unit = |counter: u64| (draw(seed, STREAM, counter) >> 11) as f64 * (1.0 / (1u64 << 53) as f64);
     (0..count as u64)
         .map(|i| {
             let (radius, angle) = (unit(i / 2 * 2), unit(i / 2 * 2 + 1) * std::f64::consts::TAU);
-            // 1 − u is never 0.
+            // 1 − u is never 0, because u is below 1.
             let radius = (-2.0 * (1.0 - radius).ln()).sqrt();
             radius * if i % 2 == 0 { angle.cos() } else { angle.sin() }
         })
@@ -162,7 +164,7 @@ mod tests {
     fn normal_numbers_have_their_moments() {
         let numbers = normal(200_000, 3);
         let moment = |p: i32| numbers.iter().map(|x| x.powi(p)).sum::<f64>() / numbers.len() as f64;
-        // Four standard errors of each: √(variance of xᵖ / count).
+        // Four standard errors of each moment: √(variance of xᵖ / count).
         for (p, truth, variance) in [(1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0f64)] {
             let error = moment(p) - truth;
             assert!(error.abs() < 4.0 * (variance / 200_000.0).sqrt(), "moment {p}: off by {error}");

@@ -1,22 +1,22 @@
-//! L-BFGS with a strong Wolfe line search (Nocedal, Wright 2006, algorithms
-//! 7.4, 3.5 and 3.6), for the dual problems of affinities.
+//! L-BFGS with a strong Wolfe line search (Nocedal, Wright 2006, algorithms 7.4, 3.5 and 3.6), for
+//! the dual problems of affinities.
 
 use super::real;
 use crate::Result;
 
-/// Steps that the inverse Hessian is made of.
+/// Number of steps from which the inverse Hessian is approximated.
 pub(super) const HISTORY: usize = 10;
-/// Evaluations in one line search.
+/// The most evaluations of one line search.
 const SEARCH: usize = 25;
-/// What a step must gain of what the slope promises, and how much of the slope it may leave.
+/// The constants of the strong Wolfe conditions: sufficient decrease, and curvature.
 const DECREASE: f64 = 1e-4;
 const FLATTENING: f64 = 0.9;
 
-/// When to end.
+/// Limits of the search.
 pub(super) struct Limits {
-    /// Length of the first step, in units of the gradient over its absolute sum.
+    /// Length of the first step, in units of the gradient divided by its absolute sum.
     pub(super) first_step: f64,
-    /// Steps at the most.
+    /// The most iterations.
     pub(super) max_iter: usize,
 }
 
@@ -24,7 +24,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     real::sum(a.iter().zip(b).map(|(x, y)| x * y))
 }
 
-/// A point on the line of a search.
+/// A point of a line search.
 struct Place {
     step: f64,
     value: f64,
@@ -32,8 +32,9 @@ struct Place {
     done: bool,
 }
 
-/// Moves `x` to where `f` is least: `f(x, its gradient)` gives the value, and
-/// whether that point will do. Ends there, after `max_iter` steps, or where no step helps.
+/// Minimises `f` from `x`, which is replaced by the minimum. `f(x, gradient)` writes the gradient
+/// and returns the value, and whether the point is accepted. Ends at an accepted point, after
+/// `max_iter` iterations, or if no step decreases the value.
 pub(super) fn minimize(
     x: &mut Vec<f64>,
     limits: Limits,
@@ -51,7 +52,7 @@ pub(super) fn minimize(
         let mut direction = towards(&gradient, &history);
         let mut slope = dot(&gradient, &direction);
         if slope.is_nan() || slope >= 0.0 {
-            // Curvature was lost to rounding: begin again from the gradient.
+            // The curvature was lost to rounding, so the search restarts along the gradient.
             history.clear();
             direction = gradient.iter().map(|g| -g).collect();
             slope = dot(&gradient, &direction);
@@ -77,7 +78,7 @@ pub(super) fn minimize(
         let Some(found) = found else { return Ok(()) };
         let (mut new_value, mut done) = (found.value, found.done);
         if last != found.step {
-            // The last trial was not the one that was chosen.
+            // The last trial was not the chosen step, so the function is evaluated there again.
             trial.iter_mut().zip(&*x).zip(&direction).for_each(|((t, x), d)| *t = x + found.step * d);
             (new_value, done) = f(&trial, &mut slope_there)?;
         }
@@ -99,7 +100,7 @@ pub(super) fn minimize(
     Ok(())
 }
 
-/// −H·gradient, H the inverse Hessian that the history suggests.
+/// Returns −H·gradient, where H is the inverse Hessian approximated from the history.
 fn towards(gradient: &[f64], history: &[(Vec<f64>, Vec<f64>)]) -> Vec<f64> {
     let mut q: Vec<f64> = gradient.iter().map(|g| -g).collect();
     let mut shares = Vec::with_capacity(history.len());
@@ -119,7 +120,8 @@ fn towards(gradient: &[f64], history: &[(Vec<f64>, Vec<f64>)]) -> Vec<f64> {
     q
 }
 
-/// A step that meets both Wolfe conditions, or else the best that was met; none if nothing is better than `here`.
+/// Returns a step that satisfies both Wolfe conditions, else the best step found; `None` if no step
+/// is better than `here`.
 fn search(here: Place, first: f64, mut at: impl FnMut(f64) -> Result<Place>) -> Result<Option<Place>> {
     let enough = |p: &Place| p.value <= here.value + DECREASE * p.step * here.slope;
     let flat = |p: &Place| p.slope.abs() <= -FLATTENING * here.slope;
@@ -131,7 +133,7 @@ fn search(here: Place, first: f64, mut at: impl FnMut(f64) -> Result<Place>) -> 
         if there.done || (enough(&there) && flat(&there)) {
             return Ok(Some(there));
         }
-        // NaN and infinities are as too far as any rise.
+        // NaN and infinities are treated as a rise, so the step is too long.
         if !there.value.is_finite() || !enough(&there) || there.value >= low.value {
             high = Some(there);
         } else {
@@ -151,7 +153,8 @@ fn search(here: Place, first: f64, mut at: impl FnMut(f64) -> Result<Place>) -> 
     Ok((low.step > 0.0 && low.value < here.value).then_some(low))
 }
 
-/// Where the cubic through both values and slopes is least, kept off the ends.
+/// Returns the minimum of the cubic through both values and slopes, kept away from the ends of the
+/// interval.
 fn between(low: &Place, high: &Place) -> f64 {
     let width = high.step - low.step;
     let d1 = low.slope + high.slope - 3.0 * (high.value - low.value) / width;

@@ -1,5 +1,5 @@
-//! Affinities by name, with the guide's defaults but for what a config says:
-//! what a free combination is put together from.
+//! Affinities by name, with TorchDR's defaults except for the options that a config sets.
+//! `affinity-matcher` is composed from them.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,12 +13,12 @@ use super::loss::{MapAffinity, MapKernel};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NamedAffinity {
-    /// [`Entropic`], of a perplexity, on its nearest neighbours. The default.
+    /// [`Entropic`] with a perplexity, on the nearest neighbours. The default.
     #[default]
     Entropic,
-    /// [`SymmetricEntropic`], of a perplexity, as [`super::TsneKhorn`] solves it.
+    /// [`SymmetricEntropic`] with a perplexity, solved as in [`super::TsneKhorn`].
     SymmetricEntropic,
-    /// [`Sinkhorn`] of a gaussian kernel.
+    /// [`Sinkhorn`] with a Gaussian kernel.
     Sinkhorn,
     /// [`DoublyStochasticQuadratic`].
     Quadratic,
@@ -30,12 +30,12 @@ pub enum NamedAffinity {
     SelfTuning,
     /// [`Magic`].
     Magic,
-    /// [`UmapAffinity`], of a number of neighbours.
+    /// [`UmapAffinity`] with a number of neighbours.
     Umap,
 }
 
 impl NamedAffinity {
-    /// All of them, in the order in which they are listed.
+    /// All affinities, in the order in which they are listed to users.
     pub const ALL: [NamedAffinity; 9] = [
         NamedAffinity::Entropic,
         NamedAffinity::SymmetricEntropic,
@@ -48,7 +48,7 @@ impl NamedAffinity {
         NamedAffinity::Umap,
     ];
 
-    /// Its name.
+    /// Returns the name.
     pub fn name(self) -> &'static str {
         match self {
             NamedAffinity::Entropic => "entropic",
@@ -63,12 +63,12 @@ impl NamedAffinity {
         }
     }
 
-    /// Whether it has a perplexity.
+    /// Returns whether the affinity has a perplexity.
     pub fn has_perplexity(self) -> bool {
         matches!(self, NamedAffinity::Entropic | NamedAffinity::SymmetricEntropic)
     }
 
-    /// The affinity, of a perplexity or so many neighbours where it has one.
+    /// Returns the affinity with the given perplexity or number of neighbours, if it has one.
     pub fn affinity(self, perplexity: f64, n_neighbors: f64) -> Box<dyn Affinity> {
         match self {
             NamedAffinity::Entropic => Box::new(Entropic { perplexity, ..Entropic::default() }),
@@ -94,23 +94,23 @@ impl NamedAffinity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NamedMap {
-    /// 1 / (1 + d²), all of it summing to 1: t-SNE's, and the default.
+    /// 1 / (1 + d²), all entries summing to 1, as in t-SNE. The default.
     #[default]
     Student,
-    /// exp(−d²), all of it summing to 1.
+    /// exp(−d²), all entries summing to 1.
     Gaussian,
-    /// 1 / (1 + d²), made doubly stochastic: TSNEkhorn's.
+    /// 1 / (1 + d²), made doubly stochastic, as in TSNEkhorn.
     SinkhornStudent,
     /// exp(−d²), made doubly stochastic.
     SinkhornGaussian,
 }
 
 impl NamedMap {
-    /// All of them, in the order in which they are listed.
+    /// All map affinities, in the order in which they are listed to users.
     pub const ALL: [NamedMap; 4] =
         [NamedMap::Student, NamedMap::Gaussian, NamedMap::SinkhornStudent, NamedMap::SinkhornGaussian];
 
-    /// Its name.
+    /// Returns the name.
     pub fn name(self) -> &'static str {
         match self {
             NamedMap::Student => "student",
@@ -120,7 +120,7 @@ impl NamedMap {
         }
     }
 
-    /// The affinity.
+    /// Returns the map affinity.
     pub fn affinity(self) -> MapAffinity {
         match self {
             NamedMap::Student => MapAffinity::Normalized(MapKernel::STUDENT, Normalization::All),

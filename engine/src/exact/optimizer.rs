@@ -1,38 +1,39 @@
-//! First-order optimizers, on flat vectors. What they remember is a plain
-//! struct, which a checkpoint keeps.
+//! First-order optimizers on flat vectors. Their state is a plain struct, which is part of a
+//! checkpoint.
 
 use serde::{Deserialize, Serialize};
 
 use super::poincare;
 
-/// How positions follow the gradient.
+/// An optimizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Optimizer {
-    /// v ← m·v + g, x ← x − lr·v.
+    /// SGD with momentum: v ← m·v + g, x ← x − lr·v.
     Sgd {
-        /// m, from 0 to below 1; none: 0.5 while attraction is exaggerated, 0.8 after, as the guide's "auto".
+        /// m, at least 0 and below 1. `None` is TorchDR's "auto": 0.5 while the attraction is
+        /// exaggerated, 0.8 after.
         momentum: Option<f64>,
     },
-    /// Kingma, Ba 2015.
+    /// Adam (Kingma, Ba 2015).
     Adam(Adam),
-    /// Adam in the Poincaré ball (Bécigneul, Ganea 2019): the gradient is the
-    /// ball's, the second moment is one number a row, and the first is carried along.
+    /// Adam in the Poincaré ball (Bécigneul, Ganea 2019): uses the Riemannian gradient, one second
+    /// moment for each row, and parallel transport of the first moment.
     ///
-    /// Its bias correction counts steps one by one, as the rule has it. The
-    /// guide's code counts two a step.
+    /// The bias correction counts each step once, as in the paper. TorchDR's code counts each step
+    /// twice.
     RiemannianAdam(Adam),
 }
 
 impl Optimizer {
-    /// SGD with the guide's momentum.
+    /// SGD with TorchDR's momentum.
     pub const SGD: Optimizer = Optimizer::Sgd { momentum: None };
     /// Adam with its usual constants.
     pub const ADAM: Optimizer = Optimizer::Adam(Adam::USUAL);
-    /// Riemannian Adam with the same.
+    /// Riemannian Adam with the same constants.
     pub const RIEMANNIAN_ADAM: Optimizer = Optimizer::RiemannianAdam(Adam::USUAL);
 
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &'static str {
         match self {
             Optimizer::Sgd { .. } => "sgd",
@@ -41,7 +42,7 @@ impl Optimizer {
         }
     }
 
-    /// What it remembers of n rows of `width` numbers, at first nothing.
+    /// Returns the initial state for n rows of `width` numbers.
     pub(super) fn begin(&self, n: usize, width: usize) -> Moments {
         match self {
             Optimizer::Sgd { .. } => Moments::new(n * width, 0),
@@ -50,7 +51,7 @@ impl Optimizer {
         }
     }
 
-    /// Numbers that it remembers of a row of `width`.
+    /// Returns how many numbers of state a row of `width` numbers has.
     pub(super) fn numbers(&self, width: usize) -> usize {
         match self {
             Optimizer::Sgd { .. } => width,
@@ -59,7 +60,7 @@ impl Optimizer {
         }
     }
 
-    /// One step of rows of `width` numbers.
+    /// Performs one step on rows of `width` numbers.
     pub(super) fn step(&self, lr: f64, exaggerated: bool, width: usize, x: &mut [f64], g: &[f64], m: &mut Moments) {
         match self {
             Optimizer::Sgd { momentum } => {
@@ -76,26 +77,27 @@ impl Optimizer {
     }
 }
 
-/// Adam's constants.
+/// The constants of Adam.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Adam {
-    /// Memory of the first moment. Default 0.9.
+    /// Decay rate of the first moment. Default 0.9.
     pub beta1: f64,
-    /// Memory of the second. Default 0.999.
+    /// Decay rate of the second moment. Default 0.999.
     pub beta2: f64,
-    /// What is added to the root of the second. Default 10⁻⁸.
+    /// Added to the square root of the second moment. Default 10⁻⁸.
     pub eps: f64,
 }
 
-/// What an optimizer remembers.
+/// The state of an optimizer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Moments {
-    /// Steps taken.
+    /// The steps taken.
     pub steps: u64,
-    /// The velocity, or the mean of the gradient: a number for each of the positions.
+    /// The velocity, or the mean of the gradient: one number for each coordinate.
     pub first: Vec<f64>,
-    /// The mean of its square: one each, or one a row in the ball.
+    /// The mean of the squared gradient: one number for each coordinate, or one for each row in the
+    /// ball.
     pub second: Vec<f64>,
 }
 
@@ -112,13 +114,13 @@ impl Default for Adam {
 }
 
 impl Adam {
-    /// The constants of the paper.
+    /// The constants of Adam's paper.
     pub const USUAL: Adam = Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
 
-    /// Counts a step; what corrects both moments for their beginning at 0.
+    /// Counts a step and returns the bias corrections of both moments.
     fn corrections(&self, moments: &mut Moments) -> (f64, f64) {
         moments.steps += 1;
-        // Beyond this both are 1 in f64.
+        // For more steps both corrections are 1 in f64.
         let steps = moments.steps.min(1 << 20) as i32;
         (1.0 - self.beta1.powi(steps), (1.0 - self.beta2.powi(steps)).sqrt())
     }
@@ -187,7 +189,7 @@ mod tests {
         let (mut x, mut moments) = (vec![1.0, 1.0], Moments::new(2, 2));
         Adam::USUAL.step(0.1, &mut x, &[3.0, -1e-3], &mut moments);
         assert!((x[0] - 0.9).abs() < 1e-6 && (x[1] - 1.1).abs() < 1e-5, "{x:?}");
-        // In the ball too: there it is a distance.
+        // Also in the ball, where the step is a hyperbolic distance.
         let (mut x, mut moments) = (vec![0.4, 0.0], Moments::new(2, 1));
         Adam::USUAL.riemannian(0.1, 2, &mut x, &[5.0, 0.0], &mut moments);
         assert!((poincare::distance(&[0.4, 0.0], &x) - 0.1).abs() < 1e-6, "{x:?}");

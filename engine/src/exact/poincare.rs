@@ -1,18 +1,18 @@
-//! The Poincaré ball of curvature −1: what hyperbolic maps move in (Ganea,
-//! Bécigneul, Hofmann 2018). Points are short slices of f64 with |x| < 1.
+//! The Poincaré ball of curvature −1, the space of hyperbolic maps (Ganea, Bécigneul, Hofmann
+//! 2018). Points are short slices of f64 with |x| < 1.
 //!
-//! What must hold: nothing leaves the ball, and no point of it yields NaN.
+//! What must hold: no operation leaves the ball, and no point of the ball yields NaN.
 
-/// Points are kept within this radius.
+/// Points are projected to within this radius.
 pub(super) const RADIUS: f64 = 1.0 - 1e-5;
 
-/// The distance of the outermost points to the origin: 2 artanh of [`RADIUS`].
+/// Returns the hyperbolic distance of the outermost points to the origin: 2 artanh of [`RADIUS`].
 pub(super) fn rim() -> f64 {
     2.0 * RADIUS.atanh()
 }
-/// What is shorter has no direction.
+/// Vectors are treated as at least this long, to avoid division by 0.
 const LEAST: f64 = 1e-15;
-/// tanh is 1 beyond this, in f64 nearly.
+/// tanh is 1 in f64 beyond this value, almost exactly.
 const FARTHEST: f64 = 15.0;
 
 pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -23,12 +23,13 @@ fn norm(a: &[f64]) -> f64 {
     dot(a, a).sqrt().max(LEAST)
 }
 
-/// λ_x = 2/(1 − |x|²): how much longer a vector at x is than it looks.
+/// Returns the conformal factor λ_x = 2/(1 − |x|²), the ratio of hyperbolic to Euclidean length at
+/// x.
 pub(super) fn conformal(x: &[f64]) -> f64 {
     2.0 / (1.0 - dot(x, x)).max(LEAST)
 }
 
-/// x ⊕ y, Möbius addition.
+/// Computes the Möbius addition x ⊕ y.
 fn add(x: &[f64], y: &[f64], out: &mut [f64]) {
     let (xx, yy, xy) = (dot(x, x), dot(y, y), dot(x, y));
     let (a, b) = (1.0 + 2.0 * xy + yy, 1.0 - xx);
@@ -38,8 +39,8 @@ fn add(x: &[f64], y: &[f64], out: &mut [f64]) {
     }
 }
 
-/// The point that is reached from `x` along `v` after the length of `v` there:
-/// x ⊕ tanh(λ|v|/2)·v/|v|.
+/// Computes the exponential map: the point reached from `x` along the tangent vector `v`, x ⊕
+/// tanh(λ|v|/2)·v/|v|.
 pub(super) fn exp(x: &[f64], v: &[f64], out: &mut [f64]) {
     let length = norm(v);
     let scale = (0.5 * conformal(x) * length).min(FARTHEST).tanh() / length;
@@ -47,14 +48,14 @@ pub(super) fn exp(x: &[f64], v: &[f64], out: &mut [f64]) {
     add(x, &along, out);
 }
 
-/// [`exp`] from the origin, where λ is taken as 1 rather than 2, as the guide's `expmap0`.
+/// Computes [`exp`] at the origin, with λ = 1 instead of 2, as TorchDR's `expmap0`.
 pub(super) fn exp0(v: &mut [f64]) {
     let length = norm(v);
     let scale = length.min(FARTHEST).tanh() / length;
     v.iter_mut().for_each(|v| *v *= scale);
 }
 
-/// Back into [`RADIUS`], along the line to the origin.
+/// Projects a point into [`RADIUS`], along the line to the origin.
 pub(super) fn project(x: &mut [f64]) {
     let length = norm(x);
     if length > RADIUS {
@@ -62,7 +63,7 @@ pub(super) fn project(x: &mut [f64]) {
     }
 }
 
-/// Carries `v` from `x` to `y`: gyr[y, −x] v · λ_x/λ_y.
+/// Transports the tangent vector `v` from `x` to `y`: gyr[y, −x] v · λ_x/λ_y.
 pub(super) fn transport(x: &[f64], y: &[f64], v: &mut [f64]) {
     let (u, w): (&[f64], Vec<f64>) = (y, x.iter().map(|x| -x).collect());
     let (uu, ww, uw) = (dot(u, u), dot(&w, &w), dot(u, &w));
@@ -76,7 +77,7 @@ pub(super) fn transport(x: &[f64], y: &[f64], v: &mut [f64]) {
     }
 }
 
-/// The vector at `x` that [`exp`] takes to `y`.
+/// Returns the tangent vector at `x` that [`exp`] maps to `y`.
 #[cfg(test)]
 fn log(x: &[f64], y: &[f64]) -> Vec<f64> {
     let minus: Vec<f64> = x.iter().map(|x| -x).collect();
@@ -86,7 +87,7 @@ fn log(x: &[f64], y: &[f64]) -> Vec<f64> {
     difference.iter().map(|d| 2.0 / conformal(x) * length.atanh() * d / length).collect()
 }
 
-/// The distance of two points.
+/// Returns the distance of two points.
 #[cfg(test)]
 pub(super) fn distance(x: &[f64], y: &[f64]) -> f64 {
     let minus: Vec<f64> = x.iter().map(|x| -x).collect();
@@ -122,7 +123,7 @@ mod tests {
             }
             let length = conformal(x) * dot(&v, &v).sqrt();
             assert!((length - distance(x, y)).abs() < 1e-10);
-            // The formula of the losses, without its 10⁻⁸.
+            // The distance formula of the losses, without their 10⁻⁸.
             let d: f64 = x.iter().zip(y).map(|(a, b)| (a - b) * (a - b)).sum();
             let by_formula = (1.0 + 2.0 * d / ((1.0 - dot(x, x)) * (1.0 - dot(y, y)))).acosh();
             assert!((by_formula - distance(x, y)).abs() < 1e-10);
@@ -137,7 +138,7 @@ mod tests {
             let time = (1.0 + dot(&x, &x)) / room;
             let space: f64 = x.iter().map(|x| (2.0 * x / room).powi(2)).sum();
             assert!((time * time - space - 1.0).abs() < 1e-9 * time * time);
-            // And the distance to the origin is arcosh t.
+            // The distance to the origin is arcosh t.
             assert!((time.acosh() - distance(&[0.0; 3], &x)).abs() < 1e-10);
         }
     }
@@ -151,7 +152,7 @@ mod tests {
             transport(x, y, &mut v);
             let after = conformal(y) * dot(&v, &v).sqrt();
             assert!((before - after).abs() < 1e-9, "{before} {after}");
-            // Carried along, the way from x to y is minus the way back.
+            // The transported vector from x to y is the negative of the vector from y to x.
             for (a, b) in v.iter().zip(log(y, x)) {
                 assert!((a + b).abs() < 1e-9);
             }

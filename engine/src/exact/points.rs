@@ -1,8 +1,8 @@
-//! The map's pairs: sixteen points at a time against one, component by
-//! component, so that the loops over them become wide instructions.
+//! Pairs of the map's points: sixteen points at a time against one, component by component, so that
+//! the loops vectorise.
 //!
-//! What must hold: a row's sums run over the others in order, 1,024 of them in
-//! the map's own precision and these in f64; a row depends on nothing but the positions.
+//! What must hold: a row's sums run over the other rows in order, 1,024 of them in the map's own
+//! precision and these sums in f64; a row's result depends only on the positions.
 
 use rayon::prelude::*;
 
@@ -12,12 +12,12 @@ use crate::observe::Progress;
 
 /// The most components of a map.
 pub const WIDEST: usize = 64;
-/// Blocks of sixteen whose sums stay in the map's precision.
+/// Blocks of sixteen points that are summed in the map's precision.
 const RUN: usize = 64;
-/// Rows between two looks at the observer.
+/// Rows between two checks of the observer.
 const ROWS: usize = 16;
 
-/// Positions, component by component, filled up to whole blocks.
+/// Positions, component by component, padded to whole blocks.
 pub(super) struct Points<F> {
     n: usize,
     width: usize,
@@ -26,7 +26,7 @@ pub(super) struct Points<F> {
 }
 
 impl<F: Real> Points<F> {
-    /// Takes n × width positions, row by row.
+    /// Copies n × width positions, given row-major.
     pub(super) fn new(positions: &[f64], width: usize) -> Self {
         let n = positions.len() / width;
         let padded = n.next_multiple_of(LANES);
@@ -39,12 +39,12 @@ impl<F: Real> Points<F> {
         Points { n, width, padded, values }
     }
 
-    /// Bytes of n positions in so many bytes each.
+    /// Returns the bytes of n positions of `width` components.
     pub(super) fn bytes(n: usize, width: usize) -> u64 {
         (n.next_multiple_of(LANES) * width * size_of::<F>()) as u64
     }
 
-    /// The squares of the distances from row i to a block. What fills up the last is far away.
+    /// Returns the squared distances from row i to a block. Padding is treated as far away.
     #[inline(always)]
     fn squares(&self, columns: &[&[F]], i: usize, start: usize) -> [F; LANES] {
         let mut squares = [F::default(); LANES];
@@ -62,12 +62,12 @@ impl<F: Real> Points<F> {
         squares
     }
 
-    /// The components, of which there are D, or fewer; the rest is empty.
+    /// Returns the component columns, up to D; unused ones are empty.
     fn columns<const D: usize>(&self) -> [&[F]; D] {
         std::array::from_fn(|c| if c < self.width { &self.values[c * self.padded..][..self.padded] } else { &[] })
     }
 
-    /// Meets all rows: `f(first row, squared distances)` for blocks of sixteen.
+    /// Calls `f(first row, squared distances)` for each block of sixteen rows.
     #[inline(always)]
     pub(super) fn meet(&self, i: usize, mut f: impl FnMut(usize, &[F; LANES])) {
         let columns = self.columns::<WIDEST>();
@@ -76,10 +76,11 @@ impl<F: Real> Points<F> {
         }
     }
 
-    /// Σ_j f_j · (z_i − z_j), where f gives sixteen factors from the squared distances; written to `force`.
+    /// Computes Σ_j f_j · (z_i − z_j) into `force`, where `f` returns the sixteen factors of a
+    /// block from its squared distances.
     #[inline(always)]
     pub(super) fn push(&self, i: usize, force: &mut [f64], f: impl FnMut(usize, &[F; LANES]) -> [F; LANES]) {
-        // In the plane, where most maps lie, all stays in registers.
+        // For two components, the usual case, the sums stay in registers.
         if self.width == 2 { self.push_in::<2>(i, force, f) } else { self.push_in::<WIDEST>(i, force, f) }
     }
 
@@ -113,7 +114,7 @@ impl<F: Real> Points<F> {
     }
 }
 
-/// Sixteen numbers of a row's, from `start`; 0 beyond its end.
+/// Returns sixteen elements of a row from `start` on, padded by the default value.
 #[inline(always)]
 pub(super) fn block<T: Copy + Default>(row: &[T], start: usize) -> [T; LANES] {
     match row[start..].first_chunk::<LANES>() {
@@ -126,7 +127,7 @@ pub(super) fn block<T: Copy + Default>(row: &[T], start: usize) -> [T; LANES] {
     }
 }
 
-/// For every row: `f(row, its width places of out)`.
+/// Calls `f(row, the row's width elements of out)` for every row.
 pub(super) fn each_row(
     out: &mut [f64],
     width: usize,

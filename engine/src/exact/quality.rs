@@ -1,8 +1,8 @@
-//! The scores of an exact method's map: those of `quality`, with what the
-//! method takes for distance. In the data that is the cost of its metric, and
-//! in the map Euclidean, or that of the Poincaré ball.
+//! The scores of an exact method's map: the scores of `quality`, with the method's distances. In
+//! the data the distance is the metric's cost; in the map it is Euclidean, or that of the Poincaré
+//! ball.
 //!
-//! What must hold: of equally near rows `neighbors::Ties` says which come first.
+//! What must hold: `neighbors::Ties` orders equally near rows.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::plan::Plan;
 use crate::quality::{Quality, TRIPLETS};
 use crate::work::Work;
 
-/// Scores the run's positions, in the source's order.
+/// Computes the scores of the run's positions, in the source's row order.
 pub(crate) fn score(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<Quality> {
     let (width, progress) = (plan.settings.n_components, work.progress);
     let _held = work.hold(&needs(plan), "score")?;
@@ -31,7 +31,7 @@ pub(crate) fn score(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> R
     let of_map = if problem.loss.hyperbolic() { Cost::Sqhyperbolic } else { Cost::Sqeuclidean };
     let (data, map) = (Costs::new(&rows, plan.shape.dim, problem.cost), Costs::new(positions.values()?, width, of_map));
     let (n, sample) = (data.len(), neighbors::sampled(plan));
-    // The formula holds for k < n / 2.
+    // The formula is valid for k < n / 2.
     let k = plan.scored().min((n - 1) / 2).max(1);
     let ties = Ties::new(plan.settings.seed);
     let near = map.of_some(&sample, progress, |place, costs| nearest(costs, sample[place], k, ties))?;
@@ -45,7 +45,7 @@ pub(crate) fn score(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> R
         (truth, ladder)
     })?;
     let (truth, ladders): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-    // Pairs of the sample are drawn from, so that their costs are few.
+    // Triplets are drawn from the sample, so only the costs between sample rows are needed.
     let (mut of_data, mut of_map) = (Vec::new(), Vec::new());
     for (costs, table) in [(&data, &mut of_data), (&map, &mut of_map)] {
         *table = costs.of_some(&sample, progress, |_, costs| {
@@ -59,7 +59,7 @@ pub(crate) fn score(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> R
     let quality = Quality {
         k,
         sample_rows: sample.len(),
-        // Two rows have no neighbours that could be wrong.
+        // With two rows, there are no neighbours that could be wrong.
         trustworthiness: (2 * n > 3 * k + 1)
             .then(|| mean_and_interval(&evaluate::ranked(&ladders, k, n as u64)).into()),
         preservation: mean_and_interval(&evaluate::preserved(&truth, &near, k)).into(),
@@ -69,7 +69,8 @@ pub(crate) fn score(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> R
     Ok(quality)
 }
 
-/// The k rows of least cost, `own` left out, the least first, equal ones by their rank in `ties`.
+/// Returns the k rows of least cost without `own`, nearest first; equal costs are ordered by rank
+/// in `ties`.
 fn nearest(costs: &[f32], own: u32, k: usize, ties: Ties) -> Vec<u32> {
     let mut others: Vec<u32> = (0..costs.len() as u32).filter(|&other| other != own).collect();
     let order = |a: &u32, b: &u32| {
@@ -81,11 +82,11 @@ fn nearest(costs: &[f32], own: u32, k: usize, ties: Ties) -> Vec<u32> {
         others.select_nth_unstable_by(k, order);
     }
     others[..k].sort_unstable_by(order);
-    // Not all of the room that was needed to find them.
+    // A copy, so that the memory of the long list is freed.
     others[..k].to_vec()
 }
 
-/// What the stage holds.
+/// Returns the memory that the stage holds.
 pub(crate) fn needs(plan: &Plan) -> Needs {
     let (n, dim, width) = (plan.shape.rows as usize, plan.shape.dim, plan.settings.n_components);
     let (sample, k) = (plan.sample_rows() as u64, plan.scored() as u64);

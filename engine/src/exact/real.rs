@@ -1,16 +1,16 @@
-//! Numbers of either precision, and the functions that a compiler can turn
-//! into wide instructions: no calls, no branches.
+//! Floating-point numbers of either precision, and functions without calls and branches, which a
+//! compiler can vectorise.
 //!
-//! What must hold: every function is a fixed chain of IEEE operations, never
-//! fused, so that every instruction set gives the same bits. The map's pairs
-//! run in f32; the same code in f64 is what the tests differentiate.
+//! What must hold: every function is a fixed sequence of IEEE operations, never fused, so that
+//! every instruction set gives the same bits. The map's pairs are computed in f32; the tests
+//! differentiate the same code in f64.
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
-/// Pairs handled together.
+/// Pairs that are computed together.
 pub(super) const LANES: usize = 16;
 
-/// A float.
+/// A floating-point type.
 pub(super) trait Real:
     Copy
     + Send
@@ -26,13 +26,13 @@ pub(super) trait Real:
     + 'static
 {
     const ONE: Self;
-    /// The nearest number of this precision.
+    /// Returns the nearest number of this type.
     fn of(x: f64) -> Self;
     fn wide(self) -> f64;
-    /// eˣ; what is below the least normal number comes out as about that.
-    /// Relative error below 2·10⁻⁷ in f32 and 4·10⁻¹⁶ in f64.
+    /// Returns eˣ; results below the least normal number become about that number. Relative error
+    /// below 2·10⁻⁷ in f32 and 4·10⁻¹⁶ in f64.
     fn exp(self) -> Self;
-    /// xʸ for x > 0, by the platform's library.
+    /// Returns xʸ for x > 0, by the platform's library.
     fn power(self, y: Self) -> Self;
 }
 
@@ -49,7 +49,7 @@ impl Real for f32 {
     /// As Cephes' `expf`: x = n·ln 2 + r, and a polynomial of degree 5 in r.
     #[inline(always)]
     fn exp(self) -> f32 {
-        /// 1.5 · 2²³: added to a number it leaves the nearest integer in the low bits.
+        /// 1.5 · 2²³: adding this to a number leaves the nearest integer in the low bits.
         const ROUND: f32 = 12_582_912.0;
         let x = if self > -86.0 { self } else { -86.0 };
         let x = if x < 88.0 { x } else { 88.0 };
@@ -81,7 +81,7 @@ impl Real for f64 {
     fn wide(self) -> f64 {
         self
     }
-    /// x = n·ln 2 + r, and Taylor's polynomial of degree 12 in r, |r| ≤ ½ ln 2.
+    /// x = n·ln 2 + r, and the Taylor polynomial of degree 12 in r, |r| ≤ ½ ln 2.
     #[inline(always)]
     fn exp(self) -> f64 {
         /// 1.5 · 2⁵².
@@ -117,16 +117,17 @@ impl Real for f64 {
     }
 }
 
-/// ln x of a normal number above 0, within 4·10⁻¹⁶ · max(1, |ln x|):
-/// x = 2ᵉ·m with m in [√½, √2), and ln m = 2 artanh((m − 1)/(m + 1)).
+/// Returns ln x of a positive normal number, within 4·10⁻¹⁶ · max(1, |ln x|): x = 2ᵉ·m with m in
+/// [√½, √2), and ln m = 2 artanh((m − 1)/(m + 1)).
 #[inline(always)]
 pub(super) fn ln(x: f64) -> f64 {
     /// The bits of √½.
     const SQRT_HALF: u64 = 0x3fe6_a09e_667f_3bcd;
-    /// 2⁵² as a number, and its bits: what lies in the low bits becomes the number beyond it.
+    /// 2⁵² as a number, and the bits of 2⁵²: an integer in the low bits becomes the amount above
+    /// 2⁵².
     const LARGE: f64 = 4_503_599_627_370_496.0;
     const EXPONENT: u64 = 0x4330_0000_0000_0000;
-    // Biased so that it cannot fall below 0.
+    // Biased so that the exponent cannot become negative.
     let shifted = x.to_bits().wrapping_sub(SQRT_HALF).wrapping_add(1024 << 52);
     let e = f64::from_bits((shifted >> 52) | EXPONENT) - (LARGE + 1024.0);
     let m = f64::from_bits((shifted & 0x000f_ffff_ffff_ffff).wrapping_add(SQRT_HALF));
@@ -140,8 +141,8 @@ pub(super) fn ln(x: f64) -> f64 {
     (tail + 2.0 * t) + e * 6.931_471_803_691_238e-1
 }
 
-/// Does `work` with the widest instructions at hand. Its loops must be inlined
-/// into it; the bits are the same with all of them.
+/// Runs `work` with the widest available instructions. The loops of `work` must be inlined into it.
+/// The resulting bits are the same for all instruction sets.
 #[inline(always)]
 pub(super) fn wide<R>(work: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
@@ -159,7 +160,7 @@ fn with_avx2<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// The sum of the lanes, halves onto halves.
+/// Returns the sum of the lanes, adding halves pairwise.
 #[inline(always)]
 pub(super) fn total(mut lanes: [f64; LANES]) -> f64 {
     let mut width = LANES / 2;
@@ -172,7 +173,7 @@ pub(super) fn total(mut lanes: [f64; LANES]) -> f64 {
     lanes[0]
 }
 
-/// The sum of `values` in a fixed order, sixteen lanes wide.
+/// Returns the sum of `values` in a fixed order, in sixteen lanes.
 pub(super) fn sum(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut lanes = [0.0; LANES];
     for (i, value) in values.into_iter().enumerate() {
@@ -181,7 +182,7 @@ pub(super) fn sum(values: impl IntoIterator<Item = f64>) -> f64 {
     total(lanes)
 }
 
-/// Σ f(cost), K sums at once, in a fixed order sixteen lanes wide.
+/// Returns Σ f(cost), K sums at once, in a fixed order in sixteen lanes.
 #[inline(always)]
 pub(super) fn fold<const K: usize>(costs: &[f32], f: impl Fn(f64) -> [f64; K]) -> [f64; K] {
     let mut lanes = [[0.0; LANES]; K];
@@ -203,7 +204,7 @@ pub(super) fn fold<const K: usize>(costs: &[f32], f: impl Fn(f64) -> [f64; K]) -
     lanes.map(total)
 }
 
-/// Σ f(cost, dual), as [`fold`]. The two are of one length.
+/// Returns Σ f(cost, dual), as [`fold`]. Both slices must have the same length.
 #[inline(always)]
 pub(super) fn fold_with<const K: usize, D: Copy>(
     costs: &[f32],

@@ -1,9 +1,9 @@
-//! An exact method as the layout stage of a run: the rows are read into memory,
-//! the problem is solved, and positions are left, in the source's order.
+//! An exact method as the layout stage of a run: reads the rows into memory, solves the problem,
+//! and writes the positions in the source's row order.
 //!
-//! What must hold: the positions follow from the rows and the config; the
-//! budget decides how much of P is held, and nothing else. A process that is
-//! killed costs what was done since the last checkpoint, and P once more.
+//! What must hold: the positions depend only on the rows and the config; the budget decides only
+//! how much of P is held. If the process is killed, the work since the last checkpoint is lost, and
+//! P must be computed again.
 
 use std::sync::Arc;
 
@@ -23,20 +23,20 @@ use crate::run::FirstPositions;
 use crate::work::Work;
 use crate::{Error, Init, Result, init};
 
-/// What a descent came to.
+/// The result of a descent.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Fitted {
-    /// Iterations done.
+    /// The iterations done.
     pub iterations: usize,
-    /// Whether the gradient fell below what ends a descent.
+    /// Whether the gradient norm fell below `min_grad_norm`.
     pub converged: bool,
-    /// The loss at the end.
+    /// The loss at the final positions.
     pub loss: f64,
-    /// Rows that differ: copies of one are fitted once.
+    /// The number of distinct rows; duplicates are fitted once.
     pub distinct: usize,
 }
 
-/// The problem that a plan describes; first positions from a file are still to be read.
+/// Returns the problem that a plan describes. Initial positions from a file are not read yet.
 ///
 /// # Errors
 /// [`Error::Config`] if the plan's method is not exact.
@@ -47,7 +47,7 @@ pub(crate) fn problem(plan: &Plan) -> Result<Problem> {
     Ok((exact.problem)(config))
 }
 
-/// Reads all rows as the problem takes them.
+/// Reads all rows into memory, preprocessed for the metric.
 pub(super) fn read(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<Vec<f32>> {
     let wanted = plan.shape.rows as usize * plan.shape.dim;
     let mut rows = Vec::with_capacity(wanted);
@@ -64,13 +64,14 @@ pub(super) fn read(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Re
         return Err(Error::Data { what: "the source gave fewer rows than it promised".into() });
     }
     if plan.settings.metric.has_unit_rows() {
-        // Half the square of a distance of rows of length 1 is 1 less the cosine.
+        // For rows of length 1, half of the squared distance is 1 minus the cosine.
         rows.iter_mut().for_each(|x| *x *= std::f32::consts::FRAC_1_SQRT_2);
     }
     Ok(rows)
 }
 
-/// Solves the problem, from where an earlier process got to, and writes the positions.
+/// Solves the problem, from an earlier process's checkpoint if there is one, and writes the
+/// positions.
 pub(crate) fn build(
     plan: &Plan,
     source: &Arc<dyn Source>,
@@ -104,7 +105,7 @@ pub(crate) fn build(
     let run = Run { hold, state, keep: &mut keep };
     let result = fit(&problem, &rows, plan.shape.dim, run, work.progress);
     if matches!(result, Err(Error::Cancelled { .. })) && last.iteration > kept {
-        // That the run is to stop is said once more when the unit is told of.
+        // Recording the checkpoint reports the cancellation once more.
         match stored.keep(&last) {
             Err(Error::Cancelled { .. }) | Ok(()) => {}
             Err(error) => return Err(error),
@@ -118,7 +119,7 @@ pub(crate) fn build(
     Ok((vec![(POSITIONS.into(), stamp)], fitted))
 }
 
-/// Copies a state into the room of another.
+/// Copies a state into the memory of another one.
 fn take(to: &mut State, from: &State) {
     (to.iteration, to.converged, to.moments.steps) = (from.iteration, from.converged, from.moments.steps);
     to.positions.clone_from(&from.positions);
@@ -129,25 +130,25 @@ fn take(to: &mut State, from: &State) {
 
 const READ: &str = "read";
 
-/// Numbers of a state.
+/// Returns the number of f64 values in a checkpoint.
 fn numbers(plan: &Plan, problem: &Problem) -> u64 {
     let width = plan.settings.n_components;
-    // TSNEkhorn's dual is one more.
+    // One number for each row is TSNEkhorn's dual.
     plan.shape.rows * (problem.descent.optimizer.numbers(width) + width + 1) as u64
 }
 
-/// What the problem takes, with `hold` bytes to hold P in.
+/// Returns the memory and operations of the problem, if `hold` bytes hold rows of P.
 pub(crate) fn takes(plan: &Plan, hold: u64) -> Option<Takes> {
     let problem = problem(plan).ok()?;
     Some(takes_of(&problem, plan.shape.rows as usize, plan.shape.dim, plan.threads, hold))
 }
 
-/// Bytes of the rows in memory.
+/// Returns the bytes of the rows in memory.
 pub(super) fn row_bytes(plan: &Plan) -> u64 {
     plan.shape.rows * plan.shape.dim as u64 * 4
 }
 
-/// What the stage holds.
+/// Returns the memory that the stage holds.
 pub(crate) fn needs(plan: &Plan) -> Needs {
     let (Some(exact), Ok(problem)) = (&plan.exact, problem(plan)) else { return Needs::default() };
     let rows = ("rows", row_bytes(plan));
@@ -166,7 +167,7 @@ pub(crate) fn needs(plan: &Plan) -> Needs {
     needs
 }
 
-/// Bytes of a checkpoint.
+/// Returns the bytes of a checkpoint.
 pub(crate) fn disk(plan: &Plan) -> u64 {
     problem(plan).map_or(0, |problem| checkpoint::bytes(numbers(plan, &problem)))
 }

@@ -1,8 +1,8 @@
-//! P, the affinities of the input: in closed form, held dense, or sparse.
+//! P, the affinities of the input: in closed form, dense, or sparse.
 //!
-//! A closed form is the cost C_ij and two numbers a row, its duals, from which
-//! P_ij is made again whenever it is needed. What must hold: reading P gives
-//! the same bits each time, whether or not some rows are held.
+//! A closed form computes P_ij from the cost C_ij and two numbers for each row, its duals, whenever
+//! P_ij is needed. What must hold: reading P gives the same bits each time, whether or not some
+//! rows are held.
 
 use rayon::prelude::*;
 
@@ -11,18 +11,18 @@ use super::real::{sum, wide};
 use crate::observe::Progress;
 use crate::{Error, Result};
 
-/// What an affinity found for a row; each says what its two numbers are.
+/// The two numbers that an affinity computes for a row. Each affinity documents their meaning.
 pub type Dual = [f64; 2];
 
-/// P_ij from C_ij and both rows' duals.
+/// Computes P_ij from C_ij and the duals of both rows.
 pub trait ClosedForm: Send + Sync + 'static {
-    /// Whether the weight is the same with the rows exchanged.
+    /// Whether the weight is unchanged if the rows are exchanged.
     const SYMMETRIC: bool;
-    /// P_ij; 0 for an infinite cost.
+    /// Returns P_ij; 0 for an infinite cost.
     fn weight(&self, cost: f64, own: Dual, other: Dual) -> f64;
 }
 
-/// A closed form, a row at a time.
+/// A closed form, evaluated for a whole row or column.
 trait Rows: Send + Sync {
     fn symmetric(&self) -> bool;
     fn row(&self, costs: &[f32], own: Dual, others: &[Dual], out: &mut [f32]);
@@ -49,13 +49,13 @@ impl<F: ClosedForm> Rows for F {
     }
 }
 
-/// A closed form over rows in memory.
+/// P in closed form, over rows in memory.
 pub struct Tiled<'a> {
     costs: &'a Costs<'a>,
     itself: Itself,
     form: Box<dyn Rows>,
     duals: Vec<Dual>,
-    /// The first rows of P, and of its transpose where that is another matrix.
+    /// The first rows of P, and of its transpose if P is not symmetric.
     held: Vec<f32>,
     held_rows: usize,
 }
@@ -68,14 +68,14 @@ pub struct Dense {
     symmetric: bool,
 }
 
-/// P as the entries that are not 0, row by row, and the same of its transpose.
+/// P as its non-zero entries, by rows, and the same of its transpose.
 #[derive(Debug, Clone)]
 pub struct Sparse {
     rows: Entries,
     columns: Entries,
 }
 
-/// The entries of a sparse matrix: row i's are at `offsets[i]..offsets[i + 1]`.
+/// The entries of a sparse matrix. Row i has the entries `offsets[i]..offsets[i + 1]`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Entries {
     pub(super) offsets: Vec<usize>,
@@ -83,13 +83,13 @@ pub(super) struct Entries {
     pub(super) values: Vec<f32>,
 }
 
-/// P.
+/// P, in one of three forms.
 pub enum Weights<'a> {
     /// In closed form.
     Tiled(Tiled<'a>),
-    /// Held.
+    /// As a dense matrix.
     Dense(Dense),
-    /// Mostly 0.
+    /// As a sparse matrix.
     Sparse(Sparse),
 }
 
@@ -108,21 +108,21 @@ impl<'a> Tiled<'a> {
         Tiled { costs, itself, form: Box::new(form), duals, held: Vec::new(), held_rows: 0 }
     }
 
-    /// What was found for each row.
+    /// Returns the duals of each row.
     pub fn duals(&self) -> &[Dual] {
         &self.duals
     }
 
-    /// Numbers held for a row of P.
+    /// Returns how many numbers a held row takes.
     fn width(&self) -> usize {
         self.costs.len() * if self.form.symmetric() { 1 } else { 2 }
     }
 
-    /// Holds as many rows of P as `bytes` allow, so that they are not made again.
+    /// Holds as many rows of P as fit in `bytes`, so that they are not recomputed.
     pub(super) fn hold(&mut self, bytes: u64, progress: &Progress<'_>) -> Result<()> {
         let (n, width) = (self.costs.len(), self.width());
         let rows = (bytes / (4 * width as u64)).min(n as u64) as usize;
-        // Whole tiles, so that what is not held begins with one.
+        // Whole tiles, so that the rows that are not held begin with a tile.
         let rows = if rows < n { rows / 4 * 4 } else { n };
         let mut held = vec![0f32; rows * width];
         self.costs.each_of(0..rows, self.itself, progress, &mut held, width, |met, out| {
@@ -172,10 +172,10 @@ impl<'a> Tiled<'a> {
 }
 
 impl Dense {
-    /// A matrix of the user's: n × n numbers, row-major, finite and not below 0.
+    /// Returns a given matrix: n × n numbers, row-major, finite and not negative.
     ///
     /// # Errors
-    /// [`Error::Data`] that names the entry, or the shape.
+    /// [`Error::Data`] names the invalid entry or shape.
     pub fn new(values: Vec<f32>) -> Result<Self> {
         let n = values.len().isqrt();
         if n * n != values.len() || n == 0 {
@@ -189,13 +189,13 @@ impl Dense {
         Ok(Dense { n, values, symmetric })
     }
 
-    /// Of any sign.
+    /// Returns a symmetric matrix, whose entries may have any sign.
     pub(super) fn symmetric(n: usize, values: Vec<f32>) -> Self {
         debug_assert_eq!(values.len(), n * n);
         Dense { n, values, symmetric: true }
     }
 
-    /// The numbers, row by row.
+    /// Returns the entries, row-major.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
@@ -254,12 +254,12 @@ impl Entries {
 }
 
 impl Sparse {
-    /// A matrix of the user's, in compressed rows: row i's entries are at
-    /// `offsets[i]..offsets[i + 1]` of `columns` and `values`. It need not be symmetric.
+    /// Returns a given matrix in compressed rows: row i has the entries `offsets[i]..offsets[i +
+    /// 1]` of `columns` and `values`. It need not be symmetric.
     ///
     /// # Errors
-    /// [`Error::Data`] where the parts do not fit together, a column is twice in
-    /// a row or beyond the last row, or a value is below 0 or not finite.
+    /// [`Error::Data`] if the lengths do not match, a column occurs twice in a row or is not below
+    /// the number of rows, or a value is negative or not finite.
     pub fn new(offsets: Vec<usize>, columns: Vec<u32>, values: Vec<f32>) -> Result<Self> {
         let wrong = |what: String| Err(Error::Data { what });
         let n = offsets.len().saturating_sub(1);
@@ -293,12 +293,12 @@ impl Sparse {
         Ok(Sparse::from(Entries { offsets, columns, values }))
     }
 
-    /// Entries, row by row and column by column.
+    /// Returns the entries by rows, and by columns.
     pub(super) fn entries(&self) -> [&Entries; 2] {
         [&self.rows, &self.columns]
     }
 
-    /// Bytes of a matrix with so many entries.
+    /// Returns the bytes of a matrix of n rows with `entries` entries.
     pub(super) fn bytes(n: usize, entries: u64) -> u64 {
         16 * (n as u64 + 1) + 16 * entries
     }
@@ -336,7 +336,7 @@ impl From<Entries> for Sparse {
 }
 
 impl Weights<'_> {
-    /// Rows and columns.
+    /// Returns the number of rows, which is also the number of columns.
     pub fn len(&self) -> usize {
         match self {
             Weights::Tiled(tiled) => tiled.costs.len(),
@@ -345,12 +345,13 @@ impl Weights<'_> {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// For every row: `f(the row and the column, out)`, where out are `width` places of `out`.
+    /// Calls `f(row and column, out)` for every row, where `out` is the row's `width` elements of
+    /// `out`.
     pub(super) fn each<T: Send>(
         &self,
         progress: &Progress<'_>,
@@ -365,10 +366,10 @@ impl Weights<'_> {
         }
     }
 
-    /// P as n × n numbers, row by row.
+    /// Returns P as n × n numbers, row-major.
     ///
     /// # Errors
-    /// If the observer asked to stop.
+    /// [`Error::Cancelled`] if the observer asked to stop.
     pub fn to_dense(&self, progress: &Progress<'_>) -> Result<Vec<f32>> {
         let n = self.len();
         let mut out = vec![0f32; n * n];
@@ -376,10 +377,10 @@ impl Weights<'_> {
         Ok(out)
     }
 
-    /// Σ_j P_ij of every row.
+    /// Returns Σ_j P_ij of every row.
     ///
     /// # Errors
-    /// If the observer asked to stop.
+    /// [`Error::Cancelled`] if the observer asked to stop.
     pub fn marginals(&self, progress: &Progress<'_>) -> Result<Vec<f64>> {
         let mut out = vec![0f64; self.len()];
         let add = |both: Both<'_>, out: &mut [f64]| out[0] = sum(both.from.iter().map(|&x| f64::from(x)));

@@ -1,7 +1,7 @@
-//! Cross-entropy of P and the map's affinity Q: SNE, t-SNE and TSNEkhorn are
-//! this with three kernels and normalisations.
+//! Cross-entropy between P and the map's affinity Q. SNE, t-SNE and TSNEkhorn are this loss with
+//! three kernels and normalisations.
 //!
-//! With k the kernel of d²_ij, w = −d ln k/d(d²), and p_i = Σ_j P_ij:
+//! With the kernel k of d²_ij, w = −d ln k/d(d²), and p_i = Σ_j P_ij:
 //!
 //! | normalisation | repulsion | r_ij = ∂ repulsion / ∂ ln k_ij |
 //! |---|---|---|
@@ -10,8 +10,9 @@
 //! | sinkhorn | Σ_ij Q_ij, f constant | Q_ij |
 //! | none | – | 0 |
 //!
-//! and the gradient is 2 Σ_j (λ(P_ij + P_ji) − (r_ij + r_ji)) w_ij (z_i − z_j).
-//! In every case r_ij + r_ji = k_ij (a_i b_j + b_i a_j).
+//! where s_i = Σ_j k_ij and Z = Σ_ij k_ij. The gradient is 2 Σ_j (λ(P_ij + P_ji) − (r_ij + r_ji))
+//! w_ij (z_i − z_j). For `rows` and `sinkhorn`, r_ij + r_ji = k_ij (a_i b_j + b_i a_j) with factors
+//! a, b for each row; for `all`, the factor is one number.
 
 use super::kernel::{Kernel, MapAffinity, MapKernel, with_kernel};
 use super::{Loss, Objective, Strengths};
@@ -22,21 +23,21 @@ use crate::exact::real::{LANES, Real, sum, total, wide};
 use crate::exact::weights::Weights;
 use crate::observe::Progress;
 
-/// Passes over the map's pairs that renew f in an iteration.
+/// The most passes over the map's pairs that update f in an iteration.
 pub(super) const SINKHORN_PASSES: usize = 5;
-/// The Euclidean length of what f lacks, at which it is left alone.
+/// The Euclidean norm of the remaining change of f below which f is not updated further.
 const SINKHORN_TOL: f64 = 1e-5;
 
-/// λ Σ P (−ln k) + the repulsion of the table in the module's source: −Σ P ln Q
-/// where λ is 1, but for the terms of P alone.
+/// λ Σ P (−ln k) + the repulsion in the table of the module's source. For λ = 1 this equals −Σ P ln
+/// Q, up to terms of P alone.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CrossEntropy {
-    /// Q.
+    /// The map's affinity, Q.
     pub map: MapAffinity,
-    /// Whether the sums that Q is divided by count a row's kernel with itself,
-    /// which is 1. The guide's SNE and TSNE do, and its affinities do not.
+    /// Whether the normalising sums include the kernel of a row with itself, which is 1. TorchDR's
+    /// SNE and TSNE include it, its affinities do not.
     pub count_itself: bool,
-    /// Whether pairs run in f32, which is four times as fast on most machines.
+    /// Whether pairs are computed in f32, which is four times as fast on most machines.
     pub single: bool,
 }
 
@@ -54,8 +55,9 @@ impl Loss for CrossEntropy {
         "cross-entropy"
     }
 
-    /// A gaussian's attraction grows with the distance without bound, by at most 8/n of it: a step of
-    /// 50 would multiply the distances of few rows until they are no numbers.
+    /// The attraction of a Gaussian kernel grows with the distance without bound, by at most 8/n of
+    /// the distance. A learning rate of 50 would make the distances of a few rows grow until they
+    /// overflow.
     fn least_step(&self, n: usize) -> f64 {
         let (MapAffinity::Normalized(kernel, _) | MapAffinity::Sinkhorn(kernel)) = self.map;
         match kernel {
@@ -72,7 +74,8 @@ impl Loss for CrossEntropy {
 
     fn toll(&self, n: usize, width: usize) -> (u64, f64) {
         let points = if self.single { Points::<f32>::bytes(n, width) } else { Points::<f64>::bytes(n, width) };
-        // The marginals, f, both factors, the sums, and the forces with one more.
+        // The marginals, f, both factors, the sums, and the forces with one more number for each
+        // row.
         let bytes = points + n as u64 * 8 * (6 + width as u64);
         let passes = match self.map {
             MapAffinity::Normalized(_, Normalization::All) => 1.0,
@@ -121,7 +124,7 @@ impl Objective for Prepared<'_> {
             return Ok(f64::NAN);
         }
         let attraction = attraction(self.weights, kernel, positions, width, progress)?;
-        // f's part of −Σ P ln Q.
+        // The contribution of f to −Σ P ln Q.
         let of_dual = sum(self.marginals.iter().zip(&self.dual).map(|(p, f)| 2.0 * p * f));
         Ok(strengths.attraction * (attraction - of_dual) + strengths.repulsion * repulsion)
     }
@@ -132,7 +135,7 @@ impl Objective for Prepared<'_> {
 }
 
 impl Prepared<'_> {
-    /// Adds the repulsion's gradient, times `strength`; gives the repulsion.
+    /// Adds the repulsion's gradient, times `strength`, to `gradient`; returns the repulsion.
     fn repel<F: Real, K: Kernel>(
         &mut self,
         points: &Points<F>,
@@ -177,7 +180,8 @@ impl Prepared<'_> {
         Ok(value)
     }
 
-    /// One pass does where all is divided by one number, which can come last.
+    /// The repulsion normalised over all entries. One pass is enough, because the divisor is one
+    /// number, which is applied at the end.
     fn repel_all<F: Real, K: Kernel>(
         &mut self,
         points: &Points<F>,
@@ -215,7 +219,8 @@ impl Prepared<'_> {
         Ok(mass * all.ln())
     }
 
-    /// Sinkhorn's passes from the f that is there; the factors a = e^f/n and b = e^f, and Σ Q.
+    /// Performs Sinkhorn's passes from the current f. Returns the factors a = e^f/n and b = e^f, up
+    /// to a common scale, and Σ Q.
     fn renew<F: Real, K: Kernel>(
         &mut self,
         points: &Points<F>,
@@ -251,7 +256,7 @@ impl Prepared<'_> {
     }
 }
 
-/// Σ_j k_ij b_j of every row, b = 1 where none is given.
+/// Computes Σ_j k_ij b_j of every row; b = 1 if `b` is not given.
 pub(super) fn kernel_sums<F: Real, K: Kernel>(
     points: &Points<F>,
     kernel: K,
@@ -275,7 +280,7 @@ pub(super) fn kernel_sums<F: Real, K: Kernel>(
                 }
             }),
         });
-        // A row's kernel with itself is exactly 1.
+        // The kernel of a row with itself is exactly 1.
         let own = if itself { 0.0 } else { b.map_or(1.0, |b| b[i].wide()) };
         out[0] = (total(lanes) - own).max(f64::MIN_POSITIVE);
     })
@@ -344,7 +349,7 @@ fn attract_dense<F: Real, K: Kernel>(
     })
 }
 
-/// Σ P (−ln k).
+/// Returns Σ P (−ln k).
 fn attraction(
     weights: &Weights<'_>,
     kernel: MapKernel,

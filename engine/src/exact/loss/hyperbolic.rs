@@ -1,9 +1,9 @@
-//! COSNE's loss (Guo, Guo, Yu 2022), in the Poincaré ball and in f64.
+//! CO-SNE's loss (Guo, Guo, Yu 2022), in the Poincaré ball and in f64.
 //!
-//! With D_ij = d_H(z_i, z_j)², q = γ/(D + γ²) and Y_i = d_H(z_i, 0)²:
-//! λ Σ P_ij (−ln q_ij) + ln Σ_ij q_ij + h · mean_i (|x_i|² − Y_i)².
-//! d_H is arccosh(A + 10⁻⁸), A_ij = 1 + 2|z_i − z_j|²/(α_i α_j), α = 1 − |z|².
-//! ∂A_ij/∂z_i = 4(z_i − z_j)/(α_i α_j) + 4|z_i − z_j|² z_i/(α_i² α_j).
+//! With D_ij = d_H(z_i, z_j)², q = γ/(D + γ²) and Y_i = d_H(z_i, 0)², the loss is λ Σ P_ij (−ln
+//! q_ij) + ln Σ_ij q_ij + h · mean_i (|x_i|² − Y_i)². d_H is arccosh(A + 10⁻⁸), A_ij = 1 + 2|z_i −
+//! z_j|²/(α_i α_j), α = 1 − |z|², and ∂A_ij/∂z_i = 4(z_i − z_j)/(α_i α_j) + 4|z_i − z_j|² z_i/(α_i²
+//! α_j).
 
 use super::{Loss, Objective, Strengths};
 use crate::Result;
@@ -14,12 +14,13 @@ use crate::exact::real::{LANES, ln, sum, total, wide};
 use crate::exact::weights::{Both, Weights};
 use crate::observe::Progress;
 
-/// The guide's COSNE objective.
+/// TorchDR's COSNE objective.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HyperbolicCauchy {
     /// γ, above 0. Default 2.
     pub gamma: f64,
-    /// h, how much a point's distance to the origin follows the length of its row; 0 or more. Default 1.
+    /// h, the weight of the term by which a point's distance to the origin follows the norm of its
+    /// row; not negative. Default 1.
     pub h: f64,
 }
 
@@ -85,7 +86,8 @@ impl Loss for HyperbolicCauchy {
     }
 }
 
-/// D, and dD/dA, of A ≥ 1. Near 1 both are finite thanks to the guide's 10⁻⁸.
+/// Returns D and dD/dA for A ≥ 1. Near A = 1 both are finite because of the added 10⁻⁸ (as in
+/// TorchDR).
 #[inline(always)]
 fn squared_distance(a: f64) -> (f64, f64) {
     let a = a + 1e-8;
@@ -110,7 +112,7 @@ impl Objective for Prepared<'_> {
         let rooms: Vec<f64> = positions.chunks_exact(width).map(room).collect();
         let gamma = self.options.gamma;
 
-        // Repulsion: Σ_j q²·dD/dA·∂A/∂z, the share of ∂A that goes along z_i, and Σ_j q.
+        // Repulsion: Σ_j q²·dD/dA·∂A/∂z, the part of ∂A in the direction of z_i, and Σ_j q.
         let mut push = vec![0.0; n * (width + 2)];
         each_row(&mut push, width + 2, progress, |i, out| {
             let (force, rest) = out.split_at_mut(width);
@@ -147,7 +149,7 @@ impl Objective for Prepared<'_> {
             let (distance, slope) = squared_distance(1.0 + 2.0 * length / rooms[i]);
             let gap = self.lengths[i] - distance;
             radii += gap * gap;
-            // dA = 4 z / (1 − |z|²)² at the origin's other end.
+            // For the origin as the other end, dA = 4 z / (1 − |z|²)².
             let radial = -2.0 * h * gap * slope * 4.0 / (rooms[i] * rooms[i]);
             for ((g, z), f) in gradient.iter_mut().zip(z).zip(row) {
                 *g += radial * z - scale * (f + row[width + 1] * z / rooms[i]);
@@ -222,7 +224,7 @@ impl Prepared<'_> {
         })
     }
 
-    /// Σ P (−ln q).
+    /// Returns Σ P (−ln q).
     fn attraction(&self, positions: &[f64], width: usize, rooms: &[f64], progress: &Progress<'_>) -> Result<f64> {
         let gamma = self.options.gamma;
         let mut rows = vec![0.0; rooms.len()];

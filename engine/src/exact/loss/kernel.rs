@@ -1,5 +1,4 @@
-//! The map's own affinities: a kernel of the squared distance, and what it is
-//! normalised by.
+//! Affinities of the map: a kernel of the squared distance, and its normalisation.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,9 +23,9 @@ pub enum MapKernel {
 }
 
 impl MapKernel {
-    /// exp(−d²), SNE's.
+    /// exp(−d²), as in SNE.
     pub const GAUSSIAN: MapKernel = MapKernel::Gaussian { sigma: 1.0 };
-    /// 1/(1 + d²), t-SNE's.
+    /// 1/(1 + d²), as in t-SNE.
     pub const STUDENT: MapKernel = MapKernel::Student { degrees_of_freedom: 1.0 };
 
     pub(super) fn check(&self) -> Result<()> {
@@ -36,7 +35,7 @@ impl MapKernel {
         }
     }
 
-    /// −ln of the kernel.
+    /// Returns −ln of the kernel.
     pub(super) fn cost(&self, square: f64) -> f64 {
         match *self {
             MapKernel::Gaussian { sigma } => square / sigma,
@@ -45,24 +44,24 @@ impl MapKernel {
     }
 }
 
-/// Q, as [`crate::exact::Matcher`] takes it: kernel and normalisation.
+/// The map's affinity Q: kernel and normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MapAffinity {
-    /// The kernel, normalised as the affinities of inputs are.
+    /// The kernel, normalised as an input affinity.
     Normalized(MapKernel, Normalization),
-    /// exp(f_i + f_j)·kernel/n with rows that sum to 1/n. f is warm: an
-    /// iteration goes on from the one before, by at most five passes.
+    /// exp(f_i + f_j)·kernel/n with rows that sum to 1/n. f is kept between iterations, each of
+    /// which updates f by at most five passes.
     ///
-    /// f is taken as constant in the gradient, as the guide does where it does
-    /// not unroll. In the cross-entropy + ΣQ that is exact once f has converged and
-    /// rows of P sum to 1/n; in the square loss it is not, there as here.
+    /// f is treated as constant in the gradient, as in TorchDR without unrolling. For the
+    /// cross-entropy plus ΣQ this is exact once f has converged and the rows of P sum to 1/n; for
+    /// the square loss it is an approximation, in TorchDR as here.
     Sinkhorn(MapKernel),
 }
 
 /// A kernel in either precision.
 pub(super) trait Kernel: Copy + Sync {
-    /// k(d²), and −d ln k / d(d²).
+    /// Returns k(d²) and −d ln k / d(d²).
     fn at<F: Real>(self, square: F) -> (F, F);
 }
 
@@ -79,7 +78,7 @@ impl Kernel for Gaussian {
     }
 }
 
-/// ν = 1.
+/// The Student kernel with ν = 1.
 #[derive(Clone, Copy)]
 pub(super) struct Cauchy;
 
@@ -106,7 +105,8 @@ impl Kernel for Student {
     }
 }
 
-/// Calls `$body` with `$kernel` as the kernel's own type, so that its loops are compiled for it.
+/// Evaluates `$body` with `$kernel` bound to the kernel's own type, so that loops are compiled for
+/// each type.
 macro_rules! with_kernel {
     ($of:expr, $kernel:ident => $body:expr) => {
         match $of {

@@ -1,9 +1,9 @@
-//! Losses: how far a map is from P, and which way is down. Each is a struct of
-//! its options, in a file of its own, that answers [`Loss`]; what it prepares
-//! once for an input is its [`Objective`].
+//! Losses: the difference between P and a map, with its gradient. Each loss is a struct of its
+//! options, in a file of its own, that implements [`Loss`]; the data that it prepares once for an
+//! input is its [`Objective`].
 //!
-//! All are of the guide's form, λ · attraction + repulsion, and all gradients
-//! are in closed form; the tests hold every one against finite differences.
+//! All losses have TorchDR's form λ · attraction + repulsion. All gradients are in closed form, and
+//! the tests compare each with finite differences.
 
 mod cross_entropy;
 mod hyperbolic;
@@ -21,48 +21,51 @@ use super::weights::Weights;
 use crate::Result;
 use crate::observe::Progress;
 
-/// What the attraction and the repulsion are multiplied by.
+/// The factors of the attraction and the repulsion.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Strengths {
     /// λ, the exaggeration of the attraction.
     pub attraction: f64,
-    /// The guide's `repulsion_strength`.
+    /// TorchDR's `repulsion_strength`.
     pub repulsion: f64,
 }
 
-/// How far a map is from P.
+/// A loss between P and a map.
 pub trait Loss: Send + Sync {
-    /// The loss's name.
+    /// Returns the loss's name.
     fn name(&self) -> &'static str;
 
-    /// Refuses options that do not fit.
+    /// Checks the options.
     ///
     /// # Errors
-    /// [`crate::Error::Config`] with the option, the number and what to do.
+    /// [`crate::Error::Config`] with the option, the value and a way to correct it.
     fn check(&self) -> Result<()>;
 
-    /// Whether maps lie in the Poincaré ball.
+    /// Returns whether maps lie in the Poincaré ball.
     fn hyperbolic(&self) -> bool {
         false
     }
 
-    /// Whether it is a sum of an attraction and a repulsion, of which the first can be exaggerated.
+    /// Returns whether the loss is a sum of an attraction and a repulsion, so that the attraction
+    /// can be exaggerated.
     fn exaggerates(&self) -> bool {
         true
     }
 
-    /// The least step that SGD takes by default for n rows. The guide's is 50.
+    /// Returns the least default learning rate of SGD for n rows. TorchDR's is 50.
     fn least_step(&self, _n: usize) -> f64 {
         50.0
     }
 
-    /// Bytes for n rows, and operations of an iteration over their pairs, of a map of `width` components.
+    /// Returns the bytes for n rows, and the operations of an iteration over all pairs of a map of
+    /// `width` components.
     fn toll(&self, n: usize, width: usize) -> (u64, f64);
 
-    /// Prepares for P, and the rows it was made of (n × dim; none where P was given).
+    /// Prepares the loss for P and the rows from which P was computed (n × dim; empty if P was
+    /// given).
     ///
     /// # Errors
-    /// If P does not suit, or the observer asked to stop.
+    /// If P does not suit the loss, or the observer asked to stop.
     fn prepare<'a>(
         &'a self,
         weights: &'a Weights<'a>,
@@ -72,13 +75,13 @@ pub trait Loss: Send + Sync {
     ) -> Result<Box<dyn Objective + 'a>>;
 }
 
-/// A loss, for one P.
+/// A loss, prepared for one P.
 pub trait Objective {
-    /// Writes the gradient at `positions` (n × width), and gives the loss where
-    /// `value` asks for it: that takes longer than the gradient.
+    /// Writes the gradient at `positions` (n × width). Returns the loss if `value` is set (which
+    /// takes longer than the gradient alone), else an arbitrary value.
     ///
     /// # Errors
-    /// If the observer asked to stop.
+    /// [`crate::Error::Cancelled`] if the observer asked to stop.
     fn evaluate(
         &mut self,
         positions: &[f64],
@@ -89,7 +92,8 @@ pub trait Objective {
         progress: &Progress<'_>,
     ) -> Result<f64>;
 
-    /// What the next evaluation begins with beside the positions, if anything: a checkpoint keeps it.
+    /// Returns the loss's own state beside the positions, if any. The state is part of a
+    /// checkpoint.
     fn memory(&mut self) -> Option<&mut Vec<f64>> {
         None
     }

@@ -1,9 +1,9 @@
 //! The square loss Σ (P_ij − Q_ij)², in f64.
 //!
-//! With G_ij = ∂loss/∂ln Q_ij = 2 (Q_ij − P_ij) Q_ij, what reaches ln k_ij
-//! through the normalisation is H_ij = G_ij − Q_ij c_i: c_i = n Σ_j G_ij where
-//! rows are normalised, Σ G where all is, and 0 otherwise. The gradient is
-//! −2 Σ_j (H_ij + H_ji) w_ij (z_i − z_j), with w = −d ln k/d(d²).
+//! Let G_ij = ∂loss/∂ln Q_ij = 2 (Q_ij − P_ij) Q_ij. Through the normalisation, the derivative by
+//! ln k_ij is H_ij = G_ij − Q_ij c_i, where c_i = n Σ_j G_ij if rows are normalised, Σ G if all
+//! entries are, and 0 otherwise. The gradient is −2 Σ_j (H_ij + H_ji) w_ij (z_i − z_j), with w = −d
+//! ln k/d(d²).
 
 use super::cross_entropy::{SINKHORN_PASSES, kernel_sums};
 use super::kernel::{Kernel, MapAffinity, MapKernel, with_kernel};
@@ -15,12 +15,12 @@ use crate::exact::real::{LANES, sum, total, wide};
 use crate::exact::weights::Weights;
 use crate::observe::Progress;
 
-/// Σ (P_ij − Q_ij)², pairs of a row with itself among them where Q counts them.
+/// Σ (P_ij − Q_ij)², including the pairs i = j.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SquareLoss {
-    /// Q.
+    /// The map's affinity, Q.
     pub map: MapAffinity,
-    /// Whether Q has a row's kernel with itself. The guide's affinities have not.
+    /// Whether Q includes the kernel of a row with itself. TorchDR's affinities do not.
     pub count_itself: bool,
 }
 
@@ -90,7 +90,7 @@ impl Objective for Prepared<'_> {
 }
 
 impl Prepared<'_> {
-    /// a and b with Q_ij = k_ij a_i b_j.
+    /// Returns a and b with Q_ij = k_ij a_i b_j.
     fn factors<K: Kernel>(
         &mut self,
         points: &Points<f64>,
@@ -134,7 +134,7 @@ impl Prepared<'_> {
         let n = self.weights.len();
         let (a, b) = self.factors(points, kernel, progress)?;
         let itself = self.options.count_itself;
-        // Without itself a row's kernel with itself is 0.
+        // Without `count_itself`, the kernel of a row with itself is 0.
         let kernel = |i: usize, start: usize, squares: &[f64; LANES]| {
             let (mut k, mut w) = ([0.0; LANES], [0.0; LANES]);
             for lane in 0..LANES {

@@ -1,4 +1,5 @@
-//! PHATE's loss: how much the map's distances differ from the potentials', as metric scaling has it.
+//! PHATE's loss: the stress of metric multidimensional scaling, between distances in the map and
+//! distances of the potentials.
 
 use super::{Loss, Objective, Strengths};
 use crate::exact::points::{Points, block};
@@ -7,7 +8,7 @@ use crate::exact::weights::Weights;
 use crate::observe::Progress;
 use crate::{Error, Result};
 
-/// What d² is at the least, so that distances have a slope: the guide's clamp.
+/// The least d², so that distances have a derivative: TorchDR's clamp.
 const LEAST: f64 = 1e-12;
 
 /// √(Σ (P_ij + |z_i − z_j|)² / Σ P_ij²), for P = −distances, in f64.
@@ -73,7 +74,7 @@ impl Objective for Prepared<'_> {
     ) -> Result<f64> {
         let points = Points::<f64>::new(positions, width);
         let n = self.weights.len();
-        // The force and the row's share of the loss.
+        // The force on each row, and the row's part of the loss.
         let mut out = vec![0.0; n * (width + 1)];
         self.weights.each(progress, &mut out, width + 1, |both, out| {
             let (force, share) = out.split_at_mut(width);
@@ -84,7 +85,7 @@ impl Objective for Prepared<'_> {
                     let mut factors = [0.0; LANES];
                     for lane in 0..LANES {
                         let square = squares[lane];
-                        // What fills up the last block is no pair.
+                        // The padding of the last block is no pair.
                         let there = if start + lane < n { 1.0 } else { 0.0 };
                         let distance = square.max(LEAST).sqrt();
                         let gap = f64::from(from[lane]) + distance;

@@ -1,4 +1,4 @@
-//! The guide's conformance table for affinities: marginals, entropy, symmetry.
+//! Tests of affinities from TorchDR's conformance table: marginals, entropy, symmetry.
 
 use super::{dense, iris, moons, noise};
 use crate::exact::{
@@ -12,13 +12,14 @@ fn rows_of(p: &[f64]) -> impl Iterator<Item = &[f64]> {
     p.chunks_exact(p.len().isqrt())
 }
 
-/// Largest |n Σ_j P_ij − 1|.
+/// Returns the largest |n Σ_j P_ij − 1|.
 fn marginal_error(p: &[f64]) -> f64 {
     let n = p.len().isqrt() as f64;
     rows_of(p).map(|row| (n * row.iter().sum::<f64>() - 1.0).abs()).fold(0.0, f64::max)
 }
 
-/// Largest distance of a row's entropy −Σ p (ln p − 1), p scaled by n, from ln(perplexity) + 1.
+/// Returns the largest difference of a row's entropy −Σ p (ln p − 1), p scaled by n, from
+/// ln(perplexity) + 1.
 fn entropy_error(p: &[f64], perplexity: f64) -> f64 {
     let n = p.len().isqrt() as f64;
     let entropy =
@@ -65,7 +66,7 @@ fn the_sparse_entropic_affinity_holds_the_nearest() {
     let full = dense(&Entropic { sparse: false, ..affinity.clone() }, &rows, 2, Cost::Sqeuclidean).expect("full");
     let kept = dense(&affinity, &rows, 2, Cost::Sqeuclidean).expect("kept");
     for (kept, full) in rows_of(&kept).zip(rows_of(&full)) {
-        // In a row of either, what is nearer weighs more.
+        // In every row, a nearer row has a larger weight.
         let out = full.iter().zip(kept).filter(|(_, k)| **k == 0.0).map(|(f, _)| *f).fold(0.0, f64::max);
         let least = full.iter().zip(kept).filter(|(_, k)| **k > 0.0).map(|(f, _)| *f).fold(f64::INFINITY, f64::min);
         assert!(out <= least, "{out} {least}");
@@ -74,7 +75,7 @@ fn the_sparse_entropic_affinity_holds_the_nearest() {
 
 #[test]
 fn entropic_rows_of_odd_data_are_calibrated_too() {
-    // Far from 0, on very different scales, and with many at one distance.
+    // Data far from 0, and data on very different scales.
     let far: Vec<f32> = noise(120, 3, 0.0, 4).iter().map(|x| x * 0.01 + 100.0).collect();
     let scales: Vec<f32> = noise(120, 3, 0.0, 5)
         .chunks(3)
@@ -93,7 +94,7 @@ fn entropic_rows_of_odd_data_are_calibrated_too() {
             );
         }
     }
-    // All at one distance: entropy cannot be lowered, and nothing becomes NaN.
+    // All rows at the same distance: the entropy cannot be lowered, and nothing may become NaN.
     let simplex: Vec<f32> = (0..20 * 20).map(|at| f32::from(u8::from(at % 21 == 0))).collect();
     for sparse in [true, false] {
         let affinity = Entropic { perplexity: 4.0, sparse, ..Entropic::default() };
@@ -119,7 +120,7 @@ fn symmetric_entropic_rows_have_their_sum_and_entropy_and_symmetry() {
             let p = dense(&affinity, &rows, 2, Cost::Sqeuclidean).expect("an affinity");
             assert_symmetric(&p);
             let (sum, entropy) = (marginal_error(&p), entropy_error(&p, 30.0));
-            // Adam with this step still swings after 3,000 iterations.
+            // Adam with this learning rate still oscillates after 3,000 iterations.
             let limit = if solver == DualSolver::Adam { 5e-3 } else { 2e-5 };
             assert!(sum < limit && entropy < limit, "{solver:?} {eps_square}: {sum:e} {entropy:e}");
         }
@@ -182,7 +183,7 @@ fn self_tuning_and_magic_have_their_sums() {
     assert_nonnegative(&p);
     assert_symmetric(&p);
     assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-5);
-    // Rows of either sum to 1, not 1/n.
+    // Rows of both affinities sum to 1, not to 1/n.
     let rows_sum = SelfTuning { normalization: Normalization::Rows, ..SelfTuning::default() };
     for affinity in [Box::new(rows_sum) as Box<dyn Affinity>, Box::new(Magic::default())] {
         let p = dense(affinity.as_ref(), &rows, 2, Cost::Sqeuclidean).expect("an affinity");
@@ -271,11 +272,11 @@ fn options_that_do_not_fit_are_refused_by_name() {
     }
     let told = PhateAffinity::default().check(30_000).expect_err("too many").to_string();
     assert!(told.contains("20000") && told.contains("stream") && told.contains("GiB"), "{told}");
-    // Rows that are too far for ε say so, rather than turn to NaN.
+    // Rows that are too far for ε cause an error, not NaN.
     let far = [0.0f32, 1e6, -1e9, 3e7];
     let outcome = dense(&Sinkhorn { eps: 1e-6, ..Sinkhorn::default() }, &far, 1, Cost::Sqeuclidean);
     assert!(outcome.is_err() || outcome.is_ok_and(|p| p.iter().all(|p| p.is_finite())));
-    // Copies leave no bandwidth.
+    // Duplicates leave no bandwidth above 0.
     let told = dense(&Magic::default(), &[1.0; 60], 3, Cost::Sqeuclidean).expect_err("no scale").to_string();
     assert!(told.contains("row 0") && told.contains("copies"), "{told}");
 }

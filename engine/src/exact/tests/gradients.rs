@@ -1,4 +1,4 @@
-//! Every loss's gradient against central differences in f64, for every kind of P.
+//! Compares every loss's gradient with central differences in f64, for every form of P.
 
 use super::{given, noise};
 use crate::exact::loss::{
@@ -15,7 +15,8 @@ fn positions(n: usize, width: usize, scale: f64) -> Vec<f64> {
     (0..(n * width) as u64).map(|i| (f64::from(unit(1, 9, i)) - 0.5) * scale).collect()
 }
 
-/// Largest difference between gradient and central differences, as a share of the gradient's largest entry.
+/// Returns the largest difference between gradient and central differences, relative to the
+/// gradient's largest entry.
 fn error(objective: &mut dyn Objective, positions: &[f64], width: usize) -> f64 {
     let progress = Progress::unheard();
     let mut gradient = vec![0.0; positions.len()];
@@ -38,7 +39,7 @@ fn error(objective: &mut dyn Objective, positions: &[f64], width: usize) -> f64 
     worst
 }
 
-/// P of each kind: closed form symmetric and not, dense symmetric and not, sparse.
+/// Returns P in every form: closed form symmetric and not, dense symmetric and not, sparse.
 fn inputs<'a>(costs: &'a Costs<'a>, n: usize, affinities: &'a [Box<dyn Affinity>]) -> Vec<(&'static str, Weights<'a>)> {
     let progress = Progress::unheard();
     let mut all: Vec<(&str, Weights<'a>)> =
@@ -63,7 +64,7 @@ fn affinities() -> Vec<Box<dyn Affinity>> {
 }
 
 fn check(loss: &dyn Loss, scale: f64, tolerance: f64, kinds: &[&str]) {
-    // Neither count is whole blocks of sixteen.
+    // None of these row counts is a multiple of sixteen.
     for (n, width) in [(37, 2), (21, 3), (50, 1)] {
         let rows = noise(n, 4, 0.0, 2);
         let costs = Costs::new(&rows, 4, Cost::Sqeuclidean);
@@ -130,7 +131,7 @@ fn in_f32_the_gradient_is_that_of_f64() {
 
 #[test]
 fn with_sinkhorns_dual_converged_the_gap_falls_as_its_gradient_says() {
-    // Exact where rows of P sum to 1/n, by the envelope theorem.
+    // Exact if the rows of P sum to 1/n, by the envelope theorem.
     let progress = Progress::unheard();
     let (n, width) = (37, 2);
     let rows = noise(n, 4, 0.0, 2);
@@ -141,7 +142,7 @@ fn with_sinkhorns_dual_converged_the_gap_falls_as_its_gradient_says() {
         let loss = CrossEntropy { map: MapAffinity::Sinkhorn(kernel), count_itself: false, single: false };
         let mut objective = loss.prepare(&weights, &rows, 4, &progress).expect("prepared");
         let ones = Strengths { attraction: 1.0, repulsion: 1.0 };
-        // As many passes as it takes, at every place.
+        // Repeated at every position until f has converged.
         let mut value = |at: &[f64], gradient: &mut [f64]| {
             let mut once = || objective.evaluate(at, width, ones, true, gradient, &progress).expect("a loss");
             (0..30).map(|_| once()).last().expect("a loss")
@@ -178,7 +179,7 @@ fn the_square_loss_falls_as_its_gradient_says() {
 #[test]
 fn the_hyperbolic_loss_falls_as_its_gradient_says() {
     for (gamma, h) in [(2.0, 1.0), (1.0, 0.01), (0.5, 0.0)] {
-        // Of the three components none is beyond 0.35, so all points lie in the ball.
+        // None of the three components exceeds 0.35, so all points lie in the ball.
         for scale in [0.02, 0.7] {
             check(&HyperbolicCauchy { gamma, h }, scale, 1e-6, &[]);
         }
@@ -196,6 +197,6 @@ fn the_stress_falls_as_its_gradient_says() {
         let found = error(objective.as_mut(), &positions(n, width, 10.0), width);
         assert!(found < 1e-7, "{width}: {found:e}");
     }
-    // And of a P that is not symmetric.
+    // Also for a P that is not symmetric.
     check(&Stress, 3.0, 1e-6, &["dense, directed"]);
 }

@@ -1,4 +1,4 @@
-//! The guide's conformance table for methods, and what holds of all of them.
+//! Tests of methods from TorchDR's conformance table, and properties of all methods.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ fn run(problem: &Problem, rows: &[f32], dim: usize) -> Result<Fit> {
     fit(problem, rows, dim, Run { hold: 0, state: None, keep: &mut |_| Ok(()) }, &Progress::unheard())
 }
 
-/// The table's: init normal, 100 iterations of Adam with a step of 1.
+/// The table's options: normal initialisation, 100 iterations of Adam with learning rate 1.
 fn quick() -> Descent {
     Descent { init: Start::Normal, optimizer: Optimizer::ADAM, lr: Some(1.0), max_iter: 100, ..Descent::default() }
 }
@@ -25,7 +25,7 @@ fn exaggerated() -> Descent {
     Descent { early_exaggeration: 12.0, ..quick() }
 }
 
-/// Every method, in some iterations.
+/// Returns every method, with few iterations.
 fn all() -> Vec<(&'static str, Problem)> {
     let entropic = Entropic { perplexity: 10.0, ..Entropic::default() };
     let dense = Entropic { sparse: false, ..entropic.clone() };
@@ -71,7 +71,7 @@ fn moons_come_apart() {
     }
 }
 
-/// Near what was measured; the raw rows have 0.31.
+/// Silhouettes slightly below those measured; the input rows have 0.31.
 const FLOORS: [(&str, f64); 4] = [("sne", 0.3), ("tsne", 0.35), ("tsnekhorn", 0.35), ("tsnekhorn, entropic", 0.28)];
 
 #[test]
@@ -82,7 +82,7 @@ fn iris_in_the_ball() {
     let map = map.fit(&rows, 4, &Progress::unheard()).expect("a map");
     let score = silhouette(&map.positions, 2, &labels);
     assert!(map.positions.chunks(2).all(|z| z[0].hypot(z[1]) < 1.0));
-    // 0.67 to 0.68 from three seeds.
+    // Measured: 0.67 to 0.68 with three seeds.
     assert!(score > 0.6, "{score}");
 }
 
@@ -135,7 +135,7 @@ fn a_run_that_was_stopped_anywhere_goes_on_to_the_same_map() {
             let begun = Run { hold: 0, state: None, keep: &mut keep };
             let stopped = fit(&problem, &rows, 2, begun, &Progress::unheard());
             assert!(matches!(stopped, Err(Error::Cancelled { .. })), "{name}");
-            // By way of the disk.
+            // Through the serialised form.
             let kept = serde_json::to_string(&last).expect("text");
             let state = serde_json::from_str(&kept).expect("a state");
             let rest = Run { hold: 1 << 20, state: Some(state), keep: &mut |_| Ok(()) };
@@ -148,7 +148,7 @@ fn a_run_that_was_stopped_anywhere_goes_on_to_the_same_map() {
     }
 }
 
-/// Stops at the n-th iteration, and counts what it was asked.
+/// An observer that counts events and stops at the n-th iteration.
 struct Impatient(AtomicUsize, usize);
 
 impl Observer for Impatient {
@@ -193,7 +193,7 @@ fn positions_that_are_given_are_begun_from() {
     let first = Descent { max_iter: 0, ..quick() };
     let start =
         Sne { descent: first, ..Sne::default() }.fit(&rows, 2, &Progress::unheard()).expect("a start").positions;
-    // Scaled by what they were scaled by already: any multiple begins at the same place.
+    // Given positions are rescaled, so any multiple of them starts at the same positions.
     let twice: Vec<f32> = start.iter().map(|x| x * 2.0).collect();
     let given = Sne { descent: Descent { init: Start::Positions(twice), ..quick() }, ..Sne::default() };
     let (a, b) = (normal.fit(&rows, 2, &Progress::unheard()), given.fit(&rows, 2, &Progress::unheard()));
@@ -254,7 +254,7 @@ fn an_enormous_threshold_ends_the_descent_at_once() {
         let begun = Run { hold: 0, state: None, keep: &mut keep };
         let map = fit(&problem, &rows, 2, begun, &Progress::unheard()).expect("a map");
         assert!(map.converged && map.iterations == 1, "{}", map.iterations);
-        // Whoever takes that up has nothing to do.
+        // A run that continues from a converged state does no iterations.
         let again = Run { hold: 0, state: Some(last), keep: &mut |_| panic!("another iteration") };
         assert_eq!(fit(&problem, &rows, 2, again, &Progress::unheard()).expect("the same"), map);
     }
@@ -303,7 +303,7 @@ fn a_matcher_takes_any_affinity_and_lowers_its_loss() {
             assert!((a - b).abs() < 1e-4 * a.abs().max(1e-3), "dense and sparse: {a} {b}");
         }
     }
-    // PCA of a dense one; a sparse one has no rows.
+    // PCA of a dense affinity; a sparse affinity has no rows for a PCA.
     let map = MapAffinity::Normalized(MapKernel::STUDENT, Normalization::All);
     assert!(run(&Matcher::new(Precomputed::from(dense), map).problem(), &[], 0).is_ok());
     let told = run(&Matcher::new(Precomputed::from(sparse), map).problem(), &[], 0).expect_err("no rows").to_string();
@@ -383,7 +383,7 @@ fn a_step_that_is_too_long_is_an_error_with_the_iteration() {
 
 #[test]
 fn the_step_and_the_momentum_follow_the_exaggeration() {
-    // With no attraction to speak of and one pair, the first step is lr · gradient.
+    // With negligible attraction and one pair, the first step is lr · gradient.
     let tsne = |max_iter| Tsne {
         affinity: Entropic { perplexity: 10.0, ..Entropic::default() },
         descent: Descent { max_iter, early_exaggeration_iter: 5, ..Tsne::default().descent },
@@ -409,7 +409,7 @@ fn what_a_problem_takes_is_said_beforehand() {
         let large = needs(&problem, 8_000, 64, 2, 0);
         assert!(small.needs.bytes() > 2_000 * 64 * 4, "{}", method.name());
         assert!(large.operations() > 10.0 * small.operations(), "{}", method.name());
-        // Only PHATE grows with the square.
+        // Only PHATE's memory grows with the square of the rows.
         let growth = large.needs.bytes() as f64 / small.needs.bytes() as f64;
         assert_eq!(growth > 5.0, method.name() == "phate", "{}: {growth}", method.name());
         let held = needs(&problem, 2_000, 64, 2, u64::MAX);

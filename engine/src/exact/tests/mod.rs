@@ -1,5 +1,5 @@
-//! Tests of the exact methods as a whole: the guide's conformance table, row by
-//! row (`affinities`, `methods`), and gradients against finite differences (`gradients`).
+//! Tests of the exact methods as a whole: TorchDR's conformance table, row by row (`affinities`,
+//! `methods`), and gradients against finite differences (`gradients`).
 
 mod affinities;
 mod gradients;
@@ -11,10 +11,11 @@ use crate::Result;
 use crate::observe::Progress;
 use crate::random::unit;
 
-/// Two half circles with noise, as scikit-learn's `make_moons`; and which half each is of.
+/// Returns two half circles with noise, as scikit-learn's `make_moons`, and the half circle of each
+/// point.
 fn moons(n: usize, noise: f64) -> (Vec<f32>, Vec<usize>) {
     let normal = |i: u64| {
-        // Of twelve uniform numbers; near enough.
+        // The sum of twelve uniform numbers is close enough to normal.
         (0..12).map(|k| f64::from(unit(0, 5, i * 12 + k))).sum::<f64>() - 6.0
     };
     let half = n / 2;
@@ -26,12 +27,12 @@ fn moons(n: usize, noise: f64) -> (Vec<f32>, Vec<usize>) {
     (rows.collect(), (0..n).map(|i| usize::from(i >= half)).collect())
 }
 
-/// Independent normal numbers around `mean`.
+/// Returns independent, approximately normal numbers around `mean`.
 fn noise(n: usize, dim: usize, mean: f32, seed: u64) -> Vec<f32> {
     (0..(n * dim) as u64).map(|i| mean + (0..12).map(|k| unit(seed, 6, i * 12 + k)).sum::<f32>() - 6.0).collect()
 }
 
-/// Fisher's iris flowers: 150 × 4, and their species.
+/// Returns Fisher's iris data, 150 × 4, and the species.
 fn iris() -> (Vec<f32>, Vec<usize>) {
     let mut rows = Vec::new();
     let mut labels = Vec::new();
@@ -43,14 +44,14 @@ fn iris() -> (Vec<f32>, Vec<usize>) {
     (rows, labels)
 }
 
-/// P as n × n numbers.
+/// Returns P as n × n numbers.
 fn dense(affinity: &dyn Affinity, rows: &[f32], dim: usize, cost: Cost) -> Result<Vec<f64>> {
     let costs = Costs::new(rows, dim, cost);
     let weights = affinity.solve(&costs, &Progress::unheard())?;
     Ok(weights.to_dense(&Progress::unheard())?.into_iter().map(f64::from).collect())
 }
 
-/// Mean silhouette of points with labels, as scikit-learn defines it.
+/// Returns the mean silhouette of labelled points, as scikit-learn defines it.
 fn silhouette(points: &[f32], width: usize, labels: &[usize]) -> f64 {
     let n = labels.len();
     let groups = labels.iter().max().expect("labels") + 1;
@@ -68,7 +69,7 @@ fn silhouette(points: &[f32], width: usize, labels: &[usize]) -> f64 {
     scores.sum::<f64>() / n as f64
 }
 
-/// A symmetric matrix that sums to 1, with nothing on its diagonal.
+/// Returns a symmetric matrix that sums to 1, with a zero diagonal.
 fn given(n: usize, seed: u64) -> Dense {
     let mut values = vec![0f32; n * n];
     for i in 0..n {
