@@ -1,4 +1,4 @@
-//! The planner: checks a [`Config`] against the data's shape, and computes every number that the stages need,
+//! The planner: checks a [`Config`] against the data's shape, and computes every parameter that the stages need,
 //! once.
 //!
 //! What must hold: everything that can change the map (lists, sample, epochs) depends only on the data's shape
@@ -49,8 +49,8 @@ const NARROW: u64 = 1 << 23;
 /// The smallest mean number of rows in a list, where the search goes by lists: the fixed costs of each row and
 /// list are a small share of the time only if lists are long.
 const LIST_ROWS: u64 = 200;
-/// The largest number of rows. Row numbers are u32; the last few millions are left to block numbers that are
-/// rounded up.
+/// The largest number of rows. Row numbers are u32; the last few millions are left for numbers of rows that are
+/// rounded up to whole blocks.
 const MOST_ROWS: u64 = 4_000_000_000;
 /// Dimension above which the covariance matrix is too large, and PCA is incremental.
 pub(crate) const WIDE: usize = 2048;
@@ -72,7 +72,7 @@ const SCORED: usize = 15;
 /// budget.
 pub const BLOCK_ROWS: u32 = 16_384;
 
-/// The numbers of the index stage.
+/// The parameters of the index stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct IndexPlan {
     /// Whether all pairs are compared, and the stored index is an exact one (Flat).
@@ -87,7 +87,7 @@ pub struct IndexPlan {
     pub shard_rows: usize,
 }
 
-/// The numbers of the neighbors stage.
+/// The parameters of the neighbors stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NeighborsPlan {
     /// Number of rows (queries) that are compared with the lists together.
@@ -96,7 +96,7 @@ pub struct NeighborsPlan {
     pub portion_rows: usize,
 }
 
-/// The numbers for bringing a graph into another order of rows.
+/// The parameters for bringing a graph into another order of rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ExchangePlan {
     /// Number of buckets on disk.
@@ -105,7 +105,7 @@ pub struct ExchangePlan {
     pub buffer_bytes: u64,
 }
 
-/// The numbers of the affinity stage.
+/// The parameters of the affinity stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AffinityPlan {
     /// Bytes for the incoming edges of a run of rows.
@@ -114,7 +114,7 @@ pub struct AffinityPlan {
     pub buffer_bytes: u64,
 }
 
-/// The numbers of the layout stage.
+/// The parameters of the layout stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LayoutPlan {
     /// Number of epochs (passes over the edges).
@@ -125,7 +125,7 @@ pub struct LayoutPlan {
     pub checkpoint: Duration,
 }
 
-/// The numbers of an exact method.
+/// The parameters of an exact method.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ExactPlan {
     /// Bytes of the input affinity P that are kept in memory rather than recomputed in each iteration.
@@ -151,7 +151,7 @@ pub struct StagePlan {
     pub spills: Option<String>,
 }
 
-/// All numbers of a run. Only [`Config::plan`] makes a plan, and a plan is read-only outside this crate,
+/// All parameters of a run. Only [`Config::plan`] makes a plan, and a plan is read-only outside this crate,
 /// because the plan identifies a run's directory.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
@@ -174,22 +174,22 @@ pub struct Plan {
     pub(crate) threads: usize,
     /// Number of rows read at a time.
     pub(crate) batch_rows: usize,
-    /// The numbers of the index stage.
+    /// The parameters of the index stage.
     pub(crate) index: IndexPlan,
-    /// The numbers of the neighbors stage.
+    /// The parameters of the neighbors stage.
     pub(crate) neighbors: NeighborsPlan,
-    /// The numbers for reading a given graph, or for writing the run's graph in the source's order.
+    /// The parameters for reading a given graph, or for writing the run's graph in the source's order.
     pub(crate) exchange: ExchangePlan,
-    /// The numbers of the affinity stage.
+    /// The parameters of the affinity stage.
     pub(crate) affinity: AffinityPlan,
-    /// The numbers of the layout stage.
+    /// The parameters of the layout stage.
     pub(crate) layout: LayoutPlan,
-    /// The numbers of an exact method, which has neither lists nor edges; `index`, `neighbors`, `exchange` and
+    /// The parameters of an exact method, which has neither lists nor edges; `index`, `neighbors`, `exchange` and
     /// `affinity` are then unused.
     pub(crate) exact: Option<ExactPlan>,
     /// Memory, disk space and traffic of each stage.
     pub(crate) stages: Vec<StagePlan>,
-    /// Notes for the user on how the numbers were chosen. A run reports them again.
+    /// Notes for the user on how the parameters were chosen. A run reports them again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) notes: Vec<Remark>,
 }
@@ -200,7 +200,7 @@ impl AsRef<[StagePlan]> for Plan {
     }
 }
 
-/// The numbers of a plan that depend on the budget. These numbers change where bytes are stored and in what
+/// The parameters of a plan that depend on the budget. These parameters change where bytes are stored and in what
 /// portions bytes are read and written, but never the result.
 #[expect(missing_docs, reason = "as in the parts of the plan")]
 #[derive(Debug)]
@@ -247,32 +247,32 @@ impl Plan {
         self.batch_rows
     }
 
-    /// Returns the numbers of the index stage.
+    /// Returns the parameters of the index stage.
     pub fn index(&self) -> &IndexPlan {
         &self.index
     }
 
-    /// Returns the numbers of the neighbors stage.
+    /// Returns the parameters of the neighbors stage.
     pub fn neighbors(&self) -> &NeighborsPlan {
         &self.neighbors
     }
 
-    /// Returns the numbers for reading a given graph, or for writing the run's graph in the source's order.
+    /// Returns the parameters for reading a given graph, or for writing the run's graph in the source's order.
     pub fn exchange(&self) -> &ExchangePlan {
         &self.exchange
     }
 
-    /// Returns the numbers of the affinity stage.
+    /// Returns the parameters of the affinity stage.
     pub fn affinity(&self) -> &AffinityPlan {
         &self.affinity
     }
 
-    /// Returns the numbers of the layout stage.
+    /// Returns the parameters of the layout stage.
     pub fn layout(&self) -> &LayoutPlan {
         &self.layout
     }
 
-    /// Returns the numbers of an exact method; `None` for a streamed method.
+    /// Returns the parameters of an exact method; `None` for a streamed method.
     pub fn exact(&self) -> Option<&ExactPlan> {
         self.exact.as_ref()
     }
@@ -282,12 +282,12 @@ impl Plan {
         &self.stages
     }
 
-    /// Returns the notes for the user on how the numbers were chosen.
+    /// Returns the notes for the user on how the parameters were chosen.
     pub fn notes(&self) -> &[Remark] {
         &self.notes
     }
 
-    /// Returns the numbers that depend on the budget, for tests that must take every code path.
+    /// Returns the parameters that depend on the budget, for tests that must take every code path.
     pub fn portions(&mut self) -> Portions<'_> {
         Portions {
             shard_rows: &mut self.index.shard_rows,
@@ -426,7 +426,7 @@ impl BatchSize {
 }
 
 impl Config {
-    /// Checks the config against the data's shape and computes every number of the run.
+    /// Checks the config against the data's shape and computes every parameter of the run.
     ///
     /// # Errors
     /// [`Error::Config`] names the option that is wrong, [`Error::Data`] what is wrong with the data, and
@@ -497,7 +497,7 @@ fn check_rows(rows: u64) -> Result<()> {
 }
 
 impl Plan {
-    /// Computes every number from settings that were checked against the input.
+    /// Computes every parameter from settings that were checked against the input.
     fn decide(settings: Settings, notes: Vec<Remark>, input: &Input, map: bool) -> Result<Plan> {
         let Shape { rows, dim } = input.shape;
         let threads = threads(settings.threads);
@@ -742,7 +742,7 @@ impl Plan {
         if self.shape.dim > 0 { crate::index::ListTable::bytes(self.index.lists, self.shape.dim) } else { 0 }
     }
 
-    /// Returns the memory of each stage with the current numbers.
+    /// Returns the memory of each stage with the current parameters.
     fn needs(&self) -> Vec<(Stage, Needs)> {
         let mut stages = Vec::new();
         if self.exact.is_some() {
@@ -891,7 +891,7 @@ impl Plan {
         }
     }
 
-    /// Returns what each stage takes, reads, writes and leaves, once all numbers are known.
+    /// Returns what each stage takes, reads, writes and leaves, once all parameters are known.
     fn describe(&self) -> Vec<StagePlan> {
         if self.exact.is_some() {
             return self.describe_exact();
