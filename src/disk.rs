@@ -1,7 +1,7 @@
-//! How fast a disk is, tried with a file that nobody sees.
+//! Measures the speed of a disk with an unnamed temporary file.
 //!
-//! What must hold: nothing stays, whatever happens; it takes no longer than
-//! some tenths of a second; where it cannot be tried there is no figure.
+//! What must hold: no file remains, whatever happens; the measurement takes at most some tenths of
+//! a second; if a measurement is not possible, there is no result.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -12,20 +12,20 @@ use lowland_engine::estimate::DiskRates;
 
 const PORTION: usize = 4 << 20;
 const PORTIONS: usize = 8;
-/// Writing, or reading, ends with the portion that is under way after so long.
+/// After this time, writing or reading ends with the current portion.
 const ENOUGH: Duration = Duration::from_millis(250);
-/// A disk with less room than this is left in peace.
+/// The least free space for a measurement.
 const LEAST_ROOM: u64 = 256 << 20;
 
-/// Tries the disk that `directory` is on, of which `free` bytes are free. The
-/// system can keep `kept` bytes of files in memory.
+/// Measures the disk of `directory`, which has `free` free bytes. The operating system can cache
+/// `kept` bytes of files in memory.
 pub(crate) fn rates(directory: &Path, free: u64, kept: u64) -> Option<DiskRates> {
     if free < LEAST_ROOM {
         return None;
     }
     let path = directory.join(format!(".lowland-{}.tmp", std::process::id()));
     let mut file = File::options().read(true).write(true).create_new(true).open(&path).ok()?;
-    // Without a name it goes with the handle, even if this process is killed.
+    // A file without a name is removed with its handle, even if the process is killed.
     let unnamed = std::fs::remove_file(&path).is_ok();
     let rates = measure(&mut file);
     if !unnamed {
@@ -36,9 +36,9 @@ pub(crate) fn rates(directory: &Path, free: u64, kept: u64) -> Option<DiskRates>
     Some(DiskRates { read, write, kept })
 }
 
-/// Bytes a second, written and read.
+/// Returns bytes per second of writing and of reading.
 fn measure(file: &mut File) -> std::io::Result<(f64, f64)> {
-    // Some disks compress: zeros would tell nothing.
+    // Pseudo-random bytes, because some file systems compress.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut portion = vec![0u8; PORTION];
     for word in portion.as_chunks_mut::<8>().0 {
@@ -55,7 +55,7 @@ fn measure(file: &mut File) -> std::io::Result<(f64, f64)> {
         file.write_all(&portion)?;
         written += 1;
         if written % 2 == 0 {
-            // What only lies in memory is not written yet, however fast that was.
+            // Synced, so that writing to the page cache is not measured.
             file.sync_data()?;
         }
     }
@@ -71,7 +71,8 @@ fn measure(file: &mut File) -> std::io::Result<(f64, f64)> {
     Ok((write, rate(read, began)))
 }
 
-/// Asks the system to forget what it has of the file, so that the disk is read.
+/// Asks the operating system to drop the file from the page cache, so that reading measures the
+/// disk.
 #[cfg(target_os = "linux")]
 fn forget(file: &File) {
     use std::os::fd::AsRawFd;
@@ -82,7 +83,7 @@ fn forget(file: &File) {
     }
 }
 
-/// Here memory is read: a figure that is too good, where few runs are made.
+/// Without this call the page cache is read, so the result is too high. Few runs use such systems.
 #[cfg(not(target_os = "linux"))]
 fn forget(_: &File) {}
 

@@ -1,4 +1,4 @@
-//! What can go wrong for a user of the facade, and whose fault it is.
+//! The errors of this crate, and whether the input is at fault.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -7,34 +7,35 @@ use lowland_engine::size;
 
 use crate::picture::PictureError;
 
-/// The result of this crate's calls.
+/// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A failure of a job. One line of text each, with the place and the way out.
+/// A failed job. The text is one line, with the place of the error and the way out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The engine, or the bytes below it.
+    /// An error of the engine or of reading and writing files.
     #[error(transparent)]
     Engine(#[from] lowland_engine::Error),
-    /// A job that cannot be done as it was put.
+    /// A job that cannot be done as specified.
     #[error("{what}")]
     Job {
-        /// What is wrong, and what to do.
+        /// What is wrong, and how to correct it.
         what: String,
     },
-    /// A filesystem without the room that the run will need.
+    /// A file system without enough free space for the run.
     #[error("{}: the run will need {} there, and {} are free; make space, choose another --run-dir, or keep fewer \
              stages (--keep-stages none)", directory.display(), size(*needed), size(*free))]
     Space {
         /// The run directory.
         directory: PathBuf,
-        /// Bytes that are still to be written at the run's fullest, about.
+        /// The approximate number of bytes that are still to be written when the run takes the most
+        /// space.
         needed: u64,
-        /// Bytes that are free.
+        /// Free bytes.
         free: u64,
     },
-    /// A run that is done, of which warnings were to be errors.
+    /// A finished run with warnings that the caller treats as errors.
     #[error("{} is written, but the run warned: {}", output.display(), warnings.join(", "))]
     Warned {
         /// The map.
@@ -42,20 +43,20 @@ pub enum Error {
         /// The warnings' kinds.
         warnings: Vec<String>,
     },
-    /// A column that gives no colours.
+    /// A column that cannot be used for colours.
     #[error("{}: cannot colour by column \"{column}\": {why}", path.display())]
     Color {
         /// The file.
         path: PathBuf,
         /// The column.
         column: String,
-        /// What is wrong with it, and what to do.
+        /// What is wrong with the column, and how to correct it.
         why: String,
     },
     /// The picture could not be written.
     #[error("{error}: {}", because(error))]
     Picture {
-        /// Which picture, and why.
+        /// The picture's path, and the cause.
         #[from]
         error: PictureError,
     },
@@ -68,12 +69,12 @@ impl From<lowland_io::Error> for Error {
 }
 
 impl Error {
-    /// A job that cannot be done as it was put.
+    /// Returns the error of a job that cannot be done as specified.
     pub(crate) fn job(what: impl Into<String>) -> Self {
         Error::Job { what: what.into() }
     }
 
-    /// Whether what was asked or given, rather than the machine or lowland, is at fault.
+    /// Returns whether the options or the input, rather than the machine or lowland, are at fault.
     pub fn is_bad_input(&self) -> bool {
         use lowland_engine::Error as Engine;
         match self {
@@ -92,17 +93,17 @@ impl Error {
         }
     }
 
-    /// Whether the observer stopped the job.
+    /// Returns whether the observer stopped the job.
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Error::Engine(lowland_engine::Error::Cancelled { .. }))
     }
 
-    /// Whether the operating system refused something, such as to open a file.
+    /// Returns whether an operation of the operating system failed, such as opening a file.
     pub fn is_system(&self) -> bool {
         self.system().is_some()
     }
 
-    /// Whether a file system is full, or a quota or limit of sizes reached.
+    /// Returns whether a file system is full, or a quota or file size limit was reached.
     pub fn is_no_space(&self) -> bool {
         let full = |e: &std::io::Error| {
             matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
@@ -110,7 +111,7 @@ impl Error {
         self.system().is_some_and(full)
     }
 
-    /// The operating system's own answer, where it is the cause.
+    /// Returns the operating system's error, if that is the cause.
     fn system(&self) -> Option<&std::io::Error> {
         match self {
             Error::Engine(lowland_engine::Error::Io(lowland_io::Error::Io { source, .. })) => Some(source),

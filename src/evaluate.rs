@@ -1,9 +1,8 @@
-//! A map at rest, and the vectors, labels and graph that it is compared with,
-//! become scores: what is read, and whether the rows belong together. The
-//! scores themselves are [`lowland_engine::evaluate`]'s.
+//! Evaluates a map file against vectors, labels and a graph in files: reads the inputs and checks
+//! that their rows correspond. The scores are computed by [`lowland_engine::evaluate`].
 //!
-//! What must hold: all inputs are tables of the same rows in the same order;
-//! what can be seen to differ is refused before anything is compared.
+//! What must hold: all inputs are tables of the same rows in the same order; visible differences
+//! are refused before anything is compared.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -22,54 +21,54 @@ use crate::job::Graph;
 use crate::plot::texts;
 use crate::{Error, Result};
 
-/// Rows of texts that are read at a time.
+/// Rows of text columns read at a time.
 const TEXT_ROWS: usize = 8192;
 
-/// What is evaluated. Fill in the fields, then [`run`](Evaluation::run).
+/// An evaluation. Fill in the fields, then call [`run`](Evaluation::run).
 pub struct Evaluation {
-    /// The map, as [`open_map`] opens it.
+    /// The map, as opened by [`open_map`].
     pub map: Arc<dyn Source>,
-    /// The vectors that it was made from, row for row.
+    /// The vectors from which the map was made, in the same row order.
     pub source: Option<Arc<dyn Source>>,
-    /// A kNN graph of the vectors whose recall is asked for.
+    /// A kNN graph of the vectors whose recall is measured.
     pub graph: Option<Graph>,
-    /// Columns of labels, of the map or else of the source.
+    /// Columns of labels, in the map or else in the source.
     pub labels: Vec<String>,
-    /// A column of weights for the silhouette, of the map or else of the source.
+    /// A column of weights for the silhouette, in the map or else in the source.
     pub weights: Option<String>,
-    /// A column that both have, and that names the rows. By default the map's first column is
-    /// compared, where the source has it too, and row numbers in `id` are looked at.
+    /// A column with the rows' ids that both tables have. By default the map's first column is
+    /// compared if the source has it too, and row numbers in a column `id` must ascend.
     pub id: Option<String>,
-    /// What is done with rows of the source that cannot be measured: refused, or left out of all
-    /// tables. Rows of the map without coordinates always are.
+    /// How unusable rows of the source are handled: refused, or left out of all tables. Rows of the
+    /// map without coordinates are always left out.
     pub invalid: Invalid,
-    /// How it is done.
+    /// The options of the evaluation.
     pub config: Config,
 }
 
-/// Opens a map: `coordinates` says in which columns it is (as [`open`](crate::open) has it), by
-/// default [`Coordinates::Usual`] ones. An `.npy` is taken whole.
+/// Opens a map. `coordinates` names the columns (with the syntax of [`open`](crate::open)); by
+/// default the [`Coordinates::Usual`] ones. An `.npy` is taken whole.
 ///
 /// # Errors
-/// Where there is none, or no such columns.
+/// If there is no file, or no such columns.
 pub fn open_map(path: &Path, coordinates: Option<&str>) -> Result<Arc<dyn Source>> {
     let coordinates = coordinates.map_or(Coordinates::Usual, |asked| Coordinates::Asked(asked.into()));
     Ok(lowland_io::open_map(&path.to_string_lossy(), &coordinates)?.into())
 }
 
-/// What the tables have in common.
+/// The rows that all tables have in common.
 struct Common {
-    /// The tables, of these rows only.
+    /// The tables, restricted to these rows.
     tables: Evaluation,
-    /// The graph's rows that are among them, where not all are.
+    /// The graph's rows that are among them; `None` if all are.
     graph_rows: Option<Arc<RowSet>>,
-    /// Rows of the map that are not, for they have no coordinates.
+    /// The number of rows of the map that are left out because they have no coordinates.
     without_coordinates: u64,
-    /// Rows of the source that are not.
+    /// The rows of the source that are left out.
     invalid: Option<LeftOut>,
 }
 
-/// Of the rows in `set`, one of `all` rows, those that `keep` says.
+/// Returns the rows of `set`, a set of `all` rows, for which `keep` holds.
 fn keep_of(set: &RowSet, all: u64, keep: impl Fn(u64) -> bool) -> RowSet {
     let mut kept = RowSetBuilder::new(all);
     (0..all).filter(|&row| !(set.contains(row) && keep(row))).for_each(|row| kept.remove(row));
@@ -77,7 +76,7 @@ fn keep_of(set: &RowSet, all: u64, keep: impl Fn(u64) -> bool) -> RowSet {
 }
 
 impl Evaluation {
-    /// An evaluation with default settings of a map alone.
+    /// Returns an evaluation of a map alone, with default settings.
     pub fn new(map: Arc<dyn Source>) -> Self {
         Evaluation {
             map,
@@ -91,15 +90,15 @@ impl Evaluation {
         }
     }
 
-    /// Checks what can be checked before anything is read, and decides every number, as if there
-    /// were few labels: how many there are is not known before they are read.
+    /// Checks everything that can be checked without reading rows, and decides every parameter. The
+    /// number of labels is not known yet and is assumed to be small.
     ///
     /// # Errors
-    /// Names the option, the inputs that differ in rows, the column that is not there, or the
-    /// smallest budget that would do.
+    /// Name the invalid option, the inputs whose numbers of rows differ, the missing column, or the
+    /// smallest sufficient budget.
     pub fn plan(&self) -> Result<evaluate::Plan> {
         let rows = self.map.shape().rows;
-        // How many rows will be left of the source is not known yet.
+        // If rows are left out, the number of remaining rows is not known yet.
         let of_source = self.source.as_ref().filter(|_| self.invalid == Invalid::Error);
         let of_source = of_source.map(|source| ("the source", source.shape().rows));
         let of_graph = self.graph.as_ref().filter(|_| self.invalid == Invalid::Error);
@@ -114,7 +113,7 @@ impl Evaluation {
         }
         for column in self.labels.iter().chain(&self.weights) {
             let table = self.table_of(column)?;
-            // One type over all files, from their headers.
+            // The common type over all files, from their headers.
             let schema = table.column_schema(std::slice::from_ref(column))?;
             let kind = schema.field(0).data_type();
             let plain = if let DataType::Dictionary(_, values) = kind { values } else { kind };
@@ -137,7 +136,7 @@ impl Evaluation {
     fn planned(&self, labels: Vec<usize>, graph_k: Option<usize>) -> Result<evaluate::Plan> {
         let (shape, source) = (self.map.shape(), self.source.as_ref());
         let held = self.map.held_bytes().max(source.map_or(0, |source| source.held_bytes()));
-        // Of rows that are left out each table may know.
+        // Each table may need a set of the remaining rows.
         let held =
             held + 2 * (RowSet::bytes(shape.rows) + source.map_or(0, |source| RowSet::bytes(source.shape().rows)));
         let input = Input {
@@ -152,12 +151,11 @@ impl Evaluation {
         Ok(self.config.plan(&input)?)
     }
 
-    /// Reads the map and the labels, and takes all scores.
+    /// Reads the map and the labels, and computes all scores.
     ///
     /// # Errors
-    /// Those of [`plan`](Evaluation::plan); a map with a number that is none, labels or weights
-    /// that are none, or rows in another order than the source's, each with its place; and
-    /// those of the engine.
+    /// Those of [`plan`](Evaluation::plan); non-finite coordinates, invalid labels or weights, and
+    /// rows in another order than the source's, each with its place; errors of the engine.
     pub fn run(&self, observer: &dyn Observer) -> Result<evaluate::Report> {
         self.plan()?;
         let before = self.fingerprints()?;
@@ -186,8 +184,8 @@ impl Evaluation {
         }
     }
 
-    /// The tables without the rows that have no coordinates in the map, or that the source cannot
-    /// be measured by where those are to be left out. A map made without them may lack them itself.
+    /// Restricts the tables to the rows that have coordinates in the map and, if requested, a
+    /// usable vector in the source. A map that was made without unusable rows may lack them.
     fn common(&self, observer: &dyn Observer) -> Result<Common> {
         let rows = self.map.shape().rows;
         let there = self.with_coordinates(observer)?;
@@ -209,7 +207,7 @@ impl Evaluation {
             of_source = Some(found.rows);
         }
         let (of_map, of_source) = match of_source {
-            // The map lacks them already.
+            // The map does not contain the unusable rows.
             Some(placed) if placed.all() != rows => {
                 let both = keep_of(&placed, placed.all(), |row| there.contains(placed.rank(row)));
                 (there, both)
@@ -254,7 +252,7 @@ impl Evaluation {
         Ok(Common { tables, graph_rows, without_coordinates, invalid })
     }
 
-    /// The rows of the map that have a coordinate, or several, and not none but nulls and NaN.
+    /// Returns the rows of the map whose coordinates are not all null or NaN.
     fn with_coordinates(&self, observer: &dyn Observer) -> Result<RowSet> {
         let shape = self.map.shape();
         let mut there = RowSetBuilder::new(shape.rows);
@@ -269,7 +267,7 @@ impl Evaluation {
         Ok(there.finish())
     }
 
-    /// Hands all rows of the map, in portions, to `each(first, values)`.
+    /// Calls `each(first, values)` with all rows of the map, in portions.
     fn each_position(&self, observer: &dyn Observer, each: &mut dyn FnMut(u64, &[f32]) -> Result<()>) -> Result<()> {
         let shape = self.map.shape();
         let mut values = vec![0f32; READ_ROWS.min(shape.rows as usize) * shape.dim];
@@ -295,14 +293,14 @@ impl Evaluation {
         self.map.locate(0).path.display().to_string()
     }
 
-    /// The table that has a column: the map, or else the source.
+    /// Returns the table that has a column: the map, or else the source.
     fn table_of(&self, column: &str) -> Result<&dyn Source> {
         let has = |table: &&dyn Source| table.columns().iter().any(|name| name == column);
         let tables = [Some(self.map.as_ref()), self.source.as_deref()];
         if let Some(table) = tables.into_iter().flatten().find(has) {
             return Ok(table);
         }
-        // A column that some of the source's files have is missing in others, which its error names.
+        // A column that only some of the source's files have: the error names a file without it.
         if let Some(source) = &self.source
             && let Err(error @ lowland_io::Error::Format { .. }) = source.column_schema(&[column.to_string()])
         {
@@ -317,7 +315,7 @@ impl Evaluation {
         Err(Error::job(format!("{path}: no column \"{column}\"; the map's are {map}{}", source.unwrap_or_default())))
     }
 
-    /// Hands a table's column, in portions, to `each(first, values)`.
+    /// Calls `each(first, values)` with a column of a table, in portions.
     fn column(
         &self,
         table: &dyn Source,
@@ -349,7 +347,7 @@ impl Evaluation {
         Ok(points)
     }
 
-    /// Labels get their codes in the order in which they come.
+    /// Reads a column of labels. Codes are assigned in order of appearance.
     fn read_labels(&self, column: &str, observer: &dyn Observer) -> Result<Labels> {
         let table = self.table_of(column)?;
         let mut codes = Vec::with_capacity(table.shape().rows as usize);
@@ -357,7 +355,7 @@ impl Evaluation {
         let mut bytes = 0;
         self.column(table, column, observer, &mut |first, values| {
             let wrong = |why: String| Err(Error::job(format!("{}: --labels {column}: {why}", self.path())));
-            // pandas writes what is missing as NaN.
+            // pandas writes missing values as NaN.
             let floats = values.data_type().is_floating();
             let values = match texts(values) {
                 Ok(texts) => texts,
@@ -415,7 +413,7 @@ impl Evaluation {
         Ok(weights)
     }
 
-    /// Refuses a map whose rows can be seen to be in another order than the source's.
+    /// Refuses a map whose rows are visibly in another order than the source's.
     fn check_order(&self, observer: &dyn Observer) -> Result<()> {
         let Some(source) = &self.source else { return Ok(()) };
         let has = |table: &dyn Source, name: &String| table.columns().contains(name);
@@ -454,7 +452,7 @@ impl Evaluation {
         })
     }
 
-    /// Row numbers that are not in order were put into another one.
+    /// Refuses row numbers that do not ascend, because the rows were then reordered.
     fn ascending(&self, name: &str, observer: &dyn Observer) -> Result<()> {
         let (mut moved, mut other) = (None, false);
         let rows = self.map.shape().rows;
@@ -465,7 +463,7 @@ impl Evaluation {
             };
             let ids = ids.as_primitive_opt::<arrow::datatypes::UInt64Type>();
             for (row, id) in (first..).zip(ids.into_iter().flatten()) {
-                // Numbers beyond the rows are names of another kind.
+                // Numbers that are not row numbers are ids of another kind.
                 other |= id.is_none_or(|id| id >= rows);
                 moved = moved.or(id.filter(|&id| id != row).map(|id| (row, id)));
             }

@@ -1,8 +1,8 @@
-//! First positions from an earlier map: by the rows' names where both have
-//! them, otherwise row by row.
+//! Initial positions from an earlier map, matched by id if both tables have the id column, else by
+//! row number.
 //!
-//! What must hold: what is held beside the positions is 16 bytes a row of the
-//! source, which the plan counts; the map is read once, in portions.
+//! What must hold: beside the positions, 16 bytes for each row of the source are held, which the
+//! plan counts; the map is read once, in portions.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use crate::Result;
 use crate::evaluate::open_map;
 use crate::plot::texts;
 
-/// Rows that are read at a time.
+/// Rows read at a time.
 const ROWS: usize = 8192;
 
-/// An earlier map, and the column that names the rows of it and of the source.
+/// An earlier map, and the id column of the map and of the source, if rows are matched by id.
 pub(crate) struct EarlierMap {
     path: PathBuf,
     map: Arc<dyn Source>,
@@ -27,12 +27,12 @@ pub(crate) struct EarlierMap {
 }
 
 impl EarlierMap {
-    /// Opens the map `path`, whose rows are those of `rows` rows, or have the names that `id` gives
-    /// the source's. An `.npy` has no names, and goes row by row.
+    /// Opens the map `path`. Its rows are matched by the column `id` if the map has it, else by row
+    /// number, which requires `rows` rows. An `.npy` has no ids.
     ///
     /// # Errors
-    /// Where it has other components than `components`, neither as many rows nor the column, or
-    /// names that are no texts or numbers.
+    /// If the map does not have `components` components, if it has neither `rows` rows nor the id
+    /// column, or if ids are of a type that cannot be compared.
     pub(crate) fn open(
         path: &Path,
         (rows, components): (u64, usize),
@@ -80,12 +80,12 @@ impl EarlierMap {
         Ok(EarlierMap { path: path.into(), map, named })
     }
 
-    /// The column by which rows are told apart.
+    /// Returns the id column, if rows are matched by id.
     pub(crate) fn id(&self) -> Option<&str> {
         self.named.as_ref().map(|(_, id)| id.as_str())
     }
 
-    /// Hands the hashes of a column's values to `each(row, hash)`; nulls name nothing.
+    /// Calls `each(row, hash)` with the hash of each value of a column. Nulls are skipped.
     fn names(
         table: &dyn Source,
         column: &str,
@@ -105,7 +105,7 @@ impl EarlierMap {
     }
 }
 
-/// Whether values of a type can name rows.
+/// Returns whether values of a type can be ids.
 fn is_name(kind: &DataType) -> bool {
     match kind {
         DataType::Dictionary(_, values) => is_name(values),
@@ -126,7 +126,7 @@ impl FirstPositions for EarlierMap {
         let shape = self.map.shape();
         let width = shape.dim;
         let mut values = vec![0f32; ROWS.min(shape.rows as usize) * width];
-        // The source's rows by the hash of their names.
+        // The source's rows, sorted by the hash of their ids.
         let mut wanted: Vec<(u64, u32)> = Vec::new();
         if let Some((source, id)) = &self.named {
             let rows = positions.len() / width;
@@ -152,14 +152,14 @@ impl FirstPositions for EarlierMap {
                 let from = wanted.partition_point(|&(other, _)| other < hash);
                 for &(_, at) in wanted[from..].iter().take_while(|&&(other, _)| other == hash) {
                     let place = &mut positions[at as usize * width..][..width];
-                    // Of two rows of one name the first.
+                    // If the map has an id twice, the first row counts.
                     if place[0].is_nan() {
                         place.copy_from_slice(&values[(row - first) as usize * width..][..width]);
                     }
                 }
             })?;
         }
-        // What is no number is no position: rows that the earlier map had no vector of.
+        // A non-finite position counts as missing: the earlier map had no vector for this row.
         let mut new = 0;
         for place in positions.chunks_exact_mut(width) {
             if place.iter().any(|x| !x.is_finite()) {

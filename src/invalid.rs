@@ -1,8 +1,8 @@
-//! What of a source a run works on: the rows that can be placed, and their
-//! numbers moved towards 0 before they are rounded.
+//! How a source is read for a run: without unusable rows, and with columns shifted towards 0 before
+//! rounding.
 //!
-//! What must hold: what is read follows from the source, the metric and the
-//! choice alone; the valid rows are read as they would be without the others.
+//! What must hold: the rows that are read depend only on the source, the metric and the user's
+//! choice; usable rows are read as if the others did not exist.
 
 use std::sync::Arc;
 
@@ -12,24 +12,24 @@ use lowland_io::{MISSING, RowSet, Shift, Shifted, Source, Subset};
 
 use crate::{Error, Graph, Result};
 
-/// What is done with rows that cannot be placed: those without a vector, with a null, NaN or
-/// infinite component, and under cosine those of all zeros.
+/// How unusable rows are handled: rows without a vector, with a null, NaN or infinite component,
+/// and for cosine rows of zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Invalid {
-    /// They are counted, and the run is refused.
+    /// The rows are counted, and the run is refused.
     #[default]
     Error,
-    /// They are left out of the output, whose row numbers stay those of the source.
+    /// The rows are left out of the output, whose ids are still the row numbers in the source.
     Drop,
-    /// They stay in the output without coordinates: null, or NaN in an `.npy`.
+    /// The rows stay in the output without coordinates: null, or NaN in an `.npy`.
     Null,
 }
 
 impl Invalid {
-    /// All of them.
+    /// All choices.
     pub const ALL: [Invalid; 3] = [Invalid::Error, Invalid::Drop, Invalid::Null];
 
-    /// The choice's name.
+    /// Returns the choice's name.
     pub fn name(self) -> &'static str {
         match self {
             Invalid::Error => "error",
@@ -41,23 +41,24 @@ impl Invalid {
 
 /// How a source is read.
 pub(crate) struct Reading {
-    /// All its rows, as they are at rest.
+    /// All rows, unchanged.
     whole: Arc<dyn Source>,
-    /// What the engine reads.
+    /// The source that the engine reads.
     source: Arc<dyn Source>,
     asked: (Invalid, Metric, bool),
-    /// The rows that can be placed, where others were found and are left out.
+    /// The usable rows, if some rows are left out.
     rows: Option<Arc<RowSet>>,
     flaws: Flaws,
     shift: Option<Shift>,
 }
 
 impl Reading {
-    /// Looks at all rows of `source` where some may be left out, and at the first ones for the
-    /// shift, where one is `allowed`. `memory` is what the process may hold.
+    /// Examines all rows of `source` if some may be left out, and the first rows for the shift if a
+    /// shift is `allowed`. `memory` is the memory budget of the process in bytes.
     ///
     /// # Errors
-    /// Where fewer than two rows can be placed, the source cannot be read, or the observer stops it.
+    /// If fewer than two rows are usable, the source cannot be read, or the observer stops the
+    /// pass.
     pub(crate) fn new(
         source: &Arc<dyn Source>,
         invalid: Invalid,
@@ -86,22 +87,22 @@ impl Reading {
             }
         }
         let (placed, shift) = shifted(placed, allowed && metric.ignores_shift())?;
-        // What the first rows were decoded from is not held until they are read again.
+        // Frees the decoded first rows until the source is read again.
         source.release();
         Ok(Reading { whole: source.clone(), source: placed, asked: (invalid, metric, allowed), rows, flaws, shift })
     }
 
-    /// Whether it is what these ask for.
+    /// Returns whether this was made for the given source and choices.
     pub(crate) fn is_of(&self, source: &Arc<dyn Source>, invalid: Invalid, metric: Metric, allowed: bool) -> bool {
         Arc::ptr_eq(&self.whole, source) && self.asked == (invalid, metric, allowed)
     }
 
-    /// What the engine reads.
+    /// Returns the source that the engine reads.
     pub(crate) fn source(&self) -> &Arc<dyn Source> {
         &self.source
     }
 
-    /// The rows of the output, in its order, as they are at rest.
+    /// Returns the rows of the output, in order, unchanged.
     pub(crate) fn output(&self) -> Arc<dyn Source> {
         match &self.rows {
             Some(rows) if self.invalid() == Invalid::Drop => Arc::new(Subset::new(self.whole.clone(), rows.clone())),
@@ -109,22 +110,22 @@ impl Reading {
         }
     }
 
-    /// What is done with rows that cannot be placed.
+    /// Returns how unusable rows are handled.
     pub(crate) fn invalid(&self) -> Invalid {
         self.asked.0
     }
 
-    /// The rows that can be placed, where others are left out.
+    /// Returns the usable rows, if some rows are left out.
     pub(crate) fn rows(&self) -> Option<&Arc<RowSet>> {
         self.rows.as_ref()
     }
 
-    /// What was subtracted from the rows.
+    /// Returns the shift that is subtracted from the rows.
     pub(crate) fn shift(&self) -> Option<&Shift> {
         self.shift.as_ref()
     }
 
-    /// The rows that were left out, where that was asked for.
+    /// Returns the rows that were left out, if leaving out was requested.
     pub(crate) fn left_out(&self) -> Option<LeftOut> {
         let invalid = self.invalid();
         (invalid != Invalid::Error).then(|| LeftOut {
@@ -135,7 +136,7 @@ impl Reading {
         })
     }
 
-    /// What of it decides the result's bytes, by name, for the identity of a run.
+    /// Returns the fields, by name, that determine the result's bytes, for the identity of a run.
     pub(crate) fn identity(&self) -> Vec<(&'static str, serde_json::Value)> {
         let mut fields = Vec::new();
         if let Some(rows) = &self.rows {
@@ -149,7 +150,8 @@ impl Reading {
     }
 }
 
-/// The source with its columns moved towards 0, where that is `allowed` and some lie far from it.
+/// Returns the source with columns shifted towards 0, if that is `allowed` and some columns are far
+/// from 0.
 pub(crate) fn shifted(source: Arc<dyn Source>, allowed: bool) -> Result<(Arc<dyn Source>, Option<Shift>)> {
     let shift = if allowed { Shift::of(source.as_ref())? } else { None };
     Ok(match shift {
@@ -158,15 +160,15 @@ pub(crate) fn shifted(source: Arc<dyn Source>, allowed: bool) -> Result<(Arc<dyn
     })
 }
 
-/// A graph from outside, of which some rows are left out: neighbours are numbered anew, and those
-/// that are left out are none.
+/// A given graph from which rows are left out: neighbours are renumbered, and neighbours that are
+/// left out become missing.
 pub(crate) struct Placed<'a> {
     pub(crate) graph: &'a Graph,
     pub(crate) rows: Option<Arc<RowSet>>,
 }
 
 impl Placed<'_> {
-    /// The rows to be left out, if the graph is one of all of them.
+    /// Returns the set of remaining rows if the graph covers all rows of the source.
     fn set(&self) -> Option<&RowSet> {
         self.rows.as_deref().filter(|rows| rows.all() == self.graph.rows())
     }

@@ -1,9 +1,10 @@
 //! A job: inputs, outputs and the run directory between them.
 //!
-//! What must hold: whatever can be refused is refused before any work is done;
-//! an output has its name only when it is whole; a run that did not end well
-//! leaves its finished stages for the next attempt, and one that finished
-//! nothing leaves nothing.
+//! What must hold:
+//! - Everything that can be refused is refused before any work is done.
+//! - An output has its name only when it is complete.
+//! - A run that fails leaves its finished stages for the next attempt; a run that finished no stage
+//!   leaves nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,26 +26,26 @@ use crate::first::EarlierMap;
 use crate::invalid::{Invalid, Placed, Reading};
 use crate::{Error, Result, space};
 
-/// Rows of kept columns that are read at a time: they may be long texts.
+/// Rows of kept columns read at a time; few, because values may be long texts.
 const KEPT_ROWS: usize = 8192;
 
-/// Opens files, directories and globs as one source; `column` says where the
-/// vectors are if that is not plain (see [`lowland_io::Options`]).
+/// Opens files, directories and globs as one source. `column` says where the vectors are if that is
+/// ambiguous (see [`lowland_io::Options`]).
 ///
 /// # Errors
-/// Where nothing is there, or nothing that can be read as vectors.
+/// If there are no files, or the files cannot be read as vectors.
 pub fn open<S: AsRef<str>>(paths: &[S], column: Option<&str>) -> Result<Arc<dyn Source>> {
     let paths: Vec<String> = paths.iter().map(|p| p.as_ref().to_string()).collect();
     let options = lowland_io::Options { column: column.map(str::to_string) };
     Ok(lowland_io::open(&paths, &options)?.into())
 }
 
-/// A kNN graph in a file, in place of the neighbors stage.
+/// A kNN graph in a file, which replaces the neighbors stage.
 #[derive(Debug)]
 pub struct Graph {
     path: PathBuf,
     reader: GraphReader,
-    /// How many of each row's neighbours a map is made of, the nearest; by default all.
+    /// How many of each row's nearest neighbours are used. Default: all.
     pub nearest: Option<usize>,
 }
 
@@ -52,23 +53,23 @@ impl Graph {
     /// Opens an Arrow IPC or Parquet file of neighbours and distances.
     ///
     /// # Errors
-    /// Where there is none, or it is no graph.
+    /// If there is no file, or the file is not a graph.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         Ok(Graph { reader: GraphReader::open(&path)?, path, nearest: None })
     }
 
-    /// The file.
+    /// Returns the file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The metric of its distances, if the file names one that lowland knows.
+    /// Returns the metric of the distances, if the file names one that lowland knows.
     pub fn metric(&self) -> Option<Metric> {
         Metric::named(self.reader.metric()?)
     }
 
-    /// What tells this file from a changed one: length and time.
+    /// Returns length and modification time, by which a changed file is recognised.
     fn fingerprint(&self) -> Result<Fingerprint> {
         let failed = |e| lowland_io::Error::io(&self.path, "inspect", e);
         let described = std::fs::metadata(&self.path).map_err(failed)?;
@@ -96,47 +97,47 @@ impl GraphSource for Graph {
     }
 }
 
-/// Everything about a job but how it is watched. Fill in the fields, then
-/// [`plan`](Job::plan), then [`embed`](Job::embed) or [`knn`](Job::knn).
+/// A job: inputs, options and outputs. Fill in the fields, then call [`plan`](Job::plan), then
+/// [`embed`](Job::embed) or [`knn`](Job::knn).
 pub struct Job {
     /// The vectors.
     pub source: Option<Arc<dyn Source>>,
     /// A precomputed kNN graph, with or without the vectors.
     pub graph: Option<Graph>,
-    /// What is done with rows that cannot be placed.
+    /// How rows without a usable vector are handled.
     pub invalid: Invalid,
-    /// What decides the map.
+    /// The options that determine the map.
     pub config: Config,
-    /// The map (`.parquet`, `.arrow`, `.npy`) or the graph (`.arrow`, `.parquet`) to write.
+    /// The map (`.parquet`, `.arrow`, `.npy`) or graph (`.arrow`, `.parquet`) to write.
     pub output: PathBuf,
-    /// The source's column that names the rows, in place of row numbers.
+    /// The source's column with the rows' ids. Default: row numbers.
     pub id: Option<String>,
     /// The source's columns to keep beside the coordinates.
     pub keep: Vec<String>,
-    /// What the coordinates are called in the map, one name for each; where
-    /// there are none x, y and z, or c0, c1, … of more than three.
+    /// The names of the coordinates, one for each. If empty: x, y and z, or c0, c1, … if there are
+    /// more than three.
     pub coordinates: Vec<String>,
-    /// Whether an output that is there may be replaced.
+    /// Whether an existing output may be replaced.
     pub force: bool,
-    /// Where finished stages are kept; by default the output's name and `.run`.
+    /// The run directory, which holds finished stages. Default: the output's name plus `.run`.
     pub run_dir: Option<PathBuf>,
-    /// Whether the run directory stays after success, with every stage in it
-    /// if `config.keep_stages` does not say which. It does if `run_dir` is
-    /// given, or if stages are named.
+    /// Whether the run directory stays after success, with all stages if `config.keep_stages` does
+    /// not name them. The run directory also stays if `run_dir` is given or stages are named.
     pub keep_run: bool,
-    /// Whether what an earlier run left is discarded.
+    /// Whether an earlier run in the run directory is discarded.
     pub restart: bool,
-    /// Whether warnings are to be an error, which whoever calls makes of [`Report::warnings`]: then a
-    /// run that warns leaves its finished stages. They take their space on disk until the run ends.
+    /// Whether the caller treats warnings ([`Report::warnings`]) as an error. Then a run with
+    /// warnings keeps its finished stages, and no stage's files are removed before the run ends,
+    /// which takes more disk space.
     pub strict: bool,
-    /// Whether the input cannot be had again: then a run that fails leaves nothing.
+    /// Whether the input can be read only once. Then a run that fails leaves nothing.
     pub once: bool,
-    /// How the source is read, once it was looked at.
+    /// How the source is read, once determined.
     reading: Mutex<Option<Arc<Reading>>>,
 }
 
 impl Job {
-    /// A job with default settings, and no input yet.
+    /// Returns a job with default settings and without inputs.
     pub fn new(output: impl Into<PathBuf>) -> Self {
         Job {
             source: None,
@@ -157,7 +158,7 @@ impl Job {
         }
     }
 
-    /// Where finished stages are kept.
+    /// Returns the path of the run directory.
     pub fn run_path(&self) -> PathBuf {
         self.run_dir.clone().unwrap_or_else(|| {
             let mut name = self.output.clone().into_os_string();
@@ -166,8 +167,8 @@ impl Job {
         })
     }
 
-    /// Whether the run directory stays after success. With no stages to keep
-    /// it goes, whoever named it: nothing but a list of what is gone would be left.
+    /// Returns whether the run directory stays after success. Without stages to keep it is removed
+    /// even if `run_dir` is given, because only a list of removed files would be left.
     pub fn keeps_run(&self) -> bool {
         match &self.config.keep_stages {
             Some(stages) => !stages.is_empty(),
@@ -175,8 +176,8 @@ impl Job {
         }
     }
 
-    /// The config as it is planned: where the run directory goes in the end,
-    /// its files may go as soon as nothing needs them.
+    /// Returns the options as planned: if the run directory is removed in the end, a stage's files
+    /// may be removed as soon as no later stage needs them.
     fn planned(&self) -> Config {
         let mut config = self.config.clone();
         if !self.keeps_run() && !self.strict {
@@ -185,12 +186,14 @@ impl Job {
         config
     }
 
-    /// Looks at all rows of the source where some may be left out ([`Job::invalid`]), which takes a
-    /// pass over it, and at the first ones for what is subtracted before rounding. What was found
-    /// is kept, and nothing is read a second time. [`plan`](Job::plan) does the same, unheard.
+    /// Examines the source before planning: if rows may be left out ([`Job::invalid`]), all rows in
+    /// one pass; and the first rows, for the shift that is subtracted before rounding. The result
+    /// is kept, so that the pass is not repeated. [`plan`](Job::plan) does the same, without an
+    /// observer.
     ///
     /// # Errors
-    /// Where fewer than two rows can be placed, the source cannot be read, or the observer stops it.
+    /// If fewer than two rows are usable, the source cannot be read, or the observer stops the
+    /// pass.
     pub fn look(&self, observer: &dyn Observer) -> Result<()> {
         self.reading(observer).map(|_| ())
     }
@@ -198,7 +201,7 @@ impl Job {
     fn reading(&self, observer: &dyn Observer) -> Result<Option<Arc<Reading>>> {
         let Some(source) = &self.source else { return Ok(None) };
         let metric = self.config.settings(source.shape().rows).metric;
-        // What cosne makes of a row depends on its length.
+        // The method cosne uses the lengths of rows, which a shift would change.
         let allowed = self.config.method.name() != "cosne";
         let mut kept = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reading) = kept.as_ref().filter(|reading| reading.is_of(source, self.invalid, metric, allowed)) {
@@ -208,7 +211,7 @@ impl Job {
         Ok(Some(kept.insert(Arc::new(reading)).clone()))
     }
 
-    /// The rows that cannot be placed, where they are left out; looks at the source as
+    /// Returns the rows without a usable vector if they are left out. Examines the source as
     /// [`look`](Job::look) does.
     ///
     /// # Errors
@@ -217,17 +220,19 @@ impl Job {
         Ok(self.reading(&())?.and_then(|reading| reading.left_out()))
     }
 
-    /// What is subtracted from each component before it is rounded to single precision: something
-    /// where columns of a source of f64 or integers lie far from 0 and the metric ignores where
-    /// rows lie together.
+    /// Returns the shift that is subtracted from each component before rounding to single
+    /// precision. There is a shift if columns of a source of f64 or integers are far from 0 and the
+    /// metric does not depend on a common shift of the rows.
     ///
     /// # Errors
+    /// Those of [`look`](Job::look).
     /// Those of [`look`](Job::look).
     pub fn shift(&self) -> Result<Option<Shift>> {
         Ok(self.reading(&())?.and_then(|reading| reading.shift().cloned()))
     }
 
-    /// The output's rows in the source: all of them, or those that are not dropped.
+    /// Returns the source restricted to the rows of the output: all rows, or those that are not
+    /// dropped.
     ///
     /// # Errors
     /// Those of [`look`](Job::look).
@@ -235,7 +240,7 @@ impl Job {
         Ok(self.reading(&())?.map(|reading| reading.output()))
     }
 
-    /// The inputs as the engine takes them.
+    /// Calls `with` with the inputs in the engine's form.
     fn with_inputs<T>(&self, observer: &dyn Observer, with: impl FnOnce(&Inputs<'_>) -> Result<T>) -> Result<T> {
         let reading = self.reading(observer)?;
         let rows = reading.as_ref().and_then(|reading| reading.rows().cloned());
@@ -247,20 +252,20 @@ impl Job {
         })
     }
 
-    /// The report, with what of the source was left out or moved.
+    /// Returns the report, completed by the rows left out and the shift.
     fn told(&self, report: Report) -> Result<Report> {
         Ok(Report { left_out: self.left_out()?, shift: self.shift()?, ..report })
     }
 
-    /// Checks the config against the inputs and decides every number.
+    /// Checks the options against the inputs and decides every parameter.
     ///
     /// # Errors
-    /// Names the option, the data's lack, or the smallest budget that would do.
+    /// Name the invalid option, the fault of the data, or the smallest sufficient budget.
     pub fn plan(&self) -> Result<Plan> {
         self.with_inputs(&(), |inputs| Ok(self.planned().plan(&inputs.describe()?)?))
     }
 
-    /// The same for [`Job::knn`], which needs less.
+    /// Plans [`Job::knn`], which needs less than [`Job::embed`].
     ///
     /// # Errors
     /// As [`Job::plan`].
@@ -268,11 +273,12 @@ impl Job {
         self.with_inputs(&(), |inputs| Ok(self.planned().plan_graph(&inputs.describe()?)?))
     }
 
-    /// Makes the map. Goes on from what an earlier run of the same job finished.
+    /// Computes and writes the map. Resumes an earlier run of the same job from its finished
+    /// stages.
     ///
     /// # Errors
-    /// Before any work for what cannot be done at all; later those of the
-    /// engine, after which finished stages are kept in [`run_path`](Job::run_path).
+    /// Invalid outputs and inputs are reported before any work. After an error of the engine,
+    /// finished stages stay in [`run_path`](Job::run_path).
     pub fn embed(&self, plan: &Plan, observer: &dyn Observer) -> Result<Report> {
         self.check_output()?;
         let earlier = self.earlier(plan)?;
@@ -287,7 +293,7 @@ impl Job {
         self.close_run(run, result)
     }
 
-    /// Makes the kNN graph alone.
+    /// Computes and writes only the kNN graph.
     ///
     /// # Errors
     /// As for [`embed`](Job::embed).
@@ -309,12 +315,13 @@ impl Job {
         self.close_run(run, result)
     }
 
-    /// What a run of `plan` still needs on disk, and what is there. `None`
-    /// where the system does not tell.
+    /// Returns the disk space that a run of `plan` still needs, and the free space. `None` if the
+    /// operating system does not report free space.
     pub fn room(&self, plan: &Plan) -> Option<Room> {
         let directory = self.run_path();
         let free = space::free_space(&directory).ok()?;
-        // What an earlier process left unfinished counts as well: it goes first.
+        // Unfinished files of an earlier process count as available, because opening the run
+        // removes them.
         let listed = lowland_io::runs(&directory).unwrap_or_default().into_iter().find(|run| run.path == directory);
         let there = listed.as_ref().map_or(0, |run| run.bytes);
         let manifest = listed.and_then(|run| run.manifest.ok()).filter(|_| !self.restart);
@@ -334,7 +341,7 @@ impl Job {
         }
     }
 
-    /// Bytes of the output, about: texts are taken for short.
+    /// Returns the approximate bytes of the output; texts are assumed to be short.
     fn output_bytes(&self, plan: &Plan) -> u64 {
         const TEXT: usize = 32;
         if !plan.is_map() {
@@ -347,7 +354,7 @@ impl Job {
             let widths: usize = widths;
             widths as u64
         });
-        // A number of its own where no column names the rows.
+        // An id column of row numbers, if the user names no id column.
         let number = if self.id.is_none() { 8 } else { 0 };
         plan.shape().rows.saturating_mul(number + kept + plan.settings().n_components as u64 * 4)
     }
@@ -357,8 +364,8 @@ impl Job {
         is_input(&self.output, &self.fingerprints()?)
     }
 
-    /// The map that first positions are taken from. They are asked for late in a run: a wrong file
-    /// must not cost the hours before.
+    /// Opens the map from which initial positions are taken. They are read late in a run, so the
+    /// file is checked now, before hours of work.
     fn earlier(&self, plan: &Plan) -> Result<Option<EarlierMap>> {
         let Init::File(path) = &plan.settings().init else { return Ok(None) };
         let shape = (plan.shape().rows, plan.settings().n_components);
@@ -378,7 +385,7 @@ impl Job {
         Map::begin(&self.output, beside, size, self.force, observer)
     }
 
-    /// The inputs' files: what a run must find unchanged to go on.
+    /// Returns the fingerprints of the input files, which must be unchanged when a run is resumed.
     fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
         let mut files = match &self.source {
             Some(source) => source.fingerprints()?,
@@ -393,8 +400,8 @@ impl Job {
         Ok(files)
     }
 
-    /// Opens the run directory of `plan`: what runs is what the directory is identified by,
-    /// whatever became of `self.config` since the plan was made.
+    /// Opens the run directory of `plan`. The directory is identified by the plan, even if
+    /// `self.config` was changed since.
     fn open_run(&self, plan: &Plan, earlier: Option<&EarlierMap>) -> Result<Run> {
         let mut identity = plan.identity();
         if let Some(fields) = identity.as_object_mut() {
@@ -409,10 +416,10 @@ impl Job {
             }
         }
         let (path, files) = (self.run_path(), self.fingerprints()?);
-        // A directory that was there is somebody's choice and stays.
+        // An existing directory was chosen by the user and is not removed.
         let made = !path.exists();
-        // Vectors that are in no file cannot be told from others of the same shape: nothing an
-        // earlier run left may be gone on with.
+        // Vectors that are not in files have no fingerprint, so a changed input could not be
+        // detected. No stage of an earlier run is reused.
         let unknown = self.source.is_some() && files.is_empty();
         let dir = if self.restart || unknown {
             RunDir::restart(path, identity, files)?
@@ -422,7 +429,7 @@ impl Job {
         Ok(Run { dir, made })
     }
 
-    /// Removes the run directory where nobody needs it any more.
+    /// Removes the run directory if it is not needed any more.
     fn close_run(&self, run: Run, result: Result<Report>) -> Result<Report> {
         let useless = match &result {
             Ok(report) => !(self.keeps_run() || self.strict && !report.warnings.is_empty()),
@@ -431,7 +438,7 @@ impl Job {
         };
         if useless {
             let removed = run.dir.remove();
-            // After a failure it is the failure that matters.
+            // After a failed run, the run's error is reported and not that of the removal.
             if result.is_ok() {
                 removed?;
             }
@@ -440,27 +447,27 @@ impl Job {
     }
 }
 
-/// Room on disk for a run.
+/// Disk space for a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Room {
     /// The run directory.
     pub directory: PathBuf,
-    /// Bytes that are still to be written at the run's fullest, about; the
-    /// output's too where it is on the same filesystem.
+    /// The approximate number of bytes that are still to be written when the run takes the most
+    /// space, including the output if it is on the same file system.
     pub needed: u64,
-    /// Bytes that are free.
+    /// Free bytes.
     pub free: u64,
 }
 
-/// Whether a run that goes on from `manifest` has `stage` behind it, so that
-/// what the plan says of it is no longer to come.
+/// Returns whether a run that resumes from `manifest` is past `stage`, so that the stage's planned
+/// disk space is not needed any more.
 fn is_behind(stage: Stage, plan: &Plan, manifest: Option<&Manifest>) -> bool {
     let has = |stage: Stage| {
         let record = manifest.and_then(|manifest| manifest.stages.get(stage.name()));
         record.is_some_and(|record| record.done && !record.released)
     };
     if matches!(stage, Stage::Scan | Stage::Index) {
-        // All later stages read the index; where it was given up it is made again.
+        // All later stages read the index. If its files were released, it must be built again.
         return has(Stage::Index) || stage == Stage::Scan && has(Stage::Scan);
     }
     let place = |stage| plan.stages().iter().position(|planned| planned.stage == stage);
@@ -468,21 +475,22 @@ fn is_behind(stage: Stage, plan: &Plan, manifest: Option<&Manifest>) -> bool {
     reached.is_some_and(|reached| place(stage) <= place(reached))
 }
 
-/// An open run directory, and whether this job made it.
+/// An open run directory, and whether this job created it.
 struct Run {
     dir: RunDir,
     made: bool,
 }
 
-/// Refuses an output that is there, unless forced, and one whose directory is not.
+/// Refuses an output that exists, unless `force` is set, and an output whose directory does not
+/// exist.
 ///
 /// # Errors
-/// Names the output and the way out.
+/// Name the output and the way out.
 pub fn check_output(path: &Path, force: bool) -> Result<()> {
     if lowland_io::is_address(&path.to_string_lossy()) {
         return Err(Error::job(format!("{}: an address, and outputs stay local; name a file", path.display())));
     }
-    // A link is written through: what it leads to counts.
+    // Outputs are written through symbolic links, so the link's target counts.
     let target = lowland_io::target(path)?;
     let directory = match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -508,13 +516,14 @@ pub(crate) fn is_input(output: &Path, files: &[Fingerprint]) -> Result<()> {
     Ok(())
 }
 
-/// Where the rows that were placed belong in the output, if others were not.
+/// How the engine's rows, from which unusable rows were left out, are placed in the output.
 enum Placing {
-    /// All were.
+    /// No rows were left out.
     All,
-    /// Of the source's rows these are in the output.
+    /// The output has only these rows of the source.
     Drop(Arc<RowSet>),
-    /// All rows are in the output, these with what was found for them; the next to be written.
+    /// The output has all rows of the source; these rows have results. Also the next row to be
+    /// written.
     Null(Arc<RowSet>, u64),
 }
 
@@ -528,9 +537,9 @@ impl Placing {
     }
 }
 
-/// Spreads `count` rows that were placed, from the row `first` of them on, over the source's rows
-/// from `next` on, as far as no other row that was placed is: calls `each(row, rows)` with portions
-/// of the source's rows, of which each is at most `portion` long. Gives the row that comes next.
+/// Distributes `count` usable rows, from the usable row `first` on, over the source's rows from
+/// `next` on, up to the next usable row: calls `each(row, rows)` with consecutive portions of at
+/// most `portion` rows of the source. Returns the row after the last one.
 fn spread(
     rows: &RowSet,
     (first, count): (u64, usize),
@@ -538,7 +547,7 @@ fn spread(
     portion: usize,
     mut each: impl FnMut(u64, usize) -> lowland_engine::Result<()>,
 ) -> lowland_engine::Result<u64> {
-    // Those behind the last one that have no place go with it.
+    // Unusable rows directly after the last usable one are included.
     let end = rows.source_row(first + count as u64);
     let mut row = next;
     while row < end {
@@ -549,7 +558,7 @@ fn spread(
     Ok(end)
 }
 
-/// The graph under construction, until it has its name.
+/// The graph that is being written.
 struct Found {
     writer: Option<GraphWriter>,
     placing: Placing,
@@ -595,22 +604,23 @@ impl GraphSink for Found {
     }
 }
 
-/// The map under construction: coordinates from the engine, kept columns from the source.
+/// The map that is being written: coordinates from the engine, kept columns from the source.
 pub(crate) struct Map {
-    /// Until the map has its name.
+    /// `None` once the map is finished.
     writer: Option<MapWriter>,
-    /// The output's rows, where columns of them are kept.
+    /// The source of the output's rows, if columns are kept.
     source: Option<Arc<dyn Source>>,
     names: Vec<String>,
     placing: Placing,
-    /// Whether rows are named by their number in the source, which is not that in the output.
+    /// Whether an id column with the rows' numbers in the source is written, because these differ
+    /// from the output's row numbers.
     numbered: bool,
     dim: usize,
 }
 
-/// What a map has beside the coordinates, and what those are called.
+/// The columns of a map beside its coordinates, and the coordinates' names.
 pub(crate) struct Beside<'a> {
-    /// How the source is read that the columns are from.
+    /// How the source of the columns is read.
     pub(crate) reading: Option<&'a Reading>,
     pub(crate) id: Option<&'a String>,
     pub(crate) keep: &'a [String],
@@ -618,9 +628,9 @@ pub(crate) struct Beside<'a> {
 }
 
 impl Map {
-    /// Begins the map `path` of rows × dim, with columns of the source beside
-    /// it; rows are those that are placed. What is wrong with the columns is found here: their types over all
-    /// files, and, where these do not tell, their values.
+    /// Begins the map `path` of rows × dim, where `rows` counts the usable rows, with columns of
+    /// the source. Checks the columns: their types over all files and, if the types do not decide,
+    /// their values.
     pub(crate) fn begin(
         path: &Path,
         beside: Beside<'_>,
@@ -669,7 +679,7 @@ impl Map {
         Ok(Map { writer: Some(writer), source, names, placing, numbered, dim })
     }
 
-    /// Writes rows of the output, with what is kept of them.
+    /// Writes rows of the output together with their kept columns.
     fn put(&mut self, first: u64, coordinates: &[f32]) -> lowland_engine::Result<()> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
         let rows = coordinates.len() / self.dim;
@@ -694,7 +704,7 @@ impl Map {
     }
 }
 
-/// The coordinates' names, which no kept column may have.
+/// Returns the coordinates' names, which must differ from the kept columns' names.
 fn coordinates_of(asked: &[String], dim: usize, kept: &[String]) -> Result<Vec<String>> {
     let wrong = |why: String| Err(lowland_engine::Error::Config { field: "coordinates", why }.into());
     let names = if asked.is_empty() { coordinate_names(dim) } else { asked.to_vec() };
@@ -711,7 +721,8 @@ fn coordinates_of(asked: &[String], dim: usize, kept: &[String]) -> Result<Vec<S
     }
 }
 
-/// Reads columns of a source, portion by portion, and hands each on with its first row and its name.
+/// Reads columns of a source in portions, and calls `each` with a portion's first row, the column's
+/// name and its values.
 pub(crate) fn look(
     source: &dyn Source,
     names: &[String],
@@ -738,7 +749,7 @@ pub(crate) fn look(
 
 impl Sink for Map {
     fn write(&mut self, first: u64, coordinates: &[f32]) -> lowland_engine::Result<()> {
-        // Without columns beside it a portion need not be small.
+        // Without kept columns, a portion may have any size.
         let portion = if self.source.is_some() || self.numbered { KEPT_ROWS } else { usize::MAX / self.dim };
         let Placing::Null(rows, next) = &self.placing else {
             let mut row = first;
@@ -789,7 +800,7 @@ mod tests {
             resident_bytes: 0,
         };
         let plan = Config::default().plan(&input).expect("a plan");
-        // Of each stage: its files are there, or were given up.
+        // For each stage: whether its files are kept (true) or were released (false).
         let behind = |stages: &[(&str, bool)]| {
             let record =
                 |there: bool| json!({"done": true, "released": !there, "files": {}, "data": null, "units": {}});
@@ -808,7 +819,8 @@ mod tests {
         let before_layout =
             [("scan", false), ("index", true), ("neighbors", false), ("affinity", true), ("init", true)];
         assert_eq!(behind(&before_layout), "scan index neighbors affinity");
-        // After success with some kept: the index is made again, or all that follows it.
+        // After a run that kept some stages: the index is built again, and so are the stages after
+        // it.
         assert_eq!(behind(&[("index", false), ("layout", true)]), "neighbors affinity init layout");
         assert_eq!(behind(&[("index", true), ("neighbors", false), ("layout", false)]), "scan index");
     }

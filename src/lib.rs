@@ -1,7 +1,6 @@
-//! lowland brings data larger than memory down to a map: streaming,
-//! out-of-core dimensionality reduction within a stated memory budget.
+//! lowland: streaming, out-of-core dimensionality reduction within a stated memory budget.
 //!
-//! The same job as `lowland embed`, from Rust: config, plan, run, report.
+//! The same job as `lowland embed`, from Rust: options, plan, run, report.
 //!
 //! ```
 //! use lowland::{Config, Job};
@@ -16,7 +15,7 @@
 //! job.config = Config { n_neighbors: Some(10), memory: 600 << 20, ..Config::default() };
 //! let plan = job.plan()?;
 //! println!("{plan}"); // what will run, and what memory each stage will hold
-//! let report = job.embed(&plan, &())?; // (): an observer that hears nothing and never stops
+//! let report = job.embed(&plan, &())?; // (): an observer that ignores all events
 //! println!("{report}");
 //! assert_eq!(report.plan.shape().rows, 500);
 //! assert!(report.quality.is_some_and(|q| q.preservation.mean > 0.3));
@@ -24,26 +23,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! An [`Observer`] hears of progress and can stop the run, after which the
-//! same job goes on from the stages that were finished.
+//! An [`Observer`] receives progress and can stop the run. The same job then resumes from the
+//! finished stages.
 //!
 //! # Code map
 //!
 //! - `job.rs`: inputs, outputs and the run directory between them: [`Job`].
 //! - `invalid.rs`: rows that are left out, and the shift before rounding: [`Invalid`].
 //! - [`pca`]: principal components of a source: [`pca::PcaJob`].
-//! - `evaluate.rs`: a map at rest and what it is compared with: [`Evaluation`].
-//! - `first.rs`: first positions from an earlier map.
-//! - `space.rs`: room on disk.
-//! - `plot.rs`: a map at rest becomes a picture, and a column its colours.
+//! - `evaluate.rs`: scores of a map file: [`Evaluation`].
+//! - `first.rs`: initial positions from an earlier map.
+//! - `space.rs`: free disk space.
+//! - `plot.rs`: the picture of a map file, coloured by a column.
 //! - [`picture`]: the rasteriser.
-//! - `error.rs`: what can go wrong, and whose fault it is.
-//! - `main.rs`, `cli/`, `progress.rs`, `signal.rs`, `machine.rs`, `memory.rs`,
-//!   `disk.rs`: the command line, a client of the above. Only these know flags,
-//!   terminals, signals, the machine's limits and rates, and the allocator.
+//! - `error.rs`: the errors, and whether the input is at fault.
+//! - `main.rs`, `cli/`, `progress.rs`, `signal.rs`, `machine.rs`, `memory.rs`, `disk.rs`: the
+//!   command line, a client of the above. Only these files know flags, terminals, signals, the
+//!   machine's limits and disk speed, and the allocator.
 //!
-//! Arithmetic and the order of work are in the crate `lowland-engine`, bytes
-//! at rest in `lowland-io`.
+//! Arithmetic and the order of work are in the crate `lowland-engine`, file formats in
+//! `lowland-io`.
 
 mod error;
 mod evaluate;
@@ -59,7 +58,7 @@ pub use error::{Error, Result};
 pub use evaluate::{Evaluation, open_map};
 pub use invalid::Invalid;
 pub use job::{Graph, Job, Room, check_output, open};
-/// Scores of data and maps in memory, and what an [`Evaluation`] is configured with and gives.
+/// Scores of data and maps in memory, and the options and results of an [`Evaluation`].
 pub use lowland_engine::evaluate as scores;
 pub use lowland_engine::{
     Config, Device, Event, GraphSource, Init, Input, Level, MatchLoss, Method, Metric, NamedAffinity, NamedMap,

@@ -1,54 +1,53 @@
-//! What the machine grants this process: the memory that is built in, and what
-//! the cgroups that the process is in leave of it.
+//! The memory available to this process: physical memory and cgroup limits.
 //!
-//! What must hold: looking never fails. What cannot be read, or makes no
-//! sense, is no limit. A limit counts wherever it is visible: in the process's
-//! own group and in each one above it, of either version of cgroups.
+//! What must hold: reading never fails. A value that cannot be read or is not plausible is no
+//! limit. Limits are read for the process's own cgroup and for each cgroup above it, in both
+//! versions of cgroups.
 
 use std::path::{Component, Path, PathBuf};
 
-/// A share of the limit that a run may take when a smaller budget is named for
-/// it: the rest is for the page cache, which is counted too.
+/// The percentage of the limit that a run should use if a smaller budget is suggested. The rest is
+/// for the page cache, which counts towards the limit.
 const SAFE_PERCENT: u64 = 90;
-/// Version 1 says "none" with the largest page-aligned number; no machine has so much.
+/// Version 1 writes "no limit" as the largest page-aligned number; no machine has this much memory.
 const NONE: u64 = 1 << 60;
 
-/// A bound on memory.
+/// A memory limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Limit {
     pub(crate) bytes: u64,
-    /// Where the number is from, as a sentence goes on with it.
+    /// Where the limit comes from, as a part of a sentence.
     pub(crate) source: String,
 }
 
 impl Limit {
-    /// A budget in whole MiB with which a run keeps clear of the limit.
+    /// Returns a budget in whole MiB that stays safely below the limit.
     pub(crate) fn safe_mib(&self) -> u64 {
         (self.bytes / 100 * SAFE_PERCENT) >> 20
     }
 }
 
-/// The machine, as this process sees it.
+/// The machine as seen by this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Machine {
-    /// The tightest bound on memory; none where the system does not tell.
+    /// The smallest memory limit; `None` if the operating system reports none.
     pub(crate) limit: Option<Limit>,
 }
 
 impl Machine {
-    /// Asks the system.
+    /// Reads the limits.
     pub(crate) fn look() -> Self {
         Self::look_below(Path::new("/"))
     }
 
-    /// The same where `root` stands for `/`: tests build machines of files.
+    /// As [`look`](Self::look) with `root` in place of `/`, for tests with files.
     fn look_below(root: &Path) -> Self {
-        // The first of equals is told: a group with all the memory limits nothing.
+        // Of equal limits the first counts: a cgroup with all of the memory does not limit.
         let limit = physical(root).into_iter().chain(cgroup(root)).min_by_key(|limit| limit.bytes);
         Machine { limit }
     }
 
-    /// A share of the limit in whole MiB; none where no limit is known.
+    /// Returns a fraction of the limit, rounded down to whole MiB; `None` if no limit is known.
     pub(crate) fn share(&self, share: f64) -> Option<u64> {
         let limit = self.limit.as_ref()?;
         Some((limit.bytes as f64 * share) as u64 >> 20 << 20)
@@ -60,14 +59,14 @@ fn physical(root: &Path) -> Option<Limit> {
     Some(Limit { bytes, source: "physical memory".into() })
 }
 
-/// `MemTotal` of /proc/meminfo, in bytes.
+/// Returns `MemTotal` of /proc/meminfo, in bytes.
 fn total(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
 
-/// The hardware's memory on macOS, which has no /proc. Untested there.
+/// Returns the physical memory on macOS, which has no /proc. Untested.
 #[cfg(target_os = "macos")]
 fn hardware() -> Option<u64> {
     let mut bytes = 0u64;
@@ -87,7 +86,7 @@ fn hardware() -> Option<u64> {
     None
 }
 
-/// The tightest limit of the cgroups that this process is in.
+/// Returns the smallest limit of the cgroups of this process.
 fn cgroup(root: &Path) -> Option<Limit> {
     let groups = text(root, "/proc/self/cgroup".as_ref());
     let mounts = text(root, "/proc/self/mountinfo".as_ref());
@@ -99,15 +98,15 @@ fn cgroup(root: &Path) -> Option<Limit> {
     limits.min_by_key(|limit| limit.bytes)
 }
 
-/// A file below `root`, where it is there. Paths that are not UTF-8 are lost
-/// with the file's other odd bytes, and with them that group's limit; those
-/// above it still count.
+/// Returns the text of a file below `root`; empty if it cannot be read. Invalid UTF-8 is replaced,
+/// so a path with such bytes is not found and that cgroup's limit is missed; the limits of the
+/// cgroups above still count.
 fn text(root: &Path, file: &Path) -> String {
     let path = root.join(file.strip_prefix("/").unwrap_or(file));
     std::fs::read(path).map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The two versions of cgroups; a hybrid system has both.
+/// The two versions of cgroups. A hybrid system has both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
     One,
@@ -115,8 +114,8 @@ enum Version {
 }
 
 impl Version {
-    /// The files with a limit. Above `memory.high` a group is slowed down until
-    /// it hardly moves: that is no place to plan for.
+    /// The files that contain limits. Above `memory.high` a cgroup is throttled almost to a
+    /// standstill, so the plan must stay below it too.
     fn files(self) -> &'static [&'static str] {
         match self {
             Version::One => &["memory.limit_in_bytes"],
@@ -125,17 +124,17 @@ impl Version {
     }
 }
 
-/// A mounted hierarchy of groups that may limit memory.
+/// A mounted cgroup hierarchy that may limit memory.
 #[derive(Debug, PartialEq, Eq)]
 struct Mount {
     version: Version,
-    /// The group that is seen at `point`.
+    /// The cgroup that is visible at `point`.
     root: PathBuf,
     point: PathBuf,
 }
 
-/// Every file that may hold a limit of this process, by the texts of
-/// /proc/self/cgroup and /proc/self/mountinfo. Not each must be there.
+/// Returns every file that may contain a limit of this process, from the texts of /proc/self/cgroup
+/// and /proc/self/mountinfo. Some may not exist.
 fn files(groups: &str, mounts: &str) -> Vec<PathBuf> {
     let mounts: Vec<Mount> = mounts.lines().filter_map(mount).collect();
     let mut files = Vec::new();
@@ -145,13 +144,13 @@ fn files(groups: &str, mounts: &str) -> Vec<PathBuf> {
         let mut seen: Vec<PathBuf> = Vec::new();
         for mount in mounts() {
             let Some(below) = below(group, &mount.root) else { continue };
-            // A part of the way may not be visible, as in a container that
-            // knows its name on the host; the mount's own group always is.
+            // Parts of the path may not be visible, as in a container that knows its cgroup's name
+            // on the host. The mount's own cgroup is always visible.
             seen.extend(below.ancestors().map(|part| mount.point.join(part)));
         }
         if seen.is_empty() {
-            // Seen from another namespace than it was mounted in. What is
-            // mounted first is what the container was given.
+            // The mount was made in another namespace. The first mount is the one that the
+            // container was given.
             seen.extend(mounts().next().map(|mount| mount.point.clone()));
         }
         files.extend(seen.iter().flat_map(|dir| version.files().iter().map(|name| dir.join(name))));
@@ -159,7 +158,8 @@ fn files(groups: &str, mounts: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The group of this process, by a text such as `4:cpu,memory:/docker/12` or `0::/user.slice`.
+/// Returns the cgroup of this process, from a text such as `4:cpu,memory:/docker/12` or
+/// `0::/user.slice`.
 fn group(groups: &str, version: Version) -> Option<&Path> {
     groups.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':');
@@ -172,14 +172,14 @@ fn group(groups: &str, version: Version) -> Option<&Path> {
     })
 }
 
-/// The way from `root` down to `group`, if it leads down.
+/// Returns the path from `root` down to `group`, if `group` is below `root`.
 fn below<'a>(group: &'a Path, root: &Path) -> Option<&'a Path> {
-    // A group outside of the namespace is told as /../…, which is no way down.
+    // A cgroup outside of the namespace is written /../…, and is not below `root`.
     let plain = |path: &Path| !path.components().any(|c| c == Component::ParentDir);
     group.strip_prefix(root).ok().filter(|below| plain(below) && plain(root))
 }
 
-/// A line of mountinfo: `31 23 0:28 ROOT POINT OPTIONS … - TYPE DEVICE OPTIONS`.
+/// Parses a line of mountinfo: `31 23 0:28 ROOT POINT OPTIONS … - TYPE DEVICE OPTIONS`.
 fn mount(line: &str) -> Option<Mount> {
     let (place, kind) = line.split_once(" - ")?;
     let mut kind = kind.split(' ');
@@ -192,7 +192,8 @@ fn mount(line: &str) -> Option<Mount> {
     Some(Mount { version, root: place.next()?.into(), point: place.next()?.into() })
 }
 
-/// A field of mountinfo, where blanks and the like are three octal digits after a backslash.
+/// Decodes a field of mountinfo, in which blanks and the like are written as a backslash and three
+/// octal digits.
 fn unescaped(field: &str) -> String {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field.as_bytes();
@@ -215,7 +216,7 @@ mod tests {
                       35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory\n";
     const V2: &str = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
 
-    /// A machine of files; gives what it grants.
+    /// Creates a machine from files and returns what is read from it.
     fn machine(files: &[(&str, &str)]) -> Machine {
         let root = tempfile::tempdir().unwrap();
         for (name, text) in files {
@@ -226,7 +227,7 @@ mod tests {
         Machine::look_below(root.path())
     }
 
-    /// The limit of a machine of 16 GiB.
+    /// Returns the limit of a machine with 16 GiB.
     fn limit(groups: &str, mounts: &str, files: &[(&str, &str)]) -> (u64, String) {
         let all: Vec<_> = [MEMINFO, ("proc/self/cgroup", groups), ("proc/self/mountinfo", mounts)]
             .into_iter()
@@ -251,7 +252,8 @@ mod tests {
         let own = "sys/fs/cgroup/memory/user/12/memory.limit_in_bytes";
         let groups = "9:cpu:/elsewhere\n4:memory,hugetlb:/user/12\n";
         is(limit(groups, V1, &[(own, "1073741824\n")]), GIB, own);
-        // How "none" is said, with pages of 4 and of 64 KiB, and by more than there is.
+        // The values for "no limit": with pages of 4 and of 64 KiB, and values above the physical
+        // memory.
         for none in ["9223372036854771712", "9223372036854710272", "17179869184", "99999999999999", "-1", "0"] {
             is_physical(limit(groups, V1, &[(own, none)]));
         }
@@ -288,7 +290,7 @@ mod tests {
         let own = "sys/fs/cgroup/memory/user/memory.limit_in_bytes";
         let unified = ("sys/fs/cgroup/unified/user/cgroup.procs", "1\n");
         is(limit(groups, &mounts, &[(own, "1073741824"), unified]), GIB, own);
-        // In either, the tighter one.
+        // If both versions have a limit, the smaller one.
         let both = ("sys/fs/cgroup/unified/user/memory.max", "536870912");
         is(limit(groups, &mounts, &[(own, "1073741824"), both]), GIB / 2, both.0);
     }
@@ -297,23 +299,23 @@ mod tests {
     fn in_a_container_the_mount_is_the_group() {
         let v1 = "sys/fs/cgroup/memory/memory.limit_in_bytes";
         let v2 = "sys/fs/cgroup/memory.max";
-        // The mount's root is the group itself, under its name on the host.
+        // The mount's root is the cgroup itself, under its name on the host.
         let bound = "35 31 0:32 /docker/12 /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n";
         is(limit("4:memory:/docker/12\n", bound, &[(v1, "1073741824")]), GIB, v1);
         let inner = "sys/fs/cgroup/memory/job/memory.limit_in_bytes";
         is(limit("4:memory:/docker/12/job\n", bound, &[(v1, "2147483648"), (inner, "1073741824")]), GIB, inner);
-        // The host's name of the group, though the container sees nothing above it.
+        // The cgroup's name on the host, of which the container sees nothing.
         is(limit("4:memory:/docker/12\n", V1, &[(v1, "1073741824")]), GIB, v1);
         is(limit("0::/docker/12\n", V2, &[(v2, "1073741824")]), GIB, v2);
         // A namespace of its own.
         is(limit("0::/\n", V2, &[(v2, "1073741824")]), GIB, v2);
-        // A mount from outside of the namespace, a group outside of it, and a
-        // mount of another group: there is no way down.
+        // A mount from outside of the namespace, a cgroup outside of it, and a mount of another
+        // cgroup: the cgroup is not below the mount's root.
         let outer = V2.replace("0:26 / ", "0:26 /../.. ");
         is(limit("0::/\n", &outer, &[(v2, "1073741824")]), GIB, v2);
         is(limit("0::/../other\n", V2, &[(v2, "1073741824"), ("sys/fs/other/memory.max", "1")]), GIB, v2);
         is(limit("4:memory:/job\n", bound, &[(v1, "1073741824")]), GIB, v1);
-        // Names that begin alike are not below each other.
+        // Names with a common beginning are not below each other.
         is(limit("4:memory:/docker/123\n", bound, &[(v1, "1073741824")]), GIB, v1);
     }
 

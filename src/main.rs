@@ -1,5 +1,4 @@
-//! The entry of the command line: from arguments to a result to an exit code.
-//! Everything else is below `cli`.
+//! The entry point of the command line: calls `cli::main` and returns its exit code.
 
 mod cli;
 mod disk;
@@ -12,8 +11,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     memory::prepare();
-    // A damaged page is told as an error; the panic it showed as inside a
-    // library is nobody's business.
+    // A damaged page makes a library panic, and lowland turns this panic into an error, so the
+    // panic itself is not printed.
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if !lowland_io::is_decoding() {

@@ -1,12 +1,11 @@
-//! What the process asks of its allocator, so that memory a stage is done with
-//! goes back to the system and the budget is a bound on what it really holds.
+//! Settings of the allocator, so that memory freed by a stage returns to the operating system and
+//! the budget bounds the memory that the process really holds.
 //!
-//! glibc keeps freed memory for later by default, and raises the size above
-//! which it would not each time such a block is freed: a cache of many middling
-//! blocks then stays resident long after it is gone. These are settings of the
-//! whole process, which is why they are here and not in the engine.
+//! By default, glibc keeps freed memory, and raises the size above which blocks are returned each
+//! time such a block is freed: a cache of many medium blocks then stays resident long after it was
+//! freed. The settings are for the whole process, and therefore not in the engine.
 
-/// Sets the allocator; once, before any thread is started.
+/// Configures the allocator. Must be called once, before any thread starts.
 pub(crate) fn prepare() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -14,16 +13,16 @@ pub(crate) fn prepare() {
         // SAFETY: mallopt takes two numbers and is called before other threads exist.
         #[expect(unsafe_code, reason = "the allocator's only interface")]
         unsafe {
-            // Fixed, so that it is never raised: blocks above it are given back when freed.
+            // A fixed threshold is never raised: larger blocks are returned when freed.
             libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
             libc::mallopt(libc::M_TRIM_THRESHOLD, 8 * LARGE);
-            // By default eight arenas a core, each with memory of its own.
+            // The default is eight arenas for each core, each with memory of its own.
             libc::mallopt(libc::M_ARENA_MAX, 4);
         }
     }
 }
 
-/// Gives back what is free; worth it between stages.
+/// Returns free memory to the operating system. Called between stages.
 pub(crate) fn trim() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

@@ -1,14 +1,13 @@
-//! Principal components of a source, from what is asked to finished files.
+//! Principal components of a source: from options to finished files.
 //!
-//! What must hold: whatever can be refused is refused before any work is done;
-//! scores and axes have their names only when they are whole; a run that fails
-//! or is stopped leaves nothing, and the same job begins anew: there is no run
-//! directory, because all there is to lose is a few passes over the source.
+//! What must hold: everything that can be refused is refused before any work is done; scores and
+//! axes have their names only when they are complete; a run that fails or is stopped leaves
+//! nothing. There is no run directory, because only a few passes over the source can be lost; the
+//! same job then starts again.
 //!
-//! For rows in memory, and for batches from elsewhere, the engine's types are
-//! re-exported here: [`Pca::fit`], [`IncrementalPca`], [`ExactIncrementalPca`],
-//! [`BlockwisePca`], [`RandomizedPca`], [`KernelPca`]. All take `f32` rows, one
-//! after the other, and sum in `f64`.
+//! For rows in memory, and for batches from elsewhere, the engine's types are re-exported here:
+//! [`Pca::fit`], [`IncrementalPca`], [`ExactIncrementalPca`], [`BlockwisePca`], [`RandomizedPca`],
+//! [`KernelPca`]. All of them take `f32` rows, row-major, and sum in `f64`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -27,7 +26,7 @@ use crate::invalid::{Invalid, Reading};
 use crate::job::{Beside, Map, is_input};
 use crate::{Error, Result, check_output};
 
-/// A job: fill in the fields, then [`plan`](PcaJob::plan), then [`run`](PcaJob::run).
+/// A job: fill in the fields, then call [`plan`](PcaJob::plan), then [`run`](PcaJob::run).
 ///
 /// ```
 /// use lowland::pca::{PcaConfig, PcaJob};
@@ -50,29 +49,29 @@ use crate::{Error, Result, check_output};
 pub struct PcaJob {
     /// The vectors.
     pub source: Arc<dyn Source>,
-    /// What is done with rows that cannot be used.
+    /// How unusable rows are handled.
     pub invalid: Invalid,
-    /// What is found of them.
+    /// The options of the decomposition.
     pub config: PcaConfig,
-    /// The scores to write: `.parquet`, `.arrow` or `.npy`, as a map is.
+    /// The scores to write: `.parquet`, `.arrow` or `.npy`, as for a map.
     pub output: PathBuf,
     /// An `.npy` for the axes: n_components × components of a row, float64.
     pub components: Option<PathBuf>,
-    /// The source's column that names the rows, in place of row numbers.
+    /// The source's column with the rows' ids. Default: row numbers.
     pub id: Option<String>,
     /// The source's columns to keep beside the scores.
     pub keep: Vec<String>,
-    /// What the scores' columns are called, one name for each; where there are
-    /// none x, y and z, or c0, c1, … of more than three.
+    /// The names of the scores' columns, one for each. If empty: x, y and z, or c0, c1, … if there
+    /// are more than three.
     pub coordinates: Vec<String>,
-    /// Whether an output that is there may be replaced.
+    /// Whether an existing output may be replaced.
     pub force: bool,
-    /// How the source is read, once it was looked at.
+    /// How the source is read, once determined.
     reading: Mutex<Option<Arc<Reading>>>,
 }
 
 impl PcaJob {
-    /// A job with default settings.
+    /// Returns a job with default settings.
     pub fn new(source: Arc<dyn Source>, output: impl Into<PathBuf>) -> Self {
         PcaJob {
             source,
@@ -88,11 +87,12 @@ impl PcaJob {
         }
     }
 
-    /// Looks at all rows of the source where some may be left out, and at the first ones for what
-    /// is subtracted before rounding; see [`Job::look`](crate::Job::look).
+    /// Examines the source before planning: all rows if some may be left out, and the first rows
+    /// for the shift that is subtracted before rounding; see [`Job::look`](crate::Job::look).
     ///
     /// # Errors
-    /// Where fewer than two rows can be used, the source cannot be read, or the observer stops it.
+    /// If fewer than two rows are usable, the source cannot be read, or the observer stops the
+    /// pass.
     pub fn look(&self, observer: &dyn Observer) -> Result<()> {
         self.reading(observer).map(|_| ())
     }
@@ -107,7 +107,7 @@ impl PcaJob {
         Ok(kept.insert(Arc::new(reading)).clone())
     }
 
-    /// The rows that cannot be used, where they are left out; looks at the source as
+    /// Returns the unusable rows if they are left out. Examines the source as
     /// [`look`](PcaJob::look) does.
     ///
     /// # Errors
@@ -116,21 +116,21 @@ impl PcaJob {
         Ok(self.reading(&())?.left_out())
     }
 
-    /// Checks the config against the source and decides every number.
+    /// Checks the options against the source and decides every parameter.
     ///
     /// # Errors
-    /// Names the option, the data's lack, or the smallest budget that would do.
+    /// Name the invalid option, the fault of the data, or the smallest sufficient budget.
     pub fn plan(&self) -> Result<PcaPlan> {
         let inputs = Inputs { source: Some(self.reading(&())?.source().clone()), graph: None, first: None };
         Ok(self.config.plan(&inputs.describe()?)?)
     }
 
-    /// Finds the components and writes the files. Gives the components, which
-    /// [`Pca::transform`] applies to other rows, and the figures.
+    /// Computes the components and writes the files. Returns the components, which
+    /// [`Pca::transform`] applies to other rows, and the report.
     ///
     /// # Errors
-    /// Before any work for what cannot be done at all; later those of the
-    /// engine. No output is written then.
+    /// Invalid outputs and inputs are reported before any work. After an error of the engine, no
+    /// output is written.
     pub fn run(&self, plan: &PcaPlan, observer: &dyn Observer) -> Result<(Pca, PcaReport)> {
         self.check_outputs()?;
         let size = (plan.shape.rows, plan.config.n_components);
@@ -171,7 +171,7 @@ impl PcaJob {
     }
 }
 
-/// There is no run directory here that could be begun anew.
+/// Rewrites the error of a changed input: there is no run directory to restart.
 fn changed(error: Error) -> Error {
     match error {
         Error::Engine(lowland_engine::Error::Io(lowland_io::Error::Changed { path, what })) => Error::job(format!(
@@ -182,12 +182,12 @@ fn changed(error: Error) -> Error {
     }
 }
 
-/// The axes, whole but for their name: n_components × dim, `<f8`.
+/// Writes the axes, n_components × dim, `<f8`, to a pending file.
 fn axes(path: &Path, pca: &Pca) -> Result<PendingFile> {
     let mut file = PendingFile::create(path)?;
     let mut header =
         format!("{{'descr': '<f8', 'fortran_order': False, 'shape': ({}, {}), }}", pca.n_components(), pca.dim());
-    // The numbers begin at a multiple of 64.
+    // Padded so that the numbers begin at a multiple of 64 bytes.
     header.push_str(&" ".repeat(63 - (10 + header.len()) % 64));
     header.push('\n');
     let mut write = || {

@@ -1,8 +1,8 @@
-//! From a map at rest to its picture: what is read, and how a column becomes
-//! colours. The drawing itself is [`crate::picture`]'s.
+//! Draws a map file: which rows are read, and how a column is turned into colours. The drawing
+//! itself is in [`crate::picture`].
 //!
-//! What must hold: the map is streamed, twice, and never held; what is held
-//! is a portion of rows and a table of categories of bounded size.
+//! What must hold: the map is streamed, two or three times, and never held; memory is a portion of
+//! rows and a table of categories of bounded size.
 
 mod colors;
 
@@ -23,35 +23,35 @@ use crate::job::look;
 use crate::picture::{Bounds, Canvas, Color, ColorScale, Style, write_png};
 use crate::{Error, Result};
 
-/// Bytes of a column of colours that are read at once, about.
+/// The approximate bytes of a colour column read at a time.
 const COLOR_BYTES: usize = 8 << 20;
-/// Rows that are read at first, while nothing is known of the colours' size.
+/// Rows of the first read, when the size of the colours' values is not known.
 const FIRST_ROWS: usize = 1 << 10;
 
-/// A column to colour by.
+/// A column that gives the colours.
 pub struct ColorBy {
     /// The column's name.
     pub column: String,
-    /// Where it is read, row for row with the map; the map itself where `None`.
+    /// The table of the column, with the map's rows; `None` for the map itself.
     pub source: Option<Arc<dyn Source>>,
 }
 
 impl ColorBy {
-    /// Refuses a column that is not there, or that gives no colours, of what it is read from.
+    /// Checks that the column exists in `source` and that its type can give colours.
     ///
     /// # Errors
-    /// Names the column and its type.
+    /// Name the column and its type.
     pub fn check(&self) -> Result<()> {
         let Some(source) = &self.source else { return Ok(()) };
         let nothing = source.read_columns(std::slice::from_ref(&self.column), 0, 0)?;
         check_type(nothing.column(0).data_type()).map_err(|why| self.refused(&source.locate(0).path, why))
     }
 
-    /// Reads the column where some of its values may not fit the type that it has over all files,
-    /// to find out before a run.
+    /// Reads the column if some of its values may not fit the common type over all files, so that
+    /// this is found before a run.
     ///
     /// # Errors
-    /// Names the row of such a value.
+    /// Name the row of such a value.
     pub fn check_values(&self, observer: &dyn Observer) -> Result<()> {
         let Some(source) = &self.source else { return Ok(()) };
         let unsure = source.unsure_columns(std::slice::from_ref(&self.column))?;
@@ -65,12 +65,12 @@ impl ColorBy {
 
 /// Draws the map in the file `map`, whose coordinates are the columns `coordinates`.
 ///
-/// The observer hears a note of rows without a position, and of texts that the picture's font
-/// has no letters for.
+/// The observer receives notes about rows without a position, and about texts with characters that
+/// the picture's font lacks.
 ///
 /// # Errors
-/// Where the map or the column cannot be read, or the column gives no colours;
-/// and when the observer stops it.
+/// If the map or the column cannot be read, if the column cannot give colours, or if the observer
+/// stops the drawing.
 pub fn draw(
     map: &Path,
     coordinates: &Coordinates,
@@ -113,18 +113,18 @@ pub fn draw(
         canvas
     };
     for text in points.notes(&canvas) {
-        // Whoever hears it may stop only what comes after.
+        // The picture is complete, so a request to stop has no effect.
         let _ = observer.event(&Event::Note { remark: &Remark::note("picture", text) });
     }
     Ok(canvas.finish())
 }
 
-/// Writes a picture as PNG, under its name only when it is whole.
+/// Writes a picture as PNG. The file has its name only when it is complete.
 ///
 /// # Errors
-/// Where it cannot be written.
+/// If the file cannot be written.
 pub fn write(path: &Path, picture: &RgbImage) -> Result<()> {
-    // What a link leads to is written, and the link stays.
+    // Written through a symbolic link to its target; the link stays.
     let target = lowland_io::target(path)?;
     let mut part = target.as_os_str().to_owned();
     part.push(".part");
@@ -135,13 +135,13 @@ pub fn write(path: &Path, picture: &RgbImage) -> Result<()> {
         std::fs::rename(&part, &target).map_err(failed("rename"))
     });
     if written.is_err() {
-        // Best left as it was; the failure itself is told.
+        // An error of the removal is ignored, because the failure itself is reported.
         let _ = std::fs::remove_file(&part);
     }
     written
 }
 
-/// What each pass over the map calls: x, y and the colour's column.
+/// The callback of a pass over the map, called with x, y and the colour column.
 type Each<'a> = dyn FnMut(&[f64], &[f64], Option<&ArrayRef>) -> std::result::Result<(), Refusal> + 'a;
 
 struct Points<'a> {
@@ -150,7 +150,7 @@ struct Points<'a> {
 }
 
 impl Points<'_> {
-    /// One pass.
+    /// Runs one pass over the map.
     fn each(&self, observer: &dyn Observer, each: &mut Each<'_>) -> Result<()> {
         let own = self.color.filter(|c| c.source.is_none()).map(|c| c.column.as_str());
         let other = self.color.and_then(|c| c.source.as_ref().map(|s| (s, [c.column.clone()])));
@@ -168,7 +168,8 @@ impl Points<'_> {
                 None => part.beside,
             };
             if let Some(values) = &values {
-                // Texts may be long, and longer later on.
+                // Texts may be long, and later texts longer. The next portion is sized by this
+                // one's bytes.
                 let bytes = values.to_data().get_slice_memory_size().unwrap_or(COLOR_BYTES) / count.max(1);
                 portion = (COLOR_BYTES / bytes.max(1)).clamp(1, most.min(portion.saturating_mul(8)));
             }
@@ -178,7 +179,7 @@ impl Points<'_> {
         Ok(())
     }
 
-    /// Refuses colours of other rows, and of no kind that there are, before anything is read.
+    /// Checks the colour column's rows and type before rows are read.
     fn check_rows(&self, color: &ColorBy) -> Result<()> {
         let rows = self.reader.rows();
         match &color.source {
@@ -202,7 +203,7 @@ impl Points<'_> {
         }
     }
 
-    /// What a person should know of the picture.
+    /// Returns the notes for the user about the picture.
     fn notes(&self, canvas: &Canvas) -> Vec<String> {
         let path = self.reader.path().display();
         let mut notes = Vec::new();

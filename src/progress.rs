@@ -1,8 +1,8 @@
-//! What a person or a program hears of a run, on standard error: bars where it
-//! is a terminal, one line a stage where it is not, or one JSON object a line.
+//! Progress on standard error: bars on a terminal, otherwise one line for each stage, or JSON, one
+//! object a line.
 //!
-//! Standard output is never touched here. A failure to write to standard error
-//! is ignored: there is nobody left to tell.
+//! Standard output is never written here. A failure to write to standard error is ignored, because
+//! it could not be reported.
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
@@ -18,13 +18,14 @@ use serde_json::{Value, json};
 
 use crate::signal::Signals;
 
-/// JSON tells of progress no more often than this.
+/// The least interval between two JSON progress events.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// How a run is told.
+/// The format of progress and messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    // No `///` here: clap would show it as help, and choose the long form for it.
+    // A `//` comment, because clap would show a `///` comment as help and choose the long help
+    // format.
     Text,
     Json,
 }
@@ -70,17 +71,17 @@ impl Console {
         &self.signals
     }
 
-    /// The stages that are finished, in this process or found so.
+    /// Returns the stages that were finished by this or an earlier process.
     pub(crate) fn finished(&self) -> Vec<&'static str> {
         self.state().finished.clone()
     }
 
-    /// Something a person should know. `kind` is for programs.
+    /// Prints a note for the user. `kind` identifies the note for programs.
     pub(crate) fn note(&self, kind: &'static str, text: impl Into<String>) {
         self.remark(&Remark::note(kind, text));
     }
 
-    /// A note, or a warning, which is told with --quiet too.
+    /// Prints a note or a warning. Warnings are also printed with --quiet.
     pub(crate) fn remark(&self, remark: &Remark) {
         let (event, before) = match remark.level {
             Level::Note if self.mode == Mode::Quiet => return,
@@ -93,24 +94,24 @@ impl Console {
         }
     }
 
-    /// What will run.
+    /// Prints the plan.
     pub(crate) fn plan(&self, plan: &Plan) {
         self.planned(plan, || json!(plan));
     }
 
-    /// The same of a plan of another kind, with how it looks as JSON.
+    /// Prints a plan of another type, with its JSON form.
     pub(crate) fn planned(&self, plan: &impl Display, full: impl FnOnce() -> Value) {
         match self.mode {
             Mode::Quiet => {}
             Mode::Json => line(&json!({"event": "plan", "plan": full()}).to_string()),
-            // The memory of each stage is for those who ask (inspect, --report).
+            // The memory of each stage is printed only on request (inspect, --report).
             Mode::Bars | Mode::Lines => {
                 plan.to_string().lines().take_while(|l| !l.starts_with("memory")).for_each(|l| self.say(l));
             }
         }
     }
 
-    /// What was done: the report, without what was told meanwhile, and the files that are there now.
+    /// Prints the report, without the notes printed earlier, and the output files.
     pub(crate) fn done(&self, report: &impl Display, full: &Value, files: &[(&str, &Path)]) {
         match self.mode {
             Mode::Quiet => {}
@@ -122,7 +123,7 @@ impl Console {
         }
     }
 
-    /// The one line of a failure.
+    /// Prints an error, as one line.
     pub(crate) fn error(&self, message: &str, exit_code: u8) {
         if let Some(bar) = self.state().bar.take() {
             bar.finish_and_clear();
@@ -161,7 +162,7 @@ impl Console {
         match self.mode {
             Mode::Bars => {
                 if let Some(bar) = &self.state().bar {
-                    // Several threads tell: a smaller number may come later.
+                    // Several threads report progress, so a smaller number may arrive later.
                     bar.set_position(bar.position().max(done));
                 }
             }
@@ -179,7 +180,7 @@ impl Console {
         }
     }
 
-    /// For programs: a person sees how far the stage is.
+    /// Reports a finished unit, only in JSON: the progress bar already shows the progress.
     fn unit(&self, stage: Stage, unit: &str, reused: bool) {
         if self.mode == Mode::Json {
             line(&json!({"event": "unit", "stage": stage.name(), "unit": unit, "reused": reused}).to_string());
@@ -198,7 +199,7 @@ impl Console {
             Mode::Json => line(&json!({"event": "end", "reused": reused, "report": report}).to_string()),
             Mode::Bars | Mode::Lines if reused => line(&format!("{stage:<10}     kept from an earlier run")),
             Mode::Bars | Mode::Lines => {
-                // "1 passes" says nothing.
+                // A count of 1 ("1 passes") would not be informative.
                 let done = if state.total > 1 {
                     format!("{} {}, ", thousands(state.total), state.unit)
                 } else {
@@ -238,7 +239,7 @@ fn bar(stage: Stage, total: u64, unit: &'static str) -> ProgressBar {
         .with_message(unit);
     if let Ok(style) = ProgressStyle::with_template(template) {
         let rate = |state: &ProgressState, to: &mut dyn std::fmt::Write| {
-            // A bar that cannot be written is no loss.
+            // A failure to draw the bar is ignored.
             let _ = match state.per_sec() {
                 rate if rate >= 100.0 => write!(to, "{}/s", thousands(rate as u64)),
                 rate => write!(to, "{rate:.1}/s"),

@@ -1,28 +1,28 @@
-//! Room on disk: how much a filesystem has, and which filesystem a path is on.
+//! Disk space: the free space of a file system, and whether two paths are on the same file system.
 //!
-//! What must hold: a path need not be there yet. It is asked for where it would
-//! come to lie, which is what its nearest directory lies on.
+//! What must hold: a path need not exist. Its file system is that of its nearest existing
+//! directory.
 
 use std::path::{Path, PathBuf};
 
 use lowland_io::Result;
 
-/// The nearest directory that is there, `path` itself included.
+/// Returns the nearest existing directory, which may be `path` itself.
 pub(crate) fn nearest(path: &Path) -> PathBuf {
-    // A relative path ends in nothing, which stands for the current directory.
+    // The last ancestor of a relative path is empty and stands for the working directory.
     let above = path.ancestors().find(|part| part.is_dir() || part.as_os_str().is_empty());
     above.filter(|part| !part.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf()
 }
 
-/// Bytes that this user may still write to the filesystem where `path` lies or would.
+/// Returns the bytes that this user can still write to the file system of `path`.
 ///
 /// # Errors
-/// Where the system does not tell.
+/// If the operating system does not report free space.
 pub(crate) fn free_space(path: &Path) -> Result<u64> {
     lowland_io::free_space(&nearest(path))
 }
 
-/// Whether two paths lie, or would, on one filesystem; not where the system does not tell.
+/// Returns whether two paths are on the same file system; false if that is unknown.
 #[cfg(unix)]
 pub(crate) fn together(a: &Path, b: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -30,7 +30,7 @@ pub(crate) fn together(a: &Path, b: &Path) -> bool {
     device(a).is_some_and(|a| device(b) == Some(a))
 }
 
-/// Unknown here: what both need is then asked of neither.
+/// Unknown on this system; space for both paths is then not added up.
 #[cfg(not(unix))]
 pub(crate) fn together(_: &Path, _: &Path) -> bool {
     false

@@ -1,27 +1,27 @@
-//! What can go wrong while a data set is made.
+//! The errors of generating and writing data sets.
 
 use std::path::PathBuf;
 
 use crate::Kind;
 
-/// Why a data set could not be made or written.
+/// The reason why a data set could not be generated or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No data set of this name.
+    /// There is no data set of this name.
     #[error("no data set is called {0:?}; there are {names}", names = Kind::NAMES.join(", "))]
     Name(String),
-    /// The width is too small for the shape.
+    /// The number of dimensions is too small for the data set.
     #[error("{name} needs at least {least} dimensions, {dim} were asked for")]
     Dim {
         /// The data set.
         name: &'static str,
-        /// The smallest width that does.
+        /// The smallest number of dimensions.
         least: usize,
-        /// The width asked for.
+        /// The requested number of dimensions.
         dim: usize,
     },
-    /// A parameter makes no sense.
+    /// A parameter is invalid.
     #[error("{name}: {fault}")]
     Parameter {
         /// The data set.
@@ -29,18 +29,18 @@ pub enum Error {
         /// What is wrong.
         fault: &'static str,
     },
-    /// The file's name says no format that can be written.
+    /// The file's name does not end in a known format's extension.
     #[error("{}: the name must end in .parquet, .arrow or .npy", .0.display())]
     Extension(PathBuf),
-    /// The format has no compression.
+    /// The format does not support compression.
     #[error("{}: .npy files cannot be compressed", .0.display())]
     Compression(PathBuf),
-    /// The operating system refused.
+    /// The operating system reported an error.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's own answer.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// The Parquet writer failed.
@@ -48,7 +48,7 @@ pub enum Error {
     Parquet {
         /// The file.
         path: PathBuf,
-        /// The writer's own answer.
+        /// The writer's error.
         source: parquet::errors::ParquetError,
     },
     /// The Arrow writer failed.
@@ -56,7 +56,7 @@ pub enum Error {
     Arrow {
         /// The file.
         path: PathBuf,
-        /// The writer's own answer.
+        /// The writer's error.
         source: arrow::error::ArrowError,
     },
 }

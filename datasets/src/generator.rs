@@ -1,9 +1,9 @@
-//! The data sets themselves.
+//! The generators of the data sets.
 //!
-//! What must hold: row i of a generator is a pure function of its kind, its
-//! parameters, its width, its seed and i. It does not depend on the number of
-//! rows, on the rows drawn before it, on threads or on the machine. A change
-//! that alters any value is a breaking change: recorded figures name seeds.
+//! What must hold: row i of a generator is a pure function of its kind, parameters, dimensions,
+//! seed and i. Row i does not depend on the number of rows, on the rows drawn before, on threads or
+//! on the machine. A change of any value is a breaking change, because recorded measurements name
+//! seeds.
 
 use std::{num::NonZero, str::FromStr, thread};
 
@@ -12,77 +12,77 @@ use crate::{
     random::{Stream, sin_cos_turns},
 };
 
-/// Directions in which a mixture's component is wide.
+/// The number of directions in which a mixture's component is wide.
 const RANK: usize = 16;
 
-/// Standard deviation of a mixture's noise in every direction.
+/// The standard deviation of a mixture's noise in every direction.
 const ISOTROPIC: f32 = 0.1;
 
-/// Distance of a far blob from the origin; blobs have a spread of 1.
+/// The distance of a far blob from the origin. Blobs have a standard deviation of 1.
 const FAR: f32 = 1000.0;
 
-// What a stream is for. The values are part of every data set's definition.
+// The purposes of streams. The values are part of every data set's definition.
 const CENTRES: u64 = 1;
 const FACTORS: u64 = 2;
 const COMPONENTS: u64 = 3;
 const ROWS: u64 = 4;
 const COPIES: u64 = 5;
-// Within a row's stream: counter 0 chooses the class, counter 1 the position
-// within it, and these are children.
+// Within a row's stream, counter 0 selects the class and counter 1 the position within the class;
+// these two are child streams.
 const LATENT: u64 = 16;
 const NOISE: u64 = 17;
 
-/// A Gaussian mixture: centres with normal coordinates, and around each a
-/// cloud that is wide in 16 random directions (fewer in narrower data) and 0.1
-/// wide in all. Components differ in size (the largest has some hundred times
-/// the rows of the smallest) and in width (½ to 1½ times `spread`).
+/// A Gaussian mixture: centres with normal coordinates, and around each a cloud that is wide in 16
+/// random directions (fewer in data of fewer dimensions) and has a standard deviation of 0.1 in
+/// all. Components differ in size (the largest has some hundred times the rows of the smallest) and
+/// in width (½ to 1½ times `spread`).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mixture {
     /// Number of components.
     pub components: u32,
     /// Standard deviation of the centres' coordinates.
     pub centre_scale: f32,
-    /// Standard deviation that the 16 wide directions give to a coordinate, in
-    /// a component of mean width.
+    /// Standard deviation of a coordinate that the 16 wide directions cause, in a component of mean
+    /// width.
     pub spread: f32,
 }
 
 impl Default for Mixture {
-    /// 1,000 components that touch: see `datasets/README.md` for how much.
+    /// 1,000 components that overlap; `datasets/README.md` says by how much.
     fn default() -> Self {
         Self { components: 1000, centre_scale: 1.0, spread: 1.5 }
     }
 }
 
-/// What to generate.
+/// The kind of data set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Kind {
-    /// A Gaussian mixture; labelled by component.
+    /// A Gaussian mixture; the label is the component.
     Mixture(Mixture),
     /// Uniform in [0, 1)ᵈ: no structure at all, the hardest case for an index.
     Uniform,
-    /// Uniform on the unit sphere: what normalised vectors without structure are.
+    /// Uniform on the unit sphere, like normalised vectors without structure.
     Sphere,
-    /// A mixture of which a share of the rows are exact copies of earlier rows.
+    /// A mixture in which a share of the rows are exact copies of earlier rows.
     Duplicates {
-        /// The rows that are copied.
+        /// The mixture of the copied rows.
         mixture: Mixture,
-        /// Share of rows that are copies, 0 to 1.
+        /// The share of rows that are copies, 0 to 1.
         share: f32,
     },
-    /// Round blobs 1 wide and at least 1,000 apart: a neighbour graph in as
-    /// many pieces. Labelled by blob.
+    /// Round blobs with standard deviation 1, at least 1,000 apart: the neighbour graph has one
+    /// connected component for each blob. The label is the blob.
     BlobsFar {
         /// Number of blobs.
         blobs: u32,
     },
-    /// Two interleaved half circles in the first two coordinates; labelled by circle.
+    /// Two interleaved half circles in the first two coordinates; the label is the circle.
     Moons {
         /// Standard deviation of the noise on every coordinate.
         noise: f32,
     },
-    /// A rolled-up sheet in the first three coordinates; labelled by tenths of its length.
+    /// A rolled-up sheet in the first three coordinates; the label is the tenth of its length.
     SwissRoll {
         /// Standard deviation of the noise on every coordinate.
         noise: f32,
@@ -90,11 +90,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The names that [`FromStr`] reads, in the order of the variants.
+    /// The names that [`FromStr`] parses, in the order of the variants.
     pub const NAMES: [&'static str; 7] =
         ["mixture", "uniform", "sphere", "duplicates", "blobs_far", "moons", "swiss_roll"];
 
-    /// The kind's name, one of [`Kind::NAMES`].
+    /// Returns the kind's name, one of [`Kind::NAMES`].
     pub fn name(&self) -> &'static str {
         match self {
             Self::Mixture(_) => "mixture",
@@ -115,7 +115,7 @@ impl Kind {
         }
     }
 
-    /// Why these parameters cannot be used, if they cannot.
+    /// Returns the reason why the parameters are invalid, if they are.
     fn fault(&self) -> Option<&'static str> {
         let usable = |scale: f32| scale.is_finite() && scale >= 0.0;
         match *self {
@@ -142,9 +142,8 @@ impl Kind {
 impl FromStr for Kind {
     type Err = Error;
 
-    /// A kind by its name, with default parameters: a fifth of `duplicates`
-    /// are copies, `blobs_far` has 5 blobs, `moons` and `swiss_roll` have
-    /// noise of 0.05.
+    /// Returns a kind by its name, with default parameters: a fifth of the rows of `duplicates` are
+    /// copies, `blobs_far` has 5 blobs, `moons` and `swiss_roll` have noise of 0.05.
     fn from_str(name: &str) -> Result<Self, Error> {
         Ok(match name {
             "mixture" => Self::Mixture(Mixture::default()),
@@ -159,7 +158,7 @@ impl FromStr for Kind {
     }
 }
 
-/// A table of `rows × dim` numbers that can be drawn from anywhere.
+/// A table of `rows × dim` numbers, any row of which can be drawn.
 #[derive(Debug, Clone)]
 pub struct Generator {
     kind: Kind,
@@ -170,7 +169,7 @@ pub struct Generator {
     tables: Option<Tables>,
 }
 
-/// What a mixture's rows have in common.
+/// The parameters that all rows of a mixture share.
 #[derive(Debug, Clone)]
 struct Tables {
     /// `components × dim`.
@@ -178,7 +177,7 @@ struct Tables {
     /// `components × rank × dim`.
     factors: Vec<f32>,
     rank: usize,
-    /// Upper end of each component's share of [0, 1), ascending.
+    /// The upper end of each component's share of [0, 1), ascending.
     shares: Vec<f32>,
 }
 
@@ -233,11 +232,13 @@ impl Tables {
 }
 
 impl Generator {
-    /// A table of `kind`. Refuses a width that the kind cannot have and
-    /// parameters that make no sense.
+    /// Returns a table of `kind`.
     ///
-    /// A mixture holds `components × 17 × dim` floats: 8.7 MB for the default
-    /// at 128 components a vector.
+    /// A mixture holds `components × 17 × dim` floats: 8.7 MB for the default mixture with 128
+    /// dimensions.
+    ///
+    /// # Errors
+    /// If the kind needs more dimensions, or a parameter is invalid.
     pub fn new(kind: Kind, rows: u64, dim: usize, seed: u64) -> Result<Self, Error> {
         if dim < kind.min_dim() {
             return Err(Error::Dim { name: kind.name(), least: kind.min_dim(), dim });
@@ -253,31 +254,31 @@ impl Generator {
         Ok(Self { kind, rows, dim, seed, stream, tables })
     }
 
-    /// What is generated.
+    /// Returns the kind of data set.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// Components of each row.
+    /// Returns the number of components of each row.
     pub fn dim(&self) -> usize {
         self.dim
     }
 
-    /// The seed.
+    /// Returns the seed.
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// Writes the rows from `first` on into `out`, one after the other.
+    /// Writes the rows from `first` on into `out`, row-major.
     ///
     /// # Panics
     ///
-    /// If `out` is not whole rows, or reaches past the last row.
+    /// If `out` is not a whole number of rows, or reaches beyond the last row.
     pub fn fill(&self, first: u64, out: &mut [f32]) {
         self.check(first, out);
         for (row, out) in (first..).zip(out.chunks_exact_mut(self.dim)) {
@@ -285,7 +286,7 @@ impl Generator {
         }
     }
 
-    /// [`Generator::fill`] on `threads` threads: the same values.
+    /// Does the same as [`Generator::fill`] on `threads` threads, with the same values.
     ///
     /// # Panics
     ///
@@ -305,11 +306,11 @@ impl Generator {
         });
     }
 
-    /// `rows` rows from `first` on, made on all cores.
+    /// Returns `rows` rows from `first` on, computed on all cores.
     ///
     /// # Panics
     ///
-    /// If the range reaches past the last row.
+    /// If the range reaches beyond the last row.
     pub fn table(&self, first: u64, rows: usize) -> Vec<f32> {
         let mut out = vec![0.0; rows * self.dim];
         let threads = thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
@@ -317,7 +318,7 @@ impl Generator {
         out
     }
 
-    /// The class that a row was drawn from; 0 where the kind has no classes.
+    /// Returns the class from which a row was drawn; 0 if the kind has no classes.
     pub fn label(&self, row: u64) -> u32 {
         let stream = self.row_stream(self.origin(row));
         match self.kind {
@@ -331,15 +332,15 @@ impl Generator {
         }
     }
 
-    /// The row whose exact copy `row` is: itself, or an earlier row of
+    /// Returns the row of which `row` is an exact copy: itself, or an earlier row of
     /// [`Kind::Duplicates`].
     pub fn origin(&self, mut row: u64) -> u64 {
         let Kind::Duplicates { share, .. } = self.kind else {
             return row;
         };
         let copies = self.stream.child(COPIES);
-        // A copy of a copy is a copy of the first. Each step at least halves
-        // the row on average, so this is short.
+        // The origin of a copy of a copy is followed to the first row. Each step halves the row
+        // number on average, so the loop is short.
         while row > 0 {
             let copy = copies.child(row);
             if copy.unit(0) >= share {
@@ -350,12 +351,12 @@ impl Generator {
         row
     }
 
-    /// A range that holds nearly all values. The 8-bit formats spread their
-    /// 256 steps over it and saturate beyond.
+    /// Returns a range that contains nearly all values. The 8-bit formats divide the range into 256
+    /// steps and saturate outside.
     pub fn range(&self) -> (f32, f32) {
         match self.kind {
             Kind::Mixture(mixture) | Kind::Duplicates { mixture, .. } => {
-                // The mean square of a width uniform in ½ … 1½ is 13/12.
+                // The mean square of a width that is uniform in ½ … 1½ is 13/12.
                 let variance = mixture.centre_scale * mixture.centre_scale
                     + mixture.spread * mixture.spread * (13.0 / 12.0)
                     + ISOTROPIC * ISOTROPIC;
@@ -412,7 +413,8 @@ impl Generator {
             }
             Kind::BlobsFar { blobs } => {
                 stream.child(NOISE).normals(out);
-                // Blobs sit on the axes: +1, −1, +2, −2, … on each in turn.
+                // Blobs lie on the axes: at +1, −1, +2, −2, … times the distance on each axis in
+                // turn.
                 let blob = stream.below(0, u64::from(blobs)) as usize;
                 let (axis, ring) = (blob / 2 % self.dim, blob / (2 * self.dim));
                 let side = if blob.is_multiple_of(2) { FAR } else { -FAR };
@@ -427,7 +429,7 @@ impl Generator {
             }
             Kind::SwissRoll { noise } => {
                 scaled_noise(stream, noise, out);
-                // The angle runs from ¾ of a turn to 2¼ turns, the radius with it.
+                // The angle runs from ¾ of a turn to 2¼ turns, and the radius with it.
                 let turns = 0.75 * (1.0 + 2.0 * stream.unit(1));
                 let radius = turns * std::f32::consts::TAU;
                 let (sine, cosine) = sin_cos_turns(turns);
@@ -470,7 +472,7 @@ mod tests {
                 let mut all = vec![0.0; 503 * dim];
                 whole.fill(0, &mut all);
                 assert!(all.iter().all(|value| value.is_finite()), "{name}");
-                // Any split, backwards, with another number of rows.
+                // Any division into parts, backwards, and with another number of rows.
                 let other = make(name, 600, dim, 11);
                 let mut first = 503;
                 for rows in [1, 2, 200, 7, 0, 100, 193] {
@@ -491,8 +493,8 @@ mod tests {
         }
     }
 
-    /// The values are part of the promise: recorded figures name seeds. If
-    /// this fails, the change was not a refactoring.
+    /// The values are part of the definition, because recorded measurements name seeds. A change
+    /// that fails this test is not a refactoring.
     #[test]
     fn values_stay_what_they_were() {
         let print = |name: &str| {

@@ -1,9 +1,8 @@
-//! Data sets for lowland's tests, benches and demo: seeded generators and the
-//! formats that they are written in.
+//! Data sets for lowland's tests, benches and demo: seeded generators, and writers for the file
+//! formats.
 //!
-//! Row i of a generated data set is a pure function of the seed and i, so any
-//! range of rows can be made on its own, and a file of any size in bounded
-//! memory:
+//! Row i of a generated data set is a pure function of the seed and i. So any range of rows can be
+//! generated on its own, and a file of any size in bounded memory:
 //!
 //! ```
 //! use lowland_datasets::{Generator, Kind};
@@ -15,8 +14,8 @@
 //! # Ok::<(), lowland_datasets::Error>(())
 //! ```
 //!
-//! [`write()`] puts one into a Parquet, Arrow or NumPy file; the binary
-//! `lowland-datasets` does the same from the command line.
+//! [`write()`] writes a data set to a Parquet, Arrow or NumPy file. The binary `lowland-datasets`
+//! does the same from the command line.
 
 mod error;
 mod generator;
@@ -27,6 +26,6 @@ pub use error::Error;
 pub use generator::{Generator, Kind, Mixture};
 pub use write::{Compression, Dtype, Format, Options, write};
 
-/// `catalog.toml`: public data sets with address, shape, licence and, where
-/// it is known, checksum. Data for people; nothing here downloads it.
+/// `catalog.toml`: a list of public data sets with address, shape, licence and, if known, checksum.
+/// The list is for people; no code downloads the data.
 pub const CATALOG: &str = include_str!("../catalog.toml");

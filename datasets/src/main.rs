@@ -76,7 +76,7 @@ enum CompressionArg {
 }
 
 impl Cli {
-    /// The named kind with the parameters given; those of other kinds are left alone.
+    /// Returns the named kind with the given parameters. Parameters of other kinds are ignored.
     fn kind(&self) -> Result<Kind, Error> {
         let with = |mixture: Mixture| Mixture {
             components: self.components.unwrap_or(mixture.components),
@@ -119,7 +119,7 @@ fn run(cli: &Cli) -> Result<(), Error> {
     let start = Instant::now();
     let generator = Generator::new(cli.kind()?, cli.rows, cli.dim, cli.seed)?;
     write(&generator, &cli.output, &cli.options())?;
-    // Nobody may be listening; the file is written all the same.
+    // A failure to print is ignored, because the file is complete.
     let _ = writeln!(
         std::io::stderr(),
         "{}: {} × {} of {}, seed {}, in {:.1} s",

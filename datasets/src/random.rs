@@ -1,66 +1,63 @@
-//! Counter-based random numbers: the n-th number of a stream is a pure
-//! function of the stream's key and n, so any row can be drawn at any time, on
-//! any thread.
+//! Counter-based random numbers: the n-th number of a stream is a pure function of the stream's key
+//! and n, so any row can be drawn at any time, on any thread.
 //!
-//! What must hold: the same key and counter give the same bits on every
-//! machine. Therefore only integer arithmetic and the exactly rounded float
-//! operations (+ − × ÷ √) are used here: the system's `ln`, `sin` and `cos`
-//! differ between C libraries, and a fused multiply-add is never asked for.
+//! What must hold: the same key and counter give the same bits on every machine. Therefore only
+//! integer arithmetic and exactly rounded float operations (+ − × ÷ √) are used: the system's `ln`,
+//! `sin` and `cos` differ between C libraries. Fused multiply-add is not used either.
 
 use std::f32::consts::FRAC_PI_4;
 
-/// 2⁶⁴ divided by the golden ratio: splitmix64's step.
+/// 2⁶⁴ divided by the golden ratio: the increment of SplitMix64.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// 2⁻²⁴: floats keep 24 bits.
+/// 2⁻²⁴: floats have 24 bits of precision.
 const UNIT: f32 = 1.0 / 16_777_216.0;
 
-/// Normal numbers are made two at a time, and in blocks of this many pairs so
-/// that the compiler can use vector instructions.
+/// Normal numbers are computed in pairs, in blocks of this many pairs, so that the compiler can
+/// vectorise.
 const PAIRS: usize = 16;
 
-/// splitmix64's finaliser: a bijection of 64 bits that passes the usual tests.
+/// The finaliser of SplitMix64: a bijection of 64 bits that passes the usual statistical tests.
 fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
 }
 
-/// A family of numbers indexed by counter.
+/// A sequence of random numbers, indexed by a counter.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stream {
     key: u64,
 }
 
 impl Stream {
-    /// The root stream of a seed.
+    /// Returns the root stream of a seed.
     pub(crate) fn new(seed: u64) -> Self {
         Self { key: mix(seed.wrapping_add(STEP)) }
     }
 
-    /// A stream of its own for `purpose`, unrelated to the parent's numbers.
+    /// Returns a separate stream for `purpose`, unrelated to the parent's numbers.
     pub(crate) fn child(self, purpose: u64) -> Self {
-        // The constant keeps children away from the parent's own counters.
+        // The constant separates children from the parent's own counters.
         Self { key: mix(self.at(purpose) ^ 0x6c6f_776c_616e_6421) }
     }
 
-    /// 64 random bits.
+    /// Returns 64 random bits.
     pub(crate) fn at(self, counter: u64) -> u64 {
         mix(self.key.wrapping_add(counter.wrapping_add(1).wrapping_mul(STEP)))
     }
 
-    /// Uniform in [0, 1), 24 bits fine.
+    /// Returns a uniform number in [0, 1) with 24 bits.
     pub(crate) fn unit(self, counter: u64) -> f32 {
         (self.at(counter) >> 40) as f32 * UNIT
     }
 
-    /// A whole number below `bound`, which must not be 0. The bias is below
-    /// `bound` / 2⁶⁴.
+    /// Returns an integer below `bound`, which must not be 0. The bias is below `bound` / 2⁶⁴.
     pub(crate) fn below(self, counter: u64, bound: u64) -> u64 {
         ((u128::from(self.at(counter)) * u128::from(bound)) >> 64) as u64
     }
 
-    /// Exponentially distributed with mean 1.
+    /// Returns an exponentially distributed number with mean 1.
     pub(crate) fn exponential(self, counter: u64) -> f32 {
         -ln(((self.at(counter) >> 40) as f32 + 0.5) * UNIT)
     }
@@ -76,8 +73,8 @@ impl Stream {
         }
     }
 
-    /// Fills `out` with standard normal numbers: Box–Muller, one hash a pair.
-    /// The largest that can come is 6.7.
+    /// Fills `out` with standard normal numbers by the Box–Muller transform, one hash for each
+    /// pair. The largest possible value is 6.7.
     pub(crate) fn normals(self, out: &mut [f32]) {
         for (block, values) in (0u64..).zip(out.chunks_mut(2 * PAIRS)) {
             let mut bits = [0u64; PAIRS];
@@ -87,13 +84,13 @@ impl Stream {
             let mut first = [0f32; PAIRS];
             let mut second = [0f32; PAIRS];
             for lane in 0..PAIRS {
-                // Signed conversions: the unsigned one has no SSE2 instruction.
+                // Signed conversions, because SSE2 has no instruction for the unsigned one.
                 let high = (bits[lane] >> 33) as i32;
                 let low = bits[lane] as u32 as i32;
                 let unit = (high as f32 + 0.5) * (0.5 / (1u64 << 30) as f32);
                 let radius = (-2.0 * ln(unit)).max(0.0).sqrt();
-                // An angle within ±45°, and two bits that turn it to any of
-                // the four quarters: cosine stays in its cheap range.
+                // An angle within ±45°, and two bits that rotate it into one of the four quadrants,
+                // so that sine and cosine stay in the range of short series.
                 let angle = (low >> 2) as f32 * (FRAC_PI_4 / (1u32 << 29) as f32);
                 let (sine, cosine) = sin_cos_eighth(angle);
                 let signed = if low & 1 == 0 { radius } else { -radius };
@@ -111,7 +108,7 @@ impl Stream {
     }
 }
 
-/// Natural logarithm of a positive normal number, relative error below 1e-6.
+/// Returns the natural logarithm of a positive normal number, with relative error below 1e-6.
 fn ln(x: f32) -> f32 {
     // x = m · 2ᵉ with m in [√½, √2).
     const SQRT_HALF: i32 = 0x3f35_04f3;
@@ -124,7 +121,7 @@ fn ln(x: f32) -> f32 {
     exponent as f32 * std::f32::consts::LN_2 + 2.0 * s * series
 }
 
-/// Sine and cosine of an angle within ±π/4 by their Taylor series, error below 1e-7.
+/// Returns sine and cosine of an angle within ±π/4 by their Taylor series, with error below 1e-7.
 fn sin_cos_eighth(x: f32) -> (f32, f32) {
     let t = x * x;
     let sine = x * (1.0 + t * (-1.0 / 6.0 + t * (1.0 / 120.0 + t * (-1.0 / 5040.0 + t * (1.0 / 362_880.0)))));
@@ -132,7 +129,7 @@ fn sin_cos_eighth(x: f32) -> (f32, f32) {
     (sine, cosine)
 }
 
-/// Sine and cosine of an angle given in whole turns.
+/// Returns sine and cosine of an angle given in turns.
 pub(crate) fn sin_cos_turns(turns: f32) -> (f32, f32) {
     let quarter = (turns * 4.0).round();
     let (sine, cosine) = sin_cos_eighth((turns - quarter * 0.25) * std::f32::consts::TAU);
@@ -169,7 +166,7 @@ mod tests {
         Stream::new(3).normals(&mut values);
         let n = values.len() as f64;
         let moment = |p: i32| values.iter().map(|&v| f64::from(v).powi(p)).sum::<f64>() / n;
-        // Five standard errors each: √1, √2, √15, √96 over √n.
+        // Five standard errors of each moment: √1, √2, √15, √96 over √n.
         assert!(moment(1).abs() < 0.005);
         assert!((moment(2) - 1.0).abs() < 0.0071);
         assert!(moment(3).abs() < 0.02);
@@ -178,7 +175,7 @@ mod tests {
         assert!((within(1.0) - 0.682_69).abs() < 0.0025);
         assert!((within(2.0) - 0.954_50).abs() < 0.0011);
         assert!((within(3.0) - 0.997_30).abs() < 0.0003);
-        // Both of a pair come from one hash: they must not know each other.
+        // Both numbers of a pair come from one hash and must be uncorrelated.
         let pairs: f64 = values.chunks_exact(2).map(|p| f64::from(p[0] * p[1])).sum();
         assert!((pairs / (n / 2.0)).abs() < 0.0071);
         let squares: f64 =
@@ -188,8 +185,8 @@ mod tests {
 
     #[test]
     fn streams_are_known_answers() {
-        // The first number of splitmix64 seeded with 0 is the published one,
-        // and our root key is that number for seed 0.
+        // The first number of SplitMix64 seeded with 0 is published, and the root key of seed 0 is
+        // this number.
         assert_eq!(Stream::new(0).key, 0xe220_a839_7b1d_cdaf);
         let stream = Stream::new(7);
         assert_ne!(stream.at(0), stream.child(0).at(0));

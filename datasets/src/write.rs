@@ -1,13 +1,12 @@
-//! Generated rows as files: Parquet, Arrow IPC and NumPy.
+//! Writes generated rows to files: Parquet, Arrow IPC and NumPy.
 //!
-//! What must hold: a row has the same values in every format of the same
-//! component type; memory is bounded by one row group (Parquet buffers it
-//! encoded, Arrow writes it in one piece) and by 8 MiB of rows otherwise; a
-//! file appears under its own name only when it is complete.
+//! What must hold: a row has the same values in every format of the same component type; memory is
+//! bounded by one row group (which Parquet buffers encoded and Arrow writes as a whole) and
+//! otherwise by 8 MiB of rows; a file has its own name only when it is complete.
 //!
-//! The tables are `id: UInt64` (the row number), `label: UInt32`, `embedding:
-//! FixedSizeList<component, dim>`, none of them nullable. `.npy` has the
-//! embedding alone.
+//! Parquet and Arrow files have the columns `id: UInt64` (the row number), `label: UInt32` and
+//! `embedding: FixedSizeList<component, dim>`, none of them nullable. `.npy` files have only the
+//! embedding.
 
 use std::{
     fs::{self, File},
@@ -38,10 +37,10 @@ use parquet::{
 
 use crate::{Error, Generator};
 
-/// Bytes of rows that are made at a time.
+/// Bytes of rows that are generated at a time.
 const PORTION: usize = 8 << 20;
 
-/// The type of a component at rest.
+/// The type of a component in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Dtype {
     /// IEEE half precision, rounded to nearest.
@@ -49,15 +48,15 @@ pub enum Dtype {
     /// IEEE single precision: the generator's own values.
     #[default]
     F32,
-    /// IEEE double precision: the same values, widened.
+    /// IEEE double precision: the generator's values, widened.
     F64,
-    /// Unsigned bytes: [`Generator::range`] in 256 steps.
+    /// Unsigned bytes: [`Generator::range`] divided into 256 steps.
     U8,
-    /// Signed bytes: those of `U8` less 128.
+    /// Signed bytes: the values of `U8` minus 128.
     I8,
 }
 
-/// What a file is.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Parquet.
@@ -69,7 +68,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that a file's name asks for.
+    /// Returns the format of a file by its extension.
     pub fn of(path: &Path) -> Result<Self, Error> {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("parquet") => Ok(Self::Parquet),
@@ -80,10 +79,10 @@ impl Format {
     }
 }
 
-/// How a file is compressed.
+/// The compression of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     None,
     /// zstd, level 1 in Parquet.
     Zstd,
@@ -94,17 +93,17 @@ pub enum Compression {
 pub struct Options {
     /// The components' type.
     pub dtype: Dtype,
-    /// `None` leaves it to the format: zstd for Parquet, nothing for the
-    /// others, so that they can be mapped into memory.
+    /// `None` is the format's default: zstd for Parquet, no compression for the others, so that
+    /// they can be memory-mapped.
     pub compression: Option<Compression>,
     /// Rows of a Parquet row group or an Arrow record batch.
     pub group_rows: NonZero<usize>,
-    /// Threads that make rows; the bytes do not depend on it.
+    /// Threads that generate rows. The bytes do not depend on the number of threads.
     pub threads: NonZero<usize>,
 }
 
 impl Default for Options {
-    /// `f32`, groups of 100,000 rows, every core.
+    /// `f32`, groups of 100,000 rows, all cores.
     fn default() -> Self {
         Self {
             dtype: Dtype::default(),
@@ -115,8 +114,8 @@ impl Default for Options {
     }
 }
 
-/// Writes all rows of `generator` to `path`, in the format that its name asks
-/// for. A file that is there already is replaced.
+/// Writes all rows of `generator` to `path`, in the format of the path's extension. Replaces an
+/// existing file.
 pub fn write(generator: &Generator, path: &Path, options: &Options) -> Result<(), Error> {
     let format = Format::of(path)?;
     if format == Format::Npy && options.compression == Some(Compression::Zstd) {
@@ -129,7 +128,7 @@ pub fn write(generator: &Generator, path: &Path, options: &Options) -> Result<()
     let written = write_rows(generator, path, &unfinished, format, options)
         .and_then(|()| fs::rename(&unfinished, path).map_err(fault));
     if written.is_err() {
-        // The first failure is the one to report; there may be no file at all.
+        // The first error is reported; the file may not exist.
         let _ = fs::remove_file(&unfinished);
     }
     written
@@ -144,7 +143,7 @@ fn write_rows(
 ) -> Result<(), Error> {
     let group = options.group_rows.get();
     let portion = match format {
-        // A record batch is written in one piece.
+        // A record batch is written as a whole.
         Format::Arrow => group,
         Format::Parquet | Format::Npy => (PORTION / (4 * generator.dim())).clamp(1, group),
     };
@@ -161,7 +160,7 @@ fn write_rows(
     sink.finish()
 }
 
-/// An open file and what it needs to take rows.
+/// An open file and the state for writing rows.
 struct Sink<'a> {
     path: &'a Path,
     dtype: Dtype,
@@ -171,7 +170,7 @@ struct Sink<'a> {
 }
 
 enum Writer {
-    // Boxed: these are far larger than the third.
+    // Boxed, because these variants are much larger than the third.
     Parquet(Box<ArrowWriter<BufWriter<File>>>),
     Arrow(Box<FileWriter<BufWriter<File>>>),
     Npy(BufWriter<File>),
@@ -248,11 +247,11 @@ impl<'a> Sink<'a> {
     fn finish(self) -> Result<(), Error> {
         let file = match self.writer {
             Writer::Parquet(writer) => writer.into_inner().map_err(|source| parquet_fault(self.path, source))?,
-            // This one writes the footer, too.
+            // This also writes the footer.
             Writer::Arrow(writer) => writer.into_inner().map_err(|source| arrow_fault(self.path, source))?,
             Writer::Npy(file) => file,
         };
-        // A buffer that is only dropped swallows the disk's last error.
+        // Dropping the buffer would ignore an error of its last write.
         file.into_inner()
             .map(drop)
             .map_err(|fault| Error::Io { path: self.path.to_owned(), source: fault.into_error() })
@@ -279,7 +278,7 @@ fn parquet_writer(
     let properties = WriterProperties::builder()
         .set_compression(compression)
         .set_max_row_group_row_count(Some(options.group_rows.get()))
-        // Random numbers do not repeat, and nobody filters by them.
+        // Random numbers do not repeat, and no reader filters by them.
         .set_dictionary_enabled(false)
         .set_statistics_enabled(EnabledStatistics::None)
         .set_column_statistics_enabled("id".into(), EnabledStatistics::Chunk)
@@ -308,7 +307,7 @@ fn components(values: Vec<f32>, dtype: Dtype, range: (f32, f32)) -> ArrayRef {
     }
 }
 
-/// The nearest of 256 steps over a range.
+/// Returns the nearest of 256 steps over a range.
 fn step(value: f32, (low, high): (f32, f32)) -> u8 {
     // `as` saturates at both ends.
     ((value - low) * (255.0 / (high - low)) + 0.5) as u8
@@ -331,8 +330,8 @@ fn npy_header(generator: &Generator, dtype: Dtype) -> Vec<u8> {
         generator.rows(),
         generator.dim()
     );
-    // Magic, version and length take 10 bytes, the line feed one; the data
-    // must start at a multiple of 64. The text is at most about 100 bytes.
+    // Magic, version and length take 10 bytes and the line feed one; the data must begin at a
+    // multiple of 64. The text has at most about 100 bytes.
     let length = (text.len() + 11).next_multiple_of(64) - 10;
     text.extend(std::iter::repeat_n(' ', length - 1 - text.len()));
     text.push('\n');
@@ -375,7 +374,7 @@ mod tests {
         Options { dtype, compression, group_rows: NonZero::new(250).unwrap(), threads: NonZero::new(threads).unwrap() }
     }
 
-    /// Every component as `f64`, whatever its type.
+    /// Returns every component as `f64`, whatever its type.
     fn widen(array: &ArrayRef) -> Vec<f64> {
         macro_rules! all {
             ($type:ty, $value:ident => $wide:expr) => {

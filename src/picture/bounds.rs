@@ -1,30 +1,26 @@
-//! Where the map lies: one pass over its points before any is drawn.
+//! The extent of a map: one pass over the points before any point is drawn.
 //!
-//! Must hold: the result depends on the points alone, never on how they were
-//! cut into batches; memory is fixed; and a few points far away do not shrink
-//! the rest to a dot.
+//! What must hold: the result depends only on the points, not on their division into batches;
+//! memory is fixed; a few far points do not shrink the rest to a dot.
 
-/// Bits of the ordered float that choose a bin: sign, exponent and nine bits
-/// of mantissa, so a bin edge is within 0.2 % of any value at every magnitude
-/// and no range has to be known beforehand.
+/// Bits of the ordered f32 that select a bin: sign, exponent and nine bits of mantissa. Bin edges
+/// are within 0.2 % of any value at every magnitude, and no range must be known beforehand.
 const KEY_BITS: u32 = 18;
 
-/// A frame this many times wider than its core counts as stretched by outliers.
+/// A frame that is this many times wider than its core counts as stretched by outliers.
 const STRETCHED: f64 = 2.0;
 
-/// Share of the core's width left free beyond it when outliers are cut off.
+/// The margin around the core if outliers are cut off, as a fraction of the core's width.
 const CLIP_PAD: f64 = 0.05;
 
-/// The extent of a map, gathered from batches in any split.
+/// The extent of a map, computed from batches of any size.
 ///
-/// Keeps the exact minimum and maximum of each axis and a histogram of fixed
-/// size (4 MiB together). The frame is the exact extent unless, on an axis,
-/// that is more than twice as wide as the range between the 0.01 % and the
-/// 99.99 % quantile (for small maps: without the eight outermost points on
-/// either side, or 2 % of them when that is fewer); then it is that range and
-/// a margin, and what lies farther out is not drawn but counted in the
-/// picture's footer. Points with a coordinate that is not finite are skipped
-/// and counted.
+/// Holds the exact minimum and maximum of each axis and a histogram of fixed size (4 MiB for both
+/// axes). The frame is the exact extent, unless this extent is, on an axis, more than twice as wide
+/// as the range between the 0.01 % and the 99.99 % quantile (for small maps: without the eight
+/// outermost points on either side, or 2 % of the points if that is fewer). Then the frame is that
+/// range with a margin, and the points outside are not drawn but counted in the picture's footer.
+/// Points with a non-finite coordinate are skipped and counted.
 #[derive(Clone, Debug, Default)]
 pub struct Bounds {
     x: Axis,
@@ -34,12 +30,12 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Bounds of no points yet.
+    /// Returns the bounds of no points.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes in one batch.
+    /// Adds one batch.
     ///
     /// # Panics
     ///
@@ -57,17 +53,18 @@ impl Bounds {
         }
     }
 
-    /// Points with two finite coordinates.
+    /// Returns the number of points with two finite coordinates.
     pub fn points(&self) -> u64 {
         self.points
     }
 
-    /// Points left out because a coordinate was null, NaN or infinite.
+    /// Returns the number of points that were skipped because a coordinate is null, NaN or
+    /// infinite.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// The ranges to show, x then y, each as low and high end.
+    /// Returns the ranges to show, x then y, each as its low and high end.
     pub(super) fn frame(&self) -> [(f64, f64); 2] {
         [self.x.range(self.points), self.y.range(self.points)]
     }
@@ -93,7 +90,7 @@ impl Axis {
         self.bins[key(v)] += 1;
     }
 
-    /// The range to show of `n` values.
+    /// Returns the range to show for `n` values.
     fn range(&self, n: u64) -> (f64, f64) {
         if n == 0 {
             return (0.0, 0.0);
@@ -102,7 +99,7 @@ impl Axis {
         let trim = (n / 10_000).max((n / 50).min(8));
         let low = position(self.bins.iter(), trim);
         let high = self.bins.len() - 1 - position(self.bins.iter().rev(), trim);
-        // A core inside one bin has no width that could be trusted.
+        // A core within one bin has no reliable width.
         if low >= high {
             return (min, max);
         }
@@ -116,7 +113,7 @@ impl Axis {
     }
 }
 
-/// The first bin at which more than `trim` values have gone by.
+/// Returns the first bin at which more than `trim` values have been counted.
 fn position<'a>(bins: impl Iterator<Item = &'a u64>, trim: u64) -> usize {
     let mut seen = 0;
     for (i, count) in bins.enumerate() {
@@ -128,15 +125,16 @@ fn position<'a>(bins: impl Iterator<Item = &'a u64>, trim: u64) -> usize {
     0
 }
 
-/// The bin of a finite value: the leading bits of the nearest f32, in an order that is the numbers'.
+/// Returns the bin of a finite value: the leading bits of the nearest f32, in numerical order.
 fn key(v: f64) -> usize {
-    // Adding zero turns -0 into +0.
+    // Adding zero turns −0 into +0.
     let bits = (v as f32 + 0.0).clamp(f32::MIN, f32::MAX).to_bits();
     let ordered = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
     (ordered >> (32 - KEY_BITS)) as usize
 }
 
-/// The least and the greatest value of a bin; those at the ends hold all that no f32 reaches.
+/// Returns the smallest and the largest value of a bin. The outermost bins include all values
+/// beyond f32.
 fn edges(of: usize) -> (f64, f64) {
     let shift = 32 - KEY_BITS;
     let low = (of as u32) << shift;
@@ -165,7 +163,7 @@ mod tests {
         }
         for v in values {
             let (low, high) = edges(key(v));
-            // To the rounding of an f32.
+            // Up to the rounding of an f32.
             assert!(low - low.abs() * 1e-7 <= v && v <= high + high.abs() * 1e-7 + 1e-40, "{v}");
         }
     }

@@ -1,27 +1,26 @@
-//! The picture's own letters: a single-stroke alphabet drawn with a round pen,
-//! so that text is sharp at any size and no font file is needed.
+//! The picture's font: a single-stroke alphabet drawn with a round pen, which is sharp at any size
+//! and needs no font file.
 //!
-//! Must hold: every printable ASCII character and the ellipsis has a glyph;
-//! anything else becomes its nearest ASCII letters, or a box with its code
-//! point in hexadecimal where there are none ([`readable`]), and never fails.
+//! What must hold: every printable ASCII character and the ellipsis has a glyph; other characters
+//! become the most similar ASCII letters or, if there are none, a box with the code point in
+//! hexadecimal ([`readable`]); no text causes a failure.
 
 use image::{Rgb, RgbImage};
 
-/// Height of a capital letter in font units; descenders go 4 below the line.
+/// Height of a capital letter in font units. Descenders reach 4 units below the base line.
 pub(super) const CAP: f32 = 14.0;
 
-/// Width of the pen in font units: just under two, so that an upright stem on
-/// a pixel edge fills one pixel on either side of it.
+/// Width of the pen in font units: slightly below two, so that an upright stem on a pixel edge
+/// fills one pixel on either side.
 const PEN: f32 = 1.85;
 
 /// Advance width and path of the characters from ' ' to '~', then of '…'.
 ///
-/// A path is drawn on a grid with the base line at 0, small letters to 10 and
-/// capitals to 14, y upwards. `M x y` lifts the pen and sets it down, `L x y`
-/// draws a line, `A cx cy rx ry from to` an elliptic arc between two angles in
-/// degrees, joined to the pen if it is down, and `E cx cy rx ry` a whole
-/// ellipse, after which the pen is up. Digits are equally wide, so columns of
-/// figures align.
+/// The base line is at 0, small letters reach 10 and capitals 14 units, y points up. `M x y` moves
+/// the pen without drawing, `L x y` draws a line, `A cx cy rx ry from to` draws an elliptic arc
+/// between two angles in degrees (joined to the pen if it is down), and `E cx cy rx ry` a whole
+/// ellipse, after which the pen is up. All digits have the same width, so that columns of numbers
+/// align.
 const GLYPHS: [(f32, &str); 96] = [
     (6.0, ""),
     (6.0, "M0 14 L0 4.5 M0 0 L0 .2"),
@@ -125,20 +124,20 @@ const GLYPHS: [(f32, &str); 96] = [
     (14.0, "M0 0 L0 .2 M5 0 L5 .2 M10 0 L10 .2"),
 ];
 
-/// Width of a text in pixels at `size` pixels per font unit.
+/// Returns the width of a text in pixels at `size` pixels per font unit.
 pub(super) fn width(text: &str, size: f32) -> f32 {
-    // The last letter's advance ends in the gap to a next one.
+    // The advance of the last letter includes a gap to the next one.
     const GAP: f32 = 4.0;
     let units: f32 = ascii(text).map(advance).sum();
     (units - GAP).max(0.0) * size
 }
 
-/// The text, or as much of it as fits into `room` pixels with an ellipsis.
+/// Returns the text, shortened with an ellipsis if it is wider than `room` pixels.
 pub(super) fn fit(text: &str, size: f32, room: f32) -> String {
     if width(text, size) <= room {
         return text.to_owned();
     }
-    // No picture has room for more.
+    // No picture has room for more characters.
     let mut kept: Vec<char> = text.chars().take(2000).collect();
     while !kept.is_empty() {
         kept.pop();
@@ -150,7 +149,7 @@ pub(super) fn fit(text: &str, size: f32, room: f32) -> String {
     String::new()
 }
 
-/// Draws a text with its base line's left end at (`x`, `y`).
+/// Draws a text with the left end of its base line at (`x`, `y`).
 pub(super) fn draw(image: &mut RgbImage, x: f32, y: f32, size: f32, ink: Rgb<u8>, text: &str) {
     let (mut x, y) = (x.round(), y.round());
     let pen = (PEN * size).max(1.1);
@@ -166,16 +165,16 @@ pub(super) fn draw(image: &mut RgbImage, x: f32, y: f32, size: f32, ink: Rgb<u8>
     }
 }
 
-/// Whether every character of a text has a letter here, or one that is like it.
+/// Returns whether every character of a text has a glyph or a similar letter.
 pub(super) fn readable(text: &str) -> bool {
     ascii(text).all(|c| glyph(c).is_some())
 }
 
-/// Two ends of a straight stroke.
+/// The two ends of a straight stroke.
 pub(super) type Segment = [(f32, f32); 2];
 
-/// Draws strokes with a round pen of the given width, smooth at the edges.
-/// They are one shape: where they cross, the ink is no darker.
+/// Draws strokes with a round, anti-aliased pen. The strokes are one shape: crossings are not
+/// darker.
 pub(super) fn stroke(image: &mut RgbImage, strokes: &[Segment], pen: f32, ink: Rgb<u8>) {
     let reach = pen / 2.0 + 1.0;
     let ends = || strokes.iter().flatten();
@@ -183,7 +182,7 @@ pub(super) fn stroke(image: &mut RgbImage, strokes: &[Segment], pen: f32, ink: R
     let max_x = ends().map(|e| e.0).fold(f32::NEG_INFINITY, f32::max) + reach;
     let min_y = ends().map(|e| e.1).fold(f32::INFINITY, f32::min) - reach;
     let max_y = ends().map(|e| e.1).fold(f32::NEG_INFINITY, f32::max) + reach;
-    // Casts from float saturate, so an empty or a distant box is no pixels.
+    // Casts from float saturate, so an empty or distant box covers no pixels.
     let columns = min_x.max(0.0) as u32..(max_x.max(0.0) as u32).min(image.width());
     let rows = min_y.max(0.0) as u32..(max_y.max(0.0) as u32).min(image.height());
     for row in rows {
@@ -209,8 +208,8 @@ fn distance(p: (f32, f32), [a, b]: &Segment) -> f32 {
     (p.0 - a.0 - along * dx).hypot(p.1 - a.1 - along * dy)
 }
 
-/// A path as straight strokes. The table is our own, so a malformed number
-/// (the tests look for one) only spoils its letter.
+/// Converts a path to straight strokes. A malformed number in the table would only spoil its
+/// letter; the tests check for such numbers.
 fn flatten(path: &str) -> Vec<Segment> {
     let mut strokes = Vec::new();
     let mut pen: Option<(f32, f32)> = None;
@@ -277,12 +276,13 @@ fn advance(c: char) -> f32 {
 /// Width of a column of digits in the box of a code point, in font units.
 const CODE_COLUMN: f32 = 6.5;
 
-/// Two rows of two hexadecimal digits, or of three beyond U+FFFF.
+/// Returns the digits in each of the box's two rows: two, or three for code points above U+FFFF.
 fn code_columns(c: char) -> f32 {
     if u32::from(c) > 0xffff { 3.0 } else { 2.0 }
 }
 
-/// The box that stands for a character without a letter: its code point, small.
+/// Returns the strokes of the box for a character without a glyph: a frame with the small code
+/// point.
 fn code_box(c: char) -> Vec<Segment> {
     const SMALL: f32 = 0.45;
     let columns = code_columns(c);
@@ -298,10 +298,10 @@ fn code_box(c: char) -> Vec<Segment> {
     strokes
 }
 
-/// The characters that stand for a text: Latin letters without their accents,
-/// plain dashes and quotes; what has no simple likeness stands for itself.
+/// Returns the characters that are drawn for a text: Latin letters without accents, plain dashes
+/// and quotes. Characters without a similar letter are returned unchanged.
 fn ascii(text: &str) -> impl Iterator<Item = char> {
-    // Accents and what only joins or chooses the shape of others.
+    // Combining accents, and characters that only join others or select their shape.
     let marks = |c: &char| !matches!(c, '\u{300}'..='\u{36f}' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}');
     text.chars().filter(marks).flat_map(|c| {
         let likeness: &'static str = match c {

@@ -1,8 +1,7 @@
-//! What stands around the map: where things go, the list of categories, the
-//! colour bar, the title and the footer.
+//! Everything around the map: layout, list of categories, colour bar, title and footer.
 //!
-//! Must hold: text never leaves its place (it is cut with an ellipsis), and a
-//! picture too small for a legend is all map.
+//! What must hold: texts stay within their place (they are cut with an ellipsis); a picture that is
+//! too small for a legend has only the map.
 
 use image::{Rgb, RgbImage};
 
@@ -10,29 +9,29 @@ use super::font;
 use super::palette::{Lab, NAMED, Theme};
 use super::range::Range;
 
-/// Where the parts of a picture go, in pixels.
+/// The layout of a picture, in pixels.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     /// Pixels per font unit.
     pub(super) size: f32,
     pub(super) margin: u32,
-    /// Whether there is room for words at all.
+    /// Whether there is room for texts at all.
     pub(super) worded: bool,
-    /// Base line of the title.
+    /// The title's base line.
     pub(super) title_y: u32,
     /// Left, top, width and height of the map.
     pub(super) map: [u32; 4],
-    /// The same of the legend, if there is one.
+    /// Left, top, width and height of the legend, if there is one.
     pub(super) legend: Option<[u32; 4]>,
-    /// How many lines fit beside the map.
+    /// The number of lines that fit beside the map.
     pub(super) lines: usize,
-    /// Base line of the footer.
+    /// The footer's base line.
     pub(super) footer_y: u32,
 }
 
 impl Layout {
-    /// Divides a picture. `legend` says how wide the legend would like to be
-    /// for a text size and a number of lines, if one is wanted.
+    /// Lays out a picture. `legend` returns the preferred width of the legend for a text size and a
+    /// number of lines, if there is a legend.
     pub(super) fn new(
         (width, height): (u32, u32),
         titled: bool,
@@ -42,7 +41,7 @@ impl Layout {
         let fit = (width as f32 / 1600.0).min(height as f32 / 1200.0);
         let size = ((fit * 4.0).round() / 4.0).max(0.75);
         let px = |units: f32| (units * size).round() as u32;
-        // Words need room; a thumbnail is a map and nothing else.
+        // Texts need room; a thumbnail has only the map.
         let worded = width >= 300 && height >= 200;
         let margin = if worded { px(36.0) } else { width.min(height) / 32 };
         let title_y = margin + px(TITLE * font::CAP);
@@ -67,16 +66,16 @@ impl Layout {
     }
 }
 
-/// Distance between the base lines of the list, in font units.
+/// The distance of the list's base lines, in font units.
 const LINE: f32 = 34.0;
-/// Room for a category's dot, left of its name.
+/// The room for a category's dot, left of its name.
 const DOT: f32 = 26.0;
-/// Least gap between a name and its count.
+/// The smallest gap between a name and its count.
 const GAP: f32 = 24.0;
-/// The title's text, relative to the rest, and the footer's.
+/// The relative text sizes of the title and the footer.
 const TITLE: f32 = 1.5;
 const FOOTER: f32 = 0.85;
-/// Width of the colour bar and gap to its labels.
+/// The width of the colour bar, and the gap to its labels.
 const BAR: f32 = 24.0;
 const TICK: f32 = 16.0;
 
@@ -88,7 +87,7 @@ pub(super) struct Entry {
     pub(super) count: u64,
 }
 
-/// The width a list would like.
+/// Returns the preferred width of a list.
 pub(super) fn list_width(entries: &[Entry], heading: Option<&str>, size: f32) -> f32 {
     let line = |entry: &Entry| {
         let words = font::width(&entry.name, size) + font::width(&thousands(entry.count), size);
@@ -97,7 +96,7 @@ pub(super) fn list_width(entries: &[Entry], heading: Option<&str>, size: f32) ->
     entries.iter().map(line).chain(heading.map(|h| font::width(h, size))).fold(0.0, f32::max)
 }
 
-/// Draws the list, a heading above it, in the middle of its place's height.
+/// Draws the list with its heading, centred vertically in its place.
 pub(super) fn draw_list(
     image: &mut RgbImage,
     layout: &Layout,
@@ -129,7 +128,7 @@ pub(super) fn draw_list(
     }
 }
 
-/// The width a colour bar with its labels would like.
+/// Returns the preferred width of a colour bar with its labels.
 pub(super) fn bar_width(range: &Range, heading: Option<&str>, size: f32) -> f32 {
     range
         .ticks()
@@ -139,7 +138,7 @@ pub(super) fn bar_width(range: &Range, heading: Option<&str>, size: f32) -> f32 
         .fold(0.0, f32::max)
 }
 
-/// Draws the colour bar, least value at the bottom, a heading above it.
+/// Draws the colour bar, smallest value at the bottom, with its heading.
 pub(super) fn draw_bar(image: &mut RgbImage, layout: &Layout, theme: &Theme, heading: Option<&str>, range: &Range) {
     let Some(place) = layout.legend else { return };
     let size = layout.size;
@@ -161,7 +160,7 @@ pub(super) fn draw_bar(image: &mut RgbImage, layout: &Layout, theme: &Theme, hea
             put(image, left as u32 + column, top + row, color);
         }
     }
-    // Labels nearer to each other than this would run together.
+    // Labels closer than this would overlap.
     let apart = 1.6 * font::CAP * size / height;
     let all = range.ticks();
     let (ends, inner) = all.split_at(2.min(all.len()));
@@ -178,7 +177,7 @@ pub(super) fn draw_bar(image: &mut RgbImage, layout: &Layout, theme: &Theme, hea
     }
 }
 
-/// Left, top and width of a block of this height in the middle of its place.
+/// Returns left, top and width of a block of the given height, centred vertically in its place.
 fn start([left, top, width, height]: [u32; 4], block: f32) -> [f32; 3] {
     let free = (height as f32 - block).max(0.0);
     [left as f32, top as f32 + (free / 2.0).round(), width as f32]
@@ -207,11 +206,11 @@ pub(super) fn draw_words(image: &mut RgbImage, layout: &Layout, theme: &Theme, t
     font::draw(image, left, layout.footer_y as f32, size, theme.muted, &footer);
 }
 
-/// The entries of a list of at most `lines` lines: the most frequent
-/// categories and, if any are left, one line for the others together.
+/// Returns the entries of a list of at most `lines` lines: the most frequent categories and, if
+/// others remain, one line for all of these.
 ///
-/// `ranked` is in descending order of count; `others` are points of categories that were not
-/// counted one by one.
+/// `ranked` is sorted by descending count; `others` is the number of points in categories that were
+/// not counted individually.
 pub(super) fn entries(ranked: &[(String, u64)], others: u64, theme: &Theme, lines: usize) -> Vec<Entry> {
     let named = shown(ranked.len() + usize::from(others > 0), lines).min(ranked.len());
     let mut entries: Vec<Entry> = ranked[..named]
@@ -229,14 +228,14 @@ pub(super) fn entries(ranked: &[(String, u64)], others: u64, theme: &Theme, line
     entries
 }
 
-/// How many of `total` categories have a colour of their own.
+/// Returns how many of `total` categories have a colour of their own.
 pub(super) fn shown(total: usize, lines: usize) -> usize {
-    // Without a legend there is no use in sparing a line for the others.
+    // Without a legend no line needs to be reserved for the others.
     let lines = if lines == 0 { NAMED } else { lines.min(NAMED + 1) };
     if total <= lines.min(NAMED) { total } else { (lines - 1).min(NAMED) }
 }
 
-/// A count with its digits in groups of three.
+/// Returns a count with its digits in groups of three.
 pub(super) fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut grouped = String::new();

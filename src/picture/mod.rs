@@ -1,10 +1,9 @@
-//! The picture of a map: two dimensions of any number of points, shaded by
-//! density, coloured by category or value, with its legend.
+//! The picture of a map: two coordinates of any number of points, shaded by density, coloured by
+//! category or value, with a legend.
 //!
-//! Must hold: memory depends on the picture's size and the number of
-//! categories, never on the number of points; the same points give the same
-//! bytes in any order and any cut into batches; no coordinate, count or text
-//! makes it fail.
+//! What must hold: memory depends on the picture's size and the number of categories, never on the
+//! number of points; the same points give the same bytes in any order and in any division into
+//! batches; no coordinate, count or text causes a failure.
 //!
 //! The map is read twice: once for its [`Bounds`], once to fill a [`Canvas`].
 //!
@@ -51,16 +50,16 @@ pub struct PictureError {
     source: image::ImageError,
 }
 
-/// How the picture looks.
+/// The appearance of the picture.
 #[derive(Clone, Debug)]
 pub struct Style {
     /// Width of the whole picture in pixels, between 16 and 8192.
     pub width: u32,
     /// Height of the whole picture in pixels, between 16 and 8192.
     pub height: u32,
-    /// Light on a dark ground instead of dark on white.
+    /// Whether the background is dark, with light text, instead of white with dark text.
     pub dark: bool,
-    /// A line above the map.
+    /// A title line above the map.
     pub title: Option<String>,
 }
 
@@ -70,19 +69,19 @@ impl Default for Style {
     }
 }
 
-/// What the points of a batch are coloured by: one entry for every point.
+/// The colours of a batch of points: one entry for each point.
 #[derive(Clone, Copy, Debug)]
 pub enum Color<'a> {
-    /// Nothing: density alone.
+    /// No colours: density alone.
     None,
-    /// Positions in the list given to [`ColorScale::categories`]. A code
-    /// beyond the list is drawn grey.
+    /// Indices into the list given to [`ColorScale::categories`]. A code beyond the list is drawn
+    /// grey.
     Category(&'a [u32]),
-    /// Places along the scale, from 0 to 1 ([`Range::place`]). One that is not a number is drawn grey.
+    /// Places along the scale, from 0 to 1 ([`Range::place`]). NaN is drawn grey.
     Value(&'a [f64]),
 }
 
-/// How categories or values become colours, and what the legend says of them.
+/// The mapping of categories or values to colours, and the text of the legend.
 #[derive(Clone, Debug)]
 pub struct ColorScale {
     kind: Kind,
@@ -92,21 +91,21 @@ pub struct ColorScale {
 #[derive(Clone, Debug)]
 enum Kind {
     Density,
-    /// Most frequent first, each with the code it is known by; and points of categories that
-    /// are not among them.
+    /// The categories, most frequent first; the code of each; and the number of points in other
+    /// categories.
     Categories(Vec<(String, u64)>, Vec<usize>, u64),
     Values(Range),
 }
 
 impl ColorScale {
-    /// No colours but the density's, and no legend.
+    /// Returns a scale without colours and legend, for density alone.
     pub fn density() -> Self {
         Self::new(Kind::Density)
     }
 
-    /// A colour for each of the most frequent categories (22, or as many as
-    /// the legend has lines for), grey for all others. The legend lists them
-    /// by count, those with equal counts in the order given.
+    /// Returns a scale with a colour for each of the most frequent categories (22, or as many as
+    /// the legend has lines for), and grey for all others. The legend lists the categories by
+    /// count; equal counts in the order given.
     pub fn categories(names_with_counts: Vec<(String, u64)>) -> Self {
         let mut ranked: Vec<(usize, (String, u64))> = names_with_counts.into_iter().enumerate().collect();
         ranked.sort_by_key(|(_, (_, count))| std::cmp::Reverse(*count));
@@ -114,7 +113,7 @@ impl ColorScale {
         Self::new(Kind::Categories(names, codes, 0))
     }
 
-    /// Counts points of categories that are not in the list among the grey others.
+    /// Adds points of categories that are not in the list to the grey "other" points.
     #[must_use]
     pub fn and_others(mut self, points: u64) -> Self {
         if let Kind::Categories(_, _, others) = &mut self.kind {
@@ -123,7 +122,7 @@ impl ColorScale {
         self
     }
 
-    /// The categories and how many points each has, the most frequent first.
+    /// Returns the categories with their numbers of points, most frequent first.
     #[cfg(test)]
     pub(crate) fn ranked(&self) -> &[(String, u64)] {
         match &self.kind {
@@ -132,19 +131,19 @@ impl ColorScale {
         }
     }
 
-    /// All points of categories.
+    /// Returns the number of points of all categories.
     #[cfg(test)]
     pub(crate) fn total(&self) -> u64 {
         let others = if let Kind::Categories(_, _, others) = self.kind { others } else { 0 };
         self.ranked().iter().map(|(_, count)| count).sum::<u64>() + others
     }
 
-    /// A sequential ramp along a range of values.
+    /// Returns a sequential colour scale along a range of values.
     pub fn values(range: Range) -> Self {
         Self::new(Kind::Values(range))
     }
 
-    /// Puts a heading above the legend, such as the column's name.
+    /// Sets the heading of the legend, such as the column's name.
     #[must_use]
     pub fn named(mut self, heading: impl Into<String>) -> Self {
         self.heading = Some(heading.into());
@@ -155,8 +154,8 @@ impl ColorScale {
         Self { kind, heading: None }
     }
 
-    /// The width the legend would like at a text size, with at most so many
-    /// lines; `None` for no legend.
+    /// Returns the preferred width of the legend for a text size and at most `lines` lines; `None`
+    /// if there is no legend.
     fn width(&self, theme: &Theme, size: f32, lines: usize) -> Option<f32> {
         let heading = self.heading.as_deref();
         match &self.kind {
@@ -170,7 +169,7 @@ impl ColorScale {
         }
     }
 
-    /// The heading, with the zone of its times.
+    /// Returns the heading, with the time zone if values are times.
     fn full_heading(&self) -> Option<String> {
         let remark = match &self.kind {
             Kind::Values(range) => range.remark(),
@@ -182,22 +181,21 @@ impl ColorScale {
         }
     }
 
-    /// The lines left for entries under a heading.
+    /// Returns the number of lines that are left for entries under the heading.
     fn entry_lines(&self, lines: usize) -> usize {
         lines.saturating_sub(usize::from(self.heading.is_some()))
     }
 }
 
-/// The picture while points are added.
+/// A picture to which points are added.
 ///
-/// Each point covers a small disc, the smaller the more points there are, and
-/// no more than its pixel when there are several points to a pixel. A pixel
-/// shows the mixture of the colours that meet there (for values, the colour of
-/// their mean), the stronger the more points it holds; see the tone curve in
-/// `raster.rs`. Both axes have the same scale. Points outside the frame that
-/// [`Bounds`] chose are not drawn; the footer says how many they are.
+/// Each point covers a small disc, whose size falls with the number of points; with several points
+/// to a pixel, a point covers only its pixel. A pixel shows the mixture of its points' colours (for
+/// values, the colour of the mean value), stronger for more points; see the tone curve in
+/// `raster.rs`. Both axes have the same scale. Points outside the frame that [`Bounds`] chose are
+/// not drawn; the footer gives their number.
 ///
-/// Takes 32 bytes per pixel and 24 per category.
+/// Memory is 32 bytes for each pixel and 24 for each category.
 #[derive(Debug)]
 pub struct Canvas {
     title: Option<String>,
@@ -213,26 +211,26 @@ pub struct Canvas {
     skipped: u64,
 }
 
-/// What a point adds to the three sums of a pixel, and what they mean.
+/// What a point adds to the three sums of a pixel, and the meaning of the sums.
 #[derive(Debug)]
 enum Paint {
     Density,
-    /// Sums of red, green and blue light. The last paint is for the others.
+    /// Sums of red, green and blue light. The last paint is for the other categories.
     Categories {
         entries: Vec<Entry>,
         paints: Vec<[u64; 3]>,
     },
-    /// Weight with a value, and sum of places from 0 to `LIGHT`.
+    /// The weight of points with a value, and the sum of places, scaled to 0 … `LIGHT`.
     Values {
         range: Range,
     },
 }
 
-/// Full light, and the greatest value, in a pixel's sums.
+/// The maximum of a colour component, and of a place, in a pixel's sums.
 const LIGHT: f64 = 65_535.0;
 
 impl Canvas {
-    /// An empty picture of the frame that the bounds choose.
+    /// Returns an empty picture of the frame that the bounds choose.
     pub fn new(style: &Style, bounds: &Bounds, colors: ColorScale) -> Self {
         let size = (style.width.clamp(16, 8192), style.height.clamp(16, 8192));
         let theme = Theme::new(style.dark);
@@ -267,15 +265,14 @@ impl Canvas {
         }
     }
 
-    /// Draws one batch. A colour of another kind than the scale's counts as
-    /// missing.
+    /// Draws one batch. A colour of another kind than the scale's counts as missing.
     ///
     /// # Panics
     ///
     /// If the slices differ in length.
     pub fn add(&mut self, x: &[f64], y: &[f64], color: Color<'_>) {
         assert_eq!(x.len(), y.len(), "one x and one y for every point");
-        // Taken out, so that the closures may read it while the sums change.
+        // Moved out, so that the closures can borrow it while the sums change.
         let paint = std::mem::replace(&mut self.paint, Paint::Density);
         match (&paint, color) {
             (Paint::Density | Paint::Values { .. }, Color::None | Color::Category(_))
@@ -316,23 +313,23 @@ impl Canvas {
         }
     }
 
-    /// Points drawn so far.
+    /// Returns the number of points drawn so far.
     pub fn drawn(&self) -> u64 {
         self.drawn
     }
 
-    /// Points so far that lie outside the frame.
+    /// Returns the number of points so far that lie outside the frame.
     pub fn outside(&self) -> u64 {
         self.outside
     }
 
-    /// Points so far without a finite position.
+    /// Returns the number of points so far without a finite position.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// The texts around the map that have characters without a letter in the picture's font:
-    /// these stand as boxes with their code points.
+    /// Returns the texts around the map with characters that the picture's font lacks. Such
+    /// characters are drawn as boxes with their code points.
     pub fn unreadable(&self) -> Vec<&str> {
         let entries = match (&self.paint, self.layout.legend) {
             (Paint::Categories { entries, .. }, Some(_)) => entries.as_slice(),
@@ -344,7 +341,7 @@ impl Canvas {
         texts.filter(|text| !font::readable(text)).collect()
     }
 
-    /// Shades the map and draws what stands around it.
+    /// Shades the map and draws title, legend and footer.
     pub fn finish(self) -> RgbImage {
         let (theme, layout) = (&self.theme, &self.layout);
         let mut image = RgbImage::from_pixel(self.size.0, self.size.1, theme.ground);
@@ -390,7 +387,7 @@ impl Canvas {
     }
 }
 
-/// From the map's coordinates to pixels of its rectangle.
+/// Maps the map's coordinates to pixels of its rectangle.
 #[derive(Debug)]
 struct View {
     center: (f64, f64),
@@ -405,11 +402,11 @@ impl View {
             let free = raster::radius(width, height, bounds.points()) + 2.0;
             (pixels as f64 - 2.0 * free).max(1.0)
         };
-        // Without an extent on either axis any scale will do.
+        // If neither axis has an extent, any scale is right.
         let scale = frame
             .iter()
             .zip([room(width), room(height)])
-            // Halves, because an extent may be beyond the greatest number.
+            // Halved first, because the extent may exceed the largest number.
             .map(|((low, high), room)| room / 2.0 / (high / 2.0 - low / 2.0))
             .fold(f64::INFINITY, f64::min);
         let center = frame.map(|(low, high)| low + (high / 2.0 - low / 2.0));
@@ -420,14 +417,14 @@ impl View {
         }
     }
 
-    /// Upwards on the map is upwards in the picture.
+    /// Returns the pixel position; y points up in the map, and rows count down in the picture.
     #[inline]
     fn place(&self, x: f64, y: f64) -> (f64, f64) {
         (self.middle.0 + (x - self.center.0) * self.scale, self.middle.1 - (y - self.center.1) * self.scale)
     }
 }
 
-/// From a pixel's sums to its colour.
+/// Maps a pixel's sums to its colour.
 struct Brush<'a> {
     theme: &'a Theme,
     paint: &'a Paint,
@@ -440,16 +437,16 @@ impl<'a> Brush<'a> {
     }
 
     fn color(&self, cell: &Cell, tone: f32) -> Rgb<u8> {
-        /// Tone of full colour. Above it the lightness moves away from the
-        /// ground's, so that dense regions show structure beyond full colour.
+        /// The tone with full colour. Above it the lightness moves away from the background's, so
+        /// that dense regions still show structure.
         const PURE: f32 = 0.7;
-        /// How far it moves for the densest pixel.
+        /// The change of lightness for the densest pixel.
         const DEEP: f32 = 0.16;
         let weight = cell[0] as f64;
         let color = match self.paint {
             Paint::Density => {
                 let color = self.theme.density(tone);
-                // Only the faint edge of a lone point fades into the ground.
+                // Only the faint edge of a single point fades into the background.
                 return self.ground.mix(color, (tone / 0.25).min(1.0)).to_rgb();
             }
             Paint::Categories { .. } => {
@@ -468,7 +465,7 @@ impl<'a> Brush<'a> {
                 let mean = cell[2] as f64 / valued.max(1.0) / LIGHT;
                 let missing = (1.0 - valued / weight) as f32;
                 let color = self.theme.value(mean as f32).mix(self.theme.other, missing);
-                // Lightness is the value's, so density may only fade it.
+                // Lightness encodes the value, so density only fades the colour.
                 self.ground.mix(color, tone.sqrt())
             }
         };
@@ -476,7 +473,7 @@ impl<'a> Brush<'a> {
     }
 }
 
-/// A colour's light in a pixel's sums.
+/// Returns a colour's linear components, scaled for a pixel's sums.
 fn light(color: Lab) -> [u64; 3] {
     color.to_linear().map(|v| (f64::from(v) * LIGHT).round() as u64)
 }

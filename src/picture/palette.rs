@@ -1,25 +1,24 @@
-//! Colours: the categories' palette, the ramps for values and for density, and
-//! the perceptual space (OKLab) in which they are blended with the background.
+//! Colours: the categories' palette, the colour scales for values and for density, and the
+//! perceptual colour space OKLab, in which colours are blended with the background.
 //!
-//! Must hold: colours that meet in one pixel are averaged as light (linear
-//! RGB); fading towards the background happens in OKLab, where a tint keeps
-//! its hue and looks as strong as it is.
+//! What must hold: colours that meet in one pixel are averaged as light (linear RGB); fading
+//! towards the background happens in OKLab, in which a tint keeps its hue and its perceived
+//! strength.
 
 use std::sync::LazyLock;
 
 use image::Rgb;
 
-/// Twenty-two colours in the order in which categories take them. Chosen
-/// greedily for the greatest distance in OKLab from those before, as seen with
-/// normal sight and with simulated (Machado 2009) deuteranopia and protanopia,
-/// and from white and the grey of "other".
+/// Twenty-two colours in the order in which categories take them. Chosen greedily for the largest
+/// distance in OKLab from the colours before (with normal sight and with simulated deuteranopia and
+/// protanopia, Machado 2009), from white, and from the grey of "other".
 const PALETTE: [u32; 22] = [
     0x1f6fc4, 0xe8890c, 0x12966a, 0xd1352b, 0x8a4fc2, 0x3cb4dc, 0x70394b, 0x3ede8d, 0xe86fa5, 0xac307a, 0x7f8cf9,
     0x4435a7, 0xddbc1a, 0x75227d, 0x9c0b02, 0x87ac69, 0x69d3c7, 0x726da1, 0xf493fd, 0x58714f, 0x12687a, 0xb372d8,
 ];
 
-/// The sequential ramp as lightness, chroma and hue: from dark violet through
-/// blue and green to yellow, lighter at every step, hue turning one way.
+/// The sequential scale as lightness, chroma and hue: from dark violet through blue and green to
+/// yellow; lighter at every step, with the hue turning in one direction.
 const SEQUENTIAL: [[f32; 3]; 9] = [
     [0.28, 0.13, 300.0],
     [0.36, 0.14, 285.0],
@@ -36,11 +35,11 @@ const SEQUENTIAL: [[f32; 3]; 9] = [
 const DENSITY_ON_WHITE: [[f32; 3]; 4] =
     [[0.90, 0.045, 235.0], [0.70, 0.12, 245.0], [0.47, 0.16, 265.0], [0.24, 0.11, 285.0]];
 
-/// Density alone on a dark ground: from deep blue to pale yellow.
+/// Density alone on a dark background: from deep blue to pale yellow.
 const DENSITY_ON_DARK: [[f32; 3]; 4] =
     [[0.32, 0.09, 275.0], [0.52, 0.14, 255.0], [0.76, 0.11, 205.0], [0.97, 0.07, 105.0]];
 
-/// How many categories have a colour of their own.
+/// The number of categories with a colour of their own.
 pub(crate) const NAMED: usize = PALETTE.len();
 
 /// The colours around the points.
@@ -50,7 +49,7 @@ pub(super) struct Theme {
     pub(super) ground: Rgb<u8>,
     pub(super) text: Rgb<u8>,
     pub(super) muted: Rgb<u8>,
-    /// Points without a category of their own or without a value.
+    /// The colour of points in other categories or without a value.
     pub(super) other: Lab,
 }
 
@@ -75,33 +74,33 @@ impl Theme {
         }
     }
 
-    /// The colour of the `rank`-th most frequent category.
+    /// Returns the colour of the `rank`-th most frequent category.
     pub(super) fn category(&self, rank: usize) -> Lab {
         let color = Lab::from_hex(PALETTE[rank % NAMED]);
         if self.dark {
-            // The darkest of the palette would drown.
+            // The darkest colours of the palette would be hard to see.
             color.lighter(0.37 - 0.55 * color.l)
         } else {
             color
         }
     }
 
-    /// The ramp of values, at 0 to 1.
+    /// Returns the colour of a value, given as its place from 0 to 1.
     pub(super) fn value(&self, t: f32) -> Lab {
         let color = ramp(&SEQUENTIAL, t);
-        // The dark end would be lost on a dark ground.
+        // The dark end would be hard to see on a dark background.
         let lift = if self.dark { 0.14 * (1.0 - t) } else { 0.0 };
         color.lighter(lift)
     }
 
-    /// The ramp of density without colour, at 0 to 1.
+    /// Returns the colour of a density, from 0 to 1, in pictures without colours.
     pub(super) fn density(&self, t: f32) -> Lab {
         let anchors = if self.dark { &DENSITY_ON_DARK } else { &DENSITY_ON_WHITE };
         ramp(anchors, t)
     }
 }
 
-/// A point between evenly spaced anchors.
+/// Interpolates between evenly spaced anchors.
 fn ramp(anchors: &[[f32; 3]], t: f32) -> Lab {
     let at = t.clamp(0.0, 1.0) * (anchors.len() - 1) as f32;
     let low = (at as usize).min(anchors.len() - 2);
@@ -160,18 +159,18 @@ impl Lab {
         Rgb(self.to_linear().map(encode))
     }
 
-    /// This colour with its lightness raised (or, below zero, lowered).
+    /// Returns this colour with its lightness raised by `by` (lowered if negative).
     pub(super) fn lighter(self, by: f32) -> Self {
         Self { l: (self.l + by).clamp(0.0, 1.0), ..self }
     }
 
-    /// The angle of the hue, in radians.
+    /// Returns the hue angle in radians.
     #[cfg(test)]
     pub(super) fn hue(self) -> f32 {
         self.b.atan2(self.a)
     }
 
-    /// This colour with `share` of it replaced by the other.
+    /// Returns the mixture of this colour and `share` of another colour.
     pub(super) fn mix(self, other: Self, share: f32) -> Self {
         let mix = |from: f32, to: f32| from + (to - from) * share;
         Self { l: mix(self.l, other.l), a: mix(self.a, other.a), b: mix(self.b, other.b) }
@@ -183,9 +182,9 @@ fn decode(byte: u8) -> f32 {
     if v <= 0.040_45 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
 }
 
-/// Light to byte through a table: a picture has millions of pixels, and the
-/// power is the dearest step of each. Indexed by the root, which spreads the
-/// entries as the bytes are spread.
+/// Converts linear light to an sRGB byte through a table, because a picture has millions of pixels
+/// and the power function is the slowest step. The table is indexed by the square root, which
+/// spreads the entries evenly over the bytes.
 fn encode(v: f32) -> u8 {
     const LAST: usize = 4095;
     static TABLE: LazyLock<Vec<u8>> = LazyLock::new(|| {

@@ -1,35 +1,36 @@
-//! The range of a column of numbers or times: where a value lies between the
-//! ends, and the labels along it.
+//! The range of a column of numbers or times: the place of a value between the ends, and the labels
+//! along the range.
 //!
-//! Must hold: differences are taken in the column's own type, so that values
-//! that differ there have different places; a label shows as many digits, or
-//! as fine a part of a time, as tell it from the next one.
+//! What must hold: differences are computed in the column's own type, so that different values have
+//! different places; a label has as many digits, or as fine a part of a time, as are needed to tell
+//! it from the next one.
 
 use super::times::{Zone, durations, moments, times_of_day};
 
 /// A value in the type in which its column's differences are exact.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
-    /// An integer: what it counts is said by the [`Unit`].
+    /// An integer, whose meaning the [`Unit`] gives.
     Whole(i128),
     /// A floating-point number.
     Float(f64),
 }
 
-/// What the numbers of a column mean.
+/// The meaning of a column's numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Unit {
-    /// Themselves; a [`Number::Whole`] is divided by 10 to the power of `scale`, as decimals are.
+    /// Plain numbers. A [`Number::Whole`] is divided by 10 to the power of `scale`, as decimals
+    /// are.
     Plain {
-        /// Digits after the decimal point; below 0, zeros before it.
+        /// The number of digits after the decimal point; if negative, of zeros before it.
         scale: i8,
     },
     /// Nanoseconds since 1970, shown as days.
     Date,
-    /// Nanoseconds since 1970, shown in a time zone if one is given (an offset, or a name of
-    /// the IANA database).
+    /// Nanoseconds since 1970, shown in a time zone if one is given (an offset, or a name of the
+    /// IANA database).
     Moment {
-        /// The zone, as Arrow has it.
+        /// The time zone, as Arrow writes it.
         zone: Option<String>,
     },
     /// Nanoseconds since midnight.
@@ -38,7 +39,7 @@ pub enum Unit {
     Duration,
 }
 
-/// From the least to the greatest value of a column.
+/// The range from the smallest to the largest value of a column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Range {
     low: Number,
@@ -47,20 +48,20 @@ pub struct Range {
 }
 
 impl Range {
-    /// A range of floating-point numbers; an end that is not finite counts as 0.
+    /// Returns a range of floating-point numbers. An end that is not finite counts as 0.
     pub fn floats(low: f64, high: f64) -> Self {
         let [low, high] = [low, high].map(|v| if v.is_finite() { v } else { 0.0 });
         let unit = Unit::Plain { scale: 0 };
         Range { low: Number::Float(low.min(high)), high: Number::Float(high.max(low)), unit }
     }
 
-    /// A range of integers, and what they mean.
+    /// Returns a range of integers with their unit.
     pub fn wholes(low: i128, high: i128, unit: Unit) -> Self {
         Range { low: Number::Whole(low.min(high)), high: Number::Whole(high.max(low)), unit }
     }
 
-    /// Where a value lies, from 0 at the least to 1 at the greatest; beyond the ends it is the
-    /// nearer end's place, and in a range of one value the middle. NaN for what is no number.
+    /// Returns the place of a value, from 0 (smallest) to 1 (largest). Values outside have the
+    /// nearer end's place; in a range of one value the place is 0.5. NaN for NaN.
     pub fn place(&self, value: Number) -> f64 {
         let place = match (self.low, self.high, value) {
             (Number::Whole(low), Number::Whole(high), Number::Whole(value)) if low < high => {
@@ -68,7 +69,7 @@ impl Range {
                 (value.abs_diff(low)) as f64 / high.abs_diff(low) as f64
             }
             (Number::Float(low), Number::Float(high), Number::Float(value)) if low < high => {
-                // Halves, because a difference may be beyond the greatest number.
+                // Halved first, because the difference may exceed the largest number.
                 (value.clamp(low, high) / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0)
             }
             (_, _, Number::Float(value)) if value.is_nan() => f64::NAN,
@@ -77,7 +78,7 @@ impl Range {
         if place.is_nan() { f64::NAN } else { place.clamp(0.0, 1.0) }
     }
 
-    /// What a heading says of the labels beside the column's name.
+    /// Returns the remark about the labels that the legend's heading contains: the time zone.
     pub(super) fn remark(&self) -> Option<String> {
         match &self.unit {
             Unit::Moment { zone: Some(zone) } => {
@@ -87,8 +88,8 @@ impl Range {
         }
     }
 
-    /// Places (0 to 1) and labels along the range: the two ends first, then round values in
-    /// between. One label in the middle if the range is a single value.
+    /// Returns places (0 to 1) and labels along the range: the two ends first, then round values in
+    /// between. If the range is a single value, one label in the middle.
     pub(super) fn ticks(&self) -> Vec<(f32, String)> {
         match (self.low, self.high, &self.unit) {
             (Number::Whole(low), Number::Whole(high), unit) => {
@@ -108,10 +109,11 @@ impl Range {
     }
 }
 
-/// Values and labels: the ends first.
+/// Values with labels, the ends first.
 pub(super) type Ticks = Vec<(i128, String)>;
 
-/// The ends of a range, or its one value, as `label` writes them, and what lies between.
+/// Returns the labelled ends of a range (or its only value), followed by those of `between` inside
+/// the range.
 pub(super) fn with_ends(low: i128, high: i128, label: impl Fn(i128) -> String, between: Ticks) -> Ticks {
     if low == high {
         return vec![(low, label(low))];
@@ -120,35 +122,35 @@ pub(super) fn with_ends(low: i128, high: i128, label: impl Fn(i128) -> String, b
     [(low, label(low)), (high, label(high))].into_iter().chain(inside).collect()
 }
 
-/// The multiples of `step` from the first at or after `low` on, at most eight.
+/// Returns the multiples of `step` above `low` and below `high`, at most eight.
 pub(super) fn multiples(low: i128, high: i128, step: i128) -> impl Iterator<Item = i128> {
     let first = low.div_euclid(step).checked_add(1).and_then(|n| n.checked_mul(step));
     std::iter::successors(first, move |value| value.checked_add(step)).take_while(move |v| *v < high).take(8)
 }
 
-/// The least of 1, 2, 2.5 and 5 times a power of ten that is `rough` or more.
+/// Returns the smallest of 1, 2, 2.5 and 5 times a power of ten that is at least `rough`.
 pub(super) fn round_step(rough: f64) -> f64 {
     let power = 10f64.powf(rough.log10().floor());
     [1.0, 2.0, 2.5, 5.0, 10.0].map(|m| m * power).into_iter().find(|&s| s >= rough).unwrap_or(rough)
 }
 
-/// Integers over 10 to the power of `scale`.
+/// Returns the ticks of integers that are divided by 10 to the power of `scale`.
 fn plain(low: i128, high: i128, scale: i8) -> Ticks {
     let span = high.abs_diff(low) as f64;
     let unit = 10f64.powi(i32::from(scale));
     let label = |value: i128, grain: f64| {
         let digits = digits(value as f64, grain);
-        // Up to fifteen digits, a float has them all.
+        // Up to fifteen digits are exact in f64.
         if digits <= 15.0 && grain > 0.0 { number(value as f64 / unit, grain / unit) } else { decimal(value, scale) }
     };
-    // Whole multiples: a step of 2.5 is one of 2 or 5.
+    // Steps are whole numbers: a step of 2.5 becomes 5.
     let step = round_step(span / 5.0).max(1.0);
     let step = if step.fract() == 0.0 { step } else { 5.0 };
     let between = multiples(low, high, step as i128).map(|v| (v, label(v, step / 2.0))).collect();
     with_ends(low, high, |v| label(v, span / 100.0), between)
 }
 
-/// An integer over 10 to the power of `scale`, with all its digits but zeros at the end.
+/// Formats an integer divided by 10 to the power of `scale`, exactly, without trailing zeros.
 fn decimal(value: i128, scale: i8) -> String {
     let Ok(scale) = usize::try_from(scale) else {
         let zeros = "0".repeat(usize::from(scale.unsigned_abs()));
@@ -182,12 +184,13 @@ fn floats(low: f64, high: f64) -> Vec<(f32, String)> {
     ticks
 }
 
-/// Significant digits of a value that show a difference of `grain`.
+/// Returns the number of significant digits of a value with which a difference of `grain` is
+/// visible.
 fn digits(value: f64, grain: f64) -> f64 {
     (value.abs().max(grain).log10().floor() - grain.log10().floor() + 1.0).max(1.0)
 }
 
-/// A value written so that a difference of `grain` shows; with all its digits where `grain` is 0.
+/// Formats a value so that a difference of `grain` is visible; with all its digits if `grain` is 0.
 pub(super) fn number(value: f64, grain: f64) -> String {
     let size = value.abs();
     let value = if size < grain / 10.0 { 0.0 } else { value };
@@ -198,7 +201,7 @@ pub(super) fn number(value: f64, grain: f64) -> String {
     let digits = digits(size, grain).min(17.0);
     if !plain || (size >= 1e6 && digits <= 6.0 && value != 0.0) {
         let text = format!("{value:.*e}", (digits as usize).saturating_sub(1).max(1));
-        // Zeros at the end say nothing: 2.50e6 is 2.5e6.
+        // Without trailing zeros: 2.50e6 becomes 2.5e6.
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         format!("{}e{exponent}", trimmed(mantissa))
     } else {

@@ -1,19 +1,19 @@
-//! The grid of sums under the picture, and the tone curve over it.
+//! The grid of sums from which the picture is shaded, and its tone curve.
 //!
-//! Must hold: sums are integers, so the order of points and the cut into
-//! batches leave no trace; memory depends on pixels only.
+//! What must hold: sums are integers, so the order of points and their division into batches do not
+//! matter; memory depends only on the number of pixels.
 
-/// The weight of a pixel that one point covers wholly.
+/// The weight of a pixel that one point covers fully.
 pub(super) const FULL: u64 = 64;
 
-/// Places within a pixel, along each axis, at which a disc can be centred.
+/// The number of positions within a pixel, along each axis, at which a disc can be centred.
 const PLACES: usize = 8;
 
-/// A pixel's sums: weight, then three that the colouring gives a meaning,
-/// each weighted by how much of the pixel a point covers.
+/// The sums of a pixel: the weight, then three sums whose meaning the colouring defines, each
+/// weighted by the covered part of the pixel.
 pub(super) type Cell = [u64; 4];
 
-/// Sums per pixel of the map's rectangle.
+/// The sums of the pixels of the map's rectangle.
 #[derive(Debug)]
 pub(super) struct Grid {
     width: usize,
@@ -23,7 +23,7 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    /// An empty grid for about `points` points.
+    /// Returns an empty grid for about `points` points.
     pub(super) fn new(width: usize, height: usize, points: u64) -> Self {
         let stamp = if points / 2 > (width * height) as u64 {
             Stamp::Pixel
@@ -33,11 +33,11 @@ impl Grid {
         Self { width, height, cells: vec![[0; 4]; width * height], stamp }
     }
 
-    /// Adds a point at a position in pixels, with what it adds per unit of
-    /// weight. False, and nothing done, if it lies outside.
+    /// Adds a point at a position in pixels, with its paint per unit of weight. Returns false, and
+    /// does nothing, if the point lies outside.
     #[inline]
     pub(super) fn add(&mut self, x: f64, y: f64, paint: [u64; 3]) -> bool {
-        // Also false when a difference of huge numbers made a NaN.
+        // Also rejects NaN, which a difference of huge numbers can give.
         if !(x >= 0.0 && y >= 0.0 && x < self.width as f64 && y < self.height as f64) {
             return false;
         }
@@ -65,12 +65,12 @@ impl Grid {
         true
     }
 
-    /// The rows of sums, top to bottom.
+    /// Returns the rows of sums, top to bottom.
     pub(super) fn rows(&self) -> impl Iterator<Item = &[Cell]> {
         self.cells.chunks_exact(self.width)
     }
 
-    /// The tone curve for what has been added.
+    /// Returns the tone curve for the points added so far.
     pub(super) fn tone(&self) -> Tone {
         Tone::new(self.cells.iter().map(|cell| cell[0]))
     }
@@ -84,23 +84,23 @@ fn deposit(cell: &mut Cell, weight: u64, paint: [u64; 3]) {
     cell[3] += weight * paint[2];
 }
 
-/// The radius in pixels of a point among so many: a dot one would draw by
-/// hand for a few, less and less towards a pixel for millions.
+/// Returns the radius in pixels of a point among `points` points: a visible dot for a few points,
+/// shrinking towards a pixel for millions.
 pub(super) fn radius(width: usize, height: usize, points: u64) -> f64 {
-    // Measured on the default picture, about 1.2 million pixels.
+    // Tuned on the default picture of about 1.2 million pixels.
     let size = ((width * height) as f64 / 1.2e6).sqrt();
     let shrink = (200.0 / (points.max(1) as f64)).powf(0.3);
     (6.5 * size * shrink).clamp(0.8, (9.0 * size).max(0.8))
 }
 
-/// What one point covers.
+/// The shape that one point covers.
 #[derive(Debug)]
 enum Stamp {
-    /// The pixel it lies in: with several points to a pixel, smooth edges are
-    /// time lost.
+    /// The pixel that contains the point. With several points to a pixel, smooth edges are not
+    /// worth the time.
     Pixel,
-    /// For each place within a pixel, the coverage (0 to `FULL`) of the square
-    /// of pixels around it, `reach` to either side.
+    /// For each position within a pixel: the coverage (0 to `FULL`) of the square of pixels around
+    /// it, with `reach` pixels to either side.
     Disc { reach: usize, covers: Vec<u8> },
 }
 
@@ -109,7 +109,7 @@ impl Stamp {
         let reach = radius.ceil() as usize;
         let span = 2 * reach + 1;
         let mut covers = Vec::with_capacity(PLACES * PLACES * span * span);
-        // Positions are counted from the corner of the pixel of the centre.
+        // Positions are relative to the corner of the centre's pixel.
         let center = |place: usize| (place as f64 + 0.5) / PLACES as f64;
         let sample = |pixel: usize, part: usize| pixel as f64 - reach as f64 + center(part);
         for (y, x) in pairs(PLACES) {
@@ -130,13 +130,12 @@ fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..n).flat_map(move |a| (0..n).map(move |b| (a, b)))
 }
 
-/// How strongly a pixel shows for its weight, from 0 to 1.
+/// The strength with which a pixel is shown for its weight, from 0 to 1.
 ///
-/// Up to one point it grows with the coverage, so edges are smooth, and ends
-/// at a `lone` strength that keeps single points visible beside dense regions.
-/// From there it follows the mean of a logarithm, which keeps the shape of the
-/// density, and of the rank among the pixels (histogram equalisation), which
-/// gives contrast to the densities that cover most of the map.
+/// Up to the weight of one point the strength grows with the coverage, so that edges are smooth,
+/// and ends at the strength `lone`, which keeps single points visible beside dense regions. Above
+/// that it is the mean of a logarithm, which keeps the shape of the density, and of the rank among
+/// the pixels (histogram equalisation), which gives contrast to the most common densities.
 #[derive(Debug)]
 pub(super) struct Tone {
     lone: f32,
@@ -157,7 +156,7 @@ impl Tone {
                 bins[step(weight) as usize] += 1;
             }
         }
-        // The logarithm's white point leaves out the few densest pixels.
+        // The logarithm's white point ignores the few densest pixels.
         let spare = occupied / 1000;
         let (mut seen, mut top) = (0, 0);
         for (i, count) in bins.iter().enumerate().rev() {
@@ -180,7 +179,7 @@ impl Tone {
         Self { lone, steps: steps.collect() }
     }
 
-    /// The strength of a pixel with this weight.
+    /// Returns the strength of a pixel of this weight.
     #[inline]
     pub(super) fn at(&self, weight: u64) -> f32 {
         if weight <= FULL {
@@ -193,13 +192,14 @@ impl Tone {
     }
 }
 
-/// A lone point's strength where points hardly overlap and, down to there as
-/// the densest pixels reach 2 to the power `DENSE` points, on a dense map.
+/// The strength of a single point on a map whose points hardly overlap, and on a dense map; between
+/// the two, interpolated by the logarithm of the densest pixels' points, up to 2 to the power
+/// `DENSE`.
 const LONE_SPARSE: f32 = 0.78;
 const LONE_DENSE: f32 = 0.28;
 const DENSE: f32 = 6.0;
 
-/// The tone step of a weight above `FULL`, with its fraction.
+/// Returns the tone step, with its fraction, of a weight above `FULL`.
 #[inline]
 fn step(weight: u64) -> f64 {
     (weight as f64 / FULL as f64).log2() * STEPS

@@ -1,5 +1,5 @@
-//! The picture as a whole: same bytes for the same points, things where they
-//! belong, and no input that fails.
+//! Tests of the whole picture: the same bytes for the same points, points at their positions, and
+//! no input that fails.
 
 use super::*;
 
@@ -12,7 +12,7 @@ struct Map {
     values: Vec<f64>,
 }
 
-/// Points on a bent grid, with some that cannot be drawn.
+/// Points on a curved grid, including some that cannot be drawn.
 fn map(n: usize) -> Map {
     let mut map = Map { x: Vec::new(), y: Vec::new(), codes: Vec::new(), values: Vec::new() };
     for i in 0..n {
@@ -56,7 +56,7 @@ fn style(width: u32, height: u32) -> Style {
     Style { width, height, title: Some("A title".into()), ..Style::default() }
 }
 
-/// A picture without words: all of it is map.
+/// Returns a picture without texts, in which the map fills everything.
 fn bare(points: &[(f64, f64)]) -> RgbImage {
     let (x, y): (Vec<f64>, Vec<f64>) = points.iter().copied().unzip();
     let mut bounds = Bounds::new();
@@ -74,7 +74,7 @@ fn inked(image: &RgbImage) -> usize {
 fn batches_and_order_leave_no_trace() {
     for n in [300, 40_000, 400_000] {
         let whole = map(n);
-        // Interleaved back to front: another order of the same points.
+        // Interleaved and reversed: another order of the same points.
         let order: Vec<usize> = (0..n).rev().step_by(2).chain((0..n - 1).rev().step_by(2)).collect();
         let turned = Map {
             x: order.iter().map(|&i| whole.x[i]).collect(),
@@ -101,9 +101,9 @@ fn points_are_where_they_belong() {
     canvas.add(&x, &y, Color::Category(&[0, 1, 2]));
     let image = canvas.finish();
     let theme = Theme::new(false);
-    // As wide as the picture less margin and disc, half as high, in the middle.
+    // The extent is the picture's width minus margin and disc, half as high, and centred.
     for (rank, (column, row)) in [(80, 43), (8, 115), (151, 115)].into_iter().enumerate() {
-        // The edge of a disc is fainter, of the same hue.
+        // The edge of a disc is fainter, but has the same hue.
         let seen = Lab::from_rgb(*image.get_pixel(column, row));
         let wanted = theme.category(rank);
         assert!(seen.l < 0.9, "{rank}: {seen:?}");
@@ -124,7 +124,7 @@ fn a_pixel_shows_the_mixture_of_its_categories() {
     let light = [0, 1].map(|rank| theme.category(rank).to_linear());
     let middle = Lab::from_linear(std::array::from_fn(|i| (light[0][i] + light[1][i]) / 2.0));
     let seen = Lab::from_rgb(*image.get_pixel(80, 80));
-    // Density may shade it, and leaves the hue.
+    // Density may change the lightness, but not the hue.
     let hue = Lab::hue;
     assert!((hue(seen) - hue(middle)).abs() < 0.1, "{seen:?} {middle:?}");
 }

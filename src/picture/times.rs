@@ -1,6 +1,6 @@
-//! Times along a range as calendars and clocks write them.
+//! Labels of times along a range, as dates and clock times.
 //!
-//! Must hold: any number of nanoseconds has a label, whatever the zone.
+//! What must hold: any number of nanoseconds has a label, in any time zone.
 
 use chrono::{
     DateTime, Datelike, Days, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone, Timelike,
@@ -12,7 +12,7 @@ const SECOND: i128 = 1_000_000_000;
 const MINUTE: i128 = 60 * SECOND;
 const HOUR: i128 = 60 * MINUTE;
 const DAY: i128 = 24 * HOUR;
-/// A year's and a month's mean lengths.
+/// The mean lengths of a year and a month.
 const YEAR: i128 = 31_556_952 * SECOND;
 const MONTH: i128 = YEAR / 12;
 
@@ -24,7 +24,8 @@ pub(super) enum Zone {
 }
 
 impl Zone {
-    /// The zone that Arrow calls so: an offset such as +05:30, or a name of the IANA database.
+    /// Returns the time zone of an Arrow name: an offset such as +05:30, or a name of the IANA
+    /// database.
     pub(super) fn named(name: &str) -> Option<Self> {
         if let Ok(zone) = name.parse() {
             return Some(Zone::Named(zone));
@@ -43,7 +44,7 @@ impl Zone {
         FixedOffset::east_opt(sign * minutes * 60).map(Zone::Fixed)
     }
 
-    /// The offset at a time in UTC.
+    /// Returns the offset at a time in UTC.
     fn at(&self, utc: &NaiveDateTime) -> FixedOffset {
         match self {
             Zone::Named(zone) => zone.offset_from_utc_datetime(utc).fix(),
@@ -51,7 +52,8 @@ impl Zone {
         }
     }
 
-    /// The offset when clocks show `at`: of two the first, none where they never do.
+    /// Returns the offset when clocks show `at`: the first of two, `None` if clocks never show
+    /// `at`.
     fn shown(&self, at: &NaiveDateTime) -> Option<FixedOffset> {
         match self {
             Zone::Named(zone) => zone.offset_from_local_datetime(at).earliest().map(|offset| offset.fix()),
@@ -60,7 +62,7 @@ impl Zone {
     }
 }
 
-/// Nanoseconds in the largest unit of which the range has two.
+/// Returns the ticks of durations, in the largest unit of which the range has at least two.
 pub(super) fn durations(low: i128, high: i128) -> Ticks {
     const UNITS: [(i128, &str); 7] =
         [(DAY, "d"), (HOUR, "h"), (MINUTE, "min"), (SECOND, "s"), (1_000_000, "ms"), (1_000, "µs"), (1, "ns")];
@@ -93,7 +95,7 @@ pub(super) fn times_of_day(low: i128, high: i128) -> Ticks {
     with_ends(low, high, |v| label(v, Fine::of_span(span, v).max(Fine::Minute)), between)
 }
 
-/// How fine a part of a time is shown.
+/// The finest part of a time that is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fine {
     Year,
@@ -106,7 +108,8 @@ enum Fine {
 }
 
 impl Fine {
-    /// What shows a hundredth of `span` nanoseconds; of no span, all there is of `value`.
+    /// Returns the fineness that shows a hundredth of `span` nanoseconds; for a span of 0, every
+    /// digit of `value`.
     fn of_span(span: f64, value: i128) -> Self {
         let span = span as i128;
         if span == 0 {
@@ -132,7 +135,7 @@ impl Fine {
         }
     }
 
-    /// Digits that tell times apart that differ by `grain` nanoseconds.
+    /// Returns the digits that distinguish times which differ by `grain` nanoseconds.
     fn digits(grain: i128) -> Self {
         Fine::Digits((1..9).find(|digits| 10i128.pow(9 - digits) <= grain).unwrap_or(9) as usize)
     }
@@ -159,7 +162,8 @@ fn calendar(at: NaiveDateTime, fine: Fine) -> String {
     if fine > Fine::Day { format!("{date} {}", clock(at.time(), fine)) } else { date }
 }
 
-/// Nanoseconds since 1970 in UTC as the clocks of a zone show them; none beyond the calendar.
+/// Converts nanoseconds since 1970 in UTC to the local time of a zone; `None` outside of the
+/// calendar's range.
 fn local(value: i128, zone: Option<&Zone>) -> Option<NaiveDateTime> {
     let seconds = i64::try_from(value.div_euclid(SECOND)).ok()?;
     let utc = DateTime::from_timestamp(seconds, value.rem_euclid(SECOND) as u32)?.naive_utc();
@@ -169,7 +173,8 @@ fn local(value: i128, zone: Option<&Zone>) -> Option<NaiveDateTime> {
     }
 }
 
-/// The other way round; of a time that comes twice the first, none for one that is left out.
+/// Converts a local time to nanoseconds since 1970. Of a time that occurs twice, the first; `None`
+/// for a time that is skipped.
 fn universal(at: NaiveDateTime, zone: Option<&Zone>) -> Option<i128> {
     let utc = match zone {
         Some(zone) => at.checked_sub_offset(zone.shown(&at)?)?,
@@ -179,15 +184,15 @@ fn universal(at: NaiveDateTime, zone: Option<&Zone>) -> Option<i128> {
     Some(i128::from(utc.timestamp()) * SECOND + i128::from(utc.timestamp_subsec_nanos()))
 }
 
-/// Nanoseconds since 1970 as dates, with the time of the day where the range needs it and they
-/// are not `days` alone.
+/// Returns the ticks of nanoseconds since 1970 as dates, with the time of day if the range needs it
+/// and `days` is not set.
 pub(super) fn moments(low: i128, high: i128, zone: Option<Zone>, days: bool) -> Ticks {
     let zone = zone.as_ref();
     let span = high.abs_diff(low) as f64;
     let fine = |fine: Fine| if days { fine.min(Fine::Day) } else { fine };
     let label = |value: i128| match local(value, zone) {
         Some(at) => calendar(at, fine(Fine::of_span(span, value))),
-        // Beyond any calendar: the year will do.
+        // Outside of the calendar's range only the year is shown.
         None => format!("year {}", 1970 + value / YEAR),
     };
     let between = match (local(low, zone), local(high, zone)) {
@@ -197,14 +202,14 @@ pub(super) fn moments(low: i128, high: i128, zone: Option<Zone>, days: bool) -> 
     with_ends(low, high, label, between)
 }
 
-/// Round times between two, as clocks show them: years, months, days or parts of a day.
+/// Returns round local times between two times: years, months, days or parts of a day.
 fn round_moments(first: NaiveDateTime, last: NaiveDateTime, span: f64, days: bool, zone: Option<&Zone>) -> Ticks {
     let rough = span / 5.0;
     let labelled = |at: NaiveDateTime, fine: Fine| universal(at, zone).map(|value| (value, calendar(at, fine)));
     let of_date = |date: Option<NaiveDate>| date.map(|date| date.and_time(NaiveTime::MIN));
     if let Some(step) = clock_step(rough).filter(|_| !days) {
         let midnight = first.date().and_time(NaiveTime::MIN);
-        // From midnight on, so that steps of hours and minutes fall on round ones.
+        // Counted from midnight, so that steps of hours and minutes fall on round times.
         let since = |at: NaiveDateTime| {
             let passed = at - midnight;
             i128::from(passed.num_seconds()) * SECOND + i128::from(passed.subsec_nanos())
@@ -231,7 +236,7 @@ fn round_moments(first: NaiveDateTime, last: NaiveDateTime, span: f64, days: boo
     (1..9).filter_map(|n| labelled(year(n)?, Fine::Year)).collect()
 }
 
-/// The least round part of a day, in nanoseconds, that is `rough` or more.
+/// Returns the smallest round part of a day, in nanoseconds, that is at least `rough`.
 fn clock_step(rough: f64) -> Option<i128> {
     if rough <= SECOND as f64 / 2.0 {
         // Parts of a second are decimal.
@@ -317,7 +322,7 @@ mod tests {
         );
         check(&moments("2024-05-01 12:00:00.25", "2024-05-01 12:00:00.25", None), &["2024-05-01 12:00:00.25"]);
         check(&moments("2024-05-01 12:00:00", "2024-05-01 12:00:00", None), &["2024-05-01 12:00:00"]);
-        // Beyond the calendar.
+        // Outside of the calendar's range.
         check(
             &Range::wholes(0, i128::from(i64::MAX) * SECOND, Unit::Moment { zone: None }),
             &["1970-01-01", "year 292277026596"],
@@ -327,7 +332,7 @@ mod tests {
     #[test]
     fn zones_have_their_own_clocks() {
         let berlin = moments("2024-03-30 23:30:00", "2024-03-31 02:30:00", Some("Europe/Berlin"));
-        // One hour is left out that night.
+        // One hour is skipped in that night.
         check(
             &berlin,
             &["2024-03-31 00:30", "2024-03-31 04:30", "2024-03-31 01:00", "2024-03-31 03:00", "2024-03-31 04:00"],

@@ -1,8 +1,8 @@
-//! How a column of any type becomes colours: which values there are, learned
-//! in one pass, and what each row of a later pass is painted with.
+//! Turns a column of any type into colours: the first pass surveys the values, and a later pass
+//! computes the paint of each row.
 //!
-//! What must hold: what is held does not grow with the rows; numbers are
-//! compared and subtracted in their own type, never as rounded ones.
+//! What must hold: memory does not grow with the rows; numbers are compared and subtracted in their
+//! own type, without rounding.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,20 +12,20 @@ use arrow::datatypes::*;
 
 use crate::picture::{ColorScale, NAMED, Number, Range, Unit};
 
-/// Texts that are counted at a time: this many, and this many bytes of them. The rarest
-/// make room for others.
+/// The most different texts that are counted, and the most bytes of them. Above that, the rarest
+/// texts are dropped.
 const MOST: usize = 100_000;
 const MOST_BYTES: usize = 64 << 20;
 
-/// Why a column gives no colours.
+/// The reason why a column cannot give colours.
 pub(super) type Refusal = String;
 
-/// What the values of a column are.
+/// The kind of a column's values.
 #[derive(Clone, Debug, PartialEq)]
 enum Kind {
     /// Categories.
     Texts,
-    /// Integers, and what they mean; plain ones of few values are categories.
+    /// Integers with their unit. Plain integers with few different values are categories.
     Wholes(Unit),
     Floats,
 }
@@ -34,11 +34,11 @@ enum Kind {
 enum Values {
     Texts(StringArray),
     Wholes(Vec<Option<i128>>),
-    /// NaN where there is none.
+    /// NaN for a missing value.
     Floats(Vec<f64>),
 }
 
-/// Says why a column of this type cannot give colours, if it cannot.
+/// Returns the reason why a column of this type cannot give colours, if any.
 pub fn check_type(data_type: &DataType) -> Result<(), String> {
     kind(data_type).map(drop)
 }
@@ -78,13 +78,13 @@ fn read(values: &ArrayRef) -> Result<Values, Refusal> {
     }
 }
 
-/// Values as texts, as categories and labels are compared.
+/// Converts values to texts, as which categories and labels are compared.
 pub(crate) fn texts(values: &ArrayRef) -> Result<StringArray, Refusal> {
     let texts = cast(values, &DataType::Utf8).map_err(|e| e.to_string())?;
     texts.as_string_opt::<i32>().cloned().ok_or_else(|| format!("{} is no text", values.data_type()))
 }
 
-/// Integers; times in nanoseconds.
+/// Converts values to integers; times to nanoseconds.
 fn wholes(values: &ArrayRef) -> Result<Vec<Option<i128>>, Refusal> {
     fn of<T: ArrowPrimitiveType>(values: &ArrayRef, each: i128) -> Option<Vec<Option<i128>>>
     where
@@ -110,7 +110,8 @@ fn wholes(values: &ArrayRef) -> Result<Vec<Option<i128>>, Refusal> {
         DataType::Decimal32(..) => of::<Decimal32Type>(values, 1),
         DataType::Decimal64(..) => of::<Decimal64Type>(values, 1),
         DataType::Decimal128(..) => of::<Decimal128Type>(values, 1),
-        // Of more digits than 38, which no other type has, the greatest there are.
+        // Numbers of more than 38 digits, which no other type has, are clamped to the range of
+        // i128.
         DataType::Decimal256(..) => values.as_primitive_opt::<Decimal256Type>().map(|decimals| {
             let whole = |v: i256| v.to_i128().unwrap_or(if v < i256::ZERO { i128::MIN } else { i128::MAX });
             decimals.iter().map(|v| v.map(whole)).collect()
@@ -134,20 +135,20 @@ fn wholes(values: &ArrayRef) -> Result<Vec<Option<i128>>, Refusal> {
     wholes.ok_or_else(|| format!("it is {}, which was not expected", values.data_type()))
 }
 
-/// What a column holds, learned in a first pass.
+/// A summary of a column's values, from the first pass.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     kind: Option<Kind>,
     texts: Counts,
-    /// Counts of integers; given up where more differ than have a colour of their own.
+    /// Counts of integers, until there are more different values than colours.
     wholes: BTreeMap<i128, u64>,
     many: bool,
-    /// The least and the greatest number.
+    /// The smallest and the largest number.
     range: Option<(Number, Number)>,
 }
 
 impl Survey {
-    /// Takes in the next values.
+    /// Adds the next values.
     pub(super) fn add(&mut self, values: &ArrayRef) -> Result<(), Refusal> {
         let kind = kind(values.data_type())?;
         match self.kind.get_or_insert_with(|| kind.clone()) {
@@ -182,17 +183,18 @@ impl Survey {
         Ok(())
     }
 
-    /// The categories that have to be counted again, because others were dropped in favour of them.
+    /// Returns the categories to count again, if others were dropped in favour of them.
     pub(super) fn recount(&self) -> Option<Recount> {
         if !self.texts.dropped {
             return None;
         }
-        // More than have colours: their order may still change.
+        // More categories than there are colours, because their order may change.
         let kept = self.texts.ranked().into_iter().take(20 * NAMED);
         Some(Recount { counts: kept.map(|(text, _)| (text, 0)).collect(), others: 0 })
     }
 
-    /// What rows are painted with. `recount` is [`recount`](Self::recount)'s after a pass.
+    /// Returns the paints of the column. `recount` is the result of [`recount`](Self::recount)
+    /// after a pass.
     pub(super) fn finish(self, recount: Option<Recount>) -> Paints {
         let categories = match self.kind {
             Some(Kind::Texts) | None => true,
@@ -209,7 +211,7 @@ impl Survey {
                 Some(recount) => (recount.counts, recount.others),
                 None => (self.texts.counts, 0),
             };
-            // In an order that does not depend on the table.
+            // Sorted, so that codes do not depend on the hash table's order.
             let mut counted: Vec<(String, u64)> = counts.into_iter().collect();
             counted.sort();
             let codes = counted.iter().zip(0..).map(|((text, _), code)| (text.clone(), code)).collect();
@@ -226,7 +228,7 @@ impl Survey {
     }
 }
 
-/// Texts and how often they come, of bounded size.
+/// Counts of texts, in bounded memory.
 #[derive(Debug, Default)]
 struct Counts {
     counts: HashMap<String, u64>,
@@ -247,7 +249,7 @@ impl Counts {
         self.counts.insert(text.into(), 1);
     }
 
-    /// Keeps the half that came most often.
+    /// Keeps the more frequent half of the texts.
     fn drop_half(&mut self) {
         let ranked = self.ranked();
         (self.dropped, self.bytes) = (true, 0);
@@ -260,7 +262,7 @@ impl Counts {
         self.bytes = self.counts.keys().map(String::len).sum();
     }
 
-    /// The most frequent first; equals by letter.
+    /// Returns the texts, most frequent first; texts with equal counts in alphabetical order.
     fn ranked(&self) -> Vec<(String, u64)> {
         let mut ranked: Vec<(String, u64)> = self.counts.iter().map(|(text, count)| (text.clone(), *count)).collect();
         ranked.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
@@ -268,7 +270,7 @@ impl Counts {
     }
 }
 
-/// A second count of the most frequent texts, where there were too many to count all.
+/// A second count of the most frequent texts, if there were too many different texts.
 #[derive(Debug)]
 pub(super) struct Recount {
     counts: HashMap<String, u64>,
@@ -289,7 +291,7 @@ impl Recount {
     }
 }
 
-/// What each row of a column is painted with.
+/// The mapping from a column's values to paints.
 #[derive(Debug)]
 pub(super) enum Paints {
     Texts(ColorScale, HashMap<String, u32>),
@@ -297,11 +299,11 @@ pub(super) enum Paints {
     Scale(ColorScale, Range),
 }
 
-/// The paint of a portion of rows, as [`crate::picture::Color`] has it.
+/// The paints of a portion of rows, as [`crate::picture::Color`] takes them.
 pub(super) enum Painted {
-    /// One beyond all codes, which is drawn grey, where there is no value.
+    /// A missing value has a code beyond all categories, which is drawn grey.
     Categories(Vec<u32>),
-    /// NaN, which is drawn grey, where there is no value.
+    /// A missing value is NaN, which is drawn grey.
     Places(Vec<f64>),
 }
 
@@ -328,7 +330,7 @@ impl Paints {
             (Paints::Scale(_, range), Values::Floats(floats)) => {
                 Ok(Painted::Places(floats.into_iter().map(|v| range.place(Number::Float(v))).collect()))
             }
-            // A column without any value: all of it is grey.
+            // A column without any value is all grey.
             (Paints::Texts(..), _) => Ok(Painted::Categories(vec![u32::MAX; values.len()])),
             _ => Err(format!("its type changes to {} on the way", values.data_type())),
         }
@@ -354,7 +356,7 @@ mod tests {
         Ok(survey.finish(recount))
     }
 
-    /// The categories by code; none where the column is a scale.
+    /// Returns the categories by code; `None` if the column is a scale.
     fn categories(column: ArrayRef) -> Option<Vec<String>> {
         let mut names: Vec<(u32, String)> = match paints(&[column.clone(), column]).expect("colours") {
             Paints::Texts(_, codes) => codes.into_iter().map(|(name, code)| (code, name)).collect(),
@@ -406,7 +408,7 @@ mod tests {
         }
     }
 
-    /// Values that f32, and some that f64, cannot tell apart have places of their own.
+    /// Values that f32, and some that f64, cannot distinguish have different places.
     #[test]
     fn near_values_far_from_zero_have_places_of_their_own() {
         let columns: [ArrayRef; 8] = [
