@@ -1,4 +1,4 @@
-//! `lowland embed`: vectors, or a graph, to a map.
+//! `lowland embed`: computes a map from vectors or from a graph.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -141,12 +141,12 @@ pub(super) struct Wanted {
     pub(super) resources: ResourceArgs,
 }
 
-/// The methods that know an option.
+/// Returns the names of the methods that have an option, for help texts.
 fn known(opt: Opt) -> String {
     opt.known_to().join(", ")
 }
 
-/// The methods, for help.
+/// Returns the help text that lists the methods.
 fn methods() -> String {
     let names = |exact: bool| {
         let names: Vec<&str> = Method::all().filter(|method| method.is_exact() == exact).map(Method::name).collect();
@@ -162,7 +162,7 @@ fn parse_method(text: &str) -> Result<Method, String> {
     })
 }
 
-/// "a, b or c".
+/// Joins names as "a, b or c".
 fn list_of(names: &[&str]) -> String {
     match names {
         [some @ .., last] if !some.is_empty() => format!("{} or {last}", some.join(", ")),
@@ -170,7 +170,7 @@ fn list_of(names: &[&str]) -> String {
     }
 }
 
-/// One of `all`, by its name.
+/// Returns the element of `all` that has this name.
 fn named<T: Copy, const N: usize>(text: &str, all: [T; N], name: fn(T) -> &'static str) -> Result<T, String> {
     let found = all.into_iter().find(|&one| name(one) == text);
     found.ok_or_else(|| match all.map(name).as_slice() {
@@ -210,7 +210,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     check_files(args)?;
     let machine = Machine::look();
     let mut job = wanted.job(&args.output, &machine)?;
-    // Dropped last: the copy of a stream goes when nothing reads it any more.
+    // Dropped last, because the copy of a stream must exist while it is read.
     let spool = wanted.open(&mut job, console)?;
     look(&job, console)?;
     let color = color_by(wanted, &job)?;
@@ -263,7 +263,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
 }
 
 impl Wanted {
-    /// What is meant by the options that need no look at the inputs.
+    /// Creates the job from the options that do not depend on the inputs.
     pub(super) fn job(&self, output: &Path, machine: &Machine) -> Result<Job, Failure> {
         let mut job = Job::new(output);
         self.check_known()?;
@@ -274,7 +274,7 @@ impl Wanted {
         Ok(job)
     }
 
-    /// The options that are given; the others stay unset.
+    /// Returns the options that were given; the others stay unset.
     fn config(&self) -> Config {
         Config {
             method: self.method,
@@ -299,7 +299,7 @@ impl Wanted {
         }
     }
 
-    /// Refuses an option that the method does not know before anything is read.
+    /// Refuses options that the method does not have, before anything is read.
     fn check_known(&self) -> Result<(), Failure> {
         let config = self.config();
         match Opt::ALL.into_iter().find(|&opt| opt.is_asked(&config) && !self.method.knows(opt)) {
@@ -308,7 +308,7 @@ impl Wanted {
         }
     }
 
-    /// Opens the inputs; what came by streams lies where the spool says.
+    /// Opens the inputs. The copies of streams lie in the returned directory.
     pub(super) fn open(&self, job: &mut Job, console: &Console) -> Result<Option<stream::Spool>, Failure> {
         if let Some(path) = &self.knn {
             let mut graph = Graph::open(path)?;
@@ -318,7 +318,7 @@ impl Wanted {
                     let why = format!("{asked} of the graph {}, whose rows have {has} at most", path.display());
                     return Err(Failure::usage(format!("--n-neighbors: {why}")));
                 }
-                // PaCMAP chooses its neighbours among more.
+                // PaCMAP selects its neighbours from a longer list.
                 graph.nearest = Some(asked).filter(|_| self.method != Method::PACMAP);
             }
             match (self.neighbors.metric, graph.metric()) {
@@ -351,7 +351,7 @@ impl Wanted {
     }
 }
 
-/// Refuses, before anything is read, what the outputs' names already forbid.
+/// Refuses invalid output names before anything is read.
 fn check_files(args: &Args) -> Result<(), Failure> {
     let wanted = &args.wanted;
     let force = wanted.resources.force;
@@ -374,7 +374,7 @@ fn check_files(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Looks at the source's rows, where some may be left out, and says how many are.
+/// Examines the source's rows, if some may be left out, and notes how many are.
 pub(super) fn look(job: &Job, console: &Console) -> Result<(), Failure> {
     job.look(console)?;
     if let Some(left_out) = job.left_out()?.filter(|left_out| left_out.rows > 0) {
@@ -383,13 +383,14 @@ pub(super) fn look(job: &Job, console: &Console) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is done with how many rows.
+/// Returns the text that says how many rows are left out.
 pub(super) fn left_out_text(left_out: &LeftOut) -> String {
     let what = if left_out.invalid == "drop" { "are left out" } else { "have no coordinates" };
     format!("{} of {} rows {what}: {}", left_out.rows, left_out.of, left_out.kinds)
 }
 
-/// Colours are read from the source, which has every column, whatever is kept.
+/// Returns the column of the colours. It is read from the source, which has all columns, whether
+/// kept or not.
 fn color_by(wanted: &Wanted, job: &Job) -> Result<Option<ColorBy>, Failure> {
     let Some(column) = wanted.color.as_deref() else { return Ok(None) };
     let Some(source) = job.output_rows()? else {
@@ -402,14 +403,14 @@ fn color_by(wanted: &Wanted, job: &Job) -> Result<Option<ColorBy>, Failure> {
     Ok(Some(color))
 }
 
-/// A failure of a run, with what of it is kept.
+/// Adds to a run's error which finished stages are kept.
 pub(super) fn kept(error: Error, job: &Job, console: &Console) -> Failure {
     let dir = job.run_path();
-    // The others leave nothing that could be kept.
+    // Other stages leave no files.
     let mut finished = console.finished();
     finished.retain(|name| Stage::ALL.iter().any(|stage| stage.name() == *name && stage.leaves_files()));
     if matches!(&error, Error::Engine(lowland_engine::Error::Io(lowland_io::Error::Changed { .. }))) {
-        // What is kept belongs to a source that is no more: the error says what to do.
+        // The kept stages belong to the unchanged source; the error itself says what to do.
         return error.into();
     }
     if job.once {
@@ -440,11 +441,11 @@ fn list(stages: &[&str]) -> String {
     }
 }
 
-/// The report, and what surrounds it: inputs, outputs, the run directory.
+/// Returns the report as JSON, with inputs, outputs and run directory.
 pub(super) fn as_json(report: &Report, job: &Job, args: &Args, files: &[(&str, &Path)]) -> Value {
     let mut full = serde_json::to_value(report).unwrap_or_default();
     if let Some(fields) = full.as_object_mut() {
-        // JSON is UTF-8 and a path need not be.
+        // JSON is UTF-8, and a path may not be.
         let text = |path: &Path| json!(path.to_string_lossy());
         let outputs: serde_json::Map<String, Value> =
             files.iter().map(|(what, path)| ((*what).to_string(), text(path))).collect();
@@ -458,7 +459,7 @@ pub(super) fn as_json(report: &Report, job: &Job, args: &Args, files: &[(&str, &
     full
 }
 
-/// Pipes and devices are written to, not replaced.
+/// Returns whether a path is a pipe or device, which is written to and not replaced.
 pub(super) fn is_device(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
@@ -486,8 +487,8 @@ mod tests {
     #[test]
     fn the_defaults_of_the_flags_are_those_of_the_library() {
         let alone = <Alone as clap::Parser>::parse_from(["lowland", "in.npy", "-o", "map.npy"]);
-        // All but the memory, of which the library does not know how much there
-        // is: where the command line does not either, it takes the library's.
+        // All options except the memory: if the command line does not know the machine's memory, it
+        // uses the library's default.
         let nothing_known = Machine { limit: None };
         assert_eq!(alone.args.wanted.job("map.npy".as_ref(), &nothing_known).expect("a job").config, Config::default());
     }

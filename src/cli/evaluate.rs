@@ -1,4 +1,4 @@
-//! `lowland evaluate`: how good a map is, as one table.
+//! `lowland evaluate`: computes the scores of a map and prints them as a table.
 
 use std::path::{Path, PathBuf};
 
@@ -113,7 +113,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         check_output(path, args.force)?;
     }
     let machine = Machine::look();
-    // The copy of a stream goes when the job does.
+    // The copy of a stream is removed with the job.
     let (job, _spool) = job(args, &machine, console)?;
     let plan = job.plan()?;
     if let Some(limit) = machine.limit.as_ref().filter(|limit| plan.memory > limit.bytes) {
@@ -145,7 +145,7 @@ fn parse_choice(text: &str) -> Result<Invalid, String> {
     }
 }
 
-/// The job, and where streams were copied to.
+/// Creates the job. Also returns the directory of the copies of streams.
 fn job(args: &Args, machine: &Machine, console: &Console) -> Result<(Evaluation, Option<stream::Spool>), Failure> {
     if args.sources.is_empty() && args.labels.is_empty() {
         return Err(Failure::usage("nothing to compare the map with: give --source, --labels, or both"));
@@ -188,7 +188,7 @@ fn job(args: &Args, machine: &Machine, console: &Console) -> Result<(Evaluation,
     Ok((job, spool))
 }
 
-/// What was compared with what.
+/// Returns the text that describes the compared inputs.
 fn about(job: &Evaluation, args: &Args) -> String {
     let map = job.map.shape();
     let columns =
@@ -212,7 +212,7 @@ fn about(job: &Evaluation, args: &Args) -> String {
 fn as_json(report: &scores::Report, job: &Evaluation, args: &Args) -> serde_json::Value {
     let mut full = serde_json::to_value(report).unwrap_or_default();
     if let Some(fields) = full.as_object_mut() {
-        // JSON is UTF-8 and a path need not be.
+        // JSON is UTF-8, and a path may not be.
         let text = |path: &Path| json!(path.to_string_lossy());
         fields.insert("map".into(), text(&args.map));
         fields.insert("coordinates".into(), json!(job.map.vector_column()));

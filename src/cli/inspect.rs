@@ -1,5 +1,5 @@
-//! `lowland inspect`: what a source holds, and what a run on it would be. It reads headers, and
-//! at most 4,096 rows to compare the components' scales.
+//! `lowland inspect`: describes a source and the default run on it. Reads headers, and at most
+//! 4,096 rows to compare the scales of the components.
 
 use lowland::{Config, Plan, Source, size};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     let column = args.input.column.as_deref();
     let options::Opened { source, spool } = options::open(&args.sources, column, &stream::elsewhere(), console)?;
     let memory = budget(args.memory, &Machine::look())?;
-    // As embed plans without options: what nothing needs any more goes.
+    // As `embed` plans without options: files that no stage needs any more are removed.
     let config = Config { memory, keep_stages: Some(Vec::new()), ..Config::default() };
     let input = lowland::Input {
         shape: source.shape(),
@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     let files = source.fingerprints()?;
     let bytes = files.iter().map(|f| f.bytes).sum::<u64>();
     let shape = source.shape();
-    // Headers say nothing of scales; what cannot be read is for the run to tell.
+    // Scales need rows. If these cannot be read, the run will report the error.
     let spread = lowland::Spread::of_sample(source.as_ref(), lowland::Metric::Euclidean).ok();
     let sampled = spread.as_ref().map_or(0, lowland::Spread::rows);
     let outweighing = spread.and_then(|spread| spread.outweighing(lowland::Metric::Euclidean));
@@ -94,7 +94,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     print(&text)
 }
 
-/// Columns that could be kept or give colours: all but the vectors.
+/// Returns the columns that can be kept or give colours: all except those of the vectors.
 fn others(source: &dyn Source) -> Vec<String> {
     let vectors = source.vector_column().unwrap_or_default();
     source.columns().into_iter().filter(|c| !vectors.split(',').any(|v| v.trim() == c)).collect()

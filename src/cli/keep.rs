@@ -1,17 +1,17 @@
-//! `--keep-stages`: which finished stages stay, as people write it.
+//! `--keep-stages`: the stages whose files stay, as the user writes them.
 
 use lowland::Stage;
 
-/// The stages whose files can stay, in order.
+/// Returns the stages that leave files, in order.
 fn stages() -> Vec<Stage> {
     Stage::ALL.into_iter().filter(|stage| stage.leaves_files()).collect()
 }
 
-/// Stages that stay, each once, in their order.
+/// The stages whose files stay, each once, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Kept(pub(super) Vec<Stage>);
 
-/// Reads names with commas between them.
+/// Parses names separated by commas.
 pub(super) fn parse_kept(text: &str) -> Result<Kept, String> {
     let mut kept = Vec::new();
     for name in text.split(',').map(str::trim) {

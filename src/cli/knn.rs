@@ -1,4 +1,4 @@
-//! `lowland knn`: the graph of nearest neighbours alone.
+//! `lowland knn`: computes only the graph of nearest neighbours.
 
 use std::path::PathBuf;
 
@@ -21,8 +21,8 @@ With --invalid null a row that cannot be placed has no neighbours (4294967295 at
 infinity); with --invalid drop it is absent, and a column id has each row's number
 in the source.";
 
-/// The command, without what only maps have: options shared with embed say there what they do for
-/// methods, affinities and layouts.
+/// Returns the command with help texts of its own for the options that it shares with embed, whose
+/// texts mention methods, affinities and layouts.
 pub(super) fn alone(command: clap::Command) -> clap::Command {
     command
         .mut_arg("n_neighbors", |arg| arg.help("Neighbours of each row, itself not counted [default: 15]"))

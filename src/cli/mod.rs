@@ -1,9 +1,8 @@
-//! The command line. Flags are read in two steps: the structs that clap fills
-//! hold what was typed, and each subcommand turns them into a [`lowland::Job`]
-//! and the like, which hold what is meant.
+//! The command line. Options are processed in two steps: the structs that clap fills hold the text
+//! as typed, and each subcommand converts them to a [`lowland::Job`] or another job.
 //!
-//! What must hold: standard output carries only results; every failure is one
-//! line on standard error that names the place and the way out.
+//! What must hold: standard output has only results; every failure is one line on standard error
+//! that names the place and the way out.
 
 mod embed;
 mod evaluate;
@@ -64,7 +63,7 @@ enum Command {
     Runs(runs::Args),
 }
 
-/// Runs what the arguments say; gives the exit code.
+/// Runs the command line and returns the exit code.
 pub(crate) fn main() -> u8 {
     let matches = command().long_version(version()).try_get_matches();
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
@@ -75,7 +74,7 @@ pub(crate) fn main() -> u8 {
             return told.exit_code() as u8;
         }
         Err(told) => {
-            // Help and version are such "errors" too. A reader who has gone is none.
+            // Help and version are reported as such "errors" too. A failure to print is ignored.
             let _ = told.print();
             return told.exit_code() as u8;
         }
@@ -114,12 +113,12 @@ pub(crate) fn main() -> u8 {
     }
 }
 
-/// The command line as it is parsed and helped with.
+/// Returns the command line as it is parsed and as help describes it.
 fn command() -> clap::Command {
     Cli::command().mut_subcommand("knn", knn::alone)
 }
 
-/// The method whose name stands where a command's should.
+/// Returns the method whose name was typed in place of a command.
 fn method_of(told: &clap::Error) -> Option<Method> {
     match told.get(ContextKind::InvalidSubcommand) {
         Some(ContextValue::String(name)) => {
@@ -131,12 +130,12 @@ fn method_of(told: &clap::Error) -> Option<Method> {
     }
 }
 
-/// Whether a subcommand has an option of that name.
+/// Returns whether any subcommand has an option of this name.
 fn is_option(name: &str) -> bool {
     Cli::command().get_subcommands().any(|command| command.get_arguments().any(|arg| arg.get_long() == Some(name)))
 }
 
-/// A line on standard error before there is a console.
+/// Prints a line on standard error, before there is a console.
 fn eprintln_line(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
@@ -147,10 +146,10 @@ fn version() -> String {
     format!("{}\n{faiss}", env!("CARGO_PKG_VERSION"))
 }
 
-/// A failed command: the error, and what is left that a person should know of.
+/// A failed command: the error, and a remark about what is left of the run.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// Boxed, since every function of the command line returns it.
+    /// Boxed, because every function of the command line returns it.
     error: Box<Error>,
     left: Option<String>,
 }
@@ -166,7 +165,7 @@ impl Failure {
         Failure { error: Box::new(error), left: Some(left) }
     }
 
-    /// What was asked cannot be done.
+    /// Returns the failure of a command that cannot be done as given.
     fn usage(what: impl Into<String>) -> Self {
         Error::Job { what: what.into() }.into()
     }
@@ -183,12 +182,13 @@ impl Failure {
     fn message(&self) -> String {
         use lowland_engine::Error as Engine;
         let mut text = match self.error.as_ref() {
-            // As the flag is typed, not as the field is named, where there is one.
+            // The option is named as it is typed, and not as the field is named, if there is such
+            // an option.
             Error::Engine(Engine::Config { field, why }) => match field.replace('_', "-") {
                 option if is_option(&option) => format!("--{option}: {why}"),
                 _ => format!("{field}: {why}"),
             },
-            // In whole MiB, to be typed as it stands: more would be rounded off.
+            // In whole MiB, so that the printed number is sufficient when a user passes it.
             Error::Engine(Engine::Budget { needed, .. }) => {
                 format!("--memory: {}; give --memory {}MiB", self.error, needed.div_ceil(1 << 20))
             }
@@ -214,12 +214,12 @@ impl Failure {
         if let Some(left) = &self.left {
             text = format!("{text}; {left}");
         }
-        // Parts of it may come from elsewhere: it must stay one line.
+        // Parts of the text may contain line breaks, but a failure must be one line.
         text.replace(['\n', '\r'], " ")
     }
 }
 
-/// Writes a result to standard output. A reader who has gone has what it wanted.
+/// Writes a result to standard output. A closed pipe counts as success.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

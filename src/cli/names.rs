@@ -1,10 +1,10 @@
-//! Columns as people name them: `a,b`, or one that has a comma as `'"a,b"'`.
+//! Parses lists of column names: `a,b`, or `'"a,b"'` for a name with a comma.
 
 use super::Failure;
 
-/// The columns that options name. An option that is the name of a column of
-/// `there` is that column; any other is names with commas between them, where
-/// one in double quotes is taken whole.
+/// Returns the columns that options name. An option that equals the name of a column in `there` is
+/// that column; any other is a list of names separated by commas, in which a name may be in double
+/// quotes.
 pub(super) fn columns(option: &str, given: &[String], there: &[String]) -> Result<Vec<String>, Failure> {
     let mut names = Vec::new();
     for text in given {
@@ -16,7 +16,8 @@ pub(super) fn columns(option: &str, given: &[String], there: &[String]) -> Resul
     Ok(names)
 }
 
-/// The one column that an option names: as it stands if there is such a column, or in double quotes.
+/// Returns the one column that an option names: as typed, if there is such a column, or in double
+/// quotes.
 pub(super) fn column(option: &str, given: &str, there: &[String]) -> Result<String, Failure> {
     if there.iter().any(|name| name == given) || !given.trim_start().starts_with('"') {
         return Ok(given.into());
@@ -30,7 +31,8 @@ pub(super) fn column(option: &str, given: &str, there: &[String]) -> Result<Stri
     }
 }
 
-/// Names with commas between them; one in double quotes may have commas, and a quote as two.
+/// Splits a list of names separated by commas. A name in double quotes may contain commas, and
+/// quotes doubled.
 pub(super) fn split(text: &str, there: &[String]) -> Result<Vec<String>, String> {
     let mut names = Vec::new();
     let mut rest = text;
@@ -39,7 +41,7 @@ pub(super) fn split(text: &str, there: &[String]) -> Result<Vec<String>, String>
             Some(inner) => quoted(inner)?,
             None => {
                 let (name, after) = rest.split_once(',').map_or((rest, None), |(name, after)| (name, Some(after)));
-                // Blanks belong to a name only where a column has them.
+                // Blanks around a name belong to it only if there is such a column.
                 let name = if there.iter().any(|known| known == name) { name } else { name.trim() };
                 (name.to_string(), after)
             }
@@ -52,7 +54,7 @@ pub(super) fn split(text: &str, there: &[String]) -> Result<Vec<String>, String>
     }
 }
 
-/// A name up to its closing quote, and what follows the comma behind it.
+/// Returns a name up to its closing quote, and the text behind the comma that follows.
 fn quoted(text: &str) -> Result<(String, Option<&str>), String> {
     let mut name = String::new();
     let mut rest = text;

@@ -1,5 +1,4 @@
-//! Options that several subcommands share, in the words of umap-learn and the
-//! groups of `--help`.
+//! Options that several subcommands share, named as in umap-learn and grouped as in `--help`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -107,7 +106,7 @@ pub(super) struct ResourceArgs {
 }
 
 impl ResourceArgs {
-    /// Fills in the fields of `job` that these options are about.
+    /// Sets the fields of `job` that these options concern.
     pub(super) fn apply(&self, job: &mut Job, machine: &Machine) -> Result<(), Failure> {
         if self.keep_run && self.keep_stages.as_ref().is_some_and(|Kept(stages)| stages.is_empty()) {
             return Err(Failure::usage(
@@ -132,7 +131,7 @@ impl ResourceArgs {
     }
 }
 
-/// The memory budget: what was asked for, or half of what the machine grants.
+/// Returns the memory budget: the given one, or half of the machine's limit.
 pub(super) fn budget(asked: Option<Memory>, machine: &Machine) -> Result<u64, Failure> {
     match asked {
         Some(Memory::Bytes(bytes)) => Ok(bytes),
@@ -143,9 +142,9 @@ pub(super) fn budget(asked: Option<Memory>, machine: &Machine) -> Result<u64, Fa
     }
 }
 
-/// The plan with a budget of `memory` bytes, refused where it takes more than
-/// the machine grants: the system would end such a run after hours of work. A
-/// budget alone may be larger, since nothing says that a run uses all of it.
+/// Returns the plan with a budget of `memory` bytes. Refuses a plan that takes more than the
+/// machine's limit, because the operating system would kill such a run after hours of work. The
+/// budget itself may exceed the limit, because a run may use less.
 pub(super) fn granted<P: AsRef<[StagePlan]>>(
     memory: u64,
     machine: &Machine,
@@ -164,7 +163,7 @@ pub(super) fn granted<P: AsRef<[StagePlan]>>(
         return Ok(planned);
     };
     let takes = format!("--memory: the plan takes {} ({}), but {is}", size(most.memory), most.stage.name());
-    // What is named must be a budget with which there is a plan.
+    // The suggested budget must be one with which a plan exists.
     let safe = limit.safe_mib();
     Err(Failure::usage(match plan(safe << 20).err().as_ref().and_then(least) {
         None => format!("{takes}; give --memory {safe}MiB or less"),
@@ -173,7 +172,7 @@ pub(super) fn granted<P: AsRef<[StagePlan]>>(
     }))
 }
 
-/// The smallest budget that would do, where a budget is too small.
+/// Returns the smallest sufficient budget, if the error is a budget that is too small.
 fn least(error: &Error) -> Option<u64> {
     match error {
         Error::Engine(
@@ -202,14 +201,14 @@ impl ProgressArgs {
     }
 }
 
-/// The vectors that a person named, and the place of those that came by
-/// streams, which goes when this is dropped.
+/// The opened vectors, and the directory of the copies of streams, which is removed when this is
+/// dropped.
 pub(super) struct Opened {
     pub(super) source: Arc<dyn Source>,
     pub(super) spool: Option<stream::Spool>,
 }
 
-/// Opens `sources`; streams among them are copied beside `beside` first.
+/// Opens `sources`. Streams among them are first copied to a directory beside `beside`.
 pub(super) fn open(
     sources: &[String],
     column: Option<&str>,
@@ -227,7 +226,8 @@ pub(super) fn open(
     Ok(Opened { source, spool })
 }
 
-/// What to know where the order of files by name is not that of the numbers in their names.
+/// Returns a note if the order of the files by name differs from the order of the numbers in their
+/// names.
 pub(super) fn order(source: &dyn Source) -> Result<Option<String>, Failure> {
     let files = source.fingerprints()?;
     Ok(lowland_io::out_of_number_order(&files).map(|[first, second]| {
@@ -236,7 +236,7 @@ pub(super) fn order(source: &dyn Source) -> Result<Option<String>, Failure> {
     }))
 }
 
-/// A component's type, as people call it.
+/// Returns the name of a component's type.
 pub(super) fn dtype_name(dtype: Dtype) -> &'static str {
     dtype.name()
 }
@@ -276,7 +276,7 @@ mod tests {
         let plan = |memory| Config { memory, ..Config::default() }.plan(&input).map_err(Error::from);
         let refusal = |memory, machine| granted(memory, &machine, plan).expect_err("refused").message();
         let smallest = plan(1).err().as_ref().and_then(least).expect("a smallest budget");
-        // The budget is above the limit, and the plan is not.
+        // The budget exceeds the limit, but the plan does not.
         assert!(granted(64 << 30, &granting(60 << 30), plan).is_ok());
         assert!(granted(4 << 30, &Machine { limit: None }, plan).is_ok());
         let is = "the cgroup limit in /a/memory.max is ";

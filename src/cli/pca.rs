@@ -1,4 +1,4 @@
-//! `lowland pca`: principal components, and the scores of every row on disk.
+//! `lowland pca`: computes principal components, and writes the scores of every row.
 
 use std::path::PathBuf;
 
@@ -98,7 +98,7 @@ pub(super) struct Args {
     pub(super) progress: ProgressArgs,
 }
 
-/// A metric by which rows can be made ready for components, which are Euclidean.
+/// Parses a metric under which rows can be preprocessed to be Euclidean, as the components require.
 fn parse_metric(text: &str) -> Result<Metric, String> {
     let known = [Metric::Euclidean, Metric::Cosine, Metric::Correlation];
     let found = Metric::named(text).filter(|metric| known.contains(metric));
@@ -129,7 +129,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     check_files(args)?;
     let machine = Machine::look();
     let config = args.config(options::budget(args.memory, &machine)?);
-    // Its name is where streams are copied to.
+    // Streams are copied to a directory beside this job's run directory.
     let opened =
         options::open(&args.sources, args.input.column.as_deref(), &Job::new(&args.output).run_path(), console)?;
     let mut job = PcaJob::new(opened.source, &args.output);
@@ -187,7 +187,7 @@ impl Args {
     }
 }
 
-/// Refuses, before anything is read, what the outputs' names already forbid.
+/// Refuses invalid output names before anything is read.
 fn check_files(args: &Args) -> Result<(), Failure> {
     check_output(&args.output, args.force)?;
     if let Some(path) = &args.components {
@@ -202,7 +202,7 @@ fn check_files(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where the covariance does not fit, another solver may.
+/// If the covariance does not fit in the budget, suggests another solver that does.
 fn otherwise(failure: Failure, job: &mut PcaJob) -> Failure {
     let Error::Engine(lowland_engine::Error::Budget { asked, .. }) = failure.error.as_ref() else { return failure };
     if failure.left.is_some() || !matches!(job.config.solver, Solver::Auto | Solver::Covariance) {
@@ -215,11 +215,11 @@ fn otherwise(failure: Failure, job: &mut PcaJob) -> Failure {
     }
 }
 
-/// The report, and what surrounds it.
+/// Returns the report as JSON, with inputs and outputs.
 fn as_json(report: &PcaReport, job: &PcaJob, args: &Args, files: &[(&str, &std::path::Path)]) -> Value {
     let mut full = serde_json::to_value(report).unwrap_or_default();
     if let Some(fields) = full.as_object_mut() {
-        // JSON is UTF-8 and a path need not be.
+        // JSON is UTF-8, and a path may not be.
         let outputs = files.iter().map(|(what, path)| ((*what).to_string(), json!(path.to_string_lossy())));
         fields.insert("peak_memory".into(), json!(report.peak()));
         fields.insert("sources".into(), json!(args.sources));

@@ -1,7 +1,7 @@
-//! `lowland plan`: what a run would take, stage by stage, before it is begun.
+//! `lowland plan`: prints what a run would take, stage by stage, before it begins.
 //!
-//! What must hold: the numbers are those that `embed` with the same options
-//! goes by; nothing is made but a file without a name, for the disk's rate.
+//! What must hold: the numbers are those that `embed` uses with the same options; nothing is
+//! created except an unnamed temporary file, to measure the disk's speed.
 
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,7 @@ Takes the options of embed: put plan in the place of embed to see what that
 command would take. It reads headers and the first rows, for less than a second;
 with --invalid drop or null all rows, to count those that are left out.";
 
-/// The output where none is named: what matters of it is where the run directory lies.
+/// The output if none is named. It only decides where the run directory would lie.
 const OUTPUT: &str = "map.parquet";
 
 /// Tell what a run would take: memory, disk and time of each stage
@@ -59,10 +59,10 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         job.plan()
     });
     job.config.memory = memory;
-    // A plan that this machine does not grant may be meant for another one.
+    // A plan that exceeds this machine may be meant for another one.
     let (plan, refused) = match (planned, refused) {
         (Ok(plan), refused) => (plan, refused.err()),
-        // It says more than the plan's own error: what the machine would have to grant.
+        // This says more than the plan's own error: the limit that the machine would need.
         (Err(_), Err(refused)) => return Err(refused),
         (Err(error), Ok(_)) => return Err(error.into()),
     };
@@ -93,35 +93,35 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     print(&text)
 }
 
-/// The directory that a run directory lies in or would.
+/// Returns the directory in which a run directory lies or would lie.
 fn beside(run: &Path) -> PathBuf {
     let above = run.ancestors().skip(1).find(|part| part.is_dir());
     above.unwrap_or(Path::new(".")).to_path_buf()
 }
 
-/// All that there is to tell.
+/// Everything that is printed.
 struct Told<'a> {
     job: &'a Job,
     plan: &'a Plan,
     machine: &'a Machine,
-    /// Whether the budget was asked for.
+    /// Whether the user gave the budget.
     asked: bool,
     room: Option<Room>,
     rates: Rates,
     seconds: Vec<Option<f64>>,
-    /// Why `embed` would refuse to begin on this machine.
+    /// The reasons why `embed` would refuse to begin on this machine.
     problems: Vec<String>,
     left_out: Option<LeftOut>,
     shift: Option<Shift>,
 }
 
 impl Told<'_> {
-    /// Seconds of all stages; none where one has no figure.
+    /// Returns the seconds of all stages; `None` if a stage has no estimate.
     fn total(&self) -> Option<f64> {
         self.seconds.iter().copied().sum()
     }
 
-    /// The plan as it is, with what was found out about this machine.
+    /// Returns the plan as JSON, with what was measured on this machine.
     fn json(&self) -> Value {
         let mut all = json!(self.plan);
         if let Some(stages) = all.get_mut("stages").and_then(Value::as_array_mut) {
@@ -203,7 +203,7 @@ impl Told<'_> {
         text + &format!("a budget of {}, {from}\n", size(settings.memory))
     }
 
-    /// A line a stage, and one for what it moves by way of the disk.
+    /// Returns the table, with a line for each stage.
     fn table(&self) -> String {
         let headings = ["stage", "work", "memory", "disk", "read", "written", "time"].map(String::from);
         let mut rows = vec![headings];
@@ -236,7 +236,7 @@ impl Told<'_> {
         text
     }
 
-    /// Peaks, totals, and the floor.
+    /// Returns the lines of peaks, totals, and the least memory.
     fn sums(&self) -> String {
         let plan = self.plan;
         let mut text = String::new();
@@ -279,10 +279,10 @@ impl Told<'_> {
     }
 }
 
-/// What the layout holds of each row, in all and a row.
+/// Returns the bytes that the layout holds for the rows, in total and for each row.
 fn floor(plan: &Plan) -> Option<(u64, u64)> {
     if plan.exact().is_some() {
-        // All of it must be.
+        // An exact method holds everything.
         return None;
     }
     let layout = plan.stages().iter().find(|stage| stage.stage == Stage::Layout)?;
@@ -290,7 +290,7 @@ fn floor(plan: &Plan) -> Option<(u64, u64)> {
     Some((state.bytes, state.bytes / plan.shape().rows))
 }
 
-/// What a stage holds at its fullest, the largest part first.
+/// Returns the parts of a stage's peak memory, largest first.
 fn parts(stage: &StagePlan) -> String {
     let mut parts: Vec<_> = stage.holds.iter().collect();
     parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
@@ -298,10 +298,10 @@ fn parts(stage: &StagePlan) -> String {
     parts.join(", ")
 }
 
-/// A time as people say it, no more exact than it is.
+/// Formats a duration, with no more digits than the estimate has.
 fn duration(seconds: f64) -> String {
     const UNITS: [(&str, f64); 4] = [("s", 1.0), ("min", 60.0), ("h", 3600.0), ("days", 86_400.0)];
-    // From two of a unit on, for "1.3 h" says less than "80 min".
+    // From two of a unit on, because "80 min" is more readable than "1.3 h".
     let (name, unit) = UNITS.into_iter().rev().find(|(_, unit)| seconds >= 2.0 * unit).unwrap_or(UNITS[0]);
     let number = seconds / unit;
     if number < 10.0 { format!("{number:.1} {name}") } else { format!("{number:.0} {name}") }

@@ -1,4 +1,4 @@
-//! `lowland plot`: the picture of a map that is there.
+//! `lowland plot`: draws the picture of an existing map.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `lowland runs`: the run directories that are there, and how far each is.
+//! `lowland runs`: lists the run directories, and how far each run is.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,8 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
     for dir in dirs {
         for run in runs(dir)? {
-            // Named twice, by itself and by what it lies in, it is one run.
+            // A run directory that is found twice, by its own name and by its parent's, is listed
+            // once.
             if seen.insert(run.path.canonicalize().unwrap_or_else(|_| run.path.clone())) {
                 found.push(Run::of(run));
             }
@@ -55,19 +56,19 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     print(&table(&found))
 }
 
-/// How a run stands.
+/// The state of a run.
 #[derive(Debug, PartialEq, Eq)]
 enum State {
-    /// A process works there: which, where and since when.
+    /// A process works in the directory: its id, host and start.
     InUse(String),
-    /// Its positions are there. What is left, the output and its scores, is
-    /// not kept in a run directory.
+    /// The positions are finished. The remaining output and scores are not stored in a run
+    /// directory.
     Finished,
-    /// It goes on from what is finished.
+    /// The run can be resumed from its finished stages.
     Stopped,
-    /// Something that should be there is not as it was left.
+    /// A file or the manifest is missing or changed.
     Damaged(String),
-    /// Another version of lowland began it.
+    /// The run was begun by another version of lowland.
     OtherVersion(String),
 }
 
@@ -83,7 +84,7 @@ impl State {
     }
 }
 
-/// A run directory, as it is told.
+/// A run directory, as it is listed.
 struct Run {
     path: PathBuf,
     state: State,
@@ -98,7 +99,7 @@ impl Run {
         let state = match (&manifest, &holder) {
             (Err(error @ Error::Version { .. }), _) => State::OtherVersion(error.to_string()),
             (Err(error), _) => State::Damaged(error.to_string()),
-            // Its files come and go.
+            // The files of a running process change, so they are not checked.
             (Ok(_), Some(holder)) => State::InUse(holder.clone()),
             (Ok(manifest), None) => match (missing(&path, manifest), manifest.stages.get(Stage::Layout.name())) {
                 (Some(what), _) => State::Damaged(what),
@@ -106,7 +107,7 @@ impl Run {
                 (None, _) => State::Stopped,
             },
         };
-        // As a person would type it.
+        // As a user would type it.
         let path = match path.strip_prefix(".") {
             Ok(below) if !below.as_os_str().is_empty() => below.into(),
             _ => path,
@@ -114,20 +115,20 @@ impl Run {
         Run { path, state, holder, bytes, manifest: manifest.ok() }
     }
 
-    /// The finished stages, in order.
+    /// Returns the finished stages, in order.
     fn finished(&self) -> Vec<&str> {
         self.stages(true).map(|(name, _)| name).collect()
     }
 
-    /// The stages that have finished units and are not finished themselves.
+    /// Returns the unfinished stages that have finished units, with the number of these units.
     fn under_way(&self) -> Vec<(&str, usize)> {
         self.stages(false).collect()
     }
 
-    /// Stages that are done or not, with their units.
+    /// Returns the stages that are done or not, with the number of their units.
     fn stages(&self, done: bool) -> impl Iterator<Item = (&str, usize)> {
         let mut stages: Vec<_> = self.manifest.iter().flat_map(|m| &m.stages).collect();
-        // Those of another version, last.
+        // Stages of another version come last.
         stages.sort_by_key(|(name, _)| Stage::ALL.iter().position(|s| s.name() == *name).unwrap_or(Stage::ALL.len()));
         stages.into_iter().filter(move |(_, s)| s.done == done).map(|(name, s)| (name.as_str(), s.units.len()))
     }
@@ -153,7 +154,7 @@ impl Run {
         })
     }
 
-    /// The columns of the table.
+    /// Returns the columns of the table.
     fn cells(&self) -> [String; 6] {
         let Some(manifest) = &self.manifest else {
             let none = || "-".to_string();
@@ -186,8 +187,8 @@ impl Run {
     }
 }
 
-/// The first listed file that is not there or not as long as it was. Its bytes
-/// are looked at when the run goes on: reading them all would take as long.
+/// Returns the first listed file that is missing or has another length. The contents are only
+/// checked when the run is resumed, because reading all of them would take as long.
 fn missing(dir: &Path, manifest: &Manifest) -> Option<String> {
     manifest.files().find_map(|(name, stamp)| {
         let path = dir.join(name);
@@ -201,14 +202,13 @@ fn missing(dir: &Path, manifest: &Manifest) -> Option<String> {
     })
 }
 
-/// A line a run below a line of headings, in columns as wide as they must be;
-/// nothing where there is none.
+/// Returns the table, with a line of headings and a line for each run; empty if there are no runs.
 fn table(runs: &[Run]) -> String {
     if runs.is_empty() {
         return String::new();
     }
     let headings = ["RUN", "SINCE", "SIZE", "FINISHED", "SOURCE", "STATE"].map(String::from);
-    // A path may have anything in it; a run must stay one line.
+    // A path may contain control characters, but a run must be one line.
     let cells = |run: &Run| run.cells().map(|cell| cell.replace(char::is_control, " "));
     let rows: Vec<[String; 6]> = std::iter::once(headings).chain(runs.iter().map(cells)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -218,7 +218,7 @@ fn table(runs: &[Run]) -> String {
         for (cell, &width) in row.iter().zip(&widths) {
             text += &format!("{cell:width$}  ");
         }
-        // The last may be long; nothing comes after it.
+        // The last column is not padded, because it may be long.
         text += &row[5];
         text.push('\n');
     }

@@ -1,8 +1,7 @@
-//! Sizes as people write them: `600MiB`, `4GiB`, `1.5g`, `1000000`; and `50%`,
-//! where there is a whole to take it of.
+//! Parses sizes: `600MiB`, `4GiB`, `1.5g`, `1000000`, and shares such as `50%`.
 
-/// Bytes. Units are binary with and without the i, and in either case: who
-/// writes 4G or 4GB of memory means 4 GiB.
+/// Parses a size in bytes. Units are binary with and without the i, in upper and lower case: 4G and
+/// 4GB mean 4 GiB.
 pub(crate) fn parse(text: &str) -> Result<u64, String> {
     let wrong = || format!("\"{text}\" is no size; write one such as 600MiB, 4GiB, 1.5g or plain bytes");
     let trimmed = text.trim();
@@ -18,19 +17,19 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
         _ => return Err(wrong()),
     };
     let bytes = number * 1024f64.powi(power);
-    // Beyond 2^53 bytes (8 PiB) not every number is exact, and no memory is so large.
+    // Not every number above 2^53 bytes (8 PiB) is exact, and no memory is so large.
     if bytes >= 1.0 && bytes <= (1u64 << 53) as f64 { Ok(bytes as u64) } else { Err(wrong()) }
 }
 
-/// A memory budget as it is typed.
+/// A memory budget as typed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Memory {
     Bytes(u64),
-    /// Of what the machine grants, above 0 and at most 1.
+    /// A share of the machine's limit, above 0 and at most 1.
     Share(f64),
 }
 
-/// A size, or a share in percent.
+/// Parses a size, or a share in percent.
 pub(crate) fn parse_memory(text: &str) -> Result<Memory, String> {
     let Some(percent) = text.trim().strip_suffix('%') else {
         return parse(text).map(Memory::Bytes).map_err(|why| format!("{why}, or a share such as 50%"));

@@ -1,9 +1,8 @@
-//! Streams among the sources: standard input (`-`), pipes, process
-//! substitutions and devices. Each is copied to disk before anything else,
-//! because every stage reads its rows anew.
+//! Streams among the sources: standard input (`-`), pipes, process substitutions and devices. Each
+//! is first copied to disk, because every stage reads the rows anew.
 //!
-//! The copies lie beside the run directory, not in it: that directory is opened
-//! with the fingerprints of its sources, and removes what it does not know.
+//! The copies lie beside the run directory and not in it, because the run directory is opened with
+//! the fingerprints of its sources, and opening removes unlisted files.
 
 use std::fs::File;
 use std::io::{IsTerminal, Read};
@@ -18,30 +17,30 @@ use super::Failure;
 use crate::progress::Console;
 use crate::signal::Signals;
 
-/// How long a signal may go unheard while nothing comes.
+/// The longest time for which a signal is not noticed while no data arrive.
 const EVERY: Duration = Duration::from_millis(200);
 const PORTION: usize = 1 << 20;
 
-/// Names of standard input beside `-`.
+/// Other names of standard input beside `-`.
 const STDIN: [&str; 3] = ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];
 
-/// The directory of the copies; dropping it removes all.
+/// The directory of the copies. Dropping it removes all copies.
 #[derive(Debug)]
 pub(super) struct Spool {
     dir: PathBuf,
-    /// Each copy, and what the stream is called.
+    /// Each copy, and the name of its stream.
     copies: Vec<(PathBuf, String)>,
 }
 
 impl Drop for Spool {
     fn drop(&mut self) {
-        // Best effort: copies that stay are replaced by the next ones.
+        // An error is ignored: remaining copies are replaced by the next ones.
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
 impl Spool {
-    /// An error of a copy, as one of its stream.
+    /// Replaces the path of a copy in an error by the name of its stream.
     pub(super) fn told(&self, error: lowland::Error) -> lowland::Error {
         match error {
             lowland::Error::Engine(lowland_engine::Error::Io(error)) => {
@@ -52,13 +51,13 @@ impl Spool {
     }
 }
 
-/// Where streams are copied to by what has no run directory.
+/// Returns the path beside which commands without a run directory copy streams.
 pub(super) fn elsewhere() -> PathBuf {
     std::env::temp_dir().join(format!("lowland-{}", std::process::id()))
 }
 
-/// `sources`, with a copy in the place of each stream. Copies are made in a
-/// directory beside `beside`, which is none where there are no streams.
+/// Returns `sources`, with each stream replaced by a copy. Copies are written to a directory beside
+/// `beside`, which is only created if there are streams.
 pub(super) fn copied(
     sources: &[String],
     beside: &Path,
@@ -100,7 +99,7 @@ pub(super) fn copied(
     Ok((paths, Some(spool)))
 }
 
-/// Whether a source can be read only once, from its beginning.
+/// Returns whether a source can be read only once, from the beginning.
 pub(super) fn is_stream(source: &str) -> bool {
     source == "-"
         || std::fs::metadata(source).is_ok_and(|found| {
@@ -113,13 +112,13 @@ fn is_stdin(source: &str) -> bool {
     source == "-" || STDIN.contains(&source)
 }
 
-/// What a stream is called.
+/// Returns the name of a stream.
 fn name(source: &str) -> String {
     if is_stdin(source) { "standard input".into() } else { source.into() }
 }
 
-/// A stream, opened and read on a thread of its own, so that a signal is heard
-/// while there is nobody at the other end of the pipe, or while they think.
+/// A stream that is opened and read on a separate thread, so that signals are noticed while the
+/// other end of the pipe is not open or sends nothing.
 struct Interruptible {
     portions: Receiver<std::io::Result<Vec<u8>>>,
     current: Vec<u8>,
@@ -142,7 +141,7 @@ impl Interruptible {
             let mut input = match opened {
                 Ok(input) => input,
                 Err(error) => {
-                    // Who would hear it has gone, if this fails.
+                    // If this fails, the receiver is gone.
                     let _ = send.send(Err(error));
                     return;
                 }
