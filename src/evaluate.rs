@@ -37,7 +37,7 @@ pub struct Evaluation {
     /// A column of weights for the silhouette, in the map or else in the source.
     pub weights: Option<String>,
     /// A column with the rows' ids that both tables have. By default the map's first column is
-    /// compared if the source has it too, and row numbers in a column `id` must ascend.
+    /// compared if the source has it too, and row numbers in a column `id` must be in order.
     pub id: Option<String>,
     /// How unusable rows of the source are handled: refused, or left out of all tables. Rows of the
     /// map without coordinates are always left out.

@@ -226,7 +226,6 @@ impl Job {
     ///
     /// # Errors
     /// Those of [`look`](Job::look).
-    /// Those of [`look`](Job::look).
     pub fn shift(&self) -> Result<Option<Shift>> {
         Ok(self.reading(&())?.and_then(|reading| reading.shift().cloned()))
     }

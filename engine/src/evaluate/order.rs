@@ -95,7 +95,7 @@ pub(crate) fn correlation(
 
 /// Returns the bytes that the pairs of `count` rows take.
 pub(crate) fn bytes(count: usize) -> u64 {
-    // The pair, two distances, two ranks, and the sort order of two lists.
+    // The pair, two distances, two ranks, and a sort order with a copy.
     pairs(count).min(PAIRS) as u64 * (8 + 8 + 16 + 8)
 }
 

@@ -39,8 +39,8 @@ pub struct Descent {
     pub lr: Option<f64>,
     /// The factor of the learning rate. Default: constant.
     pub schedule: Schedule,
-    /// λ, the factor of the attraction in the first `early_exaggeration_iter` iterations, at least
-    /// 1. Default 1.
+    /// λ, the factor of the attraction in the first `early_exaggeration_iter` iterations. At least
+    /// 1, which is the default.
     pub early_exaggeration: f64,
     /// The exact number of exaggerated iterations (TorchDR's code exaggerates one more). Default
     /// 250; no effect if λ is 1. Afterwards the optimizer's state is reset.

@@ -219,8 +219,8 @@ impl Prepared<'_> {
         Ok(mass * all.ln())
     }
 
-    /// Performs Sinkhorn's passes from the current f. Returns the factors a = e^f/n and b = e^f, up
-    /// to a common scale, and Σ Q.
+    /// Performs Sinkhorn's passes from the current f. Returns factors a and b with
+    /// a_i b_j = e^(f_i + f_j)/n, and Σ Q.
     fn renew<F: Real, K: Kernel>(
         &mut self,
         points: &Points<F>,
