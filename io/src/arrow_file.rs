@@ -75,9 +75,9 @@ pub(crate) struct ArrowFile {
 /// The data kept between calls.
 #[derive(Default)]
 struct Kept {
-    /// The dictionaries after this number of dictionary messages.
+    /// A number of dictionary messages, and the dictionaries after these messages.
     dictionaries: Mutex<Option<(usize, Arc<Dictionaries>)>>,
-    /// The metadata of batch `usize`.
+    /// The index of a batch, and its metadata.
     message: Mutex<Option<(usize, Arc<Vec<u8>>)>>,
     vectors: Mutex<Option<Decoded>>,
     columns: Mutex<Option<Decoded>>,
