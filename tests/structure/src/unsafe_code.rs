@@ -1,0 +1,88 @@
+//! The files that may contain `unsafe`. That each block says why it is sound is clippy's to check
+//! (`undocumented_unsafe_blocks`).
+
+use proc_macro2::{TokenStream, TokenTree};
+
+use crate::Source;
+
+/// Every file of the workspace with `unsafe` in it, and what for. A file that is not here fails the test, and so
+/// does one that is here without need.
+pub const FILES: &[(&str, &str)] = &[
+    ("benches/limits.rs", "measures the instructions of the kernels one at a time"),
+    ("benches/versus/crates/src/lib.rs", "asks the system for the memory of a peer program"),
+    ("engine/src/cuda/gpu.rs", "FFI: the CUDA driver"),
+    ("engine/src/cuda/locked.rs", "FFI: page-locked memory"),
+    ("engine/src/cuda/shim.rs", "test: calls CUDA kernels compiled for the CPU"),
+    ("engine/src/exact/real.rs", "SIMD: run-time dispatch"),
+    ("engine/src/index/faiss.rs", "FFI: FAISS"),
+    ("engine/src/layout/cuda/resident.rs", "FFI: launches kernels"),
+    ("engine/src/layout/cuda/sending.rs", "FFI: page-locked memory"),
+    ("engine/src/layout/cuda/shim.rs", "test: calls CUDA kernels compiled for the CPU"),
+    ("engine/src/layout/kernel.rs", "SIMD: the trait of the layout's kernels and its run-time dispatch"),
+    ("engine/src/layout/lanes.rs", "SIMD: sixteen floats of each instruction set"),
+    ("engine/src/layout/math.rs", "SIMD: powers"),
+    ("engine/src/layout/pool.rs", "SIMD: gathers positions"),
+    ("engine/src/layout/rows.rs", "SIMD: UMAP's kernel"),
+    ("engine/src/layout/weighed.rs", "SIMD: the kernel of methods that weigh every edge"),
+    ("engine/src/method/gradients.rs", "test: calls the kernels of each instruction set"),
+    ("engine/src/method/infotsne.rs", "SIMD: a method's forces"),
+    ("engine/src/method/largevis.rs", "SIMD: a method's forces"),
+    ("engine/src/method/pacmap.rs", "SIMD: a method's forces"),
+    ("engine/src/method/tsne.rs", "SIMD: a method's forces"),
+    ("engine/src/neighbors/coded/mod.rs", "SIMD: run-time dispatch"),
+    ("engine/src/neighbors/coded/products.rs", "SIMD: products of codes"),
+    ("engine/src/neighbors/cuda/joiner.rs", "FFI: launches kernels"),
+    ("engine/src/neighbors/cuda/mod.rs", "test: calls CUDA kernels compiled for the CPU"),
+    ("engine/src/neighbors/kernel.rs", "SIMD: distances"),
+    ("engine/src/pages.rs", "a system call: large pages"),
+    ("engine/src/pca/products.rs", "SIMD: run-time dispatch"),
+    ("io/src/durable.rs", "a system call: to make a name durable"),
+    ("io/src/mapped.rs", "memory maps of our own finished files"),
+    ("io/src/rundir.rs", "a system call: the host's name"),
+    ("io/tests/fuzz.rs", "test: an allocator that counts"),
+    ("src/disk.rs", "a system call: advice for the measurement of a disk"),
+    ("src/machine.rs", "a system call: the memory of the machine"),
+    ("src/memory.rs", "the settings of the C library's allocator"),
+];
+
+/// The lines of a file on which the word `unsafe` is code.
+///
+/// # Panics
+/// Where the file is not Rust.
+pub fn lines(file: &Source) -> Vec<usize> {
+    let tokens: TokenStream = file.text.parse().unwrap_or_else(|e| panic!("{}: {e}", file.path));
+    let mut lines = Vec::new();
+    collect(tokens, &mut lines);
+    lines.sort_unstable();
+    lines.dedup();
+    lines
+}
+
+fn collect(tokens: TokenStream, lines: &mut Vec<usize>) {
+    for token in tokens {
+        match token {
+            TokenTree::Ident(word) if word == "unsafe" => lines.push(word.span().start().line),
+            TokenTree::Group(group) => collect(group.stream(), lines),
+            _ => {}
+        }
+    }
+}
+
+/// How `files` differ from the list `allowed`, in words.
+pub fn violations(files: &[Source], allowed: &[(&str, &str)]) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in files {
+        let lines = lines(file);
+        let listed = allowed.iter().any(|(path, _)| *path == file.path);
+        match (lines.first(), listed) {
+            (Some(line), false) => {
+                found.push(format!("{}:{line}: `unsafe` in a file that is not in the list", file.path));
+            }
+            (None, true) => found.push(format!("{} has no `unsafe`; remove it from the list", file.path)),
+            _ => {}
+        }
+    }
+    let missing = allowed.iter().filter(|(path, _)| !files.iter().any(|file| file.path == *path));
+    found.extend(missing.map(|(path, _)| format!("there is no {path}; remove it from the list")));
+    found
+}
