@@ -3,13 +3,14 @@
 //! the library (`stages`), the methods beside UMAP (`methods`, and `all_pairs` for the exact ones), what they leave unfinished (`units`), damage, full
 //! disks and other faults (`faults`), few rows and ties (`few_rows`), SIGKILL anywhere (`killer`), run
 //! directories that were made before (`golden`), where the layout runs (`device`), what stays until it is `durable`, and both against other
-//! programs (`oracle`; `exact` for the methods of all pairs); the guide's table of tests (`conformance`). Data are small and generated, or the fixtures of `tests/data`.
+//! programs (`oracle`; `exact` for the methods of all pairs); the guide's table of tests (`conformance`); the documentation (`docs`). Data are small and generated, or the fixtures of `tests/data`.
 
 mod all_pairs;
 mod bad_input;
 mod cgroup;
 mod conformance;
 mod device;
+mod docs;
 mod doors;
 mod durable;
 mod embed;

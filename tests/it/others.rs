@@ -82,23 +82,3 @@ fn help_and_version() {
     let version = place.ok("--version").stdout;
     assert!(version.contains(env!("CARGO_PKG_VERSION")) && version.contains("FAISS"), "{version}");
 }
-
-/// The defaults that README's tables of methods name are those of the table of options.
-#[test]
-fn the_defaults_in_the_readme_are_those_of_the_code() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("the README");
-    let mut compared = 0;
-    for line in readme.lines().filter(|line| line.starts_with("| `")) {
-        let Some(method) = line.split('`').nth(1).and_then(lowland::Method::named) else { continue };
-        for opt in lowland::Opt::ALL {
-            let flag = format!("`--{}` ", opt.name().replace('_', "-"));
-            let Some((_, rest)) = line.split_once(&flag) else { continue };
-            let number: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
-            if !number.is_empty() {
-                assert_eq!(number, opt.default_of(method), "{method}: {flag}");
-                compared += 1;
-            }
-        }
-    }
-    assert!(compared >= 8, "{compared} defaults were found in the README");
-}
