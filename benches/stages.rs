@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lowland_datasets::{Generator, Kind, Options, write};
 use lowland_engine::affinity::calibrate;
+use lowland_engine::distances::{Packed, Queries, for_each_tile};
 use lowland_engine::layout;
-use lowland_engine::neighbors::kernel::{Packed, Queries, for_each_tile};
 use lowland_engine::{Event, Loader, Method, Metric, Observer, Progress, Stage};
 use lowland_io::edges::{EdgeBlock, EdgeReader, EdgeWriter};
 

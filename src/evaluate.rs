@@ -339,7 +339,7 @@ impl Evaluation {
         self.each_position(observer, &mut |first, values| {
             if let Some(at) = values.iter().position(|x| !x.is_finite()) {
                 let row = first + (at / shape.dim) as u64;
-                return Err(lowland_engine::scan::not_finite(self.map.as_ref(), row, at % shape.dim).into());
+                return Err(lowland_engine::invalid::not_finite(self.map.as_ref(), row, at % shape.dim).into());
             }
             points.put(first as usize, values);
             Ok(())

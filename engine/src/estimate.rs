@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use lowland_io::Source;
 use lowland_io::edges::EdgeBlock;
 
+use crate::distances::{LANES, Packed, Queries, for_each_tile};
 use crate::layout::{self, Coding, Edges, Start, field};
-use crate::neighbors::kernel::{LANES, Packed, Queries, for_each_tile};
 use crate::observe::{Progress, Stage};
 use crate::plan::Plan;
 use crate::random::unit;
@@ -271,7 +271,7 @@ impl Clock<'_> {
         if let Some(exact) = &plan.exact {
             return self.all_pairs(exact.hold_bytes);
         }
-        let positions = init::map_bytes(plan) as f64;
+        let positions = crate::positions::map_bytes(plan) as f64;
         let mut epoch = self.pairs(self.rows(), 1.0 + MISS * (1.0 - CACHE / positions).max(0.0));
         if plan.settings.method.objective().field() {
             epoch += field::operations(plan.shape.rows) / (TRANSFORMS * self.threads());

@@ -3,6 +3,9 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
 
 use crate::remark::Remark;
 use crate::{Error, Result};
@@ -99,7 +102,7 @@ pub enum Event<'a> {
     /// A stage is done, or was found done in the run directory.
     End {
         /// The stage and its statistics.
-        report: &'a crate::report::StageReport,
+        report: &'a StageReport,
         /// Whether the stage was found done rather than run.
         reused: bool,
     },
@@ -240,5 +243,87 @@ impl<'a> Progress<'a> {
             return Err(Error::Cancelled { stage: self.stage.name() });
         }
         Ok(())
+    }
+}
+
+/// The statistics of one stage.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StageReport {
+    /// The stage.
+    pub stage: Stage,
+    /// Wall time in seconds.
+    pub seconds: f64,
+    /// The most anonymous memory held, in bytes; 0 where the operating system does not report it.
+    pub peak_memory: u64,
+    /// Bytes read from sources and the run directory, before any cache.
+    pub read: u64,
+    /// Bytes written to the run directory and outputs.
+    pub written: u64,
+}
+
+/// An observer that records remarks, and passes each one on only once.
+pub(crate) struct Heard<'a> {
+    observer: &'a dyn Observer,
+    remarks: Mutex<Vec<Remark>>,
+}
+
+impl<'a> Heard<'a> {
+    pub(crate) fn new(observer: &'a dyn Observer) -> Self {
+        Heard { observer, remarks: Mutex::default() }
+    }
+
+    /// Returns the number of remarks so far.
+    pub(crate) fn count(&self) -> usize {
+        self.remarks().len()
+    }
+
+    /// Returns the remarks from number `first` on.
+    pub(crate) fn since(&self, first: usize) -> Vec<Remark> {
+        self.remarks().get(first..).unwrap_or_default().to_vec()
+    }
+
+    fn remarks(&self) -> MutexGuard<'_, Vec<Remark>> {
+        self.remarks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Observer for Heard<'_> {
+    fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
+        if let Event::Note { remark } = event {
+            let mut remarks = self.remarks();
+            if remarks.contains(remark) {
+                drop(remarks);
+                return self.observer.event(&Event::Pulse);
+            }
+            remarks.push((*remark).clone());
+        }
+        self.observer.event(event)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn a_remark_is_passed_on_once_and_remembered() {
+        struct Told(Mutex<usize>);
+        impl Observer for Told {
+            fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
+                *self.0.lock().expect("not poisoned") += usize::from(matches!(event, Event::Note { .. }));
+                ControlFlow::Continue(())
+            }
+        }
+        let told = Told(Mutex::new(0));
+        let heard = Heard::new(&told);
+        let (one, other) = (Remark::note("a", "one"), Remark::warning("a", "one"));
+        for remark in [&one, &one, &other, &one] {
+            assert!(heard.event(&Event::Note { remark }).is_continue());
+        }
+        assert_eq!(*told.0.lock().expect("not poisoned"), 2);
+        assert_eq!((heard.count(), heard.since(1)), (2, vec![other]));
     }
 }

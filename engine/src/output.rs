@@ -1,14 +1,13 @@
 //! The output stage: writes the map in the source's order.
 
-use crate::Result;
 use crate::budget::Needs;
 use crate::guard::{self, Extent};
 use crate::index::Lists;
-use crate::init::{self, Positions};
-use crate::layout::POSITIONS;
+use crate::inputs::Sink;
 use crate::plan::Plan;
-use crate::run::Sink;
+use crate::positions::{POSITIONS, Positions};
 use crate::work::Work;
+use crate::{Result, init};
 
 /// Number of rows written at a time.
 const ROWS: usize = 65_536;
@@ -44,7 +43,7 @@ pub(crate) fn write(plan: &Plan, lists: Option<&Lists>, sink: &mut dyn Sink, wor
 /// Returns the memory that the stage takes.
 pub(crate) fn needs(plan: &Plan) -> Needs {
     // Without lists, the positions are in the source's order already.
-    let ordered = if plan.index.lists > 0 { init::map_bytes(plan) } else { 0 };
+    let ordered = if plan.index.lists > 0 { crate::positions::map_bytes(plan) } else { 0 };
     Needs::default().phase(
         "write",
         [

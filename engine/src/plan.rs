@@ -385,7 +385,7 @@ impl Plan {
 
     /// Returns whether there are enough centroids to start from.
     pub fn has_centroids(&self) -> bool {
-        self.shape.dim > 0 && self.index.lists >= init::LEAST_CENTROIDS
+        self.shape.dim > 0 && self.index.lists >= LEAST_CENTROIDS
     }
 }
 
@@ -901,7 +901,7 @@ impl Plan {
         let (training, (shards, index)) = (scan::disk(self), index::disk(self));
         let graph = neighbors::graph_bytes(rows, self.k());
         let (buckets, edges) = affinity::disk(self);
-        let map = init::map_bytes(self);
+        let map = crate::positions::map_bytes(self);
         let spilled = layout::edge_bytes(self).saturating_sub(self.layout.cache_bytes);
         let lists = if self.shape.dim > 0 { rows * (self.shape.dim as u64 * 4 + 8) } else { 0 };
         // Bytes in the run directory so far.
@@ -975,7 +975,7 @@ impl Plan {
     /// [`Plan::describe`] for an exact method.
     fn describe_exact(&self) -> Vec<StagePlan> {
         let source = self.shape.rows * self.source_row_bytes as u64;
-        let map = init::map_bytes(self);
+        let map = crate::positions::map_bytes(self);
         let stage = |(stage, needs): (Stage, Needs)| {
             let (read, written, disk) = match stage {
                 Stage::Layout => (source, map, map + 2 * exact::stage::disk(self)),
@@ -1023,6 +1023,9 @@ impl fmt::Display for Plan {
         Ok(())
     }
 }
+
+/// The smallest number of centroids for a start from centroids; with fewer, the map starts from PCA.
+pub const LEAST_CENTROIDS: usize = 128;
 
 #[cfg(test)]
 mod tests {

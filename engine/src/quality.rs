@@ -8,14 +8,14 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Needs;
+use crate::distances::{Packed, Queries, squared_distance};
 use crate::evaluate::{self, Ladder, Points, mean_and_interval};
 use crate::guard::warn_of_chance;
 use crate::index::Lists;
-use crate::layout::POSITIONS;
-use crate::neighbors::kernel::{Packed, Queries, squared_distance};
 use crate::neighbors::{PANEL, Sample, Segments, each_portion, sweep_bytes};
 use crate::observe::Progress;
 use crate::plan::Plan;
+use crate::positions::POSITIONS;
 use crate::work::Work;
 use crate::{Result, init};
 
@@ -47,7 +47,7 @@ pub fn score(plan: &Plan, lists: Option<&Lists>, truth: &Sample, work: &Work<'_>
     let (width, progress) = (plan.settings.n_components, work.progress);
     let _held = work.hold(&needs(plan), "score")?;
     // Every sample row is compared with all positions, which are therefore kept in memory.
-    let positions = init::Positions::open(&work.path(POSITIONS), plan.shape.rows, width)?;
+    let positions = crate::positions::Positions::open(&work.path(POSITIONS), plan.shape.rows, width)?;
     let map = Points::from_rows(positions.values()?, width);
     let n = map.rows();
     // The formula of trustworthiness holds for k < n / 2.
@@ -148,7 +148,7 @@ pub fn needs(plan: &Plan) -> Needs {
     Needs::default().phase(
         "score",
         [
-            ("positions", init::map_bytes(plan)),
+            ("positions", crate::positions::map_bytes(plan)),
             ("the sample and its rankings", sample + sweep),
             ("lists' centroids", plan.table_bytes()),
         ],

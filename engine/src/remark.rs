@@ -6,12 +6,8 @@
 //! repeats them when it finds the stage done.
 
 use std::borrow::Cow;
-use std::ops::ControlFlow;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
-
-use crate::observe::{Event, Observer};
 
 /// The importance of a remark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,67 +42,13 @@ impl Remark {
     }
 }
 
-/// An observer that records remarks, and passes each one on only once.
-pub(crate) struct Heard<'a> {
-    observer: &'a dyn Observer,
-    remarks: Mutex<Vec<Remark>>,
-}
-
-impl<'a> Heard<'a> {
-    pub(crate) fn new(observer: &'a dyn Observer) -> Self {
-        Heard { observer, remarks: Mutex::default() }
-    }
-
-    /// Returns the number of remarks so far.
-    pub(crate) fn count(&self) -> usize {
-        self.remarks().len()
-    }
-
-    /// Returns the remarks from number `first` on.
-    pub(crate) fn since(&self, first: usize) -> Vec<Remark> {
-        self.remarks().get(first..).unwrap_or_default().to_vec()
-    }
-
-    fn remarks(&self) -> MutexGuard<'_, Vec<Remark>> {
-        self.remarks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Observer for Heard<'_> {
-    fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
-        if let Event::Note { remark } = event {
-            let mut remarks = self.remarks();
-            if remarks.contains(remark) {
-                drop(remarks);
-                return self.observer.event(&Event::Pulse);
-            }
-            remarks.push((*remark).clone());
-        }
-        self.observer.event(event)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_remark_is_passed_on_once_and_remembered() {
-        struct Told(Mutex<usize>);
-        impl Observer for Told {
-            fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
-                *self.0.lock().expect("not poisoned") += usize::from(matches!(event, Event::Note { .. }));
-                ControlFlow::Continue(())
-            }
-        }
-        let told = Told(Mutex::new(0));
-        let heard = Heard::new(&told);
-        let (one, other) = (Remark::note("a", "one"), Remark::warning("a", "one"));
-        for remark in [&one, &one, &other, &one] {
-            assert!(heard.event(&Event::Note { remark }).is_continue());
-        }
-        assert_eq!(*told.0.lock().expect("not poisoned"), 2);
-        assert_eq!((heard.count(), heard.since(1)), (2, vec![other]));
+    fn a_remark_is_read_from_json_as_it_was_written() {
+        let one = Remark::note("a", "one");
         let text = serde_json::to_string(&one).expect("JSON");
         assert_eq!(text, r#"{"level":"note","kind":"a","text":"one"}"#);
         assert_eq!(serde_json::from_str::<Remark>(&text).expect("a remark"), one);

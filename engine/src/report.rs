@@ -3,32 +3,17 @@
 use std::fmt;
 
 use lowland_io::Shift;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::affinity::Affinities;
 use crate::error::size;
 use crate::exact::Fitted;
 use crate::invalid::LeftOut;
 use crate::neighbors::Found;
-use crate::observe::Stage;
+use crate::observe::{Stage, StageReport};
 use crate::plan::Plan;
 use crate::quality::Quality;
 use crate::remark::Remark;
-
-/// The statistics of one stage.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct StageReport {
-    /// The stage.
-    pub stage: Stage,
-    /// Wall time in seconds.
-    pub seconds: f64,
-    /// The most anonymous memory held, in bytes; 0 where the operating system does not report it.
-    pub peak_memory: u64,
-    /// Bytes read from sources and the run directory, before any cache.
-    pub read: u64,
-    /// Bytes written to the run directory and outputs.
-    pub written: u64,
-}
 
 /// The statistics of a whole run.
 #[derive(Debug, Clone, Serialize)]

@@ -3,25 +3,22 @@
 
 use std::sync::Arc;
 
-use lowland_io::{PendingFile, Source, is_null_f64};
+use lowland_io::{PendingFile, Source};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Loader;
 use crate::budget::Needs;
-use crate::index::Made;
-use crate::invalid::Flaws;
+use crate::error::Flaws;
 use crate::pca::{BlockwisePca, Covariance, Pca, PcaError};
 use crate::plan::Plan;
 use crate::random::stratified;
 use crate::spread::Spread;
-use crate::work::Work;
+use crate::work::{Made, Work};
 use crate::{Error, Metric, Result, coarse};
 
 /// Name of the training sample's file: rows × dim f32, little-endian, in the source's order.
 pub const SAMPLE: &str = "training.f32";
 
-/// The largest component whose squared distances do not overflow f32, in any dimension.
-const LARGEST: f32 = 1e15;
 /// Lower bound of the largest component, below which squared distances underflow f32.
 const SMALLEST: f32 = 1e-15;
 
@@ -63,7 +60,7 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
         let batch = batch?;
         let values = batch.values();
         rows += batch.rows() as u64;
-        if !sound(&mut flaws, plan.settings.metric, source.as_ref(), batch.first, values)? {
+        if !crate::invalid::sound(&mut flaws, plan.settings.metric, source.as_ref(), batch.first, values)? {
             progress.advance(batch.rows() as u64)?;
             continue;
         }
@@ -122,76 +119,6 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
     Ok((made, Scanned { rows, pca }))
 }
 
-/// Returns whether the rows from `first` on, and all rows before them, can be placed. Rows that cannot be
-/// placed are counted in `flaws`.
-///
-/// # Errors
-/// If a number's square overflows single precision, or a component is not 0 or 1 with `hamming`.
-pub(crate) fn sound(
-    flaws: &mut Flaws,
-    metric: Metric,
-    source: &dyn Source,
-    first: u64,
-    values: &[f32],
-) -> Result<bool> {
-    flaws.look(metric, source, first, values, |_| {})?;
-    if flaws.any() {
-        return Ok(false);
-    }
-    let dim = source.shape().dim;
-    if metric == Metric::Cosine {
-        return Ok(true);
-    }
-    let refused = |at: usize, why: &str| {
-        let place = source.locate(first + (at / dim) as u64);
-        Err(Error::Data { what: format!("{}: row {}: {why}", place.path.display(), place.row) })
-    };
-    match metric {
-        Metric::Cosine | Metric::Correlation => {}
-        Metric::Euclidean | Metric::Sqeuclidean | Metric::Angular | Metric::Manhattan => {
-            if let Some(at) = values.iter().position(|x| x.abs() > LARGEST) {
-                let why = format!(
-                    "component {} is {:e}; squares of numbers above {LARGEST:e} are lost in single precision: scale the data down",
-                    at % dim,
-                    values[at]
-                );
-                return refused(at, &why);
-            }
-        }
-        Metric::Hamming => {
-            if let Some(at) = values.iter().position(|&x| x != 0.0 && x != 1.0) {
-                let why = format!(
-                    "component {} is {}, and hamming counts components that are 0 or 1; read packed bits as bits, or \
-                     use sqeuclidean",
-                    at % dim,
-                    values[at]
-                );
-                return refused(at, &why);
-            }
-        }
-    }
-    Ok(true)
-}
-
-/// Returns the error for a component of `row` that is null, NaN, infinite or too large for single precision,
-/// with its value in the file before any scaling. `component` is where the number was found.
-pub fn not_finite(source: &dyn Source, row: u64, component: usize) -> Error {
-    let mut raw = vec![0f64; source.shape().dim];
-    if let Err(e) = source.read_rows_f64(row, &mut raw) {
-        return e.into();
-    }
-    // Scaling a row with an infinity to length 1 makes other components NaN too: searches the first one in the
-    // file.
-    let component = raw.iter().position(|&x| !(x as f32).is_finite()).unwrap_or(component);
-    let place = source.locate(row);
-    let value = raw[component];
-    if is_null_f64(value) {
-        let column = source.column_of(row, component).unwrap_or_default();
-        return lowland_io::Error::Null { path: place.path, row: place.row, column }.into();
-    }
-    Error::NotFinite { path: place.path, row: place.row, component, value }
-}
-
 /// Reads the training sample of a finished scan.
 pub fn read_sample(dir: &std::path::Path) -> Result<Vec<f32>> {
     let map = lowland_io::Mapped::open(dir.join(SAMPLE))?;
@@ -208,7 +135,7 @@ impl SampleFile {
     }
 
     fn push(&mut self, row: &[f32]) -> Result<()> {
-        crate::index::write_floats(&mut self.file, row)
+        crate::work::write_floats(&mut self.file, row)
             .map_err(|e| lowland_io::Error::io(self.file.path(), "write", e).into())
     }
 }

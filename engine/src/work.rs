@@ -7,16 +7,16 @@
 //! the config; only scratch units that are deleted with their stage may differ, if the result does not depend
 //! on the difference.
 
+use std::io::Write;
 use std::path::PathBuf;
 
-use lowland_io::{Depth, RunDir, Source};
+use lowland_io::{Depth, FileStamp, RunDir, Source};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::Result;
 use crate::budget::{Budget, Needs, Reservation};
-use crate::index::Made;
 use crate::observe::Progress;
+use crate::{Error, Result};
 
 /// The context of a running stage.
 #[derive(Clone, Copy)]
@@ -38,7 +38,7 @@ impl<'a> Work<'a> {
     /// Takes the memory of the phase `name` of `needs` from the budget.
     ///
     /// # Errors
-    /// [`crate::Error::Budget`] if that is more than is left.
+    /// [`Error::Budget`] if that is more than is left.
     pub fn hold(&self, needs: &Needs, name: &str) -> Result<Reservation> {
         let phase = needs.phases.iter().find(|phase| phase.name == name);
         debug_assert!(phase.is_some(), "no phase {name}");
@@ -104,4 +104,27 @@ impl<'a> Work<'a> {
         let record = self.run.stage(self.progress.stage().name()).unwrap_or_default();
         record.units.into_values().flat_map(|unit| unit.files).collect()
     }
+}
+
+/// Files with their stamps (length and checksum), as recorded in the manifest.
+pub type Made = Vec<(String, FileStamp)>;
+
+pub(crate) fn write_floats(to: &mut impl Write, values: &[f32]) -> std::io::Result<()> {
+    let mut bytes = [0u8; 1024];
+    for values in values.chunks(bytes.len() / 4) {
+        for (out, x) in bytes.chunks_exact_mut(4).zip(values) {
+            out.copy_from_slice(&x.to_le_bytes());
+        }
+        to.write_all(&bytes[..values.len() * 4])?;
+    }
+    Ok(())
+}
+
+/// Creates the thread pool that a run's stages share.
+pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|i| format!("lowland-{i}"))
+        .build()
+        .map_err(|e| Error::Config { field: "threads", why: e.to_string() })
 }

@@ -1328,7 +1328,9 @@ fn any_number_of_components() {
 fn first_positions(run: &Run) -> Vec<f32> {
     let width = run.plan.settings().n_components;
     let rows = run.plan.shape().rows;
-    let stored = init::Positions::open(&run.dir.path(init::INIT), rows, width).expect("first positions");
+    let stored =
+        lowland_engine::positions::Positions::open(&run.dir.path(lowland_engine::positions::INIT), rows, width)
+            .expect("first positions");
     let stored = stored.values().expect("first positions");
     let mut ordered = vec![0f32; stored.len()];
     for (position, row) in stored.chunks_exact(width).zip(source_rows(run)) {

@@ -261,7 +261,7 @@ fn a_transpose_goes_on_after_its_last_part() {
         let result = bench.work(plan, Stage::Affinity, &ear, |work| affinity::build(plan, &graph, 1.0, None, work));
         (result, ear.told())
     };
-    let check = |name: &str, bench: &Bench, result: lowland_engine::Result<(index::Made, Affinities)>| {
+    let check = |name: &str, bench: &Bench, result: lowland_engine::Result<(lowland_engine::Made, Affinities)>| {
         let (made, again) = result.unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(again, found, "{name}");
         assert_eq!(made.len(), expected.len(), "{name}");
@@ -432,7 +432,8 @@ fn begun(plan: &Plan, rows: &[Vec<(u32, f32)>], mean: f64) -> (Bench, Affinities
     let mut draws = Draws(2);
     let first: Vec<f32> =
         (0..rows.len() * plan.settings().n_components).map(|_| draws.below(20_000) as f32 / 1e3 - 10.0).collect();
-    init::write_positions(&bench.dir.path(init::INIT), &first).expect("first positions");
+    lowland_engine::positions::write_positions(&bench.dir.path(lowland_engine::positions::INIT), &first)
+        .expect("first positions");
     (bench, found)
 }
 
@@ -466,7 +467,7 @@ fn lay_out(
     });
     let result = bench.work(plan, Stage::Layout, &ear, |work| {
         layout::build(plan, affinities, None, work)?;
-        let positions = std::fs::read(work.path(layout::POSITIONS)).expect("positions");
+        let positions = std::fs::read(work.path(lowland_engine::positions::POSITIONS)).expect("positions");
         read = work.progress.traffic.totals().0;
         Ok(positions)
     });

@@ -23,11 +23,11 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Needs;
-use crate::index::{Lists, Made};
+use crate::index::Lists;
 use crate::neighbors::Graph;
 use crate::plan::Plan;
 use crate::settings::Settings;
-use crate::work::Work;
+use crate::work::{Made, Work};
 use crate::{Error, Metric, Result};
 use pairs::Pairs;
 pub use store::{EdgeStore, most_of_block};

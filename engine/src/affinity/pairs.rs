@@ -15,9 +15,9 @@ use std::io::Write;
 use lowland_io::{Error as IoError, Mapped, PendingFile};
 use rayon::prelude::*;
 
+use crate::distances::squared_distance;
 use crate::index::Lists;
 use crate::neighbors::Graph;
-use crate::neighbors::kernel::squared_distance;
 use crate::plan::Plan;
 use crate::random::below;
 use crate::settings::Settings;

@@ -19,9 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Calibration, Weighing, most_of_block};
 use crate::Result;
-use crate::index::Made;
 use crate::plan::Plan;
-use crate::work::Work;
+use crate::work::{Made, Work};
 
 /// Number of rows that one thread calibrates at a time.
 pub(super) const ROWS: usize = 1024;

@@ -27,18 +27,17 @@ mod plan;
 mod points;
 mod report;
 mod run;
-mod score;
 mod silhouette;
 mod slices;
 mod sweep;
 
+pub use crate::score::{Score, mean_and_interval};
 pub use clusters::adjusted_rand_score;
 pub use order::spearman;
 pub use plan::{Config, Input, LABEL_BYTES, MOST_LABELS, Plan, READ_ROWS, needs};
 pub use points::{Points, UNLABELED};
 pub use report::{LeftOut, Measure, Name, Report};
 pub use run::{Labels, Subject, evaluate};
-pub use score::{Score, mean_and_interval};
 pub use silhouette::Singletons;
 pub use slices::{
     continuity, distance_spearman, kmeans, kmeans_ari, label_accuracy, neighborhood_preservation, recall,

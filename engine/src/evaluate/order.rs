@@ -3,9 +3,9 @@
 
 use rayon::prelude::*;
 
-use super::score::WIDTH;
 use crate::Result;
 use crate::random::below;
+use crate::score::WIDTH;
 
 /// The most pairs whose distances are correlated. If the rows have no more pairs, all are used.
 const PAIRS: usize = 500_000;

@@ -12,20 +12,20 @@ use super::neighborhoods::{alike, preserved, ranked, recalled};
 use super::plan::{LISTED, Plan, needs};
 use super::points::{Ladder, Points, UNLABELED};
 use super::report::{LeftOut, Measure, Name, Report};
-use super::score::{mean_and_interval, of_sample};
 use super::silhouette::{Masses, Singletons, coefficients};
 use super::slices::{drawn, others};
 use super::sweep::{Pairs, Rows, Sample, Stream, far};
 use super::{clusters, order};
 use crate::budget::{Budget, Reservation, base};
-use crate::invalid::Flaws;
+use crate::error::Flaws;
+use crate::inputs::GraphSource;
 use crate::meter::Meter;
-use crate::observe::{Event, Observer, Progress, Stage};
+use crate::observe::{Event, Observer, Progress, Stage, StageReport};
 use crate::random::stratified;
-use crate::report::StageReport;
-use crate::run::{GraphSource, pool};
+use crate::score::{mean_and_interval, of_sample};
 use crate::spread::Spread;
-use crate::{Error, Result, coarse, scan};
+use crate::work::pool;
+use crate::{Error, Result, coarse};
 
 /// The scores that need the data, and the scores that need labels.
 const OF_DATA: [Name; 5] = [
@@ -190,7 +190,7 @@ impl Evaluation<'_> {
         let mut flaws = Flaws::default();
         let mut spread = Spread::new(dim);
         stream.each(&mut |first, values| {
-            if !scan::sound(&mut flaws, stream.metric, source, first, values)? {
+            if !crate::invalid::sound(&mut flaws, stream.metric, source, first, values)? {
                 return Ok(());
             }
             spread.add(values);

@@ -10,15 +10,14 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-use super::clusters;
 use super::neighborhoods::{alike, preserved, ranked, recalled};
-use super::order;
 use super::points::{Ladder, Points, UNLABELED};
-use super::score::mean_and_interval;
 use super::silhouette::{Masses, Singletons, coefficients};
 use super::sweep::{Pairs, Sample, Slice};
-use crate::neighbors::kernel::squared_distance;
+use super::{clusters, order};
+use crate::distances::squared_distance;
 use crate::observe::Progress;
+use crate::score::mean_and_interval;
 use crate::{Error, Result};
 
 /// Computes trustworthiness: 1 − 2 / (n k (2n − 3k − 1)) · Σᵢ Σ_{j ∈ M(i)} max(0, r(i, j) − k),

@@ -11,10 +11,10 @@ use rayon::prelude::*;
 
 use super::points::Ladder;
 use crate::batch::Loader;
-use crate::neighbors::Tops;
-use crate::neighbors::kernel::{
+use crate::distances::{
     Bars, Below, LANES, Packed, QUERIES, Queries, count_below, for_each_near, for_each_tile, reach, squared_distance,
 };
+use crate::neighbors::Tops;
 use crate::observe::Progress;
 use crate::{Metric, Result};
 

@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::train::Quantizer;
-use crate::neighbors::kernel::{Bars, Packed, Queries, for_each_near};
+use crate::distances::{Bars, Packed, Queries, for_each_near};
 
 /// Number of groups whose centroids a row is compared with.
 const GROUPS_PROBED: usize = 8;
@@ -117,8 +117,8 @@ pub fn nearest(queries: &Queries, table: &Packed, keep: usize) -> Vec<Vec<(f32, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::distances::squared_distance;
     use crate::index::train::train;
-    use crate::neighbors::kernel::squared_distance;
     use crate::random::unit;
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::Path;
 use lowland_io::{Error as IoError, Mapped};
 
 use crate::Result;
-use crate::neighbors::kernel::squared_distance;
+use crate::distances::squared_distance;
 
 /// The sizes and centroids of the inverted lists.
 #[derive(Debug, Clone, PartialEq)]

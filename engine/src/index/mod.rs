@@ -29,7 +29,7 @@ pub use train::{Quantizer, train};
 use crate::batch::Loader;
 use crate::budget::Needs;
 use crate::plan::Plan;
-use crate::work::Work;
+use crate::work::{Made, Work, write_floats};
 use crate::{Error, Result, scan};
 
 /// Name of the index file that FAISS opens.
@@ -38,9 +38,6 @@ pub const INDEX: &str = "index.faiss";
 pub const LISTS: &str = "lists.ivf";
 /// Name of the file with the lists' sizes and centroids.
 pub const TABLE: &str = "lists.table";
-
-/// Files with their stamps (length and checksum), as recorded in the manifest.
-pub type Made = Vec<(String, FileStamp)>;
 
 /// Builds the index of `source` from the training sample of the scan stage, and returns the written files.
 pub fn build(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<Made> {
@@ -175,17 +172,6 @@ pub fn disk(plan: &Plan) -> (u64, u64) {
 
 fn failed(path: &Path, source: std::io::Error) -> Error {
     IoError::io(path, "write", source).into()
-}
-
-pub(crate) fn write_floats(to: &mut impl Write, values: &[f32]) -> std::io::Result<()> {
-    let mut bytes = [0u8; 1024];
-    for values in values.chunks(bytes.len() / 4) {
-        for (out, x) in bytes.chunks_exact_mut(4).zip(values) {
-            out.copy_from_slice(&x.to_le_bytes());
-        }
-        to.write_all(&bytes[..values.len() * 4])?;
-    }
-    Ok(())
 }
 
 /// Writes `lists.table`, version 1, little-endian: "LLT1", dim (u32), nlist (u32), then nlist + 1 starts

@@ -12,9 +12,9 @@ use std::thread::JoinHandle;
 use lowland_io::{Error as IoError, FileStamp, Mapped, PendingFile, Source};
 use serde::{Deserialize, Serialize};
 
-use super::{failed, write_floats};
+use super::failed;
 use crate::Result;
-use crate::work::Work;
+use crate::work::{Work, write_floats};
 
 const MAGIC: &[u8; 4] = b"LLD1";
 const HEADER: usize = 24;

@@ -162,8 +162,8 @@ impl Quantizer {
         let mut write = || {
             file.write_all(b"LLQ1")?;
             head.iter().chain(&self.group_starts).try_for_each(|word| file.write_all(&word.to_le_bytes()))?;
-            super::write_floats(&mut file, &self.centroids)?;
-            super::write_floats(&mut file, &self.group_centers)
+            crate::work::write_floats(&mut file, &self.centroids)?;
+            crate::work::write_floats(&mut file, &self.group_centers)
         };
         write().map_err(|e| IoError::io(path, "write", e))?;
         Ok(file.finish()?)

@@ -6,9 +6,9 @@ use rayon::prelude::*;
 
 use super::scale;
 use crate::affinity::calibrate::{self, fuzzy_union};
+use crate::distances::{Packed, Queries, squared_distance};
 use crate::index::{Lists, nearest};
 use crate::layout::{self, curve};
-use crate::neighbors::kernel::{Packed, Queries, squared_distance};
 use crate::observe::Progress;
 use crate::pca::{BlockwisePca, Covariance};
 use crate::plan::Plan;

@@ -12,8 +12,8 @@ use rayon::prelude::*;
 use super::random;
 use crate::affinity::EdgeStore;
 use crate::index::Lists;
+use crate::inputs::FirstPositions;
 use crate::plan::Plan;
-use crate::run::FirstPositions;
 use crate::work::Work;
 use crate::{Error, Result};
 
@@ -47,7 +47,7 @@ pub(crate) fn given(plan: &Plan, path: &Path, first: Option<&dyn FirstPositions>
     }
     file.read_rows(0, &mut positions)?;
     if let Some(at) = positions.iter().position(|x| !x.is_finite()) {
-        return Err(crate::scan::not_finite(file.as_ref(), (at / width) as u64, at % width));
+        return Err(crate::invalid::not_finite(file.as_ref(), (at / width) as u64, at % width));
     }
     Ok(positions)
 }

@@ -15,19 +15,16 @@ use lowland_io::{Error as IoError, Mapped, PendingFile};
 use rayon::prelude::*;
 
 use crate::budget::Needs;
-use crate::index::{Lists, Made};
+use crate::index::Lists;
+use crate::inputs::FirstPositions;
 use crate::observe::Progress;
 use crate::pca::Pca;
 use crate::plan::Plan;
+use crate::positions::{INIT, map_bytes, write_positions};
 use crate::random::unit;
-use crate::run::FirstPositions;
-use crate::work::Work;
+use crate::work::{Made, Work};
 use crate::{Init, Result};
 
-/// Name of the first positions' file in the run directory: rows × components f32, in list order.
-pub const INIT: &str = "init.f32";
-/// The smallest number of centroids for a start from centroids; with fewer, the map starts from PCA.
-pub const LEAST_CENTROIDS: usize = 128;
 /// Half of the width that a map starts with.
 pub(crate) const EXTENT: f32 = 10.0;
 /// The largest random offset of a coordinate.
@@ -66,36 +63,6 @@ pub fn place(
     let stamp = write_positions(&work.path(INIT), &positions)?;
     progress.traffic.wrote(stamp.bytes);
     Ok(vec![(INIT.into(), stamp)])
-}
-
-/// Writes positions as little-endian f32.
-pub fn write_positions(path: &Path, positions: &[f32]) -> Result<lowland_io::FileStamp> {
-    let mut file = PendingFile::create(path)?;
-    crate::index::write_floats(&mut file, positions).map_err(|e| IoError::io(path, "write", e))?;
-    file.flush().map_err(|e| IoError::io(path, "write", e))?;
-    Ok(file.finish()?)
-}
-
-/// Positions in a file, memory-mapped.
-pub struct Positions {
-    map: Mapped,
-}
-
-impl Positions {
-    /// Opens the positions of `rows` rows with `width` components.
-    pub fn open(path: &Path, rows: u64, width: usize) -> Result<Self> {
-        let map = Mapped::open(path)?;
-        let (expected, found) = (rows * width as u64 * 4, map.bytes().len() as u64);
-        if expected != found {
-            return Err(IoError::Truncated { path: path.to_path_buf(), expected, found }.into());
-        }
-        Ok(Positions { map })
-    }
-
-    /// Returns the positions, rows × components.
-    pub fn values(&self) -> Result<&[f32]> {
-        Ok(self.map.floats(0, self.map.bytes().len() / 4)?)
-    }
 }
 
 fn random(plan: &Plan) -> Vec<f32> {
@@ -177,9 +144,4 @@ pub fn needs(plan: &Plan) -> Needs {
     };
     let own = [("positions", map), ("lists' centroids", plan.table_bytes()), ("file buffer", 1 << 20)];
     Needs::default().phase("place", own.into_iter().chain(beside))
-}
-
-/// Returns the bytes of a map's positions.
-pub fn map_bytes(plan: &Plan) -> u64 {
-    plan.shape.rows * plan.settings.n_components as u64 * 4
 }

@@ -86,8 +86,8 @@ impl Checkpoints for Stored<'_> {
             for word in [(positions.len() / self.rows.max(1) as usize) as u32, self.rows, epoch] {
                 file.write_all(&word.to_le_bytes())?;
             }
-            crate::index::write_floats(&mut file, positions)?;
-            crate::index::write_floats(&mut file, moments)
+            crate::work::write_floats(&mut file, positions)?;
+            crate::work::write_floats(&mut file, moments)
         };
         write().map_err(|e| IoError::io(&path, "write", e))?;
         let stamp = file.finish()?;

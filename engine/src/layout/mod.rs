@@ -29,12 +29,12 @@ use crate::affinity::{Affinities, EdgeStore};
 use crate::budget::{Needs, Part, Phase, base};
 pub use crate::device::{Device, Gpu};
 use crate::error::size;
-use crate::index::Made;
 use crate::method::Method;
 use crate::observe::Progress;
 use crate::plan::Plan;
+use crate::positions::POSITIONS;
 use crate::settings::Settings;
-use crate::work::Work;
+use crate::work::{Made, Work};
 use crate::{Error, Result, affinity, init, pages};
 pub use checkpoint::{Checkpoints, State};
 #[cfg(feature = "cuda")]
@@ -50,8 +50,6 @@ pub use walk::{Coding, Edges};
 #[cfg(test)]
 pub(crate) use walk::{Walk, root_unit};
 
-/// Name of the map's file in the run directory: rows × components f32, in list order.
-pub const POSITIONS: &str = "positions.f32";
 /// Numbers of components for which a kernel is compiled. A map of another number of components is padded with
 /// zeros to the next of these.
 pub(crate) const WIDTHS: [usize; 8] = [1, 2, 3, 4, 8, 16, 32, 64];
@@ -200,14 +198,18 @@ pub fn build(plan: &Plan, affinities: &Affinities, gpu: Option<&Gpu>, work: &Wor
     let positions = match checkpoints.found()? {
         Some(state) => run_on(gpu, &options, &edges, Start::State(state), &mut checkpoints, work.progress)?,
         None => {
-            let first = init::Positions::open(&work.path(init::INIT), plan.shape.rows, settings.n_components)?;
+            let first = crate::positions::Positions::open(
+                &work.path(crate::positions::INIT),
+                plan.shape.rows,
+                settings.n_components,
+            )?;
             let start = Start::Positions(first.values()?);
             run_on(gpu, &options, &edges, start, &mut checkpoints, work.progress)?
         }
     };
     drop(edges);
     check_finite(&positions)?;
-    let stamp = init::write_positions(&work.path(POSITIONS), &positions)?;
+    let stamp = crate::positions::write_positions(&work.path(POSITIONS), &positions)?;
     work.progress.traffic.wrote(stamp.bytes);
     drop((held, welcome));
     Ok(vec![(POSITIONS.to_string(), stamp)])

@@ -5,10 +5,10 @@ use lowland_io::buckets::ByteBucketWriter;
 use super::tiles::{About, Tiles};
 use super::{Found, Graph, MISSING, Sample, Ties, exact, sample};
 use crate::budget::Needs;
-use crate::index::{Lists, Made};
+use crate::index::Lists;
+use crate::inputs::{GraphSink, GraphSource};
 use crate::plan::Plan;
-use crate::run::{GraphSink, GraphSource};
-use crate::work::Work;
+use crate::work::{Made, Work};
 use crate::{Error, Result};
 
 /// Number of rows processed at a time.

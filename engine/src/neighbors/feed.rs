@@ -8,9 +8,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use lowland_io::Error as IoError;
 use rayon::prelude::*;
 
-use super::kernel::{Packed, Piece};
 use super::segments::{LONGEST, Segments};
 use crate::Result;
+use crate::distances::{Packed, Piece};
 use crate::observe::Progress;
 use crate::plan::Plan;
 

@@ -6,7 +6,6 @@ use rayon::prelude::*;
 
 use super::adjacent::Scratch;
 use super::feed::Form;
-use super::kernel::squared_distance;
 use super::rounds::{Before, Choice};
 use super::segments::{LONGEST, Segments};
 use super::sieve::{Sieve, Workplace};
@@ -14,6 +13,7 @@ use super::so_far::SoFar;
 use super::top::Tops;
 use super::window::Window;
 use crate::Result;
+use crate::distances::squared_distance;
 use crate::observe::Progress;
 
 /// The largest number of segments of one list that a row visits: 65,536 rows.

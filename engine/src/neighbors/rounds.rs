@@ -12,10 +12,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::adjacent::{Adjacent, Scratch};
-use super::kernel::squared_distance;
 use super::sample::Sample;
 use super::so_far::SoFar;
 use crate::Result;
+use crate::distances::squared_distance;
 use crate::index::Lists;
 
 /// Numbers of lists around a row's own list that are tried, in order, as candidates for a visit. Looking
@@ -317,7 +317,7 @@ impl Ladder {
                 f64::from(found) / f64::from(row.wanted.max(1))
             })
             .collect();
-        let (_, interval) = crate::evaluate::mean_and_interval(&recalls);
+        let (_, interval) = crate::score::mean_and_interval(&recalls);
         let safe = self.climb(Wanted { recall: (wanted.recall + interval / 1.96).min(1.0), ..wanted });
         // If the safety margin would cost too many comparisons, the point for the requested recall is used.
         if safe.recall > wanted.recall && safe.rows < 2.0 * reached.rows + LIGHT { safe } else { reached }

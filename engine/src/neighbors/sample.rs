@@ -6,10 +6,10 @@ use std::path::Path;
 use lowland_io::{Error as IoError, FileStamp};
 
 use super::feed::each_portion;
-use super::kernel::Packed;
 use super::segments::Segments;
 use super::window::Window;
 use crate::Result;
+use crate::distances::Packed;
 use crate::index::Lists;
 use crate::observe::Progress;
 use crate::plan::Plan;

@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use super::kernel::squared_distance;
 use crate::Result;
+use crate::distances::squared_distance;
 use crate::index::Lists;
 use crate::plan::Plan;
 

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::coded::{self, Between, Codes, Coding, Instructions};
 use super::feed::Form;
-use super::kernel::{self, Bars, Packed, Piece, reach};
+use crate::distances::{self, Bars, Packed, Piece, reach};
 
 /// The rows of a segment, prepared for filtering.
 pub enum Sieve {
@@ -157,7 +157,7 @@ pub(super) enum Looking<'a> {
 /// Reusable buffers for comparing queries with a filter.
 #[derive(Default)]
 pub(super) struct Workplace {
-    whole: kernel::Queries,
+    whole: distances::Queries,
     half_norms: Vec<f32>,
     bars: Bars,
     between: Between,
@@ -213,7 +213,7 @@ impl Workplace {
                 let half_norms = &self.half_norms;
                 let bar = |i: usize, limit| reach(limit, half_norms[i] + farthest, dim) - half_norms[i];
                 self.bars.set((0..chosen.len()).map(|i| bar(i, limit(i))));
-                kernel::for_each_near(&self.whole, rows, &mut self.bars, |i, row, _| bar(i, hit(i, row)));
+                distances::for_each_near(&self.whole, rows, &mut self.bars, |i, row, _| bar(i, hit(i, row)));
             }
         }
     }

@@ -18,8 +18,7 @@ use lowland_io::{Error as IoError, FileStamp, Mapped, PendingFile};
 
 use super::store::{MISSING, part_rows};
 use crate::Result;
-use crate::index::Made;
-use crate::work::Work;
+use crate::work::{Made, Work};
 
 const MAGIC: [&[u8; 4]; 2] = [b"LLS2", b"LLV1"];
 const HEADER: usize = 16;

@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::store::{self, PartWriter};
 use super::{Found, part_name};
 use crate::Result;
-use crate::index::Made;
-use crate::work::Work;
+use crate::work::{Made, Work};
 
 /// Sums over the rows of a part, as stored in the manifest.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -115,7 +114,7 @@ impl<'a> Tiles<'a> {
     pub(super) fn finish(self) -> (Made, Found) {
         // Sums are added part by part, so that they do not depend on where an earlier process stopped.
         let recalls: Vec<f64> = self.before.iter().flat_map(|c| &c.recalls).copied().collect();
-        let (recall, recall_interval) = crate::evaluate::mean_and_interval(&recalls);
+        let (recall, recall_interval) = crate::score::mean_and_interval(&recalls);
         let sum = |of: fn(&Counted) -> u64| self.before.iter().map(of).sum::<u64>();
         let found = Found {
             probes: (sum(|c| c.lists) as f64 / f64::from(self.rows.max(1))).round() as usize,

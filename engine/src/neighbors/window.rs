@@ -14,12 +14,12 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::feed::{Form, Met};
-use super::kernel::squared_distance;
 use super::segments::{LONGEST, Segments};
 use super::sieve::{Asking, Group, Looking, Sieve, Workplace};
 use super::ties::Ties;
 use super::top::Tops;
 use crate::Result;
+use crate::distances::squared_distance;
 use crate::index::{ListTable, Lists};
 use crate::observe::Progress;
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Pca, PcaPlan};
 use crate::error::size;
 use crate::invalid::LeftOut;
-use crate::report::StageReport;
+use crate::observe::StageReport;
 
 /// The largest number of lines of the printed table.
 const SHOWN: usize = 12;

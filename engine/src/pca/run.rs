@@ -11,12 +11,11 @@ use lowland_io::Source;
 
 use super::{BlockwisePca, Covariance, Pca, PcaError, PcaPlan, PcaReport, RandomizedPca, Solver};
 use crate::budget::{Budget, Needs, base};
-use crate::invalid::Flaws;
+use crate::error::Flaws;
 use crate::meter::Meter;
-use crate::observe::{Event, Observer, Progress, Stage};
-use crate::report::StageReport;
-use crate::run::pool;
+use crate::observe::{Event, Observer, Progress, Stage, StageReport};
 use crate::spread::Spread;
+use crate::work::pool;
 use crate::{Error, Loader, Result, Sink, coarse};
 
 /// Finds the principal components of `source` and writes the scores of all rows to `sink`.

@@ -1,9 +1,9 @@
 //! Compares a group of queries with a segment by codes: computes the terms that depend on both centres,
 //! and finds the pairs that cannot be skipped.
 
-use super::super::kernel::{LANES, QUERIES};
 use super::products::{Both, NEVER, near, products};
 use super::{Codes, Coding, Instructions, Rows, largest};
+use crate::distances::{LANES, QUERIES};
 
 /// The largest magnitude of a query's, row's or pair's integer term before the product is added. The
 /// product is below 2^29, so sums stay within 32 bits.
@@ -342,8 +342,8 @@ fn dot_body<T: Copy + Into<f32>>(numbers: &[f32], codes: &[T]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::kernel::squared_distance;
     use super::*;
+    use crate::distances::squared_distance;
     use crate::random::unit;
 
     /// Checks that no row within `limit` is skipped, in either direction; returns the mean number of rows

@@ -14,7 +14,7 @@
 //! decoded vectors less both errors. The threshold thus proves which pairs can be skipped, and codes do
 //! not influence the resulting graph.
 
-use super::kernel::{LANES, Piece, piece, piece_length};
+use crate::distances::{LANES, Piece, piece, piece_length};
 
 /// The largest number of components for which no sum of the kernels exceeds 32 bits.
 const WIDEST: usize = 16_384;

@@ -3,8 +3,8 @@
 //! Invariant: all arithmetic is in integers, so that every instruction set gives the same sums for the
 //! same codes. `product` is the reference.
 
-use super::super::kernel::{LANES, Masks, QUERIES};
 use super::Instructions;
+use crate::distances::{LANES, Masks, QUERIES};
 
 /// A threshold that no row reaches.
 pub(super) const NEVER: i32 = 1 << 30;

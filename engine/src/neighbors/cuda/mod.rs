@@ -82,9 +82,9 @@ pub(super) fn host_bytes(plan: &Plan) -> u64 {
 mod tests {
     use std::ffi::c_void;
 
-    use super::super::kernel::squared_distance;
     use super::super::ties::Ties;
     use super::*;
+    use crate::distances::squared_distance;
     use crate::random::{draw, unit};
 
     type Entry = unsafe extern "C" fn(*const f32, *const u32, *const u32, *const u32, *mut u64, *const Arguments);

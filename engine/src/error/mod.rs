@@ -1,7 +1,11 @@
 //! The engine's errors: options that do not fit together, data that cannot be embedded, budgets that are too
 //! small, and runs that were stopped.
 
+mod flaws;
+
 use std::path::PathBuf;
+
+pub use flaws::{Flaw, Flawed, Flaws};
 
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -58,7 +62,7 @@ pub enum Error {
     #[error("{} of {rows} rows cannot be placed: {flaws}", flaws.rows())]
     Invalid {
         /// The flaws, the number of rows of each, and the place of the first such row.
-        flaws: crate::invalid::Flaws,
+        flaws: Flaws,
         /// Number of rows that were checked.
         rows: u64,
     },

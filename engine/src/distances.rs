@@ -25,12 +25,12 @@ const PAIR: usize = 2;
 pub type Piece = Box<[f32]>;
 
 /// Returns the number of floats in a piece.
-pub(super) fn piece_length(dim: usize) -> usize {
+pub(crate) fn piece_length(dim: usize) -> usize {
     PAIR * dim * LANES
 }
 
 /// Returns a piece filled with zeros.
-pub(super) fn piece(dim: usize) -> Piece {
+pub(crate) fn piece(dim: usize) -> Piece {
     vec![0.0; piece_length(dim)].into_boxed_slice()
 }
 
@@ -312,7 +312,7 @@ impl Bars {
 }
 
 /// For each query of a group a bit mask of the near rows of up to two blocks; the first block in the low half.
-pub(super) type Masks = [u32; QUERIES];
+pub(crate) type Masks = [u32; QUERIES];
 
 /// The instruction sets for which the dot products are implemented.
 #[derive(Debug, Clone, Copy, PartialEq)]

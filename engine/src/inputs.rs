@@ -1,0 +1,106 @@
+//! What a run takes and gives: vectors, a graph, first positions; a map or a graph.
+
+use std::sync::Arc;
+
+use lowland_io::Source;
+
+use crate::plan::Input;
+use crate::{Error, Result};
+
+/// Receives the map, row after row in the source's order.
+pub trait Sink: Send {
+    /// Writes the coordinates (rows × components) of the rows from `first` on.
+    fn write(&mut self, first: u64, coordinates: &[f32]) -> Result<()>;
+
+    /// Makes the map durable. The engine calls `finish` after all rows have been written and scored; until
+    /// `finish` returns, the files of the stages are kept, from which the map could be made again.
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A precomputed kNN graph, which replaces the neighbors stage.
+pub trait GraphSource: Sync {
+    /// Returns the number of neighbours of each row.
+    fn k(&self) -> usize;
+    /// Returns the number of rows.
+    fn rows(&self) -> u64;
+    /// Reads the rows from `first` on: ids (rows of the source, `u32::MAX` where missing) and distances, k of
+    /// each for every row.
+    fn read_rows(&self, first: u64, ids: &mut [u32], distances: &mut [f32]) -> Result<()>;
+    /// Returns how many of each row's neighbours are used: the nearest ones other than the row itself. `None`:
+    /// all.
+    fn nearest(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// Receives a graph, row after row in the source's order.
+pub trait GraphSink: Send {
+    /// Writes the rows from `first` on: ids and distances, k of each for every row.
+    fn write(&mut self, first: u64, ids: &[u32], distances: &[f32]) -> Result<()>;
+
+    /// Makes the graph durable. The engine calls `finish` after all rows have been written; until `finish`
+    /// returns, the files of the stages are kept, from which the graph could be made again.
+    fn finish(&mut self) -> Result<()>;
+}
+
+/// First positions that the user provides, instead of those of [`crate::Init`].
+pub trait FirstPositions: Sync {
+    /// Fills `positions`, rows × components in the source's order; rows without a position are NaN.
+    /// Implementations call `pulse` regularly, which fails when the run is stopped, and hold at most
+    /// [`init::NAME_BYTES`] bytes for each row in addition to `positions`.
+    fn read(&self, positions: &mut [f32], pulse: &mut dyn FnMut() -> Result<()>) -> Result<Placed>;
+}
+
+/// Statistics of first positions that the user provides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// Number of rows without a position.
+    pub new: u64,
+    /// Where the other rows' positions come from, for messages.
+    pub from: String,
+}
+
+/// The inputs of a run: vectors, a graph, or both.
+#[derive(Clone, Default)]
+pub struct Inputs<'a> {
+    /// The vectors.
+    pub source: Option<Arc<dyn Source>>,
+    /// A precomputed kNN graph.
+    pub graph: Option<&'a dyn GraphSource>,
+    /// First positions, if [`crate::Init::File`] names a map; without them, the named file must have one row
+    /// for each row of the source.
+    pub first: Option<&'a dyn FirstPositions>,
+}
+
+impl Inputs<'_> {
+    /// Returns the properties of the inputs that a plan needs.
+    ///
+    /// # Errors
+    /// If there is neither a source nor a graph, or if their numbers of rows differ.
+    pub fn describe(&self) -> Result<Input> {
+        let graph = self.graph.map(|g| (g.rows(), g.nearest().map_or(g.k(), |nearest| nearest.min(g.k()))));
+        match (&self.source, graph) {
+            (Some(source), graph) => {
+                let shape = source.shape();
+                if let Some((rows, _)) = graph.filter(|&(rows, _)| rows != shape.rows) {
+                    return Err(Error::Data { what: format!("the graph has {rows} rows, the vectors {}", shape.rows) });
+                }
+                let graph_k = graph.map(|(_, k)| k);
+                Ok(Input {
+                    shape,
+                    dtype: source.dtype(),
+                    graph_k,
+                    source_bytes: source.held_bytes(),
+                    resident_bytes: source.resident_bytes(),
+                })
+            }
+            (None, Some((rows, k))) => {
+                let shape = lowland_io::Shape { rows, dim: 0 };
+                Ok(Input { shape, dtype: lowland_io::Dtype::F32, graph_k: Some(k), source_bytes: 0, resident_bytes: 0 })
+            }
+            (None, None) => Err(Error::Data { what: "neither vectors nor a graph were given".into() }),
+        }
+    }
+}
