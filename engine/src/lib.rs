@@ -23,7 +23,6 @@ mod error;
 pub mod estimate;
 pub mod evaluate;
 pub mod exact;
-mod guard;
 pub mod index;
 pub mod init;
 mod inputs;

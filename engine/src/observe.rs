@@ -301,6 +301,23 @@ impl Observer for Heard<'_> {
     }
 }
 
+/// Returns the kinds of the warnings of `tell`, for tests.
+#[cfg(test)]
+pub(crate) fn warned(tell: impl Fn(&Progress<'_>) -> Result<()>) -> Vec<String> {
+    struct Kinds(Mutex<Vec<String>>);
+    impl Observer for Kinds {
+        fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
+            if let Event::Note { remark } = event {
+                self.0.lock().expect("not poisoned").push(remark.kind.to_string());
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let kinds = Kinds(Mutex::default());
+    tell(&Progress::start(&kinds, Stage::Quality, 1, "rows").expect("started")).expect("told");
+    kinds.0.into_inner().expect("not poisoned")
+}
+
 #[cfg(test)]
 mod tests {
     use std::ops::ControlFlow;

@@ -1,19 +1,26 @@
 //! The output stage: writes the map in the source's order.
 
+use crate::Result;
 use crate::budget::Needs;
-use crate::guard::{self, Extent};
 use crate::index::Lists;
 use crate::inputs::Sink;
+use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::positions::{POSITIONS, Positions};
 use crate::work::Work;
-use crate::{Result, init};
 
 /// Number of rows written at a time.
 const ROWS: usize = 65_536;
 
-/// Brings the map into the source's order and writes it to `sink`.
-pub(crate) fn write(plan: &Plan, lists: Option<&Lists>, sink: &mut dyn Sink, work: &Work<'_>) -> Result<()> {
+/// Brings the map into the source's order and writes it to `sink`. `began` is the approximate extent of the first
+/// positions, if known.
+pub(crate) fn write(
+    plan: &Plan,
+    lists: Option<&Lists>,
+    began: Option<f64>,
+    sink: &mut dyn Sink,
+    work: &Work<'_>,
+) -> Result<()> {
     let _held = work.hold(&needs(plan), "write")?;
     let width = plan.settings.n_components;
     let positions = Positions::open(&work.path(POSITIONS), plan.shape.rows, width)?;
@@ -37,7 +44,7 @@ pub(crate) fn write(plan: &Plan, lists: Option<&Lists>, sink: &mut dyn Sink, wor
         work.progress.traffic.wrote(coordinates.len() as u64 * 4);
         work.progress.advance((coordinates.len() / width) as u64)?;
     }
-    extent.warn(plan.shape.rows, guard::began(plan), work.progress)
+    extent.warn(plan.shape.rows, began, work.progress)
 }
 
 /// Returns the memory that the stage takes.
@@ -54,4 +61,99 @@ pub(crate) fn needs(plan: &Plan) -> Needs {
             ("lists' centroids", plan.table_bytes()),
         ],
     )
+}
+
+/// A map whose extent is less than this fraction of its first extent has collapsed.
+const COLLAPSED: f64 = 1e-3;
+
+/// Extent, in units of f32's resolution at the largest coordinate, below which points are not distinguishable.
+const STEPS: f32 = 16.0;
+
+/// The extent of a map, and the number of its rows that are not finite.
+#[derive(Debug)]
+pub(crate) struct Extent {
+    /// The smallest and the largest coordinate of each component.
+    ranges: Vec<(f32, f32)>,
+    /// Number of rows with a coordinate that is NaN or infinite, and the first of these rows.
+    broken: u64,
+    first_broken: Option<u64>,
+}
+
+impl Extent {
+    pub(crate) fn new(width: usize) -> Self {
+        Extent { ranges: vec![(f32::INFINITY, f32::NEG_INFINITY); width], broken: 0, first_broken: None }
+    }
+
+    /// Adds the rows from `first` on.
+    pub(crate) fn add(&mut self, first: u64, coordinates: &[f32]) {
+        for (row, point) in coordinates.chunks_exact(self.ranges.len()).enumerate() {
+            if point.iter().any(|x| !x.is_finite()) {
+                self.broken += 1;
+                self.first_broken.get_or_insert(first + row as u64);
+                continue;
+            }
+            for ((least, most), &x) in self.ranges.iter_mut().zip(point) {
+                *least = least.min(x);
+                *most = most.max(x);
+            }
+        }
+    }
+
+    /// Returns the extent of the widest component.
+    fn widest(&self) -> f32 {
+        self.ranges.iter().map(|(least, most)| most - least).fold(0.0, f32::max)
+    }
+
+    /// Returns the largest absolute value of a coordinate.
+    fn farthest(&self) -> f32 {
+        self.ranges.iter().map(|(least, most)| least.abs().max(most.abs())).fold(0.0, f32::max)
+    }
+
+    /// Warns of positions that are not finite, and of a map without extent. `began` is the approximate extent
+    /// of the first positions, if known.
+    pub(crate) fn warn(&self, rows: u64, began: Option<f64>, progress: &Progress<'_>) -> Result<()> {
+        if let Some(first) = self.first_broken {
+            let text = format!(
+                "{} of {rows} points of the map have a coordinate that is no number (NaN or infinite), the first in \
+                 row {first}: the layout diverged; a smaller learning rate may help",
+                self.broken
+            );
+            return progress.warn("map-not-finite", text);
+        }
+        let (widest, step) = (self.widest(), STEPS * f32::EPSILON * self.farthest());
+        let collapsed = began.is_some_and(|began| f64::from(widest) < COLLAPSED * began);
+        if !collapsed && widest > step {
+            return Ok(());
+        }
+        let began = match began.filter(|_| collapsed) {
+            Some(began) => format!(", and began about {began:.1e} wide"),
+            None => ", which single precision hardly tells apart there".into(),
+        };
+        let text = format!(
+            "all points of the map lie within {widest:.1e} of each other{began}: it shows nothing; a smaller learning \
+             rate or early exaggeration, or another initialisation, may help"
+        );
+        progress.warn("map-no-extent", text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::warned;
+
+    #[test]
+    fn maps_without_extent_and_positions_that_are_no_numbers_are_warned_of() {
+        let told = |points: &[f32], began: Option<f64>| {
+            let mut extent = Extent::new(2);
+            extent.add(0, points);
+            warned(|progress| extent.warn(points.len() as u64 / 2, began, progress))
+        };
+        assert_eq!(told(&[0.0, 0.0, 1e-12, 1e-13], Some(6e-4)), ["map-no-extent"]);
+        assert_eq!(told(&[1000.0, 0.0, 1000.0001, 0.0], None), ["map-no-extent"]);
+        assert_eq!(told(&[3.0, 3.0, 3.0, 3.0], Some(20.0)), ["map-no-extent"]);
+        assert_eq!(told(&[0.0, f32::NAN, 1.0, 2.0], Some(20.0)), ["map-not-finite"]);
+        assert!(told(&[0.0, 0.0, 1.0, 0.0], Some(20.0)).is_empty());
+        assert!(told(&[0.0, 0.0, 1e-9, 0.0], None).is_empty());
+    }
 }

@@ -4,20 +4,23 @@
 //! exact for the sample's rows: trustworthiness as scikit-learn defines it (Venna, Kaski 2001), the share of
 //! the true neighbours that are preserved, and the share of random triplets whose order is preserved.
 
+mod chance;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::Result;
 use crate::budget::Needs;
 use crate::distances::{Packed, Queries, squared_distance};
 use crate::evaluate::{self, Ladder, Points, mean_and_interval};
-use crate::guard::warn_of_chance;
 use crate::index::Lists;
 use crate::neighbors::{PANEL, Sample, Segments, each_portion, sweep_bytes};
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::positions::POSITIONS;
 use crate::work::Work;
-use crate::{Result, init};
+
+pub(crate) use chance::warn_of_chance;
 
 pub use crate::evaluate::Score;
 

@@ -5,6 +5,8 @@
 //! must not change: after every stage that reads them they are compared with their state at the start of the
 //! run.
 
+mod gpu;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,7 +25,7 @@ use crate::plan::{Input, Plan};
 use crate::remark::{Level, Remark};
 use crate::report::Report;
 use crate::work::{Made, Work, pool};
-use crate::{Error, Result, device, exact, init, layout, output, quality, scan};
+use crate::{Error, Init, Method, Result, exact, init, layout, output, quality, scan};
 
 /// Runs all stages and writes the map to `sink`.
 ///
@@ -52,7 +54,7 @@ pub fn embed(
         let init = layout && !run.has(Stage::Init);
         let neighbors = affinity && !run.has(Stage::Neighbors) || run.sample_missing();
         // An explicitly requested GPU may be missing, which must be reported before hours of work.
-        let gpu = if layout { device::for_layout(plan, &heard)? } else { None };
+        let gpu = if layout { gpu::for_layout(plan, &heard)? } else { None };
         let graph = run.graph(inputs, neighbors, false)?;
 
         let lists = graph.lists.as_ref();
@@ -72,7 +74,7 @@ pub fn embed(
         run.release(Stage::Affinity, &[])?;
         run.release(Stage::Init, &[])?;
 
-        run.always(Stage::Output, rows, "rows", |work| output::write(plan, lists, sink, work))?;
+        run.always(Stage::Output, rows, "rows", |work| output::write(plan, lists, began(plan), sink, work))?;
         let quality =
             run.always(Stage::Quality, rows, "rows", |work| quality::score(plan, lists, &graph.truth, work))?;
         run.report.quality = Some(quality);
@@ -104,7 +106,7 @@ fn embed_all_pairs(
             exact::stage::build(plan, source, inputs.first, work)
         })?;
         run.report.exact = Some(fitted);
-        run.always(Stage::Output, rows, "rows", |work| output::write(plan, None, sink, work))?;
+        run.always(Stage::Output, rows, "rows", |work| output::write(plan, None, began(plan), sink, work))?;
         let quality = run.always(Stage::Quality, rows, "rows", |work| exact::quality::score(plan, source, work))?;
         run.report.quality = Some(quality);
         sink.finish()?;
@@ -227,7 +229,7 @@ impl<'a> Run<'a> {
     fn graph(&mut self, inputs: &Inputs<'_>, wanted: bool, alone: bool) -> Result<GraphMade> {
         let (plan, dir) = (self.plan, self.dir);
         let joins = wanted && inputs.graph.is_none();
-        let gpu = if joins { device::for_join(plan, self.observer, alone)? } else { None };
+        let gpu = if joins { gpu::for_join(plan, self.observer, alone)? } else { None };
         let rows = plan.shape.rows;
         let (mut lists, mut pca) = (None, None);
         if let Some(source) = &inputs.source {
@@ -353,5 +355,22 @@ impl<'a> Run<'a> {
         self.report.stages.push(report);
         let stop = self.observer.event(&Event::End { report: &report, reused }).is_break();
         if stop { Err(Error::Cancelled { stage: report.stage.name() }) } else { Ok(()) }
+    }
+}
+
+/// Returns the approximate extent of the first positions; `None` if the user provided them.
+fn began(plan: &Plan) -> Option<f64> {
+    let settings = &plan.settings;
+    // Nearly all of a normal distribution is within three standard deviations.
+    let wide = |deviation: f64| 6.0 * deviation;
+    if plan.exact.is_some() {
+        return exact::stage::problem(plan).ok().map(|problem| wide(problem.descent.init_scaling));
+    }
+    match (settings.method.begins(), &settings.init) {
+        (Some(deviation), _) => Some(wide(deviation)),
+        (None, Init::File(_)) => None,
+        // UMAP's maps are about as large as their spread.
+        (None, _) if settings.method == Method::UMAP => Some(2.0 * f64::from(init::EXTENT) * settings.spread.min(1.0)),
+        (None, _) => Some(2.0 * f64::from(init::EXTENT)),
     }
 }
