@@ -37,6 +37,7 @@ mod output;
 mod pages;
 pub mod pca;
 mod plan;
+mod planner;
 pub mod positions;
 pub mod quality;
 mod random;

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::budget::Needs;
-use crate::index::Lists;
+use crate::index::{Lists, table_bytes};
 use crate::inputs::Sink;
 use crate::observe::Progress;
 use crate::plan::Plan;
@@ -58,7 +58,7 @@ pub(crate) fn needs(plan: &Plan) -> Needs {
             ("the map's file", lowland_io::MapWriter::bytes(plan.shape.rows, plan.settings.n_components)),
             // An assumption: texts of moderate length in each of a few columns.
             ("kept columns", (16 << 20).min(plan.shape.rows * 64)),
-            ("lists' centroids", plan.table_bytes()),
+            ("lists' centroids", table_bytes(plan)),
         ],
     )
 }

@@ -119,20 +119,25 @@ pub fn open(dir: &Path) -> Result<Lists> {
     Lists::open(&dir.join(LISTS), read_table(&dir.join(TABLE))?)
 }
 
+/// Returns the bytes of the lists' table and centroids, which are held from the index stage on.
+pub(crate) fn table_bytes(plan: &Plan) -> u64 {
+    if plan.shape.dim > 0 { ListTable::bytes(plan.index.lists, plan.shape.dim) } else { 0 }
+}
+
 /// Returns the memory that the stage holds, phase by phase: training, assigning rows, writing.
 pub fn needs(plan: &Plan) -> Needs {
     let (dim, sampled) = (plan.shape.dim, plan.index.sample_rows as usize);
     let sample = sampled as u64 * dim as u64 * 4;
     let rows = plan.index.shard_rows as u64;
     // As trained, as packed, and as held by FAISS.
-    let centroids = ("centroids, also packed", 3 * plan.table_bytes());
+    let centroids = ("centroids, also packed", 3 * table_bytes(plan));
     Needs::default()
         .phase(
             "train",
             [
                 ("training sample", sample),
                 ("k-means", Quantizer::bytes(sampled, dim, plan.index.lists, plan.threads)),
-                ("centroids, also packed", 2 * plan.table_bytes()),
+                ("centroids, also packed", 2 * table_bytes(plan)),
             ],
         )
         .phase(
@@ -166,8 +171,8 @@ pub fn disk(plan: &Plan) -> (u64, u64) {
     let (rows, dim) = (plan.shape.rows, plan.shape.dim as u64);
     let lists = rows * (dim * 4 + 8);
     let shards = if (plan.index.shard_rows as u64) < rows { lists } else { 0 };
-    let flat = if plan.index.exact { lists } else { plan.table_bytes() };
-    (shards + 2 * plan.table_bytes(), lists + plan.table_bytes() + flat)
+    let flat = if plan.index.exact { lists } else { table_bytes(plan) };
+    (shards + 2 * table_bytes(plan), lists + table_bytes(plan) + flat)
 }
 
 fn failed(path: &Path, source: std::io::Error) -> Error {

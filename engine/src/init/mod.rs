@@ -15,7 +15,7 @@ use lowland_io::{Error as IoError, Mapped, PendingFile};
 use rayon::prelude::*;
 
 use crate::budget::Needs;
-use crate::index::Lists;
+use crate::index::{Lists, table_bytes};
 use crate::inputs::FirstPositions;
 use crate::observe::Progress;
 use crate::pca::Pca;
@@ -142,6 +142,6 @@ pub fn needs(plan: &Plan) -> Needs {
         _ if plan.shape.dim > 0 => Vec::new(),
         _ => vec![("positions one pass on", map), ("a block of edges", diffusion::bytes(plan))],
     };
-    let own = [("positions", map), ("lists' centroids", plan.table_bytes()), ("file buffer", 1 << 20)];
+    let own = [("positions", map), ("lists' centroids", table_bytes(plan)), ("file buffer", 1 << 20)];
     Needs::default().phase("place", own.into_iter().chain(beside))
 }

@@ -5,7 +5,7 @@ use lowland_io::buckets::ByteBucketWriter;
 use super::tiles::{About, Tiles};
 use super::{Found, Graph, MISSING, Sample, Ties, exact, sample};
 use crate::budget::Needs;
-use crate::index::Lists;
+use crate::index::{Lists, table_bytes};
 use crate::inputs::{GraphSink, GraphSource};
 use crate::plan::Plan;
 use crate::work::{Made, Work};
@@ -152,7 +152,7 @@ pub fn import_needs(plan: &Plan) -> Needs {
             ("a bucket of the graph", plan.exchange.buffer_bytes.max(bucket)),
             ("a portion of the graph", 4 * (ROWS as u64).min(rows) * width + (4 << 20)),
             ("the sample's neighbours", if plan.shape.dim > 0 { super::sweep_bytes(plan) } else { 0 }),
-            ("lists' centroids", plan.table_bytes()),
+            ("lists' centroids", table_bytes(plan)),
         ],
     )
 }
@@ -232,7 +232,7 @@ pub fn export_needs(plan: &Plan) -> Needs {
             ("a bucket of the graph", plan.exchange.buffer_bytes.max(2 * bucket)),
             ("a portion of the graph, encoded", 2 * (ROWS as u64).min(rows) * width + (4 << 20)),
             ("the graph's file", lowland_io::GraphWriter::bytes(rows, plan.k())),
-            ("lists' centroids", plan.table_bytes()),
+            ("lists' centroids", table_bytes(plan)),
         ],
     )
 }

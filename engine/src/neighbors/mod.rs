@@ -53,7 +53,7 @@ pub use window::{PANEL, Window};
 use crate::Result;
 use crate::budget::Needs;
 use crate::device::Gpu;
-use crate::index::Lists;
+use crate::index::{Lists, table_bytes};
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::work::{Made, Work};
@@ -442,7 +442,7 @@ pub fn needs(plan: &Plan) -> Needs {
         most_probes,
     ));
     let truth = plan.sample_rows() as u64 * (k as u64 * 8 + 40);
-    let table = plan.table_bytes();
+    let table = table_bytes(plan);
     let (adjacent, decide) = match plan.index.exact {
         true => (0, 0),
         false => (

@@ -13,7 +13,7 @@ use crate::Result;
 use crate::budget::Needs;
 use crate::distances::{Packed, Queries, squared_distance};
 use crate::evaluate::{self, Ladder, Points, mean_and_interval};
-use crate::index::Lists;
+use crate::index::{Lists, table_bytes};
 use crate::neighbors::{PANEL, Sample, Segments, each_portion, sweep_bytes};
 use crate::observe::Progress;
 use crate::plan::Plan;
@@ -153,7 +153,7 @@ pub fn needs(plan: &Plan) -> Needs {
         [
             ("positions", crate::positions::map_bytes(plan)),
             ("the sample and its rankings", sample + sweep),
-            ("lists' centroids", plan.table_bytes()),
+            ("lists' centroids", table_bytes(plan)),
         ],
     )
 }

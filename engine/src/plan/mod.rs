@@ -1,0 +1,434 @@
+//! A run's plan: the resolved options, and every parameter that the stages need, as the planner computed them
+//! once. Data only.
+
+use std::fmt;
+use std::time::Duration;
+
+use lowland_io::{Dtype, Shape};
+use serde::Serialize;
+
+use crate::budget::{Part, base};
+use crate::error::size;
+use crate::observe::Stage;
+use crate::remark::Remark;
+use crate::settings::Settings;
+use crate::{Error, Init, Method, Result};
+
+/// The properties of a run's input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Input {
+    /// Number of rows, and of components of the vectors (0 if there are no vectors).
+    pub shape: Shape,
+    /// Type of the vectors' numbers in the source.
+    pub dtype: Dtype,
+    /// Number of neighbours of each row in a precomputed graph.
+    pub graph_k: Option<usize>,
+    /// Bytes that the source holds while it is read, in addition to the rows that are asked for.
+    pub source_bytes: u64,
+    /// Bytes that the source holds all the time.
+    pub resident_bytes: u64,
+}
+
+/// Dimension above which the covariance matrix is too large, and PCA is incremental.
+pub(crate) const WIDE: usize = 2048;
+/// Rows of a batch at the smallest budget, where the config has no number.
+pub(crate) const LEAST_BATCH: usize = 64;
+/// The largest number of rows of a batch, where the config has no number.
+const MOST_BATCH: u64 = 65_536;
+/// Bytes of a batch for each thread, where the config has no number.
+pub(crate) const BATCH_BYTES: u64 = 1 << 20;
+/// No stage plans to use the last 1 / `MARGIN` of the budget.
+pub(crate) const MARGIN: u64 = 20;
+/// Number of neighbours on which the maps of methods other than UMAP are scored.
+const SCORED: usize = 15;
+/// Number of rows in a block of the edge store. The number belongs to the format and does not depend on the
+/// budget.
+pub const BLOCK_ROWS: u32 = 16_384;
+/// The smallest number of centroids for a start from centroids; with fewer, the map starts from PCA.
+pub(crate) const LEAST_CENTROIDS: usize = 128;
+
+/// The parameters of the index stage.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct IndexPlan {
+    /// Whether all pairs are compared, and the stored index is an exact one (Flat).
+    pub exact: bool,
+    /// Number of inverted lists.
+    pub lists: usize,
+    /// Number of rows that the quantizer is trained on.
+    pub sample_rows: u64,
+    /// The largest number of rows that a row is compared with.
+    pub max_candidates: u64,
+    /// Number of rows collected before a shard is written.
+    pub shard_rows: usize,
+}
+
+/// The parameters of the neighbors stage.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NeighborsPlan {
+    /// Number of rows (queries) that are compared with the lists together.
+    pub window_rows: usize,
+    /// Number of rows of lists that are read and packed at a time.
+    pub portion_rows: usize,
+}
+
+/// The parameters for bringing a graph into another order of rows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExchangePlan {
+    /// Number of buckets on disk.
+    pub buckets: usize,
+    /// Bytes of write buffers of all buckets.
+    pub buffer_bytes: u64,
+}
+
+/// The parameters of the affinity stage.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AffinityPlan {
+    /// Bytes for the incoming edges of a run of rows.
+    pub run_bytes: u64,
+    /// Bytes of write buffers of all buckets.
+    pub buffer_bytes: u64,
+}
+
+/// The parameters of the layout stage.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LayoutPlan {
+    /// Number of epochs (passes over the edges).
+    pub epochs: usize,
+    /// Bytes of edges kept in memory.
+    pub cache_bytes: u64,
+    /// Time between checkpoints.
+    pub checkpoint: Duration,
+}
+
+/// The parameters of an exact method.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ExactPlan {
+    /// Bytes of the input affinity P that are kept in memory rather than recomputed in each iteration.
+    pub hold_bytes: u64,
+}
+
+/// The memory, disk space and traffic of one stage.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StagePlan {
+    /// The stage.
+    pub stage: Stage,
+    /// The largest number of bytes of memory, everything included.
+    pub memory: u64,
+    /// The parts of the memory in the phase that takes the most.
+    pub holds: Vec<Part>,
+    /// Approximate number of bytes read, before any cache.
+    pub read: u64,
+    /// Approximate number of bytes written.
+    pub written: u64,
+    /// Approximate largest number of bytes in the run directory while the stage runs.
+    pub disk: u64,
+    /// What is spilled to disk because it does not fit in memory.
+    pub spills: Option<String>,
+}
+
+/// All parameters of a run. Only [`Config::plan`] makes a plan, and a plan is read-only outside this crate,
+/// because the plan identifies a run's directory.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Plan {
+    /// The resolved options. In JSON they are called `config`, for compatibility.
+    #[serde(rename = "config")]
+    pub(crate) settings: Settings,
+    /// Number of rows and components.
+    pub(crate) shape: Shape,
+    /// Bytes of a row of vectors in the source.
+    pub(crate) source_row_bytes: usize,
+    /// Bytes that the source holds while it is read.
+    pub(crate) source_bytes: u64,
+    /// Bytes that the source holds all the time.
+    pub(crate) resident_bytes: u64,
+    /// Number of neighbours of each row, if a graph is given.
+    pub(crate) graph_k: Option<usize>,
+    /// Whether the run makes a map, or only the graph.
+    pub(crate) map: bool,
+    /// Number of worker threads.
+    pub(crate) threads: usize,
+    /// Number of rows read at a time.
+    pub(crate) batch_rows: usize,
+    /// The parameters of the index stage.
+    pub(crate) index: IndexPlan,
+    /// The parameters of the neighbors stage.
+    pub(crate) neighbors: NeighborsPlan,
+    /// The parameters for reading a given graph, or for writing the run's graph in the source's order.
+    pub(crate) exchange: ExchangePlan,
+    /// The parameters of the affinity stage.
+    pub(crate) affinity: AffinityPlan,
+    /// The parameters of the layout stage.
+    pub(crate) layout: LayoutPlan,
+    /// The parameters of an exact method, which has neither lists nor edges; `index`, `neighbors`, `exchange` and
+    /// `affinity` are then unused.
+    pub(crate) exact: Option<ExactPlan>,
+    /// Memory, disk space and traffic of each stage.
+    pub(crate) stages: Vec<StagePlan>,
+    /// Notes for the user on how the parameters were chosen. A run reports them again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) notes: Vec<Remark>,
+}
+
+impl AsRef<[StagePlan]> for Plan {
+    fn as_ref(&self) -> &[StagePlan] {
+        &self.stages
+    }
+}
+
+/// The parameters of a plan that depend on the budget. These parameters change where bytes are stored and in what
+/// portions bytes are read and written, but never the result.
+#[expect(missing_docs, reason = "as in the parts of the plan")]
+#[derive(Debug)]
+pub struct Portions<'a> {
+    pub shard_rows: &'a mut usize,
+    pub window_rows: &'a mut usize,
+    pub portion_rows: &'a mut usize,
+    pub buckets: &'a mut usize,
+    pub run_bytes: &'a mut u64,
+    pub buffer_bytes: &'a mut u64,
+    pub cache_bytes: &'a mut u64,
+    /// `None` for a streamed method.
+    pub hold_bytes: Option<&'a mut u64>,
+}
+
+impl Plan {
+    /// Returns the resolved options.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Returns the number of rows and components.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Returns the number of neighbours of each row, if a graph is given.
+    pub fn graph_k(&self) -> Option<usize> {
+        self.graph_k
+    }
+
+    /// Returns whether the run makes a map, or only the graph.
+    pub fn is_map(&self) -> bool {
+        self.map
+    }
+
+    /// Returns the number of worker threads.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Returns the number of rows read at a time.
+    pub fn batch_rows(&self) -> usize {
+        self.batch_rows
+    }
+
+    /// Returns the parameters of the index stage.
+    pub fn index(&self) -> &IndexPlan {
+        &self.index
+    }
+
+    /// Returns the parameters of the neighbors stage.
+    pub fn neighbors(&self) -> &NeighborsPlan {
+        &self.neighbors
+    }
+
+    /// Returns the parameters for reading a given graph, or for writing the run's graph in the source's order.
+    pub fn exchange(&self) -> &ExchangePlan {
+        &self.exchange
+    }
+
+    /// Returns the parameters of the affinity stage.
+    pub fn affinity(&self) -> &AffinityPlan {
+        &self.affinity
+    }
+
+    /// Returns the parameters of the layout stage.
+    pub fn layout(&self) -> &LayoutPlan {
+        &self.layout
+    }
+
+    /// Returns the parameters of an exact method; `None` for a streamed method.
+    pub fn exact(&self) -> Option<&ExactPlan> {
+        self.exact.as_ref()
+    }
+
+    /// Returns memory, disk space and traffic of each stage.
+    pub fn stages(&self) -> &[StagePlan] {
+        &self.stages
+    }
+
+    /// Returns the notes for the user on how the parameters were chosen.
+    pub fn notes(&self) -> &[Remark] {
+        &self.notes
+    }
+
+    /// Returns the parameters that depend on the budget, for tests that must take every code path.
+    pub fn portions(&mut self) -> Portions<'_> {
+        Portions {
+            shard_rows: &mut self.index.shard_rows,
+            window_rows: &mut self.neighbors.window_rows,
+            portion_rows: &mut self.neighbors.portion_rows,
+            buckets: &mut self.exchange.buckets,
+            run_bytes: &mut self.affinity.run_bytes,
+            buffer_bytes: &mut self.affinity.buffer_bytes,
+            cache_bytes: &mut self.layout.cache_bytes,
+            hold_bytes: self.exact.as_mut().map(|exact| &mut exact.hold_bytes),
+        }
+    }
+
+    /// Returns, as JSON, everything that the bytes of the result depend on. A run is resumed only in a
+    /// directory with an equal identity.
+    pub fn identity(&self) -> serde_json::Value {
+        let mut identity = self.settings.identity();
+        if let (Some(fields), Some(k)) = (identity.as_object_mut(), self.graph_k) {
+            fields.insert("graph_k".into(), k.into());
+        }
+        identity
+    }
+
+    /// Returns the number of neighbours of each row: the number that the method's affinity asks for, or that a
+    /// given graph has; for an exact method the number that its map is scored on.
+    pub fn k(&self) -> usize {
+        self.graph_k.unwrap_or(match self.settings.method.affinity() {
+            Some(affinity) => affinity.neighbors(&self.settings, self.shape.rows),
+            None => SCORED.min(self.shape.rows.saturating_sub(1) as usize),
+        })
+    }
+
+    /// Returns the number of directed edges of each row after the affinity stage.
+    pub fn degree(&self) -> usize {
+        self.settings.method.affinity().map_or(0, |affinity| affinity.degree(&self.settings, self.k()))
+    }
+
+    /// Returns the number of neighbours that the map is scored on: UMAP's own number, and the same number for
+    /// all other methods, so that their scores can be compared.
+    pub fn scored(&self) -> usize {
+        if self.settings.method == Method::UMAP { self.k() } else { SCORED.min(self.k()) }
+    }
+
+    /// Returns a text for users: the number of neighbours and epochs, or of iterations.
+    pub fn walks(&self) -> String {
+        match self.exact {
+            None => format!("{} neighbours; {} epochs", self.k(), self.layout.epochs),
+            Some(_) => format!("all pairs; {} iterations at most", self.layout.epochs),
+        }
+    }
+
+    /// Returns the number of rows of the sample on which quality is measured.
+    pub fn sample_rows(&self) -> usize {
+        // A larger sample costs little where rows are few; with up to 2,000 rows, all are scored.
+        let wanted = if self.shape.rows <= 10_000 { 2000 } else { 1000 };
+        wanted.min(self.shape.rows) as usize
+    }
+
+    /// Returns the bytes that reading the source takes.
+    pub fn loader_bytes(&self) -> u64 {
+        crate::Loader::bytes(self.batch_rows, self.shape.dim) + self.source_bytes
+    }
+
+    /// Returns the bytes that the process takes in every stage.
+    pub(crate) fn base(&self) -> u64 {
+        base(self.shape.dim, self.threads) + self.resident_bytes
+    }
+
+    /// Returns the largest memory of any stage.
+    pub fn peak(&self) -> u64 {
+        self.stages.iter().map(|stage| stage.memory).max().unwrap_or(0)
+    }
+
+    /// Returns the largest number of bytes in the run directory at any time.
+    pub fn disk(&self) -> u64 {
+        self.stages.iter().map(|stage| stage.disk).max().unwrap_or(0)
+    }
+
+    /// Returns whether a stage's files are kept after the last stage that reads them.
+    pub fn keeps(&self, stage: Stage) -> bool {
+        self.settings.keep_stages.as_ref().is_none_or(|stages| stages.contains(&stage))
+    }
+
+    /// Returns whether the principal components are computed incrementally.
+    pub fn wide(&self) -> bool {
+        self.shape.dim > WIDE
+    }
+
+    /// Returns whether the scan must compute the principal components.
+    pub fn needs_pca(&self) -> bool {
+        self.shape.dim > 0
+            && self.exact.is_none()
+            && (self.settings.init == Init::Pca || (self.settings.init == Init::Centroid && !self.has_centroids()))
+    }
+
+    /// Returns whether there are enough centroids to start from.
+    pub fn has_centroids(&self) -> bool {
+        self.shape.dim > 0 && self.index.lists >= LEAST_CENTROIDS
+    }
+}
+
+/// Checks the options that all jobs have.
+pub(crate) fn check_workers(threads: Option<usize>, batch_rows: Option<usize>) -> Result<()> {
+    if threads.is_some_and(|threads| threads == 0 || threads > 1024) {
+        return Err(Error::Config { field: "threads", why: "must be between 1 and 1024".into() });
+    }
+    if batch_rows == Some(0) {
+        return Err(Error::Config { field: "batch_rows", why: "must be at least 1".into() });
+    }
+    Ok(())
+}
+
+/// Returns the number of worker threads: the number asked for, or the number of cores.
+pub(crate) fn threads(asked: Option<usize>) -> usize {
+    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// The number of rows of a batch, while the planner searches for one that fits the budget.
+pub(crate) struct BatchSize {
+    pub(crate) now: usize,
+    least: usize,
+}
+
+impl BatchSize {
+    /// Returns `wanted` rows, limited to at least `least`, at most [`MOST_BATCH`], and at most `rows`.
+    pub(crate) fn between(least: usize, wanted: u64, rows: u64) -> Self {
+        let least = (least as u64).min(rows);
+        BatchSize { now: wanted.clamp(least, MOST_BATCH).min(rows) as usize, least: least as usize }
+    }
+
+    /// Halves the number. Returns false if it was the smallest already.
+    pub(crate) fn shrink(&mut self) -> bool {
+        let fewer = (self.now / 2).max(self.least);
+        std::mem::replace(&mut self.now, fewer) > fewer
+    }
+}
+
+/// A summary of the plan for users.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shape { rows, dim } = self.shape;
+        writeln!(
+            f,
+            "{rows} rows × {dim} components → {} components by {}, {}",
+            self.settings.n_components,
+            self.settings.method,
+            if self.exact.is_some() { self.walks() } else { format!("{} neighbours", self.k()) }
+        )?;
+        if self.exact.is_some() {
+            writeln!(f, "{} threads; {} rows a batch", self.threads, self.batch_rows)?;
+        } else if dim > 0 {
+            let how = if self.index.exact {
+                "every pair compared".into()
+            } else {
+                format!("recall {} or better", self.settings.recall)
+            };
+            writeln!(
+                f,
+                "{} lists, {how}; {} epochs; {} threads; {} rows a batch",
+                self.index.lists, self.layout.epochs, self.threads, self.batch_rows
+            )?;
+        }
+        writeln!(f, "memory {}:", size(self.settings.memory))?;
+        for stage in &self.stages {
+            writeln!(f, "  {:<10} {:>10}", stage.stage.name(), size(stage.memory))?;
+        }
+        Ok(())
+    }
+}
