@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::all_pairs::{MatchLoss, NamedAffinity, NamedMap};
 use crate::device::Device;
-use crate::exact::{MatchLoss, NamedAffinity, NamedMap};
 use crate::layout::Optimizer;
 use crate::method::Method;
 use crate::metric::Metric;

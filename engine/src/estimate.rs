@@ -18,7 +18,7 @@ use crate::observe::{Progress, Stage};
 use crate::plan::Plan;
 use crate::random::unit;
 use crate::settings::Settings;
-use crate::{Error, Init, Result, affinity, exact, init};
+use crate::{Error, Init, Result, affinity, all_pairs, init};
 
 /// The speed of files.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -260,7 +260,7 @@ impl Clock<'_> {
 
     /// Returns the seconds of an exact method with the largest number of iterations.
     fn all_pairs(&self, hold: u64) -> f64 {
-        let Some(takes) = exact::stage::takes(self.plan, hold) else { return 0.0 };
+        let Some(takes) = all_pairs::stage::takes(self.plan, hold) else { return 0.0 };
         // The rates were not measured if rows are so few that they take no time.
         let [affinity, iterations] = self.rates.exact.unwrap_or([f64::INFINITY; 2]);
         takes.affinity_operations / affinity + takes.iterations as f64 * takes.iteration_operations / iterations
@@ -384,11 +384,11 @@ fn all_pairs(plan: &Plan) -> Result<[f64; 2]> {
     const ROWS: usize = 384;
     const LEAST: usize = 2;
     let problem = |max_iter: usize| {
-        let mut problem = exact::stage::problem(plan)?;
+        let mut problem = all_pairs::stage::problem(plan)?;
         let d = &mut problem.descent;
         (d.max_iter, d.min_grad_norm, d.process_duplicates) = (max_iter, 0.0, false);
-        if let exact::Start::Positions(_) = d.init {
-            d.init = if problem.loss.hyperbolic() { exact::Start::Hyperbolic } else { exact::Start::Normal };
+        if let all_pairs::Start::Positions(_) = d.init {
+            d.init = if problem.loss.hyperbolic() { all_pairs::Start::Hyperbolic } else { all_pairs::Start::Normal };
         }
         Ok::<_, Error>(problem)
     };
@@ -399,10 +399,10 @@ fn all_pairs(plan: &Plan) -> Result<[f64; 2]> {
     let table: Vec<f32> = (0..rows * dim).map(|i| unit(6, 1, i as u64) / (dim as f32).sqrt()).collect();
     let time = |max_iter: usize| {
         let problem = problem(max_iter)?;
-        let run = exact::Run { hold: 0, state: None, keep: &mut |_| Ok(()) };
+        let run = all_pairs::Run { hold: 0, state: None, keep: &mut |_| Ok(()) };
         let began = Instant::now();
-        exact::fit(&problem, &table, dim, run, &Progress::unheard())?;
-        Ok::<_, Error>((exact::needs(&problem, rows, dim, plan.threads, 0), began.elapsed().as_secs_f64()))
+        all_pairs::fit(&problem, &table, dim, run, &Progress::unheard())?;
+        Ok::<_, Error>((all_pairs::needs(&problem, rows, dim, plan.threads, 0), began.elapsed().as_secs_f64()))
     };
     let (takes, none) = time(0)?;
     // Computing the loss at the end takes about as long as an iteration.

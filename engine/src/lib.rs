@@ -11,6 +11,7 @@
 //! - All memory that grows with the number of rows is counted by a `needs` function.
 
 pub mod affinity;
+pub mod all_pairs;
 mod batch;
 pub mod budget;
 mod coarse;
@@ -22,7 +23,6 @@ pub mod distances;
 mod error;
 pub mod estimate;
 pub mod evaluate;
-pub mod exact;
 pub mod index;
 pub mod init;
 mod inputs;
@@ -51,11 +51,11 @@ mod spread;
 mod sum;
 mod work;
 
+pub use all_pairs::{MatchLoss, NamedAffinity, NamedMap};
 pub use batch::{Batch, Loader};
 pub use config::{Config, Init};
 pub use device::Device;
 pub use error::{Error, Result, size};
-pub use exact::{MatchLoss, NamedAffinity, NamedMap};
 pub use inputs::{FirstPositions, GraphSink, GraphSource, Inputs, Placed, Sink};
 pub use layout::Optimizer;
 pub use method::{Method, Opt};

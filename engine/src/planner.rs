@@ -11,9 +11,9 @@ use std::time::Duration;
 use lowland_io::Shape;
 
 use crate::affinity::Affinity;
+use crate::all_pairs::NamedAffinity;
 use crate::budget::{Needs, base};
 use crate::error::size;
-use crate::exact::NamedAffinity;
 use crate::method::Exact;
 use crate::observe::Stage;
 use crate::plan::{
@@ -23,7 +23,8 @@ use crate::plan::{
 use crate::remark::Remark;
 use crate::settings::Settings;
 use crate::{
-    Config, Error, Init, Method, Opt, Result, affinity, exact, index, init, layout, neighbors, output, quality, scan,
+    Config, Error, Init, Method, Opt, Result, affinity, all_pairs, index, init, layout, neighbors, output, quality,
+    scan,
 };
 
 /// Up to this number of rows, all pairs are compared, whatever their dimension.
@@ -362,9 +363,9 @@ impl Plan {
         if self.exact.is_some() {
             return vec![
                 (Stage::Scan, scan::needs(self)),
-                (Stage::Layout, exact::stage::needs(self)),
+                (Stage::Layout, all_pairs::stage::needs(self)),
                 (Stage::Output, output::needs(self)),
-                (Stage::Quality, exact::quality::needs(self)),
+                (Stage::Quality, all_pairs::quality::needs(self)),
             ];
         }
         if self.shape.dim > 0 {
@@ -417,7 +418,7 @@ impl Plan {
         }
         if self.exact.is_some() {
             let free = usable.saturating_sub(self.of(Stage::Layout));
-            let whole = exact::stage::takes(self, 0).map_or(0, |takes| takes.hold);
+            let whole = all_pairs::stage::takes(self, 0).map_or(0, |takes| takes.hold);
             self.exact = Some(ExactPlan { hold_bytes: free.min(whole) });
             return;
         }
@@ -592,7 +593,7 @@ impl Plan {
         let map = crate::positions::map_bytes(self);
         let stage = |(stage, needs): (Stage, Needs)| {
             let (read, written, disk) = match stage {
-                Stage::Layout => (source, map, map + 2 * exact::stage::disk(self)),
+                Stage::Layout => (source, map, map + 2 * all_pairs::stage::disk(self)),
                 Stage::Output => (map, map, map),
                 Stage::Quality => (source + map, 0, map),
                 _ => (source, 0, 0),

@@ -6,8 +6,8 @@ use lowland_io::Shift;
 use serde::Serialize;
 
 use crate::affinity::Affinities;
+use crate::all_pairs::Fitted;
 use crate::error::size;
-use crate::exact::Fitted;
 use crate::invalid::LeftOut;
 use crate::neighbors::Found;
 use crate::observe::{Stage, StageReport};

@@ -6,9 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::all_pairs::{MatchLoss, NamedAffinity, NamedMap};
 use crate::config::Init;
 use crate::device::Device;
-use crate::exact::{MatchLoss, NamedAffinity, NamedMap};
 use crate::layout::Optimizer;
 use crate::method::{Method, Opt};
 use crate::metric::Metric;

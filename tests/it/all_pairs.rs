@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use lowland::{Config, Event, Init, MatchLoss, Method, Metric, NamedAffinity, NamedMap, Opt, Stage, scores};
 use lowland_datasets::{Dtype, Kind, Mixture};
-use lowland_engine::exact::{Cost, Descent, Entropic, Method as _, Sne};
+use lowland_engine::all_pairs::{Cost, Descent, Entropic, Method as _, Sne};
 use lowland_engine::{Progress, Settings};
 use serde_json::Value;
 

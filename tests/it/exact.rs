@@ -3,7 +3,7 @@
 
 use lowland_datasets::{Kind, Mixture};
 use lowland_engine::Progress;
-use lowland_engine::exact::{
+use lowland_engine::all_pairs::{
     Affinity, BaseKernel, Cost, Costs, Descent, DoublyStochasticQuadratic, DualSolver, Entropic, Magic, Method,
     Normalization, NormalizedGaussian, NormalizedStudent, PhateAffinity, Problem, SelfTuning, Sinkhorn, Sne,
     SymmetricEntropic, Tsne, TsneKhorn, UmapAffinity,
@@ -82,8 +82,8 @@ fn scores(desk: &Desk, step: usize, problems: Vec<(&str, Problem)>) -> Value {
     let (path, rows) = digits(desk, step);
     let mut arguments = vec!["maps".to_string(), path];
     for (name, problem) in problems {
-        let run = lowland_engine::exact::Run { hold: 0, state: None, keep: &mut |_| Ok(()) };
-        let map = lowland_engine::exact::fit(&problem, &rows, 64, run, &Progress::unheard()).expect("a map");
+        let run = lowland_engine::all_pairs::Run { hold: 0, state: None, keep: &mut |_| Ok(()) };
+        let map = lowland_engine::all_pairs::fit(&problem, &rows, 64, run, &Progress::unheard()).expect("a map");
         arguments.extend([name.to_string(), desk.floats(&format!("{name}.npy"), &map.positions, 2)]);
     }
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();

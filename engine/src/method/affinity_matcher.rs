@@ -3,7 +3,7 @@
 use super::all_pairs::{Exact, MOST_ROWS, cost, defaults, descent};
 use super::{Entry, Opt, Steps};
 use crate::Optimizer;
-use crate::exact::{Descent, Matcher};
+use crate::all_pairs::{Descent, Matcher};
 use crate::settings::Settings;
 
 pub(super) static ENTRY: Entry = Entry {
@@ -22,7 +22,7 @@ pub(super) static ENTRY: Entry = Entry {
     epochs: Steps(&[(u64::MAX, 1000)]),
     exact: Some(Exact {
         problem: |config| {
-            let own = Matcher::new(crate::exact::Entropic::default(), config.map_affinity.affinity());
+            let own = Matcher::new(crate::all_pairs::Entropic::default(), config.map_affinity.affinity());
             Matcher {
                 affinity: config.affinity.affinity(config.perplexity, config.n_neighbors as f64),
                 cost: cost(config.metric),

@@ -4,7 +4,7 @@
 //! What must hold: the problem depends only on the settings that define the map.
 
 use super::{Entry, Steps};
-use crate::exact::{Cost, Descent, Optimizer as Stepper, Problem, Start};
+use crate::all_pairs::{Cost, Descent, Optimizer as Stepper, Problem, Start};
 use crate::layout::{Checkpoints, Coding, Edges, Gpu, Objective, Optimizer, Options, Start as Begin};
 use crate::observe::Progress;
 use crate::settings::Settings;

@@ -3,7 +3,7 @@
 use super::all_pairs::{Exact, MOST_ROWS, cost, defaults, descent};
 use super::{Entry, Opt};
 use crate::Init;
-use crate::exact::{Cosne, Entropic, Method};
+use crate::all_pairs::{Cosne, Entropic, Method};
 use crate::settings::Settings;
 
 pub(super) static ENTRY: Entry = Entry {

@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn epochs_of_exact_methods_are_those_of_their_problems() {
-        use crate::exact::{Cosne, Entropic, Matcher, Phate, Sne, Tsne, TsneKhorn};
+        use crate::all_pairs::{Cosne, Entropic, Matcher, Phate, Sne, Tsne, TsneKhorn};
         let matcher = Matcher::new(Entropic::default(), crate::NamedMap::Student.affinity());
         for (name, own) in [
             ("sne", Sne::default().descent),

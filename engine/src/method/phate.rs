@@ -2,7 +2,7 @@
 
 use super::all_pairs::{Exact, cost, defaults, descent};
 use super::{Entry, Opt, Steps};
-use crate::exact::{Method, PHATE_ROWS, Phate, PhateAffinity};
+use crate::all_pairs::{Method, PHATE_ROWS, Phate, PhateAffinity};
 use crate::settings::Settings;
 use crate::{Metric, Optimizer};
 

@@ -2,7 +2,7 @@
 
 use super::all_pairs::{Exact, MOST_ROWS, cost, descent};
 use super::{Entry, Opt};
-use crate::exact::{Entropic, Method, Sne};
+use crate::all_pairs::{Entropic, Method, Sne};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "sne",

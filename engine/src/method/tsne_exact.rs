@@ -2,7 +2,7 @@
 
 use super::all_pairs::{Exact, MOST_ROWS, cost, defaults, descent};
 use super::{Entry, Opt};
-use crate::exact::{Entropic, Method, Tsne};
+use crate::all_pairs::{Entropic, Method, Tsne};
 use crate::settings::Settings;
 
 pub(super) static ENTRY: Entry = Entry {

@@ -2,7 +2,7 @@
 
 use super::all_pairs::{Exact, MOST_ROWS, cost, descent};
 use super::{Entry, Opt};
-use crate::exact::{Method, SymmetricEntropic, TsneKhorn};
+use crate::all_pairs::{Method, SymmetricEntropic, TsneKhorn};
 
 pub(super) static ENTRY: Entry = Entry {
     name: "tsnekhorn",

@@ -222,7 +222,7 @@ fn two_passes_in_the_wrong_order_are_refused() {
 #[test]
 fn iris_is_given_back() {
     let numbers = |line: &str| line.split(',').take(4).map(|x| x.parse::<f32>().unwrap()).collect::<Vec<_>>();
-    let rows: Vec<f32> = include_str!("../exact/tests/iris.csv").lines().flat_map(numbers).collect();
+    let rows: Vec<f32> = include_str!("../all_pairs/tests/iris.csv").lines().flat_map(numbers).collect();
     let reference = exact(&rows, 4, 4);
     let back = |pca: &Pca| pca.inverse_transform(&pca.transform(&rows).unwrap()).unwrap();
     let error = |pca: &Pca| {

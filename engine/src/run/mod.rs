@@ -25,7 +25,7 @@ use crate::plan::{Input, Plan};
 use crate::remark::{Level, Remark};
 use crate::report::Report;
 use crate::work::{Made, Work, pool};
-use crate::{Error, Init, Method, Result, exact, init, layout, output, quality, scan};
+use crate::{Error, Init, Method, Result, all_pairs, init, layout, output, quality, scan};
 
 /// Runs all stages and writes the map to `sink`.
 ///
@@ -103,11 +103,11 @@ fn embed_all_pairs(
         let scan = layout && !run.has(Stage::Scan);
         let _: scan::Scanned = run.stage(Stage::Scan, scan, rows, "rows", |work| scan::scan(plan, source, work))?;
         let fitted = run.stage(Stage::Layout, layout, plan.layout.epochs as u64, "iterations", |work| {
-            exact::stage::build(plan, source, inputs.first, work)
+            all_pairs::stage::build(plan, source, inputs.first, work)
         })?;
         run.report.exact = Some(fitted);
         run.always(Stage::Output, rows, "rows", |work| output::write(plan, None, began(plan), sink, work))?;
-        let quality = run.always(Stage::Quality, rows, "rows", |work| exact::quality::score(plan, source, work))?;
+        let quality = run.always(Stage::Quality, rows, "rows", |work| all_pairs::quality::score(plan, source, work))?;
         run.report.quality = Some(quality);
         sink.finish()?;
         run.release(Stage::Layout, &[])?;
@@ -364,7 +364,7 @@ fn began(plan: &Plan) -> Option<f64> {
     // Nearly all of a normal distribution is within three standard deviations.
     let wide = |deviation: f64| 6.0 * deviation;
     if plan.exact.is_some() {
-        return exact::stage::problem(plan).ok().map(|problem| wide(problem.descent.init_scaling));
+        return all_pairs::stage::problem(plan).ok().map(|problem| wide(problem.descent.init_scaling));
     }
     match (settings.method.begins(), &settings.init) {
         (Some(deviation), _) => Some(wide(deviation)),

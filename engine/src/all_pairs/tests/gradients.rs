@@ -1,11 +1,11 @@
 //! Compares every loss's gradient with central differences in f64, for every form of P.
 
 use super::{given, noise};
-use crate::exact::loss::{
+use crate::all_pairs::loss::{
     CrossEntropy, HyperbolicCauchy, Loss, MapAffinity, MapKernel, Objective, SquareLoss, Strengths, Stress,
 };
-use crate::exact::weights::{Dense, Sparse, Weights};
-use crate::exact::{Affinity, Cost, Costs, Entropic, Normalization, PhateAffinity, SymmetricEntropic};
+use crate::all_pairs::weights::{Dense, Sparse, Weights};
+use crate::all_pairs::{Affinity, Cost, Costs, Entropic, Normalization, PhateAffinity, SymmetricEntropic};
 use crate::observe::Progress;
 use crate::random::unit;
 

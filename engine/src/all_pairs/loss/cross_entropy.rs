@@ -17,10 +17,10 @@
 use super::kernel::{Kernel, MapAffinity, MapKernel, with_kernel};
 use super::{Loss, Objective, Strengths};
 use crate::Result;
-use crate::exact::affinity::Normalization;
-use crate::exact::points::{Points, block, each_row};
-use crate::exact::real::{LANES, Real, sum, total, wide};
-use crate::exact::weights::Weights;
+use crate::all_pairs::affinity::Normalization;
+use crate::all_pairs::points::{Points, block, each_row};
+use crate::all_pairs::real::{LANES, Real, sum, total, wide};
+use crate::all_pairs::weights::Weights;
 use crate::observe::Progress;
 
 /// The most passes over the map's pairs that update f in an iteration.

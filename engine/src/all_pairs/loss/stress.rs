@@ -2,9 +2,9 @@
 //! distances of the potentials.
 
 use super::{Loss, Objective, Strengths};
-use crate::exact::points::{Points, block};
-use crate::exact::real::{LANES, sum, total, wide};
-use crate::exact::weights::Weights;
+use crate::all_pairs::points::{Points, block};
+use crate::all_pairs::real::{LANES, sum, total, wide};
+use crate::all_pairs::weights::Weights;
 use crate::observe::Progress;
 use crate::{Error, Result};
 

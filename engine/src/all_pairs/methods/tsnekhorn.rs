@@ -1,10 +1,10 @@
 //! TSNEkhorn (Van Assel, Vayer, Flamary, Courty 2023).
 
 use super::Method;
-use crate::exact::affinity::{DualSolver, Entropic, SymmetricEntropic};
-use crate::exact::costs::Cost;
-use crate::exact::fit::{Descent, Problem};
-use crate::exact::loss::{CrossEntropy, MapAffinity, MapKernel};
+use crate::all_pairs::affinity::{DualSolver, Entropic, SymmetricEntropic};
+use crate::all_pairs::costs::Cost;
+use crate::all_pairs::fit::{Descent, Problem};
+use crate::all_pairs::loss::{CrossEntropy, MapAffinity, MapKernel};
 
 /// −λ Σ P ln Q + Σ Q, where P is doubly stochastic with equal row entropies and Q is the Student
 /// kernel made doubly stochastic. Each iteration updates Sinkhorn's f by five passes, from the f of

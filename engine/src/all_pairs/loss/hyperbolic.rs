@@ -7,11 +7,11 @@
 
 use super::{Loss, Objective, Strengths};
 use crate::Result;
-use crate::exact::affinity::{check_positive, wrong};
-use crate::exact::poincare;
-use crate::exact::points::{Points, block, each_row};
-use crate::exact::real::{LANES, ln, sum, total, wide};
-use crate::exact::weights::{Both, Weights};
+use crate::all_pairs::affinity::{check_positive, wrong};
+use crate::all_pairs::poincare;
+use crate::all_pairs::points::{Points, block, each_row};
+use crate::all_pairs::real::{LANES, ln, sum, total, wide};
+use crate::all_pairs::weights::{Both, Weights};
 use crate::observe::Progress;
 
 /// TorchDR's COSNE objective.

@@ -9,7 +9,7 @@
 //!
 //! ```
 //! use lowland_engine::Progress;
-//! use lowland_engine::exact::{Descent, Entropic, Method, Tsne};
+//! use lowland_engine::all_pairs::{Descent, Entropic, Method, Tsne};
 //!
 //! let rows: Vec<f32> = (0..300).map(|i| (i % 7) as f32 + 0.01 * i as f32).collect(); // 100 × 3
 //! let tsne = Tsne {

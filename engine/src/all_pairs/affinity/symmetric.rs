@@ -2,11 +2,11 @@
 //! every row (Van Assel, Vayer, Flamary, Courty 2023).
 
 use super::{Affinity, Toll, check_neighbors, check_positive, itself};
-use crate::exact::costs::{Costs, Itself};
-use crate::exact::lbfgs;
-use crate::exact::optimizer::{Adam, Moments};
-use crate::exact::real::{self, Real, wide};
-use crate::exact::weights::{ClosedForm, Dual, Tiled, Weights};
+use crate::all_pairs::costs::{Costs, Itself};
+use crate::all_pairs::lbfgs;
+use crate::all_pairs::optimizer::{Adam, Moments};
+use crate::all_pairs::real::{self, Real, wide};
+use crate::all_pairs::weights::{ClosedForm, Dual, Tiled, Weights};
 use crate::observe::Progress;
 use crate::{Error, Result};
 
@@ -40,7 +40,7 @@ pub struct SymmetricEntropic {
     pub tol: f64,
     /// The most iterations. Default 500.
     pub max_iter: usize,
-    /// Whether the diagonal is 0. Default true, and false in [`crate::exact::TsneKhorn`].
+    /// Whether the diagonal is 0. Default true, and false in [`crate::all_pairs::TsneKhorn`].
     pub zero_diag: bool,
 }
 

@@ -9,10 +9,10 @@ use super::cross_entropy::{SINKHORN_PASSES, kernel_sums};
 use super::kernel::{Kernel, MapAffinity, MapKernel, with_kernel};
 use super::{Loss, Objective, Strengths};
 use crate::Result;
-use crate::exact::affinity::Normalization;
-use crate::exact::points::{Points, block};
-use crate::exact::real::{LANES, sum, total, wide};
-use crate::exact::weights::Weights;
+use crate::all_pairs::affinity::Normalization;
+use crate::all_pairs::points::{Points, block};
+use crate::all_pairs::real::{LANES, sum, total, wide};
+use crate::all_pairs::weights::Weights;
 use crate::observe::Progress;
 
 /// Σ (P_ij − Q_ij)², including the pairs i = j.

@@ -1,10 +1,10 @@
 //! SNE (Hinton, Roweis 2002).
 
 use super::Method;
-use crate::exact::affinity::{Entropic, Normalization};
-use crate::exact::costs::Cost;
-use crate::exact::fit::{Descent, Problem};
-use crate::exact::loss::{CrossEntropy, MapAffinity, MapKernel};
+use crate::all_pairs::affinity::{Entropic, Normalization};
+use crate::all_pairs::costs::Cost;
+use crate::all_pairs::fit::{Descent, Problem};
+use crate::all_pairs::loss::{CrossEntropy, MapAffinity, MapKernel};
 
 /// λ Σ P_ij d²_ij + (1/n) Σ_i ln Σ_j exp(−d²_ij). The inner sum includes j = i, as in TorchDR.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]

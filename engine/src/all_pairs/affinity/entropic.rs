@@ -4,9 +4,9 @@
 use super::root::bisect;
 use super::{Affinity, Toll, check_neighbors, itself, wrong};
 use crate::Result;
-use crate::exact::costs::Costs;
-use crate::exact::real::{self, Real, wide};
-use crate::exact::weights::{ClosedForm, Dual, Entries, Sparse, Tiled, Weights};
+use crate::all_pairs::costs::Costs;
+use crate::all_pairs::real::{self, Real, wide};
+use crate::all_pairs::weights::{ClosedForm, Dual, Entries, Sparse, Tiled, Weights};
 use crate::neighbors::Ties;
 use crate::observe::Progress;
 

@@ -1,10 +1,10 @@
 //! t-SNE (van der Maaten, Hinton 2008), with all pairs of the map's points.
 
 use super::Method;
-use crate::exact::affinity::{Entropic, Normalization};
-use crate::exact::costs::Cost;
-use crate::exact::fit::{Descent, Problem};
-use crate::exact::loss::{CrossEntropy, MapAffinity, MapKernel};
+use crate::all_pairs::affinity::{Entropic, Normalization};
+use crate::all_pairs::costs::Cost;
+use crate::all_pairs::fit::{Descent, Problem};
+use crate::all_pairs::loss::{CrossEntropy, MapAffinity, MapKernel};
 
 /// λ Σ P_ij ln(1 + d²_ij) + ln Σ_ij 1/(1 + d²_ij). The sum includes the pairs i = j, as in TorchDR.
 /// Compared with the paper, these are n terms of a sum of the order of n², and change the gradient

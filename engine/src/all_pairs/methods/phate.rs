@@ -1,14 +1,14 @@
 //! PHATE (Moon et al. 2019).
 
 use super::Method;
-use crate::exact::affinity::PhateAffinity;
-use crate::exact::costs::Cost;
-use crate::exact::fit::{Descent, Problem};
-use crate::exact::loss::Stress;
-use crate::exact::optimizer::Optimizer;
+use crate::all_pairs::affinity::PhateAffinity;
+use crate::all_pairs::costs::Cost;
+use crate::all_pairs::fit::{Descent, Problem};
+use crate::all_pairs::loss::Stress;
+use crate::all_pairs::optimizer::Optimizer;
 
 /// √(Σ (P_ij + |z_i − z_j|)² / Σ P_ij²), where P is the negative distances of the diffusion
-/// potentials. Dense, for up to [`crate::exact::PHATE_ROWS`] rows.
+/// potentials. Dense, for up to [`crate::all_pairs::PHATE_ROWS`] rows.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct Phate {

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::exact::affinity::{Normalization, check_positive};
-use crate::exact::real::Real;
+use crate::all_pairs::affinity::{Normalization, check_positive};
+use crate::all_pairs::real::Real;
 
 /// A kernel of d², the squared distance of two points of the map.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -111,15 +111,15 @@ macro_rules! with_kernel {
     ($of:expr, $kernel:ident => $body:expr) => {
         match $of {
             MapKernel::Gaussian { sigma } => {
-                let $kernel = $crate::exact::loss::kernel::Gaussian { inverse: 1.0 / sigma };
+                let $kernel = $crate::all_pairs::loss::kernel::Gaussian { inverse: 1.0 / sigma };
                 $body
             }
             MapKernel::Student { degrees_of_freedom: 1.0 } => {
-                let $kernel = $crate::exact::loss::kernel::Cauchy;
+                let $kernel = $crate::all_pairs::loss::kernel::Cauchy;
                 $body
             }
             MapKernel::Student { degrees_of_freedom: nu } => {
-                let $kernel = $crate::exact::loss::kernel::Student { nu };
+                let $kernel = $crate::all_pairs::loss::kernel::Student { nu };
                 $body
             }
         }

@@ -1,12 +1,12 @@
 //! CO-SNE (Guo, Guo, Yu 2022): a map in the Poincaré ball.
 
 use super::Method;
-use crate::exact::affinity::Entropic;
-use crate::exact::costs::Cost;
-use crate::exact::fit::{Descent, Problem};
-use crate::exact::init::Start;
-use crate::exact::loss::HyperbolicCauchy;
-use crate::exact::optimizer::Optimizer;
+use crate::all_pairs::affinity::Entropic;
+use crate::all_pairs::costs::Cost;
+use crate::all_pairs::fit::{Descent, Problem};
+use crate::all_pairs::init::Start;
+use crate::all_pairs::loss::HyperbolicCauchy;
+use crate::all_pairs::optimizer::Optimizer;
 
 /// λ Σ P (−ln q) + ln Σ q + h · mean((|x_i|² − d_H(z_i, 0)²)²), where q = γ/(d_H² + γ²).
 ///

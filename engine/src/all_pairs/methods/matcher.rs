@@ -33,7 +33,7 @@ impl MatchLoss {
 
 /// A free combination of affinity, map affinity and loss. Pairs are computed in f64.
 pub struct Matcher {
-    /// The affinity that gives P; [`crate::exact::Precomputed`] for a given P.
+    /// The affinity that gives P; [`crate::all_pairs::Precomputed`] for a given P.
     pub affinity: Box<dyn Affinity>,
     /// The cost of a pair of rows.
     pub cost: Cost,

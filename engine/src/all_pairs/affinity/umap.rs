@@ -3,9 +3,9 @@
 use super::root::bisect;
 use super::{Affinity, Toll, check_neighbors, itself};
 use crate::Result;
-use crate::exact::costs::Costs;
-use crate::exact::real::{self, Real, wide};
-use crate::exact::weights::{ClosedForm, Dual, Tiled, Weights};
+use crate::all_pairs::costs::Costs;
+use crate::all_pairs::real::{self, Real, wide};
+use crate::all_pairs::weights::{ClosedForm, Dual, Tiled, Weights};
 use crate::observe::Progress;
 
 /// P = A + Aᵀ − A∘Aᵀ, where A_ij = exp(−(C_ij − ρ_i)/σ_i), ρ_i is the row's least cost, and σ_i is

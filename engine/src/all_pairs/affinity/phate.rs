@@ -8,9 +8,9 @@ use rayon::prelude::*;
 
 use super::bandwidth::scales;
 use super::{Affinity, Toll, check_not_below, check_positive, wrong};
-use crate::exact::costs::{Cost, Costs, Itself};
-use crate::exact::real::{self, Real, ln, wide};
-use crate::exact::weights::{Dense, Weights};
+use crate::all_pairs::costs::{Cost, Costs, Itself};
+use crate::all_pairs::real::{self, Real, ln, wide};
+use crate::all_pairs::weights::{Dense, Weights};
 use crate::observe::Progress;
 use crate::{Error, Result};
 
@@ -22,7 +22,7 @@ pub const PHATE_ROWS: usize = 20_000;
 /// A is the mean of exp(−(C_ij/σ_i)^α) and its transpose, and σ_i is the cost of row i's k-th
 /// nearest row, row i included. Computed in f64.
 ///
-/// The cost should be the Euclidean distance ([`crate::exact::Cost::Euclidean`]).
+/// The cost should be the Euclidean distance ([`crate::all_pairs::Cost::Euclidean`]).
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct PhateAffinity {
@@ -30,7 +30,7 @@ pub struct PhateAffinity {
     pub k: usize,
     /// α, above 0. Default 10.
     pub alpha: f64,
-    /// The number of diffusion steps, t. Default 5, and 100 in [`crate::exact::Phate`].
+    /// The number of diffusion steps, t. Default 5, and 100 in [`crate::all_pairs::Phate`].
     pub t: u32,
 }
 

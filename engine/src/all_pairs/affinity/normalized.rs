@@ -2,9 +2,9 @@
 
 use super::{Affinity, Toll, check_not_below, check_positive, itself};
 use crate::Result;
-use crate::exact::costs::{Cost, Costs};
-use crate::exact::real::{self, Real, wide};
-use crate::exact::weights::{ClosedForm, Dual, Tiled, Weights};
+use crate::all_pairs::costs::{Cost, Costs};
+use crate::all_pairs::real::{self, Real, wide};
+use crate::all_pairs::weights::{ClosedForm, Dual, Tiled, Weights};
 use crate::observe::Progress;
 
 /// The normalisation of an affinity: TorchDR's `normalization_dim`.

@@ -1,7 +1,7 @@
 //! Tests of affinities from TorchDR's conformance table: marginals, entropy, symmetry.
 
 use super::{dense, iris, moons, noise};
-use crate::exact::{
+use crate::all_pairs::{
     Affinity, BaseKernel, Cost, Costs, DoublyStochasticQuadratic, DualSolver, Entropic, Magic, Normalization,
     NormalizedGaussian, NormalizedStudent, PhateAffinity, SelfTuning, Sinkhorn, SymmetricEntropic, UmapAffinity,
     Weights,

@@ -1,8 +1,8 @@
 //! An affinity that the user provides.
 
 use super::{Affinity, Toll, wrong};
-use crate::exact::costs::Costs;
-use crate::exact::weights::{Dense, Sparse, Weights};
+use crate::all_pairs::costs::Costs;
+use crate::all_pairs::weights::{Dense, Sparse, Weights};
 use crate::observe::Progress;
 use crate::{Error, Result};
 

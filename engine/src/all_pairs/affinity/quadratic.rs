@@ -3,10 +3,10 @@
 
 use super::{Affinity, Toll, check_positive, itself};
 use crate::Result;
-use crate::exact::costs::Costs;
-use crate::exact::optimizer::{Adam, Moments};
-use crate::exact::real::{self, wide};
-use crate::exact::weights::{ClosedForm, Dual, Tiled, Weights};
+use crate::all_pairs::costs::Costs;
+use crate::all_pairs::optimizer::{Adam, Moments};
+use crate::all_pairs::real::{self, wide};
+use crate::all_pairs::weights::{ClosedForm, Dual, Tiled, Weights};
 use crate::observe::Progress;
 
 /// P_ij = max(0, f_i + f_j − C_ij) / (ε n), with f such that every row sums to 1/n. f is found by

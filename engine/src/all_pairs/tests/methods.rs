@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{given, iris, moons, noise, silhouette};
-use crate::exact::{
+use crate::all_pairs::{
     Cosne, CrossEntropy, Dense, Descent, Entropic, Fit, MapAffinity, MapKernel, MatchLoss, Matcher, Method,
     Normalization, NormalizedGaussian, NormalizedStudent, Optimizer, Phate, PhateAffinity, Precomputed, Problem, Run,
     Schedule, Sinkhorn, Sne, Sparse, Start, State, SymmetricEntropic, Tsne, TsneKhorn, fit, needs,

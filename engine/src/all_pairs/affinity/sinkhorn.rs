@@ -2,9 +2,9 @@
 //! Feydy et al. (2019, equation 25).
 
 use super::{Affinity, Toll, check_not_below, check_positive, itself};
-use crate::exact::costs::{Cost, Costs, Itself};
-use crate::exact::real::{self, Real, wide};
-use crate::exact::weights::{ClosedForm, Dual, Tiled, Weights};
+use crate::all_pairs::costs::{Cost, Costs, Itself};
+use crate::all_pairs::real::{self, Real, wide};
+use crate::all_pairs::weights::{ClosedForm, Dual, Tiled, Weights};
 use crate::observe::Progress;
 use crate::{Error, Result};
 

@@ -4,9 +4,9 @@
 use super::entropic::nearest;
 use super::normalized::Normalization;
 use super::{Affinity, Toll, check_not_below, itself, wrong};
-use crate::exact::costs::{Cost, Costs, Itself};
-use crate::exact::real::{self, Real, wide};
-use crate::exact::weights::{ClosedForm, Dual, Tiled, Weights};
+use crate::all_pairs::costs::{Cost, Costs, Itself};
+use crate::all_pairs::real::{self, Real, wide};
+use crate::all_pairs::weights::{ClosedForm, Dual, Tiled, Weights};
 use crate::neighbors::Ties;
 use crate::observe::Progress;
 use crate::{Error, Result};
