@@ -16,9 +16,10 @@ use crate::distances::{LANES, Packed, Queries, for_each_tile};
 use crate::layout::{self, Coding, Edges, Start, field};
 use crate::observe::{Progress, Stage};
 use crate::plan::Plan;
+use crate::positions::map_bytes;
 use crate::random::unit;
 use crate::settings::Settings;
-use crate::{Error, Init, Result, affinity, all_pairs, init};
+use crate::{Error, Init, Result, affinity, all_pairs};
 
 /// The speed of files.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -271,7 +272,7 @@ impl Clock<'_> {
         if let Some(exact) = &plan.exact {
             return self.all_pairs(exact.hold_bytes);
         }
-        let positions = crate::positions::map_bytes(plan) as f64;
+        let positions = map_bytes(plan) as f64;
         let mut epoch = self.pairs(self.rows(), 1.0 + MISS * (1.0 - CACHE / positions).max(0.0));
         if plan.settings.method.objective().field() {
             epoch += field::operations(plan.shape.rows) / (TRANSFORMS * self.threads());

@@ -49,7 +49,7 @@ pub trait GraphSink: Send {
 pub trait FirstPositions: Sync {
     /// Fills `positions`, rows × components in the source's order; rows without a position are NaN.
     /// Implementations call `pulse` regularly, which fails when the run is stopped, and hold at most
-    /// [`init::NAME_BYTES`] bytes for each row in addition to `positions`.
+    /// [`crate::init::NAME_BYTES`] bytes for each row in addition to `positions`.
     fn read(&self, positions: &mut [f32], pulse: &mut dyn FnMut() -> Result<()>) -> Result<Placed>;
 }
 

@@ -6,7 +6,7 @@ use crate::index::{Lists, table_bytes};
 use crate::inputs::Sink;
 use crate::observe::Progress;
 use crate::plan::Plan;
-use crate::positions::{POSITIONS, Positions};
+use crate::positions::{POSITIONS, Positions, map_bytes};
 use crate::work::Work;
 
 /// Number of rows written at a time.
@@ -50,7 +50,7 @@ pub(crate) fn write(
 /// Returns the memory that the stage takes.
 pub(crate) fn needs(plan: &Plan) -> Needs {
     // Without lists, the positions are in the source's order already.
-    let ordered = if plan.index.lists > 0 { crate::positions::map_bytes(plan) } else { 0 };
+    let ordered = if plan.index.lists > 0 { map_bytes(plan) } else { 0 };
     Needs::default().phase(
         "write",
         [

@@ -20,6 +20,7 @@ use crate::plan::{
     AffinityPlan, BATCH_BYTES, BLOCK_ROWS, BatchSize, ExactPlan, ExchangePlan, IndexPlan, Input, LEAST_BATCH,
     LayoutPlan, MARGIN, NeighborsPlan, Plan, StagePlan, check_workers, threads,
 };
+use crate::positions::map_bytes;
 use crate::remark::Remark;
 use crate::settings::Settings;
 use crate::{
@@ -516,7 +517,7 @@ impl Plan {
         let (training, (shards, index)) = (scan::disk(self), index::disk(self));
         let graph = neighbors::graph_bytes(rows, self.k());
         let (buckets, edges) = affinity::disk(self);
-        let map = crate::positions::map_bytes(self);
+        let map = map_bytes(self);
         let spilled = layout::edge_bytes(self).saturating_sub(self.layout.cache_bytes);
         let lists = if self.shape.dim > 0 { rows * (self.shape.dim as u64 * 4 + 8) } else { 0 };
         // Bytes in the run directory so far.
@@ -590,7 +591,7 @@ impl Plan {
     /// [`Plan::describe`] for an exact method.
     fn describe_exact(&self) -> Vec<StagePlan> {
         let source = self.shape.rows * self.source_row_bytes as u64;
-        let map = crate::positions::map_bytes(self);
+        let map = map_bytes(self);
         let stage = |(stage, needs): (Stage, Needs)| {
             let (read, written, disk) = match stage {
                 Stage::Layout => (source, map, map + 2 * all_pairs::stage::disk(self)),

@@ -10,6 +10,8 @@ use crate::plan::Plan;
 
 /// Name of the first positions' file in the run directory: rows × components f32, in list order.
 pub const INIT: &str = "init.f32";
+/// Name of the map's file in the run directory: rows × components f32, in list order.
+pub const POSITIONS: &str = "positions.f32";
 
 /// Writes positions as little-endian f32.
 pub fn write_positions(path: &Path, positions: &[f32]) -> Result<lowland_io::FileStamp> {
@@ -45,6 +47,3 @@ impl Positions {
 pub fn map_bytes(plan: &Plan) -> u64 {
     plan.shape.rows * plan.settings.n_components as u64 * 4
 }
-
-/// Name of the map's file in the run directory: rows × components f32, in list order.
-pub const POSITIONS: &str = "positions.f32";

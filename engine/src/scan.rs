@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use crate::random::stratified;
 use crate::spread::Spread;
 use crate::work::{Made, Work};
-use crate::{Error, Metric, Result, coarse};
+use crate::{Error, Result, coarse};
 
 /// Name of the training sample's file: rows × dim f32, little-endian, in the source's order.
 pub const SAMPLE: &str = "training.f32";

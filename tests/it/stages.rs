@@ -20,7 +20,7 @@ use lowland_engine::evaluate::mean_and_interval;
 use lowland_engine::neighbors::{self, Graph, MISSING};
 use lowland_engine::{
     Config, Error, Event, GraphSink, GraphSource, Init, Inputs, Loader, Metric, Observer, Plan, Progress, Report, Sink,
-    Stage, Work, embed, index, init, knn,
+    Stage, Work, embed, index, knn,
 };
 use lowland_io::{Dtype, EdgeBlock, Fingerprint, Place, RunDir, Shape, Source};
 use proptest::prelude::*;

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use lowland_datasets::{Kind, Mixture};
 use lowland_engine::affinity::{self, Affinities, Calibration, EdgeStore};
 use lowland_engine::neighbors::{self, Graph};
-use lowland_engine::{Config, Error, Event, Observer, Plan, Stage, index, init, layout};
+use lowland_engine::{Config, Error, Event, Observer, Plan, Stage, index, layout};
 use lowland_io::EdgeBlock;
 
 use crate::stages::{

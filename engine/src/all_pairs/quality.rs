@@ -10,15 +10,14 @@ use lowland_io::Source;
 
 use super::costs::{Cost, Costs};
 use super::stage::{problem, read, row_bytes};
+use crate::Result;
 use crate::budget::Needs;
 use crate::evaluate::{self, Ladder, mean_and_interval};
 use crate::neighbors::{self, Ties};
 use crate::plan::Plan;
-use crate::positions::{POSITIONS, Positions};
-use crate::quality::warn_of_chance;
-use crate::quality::{Quality, TRIPLETS};
+use crate::positions::{POSITIONS, Positions, map_bytes};
+use crate::quality::{Quality, TRIPLETS, warn_of_chance};
 use crate::work::Work;
-use crate::{Result, init};
 
 /// Computes the scores of the run's positions, in the source's row order.
 pub(crate) fn score(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<Quality> {
@@ -97,7 +96,7 @@ pub(crate) fn needs(plan: &Plan) -> Needs {
             ("batches", plan.loader_bytes()),
             ("costs", costs),
             ("rows in order", plan.threads as u64 * n as u64 * 4),
-            ("positions", crate::positions::map_bytes(plan)),
+            ("positions", map_bytes(plan)),
             ("the sample and its rankings", sample * (k * 32 + 200) + 8 * sample * sample),
         ],
     )

@@ -18,7 +18,7 @@ use crate::batch::Loader;
 use crate::budget::{Needs, Part, Phase};
 use crate::inputs::FirstPositions;
 use crate::plan::Plan;
-use crate::positions::POSITIONS;
+use crate::positions::{POSITIONS, map_bytes, write_positions};
 use crate::work::{Made, Work};
 use crate::{Error, Init, Result, init};
 
@@ -111,7 +111,7 @@ pub(crate) fn build(
         }
     }
     let fit = result?;
-    let stamp = crate::positions::write_positions(&work.path(POSITIONS), &fit.positions)?;
+    let stamp = write_positions(&work.path(POSITIONS), &fit.positions)?;
     work.progress.traffic.wrote(stamp.bytes);
     let fitted =
         Fitted { iterations: fit.iterations, converged: fit.converged, loss: fit.loss, distinct: fit.distinct };
@@ -151,7 +151,7 @@ pub(super) fn row_bytes(plan: &Plan) -> u64 {
 pub(crate) fn needs(plan: &Plan) -> Needs {
     let (Some(exact), Ok(problem)) = (&plan.exact, problem(plan)) else { return Needs::default() };
     let rows = ("rows", row_bytes(plan));
-    let map = crate::positions::map_bytes(plan);
+    let map = map_bytes(plan);
     let state = numbers(plan, &problem) * 8;
     let first = if matches!(plan.settings.init, Init::File(_)) { 2 * map } else { 0 };
     let mut needs = Needs::default().phase(

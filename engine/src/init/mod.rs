@@ -8,10 +8,6 @@ mod centroid;
 mod diffusion;
 mod earlier;
 
-use std::io::Write;
-use std::path::Path;
-
-use lowland_io::{Error as IoError, Mapped, PendingFile};
 use rayon::prelude::*;
 
 use crate::budget::Needs;

@@ -32,10 +32,10 @@ use crate::error::size;
 use crate::method::Method;
 use crate::observe::Progress;
 use crate::plan::Plan;
-use crate::positions::POSITIONS;
+use crate::positions::{INIT, POSITIONS, Positions, write_positions};
 use crate::settings::Settings;
 use crate::work::{Made, Work};
-use crate::{Error, Result, affinity, init, pages};
+use crate::{Error, Result, affinity, pages};
 pub use checkpoint::{Checkpoints, State};
 #[cfg(feature = "cuda")]
 use cuda::run as run_on_gpu;
@@ -198,18 +198,14 @@ pub fn build(plan: &Plan, affinities: &Affinities, gpu: Option<&Gpu>, work: &Wor
     let positions = match checkpoints.found()? {
         Some(state) => run_on(gpu, &options, &edges, Start::State(state), &mut checkpoints, work.progress)?,
         None => {
-            let first = crate::positions::Positions::open(
-                &work.path(crate::positions::INIT),
-                plan.shape.rows,
-                settings.n_components,
-            )?;
+            let first = Positions::open(&work.path(INIT), plan.shape.rows, settings.n_components)?;
             let start = Start::Positions(first.values()?);
             run_on(gpu, &options, &edges, start, &mut checkpoints, work.progress)?
         }
     };
     drop(edges);
     check_finite(&positions)?;
-    let stamp = crate::positions::write_positions(&work.path(POSITIONS), &positions)?;
+    let stamp = write_positions(&work.path(POSITIONS), &positions)?;
     work.progress.traffic.wrote(stamp.bytes);
     drop((held, welcome));
     Ok(vec![(POSITIONS.to_string(), stamp)])

@@ -17,7 +17,7 @@ use crate::index::{Lists, table_bytes};
 use crate::neighbors::{PANEL, Sample, Segments, each_portion, sweep_bytes};
 use crate::observe::Progress;
 use crate::plan::Plan;
-use crate::positions::POSITIONS;
+use crate::positions::{POSITIONS, Positions, map_bytes};
 use crate::work::Work;
 
 pub(crate) use chance::warn_of_chance;
@@ -50,7 +50,7 @@ pub fn score(plan: &Plan, lists: Option<&Lists>, truth: &Sample, work: &Work<'_>
     let (width, progress) = (plan.settings.n_components, work.progress);
     let _held = work.hold(&needs(plan), "score")?;
     // Every sample row is compared with all positions, which are therefore kept in memory.
-    let positions = crate::positions::Positions::open(&work.path(POSITIONS), plan.shape.rows, width)?;
+    let positions = Positions::open(&work.path(POSITIONS), plan.shape.rows, width)?;
     let map = Points::from_rows(positions.values()?, width);
     let n = map.rows();
     // The formula of trustworthiness holds for k < n / 2.
@@ -151,7 +151,7 @@ pub fn needs(plan: &Plan) -> Needs {
     Needs::default().phase(
         "score",
         [
-            ("positions", crate::positions::map_bytes(plan)),
+            ("positions", map_bytes(plan)),
             ("the sample and its rankings", sample + sweep),
             ("lists' centroids", table_bytes(plan)),
         ],

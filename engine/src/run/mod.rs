@@ -21,7 +21,7 @@ use crate::inputs::{GraphSink, Inputs, Sink};
 use crate::meter::Meter;
 use crate::neighbors::{self, Found, Graph, SAMPLE, Sample};
 use crate::observe::{Event, Heard, Observer, Progress, Stage, StageReport};
-use crate::plan::{Input, Plan};
+use crate::plan::Plan;
 use crate::remark::{Level, Remark};
 use crate::report::Report;
 use crate::work::{Made, Work, pool};
