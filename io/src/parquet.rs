@@ -24,6 +24,7 @@ use parquet::schema::types::TypePtr;
 use crate::arrow_message;
 use crate::damage::caught;
 use crate::number::Number;
+use crate::parquet_footer;
 use crate::parquet_types;
 use crate::positioned::{Handle, Pages, Positioned};
 use crate::recast::{recast_batch, together};
@@ -97,7 +98,7 @@ impl ParquetFile {
         // A file that was opened but not read yet holds nothing. Each cursor has a handle of its
         // own.
         file.release();
-        let footer = footer(path, file.bytes(), |at, to| handle.read_exact_at(at, to))?;
+        let footer = checked_footer(path, file.bytes(), |at, to| handle.read_exact_at(at, to))?;
         // Statistics and page indexes are not used, and can be most of a footer.
         let options = ParquetMetaDataOptions::new()
             .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll)
@@ -547,6 +548,21 @@ pub(crate) fn footer(
         Some(start) if magic == MAGIC => Ok(start..end),
         _ => Err(Error::format(path, cut)),
     }
+}
+
+/// Returns the byte range of the footer, as [`footer`] does, after a check of the footer's counts.
+pub(crate) fn checked_footer(
+    path: &Path,
+    length: u64,
+    read: impl Fn(u64, &mut [u8]) -> std::io::Result<()>,
+) -> Result<std::ops::Range<u64>> {
+    let range = footer(path, length, &read)?;
+    let mut bytes = vec![0; (range.end - range.start) as usize];
+    read(range.start, &mut bytes).map_err(|e| Error::io(path, "read", e))?;
+    if !parquet_footer::is_possible(&bytes) {
+        return Err(Error::format(path, "its footer is damaged; write it again"));
+    }
+    Ok(range)
 }
 
 /// Checks what the parquet crate takes for granted: lengths and offsets, and the Arrow schema in
