@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use lowland::{Config, Event, Job, Observer, Stage};
+use lowland::{Config, Event, Job, MapFile, Observer, RunOptions, Stage};
 
 const EPOCHS: usize = 60;
 /// The epoch of the checkpoint.
@@ -43,11 +43,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("complete", Stop(|_| false)),
     ];
     for (run, stop) in stops {
-        let mut job = Job::new("m.npy");
+        let mut job = Job::new();
         job.source = Some(lowland::open(&["v.npy"], None)?);
-        job.run_dir = Some(run.into());
+        job.run = RunOptions::kept(run);
         job.config = Config { n_neighbors: Some(5), n_epochs: Some(EPOCHS), ..Config::default() };
-        match job.embed(&job.plan()?, &stop) {
+        match job.embed(&job.plan()?, &MapFile::new("m.npy"), &stop) {
             Err(error) if !error.is_cancelled() => return Err(error.into()),
             _ => std::fs::remove_file(Path::new(run).join("LOCK"))?,
         }

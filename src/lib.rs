@@ -3,23 +3,24 @@
 //! The same job as `lowland embed`, from Rust: options, plan, run, report.
 //!
 //! ```
-//! use lowland::{Config, Job};
+//! use lowland::{Config, Job, MapFile};
 //! # use lowland_datasets::{Generator, Kind, Options, write};
 //! # let dir = tempfile::tempdir()?;
 //! # let (vectors, map) = (dir.path().join("vectors.npy"), dir.path().join("map.parquet"));
 //! # write(&Generator::new("mixture".parse::<Kind>()?, 500, 8, 7)?, &vectors, &Options::default())?;
 //! # let (vectors, map) = (vectors.to_str().unwrap(), map.to_str().unwrap());
 //!
-//! let mut job = Job::new(map); // "map.parquet"
+//! let mut job = Job::new();
 //! job.source = Some(lowland::open(&[vectors], None)?); // "vectors.npy"
 //! job.config = Config { n_neighbors: Some(10), memory: 600 << 20, ..Config::default() };
 //! let plan = job.plan()?;
 //! println!("{plan}"); // what will run, and what memory each stage will hold
-//! let report = job.embed(&plan, &())?; // (): an observer that ignores all events
+//! let map = MapFile::new(map); // "map.parquet"
+//! let report = job.embed(&plan, &map, &())?; // (): an observer that ignores all events
 //! println!("{report}");
 //! assert_eq!(report.plan.shape().rows, 500);
 //! assert!(report.quality.is_some_and(|q| q.preservation.mean > 0.3));
-//! # assert!(std::path::Path::new(map).exists());
+//! # assert!(map.path.exists());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -44,24 +45,29 @@
 //! Arithmetic and the order of work are in the crate `lowland-engine`, file formats in
 //! `lowland-io`.
 
+pub mod budget;
+mod embed;
 mod error;
 mod evaluate;
 mod first;
 mod invalid;
 mod job;
+pub mod machine;
 pub mod pca;
 pub mod picture;
 pub mod plot;
 mod space;
 
+pub use embed::{Embed, Embedding, Rows, embed};
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, open_map};
 pub use invalid::Invalid;
-pub use job::{Graph, Job, Room, check_output, open};
+pub use job::{Graph, Job, MapFile, MapTable, Room, RunOptions, check_output, open};
 /// Scores of data and maps in memory, and the options and results of an [`Evaluation`].
 pub use lowland_engine::evaluate as scores;
 pub use lowland_engine::{
-    Config, Device, Event, GraphSource, Init, Input, Level, MatchLoss, Method, Metric, NamedAffinity, NamedMap,
-    Observer, Opt, Optimizer, Plan, Remark, Report, Settings, Spread, Stage, StagePlan, StageReport, size,
+    Config, Device, Event, GraphSink, GraphSource, Init, Input, Level, MatchLoss, Method, Metric, NamedAffinity,
+    NamedMap, Observer, Opt, Optimizer, Plan, Remark, Report, Settings, Sink, Spread, Stage, StagePlan, StageReport,
+    size,
 };
-pub use lowland_io::{Coordinates, Dtype, Shape, Source};
+pub use lowland_io::{Coordinates, Dtype, MemorySource, Shape, Source, spool_batches};

@@ -14,29 +14,30 @@ const NONE: u64 = 1 << 60;
 
 /// A memory limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Limit {
-    pub(crate) bytes: u64,
+pub struct Limit {
+    /// The number of bytes.
+    pub bytes: u64,
     /// Where the limit comes from, as a part of a sentence.
-    pub(crate) source: String,
+    pub source: String,
 }
 
 impl Limit {
     /// Returns a budget in whole MiB that stays safely below the limit.
-    pub(crate) fn safe_mib(&self) -> u64 {
+    pub fn safe_mib(&self) -> u64 {
         (self.bytes / 100 * SAFE_PERCENT) >> 20
     }
 }
 
 /// The machine as seen by this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Machine {
+pub struct Machine {
     /// The smallest memory limit; `None` if the operating system reports none.
-    pub(crate) limit: Option<Limit>,
+    pub limit: Option<Limit>,
 }
 
 impl Machine {
     /// Reads the limits.
-    pub(crate) fn look() -> Self {
+    pub fn look() -> Self {
         Self::look_below(Path::new("/"))
     }
 
@@ -48,7 +49,7 @@ impl Machine {
     }
 
     /// Returns a fraction of the limit, rounded down to whole MiB; `None` if no limit is known.
-    pub(crate) fn share(&self, share: f64) -> Option<u64> {
+    pub fn share(&self, share: f64) -> Option<u64> {
         let limit = self.limit.as_ref()?;
         Some((limit.bytes as f64 * share) as u64 >> 20 << 20)
     }

@@ -2,7 +2,6 @@
 
 mod cli;
 mod disk;
-mod machine;
 mod memory;
 mod progress;
 mod signal;

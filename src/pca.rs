@@ -23,7 +23,7 @@ pub use lowland_engine::pca::{
 };
 
 use crate::invalid::{Invalid, Reading};
-use crate::job::{Beside, Map, is_input};
+use crate::job::{Beside, Map, MapTable, Target, is_input};
 use crate::{Error, Result, check_output};
 
 /// A job: fill in the fields, then call [`plan`](PcaJob::plan), then [`run`](PcaJob::run).
@@ -135,9 +135,9 @@ impl PcaJob {
         self.check_outputs()?;
         let size = (plan.shape.rows, plan.config.n_components);
         let reading = self.reading(observer)?;
-        let beside =
-            Beside { reading: Some(&reading), id: self.id.as_ref(), keep: &self.keep, coordinates: &self.coordinates };
-        let mut scores = Map::begin(&self.output, beside, size, self.force, observer)?;
+        let table = MapTable { keep: self.keep.clone(), coordinates: self.coordinates.clone() };
+        let beside = Beside { reading: Some(&reading), id: self.id.as_ref(), table: &table };
+        let mut scores = Map::begin(Target::File(&self.output, self.force), beside, size, observer)?;
         let (mut pca, mut report) =
             lowland_engine::pca::run(plan, reading.source(), &mut scores, observer).map_err(|e| changed(e.into()))?;
         for mean in [&mut pca.mean, &mut report.mean] {

@@ -19,6 +19,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ use crate::damage;
 use crate::durable::{FileStamp, PendingFile};
 use crate::edges::arrow_error;
 use crate::kept::{Format, Kept};
+use crate::parquet::checked_footer;
 use crate::parquet_types;
 use crate::recast::recast;
 use crate::unify::plain;
@@ -75,14 +77,24 @@ pub fn coordinate_names(dim: usize) -> Vec<String> {
     }
 }
 
+/// Takes the batches of a map that is not written to a file.
+type Batches = Box<dyn FnMut(RecordBatch) -> Result<()> + Send>;
+
 enum Sink {
     /// Nothing is written yet, because the dictionaries are not decided.
-    Begun(Box<Kept>, Format, PendingFile),
+    Begun(Box<Kept>, Format, To),
     Parquet(Box<ArrowWriter<PendingFile>>),
     Arrow(Box<FileWriter<PendingFile>>),
     Npy(PendingFile),
+    Batches(Batches),
     /// A call failed.
     Nothing,
+}
+
+/// The destination of a map with columns.
+enum To {
+    File(PendingFile),
+    Batches(Batches),
 }
 
 /// Writes a map. The file gets its name in [`finish`](MapWriter::finish).
@@ -132,7 +144,7 @@ impl MapWriter {
             "parquet" | "arrow" => {
                 let format = if ending == "parquet" { Format::Parquet } else { Format::Arrow };
                 let kept = Kept::new(format, &schema).map_err(|what| Error::format(&path, what))?;
-                Sink::Begun(Box::new(kept), format, PendingFile::create(&path)?)
+                Sink::Begun(Box::new(kept), format, To::File(PendingFile::create(&path)?))
             }
             _ if columns.extra.as_ref().is_some_and(|s| !s.fields().is_empty()) => {
                 return Err(Error::format(
@@ -147,6 +159,25 @@ impl MapWriter {
                 Sink::Npy(file)
             }
         };
+        let portion = if fixed { ROWS } else { ROWS_OF_TEXT };
+        Ok(MapWriter { path, columns, sink, decided: None, next: 0, waiting: Vec::new(), portion })
+    }
+
+    /// Begins a map whose rows are handed to `each` in batches, with the columns and types of an
+    /// `.arrow` map. `name` is what errors call the map.
+    ///
+    /// # Errors
+    /// As of [`create`](Self::create), for the columns.
+    pub fn to_batches(
+        name: &str,
+        columns: MapColumns,
+        each: impl FnMut(RecordBatch) -> Result<()> + Send + 'static,
+    ) -> Result<Self> {
+        let path = PathBuf::from(name);
+        let schema = schema(&path, &columns)?;
+        let fixed = schema.fields().iter().all(|f| plain(f.data_type()).primitive_width().is_some());
+        let kept = Kept::new(Format::Arrow, &schema).map_err(|what| Error::format(&path, what))?;
+        let sink = Sink::Begun(Box::new(kept), Format::Arrow, To::Batches(Box::new(each)));
         let portion = if fixed { ROWS } else { ROWS_OF_TEXT };
         Ok(MapWriter { path, columns, sink, decided: None, next: 0, waiting: Vec::new(), portion })
     }
@@ -178,13 +209,14 @@ impl MapWriter {
         if !matches!(self.sink, Sink::Begun(..)) {
             return Ok(());
         }
-        let Sink::Begun(mut kept, format, file) = std::mem::replace(&mut self.sink, Sink::Nothing) else {
+        let Sink::Begun(mut kept, format, to) = std::mem::replace(&mut self.sink, Sink::Nothing) else {
             return Ok(());
         };
         let path = &self.path;
         let (held, written) = kept.settle().map_err(|e| arrow_error(path, "write", e))?;
-        self.sink = match format {
-            Format::Parquet => {
+        self.sink = match (to, format) {
+            (To::Batches(each), _) => Sink::Batches(each),
+            (To::File(file), Format::Parquet) => {
                 let properties = WriterProperties::builder()
                     .set_created_by("lowland".into())
                     .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -198,7 +230,7 @@ impl MapWriter {
                     .and_then(|options| ArrowWriter::try_new_with_options(file, written.clone(), options));
                 Sink::Parquet(Box::new(writer.map_err(|e| parquet_error(path, "write", e))?))
             }
-            Format::Arrow => {
+            (To::File(file), Format::Arrow) => {
                 let writer = FileWriter::try_new(file, &written);
                 Sink::Arrow(Box::new(writer.map_err(|e| arrow_error(path, "write", e))?))
             }
@@ -304,15 +336,16 @@ impl MapWriter {
                 Ok(())
             }
             Sink::Arrow(writer) => writer.write(&portion).map_err(error),
+            Sink::Batches(each) => each(portion),
             Sink::Npy(_) | Sink::Begun(..) | Sink::Nothing => Ok(()),
         }
     }
 
-    /// Makes the map durable and gives it its name.
+    /// Makes the map durable and gives it its name. Returns the file's stamp; `None` of batches.
     ///
     /// # Errors
     /// [`Error::Format`] if fewer rows were written than announced.
-    pub fn finish(mut self) -> Result<FileStamp> {
+    pub fn finish(mut self) -> Result<Option<FileStamp>> {
         if self.next != self.columns.rows {
             let what = format!("{} rows written where {} were announced", self.next, self.columns.rows);
             return Err(Error::format(&self.path, what));
@@ -323,12 +356,14 @@ impl MapWriter {
             self.write_portion(left)?;
         }
         let path = &self.path;
-        match self.sink {
-            Sink::Parquet(writer) => writer.into_inner().map_err(|e| parquet_error(path, "write", e))?.finish(),
-            Sink::Arrow(writer) => writer.into_inner().map_err(|e| arrow_error(path, "write", e))?.finish(),
-            Sink::Npy(file) => file.finish(),
-            Sink::Begun(..) | Sink::Nothing => Err(Error::format(path, "an earlier write to it failed")),
-        }
+        let file = match self.sink {
+            Sink::Parquet(writer) => writer.into_inner().map_err(|e| parquet_error(path, "write", e))?,
+            Sink::Arrow(writer) => writer.into_inner().map_err(|e| arrow_error(path, "write", e))?,
+            Sink::Npy(file) => file,
+            Sink::Batches(_) => return Ok(None),
+            Sink::Begun(..) | Sink::Nothing => return Err(Error::format(path, "an earlier write to it failed")),
+        };
+        file.finish().map(Some)
     }
 }
 
@@ -386,6 +421,8 @@ pub(crate) fn parquet_error(path: &Path, doing: &'static str, error: ParquetErro
 
 /// Opens a Parquet file and reads its footer.
 pub(crate) fn parquet(path: &Path, file: File) -> Result<ParquetRecordBatchReaderBuilder<File>> {
+    let length = file.metadata().map_err(|e| Error::io(path, "read", e))?.len();
+    checked_footer(path, length, |at, to| file.read_exact_at(to, at))?;
     let open = || {
         let parsed = ParquetMetaDataReader::new().parse_and_finish(&file)?;
         // Dictionary columns are read as their values, whatever type their keys have.
@@ -435,7 +472,7 @@ mod tests {
             writer.write_rows(first as u64, &coords(first, n, dim), extra.as_ref()).unwrap();
             first += n;
         }
-        writer.finish().unwrap()
+        writer.finish().unwrap().unwrap()
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use lowland::picture::Style;
 use lowland::plot::{self, ColorBy};
 use lowland::{
-    Config, Coordinates, Error, Graph, GraphSource, Init, Job, MatchLoss, Method, NamedAffinity, NamedMap, Opt,
-    Optimizer, Report, Stage, check_output,
+    Config, Coordinates, Error, Graph, GraphSource, Init, Job, MapFile, MapTable, MatchLoss, Method, NamedAffinity,
+    NamedMap, Opt, Optimizer, Report, Stage, check_output,
 };
 use lowland_engine::invalid::LeftOut;
 use lowland_io::coordinate_names;
@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use super::options::{self, InputArgs, InvalidArgs, NeighborArgs, ProgressArgs, ResourceArgs};
 use super::{Failure, names, print, stream};
-use crate::machine::Machine;
 use crate::progress::Console;
+use lowland::machine::Machine;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -210,8 +210,9 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     check_files(args)?;
     let machine = Machine::look();
     let mut job = wanted.job(&args.output, &machine)?;
+    let mut file = MapFile { path: args.output.clone(), force: wanted.resources.force, ..MapFile::default() };
     // Dropped last, because the copy of a stream must exist while it is read.
-    let spool = wanted.open(&mut job, console)?;
+    let spool = wanted.open(&mut job, &mut file.table, console)?;
     look(&job, console)?;
     let color = color_by(wanted, &job)?;
     if let Some(color) = &color {
@@ -223,13 +224,13 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         job.plan()
     })?;
     console.plan(&plan);
-    let report = job.embed(&plan, console).map_err(|error| kept(error, &job, console))?;
+    let report = job.embed(&plan, &file, console).map_err(|error| kept(error, &job, console))?;
 
     let mut files = vec![("map", args.output.as_path())];
     if let Some(path) = &wanted.plot {
-        let names = match job.coordinates.is_empty() {
+        let names = match file.table.coordinates.is_empty() {
             true => coordinate_names(plan.settings().n_components),
-            false => job.coordinates.clone(),
+            false => file.table.coordinates.clone(),
         };
         let coordinates = Coordinates::Named(names);
         let draw =
@@ -254,7 +255,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     if wanted.strict && !report.warnings.is_empty() {
         let warnings = report.warnings.iter().map(|warning| warning.kind.to_string()).collect();
         let output = args.output.clone();
-        let kept = format!("finished stages are kept in {}", job.run_path().display());
+        let kept = format!("finished stages are kept in {}", run_path(&job).display());
         drop((job, spool));
         return Err(Failure::leaving(Error::Warned { output, warnings }, kept));
     }
@@ -265,11 +266,11 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
 impl Wanted {
     /// Creates the job from the options that do not depend on the inputs.
     pub(super) fn job(&self, output: &Path, machine: &Machine) -> Result<Job, Failure> {
-        let mut job = Job::new(output);
+        let mut job = Job::new();
         self.check_known()?;
         job.config = self.config();
-        self.resources.apply(&mut job, machine)?;
-        job.strict = self.strict;
+        self.resources.apply(&mut job, output, machine)?;
+        job.run.strict = self.strict;
         job.invalid = self.invalid.invalid;
         Ok(job)
     }
@@ -309,7 +310,12 @@ impl Wanted {
     }
 
     /// Opens the inputs. The copies of streams lie in the returned directory.
-    pub(super) fn open(&self, job: &mut Job, console: &Console) -> Result<Option<stream::Spool>, Failure> {
+    pub(super) fn open(
+        &self,
+        job: &mut Job,
+        table: &mut MapTable,
+        console: &Console,
+    ) -> Result<Option<stream::Spool>, Failure> {
         if let Some(path) = &self.knn {
             let mut graph = Graph::open(path)?;
             if let Some(asked) = self.neighbors.n_neighbors {
@@ -336,19 +342,24 @@ impl Wanted {
         }
         let mut spool = None;
         if !self.sources.is_empty() {
-            let opened = options::open(&self.sources, self.input.column.as_deref(), &job.run_path(), console)?;
-            job.once = opened.spool.is_some();
+            let opened = options::open(&self.sources, self.input.column.as_deref(), run_path(job), console)?;
+            job.run.once = opened.spool.is_some();
             (job.source, spool) = (Some(opened.source), opened.spool);
         }
         let there = job.source.as_ref().map(|source| source.columns()).unwrap_or_default();
         job.id = self.id.as_ref().map(|id| names::column("--id", id, &there)).transpose()?;
-        job.keep = names::columns("--keep", &self.keep, &there)?;
-        job.coordinates = match &self.coordinates {
+        table.keep = names::columns("--keep", &self.keep, &there)?;
+        table.coordinates = match &self.coordinates {
             Some(given) => names::split(given, &[]).map_err(|why| Failure::usage(format!("--coordinates: {why}")))?,
             None => Vec::new(),
         };
         Ok(spool)
     }
+}
+
+/// Returns the job's run directory, which the command line always names.
+pub(super) fn run_path(job: &Job) -> &Path {
+    job.run.dir.as_deref().unwrap_or(Path::new(""))
 }
 
 /// Refuses invalid output names before anything is read.
@@ -405,7 +416,7 @@ fn color_by(wanted: &Wanted, job: &Job) -> Result<Option<ColorBy>, Failure> {
 
 /// Adds to a run's error which finished stages are kept.
 pub(super) fn kept(error: Error, job: &Job, console: &Console) -> Failure {
-    let dir = job.run_path();
+    let dir = run_path(job);
     // Other stages leave no files.
     let mut finished = console.finished();
     finished.retain(|name| Stage::ALL.iter().any(|stage| stage.name() == *name && stage.leaves_files()));
@@ -413,7 +424,7 @@ pub(super) fn kept(error: Error, job: &Job, console: &Console) -> Failure {
         // The kept stages belong to the unchanged source; the error itself says what to do.
         return error.into();
     }
-    if job.once {
+    if job.run.once {
         return match error.is_cancelled() {
             true => Failure::leaving(error, "nothing is kept, because a stream cannot be read again".into()),
             false => error.into(),
@@ -425,7 +436,7 @@ pub(super) fn kept(error: Error, job: &Job, console: &Console) -> Failure {
     }
     match (finished.is_empty(), error.is_cancelled()) {
         (false, _) => {
-            let same = if job.restart { "the same command without --restart" } else { "the same command" };
+            let same = if job.run.restart { "the same command without --restart" } else { "the same command" };
             let what = format!("{} kept in {}: {same} goes on from there", list(&finished), dir.display());
             Failure::leaving(error, what)
         }
@@ -454,7 +465,7 @@ pub(super) fn as_json(report: &Report, job: &Job, args: &Args, files: &[(&str, &
         fields.insert("column".into(), json!(job.source.as_ref().and_then(|s| s.vector_column())));
         fields.insert("knn".into(), json!(args.wanted.knn.as_deref().map(text)));
         fields.insert("outputs".into(), outputs.into());
-        fields.insert("run_dir".into(), json!(job.keeps_run().then(|| text(&job.run_path()))));
+        fields.insert("run_dir".into(), json!(job.keeps_run().then(|| text(run_path(job)))));
     }
     full
 }

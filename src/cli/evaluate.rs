@@ -7,10 +7,10 @@ use serde_json::json;
 
 use super::embed::{is_device, write_report};
 use super::options::{self, InputArgs, ProgressArgs, dtype_name};
-use super::size::{Memory, parse_memory};
 use super::{Failure, names, print, stream};
-use crate::machine::Machine;
 use crate::progress::Console;
+use lowland::budget::{Memory, parse_memory};
+use lowland::machine::Machine;
 
 const EXAMPLES: &str = "\
 Examples:

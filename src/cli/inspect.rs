@@ -5,10 +5,10 @@ use lowland::{Config, Plan, Source, size};
 use serde_json::{Value, json};
 
 use super::options::{self, InputArgs, budget, dtype_name};
-use super::size::{Memory, parse_memory};
 use super::{Failure, print, stream};
-use crate::machine::Machine;
 use crate::progress::Console;
+use lowland::budget::{Memory, parse_memory};
+use lowland::machine::Machine;
 
 const EXAMPLES: &str = "\
 Examples:

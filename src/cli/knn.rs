@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use lowland::{Config, Job, check_output};
 
 use super::Failure;
-use super::embed::{kept, look};
+use super::embed::{kept, look, run_path};
 use super::options::{self, InputArgs, InvalidArgs, NeighborArgs, ProgressArgs, ResourceArgs};
-use crate::machine::Machine;
 use crate::progress::Console;
+use lowland::machine::Machine;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -73,16 +73,16 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     check_output(&args.output, args.resources.force)?;
     let machine = Machine::look();
-    let mut job = Job::new(&args.output);
+    let mut job = Job::new();
     job.config = Config {
         n_neighbors: args.neighbors.n_neighbors,
         metric: args.neighbors.metric,
         recall: args.neighbors.recall,
         ..Config::default()
     };
-    args.resources.apply(&mut job, &machine)?;
-    let opened = options::open(&args.sources, args.input.column.as_deref(), &job.run_path(), console)?;
-    job.once = opened.spool.is_some();
+    args.resources.apply(&mut job, &args.output, &machine)?;
+    let opened = options::open(&args.sources, args.input.column.as_deref(), run_path(&job), console)?;
+    job.run.once = opened.spool.is_some();
     job.source = Some(opened.source);
     job.invalid = args.invalid.invalid;
     look(&job, console)?;
@@ -91,7 +91,8 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         job.plan_graph()
     })?;
     console.plan(&plan);
-    let report = job.knn(&plan, console).map_err(|error| kept(error, &job, console))?;
+    let report =
+        job.knn(&plan, &args.output, args.resources.force, console).map_err(|error| kept(error, &job, console))?;
     let full = serde_json::to_value(&report).unwrap_or_default();
     console.done(&report.summary(), &full, &[("graph", &args.output)]);
     drop((job, opened.spool));

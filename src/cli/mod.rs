@@ -15,7 +15,6 @@ mod pca;
 mod plan;
 mod plot;
 mod runs;
-mod size;
 mod stream;
 
 use std::io::Write;

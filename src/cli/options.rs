@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use lowland::{Config, Device, Dtype, Error, Invalid, Job, Metric, Opt, Source, StagePlan, size};
+use lowland::{Config, Device, Dtype, Error, Invalid, Job, Metric, Opt, RunOptions, Source, StagePlan, size};
 
 use super::keep::{Kept, parse_kept};
-use super::size::{Memory, parse, parse_memory};
 use super::{Failure, stream};
-use crate::machine::Machine;
 use crate::progress::{Console, LogFormat};
+use lowland::budget::{Memory, parse_memory, parse_size};
+use lowland::machine::Machine;
 
 /// What is read.
 #[derive(Debug, Args)]
@@ -72,16 +72,16 @@ pub(super) struct ResourceArgs {
     #[arg(long, value_name = "DEVICE", default_value_t = Config::default().device)]
     device: Device,
     /// Memory of the GPU that may be held, as a size [default: what is free]
-    #[arg(long, value_name = "SIZE", value_parser = parse)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     device_memory: Option<u64>,
-    /// Rows read at a time; never changes the result [default: about 8 MiB of them]
+    /// Rows read at a time; never changes the result [default: about 1 MiB of them for each thread]
     #[arg(long, value_name = "ROWS")]
     batch_rows: Option<usize>,
     /// Seed of every random draw
     #[arg(long, value_name = "SEED", default_value_t = Config::default().seed)]
     seed: u64,
     /// Bytes that the run directory may come to, as a size such as 200GiB [default: what is free]
-    #[arg(long, value_name = "SIZE", value_parser = parse)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     disk: Option<u64>,
     /// Directory for finished stages, kept after success [default: the output's name and .run]
     #[arg(long, value_name = "DIR")]
@@ -107,7 +107,7 @@ pub(super) struct ResourceArgs {
 
 impl ResourceArgs {
     /// Sets the fields of `job` that these options concern.
-    pub(super) fn apply(&self, job: &mut Job, machine: &Machine) -> Result<(), Failure> {
+    pub(super) fn apply(&self, job: &mut Job, output: &Path, machine: &Machine) -> Result<(), Failure> {
         if self.keep_run && self.keep_stages.as_ref().is_some_and(|Kept(stages)| stages.is_empty()) {
             return Err(Failure::usage(
                 "--keep-stages none leaves nothing for --keep-run to keep; give one of the two",
@@ -125,20 +125,23 @@ impl ResourceArgs {
             seed: self.seed,
             ..job.config.clone()
         };
-        job.run_dir.clone_from(&self.run_dir);
-        (job.keep_run, job.restart, job.force) = (self.keep_run, self.restart, self.force);
+        job.run = match &self.run_dir {
+            Some(dir) => RunOptions::kept(dir),
+            None => RunOptions { keep: self.keep_run, ..RunOptions::beside(output) },
+        };
+        job.run.restart = self.restart;
         Ok(())
     }
 }
 
 /// Returns the memory budget: the given one, or half of the machine's limit.
 pub(super) fn budget(asked: Option<Memory>, machine: &Machine) -> Result<u64, Failure> {
-    match asked {
-        Some(Memory::Bytes(bytes)) => Ok(bytes),
-        Some(Memory::Share(share)) => machine.share(share).ok_or_else(|| {
-            Failure::usage("--memory: the system does not tell how much there is to share; give a size such as 4GiB")
-        }),
-        None => Ok(machine.share(0.5).unwrap_or(Config::default().memory)),
+    let budget = asked.unwrap_or(Memory::DEFAULT).bytes(machine);
+    match (asked, budget) {
+        (Some(_), None) => Err(Failure::usage(
+            "--memory: the system does not tell how much there is to share; give a size such as 4GiB",
+        )),
+        (_, budget) => Ok(budget.unwrap_or(Config::default().memory)),
     }
 }
 
@@ -247,7 +250,7 @@ mod tests {
     use lowland_io::Shape;
 
     use super::*;
-    use crate::machine::Limit;
+    use lowland::machine::Limit;
 
     fn granting(bytes: u64) -> Machine {
         Machine { limit: Some(Limit { bytes, source: "the cgroup limit in /a/memory.max".into() }) }

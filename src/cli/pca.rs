@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use lowland::pca::{PcaConfig, PcaJob, PcaReport, Solver};
-use lowland::{Error, Job, Metric, check_output};
+use lowland::{Error, Metric, RunOptions, check_output};
 use serde_json::{Value, json};
 
 use super::embed::{is_device, left_out_text, write_report};
 use super::options::{self, InputArgs, InvalidArgs, ProgressArgs};
-use super::size::{Memory, parse_memory};
 use super::{Failure, names, print};
-use crate::machine::Machine;
 use crate::progress::Console;
+use lowland::budget::{Memory, parse_memory};
+use lowland::machine::Machine;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -130,8 +130,8 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     let machine = Machine::look();
     let config = args.config(options::budget(args.memory, &machine)?);
     // Streams are copied to a directory beside this job's run directory.
-    let opened =
-        options::open(&args.sources, args.input.column.as_deref(), &Job::new(&args.output).run_path(), console)?;
+    let beside = RunOptions::beside(&args.output).dir.unwrap_or_default();
+    let opened = options::open(&args.sources, args.input.column.as_deref(), &beside, console)?;
     let mut job = PcaJob::new(opened.source, &args.output);
     job.config = config;
     let there = job.source.columns();

@@ -5,18 +5,18 @@
 
 use std::path::{Path, PathBuf};
 
-use lowland::{Job, Plan, Room, Stage, StagePlan, size};
+use lowland::{Job, MapTable, Plan, Room, Stage, StagePlan, size};
 use lowland_engine::estimate::{self, Rates};
 use lowland_engine::invalid::LeftOut;
 use lowland_io::Shift;
 use serde_json::{Value, json};
 
-use super::embed::{Wanted, left_out_text};
+use super::embed::{Wanted, left_out_text, run_path};
 use super::options::{self, ProgressArgs, dtype_name};
 use super::{Failure, print};
 use crate::disk;
-use crate::machine::Machine;
 use crate::progress::Console;
+use lowland::machine::Machine;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -51,7 +51,8 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     let wanted = &args.wanted;
     let machine = Machine::look();
     let mut job = wanted.job(&args.output, &machine)?;
-    let spool = wanted.open(&mut job, console)?;
+    let mut table = MapTable::default();
+    let spool = wanted.open(&mut job, &mut table, console)?;
     job.look(console)?;
     let (memory, planned) = (job.config.memory, job.plan());
     let refused = options::granted(memory, &machine, |memory| {
@@ -66,14 +67,14 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         (Err(_), Err(refused)) => return Err(refused),
         (Err(error), Ok(_)) => return Err(error.into()),
     };
-    let room = job.room(&plan);
+    let room = job.room(&plan, Some((&args.output, &table)));
     let short = room.as_ref().filter(|room| room.needed > room.free).map(|room| {
         format!("{} are free where the run directory would be, and {} are needed", size(room.free), size(room.needed))
     });
     let problems = refused.map(|failure| failure.message()).into_iter().chain(short).collect();
 
     let kept = machine.limit.as_ref().map_or(0, |limit| limit.bytes.saturating_sub(plan.peak()));
-    let disk = disk::rates(&beside(&job.run_path()), room.as_ref().map_or(0, |room| room.free), kept);
+    let disk = disk::rates(&beside(run_path(&job)), room.as_ref().map_or(0, |room| room.free), kept);
     let rates = Rates::measure(&plan, job.source.as_deref(), disk)?;
     let seconds = estimate::seconds(&plan, &rates);
     let told = Told {
@@ -136,7 +137,7 @@ impl Told<'_> {
             fields.insert("disk_needed".into(), json!(self.room.as_ref().map(|room| room.needed)));
             fields.insert("disk_free".into(), json!(self.room.as_ref().map(|room| room.free)));
             fields.insert("limit".into(), json!(limit.map(|l| json!({"bytes": l.bytes, "source": l.source}))));
-            fields.insert("run_dir".into(), json!(self.job.run_path().to_string_lossy()));
+            fields.insert("run_dir".into(), json!(run_path(self.job).to_string_lossy()));
             fields.insert("seconds".into(), json!(self.total()));
             fields.insert("problems".into(), json!(self.problems));
             fields.insert("left_out".into(), json!(self.left_out));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::SystemTime;
 
-use lowland::{Config, Event, Job, Plan, Stage};
+use lowland::{Config, Event, Job, MapFile, Plan, RunOptions, Stage};
 use lowland_datasets::Dtype;
 use lowland_io::{Manifest, RunDir};
 use serde_json::Value;
@@ -30,9 +30,9 @@ const EPOCHS: usize = 30;
 /// A job whose run goes on where the binary's does, with another plan: several
 /// shards, and edges by way of the disk.
 fn job(place: &Place, run: &str) -> (Job, Plan) {
-    let mut job = Job::new(place.path("from-job.npy"));
+    let mut job = Job::new();
     job.source = Some(lowland::open(&[place.path("v.npy").to_string_lossy()], None).expect("a source"));
-    job.run_dir = Some(place.path(run));
+    job.run = RunOptions::kept(place.path(run));
     job.config = Config { n_epochs: Some(EPOCHS), threads: Some(2), ..Config::default() };
     let mut plan = job.plan().expect("a plan");
     *plan.portions().shard_rows = 700;
@@ -49,7 +49,7 @@ fn command(place: &Place, run: &str) -> String {
 /// Leaves the run directory `run` as it is when `stop` says so.
 fn leave(place: &Place, run: &str, stop: Stop<'_>) {
     let (job, plan) = job(place, run);
-    let error = job.embed(&plan, &Ear::new(stop)).expect_err("stopped");
+    let error = job.embed(&plan, &MapFile::new(place.path("from-job.npy")), &Ear::new(stop)).expect_err("stopped");
     assert!(error.is_cancelled(), "{error}");
 }
 
@@ -444,7 +444,8 @@ fn units_of_a_source_that_changed_are_not_gone_on_with() {
         }
         false
     });
-    let error = job.embed(&plan, &rewritten).expect_err("a source that changed");
+    let error =
+        job.embed(&plan, &MapFile::new(place.path("from-job.npy")), &rewritten).expect_err("a source that changed");
     assert!(error.is_bad_input() && error.to_string().contains("v.npy"), "{error}");
     let told = rewritten.told();
     assert!(
@@ -660,9 +661,9 @@ fn a_run_directory_of_the_library_is_that_of_the_binary() {
     let place = Place::new();
     place.vectors("v.npy", ROWS);
     leave(&place, "run", &at_epoch(9));
-    let (job, _) = job(&place, "run");
     let manifest = Manifest::read(&place.path("run")).expect("a manifest");
-    let (dir, opened) = RunDir::open(job.run_path(), manifest.config.clone(), manifest.sources.clone()).expect("ours");
+    let (dir, opened) =
+        RunDir::open(place.path("run"), manifest.config.clone(), manifest.sources.clone()).expect("ours");
     assert_eq!(opened, lowland_io::Opened::Resumed);
     assert_eq!(dir.units("layout"), ["checkpoint"]);
     drop(dir);

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use lowland::{Config, Event, Job, Observer, Stage};
+use lowland::{Config, Event, Job, MapFile, Observer, RunOptions, Stage};
 use lowland_datasets::Dtype;
 use serde_json::{Value, json};
 
@@ -305,9 +305,9 @@ fn a_run_to_be_killed() {
 
 /// Makes `name`.npy of the v.npy beside it.
 fn victim(name: &std::path::Path) {
-    let mut job = Job::new(name.with_extension("npy"));
+    let mut job = Job::new();
     job.source = Some(lowland::open(&[name.with_file_name("v.npy").to_string_lossy()], None).expect("a source"));
-    job.run_dir = Some(name.with_extension("run"));
+    job.run = RunOptions::kept(name.with_extension("run"));
     // Some keep what is finished, others give it back on the way.
     let kept = if name.to_string_lossy().ends_with(['0', '3', '6', '9']) { &Stage::ALL[..] } else { &[] };
     job.config = Config {
@@ -324,5 +324,5 @@ fn victim(name: &std::path::Path) {
     *plan.portions().run_bytes = lowland_engine::affinity::run_bytes(&plan).1 / 6;
     *plan.portions().buffer_bytes = 1 << 16;
     *plan.portions().cache_bytes = 0;
-    job.embed(&plan, &Teller).expect("a map");
+    job.embed(&plan, &MapFile::new(name.with_extension("npy")), &Teller).expect("a map");
 }

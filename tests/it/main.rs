@@ -3,7 +3,7 @@
 //! the library (`stages`), the methods beside UMAP (`methods`, and `all_pairs` for the exact ones), what they leave unfinished (`units`), damage, full
 //! disks and other faults (`faults`), few rows and ties (`few_rows`), SIGKILL anywhere (`killer`), run
 //! directories that were made before (`golden`), where the layout runs (`device`), what stays until it is `durable`, and both against other
-//! programs (`oracle`; `exact` for the methods of all pairs); the guide's table of tests (`conformance`); the documentation (`docs`). Data are small and generated, or the fixtures of `tests/data`.
+//! programs (`oracle`; `exact` for the methods of all pairs); the guide's table of tests (`conformance`); the documentation (`docs`); the library without files (`library`). Data are small and generated, or the fixtures of `tests/data`.
 
 mod all_pairs;
 mod bad_input;
@@ -24,6 +24,7 @@ mod invalid;
 mod kept;
 mod killer;
 mod kit;
+mod library;
 mod memory;
 mod methods;
 mod oracle;

@@ -4,7 +4,7 @@
 use std::io::{BufReader, Read};
 use std::process::Stdio;
 
-use lowland::{Config, Event, Job, Stage};
+use lowland::{Config, Event, Job, MapFile, RunOptions, Stage};
 use lowland_datasets::{Kind, Mixture};
 
 use crate::kit::{Place, signal, skipped, wait_for};
@@ -219,7 +219,8 @@ fn a_run_directory_is_identified_by_the_plan_that_runs() {
     let place = Place::new();
     place.vectors("v.npy", 500);
     let job_of = |seed| {
-        let mut job = Job::new(place.path("m.npy"));
+        let mut job = Job::new();
+        job.run = RunOptions::beside(&place.path("m.npy"));
         let source = place.path("v.npy");
         job.source = Some(lowland::open(&[source.to_str().expect("text")], None).expect("a source"));
         job.config = Config { seed, n_epochs: Some(5), memory: 1 << 30, ..Config::default() };
@@ -228,13 +229,18 @@ fn a_run_directory_is_identified_by_the_plan_that_runs() {
     let mut job = job_of(1);
     let plan = job.plan().expect("a plan");
     job.config.seed = 2;
-    assert!(job.embed(&plan, &StopBeforeLayout).expect_err("stopped").is_cancelled());
+    assert!(
+        job.embed(&plan, &MapFile::new(place.path("m.npy")), &StopBeforeLayout).expect_err("stopped").is_cancelled()
+    );
 
     let other = job_of(2);
-    let refused = other.embed(&other.plan().expect("a plan"), &()).expect_err("another seed's run").to_string();
+    let refused = other
+        .embed(&other.plan().expect("a plan"), &MapFile::new(place.path("m.npy")), &())
+        .expect_err("another seed's run")
+        .to_string();
     assert!(refused.contains("seed = 1") && refused.contains("now it is 2"), "{refused}");
     let same = job_of(1);
-    let report = same.embed(&same.plan().expect("a plan"), &()).expect("goes on");
+    let report = same.embed(&same.plan().expect("a plan"), &MapFile::new(place.path("m.npy")), &()).expect("goes on");
     assert!(report.reused.contains(&Stage::Neighbors), "{:?}", report.reused);
 }
 
@@ -243,13 +249,13 @@ fn a_run_directory_is_identified_by_the_plan_that_runs() {
 fn stages_of_vectors_that_are_in_no_file_are_not_gone_on_with() {
     let place = Place::new();
     let embed = |name: &str, dim, seed| {
-        let mut job = Job::new(place.path(name));
+        let mut job = Job::new();
         let kind = Kind::Mixture(Mixture { components: 5, ..Mixture::default() });
         job.source = Some(Table::of(kind, 400, dim, seed));
         job.config = Config { n_epochs: Some(5), memory: 1 << 30, ..Config::default() };
-        job.run_dir = Some(place.path("run"));
+        job.run = RunOptions::kept(place.path("run"));
         let plan = job.plan().expect("a plan");
-        job.embed(&plan, &()).expect("a map").reused
+        job.embed(&plan, &MapFile::new(place.path(name)), &()).expect("a map").reused
     };
     assert!(embed("a.npy", 6, 1).is_empty());
     assert!(embed("b.npy", 6, 2).is_empty(), "another table of the same shape");

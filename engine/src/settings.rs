@@ -6,8 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Init, MatchLoss, Method, NamedAffinity, NamedMap, Opt, Optimizer};
+use crate::all_pairs::{MatchLoss, NamedAffinity, NamedMap};
+use crate::config::Init;
 use crate::device::Device;
+use crate::layout::Optimizer;
+use crate::method::{Method, Opt};
 use crate::metric::Metric;
 use crate::observe::Stage;
 

@@ -1,8 +1,14 @@
-//! Parses sizes: `600MiB`, `4GiB`, `1.5g`, `1000000`, and shares such as `50%`.
+//! Memory budgets as people write them: `600MiB`, `4GiB`, `1.5g`, `1000000`, and shares such as `50%`
+//! of what the machine grants.
+
+use crate::machine::Machine;
 
 /// Parses a size in bytes. Units are binary with and without the i, in upper and lower case: 4G and
 /// 4GB mean 4 GiB.
-pub(crate) fn parse(text: &str) -> Result<u64, String> {
+///
+/// # Errors
+/// A sentence that says how sizes are written.
+pub fn parse_size(text: &str) -> Result<u64, String> {
     let wrong = || format!("\"{text}\" is no size; write one such as 600MiB, 4GiB, 1.5g or plain bytes");
     let trimmed = text.trim();
     let split = trimmed.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(trimmed.len());
@@ -21,18 +27,50 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
     if bytes >= 1.0 && bytes <= (1u64 << 53) as f64 { Ok(bytes as u64) } else { Err(wrong()) }
 }
 
-/// A memory budget as typed.
+/// A memory budget.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Memory {
+pub enum Memory {
+    /// A number of bytes.
     Bytes(u64),
     /// A share of the machine's limit, above 0 and at most 1.
     Share(f64),
 }
 
-/// Parses a size, or a share in percent.
-pub(crate) fn parse_memory(text: &str) -> Result<Memory, String> {
+impl Memory {
+    /// Half of the machine's limit: the default budget.
+    pub const DEFAULT: Memory = Memory::Share(0.5);
+
+    /// Returns the budget in bytes, for shares in whole MiB; `None` of a share if the machine's limit
+    /// is unknown.
+    pub fn bytes(self, machine: &Machine) -> Option<u64> {
+        match self {
+            Memory::Bytes(bytes) => Some(bytes),
+            Memory::Share(share) => machine.share(share),
+        }
+    }
+}
+
+impl From<u64> for Memory {
+    fn from(bytes: u64) -> Self {
+        Memory::Bytes(bytes)
+    }
+}
+
+impl std::str::FromStr for Memory {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_memory(text)
+    }
+}
+
+/// Parses a size in bytes, or a share in percent.
+///
+/// # Errors
+/// A sentence that says how sizes are written.
+pub fn parse_memory(text: &str) -> Result<Memory, String> {
     let Some(percent) = text.trim().strip_suffix('%') else {
-        return parse(text).map(Memory::Bytes).map_err(|why| format!("{why}, or a share such as 50%"));
+        return parse_size(text).map(Memory::Bytes).map_err(|why| format!("{why}, or a share such as 50%"));
     };
     match percent.trim().parse::<f64>() {
         Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(Memory::Share(percent / 100.0)),
@@ -42,7 +80,7 @@ pub(crate) fn parse_memory(text: &str) -> Result<Memory, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Memory, parse, parse_memory};
+    use super::{Memory, parse_memory, parse_size};
 
     #[test]
     fn sizes() {
@@ -58,14 +96,14 @@ mod tests {
             (".5k", 512),
             ("2T", 2 << 40),
         ] {
-            assert_eq!(parse(text), Ok(bytes), "{text}");
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
     }
 
     #[test]
     fn no_sizes() {
         for text in ["", "GiB", "4 gigs", "-1", "0", "1e9", "1.2.3g", "nan", "9999999T", "4GiB4"] {
-            assert!(parse(text).is_err_and(|why| why.contains("600MiB")), "{text}");
+            assert!(parse_size(text).is_err_and(|why| why.contains("600MiB")), "{text}");
         }
     }
     #[test]

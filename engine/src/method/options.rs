@@ -3,7 +3,9 @@
 //!
 //! What must hold: a default in a text is computed from the settings that a run without options uses.
 
-use super::{Config, Init, Method, Settings};
+use super::Method;
+use crate::settings::Settings;
+use crate::{Config, Init};
 
 /// An option of [`Config`] whose default depends on the method, or that only some methods have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,403 @@
+//! A job: inputs and options. What becomes of it is a file, batches, or anybody's sink; between them
+//! is a run directory.
+//!
+//! - `run.rs`: the run directory ([`RunOptions`]), and the disk space of a run.
+//! - `map.rs`: the map as a table: a file ([`MapFile`]) or batches, with kept columns.
+//! - `graph.rs`: kNN graphs in files.
+//! - `placing.rs`: rows that were left out of the run, in the output.
+//! - `outputs.rs`: checks of an output's name.
+//!
+//! What must hold:
+//! - Everything that can be refused is refused before any work is done.
+//! - An output has its name only when it is complete.
+//! - A run that fails leaves its finished stages for the next attempt; a run that finished no stage
+//!   leaves nothing.
+
+mod graph;
+mod map;
+mod outputs;
+mod placing;
+mod run;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::record_batch::RecordBatch;
+use lowland_engine::invalid::LeftOut;
+use lowland_engine::{
+    Config, FirstPositions, GraphSink, GraphSource, Init, Inputs, Observer, Plan, Report, Sink, Stage,
+};
+use lowland_io::{Fingerprint, GraphWriter, Shift, Source};
+
+pub use graph::Graph;
+pub use map::{MapFile, MapTable};
+pub use outputs::check_output;
+pub use run::{Room, RunOptions};
+
+pub(crate) use map::{Beside, Map, Target, look};
+pub(crate) use outputs::is_input;
+
+use graph::GraphFile;
+use placing::{Completed, Placing};
+use run::{Run, is_behind};
+
+use crate::budget::Memory;
+use crate::evaluate::open_map;
+use crate::first::EarlierMap;
+use crate::invalid::{Placed, Reading};
+use crate::machine::Machine;
+use crate::{Error, Invalid, Result, space};
+
+/// Opens files, directories and globs as one source. `column` says where the vectors are if that is
+/// ambiguous (see [`lowland_io::Options`]).
+///
+/// # Errors
+/// If there are no files, or the files cannot be read as vectors.
+pub fn open<S: AsRef<str>>(paths: &[S], column: Option<&str>) -> Result<Arc<dyn Source>> {
+    let paths: Vec<String> = paths.iter().map(|p| p.as_ref().to_string()).collect();
+    let options = lowland_io::Options { column: column.map(str::to_string) };
+    Ok(lowland_io::open(&paths, &options)?.into())
+}
+
+/// A job: inputs and options. Fill in the fields, then call [`plan`](Job::plan), then
+/// [`embed`](Job::embed) or another method that takes the plan.
+pub struct Job {
+    /// The vectors.
+    pub source: Option<Arc<dyn Source>>,
+    /// A precomputed kNN graph, with or without the vectors.
+    pub graph: Option<Graph>,
+    /// The source's column with the rows' ids. Default: row numbers.
+    pub id: Option<String>,
+    /// How rows without a usable vector are handled.
+    pub invalid: Invalid,
+    /// The options that determine the map.
+    pub config: Config,
+    /// The run directory, which holds finished stages.
+    pub run: RunOptions,
+    /// How the source is read, once determined.
+    reading: Mutex<Option<Arc<Reading>>>,
+}
+
+impl Default for Job {
+    fn default() -> Self {
+        Job::new()
+    }
+}
+
+impl Job {
+    /// Returns a job without inputs, with default options. Its memory budget is half of what the
+    /// machine grants ([`Memory::DEFAULT`]).
+    pub fn new() -> Self {
+        let config = Config::default();
+        let memory = Memory::DEFAULT.bytes(&Machine::look()).unwrap_or(config.memory);
+        Job {
+            source: None,
+            graph: None,
+            id: None,
+            invalid: Invalid::default(),
+            config: Config { memory, ..config },
+            run: RunOptions::default(),
+            reading: Mutex::new(None),
+        }
+    }
+
+    /// Returns whether the run directory stays after success.
+    pub fn keeps_run(&self) -> bool {
+        self.run.keeps(self.config.keep_stages.as_deref())
+    }
+
+    /// Returns the options as planned: if the run directory is removed in the end, a stage's files
+    /// may be removed as soon as no later stage needs them.
+    fn planned(&self) -> Config {
+        let mut config = self.config.clone();
+        if !self.keeps_run() && !self.run.strict {
+            config.keep_stages = Some(Vec::new());
+        }
+        config
+    }
+
+    /// Examines the source before planning: if rows may be left out ([`Job::invalid`]), all rows in
+    /// one pass; and the first rows, for the shift that is subtracted before rounding. The result
+    /// is kept, so that the pass is not repeated. [`plan`](Job::plan) does the same, without an
+    /// observer.
+    ///
+    /// # Errors
+    /// If fewer than two rows are usable, the source cannot be read, or the observer stops the
+    /// pass.
+    pub fn look(&self, observer: &dyn Observer) -> Result<()> {
+        self.reading(observer).map(|_| ())
+    }
+
+    fn reading(&self, observer: &dyn Observer) -> Result<Option<Arc<Reading>>> {
+        let Some(source) = &self.source else { return Ok(None) };
+        let metric = self.config.settings(source.shape().rows).metric;
+        // The method cosne uses the lengths of rows, which a shift would change.
+        let allowed = self.config.method.name() != "cosne";
+        let mut kept = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reading) = kept.as_ref().filter(|reading| reading.is_of(source, self.invalid, metric, allowed)) {
+            return Ok(Some(reading.clone()));
+        }
+        let reading = Reading::new(source, self.invalid, metric, allowed, self.config.memory, observer)?;
+        Ok(Some(kept.insert(Arc::new(reading)).clone()))
+    }
+
+    /// Returns the rows without a usable vector if they are left out. Examines the source as
+    /// [`look`](Job::look) does.
+    ///
+    /// # Errors
+    /// Those of [`look`](Job::look).
+    pub fn left_out(&self) -> Result<Option<LeftOut>> {
+        Ok(self.reading(&())?.and_then(|reading| reading.left_out()))
+    }
+
+    /// Returns the shift that is subtracted from each component before rounding to single
+    /// precision. There is a shift if columns of a source of f64 or integers are far from 0 and the
+    /// metric does not depend on a common shift of the rows.
+    ///
+    /// # Errors
+    /// Those of [`look`](Job::look).
+    pub fn shift(&self) -> Result<Option<Shift>> {
+        Ok(self.reading(&())?.and_then(|reading| reading.shift().cloned()))
+    }
+
+    /// Returns the source restricted to the rows of the output: all rows, or those that are not
+    /// dropped.
+    ///
+    /// # Errors
+    /// Those of [`look`](Job::look).
+    pub fn output_rows(&self) -> Result<Option<Arc<dyn Source>>> {
+        Ok(self.reading(&())?.map(|reading| reading.output()))
+    }
+
+    /// Calls `with` with the inputs in the engine's form.
+    fn with_inputs<T>(&self, observer: &dyn Observer, with: impl FnOnce(&Inputs<'_>) -> Result<T>) -> Result<T> {
+        let reading = self.reading(observer)?;
+        let rows = reading.as_ref().and_then(|reading| reading.rows().cloned());
+        let graph = self.graph.as_ref().map(|graph| Placed { graph, rows });
+        with(&Inputs {
+            source: reading.map(|reading| reading.source().clone()),
+            graph: graph.as_ref().map(|graph| graph as &dyn GraphSource),
+            first: None,
+        })
+    }
+
+    /// Returns the report, completed by the rows left out and the shift.
+    fn told(&self, report: Report) -> Result<Report> {
+        Ok(Report { left_out: self.left_out()?, shift: self.shift()?, ..report })
+    }
+
+    /// Checks the options against the inputs and decides every parameter.
+    ///
+    /// # Errors
+    /// Name the invalid option, the fault of the data, or the smallest sufficient budget.
+    pub fn plan(&self) -> Result<Plan> {
+        self.with_inputs(&(), |inputs| Ok(self.planned().plan(&inputs.describe()?)?))
+    }
+
+    /// Plans [`Job::knn`], which needs less than [`Job::embed`].
+    ///
+    /// # Errors
+    /// As [`Job::plan`].
+    pub fn plan_graph(&self) -> Result<Plan> {
+        self.with_inputs(&(), |inputs| Ok(self.planned().plan_graph(&inputs.describe()?)?))
+    }
+
+    /// Computes the map and writes it to a file. Resumes an earlier run of the same job from its
+    /// finished stages.
+    ///
+    /// # Errors
+    /// Invalid outputs and inputs are reported before any work. After an error of the engine,
+    /// finished stages stay in the run directory, if it has a name.
+    pub fn embed(&self, plan: &Plan, file: &MapFile, observer: &dyn Observer) -> Result<Report> {
+        self.check_output(&file.path, file.force)?;
+        let earlier = self.earlier(plan)?;
+        self.check_room(plan, Some((&file.path, &file.table)))?;
+        let mut map = self.begin_map(Target::File(&file.path, file.force), plan, &file.table, observer)?;
+        self.run_map(plan, earlier, &mut map, observer)
+    }
+
+    /// Computes the map and hands it to `each` as Arrow batches, in the order of the rows: the id,
+    /// the coordinates, the kept columns. After an error, some batches may have been handed over.
+    ///
+    /// # Errors
+    /// As for [`embed`](Job::embed), and those of `each`.
+    pub fn embed_batches(
+        &self,
+        plan: &Plan,
+        table: &MapTable,
+        each: impl FnMut(RecordBatch) -> lowland_io::Result<()> + Send + 'static,
+        observer: &dyn Observer,
+    ) -> Result<Report> {
+        let earlier = self.earlier(plan)?;
+        self.check_room(plan, None)?;
+        let mut map = self.begin_map(Target::Batches(Box::new(each)), plan, table, observer)?;
+        self.run_map(plan, earlier, &mut map, observer)
+    }
+
+    /// Computes the map and hands its coordinates to `sink`: those of all rows of
+    /// [`output_rows`](Job::output_rows), in order, with NaN for rows without a position.
+    ///
+    /// # Errors
+    /// As for [`embed`](Job::embed), and those of the sink.
+    pub fn embed_to(&self, plan: &Plan, sink: &mut dyn Sink, observer: &dyn Observer) -> Result<Report> {
+        let earlier = self.earlier(plan)?;
+        self.check_room(plan, None)?;
+        let placing = Placing::of(self.reading(observer)?.as_deref());
+        let mut sink = Completed { sink, placing, dim: plan.settings().n_components };
+        self.run_map(plan, earlier, &mut sink, observer)
+    }
+
+    fn run_map(
+        &self,
+        plan: &Plan,
+        earlier: Option<EarlierMap>,
+        sink: &mut dyn Sink,
+        observer: &dyn Observer,
+    ) -> Result<Report> {
+        let run = self.open_run(plan, earlier.as_ref())?;
+        let first = earlier.as_ref().map(|earlier| earlier as &dyn FirstPositions);
+        let result = self.with_inputs(observer, |inputs| {
+            let inputs = Inputs { first, ..inputs.clone() };
+            self.told(lowland_engine::embed(plan, &inputs, &run.dir, sink, observer)?)
+        });
+        run.close(&self.run, self.keeps_run(), result)
+    }
+
+    /// Computes the kNN graph alone and writes it to the file `path` (`.arrow` or `.parquet`);
+    /// `force` says whether an existing file may be replaced.
+    ///
+    /// # Errors
+    /// As for [`embed`](Job::embed).
+    pub fn knn(&self, plan: &Plan, path: &Path, force: bool, observer: &dyn Observer) -> Result<Report> {
+        self.check_output(path, force)?;
+        if !GraphWriter::takes(path) {
+            let what = format!("{}: a graph's name ends in .arrow or .parquet", path.display());
+            return Err(Error::job(what));
+        }
+        self.check_room(plan, Some((path, &MapTable::default())))?;
+        let placing = Placing::of(self.reading(observer)?.as_deref());
+        let create = if matches!(placing, Placing::Drop(_)) { GraphWriter::create_named } else { GraphWriter::create };
+        let writer = create(path, plan.k(), plan.settings().metric.name(), force)?;
+        let mut graph = GraphFile { writer: Some(writer), placing };
+        self.run_graph(plan, &mut graph, observer)
+    }
+
+    /// Computes the kNN graph alone and hands it to `sink`: neighbours are numbers of usable rows,
+    /// which are all rows unless some are left out ([`Job::invalid`]).
+    ///
+    /// # Errors
+    /// As for [`embed`](Job::embed), and those of the sink.
+    pub fn knn_to(&self, plan: &Plan, sink: &mut dyn GraphSink, observer: &dyn Observer) -> Result<Report> {
+        self.check_room(plan, None)?;
+        self.run_graph(plan, sink, observer)
+    }
+
+    fn run_graph(&self, plan: &Plan, sink: &mut dyn GraphSink, observer: &dyn Observer) -> Result<Report> {
+        let run = self.open_run(plan, None)?;
+        let result = self
+            .with_inputs(observer, |inputs| self.told(lowland_engine::knn(plan, inputs, &run.dir, sink, observer)?));
+        run.close(&self.run, self.keeps_run(), result)
+    }
+
+    /// Returns the disk space that a run of `plan` still needs, and the free space; `output` is the
+    /// file to write and its columns. `None` if the operating system does not report free space.
+    pub fn room(&self, plan: &Plan, output: Option<(&Path, &MapTable)>) -> Option<Room> {
+        let directory = self.run.dir.clone().unwrap_or_else(std::env::temp_dir);
+        let free = space::free_space(&directory).ok()?;
+        // Unfinished files of an earlier process count as available, because opening the run
+        // removes them.
+        let listed = lowland_io::runs(&directory).unwrap_or_default().into_iter().find(|run| run.path == directory);
+        let there = listed.as_ref().map_or(0, |run| run.bytes);
+        let manifest = listed.and_then(|run| run.manifest.ok()).filter(|_| !self.run.restart);
+        let output = output.filter(|(path, _)| space::together(&directory, path));
+        let output = output.map_or(0, |(_, table)| self.output_bytes(plan, &table.keep));
+        let needed =
+            plan.stages().iter().filter(|stage| !is_behind(stage.stage, plan, manifest.as_ref())).map(|stage| {
+                let output = if matches!(stage.stage, Stage::Output | Stage::Quality) { output } else { 0 };
+                stage.disk.saturating_add(output)
+            });
+        Some(Room { needed: needed.max().unwrap_or(0).saturating_sub(there), directory, free })
+    }
+
+    fn check_room(&self, plan: &Plan, output: Option<(&Path, &MapTable)>) -> Result<()> {
+        match self.room(plan, output) {
+            Some(Room { directory, needed, free }) if needed > free => Err(Error::Space { directory, needed, free }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the approximate bytes of the output; texts are assumed to be short.
+    fn output_bytes(&self, plan: &Plan, keep: &[String]) -> u64 {
+        const TEXT: usize = 32;
+        if !plan.is_map() {
+            return plan.shape().rows.saturating_mul(plan.k() as u64 * 8);
+        }
+        let names: Vec<String> = self.id.iter().chain(keep).cloned().collect();
+        let kept = self.source.as_ref().and_then(|source| source.column_schema(&names).ok());
+        let kept = kept.map_or(0, |schema| {
+            let widths = schema.fields().iter().map(|f| f.data_type().primitive_width().unwrap_or(TEXT)).sum();
+            let widths: usize = widths;
+            widths as u64
+        });
+        // An id column of row numbers, if the user names no id column.
+        let number = if self.id.is_none() { 8 } else { 0 };
+        plan.shape().rows.saturating_mul(number + kept + plan.settings().n_components as u64 * 4)
+    }
+
+    fn check_output(&self, path: &Path, force: bool) -> Result<()> {
+        check_output(path, force)?;
+        is_input(path, &self.fingerprints()?)
+    }
+
+    /// Opens the map from which initial positions are taken. They are read late in a run, so the
+    /// file is checked now, before hours of work.
+    fn earlier(&self, plan: &Plan) -> Result<Option<EarlierMap>> {
+        let Init::File(path) = &plan.settings().init else { return Ok(None) };
+        let shape = (plan.shape().rows, plan.settings().n_components);
+        let source = self.reading(&())?.map(|reading| reading.source().clone());
+        EarlierMap::open(path, shape, source.as_ref(), self.id.as_ref()).map(Some)
+    }
+
+    fn begin_map(&self, target: Target<'_>, plan: &Plan, table: &MapTable, observer: &dyn Observer) -> Result<Map> {
+        let reading = self.reading(observer)?;
+        let beside = Beside { reading: reading.as_deref(), id: self.id.as_ref(), table };
+        Map::begin(target, beside, (plan.shape().rows, plan.settings().n_components), observer)
+    }
+
+    /// Returns the fingerprints of the input files, which must be unchanged when a run is resumed.
+    fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
+        let mut files = match &self.source {
+            Some(source) => source.fingerprints()?,
+            None => Vec::new(),
+        };
+        if let Some(graph) = &self.graph {
+            files.push(graph.fingerprint()?);
+        }
+        if let Some(Init::File(path)) = &self.config.init {
+            files.extend(open_map(path, None)?.fingerprints()?);
+        }
+        Ok(files)
+    }
+
+    /// Opens the run directory of `plan`. The directory is identified by the plan, even if
+    /// `self.config` was changed since.
+    fn open_run(&self, plan: &Plan, earlier: Option<&EarlierMap>) -> Result<Run> {
+        let mut identity = plan.identity();
+        if let Some(fields) = identity.as_object_mut() {
+            let column = self.source.as_ref().and_then(|s| s.vector_column());
+            fields.insert("column".into(), column.into());
+            if let Some(id) = earlier.and_then(EarlierMap::id) {
+                fields.insert("init_id".into(), id.into());
+            }
+            fields.insert("knn".into(), self.graph.as_ref().map(|g| g.path.to_string_lossy()).into());
+            for (name, value) in self.reading(&())?.iter().flat_map(|reading| reading.identity()) {
+                fields.insert(name.into(), value);
+            }
+        }
+        // Vectors that are not in files may have no fingerprint, so a changed input could not be
+        // detected.
+        let files = self.fingerprints()?;
+        let known = self.source.is_none() || !files.is_empty();
+        Run::open(&self.run, identity, files, known)
+    }
+}

@@ -1,0 +1,42 @@
+//! Checks of an output's name, before any work.
+
+use std::path::Path;
+
+use lowland_io::Fingerprint;
+
+use crate::{Error, Result};
+
+/// Refuses an output that exists, unless `force` is set, and an output whose directory does not
+/// exist.
+///
+/// # Errors
+/// Name the output and the way out.
+pub fn check_output(path: &Path, force: bool) -> Result<()> {
+    if lowland_io::is_address(&path.to_string_lossy()) {
+        return Err(Error::job(format!("{}: an address, and outputs stay local; name a file", path.display())));
+    }
+    // Outputs are written through symbolic links, so the link's target counts.
+    let target = lowland_io::target(path)?;
+    let directory = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if !directory.is_dir() {
+        let what = format!("{}: its directory {} is not there; make it first", path.display(), directory.display());
+        return Err(Error::job(what));
+    }
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(Error::job(format!("{}: a directory; name a file in it", path.display()))),
+        Ok(_) if !force => Err(lowland_io::Error::Exists { path: path.into() }.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses an output that is one of the inputs' `files`.
+pub(crate) fn is_input(output: &Path, files: &[Fingerprint]) -> Result<()> {
+    let Ok(there) = output.canonicalize() else { return Ok(()) };
+    if files.iter().any(|file| file.path.canonicalize().is_ok_and(|path| path == there)) {
+        return Err(Error::job(format!("{}: the output is also an input; choose another name", output.display())));
+    }
+    Ok(())
+}

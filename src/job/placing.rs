@@ -1,0 +1,107 @@
+//! Where the engine's rows belong in the output, if unusable rows were left out of the run.
+//!
+//! What must hold: an output row is written exactly once, in the source's order; a row that is kept
+//! without a result ([`Invalid::Null`]) is written before the next usable row.
+
+use std::sync::Arc;
+
+use lowland_engine::Sink;
+use lowland_io::RowSet;
+
+use super::map::KEPT_ROWS;
+use crate::invalid::{Invalid, Reading};
+
+/// How the engine's rows, from which unusable rows were left out, are placed in the output.
+pub(super) enum Placing {
+    /// No rows were left out.
+    All,
+    /// The output has only these rows of the source.
+    Drop(Arc<RowSet>),
+    /// The output has all rows of the source; these rows have results. Also the next row to be
+    /// written.
+    Null(Arc<RowSet>, u64),
+}
+
+impl Placing {
+    pub(super) fn of(reading: Option<&Reading>) -> Self {
+        match reading.and_then(|reading| Some((reading.invalid(), reading.rows()?))) {
+            Some((Invalid::Drop, rows)) => Placing::Drop(rows.clone()),
+            Some((Invalid::Null, rows)) => Placing::Null(rows.clone(), 0),
+            _ => Placing::All,
+        }
+    }
+}
+
+/// Distributes `count` usable rows, from the usable row `first` on, over the source's rows from
+/// `next` on, up to the next usable row: calls `each(row, rows)` with consecutive portions of at
+/// most `portion` rows of the source. Returns the row after the last one.
+pub(super) fn spread(
+    rows: &RowSet,
+    (first, count): (u64, usize),
+    next: u64,
+    portion: usize,
+    mut each: impl FnMut(u64, usize) -> lowland_engine::Result<()>,
+) -> lowland_engine::Result<u64> {
+    // Unusable rows directly after the last usable one are included.
+    let end = rows.source_row(first + count as u64);
+    let mut row = next;
+    while row < end {
+        let here = (end - row).min(portion as u64) as usize;
+        each(row, here)?;
+        row += here as u64;
+    }
+    Ok(end)
+}
+
+/// Calls `put(row, coordinates)` with the output rows that follow from the usable rows `first..`,
+/// in portions of at most `portion` rows of `dim` coordinates each. Rows without a position have
+/// NaN.
+pub(super) fn complete(
+    placing: &mut Placing,
+    dim: usize,
+    portion: usize,
+    (first, coordinates): (u64, &[f32]),
+    mut put: impl FnMut(u64, &[f32]) -> lowland_engine::Result<()>,
+) -> lowland_engine::Result<()> {
+    let Placing::Null(rows, next) = placing else {
+        let mut row = first;
+        for part in coordinates.chunks(portion.saturating_mul(dim)) {
+            put(row, part)?;
+            row += (part.len() / dim) as u64;
+        }
+        return Ok(());
+    };
+    let mut placed = coordinates.chunks_exact(dim);
+    let count = placed.len();
+    *next = spread(rows, (first, count), *next, portion.min(KEPT_ROWS), |row, here| {
+        let mut all = vec![f32::NAN; here * dim];
+        for (i, all) in (row..).zip(all.chunks_exact_mut(dim)) {
+            if rows.contains(i)
+                && let Some(coordinates) = placed.next()
+            {
+                all.copy_from_slice(coordinates);
+            }
+        }
+        put(row, &all)
+    })?;
+    Ok(())
+}
+
+/// Passes the rows of the output on to another sink, with NaN for rows without a position.
+pub(super) struct Completed<'a> {
+    pub(super) sink: &'a mut dyn Sink,
+    pub(super) placing: Placing,
+    pub(super) dim: usize,
+}
+
+impl Sink for Completed<'_> {
+    fn write(&mut self, first: u64, coordinates: &[f32]) -> lowland_engine::Result<()> {
+        let sink = &mut self.sink;
+        let portion = usize::MAX / self.dim;
+        complete(&mut self.placing, self.dim, portion, (first, coordinates), |row, part| sink.write(row, part))
+    }
+
+    fn finish(&mut self) -> lowland_engine::Result<()> {
+        self.sink.finish()
+    }
+}
