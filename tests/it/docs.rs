@@ -218,6 +218,30 @@ fn files_that_are_named_exist() {
     assert!(named > 150, "only {named} files");
 }
 
+/// Every option of every command is named on some page.
+#[test]
+fn every_option_is_documented() {
+    let place = Place::new();
+    let all: String = pages().into_iter().map(|(_, text)| text).collect();
+    let ends = |rest: &str| !rest.starts_with(|c: char| c == '-' || c.is_ascii_lowercase());
+    let mut found = 0;
+    for command in ["embed", "knn", "pca", "plan", "evaluate", "inspect", "plot", "runs"] {
+        let help = place.ok(&format!("{command} --help")).stdout;
+        let options = help.lines().filter_map(|line| {
+            // `  -o, --output <FILE>  …` or `      --column <COL>  …`
+            let (_, rest) = Some(line.trim_start()).filter(|line| line.starts_with('-'))?.split_once("--")?;
+            rest.split(|c: char| c != '-' && !c.is_ascii_lowercase()).next()
+        });
+        for option in options.filter(|option| *option != "help") {
+            let flag = format!("--{option}");
+            let named = all.match_indices(&flag).any(|(at, _)| ends(&all[at + flag.len()..]));
+            assert!(named, "no page names {flag} of lowland {command}");
+            found += 1;
+        }
+    }
+    assert!(found > 100, "only {found} options");
+}
+
 /// The defaults in the tables of `docs/methods.md` are those of the table of options.
 #[test]
 fn the_defaults_in_the_tables_are_those_of_the_code() {
