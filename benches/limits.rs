@@ -14,7 +14,7 @@ use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use lowland_engine::{Event, Method, Observer, Progress, Stage, layout};
+use lowland_engine::{Event, Method, Observer, Progress, Stage, layout, methods};
 use lowland_io::edges::EdgeBlock;
 
 const ROWS: u32 = 1_000_000;
@@ -106,7 +106,8 @@ fn epochs(cores: usize) {
     let weights: Vec<f32> = (0..ROWS * DEGREE).map(weight).collect();
     let fired = weights.iter().map(|&weight| f64::from(weight)).sum::<f64>();
     let block = EdgeBlock { first_row: 0, offsets: (0..=ROWS).map(|row| row * DEGREE).collect(), neighbors, weights };
-    let options = layout::Options { epochs: EPOCHS, seed: 1, ..layout::Options::of(Method::UMAP, ROWS) };
+    let options =
+        layout::Options { epochs: EPOCHS, seed: 1, ..methods::options(Method::UMAP, ROWS).expect("it streams") };
     let edges = layout::Edges::in_memory(&block, &options);
     drop(block);
     let start: Vec<f32> = (0..2 * ROWS).map(|i| (hash(i) % 4000) as f32 / 200.0 - 10.0).collect();

@@ -10,8 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lowland_datasets::{Generator, Kind, Options, write};
 use lowland_engine::affinity::calibrate;
 use lowland_engine::distances::{Packed, Queries, for_each_tile};
-use lowland_engine::layout;
-use lowland_engine::{Event, Loader, Method, Metric, Observer, Progress, Stage};
+use lowland_engine::{Event, Loader, Method, Metric, Observer, Progress, Stage, layout, methods};
 use lowland_io::edges::{EdgeBlock, EdgeReader, EdgeWriter};
 
 /// Scores of 256 queries against 4,096 rows: elements are multiply-adds.
@@ -56,7 +55,7 @@ fn epochs(c: &mut Criterion) {
     let weights = (0..ROWS * 20).map(|e| 1.0 / (1 + e % 20) as f32).collect();
     let block = EdgeBlock { first_row: 0, offsets: (0..=ROWS).map(|r| r * 20).collect(), neighbors, weights };
     let start: Vec<f32> = generate("uniform", u64::from(ROWS), 2).iter().map(|x| 20.0 * x - 10.0).collect();
-    let options = layout::Options { epochs: 10, seed: 1, ..layout::Options::of(Method::UMAP, ROWS) };
+    let options = layout::Options { epochs: 10, seed: 1, ..methods::options(Method::UMAP, ROWS).expect("it streams") };
     let edges = layout::Edges::in_memory(&block, &options);
     let mut group = c.benchmark_group("layout");
     group.throughput(Throughput::Elements(u64::from(ROWS) * 10));

@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use lowland_engine::layout::{self, Edges, Gpu, Options, Start};
-use lowland_engine::{BLOCK_ROWS, Error, Event, Method, Observer, Progress, Stage};
+use lowland_engine::{BLOCK_ROWS, Error, Event, Method, Observer, Progress, Stage, methods};
 use lowland_io::edges::EdgeBlock;
 
 type Failure = Box<dyn std::error::Error>;
@@ -118,7 +118,7 @@ fn check() -> Result<bool, Failure> {
         // A field is of a plane.
         let widths: &[usize] = if method == Method::TSNE { &[2] } else { &[2, 3, 1, 8, 50] };
         for &n_components in widths {
-            let options = Options { epochs: 30, n_components, ..Options::of(method, small) };
+            let options = Options { epochs: 30, n_components, ..methods::options(method, small)? };
             let mut blocks = blocks.clone();
             if method == Method::PACMAP {
                 blocks.iter_mut().flat_map(|block| &mut block.weights).for_each(|w| *w = 1.0 + (*w * 4.0).floor());
@@ -137,7 +137,7 @@ fn check() -> Result<bool, Failure> {
     }
 
     let blocks = graph(rows);
-    let options = Options { epochs, ..Options::of(Method::UMAP, rows) };
+    let options = Options { epochs, ..methods::options(Method::UMAP, rows)? };
     if let Some(dir) = given.get(2).filter(|dir| *dir != "-") {
         export(dir, &blocks)?;
     }
@@ -190,7 +190,7 @@ fn check() -> Result<bool, Failure> {
     }
 
     for method in [Method::LARGEVIS, Method::INFOTSNE, Method::TSNE, Method::PACMAP] {
-        let options = Options { epochs: 50, ..Options::of(method, rows) };
+        let options = Options { epochs: 50, ..methods::options(method, rows)? };
         let edges = Edges::blocks_in_memory(&graph(rows), &options);
         line(&format!("{method} on the GPU"), &format!("{} an epoch", ms(run(Some(&gpu), &options, &edges)?.epoch)));
     }

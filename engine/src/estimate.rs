@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 use lowland_io::Source;
 use lowland_io::edges::EdgeBlock;
 
+use crate::config::Settings;
 use crate::distances::{LANES, Packed, Queries, for_each_tile};
 use crate::layout::{self, Coding, Edges, Start, field};
 use crate::observe::{Progress, Stage};
 use crate::plan::Plan;
 use crate::positions::map_bytes;
 use crate::random::unit;
-use crate::settings::Settings;
-use crate::{Error, Init, Result, affinity, all_pairs};
+use crate::{Error, Init, Result, affinity, all_pairs, methods};
 
 /// The speed of files.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -256,12 +256,15 @@ impl Clock<'_> {
     /// a small map.
     fn pairs(&self, rows: f64, slower: f64) -> f64 {
         let edges = rows * self.plan.degree() as f64 * SYMMETRIC;
-        slower * pairs_an_epoch(&self.plan.settings, rows as u64, edges) / self.rates.pairs
+        let settings = &self.plan.settings;
+        let Ok(objective) = methods::objective(settings.method) else { return 0.0 };
+        slower * pairs_an_epoch(objective.coding(), settings, rows as u64, edges) / self.rates.pairs
     }
 
     /// Returns the seconds of an exact method with the largest number of iterations.
     fn all_pairs(&self, hold: u64) -> f64 {
-        let Some(takes) = all_pairs::stage::takes(self.plan, hold) else { return 0.0 };
+        let Ok(problem) = methods::problem(&self.plan.settings) else { return 0.0 };
+        let takes = all_pairs::stage::takes(self.plan, &problem, hold);
         // The rates were not measured if rows are so few that they take no time.
         let [affinity, iterations] = self.rates.exact.unwrap_or([f64::INFINITY; 2]);
         takes.affinity_operations / affinity + takes.iterations as f64 * takes.iteration_operations / iterations
@@ -274,7 +277,7 @@ impl Clock<'_> {
         }
         let positions = map_bytes(plan) as f64;
         let mut epoch = self.pairs(self.rows(), 1.0 + MISS * (1.0 - CACHE / positions).max(0.0));
-        if plan.settings.method.objective().field() {
+        if plan.settings.method.has_field() {
             epoch += field::operations(plan.shape.rows) / (TRANSFORMS * self.threads());
         }
         let spilled = layout::edge_bytes(plan).saturating_sub(plan.layout.cache_bytes) as f64;
@@ -346,6 +349,8 @@ fn kernel(pool: &rayon::ThreadPool, dim: usize) -> f64 {
 /// to a limit.
 fn pairs(plan: &Plan) -> Result<f64> {
     const MOST_EDGES: usize = 40;
+    let settings = &plan.settings;
+    let objective = methods::objective(settings.method)?;
     let edges_a_row = ((plan.degree() as f64 * SYMMETRIC) as usize).clamp(1, MOST_EDGES);
     let rows = (MAP_ROWS * plan.threads as u32).min(plan.shape.rows as u32).max(2);
     let edges = rows as usize * edges_a_row;
@@ -356,20 +361,20 @@ fn pairs(plan: &Plan) -> Result<f64> {
         // Neighbours are near each other, as in list order.
         neighbors: (0..edges).map(|i| ((i / edges_a_row) as u32 + 1 + (draw(3, i) * 200.0) as u32) % rows).collect(),
         weights: (0..edges)
-            .map(|i| match plan.settings.method.objective().coding() {
+            .map(|i| match objective.coding() {
                 Coding::Whole => 1.0,
                 // The mean of this power of a uniform number is `FIRING`.
                 Coding::Rates | Coding::Roots => draw(4, i).powf((1.0 / FIRING - 1.0) as f32),
             })
             .collect(),
     };
-    let settings = &plan.settings;
     let width = settings.n_components;
     const EPOCHS: usize = 10;
-    let options = layout::Options { max_weight: 1.0, seed: 1, ..layout::Options::asked(settings, rows, EPOCHS) };
+    let options =
+        layout::Options { max_weight: 1.0, seed: 1, ..layout::Options::asked(objective, settings, rows, EPOCHS) };
     let start: Vec<f32> = (0..rows as usize * width).map(|i| 20.0 * draw(5, i) - 10.0).collect();
     let edges = Edges::in_memory(&block, &options);
-    let work = pairs_an_epoch(settings, u64::from(rows), block.neighbors.len() as f64);
+    let work = pairs_an_epoch(objective.coding(), settings, u64::from(rows), block.neighbors.len() as f64);
     let (began, mut fastest) = (Instant::now(), f64::MAX);
     while began.elapsed() < MAP || fastest == f64::MAX {
         let portion = Instant::now();
@@ -385,7 +390,7 @@ fn all_pairs(plan: &Plan) -> Result<[f64; 2]> {
     const ROWS: usize = 384;
     const LEAST: usize = 2;
     let problem = |max_iter: usize| {
-        let mut problem = all_pairs::stage::problem(plan)?;
+        let mut problem = methods::problem(&plan.settings)?;
         let d = &mut problem.descent;
         (d.max_iter, d.min_grad_norm, d.process_duplicates) = (max_iter, 0.0, false);
         if let all_pairs::Start::Positions(_) = d.init {
@@ -418,9 +423,9 @@ fn all_pairs(plan: &Plan) -> Result<[f64; 2]> {
 
 /// Returns the number of pairs that an epoch computes over all rows: edges that fire, or all edges, and
 /// negative samples.
-fn pairs_an_epoch(settings: &Settings, rows: u64, edges: f64) -> f64 {
+fn pairs_an_epoch(coding: Coding, settings: &Settings, rows: u64, edges: f64) -> f64 {
     let (rows, negatives) = (rows as f64, settings.method.negatives(settings) as f64);
-    match settings.method.objective().coding() {
+    match coding {
         // A row without an edge that fires costs about one pair.
         Coding::Rates => rows + edges * FIRING * (1.0 + negatives),
         // The optimizer's step of a row costs as much as some pairs.

@@ -29,7 +29,7 @@ mod inputs;
 pub mod invalid;
 pub mod layout;
 mod meter;
-pub mod method;
+pub mod methods;
 mod metric;
 pub mod neighbors;
 mod observe;
@@ -46,19 +46,15 @@ mod report;
 mod run;
 pub mod scan;
 mod score;
-mod settings;
 mod spread;
 mod sum;
 mod work;
 
-pub use all_pairs::{MatchLoss, NamedAffinity, NamedMap};
 pub use batch::{Batch, Loader};
-pub use config::{Config, Init};
+pub use config::{Config, Init, MatchLoss, Method, NamedAffinity, NamedMap, Opt, Optimizer, Settings};
 pub use device::Device;
 pub use error::{Error, Result, size};
 pub use inputs::{FirstPositions, GraphSink, GraphSource, Inputs, Placed, Sink};
-pub use layout::Optimizer;
-pub use method::{Method, Opt};
 pub use metric::Metric;
 pub use observe::{Event, Observer, Progress, Stage, StageReport, Traffic};
 pub use plan::{
@@ -67,6 +63,5 @@ pub use plan::{
 pub use remark::{Level, Remark};
 pub use report::{Report, Summary};
 pub use run::{embed, knn};
-pub use settings::Settings;
 pub use spread::{Outweighing, Spread};
 pub use work::{Made, Work};

@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use lowland_io::Shape;
 
-use crate::affinity::Affinity;
-use crate::all_pairs::NamedAffinity;
+use crate::all_pairs::Problem;
 use crate::budget::{Needs, base};
+use crate::config::{Affinity, AllPairs, NamedAffinity, Optimizer, Settings};
 use crate::error::size;
-use crate::method::Exact;
 use crate::observe::Stage;
 use crate::plan::{
     AffinityPlan, BATCH_BYTES, BLOCK_ROWS, BatchSize, ExactPlan, ExchangePlan, IndexPlan, Input, LEAST_BATCH,
@@ -22,10 +21,9 @@ use crate::plan::{
 };
 use crate::positions::map_bytes;
 use crate::remark::Remark;
-use crate::settings::Settings;
 use crate::{
-    Config, Error, Init, Method, Opt, Result, affinity, all_pairs, index, init, layout, neighbors, output, quality,
-    scan,
+    Config, Error, Init, Method, Opt, Result, affinity, all_pairs, index, init, layout, methods, neighbors, output,
+    quality, scan,
 };
 
 /// Up to this number of rows, all pairs are compared, whatever their dimension.
@@ -184,7 +182,7 @@ impl Settings {
     }
 
     /// Checks the options against what an exact method supports.
-    fn check_exact(&self, exact: &Exact, asked: &Config, input: &Input) -> Result<()> {
+    fn check_exact(&self, exact: &AllPairs, asked: &Config, input: &Input) -> Result<()> {
         let Shape { rows, dim } = input.shape;
         let (method, instead) = (self.method, exact.instead.join(" or "));
         let config = |field, why: String| Err(Error::Config { field, why });
@@ -216,7 +214,7 @@ impl Settings {
                 return named("n_neighbors", |affinity| affinity == NamedAffinity::Umap);
             }
         }
-        let problem = (exact.problem)(self);
+        let problem = methods::problem(self)?;
         if problem.loss.hyperbolic() && self.init == Init::Pca {
             return config("init", format!("pca scores need not lie in the ball of {method}'s maps; random or a file"));
         }
@@ -298,7 +296,7 @@ impl Settings {
         if self.n_negatives == 0 || self.n_negatives > MOST_NEGATIVES {
             return config("n_negatives", format!("{} is not between 1 and {MOST_NEGATIVES}", self.n_negatives));
         }
-        if self.method.objective().field() && self.n_components != 2 {
+        if self.method.has_field() && self.n_components != 2 {
             let why =
                 format!("{} makes maps of 2 components only; infotsne is as good as t-SNE in any number", self.method);
             return config("n_components", why);
@@ -312,7 +310,7 @@ impl Settings {
         if self.n_epochs == 0 || self.n_epochs > 1 << 20 {
             return config("n_epochs", "must be between 1 and 1048576".into());
         }
-        if self.method.is_exact() && self.optimizer == layout::Optimizer::Gains {
+        if self.method.is_exact() && self.optimizer == Optimizer::Gains {
             return config("optimizer", format!("{} has no gains; momentum and adam are there", self.method));
         }
         if self.init == Init::Pca && dim == 0 && !self.method.is_exact() {
@@ -327,7 +325,7 @@ impl Settings {
         if !(0.0..=1e9).contains(&self.checkpoint) {
             return config("checkpoint", format!("{} seconds is not between 0 and 1e9", self.checkpoint));
         }
-        self.method.exact().map_or(Ok(()), |exact| self.check_exact(exact, asked, input))
+        self.method.all_pairs().map_or(Ok(()), |exact| self.check_exact(exact, asked, input))
     }
 }
 
@@ -358,13 +356,18 @@ fn most_buckets(rows: u64) -> usize {
 }
 
 impl Plan {
+    /// Returns the problem of a method that computes all pairs; `None` if the method streams.
+    fn problem(&self) -> Option<Problem> {
+        methods::problem(&self.settings).ok()
+    }
+
     /// Returns the memory of each stage with the current parameters.
     fn needs(&self) -> Vec<(Stage, Needs)> {
         let mut stages = Vec::new();
-        if self.exact.is_some() {
+        if let Some(problem) = self.problem() {
             return vec![
                 (Stage::Scan, scan::needs(self)),
-                (Stage::Layout, all_pairs::stage::needs(self)),
+                (Stage::Layout, all_pairs::stage::needs(self, &problem)),
                 (Stage::Output, output::needs(self)),
                 (Stage::Quality, all_pairs::quality::needs(self)),
             ];
@@ -399,7 +402,7 @@ impl Plan {
                 let needed = ((bytes + self.base()) * MARGIN / (MARGIN - 1)).next_multiple_of(1 << 20) + (1 << 20);
                 let (asked, stage) = (self.settings.memory, stage.name());
                 let method = self.settings.method;
-                Err(match method.exact() {
+                Err(match method.all_pairs() {
                     None => Error::Budget { asked, needed, stage },
                     Some(exact) => {
                         let (rows, instead) = (self.shape.rows, exact.instead.join(" and "));
@@ -417,9 +420,9 @@ impl Plan {
         if self.shape.dim > 0 {
             self.spend_on_batches(usable);
         }
-        if self.exact.is_some() {
+        if let Some(problem) = self.problem() {
             let free = usable.saturating_sub(self.of(Stage::Layout));
-            let whole = all_pairs::stage::takes(self, 0).map_or(0, |takes| takes.hold);
+            let whole = all_pairs::stage::takes(self, &problem, 0).hold;
             self.exact = Some(ExactPlan { hold_bytes: free.min(whole) });
             return;
         }
@@ -509,8 +512,8 @@ impl Plan {
 
     /// Returns what each stage takes, reads, writes and leaves, once all parameters are known.
     fn describe(&self) -> Vec<StagePlan> {
-        if self.exact.is_some() {
-            return self.describe_exact();
+        if let Some(problem) = self.problem() {
+            return self.describe_exact(&problem);
         }
         let Shape { rows, .. } = self.shape;
         let source = rows * self.source_row_bytes as u64;
@@ -589,12 +592,12 @@ impl Plan {
 
 impl Plan {
     /// [`Plan::describe`] for an exact method.
-    fn describe_exact(&self) -> Vec<StagePlan> {
+    fn describe_exact(&self, problem: &Problem) -> Vec<StagePlan> {
         let source = self.shape.rows * self.source_row_bytes as u64;
         let map = map_bytes(self);
         let stage = |(stage, needs): (Stage, Needs)| {
             let (read, written, disk) = match stage {
-                Stage::Layout => (source, map, map + 2 * all_pairs::stage::disk(self)),
+                Stage::Layout => (source, map, map + 2 * all_pairs::stage::disk(self, problem)),
                 Stage::Output => (map, map, map),
                 Stage::Quality => (source + map, 0, map),
                 _ => (source, 0, 0),

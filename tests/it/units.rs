@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use lowland_datasets::{Kind, Mixture};
 use lowland_engine::affinity::{self, Affinities, Calibration, EdgeStore};
 use lowland_engine::neighbors::{self, Graph};
-use lowland_engine::{Config, Error, Event, Observer, Plan, Stage, index, layout};
+use lowland_engine::{Config, Error, Event, Observer, Plan, Stage, index, layout, methods};
 use lowland_io::EdgeBlock;
 
 use crate::stages::{
@@ -466,7 +466,7 @@ fn lay_out(
         stop(event, told)
     });
     let result = bench.work(plan, Stage::Layout, &ear, |work| {
-        layout::build(plan, affinities, None, work)?;
+        layout::build(plan, methods::objective(plan.settings().method)?, affinities, None, work)?;
         let positions = std::fs::read(work.path(lowland_engine::positions::POSITIONS)).expect("positions");
         read = work.progress.traffic.totals().0;
         Ok(positions)

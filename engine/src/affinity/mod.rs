@@ -23,10 +23,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Needs;
+pub use crate::config::Affinity;
 use crate::index::Lists;
 use crate::neighbors::Graph;
 use crate::plan::Plan;
-use crate::settings::Settings;
 use crate::work::{Made, Work};
 use crate::{Error, Metric, Result};
 use pairs::Pairs;
@@ -48,48 +48,6 @@ pub struct Affinities {
     pub isolated_rows: u64,
     /// Number of incoming edges that were left out at rows that are neighbours of too many others.
     pub cut_edges: u64,
-}
-
-/// The input affinities of the streamed methods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Affinity {
-    /// UMAP's fuzzy neighbours, with [`Settings::n_neighbors`].
-    Umap,
-    /// Conditional probabilities with [`Settings::perplexity`], on three times as many neighbours.
-    Entropic,
-    /// PaCMAP's near and mid-near pairs, with [`Settings::n_neighbors`].
-    Pacmap,
-}
-
-impl Affinity {
-    /// Returns the name, as in the edge store's metadata.
-    pub fn name(self) -> &'static str {
-        match self {
-            Affinity::Umap => "umap",
-            Affinity::Entropic => "entropic",
-            Affinity::Pacmap => "pacmap",
-        }
-    }
-
-    /// Returns the number of neighbours to search for each of `rows` rows.
-    pub fn neighbors(self, settings: &Settings, rows: u64) -> usize {
-        let most = rows.saturating_sub(1).min(u64::from(u32::MAX)) as usize;
-        match self {
-            Affinity::Umap => settings.n_neighbors,
-            Affinity::Entropic => {
-                ((3.0 * settings.perplexity).round().min(1e6) as usize).clamp(2.min(most), most.max(1))
-            }
-            Affinity::Pacmap => settings.n_neighbors.saturating_add(pairs::BEYOND).min(most.max(settings.n_neighbors)),
-        }
-    }
-
-    /// Returns the number of a row's directed edges, given `k` neighbours.
-    pub fn degree(self, settings: &Settings, k: usize) -> usize {
-        match self {
-            Affinity::Umap | Affinity::Entropic => k,
-            Affinity::Pacmap => settings.n_neighbors.min(k) + pairs::middle_pairs(settings),
-        }
-    }
 }
 
 /// Returns the affinity of a plan's method.

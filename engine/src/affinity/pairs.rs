@@ -15,20 +15,19 @@ use std::io::Write;
 use lowland_io::{Error as IoError, Mapped, PendingFile};
 use rayon::prelude::*;
 
+use crate::config::middle_pairs;
 use crate::distances::squared_distance;
 use crate::index::Lists;
 use crate::neighbors::Graph;
 use crate::plan::Plan;
 use crate::random::below;
-use crate::settings::Settings;
 use crate::work::Work;
 use crate::{Error, Metric, Result};
 
 /// Weight of a mid-near pair, where a near pair has weight 1. Since an edge has at most two of each, one in
 /// each direction, the sum of the weights encodes both counts.
 pub(crate) const MIDDLE: f32 = 4.0;
-/// Number of candidates in addition to the near pairs that are kept.
-pub(super) const BEYOND: usize = 50;
+
 /// Number of rows drawn for a mid-near pair.
 const DRAWN: usize = 6;
 /// Number of rows that draw from one pool, and number of rows in a pool.
@@ -41,11 +40,6 @@ const DRAWS: u64 = 0x6d69_6422;
 const FILE: &str = "middle.u32";
 /// Name of the unit in the manifest.
 const UNIT: &str = "middle";
-
-/// Returns the number of mid-near pairs of a row.
-pub(super) fn middle_pairs(settings: &Settings) -> usize {
-    settings.n_neighbors.div_ceil(2).max(1)
-}
 
 /// The pairs of all rows.
 pub(super) struct Pairs {

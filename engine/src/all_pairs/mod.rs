@@ -53,10 +53,10 @@ mod weights;
 #[cfg(test)]
 mod tests;
 
+pub use crate::config::{MatchLoss, NamedAffinity, NamedMap, PHATE_ROWS};
 pub use affinity::{
     Affinity, BaseKernel, DoublyStochasticQuadratic, DualSolver, Entropic, Magic, Normalization, NormalizedGaussian,
-    NormalizedStudent, PHATE_ROWS, PhateAffinity, Precomputed, SelfTuning, Sinkhorn, SymmetricEntropic, Toll,
-    UmapAffinity,
+    NormalizedStudent, PhateAffinity, Precomputed, SelfTuning, Sinkhorn, SymmetricEntropic, Toll, UmapAffinity,
 };
 pub use costs::{Cost, Costs};
 pub use fit::{Descent, Fit, Problem, Run, Schedule, State, fit};
@@ -64,8 +64,8 @@ pub use init::Start;
 pub use loss::{
     CrossEntropy, HyperbolicCauchy, Loss, MapAffinity, MapKernel, Objective, SquareLoss, Strengths, Stress,
 };
-pub use methods::{Cosne, MatchLoss, Matcher, Method, Phate, Sne, Tsne, TsneKhorn};
-pub use named::{NamedAffinity, NamedMap};
+pub use methods::{Cosne, Matcher, Method, Phate, Sne, Tsne, TsneKhorn};
+pub use named::{affinity_of, map_affinity_of};
 pub use needs::{Takes, needs};
 pub use optimizer::{Adam, Moments, Optimizer};
 pub use points::WIDEST;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use lowland_io::Source;
 
 use super::costs::{Cost, Costs};
-use super::stage::{problem, read, row_bytes};
+use super::fit::Problem;
+use super::stage::{read, row_bytes};
 use crate::Result;
 use crate::budget::Needs;
 use crate::evaluate::{self, Ladder, mean_and_interval};
@@ -19,11 +20,10 @@ use crate::positions::{POSITIONS, Positions, map_bytes};
 use crate::quality::{Quality, TRIPLETS, warn_of_chance};
 use crate::work::Work;
 
-/// Computes the scores of the run's positions, in the source's row order.
-pub(crate) fn score(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<Quality> {
+/// Computes the scores of the run's positions, in the source's row order. `problem` is the plan's.
+pub(crate) fn score(plan: &Plan, problem: &Problem, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<Quality> {
     let (width, progress) = (plan.settings.n_components, work.progress);
     let _held = work.hold(&needs(plan), "score")?;
-    let problem = problem(plan)?;
     let rows = read(plan, source, work)?;
     let positions = Positions::open(&work.path(POSITIONS), plan.shape.rows, width)?;
     let of_map = if problem.loss.hyperbolic() { Cost::Sqhyperbolic } else { Cost::Sqeuclidean };

@@ -35,17 +35,6 @@ pub struct Fitted {
     pub distinct: usize,
 }
 
-/// Returns the problem that a plan describes. Initial positions from a file are not read yet.
-///
-/// # Errors
-/// [`Error::Config`] if the plan's method is not exact.
-pub(crate) fn problem(plan: &Plan) -> Result<Problem> {
-    let config = &plan.settings;
-    let why = || format!("{} streams, and is no problem of all pairs", config.method);
-    let exact = config.method.exact().ok_or_else(|| Error::Config { field: "method", why: why() })?;
-    Ok((exact.problem)(config))
-}
-
 /// Reads all rows into memory, preprocessed for the metric.
 pub(super) fn read(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<Vec<f32>> {
     let wanted = plan.shape.rows as usize * plan.shape.dim;
@@ -69,16 +58,17 @@ pub(super) fn read(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Re
     Ok(rows)
 }
 
-/// Solves the problem, from an earlier process's checkpoint if there is one, and writes the
-/// positions.
+/// Solves the plan's problem, from an earlier process's checkpoint if there is one, and writes the
+/// positions. Positions from a file are read here.
 pub(crate) fn build(
     plan: &Plan,
+    mut problem: Problem,
     source: &Arc<dyn Source>,
     first: Option<&dyn FirstPositions>,
     work: &Work<'_>,
 ) -> Result<(Made, Fitted)> {
-    let needs = needs(plan);
-    let (mut problem, mut stored) = (problem(plan)?, Stored::new(*work, plan.layout.checkpoint));
+    let needs = needs(plan, &problem);
+    let mut stored = Stored::new(*work, plan.layout.checkpoint);
     let held = work.hold(&needs, READ)?;
     let rows = read(plan, source, work)?;
     if let Init::File(path) = &plan.settings.init {
@@ -136,10 +126,9 @@ fn numbers(plan: &Plan, problem: &Problem) -> u64 {
     plan.shape.rows * (problem.descent.optimizer.numbers(width) + width + 1) as u64
 }
 
-/// Returns the memory and operations of the problem, if `hold` bytes hold rows of P.
-pub(crate) fn takes(plan: &Plan, hold: u64) -> Option<Takes> {
-    let problem = problem(plan).ok()?;
-    Some(takes_of(&problem, plan.shape.rows as usize, plan.shape.dim, plan.threads, hold))
+/// Returns the memory and operations of the plan's problem, if `hold` bytes hold rows of P.
+pub(crate) fn takes(plan: &Plan, problem: &Problem, hold: u64) -> Takes {
+    takes_of(problem, plan.shape.rows as usize, plan.shape.dim, plan.threads, hold)
 }
 
 /// Returns the bytes of the rows in memory.
@@ -147,18 +136,18 @@ pub(super) fn row_bytes(plan: &Plan) -> u64 {
     plan.shape.rows * plan.shape.dim as u64 * 4
 }
 
-/// Returns the memory that the stage holds.
-pub(crate) fn needs(plan: &Plan) -> Needs {
-    let (Some(exact), Ok(problem)) = (&plan.exact, problem(plan)) else { return Needs::default() };
+/// Returns the memory that the stage holds for the plan's problem.
+pub(crate) fn needs(plan: &Plan, problem: &Problem) -> Needs {
+    let hold = plan.exact.as_ref().map_or(0, |exact| exact.hold_bytes);
     let rows = ("rows", row_bytes(plan));
     let map = map_bytes(plan);
-    let state = numbers(plan, &problem) * 8;
+    let state = numbers(plan, problem) * 8;
     let first = if matches!(plan.settings.init, Init::File(_)) { 2 * map } else { 0 };
     let mut needs = Needs::default().phase(
         READ,
         [rows, ("batches", plan.loader_bytes()), ("first positions", first), ("the last checkpoint", state)],
     );
-    for Phase { name, mut parts } in takes(plan, exact.hold_bytes).into_iter().flat_map(|takes| takes.needs.phases) {
+    for Phase { name, mut parts } in takes(plan, problem, hold).needs.phases {
         let beside = [rows, ("first positions", first), ("a checkpoint", state), ("the map", 2 * map)];
         parts.extend(beside.map(|(what, bytes)| Part { what, bytes }).into_iter().filter(|part| part.bytes > 0));
         needs.phases.push(Phase { name, parts });
@@ -166,7 +155,7 @@ pub(crate) fn needs(plan: &Plan) -> Needs {
     needs
 }
 
-/// Returns the bytes of a checkpoint.
-pub(crate) fn disk(plan: &Plan) -> u64 {
-    problem(plan).map_or(0, |problem| checkpoint::bytes(numbers(plan, &problem)))
+/// Returns the bytes of a checkpoint of the plan's problem.
+pub(crate) fn disk(plan: &Plan, problem: &Problem) -> u64 {
+    checkpoint::bytes(numbers(plan, problem))
 }

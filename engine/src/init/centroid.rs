@@ -155,7 +155,7 @@ fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>
         negatives: config.negative_sample_rate,
         max_weight,
         seed: config.seed,
-        ..layout::Options::of(Method::UMAP, n as u32)
+        ..layout::Options::of(&layout::rows::Firing, Method::UMAP, n as u32)
     };
     let quiet = progress.silent();
     let edges = layout::Edges::in_memory(&block, &options);

@@ -27,13 +27,13 @@ use rayon::prelude::*;
 
 use crate::affinity::{Affinities, EdgeStore};
 use crate::budget::{Needs, Part, Phase, base};
+pub use crate::config::Optimizer;
+use crate::config::{Method, Settings};
 pub use crate::device::{Device, Gpu};
 use crate::error::size;
-use crate::method::Method;
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::positions::{INIT, POSITIONS, Positions, write_positions};
-use crate::settings::Settings;
 use crate::work::{Made, Work};
 use crate::{Error, Result, affinity, pages};
 pub use checkpoint::{Checkpoints, State};
@@ -43,7 +43,6 @@ use curve::Curve;
 use field::Field;
 pub use kernel::Objective;
 use kernel::{Chunk, Epoch, Kernel};
-pub use optimizer::Optimizer;
 pub(crate) use optimizer::Stepper;
 use pool::SHARING;
 pub use walk::{Coding, Edges};
@@ -100,18 +99,18 @@ pub struct Options {
 
 impl Options {
     /// Returns a method's default options for a map of `rows` rows in the plane whose edge weights are at most
-    /// 1.
-    pub fn of(method: Method, rows: u32) -> Self {
+    /// 1. `objective` is the method's loss.
+    pub(crate) fn of(objective: &'static dyn Objective, method: Method, rows: u32) -> Self {
         let settings = Settings::of(method, u64::from(rows));
         let epochs = method.epochs(u64::from(rows));
-        Options { max_weight: 1.0, ..Options::asked(&settings, rows, epochs) }
+        Options { max_weight: 1.0, ..Options::asked(objective, &settings, rows, epochs) }
     }
 
-    /// Returns the options that the settings of a run ask for.
-    pub fn asked(settings: &Settings, rows: u32, epochs: usize) -> Self {
+    /// Returns the options that the settings of a run ask for. `objective` is the loss of their method.
+    pub fn asked(objective: &'static dyn Objective, settings: &Settings, rows: u32, epochs: usize) -> Self {
         let method = settings.method;
         Options {
-            objective: method.objective(),
+            objective,
             rows,
             n_components: settings.n_components,
             epochs,
@@ -184,10 +183,17 @@ pub enum Start<'a> {
     State(State),
 }
 
-/// Runs the stage: reads the edge store and the first positions (or a checkpoint), and writes the map.
-pub fn build(plan: &Plan, affinities: &Affinities, gpu: Option<&Gpu>, work: &Work<'_>) -> Result<Made> {
+/// Runs the stage: reads the edge store and the first positions (or a checkpoint), and writes the map. `objective`
+/// is the loss of the plan's method.
+pub fn build(
+    plan: &Plan,
+    objective: &'static dyn Objective,
+    affinities: &Affinities,
+    gpu: Option<&Gpu>,
+    work: &Work<'_>,
+) -> Result<Made> {
     let settings = &plan.settings;
-    let asked = Options::asked(settings, plan.shape.rows as u32, plan.layout.epochs);
+    let asked = Options::asked(objective, settings, plan.shape.rows as u32, plan.layout.epochs);
     let options = Options { max_weight: affinities.max_weight, ..asked };
     let held = work.hold(&needs(plan), "epochs")?;
     let welcome = gpu.map(|_| work.budget.take(&welcome(plan))).transpose()?;
@@ -441,7 +447,7 @@ pub fn needs(plan: &Plan) -> Needs {
             ("chunks of rows", rows.div_ceil(u64::from(SHARING)) * 64),
             ("blocks decoded or read ahead", decoding.max(read)),
             (SENT, if matches!(plan.settings.device, Device::Cuda(_)) { pinned_bytes(plan) } else { 0 }),
-            ("the field of pushes", if plan.settings.method.objective().field() { field::bytes(rows) } else { 0 }),
+            ("the field of pushes", if plan.settings.method.has_field() { field::bytes(rows) } else { 0 }),
         ],
     )
 }
@@ -457,8 +463,7 @@ pub(crate) fn device_bytes(plan: &Plan) -> u64 {
 
 /// Returns the bytes of the repulsive field's forces, or 0 if the method has no field.
 fn force_bytes(plan: &Plan) -> u64 {
-    let field = plan.settings.method.objective().field();
-    if field { 4 * field::force_floats(plan.shape.rows) as u64 } else { 0 }
+    if plan.settings.method.has_field() { 4 * field::force_floats(plan.shape.rows) as u64 } else { 0 }
 }
 
 /// Returns the bytes of page-locked host memory for transfers to a GPU: edges, and a field's forces.
@@ -519,6 +524,10 @@ pub fn checkpoint_bytes(plan: &Plan) -> u64 {
 mod tests {
     use super::*;
 
+    fn options(method: Method, rows: u32) -> Options {
+        crate::methods::options(method, rows).expect("it streams")
+    }
+
     #[test]
     fn steps_of_few_rows_do_not_leap_while_attraction_is_exaggerated() {
         // Expected learning rate after the early exaggeration, as factor of n times the gradient.
@@ -529,8 +538,7 @@ mod tests {
             (Method::INFOTSNE, 100, 0.5), // at least 50 for 100 rows
             (Method::INFOTSNE, 1_000_000, 0.25),
         ] {
-            let options =
-                Options { early_exaggeration: 12.0, exaggerated: 250, falls: None, ..Options::of(method, rows) };
+            let options = Options { early_exaggeration: 12.0, exaggerated: 250, falls: None, ..options(method, rows) };
             let rate = |number| options.epoch(number, None).stepper.rate;
             assert!((rate(1) - after / 12.0).abs() < 1e-6, "{method}, {rows}: {}", rate(1));
             assert_eq!(rate(1), rate(250));
@@ -539,13 +547,13 @@ mod tests {
             let asked = Options { learning_rate: Some(10.0), ..options };
             assert_eq!(asked.epoch(1, None).stepper.rate, 10.0 / rows as f32);
         }
-        let infotsne = Options::of(Method::INFOTSNE, 1_000);
+        let infotsne = options(Method::INFOTSNE, 1_000);
         assert_eq!(infotsne.epoch(1_000, None).stepper.since, 750, "momentum begins anew");
     }
 
     #[test]
     fn attraction_is_exaggerated_where_the_map_is_wide_enough_and_the_time_is_early() {
-        let options = Options { early_exaggeration: 12.0, exaggerated: 250, ..Options::of(Method::TSNE, 100) };
+        let options = Options { early_exaggeration: 12.0, exaggerated: 250, ..options(Method::TSNE, 100) };
         let exaggeration = |number, extent| options.epoch(number, Some(extent)).exaggeration;
         assert_eq!([exaggeration(1, 1e-3), exaggeration(250, 2e-5), exaggeration(251, 1.0)], [12.0, 12.0, 1.0]);
         assert_eq!([exaggeration(1, 9e-6), exaggeration(1, 0.0)], [1.0, 1.0]);
@@ -555,8 +563,7 @@ mod tests {
     #[test]
     fn the_step_falls_from_the_epoch_that_the_method_names() {
         let rates = |method| {
-            let options =
-                Options { learning_rate: Some(1.0), optimizer: Optimizer::Adam, ..Options::of(method, 1_000) };
+            let options = Options { learning_rate: Some(1.0), optimizer: Optimizer::Adam, ..options(method, 1_000) };
             move |number| options.epoch(number, None).stepper.rate
         };
         let pacmap = rates(Method::PACMAP);
@@ -569,7 +576,7 @@ mod tests {
 
     #[test]
     fn pacmap_repeats_a_draw_in_every_second_epoch_of_its_third_phase() {
-        let drawn = |method, number| Options::of(method, 1_000).epoch(number, None).drawn;
+        let drawn = |method, number| options(method, 1_000).epoch(number, None).drawn;
         for number in [1, 2, 199, 200] {
             assert_eq!(drawn(Method::PACMAP, number), number);
         }

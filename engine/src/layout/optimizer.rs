@@ -4,35 +4,7 @@
 //! velocity and a gain; without gains, the gain is always 1. What must hold: a row's step depends only on the
 //! row's own moments and the epoch's parameters.
 
-use serde::{Deserialize, Serialize};
-
-/// How rows are moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Optimizer {
-    /// Adam (Kingma, Ba 2015), with decay rates β₁ = 0.9 and β₂ = 0.999.
-    Adam,
-    /// Gradient descent with momentum, as PyTorch's SGD.
-    Momentum,
-    /// Momentum with a gain for each component, which grows while the component keeps its direction (Jacobs
-    /// 1988; van der Maaten 2008). Momentum with gains converges in fewer epochs, but is noisier with few rows
-    /// and drawn negative samples. Not available for exact methods.
-    Gains,
-}
-
-impl Optimizer {
-    /// All optimizers.
-    pub const ALL: [Optimizer; 3] = [Optimizer::Adam, Optimizer::Momentum, Optimizer::Gains];
-
-    /// Returns the optimizer's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Optimizer::Adam => "adam",
-            Optimizer::Momentum => "momentum",
-            Optimizer::Gains => "gains",
-        }
-    }
-}
+use crate::config::Optimizer;
 
 /// Adam's decay rates β₁ and β₂, as in PyTorch and PaCMAP.
 pub(super) const BETAS: [f32; 2] = [0.9, 0.999];

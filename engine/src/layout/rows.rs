@@ -206,10 +206,11 @@ unsafe fn add<V: Lanes, const DIM: usize>(sums: &mut [V; DIM], away: &[V; DIM], 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Optimizer;
     use crate::layout::curve::Curve;
     use crate::layout::kernel;
     use crate::layout::lanes::Portable;
-    use crate::layout::optimizer::{Optimizer, Stepper};
+    use crate::layout::optimizer::Stepper;
     use crate::layout::walk::{WHOLE, Walk};
     use crate::random::unit;
 

@@ -421,7 +421,7 @@ mod tests {
 
     #[test]
     fn weights_as_roots_are_within_their_stated_error() {
-        let options = Options { max_weight: 0.8, ..Options::of(Method::TSNE, 10) };
+        let options = Options { max_weight: 0.8, ..crate::methods::options(Method::TSNE, 10).expect("it streams") };
         let unit_root = root_unit(options.max_weight);
         for i in 0..10_000u64 {
             let weight = 0.8 * unit(1, 1, i).powi(4);

@@ -8,10 +8,10 @@ use lowland_io::{Dtype, Shape};
 use serde::Serialize;
 
 use crate::budget::{Part, base};
+use crate::config::Settings;
 use crate::error::size;
 use crate::observe::Stage;
 use crate::remark::Remark;
-use crate::settings::Settings;
 use crate::{Error, Init, Method, Result};
 
 /// The properties of a run's input.

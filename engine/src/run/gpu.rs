@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::device::{Device, Gpu, check};
+use crate::layout::Objective;
 use crate::observe::{Event, Observer, Stage};
 use crate::plan::Plan;
 use crate::remark::Remark;
@@ -14,10 +15,10 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Device`] if a GPU was requested by number and cannot be used; [`Error::Cancelled`] if the
 /// observer stops the run.
-pub(crate) fn for_layout(plan: &Plan, observer: &dyn Observer) -> Result<Option<Gpu>> {
+pub(crate) fn for_layout(plan: &Plan, objective: &dyn Objective, observer: &dyn Observer) -> Result<Option<Gpu>> {
     let config = &plan.settings;
     let Some(number) = number(config.device) else { return Ok(None) };
-    let found = if config.method.objective().has_device() {
+    let found = if objective.has_device() {
         open(number, config.device_memory).and_then(|gpu| {
             holds(&gpu, "this map", crate::layout::device_bytes(plan))?;
             crate::layout::has_room_for_device(plan).map(|()| gpu)

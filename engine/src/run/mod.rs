@@ -15,17 +15,20 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::affinity::{self, Affinities};
+use crate::all_pairs::Problem;
 use crate::budget::Budget;
+use crate::config::Settings;
 use crate::index::{self, Lists};
 use crate::inputs::{GraphSink, Inputs, Sink};
 use crate::meter::Meter;
+use crate::methods::Recipe;
 use crate::neighbors::{self, Found, Graph, SAMPLE, Sample};
 use crate::observe::{Event, Heard, Observer, Progress, Stage, StageReport};
 use crate::plan::Plan;
 use crate::remark::{Level, Remark};
 use crate::report::Report;
 use crate::work::{Made, Work, pool};
-use crate::{Error, Init, Method, Result, all_pairs, init, layout, output, quality, scan};
+use crate::{Error, Init, Method, Result, all_pairs, init, layout, methods, output, quality, scan};
 
 /// Runs all stages and writes the map to `sink`.
 ///
@@ -39,9 +42,10 @@ pub fn embed(
     sink: &mut dyn Sink,
     observer: &dyn Observer,
 ) -> Result<Report> {
-    if plan.exact.is_some() {
-        return embed_all_pairs(plan, inputs, dir, sink, observer);
-    }
+    let objective = match methods::recipe(plan.settings.method) {
+        Recipe::Streamed(objective) => objective,
+        Recipe::AllPairs(problem) => return embed_all_pairs(plan, problem, inputs, dir, sink, observer),
+    };
     pool(plan.threads)?.install(|| {
         let heard = Heard::new(observer);
         let mut run = Run::start(plan, inputs, dir, &heard)?;
@@ -54,7 +58,7 @@ pub fn embed(
         let init = layout && !run.has(Stage::Init);
         let neighbors = affinity && !run.has(Stage::Neighbors) || run.sample_missing();
         // An explicitly requested GPU may be missing, which must be reported before hours of work.
-        let gpu = if layout { gpu::for_layout(plan, &heard)? } else { None };
+        let gpu = if layout { gpu::for_layout(plan, objective, &heard)? } else { None };
         let graph = run.graph(inputs, neighbors, false)?;
 
         let lists = graph.lists.as_ref();
@@ -69,7 +73,7 @@ pub fn embed(
         })?;
         let epochs = plan.layout.epochs as u64;
         run.stage(Stage::Layout, layout, epochs, "epochs", |work| {
-            Ok((layout::build(plan, &affinities, gpu.as_ref(), work)?, ()))
+            Ok((layout::build(plan, objective, &affinities, gpu.as_ref(), work)?, ()))
         })?;
         run.release(Stage::Affinity, &[])?;
         run.release(Stage::Init, &[])?;
@@ -86,9 +90,10 @@ pub fn embed(
     })
 }
 
-/// [`embed`] for an exact method: without lists and graph, with rows in the source's order in all stages.
+/// [`embed`] for a method that computes all pairs: without lists and graph, with rows in the source's order in all stages.
 fn embed_all_pairs(
     plan: &Plan,
+    problem: fn(&Settings) -> Problem,
     inputs: &Inputs<'_>,
     dir: &RunDir,
     sink: &mut dyn Sink,
@@ -103,11 +108,13 @@ fn embed_all_pairs(
         let scan = layout && !run.has(Stage::Scan);
         let _: scan::Scanned = run.stage(Stage::Scan, scan, rows, "rows", |work| scan::scan(plan, source, work))?;
         let fitted = run.stage(Stage::Layout, layout, plan.layout.epochs as u64, "iterations", |work| {
-            all_pairs::stage::build(plan, source, inputs.first, work)
+            all_pairs::stage::build(plan, problem(&plan.settings), source, inputs.first, work)
         })?;
         run.report.exact = Some(fitted);
         run.always(Stage::Output, rows, "rows", |work| output::write(plan, None, began(plan), sink, work))?;
-        let quality = run.always(Stage::Quality, rows, "rows", |work| all_pairs::quality::score(plan, source, work))?;
+        let quality = run.always(Stage::Quality, rows, "rows", |work| {
+            all_pairs::quality::score(plan, &problem(&plan.settings), source, work)
+        })?;
         run.report.quality = Some(quality);
         sink.finish()?;
         run.release(Stage::Layout, &[])?;
@@ -363,8 +370,8 @@ fn began(plan: &Plan) -> Option<f64> {
     let settings = &plan.settings;
     // Nearly all of a normal distribution is within three standard deviations.
     let wide = |deviation: f64| 6.0 * deviation;
-    if plan.exact.is_some() {
-        return all_pairs::stage::problem(plan).ok().map(|problem| wide(problem.descent.init_scaling));
+    if let Ok(problem) = methods::problem(settings) {
+        return Some(wide(problem.descent.init_scaling));
     }
     match (settings.method.begins(), &settings.init) {
         (Some(deviation), _) => Some(wide(deviation)),

@@ -21,7 +21,7 @@ mod umap;
 pub use bandwidth::{Magic, SelfTuning};
 pub use entropic::Entropic;
 pub use normalized::{Normalization, NormalizedGaussian, NormalizedStudent};
-pub use phate::{PHATE_ROWS, PhateAffinity};
+pub use phate::PhateAffinity;
 pub use precomputed::Precomputed;
 pub use quadratic::DoublyStochasticQuadratic;
 pub use sinkhorn::{BaseKernel, Sinkhorn};

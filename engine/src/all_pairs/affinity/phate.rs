@@ -11,12 +11,9 @@ use super::{Affinity, Toll, check_not_below, check_positive, wrong};
 use crate::all_pairs::costs::{Cost, Costs, Itself};
 use crate::all_pairs::real::{self, Real, ln, wide};
 use crate::all_pairs::weights::{Dense, Weights};
+use crate::config::PHATE_ROWS;
 use crate::observe::Progress;
 use crate::{Error, Result};
-
-/// The most rows. Three f64 matrices of this size take 9.6 GB, and each of the about ten products
-/// takes 16·10¹² operations.
-pub const PHATE_ROWS: usize = 20_000;
 
 /// P_ij = −|u_i − u_j|, where u_i = −ln max(row i of Mᵗ, 10⁻¹²). M is A with rows scaled to sum 1;
 /// A is the mean of exp(−(C_ij/σ_i)^α) and its transpose, and σ_i is the cost of row i's k-th

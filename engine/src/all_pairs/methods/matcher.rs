@@ -6,30 +6,7 @@ use super::super::costs::Cost;
 use super::super::fit::{Descent, Problem};
 use super::super::loss::{CrossEntropy, MapAffinity, SquareLoss};
 use super::super::optimizer::Optimizer;
-
-/// The loss between P and Q.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MatchLoss {
-    /// Σ (P − Q)², the default.
-    #[default]
-    Square,
-    /// −Σ P ln Q.
-    CrossEntropy,
-}
-
-impl MatchLoss {
-    /// All losses.
-    pub const ALL: [MatchLoss; 2] = [MatchLoss::Square, MatchLoss::CrossEntropy];
-
-    /// Returns the loss's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            MatchLoss::Square => "square",
-            MatchLoss::CrossEntropy => "cross-entropy",
-        }
-    }
-}
+use crate::config::MatchLoss;
 
 /// A free combination of affinity, map affinity and loss. Pairs are computed in f64.
 pub struct Matcher {

@@ -1,5 +1,5 @@
 //! The options of the methods. Each method is a struct, in a file of its own, that returns its
-//! [`Problem`]. The methods' names are in the table of all methods, [`crate::method`].
+//! [`Problem`]. The methods' names are in the table of all methods, [`crate::methods`].
 
 mod cosne;
 mod matcher;
@@ -9,7 +9,7 @@ mod tsne;
 mod tsnekhorn;
 
 pub use cosne::Cosne;
-pub use matcher::{MatchLoss, Matcher};
+pub use matcher::Matcher;
 pub use phate::Phate;
 pub use sne::Sne;
 pub use tsne::Tsne;

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{given, iris, moons, noise, silhouette};
 use crate::all_pairs::{
-    Cosne, CrossEntropy, Dense, Descent, Entropic, Fit, MapAffinity, MapKernel, MatchLoss, Matcher, Method,
-    Normalization, NormalizedGaussian, NormalizedStudent, Optimizer, Phate, PhateAffinity, Precomputed, Problem, Run,
-    Schedule, Sinkhorn, Sne, Sparse, Start, State, SymmetricEntropic, Tsne, TsneKhorn, fit, needs,
+    Cosne, Dense, Descent, Entropic, Fit, MapAffinity, MapKernel, MatchLoss, Matcher, Method, Normalization,
+    NormalizedGaussian, NormalizedStudent, Optimizer, Phate, PhateAffinity, Precomputed, Problem, Run, Schedule,
+    Sinkhorn, Sne, Sparse, Start, State, SymmetricEntropic, Tsne, TsneKhorn, fit,
 };
 use crate::observe::{Event, Observer, Progress, Stage};
-use crate::{Error, Result, Settings};
+use crate::{Error, Result};
 
 fn run(problem: &Problem, rows: &[f32], dim: usize) -> Result<Fit> {
     fit(problem, rows, dim, Run { hold: 0, state: None, keep: &mut |_| Ok(()) }, &Progress::unheard())
@@ -398,23 +398,4 @@ fn the_step_and_the_momentum_follow_the_exaggeration() {
     let problem = tsne(8).problem();
     fit(&problem, &rows, 2, Run { hold: 0, state: None, keep: &mut keep }, &Progress::unheard()).expect("a map");
     assert_eq!(steps, [1, 2, 3, 4, 5, 1, 2, 3], "the optimizer begins anew after exactly five");
-}
-
-#[test]
-fn what_a_problem_takes_is_said_beforehand() {
-    let exact = crate::Method::all().filter_map(|method| Some((method, method.exact()?)));
-    for (method, entry) in exact {
-        let problem = (entry.problem)(&Settings::of(method, 2_000));
-        let small = needs(&problem, 2_000, 64, 2, 0);
-        let large = needs(&problem, 8_000, 64, 2, 0);
-        assert!(small.needs.bytes() > 2_000 * 64 * 4, "{}", method.name());
-        assert!(large.operations() > 10.0 * small.operations(), "{}", method.name());
-        // Only PHATE's memory grows with the square of the rows.
-        let growth = large.needs.bytes() as f64 / small.needs.bytes() as f64;
-        assert_eq!(growth > 5.0, method.name() == "phate", "{}: {growth}", method.name());
-        let held = needs(&problem, 2_000, 64, 2, u64::MAX);
-        assert_eq!(held.hold > 0, method.name() == "tsnekhorn", "{}", method.name());
-        assert!(held.needs.bytes() <= small.needs.bytes() + held.hold);
-    }
-    let _ = CrossEntropy { map: MapAffinity::Sinkhorn(MapKernel::STUDENT), count_itself: false, single: true };
 }

@@ -6,10 +6,11 @@ use std::process::Command;
 use super::super::curve::Curve;
 use super::super::field::{Field, Nodes, force_floats};
 use super::super::kernel::{self, Chunk, Epoch, Kernel};
-use super::super::optimizer::{Optimizer, Stepper};
+use super::super::optimizer::Stepper;
 use super::super::root_unit;
 use super::super::walk::{Coding, Walk};
 use super::{Arguments, Extent, group_words, padded_words, tabulate};
+use crate::config::Optimizer;
 use crate::cuda::shim::{compile, entry};
 use crate::random::unit;
 

@@ -6,11 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::all_pairs::{MatchLoss, NamedAffinity, NamedMap};
-use crate::config::Init;
+use super::{Init, MatchLoss, Method, NamedAffinity, NamedMap, Opt, Optimizer};
 use crate::device::Device;
-use crate::layout::Optimizer;
-use crate::method::{Method, Opt};
 use crate::metric::Metric;
 use crate::observe::Stage;
 

@@ -4,17 +4,27 @@
 //! [`Opt`](crate::Opt) lists and [`Config::settings`] fills in. [`Config::plan`] is the only validator; the
 //! stages accept only the [`Plan`](crate::Plan) that it returns.
 
+mod method;
+mod methods;
+mod names;
+mod options;
+mod settings;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::all_pairs::{MatchLoss, NamedAffinity, NamedMap};
 use crate::device::Device;
-use crate::layout::Optimizer;
-use crate::method::Method;
 use crate::metric::Metric;
 use crate::observe::Stage;
-use crate::settings::Settings;
+
+pub use method::Method;
+pub use methods::PHATE_ROWS;
+pub(crate) use methods::{AllPairs, MethodId, pacmap_phase};
+pub(crate) use names::middle_pairs;
+pub use names::{Affinity, MatchLoss, NamedAffinity, NamedMap, Optimizer};
+pub use options::Opt;
+pub use settings::Settings;
 
 /// The source of the first positions.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

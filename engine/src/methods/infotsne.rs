@@ -1,33 +1,8 @@
 //! InfoNC-t-SNE (Damrich, Böhm, Hamprecht, Kobak 2023), as in TorchDR's guide: with entropic affinities P and Q
 //! = 1 / (1 + d²), L = −λ Σ Pᵢⱼ log Q + 1/n Σᵢ log Σ_{j ∈ Neg(i)} Q.
 
-use super::{Entry, Opt, Steps};
-use crate::affinity::Affinity;
-use crate::layout::Optimizer;
 use crate::layout::lanes::Lanes;
-use crate::layout::weighed::{Loss, Weighed};
-use crate::settings::Settings;
-
-pub(super) static ENTRY: Entry = Entry {
-    name: "infotsne",
-    about: "t-SNE against many drawn rows, by a contrastive loss (Damrich et al. 2023)",
-    affinity: Some(Affinity::Entropic),
-    objective: &Weighed(InfoTsne),
-    knows: &[Opt::Perplexity, Opt::NNegatives, Opt::EarlyExaggeration, Opt::Optimizer],
-    defaults: |config| Settings {
-        n_negatives: 300,
-        early_exaggeration: 12.0,
-        optimizer: Optimizer::Momentum,
-        ..config
-    },
-    epochs: Steps(&[(u64::MAX, 1000)]),
-    negatives: |config| config.n_negatives,
-    exaggerated: 250,
-    falls: |_| Some(0),
-    repeats: false,
-    begins: Some(1e-4),
-    exact: None,
-};
+use crate::layout::weighed::Loss;
 
 /// InfoTSNE's loss.
 #[derive(Debug, Clone, Copy)]

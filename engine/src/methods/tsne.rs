@@ -3,28 +3,8 @@
 //! (Linderman et al. 2019). TorchDR's sum includes the pairs i = j; openTSNE's sum does not, and neither does
 //! this one.
 
-use super::{Entry, Opt, Steps};
-use crate::affinity::Affinity;
-use crate::layout::Optimizer;
 use crate::layout::lanes::Lanes;
-use crate::layout::weighed::{Loss, Weighed};
-use crate::settings::Settings;
-
-pub(super) static ENTRY: Entry = Entry {
-    name: "tsne",
-    about: "entropic neighbours against all rows, in the plane (van der Maaten et al. 2008)",
-    affinity: Some(Affinity::Entropic),
-    objective: &Weighed(Tsne),
-    knows: &[Opt::Perplexity, Opt::EarlyExaggeration, Opt::Optimizer],
-    defaults: |config| Settings { early_exaggeration: 12.0, optimizer: Optimizer::Gains, ..config },
-    epochs: Steps(&[(u64::MAX, 750)]),
-    negatives: |_| 0,
-    exaggerated: 250,
-    falls: |_| None,
-    repeats: false,
-    begins: Some(1e-4),
-    exact: None,
-};
+use crate::layout::weighed::Loss;
 
 /// t-SNE's loss.
 #[derive(Debug, Clone, Copy)]

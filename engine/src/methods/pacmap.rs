@@ -10,36 +10,12 @@
 //!   cluster would shrink to a line or a point. Every second epoch repeats one draw, which gives each row a
 //!   repulsion of its own, so that the cluster keeps its shape.
 
-use super::{Entry, Opt, Steps};
-use crate::affinity::Affinity;
 use crate::affinity::pairs::MIDDLE;
+use crate::config::pacmap_phase;
+use crate::layout::Coding;
 use crate::layout::kernel::Epoch;
 use crate::layout::lanes::{Lanes, ROUND};
-use crate::layout::weighed::{Loss, Weighed};
-use crate::layout::{Coding, Optimizer};
-use crate::settings::Settings;
-
-pub(super) static ENTRY: Entry = Entry {
-    name: "pacmap",
-    about: "near, mid-near and further pairs in three phases (Wang et al. 2021)",
-    affinity: Some(Affinity::Pacmap),
-    objective: &Weighed(Pacmap { near: 0.0, middle: 0.0, further: 0.0 }),
-    knows: &[Opt::NNeighbors],
-    defaults: |config| Settings { n_neighbors: 10, optimizer: Optimizer::Adam, ..config },
-    epochs: Steps(&[(u64::MAX, 450)]),
-    negatives: |config| 2 * config.n_neighbors,
-    exaggerated: 0,
-    falls: |epochs| Some(2 * phase(epochs)),
-    repeats: true,
-    begins: Some(1e-4),
-    exact: None,
-};
-
-/// Returns the number of epochs of each of the first two phases: 100 of 450 epochs or more, and the same share
-/// of fewer.
-fn phase(epochs: u32) -> u32 {
-    (epochs * 2 / 9).clamp(1, 100)
-}
+use crate::layout::weighed::Loss;
 
 /// PaCMAP's loss, with the weights of its three kinds of pairs.
 #[derive(Debug, Clone, Copy)]
@@ -49,9 +25,12 @@ pub(super) struct Pacmap {
     further: f32,
 }
 
-#[cfg(test)]
 impl Pacmap {
+    /// The loss before an epoch sets its weights ([`Loss::at`]).
+    pub(super) const UNWEIGHED: Pacmap = Pacmap { near: 0.0, middle: 0.0, further: 0.0 };
+
     /// Returns the loss with these weights of near, mid-near and further pairs.
+    #[cfg(test)]
     pub(super) fn weighing(near: f32, middle: f32, further: f32) -> Self {
         Pacmap { near, middle, further }
     }
@@ -67,7 +46,7 @@ impl Loss for Pacmap {
     }
 
     fn at(self, epoch: &Epoch) -> Self {
-        let phase = phase(epoch.epochs);
+        let phase = pacmap_phase(epoch.epochs);
         let done = epoch.number - 1;
         let (near, middle) = if done < phase {
             let share = done as f32 / phase as f32;

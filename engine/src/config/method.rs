@@ -1,88 +1,12 @@
-//! The table of methods, with one small file for each method.
-//!
-//! A streamed method consists of an input affinity, from which the edge store is made, and an objective, which
-//! moves the map; the other fields of its entry are defaults. An exact method (`all_pairs`) is a problem of
-//! `exact`, and has no edges. To add a method, add a file with an `Entry`, and a line to the table below.
-//!
-//! What must hold: a method lists the options that it has. Any other option that the user sets is refused with
-//! a message that names the methods that have the option.
-
-mod all_pairs;
-#[cfg(test)]
-mod gradients;
-mod options;
+//! The methods by name, with what each has and its defaults. A method's arithmetic is in [`crate::methods`].
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub(crate) use all_pairs::Exact;
-pub use options::Opt;
-pub(crate) use options::Steps;
-
-use crate::affinity::Affinity;
-use crate::layout::{Objective, Optimizer};
-use crate::settings::Settings;
-use crate::{Config, Error, Result};
-
-/// Each line is the name of a file with an `ENTRY`.
-macro_rules! methods {
-    ($($file:ident)*) => {
-        $(mod $file;)*
-
-        /// All methods, in the order in which they are listed to users.
-        static TABLE: &[&Entry] = &[$(&$file::ENTRY),*];
-    };
-}
-
-methods! {
-    umap
-    largevis
-    infotsne
-    tsne
-    pacmap
-    sne
-    tsne_exact
-    tsnekhorn
-    cosne
-    affinity_matcher
-    phate
-}
-
-/// The properties of a method.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    /// The name that users give.
-    name: &'static str,
-    /// A short description.
-    about: &'static str,
-    /// The input affinity; `None` where all pairs are computed.
-    affinity: Option<Affinity>,
-    /// The loss, as the layout's kernel.
-    objective: &'static dyn Objective,
-    /// The method's options, in addition to those that all methods have.
-    knows: &'static [Opt],
-    /// Returns the method's defaults, given those of all methods.
-    defaults: fn(Settings) -> Settings,
-    /// Number of epochs, or of iterations over all pairs, by the number of rows.
-    epochs: Steps,
-    /// Returns the number of negative samples for each edge that fires (UMAP), or for each row.
-    negatives: fn(&Settings) -> usize,
-    /// Number of epochs with early exaggeration, in a run of the usual length.
-    exaggerated: usize,
-    /// Returns, for a number of epochs, after how many of them the learning rate falls linearly to 0; `None` if
-    /// it never does.
-    falls: fn(u32) -> Option<u32>,
-    /// Whether, while the learning rate falls, every second epoch uses the random draws of the first such
-    /// epoch.
-    repeats: bool,
-    /// Standard deviation of the first component of the first positions; `None`: the extent of UMAP's first
-    /// positions.
-    begins: Option<f64>,
-    /// The properties of a method that computes all pairs; `affinity`, `objective` and the fields from
-    /// `negatives` on are then unused.
-    exact: Option<Exact>,
-}
+use super::methods::{self, AllPairs, Entry, Kind, MethodId, Streamed};
+use super::{Affinity, Config, Opt, Optimizer, Settings};
+use crate::{Error, Result};
 
 /// A method.
 #[derive(Clone, Copy)]
@@ -90,19 +14,19 @@ pub struct Method(&'static Entry);
 
 impl Method {
     /// UMAP (McInnes, Healy, Melville 2018), the default.
-    pub const UMAP: Method = Method(&umap::ENTRY);
+    pub const UMAP: Method = Method(&methods::UMAP);
     /// LargeVis (Tang, Liu, Zhang, Mei 2016).
-    pub const LARGEVIS: Method = Method(&largevis::ENTRY);
+    pub const LARGEVIS: Method = Method(&methods::LARGEVIS);
     /// InfoNC-t-SNE (Damrich, Böhm, Hamprecht, Kobak 2023).
-    pub const INFOTSNE: Method = Method(&infotsne::ENTRY);
+    pub const INFOTSNE: Method = Method(&methods::INFOTSNE);
     /// t-SNE (van der Maaten, Hinton 2008), with repulsion by FFT (Linderman et al. 2019).
-    pub const TSNE: Method = Method(&tsne::ENTRY);
+    pub const TSNE: Method = Method(&methods::TSNE);
     /// PaCMAP (Wang, Huang, Rudin, Shaposhnik 2021).
-    pub const PACMAP: Method = Method(&pacmap::ENTRY);
+    pub const PACMAP: Method = Method(&methods::PACMAP);
 
     /// Returns all methods, in the order in which they are listed to users.
     pub fn all() -> impl ExactSizeIterator<Item = Method> {
-        TABLE.iter().copied().map(Method)
+        methods::ALL.iter().copied().map(Method)
     }
 
     /// Returns the method with this name.
@@ -120,19 +44,35 @@ impl Method {
         self.0.about
     }
 
+    /// Returns the method as a number, by which its arithmetic is found.
+    pub(crate) fn id(self) -> MethodId {
+        self.0.id
+    }
+
     /// Returns the input affinity; `None` if the method computes all pairs.
     pub fn affinity(self) -> Option<Affinity> {
-        self.0.affinity
+        self.streamed().map(|streamed| streamed.affinity)
     }
 
     /// Returns whether the method computes all pairs in memory, rather than streams.
     pub fn is_exact(self) -> bool {
-        self.0.exact.is_some()
+        self.all_pairs().is_some()
+    }
+
+    /// Returns the properties of a method that streams; `None` if it computes all pairs.
+    fn streamed(self) -> Option<&'static Streamed> {
+        match &self.0.kind {
+            Kind::Streamed(streamed) => Some(streamed),
+            Kind::AllPairs(_) => None,
+        }
     }
 
     /// Returns the properties of a method that computes all pairs; `None` if it streams.
-    pub(crate) fn exact(self) -> Option<&'static Exact> {
-        self.0.exact.as_ref()
+    pub(crate) fn all_pairs(self) -> Option<&'static AllPairs> {
+        match &self.0.kind {
+            Kind::Streamed(_) => None,
+            Kind::AllPairs(all_pairs) => Some(all_pairs),
+        }
     }
 
     /// Returns whether the method has an option.
@@ -145,8 +85,9 @@ impl Method {
         (self.0.defaults)(common)
     }
 
-    pub(crate) fn objective(self) -> &'static dyn Objective {
-        self.0.objective
+    /// Returns whether the repulsion of all rows is computed by a field over the plane.
+    pub(crate) fn has_field(self) -> bool {
+        self.streamed().is_some_and(|streamed| streamed.field)
     }
 
     /// Returns the default number of epochs for `rows` rows, or of iterations over all their pairs.
@@ -162,40 +103,44 @@ impl Method {
 
     /// Returns the rule for the default learning rate, for the help.
     pub fn step_rule(self) -> &'static str {
-        let ball = self.0.name == cosne::ENTRY.name;
+        let ball = self.id() == MethodId::Cosne;
         match Settings::of(self, 1000).optimizer {
             _ if self == Method::UMAP || ball => "1",
             Optimizer::Adam => "1",
             _ if self.is_exact() => "rows / 4 over the exaggeration, but at least 50",
-            _ if self.objective().field() => "rows / 4 over the exaggeration of the time",
+            _ if self.has_field() => "rows / 4 over the exaggeration of the time",
             _ => "rows / 4, but at least 50, over the exaggeration of the time",
         }
     }
 
+    /// Returns the number of negative samples for each edge that fires (UMAP), or for each row; 0 without edges.
     pub(crate) fn negatives(self, config: &Settings) -> usize {
-        (self.0.negatives)(config)
+        self.streamed().map_or(0, |streamed| (streamed.negatives)(config))
     }
 
     /// Returns the number of epochs with early exaggeration: the usual number, but at most a third of the
     /// epochs.
     pub(crate) fn exaggerated(self, config: &Settings, epochs: usize) -> usize {
-        if config.early_exaggeration == 1.0 { 0 } else { self.0.exaggerated.min(epochs / 3) }
+        let usual = self.streamed().map_or(0, |streamed| streamed.exaggerated);
+        if config.early_exaggeration == 1.0 { 0 } else { usual.min(epochs / 3) }
     }
 
     /// Returns after how many of `epochs` epochs the learning rate falls linearly to 0; `None` if it never
     /// does.
     pub(crate) fn falls(self, epochs: u32) -> Option<u32> {
-        (self.0.falls)(epochs)
+        self.streamed().and_then(|streamed| (streamed.falls)(epochs))
     }
 
     /// Returns whether, while the learning rate falls, every second epoch uses the random draws of the first
     /// such epoch.
     pub(crate) fn repeats(self) -> bool {
-        self.0.repeats
+        self.streamed().is_some_and(|streamed| streamed.repeats)
     }
 
+    /// Returns the standard deviation of the first component of the first positions; `None`: the extent of UMAP's
+    /// first positions.
     pub(crate) fn begins(self) -> Option<f64> {
-        self.0.begins
+        self.streamed().and_then(|streamed| streamed.begins)
     }
 
     /// Refuses an option that the config sets and the method does not have.
@@ -264,25 +209,9 @@ mod tests {
 
     #[test]
     fn what_streams_in_place_of_an_exact_method_does() {
-        for (method, exact) in Method::all().filter_map(|method| Some((method, method.exact()?))) {
+        for (method, exact) in Method::all().filter_map(|method| Some((method, method.all_pairs()?))) {
             let streams = |name: &&str| Method::named(name).is_some_and(|method| !method.is_exact());
             assert!(!exact.instead.is_empty() && exact.instead.iter().all(streams), "{method}: {:?}", exact.instead);
-        }
-    }
-
-    #[test]
-    fn epochs_of_exact_methods_are_those_of_their_problems() {
-        use crate::all_pairs::{Cosne, Entropic, Matcher, Phate, Sne, Tsne, TsneKhorn};
-        let matcher = Matcher::new(Entropic::default(), crate::NamedMap::Student.affinity());
-        for (name, own) in [
-            ("sne", Sne::default().descent),
-            ("tsne-exact", Tsne::default().descent),
-            ("tsnekhorn", TsneKhorn::default().descent),
-            ("cosne", Cosne::default().descent),
-            ("phate", Phate::default().descent),
-            ("affinity-matcher", matcher.descent),
-        ] {
-            assert_eq!(Method::named(name).map(|method| method.epochs(100)), Some(own.max_iter), "{name}");
         }
     }
 

@@ -3,9 +3,7 @@
 //!
 //! What must hold: a default in a text is computed from the settings that a run without options uses.
 
-use super::Method;
-use crate::settings::Settings;
-use crate::{Config, Init};
+use super::{Config, Init, Method, Settings};
 
 /// An option of [`Config`] whose default depends on the method, or that only some methods have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

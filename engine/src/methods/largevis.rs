@@ -8,28 +8,8 @@
 //! The guide's table has Q = 1 / (1 + d²), for which 1 − Q is 0 where two rows have the same position.
 //! TorchDR's code computes the formula above.
 
-use super::{Entry, Opt, Steps};
-use crate::affinity::Affinity;
-use crate::layout::Optimizer;
 use crate::layout::lanes::Lanes;
-use crate::layout::weighed::{Loss, Weighed};
-use crate::settings::Settings;
-
-pub(super) static ENTRY: Entry = Entry {
-    name: "largevis",
-    about: "entropic neighbours against some drawn rows (Tang et al. 2016)",
-    affinity: Some(Affinity::Entropic),
-    objective: &Weighed(LargeVis),
-    knows: &[Opt::Perplexity, Opt::NNegatives, Opt::EarlyExaggeration, Opt::Optimizer],
-    defaults: |config| Settings { n_negatives: 35, optimizer: Optimizer::Gains, ..config },
-    epochs: Steps(&[(u64::MAX, 1000)]),
-    negatives: |config| config.n_negatives,
-    exaggerated: 250,
-    falls: |_| Some(0),
-    repeats: false,
-    begins: Some(1e-4),
-    exact: None,
-};
+use crate::layout::weighed::Loss;
 
 /// LargeVis' loss.
 #[derive(Debug, Clone, Copy)]

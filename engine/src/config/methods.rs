@@ -1,0 +1,275 @@
+//! The only table of methods: for each its name, its own options, and its defaults. It is data; the arithmetic of
+//! each method is in [`crate::methods`].
+//!
+//! To add a method, add an entry and a [`MethodId`] here, and its recipe to [`crate::methods`].
+//!
+//! What must hold: a method lists the options that it has. Any other option that the user sets is refused with
+//! a message that names the methods that have the option.
+
+use super::options::Steps;
+use super::{Affinity, Init, Opt, Optimizer, Settings};
+use crate::Metric;
+
+/// The properties of a method.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// The method's number.
+    pub(super) id: MethodId,
+    /// The name that users give.
+    pub(super) name: &'static str,
+    /// A short description.
+    pub(super) about: &'static str,
+    /// The method's options, in addition to those that all methods have.
+    pub(super) knows: &'static [Opt],
+    /// Returns the method's defaults, given those of all methods.
+    pub(super) defaults: fn(Settings) -> Settings,
+    /// Number of epochs, or of iterations over all pairs, by the number of rows.
+    pub(super) epochs: Steps,
+    /// Whether the method streams or computes all pairs.
+    pub(super) kind: Kind,
+}
+
+/// The properties that depend on whether a method streams.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// The method moves the map along the edges of a graph, which streams.
+    Streamed(Streamed),
+    /// The method computes all pairs in memory.
+    AllPairs(AllPairs),
+}
+
+/// The properties of a method that streams.
+#[derive(Debug)]
+pub(super) struct Streamed {
+    /// The input affinity.
+    pub(super) affinity: Affinity,
+    /// Whether the repulsion of all rows is computed by a field over the plane.
+    pub(super) field: bool,
+    /// Returns the number of negative samples for each edge that fires (UMAP), or for each row.
+    pub(super) negatives: fn(&Settings) -> usize,
+    /// Number of epochs with early exaggeration, in a run of the usual length.
+    pub(super) exaggerated: usize,
+    /// Returns, for a number of epochs, after how many of them the learning rate falls linearly to 0; `None` if
+    /// it never does.
+    pub(super) falls: fn(u32) -> Option<u32>,
+    /// Whether, while the learning rate falls, every second epoch uses the random draws of the first such
+    /// epoch.
+    pub(super) repeats: bool,
+    /// Standard deviation of the first component of the first positions; `None`: the extent of UMAP's first
+    /// positions.
+    pub(super) begins: Option<f64>,
+}
+
+/// The properties of a method that computes all pairs.
+#[derive(Debug)]
+pub(crate) struct AllPairs {
+    /// The largest number of rows. The time grows with the square of the rows.
+    pub(crate) rows: u64,
+    /// Streamed methods to use instead.
+    pub(crate) instead: &'static [&'static str],
+}
+
+/// With this number of rows, an iteration over all pairs takes some seconds and a map some hours, on two cores.
+const MOST_ROWS: u64 = 100_000;
+
+/// The largest number of rows of PHATE. Three f64 matrices of this size take 9.6 GB, and each of the about ten
+/// products takes 16·10¹² operations.
+pub const PHATE_ROWS: usize = 20_000;
+
+/// The number of a method. The order is the table's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MethodId {
+    Umap,
+    LargeVis,
+    InfoTsne,
+    Tsne,
+    Pacmap,
+    Sne,
+    TsneExact,
+    TsneKhorn,
+    Cosne,
+    AffinityMatcher,
+    Phate,
+}
+
+/// All methods, in the order in which they are listed to users.
+pub(super) static ALL: &[&Entry] =
+    &[&UMAP, &LARGEVIS, &INFOTSNE, &TSNE, &PACMAP, &SNE, &TSNE_EXACT, &TSNEKHORN, &COSNE, &AFFINITY_MATCHER, &PHATE];
+
+/// UMAP's defaults are umap-learn's where umap-learn has the option.
+pub(super) static UMAP: Entry = Entry {
+    id: MethodId::Umap,
+    name: "umap",
+    about: "fuzzy neighbours by cross-entropy (McInnes et al. 2018)",
+    knows: &[Opt::NNeighbors, Opt::MinDist, Opt::Spread, Opt::NegativeSampleRate],
+    defaults: |config| config,
+    // umap-learn uses 500 or 200 epochs. Between these, the share of preserved neighbours grows with the number
+    // of epochs.
+    epochs: Steps(&[(10_000, 500), (100_000, 300), (u64::MAX, 200)]),
+    kind: Kind::Streamed(Streamed {
+        affinity: Affinity::Umap,
+        field: false,
+        negatives: |config| config.negative_sample_rate,
+        exaggerated: 0,
+        falls: |_| Some(0),
+        repeats: false,
+        begins: None,
+    }),
+};
+
+pub(super) static LARGEVIS: Entry = Entry {
+    id: MethodId::LargeVis,
+    name: "largevis",
+    about: "entropic neighbours against some drawn rows (Tang et al. 2016)",
+    knows: &[Opt::Perplexity, Opt::NNegatives, Opt::EarlyExaggeration, Opt::Optimizer],
+    defaults: |config| Settings { n_negatives: 35, optimizer: Optimizer::Gains, ..config },
+    epochs: Steps(&[(u64::MAX, 1000)]),
+    kind: Kind::Streamed(Streamed {
+        affinity: Affinity::Entropic,
+        field: false,
+        negatives: |config| config.n_negatives,
+        exaggerated: 250,
+        falls: |_| Some(0),
+        repeats: false,
+        begins: Some(1e-4),
+    }),
+};
+
+pub(super) static INFOTSNE: Entry = Entry {
+    id: MethodId::InfoTsne,
+    name: "infotsne",
+    about: "t-SNE against many drawn rows, by a contrastive loss (Damrich et al. 2023)",
+    knows: &[Opt::Perplexity, Opt::NNegatives, Opt::EarlyExaggeration, Opt::Optimizer],
+    defaults: |config| Settings {
+        n_negatives: 300,
+        early_exaggeration: 12.0,
+        optimizer: Optimizer::Momentum,
+        ..config
+    },
+    epochs: Steps(&[(u64::MAX, 1000)]),
+    kind: Kind::Streamed(Streamed {
+        affinity: Affinity::Entropic,
+        field: false,
+        negatives: |config| config.n_negatives,
+        exaggerated: 250,
+        falls: |_| Some(0),
+        repeats: false,
+        begins: Some(1e-4),
+    }),
+};
+
+pub(super) static TSNE: Entry = Entry {
+    id: MethodId::Tsne,
+    name: "tsne",
+    about: "entropic neighbours against all rows, in the plane (van der Maaten et al. 2008)",
+    knows: &[Opt::Perplexity, Opt::EarlyExaggeration, Opt::Optimizer],
+    defaults: |config| Settings { early_exaggeration: 12.0, optimizer: Optimizer::Gains, ..config },
+    epochs: Steps(&[(u64::MAX, 750)]),
+    kind: Kind::Streamed(Streamed {
+        affinity: Affinity::Entropic,
+        field: true,
+        negatives: |_| 0,
+        exaggerated: 250,
+        falls: |_| None,
+        repeats: false,
+        begins: Some(1e-4),
+    }),
+};
+
+pub(super) static PACMAP: Entry = Entry {
+    id: MethodId::Pacmap,
+    name: "pacmap",
+    about: "near, mid-near and further pairs in three phases (Wang et al. 2021)",
+    knows: &[Opt::NNeighbors],
+    defaults: |config| Settings { n_neighbors: 10, optimizer: Optimizer::Adam, ..config },
+    epochs: Steps(&[(u64::MAX, 450)]),
+    kind: Kind::Streamed(Streamed {
+        affinity: Affinity::Pacmap,
+        field: false,
+        negatives: |config| 2 * config.n_neighbors,
+        exaggerated: 0,
+        falls: |epochs| Some(2 * pacmap_phase(epochs)),
+        repeats: true,
+        begins: Some(1e-4),
+    }),
+};
+
+/// Returns the number of epochs of each of PaCMAP's first two phases: 100 of 450 epochs or more, and the same
+/// share of fewer.
+pub(crate) fn pacmap_phase(epochs: u32) -> u32 {
+    (epochs * 2 / 9).clamp(1, 100)
+}
+
+/// The defaults of TorchDR's guide for methods that compute all pairs: squared distances, first positions from
+/// PCA, SGD.
+fn all_pairs(config: Settings) -> Settings {
+    Settings { metric: Metric::Sqeuclidean, init: Init::Pca, optimizer: Optimizer::Momentum, ..config }
+}
+
+pub(super) static SNE: Entry = Entry {
+    id: MethodId::Sne,
+    name: "sne",
+    about: "entropic neighbours against all rows by gaussians, exact (Hinton, Roweis 2002)",
+    knows: &[Opt::Perplexity, Opt::EarlyExaggeration, Opt::Optimizer],
+    defaults: all_pairs,
+    epochs: Steps(&[(u64::MAX, 2000)]),
+    kind: Kind::AllPairs(AllPairs { rows: MOST_ROWS, instead: &["tsne", "infotsne"] }),
+};
+
+pub(super) static TSNE_EXACT: Entry = Entry {
+    id: MethodId::TsneExact,
+    name: "tsne-exact",
+    about: "entropic neighbours against all rows, exact (van der Maaten, Hinton 2008)",
+    knows: &[Opt::Perplexity, Opt::EarlyExaggeration, Opt::Optimizer],
+    defaults: |config| Settings { early_exaggeration: 12.0, ..all_pairs(config) },
+    epochs: Steps(&[(u64::MAX, 2000)]),
+    kind: Kind::AllPairs(AllPairs { rows: MOST_ROWS, instead: &["tsne", "infotsne"] }),
+};
+
+pub(super) static TSNEKHORN: Entry = Entry {
+    id: MethodId::TsneKhorn,
+    name: "tsnekhorn",
+    about: "doubly stochastic entropic affinities against a doubly stochastic map, exact (Van Assel et al. 2023)",
+    knows: &[Opt::Perplexity, Opt::EarlyExaggeration, Opt::Optimizer],
+    defaults: all_pairs,
+    epochs: Steps(&[(u64::MAX, 2000)]),
+    kind: Kind::AllPairs(AllPairs { rows: MOST_ROWS, instead: &["tsne", "infotsne"] }),
+};
+
+pub(super) static COSNE: Entry = Entry {
+    id: MethodId::Cosne,
+    name: "cosne",
+    about: "entropic neighbours in the Poincaré ball, exact (Guo et al. 2022)",
+    knows: &[Opt::Perplexity, Opt::EarlyExaggeration],
+    defaults: |config| Settings { early_exaggeration: 12.0, init: Init::Random, ..all_pairs(config) },
+    epochs: Steps(&[(u64::MAX, 2000)]),
+    kind: Kind::AllPairs(AllPairs { rows: MOST_ROWS, instead: &["umap", "tsne"] }),
+};
+
+pub(super) static AFFINITY_MATCHER: Entry = Entry {
+    id: MethodId::AffinityMatcher,
+    name: "affinity-matcher",
+    about: "any affinity of the rows against any of the map, exact (Van Assel et al. 2024)",
+    knows: &[
+        Opt::Affinity,
+        Opt::MapAffinity,
+        Opt::Loss,
+        Opt::Perplexity,
+        Opt::NNeighbors,
+        Opt::EarlyExaggeration,
+        Opt::Optimizer,
+    ],
+    defaults: |config| Settings { optimizer: Optimizer::Adam, n_neighbors: 30, ..all_pairs(config) },
+    epochs: Steps(&[(u64::MAX, 1000)]),
+    kind: Kind::AllPairs(AllPairs { rows: MOST_ROWS, instead: &["umap", "tsne", "largevis"] }),
+};
+
+pub(super) static PHATE: Entry = Entry {
+    id: MethodId::Phate,
+    name: "phate",
+    about: "distances between potentials of a diffusion, exact (Moon et al. 2019)",
+    knows: &[Opt::Optimizer],
+    defaults: |config| Settings { metric: Metric::Euclidean, optimizer: Optimizer::Adam, ..all_pairs(config) },
+    epochs: Steps(&[(u64::MAX, 1000)]),
+    kind: Kind::AllPairs(AllPairs { rows: PHATE_ROWS as u64, instead: &["umap", "pacmap"] }),
+};
