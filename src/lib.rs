@@ -71,3 +71,8 @@ pub use lowland_engine::{
     size,
 };
 pub use lowland_io::{Coordinates, Dtype, MemorySource, Shape, Source, spool_batches};
+
+/// The examples of the page about the library, compiled as documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/library.md")]
+pub struct LibraryPage;

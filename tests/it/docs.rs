@@ -16,8 +16,9 @@ use lowland_datasets::{Generator, Kind, Options, write};
 
 use crate::kit::{Place, home, soon};
 
-/// What may follow the opening fence of a block. Only `sh` blocks are run.
-const BLOCKS: [&str; 6] = ["", "sh", "sh ignore", "text", "mermaid", "rust"];
+/// What may follow the opening fence of a block. Only `sh` blocks are run. `rust,no_run` blocks are compiled as
+/// documentation tests (`src/lib.rs`).
+const BLOCKS: [&str; 6] = ["", "sh", "sh ignore", "text", "rust", "rust,no_run"];
 
 /// A fenced block.
 struct Block<'a> {
