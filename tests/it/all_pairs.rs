@@ -12,8 +12,8 @@ use lowland_engine::{Progress, Settings};
 use serde_json::Value;
 
 use crate::bad_input::npy;
-use crate::kit::{Place, note, signal, wait_for};
-use crate::stages::{Table, check_resumed, check_same, inputs_of, mixture, plan_of, run, run_plan, smallest};
+use crate::harness::{Place, note, signal, wait_for};
+use crate::harness::{Table, check_resumed, check_same, inputs_of, mixture, plan_of, run, run_plan, smallest};
 
 /// All exact methods.
 fn exact_ones() -> impl Iterator<Item = Method> {

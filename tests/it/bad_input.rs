@@ -1,7 +1,7 @@
 //! What cannot be done is refused with exit code 2, in one line that names the
 //! place and the way out, and leaves nothing behind.
 
-use crate::kit::{Place, fixture, skipped};
+use crate::harness::{Place, fixture, skipped};
 
 #[test]
 fn bad_files() {

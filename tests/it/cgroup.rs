@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::kit::skipped;
+use crate::harness::skipped;
 
 /// The two versions differ in the names of their files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

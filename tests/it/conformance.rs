@@ -4,8 +4,8 @@
 use lowland_datasets::Kind;
 use lowland_engine::{Config, Metric};
 
-use crate::kit::home;
-use crate::stages::{Table, graph_of, plan_of, quick};
+use crate::harness::home;
+use crate::harness::{Table, graph_of, plan_of, quick};
 
 /// Every `path::name` of the table is a function in that file.
 #[test]

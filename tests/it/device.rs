@@ -1,7 +1,7 @@
 //! Where the join and the layout run: what is asked for and cannot be had is told, and no choice changes
 //! the map. What a GPU does itself is `./x gpu-check`'s.
 
-use crate::kit::Place;
+use crate::harness::Place;
 
 #[test]
 fn a_device_that_there_is_not_is_refused_with_those_that_there_are() {
@@ -39,7 +39,7 @@ fn a_build_without_cuda_says_so() {
 mod driver {
     use std::process::Command;
 
-    use crate::kit::{Answer, Place, answer};
+    use crate::harness::{Answer, Place, answer};
 
     /// A place with vectors, and a driver.
     fn place(rows: u64) -> Place {

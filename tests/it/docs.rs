@@ -14,7 +14,7 @@ use arrow::datatypes::{DataType, Field, Float32Type};
 use arrow::ipc::writer::FileWriter;
 use lowland_datasets::{Generator, Kind, Options, write};
 
-use crate::kit::{Place, home, soon};
+use crate::harness::{Place, home, soon};
 
 /// What may follow the opening fence of a block. Only `sh` blocks are run. `rust,no_run` blocks are compiled as
 /// documentation tests (`src/lib.rs`).

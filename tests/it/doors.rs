@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use crate::bad_input::npy;
-use crate::kit::{Place, rows_of};
+use crate::harness::{Place, rows_of};
 
 const QUICK: &str = "--n-epochs 20";
 

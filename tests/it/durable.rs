@@ -3,7 +3,7 @@
 
 use lowland_engine::{Config, Error, GraphSink, Result, Sink, Stage, embed, knn};
 
-use crate::stages::{inputs_of, mixture, open_run, plan_of, quick};
+use crate::harness::{inputs_of, mixture, open_run, plan_of, quick};
 
 /// Takes everything, and cannot make it durable.
 struct FullDisk;

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::kit::{Place, fixture, rows_of};
+use crate::harness::{Place, fixture, rows_of};
 
 /// Enough rows for many lists and blocks of several batches, few enough to be quick.
 const ROWS: u64 = 4_000;
@@ -242,7 +242,7 @@ fn a_name_that_is_no_utf_8() {
     let name = std::ffi::OsStr::from_bytes(b"m\xff.npy");
     let mut command = place.command("embed v.npy --n-epochs 5 --keep-run --report r.json --log-format json -o");
     command.arg(name);
-    let answer = crate::kit::answer(command);
+    let answer = crate::harness::answer(command);
     assert_eq!(answer.code, 0, "{}", answer.stderr);
     assert!(place.path(".").join(name).exists());
     let runs = place.ok("runs --json").stdout;

@@ -9,7 +9,7 @@ use lowland::scores::{self, Singletons};
 use lowland_io::{MapColumns, MapWriter};
 use serde_json::Value;
 
-use crate::kit::{Place, home, rows_of, signal, wait_for};
+use crate::harness::{Place, home, rows_of, signal, wait_for};
 use crate::oracle::Desk;
 
 /// Writes a map of two components, with row numbers as `id`, and other columns.
@@ -188,7 +188,7 @@ fn what_is_planned_is_what_is_held() {
     assert!(least["plan"]["batch_rows"].as_u64() < most["plan"]["batch_rows"].as_u64());
     for found in [least, most] {
         let (held, planned) = (found["peak_memory"].as_u64(), found["plan"]["memory"].as_u64());
-        crate::kit::note(&format!("{smallest}: planned {planned:?}, held {held:?}"));
+        crate::harness::note(&format!("{smallest}: planned {planned:?}, held {held:?}"));
         assert!(held <= planned, "{found:#}");
     }
 }
@@ -394,7 +394,7 @@ fn scores_are_those_of_scikit_learn() {
             let found = report(&place, &format!("{inputs} --n-neighbors 10"));
             std::fs::write(place.path("report.json"), found.to_string()).expect("written");
             let told = desk.ask("evaluate.py", &["check", &dir, name, &place.path("report.json").to_string_lossy()]);
-            crate::kit::note(&told);
+            crate::harness::note(&told);
             if weights.is_empty() {
                 slices_agree(&place, name, &found);
             }
@@ -408,7 +408,7 @@ fn scores_are_those_of_scikit_learn() {
         assert_eq!(found["plan"]["config"]["metric"], metric);
         std::fs::write(place.path("report.json"), found.to_string()).expect("written");
         let told = desk.ask("evaluate.py", &["check", &dir, "packages", &place.path("report.json").to_string_lossy()]);
-        crate::kit::note(&told);
+        crate::harness::note(&told);
     }
 }
 

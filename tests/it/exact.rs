@@ -10,8 +10,8 @@ use lowland_engine::all_pairs::{
 };
 use serde_json::{Value, json};
 
+use crate::harness::Table;
 use crate::oracle::Desk;
-use crate::stages::Table;
 
 #[test]
 fn affinities_are_those_of_a_dense_computation() {
@@ -62,7 +62,7 @@ fn affinities_are_those_of_a_dense_computation() {
         let ours = affinity.solve(&costs, &progress).expect("an affinity").to_dense(&progress).expect("numbers");
         options["cost"] = cost.name().into();
         let ours = desk.floats("ours.npy", &ours, 90);
-        crate::kit::note(&desk.ask("exact.py", &["affinity", affinity.name(), &options.to_string(), &rows, &ours]));
+        crate::harness::note(&desk.ask("exact.py", &["affinity", affinity.name(), &options.to_string(), &rows, &ours]));
     }
 }
 
@@ -88,7 +88,7 @@ fn scores(desk: &Desk, step: usize, problems: Vec<(&str, Problem)>) -> Value {
     }
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let told = desk.ask("exact.py", &arguments);
-    crate::kit::note(&told);
+    crate::harness::note(&told);
     serde_json::from_str(&told).expect("JSON")
 }
 

@@ -7,8 +7,8 @@ use lowland_engine::Metric;
 use lowland_engine::neighbors::{Graph, MISSING};
 
 use crate::bad_input::npy;
-use crate::kit::Place;
-use crate::stages::{Table, mixture, run};
+use crate::harness::Place;
+use crate::harness::{Table, mixture, run};
 
 /// Some numbers of a seed, uniform in 0 to 1.
 fn drawn(seed: u64) -> impl FnMut() -> f64 {
@@ -48,7 +48,7 @@ fn tsne_of_few_rows_keeps_neighbours() {
                 let k = 5;
                 let trust = scores::trustworthiness(&table.values, table.dim, &map, 2, k).expect("a score");
                 let about = format!("{} rows, exaggeration {early_exaggeration:?}, seed {seed}", table.rows());
-                crate::kit::note(&format!("{about}: trustworthiness {trust:.4}"));
+                crate::harness::note(&format!("{about}: trustworthiness {trust:.4}"));
                 assert!(trust > least, "{about}: {trust}");
                 let wide = (0..table.rows()).map(|row| distance(&map, 0, row)).fold(0.0, f64::max);
                 assert!(wide > 1.0, "{about}: {wide} wide");

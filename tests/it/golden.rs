@@ -21,7 +21,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use lowland_io::Manifest;
 use serde_json::Value;
 
-use crate::kit::{Place, fixture};
+use crate::harness::{Place, fixture};
 
 /// The epoch of the checkpoint.
 const STOPPED: u64 = 25;

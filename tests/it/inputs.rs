@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use crate::kit::{Place, answer, rows_of, signal, soon};
+use crate::harness::{Place, answer, rows_of, signal, soon};
 
 const QUICK: &str = "--n-epochs 20 --quiet";
 

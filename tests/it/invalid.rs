@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, Float32Type, Int32Type, Schema, UInt64Ty
 use arrow::ipc::writer::FileWriter;
 use serde_json::Value;
 
-use crate::kit::{Place, signal, wait_for};
+use crate::harness::{Place, signal, wait_for};
 
 const DIM: usize = 5;
 

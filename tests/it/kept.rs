@@ -13,7 +13,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, UInt8Type, UnionFields};
 use arrow::ipc::writer::FileWriter;
 
-use crate::kit::{Place, rows_of};
+use crate::harness::{Place, rows_of};
 
 const ROWS: usize = 60;
 const RUN: &str = "--n-epochs 5 --threads 1 --quiet";
@@ -154,7 +154,7 @@ fn names_with_commas_and_the_names_of_the_coordinates() {
     let run = |given: &[&str]| {
         let mut command = place.command(&format!("embed a.arrow --column v --force {RUN} -o map.parquet"));
         command.args(given);
-        crate::kit::answer(command)
+        crate::harness::answer(command)
     };
     let names =
         || lowland::open(&[place.path("map.parquet").to_string_lossy()], Some("umap_x,umap_y")).map(|s| s.columns());

@@ -15,8 +15,8 @@ use lowland::{Config, Event, Job, MapFile, Observer, RunOptions, Stage};
 use lowland_datasets::Dtype;
 use serde_json::{Value, json};
 
-use crate::kit::{Place, note};
-use crate::stages::Draws;
+use crate::harness::Lcg;
+use crate::harness::{Place, note};
 
 /// Rows from which a budget is smaller than what a run would like to hold. A
 /// run of fewer is made by the library, which may be given less.
@@ -128,7 +128,7 @@ impl Prey {
 
     /// Kills the run `number` one or more times and runs it to its end.
     fn hunt(&self, number: u64, kills: usize, whole: &Whole, tally: &Mutex<Tally>) {
-        let (name, mut draws) = (format!("run{number}"), Draws(number * 2 + 1));
+        let (name, mut draws) = (format!("run{number}"), Lcg(number * 2 + 1));
         let mut made = Vec::new();
         let mut from = 0;
         for kill in 0..kills {

@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, R
 use arrow::datatypes::{DataType, Field, Float32Type, UInt64Type};
 use lowland::{Invalid, Rows, Sink};
 
-use crate::kit::Place;
+use crate::harness::Place;
 
 const DIM: usize = 6;
 

@@ -1,30 +1,45 @@
-//! The one integration binary: the command line as its users meet it (`embed`, `inputs`,
-//! `evaluate`, `plan`, `pca`, `picture`, `others`, `resume`, `runs`, `memory`, `bad_input`, `kept`), the stages through
-//! the library (`stages`), the methods beside UMAP (`methods`, and `all_pairs` for the exact ones), what they leave unfinished (`units`), damage, full
-//! disks and other faults (`faults`), few rows and ties (`few_rows`), SIGKILL anywhere (`killer`), run
-//! directories that were made before (`golden`), where the layout runs (`device`), what stays until it is `durable`, and both against other
-//! programs (`oracle`; `exact` for the methods of all pairs); the guide's table of tests (`conformance`); the documentation (`docs`); the library without files (`library`). Data are small and generated, or the fixtures of `tests/data`.
+//! The one integration binary. `harness` has what the tests share. Data are small and generated, or the fixtures of
+//! `tests/data`.
+//!
+//! - The command line as its users meet it: `embed`, `inputs`, `evaluate`, `plan`, `pca`, `picture`, `others`, `runs`,
+//!   `memory` (and `cgroup`, `shapes`), `bad_input`, `invalid`, `kept`, `device`; the library: `doors`, `library`.
+//! - What each stage promises, against plain computations: `loader`, `index`, `graph`, `edges`, `init`, `quality`; data
+//!   without structure: `degenerate`, `few_rows`; what must not change a map: `invariance`.
+//! - The methods beside UMAP: `methods`, `all_pairs`.
+//! - What stops a run, and what remains: `resume`, `units`, `killer`, `golden` (run directories of earlier versions),
+//!   `durable`, `run_dir`, `damage`, `full_disk`, `changed_source`.
+//! - Other programs: `oracle`, `exact`. What the texts say: `docs` (README and `docs/`), `conformance`
+//!   (`tests/CONFORMANCE.md`).
 
 mod all_pairs;
 mod bad_input;
 mod cgroup;
+mod changed_source;
 mod conformance;
+mod damage;
+mod degenerate;
 mod device;
 mod docs;
 mod doors;
 mod durable;
+mod edges;
 mod embed;
 mod evaluate;
 mod exact;
-mod faults;
 mod few_rows;
+mod full_disk;
 mod golden;
+mod graph;
+mod harness;
+mod index;
+mod init;
 mod inputs;
 mod invalid;
+mod invariance;
 mod kept;
 mod killer;
-mod kit;
 mod library;
+mod loader;
 mod memory;
 mod methods;
 mod oracle;
@@ -32,8 +47,9 @@ mod others;
 mod pca;
 mod picture;
 mod plan;
+mod quality;
 mod resume;
+mod run_dir;
 mod runs;
 mod shapes;
-mod stages;
 mod units;

@@ -5,7 +5,7 @@ use lowland_datasets::Dtype;
 use serde_json::Value;
 
 use crate::cgroup::Limited;
-use crate::kit::{Place, answer, note};
+use crate::harness::{Place, answer, note};
 use crate::shapes::Case;
 
 const MIB: u64 = 1 << 20;

@@ -14,11 +14,11 @@ use lowland_engine::{Metric, index};
 use lowland_io::EdgeBlock;
 use serde_json::Value;
 
-use crate::kit::{Place, signal, wait_for};
-use crate::shapes::held;
-use crate::stages::{
+use crate::harness::{Place, signal, wait_for};
+use crate::harness::{
     Run, Table, check_resumed, check_same, inputs_of, mixture, plan_of, run, run_plan, smallest, squeezed,
 };
+use crate::shapes::held;
 
 /// All methods that stream; those of all pairs are in `all_pairs`.
 fn streamed() -> impl Iterator<Item = Method> {
@@ -336,7 +336,7 @@ fn moons_stay_apart() {
             silhouette(&run(&config, &table).map, group)
         });
         found.sort_by(f64::total_cmp);
-        crate::kit::note(&format!("{method}: silhouettes {found:.3?}"));
+        crate::harness::note(&format!("{method}: silhouettes {found:.3?}"));
         assert!(found[3] > least, "{method}: {found:?}");
     }
 }
@@ -351,7 +351,7 @@ fn every_method_keeps_neighbours_in_two_and_in_three_components() {
             }
             let run = run(&Config { n_components: Some(n_components), threads: Some(2), ..Config::of(method) }, &table);
             let trust = run.report.quality.expect("scores").trustworthiness.expect("vectors").mean;
-            crate::kit::note(&format!("{method} in {n_components}: trustworthiness {trust:.4}"));
+            crate::harness::note(&format!("{method} in {n_components}: trustworthiness {trust:.4}"));
             let least = match (method.name(), n_components) {
                 ("pacmap", 2) => 0.875,
                 (_, 2) => 0.91,

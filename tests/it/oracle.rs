@@ -18,8 +18,8 @@ use lowland_engine::{Config, Init, Method, Metric, index};
 use lowland_io::{EdgeBlock, GraphWriter, MapColumns, MapWriter};
 use serde_json::Value;
 
-use crate::kit::{home, skipped};
-use crate::stages::{Run, Table, graph_of, mixture, quick, run};
+use crate::harness::{Run, Table, graph_of, mixture, quick, run};
+use crate::harness::{home, skipped};
 
 /// A Python with the oracles' packages.
 fn python() -> Option<PathBuf> {
@@ -364,7 +364,7 @@ fn maps_are_as_good_as_those_of_the_methods_own_programs() {
                 continue;
             }
             let [ours, theirs] = ["ours", "theirs"].map(|who| told[who].as_f64().expect("a number"));
-            crate::kit::note(&format!("{name}: {method} {ours:.4}, {peer} {theirs:.4}"));
+            crate::harness::note(&format!("{name}: {method} {ours:.4}, {peer} {theirs:.4}"));
             assert!(ours > theirs - 0.01, "{name}: {method} {ours}, {peer} {theirs}");
         }
     }

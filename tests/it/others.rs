@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::kit::{Place, rows_of};
+use crate::harness::{Place, rows_of};
 
 const QUICK: &str = "--n-epochs 20 --quiet";
 

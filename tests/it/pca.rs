@@ -14,9 +14,9 @@ use lowland_io::Source;
 use serde_json::Value;
 
 use crate::bad_input::npy;
-use crate::kit::{Place, fixture, note, rows_of, signal, wait_for};
+use crate::harness::{Place, fixture, note, rows_of, signal, wait_for};
+use crate::harness::{Table, mixture};
 use crate::oracle::{Desk, packages};
-use crate::stages::{Table, mixture};
 
 const ROWS: u64 = 4_000;
 const SOLVERS: [&str; 3] = ["covariance", "incremental", "randomized"];

@@ -7,7 +7,7 @@ use arrow::array::*;
 use arrow::datatypes::{DataType, Int8Type};
 use arrow::ipc::writer::FileWriter;
 
-use crate::kit::Place;
+use crate::harness::Place;
 
 fn write(place: &Place, name: &str, columns: Vec<(&str, ArrayRef)>) {
     let batch =

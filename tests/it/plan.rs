@@ -4,7 +4,7 @@
 use lowland_datasets::{Dtype, Generator, Kind, Options, write};
 use serde_json::Value;
 
-use crate::kit::Place;
+use crate::harness::Place;
 
 const GIB: u64 = 1 << 30;
 

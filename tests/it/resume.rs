@@ -1,19 +1,98 @@
-//! Interruptions and failures of the machine: what was finished is kept, and
-//! the same command goes on from there to the same bytes.
+//! A run that was stopped, interrupted or killed resumes: what was finished is kept, and the same command gives the
+//! same bytes as a run that was never stopped. `units` has the stages.
 
 use std::io::{BufReader, Read};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use lowland::{Config, Event, Job, MapFile, RunOptions, Stage};
 use lowland_datasets::{Kind, Mixture};
+use lowland_engine::Error;
+use lowland_io::Manifest;
+use serde_json::Value;
 
-use crate::kit::{Place, signal, skipped, wait_for};
-use crate::stages::Table;
+use crate::harness::jobs::{LONG, run};
+use crate::harness::{
+    Place, StopWhen, Table, attempt, check_layout_resumed, check_resumed, end, files, inputs_of, mixture, open_run,
+    plan_of, quick, run_plan, signal, smallest, start, wait_for,
+};
 
-/// Long enough in the layout to be met there.
-const LONG: &str = "--n-epochs 4000 --threads 2";
+#[test]
+fn resume_after_a_stop_anywhere_gives_the_same_bytes() {
+    let table = mixture(2_000, 6);
+    let mut plan = plan_of(&Config { batch_rows: Some(300), ..quick() }, &table);
+    *plan.portions().shard_rows = 450;
+    let whole = run_plan(plan.clone(), &inputs_of(&table));
+    for stage in Stage::ALL {
+        let started = move |e: &Event<'_>| matches!(e, Event::Start { stage: s, .. } if *s == stage);
+        let ended = move |e: &Event<'_>| matches!(e, Event::End { report, .. } if report.stage == stage);
+        check_resumed(&format!("{stage:?} begins"), &table, &plan, &whole, false, &started);
+        check_resumed(&format!("{stage:?} ends"), &table, &plan, &whole, true, &ended);
+        if !matches!(stage, Stage::Quality) {
+            let under_way = move |e: &Event<'_>| matches!(e, Event::Advance { stage: s, .. } if *s == stage);
+            check_resumed(&format!("{stage:?} under way"), &table, &plan, &whole, true, &under_way);
+        }
+    }
+    for epoch in [7, 20] {
+        let in_epoch =
+            move |e: &Event<'_>| matches!(e, Event::Advance { stage: Stage::Layout, done } if *done == epoch);
+        check_resumed(&format!("epoch {epoch}"), &table, &plan, &whole, false, &in_epoch);
+    }
+    // At any event, safe points included.
+    let events = AtomicU64::new(0);
+    let count = StopWhen(|_: &Event<'_>| {
+        events.fetch_add(1, Ordering::Relaxed);
+        false
+    });
+    let place = tempfile::tempdir().expect("a directory");
+    attempt(&plan, &inputs_of(&table), &open_run(place.path(), &plan), &count).expect("the run succeeds");
+    let all = events.into_inner();
+    for at in (0..all).step_by((all as usize / 25).max(1)) {
+        let seen = AtomicU64::new(0);
+        let stop = |_: &Event<'_>| seen.fetch_add(1, Ordering::Relaxed) >= at;
+        check_resumed(&format!("event {at} of {all}"), &table, &plan, &whole, at % 2 == 0, &stop);
+    }
+}
 
-/// Starts a run and sends it `name` in `stage`; gives the exit code and the rest of what it told.
+#[test]
+fn resume_after_repeated_stops_gives_the_same_bytes() {
+    let table = mixture(2_000, 6);
+    let plan = plan_of(&quick(), &table);
+    let whole = run_plan(plan.clone(), &inputs_of(&table));
+    let place = tempfile::tempdir().expect("a directory");
+    for attempts in 0.. {
+        assert!(attempts < 300, "it never ends");
+        let dir = open_run(place.path(), &plan);
+        let seen = AtomicU64::new(0);
+        let stop = StopWhen(|_: &Event<'_>| seen.fetch_add(1, Ordering::Relaxed) >= attempts * attempts);
+        match attempt(&plan, &inputs_of(&table), &dir, &stop) {
+            Err(Error::Cancelled { .. }) => {}
+            Err(other) => panic!("{other}"),
+            Ok((_, map)) => {
+                assert!(attempts > 3);
+                assert!(map == whole.map, "the map differs");
+                assert!(files(&dir) == whole.files());
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn resume_under_another_budget_gives_the_same_map() {
+    let table = mixture(20_000, 4);
+    let config = Config { n_epochs: Some(5), ..quick() };
+    let (small, large) = (smallest(&Config { threads: Some(1), ..config.clone() }, &table), plan_of(&config, &table));
+    let whole = run_plan(large.clone(), &inputs_of(&table));
+    let place = tempfile::tempdir().expect("a directory");
+    let dir = open_run(place.path(), &small);
+    let stop = StopWhen(|e: &Event<'_>| matches!(e, Event::Start { stage: Stage::Affinity, .. }));
+    attempt(&small, &inputs_of(&table), &dir, &stop).expect_err("stopped");
+    let (_, map) = attempt(&large, &inputs_of(&table), &dir, &()).expect("it goes on");
+    assert!(map == whole.map);
+}
+
+/// Starts a run and sends it the signal `name` in `stage`; gives the exit code and what it printed afterwards.
 fn interrupted(place: &Place, arguments: &str, stage: &str, name: &str) -> (i32, String) {
     let mut command = place.command(&format!("{arguments} --log-format json"));
     let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary runs");
@@ -29,7 +108,7 @@ fn interrupted(place: &Place, arguments: &str, stage: &str, name: &str) -> (i32,
 }
 
 #[test]
-fn an_interrupted_run_goes_on_to_the_same_bytes() {
+fn resume_after_an_interrupt_gives_the_same_bytes() {
     let place = Place::new();
     place.vectors("v.parquet", 3_000);
     place.ok(&format!("embed v.parquet -o whole.parquet {LONG} --quiet"));
@@ -59,7 +138,7 @@ fn an_interrupted_run_goes_on_to_the_same_bytes() {
 }
 
 #[test]
-fn a_killed_run_goes_on_to_the_same_bytes() {
+fn resume_after_kill_gives_the_same_bytes() {
     let place = Place::new();
     place.vectors("v.arrow", 3_000);
     place.ok("embed v.arrow -o whole.parquet --n-epochs 1500 --quiet");
@@ -74,7 +153,40 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
 }
 
 #[test]
-fn a_changed_source_is_not_gone_on_with() {
+fn resume_after_a_signal_starts_at_the_epoch_of_the_checkpoint() {
+    let place = Place::new();
+    place.vectors("v.npy", 3_000);
+    let arguments = "embed v.npy -o m.npy --n-epochs 6000 --threads 2";
+    assert_eq!(run(&place, "embed v.npy -o whole.npy --n-epochs 6000 --quiet").code, 0);
+    let mut before = 0;
+    for (name, code) in [("TERM", 143), ("INT", 130), ("TERM", 143)] {
+        let (child, mut stderr) = start(&place, arguments);
+        let told = wait_for(&mut stderr, |event| {
+            event["event"] == "advance" && event["stage"] == "layout" && event["done"].as_u64() > Some(before)
+        });
+        check_layout_resumed(&told, before);
+        signal(&child, name);
+        let mut rest = String::new();
+        stderr.read_to_string(&mut rest).expect("text");
+        let mut child = child;
+        assert_eq!(child.wait().expect("an end").code(), Some(code), "{rest}");
+        let manifest = Manifest::read(&place.path("m.npy.run")).expect("a manifest");
+        let unit = &manifest.stages["layout"].units["checkpoint"];
+        let epoch = unit.data["epoch"].as_u64().expect("an epoch");
+        assert!(epoch > before && epoch < 6000, "{epoch} after {before}");
+        assert_eq!(unit.files.len(), 1);
+        before = epoch;
+    }
+    let (child, stderr) = start(&place, arguments);
+    let (code, events) = end(child, stderr);
+    assert_eq!(code, 0, "{events:?}");
+    check_layout_resumed(&events.iter().map(Value::to_string).collect::<Vec<_>>(), before);
+    assert!(place.bytes("m.npy") == place.bytes("whole.npy"));
+    assert!(!place.path("m.npy.run").exists());
+}
+
+#[test]
+fn resume_with_a_changed_source_is_refused() {
     let place = Place::new();
     place.vectors("v.npy", 1_000);
     place.ok("embed v.npy -o m.npy --n-epochs 5 --keep-run --quiet");
@@ -85,21 +197,6 @@ fn a_changed_source_is_not_gone_on_with() {
     assert!(refused.stderr.contains("sources[0]") && refused.stderr.contains("--restart"), "{}", refused.stderr);
     place.ok("embed v.npy -o m.npy --n-epochs 5 --force --restart --quiet");
     assert!(!place.path("m.npy.run").exists());
-}
-
-#[test]
-fn a_run_directory_in_use_is_left_alone() {
-    let place = Place::new();
-    place.vectors("v.npy", 3_000);
-    let mut command = place.command(&format!("embed v.npy -o a.npy --run-dir run {LONG} --log-format json"));
-    let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary runs");
-    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
-    wait_for(&mut stderr, |event| event["event"] == "advance" && event["stage"] == "layout");
-    let second = place.run(&format!("embed v.npy -o b.npy --run-dir run {LONG}"));
-    signal(&child, "TERM");
-    assert_eq!(child.wait().expect("an end").code(), Some(143));
-    assert_eq!(second.code, 1, "{}", second.stderr);
-    assert!(second.stderr.contains("in use by process"), "{}", second.stderr);
 }
 
 #[test]
@@ -117,91 +214,7 @@ fn an_interrupted_pipe_leaves_nothing() {
     assert!(place.names().is_empty(), "{:?}", place.names());
 }
 
-/// No space: a file-size limit that the run's larger files exceed.
-#[test]
-fn no_space_left() {
-    let place = Place::new();
-    place.vectors("v.npy", 20_000);
-    let limited = |blocks: u32| {
-        // The limit's signal is ignored, so that the write fails as on a full disk.
-        let script =
-            format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" embed v.npy -o m.parquet --n-epochs 20 --quiet");
-        let mut shell = std::process::Command::new("bash");
-        shell.args(["-c", &script, env!("CARGO_BIN_EXE_lowland")]).current_dir(place.path("."));
-        let output = shell.output().expect("bash runs");
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-    };
-    // The vectors are 1,250 KiB, the graph 2,500: the index fits, the graph does not.
-    let (code, told) = limited(1_600);
-    assert_eq!(code, Some(1), "{told}");
-    assert_eq!(told.lines().count(), 1, "{told}");
-    for words in ["lowland: error: m.parquet.run/", "make space", "scan", "kept in m.parquet.run"] {
-        assert!(told.contains(words), "no {words} in {told}");
-    }
-    place.ok("embed v.npy -o m.parquet --n-epochs 20 --quiet");
-    place.ok("embed v.npy -o whole.parquet --n-epochs 20 --quiet");
-    assert!(place.bytes("m.parquet") == place.bytes("whole.parquet"));
-
-    if std::path::Path::new("/dev/full").exists() {
-        let answer = place.run("embed v.npy -o n.npy --n-epochs 5 --report /dev/full");
-        assert_eq!(answer.code, 1, "{}", answer.stderr);
-        assert!(answer.stderr.contains("/dev/full: cannot write") && answer.stderr.contains("n.npy is written"));
-    } else {
-        skipped("no /dev/full");
-    }
-}
-
-#[test]
-fn a_reader_who_has_gone_is_no_failure() {
-    let place = Place::new();
-    place.vectors("v.npy", 300);
-    let mut command = place.command("inspect v.npy");
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
-    drop(child.stdout.take());
-    assert!(child.wait().expect("an end").success());
-    let (read, write) = std::io::pipe().expect("a pipe");
-    drop(read);
-    let status = place.command("embed v.npy -o m.npy --n-epochs 5 --quiet --report -").stdout(write).status();
-    assert!(status.expect("an end").success());
-}
-
-#[test]
-fn a_damaged_run_directory_says_what_to_do() {
-    let place = Place::new();
-    place.vectors("v.npy", 1_000);
-    place.ok("embed v.npy -o m.npy --n-epochs 5 --keep-run --quiet");
-    let manifest = place.path("m.npy.run/manifest.json");
-    let text = std::fs::read_to_string(&manifest).expect("a manifest").replace("\"scan\"", "\"scam\"");
-    std::fs::write(&manifest, text).expect("written");
-    let answer = place.run("embed v.npy -o m.npy --n-epochs 5 --force");
-    assert_eq!(answer.code, 1, "{}", answer.stderr);
-    assert!(answer.stderr.contains("manifest.json") && answer.stderr.contains("--restart"), "{}", answer.stderr);
-    place.ok("embed v.npy -o m.npy --n-epochs 5 --force --restart --quiet");
-}
-
-#[test]
-fn a_flipped_bit_in_any_stage_file_is_found_and_named() {
-    let place = Place::new();
-    place.vectors("v.npy", 1_000);
-    let command = "embed v.npy -o m.npy --n-epochs 5 --keep-run --force --quiet";
-    place.ok(command);
-    let run = place.path("m.npy.run");
-    let files = ["training.f32", "lists.ivf", "lists.table", "index.faiss", "neighbors-000.bin", "truth.bin"];
-    for file in files.into_iter().chain(["edges-000.arrow", "init.f32", "positions.f32"]) {
-        let path = run.join(file);
-        let whole = std::fs::read(&path).expect("a finished stage's file");
-        let mut damaged = whole.clone();
-        damaged[whole.len() / 2] ^= 4;
-        std::fs::write(&path, &damaged).expect("written");
-        let answer = place.run(command);
-        assert_eq!(answer.code, 1, "{file}: {}", answer.stderr);
-        assert!(answer.stderr.contains(file) && answer.stderr.contains("--restart"), "{file}: {}", answer.stderr);
-        std::fs::write(&path, &whole).expect("written");
-    }
-    place.ok(command);
-}
-
-/// A run that is told to stop when the layout begins.
+/// Stops the run when the layout begins.
 struct StopBeforeLayout;
 
 impl lowland::Observer for StopBeforeLayout {
@@ -246,7 +259,7 @@ fn a_run_directory_is_identified_by_the_plan_that_runs() {
 
 /// Vectors that are in no file have no fingerprint: stages of others must not be taken for theirs.
 #[test]
-fn stages_of_vectors_that_are_in_no_file_are_not_gone_on_with() {
+fn stages_of_vectors_in_memory_are_not_reused() {
     let place = Place::new();
     let embed = |name: &str, dim, seed| {
         let mut job = Job::new();

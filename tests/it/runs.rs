@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::kit::{Place, signal, wait_for};
+use crate::harness::{Place, signal, wait_for};
 
 /// Runs the listing; gives its objects.
 fn listed(place: &Place, arguments: &str) -> Vec<Value> {

@@ -1,74 +1,22 @@
-//! Units: what a long stage leaves when it is stopped, and what the next
-//! process makes of it. Runs are stopped after each unit and gone on with under
-//! another budget, other threads and other batches: the bytes are those of a
-//! run that never stopped, and nothing that was finished is made again.
+//! Units: what a long stage leaves when it is stopped, and what the next process makes of it. Runs are stopped after
+//! each unit and resumed under another budget, with other threads and other batches: the bytes are those of a run that
+//! was never stopped, and no finished unit is made again.
 
-use std::ops::ControlFlow;
 use std::sync::Mutex;
 
 use lowland_datasets::{Kind, Mixture};
-use lowland_engine::affinity::{self, Affinities, Calibration, EdgeStore};
+use lowland_engine::affinity::{self, Affinities};
 use lowland_engine::neighbors::{self, Graph};
-use lowland_engine::{Config, Error, Event, Observer, Plan, Stage, index, layout, methods};
-use lowland_io::EdgeBlock;
+use lowland_engine::{Config, Error, Event, Made, Plan, Stage, index, layout, methods, positions};
 
-use crate::stages::{
-    Bench, Draws, Given, Parts, Table, attempt, edges_of, files, inputs_of, mixture, open_run, plan_of, plan_of_graph,
-    quick, random_graph, run_plan, write_graph,
+use crate::harness::{
+    Lcg, MemoryGraph, StageDir, Stop, Table, UnitEvent, UnitLog, after, attempt, edges_of, files, inputs_of, made,
+    mixture, never, open_run, plan_of, plan_of_graph, quick, random_graph, reused, run_plan, write_graph,
 };
 
-/// Of a stage, a unit, and whether it was found rather than made.
-pub(crate) type Told = (Stage, String, bool);
-
-/// When to stop, by what happens and the units told so far.
-pub(crate) type Stop<'a> = &'a (dyn Fn(&Event<'_>, &[Told]) -> bool + Sync);
-
-/// Notes the units that are told; stops the run when the closure says so.
-pub(crate) struct Ear<F> {
-    told: Mutex<Vec<Told>>,
-    stop: F,
-}
-
-impl<F: Fn(&Event<'_>, &[Told]) -> bool + Sync> Ear<F> {
-    pub(crate) fn new(stop: F) -> Self {
-        Ear { told: Mutex::default(), stop }
-    }
-
-    pub(crate) fn told(self) -> Vec<Told> {
-        self.told.into_inner().expect("no panic while told")
-    }
-}
-
-impl<F: Fn(&Event<'_>, &[Told]) -> bool + Sync> Observer for Ear<F> {
-    fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
-        let mut told = self.told.lock().expect("no panic while told");
-        if let Event::Unit { stage, unit, reused } = *event {
-            told.push((stage, unit.into(), reused));
-        }
-        if (self.stop)(event, &told) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-}
-
-pub(crate) fn never(_: &Event<'_>, _: &[Told]) -> bool {
-    false
-}
-
-/// Stops with the `n`th unit, counted from 1.
-pub(crate) fn after(n: usize) -> impl Fn(&Event<'_>, &[Told]) -> bool + Sync {
-    move |_, told| told.len() >= n
-}
-
-fn made(told: &[Told]) -> Vec<(Stage, &str)> {
-    told.iter().filter(|(.., reused)| !reused).map(|(stage, unit, _)| (*stage, unit.as_str())).collect()
-}
-
-fn reused(told: &[Told]) -> Vec<(Stage, &str)> {
-    told.iter().filter(|(.., reused)| *reused).map(|(stage, unit, _)| (*stage, unit.as_str())).collect()
-}
-
-/// Of a run stopped after a unit, with `first` told, and gone on with, with
-/// `second` told: the stage that was under way finds its units.
-fn check_found(name: &str, first: &[Told], second: &[Told]) {
+/// Checks that a resumed run reuses all units of the stage in which it was stopped, and makes none of them again.
+/// `first`: the units until the stop; `second`: those after it.
+fn check_found(name: &str, first: &[UnitEvent], second: &[UnitEvent]) {
     let under_way = first.last().expect("a unit").0;
     let mut left: Vec<_> = first.iter().filter(|told| told.0 == under_way).map(|told| (told.0, &*told.1)).collect();
     left.dedup();
@@ -80,7 +28,7 @@ fn check_found(name: &str, first: &[Told], second: &[Told]) {
     }
 }
 
-/// A plan by which a run of few rows has several shards and goes by the disk for its edges.
+/// A plan with which a run of few rows has several shards and transposes its edges on disk.
 fn in_portions(config: &Config, table: &std::sync::Arc<Table>, shard_rows: usize, runs: u64) -> Plan {
     let mut plan = plan_of(config, table);
     *plan.portions().shard_rows = shard_rows;
@@ -90,7 +38,7 @@ fn in_portions(config: &Config, table: &std::sync::Arc<Table>, shard_rows: usize
 }
 
 #[test]
-fn a_run_stopped_after_any_unit_goes_on_and_makes_none_twice() {
+fn resume_after_any_unit_makes_no_unit_again() {
     let table = mixture(4_000, 6);
     let config = Config { batch_rows: Some(300), ..quick() };
     let plan = in_portions(&config, &table, 450, 5);
@@ -100,7 +48,7 @@ fn a_run_stopped_after_any_unit_goes_on_and_makes_none_twice() {
     let expected = files(&whole.dir);
 
     let run = |plan: &Plan, dir: &lowland_io::RunDir, stop: Stop<'_>| {
-        let ear = Ear::new(stop);
+        let ear = UnitLog::new(stop);
         let result = attempt(plan, &inputs_of(&table), dir, &ear);
         (result, ear.told())
     };
@@ -140,14 +88,14 @@ fn a_run_stopped_after_any_unit_goes_on_and_makes_none_twice() {
 
 /// Three parts of neighbours: the windows that a resumed join takes begin elsewhere.
 #[test]
-fn a_join_goes_on_after_its_last_part() {
+fn resume_of_the_join_starts_after_its_last_part() {
     let all = ["sample", "round-1", "neighbors-000", "neighbors-001", "neighbors-002"];
     check_join(264_000, 2, 0.3, &all);
 }
 
 /// The same where the graph of one round leads the next.
 #[test]
-fn a_join_goes_on_within_a_round() {
+fn resume_of_the_join_starts_within_a_round() {
     let first = ["sample", "round-1", "round-1-000", "round-1-001"];
     let second = ["round-2", "round-2-000", "round-2-001"];
     let last = ["round-3", "neighbors-000", "neighbors-001"];
@@ -163,16 +111,16 @@ fn check_join(rows: usize, dim: usize, recall: f64, all: &[&str]) {
     (*other.portions().portion_rows, *other.portions().window_rows) = (3_000, rows * 4 / 7);
     let place = tempfile::tempdir().expect("a directory");
     let indexed = open_run(place.path(), &plan);
-    let stop = Ear::new(|e: &Event<'_>, _: &[Told]| matches!(e, Event::Start { stage: Stage::Neighbors, .. }));
+    let stop = UnitLog::new(|e: &Event<'_>, _: &[UnitEvent]| matches!(e, Event::Start { stage: Stage::Neighbors, .. }));
     attempt(&plan, &inputs_of(&table), &indexed, &stop).expect_err("stopped after the index");
     let lists = index::open(indexed.dir()).expect("lists");
 
-    let join = |bench: &Bench, plan: &Plan, stop: Stop<'_>| {
-        let ear = Ear::new(stop);
+    let join = |bench: &StageDir, plan: &Plan, stop: Stop<'_>| {
+        let ear = UnitLog::new(stop);
         let result = bench.work(plan, Stage::Neighbors, &ear, |work| neighbors::join(plan, &lists, None, work));
         (result.map(|(mut made, found, truth)| (made.sort_by(|a, b| a.0.cmp(&b.0)), made, found, truth)), ear.told())
     };
-    let bench = Bench::new(&plan);
+    let bench = StageDir::new(&plan);
     let (result, unbroken) = join(&bench, &plan, &never);
     let expected = result.expect("a graph");
     // What a round found is not lost to the next.
@@ -181,18 +129,19 @@ fn check_join(rows: usize, dim: usize, recall: f64, all: &[&str]) {
     assert_eq!(made(&unbroken), all);
 
     // In the middle of a part as well: what is under way is made again.
-    let halfway = |e: &Event<'_>, _: &[Told]| matches!(e, Event::Advance { done, .. } if *done > rows as u64 * 4 / 7);
+    let halfway =
+        |e: &Event<'_>, _: &[UnitEvent]| matches!(e, Event::Advance { done, .. } if *done > rows as u64 * 4 / 7);
     let afters: Vec<_> = (1..all.len()).map(after).collect();
     let mut stops: Vec<(&str, Stop<'_>)> = vec![("halfway", &halfway)];
     stops.extend(afters.iter().zip(&all).map(|(stop, (_, unit))| (*unit, stop as Stop<'_>)));
     for (name, stop) in stops {
-        let bench = Bench::new(&plan);
+        let bench = StageDir::new(&plan);
         let (result, first) = join(&bench, &plan, stop);
         assert!(matches!(result, Err(Error::Cancelled { .. })), "{name}");
         let (result, second) = join(&bench, &other, &never);
         assert!(result.expect("a graph") == expected, "{name}: other files, or other figures");
         // Of rounds only the last whole one is looked at again.
-        let told = |told: &[Told]| told.iter().filter(|t| !t.1.starts_with("round-")).cloned().collect::<Vec<_>>();
+        let told = |told: &[UnitEvent]| told.iter().filter(|t| !t.1.starts_with("round-")).cloned().collect::<Vec<_>>();
         check_found(name, &told(&first), &told(&second));
         let both: Vec<_> = made(&first).into_iter().chain(made(&second)).collect();
         assert_eq!(both, all, "{name}");
@@ -207,22 +156,22 @@ fn check_join(rows: usize, dim: usize, recall: f64, all: &[&str]) {
 
 /// A graph from outside is taken in anew, and gives the same bytes.
 #[test]
-fn a_stopped_import_begins_anew() {
+fn resume_of_an_import_starts_anew_and_gives_the_same_bytes() {
     const ROWS: usize = 140_000;
     const K: usize = 2;
-    let mut draws = Draws(5);
+    let mut draws = Lcg(5);
     let ids = (0..ROWS * K).map(|i| ((i / K + 1 + draws.below(300)) % ROWS) as u32).collect();
     let distances = (0..ROWS * K).map(|_| draws.below(1 << 20) as f32 / 1e4).collect();
-    let graph = Given { k: K, ids, distances };
+    let graph = MemoryGraph { k: K, ids, distances };
     let plan = plan_of_graph(&quick(), ROWS, K);
     let mut other = plan_of_graph(&Config { threads: Some(1), ..quick() }, ROWS, K);
     *other.portions().buckets = 7;
-    let import = |bench: &Bench, plan: &Plan, stop: Stop<'_>| {
-        bench.work(plan, Stage::Neighbors, &Ear::new(stop), |work| neighbors::import(plan, &graph, None, work))
+    let import = |bench: &StageDir, plan: &Plan, stop: Stop<'_>| {
+        bench.work(plan, Stage::Neighbors, &UnitLog::new(stop), |work| neighbors::import(plan, &graph, None, work))
     };
-    let expected = import(&Bench::new(&plan), &plan, &never).expect("a graph");
+    let expected = import(&StageDir::new(&plan), &plan, &never).expect("a graph");
     for n in [1, 2] {
-        let bench = Bench::new(&plan);
+        let bench = StageDir::new(&plan);
         assert!(matches!(import(&bench, &plan, &after(n)), Err(Error::Cancelled { .. })), "{n}");
         assert!(import(&bench, &other, &never).expect("a graph") == expected, "{n}");
         let mut names = bench.names();
@@ -234,11 +183,11 @@ fn a_stopped_import_begins_anew() {
 
 /// Two parts of edges: what lies before a finished part is given back, and the rest is gone on with.
 #[test]
-fn a_transpose_goes_on_after_its_last_part() {
+fn resume_of_the_affinity_starts_after_its_last_part() {
     // The second part is less than a block, which is the last to be written: nothing of it is safe before.
     const ROWS: usize = 1_055_000;
     const K: usize = 2;
-    let mut draws = Draws(9);
+    let mut draws = Lcg(9);
     let mut near = |row: usize, other: usize| -> Vec<(u32, f32)> {
         let id = |by: usize| ((row + by) % ROWS) as u32;
         let far = draws.below(1 << 10) as f32 / 1e3;
@@ -255,13 +204,13 @@ fn a_transpose_goes_on_after_its_last_part() {
     let (_, found, expected) = edges_of(&one, &rows, 1.0, &());
     assert_eq!(expected.len(), 2);
 
-    let build = |bench: &Bench, plan: &Plan, stop: Stop<'_>| {
+    let build = |bench: &StageDir, plan: &Plan, stop: Stop<'_>| {
         let graph = Graph::open(bench.dir.dir(), ROWS as u64).expect("a graph");
-        let ear = Ear::new(stop);
+        let ear = UnitLog::new(stop);
         let result = bench.work(plan, Stage::Affinity, &ear, |work| affinity::build(plan, &graph, 1.0, None, work));
         (result, ear.told())
     };
-    let check = |name: &str, bench: &Bench, result: lowland_engine::Result<(lowland_engine::Made, Affinities)>| {
+    let check = |name: &str, bench: &StageDir, result: lowland_engine::Result<(Made, Affinities)>| {
         let (made, again) = result.unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(again, found, "{name}");
         assert_eq!(made.len(), expected.len(), "{name}");
@@ -271,7 +220,7 @@ fn a_transpose_goes_on_after_its_last_part() {
         }
     };
     let bench = || {
-        let bench = Bench::new(&one);
+        let bench = StageDir::new(&one);
         write_graph(bench.dir.dir(), K, &rows);
         bench
     };
@@ -281,11 +230,12 @@ fn a_transpose_goes_on_after_its_last_part() {
     check("nine runs", &whole, result);
     let all = ["transpose", "edges-000", "edges-001"].map(|unit| (Stage::Affinity, unit));
     assert_eq!(made(&unbroken), all);
-    let buckets = |bench: &Bench| bench.names().iter().filter(|name| name.ends_with(".bucket")).count();
+    let buckets = |bench: &StageDir| bench.names().iter().filter(|name| name.ends_with(".bucket")).count();
     assert!((1..=2).contains(&buckets(&whole)), "runs before the last part are gone: {:?}", whole.names());
 
     // Stopped in the first part and in the second, too.
-    let at = |rows: u64| move |e: &Event<'_>, _: &[Told]| matches!(e, Event::Advance { done, .. } if *done >= rows);
+    let at =
+        |rows: u64| move |e: &Event<'_>, _: &[UnitEvent]| matches!(e, Event::Advance { done, .. } if *done >= rows);
     let stops: [(&str, Stop<'_>, usize); 5] = [
         ("transpose", &after(1), 1),
         ("in part 0", &at(500_000), 1),
@@ -319,130 +269,22 @@ fn a_transpose_goes_on_after_its_last_part() {
     assert_eq!(reused(&second), [(Stage::Affinity, "edges-000")]);
 }
 
-/// Every row names two hubs, which keep the strongest of those edges and no more.
-#[test]
-fn hubs_keep_the_same_edges_however_the_rows_are_cut() {
-    const ROWS: usize = 200_000;
-    const K: usize = 2;
-    const HUBS: [u32; 2] = [5, 150_000];
-    let mut draws = Draws(4);
-    let mut sum = 0.0;
-    let rows: Vec<Vec<(u32, f32)>> = (0..ROWS as u32)
-        .map(|row| {
-            // Few distances: many weights are equal.
-            let far = [1 + draws.below(4), 5 + draws.below(4)].map(|d| d as f32 / 4.0);
-            sum += f64::from(far[0]) + f64::from(far[1]);
-            let ids = match HUBS.contains(&row) {
-                true => [row + 1, row + 2],
-                false if draws.below(2) == 0 => HUBS,
-                false => [HUBS[1], HUBS[0]],
-            };
-            vec![(ids[0], far[0]), (ids[1], far[1])]
-        })
-        .collect();
-    let mean = sum / (ROWS * K) as f64;
-    let (block_rows, block_edges) = affinity::most_of_block(ROWS as u64, K);
-    let most = (block_edges - K as u64) as usize;
-    assert!(most * 2 < ROWS && block_rows < ROWS as u64, "no row has more edges than it keeps");
-
-    let mut first: Option<(Affinities, Parts)> = None;
-    for (threads, share) in [(2, 1), (1, 2), (2, 7), (3, 60)] {
-        let mut plan = plan_of_graph(&Config { threads: Some(threads), ..quick() }, ROWS, K);
-        *plan.portions().run_bytes = affinity::run_bytes(&plan).1 / share;
-        *plan.portions().buffer_bytes = 1 << 18;
-        let (bench, found, bytes) = edges_of(&plan, &rows, mean, &());
-        match &first {
-            None => {
-                let graph = Graph::open(bench.dir.dir(), ROWS as u64).expect("a graph");
-                check_hubs(&graph, &Calibration::new(&graph, mean), bench.dir.dir(), &HUBS, most, &found);
-                first = Some((found, bytes));
-            }
-            Some(first) => assert!((found, bytes) == *first, "runs of 1/{share} give other edges"),
-        }
-    }
-}
-
-/// Compares the edge store in `dir` with what each hub keeps by the definition: the strongest, then those of lower rows.
-fn check_hubs(
-    graph: &Graph,
-    calibration: &Calibration<'_>,
-    dir: &std::path::Path,
-    hubs: &[u32],
-    most: usize,
-    found: &Affinities,
-) {
-    let mut forward = std::collections::HashMap::<(u32, u32), f32>::new();
-    let mut incoming = vec![Vec::<(u32, f32)>::new(); graph.rows() as usize];
-    let mut weights = vec![0f32; graph.k()];
-    for row in 0..graph.rows() {
-        calibration.weights(row, &mut weights).expect("weights");
-        for (to, &weight) in graph.neighbors(row).zip(&weights) {
-            forward.insert((row, to), weight);
-            incoming[to as usize].push((row, weight));
-        }
-    }
-    let mut cut = 0;
-    for incoming in &mut incoming {
-        incoming.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        cut += incoming.len().saturating_sub(most);
-        incoming.truncate(most);
-        incoming.sort_by_key(|edge| edge.0);
-    }
-    assert!(cut > most, "{cut}");
-    assert_eq!(found.cut_edges, cut as u64);
-    let store = EdgeStore::open(dir, u64::from(graph.rows())).expect("an edge store");
-    let (mut block, mut edges, mut widest) = (EdgeBlock::default(), 0, 0);
-    for i in 0..store.count() {
-        store.read_block(i, &mut block).expect("a block");
-        for (place, offsets) in block.offsets.windows(2).enumerate() {
-            let row = block.first_row + place as u32;
-            let mut expected = std::collections::BTreeMap::<u32, f64>::new();
-            for to in graph.neighbors(row) {
-                expected.insert(to, f64::from(forward[&(row, to)]));
-            }
-            for &(from, weight) in &incoming[row as usize] {
-                let (own, weight) = (expected.get(&from).copied().unwrap_or(0.0), f64::from(weight));
-                expected.insert(from, own + weight - own * weight);
-            }
-            expected.retain(|_, weight| *weight > 0.0);
-            let range = offsets[0] as usize..offsets[1] as usize;
-            assert_eq!(range.len(), expected.len(), "row {row}");
-            let stored = block.neighbors[range.clone()].iter().zip(&block.weights[range]);
-            for ((&to, &weight), (expected_to, expected)) in stored.zip(expected) {
-                assert_eq!(to, expected_to, "row {row}");
-                assert!((f64::from(weight) - expected).abs() <= 1e-7, "{row} to {to}: {weight}, {expected}");
-            }
-            let here = (offsets[1] - offsets[0]) as usize;
-            edges += here as u64;
-            if hubs.contains(&row) {
-                widest = widest.max(here);
-            }
-        }
-    }
-    assert_eq!(edges, found.edges);
-    assert!(
-        (most..=most + 2).contains(&widest),
-        "the hubs' edges are {widest}, {most} are kept of those that lead there"
-    );
-}
-
-/// First positions for a layout of `plan`, and the edges of a random graph.
-fn begun(plan: &Plan, rows: &[Vec<(u32, f32)>], mean: f64) -> (Bench, Affinities) {
+/// A directory with the edges of a graph and first positions, ready for a layout of `plan`.
+fn begun(plan: &Plan, rows: &[Vec<(u32, f32)>], mean: f64) -> (StageDir, Affinities) {
     let (bench, found, _) = edges_of(plan, rows, mean, &());
-    let mut draws = Draws(2);
+    let mut draws = Lcg(2);
     let first: Vec<f32> =
         (0..rows.len() * plan.settings().n_components).map(|_| draws.below(20_000) as f32 / 1e3 - 10.0).collect();
-    lowland_engine::positions::write_positions(&bench.dir.path(lowland_engine::positions::INIT), &first)
-        .expect("first positions");
+    positions::write_positions(&bench.dir.path(positions::INIT), &first).expect("first positions");
     (bench, found)
 }
 
-/// What an attempt at a layout gave, told and read.
+/// The result of a layout, the bytes that it read, its epochs, and its units.
 struct LaidOut {
     result: lowland_engine::Result<Vec<u8>>,
     read: u64,
     epochs: Vec<u64>,
-    told: Vec<Told>,
+    told: Vec<UnitEvent>,
 }
 
 impl LaidOut {
@@ -451,15 +293,15 @@ impl LaidOut {
     }
 }
 
-/// Lays out from where the directory stands.
+/// Runs the layout, or resumes it from what is in the directory.
 fn lay_out(
-    bench: &Bench,
+    bench: &StageDir,
     plan: &Plan,
     affinities: &Affinities,
-    stop: impl Fn(&Event<'_>, &[Told]) -> bool + Sync,
+    stop: impl Fn(&Event<'_>, &[UnitEvent]) -> bool + Sync,
 ) -> LaidOut {
     let (epochs, mut read) = (Mutex::new(Vec::new()), 0);
-    let ear = Ear::new(|event: &Event<'_>, told: &[Told]| {
+    let ear = UnitLog::new(|event: &Event<'_>, told: &[UnitEvent]| {
         if let Event::Advance { done, .. } = event {
             epochs.lock().expect("epochs").push(*done);
         }
@@ -467,7 +309,7 @@ fn lay_out(
     });
     let result = bench.work(plan, Stage::Layout, &ear, |work| {
         layout::build(plan, methods::objective(plan.settings().method)?, affinities, None, work)?;
-        let positions = std::fs::read(work.path(lowland_engine::positions::POSITIONS)).expect("positions");
+        let positions = std::fs::read(work.path(positions::POSITIONS)).expect("positions");
         read = work.progress.traffic.totals().0;
         Ok(positions)
     });
@@ -494,7 +336,7 @@ fn spilled_edges_give_the_same_positions() {
         assert!(*expected.get_or_insert_with(|| positions.clone()) == positions, "{cache_bytes} bytes kept");
         // Stopped with some kept, gone on with others kept.
         bench.dir.drop_stage(Stage::Layout.name()).expect("dropped");
-        let stop = |e: &Event<'_>, _: &[Told]| matches!(e, Event::Advance { done: 3, .. });
+        let stop = |e: &Event<'_>, _: &[UnitEvent]| matches!(e, Event::Advance { done: 3, .. });
         assert!(lay_out(&bench, &plan, &found, stop).stopped());
         *plan.portions().cache_bytes = all / 4 * 3;
         let laid = lay_out(&bench, &plan, &found, never);
@@ -506,12 +348,12 @@ fn spilled_edges_give_the_same_positions() {
 }
 
 /// The epoch of the checkpoint that a layout left.
-fn kept_epoch(bench: &Bench) -> Option<u64> {
+fn kept_epoch(bench: &StageDir) -> Option<u64> {
     bench.dir.unit(Stage::Layout.name(), "checkpoint").map(|unit| unit.data["epoch"].as_u64().expect("an epoch"))
 }
 
 #[test]
-fn a_layout_goes_on_from_its_checkpoint() {
+fn resume_of_the_layout_starts_at_its_checkpoint() {
     const ROWS: usize = 3_000;
     const EPOCHS: u64 = 25;
     let (rows, mean) = random_graph(ROWS, 5, 2);
@@ -530,7 +372,7 @@ fn a_layout_goes_on_from_its_checkpoint() {
 
         for epoch in [1, 2, 23, EPOCHS - 1, EPOCHS] {
             bench.dir.drop_stage(Stage::Layout.name()).expect("dropped");
-            let stop = move |e: &Event<'_>, _: &[Told]| matches!(e, Event::Advance { done, .. } if *done == epoch);
+            let stop = move |e: &Event<'_>, _: &[UnitEvent]| matches!(e, Event::Advance { done, .. } if *done == epoch);
             let laid = lay_out(&bench, if epoch % 2 == 0 { &plan } else { &seldom }, &found, stop);
             assert!(laid.stopped(), "epoch {epoch}");
             let kept = kept_epoch(&bench);
@@ -550,7 +392,7 @@ fn a_layout_goes_on_from_its_checkpoint() {
             let mut attempts = 0;
             let positions = loop {
                 let before = kept_epoch(&bench).unwrap_or(0);
-                let stop = |e: &Event<'_>, told: &[Told]| match e {
+                let stop = |e: &Event<'_>, told: &[UnitEvent]| match e {
                     Event::Unit { .. } => by_unit && !made(told).is_empty(),
                     Event::Advance { done, .. } => !by_unit && *done > before,
                     _ => false,

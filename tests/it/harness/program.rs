@@ -1,13 +1,14 @@
-//! A directory that goes when the test ends, and the binary run in it.
+//! The program under test: runs of the binary in a directory that is removed when the test ends, and what it prints.
 
-use std::io::{Read, Seek, Write};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lowland_datasets::{Dtype, Generator, Kind, Options, write};
+use serde_json::Value;
 
-/// What a run of the binary gave.
+/// The result of a run of the program.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) code: i32,
@@ -16,7 +17,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Whether it was refused with one line that has all of `words`.
+    /// Panics unless the program refused the arguments with one line that contains all of `words`.
     pub(crate) fn refused(&self, arguments: &str, words: &[&str]) {
         assert_eq!(self.code, 2, "{arguments}: {}", self.stderr);
         assert_eq!(self.stdout, "", "{arguments}");
@@ -40,8 +41,8 @@ impl Place {
         Place { dir: tempfile::tempdir().expect("a directory") }
     }
 
-    /// A directory where cargo builds: on a disk, where the system's own for
-    /// what is temporary may be memory.
+    /// A directory below cargo's target directory, which is on a disk; the system's directory for temporary files may
+    /// be in memory.
     pub(crate) fn on_disk() -> Self {
         Place { dir: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory") }
     }
@@ -54,7 +55,7 @@ impl Place {
         std::fs::read(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
-    /// What is in the directory, by name.
+    /// The names in the directory, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.dir.path()).expect("the directory");
         let mut names: Vec<String> =
@@ -76,7 +77,7 @@ impl Place {
         name.into()
     }
 
-    /// The binary, in this directory, with `arguments` split at blanks.
+    /// The program, run in this directory, with `arguments` split at spaces.
     pub(crate) fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lowland"));
         command.args(arguments.split_whitespace()).current_dir(self.dir.path()).stdin(Stdio::null());
@@ -97,14 +98,15 @@ impl Place {
         told(child.wait_with_output().expect("an end"))
     }
 
-    /// Runs what must succeed.
+    /// Runs the program, which must succeed.
     pub(crate) fn ok(&self, arguments: &str) -> Answer {
         let answer = self.run(arguments);
         assert_eq!(answer.code, 0, "{arguments}: {}", answer.stderr);
         answer
     }
 
-    /// Runs what must be refused with one line that has all of `words`, and must leave nothing.
+    /// Runs the program, which must refuse the arguments with one line that contains all of `words`, and must leave no
+    /// file.
     pub(crate) fn refused(&self, arguments: &str, words: &[&str]) {
         let before = self.names();
         self.run(arguments).refused(arguments, words);
@@ -112,7 +114,7 @@ impl Place {
     }
 }
 
-/// What a command gives that must end soon: one that hangs is killed, and fails the test.
+/// Runs a command; one that takes longer than a minute is killed, and fails the test.
 pub(crate) fn soon(mut command: Command) -> Answer {
     const LIMIT: Duration = Duration::from_secs(60);
     let file = || tempfile::tempfile().expect("a file");
@@ -140,7 +142,7 @@ pub(crate) fn soon(mut command: Command) -> Answer {
     Answer { code: status.code().unwrap_or(-1), stdout: text(&mut out), stderr: text(&mut err) }
 }
 
-/// What a command gives.
+/// Runs a command to its end.
 pub(crate) fn answer(mut command: Command) -> Answer {
     told(command.output().expect("the binary runs"))
 }
@@ -153,7 +155,71 @@ fn told(output: std::process::Output) -> Answer {
     }
 }
 
-/// Where the package lies. Asked at run time: one build directory serves several clones.
+/// Starts the program with events as JSON on standard error.
+pub(crate) fn start(place: &Place, arguments: &str) -> (Child, BufReader<ChildStderr>) {
+    let mut command = place.command(&format!("{arguments} --log-format json"));
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary runs");
+    let stderr = BufReader::new(child.stderr.take().expect("piped"));
+    (child, stderr)
+}
+
+/// Whether an event is the start of `stage`.
+pub(crate) fn started(stage: &str) -> impl Fn(&Value) -> bool {
+    move |event| event["event"] == "start" && event["stage"] == stage
+}
+
+/// Reads a JSON log until an event for which `wanted` returns true; gives the lines read.
+pub(crate) fn wait_for(stderr: &mut impl std::io::BufRead, wanted: impl Fn(&serde_json::Value) -> bool) -> Vec<String> {
+    let mut told = Vec::new();
+    loop {
+        let mut line = String::new();
+        assert!(stderr.read_line(&mut line).expect("a line") > 0, "it ended before that: {told:?}");
+        let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        told.push(line);
+        if wanted(&event) {
+            return told;
+        }
+    }
+}
+
+/// The exit code, and the events until the end.
+pub(crate) fn end(mut child: Child, stderr: BufReader<ChildStderr>) -> (i32, Vec<Value>) {
+    let events = stderr.lines().map(|line| {
+        let line = line.expect("a line");
+        serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"))
+    });
+    let events: Vec<Value> = events.collect();
+    (child.wait().expect("an end").code().unwrap_or(-1), events)
+}
+
+/// The message of the one error among `events`, and the stage during which it occurred: the last that started, or
+/// `waited`, which started before `events`.
+pub(crate) fn failure(events: &[Value], waited: &str) -> (String, String) {
+    let errors: Vec<&Value> = events.iter().filter(|e| e["event"] == "error").collect();
+    let [error] = errors.as_slice() else { panic!("{events:?}") };
+    assert_eq!(events.last(), Some(*error), "the error is the last that is told");
+    let stage = events.iter().rev().find(|e| e["event"] == "start").map(|e| e["stage"].as_str().expect("a stage"));
+    let message = error["message"].as_str().expect("a message");
+    assert!(!message.contains('\n'), "{message}");
+    (message.into(), stage.unwrap_or(waited).into())
+}
+
+/// The layout goes on from epoch `epoch`, if it is above 0.
+pub(crate) fn check_layout_resumed(told: &[String], epoch: u64) {
+    let events: Vec<Value> = told.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let reused = events.iter().filter(|e| e["event"] == "unit" && e["stage"] == "layout" && e["reused"] == true);
+    assert_eq!(reused.count(), usize::from(epoch > 0));
+    let first = events.iter().find(|e| e["event"] == "advance" && e["stage"] == "layout").expect("an epoch");
+    assert_eq!(first["done"].as_u64(), Some(epoch.max(1)), "where it goes on");
+}
+
+/// Sends a signal.
+pub(crate) fn signal(child: &std::process::Child, name: &str) {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status();
+    assert!(status.expect("kill runs").success());
+}
+
+/// The directory of the package. Asked at run time, because one build directory may serve several clones.
 pub(crate) fn home() -> PathBuf {
     std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(PathBuf::new, PathBuf::from)
 }
@@ -182,33 +248,25 @@ pub(crate) fn rows_of(map: &Path, coordinates: &str) -> (Vec<f32>, Vec<Vec<Strin
     (values, rows)
 }
 
-/// Waits until a JSON log tells something that `wanted` accepts; gives what was told so far.
-pub(crate) fn wait_for(stderr: &mut impl std::io::BufRead, wanted: impl Fn(&serde_json::Value) -> bool) -> Vec<String> {
-    let mut told = Vec::new();
-    loop {
-        let mut line = String::new();
-        assert!(stderr.read_line(&mut line).expect("a line") > 0, "it ended before that: {told:?}");
-        let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
-        told.push(line);
-        if wanted(&event) {
-            return told;
-        }
-    }
+/// The names of a directory's files, sorted; none where there is no such directory.
+pub(crate) fn names(dir: &Path) -> Vec<String> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        entries => entries.expect("a directory"),
+    };
+    let mut names: Vec<String> =
+        entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
 }
 
-/// Sends a signal.
-pub(crate) fn signal(child: &std::process::Child, name: &str) {
-    let status = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status();
-    assert!(status.expect("kill runs").success());
-}
-
-/// Says that a part of a test could not be done here.
+/// Prints that a part of a test cannot run on this machine.
 #[expect(clippy::print_stderr, reason = "what a test leaves out must be told")]
 pub(crate) fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }
 
-/// Says what a test came to.
+/// Prints the figures of a test.
 #[expect(clippy::print_stderr, reason = "figures of a long test")]
 pub(crate) fn note(what: &str) {
     eprintln!("{what}");
