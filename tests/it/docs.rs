@@ -157,6 +157,17 @@ fn every_block_says_what_it_is() {
     }
 }
 
+#[test]
+fn the_readme_and_the_glossary_are_short() {
+    let read = |name: &str| std::fs::read_to_string(home().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let lines = read("README.md").lines().count();
+    assert!(lines <= 120, "the README has {lines} lines; move some to docs/");
+    let page = read("ARCHITECTURE.md");
+    let (_, glossary) = page.split_once("## Glossary").expect("a glossary");
+    let terms = glossary.lines().filter(|line| line.starts_with("| ")).count() - 1;
+    assert!((15..=25).contains(&terms), "the glossary has {terms} terms");
+}
+
 /// Returns a heading's anchor, by GitHub's rule.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
