@@ -24,8 +24,8 @@ pub enum Error {
         what: String,
     },
     /// A file system without enough free space for the run.
-    #[error("{}: the run will need {} there, and {} are free; make space, choose another --run-dir, or keep fewer \
-             stages (--keep-stages none)", directory.display(), size(*needed), size(*free))]
+    #[error("{}: the run will need {} there, and {} are free; make space, choose another `run_dir`, or keep fewer \
+             stages (`keep_stages` none)", directory.display(), size(*needed), size(*free))]
     Space {
         /// The run directory.
         directory: PathBuf,

@@ -119,13 +119,13 @@ impl Evaluation {
             let plain = if let DataType::Dictionary(_, values) = kind { values } else { kind };
             if self.labels.contains(column) && !can_cast_types(plain, &DataType::Utf8) {
                 return Err(Error::job(format!(
-                    "{}: --labels {column}: it is {kind}, which cannot be labels",
+                    "{}: `labels` {column}: it is {kind}, which cannot be labels",
                     self.path()
                 )));
             }
             if self.weights.as_ref() == Some(column) && !plain.is_numeric() {
                 return Err(Error::job(format!(
-                    "{}: --weights {column}: it is {kind}, and weights are numbers",
+                    "{}: `weights` {column}: it is {kind}, and weights are numbers",
                     self.path()
                 )));
             }
@@ -354,7 +354,7 @@ impl Evaluation {
         let mut seen: HashMap<String, u32> = HashMap::new();
         let mut bytes = 0;
         self.column(table, column, observer, &mut |first, values| {
-            let wrong = |why: String| Err(Error::job(format!("{}: --labels {column}: {why}", self.path())));
+            let wrong = |why: String| Err(Error::job(format!("{}: `labels` {column}: {why}", self.path())));
             // pandas writes missing values as NaN.
             let floats = values.data_type().is_floating();
             let values = match texts(values) {
@@ -394,7 +394,7 @@ impl Evaluation {
         let table = self.table_of(column)?;
         let mut weights = Vec::with_capacity(table.shape().rows as usize);
         self.column(table, column, observer, &mut |first, values| {
-            let wrong = |why: String| Error::job(format!("{}: --weights {column}: {why}", self.path()));
+            let wrong = |why: String| Error::job(format!("{}: `weights` {column}: {why}", self.path()));
             let numbers = Some(values.data_type()).filter(|kind| kind.is_numeric());
             let numbers = numbers.and_then(|_| cast(values, &DataType::Float32).ok());
             let numbers = numbers.as_ref().and_then(|numbers| numbers.as_primitive_opt::<Float32Type>());
@@ -421,7 +421,7 @@ impl Evaluation {
         if let Some(id) = &self.id {
             for (what, table) in [("map", map), ("source", source.as_ref())] {
                 if !has(table, id) {
-                    let why = format!("--id: the {what} has no column \"{id}\" to tell its rows by");
+                    let why = format!("`id`: the {what} has no column \"{id}\" to tell its rows by");
                     return Err(Error::job(format!("{}: {why}", table.locate(0).path.display())));
                 }
             }

@@ -16,6 +16,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use lowland::{Event, Level, Observer, Plan, Remark, Stage, StageReport, size};
 use serde_json::{Value, json};
 
+use crate::cli::flags::with_flags;
 use crate::signal::Signals;
 
 /// The least interval between two JSON progress events.
@@ -88,9 +89,10 @@ impl Console {
             Level::Note => ("note", ""),
             Level::Warning => ("warning", "warning: "),
         };
+        let text = with_flags(&remark.text);
         match self.json {
-            true => line(&json!({"event": event, "kind": remark.kind, "text": remark.text}).to_string()),
-            false => self.say(&format!("lowland: {before}{}", remark.text)),
+            true => line(&json!({"event": event, "kind": remark.kind, "text": text}).to_string()),
+            false => self.say(&format!("lowland: {before}{text}")),
         }
     }
 

@@ -40,7 +40,7 @@ pub enum Error {
         found: u64,
     },
     /// An input file changed after it was opened.
-    #[error("{}: changed while it was in use: {what}; let whatever writes it finish, then begin anew with --restart", path.display())]
+    #[error("{}: changed while it was in use: {what}; let whatever writes it finish, then begin anew with `restart`", path.display())]
     Changed {
         /// The file.
         path: PathBuf,
@@ -48,7 +48,7 @@ pub enum Error {
         what: String,
     },
     /// A file that lowland wrote does not match its checksum.
-    #[error("{}: corrupt: {what}; delete the run directory or pass --restart", path.display())]
+    #[error("{}: corrupt: {what}; delete the run directory or pass `restart`", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -83,7 +83,7 @@ pub enum Error {
         available: Vec<String>,
     },
     /// Several columns could hold the vectors.
-    #[error("{}: several columns could hold the vectors: {}; name one with --column", path.display(), quoted(candidates))]
+    #[error("{}: several columns could hold the vectors: {}; name one with `column`", path.display(), quoted(candidates))]
     AmbiguousColumn {
         /// The file.
         path: PathBuf,
@@ -91,7 +91,7 @@ pub enum Error {
         candidates: Vec<String>,
     },
     /// No column can hold the vectors.
-    #[error("{}: no column holds vectors, which are lists of numbers; it has {}; several numeric columns can be named with --column 'a,b,c' or --column 'pc*', bytes with --column 'blob:f32' (or f16, bf16, f64, u8, i8, bits), a field of a struct with --column 'emb.values'; text must be written as numbers first (in DuckDB: CAST(emb AS FLOAT[]))", path.display(), quoted(available))]
+    #[error("{}: no column holds vectors, which are lists of numbers; it has {}; several numeric columns can be named with `column` 'a,b,c' or `column` 'pc*', bytes with `column` 'blob:f32' (or f16, bf16, f64, u8, i8, bits), a field of a struct with `column` 'emb.values'; text must be written as numbers first (in DuckDB: CAST(emb AS FLOAT[]))", path.display(), quoted(available))]
     NoVectorColumn {
         /// The file.
         path: PathBuf,
@@ -155,7 +155,7 @@ pub enum Error {
         expected: usize,
     },
     /// An output file that exists already.
-    #[error("{}: already exists; pass --force to replace it", path.display())]
+    #[error("{}: already exists; pass `force` to replace it", path.display())]
     Exists {
         /// The file.
         path: PathBuf,
@@ -169,7 +169,7 @@ pub enum Error {
         holder: String,
     },
     /// A run directory that holds a run of another configuration or of other sources.
-    #[error("{}: holds a run with {field} = {was}, and now it is {now}; go on as it was begun, choose another --run-dir, or pass --restart", path.display())]
+    #[error("{}: holds a run with {field} = {was}, and now it is {now}; go on as it was begun, choose another `run_dir`, or pass `restart`", path.display())]
     Resume {
         /// The run directory.
         path: PathBuf,
@@ -181,7 +181,7 @@ pub enum Error {
         now: String,
     },
     /// A directory that holds files but is not a run directory.
-    #[error("{}: not empty and not a run directory of lowland; choose another --run-dir", path.display())]
+    #[error("{}: not empty and not a run directory of lowland; choose another `run_dir`", path.display())]
     ForeignDirectory {
         /// The directory.
         path: PathBuf,

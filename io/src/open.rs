@@ -328,8 +328,8 @@ mod tests {
             let bits = |byte: u8| (0..8).map(move |bit| f32::from(byte >> (7 - bit) & 1));
             let expected: Vec<f32> = (0..10u8).flat_map(|i| bits(i).chain(bits(255 - i))).collect();
             assert_eq!(read(&*source, 0, 10).unwrap(), expected);
-            refused(name, &column("struct"), "name one of its fields, as --column 'struct.values'");
-            refused(name, &column("packed"), "say what its bytes are, as --column 'packed:f32'");
+            refused(name, &column("struct"), "name one of its fields, as `column` 'struct.values'");
+            refused(name, &column("packed"), "say what its bytes are, as `column` 'packed:f32'");
             refused(name, &column("packed:f32"), "2 bytes in a row, which are no whole number of f32");
         }
     }
@@ -454,7 +454,7 @@ mod tests {
             refused(&format!("pyarrow_scalars.{end}"), &column("*"), "column \"name\" is Utf8");
             refused(&format!("pyarrow_scalars.{end}"), &column("pc11"), "no column \"pc11\"");
         }
-        refused("bad_two_columns.parquet", &any, "\"v\", \"w\"; name one with --column");
+        refused("bad_two_columns.parquet", &any, "\"v\", \"w\"; name one with `column`");
         refused("bad_two_columns.parquet", &column("v,w"), "column \"v\" is");
         refused("bad_no_vectors.parquet", &any, "\"id: Int64\", \"name: Utf8\"");
         refused("bad_no_rows.parquet", &any, "has no rows");

@@ -56,7 +56,7 @@ const VERSION: u32 = 3;
 
 /// The readable versions, as an error message prints them. The text names the ways out, because a
 /// run of another version cannot be resumed.
-const READABLE: &str = "3; pass --restart to discard that run and begin anew, or choose another --run-dir";
+const READABLE: &str = "3; pass `restart` to discard that run and begin anew, or choose another `run_dir`";
 const LOCK: &str = "LOCK";
 const MANIFEST: &str = "manifest.json";
 const MANIFEST_PART: &str = "manifest.json.part";
@@ -1099,7 +1099,7 @@ mod tests {
         later.write(dir.path()).unwrap();
         let error = open(dir.path()).unwrap_err();
         assert!(matches!(error, Error::Version { found: 9, .. }));
-        assert!(error.to_string().contains("format version 9; this build reads 3; pass --restart"), "{error}");
+        assert!(error.to_string().contains("format version 9; this build reads 3; pass `restart`"), "{error}");
         RunDir::restart(dir.path(), config(), vec![]).unwrap();
     }
 

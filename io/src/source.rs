@@ -327,7 +327,7 @@ mod tests {
         let error = unchanged(&[print("a"), print("b")], now).unwrap_err();
         assert!(error.is_bad_input());
         let error = error.to_string();
-        assert!(error.starts_with(expected) && error.ends_with("begin anew with --restart"), "{error}");
+        assert!(error.starts_with(expected) && error.ends_with("begin anew with `restart`"), "{error}");
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Want {
     }
 }
 
-/// The number types as which bytes can be read: `--column 'blob:f32'`.
+/// The number types as which bytes can be read: ``column` 'blob:f32'`.
 const WORDS: [Dtype; 7] = [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::F64, Dtype::U8, Dtype::I8, Dtype::Bits];
 
 /// The fields of a Spark vector. Dense vectors use only `values`.
@@ -477,7 +477,7 @@ fn unusable(path: &Path, term: &Term) -> Error {
             let numeric = |f: &&Arc<Field>| numbers(f.data_type(), None).is_some();
             let field = fields.iter().find(lists).or_else(|| fields.iter().find(numeric)).or(fields.first());
             let field = field.map_or("values", |f| f.name());
-            format!("; name one of its fields, as --column '{name}.{field}'")
+            format!("; name one of its fields, as `column` '{name}.{field}'")
         }
         Utf8 | LargeUtf8 | Utf8View => {
             "; write the text as numbers first (in DuckDB: CAST(column AS FLOAT[]), in Polars: str.json_decode)".into()
@@ -489,7 +489,7 @@ fn unusable(path: &Path, term: &Term) -> Error {
 
 fn bytes_instead(name: &str) -> String {
     let words: Vec<&str> = WORDS.iter().skip(1).map(|word| word.name()).collect();
-    format!("; say what its bytes are, as --column '{name}:f32' (or {})", words.join(", "))
+    format!("; say what its bytes are, as `column` '{name}:f32' (or {})", words.join(", "))
 }
 
 /// Returns the fields reduced to those to which `paths` lead.
@@ -730,7 +730,7 @@ mod tests {
         check(&[("ids", ids.clone()), ("mask", list(DataType::Boolean))], None, Err("\"ids\", \"mask\"; name one"));
         check(&[("v", list(DataType::Decimal128(9, 3))), ("ids", ids)], None, Ok(&["v"]));
         check(&[("v", floats), ("w", list(DataType::UInt8))], None, Err("\"v\", \"w\"; name one"));
-        check(&[("blob", DataType::Binary)], None, Err("--column 'blob:f32'"));
+        check(&[("blob", DataType::Binary)], None, Err("`column` 'blob:f32'"));
         check(&[("none", DataType::Null)], None, Err("no column holds vectors"));
     }
 
@@ -751,8 +751,8 @@ mod tests {
         check(&fields, Some("bytes:bf16"), Ok(&["bytes:bf16"]));
         check(&fields, Some("odd:f32:f16"), Ok(&["odd:f32:f16"]));
         // An exact name wins; its bytes then still need a number type.
-        check(&fields, Some("odd:f32"), Err("--column 'odd:f32:f32'"));
-        check(&fields, Some("blob"), Err("say what its bytes are, as --column 'blob:f32' (or f16, bf16,"));
+        check(&fields, Some("odd:f32"), Err("`column` 'odd:f32:f32'"));
+        check(&fields, Some("blob"), Err("say what its bytes are, as `column` 'blob:f32' (or f16, bf16,"));
         check(&fields, Some("blob:f33"), Err("cannot be read as \"f33\"; f32, f16,"));
         check(&fields, Some("v:f32"), Err("a word is for bytes"));
         check(&fields, Some("none:f32"), Err("no column \"none:f32\""));
@@ -789,7 +789,7 @@ mod tests {
         for asked in ["features", "features.values"] {
             assert_eq!(found(asked), [[3, 3], [3, 0]]);
         }
-        check(&fields, Some("deep"), Err("name one of its fields, as --column 'deep.x'"));
+        check(&fields, Some("deep"), Err("name one of its fields, as `column` 'deep.x'"));
         check(&fields, Some("deep.z"), Err("no column \"deep.z\""));
         check(&fields[2..], None, Ok(&["features"]));
         check(&[("v", list(DataType::UInt8)), fields[3].clone()], None, Ok(&["v"]));

@@ -6,6 +6,7 @@
 
 mod embed;
 mod evaluate;
+pub(crate) mod flags;
 mod inspect;
 mod keep;
 mod knn;
@@ -23,6 +24,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use lowland::{Error, Method};
 
+use self::flags::{is_option, with_flags};
 use crate::progress::{Console, LogFormat};
 use crate::signal::Signals;
 
@@ -129,11 +131,6 @@ fn method_of(told: &clap::Error) -> Option<Method> {
     }
 }
 
-/// Returns whether any subcommand has an option of this name.
-fn is_option(name: &str) -> bool {
-    Cli::command().get_subcommands().any(|command| command.get_arguments().any(|arg| arg.get_long() == Some(name)))
-}
-
 /// Prints a line on standard error, before there is a console.
 fn eprintln_line(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
@@ -214,7 +211,7 @@ impl Failure {
             text = format!("{text}; {left}");
         }
         // Parts of the text may contain line breaks, but a failure must be one line.
-        text.replace(['\n', '\r'], " ")
+        with_flags(&text).replace(['\n', '\r'], " ")
     }
 }
 

@@ -495,7 +495,7 @@ pub(crate) fn has_room_for_device(plan: &Plan) -> std::result::Result<(), String
         return Ok(());
     }
     let (memory, more) = (size(settings.memory), size(more));
-    Err(format!("--memory {memory} has no {more} to spare for what is sent there; --device cuda:0 plans for it"))
+    Err(format!("`memory` {memory} has no {more} to spare for what is sent there; `device` cuda:0 plans for it"))
 }
 
 /// Replaces the GPU's epochs in a build without CUDA, where no [`Gpu`] value can exist.

@@ -35,7 +35,7 @@ pub(crate) fn for_layout(plan: &Plan, objective: &dyn Objective, observer: &dyn 
             note(observer, Stage::Layout, &format!("the layout runs on the CPU: {why}"))?;
             Ok(None)
         }
-        Err(why) => Err(Error::Device { what: format!("{}: {why}; --device cpu gives the same map", config.device) }),
+        Err(why) => Err(Error::Device { what: format!("{}: {why}; `device` cpu gives the same map", config.device) }),
     }
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn for_join(plan: &Plan, observer: &dyn Observer, alone: bool) -> Res
         Err(why) if config.device == Device::Auto && alone => why,
         Err(_) if config.device == Device::Auto => return Ok(None),
         Err(why) => {
-            let what = format!("{}: {why}; --device cpu gives the same graph", config.device);
+            let what = format!("{}: {why}; `device` cpu gives the same graph", config.device);
             return Err(Error::Device { what });
         }
     };

@@ -127,7 +127,7 @@ impl Gpu {
         let usable = self.usable().map_err(|e| self.failed("ask for its free memory", e))?;
         let too_small = |least: u64| Error::Device {
             what: format!(
-                "{}: {} of its memory may be used, and the map needs {}; the run goes on from here with --device cpu",
+                "{}: {} of its memory may be used, and the map needs {}; the run goes on from here with `device` cpu",
                 self.name,
                 size(usable),
                 size(least)

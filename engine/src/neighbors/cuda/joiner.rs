@@ -92,7 +92,7 @@ impl<'a> Joiner<'a> {
             let its = of(next).count();
             if its > VISITS {
                 let what =
-                    format!("row {next} visits more segments than a GPU is sent: --device cpu gives the same graph");
+                    format!("row {next} visits more segments than a GPU is sent: `device` cpu gives the same graph");
                 return Err(Error::Device { what });
             }
             if self.visits.len() + its > VISITS {
