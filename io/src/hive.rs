@@ -1,5 +1,8 @@
-//! Directories that tell a column: `dt=2024-01-01/lang=de/part.parquet` has
-//! columns `dt` and `lang`, as Hive, Spark, pyarrow and DuckDB write them.
+//! Columns from directory names: `dt=2024-01-01/lang=de/part.parquet` has the text columns `dt` and
+//! `lang`, as Hive, Spark, pyarrow and DuckDB write partitioned data sets.
+//!
+//! What must hold: a column of the file itself takes precedence over a directory's column of the
+//! same name.
 
 use std::path::{Component, Path};
 use std::sync::Arc;
@@ -10,19 +13,19 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 
-/// What Hive writes for a null.
+/// The value by which Hive writes a null.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// A file, with the columns that its directories tell beside its own.
+/// A file with the additional columns of its directories.
 pub(crate) struct Hive {
     file: Box<dyn Source>,
-    /// Names that the file itself does not have, and the value of all its rows.
+    /// The directories' columns that the file itself does not have, with the value of all rows.
     told: Vec<(String, Option<String>)>,
 }
 
 impl Hive {
-    /// `file` as it is, or with the columns that the directories of `path` tell.
-    /// A column of that name in the file wins; of two directories the inner one.
+    /// Returns `file`, with the columns of the directories of `path` if there are any. The file's
+    /// own column of the same name takes precedence; of two directories, the inner one.
     pub(crate) fn of(path: &Path, file: Box<dyn Source>) -> Box<dyn Source> {
         let own = file.columns();
         let mut told = columns(path);
@@ -32,17 +35,18 @@ impl Hive {
 }
 
 impl Hive {
-    /// What the directories say of a column: its value, if it is theirs, of which null is one.
+    /// Returns the value of a directory's column; `None` if `name` is not a directory's column. The
+    /// value may be null.
     fn value(&self, name: &String) -> Option<Option<&str>> {
         self.told.iter().find(|(told, _)| told == name).map(|(_, value)| value.as_deref())
     }
 
-    /// Those of the named columns that are the file's.
+    /// Returns the names of those columns that are the file's own.
     fn own(&self, names: &[String]) -> Vec<String> {
         names.iter().filter(|name| self.value(name).is_none()).cloned().collect()
     }
 
-    /// Where a column is not there: that those told are.
+    /// Completes the error of a missing column by the directories' columns.
     fn with_told(&self, error: Error) -> Error {
         match error {
             Error::NoSuchColumn { path, asked, .. } => Error::NoSuchColumn { path, asked, available: self.columns() },
@@ -51,7 +55,7 @@ impl Hive {
     }
 }
 
-/// Names and values in the directories of `path`.
+/// Returns the names and values in the directories of `path`.
 fn columns(path: &Path) -> Vec<(String, Option<String>)> {
     let mut found: Vec<(String, Option<String>)> = Vec::new();
     for component in path.parent().into_iter().flat_map(Path::components) {
@@ -70,7 +74,8 @@ fn columns(path: &Path) -> Vec<(String, Option<String>)> {
     found
 }
 
-/// Replaces `%20` and its like; what is no such escape, or no UTF-8 then, stays.
+/// Decodes escapes such as `%20`. Text that is not an escape, or not UTF-8 after decoding, is
+/// unchanged.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -107,14 +112,14 @@ impl Source for Hive {
         self.file.locate(row)
     }
 
-    /// The file's own, then those told.
+    /// Returns the file's own columns, then the directories' columns.
     fn columns(&self) -> Vec<String> {
         let mut columns = self.file.columns();
         columns.extend(self.told.iter().map(|(name, _)| name.clone()));
         columns
     }
 
-    /// Those told are texts.
+    /// Reads columns; the directories' columns are texts.
     fn read_columns(&self, names: &[String], first: u64, rows: usize) -> Result<RecordBatch> {
         let own = self.own(names);
         let batch = self.file.read_columns(&own, first, rows).map_err(|error| self.with_told(error))?;
