@@ -230,7 +230,8 @@ impl Clock<'_> {
     fn affinity(&self) -> f64 {
         let edges = self.rows() * self.plan.degree() as f64;
         let (buckets, _) = affinity::disk(self.plan);
-        edges * EDGE / self.threads() + self.read(buckets as f64, buckets as f64)
+        let projected = affinity::projected(self.plan) as f64 / (ONE_BY_ONE * self.threads());
+        edges * EDGE / self.threads() + projected + self.read(buckets as f64, buckets as f64)
     }
 
     fn init(&self) -> f64 {

@@ -10,6 +10,7 @@ use lowland::{Config, Event, Init, Method, Opt, Optimizer, Stage};
 use lowland_datasets::{Dtype, Kind, Mixture};
 use lowland_engine::affinity::EdgeStore;
 use lowland_engine::neighbors::Graph;
+use lowland_engine::pca::Pca;
 use lowland_engine::{Metric, index};
 use lowland_io::EdgeBlock;
 use serde_json::Value;
@@ -123,33 +124,47 @@ fn entropic_edges_equal_a_dense_computation() {
 
 #[test]
 fn pairs_are_those_of_the_paper() {
+    check_pairs(6);
+}
+
+#[test]
+fn of_many_components_the_first_hundred_principal_ones_choose_the_pairs() {
+    check_pairs(130);
+}
+
+fn check_pairs(dim: usize) {
     let n = 700;
-    let table = mixture(n, 6);
+    let table = mixture(n, dim);
     let config = Config { n_epochs: Some(2), ..Config::of(Method::PACMAP) };
     let run = run(&config, &table);
     assert_eq!((run.plan.k(), run.plan.degree()), (60, 15));
     let graph = Graph::open(run.dir.dir(), n as u64).expect("a graph");
-    let scale =
-        |row: u32| graph.distances(row).expect("distances")[3..6].iter().map(|&d| f64::from(d)).sum::<f64>() / 3.0;
+    let lists = index::open(run.dir.dir()).expect("lists");
+    let mut rows: Vec<f32> = (0..n as u32).flat_map(|row| lists.row(row).expect("a row").to_vec()).collect();
+    let compared = dim.min(100);
+    if dim > compared {
+        rows = Pca::fit(&rows, dim, compared).and_then(|pca| pca.transform(&rows)).expect("principal components");
+    }
+    let distance = |a: u32, b: u32| -> f64 {
+        let [a, b] = [a, b].map(|row| &rows[row as usize * compared..][..compared]);
+        a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()
+    };
+    let scale = |row: u32| {
+        let mut near: Vec<f64> = graph.neighbors(row).map(|to| distance(row, to).sqrt()).collect();
+        near.sort_by(f64::total_cmp);
+        near[3..6].iter().sum::<f64>() / 3.0
+    };
     // Codes: near pairs count 1 for each end that names the other, mid-near ones 4.
     let mut near = vec![vec![0u32; n]; n];
     for row in 0..n as u32 {
-        let mut scaled: Vec<(f64, u32)> = graph
-            .neighbors(row)
-            .zip(graph.distances(row).expect("distances"))
-            .map(|(to, &d)| (f64::from(d) * f64::from(d) / scale(row) / scale(to), to))
-            .collect();
+        let mut scaled: Vec<(f64, u32)> =
+            graph.neighbors(row).map(|to| (distance(row, to) / scale(row) / scale(to), to)).collect();
         scaled.sort_by(|a, b| a.0.total_cmp(&b.0));
         for &(_, to) in &scaled[..10] {
             near[row as usize][to as usize] += 1;
             near[to as usize][row as usize] += 1;
         }
     }
-    let lists = index::open(run.dir.dir()).expect("lists");
-    let distance = |a: u32, b: u32| -> f64 {
-        let (a, b) = (lists.row(a).expect("a row"), lists.row(b).expect("a row"));
-        a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()
-    };
     let (mut wrong, mut middle, mut shares) = (0, 0, 0.0);
     for (from, to, weight) in edges_of(&run) {
         let code = weight as u32;

@@ -12,6 +12,7 @@
 //! number of threads changes a byte of the edge store.
 
 pub mod calibrate;
+mod compared;
 pub mod entropic;
 pub(crate) mod pairs;
 mod store;
@@ -29,6 +30,7 @@ use crate::neighbors::Graph;
 use crate::plan::Plan;
 use crate::work::{Made, Work};
 use crate::{Error, Metric, Result};
+use compared::Compared;
 use pairs::Pairs;
 pub use store::{EdgeStore, most_of_block};
 use store::{Piece, StoreWriter};
@@ -62,13 +64,13 @@ fn of(plan: &Plan) -> Result<Affinity> {
 /// Computes the directed weights of a row's edges.
 pub struct Calibration<'a> {
     graph: &'a Graph,
-    weighing: Weighing,
+    weighing: Weighing<'a>,
 }
 
-enum Weighing {
+enum Weighing<'a> {
     Umap { target: f64, mean_distance: f64 },
     Entropic { perplexity: f64, metric: Metric },
-    Pacmap(Pairs),
+    Pacmap(Pairs<'a>),
 }
 
 impl<'a> Calibration<'a> {
@@ -87,12 +89,18 @@ impl<'a> Calibration<'a> {
     }
 
     /// Returns the calibration that a plan asks for.
-    fn of(plan: &Plan, graph: &'a Graph, mean_distance: f64, lists: Option<&Lists>, work: &Work<'_>) -> Result<Self> {
+    fn of(
+        plan: &Plan,
+        graph: &'a Graph,
+        mean_distance: f64,
+        compared: Option<Compared<'a>>,
+        work: &Work<'_>,
+    ) -> Result<Self> {
         Ok(match of(plan)? {
             Affinity::Umap => Calibration::new(graph, mean_distance),
             Affinity::Entropic => Calibration::entropic(graph, plan.settings.perplexity, plan.settings.metric),
             Affinity::Pacmap => {
-                Calibration { graph, weighing: Weighing::Pacmap(Pairs::make(plan, graph, lists, work)?) }
+                Calibration { graph, weighing: Weighing::Pacmap(Pairs::make(plan, graph, compared, work)?) }
             }
         })
     }
@@ -155,8 +163,15 @@ pub fn build(
     let affinity = of(plan)?;
     let mut writer = StoreWriter::resume(graph.rows(), affinity, plan.degree(), most_edges as usize, *work)?;
     if writer.next_row() < graph.rows() {
+        let compared = match lists {
+            Some(lists) if compares(plan) => {
+                let _held = work.hold(&needs, "compare")?;
+                Some(Compared::make(lists, work)?)
+            }
+            lists => lists.map(Compared::Whole),
+        };
         let held = work.hold(&needs, "transpose")?;
-        let calibration = Calibration::of(plan, graph, mean_distance, lists, work)?;
+        let calibration = Calibration::of(plan, graph, mean_distance, compared, work)?;
         let counts = transpose::count(&calibration, work)?;
         let mut transposed = Transposed::make(plan, &calibration, counts, work)?;
         drop(held);
@@ -290,6 +305,17 @@ pub fn in_memory(plan: &Plan) -> bool {
     plan.affinity.run_bytes >= run_bytes(plan).1
 }
 
+/// Returns whether pairs are chosen by principal components of the rows.
+fn compares(plan: &Plan) -> bool {
+    let settings = &plan.settings;
+    settings.method.affinity() == Some(Affinity::Pacmap) && compared::reduces(plan.shape.dim, settings.metric)
+}
+
+/// Returns the multiplications of the projection onto these components, 0 where there is none.
+pub(crate) fn projected(plan: &Plan) -> u64 {
+    if compares(plan) { plan.shape.rows * (plan.shape.dim * compared::MOST) as u64 } else { 0 }
+}
+
 /// Returns the memory that the stage takes.
 pub fn needs(plan: &Plan) -> Needs {
     let (rows, k, threads) = (plan.shape.rows, plan.degree(), plan.threads as u64);
@@ -302,7 +328,12 @@ pub fn needs(plan: &Plan) -> Needs {
     let run = plan.affinity.run_bytes;
     let pairs = plan.settings.method.affinity() == Some(Affinity::Pacmap);
     let (scales, pools) = if pairs { pairs::bytes(plan) } else { (0, 0) };
-    Needs::default()
+    let first = if compares(plan) {
+        Needs::default().phase("compare", [("principal components, and rows before them", compared::bytes(plan))])
+    } else {
+        Needs::default()
+    };
+    first
         .phase(
             "transpose",
             [

@@ -4,7 +4,8 @@
 //! A row's near pairs are the k of its k + 50 nearest neighbours with the smallest d² / (ρᵢ ρⱼ), where ρ is the
 //! mean distance to the neighbours 4 to 6. A mid-near pair of a row is the second nearest of six rows drawn at
 //! random. The authors' program reads six rows anywhere in the data for each pair. Here 2,048 consecutive rows
-//! draw from a shared pool of 2,048 random rows, whose vectors are read only once.
+//! draw from a shared pool of 2,048 random rows, whose vectors are read only once. Of rows with more than 100
+//! components, d is the distance between their first 100 principal components (`compared`).
 //!
 //! `middle.u32` in the run directory: rows × pairs row numbers (u32, little-endian), in list order; a row for
 //! which no pair was found names itself. The file is a unit of the affinity stage. What must hold: the file
@@ -15,9 +16,9 @@ use std::io::Write;
 use lowland_io::{Error as IoError, Mapped, PendingFile};
 use rayon::prelude::*;
 
+use super::compared::{self, Compared};
 use crate::config::middle_pairs;
 use crate::distances::squared_distance;
-use crate::index::Lists;
 use crate::neighbors::Graph;
 use crate::plan::Plan;
 use crate::random::below;
@@ -42,7 +43,8 @@ const FILE: &str = "middle.u32";
 const UNIT: &str = "middle";
 
 /// The pairs of all rows.
-pub(super) struct Pairs {
+pub(super) struct Pairs<'a> {
+    compared: Compared<'a>,
     near: usize,
     /// 1 / ρ of each row.
     scales: Vec<f32>,
@@ -51,14 +53,14 @@ pub(super) struct Pairs {
     pairs: usize,
 }
 
-impl Pairs {
+impl<'a> Pairs<'a> {
     /// Draws the mid-near pairs and writes their file, unless an earlier process did, and computes the rows'
     /// scales.
-    pub(super) fn make(plan: &Plan, graph: &Graph, lists: Option<&Lists>, work: &Work<'_>) -> Result<Self> {
+    pub(super) fn make(plan: &Plan, graph: &Graph, compared: Option<Compared<'a>>, work: &Work<'_>) -> Result<Self> {
         let pairs = middle_pairs(&plan.settings);
+        let Some(compared) = compared else { return Err(no_vectors()) };
         if work.finished::<()>(UNIT)?.is_none() {
-            let Some(lists) = lists else { return Err(no_vectors()) };
-            draw_middle(plan, lists, pairs, work)?;
+            draw_middle(plan, &compared, graph.rows(), pairs, work)?;
         }
         let path = work.path(FILE);
         let middle = Mapped::open(&path)?;
@@ -67,23 +69,21 @@ impl Pairs {
             return Err(IoError::Truncated { path, expected, found }.into());
         }
         let metric = plan.settings.metric;
-        let scales =
-            (0..graph.rows()).into_par_iter().map(|row| scale(graph.distances(row)?, metric)).collect::<Result<_>>()?;
-        Ok(Pairs { near: plan.settings.n_neighbors.min(graph.k()), scales, metric, middle, pairs })
+        let scales = (0..graph.rows())
+            .into_par_iter()
+            .map(|row| Ok(scale(&lengths(&compared, graph, row, metric)?)))
+            .collect::<Result<_>>()?;
+        Ok(Pairs { compared, near: plan.settings.n_neighbors.min(graph.k()), scales, metric, middle, pairs })
     }
 
     /// Replaces `edges` by a row's near pairs with weight 1 and mid-near pairs with weight [`MIDDLE`]; a row
     /// that is both gets the sum of both.
     pub(super) fn edges(&self, graph: &Graph, row: u32, edges: &mut Vec<(u32, f32)>) -> Result<()> {
         let own = self.scales[row as usize];
-        let mut near: Vec<(f32, u32)> = graph
-            .neighbors(row)
-            .zip(graph.distances(row)?)
-            .map(|(to, &d)| {
-                let d = length(d, self.metric);
-                (d * d * own * self.scales[to as usize], to)
-            })
-            .collect();
+        let mut near = lengths(&self.compared, graph, row, self.metric)?;
+        for (d, to) in &mut near {
+            *d = *d * *d * own * self.scales[*to as usize];
+        }
         // The sort is stable: of equal scaled distances, the nearer neighbour comes first.
         near.sort_by(|a, b| a.0.total_cmp(&b.0));
         near.truncate(self.near);
@@ -114,23 +114,30 @@ pub(crate) fn no_vectors() -> Error {
     }
 }
 
-/// Returns the distance itself where the metric is a squared distance.
-fn length(distance: f32, metric: Metric) -> f32 {
-    if metric.is_square() { distance.sqrt() } else { distance }
+/// Returns the distances of a row to its neighbours in the graph, nearest first. Where the metric is a squared
+/// distance, they are its roots.
+fn lengths(compared: &Compared<'_>, graph: &Graph, row: u32, metric: Metric) -> Result<Vec<(f32, u32)>> {
+    let neighbors = graph.neighbors(row);
+    if let Some(mut found) = compared.distances(row, neighbors.clone())? {
+        // The sort is stable: of equal distances, the neighbour that is nearer in the graph comes first.
+        found.sort_by(|a, b| a.0.total_cmp(&b.0));
+        return Ok(found);
+    }
+    let length = |&d: &f32| if metric.is_square() { d.sqrt() } else { d };
+    Ok(graph.distances(row)?.iter().map(length).zip(neighbors).collect())
 }
 
 /// Returns 1 over the mean distance to the neighbours 4 to 6, or with fewer neighbours to the last three.
-fn scale(distances: &[f32], metric: Metric) -> Result<f32> {
-    let there = distances.iter().take_while(|d| d.is_finite()).count();
-    let last = there.min(6);
-    let some = &distances[last.saturating_sub(3)..last];
-    let mean = some.iter().map(|&d| f64::from(length(d, metric))).sum::<f64>() / some.len().max(1) as f64;
-    Ok((1.0 / mean.max(1e-10)) as f32)
+fn scale(near: &[(f32, u32)]) -> f32 {
+    let last = near.len().min(6);
+    let some = &near[last.saturating_sub(3)..last];
+    let mean = some.iter().map(|&(d, _)| f64::from(d)).sum::<f64>() / some.len().max(1) as f64;
+    (1.0 / mean.max(1e-10)) as f32
 }
 
 /// Draws the mid-near pairs of all rows and writes them as a unit.
-fn draw_middle(plan: &Plan, lists: &Lists, pairs: usize, work: &Work<'_>) -> Result<()> {
-    let (rows, seed) = (lists.table.rows(), plan.settings.seed);
+fn draw_middle(plan: &Plan, compared: &Compared<'_>, rows: u32, pairs: usize, work: &Work<'_>) -> Result<()> {
+    let seed = plan.settings.seed;
     let path = work.path(FILE);
     let mut file = PendingFile::create(&path)?;
     let firsts: Vec<u32> = (0..rows).step_by(POOL as usize).collect();
@@ -139,13 +146,13 @@ fn draw_middle(plan: &Plan, lists: &Lists, pairs: usize, work: &Work<'_>) -> Res
             .par_iter()
             .map(|&first| {
                 work.progress.check()?;
-                middle_of(lists, first..(first + POOL).min(rows), pairs, seed)
+                middle_of(compared, first..(first + POOL).min(rows), rows, pairs, seed)
             })
             .collect::<Result<Vec<Vec<u32>>>>()?;
         for part in parts {
             let bytes: Vec<u8> = part.iter().flat_map(|row| row.to_le_bytes()).collect();
             file.write_all(&bytes).map_err(|e| IoError::io(&path, "write", e))?;
-            work.progress.traffic.read(part.len() as u64 / pairs as u64 * 2 * lists.table.dim as u64 * 4);
+            work.progress.traffic.read(part.len() as u64 / pairs as u64 * 2 * compared.dim() as u64 * 4);
         }
     }
     let stamp = file.finish()?;
@@ -154,19 +161,25 @@ fn draw_middle(plan: &Plan, lists: &Lists, pairs: usize, work: &Work<'_>) -> Res
 }
 
 /// Returns the mid-near pairs of rows that share a pool.
-fn middle_of(lists: &Lists, rows: std::ops::Range<u32>, pairs: usize, seed: u64) -> Result<Vec<u32>> {
-    let (all, dim) = (lists.table.rows(), lists.table.dim);
+fn middle_of(
+    compared: &Compared<'_>,
+    rows: std::ops::Range<u32>,
+    all: u32,
+    pairs: usize,
+    seed: u64,
+) -> Result<Vec<u32>> {
+    let dim = compared.dim();
     let counter = |i: u32| u64::from(rows.start) + u64::from(i);
     let mut pool: Vec<u32> = (0..POOL).map(|i| below(seed, POOLS, counter(i), u64::from(all)) as u32).collect();
     // The vectors are read in the order in which they are stored.
     pool.sort_unstable();
     let mut vectors = Vec::with_capacity(pool.len() * dim);
     for &row in &pool {
-        vectors.extend_from_slice(lists.row(row)?);
+        vectors.extend_from_slice(compared.row(row)?);
     }
     let mut out = Vec::with_capacity(rows.len() * pairs);
     for row in rows {
-        let own = lists.row(row)?;
+        let own = compared.row(row)?;
         for pair in 0..pairs {
             let mut near: [(f32, u32); DRAWN] = std::array::from_fn(|i| {
                 let counter = (u64::from(row) * pairs as u64 + pair as u64) * DRAWN as u64 + i as u64;
@@ -193,7 +206,7 @@ pub(super) fn bytes(plan: &Plan) -> (u64, u64) {
 
 /// Returns the bytes of the pairs' file.
 pub(super) fn disk(plan: &Plan) -> u64 {
-    plan.shape.rows * middle_pairs(&plan.settings) as u64 * 4
+    plan.shape.rows * middle_pairs(&plan.settings) as u64 * 4 + compared::disk(plan)
 }
 
 #[cfg(test)]
@@ -202,9 +215,10 @@ mod tests {
 
     #[test]
     fn scales_are_of_the_neighbours_four_to_six() {
-        assert_eq!(scale(&[1.0, 2.0, 3.0, 4.0, 5.0, 9.0, 100.0], Metric::Euclidean).expect("a scale"), 1.0 / 6.0);
-        assert_eq!(scale(&[1.0, 3.0, f32::INFINITY], Metric::Euclidean).expect("a scale"), 0.5);
-        assert_eq!(scale(&[f32::INFINITY], Metric::Euclidean).expect("a scale"), 1e10);
-        assert_eq!(scale(&[0.0; 8], Metric::Euclidean).expect("a scale"), 1e10);
+        let of = |distances: &[f32]| scale(&distances.iter().map(|&d| (d, 0)).collect::<Vec<_>>());
+        assert_eq!(of(&[1.0, 2.0, 3.0, 4.0, 5.0, 9.0, 100.0]), 1.0 / 6.0);
+        assert_eq!(of(&[1.0, 3.0]), 0.5);
+        assert_eq!(of(&[]), 1e10);
+        assert_eq!(of(&[0.0; 8]), 1e10);
     }
 }

@@ -131,10 +131,10 @@ impl Method {
         self.streamed().and_then(|streamed| (streamed.falls)(epochs))
     }
 
-    /// Returns whether, while the learning rate falls, every second epoch uses the random draws of the first
-    /// such epoch.
-    pub(crate) fn repeats(self) -> bool {
-        self.streamed().is_some_and(|streamed| streamed.repeats)
+    /// Returns the number of epochs after which a few random draws are used in turn, and the number of these draws;
+    /// `None`: each epoch has its own draw.
+    pub(crate) fn rounds(self, epochs: u32) -> Option<(u32, u32)> {
+        self.streamed().and_then(|streamed| (streamed.rounds)(epochs))
     }
 
     /// Returns the standard deviation of the first component of the first positions; `None`: the extent of UMAP's

@@ -52,9 +52,9 @@ pub(super) struct Streamed {
     /// Returns, for a number of epochs, after how many of them the learning rate falls linearly to 0; `None` if
     /// it never does.
     pub(super) falls: fn(u32) -> Option<u32>,
-    /// Whether, while the learning rate falls, every second epoch uses the random draws of the first such
-    /// epoch.
-    pub(super) repeats: bool,
+    /// Returns, for a number of epochs, after how many of them a few random draws are used in turn, and the number of
+    /// these draws; `None`: each epoch has its own draw.
+    pub(super) rounds: fn(u32) -> Option<(u32, u32)>,
     /// Standard deviation of the first component of the first positions; `None`: the extent of UMAP's first
     /// positions.
     pub(super) begins: Option<f64>,
@@ -112,7 +112,7 @@ pub(super) static UMAP: Entry = Entry {
         negatives: |config| config.negative_sample_rate,
         exaggerated: 0,
         falls: |_| Some(0),
-        repeats: false,
+        rounds: |_| None,
         begins: None,
     }),
 };
@@ -130,7 +130,7 @@ pub(super) static LARGEVIS: Entry = Entry {
         negatives: |config| config.n_negatives,
         exaggerated: 250,
         falls: |_| Some(0),
-        repeats: false,
+        rounds: |_| None,
         begins: Some(1e-4),
     }),
 };
@@ -153,7 +153,7 @@ pub(super) static INFOTSNE: Entry = Entry {
         negatives: |config| config.n_negatives,
         exaggerated: 250,
         falls: |_| Some(0),
-        repeats: false,
+        rounds: |_| None,
         begins: Some(1e-4),
     }),
 };
@@ -171,7 +171,7 @@ pub(super) static TSNE: Entry = Entry {
         negatives: |_| 0,
         exaggerated: 250,
         falls: |_| None,
-        repeats: false,
+        rounds: |_| None,
         begins: Some(1e-4),
     }),
 };
@@ -188,11 +188,14 @@ pub(super) static PACMAP: Entry = Entry {
         field: false,
         negatives: |config| 2 * config.n_neighbors,
         exaggerated: 0,
-        falls: |epochs| Some(2 * pacmap_phase(epochs)),
-        repeats: true,
+        falls: |epochs| Some(3 * pacmap_phase(epochs)),
+        rounds: |epochs| Some((2 * pacmap_phase(epochs), PACMAP_DRAWS)),
         begins: Some(1e-4),
     }),
 };
+
+/// Number of draws of further pairs in PaCMAP's third phase.
+const PACMAP_DRAWS: u32 = 8;
 
 /// Returns the number of epochs of each of PaCMAP's first two phases: 100 of 450 epochs or more, and the same
 /// share of fewer.

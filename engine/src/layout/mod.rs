@@ -82,9 +82,9 @@ pub struct Options {
     /// Number of epochs after which the learning rate falls linearly to 0. `None`: the learning rate is
     /// constant.
     pub falls: Option<u32>,
-    /// Whether, while the learning rate falls, every second epoch uses the random draws of the first such
-    /// epoch.
-    pub repeats: bool,
+    /// Number of epochs after which a few random draws are used in turn, and the number of these draws; `None`: each
+    /// epoch has its own draw.
+    pub rounds: Option<(u32, u32)>,
     /// Number of negative samples: for each edge that fires (UMAP), or for each row (other methods).
     pub negatives: usize,
     /// Factor of the attraction in the first `exaggerated` epochs.
@@ -118,7 +118,7 @@ impl Options {
             optimizer: settings.optimizer,
             learning_rate: settings.learning_rate,
             falls: method.falls(epochs as u32),
-            repeats: method.repeats(),
+            rounds: method.rounds(epochs as u32),
             negatives: method.negatives(settings),
             early_exaggeration: settings.early_exaggeration,
             exaggerated: method.exaggerated(settings, epochs),
@@ -150,8 +150,8 @@ impl Options {
             }
             _ => 1.0,
         };
-        let drawn = match self.falls {
-            Some(after) if self.repeats && number > after && (number - after) % 2 == 1 => after + 1,
+        let drawn = match self.rounds {
+            Some((after, draws)) if number > after => after + 1 + (number - after - 1) % draws,
             _ => number,
         };
         Epoch {
@@ -567,20 +567,21 @@ mod tests {
             move |number| options.epoch(number, None).stepper.rate
         };
         let pacmap = rates(Method::PACMAP);
-        assert_eq!([pacmap(1), pacmap(200), pacmap(201)], [1.0; 3]);
-        assert!((pacmap(326) - 0.5).abs() < 1e-6 && (pacmap(450) - 1.0 / 250.0).abs() < 1e-6);
+        assert_eq!([pacmap(1), pacmap(300), pacmap(301)], [1.0; 3]);
+        assert!((pacmap(376) - 0.5).abs() < 1e-6 && (pacmap(450) - 1.0 / 150.0).abs() < 1e-6);
         let largevis = rates(Method::LARGEVIS);
         assert!((largevis(1) - 1.0).abs() < 1e-6 && (largevis(501) - 0.5).abs() < 1e-6);
         assert_eq!(rates(Method::TSNE)(1_000), 1.0);
     }
 
     #[test]
-    fn pacmap_repeats_a_draw_in_every_second_epoch_of_its_third_phase() {
+    fn pacmaps_draws_come_round_in_its_third_phase() {
         let drawn = |method, number| options(method, 1_000).epoch(number, None).drawn;
         for number in [1, 2, 199, 200] {
             assert_eq!(drawn(Method::PACMAP, number), number);
         }
-        assert_eq!([201, 202, 203, 204, 449, 450].map(|n| drawn(Method::PACMAP, n)), [201, 202, 201, 204, 201, 450]);
+        let found = [201, 202, 208, 209, 216, 217, 450].map(|n| drawn(Method::PACMAP, n));
+        assert_eq!(found, [201, 202, 208, 201, 208, 201, 202]);
         assert_eq!([201, 203].map(|n| drawn(Method::LARGEVIS, n)), [201, 203]);
     }
 }

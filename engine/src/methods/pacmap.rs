@@ -5,10 +5,14 @@
 //! in the third phase (`benches/record/2026-11-30-pacmap.md`):
 //!
 //! - The noise of new draws does not fade as the gradient does, so that rows never settle at the authors'
-//!   constant learning rate of 1. Here the learning rate falls linearly to 0.
+//!   constant learning rate of 1. Here the learning rate stays for the first 100 epochs of the phase, in which
+//!   a map of many rows still unfolds, and then falls linearly to 0.
 //! - If all draws were new, all rows of a small cluster would on average have the same repulsion, and the
-//!   cluster would shrink to a line or a point. Every second epoch repeats one draw, which gives each row a
+//!   cluster would shrink to a line or a point. Eight draws are used in turn, which gives each row a
 //!   repulsion of its own, so that the cluster keeps its shape.
+//!
+//! As in the authors' program, pairs of rows with more than 100 components are chosen by their first 100
+//! principal components (`affinity::compared`).
 
 use crate::affinity::pairs::MIDDLE;
 use crate::config::pacmap_phase;
