@@ -238,7 +238,7 @@ impl Embed {
             return Err(wrong);
         }
         let Embed { rows, column, mut job, table, .. } = self;
-        let options = lowland_io::Options { column };
+        let options = lowland_io::Options { column, stop: None };
         job.source = Some(match rows {
             Rows::Files(names) => lowland_io::open(&names, &options)?.into(),
             Rows::Batches(schema, batches) => Arc::new(MemorySource::new("the batches", schema, batches, &options)?),

@@ -95,12 +95,15 @@ impl Error {
 
     /// Returns whether the observer stopped the job.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Error::Engine(lowland_engine::Error::Cancelled { .. }))
+        use lowland_engine::Error as Engine;
+        matches!(self, Error::Engine(Engine::Cancelled { .. } | Engine::Io(lowland_io::Error::Stopped { .. })))
     }
 
-    /// Returns whether an operation of the operating system failed, such as opening a file.
+    /// Returns whether an operation of the operating system or of an object store failed, such as
+    /// opening a file.
     pub fn is_system(&self) -> bool {
-        self.system().is_some()
+        let is_store = matches!(self, Error::Engine(lowland_engine::Error::Io(lowland_io::Error::Store { .. })));
+        is_store || self.system().is_some()
     }
 
     /// Returns whether a file system is full, or a quota or file size limit was reached.

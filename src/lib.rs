@@ -62,7 +62,7 @@ pub use embed::{Embed, Embedding, Rows, embed};
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, open_map};
 pub use invalid::Invalid;
-pub use job::{Graph, Job, MapFile, MapTable, Room, RunOptions, check_output, open};
+pub use job::{Graph, Job, MapFile, MapTable, Room, RunOptions, check_local, check_output, open, open_with};
 /// Scores of data and maps in memory, and the options and results of an [`Evaluation`].
 pub use lowland_engine::evaluate as scores;
 pub use lowland_engine::{

@@ -251,6 +251,9 @@ impl ArrowFile {
             true => 0,
             false => batches.iter().map(|b: &Block| b.body).max().unwrap_or(0),
         };
+        let mut file = file;
+        // A list has a bitmap, offsets and values, each in a place of its own.
+        file.expect_streams(vectors.columns.len().saturating_mul(3));
         let mut this = ArrowFile {
             path: path.clone(),
             file,
@@ -307,7 +310,11 @@ impl ArrowFile {
 
     fn fault(&self, index: usize, fault: Fault) -> Error {
         match fault {
-            Fault::Damage(what) => Error::format(&self.path, format!("batch {index}: {what}")),
+            // What was to be decompressed may not have come.
+            Fault::Damage(what) => {
+                let fault = self.file.fault().filter(|_| self.file.is_object());
+                fault.unwrap_or_else(|| Error::format(&self.path, format!("batch {index}: {what}")))
+            }
             Fault::File(error) => error,
         }
     }
@@ -555,7 +562,8 @@ impl Source for ArrowFile {
         let portion = (2 * (most + STEP)).saturating_mul(self.row_bytes());
         // A decompressor holds its window and a buffer of compressed bytes.
         let whole = if self.whole > 0 { self.whole.saturating_mul(self.row_bytes()) + UNPACK_BYTES } else { 0 };
-        whole.max(self.scattered).max(portion).saturating_add(message + self.dictionary_bytes)
+        let held = whole.max(self.scattered).max(portion).saturating_add(message + self.dictionary_bytes);
+        held.saturating_add(self.file.ahead_bytes())
     }
 
     fn release(&self) {

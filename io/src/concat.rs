@@ -338,7 +338,7 @@ mod tests {
             file(dir.path(), &format!("{i}.arrow"), rows, column)
         });
         let files: Vec<String> = files.collect();
-        let source = open(&files, &Options { column: Some("v".into()) }).unwrap();
+        let source = open(&files, &Options { column: Some("v".into()), ..Options::default() }).unwrap();
         (dir, source)
     }
 

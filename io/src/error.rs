@@ -47,6 +47,22 @@ pub enum Error {
         /// The difference, with both states: "5120 bytes before, 6144 now".
         what: String,
     },
+    /// An object store that does not return what was asked for.
+    #[error("{}: {what}", url.display())]
+    Store {
+        /// The address, without user and query.
+        url: PathBuf,
+        /// The store's answer, and the way out if there is one.
+        what: String,
+        /// Whether the input is at fault, rather than the store or the network.
+        input: bool,
+    },
+    /// A wait for an object store that was stopped.
+    #[error("{}: stopped while waiting for the object store", path.display())]
+    Stopped {
+        /// The object.
+        path: PathBuf,
+    },
     /// A file that lowland wrote does not match its checksum.
     #[error("{}: corrupt: {what}; delete the run directory or pass `restart`", path.display())]
     Corrupt {
@@ -189,9 +205,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns the error of an I/O operation `doing` at `path`.
+    /// Returns the error of an I/O operation `doing` at `path`. If `source` wraps an [`Error`],
+    /// returns that error.
     pub fn io(path: impl Into<PathBuf>, doing: &'static str, source: std::io::Error) -> Self {
-        Error::Io { path: path.into(), doing, source }
+        match source.downcast::<Error>() {
+            Ok(error) => error,
+            Err(source) => Error::Io { path: path.into(), doing, source },
+        }
     }
 
     /// Returns the error of a malformed file.
@@ -226,7 +246,8 @@ impl Error {
     pub fn is_bad_input(&self) -> bool {
         match self {
             Error::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
-            Error::Corrupt { .. } | Error::Locked { .. } => false,
+            Error::Store { input, .. } => *input,
+            Error::Corrupt { .. } | Error::Locked { .. } | Error::Stopped { .. } => false,
             _ => true,
         }
     }

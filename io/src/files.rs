@@ -1,4 +1,5 @@
-//! From what a person names (files, directories, globs) to files, in order.
+//! From what a person names (files, directories, globs; addresses by way of
+//! `remote`) to files and objects, in order.
 //!
 //! What must hold: the order depends on names only; what is there under the
 //! very name given is taken, whatever characters the name has; no file comes
@@ -9,14 +10,16 @@ use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use glob::{MatchOptions, Pattern};
 
+use crate::remote::{Client, Object, is_address};
 use crate::vectors::natural;
 use crate::{Error, Fingerprint, Result, arrow_file, npy, parquet};
 
 /// Endings of files that a directory is searched for; others are looked into.
-const ENDINGS: [&str; 8] = ["parquet", "pq", "parq", "arrow", "arrows", "feather", "ipc", "npy"];
+pub(crate) const ENDINGS: [&str; 8] = ["parquet", "pq", "parq", "arrow", "arrows", "feather", "ipc", "npy"];
 
 /// Endings of copies and of files that are not finished, whatever they hold.
 const NOT_MEANT: [&str; 9] = ["tmp", "temp", "part", "partial", "crdownload", "bak", "old", "orig", "crc"];
@@ -28,17 +31,72 @@ const MOST_ALTERNATIVES: usize = 4096;
 const AS_SHELLS_DO: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
-/// The files that `paths` stand for: each as it is named, directories and
-/// globs in the order of their names.
-///
-/// [`Error::NoFiles`] if a path stands for none, [`Error::Format`] if a file is named twice.
-pub(crate) fn find(paths: &[String]) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in paths {
-        expand(path, &mut files)?;
+/// What is opened: a file, or an object of a store.
+#[derive(Debug, Clone)]
+pub(crate) enum Input {
+    File(PathBuf),
+    Object(Arc<Object>),
+}
+
+impl Input {
+    /// What it is called.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Input::File(path) => path,
+            Input::Object(object) => object.path(),
+        }
     }
-    refuse_doubles(&files)?;
-    Ok(files)
+}
+
+/// Objects named one by one whose first bytes are kept from when they were found until they are
+/// opened: of more they would come to too much.
+const HEADS: usize = 64;
+
+/// The files and objects that `paths` stand for: each as it is named, directories and
+/// globs in the order of their names. Where there is an address, `connect` is called for it.
+///
+/// [`Error::NoFiles`] or [`Error::Store`] if a path stands for none, [`Error::Format`] if a file is
+/// named twice.
+pub(crate) fn find(paths: &[String], connect: &dyn Fn() -> Result<Arc<Client>>) -> Result<Vec<Input>> {
+    let mut inputs = Vec::new();
+    // Connections are those of all addresses together.
+    let mut client = None;
+    for given in paths {
+        // What is there under that very name is taken; a long address can be no file's name.
+        if is_address(given) && !Path::new(given).exists() {
+            let client = match &client {
+                Some(client) => client,
+                None => client.insert(connect()?),
+            };
+            let objects = client.find(given)?;
+            if inputs.len() >= HEADS {
+                objects.iter().for_each(|object| object.forget_head());
+            }
+            inputs.extend(objects.into_iter().map(Input::Object));
+            continue;
+        }
+        let mut files = Vec::new();
+        expand(given, &mut files)?;
+        inputs.extend(files.into_iter().map(Input::File));
+    }
+    refuse_doubles(&inputs)?;
+    Ok(inputs)
+}
+
+/// The one file or object of that name, which is not searched for.
+pub(crate) fn one(path: &Path) -> Result<Input> {
+    let given = path.to_string_lossy();
+    if !is_address(&given) || path.exists() {
+        return Ok(Input::File(path.into()));
+    }
+    let objects = Client::new(None)?.find(&given)?;
+    match objects.as_slice() {
+        [one] => Ok(Input::Object(one.clone())),
+        several => {
+            let what = format!("{} objects where one is read; name it", several.len());
+            Err(Error::format(crate::shown(&given).as_ref(), what))
+        }
+    }
 }
 
 /// The first two neighbours in a directory whose names' order is not that of
@@ -57,10 +115,6 @@ fn expand(given: &str, files: &mut Vec<PathBuf>) -> Result<()> {
     // A name may hold a glob's characters: what is there is taken as it is.
     if path.try_exists().map_err(|e| Error::io(path, "open", e))? {
         return add(path, files);
-    }
-    if is_address(given) {
-        let what = "an address, and only files are read: fetch it first, or pipe what fetches it to standard input (-)";
-        return Err(Error::format(path, what));
     }
     let before = files.len();
     // So is as much of the path as is there; only the rest is a pattern.
@@ -87,16 +141,9 @@ fn expand(given: &str, files: &mut Vec<PathBuf>) -> Result<()> {
     }
 }
 
-/// Whether a name is one of another place, as `s3://bucket/key` is.
-pub fn is_address(given: &str) -> bool {
-    let scheme = given.split_once("://").map_or("", |(scheme, _)| scheme);
-    scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
-}
-
 /// What the first braces of `pattern`, and in turn those after and in them,
 /// stand for, in the order written. Braces without a comma are no braces.
-fn alternatives(pattern: &str) -> Option<Vec<String>> {
+pub(crate) fn alternatives(pattern: &str) -> Option<Vec<String>> {
     let mut all = vec![String::new()];
     let mut rest = pattern;
     while let Some((before, inside, after)) = braces(rest) {
@@ -164,12 +211,17 @@ fn matching(base: &Path, patterns: &[&str], given: &str, files: &mut Vec<PathBuf
     }
     for path in entries(base)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let hidden = name.starts_with('_') && !first.starts_with('_');
-        if !hidden && pattern.matches_with(&name, AS_SHELLS_DO) && (rest.is_empty() || path.is_dir()) {
+        if matches(&pattern, first, &name) && (rest.is_empty() || path.is_dir()) {
             matching(&path, rest, given, files)?;
         }
     }
     Ok(())
+}
+
+/// Whether a name is one that `pattern`, written as `text`, stands for.
+pub(crate) fn matches(pattern: &Pattern, text: &str, name: &str) -> bool {
+    let hidden = name.starts_with('_') && !text.starts_with('_');
+    !hidden && pattern.matches_with(name, AS_SHELLS_DO)
 }
 
 fn add(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -252,31 +304,54 @@ fn is_hidden(path: &Path) -> bool {
 
 /// Whether a file in a directory is one of its data: by its ending, or else by its first bytes.
 fn is_meant(path: &Path) -> bool {
-    let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
-    if ENDINGS.iter().any(|e| ending == *e) {
-        return true;
-    }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    if NOT_MEANT.iter().any(|e| ending == *e) || name.ends_with('~') || !path.is_file() {
-        return false;
+    if let Some(known) = is_meant_by_name(&path.file_name().unwrap_or_default().to_string_lossy()) {
+        return known;
     }
     let mut magic = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(8).read_to_end(&mut magic));
+    let mut read = || File::open(path).and_then(|file| file.take(8).read_to_end(&mut magic));
+    path.is_file() && read().is_ok() && is_data(&magic)
+}
+
+/// Whether a file is one of a directory's data, if its name tells.
+pub(crate) fn is_meant_by_name(name: &str) -> Option<bool> {
+    let ending = Path::new(name).extension().unwrap_or_default().to_ascii_lowercase();
+    if ENDINGS.iter().any(|e| ending == *e) {
+        return Some(true);
+    }
+    (NOT_MEANT.iter().any(|e| ending == *e) || name.ends_with('~')).then_some(false)
+}
+
+/// Whether the first bytes of a file in a directory are those of a format.
+pub(crate) fn is_data(magic: &[u8]) -> bool {
     let known = [npy::MAGIC, parquet::MAGIC, arrow_file::MAGIC];
-    read.is_ok() && known.iter().any(|known| magic.starts_with(known))
+    known.iter().any(|known| magic.starts_with(known))
 }
 
 fn identity(described: &Metadata) -> (u64, u64) {
     (described.dev(), described.ino())
 }
 
-/// Refuses a file that comes twice, by whatever names.
-fn refuse_doubles(files: &[PathBuf]) -> Result<()> {
-    let mut seen: HashMap<(u64, u64), &Path> = HashMap::with_capacity(files.len());
-    for path in files {
-        // One that cannot be described cannot be opened either, which is told then.
-        let Ok(described) = std::fs::metadata(path) else { continue };
-        if let Some(first) = seen.insert(identity(&described), path) {
+/// What no two inputs have in common.
+#[derive(PartialEq, Eq, Hash)]
+enum Identity<'a> {
+    File((u64, u64)),
+    Object(&'a str),
+}
+
+/// Refuses an input that comes twice, a file by whatever names.
+fn refuse_doubles(inputs: &[Input]) -> Result<()> {
+    let mut seen: HashMap<Identity<'_>, &Path> = HashMap::with_capacity(inputs.len());
+    for input in inputs {
+        let path = input.path();
+        let identity = match input {
+            Input::Object(object) => Identity::Object(object.identity()),
+            Input::File(path) => match std::fs::metadata(path) {
+                Ok(described) => Identity::File(identity(&described)),
+                // One that cannot be described cannot be opened either, which is told then.
+                Err(_) => continue,
+            },
+        };
+        if let Some(first) = seen.insert(identity, path) {
             let again = if first == path { String::new() } else { format!(", first as {}", first.display()) };
             return Err(Error::format(path, format!("named twice{again}: its rows would be doubled; name it once")));
         }
@@ -304,8 +379,8 @@ mod tests {
 
     fn found(dir: &tempfile::TempDir, given: &[&str]) -> Result<String> {
         let given: Vec<String> = given.iter().map(|g| dir.path().join(g).to_str().unwrap().into()).collect();
-        let files = find(&given)?;
-        let names = files.iter().map(|f| f.strip_prefix(dir.path()).unwrap().to_str().unwrap().to_string());
+        let files = find(&given, &|| Client::new(None))?;
+        let names = files.iter().map(|f| f.path().strip_prefix(dir.path()).unwrap().to_str().unwrap().to_string());
         Ok(names.collect::<Vec<_>>().join(" "))
     }
 
@@ -355,13 +430,20 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_no_file() {
-        for given in ["s3://bucket/dt=1/*.parquet", "https://host/a.npy", "gs://b"] {
-            let error = find(&[given.into()]).unwrap_err();
-            assert!(error.is_bad_input() && error.to_string().contains("only files are read"), "{error}");
-        }
+    fn a_path_that_looks_like_one_is_no_address() {
         for given in ["a//b", "://b", "a b://c", "./s3://b"] {
-            assert!(matches!(find(&[given.into()]), Err(Error::NoFiles { .. })), "{given}");
+            assert!(matches!(find(&[given.into()], &|| Client::new(None)), Err(Error::NoFiles { .. })), "{given}");
+        }
+    }
+
+    #[cfg(not(feature = "object-store"))]
+    #[test]
+    fn a_build_without_stores_refuses_an_address_with_the_way_out() {
+        for given in ["s3://bucket/dt=1/*.parquet", "https://host/a.npy?sig=secret", "gs://b"] {
+            let error = find(&[given.into()], &|| Client::new(None)).unwrap_err();
+            let told = error.to_string();
+            assert!(error.is_bad_input() && told.contains("built without object-store"), "{told}");
+            assert!(!told.contains("secret"), "{told}");
         }
     }
 
@@ -405,7 +487,7 @@ mod tests {
     #[test]
     fn numbers_without_leading_zeros_are_seen() {
         let prints = |names: &[&str]| -> Vec<Fingerprint> {
-            let print = |n: &&str| Fingerprint { path: n.into(), bytes: 0, modified: 0, header: 0 };
+            let print = |n: &&str| Fingerprint { path: n.into(), bytes: 0, modified: 0, header: 0, etag: None };
             names.iter().map(print).collect()
         };
         let found = |names: &[&str]| out_of_number_order(&prints(names)).map(|pair| pair.map(Path::to_path_buf));

@@ -313,6 +313,11 @@ impl GraphReader {
     /// [`Error::Corrupt`] for a lowland file of another version or a damaged one.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
+        let given = path.to_string_lossy();
+        if crate::is_address(&given) && !path.exists() {
+            let what = "an address, and a graph is read from a file: fetch it first";
+            return Err(Error::format(crate::shown(&given).as_ref(), what));
+        }
         let file = File::open(&path).map_err(|e| Error::io(&path, "open", e))?;
         let mut head = Vec::new();
         (&file).take(6).read_to_end(&mut head).map_err(|e| Error::io(&path, "read", e))?;

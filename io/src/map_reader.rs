@@ -10,6 +10,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 
 use crate::edges::arrow_error;
+use crate::files;
 use crate::open::open_one;
 use crate::vectors::Want;
 use crate::{Coordinates, Error, Result, Source};
@@ -47,9 +48,10 @@ impl MapReader {
     /// [`Error::NoCoordinates`] if no coordinates are recognised; [`Error::Format`] if fewer than
     /// two were named; the errors of [`open`](crate::open) if the file cannot be read.
     pub fn open(path: impl Into<PathBuf>, coordinates: &Coordinates) -> Result<Self> {
-        let path = path.into();
         let want = Want::of_map(coordinates);
-        let (source, names) = open_one(&path, &want)?;
+        let input = files::one(&path.into())?;
+        let path = input.path().to_path_buf();
+        let (source, names) = open_one(&input, &want)?;
         let dim = source.shape().dim;
         let one_list = names.len() == 1 && dim != 1;
         let few = dim < 2 && source.shape().rows > 0;

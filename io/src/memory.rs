@@ -165,7 +165,7 @@ impl MemorySource {
             }
         }
         let Hashed(hash, bytes) = stream.into_inner().map_err(failed)?;
-        Ok(Fingerprint { path: self.name.clone(), bytes, modified: 0, header: hash.digest() })
+        Ok(Fingerprint { path: self.name.clone(), bytes, modified: 0, header: hash.digest(), etag: None })
     }
 }
 

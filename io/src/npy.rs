@@ -150,11 +150,12 @@ impl Npy {
         let column = rows * element.width();
         (block.first, block.rows) = (first, rows);
         block.bytes.resize(column * shape.dim, 0);
-        for (component, bytes) in block.bytes.chunks_exact_mut(column).enumerate() {
+        let part = |component| {
             let at = (component as u64 * shape.rows + first) * element.width() as u64;
-            self.file.read_at(self.start + at, bytes)?;
-        }
-        Ok(())
+            (self.start + at, column)
+        };
+        let parts: Vec<_> = (0..shape.dim).map(part).collect();
+        self.file.read_parts(&parts, &mut block.bytes)
     }
 
     /// Returns the number of rows of a block.
@@ -219,8 +220,12 @@ impl Source for Npy {
     fn held_bytes(&self) -> u64 {
         let Header { shape, element, fortran } = self.header;
         match fortran {
-            true => (self.block_rows() as u64).saturating_mul(shape.dim as u64 * element.width() as u64),
-            false => PORTION_BYTES as u64,
+            true => {
+                let block = (self.block_rows() as u64).saturating_mul(shape.dim as u64 * element.width() as u64);
+                // Answers come before they are put in their places.
+                block.saturating_mul(if self.file.is_object() { 2 } else { 1 }) + self.file.ahead_bytes()
+            }
+            false => PORTION_BYTES as u64 + self.file.ahead_bytes(),
         }
     }
 

@@ -1,17 +1,21 @@
-//! Opens the paths that a user names (files, directories, globs) as one source.
+//! Opens the paths and addresses that a user names (files, directories, globs, objects) as one
+//! source.
 //!
 //! What must hold: a file's format is decided by its first bytes, never by its name; a file without
 //! rows is ignored, whatever its columns are.
 
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::arrow_file::{self, ArrowFile};
 use crate::concat::Concat;
-use crate::files;
+use crate::files::{self, Input};
 use crate::hive::Hive;
 use crate::npy::{self, Npy};
 use crate::parquet::{self, ParquetFile};
 use crate::positioned::Positioned;
+use crate::remote::Client;
 use crate::vectors::Want;
 use crate::{Coordinates, Error, Result, Source};
 
@@ -25,9 +29,49 @@ pub struct Options {
     /// component, the most significant bit of a byte first). Not needed if exactly one column holds
     /// lists of numbers: of floats or bytes, else of other fractions, else of any numbers.
     pub column: Option<String>,
+    /// Asked by whoever waits for a store whether to wait no longer.
+    pub stop: Option<Stop>,
 }
 
-/// Opens files, directories and globs as one source, in the order given.
+/// Tells those who wait for a store that nobody wants the bytes any more: their calls then are
+/// [`Error::Stopped`].
+#[derive(Clone)]
+pub struct Stop(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Stop {
+    /// One that has come when `came` says so, which is asked several times a second.
+    pub fn when(came: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Stop(Arc::new(came))
+    }
+
+    /// Whether it has come.
+    #[cfg_attr(not(feature = "object-store"), expect(dead_code, reason = "nobody waits then"))]
+    pub(crate) fn came(&self) -> bool {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stop")
+    }
+}
+
+impl PartialEq for Stop {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Stop {}
+
+/// Opens files, directories, globs and addresses as one source, in the order given.
+///
+/// An address is `s3://bucket/key`, `gs://bucket/key`, `az://container/key` or
+/// `abfs://container@account.dfs.core.windows.net/key`, where the key is taken as it is, and one
+/// that ends in `/` or names no object stands for all below it, as a directory does; or a URL of
+/// HTTP, which stands for one object. The environment has the credentials, in the stores' own
+/// variables. Without the feature `object-store` an address is refused.
 ///
 /// A directory stands for the Parquet, Arrow and npy files in it and below it, sorted by name. They
 /// are recognised by their endings (`.parquet`, `.pq`, `.parq`, `.arrow`, `.arrows`, `.feather`,
@@ -41,12 +85,13 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// [`Error::NoFiles`] if there are no files; [`Error::Format`] if a file is empty, of an unknown
-/// format or named twice, or if there are no rows at all; [`Error::Width`] if the numbers of
-/// components differ; and the errors of [`Options::column`]: [`Error::NoVectorColumn`],
+/// [`Error::NoFiles`] or [`Error::Store`] if there are no files; [`Error::Format`] if a file is
+/// empty, of an unknown format or named twice, or if there are no rows at all; [`Error::Width`] if
+/// the numbers of components differ; and the errors of [`Options::column`]: [`Error::NoVectorColumn`],
 /// [`Error::AmbiguousColumn`], [`Error::NoSuchColumn`], [`Error::ColumnType`].
 pub fn open(paths: &[String], options: &Options) -> Result<Box<dyn Source>> {
-    open_wanted(paths, options.column.clone().map_or(Want::Any, Want::Asked))
+    let want = options.column.clone().map_or(Want::Any, Want::Asked);
+    open_wanted(paths, want, &|| Client::new(options.stop.clone()))
 }
 
 /// Opens a map as a source whose vectors are its coordinates.
@@ -55,18 +100,24 @@ pub fn open(paths: &[String], options: &Options) -> Result<Box<dyn Source>> {
 ///
 /// [`Error::NoCoordinates`] if no coordinates are recognised, and the errors of [`open`].
 pub fn open_map(path: &str, coordinates: &Coordinates) -> Result<Box<dyn Source>> {
-    open_wanted(&[path.into()], Want::of_map(coordinates))
+    open_wanted(&[path.into()], Want::of_map(coordinates), &|| Client::new(None))
 }
 
-fn open_wanted(paths: &[String], mut want: Want) -> Result<Box<dyn Source>> {
-    let files = files::find(paths)?;
-    let Some(first) = files.first().cloned() else {
+/// Opens `paths`; where there is an address, `connect` is called for it.
+pub(crate) fn open_wanted(
+    paths: &[String],
+    mut want: Want,
+    connect: &dyn Fn() -> Result<Arc<Client>>,
+) -> Result<Box<dyn Source>> {
+    let inputs = files::find(paths, connect)?;
+    let Some(first) = inputs.first().map(|input| input.path().to_path_buf()) else {
         return Err(Error::NoFiles { pattern: paths.join(" ") });
     };
-    let mut sources = Vec::with_capacity(files.len());
+    let mut sources = Vec::with_capacity(inputs.len());
     let mut rowless = Vec::new();
-    for path in files {
-        let (source, names) = open_one(&path, &want)?;
+    for input in inputs {
+        let path = input.path().to_path_buf();
+        let (source, names) = open_one(&input, &want)?;
         if source.shape().rows == 0 {
             rowless.push(source);
             continue;
@@ -94,10 +145,10 @@ fn open_wanted(paths: &[String], mut want: Want) -> Result<Box<dyn Source>> {
     Ok(Box::new(Concat::new(sources, rowless)?))
 }
 
-/// Opens one file, whose format its first bytes tell. Also returns the names of the vectors'
-/// columns.
-pub(crate) fn open_one(path: &Path, want: &Want) -> Result<(Box<dyn Source>, Vec<String>)> {
-    let file = Positioned::open(path)?;
+/// Opens one file or object, whose format its first bytes tell. Also returns the names of the
+/// vectors' columns.
+pub(crate) fn open_one(input: &Input, want: &Want) -> Result<(Box<dyn Source>, Vec<String>)> {
+    let (path, file): (&Path, _) = (input.path(), Positioned::of(input)?);
     match Format::of(&file.read(0..file.bytes().min(Format::MAGIC_BYTES))?) {
         Ok(Format::Npy) => {
             if let Want::Asked(asked) = want {
@@ -182,7 +233,7 @@ mod tests {
     }
 
     fn column(name: &str) -> Options {
-        Options { column: Some(name.into()) }
+        Options { column: Some(name.into()), stop: None }
     }
 
     /// The matrix that tests/data/make.py writes.

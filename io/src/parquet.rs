@@ -94,7 +94,7 @@ impl ParquetFile {
     pub(crate) fn open(file: Positioned, want: &Want) -> Result<Self> {
         let path = &file.path().to_path_buf();
         let failed = |e| failure(path, e);
-        let handle = file.handle()?;
+        let handle = file.kept()?;
         // A file that was opened but not read yet holds nothing. Each cursor has a handle of its
         // own.
         file.release();
@@ -133,6 +133,7 @@ impl ParquetFile {
         };
         let first =
             this.leaves().first().and_then(|&leaf| this.metadata.metadata().row_groups().first()?.columns().get(leaf));
+        this.file.expect_streams(this.leaves().len());
         this.pages = first.and_then(|chunk| PageSize::read(&handle, chunk)).unwrap_or_default();
         if this.shape.dim == 0 && rows > 0 {
             // The vectors' length is usually known from the first row. If that row is null, further
@@ -173,15 +174,16 @@ impl ParquetFile {
     /// Returns a cursor over `columns` that begins at row `first`. Of structs, a cursor over
     /// vectors reads only the needed fields.
     fn cursor(&self, use_of: Use, columns: Vec<usize>, first: u64, batch_rows: usize) -> Result<Cursor> {
-        let handle = self.file.handle()?.with_pages(self.expected.clone());
         // Of several groups with the same first row, all but the last are empty.
         let group = self.starts.partition_point(|&start| start <= first).saturating_sub(1);
         let skipped = first - self.starts.get(group).copied().unwrap_or(first);
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(handle, self.metadata.clone());
+        let schema = self.metadata.parquet_schema();
         let mask = match use_of {
-            Use::Vectors => ProjectionMask::leaves(builder.parquet_schema(), self.leaves()),
-            Use::Columns => ProjectionMask::roots(builder.parquet_schema(), columns.iter().copied()),
+            Use::Vectors => ProjectionMask::leaves(schema, self.leaves()),
+            Use::Columns => ProjectionMask::roots(schema, columns.iter().copied()),
         };
+        let handle = self.file.handle_for(|| self.runs(&mask, group))?.with_pages(self.expected.clone());
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(handle, self.metadata.clone());
         let reader = builder
             .with_projection(mask)
             .with_row_groups((group..self.starts.len()).collect())
@@ -197,6 +199,19 @@ impl ParquetFile {
             self.take(&mut cursor, left)?;
         }
         Ok(cursor)
+    }
+
+    /// Returns where the columns of `mask` lie from row group `group` on: each column's byte
+    /// ranges, in order.
+    fn runs(&self, mask: &ProjectionMask, group: usize) -> Vec<Vec<std::ops::Range<u64>>> {
+        let groups = self.metadata.metadata().row_groups().get(group..).unwrap_or_default();
+        let leaves = (0..self.metadata.parquet_schema().num_columns()).filter(|&leaf| mask.leaf_included(leaf));
+        let chunk = |chunk: &ColumnChunkMetaData| {
+            let (start, length) = chunk.byte_range();
+            (chunk.num_values() > 0 && length > 0).then(|| start..start.saturating_add(length))
+        };
+        let run = |leaf| groups.iter().filter_map(|group| chunk(group.columns().get(leaf)?)).collect::<Vec<_>>();
+        leaves.map(run).filter(|run| !run.is_empty()).collect()
     }
 
     /// Returns the cursor `kept` if it can continue at row `first`, else a new cursor.
@@ -248,11 +263,11 @@ impl ParquetFile {
         Ok(batch.slice(0, taken))
     }
 
-    /// Returns the error that rows cannot be decoded. If the file has changed meanwhile, the error
-    /// is that.
+    /// Returns the error that rows cannot be decoded. If the file has changed meanwhile, or its
+    /// object store failed, the error is that.
     fn near(&self, row: u64, what: &str) -> Error {
-        if let Some(changed) = self.file.change() {
-            return changed;
+        if let Some(fault) = self.file.fault() {
+            return fault;
         }
         Error::format(&self.path, format!("cannot be decoded at or after row {row}: {what}"))
     }
@@ -385,7 +400,7 @@ impl Source for ParquetFile {
             largest = page.max(largest);
         }
         // While a page is read, the previous page and the compressed page are still in memory.
-        values.saturating_mul(value_bytes) + open + 2 * largest + OTHER_BYTES
+        values.saturating_mul(value_bytes) + open + 2 * largest + OTHER_BYTES + self.file.ahead_bytes()
     }
 
     fn release(&self) {

@@ -1,51 +1,104 @@
-//! A source's file, read by position rather than mapped. The readers of npy,
-//! Arrow and Parquet know their bytes through this module only.
+//! A source's file or object, read by position rather than mapped. The readers
+//! of npy, Arrow and Parquet know their bytes through this module only.
 //!
 //! What must hold: a file that another process cuts short, or whose disk
 //! fails, is an error that names it (a map would end the process); a file
-//! that is opened again is still the one that was opened first; a handle is
-//! kept no longer than from the first read to `release`, so that thousands of
-//! files may be one source.
+//! that is opened again is still the one that was opened first; a handle, and
+//! what it has read ahead of an object, is kept no longer than from the first
+//! read to `release`, so that thousands of files may be one source.
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
+use xxhash_rust::xxh3::xxh3_64;
 
+use crate::files::Input;
 use crate::parquet::{PAGE_HEADER, page_bytes};
+use crate::remote::{Ahead, Object};
 use crate::source::{Fingerprint, fingerprint, lock, open_file, stamp, unchanged};
 use crate::{Error, Result};
 
-/// A file that is open while it is read.
+/// A file or an object that is open while it is read.
 #[derive(Debug)]
 pub(crate) struct Positioned {
     path: PathBuf,
     /// The state in which it was opened first: what was understood then holds for this only.
     stamp: Fingerprint,
+    remote: Option<Remote>,
     handle: Mutex<Option<Handle>>,
 }
 
-/// Open bytes of known length. Copies share what is open.
+/// What an object is beside its name and state.
+#[derive(Debug)]
+struct Remote {
+    object: Arc<Object>,
+    /// How many places of it are read on from beside each other.
+    streams: u64,
+    /// The hash of its header, when that was asked for.
+    header: OnceLock<u64>,
+}
+
+/// Open bytes of known length. Copies share what is open, and what was read ahead.
 #[derive(Debug, Clone)]
 pub(crate) struct Handle {
-    file: Arc<File>,
+    bytes: Held,
     length: u64,
     /// What pages of Parquet are held against, if they are.
     pages: Option<Arc<Pages>>,
+}
+
+#[derive(Debug, Clone)]
+enum Held {
+    File(Arc<File>),
+    Object(Arc<Ahead>),
 }
 
 impl Positioned {
     /// Opens a regular file that is not empty.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let (file, described) = open_file(path)?;
-        let handle = Handle { file: Arc::new(file), length: described.len(), pages: None };
-        Ok(Positioned { path: path.into(), stamp: stamp(path, &described), handle: Mutex::new(Some(handle)) })
+        let handle = Handle { bytes: Held::File(Arc::new(file)), length: described.len(), pages: None };
+        let stamp = stamp(path, &described);
+        Ok(Positioned { path: path.into(), stamp, remote: None, handle: Mutex::new(Some(handle)) })
+    }
+
+    /// Opens a file, or an object, which is asked for nothing before it is read.
+    pub(crate) fn of(input: &Input) -> Result<Self> {
+        let object = match input {
+            Input::File(path) => return Positioned::open(path),
+            Input::Object(object) => object.clone(),
+        };
+        let (path, stamp) = (object.path().to_path_buf(), object.stamp());
+        if stamp.bytes == 0 {
+            return Err(Error::format(path, "empty (0 bytes); write it again"));
+        }
+        let remote = Some(Remote { object, streams: 1, header: OnceLock::new() });
+        Ok(Positioned { path, stamp, remote, handle: Mutex::new(None) })
+    }
+
+    /// Says how many places of it will be read on from beside each other, such as columns.
+    pub(crate) fn expect_streams(&mut self, streams: usize) {
+        if let Some(remote) = &mut self.remote {
+            remote.streams = (streams as u64).max(1);
+        }
+    }
+
+    /// Whether it is an object of a store.
+    pub(crate) fn is_object(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    /// The most bytes that a handle holds of what it has read ahead; none of a file, which the
+    /// system reads ahead.
+    pub(crate) fn ahead_bytes(&self) -> u64 {
+        self.remote.as_ref().map_or(0, |remote| remote.object.ahead_bytes(remote.streams))
     }
 
     /// What it is called.
@@ -66,11 +119,29 @@ impl Positioned {
         let handle = self.kept()?;
         handle.read_exact_at(at, to).map_err(|e| match e.kind() {
             ErrorKind::UnexpectedEof => {
-                let found = handle.file.metadata().map_or(at, |m| m.len());
+                let found = match &handle.bytes {
+                    Held::File(file) => file.metadata().map_or(at, |m| m.len()),
+                    Held::Object(_) => handle.length,
+                };
                 Error::Truncated { path: self.path.clone(), expected: at + to.len() as u64, found }
             }
             _ => Error::io(&self.path, "read", e),
         })
+    }
+
+    /// Fills `to` with parts, each of so many bytes from a place on: of an object by requests beside
+    /// each other. Errors as of [`read_at`](Self::read_at).
+    pub(crate) fn read_parts(&self, parts: &[(u64, usize)], to: &mut [u8]) -> Result<()> {
+        if let Held::Object(ahead) = &self.kept()?.bytes {
+            return ahead.read_parts(parts, to).map_err(|e| Error::io(&self.path, "read", e));
+        }
+        let mut rest = to;
+        for &(at, length) in parts {
+            let (here, after) = std::mem::take(&mut rest).split_at_mut(length);
+            self.read_at(at, here)?;
+            rest = after;
+        }
+        Ok(())
     }
 
     /// The bytes of `range`, which lies within the file's length.
@@ -94,19 +165,48 @@ impl Positioned {
     ///
     /// [`Error::Changed`] if the file is no longer the one that was opened first.
     pub(crate) fn handle(&self) -> Result<Handle> {
+        self.handle_for(Vec::new)
+    }
+
+    /// The same; of an object each of `runs` is read ahead, part after part.
+    pub(crate) fn handle_for(&self, runs: impl FnOnce() -> Vec<Vec<Range<u64>>>) -> Result<Handle> {
+        if let Some(Remote { object, streams, .. }) = &self.remote {
+            // Every answer is held against the version that was opened.
+            let bytes = Held::Object(object.reader(*streams, runs()));
+            return Ok(Handle { bytes, length: self.stamp.bytes, pages: None });
+        }
         let (file, described) = open_file(&self.path)?;
         self.same(&described)?;
-        Ok(Handle { file: Arc::new(file), length: described.len(), pages: None })
+        Ok(Handle { bytes: Held::File(Arc::new(file)), length: described.len(), pages: None })
     }
 
-    /// How the file differs from the one that was opened first, if it does.
-    pub(crate) fn change(&self) -> Option<Error> {
-        std::fs::metadata(&self.path).ok().and_then(|now| self.same(&now).err())
+    /// Why what was read of it is not to be trusted, if that is so: the file differs from the one
+    /// that was opened first, or its store gave it no more.
+    pub(crate) fn fault(&self) -> Option<Error> {
+        match &self.remote {
+            Some(remote) => remote.object.fault(),
+            None => std::fs::metadata(&self.path).ok().and_then(|now| self.same(&now).err()),
+        }
     }
 
-    /// The state of the file now; `header` is the range of the bytes that describe the rest.
+    /// The state of the file now; `header` is the range of the bytes that describe the rest. That of
+    /// an object is the one that was opened: no other is ever read.
     pub(crate) fn fingerprint(&self, header: Range<u64>) -> Result<Fingerprint> {
-        fingerprint(&self.path, header)
+        let Some(remote) = &self.remote else { return fingerprint(&self.path, header) };
+        let stamp = self.stamp.clone();
+        if stamp.etag.is_some() {
+            return Ok(stamp);
+        }
+        let header = match remote.header.get() {
+            Some(header) => *header,
+            None => {
+                let mut bytes = vec![0; usize::try_from(header.end - header.start).unwrap_or(0)];
+                let read = self.handle()?.read_exact_at(header.start, &mut bytes);
+                read.map_err(|e| Error::io(&self.path, "read", e))?;
+                *remote.header.get_or_init(|| xxh3_64(&bytes))
+            }
+        };
+        Ok(Fingerprint { header, ..stamp })
     }
 
     fn same(&self, now: &std::fs::Metadata) -> Result<()> {
@@ -114,7 +214,7 @@ impl Positioned {
     }
 
     /// The handle that is kept from the first read to `release`.
-    fn kept(&self) -> Result<Handle> {
+    pub(crate) fn kept(&self) -> Result<Handle> {
         let mut kept = lock(&self.handle);
         match kept.as_ref() {
             Some(handle) => Ok(handle.clone()),
@@ -160,12 +260,25 @@ impl Handle {
 
     /// Fills `to` with the bytes from `at` on.
     pub(crate) fn read_exact_at(&self, at: u64, to: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(to, at)
+        if let Held::File(file) = &self.bytes {
+            return file.read_exact_at(to, at);
+        }
+        let mut done = 0;
+        while done < to.len() {
+            match self.read_at(at + done as u64, &mut to[done..])? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                read => done += read,
+            }
+        }
+        Ok(())
     }
 
     /// Reads as many bytes from `at` on as there are at once, at most as many as `to` holds.
     pub(crate) fn read_at(&self, at: u64, to: &mut [u8]) -> io::Result<usize> {
-        self.file.read_at(to, at)
+        match &self.bytes {
+            Held::File(file) => file.read_at(to, at),
+            Held::Object(ahead) => ahead.read_at(at, to),
+        }
     }
 }
 

@@ -731,7 +731,13 @@ mod tests {
     use serde_json::json;
 
     fn sources(bytes: u64) -> Vec<Fingerprint> {
-        vec![Fingerprint { path: "in.npy".into(), bytes, modified: 1_700_000_000_123_456_789, header: u64::MAX - 3 }]
+        vec![Fingerprint {
+            path: "in.npy".into(),
+            bytes,
+            modified: 1_700_000_000_123_456_789,
+            header: u64::MAX - 3,
+            etag: None,
+        }]
     }
 
     fn config() -> Value {

@@ -134,8 +134,12 @@ pub struct Fingerprint {
     pub bytes: u64,
     /// Its modification time, nanoseconds since the epoch.
     pub modified: u64,
-    /// xxh3 of the bytes that describe the rest: the npy header, the Arrow or Parquet footer.
+    /// xxh3 of the bytes that describe the rest: the npy header, the Arrow or Parquet footer; 0 of
+    /// an object with an ETag.
     pub header: u64,
+    /// The version of an object, as its store calls it; none of a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
 }
 
 /// Checks that the files are still what they were: `before` and `now` are the
@@ -160,6 +164,10 @@ impl Fingerprint {
     fn difference(&self, now: &Fingerprint) -> Option<String> {
         if self.bytes != now.bytes {
             return Some(format!("{} bytes before, {} now", self.bytes, now.bytes));
+        }
+        if self.etag != now.etag {
+            let told = |etag: &Option<String>| etag.clone().unwrap_or("none".into());
+            return Some(format!("ETag {} before, {} now", told(&self.etag), told(&now.etag)));
         }
         if self.modified != now.modified {
             let (before, now) = (rfc3339_nanos(self.modified), rfc3339_nanos(now.modified));
@@ -300,7 +308,7 @@ pub(crate) fn fingerprint(path: &Path, header: Range<u64>) -> Result<Fingerprint
 
 /// The state of a file as `described`, of which no bytes are read.
 pub(crate) fn stamp(path: &Path, described: &Metadata) -> Fingerprint {
-    Fingerprint { path: path.into(), bytes: described.len(), modified: modified(described), header: 0 }
+    Fingerprint { path: path.into(), bytes: described.len(), modified: modified(described), header: 0, etag: None }
 }
 
 /// Nanoseconds since the epoch; 0 where the system does not say.
@@ -320,7 +328,7 @@ mod tests {
     use super::*;
 
     fn print(path: &str) -> Fingerprint {
-        Fingerprint { path: path.into(), bytes: 5120, modified: 1_700_000_000_123_456_789, header: 7 }
+        Fingerprint { path: path.into(), bytes: 5120, modified: 1_700_000_000_123_456_789, header: 7, etag: None }
     }
 
     fn check(now: &[Fingerprint], expected: &str) {
@@ -343,10 +351,22 @@ mod tests {
             "b: changed while it was in use: modified at 2023-11-14T22:13:20.123456789Z before, \
              at 2023-11-14T22:13:20.123456790Z now;",
         );
+        let now = Fingerprint { etag: Some("\"2\"".into()), ..b.clone() };
+        check(&[a.clone(), now], "b: changed while it was in use: ETag none before, \"2\" now;");
         check(&[a.clone(), Fingerprint { header: 8, ..b.clone() }], "b: changed while it was in use: the part that");
         check(std::slice::from_ref(&a), "b: changed while it was in use: it is gone;");
         check(&[b.clone(), a.clone()], "a: changed while it was in use: it is gone;");
         check(&[a, b, print("c")], "c: changed while it was in use: it was not there before;");
+    }
+
+    #[test]
+    fn a_file_is_recorded_as_it_was_before_there_were_objects() {
+        let text = r#"{"path":"a","bytes":5120,"modified":1700000000123456789,"header":7}"#;
+        assert_eq!(serde_json::to_string(&print("a")).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Fingerprint>(text).unwrap(), print("a"));
+        let object = Fingerprint { etag: Some("\"1\"".into()), ..print("s3://b/a") };
+        let text = serde_json::to_string(&object).unwrap();
+        assert_eq!(serde_json::from_str::<Fingerprint>(&text).unwrap(), object, "{text}");
     }
 
     #[test]

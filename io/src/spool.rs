@@ -143,7 +143,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
         std::fs::write(&path, writer.into_inner().unwrap()).unwrap();
-        let options = Options { column: Some("v".into()) };
+        let options = Options { column: Some("v".into()), ..Options::default() };
         let source = crate::open(&[path.to_str().unwrap().into()], &options).unwrap();
         for (row, expected) in [(4, "a"), (2, "c"), (1, "b"), (5, "e"), (3, "d"), (0, "a")] {
             let batch = source.read_columns(&["c".into()], row, 1).unwrap();

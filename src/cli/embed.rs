@@ -7,7 +7,7 @@ use lowland::picture::Style;
 use lowland::plot::{self, ColorBy};
 use lowland::{
     Config, Coordinates, Error, Graph, GraphSource, Init, Job, MapFile, MapTable, MatchLoss, Method, NamedAffinity,
-    NamedMap, Opt, Optimizer, Report, Stage, check_output,
+    NamedMap, Opt, Optimizer, Report, Stage, check_local, check_output,
 };
 use lowland_engine::invalid::LeftOut;
 use lowland_io::coordinate_names;
@@ -26,11 +26,14 @@ Examples:
   lowland embed vectors.npy -o map.npy --method tsne --perplexity 50
   lowland embed sample.npy -o map.npy --method affinity-matcher --affinity sinkhorn --metric manhattan
   lowland embed --knn graph.arrow -o map.arrow
+  lowland embed 's3://bucket/vectors/**/*.parquet' -o map.parquet
   producer | lowland embed - -o map.parquet
 
 Sources are Parquet, Arrow IPC (Feather 2, streams) and .npy files, directories,
 globs (* ? [ab] ** {a,b}), or streams of these formats: - for standard input, pipes,
-<(program); a stream is copied to disk first.
+<(program); a stream is copied to disk first. Addresses are s3://, gs://, az:// and
+abfs:// (objects, prefixes, globs) and https:// (one object); credentials are those of
+the environment (AWS_*, GOOGLE_*, AZURE_*). Outputs stay local.
 
 A run that stops keeps its finished stages in the run directory, and the same
 command goes on from there; a run from a stream cannot be resumed.";
@@ -51,7 +54,7 @@ pub(super) struct Args {
 /// What is made of what, and how: all that a plan is about.
 #[derive(Debug, clap::Args)]
 pub(super) struct Wanted {
-    /// Files, directories or globs of vectors; - for standard input
+    /// Files, directories, globs or addresses (s3://…) of vectors; - for standard input
     #[arg(value_name = "SOURCE", required_unless_present = "knn", display_order = 0, help_heading = "Input")]
     pub(super) sources: Vec<String>,
     #[command(flatten)]
@@ -200,6 +203,9 @@ fn parse_init(text: &str) -> Result<Init, String> {
         "centroid" => Ok(Init::Centroid),
         "pca" => Ok(Init::Pca),
         "random" => Ok(Init::Random),
+        signed if lowland_io::shown(signed) != signed => {
+            Err("a signed address would be kept in the run directory; fetch the file first".into())
+        }
         file if Path::new(file).exists() || file.contains(['.', '/']) => Ok(Init::File(file.into())),
         other => Err(format!("\"{other}\" is neither centroid, pca, random nor a file")),
     }
@@ -268,6 +274,9 @@ impl Wanted {
     pub(super) fn job(&self, output: &Path, machine: &Machine) -> Result<Job, Failure> {
         let mut job = Job::new();
         self.check_known()?;
+        for path in std::iter::once(output).chain(self.plot.as_deref()).chain(self.report.as_deref()) {
+            check_local(path)?;
+        }
         job.config = self.config();
         self.resources.apply(&mut job, output, machine)?;
         job.run.strict = self.strict;
@@ -461,7 +470,7 @@ pub(super) fn as_json(report: &Report, job: &Job, args: &Args, files: &[(&str, &
         let outputs: serde_json::Map<String, Value> =
             files.iter().map(|(what, path)| ((*what).to_string(), text(path))).collect();
         fields.insert("peak_memory".into(), json!(report.peak()));
-        fields.insert("sources".into(), json!(args.wanted.sources));
+        fields.insert("sources".into(), json!(options::shown(&args.wanted.sources)));
         fields.insert("column".into(), json!(job.source.as_ref().and_then(|s| s.vector_column())));
         fields.insert("knn".into(), json!(args.wanted.knn.as_deref().map(text)));
         fields.insert("outputs".into(), outputs.into());

@@ -39,7 +39,7 @@ pub(super) struct Args {
     /// The map: .parquet, .arrow or .npy, row for row with the source
     #[arg(long, value_name = "MAP", required = true, display_order = 0, help_heading = "Input")]
     map: PathBuf,
-    /// Files, directories or globs of the vectors that the map was made from; - for standard input
+    /// Files, directories, globs or addresses (s3://…) of the vectors that the map was made from; - for standard input
     #[arg(long = "source", value_name = "SOURCE", num_args = 1.., display_order = 0, help_heading = "Input")]
     sources: Vec<String>,
     #[command(flatten)]
@@ -193,11 +193,16 @@ fn about(job: &Evaluation, args: &Args) -> String {
     let map = job.map.shape();
     let columns =
         job.map.vector_column().map_or_else(String::new, |columns| format!(" ({})", columns.replace(',', ", ")));
-    let mut text = format!("map     {}: {} rows × {}{columns}\n", args.map.display(), map.rows, map.dim);
+    let mut text = format!(
+        "map     {}: {} rows × {}{columns}\n",
+        lowland_io::shown(&args.map.to_string_lossy()),
+        map.rows,
+        map.dim
+    );
     if let Some(source) = &job.source {
         text += &format!(
             "source  {}: {} components of {}, {}\n",
-            args.sources.join(" "),
+            options::shown(&args.sources).join(" "),
             source.shape().dim,
             dtype_name(source.dtype()),
             job.config.metric.name()
@@ -213,10 +218,10 @@ fn as_json(report: &scores::Report, job: &Evaluation, args: &Args) -> serde_json
     let mut full = serde_json::to_value(report).unwrap_or_default();
     if let Some(fields) = full.as_object_mut() {
         // JSON is UTF-8, and a path may not be.
-        let text = |path: &Path| json!(path.to_string_lossy());
+        let text = |path: &Path| json!(lowland_io::shown(&path.to_string_lossy()));
         fields.insert("map".into(), text(&args.map));
         fields.insert("coordinates".into(), json!(job.map.vector_column()));
-        fields.insert("sources".into(), json!(args.sources));
+        fields.insert("sources".into(), json!(options::shown(&args.sources)));
         fields.insert("column".into(), json!(job.source.as_ref().and_then(|source| source.vector_column())));
         fields.insert("knn".into(), json!(args.knn.as_deref().map(text)));
     }

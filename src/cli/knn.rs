@@ -52,7 +52,7 @@ pub(super) fn alone(command: clap::Command) -> clap::Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
 pub(super) struct Args {
-    /// Files, directories or globs of vectors; - for standard input
+    /// Files, directories, globs or addresses (s3://…) of vectors; - for standard input
     #[arg(value_name = "SOURCE", required = true, display_order = 0, help_heading = "Input")]
     sources: Vec<String>,
     #[command(flatten)]

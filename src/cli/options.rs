@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use lowland::{Config, Device, Dtype, Error, Invalid, Job, Metric, Opt, RunOptions, Source, StagePlan, size};
+use lowland::{
+    Config, Device, Dtype, Error, Invalid, Job, Metric, Opt, RunOptions, Source, StagePlan, check_local, size,
+};
 
 use super::keep::{Kept, parse_kept};
 use super::{Failure, stream};
@@ -125,6 +127,7 @@ impl ResourceArgs {
             seed: self.seed,
             ..job.config.clone()
         };
+        self.run_dir.as_deref().map_or(Ok(()), check_local)?;
         job.run = match &self.run_dir {
             Some(dir) => RunOptions::kept(dir),
             None => RunOptions { keep: self.keep_run, ..RunOptions::beside(output) },
@@ -219,7 +222,10 @@ pub(super) fn open(
     console: &Console,
 ) -> Result<Opened, Failure> {
     let (paths, spool) = stream::copied(sources, beside, console)?;
-    let source = lowland::open(&paths, column).map_err(|error| match &spool {
+    let signals = console.signals().clone();
+    let stop = Some(lowland_io::Stop::when(move || signals.came()));
+    let options = lowland_io::Options { column: column.map(Into::into), stop };
+    let source = lowland::open_with(&paths, &options).map_err(|error| match &spool {
         Some(spool) => spool.told(error),
         None => error,
     })?;
@@ -237,6 +243,11 @@ pub(super) fn order(source: &dyn Source) -> Result<Option<String>, Failure> {
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         format!("files are read in the order of their names: {} comes before {}", name(first), name(second))
     }))
+}
+
+/// Returns `sources` as they may be printed and recorded: without signatures.
+pub(super) fn shown(sources: &[String]) -> Vec<String> {
+    sources.iter().map(|source| lowland_io::shown(source).into_owned()).collect()
 }
 
 /// Returns the name of a component's type.

@@ -33,7 +33,7 @@ or fails leaves nothing, and the same command begins anew.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
 pub(super) struct Args {
-    /// Files, directories or globs of vectors; - for standard input
+    /// Files, directories, globs or addresses (s3://…) of vectors; - for standard input
     #[arg(value_name = "SOURCE", required = true, display_order = 0, help_heading = "Input")]
     sources: Vec<String>,
     #[command(flatten)]
@@ -222,7 +222,7 @@ fn as_json(report: &PcaReport, job: &PcaJob, args: &Args, files: &[(&str, &std::
         // JSON is UTF-8, and a path may not be.
         let outputs = files.iter().map(|(what, path)| ((*what).to_string(), json!(path.to_string_lossy())));
         fields.insert("peak_memory".into(), json!(report.peak()));
-        fields.insert("sources".into(), json!(args.sources));
+        fields.insert("sources".into(), json!(options::shown(&args.sources)));
         fields.insert("column".into(), json!(job.source.vector_column()));
         fields.insert("outputs".into(), outputs.collect::<serde_json::Map<_, _>>().into());
     }

@@ -44,7 +44,7 @@ impl Graph {
         let described = std::fs::metadata(&self.path).map_err(failed)?;
         let since = described.modified().ok().and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
         let modified = since.map_or(0, |d| d.as_nanos() as u64);
-        Ok(Fingerprint { path: self.path.clone(), bytes: described.len(), modified, header: 0 })
+        Ok(Fingerprint { path: self.path.clone(), bytes: described.len(), modified, header: 0, etag: None })
     }
 }
 

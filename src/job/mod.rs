@@ -31,7 +31,7 @@ use lowland_io::{Fingerprint, GraphWriter, Shift, Source};
 
 pub use graph::Graph;
 pub use map::{MapFile, MapTable};
-pub use outputs::check_output;
+pub use outputs::{check_local, check_output};
 pub use run::{Room, RunOptions};
 
 pub(crate) use map::{Beside, Map, Target, look};
@@ -48,15 +48,22 @@ use crate::invalid::{Placed, Reading};
 use crate::machine::Machine;
 use crate::{Error, Invalid, Result, space};
 
-/// Opens files, directories and globs as one source. `column` says where the vectors are if that is
-/// ambiguous (see [`lowland_io::Options`]).
+/// Opens files, directories, globs and addresses as one source (see [`lowland_io::open`]). `column`
+/// says where the vectors are if that is ambiguous (see [`lowland_io::Options`]).
 ///
 /// # Errors
 /// If there are no files, or the files cannot be read as vectors.
 pub fn open<S: AsRef<str>>(paths: &[S], column: Option<&str>) -> Result<Arc<dyn Source>> {
+    open_with(paths, &lowland_io::Options { column: column.map(str::to_string), stop: None })
+}
+
+/// Opens a source as [`open`] does, with all options.
+///
+/// # Errors
+/// Those of [`open`], and if waiting for an object store was stopped.
+pub fn open_with<S: AsRef<str>>(paths: &[S], options: &lowland_io::Options) -> Result<Arc<dyn Source>> {
     let paths: Vec<String> = paths.iter().map(|p| p.as_ref().to_string()).collect();
-    let options = lowland_io::Options { column: column.map(str::to_string) };
-    Ok(lowland_io::open(&paths, &options)?.into())
+    Ok(lowland_io::open(&paths, options)?.into())
 }
 
 /// A job: inputs and options. Fill in the fields, then call [`plan`](Job::plan), then
@@ -346,6 +353,7 @@ impl Job {
 
     fn check_output(&self, path: &Path, force: bool) -> Result<()> {
         check_output(path, force)?;
+        self.run.dir.as_deref().map_or(Ok(()), check_local)?;
         is_input(path, &self.fingerprints()?)
     }
 

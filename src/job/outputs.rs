@@ -6,15 +6,29 @@ use lowland_io::Fingerprint;
 
 use crate::{Error, Result};
 
+/// Refuses an output or a run directory in an object store.
+///
+/// # Errors
+/// Names the address and the way out.
+pub fn check_local(path: &Path) -> Result<()> {
+    let given = path.to_string_lossy();
+    if lowland_io::is_address(&given) {
+        let what = format!(
+            "{}: an address, and outputs stay local for now; name a file or directory, and copy it afterwards",
+            lowland_io::shown(&given)
+        );
+        return Err(Error::job(what));
+    }
+    Ok(())
+}
+
 /// Refuses an output that exists, unless `force` is set, and an output whose directory does not
 /// exist.
 ///
 /// # Errors
 /// Name the output and the way out.
 pub fn check_output(path: &Path, force: bool) -> Result<()> {
-    if lowland_io::is_address(&path.to_string_lossy()) {
-        return Err(Error::job(format!("{}: an address, and outputs stay local; name a file", path.display())));
-    }
+    check_local(path)?;
     // Outputs are written through symbolic links, so the link's target counts.
     let target = lowland_io::target(path)?;
     let directory = match target.parent() {

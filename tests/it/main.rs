@@ -7,7 +7,7 @@
 //!   without structure: `degenerate`, `few_rows`; what must not change a map: `invariance`.
 //! - The methods beside UMAP: `methods`, `all_pairs`.
 //! - What stops a run, and what remains: `resume`, `units`, `killer`, `golden` (run directories of earlier versions),
-//!   `durable`, `run_dir`, `damage`, `full_disk`, `changed_source`.
+//!   `durable`, `run_dir`, `damage`, `full_disk`, `changed_source`; sources in object stores: `remote`.
 //! - Other programs: `oracle`, `exact`. What the texts say: `docs` (README and `docs/`), `conformance`
 //!   (`tests/CONFORMANCE.md`).
 
@@ -48,6 +48,8 @@ mod pca;
 mod picture;
 mod plan;
 mod quality;
+#[cfg(feature = "object-store")]
+mod remote;
 mod resume;
 mod run_dir;
 mod runs;

@@ -22,7 +22,7 @@ use crate::harness::{Run, Table, graph_of, mixture, quick, run};
 use crate::harness::{home, skipped};
 
 /// A Python with the oracles' packages.
-fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     if let Some(given) = std::env::var_os("LOWLAND_PYTHON") {
         if given.is_empty() {
             skipped("LOWLAND_PYTHON is empty: no Python oracles");

@@ -1,0 +1,242 @@
+//! What stores answer when they do not give what is asked for, in words.
+//!
+//! What must hold: the server's own status and code are told; no query, which
+//! may be a signature, is.
+
+use std::path::Path;
+
+use super::address::{Kind, shown};
+use crate::Error;
+
+/// Why there are no bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// There is no object of that name, or no bucket.
+    Missing { what: String },
+    /// The object is not the one that was opened.
+    Changed { what: String },
+    /// The store refused, or could not be reached.
+    Failed {
+        what: String,
+        /// Whether what was asked for is at fault.
+        input: bool,
+    },
+    /// Whoever waits wants no more.
+    Stopped,
+}
+
+impl Failure {
+    /// As an error about `path`.
+    pub(super) fn about(self, path: &Path) -> Error {
+        let (url, path) = (path.to_path_buf(), path.to_path_buf());
+        match self {
+            Failure::Missing { what } => Error::Store { url, what, input: true },
+            Failure::Failed { what, input } => Error::Store { url, what, input },
+            Failure::Changed { what } => Error::Changed { path, what },
+            Failure::Stopped => Error::Stopped { path },
+        }
+    }
+
+    /// The same of an object that was there before: then what was asked for is not at fault.
+    pub(super) fn of_opened(self) -> Self {
+        match self {
+            Failure::Missing { .. } => Failure::Changed { what: "it is gone".into() },
+            Failure::Failed { what, .. } => Failure::Failed { what, input: false },
+            other => other,
+        }
+    }
+
+    /// What a store's library says, in our words.
+    pub(super) fn of(kind: Kind, error: &object_store::Error) -> Self {
+        use object_store::Error as E;
+        let text = error.to_string();
+        let Answer { status, code, message } = Answer::of(&text);
+        // "403 AccessDenied: Access Denied", as much of it as there is.
+        let said = [status.map(|s| s.to_string()), code.clone()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let said = match &message {
+            Some(message) => format!("{said}: {message}"),
+            None => said,
+        };
+        let refused = |what: String| Failure::Failed { what, input: true };
+        match code.as_deref() {
+            Some("NoSuchBucket" | "ContainerNotFound") => {
+                return Failure::Missing { what: format!("there is no such bucket ({said})") };
+            }
+            Some("InvalidBucketName") => return refused(format!("that can be no bucket's name ({said})")),
+            Some(
+                "PermanentRedirect"
+                | "TemporaryRedirect"
+                | "AuthorizationHeaderMalformed"
+                | "IllegalLocationConstraintException",
+            ) => {
+                let region = between(&text, "<Region>", "</Region>");
+                let region = region.map_or("the bucket's region".into(), |region| region.to_string());
+                return refused(format!("the bucket is in another region: set AWS_REGION={region} ({said})"));
+            }
+            Some("ExpiredToken" | "TokenRefreshRequired" | "RequestTimeTooSkewed" | "InvalidToken") => {
+                return refused(format!("the credentials are not valid now ({said}); fetch new ones"));
+            }
+            Some("InvalidAccessKeyId" | "SignatureDoesNotMatch") => {
+                return refused(format!("the store does not know the credentials ({said}); {}", credentials(kind)));
+            }
+            _ => {}
+        }
+        match (error, status) {
+            (E::Precondition { .. }, _) | (_, Some(412)) => {
+                Failure::Changed { what: "the store has another version of it (412)".into() }
+            }
+            (E::NotFound { .. }, _) | (_, Some(404 | 410)) => {
+                let said = if said.is_empty() { "404".into() } else { said };
+                Failure::Missing { what: format!("there is no such object ({said})") }
+            }
+            (E::PermissionDenied { .. } | E::Unauthenticated { .. }, _) | (_, Some(401 | 403)) => {
+                refused(format!("access denied ({said}); {}", credentials(kind)))
+            }
+            (_, Some(416)) => refused("empty (0 bytes); write it again".into()),
+            (_, Some(status)) if text.contains("AuthorizationHeaderMalformed") || (300..400).contains(&status) => {
+                refused(format!(
+                    "the server sends elsewhere ({said}); where it is a bucket, set its region: AWS_REGION"
+                ))
+            }
+            (_, Some(429 | 503)) => Failure::Failed { what: format!("the server is too busy ({said})"), input: false },
+            (_, Some(status)) => {
+                Failure::Failed { what: format!("the server answers {said}"), input: (400..500).contains(&status) }
+            }
+            _ if text.contains("redirect without LOCATION") => {
+                refused("the bucket is in another region: set AWS_REGION to it".into())
+            }
+            _ if text.contains("Range request not supported") || text.contains("non-partial response") => refused(
+                "the server gives no ranges of bytes; fetch it first, or pipe what fetches it to standard input (-)"
+                    .into(),
+            ),
+            (E::InvalidPath { .. }, _) => {
+                refused("its key has an empty name, . or .. in it, or a control character: give it another".into())
+            }
+            _ => Failure::Failed { what: unanswered(error), input: false },
+        }
+    }
+}
+
+/// The way out where the credentials do not do.
+pub(super) fn credentials(kind: Kind) -> &'static str {
+    match kind {
+        Kind::S3 => {
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, as `aws configure export-credentials --format env` has \
+             them, or for a public bucket AWS_SKIP_SIGNATURE=true"
+        }
+        Kind::Gcs => "set GOOGLE_APPLICATION_CREDENTIALS, or for a public bucket GOOGLE_SKIP_SIGNATURE=true",
+        Kind::Azure => {
+            "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or for a public container \
+             AZURE_SKIP_SIGNATURE=true"
+        }
+        Kind::Http => "a signed address may have expired",
+    }
+}
+
+/// What a server answered: its status, and the code and message of a store's XML.
+struct Answer {
+    status: Option<u16>,
+    code: Option<String>,
+    message: Option<String>,
+}
+
+impl Answer {
+    fn of(text: &str) -> Self {
+        let status = text.split_once("non-2xx status code: ").and_then(|(_, rest)| rest.get(..3)?.parse().ok());
+        let part = |begin, end| between(text, begin, end).map(|part| plain(part, 200)).filter(|p| !p.is_empty());
+        Answer { status, code: part("<Code>", "</Code>"), message: part("<Message>", "</Message>") }
+    }
+}
+
+fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
+    text.split_once(begin)?.1.split_once(end).map(|(part, _)| part)
+}
+
+/// Why there is no answer, with the cause behind all the others: "Connection refused (os error 111)".
+fn unanswered(error: &object_store::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    let mut all = cause.to_string();
+    while let Some(next) = cause.source() {
+        cause = next;
+        all = format!("{all} {cause}");
+    }
+    let cause = plain(&cause.to_string(), 300);
+    if ["end of file before", "closed before message", "unexpected EOF"].iter().any(|words| all.contains(words)) {
+        format!("the server cuts its answers short ({cause})")
+    } else if all.contains("timed out") {
+        format!("the server does not answer in time ({cause})")
+    } else if all.contains("error sending request") {
+        format!("the server cannot be reached ({cause})")
+    } else {
+        cause
+    }
+}
+
+/// One line of at most `most` characters, without queries.
+fn plain(text: &str, most: usize) -> String {
+    let words = text.split_whitespace().map(|word| match word.find("http") {
+        Some(at) => {
+            let end = word[at..].find([')', '"', '\'', ',']).map_or(word.len(), |end| at + end);
+            format!("{}{}{}", &word[..at], shown(&word[at..end]), &word[end..])
+        }
+        None => word.to_string(),
+    });
+    words.collect::<Vec<_>>().join(" ").chars().take(most).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generic(text: &str) -> object_store::Error {
+        object_store::Error::Generic { store: "S3", source: text.to_string().into() }
+    }
+
+    #[test]
+    fn answers_are_told_in_words() {
+        let xml = |code: &str| format!("<?xml?><Error><Code>{code}</Code><Message>It  is\nso</Message></Error>");
+        let of = |status: &str, body: &str| {
+            let text = format!(
+                "Error performing GET http://h/k?X-Amz-Signature=secret in 1s - Server returned non-2xx status code: {status}: {body}"
+            );
+            Failure::of(Kind::S3, &generic(&text))
+        };
+        let told = |failure: Failure| {
+            let input = matches!(failure, Failure::Failed { input: true, .. } | Failure::Missing { .. });
+            (failure.about(Path::new("s3://b/k")).to_string(), input)
+        };
+        for (status, body, expected, input) in [
+            (
+                "403 Forbidden",
+                xml("AccessDenied"),
+                "access denied (403 AccessDenied: It is so); set AWS_ACCESS_KEY_ID",
+                true,
+            ),
+            ("403 Forbidden", String::new(), "access denied (403); set", true),
+            ("403 Forbidden", xml("SignatureDoesNotMatch"), "does not know the credentials (403 Sig", true),
+            ("400 Bad Request", xml("ExpiredToken"), "not valid now (400 ExpiredToken", true),
+            ("404 Not Found", xml("NoSuchBucket"), "no such bucket (404 NoSuchBucket", true),
+            ("404 Not Found", xml("NoSuchKey"), "no such object (404 NoSuchKey", true),
+            ("503 Slow Down", xml("SlowDown"), "too busy (503 SlowDown: It is so)", false),
+            ("500 Error", xml("InternalError"), "answers 500 InternalError", false),
+            ("416 Range", String::new(), "empty (0 bytes)", true),
+            (
+                "400 Bad",
+                format!("{}<Region>eu-west-1</Region>", xml("AuthorizationHeaderMalformed")),
+                "set AWS_REGION=eu-west-1",
+                true,
+            ),
+        ] {
+            let (text, is_input) = told(of(status, &body));
+            assert!(text.starts_with("s3://b/k: ") && text.contains(expected), "{text}");
+            assert!(!text.contains("secret"), "{text}");
+            assert_eq!(is_input, input, "{text}");
+        }
+        let failure =
+            Failure::of(Kind::Http, &generic("error sending request for url (http://me:secret@h/k?sig=secret)"));
+        let (text, input) = told(failure);
+        assert!(!input && text.contains("cannot be reached (error sending request for url (http://h/k))"), "{text}");
+        assert!(matches!(of("404 Not Found", "").of_opened(), Failure::Changed { what } if what == "it is gone"));
+        assert!(matches!(of("403 Forbidden", "").of_opened(), Failure::Failed { input: false, .. }));
+    }
+}

@@ -1,0 +1,329 @@
+//! One bucket, or one address of HTTP, and what is asked of it.
+//!
+//! Credentials, endpoints and the like come from the usual environment
+//! (`AWS_*`, `GOOGLE_*`, `AZURE_*`), by the names that the library knows, and
+//! `AWS_MAX_ATTEMPTS` and `AWS_EC2_METADATA_DISABLED`, which it leaves out.
+//!
+//! What must hold: a machine without credentials is told so within seconds.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::client::{HttpClient, HttpConnector, ReqwestConnector};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::http::HttpBuilder;
+use object_store::path::Path;
+use object_store::{
+    ClientOptions, CredentialProvider, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig,
+};
+
+use super::address::{Address, Kind};
+use super::client::Client;
+use super::failure::{Failure, credentials};
+use crate::source::lock;
+
+/// Seconds until it is clear that a machine has no credentials of its own.
+const CREDENTIALS: Duration = Duration::from_secs(6);
+
+/// Seconds that a request of HTTP may take. Stores that name versions have the library's 30,
+/// after which a body is gone on with from where it stopped.
+const HTTP_REQUEST: Duration = Duration::from_secs(60);
+
+/// How often a body without a version is asked for in all.
+const BODIES: usize = 4;
+
+/// The version of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) bytes: u64,
+    /// As the store says it, quotes included.
+    pub(super) etag: Option<String>,
+    /// Nanoseconds since the epoch; 0 where the store does not say.
+    pub(super) modified: u64,
+}
+
+impl State {
+    pub(super) fn of(meta: &ObjectMeta) -> Self {
+        let modified = meta.last_modified.timestamp_nanos_opt().and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+        State { bytes: meta.size, etag: meta.e_tag.clone().filter(|tag| !tag.is_empty()), modified }
+    }
+
+    /// What a request must find for its answer to be taken: a strong ETag.
+    fn condition(&self) -> Option<String> {
+        let tag = self.etag.as_ref().filter(|tag| !tag.starts_with("W/"))?;
+        // Lists of some stores have them without quotes.
+        Some(if tag.starts_with('"') { tag.clone() } else { format!("\"{tag}\"") })
+    }
+
+    /// How `now` differs, if it does.
+    fn difference(&self, now: &State) -> Option<String> {
+        if self.bytes != now.bytes {
+            return Some(format!("{} bytes before, {} now", self.bytes, now.bytes));
+        }
+        match (&self.etag, &now.etag) {
+            (Some(before), Some(now)) => {
+                let bare = |tag: &str| tag.trim_matches('"').to_string();
+                (bare(before) != bare(now)).then(|| format!("ETag {before} before, {now} now"))
+            }
+            _ if self.modified != now.modified => Some("its time of change is another".into()),
+            _ => None,
+        }
+    }
+}
+
+/// A bucket, or one object of HTTP.
+#[derive(Debug)]
+pub(super) struct Store {
+    kind: Kind,
+    inner: Arc<dyn ObjectStore>,
+}
+
+impl Store {
+    /// Whether it can be asked what is in it.
+    pub(super) fn lists(&self) -> bool {
+        self.kind != Kind::Http
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Bytes `range` of an object, as far as it has them, and the object's version;
+    /// [`Failure::Changed`] if that is not the one `expected`.
+    pub(super) async fn get(
+        &self,
+        key: &Path,
+        range: Range<u64>,
+        expected: Option<&State>,
+    ) -> Result<(State, Bytes), Failure> {
+        for left in (0..BODIES).rev() {
+            let options = GetOptions {
+                range: Some(GetRange::Bounded(range.clone())),
+                if_match: expected.and_then(State::condition),
+                ..GetOptions::default()
+            };
+            let answer = self.inner.get_opts(key, options).await;
+            let answer = match answer.map_err(|e| Failure::of(self.kind, &e)) {
+                Err(Failure::Changed { what }) => return Err(self.change(key, expected, what).await),
+                answer => answer?,
+            };
+            let state = State::of(&answer.meta);
+            if let Some(what) = expected.and_then(|expected| expected.difference(&state)) {
+                return Err(Failure::Changed { what });
+            }
+            let promised = answer.range.end - answer.range.start;
+            match answer.bytes().await {
+                Ok(bytes) if bytes.len() as u64 == promised => return Ok((state, bytes)),
+                Ok(bytes) if left == 0 => {
+                    let what = format!("the server sends {} bytes where it promises {promised}", bytes.len());
+                    return Err(Failure::Failed { what, input: false });
+                }
+                // Where there is a version, the library has asked again itself.
+                Err(error) if left == 0 || state.etag.is_some() => return Err(Failure::of(self.kind, &error)),
+                _ => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        }
+        Err(Failure::Failed { what: "the server cuts its answers short".into(), input: false })
+    }
+
+    /// How an object differs from what was expected, both states told if the store still does.
+    async fn change(&self, key: &Path, expected: Option<&State>, otherwise: String) -> Failure {
+        let now = self.inner.head(key).await.map(|meta| State::of(&meta));
+        let what = match (expected, now) {
+            (Some(expected), Ok(now)) => expected.difference(&now),
+            _ => None,
+        };
+        Failure::Changed { what: what.unwrap_or(otherwise) }
+    }
+
+    /// All objects below `prefix`, in no order.
+    pub(super) async fn list(&self, prefix: &Path) -> Result<Vec<ObjectMeta>, Failure> {
+        let prefix = Some(prefix).filter(|prefix| !prefix.is_root());
+        self.inner.list(prefix).try_collect().await.map_err(|e| Failure::of(self.kind, &e))
+    }
+}
+
+/// Connects to the store of `address`.
+pub(super) fn connect(client: &Client, address: &Address) -> Result<Store, Failure> {
+    let kind = address.kind;
+    let environment = client.environment();
+    let patient = || environment.patience();
+    let refused = |e: object_store::Error| refused(kind, &e);
+    let inner: Arc<dyn ObjectStore> = match kind {
+        Kind::S3 => {
+            let builder = |retry| {
+                let builder =
+                    environment.named("AWS_").fold(AmazonS3Builder::new(), |builder, (name, value)| {
+                        match name.parse() {
+                            Ok(key) => builder.with_config(key, value),
+                            Err(_) => builder,
+                        }
+                    });
+                let builder = builder.with_bucket_name(&address.bucket).with_retry(retry);
+                let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint]
+                    .iter()
+                    .find_map(|key| builder.get_config_value(key));
+                // Whoever names an endpoint without encryption wants one.
+                match endpoint {
+                    Some(endpoint) if endpoint.starts_with("http://") => builder.with_allow_http(true),
+                    _ => builder,
+                }
+            };
+            let set = |key| builder(quick()).get_config_value(&key);
+            if set(AmazonS3ConfigKey::SkipSignature).as_deref() != Some("true") {
+                let others = [
+                    AmazonS3ConfigKey::AccessKeyId,
+                    AmazonS3ConfigKey::SecretAccessKey,
+                    AmazonS3ConfigKey::WebIdentityTokenFile,
+                    AmazonS3ConfigKey::ContainerCredentialsRelativeUri,
+                    AmazonS3ConfigKey::ContainerCredentialsFullUri,
+                ];
+                if environment.is_true("AWS_EC2_METADATA_DISABLED") && others.into_iter().all(|key| set(key).is_none())
+                {
+                    return Err(no_credentials(kind, None));
+                }
+                let store = builder(quick()).build().map_err(refused)?;
+                have(client, kind, store.credentials().clone())?;
+            }
+            Arc::new(builder(patient()).build().map_err(refused)?)
+        }
+        Kind::Gcs => {
+            let builder = |retry| {
+                let new = GoogleCloudStorageBuilder::new();
+                let builder = environment.named("GOOGLE_").fold(new, |builder, (name, value)| match name.parse() {
+                    Ok(key) => builder.with_config(key, value),
+                    Err(_) => builder,
+                });
+                builder.with_bucket_name(&address.bucket).with_retry(retry)
+            };
+            let skips = builder(quick()).get_config_value(&GoogleConfigKey::SkipSignature);
+            if skips.as_deref() != Some("true") {
+                have(client, kind, builder(quick()).build().map_err(refused)?.credentials().clone())?;
+            }
+            Arc::new(builder(patient()).build().map_err(refused)?)
+        }
+        Kind::Azure => {
+            let builder = |retry| {
+                let new = MicrosoftAzureBuilder::new();
+                let builder = environment.named("AZURE_").fold(new, |builder, (name, value)| match name.parse() {
+                    Ok(key) => builder.with_config(key, value),
+                    Err(_) => builder,
+                });
+                builder.with_url(&address.root).with_retry(retry)
+            };
+            let skips = builder(quick()).get_config_value(&AzureConfigKey::SkipSignature);
+            if skips.as_deref() != Some("true") {
+                have(client, kind, builder(quick()).build().map_err(refused)?.credentials().clone())?;
+            }
+            Arc::new(builder(patient()).build().map_err(refused)?)
+        }
+        Kind::Http => {
+            let options = ClientOptions::new().with_allow_http(true).with_timeout(HTTP_REQUEST);
+            let builder = HttpBuilder::new().with_url(&address.root).with_client_options(options);
+            let builder = builder.with_retry(patient()).with_http_connector(client.http().clone());
+            Arc::new(builder.build().map_err(refused)?)
+        }
+    };
+    Ok(Store { kind, inner })
+}
+
+/// What the environment says does not do.
+fn refused(kind: Kind, error: &object_store::Error) -> Failure {
+    let Failure::Failed { what, .. } = Failure::of(kind, error) else { return Failure::of(kind, error) };
+    Failure::Failed { what: format!("cannot be asked for: {what}; {}", credentials(kind)), input: true }
+}
+
+/// Asks for the credentials, which may be the machine's own: whether there are any is known soon.
+fn have<C>(client: &Client, kind: Kind, provider: Arc<dyn CredentialProvider<Credential = C>>) -> Result<(), Failure>
+where
+    C: std::fmt::Debug + Send + Sync + 'static,
+{
+    client.wait(async move {
+        match tokio::time::timeout(CREDENTIALS, provider.get_credential()).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(no_credentials(kind, Some(&error))),
+            Err(_) => Err(no_credentials(kind, None)),
+        }
+    })
+}
+
+fn no_credentials(kind: Kind, error: Option<&object_store::Error>) -> Failure {
+    let why = match error.map(|error| Failure::of(kind, error)) {
+        Some(Failure::Failed { what, .. } | Failure::Missing { what }) => format!(" (the machine's own: {what})"),
+        _ => String::new(),
+    };
+    Failure::Failed { what: format!("no credentials were found{why}; {}", credentials(kind)), input: true }
+}
+
+/// The variables of the environment that say how stores are reached.
+#[derive(Clone, Default)]
+pub(super) struct Environment(Vec<(String, String)>);
+
+impl std::fmt::Debug for Environment {
+    /// Values may be secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+impl Environment {
+    /// That of this process.
+    pub(super) fn of_process() -> Self {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        let known = |name: &str| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix));
+        Environment(std::env::vars_os().filter_map(text).filter(|(name, _)| known(name)).collect())
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(variables: &[(&str, &str)]) -> Self {
+        Environment(variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
+    }
+
+    /// The variables that begin so, their names in small letters.
+    fn named(&self, prefix: &str) -> impl Iterator<Item = (String, &str)> {
+        let named = self.0.iter().filter(move |(name, _)| name.starts_with(prefix));
+        named.map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()))
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    fn is_true(&self, name: &str) -> bool {
+        self.value(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
+    /// How often and how long a request is tried: by default 11 times within three minutes.
+    fn patience(&self) -> RetryConfig {
+        let default = RetryConfig::default();
+        let attempts = self.value("AWS_MAX_ATTEMPTS").and_then(|n| n.trim().parse::<usize>().ok());
+        let max_retries = attempts.map_or(default.max_retries, |attempts| attempts.saturating_sub(1));
+        RetryConfig { max_retries, ..default }
+    }
+}
+
+/// The same of what is only to be looked at.
+fn quick() -> RetryConfig {
+    RetryConfig { max_retries: 1, retry_timeout: CREDENTIALS / 2, ..RetryConfig::default() }
+}
+
+/// One client of HTTP for all addresses: each on its own would read the system's certificates anew.
+#[derive(Debug, Clone, Default)]
+pub(super) struct OneHttp(Arc<Mutex<Option<HttpClient>>>);
+
+impl HttpConnector for OneHttp {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let mut kept = lock(&self.0);
+        match kept.as_ref() {
+            Some(client) => Ok(client.clone()),
+            None => Ok(kept.insert(ReqwestConnector::default().connect(options)?).clone()),
+        }
+    }
+}
