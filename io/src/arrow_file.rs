@@ -252,8 +252,8 @@ impl ArrowFile {
             false => batches.iter().map(|b: &Block| b.body).max().unwrap_or(0),
         };
         let mut file = file;
-        // A list has a bitmap, offsets and values, each in a place of its own.
-        file.expect_streams(vectors.columns.len().saturating_mul(3));
+        // Of each column mostly the values count: bitmaps and offsets are small beside them.
+        file.expect_streams(vectors.columns.len());
         let mut this = ArrowFile {
             path: path.clone(),
             file,

@@ -176,7 +176,7 @@ fn bad_options() {
     place.refused("embed v.npy ./v.npy -o m.npy", &["./v.npy", "named twice", "v.npy"]);
     place.refused("embed - /dev/fd/0 -o m.npy", &["standard input", "named twice"]);
     place.refused("embed v.npy -o s3://bucket/m.npy", &["s3://bucket/m.npy", "outputs stay local"]);
-    place.refused("embed s3://bucket/v.npy -o m.npy", &["s3://bucket/v.npy", "only files are read"]);
+    place.refused("embed hf://datasets/v.npy -o m.npy", &["hf://datasets/v.npy", "no store that is read", "s3://"]);
     place.refused("embed v.npy -o v.npy --force", &["v.npy", "also an input"]);
     place.refused("knn v.npy -o g.csv", &["g.csv", ".arrow or .parquet"]);
     place.refused("inspect -", &["standard input", "empty"]);

@@ -45,6 +45,8 @@ pub(super) fn budget(bytes: u64, streams: u64) -> u64 {
 pub(crate) struct Ahead {
     object: Arc<Object>,
     budget: u64,
+    /// Places that will be read beside each other.
+    expected: u64,
     streams: Mutex<Streams>,
 }
 
@@ -132,7 +134,8 @@ impl Streams {
 impl Ahead {
     /// See [`Object::reader`]; `head` is the object's beginning, if it was read.
     pub(super) fn new(object: Arc<Object>, streams: u64, runs: Vec<Vec<Range<u64>>>, head: Option<Bytes>) -> Self {
-        let budget = budget(object.state.bytes, streams.max(runs.len() as u64));
+        let expected = if runs.is_empty() { streams.max(1) } else { runs.len() as u64 };
+        let budget = budget(object.state.bytes, streams.max(expected));
         let share = budget / runs.len().max(1) as u64;
         let mut all: Vec<Stream> = Vec::with_capacity(runs.len() + 1);
         for mut run in runs {
@@ -146,7 +149,7 @@ impl Ahead {
             let pieces = VecDeque::from([Piece { range, slot: Arc::new(Slot::filled(head)) }]);
             all.push(Stream { rest, pieces, next: 2 * FIRST, planned: false, steady: false, used: 0 });
         }
-        Ahead { object, budget, streams: Mutex::new(Streams { all, reads: 0 }) }
+        Ahead { object, budget, expected, streams: Mutex::new(Streams { all, reads: 0 }) }
     }
 
     /// Reads as many bytes from `at` on as there are at once, at most as many as `to` holds;
@@ -215,6 +218,9 @@ impl Ahead {
         let streams = &mut *guard;
         streams.reads += 1;
         let all = &mut streams.all;
+        // A place that was not read for several rounds of all others is left.
+        let old = streams.reads.saturating_sub(64 + 8 * all.len() as u64);
+        all.retain(|stream| stream.planned || stream.used >= old);
         let held = all.iter().position(|stream| stream.piece(at).is_some());
         let going_on = held.or_else(|| all.iter().position(|stream| stream.leads_to(at)));
         let index = match going_on {
@@ -242,7 +248,7 @@ impl Ahead {
         }
         let found = streams.all[index].piece(at).cloned();
         while streams.all[index].steady && self.extend(streams, index, false) {}
-        streams.all.retain(|stream| !stream.pieces.is_empty() || stream.planned && !stream.rest.is_empty());
+        streams.all.retain(|stream| !stream.pieces.is_empty() || stream.steady && !stream.rest.is_empty());
         // It has just been asked for.
         found.unwrap_or_else(|| self.ask(at..(at + FIRST).min(self.object.state.bytes)))
     }
@@ -251,7 +257,7 @@ impl Ahead {
     /// make room. Gives whether it was asked for.
     fn extend(&self, streams: &mut Streams, index: usize, must: bool) -> bool {
         let steady = streams.all.iter().filter(|stream| stream.steady).count() as u64;
-        let share = self.budget / steady.max(1);
+        let share = self.budget / steady.max(self.expected);
         let stream = &mut streams.all[index];
         let most = if stream.steady { stream.next.min(piece(share)) } else { stream.next };
         let full = stream.bytes() + most > share || streams.bytes() + most > self.budget;
@@ -261,7 +267,7 @@ impl Ahead {
         let Some(range) = streams.all[index].take(most) else { return false };
         while streams.bytes() + most > self.budget {
             let others = streams.all.iter_mut().enumerate().filter(|(i, s)| *i != index && !s.pieces.is_empty());
-            let Some((_, other)) = others.min_by_key(|(_, stream)| (stream.steady, stream.used)) else { break };
+            let Some((_, other)) = others.max_by_key(|(_, stream)| stream.bytes()) else { break };
             // What was read ahead the furthest is asked for again when its time comes.
             if let Some(piece) = other.pieces.pop_back() {
                 other.rest.push(piece.range);
