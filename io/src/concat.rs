@@ -1,8 +1,12 @@
-//! Several files as one source: the rows of the first, then of the second, …
+//! Several files read as one source: the rows of the first file, then those of the second, and so
+//! on.
 //!
-//! What must hold: all have vectors of one width; only the file being read
-//! keeps memory or an open handle, however many files there are; a column has
-//! one type over all files, which its files' schemas alone decide.
+//! - All files have vectors of the same width, except files whose vectors are all null, whose width
+//!   may be unknown (0).
+//! - Only the files read last (one for vectors, one for columns) keep buffers or open handles;
+//!   moving to another file releases the previous one.
+//! - A column has one type over all files. It follows from the schemas of the files alone, not from
+//!   which rows are read.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -16,28 +20,30 @@ use crate::source::{check_range, lock, no_columns};
 use crate::unify::{kind, may_overflow, plain_field, unify};
 use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
 
-/// Files read one after the other.
+/// Several files read one after the other.
 pub(crate) struct Concat {
     parts: Vec<Part>,
-    /// Files without rows: only that they stay so matters.
+    /// Files without rows. Only their fingerprints are used, to notice when they change.
     rowless: Vec<Box<dyn Source>>,
     shape: Shape,
     dtype: Dtype,
-    /// The parts whose vectors and whose columns were read last.
+    /// Indices into `parts` of the file whose vectors, and the file whose columns, were read last
+    /// (indexed by `Use`).
     reading: Mutex<[usize; 2]>,
-    /// The columns that were read last, and their types.
+    /// The names of the columns read last, with the schema they are read in: a cache of
+    /// `plain_schema`.
     plain: Mutex<Option<(Vec<String>, SchemaRef)>>,
 }
 
 pub(crate) struct Part {
     pub(crate) path: PathBuf,
     pub(crate) source: Box<dyn Source>,
-    /// Its first row in the whole.
+    /// The index of the file's first row among the rows of all files.
     first: u64,
 }
 
 impl Concat {
-    /// Joins `sources`, which have rows; `rowless` have none.
+    /// Joins `sources`, each of which has rows. The files in `rowless` have none.
     pub(crate) fn new(sources: Vec<(PathBuf, Box<dyn Source>)>, rowless: Vec<Box<dyn Source>>) -> Result<Self> {
         let mut parts: Vec<Part> = Vec::with_capacity(sources.len());
         let mut shape = Shape { rows: 0, dim: 0 };
@@ -45,7 +51,7 @@ impl Concat {
         let mut dtype = None;
         for (path, source) in sources {
             let Shape { rows, dim } = source.shape();
-            // A file of nothing but nulls may not know its width: nothing to disagree on.
+            // A file with only nulls may not know its width, so there is nothing to compare.
             match &leader {
                 _ if dim == 0 => {}
                 Some(first) if shape.dim != dim => {
@@ -74,7 +80,8 @@ impl Concat {
         self.parts.partition_point(|p| p.first <= row).saturating_sub(1)
     }
 
-    /// Calls `take` with each part of `rows` rows from `first` on: the source, its row and how many.
+    /// Calls `take` for each file that holds some of the `rows` rows from `first` on, with the
+    /// file, the first row within it and the number of rows.
     fn each(
         &self,
         use_of: Use,
@@ -105,7 +112,7 @@ impl Concat {
             let (now, after) = std::mem::take(&mut rest).split_at_mut(here * dim);
             rest = after;
             match part.source.shape().dim {
-                // No row of it has components.
+                // Every vector of this file is null.
                 0 => now.fill(N::NULL),
                 _ => N::read(part.source.as_ref(), row, now)?,
             }
@@ -113,7 +120,8 @@ impl Concat {
         })
     }
 
-    /// Notes that part `index` is read now, and frees what the one before it kept.
+    /// Records that the file at `index` is being read, and releases the one read before unless it
+    /// is still in use.
     fn enter(&self, use_of: Use, index: usize) {
         let mut reading = lock(&self.reading);
         let before = std::mem::replace(&mut reading[use_of as usize], index);
@@ -124,13 +132,12 @@ impl Concat {
         }
     }
 
-    /// The types that columns have over all files, and the columns some of
-    /// whose values may be beyond their type's range. A file without rows has
-    /// no say.
+    /// Returns the types of the columns over all files, and the names of the columns that may hold
+    /// values outside the range of their common type. Files without rows are ignored.
     fn settled(&self, names: &[String]) -> Result<(SchemaRef, Vec<String>)> {
         let parts = || self.parts.iter().filter(|part| part.source.shape().rows > 0);
         let mut fields: Vec<Field> = Vec::new();
-        // For each column the file whose type it is: that of the last that changed it.
+        // For each column, the last file that changed its type; named in errors.
         let mut leaders: Vec<&Part> = Vec::new();
         for part in parts() {
             let schema = part.source.column_schema(names).map_err(|error| match (error, leaders.first()) {
@@ -173,7 +180,7 @@ impl Concat {
         Ok((Arc::new(Schema::new(fields)), unsure))
     }
 
-    /// The types in which columns are read.
+    /// The types in which columns are read: those of `column_schema`, made plain by `plain_field`.
     fn plain_schema(&self, names: &[String]) -> Result<SchemaRef> {
         let mut last = lock(&self.plain);
         if let Some((_, schema)) = last.as_ref().filter(|(asked, _)| asked == names) {
@@ -220,7 +227,7 @@ impl Source for Concat {
         }
     }
 
-    /// The columns that every file with rows has, in the first one's order.
+    /// The columns that every file with rows has, in the order of the first such file.
     fn columns(&self) -> Vec<String> {
         let mut parts = self.parts.iter().filter(|part| part.source.shape().rows > 0);
         let mut columns = parts.next().map(|p| p.source.columns()).unwrap_or_default();
@@ -285,7 +292,7 @@ impl Source for Concat {
     }
 }
 
-/// The error of a value that is beyond the range of its column's type.
+/// The error for a value outside the range of its column's common type. Names the row it is in.
 fn out_of_range(part: &Part, first: u64, batch: &RecordBatch, schema: &SchemaRef) -> Error {
     for (column, field) in batch.columns().iter().zip(schema.fields()) {
         let fits = |row: usize| recast(&column.slice(row, 1), field.data_type()).is_ok();
@@ -317,7 +324,7 @@ mod tests {
     use super::*;
     use crate::{Options, open};
 
-    /// A file of vectors beside a column `c`, which is no column where there is none.
+    /// Writes a file of vectors with a column `c`, or without it if `column` is `None`.
     fn file(dir: &Path, name: &str, rows: usize, column: Option<ArrayRef>) -> String {
         let item = Arc::new(Field::new("item", DataType::Float32, true));
         let values = Arc::new(Float32Array::from(vec![1.0; 2 * rows]));
@@ -361,14 +368,14 @@ mod tests {
         assert_eq!(kind(&*source).unwrap(), DataType::Int64);
         let expected = Int64Array::from(vec![Some(1), Some(2), Some(1 << 40), Some(2), None, None, Some(1), Some(2)]);
         assert_eq!(read(&*source).as_primitive::<Int64Type>(), &expected);
-        // Whichever rows are read.
+        // The type is the same whichever rows are read.
         assert_eq!(source.read_columns(&["c".into()], 0, 1).unwrap().column(0).data_type(), &DataType::Int64);
 
         let (_dir, source) = joined(vec![Some(nulls.clone()), Some(texts.clone())]);
         assert_eq!(kind(&*source).unwrap(), DataType::Utf8);
         assert_eq!(read(&*source).as_ref(), &StringArray::from(vec![None, None, Some("a"), Some("b")]));
 
-        // A file without rows has no say.
+        // A file without rows does not affect the type.
         let nothing: ArrayRef = Arc::new(Int32Array::from(Vec::<i32>::new()));
         let (_dir, source) = joined(vec![Some(nothing), Some(texts.clone())]);
         assert_eq!(kind(&*source).unwrap(), DataType::Utf8);

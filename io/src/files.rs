@@ -1,9 +1,10 @@
-//! From what a person names (files, directories, globs; addresses by way of
-//! `remote`) to files and objects, in order.
+//! Turns the paths a user gives (files, directories, globs, and addresses with the help of
+//! `remote`) into an ordered list of files and objects.
 //!
-//! What must hold: the order depends on names only; what is there under the
-//! very name given is taken, whatever characters the name has; no file comes
-//! twice.
+//! - The order depends only on names.
+//! - If something of exactly the given name exists, it is used, even if the name contains wildcard
+//!   characters.
+//! - A file that would be listed twice is refused.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -18,20 +19,21 @@ use crate::remote::{Client, Object, is_address};
 use crate::vectors::natural;
 use crate::{Error, Fingerprint, Result, arrow_file, npy, parquet};
 
-/// Endings of files that a directory is searched for; others are looked into.
+/// File name endings that mark data in a directory. Files with other endings are recognized by
+/// their first bytes, except those in [`NOT_MEANT`].
 pub(crate) const ENDINGS: [&str; 8] = ["parquet", "pq", "parq", "arrow", "arrows", "feather", "ipc", "npy"];
 
-/// Endings of copies and of files that are not finished, whatever they hold.
+/// Endings of copies and unfinished files, which are skipped in a directory whatever they contain.
 const NOT_MEANT: [&str; 9] = ["tmp", "temp", "part", "partial", "crdownload", "bak", "old", "orig", "crc"];
 
-/// More patterns than this no braces are meant to stand for.
+/// The most patterns that the braces of one path may expand to.
 const MOST_ALTERNATIVES: usize = 4096;
 
-/// Shell rules, so that `*` does not find `.hidden` (nor here `_SUCCESS`).
+/// Shell rules: `*` does not match `.hidden` (nor, in this module, `_SUCCESS`).
 const AS_SHELLS_DO: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
-/// What is opened: a file, or an object of a store.
+/// What a path stands for: a file, or an object in a store.
 #[derive(Debug, Clone)]
 pub(crate) enum Input {
     File(PathBuf),
@@ -39,7 +41,7 @@ pub(crate) enum Input {
 }
 
 impl Input {
-    /// What it is called.
+    /// Returns the path, or the address as it may be shown.
     pub(crate) fn path(&self) -> &Path {
         match self {
             Input::File(path) => path,
@@ -48,21 +50,23 @@ impl Input {
     }
 }
 
-/// Objects named one by one whose first bytes are kept from when they were found until they are
-/// opened: of more they would come to too much.
+/// The first bytes of an object that was named individually are kept until it is opened. Once this
+/// many inputs have been found, they are dropped instead, to bound memory.
 const HEADS: usize = 64;
 
-/// The files and objects that `paths` stand for: each as it is named, directories and
-/// globs in the order of their names. Where there is an address, `connect` is called for it.
+/// Returns the files and objects that `paths` stand for, in the order given. The contents of
+/// directories and globs are sorted by name. `connect` is called once, if any path is an address.
 ///
-/// [`Error::NoFiles`] or [`Error::Store`] if a path stands for none, [`Error::Format`] if a file is
-/// named twice.
+/// # Errors
+///
+/// - [`Error::NoFiles`] or [`Error::Store`] if a path matches nothing.
+/// - [`Error::Format`] if a file is named twice.
 pub(crate) fn find(paths: &[String], connect: &dyn Fn() -> Result<Arc<Client>>) -> Result<Vec<Input>> {
     let mut inputs = Vec::new();
-    // Connections are those of all addresses together.
+    // All addresses share one client.
     let mut client = None;
     for given in paths {
-        // What is there under that very name is taken; a long address can be no file's name.
+        // A file of exactly that name takes precedence over the address.
         if is_address(given) && !Path::new(given).exists() {
             let client = match &client {
                 Some(client) => client,
@@ -83,7 +87,8 @@ pub(crate) fn find(paths: &[String], connect: &dyn Fn() -> Result<Arc<Client>>) 
     Ok(inputs)
 }
 
-/// The one file or object of that name, which is not searched for.
+/// Returns the single file or object at `path`. A path of a file is not expanded; an address must
+/// stand for exactly one object.
 pub(crate) fn one(path: &Path) -> Result<Input> {
     let given = path.to_string_lossy();
     if !is_address(&given) || path.exists() {
@@ -99,8 +104,8 @@ pub(crate) fn one(path: &Path) -> Result<Input> {
     }
 }
 
-/// The first two neighbours in a directory whose names' order is not that of
-/// the numbers in them: `part-10` before `part-2`.
+/// Returns the first two neighbouring files of one directory whose order by name differs from the
+/// order of the numbers in their names, such as `part-10` before `part-2`.
 pub fn out_of_number_order(files: &[Fingerprint]) -> Option<[&Path; 2]> {
     let pairs = files.windows(2).map(|pair| [pair[0].path.as_path(), pair[1].path.as_path()]);
     pairs.into_iter().find(|[a, b]| {
@@ -112,12 +117,13 @@ pub fn out_of_number_order(files: &[Fingerprint]) -> Option<[&Path; 2]> {
 
 fn expand(given: &str, files: &mut Vec<PathBuf>) -> Result<()> {
     let path = Path::new(given);
-    // A name may hold a glob's characters: what is there is taken as it is.
+    // A file name may contain wildcard characters, so an existing file is used as it is.
     if path.try_exists().map_err(|e| Error::io(path, "open", e))? {
         return add(path, files);
     }
     let before = files.len();
-    // So is as much of the path as is there; only the rest is a pattern.
+    // The same holds for leading directories: only what follows the part of the path that exists is
+    // a pattern.
     let (mut base, mut rest) = (PathBuf::new(), given);
     if let Some(below) = rest.strip_prefix('/') {
         (base, rest) = ("/".into(), below);
@@ -141,8 +147,8 @@ fn expand(given: &str, files: &mut Vec<PathBuf>) -> Result<()> {
     }
 }
 
-/// What the first braces of `pattern`, and in turn those after and in them,
-/// stand for, in the order written. Braces without a comma are no braces.
+/// Expands all braces of `pattern`, nested ones included, in the order written. Braces without a
+/// comma are kept as they are. Returns `None` if there are more than [`MOST_ALTERNATIVES`] results.
 pub(crate) fn alternatives(pattern: &str) -> Option<Vec<String>> {
     let mut all = vec![String::new()];
     let mut rest = pattern;
@@ -160,7 +166,8 @@ pub(crate) fn alternatives(pattern: &str) -> Option<Vec<String>> {
     Some(all.into_iter().map(|a| a + rest).collect())
 }
 
-/// The first braces with a comma: what is before, between its commas, and after.
+/// Finds the first braces that contain a comma. Returns the text before them, the parts between the
+/// commas, and the text after them.
 fn braces(text: &str) -> Option<(&str, Vec<&str>, &str)> {
     for (open, _) in text.match_indices('{') {
         let (mut depth, mut from, mut parts) = (0, open + 1, Vec::new());
@@ -186,13 +193,15 @@ fn braces(text: &str) -> Option<(&str, Vec<&str>, &str)> {
     None
 }
 
-/// Adds what is below `base` and matches the patterns, one a component.
+/// Adds the files below `base` that match `patterns`, which has one pattern for each component of
+/// the path.
 fn matching(base: &Path, patterns: &[&str], given: &str, files: &mut Vec<PathBuf>) -> Result<()> {
     let Some((&first, rest)) = patterns.split_first() else {
         return add(base, files);
     };
     if first == "**" {
-        // Itself, then all that is below; of the last ** all files are meant, which a directory gives.
+        // `**` matches the directory itself and every directory below it. A `**` at the end matches
+        // all data files below, which is what adding the directory does.
         if rest.is_empty() {
             return add(base, files);
         }
@@ -218,7 +227,8 @@ fn matching(base: &Path, patterns: &[&str], given: &str, files: &mut Vec<PathBuf
     Ok(())
 }
 
-/// Whether a name is one that `pattern`, written as `text`, stands for.
+/// Whether `pattern`, compiled from `text`, matches `name`. Names that begin with `_` match only
+/// patterns that do too.
 pub(crate) fn matches(pattern: &Pattern, text: &str, name: &str) -> bool {
     let hidden = name.starts_with('_') && !text.starts_with('_');
     !hidden && pattern.matches_with(name, AS_SHELLS_DO)
@@ -238,8 +248,8 @@ fn add(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Adds the files in `directory` and below it. `above` are the directories on
-/// the way here: a link back to one of them is not followed.
+/// Adds the data files in `directory` and below it. `above` identifies the directories on the path
+/// here; a link back to one of them is not followed.
 fn search(directory: &Path, above: &mut Vec<(u64, u64)>, files: &mut Vec<PathBuf>) -> Result<()> {
     if !enter(directory, above)? {
         return Ok(());
@@ -258,10 +268,10 @@ fn search(directory: &Path, above: &mut Vec<(u64, u64)>, files: &mut Vec<PathBuf
     Ok(())
 }
 
-/// Adds the directories below `directory`, in the same way.
+/// Adds all directories below `directory`, likewise without following links back.
 fn directories(directory: &Path, above: &mut Vec<(u64, u64)>, found: &mut Vec<PathBuf>) -> Result<()> {
     if !enter(directory, above)? {
-        // It was found by a link back.
+        // It was reached through a link back to a directory above.
         found.retain(|path| path != directory);
         return Ok(());
     }
@@ -275,7 +285,7 @@ fn directories(directory: &Path, above: &mut Vec<(u64, u64)>, found: &mut Vec<Pa
     Ok(())
 }
 
-/// Goes on into a directory, unless it is one of those above it.
+/// Adds `directory` to `above`; returns false if it is there already.
 fn enter(directory: &Path, above: &mut Vec<(u64, u64)>) -> Result<bool> {
     let named = if directory == Path::new("") { Path::new(".") } else { directory };
     let here = identity(&std::fs::metadata(named).map_err(|e| Error::io(directory, "list", e))?);
@@ -286,7 +296,7 @@ fn enter(directory: &Path, above: &mut Vec<(u64, u64)>) -> Result<bool> {
     Ok(new)
 }
 
-/// What is in a directory, in the order of names.
+/// Returns the paths of a directory's entries, sorted by name.
 fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     let failed = |e| Error::io(directory, "list", e);
     let named = if directory == Path::new("") { Path::new(".") } else { directory };
@@ -302,7 +312,7 @@ fn is_hidden(path: &Path) -> bool {
     path.file_name().unwrap_or_default().to_string_lossy().starts_with(['.', '_'])
 }
 
-/// Whether a file in a directory is one of its data: by its ending, or else by its first bytes.
+/// Whether a file in a directory holds data, judged by its ending or else by its first bytes.
 fn is_meant(path: &Path) -> bool {
     if let Some(known) = is_meant_by_name(&path.file_name().unwrap_or_default().to_string_lossy()) {
         return known;
@@ -312,7 +322,7 @@ fn is_meant(path: &Path) -> bool {
     path.is_file() && read().is_ok() && is_data(&magic)
 }
 
-/// Whether a file is one of a directory's data, if its name tells.
+/// Whether a file in a directory holds data, judged by its name; `None` if the name does not tell.
 pub(crate) fn is_meant_by_name(name: &str) -> Option<bool> {
     let ending = Path::new(name).extension().unwrap_or_default().to_ascii_lowercase();
     if ENDINGS.iter().any(|e| ending == *e) {
@@ -321,7 +331,7 @@ pub(crate) fn is_meant_by_name(name: &str) -> Option<bool> {
     (NOT_MEANT.iter().any(|e| ending == *e) || name.ends_with('~')).then_some(false)
 }
 
-/// Whether the first bytes of a file in a directory are those of a format.
+/// Whether these are the first bytes of a file in a supported format.
 pub(crate) fn is_data(magic: &[u8]) -> bool {
     let known = [npy::MAGIC, parquet::MAGIC, arrow_file::MAGIC];
     known.iter().any(|known| magic.starts_with(known))
@@ -331,14 +341,14 @@ fn identity(described: &Metadata) -> (u64, u64) {
     (described.dev(), described.ino())
 }
 
-/// What no two inputs have in common.
+/// Equal for two inputs exactly if they are the same file or object.
 #[derive(PartialEq, Eq, Hash)]
 enum Identity<'a> {
     File((u64, u64)),
     Object(&'a str),
 }
 
-/// Refuses an input that comes twice, a file by whatever names.
+/// Refuses an input that occurs twice. A file is recognized under different names.
 fn refuse_doubles(inputs: &[Input]) -> Result<()> {
     let mut seen: HashMap<Identity<'_>, &Path> = HashMap::with_capacity(inputs.len());
     for input in inputs {
@@ -347,7 +357,8 @@ fn refuse_doubles(inputs: &[Input]) -> Result<()> {
             Input::Object(object) => Identity::Object(object.identity()),
             Input::File(path) => match std::fs::metadata(path) {
                 Ok(described) => Identity::File(identity(&described)),
-                // One that cannot be described cannot be opened either, which is told then.
+                // A file without readable metadata cannot be opened either; opening it will report
+                // the error.
                 Err(_) => continue,
             },
         };
@@ -493,7 +504,7 @@ mod tests {
         let found = |names: &[&str]| out_of_number_order(&prints(names)).map(|pair| pair.map(Path::to_path_buf));
         assert_eq!(found(&["p/x-1", "p/x-10", "p/x-2"]), Some(["p/x-10".into(), "p/x-2".into()]));
         assert_eq!(found(&["p/x-01", "p/x-02", "p/x-10"]), None);
-        // Given so, or of two directories.
+        // The same numbers in the order given, or in two directories, are not reported.
         assert_eq!(found(&["p/x-3", "p/x-2"]), None);
         assert_eq!(found(&["p/x-10", "q/x-2"]), None);
     }

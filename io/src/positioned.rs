@@ -1,11 +1,11 @@
-//! A source's file or object, read by position rather than mapped. The readers
-//! of npy, Arrow and Parquet know their bytes through this module only.
+//! Reads a file or object at given byte offsets, without mapping it into memory. The npy, Arrow and
+//! Parquet readers access their inputs only through this module.
 //!
-//! What must hold: a file that another process cuts short, or whose disk
-//! fails, is an error that names it (a map would end the process); a file
-//! that is opened again is still the one that was opened first; a handle, and
-//! what it has read ahead of an object, is kept no longer than from the first
-//! read to `release`, so that thousands of files may be one source.
+//! - If another process truncates the file, or the disk fails, reading returns an error that names
+//!   the file. (With a memory map the process would be killed.)
+//! - A file that is opened again must still be the file that was opened first.
+//! - A handle, with the data it has read ahead, is kept only from the first read until `release`.
+//!   Thousands of files can therefore form one source.
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
@@ -25,32 +25,33 @@ use crate::remote::{Ahead, Object};
 use crate::source::{Fingerprint, fingerprint, lock, open_file, stamp, unchanged};
 use crate::{Error, Result};
 
-/// A file or an object that is open while it is read.
+/// A file or an object, open only while it is being read.
 #[derive(Debug)]
 pub(crate) struct Positioned {
     path: PathBuf,
-    /// The state in which it was opened first: what was understood then holds for this only.
+    /// The state when it was first opened. Anything parsed from it is valid only for this state.
     stamp: Fingerprint,
     remote: Option<Remote>,
     handle: Mutex<Option<Handle>>,
 }
 
-/// What an object is beside its name and state.
+/// What an object has besides its path and state.
 #[derive(Debug)]
 struct Remote {
     object: Arc<Object>,
-    /// How many places of it are read on from beside each other.
+    /// How many places of the object are read in turns, each sequentially.
     streams: u64,
-    /// The hash of its header, when that was asked for.
+    /// The hash of the object's header, once it has been requested.
     header: OnceLock<u64>,
 }
 
-/// Open bytes of known length. Copies share what is open, and what was read ahead.
+/// Open bytes of known length. Clones share the open file, or the reader with the data it has read
+/// ahead.
 #[derive(Debug, Clone)]
 pub(crate) struct Handle {
     bytes: Held,
     length: u64,
-    /// What pages of Parquet are held against, if they are.
+    /// The limits that Parquet pages are checked against, if any.
     pages: Option<Arc<Pages>>,
 }
 
@@ -69,7 +70,8 @@ impl Positioned {
         Ok(Positioned { path: path.into(), stamp, remote: None, handle: Mutex::new(Some(handle)) })
     }
 
-    /// Opens a file, or an object, which is asked for nothing before it is read.
+    /// Opens a file, or prepares an object; the object's store receives no request until it is
+    /// read.
     pub(crate) fn of(input: &Input) -> Result<Self> {
         let object = match input {
             Input::File(path) => return Positioned::open(path),
@@ -83,38 +85,41 @@ impl Positioned {
         Ok(Positioned { path, stamp, remote, handle: Mutex::new(None) })
     }
 
-    /// Says how many places of it will be read on from beside each other, such as columns.
+    /// Sets how many places, such as columns, will be read in turns, each sequentially. Has no
+    /// effect on files.
     pub(crate) fn expect_streams(&mut self, streams: usize) {
         if let Some(remote) = &mut self.remote {
             remote.streams = (streams as u64).max(1);
         }
     }
 
-    /// Whether it is an object of a store.
+    /// Whether this is an object in a store.
     pub(crate) fn is_object(&self) -> bool {
         self.remote.is_some()
     }
 
-    /// The most bytes that a handle holds of what it has read ahead; none of a file, which the
-    /// system reads ahead.
+    /// Returns the most bytes a handle holds of data it has read ahead; 0 for a file, for which the
+    /// operating system reads ahead.
     pub(crate) fn ahead_bytes(&self) -> u64 {
         self.remote.as_ref().map_or(0, |remote| remote.object.ahead_bytes(remote.streams))
     }
 
-    /// What it is called.
+    /// Returns the path, or the address as it may be shown.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its length when it was opened.
+    /// Returns the length it had when it was first opened.
     pub(crate) fn bytes(&self) -> u64 {
         self.stamp.bytes
     }
 
-    /// Fills `to` with the bytes from `at` on.
+    /// Fills `to` with the bytes from offset `at` on.
     ///
-    /// [`Error::Truncated`] if the file ends before, [`Error::Changed`] if it is opened
-    /// again and no longer the same.
+    /// # Errors
+    ///
+    /// - [`Error::Truncated`] if the file ends too early.
+    /// - [`Error::Changed`] if the file has to be opened again and has changed.
     pub(crate) fn read_at(&self, at: u64, to: &mut [u8]) -> Result<()> {
         let handle = self.kept()?;
         handle.read_exact_at(at, to).map_err(|e| match e.kind() {
@@ -129,8 +134,8 @@ impl Positioned {
         })
     }
 
-    /// Fills `to` with parts, each of so many bytes from a place on: of an object by requests beside
-    /// each other. Errors as of [`read_at`](Self::read_at).
+    /// Fills `to` with the given parts, each an offset and a length, one after another. Parts of an
+    /// object are requested concurrently. Errors are those of [`read_at`](Self::read_at).
     pub(crate) fn read_parts(&self, parts: &[(u64, usize)], to: &mut [u8]) -> Result<()> {
         if let Held::Object(ahead) = &self.kept()?.bytes {
             return ahead.read_parts(parts, to).map_err(|e| Error::io(&self.path, "read", e));
@@ -144,7 +149,7 @@ impl Positioned {
         Ok(())
     }
 
-    /// The bytes of `range`, which lies within the file's length.
+    /// Returns the bytes of `range`, which must lie within the file.
     pub(crate) fn read(&self, range: Range<u64>) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
@@ -161,17 +166,20 @@ impl Positioned {
         *lock(&self.handle) = None;
     }
 
-    /// A handle of its own, which closes when it and its copies are dropped.
+    /// Opens a separate handle, which closes when it and all its clones are dropped.
+    ///
+    /// # Errors
     ///
     /// [`Error::Changed`] if the file is no longer the one that was opened first.
     pub(crate) fn handle(&self) -> Result<Handle> {
         self.handle_for(Vec::new)
     }
 
-    /// The same; of an object each of `runs` is read ahead, part after part.
+    /// Like [`handle`](Self::handle). For an object, each of `runs` is read ahead in order, part by
+    /// part.
     pub(crate) fn handle_for(&self, runs: impl FnOnce() -> Vec<Vec<Range<u64>>>) -> Result<Handle> {
         if let Some(Remote { object, streams, .. }) = &self.remote {
-            // Every answer is held against the version that was opened.
+            // Every response is checked against the version that was opened first.
             let bytes = Held::Object(object.reader(*streams, runs()));
             return Ok(Handle { bytes, length: self.stamp.bytes, pages: None });
         }
@@ -180,8 +188,8 @@ impl Positioned {
         Ok(Handle { bytes: Held::File(Arc::new(file)), length: described.len(), pages: None })
     }
 
-    /// Why what was read of it is not to be trusted, if that is so: the file differs from the one
-    /// that was opened first, or its store gave it no more.
+    /// Returns the reason why data read earlier cannot be trusted, if there is one: the file has
+    /// changed, or the store failed to deliver the object.
     pub(crate) fn fault(&self) -> Option<Error> {
         match &self.remote {
             Some(remote) => remote.object.fault(),
@@ -189,8 +197,9 @@ impl Positioned {
         }
     }
 
-    /// The state of the file now; `header` is the range of the bytes that describe the rest. That of
-    /// an object is the one that was opened: no other is ever read.
+    /// Returns the current fingerprint of a file. `header` is the range of the bytes that describe
+    /// the rest. For an object this is the version that was opened, since no other version is ever
+    /// read.
     pub(crate) fn fingerprint(&self, header: Range<u64>) -> Result<Fingerprint> {
         let Some(remote) = &self.remote else { return fingerprint(&self.path, header) };
         let stamp = self.stamp.clone();
@@ -213,7 +222,7 @@ impl Positioned {
         unchanged(std::slice::from_ref(&self.stamp), &[stamp(&self.path, now)])
     }
 
-    /// The handle that is kept from the first read to `release`.
+    /// Returns the handle that is kept from the first read until `release`, opening it if needed.
     pub(crate) fn kept(&self) -> Result<Handle> {
         let mut kept = lock(&self.handle);
         match kept.as_ref() {
@@ -223,23 +232,24 @@ impl Positioned {
     }
 }
 
-/// What a Parquet file's footer says of its pages.
+/// Limits on the pages of a Parquet file, taken from its footer.
 #[derive(Debug)]
 pub(crate) struct Pages {
-    /// The most bytes that one may take when it is decompressed.
+    /// The largest size in bytes that a decompressed page may have.
     pub(crate) largest: u64,
-    /// Where the first of each column chunk begins, ascending.
+    /// The offsets of the first page of each column chunk, in ascending order.
     pub(crate) first: Vec<u64>,
 }
 
 impl Handle {
-    /// The same handle, which refuses pages that are not as `pages` has them: memory for a page
-    /// is taken by what its header says, before anything of it is decompressed.
+    /// Returns the same handle, which now refuses pages that contradict `pages`. The size in a
+    /// page's header decides how much memory is allocated, before anything is decompressed, so it
+    /// has to be checked first.
     pub(crate) fn with_pages(self, pages: Arc<Pages>) -> Self {
         Handle { pages: Some(pages), ..self }
     }
 
-    /// Refuses the page that begins at `at`, if one does.
+    /// Checks the page that begins at `at`, if one does.
     fn check_page(&self, at: u64) -> std::result::Result<(), ParquetError> {
         let Some(pages) = &self.pages else { return Ok(()) };
         let mut bytes = [0; PAGE_HEADER];
@@ -258,7 +268,7 @@ impl Handle {
         }
     }
 
-    /// Fills `to` with the bytes from `at` on.
+    /// Fills `to` with the bytes from offset `at` on.
     pub(crate) fn read_exact_at(&self, at: u64, to: &mut [u8]) -> io::Result<()> {
         if let Held::File(file) = &self.bytes {
             return file.read_exact_at(to, at);
@@ -273,7 +283,8 @@ impl Handle {
         Ok(())
     }
 
-    /// Reads as many bytes from `at` on as there are at once, at most as many as `to` holds.
+    /// Reads the bytes from offset `at` on that are available at once, at most `to.len()`, and
+    /// returns how many.
     pub(crate) fn read_at(&self, at: u64, to: &mut [u8]) -> io::Result<usize> {
         match &self.bytes {
             Held::File(file) => file.read_at(to, at),
@@ -310,7 +321,7 @@ impl ChunkReader for Handle {
     }
 }
 
-/// The bytes of a handle, one after the other.
+/// Reads the bytes of a handle sequentially.
 #[derive(Debug)]
 pub(crate) struct Sequential {
     handle: Handle,

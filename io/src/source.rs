@@ -1,9 +1,11 @@
-//! Where vectors come from: one trait over every format.
+//! The trait [`Source`], which every input format implements.
 //!
-//! A source is a table of `rows × dim` numbers at rest, read by row range in
-//! any order, any number of times. What must hold: the same range gives the
-//! same values whatever was read before it, and a call holds no more memory
-//! than a small multiple of what it was asked for.
+//! A source is a stored table of `rows × dim` numbers. Ranges of rows can be read in any order and
+//! any number of times.
+//!
+//! - The same range gives the same values, whatever was read before it.
+//! - Besides what a source keeps (see [`Source::held_bytes`]), a call uses at most a small multiple
+//!   of the memory of what it was asked for.
 
 use std::fs::{File, Metadata};
 use std::io::{Read, Seek, SeekFrom};
@@ -20,56 +22,57 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::rundir::rfc3339_nanos;
 use crate::{Error, Result};
 
-/// Rows and components of a source.
+/// The number of rows and of components of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
-    /// Number of vectors.
+    /// The number of vectors.
     pub rows: u64,
-    /// Components of each vector.
+    /// The number of components of each vector.
     pub dim: usize,
 }
 
-/// The type of a component at rest; every source is read as `f32` or as `f64`.
+/// The stored type of a component. Every source can be read as `f32` or as `f64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
     /// IEEE half precision.
     F16,
-    /// The upper half of IEEE single precision.
+    /// The upper half of an IEEE single-precision number.
     Bf16,
     /// IEEE single precision.
     F32,
-    /// IEEE double precision, rounded to the nearest `f32` when read as such.
+    /// IEEE double precision. Rounded to the nearest `f32` when read as `f32`.
     F64,
     /// Unsigned bytes.
     U8,
-    /// Unsigned integers of 16 bits.
+    /// Unsigned 16-bit integers.
     U16,
-    /// Unsigned integers of 32 bits.
+    /// Unsigned 32-bit integers.
     U32,
-    /// Unsigned integers of 64 bits.
+    /// Unsigned 64-bit integers.
     U64,
     /// Signed bytes.
     I8,
-    /// Signed integers of 16 bits.
+    /// Signed 16-bit integers.
     I16,
-    /// Signed integers of 32 bits.
+    /// Signed 32-bit integers.
     I32,
-    /// Signed integers of 64 bits.
+    /// Signed 64-bit integers.
     I64,
     /// Booleans, read as 0 and 1.
     Bool,
-    /// Decimal fractions of any precision, rounded to the nearest `f64`.
+    /// Decimal numbers of any precision, rounded to the nearest `f64`.
     Decimal,
-    /// The bits of bytes, the most significant first, read as 0 and 1.
+    /// Bits packed into bytes, most significant bit first. Read as 0 and 1.
     Bits,
-    /// Numeric columns of several types.
+    /// Numeric columns of different types.
     Mixed,
 }
 
 impl Dtype {
-    /// Bytes of a component at rest (of mixed columns, the usual four; of eight bits, one). A
-    /// decimal takes 16 as Arrow has it.
+    /// Returns the stored size of a component in bytes. For `Mixed` this is 4, the most common
+    /// size; for `Bits` it is 1, the size of eight components; for `Decimal` it is 16, the size
+    /// Arrow uses.
     pub fn bytes(self) -> usize {
         match self {
             Dtype::U8 | Dtype::I8 | Dtype::Bool | Dtype::Bits => 1,
@@ -80,7 +83,7 @@ impl Dtype {
         }
     }
 
-    /// Bytes of a row of `dim` components at rest.
+    /// Returns the stored size of a row of `dim` components in bytes.
     pub fn row_bytes(self, dim: usize) -> usize {
         match self {
             Dtype::Bits => dim.div_ceil(8),
@@ -88,7 +91,7 @@ impl Dtype {
         }
     }
 
-    /// What people call it: f32, u8, bits.
+    /// Returns the usual name of the type: `f32`, `u8`, `bits`.
     pub fn name(self) -> &'static str {
         match self {
             Dtype::F16 => "f16",
@@ -110,42 +113,45 @@ impl Dtype {
         }
     }
 
-    /// Whether `f32` holds every number of the type.
+    /// Whether the type is one of those known to be held exactly by `f32`: `F16`, `F32`, `U8` and
+    /// `I8`.
     pub fn is_single(self) -> bool {
         matches!(self, Dtype::F16 | Dtype::F32 | Dtype::U8 | Dtype::I8)
     }
 }
 
-/// A row of a source, named as a person would find it.
+/// The file that holds a row of a source, and the row's number in that file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The file.
     pub path: PathBuf,
-    /// The row within that file, from 0.
+    /// The row within that file, counted from 0.
     pub row: u64,
 }
 
-/// What identifies a file between passes and between runs.
+/// Identifies the state of a file or object, to notice changes between passes and between runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
-    /// The file, as it was named.
+    /// The file as it was named, or the object's address without its secret parts.
     pub path: PathBuf,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub bytes: u64,
-    /// Its modification time, nanoseconds since the epoch.
+    /// The modification time in nanoseconds since the Unix epoch; 0 if unknown.
     pub modified: u64,
-    /// xxh3 of the bytes that describe the rest: the npy header, the Arrow or Parquet footer; 0 of
-    /// an object with an ETag.
+    /// The xxh3 hash of the bytes that describe the rest (the npy header, or the Arrow or Parquet
+    /// footer); 0 for an object with an ETag.
     pub header: u64,
-    /// The version of an object, as its store calls it; none of a file.
+    /// An object's ETag, as its store gives it; `None` for files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
 }
 
-/// Checks that the files are still what they were: `before` and `now` are the
-/// fingerprints of one source, or of one list of files, taken at two times.
+/// Checks that files are unchanged. `before` and `now` are the fingerprints of the same source, or
+/// of the same list of files, at two times.
 ///
-/// [`Error::Changed`] names the first file that differs, and how.
+/// # Errors
+///
+/// [`Error::Changed`] names the first file that differs, and says how.
 pub fn unchanged(before: &[Fingerprint], now: &[Fingerprint]) -> Result<()> {
     for (i, was) in before.iter().enumerate() {
         let is = now.get(i).filter(|is| is.path == was.path);
@@ -160,7 +166,8 @@ pub fn unchanged(before: &[Fingerprint], now: &[Fingerprint]) -> Result<()> {
 }
 
 impl Fingerprint {
-    /// How the file differs from what it was, both states told; the path is not compared.
+    /// Describes how `now` differs from `self`, or returns `None` if it does not. Paths are not
+    /// compared.
     fn difference(&self, now: &Fingerprint) -> Option<String> {
         if self.bytes != now.bytes {
             return Some(format!("{} bytes before, {} now", self.bytes, now.bytes));
@@ -177,83 +184,85 @@ impl Fingerprint {
     }
 }
 
-/// A table of vectors at rest. See the module's page for what must hold.
+/// A stored table of vectors. The top of `source.rs` lists what every implementation guarantees.
 pub trait Source: Send + Sync {
-    /// Rows and components.
+    /// Returns the number of rows and components.
     fn shape(&self) -> Shape;
 
-    /// The components' type at rest.
+    /// Returns the stored type of the components.
     fn dtype(&self) -> Dtype;
 
-    /// Reads rows `first..first + out.len() / dim` into `out`, row by row.
-    /// `out.len()` must be a multiple of `dim` and the range within the source.
+    /// Reads rows `first..first + out.len() / dim` into `out`, row by row. `out.len()` must be a
+    /// multiple of `dim`, and the rows must exist.
     ///
-    /// Each number is rounded to the nearest `f32`, so one beyond single precision is infinite. A
-    /// null component, and each component of a row that is null or an empty list, is
-    /// [`NULL`](crate::NULL): see [`is_null`](crate::is_null).
+    /// Each number is rounded to the nearest `f32`; a number outside the range of `f32` becomes
+    /// infinite. A null component, and every component of a row that is null or an empty list,
+    /// becomes [`NULL`](crate::NULL): see [`is_null`](crate::is_null).
     fn read_rows(&self, first: u64, out: &mut [f32]) -> Result<()>;
 
-    /// The same rows in double precision; integers of 64 bits are rounded to the nearest `f64`. A
-    /// null component is [`NULL_F64`](crate::NULL_F64): see [`is_null_f64`](crate::is_null_f64).
+    /// Like [`read_rows`](Self::read_rows), in double precision. 64-bit integers are rounded to the
+    /// nearest `f64`. A null component becomes [`NULL_F64`](crate::NULL_F64): see
+    /// [`is_null_f64`](crate::is_null_f64).
     fn read_rows_f64(&self, first: u64, out: &mut [f64]) -> Result<()>;
 
-    /// The file and row that hold row `row` of the source.
+    /// Returns the file that holds row `row` of the source, and the row's number in it.
     fn locate(&self, row: u64) -> Place;
 
-    /// The columns that can be passed through to an output (none for npy).
+    /// Returns the names of the columns that can be copied to an output (none for npy).
     fn columns(&self) -> Vec<String>;
 
-    /// Reads the named columns of rows `first..first + rows`, in the order
-    /// named. Where [`column_schema`](Self::column_schema) has a dictionary,
-    /// also within a list or a struct, this has its values.
+    /// Reads the named columns of rows `first..first + rows`, in the order named. Where
+    /// [`column_schema`](Self::column_schema) gives a dictionary type, including inside a list or a
+    /// struct, the batch holds the dictionary's values instead.
     fn read_columns(&self, names: &[String], first: u64, rows: usize) -> Result<RecordBatch>;
 
-    /// The types of the named columns, in the order named: one for each over
-    /// all files, from their headers and footers alone.
+    /// Returns the types of the named columns, in the order named. Each column has one type over
+    /// all files, found from the headers and footers alone.
     ///
-    /// [`Error::NoSuchColumn`] where a file with rows lacks a column, and
-    /// [`Error::Format`], naming two files, where their types do not match.
+    /// # Errors
+    ///
+    /// - [`Error::NoSuchColumn`] if the first file with rows lacks a column.
+    /// - [`Error::Format`] if a later file with rows lacks it, or if the types in two files cannot
+    ///   be combined. It names both files.
     fn column_schema(&self, names: &[String]) -> Result<SchemaRef> {
         Ok(self.read_columns(names, 0, 0)?.schema())
     }
 
-    /// Those of the named columns some of whose values may not fit into the
-    /// type that [`column_schema`](Self::column_schema) gives: reading such a
-    /// row is [`Error::Format`].
+    /// Returns those of the named columns that may hold values outside the range of the type given
+    /// by [`column_schema`](Self::column_schema). Reading such a value gives [`Error::Format`].
     fn unsure_columns(&self, _names: &[String]) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
 
-    /// The files behind the source, in order.
+    /// Returns the fingerprints of the files behind the source, in order.
     fn fingerprints(&self) -> Result<Vec<Fingerprint>>;
 
-    /// What the vectors are called in the file: a column's name, or several; none for npy.
+    /// Returns the name of the column (or columns) that holds the vectors; `None` for npy.
     fn vector_column(&self) -> Option<String>;
 
-    /// The column that holds component `component` of row `row`; none for npy.
+    /// Returns the column that holds component `component` of row `row`; `None` for npy.
     fn column_of(&self, row: u64, component: usize) -> Option<String> {
         let _ = (row, component);
         self.vector_column()
     }
 
-    /// The most bytes that `read_rows` takes beside `out`, during a call or
-    /// from one to the next: a decoded batch, open pages, a buffer. What the
-    /// system caches of the file is not counted.
+    /// Returns the most bytes that `read_rows` uses besides `out`, during a call or between calls:
+    /// decoded batches, open pages, buffers. The operating system's page cache does not count.
     fn held_bytes(&self) -> u64 {
         0
     }
 
-    /// Bytes that are held as long as the source is, whatever is read.
+    /// Returns the bytes that the source holds for as long as it exists, whatever is read.
     fn resident_bytes(&self) -> u64 {
         0
     }
 
-    /// Frees what is kept between calls, an open file included. The next call
-    /// starts afresh, and is [`Error::Changed`] if the file no longer is what it was.
+    /// Frees what is kept between calls, including open files. The next call opens the file again,
+    /// and returns [`Error::Changed`] if the file has changed.
     fn release(&self) {}
 }
 
-/// Whether `len` numbers from row `first` on lie within `shape`.
+/// Checks that `len` numbers, from row `first` on, lie within `shape`.
 pub(crate) fn check_range(path: &Path, shape: Shape, first: u64, len: usize) -> Result<()> {
     let rows = len / shape.dim.max(1);
     if rows * shape.dim != len {
@@ -268,18 +277,18 @@ pub(crate) fn check_range(path: &Path, shape: Shape, first: u64, len: usize) -> 
     }
 }
 
-/// A batch of `rows` rows and no columns.
+/// Returns a batch of `rows` rows and no columns.
 pub(crate) fn no_columns(path: &Path, rows: usize) -> Result<RecordBatch> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)
         .map_err(|e| Error::format(path, e.to_string()))
 }
 
-/// Opens a file for reading; directories and devices are refused.
+/// Opens a regular file that is not empty. Directories, pipes and devices are refused.
 pub(crate) fn open_file(path: &Path) -> Result<(File, Metadata)> {
     let failed = |source| Error::io(path, "open", source);
     let described = std::fs::metadata(path).map_err(failed)?;
-    // Asked before opening: a pipe would block until somebody writes to it.
+    // Checked before opening, because opening a pipe blocks until a writer opens it too.
     if !described.is_file() {
         return Err(Error::format(path, "not a regular file; a pipe is read only where it is named itself"));
     }
@@ -291,8 +300,8 @@ pub(crate) fn open_file(path: &Path) -> Result<(File, Metadata)> {
     Ok((file, described))
 }
 
-/// The state of the file at `path` now; `header` is the range of the bytes
-/// that describe the rest. The file was there before: that it is gone is a change.
+/// Returns the current fingerprint of the file at `path`. `header` is the range of the bytes that
+/// describe the rest. The file was opened before, so a missing file is [`Error::Changed`].
 pub(crate) fn fingerprint(path: &Path, header: Range<u64>) -> Result<Fingerprint> {
     let failed = |source| Error::io(path, "read", source);
     let mut file = File::open(path).map_err(|source| match source.kind() {
@@ -306,19 +315,20 @@ pub(crate) fn fingerprint(path: &Path, header: Range<u64>) -> Result<Fingerprint
     Ok(Fingerprint { header: xxh3_64(&bytes), ..stamp(path, &described) })
 }
 
-/// The state of a file as `described`, of which no bytes are read.
+/// Returns the fingerprint of a file from its metadata alone, with a header hash of 0.
 pub(crate) fn stamp(path: &Path, described: &Metadata) -> Fingerprint {
     Fingerprint { path: path.into(), bytes: described.len(), modified: modified(described), header: 0, etag: None }
 }
 
-/// Nanoseconds since the epoch; 0 where the system does not say.
+/// Returns the modification time in nanoseconds since the Unix epoch; 0 if the system does not know
+/// it.
 fn modified(described: &Metadata) -> u64 {
     let since = described.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
     since.map_or(0, |t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// Locks what is kept between calls. It is either whole or empty, so a panic
-/// in another thread leaves nothing that would be wrong to use.
+/// Locks a value kept between calls. The value is always either complete or empty, so it is safe to
+/// use even if another thread panicked while holding the lock.
 pub(crate) fn lock<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
     kept.lock().unwrap_or_else(PoisonError::into_inner)
 }

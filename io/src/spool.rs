@@ -1,8 +1,9 @@
-//! Streams: what comes by standard input, a pipe or a device, written to a
-//! file as it comes, then read like any other file.
+//! Copies streams (standard input, a pipe or a device) to a file, which is then read like any other
+//! file.
 //!
-//! What must hold: a portion is in memory at a time; what is no format that is
-//! read is refused by its first bytes; a file that has its name is whole.
+//! - Only one portion of the stream is in memory at a time.
+//! - An unknown format is refused from the first bytes of the stream, before a file is created.
+//! - The file gets its final name only when the whole stream has been copied.
 
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
@@ -10,20 +11,19 @@ use std::path::Path;
 use crate::open::Format;
 use crate::{Error, PendingFile, Result};
 
-/// Bytes copied at once.
+/// The number of bytes copied at a time.
 const PORTION_BYTES: usize = 1 << 20;
 
-/// Copies a stream of npy, Parquet or Arrow (a file or an IPC stream) to the
-/// file `to`; gives how many bytes there were. `name` is what the stream is
-/// called in errors.
+/// Copies a stream of npy, Parquet or Arrow (a file or an IPC stream) to the file `to`, and returns
+/// the number of bytes copied. `name` is what errors call the stream.
 ///
-/// The file gets its name when the stream has ended; one that was there before
-/// is replaced.
+/// The file gets its name when the stream has ended. An existing file of that name is replaced.
 ///
 /// # Errors
 ///
-/// [`Error::Format`] if there are no bytes or the first are of no known format.
-/// Whether the rest is whole is seen when the copy is opened.
+/// [`Error::Format`] if the stream is empty or its first bytes belong to no known format. Whether
+/// the rest of the data is complete is checked when the copy is opened. [`Error::Io`] if the stream
+/// cannot be read or the copy cannot be written.
 pub fn spool(mut reader: impl Read, name: &str, to: &Path) -> Result<u64> {
     let unread = |e| Error::io(name, "read", e);
     let unwritten = |e| Error::io(to, "write", e);

@@ -1,5 +1,5 @@
-//! A build without the feature `object-store`: there are no objects, and an
-//! address is refused by name.
+//! Stands in for object stores in a build without the feature `object-store`. No objects exist, and
+//! every address is refused with an error that names the feature.
 
 use std::io;
 use std::ops::Range;
@@ -10,15 +10,15 @@ use super::address::{Address, shown};
 use crate::open::Stop;
 use crate::{Error, Fingerprint, Result};
 
-/// An object, of which there are none.
+/// An object. It has no values in this build.
 #[derive(Debug)]
 pub(crate) enum Object {}
 
-/// A reader of one.
+/// A reader of an object. It has no values in this build.
 #[derive(Debug)]
 pub(crate) enum Ahead {}
 
-/// What would connect to stores.
+/// Takes the place of the client that connects to stores.
 #[derive(Debug)]
 pub(crate) struct Client;
 

@@ -1,22 +1,22 @@
-//! Addresses: how objects are named, and how an address may be shown.
+//! Parses the addresses of objects, and removes what must not be shown.
 //!
-//! In `s3://`, `gs://` and `az://` what follows the bucket is the key as it is,
-//! as the stores' own programs take it: `%20` is three characters. An `https://`
-//! address is a URL, in which they are a space.
+//! In `s3://`, `gs://` and `az://` addresses, the text after the bucket is the literal key, as in
+//! the stores' own tools: `%20` is three characters. An `https://` address is a URL, in which `%20`
+//! is a space.
 
 use std::borrow::Cow;
 
 use crate::{Error, Result};
 
-/// Whether a name is one of another place, as `s3://bucket/key` is.
+/// Whether a name has the form of an address, such as `s3://bucket/key`, rather than of a file.
 pub fn is_address(given: &str) -> bool {
     let scheme = given.split_once("://").map_or("", |(scheme, _)| scheme);
     scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
 }
 
-/// A name as it may be printed and kept: of an `https://` address the user, the
-/// query and the fragment are left out, for a signature is a password.
+/// Returns a name in the form in which it may be printed and stored. The user, query and fragment
+/// of an HTTP or HTTPS address are removed, since a signature in the query works like a password.
 pub fn shown(given: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = given.split_once("://").filter(|(scheme, _)| is_http(scheme)) else {
         return Cow::Borrowed(given);
@@ -34,30 +34,34 @@ fn is_http(scheme: &str) -> bool {
 /// The kinds of stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
-    /// Amazon S3, and what speaks its language.
+    /// Amazon S3 and compatible stores.
     S3,
     /// Google Cloud Storage.
     Gcs,
     /// Azure Blob Storage.
     Azure,
-    /// Any server of HTTP: objects by their whole address, and no lists of them.
+    /// Any HTTP server. Objects are named by their full URL and cannot be listed.
     Http,
 }
 
-/// An address, taken apart.
+/// A parsed address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) kind: Kind,
-    /// Scheme and bucket, as `s3://bucket`; of HTTP the whole address with its query.
+    /// The scheme and bucket, such as `s3://bucket`; for HTTP the whole URL including its query.
     pub(super) root: String,
-    /// The bucket or container; of HTTP the host.
+    /// The bucket or container; for HTTP the host.
     pub(super) bucket: String,
-    /// What follows the bucket, without the slash before it; of HTTP the path as it is encoded.
+    /// What follows the bucket, without the leading slash; for HTTP the path, still
+    /// percent-encoded.
     pub(super) key: String,
 }
 
 impl Address {
-    /// [`Error::Store`] where the scheme is not known or there is no bucket.
+    /// # Errors
+    ///
+    /// [`Error::Store`] if the scheme is unknown, if the bucket or host is missing or not valid, or
+    /// if an HTTP address contains a user name.
     pub(super) fn parse(given: &str) -> Result<Self> {
         let refused = |what: String| Err(Error::Store { url: shown(given).as_ref().into(), what, input: true });
         let (scheme, rest) = given.split_once("://").unwrap_or(("", given));

@@ -1,11 +1,11 @@
-//! An object's bytes, read ahead in pieces by requests under way beside each other.
+//! Reads an object ahead in pieces, with several requests in progress at a time.
 //!
-//! Whoever reads on does not wait for a request of his own: the next pieces are
-//! on their way. A read of a place where nobody read before fetches a small
-//! piece; pieces grow while reading goes on from where they end.
+//! A sequential reader rarely waits for a request of its own, because the next pieces have already
+//! been requested. The first read at a new place requests a small piece. Pieces grow while reading
+//! continues from where they end.
 //!
-//! What must hold: pieces in all readers of one handle come to no more than
-//! [`budget`]; nobody holds a lock while he waits for the network.
+//! - The pieces held by one [`Ahead`], requested or received, add up to at most [`budget`] bytes.
+//! - No thread holds the lock of the streams while it waits for the network.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,32 +20,34 @@ use super::failure::Failure;
 use super::object::Object;
 use crate::source::lock;
 
-/// Bytes that are read where nobody read before: most footers and headers.
+/// The number of bytes requested at a new place. Most headers and footers fit.
 const FIRST: u64 = 64 << 10;
 
-/// Bytes behind the place read last that stay: buffers read beyond what they are asked for.
+/// How many bytes before the latest read are kept, because buffered readers read further than their
+/// users do.
 const BEHIND: u64 = 64 << 10;
 
-/// Bytes that are read ahead, of a small object and of a large one.
+/// The bounds of the bytes read ahead, for small and for large objects.
 const LEAST: u64 = 1 << 20;
 const MOST: u64 = 32 << 20;
 
 /// The most bytes of one request.
 const LONGEST: u64 = 8 << 20;
 
-/// The most bytes that a reader of `streams` places of an object of `bytes` bytes holds.
+/// Returns the most bytes held by a reader of `streams` places in an object of `bytes` bytes.
 pub(super) fn budget(bytes: u64, streams: u64) -> u64 {
     let each = streams.saturating_mul(2 * FIRST);
-    // No more is held than there is, but for what is read twice: a beginning, an end.
+    // Never much more than the object itself. The margin covers parts that are held twice, at its
+    // beginning and end.
     (bytes / 8).clamp(LEAST, MOST).max(each).min(bytes.saturating_add(4 * FIRST))
 }
 
-/// A reader of one object. Copies of a handle share it.
+/// A reader of one object, shared by the clones of a handle.
 #[derive(Debug)]
 pub(crate) struct Ahead {
     object: Arc<Object>,
     budget: u64,
-    /// Places that will be read beside each other.
+    /// The number of places expected to be read in turns.
     expected: u64,
     streams: Mutex<Streams>,
 }
@@ -53,24 +55,24 @@ pub(crate) struct Ahead {
 #[derive(Debug, Default)]
 struct Streams {
     all: Vec<Stream>,
-    /// Reads so far.
+    /// The number of reads so far.
     reads: u64,
 }
 
-/// A place that is read on from.
+/// A place from which the object is read sequentially.
 #[derive(Debug)]
 struct Stream {
-    /// What is not asked for yet, the next part last.
+    /// Ranges not yet requested, in reverse order: the next one is last.
     rest: Vec<Range<u64>>,
-    /// What is asked for, in order.
+    /// Pieces requested or received, in order.
     pieces: VecDeque<Piece>,
-    /// Bytes of the next piece.
+    /// The size of the next piece in bytes.
     next: u64,
-    /// Whether all of it will be read, in order.
+    /// Whether all of the stream is known to be read, in order.
     planned: bool,
-    /// Whether reading went on here, so that it is likely to.
+    /// Whether a sequential read has been seen here, or is known to follow.
     steady: bool,
-    /// The last read.
+    /// The number of the read that last used this stream.
     used: u64,
 }
 
@@ -89,20 +91,21 @@ impl Stream {
         self.pieces.iter().find(|piece| piece.range.contains(&at))
     }
 
-    /// Whether reading at `at` is reading on, with a gap of no more than a piece.
+    /// Whether a read at `at` continues this stream, after a gap of at most one piece (any gap if
+    /// planned).
     fn leads_to(&self, at: u64) -> bool {
         let near = |start: u64| self.planned || at.saturating_sub(start) <= self.next;
         self.rest.last().is_some_and(|next| near(next.start)) && self.rest.iter().any(|part| part.contains(&at))
     }
 
-    /// Lets go what is so far before `at` that nobody will read it.
+    /// Drops pieces that end at least [`BEHIND`] bytes before `at`.
     fn leave_behind(&mut self, at: u64) {
         while self.pieces.front().is_some_and(|piece| piece.range.end.saturating_add(BEHIND) <= at) {
             self.pieces.pop_front();
         }
     }
 
-    /// Passes over what comes before `at` and is not asked for.
+    /// Skips everything before `at` that has not been requested.
     fn skip_to(&mut self, at: u64) {
         while let Some(part) = self.rest.last_mut() {
             if part.contains(&at) {
@@ -113,7 +116,7 @@ impl Stream {
         }
     }
 
-    /// The next `most` bytes to be asked for, fewer where a part ends.
+    /// Removes and returns the next range to request: `most` bytes, or fewer at the end of a part.
     fn take(&mut self, most: u64) -> Option<Range<u64>> {
         let part = self.rest.last_mut()?;
         let taken = part.start..part.end.min(part.start.saturating_add(most));
@@ -132,7 +135,7 @@ impl Streams {
 }
 
 impl Ahead {
-    /// See [`Object::reader`]; `head` is the object's beginning, if it was read.
+    /// See [`Object::reader`]. `head` is the beginning of the object, if it was read already.
     pub(super) fn new(object: Arc<Object>, streams: u64, runs: Vec<Vec<Range<u64>>>, head: Option<Bytes>) -> Self {
         let expected = if runs.is_empty() { streams.max(1) } else { runs.len() as u64 };
         let budget = budget(object.state.bytes, streams.max(expected));
@@ -152,8 +155,8 @@ impl Ahead {
         Ahead { object, budget, expected, streams: Mutex::new(Streams { all, reads: 0 }) }
     }
 
-    /// Reads as many bytes from `at` on as there are at once, at most as many as `to` holds;
-    /// none only at the end.
+    /// Reads the bytes from offset `at` on that are in one piece, at most `to.len()`, and returns
+    /// how many. Returns 0 only at the end of the object, or if `to` is empty.
     pub(crate) fn read_at(&self, at: u64, to: &mut [u8]) -> io::Result<usize> {
         if at >= self.object.state.bytes || to.is_empty() {
             return Ok(0);
@@ -162,7 +165,7 @@ impl Ahead {
         let bytes = match slot.wait(&self.object.client) {
             Ok(bytes) => bytes,
             Err(failure) => {
-                // Whoever reads again is to ask again.
+                // A later read has to send its requests again.
                 lock(&self.streams).all.clear();
                 return Err(self.object.failed(failure));
             }
@@ -173,8 +176,8 @@ impl Ahead {
         Ok(read)
     }
 
-    /// Fills `to` with parts, each of so many bytes from a place on, in any order: by requests
-    /// beside each other, of which nothing is kept.
+    /// Fills `to` with the given parts, each an offset and a length, in any order. They are
+    /// requested concurrently, and nothing is kept.
     pub(crate) fn read_parts(&self, parts: &[(u64, usize)], to: &mut [u8]) -> io::Result<()> {
         let mut under_way: VecDeque<(Arc<Slot>, &mut [u8])> = VecDeque::new();
         let (mut rest, mut next) = (to, 0);
@@ -187,7 +190,7 @@ impl Ahead {
             Ok(())
         };
         while let Some(&(at, first)) = parts.get(next) {
-            // Parts that follow each other are one request.
+            // Adjacent parts are combined into one request.
             let mut length = first;
             next += 1;
             while let Some(&(after, more)) = parts.get(next)
@@ -212,13 +215,14 @@ impl Ahead {
         under_way.into_iter().try_for_each(finish)
     }
 
-    /// The piece that holds the byte at `at`, asked for if it is not yet, and others behind it.
+    /// Returns the piece that holds the byte at `at`, requesting it if necessary, and requests the
+    /// pieces after it.
     fn wanted(&self, at: u64, length: u64) -> Piece {
         let mut guard = lock(&self.streams);
         let streams = &mut *guard;
         streams.reads += 1;
         let all = &mut streams.all;
-        // A place that was not read for several rounds of all others is left.
+        // Streams that have not been used for several rounds of reads are dropped.
         let old = streams.reads.saturating_sub(64 + 8 * all.len() as u64);
         all.retain(|stream| stream.planned || stream.used >= old);
         let held = all.iter().position(|stream| stream.piece(at).is_some());
@@ -227,7 +231,8 @@ impl Ahead {
             Some(index) => index,
             None => {
                 let end = self.object.state.bytes;
-                // Whoever reads an end reads what is before it next.
+                // After the end of an object, the part before it is usually read next, so the piece
+                // begins earlier.
                 let start = at.min(end.saturating_sub(FIRST));
                 let next = length.clamp(FIRST, piece(self.budget));
                 let rest = Vec::from_iter(Some(start..end));
@@ -249,12 +254,12 @@ impl Ahead {
         let found = streams.all[index].piece(at).cloned();
         while streams.all[index].steady && self.extend(streams, index, false) {}
         streams.all.retain(|stream| !stream.pieces.is_empty() || stream.steady && !stream.rest.is_empty());
-        // It has just been asked for.
+        // Normally the piece was found, or was requested above. If not, it is requested separately.
         found.unwrap_or_else(|| self.ask(at..(at + FIRST).min(self.object.state.bytes)))
     }
 
-    /// Asks for the next piece of a stream, as far as there is room; where it `must` be, others
-    /// make room. Gives whether it was asked for.
+    /// Requests the next piece of a stream if the budget allows. With `must`, other streams give up
+    /// pieces to make room. Returns whether a piece was requested.
     fn extend(&self, streams: &mut Streams, index: usize, must: bool) -> bool {
         let steady = streams.all.iter().filter(|stream| stream.steady).count() as u64;
         let share = self.budget / steady.max(self.expected);
@@ -268,7 +273,7 @@ impl Ahead {
         while streams.bytes() + most > self.budget {
             let others = streams.all.iter_mut().enumerate().filter(|(i, s)| *i != index && !s.pieces.is_empty());
             let Some((_, other)) = others.max_by_key(|(_, stream)| stream.bytes()) else { break };
-            // What was read ahead the furthest is asked for again when its time comes.
+            // The piece furthest ahead is given up and will be requested again later.
             if let Some(piece) = other.pieces.pop_back() {
                 other.rest.push(piece.range);
             }
@@ -282,13 +287,13 @@ impl Ahead {
         true
     }
 
-    /// Bytes of all pieces, on their way or there.
+    /// Returns the size of all pieces, requested or received.
     #[cfg(test)]
     pub(super) fn held(&self) -> u64 {
         lock(&self.streams).bytes()
     }
 
-    /// Sends a request.
+    /// Sends the request for `range` and returns the piece it will fill.
     fn ask(&self, range: Range<u64>) -> Piece {
         let slot = Arc::new(Slot::default());
         let object = &self.object;
@@ -300,18 +305,19 @@ impl Ahead {
             let result = store.get(&key, part, Some(&state)).await;
             filling.fill(result.map(|(_, bytes)| bytes));
         });
-        // It is set once.
+        // The task is set only once, so this cannot fail.
         let _ = slot.task.set(task);
         Piece { range, slot }
     }
 }
 
-/// Bytes of a piece where a stream may hold `share`: four of them, so that some are on their way.
+/// Returns the size of a piece in a stream that may hold `share` bytes: a quarter, so that several
+/// can be in progress.
 fn piece(share: u64) -> u64 {
     (share / 4).clamp(FIRST, LONGEST)
 }
 
-/// Where a request's answer is put.
+/// Receives the response to a request.
 #[derive(Debug, Default)]
 struct Slot {
     answer: Mutex<Option<Result<Bytes, Failure>>>,
@@ -324,7 +330,7 @@ impl Slot {
         Slot { answer: Mutex::new(Some(Ok(bytes))), came: Condvar::new(), task: OnceLock::new() }
     }
 
-    /// The answer; [`Failure::Stopped`] if whoever waits is to stop before it is there.
+    /// Waits for the response. Returns [`Failure::Stopped`] if told to stop before it arrives.
     fn wait(&self, client: &Client) -> Result<Bytes, Failure> {
         let mut answer = lock(&self.answer);
         loop {
@@ -340,7 +346,7 @@ impl Slot {
 }
 
 impl Drop for Slot {
-    /// What nobody waits for any more is given up.
+    /// Aborts the request, since nobody waits for it any more.
     fn drop(&mut self) {
         if let Some(task) = self.task.get() {
             task.abort();
@@ -348,7 +354,8 @@ impl Drop for Slot {
     }
 }
 
-/// Who fills a slot, even where a request ends without an answer.
+/// Fills a slot. If the request ends without a response, dropping this fills the slot with a
+/// failure.
 struct Filling(Weak<Slot>);
 
 impl Filling {

@@ -1,5 +1,5 @@
-//! What connects to stores: a small runtime of its own, and each bucket's
-//! connection, made when it is first named.
+//! The client that connects to stores. It owns a small async runtime, and connects to each bucket
+//! when the bucket is first named.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -17,31 +17,36 @@ use crate::open::Stop;
 use crate::source::lock;
 use crate::{Error, Result};
 
-/// How often whoever waits looks whether it is to stop.
+/// How often a waiting thread checks whether it has been told to stop.
 pub(super) const EVERY: Duration = Duration::from_millis(100);
 
-/// Threads that speak to the stores: one could not decrypt what four connections bring.
+/// The number of runtime threads. A single thread cannot decrypt the data of four connections fast
+/// enough.
 const THREADS: usize = 2;
 
-/// Requests under way at a time: more would not be faster, and stores throttle whoever sends too many.
+/// The most requests in progress at a time. More would not be faster, and stores throttle clients
+/// that send too many.
 pub(super) const UNDER_WAY: usize = 16;
 
-/// Connections to stores. Objects that were found through it share it.
+/// Connections to stores, shared by all objects found through this client.
 #[derive(Debug)]
 pub(crate) struct Client {
-    /// Taken when the client is dropped, which must not wait for what is still under way.
+    /// Taken out when the client is dropped, so that dropping does not wait for requests in
+    /// progress.
     runtime: Option<Runtime>,
     handle: Handle,
     stores: Mutex<HashMap<String, Arc<Store>>>,
     http: OneHttp,
-    /// Permits to have a request under way.
+    /// One permit for each request in progress.
     under_way: Arc<Semaphore>,
     environment: Environment,
     stop: Option<Stop>,
 }
 
 impl Client {
-    /// [`Error::Io`] if its threads cannot be started.
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the runtime's threads cannot be started.
     pub(crate) fn new(stop: Option<Stop>) -> Result<Arc<Self>> {
         Client::with(Environment::of_process(), stop)
     }
@@ -66,13 +71,14 @@ impl Client {
         }))
     }
 
-    /// The store of an address, one for each bucket.
+    /// Returns the store of an address, connecting to it if necessary. There is one store for each
+    /// bucket.
     pub(super) fn store(&self, address: &Address) -> std::result::Result<Arc<Store>, Failure> {
         if let Some(store) = lock(&self.stores).get(&address.root) {
             return Ok(store.clone());
         }
         let store = Arc::new(store::connect(self, address)?);
-        // An address of HTTP is a store of its own, which its object keeps.
+        // The store of an HTTP address serves only one object, which keeps it.
         if store.lists() {
             lock(&self.stores).insert(address.root.clone(), store.clone());
         }
@@ -87,12 +93,12 @@ impl Client {
         &self.http
     }
 
-    /// Permits to have a request under way, as many as there may be at a time.
+    /// Returns the semaphore that limits the number of requests in progress.
     pub(super) fn under_way(&self) -> &Arc<Semaphore> {
         &self.under_way
     }
 
-    /// Whether whoever waits is to stop.
+    /// Whether waiting threads have been told to stop.
     pub(super) fn stopped(&self) -> bool {
         self.stop.as_ref().is_some_and(Stop::came)
     }
@@ -102,14 +108,15 @@ impl Client {
         self.handle.spawn(work).abort_handle()
     }
 
-    /// The result of `work`; [`Failure::Stopped`] if it is to stop before that is there.
+    /// Waits for the result of `work`. Returns [`Failure::Stopped`] if told to stop before it
+    /// arrives.
     pub(super) fn wait<T: Send + 'static>(
         &self,
         work: impl Future<Output = std::result::Result<T, Failure>> + Send + 'static,
     ) -> std::result::Result<T, Failure> {
         let (send, receive) = sync_channel(1);
         let task = self.spawn(async move {
-            // Who would hear it may have gone.
+            // The receiver may have stopped waiting.
             let _ = send.send(work.await);
         });
         loop {

@@ -1,32 +1,33 @@
-//! What stores answer when they do not give what is asked for, in words.
+//! Turns the errors of stores into messages.
 //!
-//! What must hold: the server's own status and code are told; no query, which
-//! may be a signature, is.
+//! - The server's status and error code are part of the message, except for status 416 (an empty
+//!   object).
+//! - Queries, which may be signatures, are never shown.
 
 use std::path::Path;
 
 use super::address::{Kind, shown};
 use crate::Error;
 
-/// Why there are no bytes.
+/// The reason why no bytes were returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// There is no object of that name, or no bucket.
+    /// The object or its bucket does not exist.
     Missing { what: String },
-    /// The object is not the one that was opened.
+    /// The object is not the version that was opened.
     Changed { what: String },
-    /// The store refused, or could not be reached.
+    /// The store refused the request or could not be reached.
     Failed {
         what: String,
-        /// Whether what was asked for is at fault.
+        /// Whether the cause is the input, that is the address or the settings.
         input: bool,
     },
-    /// Whoever waits wants no more.
+    /// The waiting thread was told to stop.
     Stopped,
 }
 
 impl Failure {
-    /// As an error about `path`.
+    /// Turns the failure into an error about `path`.
     pub(super) fn about(self, path: &Path) -> Error {
         let (url, path) = (path.to_path_buf(), path.to_path_buf());
         match self {
@@ -37,7 +38,7 @@ impl Failure {
         }
     }
 
-    /// The same of an object that was there before: then what was asked for is not at fault.
+    /// Adapts the failure to an object that could be read before, so that the input is not blamed.
     pub(super) fn of_opened(self) -> Self {
         match self {
             Failure::Missing { .. } => Failure::Changed { what: "it is gone".into() },
@@ -46,12 +47,12 @@ impl Failure {
         }
     }
 
-    /// What a store's library says, in our words.
+    /// Turns an error of the `object_store` crate into a failure with a message of our own.
     pub(super) fn of(kind: Kind, error: &object_store::Error) -> Self {
         use object_store::Error as E;
         let text = error.to_string();
         let Answer { status, code, message } = Answer::of(&text);
-        // "403 AccessDenied: Access Denied", as much of it as there is.
+        // Such as "403 AccessDenied: Access Denied", with missing parts left out.
         let said = [status.map(|s| s.to_string()), code.clone()].into_iter().flatten().collect::<Vec<_>>().join(" ");
         let said = match &message {
             Some(message) => format!("{said}: {message}"),
@@ -117,7 +118,7 @@ impl Failure {
     }
 }
 
-/// The way out where the credentials do not do.
+/// Returns advice for missing or refused credentials.
 pub(super) fn credentials(kind: Kind) -> &'static str {
     match kind {
         Kind::S3 => {
@@ -133,7 +134,7 @@ pub(super) fn credentials(kind: Kind) -> &'static str {
     }
 }
 
-/// What a server answered: its status, and the code and message of a store's XML.
+/// A server's response: its status, and the code and message from the store's XML.
 struct Answer {
     status: Option<u16>,
     code: Option<String>,
@@ -152,7 +153,8 @@ fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
     text.split_once(begin)?.1.split_once(end).map(|(part, _)| part)
 }
 
-/// Why there is no answer, with the cause behind all the others: "Connection refused (os error 111)".
+/// Describes why there was no response, with the innermost cause, such as "Connection refused (os
+/// error 111)".
 fn unanswered(error: &object_store::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     let mut all = cause.to_string();
@@ -172,7 +174,7 @@ fn unanswered(error: &object_store::Error) -> String {
     }
 }
 
-/// One line of at most `most` characters, without queries.
+/// Returns the text on one line of at most `most` characters, with queries removed.
 fn plain(text: &str, most: usize) -> String {
     let words = text.split_whitespace().map(|word| match word.find("http") {
         Some(at) => {

@@ -1,8 +1,8 @@
-//! From an address to objects: one that is there under that very key, all below
-//! a prefix, or those that a pattern matches.
+//! Finds the objects an address stands for: a single object with that key, all data below a prefix,
+//! or the matches of a pattern.
 //!
-//! What must hold: the rules are those of files and directories (`files.rs`), so
-//! that a copy of a directory gives the same sources in the same order.
+//! The rules are those of files and directories (`files.rs`), so that a copy of a directory in a
+//! bucket gives the same sources in the same order.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,15 +19,17 @@ use super::store::{State, Store};
 use crate::Result;
 use crate::files::{self, ENDINGS};
 
-/// Bytes by which a format is known.
+/// The number of leading bytes that identify a format.
 const MAGIC: u64 = 8;
 
 impl Client {
-    /// The objects that an address stands for, in the order of their keys.
+    /// Returns the objects an address stands for, in the order of their keys. The alternatives of
+    /// braces come in the order written.
     ///
     /// # Errors
     ///
-    /// [`Error::Store`](crate::Error::Store) where there are none, or the store does not say.
+    /// [`Error::Store`](crate::Error::Store) if there are none, or the store refuses to list them.
+    /// [`Error::Stopped`](crate::Error::Stopped) if told to stop.
     pub(crate) fn find(self: &Arc<Self>, given: &str) -> Result<Vec<Arc<Object>>> {
         let address = Address::parse(given)?;
         let path = PathBuf::from(shown(given).as_ref());
@@ -50,12 +52,12 @@ impl Client {
             return Err(Failure::Failed { what: what.into(), input: true });
         }
         let store = self.store(address)?;
-        // A key may hold a pattern's characters: what is there is taken as it is.
+        // A key may contain wildcard characters, so an existing object is used as it is.
         let mut missing = None;
         if address.kind == Kind::Http || !(address.key.is_empty() || address.key.ends_with('/')) {
             match Object::open(self, &store, address) {
                 Ok(object) => return Ok(vec![object]),
-                // Who may not list is denied what is not there.
+                // Stores deny access to a missing object if the user may not list the bucket.
                 Err(denied @ Failure::Failed { input: true, .. }) if is_pattern => missing = Some(denied),
                 Err(failure @ Failure::Missing { .. }) if store.lists() => missing = Some(failure),
                 Err(failure) => return Err(failure),
@@ -64,7 +66,7 @@ impl Client {
         let metas = match is_pattern {
             true => self.matching(&store, address)?,
             false => match self.below(&store, &address.key) {
-                // It is the object that is missing; whether it is a prefix may not be asked.
+                // The object is missing. That the prefix cannot be listed is not reported.
                 Err(Failure::Failed { input: true, .. }) if missing.is_some() => Vec::new(),
                 found => found?,
             },
@@ -81,14 +83,14 @@ impl Client {
         Ok(metas.iter().map(|meta| Object::of_list(self, &store, address, meta)).collect())
     }
 
-    /// The data below a prefix.
+    /// Returns the data objects below a prefix.
     fn below(self: &Arc<Self>, store: &Arc<Store>, prefix: &str) -> std::result::Result<Vec<ObjectMeta>, Failure> {
         let all = self.list(store, prefix)?;
         let depth = parts(prefix.trim_matches('/')).count();
         self.data(store, &all.iter().collect::<Vec<_>>(), depth, !all.is_empty())
     }
 
-    /// What a pattern matches: objects, and all below prefixes.
+    /// Returns what a pattern matches: objects, and the data objects below matching prefixes.
     fn matching(
         self: &Arc<Self>,
         store: &Arc<Store>,
@@ -101,7 +103,7 @@ impl Client {
         for pattern in patterns {
             let names: Vec<&str> = parts(&pattern).collect();
             let plain = names.iter().take_while(|name| !name.contains(['*', '?', '[', '{'])).count();
-            // The last may be an object itself: what is above it is listed.
+            // The last name may be an object itself, so its parent is listed.
             let plain = plain.min(names.len().saturating_sub(1));
             let all = self.list(store, &names[..plain].join("/"))?;
             let mut hits = Vec::new();
@@ -109,7 +111,8 @@ impl Client {
             for (metas, depth) in hits {
                 match metas.as_slice() {
                     [one] if parts(one.location.as_ref()).count() == depth => found.push((*one).clone()),
-                    // A directory that a pattern matches may hold no data: others do.
+                    // A matching directory without data is not an error, since others may have
+                    // some.
                     _ => found.extend(self.data(store, &metas, depth, false)?),
                 }
             }
@@ -117,13 +120,13 @@ impl Client {
         Ok(found)
     }
 
-    /// All objects below a prefix, in the order of their names, part by part.
+    /// Lists all objects below a prefix, sorted name by name.
     fn list(self: &Arc<Self>, store: &Arc<Store>, prefix: &str) -> std::result::Result<Vec<ObjectMeta>, Failure> {
         let key = Key::parse(prefix).map_err(|e| Failure::of(store.kind(), &e.into()))?;
         let asked = store.clone();
         let mut all = self.wait(async move { asked.list(&key).await })?;
         all.sort_by(|a, b| parts(a.location.as_ref()).cmp(parts(b.location.as_ref())));
-        // A store's own programs mark a directory by an empty object of its name.
+        // Some tools mark a directory with an empty object of the same name. These are removed.
         let marks = all.windows(2).map(|pair| {
             let (here, next) = (pair[0].location.as_ref(), pair[1].location.as_ref());
             pair[0].size == 0 && next.strip_prefix(here).is_some_and(|rest| rest.starts_with('/'))
@@ -133,8 +136,8 @@ impl Client {
         Ok(all)
     }
 
-    /// Those of `metas` that are data, by the rules of a directory of `depth` names; where there
-    /// `must` be some, it is an error that there are none.
+    /// Returns those of `metas` that hold data, by the rules for a directory whose path has `depth`
+    /// names. With `must`, finding none is an error.
     fn data(
         self: &Arc<Self>,
         store: &Arc<Store>,
@@ -144,7 +147,7 @@ impl Client {
     ) -> std::result::Result<Vec<ObjectMeta>, Failure> {
         let hidden = |name: &str| name.starts_with(['.', '_']);
         let seen = metas.iter().filter(|meta| !parts(meta.location.as_ref()).skip(depth).any(hidden));
-        // Of those whose names do not tell, the first bytes do.
+        // If the name does not tell, the first bytes decide.
         let known = seen.filter_map(|meta| {
             let name = meta.location.filename().unwrap_or_default();
             match files::is_meant_by_name(name) {
@@ -178,16 +181,17 @@ impl Client {
     }
 }
 
-/// The names that a key is made of.
+/// Splits a key into its names.
 fn parts(key: &str) -> impl Iterator<Item = &str> {
     key.split('/').filter(|name| !name.is_empty())
 }
 
-/// A part of a list that a pattern matches, and of how many names it is the directory or object.
+/// A matching part of a listing, with the number of names in the path of the directory or object
+/// that matched.
 type Hit<'a> = (Vec<&'a ObjectMeta>, usize);
 
-/// Adds what of `metas`, which agree in their first `depth` names and are in order, matches the
-/// patterns, one a name from there on.
+/// Adds the parts of `metas` that match `patterns`, one pattern for each name after the first
+/// `depth`. `metas` is sorted, and its entries share their first `depth` names.
 fn matches<'a>(
     metas: &[&'a ObjectMeta],
     depth: usize,
@@ -203,7 +207,8 @@ fn matches<'a>(
             hits.push((metas.to_vec(), depth));
             return Ok(());
         }
-        // What lies here, then directory by directory, as files are found.
+        // The entries of this directory first, then directory by directory, in the order used for
+        // files.
         matches(metas, depth, rest, hits)?;
         for (name, below) in groups(metas, depth) {
             if !name.starts_with(['.', '_'])
@@ -228,7 +233,7 @@ fn matches<'a>(
     Ok(())
 }
 
-/// What is directly below `depth` names: each name, and all that begin so.
+/// Groups `metas` by the name that follows the first `depth` names.
 fn groups<'a>(metas: &[&'a ObjectMeta], depth: usize) -> Vec<(&'a str, Vec<&'a ObjectMeta>)> {
     let mut groups: Vec<(&str, Vec<&ObjectMeta>)> = Vec::new();
     for &meta in metas {

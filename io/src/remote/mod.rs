@@ -1,14 +1,14 @@
-//! Objects of stores as sources: `s3://`, `gs://`, `az://`, `abfs://`, `https://`
-//! and `http://`.
+//! Reads sources from object stores and web servers: `s3://`, `gs://`, `az://`, `abfs://`,
+//! `https://` and `http://`.
 //!
-//! What must hold: tokio and what is async stay in this directory, on a runtime
-//! that the objects own; what is outside waits, and waits no longer than until
-//! it is told to stop. Every byte read belongs to the version of the object that
-//! was opened. What is read ahead is bounded, and counted by
-//! [`Object::ahead_bytes`]. Nothing that is shown has a query or a password in it.
+//! - tokio and all async code stay in this directory, on a runtime owned by the client. Code
+//!   outside blocks, but no longer than until it is told to stop.
+//! - Every byte read belongs to the version of the object that was opened.
+//! - The memory for data read ahead is bounded, and reported by [`Object::ahead_bytes`].
+//! - Nothing shown to users contains a query string or a password.
 //!
-//! Without the feature `object-store` there are no objects (`absent`), and an
-//! address is refused.
+//! Without the feature `object-store`, the module `absent` takes the place of these types and
+//! refuses every address.
 
 mod address;
 

@@ -1,4 +1,4 @@
-//! An object that is open: where it is, and the version that was found.
+//! An open object: its location, and the version that was found.
 
 use std::fmt;
 use std::ops::Range;
@@ -17,23 +17,23 @@ use super::store::{State, Store};
 use crate::source::lock;
 use crate::{Error, Fingerprint};
 
-/// Bytes of an object's beginning that are read where it is named itself: they tell its version,
-/// and mostly all that is asked of them when it is opened.
+/// The number of bytes read from the beginning of an object that is named individually. This
+/// request also returns the object's version, and often covers all that opening the object needs.
 const HEAD: u64 = 64 << 10;
 
-/// An object of a store.
+/// An object in a store.
 pub(crate) struct Object {
-    /// Its address, as it may be shown.
+    /// The address in the form in which it may be shown.
     path: PathBuf,
-    /// Its whole address, which may be secret.
+    /// The full address, which may contain secrets.
     identity: String,
     pub(super) client: Arc<Client>,
     pub(super) store: Arc<Store>,
     pub(super) key: Key,
     pub(super) state: State,
-    /// Its first bytes, until a reader takes them.
+    /// The object's first bytes, until a reader takes them.
     head: Mutex<Option<Bytes>>,
-    /// Why it could not be read.
+    /// The last failure to read it.
     fault: Mutex<Option<Failure>>,
 }
 
@@ -44,10 +44,10 @@ impl fmt::Debug for Object {
 }
 
 impl Object {
-    /// Opens the object at an address, by reading its first bytes.
+    /// Opens the object at an address by reading its first bytes.
     pub(super) fn open(client: &Arc<Client>, store: &Arc<Store>, address: &Address) -> Result<Self, Failure> {
         let key = match address.kind {
-            // The address is the store's own.
+            // The store was created from the whole URL.
             Kind::Http => Key::default(),
             _ => Key::parse(&address.key).map_err(|e| Failure::of(address.kind, &e.into()))?,
         };
@@ -58,7 +58,7 @@ impl Object {
         Ok(object)
     }
 
-    /// An object that a list has.
+    /// Creates an object from an entry of a listing, without any request.
     pub(super) fn of_list(client: &Arc<Client>, store: &Arc<Store>, address: &Address, meta: &ObjectMeta) -> Self {
         Object::listed(client, store, address, meta.location.clone(), State::of(meta))
     }
@@ -73,46 +73,48 @@ impl Object {
         Object { path, identity, client, store, key, state, head: Mutex::default(), fault: Mutex::default() }
     }
 
-    /// Its address, as it may be shown.
+    /// Returns the address in the form in which it may be shown.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What no other object has: its whole address, which is not to be shown.
+    /// Returns the full address, which identifies the object. It may contain secrets and must not
+    /// be shown.
     pub(crate) fn identity(&self) -> &str {
         &self.identity
     }
 
-    /// The version that was found when it was opened.
+    /// Returns the version that was found when the object was opened.
     pub(crate) fn stamp(&self) -> Fingerprint {
         let State { bytes, etag, modified } = self.state.clone();
         Fingerprint { path: self.path.clone(), bytes, modified, header: 0, etag }
     }
 
-    /// Why it could not be read, if that was so.
+    /// Returns why the object could not be read, if a read failed.
     pub(crate) fn fault(&self) -> Option<Error> {
         lock(&self.fault).clone().map(|failure| failure.about(&self.path))
     }
 
-    /// A reader that keeps what it read ahead until it is dropped. Each of `runs` is what will be
-    /// read in order, part after part, beside the others; where there are none, what is read on
-    /// is found out, of about `streams` places.
+    /// Returns a reader that keeps the data it has read ahead until it is dropped. Each of `runs`
+    /// is a list of ranges that will be read in order; the runs are read in turns. If `runs` is
+    /// empty, the reader detects sequential reads by itself, at about `streams` places.
     pub(crate) fn reader(self: &Arc<Self>, streams: u64, runs: Vec<Vec<Range<u64>>>) -> Arc<Ahead> {
         let head = lock(&self.head).take();
         Arc::new(Ahead::new(self.clone(), streams, runs, head))
     }
 
-    /// The most bytes that a reader holds of what it read ahead, of so many places.
+    /// Returns the most bytes of data read ahead that a reader of `streams` places holds.
     pub(crate) fn ahead_bytes(&self, streams: u64) -> u64 {
         ahead::budget(self.state.bytes, streams)
     }
 
-    /// Drops its first bytes, if no reader has taken them.
+    /// Drops the first bytes if no reader has taken them.
     pub(crate) fn forget_head(&self) {
         *lock(&self.head) = None;
     }
 
-    /// Notes why it cannot be read: what decodes its bytes may only say that it failed.
+    /// Records why reading failed, because the decoder that reads the bytes may report only that it
+    /// failed.
     pub(super) fn failed(&self, failure: Failure) -> std::io::Error {
         let failure = failure.of_opened();
         *lock(&self.fault) = Some(failure.clone());

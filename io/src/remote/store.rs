@@ -1,10 +1,10 @@
-//! One bucket, or one address of HTTP, and what is asked of it.
+//! Requests to one bucket, or to one HTTP address.
 //!
-//! Credentials, endpoints and the like come from the usual environment
-//! (`AWS_*`, `GOOGLE_*`, `AZURE_*`), by the names that the library knows, and
-//! `AWS_MAX_ATTEMPTS` and `AWS_EC2_METADATA_DISABLED`, which it leaves out.
+//! Credentials, endpoints and other settings come from the usual environment variables (`AWS_*`,
+//! `GOOGLE_*`, `AZURE_*`), under the names the `object_store` crate knows. `AWS_MAX_ATTEMPTS` and
+//! `AWS_EC2_METADATA_DISABLED`, which the crate does not read, are handled here.
 //!
-//! What must hold: a machine without credentials is told so within seconds.
+//! A machine without credentials gets an error within seconds.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -27,23 +27,23 @@ use super::client::Client;
 use super::failure::{Failure, credentials};
 use crate::source::lock;
 
-/// Seconds until it is clear that a machine has no credentials of its own.
+/// How long to wait for the machine's own credentials before concluding that there are none.
 const CREDENTIALS: Duration = Duration::from_secs(6);
 
-/// Seconds that a request of HTTP may take. Stores that name versions have the library's 30,
-/// after which a body is gone on with from where it stopped.
+/// The time limit of an HTTP request. Stores with ETags use the crate's limit of 30 seconds, after
+/// which the crate resumes the body where it stopped.
 const HTTP_REQUEST: Duration = Duration::from_secs(60);
 
-/// How often a body without a version is asked for in all.
+/// How many times in all a body without an ETag is requested.
 const BODIES: usize = 4;
 
 /// The version of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct State {
     pub(super) bytes: u64,
-    /// As the store says it, quotes included.
+    /// As the store gives it, including quotes.
     pub(super) etag: Option<String>,
-    /// Nanoseconds since the epoch; 0 where the store does not say.
+    /// Nanoseconds since the Unix epoch; 0 if unknown.
     pub(super) modified: u64,
 }
 
@@ -53,14 +53,14 @@ impl State {
         State { bytes: meta.size, etag: meta.e_tag.clone().filter(|tag| !tag.is_empty()), modified }
     }
 
-    /// What a request must find for its answer to be taken: a strong ETag.
+    /// Returns the value of `If-Match` for requests: the ETag, if there is a strong one.
     fn condition(&self) -> Option<String> {
         let tag = self.etag.as_ref().filter(|tag| !tag.starts_with("W/"))?;
-        // Lists of some stores have them without quotes.
+        // The listings of some stores omit the quotes.
         Some(if tag.starts_with('"') { tag.clone() } else { format!("\"{tag}\"") })
     }
 
-    /// How `now` differs, if it does.
+    /// Describes how `now` differs from `self`, or returns `None` if it does not.
     fn difference(&self, now: &State) -> Option<String> {
         if self.bytes != now.bytes {
             return Some(format!("{} bytes before, {} now", self.bytes, now.bytes));
@@ -76,7 +76,7 @@ impl State {
     }
 }
 
-/// A bucket, or one object of HTTP.
+/// A bucket, or a single object on an HTTP server.
 #[derive(Debug)]
 pub(super) struct Store {
     kind: Kind,
@@ -84,7 +84,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Whether it can be asked what is in it.
+    /// Whether the store can list its objects.
     pub(super) fn lists(&self) -> bool {
         self.kind != Kind::Http
     }
@@ -93,8 +93,8 @@ impl Store {
         self.kind
     }
 
-    /// Bytes `range` of an object, as far as it has them, and the object's version;
-    /// [`Failure::Changed`] if that is not the one `expected`.
+    /// Returns the bytes `range` of an object, cut off at its end, and the object's version.
+    /// Returns [`Failure::Changed`] if the version differs from `expected`.
     pub(super) async fn get(
         &self,
         key: &Path,
@@ -123,7 +123,7 @@ impl Store {
                     let what = format!("the server sends {} bytes where it promises {promised}", bytes.len());
                     return Err(Failure::Failed { what, input: false });
                 }
-                // Where there is a version, the library has asked again itself.
+                // With an ETag, the crate has already retried.
                 Err(error) if left == 0 || state.etag.is_some() => return Err(Failure::of(self.kind, &error)),
                 _ => tokio::time::sleep(Duration::from_millis(200)).await,
             }
@@ -131,7 +131,8 @@ impl Store {
         Err(Failure::Failed { what: "the server cuts its answers short".into(), input: false })
     }
 
-    /// How an object differs from what was expected, both states told if the store still does.
+    /// Describes how an object differs from `expected`, if the store still tells; falls back to
+    /// `otherwise`.
     async fn change(&self, key: &Path, expected: Option<&State>, otherwise: String) -> Failure {
         let now = self.inner.head(key).await.map(|meta| State::of(&meta));
         let what = match (expected, now) {
@@ -141,14 +142,15 @@ impl Store {
         Failure::Changed { what: what.unwrap_or(otherwise) }
     }
 
-    /// All objects below `prefix`, in no order.
+    /// Lists all objects below `prefix`, in no particular order.
     pub(super) async fn list(&self, prefix: &Path) -> Result<Vec<ObjectMeta>, Failure> {
         let prefix = Some(prefix).filter(|prefix| !prefix.is_root());
         self.inner.list(prefix).try_collect().await.map_err(|e| Failure::of(self.kind, &e))
     }
 }
 
-/// Connects to the store of `address`.
+/// Connects to the store of `address`, after checking that there are credentials if the store needs
+/// them.
 pub(super) fn connect(client: &Client, address: &Address) -> Result<Store, Failure> {
     let kind = address.kind;
     let environment = client.environment();
@@ -168,7 +170,7 @@ pub(super) fn connect(client: &Client, address: &Address) -> Result<Store, Failu
                 let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint]
                     .iter()
                     .find_map(|key| builder.get_config_value(key));
-                // Whoever names an endpoint without encryption wants one.
+                // An explicit endpoint without encryption is taken to be intended.
                 match endpoint {
                     Some(endpoint) if endpoint.starts_with("http://") => builder.with_allow_http(true),
                     _ => builder,
@@ -232,13 +234,14 @@ pub(super) fn connect(client: &Client, address: &Address) -> Result<Store, Failu
     Ok(Store { kind, inner })
 }
 
-/// What the environment says does not do.
+/// The failure for settings that cannot be used.
 fn refused(kind: Kind, error: &object_store::Error) -> Failure {
     let Failure::Failed { what, .. } = Failure::of(kind, error) else { return Failure::of(kind, error) };
     Failure::Failed { what: format!("cannot be asked for: {what}; {}", credentials(kind)), input: true }
 }
 
-/// Asks for the credentials, which may be the machine's own: whether there are any is known soon.
+/// Requests the credentials, which may come from the machine itself, so that missing ones are
+/// noticed within [`CREDENTIALS`].
 fn have<C>(client: &Client, kind: Kind, provider: Arc<dyn CredentialProvider<Credential = C>>) -> Result<(), Failure>
 where
     C: std::fmt::Debug + Send + Sync + 'static,
@@ -260,19 +263,19 @@ fn no_credentials(kind: Kind, error: Option<&object_store::Error>) -> Failure {
     Failure::Failed { what: format!("no credentials were found{why}; {}", credentials(kind)), input: true }
 }
 
-/// The variables of the environment that say how stores are reached.
+/// The environment variables that configure access to stores.
 #[derive(Clone, Default)]
 pub(super) struct Environment(Vec<(String, String)>);
 
 impl std::fmt::Debug for Environment {
-    /// Values may be secret.
+    /// Shows names only, since the values may be secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
 }
 
 impl Environment {
-    /// That of this process.
+    /// Returns the variables of this process.
     pub(super) fn of_process() -> Self {
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -286,7 +289,7 @@ impl Environment {
         Environment(variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
     }
 
-    /// The variables that begin so, their names in small letters.
+    /// Returns the variables whose names begin with `prefix`, with names in lower case.
     fn named(&self, prefix: &str) -> impl Iterator<Item = (String, &str)> {
         let named = self.0.iter().filter(move |(name, _)| name.starts_with(prefix));
         named.map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()))
@@ -300,7 +303,8 @@ impl Environment {
         self.value(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
-    /// How often and how long a request is tried: by default 11 times within three minutes.
+    /// How often and how long a request is retried. By default the crate makes up to 11 attempts
+    /// within three minutes.
     fn patience(&self) -> RetryConfig {
         let default = RetryConfig::default();
         let attempts = self.value("AWS_MAX_ATTEMPTS").and_then(|n| n.trim().parse::<usize>().ok());
@@ -309,12 +313,13 @@ impl Environment {
     }
 }
 
-/// The same of what is only to be looked at.
+/// A short retry limit, for finding out whether there are credentials.
 fn quick() -> RetryConfig {
     RetryConfig { max_retries: 1, retry_timeout: CREDENTIALS / 2, ..RetryConfig::default() }
 }
 
-/// One client of HTTP for all addresses: each on its own would read the system's certificates anew.
+/// A single HTTP client for all addresses. With one client for each address, every one would load
+/// the system's certificates again.
 #[derive(Debug, Clone, Default)]
 pub(super) struct OneHttp(Arc<Mutex<Option<HttpClient>>>);
 
