@@ -252,7 +252,8 @@ impl ArrowFile {
             false => batches.iter().map(|b: &Block| b.body).max().unwrap_or(0),
         };
         let mut file = file;
-        // Of each column mostly the values count: bitmaps and offsets are small beside them.
+        // Each column is read sequentially. Its values dominate; its bitmaps and offsets are small
+        // in comparison.
         file.expect_streams(vectors.columns.len());
         let mut this = ArrowFile {
             path: path.clone(),
@@ -310,7 +311,8 @@ impl ArrowFile {
 
     fn fault(&self, index: usize, fault: Fault) -> Error {
         match fault {
-            // What was to be decompressed may not have come.
+            // The data may look damaged because the object store failed to deliver it; report that
+            // instead.
             Fault::Damage(what) => {
                 let fault = self.file.fault().filter(|_| self.file.is_object());
                 fault.unwrap_or_else(|| Error::format(&self.path, format!("batch {index}: {what}")))

@@ -50,17 +50,17 @@ pub enum Error {
     /// An object store that does not return what was asked for.
     #[error("{}: {what}", url.display())]
     Store {
-        /// The address, without user and query.
+        /// The address, without its user and query.
         url: PathBuf,
-        /// The store's answer, and the way out if there is one.
+        /// What the store answered and, if possible, how to fix it.
         what: String,
         /// Whether the input is at fault, rather than the store or the network.
         input: bool,
     },
-    /// A wait for an object store that was stopped.
+    /// The wait for an object store was told to stop.
     #[error("{}: stopped while waiting for the object store", path.display())]
     Stopped {
-        /// The object.
+        /// The object's address, without its user and query.
         path: PathBuf,
     },
     /// A file that lowland wrote does not match its checksum.

@@ -222,7 +222,7 @@ impl Source for Npy {
         match fortran {
             true => {
                 let block = (self.block_rows() as u64).saturating_mul(shape.dim as u64 * element.width() as u64);
-                // Answers come before they are put in their places.
+                // Responses are held in full before they are copied into the block.
                 block.saturating_mul(if self.file.is_object() { 2 } else { 1 }) + self.file.ahead_bytes()
             }
             false => PORTION_BYTES as u64 + self.file.ahead_bytes(),

@@ -29,22 +29,22 @@ pub struct Options {
     /// component, the most significant bit of a byte first). Not needed if exactly one column holds
     /// lists of numbers: of floats or bytes, else of other fractions, else of any numbers.
     pub column: Option<String>,
-    /// Asked by whoever waits for a store whether to wait no longer.
+    /// Asked while waiting for an object store, to find out whether to stop.
     pub stop: Option<Stop>,
 }
 
-/// Tells those who wait for a store that nobody wants the bytes any more: their calls then are
-/// [`Error::Stopped`].
+/// Makes calls that wait for an object store stop early. They then return [`Error::Stopped`].
 #[derive(Clone)]
 pub struct Stop(Arc<dyn Fn() -> bool + Send + Sync>);
 
 impl Stop {
-    /// One that has come when `came` says so, which is asked several times a second.
+    /// Stops waiting once `came` returns true. It is called several times a second while a call
+    /// waits.
     pub fn when(came: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Stop(Arc::new(came))
     }
 
-    /// Whether it has come.
+    /// Whether to stop now.
     #[cfg_attr(not(feature = "object-store"), expect(dead_code, reason = "nobody waits then"))]
     pub(crate) fn came(&self) -> bool {
         (self.0)()
@@ -67,11 +67,16 @@ impl Eq for Stop {}
 
 /// Opens files, directories, globs and addresses as one source, in the order given.
 ///
-/// An address is `s3://bucket/key`, `gs://bucket/key`, `az://container/key` or
-/// `abfs://container@account.dfs.core.windows.net/key`, where the key is taken as it is, and one
-/// that ends in `/` or names no object stands for all below it, as a directory does; or a URL of
-/// HTTP, which stands for one object. The environment has the credentials, in the stores' own
-/// variables. Without the feature `object-store` an address is refused.
+/// An address takes one of these forms:
+///
+/// - `s3://bucket/key`, `gs://bucket/key`, `az://container/key` or
+///   `abfs://container@account.dfs.core.windows.net/key`, where the key is taken literally or as a
+///   glob. A key that ends in `/` or names no object stands for all objects below it, as a
+///   directory does.
+/// - An HTTP or HTTPS URL, which stands for one object.
+///
+/// Credentials come from the stores' usual environment variables. Without the feature
+/// `object-store`, addresses are refused.
 ///
 /// A directory stands for the Parquet, Arrow and npy files in it and below it, sorted by name. They
 /// are recognised by their endings (`.parquet`, `.pq`, `.parq`, `.arrow`, `.arrows`, `.feather`,
@@ -103,7 +108,7 @@ pub fn open_map(path: &str, coordinates: &Coordinates) -> Result<Box<dyn Source>
     open_wanted(&[path.into()], Want::of_map(coordinates), &|| Client::new(None))
 }
 
-/// Opens `paths`; where there is an address, `connect` is called for it.
+/// Opens `paths`. `connect` is called if any of them is an address.
 pub(crate) fn open_wanted(
     paths: &[String],
     mut want: Want,

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 /// Refuses an output or a run directory in an object store.
 ///
 /// # Errors
-/// Names the address and the way out.
+/// Names the address and says what to do instead.
 pub fn check_local(path: &Path) -> Result<()> {
     let given = path.to_string_lossy();
     if lowland_io::is_address(&given) {
