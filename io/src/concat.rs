@@ -285,6 +285,10 @@ impl Source for Concat {
         self.parts.iter().map(|p| p.source.held_bytes()).max().unwrap_or(0)
     }
 
+    fn resident_bytes(&self) -> u64 {
+        self.parts.iter().map(|p| p.source.resident_bytes()).sum()
+    }
+
     fn release(&self) {
         for part in &self.parts {
             part.source.release();

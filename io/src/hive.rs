@@ -174,6 +174,10 @@ impl Source for Hive {
         self.file.held_bytes()
     }
 
+    fn resident_bytes(&self) -> u64 {
+        self.file.resident_bytes()
+    }
+
     fn release(&self) {
         self.file.release();
     }
