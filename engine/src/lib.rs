@@ -58,7 +58,8 @@ pub use inputs::{FirstPositions, GraphSink, GraphSource, Inputs, Placed, Sink};
 pub use metric::Metric;
 pub use observe::{Event, Observer, Progress, Stage, StageReport, Traffic};
 pub use plan::{
-    AffinityPlan, BLOCK_ROWS, ExactPlan, IndexPlan, Input, LayoutPlan, NeighborsPlan, Plan, Portions, StagePlan,
+    AffinityPlan, BLOCK_ROWS, ExactPlan, IndexPlan, Input, LayoutPlan, NeighborsPlan, Plan, Portions, StageGraph,
+    StageNode, StagePlan,
 };
 pub use remark::{Level, Remark};
 pub use report::{Report, Summary};

@@ -358,40 +358,36 @@ fn most_buckets(rows: u64) -> usize {
 impl Plan {
     /// Returns the problem of a method that computes all pairs; `None` if the method streams.
     fn problem(&self) -> Option<Problem> {
-        methods::problem(&self.settings).ok()
+        self.exact.as_ref().and_then(|_| methods::problem(&self.settings).ok())
     }
 
     /// Returns the memory of each stage with the current parameters.
     fn needs(&self) -> Vec<(Stage, Needs)> {
-        let mut stages = Vec::new();
-        if let Some(problem) = self.problem() {
-            return vec![
-                (Stage::Scan, scan::needs(self)),
-                (Stage::Layout, all_pairs::stage::needs(self, &problem)),
-                (Stage::Output, output::needs(self)),
-                (Stage::Quality, all_pairs::quality::needs(self)),
-            ];
-        }
-        if self.shape.dim > 0 {
-            stages.push((Stage::Scan, scan::needs(self)));
-            stages.push((Stage::Index, index::needs(self)));
-        }
-        let imported = self.graph_k.is_some();
-        stages.push((Stage::Neighbors, if imported { neighbors::import_needs(self) } else { neighbors::needs(self) }));
-        if !self.map {
-            stages.push((Stage::Output, neighbors::export_needs(self)));
-            return stages;
-        }
-        stages.push((Stage::Affinity, affinity::needs(self)));
-        stages.push((Stage::Init, init::needs(self)));
-        stages.push((Stage::Layout, layout::needs(self)));
-        stages.push((Stage::Output, output::needs(self)));
-        stages.push((Stage::Quality, quality::needs(self)));
-        stages
+        self.graph().nodes().iter().map(|node| (node.stage, self.needs_of(node.stage))).collect()
     }
 
+    fn needs_of(&self, stage: Stage) -> Needs {
+        match (stage, self.problem()) {
+            // Only a survey before a run has this stage.
+            (Stage::Survey, _) => Needs::default(),
+            (Stage::Scan, _) => scan::needs(self),
+            (Stage::Index, _) => index::needs(self),
+            (Stage::Neighbors, _) if self.graph_k.is_some() => neighbors::import_needs(self),
+            (Stage::Neighbors, _) => neighbors::needs(self),
+            (Stage::Affinity, _) => affinity::needs(self),
+            (Stage::Init, _) => init::needs(self),
+            (Stage::Layout, Some(problem)) => all_pairs::stage::needs(self, &problem),
+            (Stage::Layout, None) => layout::needs(self),
+            (Stage::Output, _) if !self.map => neighbors::export_needs(self),
+            (Stage::Output, _) => output::needs(self),
+            (Stage::Quality, Some(_)) => all_pairs::quality::needs(self),
+            (Stage::Quality, None) => quality::needs(self),
+        }
+    }
+
+    /// Returns the bytes of a stage; 0 if the plan does not have the stage.
     fn of(&self, stage: Stage) -> u64 {
-        self.needs().iter().find(|(of, _)| *of == stage).map_or(0, |(_, needs)| needs.bytes())
+        self.graph().node(stage).map_or(0, |_| self.needs_of(stage).bytes())
     }
 
     fn fits(&self, usable: u64) -> Result<()> {
@@ -513,7 +509,7 @@ impl Plan {
     /// Returns what each stage takes, reads, writes and leaves, once all parameters are known.
     fn describe(&self) -> Vec<StagePlan> {
         if let Some(problem) = self.problem() {
-            return self.describe_exact(&problem);
+            return self.describe_all_pairs(&problem);
         }
         let Shape { rows, .. } = self.shape;
         let source = rows * self.source_row_bytes as u64;
@@ -523,27 +519,26 @@ impl Plan {
         let map = map_bytes(self);
         let spilled = layout::edge_bytes(self).saturating_sub(self.layout.cache_bytes);
         let lists = if self.shape.dim > 0 { rows * (self.shape.dim as u64 * 4 + 8) } else { 0 };
-        // Bytes in the run directory so far.
-        let mut there = 0;
+        let nodes = self.graph();
+        // Bytes in the run directory so far, and what each stage left there.
+        let (mut there, mut leaves) = (0, Vec::new());
         let mut stages = Vec::new();
         for (stage, needs) in self.needs() {
             let mut spills = None;
-            // Bytes read, written, present only while the stage runs, left by the stage, and deleted after the
-            // stage.
-            let (read, written, scratch, left, released) = match stage {
-                Stage::Survey => (source, 0, 0, 0, 0),
-                Stage::Scan => (source, training, 0, training, 0),
+            // Bytes read, written, present only while the stage runs, and left by the stage.
+            let (read, written, scratch, left) = match stage {
+                Stage::Survey => (source, 0, 0, 0),
+                Stage::Scan => (source, training, 0, training),
                 Stage::Index => {
                     if self.index.shard_rows < rows as usize {
                         let count = rows.div_ceil(self.index.shard_rows as u64);
                         spills = Some(format!("vectors in {count} shards, merged by list: {}", size(lists)));
                     }
-                    let released = if self.keeps(Stage::Scan) { 0 } else { training };
-                    (source + training + shards, shards + index, shards, index, released)
+                    (source + training + shards, shards + index, shards, index)
                 }
                 Stage::Neighbors if self.graph_k.is_some() => {
                     let bucket = neighbors::import_disk(self);
-                    (graph + bucket + lists, graph + bucket, bucket, graph, 0)
+                    (graph + bucket + lists, graph + bucket, bucket, graph)
                 }
                 Stage::Neighbors => {
                     let windows = rows.div_ceil(self.neighbors.window_rows as u64);
@@ -554,45 +549,45 @@ impl Plan {
                     // The files of a first round, and its partial graph.
                     let rounds = neighbors::disk(self);
                     let read = if self.index.exact { 1 } else { 2 } * windows * lists;
-                    (2 * lists + read + rounds / 2, graph + rounds / 2, rounds, graph, 0)
+                    (2 * lists + read + rounds / 2, graph + rounds / 2, rounds, graph)
                 }
                 Stage::Affinity => {
                     if buckets > 0 {
                         spills = Some(format!("edges in buckets by the row they lead to: {}", size(buckets)));
                     }
-                    let released = if self.keeps(Stage::Neighbors) { 0 } else { graph };
-                    (3 * graph + buckets, buckets + edges, buckets, edges, released)
+                    (3 * graph + buckets, buckets + edges, buckets, edges)
                 }
-                Stage::Init => (lists, map, 0, map, 0),
+                Stage::Init => (lists, map, 0, map),
                 Stage::Layout => {
                     if spilled > 0 {
                         spills = Some(format!("{} of edges are read in each epoch", size(spilled)));
                     }
-                    let edges_go = if self.keeps(Stage::Affinity) { 0 } else { edges };
-                    let init_goes = if self.keeps(Stage::Init) { 0 } else { map };
                     let scratch = spilled + 2 * layout::checkpoint_bytes(self);
                     let read = edges + map + spilled * self.layout.epochs as u64;
-                    (read, spilled + map, scratch, map, edges_go + init_goes)
+                    (read, spilled + map, scratch, map)
                 }
                 Stage::Output if !self.map => {
                     let bucket = neighbors::export_disk(self);
-                    (graph + bucket, 2 * bucket, bucket, 0, 0)
+                    (graph + bucket, 2 * bucket, bucket, 0)
                 }
-                Stage::Output => (map, map, 0, 0, 0),
-                Stage::Quality => (lists + map, 0, 0, 0, 0),
+                Stage::Output => (map, map, 0, 0),
+                Stage::Quality => (lists + map, 0, 0, 0),
             };
             let memory = self.base() + needs.bytes();
             let holds = needs.largest().map_or(Vec::new(), |phase| phase.parts.clone());
             stages.push(StagePlan { stage, memory, holds, read, written, disk: there + scratch + left, spills });
-            there = (there + left).saturating_sub(released);
+            there += left;
+            leaves.push((stage, left));
+            let released = nodes.released_after(stage).filter(|&stage| !self.keeps(stage));
+            for (_, left) in released.filter_map(|stage| leaves.iter().find(|(of, _)| *of == stage)) {
+                there -= left;
+            }
         }
         stages
     }
-}
 
-impl Plan {
-    /// [`Plan::describe`] for an exact method.
-    fn describe_exact(&self, problem: &Problem) -> Vec<StagePlan> {
+    /// [`Plan::describe`] for a method that computes all pairs.
+    fn describe_all_pairs(&self, problem: &Problem) -> Vec<StagePlan> {
         let source = self.shape.rows * self.source_row_bytes as u64;
         let map = map_bytes(self);
         let stage = |(stage, needs): (Stage, Needs)| {

@@ -39,7 +39,7 @@ pub(crate) use outputs::is_input;
 
 use graph::GraphFile;
 use placing::{Completed, Placing};
-use run::{Run, is_behind};
+use run::{Run, to_run};
 
 use crate::budget::Memory;
 use crate::evaluate::open_map;
@@ -318,11 +318,11 @@ impl Job {
         let manifest = listed.and_then(|run| run.manifest.ok()).filter(|_| !self.run.restart);
         let output = output.filter(|(path, _)| space::together(&directory, path));
         let output = output.map_or(0, |(_, table)| self.output_bytes(plan, &table.keep));
-        let needed =
-            plan.stages().iter().filter(|stage| !is_behind(stage.stage, plan, manifest.as_ref())).map(|stage| {
-                let output = if matches!(stage.stage, Stage::Output | Stage::Quality) { output } else { 0 };
-                stage.disk.saturating_add(output)
-            });
+        let to_run = to_run(plan, manifest.as_ref());
+        let needed = plan.stages().iter().filter(|stage| to_run.contains(&stage.stage)).map(|stage| {
+            let output = if matches!(stage.stage, Stage::Output | Stage::Quality) { output } else { 0 };
+            stage.disk.saturating_add(output)
+        });
         Some(Room { needed: needed.max().unwrap_or(0).saturating_sub(there), directory, free })
     }
 

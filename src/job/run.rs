@@ -109,20 +109,13 @@ pub struct Room {
     pub free: u64,
 }
 
-/// Returns whether a run that resumes from `manifest` is past `stage`, so that the stage's planned
-/// disk space is not needed any more.
-pub(super) fn is_behind(stage: Stage, plan: &Plan, manifest: Option<&Manifest>) -> bool {
-    let has = |stage: Stage| {
+/// Returns the stages that a run of `plan` still has to run if it resumes from `manifest`. The planned disk space
+/// of the other stages is not needed any more.
+pub(super) fn to_run(plan: &Plan, manifest: Option<&Manifest>) -> Vec<Stage> {
+    plan.graph().to_run(|stage| {
         let record = manifest.and_then(|manifest| manifest.stages.get(stage.name()));
         record.is_some_and(|record| record.done && !record.released)
-    };
-    if matches!(stage, Stage::Scan | Stage::Index) {
-        // All later stages read the index. If its files were released, it must be built again.
-        return has(Stage::Index) || stage == Stage::Scan && has(Stage::Scan);
-    }
-    let place = |stage| plan.stages().iter().position(|planned| planned.stage == stage);
-    let reached = [Stage::Layout, Stage::Affinity, Stage::Neighbors].into_iter().find(|&stage| has(stage));
-    reached.is_some_and(|reached| place(stage) <= place(reached))
+    })
 }
 
 #[cfg(test)]
@@ -154,15 +147,16 @@ mod tests {
                 "lowland": "0.1.0", "format": 2, "created": "", "config": {}, "sources": [], "stages": stages,
             }))
             .expect("a manifest");
-            let behind = plan.stages().iter().map(|s| s.stage).filter(|&s| is_behind(s, &plan, Some(&manifest)));
+            let to_run = to_run(&plan, Some(&manifest));
+            let behind = plan.stages().iter().map(|s| s.stage).filter(|stage| !to_run.contains(stage));
             behind.map(Stage::name).collect::<Vec<_>>().join(" ")
         };
-        assert!(plan.stages().iter().all(|stage| !is_behind(stage.stage, &plan, None)));
+        assert_eq!(to_run(&plan, None).len(), plan.stages().len());
         assert_eq!(behind(&[("scan", true)]), "scan");
         assert_eq!(behind(&[("scan", false), ("index", true)]), "scan index");
         let before_layout =
             [("scan", false), ("index", true), ("neighbors", false), ("affinity", true), ("init", true)];
-        assert_eq!(behind(&before_layout), "scan index neighbors affinity");
+        assert_eq!(behind(&before_layout), "scan index neighbors affinity init");
         // After a run that kept some stages: the index is built again, and so are the stages after
         // it.
         assert_eq!(behind(&[("index", false), ("layout", true)]), "neighbors affinity init layout");

@@ -1,6 +1,8 @@
 //! A run's plan: the resolved options, and every parameter that the stages need, as the planner computed them
 //! once. Data only.
 
+mod stages;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use crate::error::size;
 use crate::observe::Stage;
 use crate::remark::Remark;
 use crate::{Error, Init, Method, Result};
+
+pub use stages::{StageGraph, StageNode};
 
 /// The properties of a run's input.
 #[derive(Debug, Clone, PartialEq)]

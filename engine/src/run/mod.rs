@@ -24,7 +24,7 @@ use crate::meter::Meter;
 use crate::methods::Recipe;
 use crate::neighbors::{self, Found, Graph, SAMPLE, Sample};
 use crate::observe::{Event, Heard, Observer, Progress, Stage, StageReport};
-use crate::plan::Plan;
+use crate::plan::{Plan, StageGraph};
 use crate::remark::{Level, Remark};
 use crate::report::Report;
 use crate::work::{Made, Work, pool};
@@ -50,42 +50,31 @@ pub fn embed(
         let heard = Heard::new(observer);
         let mut run = Run::start(plan, inputs, dir, &heard)?;
         let rows = plan.shape.rows;
-        // Determined from the last stage backwards: a stage whose files exist is not run, nor are the stages
-        // that only this stage needs.
-        let layout = !run.has(Stage::Layout);
-        let affinity = layout && !run.has(Stage::Affinity) || layout && run.init_walks_edges() && !run.has(Stage::Init);
-        let affinity = affinity && !run.has(Stage::Affinity);
-        let init = layout && !run.has(Stage::Init);
-        let neighbors = affinity && !run.has(Stage::Neighbors) || run.sample_missing();
+        if run.sample_missing() {
+            run.todo.push(Stage::Neighbors);
+        }
         // An explicitly requested GPU may be missing, which must be reported before hours of work.
+        let layout = run.todo.contains(&Stage::Layout);
         let gpu = if layout { gpu::for_layout(plan, objective, &heard)? } else { None };
-        let graph = run.graph(inputs, neighbors, false)?;
+        let graph = run.graph(inputs, false)?;
 
         let lists = graph.lists.as_ref();
-        let affinities: Affinities = run.stage(Stage::Affinity, affinity, rows, "rows", |work| {
+        let affinities: Affinities = run.stage(Stage::Affinity, |work| {
             affinity::build(plan, &Graph::open(dir.dir(), rows)?, graph.found.mean_distance, lists, work)
         })?;
         run.report.affinity = Some(affinities);
-        run.release(Stage::Neighbors, &[SAMPLE])?;
+        run.release_after(Stage::Affinity, &[SAMPLE])?;
 
-        run.stage(Stage::Init, init, rows, "rows", |work| {
-            Ok((init::place(plan, lists, graph.pca.as_ref(), inputs.first, work)?, ()))
-        })?;
-        let epochs = plan.layout.epochs as u64;
-        run.stage(Stage::Layout, layout, epochs, "epochs", |work| {
-            Ok((layout::build(plan, objective, &affinities, gpu.as_ref(), work)?, ()))
-        })?;
-        run.release(Stage::Affinity, &[])?;
-        run.release(Stage::Init, &[])?;
+        run.stage(Stage::Init, |work| Ok((init::place(plan, lists, graph.pca.as_ref(), inputs.first, work)?, ())))?;
+        run.stage(Stage::Layout, |work| Ok((layout::build(plan, objective, &affinities, gpu.as_ref(), work)?, ())))?;
+        run.release_after(Stage::Layout, &[])?;
 
-        run.always(Stage::Output, rows, "rows", |work| output::write(plan, lists, began(plan), sink, work))?;
-        let quality =
-            run.always(Stage::Quality, rows, "rows", |work| quality::score(plan, lists, &graph.truth, work))?;
+        run.always(Stage::Output, |work| output::write(plan, lists, began(plan), sink, work))?;
+        let quality = run.always(Stage::Quality, |work| quality::score(plan, lists, &graph.truth, work))?;
         run.report.quality = Some(quality);
         sink.finish()?;
-        run.release(Stage::Layout, &[])?;
         drop(graph);
-        run.release(Stage::Index, &[])?;
+        run.release_after(Stage::Quality, &[])?;
         Ok(run.end())
     })
 }
@@ -103,21 +92,17 @@ fn embed_all_pairs(
     pool(plan.threads)?.install(|| {
         let heard = Heard::new(observer);
         let mut run = Run::start(plan, inputs, dir, &heard)?;
-        let rows = plan.shape.rows;
-        let layout = !run.has(Stage::Layout);
-        let scan = layout && !run.has(Stage::Scan);
-        let _: scan::Scanned = run.stage(Stage::Scan, scan, rows, "rows", |work| scan::scan(plan, source, work))?;
-        let fitted = run.stage(Stage::Layout, layout, plan.layout.epochs as u64, "iterations", |work| {
+        let _: scan::Scanned = run.stage(Stage::Scan, |work| scan::scan(plan, source, work))?;
+        let fitted = run.stage(Stage::Layout, |work| {
             all_pairs::stage::build(plan, problem(&plan.settings), source, inputs.first, work)
         })?;
         run.report.exact = Some(fitted);
-        run.always(Stage::Output, rows, "rows", |work| output::write(plan, None, began(plan), sink, work))?;
-        let quality = run.always(Stage::Quality, rows, "rows", |work| {
-            all_pairs::quality::score(plan, &problem(&plan.settings), source, work)
-        })?;
+        run.always(Stage::Output, |work| output::write(plan, None, began(plan), sink, work))?;
+        let quality =
+            run.always(Stage::Quality, |work| all_pairs::quality::score(plan, &problem(&plan.settings), source, work))?;
         run.report.quality = Some(quality);
         sink.finish()?;
-        run.release(Stage::Layout, &[])?;
+        run.release_after(Stage::Quality, &[])?;
         Ok(run.end())
     })
 }
@@ -133,16 +118,14 @@ pub fn knn(
     pool(plan.threads)?.install(|| {
         let heard = Heard::new(observer);
         let mut run = Run::start(plan, inputs, dir, &heard)?;
-        let neighbors = !run.has(Stage::Neighbors);
-        let graph = run.graph(inputs, neighbors, true)?;
-        run.always(Stage::Output, plan.shape.rows, "rows", |work| {
+        let graph = run.graph(inputs, true)?;
+        run.always(Stage::Output, |work| {
             let found = Graph::open(dir.dir(), plan.shape.rows)?;
             neighbors::export(plan, &found, graph.lists.as_ref(), sink, work)
         })?;
         sink.finish()?;
-        run.release(Stage::Neighbors, &[])?;
         drop(graph);
-        run.release(Stage::Index, &[])?;
+        run.release_after(Stage::Output, &[])?;
         Ok(run.end())
     })
 }
@@ -155,8 +138,16 @@ struct GraphMade {
     truth: Sample,
 }
 
+/// Returns whether a stage is done and its files exist.
+fn has(dir: &RunDir, stage: Stage) -> bool {
+    dir.stage(stage.name()).is_some_and(|record| record.done && !record.released)
+}
+
 struct Run<'a> {
     plan: &'a Plan,
+    graph: StageGraph,
+    /// The stages that are to be run. A stage that is done and not in this list gives its kept result.
+    todo: Vec<Stage>,
     dir: &'a RunDir,
     observer: &'a Heard<'a>,
     budget: Budget,
@@ -205,7 +196,10 @@ impl<'a> Run<'a> {
         let source = inputs.source.clone();
         let files = source.as_ref().map_or(Ok(Vec::new()), |source| source.fingerprints())?;
         let budget = Budget::new(plan.settings.memory.saturating_sub(plan.base()));
-        Ok(Run { plan, dir, observer, budget, source, files, meter: Meter::start(), began: Instant::now(), report })
+        let graph = plan.graph();
+        let todo = graph.to_run(|stage| has(dir, stage));
+        let (meter, began) = (Meter::start(), Instant::now());
+        Ok(Run { plan, graph, todo, dir, observer, budget, source, files, meter, began, report })
     }
 
     fn end(mut self) -> Report {
@@ -215,42 +209,27 @@ impl<'a> Run<'a> {
         self.report
     }
 
-    /// Returns whether a stage is done and its files exist.
-    fn has(&self, stage: Stage) -> bool {
-        self.dir.stage(stage.name()).is_some_and(|record| record.done && !record.released)
-    }
-
     /// Returns whether the sample's true neighbours are still to be computed.
     fn sample_missing(&self) -> bool {
         let record = self.dir.stage(Stage::Neighbors.name()).filter(|record| record.done);
         !record.is_some_and(|record| record.files.contains_key(SAMPLE))
     }
 
-    /// Returns whether the first positions are computed from the edges.
-    fn init_walks_edges(&self) -> bool {
-        self.plan.shape.dim == 0 || matches!(self.plan.settings.init, crate::Init::File(_))
-    }
-
-    /// Runs the scan, index and neighbors stages, which give a graph in list order. The graph is computed only
-    /// if `wanted`. `alone` says that no map is made afterwards.
-    fn graph(&mut self, inputs: &Inputs<'_>, wanted: bool, alone: bool) -> Result<GraphMade> {
+    /// Runs the scan, index and neighbors stages, which give a graph in list order. `alone` says that no map is
+    /// made afterwards.
+    fn graph(&mut self, inputs: &Inputs<'_>, alone: bool) -> Result<GraphMade> {
         let (plan, dir) = (self.plan, self.dir);
-        let joins = wanted && inputs.graph.is_none();
+        let joins = self.todo.contains(&Stage::Neighbors) && inputs.graph.is_none();
         let gpu = if joins { gpu::for_join(plan, self.observer, alone)? } else { None };
-        let rows = plan.shape.rows;
         let (mut lists, mut pca) = (None, None);
         if let Some(source) = &inputs.source {
-            // All later stages up to the scores read the lists.
-            let index = !self.has(Stage::Index);
-            let scan = index && !self.has(Stage::Scan);
-            let scanned: scan::Scanned =
-                self.stage(Stage::Scan, scan, rows, "rows", |work| scan::scan(plan, source, work))?;
+            let scanned: scan::Scanned = self.stage(Stage::Scan, |work| scan::scan(plan, source, work))?;
             pca = scanned.pca;
-            self.stage(Stage::Index, index, rows, "rows", |work| Ok((index::build(plan, source, work)?, ())))?;
-            self.release(Stage::Scan, &[])?;
+            self.stage(Stage::Index, |work| Ok((index::build(plan, source, work)?, ())))?;
+            self.release_after(Stage::Index, &[])?;
             lists = Some(index::open(dir.dir())?);
         }
-        let found: Found = self.stage(Stage::Neighbors, wanted, rows, "rows", |work| {
+        let found: Found = self.stage(Stage::Neighbors, |work| {
             let (made, found, _) = match (inputs.graph, &lists) {
                 (Some(graph), lists) => neighbors::import(plan, graph, lists.as_ref(), work)?,
                 (None, Some(lists)) => neighbors::join(plan, lists, gpu.as_ref(), work)?,
@@ -263,18 +242,15 @@ impl<'a> Run<'a> {
     }
 
     /// Runs a stage whose result is kept in the run directory. If the stage is done already, it is run again
-    /// only if its files are `wanted` (and no longer exist); otherwise its files are verified and its result is
-    /// returned.
+    /// only if it is to be run (because its files no longer exist and are needed); otherwise its files are
+    /// verified and its result is returned.
     fn stage<T: Serialize + DeserializeOwned>(
         &mut self,
         stage: Stage,
-        wanted: bool,
-        total: u64,
-        unit: &'static str,
         body: impl FnOnce(&Work<'_>) -> Result<(Made, T)>,
     ) -> Result<T> {
         if let Some(record) = self.dir.stage(stage.name()).filter(|record| record.done) {
-            if !wanted {
+            if !self.todo.contains(&stage) {
                 self.dir.verify(stage.name(), Depth::Checksums)?;
                 let kept: Kept<T> = serde_json::from_value(record.data).map_err(|e| lowland_io::Error::Corrupt {
                     path: self.dir.path("manifest.json"),
@@ -290,7 +266,7 @@ impl<'a> Run<'a> {
         }
         let told = self.observer.count();
         let mut made = Vec::new();
-        let (result, report) = self.measure(stage, total, unit, |work| {
+        let (result, report) = self.measure(stage, |work| {
             let (files, result) = body(work)?;
             made = files;
             Ok(result)
@@ -302,39 +278,31 @@ impl<'a> Run<'a> {
         Ok(kept.result)
     }
 
-    /// Deletes a stage's files except `kept`, once no later stage reads them, unless the plan keeps them.
-    fn release(&self, stage: Stage, kept: &[&str]) -> Result<()> {
-        if !self.plan.keeps(stage) && self.has(stage) {
-            self.dir.release_stage(stage.name(), kept)?;
+    /// Deletes the files, except `kept`, that no stage after `stage` reads, unless the plan keeps them.
+    fn release_after(&self, stage: Stage, kept: &[&str]) -> Result<()> {
+        for stage in self.graph.released_after(stage) {
+            if !self.plan.keeps(stage) && has(self.dir, stage) {
+                self.dir.release_stage(stage.name(), kept)?;
+            }
         }
         Ok(())
     }
 
     /// Runs a stage that leaves no files in the run directory.
-    fn always<T>(
-        &mut self,
-        stage: Stage,
-        total: u64,
-        unit: &'static str,
-        body: impl FnOnce(&Work<'_>) -> Result<T>,
-    ) -> Result<T> {
-        let (result, report) = self.measure(stage, total, unit, body)?;
+    fn always<T>(&mut self, stage: Stage, body: impl FnOnce(&Work<'_>) -> Result<T>) -> Result<T> {
+        let (result, report) = self.measure(stage, body)?;
         self.tell_end(report, false)?;
         Ok(result)
     }
 
-    fn measure<T>(
-        &mut self,
-        stage: Stage,
-        total: u64,
-        unit: &'static str,
-        body: impl FnOnce(&Work<'_>) -> Result<T>,
-    ) -> Result<(T, StageReport)> {
-        let progress = Progress::start(self.observer, stage, total, unit)?;
+    fn measure<T>(&mut self, stage: Stage, body: impl FnOnce(&Work<'_>) -> Result<T>) -> Result<(T, StageReport)> {
+        let node = self.graph.node(stage);
+        let total = if stage == Stage::Layout { self.plan.layout.epochs as u64 } else { self.plan.shape.rows };
+        let progress = Progress::start(self.observer, stage, total, node.map_or("rows", |node| node.unit))?;
         self.meter.take_peak();
         let began = Instant::now();
         let result = body(&Work { run: self.dir, progress: &progress, budget: &self.budget })?;
-        let reads = matches!(stage, Stage::Scan | Stage::Index | Stage::Output) || self.plan.exact.is_some();
+        let reads = node.is_some_and(|node| node.source);
         if let Some(source) = self.source.as_ref().filter(|_| reads) {
             // A source that is modified during the run gives rows that do not belong together.
             lowland_io::unchanged(&self.files, &source.fingerprints()?)?;
