@@ -12,7 +12,8 @@ use serde::Serialize;
 
 use crate::budget::{Needs, base};
 pub use crate::error::{Flaw, Flawed, Flaws};
-use crate::observe::{Event, Observer, Progress, Stage, StageReport};
+use crate::observe::{Observer, Stage};
+use crate::session::Session;
 use crate::{Error, Loader, Metric, Result};
 
 /// The result of a survey.
@@ -35,7 +36,6 @@ const BATCH_BYTES: usize = 1 << 20;
 /// [`Error::Budget`] if the memory is too small for a bit per row and some batches.
 pub fn survey(source: &Arc<dyn Source>, metric: Metric, memory: u64, observer: &dyn Observer) -> Result<Survey> {
     let shape = source.shape();
-    let (meter, began) = (crate::meter::Meter::start(), std::time::Instant::now());
     let batch_rows = (BATCH_BYTES / (shape.dim.max(1) * 4)).clamp(1, 65_536);
     let needed = needs(source.as_ref(), batch_rows).bytes() + base(0, 1);
     if needed > memory {
@@ -45,22 +45,18 @@ pub fn survey(source: &Arc<dyn Source>, metric: Metric, memory: u64, observer: &
             stage: Stage::Survey.name(),
         });
     }
-    let files = source.fingerprints()?;
-    let progress = Progress::start(observer, Stage::Survey, shape.rows, "rows")?;
+    let mut session = Session::start(observer, memory, Some(source.clone()))?;
     let (mut rows, mut flaws) = (RowSetBuilder::new(shape.rows), Flaws::default());
-    for batch in Loader::new(source.clone(), metric, batch_rows) {
-        let batch = batch?;
-        flaws.look(metric, source.as_ref(), batch.first, batch.values(), |row| rows.remove(row))?;
-        progress.traffic.read((batch.rows() * shape.dim * source.dtype().bytes()) as u64);
-        progress.advance(batch.rows() as u64)?;
-    }
-    lowland_io::unchanged(&files, &source.fingerprints()?)?;
-    let (read, written) = progress.traffic.totals();
-    let (seconds, peak_memory) = (began.elapsed().as_secs_f64(), meter.take_peak());
-    let report = StageReport { stage: Stage::Survey, seconds, peak_memory, read, written };
-    if observer.event(&Event::End { report: &report, reused: false }).is_break() {
-        return Err(Error::Cancelled { stage: Stage::Survey.name() });
-    }
+    let ((), stage) = session.stage(Stage::Survey, (shape.rows, "rows"), true, |progress, _| {
+        for batch in Loader::new(source.clone(), metric, batch_rows) {
+            let batch = batch?;
+            flaws.look(metric, source.as_ref(), batch.first, batch.values(), |row| rows.remove(row))?;
+            progress.traffic.read((batch.rows() * shape.dim * source.dtype().bytes()) as u64);
+            progress.advance(batch.rows() as u64)?;
+        }
+        Ok(())
+    })?;
+    session.tell_end(stage, false)?;
     Ok(Survey { rows: rows.finish(), flaws })
 }
 

@@ -46,6 +46,7 @@ mod report;
 mod run;
 pub mod scan;
 mod score;
+mod session;
 mod spread;
 mod sum;
 mod work;

@@ -3,7 +3,6 @@
 //! Everything else is computed from the map and the labels in memory.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use lowland_io::Source;
 use rayon::prelude::*;
@@ -19,10 +18,10 @@ use super::{clusters, order};
 use crate::budget::{Budget, Reservation, base};
 use crate::error::Flaws;
 use crate::inputs::GraphSource;
-use crate::meter::Meter;
-use crate::observe::{Event, Observer, Progress, Stage, StageReport};
+use crate::observe::{Observer, Progress, Stage};
 use crate::random::stratified;
 use crate::score::{mean_and_interval, of_sample};
+use crate::session::Session;
 use crate::spread::Spread;
 use crate::work::pool;
 use crate::{Error, Result, coarse};
@@ -71,25 +70,26 @@ pub struct Subject<'a> {
 pub fn evaluate(plan: &Plan, subject: &Subject<'_>, observer: &dyn Observer) -> Result<Report> {
     check(plan, subject)?;
     pool(plan.threads)?.install(|| {
-        let (meter, began) = (Meter::start(), Instant::now());
+        let memory = plan.config.memory.saturating_sub(base(0, plan.threads));
+        let mut session = Session::start(observer, memory, None)?;
         let passes = if subject.source.is_some() { 3 } else { 0 } + subject.labels.len() as u64;
-        let progress = Progress::start(observer, Stage::Quality, plan.input.rows * passes, "rows")?;
-        let budget = Budget::new(plan.config.memory.saturating_sub(base(0, plan.threads)));
-        let mut work = Evaluation { plan, subject, progress: &progress, budget, scores: Vec::new(), left: Vec::new() };
-        work.against_data()?;
-        for labels in 0..subject.labels.len() {
-            work.against_labels(labels)?;
-            progress.advance(plan.input.rows)?;
-        }
-        if subject.labels.is_empty() {
-            work.leave_out(&OF_LABELS, None, "no labels were given");
-        }
-        let Evaluation { scores, left, .. } = work;
-        let (seconds, peak_memory) = (began.elapsed().as_secs_f64(), meter.take_peak());
-        let (read, written) = progress.traffic.totals();
-        let stage = StageReport { stage: Stage::Quality, seconds, peak_memory, read, written };
+        let total = (plan.input.rows * passes, "rows");
+        let ((scores, left), stage) = session.stage(Stage::Quality, total, false, |progress, budget| {
+            let budget = budget.clone();
+            let mut work = Evaluation { plan, subject, progress, budget, scores: Vec::new(), left: Vec::new() };
+            work.against_data()?;
+            for labels in 0..subject.labels.len() {
+                work.against_labels(labels)?;
+                progress.advance(plan.input.rows)?;
+            }
+            if subject.labels.is_empty() {
+                work.leave_out(&OF_LABELS, None, "no labels were given");
+            }
+            Ok((work.scores, work.left))
+        })?;
         // The evaluation is complete, so a request to stop has no effect.
-        let _ = observer.event(&Event::End { report: &stage, reused: false });
+        let _ = session.tell_end(stage, false);
+        let (_, seconds) = session.end();
         let version = env!("CARGO_PKG_VERSION");
         Ok(Report {
             version,
@@ -99,7 +99,7 @@ pub fn evaluate(plan: &Plan, subject: &Subject<'_>, observer: &dyn Observer) -> 
             without_coordinates: 0,
             invalid: None,
             seconds,
-            peak_memory,
+            peak_memory: stage.peak_memory,
         })
     })
 }

@@ -5,15 +5,14 @@
 //! memory budget; a source that changed during the run is an error.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use lowland_io::Source;
 
 use super::{BlockwisePca, Covariance, Pca, PcaError, PcaPlan, PcaReport, RandomizedPca, Solver};
-use crate::budget::{Budget, Needs, base};
+use crate::budget::{Budget, Needs, Reservation, base};
 use crate::error::Flaws;
-use crate::meter::Meter;
-use crate::observe::{Event, Observer, Progress, Stage, StageReport};
+use crate::observe::{Observer, Progress};
+use crate::session::Session;
 use crate::spread::Spread;
 use crate::work::pool;
 use crate::{Error, Loader, Result, Sink, coarse};
@@ -31,26 +30,27 @@ pub fn run(
     observer: &dyn Observer,
 ) -> Result<(Pca, PcaReport)> {
     pool(plan.threads)?.install(|| {
-        let began = Instant::now();
-        let files = source.fingerprints()?;
         let rows = plan.shape.rows;
-        let budget = Budget::new(plan.config.memory.saturating_sub(base(0, plan.threads)));
-        let mut measure = Measure { observer, budget, meter: Meter::start(), stages: Vec::new() };
+        let memory = plan.config.memory.saturating_sub(base(0, plan.threads));
+        let mut session = Session::start(observer, memory, Some(source.clone()))?;
         let [(scan, read), (output, write)] = plan.needs();
         let passes = plan.passes as u64 - 1;
         // The axes may be found in fewer passes than are allowed.
         let most = if passes > 1 { "rows at most" } else { "rows" };
-        let (pca, finder) =
-            measure.stage(scan, &read, (rows * passes, most), |progress| fit(plan, source, progress))?;
+        // The source is compared with its state at the beginning after the last pass.
+        let ((pca, finder), stage) = session.stage(scan, (rows * passes, most), false, |progress, budget| {
+            let _held = take(budget, &read)?;
+            fit(plan, source, progress)
+        })?;
+        session.tell_end(stage, false)?;
         let mut report = PcaReport::new(plan, &pca);
         (report.passes, report.residual) = (finder.passes + 1, finder.residual);
-        measure.stage(output, &write, (rows, "rows"), |progress| {
-            project(plan, &pca, source, sink, progress)?;
-            // If the source changed meanwhile, the scores belong to different versions of its rows.
-            Ok(lowland_io::unchanged(&files, &source.fingerprints()?)?)
+        let ((), stage) = session.stage(output, (rows, "rows"), true, |progress, budget| {
+            let _held = take(budget, &write)?;
+            project(plan, &pca, source, sink, progress)
         })?;
-        report.stages = measure.stages;
-        report.seconds = began.elapsed().as_secs_f64();
+        session.tell_end(stage, false)?;
+        (report.stages, report.seconds) = session.end();
         Ok((pca, report))
     })
 }
@@ -172,35 +172,7 @@ fn failed(error: PcaError) -> Error {
     }
 }
 
-/// Runs stages one after the other and collects their figures.
-struct Measure<'a> {
-    observer: &'a dyn Observer,
-    budget: Budget,
-    meter: Meter,
-    stages: Vec<StageReport>,
-}
-
-impl Measure<'_> {
-    fn stage<T>(
-        &mut self,
-        stage: Stage,
-        needs: &Needs,
-        (total, unit): (u64, &'static str),
-        body: impl FnOnce(&Progress<'_>) -> Result<T>,
-    ) -> Result<T> {
-        let held = needs.phases.iter().map(|phase| self.budget.take(phase)).collect::<Result<Vec<_>>>()?;
-        let progress = Progress::start(self.observer, stage, total, unit)?;
-        self.meter.take_peak();
-        let began = Instant::now();
-        let result = body(&progress)?;
-        drop(held);
-        let (read, written) = progress.traffic.totals();
-        let seconds = began.elapsed().as_secs_f64();
-        let report = StageReport { stage, seconds, peak_memory: self.meter.take_peak(), read, written };
-        self.stages.push(report);
-        if self.observer.event(&Event::End { report: &report, reused: false }).is_break() {
-            return Err(Error::Cancelled { stage: stage.name() });
-        }
-        Ok(result)
-    }
+/// Takes all phases of a stage.
+fn take(budget: &Budget, needs: &Needs) -> Result<Vec<Reservation>> {
+    needs.phases.iter().map(|phase| budget.take(phase)).collect()
 }

@@ -7,10 +7,7 @@
 
 mod gpu;
 
-use std::sync::Arc;
-use std::time::Instant;
-
-use lowland_io::{Depth, Fingerprint, RunDir, Source};
+use lowland_io::{Depth, RunDir};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -20,13 +17,13 @@ use crate::budget::Budget;
 use crate::config::Settings;
 use crate::index::{self, Lists};
 use crate::inputs::{GraphSink, Inputs, Sink};
-use crate::meter::Meter;
 use crate::methods::Recipe;
 use crate::neighbors::{self, Found, Graph, SAMPLE, Sample};
 use crate::observe::{Event, Heard, Observer, Progress, Stage, StageReport};
 use crate::plan::{Plan, StageGraph};
 use crate::remark::{Level, Remark};
 use crate::report::Report;
+use crate::session::Session;
 use crate::work::{Made, Work, pool};
 use crate::{Error, Init, Method, Result, all_pairs, init, layout, methods, output, quality, scan};
 
@@ -150,12 +147,7 @@ struct Run<'a> {
     todo: Vec<Stage>,
     dir: &'a RunDir,
     observer: &'a Heard<'a>,
-    budget: Budget,
-    source: Option<Arc<dyn Source>>,
-    /// The source's files as they were when the run began.
-    files: Vec<Fingerprint>,
-    meter: Meter,
-    began: Instant,
+    session: Session<'a>,
     report: Report,
 }
 
@@ -193,17 +185,15 @@ impl<'a> Run<'a> {
                 return Err(Error::Cancelled { stage: Stage::Scan.name() });
             }
         }
-        let source = inputs.source.clone();
-        let files = source.as_ref().map_or(Ok(Vec::new()), |source| source.fingerprints())?;
-        let budget = Budget::new(plan.settings.memory.saturating_sub(plan.base()));
+        let memory = plan.settings.memory.saturating_sub(plan.base());
+        let session = Session::start(observer, memory, inputs.source.clone())?;
         let graph = plan.graph();
         let todo = graph.to_run(|stage| has(dir, stage));
-        let (meter, began) = (Meter::start(), Instant::now());
-        Ok(Run { plan, graph, todo, dir, observer, budget, source, files, meter, began, report })
+        Ok(Run { plan, graph, todo, dir, observer, session, report })
     }
 
     fn end(mut self) -> Report {
-        self.report.seconds = self.began.elapsed().as_secs_f64();
+        (self.report.stages, self.report.seconds) = self.session.end();
         let remarks = self.observer.since(0).into_iter();
         (self.report.warnings, self.report.notes) = remarks.partition(|remark| remark.level == Level::Warning);
         self.report
@@ -258,7 +248,7 @@ impl<'a> Run<'a> {
                 })?;
                 self.report.reused.push(stage);
                 self.repeat(stage, &kept.remarks)?;
-                self.tell_end(kept.report, true)?;
+                self.session.tell_end(kept.report, true)?;
                 return Ok(kept.result);
             }
             // The stage's files were deleted, and are needed again.
@@ -274,7 +264,7 @@ impl<'a> Run<'a> {
         let kept = Kept { result, report, remarks: self.observer.since(told) };
         let data = serde_json::to_value(&kept).map_err(|e| Error::Data { what: format!("{}: {e}", stage.name()) })?;
         self.dir.finish_stage(stage.name(), made, data)?;
-        self.tell_end(report, false)?;
+        self.session.tell_end(report, false)?;
         Ok(kept.result)
     }
 
@@ -291,31 +281,17 @@ impl<'a> Run<'a> {
     /// Runs a stage that leaves no files in the run directory.
     fn always<T>(&mut self, stage: Stage, body: impl FnOnce(&Work<'_>) -> Result<T>) -> Result<T> {
         let (result, report) = self.measure(stage, body)?;
-        self.tell_end(report, false)?;
+        self.session.tell_end(report, false)?;
         Ok(result)
     }
 
     fn measure<T>(&mut self, stage: Stage, body: impl FnOnce(&Work<'_>) -> Result<T>) -> Result<(T, StageReport)> {
         let node = self.graph.node(stage);
         let total = if stage == Stage::Layout { self.plan.layout.epochs as u64 } else { self.plan.shape.rows };
-        let progress = Progress::start(self.observer, stage, total, node.map_or("rows", |node| node.unit))?;
-        self.meter.take_peak();
-        let began = Instant::now();
-        let result = body(&Work { run: self.dir, progress: &progress, budget: &self.budget })?;
-        let reads = node.is_some_and(|node| node.source);
-        if let Some(source) = self.source.as_ref().filter(|_| reads) {
-            // A source that is modified during the run gives rows that do not belong together.
-            lowland_io::unchanged(&self.files, &source.fingerprints()?)?;
-        }
-        let (read, written) = progress.traffic.totals();
-        let report = StageReport {
-            stage,
-            seconds: began.elapsed().as_secs_f64(),
-            peak_memory: self.meter.take_peak(),
-            read,
-            written,
-        };
-        Ok((result, report))
+        let (unit, reads_source) = node.map_or(("rows", false), |node| (node.unit, node.source));
+        let run = self.dir;
+        let body = |progress: &Progress<'_>, budget: &Budget| body(&Work { run, progress, budget });
+        self.session.stage(stage, (total, unit), reads_source, body)
     }
 
     /// Reports the remarks of a stage that an earlier process finished.
@@ -324,12 +300,6 @@ impl<'a> Run<'a> {
             true => Ok(()),
             false => Err(Error::Cancelled { stage: stage.name() }),
         }
-    }
-
-    fn tell_end(&mut self, report: StageReport, reused: bool) -> Result<()> {
-        self.report.stages.push(report);
-        let stop = self.observer.event(&Event::End { report: &report, reused }).is_break();
-        if stop { Err(Error::Cancelled { stage: report.stage.name() }) } else { Ok(()) }
     }
 }
 

@@ -12,7 +12,8 @@ pub const LAYERS: &[&[&str]] = &[
     &["sum", "random", "metric", "pages", "meter", "remark", "score"],
     &["error", "distances"],
     &["budget", "batch", "spread", "cuda", "observe"],
-    &["coarse", "device", "invalid", "work"],
+    &["coarse", "device", "session", "work"],
+    &["invalid"],
     // What the user asks for.
     &["config"],
     // What follows from it, as data.
