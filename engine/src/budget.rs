@@ -27,6 +27,25 @@ pub fn base(dim: usize, threads: usize) -> u64 {
     (6 << 20) + threads as u64 * ((1 << 20) + (dim as u64).min(WIDEST) * (8 << 10))
 }
 
+/// No stage plans to use the last 1 / `MARGIN` of the budget.
+const MARGIN: u64 = 20;
+
+/// Returns the bytes that stages may plan to hold if the budget is `memory` bytes, of which the process holds `base`
+/// all the time.
+pub(crate) fn usable(memory: u64, base: u64) -> u64 {
+    memory.saturating_sub(base + memory / MARGIN)
+}
+
+/// Returns the smallest budget in which a stage may plan to hold `bytes` beside `base`. It is in whole MiB, so that
+/// the number can be typed as it is printed.
+pub(crate) fn smallest(bytes: u64, base: u64) -> u64 {
+    const MIB: u64 = 1 << 20;
+    // The margin grows with the budget; the smallest budget must leave it free.
+    let held = bytes.saturating_add(base);
+    let with_margin = held.saturating_add(held / (MARGIN - 1));
+    with_margin.div_ceil(MIB).saturating_add(1).saturating_mul(MIB)
+}
+
 /// A part of a phase's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Part {
@@ -156,6 +175,19 @@ impl Drop for Reservation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_smallest_budget_is_enough_and_few_less_are_not() {
+        for (bytes, base) in
+            [(0, 0), (1, 8 << 20), (100 << 20, 8 << 20), (95 << 20, 5 << 20), (7_654_321_987, 12_345_678)]
+        {
+            let least = smallest(bytes, base);
+            assert!(usable(least, base) >= bytes, "{bytes} {base}: {least}");
+            assert_eq!(least % (1 << 20), 0);
+            assert!(usable(least.saturating_sub(3 << 20), base) <= bytes, "{bytes} {base}: {least}");
+        }
+        assert!(smallest(u64::MAX, 1) >= u64::MAX - (1 << 20));
+    }
 
     #[test]
     fn what_is_taken_comes_back_and_never_exceeds_the_total() {

@@ -11,13 +11,13 @@ use std::time::Duration;
 use lowland_io::Shape;
 
 use crate::all_pairs::Problem;
-use crate::budget::{Needs, base};
+use crate::budget::{Needs, base, smallest, usable};
 use crate::config::{Affinity, AllPairs, NamedAffinity, Optimizer, Settings};
 use crate::error::size;
 use crate::observe::Stage;
 use crate::plan::{
     AffinityPlan, BATCH_BYTES, BLOCK_ROWS, BatchSize, ExactPlan, ExchangePlan, IndexPlan, Input, LEAST_BATCH,
-    LayoutPlan, MARGIN, NeighborsPlan, Plan, StagePlan, check_workers, threads,
+    LayoutPlan, NeighborsPlan, Plan, StagePlan, check_workers, threads,
 };
 use crate::positions::map_bytes;
 use crate::remark::Remark;
@@ -126,8 +126,7 @@ impl Plan {
         let sample_rows = (40 * lists as u64).min(rows);
         let epochs = settings.n_epochs;
 
-        let usable =
-            settings.memory.saturating_sub(base(dim, threads) + input.resident_bytes + settings.memory / MARGIN);
+        let usable = usable(settings.memory, base(dim, threads) + input.resident_bytes);
         let batch_rows = (settings.batch_rows.unwrap_or(LEAST_BATCH) as u64).min(rows) as usize;
         let mut plan = Plan {
             settings: settings.clone(),
@@ -393,9 +392,7 @@ impl Plan {
     fn fits(&self, usable: u64) -> Result<()> {
         match self.needs().iter().map(|(stage, needs)| (needs.bytes(), stage)).max_by_key(|(bytes, _)| *bytes) {
             Some((bytes, stage)) if bytes > usable => {
-                // The margin grows with the budget; the smallest budget must leave it free. The number is
-                // rounded up to whole MiB so that it can be typed as it is printed.
-                let needed = ((bytes + self.base()) * MARGIN / (MARGIN - 1)).next_multiple_of(1 << 20) + (1 << 20);
+                let needed = smallest(bytes, self.base());
                 let (asked, stage) = (self.settings.memory, stage.name());
                 let method = self.settings.method;
                 Err(match method.all_pairs() {

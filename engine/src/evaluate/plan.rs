@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::points::{Ladder, Points};
 use super::sweep::{Pairs, Sample};
 use super::{clusters, order, silhouette};
-use crate::budget::{Needs, base};
+use crate::budget::{Needs, base, smallest, usable};
 use crate::plan::{BatchSize, check_workers, threads};
 use crate::{Error, Loader, Metric, Result};
 
@@ -22,8 +22,6 @@ const NEIGHBORS: usize = 15;
 /// The bytes of a batch for each thread if the budget allows, and the least rows of a batch.
 const BATCH_BYTES: u64 = 8 << 20;
 const LEAST_BATCH: usize = 256;
-/// The reciprocal of the share of the budget that stays unplanned.
-const MARGIN: u64 = 20;
 
 /// The options of an evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -124,14 +122,13 @@ impl Config {
         let mut plan =
             Plan { config: self.clone(), input: input.clone(), k, sample_rows, threads, batch_rows, memory: 0 };
         let base = base(0, threads);
-        let usable = self.memory.saturating_sub(base + self.memory / MARGIN);
+        let usable = usable(self.memory, base);
         while self.batch_rows.is_none() && needs(&plan).bytes() > usable && size.shrink() {
             plan.batch_rows = size.now;
         }
         plan.memory = needs(&plan).bytes() + base;
         if plan.memory > usable + base {
-            // In whole MiB, so that the printed number is sufficient when a user passes it.
-            let needed = (plan.memory * MARGIN / (MARGIN - 1)).next_multiple_of(1 << 20) + (1 << 20);
+            let needed = smallest(needs(&plan).bytes(), base);
             return Err(Error::Budget { asked: self.memory, needed, stage: "quality" });
         }
         Ok(plan)

@@ -9,9 +9,9 @@ use lowland_io::{MapWriter, Shape};
 use serde::{Deserialize, Serialize};
 
 use super::{BlockwisePca, Covariance, RandomizedPca};
-use crate::budget::{Needs, base};
+use crate::budget::{Needs, base, smallest, usable};
 use crate::error::size;
-use crate::plan::{BATCH_BYTES, BatchSize, LEAST_BATCH, MARGIN, WIDE, check_workers, threads};
+use crate::plan::{BATCH_BYTES, BatchSize, LEAST_BATCH, WIDE, check_workers, threads};
 use crate::{Error, Input, Loader, Metric, Result, Stage, StagePlan};
 
 /// The largest number of components whose covariance is decomposed: a matrix of 512 MiB, and some minutes
@@ -137,7 +137,7 @@ impl PcaConfig {
             source_bytes: input.source_bytes + input.resident_bytes,
             stages: Vec::new(),
         };
-        let usable = self.memory.saturating_sub(base(0, threads) + self.memory / MARGIN);
+        let usable = usable(self.memory, base(0, threads));
         plan.fits(usable)?;
         if self.batch_rows.is_none() {
             let row = dim as u64 * 4;
@@ -213,9 +213,7 @@ impl PcaPlan {
     fn fits(&self, usable: u64) -> Result<()> {
         match self.needs().iter().map(|(stage, needs)| (needs.bytes(), stage)).max_by_key(|(bytes, _)| *bytes) {
             Some((bytes, stage)) if bytes > usable => {
-                // The margin grows with the budget, and the smallest sufficient budget must include it.
-                let needed = (bytes.saturating_add(base(0, self.threads)) / (MARGIN - 1)).saturating_mul(MARGIN);
-                let needed = needed.saturating_add(2 << 20) >> 20 << 20;
+                let needed = smallest(bytes, base(0, self.threads));
                 Err(Error::Budget { asked: self.config.memory, needed, stage: stage.name() })
             }
             _ => Ok(()),

@@ -41,8 +41,6 @@ pub(crate) const LEAST_BATCH: usize = 64;
 const MOST_BATCH: u64 = 65_536;
 /// Bytes of a batch for each thread, where the config has no number.
 pub(crate) const BATCH_BYTES: u64 = 1 << 20;
-/// No stage plans to use the last 1 / `MARGIN` of the budget.
-pub(crate) const MARGIN: u64 = 20;
 /// Number of neighbours on which the maps of methods other than UMAP are scored.
 const SCORED: usize = 15;
 /// Number of rows in a block of the edge store. The number belongs to the format and does not depend on the
