@@ -210,7 +210,7 @@ fn links_lead_to_files_and_headings_that_exist() {
     assert!(followed > 80, "only {followed} links");
 }
 
-/// Every path of the repository in backticks, such as `engine/src/work.rs` or `tests/it/`, exists.
+/// Every path of the repository in backticks, such as `engine/src/work/mod.rs` or `tests/it/`, exists.
 #[test]
 fn files_that_are_named_exist() {
     const ROOTS: [&str; 8] = ["engine/", "io/", "src/", "tests/", "benches/", "docs/", "datasets/", "examples/"];

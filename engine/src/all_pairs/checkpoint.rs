@@ -16,23 +16,18 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use lowland_io::{Error as IoError, Mapped, PendingFile};
+use lowland_io::{Error as IoError, Mapped};
 use serde::{Deserialize, Serialize};
 
 use super::fit::State;
 use super::optimizer::Moments;
 use crate::Result;
-use crate::work::Work;
+use crate::work::{Checkpoints, Work};
 
-/// The unit's name.
-const UNIT: &str = "checkpoint";
 const MAGIC: &[u8; 4] = b"LLX1";
 const HEADER: usize = 8 + 6 * 8;
-/// A checkpoint is written at most when this many times its writing time has passed, so that
-/// writing takes at most 1/25 of the time.
-const SHARE: u32 = 25;
 
 /// The record of a checkpoint in the manifest.
 #[derive(Serialize, Deserialize)]
@@ -42,40 +37,28 @@ struct Kept {
 }
 
 /// Writes checkpoints to the run directory, at a time interval.
-pub(super) struct Stored<'a> {
-    work: Work<'a>,
-    every: Duration,
-    last: Instant,
-    took: Duration,
-}
+pub(super) struct Stored<'a>(Checkpoints<'a>);
 
 impl<'a> Stored<'a> {
     pub(super) fn new(work: Work<'a>, every: Duration) -> Self {
-        Stored { work, every, last: Instant::now(), took: Duration::ZERO }
+        Stored(Checkpoints::new(work, every))
     }
 
     /// Returns the state that an earlier process stored, if any.
     pub(super) fn found(&self) -> Result<Option<State>> {
-        let Some(Kept { iteration, file }) = self.work.finished::<Kept>(UNIT)? else { return Ok(None) };
-        read(&self.work.path(&file), iteration).map(Some)
+        let Some(Kept { iteration, file }) = self.0.found::<Kept>()? else { return Ok(None) };
+        read(&self.0.work.path(&file), iteration).map(Some)
     }
 
     /// Returns whether the interval since the last checkpoint has passed.
     pub(super) fn due(&self) -> bool {
-        self.last.elapsed() >= self.every.max(self.took * SHARE)
+        self.0.due()
     }
 
     pub(super) fn keep(&mut self, state: &State) -> Result<()> {
-        let began = Instant::now();
         let name = format!("exact-{}.state", state.iteration);
-        let path = self.work.path(&name);
-        let mut file = PendingFile::create(&path)?;
-        write(&mut file, state).map_err(|e| IoError::io(&path, "write", e))?;
-        let stamp = file.finish()?;
-        self.work.progress.traffic.wrote(stamp.bytes);
-        self.work.finish(UNIT, vec![(name.clone(), stamp)], &Kept { iteration: state.iteration, file: name })?;
-        (self.last, self.took) = (Instant::now(), began.elapsed());
-        Ok(())
+        let record = Kept { iteration: state.iteration, file: name.clone() };
+        self.0.keep(name, &record, |file| write(file, state))
     }
 }
 

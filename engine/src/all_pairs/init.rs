@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::poincare;
 use super::real::sum;
 use super::weights::Weights;
-use crate::pca::{BlockwisePca, Covariance, Pca, PcaError};
+use crate::pca::{self, BlockwisePca, Covariance};
 use crate::random::draw;
 use crate::{Error, Result};
 
@@ -121,17 +121,8 @@ fn scaled(mut positions: Vec<f64>, width: usize, scaling: f64) -> Result<Vec<f64
 }
 
 fn components(rows: &[f32], dim: usize, width: usize) -> Result<Vec<f64>> {
-    let found = if dim > WIDE {
-        let mut pca = BlockwisePca::new(dim, width.min(dim));
-        pca.add(rows);
-        pca.finish()
-    } else {
-        let mut covariance = Covariance::new(dim);
-        covariance.add(rows);
-        covariance.finish(width.min(dim))
-    };
-    let pca: Pca =
-        found.map_err(|e: PcaError| Error::Config { field: "init", why: format!("pca: {e}; choose normal") })?;
+    let found = pca::of_rows(rows, dim, width.min(dim), WIDE);
+    let pca = found.map_err(|e| Error::Config { field: "init", why: format!("pca: {e}; choose normal") })?;
     let kept = pca.n_components();
     let mut scores = vec![0f32; rows.len() / dim * kept];
     pca.project(rows, &mut scores);

@@ -13,11 +13,11 @@ use super::fit::Problem;
 use super::stage::{read, row_bytes};
 use crate::Result;
 use crate::budget::Needs;
-use crate::evaluate::{self, Ladder, mean_and_interval};
+use crate::evaluate::{self, Ladder};
 use crate::neighbors::{self, Ties};
 use crate::plan::Plan;
 use crate::positions::{POSITIONS, Positions, map_bytes};
-use crate::quality::{Quality, TRIPLETS, warn_of_chance};
+use crate::quality::{Compared, Quality, TRIPLETS};
 use crate::work::Work;
 
 /// Computes the scores of the run's positions, in the source's row order. `problem` is the plan's.
@@ -54,17 +54,8 @@ pub(crate) fn score(plan: &Plan, problem: &Problem, source: &Arc<dyn Source>, wo
         Ok((of_data[i][j] < of_data[i][l]) == (of_map[i][j] < of_map[i][l]))
     })?;
     progress.advance(plan.shape.rows)?;
-    let quality = Quality {
-        k,
-        sample_rows: sample.len(),
-        // With two rows, there are no neighbours that could be wrong.
-        trustworthiness: (2 * n > 3 * k + 1)
-            .then(|| mean_and_interval(&evaluate::ranked(&ladders, k, n as u64)).into()),
-        preservation: mean_and_interval(&evaluate::preserved(&truth, &near, k)).into(),
-        triplets: Some(mean_and_interval(&kept).into()),
-    };
-    warn_of_chance(plan.shape.rows, &quality, progress)?;
-    Ok(quality)
+    Compared { k, truth: &truth, near: &near, ladders: Some(ladders), triplets: Some(kept) }
+        .score(plan.shape.rows, progress)
 }
 
 /// Returns the k rows of least cost without `own`, nearest first; equal costs are ordered by rank

@@ -10,7 +10,7 @@ use crate::distances::{Packed, Queries, squared_distance};
 use crate::index::{Lists, nearest};
 use crate::layout::{self, curve};
 use crate::observe::Progress;
-use crate::pca::{BlockwisePca, Covariance};
+use crate::pca::{self, BlockwisePca, Covariance};
 use crate::plan::Plan;
 use crate::{Error, Method, Result};
 
@@ -132,15 +132,7 @@ fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>
     let width = plan.settings.n_components;
     // A start need not be exact, and the decomposition of a wide covariance matrix takes minutes, during which
     // the run could not be stopped.
-    let pca = if dim > NARROW {
-        let mut pca = BlockwisePca::new(dim, width);
-        pca.add(centroids);
-        pca.finish()
-    } else {
-        let mut covariance = Covariance::new(dim);
-        covariance.add(centroids);
-        covariance.finish(width.min(dim))
-    };
+    let pca = pca::of_rows(centroids, dim, width.min(dim), NARROW);
     let pca = pca.map_err(|e| Error::Config { field: "n_components", why: e.to_string() })?;
     let mut start = vec![0f32; n * width];
     super::scores(&pca, centroids, width, &mut start);

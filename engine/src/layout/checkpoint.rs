@@ -10,20 +10,16 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use lowland_io::{Error as IoError, Mapped, PendingFile};
+use lowland_io::{Error as IoError, Mapped};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::work::Work;
+use crate::work::{self, Work, write_floats};
 
-/// The unit's name in the manifest.
-const UNIT: &str = "checkpoint";
 const MAGIC: &[u8; 4] = b"LLC1";
 const HEADER: usize = 16;
-/// Writing checkpoints takes at most one 25th of the time.
-const SHARE: u32 = 25;
 
 /// The manifest's record of a checkpoint.
 #[derive(Serialize, Deserialize)]
@@ -52,49 +48,39 @@ impl Checkpoints for () {
 
 /// Writes checkpoints to the run directory, at a time interval.
 pub(super) struct Stored<'a> {
-    work: Work<'a>,
+    files: work::Checkpoints<'a>,
     rows: u32,
-    every: Duration,
-    last: Instant,
-    took: Duration,
 }
 
 impl<'a> Stored<'a> {
     pub(super) fn new(work: Work<'a>, rows: u32, every: Duration) -> Self {
-        Stored { work, rows, every, last: Instant::now(), took: Duration::ZERO }
+        Stored { files: work::Checkpoints::new(work, every), rows }
     }
 
     /// Opens the checkpoint that an earlier process left, if there is one.
     pub(super) fn found(&self) -> Result<Option<State>> {
-        let Some(Kept { epoch, file }) = self.work.finished::<Kept>(UNIT)? else { return Ok(None) };
-        State::open(&self.work.path(&file), self.rows, epoch).map(Some)
+        let Some(Kept { epoch, file }) = self.files.found::<Kept>()? else { return Ok(None) };
+        State::open(&self.files.work.path(&file), self.rows, epoch).map(Some)
     }
 }
 
 impl Checkpoints for Stored<'_> {
     fn due(&self) -> bool {
-        self.last.elapsed() >= self.every.max(self.took * SHARE)
+        self.files.due()
     }
 
     fn keep(&mut self, epoch: u32, positions: &[f32], moments: &[f32]) -> Result<()> {
-        let began = Instant::now();
         let name = format!("layout-{epoch}.state");
-        let path = self.work.path(&name);
-        let mut file = PendingFile::create(&path)?;
-        let mut write = || {
+        let record = Kept { epoch, file: name.clone() };
+        let rows = self.rows;
+        self.files.keep(name, &record, |file| {
             file.write_all(MAGIC)?;
-            for word in [(positions.len() / self.rows.max(1) as usize) as u32, self.rows, epoch] {
+            for word in [(positions.len() / rows.max(1) as usize) as u32, rows, epoch] {
                 file.write_all(&word.to_le_bytes())?;
             }
-            crate::work::write_floats(&mut file, positions)?;
-            crate::work::write_floats(&mut file, moments)
-        };
-        write().map_err(|e| IoError::io(&path, "write", e))?;
-        let stamp = file.finish()?;
-        self.work.progress.traffic.wrote(stamp.bytes);
-        self.work.finish(UNIT, vec![(name.clone(), stamp)], &Kept { epoch, file: name })?;
-        (self.last, self.took) = (Instant::now(), began.elapsed());
-        Ok(())
+            write_floats(file, positions)?;
+            write_floats(file, moments)
+        })
     }
 }
 

@@ -81,7 +81,7 @@ pub(crate) trait Kernel: Sync + Debug {
     unsafe fn advance<V: Lanes, const DIM: usize>(&self, chunk: Chunk<'_, DIM>);
 }
 
-/// A [`Kernel`] as a trait object, for code that selects a method at run time.
+/// A `Kernel` as a trait object, for code that selects a method at run time.
 pub trait Objective: Sync + Debug {
     /// How edge weights are encoded.
     fn coding(&self) -> Coding;

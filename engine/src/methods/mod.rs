@@ -1,5 +1,5 @@
 //! The table that ties each method to its arithmetic, above all stages. The names, options and defaults of the
-//! methods are in [`crate::config`].
+//! methods belong to [`crate::Method`].
 //!
 //! A method that streams is a loss over edges, as a kernel of the layout; the edges are weighed by its input
 //! affinity. A method that computes all pairs is a [`Problem`].

@@ -171,6 +171,23 @@ pub struct Pca {
     pub total_variance: f64,
 }
 
+/// Returns the first `n_components` principal components of rows in memory (rows × dim): from their covariance
+/// matrix, or, with more than `widest` components of a row, in blocks of rows.
+///
+/// # Errors
+/// If there are fewer rows or components than that, or no variance.
+pub(crate) fn of_rows(rows: &[f32], dim: usize, n_components: usize, widest: usize) -> Result<Pca, PcaError> {
+    if dim > widest {
+        let mut pca = BlockwisePca::new(dim, n_components);
+        pca.add(rows);
+        pca.finish()
+    } else {
+        let mut covariance = Covariance::new(dim);
+        covariance.add(rows);
+        covariance.finish(n_components)
+    }
+}
+
 impl Pca {
     /// Computes the exact components of rows in memory (rows × dim, row-major).
     ///

@@ -128,8 +128,8 @@ pub struct StagePlan {
     pub spills: Option<String>,
 }
 
-/// All parameters of a run. Only [`Config::plan`] makes a plan, and a plan is read-only outside this crate,
-/// because the plan identifies a run's directory.
+/// All parameters of a run. Only [`Config::plan`](crate::Config::plan) makes a plan, and a plan is read-only outside
+/// this crate, because the plan identifies a run's directory.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
     /// The resolved options. In JSON they are called `config`, for compatibility.

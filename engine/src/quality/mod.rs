@@ -20,7 +20,7 @@ use crate::plan::Plan;
 use crate::positions::{POSITIONS, Positions, map_bytes};
 use crate::work::Work;
 
-pub(crate) use chance::warn_of_chance;
+use chance::warn_of_chance;
 
 pub use crate::evaluate::Score;
 
@@ -64,18 +64,10 @@ pub fn score(plan: &Plan, lists: Option<&Lists>, truth: &Sample, work: &Work<'_>
             Ok(map.nearest(row, k, None))
         })
         .collect::<Result<Vec<Vec<u32>>>>()?;
-    let mut quality = Quality {
-        k,
-        sample_rows: truth.rows.len(),
-        trustworthiness: None,
-        preservation: mean_and_interval(&evaluate::preserved(&truth.neighbors, &near, k)).into(),
-        triplets: None,
-    };
+    let (mut ladders, mut triplets) = (None, None);
     if let Some(lists) = lists {
-        // With two rows, no neighbour can be wrong.
-        if 2 * n > 3 * k + 1 {
-            let ladders = ranks(plan, lists, truth, &near, progress)?;
-            quality.trustworthiness = Some(mean_and_interval(&evaluate::ranked(&ladders, k, n as u64)).into());
+        if has_trustworthiness(n, k) {
+            ladders = Some(ranks(plan, lists, truth, &near, progress)?);
         }
         let rows = &truth.rows;
         let kept = evaluate::triplets(rows.len(), TRIPLETS, plan.settings.seed, |i, j, l| {
@@ -84,10 +76,45 @@ pub fn score(plan: &Plan, lists: Option<&Lists>, truth: &Sample, work: &Work<'_>
             let here = |other: usize| map.squared(rows[i] as usize, rows[other] as usize);
             Ok(data == (here(j) < here(l)))
         })?;
-        quality.triplets = Some(mean_and_interval(&kept).into());
+        triplets = Some(kept);
     }
-    warn_of_chance(plan.shape.rows, &quality, progress)?;
-    Ok(quality)
+    Compared { k, truth: &truth.neighbors, near: &near, ladders, triplets }.score(plan.shape.rows, progress)
+}
+
+/// Returns whether trustworthiness is defined for `n` rows: with two rows, no neighbour can be wrong.
+fn has_trustworthiness(n: usize, k: usize) -> bool {
+    2 * n > 3 * k + 1
+}
+
+/// A sample of rows whose neighbours in the data and in the map are known.
+pub(crate) struct Compared<'a> {
+    /// Number of neighbours that the scores use.
+    pub(crate) k: usize,
+    /// The nearest rows in the data of each row of the sample, with their distances.
+    pub(crate) truth: &'a [Vec<(f32, u32)>],
+    /// The nearest rows in the map of each row of the sample.
+    pub(crate) near: &'a [Vec<u32>],
+    /// How many rows are nearer in the data than each neighbour in the map.
+    pub(crate) ladders: Option<Vec<Ladder>>,
+    /// The share of triplets of each row of the sample whose order is preserved.
+    pub(crate) triplets: Option<Vec<f64>>,
+}
+
+impl Compared<'_> {
+    /// Returns the scores of a map of `rows` rows, and warns if they are no better than chance.
+    pub(crate) fn score(self, rows: u64, progress: &Progress<'_>) -> Result<Quality> {
+        let Compared { k, truth, near, ladders, triplets } = self;
+        let ladders = ladders.filter(|_| has_trustworthiness(rows as usize, k));
+        let quality = Quality {
+            k,
+            sample_rows: near.len(),
+            trustworthiness: ladders.map(|ladders| mean_and_interval(&evaluate::ranked(&ladders, k, rows)).into()),
+            preservation: mean_and_interval(&evaluate::preserved(truth, near, k)).into(),
+            triplets: triplets.map(|kept| mean_and_interval(&kept).into()),
+        };
+        warn_of_chance(rows, &quality, progress)?;
+        Ok(quality)
+    }
 }
 
 /// Counts, for each sample row and each of its neighbours in the map, how many rows are nearer in the data.

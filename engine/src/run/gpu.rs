@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::device::{Device, Gpu, check};
+use crate::device::{Device, Gpu};
 use crate::layout::Objective;
 use crate::observe::{Event, Observer, Stage};
 use crate::plan::Plan;
@@ -106,7 +106,7 @@ fn open(number: usize, budget: Option<u64>) -> std::result::Result<Gpu, String> 
 
 #[cfg(not(feature = "cuda"))]
 fn open(number: usize, _: Option<u64>) -> std::result::Result<Gpu, String> {
-    check(Device::Cuda(number)).map(|()| unreachable!("a build without CUDA has no device"))
+    crate::device::check(Device::Cuda(number)).map(|()| unreachable!("a build without CUDA has no device"))
 }
 
 /// Checks that the GPU can hold `bytes` bytes for `what`.

@@ -7,6 +7,8 @@
 //! the config; only scratch units that are deleted with their stage may differ, if the result does not depend
 //! on the difference.
 
+mod checkpoints;
+
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -17,6 +19,8 @@ use serde::de::DeserializeOwned;
 use crate::budget::{Budget, Needs, Reservation};
 use crate::observe::Progress;
 use crate::{Error, Result};
+
+pub(crate) use checkpoints::Checkpoints;
 
 /// The context of a running stage.
 #[derive(Clone, Copy)]
