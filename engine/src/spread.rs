@@ -119,8 +119,13 @@ impl Spread {
 impl Outweighing {
     /// Explains the problem to users, and what to do.
     pub fn explain(&self, source: &dyn Source) -> String {
+        self.explain_of(source, "distances show")
+    }
+
+    /// Returns the same explanation with another subject and verb than "distances show".
+    pub(crate) fn explain_of(&self, source: &dyn Source, seen: &str) -> String {
         format!(
-            "{} holds {} of the variance, so distances show hardly anything else; standardise the components \
+            "{} holds {} of the variance, so {seen} hardly anything else; standardise the components \
              (subtract their means, divide by their standard deviations), or leave this one out",
             component_name(source, self.component),
             percent(self.share)

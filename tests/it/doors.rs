@@ -40,6 +40,14 @@ fn a_component_that_outweighs_all_others_is_told_everywhere() {
     assert!(quiet.starts_with("lowland: warning: ") && quiet.lines().count() == 1, "{quiet}");
     let exact = place.ok(&format!("embed scaled.npy -o m.npy --force --quiet --method sne {QUICK}")).stderr;
     assert!(exact.contains(words), "{exact}");
+    let components = place.ok("pca scaled.npy -o p.npy --report p.json").stderr;
+    assert_eq!(
+        components.matches(&format!("lowland: warning: {words}, so the first axis is")).count(),
+        1,
+        "{components}"
+    );
+    assert_eq!(kinds(&report(&place, "p.json")), ["one-component"]);
+    assert!(!place.ok("pca plain.npy -o p.npy --force").stderr.contains("warning"));
     let inspected = place.ok("inspect scaled.npy").stdout;
     assert!(inspected.contains(words) && inspected.contains("300 rows"), "{inspected}");
     let inspected: Value = serde_json::from_str(&place.ok("inspect scaled.npy --json").stdout).expect("JSON");

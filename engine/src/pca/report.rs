@@ -8,6 +8,7 @@ use super::{Pca, PcaPlan};
 use crate::error::size;
 use crate::invalid::LeftOut;
 use crate::observe::StageReport;
+use crate::remark::Remark;
 
 /// The largest number of lines of the printed table.
 const SHOWN: usize = 12;
@@ -36,6 +37,12 @@ pub struct PcaReport {
     pub total_variance: f64,
     /// Rows that were dropped, if dropping was requested.
     pub left_out: Option<LeftOut>,
+    /// The warnings of the run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Remark>,
+    /// The notes of the run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Remark>,
     /// Wall time, in seconds.
     pub seconds: f64,
 }
@@ -53,6 +60,8 @@ impl PcaReport {
             explained_variance_ratio: pca.explained_variance_ratio(),
             total_variance: pca.total_variance,
             left_out: None,
+            warnings: Vec::new(),
+            notes: Vec::new(),
             seconds: 0.0,
         }
     }

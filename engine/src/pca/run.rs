@@ -11,7 +11,8 @@ use lowland_io::Source;
 use super::{BlockwisePca, Covariance, Pca, PcaError, PcaPlan, PcaReport, RandomizedPca, Solver};
 use crate::budget::{Budget, Needs, Reservation, base};
 use crate::error::Flaws;
-use crate::observe::{Observer, Progress};
+use crate::observe::{Heard, Observer, Progress};
+use crate::remark::Level;
 use crate::session::Session;
 use crate::spread::Spread;
 use crate::work::pool;
@@ -32,7 +33,8 @@ pub fn run(
     pool(plan.threads)?.install(|| {
         let rows = plan.shape.rows;
         let memory = plan.config.memory.saturating_sub(base(0, plan.threads));
-        let mut session = Session::start(observer, memory, Some(source.clone()))?;
+        let heard = Heard::new(observer);
+        let mut session = Session::start(&heard, memory, Some(source.clone()))?;
         let [(scan, read), (output, write)] = plan.needs();
         let passes = plan.passes as u64 - 1;
         // The axes may be found in fewer passes than are allowed.
@@ -51,6 +53,8 @@ pub fn run(
         })?;
         session.tell_end(stage, false)?;
         (report.stages, report.seconds) = session.end();
+        let remarks = heard.since(0).into_iter();
+        (report.warnings, report.notes) = remarks.partition(|remark| remark.level == Level::Warning);
         Ok((pca, report))
     })
 }
@@ -124,7 +128,13 @@ fn pass(
         progress.advance(batch.rows() as u64)?;
     }
     flaws.refuse(plan.shape.rows)?;
-    match if first { coarse::note(&spread, source.as_ref())? } else { None } {
+    if !first {
+        return Ok(());
+    }
+    if let Some(outweighing) = spread.outweighing(plan.config.metric) {
+        progress.warn("one-component", outweighing.explain_of(source.as_ref(), "the first axis is"))?;
+    }
+    match coarse::note(&spread, source.as_ref())? {
         Some(text) => progress.note("coarse-components", text),
         None => Ok(()),
     }
