@@ -78,11 +78,33 @@ def distances(x, metric):
     return cdist(x, x, {"manhattan": "cityblock"}.get(metric, metric))
 
 
+def mix64(x):
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    x = (x ^ x >> 27) * 0x94D049BB133111EB % 2**64
+    return x ^ x >> 31
+
+
+def mix32(x):
+    x = x ^ x >> np.uint32(16)
+    x = x * np.uint32(0x7FEB352D)
+    x = x ^ x >> np.uint32(15)
+    x = x * np.uint32(0x846CA68B)
+    return x ^ x >> np.uint32(16)
+
+
+def ranks_of_ties(rows, seed=42):
+    """A number for each pair of rows, by which of equally near rows one is the nearer:
+    a hash of the seed and both rows."""
+    key = np.uint32(mix64(mix64((seed + 0x74696573 * 0x9E3779B97F4A7C15) % 2**64)) % 2**32)
+    row = np.arange(rows, dtype=np.uint32)
+    return mix32(row[None, :] ^ mix32(row ^ key)[:, None])
+
+
 def nearest(far, k):
-    """The k nearest of each row, itself left out, equals by number."""
+    """The k nearest of each row, itself left out, equals by their rank."""
     far = far.copy()
     np.fill_diagonal(far, np.inf)
-    return np.argsort(far, axis=1, kind="stable")[:, :k]
+    return np.lexsort((ranks_of_ties(len(far)), far), axis=1)[:, :k]
 
 
 def excess(far, near, k):

@@ -1,7 +1,8 @@
 //! Scores of neighbourhoods: trustworthiness, continuity, preservation, recall, and label accuracy.
 //!
 //! Notation: n rows, k neighbours. For a row i, V is the set of the k nearest rows in the data and
-//! M the set of the k nearest in the map, without i; ties are broken by row number. The rank of j
+//! M the set of the k nearest in the map, without i; ties are broken by `neighbors::Ties`, which does not depend on
+//! the order of the file. The rank of j
 //! is one more than the number of rows that are nearer to i than j.
 
 use super::points::{Ladder, UNLABELED};

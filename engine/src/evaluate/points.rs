@@ -1,10 +1,9 @@
 //! A map in memory, stored component by component, with its queries: nearest rows and ranks.
 //!
 //! What must hold: a squared distance is the sum over the components in order, in single precision,
-//! and so the same in every query; of equally near rows, the row with the smaller number comes
-//! first.
+//! and so the same in every query; `neighbors::Ties` decides between equally near rows.
 
-use crate::neighbors::Tops;
+use crate::neighbors::{Ties, Tops};
 
 /// Rows whose distances are computed at a time.
 const TILE: usize = 256;
@@ -111,21 +110,21 @@ impl Points {
         });
     }
 
-    /// Returns the `k` rows nearest to `row`, without the row itself, nearest first. If `among` is
-    /// given, only rows with a label code in it are considered.
-    pub(crate) fn nearest(&self, row: u32, k: usize, among: Option<&[u32]>) -> Vec<u32> {
+    /// Returns the `k` rows nearest to `row`, without the row itself, nearest first; `ties` decides between equally
+    /// near rows. If `among` is given, only rows with a label code in it are considered.
+    pub(crate) fn nearest(&self, row: u32, k: usize, among: Option<&[u32]>, ties: Ties) -> Vec<u32> {
         if k == 0 {
             return Vec::new();
         }
         let mut top = Tops::new(1, k);
         self.each_near(&self.point(row as usize), f32::INFINITY, |other, square| {
             if other != row as usize && among.is_none_or(|codes| codes[other] != UNLABELED) {
-                top.offer(0, square, other as u32);
+                top.offer(0, square, ties.rank(row, other as u32));
             }
             top.threshold(0)
         });
         top.sort();
-        top.kept(0).map(|(_, other)| other).collect()
+        top.kept(0).map(|(_, rank)| ties.row(row, rank)).collect()
     }
 
     /// Returns the point nearest to `own`, and its squared distance.
@@ -214,22 +213,29 @@ mod tests {
     #[test]
     fn neighbours_are_exact_and_leave_the_row_out() {
         let line: Vec<f32> = (0..1000).flat_map(|i| [i as f32, 0.0]).collect();
-        let points = Points::from_rows(&line, 2);
-        assert_eq!(points.nearest(50, 4, None), [49, 51, 48, 52]);
-        assert_eq!(points.nearest(0, 2, None), [1, 2]);
-        assert_eq!(points.nearest(999, 3, None), [998, 997, 996]);
-        assert_eq!(points.nearest(3, 0, None), [0u32; 0]);
-        assert_eq!(Points::from_rows(&line[..6], 2).nearest(0, 9, None), [1, 2]);
+        let (points, ties) = (Points::from_rows(&line, 2), Ties::new(1));
+        let both = |row: u32, other: u32| {
+            let mut both = [other, 2 * row - other];
+            both.sort_by_key(|&other| ties.rank(row, other));
+            both
+        };
+        assert_eq!(points.nearest(50, 4, None, ties), [both(50, 49), both(50, 48)].concat());
+        assert_eq!(points.nearest(0, 2, None, ties), [1, 2]);
+        assert_eq!(points.nearest(999, 3, None, ties), [998, 997, 996]);
+        assert_eq!(points.nearest(3, 0, None, ties), [0u32; 0]);
+        assert_eq!(Points::from_rows(&line[..6], 2).nearest(0, 9, None, ties), [1, 2]);
         let mut codes = vec![0; 1000];
         codes[49] = UNLABELED;
-        assert_eq!(points.nearest(50, 2, Some(&codes)), [51, 48]);
+        assert_eq!(points.nearest(50, 2, Some(&codes), ties), [51, both(50, 48)[0]]);
         assert_eq!(points.closest(&[512.25, 1.0]), (512, 1.0625));
     }
 
     #[test]
-    fn equals_come_by_number_and_cost_nothing() {
-        let points = Points::from_rows(&[1.0; 600], 2);
-        assert_eq!(points.nearest(2, 4, None), [0, 1, 3, 4]);
+    fn equals_come_by_their_ranks_and_cost_nothing() {
+        let (points, ties) = (Points::from_rows(&[1.0; 600], 2), Ties::new(4));
+        let mut others: Vec<u32> = (0..300).filter(|&row| row != 2).collect();
+        others.sort_by_key(|&other| ties.rank(2, other));
+        assert_eq!(points.nearest(2, 4, None, ties), others[..4]);
         let ladder = points.ladder(2, [299, 298].into_iter());
         assert_eq!(ladder.excess(1), 0);
     }

@@ -18,6 +18,7 @@ use super::{clusters, order};
 use crate::budget::{Budget, Reservation, base};
 use crate::error::Flaws;
 use crate::inputs::GraphSource;
+use crate::neighbors::Ties;
 use crate::observe::{Observer, Progress, Stage};
 use crate::random::stratified;
 use crate::score::{mean_and_interval, of_sample};
@@ -219,7 +220,7 @@ impl Evaluation<'_> {
                 .flat_map(|(place, near)| near.iter().map(move |&other| (place, other)))
                 .chain(lists.iter().zip(0..).flat_map(|((listed, _), place)| listed.iter().map(move |&o| (place, o)))),
         );
-        let truth = sample.nearest(plan.searched(), &mut pairs, stream)?;
+        let truth = sample.nearest(plan.searched(), &mut pairs, Ties::new(plan.config.seed), stream)?;
         let far = |place: u32, other: u32| pairs.squared(place, other).unwrap_or(f32::INFINITY);
         self.recall(&lists, &truth, far);
         if k == 0 {
@@ -244,9 +245,10 @@ impl Evaluation<'_> {
 
     /// Returns, for each of `rows`, the `k` rows nearest in the map.
     fn near(&self, rows: &[u32], k: usize, among: Option<&[u32]>) -> Result<Vec<Vec<u32>>> {
+        let ties = Ties::new(self.plan.config.seed);
         let near = |&row: &u32| {
             self.progress.check()?;
-            Ok(self.subject.map.nearest(row, k, among))
+            Ok(self.subject.map.nearest(row, k, among, ties))
         };
         rows.par_iter().map(near).collect()
     }

@@ -3,6 +3,8 @@
 //! `x` is the data, rows × `dim`, and `z` the map, rows × `n_components`, both row-major. Memory
 //! beside them is what [`super::needs`] counts for a sample of all rows.
 //!
+//! Of equally near rows, a hash decides which are the k nearest, the same one in every call.
+//!
 //! Errors: [`Error::Config`] or [`Error::Data`] for lengths that do not match, for numbers that are
 //! not finite, and for too many neighbours.
 
@@ -16,9 +18,13 @@ use super::silhouette::{Masses, Singletons, coefficients};
 use super::sweep::{Pairs, Sample, Slice};
 use super::{clusters, order};
 use crate::distances::squared_distance;
+use crate::neighbors::Ties;
 use crate::observe::Progress;
 use crate::score::mean_and_interval;
 use crate::{Error, Result};
+
+/// The seed of the hash that breaks ties: the default seed of every command.
+const SEED: u64 = 42;
 
 /// Computes trustworthiness: 1 − 2 / (n k (2n − 3k − 1)) · Σᵢ Σ_{j ∈ M(i)} max(0, r(i, j) − k),
 /// where M(i) are the k nearest to i in the map and r is the rank in the data (Venna, Kaski 2001).
@@ -81,7 +87,7 @@ pub fn recall(x: &[f32], dim: usize, neighbors: &[u32], k: usize) -> Result<f64>
     }
     let sample = Sample::new(&rows, x, dim);
     let most = k.min(count.saturating_sub(1));
-    let truth = sample.nearest(most, &mut Pairs::default(), &Slice { values: x, dim })?;
+    let truth = sample.nearest(most, &mut Pairs::default(), Ties::new(SEED), &Slice { values: x, dim })?;
     let score = |row: usize| {
         let (others, places) = others(row as u32, &neighbors[row * k..][..k]);
         let far = others.iter().map(|&other| squared_distance(sample.vector(row), sample.vector(other as usize)));
@@ -226,7 +232,8 @@ impl Both {
     }
 
     fn nearest_in_data(&self, x: &[f32], dim: usize, k: usize) -> Result<Vec<Vec<(f32, u32)>>> {
-        Sample::new(&self.rows, x, dim).nearest(k, &mut Pairs::default(), &Slice { values: x, dim })
+        let rows = Slice { values: x, dim };
+        Sample::new(&self.rows, x, dim).nearest(k, &mut Pairs::default(), Ties::new(SEED), &rows)
     }
 }
 
@@ -283,7 +290,7 @@ fn rows_of(what: &str, values: &[f32], width: usize) -> Result<Vec<u32>> {
 
 /// Returns, for each of `rows`, the `k` rows nearest in the map.
 fn nearest(points: &Points, rows: &[u32], k: usize, among: Option<&[u32]>) -> Vec<Vec<u32>> {
-    rows.par_iter().map(|&row| points.nearest(row, k, among)).collect()
+    rows.par_iter().map(|&row| points.nearest(row, k, among, Ties::new(SEED))).collect()
 }
 
 #[cfg(test)]
@@ -350,8 +357,7 @@ mod tests {
     fn equal_points_are_no_failure() {
         let (x, equal) = (random(50, 3, 5), vec![1.0f32; 100]);
         let labels: Vec<u32> = (0..50).map(|row| row % 4).collect();
-        // If all points of the map coincide, all rows are tied, and the nearest are those of the
-        // smallest numbers.
+        // If all points of the map coincide, all rows are tied, and the nearest are any of them.
         assert!(trustworthiness(&x, 3, &equal, 2, 5).expect("a score") < 0.7);
         assert_eq!(continuity(&x, 3, &equal, 2, 5).expect("a score"), 1.0);
         // If all rows of the data coincide, no row is far.

@@ -14,7 +14,7 @@ use crate::batch::Loader;
 use crate::distances::{
     Bars, Below, LANES, Packed, QUERIES, Queries, count_below, for_each_near, for_each_tile, reach, squared_distance,
 };
-use crate::neighbors::Tops;
+use crate::neighbors::{Ties, Tops};
 use crate::observe::Progress;
 use crate::{Metric, Result};
 
@@ -191,9 +191,15 @@ impl<'a> Sample<'a> {
         &self.vectors[place * self.dim..][..self.dim]
     }
 
-    /// Returns the `k` nearest rows of each sample row, ascending by (squared distance, row),
+    /// Returns the `k` nearest rows of each sample row, ascending by (squared distance, rank in `ties`),
     /// without the sample row itself. Also computes the distances of `pairs`.
-    pub(crate) fn nearest(&self, k: usize, pairs: &mut Pairs, rows: &dyn Rows) -> Result<Vec<Vec<(f32, u32)>>> {
+    pub(crate) fn nearest(
+        &self,
+        k: usize,
+        pairs: &mut Pairs,
+        ties: Ties,
+        rows: &dyn Rows,
+    ) -> Result<Vec<Vec<(f32, u32)>>> {
         let mut near: Vec<(Tops, Bars)> =
             self.panels.iter().map(|panel| (Tops::new(panel.queries.count(), k), Bars::default())).collect();
         let mut packed = Vec::new();
@@ -201,9 +207,9 @@ impl<'a> Sample<'a> {
             if !self.scored {
                 near.par_iter_mut().zip(&self.panels).for_each(|((tops, _), panel)| {
                     self.each_pair(panel, first, values, |i, at, far| {
-                        let other = (first + at as u64) as u32;
-                        if tops.takes(i, far, other) {
-                            tops.offer(i, far, other);
+                        let rank = ties.rank(self.rows[panel.first + i], (first + at as u64) as u32);
+                        if tops.takes(i, far, rank) {
+                            tops.offer(i, far, rank);
                         }
                     });
                 });
@@ -219,12 +225,13 @@ impl<'a> Sample<'a> {
                     bars.set((0..panel.queries.count()).map(|i| bar(i, tops.threshold(i))));
                     for_each_near(&panel.queries, rows, bars, |i, row, _| {
                         let at = block * BLOCK + row;
-                        let other = (first + at as u64) as u32;
+                        let (own, other) = (self.rows[panel.first + i], (first + at as u64) as u32);
+                        let rank = ties.rank(own, other);
                         // No distance is below 0, so a row that would not enter the heap at
                         // distance 0 need not be computed.
-                        if other != self.rows[panel.first + i] && tops.takes(i, 0.0, other) {
+                        if other != own && tops.takes(i, 0.0, rank) {
                             let vector = &values[at * dim..][..dim];
-                            tops.offer(i, squared_distance(self.vector(panel.first + i), vector), other);
+                            tops.offer(i, squared_distance(self.vector(panel.first + i), vector), rank);
                         }
                         bar(i, tops.threshold(i))
                     });
@@ -235,7 +242,11 @@ impl<'a> Sample<'a> {
         })?;
         let of_panel = |(mut tops, _): (Tops, Bars), panel: &Panel| {
             tops.sort();
-            (0..panel.queries.count()).map(|i| tops.kept(i).collect()).collect::<Vec<Vec<_>>>()
+            let kept = |i: usize| {
+                let own = self.rows[panel.first + i];
+                tops.kept(i).map(|(far, rank)| (far, ties.row(own, rank))).collect()
+            };
+            (0..panel.queries.count()).map(kept).collect::<Vec<Vec<_>>>()
         };
         Ok(near.into_iter().zip(&self.panels).flat_map(|(near, panel)| of_panel(near, panel)).collect())
     }
@@ -424,6 +435,7 @@ mod tests {
             let vectors: Vec<f32> =
                 rows.iter().flat_map(|&row| values[row as usize * dim..][..dim].iter().copied()).collect();
             let sample = Sample::new(&rows, &vectors, dim);
+            let ties = Ties::new(11);
             let others = |place: u32| (0..6).map(move |i| (place * 37 + i * 211 + 1) % 1300);
             let mut seen = None;
             for portion in [1300, 512, 700, 97] {
@@ -436,7 +448,7 @@ mod tests {
                 }
                 let all = Portions(&values, portion, dim);
                 let mut pairs = Pairs::new((0..rows.len() as u32).flat_map(|p| others(p).map(move |other| (p, other))));
-                let near = sample.nearest(10, &mut pairs, &all).expect("neighbours");
+                let near = sample.nearest(10, &mut pairs, ties, &all).expect("neighbours");
                 let steps = |place: u32| others(place).filter_map(|other| pairs.squared(place, other)).collect();
                 let mut ladders: Vec<Ladder> = (0..rows.len() as u32).map(|place| Ladder::new(steps(place))).collect();
                 sample.climb(&mut ladders, &all).expect("ranks");
@@ -449,7 +461,8 @@ mod tests {
                 for (place, &row) in rows.iter().enumerate() {
                     let far = squares(&values, dim, row as usize);
                     let mut order: Vec<usize> = (0..1300).filter(|&other| other != row as usize).collect();
-                    order.sort_by(|&a, &b| far[a].total_cmp(&far[b]).then(a.cmp(&b)));
+                    let rank = |other: usize| ties.rank(row, other as u32);
+                    order.sort_by(|&a, &b| far[a].total_cmp(&far[b]).then(rank(a).cmp(&rank(b))));
                     let ours: Vec<usize> = found.0[place].iter().map(|&(_, other)| other as usize).collect();
                     assert_eq!(ours, order[..10], "row {row}");
                     let rank = |other: u32| 1 + order.iter().filter(|&&o| far[o] < far[other as usize]).count() as u64;

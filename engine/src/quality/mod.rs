@@ -14,7 +14,7 @@ use crate::budget::Needs;
 use crate::distances::{Packed, Queries, squared_distance};
 use crate::evaluate::{self, Ladder, Points, mean_and_interval};
 use crate::index::{Lists, table_bytes};
-use crate::neighbors::{PANEL, Sample, Segments, each_portion, sweep_bytes};
+use crate::neighbors::{PANEL, Sample, Segments, Ties, each_portion, sweep_bytes};
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::positions::{POSITIONS, Positions, map_bytes};
@@ -56,12 +56,13 @@ pub fn score(plan: &Plan, lists: Option<&Lists>, truth: &Sample, work: &Work<'_>
     // The formula of trustworthiness holds for k < n / 2.
     let longest = truth.neighbors.iter().map(Vec::len).max().unwrap_or(0);
     let k = longest.min(plan.scored()).min((n - 1) / 2).max(1);
+    let ties = Ties::new(plan.settings.seed);
     let near = truth
         .rows
         .par_iter()
         .map(|&row| {
             progress.check()?;
-            Ok(map.nearest(row, k, None))
+            Ok(map.nearest(row, k, None, ties))
         })
         .collect::<Result<Vec<Vec<u32>>>>()?;
     let (mut ladders, mut triplets) = (None, None);
