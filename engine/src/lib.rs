@@ -20,6 +20,7 @@ mod config;
 mod cuda;
 mod device;
 pub mod distances;
+mod distinct;
 mod error;
 pub mod estimate;
 pub mod evaluate;

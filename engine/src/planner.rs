@@ -12,7 +12,7 @@ use lowland_io::Shape;
 
 use crate::all_pairs::Problem;
 use crate::budget::{Needs, base, smallest, usable};
-use crate::config::{Affinity, AllPairs, NamedAffinity, Optimizer, Settings};
+use crate::config::{Affinity, AllPairs, Asked, NamedAffinity, Optimizer, Settings};
 use crate::error::size;
 use crate::observe::Stage;
 use crate::plan::{
@@ -75,7 +75,8 @@ impl Config {
             return Err(Error::Config { field: "method", why: format!("{} makes no graph", self.method) });
         }
         let notes = self.notes(&settings, input);
-        Plan::decide(settings, notes, input, map)
+        let asked = Asked { n_neighbors: self.n_neighbors.is_some(), perplexity: self.perplexity.is_some() };
+        Ok(Plan { asked, ..Plan::decide(settings, notes, input, map)? })
     }
 }
 
@@ -146,6 +147,7 @@ impl Plan {
             exact: settings.method.is_exact().then_some(ExactPlan { hold_bytes: 0 }),
             stages: Vec::new(),
             notes,
+            asked: Asked::default(),
         };
         if plan.exact.is_none() {
             plan.affinity.run_bytes = affinity::run_bytes(&plan).0;
@@ -212,6 +214,9 @@ impl Settings {
             if asked.n_neighbors.is_some() && self.affinity != NamedAffinity::Umap {
                 return named("n_neighbors", |affinity| affinity == NamedAffinity::Umap);
             }
+        }
+        if asked.n_neighbors == Some(1) {
+            return config("n_neighbors", "1 is too few; 2 is the least".into());
         }
         let problem = methods::problem(self)?;
         if problem.loss.hyperbolic() && self.init == Init::Pca {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::Loader;
 use crate::budget::Needs;
+use crate::distinct::Counter;
 use crate::error::Flaws;
 use crate::pca::{BlockwisePca, Covariance, Pca, PcaError};
 use crate::plan::Plan;
@@ -29,6 +30,9 @@ pub struct Scanned {
     pub rows: u64,
     /// The first principal components, if they are needed.
     pub pca: Option<Pca>,
+    /// Number of distinct rows, if the method is one of all pairs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distinct: Option<usize>,
 }
 
 enum Components {
@@ -56,6 +60,8 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
     let mut rows = 0;
     let mut spread = Spread::new(dim);
     let mut flaws = Flaws::default();
+    // Methods of all pairs fit distinct rows only, which limits some of their options.
+    let mut distinct = plan.exact.as_ref().map(|_| Counter::new(plan.shape.rows));
     for batch in Loader::new(source.clone(), plan.settings.metric, plan.batch_rows) {
         let batch = batch?;
         let values = batch.values();
@@ -67,6 +73,9 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
         let first = first_row.get_or_insert_with(|| values[..dim].to_vec());
         largest = values.iter().fold(largest, |most, x| most.max(x.abs()));
         spread.add(values);
+        if let Some(counter) = &mut distinct {
+            counter.add(values, dim);
+        }
         all_equal = all_equal && values.chunks_exact(dim).all(|row| row == first.as_slice());
         while let Some(row) = wanted.next_if(|&row| row < batch.first + batch.rows() as u64) {
             if let Some(sample) = &mut sample {
@@ -116,7 +125,7 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
         progress.traffic.wrote(stamp.bytes);
         made.push((SAMPLE.to_string(), stamp));
     }
-    Ok((made, Scanned { rows, pca }))
+    Ok((made, Scanned { rows, pca, distinct: distinct.map(|counter| counter.count()) }))
 }
 
 /// Reads the training sample of a finished scan.
@@ -155,6 +164,7 @@ pub fn needs(plan: &Plan) -> Needs {
             ("rows to be sampled", plan.index.sample_rows * 8),
             ("principal components", components),
             ("each component's spread", Spread::bytes(dim)),
+            ("distinct rows", plan.exact.as_ref().map_or(0, |_| Counter::bytes(plan.shape.rows))),
             ("file buffer", 1 << 20),
         ],
     )

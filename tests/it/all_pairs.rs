@@ -335,6 +335,21 @@ fn rows_too_long_for_the_ball_are_told_of() {
 
 /// Metrics whose neighbours are Euclid's: what is made of the distances.
 #[test]
+fn first_positions_that_no_map_begins_from_are_refused_before_the_scan() {
+    let place = Place::new();
+    place.vectors("v.npy", 40);
+    npy(&place, "outside.npy", 40, 2, |i| if i == 11 { 1.5 } else { 0.1 });
+    npy(&place, "inside.npy", 40, 2, |i| i as f32 / 200.0);
+    npy(&place, "line.npy", 40, 2, |i| if i % 2 == 0 { 3.0 } else { i as f32 });
+    let words = ["--init", "row 5 is not inside the ball of radius 1"];
+    place.refused("embed v.npy -o m.npy --method cosne --init outside.npy", &words);
+    place.refused("embed v.npy -o m.npy --method sne --init line.npy", &["--init", "standard deviation of 0"]);
+    let told = place.ok("embed v.npy -o m.npy --method cosne --init inside.npy --n-epochs 5").stderr;
+    assert!(!told.contains("ball of radius"), "{told}");
+    place.ok("embed v.npy -o n.npy --method sne --init outside.npy --n-epochs 5");
+}
+
+#[test]
 fn squares_of_distances_have_the_same_neighbours() {
     let table = mixture(600, 8);
     let of = |method: Method, metric| {

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use crate::distinct::hash;
+
 /// The distinct rows, and the place of each row among them.
 pub(super) struct Distinct {
     /// The first row of each group of equal rows, ascending.
@@ -53,10 +55,6 @@ pub(super) fn find(rows: &[f32], dim: usize) -> Option<Distinct> {
         }
     }
     (kept.len() < n).then_some(Distinct { kept, place })
-}
-
-fn hash(row: &[f32]) -> u64 {
-    row.iter().fold(0, |hash, &x| crate::random::mix64(hash ^ u64::from((x + 0.0).to_bits())))
 }
 
 impl Distinct {

@@ -97,12 +97,29 @@ pub(super) fn positions(
     if !ball {
         return scaled(scores, width, scaling);
     }
-    if let Some(row) = scores.chunks_exact(width).position(|z| poincare::dot(z, z) >= 1.0) {
-        let row = kept.map_or(row, |kept| kept[row] as usize);
-        let why = format!("the position of row {row} is not inside the ball of radius 1");
-        return Err(Error::Config { field: "init", why });
+    match outside(scores.chunks_exact(width), |row| kept.map_or(row, |kept| kept[row] as usize)) {
+        Some(refused) => Err(refused),
+        None => Ok(scores),
     }
-    Ok(scores)
+}
+
+/// Refuses first positions (rows × `width`) that no map can start from: positions in the Poincaré ball must be
+/// inside it, and others must differ in their first component.
+pub(super) fn check_given(given: &[f32], width: usize, ball: bool) -> Result<()> {
+    let wide: Vec<f64> = given.iter().map(|&x| f64::from(x)).collect();
+    match ball {
+        true => outside(wide.chunks_exact(width), |row| row).map_or(Ok(()), Err),
+        false => scaled(wide, width, 1.0).map(drop),
+    }
+}
+
+/// Returns an error for the first position outside the ball, if there is one; `number` maps its index to a row number.
+fn outside<'a>(mut rows: impl Iterator<Item = &'a [f64]>, number: impl Fn(usize) -> usize) -> Option<Error> {
+    let row = number(rows.position(|z| poincare::dot(z, z) >= 1.0)?);
+    let why = format!(
+        "the position of row {row} is not inside the ball of radius 1; divide the positions by more than the largest distance from 0"
+    );
+    Some(Error::Config { field: "init", why })
 }
 
 fn scaled(mut positions: Vec<f64>, width: usize, scaling: f64) -> Result<Vec<f64>> {

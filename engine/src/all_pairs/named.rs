@@ -8,8 +8,9 @@ use super::affinity::{
 use super::loss::{MapAffinity, MapKernel};
 use crate::config::{NamedAffinity, NamedMap};
 
-/// Returns the named affinity with the given perplexity or number of neighbours, if it has one.
-pub fn affinity_of(name: NamedAffinity, perplexity: f64, n_neighbors: f64) -> Box<dyn Affinity> {
+/// Returns the named affinity with the given perplexity or number of neighbours, if it has one. `n_neighbors` limits
+/// the neighbours that scales are computed from to `n_neighbors + 1`, for few rows.
+pub fn affinity_of(name: NamedAffinity, perplexity: f64, n_neighbors: usize) -> Box<dyn Affinity> {
     match name {
         NamedAffinity::Entropic => Box::new(Entropic { perplexity, ..Entropic::default() }),
         NamedAffinity::SymmetricEntropic => Box::new(SymmetricEntropic {
@@ -23,9 +24,18 @@ pub fn affinity_of(name: NamedAffinity, perplexity: f64, n_neighbors: f64) -> Bo
         NamedAffinity::Quadratic => Box::new(DoublyStochasticQuadratic::default()),
         NamedAffinity::Gaussian => Box::new(NormalizedGaussian::default()),
         NamedAffinity::Student => Box::new(NormalizedStudent::default()),
-        NamedAffinity::SelfTuning => Box::new(SelfTuning::default()),
-        NamedAffinity::Magic => Box::new(Magic::default()),
-        NamedAffinity::Umap => Box::new(UmapAffinity { n_neighbors, ..UmapAffinity::default() }),
+        NamedAffinity::SelfTuning => {
+            let own = SelfTuning::default();
+            Box::new(SelfTuning { k: own.k.min(n_neighbors + 1), ..own })
+        }
+        NamedAffinity::Magic => {
+            let own = Magic::default();
+            Box::new(Magic { k: own.k.min(n_neighbors + 1), ..own })
+        }
+        // Three rows have two neighbours each, of which fewer than two can count.
+        NamedAffinity::Umap => {
+            Box::new(UmapAffinity { n_neighbors: (n_neighbors as f64).max(1.5), ..UmapAffinity::default() })
+        }
     }
 }
 

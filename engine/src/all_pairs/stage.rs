@@ -35,6 +35,19 @@ pub struct Fitted {
     pub distinct: usize,
 }
 
+/// Refuses first positions from a file that the problem cannot start from.
+pub(crate) fn check_first(
+    plan: &Plan,
+    problem: &Problem,
+    first: Option<&dyn FirstPositions>,
+    work: &Work<'_>,
+) -> Result<()> {
+    let Init::File(path) = &plan.settings.init else { return Ok(()) };
+    let _held = work.hold(&needs(plan, problem), READ)?;
+    let given = init::in_the_middle(plan, init::given(plan, path, first, work)?);
+    super::init::check_given(&given, plan.settings.n_components, problem.loss.hyperbolic())
+}
+
 /// Reads all rows into memory, preprocessed for the metric.
 pub(super) fn read(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<Vec<f32>> {
     let wanted = plan.shape.rows as usize * plan.shape.dim;
@@ -145,7 +158,12 @@ pub(crate) fn needs(plan: &Plan, problem: &Problem) -> Needs {
     let first = if matches!(plan.settings.init, Init::File(_)) { 2 * map } else { 0 };
     let mut needs = Needs::default().phase(
         READ,
-        [rows, ("batches", plan.loader_bytes()), ("first positions", first), ("the last checkpoint", state)],
+        [
+            rows,
+            ("batches", plan.loader_bytes()),
+            ("first positions", first),
+            ("the last checkpoint", state),
+        ],
     );
     for Phase { name, mut parts } in takes(plan, problem, hold).needs.phases {
         let beside = [rows, ("first positions", first), ("a checkpoint", state), ("the map", 2 * map)];

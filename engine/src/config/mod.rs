@@ -24,6 +24,7 @@ pub(crate) use methods::{AllPairs, MethodId, pacmap_phase};
 pub(crate) use names::middle_pairs;
 pub use names::{Affinity, MatchLoss, NamedAffinity, NamedMap, Optimizer};
 pub use options::Opt;
+pub(crate) use settings::Asked;
 pub use settings::Settings;
 
 /// The source of the first positions.

@@ -50,6 +50,13 @@ pub struct Settings {
 /// neighbours are resolved by a hash.
 const ALGORITHM: u32 = 2;
 
+/// The options that few rows limit, and whether the user set them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) n_neighbors: bool,
+    pub(crate) perplexity: bool,
+}
+
 impl Settings {
     /// Returns the defaults of `method` for `rows` rows.
     pub fn of(method: Method, rows: u64) -> Self {
@@ -103,6 +110,35 @@ impl Settings {
         self.perplexity = self.perplexity.min(third.max(least));
         self.exaggerate_few(rows);
         self
+    }
+
+    /// Returns the settings for rows of which only `distinct` differ: the defaults that few rows limit are those of as
+    /// many rows, and what the user `asked` for stays.
+    pub(crate) fn of_distinct(&self, distinct: u64, asked: Asked) -> Self {
+        let few = self.clone().of_few(distinct);
+        let mut settings = self.clone();
+        if !asked.perplexity {
+            settings.perplexity = few.perplexity;
+        }
+        if !asked.n_neighbors {
+            settings.n_neighbors = few.n_neighbors;
+        }
+        settings
+    }
+
+    /// Describes the options that are less in `few`, settings for fewer rows, of those that the method's affinity has.
+    pub(crate) fn reduced_to(&self, few: &Self) -> Vec<String> {
+        let rounded = |x: f64| (x * 100.0).round() / 100.0;
+        let matcher = self.method.knows(Opt::Affinity);
+        let has_perplexity = self.method.knows(Opt::Perplexity) && (!matcher || self.affinity.has_perplexity());
+        let mut reduced = Vec::new();
+        if has_perplexity && few.perplexity < self.perplexity {
+            reduced.push(format!("perplexity is {} rather than {}", rounded(few.perplexity), rounded(self.perplexity)));
+        }
+        if matcher && self.affinity == NamedAffinity::Umap && few.n_neighbors < self.n_neighbors {
+            reduced.push(format!("n_neighbors is {} rather than {}", few.n_neighbors, self.n_neighbors));
+        }
+        reduced
     }
 
     /// Limits t-SNE's default exaggeration to the square of rows / (3 · perplexity), but at least 1.

@@ -60,7 +60,7 @@ pub(super) fn cosne(config: &Settings) -> Problem {
 pub(super) fn affinity_matcher(config: &Settings) -> Problem {
     let own = Matcher::new(Entropic::default(), map_affinity_of(config.map_affinity));
     Matcher {
-        affinity: affinity_of(config.affinity, config.perplexity, config.n_neighbors as f64),
+        affinity: affinity_of(config.affinity, config.perplexity, config.n_neighbors),
         cost: cost(config.metric),
         loss: config.loss,
         // Weights fall with the square of the number of rows, and the gradient of their squared

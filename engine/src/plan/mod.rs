@@ -10,7 +10,7 @@ use lowland_io::{Dtype, Shape};
 use serde::Serialize;
 
 use crate::budget::{Part, base};
-use crate::config::Settings;
+use crate::config::{Asked, Settings};
 use crate::error::size;
 use crate::observe::Stage;
 use crate::remark::Remark;
@@ -169,6 +169,9 @@ pub struct Plan {
     /// Notes for the user on how the parameters were chosen. A run reports them again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) notes: Vec<Remark>,
+    /// Which of the options that few rows limit the user set.
+    #[serde(skip)]
+    pub(crate) asked: Asked,
 }
 
 impl AsRef<[StagePlan]> for Plan {

@@ -89,9 +89,27 @@ fn embed_all_pairs(
     pool(plan.threads)?.install(|| {
         let heard = Heard::new(observer);
         let mut run = Run::start(plan, inputs, dir, &heard)?;
-        let _: scan::Scanned = run.stage(Stage::Scan, |work| scan::scan(plan, source, work))?;
+        let rows = plan.shape.rows;
+        // Only distinct rows are fitted: the defaults are those for as many rows.
+        let settings_for = |scanned: &scan::Scanned| {
+            plan.settings.of_distinct(scanned.distinct.map_or(rows, |distinct| distinct as u64), plan.asked)
+        };
+        let scanned: scan::Scanned = run.stage(Stage::Scan, |work| {
+            // Faults of the first positions and of the rows must be errors of this stage, not of a later one.
+            all_pairs::stage::check_first(plan, &problem(&plan.settings), inputs.first, work)?;
+            let (made, scanned) = scan::scan(plan, source, work)?;
+            let (settings, distinct) = (settings_for(&scanned), scanned.distinct.unwrap_or(rows as usize));
+            problem(&settings).check(distinct)?;
+            let reduced = plan.settings.reduced_to(&settings);
+            if !reduced.is_empty() {
+                let text = format!("only {distinct} rows differ: {}", reduced.join(", "));
+                work.progress.note("few-rows", text)?;
+            }
+            Ok((made, scanned))
+        })?;
+        let settings = settings_for(&scanned);
         let fitted = run.stage(Stage::Layout, |work| {
-            all_pairs::stage::build(plan, problem(&plan.settings), source, inputs.first, work)
+            all_pairs::stage::build(plan, problem(&settings), source, inputs.first, work)
         })?;
         run.report.exact = Some(fitted);
         run.always(Stage::Output, |work| output::write(plan, None, began(plan), sink, work))?;

@@ -10,7 +10,7 @@ use crate::uses::Uses;
 pub const LAYERS: &[&[&str]] = &[
     // Numbers, names and data without dependencies.
     &["sum", "random", "metric", "pages", "meter", "remark", "score"],
-    &["error", "distances"],
+    &["error", "distances", "distinct"],
     &["budget", "batch", "spread", "cuda", "observe"],
     &["coarse", "device", "session", "work"],
     &["invalid"],
