@@ -145,6 +145,7 @@ impl PcaJob {
             mean.iter_mut().zip(shift).for_each(|(mean, shift)| *mean += shift);
         }
         report.left_out = reading.left_out();
+        report.notes.append(&mut scores.remarks);
         let axes = self.components.as_ref().map(|path| axes(path, &pca)).transpose()?;
         scores.finish()?;
         axes.map(PendingFile::finish).transpose()?;

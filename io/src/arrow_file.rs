@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use arrow::array::ArrayRef;
 use arrow::buffer::{Buffer, MutableBuffer};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::{self, MessageHeader};
@@ -20,6 +21,7 @@ use arrow::record_batch::RecordBatch;
 
 use crate::arrow_excerpt::{self, Fault, STEP, Stored, has_rows};
 use crate::arrow_message::{self, Dictionaries};
+use crate::categories::of_both;
 use crate::number::Number;
 use crate::positioned::Positioned;
 use crate::recast::{recast_batch, together};
@@ -355,13 +357,18 @@ impl ArrowFile {
             _ => (0, Dictionaries::new()),
         };
         for block in &blocks[read..] {
-            let (message, (start, length)) = (self.read_message(block)?, block.body());
-            let body = Buffer::from_vec(self.file.read(start..start + length)?);
-            parse(&message)
-                .and_then(|m| arrow_message::decode_dictionary(m, &body, &self.schema, &mut dictionaries))
-                .map_err(|what| Error::format(&self.path, what))?;
+            self.add_dictionary(block, &mut dictionaries)?;
         }
         Ok(kept.insert((blocks.len(), Arc::new(dictionaries))).1.clone())
+    }
+
+    /// Decodes the dictionary of a message, and adds it to `dictionaries`.
+    fn add_dictionary(&self, block: &Block, dictionaries: &mut Dictionaries) -> Result<()> {
+        let (message, (start, length)) = (self.read_message(block)?, block.body());
+        let body = Buffer::from_vec(self.file.read(start..start + length)?);
+        parse(&message)
+            .and_then(|m| arrow_message::decode_dictionary(m, &body, &self.schema, dictionaries))
+            .map_err(|what| Error::format(&self.path, what))
     }
 
     /// Calls `take` with the `rows` rows from `first` on, in consecutive parts, and with each
@@ -542,6 +549,28 @@ impl Source for ArrowFile {
         let columns = positions(&self.path, &self.schema, names)?;
         let fields: Vec<_> = columns.iter().map(|&at| self.schema.fields()[at].clone()).collect();
         Ok(Arc::new(Schema::new(fields)))
+    }
+
+    fn categories(&self, name: &str) -> Result<Option<ArrayRef>> {
+        let at = positions(&self.path, &self.schema, std::slice::from_ref(&name.to_string()))?;
+        let Some(field) = at.first().map(|&at| self.schema.field(at)) else { return Ok(None) };
+        #[expect(deprecated, reason = "the arrow crate gives no other way from a field to its dictionary")]
+        let (Some(true), Some(id)) = (field.dict_is_ordered(), field.dict_id()) else { return Ok(None) };
+        let (mut dictionaries, mut order) = (Dictionaries::new(), None::<ArrayRef>);
+        for block in &self.dictionary_blocks {
+            self.add_dictionary(block, &mut dictionaries)?;
+            let Some(here) = dictionaries.get(&id) else { continue };
+            order = match order {
+                None => Some(here.clone()),
+                // One that takes the place of another, or adds to it.
+                Some(before) => match of_both(&before, here).map_err(|e| Error::format(&self.path, e.to_string()))? {
+                    Some(both) => Some(both),
+                    None => return Ok(None),
+                },
+            };
+        }
+        self.file.release();
+        Ok(order)
     }
 
     fn fingerprints(&self) -> Result<Vec<Fingerprint>> {

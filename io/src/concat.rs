@@ -11,9 +11,11 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
+use crate::categories::of_both;
 use crate::number::Number;
 use crate::recast::{recast, recast_batch, together};
 use crate::source::{check_range, lock, no_columns};
@@ -259,6 +261,32 @@ impl Source for Concat {
 
     fn unsure_columns(&self, names: &[String]) -> Result<Vec<String>> {
         self.settled(names).map(|(_, unsure)| unsure)
+    }
+
+    fn try_columns(&self, names: &[String]) -> Result<()> {
+        for part in &self.parts {
+            part.source.try_columns(names)?;
+            part.source.release();
+        }
+        Ok(())
+    }
+
+    fn categories(&self, name: &str) -> Result<Option<ArrayRef>> {
+        let plain = self.plain_schema(std::slice::from_ref(&name.to_string()))?;
+        let mut order: Option<ArrayRef> = None;
+        for part in self.parts.iter().filter(|part| part.source.shape().rows > 0) {
+            let Some(here) = part.source.categories(name)? else { return Ok(None) };
+            let failed = |e: arrow::error::ArrowError| Error::format(&part.path, e.to_string());
+            let here = recast(&here, plain.field(0).data_type()).map_err(failed)?;
+            order = match order {
+                None => Some(here),
+                Some(before) => match of_both(&before, &here).map_err(failed)? {
+                    Some(both) => Some(both),
+                    None => return Ok(None),
+                },
+            };
+        }
+        Ok(order)
     }
 
     fn fingerprints(&self) -> Result<Vec<Fingerprint>> {

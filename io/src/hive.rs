@@ -158,6 +158,14 @@ impl Source for Hive {
         self.file.unsure_columns(&self.own(names))
     }
 
+    fn try_columns(&self, names: &[String]) -> Result<()> {
+        self.file.try_columns(&self.own(names))
+    }
+
+    fn categories(&self, name: &str) -> Result<Option<ArrayRef>> {
+        if self.value(&name.to_string()).is_some() { Ok(None) } else { self.file.categories(name) }
+    }
+
     fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
         self.file.fingerprints()
     }

@@ -66,6 +66,8 @@ struct Column {
     stored: FieldRef,
     /// The values of the column's dictionaries, in the order in which they appear in its type.
     categories: Vec<Categories>,
+    /// Whether it is an ordered dictionary whose `categories` are in that order.
+    ordered: bool,
 }
 
 impl Kept {
@@ -91,7 +93,7 @@ impl Kept {
             };
             let mut categories = Vec::new();
             each_dictionary(given.data_type(), &mut |key, values| categories.push(Categories::new(key, values)));
-            let column = Column { given: given.clone(), plain, stored, categories };
+            let column = Column { given: given.clone(), plain, stored, categories, ordered: false };
             prove(format, &column).map_err(|why| refused(format!(" ({why})")))?;
             Ok::<_, String>(column)
         };
@@ -109,6 +111,20 @@ impl Kept {
             Format::Arrow => !column.categories.is_empty(),
         });
         unsure.map(|column| column.given.name().clone()).collect()
+    }
+
+    /// Takes the values of an ordered dictionary in their order, before rows are inspected. Returns false if a file of
+    /// this format does not keep the order.
+    pub(crate) fn order(&mut self, name: &str, values: &ArrayRef) -> Result<bool> {
+        let column = self.columns.iter_mut().find(|column| column.given.name() == name);
+        let Some(column) = column.filter(|_| self.format == Format::Arrow) else { return Ok(false) };
+        let ([categories], DataType::Dictionary(..)) = (column.categories.as_mut_slice(), column.given.data_type())
+        else {
+            return Ok(false);
+        };
+        categories.add(&recast(values, column.plain.data_type())?)?;
+        column.ordered = categories.known;
+        Ok(column.ordered)
     }
 
     /// Inspects rows of a column. The error is the first row of `array` that cannot be written, and
@@ -141,14 +157,13 @@ impl Kept {
             for categories in &mut column.categories {
                 categories.settle(self.format)?;
             }
-            let told = match self.format {
-                Format::Parquet => told(column.given.data_type()),
-                Format::Arrow => column.given.data_type().clone(),
-            };
-            let declared = settled(self.format, &told, &mut column.categories.iter());
+            let declared = settled(self.format, column.given.data_type(), &mut column.categories.iter());
+            let declared = if self.format == Format::Parquet { told(&declared) } else { declared };
             let field = column.given.as_ref().clone().with_data_type(declared);
-            // Not declared as ordered: the dictionary's values are in order of appearance.
-            let field = Arc::new(field.with_dict_is_ordered(false));
+            // Not declared as ordered unless the values are in that order. Readers of Parquet take the values
+            // in the order in which they occur.
+            let ordered = column.ordered && matches!(field.data_type(), DataType::Dictionary(..));
+            let field = Arc::new(field.with_dict_is_ordered(ordered));
             if self.format == Format::Arrow {
                 column.stored = field.clone();
             }

@@ -7,6 +7,7 @@ mod arrow_excerpt;
 mod arrow_file;
 mod arrow_message;
 pub mod buckets;
+mod categories;
 mod concat;
 mod coordinates;
 mod damage;
@@ -42,6 +43,7 @@ mod unify;
 mod vectors;
 
 pub use buckets::{BucketWriter, Buckets, ByteBucketWriter, ByteBuckets, EdgeRecord, MAX_BUCKETS, Record};
+pub use categories::has_order;
 pub use coordinates::Coordinates;
 pub use damage::is_decoding;
 pub use durable::{FileStamp, PendingFile, adopt, replace, stamp, target};

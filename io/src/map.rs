@@ -193,6 +193,16 @@ impl MapWriter {
         }
     }
 
+    /// Takes the values of a kept column that is an ordered dictionary, in their order
+    /// ([`Source::categories`](crate::Source::categories)), before its rows are inspected. Returns false if the file
+    /// does not keep the order.
+    pub fn order(&mut self, name: &str, values: &ArrayRef) -> Result<bool> {
+        match &mut self.sink {
+            Sink::Begun(kept, ..) => kept.order(name, values).map_err(|e| arrow_error(&self.path, "write", e)),
+            _ => Ok(false),
+        }
+    }
+
     /// Inspects rows of a kept column, given as [`write_rows`](Self::write_rows) will receive them.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! What must hold: a file's format is decided by its first bytes, never by its name; a file without
 //! rows is ignored, whatever its columns are.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -108,6 +109,10 @@ pub fn open_map(path: &str, coordinates: &Coordinates) -> Result<Box<dyn Source>
     open_wanted(&[path.into()], Want::of_map(coordinates), &|| Client::new(None))
 }
 
+/// The number of files without a column of vectors that are opened again once another file tells its
+/// name.
+const MOST_WAITING: usize = 16;
+
 /// Opens `paths`. `connect` is called if any of them is an address.
 pub(crate) fn open_wanted(
     paths: &[String],
@@ -120,19 +125,36 @@ pub(crate) fn open_wanted(
     };
     let mut sources = Vec::with_capacity(inputs.len());
     let mut rowless = Vec::new();
-    for input in inputs {
+    // Files without a column of vectors. In them the column may have the type null: others tell its name.
+    let mut waiting = Vec::new();
+    let several = inputs.len() > 1;
+    let mut inputs: VecDeque<(usize, files::Input)> = inputs.into_iter().enumerate().collect();
+    while let Some((at, input)) = inputs.pop_front() {
         let path = input.path().to_path_buf();
-        let (source, names) = open_one(&input, &want)?;
+        let may_wait = several && matches!(want, Want::Any) && waiting.len() < MOST_WAITING;
+        let (source, names) = match open_one(&input, &want) {
+            Err(error @ Error::NoVectorColumn { .. }) if may_wait => {
+                waiting.push((at, input, error));
+                continue;
+            }
+            opened => opened?,
+        };
         if source.shape().rows == 0 {
             rowless.push(source);
             continue;
         }
         if !names.is_empty() {
             want = Want::Names(names);
+            inputs.extend(waiting.drain(..).map(|(at, input, _)| (at, input)));
         }
         let source = Hive::of(&path, source);
-        sources.push((path, source));
+        sources.push((at, path, source));
     }
+    if let Some((.., error)) = waiting.into_iter().next() {
+        return Err(error);
+    }
+    sources.sort_by_key(|(at, ..)| *at);
+    let mut sources: Vec<_> = sources.into_iter().map(|(_, path, source)| (path, source)).collect();
     if sources.is_empty() {
         let others = if rowless.len() > 1 { ", nor has any of the others" } else { "" };
         return Err(Error::format(first, format!("has no rows{others}")));
@@ -293,6 +315,47 @@ mod tests {
 
     const FIXED: [(&str, Dtype); 5] =
         [("f16", Dtype::F16), ("f32", Dtype::F32), ("f64", Dtype::F64), ("u8", Dtype::U8), ("i8", Dtype::I8)];
+
+    #[test]
+    fn a_file_of_nothing_but_nulls_learns_from_others_which_column_holds_vectors() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, columns: Vec<(&str, ArrayRef)>| {
+            let batch =
+                RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
+            let file = std::fs::File::create(dir.path().join(name)).unwrap();
+            let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+            writer.write(&batch).unwrap();
+            writer.close().unwrap();
+        };
+        let nulls = || Arc::new(arrow::array::NullArray::new(3)) as ArrayRef;
+        let ids = || Arc::new(UInt64Array::from(vec![1, 2, 3])) as ArrayRef;
+        let item = Arc::new(Field::new("item", DataType::Float32, true));
+        let values = Arc::new(Float32Array::from(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+        let vectors: ArrayRef = Arc::new(FixedSizeListArray::new(item, 2, values, None));
+        write("0.parquet", vec![("note", nulls()), ("v", nulls())]);
+        write("1.parquet", vec![("v", vectors), ("note", nulls())]);
+        write("2.parquet", vec![("note", nulls()), ("v", nulls())]);
+        let all = dir.path().to_string_lossy().into_owned();
+        let source = open(std::slice::from_ref(&all), &Options::default()).unwrap();
+        assert_eq!(source.shape(), Shape { rows: 9, dim: 2 });
+        let found = read(&*source, 0, 9).unwrap();
+        assert_eq!(found[6..12], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert!(found[..6].iter().chain(&found[12..]).all(|x| crate::is_null(*x)));
+        assert_eq!(source.locate(0).path, dir.path().join("0.parquet"));
+        // Where none tells it, the first is named; where one lacks the column, that one is.
+        write("1.parquet", vec![("note", nulls())]);
+        let error = open(std::slice::from_ref(&all), &Options::default()).err().unwrap().to_string();
+        assert!(error.contains("0.parquet: no column holds vectors"), "{error}");
+        write("1.parquet", vec![("id", ids()), ("list", list_of(3))]);
+        let error = open(&[all], &Options::default()).err().unwrap().to_string();
+        assert!(error.contains("0.parquet") && error.contains("\"list\""), "{error}");
+    }
+
+    /// Lists of two numbers.
+    fn list_of(rows: usize) -> ArrayRef {
+        let item = Arc::new(Field::new("item", DataType::Float32, true));
+        Arc::new(FixedSizeListArray::new(item, 2, Arc::new(Float32Array::from(vec![1.0; 2 * rows])), None))
+    }
 
     #[test]
     fn files_of_numpy_pyarrow_and_polars_read_as_they_were_written() {

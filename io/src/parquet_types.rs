@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, Schema, SchemaRef, TimeUnit};
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use parquet::basic::{ConvertedType, LogicalType, Type as Physical};
+use parquet::basic::{ConvertedType, EdgeInterpolationAlgorithm as Edges, LogicalType, Type as Physical};
 use parquet::errors::Result;
 use parquet::file::metadata::{FileMetaData, ParquetMetaData, ParquetMetaDataBuilder};
 use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
@@ -54,6 +54,7 @@ pub(crate) fn reading(parsed: ParquetMetaData) -> Result<(ArrowReaderMetadata, S
 fn decode(inferred: &FieldRef, declared: &FieldRef) -> FieldRef {
     match (inferred.data_type(), declared.data_type()) {
         (DataType::Binary, DataType::Utf8) => Arc::new(inferred.as_ref().clone().with_data_type(DataType::Utf8)),
+        (DataType::FixedSizeList(_, 0), list) => Arc::new(inferred.as_ref().clone().with_data_type(list.clone())),
         _ => inferred.clone(),
     }
 }
@@ -93,6 +94,11 @@ fn declare(field: &FieldRef, stored: &Type) -> FieldRef {
             (DataType::Binary, Some(LogicalType::Geometry(geometry))) => {
                 noted(LOGICAL, format!("GEOMETRY {}", geometry.crs.as_deref().unwrap_or_default()).trim_end().into())
             }
+            (DataType::Binary, Some(LogicalType::Geography(geography))) => {
+                let algorithm = geography.algorithm.map_or("-", edges);
+                let crs = geography.crs.as_deref().unwrap_or_default();
+                noted(LOGICAL, format!("GEOGRAPHY {algorithm} {crs}").trim_end().into())
+            }
             (DataType::Binary, Some(LogicalType::Bson)) => noted(LOGICAL, "BSON".into()),
             (DataType::Binary, _) if info.converted_type() == ConvertedType::ENUM => {
                 Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8))
@@ -100,11 +106,29 @@ fn declare(field: &FieldRef, stored: &Type) -> FieldRef {
             _ => field.clone(),
         };
     }
-    let field = match logical {
-        Some(LogicalType::Variant(_)) => extended(field, "arrow.parquet.variant"),
+    let field = match (logical, field.data_type()) {
+        (Some(LogicalType::Variant(_)), _) => extended(field, "arrow.parquet.variant"),
+        // The parquet crate decodes none of no items.
+        (_, DataType::FixedSizeList(item, 0)) => {
+            Arc::new(field.as_ref().clone().with_data_type(DataType::List(item.clone())))
+        }
         _ => field.clone(),
     };
     within(&field, stored, &|field, stored| declare(field, stored))
+}
+
+/// The algorithms that interpolate edges of geographies.
+const EDGES: [Edges; 5] = [Edges::SPHERICAL, Edges::VINCENTY, Edges::THOMAS, Edges::ANDOYER, Edges::KARNEY];
+
+fn edges(algorithm: Edges) -> &'static str {
+    match algorithm {
+        Edges::SPHERICAL => "SPHERICAL",
+        Edges::VINCENTY => "VINCENTY",
+        Edges::THOMAS => "THOMAS",
+        Edges::ANDOYER => "ANDOYER",
+        Edges::KARNEY => "KARNEY",
+        Edges::_Unknown(_) => "-",
+    }
 }
 
 /// Returns `field` with its child fields changed by `change`, which is called with each child and
@@ -236,6 +260,8 @@ pub(crate) fn told(data_type: &DataType) -> DataType {
         Dictionary(key, values) => match told(values) {
             Utf8View => Dictionary(key.clone(), Box::new(Utf8)),
             BinaryView => Dictionary(key.clone(), Box::new(Binary)),
+            // Of other dictionaries they would not take what only this tells of their values.
+            values @ (Duration(_) | Timestamp(_, Some(_))) => values,
             values => Dictionary(key.clone(), Box::new(values)),
         },
         Date64 => Date64,
@@ -293,6 +319,11 @@ fn marked(stored: &TypePtr, declared: &FieldRef) -> Result<TypePtr> {
             (FixedSizeBinary(16), Some("arrow.uuid"), _) => LogicalType::Uuid,
             (Utf8 | LargeUtf8 | Utf8View, Some("arrow.json"), _) => LogicalType::Json,
             (Binary | LargeBinary | BinaryView, _, Some(noted)) => match noted.split_once(' ') {
+                Some(("GEOGRAPHY", rest)) => {
+                    let (algorithm, crs) =
+                        rest.split_once(' ').map_or((rest, None), |(name, crs)| (name, Some(crs.to_string())));
+                    LogicalType::geography(crs, EDGES.into_iter().find(|&known| edges(known) == algorithm))
+                }
                 Some(("GEOMETRY", crs)) => LogicalType::geometry(Some(crs.into())),
                 None if noted == "GEOMETRY" => LogicalType::geometry(None),
                 None if noted == "BSON" => LogicalType::Bson,
@@ -332,3 +363,6 @@ fn regrouped(repeated: &TypePtr, declared: &[FieldRef]) -> Result<TypePtr> {
     let fields = fields.collect::<Result<_>>()?;
     Ok(Arc::new(Type::GroupType { basic_info: repeated.get_basic_info().clone(), fields }))
 }
+
+#[cfg(test)]
+mod tests;

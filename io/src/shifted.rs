@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
@@ -171,6 +172,14 @@ impl Source for Shifted {
 
     fn unsure_columns(&self, names: &[String]) -> Result<Vec<String>> {
         self.source.unsure_columns(names)
+    }
+
+    fn try_columns(&self, names: &[String]) -> Result<()> {
+        self.source.try_columns(names)
+    }
+
+    fn categories(&self, name: &str) -> Result<Option<ArrayRef>> {
+        self.source.categories(name)
     }
 
     fn fingerprints(&self) -> Result<Vec<Fingerprint>> {

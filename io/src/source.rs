@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use serde::{Deserialize, Serialize};
@@ -232,6 +233,21 @@ pub trait Source: Send + Sync {
     /// by [`column_schema`](Self::column_schema). Reading such a value gives [`Error::Format`].
     fn unsure_columns(&self, _names: &[String]) -> Result<Vec<String>> {
         Ok(Vec::new())
+    }
+
+    /// Returns the values of an ordered dictionary column in their order; `None` if the files do not contain the order,
+    /// or disagree.
+    fn categories(&self, _name: &str) -> Result<Option<ArrayRef>> {
+        Ok(None)
+    }
+
+    /// Reads the named columns of the first row of every file, so that columns that cannot be decoded are an error
+    /// before any work.
+    fn try_columns(&self, names: &[String]) -> Result<()> {
+        match names.is_empty() || self.shape().rows == 0 {
+            true => Ok(()),
+            false => self.read_columns(names, 0, 1).map(drop),
+        }
     }
 
     /// Returns the fingerprints of the files behind the source, in order.

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::BooleanArray;
+use arrow::array::{ArrayRef, BooleanArray};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -246,6 +246,14 @@ impl Source for Subset {
 
     fn unsure_columns(&self, names: &[String]) -> Result<Vec<String>> {
         self.source.unsure_columns(names)
+    }
+
+    fn try_columns(&self, names: &[String]) -> Result<()> {
+        self.source.try_columns(names)
+    }
+
+    fn categories(&self, name: &str) -> Result<Option<ArrayRef>> {
+        self.source.categories(name)
     }
 
     fn fingerprints(&self) -> Result<Vec<Fingerprint>> {

@@ -36,9 +36,10 @@ pub(crate) fn unify(a: &Field, b: &Field) -> Option<Field> {
         _ => common(a.metadata(), b.metadata()),
     };
     let null = |f: &Field| f.is_nullable() || *f.data_type() == DataType::Null;
-    let ordered = is_ordered(a).unwrap_or(true) && is_ordered(b).unwrap_or(true);
+    // Whether the orders are one is for their values to tell.
+    let ordered = [a, b].iter().any(|field| field.dict_is_ordered() == Some(true));
     let field = Field::new(a.name(), data_type, null(a) || null(b)).with_metadata(metadata);
-    Some(field.with_dict_is_ordered(ordered && (is_ordered(a).is_some() || is_ordered(b).is_some())))
+    Some(field.with_dict_is_ordered(ordered))
 }
 
 const EXTENSION: &str = "ARROW:extension:name";
@@ -55,11 +56,6 @@ pub(crate) fn kind(field: &Field) -> String {
         None if in_utc(field) => format!("{data_type} in UTC"),
         None => data_type.to_string(),
     }
-}
-
-/// Returns whether a dictionary is declared as ordered; `None` if the field is not a dictionary.
-fn is_ordered(field: &Field) -> Option<bool> {
-    field.dict_is_ordered()
 }
 
 fn common(a: &HashMap<String, String>, b: &HashMap<String, String>) -> HashMap<String, String> {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
-use lowland_engine::{Event, Observer, Sink};
-use lowland_io::{MapColumns, MapWriter, RowSet, Source, coordinate_names};
+use lowland_engine::{Event, Observer, Remark, Sink};
+use lowland_io::{MapColumns, MapWriter, RowSet, Source, coordinate_names, has_order};
 
 use super::placing::{Placing, complete};
 use crate::invalid::{Invalid, Reading};
@@ -59,6 +59,8 @@ pub(crate) struct Map {
     table: Table,
     placing: Placing,
     dim: usize,
+    /// Notes on the kept columns.
+    pub(crate) remarks: Vec<Remark>,
 }
 
 /// The table of the output's rows.
@@ -121,11 +123,23 @@ impl Map {
         let rows = if let Placing::Null(all, _) = &placing { all.all() } else { rows };
         let nullable = reading.is_some_and(|reading| reading.invalid() == Invalid::Null);
         let columns = MapColumns { rows, coordinates, extra, own_id: id.is_some() || numbered.is_some(), nullable };
+        let parquet = match &target {
+            Target::File(path, _) => path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet")),
+            Target::Batches(_) => false,
+        };
         let mut writer = match target {
             Target::File(path, force) => MapWriter::create(path, columns, force)?,
             Target::Batches(each) => MapWriter::to_batches("the map", columns, each)?,
         };
+        let mut remarks = Vec::new();
         if let Some(source) = &source {
+            source.try_columns(&names)?;
+            remarks = keep_order(source.as_ref(), &names, &mut writer, parquet)?;
+            for remark in &remarks {
+                if observer.event(&Event::Note { remark }).is_break() {
+                    return Err(lowland_engine::Error::Cancelled { stage: "input" }.into());
+                }
+            }
             let mut unsure = source.unsure_columns(&names)?;
             unsure.extend(writer.unsure().into_iter().filter(|name| names.contains(name)));
             unsure.sort_unstable();
@@ -138,7 +152,7 @@ impl Map {
             })?;
         }
         let source = source.filter(|_| !names.is_empty());
-        Ok(Map { table: Table { writer: Some(writer), source, names, numbered }, placing, dim })
+        Ok(Map { table: Table { writer: Some(writer), source, names, numbered }, placing, dim, remarks })
     }
 }
 
@@ -163,6 +177,33 @@ impl Table {
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(wrong)?;
         Ok(writer.write_rows(first, coordinates, Some(&batch))?)
     }
+}
+
+/// Hands the order of the categories of ordered dictionaries to `writer`. Returns a note for each column that loses it.
+fn keep_order(
+    source: &dyn Source,
+    names: &[String],
+    writer: &mut MapWriter,
+    parquet: bool,
+) -> Result<Vec<Remark>> {
+    let mut remarks = Vec::new();
+    let kept = if names.is_empty() { Schema::empty() } else { source.column_schema(names)?.as_ref().clone() };
+    for field in kept.fields().iter().filter(|field| has_order(field)) {
+        let name = field.name();
+        let order = source.categories(name)?;
+        if order.as_ref().map_or(Ok(false), |order| writer.order(name, order))? {
+            continue;
+        }
+        let why = match (parquet, order.is_some()) {
+            (true, true) => "Parquet has no place for it, and .arrow has",
+            (true, false) => "Parquet has no place for it",
+            (false, true) => "there are too many",
+            (false, false) => "its files do not contain it, or do not agree",
+        };
+        let text = format!("column \"{name}\": the order of its categories is not kept: {why}");
+        remarks.push(Remark::note("categories-without-order", text));
+    }
+    Ok(remarks)
 }
 
 /// Returns the coordinates' names, which must differ from the kept columns' names.

@@ -220,7 +220,9 @@ impl Job {
         let earlier = self.earlier(plan)?;
         self.check_room(plan, Some((&file.path, &file.table)))?;
         let mut map = self.begin_map(Target::File(&file.path, file.force), plan, &file.table, observer)?;
-        self.run_map(plan, earlier, &mut map, observer)
+        let mut report = self.run_map(plan, earlier, &mut map, observer)?;
+        report.notes.append(&mut map.remarks);
+        Ok(report)
     }
 
     /// Computes the map and hands it to `each` as Arrow batches, in the order of the rows: the id,
@@ -238,7 +240,9 @@ impl Job {
         let earlier = self.earlier(plan)?;
         self.check_room(plan, None)?;
         let mut map = self.begin_map(Target::Batches(Box::new(each)), plan, table, observer)?;
-        self.run_map(plan, earlier, &mut map, observer)
+        let mut report = self.run_map(plan, earlier, &mut map, observer)?;
+        report.notes.append(&mut map.remarks);
+        Ok(report)
     }
 
     /// Computes the map and hands its coordinates to `sink`: those of all rows of

@@ -2,13 +2,14 @@
 
     python tests/data/make.py
 
-needs numpy, pyarrow and polars. Row i, component j of every matrix is
+needs numpy, pyarrow, polars and duckdb. Row i, component j of every matrix is
 (7 i + 3 j) mod 23, less 11 where the type has a sign, over 4 where it has
 fractions; `id` is i and `name` "row <i>". io/src/open.rs holds the same rule.
 """
 
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -165,6 +166,31 @@ def clothes_files():
     pq.write_table(twice, HERE / "bad_twice.parquet")
 
 
+def encrypted_files():
+    """A column that nobody reads without its key, beside others that anybody reads."""
+    import base64
+
+    import pyarrow.parquet.encryption as encryption
+
+    class Keys(encryption.KmsClient):
+        def __init__(self, _):
+            encryption.KmsClient.__init__(self)
+
+        def wrap_key(self, key, _):
+            return base64.b64encode(key)
+
+        def unwrap_key(self, key, _):
+            return base64.b64decode(key)
+
+    factory = encryption.CryptoFactory(Keys)
+    config = encryption.EncryptionConfiguration(footer_key="f", column_keys={"c": ["name"]}, plaintext_footer=True)
+    properties = factory.file_encryption_properties(encryption.KmsConnectionConfig(), config)
+    vectors = table(fixed("f32"))
+    path = HERE / "bad_encrypted_column.parquet"
+    with pq.ParquetWriter(path, vectors.schema, encryption_properties=properties) as writer:
+        writer.write_table(vectors)
+
+
 def polars_files():
     frame = pl.DataFrame({"id": range(ROWS), "name": [f"row {i}" for i in range(ROWS)]})
     frame = frame.with_columns(kind=pl.Series(["a", "b"] * (ROWS // 2), dtype=pl.Categorical))
@@ -178,7 +204,46 @@ def polars_files():
     array.write_ipc_stream(HERE / "polars_f32.arrows")
 
 
+DUCKDB = {
+    "uuid": "('00000000-0000-0000-0000-' || lpad(i::VARCHAR, 12, '0'))::UUID",
+    "interval": "to_months(i::INT) + to_days(2) + to_milliseconds(i)",
+    "timetz": "'10:00:00.5+02'::TIMETZ",
+    "time": "'10:00:01.000007'::TIME",
+    "hugeint": "i::HUGEINT * 18446744073709551616",
+    "enum": "(CASE WHEN i % 2 = 0 THEN 'b' ELSE 'a' END)::ENUM('c', 'b', 'a')",
+    "blob": "'\\xAA\\xBB'::BLOB",
+    "bit": "'10101'::BIT",
+    "timestamptz": "'1920-01-01 00:00:00.25+00'::TIMESTAMPTZ",
+    "timestamp_ns": "'1920-01-01 00:00:00.000000001'::TIMESTAMP_NS",
+    "timestamp_ms": "'1920-01-01 00:00:00.001'::TIMESTAMP_MS",
+    "timestamp_s": "'1920-01-01'::TIMESTAMP_S",
+    "date": "DATE '1900-02-28' + i::INT",
+    "decimal_4": "(i / 7)::DECIMAL(4, 1)",
+    "decimal_18": "(i / 7)::DECIMAL(18, 3)",
+    "decimal_38": "(i / 7)::DECIMAL(38, 10)",
+    "list": "[i, NULL]",
+    "array": "[i, i + 1]::INTEGER[2]",
+    "struct": "{'a': i, 'b': to_days(i::INT)}",
+    "map": "MAP([i], ['v'])",
+    "union": "union_value(num := i)",
+    "json": "'{\"a\": 1}'::JSON",
+    "utinyint": "i::UTINYINT",
+    "ubigint": "18446744073709551615::UBIGINT",
+    "uuids": "['00000000-0000-0000-0000-000000000001'::UUID]",
+    "times": "['10:00:00+02'::TIMETZ]",
+}
+
+
+def duckdb_files():
+    columns = [f"CASE WHEN i = 3 THEN NULL ELSE {value} END AS {name}" for name, value in DUCKDB.items()]
+    vectors = "[sin(i), cos(3 * i), i % 7, sin(i * i)]::FLOAT[4] AS v"
+    select = f"SELECT {', '.join([vectors] + columns)} FROM range({ROWS}) t(i)"
+    duckdb.sql(f"COPY ({select}) TO '{HERE / 'duckdb_columns.parquet'}' (FORMAT parquet)")
+
+
 if __name__ == "__main__":
+    duckdb_files()
+    encrypted_files()
     numpy_files()
     pyarrow_files()
     clothes_files()

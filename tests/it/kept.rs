@@ -6,14 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, DictionaryArray, FixedSizeListArray, Float32Array, Int32Array, Int64Array,
+    Array, ArrayRef, AsArray, DictionaryArray, FixedSizeListArray, Float32Array, Int32Array, Int64Array,
     IntervalMonthDayNanoArray, NullArray, RecordBatch, StringArray, StringViewArray, TimestampMicrosecondArray,
     TimestampSecondArray, UInt8Array, UnionArray,
 };
-use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, UInt8Type, UnionFields};
+use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, Schema, UInt8Type, UnionFields};
+use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
 
-use crate::harness::{Place, rows_of};
+use crate::harness::{Place, fixture, rows_of};
 
 const ROWS: usize = 60;
 const RUN: &str = "--n-epochs 5 --threads 1 --quiet";
@@ -125,6 +126,112 @@ fn categories_over_many_files_keep_the_values_of_their_rows() {
     assert_eq!(rows_of(&place.path("scores.parquet"), "x,y").1[ROWS][1], expected[ROWS]);
     place.ok("evaluate --source d --map map.parquet --labels c --quiet");
     place.ok("plot map.arrow -o plot.png --color c --quiet");
+}
+
+/// Writes a file of vectors beside categories `c` in an order, some of which no row has.
+fn in_order(place: &Place, name: &str, values: &[&str], key: impl Fn(usize) -> u8) {
+    let keys = UInt8Array::from_iter_values((0..ROWS).map(key));
+    let dictionary = DictionaryArray::<UInt8Type>::new(keys, Arc::new(StringArray::from_iter_values(values)));
+    let field = Field::new("c", dictionary.data_type().clone(), true).with_dict_is_ordered(true);
+    let vectors = Float32Array::from_iter_values((0..2 * ROWS).map(|i| (i * 7919 % 997) as f32));
+    let item = Arc::new(Field::new("item", DataType::Float32, true));
+    let vectors = FixedSizeListArray::new(item, 2, Arc::new(vectors), None);
+    let schema = Arc::new(Schema::new(vec![Field::new("v", vectors.data_type().clone(), true), field]));
+    let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(vectors), Arc::new(dictionary)]).expect("a batch");
+    let file = std::fs::File::create(place.path(name)).expect("a file");
+    let mut writer = FileWriter::try_new(file, &schema).expect("begun");
+    writer.write(&batch).expect("written");
+    writer.finish().expect("finished");
+}
+
+#[test]
+fn categories_in_an_order_keep_it_or_it_is_told_that_they_do_not() {
+    let place = Place::new();
+    // In an order that is neither that of the rows nor that of the alphabet.
+    in_order(&place, "all.arrow", &["none", "low", "mid", "high"], |i| 3 - (i % 3) as u8);
+    in_order(&place, "some.arrow", &["low", "high"], |i| 1 - (i % 2) as u8);
+    in_order(&place, "other.arrow", &["high", "low"], |i| (i % 2) as u8);
+    let kept = |name: &str| {
+        let file = std::fs::File::open(place.path(name)).expect("a file");
+        let mut reader = FileReader::try_new(file, None).expect("Arrow");
+        let ordered = reader.schema().field_with_name("c").expect("a column").dict_is_ordered();
+        let batch = reader.next().expect("a batch").expect("read");
+        let column = batch.column_by_name("c").expect("a column").clone();
+        let values = column.as_any_dictionary_opt().expect("a dictionary").values().clone();
+        let texts = arrow::compute::cast(&values, &DataType::Utf8).expect("texts");
+        let texts: Vec<String> = texts.as_string::<i32>().iter().flatten().map(String::from).collect();
+        (ordered, texts.join(" "))
+    };
+    let lost = "column \"c\": the order of its categories is not kept: ";
+    for (sources, values) in [("all.arrow", "none low mid high"), ("some.arrow all.arrow", "none low mid high")] {
+        for command in [format!("embed {sources} -o m.arrow --keep c"), format!("pca {sources} -o m.arrow --keep c")] {
+            let told = place.ok(&format!("{command} --force")).stderr;
+            assert!(!told.contains(lost), "{told}");
+            assert_eq!(kept("m.arrow"), (Some(true), values.to_string()), "{command}");
+            assert_eq!(rows_of(&place.path("m.arrow"), "x,y").1[0][1], "high");
+        }
+    }
+    for (sources, output, why) in [
+        ("some.arrow other.arrow", "m.arrow", "do not agree"),
+        ("all.arrow", "m.parquet", "Parquet has no place for it, and .arrow has"),
+    ] {
+        let told = place.ok(&format!("embed {sources} -o {output} --keep c --force --report r.json")).stderr;
+        assert_eq!(told.matches(lost).count(), 1, "{told}");
+        assert!(told.contains(why), "{told}");
+        let report: serde_json::Value = serde_json::from_slice(&place.bytes("r.json")).expect("JSON");
+        let notes = report["notes"].as_array().expect("notes");
+        assert!(notes.iter().any(|note| note["kind"] == "categories-without-order"), "{report:#}");
+    }
+    assert_eq!(kept("m.arrow").0, Some(false));
+}
+
+/// What types do not tell: that a column's bytes cannot be decoded is found at its first row.
+#[test]
+fn a_column_that_cannot_be_decoded_is_refused_before_any_work() {
+    let place = Place::new();
+    let encrypted = fixture("bad_encrypted_column.parquet");
+    let words = ["bad_encrypted_column.parquet", "cannot be decoded"];
+    for output in ["m.parquet", "m.arrow"] {
+        place.refused(&format!("embed {encrypted} -o {output} --keep name {RUN}"), &words);
+        place.refused(&format!("pca {encrypted} -o {output} --id name --quiet"), &words);
+    }
+    place.refused(&format!("embed {encrypted} -o m.npy --plot m.png --color name {RUN}"), &words);
+    place.ok(&format!("embed {encrypted} -o m.parquet --id id {RUN}"));
+}
+
+/// Every column that DuckDB writes, in a map of each format and in a map of that map.
+#[test]
+fn columns_of_duckdb_come_out_of_maps_as_they_went_in() {
+    let place = Place::new();
+    let fixture = fixture("duckdb_columns.parquet");
+    let source = lowland::open(std::slice::from_ref(&fixture), Some("v")).expect("the fixture");
+    let names: Vec<String> = source.columns().into_iter().filter(|name| name != "v").collect();
+    let rows = source.shape().rows as usize;
+    let expected = source.read_columns(&names, 0, rows).expect("columns");
+    let schema = source.column_schema(&names).expect("a schema");
+    let keep = names.join(",");
+    place.ok(&format!("embed {fixture} --column v -o a.parquet --keep {keep} {RUN}"));
+    place.ok(&format!("embed {fixture} --column v -o a.arrow --keep {keep} {RUN}"));
+    place.ok(&format!("embed a.arrow --column x,y -o b.parquet --keep {keep} --coordinates u,v {RUN}"));
+    place.ok(&format!("embed a.parquet --column x,y -o b.arrow --keep {keep} --coordinates u,v {RUN}"));
+    for (map, coordinates) in [("a.parquet", "x,y"), ("a.arrow", "x,y"), ("b.parquet", "u,v"), ("b.arrow", "u,v")] {
+        let found = lowland::open(&[place.path(map).to_string_lossy()], Some(coordinates)).expect("a map");
+        assert_eq!(found.column_schema(&names).expect("a schema").fields(), schema.fields(), "{map}");
+        assert_eq!(found.read_columns(&names, 0, rows).expect("columns").columns(), expected.columns(), "{map}");
+    }
+}
+
+#[test]
+fn a_column_that_the_output_has_itself_is_refused_with_the_option_that_takes_it() {
+    let place = Place::new();
+    file(&place.path("."), "a.arrow", &[("id", ints()), ("b", texts("b"))]);
+    for command in [format!("embed a.arrow -o m.parquet {RUN}"), "pca a.arrow -o m.parquet --quiet".into()] {
+        place.run(&format!("{command} --keep b,id")).refused(&command, &["--keep: ", "row numbers", "--id id"]);
+        let told = place.run(&format!("{command} --keep b,id --id id"));
+        told.refused(&command, &["--keep: ", "\"id\" names the rows already"]);
+        place.ok(&format!("{command} --keep b --id id --force"));
+        place.ok(&format!("{command} --keep id --id b --force"));
+    }
 }
 
 #[test]
