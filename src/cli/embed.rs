@@ -142,6 +142,9 @@ pub(super) struct Wanted {
 
     #[command(flatten)]
     pub(super) resources: ResourceArgs,
+    /// Seconds between checkpoints of the layout: the most that a kill can cost it
+    #[arg(long, value_name = "SECONDS", default_value_t = Config::default().checkpoint, help_heading = "Resources")]
+    checkpoint: f64,
 }
 
 /// Returns the names of the methods that have an option, for help texts.
@@ -229,6 +232,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         job.config.memory = memory;
         job.plan()
     })?;
+    options::check_disk(job.config.disk, &plan, spool.as_ref())?;
     console.plan(&plan);
     let report = job.embed(&plan, &file, console).map_err(|error| kept(error, &job, console))?;
 
@@ -305,6 +309,7 @@ impl Wanted {
             loss: self.loss,
             learning_rate: self.learning_rate,
             recall: self.neighbors.recall,
+            checkpoint: self.checkpoint,
             ..Config::default()
         }
     }
@@ -351,13 +356,15 @@ impl Wanted {
         }
         let mut spool = None;
         if !self.sources.is_empty() {
-            let opened = options::open(&self.sources, self.input.column.as_deref(), run_path(job), console)?;
+            let column = self.input.column.as_deref();
+            let opened = options::open(&self.sources, column, (run_path(job), self.resources.disk), console)?;
             job.run.once = opened.spool.is_some();
             (job.source, spool) = (Some(opened.source), opened.spool);
         }
         let there = job.source.as_ref().map(|source| source.columns()).unwrap_or_default();
         job.id = self.id.as_ref().map(|id| names::column("--id", id, &there)).transpose()?;
         table.keep = names::columns("--keep", &self.keep, &there)?;
+        names::check_kept(job.id.as_ref(), &table.keep)?;
         table.coordinates = match &self.coordinates {
             Some(given) => names::split(given, &[]).map_err(|why| Failure::usage(format!("--coordinates: {why}")))?,
             None => Vec::new(),

@@ -157,7 +157,7 @@ fn job(args: &Args, machine: &Machine, console: &Console) -> Result<(Evaluation,
     let mut job = Evaluation::new(open_map(&args.map, args.coordinates.as_deref())?);
     if !args.sources.is_empty() {
         let column = args.input.column.as_deref();
-        let opened = options::open(&args.sources, column, &stream::elsewhere(), console)?;
+        let opened = options::open(&args.sources, column, (&stream::elsewhere(), None), console)?;
         job.source = Some(opened.source);
         spool = opened.spool;
     }

@@ -35,7 +35,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     let column = args.input.column.as_deref();
-    let options::Opened { source, spool } = options::open(&args.sources, column, &stream::elsewhere(), console)?;
+    let options::Opened { source, spool } =
+        options::open(&args.sources, column, (&stream::elsewhere(), None), console)?;
     let memory = budget(args.memory, &Machine::look())?;
     // As `embed` plans without options: files that no stage needs any more are removed.
     let config = Config { memory, keep_stages: Some(Vec::new()), ..Config::default() };

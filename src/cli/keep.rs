@@ -34,9 +34,31 @@ pub(super) fn parse_kept(text: &str) -> Result<Kept, String> {
     Ok(Kept(stages().into_iter().filter(|stage| kept.contains(stage)).collect()))
 }
 
+/// Parses the same for a graph without a map, which has fewer stages.
+pub(super) fn parse_kept_of_graph(text: &str) -> Result<Kept, String> {
+    let of_graph = [Stage::Scan, Stage::Index, Stage::Neighbors];
+    for name in text.split(',').map(str::trim) {
+        let known = matches!(name, "all" | "none") || of_graph.iter().any(|stage| stage.name() == name);
+        if !known {
+            let known = of_graph.map(Stage::name).join(", ");
+            return Err(format!("\"{name}\" is no stage of a graph; known are {known}, all, none"));
+        }
+    }
+    parse_kept(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_graph_alone_has_no_stages_of_a_map() {
+        assert_eq!(parse_kept_of_graph("neighbors, scan"), Ok(Kept(vec![Stage::Scan, Stage::Neighbors])));
+        assert!(parse_kept_of_graph("all").is_ok() && parse_kept_of_graph("none").is_ok());
+        for text in ["layout", "graph", "map", "index,init"] {
+            assert!(parse_kept_of_graph(text).is_err_and(|why| why.contains("scan, index, neighbors, all")), "{text}");
+        }
+    }
 
     #[test]
     fn names_and_what_stands_for_several() {

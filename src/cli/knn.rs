@@ -6,6 +6,7 @@ use lowland::{Config, Job, check_output};
 
 use super::Failure;
 use super::embed::{kept, look, run_path};
+use super::keep::parse_kept_of_graph;
 use super::options::{self, InputArgs, InvalidArgs, NeighborArgs, ProgressArgs, ResourceArgs};
 use crate::progress::Console;
 use lowland::machine::Machine;
@@ -39,13 +40,12 @@ pub(super) fn alone(command: clap::Command) -> clap::Command {
             )
         })
         .mut_arg("keep_stages", |arg| {
-            arg.help(
+            arg.value_parser(parse_kept_of_graph).help(
                 "Finished stages that stay in the run directory after success, such as 'index,neighbors'; others go as \
                  soon as nothing needs them. Of scan, index, neighbors; all, none [default: all where the run \
                  directory stays, none where it goes]",
             )
         })
-        .mut_arg("checkpoint", |arg| arg.hide(true))
 }
 
 /// Make the graph of nearest neighbours alone
@@ -81,7 +81,8 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         ..Config::default()
     };
     args.resources.apply(&mut job, &args.output, &machine)?;
-    let opened = options::open(&args.sources, args.input.column.as_deref(), run_path(&job), console)?;
+    let column = args.input.column.as_deref();
+    let opened = options::open(&args.sources, column, (run_path(&job), args.resources.disk), console)?;
     job.run.once = opened.spool.is_some();
     job.source = Some(opened.source);
     job.invalid = args.invalid.invalid;
@@ -90,6 +91,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         job.config.memory = memory;
         job.plan_graph()
     })?;
+    options::check_disk(job.config.disk, &plan, opened.spool.as_ref())?;
     console.plan(&plan);
     let report =
         job.knn(&plan, &args.output, args.resources.force, console).map_err(|error| kept(error, &job, console))?;

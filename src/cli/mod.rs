@@ -243,6 +243,17 @@ mod tests {
     }
 
     #[test]
+    fn help_shows_every_option_that_is_taken() {
+        let command = command();
+        for subcommand in command.get_subcommands() {
+            let hidden = subcommand.get_arguments().find(|argument| argument.is_hide_set());
+            assert!(hidden.is_none(), "{} hides {hidden:?}", subcommand.get_name());
+        }
+        let knn = command.find_subcommand("knn").expect("knn");
+        assert!(knn.get_arguments().all(|argument| argument.get_id() != "checkpoint"), "a graph has no layout");
+    }
+
+    #[test]
     fn help_of_the_graph_alone_is_about_the_graph() {
         let mut command = command();
         let knn = command.find_subcommand_mut("knn").expect("knn").render_long_help().to_string();

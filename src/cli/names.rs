@@ -16,6 +16,19 @@ pub(super) fn columns(option: &str, given: &[String], there: &[String]) -> Resul
     Ok(names)
 }
 
+/// Refuses a kept column with the name of the output's first column, which contains the id or row numbers.
+pub(super) fn check_kept(id: Option<&String>, keep: &[String]) -> Result<(), Failure> {
+    match id {
+        None if keep.iter().any(|name| name == "id") => Err(Failure::usage(
+            "--keep: the output's own column of row numbers is called \"id\"; name the rows by the source's with --id id",
+        )),
+        Some(id) if keep.contains(id) => {
+            Err(Failure::usage(format!("--keep: column \"{id}\" names the rows already, by --id; leave it out")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Returns the one column that an option names: as typed, if there is such a column, or in double
 /// quotes.
 pub(super) fn column(option: &str, given: &str, there: &[String]) -> Result<String, Failure> {
@@ -104,6 +117,18 @@ mod tests {
         for (given, why) in [("\"a,b", "not closed"), ("\"a\"b", "comma is missing")] {
             assert!(names(&[given], &there).is_err_and(|told| told.starts_with("--keep: ") && told.contains(why)));
         }
+    }
+
+    #[test]
+    fn columns_that_the_output_has_itself() {
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert!(check_kept(None, &names(&["a", "b"])).is_ok());
+        assert!(check_kept(Some(&"a".into()), &names(&["id", "b"])).is_ok());
+        let told = |id: Option<&str>, keep| {
+            check_kept(id.map(String::from).as_ref(), &names(keep)).expect_err("refused").message()
+        };
+        assert!(told(None, &["a", "id"]).contains("--id id"));
+        assert!(told(Some("a"), &["a"]).contains("\"a\" names the rows already"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use lowland::{
-    Config, Device, Dtype, Error, Invalid, Job, Metric, Opt, RunOptions, Source, StagePlan, check_local, size,
+    Config, Device, Dtype, Error, Invalid, Job, Metric, Opt, Plan, RunOptions, Source, StagePlan, check_local, size,
 };
 
 use super::keep::{Kept, parse_kept};
@@ -82,9 +82,10 @@ pub(super) struct ResourceArgs {
     /// Seed of every random draw
     #[arg(long, value_name = "SEED", default_value_t = Config::default().seed)]
     seed: u64,
-    /// Bytes that the run directory may come to, as a size such as 200GiB [default: what is free]
+    /// Bytes that the run directory, and the copy of a stream beside it, may come to, as a size such as 200GiB
+    /// [default: what is free]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    disk: Option<u64>,
+    pub(super) disk: Option<u64>,
     /// Directory for finished stages, kept after success [default: the output's name and .run]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
@@ -96,9 +97,6 @@ pub(super) struct ResourceArgs {
     /// is layout; all, none [default: all where the run directory stays, none where it goes]
     #[arg(long, value_name = "LIST", value_parser = parse_kept)]
     keep_stages: Option<Kept>,
-    /// Seconds between checkpoints of the layout: the most that a kill can cost it
-    #[arg(long, value_name = "SECONDS", default_value_t = Config::default().checkpoint)]
-    checkpoint: f64,
     /// Discard what an earlier run left, and begin anew
     #[arg(long)]
     restart: bool,
@@ -123,7 +121,6 @@ impl ResourceArgs {
             batch_rows: self.batch_rows,
             disk: self.disk,
             keep_stages: self.keep_stages.as_ref().map(|Kept(stages)| stages.clone()),
-            checkpoint: self.checkpoint,
             seed: self.seed,
             ..job.config.clone()
         };
@@ -218,10 +215,10 @@ pub(super) struct Opened {
 pub(super) fn open(
     sources: &[String],
     column: Option<&str>,
-    beside: &Path,
+    (beside, disk): (&Path, Option<u64>),
     console: &Console,
 ) -> Result<Opened, Failure> {
-    let (paths, spool) = stream::copied(sources, beside, console)?;
+    let (paths, spool) = stream::copied(sources, (beside, disk), console)?;
     let signals = console.signals().clone();
     let stop = Some(lowland_io::Stop::when(move || signals.came()));
     let options = lowland_io::Options { column: column.map(Into::into), stop };
@@ -233,6 +230,25 @@ pub(super) fn open(
         console.note("file-order", note);
     }
     Ok(Opened { source, spool })
+}
+
+/// Refuses a run whose files together with the copies of streams take more than `disk` bytes.
+pub(super) fn check_disk(disk: Option<u64>, plan: &Plan, spool: Option<&stream::Spool>) -> Result<(), Failure> {
+    let (Some(asked), Some(spool)) = (disk, spool) else { return Ok(()) };
+    let Some(most) = plan.stages().iter().max_by_key(|stage| stage.disk) else { return Ok(()) };
+    let needed = most.disk.saturating_add(spool.bytes());
+    if needed <= asked {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "--disk: {} is too little: the {} stage takes about {} beside the {} that came by {}; give --disk {}MiB",
+        size(asked),
+        most.stage.name(),
+        size(most.disk),
+        size(spool.bytes()),
+        spool.names(),
+        needed.div_ceil(1 << 20)
+    )))
 }
 
 /// Returns a note if the order of the files by name differs from the order of the numbers in their

@@ -64,9 +64,9 @@ pub(super) struct Args {
     #[arg(long, help_heading = "Output")]
     force: bool,
 
-    /// Components to find
-    #[arg(long, value_name = "N", default_value_t = PcaConfig::default().n_components, help_heading = "Components")]
-    n_components: usize,
+    #[arg(long, value_name = "N", help_heading = "Components")]
+    #[arg(help = format!("Components to find [default: {}, or as many as there are]", PcaConfig::default().n_components))]
+    n_components: Option<usize>,
     /// Scale the scores to variance 1 along every axis
     #[arg(long, help_heading = "Components")]
     whiten: bool,
@@ -131,13 +131,14 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     let config = args.config(options::budget(args.memory, &machine)?);
     // Streams are copied to a directory beside this job's run directory.
     let beside = RunOptions::beside(&args.output).dir.unwrap_or_default();
-    let opened = options::open(&args.sources, args.input.column.as_deref(), &beside, console)?;
+    let opened = options::open(&args.sources, args.input.column.as_deref(), (&beside, None), console)?;
     let mut job = PcaJob::new(opened.source, &args.output);
     job.config = config;
     let there = job.source.columns();
     (job.components, job.force) = (args.components.clone(), args.force);
     job.id = args.id.as_ref().map(|id| names::column("--id", id, &there)).transpose()?;
     job.keep = names::columns("--keep", &args.keep, &there)?;
+    names::check_kept(job.id.as_ref(), &job.keep)?;
     if let Some(given) = &args.coordinates {
         job.coordinates = names::split(given, &[]).map_err(|why| Failure::usage(format!("--coordinates: {why}")))?;
     }
@@ -145,6 +146,9 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     job.look(console)?;
     if let Some(left_out) = job.left_out()?.filter(|left_out| left_out.rows > 0) {
         console.note("rows-left-out", left_out_text(&left_out));
+    }
+    if args.n_components.is_none() {
+        job.config.n_components = as_many_as_there_are(&job, console)?;
     }
     let planned = options::granted(job.config.memory, &machine, |memory| {
         job.config.memory = memory;
@@ -175,7 +179,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
 impl Args {
     fn config(&self, memory: u64) -> PcaConfig {
         PcaConfig {
-            n_components: self.n_components,
+            n_components: self.n_components.unwrap_or(PcaConfig::default().n_components),
             solver: self.solver.into(),
             whiten: self.whiten,
             metric: self.metric,
@@ -200,6 +204,18 @@ fn check_files(args: &Args) -> Result<(), Failure> {
         check_output(path, args.force)?;
     }
     Ok(())
+}
+
+/// Returns the default number of components, limited by the source; a note reports the limit.
+fn as_many_as_there_are(job: &PcaJob, console: &Console) -> Result<usize, Failure> {
+    let usual = job.config.n_components;
+    let rows = job.source.shape().rows - job.left_out()?.map_or(0, |left_out| left_out.rows);
+    let (dim, rows) = (job.source.shape().dim, usize::try_from(rows).unwrap_or(usize::MAX));
+    let most = dim.min(rows).max(1);
+    if most < usual {
+        console.note("few-components", format!("few components: n_components is {most} rather than {usual}"));
+    }
+    Ok(usual.min(most))
 }
 
 /// If the covariance does not fit in the budget, suggests another solver that does.

@@ -71,7 +71,9 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     let short = room.as_ref().filter(|room| room.needed > room.free).map(|room| {
         format!("{} are free where the run directory would be, and {} are needed", size(room.free), size(room.needed))
     });
-    let problems = refused.map(|failure| failure.message()).into_iter().chain(short).collect();
+    let beyond = options::check_disk(job.config.disk, &plan, spool.as_ref()).err();
+    let refused = refused.into_iter().chain(beyond).map(|failure| failure.message());
+    let problems = refused.chain(short).collect();
 
     let kept = machine.limit.as_ref().map_or(0, |limit| limit.bytes.saturating_sub(plan.peak()));
     let disk = disk::rates(&beside(run_path(&job)), room.as_ref().map_or(0, |room| room.free), kept);

@@ -30,6 +30,8 @@ pub(super) struct Spool {
     dir: PathBuf,
     /// Each copy, and the name of its stream.
     copies: Vec<(PathBuf, String)>,
+    /// Bytes of all copies.
+    bytes: u64,
 }
 
 impl Drop for Spool {
@@ -40,6 +42,16 @@ impl Drop for Spool {
 }
 
 impl Spool {
+    /// Returns the bytes of all copies.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Returns the names of the streams.
+    pub(super) fn names(&self) -> String {
+        self.copies.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
     /// Replaces the path of a copy in an error by the name of its stream.
     pub(super) fn told(&self, error: lowland::Error) -> lowland::Error {
         match error {
@@ -57,10 +69,10 @@ pub(super) fn elsewhere() -> PathBuf {
 }
 
 /// Returns `sources`, with each stream replaced by a copy. Copies are written to a directory beside
-/// `beside`, which is only created if there are streams.
+/// `beside`, which is only created if there are streams. Together they have at most `disk` bytes.
 pub(super) fn copied(
     sources: &[String],
-    beside: &Path,
+    (beside, disk): (&Path, Option<u64>),
     console: &Console,
 ) -> Result<(Vec<String>, Option<Spool>), Failure> {
     let streams: Vec<&String> = sources.iter().filter(|source| is_stream(source)).collect();
@@ -76,7 +88,7 @@ pub(super) fn copied(
     dir.push(".stdin");
     let dir = PathBuf::from(dir);
     std::fs::create_dir_all(&dir).map_err(|e| lowland_io::Error::io(&dir, "create", e))?;
-    let mut spool = Spool { dir, copies: Vec::new() };
+    let mut spool = Spool { dir, copies: Vec::new(), bytes: 0 };
     let mut paths = Vec::with_capacity(sources.len());
     for source in sources {
         if !is_stream(source) {
@@ -85,9 +97,19 @@ pub(super) fn copied(
         }
         let (name, copy) = (name(source), spool.dir.join(format!("stream-{}", spool.copies.len())));
         console.note("spooled", format!("copying {name} to {}; such a run cannot be resumed", spool.dir.display()));
-        let reader = Interruptible::new(source.clone(), console.signals().clone())?;
-        match lowland_io::spool(reader, &name, &copy) {
-            Ok(bytes) => console.note("spooled", format!("{name}: {} copied", size(bytes))),
+        let room = disk.map_or(u64::MAX, |disk| disk - spool.bytes);
+        let mut reader = Interruptible::new(source.clone(), console.signals().clone(), room)?;
+        match lowland_io::spool(&mut reader, &name, &copy) {
+            Ok(bytes) => {
+                spool.bytes += bytes;
+                console.note("spooled", format!("{name}: {} copied", size(bytes)));
+            }
+            Err(_) if reader.beyond => {
+                return Err(Failure::usage(format!(
+                    "--disk: more than {} came by {name}, which is copied to disk first; give more",
+                    size(disk.unwrap_or_default())
+                )));
+            }
             Err(_) if console.signals().came() => {
                 return Err(lowland_engine::Error::Cancelled { stage: "input" }.into());
             }
@@ -124,10 +146,13 @@ struct Interruptible {
     current: Vec<u8>,
     at: usize,
     signals: Signals,
+    /// The bytes that are still allowed, and whether more were read.
+    room: u64,
+    beyond: bool,
 }
 
 impl Interruptible {
-    fn new(source: String, signals: Signals) -> Result<Self, Failure> {
+    fn new(source: String, signals: Signals, room: u64) -> Result<Self, Failure> {
         if is_stdin(&source) && std::io::stdin().is_terminal() {
             return Err(Failure::usage("standard input is a terminal; pipe a program's output to it, or name a file"));
         }
@@ -161,7 +186,7 @@ impl Interruptible {
         };
         let started = std::thread::Builder::new().name("lowland-stream".into()).spawn(read);
         started.map_err(|e| lowland_io::Error::io(called, "start a reading thread for", e))?;
-        Ok(Interruptible { portions, current: Vec::new(), at: 0, signals })
+        Ok(Interruptible { portions, current: Vec::new(), at: 0, signals, room, beyond: false })
     }
 }
 
@@ -178,6 +203,13 @@ impl Read for Interruptible {
             }
             if self.current.is_empty() {
                 return Ok(0);
+            }
+            match self.room.checked_sub(self.current.len() as u64) {
+                Some(room) => self.room = room,
+                None => {
+                    self.beyond = true;
+                    return Err(std::io::Error::other("more came than there is room for"));
+                }
             }
         }
         let count = out.len().min(self.current.len() - self.at);

@@ -1,7 +1,7 @@
 //! Few rows, and rows that are equally near: maps by default options of every method, what is
 //! told of them, and neighbours that do not follow the file.
 
-use lowland::{Config, Method, scores};
+use lowland::{Config, Method, NamedAffinity, scores};
 use lowland_datasets::{Kind, Mixture};
 use lowland_engine::Metric;
 use lowland_engine::neighbors::{Graph, MISSING};
@@ -116,6 +116,79 @@ fn few_rows_give_a_map_by_every_method_as_it_is() {
             }
         }
     }
+}
+
+#[test]
+fn every_affinity_of_few_rows_gives_a_map() {
+    let matcher = Method::named("affinity-matcher").expect("a method");
+    for rows in [2, 3, 4, 5, 9, 20] {
+        let table = Table::of(Kind::Mixture(Mixture::default()), rows, 3, 9);
+        for affinity in NamedAffinity::ALL {
+            let config =
+                Config { affinity: Some(affinity), threads: Some(2), n_epochs: Some(50), ..Config::of(matcher) };
+            let run = run(&config, &table);
+            assert!(run.map.iter().all(|x| x.is_finite()), "{affinity:?}: {rows} rows: {:?}", run.map);
+        }
+    }
+}
+
+/// Exact methods place copies once: what their defaults go by is the rows that differ.
+#[test]
+fn few_different_rows_limit_the_defaults_of_exact_methods_and_what_is_asked_is_refused_by_the_scan() {
+    let place = Place::new();
+    npy(&place, "copies.npy", 300, 3, |i| ((i / 3 % 6) * (i / 3 % 6) + i % 3) as f32);
+    for method in Method::all().filter(|method| method.is_exact()) {
+        let told = place.ok(&format!("embed copies.npy -o m.npy --force --n-epochs 30 --method {method}")).stderr;
+        let limited = method.knows(lowland::Opt::Perplexity);
+        let note = "only 6 rows differ: perplexity is 1.67 rather than 30\n";
+        assert_eq!(told.matches(note).count(), usize::from(limited), "{method}: {told}");
+        if limited {
+            place.refused(
+                &format!("embed copies.npy -o n.npy --method {method} --perplexity 5"),
+                &["--perplexity", "5 is too much for 6 different rows"],
+            );
+        }
+    }
+    let matcher = "--method affinity-matcher --affinity umap";
+    let told = place.ok(&format!("embed copies.npy -o m.npy --force --n-epochs 30 {matcher}")).stderr;
+    assert!(told.contains("only 6 rows differ: n_neighbors is 4 rather than 30"), "{told}");
+    for affinity in ["self-tuning", "magic"] {
+        place.ok(&format!(
+            "embed copies.npy -o m.npy --force --n-epochs 30 --method affinity-matcher --affinity {affinity}"
+        ));
+    }
+}
+
+#[test]
+fn components_are_as_many_as_there_are_unless_more_are_asked_for() {
+    let place = Place::new();
+    npy(&place, "line.npy", 30, 1, |i| (i * i) as f32);
+    let told = place.ok("pca line.npy -o s.npy").stderr;
+    assert_eq!(told.matches("n_components is 1 rather than 2").count(), 1, "{told}");
+    place.refused("pca line.npy -o t.npy --n-components 2", &["--n-components: 2 is not between 1 and 1"]);
+    npy(&place, "plane.npy", 30, 2, |i| (i * i % 7) as f32);
+    assert!(!place.ok("pca plane.npy -o u.npy").stderr.contains("rather than"));
+}
+
+/// Of a map of one place, and of data whose rows are all equally far, any row is as near as any other.
+#[test]
+fn ties_are_scored_whatever_the_order_of_the_file() {
+    let rows = 600;
+    let place = Place::new();
+    npy(&place, "eye.npy", rows, rows, |i| f32::from(i / rows == i % rows));
+    npy(&place, "one.npy", rows, 2, |_| 1.0);
+    // Labels of the first rows, which would be everybody's neighbours by row number.
+    let labels: Vec<u32> = (0..rows as u32).map(|row| u32::from(row < 60)).collect();
+    let accuracy = scores::label_accuracy(&vec![1.0; 2 * rows], 2, &labels, 15).expect("a score");
+    assert!((accuracy - 0.82).abs() < 0.02, "{accuracy}: of random neighbours .9² + .1² have the label");
+    let told = place.ok("evaluate --source eye.npy --map one.npy --n-neighbors 15 --json").stdout;
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let score = |name: &str| {
+        let scores = told["scores"].as_array().expect("scores");
+        scores.iter().find(|score| score["score"] == name).and_then(|score| score["value"].as_f64()).expect("a score")
+    };
+    // One rule for both: who is near is the same, and nobody is farther.
+    assert_eq!((score("neighborhood_preservation"), score("trustworthiness")), (1.0, 1.0));
 }
 
 #[test]

@@ -92,6 +92,34 @@ fn every_command_reads_streams_of_every_format() {
     assert_eq!(lowland::open(&[place.path("three.npy").to_string_lossy()], None).expect("a map").shape().rows, 900);
 }
 
+/// The copy of a stream lies on the disk as long as the run does.
+#[test]
+fn the_copy_of_a_stream_counts_against_the_disk() {
+    let place = Place::new();
+    place.vectors("v.npy", 20_000);
+    let (npy, copy) = (place.bytes("v.npy"), 20_000 * 16 * 4u64);
+    let plan = place.ok("plan v.npy --json").stdout;
+    let plan: serde_json::Value = serde_json::from_str(&plan).expect("JSON");
+    let stages = plan["plan"]["stages"].as_array().expect("stages");
+    let most = stages.iter().filter_map(|stage| stage["disk"].as_u64()).max().expect("bytes");
+    let refused = |command: &str, disk: u64, words: &[&str]| {
+        let command = format!("{command} --disk {disk}");
+        let told = place.pipe(&command, &npy);
+        told.refused(&command, words);
+        assert_eq!(place.names(), ["v.npy"], "{command}");
+    };
+    place.ok(&format!("embed v.npy -o m.npy --disk {most} {QUICK}"));
+    std::fs::remove_file(place.path("m.npy")).expect("removed");
+    for command in ["embed - -o m.npy", "knn - -o g.arrow"] {
+        refused(command, copy / 2, &["--disk: more than ", "standard input", "copied to disk first"]);
+    }
+    refused("embed - -o m.npy", most + copy / 2, &["--disk", "that came by standard input; give --disk "]);
+    let told = place.pipe(&format!("plan - --disk {}", most + copy / 2), &npy);
+    assert!(told.code == 0 && told.stdout.contains("that came by standard input"), "{told:?}");
+    let told = place.pipe(&format!("embed - -o m.npy --disk {} {QUICK}", most + copy + (1 << 20)), &npy);
+    assert_eq!(told.code, 0, "{}", told.stderr);
+}
+
 #[test]
 fn a_named_pipe_is_waited_for_and_left_by_a_signal() {
     let place = Place::new();
