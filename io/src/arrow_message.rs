@@ -53,7 +53,9 @@ pub(crate) fn schema(found: ipc::Schema<'_>) -> Checked<Schema> {
 
 fn check_field(field: ipc::Field<'_>) -> Checked<()> {
     let name = field.name().unwrap_or_default();
-    let sound = check_type(field).ok_or_else(|| format!("column \"{name}\" has a type that cannot be read"))?;
+    let sound = check_type(field).ok_or_else(|| {
+        format!("column \"{name}\" has a type that cannot be read; cast it, or write the file without it")
+    })?;
     if let Some(dictionary) = field.dictionary() {
         let index = dictionary.indexType().filter(|i| matches!(i.bitWidth(), 8 | 16 | 32 | 64));
         index.ok_or_else(|| format!("column \"{name}\" has a dictionary that cannot be read"))?;

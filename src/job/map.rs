@@ -180,12 +180,7 @@ impl Table {
 }
 
 /// Hands the order of the categories of ordered dictionaries to `writer`. Returns a note for each column that loses it.
-fn keep_order(
-    source: &dyn Source,
-    names: &[String],
-    writer: &mut MapWriter,
-    parquet: bool,
-) -> Result<Vec<Remark>> {
+fn keep_order(source: &dyn Source, names: &[String], writer: &mut MapWriter, parquet: bool) -> Result<Vec<Remark>> {
     let mut remarks = Vec::new();
     let kept = if names.is_empty() { Schema::empty() } else { source.column_schema(names)?.as_ref().clone() };
     for field in kept.fields().iter().filter(|field| has_order(field)) {
@@ -251,7 +246,7 @@ pub(crate) fn look(
 
 impl Sink for Map {
     fn write(&mut self, first: u64, coordinates: &[f32]) -> lowland_engine::Result<()> {
-        let Map { table, placing, dim } = self;
+        let Map { table, placing, dim, .. } = self;
         // Portions need to be small only if columns are written beside the coordinates.
         let small = table.source.is_some() || table.numbered.is_some();
         let portion = if small { KEPT_ROWS } else { usize::MAX / *dim };

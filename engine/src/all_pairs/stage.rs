@@ -158,12 +158,7 @@ pub(crate) fn needs(plan: &Plan, problem: &Problem) -> Needs {
     let first = if matches!(plan.settings.init, Init::File(_)) { 2 * map } else { 0 };
     let mut needs = Needs::default().phase(
         READ,
-        [
-            rows,
-            ("batches", plan.loader_bytes()),
-            ("first positions", first),
-            ("the last checkpoint", state),
-        ],
+        [rows, ("batches", plan.loader_bytes()), ("first positions", first), ("the last checkpoint", state)],
     );
     for Phase { name, mut parts } in takes(plan, problem, hold).needs.phases {
         let beside = [rows, ("first positions", first), ("a checkpoint", state), ("the map", 2 * map)];
