@@ -90,8 +90,8 @@ fn gathered(reach: u32) -> (u64, f64) {
 
 /// Epochs of a million rows with 23 edges each, near by as in list order.
 fn epochs(cores: usize) {
-    struct Deaf;
-    impl Observer for Deaf {
+    struct IgnoreEvents;
+    impl Observer for IgnoreEvents {
         fn event(&self, _: &Event<'_>) -> ControlFlow<()> {
             ControlFlow::Continue(())
         }
@@ -107,16 +107,16 @@ fn epochs(cores: usize) {
     let fired = weights.iter().map(|&weight| f64::from(weight)).sum::<f64>();
     let block = EdgeBlock { first_row: 0, offsets: (0..=ROWS).map(|row| row * DEGREE).collect(), neighbors, weights };
     let options =
-        layout::Options { epochs: EPOCHS, seed: 1, ..methods::options(Method::UMAP, ROWS).expect("it streams") };
-    let edges = layout::Edges::in_memory(&block, &options);
+        layout::LayoutOptions { epochs: EPOCHS, seed: 1, ..methods::options(Method::UMAP, ROWS).expect("it streams") };
+    let edges = layout::LayoutEdges::in_memory(&block, &options);
     drop(block);
     let start: Vec<f32> = (0..2 * ROWS).map(|i| (hash(i) % 4000) as f32 / 200.0 - 10.0).collect();
     for threads in [1, cores] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
         let seconds = pool.install(|| {
-            let progress = Progress::start(&Deaf, Stage::Layout, EPOCHS as u64, "epochs").expect("never stops");
+            let progress = Progress::start(&IgnoreEvents, Stage::Layout, EPOCHS as u64, "epochs").expect("never stops");
             let begin = Instant::now();
-            layout::run(&options, &edges, layout::Start::Positions(&start), &mut (), &progress).expect("runs");
+            layout::run(&options, &edges, layout::LayoutStart::Positions(&start), &mut (), &progress).expect("runs");
             begin.elapsed().as_secs_f64() / EPOCHS as f64
         });
         let pairs = fired * f64::from(1 + 5);

@@ -11,7 +11,7 @@ mod shapes;
 
 use std::process::ExitCode;
 
-use lowland_datasets::Dtype;
+use lowland_datasets::OutputDtype;
 use shapes::Case;
 
 fn main() -> ExitCode {
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     std::fs::create_dir_all(&dir).expect("a directory");
     let word = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).unwrap_or_default();
     let case = |kind, rows, dim, dtype, format, k, memory| Case { kind, rows, dim, dtype, format, k, memory };
-    let (f16, f32, f64) = (Dtype::F16, Dtype::F32, Dtype::F64);
+    let (f16, f32, f64) = (OutputDtype::F16, OutputDtype::F32, OutputDtype::F64);
     let cases = [
         case("mixture", 65_000, 768, f32, "parquet", 5, "600MiB"),
         case("mixture", 50_000, 384, f32, "arrow", 15, "4GiB"),

@@ -7,9 +7,9 @@ use std::hint::black_box;
 use std::ops::ControlFlow;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use lowland_datasets::{Generator, Kind, Options, write};
+use lowland_datasets::{DatasetKind, Generator, WriteOptions, write};
 use lowland_engine::affinity::calibrate;
-use lowland_engine::distances::{Packed, Queries, for_each_tile};
+use lowland_engine::distances::{PackedQueries, PackedRows, for_each_tile};
 use lowland_engine::{Event, Loader, Method, Metric, Observer, Progress, Stage, layout, methods};
 use lowland_io::edges::{EdgeBlock, EdgeReader, EdgeWriter};
 
@@ -18,7 +18,7 @@ fn kernel(c: &mut Criterion) {
     let mut group = c.benchmark_group("kernel");
     for dim in [32usize, 128, 384] {
         let rows = generate("mixture", 4096, dim);
-        let (mut queries, mut packed) = (Queries::default(), Packed::default());
+        let (mut queries, mut packed) = (PackedQueries::default(), PackedRows::default());
         queries.load(rows[..256 * dim].chunks_exact(dim), &rows[..dim]);
         packed.load(rows.chunks_exact(dim), &rows[..dim]);
         group.throughput(Throughput::Elements((256 * 4096 * dim) as u64));
@@ -44,8 +44,8 @@ fn calibration(c: &mut Criterion) {
 
 /// Ten epochs of 100,000 rows with 20 edges each, on all cores: elements are row-epochs.
 fn epochs(c: &mut Criterion) {
-    struct Deaf;
-    impl Observer for Deaf {
+    struct NoEvents;
+    impl Observer for NoEvents {
         fn event(&self, _: &Event<'_>) -> ControlFlow<()> {
             ControlFlow::Continue(())
         }
@@ -55,15 +55,16 @@ fn epochs(c: &mut Criterion) {
     let weights = (0..ROWS * 20).map(|e| 1.0 / (1 + e % 20) as f32).collect();
     let block = EdgeBlock { first_row: 0, offsets: (0..=ROWS).map(|r| r * 20).collect(), neighbors, weights };
     let start: Vec<f32> = generate("uniform", u64::from(ROWS), 2).iter().map(|x| 20.0 * x - 10.0).collect();
-    let options = layout::Options { epochs: 10, seed: 1, ..methods::options(Method::UMAP, ROWS).expect("it streams") };
-    let edges = layout::Edges::in_memory(&block, &options);
+    let options =
+        layout::LayoutOptions { epochs: 10, seed: 1, ..methods::options(Method::UMAP, ROWS).expect("it streams") };
+    let edges = layout::LayoutEdges::in_memory(&block, &options);
     let mut group = c.benchmark_group("layout");
     group.throughput(Throughput::Elements(u64::from(ROWS) * 10));
     group.sample_size(10);
     group.bench_function("10 epochs of 100k rows", |b| {
         b.iter(|| {
-            let progress = Progress::start(&Deaf, Stage::Layout, 10, "epochs").expect("never stops");
-            layout::run(&options, &edges, layout::Start::Positions(&start), &mut (), &progress).expect("runs")
+            let progress = Progress::start(&NoEvents, Stage::Layout, 10, "epochs").expect("never stops");
+            layout::run(&options, &edges, layout::LayoutStart::Positions(&start), &mut (), &progress).expect("runs")
         });
     });
     group.finish();
@@ -72,13 +73,14 @@ fn epochs(c: &mut Criterion) {
 /// Reading 100,000 × 128 through the loader, format by format.
 fn loader(c: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a directory");
-    let generator = Generator::new("mixture".parse::<Kind>().expect("a kind"), 100_000, 128, 1).expect("a generator");
+    let generator =
+        Generator::new("mixture".parse::<DatasetKind>().expect("a kind"), 100_000, 128, 1).expect("a generator");
     let mut group = c.benchmark_group("loader");
     group.throughput(Throughput::Bytes(100_000 * 128 * 4));
     group.sample_size(10);
     for format in ["npy", "arrow", "parquet"] {
         let path = dir.path().join(format!("vectors.{format}"));
-        write(&generator, &path, &Options::default()).expect("written");
+        write(&generator, &path, &WriteOptions::default()).expect("written");
         let source: std::sync::Arc<dyn lowland_io::Source> =
             lowland_io::open(&[path.to_string_lossy().into_owned()], &Default::default()).expect("opens").into();
         group.bench_function(format, |b| {
@@ -116,7 +118,7 @@ fn edge_store(c: &mut Criterion) {
 }
 
 fn generate(kind: &str, rows: u64, dim: usize) -> Vec<f32> {
-    let generator = Generator::new(kind.parse::<Kind>().expect("a kind"), rows, dim, 1).expect("a generator");
+    let generator = Generator::new(kind.parse::<DatasetKind>().expect("a kind"), rows, dim, 1).expect("a generator");
     generator.table(0, rows as usize)
 }
 

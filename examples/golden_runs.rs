@@ -16,9 +16,9 @@ const EPOCHS: usize = 60;
 const STOPPED: u64 = 25;
 
 /// Stops a run where it is told to.
-struct Stop(fn(&Event<'_>) -> bool);
+struct StopAtEpoch(fn(&Event<'_>) -> bool);
 
-impl Observer for Stop {
+impl Observer for StopAtEpoch {
     fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
         if (self.0)(event) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
@@ -37,10 +37,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let second = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     std::fs::File::options().write(true).open("v.npy")?.set_modified(second)?;
 
-    let stops: [(&str, Stop); 3] = [
-        ("index", Stop(|e| matches!(e, Event::Start { stage: Stage::Neighbors, .. }))),
-        ("layout", Stop(|e| matches!(e, Event::Advance { stage: Stage::Layout, done } if *done == STOPPED))),
-        ("complete", Stop(|_| false)),
+    let stops: [(&str, StopAtEpoch); 3] = [
+        ("index", StopAtEpoch(|e| matches!(e, Event::Start { stage: Stage::Neighbors, .. }))),
+        ("layout", StopAtEpoch(|e| matches!(e, Event::Advance { stage: Stage::Layout, done } if *done == STOPPED))),
+        ("complete", StopAtEpoch(|_| false)),
     ];
     for (run, stop) in stops {
         let mut job = Job::new();

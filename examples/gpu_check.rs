@@ -10,11 +10,11 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use lowland_engine::layout::{self, Edges, Gpu, Options, Start};
+use lowland_engine::layout::{self, Gpu, LayoutEdges, LayoutOptions, LayoutStart};
 use lowland_engine::{BLOCK_ROWS, Error, Event, Method, Observer, Progress, Stage, methods};
 use lowland_io::edges::EdgeBlock;
 
-type Failure = Box<dyn std::error::Error>;
+type CheckError = Box<dyn std::error::Error>;
 
 /// A draw in [0, 1) for a counter.
 fn unit(counter: u64) -> f64 {
@@ -62,25 +62,25 @@ impl Observer for Watch {
     }
 }
 
-struct Run {
+struct CheckedRun {
     map: Vec<f32>,
     whole: Duration,
     /// Of a mean epoch, the first ones left out: they send what then stays.
     epoch: Duration,
 }
 
-fn run(gpu: Option<&Gpu>, options: &Options, edges: &Edges) -> Result<Run, Error> {
+fn run(gpu: Option<&Gpu>, options: &LayoutOptions, edges: &LayoutEdges) -> Result<CheckedRun, Error> {
     let count = options.rows as usize * options.n_components;
     let start: Vec<f32> = (0..count as u64).map(|i| (20.0 * unit(i ^ 0xabcd_0000_0000) - 10.0) as f32).collect();
     let watch = Watch::default();
     let progress = Progress::start(&watch, Stage::Layout, options.epochs as u64, "epochs")?;
     let began = Instant::now();
-    let map = layout::run_on(gpu, options, edges, Start::Positions(&start), &mut (), &progress)?;
+    let map = layout::run_on(gpu, options, edges, LayoutStart::Positions(&start), &mut (), &progress)?;
     let whole = began.elapsed();
     let told = watch.0.into_inner().expect("one thread");
     let skipped = (told.len() / 10).max(1).min(told.len() - 1);
     let epoch = (told[told.len() - 1] - told[skipped]) / (told.len() - 1 - skipped).max(1) as u32;
-    Ok(Run { map, whole, epoch })
+    Ok(CheckedRun { map, whole, epoch })
 }
 
 fn same(a: &[f32], b: &[f32]) -> String {
@@ -100,13 +100,13 @@ fn line(what: &str, found: &str) {
 }
 
 /// Arguments: [rows] [epochs] [directory to write the graph to, - for none] [ptx=FILE…]
-fn check() -> Result<bool, Failure> {
+fn check() -> Result<bool, CheckError> {
     let mut given: Vec<String> = std::env::args().skip(1).collect();
     let variants: Vec<String> = given.iter().filter_map(|a| a.strip_prefix("ptx=").map(str::to_string)).collect();
     given.retain(|a| !a.starts_with("ptx="));
     let rows: u32 = given.first().map_or(Ok(1_000_000), |a| a.parse())?;
     let epochs: usize = given.get(1).map_or(Ok(200), |a| a.parse())?;
-    let found = |budget| Gpu::found(0, budget);
+    let found = |budget| Gpu::open(0, budget);
     let gpu = found(None)?;
     line("device", gpu.name());
     let mut well = true;
@@ -118,12 +118,12 @@ fn check() -> Result<bool, Failure> {
         // A field is of a plane.
         let widths: &[usize] = if method == Method::TSNE { &[2] } else { &[2, 3, 1, 8, 50] };
         for &n_components in widths {
-            let options = Options { epochs: 30, n_components, ..methods::options(method, small)? };
+            let options = LayoutOptions { epochs: 30, n_components, ..methods::options(method, small)? };
             let mut blocks = blocks.clone();
             if method == Method::PACMAP {
                 blocks.iter_mut().flat_map(|block| &mut block.weights).for_each(|w| *w = 1.0 + (*w * 4.0).floor());
             }
-            let edges = Edges::blocks_in_memory(&blocks, &options);
+            let edges = LayoutEdges::blocks_in_memory(&blocks, &options);
             let cpu = run(None, &options, &edges)?;
             let once = run(Some(&gpu), &options, &edges)?;
             let again = run(Some(&gpu), &options, &edges)?;
@@ -137,16 +137,16 @@ fn check() -> Result<bool, Failure> {
     }
 
     let blocks = graph(rows);
-    let options = Options { epochs, ..methods::options(Method::UMAP, rows)? };
+    let options = LayoutOptions { epochs, ..methods::options(Method::UMAP, rows)? };
     if let Some(dir) = given.get(2).filter(|dir| *dir != "-") {
         export(dir, &blocks)?;
     }
-    let edges = Edges::blocks_in_memory(&blocks, &options);
+    let edges = LayoutEdges::blocks_in_memory(&blocks, &options);
     drop(blocks);
-    let walked = edges.walked();
+    let walked = edges.edges_per_epoch();
     line("rows, walked edges, epochs", &format!("{rows}, {walked}, {epochs}"));
     let ms = |d: Duration| format!("{:.3} ms", d.as_secs_f64() * 1e3);
-    let told = |run: &Run| {
+    let told = |run: &CheckedRun| {
         format!(
             "{} an epoch, {epochs} in {:.3} s; with all sent and fetched {:.3} s",
             ms(run.epoch),
@@ -164,7 +164,7 @@ fn check() -> Result<bool, Failure> {
     for threads in [128, 256, 512] {
         for ptx in std::iter::once(None).chain(variants.iter().map(Some)) {
             let text = ptx.map(std::fs::read_to_string).transpose()?;
-            let gpu = found(None)?.with(text, threads);
+            let gpu = found(None)?.with_kernels(text, threads);
             let tried = run(Some(&gpu), &options, &edges)?;
             let what = format!("  {threads} threads a block, {}", ptx.map_or("as built", |p| p.as_str()));
             let bytes = if tried.map == kept.map { "same bytes" } else { "OTHER BYTES" };
@@ -177,7 +177,7 @@ fn check() -> Result<bool, Failure> {
         let bytes = walked * 6 + u64::from(rows) * 4;
         let budget = u64::from(rows) * 32 + (64 << 20) + (bytes as f64 * share) as u64;
         let gpu = found(Some(budget))?;
-        let streamed = run(Some(&gpu), &Options { epochs: epochs.min(50), ..options }, &edges)?;
+        let streamed = run(Some(&gpu), &LayoutOptions { epochs: epochs.min(50), ..options }, &edges)?;
         let rate = bytes as f64 * (1.0 - share) / streamed.epoch.as_secs_f64() / 1e9;
         line(
             &format!("UMAP on the GPU, about {:.0} % of edges kept there", share * 100.0),
@@ -190,12 +190,12 @@ fn check() -> Result<bool, Failure> {
     }
 
     for method in [Method::LARGEVIS, Method::INFOTSNE, Method::TSNE, Method::PACMAP] {
-        let options = Options { epochs: 50, ..methods::options(method, rows)? };
-        let edges = Edges::blocks_in_memory(&graph(rows), &options);
+        let options = LayoutOptions { epochs: 50, ..methods::options(method, rows)? };
+        let edges = LayoutEdges::blocks_in_memory(&graph(rows), &options);
         line(&format!("{method} on the GPU"), &format!("{} an epoch", ms(run(Some(&gpu), &options, &edges)?.epoch)));
     }
 
-    let few = Options { epochs: epochs.min(10), ..options };
+    let few = LayoutOptions { epochs: epochs.min(10), ..options };
     let cpu = run(None, &few, &edges)?;
     let same_few = run(Some(&gpu), &few, &edges)?;
     well &= cpu.map == same_few.map;
@@ -206,7 +206,7 @@ fn check() -> Result<bool, Failure> {
 }
 
 /// Writes the graph for others: degrees as offsets (u32), neighbours (u32), weights (f32).
-fn export(dir: &str, blocks: &[EdgeBlock]) -> Result<(), Failure> {
+fn export(dir: &str, blocks: &[EdgeBlock]) -> Result<(), CheckError> {
     std::fs::create_dir_all(dir)?;
     let open = |name: &str| std::fs::File::create(format!("{dir}/{name}")).map(std::io::BufWriter::new);
     let (mut degrees, mut neighbors, mut weights) =

@@ -13,14 +13,14 @@ use lowland_engine::estimate::DiskRates;
 const PORTION: usize = 4 << 20;
 const PORTIONS: usize = 8;
 /// After this time, writing or reading ends with the current portion.
-const ENOUGH: Duration = Duration::from_millis(250);
+const MAX_TIME: Duration = Duration::from_millis(250);
 /// The least free space for a measurement.
-const LEAST_ROOM: u64 = 256 << 20;
+const MIN_FREE_BYTES: u64 = 256 << 20;
 
 /// Measures the disk of `directory`, which has `free` free bytes. The operating system can cache
 /// `kept` bytes of files in memory.
 pub(crate) fn rates(directory: &Path, free: u64, kept: u64) -> Option<DiskRates> {
-    if free < LEAST_ROOM {
+    if free < MIN_FREE_BYTES {
         return None;
     }
     let path = directory.join(format!(".lowland-{}.tmp", std::process::id()));
@@ -51,7 +51,7 @@ fn measure(file: &mut File) -> std::io::Result<(f64, f64)> {
         (portions * PORTION) as f64 / began.elapsed().as_secs_f64().max(f64::MIN_POSITIVE)
     };
     let (began, mut written) = (Instant::now(), 0);
-    while written < PORTIONS && began.elapsed() < ENOUGH {
+    while written < PORTIONS && began.elapsed() < MAX_TIME {
         file.write_all(&portion)?;
         written += 1;
         if written % 2 == 0 {
@@ -64,7 +64,7 @@ fn measure(file: &mut File) -> std::io::Result<(f64, f64)> {
     forget(file);
     file.rewind()?;
     let (began, mut read) = (Instant::now(), 0);
-    while read < written && began.elapsed() < ENOUGH {
+    while read < written && began.elapsed() < MAX_TIME {
         file.read_exact(&mut portion)?;
         read += 1;
     }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_is_tried_and_nothing_stays() {
+    fn disk_rate_leaves_no_file() {
         let dir = tempfile::tempdir().expect("a directory");
         let found = rates(dir.path(), u64::MAX, 5).expect("rates");
         assert!(found.read > 0.0 && found.write > 0.0 && found.kept == 5, "{found:?}");

@@ -11,7 +11,7 @@ use lowland_io::{MemorySource, Source};
 use crate::budget::Memory;
 use crate::machine::Machine;
 use crate::{
-    Config, Error, Init, Invalid, Job, MapFile, MapTable, Method, Metric, Observer, Plan, Report, Result, Sink,
+    Config, Error, Init, InvalidRows, Job, MapFile, MapSink, MapTable, Method, Metric, Observer, Plan, Report, Result,
 };
 
 /// The rows of a map: names of files, rows in memory, or any [`Source`].
@@ -172,7 +172,7 @@ impl Embed {
     #[must_use]
     pub fn memory(mut self, memory: &str) -> Self {
         match memory.parse::<Memory>() {
-            Ok(memory) => match memory.bytes(&Machine::look()) {
+            Ok(memory) => match memory.bytes(&Machine::detect()) {
                 Some(bytes) => self.job.config.memory = bytes,
                 None => self.refuse("memory: the system does not tell how much there is to share".into()),
             },
@@ -185,7 +185,7 @@ impl Embed {
         self.wrong.get_or_insert(Error::job(what));
     }
 
-    /// Names the column of the vectors: see [`lowland_io::Options::column`].
+    /// Names the column of the vectors: see [`lowland_io::OpenOptions::column`].
     #[must_use]
     pub fn column(mut self, column: impl Into<String>) -> Self {
         self.column = Some(column.into());
@@ -208,7 +208,7 @@ impl Embed {
 
     /// Says how rows without a usable vector are handled. Default: they are an error.
     #[must_use]
-    pub fn invalid(mut self, invalid: Invalid) -> Self {
+    pub fn invalid(mut self, invalid: InvalidRows) -> Self {
         self.job.invalid = invalid;
         self
     }
@@ -238,7 +238,7 @@ impl Embed {
             return Err(wrong);
         }
         let Embed { rows, column, mut job, table, .. } = self;
-        let options = lowland_io::Options { column, stop: None };
+        let options = lowland_io::OpenOptions { column, stop: None };
         job.source = Some(match rows {
             Rows::Files(names) => lowland_io::open(&names, &options)?.into(),
             Rows::Batches(schema, batches) => Arc::new(MemorySource::new("the batches", schema, batches, &options)?),
@@ -270,7 +270,7 @@ impl Embed {
     /// Those of [`Job::embed_to`].
     pub fn run_watched(self, observer: &dyn Observer) -> Result<Embedding> {
         let (job, _) = self.job()?;
-        job.look(observer)?;
+        job.check_rows(observer)?;
         let plan = job.plan()?;
         let mut array = Array(Vec::new());
         let report = job.embed_to(&plan, &mut array, observer)?;
@@ -295,7 +295,7 @@ impl Embed {
         if job.run.dir.is_none() {
             job.run = crate::RunOptions::beside(&path);
         }
-        job.look(observer)?;
+        job.check_rows(observer)?;
         let plan = job.plan()?;
         job.embed(&plan, &MapFile { path, table, force }, observer)
     }
@@ -340,7 +340,7 @@ impl Embedding {
 /// Collects coordinates.
 struct Array(Vec<f32>);
 
-impl Sink for Array {
+impl MapSink for Array {
     fn write(&mut self, _first: u64, coordinates: &[f32]) -> lowland_engine::Result<()> {
         self.0.extend_from_slice(coordinates);
         Ok(())

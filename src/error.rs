@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use lowland_engine::size;
+use lowland_engine::format_bytes;
 
 use crate::picture::PictureError;
 
@@ -25,7 +25,7 @@ pub enum Error {
     },
     /// A file system without enough free space for the run.
     #[error("{}: the run will need {} there, and {} are free; make space, choose another `run_dir`, or keep fewer \
-             stages (`keep_stages` none)", directory.display(), size(*needed), size(*free))]
+             stages (`keep_stages` none)", directory.display(), format_bytes(*needed), format_bytes(*free))]
     Space {
         /// The run directory.
         directory: PathBuf,

@@ -11,13 +11,15 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::{can_cast_types, cast};
 use arrow::datatypes::{DataType, Float32Type};
-use lowland_engine::evaluate::{self, Config, Input, LABEL_BYTES, Labels, MOST_LABELS, Points, READ_ROWS, UNLABELED};
-use lowland_engine::invalid::{self, LeftOut};
+use lowland_engine::evaluate::{
+    self, EvaluationConfig, EvaluationInput, LABEL_BYTES, Labels, MAX_LABELS, MapPoints, READ_ROWS, UNLABELED,
+};
+use lowland_engine::invalid::{self, ExcludedRows};
 use lowland_engine::{Event, GraphSource, Observer};
-use lowland_io::{Coordinates, RowSet, RowSetBuilder, Source, Subset};
+use lowland_io::{Coordinates, RowSet, RowSetBuilder, Source, SubsetSource};
 
-use crate::invalid::{Invalid, Placed, shifted};
-use crate::job::Graph;
+use crate::invalid_rows::{FilteredGraph, InvalidRows, shift_source};
+use crate::job::GraphInput;
 use crate::plot::texts;
 use crate::{Error, Result};
 
@@ -31,7 +33,7 @@ pub struct Evaluation {
     /// The vectors from which the map was made, in the same row order.
     pub source: Option<Arc<dyn Source>>,
     /// A kNN graph of the vectors whose recall is measured.
-    pub graph: Option<Graph>,
+    pub graph: Option<GraphInput>,
     /// Columns of labels, in the map or else in the source.
     pub labels: Vec<String>,
     /// A column of weights for the silhouette, in the map or else in the source.
@@ -41,9 +43,9 @@ pub struct Evaluation {
     pub id: Option<String>,
     /// How unusable rows of the source are handled: refused, or left out of all tables. Rows of the
     /// map without coordinates are always left out.
-    pub invalid: Invalid,
+    pub invalid: InvalidRows,
     /// The options of the evaluation.
-    pub config: Config,
+    pub config: EvaluationConfig,
 }
 
 /// Opens a map. `coordinates` names the columns (with the syntax of [`open`](crate::open)); by
@@ -57,7 +59,7 @@ pub fn open_map(path: &Path, coordinates: Option<&str>) -> Result<Arc<dyn Source
 }
 
 /// The rows that all tables have in common.
-struct Common {
+struct AlignedTables {
     /// The tables, restricted to these rows.
     tables: Evaluation,
     /// The graph's rows that are among them; `None` if all are.
@@ -65,11 +67,11 @@ struct Common {
     /// The number of rows of the map that are left out because they have no coordinates.
     without_coordinates: u64,
     /// The rows of the source that are left out.
-    invalid: Option<LeftOut>,
+    invalid: Option<ExcludedRows>,
 }
 
 /// Returns the rows of `set`, a set of `all` rows, for which `keep` holds.
-fn keep_of(set: &RowSet, all: u64, keep: impl Fn(u64) -> bool) -> RowSet {
+fn filter_rows(set: &RowSet, all: u64, keep: impl Fn(u64) -> bool) -> RowSet {
     let mut kept = RowSetBuilder::new(all);
     (0..all).filter(|&row| !(set.contains(row) && keep(row))).for_each(|row| kept.remove(row));
     kept.finish()
@@ -85,8 +87,8 @@ impl Evaluation {
             labels: Vec::new(),
             weights: None,
             id: None,
-            invalid: Invalid::default(),
-            config: Config::default(),
+            invalid: InvalidRows::default(),
+            config: EvaluationConfig::default(),
         }
     }
 
@@ -96,12 +98,12 @@ impl Evaluation {
     /// # Errors
     /// Name the invalid option, the inputs whose numbers of rows differ, the missing column, or the
     /// smallest sufficient budget.
-    pub fn plan(&self) -> Result<evaluate::Plan> {
+    pub fn plan(&self) -> Result<evaluate::EvaluationPlan> {
         let rows = self.map.shape().rows;
         // If rows are left out, the number of remaining rows is not known yet.
-        let of_source = self.source.as_ref().filter(|_| self.invalid == Invalid::Error);
+        let of_source = self.source.as_ref().filter(|_| self.invalid == InvalidRows::Error);
         let of_source = of_source.map(|source| ("the source", source.shape().rows));
-        let of_graph = self.graph.as_ref().filter(|_| self.invalid == Invalid::Error);
+        let of_graph = self.graph.as_ref().filter(|_| self.invalid == InvalidRows::Error);
         let of_graph = of_graph.map(|graph| ("the graph", graph.rows()));
         for (what, has) in of_source.into_iter().chain(of_graph) {
             if has != rows {
@@ -130,16 +132,16 @@ impl Evaluation {
                 )));
             }
         }
-        self.planned(vec![1; self.labels.len()], self.graph.as_ref().map(Graph::k))
+        self.plan_for(vec![1; self.labels.len()], self.graph.as_ref().map(GraphInput::k))
     }
 
-    fn planned(&self, labels: Vec<usize>, graph_k: Option<usize>) -> Result<evaluate::Plan> {
+    fn plan_for(&self, labels: Vec<usize>, graph_k: Option<usize>) -> Result<evaluate::EvaluationPlan> {
         let (shape, source) = (self.map.shape(), self.source.as_ref());
         let held = self.map.held_bytes().max(source.map_or(0, |source| source.held_bytes()));
         // Each table may need a set of the remaining rows.
         let held =
             held + 2 * (RowSet::bytes(shape.rows) + source.map_or(0, |source| RowSet::bytes(source.shape().rows)));
-        let input = Input {
+        let input = EvaluationInput {
             rows: shape.rows,
             n_components: shape.dim,
             dim: source.map(|source| source.shape().dim),
@@ -156,10 +158,10 @@ impl Evaluation {
     /// # Errors
     /// Those of [`plan`](Evaluation::plan); non-finite coordinates, invalid labels or weights, and
     /// rows in another order than the source's, each with its place; errors of the engine.
-    pub fn run(&self, observer: &dyn Observer) -> Result<evaluate::Report> {
+    pub fn run(&self, observer: &dyn Observer) -> Result<evaluate::EvaluationReport> {
         self.plan()?;
         let before = self.fingerprints()?;
-        let Common { tables, graph_rows, without_coordinates, invalid } = self.common(observer)?;
+        let AlignedTables { tables, graph_rows, without_coordinates, invalid } = self.common(observer)?;
         tables.check_order(observer)?;
         let map = tables.read_map(observer)?;
         let labels = tables.labels.iter().map(|column| tables.read_labels(column, observer));
@@ -167,15 +169,16 @@ impl Evaluation {
         let weights = tables.weights.as_ref().map(|column| tables.read_weights(column, observer)).transpose()?;
         tables.map.release();
         let counts = labels.iter().map(|labels| labels.count).collect();
-        let plan = tables.planned(counts, self.graph.as_ref().map(Graph::k))?;
-        let graph = self.graph.as_ref().map(|graph| Placed { graph, rows: graph_rows });
+        let plan = tables.plan_for(counts, self.graph.as_ref().map(GraphInput::k))?;
+        let graph = self.graph.as_ref().map(|graph| FilteredGraph { graph, rows: graph_rows });
         let graph = graph.as_ref().map(|graph| graph as &dyn GraphSource);
         let allowed = self.config.metric.ignores_shift();
-        let source = tables.source.as_ref().map(|source| shifted(source.clone(), allowed)).transpose()?;
-        let subject = evaluate::Subject { map, source: source.map(|(source, _)| source), graph, labels, weights };
+        let source = tables.source.as_ref().map(|source| shift_source(source.clone(), allowed)).transpose()?;
+        let subject =
+            evaluate::EvaluationSubject { map, source: source.map(|(source, _)| source), graph, labels, weights };
         let mut report = evaluate::evaluate(&plan, &subject, observer)?;
         (report.without_coordinates, report.invalid) = (without_coordinates, invalid);
-        match lowland_io::unchanged(&before, &self.fingerprints()?) {
+        match lowland_io::check_unchanged(&before, &self.fingerprints()?) {
             Err(lowland_io::Error::Changed { path, what }) => Err(Error::job(format!(
                 "{}: changed while it was read: {what}; evaluate again when whatever writes it has finished",
                 path.display()
@@ -186,13 +189,13 @@ impl Evaluation {
 
     /// Restricts the tables to the rows that have coordinates in the map and, if requested, a
     /// usable vector in the source. A map that was made without unusable rows may lack them.
-    fn common(&self, observer: &dyn Observer) -> Result<Common> {
+    fn common(&self, observer: &dyn Observer) -> Result<AlignedTables> {
         let rows = self.map.shape().rows;
         let there = self.with_coordinates(observer)?;
         let without_coordinates = rows - there.count();
         let mut invalid = None;
         let mut of_source = None;
-        if let Some(source) = self.source.as_ref().filter(|_| self.invalid != Invalid::Error) {
+        if let Some(source) = self.source.as_ref().filter(|_| self.invalid != InvalidRows::Error) {
             let found = invalid::survey(source, self.config.metric, self.config.memory, observer)?;
             let (count, all) = (found.rows.count(), found.rows.all());
             if all != rows && count != rows {
@@ -203,17 +206,17 @@ impl Evaluation {
                 )));
             }
             let (rows, kinds) = (found.flaws.rows(), found.flaws);
-            invalid = Some(LeftOut { invalid: Invalid::Drop.name(), rows, of: all, kinds });
+            invalid = Some(ExcludedRows { invalid: InvalidRows::Drop.name(), rows, of: all, kinds });
             of_source = Some(found.rows);
         }
         let (of_map, of_source) = match of_source {
             // The map does not contain the unusable rows.
             Some(placed) if placed.all() != rows => {
-                let both = keep_of(&placed, placed.all(), |row| there.contains(placed.rank(row)));
+                let both = filter_rows(&placed, placed.all(), |row| there.contains(placed.rank(row)));
                 (there, both)
             }
             Some(placed) => {
-                let both = keep_of(&there, rows, |row| placed.contains(row));
+                let both = filter_rows(&there, rows, |row| placed.contains(row));
                 (both.clone(), both)
             }
             None => (there.clone(), there),
@@ -222,7 +225,7 @@ impl Evaluation {
         let part = |table: &Arc<dyn Source>, rows: &Arc<RowSet>| -> Arc<dyn Source> {
             match rows.count() == rows.all() {
                 true => table.clone(),
-                false => Arc::new(Subset::new(table.clone(), rows.clone())),
+                false => Arc::new(SubsetSource::new(table.clone(), rows.clone())),
             }
         };
         let whole = of_source.count() == of_source.all();
@@ -249,7 +252,7 @@ impl Evaluation {
             invalid: self.invalid,
             config: self.config.clone(),
         };
-        Ok(Common { tables, graph_rows, without_coordinates, invalid })
+        Ok(AlignedTables { tables, graph_rows, without_coordinates, invalid })
     }
 
     /// Returns the rows of the map whose coordinates are not all null or NaN.
@@ -333,15 +336,15 @@ impl Evaluation {
         Ok(())
     }
 
-    fn read_map(&self, observer: &dyn Observer) -> Result<Points> {
+    fn read_map(&self, observer: &dyn Observer) -> Result<MapPoints> {
         let shape = self.map.shape();
-        let mut points = Points::new(shape.rows as usize, shape.dim);
+        let mut points = MapPoints::new(shape.rows as usize, shape.dim);
         self.each_position(observer, &mut |first, values| {
             if let Some(at) = values.iter().position(|x| !x.is_finite()) {
                 let row = first + (at / shape.dim) as u64;
                 return Err(lowland_engine::invalid::not_finite(self.map.as_ref(), row, at % shape.dim).into());
             }
-            points.put(first as usize, values);
+            points.set_rows(first as usize, values);
             Ok(())
         })?;
         Ok(points)
@@ -371,9 +374,9 @@ impl Evaluation {
                     None => {
                         let code = seen.len() as u32;
                         bytes += label.len();
-                        if seen.len() == MOST_LABELS || bytes > LABEL_BYTES {
+                        if seen.len() == MAX_LABELS || bytes > LABEL_BYTES {
                             return wrong(format!(
-                                "more than {MOST_LABELS} labels, or texts of more than {} MiB, by row {}; \
+                                "more than {MAX_LABELS} labels, or texts of more than {} MiB, by row {}; \
                                  choose a column with fewer",
                                 LABEL_BYTES >> 20,
                                 first + (codes.len() as u64 - first)

@@ -4,10 +4,10 @@
 //!
 //! ```
 //! use lowland::{Config, Job, MapFile};
-//! # use lowland_datasets::{Generator, Kind, Options, write};
+//! # use lowland_datasets::{Generator, DatasetKind, WriteOptions, write};
 //! # let dir = tempfile::tempdir()?;
 //! # let (vectors, map) = (dir.path().join("vectors.npy"), dir.path().join("map.parquet"));
-//! # write(&Generator::new("mixture".parse::<Kind>()?, 500, 8, 7)?, &vectors, &Options::default())?;
+//! # write(&Generator::new("mixture".parse::<DatasetKind>()?, 500, 8, 7)?, &vectors, &WriteOptions::default())?;
 //! # let (vectors, map) = (vectors.to_str().unwrap(), map.to_str().unwrap());
 //!
 //! let mut job = Job::new();
@@ -30,10 +30,10 @@
 //! # Code map
 //!
 //! - `job.rs`: inputs, outputs and the run directory between them: [`Job`].
-//! - `invalid.rs`: rows that are left out, and the shift before rounding: [`Invalid`].
+//! - `invalid_rows.rs`: rows that are left out, and the shift before rounding: [`InvalidRows`].
 //! - [`pca`]: principal components of a source: [`pca::PcaJob`].
 //! - `evaluate.rs`: scores of a map file: [`Evaluation`].
-//! - `first.rs`: initial positions from an earlier map.
+//! - `earlier_map.rs`: initial positions from an earlier map.
 //! - `space.rs`: free disk space.
 //! - `plot.rs`: the picture of a map file, coloured by a column.
 //! - [`picture`]: the rasteriser.
@@ -46,11 +46,11 @@
 //! `lowland-io`.
 
 pub mod budget;
+mod earlier_map;
 mod embed;
 mod error;
 mod evaluate;
-mod first;
-mod invalid;
+mod invalid_rows;
 mod job;
 pub mod machine;
 pub mod pca;
@@ -61,14 +61,14 @@ mod space;
 pub use embed::{Embed, Embedding, Rows, embed};
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, open_map};
-pub use invalid::Invalid;
-pub use job::{Graph, Job, MapFile, MapTable, Room, RunOptions, check_local, check_output, open, open_with};
+pub use invalid_rows::InvalidRows;
+pub use job::{DiskSpace, GraphInput, Job, MapFile, MapTable, RunOptions, check_local, check_output, open, open_with};
 /// Scores of data and maps in memory, and the options and results of an [`Evaluation`].
 pub use lowland_engine::evaluate as scores;
 pub use lowland_engine::{
-    Config, Device, Event, GraphSink, GraphSource, Init, Input, Level, MatchLoss, Method, Metric, NamedAffinity,
-    NamedMap, Observer, Opt, Optimizer, Plan, Remark, Report, Settings, Sink, Spread, Stage, StagePlan, StageReport,
-    size,
+    ComponentVariance, Config, Device, Event, GraphSink, GraphSource, Init, Level, MapSink, MatchLoss, Method,
+    MethodOption, Metric, NamedAffinity, NamedMapAffinity, Observer, Optimizer, Plan, PlanInput, Remark, Report,
+    Settings, Stage, StagePlan, StageReport, format_bytes,
 };
 pub use lowland_io::{Coordinates, Dtype, MemorySource, Shape, Source, spool_batches};
 

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 /// for the page cache, which counts towards the limit.
 const SAFE_PERCENT: u64 = 90;
 /// Version 1 writes "no limit" as the largest page-aligned number; no machine has this much memory.
-const NONE: u64 = 1 << 60;
+const UNLIMITED: u64 = 1 << 60;
 
 /// A memory limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Machine {
 
 impl Machine {
     /// Reads the limits.
-    pub fn look() -> Self {
+    pub fn detect() -> Self {
         Self::look_below(Path::new("/"))
     }
 
@@ -94,7 +94,7 @@ fn cgroup(root: &Path) -> Option<Limit> {
     let limits = files(&groups, &mounts).into_iter().filter_map(|file| {
         let bytes: u64 = text(root, &file).trim().parse().ok()?;
         let source = || format!("the cgroup limit in {}", file.display());
-        (bytes > 0 && bytes < NONE).then(|| Limit { bytes, source: source() })
+        (bytes > 0 && bytes < UNLIMITED).then(|| Limit { bytes, source: source() })
     });
     limits.min_by_key(|limit| limit.bytes)
 }
@@ -109,26 +109,26 @@ fn text(root: &Path, file: &Path) -> String {
 
 /// The two versions of cgroups. A hybrid system has both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
+enum CgroupVersion {
     One,
     Two,
 }
 
-impl Version {
+impl CgroupVersion {
     /// The files that contain limits. Above `memory.high` a cgroup is throttled almost to a
     /// standstill, so the plan must stay below it too.
     fn files(self) -> &'static [&'static str] {
         match self {
-            Version::One => &["memory.limit_in_bytes"],
-            Version::Two => &["memory.max", "memory.high"],
+            CgroupVersion::One => &["memory.limit_in_bytes"],
+            CgroupVersion::Two => &["memory.max", "memory.high"],
         }
     }
 }
 
 /// A mounted cgroup hierarchy that may limit memory.
 #[derive(Debug, PartialEq, Eq)]
-struct Mount {
-    version: Version,
+struct CgroupMount {
+    version: CgroupVersion,
     /// The cgroup that is visible at `point`.
     root: PathBuf,
     point: PathBuf,
@@ -137,9 +137,9 @@ struct Mount {
 /// Returns every file that may contain a limit of this process, from the texts of /proc/self/cgroup
 /// and /proc/self/mountinfo. Some may not exist.
 fn files(groups: &str, mounts: &str) -> Vec<PathBuf> {
-    let mounts: Vec<Mount> = mounts.lines().filter_map(mount).collect();
+    let mounts: Vec<CgroupMount> = mounts.lines().filter_map(mount).collect();
     let mut files = Vec::new();
-    for version in [Version::One, Version::Two] {
+    for version in [CgroupVersion::One, CgroupVersion::Two] {
         let mounts = || mounts.iter().filter(|mount| mount.version == version);
         let Some(group) = group(groups, version) else { continue };
         let mut seen: Vec<PathBuf> = Vec::new();
@@ -161,13 +161,13 @@ fn files(groups: &str, mounts: &str) -> Vec<PathBuf> {
 
 /// Returns the cgroup of this process, from a text such as `4:cpu,memory:/docker/12` or
 /// `0::/user.slice`.
-fn group(groups: &str, version: Version) -> Option<&Path> {
+fn group(groups: &str, version: CgroupVersion) -> Option<&Path> {
     groups.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':');
         let (number, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
         let found = match version {
-            Version::One => controllers.split(',').any(|c| c == "memory"),
-            Version::Two => number == "0" && controllers.is_empty(),
+            CgroupVersion::One => controllers.split(',').any(|c| c == "memory"),
+            CgroupVersion::Two => number == "0" && controllers.is_empty(),
         };
         found.then(|| Path::new(path))
     })
@@ -181,16 +181,16 @@ fn below<'a>(group: &'a Path, root: &Path) -> Option<&'a Path> {
 }
 
 /// Parses a line of mountinfo: `31 23 0:28 ROOT POINT OPTIONS … - TYPE DEVICE OPTIONS`.
-fn mount(line: &str) -> Option<Mount> {
+fn mount(line: &str) -> Option<CgroupMount> {
     let (place, kind) = line.split_once(" - ")?;
     let mut kind = kind.split(' ');
     let version = match kind.next()? {
-        "cgroup2" => Version::Two,
-        "cgroup" if kind.nth(1)?.split(',').any(|c| c == "memory") => Version::One,
+        "cgroup2" => CgroupVersion::Two,
+        "cgroup" if kind.nth(1)?.split(',').any(|c| c == "memory") => CgroupVersion::One,
         _ => return None,
     };
     let mut place = place.split(' ').skip(3).map(unescaped);
-    Some(Mount { version, root: place.next()?.into(), point: place.next()?.into() })
+    Some(CgroupMount { version, root: place.next()?.into(), point: place.next()?.into() })
 }
 
 /// Decodes a field of mountinfo, in which blanks and the like are written as a backslash and three
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ancestor_may_be_tighter() {
+    fn parent_cgroup_limit_counts() {
         let groups = "0::/a/b/c\n";
         let at = |dir: &str| format!("sys/fs/cgroup/{dir}memory.max");
         let (a, b, c) = (at("a/"), at("a/b/"), at("a/b/c/"));
@@ -366,7 +366,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn this_machine_has_memory() {
-        let limit = Machine::look().limit.expect("a limit");
+        let limit = Machine::detect().limit.expect("a limit");
         assert!(limit.bytes > 1 << 20, "{limit:?}");
     }
 }

@@ -13,8 +13,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lowland_engine::invalid::LeftOut;
-use lowland_engine::{Inputs, Observer, Sink};
+use lowland_engine::invalid::ExcludedRows;
+use lowland_engine::{Inputs, MapSink, Observer};
 use lowland_io::{PendingFile, Source};
 
 pub use lowland_engine::pca::{
@@ -22,18 +22,18 @@ pub use lowland_engine::pca::{
     PcaPlan, PcaReport, RandomizedPca, Solver, center_kernel,
 };
 
-use crate::invalid::{Invalid, Reading};
-use crate::job::{Beside, Map, MapTable, Target, is_input};
+use crate::invalid_rows::{InvalidRows, PreparedSource};
+use crate::job::{ExtraColumns, MapOutput, MapTable, Target, refuse_input};
 use crate::{Error, Result, check_output};
 
 /// A job: fill in the fields, then call [`plan`](PcaJob::plan), then [`run`](PcaJob::run).
 ///
 /// ```
 /// use lowland::pca::{PcaConfig, PcaJob};
-/// # use lowland_datasets::{Generator, Kind, Options, write};
+/// # use lowland_datasets::{Generator, DatasetKind, WriteOptions, write};
 /// # let dir = tempfile::tempdir()?;
 /// # let (vectors, scores) = (dir.path().join("vectors.npy"), dir.path().join("scores.parquet"));
-/// # write(&Generator::new("mixture".parse::<Kind>()?, 500, 8, 7)?, &vectors, &Options::default())?;
+/// # write(&Generator::new("mixture".parse::<DatasetKind>()?, 500, 8, 7)?, &vectors, &WriteOptions::default())?;
 /// # let (vectors, scores) = (vectors.to_str().unwrap(), scores.to_str().unwrap());
 ///
 /// let source = lowland::open(&[vectors], None)?; // "vectors.npy"
@@ -50,7 +50,7 @@ pub struct PcaJob {
     /// The vectors.
     pub source: Arc<dyn Source>,
     /// How unusable rows are handled.
-    pub invalid: Invalid,
+    pub invalid: InvalidRows,
     /// The options of the decomposition.
     pub config: PcaConfig,
     /// The scores to write: `.parquet`, `.arrow` or `.npy`, as for a map.
@@ -67,7 +67,7 @@ pub struct PcaJob {
     /// Whether an existing output may be replaced.
     pub force: bool,
     /// How the source is read, once determined.
-    reading: Mutex<Option<Arc<Reading>>>,
+    reading: Mutex<Option<Arc<PreparedSource>>>,
 }
 
 impl PcaJob {
@@ -75,7 +75,7 @@ impl PcaJob {
     pub fn new(source: Arc<dyn Source>, output: impl Into<PathBuf>) -> Self {
         PcaJob {
             source,
-            invalid: Invalid::default(),
+            invalid: InvalidRows::default(),
             config: PcaConfig::default(),
             output: output.into(),
             components: None,
@@ -88,31 +88,31 @@ impl PcaJob {
     }
 
     /// Examines the source before planning: all rows if some may be left out, and the first rows
-    /// for the shift that is subtracted before rounding; see [`Job::look`](crate::Job::look).
+    /// for the shift that is subtracted before rounding; see [`Job::check_rows`](crate::Job::check_rows).
     ///
     /// # Errors
     /// If fewer than two rows are usable, the source cannot be read, or the observer stops the
     /// pass.
-    pub fn look(&self, observer: &dyn Observer) -> Result<()> {
+    pub fn check_rows(&self, observer: &dyn Observer) -> Result<()> {
         self.reading(observer).map(|_| ())
     }
 
-    fn reading(&self, observer: &dyn Observer) -> Result<Arc<Reading>> {
+    fn reading(&self, observer: &dyn Observer) -> Result<Arc<PreparedSource>> {
         let (source, invalid, metric) = (&self.source, self.invalid, self.config.metric);
         let mut kept = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reading) = kept.as_ref().filter(|reading| reading.is_of(source, invalid, metric, true)) {
+        if let Some(reading) = kept.as_ref().filter(|reading| reading.matches(source, invalid, metric, true)) {
             return Ok(reading.clone());
         }
-        let reading = Reading::new(source, invalid, metric, true, self.config.memory, observer)?;
+        let reading = PreparedSource::new(source, invalid, metric, true, self.config.memory, observer)?;
         Ok(kept.insert(Arc::new(reading)).clone())
     }
 
     /// Returns the unusable rows if they are left out. Examines the source as
-    /// [`look`](PcaJob::look) does.
+    /// [`check_rows`](PcaJob::check_rows) does.
     ///
     /// # Errors
-    /// Those of [`look`](PcaJob::look).
-    pub fn left_out(&self) -> Result<Option<LeftOut>> {
+    /// Those of [`check_rows`](PcaJob::check_rows).
+    pub fn left_out(&self) -> Result<Option<ExcludedRows>> {
         Ok(self.reading(&())?.left_out())
     }
 
@@ -136,8 +136,8 @@ impl PcaJob {
         let size = (plan.shape.rows, plan.config.n_components);
         let reading = self.reading(observer)?;
         let table = MapTable { keep: self.keep.clone(), coordinates: self.coordinates.clone() };
-        let beside = Beside { reading: Some(&reading), id: self.id.as_ref(), table: &table };
-        let mut scores = Map::begin(Target::File(&self.output, self.force), beside, size, observer)?;
+        let beside = ExtraColumns { reading: Some(&reading), id: self.id.as_ref(), table: &table };
+        let mut scores = MapOutput::begin(Target::File(&self.output, self.force), beside, size, observer)?;
         let (mut pca, mut report) =
             lowland_engine::pca::run(plan, reading.source(), &mut scores, observer).map_err(|e| changed(e.into()))?;
         for mean in [&mut pca.mean, &mut report.mean] {
@@ -156,7 +156,7 @@ impl PcaJob {
         let files = self.source.fingerprints()?;
         for path in [Some(&self.output), self.components.as_ref()].into_iter().flatten() {
             check_output(path, self.force)?;
-            is_input(path, &files)?;
+            refuse_input(path, &files)?;
         }
         let Some(components) = &self.components else { return Ok(()) };
         if components.extension().is_none_or(|ending| ending != "npy") {

@@ -15,11 +15,11 @@ use lowland_engine::{Event, Observer, Remark};
 use lowland_io::{Coordinates, MapReader, Source};
 
 pub use colors::check_type;
-use colors::{Painted, Refusal, Survey};
+use colors::{ColorSurvey, PortionPaint, Refusal};
 
 pub(crate) use colors::texts;
 
-use crate::job::look;
+use crate::job::look_at_columns;
 use crate::picture::{Bounds, Canvas, Color, ColorScale, Style, write_png};
 use crate::{Error, Result};
 
@@ -55,7 +55,7 @@ impl ColorBy {
     pub fn check_values(&self, observer: &dyn Observer) -> Result<()> {
         let Some(source) = &self.source else { return Ok(()) };
         let unsure = source.unsure_columns(std::slice::from_ref(&self.column))?;
-        look(source.as_ref(), &unsure, observer, &mut |_, _, _| Ok(()))
+        look_at_columns(source.as_ref(), &unsure, observer, &mut |_, _, _| Ok(()))
     }
 
     fn refused(&self, path: &Path, why: Refusal) -> Error {
@@ -78,12 +78,12 @@ pub fn draw(
     style: &Style,
     observer: &dyn Observer,
 ) -> Result<RgbImage> {
-    let points = Points { reader: MapReader::open(map, coordinates)?, color };
+    let points = PlottedMap { reader: MapReader::open(map, coordinates)?, color };
     if let Some(color) = color {
         points.check_rows(color)?;
     }
     let mut bounds = Bounds::new();
-    let mut survey = Survey::default();
+    let mut survey = ColorSurvey::default();
     points.each(observer, &mut |x, y, values| {
         bounds.add(x, y);
         values.map_or(Ok(()), |values| survey.add(values))
@@ -98,8 +98,8 @@ pub fn draw(
         points.each(observer, &mut |x, y, values| {
             let Some(values) = values else { return Ok(()) };
             match paints.paint(values)? {
-                Painted::Categories(codes) => canvas.add(x, y, Color::Category(&codes)),
-                Painted::Places(places) => canvas.add(x, y, Color::Value(&places)),
+                PortionPaint::Categories(codes) => canvas.add(x, y, Color::Category(&codes)),
+                PortionPaint::Places(places) => canvas.add(x, y, Color::Value(&places)),
             }
             Ok(())
         })?;
@@ -142,16 +142,16 @@ pub fn write(path: &Path, picture: &RgbImage) -> Result<()> {
 }
 
 /// The callback of a pass over the map, called with x, y and the colour column.
-type Each<'a> = dyn FnMut(&[f64], &[f64], Option<&ArrayRef>) -> std::result::Result<(), Refusal> + 'a;
+type PointVisitor<'a> = dyn FnMut(&[f64], &[f64], Option<&ArrayRef>) -> std::result::Result<(), Refusal> + 'a;
 
-struct Points<'a> {
+struct PlottedMap<'a> {
     reader: MapReader,
     color: Option<&'a ColorBy>,
 }
 
-impl Points<'_> {
+impl PlottedMap<'_> {
     /// Runs one pass over the map.
-    fn each(&self, observer: &dyn Observer, each: &mut Each<'_>) -> Result<()> {
+    fn each(&self, observer: &dyn Observer, each: &mut PointVisitor<'_>) -> Result<()> {
         let own = self.color.filter(|c| c.source.is_none()).map(|c| c.column.as_str());
         let other = self.color.and_then(|c| c.source.as_ref().map(|s| (s, [c.column.clone()])));
         let most = self.reader.portion();

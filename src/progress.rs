@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use lowland::{Event, Level, Observer, Plan, Remark, Stage, StageReport, size};
+use lowland::{Event, Level, Observer, Plan, Remark, Stage, StageReport, format_bytes};
 use serde_json::{Value, json};
 
 use crate::cli::flags::with_flags;
 use crate::signal::Signals;
 
 /// The least interval between two JSON progress events.
-const EVERY: Duration = Duration::from_millis(500);
+const JSON_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The format of progress and messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -32,7 +32,7 @@ pub(crate) enum LogFormat {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
+enum ConsoleMode {
     Quiet,
     Bars,
     Lines,
@@ -41,14 +41,14 @@ enum Mode {
 
 /// The observer of the command line.
 pub(crate) struct Console {
-    mode: Mode,
+    mode: ConsoleMode,
     json: bool,
     signals: Signals,
-    state: Mutex<State>,
+    state: Mutex<ConsoleState>,
 }
 
 #[derive(Default)]
-struct State {
+struct ConsoleState {
     bar: Option<ProgressBar>,
     unit: &'static str,
     total: u64,
@@ -60,10 +60,10 @@ impl Console {
     pub(crate) fn new(format: LogFormat, quiet: bool, signals: Signals) -> Self {
         let json = format == LogFormat::Json;
         let mode = match (quiet, json) {
-            (true, _) => Mode::Quiet,
-            (false, true) => Mode::Json,
-            (false, false) if std::io::stderr().is_terminal() => Mode::Bars,
-            (false, false) => Mode::Lines,
+            (true, _) => ConsoleMode::Quiet,
+            (false, true) => ConsoleMode::Json,
+            (false, false) if std::io::stderr().is_terminal() => ConsoleMode::Bars,
+            (false, false) => ConsoleMode::Lines,
         };
         Console { mode, json, signals, state: Mutex::default() }
     }
@@ -85,7 +85,7 @@ impl Console {
     /// Prints a note or a warning. Warnings are also printed with --quiet.
     pub(crate) fn remark(&self, remark: &Remark) {
         let (event, before) = match remark.level {
-            Level::Note if self.mode == Mode::Quiet => return,
+            Level::Note if self.mode == ConsoleMode::Quiet => return,
             Level::Note => ("note", ""),
             Level::Warning => ("warning", "warning: "),
         };
@@ -104,10 +104,10 @@ impl Console {
     /// Prints a plan of another type, with its JSON form.
     pub(crate) fn planned(&self, plan: &impl Display, full: impl FnOnce() -> Value) {
         match self.mode {
-            Mode::Quiet => {}
-            Mode::Json => line(&json!({"event": "plan", "plan": full()}).to_string()),
+            ConsoleMode::Quiet => {}
+            ConsoleMode::Json => line(&json!({"event": "plan", "plan": full()}).to_string()),
             // The memory of each stage is printed only on request (inspect, --report).
-            Mode::Bars | Mode::Lines => {
+            ConsoleMode::Bars | ConsoleMode::Lines => {
                 plan.to_string().lines().take_while(|l| !l.starts_with("memory")).for_each(|l| self.say(l));
             }
         }
@@ -116,9 +116,9 @@ impl Console {
     /// Prints the report, without the notes printed earlier, and the output files.
     pub(crate) fn done(&self, report: &impl Display, full: &Value, files: &[(&str, &Path)]) {
         match self.mode {
-            Mode::Quiet => {}
-            Mode::Json => line(&json!({"event": "report", "report": full}).to_string()),
-            Mode::Bars | Mode::Lines => {
+            ConsoleMode::Quiet => {}
+            ConsoleMode::Json => line(&json!({"event": "report", "report": full}).to_string()),
+            ConsoleMode::Bars | ConsoleMode::Lines => {
                 self.say(&format!("\n{report}"));
                 files.iter().for_each(|(_, path)| self.say(&format!("{:<10} {}", "wrote", path.display())));
             }
@@ -137,7 +137,7 @@ impl Console {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ConsoleState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -152,25 +152,25 @@ impl Console {
         let mut state = self.state();
         (state.total, state.unit, state.told) = (total, unit, None);
         match self.mode {
-            Mode::Bars => state.bar = Some(bar(stage, total, unit)),
-            Mode::Json => {
+            ConsoleMode::Bars => state.bar = Some(bar(stage, total, unit)),
+            ConsoleMode::Json => {
                 line(&json!({"event": "start", "stage": stage.name(), "total": total, "unit": unit}).to_string());
             }
-            Mode::Quiet | Mode::Lines => {}
+            ConsoleMode::Quiet | ConsoleMode::Lines => {}
         }
     }
 
     fn advance(&self, stage: Stage, done: u64) {
         match self.mode {
-            Mode::Bars => {
+            ConsoleMode::Bars => {
                 if let Some(bar) = &self.state().bar {
                     // Several threads report progress, so a smaller number may arrive later.
                     bar.set_position(bar.position().max(done));
                 }
             }
-            Mode::Json => {
+            ConsoleMode::Json => {
                 let mut state = self.state();
-                if state.told.is_none_or(|at| at.elapsed() >= EVERY) {
+                if state.told.is_none_or(|at| at.elapsed() >= JSON_INTERVAL) {
                     state.told = Some(Instant::now());
                     let (total, unit) = (state.total, state.unit);
                     let object =
@@ -178,13 +178,13 @@ impl Console {
                     line(&object.to_string());
                 }
             }
-            Mode::Quiet | Mode::Lines => {}
+            ConsoleMode::Quiet | ConsoleMode::Lines => {}
         }
     }
 
     /// Reports a finished unit, only in JSON: the progress bar already shows the progress.
     fn unit(&self, stage: Stage, unit: &str, reused: bool) {
-        if self.mode == Mode::Json {
+        if self.mode == ConsoleMode::Json {
             line(&json!({"event": "unit", "stage": stage.name(), "unit": unit, "reused": reused}).to_string());
         }
     }
@@ -197,17 +197,20 @@ impl Console {
         }
         let stage = report.stage.name();
         match self.mode {
-            Mode::Quiet => {}
-            Mode::Json => line(&json!({"event": "end", "reused": reused, "report": report}).to_string()),
-            Mode::Bars | Mode::Lines if reused => line(&format!("{stage:<10}     kept from an earlier run")),
-            Mode::Bars | Mode::Lines => {
+            ConsoleMode::Quiet => {}
+            ConsoleMode::Json => line(&json!({"event": "end", "reused": reused, "report": report}).to_string()),
+            ConsoleMode::Bars | ConsoleMode::Lines if reused => {
+                line(&format!("{stage:<10}     kept from an earlier run"))
+            }
+            ConsoleMode::Bars | ConsoleMode::Lines => {
                 // A count of 1 ("1 passes") would not be informative.
                 let done = if state.total > 1 {
                     format!("{} {}, ", thousands(state.total), state.unit)
                 } else {
                     String::new()
                 };
-                let (peak, read, written) = (size(report.peak_memory), size(report.read), size(report.written));
+                let (peak, read, written) =
+                    (format_bytes(report.peak_memory), format_bytes(report.read), format_bytes(report.written));
                 line(&format!(
                     "{stage:<10} {:>8.2} s   {done}peak {peak}, read {read}, wrote {written}",
                     report.seconds

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_there_yet_lies_where_its_directory_does() {
+    fn missing_path_is_on_its_directorys_filesystem() {
         let dir = tempfile::tempdir().expect("a directory");
         let deep = dir.path().join("a/b/c");
         assert_eq!(nearest(&deep), dir.path());

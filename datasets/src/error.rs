@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use crate::Kind;
+use crate::DatasetKind;
 
 /// The reason why a data set could not be generated or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// There is no data set of this name.
-    #[error("no data set is called {0:?}; there are {names}", names = Kind::NAMES.join(", "))]
+    #[error("no data set is called {0:?}; there are {names}", names = DatasetKind::NAMES.join(", "))]
     Name(String),
     /// The number of dimensions is too small for the data set.
     #[error("{name} needs at least {least} dimensions, {dim} were asked for")]

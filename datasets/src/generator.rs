@@ -9,7 +9,7 @@ use std::{num::NonZero, str::FromStr, thread};
 
 use crate::{
     Error,
-    random::{Stream, sin_cos_turns},
+    random::{RandomStream, sin_cos_turns},
 };
 
 /// The number of directions in which a mixture's component is wide.
@@ -57,7 +57,7 @@ impl Default for Mixture {
 /// The kind of data set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum DatasetKind {
     /// A Gaussian mixture; the label is the component.
     Mixture(Mixture),
     /// Uniform in [0, 1)ᵈ: no structure at all, the hardest case for an index.
@@ -89,12 +89,12 @@ pub enum Kind {
     },
 }
 
-impl Kind {
+impl DatasetKind {
     /// The names that [`FromStr`] parses, in the order of the variants.
     pub const NAMES: [&'static str; 7] =
         ["mixture", "uniform", "sphere", "duplicates", "blobs_far", "moons", "swiss_roll"];
 
-    /// Returns the kind's name, one of [`Kind::NAMES`].
+    /// Returns the kind's name, one of [`DatasetKind::NAMES`].
     pub fn name(&self) -> &'static str {
         match self {
             Self::Mixture(_) => "mixture",
@@ -139,7 +139,7 @@ impl Kind {
     }
 }
 
-impl FromStr for Kind {
+impl FromStr for DatasetKind {
     type Err = Error;
 
     /// Returns a kind by its name, with default parameters: a fifth of the rows of `duplicates` are
@@ -161,17 +161,17 @@ impl FromStr for Kind {
 /// A table of `rows × dim` numbers, any row of which can be drawn.
 #[derive(Debug, Clone)]
 pub struct Generator {
-    kind: Kind,
+    kind: DatasetKind,
     rows: u64,
     dim: usize,
     seed: u64,
-    stream: Stream,
-    tables: Option<Tables>,
+    stream: RandomStream,
+    tables: Option<MixtureTables>,
 }
 
 /// The parameters that all rows of a mixture share.
 #[derive(Debug, Clone)]
-struct Tables {
+struct MixtureTables {
     /// `components × dim`.
     centres: Vec<f32>,
     /// `components × rank × dim`.
@@ -181,8 +181,8 @@ struct Tables {
     shares: Vec<f32>,
 }
 
-impl Tables {
-    fn new(mixture: Mixture, dim: usize, stream: Stream) -> Self {
+impl MixtureTables {
+    fn new(mixture: Mixture, dim: usize, stream: RandomStream) -> Self {
         let components = mixture.components as usize;
         let rank = RANK.min(dim);
         let mut centres = vec![0.0; components * dim];
@@ -206,13 +206,13 @@ impl Tables {
         Self { centres, factors, rank, shares: shares.iter().map(|share| (share / total) as f32).collect() }
     }
 
-    fn component(&self, row: Stream) -> usize {
+    fn component(&self, row: RandomStream) -> usize {
         let unit = row.unit(0);
         let at = self.shares.partition_point(|&share| share <= unit);
         at.min(self.shares.len() - 1)
     }
 
-    fn fill_row(&self, row: Stream, out: &mut [f32]) {
+    fn fill_row(&self, row: RandomStream, out: &mut [f32]) {
         let dim = out.len();
         let component = self.component(row);
         row.child(NOISE).normals(out);
@@ -239,23 +239,25 @@ impl Generator {
     ///
     /// # Errors
     /// If the kind needs more dimensions, or a parameter is invalid.
-    pub fn new(kind: Kind, rows: u64, dim: usize, seed: u64) -> Result<Self, Error> {
+    pub fn new(kind: DatasetKind, rows: u64, dim: usize, seed: u64) -> Result<Self, Error> {
         if dim < kind.min_dim() {
             return Err(Error::Dim { name: kind.name(), least: kind.min_dim(), dim });
         }
         if let Some(fault) = kind.fault() {
             return Err(Error::Parameter { name: kind.name(), fault });
         }
-        let stream = Stream::new(seed);
+        let stream = RandomStream::new(seed);
         let tables = match kind {
-            Kind::Mixture(mixture) | Kind::Duplicates { mixture, .. } => Some(Tables::new(mixture, dim, stream)),
+            DatasetKind::Mixture(mixture) | DatasetKind::Duplicates { mixture, .. } => {
+                Some(MixtureTables::new(mixture, dim, stream))
+            }
             _ => None,
         };
         Ok(Self { kind, rows, dim, seed, stream, tables })
     }
 
     /// Returns the kind of data set.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> DatasetKind {
         self.kind
     }
 
@@ -322,20 +324,20 @@ impl Generator {
     pub fn label(&self, row: u64) -> u32 {
         let stream = self.row_stream(self.origin(row));
         match self.kind {
-            Kind::Mixture(_) | Kind::Duplicates { .. } => {
+            DatasetKind::Mixture(_) | DatasetKind::Duplicates { .. } => {
                 self.tables.as_ref().map_or(0, |tables| tables.component(stream) as u32)
             }
-            Kind::Uniform | Kind::Sphere => 0,
-            Kind::BlobsFar { blobs } => stream.below(0, u64::from(blobs)) as u32,
-            Kind::Moons { .. } => stream.below(0, 2) as u32,
-            Kind::SwissRoll { .. } => (stream.unit(1) * 10.0) as u32,
+            DatasetKind::Uniform | DatasetKind::Sphere => 0,
+            DatasetKind::BlobsFar { blobs } => stream.below(0, u64::from(blobs)) as u32,
+            DatasetKind::Moons { .. } => stream.below(0, 2) as u32,
+            DatasetKind::SwissRoll { .. } => (stream.unit(1) * 10.0) as u32,
         }
     }
 
     /// Returns the row of which `row` is an exact copy: itself, or an earlier row of
-    /// [`Kind::Duplicates`].
+    /// [`DatasetKind::Duplicates`].
     pub fn origin(&self, mut row: u64) -> u64 {
-        let Kind::Duplicates { share, .. } = self.kind else {
+        let DatasetKind::Duplicates { share, .. } = self.kind else {
             return row;
         };
         let copies = self.stream.child(COPIES);
@@ -355,7 +357,7 @@ impl Generator {
     /// steps and saturate outside.
     pub fn range(&self) -> (f32, f32) {
         match self.kind {
-            Kind::Mixture(mixture) | Kind::Duplicates { mixture, .. } => {
+            DatasetKind::Mixture(mixture) | DatasetKind::Duplicates { mixture, .. } => {
                 // The mean square of a width that is uniform in ½ … 1½ is 13/12.
                 let variance = mixture.centre_scale * mixture.centre_scale
                     + mixture.spread * mixture.spread * (13.0 / 12.0)
@@ -363,17 +365,17 @@ impl Generator {
                 let end = 4.0 * variance.sqrt();
                 (-end, end)
             }
-            Kind::Uniform => (0.0, 1.0),
-            Kind::Sphere => {
+            DatasetKind::Uniform => (0.0, 1.0),
+            DatasetKind::Sphere => {
                 let end = (4.0 / (self.dim as f32).sqrt()).min(1.0);
                 (-end, end)
             }
-            Kind::BlobsFar { blobs } => {
+            DatasetKind::BlobsFar { blobs } => {
                 let end = FAR * (1 + (blobs as usize - 1) / (2 * self.dim)) as f32 + 4.0;
                 (-end, end)
             }
-            Kind::Moons { noise } => (-1.0 - 4.0 * noise, 2.0 + 4.0 * noise),
-            Kind::SwissRoll { noise } => (-15.0 - 4.0 * noise, 21.0 + 4.0 * noise),
+            DatasetKind::Moons { noise } => (-1.0 - 4.0 * noise, 2.0 + 4.0 * noise),
+            DatasetKind::SwissRoll { noise } => (-15.0 - 4.0 * noise, 21.0 + 4.0 * noise),
         }
     }
 
@@ -387,20 +389,20 @@ impl Generator {
         );
     }
 
-    fn row_stream(&self, row: u64) -> Stream {
+    fn row_stream(&self, row: u64) -> RandomStream {
         self.stream.child(ROWS).child(row)
     }
 
     fn fill_row(&self, row: u64, out: &mut [f32]) {
         let stream = self.row_stream(self.origin(row));
         match self.kind {
-            Kind::Mixture(_) | Kind::Duplicates { .. } => {
+            DatasetKind::Mixture(_) | DatasetKind::Duplicates { .. } => {
                 if let Some(tables) = &self.tables {
                     tables.fill_row(stream, out);
                 }
             }
-            Kind::Uniform => stream.child(NOISE).units(out),
-            Kind::Sphere => {
+            DatasetKind::Uniform => stream.child(NOISE).units(out),
+            DatasetKind::Sphere => {
                 stream.child(NOISE).normals(out);
                 let norm = out.iter().map(|value| value * value).sum::<f32>().sqrt();
                 if norm > 0.0 {
@@ -411,7 +413,7 @@ impl Generator {
                     out[0] = 1.0;
                 }
             }
-            Kind::BlobsFar { blobs } => {
+            DatasetKind::BlobsFar { blobs } => {
                 stream.child(NOISE).normals(out);
                 // Blobs lie on the axes: at +1, −1, +2, −2, … times the distance on each axis in
                 // turn.
@@ -420,14 +422,14 @@ impl Generator {
                 let side = if blob.is_multiple_of(2) { FAR } else { -FAR };
                 out[axis] += side * (1 + ring) as f32;
             }
-            Kind::Moons { noise } => {
+            DatasetKind::Moons { noise } => {
                 scaled_noise(stream, noise, out);
                 let (sine, cosine) = sin_cos_turns(0.5 * stream.unit(1));
                 let (x, y) = if stream.below(0, 2) == 0 { (cosine, sine) } else { (1.0 - cosine, 0.5 - sine) };
                 out[0] += x;
                 out[1] += y;
             }
-            Kind::SwissRoll { noise } => {
+            DatasetKind::SwissRoll { noise } => {
                 scaled_noise(stream, noise, out);
                 // The angle runs from ¾ of a turn to 2¼ turns, and the radius with it.
                 let turns = 0.75 * (1.0 + 2.0 * stream.unit(1));
@@ -441,7 +443,7 @@ impl Generator {
     }
 }
 
-fn scaled_noise(row: Stream, noise: f32, out: &mut [f32]) {
+fn scaled_noise(row: RandomStream, noise: f32, out: &mut [f32]) {
     row.child(NOISE).normals(out);
     for value in out {
         *value *= noise;
@@ -465,7 +467,7 @@ mod tests {
 
     #[test]
     fn rows_depend_on_nothing_but_seed_and_number() {
-        for name in Kind::NAMES {
+        for name in DatasetKind::NAMES {
             for dim in [3, 21, 32] {
                 let whole = make(name, 503, dim, 11);
                 assert_eq!(whole.kind().name(), name);
@@ -503,7 +505,7 @@ mod tests {
                 (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3)
             })
         };
-        let prints: Vec<String> = Kind::NAMES.map(|name| format!("{:016x}", print(name))).into();
+        let prints: Vec<String> = DatasetKind::NAMES.map(|name| format!("{:016x}", print(name))).into();
         assert_eq!(
             prints,
             [
@@ -541,7 +543,7 @@ mod tests {
     #[test]
     fn mixture_follows_its_components() {
         let mixture = Mixture { components: 20, ..Mixture::default() };
-        let generator = Generator::new(Kind::Mixture(mixture), 40_000, 64, 5).unwrap();
+        let generator = Generator::new(DatasetKind::Mixture(mixture), 40_000, 64, 5).unwrap();
         let values = generator.table(0, 40_000);
         let tables = generator.tables.as_ref().unwrap();
         let mut groups: HashMap<u32, Vec<&[f32]>> = HashMap::new();
@@ -596,7 +598,7 @@ mod tests {
     #[test]
     fn blobs_are_far_apart() {
         for (blobs, dim) in [(5, 4), (9, 1), (7, 2)] {
-            let generator = Generator::new(Kind::BlobsFar { blobs }, 2000, dim, 3).unwrap();
+            let generator = Generator::new(DatasetKind::BlobsFar { blobs }, 2000, dim, 3).unwrap();
             let values = generator.table(0, 2000);
             let (low, high) = generator.range();
             for (a, x) in (0..).zip(values.chunks_exact(dim)).take(50) {
@@ -614,13 +616,13 @@ mod tests {
 
     #[test]
     fn shapes_are_where_they_should_be() {
-        let moons = Generator::new(Kind::Moons { noise: 0.0 }, 500, 3, 4).unwrap();
+        let moons = Generator::new(DatasetKind::Moons { noise: 0.0 }, 500, 3, 4).unwrap();
         for (row, p) in (0..).zip(moons.table(0, 500).chunks_exact(3)) {
             let centre = if moons.label(row) == 0 { [0.0, 0.0] } else { [1.0, 0.5] };
             assert!((distance(&p[..2], &centre) - 1.0).abs() < 1e-5);
             assert_eq!((p[1] >= centre[1] - 1e-6, p[2]), (moons.label(row) == 0, 0.0));
         }
-        let roll = Generator::new(Kind::SwissRoll { noise: 0.0 }, 500, 3, 4).unwrap();
+        let roll = Generator::new(DatasetKind::SwissRoll { noise: 0.0 }, 500, 3, 4).unwrap();
         let mut seen = [0; 10];
         for (row, p) in (0..).zip(roll.table(0, 500).chunks_exact(3)) {
             let turns = p[0].hypot(p[2]) / std::f32::consts::TAU;
@@ -635,15 +637,15 @@ mod tests {
 
     #[test]
     fn what_cannot_be_made_is_refused() {
-        let refused = |kind: Kind, dim: usize| Generator::new(kind, 1, dim, 0).unwrap_err().to_string();
-        assert_eq!(refused(Kind::Uniform, 0), "uniform needs at least 1 dimensions, 0 were asked for");
-        assert!(refused(Kind::Moons { noise: 0.1 }, 1).contains("at least 2"));
-        assert!(refused(Kind::SwissRoll { noise: f32::NAN }, 3).contains("noise"));
-        assert!(refused(Kind::BlobsFar { blobs: 0 }, 3).contains("blobs"));
+        let refused = |kind: DatasetKind, dim: usize| Generator::new(kind, 1, dim, 0).unwrap_err().to_string();
+        assert_eq!(refused(DatasetKind::Uniform, 0), "uniform needs at least 1 dimensions, 0 were asked for");
+        assert!(refused(DatasetKind::Moons { noise: 0.1 }, 1).contains("at least 2"));
+        assert!(refused(DatasetKind::SwissRoll { noise: f32::NAN }, 3).contains("noise"));
+        assert!(refused(DatasetKind::BlobsFar { blobs: 0 }, 3).contains("blobs"));
         let mixture = Mixture { components: 0, ..Mixture::default() };
-        assert!(refused(Kind::Mixture(mixture), 3).contains("components"));
+        assert!(refused(DatasetKind::Mixture(mixture), 3).contains("components"));
         let mixture = Mixture::default();
-        assert!(refused(Kind::Duplicates { mixture, share: 1.5 }, 3).contains("share"));
-        assert!("circles".parse::<Kind>().unwrap_err().to_string().contains("swiss_roll"));
+        assert!(refused(DatasetKind::Duplicates { mixture, share: 1.5 }, 3).contains("share"));
+        assert!("circles".parse::<DatasetKind>().unwrap_err().to_string().contains("swiss_roll"));
     }
 }

@@ -5,9 +5,9 @@
 //! generated on its own, and a file of any size in bounded memory:
 //!
 //! ```
-//! use lowland_datasets::{Generator, Kind};
+//! use lowland_datasets::{Generator, DatasetKind};
 //!
-//! let mixture = Generator::new("mixture".parse::<Kind>()?, 1_000_000_000, 128, 7)?;
+//! let mixture = Generator::new("mixture".parse::<DatasetKind>()?, 1_000_000_000, 128, 7)?;
 //! let mut rows = vec![0.0; 2 * 128];
 //! mixture.fill(999_999_998, &mut rows);
 //! assert_eq!(mixture.label(999_999_999), mixture.label(999_999_999));
@@ -23,8 +23,8 @@ mod random;
 mod write;
 
 pub use error::Error;
-pub use generator::{Generator, Kind, Mixture};
-pub use write::{Compression, Dtype, Format, Options, write};
+pub use generator::{DatasetKind, Generator, Mixture};
+pub use write::{Compression, OutputDtype, OutputFormat, WriteOptions, write};
 
 /// `catalog.toml`: a list of public data sets with address, shape, licence and, if known, checksum.
 /// The list is for people; no code downloads the data.

@@ -5,16 +5,16 @@
 use std::{io::Write as _, num::NonZero, path::PathBuf, process::ExitCode, time::Instant};
 
 use clap::{Parser, ValueEnum, builder::PossibleValuesParser};
-use lowland_datasets::{Compression, Dtype, Error, Generator, Kind, Mixture, Options, write};
+use lowland_datasets::{Compression, DatasetKind, Error, Generator, Mixture, OutputDtype, WriteOptions, write};
 
 /// Writes a generated data set to a .parquet, .arrow or .npy file.
 ///
 /// Row i depends on the seed and i alone: a longer file starts with the rows of a shorter one.
 #[derive(Debug, Parser)]
 #[command(version)]
-struct Cli {
+struct DatasetsCli {
     /// What to generate; datasets/README.md describes each.
-    #[arg(value_parser = PossibleValuesParser::new(Kind::NAMES))]
+    #[arg(value_parser = PossibleValuesParser::new(DatasetKind::NAMES))]
     name: String,
     /// Number of rows.
     #[arg(long, default_value_t = 100_000)]
@@ -75,35 +75,35 @@ enum CompressionArg {
     Zstd,
 }
 
-impl Cli {
+impl DatasetsCli {
     /// Returns the named kind with the given parameters. Parameters of other kinds are ignored.
-    fn kind(&self) -> Result<Kind, Error> {
+    fn kind(&self) -> Result<DatasetKind, Error> {
         let with = |mixture: Mixture| Mixture {
             components: self.components.unwrap_or(mixture.components),
             centre_scale: self.centre_scale.unwrap_or(mixture.centre_scale),
             spread: self.spread.unwrap_or(mixture.spread),
         };
         Ok(match self.name.parse()? {
-            Kind::Mixture(mixture) => Kind::Mixture(with(mixture)),
-            Kind::Duplicates { mixture, share } => {
-                Kind::Duplicates { mixture: with(mixture), share: self.share.unwrap_or(share) }
+            DatasetKind::Mixture(mixture) => DatasetKind::Mixture(with(mixture)),
+            DatasetKind::Duplicates { mixture, share } => {
+                DatasetKind::Duplicates { mixture: with(mixture), share: self.share.unwrap_or(share) }
             }
-            Kind::BlobsFar { blobs } => Kind::BlobsFar { blobs: self.blobs.unwrap_or(blobs) },
-            Kind::Moons { noise } => Kind::Moons { noise: self.noise.unwrap_or(noise) },
-            Kind::SwissRoll { noise } => Kind::SwissRoll { noise: self.noise.unwrap_or(noise) },
+            DatasetKind::BlobsFar { blobs } => DatasetKind::BlobsFar { blobs: self.blobs.unwrap_or(blobs) },
+            DatasetKind::Moons { noise } => DatasetKind::Moons { noise: self.noise.unwrap_or(noise) },
+            DatasetKind::SwissRoll { noise } => DatasetKind::SwissRoll { noise: self.noise.unwrap_or(noise) },
             other => other,
         })
     }
 
-    fn options(&self) -> Options {
-        let defaults = Options::default();
-        Options {
+    fn options(&self) -> WriteOptions {
+        let defaults = WriteOptions::default();
+        WriteOptions {
             dtype: match self.dtype {
-                DtypeArg::F16 => Dtype::F16,
-                DtypeArg::F32 => Dtype::F32,
-                DtypeArg::F64 => Dtype::F64,
-                DtypeArg::U8 => Dtype::U8,
-                DtypeArg::I8 => Dtype::I8,
+                DtypeArg::F16 => OutputDtype::F16,
+                DtypeArg::F32 => OutputDtype::F32,
+                DtypeArg::F64 => OutputDtype::F64,
+                DtypeArg::U8 => OutputDtype::U8,
+                DtypeArg::I8 => OutputDtype::I8,
             },
             compression: self.compression.map(|compression| match compression {
                 CompressionArg::None => Compression::None,
@@ -115,7 +115,7 @@ impl Cli {
     }
 }
 
-fn run(cli: &Cli) -> Result<(), Error> {
+fn run(cli: &DatasetsCli) -> Result<(), Error> {
     let start = Instant::now();
     let generator = Generator::new(cli.kind()?, cli.rows, cli.dim, cli.seed)?;
     write(&generator, &cli.output, &cli.options())?;
@@ -134,7 +134,7 @@ fn run(cli: &Cli) -> Result<(), Error> {
 }
 
 fn main() -> ExitCode {
-    match run(&Cli::parse()) {
+    match run(&DatasetsCli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "lowland-datasets: {error}");

@@ -26,11 +26,11 @@ fn mix(mut x: u64) -> u64 {
 
 /// A sequence of random numbers, indexed by a counter.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Stream {
+pub(crate) struct RandomStream {
     key: u64,
 }
 
-impl Stream {
+impl RandomStream {
     /// Returns the root stream of a seed.
     pub(crate) fn new(seed: u64) -> Self {
         Self { key: mix(seed.wrapping_add(STEP)) }
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn normal_numbers_are_normal() {
         let mut values = vec![0f32; 1_000_001];
-        Stream::new(3).normals(&mut values);
+        RandomStream::new(3).normals(&mut values);
         let n = values.len() as f64;
         let moment = |p: i32| values.iter().map(|&v| f64::from(v).powi(p)).sum::<f64>() / n;
         // Five standard errors of each moment: √1, √2, √15, √96 over √n.
@@ -187,8 +187,8 @@ mod tests {
     fn streams_are_known_answers() {
         // The first number of SplitMix64 seeded with 0 is published, and the root key of seed 0 is
         // this number.
-        assert_eq!(Stream::new(0).key, 0xe220_a839_7b1d_cdaf);
-        let stream = Stream::new(7);
+        assert_eq!(RandomStream::new(0).key, 0xe220_a839_7b1d_cdaf);
+        let stream = RandomStream::new(7);
         assert_ne!(stream.at(0), stream.child(0).at(0));
         assert!((0..1000).all(|i| stream.below(i, 10) < 10));
         let mut long = [0f32; 40];

@@ -42,7 +42,7 @@ const PORTION: usize = 8 << 20;
 
 /// The type of a component in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Dtype {
+pub enum OutputDtype {
     /// IEEE half precision, rounded to nearest.
     F16,
     /// IEEE single precision: the generator's own values.
@@ -58,7 +58,7 @@ pub enum Dtype {
 
 /// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum OutputFormat {
     /// Parquet.
     Parquet,
     /// The Arrow IPC file format, also called Feather 2.
@@ -67,7 +67,7 @@ pub enum Format {
     Npy,
 }
 
-impl Format {
+impl OutputFormat {
     /// Returns the format of a file by its extension.
     pub fn of(path: &Path) -> Result<Self, Error> {
         match path.extension().and_then(|extension| extension.to_str()) {
@@ -90,9 +90,9 @@ pub enum Compression {
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub struct WriteOptions {
     /// The components' type.
-    pub dtype: Dtype,
+    pub dtype: OutputDtype,
     /// `None` is the format's default: zstd for Parquet, no compression for the others, so that
     /// they can be memory-mapped.
     pub compression: Option<Compression>,
@@ -102,11 +102,11 @@ pub struct Options {
     pub threads: NonZero<usize>,
 }
 
-impl Default for Options {
+impl Default for WriteOptions {
     /// `f32`, groups of 100,000 rows, all cores.
     fn default() -> Self {
         Self {
-            dtype: Dtype::default(),
+            dtype: OutputDtype::default(),
             compression: None,
             group_rows: NonZero::new(100_000).unwrap_or(NonZero::<usize>::MIN),
             threads: thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN),
@@ -116,9 +116,9 @@ impl Default for Options {
 
 /// Writes all rows of `generator` to `path`, in the format of the path's extension. Replaces an
 /// existing file.
-pub fn write(generator: &Generator, path: &Path, options: &Options) -> Result<(), Error> {
-    let format = Format::of(path)?;
-    if format == Format::Npy && options.compression == Some(Compression::Zstd) {
+pub fn write(generator: &Generator, path: &Path, options: &WriteOptions) -> Result<(), Error> {
+    let format = OutputFormat::of(path)?;
+    if format == OutputFormat::Npy && options.compression == Some(Compression::Zstd) {
         return Err(Error::Compression(path.to_owned()));
     }
     let mut name = path.as_os_str().to_owned();
@@ -138,16 +138,16 @@ fn write_rows(
     generator: &Generator,
     path: &Path,
     unfinished: &Path,
-    format: Format,
-    options: &Options,
+    format: OutputFormat,
+    options: &WriteOptions,
 ) -> Result<(), Error> {
     let group = options.group_rows.get();
     let portion = match format {
         // A record batch is written as a whole.
-        Format::Arrow => group,
-        Format::Parquet | Format::Npy => (PORTION / (4 * generator.dim())).clamp(1, group),
+        OutputFormat::Arrow => group,
+        OutputFormat::Parquet | OutputFormat::Npy => (PORTION / (4 * generator.dim())).clamp(1, group),
     };
-    let mut sink = Sink::create(generator, path, unfinished, format, options)?;
+    let mut sink = TableFile::create(generator, path, unfinished, format, options)?;
     let (mut first, mut in_group) = (0, 0);
     while first < generator.rows() {
         let rows = portion.min(group - in_group).min(usize::try_from(generator.rows() - first).unwrap_or(usize::MAX));
@@ -161,28 +161,28 @@ fn write_rows(
 }
 
 /// An open file and the state for writing rows.
-struct Sink<'a> {
+struct TableFile<'a> {
     path: &'a Path,
-    dtype: Dtype,
+    dtype: OutputDtype,
     schema: SchemaRef,
     item: FieldRef,
-    writer: Writer,
+    writer: FormatWriter,
 }
 
-enum Writer {
+enum FormatWriter {
     // Boxed, because these variants are much larger than the third.
     Parquet(Box<ArrowWriter<BufWriter<File>>>),
     Arrow(Box<FileWriter<BufWriter<File>>>),
     Npy(BufWriter<File>),
 }
 
-impl<'a> Sink<'a> {
+impl<'a> TableFile<'a> {
     fn create(
         generator: &Generator,
         path: &'a Path,
         unfinished: &Path,
-        format: Format,
-        options: &Options,
+        format: OutputFormat,
+        options: &WriteOptions,
     ) -> Result<Self, Error> {
         let fault = |source| Error::Io { path: path.to_owned(), source };
         let mut file = BufWriter::with_capacity(1 << 20, File::create(unfinished).map_err(fault)?);
@@ -194,10 +194,10 @@ impl<'a> Sink<'a> {
             Field::new("embedding", list, false),
         ]));
         let writer = match format {
-            Format::Parquet => parquet_writer(file, &schema, options)
-                .map(|writer| Writer::Parquet(Box::new(writer)))
+            OutputFormat::Parquet => parquet_writer(file, &schema, options)
+                .map(|writer| FormatWriter::Parquet(Box::new(writer)))
                 .map_err(|source| parquet_fault(path, source))?,
-            Format::Arrow => {
+            OutputFormat::Arrow => {
                 let compression = match options.compression {
                     Some(Compression::Zstd) => Some(CompressionType::ZSTD),
                     Some(Compression::None) | None => None,
@@ -205,13 +205,13 @@ impl<'a> Sink<'a> {
                 IpcWriteOptions::default()
                     .try_with_compression(compression)
                     .and_then(|ipc| FileWriter::try_new_with_options(file, &schema, ipc))
-                    .map(|writer| Writer::Arrow(Box::new(writer)))
+                    .map(|writer| FormatWriter::Arrow(Box::new(writer)))
                     .map_err(|source| arrow_fault(path, source))?
             }
-            Format::Npy => {
+            OutputFormat::Npy => {
                 let header = npy_header(generator, options.dtype);
                 file.write_all(&header).map_err(fault)?;
-                Writer::Npy(file)
+                FormatWriter::Npy(file)
             }
         };
         Ok(Self { path, dtype: options.dtype, schema, item, writer })
@@ -219,7 +219,7 @@ impl<'a> Sink<'a> {
 
     fn write(&mut self, generator: &Generator, first: u64, values: Vec<f32>) -> Result<(), Error> {
         let range = generator.range();
-        if let Writer::Npy(file) = &mut self.writer {
+        if let FormatWriter::Npy(file) = &mut self.writer {
             let bytes = npy_bytes(&values, self.dtype, range);
             return file.write_all(&bytes).map_err(|source| Error::Io { path: self.path.to_owned(), source });
         }
@@ -238,18 +238,18 @@ impl<'a> Sink<'a> {
         })
         .map_err(|source| arrow_fault(self.path, source))?;
         match &mut self.writer {
-            Writer::Parquet(writer) => writer.write(&batch).map_err(|source| parquet_fault(self.path, source)),
-            Writer::Arrow(writer) => writer.write(&batch).map_err(|source| arrow_fault(self.path, source)),
-            Writer::Npy(_) => Ok(()),
+            FormatWriter::Parquet(writer) => writer.write(&batch).map_err(|source| parquet_fault(self.path, source)),
+            FormatWriter::Arrow(writer) => writer.write(&batch).map_err(|source| arrow_fault(self.path, source)),
+            FormatWriter::Npy(_) => Ok(()),
         }
     }
 
     fn finish(self) -> Result<(), Error> {
         let file = match self.writer {
-            Writer::Parquet(writer) => writer.into_inner().map_err(|source| parquet_fault(self.path, source))?,
+            FormatWriter::Parquet(writer) => writer.into_inner().map_err(|source| parquet_fault(self.path, source))?,
             // This also writes the footer.
-            Writer::Arrow(writer) => writer.into_inner().map_err(|source| arrow_fault(self.path, source))?,
-            Writer::Npy(file) => file,
+            FormatWriter::Arrow(writer) => writer.into_inner().map_err(|source| arrow_fault(self.path, source))?,
+            FormatWriter::Npy(file) => file,
         };
         // Dropping the buffer would ignore an error of its last write.
         file.into_inner()
@@ -269,7 +269,7 @@ fn arrow_fault(path: &Path, source: arrow::error::ArrowError) -> Error {
 fn parquet_writer(
     file: BufWriter<File>,
     schema: &SchemaRef,
-    options: &Options,
+    options: &WriteOptions,
 ) -> parquet::errors::Result<ArrowWriter<BufWriter<File>>> {
     let compression = match options.compression {
         Some(Compression::None) => basic::Compression::UNCOMPRESSED,
@@ -286,24 +286,24 @@ fn parquet_writer(
     ArrowWriter::try_new(file, Arc::clone(schema), Some(properties))
 }
 
-fn data_type(dtype: Dtype) -> DataType {
+fn data_type(dtype: OutputDtype) -> DataType {
     match dtype {
-        Dtype::F16 => DataType::Float16,
-        Dtype::F32 => DataType::Float32,
-        Dtype::F64 => DataType::Float64,
-        Dtype::U8 => DataType::UInt8,
-        Dtype::I8 => DataType::Int8,
+        OutputDtype::F16 => DataType::Float16,
+        OutputDtype::F32 => DataType::Float32,
+        OutputDtype::F64 => DataType::Float64,
+        OutputDtype::U8 => DataType::UInt8,
+        OutputDtype::I8 => DataType::Int8,
     }
 }
 
-fn components(values: Vec<f32>, dtype: Dtype, range: (f32, f32)) -> ArrayRef {
+fn components(values: Vec<f32>, dtype: OutputDtype, range: (f32, f32)) -> ArrayRef {
     let steps = values.iter().map(|&value| step(value, range));
     match dtype {
-        Dtype::F16 => Arc::new(Float16Array::from(Vec::<f16>::from_f32_slice(&values))),
-        Dtype::F32 => Arc::new(Float32Array::from(values)),
-        Dtype::F64 => Arc::new(Float64Array::from_iter_values(values.iter().copied().map(f64::from))),
-        Dtype::U8 => Arc::new(UInt8Array::from_iter_values(steps)),
-        Dtype::I8 => Arc::new(Int8Array::from_iter_values(steps.map(signed))),
+        OutputDtype::F16 => Arc::new(Float16Array::from(Vec::<f16>::from_f32_slice(&values))),
+        OutputDtype::F32 => Arc::new(Float32Array::from(values)),
+        OutputDtype::F64 => Arc::new(Float64Array::from_iter_values(values.iter().copied().map(f64::from))),
+        OutputDtype::U8 => Arc::new(UInt8Array::from_iter_values(steps)),
+        OutputDtype::I8 => Arc::new(Int8Array::from_iter_values(steps.map(signed))),
     }
 }
 
@@ -317,13 +317,13 @@ fn signed(step: u8) -> i8 {
     (step ^ 0x80) as i8
 }
 
-fn npy_header(generator: &Generator, dtype: Dtype) -> Vec<u8> {
+fn npy_header(generator: &Generator, dtype: OutputDtype) -> Vec<u8> {
     let descr = match dtype {
-        Dtype::F16 => "<f2",
-        Dtype::F32 => "<f4",
-        Dtype::F64 => "<f8",
-        Dtype::U8 => "|u1",
-        Dtype::I8 => "|i1",
+        OutputDtype::F16 => "<f2",
+        OutputDtype::F32 => "<f4",
+        OutputDtype::F64 => "<f8",
+        OutputDtype::U8 => "|u1",
+        OutputDtype::I8 => "|i1",
     };
     let mut text = format!(
         "{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}, {}), }}",
@@ -341,18 +341,18 @@ fn npy_header(generator: &Generator, dtype: Dtype) -> Vec<u8> {
     header
 }
 
-fn npy_bytes(values: &[f32], dtype: Dtype, range: (f32, f32)) -> Vec<u8> {
+fn npy_bytes(values: &[f32], dtype: OutputDtype, range: (f32, f32)) -> Vec<u8> {
     let steps = values.iter().map(|&value| step(value, range));
     match dtype {
-        Dtype::F16 => {
+        OutputDtype::F16 => {
             let mut halves = vec![f16::ZERO; values.len()];
             halves.convert_from_f32_slice(values);
             halves.iter().flat_map(|value| value.to_le_bytes()).collect()
         }
-        Dtype::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        Dtype::F64 => values.iter().flat_map(|&value| f64::from(value).to_le_bytes()).collect(),
-        Dtype::U8 => steps.collect(),
-        Dtype::I8 => steps.map(|step| signed(step) as u8).collect(),
+        OutputDtype::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        OutputDtype::F64 => values.iter().flat_map(|&value| f64::from(value).to_le_bytes()).collect(),
+        OutputDtype::U8 => steps.collect(),
+        OutputDtype::I8 => steps.map(|step| signed(step) as u8).collect(),
     }
 }
 
@@ -370,8 +370,13 @@ mod tests {
     const ROWS: u64 = 1003;
     const DIM: usize = 7;
 
-    fn options(dtype: Dtype, compression: Option<Compression>, threads: usize) -> Options {
-        Options { dtype, compression, group_rows: NonZero::new(250).unwrap(), threads: NonZero::new(threads).unwrap() }
+    fn options(dtype: OutputDtype, compression: Option<Compression>, threads: usize) -> WriteOptions {
+        WriteOptions {
+            dtype,
+            compression,
+            group_rows: NonZero::new(250).unwrap(),
+            threads: NonZero::new(threads).unwrap(),
+        }
     }
 
     /// Returns every component as `f64`, whatever its type.
@@ -458,16 +463,16 @@ mod tests {
         let (low, high) = generator.range();
         let size = f64::from(high - low) / 255.0;
         let clamped = |v: f32| f64::from(v.clamp(low, high) - low) / size;
-        for dtype in [Dtype::F16, Dtype::F32, Dtype::F64, Dtype::U8, Dtype::I8] {
+        for dtype in [OutputDtype::F16, OutputDtype::F32, OutputDtype::F64, OutputDtype::U8, OutputDtype::I8] {
             let npy = dir.path().join("a.npy");
             write(&generator, &npy, &options(dtype, None, 1)).unwrap();
             let values = read_npy(&npy);
             for (&value, &exact) in values.iter().zip(&exact) {
                 let close = match dtype {
-                    Dtype::F16 => (value - f64::from(exact)).abs() <= f64::from(exact.abs()) / 2048.0 + 1e-7,
-                    Dtype::F32 | Dtype::F64 => value == f64::from(exact),
-                    Dtype::U8 => (value - clamped(exact)).abs() < 0.5001,
-                    Dtype::I8 => (value + 128.0 - clamped(exact)).abs() < 0.5001,
+                    OutputDtype::F16 => (value - f64::from(exact)).abs() <= f64::from(exact.abs()) / 2048.0 + 1e-7,
+                    OutputDtype::F32 | OutputDtype::F64 => value == f64::from(exact),
+                    OutputDtype::U8 => (value - clamped(exact)).abs() < 0.5001,
+                    OutputDtype::I8 => (value + 128.0 - clamped(exact)).abs() < 0.5001,
                 };
                 assert!(close, "{dtype:?} {value} {exact}");
             }
@@ -491,7 +496,7 @@ mod tests {
         for name in ["a.parquet", "a.arrow", "a.npy"] {
             let path = dir.path().join(name);
             let bytes = [1, 2, 7].map(|threads| {
-                write(&generator, &path, &options(Dtype::F32, None, threads)).unwrap();
+                write(&generator, &path, &options(OutputDtype::F32, None, threads)).unwrap();
                 fs::read(&path).unwrap()
             });
             assert!(bytes[0] == bytes[1] && bytes[0] == bytes[2], "{name}");
@@ -504,7 +509,7 @@ mod tests {
         let generator = Generator::new("uniform".parse().unwrap(), 10, 2, 5).unwrap();
         let refused = |name: &str, compression| {
             let path = dir.path().join(name);
-            write(&generator, &path, &options(Dtype::F32, compression, 1)).unwrap_err().to_string()
+            write(&generator, &path, &options(OutputDtype::F32, compression, 1)).unwrap_err().to_string()
         };
         assert!(refused("a.csv", None).ends_with("must end in .parquet, .arrow or .npy"));
         assert!(refused("a.npy", Some(Compression::Zstd)).ends_with("cannot be compressed"));
@@ -514,7 +519,7 @@ mod tests {
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
         let empty = Generator::new("uniform".parse().unwrap(), 0, 2, 5).unwrap();
         for name in ["e.parquet", "e.arrow", "e.npy"] {
-            write(&empty, &dir.path().join(name), &Options::default()).unwrap();
+            write(&empty, &dir.path().join(name), &WriteOptions::default()).unwrap();
         }
     }
 }

@@ -65,11 +65,11 @@ impl Loader {
     /// Loads all rows of `source`, `batch_rows` at a time, prepared for `metric`.
     pub fn new(source: Arc<dyn Source>, metric: Metric, batch_rows: usize) -> Self {
         let rows = source.shape().rows;
-        Self::over(source, metric, batch_rows, 0..rows)
+        Self::over_range(source, metric, batch_rows, 0..rows)
     }
 
     /// Loads only the rows of `range`.
-    pub fn over(source: Arc<dyn Source>, metric: Metric, batch_rows: usize, range: Range<u64>) -> Self {
+    pub fn over_range(source: Arc<dyn Source>, metric: Metric, batch_rows: usize, range: Range<u64>) -> Self {
         let batch_rows = batch_rows.max(1);
         let (to_user, full) = bounded(PREFETCH);
         let (recycle, empty) = bounded::<Vec<f32>>(PREFETCH + 2);

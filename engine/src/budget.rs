@@ -9,7 +9,7 @@
 //!   left: that is an error.
 //! - A phase allocates no more than its parts. Tests compare the two, using the anonymous memory that the
 //!   operating system counts.
-//! - Not taken from the budget are [`base`], which the process holds in every stage, and a margin that the
+//! - Not taken from the budget are [`base_bytes`], which the process holds in every stage, and a margin that the
 //!   planner leaves.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,18 +22,18 @@ use crate::{Error, Result};
 /// free space between allocated blocks, and the memory that BLAS keeps for each thread after vectors of `dim`
 /// components went through it. Measured with two threads: 3 MiB at 16 to 128 components, 10 MiB at 384, 13 MiB
 /// at 768.
-pub fn base(dim: usize, threads: usize) -> u64 {
+pub fn base_bytes(dim: usize, threads: usize) -> u64 {
     const WIDEST: u64 = 1024;
     (6 << 20) + threads as u64 * ((1 << 20) + (dim as u64).min(WIDEST) * (8 << 10))
 }
 
-/// No stage plans to use the last 1 / `MARGIN` of the budget.
-const MARGIN: u64 = 20;
+/// No stage plans to use the last 1 / `MARGIN_DIVISOR` of the budget.
+const MARGIN_DIVISOR: u64 = 20;
 
 /// Returns the bytes that stages may plan to hold if the budget is `memory` bytes, of which the process holds `base`
 /// all the time.
 pub(crate) fn usable(memory: u64, base: u64) -> u64 {
-    memory.saturating_sub(base + memory / MARGIN)
+    memory.saturating_sub(base + memory / MARGIN_DIVISOR)
 }
 
 /// Returns the smallest budget in which a stage may plan to hold `bytes` beside `base`. It is in whole MiB, so that
@@ -42,13 +42,13 @@ pub(crate) fn smallest(bytes: u64, base: u64) -> u64 {
     const MIB: u64 = 1 << 20;
     // The margin grows with the budget; the smallest budget must leave it free.
     let held = bytes.saturating_add(base);
-    let with_margin = held.saturating_add(held / (MARGIN - 1));
+    let with_margin = held.saturating_add(held / (MARGIN_DIVISOR - 1));
     with_margin.div_ceil(MIB).saturating_add(1).saturating_mul(MIB)
 }
 
 /// A part of a phase's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Part {
+pub struct MemoryPart {
     /// What the memory is used for, for users.
     pub what: &'static str,
     /// Number of bytes.
@@ -61,7 +61,7 @@ pub struct Phase {
     /// The phase's name.
     pub name: &'static str,
     /// The parts of the memory.
-    pub parts: Vec<Part>,
+    pub parts: Vec<MemoryPart>,
 }
 
 impl Phase {
@@ -73,16 +73,16 @@ impl Phase {
 
 /// The memory of a stage, phase after phase.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Needs {
+pub struct MemoryNeeds {
     /// The phases, in order.
     pub phases: Vec<Phase>,
 }
 
-impl Needs {
+impl MemoryNeeds {
     /// Adds a phase. Parts of 0 bytes are left out.
     pub fn phase(mut self, name: &'static str, parts: impl IntoIterator<Item = (&'static str, u64)>) -> Self {
         let parts = parts.into_iter().filter(|&(_, bytes)| bytes > 0);
-        self.phases.push(Phase { name, parts: parts.map(|(what, bytes)| Part { what, bytes }).collect() });
+        self.phases.push(Phase { name, parts: parts.map(|(what, bytes)| MemoryPart { what, bytes }).collect() });
         self
     }
 
@@ -101,11 +101,11 @@ impl Needs {
 #[derive(Debug, Clone)]
 pub struct Budget {
     total: u64,
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<BudgetState>>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct BudgetState {
     parts: Vec<(u64, Phase)>,
     taken: u64,
     most: u64,
@@ -142,13 +142,13 @@ impl Budget {
     }
 
     /// Returns the most bytes that were taken at the same time since the last call.
-    pub fn most(&self) -> u64 {
+    pub fn take_peak(&self) -> u64 {
         let mut held = self.lock();
         let taken = held.taken;
         std::mem::replace(&mut held.most, taken)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, BudgetState> {
         // A panic cannot leave a half-done change behind the lock, so that a poisoned lock is usable.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -190,8 +190,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_comes_back_and_never_exceeds_the_total() {
-        let needs = Needs::default().phase("first", [("a", 60), ("b", 0)]).phase("second", [("c", 30), ("d", 40)]);
+    fn reservations_are_returned_and_never_exceed_the_total() {
+        let needs =
+            MemoryNeeds::default().phase("first", [("a", 60), ("b", 0)]).phase("second", [("c", 30), ("d", 40)]);
         assert_eq!(needs.bytes(), 70);
         assert_eq!(needs.phases[0].parts.len(), 1);
         let budget = Budget::new(100);
@@ -202,8 +203,8 @@ mod tests {
         assert_eq!(budget.taken(), 60);
         drop(first);
         let second = budget.take(&needs.phases[1]).expect("fits now");
-        assert_eq!((budget.taken(), budget.most()), (70, 70));
+        assert_eq!((budget.taken(), budget.take_peak()), (70, 70));
         drop(second);
-        assert_eq!((budget.taken(), budget.most(), budget.most()), (0, 70, 0));
+        assert_eq!((budget.taken(), budget.take_peak(), budget.take_peak()), (0, 70, 0));
     }
 }

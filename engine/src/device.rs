@@ -57,7 +57,7 @@ impl FromStr for Device {
 pub enum Gpu {}
 
 /// Returns an error if this build cannot use the device on any machine.
-pub(crate) fn check(device: Device) -> std::result::Result<(), String> {
+pub(crate) fn check_build(device: Device) -> std::result::Result<(), String> {
     match device {
         Device::Cuda(_) if !cfg!(feature = "cuda") => Err(format!(
             "{device}: this lowland was built without CUDA; build it with --features cuda, or ask for auto or cpu"
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_are_read_as_they_are_written_and_others_are_told_what_there_is() {
+    fn device_names_round_trip_and_unknown_ones_list_choices() {
         for device in [Device::Auto, Device::Cpu, Device::Cuda(0), Device::Cuda(3)] {
             assert_eq!(device.to_string().parse(), Ok(device));
         }

@@ -16,37 +16,37 @@ pub const LANES: usize = 16;
 pub const QUERIES: usize = 8;
 
 /// Scores of a group of queries (outer) against a block of rows (inner).
-pub type Tile = [[f32; LANES]; QUERIES];
+pub type ScoreTile = [[f32; LANES]; QUERIES];
 
 /// Number of blocks that the kernel processes together.
-const PAIR: usize = 2;
+const BLOCKS_AT_ONCE: usize = 2;
 
 /// Memory for a pair of blocks.
-pub type Piece = Box<[f32]>;
+pub type PackedPiece = Box<[f32]>;
 
 /// Returns the number of floats in a piece.
 pub(crate) fn piece_length(dim: usize) -> usize {
-    PAIR * dim * LANES
+    BLOCKS_AT_ONCE * dim * LANES
 }
 
 /// Returns a piece filled with zeros.
-pub(crate) fn piece(dim: usize) -> Piece {
+pub(crate) fn empty_piece(dim: usize) -> PackedPiece {
     vec![0.0; piece_length(dim)].into_boxed_slice()
 }
 
 /// Rows packed for the kernel.
 #[derive(Default)]
-pub struct Packed {
+pub struct PackedRows {
     dim: usize,
     rows: usize,
     /// Pieces of two blocks each; a block has dim × LANES values. All pieces have the same size, so that
     /// a piece freed by one table can be reused by the next.
-    values: Vec<Piece>,
+    values: Vec<PackedPiece>,
     /// ½|x|² of each row; infinite for the padding of the last block.
     half_norms: Vec<f32>,
 }
 
-impl Packed {
+impl PackedRows {
     /// Packs `rows`, each less `center`, replacing the previous contents.
     pub fn load<'a>(&mut self, rows: impl ExactSizeIterator<Item = &'a [f32]>, center: &[f32]) {
         let dim = center.len();
@@ -55,8 +55,8 @@ impl Packed {
         let blocks = self.rows.div_ceil(LANES);
         self.values.retain(|had| had.len() == piece_length(dim));
         // Exact capacity: growth by doubling would exceed the memory budget.
-        self.values.reserve_exact(blocks.div_ceil(PAIR).saturating_sub(self.values.len()));
-        self.values.resize_with(blocks.div_ceil(PAIR), || piece(dim));
+        self.values.reserve_exact(blocks.div_ceil(BLOCKS_AT_ONCE).saturating_sub(self.values.len()));
+        self.values.resize_with(blocks.div_ceil(BLOCKS_AT_ONCE), || empty_piece(dim));
         if let Some(last) = self.values.last_mut() {
             last.fill(0.0);
         }
@@ -65,7 +65,8 @@ impl Packed {
         self.half_norms.resize(blocks * LANES, f32::INFINITY);
         for (i, row) in rows.enumerate() {
             let (block, lane) = (i / LANES, i % LANES);
-            let values = &mut self.values[block / PAIR][block % PAIR * dim * LANES..][..dim * LANES];
+            let values =
+                &mut self.values[block / BLOCKS_AT_ONCE][block % BLOCKS_AT_ONCE * dim * LANES..][..dim * LANES];
             let mut norm = 0f64;
             for ((out, &x), &c) in values.chunks_exact_mut(LANES).zip(row).zip(center) {
                 let x = x - c;
@@ -77,18 +78,18 @@ impl Packed {
     }
 
     /// Returns an empty table that will reuse the memory of `pieces`.
-    pub fn over(pieces: Vec<Piece>) -> Self {
-        Packed { values: pieces, ..Packed::default() }
+    pub fn with_pieces(pieces: Vec<PackedPiece>) -> Self {
+        PackedRows { values: pieces, ..PackedRows::default() }
     }
 
     /// Returns the memory for reuse.
-    pub fn into_pieces(self) -> Vec<Piece> {
+    pub fn into_pieces(self) -> Vec<PackedPiece> {
         self.values
     }
 
     /// Returns the number of pieces that `rows` rows are packed into.
     pub fn pieces(rows: usize) -> usize {
-        rows.div_ceil(PAIR * LANES)
+        rows.div_ceil(BLOCKS_AT_ONCE * LANES)
     }
 
     /// Returns the number of rows.
@@ -97,7 +98,7 @@ impl Packed {
     }
 
     /// Returns the largest ½|x|² of a row, after the shift by the centre.
-    pub fn most_half_norm(&self) -> f32 {
+    pub fn max_half_norm(&self) -> f32 {
         self.half_norms[..self.rows].iter().copied().fold(0f32, f32::max)
     }
 
@@ -109,20 +110,20 @@ impl Packed {
     /// Returns the bytes held by `rows` packed rows of `dim` components.
     pub fn bytes(rows: usize, dim: usize) -> u64 {
         let blocks = rows.div_ceil(LANES);
-        ((blocks.next_multiple_of(PAIR) * dim + blocks) * LANES * 4) as u64
+        ((blocks.next_multiple_of(BLOCKS_AT_ONCE) * dim + blocks) * LANES * 4) as u64
     }
 }
 
 /// Queries packed for the kernel in groups; the last group is padded with zeros.
 #[derive(Default)]
-pub struct Queries {
+pub struct PackedQueries {
     dim: usize,
     queries: usize,
     /// Group after group: dim × QUERIES values.
     values: Vec<f32>,
 }
 
-impl Queries {
+impl PackedQueries {
     /// Packs `queries`, each less `center`, replacing the previous contents.
     pub fn load<'a>(&mut self, queries: impl ExactSizeIterator<Item = &'a [f32]>, center: &[f32]) {
         let dim = center.len();
@@ -167,13 +168,15 @@ impl Queries {
 /// Scores all queries against all rows and calls `each(group, block, tile)` for each tile.
 ///
 /// Padding queries have scores too; padding rows score infinity.
-pub fn for_each_tile(queries: &Queries, rows: &Packed, mut each: impl FnMut(usize, usize, &Tile)) {
+pub fn for_each_tile(queries: &PackedQueries, rows: &PackedRows, mut each: impl FnMut(usize, usize, &ScoreTile)) {
     debug_assert_eq!(queries.dim, rows.dim, "queries and rows of one width");
-    let kernel = Kernel::best();
+    let kernel = InstructionSet::best();
     let dim = queries.dim;
-    let mut tiles = [[[0f32; LANES]; QUERIES]; PAIR];
+    let mut tiles = [[[0f32; LANES]; QUERIES]; BLOCKS_AT_ONCE];
     // Two blocks at a time where there are two: a component of a query, once loaded, serves both blocks.
-    for (pair, (values, half_norms)) in rows.values.iter().zip(rows.half_norms.chunks(PAIR * LANES)).enumerate() {
+    for (pair, (values, half_norms)) in
+        rows.values.iter().zip(rows.half_norms.chunks(BLOCKS_AT_ONCE * LANES)).enumerate()
+    {
         let values = &values[..half_norms.len() * dim];
         for (group, query) in queries.values.chunks_exact(dim * QUERIES).enumerate() {
             kernel.dots(values, query, &mut tiles);
@@ -183,7 +186,7 @@ pub fn for_each_tile(queries: &Queries, rows: &Packed, mut each: impl FnMut(usiz
                         *score = half_norm - *score;
                     }
                 }
-                each(group, PAIR * pair + i, tile);
+                each(group, BLOCKS_AT_ONCE * pair + i, tile);
             }
         }
     }
@@ -191,16 +194,16 @@ pub fn for_each_tile(queries: &Queries, rows: &Packed, mut each: impl FnMut(usiz
 
 /// Numbers of scores that are at most a lower bound and at most an upper bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Below {
+pub struct BelowCounts {
     /// Number of scores that are at most the lower bound.
-    pub surely: u32,
+    pub certain: u32,
     /// Number of scores that are at most the upper bound.
-    pub maybe: u32,
+    pub possible: u32,
 }
 
 /// Counts the `scores` that are at most each of the (lower, upper) `bounds`. The order of scores does not
 /// matter; NaN is never counted.
-pub fn count_below(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [Below]) {
+pub fn count_below(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [BelowCounts]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx512f") {
         // SAFETY: the processor has the feature, as just checked.
@@ -218,18 +221,18 @@ pub fn count_below(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [Below]) 
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-fn count_below_avx512(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [Below]) {
+fn count_below_avx512(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [BelowCounts]) {
     count_below_body(scores, bounds, counts);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn count_below_avx2(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [Below]) {
+fn count_below_avx2(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [BelowCounts]) {
     count_below_body(scores, bounds, counts);
 }
 
 #[inline(always)]
-fn count_below_body(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [Below]) {
+fn count_below_body(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [BelowCounts]) {
     let (mut least, mut most, mut numbers) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES], [0u32; LANES]);
     let (whole, tail) = scores.as_chunks::<LANES>();
     // The unused lanes of the last vector are NaN, which is below no bound.
@@ -250,9 +253,9 @@ fn count_below_body(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [Below])
     for (count, &(lower, upper)) in counts.iter_mut().zip(bounds) {
         // For most bounds all scores are on one side.
         *count = if upper < least {
-            Below::default()
+            BelowCounts::default()
         } else if lower >= most {
-            Below { surely: numbers, maybe: numbers }
+            BelowCounts { certain: numbers, possible: numbers }
         } else {
             let (mut surely, mut maybe) = ([0u32; LANES], [0u32; LANES]);
             for scores in whole.iter().chain(rest) {
@@ -261,7 +264,7 @@ fn count_below_body(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [Below])
                     maybe[lane] += u32::from(scores[lane] <= upper);
                 }
             }
-            Below { surely: surely.iter().sum(), maybe: maybe.iter().sum() }
+            BelowCounts { certain: surely.iter().sum(), possible: maybe.iter().sum() }
         };
     }
 }
@@ -270,12 +273,19 @@ fn count_below_body(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [Below])
 /// each, with indices of packed queries and rows; `hit` returns the query's new threshold. A lower
 /// threshold takes effect with the next tile at the latest, so `hit` may be called for too many rows,
 /// never for too few.
-pub fn for_each_near(queries: &Queries, rows: &Packed, bars: &mut Bars, mut hit: impl FnMut(usize, usize, f32) -> f32) {
+pub fn for_each_near(
+    queries: &PackedQueries,
+    rows: &PackedRows,
+    bars: &mut ScoreBars,
+    mut hit: impl FnMut(usize, usize, f32) -> f32,
+) {
     debug_assert_eq!(queries.dim, rows.dim, "queries and rows of one width");
-    let kernel = Kernel::best();
+    let kernel = InstructionSet::best();
     let dim = queries.dim;
-    let mut scores = [[[0f32; LANES]; QUERIES]; PAIR];
-    for (pair, (values, half_norms)) in rows.values.iter().zip(rows.half_norms.chunks(PAIR * LANES)).enumerate() {
+    let mut scores = [[[0f32; LANES]; QUERIES]; BLOCKS_AT_ONCE];
+    for (pair, (values, half_norms)) in
+        rows.values.iter().zip(rows.half_norms.chunks(BLOCKS_AT_ONCE * LANES)).enumerate()
+    {
         let values = &values[..half_norms.len() * dim];
         let groups = queries.values.chunks_exact(dim * QUERIES).zip(bars.0.as_chunks_mut::<QUERIES>().0);
         for (group, (query, bars)) in groups.enumerate() {
@@ -287,7 +297,7 @@ pub fn for_each_near(queries: &Queries, rows: &Packed, bars: &mut Bars, mut hit:
             for ((place, mut mask), bar) in masks.into_iter().enumerate().zip(bars) {
                 while mask != 0 {
                     let at = mask.trailing_zeros() as usize;
-                    let row = PAIR * LANES * pair + at;
+                    let row = BLOCKS_AT_ONCE * LANES * pair + at;
                     mask &= mask - 1;
                     if row < rows.rows {
                         *bar = hit(group * QUERIES + place, row, scores[at / LANES][place][at % LANES]);
@@ -300,9 +310,9 @@ pub fn for_each_near(queries: &Queries, rows: &Packed, bars: &mut Bars, mut hit:
 
 /// The threshold of each packed query: the largest score at which a row is still a candidate.
 #[derive(Debug, Default)]
-pub struct Bars(Vec<f32>);
+pub struct ScoreBars(Vec<f32>);
 
-impl Bars {
+impl ScoreBars {
     /// Sets the thresholds of all queries; the padding of the last group gets a threshold that no score meets.
     pub fn set(&mut self, bars: impl Iterator<Item = f32>) {
         self.0.clear();
@@ -316,7 +326,7 @@ pub(crate) type Masks = [u32; QUERIES];
 
 /// The instruction sets for which the dot products are implemented.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Kernel {
+enum InstructionSet {
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "x86_64")]
@@ -324,19 +334,19 @@ enum Kernel {
     Portable,
 }
 
-impl Kernel {
+impl InstructionSet {
     /// Returns the best instruction set of this processor.
     fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
             if std::arch::is_x86_feature_detected!("avx512f") {
-                return Kernel::Avx512;
+                return InstructionSet::Avx512;
             }
             if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-                return Kernel::Avx2;
+                return InstructionSet::Avx2;
             }
         }
-        Kernel::Portable
+        InstructionSet::Portable
     }
 
     /// Returns which rows of one or two blocks score at most the thresholds of a group of queries. If
@@ -348,10 +358,10 @@ impl Kernel {
         half_norms: &[f32],
         query: &[f32],
         bars: &[f32; QUERIES],
-        scores: &mut [Tile; 2],
+        scores: &mut [ScoreTile; 2],
     ) -> Masks {
         #[cfg(target_arch = "x86_64")]
-        if self == Kernel::Avx512 {
+        if self == InstructionSet::Avx512 {
             let dim = query.len() / QUERIES;
             let blocks = half_norms.len() / LANES;
             assert!(query.len() == dim * QUERIES && values.len() == blocks * dim * LANES, "whole blocks and groups");
@@ -366,7 +376,7 @@ impl Kernel {
             };
         }
         #[cfg(target_arch = "x86_64")]
-        if self == Kernel::Avx2 {
+        if self == InstructionSet::Avx2 {
             let dim = query.len() / QUERIES;
             assert!(query.len() == dim * QUERIES && values.len() == half_norms.len() * dim, "whole blocks and groups");
             // SAFETY: the same as above.
@@ -379,7 +389,7 @@ impl Kernel {
 
     /// Computes the dot products of a group of queries with one or two blocks of rows.
     #[inline]
-    fn dots(self, values: &[f32], query: &[f32], out: &mut [Tile; 2]) {
+    fn dots(self, values: &[f32], query: &[f32], out: &mut [ScoreTile; 2]) {
         let dim = query.len() / QUERIES;
         let two = values.len() == 2 * dim * LANES;
         assert!(query.len() == dim * QUERIES && (two || values.len() == dim * LANES), "whole blocks and groups");
@@ -387,18 +397,18 @@ impl Kernel {
             // SAFETY: the processor has the feature (`best` checked), and the lengths were just asserted.
             #[cfg(target_arch = "x86_64")]
             #[expect(unsafe_code, reason = "measured kernel")]
-            Kernel::Avx512 => unsafe {
+            InstructionSet::Avx512 => unsafe {
                 if two { dots_avx512::<2>(values, query, out) } else { dots_avx512::<1>(values, query, out) }
             },
             // SAFETY: the same as above.
             #[cfg(target_arch = "x86_64")]
             #[expect(unsafe_code, reason = "measured kernel")]
-            Kernel::Avx2 => unsafe {
+            InstructionSet::Avx2 => unsafe {
                 for (values, out) in values.chunks_exact(dim * LANES).zip(out) {
                     dots_avx2(values, query, out);
                 }
             },
-            Kernel::Portable => {
+            InstructionSet::Portable => {
                 for (values, out) in values.chunks_exact(dim * LANES).zip(out) {
                     dots_portable(values, query, out);
                 }
@@ -408,7 +418,7 @@ impl Kernel {
 }
 
 /// Turns dot products into scores and returns which are at most their query's threshold.
-fn near_of_tiles(tiles: &mut [Tile; 2], half_norms: &[f32], bars: &[f32; QUERIES]) -> Masks {
+fn near_of_tiles(tiles: &mut [ScoreTile; 2], half_norms: &[f32], bars: &[f32; QUERIES]) -> Masks {
     let mut masks = [0; QUERIES];
     for (block, (tile, half_norms)) in tiles.iter_mut().zip(half_norms.as_chunks::<LANES>().0).enumerate() {
         for ((mask, scores), &bar) in masks.iter_mut().zip(tile).zip(bars) {
@@ -434,7 +444,7 @@ unsafe fn near_avx512<const BLOCKS: usize>(
     half_norms: &[f32],
     query: &[f32],
     bars: &[f32; QUERIES],
-    scores: &mut [Tile; 2],
+    scores: &mut [ScoreTile; 2],
 ) -> Masks {
     use std::arch::x86_64::{_CMP_LE_OQ, _mm512_cmp_ps_mask, _mm512_loadu_ps, _mm512_set1_ps, _mm512_sub_ps};
     // SAFETY: the caller guarantees the conditions.
@@ -463,7 +473,7 @@ unsafe fn near_avx512<const BLOCKS: usize>(
 #[target_feature(enable = "avx512f")]
 #[inline]
 #[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn store<const BLOCKS: usize>(sums: &[[std::arch::x86_64::__m512; BLOCKS]; QUERIES], out: &mut [Tile; 2]) {
+unsafe fn store<const BLOCKS: usize>(sums: &[[std::arch::x86_64::__m512; BLOCKS]; QUERIES], out: &mut [ScoreTile; 2]) {
     for (q, sums) in sums.iter().enumerate() {
         for (b, &sum) in sums.iter().enumerate() {
             // SAFETY: each row of a tile has space for sixteen floats.
@@ -479,7 +489,7 @@ unsafe fn store<const BLOCKS: usize>(sums: &[[std::arch::x86_64::__m512; BLOCKS]
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 #[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn dots_avx512<const BLOCKS: usize>(values: &[f32], query: &[f32], out: &mut [Tile; 2]) {
+unsafe fn dots_avx512<const BLOCKS: usize>(values: &[f32], query: &[f32], out: &mut [ScoreTile; 2]) {
     // SAFETY: the caller guarantees the conditions.
     unsafe { store(&sums_avx512::<BLOCKS>(values, query), out) };
 }
@@ -518,7 +528,7 @@ unsafe fn sums_avx512<const BLOCKS: usize>(
 
 /// Number of queries that AVX2 processes together.
 #[cfg(target_arch = "x86_64")]
-const AT_ONCE: usize = 4;
+const AVX2_QUERIES: usize = 4;
 
 /// Scores a group of queries against each block and compares the scores with the thresholds while the
 /// scores are still in registers.
@@ -534,7 +544,7 @@ unsafe fn near_avx2(
     half_norms: &[f32],
     query: &[f32],
     bars: &[f32; QUERIES],
-    scores: &mut [Tile; 2],
+    scores: &mut [ScoreTile; 2],
 ) -> Masks {
     use std::arch::x86_64::{
         _CMP_LE_OQ, _mm256_cmp_ps, _mm256_loadu_ps, _mm256_movemask_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm256_sub_ps,
@@ -546,11 +556,11 @@ unsafe fn near_avx2(
         // SAFETY: `half_norms` has sixteen values for each block.
         let (low, high) =
             unsafe { (_mm256_loadu_ps(half_norms.as_ptr()), _mm256_loadu_ps(half_norms.as_ptr().add(8))) };
-        for part in 0..QUERIES / AT_ONCE {
+        for part in 0..QUERIES / AVX2_QUERIES {
             // SAFETY: the caller guarantees the conditions.
             let sums = unsafe { sums_avx2(values, query, part) };
             for (q, sums) in sums.iter().enumerate() {
-                let q = part * AT_ONCE + q;
+                let q = part * AVX2_QUERIES + q;
                 let bar = _mm256_set1_ps(bars[q]);
                 let (low, high) = (_mm256_sub_ps(low, sums[0]), _mm256_sub_ps(high, sums[1]));
                 let near = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(low, bar)) as u32
@@ -576,12 +586,12 @@ unsafe fn near_avx2(
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 #[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn dots_avx2(values: &[f32], query: &[f32], out: &mut Tile) {
-    for part in 0..QUERIES / AT_ONCE {
+unsafe fn dots_avx2(values: &[f32], query: &[f32], out: &mut ScoreTile) {
+    for part in 0..QUERIES / AVX2_QUERIES {
         // SAFETY: the caller guarantees the conditions.
         let sums = unsafe { sums_avx2(values, query, part) };
         for (q, sums) in sums.iter().enumerate() {
-            let out = out[part * AT_ONCE + q].as_mut_ptr();
+            let out = out[part * AVX2_QUERIES + q].as_mut_ptr();
             // SAFETY: each row of a tile has space for sixteen floats.
             unsafe {
                 std::arch::x86_64::_mm256_storeu_ps(out, sums[0]);
@@ -591,7 +601,7 @@ unsafe fn dots_avx2(values: &[f32], query: &[f32], out: &mut Tile) {
     }
 }
 
-/// Computes the dot products of [`AT_ONCE`] queries of a group with one block in eight registers of sums.
+/// Computes the dot products of [`AVX2_QUERIES`] queries of a group with one block in eight registers of sums.
 ///
 /// # Safety
 /// The processor has AVX2 and FMA; `values` holds one block and `query` one group of the same dimension.
@@ -599,16 +609,16 @@ unsafe fn dots_avx2(values: &[f32], query: &[f32], out: &mut Tile) {
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 #[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn sums_avx2(values: &[f32], query: &[f32], part: usize) -> [[std::arch::x86_64::__m256; 2]; AT_ONCE] {
+unsafe fn sums_avx2(values: &[f32], query: &[f32], part: usize) -> [[std::arch::x86_64::__m256; 2]; AVX2_QUERIES] {
     use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps};
-    let mut sums = [[_mm256_setzero_ps(); 2]; AT_ONCE];
+    let mut sums = [[_mm256_setzero_ps(); 2]; AVX2_QUERIES];
     for c in 0..query.len() / QUERIES {
         // SAFETY: c is less than the dimension, so every read below ends within its slice.
         unsafe {
             let row = values.as_ptr().add(c * LANES);
             let (low, high) = (_mm256_loadu_ps(row), _mm256_loadu_ps(row.add(8)));
             for (q, sums) in sums.iter_mut().enumerate() {
-                let q = _mm256_set1_ps(*query.as_ptr().add(c * QUERIES + part * AT_ONCE + q));
+                let q = _mm256_set1_ps(*query.as_ptr().add(c * QUERIES + part * AVX2_QUERIES + q));
                 sums[0] = _mm256_fmadd_ps(q, low, sums[0]);
                 sums[1] = _mm256_fmadd_ps(q, high, sums[1]);
             }
@@ -618,7 +628,7 @@ unsafe fn sums_avx2(values: &[f32], query: &[f32], part: usize) -> [[std::arch::
 }
 
 /// Computes the same dot products in plain Rust.
-fn dots_portable(values: &[f32], query: &[f32], out: &mut Tile) {
+fn dots_portable(values: &[f32], query: &[f32], out: &mut ScoreTile) {
     *out = [[0.0; LANES]; QUERIES];
     for (row, query) in values.as_chunks::<LANES>().0.iter().zip(query.as_chunks::<QUERIES>().0) {
         for (sums, &q) in out.iter_mut().zip(query) {
@@ -637,7 +647,7 @@ fn dots_portable(values: &[f32], query: &[f32], out: &mut Tile) {
 /// itself), a chain of `dim` fused multiply-adds by dim·u·r²/2 (Higham 2002, §3.1), half norms and the two sums by
 /// 4u·r²/2. The computed distance is within (dim/16 + 8)·u of the true distance, relatively. The constants below are
 /// larger than these bounds; `MIN_POSITIVE` covers underflow.
-pub fn reach(limit: f32, half_norms: f32, dim: usize) -> f32 {
+pub fn score_bar(limit: f32, half_norms: f32, dim: usize) -> f32 {
     let of_score = (dim as f32 + 16.0) * 0.5 * f32::EPSILON * half_norms;
     let of_distance = (dim as f32 / 16.0 + 16.0) * f32::EPSILON;
     0.5 * limit * (1.0 + of_distance) + of_score + f32::MIN_POSITIVE
@@ -724,9 +734,9 @@ mod tests {
         (0..rows * dim).map(|i| unit(3, stream, i as u64) * 4.0 - 2.0).collect()
     }
 
-    fn packed(values: &[f32], dim: usize) -> (Queries, Packed) {
+    fn packed(values: &[f32], dim: usize) -> (PackedQueries, PackedRows) {
         let center = vec![0.25; dim];
-        let (mut q, mut p) = (Queries::default(), Packed::default());
+        let (mut q, mut p) = (PackedQueries::default(), PackedRows::default());
         q.load(values.chunks_exact(dim), &center);
         p.load(values.chunks_exact(dim), &center);
         (q, p)
@@ -764,8 +774,9 @@ mod tests {
             scores.iter_mut().skip(5).step_by(11).for_each(|score| *score = f32::INFINITY);
             let bounds = [(3.0, 5.0), (-9.0, -1.0), (30.0, 31.0), (7.0, 7.0), (f32::NEG_INFINITY, 19.0), (2.0, 1e9)];
             let at_most = |bound: f32| scores.iter().filter(|&&score| score <= bound).count() as u32;
-            let expected = bounds.map(|(lower, upper)| Below { surely: at_most(lower), maybe: at_most(upper) });
-            let mut counts = [Below { surely: 7, maybe: 7 }; 6];
+            let expected =
+                bounds.map(|(lower, upper)| BelowCounts { certain: at_most(lower), possible: at_most(upper) });
+            let mut counts = [BelowCounts { certain: 7, possible: 7 }; 6];
             count_below(&scores, &bounds, &mut counts);
             assert_eq!(counts, expected, "{scores:?}");
             count_below_body(&scores, &bounds, &mut counts);
@@ -774,7 +785,7 @@ mod tests {
     }
 
     #[test]
-    fn no_near_row_is_beyond_reach() {
+    fn score_bar_keeps_every_near_row() {
         // Far from the centre scores are coarse, and the threshold must allow for the error.
         for (dim, away) in [(1, 0.0), (3, 1e3), (37, 1e2), (130, 3e4), (8, 1e-18)] {
             let scale = if away < 1e-9 { 1e-18 } else { 1.0 };
@@ -786,7 +797,7 @@ mod tests {
                     for (j, &score) in scores.iter().enumerate() {
                         let (i, j) = (group * QUERIES + i, block * LANES + j);
                         let squared = squared_distance(&values[i * dim..][..dim], &values[j * dim..][..dim]);
-                        let bar = reach(squared, half_norms[i] + p.most_half_norm(), dim) - half_norms[i];
+                        let bar = score_bar(squared, half_norms[i] + p.max_half_norm(), dim) - half_norms[i];
                         assert!(score <= bar, "{dim} × {away}: {score} above {bar}");
                     }
                 }
@@ -800,25 +811,25 @@ mod tests {
         let (q, p) = packed(&values, 45);
         let dim = 45;
         let (block, group) = (&p.values[0][..], &q.values[..dim * QUERIES]);
-        let dots = |kernel: Kernel| {
+        let dots = |kernel: InstructionSet| {
             let mut tiles = [[[0f32; LANES]; QUERIES]; 2];
             kernel.dots(block, group, &mut tiles);
             tiles.map(|tile| tile.map(|sums| sums.map(f32::to_bits)))
         };
-        let portable = dots(Kernel::Portable);
-        assert_eq!(dots(Kernel::best()), portable);
+        let portable = dots(InstructionSet::Portable);
+        assert_eq!(dots(InstructionSet::best()), portable);
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            assert_eq!(dots(Kernel::Avx2), portable);
+            assert_eq!(dots(InstructionSet::Avx2), portable);
         }
         // Some scores equal their threshold exactly; padding is never near.
         let half_norms = &p.half_norms[..2 * LANES];
         let mut tiles = [[[0f32; LANES]; QUERIES]; 2];
-        Kernel::Portable.dots(block, group, &mut tiles);
+        InstructionSet::Portable.dots(block, group, &mut tiles);
         let bars: [f32; QUERIES] = std::array::from_fn(|q| half_norms[3 * q] - tiles[3 * q / LANES][q][3 * q % LANES]);
         let (mut scores, mut others) = (tiles, tiles);
-        let near = Kernel::Portable.near(block, half_norms, group, &bars, &mut scores);
-        assert_eq!(Kernel::best().near(block, half_norms, group, &bars, &mut others), near);
+        let near = InstructionSet::Portable.near(block, half_norms, group, &bars, &mut scores);
+        assert_eq!(InstructionSet::best().near(block, half_norms, group, &bars, &mut others), near);
         for (q, mask) in near.into_iter().enumerate() {
             // The score is stored wherever a row is near.
             for at in (0..2 * LANES).filter(|at| mask >> at & 1 == 1) {

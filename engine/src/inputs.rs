@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use lowland_io::Source;
 
-use crate::plan::Input;
+use crate::plan::PlanInput;
 use crate::{Error, Result};
 
 /// Receives the map, row after row in the source's order.
-pub trait Sink: Send {
+pub trait MapSink: Send {
     /// Writes the coordinates (rows × components) of the rows from `first` on.
     fn write(&mut self, first: u64, coordinates: &[f32]) -> Result<()>;
 
@@ -46,16 +46,16 @@ pub trait GraphSink: Send {
 }
 
 /// First positions that the user provides, instead of those of [`crate::Init`].
-pub trait FirstPositions: Sync {
+pub trait PositionSource: Sync {
     /// Fills `positions`, rows × components in the source's order; rows without a position are NaN.
     /// Implementations call `pulse` regularly, which fails when the run is stopped, and hold at most
     /// [`crate::init::NAME_BYTES`] bytes for each row in addition to `positions`.
-    fn read(&self, positions: &mut [f32], pulse: &mut dyn FnMut() -> Result<()>) -> Result<Placed>;
+    fn read(&self, positions: &mut [f32], pulse: &mut dyn FnMut() -> Result<()>) -> Result<PositionSummary>;
 }
 
 /// Statistics of first positions that the user provides.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placed {
+pub struct PositionSummary {
     /// Number of rows without a position.
     pub new: u64,
     /// Where the other rows' positions come from, for messages.
@@ -71,7 +71,7 @@ pub struct Inputs<'a> {
     pub graph: Option<&'a dyn GraphSource>,
     /// First positions, if [`crate::Init::File`] names a map; without them, the named file must have one row
     /// for each row of the source.
-    pub first: Option<&'a dyn FirstPositions>,
+    pub first: Option<&'a dyn PositionSource>,
 }
 
 impl Inputs<'_> {
@@ -79,7 +79,7 @@ impl Inputs<'_> {
     ///
     /// # Errors
     /// If there is neither a source nor a graph, or if their numbers of rows differ.
-    pub fn describe(&self) -> Result<Input> {
+    pub fn describe(&self) -> Result<PlanInput> {
         let graph = self.graph.map(|g| (g.rows(), g.nearest().map_or(g.k(), |nearest| nearest.min(g.k()))));
         match (&self.source, graph) {
             (Some(source), graph) => {
@@ -88,7 +88,7 @@ impl Inputs<'_> {
                     return Err(Error::Data { what: format!("the graph has {rows} rows, the vectors {}", shape.rows) });
                 }
                 let graph_k = graph.map(|(_, k)| k);
-                Ok(Input {
+                Ok(PlanInput {
                     shape,
                     dtype: source.dtype(),
                     graph_k,
@@ -98,7 +98,13 @@ impl Inputs<'_> {
             }
             (None, Some((rows, k))) => {
                 let shape = lowland_io::Shape { rows, dim: 0 };
-                Ok(Input { shape, dtype: lowland_io::Dtype::F32, graph_k: Some(k), source_bytes: 0, resident_bytes: 0 })
+                Ok(PlanInput {
+                    shape,
+                    dtype: lowland_io::Dtype::F32,
+                    graph_k: Some(k),
+                    source_bytes: 0,
+                    resident_bytes: 0,
+                })
             }
             (None, None) => Err(Error::Data { what: "neither vectors nor a graph were given".into() }),
         }

@@ -10,19 +10,19 @@ use std::sync::Arc;
 use lowland_io::{RowSet, RowSetBuilder, Source, is_null_f64};
 use serde::Serialize;
 
-use crate::budget::{Needs, base};
-pub use crate::error::{Flaw, Flawed, Flaws};
+use crate::budget::{MemoryNeeds, base_bytes};
+pub use crate::error::{FlawCount, FlawSummary, RowFlaw};
 use crate::observe::{Observer, Stage};
 use crate::session::Session;
 use crate::{Error, Loader, Metric, Result};
 
 /// The result of a survey.
 #[derive(Debug, Clone)]
-pub struct Survey {
+pub struct ValidRows {
     /// The rows that can be placed.
     pub rows: RowSet,
     /// The other rows.
-    pub flaws: Flaws,
+    pub flaws: FlawSummary,
 }
 
 /// Bytes of a batch of the survey.
@@ -34,10 +34,10 @@ const BATCH_BYTES: usize = 1 << 20;
 /// # Errors
 /// If the source cannot be read or changes meanwhile; [`Error::Cancelled`] if the observer stops the survey;
 /// [`Error::Budget`] if the memory is too small for a bit per row and some batches.
-pub fn survey(source: &Arc<dyn Source>, metric: Metric, memory: u64, observer: &dyn Observer) -> Result<Survey> {
+pub fn survey(source: &Arc<dyn Source>, metric: Metric, memory: u64, observer: &dyn Observer) -> Result<ValidRows> {
     let shape = source.shape();
     let batch_rows = (BATCH_BYTES / (shape.dim.max(1) * 4)).clamp(1, 65_536);
-    let needed = needs(source.as_ref(), batch_rows).bytes() + base(0, 1);
+    let needed = needs(source.as_ref(), batch_rows).bytes() + base_bytes(0, 1);
     if needed > memory {
         return Err(Error::Budget {
             asked: memory,
@@ -46,29 +46,29 @@ pub fn survey(source: &Arc<dyn Source>, metric: Metric, memory: u64, observer: &
         });
     }
     let mut session = Session::start(observer, memory, Some(source.clone()))?;
-    let (mut rows, mut flaws) = (RowSetBuilder::new(shape.rows), Flaws::default());
+    let (mut rows, mut flaws) = (RowSetBuilder::new(shape.rows), FlawSummary::default());
     let ((), stage) = session.stage(Stage::Survey, (shape.rows, "rows"), true, |progress, _| {
         for batch in Loader::new(source.clone(), metric, batch_rows) {
             let batch = batch?;
-            flaws.look(metric, source.as_ref(), batch.first, batch.values(), |row| rows.remove(row))?;
+            flaws.check_rows(metric, source.as_ref(), batch.first, batch.values(), |row| rows.remove(row))?;
             progress.traffic.read((batch.rows() * shape.dim * source.dtype().bytes()) as u64);
             progress.advance(batch.rows() as u64)?;
         }
         Ok(())
     })?;
     session.tell_end(stage, false)?;
-    Ok(Survey { rows: rows.finish(), flaws })
+    Ok(ValidRows { rows: rows.finish(), flaws })
 }
 
-fn needs(source: &dyn Source, batch_rows: usize) -> Needs {
+fn needs(source: &dyn Source, batch_rows: usize) -> MemoryNeeds {
     let shape = source.shape();
     let batches = Loader::bytes(batch_rows, shape.dim) + source.held_bytes();
-    Needs::default().phase("survey", [("batches", batches), ("a bit a row", RowSet::bytes(shape.rows))])
+    MemoryNeeds::default().phase("survey", [("batches", batches), ("a bit a row", RowSet::bytes(shape.rows))])
 }
 
 /// The rows that were left out of a run, for its report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct LeftOut {
+pub struct ExcludedRows {
     /// The option for these rows: "drop" or "null".
     pub invalid: &'static str,
     /// Number of rows left out.
@@ -76,10 +76,10 @@ pub struct LeftOut {
     /// Number of rows of the source.
     pub of: u64,
     /// The flaws of the rows left out.
-    pub kinds: Flaws,
+    pub kinds: FlawSummary,
 }
 
-impl fmt::Display for LeftOut {
+impl fmt::Display for ExcludedRows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {} rows", self.rows, self.of)?;
         if self.rows > 0 {
@@ -90,21 +90,21 @@ impl fmt::Display for LeftOut {
 }
 
 /// The largest component whose squared distances do not overflow f32, in any dimension.
-const LARGEST: f32 = 1e15;
+const MAX_COMPONENT: f32 = 1e15;
 
 /// Returns whether the rows from `first` on, and all rows before them, can be placed. Rows that cannot be
 /// placed are counted in `flaws`.
 ///
 /// # Errors
 /// If a number's square overflows single precision, or a component is not 0 or 1 with `hamming`.
-pub(crate) fn sound(
-    flaws: &mut Flaws,
+pub(crate) fn check_rows(
+    flaws: &mut FlawSummary,
     metric: Metric,
     source: &dyn Source,
     first: u64,
     values: &[f32],
 ) -> Result<bool> {
-    flaws.look(metric, source, first, values, |_| {})?;
+    flaws.check_rows(metric, source, first, values, |_| {})?;
     if flaws.any() {
         return Ok(false);
     }
@@ -119,9 +119,9 @@ pub(crate) fn sound(
     match metric {
         Metric::Cosine | Metric::Correlation => {}
         Metric::Euclidean | Metric::Sqeuclidean | Metric::Angular | Metric::Manhattan => {
-            if let Some(at) = values.iter().position(|x| x.abs() > LARGEST) {
+            if let Some(at) = values.iter().position(|x| x.abs() > MAX_COMPONENT) {
                 let why = format!(
-                    "component {} is {:e}; squares of numbers above {LARGEST:e} are lost in single precision: scale the data down",
+                    "component {} is {:e}; squares of numbers above {MAX_COMPONENT:e} are lost in single precision: scale the data down",
                     at % dim,
                     values[at]
                 );

@@ -14,7 +14,7 @@ pub mod affinity;
 pub mod all_pairs;
 mod batch;
 pub mod budget;
-mod coarse;
+mod component_variance;
 mod config;
 #[cfg(any(test, feature = "cuda"))]
 mod cuda;
@@ -29,7 +29,7 @@ pub mod init;
 mod inputs;
 pub mod invalid;
 pub mod layout;
-mod meter;
+mod memory_meter;
 pub mod methods;
 mod metric;
 pub mod neighbors;
@@ -40,6 +40,7 @@ pub mod pca;
 mod plan;
 mod planner;
 pub mod positions;
+mod precision;
 pub mod quality;
 mod random;
 mod remark;
@@ -48,23 +49,22 @@ mod run;
 pub mod scan;
 mod score;
 mod session;
-mod spread;
 mod sum;
 mod work;
 
 pub use batch::{Batch, Loader};
-pub use config::{Config, Init, MatchLoss, Method, NamedAffinity, NamedMap, Opt, Optimizer, Settings};
+pub use component_variance::{ComponentVariance, DominantComponent};
+pub use config::{Config, Init, MatchLoss, Method, MethodOption, NamedAffinity, NamedMapAffinity, Optimizer, Settings};
 pub use device::Device;
-pub use error::{Error, Result, size};
-pub use inputs::{FirstPositions, GraphSink, GraphSource, Inputs, Placed, Sink};
+pub use error::{Error, Result, format_bytes};
+pub use inputs::{GraphSink, GraphSource, Inputs, MapSink, PositionSource, PositionSummary};
 pub use metric::Metric;
 pub use observe::{Event, Observer, Progress, Stage, StageReport, Traffic};
 pub use plan::{
-    AffinityPlan, BLOCK_ROWS, ExactPlan, IndexPlan, Input, LayoutPlan, NeighborsPlan, Plan, Portions, StageGraph,
-    StageNode, StagePlan,
+    AffinityPlan, AllPairsPlan, BLOCK_ROWS, IndexPlan, LayoutPlan, NeighborsPlan, Plan, PlanInput, PortionSizes,
+    StageGraph, StageNode, StagePlan,
 };
 pub use remark::{Level, Remark};
 pub use report::{Report, Summary};
 pub use run::{embed, knn};
-pub use spread::{Outweighing, Spread};
-pub use work::{Made, Work};
+pub use work::{StageContext, StageFiles};

@@ -74,13 +74,13 @@ impl Metric {
     }
 
     /// Returns the metric of a name or alias. Upper and lower case are equal, and so are `-`, `_` and spaces.
-    pub fn named(text: &str) -> Option<Self> {
+    pub fn from_name(text: &str) -> Option<Self> {
         let text = text.trim().to_ascii_lowercase().replace(['-', ' '], "_");
         Metric::ALL.into_iter().find(|metric| metric.name() == text || metric.aliases().contains(&text.as_str()))
     }
 
     /// Returns why streamed methods do not support the metric; none if they do.
-    pub fn barred(self) -> Option<&'static str> {
+    pub fn unsupported_reason(self) -> Option<&'static str> {
         match self {
             Metric::Euclidean | Metric::Sqeuclidean | Metric::Cosine | Metric::Correlation | Metric::Hamming => None,
             Metric::Angular => Some(
@@ -131,7 +131,7 @@ impl Metric {
     }
 
     /// Returns the metric's distance from the squared Euclidean distance of prepared rows. For an
-    /// [unsupported](Metric::barred) metric it returns the squared distance.
+    /// [unsupported](Metric::unsupported_reason) metric it returns the squared distance.
     pub fn distance(self, squared: f32) -> f32 {
         match self {
             Metric::Euclidean => squared.max(0.0).sqrt(),
@@ -146,7 +146,7 @@ impl FromStr for Metric {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Metric::named(text).ok_or_else(|| format!("there are {}", Metric::ALL.map(Metric::name).join(", ")))
+        Metric::from_name(text).ok_or_else(|| format!("there are {}", Metric::ALL.map(Metric::name).join(", ")))
     }
 }
 
@@ -155,9 +155,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_aliases_are_found_in_any_case_and_none_is_there_twice() {
+    fn metric_names_are_unique_in_any_case() {
         for metric in Metric::ALL {
-            assert_eq!(Metric::named(metric.name()), Some(metric));
+            assert_eq!(Metric::from_name(metric.name()), Some(metric));
             assert_eq!(serde_json::to_value(metric).expect("JSON"), metric.name());
         }
         for (text, metric) in [
@@ -172,7 +172,7 @@ mod tests {
             ("Inner_Product", Metric::Angular),
             ("InnerProduct", Metric::Angular),
         ] {
-            assert_eq!(Metric::named(text), Some(metric), "{text}");
+            assert_eq!(Metric::from_name(text), Some(metric), "{text}");
         }
         let mut names: Vec<&str> =
             Metric::ALL.iter().flat_map(|metric| metric.aliases().iter().copied().chain([metric.name()])).collect();

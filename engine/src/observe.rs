@@ -179,7 +179,7 @@ impl<'a> Progress<'a> {
     }
 
     /// Returns a progress without an observer.
-    pub fn unheard() -> Progress<'static> {
+    pub fn silent() -> Progress<'static> {
         Progress {
             observer: &(),
             stage: Stage::Scan,
@@ -221,7 +221,7 @@ impl<'a> Progress<'a> {
 
     /// Returns a progress for a part of this stage with counts of its own. The new progress reports no counts,
     /// but fails if the run is to stop.
-    pub fn silent(&self) -> Progress<'a> {
+    pub fn part_progress(&self) -> Progress<'a> {
         Progress {
             observer: self.observer,
             stage: self.stage,
@@ -262,14 +262,14 @@ pub struct StageReport {
 }
 
 /// An observer that records remarks, and passes each one on only once.
-pub(crate) struct Heard<'a> {
+pub(crate) struct RemarkLog<'a> {
     observer: &'a dyn Observer,
     remarks: Mutex<Vec<Remark>>,
 }
 
-impl<'a> Heard<'a> {
+impl<'a> RemarkLog<'a> {
     pub(crate) fn new(observer: &'a dyn Observer) -> Self {
-        Heard { observer, remarks: Mutex::default() }
+        RemarkLog { observer, remarks: Mutex::default() }
     }
 
     /// Returns the number of remarks so far.
@@ -287,7 +287,7 @@ impl<'a> Heard<'a> {
     }
 }
 
-impl Observer for Heard<'_> {
+impl Observer for RemarkLog<'_> {
     fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
         if let Event::Note { remark } = event {
             let mut remarks = self.remarks();
@@ -303,7 +303,7 @@ impl Observer for Heard<'_> {
 
 /// Returns the kinds of the warnings of `tell`, for tests.
 #[cfg(test)]
-pub(crate) fn warned(tell: impl Fn(&Progress<'_>) -> Result<()>) -> Vec<String> {
+pub(crate) fn warning_kinds(tell: impl Fn(&Progress<'_>) -> Result<()>) -> Vec<String> {
     struct Kinds(Mutex<Vec<String>>);
     impl Observer for Kinds {
         fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
@@ -326,16 +326,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_remark_is_passed_on_once_and_remembered() {
-        struct Told(Mutex<usize>);
-        impl Observer for Told {
+    fn remarks_are_forwarded_once() {
+        struct EventLog(Mutex<usize>);
+        impl Observer for EventLog {
             fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
                 *self.0.lock().expect("not poisoned") += usize::from(matches!(event, Event::Note { .. }));
                 ControlFlow::Continue(())
             }
         }
-        let told = Told(Mutex::new(0));
-        let heard = Heard::new(&told);
+        let told = EventLog(Mutex::new(0));
+        let heard = RemarkLog::new(&told);
         let (one, other) = (Remark::note("a", "one"), Remark::warning("a", "one"));
         for remark in [&one, &one, &other, &one] {
             assert!(heard.event(&Event::Note { remark }).is_continue());

@@ -1,13 +1,13 @@
 //! The output stage: writes the map in the source's order.
 
 use crate::Result;
-use crate::budget::Needs;
-use crate::index::{Lists, table_bytes};
-use crate::inputs::Sink;
+use crate::budget::MemoryNeeds;
+use crate::index::{InvertedLists, table_bytes};
+use crate::inputs::MapSink;
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::positions::{POSITIONS, Positions, map_bytes};
-use crate::work::Work;
+use crate::work::StageContext;
 
 /// Number of rows written at a time.
 const ROWS: usize = 65_536;
@@ -16,12 +16,12 @@ const ROWS: usize = 65_536;
 /// positions, if known.
 pub(crate) fn write(
     plan: &Plan,
-    lists: Option<&Lists>,
+    lists: Option<&InvertedLists>,
     began: Option<f64>,
-    sink: &mut dyn Sink,
-    work: &Work<'_>,
+    sink: &mut dyn MapSink,
+    work: &StageContext<'_>,
 ) -> Result<()> {
-    let _held = work.hold(&needs(plan), "write")?;
+    let _held = work.reserve(&needs(plan), "write")?;
     let width = plan.settings.n_components;
     let positions = Positions::open(&work.path(POSITIONS), plan.shape.rows, width)?;
     let positions = positions.values()?;
@@ -37,21 +37,21 @@ pub(crate) fn write(
     }
     let ordered = if lists.is_some() { &ordered } else { positions };
     work.progress.traffic.read(positions.len() as u64 * 4);
-    let mut extent = Extent::new(width);
+    let mut extent = MapExtent::new(width);
     for (i, coordinates) in ordered.chunks(ROWS * width).enumerate() {
         extent.add((i * ROWS) as u64, coordinates);
         sink.write((i * ROWS) as u64, coordinates)?;
         work.progress.traffic.wrote(coordinates.len() as u64 * 4);
         work.progress.advance((coordinates.len() / width) as u64)?;
     }
-    extent.warn(plan.shape.rows, began, work.progress)
+    extent.warn_if_degenerate(plan.shape.rows, began, work.progress)
 }
 
 /// Returns the memory that the stage takes.
-pub(crate) fn needs(plan: &Plan) -> Needs {
+pub(crate) fn needs(plan: &Plan) -> MemoryNeeds {
     // Without lists, the positions are in the source's order already.
     let ordered = if plan.index.lists > 0 { map_bytes(plan) } else { 0 };
-    Needs::default().phase(
+    MemoryNeeds::default().phase(
         "write",
         [
             ("positions in the source's order", ordered),
@@ -64,14 +64,14 @@ pub(crate) fn needs(plan: &Plan) -> Needs {
 }
 
 /// A map whose extent is less than this fraction of its first extent has collapsed.
-const COLLAPSED: f64 = 1e-3;
+const COLLAPSE_RATIO: f64 = 1e-3;
 
 /// Extent, in units of f32's resolution at the largest coordinate, below which points are not distinguishable.
-const STEPS: f32 = 16.0;
+const MIN_F32_STEPS: f32 = 16.0;
 
 /// The extent of a map, and the number of its rows that are not finite.
 #[derive(Debug)]
-pub(crate) struct Extent {
+pub(crate) struct MapExtent {
     /// The smallest and the largest coordinate of each component.
     ranges: Vec<(f32, f32)>,
     /// Number of rows with a coordinate that is NaN or infinite, and the first of these rows.
@@ -79,9 +79,9 @@ pub(crate) struct Extent {
     first_broken: Option<u64>,
 }
 
-impl Extent {
+impl MapExtent {
     pub(crate) fn new(width: usize) -> Self {
-        Extent { ranges: vec![(f32::INFINITY, f32::NEG_INFINITY); width], broken: 0, first_broken: None }
+        MapExtent { ranges: vec![(f32::INFINITY, f32::NEG_INFINITY); width], broken: 0, first_broken: None }
     }
 
     /// Adds the rows from `first` on.
@@ -111,7 +111,7 @@ impl Extent {
 
     /// Warns of positions that are not finite, and of a map without extent. `began` is the approximate extent
     /// of the first positions, if known.
-    pub(crate) fn warn(&self, rows: u64, began: Option<f64>, progress: &Progress<'_>) -> Result<()> {
+    pub(crate) fn warn_if_degenerate(&self, rows: u64, began: Option<f64>, progress: &Progress<'_>) -> Result<()> {
         if let Some(first) = self.first_broken {
             let text = format!(
                 "{} of {rows} points of the map have a coordinate that is no number (NaN or infinite), the first in \
@@ -120,8 +120,8 @@ impl Extent {
             );
             return progress.warn("map-not-finite", text);
         }
-        let (widest, step) = (self.widest(), STEPS * f32::EPSILON * self.farthest());
-        let collapsed = began.is_some_and(|began| f64::from(widest) < COLLAPSED * began);
+        let (widest, step) = (self.widest(), MIN_F32_STEPS * f32::EPSILON * self.farthest());
+        let collapsed = began.is_some_and(|began| f64::from(widest) < COLLAPSE_RATIO * began);
         if !collapsed && widest > step {
             return Ok(());
         }
@@ -140,14 +140,14 @@ impl Extent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::warned;
+    use crate::observe::warning_kinds;
 
     #[test]
-    fn maps_without_extent_and_positions_that_are_no_numbers_are_warned_of() {
+    fn collapsed_or_non_finite_maps_warn() {
         let told = |points: &[f32], began: Option<f64>| {
-            let mut extent = Extent::new(2);
+            let mut extent = MapExtent::new(2);
             extent.add(0, points);
-            warned(|progress| extent.warn(points.len() as u64 / 2, began, progress))
+            warning_kinds(|progress| extent.warn_if_degenerate(points.len() as u64 / 2, began, progress))
         };
         assert_eq!(told(&[0.0, 0.0, 1e-12, 1e-13], Some(6e-4)), ["map-no-extent"]);
         assert_eq!(told(&[1000.0, 0.0, 1000.0001, 0.0], None), ["map-no-extent"]);

@@ -10,13 +10,13 @@ const PAGE: usize = 4096;
 /// Returns a vector of `count` times `value`, in large pages if the operating system grants them.
 pub(crate) fn filled<T: Copy>(count: usize, value: T) -> Vec<T> {
     let mut values = Vec::with_capacity(count);
-    ask(values.spare_capacity_mut());
+    request_large_pages(values.spare_capacity_mut());
     values.resize(count, value);
     values
 }
 
 /// Requests large pages for memory that was not written yet.
-fn ask<T>(memory: &mut [T]) {
+fn request_large_pages<T>(memory: &mut [T]) {
     #[cfg(target_os = "linux")]
     {
         let bytes = size_of_val(memory);
@@ -40,16 +40,16 @@ fn ask<T>(memory: &mut [T]) {
 
 /// An array of words in whole pages that hold nothing else.
 #[derive(Default)]
-pub(crate) struct Words {
+pub(crate) struct PageWords {
     memory: Vec<u32>,
     begin: usize,
     length: usize,
 }
 
-/// Bytes that [`Words`] may take in addition to its words.
-pub(crate) const AROUND: u64 = 2 * PAGE as u64;
+/// Bytes that [`PageWords`] may take in addition to its words.
+pub(crate) const PAGE_WORDS_OVERHEAD: u64 = 2 * PAGE as u64;
 
-impl Words {
+impl PageWords {
     /// Sets the number of words; their values are unspecified. The memory is reused if it is large enough.
     pub(crate) fn resize(&mut self, length: usize) {
         const WORDS: usize = PAGE / 4;
@@ -71,14 +71,14 @@ impl Words {
     }
 }
 
-impl std::ops::Deref for Words {
+impl std::ops::Deref for PageWords {
     type Target = [u32];
     fn deref(&self) -> &[u32] {
         &self.memory[self.begin..][..self.length]
     }
 }
 
-impl std::ops::DerefMut for Words {
+impl std::ops::DerefMut for PageWords {
     fn deref_mut(&mut self) -> &mut [u32] {
         &mut self.memory[self.begin..][..self.length]
     }
@@ -89,8 +89,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_have_their_pages_to_themselves() {
-        let mut words = Words::default();
+    fn page_words_share_no_page() {
+        let mut words = PageWords::default();
         assert!(words.is_empty() && words.pages().is_empty());
         for length in [5, 1024, 1025, 0, 3000, 7] {
             words.resize(length);
@@ -99,12 +99,12 @@ mod tests {
             assert_eq!((words.len(), pages.len() % 1024, pages.as_ptr().addr() % PAGE), (length, 0, 0));
             assert!(pages.len() >= length && pages.len() < length + 1024);
             let held = words.memory.len() * 4;
-            assert!(held as u64 <= 3000u64.next_multiple_of(1024) * 4 + AROUND);
+            assert!(held as u64 <= 3000u64.next_multiple_of(1024) * 4 + PAGE_WORDS_OVERHEAD);
         }
     }
 
     #[test]
-    fn what_is_filled_is_there() {
+    fn filled_vector_has_its_value() {
         for count in [0, 1, 1000, LARGE / 4 + 1, 3 * LARGE] {
             let values = filled(count, 7u32);
             assert!(values.len() == count && values.iter().all(|&value| value == 7));

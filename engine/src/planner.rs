@@ -11,36 +11,36 @@ use std::time::Duration;
 use lowland_io::Shape;
 
 use crate::all_pairs::Problem;
-use crate::budget::{Needs, base, smallest, usable};
+use crate::budget::{MemoryNeeds, base_bytes, smallest, usable};
 use crate::config::{Affinity, AllPairs, Asked, NamedAffinity, Optimizer, Settings};
-use crate::error::size;
+use crate::error::format_bytes;
 use crate::observe::Stage;
 use crate::plan::{
-    AffinityPlan, BATCH_BYTES, BLOCK_ROWS, BatchSize, ExactPlan, ExchangePlan, IndexPlan, Input, LEAST_BATCH,
-    LayoutPlan, NeighborsPlan, Plan, StagePlan, check_workers, threads,
+    AffinityPlan, AllPairsPlan, BATCH_BYTES, BLOCK_ROWS, BatchSize, ExchangePlan, IndexPlan, LayoutPlan,
+    MIN_BATCH_ROWS, NeighborsPlan, Plan, PlanInput, StagePlan, check_workers, threads,
 };
 use crate::positions::map_bytes;
 use crate::remark::Remark;
 use crate::{
-    Config, Error, Init, Method, Opt, Result, affinity, all_pairs, index, init, layout, methods, neighbors, output,
-    quality, scan,
+    Config, Error, Init, Method, MethodOption, Result, affinity, all_pairs, index, init, layout, methods, neighbors,
+    output, quality, scan,
 };
 
 /// Up to this number of rows, all pairs are compared, whatever their dimension.
-const FEW: u64 = 32_768;
+const ALL_PAIRS_ROWS: u64 = 32_768;
 /// Up to this number of rows, all pairs are compared if the data are narrow (see [`NARROW`]) or a recall of 1
 /// is asked for. A row is compared with at most this number of rows.
-const PAIRS: u64 = 65_536;
+const MAX_ALL_PAIRS_ROWS: u64 = 65_536;
 /// The largest rows × dimension of narrow data. For more numbers, the search by lists is faster.
 const NARROW: u64 = 1 << 23;
 /// The smallest mean number of rows in a list, where the search goes by lists: the fixed costs of each row and
 /// list are a small share of the time only if lists are long.
-const LIST_ROWS: u64 = 200;
+const MIN_LIST_ROWS: u64 = 200;
 /// The largest number of rows. Row numbers are u32; the last few millions are left for numbers of rows that are
 /// rounded up to whole blocks.
 const MOST_ROWS: u64 = 4_000_000_000;
 /// Rows of a join's window at the smallest budget.
-const LEAST_WINDOW: usize = 4096;
+const MIN_WINDOW_ROWS: usize = 4096;
 /// The largest number of buckets through which a graph is reordered.
 const MOST_BUCKETS: u64 = 256;
 
@@ -50,7 +50,7 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] names the option that is wrong, [`Error::Data`] what is wrong with the data, and
     /// [`Error::Budget`] the smallest budget that would be enough.
-    pub fn plan(&self, input: &Input) -> Result<Plan> {
+    pub fn plan(&self, input: &PlanInput) -> Result<Plan> {
         self.plan_stages(input, true)
     }
 
@@ -58,20 +58,20 @@ impl Config {
     ///
     /// # Errors
     /// The same as of [`Config::plan`].
-    pub fn plan_graph(&self, input: &Input) -> Result<Plan> {
+    pub fn plan_graph(&self, input: &PlanInput) -> Result<Plan> {
         self.plan_stages(input, false)
     }
 
-    fn plan_stages(&self, input: &Input, map: bool) -> Result<Plan> {
+    fn plan_stages(&self, input: &PlanInput, map: bool) -> Result<Plan> {
         check_rows(input.shape.rows)?;
-        self.method.check_known(self)?;
+        self.method.check_supported(self)?;
         let mut settings = self.settings(input.shape.rows);
         if let (Some(k), None) = (input.graph_k, self.perplexity) {
             // The default perplexity is limited to what a graph with k neighbours supports.
             settings.perplexity = settings.perplexity.min((k as f64 / 3.0).max(1.0));
         }
         settings.check(self, input)?;
-        if !map && self.method.is_exact() {
+        if !map && self.method.is_all_pairs() {
             return Err(Error::Config { field: "method", why: format!("{} makes no graph", self.method) });
         }
         let notes = self.notes(&settings, input);
@@ -82,23 +82,23 @@ impl Config {
 
 impl Config {
     /// Returns a note for each default that was reduced because there are few rows or a small graph.
-    fn notes(&self, settings: &Settings, input: &Input) -> Vec<Remark> {
-        let usual = Settings::of(self.method, MOST_ROWS);
+    fn notes(&self, settings: &Settings, input: &PlanInput) -> Vec<Remark> {
+        let usual = Settings::defaults_for(self.method, MOST_ROWS);
         let mut notes = Vec::new();
-        let mut note = |opt: Opt, is: f64, usual: f64| {
-            if self.method.knows(opt) && !opt.is_asked(self) && is < usual {
+        let mut note = |opt: MethodOption, is: f64, usual: f64| {
+            if self.method.supports(opt) && !opt.is_set(self) && is < usual {
                 let is = (is * 100.0).round() / 100.0;
                 notes.push(Remark::note("few-rows", format!("few rows: {} is {is} rather than {usual}", opt.name())));
             }
         };
         // A given graph fixes the number of neighbours. Of the affinities of `affinity-matcher`, some have
         // neither option.
-        let matcher = self.method.knows(Opt::Affinity);
+        let matcher = self.method.supports(MethodOption::Affinity);
         if input.graph_k.is_none() && (!matcher || settings.affinity == NamedAffinity::Umap) {
-            note(Opt::NNeighbors, settings.n_neighbors as f64, usual.n_neighbors as f64);
+            note(MethodOption::NNeighbors, settings.n_neighbors as f64, usual.n_neighbors as f64);
         }
         if !matcher || settings.affinity.has_perplexity() {
-            note(Opt::Perplexity, settings.perplexity, usual.perplexity);
+            note(MethodOption::Perplexity, settings.perplexity, usual.perplexity);
         }
         notes
     }
@@ -118,17 +118,17 @@ fn check_rows(rows: u64) -> Result<()> {
 
 impl Plan {
     /// Computes every parameter from settings that were checked against the input.
-    fn decide(settings: Settings, notes: Vec<Remark>, input: &Input, map: bool) -> Result<Plan> {
+    fn decide(settings: Settings, notes: Vec<Remark>, input: &PlanInput, map: bool) -> Result<Plan> {
         let Shape { rows, dim } = input.shape;
         let threads = threads(settings.threads);
         let all = settings.recall >= 1.0 || rows * dim as u64 <= NARROW;
-        let exact = rows <= FEW || (rows <= PAIRS && all);
-        let lists = if settings.method.is_exact() { 0 } else { lists(rows, exact) };
+        let exact = rows <= ALL_PAIRS_ROWS || (rows <= MAX_ALL_PAIRS_ROWS && all);
+        let lists = if settings.method.is_all_pairs() { 0 } else { list_count(rows, exact) };
         let sample_rows = (40 * lists as u64).min(rows);
         let epochs = settings.n_epochs;
 
-        let usable = usable(settings.memory, base(dim, threads) + input.resident_bytes);
-        let batch_rows = (settings.batch_rows.unwrap_or(LEAST_BATCH) as u64).min(rows) as usize;
+        let usable = usable(settings.memory, base_bytes(dim, threads) + input.resident_bytes);
+        let batch_rows = (settings.batch_rows.unwrap_or(MIN_BATCH_ROWS) as u64).min(rows) as usize;
         let mut plan = Plan {
             settings: settings.clone(),
             shape: input.shape,
@@ -139,23 +139,29 @@ impl Plan {
             map,
             threads,
             batch_rows,
-            index: IndexPlan { exact, lists, sample_rows, max_candidates: PAIRS, shard_rows: 1024.min(rows as usize) },
-            neighbors: NeighborsPlan { window_rows: LEAST_WINDOW.min(rows as usize), portion_rows: 0 },
+            index: IndexPlan {
+                exact,
+                lists,
+                sample_rows,
+                max_candidates: MAX_ALL_PAIRS_ROWS,
+                shard_rows: 1024.min(rows as usize),
+            },
+            neighbors: NeighborsPlan { window_rows: MIN_WINDOW_ROWS.min(rows as usize), portion_rows: 0 },
             exchange: ExchangePlan { buckets: most_buckets(rows), buffer_bytes: 1 << 20 },
             affinity: AffinityPlan { run_bytes: 0, buffer_bytes: 1 << 20 },
             layout: LayoutPlan { epochs, cache_bytes: 0, checkpoint: Duration::from_secs_f64(settings.checkpoint) },
-            exact: settings.method.is_exact().then_some(ExactPlan { hold_bytes: 0 }),
+            all_pairs: settings.method.is_all_pairs().then_some(AllPairsPlan { hold_bytes: 0 }),
             stages: Vec::new(),
             notes,
             asked: Asked::default(),
         };
-        if plan.exact.is_none() {
+        if plan.all_pairs.is_none() {
             plan.affinity.run_bytes = affinity::run_bytes(&plan).0;
             plan.neighbors.portion_rows = neighbors::portion_rows(&plan, 0);
         }
         // First checks the smallest memory that each stage needs, then spends the rest of the budget.
         plan.fits(usable)?;
-        plan.spend(usable);
+        plan.spend_free_memory(usable);
         plan.stages = plan.describe();
         if let Some(asked) = settings.disk
             && let Some(stage) = plan.stages.iter().max_by_key(|stage| stage.disk)
@@ -169,13 +175,13 @@ impl Plan {
 
 impl Settings {
     /// Checks the options against what streamed methods support.
-    fn check_streamed(&self, input: &Input) -> Result<()> {
+    fn check_streamed(&self, input: &PlanInput) -> Result<()> {
         self.check_neighbors(input)?;
         // With a graph and no vectors, the metric only tells what the graph's distances are.
-        match self.metric.barred().filter(|_| input.shape.dim > 0) {
+        match self.metric.unsupported_reason().filter(|_| input.shape.dim > 0) {
             None => Ok(()),
             Some(why) => {
-                let exact: Vec<&str> = Method::all().filter(|method| method.is_exact()).map(Method::name).collect();
+                let exact: Vec<&str> = Method::all().filter(|method| method.is_all_pairs()).map(Method::name).collect();
                 let why = format!("{} streams, and {why}; exact methods take it: {}", self.method, exact.join(", "));
                 Err(Error::Config { field: "metric", why })
             }
@@ -183,7 +189,7 @@ impl Settings {
     }
 
     /// Checks the options against what an exact method supports.
-    fn check_exact(&self, exact: &AllPairs, asked: &Config, input: &Input) -> Result<()> {
+    fn check_exact(&self, exact: &AllPairs, asked: &Config, input: &PlanInput) -> Result<()> {
         let Shape { rows, dim } = input.shape;
         let (method, instead) = (self.method, exact.instead.join(" or "));
         let config = |field, why: String| Err(Error::Config { field, why });
@@ -201,7 +207,7 @@ impl Settings {
         if self.init == Init::Centroid {
             return config("init", format!("centroid needs lists, which {method} has not; pca, random or a file"));
         }
-        if method.knows(Opt::Affinity) {
+        if method.supports(MethodOption::Affinity) {
             let named = |field, some: fn(NamedAffinity) -> bool| {
                 let names = NamedAffinity::ALL.into_iter().filter(|&affinity| some(affinity)).map(NamedAffinity::name);
                 let names = names.collect::<Vec<_>>();
@@ -226,13 +232,13 @@ impl Settings {
     }
 
     /// Checks the number of neighbours, asked for or given.
-    fn check_neighbors(&self, input: &Input) -> Result<()> {
+    fn check_neighbors(&self, input: &PlanInput) -> Result<()> {
         let rows = input.shape.rows;
         let config = |field, why: String| Err(Error::Config { field, why });
         if self.method.affinity() == Some(Affinity::Pacmap) && input.shape.dim == 0 {
-            return Err(affinity::pairs::no_vectors());
+            return Err(affinity::pairs::vectors_missing());
         }
-        if self.method.knows(Opt::Perplexity) {
+        if self.method.supports(MethodOption::Perplexity) {
             let (perplexity, most) = (self.perplexity, MOST_NEIGHBORS as f64 / 3.0);
             if !(perplexity >= 1.0 && perplexity <= most.floor()) {
                 return config("perplexity", format!("{perplexity} is not between 1 and {most:.0}; 30 is the default"));
@@ -251,7 +257,7 @@ impl Settings {
         if self.n_neighbors < 2.min(rows as usize - 1)
             && (input.graph_k.is_none() || self.method.affinity() == Some(Affinity::Pacmap))
         {
-            let usual = Settings::of(self.method, rows).n_neighbors;
+            let usual = Settings::defaults_for(self.method, rows).n_neighbors;
             return config(
                 "n_neighbors",
                 format!("{} is too few; 2 is the least, {usual} the default", self.n_neighbors),
@@ -269,10 +275,10 @@ impl Settings {
         Ok(())
     }
 
-    fn check(&self, asked: &Config, input: &Input) -> Result<()> {
+    fn check(&self, asked: &Config, input: &PlanInput) -> Result<()> {
         let Shape { dim, .. } = input.shape;
         let config = |field, why: String| Err(Error::Config { field, why });
-        if !self.method.is_exact() {
+        if !self.method.is_all_pairs() {
             self.check_streamed(input)?;
         }
         if self.n_components == 0 || self.n_components > 64 {
@@ -314,16 +320,16 @@ impl Settings {
         if self.n_epochs == 0 || self.n_epochs > 1 << 20 {
             return config("n_epochs", "must be between 1 and 1048576".into());
         }
-        if self.method.is_exact() && self.optimizer == Optimizer::Gains {
+        if self.method.is_all_pairs() && self.optimizer == Optimizer::Gains {
             return config("optimizer", format!("{} has no gains; momentum and adam are there", self.method));
         }
-        if self.init == Init::Pca && dim == 0 && !self.method.is_exact() {
+        if self.init == Init::Pca && dim == 0 && !self.method.is_all_pairs() {
             return config("init", "pca needs vectors, and only a graph was given".into());
         }
         check_workers(self.threads, self.batch_rows)?;
-        crate::device::check(self.device).or_else(|why| config("device", why))?;
-        if self.method.is_exact() && matches!(self.device, crate::Device::Cuda(_)) {
-            let others: Vec<&str> = Method::all().filter(|m| !m.is_exact()).map(Method::name).collect();
+        crate::device::check_build(self.device).or_else(|why| config("device", why))?;
+        if self.method.is_all_pairs() && matches!(self.device, crate::Device::Cuda(_)) {
+            let others: Vec<&str> = Method::all().filter(|m| !m.is_all_pairs()).map(Method::name).collect();
             return config("device", format!("{} has no kernel for a GPU; {} have", self.method, others.join(", ")));
         }
         if !(0.0..=1e9).contains(&self.checkpoint) {
@@ -339,19 +345,19 @@ const MOST_NEIGHBORS: usize = 1000;
 const MOST_NEGATIVES: usize = 512;
 
 /// Returns the number of inverted lists, which grows with the square root of the rows; lists have at least 32
-/// rows on average where all pairs are compared, and otherwise [`LIST_ROWS`].
-fn lists(rows: u64, exact: bool) -> usize {
+/// rows on average where all pairs are compared, and otherwise [`MIN_LIST_ROWS`].
+fn list_count(rows: u64, exact: bool) -> usize {
     let root = (rows as f64).sqrt();
     // Where all pairs are compared, lists only order the rows and provide the centroids for first positions;
     // more lists are better for that.
-    let (wanted, least) = if exact { (8.0 * root, 32) } else { (4.0 * root * more_lists(rows), LIST_ROWS) };
+    let (wanted, least) = if exact { (8.0 * root, 32) } else { (4.0 * root * large_list_count(rows), MIN_LIST_ROWS) };
     (wanted as u64).min(rows / least).max(1) as usize
 }
 
 /// Returns the factor by which a million rows and more have more than 4√rows lists, so that the number of lists
 /// grows as rows^¾. A row visits about the same number of lists as with fewer rows, and each of 4√rows lists
 /// would hold √rows / 4 rows.
-fn more_lists(rows: u64) -> f64 {
+fn large_list_count(rows: u64) -> f64 {
     (rows as f64 / 1e6).powf(0.25).max(1.0)
 }
 
@@ -362,18 +368,18 @@ fn most_buckets(rows: u64) -> usize {
 impl Plan {
     /// Returns the problem of a method that computes all pairs; `None` if the method streams.
     fn problem(&self) -> Option<Problem> {
-        self.exact.as_ref().and_then(|_| methods::problem(&self.settings).ok())
+        self.all_pairs.as_ref().and_then(|_| methods::problem(&self.settings).ok())
     }
 
     /// Returns the memory of each stage with the current parameters.
-    fn needs(&self) -> Vec<(Stage, Needs)> {
+    fn needs(&self) -> Vec<(Stage, MemoryNeeds)> {
         self.graph().nodes().iter().map(|node| (node.stage, self.needs_of(node.stage))).collect()
     }
 
-    fn needs_of(&self, stage: Stage) -> Needs {
+    fn needs_of(&self, stage: Stage) -> MemoryNeeds {
         match (stage, self.problem()) {
             // Only a survey before a run has this stage.
-            (Stage::Survey, _) => Needs::default(),
+            (Stage::Survey, _) => MemoryNeeds::default(),
             (Stage::Scan, _) => scan::needs(self),
             (Stage::Index, _) => index::needs(self),
             (Stage::Neighbors, _) if self.graph_k.is_some() => neighbors::import_needs(self),
@@ -390,7 +396,7 @@ impl Plan {
     }
 
     /// Returns the bytes of a stage; 0 if the plan does not have the stage.
-    fn of(&self, stage: Stage) -> u64 {
+    fn bytes_of_stage(&self, stage: Stage) -> u64 {
         self.graph().node(stage).map_or(0, |_| self.needs_of(stage).bytes())
     }
 
@@ -413,15 +419,15 @@ impl Plan {
     }
 
     /// Spends each stage's free share of the budget on what makes the stage faster.
-    fn spend(&mut self, usable: u64) {
+    fn spend_free_memory(&mut self, usable: u64) {
         let rows = self.shape.rows;
         if self.shape.dim > 0 {
             self.spend_on_batches(usable);
         }
         if let Some(problem) = self.problem() {
-            let free = usable.saturating_sub(self.of(Stage::Layout));
-            let whole = all_pairs::stage::takes(self, &problem, 0).hold;
-            self.exact = Some(ExactPlan { hold_bytes: free.min(whole) });
+            let free = usable.saturating_sub(self.bytes_of_stage(Stage::Layout));
+            let whole = all_pairs::stage::needs_of_problem(self, &problem, 0).hold;
+            self.all_pairs = Some(AllPairsPlan { hold_bytes: free.min(whole) });
             return;
         }
         if self.shape.dim > 0 {
@@ -432,22 +438,22 @@ impl Plan {
         if self.graph_k.is_some() || !self.map {
             let fewest = (1..=most_buckets(rows)).find(|&buckets| {
                 self.exchange.buckets = buckets;
-                self.of(through) <= usable
+                self.bytes_of_stage(through) <= usable
             });
             self.exchange.buckets = fewest.unwrap_or(most_buckets(rows));
             self.exchange.buffer_bytes = self.largest_buffer(usable, through, |plan| &mut plan.exchange.buffer_bytes);
         }
         if self.map {
             let (least, most) = affinity::run_bytes(self);
-            let free = usable.saturating_sub(self.of(Stage::Affinity)) + least;
+            let free = usable.saturating_sub(self.bytes_of_stage(Stage::Affinity)) + least;
             self.affinity.run_bytes = free.clamp(least, most);
-            while self.of(Stage::Affinity) > usable && self.affinity.run_bytes > least {
+            while self.bytes_of_stage(Stage::Affinity) > usable && self.affinity.run_bytes > least {
                 // The memory held in addition to a run differs between runs in memory and on disk.
                 self.affinity.run_bytes = (self.affinity.run_bytes - self.affinity.run_bytes / 64).max(least);
             }
             self.affinity.buffer_bytes =
                 self.largest_buffer(usable, Stage::Affinity, |plan| &mut plan.affinity.buffer_bytes);
-            let free = usable.saturating_sub(self.of(Stage::Layout));
+            let free = usable.saturating_sub(self.bytes_of_stage(Stage::Layout));
             self.layout.cache_bytes = free.min(layout::edge_bytes(self));
         }
     }
@@ -460,11 +466,12 @@ impl Plan {
             let share = usable / 32 / row;
             // A batch is divided among the threads.
             let wanted = (self.threads as u64 * BATCH_BYTES / row).min(share);
-            let mut size = BatchSize::between(LEAST_BATCH, wanted, rows);
+            let mut size = BatchSize::new(MIN_BATCH_ROWS, wanted, rows);
             self.batch_rows = size.now;
             // A stage that the run does not have needs 0 bytes.
-            let read = [Stage::Scan, if self.exact.is_some() { Stage::Layout } else { Stage::Index }, Stage::Quality];
-            while read.iter().any(|&stage| self.of(stage) > usable) && size.shrink() {
+            let read =
+                [Stage::Scan, if self.all_pairs.is_some() { Stage::Layout } else { Stage::Index }, Stage::Quality];
+            while read.iter().any(|&stage| self.bytes_of_stage(stage) > usable) && size.shrink() {
                 self.batch_rows = size.now;
             }
         }
@@ -483,14 +490,14 @@ impl Plan {
         // all lists that its rows visit, so that fewer windows are faster.
         let least = self.neighbors.portion_rows;
         self.neighbors.portion_rows = neighbors::portion_rows(self, usable / 8);
-        if self.of(Stage::Neighbors) > usable {
+        if self.bytes_of_stage(Stage::Neighbors) > usable {
             self.neighbors.portion_rows = least;
         }
         let (mut fits, mut beyond) =
-            (self.neighbors.window_rows, rows.min(neighbors::LARGEST_WINDOW as u64) as usize + 1);
+            (self.neighbors.window_rows, rows.min(neighbors::MAX_WINDOW_ROWS as u64) as usize + 1);
         while beyond - fits > 1 {
             self.neighbors.window_rows = fits.midpoint(beyond);
-            let there = if self.of(Stage::Neighbors) <= usable { &mut fits } else { &mut beyond };
+            let there = if self.bytes_of_stage(Stage::Neighbors) <= usable { &mut fits } else { &mut beyond };
             *there = self.neighbors.window_rows;
         }
         self.neighbors.window_rows = fits;
@@ -502,7 +509,7 @@ impl Plan {
         loop {
             let before = *buffer(self);
             *buffer(self) = before * 2;
-            if before >= 64 << 20 || self.of(stage) > usable {
+            if before >= 64 << 20 || self.bytes_of_stage(stage) > usable {
                 return before;
             }
         }
@@ -534,7 +541,7 @@ impl Plan {
                 Stage::Index => {
                     if self.index.shard_rows < rows as usize {
                         let count = rows.div_ceil(self.index.shard_rows as u64);
-                        spills = Some(format!("vectors in {count} shards, merged by list: {}", size(lists)));
+                        spills = Some(format!("vectors in {count} shards, merged by list: {}", format_bytes(lists)));
                     }
                     (source + training + shards, shards + index, shards, index)
                 }
@@ -545,8 +552,10 @@ impl Plan {
                 Stage::Neighbors => {
                     let windows = rows.div_ceil(self.neighbors.window_rows as u64);
                     if windows > 1 {
-                        spills =
-                            Some(format!("{} of vectors are read again for each of {windows} windows", size(lists)));
+                        spills = Some(format!(
+                            "{} of vectors are read again for each of {windows} windows",
+                            format_bytes(lists)
+                        ));
                     }
                     // The files of a first round, and its partial graph.
                     let rounds = neighbors::disk(self);
@@ -555,14 +564,14 @@ impl Plan {
                 }
                 Stage::Affinity => {
                     if buckets > 0 {
-                        spills = Some(format!("edges in buckets by the row they lead to: {}", size(buckets)));
+                        spills = Some(format!("edges in buckets by the row they lead to: {}", format_bytes(buckets)));
                     }
                     (3 * graph + buckets, buckets + edges, buckets, edges)
                 }
                 Stage::Init => (lists, map, 0, map),
                 Stage::Layout => {
                     if spilled > 0 {
-                        spills = Some(format!("{} of edges are read in each epoch", size(spilled)));
+                        spills = Some(format!("{} of edges are read in each epoch", format_bytes(spilled)));
                     }
                     let scratch = spilled + 2 * layout::checkpoint_bytes(self);
                     let read = edges + map + spilled * self.layout.epochs as u64;
@@ -592,7 +601,7 @@ impl Plan {
     fn describe_all_pairs(&self, problem: &Problem) -> Vec<StagePlan> {
         let source = self.shape.rows * self.source_row_bytes as u64;
         let map = map_bytes(self);
-        let stage = |(stage, needs): (Stage, Needs)| {
+        let stage = |(stage, needs): (Stage, MemoryNeeds)| {
             let (read, written, disk) = match stage {
                 Stage::Layout => (source, map, map + 2 * all_pairs::stage::disk(self, problem)),
                 Stage::Output => (map, map, map),
@@ -613,20 +622,20 @@ mod tests {
 
     use super::*;
 
-    fn input(rows: u64, dim: usize) -> Input {
-        Input { shape: Shape { rows, dim }, dtype: Dtype::F32, graph_k: None, source_bytes: 0, resident_bytes: 0 }
+    fn input(rows: u64, dim: usize) -> PlanInput {
+        PlanInput { shape: Shape { rows, dim }, dtype: Dtype::F32, graph_k: None, source_bytes: 0, resident_bytes: 0 }
     }
 
     #[test]
-    fn lists_hold_few_rows_more_where_rows_are_many() {
+    fn list_size_grows_slowly_with_rows() {
         for (rows, expected) in [(250_000, 1_250), (1_000_000, 4_000), (16_000_000, 32_000), (100_000_000, 126_491)] {
-            assert_eq!(lists(rows, false), expected, "{rows}");
+            assert_eq!(list_count(rows, false), expected, "{rows}");
         }
-        assert_eq!(lists(16_000_000, true), 32_000);
+        assert_eq!(list_count(16_000_000, true), 32_000);
     }
 
     #[test]
-    fn the_budget_never_decides_what_changes_the_map() {
+    fn budget_does_not_decide_what_changes_the_map() {
         let plan = |memory| {
             Config { memory, threads: Some(2), ..Config::default() }.plan(&input(2_000_000, 128)).expect("fits")
         };
@@ -640,7 +649,7 @@ mod tests {
     }
 
     #[test]
-    fn too_small_a_budget_names_one_that_does() {
+    fn too_small_budget_names_the_smallest() {
         let config = Config { memory: 10 << 20, threads: Some(2), ..Config::default() };
         let Err(Error::Budget { needed, .. }) = config.plan(&input(1_000_000, 64)) else { panic!("10 MiB cannot do") };
         let config = Config { memory: needed, ..config };
@@ -648,7 +657,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn invalid_plans_are_refused() {
         let check = |config: Config, rows, dim, word: &str| {
             let error = config.plan(&input(rows, dim)).expect_err(word).to_string();
             assert!(error.contains(word), "{error}");

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use lowland_io::{Error as IoError, Mapped, PendingFile};
+use lowland_io::{Error as IoError, MappedFile, PendingFile};
 
 use crate::Result;
 use crate::plan::Plan;
@@ -23,13 +23,13 @@ pub fn write_positions(path: &Path, positions: &[f32]) -> Result<lowland_io::Fil
 
 /// Positions in a file, memory-mapped.
 pub struct Positions {
-    map: Mapped,
+    map: MappedFile,
 }
 
 impl Positions {
     /// Opens the positions of `rows` rows with `width` components.
     pub fn open(path: &Path, rows: u64, width: usize) -> Result<Self> {
-        let map = Mapped::open(path)?;
+        let map = MappedFile::open(path)?;
         let (expected, found) = (rows * width as u64 * 4, map.bytes().len() as u64);
         if expected != found {
             return Err(IoError::Truncated { path: path.to_path_buf(), expected, found }.into());

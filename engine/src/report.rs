@@ -5,11 +5,11 @@ use std::fmt;
 use lowland_io::Shift;
 use serde::Serialize;
 
-use crate::affinity::Affinities;
-use crate::all_pairs::Fitted;
-use crate::error::size;
-use crate::invalid::LeftOut;
-use crate::neighbors::Found;
+use crate::affinity::AffinityStats;
+use crate::all_pairs::DescentStats;
+use crate::error::format_bytes;
+use crate::invalid::ExcludedRows;
+use crate::neighbors::GraphStats;
 use crate::observe::{Stage, StageReport};
 use crate::plan::Plan;
 use crate::quality::Quality;
@@ -27,11 +27,12 @@ pub struct Report {
     /// The stages that were found done.
     pub reused: Vec<Stage>,
     /// Statistics of the graph.
-    pub neighbors: Option<Found>,
+    pub neighbors: Option<GraphStats>,
     /// Statistics of the affinities.
-    pub affinity: Option<Affinities>,
+    pub affinity: Option<AffinityStats>,
     /// The result of an exact method's optimization.
-    pub exact: Option<Fitted>,
+    #[serde(rename = "exact")]
+    pub all_pairs: Option<DescentStats>,
     /// The map's scores.
     pub quality: Option<Quality>,
     /// Warnings that the map may not be what was wanted.
@@ -39,7 +40,7 @@ pub struct Report {
     /// Other messages for the user.
     pub notes: Vec<Remark>,
     /// Rows that were left out, if that was asked for.
-    pub left_out: Option<LeftOut>,
+    pub left_out: Option<ExcludedRows>,
     /// The numbers that were subtracted from each component before rounding. The vectors in the index are the
     /// source's minus these.
     pub shift: Option<Shift>,
@@ -58,12 +59,12 @@ impl fmt::Display for Report {
                 "{:<10} {:>9.2} {:>11} {:>11} {:>11}{reused}",
                 s.stage.name(),
                 s.seconds,
-                size(s.peak_memory),
-                size(s.read),
-                size(s.written)
+                format_bytes(s.peak_memory),
+                format_bytes(s.read),
+                format_bytes(s.written)
             )?;
         }
-        writeln!(f, "{:<10} {:>9.2} {:>11}", "total", self.seconds, size(self.peak()))?;
+        writeln!(f, "{:<10} {:>9.2} {:>11}", "total", self.seconds, format_bytes(self.peak()))?;
         for (what, remarks) in [("warning", &self.warnings), ("note", &self.notes)] {
             remarks.iter().try_for_each(|remark| writeln!(f, "{what:<10} {}", remark.text))?;
         }
@@ -78,7 +79,7 @@ pub struct Summary<'a>(&'a Report);
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Summary(report) = self;
-        let (seconds, peak) = (report.seconds, size(report.peak()));
+        let (seconds, peak) = (report.seconds, format_bytes(report.peak()));
         writeln!(f, "{:<10} {seconds:>8.2} s   peak {peak}", "total")?;
         report.outcome(f)
     }
@@ -111,7 +112,7 @@ impl Report {
                 a.edges, self.plan.shape.rows, a.isolated_rows
             )?;
         }
-        if let Some(fitted) = &self.exact {
+        if let Some(fitted) = &self.all_pairs {
             let ended = if fitted.converged { ", where the gradient ended it" } else { "" };
             writeln!(
                 f,
@@ -142,9 +143,9 @@ impl Report {
             self.plan.shape.rows,
             self.plan.shape.dim,
             settings.seed,
-            self.plan.walks(),
+            self.plan.layout_summary(),
             self.plan.threads,
-            size(settings.memory)
+            format_bytes(settings.memory)
         )
     }
 

@@ -7,25 +7,25 @@ use lowland_io::{PendingFile, Source};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Loader;
-use crate::budget::Needs;
+use crate::budget::MemoryNeeds;
+use crate::component_variance::ComponentVariance;
 use crate::distinct::Counter;
-use crate::error::Flaws;
+use crate::error::FlawSummary;
 use crate::pca::{BlockwisePca, Covariance, Pca, PcaError};
 use crate::plan::Plan;
 use crate::random::stratified;
-use crate::spread::Spread;
-use crate::work::{Made, Work};
-use crate::{Error, Result, coarse};
+use crate::work::{StageContext, StageFiles};
+use crate::{Error, Result, precision};
 
 /// Name of the training sample's file: rows × dim f32, little-endian, in the source's order.
-pub const SAMPLE: &str = "training.f32";
+pub const SAMPLE_FILE: &str = "training.f32";
 
 /// Lower bound of the largest component, below which squared distances underflow f32.
-const SMALLEST: f32 = 1e-15;
+const MIN_LARGEST_COMPONENT: f32 = 1e-15;
 
 /// The results of the scan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Scanned {
+pub struct ScanResult {
     /// Number of rows.
     pub rows: u64,
     /// The first principal components, if they are needed.
@@ -35,38 +35,38 @@ pub struct Scanned {
     pub distinct: Option<usize>,
 }
 
-enum Components {
+enum ComponentSums {
     None,
     Exact(Covariance),
     Blockwise(BlockwisePca),
 }
 
 /// Scans `source` and writes the training sample.
-pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(Made, Scanned)> {
+pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &StageContext<'_>) -> Result<(StageFiles, ScanResult)> {
     let (dim, dir, progress) = (plan.shape.dim, work.run.dir(), work.progress);
-    let _held = work.hold(&needs(plan), "read")?;
+    let _held = work.reserve(&needs(plan), "read")?;
     let wanted = stratified(plan.settings.seed, 0x5ca9, plan.shape.rows, plan.index.sample_rows);
     let mut wanted = wanted.into_iter().peekable();
     // Without lists, no quantizer is trained and no sample is needed.
     let mut sample = if plan.index.sample_rows > 0 { Some(SampleFile::create(dir)?) } else { None };
-    let mut components = match (plan.needs_pca(), plan.wide()) {
-        (false, _) => Components::None,
-        (true, false) => Components::Exact(Covariance::new(dim)),
-        (true, true) => Components::Blockwise(BlockwisePca::new(dim, plan.settings.n_components)),
+    let mut components = match (plan.needs_pca(), plan.uses_incremental_pca()) {
+        (false, _) => ComponentSums::None,
+        (true, false) => ComponentSums::Exact(Covariance::new(dim)),
+        (true, true) => ComponentSums::Blockwise(BlockwisePca::new(dim, plan.settings.n_components)),
     };
     let mut first_row: Option<Vec<f32>> = None;
     let mut all_equal = true;
     let mut largest = 0f32;
     let mut rows = 0;
-    let mut spread = Spread::new(dim);
-    let mut flaws = Flaws::default();
+    let mut spread = ComponentVariance::new(dim);
+    let mut flaws = FlawSummary::default();
     // Methods of all pairs fit distinct rows only, which limits some of their options.
-    let mut distinct = plan.exact.as_ref().map(|_| Counter::new(plan.shape.rows));
+    let mut distinct = plan.all_pairs.as_ref().map(|_| Counter::new(plan.shape.rows));
     for batch in Loader::new(source.clone(), plan.settings.metric, plan.batch_rows) {
         let batch = batch?;
         let values = batch.values();
         rows += batch.rows() as u64;
-        if !crate::invalid::sound(&mut flaws, plan.settings.metric, source.as_ref(), batch.first, values)? {
+        if !crate::invalid::check_rows(&mut flaws, plan.settings.metric, source.as_ref(), batch.first, values)? {
             progress.advance(batch.rows() as u64)?;
             continue;
         }
@@ -83,9 +83,9 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
             }
         }
         match &mut components {
-            Components::None => {}
-            Components::Exact(covariance) => covariance.add(values),
-            Components::Blockwise(pca) => pca.add(values),
+            ComponentSums::None => {}
+            ComponentSums::Exact(covariance) => covariance.add(values),
+            ComponentSums::Blockwise(pca) => pca.add(values),
         }
         progress.traffic.read((batch.rows() * plan.source_row_bytes) as u64);
         progress.advance(batch.rows() as u64)?;
@@ -100,37 +100,37 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<(M
             what: format!("all {rows} rows are equal{rounded}: there is nothing to tell apart on a map"),
         });
     }
-    if largest < SMALLEST {
+    if largest < MIN_LARGEST_COMPONENT {
         let what = format!(
-            "no component is above {largest:e}; squares of numbers below {SMALLEST:e} are lost in single precision: scale the data up"
+            "no component is above {largest:e}; squares of numbers below {MIN_LARGEST_COMPONENT:e} are lost in single precision: scale the data up"
         );
         return Err(Error::Data { what });
     }
-    if let Some(outweighing) = spread.outweighing(plan.settings.metric) {
+    if let Some(outweighing) = spread.dominant(plan.settings.metric) {
         progress.warn("one-component", outweighing.explain(source.as_ref()))?;
     }
-    if let Some(text) = coarse::note(&spread, source.as_ref())? {
+    if let Some(text) = precision::precision_note(&spread, source.as_ref())? {
         progress.note("coarse-components", text)?;
     }
     let pca = match components {
-        Components::None => None,
-        Components::Exact(covariance) => Some(covariance.finish(plan.settings.n_components.min(dim))),
-        Components::Blockwise(pca) => Some(pca.finish()),
+        ComponentSums::None => None,
+        ComponentSums::Exact(covariance) => Some(covariance.finish(plan.settings.n_components.min(dim))),
+        ComponentSums::Blockwise(pca) => Some(pca.finish()),
     }
     .transpose()
     .map_err(|e: PcaError| Error::Config { field: "n_components", why: e.to_string() })?;
-    let mut made = Made::new();
+    let mut made = StageFiles::new();
     if let Some(sample) = sample {
         let stamp = sample.file.finish()?;
         progress.traffic.wrote(stamp.bytes);
-        made.push((SAMPLE.to_string(), stamp));
+        made.push((SAMPLE_FILE.to_string(), stamp));
     }
-    Ok((made, Scanned { rows, pca, distinct: distinct.map(|counter| counter.count()) }))
+    Ok((made, ScanResult { rows, pca, distinct: distinct.map(|counter| counter.count()) }))
 }
 
 /// Reads the training sample of a finished scan.
 pub fn read_sample(dir: &std::path::Path) -> Result<Vec<f32>> {
-    let map = lowland_io::Mapped::open(dir.join(SAMPLE))?;
+    let map = lowland_io::MappedFile::open(dir.join(SAMPLE_FILE))?;
     Ok(map.floats(0, map.bytes().len() / 4)?.to_vec())
 }
 
@@ -140,7 +140,7 @@ struct SampleFile {
 
 impl SampleFile {
     fn create(dir: &std::path::Path) -> Result<Self> {
-        Ok(SampleFile { file: PendingFile::create(dir.join(SAMPLE))? })
+        Ok(SampleFile { file: PendingFile::create(dir.join(SAMPLE_FILE))? })
     }
 
     fn push(&mut self, row: &[f32]) -> Result<()> {
@@ -150,21 +150,21 @@ impl SampleFile {
 }
 
 /// Returns the memory that the stage takes.
-pub fn needs(plan: &Plan) -> Needs {
+pub fn needs(plan: &Plan) -> MemoryNeeds {
     let dim = plan.shape.dim;
-    let components = match (plan.needs_pca(), plan.wide()) {
+    let components = match (plan.needs_pca(), plan.uses_incremental_pca()) {
         (false, _) => 0,
         (true, false) => Covariance::bytes(dim),
         (true, true) => BlockwisePca::bytes(dim, plan.settings.n_components),
     };
-    Needs::default().phase(
+    MemoryNeeds::default().phase(
         "read",
         [
             ("batches", plan.loader_bytes()),
             ("rows to be sampled", plan.index.sample_rows * 8),
             ("principal components", components),
-            ("each component's spread", Spread::bytes(dim)),
-            ("distinct rows", plan.exact.as_ref().map_or(0, |_| Counter::bytes(plan.shape.rows))),
+            ("each component's spread", ComponentVariance::bytes(dim)),
+            ("distinct rows", plan.all_pairs.as_ref().map_or(0, |_| Counter::bytes(plan.shape.rows))),
             ("file buffer", 1 << 20),
         ],
     )

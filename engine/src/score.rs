@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Half the width of a 95 % interval, in standard errors.
-pub(crate) const WIDTH: f64 = 1.96;
+pub(crate) const STANDARD_ERRORS: f64 = 1.96;
 
 /// A mean over the sample and half the width of its 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub fn mean_and_interval(values: &[f64]) -> (f64, f64) {
     let n = values.len().max(1) as f64;
     let mean = values.iter().sum::<f64>() / n;
     let variance = values.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / (n - 1.0).max(1.0);
-    (mean, WIDTH * (variance / n).sqrt())
+    (mean, STANDARD_ERRORS * (variance / n).sqrt())
 }
 
 /// Returns the mean of `values`, which belong to a sample of rows drawn without replacement from
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn all_rows_leave_nothing_open() {
+    fn no_interval_when_all_rows_are_scored() {
         let values = [0.0, 1.0, 0.0, 1.0];
         assert_eq!(of_sample(&values, 4), (0.5, None));
         let (mean, interval) = of_sample(&values, 16);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use lowland_io::{Fingerprint, Source};
 
 use crate::budget::Budget;
-use crate::meter::Meter;
+use crate::memory_meter::MemoryMeter;
 use crate::observe::{Event, Observer, Progress, Stage, StageReport};
 use crate::{Error, Result};
 
@@ -18,7 +18,7 @@ pub(crate) struct Session<'a> {
     source: Option<Arc<dyn Source>>,
     /// The source's files as they were when the session began.
     files: Vec<Fingerprint>,
-    meter: Meter,
+    meter: MemoryMeter,
     began: Instant,
     stages: Vec<StageReport>,
 }
@@ -31,7 +31,7 @@ impl<'a> Session<'a> {
     /// If the source's files cannot be read.
     pub(crate) fn start(observer: &'a dyn Observer, memory: u64, source: Option<Arc<dyn Source>>) -> Result<Self> {
         let files = source.as_ref().map_or(Ok(Vec::new()), |source| source.fingerprints())?;
-        let (meter, began) = (Meter::start(), Instant::now());
+        let (meter, began) = (MemoryMeter::start(), Instant::now());
         Ok(Session { observer, budget: Budget::new(memory), source, files, meter, began, stages: Vec::new() })
     }
 
@@ -53,7 +53,7 @@ impl<'a> Session<'a> {
         let result = body(&progress, &self.budget)?;
         if let Some(source) = self.source.as_ref().filter(|_| reads_source) {
             // A source that is modified meanwhile gives rows that do not belong together.
-            lowland_io::unchanged(&self.files, &source.fingerprints()?)?;
+            lowland_io::check_unchanged(&self.files, &source.fingerprints()?)?;
         }
         let (read, written) = progress.traffic.totals();
         let seconds = began.elapsed().as_secs_f64();

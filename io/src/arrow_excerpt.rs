@@ -18,7 +18,7 @@ use lz4_flex::frame::FrameDecoder;
 
 use crate::Error;
 use crate::arrow_message;
-use crate::positioned::Positioned;
+use crate::positioned::PositionedFile;
 use crate::vectors::within;
 
 /// Buffers in a body begin at multiples of this number of bytes.
@@ -29,39 +29,39 @@ const PACKED_BYTES: usize = 64 << 10;
 
 /// The first row of a part is a multiple of this number, so that bitmaps are cut at byte
 /// boundaries.
-pub(crate) const STEP: u64 = 8;
+pub(crate) const ROW_STEP: u64 = 8;
 
 /// Why a part of a batch cannot be read.
-pub(crate) enum Fault {
+pub(crate) enum ExcerptError {
     /// The bytes are invalid. The caller adds the file's name to the text.
     Damage(String),
     /// The file cannot be read.
     File(Error),
 }
 
-impl From<String> for Fault {
+impl From<String> for ExcerptError {
     fn from(what: String) -> Self {
-        Fault::Damage(what)
+        ExcerptError::Damage(what)
     }
 }
 
-impl From<&str> for Fault {
+impl From<&str> for ExcerptError {
     fn from(what: &str) -> Self {
-        Fault::Damage(what.into())
+        ExcerptError::Damage(what.into())
     }
 }
 
-impl From<Error> for Fault {
+impl From<Error> for ExcerptError {
     fn from(error: Error) -> Self {
-        Fault::File(error)
+        ExcerptError::File(error)
     }
 }
 
-type Result<T> = std::result::Result<T, Fault>;
+type ExcerptResult<T> = std::result::Result<T, ExcerptError>;
 
 /// A batch in a file: its message, the offset and length of its body, and its schema.
 #[derive(Clone, Copy)]
-pub(crate) struct Stored<'a> {
+pub(crate) struct StoredBatch<'a> {
     pub(crate) message: ipc::Message<'a>,
     pub(crate) body: (u64, u64),
     pub(crate) schema: &'a Schema,
@@ -80,23 +80,23 @@ pub(crate) fn has_rows(data_type: &DataType) -> bool {
 }
 
 /// Reads a part of a batch: the columns, and the fields of structs, to which `paths` lead, and the
-/// rows `rows`, or all rows for `None`. `rows` must begin at a multiple of [`STEP`], and requires
+/// rows `rows`, or all rows for `None`. `rows` must begin at a multiple of [`ROW_STEP`], and requires
 /// that the batch is not compressed and that [`has_rows`] holds for the columns' types. Returns the
 /// part's message and body; the body is stored in `space`.
-pub(crate) fn take(
-    file: &Positioned,
-    from: Stored<'_>,
+pub(crate) fn take_excerpt(
+    file: &PositionedFile,
+    from: StoredBatch<'_>,
     paths: &[&[usize]],
     rows: Option<Range<u64>>,
     space: MutableBuffer,
-) -> Result<(Vec<u8>, Buffer)> {
+) -> ExcerptResult<(Vec<u8>, Buffer)> {
     let batch = arrow_message::batch(from.message)?;
-    let part = rows.map_or(Part::Whole, Part::Rows);
-    if matches!(part, Part::Rows(_)) && batch.compression().is_some() {
+    let part = rows.map_or(ArrayPart::Whole, ArrayPart::Rows);
+    if matches!(part, ArrayPart::Rows(_)) && batch.compression().is_some() {
         return Err("rows of a compressed batch".into());
     }
     let length = match &part {
-        Part::Rows(rows) => i64::try_from(rows.end - rows.start).map_err(|_| "too many rows")?,
+        ArrayPart::Rows(rows) => i64::try_from(rows.end - rows.start).map_err(|_| "too many rows")?,
         _ => batch.length(),
     };
     let mut excerpt = Excerpt {
@@ -117,10 +117,10 @@ pub(crate) fn take(
     let end = paths.iter().filter_map(|path| path.first()).max().map_or(0, |&last| last + 1);
     for (i, field) in from.schema.fields().iter().take(end).enumerate() {
         let paths = within(paths, i);
-        let part = if paths.is_some() { &part } else { &Part::Nothing };
+        let part = if paths.is_some() { &part } else { &ArrayPart::Nothing };
         excerpt.field(field, part, &paths.unwrap_or_default()).map_err(|fault| match fault {
-            Fault::Damage(what) => Fault::Damage(format!("column \"{}\": {what}", field.name())),
-            Fault::File(error) => Fault::File(error),
+            ExcerptError::Damage(what) => ExcerptError::Damage(format!("column \"{}\": {what}", field.name())),
+            ExcerptError::File(error) => ExcerptError::File(error),
         })?;
     }
     let message = excerpt.message(length);
@@ -129,7 +129,7 @@ pub(crate) fn take(
 
 /// The part of an array that is read.
 #[derive(Clone)]
-enum Part {
+enum ArrayPart {
     Nothing,
     Whole,
     /// This range of its elements.
@@ -139,7 +139,7 @@ enum Part {
 /// A walk over a batch's columns, in the order in which their arrays and buffers are stored, with
 /// the parts read so far.
 struct Excerpt<'a, N, B> {
-    file: &'a Positioned,
+    file: &'a PositionedFile,
     /// The offset of the body in the file, and its length.
     body: (u64, u64),
     codec: Option<CompressionType>,
@@ -181,7 +181,7 @@ where
 
     /// Reads `part` of the next array and of its child arrays. Of a struct's fields, only those to
     /// which `paths` lead; all if there are no paths or one ends here.
-    fn field(&mut self, field: &Field, part: &Part, paths: &[&[usize]]) -> Result<()> {
+    fn field(&mut self, field: &Field, part: &ArrayPart, paths: &[&[usize]]) -> ExcerptResult<()> {
         use DataType::*;
         let node = self.node(part)?;
         match field.data_type() {
@@ -191,12 +191,12 @@ where
             Utf8View | BinaryView => self.views(node, part)?,
             List(item) | Map(item, _) => {
                 self.bitmap(node, part)?;
-                let inner = self.offsets(part, 4, STEP)?;
+                let inner = self.offsets(part, 4, ROW_STEP)?;
                 self.field(item, &inner, &[])?;
             }
             LargeList(item) => {
                 self.bitmap(node, part)?;
-                let inner = self.offsets(part, 8, STEP)?;
+                let inner = self.offsets(part, 8, ROW_STEP)?;
                 self.field(item, &inner, &[])?;
             }
             FixedSizeList(item, size) => {
@@ -210,7 +210,7 @@ where
                 for (i, field) in fields.iter().enumerate() {
                     match within(paths, i) {
                         Some(paths) if !all => self.field(field, part, &paths)?,
-                        None if !all => self.field(field, &Part::Nothing, &[])?,
+                        None if !all => self.field(field, &ArrayPart::Nothing, &[])?,
                         _ => self.field(field, part, &[])?,
                     }
                 }
@@ -254,9 +254,9 @@ where
     }
 
     /// Returns the next array's length and null count. A range of rows must lie within this length.
-    fn node(&mut self, part: &Part) -> Result<&'a FieldNode> {
+    fn node(&mut self, part: &ArrayPart) -> ExcerptResult<&'a FieldNode> {
         let node = self.nodes.next().ok_or("its array is missing")?;
-        if let Part::Rows(rows) = part
+        if let ArrayPart::Rows(rows) = part
             && !u64::try_from(node.length()).is_ok_and(|length| rows.end <= length)
         {
             return Err(format!("{} values where {} are needed", node.length(), rows.end).into());
@@ -264,22 +264,24 @@ where
         Ok(node)
     }
 
-    fn note(&mut self, node: &FieldNode, part: &Part, nulls: u64) {
+    fn note(&mut self, node: &FieldNode, part: &ArrayPart, nulls: u64) {
         match part {
-            Part::Nothing => {}
-            Part::Whole => self.taken_nodes.push(*node),
-            Part::Rows(rows) => self.taken_nodes.push(FieldNode::new((rows.end - rows.start) as i64, nulls as i64)),
+            ArrayPart::Nothing => {}
+            ArrayPart::Whole => self.taken_nodes.push(*node),
+            ArrayPart::Rows(rows) => {
+                self.taken_nodes.push(FieldNode::new((rows.end - rows.start) as i64, nulls as i64))
+            }
         }
     }
 
     /// Handles an array of nulls only, which has no buffers.
-    fn empty(&mut self, node: &FieldNode, part: &Part) {
-        let nulls = if let Part::Rows(rows) = part { rows.end - rows.start } else { 0 };
+    fn empty(&mut self, node: &FieldNode, part: &ArrayPart) {
+        let nulls = if let ArrayPart::Rows(rows) = part { rows.end - rows.start } else { 0 };
         self.note(node, part, nulls);
     }
 
     /// Handles an array with `buffers` buffers of its own that are read whole or not at all.
-    fn whole(&mut self, node: &FieldNode, part: &Part, buffers: usize) -> Result<()> {
+    fn whole(&mut self, node: &FieldNode, part: &ArrayPart, buffers: usize) -> ExcerptResult<()> {
         self.note(node, part, 0);
         for _ in 0..buffers {
             self.bytes(part)?;
@@ -288,14 +290,14 @@ where
     }
 
     /// Reads an array's validity bitmap and records the length of the part read.
-    fn bitmap(&mut self, node: &FieldNode, part: &Part) -> Result<()> {
-        let Part::Rows(rows) = part else {
+    fn bitmap(&mut self, node: &FieldNode, part: &ArrayPart) -> ExcerptResult<()> {
+        let ArrayPart::Rows(rows) = part else {
             self.note(node, part, 0);
             return self.bytes(part);
         };
         if node.null_count() == 0 {
             self.note(node, part, 0);
-            return self.bytes(&Part::Rows(0..0));
+            return self.bytes(&ArrayPart::Rows(0..0));
         }
         let taken = self.cut(rows.start / 8..rows.end.div_ceil(8))?;
         let count = rows.end - rows.start;
@@ -310,21 +312,21 @@ where
     }
 
     /// Reads a buffer of bits.
-    fn bits(&mut self, part: &Part) -> Result<()> {
+    fn bits(&mut self, part: &ArrayPart) -> ExcerptResult<()> {
         match part {
-            Part::Rows(rows) => self.bytes(&Part::Rows(rows.start / 8..rows.end.div_ceil(8))),
+            ArrayPart::Rows(rows) => self.bytes(&ArrayPart::Rows(rows.start / 8..rows.end.div_ceil(8))),
             part => self.bytes(part),
         }
     }
 
     /// Reads a buffer of values of `width` bytes.
-    fn values(&mut self, part: &Part, width: u64) -> Result<()> {
+    fn values(&mut self, part: &ArrayPart, width: u64) -> ExcerptResult<()> {
         let part = part.times(width)?;
         self.bytes(&part)
     }
 
     /// Reads an array of texts or byte strings.
-    fn texts(&mut self, node: &FieldNode, part: &Part, width: usize) -> Result<()> {
+    fn texts(&mut self, node: &FieldNode, part: &ArrayPart, width: usize) -> ExcerptResult<()> {
         self.bitmap(node, part)?;
         let within = self.offsets(part, width, 1)?;
         self.bytes(&within)
@@ -333,18 +335,18 @@ where
     /// Reads a buffer of offsets of `width` bytes, one more than there are rows. Returns the range
     /// of elements between the first and the last offset, beginning at a multiple of `step`, and
     /// makes the offsets relative to this beginning.
-    fn offsets(&mut self, part: &Part, width: usize, step: u64) -> Result<Part> {
-        let Part::Rows(rows) = part else {
+    fn offsets(&mut self, part: &ArrayPart, width: usize, step: u64) -> ExcerptResult<ArrayPart> {
+        let ArrayPart::Rows(rows) = part else {
             self.bytes(part)?;
             return Ok(part.clone());
         };
         if rows.is_empty() {
             // An array without values may have no offsets at all.
-            self.bytes(&Part::Rows(0..0))?;
-            return Ok(Part::Rows(0..0));
+            self.bytes(&ArrayPart::Rows(0..0))?;
+            return Ok(ArrayPart::Rows(0..0));
         }
-        let Part::Rows(places) = Part::Rows(rows.start..rows.end + 1).times(width as u64)? else {
-            return Ok(Part::Nothing);
+        let ArrayPart::Rows(places) = ArrayPart::Rows(rows.start..rows.end + 1).times(width as u64)? else {
+            return Ok(ArrayPart::Nothing);
         };
         let taken = self.cut(places)?;
         let bytes = &mut self.space[taken];
@@ -360,25 +362,25 @@ where
             last = offset;
             place.copy_from_slice(&(offset - start).to_le_bytes()[..width]);
         }
-        Ok(Part::Rows(start..last))
+        Ok(ArrayPart::Rows(start..last))
     }
 
     /// Reads an array of views. A view holds a text of at most 12 bytes itself, or the place of a
     /// longer text in one of several further buffers.
-    fn views(&mut self, node: &FieldNode, part: &Part) -> Result<()> {
+    fn views(&mut self, node: &FieldNode, part: &ArrayPart) -> ExcerptResult<()> {
         const WIDTH: u64 = 16;
         let count = self.variadic.next().and_then(|n| usize::try_from(n).ok());
         let count = count.ok_or("its count of buffers is missing")?;
-        if !matches!(part, Part::Nothing) {
+        if !matches!(part, ArrayPart::Nothing) {
             self.taken_variadic.push(count as i64);
         }
         self.bitmap(node, part)?;
-        let Part::Rows(rows) = part else {
+        let ArrayPart::Rows(rows) = part else {
             self.bytes(part)?;
             // Stops with an error if the message counts more buffers than it has.
             return (0..count).try_for_each(|_| self.bytes(part));
         };
-        let Part::Rows(places) = Part::Rows(rows.clone()).times(WIDTH)? else { return Ok(()) };
+        let ArrayPart::Rows(places) = ArrayPart::Rows(rows.clone()).times(WIDTH)? else { return Ok(()) };
         let taken = self.cut(places)?;
         if count > self.buffers.len() {
             return Err("a buffer is missing".into());
@@ -398,28 +400,28 @@ where
             }
         }
         for (start, end) in used {
-            self.bytes(&Part::Rows(u64::from(start.min(end))..u64::from(end)))?;
+            self.bytes(&ArrayPart::Rows(u64::from(start.min(end))..u64::from(end)))?;
         }
         Ok(())
     }
 
     /// Reads `part` of the next buffer's bytes.
-    fn bytes(&mut self, part: &Part) -> Result<()> {
+    fn bytes(&mut self, part: &ArrayPart) -> ExcerptResult<()> {
         match part {
-            Part::Nothing => self.buffers.next().map(drop).ok_or_else(|| "a buffer is missing".into()),
-            Part::Whole => {
+            ArrayPart::Nothing => self.buffers.next().map(drop).ok_or_else(|| "a buffer is missing".into()),
+            ArrayPart::Whole => {
                 let buffer = self.buffer()?;
                 match self.codec {
                     Some(codec) if !buffer.is_empty() => self.unpack(buffer, codec),
                     _ => self.put(buffer).map(drop),
                 }
             }
-            Part::Rows(range) => self.cut(range.clone()).map(drop),
+            ArrayPart::Rows(range) => self.cut(range.clone()).map(drop),
         }
     }
 
     /// Reads a range of the next buffer's bytes. Returns the range in `space`.
-    fn cut(&mut self, range: Range<u64>) -> Result<Range<usize>> {
+    fn cut(&mut self, range: Range<u64>) -> ExcerptResult<Range<usize>> {
         let buffer = self.buffer()?;
         let length = buffer.end - buffer.start;
         if range.end > length {
@@ -429,7 +431,7 @@ where
     }
 
     /// Returns the range of the next buffer in the body.
-    fn buffer(&mut self) -> Result<Range<u64>> {
+    fn buffer(&mut self) -> ExcerptResult<Range<u64>> {
         let buffer = self.buffers.next().ok_or("a buffer is missing")?;
         let start = u64::try_from(buffer.offset()).map_err(|_| "a buffer at a negative offset")?;
         let length = u64::try_from(buffer.length()).map_err(|_| "a buffer of negative length")?;
@@ -443,14 +445,14 @@ where
     }
 
     /// Reads a range of the body to the end of the part.
-    fn put(&mut self, range: Range<u64>) -> Result<Range<usize>> {
+    fn put(&mut self, range: Range<u64>) -> ExcerptResult<Range<usize>> {
         let place = self.grow(range.end - range.start)?;
         self.file.read_at(self.body.0 + range.start, &mut self.space[place.clone()])?;
         Ok(place)
     }
 
     /// Decompresses a range of the body to the end of the part.
-    fn unpack(&mut self, range: Range<u64>, codec: CompressionType) -> Result<()> {
+    fn unpack(&mut self, range: Range<u64>, codec: CompressionType) -> ExcerptResult<()> {
         const PREFIX: u64 = 8;
         let data = range.start + PREFIX..range.end;
         if data.start > data.end {
@@ -463,7 +465,7 @@ where
         };
         let place = self.grow(length)?;
         let to = &mut self.space[place];
-        let packed = Packed { file: self.file, at: self.body.0 + data.start, end: self.body.0 + data.end };
+        let packed = CompressedRange { file: self.file, at: self.body.0 + data.start, end: self.body.0 + data.end };
         let mut packed = BufReader::with_capacity(PACKED_BYTES, packed);
         let unpacked = match codec {
             CompressionType::LZ4_FRAME => fill(&mut FrameDecoder::new(&mut packed), to),
@@ -473,13 +475,13 @@ where
             _ => return Err(format!("compressed as {codec:?}; lz4 and zstd are read").into()),
         };
         unpacked.map_err(|e| match e.downcast::<Error>() {
-            Ok(error) => Fault::File(error),
-            Err(e) => Fault::Damage(format!("a buffer that cannot be decompressed: {e}")),
+            Ok(error) => ExcerptError::File(error),
+            Err(e) => ExcerptError::Damage(format!("a buffer that cannot be decompressed: {e}")),
         })
     }
 
     /// Allocates space for another buffer at the end of the part.
-    fn grow(&mut self, length: u64) -> Result<Range<usize>> {
+    fn grow(&mut self, length: u64) -> ExcerptResult<Range<usize>> {
         let start = self.filled.next_multiple_of(ALIGNMENT);
         let end = usize::try_from(length).ok().and_then(|n| start.checked_add(n)).ok_or("a buffer is too long")?;
         if self.space.len() < end {
@@ -508,13 +510,13 @@ fn fill(reader: &mut impl Read, to: &mut [u8]) -> io::Result<()> {
 }
 
 /// Compressed bytes in a file, read from offset `at` to `end`.
-struct Packed<'a> {
-    file: &'a Positioned,
+struct CompressedRange<'a> {
+    file: &'a PositionedFile,
     at: u64,
     end: u64,
 }
 
-impl Read for Packed<'_> {
+impl Read for CompressedRange<'_> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let length = usize::try_from(self.end - self.at).map_or(to.len(), |left| left.min(to.len()));
         self.file.read_at(self.at, &mut to[..length]).map_err(io::Error::other)?;
@@ -523,12 +525,12 @@ impl Read for Packed<'_> {
     }
 }
 
-impl Part {
+impl ArrayPart {
     /// Converts a range of elements to the range of their sub-elements, `n` for each element.
-    fn times(&self, n: u64) -> Result<Part> {
-        let Part::Rows(rows) = self else { return Ok(self.clone()) };
+    fn times(&self, n: u64) -> ExcerptResult<ArrayPart> {
+        let ArrayPart::Rows(rows) = self else { return Ok(self.clone()) };
         match (rows.start.checked_mul(n), rows.end.checked_mul(n)) {
-            (Some(start), Some(end)) => Ok(Part::Rows(start..end)),
+            (Some(start), Some(end)) => Ok(ArrayPart::Rows(start..end)),
             _ => Err("too many values".into()),
         }
     }

@@ -19,16 +19,16 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::{self, MessageHeader};
 use arrow::record_batch::RecordBatch;
 
-use crate::arrow_excerpt::{self, Fault, STEP, Stored, has_rows};
+use crate::arrow_excerpt::{self, ExcerptError, ROW_STEP, StoredBatch, has_rows};
 use crate::arrow_message::{self, Dictionaries};
 use crate::categories::of_both;
-use crate::number::Number;
-use crate::positioned::Positioned;
-use crate::recast::{recast_batch, together};
+use crate::number::VectorFloat;
+use crate::positioned::PositionedFile;
+use crate::recast::{concat_columns, recast_batch};
 use crate::source::{check_range, lock, no_columns};
 use crate::unify::plain_field;
-use crate::vectors::{Vectors, Want, positions, pruned};
-use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
+use crate::vectors::{ColumnRequest, VectorColumns, positions, pruned};
+use crate::{Dtype, Error, Fingerprint, Result, RowLocation, Shape, Source};
 
 pub(crate) const MAGIC: &[u8] = b"ARROW1";
 
@@ -53,17 +53,17 @@ const UNPACK_BYTES: u64 = 4 << 20;
 /// An Arrow IPC file, or a stream in a file.
 pub(crate) struct ArrowFile {
     path: PathBuf,
-    file: Positioned,
+    file: PositionedFile,
     /// The byte range of the description: the footer, or a stream's schema.
     header: Range<u64>,
     /// Whether a dictionary is valid from its position on, as in a stream, rather than for the
     /// whole file.
     streamed: bool,
     schema: SchemaRef,
-    vectors: Vectors,
+    vectors: VectorColumns,
     shape: Shape,
-    batches: Vec<Block>,
-    dictionary_blocks: Vec<Block>,
+    batches: Vec<MessageBlock>,
+    dictionary_blocks: Vec<MessageBlock>,
     /// The rows of the largest compressed batch, which is decoded whole.
     whole: u64,
     /// The bytes of the largest batch, if the vectors' type requires that batches are decoded
@@ -71,25 +71,25 @@ pub(crate) struct ArrowFile {
     scattered: u64,
     /// The bytes of the dictionaries that the vectors need.
     dictionary_bytes: u64,
-    kept: Kept,
+    kept: ArrowCache,
 }
 
 /// The data kept between calls.
 #[derive(Default)]
-struct Kept {
+struct ArrowCache {
     /// A number of dictionary messages, and the dictionaries after these messages.
     dictionaries: Mutex<Option<(usize, Arc<Dictionaries>)>>,
     /// The index of a batch, and its metadata.
     message: Mutex<Option<(usize, Arc<Vec<u8>>)>>,
-    vectors: Mutex<Option<Decoded>>,
-    columns: Mutex<Option<Decoded>>,
+    vectors: Mutex<Option<DecodedBatch>>,
+    columns: Mutex<Option<DecodedBatch>>,
     /// The buffer into which vectors were read last, for reuse.
     space: Mutex<Option<MutableBuffer>>,
 }
 
 /// The place of a message and its body in the file; for a batch also its first row and its rows.
 #[derive(Debug, Clone, Copy)]
-struct Block {
+struct MessageBlock {
     first: u64,
     rows: u64,
     offset: u64,
@@ -97,7 +97,7 @@ struct Block {
     body: u64,
 }
 
-impl Block {
+impl MessageBlock {
     /// Returns the offset of the body in the file, and its length.
     fn body(&self) -> (u64, u64) {
         (self.offset + self.metadata, self.body)
@@ -105,17 +105,17 @@ impl Block {
 }
 
 /// The schema and the list of messages of a file or stream.
-struct Contents {
+struct ArrowContents {
     schema: SchemaRef,
     /// The byte range from which they were read.
     header: Range<u64>,
-    batches: Vec<Block>,
-    dictionaries: Vec<Block>,
+    batches: Vec<MessageBlock>,
+    dictionaries: Vec<MessageBlock>,
 }
 
-impl Contents {
+impl ArrowContents {
     /// Reads the contents of a file from its footer.
-    fn of_file(file: &Positioned) -> Result<Self> {
+    fn of_file(file: &PositionedFile) -> Result<Self> {
         let path = file.path();
         let damaged = |what: String| Error::format(path, what);
         let end = file.bytes().saturating_sub(MAGIC.len() as u64);
@@ -138,16 +138,16 @@ impl Contents {
             let metadata = u64::try_from(found.metaDataLength()).ok()?;
             let body = u64::try_from(found.bodyLength()).ok()?;
             let end = offset.checked_add(metadata)?.checked_add(body)?;
-            (end <= footer.start).then_some(Block { first: 0, rows: 0, offset, metadata, body })
+            (end <= footer.start).then_some(MessageBlock { first: 0, rows: 0, offset, metadata, body })
         };
         let block = |found| block(found).ok_or_else(|| outside(path));
         let batches = parsed.recordBatches().into_iter().flatten().map(block).collect::<Result<_>>()?;
         let dictionaries = parsed.dictionaries().into_iter().flatten().map(block).collect::<Result<_>>()?;
-        Ok(Contents { schema, header: footer, batches, dictionaries })
+        Ok(ArrowContents { schema, header: footer, batches, dictionaries })
     }
 
     /// Reads the contents of a stream, message by message, without the bodies.
-    fn of_stream(file: &Positioned) -> Result<Self> {
+    fn of_stream(file: &PositionedFile) -> Result<Self> {
         let path = file.path();
         let damaged = |what: &str| Error::format(path, what);
         let within = |end: Option<u64>| match end {
@@ -155,7 +155,7 @@ impl Contents {
             Some(expected) => Err(Error::Truncated { path: path.into(), expected, found: file.bytes() }),
             None => Err(outside(path)),
         };
-        let mut contents: Option<Contents> = None;
+        let mut contents: Option<ArrowContents> = None;
         let mut at = 0;
         // An end-of-stream marker is optional.
         while at < file.bytes() {
@@ -178,14 +178,14 @@ impl Contents {
             let bytes = file.read(at..body)?;
             let message = parse(&bytes).map_err(|what| damaged(&what))?;
             let length = u64::try_from(message.bodyLength()).map_err(|_| outside(path))?;
-            let block = Block { first: 0, rows: 0, offset: at, metadata, body: length };
+            let block = MessageBlock { first: 0, rows: 0, offset: at, metadata, body: length };
             at = within(body.checked_add(length))?;
             match (message.header_type(), &mut contents) {
                 (MessageHeader::Schema, None) => {
                     let schema = message.header_as_schema().ok_or_else(|| damaged("a schema that is none"))?;
                     let schema = Arc::new(arrow_message::schema(schema).map_err(|what| damaged(&what))?);
                     let (batches, dictionaries) = (Vec::new(), Vec::new());
-                    contents = Some(Contents { schema, header: 0..body, batches, dictionaries });
+                    contents = Some(ArrowContents { schema, header: 0..body, batches, dictionaries });
                 }
                 (MessageHeader::RecordBatch, Some(contents)) => contents.batches.push(block),
                 (MessageHeader::DictionaryBatch, Some(contents)) => contents.dictionaries.push(block),
@@ -202,7 +202,7 @@ fn outside(path: &Path) -> Error {
 }
 
 /// A decoded batch: its index, which of its columns, and the buffer that holds the values.
-struct Decoded {
+struct DecodedBatch {
     index: usize,
     columns: Vec<usize>,
     batch: RecordBatch,
@@ -211,7 +211,7 @@ struct Decoded {
 
 /// The purpose of a read.
 #[derive(Clone, Copy, PartialEq)]
-enum Use {
+enum ArrowUse {
     /// The rows are copied by the caller, so they can be read in portions.
     Vectors,
     /// The rows are returned as they are.
@@ -220,13 +220,13 @@ enum Use {
 
 impl ArrowFile {
     /// Opens a file, which ends in a footer, or a stream, which does not.
-    pub(crate) fn open(file: Positioned, want: &Want) -> Result<Self> {
+    pub(crate) fn open(file: PositionedFile, want: &ColumnRequest) -> Result<Self> {
         let path = &file.path().to_path_buf();
         let damaged = |what: String| Error::format(path, what);
         let begins = file.read(0..file.bytes().min(MAGIC.len() as u64))?;
         let streamed = begins.starts_with(STREAM_MAGIC);
-        let Contents { schema, header, batches: blocks, dictionaries } =
-            if streamed { Contents::of_stream(&file)? } else { Contents::of_file(&file)? };
+        let ArrowContents { schema, header, batches: blocks, dictionaries } =
+            if streamed { ArrowContents::of_stream(&file)? } else { ArrowContents::of_file(&file)? };
         let (mut batches, mut rows, mut whole) = (Vec::with_capacity(blocks.len()), 0_u64, 0);
         for mut block in blocks {
             let metadata = file.read(block.offset..block.offset + block.metadata)?;
@@ -246,12 +246,12 @@ impl ArrowFile {
             }
         }
         let vectors = match rows {
-            0 => Vectors::none(),
-            _ => Vectors::resolve(path, &schema, want)?,
+            0 => VectorColumns::none(),
+            _ => VectorColumns::resolve(path, &schema, want)?,
         };
         let scattered = match vectors.columns.iter().all(|&c| has_rows(schema.field(c).data_type())) {
             true => 0,
-            false => batches.iter().map(|b: &Block| b.body).max().unwrap_or(0),
+            false => batches.iter().map(|b: &MessageBlock| b.body).max().unwrap_or(0),
         };
         let mut file = file;
         // Each column is read sequentially. Its values dominate; its bitmaps and offsets are small
@@ -270,12 +270,12 @@ impl ArrowFile {
             whole,
             scattered,
             dictionary_bytes: 0,
-            kept: Kept::default(),
+            kept: ArrowCache::default(),
         };
         if this.vectors.has_dictionary()
             && let Some(last) = this.batches.last()
         {
-            let dictionaries = this.dictionaries(Use::Vectors, last)?;
+            let dictionaries = this.dictionaries(ArrowUse::Vectors, last)?;
             this.dictionary_bytes = dictionaries.values().map(|d| d.get_array_memory_size() as u64).sum();
         }
         // The vectors' length is usually known from the first row. If that row is null, further
@@ -284,7 +284,7 @@ impl ArrowFile {
         while this.vectors.dim.is_none() && at < this.shape.rows {
             let mut vectors = this.vectors.clone();
             rows = rows.min(this.shape.rows - at);
-            this.each(Use::Vectors, &this.vectors.columns, at, rows as usize, |part, _| {
+            this.each(ArrowUse::Vectors, &this.vectors.columns, at, rows as usize, |part, _| {
                 vectors.settle(path, part.columns()).map(drop)
             })?;
             this.vectors = vectors;
@@ -308,27 +308,27 @@ impl ArrowFile {
     /// Returns the number of rows of vectors read at a time.
     fn portion(&self) -> u64 {
         let bytes = PORTION_BYTES.max(self.vectors.columns.len().saturating_mul(COLUMN_BYTES)) as u64;
-        (bytes / self.row_bytes()).next_multiple_of(STEP).max(STEP)
+        (bytes / self.row_bytes()).next_multiple_of(ROW_STEP).max(ROW_STEP)
     }
 
-    fn fault(&self, index: usize, fault: Fault) -> Error {
+    fn fault(&self, index: usize, fault: ExcerptError) -> Error {
         match fault {
             // The data may look damaged because the object store failed to deliver it; report that
             // instead.
-            Fault::Damage(what) => {
+            ExcerptError::Damage(what) => {
                 let fault = self.file.fault().filter(|_| self.file.is_object());
                 fault.unwrap_or_else(|| Error::format(&self.path, format!("batch {index}: {what}")))
             }
-            Fault::File(error) => error,
+            ExcerptError::File(error) => error,
         }
     }
 
-    fn read_message(&self, block: &Block) -> Result<Vec<u8>> {
+    fn read_message(&self, block: &MessageBlock) -> Result<Vec<u8>> {
         self.file.read(block.offset..block.offset + block.metadata)
     }
 
     /// Returns the metadata of batch `index`.
-    fn message(&self, index: usize, block: &Block) -> Result<Arc<Vec<u8>>> {
+    fn message(&self, index: usize, block: &MessageBlock) -> Result<Arc<Vec<u8>>> {
         let mut kept = lock(&self.kept.message);
         match kept.as_ref() {
             Some((last, message)) if *last == index => Ok(message.clone()),
@@ -342,12 +342,12 @@ impl ArrowFile {
 
     /// Returns the dictionaries that are valid for `batch`. They are decoded when a column first
     /// needs one.
-    fn dictionaries(&self, use_of: Use, batch: &Block) -> Result<Arc<Dictionaries>> {
+    fn dictionaries(&self, use_of: ArrowUse, batch: &MessageBlock) -> Result<Arc<Dictionaries>> {
         let blocks = match self.streamed {
             true => &self.dictionary_blocks[..self.dictionary_blocks.partition_point(|d| d.offset < batch.offset)],
             false => &self.dictionary_blocks,
         };
-        if use_of == Use::Vectors && !self.vectors.has_dictionary() || blocks.is_empty() {
+        if use_of == ArrowUse::Vectors && !self.vectors.has_dictionary() || blocks.is_empty() {
             return Ok(Arc::default());
         }
         let mut kept = lock(&self.kept.dictionaries);
@@ -363,7 +363,7 @@ impl ArrowFile {
     }
 
     /// Decodes the dictionary of a message, and adds it to `dictionaries`.
-    fn add_dictionary(&self, block: &Block, dictionaries: &mut Dictionaries) -> Result<()> {
+    fn add_dictionary(&self, block: &MessageBlock, dictionaries: &mut Dictionaries) -> Result<()> {
         let (message, (start, length)) = (self.read_message(block)?, block.body());
         let body = Buffer::from_vec(self.file.read(start..start + length)?);
         parse(&message)
@@ -375,7 +375,7 @@ impl ArrowFile {
     /// part's first row.
     fn each(
         &self,
-        use_of: Use,
+        use_of: ArrowUse,
         columns: &[usize],
         mut first: u64,
         rows: usize,
@@ -397,7 +397,7 @@ impl ArrowFile {
     /// Returns how many rows these were.
     fn part(
         &self,
-        use_of: Use,
+        use_of: ArrowUse,
         columns: &[usize],
         index: usize,
         first: u64,
@@ -408,7 +408,7 @@ impl ArrowFile {
         let block = self.batches.get(index).ok_or_else(|| damaged("there is no such batch"))?;
         let from = first - block.first;
         let left = most.min(block.rows - from);
-        let kept = if use_of == Use::Vectors { &self.kept.vectors } else { &self.kept.columns };
+        let kept = if use_of == ArrowUse::Vectors { &self.kept.vectors } else { &self.kept.columns };
         if let Some(last) = lock(kept).as_ref()
             && last.index == index
             && last.columns == columns
@@ -428,20 +428,20 @@ impl ArrowFile {
         if batch.length() as u64 != block.rows {
             return Err(damaged("its rows changed since the file was opened"));
         }
-        let from_file = Stored { message, body: block.body(), schema: &self.schema };
+        let from_file = StoredBatch { message, body: block.body(), schema: &self.schema };
         let dictionaries = self.dictionaries(use_of, block)?;
         let fields = self.schema.fields();
         if batch.compression().is_some() || !columns.iter().all(|&c| has_rows(fields[c].data_type())) {
             let whole = self.decode(use_of, from_file, columns, None, &dictionaries);
             let (batch, body) = whole.map_err(|fault| self.fault(index, fault))?;
-            *lock(kept) = Some(Decoded { index, columns: columns.to_vec(), batch: batch.clone(), body });
+            *lock(kept) = Some(DecodedBatch { index, columns: columns.to_vec(), batch: batch.clone(), body });
             take(batch.slice(from as usize, left as usize), first)?;
             return Ok(left);
         }
-        let begin = from - from % STEP;
+        let begin = from - from % ROW_STEP;
         let rows = match use_of {
-            Use::Vectors => left.min(begin + self.portion() - from),
-            Use::Columns => left,
+            ArrowUse::Vectors => left.min(begin + self.portion() - from),
+            ArrowUse::Columns => left,
         };
         let excerpt = self.decode(use_of, from_file, columns, Some(begin..from + rows), &dictionaries);
         let (batch, body) = excerpt.map_err(|fault| self.fault(index, fault))?;
@@ -453,15 +453,15 @@ impl ArrowFile {
 
     /// Returns the buffer into which vectors were read last. It is reused because touching new
     /// memory costs as much time as reading into it.
-    fn space(&self, use_of: Use) -> MutableBuffer {
-        let kept = if use_of == Use::Vectors { lock(&self.kept.space).take() } else { None };
+    fn space(&self, use_of: ArrowUse) -> MutableBuffer {
+        let kept = if use_of == ArrowUse::Vectors { lock(&self.kept.space).take() } else { None };
         kept.unwrap_or_default()
     }
 
     /// Keeps the buffer into which vectors were read. The vectors have been copied by now, so
     /// nothing else refers to the buffer. A buffer of other columns is handed out with them.
-    fn keep_space(&self, use_of: Use, body: Buffer) {
-        if use_of == Use::Vectors {
+    fn keep_space(&self, use_of: ArrowUse, body: Buffer) {
+        if use_of == ArrowUse::Vectors {
             *lock(&self.kept.space) = body.into_mutable().ok();
         }
     }
@@ -471,31 +471,31 @@ impl ArrowFile {
     /// hold components.
     fn decode(
         &self,
-        use_of: Use,
-        from: Stored<'_>,
+        use_of: ArrowUse,
+        from: StoredBatch<'_>,
         columns: &[usize],
         rows: Option<Range<u64>>,
         dictionaries: &Dictionaries,
-    ) -> std::result::Result<(RecordBatch, Buffer), Fault> {
+    ) -> std::result::Result<(RecordBatch, Buffer), ExcerptError> {
         let paths = match use_of {
-            Use::Vectors => self.vectors.paths(),
-            Use::Columns => columns.iter().map(|&column| vec![column]).collect(),
+            ArrowUse::Vectors => self.vectors.paths(),
+            ArrowUse::Columns => columns.iter().map(|&column| vec![column]).collect(),
         };
         let paths: Vec<&[usize]> = paths.iter().map(Vec::as_slice).collect();
-        let (message, body) = arrow_excerpt::take(&self.file, from, &paths, rows, self.space(use_of))?;
+        let (message, body) = arrow_excerpt::take_excerpt(&self.file, from, &paths, rows, self.space(use_of))?;
         let schema = Arc::new(Schema::new(pruned(self.schema.fields(), &paths)));
         let batch = arrow_message::decode(arrow_message::parse(&message)?, &body, &schema, dictionaries)?;
         let in_file = ascending(columns);
         let order: Vec<usize> = columns.iter().filter_map(|c| in_file.binary_search(c).ok()).collect();
-        Ok((batch.project(&order).map_err(|e| Fault::Damage(e.to_string()))?, body))
+        Ok((batch.project(&order).map_err(|e| ExcerptError::Damage(e.to_string()))?, body))
     }
 
-    fn read<N: Number>(&self, first: u64, out: &mut [N]) -> Result<()> {
+    fn read<N: VectorFloat>(&self, first: u64, out: &mut [N]) -> Result<()> {
         check_range(&self.path, self.shape, first, out.len())?;
         let dim = self.shape.dim;
         let mut rest = &mut *out;
         let rows = rest.len() / dim.max(1);
-        self.each(Use::Vectors, &self.vectors.columns, first, rows, |part, at| {
+        self.each(ArrowUse::Vectors, &self.vectors.columns, first, rows, |part, at| {
             let (here, after) = std::mem::take(&mut rest).split_at_mut(part.num_rows() * dim);
             rest = after;
             self.vectors.copy(&self.path, part.columns(), at, here)
@@ -520,8 +520,8 @@ impl Source for ArrowFile {
         self.read(first, out)
     }
 
-    fn locate(&self, row: u64) -> Place {
-        Place { path: self.path.clone(), row }
+    fn locate(&self, row: u64) -> RowLocation {
+        RowLocation { path: self.path.clone(), row }
     }
 
     fn columns(&self) -> Vec<String> {
@@ -538,11 +538,11 @@ impl Source for ArrowFile {
         let fields = columns.iter().map(|&at| plain_field(&self.schema.fields()[at])).collect::<Vec<_>>();
         let schema: SchemaRef = Arc::new(Schema::new(fields));
         let mut parts = Vec::new();
-        self.each(Use::Columns, &columns, first, rows, |part, _| {
+        self.each(ArrowUse::Columns, &columns, first, rows, |part, _| {
             parts.push(recast_batch(&part, &schema).map_err(failed)?);
             Ok(())
         })?;
-        together(&schema, &parts).map_err(failed)
+        concat_columns(&schema, &parts).map_err(failed)
     }
 
     fn column_schema(&self, names: &[String]) -> Result<SchemaRef> {
@@ -590,7 +590,7 @@ impl Source for ArrowFile {
         let message = self.batches.iter().map(|b| b.metadata).max().unwrap_or(0);
         // The buffer of a portion may have grown to twice what was needed, and begins at a multiple
         // of STEP.
-        let portion = (2 * (most + STEP)).saturating_mul(self.row_bytes());
+        let portion = (2 * (most + ROW_STEP)).saturating_mul(self.row_bytes());
         // A decompressor holds its window and a buffer of compressed bytes.
         let whole = if self.whole > 0 { self.whole.saturating_mul(self.row_bytes()) + UNPACK_BYTES } else { 0 };
         let held = whole.max(self.scattered).max(portion).saturating_add(message + self.dictionary_bytes);
@@ -720,7 +720,8 @@ mod tests {
     }
 
     fn open(path: &Path) -> ArrowFile {
-        ArrowFile::open(Positioned::open(path).unwrap(), &Want::Asked("v".into())).unwrap_or_else(|e| panic!("{e}"))
+        ArrowFile::open(PositionedFile::open(path).unwrap(), &ColumnRequest::Asked("v".into()))
+            .unwrap_or_else(|e| panic!("{e}"))
     }
 
     proptest! {

@@ -188,7 +188,7 @@ pub(crate) fn decode_dictionary(
 
 fn check_batch(batch: ipc::RecordBatch<'_>, version: MetadataVersion, body: &Buffer, schema: &Schema) -> Checked<()> {
     let rows = u64::try_from(batch.length()).map_err(|_| "a batch of fewer than no rows")?;
-    let mut walk = Walk {
+    let mut walk = ArrayWalk {
         nodes: batch.nodes().ok_or("a batch without arrays")?.iter(),
         buffers: batch.buffers().ok_or("a batch without buffers")?.iter(),
         variadic: batch.variadicBufferCounts().into_iter().flatten().collect::<Vec<_>>().into_iter(),
@@ -209,7 +209,7 @@ fn check_batch(batch: ipc::RecordBatch<'_>, version: MetadataVersion, body: &Buf
 }
 
 /// A walk over a batch's columns, in the order in which their arrays and buffers are stored.
-struct Walk<'a, N, B> {
+struct ArrayWalk<'a, N, B> {
     nodes: N,
     buffers: B,
     variadic: std::vec::IntoIter<i64>,
@@ -218,7 +218,7 @@ struct Walk<'a, N, B> {
     version: MetadataVersion,
 }
 
-impl<'f, N, B> Walk<'_, N, B>
+impl<'f, N, B> ArrayWalk<'_, N, B>
 where
     N: Iterator<Item = &'f ipc::FieldNode>,
     B: Iterator<Item = &'f ipc::Buffer>,

@@ -82,7 +82,7 @@ impl Record for EdgeRecord {
 }
 
 /// The state of a bucket that is being written.
-struct Open {
+struct OpenBucket {
     /// `None` until the first spill.
     file: Option<File>,
     /// The hash of the spilled bytes; buffered records are not in it yet.
@@ -95,13 +95,13 @@ struct Open {
 
 /// Writes records whose width is chosen at run time. [`BucketWriter`] writes records of a type.
 pub struct ByteBucketWriter {
-    place: Place,
+    place: BucketFiles,
     width: usize,
     /// Bytes of buffer for each bucket, a multiple of `width`.
     share: usize,
     /// One allocation, `share` bytes for each bucket.
     buffer: Vec<u8>,
-    open: Vec<Open>,
+    open: Vec<OpenBucket>,
 }
 
 impl std::fmt::Debug for ByteBucketWriter {
@@ -124,9 +124,9 @@ impl ByteBucketWriter {
     pub fn create(dir: &Path, prefix: &str, buckets: usize, width: usize, buffer_bytes: usize) -> Self {
         assert!((1..=MAX_BUCKETS).contains(&buckets) && width > 0);
         let share = Self::share(buckets, width, buffer_bytes);
-        let open = || Open { file: None, hash: Xxh3::new(), spilled: 0, buffered: 0 };
+        let open = || OpenBucket { file: None, hash: Xxh3::new(), spilled: 0, buffered: 0 };
         ByteBucketWriter {
-            place: Place { dir: dir.into(), prefix: prefix.into(), buckets, kept: false },
+            place: BucketFiles { dir: dir.into(), prefix: prefix.into(), buckets, kept: false },
             width,
             share,
             buffer: vec![0; share * buckets],
@@ -138,7 +138,7 @@ impl ByteBucketWriter {
     /// rounded down to whole records for each bucket, with at least one record for each bucket; and
     /// at most 700 bytes more for each bucket.
     pub fn bytes(buckets: usize, width: usize, buffer_bytes: usize) -> u64 {
-        (buckets * (Self::share(buckets, width, buffer_bytes) + size_of::<Open>())) as u64
+        (buckets * (Self::share(buckets, width, buffer_bytes) + size_of::<OpenBucket>())) as u64
     }
 
     fn share(buckets: usize, width: usize, buffer_bytes: usize) -> usize {
@@ -211,7 +211,7 @@ impl ByteBucketWriter {
 /// Unless they are durable, the files are removed when this is dropped.
 #[derive(Debug)]
 pub struct ByteBuckets {
-    place: Place,
+    place: BucketFiles,
     width: usize,
     /// The length in bytes and the checksum of each bucket.
     written: Vec<(u64, u64)>,
@@ -385,7 +385,7 @@ impl<R: Record> Buckets<R> {
     /// Opens the buckets that [`BucketWriter::finish_durable`] wrote, from the list of their files.
     /// A bucket that has no file in `files` reads as empty.
     pub fn reopen(dir: &Path, prefix: &str, buckets: usize, files: &[(String, FileStamp)]) -> Self {
-        let place = Place { dir: dir.into(), prefix: prefix.into(), buckets, kept: true };
+        let place = BucketFiles { dir: dir.into(), prefix: prefix.into(), buckets, kept: true };
         let stamp = |bucket| files.iter().find(|(name, _)| *name == place.name(bucket)).map(|(_, stamp)| stamp);
         let written = (0..buckets).map(|bucket| stamp(bucket).map_or((0, 0), |s| (s.bytes, s.xxh3))).collect();
         Buckets { bytes: ByteBuckets { place, width: R::BYTES, written }, record: PhantomData }
@@ -409,14 +409,14 @@ impl<R: Record> Buckets<R> {
 
 /// The location of the files. Dropping it removes the files, unless `kept` is set.
 #[derive(Debug, Default)]
-struct Place {
+struct BucketFiles {
     dir: PathBuf,
     prefix: String,
     buckets: usize,
     kept: bool,
 }
 
-impl Place {
+impl BucketFiles {
     fn name(&self, bucket: usize) -> String {
         format!("{}-{bucket:03}.bucket", self.prefix)
     }
@@ -434,7 +434,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for BucketFiles {
     fn drop(&mut self) {
         for bucket in (0..self.buckets).filter(|_| !self.kept) {
             // A destructor cannot report errors; opening the run directory removes leftovers.
@@ -501,15 +501,15 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_is_what_bytes_says() {
+    fn writer_memory_matches_bytes() {
         let dir = tempfile::tempdir().unwrap();
         for (buckets, width, buffer) in [(1, 12, 1 << 20), (512, 12, 1 << 20), (7, 1000, 10), (512, 100, 0)] {
             let writer = ByteBucketWriter::create(dir.path(), "b", buckets, width, buffer);
-            let held = writer.buffer.capacity() + writer.open.capacity() * size_of::<Open>();
+            let held = writer.buffer.capacity() + writer.open.capacity() * size_of::<OpenBucket>();
             assert_eq!(held as u64, ByteBucketWriter::bytes(buckets, width, buffer));
             assert!(writer.buffer.capacity() <= buffer.max(buckets * width));
         }
-        assert!(size_of::<Open>() <= 700, "{} bytes: correct the documentation", size_of::<Open>());
+        assert!(size_of::<OpenBucket>() <= 700, "{} bytes: correct the documentation", size_of::<OpenBucket>());
     }
 
     #[test]

@@ -16,38 +16,38 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 
 use crate::categories::of_both;
-use crate::number::Number;
-use crate::recast::{recast, recast_batch, together};
+use crate::number::VectorFloat;
+use crate::recast::{concat_columns, recast, recast_batch};
 use crate::source::{check_range, lock, no_columns};
-use crate::unify::{kind, may_overflow, plain_field, unify};
-use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
+use crate::unify::{may_overflow, plain_field, type_text, unify};
+use crate::{Dtype, Error, Fingerprint, Result, RowLocation, Shape, Source};
 
 /// Several files read one after the other.
-pub(crate) struct Concat {
-    parts: Vec<Part>,
+pub(crate) struct ConcatSource {
+    parts: Vec<ConcatPart>,
     /// Files without rows. Only their fingerprints are used, to notice when they change.
     rowless: Vec<Box<dyn Source>>,
     shape: Shape,
     dtype: Dtype,
     /// Indices into `parts` of the file whose vectors, and the file whose columns, were read last
-    /// (indexed by `Use`).
+    /// (indexed by `ConcatUse`).
     reading: Mutex<[usize; 2]>,
     /// The names of the columns read last, with the schema they are read in: a cache of
     /// `plain_schema`.
     plain: Mutex<Option<(Vec<String>, SchemaRef)>>,
 }
 
-pub(crate) struct Part {
+pub(crate) struct ConcatPart {
     pub(crate) path: PathBuf,
     pub(crate) source: Box<dyn Source>,
     /// The index of the file's first row among the rows of all files.
     first: u64,
 }
 
-impl Concat {
+impl ConcatSource {
     /// Joins `sources`, each of which has rows. The files in `rowless` have none.
     pub(crate) fn new(sources: Vec<(PathBuf, Box<dyn Source>)>, rowless: Vec<Box<dyn Source>>) -> Result<Self> {
-        let mut parts: Vec<Part> = Vec::with_capacity(sources.len());
+        let mut parts: Vec<ConcatPart> = Vec::with_capacity(sources.len());
         let mut shape = Shape { rows: 0, dim: 0 };
         let mut leader: Option<PathBuf> = None;
         let mut dtype = None;
@@ -72,10 +72,10 @@ impl Concat {
             };
             let first = shape.rows;
             shape.rows = first.checked_add(rows).ok_or_else(|| Error::format(&path, "too many rows"))?;
-            parts.push(Part { path, source, first });
+            parts.push(ConcatPart { path, source, first });
         }
         let dtype = dtype.unwrap_or(Dtype::Mixed);
-        Ok(Concat { parts, rowless, shape, dtype, reading: Mutex::new([0; 2]), plain: Mutex::new(None) })
+        Ok(ConcatSource { parts, rowless, shape, dtype, reading: Mutex::new([0; 2]), plain: Mutex::new(None) })
     }
 
     fn part(&self, row: u64) -> usize {
@@ -86,10 +86,10 @@ impl Concat {
     /// file, the first row within it and the number of rows.
     fn each(
         &self,
-        use_of: Use,
+        use_of: ConcatUse,
         mut first: u64,
         rows: usize,
-        mut take: impl FnMut(&Part, u64, usize) -> Result<()>,
+        mut take: impl FnMut(&ConcatPart, u64, usize) -> Result<()>,
     ) -> Result<()> {
         let mut left = rows;
         while left > 0 {
@@ -105,12 +105,12 @@ impl Concat {
         Ok(())
     }
 
-    fn read<N: Number>(&self, first: u64, out: &mut [N]) -> Result<()> {
+    fn read<N: VectorFloat>(&self, first: u64, out: &mut [N]) -> Result<()> {
         check_range(&self.path(), self.shape, first, out.len())?;
         let dim = self.shape.dim.max(1);
         let rows = out.len() / dim;
         let mut rest = out;
-        self.each(Use::Vectors, first, rows, |part, row, here| {
+        self.each(ConcatUse::Vectors, first, rows, |part, row, here| {
             let (now, after) = std::mem::take(&mut rest).split_at_mut(here * dim);
             rest = after;
             match part.source.shape().dim {
@@ -124,7 +124,7 @@ impl Concat {
 
     /// Records that the file at `index` is being read, and releases the one read before unless it
     /// is still in use.
-    fn enter(&self, use_of: Use, index: usize) {
+    fn enter(&self, use_of: ConcatUse, index: usize) {
         let mut reading = lock(&self.reading);
         let before = std::mem::replace(&mut reading[use_of as usize], index);
         if !reading.contains(&before)
@@ -140,7 +140,7 @@ impl Concat {
         let parts = || self.parts.iter().filter(|part| part.source.shape().rows > 0);
         let mut fields: Vec<Field> = Vec::new();
         // For each column, the last file that changed its type; named in errors.
-        let mut leaders: Vec<&Part> = Vec::new();
+        let mut leaders: Vec<&ConcatPart> = Vec::new();
         for part in parts() {
             let schema = part.source.column_schema(names).map_err(|error| match (error, leaders.first()) {
                 (Error::NoSuchColumn { path, asked, .. }, Some(leader)) => {
@@ -157,7 +157,7 @@ impl Concat {
             }
             for ((field, leader), here) in fields.iter_mut().zip(&mut leaders).zip(schema.fields()) {
                 let Some(both) = unify(field, here) else {
-                    let (name, found, expected) = (field.name(), kind(here), kind(field));
+                    let (name, found, expected) = (field.name(), type_text(here), type_text(field));
                     let leader = leader.path.display();
                     let what = format!(
                         "column \"{name}\" is {found}, but {expected} in {leader}; cast one of them, or leave it out"
@@ -200,12 +200,12 @@ impl Concat {
 }
 
 #[derive(Clone, Copy)]
-enum Use {
+enum ConcatUse {
     Vectors,
     Columns,
 }
 
-impl Source for Concat {
+impl Source for ConcatSource {
     fn shape(&self) -> Shape {
         self.shape
     }
@@ -222,10 +222,10 @@ impl Source for Concat {
         self.read(first, out)
     }
 
-    fn locate(&self, row: u64) -> Place {
+    fn locate(&self, row: u64) -> RowLocation {
         match self.parts.get(self.part(row)) {
             Some(part) => part.source.locate(row - part.first),
-            None => Place { path: self.path(), row },
+            None => RowLocation { path: self.path(), row },
         }
     }
 
@@ -247,12 +247,12 @@ impl Source for Concat {
         }
         let plain = self.plain_schema(names)?;
         let mut batches = Vec::new();
-        self.each(Use::Columns, first, rows, |part, row, here| {
+        self.each(ConcatUse::Columns, first, rows, |part, row, here| {
             let batch = part.source.read_columns(names, row, here)?;
             batches.push(recast_batch(&batch, &plain).map_err(|_| out_of_range(part, row, &batch, &plain))?);
             Ok(())
         })?;
-        together(&plain, &batches).map_err(|e| Error::format(self.path(), e.to_string()))
+        concat_columns(&plain, &batches).map_err(|e| Error::format(self.path(), e.to_string()))
     }
 
     fn column_schema(&self, names: &[String]) -> Result<SchemaRef> {
@@ -325,7 +325,7 @@ impl Source for Concat {
 }
 
 /// The error for a value outside the range of its column's common type. Names the row it is in.
-fn out_of_range(part: &Part, first: u64, batch: &RecordBatch, schema: &SchemaRef) -> Error {
+fn out_of_range(part: &ConcatPart, first: u64, batch: &RecordBatch, schema: &SchemaRef) -> Error {
     for (column, field) in batch.columns().iter().zip(schema.fields()) {
         let fits = |row: usize| recast(&column.slice(row, 1), field.data_type()).is_ok();
         if let Some(row) = (0..column.len()).find(|&row| !fits(row)) {
@@ -354,7 +354,7 @@ mod tests {
     use arrow::ipc::writer::FileWriter;
 
     use super::*;
-    use crate::{Options, open};
+    use crate::{OpenOptions, open};
 
     /// Writes a file of vectors with a column `c`, or without it if `column` is `None`.
     fn file(dir: &Path, name: &str, rows: usize, column: Option<ArrayRef>) -> String {
@@ -377,7 +377,7 @@ mod tests {
             file(dir.path(), &format!("{i}.arrow"), rows, column)
         });
         let files: Vec<String> = files.collect();
-        let source = open(&files, &Options { column: Some("v".into()), ..Options::default() }).unwrap();
+        let source = open(&files, &OpenOptions { column: Some("v".into()), ..OpenOptions::default() }).unwrap();
         (dir, source)
     }
 

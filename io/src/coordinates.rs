@@ -18,7 +18,7 @@ pub enum Coordinates {
     /// else the only column of lists.
     #[default]
     Usual,
-    /// The text that the user gave, with the syntax of [`Options::column`](crate::Options::column).
+    /// The text that the user gave, with the syntax of [`OpenOptions::column`](crate::OpenOptions::column).
     Asked(String),
     /// Exactly the columns of these names.
     Named(Vec<String>),
@@ -28,7 +28,7 @@ pub enum Coordinates {
 ///
 /// # Errors
 /// [`Error::NoCoordinates`] if no columns have such names.
-pub(crate) fn usual(path: &Path, schema: &Schema) -> Result<Vec<usize>> {
+pub(crate) fn usual_columns(path: &Path, schema: &Schema) -> Result<Vec<usize>> {
     let position = |name: &String| {
         let of_numbers = |i: &usize| schema.field(*i).data_type().is_numeric();
         schema.fields().iter().position(|field| field.name() == name).filter(of_numbers)
@@ -99,14 +99,14 @@ mod tests {
     #[track_caller]
     fn check(columns: &[(&str, DataType)], expected: &[&str]) {
         let schema = schema(columns);
-        let found = usual(Path::new("f"), &schema).unwrap();
+        let found = usual_columns(Path::new("f"), &schema).unwrap();
         let names: Vec<&str> = found.into_iter().map(|i| schema.field(i).name().as_str()).collect();
         assert_eq!(names, expected);
     }
 
     #[track_caller]
     fn refused(columns: &[(&str, DataType)], expected: &[&str], probable: Option<[&str; 2]>) {
-        match usual(Path::new("f"), &schema(columns)) {
+        match usual_columns(Path::new("f"), &schema(columns)) {
             Err(Error::NoCoordinates { candidates, likely, .. }) => {
                 assert_eq!(candidates, expected);
                 assert_eq!(likely, probable.map(|pair| pair.map(String::from)));

@@ -135,7 +135,7 @@ impl EdgeWriter {
     pub fn create(path: impl Into<PathBuf>, metadata: &[(String, String)]) -> Result<Self> {
         let metadata = own_metadata(FORMAT, VERSION, metadata);
         let schema = Schema::new_with_metadata(columns(), metadata);
-        Ok(EdgeWriter { file: BatchWriter::create(path.into(), schema, Compress::Zstd1)?, next_row: None })
+        Ok(EdgeWriter { file: BatchWriter::create(path.into(), schema, BatchCompression::Zstd1)?, next_row: None })
     }
 
     /// Returns the most memory, in bytes, that a writer holds, beside the block, while it writes a
@@ -203,7 +203,7 @@ impl EdgeReader {
         if file.schema.fields() != columns.fields() {
             return Err(Error::format(&file.path, "not the columns of an edge store"));
         }
-        let blocks = file.entries.iter().map(Entry::info).collect();
+        let blocks = file.entries.iter().map(BatchEntry::info).collect();
         Ok(EdgeReader { file, blocks })
     }
 
@@ -310,14 +310,14 @@ pub(crate) fn arrow_error(path: &Path, doing: &'static str, error: ArrowError) -
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compress {
+pub(crate) enum BatchCompression {
     No,
     Zstd1,
 }
 
 /// Position, size and checksum of a record batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct BatchEntry {
     pub(crate) first_row: u64,
     pub(crate) rows: u64,
     /// The number of items in all lists of one list column together.
@@ -328,7 +328,7 @@ pub(crate) struct Entry {
     sum: Option<u64>,
 }
 
-impl Entry {
+impl BatchEntry {
     fn info(&self) -> BlockInfo {
         // `write_block` and `parse_index` have checked that these values fit.
         let fit = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
@@ -337,12 +337,12 @@ impl Entry {
 }
 
 /// A writer that passes bytes on and hashes the bytes of the current batch.
-struct Hashing {
+struct HashingFile {
     file: PendingFile,
     batch: Xxh3,
 }
 
-impl Write for Hashing {
+impl Write for HashingFile {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         let n = self.file.write(data)?;
         self.batch.update(&data[..n]);
@@ -358,8 +358,8 @@ impl Write for Hashing {
 pub(crate) struct BatchWriter {
     pub(crate) path: PathBuf,
     pub(crate) schema: SchemaRef,
-    writer: FileWriter<Hashing>,
-    index: Vec<Entry>,
+    writer: FileWriter<HashingFile>,
+    index: Vec<BatchEntry>,
 }
 
 impl std::fmt::Debug for BatchWriter {
@@ -372,11 +372,11 @@ impl std::fmt::Debug for BatchWriter {
 }
 
 impl BatchWriter {
-    pub(crate) fn create(path: PathBuf, schema: Schema, compress: Compress) -> Result<Self> {
-        let file = Hashing { file: PendingFile::create(&path)?, batch: Xxh3::new() };
+    pub(crate) fn create(path: PathBuf, schema: Schema, compress: BatchCompression) -> Result<Self> {
+        let file = HashingFile { file: PendingFile::create(&path)?, batch: Xxh3::new() };
         let options = match compress {
-            Compress::No => Ok(IpcWriteOptions::default()),
-            Compress::Zstd1 => IpcWriteOptions::default()
+            BatchCompression::No => Ok(IpcWriteOptions::default()),
+            BatchCompression::Zstd1 => IpcWriteOptions::default()
                 .try_with_compression(Some(CompressionType::ZSTD))
                 .and_then(|o| o.try_with_compression_level(Some(1))),
         };
@@ -393,7 +393,7 @@ impl BatchWriter {
         self.writer.write(batch).map_err(|e| arrow_error(&self.path, "write", e))?;
         let sink = self.writer.get_ref();
         let (bytes, sum) = (sink.file.position() - offset, Some(sink.batch.digest()));
-        self.index.push(Entry { first_row, rows: batch.num_rows() as u64, items, offset, bytes, sum });
+        self.index.push(BatchEntry { first_row, rows: batch.num_rows() as u64, items, offset, bytes, sum });
         Ok(())
     }
 
@@ -406,7 +406,7 @@ impl BatchWriter {
     pub(crate) fn finish(mut self) -> Result<FileStamp> {
         let mut lines = String::new();
         for e in &self.index {
-            let Entry { first_row, rows, items, offset, bytes, sum } = e;
+            let BatchEntry { first_row, rows, items, offset, bytes, sum } = e;
             let sum = sum.unwrap_or(0);
             let _ = writeln!(lines, "{first_row} {rows} {items} {offset} {bytes} {sum:016x}");
         }
@@ -438,7 +438,7 @@ pub(crate) struct BatchFile {
     pub(crate) schema: SchemaRef,
     pub(crate) metadata: BTreeMap<String, String>,
     /// The batches in row order. `items` is 0 in files of other programs.
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<BatchEntry>,
     /// The byte range of the footer in the file.
     pub(crate) footer: Range<u64>,
     file: File,
@@ -497,7 +497,7 @@ impl BatchFile {
                 let (offset, bytes) =
                     place(block, footer_at).ok_or_else(|| corrupt("a batch lies outside the file"))?;
                 let rows = read_header(&path, &file, block)?;
-                entries.push(Entry { first_row, rows, items: 0, offset, bytes, sum: None });
+                entries.push(BatchEntry { first_row, rows, items: 0, offset, bytes, sum: None });
                 first_row += rows;
             }
             entries
@@ -583,8 +583,8 @@ fn place(block: &Block, end: u64) -> Option<(u64, u64)> {
 
 /// Parses the list of blocks; `None` if it does not have the form that `finish` writes, or if a
 /// block reaches beyond `end`.
-fn parse_index(lines: &str, end: u64) -> Option<Vec<Entry>> {
-    let mut entries: Vec<Entry> = Vec::new();
+fn parse_index(lines: &str, end: u64) -> Option<Vec<BatchEntry>> {
+    let mut entries: Vec<BatchEntry> = Vec::new();
     for line in lines.lines() {
         let mut words = line.split(' ');
         let mut number = || words.next()?.parse::<u64>().ok();
@@ -596,7 +596,7 @@ fn parse_index(lines: &str, end: u64) -> Option<Vec<Entry>> {
         if words.next().is_some() || !follows || !fits || bytes < 8 || offset.checked_add(bytes)? > end {
             return None;
         }
-        entries.push(Entry { first_row, rows, items, offset, bytes, sum });
+        entries.push(BatchEntry { first_row, rows, items, offset, bytes, sum });
     }
     Some(entries)
 }
@@ -742,7 +742,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_found_or_does_no_harm() {
+    fn damage_is_found_or_harmless() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("e");
         let blocks = patterned(7, &[(20, 5), (10, 6)]);
@@ -809,7 +809,7 @@ mod tests {
         assert!(matches!(EdgeReader::open(&path), Err(Error::Format { .. })));
         for (format, version) in [("lowland.knn", 1), (FORMAT, 2)] {
             let schema = Schema::new_with_metadata(columns(), own_metadata(format, version, &[]));
-            BatchWriter::create(path.clone(), schema, Compress::No).unwrap().finish().unwrap();
+            BatchWriter::create(path.clone(), schema, BatchCompression::No).unwrap().finish().unwrap();
             match EdgeReader::open(&path) {
                 Err(Error::Version { found: 2, .. }) => assert_eq!(format, FORMAT),
                 Err(Error::Format { .. }) => assert_ne!(format, FORMAT),

@@ -20,17 +20,17 @@ use crate::vectors::natural;
 use crate::{Error, Fingerprint, Result, arrow_file, npy, parquet};
 
 /// File name endings that mark data in a directory. Files with other endings are recognized by
-/// their first bytes, except those in [`NOT_MEANT`].
+/// their first bytes, except those in [`IGNORED_ENDINGS`].
 pub(crate) const ENDINGS: [&str; 8] = ["parquet", "pq", "parq", "arrow", "arrows", "feather", "ipc", "npy"];
 
 /// Endings of copies and unfinished files, which are skipped in a directory whatever they contain.
-const NOT_MEANT: [&str; 9] = ["tmp", "temp", "part", "partial", "crdownload", "bak", "old", "orig", "crc"];
+const IGNORED_ENDINGS: [&str; 9] = ["tmp", "temp", "part", "partial", "crdownload", "bak", "old", "orig", "crc"];
 
 /// The most patterns that the braces of one path may expand to.
 const MOST_ALTERNATIVES: usize = 4096;
 
 /// Shell rules: `*` does not match `.hidden` (nor, in this module, `_SUCCESS`).
-const AS_SHELLS_DO: MatchOptions =
+const SHELL_RULES: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
 /// What a path stands for: a file, or an object in a store.
@@ -83,7 +83,7 @@ pub(crate) fn find(paths: &[String], connect: &dyn Fn() -> Result<Arc<Client>>) 
         expand(given, &mut files)?;
         inputs.extend(files.into_iter().map(Input::File));
     }
-    refuse_doubles(&inputs)?;
+    refuse_duplicates(&inputs)?;
     Ok(inputs)
 }
 
@@ -231,7 +231,7 @@ fn matching(base: &Path, patterns: &[&str], given: &str, files: &mut Vec<PathBuf
 /// patterns that do too.
 pub(crate) fn matches(pattern: &Pattern, text: &str, name: &str) -> bool {
     let hidden = name.starts_with('_') && !text.starts_with('_');
-    !hidden && pattern.matches_with(name, AS_SHELLS_DO)
+    !hidden && pattern.matches_with(name, SHELL_RULES)
 }
 
 fn add(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -260,7 +260,7 @@ fn search(directory: &Path, above: &mut Vec<(u64, u64)>, files: &mut Vec<PathBuf
         }
         if path.is_dir() {
             search(&path, above, files)?;
-        } else if is_meant(&path) {
+        } else if is_data_file(&path) {
             files.push(path);
         }
     }
@@ -313,7 +313,7 @@ fn is_hidden(path: &Path) -> bool {
 }
 
 /// Whether a file in a directory holds data, judged by its ending or else by its first bytes.
-fn is_meant(path: &Path) -> bool {
+fn is_data_file(path: &Path) -> bool {
     if let Some(known) = is_meant_by_name(&path.file_name().unwrap_or_default().to_string_lossy()) {
         return known;
     }
@@ -328,7 +328,7 @@ pub(crate) fn is_meant_by_name(name: &str) -> Option<bool> {
     if ENDINGS.iter().any(|e| ending == *e) {
         return Some(true);
     }
-    (NOT_MEANT.iter().any(|e| ending == *e) || name.ends_with('~')).then_some(false)
+    (IGNORED_ENDINGS.iter().any(|e| ending == *e) || name.ends_with('~')).then_some(false)
 }
 
 /// Whether these are the first bytes of a file in a supported format.
@@ -349,7 +349,7 @@ enum Identity<'a> {
 }
 
 /// Refuses an input that occurs twice. A file is recognized under different names.
-fn refuse_doubles(inputs: &[Input]) -> Result<()> {
+fn refuse_duplicates(inputs: &[Input]) -> Result<()> {
     let mut seen: HashMap<Identity<'_>, &Path> = HashMap::with_capacity(inputs.len());
     for input in inputs {
         let path = input.path();
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_wins_over_the_pattern() {
+    fn existing_file_wins_over_pattern() {
         let dir = tree(&[
             ("run [v2]/1.npy", b""),
             ("run v/1.npy", b""),
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn braces_stand_for_names_in_their_order() {
+    fn braces_expand_in_order() {
         let all = |pattern: &str| alternatives(pattern).unwrap().join(" ");
         assert_eq!(all("x{b,a}y{1,2}"), "xby1 xby2 xay1 xay2");
         assert_eq!(all("{a,b{c,d}}/*"), "a/* bc/* bd/*");
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_back_is_not_followed_and_another_is() {
+    fn link_cycles_are_not_followed() {
         let dir = tree(&[("in/0.npy", b""), ("in/deep/1.npy", b""), ("out/2.npy", b"")]);
         symlink(dir.path().join("in"), dir.path().join("in/deep/again")).unwrap();
         symlink("../../out", dir.path().join("in/deep/other")).unwrap();

@@ -1,6 +1,6 @@
 //! Converts Arrow arrays, of lists nested to any depth, to rows of numbers.
 //!
-//! At each level of nesting, a row's elements are consecutive in that level's array. [`Places`]
+//! At each level of nesting, a row's elements are consecutive in that level's array. [`ElementStarts`]
 //! stores where they begin: one number for all rows if the rows follow one another without gaps,
 //! else one number for each row.
 //!
@@ -16,11 +16,11 @@ use arrow::datatypes::{
 use half::f16;
 
 use crate::Dtype;
-use crate::number::{Number, Take};
+use crate::number::{RoundFrom, VectorFloat};
 
 /// Why rows cannot be read. Rows are counted from the beginning of the array.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Wrong {
+pub(crate) enum FlattenError {
     /// A row whose length differs from the expected one.
     Ragged { row: usize, expected: usize, found: usize },
     /// A type that does not hold numbers.
@@ -29,13 +29,13 @@ pub(crate) enum Wrong {
     Damaged(&'static str),
 }
 
-type Result<T> = std::result::Result<T, Wrong>;
+type FlattenResult<T> = std::result::Result<T, FlattenError>;
 
-const FEWER: Wrong = Wrong::Damaged("has fewer values than its lists say");
+const TOO_FEW_VALUES: FlattenError = FlattenError::Damaged("has fewer values than its lists say");
 
 /// How the numbers of a row are stored in an array.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct How<'a> {
+pub(crate) struct FlattenPath<'a> {
     /// The names of the fields that lead through nested structs.
     pub(crate) fields: &'a [String],
     /// The number type of bytes, if the array holds bytes rather than numbers.
@@ -45,14 +45,14 @@ pub(crate) struct How<'a> {
     pub(crate) lengths: &'a [usize],
 }
 
-impl<'a> How<'a> {
+impl<'a> FlattenPath<'a> {
     /// Returns the child of a struct that `fields` names, and how to read this child.
-    fn field(self, array: &'a ArrayRef) -> Result<(&'a ArrayRef, Self)> {
+    fn field(self, array: &'a ArrayRef) -> FlattenResult<(&'a ArrayRef, Self)> {
         let child = self.fields.split_first().and_then(|(name, rest)| {
             let child = array.as_struct().column_by_name(name)?;
-            Some((child, How { fields: rest, ..self }))
+            Some((child, FlattenPath { fields: rest, ..self }))
         });
-        child.ok_or_else(|| Wrong::Type(array.data_type().clone()))
+        child.ok_or_else(|| FlattenError::Type(array.data_type().clone()))
     }
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn components(word: Dtype, bytes: usize) -> Option<usize> {
 }
 
 /// Where each row's elements begin in an array.
-enum Places {
+enum ElementStarts {
     /// The begin of the first row's elements; the next rows follow without gaps.
     Run(usize),
     /// The begin of each row's elements; `NOWHERE` if the row is null.
@@ -75,22 +75,22 @@ enum Places {
 
 const NOWHERE: usize = usize::MAX;
 
-impl Places {
+impl ElementStarts {
     /// Returns the begin of the elements of `row`, if each row has `each` elements; `None` for a
     /// null row.
     fn begin(&self, row: usize, each: usize) -> Option<usize> {
         match self {
-            Places::Run(start) => Some(start + row * each),
-            Places::Each(starts) => starts.get(row).copied().filter(|&start| start != NOWHERE),
+            ElementStarts::Run(start) => Some(start + row * each),
+            ElementStarts::Each(starts) => starts.get(row).copied().filter(|&start| start != NOWHERE),
         }
     }
 
     /// Returns the places in a child array that has `n` values for every element of this one.
-    fn times(&self, n: usize) -> Places {
+    fn times(&self, n: usize) -> ElementStarts {
         match self {
-            Places::Run(start) => Places::Run(start * n),
-            Places::Each(starts) => {
-                Places::Each(starts.iter().map(|&s| if s == NOWHERE { s } else { s * n }).collect())
+            ElementStarts::Run(start) => ElementStarts::Run(start * n),
+            ElementStarts::Each(starts) => {
+                ElementStarts::Each(starts.iter().map(|&s| if s == NOWHERE { s } else { s * n }).collect())
             }
         }
     }
@@ -98,7 +98,10 @@ impl Places {
 
 /// Resolves elements of a dictionary or run-end-encoded array: returns the values, and the index
 /// among them of each of `elements` (`NOWHERE` if the element is null or was `NOWHERE`).
-fn meant(array: &ArrayRef, elements: impl Iterator<Item = usize>) -> Result<(&ArrayRef, Vec<usize>)> {
+fn dictionary_indices(
+    array: &ArrayRef,
+    elements: impl Iterator<Item = usize>,
+) -> FlattenResult<(&ArrayRef, Vec<usize>)> {
     macro_rules! keys {
         ($array:expr, $key:ty) => {{
             let keys = $array.as_primitive::<$key>();
@@ -113,7 +116,7 @@ fn meant(array: &ArrayRef, elements: impl Iterator<Item = usize>) -> Result<(&Ar
             (runs.values(), elements.map(place).collect::<Vec<_>>())
         }};
     }
-    let unknown = || Wrong::Type(array.data_type().clone());
+    let unknown = || FlattenError::Type(array.data_type().clone());
     let (values, places) = match array.data_type() {
         DataType::Dictionary(key, _) => {
             let dictionary = array.as_any_dictionary();
@@ -141,13 +144,13 @@ fn meant(array: &ArrayRef, elements: impl Iterator<Item = usize>) -> Result<(&Ar
     };
     match places.iter().all(|&place| place == NOWHERE || place < values.len()) {
         true => Ok((values, places)),
-        false => Err(FEWER),
+        false => Err(TOO_FEW_VALUES),
     }
 }
 
-/// Returns the lengths for [`How::lengths`], taken from the first row of `array` that has
+/// Returns the lengths for [`FlattenPath::lengths`], taken from the first row of `array` that has
 /// components; `None` if no row has any.
-pub(crate) fn lengths(array: &ArrayRef, how: How<'_>) -> Result<Option<Vec<usize>>> {
+pub(crate) fn lengths(array: &ArrayRef, how: FlattenPath<'_>) -> FlattenResult<Option<Vec<usize>>> {
     for row in 0..array.len() {
         let mut found = Vec::new();
         if lengths_of(array, row, how, &mut found)? {
@@ -158,7 +161,7 @@ pub(crate) fn lengths(array: &ArrayRef, how: How<'_>) -> Result<Option<Vec<usize
 }
 
 /// Appends the lengths within element `at` to `found`. Returns whether the element has components.
-fn lengths_of(array: &ArrayRef, at: usize, how: How<'_>, found: &mut Vec<usize>) -> Result<bool> {
+fn lengths_of(array: &ArrayRef, at: usize, how: FlattenPath<'_>, found: &mut Vec<usize>) -> FlattenResult<bool> {
     let is_null = array.is_null(at);
     let mut list = |values: &ArrayRef, start: usize, length: usize| {
         found.push(length);
@@ -190,7 +193,7 @@ fn lengths_of(array: &ArrayRef, at: usize, how: How<'_>, found: &mut Vec<usize>)
             Ok(!is_null && lengths_of(child, at, how, found)?)
         }
         DataType::Dictionary(..) | DataType::RunEndEncoded(..) => {
-            let (values, places) = meant(array, std::iter::once(at))?;
+            let (values, places) = dictionary_indices(array, std::iter::once(at))?;
             match places.as_slice() {
                 [place] if *place != NOWHERE => lengths_of(values, *place, how, found),
                 _ => Ok(false),
@@ -206,24 +209,24 @@ fn lengths_of(array: &ArrayRef, at: usize, how: How<'_>, found: &mut Vec<usize>)
     }
 }
 
-fn blob(bytes: &[u8], found: &mut Vec<usize>) -> Result<bool> {
+fn blob(bytes: &[u8], found: &mut Vec<usize>) -> FlattenResult<bool> {
     found.push(bytes.len());
     Ok(!bytes.is_empty())
 }
 
 /// The destination: components `at..at + width` of each row of `out`, whose rows have `dim`
 /// components.
-pub(crate) struct Slots<'a, N> {
+pub(crate) struct ComponentSlots<'a, N> {
     pub(crate) out: &'a mut [N],
     pub(crate) dim: usize,
     pub(crate) at: usize,
     pub(crate) width: usize,
 }
 
-impl<N: Number> Slots<'_, N> {
+impl<N: VectorFloat> ComponentSlots<'_, N> {
     /// Fills the components from `array`, which has one element for each row.
-    pub(crate) fn fill(&mut self, array: &ArrayRef, how: How<'_>) -> Result<()> {
-        self.level(array, &Places::Run(0), 1, how)
+    pub(crate) fn fill(&mut self, array: &ArrayRef, how: FlattenPath<'_>) -> FlattenResult<()> {
+        self.level(array, &ElementStarts::Run(0), 1, how)
     }
 
     fn rows(&self) -> usize {
@@ -231,20 +234,26 @@ impl<N: Number> Slots<'_, N> {
     }
 
     /// Fills the components from an array in which each row has `each` elements.
-    fn level(&mut self, array: &ArrayRef, places: &Places, each: usize, how: How<'_>) -> Result<()> {
+    fn level(
+        &mut self,
+        array: &ArrayRef,
+        places: &ElementStarts,
+        each: usize,
+        how: FlattenPath<'_>,
+    ) -> FlattenResult<()> {
         let within = |start: usize, count: Option<usize>| {
             count.and_then(|count| count.checked_add(start)).is_some_and(|end| end <= array.len())
         };
         let whole = match places {
-            Places::Run(start) => within(*start, self.rows().checked_mul(each)),
-            Places::Each(starts) => starts.iter().all(|&start| start == NOWHERE || within(start, Some(each))),
+            ElementStarts::Run(start) => within(*start, self.rows().checked_mul(each)),
+            ElementStarts::Each(starts) => starts.iter().all(|&start| start == NOWHERE || within(start, Some(each))),
         };
         if !whole {
-            return Err(FEWER);
+            return Err(TOO_FEW_VALUES);
         }
         match (array.data_type(), how.word) {
             (DataType::FixedSizeList(_, size), _) => {
-                let size = usize::try_from(*size).map_err(|_| FEWER)?;
+                let size = usize::try_from(*size).map_err(|_| TOO_FEW_VALUES)?;
                 self.level(array.as_fixed_size_list().values(), &places.times(size), each.saturating_mul(size), how)?;
             }
             (DataType::Struct(_), _) => {
@@ -290,7 +299,7 @@ impl<N: Number> Slots<'_, N> {
                 let bytes: &[i8] = array.as_primitive::<Int8Type>().values();
                 self.bytes(word, bytemuck::cast_slice(bytes), places, each);
             }
-            (other, Some(_)) => return Err(Wrong::Type(other.clone())),
+            (other, Some(_)) => return Err(FlattenError::Type(other.clone())),
             (DataType::Float16, None) => self.halves(array.as_primitive::<Float16Type>().values(), places, each),
             (DataType::Float32, None) => self.numbers::<Float32Type>(array, places, each),
             (DataType::Float64, None) => self.numbers::<Float64Type>(array, places, each),
@@ -308,15 +317,15 @@ impl<N: Number> Slots<'_, N> {
             }
             (DataType::Decimal32(_, scale), None) => {
                 let values = array.as_primitive::<Decimal32Type>().values();
-                self.put_each(places, each, |i| N::take(decimal(f64::from(values[i]), *scale)));
+                self.put_each(places, each, |i| N::take(scale_decimal(f64::from(values[i]), *scale)));
             }
             (DataType::Decimal64(_, scale), None) => {
                 let values = array.as_primitive::<Decimal64Type>().values();
-                self.put_each(places, each, |i| N::take(decimal(values[i] as f64, *scale)));
+                self.put_each(places, each, |i| N::take(scale_decimal(values[i] as f64, *scale)));
             }
             (DataType::Decimal128(_, scale), None) => {
                 let values = array.as_primitive::<Decimal128Type>().values();
-                self.put_each(places, each, |i| N::take(decimal(values[i] as f64, *scale)));
+                self.put_each(places, each, |i| N::take(scale_decimal(values[i] as f64, *scale)));
             }
             (DataType::Decimal256(_, scale), None) => {
                 let values = array.as_primitive::<Decimal256Type>().values();
@@ -325,10 +334,10 @@ impl<N: Number> Slots<'_, N> {
                     // text.
                     let whole = values[i].to_i128().map(|whole| whole as f64);
                     let whole = whole.or_else(|| values[i].to_string().parse().ok());
-                    N::take(decimal(whole.unwrap_or(f64::NAN), *scale))
+                    N::take(scale_decimal(whole.unwrap_or(f64::NAN), *scale))
                 });
             }
-            (other, None) => return Err(Wrong::Type(other.clone())),
+            (other, None) => return Err(FlattenError::Type(other.clone())),
         }
         self.mark(array.nulls(), places, each);
         Ok(())
@@ -337,10 +346,10 @@ impl<N: Number> Slots<'_, N> {
     fn lists<O: OffsetSizeTrait>(
         &mut self,
         array: &ArrayRef,
-        places: &Places,
+        places: &ElementStarts,
         each: usize,
-        how: How<'_>,
-    ) -> Result<()> {
+        how: FlattenPath<'_>,
+    ) -> FlattenResult<()> {
         let lists = array.as_list::<O>();
         let offsets = lists.value_offsets();
         let bounds = |i: usize| (offsets[i].as_usize(), (offsets[i + 1] - offsets[i]).as_usize());
@@ -350,10 +359,10 @@ impl<N: Number> Slots<'_, N> {
     fn views<O: OffsetSizeTrait>(
         &mut self,
         array: &ArrayRef,
-        places: &Places,
+        places: &ElementStarts,
         each: usize,
-        how: How<'_>,
-    ) -> Result<()> {
+        how: FlattenPath<'_>,
+    ) -> FlattenResult<()> {
         let lists = array.as_list_view::<O>();
         let (offsets, sizes) = (lists.value_offsets(), lists.value_sizes());
         let bounds = |i: usize| (offsets[i].as_usize(), sizes[i].as_usize());
@@ -366,11 +375,11 @@ impl<N: Number> Slots<'_, N> {
         values: &ArrayRef,
         nulls: Option<&NullBuffer>,
         bounds: impl Fn(usize) -> (usize, usize),
-        places: &Places,
+        places: &ElementStarts,
         each: usize,
-        how: How<'_>,
-    ) -> Result<()> {
-        let (&length, lengths) = how.lengths.split_first().ok_or(Wrong::Damaged("has lists where none were"))?;
+        how: FlattenPath<'_>,
+    ) -> FlattenResult<()> {
+        let (&length, lengths) = how.lengths.split_first().ok_or(FlattenError::Damaged("has lists where none were"))?;
         let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
         let even = |start: usize| {
             let origin = bounds(start).0;
@@ -378,7 +387,7 @@ impl<N: Number> Slots<'_, N> {
         };
         let inner = match places {
             // Without rows there is no first list whose bounds could be read.
-            Places::Run(start) if self.rows() > 0 && even(*start) => Places::Run(bounds(*start).0),
+            ElementStarts::Run(start) if self.rows() > 0 && even(*start) => ElementStarts::Run(bounds(*start).0),
             _ => {
                 let start_of = |row: usize| {
                     let Some(start) = places.begin(row, each) else { return Ok(NOWHERE) };
@@ -388,39 +397,47 @@ impl<N: Number> Slots<'_, N> {
                         if found == 0 || nulls.is_some_and(|nulls| nulls.is_null(start + i)) {
                             whole = false;
                         } else if found != length {
-                            return Err(Wrong::Ragged { row, expected: length, found });
+                            return Err(FlattenError::Ragged { row, expected: length, found });
                         } else if whole && begin != origin + i * length {
-                            return Err(Wrong::Damaged("has list views within lists that are not in their order"));
+                            return Err(FlattenError::Damaged(
+                                "has list views within lists that are not in their order",
+                            ));
                         }
                     }
                     // If one list within a row is missing, the whole row is null.
                     Ok(if whole { origin } else { NOWHERE })
                 };
-                Places::Each((0..self.rows()).map(start_of).collect::<Result<_>>()?)
+                ElementStarts::Each((0..self.rows()).map(start_of).collect::<FlattenResult<_>>()?)
             }
         };
-        self.level(values, &inner, each.saturating_mul(length), How { lengths, ..how })
+        self.level(values, &inner, each.saturating_mul(length), FlattenPath { lengths, ..how })
     }
 
     /// Descends from dictionary keys or runs to their values.
-    fn indirect(&mut self, array: &ArrayRef, places: &Places, each: usize, how: How<'_>) -> Result<()> {
+    fn indirect(
+        &mut self,
+        array: &ArrayRef,
+        places: &ElementStarts,
+        each: usize,
+        how: FlattenPath<'_>,
+    ) -> FlattenResult<()> {
         let elements = (0..self.rows()).flat_map(|row| {
             let start = places.begin(row, each);
             (0..each).map(move |i| start.map_or(NOWHERE, |start| start + i))
         });
-        let (values, found) = meant(array, elements)?;
+        let (values, found) = dictionary_indices(array, elements)?;
         if each == 1 {
-            return self.level(values, &Places::Each(found), 1, how);
+            return self.level(values, &ElementStarts::Each(found), 1, how);
         }
         // A row's values may be scattered, so they are gathered into a new array.
         let found = UInt64Array::from_iter(found.iter().map(|&i| (i != NOWHERE).then_some(i as u64)));
-        let together = arrow::compute::take(values, &found, None).map_err(|_| FEWER)?;
-        self.level(&together, &Places::Run(0), each, how)
+        let together = arrow::compute::take(values, &found, None).map_err(|_| TOO_FEW_VALUES)?;
+        self.level(&together, &ElementStarts::Run(0), each, how)
     }
 
-    fn numbers<T: ArrowPrimitiveType>(&mut self, array: &ArrayRef, places: &Places, each: usize)
+    fn numbers<T: ArrowPrimitiveType>(&mut self, array: &ArrayRef, places: &ElementStarts, each: usize)
     where
-        N: Take<T::Native>,
+        N: RoundFrom<T::Native>,
     {
         self.put(array.as_primitive::<T>().values(), places, each, |numbers, slots| {
             for (slot, number) in slots.iter_mut().zip(numbers) {
@@ -429,7 +446,7 @@ impl<N: Number> Slots<'_, N> {
         });
     }
 
-    fn halves(&mut self, halves: &[f16], places: &Places, each: usize) {
+    fn halves(&mut self, halves: &[f16], places: &ElementStarts, each: usize) {
         self.put(halves, places, each, |halves, slots| match (halves, slots) {
             ([half], [slot]) => *slot = N::take(*half),
             (halves, slots) => N::halves(halves, slots),
@@ -438,11 +455,11 @@ impl<N: Number> Slots<'_, N> {
 
     /// Copies the values of each row into its components, in runs that are contiguous on both
     /// sides.
-    fn put<T>(&mut self, values: &[T], places: &Places, each: usize, put: impl Fn(&[T], &mut [N])) {
+    fn put<T>(&mut self, values: &[T], places: &ElementStarts, each: usize, put: impl Fn(&[T], &mut [N])) {
         let count = self.rows() * each;
         match places {
-            Places::Run(start) if each == self.dim => put(&values[*start..start + count], self.out),
-            Places::Run(start) if each == 1 => {
+            ElementStarts::Run(start) if each == self.dim => put(&values[*start..start + count], self.out),
+            ElementStarts::Run(start) if each == 1 => {
                 let slots = self.out.iter_mut().skip(self.at).step_by(self.dim);
                 for (slot, value) in slots.zip(values[*start..start + count].chunks(1)) {
                     put(value, std::slice::from_mut(slot));
@@ -461,7 +478,7 @@ impl<N: Number> Slots<'_, N> {
     }
 
     /// Sets each component to `number` of its element.
-    fn put_each(&mut self, places: &Places, each: usize, number: impl Fn(usize) -> N) {
+    fn put_each(&mut self, places: &ElementStarts, each: usize, number: impl Fn(usize) -> N) {
         for (row, slots) in self.out.chunks_exact_mut(self.dim).enumerate() {
             let slots = &mut slots[self.at..self.at + each];
             match places.begin(row, each) {
@@ -477,10 +494,10 @@ impl<N: Number> Slots<'_, N> {
         word: Dtype,
         length: usize,
         array: &ArrayRef,
-        places: &Places,
+        places: &ElementStarts,
         each: usize,
         value: impl Fn(usize) -> &'v [u8],
-    ) -> Result<()> {
+    ) -> FlattenResult<()> {
         let part = (self.width / each).max(1);
         for (row, slots) in self.out.chunks_exact_mut(self.dim).enumerate() {
             let slots = &mut slots[self.at..self.at + self.width];
@@ -490,7 +507,7 @@ impl<N: Number> Slots<'_, N> {
                 match bytes.len() {
                     0 => slots.fill(N::NULL),
                     found if found == length => read(word, bytes, slots),
-                    found => return Err(Wrong::Ragged { row, expected: length, found }),
+                    found => return Err(FlattenError::Ragged { row, expected: length, found }),
                 }
             }
         }
@@ -498,7 +515,7 @@ impl<N: Number> Slots<'_, N> {
     }
 
     /// Reads the bytes of each row; each row has `each` bytes.
-    fn bytes(&mut self, word: Dtype, bytes: &[u8], places: &Places, each: usize) {
+    fn bytes(&mut self, word: Dtype, bytes: &[u8], places: &ElementStarts, each: usize) {
         for (row, slots) in self.out.chunks_exact_mut(self.dim).enumerate() {
             let slots = &mut slots[self.at..self.at + self.width];
             match places.begin(row, each) {
@@ -509,7 +526,7 @@ impl<N: Number> Slots<'_, N> {
     }
 
     /// Sets the components of null elements to null.
-    fn mark(&mut self, nulls: Option<&NullBuffer>, places: &Places, each: usize) {
+    fn mark(&mut self, nulls: Option<&NullBuffer>, places: &ElementStarts, each: usize) {
         let Some(nulls) = nulls.filter(|nulls| nulls.null_count() > 0) else { return };
         for (row, slots) in self.out.chunks_exact_mut(self.dim).enumerate() {
             let Some(start) = places.begin(row, each) else { continue };
@@ -523,14 +540,14 @@ impl<N: Number> Slots<'_, N> {
 }
 
 /// Returns the decimal `whole` · 10^-`scale`.
-fn decimal(whole: f64, scale: i8) -> f64 {
+fn scale_decimal(whole: f64, scale: i8) -> f64 {
     // Powers of ten up to 10²² are exact in f64, so the result is rounded only once.
     let power = 10f64.powi(i32::from(scale).abs());
     if scale >= 0 { whole / power } else { whole * power }
 }
 
 /// Reads little-endian bytes as `word`, one number for each slot.
-fn read<N: Number>(word: Dtype, bytes: &[u8], slots: &mut [N]) {
+fn read<N: VectorFloat>(word: Dtype, bytes: &[u8], slots: &mut [N]) {
     macro_rules! numbers {
         ($number:ty) => {
             for (slot, bytes) in slots.iter_mut().zip(bytes.as_chunks().0) {
@@ -563,7 +580,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_read_by_their_word() {
+    fn bytes_are_read_as_the_named_type() {
         let check = |word, bytes: &[u8], expected: &[f64]| {
             assert_eq!(components(word, bytes.len()), Some(expected.len()));
             let (mut single, mut double) = (vec![0f32; expected.len()], vec![0f64; expected.len()]);
@@ -588,8 +605,8 @@ mod tests {
 
     #[test]
     fn decimals_are_rounded_once() {
-        assert_eq!(decimal(12_345.0, 4), 1.2345);
-        assert_eq!(decimal(-3.0, 1), -0.3);
-        assert_eq!(decimal(7.0, -3), 7000.0);
+        assert_eq!(scale_decimal(12_345.0, 4), 1.2345);
+        assert_eq!(scale_decimal(-3.0, 1), -0.3);
+        assert_eq!(scale_decimal(7.0, -3), 7000.0);
     }
 }

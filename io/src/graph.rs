@@ -46,7 +46,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use crate::durable::{FileStamp, PendingFile};
-use crate::edges::{BatchFile, BatchWriter, Compress, arrow_error, item, own_metadata};
+use crate::edges::{BatchCompression, BatchFile, BatchWriter, arrow_error, item, own_metadata};
 use crate::map::{caught, parquet, parquet_error};
 use crate::source::fingerprint;
 use crate::{Error, Fingerprint, Result};
@@ -58,7 +58,7 @@ const VERSION: u32 = 1;
 const READABLE: &str = "1";
 const FORMAT: &str = "lowland.knn";
 /// The metadata key of a graph with an `id` column; its value says what the ids count.
-const NAMED: &str = "ids";
+const IDS_KEY: &str = "ids";
 /// The approximate size of a record batch: neighbours and distances, in bytes.
 const BATCH_BYTES: usize = 4 << 20;
 /// A row group of a Parquet file is closed when it reaches about this size in bytes.
@@ -71,7 +71,7 @@ const SCAN_ROWS: usize = 1 << 16;
 pub struct GraphWriter {
     path: PathBuf,
     schema: SchemaRef,
-    file: Output,
+    file: GraphFile,
     k: usize,
     /// The number of the next row.
     next: u64,
@@ -84,16 +84,16 @@ pub struct GraphWriter {
 }
 
 /// The file that is being written.
-enum Output {
+enum GraphFile {
     Arrow(Box<BatchWriter>),
     Parquet(Box<ArrowWriter<PendingFile>>),
 }
 
-impl std::fmt::Debug for Output {
+impl std::fmt::Debug for GraphFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Output::Arrow(_) => "Arrow",
-            Output::Parquet(_) => "Parquet",
+            GraphFile::Arrow(_) => "Arrow",
+            GraphFile::Parquet(_) => "Parquet",
         })
     }
 }
@@ -144,7 +144,7 @@ impl GraphWriter {
         let mut pairs = vec![("metric".to_string(), metric.to_string()), ("k".to_string(), k.to_string())];
         let mut fields = vec![list("neighbors", DataType::UInt32), list("distances", DataType::Float32)];
         if names.is_some() {
-            pairs.push((NAMED.to_string(), "source".to_string()));
+            pairs.push((IDS_KEY.to_string(), "source".to_string()));
             fields.insert(0, Field::new("id", DataType::UInt32, false));
         }
         let schema = Schema::new_with_metadata(fields, own_metadata(FORMAT, VERSION, &pairs));
@@ -162,9 +162,9 @@ impl GraphWriter {
                 .build();
             let file = PendingFile::create(&path)?;
             let writer = ArrowWriter::try_new(file, Arc::new(schema.clone()), Some(properties));
-            Output::Parquet(Box::new(writer.map_err(|e| parquet_error(&path, "write", e))?))
+            GraphFile::Parquet(Box::new(writer.map_err(|e| parquet_error(&path, "write", e))?))
         } else {
-            Output::Arrow(Box::new(BatchWriter::create(path.clone(), schema.clone(), Compress::No)?))
+            GraphFile::Arrow(Box::new(BatchWriter::create(path.clone(), schema.clone(), BatchCompression::No)?))
         };
         Ok(GraphWriter {
             path,
@@ -239,8 +239,8 @@ impl GraphWriter {
             })
             .map_err(|e| arrow_error(&self.path, "write", e))?;
         match &mut self.file {
-            Output::Arrow(file) => file.write(&batch, first, (rows * self.k) as u64),
-            Output::Parquet(writer) => {
+            GraphFile::Arrow(file) => file.write(&batch, first, (rows * self.k) as u64),
+            GraphFile::Parquet(writer) => {
                 let failed = |e| parquet_error(&self.path, "write", e);
                 writer.write(&batch).map_err(failed)?;
                 if writer.in_progress_size() >= ROW_GROUP_BYTES {
@@ -263,16 +263,18 @@ impl GraphWriter {
             self.write_batch(left)?;
         }
         match self.file {
-            Output::Arrow(mut file) => {
+            GraphFile::Arrow(mut file) => {
                 file.note("rows", self.next.to_string());
                 file.finish()
             }
-            Output::Parquet(writer) => writer.into_inner().map_err(|e| parquet_error(&self.path, "write", e))?.finish(),
+            GraphFile::Parquet(writer) => {
+                writer.into_inner().map_err(|e| parquet_error(&self.path, "write", e))?.finish()
+            }
         }
     }
 }
 
-enum Table {
+enum GraphTable {
     /// The file, and the batch that was read last, because callers mostly read consecutive ranges.
     Arrow(Box<BatchFile>, Mutex<Option<(usize, RecordBatch)>>),
     /// The first row of each row group.
@@ -285,7 +287,7 @@ enum Table {
 /// single batch is therefore held whole; such a program should write several batches, or Parquet.
 pub struct GraphReader {
     path: PathBuf,
-    table: Table,
+    table: GraphTable,
     /// The byte range of the footer in the file.
     footer: Range<u64>,
     schema: SchemaRef,
@@ -327,7 +329,7 @@ impl GraphReader {
                 file.expect(FORMAT, VERSION, READABLE)?;
             }
             let (footer, schema, rows) = (file.footer.clone(), file.schema.clone(), file.rows());
-            (Table::Arrow(Box::new(file), Mutex::new(None)), footer, schema, rows)
+            (GraphTable::Arrow(Box::new(file), Mutex::new(None)), footer, schema, rows)
         } else if head.starts_with(b"PAR1") {
             let length = file.metadata().map_err(|e| Error::io(&path, "inspect", e))?.len();
             let footer = crate::parquet::footer(&path, length, |at, to| file.read_exact_at(to, at))?;
@@ -340,11 +342,12 @@ impl GraphReader {
                     .and_then(|n| rows.checked_add(n))
                     .ok_or_else(|| Error::format(&path, "a row group of a length that cannot be"))?;
             }
-            (Table::Parquet(firsts), footer, reader.schema().clone(), rows)
+            (GraphTable::Parquet(firsts), footer, reader.schema().clone(), rows)
         } else {
             return Err(Error::format(&path, "neither Arrow IPC nor Parquet: not a graph"));
         };
-        if schema.metadata.get("format").is_some_and(|format| format == FORMAT) && schema.metadata.contains_key(NAMED) {
+        if schema.metadata.get("format").is_some_and(|format| format == FORMAT) && schema.metadata.contains_key(IDS_KEY)
+        {
             let what =
                 "its neighbours are named by rows of a source of which some were dropped; make it anew with all rows";
             return Err(Error::format(&path, what));
@@ -437,7 +440,7 @@ impl GraphReader {
             return Ok(());
         }
         match &self.table {
-            Table::Arrow(file, last) => {
+            GraphTable::Arrow(file, last) => {
                 let start = file.entries.partition_point(|e| e.first_row + e.rows <= first);
                 for (i, entry) in file.entries.iter().enumerate().skip(start) {
                     let (from, to) = (first.max(entry.first_row), end.min(entry.first_row + entry.rows));
@@ -451,7 +454,7 @@ impl GraphReader {
                 }
                 Ok(())
             }
-            Table::Parquet(firsts) => {
+            GraphTable::Parquet(firsts) => {
                 let start = firsts.partition_point(|&f| f <= first) - 1;
                 let stop = firsts.partition_point(|&f| f < end);
                 let file = File::open(&self.path).map_err(|e| Error::io(&self.path, "open", e))?;
@@ -491,10 +494,10 @@ impl GraphReader {
     }
 
     /// Returns the lists of both columns.
-    fn lists(&self, batch: &RecordBatch, row: u64) -> Result<[Lists; 2]> {
+    fn lists(&self, batch: &RecordBatch, row: u64) -> Result<[ListColumn; 2]> {
         let lists = |c: usize| {
             let field = self.schema.field(self.columns[c]);
-            let array = batch.column_by_name(field.name()).map(|a| Lists::of(a.as_ref()));
+            let array = batch.column_by_name(field.name()).map(|a| ListColumn::of(a.as_ref()));
             let Some(Some(lists)) = array else { return Err(Error::format(&self.path, "a batch of other columns")) };
             match lists.null {
                 Some(at) => Err(self.null(row + at as u64, c)),
@@ -601,29 +604,29 @@ fn find(path: &Path, schema: &Schema, names: &[&str]) -> Result<usize> {
 }
 
 /// Lists of any Arrow list type: row i is `ends[i]..ends[i + 1]` of the values.
-struct Lists {
+struct ListColumn {
     ends: Vec<usize>,
     values: Arc<dyn Array>,
     /// The first row that is null, if any.
     null: Option<usize>,
 }
 
-impl Lists {
-    fn of(array: &dyn Array) -> Option<Lists> {
+impl ListColumn {
+    fn of(array: &dyn Array) -> Option<ListColumn> {
         // Without nulls this scans all rows, and each test is immediate.
         let null = (0..array.len()).find(|&i| array.is_null(i));
         if let Some(list) = array.as_list_opt::<i32>() {
             let ends = list.value_offsets().iter().map(|&o| o as usize).collect();
-            return Some(Lists { ends, values: list.values().clone(), null });
+            return Some(ListColumn { ends, values: list.values().clone(), null });
         }
         if let Some(list) = array.as_list_opt::<i64>() {
             let ends = list.value_offsets().iter().map(|&o| o as usize).collect();
-            return Some(Lists { ends, values: list.values().clone(), null });
+            return Some(ListColumn { ends, values: list.values().clone(), null });
         }
         let list = array.as_fixed_size_list_opt()?;
         let k = usize::try_from(list.value_length()).ok()?;
         // A slice of fixed-size lists has its values sliced too, so they start at 0.
-        Some(Lists { ends: (0..=list.len()).map(|i| i * k).collect(), values: list.values().clone(), null })
+        Some(ListColumn { ends: (0..=list.len()).map(|i| i * k).collect(), values: list.values().clone(), null })
     }
 }
 
@@ -723,7 +726,7 @@ mod tests {
     }
 
     #[test]
-    fn graphs_of_others_are_read() {
+    fn foreign_graphs_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let doubles = |v: Vec<f64>| Arc::new(arrow::array::Float64Array::from(v)) as ArrayRef;
         let lengths = [2, 3, 0, 1];
@@ -766,7 +769,7 @@ mod tests {
             let before = reader.fingerprint().unwrap();
             let bytes = std::fs::read(&path).unwrap();
             assert_eq!((&before.path, before.bytes), (&path, bytes.len() as u64));
-            crate::unchanged(std::slice::from_ref(&before), &[reader.fingerprint().unwrap()]).unwrap();
+            crate::check_unchanged(std::slice::from_ref(&before), &[reader.fingerprint().unwrap()]).unwrap();
             // The last byte of the footer itself; its length and the magic bytes follow.
             for (at, covered) in [(bytes.len() - 16, true), (8, false)] {
                 let mut changed = bytes.clone();
@@ -780,7 +783,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_row() {
+    fn graph_errors_name_the_row() {
         let dir = tempfile::tempdir().unwrap();
         let check = |ids: Vec<i64>, a: [usize; 3], distances: Vec<f32>, b: [usize; 3], expected: &str| {
             let columns = vec![
@@ -814,7 +817,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_refuses_what_is_no_graph() {
+    fn graph_writer_refuses_invalid_rows() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("g.arrow");
         let mut writer = GraphWriter::create(&path, 2, "euclidean", false).unwrap();
@@ -832,7 +835,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_found_or_does_no_harm() {
+    fn damage_is_found_or_harmless() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("g.arrow");
         write(&path, 20, 3, 20);

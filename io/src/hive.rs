@@ -11,30 +11,30 @@ use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
-use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
+use crate::{Dtype, Error, Fingerprint, Result, RowLocation, Shape, Source};
 
 /// The value by which Hive writes a null.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// A file with the additional columns of its directories.
-pub(crate) struct Hive {
+pub(crate) struct HiveSource {
     file: Box<dyn Source>,
     /// The directories' columns that the file itself does not have, with the value of all rows.
     told: Vec<(String, Option<String>)>,
 }
 
-impl Hive {
+impl HiveSource {
     /// Returns `file`, with the columns of the directories of `path` if there are any. The file's
     /// own column of the same name takes precedence; of two directories, the inner one.
     pub(crate) fn of(path: &Path, file: Box<dyn Source>) -> Box<dyn Source> {
         let own = file.columns();
         let mut told = columns(path);
         told.retain(|(name, _)| !own.contains(name));
-        if told.is_empty() { file } else { Box::new(Hive { file, told }) }
+        if told.is_empty() { file } else { Box::new(HiveSource { file, told }) }
     }
 }
 
-impl Hive {
+impl HiveSource {
     /// Returns the value of a directory's column; `None` if `name` is not a directory's column. The
     /// value may be null.
     fn value(&self, name: &String) -> Option<Option<&str>> {
@@ -61,11 +61,11 @@ fn columns(path: &Path) -> Vec<(String, Option<String>)> {
     for component in path.parent().into_iter().flat_map(Path::components) {
         let Component::Normal(name) = component else { continue };
         let Some((name, value)) = name.to_str().and_then(|text| text.split_once('=')) else { continue };
-        let name = decoded(name);
+        let name = percent_decode(name);
         if name.is_empty() {
             continue;
         }
-        let value = (value != NULL).then(|| decoded(value));
+        let value = (value != NULL).then(|| percent_decode(value));
         match found.iter_mut().find(|(earlier, _)| *earlier == name) {
             Some(earlier) => earlier.1 = value,
             None => found.push((name, value)),
@@ -76,7 +76,7 @@ fn columns(path: &Path) -> Vec<(String, Option<String>)> {
 
 /// Decodes escapes such as `%20`. Text that is not an escape, or not UTF-8 after decoding, is
 /// unchanged.
-fn decoded(text: &str) -> String {
+fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
@@ -91,7 +91,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8(bytes).unwrap_or_else(|_| text.into())
 }
 
-impl Source for Hive {
+impl Source for HiveSource {
     fn shape(&self) -> Shape {
         self.file.shape()
     }
@@ -108,7 +108,7 @@ impl Source for Hive {
         self.file.read_rows_f64(first, out)
     }
 
-    fn locate(&self, row: u64) -> Place {
+    fn locate(&self, row: u64) -> RowLocation {
         self.file.locate(row)
     }
 
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directories_tell_columns() {
+    fn hive_directories_give_columns() {
         let check = |path: &str, expected: &[(&str, Option<&str>)]| {
             let expected: Vec<_> = expected.iter().map(|(n, v)| (n.to_string(), v.map(String::from))).collect();
             assert_eq!(columns(Path::new(path)), expected, "{path}");

@@ -34,10 +34,10 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaDataReader;
 use parquet::file::properties::WriterProperties;
 
-use crate::damage;
+use crate::catch_panic;
 use crate::durable::{FileStamp, PendingFile};
 use crate::edges::arrow_error;
-use crate::kept::{Format, Kept};
+use crate::kept_columns::{ColumnFormat, KeptColumns};
 use crate::parquet::checked_footer;
 use crate::parquet_types;
 use crate::recast::recast;
@@ -80,9 +80,9 @@ pub fn coordinate_names(dim: usize) -> Vec<String> {
 /// Takes the batches of a map that is not written to a file.
 type Batches = Box<dyn FnMut(RecordBatch) -> Result<()> + Send>;
 
-enum Sink {
+enum MapFile {
     /// Nothing is written yet, because the dictionaries are not decided.
-    Begun(Box<Kept>, Format, To),
+    Begun(Box<KeptColumns>, ColumnFormat, To),
     Parquet(Box<ArrowWriter<PendingFile>>),
     Arrow(Box<FileWriter<PendingFile>>),
     Npy(PendingFile),
@@ -101,9 +101,9 @@ enum To {
 pub struct MapWriter {
     path: PathBuf,
     columns: MapColumns,
-    sink: Sink,
+    sink: MapFile,
     /// The kept columns, and the schemas of the buffered batches and of the file; set by `begin`.
-    decided: Option<(Arc<Kept>, SchemaRef, SchemaRef)>,
+    decided: Option<(Arc<KeptColumns>, SchemaRef, SchemaRef)>,
     /// The number of the next row.
     next: u64,
     /// Rows not written yet, in order; fewer than `portion` after each call.
@@ -142,9 +142,9 @@ impl MapWriter {
         let fixed = schema.fields().iter().all(|f| plain(f.data_type()).primitive_width().is_some());
         let sink = match ending.as_str() {
             "parquet" | "arrow" => {
-                let format = if ending == "parquet" { Format::Parquet } else { Format::Arrow };
-                let kept = Kept::new(format, &schema).map_err(|what| Error::format(&path, what))?;
-                Sink::Begun(Box::new(kept), format, To::File(PendingFile::create(&path)?))
+                let format = if ending == "parquet" { ColumnFormat::Parquet } else { ColumnFormat::Arrow };
+                let kept = KeptColumns::new(format, &schema).map_err(|what| Error::format(&path, what))?;
+                MapFile::Begun(Box::new(kept), format, To::File(PendingFile::create(&path)?))
             }
             _ if columns.extra.as_ref().is_some_and(|s| !s.fields().is_empty()) => {
                 return Err(Error::format(
@@ -156,7 +156,7 @@ impl MapWriter {
                 let mut file = PendingFile::create(&path)?;
                 let header = npy_header(columns.rows, columns.coordinates.len());
                 file.write_all(&header).map_err(|e| Error::io(&path, "write", e))?;
-                Sink::Npy(file)
+                MapFile::Npy(file)
             }
         };
         let portion = if fixed { ROWS } else { ROWS_OF_TEXT };
@@ -176,8 +176,8 @@ impl MapWriter {
         let path = PathBuf::from(name);
         let schema = schema(&path, &columns)?;
         let fixed = schema.fields().iter().all(|f| plain(f.data_type()).primitive_width().is_some());
-        let kept = Kept::new(Format::Arrow, &schema).map_err(|what| Error::format(&path, what))?;
-        let sink = Sink::Begun(Box::new(kept), Format::Arrow, To::Batches(Box::new(each)));
+        let kept = KeptColumns::new(ColumnFormat::Arrow, &schema).map_err(|what| Error::format(&path, what))?;
+        let sink = MapFile::Begun(Box::new(kept), ColumnFormat::Arrow, To::Batches(Box::new(each)));
         let portion = if fixed { ROWS } else { ROWS_OF_TEXT };
         Ok(MapWriter { path, columns, sink, decided: None, next: 0, waiting: Vec::new(), portion })
     }
@@ -186,9 +186,9 @@ impl MapWriter {
     /// written. Call [`look`](Self::look) on all rows of these columns before the first
     /// [`write_rows`](Self::write_rows). Otherwise a value that cannot be written is found only
     /// when it is written, and dictionaries are written to `.arrow` as plain values.
-    pub fn unsure(&self) -> Vec<String> {
+    pub fn columns_to_scan(&self) -> Vec<String> {
         match &self.sink {
-            Sink::Begun(kept, ..) => kept.unsure(),
+            MapFile::Begun(kept, ..) => kept.columns_to_scan(),
             _ => Vec::new(),
         }
     }
@@ -198,7 +198,7 @@ impl MapWriter {
     /// does not keep the order.
     pub fn order(&mut self, name: &str, values: &ArrayRef) -> Result<bool> {
         match &mut self.sink {
-            Sink::Begun(kept, ..) => kept.order(name, values).map_err(|e| arrow_error(&self.path, "write", e)),
+            MapFile::Begun(kept, ..) => kept.order(name, values).map_err(|e| arrow_error(&self.path, "write", e)),
             _ => Ok(false),
         }
     }
@@ -207,26 +207,26 @@ impl MapWriter {
     ///
     /// # Errors
     /// The first value that cannot be written: its row within `values`, and the reason.
-    pub fn look(&mut self, name: &str, values: &ArrayRef) -> std::result::Result<(), (usize, String)> {
+    pub fn add_values(&mut self, name: &str, values: &ArrayRef) -> std::result::Result<(), (usize, String)> {
         match &mut self.sink {
-            Sink::Begun(kept, ..) => kept.look(name, values),
+            MapFile::Begun(kept, ..) => kept.add_values(name, values),
             _ => Ok(()),
         }
     }
 
     /// Creates the format's writer, unless it exists already.
     fn begin(&mut self) -> Result<()> {
-        if !matches!(self.sink, Sink::Begun(..)) {
+        if !matches!(self.sink, MapFile::Begun(..)) {
             return Ok(());
         }
-        let Sink::Begun(mut kept, format, to) = std::mem::replace(&mut self.sink, Sink::Nothing) else {
+        let MapFile::Begun(mut kept, format, to) = std::mem::replace(&mut self.sink, MapFile::Nothing) else {
             return Ok(());
         };
         let path = &self.path;
         let (held, written) = kept.settle().map_err(|e| arrow_error(path, "write", e))?;
         self.sink = match (to, format) {
-            (To::Batches(each), _) => Sink::Batches(each),
-            (To::File(file), Format::Parquet) => {
+            (To::Batches(each), _) => MapFile::Batches(each),
+            (To::File(file), ColumnFormat::Parquet) => {
                 let properties = WriterProperties::builder()
                     .set_created_by("lowland".into())
                     .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -238,11 +238,11 @@ impl MapWriter {
                 let writer = kept
                     .options(properties.build())
                     .and_then(|options| ArrowWriter::try_new_with_options(file, written.clone(), options));
-                Sink::Parquet(Box::new(writer.map_err(|e| parquet_error(path, "write", e))?))
+                MapFile::Parquet(Box::new(writer.map_err(|e| parquet_error(path, "write", e))?))
             }
-            (To::File(file), Format::Arrow) => {
+            (To::File(file), ColumnFormat::Arrow) => {
                 let writer = FileWriter::try_new(file, &written);
-                Sink::Arrow(Box::new(writer.map_err(|e| arrow_error(path, "write", e))?))
+                MapFile::Arrow(Box::new(writer.map_err(|e| arrow_error(path, "write", e))?))
             }
         };
         self.decided = Some((Arc::from(kept), held, written));
@@ -286,7 +286,7 @@ impl MapWriter {
         }
         self.next += rows as u64;
         self.begin()?;
-        if let Sink::Npy(file) = &mut self.sink {
+        if let MapFile::Npy(file) = &mut self.sink {
             return coords
                 .chunks(ROWS)
                 .try_for_each(|part| file.write_all(&part.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>()))
@@ -338,16 +338,16 @@ impl MapWriter {
         let portion =
             concat_batches(held, &parts).and_then(|portion| kept.convert(&portion, written)).map_err(error)?;
         match &mut self.sink {
-            Sink::Parquet(writer) => {
+            MapFile::Parquet(writer) => {
                 writer.write(&portion).map_err(|e| parquet_error(&self.path, "write", e))?;
                 if writer.in_progress_size() >= ROW_GROUP_BYTES {
                     writer.flush().map_err(|e| parquet_error(&self.path, "write", e))?;
                 }
                 Ok(())
             }
-            Sink::Arrow(writer) => writer.write(&portion).map_err(error),
-            Sink::Batches(each) => each(portion),
-            Sink::Npy(_) | Sink::Begun(..) | Sink::Nothing => Ok(()),
+            MapFile::Arrow(writer) => writer.write(&portion).map_err(error),
+            MapFile::Batches(each) => each(portion),
+            MapFile::Npy(_) | MapFile::Begun(..) | MapFile::Nothing => Ok(()),
         }
     }
 
@@ -367,11 +367,11 @@ impl MapWriter {
         }
         let path = &self.path;
         let file = match self.sink {
-            Sink::Parquet(writer) => writer.into_inner().map_err(|e| parquet_error(path, "write", e))?,
-            Sink::Arrow(writer) => writer.into_inner().map_err(|e| arrow_error(path, "write", e))?,
-            Sink::Npy(file) => file,
-            Sink::Batches(_) => return Ok(None),
-            Sink::Begun(..) | Sink::Nothing => return Err(Error::format(path, "an earlier write to it failed")),
+            MapFile::Parquet(writer) => writer.into_inner().map_err(|e| parquet_error(path, "write", e))?,
+            MapFile::Arrow(writer) => writer.into_inner().map_err(|e| arrow_error(path, "write", e))?,
+            MapFile::Npy(file) => file,
+            MapFile::Batches(_) => return Ok(None),
+            MapFile::Begun(..) | MapFile::Nothing => return Err(Error::format(path, "an earlier write to it failed")),
         };
         file.finish().map(Some)
     }
@@ -444,7 +444,7 @@ pub(crate) fn parquet(path: &Path, file: File) -> Result<ParquetRecordBatchReade
 
 /// Calls into the parquet crate; a panic there becomes an error.
 pub(crate) fn caught<T>(path: &Path, ask: impl FnOnce() -> T) -> Result<T> {
-    damage::caught(ask).ok_or_else(|| Error::format(path, "a page is damaged; write it again"))
+    catch_panic::catch_panic(ask).ok_or_else(|| Error::format(path, "a page is damaged; write it again"))
 }
 
 #[cfg(test)]
@@ -559,8 +559,10 @@ mod tests {
         let mut writer = MapWriter::create(path, columns, true)?;
         // As a source returns the column: dictionaries as their values.
         let column = recast(column, &plain(field.data_type())).unwrap();
-        for name in writer.unsure() {
-            writer.look(&name, &column).map_err(|(row, what)| Error::format(path, format!("row {row}: {what}")))?;
+        for name in writer.columns_to_scan() {
+            writer
+                .add_values(&name, &column)
+                .map_err(|(row, what)| Error::format(path, format!("row {row}: {what}")))?;
         }
         let field = field.clone().with_data_type(plain(field.data_type()));
         let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column.clone()]).unwrap();

@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Float64Type};
 use crate::edges::arrow_error;
 use crate::files;
 use crate::open::open_one;
-use crate::vectors::Want;
+use crate::vectors::ColumnRequest;
 use crate::{Coordinates, Error, Result, Source};
 
 /// Reads a map: a Parquet, Arrow IPC or npy file, recognised by its first bytes.
@@ -48,7 +48,7 @@ impl MapReader {
     /// [`Error::NoCoordinates`] if no coordinates are recognised; [`Error::Format`] if fewer than
     /// two were named; the errors of [`open`](crate::open) if the file cannot be read.
     pub fn open(path: impl Into<PathBuf>, coordinates: &Coordinates) -> Result<Self> {
-        let want = Want::of_map(coordinates);
+        let want = ColumnRequest::of_map(coordinates);
         let input = files::one(&path.into())?;
         let path = input.path().to_path_buf();
         let (source, names) = open_one(&input, &want)?;

@@ -12,25 +12,25 @@ use memmap2::{Advice, Mmap};
 use crate::{Error, Result};
 
 /// The bytes of a finished file.
-pub struct Mapped {
+pub struct MappedFile {
     path: PathBuf,
     file: File,
     map: Option<Mmap>,
 }
 
-impl Mapped {
+impl MappedFile {
     /// Maps the file at `path`. An empty file gives an empty slice.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let file = File::open(&path).map_err(|e| Error::io(&path, "open", e))?;
         let bytes = file.metadata().map_err(|e| Error::io(&path, "examine", e))?.len();
         if bytes == 0 {
-            return Ok(Mapped { path, file, map: None });
+            return Ok(MappedFile { path, file, map: None });
         }
         // SAFETY: the file is finished and immutable, in a directory that this process has locked.
         #[expect(unsafe_code, reason = "memory map of our own immutable file")]
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(&path, "map", e))?;
-        Ok(Mapped { path, file, map: Some(map) })
+        Ok(MappedFile { path, file, map: Some(map) })
     }
 
     /// Returns the file's bytes.

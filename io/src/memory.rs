@@ -16,12 +16,12 @@ use arrow::ipc::writer::StreamWriter;
 use arrow::record_batch::RecordBatch;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::number::Number;
-use crate::recast::{recast_batch, together};
+use crate::number::VectorFloat;
+use crate::recast::{concat_columns, recast_batch};
 use crate::source::{check_range, no_columns};
 use crate::unify::plain_field;
-use crate::vectors::{Vectors, Want, positions};
-use crate::{Dtype, Error, Fingerprint, Options, Place, Result, Shape, Source};
+use crate::vectors::{ColumnRequest, VectorColumns, positions};
+use crate::{Dtype, Error, Fingerprint, OpenOptions, Result, RowLocation, Shape, Source};
 
 /// The column of an array's vectors.
 const VECTOR: &str = "vector";
@@ -41,7 +41,7 @@ pub struct MemorySource {
     batches: Vec<RecordBatch>,
     /// The first row of each batch.
     firsts: Vec<u64>,
-    vectors: Vectors,
+    vectors: VectorColumns,
     shape: Shape,
     /// The fingerprint of the content, once it was computed.
     fingerprint: OnceLock<Fingerprint>,
@@ -54,8 +54,8 @@ impl MemorySource {
     /// # Errors
     ///
     /// [`Error::Format`] if there are no rows, a batch has another schema, or no row has a vector;
-    /// and those of [`Options::column`].
-    pub fn new(name: &str, schema: SchemaRef, batches: Vec<RecordBatch>, options: &Options) -> Result<Self> {
+    /// and those of [`OpenOptions::column`].
+    pub fn new(name: &str, schema: SchemaRef, batches: Vec<RecordBatch>, options: &OpenOptions) -> Result<Self> {
         let name = PathBuf::from(name);
         let (mut firsts, mut rows) = (Vec::with_capacity(batches.len()), 0_u64);
         for (i, batch) in batches.iter().enumerate() {
@@ -75,8 +75,8 @@ impl MemorySource {
         if rows == 0 {
             return Err(Error::format(&name, "has no rows"));
         }
-        let want = options.column.clone().map_or(Want::Any, Want::Asked);
-        let mut vectors = Vectors::resolve(&name, &schema, &want)?;
+        let want = options.column.clone().map_or(ColumnRequest::Any, ColumnRequest::Asked);
+        let mut vectors = VectorColumns::resolve(&name, &schema, &want)?;
         'all: for batch in &batches {
             for row in (0..batch.num_rows()).step_by(SETTLE_ROWS) {
                 let part = batch.slice(row, SETTLE_ROWS.min(batch.num_rows() - row));
@@ -113,7 +113,7 @@ impl MemorySource {
         let vectors = FixedSizeListArray::try_new(item, width, numbers, None).map_err(failed)?;
         let schema = Arc::new(Schema::new(vec![Field::new(VECTOR, vectors.data_type().clone(), false)]));
         let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(vectors)]).map_err(failed)?;
-        MemorySource::new(name, schema, vec![batch], &Options::default())
+        MemorySource::new(name, schema, vec![batch], &OpenOptions::default())
     }
 
     /// Returns the source of an array of `f32` that the caller gives away.
@@ -141,7 +141,7 @@ impl MemorySource {
         Ok(())
     }
 
-    fn read<N: Number>(&self, first: u64, out: &mut [N]) -> Result<()> {
+    fn read<N: VectorFloat>(&self, first: u64, out: &mut [N]) -> Result<()> {
         check_range(&self.name, self.shape, first, out.len())?;
         let dim = self.shape.dim;
         let rows = out.len() / dim;
@@ -206,8 +206,8 @@ impl Source for MemorySource {
         self.read(first, out)
     }
 
-    fn locate(&self, row: u64) -> Place {
-        Place { path: self.name.clone(), row }
+    fn locate(&self, row: u64) -> RowLocation {
+        RowLocation { path: self.name.clone(), row }
     }
 
     fn columns(&self) -> Vec<String> {
@@ -229,7 +229,7 @@ impl Source for MemorySource {
             parts.push(recast_batch(&part, &schema).map_err(failed)?);
             Ok(())
         })?;
-        together(&schema, &parts).map_err(failed)
+        concat_columns(&schema, &parts).map_err(failed)
     }
 
     fn column_schema(&self, names: &[String]) -> Result<SchemaRef> {
@@ -316,7 +316,7 @@ mod tests {
     }
 
     fn source(batches: Vec<RecordBatch>) -> Result<MemorySource> {
-        MemorySource::new("rows", batches[0].schema(), batches, &Options::default())
+        MemorySource::new("rows", batches[0].schema(), batches, &OpenOptions::default())
     }
 
     #[test]
@@ -392,7 +392,7 @@ mod tests {
     fn batches_of_other_columns_are_refused() {
         let one = batch(&[0.0, 0.5], &["a"]);
         let other = one.project(&[0]).unwrap();
-        let error = MemorySource::new("rows", one.schema(), vec![one.clone(), other.clone()], &Options::default());
+        let error = MemorySource::new("rows", one.schema(), vec![one.clone(), other.clone()], &OpenOptions::default());
         assert!(error.err().unwrap().to_string().starts_with("rows: batch 1 has other columns"));
         let dir = tempfile::tempdir().unwrap();
         let to = dir.path().join("spool");
@@ -410,7 +410,7 @@ mod tests {
         let schema = batches[0].schema();
         let rows = spool_batches::<Error>("a generator", &schema, batches.into_iter().map(Ok), &to).unwrap();
         assert_eq!(rows, 2);
-        let source = crate::open(&[to.to_str().unwrap().into()], &Options::default()).unwrap();
+        let source = crate::open(&[to.to_str().unwrap().into()], &OpenOptions::default()).unwrap();
         let mut out = [0.0; 4];
         source.read_rows(0, &mut out).unwrap();
         assert_eq!(out, [0.0, 0.5, 1.0, 1.5]);

@@ -23,10 +23,10 @@ use std::sync::Mutex;
 use arrow::record_batch::RecordBatch;
 use half::f16;
 
-use crate::number::{Number, Take};
-use crate::positioned::Positioned;
+use crate::number::{RoundFrom, VectorFloat};
+use crate::positioned::PositionedFile;
 use crate::source::{check_range, lock};
-use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
+use crate::{Dtype, Error, Fingerprint, Result, RowLocation, Shape, Source};
 
 pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
 
@@ -44,32 +44,32 @@ const COLUMN_BYTES: usize = 4 << 10;
 
 /// A `.npy` file.
 #[derive(Debug)]
-pub(crate) struct Npy {
+pub(crate) struct NpyFile {
     path: PathBuf,
-    file: Positioned,
-    header: Header,
+    file: PositionedFile,
+    header: NpyHeader,
     /// The offset of the numbers in the file, in bytes.
     start: u64,
     /// The last block read of an array in Fortran order.
-    block: Mutex<Option<Block>>,
+    block: Mutex<Option<ColumnBlock>>,
 }
 
 /// Rows of an array in Fortran order: column after column, as in the file.
 #[derive(Debug, Default)]
-struct Block {
+struct ColumnBlock {
     first: u64,
     rows: usize,
     bytes: Vec<u8>,
 }
 
-impl Block {
+impl ColumnBlock {
     fn end(&self) -> u64 {
         self.first + self.rows as u64
     }
 }
 
-impl Npy {
-    pub(crate) fn open(file: Positioned) -> Result<Self> {
+impl NpyFile {
+    pub(crate) fn open(file: PositionedFile) -> Result<Self> {
         let path = &file.path().to_path_buf();
         let (header, start) = read_header(path, &file)?;
         let Shape { rows, dim } = header.shape;
@@ -89,16 +89,16 @@ impl Npy {
         }
         // A file that was opened but not read yet holds nothing.
         file.release();
-        Ok(Npy { path: path.into(), file, header, start, block: Mutex::new(None) })
+        Ok(NpyFile { path: path.into(), file, header, start, block: Mutex::new(None) })
     }
 
-    fn read<N: Number>(&self, first: u64, out: &mut [N]) -> Result<()> {
+    fn read<N: VectorFloat>(&self, first: u64, out: &mut [N]) -> Result<()> {
         check_range(&self.path, self.header.shape, first, out.len())?;
         if self.header.fortran {
             return self.read_by_columns(first, out);
         }
         // `check_range` has passed, so the range lies in the file and does not overflow.
-        let Header { shape, element, .. } = self.header;
+        let NpyHeader { shape, element, .. } = self.header;
         let width = element.width();
         let mut at = self.start + first * shape.dim as u64 * width as u64;
         let mut buffer = vec![0; PORTION_BYTES.min(out.len() * width)];
@@ -107,7 +107,7 @@ impl Npy {
             self.file.read_at(at, bytes)?;
             at += bytes.len() as u64;
             match element {
-                Element { dtype: Dtype::F16, big: false } => convert_halves(bytes, out),
+                NpyElement { dtype: Dtype::F16, big: false } => convert_halves(bytes, out),
                 element => decode(element, bytes, out.iter_mut()),
             }
         }
@@ -115,10 +115,10 @@ impl Npy {
     }
 
     /// Reads rows of an array in Fortran order, through blocks that are read ahead.
-    fn read_by_columns<N: Number>(&self, first: u64, out: &mut [N]) -> Result<()> {
+    fn read_by_columns<N: VectorFloat>(&self, first: u64, out: &mut [N]) -> Result<()> {
         /// Rows transposed at a time: few enough that their part of `out` stays in a core's cache.
         const TILE: usize = 256;
-        let Header { shape: Shape { rows, dim }, element, .. } = self.header;
+        let NpyHeader { shape: Shape { rows, dim }, element, .. } = self.header;
         let width = element.width();
         let mut kept = lock(&self.block);
         let mut block = kept.take().unwrap_or_default();
@@ -145,8 +145,8 @@ impl Npy {
     }
 
     /// Reads `rows` rows, from row `first` on, into `block`.
-    fn fill(&self, block: &mut Block, first: u64, rows: usize) -> Result<()> {
-        let Header { shape, element, .. } = self.header;
+    fn fill(&self, block: &mut ColumnBlock, first: u64, rows: usize) -> Result<()> {
+        let NpyHeader { shape, element, .. } = self.header;
         let column = rows * element.width();
         (block.first, block.rows) = (first, rows);
         block.bytes.resize(column * shape.dim, 0);
@@ -160,14 +160,14 @@ impl Npy {
 
     /// Returns the number of rows of a block.
     fn block_rows(&self) -> usize {
-        let Header { shape, element, .. } = self.header;
+        let NpyHeader { shape, element, .. } = self.header;
         let row = shape.dim.saturating_mul(element.width()).max(1);
         let long = (COLUMN_BYTES / element.width()).min(4 * BLOCK_BYTES / row);
         (BLOCK_BYTES / row).max(long).max(1).min(usize::try_from(shape.rows).unwrap_or(usize::MAX))
     }
 }
 
-impl Source for Npy {
+impl Source for NpyFile {
     fn shape(&self) -> Shape {
         self.header.shape
     }
@@ -177,8 +177,8 @@ impl Source for Npy {
     }
 
     fn read_rows(&self, first: u64, out: &mut [f32]) -> Result<()> {
-        let Header { shape, element, fortran } = self.header;
-        if element == (Element { dtype: Dtype::F32, big: false }) && !fortran && cfg!(target_endian = "little") {
+        let NpyHeader { shape, element, fortran } = self.header;
+        if element == (NpyElement { dtype: Dtype::F32, big: false }) && !fortran && cfg!(target_endian = "little") {
             // The file's bytes are the numbers, so they are read directly into `out`.
             check_range(&self.path, shape, first, out.len())?;
             let at = self.start + first * shape.dim as u64 * size_of::<f32>() as u64;
@@ -193,8 +193,8 @@ impl Source for Npy {
         self.read(first, out)
     }
 
-    fn locate(&self, row: u64) -> Place {
-        Place { path: self.path.clone(), row }
+    fn locate(&self, row: u64) -> RowLocation {
+        RowLocation { path: self.path.clone(), row }
     }
 
     fn columns(&self) -> Vec<String> {
@@ -218,7 +218,7 @@ impl Source for Npy {
     }
 
     fn held_bytes(&self) -> u64 {
-        let Header { shape, element, fortran } = self.header;
+        let NpyHeader { shape, element, fortran } = self.header;
         match fortran {
             true => {
                 let block = (self.block_rows() as u64).saturating_mul(shape.dim as u64 * element.width() as u64);
@@ -236,10 +236,10 @@ impl Source for Npy {
 }
 
 /// Decodes numbers into `slots`, until either ends.
-fn decode<'a, N: Number>(element: Element, bytes: &[u8], slots: impl Iterator<Item = &'a mut N>) {
+fn decode<'a, N: VectorFloat>(element: NpyElement, bytes: &[u8], slots: impl Iterator<Item = &'a mut N>) {
     macro_rules! numbers {
         ($number:ty) => {
-            convert(bytes, slots, |b| N::take(<$number>::from_le_bytes(little(b, element.big))))
+            convert(bytes, slots, |b| N::take(<$number>::from_le_bytes(little_endian(b, element.big))))
         };
     }
     match element.dtype {
@@ -260,7 +260,7 @@ fn decode<'a, N: Number>(element: Element, bytes: &[u8], slots: impl Iterator<It
 }
 
 /// Returns a number's bytes, least significant first.
-fn little<const W: usize>(mut bytes: [u8; W], big: bool) -> [u8; W] {
+fn little_endian<const W: usize>(mut bytes: [u8; W], big: bool) -> [u8; W] {
     if big {
         bytes.reverse();
     }
@@ -277,7 +277,7 @@ fn convert<'a, N: 'a, const W: usize>(
     }
 }
 
-fn convert_halves<N: Number>(bytes: &[u8], out: &mut [N]) {
+fn convert_halves<N: VectorFloat>(bytes: &[u8], out: &mut [N]) {
     // In portions of a fixed size, so that the processor's conversion instruction is used.
     const PORTION: usize = 1024;
     let mut halves = [f16::ZERO; PORTION];
@@ -291,12 +291,12 @@ fn convert_halves<N: Number>(bytes: &[u8], out: &mut [N]) {
 
 /// A NumPy number type, and whether it is big-endian.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Element {
+struct NpyElement {
     dtype: Dtype,
     big: bool,
 }
 
-impl Element {
+impl NpyElement {
     /// Parses the header's `descr`; `None` if the type is not supported.
     fn of(descr: &str) -> Option<Self> {
         let (order, kind) = descr.split_at_checked(1)?;
@@ -317,8 +317,8 @@ impl Element {
         };
         // One-byte types have no byte order, which is written `|`.
         match order {
-            "<" | ">" => Some(Element { dtype, big: order == ">" }),
-            "|" if dtype.bytes() == 1 => Some(Element { dtype, big: false }),
+            "<" | ">" => Some(NpyElement { dtype, big: order == ">" }),
+            "|" if dtype.bytes() == 1 => Some(NpyElement { dtype, big: false }),
             _ => None,
         }
     }
@@ -329,15 +329,15 @@ impl Element {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Header {
+struct NpyHeader {
     shape: Shape,
-    element: Element,
+    element: NpyElement,
     /// Whether the array is stored column by column rather than row by row.
     fortran: bool,
 }
 
 /// Reads the header. Returns it and the offset of the numbers.
-fn read_header(path: &Path, file: &Positioned) -> Result<(Header, u64)> {
+fn read_header(path: &Path, file: &PositionedFile) -> Result<(NpyHeader, u64)> {
     let part = |range: Range<u64>| match range.end <= file.bytes() {
         true => file.read(range),
         false => Err(Error::Truncated { path: path.into(), expected: range.end, found: file.bytes() }),
@@ -358,17 +358,17 @@ fn read_header(path: &Path, file: &Positioned) -> Result<(Header, u64)> {
     // Version 3 is UTF-8, versions 1 and 2 are Latin-1. The relevant characters are the same in
     // both.
     let text = String::from_utf8_lossy(&text);
-    let entries = Literal { rest: &text }
+    let entries = PythonLiteral { rest: &text }
         .dictionary()
         .ok_or_else(|| Error::format(path, "its header is not one that NumPy writes; save the array again"))?;
-    Ok((understand(path, &entries)?, start))
+    Ok((parse_header(path, &entries)?, start))
 }
 
-fn understand(path: &Path, entries: &[(&str, Value)]) -> Result<Header> {
+fn parse_header(path: &Path, entries: &[(&str, NpyValue)]) -> Result<NpyHeader> {
     let refuse = |what: String| Err(Error::format(path, what));
     let entry = |name: &str| entries.iter().find(|(key, _)| *key == name).map(|(_, value)| value);
     let element = match entry("descr") {
-        Some(Value::Text(descr)) => match (Element::of(descr), *descr) {
+        Some(NpyValue::Text(descr)) => match (NpyElement::of(descr), *descr) {
             (Some(element), _) => element,
             (None, object) if object.starts_with("|O") => {
                 return refuse("an array of Python objects; save np.stack(arr).astype('<f4')".into());
@@ -384,7 +384,7 @@ fn understand(path: &Path, entries: &[(&str, Value)]) -> Result<Header> {
                 ));
             }
         },
-        Some(Value::Fields) => {
+        Some(NpyValue::Fields) => {
             return refuse(
                 "a structured array; save its fields as one matrix: \
                  numpy.lib.recfunctions.structured_to_unstructured(arr).astype('<f4')"
@@ -394,7 +394,7 @@ fn understand(path: &Path, entries: &[(&str, Value)]) -> Result<Header> {
         _ => return refuse("its header names no type; save the array again".into()),
     };
     let (rows, dim) = match entry("shape") {
-        Some(Value::Shape(sizes)) => match *sizes.as_slice() {
+        Some(NpyValue::Shape(sizes)) => match *sizes.as_slice() {
             [rows, dim] => (rows, dim),
             [n] => {
                 return refuse(format!(
@@ -414,14 +414,14 @@ fn understand(path: &Path, entries: &[(&str, Value)]) -> Result<Header> {
     };
     let fortran = match entry("fortran_order") {
         // With one row or one component both orders have the same bytes.
-        Some(Value::Truth(fortran)) => *fortran && rows > 1 && dim > 1,
+        Some(NpyValue::Truth(fortran)) => *fortran && rows > 1 && dim > 1,
         _ => return refuse("its header does not say which order its numbers are in; save the array again".into()),
     };
-    Ok(Header { shape: Shape { rows, dim }, element, fortran })
+    Ok(NpyHeader { shape: Shape { rows, dim }, element, fortran })
 }
 
 #[derive(Debug, PartialEq)]
-enum Value<'a> {
+enum NpyValue<'a> {
     Text(&'a str),
     Truth(bool),
     Shape(Vec<u64>),
@@ -430,12 +430,12 @@ enum Value<'a> {
 }
 
 /// The Python literal in the header: a flat dictionary.
-struct Literal<'a> {
+struct PythonLiteral<'a> {
     rest: &'a str,
 }
 
-impl<'a> Literal<'a> {
-    fn dictionary(mut self) -> Option<Vec<(&'a str, Value<'a>)>> {
+impl<'a> PythonLiteral<'a> {
+    fn dictionary(mut self) -> Option<Vec<(&'a str, NpyValue<'a>)>> {
         self.token("{")?;
         let mut entries = Vec::new();
         while self.token("}").is_none() {
@@ -451,18 +451,18 @@ impl<'a> Literal<'a> {
         Some(entries)
     }
 
-    fn value(&mut self) -> Option<Value<'a>> {
+    fn value(&mut self) -> Option<NpyValue<'a>> {
         if self.token("True").is_some() {
-            Some(Value::Truth(true))
+            Some(NpyValue::Truth(true))
         } else if self.token("False").is_some() {
-            Some(Value::Truth(false))
+            Some(NpyValue::Truth(false))
         } else if self.token("(").is_some() {
-            self.shape().map(Value::Shape)
+            self.shape().map(NpyValue::Shape)
         } else if self.rest.trim_start().starts_with('[') {
             self.skip_list()?;
-            Some(Value::Fields)
+            Some(NpyValue::Fields)
         } else {
-            self.text().map(Value::Text)
+            self.text().map(NpyValue::Text)
         }
     }
 
@@ -541,20 +541,20 @@ mod tests {
 
     /// An array, and the directory in which it is saved.
     #[derive(Debug)]
-    struct Saved(Npy, #[expect(dead_code, reason = "removes the directory when dropped")] tempfile::TempDir);
+    struct SavedArray(NpyFile, #[expect(dead_code, reason = "removes the directory when dropped")] tempfile::TempDir);
 
-    impl std::ops::Deref for Saved {
-        type Target = Npy;
-        fn deref(&self) -> &Npy {
+    impl std::ops::Deref for SavedArray {
+        type Target = NpyFile;
+        fn deref(&self) -> &NpyFile {
             &self.0
         }
     }
 
-    fn open(bytes: &[u8]) -> Result<Saved> {
+    fn open(bytes: &[u8]) -> Result<SavedArray> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.npy");
         std::fs::write(&path, bytes).unwrap();
-        Positioned::open(&path).and_then(Npy::open).map(|npy| Saved(npy, dir))
+        PositionedFile::open(&path).and_then(NpyFile::open).map(|npy| SavedArray(npy, dir))
     }
 
     fn check(descr: &str, fortran: &str, shape: &str, expected: std::result::Result<(u64, usize), &str>) {
@@ -568,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_understood_or_say_the_way_out() {
+    fn headers_parse_or_explain_the_way_out() {
         check("'<f4'", "False", "(3, 4)", Ok((3, 4)));
         check("\"<f4\"", "False", "(3L, 4L)", Ok((3, 4)));
         check("'<f4'", "True", "(3, 1)", Ok((3, 1)));
@@ -600,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_to_come_are_refused() {
+    fn newer_npy_versions_are_refused() {
         let error = open(&file(4, "{}", &[])).unwrap_err();
         assert!(matches!(error, Error::Version { found: 4, .. }), "{error}");
     }
@@ -641,7 +641,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_a_header_or_an_error(text in ".{0,80}") {
-            let _ = Literal { rest: &text }.dictionary();
+            let _ = PythonLiteral { rest: &text }.dictionary();
             let _ = open(&file(3, &text, &[]));
         }
 

@@ -32,24 +32,24 @@ pub fn is_null_f64(number: f64) -> bool {
 
 /// Conversion of a stored number, rounded to the nearest value of this type. Every NaN becomes the
 /// default NaN.
-pub(crate) trait Take<T>: Sized {
+pub(crate) trait RoundFrom<T>: Sized {
     fn take(number: T) -> Self;
 }
 
 /// A number type in which vectors are read.
-pub(crate) trait Number:
+pub(crate) trait VectorFloat:
     bytemuck::Pod
-    + Take<u8>
-    + Take<u16>
-    + Take<u32>
-    + Take<u64>
-    + Take<i8>
-    + Take<i16>
-    + Take<i32>
-    + Take<i64>
-    + Take<f16>
-    + Take<f32>
-    + Take<f64>
+    + RoundFrom<u8>
+    + RoundFrom<u16>
+    + RoundFrom<u32>
+    + RoundFrom<u64>
+    + RoundFrom<i8>
+    + RoundFrom<i16>
+    + RoundFrom<i32>
+    + RoundFrom<i64>
+    + RoundFrom<f16>
+    + RoundFrom<f32>
+    + RoundFrom<f64>
 {
     /// The value of a null.
     const NULL: Self;
@@ -63,7 +63,7 @@ pub(crate) trait Number:
 
 macro_rules! integers {
     ($number:ty: $($integer:ty),*) => {
-        $(impl Take<$integer> for $number {
+        $(impl RoundFrom<$integer> for $number {
             fn take(number: $integer) -> Self {
                 number as $number
             }
@@ -74,43 +74,43 @@ macro_rules! integers {
 integers!(f32: u8, u16, u32, u64, i8, i16, i32, i64);
 integers!(f64: u8, u16, u32, u64, i8, i16, i32, i64);
 
-impl Take<f16> for f32 {
+impl RoundFrom<f16> for f32 {
     fn take(number: f16) -> f32 {
         number.to_f32()
     }
 }
 
-impl Take<f32> for f32 {
+impl RoundFrom<f32> for f32 {
     fn take(number: f32) -> f32 {
         if number.is_nan() { f32::NAN } else { number }
     }
 }
 
-impl Take<f64> for f32 {
+impl RoundFrom<f64> for f32 {
     fn take(number: f64) -> f32 {
-        <f32 as Take<f32>>::take(number as f32)
+        <f32 as RoundFrom<f32>>::take(number as f32)
     }
 }
 
-impl Take<f16> for f64 {
+impl RoundFrom<f16> for f64 {
     fn take(number: f16) -> f64 {
         number.to_f64()
     }
 }
 
-impl Take<f32> for f64 {
+impl RoundFrom<f32> for f64 {
     fn take(number: f32) -> f64 {
-        <f64 as Take<f64>>::take(f64::from(number))
+        <f64 as RoundFrom<f64>>::take(f64::from(number))
     }
 }
 
-impl Take<f64> for f64 {
+impl RoundFrom<f64> for f64 {
     fn take(number: f64) -> f64 {
         if number.is_nan() { f64::NAN } else { number }
     }
 }
 
-impl Number for f32 {
+impl VectorFloat for f32 {
     const NULL: f32 = NULL;
 
     fn read(source: &dyn Source, first: u64, out: &mut [f32]) -> Result<()> {
@@ -122,7 +122,7 @@ impl Number for f32 {
     }
 }
 
-impl Number for f64 {
+impl VectorFloat for f64 {
     const NULL: f64 = NULL_F64;
 
     fn read(source: &dyn Source, first: u64, out: &mut [f64]) -> Result<()> {

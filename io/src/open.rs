@@ -10,19 +10,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::arrow_file::{self, ArrowFile};
-use crate::concat::Concat;
+use crate::concat::ConcatSource;
 use crate::files::{self, Input};
-use crate::hive::Hive;
-use crate::npy::{self, Npy};
+use crate::hive::HiveSource;
+use crate::npy::{self, NpyFile};
 use crate::parquet::{self, ParquetFile};
-use crate::positioned::Positioned;
+use crate::positioned::PositionedFile;
 use crate::remote::Client;
-use crate::vectors::Want;
+use crate::vectors::ColumnRequest;
 use crate::{Coordinates, Error, Result, Source};
 
 /// How an input is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct OpenOptions {
     /// Where the vectors are: the name of a list column; or numeric columns, one component each, as
     /// a name, as `a,b,c` or as a pattern (`pc*`; matches are in natural order: pc2 before pc10).
     /// An exact name wins over a pattern. A struct's field is named by its path (`emb.values`).
@@ -93,11 +93,11 @@ impl Eq for Stop {}
 ///
 /// [`Error::NoFiles`] or [`Error::Store`] if there are no files; [`Error::Format`] if a file is
 /// empty, of an unknown format or named twice, or if there are no rows at all; [`Error::Width`] if
-/// the numbers of components differ; and the errors of [`Options::column`]: [`Error::NoVectorColumn`],
+/// the numbers of components differ; and the errors of [`OpenOptions::column`]: [`Error::NoVectorColumn`],
 /// [`Error::AmbiguousColumn`], [`Error::NoSuchColumn`], [`Error::ColumnType`].
-pub fn open(paths: &[String], options: &Options) -> Result<Box<dyn Source>> {
-    let want = options.column.clone().map_or(Want::Any, Want::Asked);
-    open_wanted(paths, want, &|| Client::new(options.stop.clone()))
+pub fn open(paths: &[String], options: &OpenOptions) -> Result<Box<dyn Source>> {
+    let want = options.column.clone().map_or(ColumnRequest::Any, ColumnRequest::Asked);
+    open_columns(paths, want, &|| Client::new(options.stop.clone()))
 }
 
 /// Opens a map as a source whose vectors are its coordinates.
@@ -106,7 +106,7 @@ pub fn open(paths: &[String], options: &Options) -> Result<Box<dyn Source>> {
 ///
 /// [`Error::NoCoordinates`] if no coordinates are recognised, and the errors of [`open`].
 pub fn open_map(path: &str, coordinates: &Coordinates) -> Result<Box<dyn Source>> {
-    open_wanted(&[path.into()], Want::of_map(coordinates), &|| Client::new(None))
+    open_columns(&[path.into()], ColumnRequest::of_map(coordinates), &|| Client::new(None))
 }
 
 /// The number of files without a column of vectors that are opened again once another file tells its
@@ -114,9 +114,9 @@ pub fn open_map(path: &str, coordinates: &Coordinates) -> Result<Box<dyn Source>
 const MOST_WAITING: usize = 16;
 
 /// Opens `paths`. `connect` is called if any of them is an address.
-pub(crate) fn open_wanted(
+pub(crate) fn open_columns(
     paths: &[String],
-    mut want: Want,
+    mut want: ColumnRequest,
     connect: &dyn Fn() -> Result<Arc<Client>>,
 ) -> Result<Box<dyn Source>> {
     let inputs = files::find(paths, connect)?;
@@ -131,7 +131,7 @@ pub(crate) fn open_wanted(
     let mut inputs: VecDeque<(usize, files::Input)> = inputs.into_iter().enumerate().collect();
     while let Some((at, input)) = inputs.pop_front() {
         let path = input.path().to_path_buf();
-        let may_wait = several && matches!(want, Want::Any) && waiting.len() < MOST_WAITING;
+        let may_wait = several && matches!(want, ColumnRequest::Any) && waiting.len() < MOST_WAITING;
         let (source, names) = match open_one(&input, &want) {
             Err(error @ Error::NoVectorColumn { .. }) if may_wait => {
                 waiting.push((at, input, error));
@@ -144,10 +144,10 @@ pub(crate) fn open_wanted(
             continue;
         }
         if !names.is_empty() {
-            want = Want::Names(names);
+            want = ColumnRequest::Names(names);
             inputs.extend(waiting.drain(..).map(|(at, input, _)| (at, input)));
         }
-        let source = Hive::of(&path, source);
+        let source = HiveSource::of(&path, source);
         sources.push((at, path, source));
     }
     if let Some((.., error)) = waiting.into_iter().next() {
@@ -169,26 +169,26 @@ pub(crate) fn open_wanted(
     {
         return Ok(source);
     }
-    Ok(Box::new(Concat::new(sources, rowless)?))
+    Ok(Box::new(ConcatSource::new(sources, rowless)?))
 }
 
 /// Opens one file or object, whose format its first bytes tell. Also returns the names of the
 /// vectors' columns.
-pub(crate) fn open_one(input: &Input, want: &Want) -> Result<(Box<dyn Source>, Vec<String>)> {
-    let (path, file): (&Path, _) = (input.path(), Positioned::of(input)?);
-    match Format::of(&file.read(0..file.bytes().min(Format::MAGIC_BYTES))?) {
-        Ok(Format::Npy) => {
-            if let Want::Asked(asked) = want {
+pub(crate) fn open_one(input: &Input, want: &ColumnRequest) -> Result<(Box<dyn Source>, Vec<String>)> {
+    let (path, file): (&Path, _) = (input.path(), PositionedFile::of(input)?);
+    match FileFormat::of(&file.read(0..file.bytes().min(FileFormat::MAGIC_BYTES))?) {
+        Ok(FileFormat::Npy) => {
+            if let ColumnRequest::Asked(asked) = want {
                 return Err(Error::NoSuchColumn { path: path.into(), asked: asked.clone(), available: Vec::new() });
             }
-            Ok((Box::new(Npy::open(file)?), Vec::new()))
+            Ok((Box::new(NpyFile::open(file)?), Vec::new()))
         }
-        Ok(Format::Parquet) => {
+        Ok(FileFormat::Parquet) => {
             let file = ParquetFile::open(file, want)?;
             let names = file.names().to_vec();
             Ok((Box::new(file), names))
         }
-        Ok(Format::Arrow) => {
+        Ok(FileFormat::Arrow) => {
             let file = ArrowFile::open(file, want)?;
             let names = file.names().to_vec();
             Ok((Box::new(file), names))
@@ -199,14 +199,14 @@ pub(crate) fn open_one(input: &Input, want: &Want) -> Result<(Box<dyn Source>, V
 
 /// The file formats that can be read.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Format {
+pub(crate) enum FileFormat {
     Npy,
     Parquet,
     /// An Arrow IPC file or stream.
     Arrow,
 }
 
-impl Format {
+impl FileFormat {
     /// The number of first bytes that identify a format.
     pub(crate) const MAGIC_BYTES: u64 = 8;
 
@@ -215,11 +215,11 @@ impl Format {
     pub(crate) fn of(magic: &[u8]) -> std::result::Result<Self, &'static str> {
         let begins = |with: &[u8]| magic.starts_with(with);
         if begins(npy::MAGIC) {
-            return Ok(Format::Npy);
+            return Ok(FileFormat::Npy);
         } else if begins(parquet::MAGIC) {
-            return Ok(Format::Parquet);
+            return Ok(FileFormat::Parquet);
         } else if begins(arrow_file::MAGIC) || begins(arrow_file::STREAM_MAGIC) {
-            return Ok(Format::Arrow);
+            return Ok(FileFormat::Arrow);
         }
         Err(match magic {
             [b'F', b'E', b'A', b'1', ..] => "Feather version 1; write it again as version 2",
@@ -259,8 +259,8 @@ mod tests {
         format!("{}/../tests/data/{name}", std::env::var("CARGO_MANIFEST_DIR").unwrap())
     }
 
-    fn column(name: &str) -> Options {
-        Options { column: Some(name.into()), stop: None }
+    fn column(name: &str) -> OpenOptions {
+        OpenOptions { column: Some(name.into()), stop: None }
     }
 
     /// The matrix that tests/data/make.py writes.
@@ -282,7 +282,7 @@ mod tests {
 
     /// Opens a fixture that holds rows `rows` of the matrix; reads it whole, by row, backwards, and
     /// three rows at a time.
-    fn check(name: &str, options: &Options, dtype: Dtype, rows: std::ops::Range<usize>, dim: usize) {
+    fn check(name: &str, options: &OpenOptions, dtype: Dtype, rows: std::ops::Range<usize>, dim: usize) {
         let source = open(&[fixture(name)], options).unwrap_or_else(|e| panic!("{e}"));
         let n = rows.len();
         assert_eq!(source.shape(), Shape { rows: n as u64, dim }, "{name}");
@@ -307,7 +307,7 @@ mod tests {
         assert_eq!(read(&*source, 0, n).unwrap(), whole, "{name} after release");
     }
 
-    fn refused(name: &str, options: &Options, text: &str) {
+    fn refused(name: &str, options: &OpenOptions, text: &str) {
         let read = open(&[fixture(name)], options).and_then(|s| read(&*s, 0, s.shape().rows as usize));
         let error = read.expect_err(name).to_string();
         assert!(error.contains(text) && error.contains(name), "{error}");
@@ -336,7 +336,7 @@ mod tests {
         write("1.parquet", vec![("v", vectors), ("note", nulls())]);
         write("2.parquet", vec![("note", nulls()), ("v", nulls())]);
         let all = dir.path().to_string_lossy().into_owned();
-        let source = open(std::slice::from_ref(&all), &Options::default()).unwrap();
+        let source = open(std::slice::from_ref(&all), &OpenOptions::default()).unwrap();
         assert_eq!(source.shape(), Shape { rows: 9, dim: 2 });
         let found = read(&*source, 0, 9).unwrap();
         assert_eq!(found[6..12], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
@@ -344,10 +344,10 @@ mod tests {
         assert_eq!(source.locate(0).path, dir.path().join("0.parquet"));
         // Where none tells it, the first is named; where one lacks the column, that one is.
         write("1.parquet", vec![("note", nulls())]);
-        let error = open(std::slice::from_ref(&all), &Options::default()).err().unwrap().to_string();
+        let error = open(std::slice::from_ref(&all), &OpenOptions::default()).err().unwrap().to_string();
         assert!(error.contains("0.parquet: no column holds vectors"), "{error}");
         write("1.parquet", vec![("id", ids()), ("list", list_of(3))]);
-        let error = open(&[all], &Options::default()).err().unwrap().to_string();
+        let error = open(&[all], &OpenOptions::default()).err().unwrap().to_string();
         assert!(error.contains("0.parquet") && error.contains("\"list\""), "{error}");
     }
 
@@ -359,7 +359,7 @@ mod tests {
 
     #[test]
     fn files_of_numpy_pyarrow_and_polars_read_as_they_were_written() {
-        let any = Options::default();
+        let any = OpenOptions::default();
         for (name, dtype) in FIXED {
             for file in [
                 format!("numpy_{name}.npy"),
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_in_other_clothes_read_as_they_were_written() {
+    fn vectors_in_every_column_type_read_back() {
         let (parquet, arrow) = ("pyarrow_clothes.parquet", "pyarrow_clothes.arrow");
         for (name, dtype) in [
             ("int16", Dtype::I16),
@@ -566,7 +566,7 @@ mod tests {
 
     #[test]
     fn bad_files_are_refused_with_file_row_and_column() {
-        let any = Options::default();
+        let any = OpenOptions::default();
         for end in ["parquet", "arrow"] {
             refused(&format!("bad_ragged.{end}"), &any, "row 5: 2 components where the first row has 4");
             refused(&format!("pyarrow_scalars.{end}"), &any, "no column holds vectors");
@@ -609,13 +609,13 @@ mod tests {
     fn nulls_are_told_from_numbers_and_from_nan() {
         let whole: Vec<Option<f64>> = expected(Dtype::F32, 0..10, 4).into_iter().map(|x| Some(f64::from(x))).collect();
         for end in ["parquet", "arrow"] {
-            let open = |name: &str, options: &Options| open(&[fixture(&format!("{name}.{end}"))], options).unwrap();
+            let open = |name: &str, options: &OpenOptions| open(&[fixture(&format!("{name}.{end}"))], options).unwrap();
             let mut with_null = whole.clone();
             with_null[24..28].fill(None);
-            assert_eq!(read_nullable(&*open("bad_null_list", &Options::default())), with_null, "{end}");
+            assert_eq!(read_nullable(&*open("bad_null_list", &OpenOptions::default())), with_null, "{end}");
             let mut with_null = whole.clone();
             with_null[32..36].clone_from_slice(&[Some(1.0), None, Some(2.0), Some(3.0)]);
-            assert_eq!(read_nullable(&*open("bad_null_component", &Options::default())), with_null, "{end}");
+            assert_eq!(read_nullable(&*open("bad_null_component", &OpenOptions::default())), with_null, "{end}");
             let numbers = open("bad_null_number", &column("y,x"));
             let found = read_nullable(&*numbers);
             assert_eq!(found, [Some(1.0), Some(1.0), Some(2.0), Some(2.0), Some(3.0), None]);
@@ -641,7 +641,7 @@ mod tests {
                 ("c", parquet_bytes(std::slice::from_ref(&batch), 100, Compression::UNCOMPRESSED)),
             ] {
                 std::fs::write(dir.path().join(name), bytes).unwrap();
-                let source = open(&[at(&dir, name)], &Options::default()).unwrap();
+                let source = open(&[at(&dir, name)], &OpenOptions::default()).unwrap();
                 assert_eq!(source.shape(), Shape { rows: rows as u64, dim: 3 });
                 for (i, found) in read_nullable(&*source).into_iter().enumerate() {
                     // A NaN of the file is not a null.
@@ -667,7 +667,7 @@ mod tests {
         write("0", none(2));
         write("2", none(3));
         write("1", lists::<i32>(Arc::new(Float32Array::from(vec![1.0, 2.0, 3.0, 4.0])), 2));
-        let any = Options::default();
+        let any = OpenOptions::default();
         let error = open(&[at(&dir, "0"), at(&dir, "2")], &any).err().unwrap().to_string();
         assert!(error.contains("column \"v\" has no vector"), "{error}");
         for order in [["0", "1"], ["1", "0"]] {
@@ -694,14 +694,15 @@ mod tests {
         nothing("a.arrow", "id", Arc::new(UInt64Array::from(Vec::<u64>::new())));
         nothing("b.parquet", "v", Arc::new(arrow::array::NullArray::new(0)));
         nothing("y.arrow", "v", fixed(&[], 7));
-        let source = open(&[at(&dir, "")], &Options::default()).unwrap();
+        let source = open(&[at(&dir, "")], &OpenOptions::default()).unwrap();
         assert_eq!(source.shape(), Shape { rows: 10, dim: 4 });
         assert_eq!(read(&*source, 0, 10).unwrap(), expected(Dtype::F32, 0..10, 4));
         assert_eq!(source.read_columns(&["id".into()], 3, 2).unwrap().num_rows(), 2);
         assert!(source.columns().contains(&"name".to_string()));
         // A change of a file without rows is detected too.
         assert_eq!(source.fingerprints().unwrap().len(), 5);
-        let error = open(&[at(&dir, "a.arrow"), at(&dir, "y.arrow")], &Options::default()).err().unwrap().to_string();
+        let error =
+            open(&[at(&dir, "a.arrow"), at(&dir, "y.arrow")], &OpenOptions::default()).err().unwrap().to_string();
         assert!(error.contains("a.arrow: has no rows, nor has any of the others"), "{error}");
     }
 
@@ -715,7 +716,7 @@ mod tests {
             "polars_array_f32.arrow",
             "polars_list_f64.parquet",
         ] {
-            let source = open(&[fixture(name)], &Options::default()).unwrap();
+            let source = open(&[fixture(name)], &OpenOptions::default()).unwrap();
             assert!(source.columns().contains(&"name".to_string()));
             let names = ["name".to_string(), "id".into(), "v".into(), "name".into()];
             for (first, rows) in [(0, 10), (2, 5), (7, 3), (9, 1), (0, 1), (4, 0), (1, 2)] {
@@ -762,7 +763,7 @@ mod tests {
             ("bad_ragged.arrow", ".hidden.arrow"),
             ("make.py", "make.py"),
         ]);
-        let any = Options::default();
+        let any = OpenOptions::default();
         let whole = open(&[at(&dir, "")], &any).unwrap();
         assert_eq!(whole.shape(), Shape { rows: 35, dim: 4 });
         let mut all = expected(Dtype::F32, 0..10, 4);
@@ -791,11 +792,11 @@ mod tests {
         let dir =
             copy_fixtures(&[("pyarrow_fixed_f32.parquet", "a.parquet"), ("pyarrow_scalars.parquet", "b.parquet")]);
         let paths = [at(&dir, "a.parquet"), at(&dir, "b.parquet")];
-        let error = open(&paths, &Options::default()).err().unwrap();
+        let error = open(&paths, &OpenOptions::default()).err().unwrap();
         assert!(matches!(&error, Error::NoSuchColumn { path, .. } if path.ends_with("b.parquet")), "{error}");
         let dir = copy_fixtures(&[("pyarrow_scalars.parquet", "b.parquet"), ("numpy_f32.npy", "c.npy")]);
         let paths = [at(&dir, "c.npy"), at(&dir, "b.parquet")];
-        let error = open(&paths, &Options::default()).err().unwrap();
+        let error = open(&paths, &OpenOptions::default()).err().unwrap();
         assert!(matches!(error, Error::NoVectorColumn { .. }), "{error}");
         let write = |name: &str, batch: &RecordBatch| {
             std::fs::write(dir.path().join(name), arrow_bytes(std::slice::from_ref(batch), None)).unwrap()
@@ -811,7 +812,7 @@ mod tests {
             &batch(fixed(&[1.0, 2.0, 3.0, 4.0], 2), arrow::compute::cast(&label, &DataType::Utf8View).unwrap()),
         );
         write("4.arrow", &batch(fixed(&[1.0, 2.0, 3.0, 4.0], 2), Arc::new(UInt64Array::from(vec![1, 2]))));
-        let any = Options::default();
+        let any = OpenOptions::default();
         let error = open(&[at(&dir, "1.arrow"), at(&dir, "2.arrow")], &any).err().unwrap();
         assert!(matches!(error, Error::Width { found: 3, expected: 2, .. }), "{error}");
         let joined = open(&[at(&dir, "1.arrow"), at(&dir, "3.arrow")], &any).unwrap();
@@ -829,11 +830,11 @@ mod tests {
     fn a_file_changed_while_open_is_noticed() {
         for name in ["pyarrow_fixed_f32.parquet", "pyarrow_fixed_f32.arrow", "numpy_f32.npy"] {
             let dir = copy_fixtures(&[(name, "a")]);
-            let source = open(&[at(&dir, "a")], &Options::default()).unwrap();
+            let source = open(&[at(&dir, "a")], &OpenOptions::default()).unwrap();
             let before = source.fingerprints().unwrap();
-            crate::unchanged(&before, &source.fingerprints().unwrap()).unwrap();
+            crate::check_unchanged(&before, &source.fingerprints().unwrap()).unwrap();
             std::fs::copy(fixture("polars_list_f64.parquet"), dir.path().join("a")).unwrap();
-            let changed = crate::unchanged(&before, &source.fingerprints().unwrap());
+            let changed = crate::check_unchanged(&before, &source.fingerprints().unwrap());
             for error in [changed.unwrap_err(), read(&*source, 0, 1).unwrap_err()] {
                 assert!(matches!(&error, Error::Changed { path, .. } if path.ends_with("a")), "{name}: {error}");
             }
@@ -860,7 +861,7 @@ mod tests {
             ("a.parquet", parquet_bytes(&halves, 1024, Compression::UNCOMPRESSED)),
         ] {
             std::fs::write(dir.path().join(name), &bytes).unwrap();
-            let source = open(&[at(&dir, name)], &Options::default()).unwrap();
+            let source = open(&[at(&dir, name)], &OpenOptions::default()).unwrap();
             assert_eq!(read(&*source, 0, 8).unwrap(), values[..8 * dim], "{name}");
             let file = std::fs::File::options().write(true).open(dir.path().join(name)).unwrap();
             file.set_len(bytes.len() as u64 / 3).unwrap();
@@ -932,7 +933,7 @@ mod tests {
             };
             let ids: ArrayRef = Arc::new(UInt64Array::from_iter_values(0..rows as u64));
             let (batch, options) = if kind < 4 {
-                (RecordBatch::try_from_iter([("id", ids), ("v", array)]).unwrap(), Options::default())
+                (RecordBatch::try_from_iter([("id", ids), ("v", array)]).unwrap(), OpenOptions::default())
             } else {
                 let mut columns = vec![("id".to_string(), ids)];
                 for j in (0..dim).rev() {
@@ -968,7 +969,7 @@ mod tests {
     }
 
     /// Opens and reads everything in a damaged file. The error says where it panicked.
-    fn survive(path: &str, options: &Options) -> std::result::Result<(), String> {
+    fn survive(path: &str, options: &OpenOptions) -> std::result::Result<(), String> {
         let found = catch_unwind(AssertUnwindSafe(|| {
             let Ok(source) = open(&[path.into()], options) else { return };
             let Shape { rows, dim } = source.shape();
@@ -988,13 +989,13 @@ mod tests {
 
     fn damage(names: &[&str]) {
         for name in names {
-            damaged(name, &Options::default(), (0, 1));
+            damaged(name, &OpenOptions::default(), (0, 1));
         }
     }
 
     /// Changes each byte of a file in turn, and cuts the file there; of every `step` bytes only
     /// one.
-    fn damaged(name: &str, options: &Options, (from, step): (usize, usize)) {
+    fn damaged(name: &str, options: &OpenOptions, (from, step): (usize, usize)) {
         let dir = tempfile::tempdir().unwrap();
         let path = at(&dir, "x");
         let good = std::fs::read(fixture(name)).unwrap();
@@ -1014,7 +1015,7 @@ mod tests {
     }
 
     #[test]
-    fn no_damage_to_other_clothes_panics() {
+    fn damage_to_other_column_types_does_not_panic() {
         // Changes each byte once, and reads a different column each time.
         let columns = ["views", "dictionary", "words", "struct.values", "binary view:f32", "packed:bits", "decimal"];
         for (i, name) in columns.into_iter().enumerate() {
@@ -1024,7 +1025,7 @@ mod tests {
         for (i, name) in columns.into_iter().enumerate() {
             damaged("pyarrow_clothes.parquet", &column(name), (i, columns.len()));
         }
-        damaged("numpy_fortran.npy", &Options::default(), (0, 1));
+        damaged("numpy_fortran.npy", &OpenOptions::default(), (0, 1));
     }
 
     #[test]

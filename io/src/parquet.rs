@@ -22,16 +22,16 @@ use parquet::file::metadata::{
 use parquet::schema::types::TypePtr;
 
 use crate::arrow_message;
-use crate::damage::caught;
-use crate::number::Number;
+use crate::catch_panic::catch_panic;
+use crate::number::VectorFloat;
 use crate::parquet_footer;
 use crate::parquet_types;
-use crate::positioned::{Handle, Pages, Positioned};
-use crate::recast::{recast_batch, together};
+use crate::positioned::{FileHandle, PageLimits, PositionedFile};
+use crate::recast::{concat_columns, recast_batch};
 use crate::source::{check_range, lock, no_columns};
 use crate::unify::plain_field;
-use crate::vectors::{Vectors, Want, positions, within};
-use crate::{Dtype, Error, Fingerprint, Place, Result, Shape, Source};
+use crate::vectors::{ColumnRequest, VectorColumns, positions, within};
+use crate::{Dtype, Error, Fingerprint, Result, RowLocation, Shape, Source};
 
 pub(crate) const MAGIC: &[u8] = b"PAR1";
 
@@ -55,33 +55,33 @@ const OTHER_BYTES: u64 = 1 << 20;
 /// A Parquet file.
 pub(crate) struct ParquetFile {
     path: PathBuf,
-    file: Positioned,
+    file: PositionedFile,
     metadata: ArrowReaderMetadata,
     /// The declared types of the columns, with their dictionaries. The decoded types are in
     /// `metadata`.
     declared: SchemaRef,
     /// The first row of each row group.
     starts: Vec<u64>,
-    vectors: Vectors,
+    vectors: VectorColumns,
     shape: Shape,
     /// The byte range of the footer.
     footer: std::ops::Range<u64>,
     pages: PageSize,
     /// The bounds on pages that follow from the footer.
-    expected: Arc<Pages>,
-    vector_cursor: Mutex<Option<Cursor>>,
-    column_cursor: Mutex<Option<Cursor>>,
+    expected: Arc<PageLimits>,
+    vector_cursor: Mutex<Option<RowCursor>>,
+    column_cursor: Mutex<Option<RowCursor>>,
 }
 
 /// The purpose of a read.
 #[derive(Clone, Copy)]
-enum Use {
+enum ParquetUse {
     Vectors,
     Columns,
 }
 
 /// A reader, and the rows that it has decoded but not returned yet.
-struct Cursor {
+struct RowCursor {
     reader: ParquetRecordBatchReader,
     /// The columns read, in the requested order.
     columns: Vec<usize>,
@@ -91,7 +91,7 @@ struct Cursor {
 }
 
 impl ParquetFile {
-    pub(crate) fn open(file: Positioned, want: &Want) -> Result<Self> {
+    pub(crate) fn open(file: PositionedFile, want: &ColumnRequest) -> Result<Self> {
         let path = &file.path().to_path_buf();
         let failed = |e| failure(path, e);
         let handle = file.kept()?;
@@ -114,8 +114,8 @@ impl ParquetFile {
         let expected = Arc::new(expected(&parsed));
         let (metadata, declared) = parquet_types::reading(parsed).map_err(failed)?;
         let vectors = match rows {
-            0 => Vectors::none(),
-            _ => Vectors::resolve(path, metadata.schema(), want)?,
+            0 => VectorColumns::none(),
+            _ => VectorColumns::resolve(path, metadata.schema(), want)?,
         };
         let mut this = ParquetFile {
             path: path.clone(),
@@ -139,7 +139,7 @@ impl ParquetFile {
             // The vectors' length is usually known from the first row. If that row is null, further
             // rows are read.
             let mut batch_rows = 1;
-            let mut cursor = this.cursor(Use::Vectors, this.vectors.columns.clone(), 0, batch_rows)?;
+            let mut cursor = this.cursor(ParquetUse::Vectors, this.vectors.columns.clone(), 0, batch_rows)?;
             while cursor.next < rows {
                 let part = this.take(&mut cursor, BATCH_ROWS)?;
                 if this.vectors.settle(path, part.columns())? {
@@ -147,7 +147,7 @@ impl ParquetFile {
                 }
                 if batch_rows == 1 {
                     batch_rows = SETTLE_ROWS;
-                    cursor = this.cursor(Use::Vectors, this.vectors.columns.clone(), cursor.next, batch_rows)?;
+                    cursor = this.cursor(ParquetUse::Vectors, this.vectors.columns.clone(), cursor.next, batch_rows)?;
                 }
             }
             this.shape.dim = this.vectors.dim.unwrap_or(0);
@@ -173,14 +173,14 @@ impl ParquetFile {
 
     /// Returns a cursor over `columns` that begins at row `first`. Of structs, a cursor over
     /// vectors reads only the needed fields.
-    fn cursor(&self, use_of: Use, columns: Vec<usize>, first: u64, batch_rows: usize) -> Result<Cursor> {
+    fn cursor(&self, use_of: ParquetUse, columns: Vec<usize>, first: u64, batch_rows: usize) -> Result<RowCursor> {
         // Of several groups with the same first row, all but the last are empty.
         let group = self.starts.partition_point(|&start| start <= first).saturating_sub(1);
         let skipped = first - self.starts.get(group).copied().unwrap_or(first);
         let schema = self.metadata.parquet_schema();
         let mask = match use_of {
-            Use::Vectors => ProjectionMask::leaves(schema, self.leaves()),
-            Use::Columns => ProjectionMask::roots(schema, columns.iter().copied()),
+            ParquetUse::Vectors => ProjectionMask::leaves(schema, self.leaves()),
+            ParquetUse::Columns => ProjectionMask::roots(schema, columns.iter().copied()),
         };
         let handle = self.file.handle_for(|| self.runs(&mask, group))?.with_pages(self.expected.clone());
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(handle, self.metadata.clone());
@@ -190,7 +190,7 @@ impl ParquetFile {
             .with_batch_size(batch_rows)
             .build()
             .map_err(|e| failure(&self.path, e))?;
-        let mut cursor = Cursor { reader, columns, ready: None, next: first - skipped };
+        let mut cursor = RowCursor { reader, columns, ready: None, next: first - skipped };
         // Rows before `first` are decoded and dropped. The reader's own skip (with_offset)
         // decompresses as much, because lists end anywhere, and does not return if a damaged page
         // holds fewer values than it states.
@@ -217,12 +217,12 @@ impl ParquetFile {
     /// Returns the cursor `kept` if it can continue at row `first`, else a new cursor.
     fn resume(
         &self,
-        use_of: Use,
-        kept: Option<Cursor>,
+        use_of: ParquetUse,
+        kept: Option<RowCursor>,
         columns: &[usize],
         first: u64,
         batch_rows: usize,
-    ) -> Result<Cursor> {
+    ) -> Result<RowCursor> {
         if let Some(mut cursor) = kept
             && cursor.columns == columns
             && let Some(skipped) = first.checked_sub(cursor.next)
@@ -237,12 +237,12 @@ impl ParquetFile {
     }
 
     /// Returns the next rows, at most `most`, with the columns in the requested order.
-    fn take(&self, cursor: &mut Cursor, most: usize) -> Result<RecordBatch> {
+    fn take(&self, cursor: &mut RowCursor, most: usize) -> Result<RecordBatch> {
         let batch = match cursor.ready.take().filter(|b| b.num_rows() > 0) {
             Some(batch) => batch,
             None => {
                 // After a panic the error drops `cursor`, and the reader with it.
-                let decoded = caught(|| cursor.reader.next());
+                let decoded = catch_panic(|| cursor.reader.next());
                 let decoded = decoded.ok_or_else(|| self.near(cursor.next, "a page is damaged; write it again"))?;
                 let batch = decoded.ok_or_else(|| {
                     let (row, rows) = (cursor.next, self.shape.rows);
@@ -272,14 +272,15 @@ impl ParquetFile {
         Error::format(&self.path, format!("cannot be decoded at or after row {row}: {what}"))
     }
 
-    fn read<N: Number>(&self, first: u64, out: &mut [N]) -> Result<()> {
+    fn read<N: VectorFloat>(&self, first: u64, out: &mut [N]) -> Result<()> {
         check_range(&self.path, self.shape, first, out.len())?;
         if out.is_empty() {
             return Ok(());
         }
         let dim = self.shape.dim;
         let mut kept = lock(&self.vector_cursor);
-        let mut cursor = self.resume(Use::Vectors, kept.take(), &self.vectors.columns, first, self.batch_rows())?;
+        let mut cursor =
+            self.resume(ParquetUse::Vectors, kept.take(), &self.vectors.columns, first, self.batch_rows())?;
         let mut rest = out;
         while !rest.is_empty() {
             let at = cursor.next;
@@ -317,8 +318,8 @@ impl Source for ParquetFile {
         self.read(first, out)
     }
 
-    fn locate(&self, row: u64) -> Place {
-        Place { path: self.path.clone(), row }
+    fn locate(&self, row: u64) -> RowLocation {
+        RowLocation { path: self.path.clone(), row }
     }
 
     fn columns(&self) -> Vec<String> {
@@ -337,7 +338,7 @@ impl Source for ParquetFile {
         let mut parts = Vec::new();
         if rows > 0 {
             let mut kept = lock(&self.column_cursor);
-            let mut cursor = self.resume(Use::Columns, kept.take(), &columns, first, BATCH_ROWS)?;
+            let mut cursor = self.resume(ParquetUse::Columns, kept.take(), &columns, first, BATCH_ROWS)?;
             let mut left = rows;
             while left > 0 {
                 let part = self.take(&mut cursor, left)?;
@@ -346,7 +347,7 @@ impl Source for ParquetFile {
             }
             *kept = (cursor.next < self.shape.rows).then_some(cursor);
         }
-        together(&schema, &parts).map_err(failed)
+        concat_columns(&schema, &parts).map_err(failed)
     }
 
     fn column_schema(&self, names: &[String]) -> Result<SchemaRef> {
@@ -444,7 +445,7 @@ impl Default for PageSize {
 impl PageSize {
     /// Reads the size of a chunk's first data page from its header alone. `None` if there is no
     /// such header; decoding then finds the error.
-    fn read(file: &Handle, chunk: &ColumnChunkMetaData) -> Option<Self> {
+    fn read(file: &FileHandle, chunk: &ColumnChunkMetaData) -> Option<Self> {
         // The sizes come first in a header; the following fields may be long.
         let mut bytes = [0; PAGE_HEADER];
         let read = file.read_at(u64::try_from(chunk.data_page_offset()).ok()?, &mut bytes).ok()?;
@@ -471,7 +472,7 @@ impl PageSize {
 }
 
 /// Returns the bounds on pages that follow from the footer.
-fn expected(metadata: &ParquetMetaData) -> Pages {
+fn expected(metadata: &ParquetMetaData) -> PageLimits {
     let (mut largest, mut first) = (USUAL_PAGE, Vec::new());
     for chunk in metadata.row_groups().iter().flat_map(|group| group.columns()) {
         largest = largest.max(u64::try_from(chunk.uncompressed_size()).unwrap_or(0));
@@ -481,7 +482,7 @@ fn expected(metadata: &ParquetMetaData) -> Pages {
         }
     }
     first.sort_unstable();
-    Pages { largest, first }
+    PageLimits { largest, first }
 }
 
 /// The bytes read of a page's header: the sizes come first, and the following fields may be long.
@@ -666,7 +667,7 @@ mod tests {
         let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), Some(properties)).unwrap();
         writer.write(&batch).unwrap();
         writer.close().unwrap();
-        ParquetFile::open(Positioned::open(path).unwrap(), &Want::Any).unwrap()
+        ParquetFile::open(PositionedFile::open(path).unwrap(), &ColumnRequest::Any).unwrap()
     }
 
     #[test]

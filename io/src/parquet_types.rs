@@ -251,13 +251,14 @@ pub(crate) fn stored_field(field: &FieldRef) -> Option<FieldRef> {
 
 /// Returns the type that the Arrow schema in the file's metadata declares for a column with
 /// dictionaries: a type that readers could not infer from Parquet's own types.
-pub(crate) fn told(data_type: &DataType) -> DataType {
+pub(crate) fn told_type(data_type: &DataType) -> DataType {
     use DataType::*;
-    let item =
-        |field: &FieldRef| -> FieldRef { Arc::new(field.as_ref().clone().with_data_type(told(field.data_type()))) };
+    let item = |field: &FieldRef| -> FieldRef {
+        Arc::new(field.as_ref().clone().with_data_type(told_type(field.data_type())))
+    };
     match data_type {
         // Readers restore dictionaries only of plain texts and bytes.
-        Dictionary(key, values) => match told(values) {
+        Dictionary(key, values) => match told_type(values) {
             Utf8View => Dictionary(key.clone(), Box::new(Utf8)),
             BinaryView => Dictionary(key.clone(), Box::new(Binary)),
             // Of other dictionaries they would not take what only this tells of their values.
@@ -298,13 +299,13 @@ pub(crate) fn may_not_fit(data_type: &DataType) -> bool {
 pub(crate) fn descriptor(stored: &Schema, declared: &[FieldRef]) -> Result<SchemaDescriptor> {
     let plain = ArrowSchemaConverter::new().convert(stored)?;
     let root = plain.root_schema_ptr();
-    let fields = root.get_fields().iter().zip(declared).map(|(stored, declared)| marked(stored, declared));
+    let fields = root.get_fields().iter().zip(declared).map(|(stored, declared)| with_logical_type(stored, declared));
     let root = Type::GroupType { basic_info: root.get_basic_info().clone(), fields: fields.collect::<Result<_>>()? };
     Ok(SchemaDescriptor::new(Arc::new(root)))
 }
 
 /// Returns the stored type of a field, with its logical type.
-fn marked(stored: &TypePtr, declared: &FieldRef) -> Result<TypePtr> {
+fn with_logical_type(stored: &TypePtr, declared: &FieldRef) -> Result<TypePtr> {
     use DataType::*;
     let info = stored.get_basic_info();
     let id = info.has_id().then(|| info.id());
@@ -337,7 +338,8 @@ fn marked(stored: &TypePtr, declared: &FieldRef) -> Result<TypePtr> {
     let mut changed = fields.to_vec();
     match (declared.data_type(), fields) {
         (Struct(children), _) => {
-            changed = fields.iter().zip(children).map(|(f, child)| marked(f, child)).collect::<Result<_>>()?;
+            changed =
+                fields.iter().zip(children).map(|(f, child)| with_logical_type(f, child)).collect::<Result<_>>()?;
         }
         (List(i) | LargeList(i) | ListView(i) | LargeListView(i) | FixedSizeList(i, _), [repeated]) => {
             changed = vec![regrouped(repeated, std::slice::from_ref(i))?];
@@ -359,7 +361,8 @@ fn marked(stored: &TypePtr, declared: &FieldRef) -> Result<TypePtr> {
 
 /// Returns a repeated group whose fields have their logical types.
 fn regrouped(repeated: &TypePtr, declared: &[FieldRef]) -> Result<TypePtr> {
-    let fields = repeated.get_fields().iter().zip(declared).map(|(stored, declared)| marked(stored, declared));
+    let fields =
+        repeated.get_fields().iter().zip(declared).map(|(stored, declared)| with_logical_type(stored, declared));
     let fields = fields.collect::<Result<_>>()?;
     Ok(Arc::new(Type::GroupType { basic_info: repeated.get_basic_info().clone(), fields }))
 }

@@ -22,17 +22,17 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::files::Input;
 use crate::parquet::{PAGE_HEADER, page_bytes};
 use crate::remote::{Ahead, Object};
-use crate::source::{Fingerprint, fingerprint, lock, open_file, stamp, unchanged};
+use crate::source::{Fingerprint, check_unchanged, fingerprint, lock, open_file, stamp};
 use crate::{Error, Result};
 
 /// A file or an object, open only while it is being read.
 #[derive(Debug)]
-pub(crate) struct Positioned {
+pub(crate) struct PositionedFile {
     path: PathBuf,
     /// The state when it was first opened. Anything parsed from it is valid only for this state.
     stamp: Fingerprint,
     remote: Option<Remote>,
-    handle: Mutex<Option<Handle>>,
+    handle: Mutex<Option<FileHandle>>,
 }
 
 /// What an object has besides its path and state.
@@ -48,11 +48,11 @@ struct Remote {
 /// Open bytes of known length. Clones share the open file, or the reader with the data it has read
 /// ahead.
 #[derive(Debug, Clone)]
-pub(crate) struct Handle {
+pub(crate) struct FileHandle {
     bytes: Held,
     length: u64,
     /// The limits that Parquet pages are checked against, if any.
-    pages: Option<Arc<Pages>>,
+    pages: Option<Arc<PageLimits>>,
 }
 
 #[derive(Debug, Clone)]
@@ -61,20 +61,20 @@ enum Held {
     Object(Arc<Ahead>),
 }
 
-impl Positioned {
+impl PositionedFile {
     /// Opens a regular file that is not empty.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let (file, described) = open_file(path)?;
-        let handle = Handle { bytes: Held::File(Arc::new(file)), length: described.len(), pages: None };
+        let handle = FileHandle { bytes: Held::File(Arc::new(file)), length: described.len(), pages: None };
         let stamp = stamp(path, &described);
-        Ok(Positioned { path: path.into(), stamp, remote: None, handle: Mutex::new(Some(handle)) })
+        Ok(PositionedFile { path: path.into(), stamp, remote: None, handle: Mutex::new(Some(handle)) })
     }
 
     /// Opens a file, or prepares an object; the object's store receives no request until it is
     /// read.
     pub(crate) fn of(input: &Input) -> Result<Self> {
         let object = match input {
-            Input::File(path) => return Positioned::open(path),
+            Input::File(path) => return PositionedFile::open(path),
             Input::Object(object) => object.clone(),
         };
         let (path, stamp) = (object.path().to_path_buf(), object.stamp());
@@ -82,7 +82,7 @@ impl Positioned {
             return Err(Error::format(path, "empty (0 bytes); write it again"));
         }
         let remote = Some(Remote { object, streams: 1, header: OnceLock::new() });
-        Ok(Positioned { path, stamp, remote, handle: Mutex::new(None) })
+        Ok(PositionedFile { path, stamp, remote, handle: Mutex::new(None) })
     }
 
     /// Sets how many places, such as columns, will be read in turns, each sequentially. Has no
@@ -171,21 +171,21 @@ impl Positioned {
     /// # Errors
     ///
     /// [`Error::Changed`] if the file is no longer the one that was opened first.
-    pub(crate) fn handle(&self) -> Result<Handle> {
+    pub(crate) fn handle(&self) -> Result<FileHandle> {
         self.handle_for(Vec::new)
     }
 
     /// Like [`handle`](Self::handle). For an object, each of `runs` is read ahead in order, part by
     /// part.
-    pub(crate) fn handle_for(&self, runs: impl FnOnce() -> Vec<Vec<Range<u64>>>) -> Result<Handle> {
+    pub(crate) fn handle_for(&self, runs: impl FnOnce() -> Vec<Vec<Range<u64>>>) -> Result<FileHandle> {
         if let Some(Remote { object, streams, .. }) = &self.remote {
             // Every response is checked against the version that was opened first.
             let bytes = Held::Object(object.reader(*streams, runs()));
-            return Ok(Handle { bytes, length: self.stamp.bytes, pages: None });
+            return Ok(FileHandle { bytes, length: self.stamp.bytes, pages: None });
         }
         let (file, described) = open_file(&self.path)?;
         self.same(&described)?;
-        Ok(Handle { bytes: Held::File(Arc::new(file)), length: described.len(), pages: None })
+        Ok(FileHandle { bytes: Held::File(Arc::new(file)), length: described.len(), pages: None })
     }
 
     /// Returns the reason why data read earlier cannot be trusted, if there is one: the file has
@@ -219,11 +219,11 @@ impl Positioned {
     }
 
     fn same(&self, now: &std::fs::Metadata) -> Result<()> {
-        unchanged(std::slice::from_ref(&self.stamp), &[stamp(&self.path, now)])
+        check_unchanged(std::slice::from_ref(&self.stamp), &[stamp(&self.path, now)])
     }
 
     /// Returns the handle that is kept from the first read until `release`, opening it if needed.
-    pub(crate) fn kept(&self) -> Result<Handle> {
+    pub(crate) fn kept(&self) -> Result<FileHandle> {
         let mut kept = lock(&self.handle);
         match kept.as_ref() {
             Some(handle) => Ok(handle.clone()),
@@ -234,19 +234,19 @@ impl Positioned {
 
 /// Limits on the pages of a Parquet file, taken from its footer.
 #[derive(Debug)]
-pub(crate) struct Pages {
+pub(crate) struct PageLimits {
     /// The largest size in bytes that a decompressed page may have.
     pub(crate) largest: u64,
     /// The offsets of the first page of each column chunk, in ascending order.
     pub(crate) first: Vec<u64>,
 }
 
-impl Handle {
+impl FileHandle {
     /// Returns the same handle, which now refuses pages that contradict `pages`. The size in a
     /// page's header decides how much memory is allocated, before anything is decompressed, so it
     /// has to be checked first.
-    pub(crate) fn with_pages(self, pages: Arc<Pages>) -> Self {
-        Handle { pages: Some(pages), ..self }
+    pub(crate) fn with_pages(self, pages: Arc<PageLimits>) -> Self {
+        FileHandle { pages: Some(pages), ..self }
     }
 
     /// Checks the page that begins at `at`, if one does.
@@ -293,18 +293,18 @@ impl Handle {
     }
 }
 
-impl Length for Handle {
+impl Length for FileHandle {
     fn len(&self) -> u64 {
         self.length
     }
 }
 
-impl ChunkReader for Handle {
-    type T = BufReader<Sequential>;
+impl ChunkReader for FileHandle {
+    type T = BufReader<SequentialReader>;
 
     fn get_read(&self, start: u64) -> std::result::Result<Self::T, ParquetError> {
         self.check_page(start)?;
-        Ok(BufReader::new(Sequential { handle: self.clone(), at: start }))
+        Ok(BufReader::new(SequentialReader { handle: self.clone(), at: start }))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> std::result::Result<Bytes, ParquetError> {
@@ -323,12 +323,12 @@ impl ChunkReader for Handle {
 
 /// Reads the bytes of a handle sequentially.
 #[derive(Debug)]
-pub(crate) struct Sequential {
-    handle: Handle,
+pub(crate) struct SequentialReader {
+    handle: FileHandle,
     at: u64,
 }
 
-impl Read for Sequential {
+impl Read for SequentialReader {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let read = self.handle.read_at(self.at, to)?;
         self.at += read as u64;
@@ -345,7 +345,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
         std::fs::write(&path, [7; 100]).unwrap();
-        let file = Positioned::open(&path).unwrap();
+        let file = PositionedFile::open(&path).unwrap();
         assert_eq!(file.read(90..100).unwrap(), [7; 10]);
         File::options().write(true).open(&path).unwrap().set_len(95).unwrap();
         assert_eq!(file.read(85..95).unwrap(), [7; 10]);
@@ -364,7 +364,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
         std::fs::write(&path, "four").unwrap();
-        let file = Positioned::open(&path).unwrap();
+        let file = PositionedFile::open(&path).unwrap();
         file.release();
         assert!(lock(&file.handle).is_none());
         assert_eq!(file.read(1..3).unwrap(), b"ou");
@@ -376,7 +376,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
         std::fs::write(&path, "four").unwrap();
-        let file = Positioned::open(&path).unwrap();
+        let file = PositionedFile::open(&path).unwrap();
         assert!(file.read(0..u64::MAX).is_err());
     }
 }

@@ -16,18 +16,18 @@ use arrow::datatypes::{
 };
 use arrow::error::ArrowError;
 
-type Result<T> = std::result::Result<T, ArrowError>;
+type RecastResult<T> = std::result::Result<T, ArrowError>;
 
 /// Converts `batch` to the types of `schema`, column by column.
-pub(crate) fn recast_batch(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+pub(crate) fn recast_batch(batch: &RecordBatch, schema: &SchemaRef) -> RecastResult<RecordBatch> {
     let columns = batch.columns().iter().zip(schema.fields());
-    let columns = columns.map(|(column, field)| recast(column, field.data_type())).collect::<Result<_>>()?;
+    let columns = columns.map(|(column, field)| recast(column, field.data_type())).collect::<RecastResult<_>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(schema.clone(), columns, &options)
 }
 
 /// Converts `array` to the type `to`, which must not contain dictionaries.
-pub(crate) fn recast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+pub(crate) fn recast(array: &ArrayRef, to: &DataType) -> RecastResult<ArrayRef> {
     use DataType::*;
     if array.data_type() == to {
         return Ok(array.clone());
@@ -41,14 +41,15 @@ pub(crate) fn recast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
                 Some((at, _)) => recast(array.column(at), field.data_type()),
                 None => Err(ArrowError::CastError(format!("no field \"{}\"", field.name()))),
             });
-            structs(fields, columns.collect::<Result<_>>()?, array)
+            structs(fields, columns.collect::<RecastResult<_>>()?, array)
         }
         (Map(..), Map(entries, sorted)) => {
-            let Struct(fields) = entries.data_type() else { return strictly(array, to) };
+            let Struct(fields) = entries.data_type() else { return cast_strictly(array, to) };
             let array = array.as_map();
             let pairs = array.entries();
             let columns = pairs.columns().iter().zip(fields).map(|(c, f)| recast(c, f.data_type()));
-            let pairs = StructArray::try_new(fields.clone(), columns.collect::<Result<_>>()?, pairs.nulls().cloned())?;
+            let pairs =
+                StructArray::try_new(fields.clone(), columns.collect::<RecastResult<_>>()?, pairs.nulls().cloned())?;
             let (offsets, nulls) = (array.offsets().clone(), array.nulls().cloned());
             Ok(Arc::new(MapArray::try_new(entries.clone(), offsets, pairs, nulls, *sorted)?))
         }
@@ -63,15 +64,15 @@ pub(crate) fn recast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         (ListView(_), ListView(item)) => views::<i32>(array, item),
         (LargeListView(_), LargeListView(item)) => views::<i64>(array, item),
         // First the list type, with the items unchanged; then the items.
-        (FixedSizeList(item, _) | ListView(item), List(_)) => recast(&strictly(array, &List(item.clone()))?, to),
+        (FixedSizeList(item, _) | ListView(item), List(_)) => recast(&cast_strictly(array, &List(item.clone()))?, to),
         (List(item) | FixedSizeList(item, _) | ListView(item) | LargeListView(item), LargeList(_)) => {
-            recast(&strictly(array, &LargeList(item.clone()))?, to)
+            recast(&cast_strictly(array, &LargeList(item.clone()))?, to)
         }
         (FixedSizeBinary(12), Interval(IntervalUnit::MonthDayNano)) => Ok(Arc::new(intervals(array))),
         (Interval(IntervalUnit::MonthDayNano), FixedSizeBinary(12)) => interval_bytes(array),
-        (Interval(_), FixedSizeBinary(12)) => recast(&strictly(array, &Interval(IntervalUnit::MonthDayNano))?, to),
+        (Interval(_), FixedSizeBinary(12)) => recast(&cast_strictly(array, &Interval(IntervalUnit::MonthDayNano))?, to),
         (Date64, Date32) => whole_days(array),
-        _ => strictly(array, to),
+        _ => cast_strictly(array, to),
     }
 }
 
@@ -89,7 +90,7 @@ fn intervals(array: &ArrayRef) -> IntervalMonthDayNanoArray {
 
 /// Converts to Parquet intervals. Fractions of a millisecond and negative times are an error,
 /// because the format cannot hold them.
-fn interval_bytes(array: &ArrayRef) -> Result<ArrayRef> {
+fn interval_bytes(array: &ArrayRef) -> RecastResult<ArrayRef> {
     let array = array.as_primitive::<IntervalMonthDayNanoType>();
     let mut bytes = FixedSizeBinaryBuilder::with_capacity(array.len(), 12);
     for interval in array {
@@ -112,7 +113,7 @@ fn interval_bytes(array: &ArrayRef) -> Result<ArrayRef> {
 }
 
 /// Converts dates in milliseconds to days. A fraction of a day is an error.
-fn whole_days(array: &ArrayRef) -> Result<ArrayRef> {
+fn whole_days(array: &ArrayRef) -> RecastResult<ArrayRef> {
     const DAY: i64 = 86_400_000;
     let array = array.as_primitive::<Date64Type>();
     let days = array.try_unary::<_, Date32Type, _>(|ms| match i32::try_from(ms / DAY) {
@@ -122,18 +123,18 @@ fn whole_days(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(days))
 }
 
-fn strictly(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+fn cast_strictly(array: &ArrayRef, to: &DataType) -> RecastResult<ArrayRef> {
     cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() })
 }
 
 /// Returns a dictionary array's values, row by row.
-pub(crate) fn values(array: &ArrayRef) -> Result<ArrayRef> {
+pub(crate) fn values(array: &ArrayRef) -> RecastResult<ArrayRef> {
     let Some(dictionary) = array.as_any_dictionary_opt() else { return Ok(array.clone()) };
     take(dictionary.values().as_ref(), dictionary.keys(), None)
 }
 
 /// Returns a struct array with the given columns and the nulls of `like`.
-pub(crate) fn structs(fields: &Fields, columns: Vec<ArrayRef>, like: &StructArray) -> Result<ArrayRef> {
+pub(crate) fn structs(fields: &Fields, columns: Vec<ArrayRef>, like: &StructArray) -> RecastResult<ArrayRef> {
     let nulls = like.nulls().cloned();
     Ok(Arc::new(match fields.is_empty() {
         true => StructArray::new_empty_fields(like.len(), nulls),
@@ -141,13 +142,13 @@ pub(crate) fn structs(fields: &Fields, columns: Vec<ArrayRef>, like: &StructArra
     }))
 }
 
-fn lists<O: OffsetSizeTrait>(array: &ArrayRef, item: &FieldRef) -> Result<ArrayRef> {
+fn lists<O: OffsetSizeTrait>(array: &ArrayRef, item: &FieldRef) -> RecastResult<ArrayRef> {
     let array = array.as_list::<O>();
     let items = recast(array.values(), item.data_type())?;
     Ok(Arc::new(GenericListArray::<O>::try_new(item.clone(), array.offsets().clone(), items, array.nulls().cloned())?))
 }
 
-fn views<O: OffsetSizeTrait>(array: &ArrayRef, item: &FieldRef) -> Result<ArrayRef> {
+fn views<O: OffsetSizeTrait>(array: &ArrayRef, item: &FieldRef) -> RecastResult<ArrayRef> {
     let array = array.as_list_view::<O>();
     let items = recast(array.values(), item.data_type())?;
     let (offsets, sizes) = (array.offsets().clone(), array.sizes().clone());
@@ -155,7 +156,7 @@ fn views<O: OffsetSizeTrait>(array: &ArrayRef, item: &FieldRef) -> Result<ArrayR
 }
 
 /// Concatenates batches that have the types of `schema`.
-pub(crate) fn together(schema: &SchemaRef, parts: &[RecordBatch]) -> Result<RecordBatch> {
+pub(crate) fn concat_columns(schema: &SchemaRef, parts: &[RecordBatch]) -> RecastResult<RecordBatch> {
     match parts {
         [one] => Ok(one.clone()),
         several => arrow::compute::concat_batches(schema, several),
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_an_error() {
+    fn recast_overflow_is_an_error() {
         let seconds: ArrayRef = Arc::new(TimestampSecondArray::from(vec![1, i64::MAX / 1_000]));
         let nanos = DataType::Timestamp(TimeUnit::Nanosecond, None);
         assert!(recast(&seconds.slice(0, 1), &nanos).is_ok());

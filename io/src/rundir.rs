@@ -200,7 +200,7 @@ impl Manifest {
 
 /// Whether a run directory already held a run when it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opened {
+pub enum RunOrigin {
     /// The directory held no run; a new run begins.
     Fresh,
     /// The directory held a run of the same configuration and sources, which is resumed.
@@ -209,7 +209,7 @@ pub enum Opened {
 
 /// How thoroughly [`RunDir::verify`] checks files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
+pub enum VerifyDepth {
     /// Each file exists and has the listed length.
     Lengths,
     /// Every byte is read and the checksum compared.
@@ -238,11 +238,11 @@ impl RunDir {
     ///   lowland;
     /// - [`Error::Resume`]: the directory holds a run of another configuration or of other sources;
     /// - [`Error::Version`], [`Error::Corrupt`]: the manifest cannot be read.
-    pub fn open(path: impl Into<PathBuf>, config: Value, sources: Vec<Fingerprint>) -> Result<(Self, Opened)> {
+    pub fn open(path: impl Into<PathBuf>, config: Value, sources: Vec<Fingerprint>) -> Result<(Self, RunOrigin)> {
         let path = path.into();
         let lock = acquire(&path)?;
         let Some(bytes) = read_manifest(&path)? else {
-            return Ok((Self::begin(path, lock, config, sources)?, Opened::Fresh));
+            return Ok((Self::begin(path, lock, config, sources)?, RunOrigin::Fresh));
         };
         let mut manifest = Manifest::parse(&path, &bytes)?;
         if let Some((field, was, now)) = difference(&manifest, &config, &sources) {
@@ -252,7 +252,7 @@ impl RunDir {
         // value, and a number may change when it is parsed.
         manifest.config = config;
         remove_leftovers(&path, &manifest)?;
-        Ok((RunDir { path, manifest: Mutex::new(manifest), _lock: lock }, Opened::Resumed))
+        Ok((RunDir { path, manifest: Mutex::new(manifest), _lock: lock }, RunOrigin::Resumed))
     }
 
     /// Opens the run directory `path` for a new run and removes every file of the run that it held.
@@ -371,18 +371,22 @@ impl RunDir {
     ///
     /// # Errors
     /// [`Error::Corrupt`] names the first file that differs, and the difference.
-    pub fn verify(&self, stage: &str, depth: Depth) -> Result<()> {
+    pub fn verify(&self, stage: &str, depth: VerifyDepth) -> Result<()> {
         let record = self.stage(stage).unwrap_or_default();
         self.verify_files(record.every_file(), depth)
     }
 
     /// Checks the files of one unit, as [`verify`](Self::verify) checks the files of a stage.
-    pub fn verify_unit(&self, stage: &str, unit: &str, depth: Depth) -> Result<()> {
+    pub fn verify_unit(&self, stage: &str, unit: &str, depth: VerifyDepth) -> Result<()> {
         let record = self.unit(stage, unit).unwrap_or_default();
         self.verify_files(record.files.iter(), depth)
     }
 
-    fn verify_files<'a>(&self, files: impl Iterator<Item = (&'a String, &'a FileStamp)>, depth: Depth) -> Result<()> {
+    fn verify_files<'a>(
+        &self,
+        files: impl Iterator<Item = (&'a String, &'a FileStamp)>,
+        depth: VerifyDepth,
+    ) -> Result<()> {
         for (name, stamp) in files {
             verify_file(&self.path(name), *stamp, depth)?;
         }
@@ -597,7 +601,7 @@ fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
-fn verify_file(path: &Path, listed: FileStamp, depth: Depth) -> Result<()> {
+fn verify_file(path: &Path, listed: FileStamp, depth: VerifyDepth) -> Result<()> {
     let corrupt = |what: String| Err(Error::Corrupt { path: path.into(), what });
     let found = match std::fs::metadata(path) {
         Ok(metadata) => metadata.len(),
@@ -609,7 +613,7 @@ fn verify_file(path: &Path, listed: FileStamp, depth: Depth) -> Result<()> {
     if found != listed.bytes {
         return corrupt(format!("{found} bytes where the manifest lists {}", listed.bytes));
     }
-    if depth == Depth::Checksums {
+    if depth == VerifyDepth::Checksums {
         let found = durable::stamp(path)?;
         if found.xxh3 != listed.xxh3 {
             return corrupt(format!(
@@ -744,7 +748,7 @@ mod tests {
         json!({"n_neighbors": 15, "min_dist": 0.1_f32, "layout": {"seed": 7, "epochs": [1, 2]}})
     }
 
-    fn open(dir: &Path) -> Result<(RunDir, Opened)> {
+    fn open(dir: &Path) -> Result<(RunDir, RunOrigin)> {
         RunDir::open(dir, config(), sources(100))
     }
 
@@ -763,7 +767,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/run");
         let (run, opened) = open(&path).unwrap();
-        assert_eq!(opened, Opened::Fresh);
+        assert_eq!(opened, RunOrigin::Fresh);
         assert!(run.stage("scan").is_none());
         let files = vec![put(&run, "mean.bin", b"mean")];
         run.finish_stage("scan", files, json!({"rows": 12})).unwrap();
@@ -773,7 +777,7 @@ mod tests {
         drop(run);
 
         let (run, opened) = open(&path).unwrap();
-        assert_eq!(opened, Opened::Resumed);
+        assert_eq!(opened, RunOrigin::Resumed);
         assert_eq!(run.manifest(), before);
         let scan = run.stage("scan").unwrap();
         assert!(scan.done);
@@ -781,9 +785,9 @@ mod tests {
         let neighbors = run.stage("neighbors").unwrap();
         assert!(!neighbors.done);
         assert_eq!(neighbors.units["0"].files["list-0"].bytes, 4);
-        run.verify("scan", Depth::Checksums).unwrap();
-        run.verify("neighbors", Depth::Checksums).unwrap();
-        run.verify("unheard of", Depth::Checksums).unwrap();
+        run.verify("scan", VerifyDepth::Checksums).unwrap();
+        run.verify("neighbors", VerifyDepth::Checksums).unwrap();
+        run.verify("unheard of", VerifyDepth::Checksums).unwrap();
         assert_eq!(Manifest::read(&path).unwrap(), before);
     }
 
@@ -823,7 +827,7 @@ mod tests {
         assert!(record.done && record.released && record.files.is_empty());
         assert_eq!(record.data["lists"], 3);
         assert!(!run.stage("neighbors").unwrap().released);
-        run.verify("index", Depth::Checksums).unwrap();
+        run.verify("index", VerifyDepth::Checksums).unwrap();
         run.drop_stage("index").unwrap();
         assert!(run.stage("index").is_none());
     }
@@ -850,10 +854,10 @@ mod tests {
         assert_eq!(run.unit("neighbors", "b").unwrap().data["unit"], "b");
         assert!(run.unit("neighbors", "c").is_none() && run.unit("layout", "a").is_none());
         std::fs::write(run.path("a"), b"A").unwrap();
-        run.verify_unit("neighbors", "b", Depth::Checksums).unwrap();
-        run.verify_unit("neighbors", "a", Depth::Lengths).unwrap();
-        run.verify_unit("neighbors", "c", Depth::Checksums).unwrap();
-        let error = run.verify_unit("neighbors", "a", Depth::Checksums).unwrap_err();
+        run.verify_unit("neighbors", "b", VerifyDepth::Checksums).unwrap();
+        run.verify_unit("neighbors", "a", VerifyDepth::Lengths).unwrap();
+        run.verify_unit("neighbors", "c", VerifyDepth::Checksums).unwrap();
+        let error = run.verify_unit("neighbors", "a", VerifyDepth::Checksums).unwrap_err();
         assert!(matches!(&error, Error::Corrupt { path, .. } if *path == run.path("a")), "{error}");
     }
 
@@ -909,7 +913,7 @@ mod tests {
     }
 
     #[test]
-    fn who_looks_keeps_no_run_from_its_directory() {
+    fn listing_runs_does_not_block_a_run() {
         let dir = tempfile::tempdir().unwrap();
         drop(open(dir.path()).unwrap());
         let looking = std::sync::atomic::AtomicBool::new(true);
@@ -940,7 +944,7 @@ mod tests {
         }
         std::fs::create_dir(dir.path().join("somebody")).unwrap();
         let (_run, opened) = open(dir.path()).unwrap();
-        assert_eq!(opened, Opened::Resumed);
+        assert_eq!(opened, RunOrigin::Resumed);
         assert_eq!(names(dir.path()), ["LOCK", "kept", "manifest.json", "somebody"]);
     }
 
@@ -961,7 +965,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_begins_or_goes_is_no_stranger_to_one_that_looks() {
+    fn starting_or_removed_run_is_not_foreign() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run");
         let over = std::sync::atomic::AtomicBool::new(false);
@@ -982,7 +986,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_directory_is_left_alone() {
+    fn foreign_directory_is_left_alone() {
         for (name, bytes) in [
             ("notes.txt", &b"mine"[..]),
             ("manifest.json", b"{\"name\": \"a web page\"}"),
@@ -1012,7 +1016,7 @@ mod tests {
                 std::fs::write(dir.path().join(MANIFEST_PART), part).unwrap();
             }
             let (_run, opened) = open(dir.path()).unwrap();
-            assert_eq!(opened, Opened::Fresh);
+            assert_eq!(opened, RunOrigin::Fresh);
             assert_eq!(names(dir.path()), ["LOCK", "manifest.json"]);
         }
     }
@@ -1052,7 +1056,7 @@ mod tests {
             },
             ("min_dist", "0.10000000149011612", "0.5"),
         );
-        assert_eq!(open(dir.path()).unwrap().1, Opened::Resumed);
+        assert_eq!(open(dir.path()).unwrap().1, RunOrigin::Resumed);
     }
 
     #[test]
@@ -1135,14 +1139,14 @@ mod tests {
             }
             other => panic!("{other:?}"),
         };
-        check(Depth::Checksums, None);
+        check(VerifyDepth::Checksums, None);
         std::fs::write(run.path("f"), b"fouR").unwrap();
-        check(Depth::Lengths, None);
-        check(Depth::Checksums, Some("checksum"));
+        check(VerifyDepth::Lengths, None);
+        check(VerifyDepth::Checksums, Some("checksum"));
         std::fs::write(run.path("f"), b"fou").unwrap();
-        check(Depth::Lengths, Some("3 bytes where the manifest lists 4"));
+        check(VerifyDepth::Lengths, Some("3 bytes where the manifest lists 4"));
         std::fs::remove_file(run.path("f")).unwrap();
-        check(Depth::Lengths, Some("not there"));
+        check(VerifyDepth::Lengths, Some("not there"));
     }
 
     #[test]
@@ -1162,7 +1166,7 @@ mod tests {
             }
         });
         assert_eq!(run.stage("neighbors").unwrap().units.len(), 20);
-        run.verify("neighbors", Depth::Checksums).unwrap();
+        run.verify("neighbors", VerifyDepth::Checksums).unwrap();
         assert_eq!(Manifest::read(dir.path()).unwrap(), run.manifest());
     }
 

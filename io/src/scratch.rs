@@ -21,7 +21,7 @@ use crate::{Error, Result};
 
 /// The place and checksum of appended bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Scrap {
+pub struct ScratchRange {
     at: u64,
     bytes: u64,
     sum: u64,
@@ -46,14 +46,14 @@ impl ScratchWriter {
     }
 
     /// Appends `parts`, one after another.
-    pub fn append(&mut self, parts: &[&[u8]]) -> Result<Scrap> {
+    pub fn append(&mut self, parts: &[&[u8]]) -> Result<ScratchRange> {
         let (mut hash, at) = (Xxh3::new(), self.bytes);
         for part in parts {
             hash.update(part);
             self.file.write_all_at(part, self.bytes).map_err(|e| Error::io(&self.path, "write", e))?;
             self.bytes += part.len() as u64;
         }
-        Ok(Scrap { at, bytes: self.bytes - at, sum: hash.digest() })
+        Ok(ScratchRange { at, bytes: self.bytes - at, sum: hash.digest() })
     }
 
     /// Returns the number of bytes appended so far.
@@ -62,20 +62,20 @@ impl ScratchWriter {
     }
 
     /// Ends writing and removes the file's name.
-    pub fn finish(self) -> Result<Scratch> {
+    pub fn finish(self) -> Result<ScratchFile> {
         std::fs::remove_file(&self.path).map_err(|e| Error::io(&self.path, "remove", e))?;
-        Ok(Scratch { file: self.file, path: self.path })
+        Ok(ScratchFile { file: self.file, path: self.path })
     }
 }
 
 /// A finished scratch file. Several threads can read it at once.
 #[derive(Debug)]
-pub struct Scratch {
+pub struct ScratchFile {
     file: File,
     path: PathBuf,
 }
 
-impl Scratch {
+impl ScratchFile {
     /// Reads the bytes of `scrap` into `parts`, which together must have the same length.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl Scratch {
     ///
     /// # Panics
     /// If the total length of `parts` differs from that of `scrap`.
-    pub fn read(&self, scrap: Scrap, parts: &mut [&mut [u8]]) -> Result<()> {
+    pub fn read(&self, scrap: ScratchRange, parts: &mut [&mut [u8]]) -> Result<()> {
         assert_eq!(scrap.bytes, parts.iter().map(|part| part.len() as u64).sum::<u64>());
         let (mut hash, mut at) = (Xxh3::new(), scrap.at);
         for part in parts {
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_put_aside_comes_back_and_leaves_no_name() {
+    fn scratch_round_trips_and_leaves_no_file() {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = ScratchWriter::create(dir.path().join("a")).unwrap();
         let one = writer.append(&[b"first", b"", b"second"]).unwrap();

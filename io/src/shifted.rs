@@ -15,7 +15,7 @@ use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use crate::number::{NULL, is_null_f64};
-use crate::{Dtype, Fingerprint, Place, Result, Shape, Source};
+use crate::{Dtype, Fingerprint, Result, RowLocation, Shape, Source};
 
 /// The most and the least number of rows from which a shift is computed; the least applies if rows
 /// have many components.
@@ -27,9 +27,9 @@ const NUMBERS: usize = 1 << 20;
 const PORTION: usize = 1 << 16;
 /// A column is shifted if its median exceeds its spread this many times. Single precision would
 /// then keep less than 18 bits of the spread.
-const FAR: f64 = 64.0;
+const MIN_OFFSET_RATIO: f64 = 64.0;
 /// A column that is constant in the first rows is shifted if its median exceeds this.
-const LARGE: f64 = 65_536.0;
+const MIN_CONSTANT_OFFSET: f64 = 65_536.0;
 
 /// The constants that are subtracted from each component of a row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ fn far(numbers: &mut [f64]) -> f64 {
     // If half of the numbers are equal, the quartiles may coincide; the range is used then.
     let spread = if high > low { high - low } else { numbers[numbers.len() - 1] - numbers[0] };
     // A column that is constant so far may vary later, so its spread is unknown.
-    let far = median.abs() > if spread > 0.0 { FAR * spread } else { LARGE };
+    let far = median.abs() > if spread > 0.0 { MIN_OFFSET_RATIO * spread } else { MIN_CONSTANT_OFFSET };
     match (far, spread > 0.0) {
         (false, _) => 0.0,
         (true, false) => median,
@@ -99,23 +99,23 @@ fn far(numbers: &mut [f64]) -> f64 {
 }
 
 /// A source whose columns are shifted.
-pub struct Shifted {
+pub struct ShiftedSource {
     source: Arc<dyn Source>,
     shift: Shift,
 }
 
-impl Shifted {
+impl ShiftedSource {
     /// Returns `source` with `shift` subtracted from each row.
     ///
     /// # Panics
     /// If the shift has another number of components than the source.
     pub fn new(source: Arc<dyn Source>, shift: Shift) -> Self {
         assert_eq!(source.shape().dim, shift.0.len(), "a shift for each component");
-        Shifted { source, shift }
+        ShiftedSource { source, shift }
     }
 }
 
-impl Source for Shifted {
+impl Source for ShiftedSource {
     fn shape(&self) -> Shape {
         self.source.shape()
     }
@@ -150,7 +150,7 @@ impl Source for Shifted {
         Ok(())
     }
 
-    fn locate(&self, row: u64) -> Place {
+    fn locate(&self, row: u64) -> RowLocation {
         self.source.locate(row)
     }
 
@@ -212,9 +212,9 @@ mod tests {
     use crate::source::check_range;
 
     /// Rows of two columns in memory.
-    struct Table(Vec<[f64; 2]>, Dtype);
+    struct ShiftedTable(Vec<[f64; 2]>, Dtype);
 
-    impl Source for Table {
+    impl Source for ShiftedTable {
         fn shape(&self) -> Shape {
             Shape { rows: self.0.len() as u64, dim: 2 }
         }
@@ -233,8 +233,8 @@ mod tests {
             out.iter_mut().zip(rows).for_each(|(out, x)| *out = *x);
             Ok(())
         }
-        fn locate(&self, row: u64) -> Place {
-            Place { path: "table".into(), row }
+        fn locate(&self, row: u64) -> RowLocation {
+            RowLocation { path: "table".into(), row }
         }
         fn columns(&self) -> Vec<String> {
             Vec::new()
@@ -250,8 +250,8 @@ mod tests {
         }
     }
 
-    fn table(rows: usize, value: impl Fn(f64) -> [f64; 2]) -> Table {
-        Table((0..rows).map(|i| value((i as f64 * 0.7).sin())).collect(), Dtype::F64)
+    fn table(rows: usize, value: impl Fn(f64) -> [f64; 2]) -> ShiftedTable {
+        ShiftedTable((0..rows).map(|i| value((i as f64 * 0.7).sin())).collect(), Dtype::F64)
     }
 
     #[test]
@@ -266,22 +266,22 @@ mod tests {
         let constant = Shift::of(&table(500, |x| [-4e8, x])).unwrap().expect("a shift");
         assert_eq!(constant.values(), [-4e8, 0.0]);
         // f32 holds these numbers exactly.
-        let single = Table(table(500, |x| [4e8 + x, x]).0, Dtype::F32);
+        let single = ShiftedTable(table(500, |x| [4e8 + x, x]).0, Dtype::F32);
         assert_eq!(Shift::of(&single).unwrap(), None);
     }
 
     #[test]
-    fn what_is_no_number_has_no_part_in_it() {
+    fn nan_is_ignored_by_the_shift() {
         let sound = table(40, |x| [1.7e9 + x, x]);
         let mut rows = sound.0.clone();
         for (at, row) in [(0, [NULL_F64; 2]), (7, [f64::NAN, 0.5]), (9, [f64::INFINITY, 0.5])] {
             rows.insert(at, row);
         }
-        let spoilt = Table(rows, Dtype::F64);
+        let spoilt = ShiftedTable(rows, Dtype::F64);
         let shift = Shift::of(&spoilt).unwrap();
         assert_eq!(shift, Shift::of(&sound).unwrap());
-        assert_eq!(Shift::of(&Table(vec![[f64::NAN; 2]; 3], Dtype::F64)).unwrap(), None);
-        let shifted = Shifted::new(Arc::new(spoilt), shift.expect("a shift"));
+        assert_eq!(Shift::of(&ShiftedTable(vec![[f64::NAN; 2]; 3], Dtype::F64)).unwrap(), None);
+        let shifted = ShiftedSource::new(Arc::new(spoilt), shift.expect("a shift"));
         let mut read = [0f32; 86];
         shifted.read_rows(0, &mut read).unwrap();
         assert!(is_null(read[0]) && is_null(read[1]) && read[14].is_nan() && read[18] == f32::INFINITY);
@@ -294,7 +294,7 @@ mod tests {
     fn differences_are_those_of_the_file() {
         let source = Arc::new(table(3_000, |x| [4e8 + x, 1e15 + 1000.0 * (1000.0 * x).round()]));
         let shift = Shift::of(source.as_ref()).unwrap().expect("a shift");
-        let shifted = Shifted::new(source.clone(), shift.clone());
+        let shifted = ShiftedSource::new(source.clone(), shift.clone());
         let mut all = vec![0f32; 6_000];
         shifted.read_rows(0, &mut all).unwrap();
         for (row, read) in source.0.iter().zip(all.chunks(2)) {

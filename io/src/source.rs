@@ -123,7 +123,7 @@ impl Dtype {
 
 /// The file that holds a row of a source, and the row's number in that file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct RowLocation {
     /// The file.
     pub path: PathBuf,
     /// The row within that file, counted from 0.
@@ -153,7 +153,7 @@ pub struct Fingerprint {
 /// # Errors
 ///
 /// [`Error::Changed`] names the first file that differs, and says how.
-pub fn unchanged(before: &[Fingerprint], now: &[Fingerprint]) -> Result<()> {
+pub fn check_unchanged(before: &[Fingerprint], now: &[Fingerprint]) -> Result<()> {
     for (i, was) in before.iter().enumerate() {
         let is = now.get(i).filter(|is| is.path == was.path);
         if let Some(what) = is.map_or(Some("it is gone".into()), |is| was.difference(is)) {
@@ -207,7 +207,7 @@ pub trait Source: Send + Sync {
     fn read_rows_f64(&self, first: u64, out: &mut [f64]) -> Result<()>;
 
     /// Returns the file that holds row `row` of the source, and the row's number in it.
-    fn locate(&self, row: u64) -> Place;
+    fn locate(&self, row: u64) -> RowLocation;
 
     /// Returns the names of the columns that can be copied to an output (none for npy).
     fn columns(&self) -> Vec<String>;
@@ -358,17 +358,17 @@ mod tests {
     }
 
     fn check(now: &[Fingerprint], expected: &str) {
-        let error = unchanged(&[print("a"), print("b")], now).unwrap_err();
+        let error = check_unchanged(&[print("a"), print("b")], now).unwrap_err();
         assert!(error.is_bad_input());
         let error = error.to_string();
         assert!(error.starts_with(expected) && error.ends_with("begin anew with `restart`"), "{error}");
     }
 
     #[test]
-    fn what_changed_is_told() {
+    fn changed_files_are_named() {
         let (a, b) = (print("a"), print("b"));
-        unchanged(&[a.clone(), b.clone()], &[a.clone(), b.clone()]).unwrap();
-        unchanged(&[], &[]).unwrap();
+        check_unchanged(&[a.clone(), b.clone()], &[a.clone(), b.clone()]).unwrap();
+        check_unchanged(&[], &[]).unwrap();
         let now = Fingerprint { bytes: 6144, modified: 0, ..b.clone() };
         check(&[a.clone(), now], "b: changed while it was in use: 5120 bytes before, 6144 now; let");
         let now = Fingerprint { modified: b.modified + 1, ..b.clone() };

@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_there_yet_has_the_room_of_its_ancestor() {
+    fn missing_path_has_the_space_of_its_ancestor() {
         let dir = tempfile::tempdir().unwrap();
         let there = free_space(dir.path()).unwrap();
         assert!(there > 0);
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_asked_is_named() {
+    fn failed_space_query_names_the_path() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = free_space(&file.path().join("below")).unwrap_err().to_string();
         assert!(error.contains("below: cannot ask for the free space of: "), "{error}");

@@ -8,7 +8,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
-use crate::open::Format;
+use crate::open::FileFormat;
 use crate::{Error, PendingFile, Result};
 
 /// The number of bytes copied at a time.
@@ -29,7 +29,7 @@ pub fn spool(mut reader: impl Read, name: &str, to: &Path) -> Result<u64> {
     let unwritten = |e| Error::io(to, "write", e);
     let mut portion = vec![0; PORTION_BYTES];
     let mut filled = 0;
-    while filled < Format::MAGIC_BYTES as usize {
+    while filled < FileFormat::MAGIC_BYTES as usize {
         match read(&mut reader, &mut portion[filled..]).map_err(unread)? {
             0 => break,
             n => filled += n,
@@ -38,7 +38,7 @@ pub fn spool(mut reader: impl Read, name: &str, to: &Path) -> Result<u64> {
     if filled == 0 {
         return Err(Error::format(name, "empty; did the program that writes it fail?"));
     }
-    Format::of(&portion[..filled]).map_err(|what| Error::format(name, what))?;
+    FileFormat::of(&portion[..filled]).map_err(|what| Error::format(name, what))?;
     let mut file = PendingFile::create(to)?;
     let mut bytes = 0;
     while filled > 0 {
@@ -67,7 +67,7 @@ mod tests {
     use arrow::ipc::writer::StreamWriter;
 
     use super::*;
-    use crate::{Options, Source};
+    use crate::{OpenOptions, Source};
 
     fn fixture(name: &str) -> Vec<u8> {
         std::fs::read(format!("{}/../tests/data/{name}", std::env::var("CARGO_MANIFEST_DIR").unwrap())).unwrap()
@@ -78,7 +78,7 @@ mod tests {
         let to = dir.path().join("copy");
         let source = spool(bytes, "a pipe", &to)
             .inspect(|&n| assert_eq!(n, bytes.len() as u64))
-            .and_then(|_| crate::open(&[to.to_str().unwrap().into()], &Options::default()));
+            .and_then(|_| crate::open(&[to.to_str().unwrap().into()], &OpenOptions::default()));
         (dir, source)
     }
 
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_stream_is_told_so() {
+    fn non_streams_are_refused() {
         check(&[], "a pipe: empty;");
         check(b"id,x\n1,2\n", "a pipe: of no known format");
         check(b"\x1f\x8b\x08\0", "a pipe: compressed as a whole");
@@ -143,7 +143,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
         std::fs::write(&path, writer.into_inner().unwrap()).unwrap();
-        let options = Options { column: Some("v".into()), ..Options::default() };
+        let options = OpenOptions { column: Some("v".into()), ..OpenOptions::default() };
         let source = crate::open(&[path.to_str().unwrap().into()], &options).unwrap();
         for (row, expected) in [(4, "a"), (2, "c"), (1, "b"), (5, "e"), (3, "d"), (0, "a")] {
             let batch = source.read_columns(&["c".into()], row, 1).unwrap();
@@ -158,7 +158,7 @@ mod tests {
         let path = dir.path().join("x");
         let survive = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
-            let Ok(source) = crate::open(&[path.to_str().unwrap().into()], &Options::default()) else { return };
+            let Ok(source) = crate::open(&[path.to_str().unwrap().into()], &OpenOptions::default()) else { return };
             let crate::Shape { rows, dim } = source.shape();
             if rows < 1000 && dim < 1000 {
                 let _ = source.read_rows(0, &mut vec![0.0; rows as usize * dim]);

@@ -14,7 +14,7 @@ use arrow::record_batch::RecordBatch;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::source::check_range;
-use crate::{Dtype, Fingerprint, Place, Result, Shape, Source};
+use crate::{Dtype, Fingerprint, Result, RowLocation, Shape, Source};
 
 /// Bits of a word, and words between two stored ranks.
 const WORD: u64 = 64;
@@ -140,15 +140,15 @@ fn nth_bit(mut word: u64, n: u64) -> u64 {
 }
 
 /// A source that consists of the rows of a [`RowSet`].
-pub struct Subset {
+pub struct SubsetSource {
     source: Arc<dyn Source>,
     rows: Arc<RowSet>,
 }
 
-impl Subset {
+impl SubsetSource {
     /// Returns the source of the rows `rows` of `source`.
     pub fn new(source: Arc<dyn Source>, rows: Arc<RowSet>) -> Self {
-        Subset { source, rows }
+        SubsetSource { source, rows }
     }
 
     /// Calls `piece(row, rows, done)` until `wanted` rows of the set, from row `first` of the set
@@ -188,7 +188,7 @@ impl Subset {
     }
 }
 
-impl Source for Subset {
+impl Source for SubsetSource {
     fn shape(&self) -> Shape {
         Shape { rows: self.rows.count(), dim: self.source.shape().dim }
     }
@@ -205,7 +205,7 @@ impl Source for Subset {
         self.read(first, out, |row, out| self.source.read_rows_f64(row, out))
     }
 
-    fn locate(&self, row: u64) -> Place {
+    fn locate(&self, row: u64) -> RowLocation {
         self.source.locate(self.rows.source_row(row))
     }
 
@@ -288,13 +288,13 @@ mod tests {
     use super::*;
 
     /// A source in memory whose components are computed from the row number; records what is read.
-    pub(crate) struct Numbered {
+    pub(crate) struct NumberedSource {
         pub(crate) rows: u64,
         pub(crate) dim: usize,
         pub(crate) asked: Mutex<Vec<(u64, usize)>>,
     }
 
-    impl Source for Numbered {
+    impl Source for NumberedSource {
         fn shape(&self) -> Shape {
             Shape { rows: self.rows, dim: self.dim }
         }
@@ -314,8 +314,8 @@ mod tests {
             out.iter_mut().zip(at..).for_each(|(out, i)| *out = i as f64);
             Ok(())
         }
-        fn locate(&self, row: u64) -> Place {
-            Place { path: "numbered".into(), row }
+        fn locate(&self, row: u64) -> RowLocation {
+            RowLocation { path: "numbered".into(), row }
         }
         fn columns(&self) -> Vec<String> {
             vec!["n".into()]
@@ -347,8 +347,8 @@ mod tests {
             assert_eq!(set.rank(row), kept.partition_point(|&kept| kept < row) as u64, "rank of {row}");
             assert_eq!(set.contains(row), kept.contains(&row));
         }
-        let source = Arc::new(Numbered { rows, dim, asked: Mutex::default() });
-        let subset = Subset::new(source.clone(), set);
+        let source = Arc::new(NumberedSource { rows, dim, asked: Mutex::default() });
+        let subset = SubsetSource::new(source.clone(), set);
         let names = ["n".to_string()];
         for first in (0..kept.len()).step_by(portion) {
             let kept = &kept[first..kept.len().min(first + portion)];
@@ -374,7 +374,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(60))]
 
         #[test]
-        fn some_rows_are_read_as_if_the_others_were_not_there(
+        fn subset_reads_only_its_rows(
             rows in 1u64..1_300,
             dim in 1usize..4,
             every in 1u64..40,
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn none_all_and_the_ends() {
+    fn subset_of_none_all_and_the_ends() {
         check(64, 1, &[], 10);
         check(65, 2, &[0, 64], 100);
         check(512, 1, &(0..511).collect::<Vec<_>>(), 3);
@@ -400,17 +400,17 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_passed_over_and_few_rows_out_cost_few_reads() {
+    fn subset_reads_few_runs() {
         let mut set = RowSetBuilder::new(100_000);
         (1_000..99_000).for_each(|row| set.remove(row));
-        let source = Arc::new(Numbered { rows: 100_000, dim: 1, asked: Mutex::default() });
-        let subset = Subset::new(source.clone(), Arc::new(set.finish()));
+        let source = Arc::new(NumberedSource { rows: 100_000, dim: 1, asked: Mutex::default() });
+        let subset = SubsetSource::new(source.clone(), Arc::new(set.finish()));
         subset.read_rows_f64(0, &mut [0.0; 2_000]).unwrap();
         let read: usize = source.asked.lock().unwrap().drain(..).map(|(_, rows)| rows).sum();
         assert!(read <= 3_000, "{read} rows read for 2000");
         let mut set = RowSetBuilder::new(100_000);
         (0..100_000).step_by(10).for_each(|row| set.remove(row));
-        let subset = Subset::new(source.clone(), Arc::new(set.finish()));
+        let subset = SubsetSource::new(source.clone(), Arc::new(set.finish()));
         subset.read_rows_f64(0, &mut vec![0.0; 65_536]).unwrap();
         assert!(source.asked.lock().unwrap().len() < 12);
     }

@@ -30,10 +30,10 @@ pub(crate) fn unify(a: &Field, b: &Field) -> Option<Field> {
         return None;
     }
     let metadata = match (a.data_type(), b.data_type()) {
-        (DataType::Null, DataType::Null) => common(a.metadata(), b.metadata()),
+        (DataType::Null, DataType::Null) => common_type(a.metadata(), b.metadata()),
         (DataType::Null, _) => b.metadata().clone(),
         (_, DataType::Null) => a.metadata().clone(),
-        _ => common(a.metadata(), b.metadata()),
+        _ => common_type(a.metadata(), b.metadata()),
     };
     let null = |f: &Field| f.is_nullable() || *f.data_type() == DataType::Null;
     // Whether the orders are one is for their values to tell.
@@ -49,7 +49,7 @@ fn in_utc(field: &Field) -> bool {
 }
 
 /// Returns a field's type as error messages name it.
-pub(crate) fn kind(field: &Field) -> String {
+pub(crate) fn type_text(field: &Field) -> String {
     let data_type = field.data_type();
     match field.metadata().get(EXTENSION) {
         Some(name) => format!("{name} ({data_type})"),
@@ -58,7 +58,7 @@ pub(crate) fn kind(field: &Field) -> String {
     }
 }
 
-fn common(a: &HashMap<String, String>, b: &HashMap<String, String>) -> HashMap<String, String> {
+fn common_type(a: &HashMap<String, String>, b: &HashMap<String, String>) -> HashMap<String, String> {
     a.iter().filter(|(key, value)| b.get(*key) == Some(*value)).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_both_types() {
+    fn unified_type_holds_both() {
         use TimeUnit::{Microsecond as Micro, Millisecond as Milli, Nanosecond as Nano, Second};
         let zone = |name: &str| Some(Arc::from(name));
         for (a, b, both) in [
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_overflow_is_a_finer_unit() {
+    fn only_finer_units_may_overflow() {
         let times = |unit| Timestamp(unit, None);
         assert!(may_overflow(&times(TimeUnit::Second), &times(TimeUnit::Nanosecond)));
         assert!(may_overflow(
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_is_what_both_say_and_nulls_say_nothing() {
+    fn unified_metadata_is_what_both_have() {
         let of = |data_type: DataType, pairs: &[(&str, &str)]| {
             let metadata = pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
             Field::new("c", data_type, false).with_metadata(metadata)
@@ -401,7 +401,7 @@ mod tests {
         let uuid = of(FixedSizeBinary(16), &[(EXTENSION, "arrow.uuid")]);
         assert!(unify(&uuid, &of(FixedSizeBinary(16), &[(EXTENSION, "other")])).is_none());
         assert_eq!(unify(&uuid, &uuid), Some(uuid.clone()));
-        assert_eq!(kind(&uuid), "arrow.uuid (FixedSizeBinary(16))");
+        assert_eq!(type_text(&uuid), "arrow.uuid (FixedSizeBinary(16))");
         // A time in UTC differs from a time that is not.
         let time = Time64(TimeUnit::Microsecond);
         assert!(unify(&of(time.clone(), &[(IN_UTC, "true")]), &of(time, &[])).is_none());

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, Fields, Int8Type, Schema};
 
-use crate::flatten::{self, How, Slots, Wrong};
-use crate::number::Number;
+use crate::flatten::{self, ComponentSlots, FlattenError, FlattenPath};
+use crate::number::VectorFloat;
 use crate::{Coordinates, Dtype, Error, Result, coordinates};
 
 /// Which columns to read as vectors.
 #[derive(Debug, Clone)]
-pub(crate) enum Want {
+pub(crate) enum ColumnRequest {
     /// The only column that can hold vectors.
     Any,
     /// The text that the user gave: a column's name, a struct's field (`emb.values`), bytes with
@@ -29,13 +29,13 @@ pub(crate) enum Want {
     Map,
 }
 
-impl Want {
+impl ColumnRequest {
     /// Returns the choice of columns for a map's coordinates.
     pub(crate) fn of_map(coordinates: &Coordinates) -> Self {
         match coordinates {
-            Coordinates::Usual => Want::Map,
-            Coordinates::Asked(asked) => Want::Asked(asked.clone()),
-            Coordinates::Named(names) => Want::Names(names.clone()),
+            Coordinates::Usual => ColumnRequest::Map,
+            Coordinates::Asked(asked) => ColumnRequest::Asked(asked.clone()),
+            Coordinates::Named(names) => ColumnRequest::Names(names.clone()),
         }
     }
 }
@@ -48,7 +48,7 @@ const SPARK: [&str; 4] = ["type", "size", "indices", "values"];
 
 /// A column, or a field within a column, that holds vectors or one component of each.
 #[derive(Debug, Clone)]
-struct Term {
+struct VectorColumn {
     /// The name under which the user can select the term.
     name: String,
     /// The index of the column among the file's columns, then the index of the field in each nested
@@ -63,7 +63,7 @@ struct Term {
     data_type: DataType,
 }
 
-impl Term {
+impl VectorColumn {
     /// Returns the term for the field at `path` of `fields`. A Spark vector is extended to its
     /// values.
     fn new(fields: &Fields, name: &str, mut path: Vec<usize>) -> Option<Self> {
@@ -82,11 +82,18 @@ impl Term {
             at = within.get(next)?;
             names.push(at.name().clone());
         }
-        Some(Term { name: name.into(), path, fields: names, word: None, kinds, data_type: at.data_type().clone() })
+        Some(VectorColumn {
+            name: name.into(),
+            path,
+            fields: names,
+            word: None,
+            kinds,
+            data_type: at.data_type().clone(),
+        })
     }
 
-    fn how<'a>(&'a self, lengths: &'a [usize]) -> How<'a> {
-        How { fields: &self.fields, word: self.word, lengths }
+    fn how<'a>(&'a self, lengths: &'a [usize]) -> FlattenPath<'a> {
+        FlattenPath { fields: &self.fields, word: self.word, lengths }
     }
 }
 
@@ -98,7 +105,7 @@ fn is_spark(fields: &Fields) -> bool {
 
 /// The columns of one file that hold its vectors.
 #[derive(Debug, Clone)]
-pub(crate) struct Vectors {
+pub(crate) struct VectorColumns {
     /// The text by which the user selected the columns, or the column's name.
     pub(crate) label: String,
     /// The indices of the top-level columns, in the order of the components.
@@ -109,7 +116,7 @@ pub(crate) struct Vectors {
     pub(crate) dtype: Dtype,
     /// The number of components, if the types or a row have shown it.
     pub(crate) dim: Option<usize>,
-    terms: Vec<Term>,
+    terms: Vec<VectorColumn>,
     /// Bytes of a component in an Arrow array; the widest if the columns' types differ.
     component: u64,
     /// The number of entries at each level of lists whose type allows any length, from the
@@ -117,10 +124,10 @@ pub(crate) struct Vectors {
     lengths: Vec<usize>,
 }
 
-impl Vectors {
+impl VectorColumns {
     /// Returns the value for a file without rows, whose columns do not matter.
     pub(crate) fn none() -> Self {
-        Vectors {
+        VectorColumns {
             label: String::new(),
             columns: Vec::new(),
             names: Vec::new(),
@@ -133,13 +140,13 @@ impl Vectors {
     }
 
     /// Finds the columns that hold the vectors.
-    pub(crate) fn resolve(path: &Path, schema: &Schema, want: &Want) -> Result<Self> {
+    pub(crate) fn resolve(path: &Path, schema: &Schema, want: &ColumnRequest) -> Result<Self> {
         match want {
-            Want::Any => Self::only(path, schema),
-            Want::Map => {
+            ColumnRequest::Any => Self::only(path, schema),
+            ColumnRequest::Map => {
                 // The columns with the names of map coordinates, else the only column of lists.
-                let term = |&i: &usize| Term::new(schema.fields(), schema.field(i).name(), vec![i]);
-                match coordinates::usual(path, schema) {
+                let term = |&i: &usize| VectorColumn::new(schema.fields(), schema.field(i).name(), vec![i]);
+                match coordinates::usual_columns(path, schema) {
                     Ok(columns) => {
                         let names: Vec<&str> = columns.iter().map(|&i| schema.field(i).name().as_str()).collect();
                         Self::build(path, columns.iter().filter_map(term).collect(), &names.join(","))
@@ -147,8 +154,8 @@ impl Vectors {
                     Err(unknown) => Self::only(path, schema).map_err(|_| unknown),
                 }
             }
-            Want::Asked(asked) => Self::build(path, find(path, schema, asked)?, asked),
-            Want::Names(names) => {
+            ColumnRequest::Asked(asked) => Self::build(path, find(path, schema, asked)?, asked),
+            ColumnRequest::Names(names) => {
                 let term = |name: &String| named(path, schema, name)?.ok_or_else(|| no_such(path, schema, name));
                 Self::build(path, names.iter().map(term).collect::<Result<_>>()?, &names.join(","))
             }
@@ -159,15 +166,16 @@ impl Vectors {
     /// if there is none, the only one of other lists of fractions; then the only one of any lists
     /// of numbers.
     fn only(path: &Path, schema: &Schema) -> Result<Self> {
-        let term = |i: usize| Term::new(schema.fields(), schema.field(i).name(), vec![i]);
-        let terms: Vec<Term> = (0..schema.fields().len()).filter_map(term).collect();
+        let term = |i: usize| VectorColumn::new(schema.fields(), schema.field(i).name(), vec![i]);
+        let terms: Vec<VectorColumn> = (0..schema.fields().len()).filter_map(term).collect();
         // A struct's field ranks below a column of lists, and a column of nulls never qualifies.
-        let rank = |term: &Term| {
-            let found = numbers(&term.data_type, None).filter(|found| found.list && found.rank < NEVER)?;
+        let rank = |term: &VectorColumn| {
+            let found = numbers(&term.data_type, None).filter(|found| found.list && found.rank < NAMED_ONLY)?;
             Some(found.rank.max(usize::from(!term.fields.is_empty())))
         };
         let best = terms.iter().filter_map(rank).min();
-        let mut candidates: Vec<Term> = terms.into_iter().filter(|term| best.is_some() && rank(term) == best).collect();
+        let mut candidates: Vec<VectorColumn> =
+            terms.into_iter().filter(|term| best.is_some() && rank(term) == best).collect();
         match candidates.as_slice() {
             [one] => {
                 let name = one.name.clone();
@@ -188,8 +196,8 @@ impl Vectors {
         }
     }
 
-    fn build(path: &Path, terms: Vec<Term>, label: &str) -> Result<Self> {
-        let found = |term: &Term| numbers(&term.data_type, term.word);
+    fn build(path: &Path, terms: Vec<VectorColumn>, label: &str) -> Result<Self> {
+        let found = |term: &VectorColumn| numbers(&term.data_type, term.word);
         let (dtype, dim, component) = match terms.as_slice() {
             [one] if found(one).is_some_and(|found| found.list) => {
                 let found = found(one).ok_or_else(|| unusable(path, one))?;
@@ -210,7 +218,7 @@ impl Vectors {
         };
         let columns = terms.iter().filter_map(|term| term.path.first().copied()).collect();
         let names = terms.iter().map(|term| term.name.clone()).collect();
-        Ok(Vectors { label: label.into(), columns, names, dtype, dim, terms, component, lengths: Vec::new() })
+        Ok(VectorColumns { label: label.into(), columns, names, dtype, dim, terms, component, lengths: Vec::new() })
     }
 
     /// Returns the paths of the numbers, and of the fields that must be read with them.
@@ -253,7 +261,13 @@ impl Vectors {
 
     /// Writes `arrays` (the columns in component order, all of one length) into `out`, row-major.
     /// `first` is the file's row at which the arrays begin; errors count from there.
-    pub(crate) fn copy<N: Number>(&self, path: &Path, arrays: &[ArrayRef], first: u64, out: &mut [N]) -> Result<()> {
+    pub(crate) fn copy<N: VectorFloat>(
+        &self,
+        path: &Path,
+        arrays: &[ArrayRef],
+        first: u64,
+        out: &mut [N],
+    ) -> Result<()> {
         let dim = self.dim.unwrap_or(0).max(1);
         let rows = out.len() / dim;
         if arrays.len() != self.terms.len() || arrays.iter().any(|a| a.len() != rows) {
@@ -271,7 +285,7 @@ impl Vectors {
                 );
                 return Err(Error::format(path, what));
             }
-            let mut slots = Slots { out, dim, at: at * width, width };
+            let mut slots = ComponentSlots { out, dim, at: at * width, width };
             slots.fill(array, term.how(&self.lengths)).map_err(|wrong| self.wrong(path, first, at, wrong))?;
         }
         Ok(())
@@ -297,8 +311,12 @@ impl Vectors {
     pub(crate) fn values_of_row(&self) -> u64 {
         use DataType::{Binary, BinaryView, FixedSizeBinary, LargeBinary};
         match self.terms.as_slice() {
-            [Term { word: Some(_), data_type: Binary | LargeBinary | BinaryView | FixedSizeBinary(_), .. }] => 1,
-            [Term { word: Some(_), .. }] => self.row_bytes(),
+            [
+                VectorColumn {
+                    word: Some(_), data_type: Binary | LargeBinary | BinaryView | FixedSizeBinary(_), ..
+                },
+            ] => 1,
+            [VectorColumn { word: Some(_), .. }] => self.row_bytes(),
             _ => self.dim.unwrap_or(0) as u64,
         }
     }
@@ -334,28 +352,28 @@ impl Vectors {
 
     /// Converts a fault in the rows of `path` from `first` on. `column` is the index among the
     /// vectors' columns.
-    fn wrong(&self, path: &Path, first: u64, column: usize, wrong: Wrong) -> Error {
+    fn wrong(&self, path: &Path, first: u64, column: usize, wrong: FlattenError) -> Error {
         let name = self.name(column);
         match wrong {
-            Wrong::Ragged { row, expected, found } => {
+            FlattenError::Ragged { row, expected, found } => {
                 Error::Ragged { path: path.into(), row: first + row as u64, expected, found }
             }
-            Wrong::Type(found) => Error::ColumnType {
+            FlattenError::Type(found) => Error::ColumnType {
                 path: path.into(),
                 column: name.into(),
                 found: found.to_string(),
                 instead: String::new(),
             },
-            Wrong::Damaged(what) => Error::format(path, format!("column \"{name}\" {what}")),
+            FlattenError::Damaged(what) => Error::format(path, format!("column \"{name}\" {what}")),
         }
     }
 }
 
 /// The largest number of components: the limit of an Arrow fixed-size list.
-const MOST: usize = i32::MAX as usize;
+const MAX_COMPONENTS: usize = i32::MAX as usize;
 
 /// Returns the number of components of vectors that have `fixed` elements, or bytes, in each row.
-fn components(path: &Path, term: &Term, fixed: usize) -> Result<usize> {
+fn components(path: &Path, term: &VectorColumn, fixed: usize) -> Result<usize> {
     let name = &term.name;
     let found = match term.word {
         None => Some(fixed),
@@ -363,10 +381,11 @@ fn components(path: &Path, term: &Term, fixed: usize) -> Result<usize> {
     };
     match (found, term.word) {
         (Some(0), _) => Err(Error::format(path, format!("column \"{name}\" holds vectors of no components"))),
-        (Some(found), _) if found <= MOST => Ok(found),
-        (Some(_), _) => {
-            Err(Error::format(path, format!("column \"{name}\" holds vectors of more than {MOST} components")))
-        }
+        (Some(found), _) if found <= MAX_COMPONENTS => Ok(found),
+        (Some(_), _) => Err(Error::format(
+            path,
+            format!("column \"{name}\" holds vectors of more than {MAX_COMPONENTS} components"),
+        )),
         (None, word) => {
             let word = word.unwrap_or(Dtype::F32).name();
             let what = format!("column \"{name}\": {fixed} bytes in a row, which are no whole number of {word}");
@@ -387,10 +406,10 @@ fn sparse(array: &ArrayRef, fields: &[String]) -> Option<usize> {
 }
 
 /// The rank of a column that is read only if the user names it.
-const NEVER: usize = usize::MAX;
+const NAMED_ONLY: usize = usize::MAX;
 
 /// The numbers that a type holds.
-struct Numbers {
+struct NumericType {
     dtype: Dtype,
     /// Bytes of one number in an Arrow array.
     component: u64,
@@ -407,15 +426,15 @@ struct Numbers {
 
 /// Returns the numbers of a type: of the type itself, of lists of numbers to any depth, or of bytes
 /// with a number type.
-fn numbers(data_type: &DataType, word: Option<Dtype>) -> Option<Numbers> {
+fn numbers(data_type: &DataType, word: Option<Dtype>) -> Option<NumericType> {
     use DataType::*;
     let plain = |dtype: Dtype, component: usize, rank: usize| {
         let component = component as u64;
-        Some(Numbers { dtype, component, fixed: 1, any_length: false, list: false, rank })
+        Some(NumericType { dtype, component, fixed: 1, any_length: false, list: false, rank })
     };
     let list = |item: &Field, size: Option<usize>, rank: usize| {
         let within = numbers(item.data_type(), word)?;
-        Some(Numbers {
+        Some(NumericType {
             fixed: within.fixed.saturating_mul(size.unwrap_or(1)),
             any_length: within.any_length || size.is_none(),
             // Lists in lists are less likely vectors.
@@ -428,18 +447,18 @@ fn numbers(data_type: &DataType, word: Option<Dtype>) -> Option<Numbers> {
         (List(item) | LargeList(item), _) => list(item, None, 0),
         (ListView(item) | LargeListView(item), _) => list(item, None, 1),
         (FixedSizeList(item, size), _) => list(item, Some(usize::try_from(*size).ok()?), 0),
-        (Dictionary(_, values), _) => Some(Numbers { rank: 1, ..numbers(values, word)? }),
-        (RunEndEncoded(_, values), _) => Some(Numbers { rank: 1, ..numbers(values.data_type(), word)? }),
+        (Dictionary(_, values), _) => Some(NumericType { rank: 1, ..numbers(values, word)? }),
+        (RunEndEncoded(_, values), _) => Some(NumericType { rank: 1, ..numbers(values.data_type(), word)? }),
         // A column of type Null is read as null vectors or as null components.
-        (Null, _) => Some(Numbers { any_length: true, list: true, ..plain(Dtype::F32, 4, NEVER)? }),
+        (Null, _) => Some(NumericType { any_length: true, list: true, ..plain(Dtype::F32, 4, NAMED_ONLY)? }),
         (Binary | LargeBinary | BinaryView, Some(word)) => {
-            Some(Numbers { any_length: true, list: true, ..plain(word, word.bytes(), NEVER)? })
+            Some(NumericType { any_length: true, list: true, ..plain(word, word.bytes(), NAMED_ONLY)? })
         }
         (FixedSizeBinary(size), Some(word)) => {
             let fixed = usize::try_from(*size).ok()?;
-            Some(Numbers { fixed, list: true, ..plain(word, word.bytes(), NEVER)? })
+            Some(NumericType { fixed, list: true, ..plain(word, word.bytes(), NAMED_ONLY)? })
         }
-        (UInt8 | Int8, Some(word)) => plain(word, word.bytes(), NEVER),
+        (UInt8 | Int8, Some(word)) => plain(word, word.bytes(), NAMED_ONLY),
         (_, Some(_)) => None,
         (Float16, None) => plain(Dtype::F16, 2, 0),
         (Float32, None) => plain(Dtype::F32, 4, 0),
@@ -463,7 +482,7 @@ fn numbers(data_type: &DataType, word: Option<Dtype>) -> Option<Numbers> {
 }
 
 /// Returns the error that a column holds no numbers, with a way to read it if there is one.
-fn unusable(path: &Path, term: &Term) -> Error {
+fn unusable(path: &Path, term: &VectorColumn) -> Error {
     use DataType::*;
     let name = &term.name;
     let holds_bytes =
@@ -547,11 +566,11 @@ fn no_such(path: &Path, schema: &Schema, asked: &str) -> Error {
 
 /// Returns the columns that `asked` names: the column of exactly this name, else each of the
 /// comma-separated parts. A part with `*` stands for the columns that it matches, in natural order.
-fn find(path: &Path, schema: &Schema, asked: &str) -> Result<Vec<Term>> {
+fn find(path: &Path, schema: &Schema, asked: &str) -> Result<Vec<VectorColumn>> {
     if let Some(one) = named(path, schema, asked)? {
         return Ok(vec![one]);
     }
-    let mut found: Vec<Term> = Vec::new();
+    let mut found: Vec<VectorColumn> = Vec::new();
     for part in asked.split(',').map(str::trim) {
         let mut matched = match named(path, schema, part)? {
             Some(one) => vec![one],
@@ -568,13 +587,13 @@ fn find(path: &Path, schema: &Schema, asked: &str) -> Result<Vec<Term>> {
 
 /// Returns the column of this name; else the struct's field to which the name leads; else either of
 /// these for the part before a colon, with the number type behind the colon.
-fn named(path: &Path, schema: &Schema, name: &str) -> Result<Option<Term>> {
+fn named(path: &Path, schema: &Schema, name: &str) -> Result<Option<VectorColumn>> {
     let plain = |name: &str| match position(path, schema, name)? {
         Some(i) => Ok(Some(vec![i])),
         None => Ok(lead(schema.fields(), name)),
     };
     if let Some(found) = plain(name)? {
-        return Ok(Term::new(schema.fields(), name, found));
+        return Ok(VectorColumn::new(schema.fields(), name, found));
     }
     let Some((base, word)) = name.rsplit_once(':') else { return Ok(None) };
     let Some(found) = plain(base)? else { return Ok(None) };
@@ -583,7 +602,7 @@ fn named(path: &Path, schema: &Schema, name: &str) -> Result<Option<Term>> {
         let what = format!("bytes of column \"{base}\" cannot be read as \"{word}\"; {} are known", words.join(", "));
         return Err(Error::format(path, what));
     };
-    Ok(Term::new(schema.fields(), name, found).map(|term| Term { word: Some(known), ..term }))
+    Ok(VectorColumn::new(schema.fields(), name, found).map(|term| VectorColumn { word: Some(known), ..term }))
 }
 
 /// Returns the path to which `name` leads within structs. The name has dots between field names,
@@ -598,7 +617,7 @@ fn lead(fields: &Fields, name: &str) -> Option<Vec<usize>> {
     })
 }
 
-fn matching(path: &Path, schema: &Schema, part: &str) -> Result<Vec<Term>> {
+fn matching(path: &Path, schema: &Schema, part: &str) -> Result<Vec<VectorColumn>> {
     if !part.contains('*') {
         return Ok(Vec::new());
     }
@@ -667,8 +686,8 @@ mod tests {
     }
 
     fn check(fields: &[(&str, DataType)], asked: Option<&str>, expected: std::result::Result<&[&str], &str>) {
-        let want = asked.map_or(Want::Any, |a| Want::Asked(a.into()));
-        let found = Vectors::resolve(Path::new("f"), &schema(fields), &want);
+        let want = asked.map_or(ColumnRequest::Any, |a| ColumnRequest::Asked(a.into()));
+        let found = VectorColumns::resolve(Path::new("f"), &schema(fields), &want);
         match (found, expected) {
             (Ok(v), Ok(names)) => assert_eq!(v.names, names, "{v:?}"),
             (Err(e), Err(text)) => assert!(e.to_string().contains(text), "{e}"),
@@ -721,7 +740,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_in_other_clothes_are_taken_where_nothing_is_plainer() {
+    fn other_list_types_are_taken_where_no_float_list_is() {
         let fixed = |item: DataType, n| DataType::FixedSizeList(Field::new("item", item, true).into(), n);
         let (floats, ids) = (list(DataType::Float32), list(DataType::Int64));
         check(&[("ids", ids.clone()), ("v", floats.clone())], None, Ok(&["v"]));
@@ -735,7 +754,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_take_a_word() {
+    fn byte_columns_take_a_type() {
         let list_of = |item| DataType::List(Field::new("item", item, true).into());
         let fields = [
             ("blob", DataType::Binary),
@@ -778,7 +797,8 @@ mod tests {
         ];
         check(&fields, Some("emb.values"), Ok(&["emb.values"]));
         let found = |asked: &str| {
-            let vectors = Vectors::resolve(Path::new("f"), &schema(&fields), &Want::Asked(asked.into())).unwrap();
+            let vectors =
+                VectorColumns::resolve(Path::new("f"), &schema(&fields), &ColumnRequest::Asked(asked.into())).unwrap();
             vectors.paths()
         };
         // The exact name wins.

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use lowland_io::{
-    Coordinates, GraphReader, GraphWriter, MISSING, Manifest, MapColumns, MapReader, MapWriter, Options, Source, open,
-    runs, spool,
+    Coordinates, GraphReader, GraphWriter, MISSING, Manifest, MapColumns, MapReader, MapWriter, OpenOptions, Source,
+    open, runs, spool,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -28,14 +28,14 @@ struct Counting;
 
 thread_local! {
     static LIVE: Cell<isize> = const { Cell::new(0) };
-    static MOST: Cell<isize> = const { Cell::new(0) };
+    static MAX_LIVE_BYTES: Cell<isize> = const { Cell::new(0) };
 }
 
 fn count(by: isize) {
     // A thread that ends has no counters any more.
     let _ = LIVE.try_with(|live| {
         live.set(live.get() + by);
-        let _ = MOST.try_with(|most| most.set(most.get().max(live.get())));
+        let _ = MAX_LIVE_BYTES.try_with(|most| most.set(most.get().max(live.get())));
     });
 }
 
@@ -77,13 +77,13 @@ const SPARE: usize = 24 << 20;
 /// Runs one call; tells why it is not as it must be.
 fn bounded<T>(what: &str, bound: usize, call: impl FnOnce() -> T) -> Result<T, String> {
     let before = LIVE.get();
-    MOST.set(before);
+    MAX_LIVE_BYTES.set(before);
     let answer = catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).into()));
         format!("{what} panicked: {}", text.unwrap_or_default())
     })?;
-    let most = usize::try_from(MOST.get() - before).unwrap_or(0);
+    let most = usize::try_from(MAX_LIVE_BYTES.get() - before).unwrap_or(0);
     if most > bound { Err(format!("{what} held {most} bytes, above {bound}")) } else { Ok(answer) }
 }
 
@@ -241,15 +241,15 @@ fn change(bytes: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
 }
 
 /// A reader that is given any bytes.
-struct Target {
+struct FuzzTarget {
     name: &'static str,
     /// Files of `tests/data` that it begins with.
     seeds: &'static [&'static str],
     read: fn(&Path, &[u8], &mut Random) -> Result<(), String>,
 }
 
-const TARGETS: [Target; 7] = [
-    Target {
+const TARGETS: [FuzzTarget; 7] = [
+    FuzzTarget {
         name: "npy",
         seeds: &[
             "numpy_f16.npy",
@@ -267,7 +267,7 @@ const TARGETS: [Target; 7] = [
         ],
         read: vectors,
     },
-    Target {
+    FuzzTarget {
         name: "arrow",
         seeds: &[
             "pyarrow_list_f32.arrow",
@@ -286,8 +286,8 @@ const TARGETS: [Target; 7] = [
         ],
         read: vectors,
     },
-    Target { name: "stream", seeds: &["polars_f32.arrows", "pyarrow_f32.arrows"], read: stream },
-    Target {
+    FuzzTarget { name: "stream", seeds: &["polars_f32.arrows", "pyarrow_f32.arrows"], read: stream },
+    FuzzTarget {
         name: "parquet",
         seeds: &[
             "pyarrow_list_f32.parquet",
@@ -306,9 +306,13 @@ const TARGETS: [Target; 7] = [
         ],
         read: vectors,
     },
-    Target { name: "graph", seeds: &["pyarrow_list_f32.parquet"], read: graph },
-    Target { name: "map", seeds: &["pyarrow_scalars.parquet", "pyarrow_scalars.arrow", "numpy_f32.npy"], read: map },
-    Target {
+    FuzzTarget { name: "graph", seeds: &["pyarrow_list_f32.parquet"], read: graph },
+    FuzzTarget {
+        name: "map",
+        seeds: &["pyarrow_scalars.parquet", "pyarrow_scalars.arrow", "numpy_f32.npy"],
+        read: map,
+    },
+    FuzzTarget {
         name: "manifest",
         seeds: &["run-v3/complete/manifest.json", "run-v3/layout/manifest.json"],
         read: manifest,
@@ -327,7 +331,7 @@ fn vectors(path: &Path, _: &[u8], random: &mut Random) -> Result<(), String> {
         2 => Some(random.one(&named)),
         _ => Some(random.one(&bytes)),
     };
-    let options = Options { column: column.map(Into::into), stop: None };
+    let options = OpenOptions { column: column.map(Into::into), stop: None };
     let paths = [path.to_string_lossy().into_owned()];
     match bounded("open", SPARE, || open(&paths, &options))? {
         Ok(source) => read_all(&*source, random),
@@ -375,7 +379,7 @@ fn stream(path: &Path, bytes: &[u8], random: &mut Random) -> Result<(), String> 
         return told(&error);
     }
     let copies = [copy.to_string_lossy().into_owned()];
-    match bounded("open", SPARE, || open(&copies, &Options::default()))? {
+    match bounded("open", SPARE, || open(&copies, &OpenOptions::default()))? {
         Ok(source) => read_all(&*source, random),
         Err(error) => told(&error),
     }
@@ -472,7 +476,7 @@ fn written(target: &str, dir: &Path) -> Vec<Vec<u8>> {
 }
 
 /// Runs a target on its seeds and on what random changes make of them; the input that failed stays.
-fn fuzz(target: &Target, times: u64, seed: u64) {
+fn fuzz(target: &FuzzTarget, times: u64, seed: u64) {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz").join(format!("{}-{seed}", target.name));
     std::fs::create_dir_all(&dir).expect("a directory");
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data");
@@ -543,7 +547,7 @@ fn as_long_as_asked() {
     let (name, times, seed) = (words.next().unwrap_or("all"), words.next(), words.next());
     let number = |text: Option<&str>, usual| text.map_or(usual, |n| n.parse().expect("a number"));
     let (times, seed) = (number(times, 1_000_000), number(seed, 1));
-    let chosen: Vec<&Target> = TARGETS.iter().filter(|target| name == "all" || target.name == name).collect();
+    let chosen: Vec<&FuzzTarget> = TARGETS.iter().filter(|target| name == "all" || target.name == name).collect();
     assert!(!chosen.is_empty(), "there are all, {}", TARGETS.map(|target| target.name).join(", "));
     chosen.into_iter().for_each(|target| fuzz(target, times, seed));
 }

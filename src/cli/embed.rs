@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use lowland::picture::Style;
 use lowland::plot::{self, ColorBy};
 use lowland::{
-    Config, Coordinates, Error, Graph, GraphSource, Init, Job, MapFile, MapTable, MatchLoss, Method, NamedAffinity,
-    NamedMap, Opt, Optimizer, Report, Stage, check_local, check_output,
+    Config, Coordinates, Error, GraphInput, GraphSource, Init, Job, MapFile, MapTable, MatchLoss, Method, MethodOption,
+    NamedAffinity, NamedMapAffinity, Optimizer, Report, Stage, check_local, check_output,
 };
-use lowland_engine::invalid::LeftOut;
+use lowland_engine::invalid::ExcludedRows;
 use lowland_io::coordinate_names;
 use serde_json::{Value, json};
 
@@ -41,9 +41,9 @@ command goes on from there; a run from a stream cannot be resumed.";
 /// Make a map of vectors
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
-pub(super) struct Args {
+pub(super) struct EmbedArgs {
     #[command(flatten)]
-    wanted: Wanted,
+    wanted: MapArgs,
     /// The map: .parquet, .arrow or .npy
     #[arg(short, long, value_name = "FILE", display_order = 0, help_heading = "Output")]
     output: PathBuf,
@@ -53,7 +53,7 @@ pub(super) struct Args {
 
 /// What is made of what, and how: all that a plan is about.
 #[derive(Debug, clap::Args)]
-pub(super) struct Wanted {
+pub(super) struct MapArgs {
     /// Files, directories, globs or addresses (s3://…) of vectors; - for standard input
     #[arg(value_name = "SOURCE", required_unless_present = "knn", display_order = 0, help_heading = "Input")]
     pub(super) sources: Vec<String>,
@@ -98,46 +98,46 @@ pub(super) struct Wanted {
     #[arg(help_heading = "Map", help = methods())]
     method: Method,
     #[arg(long, value_name = "NUMBER", help_heading = "Map")]
-    #[arg(help = format!("How many neighbours count, by the entropy of their weights; three times as many are searched ({}) [default: {}]", known(Opt::Perplexity), Opt::Perplexity.default_text()))]
+    #[arg(help = format!("How many neighbours count, by the entropy of their weights; three times as many are searched ({}) [default: {}]", known_methods(MethodOption::Perplexity), MethodOption::Perplexity.default_text()))]
     perplexity: Option<f64>,
     #[arg(long, value_name = "N", help_heading = "Map")]
-    #[arg(help = format!("Components of the map, 1 to 64; tsne makes 2 [default: {}]", Opt::NComponents.default_text()))]
+    #[arg(help = format!("Components of the map, 1 to 64; tsne makes 2 [default: {}]", MethodOption::NComponents.default_text()))]
     n_components: Option<usize>,
     #[arg(long, value_name = "DISTANCE", help_heading = "Map")]
-    #[arg(help = format!("How close neighbours may lie in the map, from 0 to spread ({}) [default: {}]", known(Opt::MinDist), Opt::MinDist.default_text()))]
+    #[arg(help = format!("How close neighbours may lie in the map, from 0 to spread ({}) [default: {}]", known_methods(MethodOption::MinDist), MethodOption::MinDist.default_text()))]
     min_dist: Option<f64>,
     #[arg(long, value_name = "SCALE", help_heading = "Map")]
-    #[arg(help = format!("Scale of the map's distances ({}) [default: {}]", known(Opt::Spread), Opt::Spread.default_text()))]
+    #[arg(help = format!("Scale of the map's distances ({}) [default: {}]", known_methods(MethodOption::Spread), MethodOption::Spread.default_text()))]
     spread: Option<f64>,
     #[arg(long, value_parser = parse_init, value_name = "INIT", help_heading = "Map")]
-    #[arg(help = format!("First positions: centroid, pca, random, or an .npy file of rows × components [default: {}]", Opt::Init.default_text()))]
+    #[arg(help = format!("First positions: centroid, pca, random, or an .npy file of rows × components [default: {}]", MethodOption::Init.default_text()))]
     init: Option<Init>,
     #[arg(long, value_name = "N", help_heading = "Map")]
-    #[arg(help = format!("Passes over the edges, or of exact methods iterations over all pairs at the most [default: {}]", Opt::NEpochs.default_text()))]
+    #[arg(help = format!("Passes over the edges, or of exact methods iterations over all pairs at the most [default: {}]", MethodOption::NEpochs.default_text()))]
     n_epochs: Option<usize>,
     #[arg(long, value_name = "N", help_heading = "Map")]
-    #[arg(help = format!("Random points that push for each neighbour that pulls ({}) [default: {}]", known(Opt::NegativeSampleRate), Opt::NegativeSampleRate.default_text()))]
+    #[arg(help = format!("Random points that push for each neighbour that pulls ({}) [default: {}]", known_methods(MethodOption::NegativeSampleRate), MethodOption::NegativeSampleRate.default_text()))]
     negative_sample_rate: Option<usize>,
     #[arg(long, value_name = "N", help_heading = "Map")]
-    #[arg(help = format!("Random points that push each point ({}) [default: {}]", known(Opt::NNegatives), Opt::NNegatives.default_text()))]
+    #[arg(help = format!("Random points that push each point ({}) [default: {}]", known_methods(MethodOption::NNegatives), MethodOption::NNegatives.default_text()))]
     n_negatives: Option<usize>,
     #[arg(long, value_name = "FACTOR", help_heading = "Map")]
-    #[arg(help = format!("What attraction is multiplied by at first, for 250 epochs or a third of them ({}) [default: {}]", known(Opt::EarlyExaggeration), Opt::EarlyExaggeration.default_text()))]
+    #[arg(help = format!("What attraction is multiplied by at first, for 250 epochs or a third of them ({}) [default: {}]", known_methods(MethodOption::EarlyExaggeration), MethodOption::EarlyExaggeration.default_text()))]
     early_exaggeration: Option<f32>,
     #[arg(long, value_parser = parse_optimizer, value_name = "OPTIMIZER", help_heading = "Map")]
-    #[arg(help = format!("How points move: {}; gains is momentum whose steps grow while they go one way ({}) [default: {}]", list_of(&Optimizer::ALL.map(Optimizer::name)), known(Opt::Optimizer), Opt::Optimizer.default_text()))]
+    #[arg(help = format!("How points move: {}; gains is momentum whose steps grow while they go one way ({}) [default: {}]", list_of(&Optimizer::ALL.map(Optimizer::name)), known_methods(MethodOption::Optimizer), MethodOption::Optimizer.default_text()))]
     optimizer: Option<Optimizer>,
     #[arg(long, value_parser = parse_affinity, value_name = "AFFINITY", help_heading = "Map")]
-    #[arg(help = format!("Affinity of the rows: {} ({}) [default: {}]", list_of(&NamedAffinity::ALL.map(NamedAffinity::name)), known(Opt::Affinity), Opt::Affinity.default_text()))]
+    #[arg(help = format!("Affinity of the rows: {} ({}) [default: {}]", list_of(&NamedAffinity::ALL.map(NamedAffinity::name)), known_methods(MethodOption::Affinity), MethodOption::Affinity.default_text()))]
     affinity: Option<NamedAffinity>,
     #[arg(long, value_parser = parse_map_affinity, value_name = "AFFINITY", help_heading = "Map")]
-    #[arg(help = format!("Affinity of the map: {} ({}) [default: {}]", list_of(&NamedMap::ALL.map(NamedMap::name)), known(Opt::MapAffinity), Opt::MapAffinity.default_text()))]
-    map_affinity: Option<NamedMap>,
+    #[arg(help = format!("Affinity of the map: {} ({}) [default: {}]", list_of(&NamedMapAffinity::ALL.map(NamedMapAffinity::name)), known_methods(MethodOption::MapAffinity), MethodOption::MapAffinity.default_text()))]
+    map_affinity: Option<NamedMapAffinity>,
     #[arg(long, value_parser = parse_loss, value_name = "LOSS", help_heading = "Map")]
-    #[arg(help = format!("How the two affinities are compared: {} ({}) [default: {}]", list_of(&MatchLoss::ALL.map(MatchLoss::name)), known(Opt::Loss), Opt::Loss.default_text()))]
+    #[arg(help = format!("How the two affinities are compared: {} ({}) [default: {}]", list_of(&MatchLoss::ALL.map(MatchLoss::name)), known_methods(MethodOption::Loss), MethodOption::Loss.default_text()))]
     loss: Option<MatchLoss>,
     #[arg(long, visible_alias = "lr", value_name = "STEP", help_heading = "Map")]
-    #[arg(help = format!("Step of the first epoch; of largevis, infotsne and umap it falls to 0 over the epochs [default: {}]", Opt::LearningRate.default_text()))]
+    #[arg(help = format!("Step of the first epoch; of largevis, infotsne and umap it falls to 0 over the epochs [default: {}]", MethodOption::LearningRate.default_text()))]
     learning_rate: Option<f32>,
 
     #[command(flatten)]
@@ -148,21 +148,22 @@ pub(super) struct Wanted {
 }
 
 /// Returns the names of the methods that have an option, for help texts.
-fn known(opt: Opt) -> String {
-    opt.known_to().join(", ")
+fn known_methods(opt: MethodOption) -> String {
+    opt.method_names().join(", ")
 }
 
 /// Returns the help text that lists the methods.
 fn methods() -> String {
     let names = |exact: bool| {
-        let names: Vec<&str> = Method::all().filter(|method| method.is_exact() == exact).map(Method::name).collect();
+        let names: Vec<&str> =
+            Method::all().filter(|method| method.is_all_pairs() == exact).map(Method::name).collect();
         names.join(", ")
     };
     format!("How the map is made: {}; or exact, of all pairs in memory: {}", names(false), names(true))
 }
 
 fn parse_method(text: &str) -> Result<Method, String> {
-    Method::named(text).ok_or_else(|| {
+    Method::from_name(text).ok_or_else(|| {
         let names: Vec<&str> = Method::all().map(Method::name).collect();
         format!("there are {}", names.join(", "))
     })
@@ -193,8 +194,8 @@ fn parse_affinity(text: &str) -> Result<NamedAffinity, String> {
     named(text, NamedAffinity::ALL, NamedAffinity::name)
 }
 
-fn parse_map_affinity(text: &str) -> Result<NamedMap, String> {
-    named(text, NamedMap::ALL, NamedMap::name)
+fn parse_map_affinity(text: &str) -> Result<NamedMapAffinity, String> {
+    named(text, NamedMapAffinity::ALL, NamedMapAffinity::name)
 }
 
 fn parse_loss(text: &str) -> Result<MatchLoss, String> {
@@ -214,21 +215,21 @@ fn parse_init(text: &str) -> Result<Init, String> {
     }
 }
 
-pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
+pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<(), Failure> {
     let wanted = &args.wanted;
     check_files(args)?;
-    let machine = Machine::look();
+    let machine = Machine::detect();
     let mut job = wanted.job(&args.output, &machine)?;
     let mut file = MapFile { path: args.output.clone(), force: wanted.resources.force, ..MapFile::default() };
     // Dropped last, because the copy of a stream must exist while it is read.
     let spool = wanted.open(&mut job, &mut file.table, console)?;
-    look(&job, console)?;
+    report_excluded(&job, console)?;
     let color = color_by(wanted, &job)?;
     if let Some(color) = &color {
         color.check_values(console)?;
     }
 
-    let plan = options::granted(job.config.memory, &machine, |memory| {
+    let plan = options::plan_within_grant(job.config.memory, &machine, |memory| {
         job.config.memory = memory;
         job.plan()
     })?;
@@ -273,7 +274,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     Ok(())
 }
 
-impl Wanted {
+impl MapArgs {
     /// Creates the job from the options that do not depend on the inputs.
     pub(super) fn job(&self, output: &Path, machine: &Machine) -> Result<Job, Failure> {
         let mut job = Job::new();
@@ -317,8 +318,8 @@ impl Wanted {
     /// Refuses options that the method does not have, before anything is read.
     fn check_known(&self) -> Result<(), Failure> {
         let config = self.config();
-        match Opt::ALL.into_iter().find(|&opt| opt.is_asked(&config) && !self.method.knows(opt)) {
-            Some(opt) => Err(Error::from(self.method.unknown(opt)).into()),
+        match MethodOption::ALL.into_iter().find(|&opt| opt.is_set(&config) && !self.method.supports(opt)) {
+            Some(opt) => Err(Error::from(self.method.unsupported_option(opt)).into()),
             None => Ok(()),
         }
     }
@@ -331,7 +332,7 @@ impl Wanted {
         console: &Console,
     ) -> Result<Option<stream::Spool>, Failure> {
         if let Some(path) = &self.knn {
-            let mut graph = Graph::open(path)?;
+            let mut graph = GraphInput::open(path)?;
             if let Some(asked) = self.neighbors.n_neighbors {
                 let has = graph.k();
                 if asked > has {
@@ -379,7 +380,7 @@ pub(super) fn run_path(job: &Job) -> &Path {
 }
 
 /// Refuses invalid output names before anything is read.
-fn check_files(args: &Args) -> Result<(), Failure> {
+fn check_files(args: &EmbedArgs) -> Result<(), Failure> {
     let wanted = &args.wanted;
     let force = wanted.resources.force;
     check_output(&args.output, force)?;
@@ -402,8 +403,8 @@ fn check_files(args: &Args) -> Result<(), Failure> {
 }
 
 /// Examines the source's rows, if some may be left out, and notes how many are.
-pub(super) fn look(job: &Job, console: &Console) -> Result<(), Failure> {
-    job.look(console)?;
+pub(super) fn report_excluded(job: &Job, console: &Console) -> Result<(), Failure> {
+    job.check_rows(console)?;
     if let Some(left_out) = job.left_out()?.filter(|left_out| left_out.rows > 0) {
         console.note("rows-left-out", left_out_text(&left_out));
     }
@@ -411,14 +412,14 @@ pub(super) fn look(job: &Job, console: &Console) -> Result<(), Failure> {
 }
 
 /// Returns the text that says how many rows are left out.
-pub(super) fn left_out_text(left_out: &LeftOut) -> String {
+pub(super) fn left_out_text(left_out: &ExcludedRows) -> String {
     let what = if left_out.invalid == "drop" { "are left out" } else { "have no coordinates" };
     format!("{} of {} rows {what}: {}", left_out.rows, left_out.of, left_out.kinds)
 }
 
 /// Returns the column of the colours. It is read from the source, which has all columns, whether
 /// kept or not.
-fn color_by(wanted: &Wanted, job: &Job) -> Result<Option<ColorBy>, Failure> {
+fn color_by(wanted: &MapArgs, job: &Job) -> Result<Option<ColorBy>, Failure> {
     let Some(column) = wanted.color.as_deref() else { return Ok(None) };
     let Some(source) = job.output_rows()? else {
         return Err(Failure::usage(format!("--color: there is no source beside the graph to read \"{column}\" from")));
@@ -469,7 +470,7 @@ fn list(stages: &[&str]) -> String {
 }
 
 /// Returns the report as JSON, with inputs, outputs and run directory.
-pub(super) fn as_json(report: &Report, job: &Job, args: &Args, files: &[(&str, &Path)]) -> Value {
+pub(super) fn as_json(report: &Report, job: &Job, args: &EmbedArgs, files: &[(&str, &Path)]) -> Value {
     let mut full = serde_json::to_value(report).unwrap_or_default();
     if let Some(fields) = full.as_object_mut() {
         // JSON is UTF-8, and a path may not be.
@@ -506,14 +507,14 @@ mod tests {
     use super::*;
 
     #[derive(clap::Parser)]
-    struct Alone {
+    struct EmbedAlone {
         #[command(flatten)]
-        args: Args,
+        args: EmbedArgs,
     }
 
     #[test]
     fn the_defaults_of_the_flags_are_those_of_the_library() {
-        let alone = <Alone as clap::Parser>::parse_from(["lowland", "in.npy", "-o", "map.npy"]);
+        let alone = <EmbedAlone as clap::Parser>::parse_from(["lowland", "in.npy", "-o", "map.npy"]);
         // All options except the memory: if the command line does not know the machine's memory, it
         // uses the library's default.
         let nothing_known = Machine { limit: None };

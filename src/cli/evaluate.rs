@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lowland::{Error, Evaluation, Graph, Invalid, Metric, check_output, open_map, scores, size};
+use lowland::{Error, Evaluation, GraphInput, InvalidRows, Metric, check_output, format_bytes, open_map, scores};
 use serde_json::json;
 
 use super::embed::{is_device, write_report};
@@ -35,7 +35,7 @@ Without --source only the last three are taken, without --labels only the others
 /// Tell how good a map is
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
-pub(super) struct Args {
+pub(super) struct EvaluateArgs {
     /// The map: .parquet, .arrow or .npy, row for row with the source
     #[arg(long, value_name = "MAP", required = true, display_order = 0, help_heading = "Input")]
     map: PathBuf,
@@ -65,7 +65,7 @@ pub(super) struct Args {
     /// counts and refuses them, drop leaves them out of all tables. Rows without coordinates in the map always are
     #[arg(long, value_name = "CHOICE", default_value = "error", value_parser = parse_choice)]
     #[arg(display_order = 7, help_heading = "Input")]
-    invalid: Invalid,
+    invalid: InvalidRows,
 
     /// Neighbours that the scores look at, below half of the rows [default: 15, or as many as there are]
     #[arg(long, value_name = "K", help_heading = "Scores")]
@@ -80,7 +80,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "ROWS", help_heading = "Scores")]
     sample: Option<usize>,
     /// Seed of every random draw
-    #[arg(long, value_name = "SEED", default_value_t = scores::Config::default().seed, help_heading = "Scores")]
+    #[arg(long, value_name = "SEED", default_value_t = scores::EvaluationConfig::default().seed, help_heading = "Scores")]
     seed: u64,
 
     /// Write the scores as JSON; - for standard output, in place of the table
@@ -107,17 +107,17 @@ pub(super) struct Args {
     pub(super) progress: ProgressArgs,
 }
 
-pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
+pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<(), Failure> {
     let file = args.report.as_deref().filter(|path| path.as_os_str() != "-");
     if let Some(path) = file.filter(|path| !is_device(path)) {
         check_output(path, args.force)?;
     }
-    let machine = Machine::look();
+    let machine = Machine::detect();
     // The copy of a stream is removed with the job.
     let (job, _spool) = job(args, &machine, console)?;
     let plan = job.plan()?;
     if let Some(limit) = machine.limit.as_ref().filter(|limit| plan.memory > limit.bytes) {
-        let (takes, grants) = (size(plan.memory), size(limit.bytes));
+        let (takes, grants) = (format_bytes(plan.memory), format_bytes(limit.bytes));
         let why = format!("--sample: it takes {takes}, but {} is {grants}; give fewer rows", limit.source);
         return Err(Failure::usage(why));
     }
@@ -137,16 +137,20 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     print(&format!("{}\n{report}", about(&job, args)))
 }
 
-fn parse_choice(text: &str) -> Result<Invalid, String> {
+fn parse_choice(text: &str) -> Result<InvalidRows, String> {
     match text {
-        "error" => Ok(Invalid::Error),
-        "drop" => Ok(Invalid::Drop),
+        "error" => Ok(InvalidRows::Error),
+        "drop" => Ok(InvalidRows::Drop),
         _ => Err("there are error, drop".into()),
     }
 }
 
 /// Creates the job. Also returns the directory of the copies of streams.
-fn job(args: &Args, machine: &Machine, console: &Console) -> Result<(Evaluation, Option<stream::Spool>), Failure> {
+fn job(
+    args: &EvaluateArgs,
+    machine: &Machine,
+    console: &Console,
+) -> Result<(Evaluation, Option<stream::Spool>), Failure> {
     if args.sources.is_empty() && args.labels.is_empty() {
         return Err(Failure::usage("nothing to compare the map with: give --source, --labels, or both"));
     }
@@ -157,12 +161,12 @@ fn job(args: &Args, machine: &Machine, console: &Console) -> Result<(Evaluation,
     let mut job = Evaluation::new(open_map(&args.map, args.coordinates.as_deref())?);
     if !args.sources.is_empty() {
         let column = args.input.column.as_deref();
-        let opened = options::open(&args.sources, column, (&stream::elsewhere(), None), console)?;
+        let opened = options::open(&args.sources, column, (&stream::temporary_parent(), None), console)?;
         job.source = Some(opened.source);
         spool = opened.spool;
     }
-    job.graph = args.knn.as_ref().map(Graph::open).transpose()?;
-    let of_graph = job.graph.as_ref().and_then(Graph::metric);
+    job.graph = args.knn.as_ref().map(GraphInput::open).transpose()?;
+    let of_graph = job.graph.as_ref().and_then(GraphInput::metric);
     let asked = args.metric;
     if let (Some(asked), Some(has), Some(path)) = (asked, of_graph, &args.knn)
         && asked != has
@@ -176,7 +180,7 @@ fn job(args: &Args, machine: &Machine, console: &Console) -> Result<(Evaluation,
     job.weights = one("--weights", &args.weights)?;
     job.id = one("--id", &args.id)?;
     job.invalid = args.invalid;
-    job.config = scores::Config {
+    job.config = scores::EvaluationConfig {
         n_neighbors: args.n_neighbors,
         sample: args.sample,
         metric: asked.or(of_graph).unwrap_or_default(),
@@ -189,7 +193,7 @@ fn job(args: &Args, machine: &Machine, console: &Console) -> Result<(Evaluation,
 }
 
 /// Returns the text that describes the compared inputs.
-fn about(job: &Evaluation, args: &Args) -> String {
+fn about(job: &Evaluation, args: &EvaluateArgs) -> String {
     let map = job.map.shape();
     let columns =
         job.map.vector_column().map_or_else(String::new, |columns| format!(" ({})", columns.replace(',', ", ")));
@@ -214,7 +218,7 @@ fn about(job: &Evaluation, args: &Args) -> String {
     text
 }
 
-fn as_json(report: &scores::Report, job: &Evaluation, args: &Args) -> serde_json::Value {
+fn as_json(report: &scores::EvaluationReport, job: &Evaluation, args: &EvaluateArgs) -> serde_json::Value {
     let mut full = serde_json::to_value(report).unwrap_or_default();
     if let Some(fields) = full.as_object_mut() {
         // JSON is UTF-8, and a path may not be.

@@ -1,7 +1,7 @@
 //! `lowland inspect`: describes a source and the default run on it. Reads headers, and at most
 //! 4,096 rows to compare the scales of the components.
 
-use lowland::{Config, Plan, Source, size};
+use lowland::{Config, Plan, Source, format_bytes};
 use serde_json::{Value, json};
 
 use super::options::{self, InputArgs, budget, dtype_name};
@@ -18,7 +18,7 @@ Examples:
 /// Tell what a source holds, and what a run on it would be
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
-pub(super) struct Args {
+pub(super) struct InspectArgs {
     /// Files, directories, globs or addresses (s3://…) of vectors; - for standard input
     #[arg(value_name = "SOURCE", required = true, display_order = 0, help_heading = "Input")]
     sources: Vec<String>,
@@ -33,14 +33,14 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
+pub(super) fn run(args: &InspectArgs, console: &Console) -> Result<(), Failure> {
     let column = args.input.column.as_deref();
-    let options::Opened { source, spool } =
-        options::open(&args.sources, column, (&stream::elsewhere(), None), console)?;
-    let memory = budget(args.memory, &Machine::look())?;
+    let options::OpenedSource { source, spool } =
+        options::open(&args.sources, column, (&stream::temporary_parent(), None), console)?;
+    let memory = budget(args.memory, &Machine::detect())?;
     // As `embed` plans without options: files that no stage needs any more are removed.
     let config = Config { memory, keep_stages: Some(Vec::new()), ..Config::default() };
-    let input = lowland::Input {
+    let input = lowland::PlanInput {
         shape: source.shape(),
         dtype: source.dtype(),
         graph_k: None,
@@ -52,9 +52,9 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     let bytes = files.iter().map(|f| f.bytes).sum::<u64>();
     let shape = source.shape();
     // Scales need rows. If these cannot be read, the run will report the error.
-    let spread = lowland::Spread::of_sample(source.as_ref(), lowland::Metric::Euclidean).ok();
-    let sampled = spread.as_ref().map_or(0, lowland::Spread::rows);
-    let outweighing = spread.and_then(|spread| spread.outweighing(lowland::Metric::Euclidean));
+    let spread = lowland::ComponentVariance::of_sample(source.as_ref(), lowland::Metric::Euclidean).ok();
+    let sampled = spread.as_ref().map_or(0, lowland::ComponentVariance::rows);
+    let outweighing = spread.and_then(|spread| spread.dominant(lowland::Metric::Euclidean));
     if args.json {
         let (plan, problem) = match &plan {
             Ok(plan) => (json!(plan), Value::Null),
@@ -81,7 +81,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     let column = source.vector_column().map_or_else(String::new, |c| format!(", in column {c}"));
     let mut text = format!("rows        {}\n", indicatif::HumanCount(shape.rows));
     text += &format!("components  {} of {}{column}\n", shape.dim, dtype_name(source.dtype()));
-    text += &format!("files       {}, {}\n", files.len(), size(bytes));
+    text += &format!("files       {}, {}\n", files.len(), format_bytes(bytes));
     text += &format!("columns     {}\n", if columns.is_empty() { "no others".into() } else { columns.join(", ") });
     if let Some(found) = outweighing {
         let rows = indicatif::HumanCount(sampled);
@@ -113,10 +113,14 @@ fn guess(plan: &Plan) -> String {
         plan.layout().epochs,
         plan.threads()
     );
-    text += &format!("disk        about {} for the run directory\n", size(plan.disk()));
-    text += &format!("memory      {} at most, of a budget of {}\n", size(plan.peak()), size(plan.settings().memory));
+    text += &format!("disk        about {} for the run directory\n", format_bytes(plan.disk()));
+    text += &format!(
+        "memory      {} at most, of a budget of {}\n",
+        format_bytes(plan.peak()),
+        format_bytes(plan.settings().memory)
+    );
     for stage in plan.stages() {
-        text += &format!("  {:<10}{:>10}\n", stage.stage.name(), size(stage.memory));
+        text += &format!("  {:<10}{:>10}\n", stage.stage.name(), format_bytes(stage.memory));
     }
     for note in plan.notes() {
         text += &format!("note        {}\n", note.text);

@@ -9,10 +9,10 @@ fn stages() -> Vec<Stage> {
 
 /// The stages whose files stay, each once, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Kept(pub(super) Vec<Stage>);
+pub(super) struct KeptStages(pub(super) Vec<Stage>);
 
 /// Parses names separated by commas.
-pub(super) fn parse_kept(text: &str) -> Result<Kept, String> {
+pub(super) fn parse_kept(text: &str) -> Result<KeptStages, String> {
     let mut kept = Vec::new();
     for name in text.split(',').map(str::trim) {
         kept.extend(match name {
@@ -31,11 +31,11 @@ pub(super) fn parse_kept(text: &str) -> Result<Kept, String> {
             },
         });
     }
-    Ok(Kept(stages().into_iter().filter(|stage| kept.contains(stage)).collect()))
+    Ok(KeptStages(stages().into_iter().filter(|stage| kept.contains(stage)).collect()))
 }
 
 /// Parses the same for a graph without a map, which has fewer stages.
-pub(super) fn parse_kept_of_graph(text: &str) -> Result<Kept, String> {
+pub(super) fn parse_kept_of_graph(text: &str) -> Result<KeptStages, String> {
     let of_graph = [Stage::Scan, Stage::Index, Stage::Neighbors];
     for name in text.split(',').map(str::trim) {
         let known = matches!(name, "all" | "none") || of_graph.iter().any(|stage| stage.name() == name);
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn a_graph_alone_has_no_stages_of_a_map() {
-        assert_eq!(parse_kept_of_graph("neighbors, scan"), Ok(Kept(vec![Stage::Scan, Stage::Neighbors])));
+        assert_eq!(parse_kept_of_graph("neighbors, scan"), Ok(KeptStages(vec![Stage::Scan, Stage::Neighbors])));
         assert!(parse_kept_of_graph("all").is_ok() && parse_kept_of_graph("none").is_ok());
         for text in ["layout", "graph", "map", "index,init"] {
             assert!(parse_kept_of_graph(text).is_err_and(|why| why.contains("scan, index, neighbors, all")), "{text}");
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_what_stands_for_several() {
+    fn stage_names_and_groups() {
         for (text, stages) in [
             ("index", &[Stage::Index][..]),
             ("map, index", &[Stage::Index, Stage::Layout]),
@@ -70,7 +70,7 @@ mod tests {
             ("all,scan", &stages()),
             ("none", &[]),
         ] {
-            assert_eq!(parse_kept(text), Ok(Kept(stages.to_vec())), "{text}");
+            assert_eq!(parse_kept(text), Ok(KeptStages(stages.to_vec())), "{text}");
         }
         for text in ["", "index,", "output", "Index", "quality"] {
             assert!(parse_kept(text).is_err_and(|why| why.contains("scan, index, neighbors")), "{text}");

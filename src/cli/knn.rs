@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use lowland::{Config, Job, check_output};
 
 use super::Failure;
-use super::embed::{kept, look, run_path};
+use super::embed::{kept, report_excluded, run_path};
 use super::keep::parse_kept_of_graph;
 use super::options::{self, InputArgs, InvalidArgs, NeighborArgs, ProgressArgs, ResourceArgs};
 use crate::progress::Console;
@@ -24,7 +24,7 @@ in the source.";
 
 /// Returns the command with help texts of its own for the options that it shares with embed, whose
 /// texts mention methods, affinities and layouts.
-pub(super) fn alone(command: clap::Command) -> clap::Command {
+pub(super) fn command_alone(command: clap::Command) -> clap::Command {
     command
         .mut_arg("n_neighbors", |arg| arg.help("Neighbours of each row, itself not counted [default: 15]"))
         .mut_arg("metric", |arg| {
@@ -51,7 +51,7 @@ pub(super) fn alone(command: clap::Command) -> clap::Command {
 /// Make the graph of nearest neighbours alone
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
-pub(super) struct Args {
+pub(super) struct KnnArgs {
     /// Files, directories, globs or addresses (s3://…) of vectors; - for standard input
     #[arg(value_name = "SOURCE", required = true, display_order = 0, help_heading = "Input")]
     sources: Vec<String>,
@@ -70,9 +70,9 @@ pub(super) struct Args {
     pub(super) progress: ProgressArgs,
 }
 
-pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
+pub(super) fn run(args: &KnnArgs, console: &Console) -> Result<(), Failure> {
     check_output(&args.output, args.resources.force)?;
-    let machine = Machine::look();
+    let machine = Machine::detect();
     let mut job = Job::new();
     job.config = Config {
         n_neighbors: args.neighbors.n_neighbors,
@@ -86,8 +86,8 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     job.run.once = opened.spool.is_some();
     job.source = Some(opened.source);
     job.invalid = args.invalid.invalid;
-    look(&job, console)?;
-    let plan = options::granted(job.config.memory, &machine, |memory| {
+    report_excluded(&job, console)?;
+    let plan = options::plan_within_grant(job.config.memory, &machine, |memory| {
         job.config.memory = memory;
         job.plan_graph()
     })?;

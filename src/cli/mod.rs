@@ -54,14 +54,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Embed(Box<embed::Args>),
-    Knn(Box<knn::Args>),
-    Pca(Box<pca::Args>),
-    Plan(Box<plan::Args>),
-    Evaluate(Box<evaluate::Args>),
-    Inspect(inspect::Args),
-    Plot(plot::Args),
-    Runs(runs::Args),
+    Embed(Box<embed::EmbedArgs>),
+    Knn(Box<knn::KnnArgs>),
+    Pca(Box<pca::PcaArgs>),
+    Plan(Box<plan::PlanArgs>),
+    Evaluate(Box<evaluate::EvaluateArgs>),
+    Inspect(inspect::InspectArgs),
+    Plot(plot::PlotArgs),
+    Runs(runs::RunsArgs),
 }
 
 /// Runs the command line and returns the exit code.
@@ -116,7 +116,7 @@ pub(crate) fn main() -> u8 {
 
 /// Returns the command line as it is parsed and as help describes it.
 fn command() -> clap::Command {
-    Cli::command().mut_subcommand("knn", knn::alone)
+    Cli::command().mut_subcommand("knn", knn::command_alone)
 }
 
 /// Returns the method whose name was typed in place of a command.
@@ -125,7 +125,7 @@ fn method_of(told: &clap::Error) -> Option<Method> {
         Some(ContextValue::String(name)) => {
             let name = name.to_ascii_lowercase();
             let plain = |name: &str| name.replace(['-', '_'], "");
-            Method::named(&name).or_else(|| Method::all().find(|method| plain(method.name()) == plain(&name)))
+            Method::from_name(&name).or_else(|| Method::all().find(|method| plain(method.name()) == plain(&name)))
         }
         _ => None,
     }
@@ -137,7 +137,7 @@ fn eprintln_line(text: &str) {
 }
 
 fn version() -> String {
-    let faiss = lowland_engine::index::faiss::start();
+    let faiss = lowland_engine::index::faiss::initialize();
     let faiss = faiss.map_or_else(|e| e.to_string(), |options| format!("FAISS 1.12, {options}"));
     format!("{}\n{faiss}", env!("CARGO_PKG_VERSION"))
 }
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clap_finds_no_fault() {
+    fn clap_definition_is_valid() {
         command().debug_assert();
     }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use clap::Args;
 use lowland::{
-    Config, Device, Dtype, Error, Invalid, Job, Metric, Opt, Plan, RunOptions, Source, StagePlan, check_local, size,
+    Config, Device, Dtype, Error, InvalidRows, Job, MethodOption, Metric, Plan, RunOptions, Source, StagePlan,
+    check_local, format_bytes,
 };
 
-use super::keep::{Kept, parse_kept};
+use super::keep::{KeptStages, parse_kept};
 use super::{Failure, stream};
 use crate::progress::{Console, LogFormat};
 use lowland::budget::{Memory, parse_memory, parse_size};
@@ -32,12 +33,12 @@ pub(super) struct InvalidArgs {
     /// Rows without a vector, with a null, NaN or infinite component, or of all zeros under cosine: error counts and
     /// refuses them, drop leaves them out of the output, null keeps them in it without coordinates
     #[arg(long, value_name = "CHOICE", default_value = "error", value_parser = parse_invalid, display_order = 3)]
-    pub(super) invalid: Invalid,
+    pub(super) invalid: InvalidRows,
 }
 
-pub(super) fn parse_invalid(text: &str) -> Result<Invalid, String> {
-    let found = Invalid::ALL.into_iter().find(|choice| choice.name() == text);
-    found.ok_or_else(|| format!("there are {}", Invalid::ALL.map(Invalid::name).join(", ")))
+pub(super) fn parse_invalid(text: &str) -> Result<InvalidRows, String> {
+    let found = InvalidRows::ALL.into_iter().find(|choice| choice.name() == text);
+    found.ok_or_else(|| format!("there are {}", InvalidRows::ALL.map(InvalidRows::name).join(", ")))
 }
 
 /// How near is near.
@@ -45,13 +46,13 @@ pub(super) fn parse_invalid(text: &str) -> Result<Invalid, String> {
 #[command(next_help_heading = "Neighbours")]
 pub(super) struct NeighborArgs {
     #[arg(long, value_name = "K")]
-    #[arg(help = format!("Neighbours of each point, itself not counted [default: {}]", Opt::NNeighbors.default_text()))]
+    #[arg(help = format!("Neighbours of each point, itself not counted [default: {}]", MethodOption::NNeighbors.default_text()))]
     pub(super) n_neighbors: Option<usize>,
     #[arg(long, value_name = "METRIC", value_parser = str::parse::<Metric>)]
     #[arg(help = format!("How distance is measured in the data: euclidean (l2), sqeuclidean, cosine, correlation or \
                           hamming (of 0 and 1: their sqeuclidean); or, for exact methods only, angular \
                           (inner-product, ip, dot) or manhattan (l1, cityblock) [default: {}]",
-                         Opt::Metric.default_text()))]
+                         MethodOption::Metric.default_text()))]
     pub(super) metric: Option<Metric>,
     /// Share of the true neighbours that the graph should hold, from 0 to 1; it holds all of them
     /// up to 32,768 rows, and up to 65,536 that are narrow or where 1 is asked for
@@ -96,7 +97,7 @@ pub(super) struct ResourceArgs {
     /// nothing needs them. Of scan, index, neighbors, affinity, init, layout; graph is neighbors and affinity, map
     /// is layout; all, none [default: all where the run directory stays, none where it goes]
     #[arg(long, value_name = "LIST", value_parser = parse_kept)]
-    keep_stages: Option<Kept>,
+    keep_stages: Option<KeptStages>,
     /// Discard what an earlier run left, and begin anew
     #[arg(long)]
     restart: bool,
@@ -108,7 +109,7 @@ pub(super) struct ResourceArgs {
 impl ResourceArgs {
     /// Sets the fields of `job` that these options concern.
     pub(super) fn apply(&self, job: &mut Job, output: &Path, machine: &Machine) -> Result<(), Failure> {
-        if self.keep_run && self.keep_stages.as_ref().is_some_and(|Kept(stages)| stages.is_empty()) {
+        if self.keep_run && self.keep_stages.as_ref().is_some_and(|KeptStages(stages)| stages.is_empty()) {
             return Err(Failure::usage(
                 "--keep-stages none leaves nothing for --keep-run to keep; give one of the two",
             ));
@@ -120,7 +121,7 @@ impl ResourceArgs {
             device_memory: self.device_memory,
             batch_rows: self.batch_rows,
             disk: self.disk,
-            keep_stages: self.keep_stages.as_ref().map(|Kept(stages)| stages.clone()),
+            keep_stages: self.keep_stages.as_ref().map(|KeptStages(stages)| stages.clone()),
             seed: self.seed,
             ..job.config.clone()
         };
@@ -148,16 +149,16 @@ pub(super) fn budget(asked: Option<Memory>, machine: &Machine) -> Result<u64, Fa
 /// Returns the plan with a budget of `memory` bytes. Refuses a plan that takes more than the
 /// machine's limit, because the operating system would kill such a run after hours of work. The
 /// budget itself may exceed the limit, because a run may use less.
-pub(super) fn granted<P: AsRef<[StagePlan]>>(
+pub(super) fn plan_within_grant<P: AsRef<[StagePlan]>>(
     memory: u64,
     machine: &Machine,
     mut plan: impl FnMut(u64) -> lowland::Result<P>,
 ) -> Result<P, Failure> {
     let planned = plan(memory);
     let Some(limit) = &machine.limit else { return Ok(planned?) };
-    let is = format!("{} is {}", limit.source, size(limit.bytes));
+    let is = format!("{} is {}", limit.source, format_bytes(limit.bytes));
     let planned = match planned {
-        Err(error) if least(&error).is_some_and(|least| least > limit.bytes) => {
+        Err(error) if smallest_budget(&error).is_some_and(|least| least > limit.bytes) => {
             return Err(Failure::leaving(error, format!("but {is}, and must be raised first")));
         }
         planned => planned?,
@@ -165,18 +166,18 @@ pub(super) fn granted<P: AsRef<[StagePlan]>>(
     let Some(most) = planned.as_ref().iter().max_by_key(|s| s.memory).filter(|s| s.memory > limit.bytes) else {
         return Ok(planned);
     };
-    let takes = format!("--memory: the plan takes {} ({}), but {is}", size(most.memory), most.stage.name());
+    let takes = format!("--memory: the plan takes {} ({}), but {is}", format_bytes(most.memory), most.stage.name());
     // The suggested budget must be one with which a plan exists.
     let safe = limit.safe_mib();
-    Err(Failure::usage(match plan(safe << 20).err().as_ref().and_then(least) {
+    Err(Failure::usage(match plan(safe << 20).err().as_ref().and_then(smallest_budget) {
         None => format!("{takes}; give --memory {safe}MiB or less"),
         Some(least) if least <= limit.bytes => format!("{takes}; give --memory {}MiB", least >> 20),
-        Some(least) => format!("{takes}, and must be raised first: no budget below {} will do", size(least)),
+        Some(least) => format!("{takes}, and must be raised first: no budget below {} will do", format_bytes(least)),
     }))
 }
 
 /// Returns the smallest sufficient budget, if the error is a budget that is too small.
-fn least(error: &Error) -> Option<u64> {
+fn smallest_budget(error: &Error) -> Option<u64> {
     match error {
         Error::Engine(
             lowland_engine::Error::Budget { needed, .. } | lowland_engine::Error::AllPairs { needed, .. },
@@ -206,7 +207,7 @@ impl ProgressArgs {
 
 /// The opened vectors, and the directory of the copies of streams, which is removed when this is
 /// dropped.
-pub(super) struct Opened {
+pub(super) struct OpenedSource {
     pub(super) source: Arc<dyn Source>,
     pub(super) spool: Option<stream::Spool>,
 }
@@ -217,19 +218,19 @@ pub(super) fn open(
     column: Option<&str>,
     (beside, disk): (&Path, Option<u64>),
     console: &Console,
-) -> Result<Opened, Failure> {
-    let (paths, spool) = stream::copied(sources, (beside, disk), console)?;
+) -> Result<OpenedSource, Failure> {
+    let (paths, spool) = stream::copy_streams(sources, (beside, disk), console)?;
     let signals = console.signals().clone();
     let stop = Some(lowland_io::Stop::when(move || signals.came()));
-    let options = lowland_io::Options { column: column.map(Into::into), stop };
+    let options = lowland_io::OpenOptions { column: column.map(Into::into), stop };
     let source = lowland::open_with(&paths, &options).map_err(|error| match &spool {
-        Some(spool) => spool.told(error),
+        Some(spool) => spool.name_stream(error),
         None => error,
     })?;
-    if let Some(note) = order(source.as_ref())? {
+    if let Some(note) = name_order_note(source.as_ref())? {
         console.note("file-order", note);
     }
-    Ok(Opened { source, spool })
+    Ok(OpenedSource { source, spool })
 }
 
 /// Refuses a run whose files together with the copies of streams take more than `disk` bytes.
@@ -242,10 +243,10 @@ pub(super) fn check_disk(disk: Option<u64>, plan: &Plan, spool: Option<&stream::
     }
     Err(Failure::usage(format!(
         "--disk: {} is too little: the {} stage takes about {} beside the {} that came by {}; give --disk {}MiB",
-        size(asked),
+        format_bytes(asked),
         most.stage.name(),
-        size(most.disk),
-        size(spool.bytes()),
+        format_bytes(most.disk),
+        format_bytes(spool.bytes()),
         spool.names(),
         needed.div_ceil(1 << 20)
     )))
@@ -253,7 +254,7 @@ pub(super) fn check_disk(disk: Option<u64>, plan: &Plan, spool: Option<&stream::
 
 /// Returns a note if the order of the files by name differs from the order of the numbers in their
 /// names.
-pub(super) fn order(source: &dyn Source) -> Result<Option<String>, Failure> {
+pub(super) fn name_order_note(source: &dyn Source) -> Result<Option<String>, Failure> {
     let files = source.fingerprints()?;
     Ok(lowland_io::out_of_number_order(&files).map(|[first, second]| {
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -273,7 +274,7 @@ pub(super) fn dtype_name(dtype: Dtype) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use lowland::Input;
+    use lowland::PlanInput;
     use lowland_io::Shape;
 
     use super::*;
@@ -296,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_plan_that_the_machine_does_not_grant_is_refused() {
-        let input = Input {
+        let input = PlanInput {
             shape: Shape { rows: 3_000_000, dim: 128 },
             dtype: Dtype::F32,
             graph_k: None,
@@ -304,11 +305,11 @@ mod tests {
             resident_bytes: 0,
         };
         let plan = |memory| Config { memory, ..Config::default() }.plan(&input).map_err(Error::from);
-        let refusal = |memory, machine| granted(memory, &machine, plan).expect_err("refused").message();
-        let smallest = plan(1).err().as_ref().and_then(least).expect("a smallest budget");
+        let refusal = |memory, machine| plan_within_grant(memory, &machine, plan).expect_err("refused").message();
+        let smallest = plan(1).err().as_ref().and_then(smallest_budget).expect("a smallest budget");
         // The budget exceeds the limit, but the plan does not.
-        assert!(granted(64 << 30, &granting(60 << 30), plan).is_ok());
-        assert!(granted(4 << 30, &Machine { limit: None }, plan).is_ok());
+        assert!(plan_within_grant(64 << 30, &granting(60 << 30), plan).is_ok());
+        assert!(plan_within_grant(4 << 30, &Machine { limit: None }, plan).is_ok());
         let is = "the cgroup limit in /a/memory.max is ";
         for (memory, limit, words) in [
             (8 << 30, 1 << 30, ["the plan takes ", is, "1 GiB; give --memory 921MiB or less"]),

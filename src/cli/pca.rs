@@ -32,7 +32,7 @@ or fails leaves nothing, and the same command begins anew.";
 /// Find principal components and write every row's scores
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
-pub(super) struct Args {
+pub(super) struct PcaArgs {
     /// Files, directories, globs or addresses (s3://…) of vectors; - for standard input
     #[arg(value_name = "SOURCE", required = true, display_order = 0, help_heading = "Input")]
     sources: Vec<String>,
@@ -101,7 +101,7 @@ pub(super) struct Args {
 /// Parses a metric under which rows can be preprocessed to be Euclidean, as the components require.
 fn parse_metric(text: &str) -> Result<Metric, String> {
     let known = [Metric::Euclidean, Metric::Cosine, Metric::Correlation];
-    let found = Metric::named(text).filter(|metric| known.contains(metric));
+    let found = Metric::from_name(text).filter(|metric| known.contains(metric));
     found.ok_or_else(|| format!("components are those of {}", known.map(Metric::name).join(", ")))
 }
 
@@ -125,9 +125,9 @@ impl From<SolverArg> for Solver {
     }
 }
 
-pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
+pub(super) fn run(args: &PcaArgs, console: &Console) -> Result<(), Failure> {
     check_files(args)?;
-    let machine = Machine::look();
+    let machine = Machine::detect();
     let config = args.config(options::budget(args.memory, &machine)?);
     // Streams are copied to a directory beside this job's run directory.
     let beside = RunOptions::beside(&args.output).dir.unwrap_or_default();
@@ -143,18 +143,18 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         job.coordinates = names::split(given, &[]).map_err(|why| Failure::usage(format!("--coordinates: {why}")))?;
     }
     job.invalid = args.invalid.invalid;
-    job.look(console)?;
+    job.check_rows(console)?;
     if let Some(left_out) = job.left_out()?.filter(|left_out| left_out.rows > 0) {
         console.note("rows-left-out", left_out_text(&left_out));
     }
     if args.n_components.is_none() {
         job.config.n_components = as_many_as_there_are(&job, console)?;
     }
-    let planned = options::granted(job.config.memory, &machine, |memory| {
+    let planned = options::plan_within_grant(job.config.memory, &machine, |memory| {
         job.config.memory = memory;
         job.plan()
     });
-    let plan = planned.map_err(|failure| otherwise(failure, &mut job))?;
+    let plan = planned.map_err(|failure| suggest_solver(failure, &mut job))?;
     console.planned(&plan, || json!(plan));
     let (_, report) = job.run(&plan, console).map_err(|error| match error.is_cancelled() {
         true => Failure::leaving(error, "nothing is kept: the same command begins anew".into()),
@@ -176,7 +176,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     Ok(())
 }
 
-impl Args {
+impl PcaArgs {
     fn config(&self, memory: u64) -> PcaConfig {
         PcaConfig {
             n_components: self.n_components.unwrap_or(PcaConfig::default().n_components),
@@ -192,7 +192,7 @@ impl Args {
 }
 
 /// Refuses invalid output names before anything is read.
-fn check_files(args: &Args) -> Result<(), Failure> {
+fn check_files(args: &PcaArgs) -> Result<(), Failure> {
     check_output(&args.output, args.force)?;
     if let Some(path) = &args.components {
         check_output(path, args.force)?;
@@ -219,7 +219,7 @@ fn as_many_as_there_are(job: &PcaJob, console: &Console) -> Result<usize, Failur
 }
 
 /// If the covariance does not fit in the budget, suggests another solver that does.
-fn otherwise(failure: Failure, job: &mut PcaJob) -> Failure {
+fn suggest_solver(failure: Failure, job: &mut PcaJob) -> Failure {
     let Error::Engine(lowland_engine::Error::Budget { asked, .. }) = failure.error.as_ref() else { return failure };
     if failure.left.is_some() || !matches!(job.config.solver, Solver::Auto | Solver::Covariance) {
         return failure;
@@ -232,7 +232,7 @@ fn otherwise(failure: Failure, job: &mut PcaJob) -> Failure {
 }
 
 /// Returns the report as JSON, with inputs and outputs.
-fn as_json(report: &PcaReport, job: &PcaJob, args: &Args, files: &[(&str, &std::path::Path)]) -> Value {
+fn as_json(report: &PcaReport, job: &PcaJob, args: &PcaArgs, files: &[(&str, &std::path::Path)]) -> Value {
     let mut full = serde_json::to_value(report).unwrap_or_default();
     if let Some(fields) = full.as_object_mut() {
         // JSON is UTF-8, and a path may not be.
@@ -250,14 +250,14 @@ mod tests {
     use super::*;
 
     #[derive(clap::Parser)]
-    struct Alone {
+    struct PcaAlone {
         #[command(flatten)]
-        args: Args,
+        args: PcaArgs,
     }
 
     #[test]
     fn the_defaults_of_the_flags_are_those_of_the_library() {
-        let alone = <Alone as clap::Parser>::parse_from(["lowland", "in.npy", "-o", "scores.npy"]);
+        let alone = <PcaAlone as clap::Parser>::parse_from(["lowland", "in.npy", "-o", "scores.npy"]);
         let default = PcaConfig::default();
         assert_eq!(alone.args.config(default.memory), default);
     }

@@ -5,13 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
-use lowland::{Job, MapTable, Plan, Room, Stage, StagePlan, size};
+use lowland::{DiskSpace, Job, MapTable, Plan, Stage, StagePlan, format_bytes};
 use lowland_engine::estimate::{self, Rates};
-use lowland_engine::invalid::LeftOut;
+use lowland_engine::invalid::ExcludedRows;
 use lowland_io::Shift;
 use serde_json::{Value, json};
 
-use super::embed::{Wanted, left_out_text, run_path};
+use super::embed::{MapArgs, left_out_text, run_path};
 use super::options::{self, ProgressArgs, dtype_name};
 use super::{Failure, print};
 use crate::disk;
@@ -34,9 +34,9 @@ const OUTPUT: &str = "map.parquet";
 /// Tell what a run would take: memory, disk and time of each stage
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
-pub(super) struct Args {
+pub(super) struct PlanArgs {
     #[command(flatten)]
-    wanted: Wanted,
+    wanted: MapArgs,
     /// The map: .parquet, .arrow or .npy; it is not written
     #[arg(short, long, value_name = "FILE", display_order = 0, default_value = OUTPUT, help_heading = "Output")]
     output: PathBuf,
@@ -47,15 +47,15 @@ pub(super) struct Args {
     pub(super) progress: ProgressArgs,
 }
 
-pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
+pub(super) fn run(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
     let wanted = &args.wanted;
-    let machine = Machine::look();
+    let machine = Machine::detect();
     let mut job = wanted.job(&args.output, &machine)?;
     let mut table = MapTable::default();
     let spool = wanted.open(&mut job, &mut table, console)?;
-    job.look(console)?;
+    job.check_rows(console)?;
     let (memory, planned) = (job.config.memory, job.plan());
-    let refused = options::granted(memory, &machine, |memory| {
+    let refused = options::plan_within_grant(memory, &machine, |memory| {
         job.config.memory = memory;
         job.plan()
     });
@@ -69,17 +69,21 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
     };
     let room = job.room(&plan, Some((&args.output, &table)));
     let short = room.as_ref().filter(|room| room.needed > room.free).map(|room| {
-        format!("{} are free where the run directory would be, and {} are needed", size(room.free), size(room.needed))
+        format!(
+            "{} are free where the run directory would be, and {} are needed",
+            format_bytes(room.free),
+            format_bytes(room.needed)
+        )
     });
     let beyond = options::check_disk(job.config.disk, &plan, spool.as_ref()).err();
     let refused = refused.into_iter().chain(beyond).map(|failure| failure.message());
     let problems = refused.chain(short).collect();
 
     let kept = machine.limit.as_ref().map_or(0, |limit| limit.bytes.saturating_sub(plan.peak()));
-    let disk = disk::rates(&beside(run_path(&job)), room.as_ref().map_or(0, |room| room.free), kept);
+    let disk = disk::rates(&run_parent(run_path(&job)), room.as_ref().map_or(0, |room| room.free), kept);
     let rates = Rates::measure(&plan, job.source.as_deref(), disk)?;
     let seconds = estimate::seconds(&plan, &rates);
-    let told = Told {
+    let told = PlanOutput {
         job: &job,
         plan: &plan,
         machine: &machine,
@@ -97,28 +101,28 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
 }
 
 /// Returns the directory in which a run directory lies or would lie.
-fn beside(run: &Path) -> PathBuf {
+fn run_parent(run: &Path) -> PathBuf {
     let above = run.ancestors().skip(1).find(|part| part.is_dir());
     above.unwrap_or(Path::new(".")).to_path_buf()
 }
 
 /// Everything that is printed.
-struct Told<'a> {
+struct PlanOutput<'a> {
     job: &'a Job,
     plan: &'a Plan,
     machine: &'a Machine,
     /// Whether the user gave the budget.
     asked: bool,
-    room: Option<Room>,
+    room: Option<DiskSpace>,
     rates: Rates,
     seconds: Vec<Option<f64>>,
     /// The reasons why `embed` would refuse to begin on this machine.
     problems: Vec<String>,
-    left_out: Option<LeftOut>,
+    left_out: Option<ExcludedRows>,
     shift: Option<Shift>,
 }
 
-impl Told<'_> {
+impl PlanOutput<'_> {
     /// Returns the seconds of all stages; `None` if a stage has no estimate.
     fn total(&self) -> Option<f64> {
         self.seconds.iter().copied().sum()
@@ -179,11 +183,11 @@ impl Told<'_> {
             "{what} to {} components by {}: {}, {} threads, {} rows a batch\n",
             settings.n_components,
             settings.method,
-            plan.walks().replace(';', ","),
+            plan.layout_summary().replace(';', ","),
             plan.threads(),
             count(plan.batch_rows() as u64)
         );
-        if plan.exact().is_some() {
+        if plan.all_pairs().is_some() {
             text += &format!("exact, in memory, by {} costs\n", settings.metric.name());
         } else if plan.shape().dim > 0 {
             let how = if plan.graph_k().is_some() {
@@ -200,10 +204,10 @@ impl Told<'_> {
         }
         let from = match (&self.machine.limit, self.asked) {
             (_, true) => "as asked for".into(),
-            (Some(limit), false) => format!("half of {}, {}", limit.source, size(limit.bytes)),
+            (Some(limit), false) => format!("half of {}, {}", limit.source, format_bytes(limit.bytes)),
             (None, false) => "by default".into(),
         };
-        text + &format!("a budget of {}, {from}\n", size(settings.memory))
+        text + &format!("a budget of {}, {from}\n", format_bytes(settings.memory))
     }
 
     /// Returns the table, with a line for each stage.
@@ -212,12 +216,12 @@ impl Told<'_> {
         let mut rows = vec![headings];
         for (stage, seconds) in self.plan.stages().iter().zip(&self.seconds) {
             let work = match stage.stage {
-                Stage::Layout if self.plan.exact().is_some() => format!("{} iterations", self.plan.layout().epochs),
+                Stage::Layout if self.plan.all_pairs().is_some() => format!("{} iterations", self.plan.layout().epochs),
                 Stage::Layout => format!("{} epochs", self.plan.layout().epochs),
                 _ => format!("{} rows", indicatif::HumanCount(self.plan.shape().rows)),
             };
             let time = seconds.map_or("?".into(), duration);
-            let bytes = [stage.memory, stage.disk, stage.read, stage.written].map(size);
+            let bytes = [stage.memory, stage.disk, stage.read, stage.written].map(format_bytes);
             let [memory, disk, read, written] = bytes;
             rows.push([stage.stage.name().into(), work, memory, disk, read, written, time]);
         }
@@ -246,16 +250,19 @@ impl Told<'_> {
         if let Some(fullest) = plan.stages().iter().max_by_key(|stage| stage.memory) {
             text += &format!(
                 "peak       {} of memory, in {}: {}\n",
-                size(fullest.memory),
+                format_bytes(fullest.memory),
                 fullest.stage.name(),
                 parts(fullest)
             );
         }
         if let Some(fullest) = plan.stages().iter().max_by_key(|stage| stage.disk) {
-            text +=
-                &format!("disk       {} in the run directory at most, in {}", size(fullest.disk), fullest.stage.name());
+            text += &format!(
+                "disk       {} in the run directory at most, in {}",
+                format_bytes(fullest.disk),
+                fullest.stage.name()
+            );
             if let Some(room) = &self.room {
-                text += &format!("; {} are free for {}", size(room.free), room.directory.display());
+                text += &format!("; {} are free for {}", format_bytes(room.free), room.directory.display());
             }
             text.push('\n');
         }
@@ -275,7 +282,7 @@ impl Told<'_> {
         if let Some((bytes, row)) = floor(plan) {
             text += &format!(
                 "floor      {row} bytes a row, {} here: positions, snapshot and moments must be in memory in any budget\n",
-                size(bytes)
+                format_bytes(bytes)
             );
         }
         text
@@ -284,7 +291,7 @@ impl Told<'_> {
 
 /// Returns the bytes that the layout holds for the rows, in total and for each row.
 fn floor(plan: &Plan) -> Option<(u64, u64)> {
-    if plan.exact().is_some() {
+    if plan.all_pairs().is_some() {
         // An exact method holds everything.
         return None;
     }
@@ -297,7 +304,7 @@ fn floor(plan: &Plan) -> Option<(u64, u64)> {
 fn parts(stage: &StagePlan) -> String {
     let mut parts: Vec<_> = stage.holds.iter().collect();
     parts.sort_by_key(|part| std::cmp::Reverse(part.bytes));
-    let parts: Vec<String> = parts.iter().map(|part| format!("{} {}", part.what, size(part.bytes))).collect();
+    let parts: Vec<String> = parts.iter().map(|part| format!("{} {}", part.what, format_bytes(part.bytes))).collect();
     parts.join(", ")
 }
 
@@ -334,9 +341,9 @@ mod tests {
 
     #[test]
     fn beside_a_run_directory() {
-        assert_eq!(beside("map.npy.run".as_ref()), Path::new("."));
-        assert_eq!(beside("no/such/run".as_ref()), Path::new("."));
+        assert_eq!(run_parent("map.npy.run".as_ref()), Path::new("."));
+        assert_eq!(run_parent("no/such/run".as_ref()), Path::new("."));
         let dir = tempfile::tempdir().expect("a directory");
-        assert_eq!(beside(&dir.path().join("a/b")), dir.path());
+        assert_eq!(run_parent(&dir.path().join("a/b")), dir.path());
     }
 }

@@ -19,7 +19,7 @@ Examples:
 /// Draw a map
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
-pub(super) struct Args {
+pub(super) struct PlotArgs {
     /// The map: .parquet, .arrow or .npy
     #[arg(value_name = "MAP", help_heading = "Input")]
     map: PathBuf,
@@ -53,7 +53,7 @@ pub(super) struct Args {
     pub(super) progress: ProgressArgs,
 }
 
-pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
+pub(super) fn run(args: &PlotArgs, console: &Console) -> Result<(), Failure> {
     if args.output.extension().is_none_or(|e| !e.eq_ignore_ascii_case("png")) {
         return Err(Failure::usage(format!("--output: {} does not end in .png", args.output.display())));
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use lowland::{Stage, size};
+use lowland::{Stage, format_bytes};
 use lowland_io::{Error, Manifest, RunSummary, runs};
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ its map is written from. One that nobody needs may be deleted as it is.";
 /// List run directories, and how far each run is
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
-pub(super) struct Args {
+pub(super) struct RunsArgs {
     /// Directories that are run directories, or that hold some [default: the current directory]
     #[arg(value_name = "DIR", help_heading = "Input")]
     dirs: Vec<PathBuf>,
@@ -32,7 +32,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
+pub(super) fn run(args: &RunsArgs, console: &Console) -> Result<(), Failure> {
     let here = [PathBuf::from(".")];
     let dirs = if args.dirs.is_empty() { &here[..] } else { &args.dirs };
     let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
             // A run directory that is found twice, by its own name and by its parent's, is listed
             // once.
             if seen.insert(run.path.canonicalize().unwrap_or_else(|_| run.path.clone())) {
-                found.push(Run::of(run));
+                found.push(RunEntry::of(run));
             }
         }
     }
@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
         console.note("no-runs", format!("no run directories in {}", dirs.join(", ")));
     }
     if args.json {
-        let all: Vec<Value> = found.iter().map(Run::json).collect();
+        let all: Vec<Value> = found.iter().map(RunEntry::json).collect();
         return print(&format!("{:#}\n", Value::from(all)));
     }
     print(&table(&found))
@@ -58,7 +58,7 @@ pub(super) fn run(args: &Args, console: &Console) -> Result<(), Failure> {
 
 /// The state of a run.
 #[derive(Debug, PartialEq, Eq)]
-enum State {
+enum RunStatus {
     /// A process works in the directory: its id, host and start.
     InUse(String),
     /// The positions are finished. The remaining output and scores are not stored in a run
@@ -72,39 +72,39 @@ enum State {
     OtherVersion(String),
 }
 
-impl State {
+impl RunStatus {
     fn name(&self) -> &'static str {
         match self {
-            State::InUse(_) => "in use",
-            State::Finished => "finished",
-            State::Stopped => "stopped",
-            State::Damaged(_) => "damaged",
-            State::OtherVersion(_) => "other version",
+            RunStatus::InUse(_) => "in use",
+            RunStatus::Finished => "finished",
+            RunStatus::Stopped => "stopped",
+            RunStatus::Damaged(_) => "damaged",
+            RunStatus::OtherVersion(_) => "other version",
         }
     }
 }
 
 /// A run directory, as it is listed.
-struct Run {
+struct RunEntry {
     path: PathBuf,
-    state: State,
+    state: RunStatus,
     holder: Option<String>,
     bytes: u64,
     manifest: Option<Manifest>,
 }
 
-impl Run {
+impl RunEntry {
     fn of(found: RunSummary) -> Self {
         let RunSummary { path, manifest, held_by: holder, bytes } = found;
         let state = match (&manifest, &holder) {
-            (Err(error @ Error::Version { .. }), _) => State::OtherVersion(error.to_string()),
-            (Err(error), _) => State::Damaged(error.to_string()),
+            (Err(error @ Error::Version { .. }), _) => RunStatus::OtherVersion(error.to_string()),
+            (Err(error), _) => RunStatus::Damaged(error.to_string()),
             // The files of a running process change, so they are not checked.
-            (Ok(_), Some(holder)) => State::InUse(holder.clone()),
+            (Ok(_), Some(holder)) => RunStatus::InUse(holder.clone()),
             (Ok(manifest), None) => match (missing(&path, manifest), manifest.stages.get(Stage::Layout.name())) {
-                (Some(what), _) => State::Damaged(what),
-                (None, Some(layout)) if layout.done => State::Finished,
-                (None, _) => State::Stopped,
+                (Some(what), _) => RunStatus::Damaged(what),
+                (None, Some(layout)) if layout.done => RunStatus::Finished,
+                (None, _) => RunStatus::Stopped,
             },
         };
         // As a user would type it.
@@ -112,7 +112,7 @@ impl Run {
             Ok(below) if !below.as_os_str().is_empty() => below.into(),
             _ => path,
         };
-        Run { path, state, holder, bytes, manifest: manifest.ok() }
+        RunEntry { path, state, holder, bytes, manifest: manifest.ok() }
     }
 
     /// Returns the finished stages, in order.
@@ -135,7 +135,7 @@ impl Run {
 
     fn json(&self) -> Value {
         let problem = match &self.state {
-            State::Damaged(what) | State::OtherVersion(what) => json!(what),
+            RunStatus::Damaged(what) | RunStatus::OtherVersion(what) => json!(what),
             _ => Value::Null,
         };
         let under_way: Vec<Value> =
@@ -158,7 +158,7 @@ impl Run {
     fn cells(&self) -> [String; 6] {
         let Some(manifest) = &self.manifest else {
             let none = || "-".to_string();
-            return [self.path.display().to_string(), none(), size(self.bytes), none(), none(), self.words()];
+            return [self.path.display().to_string(), none(), format_bytes(self.bytes), none(), none(), self.words()];
         };
         let mut stages = self.finished().join(", ");
         for (stage, units) in self.under_way() {
@@ -174,15 +174,15 @@ impl Run {
             [first, more @ ..] => format!("{} and {} more", first.path.display(), more.len()),
         };
         let path = self.path.display().to_string();
-        [path, manifest.created.clone(), size(self.bytes), stages, sources, self.words()]
+        [path, manifest.created.clone(), format_bytes(self.bytes), stages, sources, self.words()]
     }
 
     fn words(&self) -> String {
         match &self.state {
-            State::InUse(holder) => format!("in use by {holder}"),
-            State::Damaged(what) => format!("damaged: {what}"),
-            State::OtherVersion(what) => what.clone(),
-            State::Finished | State::Stopped => self.state.name().into(),
+            RunStatus::InUse(holder) => format!("in use by {holder}"),
+            RunStatus::Damaged(what) => format!("damaged: {what}"),
+            RunStatus::OtherVersion(what) => what.clone(),
+            RunStatus::Finished | RunStatus::Stopped => self.state.name().into(),
         }
     }
 }
@@ -203,13 +203,13 @@ fn missing(dir: &Path, manifest: &Manifest) -> Option<String> {
 }
 
 /// Returns the table, with a line of headings and a line for each run; empty if there are no runs.
-fn table(runs: &[Run]) -> String {
+fn table(runs: &[RunEntry]) -> String {
     if runs.is_empty() {
         return String::new();
     }
     let headings = ["RUN", "SINCE", "SIZE", "FINISHED", "SOURCE", "STATE"].map(String::from);
     // A path may contain control characters, but a run must be one line.
-    let cells = |run: &Run| run.cells().map(|cell| cell.replace(char::is_control, " "));
+    let cells = |run: &RunEntry| run.cells().map(|cell| cell.replace(char::is_control, " "));
     let rows: Vec<[String; 6]> = std::iter::once(headings).chain(runs.iter().map(cells)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..5).map(width).collect();
@@ -251,8 +251,8 @@ mod tests {
         }))
         .expect("a manifest");
         let found = RunSummary { path: "./m.run".into(), manifest: Ok(manifest), held_by: None, bytes: 5 << 20 };
-        let run = Run::of(found);
-        assert_eq!(run.state, State::Stopped);
+        let run = RunEntry::of(found);
+        assert_eq!(run.state, RunStatus::Stopped);
         assert_eq!(run.finished(), ["scan", "index", "unheard of"]);
         assert_eq!(run.json()["under_way"], json!([{"stage": "neighbors", "units": 2}]));
         let told = table(&[run]);

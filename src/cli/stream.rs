@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use lowland::size;
+use lowland::format_bytes;
 
 use super::Failure;
 use crate::progress::Console;
 use crate::signal::Signals;
 
 /// The longest time for which a signal is not noticed while no data arrive.
-const EVERY: Duration = Duration::from_millis(200);
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(200);
 const PORTION: usize = 1 << 20;
 
 /// Other names of standard input beside `-`.
@@ -53,7 +53,7 @@ impl Spool {
     }
 
     /// Replaces the path of a copy in an error by the name of its stream.
-    pub(super) fn told(&self, error: lowland::Error) -> lowland::Error {
+    pub(super) fn name_stream(&self, error: lowland::Error) -> lowland::Error {
         match error {
             lowland::Error::Engine(lowland_engine::Error::Io(error)) => {
                 self.copies.iter().fold(error, |e, (copy, name)| e.renamed(copy, name)).into()
@@ -64,13 +64,13 @@ impl Spool {
 }
 
 /// Returns the path beside which commands without a run directory copy streams.
-pub(super) fn elsewhere() -> PathBuf {
+pub(super) fn temporary_parent() -> PathBuf {
     std::env::temp_dir().join(format!("lowland-{}", std::process::id()))
 }
 
 /// Returns `sources`, with each stream replaced by a copy. Copies are written to a directory beside
 /// `beside`, which is only created if there are streams. Together they have at most `disk` bytes.
-pub(super) fn copied(
+pub(super) fn copy_streams(
     sources: &[String],
     (beside, disk): (&Path, Option<u64>),
     console: &Console,
@@ -98,16 +98,16 @@ pub(super) fn copied(
         let (name, copy) = (name(source), spool.dir.join(format!("stream-{}", spool.copies.len())));
         console.note("spooled", format!("copying {name} to {}; such a run cannot be resumed", spool.dir.display()));
         let room = disk.map_or(u64::MAX, |disk| disk - spool.bytes);
-        let mut reader = Interruptible::new(source.clone(), console.signals().clone(), room)?;
+        let mut reader = InterruptibleStream::new(source.clone(), console.signals().clone(), room)?;
         match lowland_io::spool(&mut reader, &name, &copy) {
             Ok(bytes) => {
                 spool.bytes += bytes;
-                console.note("spooled", format!("{name}: {} copied", size(bytes)));
+                console.note("spooled", format!("{name}: {} copied", format_bytes(bytes)));
             }
             Err(_) if reader.beyond => {
                 return Err(Failure::usage(format!(
                     "--disk: more than {} came by {name}, which is copied to disk first; give more",
-                    size(disk.unwrap_or_default())
+                    format_bytes(disk.unwrap_or_default())
                 )));
             }
             Err(_) if console.signals().came() => {
@@ -141,7 +141,7 @@ fn name(source: &str) -> String {
 
 /// A stream that is opened and read on a separate thread, so that signals are noticed while the
 /// other end of the pipe is not open or sends nothing.
-struct Interruptible {
+struct InterruptibleStream {
     portions: Receiver<std::io::Result<Vec<u8>>>,
     current: Vec<u8>,
     at: usize,
@@ -151,7 +151,7 @@ struct Interruptible {
     beyond: bool,
 }
 
-impl Interruptible {
+impl InterruptibleStream {
     fn new(source: String, signals: Signals, room: u64) -> Result<Self, Failure> {
         if is_stdin(&source) && std::io::stdin().is_terminal() {
             return Err(Failure::usage("standard input is a terminal; pipe a program's output to it, or name a file"));
@@ -186,17 +186,17 @@ impl Interruptible {
         };
         let started = std::thread::Builder::new().name("lowland-stream".into()).spawn(read);
         started.map_err(|e| lowland_io::Error::io(called, "start a reading thread for", e))?;
-        Ok(Interruptible { portions, current: Vec::new(), at: 0, signals, room, beyond: false })
+        Ok(InterruptibleStream { portions, current: Vec::new(), at: 0, signals, room, beyond: false })
     }
 }
 
-impl Read for Interruptible {
+impl Read for InterruptibleStream {
     fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
         while self.at == self.current.len() {
             if self.signals.came() {
                 return Err(std::io::Error::other("a signal came"));
             }
-            match self.portions.recv_timeout(EVERY) {
+            match self.portions.recv_timeout(SIGNAL_INTERVAL) {
                 Ok(portion) => (self.current, self.at) = (portion?, 0),
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return Ok(0),

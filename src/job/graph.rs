@@ -6,26 +6,26 @@ use lowland_engine::{GraphSink, GraphSource, Metric};
 use lowland_io::{Fingerprint, GraphReader, GraphWriter, MISSING, RowSet};
 
 use super::map::KEPT_ROWS;
-use super::placing::{Placing, spread};
+use super::placing::{RowPlacement, spread_rows};
 use crate::Result;
 
 /// A kNN graph in a file, which replaces the neighbors stage.
 #[derive(Debug)]
-pub struct Graph {
+pub struct GraphInput {
     pub(super) path: PathBuf,
     reader: GraphReader,
     /// How many of each row's nearest neighbours are used. Default: all.
     pub nearest: Option<usize>,
 }
 
-impl Graph {
+impl GraphInput {
     /// Opens an Arrow IPC or Parquet file of neighbours and distances.
     ///
     /// # Errors
     /// If there is no file, or the file is not a graph.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        Ok(Graph { reader: GraphReader::open(&path)?, path, nearest: None })
+        Ok(GraphInput { reader: GraphReader::open(&path)?, path, nearest: None })
     }
 
     /// Returns the file's path.
@@ -35,7 +35,7 @@ impl Graph {
 
     /// Returns the metric of the distances, if the file names one that lowland knows.
     pub fn metric(&self) -> Option<Metric> {
-        Metric::named(self.reader.metric()?)
+        Metric::from_name(self.reader.metric()?)
     }
 
     /// Returns length and modification time, by which a changed file is recognised.
@@ -48,7 +48,7 @@ impl Graph {
     }
 }
 
-impl GraphSource for Graph {
+impl GraphSource for GraphInput {
     fn k(&self) -> usize {
         self.reader.k()
     }
@@ -69,7 +69,7 @@ impl GraphSource for Graph {
 /// The graph that is being written.
 pub(super) struct GraphFile {
     pub(super) writer: Option<GraphWriter>,
-    pub(super) placing: Placing,
+    pub(super) placing: RowPlacement,
 }
 
 impl GraphSink for GraphFile {
@@ -80,17 +80,17 @@ impl GraphSink for GraphFile {
             ids.iter().map(name).collect()
         };
         match &mut self.placing {
-            Placing::All => writer.write_rows(first, ids, distances)?,
-            Placing::Drop(rows) => {
+            RowPlacement::All => writer.write_rows(first, ids, distances)?,
+            RowPlacement::Drop(rows) => {
                 let count = ids.len() / writer.k();
                 let own: Vec<u32> = (first..first + count as u64).map(|row| rows.source_row(row) as u32).collect();
                 writer.write_named_rows(first, &own, &named(rows, ids), distances)?;
             }
-            Placing::Null(rows, next) => {
+            RowPlacement::Null(rows, next) => {
                 let k = writer.k();
                 let (mut ids, mut distances) = (ids.chunks_exact(k), distances.chunks_exact(k));
                 let count = ids.len();
-                *next = spread(rows, (first, count), *next, KEPT_ROWS, |row, here| {
+                *next = spread_rows(rows, (first, count), *next, KEPT_ROWS, |row, here| {
                     let (mut all, mut far) = (vec![MISSING; here * k], vec![f32::INFINITY; here * k]);
                     for (i, (all, far)) in (row..).zip(all.chunks_exact_mut(k).zip(far.chunks_exact_mut(k))) {
                         if rows.contains(i)

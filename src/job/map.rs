@@ -1,6 +1,6 @@
 //! The map that is written: coordinates from the engine, kept columns from the source.
 //!
-//! What must hold: everything about the columns that can be refused is refused by [`Map::begin`],
+//! What must hold: everything about the columns that can be refused is refused by [`MapOutput::begin`],
 //! before any work.
 
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
-use lowland_engine::{Event, Observer, Remark, Sink};
+use lowland_engine::{Event, MapSink, Observer, Remark};
 use lowland_io::{MapColumns, MapWriter, RowSet, Source, coordinate_names, has_order};
 
-use super::placing::{Placing, complete};
-use crate::invalid::{Invalid, Reading};
+use super::placing::{RowPlacement, complete};
+use crate::invalid_rows::{InvalidRows, PreparedSource};
 use crate::{Error, Result};
 
 /// Rows of kept columns read at a time; few, because values may be long texts.
@@ -55,9 +55,9 @@ pub(crate) enum Target<'a> {
 }
 
 /// The map that is being written.
-pub(crate) struct Map {
+pub(crate) struct MapOutput {
     table: Table,
-    placing: Placing,
+    placing: RowPlacement,
     dim: usize,
     /// Notes on the kept columns.
     pub(crate) remarks: Vec<Remark>,
@@ -76,26 +76,26 @@ struct Table {
 }
 
 /// The rows and columns of a map.
-pub(crate) struct Beside<'a> {
+pub(crate) struct ExtraColumns<'a> {
     /// How the source of the columns is read.
-    pub(crate) reading: Option<&'a Reading>,
+    pub(crate) reading: Option<&'a PreparedSource>,
     pub(crate) id: Option<&'a String>,
     pub(crate) table: &'a MapTable,
 }
 
-impl Map {
+impl MapOutput {
     /// Begins a map of rows × dim, where `rows` counts the usable rows, with columns of
     /// the source. Checks the columns: their types over all files and, if the types do not decide,
     /// their values.
     pub(crate) fn begin(
         target: Target<'_>,
-        beside: Beside<'_>,
+        beside: ExtraColumns<'_>,
         (rows, dim): (u64, usize),
         observer: &dyn Observer,
-    ) -> Result<Map> {
-        let Beside { reading, id, table: MapTable { keep, coordinates } } = beside;
+    ) -> Result<MapOutput> {
+        let ExtraColumns { reading, id, table: MapTable { keep, coordinates } } = beside;
         let names: Vec<String> = id.into_iter().chain(keep).cloned().collect();
-        let (source, placing) = (reading.map(Reading::output), Placing::of(reading));
+        let (source, placing) = (reading.map(PreparedSource::output), RowPlacement::of(reading));
         let mut extra = match (&source, names.is_empty()) {
             (_, true) => None,
             (Some(source), false) => Some(source.column_schema(&names)?),
@@ -112,7 +112,7 @@ impl Map {
             Target::Batches(_) => false,
         };
         let numbered = match &placing {
-            Placing::Drop(rows) if id.is_none() && !only_coordinates => Some(rows.clone()),
+            RowPlacement::Drop(rows) if id.is_none() && !only_coordinates => Some(rows.clone()),
             _ => None,
         };
         if numbered.is_some() {
@@ -120,8 +120,8 @@ impl Map {
             let number = Arc::new(Field::new("id", DataType::UInt64, false));
             extra = Some(Arc::new(Schema::new(std::iter::once(number).chain(kept).collect::<Vec<_>>())));
         }
-        let rows = if let Placing::Null(all, _) = &placing { all.all() } else { rows };
-        let nullable = reading.is_some_and(|reading| reading.invalid() == Invalid::Null);
+        let rows = if let RowPlacement::Null(all, _) = &placing { all.all() } else { rows };
+        let nullable = reading.is_some_and(|reading| reading.invalid() == InvalidRows::Null);
         let columns = MapColumns { rows, coordinates, extra, own_id: id.is_some() || numbered.is_some(), nullable };
         let parquet = match &target {
             Target::File(path, _) => path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet")),
@@ -141,18 +141,18 @@ impl Map {
                 }
             }
             let mut unsure = source.unsure_columns(&names)?;
-            unsure.extend(writer.unsure().into_iter().filter(|name| names.contains(name)));
+            unsure.extend(writer.columns_to_scan().into_iter().filter(|name| names.contains(name)));
             unsure.sort_unstable();
             unsure.dedup();
-            look(source.as_ref(), &unsure, observer, &mut |first, name, values| {
-                writer.look(name, values).map_err(|(row, what)| {
+            look_at_columns(source.as_ref(), &unsure, observer, &mut |first, name, values| {
+                writer.add_values(name, values).map_err(|(row, what)| {
                     let place = source.locate(first + row as u64);
                     lowland_io::Error::format(place.path, format!("row {}: {what}", place.row)).into()
                 })
             })?;
         }
         let source = source.filter(|_| !names.is_empty());
-        Ok(Map { table: Table { writer: Some(writer), source, names, numbered }, placing, dim, remarks })
+        Ok(MapOutput { table: Table { writer: Some(writer), source, names, numbered }, placing, dim, remarks })
     }
 }
 
@@ -220,7 +220,7 @@ fn coordinates_of(asked: &[String], dim: usize, kept: &[String]) -> Result<Vec<S
 
 /// Reads columns of a source in portions, and calls `each` with a portion's first row, the column's
 /// name and its values.
-pub(crate) fn look(
+pub(crate) fn look_at_columns(
     source: &dyn Source,
     names: &[String],
     observer: &dyn Observer,
@@ -244,9 +244,9 @@ pub(crate) fn look(
     Ok(())
 }
 
-impl Sink for Map {
+impl MapSink for MapOutput {
     fn write(&mut self, first: u64, coordinates: &[f32]) -> lowland_engine::Result<()> {
-        let Map { table, placing, dim, .. } = self;
+        let MapOutput { table, placing, dim, .. } = self;
         // Portions need to be small only if columns are written beside the coordinates.
         let small = table.source.is_some() || table.numbered.is_some();
         let portion = if small { KEPT_ROWS } else { usize::MAX / *dim };

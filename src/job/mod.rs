@@ -23,45 +23,45 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::record_batch::RecordBatch;
-use lowland_engine::invalid::LeftOut;
+use lowland_engine::invalid::ExcludedRows;
 use lowland_engine::{
-    Config, FirstPositions, GraphSink, GraphSource, Init, Inputs, Observer, Plan, Report, Sink, Stage,
+    Config, GraphSink, GraphSource, Init, Inputs, MapSink, Observer, Plan, PositionSource, Report, Stage,
 };
 use lowland_io::{Fingerprint, GraphWriter, Shift, Source};
 
-pub use graph::Graph;
+pub use graph::GraphInput;
 pub use map::{MapFile, MapTable};
 pub use outputs::{check_local, check_output};
-pub use run::{Room, RunOptions};
+pub use run::{DiskSpace, RunOptions};
 
-pub(crate) use map::{Beside, Map, Target, look};
-pub(crate) use outputs::is_input;
+pub(crate) use map::{ExtraColumns, MapOutput, Target, look_at_columns};
+pub(crate) use outputs::refuse_input;
 
 use graph::GraphFile;
-use placing::{Completed, Placing};
-use run::{Run, to_run};
+use placing::{Completed, RowPlacement};
+use run::{OpenRun, to_run};
 
 use crate::budget::Memory;
+use crate::earlier_map::EarlierMap;
 use crate::evaluate::open_map;
-use crate::first::EarlierMap;
-use crate::invalid::{Placed, Reading};
+use crate::invalid_rows::{FilteredGraph, PreparedSource};
 use crate::machine::Machine;
-use crate::{Error, Invalid, Result, space};
+use crate::{Error, InvalidRows, Result, space};
 
 /// Opens files, directories, globs and addresses as one source (see [`lowland_io::open`]). `column`
-/// says where the vectors are if that is ambiguous (see [`lowland_io::Options`]).
+/// says where the vectors are if that is ambiguous (see [`lowland_io::OpenOptions`]).
 ///
 /// # Errors
 /// If there are no files, or the files cannot be read as vectors.
 pub fn open<S: AsRef<str>>(paths: &[S], column: Option<&str>) -> Result<Arc<dyn Source>> {
-    open_with(paths, &lowland_io::Options { column: column.map(str::to_string), stop: None })
+    open_with(paths, &lowland_io::OpenOptions { column: column.map(str::to_string), stop: None })
 }
 
 /// Opens a source as [`open`] does, with all options.
 ///
 /// # Errors
 /// Those of [`open`], and if waiting for an object store was stopped.
-pub fn open_with<S: AsRef<str>>(paths: &[S], options: &lowland_io::Options) -> Result<Arc<dyn Source>> {
+pub fn open_with<S: AsRef<str>>(paths: &[S], options: &lowland_io::OpenOptions) -> Result<Arc<dyn Source>> {
     let paths: Vec<String> = paths.iter().map(|p| p.as_ref().to_string()).collect();
     Ok(lowland_io::open(&paths, options)?.into())
 }
@@ -72,17 +72,17 @@ pub struct Job {
     /// The vectors.
     pub source: Option<Arc<dyn Source>>,
     /// A precomputed kNN graph, with or without the vectors.
-    pub graph: Option<Graph>,
+    pub graph: Option<GraphInput>,
     /// The source's column with the rows' ids. Default: row numbers.
     pub id: Option<String>,
     /// How rows without a usable vector are handled.
-    pub invalid: Invalid,
+    pub invalid: InvalidRows,
     /// The options that determine the map.
     pub config: Config,
     /// The run directory, which holds finished stages.
     pub run: RunOptions,
     /// How the source is read, once determined.
-    reading: Mutex<Option<Arc<Reading>>>,
+    reading: Mutex<Option<Arc<PreparedSource>>>,
 }
 
 impl Default for Job {
@@ -96,12 +96,12 @@ impl Job {
     /// machine grants ([`Memory::DEFAULT`]).
     pub fn new() -> Self {
         let config = Config::default();
-        let memory = Memory::DEFAULT.bytes(&Machine::look()).unwrap_or(config.memory);
+        let memory = Memory::DEFAULT.bytes(&Machine::detect()).unwrap_or(config.memory);
         Job {
             source: None,
             graph: None,
             id: None,
-            invalid: Invalid::default(),
+            invalid: InvalidRows::default(),
             config: Config { memory, ..config },
             run: RunOptions::default(),
             reading: Mutex::new(None),
@@ -115,7 +115,7 @@ impl Job {
 
     /// Returns the options as planned: if the run directory is removed in the end, a stage's files
     /// may be removed as soon as no later stage needs them.
-    fn planned(&self) -> Config {
+    fn effective_config(&self) -> Config {
         let mut config = self.config.clone();
         if !self.keeps_run() && !self.run.strict {
             config.keep_stages = Some(Vec::new());
@@ -131,29 +131,29 @@ impl Job {
     /// # Errors
     /// If fewer than two rows are usable, the source cannot be read, or the observer stops the
     /// pass.
-    pub fn look(&self, observer: &dyn Observer) -> Result<()> {
+    pub fn check_rows(&self, observer: &dyn Observer) -> Result<()> {
         self.reading(observer).map(|_| ())
     }
 
-    fn reading(&self, observer: &dyn Observer) -> Result<Option<Arc<Reading>>> {
+    fn reading(&self, observer: &dyn Observer) -> Result<Option<Arc<PreparedSource>>> {
         let Some(source) = &self.source else { return Ok(None) };
         let metric = self.config.settings(source.shape().rows).metric;
         // The method cosne uses the lengths of rows, which a shift would change.
         let allowed = self.config.method.name() != "cosne";
         let mut kept = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reading) = kept.as_ref().filter(|reading| reading.is_of(source, self.invalid, metric, allowed)) {
+        if let Some(reading) = kept.as_ref().filter(|reading| reading.matches(source, self.invalid, metric, allowed)) {
             return Ok(Some(reading.clone()));
         }
-        let reading = Reading::new(source, self.invalid, metric, allowed, self.config.memory, observer)?;
+        let reading = PreparedSource::new(source, self.invalid, metric, allowed, self.config.memory, observer)?;
         Ok(Some(kept.insert(Arc::new(reading)).clone()))
     }
 
     /// Returns the rows without a usable vector if they are left out. Examines the source as
-    /// [`look`](Job::look) does.
+    /// [`check_rows`](Job::check_rows) does.
     ///
     /// # Errors
-    /// Those of [`look`](Job::look).
-    pub fn left_out(&self) -> Result<Option<LeftOut>> {
+    /// Those of [`check_rows`](Job::check_rows).
+    pub fn left_out(&self) -> Result<Option<ExcludedRows>> {
         Ok(self.reading(&())?.and_then(|reading| reading.left_out()))
     }
 
@@ -162,7 +162,7 @@ impl Job {
     /// metric does not depend on a common shift of the rows.
     ///
     /// # Errors
-    /// Those of [`look`](Job::look).
+    /// Those of [`check_rows`](Job::check_rows).
     pub fn shift(&self) -> Result<Option<Shift>> {
         Ok(self.reading(&())?.and_then(|reading| reading.shift().cloned()))
     }
@@ -171,7 +171,7 @@ impl Job {
     /// dropped.
     ///
     /// # Errors
-    /// Those of [`look`](Job::look).
+    /// Those of [`check_rows`](Job::check_rows).
     pub fn output_rows(&self) -> Result<Option<Arc<dyn Source>>> {
         Ok(self.reading(&())?.map(|reading| reading.output()))
     }
@@ -180,7 +180,7 @@ impl Job {
     fn with_inputs<T>(&self, observer: &dyn Observer, with: impl FnOnce(&Inputs<'_>) -> Result<T>) -> Result<T> {
         let reading = self.reading(observer)?;
         let rows = reading.as_ref().and_then(|reading| reading.rows().cloned());
-        let graph = self.graph.as_ref().map(|graph| Placed { graph, rows });
+        let graph = self.graph.as_ref().map(|graph| FilteredGraph { graph, rows });
         with(&Inputs {
             source: reading.map(|reading| reading.source().clone()),
             graph: graph.as_ref().map(|graph| graph as &dyn GraphSource),
@@ -189,7 +189,7 @@ impl Job {
     }
 
     /// Returns the report, completed by the rows left out and the shift.
-    fn told(&self, report: Report) -> Result<Report> {
+    fn with_source_facts(&self, report: Report) -> Result<Report> {
         Ok(Report { left_out: self.left_out()?, shift: self.shift()?, ..report })
     }
 
@@ -198,7 +198,7 @@ impl Job {
     /// # Errors
     /// Name the invalid option, the fault of the data, or the smallest sufficient budget.
     pub fn plan(&self) -> Result<Plan> {
-        self.with_inputs(&(), |inputs| Ok(self.planned().plan(&inputs.describe()?)?))
+        self.with_inputs(&(), |inputs| Ok(self.effective_config().plan(&inputs.describe()?)?))
     }
 
     /// Plans [`Job::knn`], which needs less than [`Job::embed`].
@@ -206,7 +206,7 @@ impl Job {
     /// # Errors
     /// As [`Job::plan`].
     pub fn plan_graph(&self) -> Result<Plan> {
-        self.with_inputs(&(), |inputs| Ok(self.planned().plan_graph(&inputs.describe()?)?))
+        self.with_inputs(&(), |inputs| Ok(self.effective_config().plan_graph(&inputs.describe()?)?))
     }
 
     /// Computes the map and writes it to a file. Resumes an earlier run of the same job from its
@@ -250,10 +250,10 @@ impl Job {
     ///
     /// # Errors
     /// As for [`embed`](Job::embed), and those of the sink.
-    pub fn embed_to(&self, plan: &Plan, sink: &mut dyn Sink, observer: &dyn Observer) -> Result<Report> {
+    pub fn embed_to(&self, plan: &Plan, sink: &mut dyn MapSink, observer: &dyn Observer) -> Result<Report> {
         let earlier = self.earlier(plan)?;
         self.check_room(plan, None)?;
-        let placing = Placing::of(self.reading(observer)?.as_deref());
+        let placing = RowPlacement::of(self.reading(observer)?.as_deref());
         let mut sink = Completed { sink, placing, dim: plan.settings().n_components };
         self.run_map(plan, earlier, &mut sink, observer)
     }
@@ -262,14 +262,14 @@ impl Job {
         &self,
         plan: &Plan,
         earlier: Option<EarlierMap>,
-        sink: &mut dyn Sink,
+        sink: &mut dyn MapSink,
         observer: &dyn Observer,
     ) -> Result<Report> {
         let run = self.open_run(plan, earlier.as_ref())?;
-        let first = earlier.as_ref().map(|earlier| earlier as &dyn FirstPositions);
+        let first = earlier.as_ref().map(|earlier| earlier as &dyn PositionSource);
         let result = self.with_inputs(observer, |inputs| {
             let inputs = Inputs { first, ..inputs.clone() };
-            self.told(lowland_engine::embed(plan, &inputs, &run.dir, sink, observer)?)
+            self.with_source_facts(lowland_engine::embed(plan, &inputs, &run.dir, sink, observer)?)
         });
         run.close(&self.run, self.keeps_run(), result)
     }
@@ -286,8 +286,9 @@ impl Job {
             return Err(Error::job(what));
         }
         self.check_room(plan, Some((path, &MapTable::default())))?;
-        let placing = Placing::of(self.reading(observer)?.as_deref());
-        let create = if matches!(placing, Placing::Drop(_)) { GraphWriter::create_named } else { GraphWriter::create };
+        let placing = RowPlacement::of(self.reading(observer)?.as_deref());
+        let create =
+            if matches!(placing, RowPlacement::Drop(_)) { GraphWriter::create_named } else { GraphWriter::create };
         let writer = create(path, plan.k(), plan.settings().metric.name(), force)?;
         let mut graph = GraphFile { writer: Some(writer), placing };
         self.run_graph(plan, &mut graph, observer)
@@ -305,14 +306,15 @@ impl Job {
 
     fn run_graph(&self, plan: &Plan, sink: &mut dyn GraphSink, observer: &dyn Observer) -> Result<Report> {
         let run = self.open_run(plan, None)?;
-        let result = self
-            .with_inputs(observer, |inputs| self.told(lowland_engine::knn(plan, inputs, &run.dir, sink, observer)?));
+        let result = self.with_inputs(observer, |inputs| {
+            self.with_source_facts(lowland_engine::knn(plan, inputs, &run.dir, sink, observer)?)
+        });
         run.close(&self.run, self.keeps_run(), result)
     }
 
     /// Returns the disk space that a run of `plan` still needs, and the free space; `output` is the
     /// file to write and its columns. `None` if the operating system does not report free space.
-    pub fn room(&self, plan: &Plan, output: Option<(&Path, &MapTable)>) -> Option<Room> {
+    pub fn room(&self, plan: &Plan, output: Option<(&Path, &MapTable)>) -> Option<DiskSpace> {
         let directory = self.run.dir.clone().unwrap_or_else(std::env::temp_dir);
         let free = space::free_space(&directory).ok()?;
         // Unfinished files of an earlier process count as available, because opening the run
@@ -327,12 +329,14 @@ impl Job {
             let output = if matches!(stage.stage, Stage::Output | Stage::Quality) { output } else { 0 };
             stage.disk.saturating_add(output)
         });
-        Some(Room { needed: needed.max().unwrap_or(0).saturating_sub(there), directory, free })
+        Some(DiskSpace { needed: needed.max().unwrap_or(0).saturating_sub(there), directory, free })
     }
 
     fn check_room(&self, plan: &Plan, output: Option<(&Path, &MapTable)>) -> Result<()> {
         match self.room(plan, output) {
-            Some(Room { directory, needed, free }) if needed > free => Err(Error::Space { directory, needed, free }),
+            Some(DiskSpace { directory, needed, free }) if needed > free => {
+                Err(Error::Space { directory, needed, free })
+            }
             _ => Ok(()),
         }
     }
@@ -358,7 +362,7 @@ impl Job {
     fn check_output(&self, path: &Path, force: bool) -> Result<()> {
         check_output(path, force)?;
         self.run.dir.as_deref().map_or(Ok(()), check_local)?;
-        is_input(path, &self.fingerprints()?)
+        refuse_input(path, &self.fingerprints()?)
     }
 
     /// Opens the map from which initial positions are taken. They are read late in a run, so the
@@ -370,10 +374,16 @@ impl Job {
         EarlierMap::open(path, shape, source.as_ref(), self.id.as_ref()).map(Some)
     }
 
-    fn begin_map(&self, target: Target<'_>, plan: &Plan, table: &MapTable, observer: &dyn Observer) -> Result<Map> {
+    fn begin_map(
+        &self,
+        target: Target<'_>,
+        plan: &Plan,
+        table: &MapTable,
+        observer: &dyn Observer,
+    ) -> Result<MapOutput> {
         let reading = self.reading(observer)?;
-        let beside = Beside { reading: reading.as_deref(), id: self.id.as_ref(), table };
-        Map::begin(target, beside, (plan.shape().rows, plan.settings().n_components), observer)
+        let beside = ExtraColumns { reading: reading.as_deref(), id: self.id.as_ref(), table };
+        MapOutput::begin(target, beside, (plan.shape().rows, plan.settings().n_components), observer)
     }
 
     /// Returns the fingerprints of the input files, which must be unchanged when a run is resumed.
@@ -393,7 +403,7 @@ impl Job {
 
     /// Opens the run directory of `plan`. The directory is identified by the plan, even if
     /// `self.config` was changed since.
-    fn open_run(&self, plan: &Plan, earlier: Option<&EarlierMap>) -> Result<Run> {
+    fn open_run(&self, plan: &Plan, earlier: Option<&EarlierMap>) -> Result<OpenRun> {
         let mut identity = plan.identity();
         if let Some(fields) = identity.as_object_mut() {
             let column = self.source.as_ref().and_then(|s| s.vector_column());
@@ -410,6 +420,6 @@ impl Job {
         // detected.
         let files = self.fingerprints()?;
         let known = self.source.is_none() || !files.is_empty();
-        Run::open(&self.run, identity, files, known)
+        OpenRun::open(&self.run, identity, files, known)
     }
 }

@@ -47,7 +47,7 @@ pub fn check_output(path: &Path, force: bool) -> Result<()> {
 }
 
 /// Refuses an output that is one of the inputs' `files`.
-pub(crate) fn is_input(output: &Path, files: &[Fingerprint]) -> Result<()> {
+pub(crate) fn refuse_input(output: &Path, files: &[Fingerprint]) -> Result<()> {
     let Ok(there) = output.canonicalize() else { return Ok(()) };
     if files.iter().any(|file| file.path.canonicalize().is_ok_and(|path| path == there)) {
         return Err(Error::job(format!("{}: the output is also an input; choose another name", output.display())));

@@ -1,18 +1,18 @@
 //! Where the engine's rows belong in the output, if unusable rows were left out of the run.
 //!
 //! What must hold: an output row is written exactly once, in the source's order; a row that is kept
-//! without a result ([`Invalid::Null`]) is written before the next usable row.
+//! without a result ([`InvalidRows::Null`]) is written before the next usable row.
 
 use std::sync::Arc;
 
-use lowland_engine::Sink;
+use lowland_engine::MapSink;
 use lowland_io::RowSet;
 
 use super::map::KEPT_ROWS;
-use crate::invalid::{Invalid, Reading};
+use crate::invalid_rows::{InvalidRows, PreparedSource};
 
 /// How the engine's rows, from which unusable rows were left out, are placed in the output.
-pub(super) enum Placing {
+pub(super) enum RowPlacement {
     /// No rows were left out.
     All,
     /// The output has only these rows of the source.
@@ -22,12 +22,12 @@ pub(super) enum Placing {
     Null(Arc<RowSet>, u64),
 }
 
-impl Placing {
-    pub(super) fn of(reading: Option<&Reading>) -> Self {
+impl RowPlacement {
+    pub(super) fn of(reading: Option<&PreparedSource>) -> Self {
         match reading.and_then(|reading| Some((reading.invalid(), reading.rows()?))) {
-            Some((Invalid::Drop, rows)) => Placing::Drop(rows.clone()),
-            Some((Invalid::Null, rows)) => Placing::Null(rows.clone(), 0),
-            _ => Placing::All,
+            Some((InvalidRows::Drop, rows)) => RowPlacement::Drop(rows.clone()),
+            Some((InvalidRows::Null, rows)) => RowPlacement::Null(rows.clone(), 0),
+            _ => RowPlacement::All,
         }
     }
 }
@@ -35,7 +35,7 @@ impl Placing {
 /// Distributes `count` usable rows, from the usable row `first` on, over the source's rows from
 /// `next` on, up to the next usable row: calls `each(row, rows)` with consecutive portions of at
 /// most `portion` rows of the source. Returns the row after the last one.
-pub(super) fn spread(
+pub(super) fn spread_rows(
     rows: &RowSet,
     (first, count): (u64, usize),
     next: u64,
@@ -57,13 +57,13 @@ pub(super) fn spread(
 /// in portions of at most `portion` rows of `dim` coordinates each. Rows without a position have
 /// NaN.
 pub(super) fn complete(
-    placing: &mut Placing,
+    placing: &mut RowPlacement,
     dim: usize,
     portion: usize,
     (first, coordinates): (u64, &[f32]),
     mut put: impl FnMut(u64, &[f32]) -> lowland_engine::Result<()>,
 ) -> lowland_engine::Result<()> {
-    let Placing::Null(rows, next) = placing else {
+    let RowPlacement::Null(rows, next) = placing else {
         let mut row = first;
         for part in coordinates.chunks(portion.saturating_mul(dim)) {
             put(row, part)?;
@@ -73,7 +73,7 @@ pub(super) fn complete(
     };
     let mut placed = coordinates.chunks_exact(dim);
     let count = placed.len();
-    *next = spread(rows, (first, count), *next, portion.min(KEPT_ROWS), |row, here| {
+    *next = spread_rows(rows, (first, count), *next, portion.min(KEPT_ROWS), |row, here| {
         let mut all = vec![f32::NAN; here * dim];
         for (i, all) in (row..).zip(all.chunks_exact_mut(dim)) {
             if rows.contains(i)
@@ -89,12 +89,12 @@ pub(super) fn complete(
 
 /// Passes the rows of the output on to another sink, with NaN for rows without a position.
 pub(super) struct Completed<'a> {
-    pub(super) sink: &'a mut dyn Sink,
-    pub(super) placing: Placing,
+    pub(super) sink: &'a mut dyn MapSink,
+    pub(super) placing: RowPlacement,
     pub(super) dim: usize,
 }
 
-impl Sink for Completed<'_> {
+impl MapSink for Completed<'_> {
     fn write(&mut self, first: u64, coordinates: &[f32]) -> lowland_engine::Result<()> {
         let sink = &mut self.sink;
         let portion = usize::MAX / self.dim;

@@ -57,13 +57,13 @@ fn temporary() -> PathBuf {
 }
 
 /// An open run directory.
-pub(super) struct Run {
+pub(super) struct OpenRun {
     pub(super) dir: RunDir,
     /// Whether this job created it.
     made: bool,
 }
 
-impl Run {
+impl OpenRun {
     /// Opens the directory for a run with this `identity` and these input `files`. Stages of an
     /// earlier run are reused only if its identity and files are `known` and equal.
     pub(super) fn open(options: &RunOptions, identity: Value, files: Vec<Fingerprint>, known: bool) -> Result<Self> {
@@ -75,7 +75,7 @@ impl Run {
         } else {
             RunDir::open(path, identity, files)?.0
         };
-        Ok(Run { dir, made })
+        Ok(OpenRun { dir, made })
     }
 
     /// Removes the directory if it is not needed any more. `keeps` says whether it stays after
@@ -99,7 +99,7 @@ impl Run {
 
 /// Disk space for a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Room {
+pub struct DiskSpace {
     /// The run directory.
     pub directory: PathBuf,
     /// The approximate number of bytes that are still to be written when the run takes the most
@@ -127,9 +127,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_resumed_run_has_behind_it() {
+    fn resumed_run_skips_done_stages() {
         let shape = lowland_io::Shape { rows: 1000, dim: 8 };
-        let input = lowland_engine::Input {
+        let input = lowland_engine::PlanInput {
             shape,
             dtype: lowland_io::Dtype::F32,
             graph_k: None,

@@ -7,11 +7,11 @@ use image::{Rgb, RgbImage};
 
 use super::font;
 use super::palette::{Lab, NAMED, Theme};
-use super::range::Range;
+use super::range::ValueRange;
 
 /// The layout of a picture, in pixels.
 #[derive(Clone, Debug)]
-pub(super) struct Layout {
+pub(super) struct PictureLayout {
     /// Pixels per font unit.
     pub(super) size: f32,
     pub(super) margin: u32,
@@ -29,7 +29,7 @@ pub(super) struct Layout {
     pub(super) footer_y: u32,
 }
 
-impl Layout {
+impl PictureLayout {
     /// Lays out a picture. `legend` returns the preferred width of the legend for a text size and a
     /// number of lines, if there is a legend.
     pub(super) fn new(
@@ -81,15 +81,15 @@ const TICK: f32 = 16.0;
 
 /// One line of the list.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct LegendEntry {
     pub(super) color: Lab,
     pub(super) name: String,
     pub(super) count: u64,
 }
 
 /// Returns the preferred width of a list.
-pub(super) fn list_width(entries: &[Entry], heading: Option<&str>, size: f32) -> f32 {
-    let line = |entry: &Entry| {
+pub(super) fn list_width(entries: &[LegendEntry], heading: Option<&str>, size: f32) -> f32 {
+    let line = |entry: &LegendEntry| {
         let words = font::width(&entry.name, size) + font::width(&thousands(entry.count), size);
         (DOT + GAP) * size + words
     };
@@ -99,10 +99,10 @@ pub(super) fn list_width(entries: &[Entry], heading: Option<&str>, size: f32) ->
 /// Draws the list with its heading, centred vertically in its place.
 pub(super) fn draw_list(
     image: &mut RgbImage,
-    layout: &Layout,
+    layout: &PictureLayout,
     theme: &Theme,
     heading: Option<&str>,
-    entries: &[Entry],
+    entries: &[LegendEntry],
 ) {
     let Some(place) = layout.legend else { return };
     let size = layout.size;
@@ -129,7 +129,7 @@ pub(super) fn draw_list(
 }
 
 /// Returns the preferred width of a colour bar with its labels.
-pub(super) fn bar_width(range: &Range, heading: Option<&str>, size: f32) -> f32 {
+pub(super) fn bar_width(range: &ValueRange, heading: Option<&str>, size: f32) -> f32 {
     range
         .ticks()
         .iter()
@@ -139,7 +139,13 @@ pub(super) fn bar_width(range: &Range, heading: Option<&str>, size: f32) -> f32 
 }
 
 /// Draws the colour bar, smallest value at the bottom, with its heading.
-pub(super) fn draw_bar(image: &mut RgbImage, layout: &Layout, theme: &Theme, heading: Option<&str>, range: &Range) {
+pub(super) fn draw_bar(
+    image: &mut RgbImage,
+    layout: &PictureLayout,
+    theme: &Theme,
+    heading: Option<&str>,
+    range: &ValueRange,
+) {
     let Some(place) = layout.legend else { return };
     let size = layout.size;
     let head = if heading.is_some() { LINE * size } else { 0.0 };
@@ -190,7 +196,13 @@ fn put(image: &mut RgbImage, x: u32, y: u32, color: Rgb<u8>) {
 }
 
 /// Draws the title at the top and the footer at the bottom.
-pub(super) fn draw_words(image: &mut RgbImage, layout: &Layout, theme: &Theme, title: Option<&str>, footer: &str) {
+pub(super) fn draw_words(
+    image: &mut RgbImage,
+    layout: &PictureLayout,
+    theme: &Theme,
+    title: Option<&str>,
+    footer: &str,
+) {
     if !layout.worded {
         return;
     }
@@ -211,18 +223,18 @@ pub(super) fn draw_words(image: &mut RgbImage, layout: &Layout, theme: &Theme, t
 ///
 /// `ranked` is sorted by descending count; `others` is the number of points in categories that were
 /// not counted individually.
-pub(super) fn entries(ranked: &[(String, u64)], others: u64, theme: &Theme, lines: usize) -> Vec<Entry> {
+pub(super) fn entries(ranked: &[(String, u64)], others: u64, theme: &Theme, lines: usize) -> Vec<LegendEntry> {
     let named = shown(ranked.len() + usize::from(others > 0), lines).min(ranked.len());
-    let mut entries: Vec<Entry> = ranked[..named]
+    let mut entries: Vec<LegendEntry> = ranked[..named]
         .iter()
         .enumerate()
-        .map(|(rank, (name, count))| Entry { color: theme.category(rank), name: name.clone(), count: *count })
+        .map(|(rank, (name, count))| LegendEntry { color: theme.category(rank), name: name.clone(), count: *count })
         .collect();
     let rest = &ranked[named..];
     if !rest.is_empty() || others > 0 {
         let name = if others > 0 { "other".into() } else { format!("other ({})", thousands(rest.len() as u64)) };
         let count = rest.iter().fold(others, |sum, (_, n)| sum.saturating_add(*n));
-        entries.push(Entry { color: theme.other, name, count });
+        entries.push(LegendEntry { color: theme.other, name, count });
     }
     entries.truncate(lines);
     entries
@@ -260,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_is_one_line() {
+    fn remaining_categories_are_one_line() {
         let theme = Theme::new(false);
         let ranked = |n: u64| (0..n).map(|i| (format!("c{i}"), 100 - i)).collect::<Vec<_>>();
         assert_eq!(entries(&ranked(5), 0, &theme, 30).len(), 5);
@@ -279,7 +291,7 @@ mod tests {
     #[test]
     fn layouts_of_any_size_stay_inside() {
         for (width, height) in [(16, 16), (300, 200), (299, 4000), (1600, 1200), (4000, 210)] {
-            let layout = Layout::new((width, height), true, |_, _| Some(1e9));
+            let layout = PictureLayout::new((width, height), true, |_, _| Some(1e9));
             for [left, top, w, h] in [Some(layout.map), layout.legend].into_iter().flatten() {
                 assert!(left + w <= width && top + h <= height, "{width}x{height}");
             }

@@ -36,11 +36,11 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{Rgb, RgbImage};
 
 pub use bounds::Bounds;
-use legend::{Entry, Layout, thousands};
+use legend::{LegendEntry, PictureLayout, thousands};
 pub(crate) use palette::NAMED;
 use palette::{Lab, Theme};
-pub use range::{Number, Range, Unit};
-use raster::{Cell, Grid};
+pub use range::{ValueNumber, ValueRange, ValueUnit};
+use raster::{PixelGrid, PixelSums};
 
 /// The picture could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -77,30 +77,30 @@ pub enum Color<'a> {
     /// Indices into the list given to [`ColorScale::categories`]. A code beyond the list is drawn
     /// grey.
     Category(&'a [u32]),
-    /// Places along the scale, from 0 to 1 ([`Range::place`]). NaN is drawn grey.
+    /// Places along the scale, from 0 to 1 ([`ValueRange::place`]). NaN is drawn grey.
     Value(&'a [f64]),
 }
 
 /// The mapping of categories or values to colours, and the text of the legend.
 #[derive(Clone, Debug)]
 pub struct ColorScale {
-    kind: Kind,
+    kind: ScaleKind,
     heading: Option<String>,
 }
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum ScaleKind {
     Density,
     /// The categories, most frequent first; the code of each; and the number of points in other
     /// categories.
     Categories(Vec<(String, u64)>, Vec<usize>, u64),
-    Values(Range),
+    Values(ValueRange),
 }
 
 impl ColorScale {
     /// Returns a scale without colours and legend, for density alone.
     pub fn density() -> Self {
-        Self::new(Kind::Density)
+        Self::new(ScaleKind::Density)
     }
 
     /// Returns a scale with a colour for each of the most frequent categories (22, or as many as
@@ -110,13 +110,13 @@ impl ColorScale {
         let mut ranked: Vec<(usize, (String, u64))> = names_with_counts.into_iter().enumerate().collect();
         ranked.sort_by_key(|(_, (_, count))| std::cmp::Reverse(*count));
         let (codes, names) = ranked.into_iter().unzip();
-        Self::new(Kind::Categories(names, codes, 0))
+        Self::new(ScaleKind::Categories(names, codes, 0))
     }
 
     /// Adds points of categories that are not in the list to the grey "other" points.
     #[must_use]
     pub fn and_others(mut self, points: u64) -> Self {
-        if let Kind::Categories(_, _, others) = &mut self.kind {
+        if let ScaleKind::Categories(_, _, others) = &mut self.kind {
             *others = points;
         }
         self
@@ -126,7 +126,7 @@ impl ColorScale {
     #[cfg(test)]
     pub(crate) fn ranked(&self) -> &[(String, u64)] {
         match &self.kind {
-            Kind::Categories(ranked, ..) => ranked,
+            ScaleKind::Categories(ranked, ..) => ranked,
             _ => &[],
         }
     }
@@ -134,13 +134,13 @@ impl ColorScale {
     /// Returns the number of points of all categories.
     #[cfg(test)]
     pub(crate) fn total(&self) -> u64 {
-        let others = if let Kind::Categories(_, _, others) = self.kind { others } else { 0 };
+        let others = if let ScaleKind::Categories(_, _, others) = self.kind { others } else { 0 };
         self.ranked().iter().map(|(_, count)| count).sum::<u64>() + others
     }
 
     /// Returns a sequential colour scale along a range of values.
-    pub fn values(range: Range) -> Self {
-        Self::new(Kind::Values(range))
+    pub fn values(range: ValueRange) -> Self {
+        Self::new(ScaleKind::Values(range))
     }
 
     /// Sets the heading of the legend, such as the column's name.
@@ -150,7 +150,7 @@ impl ColorScale {
         self
     }
 
-    fn new(kind: Kind) -> Self {
+    fn new(kind: ScaleKind) -> Self {
         Self { kind, heading: None }
     }
 
@@ -159,20 +159,20 @@ impl ColorScale {
     fn width(&self, theme: &Theme, size: f32, lines: usize) -> Option<f32> {
         let heading = self.heading.as_deref();
         match &self.kind {
-            Kind::Density => None,
-            Kind::Categories(ranked, _, others) => {
+            ScaleKind::Density => None,
+            ScaleKind::Categories(ranked, _, others) => {
                 let entries = legend::entries(ranked, *others, theme, self.entry_lines(lines));
                 let width = legend::list_width(&entries, heading, size);
                 (!entries.is_empty()).then_some(width)
             }
-            Kind::Values(range) => Some(legend::bar_width(range, self.full_heading().as_deref(), size)),
+            ScaleKind::Values(range) => Some(legend::bar_width(range, self.full_heading().as_deref(), size)),
         }
     }
 
     /// Returns the heading, with the time zone if values are times.
     fn full_heading(&self) -> Option<String> {
         let remark = match &self.kind {
-            Kind::Values(range) => range.remark(),
+            ScaleKind::Values(range) => range.remark(),
             _ => None,
         };
         match (&self.heading, remark) {
@@ -202,10 +202,10 @@ pub struct Canvas {
     heading: Option<String>,
     size: (u32, u32),
     theme: Theme,
-    layout: Layout,
-    paint: Paint,
-    view: View,
-    grid: Grid,
+    layout: PictureLayout,
+    paint: CanvasPaint,
+    view: MapView,
+    grid: PixelGrid,
     drawn: u64,
     outside: u64,
     skipped: u64,
@@ -213,16 +213,16 @@ pub struct Canvas {
 
 /// What a point adds to the three sums of a pixel, and the meaning of the sums.
 #[derive(Debug)]
-enum Paint {
+enum CanvasPaint {
     Density,
     /// Sums of red, green and blue light. The last paint is for the other categories.
     Categories {
-        entries: Vec<Entry>,
+        entries: Vec<LegendEntry>,
         paints: Vec<[u64; 3]>,
     },
     /// The weight of points with a value, and the sum of places, scaled to 0 … `LIGHT`.
     Values {
-        range: Range,
+        range: ValueRange,
     },
 }
 
@@ -234,19 +234,19 @@ impl Canvas {
     pub fn new(style: &Style, bounds: &Bounds, colors: ColorScale) -> Self {
         let size = (style.width.clamp(16, 8192), style.height.clamp(16, 8192));
         let theme = Theme::new(style.dark);
-        let layout = Layout::new(size, style.title.is_some(), |size, lines| colors.width(&theme, size, lines));
+        let layout = PictureLayout::new(size, style.title.is_some(), |size, lines| colors.width(&theme, size, lines));
         let lines = layout.legend.map_or(0, |_| colors.entry_lines(layout.lines));
         let heading = colors.full_heading();
         let paint = match colors.kind {
-            Kind::Density => Paint::Density,
-            Kind::Values(range) => Paint::Values { range },
-            Kind::Categories(ranked, codes, others) => {
+            ScaleKind::Density => CanvasPaint::Density,
+            ScaleKind::Values(range) => CanvasPaint::Values { range },
+            ScaleKind::Categories(ranked, codes, others) => {
                 let named = legend::shown(ranked.len() + usize::from(others > 0), lines).min(ranked.len());
                 let mut paints = vec![light(theme.other); ranked.len() + 1];
                 for (rank, &code) in codes[..named].iter().enumerate() {
                     paints[code] = light(theme.category(rank));
                 }
-                Paint::Categories { entries: legend::entries(&ranked, others, &theme, lines), paints }
+                CanvasPaint::Categories { entries: legend::entries(&ranked, others, &theme, lines), paints }
             }
         };
         let (width, height) = (layout.map[2] as usize, layout.map[3] as usize);
@@ -256,8 +256,8 @@ impl Canvas {
             size,
             theme,
             paint,
-            view: View::new(bounds, width, height),
-            grid: Grid::new(width, height, bounds.points()),
+            view: MapView::new(bounds, width, height),
+            grid: PixelGrid::new(width, height, bounds.points()),
             layout,
             drawn: 0,
             outside: 0,
@@ -273,20 +273,20 @@ impl Canvas {
     pub fn add(&mut self, x: &[f64], y: &[f64], color: Color<'_>) {
         assert_eq!(x.len(), y.len(), "one x and one y for every point");
         // Moved out, so that the closures can borrow it while the sums change.
-        let paint = std::mem::replace(&mut self.paint, Paint::Density);
+        let paint = std::mem::replace(&mut self.paint, CanvasPaint::Density);
         match (&paint, color) {
-            (Paint::Density | Paint::Values { .. }, Color::None | Color::Category(_))
-            | (Paint::Density, Color::Value(_)) => self.scatter(x, y, |_| [0; 3]),
-            (Paint::Categories { paints, .. }, Color::Category(codes)) => {
+            (CanvasPaint::Density | CanvasPaint::Values { .. }, Color::None | Color::Category(_))
+            | (CanvasPaint::Density, Color::Value(_)) => self.scatter(x, y, |_| [0; 3]),
+            (CanvasPaint::Categories { paints, .. }, Color::Category(codes)) => {
                 assert_eq!(x.len(), codes.len(), "one code for every point");
                 let other = paints.len() - 1;
                 self.scatter(x, y, |i| paints[(codes[i] as usize).min(other)]);
             }
-            (Paint::Categories { paints, .. }, Color::None | Color::Value(_)) => {
+            (CanvasPaint::Categories { paints, .. }, Color::None | Color::Value(_)) => {
                 let other = paints[paints.len() - 1];
                 self.scatter(x, y, |_| other);
             }
-            (Paint::Values { .. }, Color::Value(places)) => {
+            (CanvasPaint::Values { .. }, Color::Value(places)) => {
                 assert_eq!(x.len(), places.len(), "one place for every point");
                 self.scatter(x, y, |i| {
                     let place = places[i];
@@ -332,7 +332,7 @@ impl Canvas {
     /// characters are drawn as boxes with their code points.
     pub fn unreadable(&self) -> Vec<&str> {
         let entries = match (&self.paint, self.layout.legend) {
-            (Paint::Categories { entries, .. }, Some(_)) => entries.as_slice(),
+            (CanvasPaint::Categories { entries, .. }, Some(_)) => entries.as_slice(),
             _ => &[],
         };
         let heading = self.heading.as_deref().filter(|_| self.layout.legend.is_some());
@@ -348,11 +348,11 @@ impl Canvas {
         self.shade(&mut image);
         let heading = self.heading.as_deref();
         match &self.paint {
-            Paint::Density => {}
-            Paint::Categories { entries, .. } => {
+            CanvasPaint::Density => {}
+            CanvasPaint::Categories { entries, .. } => {
                 legend::draw_list(&mut image, layout, theme, heading, entries);
             }
-            Paint::Values { range } => {
+            CanvasPaint::Values { range } => {
                 legend::draw_bar(&mut image, layout, theme, heading, range);
             }
         }
@@ -364,7 +364,7 @@ impl Canvas {
     fn shade(&self, image: &mut RgbImage) {
         let tone = self.grid.tone();
         let [left, top, ..] = self.layout.map;
-        let brush = Brush::new(&self.theme, &self.paint);
+        let brush = PixelBrush::new(&self.theme, &self.paint);
         for (row, cells) in self.grid.rows().enumerate() {
             for (column, cell) in cells.iter().enumerate() {
                 if cell[0] > 0 {
@@ -389,13 +389,13 @@ impl Canvas {
 
 /// Maps the map's coordinates to pixels of its rectangle.
 #[derive(Debug)]
-struct View {
+struct MapView {
     center: (f64, f64),
     scale: f64,
     middle: (f64, f64),
 }
 
-impl View {
+impl MapView {
     fn new(bounds: &Bounds, width: usize, height: usize) -> Self {
         let frame = bounds.frame();
         let room = |pixels: usize| {
@@ -425,18 +425,18 @@ impl View {
 }
 
 /// Maps a pixel's sums to its colour.
-struct Brush<'a> {
+struct PixelBrush<'a> {
     theme: &'a Theme,
-    paint: &'a Paint,
+    paint: &'a CanvasPaint,
     ground: Lab,
 }
 
-impl<'a> Brush<'a> {
-    fn new(theme: &'a Theme, paint: &'a Paint) -> Self {
+impl<'a> PixelBrush<'a> {
+    fn new(theme: &'a Theme, paint: &'a CanvasPaint) -> Self {
         Self { theme, paint, ground: Lab::from_rgb(theme.ground) }
     }
 
-    fn color(&self, cell: &Cell, tone: f32) -> Rgb<u8> {
+    fn color(&self, cell: &PixelSums, tone: f32) -> Rgb<u8> {
         /// The tone with full colour. Above it the lightness moves away from the background's, so
         /// that dense regions still show structure.
         const PURE: f32 = 0.7;
@@ -444,12 +444,12 @@ impl<'a> Brush<'a> {
         const DEEP: f32 = 0.16;
         let weight = cell[0] as f64;
         let color = match self.paint {
-            Paint::Density => {
+            CanvasPaint::Density => {
                 let color = self.theme.density(tone);
                 // Only the faint edge of a single point fades into the background.
                 return self.ground.mix(color, (tone / 0.25).min(1.0)).to_rgb();
             }
-            Paint::Categories { .. } => {
+            CanvasPaint::Categories { .. } => {
                 let light = [cell[1], cell[2], cell[3]].map(|sum| (sum as f64 / weight / LIGHT) as f32);
                 let color = Lab::from_linear(light);
                 if tone > PURE {
@@ -460,7 +460,7 @@ impl<'a> Brush<'a> {
                     self.ground.mix(color, tone / PURE)
                 }
             }
-            Paint::Values { .. } => {
+            CanvasPaint::Values { .. } => {
                 let valued = cell[1] as f64;
                 let mean = cell[2] as f64 / valued.max(1.0) / LIGHT;
                 let missing = (1.0 - valued / weight) as f32;

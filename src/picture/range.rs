@@ -9,17 +9,17 @@ use super::times::{Zone, durations, moments, times_of_day};
 
 /// A value in the type in which its column's differences are exact.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Number {
-    /// An integer, whose meaning the [`Unit`] gives.
-    Whole(i128),
+pub enum ValueNumber {
+    /// An integer, whose meaning the [`ValueUnit`] gives.
+    Integer(i128),
     /// A floating-point number.
     Float(f64),
 }
 
 /// The meaning of a column's numbers.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Unit {
-    /// Plain numbers. A [`Number::Whole`] is divided by 10 to the power of `scale`, as decimals
+pub enum ValueUnit {
+    /// Plain numbers. A [`ValueNumber::Integer`] is divided by 10 to the power of `scale`, as decimals
     /// are.
     Plain {
         /// The number of digits after the decimal point; if negative, of zeros before it.
@@ -41,38 +41,38 @@ pub enum Unit {
 
 /// The range from the smallest to the largest value of a column.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Range {
-    low: Number,
-    high: Number,
-    unit: Unit,
+pub struct ValueRange {
+    low: ValueNumber,
+    high: ValueNumber,
+    unit: ValueUnit,
 }
 
-impl Range {
+impl ValueRange {
     /// Returns a range of floating-point numbers. An end that is not finite counts as 0.
     pub fn floats(low: f64, high: f64) -> Self {
         let [low, high] = [low, high].map(|v| if v.is_finite() { v } else { 0.0 });
-        let unit = Unit::Plain { scale: 0 };
-        Range { low: Number::Float(low.min(high)), high: Number::Float(high.max(low)), unit }
+        let unit = ValueUnit::Plain { scale: 0 };
+        ValueRange { low: ValueNumber::Float(low.min(high)), high: ValueNumber::Float(high.max(low)), unit }
     }
 
     /// Returns a range of integers with their unit.
-    pub fn wholes(low: i128, high: i128, unit: Unit) -> Self {
-        Range { low: Number::Whole(low.min(high)), high: Number::Whole(high.max(low)), unit }
+    pub fn wholes(low: i128, high: i128, unit: ValueUnit) -> Self {
+        ValueRange { low: ValueNumber::Integer(low.min(high)), high: ValueNumber::Integer(high.max(low)), unit }
     }
 
     /// Returns the place of a value, from 0 (smallest) to 1 (largest). Values outside have the
     /// nearer end's place; in a range of one value the place is 0.5. NaN for NaN.
-    pub fn place(&self, value: Number) -> f64 {
+    pub fn place(&self, value: ValueNumber) -> f64 {
         let place = match (self.low, self.high, value) {
-            (Number::Whole(low), Number::Whole(high), Number::Whole(value)) if low < high => {
+            (ValueNumber::Integer(low), ValueNumber::Integer(high), ValueNumber::Integer(value)) if low < high => {
                 let value = value.clamp(low, high);
                 (value.abs_diff(low)) as f64 / high.abs_diff(low) as f64
             }
-            (Number::Float(low), Number::Float(high), Number::Float(value)) if low < high => {
+            (ValueNumber::Float(low), ValueNumber::Float(high), ValueNumber::Float(value)) if low < high => {
                 // Halved first, because the difference may exceed the largest number.
                 (value.clamp(low, high) / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0)
             }
-            (_, _, Number::Float(value)) if value.is_nan() => f64::NAN,
+            (_, _, ValueNumber::Float(value)) if value.is_nan() => f64::NAN,
             _ => 0.5,
         };
         if place.is_nan() { f64::NAN } else { place.clamp(0.0, 1.0) }
@@ -81,7 +81,7 @@ impl Range {
     /// Returns the remark about the labels that the legend's heading contains: the time zone.
     pub(super) fn remark(&self) -> Option<String> {
         match &self.unit {
-            Unit::Moment { zone: Some(zone) } => {
+            ValueUnit::Moment { zone: Some(zone) } => {
                 Some(if Zone::named(zone).is_some() { zone.clone() } else { "UTC".into() })
             }
             _ => None,
@@ -92,18 +92,18 @@ impl Range {
     /// between. If the range is a single value, one label in the middle.
     pub(super) fn ticks(&self) -> Vec<(f32, String)> {
         match (self.low, self.high, &self.unit) {
-            (Number::Whole(low), Number::Whole(high), unit) => {
+            (ValueNumber::Integer(low), ValueNumber::Integer(high), unit) => {
                 let ticks = match unit {
-                    Unit::Plain { scale } => plain(low, high, *scale),
-                    Unit::Duration => durations(low, high),
-                    Unit::TimeOfDay => times_of_day(low, high),
-                    Unit::Date => moments(low, high, None, true),
-                    Unit::Moment { zone } => moments(low, high, zone.as_deref().and_then(Zone::named), false),
+                    ValueUnit::Plain { scale } => plain(low, high, *scale),
+                    ValueUnit::Duration => durations(low, high),
+                    ValueUnit::TimeOfDay => times_of_day(low, high),
+                    ValueUnit::Date => moments(low, high, None, true),
+                    ValueUnit::Moment { zone } => moments(low, high, zone.as_deref().and_then(Zone::named), false),
                 };
-                let place = |value| if low == high { 0.5 } else { self.place(Number::Whole(value)) as f32 };
+                let place = |value| if low == high { 0.5 } else { self.place(ValueNumber::Integer(value)) as f32 };
                 ticks.into_iter().map(|(value, label)| (place(value), label)).collect()
             }
-            (Number::Float(low), Number::Float(high), _) => floats(low, high),
+            (ValueNumber::Float(low), ValueNumber::Float(high), _) => floats(low, high),
             _ => Vec::new(),
         }
     }
@@ -218,12 +218,12 @@ fn trimmed(text: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn labels(range: &Range) -> Vec<String> {
+    fn labels(range: &ValueRange) -> Vec<String> {
         range.ticks().into_iter().map(|tick| tick.1).collect()
     }
 
     #[track_caller]
-    fn check(range: &Range, expected: &[&str]) {
+    fn check(range: &ValueRange, expected: &[&str]) {
         let ticks = range.ticks();
         assert_eq!(labels(range), expected);
         let places: Vec<f32> = ticks.iter().map(|tick| tick.0).collect();
@@ -231,8 +231,8 @@ mod tests {
         assert!(places[1.min(places.len() - 1)..].iter().skip(1).is_sorted(), "{places:?}");
     }
 
-    fn plain(low: i128, high: i128, scale: i8) -> Range {
-        Range::wholes(low, high, Unit::Plain { scale })
+    fn plain(low: i128, high: i128, scale: i8) -> ValueRange {
+        ValueRange::wholes(low, high, ValueUnit::Plain { scale })
     }
 
     #[test]
@@ -242,10 +242,10 @@ mod tests {
         assert_eq!(number(1e-18, 0.5), "0");
         assert_eq!(number(1e30, 1e28), "1e30");
         assert_eq!(number(1_714_521_607.5, 0.6), "1714521607.5");
-        check(&Range::floats(0.0, 1.0), &["0", "1", "0.2", "0.4", "0.6", "0.8"]);
-        check(&Range::floats(1990.0, 2024.0), &["1990", "2024", "2000", "2010", "2020"]);
+        check(&ValueRange::floats(0.0, 1.0), &["0", "1", "0.2", "0.4", "0.6", "0.8"]);
+        check(&ValueRange::floats(1990.0, 2024.0), &["1990", "2024", "2000", "2010", "2020"]);
         check(
-            &Range::floats(1e12, 1e12 + 1.0),
+            &ValueRange::floats(1e12, 1e12 + 1.0),
             &[
                 "1000000000000",
                 "1000000000001",
@@ -255,11 +255,11 @@ mod tests {
                 "1000000000000.8",
             ],
         );
-        check(&Range::floats(3.0, 3.0), &["3"]);
-        check(&Range::floats(0.0, 0.0), &["0"]);
-        check(&Range::floats(f64::NAN, f64::INFINITY), &["0"]);
-        check(&Range::floats(f64::MIN, f64::MAX), &["-1.8e308", "1.8e308"]);
-        assert!(labels(&Range::floats(5e-324, 1e-323)).len() >= 2);
+        check(&ValueRange::floats(3.0, 3.0), &["3"]);
+        check(&ValueRange::floats(0.0, 0.0), &["0"]);
+        check(&ValueRange::floats(f64::NAN, f64::INFINITY), &["0"]);
+        check(&ValueRange::floats(f64::MIN, f64::MAX), &["-1.8e308", "1.8e308"]);
+        assert!(labels(&ValueRange::floats(5e-324, 1e-323)).len() >= 2);
     }
 
     #[test]
@@ -284,16 +284,16 @@ mod tests {
     fn differences_are_exact() {
         let far = (1i128 << 60) + 1;
         let range = plain(far, far + 600, 0);
-        let places: Vec<f64> = (0..=600).map(|i| range.place(Number::Whole(far + i))).collect();
+        let places: Vec<f64> = (0..=600).map(|i| range.place(ValueNumber::Integer(far + i))).collect();
         assert!(places.windows(2).all(|pair| pair[0] < pair[1]));
         assert_eq!((places[0], places[300], places[600]), (0.0, 0.5, 1.0));
-        let range = Range::floats(1.7e9, 1.7e9 + 60.0);
-        assert_eq!(range.place(Number::Float(1.7e9 + 15.0)), 0.25);
-        assert_eq!(range.place(Number::Float(f64::INFINITY)), 1.0);
-        assert!(range.place(Number::Float(f64::NAN)).is_nan());
-        assert!(Range::floats(1.0, 1.0).place(Number::Float(f64::NAN)).is_nan());
-        assert_eq!(Range::floats(f64::MIN, f64::MAX).place(Number::Float(0.0)), 0.5);
-        assert_eq!(plain(3, 3, 0).place(Number::Whole(3)), 0.5);
-        assert_eq!(plain(i128::MIN, i128::MAX, 0).place(Number::Whole(0)), 0.5);
+        let range = ValueRange::floats(1.7e9, 1.7e9 + 60.0);
+        assert_eq!(range.place(ValueNumber::Float(1.7e9 + 15.0)), 0.25);
+        assert_eq!(range.place(ValueNumber::Float(f64::INFINITY)), 1.0);
+        assert!(range.place(ValueNumber::Float(f64::NAN)).is_nan());
+        assert!(ValueRange::floats(1.0, 1.0).place(ValueNumber::Float(f64::NAN)).is_nan());
+        assert_eq!(ValueRange::floats(f64::MIN, f64::MAX).place(ValueNumber::Float(0.0)), 0.5);
+        assert_eq!(plain(3, 3, 0).place(ValueNumber::Integer(3)), 0.5);
+        assert_eq!(plain(i128::MIN, i128::MAX, 0).place(ValueNumber::Integer(0)), 0.5);
     }
 }

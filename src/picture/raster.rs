@@ -11,24 +11,24 @@ const PLACES: usize = 8;
 
 /// The sums of a pixel: the weight, then three sums whose meaning the colouring defines, each
 /// weighted by the covered part of the pixel.
-pub(super) type Cell = [u64; 4];
+pub(super) type PixelSums = [u64; 4];
 
 /// The sums of the pixels of the map's rectangle.
 #[derive(Debug)]
-pub(super) struct Grid {
+pub(super) struct PixelGrid {
     width: usize,
     height: usize,
-    cells: Vec<Cell>,
-    stamp: Stamp,
+    cells: Vec<PixelSums>,
+    stamp: PointStamp,
 }
 
-impl Grid {
+impl PixelGrid {
     /// Returns an empty grid for about `points` points.
     pub(super) fn new(width: usize, height: usize, points: u64) -> Self {
         let stamp = if points / 2 > (width * height) as u64 {
-            Stamp::Pixel
+            PointStamp::Pixel
         } else {
-            Stamp::disc(radius(width, height, points))
+            PointStamp::disc(radius(width, height, points))
         };
         Self { width, height, cells: vec![[0; 4]; width * height], stamp }
     }
@@ -43,8 +43,8 @@ impl Grid {
         }
         let (column, row) = (x as usize, y as usize);
         match &self.stamp {
-            Stamp::Pixel => deposit(&mut self.cells[row * self.width + column], FULL, paint),
-            Stamp::Disc { reach, covers } => {
+            PointStamp::Pixel => deposit(&mut self.cells[row * self.width + column], FULL, paint),
+            PointStamp::Disc { reach, covers } => {
                 let place = |v: f64, whole: usize| (((v - whole as f64) * PLACES as f64) as usize).min(PLACES - 1);
                 let span = 2 * reach + 1;
                 let nth = place(y, row) * PLACES + place(x, column);
@@ -66,18 +66,18 @@ impl Grid {
     }
 
     /// Returns the rows of sums, top to bottom.
-    pub(super) fn rows(&self) -> impl Iterator<Item = &[Cell]> {
+    pub(super) fn rows(&self) -> impl Iterator<Item = &[PixelSums]> {
         self.cells.chunks_exact(self.width)
     }
 
     /// Returns the tone curve for the points added so far.
-    pub(super) fn tone(&self) -> Tone {
-        Tone::new(self.cells.iter().map(|cell| cell[0]))
+    pub(super) fn tone(&self) -> ToneCurve {
+        ToneCurve::new(self.cells.iter().map(|cell| cell[0]))
     }
 }
 
 #[inline]
-fn deposit(cell: &mut Cell, weight: u64, paint: [u64; 3]) {
+fn deposit(cell: &mut PixelSums, weight: u64, paint: [u64; 3]) {
     cell[0] += weight;
     cell[1] += weight * paint[0];
     cell[2] += weight * paint[1];
@@ -95,7 +95,7 @@ pub(super) fn radius(width: usize, height: usize, points: u64) -> f64 {
 
 /// The shape that one point covers.
 #[derive(Debug)]
-enum Stamp {
+enum PointStamp {
     /// The pixel that contains the point. With several points to a pixel, smooth edges are not
     /// worth the time.
     Pixel,
@@ -104,7 +104,7 @@ enum Stamp {
     Disc { reach: usize, covers: Vec<u8> },
 }
 
-impl Stamp {
+impl PointStamp {
     fn disc(radius: f64) -> Self {
         let reach = radius.ceil() as usize;
         let span = 2 * reach + 1;
@@ -137,7 +137,7 @@ fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
 /// that it is the mean of a logarithm, which keeps the shape of the density, and of the rank among
 /// the pixels (histogram equalisation), which gives contrast to the most common densities.
 #[derive(Debug)]
-pub(super) struct Tone {
+pub(super) struct ToneCurve {
     lone: f32,
     steps: Vec<f32>,
 }
@@ -145,7 +145,7 @@ pub(super) struct Tone {
 /// Tone steps per doubling of the weight.
 const STEPS: f64 = 32.0;
 
-impl Tone {
+impl ToneCurve {
     fn new(weights: impl Iterator<Item = u64>) -> Self {
         let mut bins = vec![0u64; (64.0 * STEPS) as usize];
         let (mut above, mut occupied) = (0, 0);
@@ -213,9 +213,10 @@ mod tests {
     #[test]
     fn a_disc_has_its_area_wherever_it_lies() {
         for (x, y) in [(50.0, 50.0), (50.4, 50.9), (49.99, 50.13)] {
-            let mut grid = Grid::new(100, 100, 1);
+            let mut grid = PixelGrid::new(100, 100, 1);
             assert!(grid.add(x, y, [1, 2, 3]));
-            let sums = grid.rows().flatten().fold([0; 4], |sum: Cell, cell| std::array::from_fn(|i| sum[i] + cell[i]));
+            let sums =
+                grid.rows().flatten().fold([0; 4], |sum: PixelSums, cell| std::array::from_fn(|i| sum[i] + cell[i]));
             let area = PI * radius(100, 100, 1).powi(2);
             assert!((sums[0] as f64 / FULL as f64 / area - 1.0).abs() < 0.1);
             assert_eq!([sums[1], sums[2], sums[3]], [1, 2, 3].map(|p| p * sums[0]));
@@ -224,22 +225,22 @@ mod tests {
 
     #[test]
     fn discs_are_cut_at_the_edges() {
-        let mut grid = Grid::new(60, 40, 3);
+        let mut grid = PixelGrid::new(60, 40, 3);
         assert!(grid.add(0.0, 0.0, [0; 3]));
         assert!(grid.add(59.999, 39.999, [0; 3]));
         for (x, y) in [(60.0, 0.0), (-0.1, 5.0), (f64::NAN, 1.0), (1e300, 1e300)] {
             assert!(!grid.add(x, y, [0; 3]));
         }
-        let rows: Vec<&[Cell]> = grid.rows().collect();
+        let rows: Vec<&[PixelSums]> = grid.rows().collect();
         assert_eq!(rows[0][0][0], rows[39][59][0]);
         assert_eq!(rows[0][59][0], 0);
     }
 
     #[test]
-    fn tone_never_falls() {
+    fn tone_is_monotonic() {
         for top in [1, 3, 50, 1_000_000] {
             let weights: Vec<u64> = (1..=4000).map(|i| FULL * top * i / 4000 + 1).collect();
-            let tone = Tone::new(weights.iter().copied());
+            let tone = ToneCurve::new(weights.iter().copied());
             let values: Vec<f32> = weights.iter().map(|&w| tone.at(w)).collect();
             assert!(values.is_sorted(), "{top}");
             assert!(tone.at(FULL) > LONE_DENSE - 1e-6 && tone.at(u64::MAX / 2) <= 1.0);

@@ -5,7 +5,7 @@ use super::*;
 
 const WHITE: Rgb<u8> = Rgb([255; 3]);
 
-struct Map {
+struct TestMap {
     x: Vec<f64>,
     y: Vec<f64>,
     codes: Vec<u32>,
@@ -13,8 +13,8 @@ struct Map {
 }
 
 /// Points on a curved grid, including some that cannot be drawn.
-fn map(n: usize) -> Map {
-    let mut map = Map { x: Vec::new(), y: Vec::new(), codes: Vec::new(), values: Vec::new() };
+fn map(n: usize) -> TestMap {
+    let mut map = TestMap { x: Vec::new(), y: Vec::new(), codes: Vec::new(), values: Vec::new() };
     for i in 0..n {
         let t = i as f64;
         map.x.push(if i % 97 == 3 { f64::NAN } else { (t * 0.7).sin() * (t * 0.01).cos() });
@@ -30,11 +30,11 @@ fn scales() -> [ColorScale; 3] {
     [
         ColorScale::density(),
         ColorScale::categories(names).named("kind"),
-        ColorScale::values(Range::floats(0.0, 40.0)).named("root"),
+        ColorScale::values(ValueRange::floats(0.0, 40.0)).named("root"),
     ]
 }
 
-fn render(map: &Map, style: &Style, scale: &ColorScale, batch: usize) -> RgbImage {
+fn render(map: &TestMap, style: &Style, scale: &ColorScale, batch: usize) -> RgbImage {
     let mut bounds = Bounds::new();
     for (x, y) in map.x.chunks(batch).zip(map.y.chunks(batch)) {
         bounds.add(x, y);
@@ -43,9 +43,9 @@ fn render(map: &Map, style: &Style, scale: &ColorScale, batch: usize) -> RgbImag
     for start in (0..map.x.len()).step_by(batch) {
         let part = start..map.x.len().min(start + batch);
         let color = match scale.kind {
-            Kind::Density => Color::None,
-            Kind::Categories(..) => Color::Category(&map.codes[part.clone()]),
-            Kind::Values(..) => Color::Value(&map.values[part.clone()]),
+            ScaleKind::Density => Color::None,
+            ScaleKind::Categories(..) => Color::Category(&map.codes[part.clone()]),
+            ScaleKind::Values(..) => Color::Value(&map.values[part.clone()]),
         };
         canvas.add(&map.x[part.clone()], &map.y[part], color);
     }
@@ -71,12 +71,12 @@ fn inked(image: &RgbImage) -> usize {
 }
 
 #[test]
-fn batches_and_order_leave_no_trace() {
+fn picture_is_independent_of_batches_and_order() {
     for n in [300, 40_000, 400_000] {
         let whole = map(n);
         // Interleaved and reversed: another order of the same points.
         let order: Vec<usize> = (0..n).rev().step_by(2).chain((0..n - 1).rev().step_by(2)).collect();
-        let turned = Map {
+        let turned = TestMap {
             x: order.iter().map(|&i| whole.x[i]).collect(),
             y: order.iter().map(|&i| whole.y[i]).collect(),
             codes: order.iter().map(|&i| whole.codes[i]).collect(),
@@ -174,9 +174,9 @@ fn any_size_scale_and_colour_make_a_picture() {
     let mut all = scales().to_vec();
     all.push(ColorScale::categories(vec![]));
     all.push(ColorScale::categories(vec![(long.clone(), u64::MAX); 60]).named(long.clone()));
-    all.push(ColorScale::values(Range::floats(f64::NAN, f64::INFINITY)));
-    all.push(ColorScale::values(Range::floats(f64::MIN, f64::MAX)));
-    all.push(ColorScale::values(Range::wholes(3, 3, Unit::Date)));
+    all.push(ColorScale::values(ValueRange::floats(f64::NAN, f64::INFINITY)));
+    all.push(ColorScale::values(ValueRange::floats(f64::MIN, f64::MAX)));
+    all.push(ColorScale::values(ValueRange::wholes(3, 3, ValueUnit::Date)));
     let mut bounds = Bounds::new();
     bounds.add(&points.x, &points.y);
     for scale in all {

@@ -82,7 +82,7 @@ pub(super) fn durations(low: i128, high: i128) -> Ticks {
 }
 
 pub(super) fn times_of_day(low: i128, high: i128) -> Ticks {
-    let label = |value: i128, fineness: Fine| {
+    let label = |value: i128, fineness: TimeResolution| {
         let time = |value: i128| {
             let seconds = u32::try_from(value.div_euclid(SECOND)).ok()?;
             NaiveTime::from_num_seconds_from_midnight_opt(seconds, value.rem_euclid(SECOND) as u32)
@@ -91,13 +91,13 @@ pub(super) fn times_of_day(low: i128, high: i128) -> Ticks {
     };
     let span = high.abs_diff(low) as f64;
     let step = clock_step(span / 5.0).unwrap_or(DAY);
-    let between = multiples(low, high, step).map(|v| (v, label(v, Fine::of_step(step)))).collect();
-    with_ends(low, high, |v| label(v, Fine::of_span(span, v).max(Fine::Minute)), between)
+    let between = multiples(low, high, step).map(|v| (v, label(v, TimeResolution::of_step(step)))).collect();
+    with_ends(low, high, |v| label(v, TimeResolution::of_span(span, v).max(TimeResolution::Minute)), between)
 }
 
 /// The finest part of a time that is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Fine {
+enum TimeResolution {
     Year,
     Month,
     Day,
@@ -107,59 +107,59 @@ enum Fine {
     Digits(usize),
 }
 
-impl Fine {
+impl TimeResolution {
     /// Returns the fineness that shows a hundredth of `span` nanoseconds; for a span of 0, every
     /// digit of `value`.
     fn of_span(span: f64, value: i128) -> Self {
         let span = span as i128;
         if span == 0 {
             return match value.rem_euclid(SECOND) {
-                0 => Fine::Second,
-                part => Fine::Digits(9 - (1..9).take_while(|d| part % 10i128.pow(*d) == 0).count()),
+                0 => TimeResolution::Second,
+                part => TimeResolution::Digits(9 - (1..9).take_while(|d| part % 10i128.pow(*d) == 0).count()),
             };
         }
         match span {
-            span if span >= 10 * DAY => Fine::Day,
-            span if span >= 10 * MINUTE => Fine::Minute,
-            span if span >= 20 * SECOND => Fine::Second,
-            span => Fine::digits(span / 100),
+            span if span >= 10 * DAY => TimeResolution::Day,
+            span if span >= 10 * MINUTE => TimeResolution::Minute,
+            span if span >= 20 * SECOND => TimeResolution::Second,
+            span => TimeResolution::digits(span / 100),
         }
     }
 
     fn of_step(step: i128) -> Self {
         match step {
-            step if step >= DAY => Fine::Day,
-            step if step >= MINUTE => Fine::Minute,
-            step if step >= SECOND => Fine::Second,
-            step => Fine::digits(step),
+            step if step >= DAY => TimeResolution::Day,
+            step if step >= MINUTE => TimeResolution::Minute,
+            step if step >= SECOND => TimeResolution::Second,
+            step => TimeResolution::digits(step),
         }
     }
 
     /// Returns the digits that distinguish times which differ by `grain` nanoseconds.
     fn digits(grain: i128) -> Self {
-        Fine::Digits((1..9).find(|digits| 10i128.pow(9 - digits) <= grain).unwrap_or(9) as usize)
+        TimeResolution::Digits((1..9).find(|digits| 10i128.pow(9 - digits) <= grain).unwrap_or(9) as usize)
     }
 }
 
-fn clock(time: NaiveTime, fine: Fine) -> String {
+fn clock(time: NaiveTime, fine: TimeResolution) -> String {
     let mut text = format!("{:02}:{:02}", time.hour(), time.minute());
-    if fine >= Fine::Second {
+    if fine >= TimeResolution::Second {
         text += &format!(":{:02}", time.second());
     }
-    if let Fine::Digits(digits) = fine {
+    if let TimeResolution::Digits(digits) = fine {
         let part = format!("{:09}", time.nanosecond() % 1_000_000_000);
         text += &format!(".{}", &part[..digits.clamp(1, 9)]);
     }
     text
 }
 
-fn calendar(at: NaiveDateTime, fine: Fine) -> String {
+fn calendar(at: NaiveDateTime, fine: TimeResolution) -> String {
     let date = match fine {
-        Fine::Year => format!("{:04}", at.year()),
-        Fine::Month => format!("{:04}-{:02}", at.year(), at.month()),
+        TimeResolution::Year => format!("{:04}", at.year()),
+        TimeResolution::Month => format!("{:04}-{:02}", at.year(), at.month()),
         _ => format!("{:04}-{:02}-{:02}", at.year(), at.month(), at.day()),
     };
-    if fine > Fine::Day { format!("{date} {}", clock(at.time(), fine)) } else { date }
+    if fine > TimeResolution::Day { format!("{date} {}", clock(at.time(), fine)) } else { date }
 }
 
 /// Converts nanoseconds since 1970 in UTC to the local time of a zone; `None` outside of the
@@ -189,9 +189,9 @@ fn universal(at: NaiveDateTime, zone: Option<&Zone>) -> Option<i128> {
 pub(super) fn moments(low: i128, high: i128, zone: Option<Zone>, days: bool) -> Ticks {
     let zone = zone.as_ref();
     let span = high.abs_diff(low) as f64;
-    let fine = |fine: Fine| if days { fine.min(Fine::Day) } else { fine };
+    let fine = |fine: TimeResolution| if days { fine.min(TimeResolution::Day) } else { fine };
     let label = |value: i128| match local(value, zone) {
-        Some(at) => calendar(at, fine(Fine::of_span(span, value))),
+        Some(at) => calendar(at, fine(TimeResolution::of_span(span, value))),
         // Outside of the calendar's range only the year is shown.
         None => format!("year {}", 1970 + value / YEAR),
     };
@@ -205,7 +205,8 @@ pub(super) fn moments(low: i128, high: i128, zone: Option<Zone>, days: bool) -> 
 /// Returns round local times between two times: years, months, days or parts of a day.
 fn round_moments(first: NaiveDateTime, last: NaiveDateTime, span: f64, days: bool, zone: Option<&Zone>) -> Ticks {
     let rough = span / 5.0;
-    let labelled = |at: NaiveDateTime, fine: Fine| universal(at, zone).map(|value| (value, calendar(at, fine)));
+    let labelled =
+        |at: NaiveDateTime, fine: TimeResolution| universal(at, zone).map(|value| (value, calendar(at, fine)));
     let of_date = |date: Option<NaiveDate>| date.map(|date| date.and_time(NaiveTime::MIN));
     if let Some(step) = clock_step(rough).filter(|_| !days) {
         let midnight = first.date().and_time(NaiveTime::MIN);
@@ -216,12 +217,12 @@ fn round_moments(first: NaiveDateTime, last: NaiveDateTime, span: f64, days: boo
         };
         let at = |offset: i128| midnight.checked_add_signed(TimeDelta::nanoseconds(i64::try_from(offset).ok()?));
         return multiples(since(first), since(last) + 1, step)
-            .filter_map(|offset| labelled(at(offset)?, Fine::of_step(step)))
+            .filter_map(|offset| labelled(at(offset)?, TimeResolution::of_step(step)))
             .collect();
     }
     if let Some(step) = [1, 2, 5, 7, 14].into_iter().find(|step| *step as f64 * DAY as f64 >= rough) {
         let date = |n: u64| of_date(first.date().checked_add_days(Days::new(n * step)));
-        return (1..9).filter_map(|n| labelled(date(n)?, Fine::Day)).collect();
+        return (1..9).filter_map(|n| labelled(date(n)?, TimeResolution::Day)).collect();
     }
     if let Some(step) = [1, 2, 3, 6].into_iter().find(|step| *step as f64 * MONTH as f64 >= rough) {
         let months = first.year() * 12 + first.month0() as i32;
@@ -229,11 +230,11 @@ fn round_moments(first: NaiveDateTime, last: NaiveDateTime, span: f64, days: boo
             let month = (months.div_euclid(step) + n) * step;
             of_date(NaiveDate::from_ymd_opt(month.div_euclid(12), month.rem_euclid(12) as u32 + 1, 1))
         };
-        return (1..9).filter_map(|n| labelled(date(n)?, Fine::Month)).collect();
+        return (1..9).filter_map(|n| labelled(date(n)?, TimeResolution::Month)).collect();
     }
     let step = round_step(rough / YEAR as f64).ceil().max(1.0) as i32;
     let year = |n: i32| of_date(NaiveDate::from_ymd_opt((first.year().div_euclid(step) + n).checked_mul(step)?, 1, 1));
-    (1..9).filter_map(|n| labelled(year(n)?, Fine::Year)).collect()
+    (1..9).filter_map(|n| labelled(year(n)?, TimeResolution::Year)).collect()
 }
 
 /// Returns the smallest round part of a day, in nanoseconds, that is at least `rough`.
@@ -249,15 +250,15 @@ fn clock_step(rough: f64) -> Option<i128> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::range::{Range, Unit};
+    use super::super::range::{ValueRange, ValueUnit};
     use super::*;
 
-    fn labels(range: &Range) -> Vec<String> {
+    fn labels(range: &ValueRange) -> Vec<String> {
         range.ticks().into_iter().map(|tick| tick.1).collect()
     }
 
     #[track_caller]
-    fn check(range: &Range, expected: &[&str]) {
+    fn check(range: &ValueRange, expected: &[&str]) {
         let ticks = range.ticks();
         assert_eq!(labels(range), expected);
         let places: Vec<f32> = ticks.iter().map(|tick| tick.0).collect();
@@ -270,8 +271,8 @@ mod tests {
         universal(at, None).unwrap()
     }
 
-    fn moments(low: &str, high: &str, zone: Option<&str>) -> Range {
-        Range::wholes(moment(low), moment(high), Unit::Moment { zone: zone.map(Into::into) })
+    fn moments(low: &str, high: &str, zone: Option<&str>) -> ValueRange {
+        ValueRange::wholes(moment(low), moment(high), ValueUnit::Moment { zone: zone.map(Into::into) })
     }
 
     #[test]
@@ -324,7 +325,7 @@ mod tests {
         check(&moments("2024-05-01 12:00:00", "2024-05-01 12:00:00", None), &["2024-05-01 12:00:00"]);
         // Outside of the calendar's range.
         check(
-            &Range::wholes(0, i128::from(i64::MAX) * SECOND, Unit::Moment { zone: None }),
+            &ValueRange::wholes(0, i128::from(i64::MAX) * SECOND, ValueUnit::Moment { zone: None }),
             &["1970-01-01", "year 292277026596"],
         );
     }
@@ -348,20 +349,23 @@ mod tests {
 
     #[test]
     fn dates_times_of_day_and_durations() {
-        let dates = Range::wholes(moment("2024-05-01 00:00:00"), moment("2024-05-04 00:00:00"), Unit::Date);
+        let dates = ValueRange::wholes(moment("2024-05-01 00:00:00"), moment("2024-05-04 00:00:00"), ValueUnit::Date);
         check(&dates, &["2024-05-01", "2024-05-04", "2024-05-02", "2024-05-03"]);
-        check(&Range::wholes(0, 0, Unit::Date), &["1970-01-01"]);
+        check(&ValueRange::wholes(0, 0, ValueUnit::Date), &["1970-01-01"]);
         check(
-            &Range::wholes(8 * HOUR, 17 * HOUR + MINUTE, Unit::TimeOfDay),
+            &ValueRange::wholes(8 * HOUR, 17 * HOUR + MINUTE, ValueUnit::TimeOfDay),
             &["08:00", "17:01", "10:00", "12:00", "14:00", "16:00"],
         );
         check(
-            &Range::wholes(SECOND, 2 * SECOND, Unit::TimeOfDay),
+            &ValueRange::wholes(SECOND, 2 * SECOND, ValueUnit::TimeOfDay),
             &["00:00:01.00", "00:00:02.00", "00:00:01.2", "00:00:01.4", "00:00:01.6", "00:00:01.8"],
         );
-        check(&Range::wholes(0, 90 * MINUTE, Unit::Duration), &["0 min", "90 min", "30 min", "60 min"]);
-        check(&Range::wholes(-DAY, 9 * DAY, Unit::Duration), &["-1 d", "9 d", "0 d", "2 d", "4 d", "6 d", "8 d"]);
-        check(&Range::wholes(0, 1_500, Unit::Duration), &["0 ns", "1500 ns", "500 ns", "1000 ns"]);
-        check(&Range::wholes(HOUR, HOUR, Unit::Duration), &["60 min"]);
+        check(&ValueRange::wholes(0, 90 * MINUTE, ValueUnit::Duration), &["0 min", "90 min", "30 min", "60 min"]);
+        check(
+            &ValueRange::wholes(-DAY, 9 * DAY, ValueUnit::Duration),
+            &["-1 d", "9 d", "0 d", "2 d", "4 d", "6 d", "8 d"],
+        );
+        check(&ValueRange::wholes(0, 1_500, ValueUnit::Duration), &["0 ns", "1500 ns", "500 ns", "1000 ns"]);
+        check(&ValueRange::wholes(HOUR, HOUR, ValueUnit::Duration), &["60 min"]);
     }
 }

@@ -10,30 +10,30 @@ use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::*;
 
-use crate::picture::{ColorScale, NAMED, Number, Range, Unit};
+use crate::picture::{ColorScale, NAMED, ValueNumber, ValueRange, ValueUnit};
 
 /// The most different texts that are counted, and the most bytes of them. Above that, the rarest
 /// texts are dropped.
-const MOST: usize = 100_000;
-const MOST_BYTES: usize = 64 << 20;
+const MAX_TEXTS: usize = 100_000;
+const MAX_TEXT_BYTES: usize = 64 << 20;
 
 /// The reason why a column cannot give colours.
 pub(super) type Refusal = String;
 
 /// The kind of a column's values.
 #[derive(Clone, Debug, PartialEq)]
-enum Kind {
+enum ColumnKind {
     /// Categories.
     Texts,
     /// Integers with their unit. Plain integers with few different values are categories.
-    Wholes(Unit),
+    Integers(ValueUnit),
     Floats,
 }
 
 /// The values of a portion of rows.
-enum Values {
+enum ColumnValues {
     Texts(StringArray),
-    Wholes(Vec<Option<i128>>),
+    Integers(Vec<Option<i128>>),
     /// NaN for a missing value.
     Floats(Vec<f64>),
 }
@@ -43,37 +43,37 @@ pub fn check_type(data_type: &DataType) -> Result<(), String> {
     kind(data_type).map(drop)
 }
 
-fn kind(data_type: &DataType) -> Result<Kind, Refusal> {
+fn kind(data_type: &DataType) -> Result<ColumnKind, Refusal> {
     use DataType::*;
-    let scale = |scale: i8| Ok(Kind::Wholes(Unit::Plain { scale }));
+    let scale = |scale: i8| Ok(ColumnKind::Integers(ValueUnit::Plain { scale }));
     match data_type {
         Dictionary(_, values) => kind(values),
         RunEndEncoded(_, values) => kind(values.data_type()),
-        Utf8 | LargeUtf8 | Utf8View | Boolean | Null => Ok(Kind::Texts),
-        Float16 | Float32 | Float64 => Ok(Kind::Floats),
+        Utf8 | LargeUtf8 | Utf8View | Boolean | Null => Ok(ColumnKind::Texts),
+        Float16 | Float32 | Float64 => Ok(ColumnKind::Floats),
         integer if integer.is_integer() => scale(0),
         Decimal32(_, s) | Decimal64(_, s) | Decimal128(_, s) | Decimal256(_, s) => scale(*s),
-        Date32 | Date64 => Ok(Kind::Wholes(Unit::Date)),
-        Timestamp(_, zone) => Ok(Kind::Wholes(Unit::Moment { zone: zone.as_deref().map(Into::into) })),
-        Time32(_) | Time64(_) => Ok(Kind::Wholes(Unit::TimeOfDay)),
-        Duration(_) => Ok(Kind::Wholes(Unit::Duration)),
+        Date32 | Date64 => Ok(ColumnKind::Integers(ValueUnit::Date)),
+        Timestamp(_, zone) => Ok(ColumnKind::Integers(ValueUnit::Moment { zone: zone.as_deref().map(Into::into) })),
+        Time32(_) | Time64(_) => Ok(ColumnKind::Integers(ValueUnit::TimeOfDay)),
+        Duration(_) => Ok(ColumnKind::Integers(ValueUnit::Duration)),
         other => Err(format!("it is {other}, neither text, number nor time")),
     }
 }
 
-fn read(values: &ArrayRef) -> Result<Values, Refusal> {
+fn read(values: &ArrayRef) -> Result<ColumnValues, Refusal> {
     let plain = match values.data_type() {
         DataType::Dictionary(_, inner) => cast(values, inner).map_err(|e| e.to_string())?,
         DataType::RunEndEncoded(_, inner) => cast(values, inner.data_type()).map_err(|e| e.to_string())?,
         _ => values.clone(),
     };
     match kind(plain.data_type())? {
-        Kind::Texts => texts(&plain).map(Values::Texts),
-        Kind::Wholes(_) => wholes(&plain).map(Values::Wholes),
-        Kind::Floats => {
+        ColumnKind::Texts => texts(&plain).map(ColumnValues::Texts),
+        ColumnKind::Integers(_) => wholes(&plain).map(ColumnValues::Integers),
+        ColumnKind::Floats => {
             let floats = cast(&plain, &DataType::Float64).map_err(|e| e.to_string())?;
             let floats = floats.as_primitive_opt::<Float64Type>().ok_or("it is no number")?;
-            Ok(Values::Floats(floats.iter().map(|v| v.unwrap_or(f64::NAN)).collect()))
+            Ok(ColumnValues::Floats(floats.iter().map(|v| v.unwrap_or(f64::NAN)).collect()))
         }
     }
 }
@@ -137,17 +137,17 @@ fn wholes(values: &ArrayRef) -> Result<Vec<Option<i128>>, Refusal> {
 
 /// A summary of a column's values, from the first pass.
 #[derive(Debug, Default)]
-pub(super) struct Survey {
-    kind: Option<Kind>,
-    texts: Counts,
+pub(super) struct ColorSurvey {
+    kind: Option<ColumnKind>,
+    texts: TextCounts,
     /// Counts of integers, until there are more different values than colours.
     wholes: BTreeMap<i128, u64>,
     many: bool,
     /// The smallest and the largest number.
-    range: Option<(Number, Number)>,
+    range: Option<(ValueNumber, ValueNumber)>,
 }
 
-impl Survey {
+impl ColorSurvey {
     /// Adds the next values.
     pub(super) fn add(&mut self, values: &ArrayRef) -> Result<(), Refusal> {
         let kind = kind(values.data_type())?;
@@ -156,27 +156,27 @@ impl Survey {
             _ => return Err(format!("its type changes to {} on the way", values.data_type())),
         }
         match read(values)? {
-            Values::Texts(texts) => texts.iter().flatten().for_each(|text| self.texts.add(text)),
-            Values::Wholes(wholes) => {
+            ColumnValues::Texts(texts) => texts.iter().flatten().for_each(|text| self.texts.add(text)),
+            ColumnValues::Integers(wholes) => {
                 for value in wholes.into_iter().flatten() {
                     if !self.many {
                         *self.wholes.entry(value).or_default() += 1;
                         self.many = self.wholes.len() > NAMED;
                     }
                     let (low, high) = match self.range {
-                        Some((Number::Whole(low), Number::Whole(high))) => (low, high),
+                        Some((ValueNumber::Integer(low), ValueNumber::Integer(high))) => (low, high),
                         _ => (value, value),
                     };
-                    self.range = Some((Number::Whole(low.min(value)), Number::Whole(high.max(value))));
+                    self.range = Some((ValueNumber::Integer(low.min(value)), ValueNumber::Integer(high.max(value))));
                 }
             }
-            Values::Floats(floats) => {
+            ColumnValues::Floats(floats) => {
                 for value in floats.into_iter().filter(|v| v.is_finite()) {
                     let (low, high) = match self.range {
-                        Some((Number::Float(low), Number::Float(high))) => (low, high),
+                        Some((ValueNumber::Float(low), ValueNumber::Float(high))) => (low, high),
                         _ => (value, value),
                     };
-                    self.range = Some((Number::Float(low.min(value)), Number::Float(high.max(value))));
+                    self.range = Some((ValueNumber::Float(low.min(value)), ValueNumber::Float(high.max(value))));
                 }
             }
         }
@@ -184,27 +184,27 @@ impl Survey {
     }
 
     /// Returns the categories to count again, if others were dropped in favour of them.
-    pub(super) fn recount(&self) -> Option<Recount> {
+    pub(super) fn recount(&self) -> Option<TextRecount> {
         if !self.texts.dropped {
             return None;
         }
         // More categories than there are colours, because their order may change.
         let kept = self.texts.ranked().into_iter().take(20 * NAMED);
-        Some(Recount { counts: kept.map(|(text, _)| (text, 0)).collect(), others: 0 })
+        Some(TextRecount { counts: kept.map(|(text, _)| (text, 0)).collect(), others: 0 })
     }
 
     /// Returns the paints of the column. `recount` is the result of [`recount`](Self::recount)
     /// after a pass.
-    pub(super) fn finish(self, recount: Option<Recount>) -> Paints {
+    pub(super) fn finish(self, recount: Option<TextRecount>) -> ColumnPaint {
         let categories = match self.kind {
-            Some(Kind::Texts) | None => true,
-            Some(Kind::Wholes(Unit::Plain { scale: 0 })) => !self.many && !self.wholes.is_empty(),
+            Some(ColumnKind::Texts) | None => true,
+            Some(ColumnKind::Integers(ValueUnit::Plain { scale: 0 })) => !self.many && !self.wholes.is_empty(),
             _ => self.range.is_none(),
         };
         if categories && !self.wholes.is_empty() {
             let codes = self.wholes.keys().zip(0..).map(|(&value, code)| (value, code)).collect();
             let names = self.wholes.iter().map(|(value, count)| (value.to_string(), *count)).collect();
-            return Paints::Wholes(ColorScale::categories(names), codes);
+            return ColumnPaint::Integers(ColorScale::categories(names), codes);
         }
         if categories {
             let (counts, others) = match recount {
@@ -215,34 +215,34 @@ impl Survey {
             let mut counted: Vec<(String, u64)> = counts.into_iter().collect();
             counted.sort();
             let codes = counted.iter().zip(0..).map(|((text, _), code)| (text.clone(), code)).collect();
-            return Paints::Texts(ColorScale::categories(counted).and_others(others), codes);
+            return ColumnPaint::Texts(ColorScale::categories(counted).and_others(others), codes);
         }
         let range = match (self.range, self.kind) {
-            (Some((Number::Whole(low), Number::Whole(high))), Some(Kind::Wholes(unit))) => {
-                Range::wholes(low, high, unit)
+            (Some((ValueNumber::Integer(low), ValueNumber::Integer(high))), Some(ColumnKind::Integers(unit))) => {
+                ValueRange::wholes(low, high, unit)
             }
-            (Some((Number::Float(low), Number::Float(high))), _) => Range::floats(low, high),
-            _ => Range::floats(0.0, 0.0),
+            (Some((ValueNumber::Float(low), ValueNumber::Float(high))), _) => ValueRange::floats(low, high),
+            _ => ValueRange::floats(0.0, 0.0),
         };
-        Paints::Scale(ColorScale::values(range.clone()), range)
+        ColumnPaint::Scale(ColorScale::values(range.clone()), range)
     }
 }
 
 /// Counts of texts, in bounded memory.
 #[derive(Debug, Default)]
-struct Counts {
+struct TextCounts {
     counts: HashMap<String, u64>,
     bytes: usize,
     dropped: bool,
 }
 
-impl Counts {
+impl TextCounts {
     fn add(&mut self, text: &str) {
         if let Some(count) = self.counts.get_mut(text) {
             *count += 1;
             return;
         }
-        if self.counts.len() >= MOST || self.bytes + text.len() > MOST_BYTES {
+        if self.counts.len() >= MAX_TEXTS || self.bytes + text.len() > MAX_TEXT_BYTES {
             self.drop_half();
         }
         self.bytes += text.len();
@@ -254,9 +254,9 @@ impl Counts {
         let ranked = self.ranked();
         (self.dropped, self.bytes) = (true, 0);
         let bytes = &mut self.bytes;
-        let kept = ranked.into_iter().take(MOST / 2).take_while(|(text, _)| {
+        let kept = ranked.into_iter().take(MAX_TEXTS / 2).take_while(|(text, _)| {
             *bytes += text.len();
-            *bytes <= MOST_BYTES / 2
+            *bytes <= MAX_TEXT_BYTES / 2
         });
         self.counts = kept.collect();
         self.bytes = self.counts.keys().map(String::len).sum();
@@ -272,14 +272,14 @@ impl Counts {
 
 /// A second count of the most frequent texts, if there were too many different texts.
 #[derive(Debug)]
-pub(super) struct Recount {
+pub(super) struct TextRecount {
     counts: HashMap<String, u64>,
     others: u64,
 }
 
-impl Recount {
+impl TextRecount {
     pub(super) fn add(&mut self, values: &ArrayRef) -> Result<(), Refusal> {
-        if let Values::Texts(texts) = read(values)? {
+        if let ColumnValues::Texts(texts) = read(values)? {
             for text in texts.iter().flatten() {
                 match self.counts.get_mut(text) {
                     Some(count) => *count += 1,
@@ -293,45 +293,45 @@ impl Recount {
 
 /// The mapping from a column's values to paints.
 #[derive(Debug)]
-pub(super) enum Paints {
+pub(super) enum ColumnPaint {
     Texts(ColorScale, HashMap<String, u32>),
-    Wholes(ColorScale, HashMap<i128, u32>),
-    Scale(ColorScale, Range),
+    Integers(ColorScale, HashMap<i128, u32>),
+    Scale(ColorScale, ValueRange),
 }
 
 /// The paints of a portion of rows, as [`crate::picture::Color`] takes them.
-pub(super) enum Painted {
+pub(super) enum PortionPaint {
     /// A missing value has a code beyond all categories, which is drawn grey.
     Categories(Vec<u32>),
     /// A missing value is NaN, which is drawn grey.
     Places(Vec<f64>),
 }
 
-impl Paints {
+impl ColumnPaint {
     pub(super) fn scale(&self) -> &ColorScale {
         match self {
-            Paints::Texts(scale, _) | Paints::Wholes(scale, _) | Paints::Scale(scale, _) => scale,
+            ColumnPaint::Texts(scale, _) | ColumnPaint::Integers(scale, _) | ColumnPaint::Scale(scale, _) => scale,
         }
     }
 
-    pub(super) fn paint(&self, values: &ArrayRef) -> Result<Painted, Refusal> {
+    pub(super) fn paint(&self, values: &ArrayRef) -> Result<PortionPaint, Refusal> {
         let code = |code: Option<&u32>| code.copied().unwrap_or(u32::MAX);
         match (self, read(values)?) {
-            (Paints::Texts(_, codes), Values::Texts(texts)) => {
-                Ok(Painted::Categories(texts.iter().map(|text| code(text.and_then(|t| codes.get(t)))).collect()))
+            (ColumnPaint::Texts(_, codes), ColumnValues::Texts(texts)) => {
+                Ok(PortionPaint::Categories(texts.iter().map(|text| code(text.and_then(|t| codes.get(t)))).collect()))
             }
-            (Paints::Wholes(_, codes), Values::Wholes(wholes)) => {
-                Ok(Painted::Categories(wholes.iter().map(|v| code(v.and_then(|v| codes.get(&v)))).collect()))
+            (ColumnPaint::Integers(_, codes), ColumnValues::Integers(wholes)) => {
+                Ok(PortionPaint::Categories(wholes.iter().map(|v| code(v.and_then(|v| codes.get(&v)))).collect()))
             }
-            (Paints::Scale(_, range), Values::Wholes(wholes)) => {
-                let place = |v: Option<i128>| v.map_or(f64::NAN, |v| range.place(Number::Whole(v)));
-                Ok(Painted::Places(wholes.into_iter().map(place).collect()))
+            (ColumnPaint::Scale(_, range), ColumnValues::Integers(wholes)) => {
+                let place = |v: Option<i128>| v.map_or(f64::NAN, |v| range.place(ValueNumber::Integer(v)));
+                Ok(PortionPaint::Places(wholes.into_iter().map(place).collect()))
             }
-            (Paints::Scale(_, range), Values::Floats(floats)) => {
-                Ok(Painted::Places(floats.into_iter().map(|v| range.place(Number::Float(v))).collect()))
+            (ColumnPaint::Scale(_, range), ColumnValues::Floats(floats)) => {
+                Ok(PortionPaint::Places(floats.into_iter().map(|v| range.place(ValueNumber::Float(v))).collect()))
             }
             // A column without any value is all grey.
-            (Paints::Texts(..), _) => Ok(Painted::Categories(vec![u32::MAX; values.len()])),
+            (ColumnPaint::Texts(..), _) => Ok(PortionPaint::Categories(vec![u32::MAX; values.len()])),
             _ => Err(format!("its type changes to {} on the way", values.data_type())),
         }
     }
@@ -346,8 +346,8 @@ mod tests {
 
     use super::*;
 
-    fn paints(portions: &[ArrayRef]) -> Result<Paints, Refusal> {
-        let mut survey = Survey::default();
+    fn paints(portions: &[ArrayRef]) -> Result<ColumnPaint, Refusal> {
+        let mut survey = ColorSurvey::default();
         portions.iter().try_for_each(|p| survey.add(p))?;
         let mut recount = survey.recount();
         for recount in recount.iter_mut() {
@@ -359,9 +359,11 @@ mod tests {
     /// Returns the categories by code; `None` if the column is a scale.
     fn categories(column: ArrayRef) -> Option<Vec<String>> {
         let mut names: Vec<(u32, String)> = match paints(&[column.clone(), column]).expect("colours") {
-            Paints::Texts(_, codes) => codes.into_iter().map(|(name, code)| (code, name)).collect(),
-            Paints::Wholes(_, codes) => codes.into_iter().map(|(value, code)| (code, value.to_string())).collect(),
-            Paints::Scale(..) => return None,
+            ColumnPaint::Texts(_, codes) => codes.into_iter().map(|(name, code)| (code, name)).collect(),
+            ColumnPaint::Integers(_, codes) => {
+                codes.into_iter().map(|(value, code)| (code, value.to_string())).collect()
+            }
+            ColumnPaint::Scale(..) => return None,
         };
         names.sort();
         Some(names.into_iter().map(|(_, name)| name).collect())
@@ -370,8 +372,8 @@ mod tests {
     fn places(column: ArrayRef) -> Vec<f64> {
         let paints = paints(std::slice::from_ref(&column)).expect("colours");
         match paints.paint(&column).expect("paint") {
-            Painted::Places(places) => places,
-            Painted::Categories(codes) => panic!("categories {codes:?}"),
+            PortionPaint::Places(places) => places,
+            PortionPaint::Categories(codes) => panic!("categories {codes:?}"),
         }
     }
 
@@ -381,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_category_and_what_a_scale() {
+    fn column_types_become_categories_or_scales() {
         check_categories(StringArray::from(vec![Some("b"), None, Some("a"), Some("b")]), &["a", "b"]);
         check_categories(["z", "y", "z"].into_iter().collect::<DictionaryArray<Int8Type>>(), &["y", "z"]);
         check_categories(BooleanArray::from(vec![Some(true), Some(false), None]), &["false", "true"]);
@@ -430,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_value_has_no_place() {
+    fn missing_values_have_no_position() {
         let places = places(Arc::new(Float64Array::from(vec![
             Some(2.5),
             None,
@@ -443,8 +445,8 @@ mod tests {
         let paints = paints(std::slice::from_ref(&texts)).expect("colours");
         let later: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some("new")]));
         match paints.paint(&later).expect("paint") {
-            Painted::Categories(codes) => assert_eq!(codes, [0, u32::MAX, u32::MAX]),
-            Painted::Places(places) => panic!("{places:?}"),
+            PortionPaint::Categories(codes) => assert_eq!(codes, [0, u32::MAX, u32::MAX]),
+            PortionPaint::Places(places) => panic!("{places:?}"),
         }
     }
 
@@ -457,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_texts_the_frequent_ones_keep_colours_and_true_counts() {
+    fn frequent_texts_keep_colours_and_counts() {
         let name = |i: usize| if i % 3 == 1 && i > 150_000 { "late".into() } else { format!("n{i}") };
         let often = |i: usize| if i.is_multiple_of(3) { "often".into() } else { name(i) };
         let portions: Vec<ArrayRef> = (0..300_000)
@@ -465,7 +467,7 @@ mod tests {
             .map(|from| Arc::new(StringArray::from_iter_values((from..from + 50_000).map(often))) as ArrayRef)
             .collect();
         match paints(&portions).expect("colours") {
-            Paints::Texts(scale, codes) => {
+            ColumnPaint::Texts(scale, codes) => {
                 let shown = scale.ranked();
                 assert_eq!(&shown[..2], [("often".to_string(), 100_000), ("late".to_string(), 50_000)]);
                 assert!(codes.len() < 1_000 && codes.contains_key("late"));

@@ -5,31 +5,33 @@
 use std::io::BufReader;
 use std::process::Stdio;
 
-use lowland::{Config, Event, Init, MatchLoss, Method, Metric, NamedAffinity, NamedMap, Opt, Stage, scores};
-use lowland_datasets::{Dtype, Kind, Mixture};
-use lowland_engine::all_pairs::{Cost, Descent, Entropic, Method as _, Sne};
+use lowland::{
+    Config, Event, Init, MatchLoss, Method, MethodOption, Metric, NamedAffinity, NamedMapAffinity, Stage, scores,
+};
+use lowland_datasets::{DatasetKind, Mixture, OutputDtype};
+use lowland_engine::all_pairs::{AllPairsMethod as _, Cost, Descent, Entropic, Sne};
 use lowland_engine::{Progress, Settings};
 use serde_json::Value;
 
 use crate::bad_input::npy;
-use crate::harness::{Place, note, signal, wait_for};
-use crate::harness::{Table, check_resumed, check_same, inputs_of, mixture, plan_of, run, run_plan, smallest};
+use crate::harness::{TestDir, note, signal, wait_for};
+use crate::harness::{TestTable, check_resumed, check_same, inputs_of, mixture, plan_of, run, run_plan, smallest};
 
 /// All exact methods.
 fn exact_ones() -> impl Iterator<Item = Method> {
-    Method::all().filter(|method| method.is_exact())
+    Method::all().filter(|method| method.is_all_pairs())
 }
 
 /// A method in some iterations on two threads.
 fn quick(method: Method) -> Config {
     let config = Config { threads: Some(2), n_epochs: Some(30), ..Config::of(method) };
-    if method.knows(Opt::Perplexity) { Config { perplexity: Some(8.0), ..config } } else { config }
+    if method.supports(MethodOption::Perplexity) { Config { perplexity: Some(8.0), ..config } } else { config }
 }
 
 #[test]
 fn a_run_gives_the_map_of_the_library_in_the_order_of_the_source() {
     let table = mixture(300, 7);
-    let config = Config { seed: 9, learning_rate: Some(3.0), ..quick(Method::named("sne").expect("a method")) };
+    let config = Config { seed: 9, learning_rate: Some(3.0), ..quick(Method::from_name("sne").expect("a method")) };
     for (metric, cost) in [
         (Metric::Sqeuclidean, Cost::Sqeuclidean),
         (Metric::Euclidean, Cost::Euclidean),
@@ -45,10 +47,10 @@ fn a_run_gives_the_map_of_the_library_in_the_order_of_the_source() {
         let descent =
             Descent { max_iter: 30, early_exaggeration_iter: 10, seed: 9, lr: Some(3.0), ..Descent::default() };
         let library = Sne { affinity: Entropic { perplexity: 8.0, ..Entropic::default() }, cost, descent };
-        let expected = library.fit(&rows, table.dim, &Progress::unheard()).expect("a map").positions;
+        let expected = library.fit(&rows, table.dim, &Progress::silent()).expect("a map").positions;
         let found = run(&Config { metric: Some(metric), ..config.clone() }, &table);
         assert!(found.map == expected, "{}: the map differs", metric.name());
-        let fitted = found.report.exact.expect("figures");
+        let fitted = found.report.all_pairs.expect("figures");
         assert_eq!((fitted.iterations, fitted.distinct), (30, 300));
     }
 }
@@ -109,7 +111,7 @@ fn an_exact_run_stopped_anywhere_goes_on_to_the_same_bytes() {
 
 #[test]
 fn a_killed_exact_run_goes_on_to_the_same_bytes() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 400);
     for method in exact_ones() {
         let arguments = format!("embed v.npy --method {method} --n-epochs 400 --checkpoint 0");
@@ -135,19 +137,19 @@ fn a_killed_exact_run_goes_on_to_the_same_bytes() {
 /// What a user's first positions, a combination's parts and copies of rows come to.
 #[test]
 fn options_reach_the_problem() {
-    let copies = Kind::Duplicates { mixture: Mixture { components: 5, ..Mixture::default() }, share: 0.5 };
-    let table = Table::of(copies, 300, 4, 5);
+    let copies = DatasetKind::Duplicates { mixture: Mixture { components: 5, ..Mixture::default() }, share: 0.5 };
+    let table = TestTable::of(copies, 300, 4, 5);
     for method in exact_ones() {
         let found = run(&quick(method), &table);
-        let distinct = found.report.exact.expect("figures").distinct;
+        let distinct = found.report.all_pairs.expect("figures").distinct;
         assert!(distinct < 300 && found.map.iter().all(|x| x.is_finite()), "{method}: {distinct}");
     }
-    let matcher = Config { n_neighbors: Some(12), ..quick(Method::named("affinity-matcher").expect("a method")) };
+    let matcher = Config { n_neighbors: Some(12), ..quick(Method::from_name("affinity-matcher").expect("a method")) };
     let table = mixture(150, 5);
     let mut maps = Vec::new();
     for affinity in NamedAffinity::ALL {
         for (map_affinity, loss) in
-            NamedMap::ALL.into_iter().zip([MatchLoss::Square, MatchLoss::CrossEntropy].into_iter().cycle())
+            NamedMapAffinity::ALL.into_iter().zip([MatchLoss::Square, MatchLoss::CrossEntropy].into_iter().cycle())
         {
             let perplexity = affinity.has_perplexity().then_some(8.0);
             let n_neighbors = (affinity == NamedAffinity::Umap).then_some(12);
@@ -177,7 +179,7 @@ fn exact_maps_keep_neighbours_and_their_scores_are_those_of_evaluate() {
         let run = run(&Config { threads: Some(2), ..Config::of(method) }, &table);
         let quality = run.report.quality.expect("scores");
         let trust = quality.trustworthiness.expect("vectors").mean;
-        note(&format!("{method}: trustworthiness {trust:.4}, {:?}", run.report.exact));
+        note(&format!("{method}: trustworthiness {trust:.4}, {:?}", run.report.all_pairs));
         let least = match method.name() {
             "cosne" | "phate" | "affinity-matcher" => 0.6,
             "sne" => 0.75,
@@ -201,10 +203,10 @@ fn exact_maps_keep_neighbours_and_their_scores_are_those_of_evaluate() {
 }
 
 #[test]
-fn what_an_exact_run_holds_is_planned() {
-    let place = Place::on_disk();
-    place.wide_vectors("many.npy", 4_000, 64, Dtype::F32);
-    place.wide_vectors("few.npy", 1_000, 64, Dtype::F32);
+fn all_pairs_memory_stays_within_plan() {
+    let place = TestDir::on_disk();
+    place.wide_vectors("many.npy", 4_000, 64, OutputDtype::F32);
+    place.wide_vectors("few.npy", 1_000, 64, OutputDtype::F32);
     for (method, source, memory) in [
         ("sne", "many.npy", "64MiB"),
         ("tsnekhorn", "many.npy", "64MiB"),
@@ -229,8 +231,8 @@ fn what_an_exact_run_holds_is_planned() {
 }
 
 #[test]
-fn what_exact_methods_cannot_do_is_refused_with_what_can() {
-    let place = Place::new();
+fn all_pairs_limits_are_refused_with_alternatives() {
+    let place = TestDir::new();
     place.vectors("v.npy", 500);
     for (options, words) in [
         ("--method sne --n-neighbors 5", &["n-neighbors", "sne does not know it", "umap, pacmap"][..]),
@@ -281,14 +283,14 @@ fn what_exact_methods_cannot_do_is_refused_with_what_can() {
     place.refused("embed --knn g.arrow -o m.npy --method phate", &words);
     place.refused("embed v.npy --knn g.arrow -o m.npy --method phate", &words);
     // Above so many rows, in any budget.
-    place.wide_vectors("many.npy", 20_001, 2, Dtype::U8);
+    place.wide_vectors("many.npy", 20_001, 2, OutputDtype::U8);
     let words = ["phate computes all pairs", "20001 rows", "20000 is the most", "umap or pacmap, which streams"];
     place.refused("embed many.npy -o m.npy --method phate --memory 1TiB", &words);
 }
 
 #[test]
-fn the_plan_and_the_report_tell_of_all_pairs() {
-    let place = Place::new();
+fn plan_and_report_describe_all_pairs_runs() {
+    let place = TestDir::new();
     place.vectors("v.npy", 700);
     let told = place.ok("plan v.npy --method tsnekhorn --threads 2").stdout;
     for words in ["by tsnekhorn: all pairs, 2000 iterations at most", "sqeuclidean costs", "2000 iterations", "layout"]
@@ -322,9 +324,9 @@ fn the_plan_and_the_report_tell_of_all_pairs() {
 
 /// The ball has room for rows of some length.
 #[test]
-fn rows_too_long_for_the_ball_are_told_of() {
+fn cosne_warns_of_long_rows() {
     for (scale, told) in [(0.1, false), (100.0, true)] {
-        let place = Place::new();
+        let place = TestDir::new();
         let table = mixture(200, 8);
         npy(&place, "v.npy", 200, 8, |i| table.values[i] * scale);
         let answer = place.ok("embed v.npy -o m.npy --method cosne --n-epochs 5 --perplexity 10");
@@ -336,7 +338,7 @@ fn rows_too_long_for_the_ball_are_told_of() {
 /// Metrics whose neighbours are Euclid's: what is made of the distances.
 #[test]
 fn first_positions_that_no_map_begins_from_are_refused_before_the_scan() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 40);
     npy(&place, "outside.npy", 40, 2, |i| if i == 11 { 1.5 } else { 0.1 });
     npy(&place, "inside.npy", 40, 2, |i| i as f32 / 200.0);
@@ -369,14 +371,14 @@ fn squares_of_distances_have_the_same_neighbours() {
 
 /// The table's line says what streams instead, and a config the whole problem.
 #[test]
-fn a_line_of_the_table_is_all_that_a_method_needs() {
+fn a_method_needs_one_line_of_the_table() {
     for method in exact_ones() {
-        let own = Settings::of(method, 100);
+        let own = Settings::defaults_for(method, 100);
         assert!(own.init != Init::Centroid && method.affinity().is_none() && method.epochs(100) >= 1000, "{method}");
         let told =
             Config { memory: 1, ..Config::of(method) }.plan(&inputs_of(&mixture(200, 4)).describe().expect("inputs"));
         let told = told.expect_err("one byte cannot do").to_string();
-        let streamed = Method::all().filter(|method| !method.is_exact());
+        let streamed = Method::all().filter(|method| !method.is_all_pairs());
         assert!(streamed.map(Method::name).any(|name| told.contains(name)), "{method}: {told}");
     }
 }

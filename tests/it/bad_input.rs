@@ -1,11 +1,11 @@
 //! What cannot be done is refused with exit code 2, in one line that names the
 //! place and the way out, and leaves nothing behind.
 
-use crate::harness::{Place, fixture, skipped};
+use crate::harness::{TestDir, fixture, skipped};
 
 #[test]
 fn bad_files() {
-    let place = Place::new();
+    let place = TestDir::new();
     for (name, words) in [
         ("bad_complex.npy", &["complex", "astype"][..]),
         ("bad_twice.npy", &["a second array", "a file of its own"]),
@@ -36,7 +36,7 @@ fn bad_files() {
 
 #[test]
 fn columns_that_need_a_path_or_a_word() {
-    let place = Place::new();
+    let place = TestDir::new();
     let file = fixture("pyarrow_clothes.parquet");
     place.refused(&format!("embed {file} --column binary -o m.npy"), &["\"binary\"", "--column 'binary:f32'"]);
     place.refused(&format!("embed {file} --column struct -o m.npy"), &["\"struct\"", "--column 'struct.values'"]);
@@ -56,7 +56,7 @@ fn columns_that_need_a_path_or_a_word() {
 
 #[test]
 fn files_that_are_not_there_or_cut_short() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.refused("embed nothing.parquet -o m.parquet", &["nothing.parquet", "no such file"]);
     place.refused("embed no*.parquet -o m.parquet", &["no*.parquet", "no file matches"]);
     std::fs::create_dir(place.path("empty")).expect("a directory");
@@ -79,7 +79,7 @@ fn files_that_are_not_there_or_cut_short() {
 #[test]
 fn a_file_that_may_not_be_read() {
     use std::os::unix::fs::PermissionsExt;
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 100);
     std::fs::set_permissions(place.path("v.npy"), std::fs::Permissions::from_mode(0o000)).expect("permissions");
     if std::fs::read(place.path("v.npy")).is_ok() {
@@ -90,7 +90,7 @@ fn a_file_that_may_not_be_read() {
 }
 
 /// An .npy of `rows` × 2 that `value` fills.
-pub(crate) fn npy(place: &Place, name: &str, rows: usize, dim: usize, value: impl Fn(usize) -> f32) {
+pub(crate) fn npy(place: &TestDir, name: &str, rows: usize, dim: usize, value: impl Fn(usize) -> f32) {
     let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}");
     while (10 + text.len() + 1) % 64 != 0 {
         text.push(' ');
@@ -105,7 +105,7 @@ pub(crate) fn npy(place: &Place, name: &str, rows: usize, dim: usize, value: imp
 
 #[test]
 fn bad_numbers() {
-    let place = Place::new();
+    let place = TestDir::new();
     let spoilt = |at: usize, by: f32| move |i: usize| if i == at { by } else { (i as f32 * 0.37).sin() };
     npy(&place, "nan.npy", 100, 2, spoilt(41, f32::NAN));
     place.refused("embed nan.npy -o m.npy", &["nan.npy", "row 20", "component 1", "NaN", "--invalid drop"]);
@@ -134,7 +134,7 @@ fn bad_numbers() {
 
 #[test]
 fn bad_options() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.parquet", 500);
     place.vectors("v.npy", 500);
     for (options, words) in [
@@ -187,7 +187,7 @@ fn bad_options() {
 
 #[test]
 fn what_clap_refuses() {
-    let place = Place::new();
+    let place = TestDir::new();
     for arguments in [
         "",
         "embed",
@@ -210,7 +210,7 @@ fn what_clap_refuses() {
 
 #[test]
 fn an_output_that_exists() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.parquet", 300);
     for (name, arguments) in [
         ("m.parquet", "embed v.parquet -o m.parquet --n-epochs 5"),
@@ -232,8 +232,8 @@ fn an_output_that_exists() {
 }
 
 #[test]
-fn a_strangers_directory_is_no_run_directory() {
-    let place = Place::new();
+fn foreign_directory_is_no_run_directory() {
+    let place = TestDir::new();
     place.vectors("v.npy", 300);
     std::fs::create_dir(place.path("mine")).expect("a directory");
     std::fs::write(place.path("mine/thesis.tex"), "years").expect("written");

@@ -14,7 +14,7 @@ use crate::harness::skipped;
 
 /// The two versions differ in the names of their files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
+enum TestCgroupVersion {
     One,
     Two,
 }
@@ -26,7 +26,7 @@ enum Version {
 #[derive(Debug)]
 pub(crate) struct Limited {
     dir: PathBuf,
-    version: Version,
+    version: TestCgroupVersion,
 }
 
 impl Limited {
@@ -50,8 +50,8 @@ impl Limited {
         // From here on dropped, so removed, where something else fails.
         let limited = Limited { dir, version };
         let (limit, with_swap) = match version {
-            Version::One => ("memory.limit_in_bytes", ("memory.memsw.limit_in_bytes", bytes)),
-            Version::Two => ("memory.max", ("memory.swap.max", 0)),
+            TestCgroupVersion::One => ("memory.limit_in_bytes", ("memory.memsw.limit_in_bytes", bytes)),
+            TestCgroupVersion::Two => ("memory.max", ("memory.swap.max", 0)),
         };
         std::fs::write(limited.dir.join(limit), bytes.to_string())?;
         // Without swap that is accounted for there is no such file.
@@ -83,20 +83,20 @@ impl Limited {
 
     /// The file with the limit, as an error names it.
     pub(crate) fn limit_file(&self) -> PathBuf {
-        self.dir.join(if self.version == Version::One { "memory.limit_in_bytes" } else { "memory.max" })
+        self.dir.join(if self.version == TestCgroupVersion::One { "memory.limit_in_bytes" } else { "memory.max" })
     }
 
     /// The most that the group ever held, page cache included, where the kernel tells.
     pub(crate) fn peak(&self) -> Option<u64> {
         match self.version {
-            Version::One => self.number("memory.max_usage_in_bytes", ""),
-            Version::Two => self.number("memory.peak", ""),
+            TestCgroupVersion::One => self.number("memory.max_usage_in_bytes", ""),
+            TestCgroupVersion::Two => self.number("memory.peak", ""),
         }
     }
 
     /// Processes of the group that were killed because the limit was reached.
     pub(crate) fn oom_kills(&self) -> u64 {
-        let file = if self.version == Version::One { "memory.oom_control" } else { "memory.events" };
+        let file = if self.version == TestCgroupVersion::One { "memory.oom_control" } else { "memory.events" };
         self.number(file, "oom_kill ").unwrap_or_else(|| panic!("{} tells of no oom_kill", self.dir.display()))
     }
 
@@ -121,7 +121,7 @@ impl Drop for Limited {
 }
 
 /// Where groups can be made: as near to the own group as may be, so that its limits hold too.
-fn parent() -> io::Result<(PathBuf, Version)> {
+fn parent() -> io::Result<(PathBuf, TestCgroupVersion)> {
     let groups = std::fs::read_to_string("/proc/self/cgroup")?;
     let own = |controller: &str| {
         groups.lines().find_map(|line| {
@@ -134,7 +134,7 @@ fn parent() -> io::Result<(PathBuf, Version)> {
     if let Some(own) = own("memory").filter(|_| one.join("memory.limit_in_bytes").exists()) {
         // A container may not see its group under the name that it has outside.
         let dir = one.join(own);
-        return Ok((if dir.is_dir() { dir } else { one.into() }, Version::One));
+        return Ok((if dir.is_dir() { dir } else { one.into() }, TestCgroupVersion::One));
     }
     let two = Path::new("/sys/fs/cgroup");
     let own = own("").unwrap_or_default();
@@ -144,5 +144,7 @@ fn parent() -> io::Result<(PathBuf, Version)> {
         text.split_whitespace().any(|c| c == "memory")
     };
     let above = Path::new(&own).ancestors().map(|part| two.join(part)).find(|dir| hands_down(dir));
-    above.map(|dir| (dir, Version::Two)).ok_or_else(|| io::Error::other("no memory controller is handed down"))
+    above
+        .map(|dir| (dir, TestCgroupVersion::Two))
+        .ok_or_else(|| io::Error::other("no memory controller is handed down"))
 }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use lowland::{Event, MapFile, Stage};
 
 use crate::harness::jobs::{ROWS, command, job, run};
-use crate::harness::{Place, UnitEvent, UnitLog, end, failure, start, started, wait_for};
+use crate::harness::{TestDir, UnitEvent, UnitLog, end, failure, start, started, wait_for};
 
 /// Other bytes of the same length, in place.
 fn rewrite(path: &Path) {
@@ -31,7 +31,7 @@ fn restore(path: &Path, bytes: &[u8], time: SystemTime) {
 
 #[test]
 fn a_source_that_changes_between_passes_is_refused() {
-    let place = Place::new();
+    let place = TestDir::new();
     for source in ["v.npy", "v.arrow", "v.parquet"] {
         place.vectors(source, 10_000);
         let path = place.path(source);
@@ -68,7 +68,7 @@ fn a_source_that_changes_between_passes_is_refused() {
 /// Between the quantizer, made from the source as it was, and the first shard, which would not be.
 #[test]
 fn units_of_a_changed_source_are_not_reused() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", ROWS);
     let path = place.path("v.npy");
     let (intact, time) = (std::fs::read(&path).expect("a source"), modified(&path));
@@ -99,7 +99,7 @@ fn units_of_a_changed_source_are_not_reused() {
 
 #[test]
 fn a_source_truncated_during_the_run_is_refused() {
-    let place = Place::new();
+    let place = TestDir::new();
     for source in ["v.npy", "v.arrow", "v.parquet"] {
         for stage in ["scan", "index"] {
             // Rows enough to be read for a while.
@@ -122,7 +122,7 @@ fn a_source_truncated_during_the_run_is_refused() {
 /// Columns are read again at the end: of other rows they must not stand beside the map.
 #[test]
 fn a_source_that_changes_before_the_output_is_refused() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.parquet", 3_000);
     let (child, mut stderr) = start(&place, "embed v.parquet -o m.parquet --keep label --n-epochs 3000 --threads 2");
     wait_for(&mut stderr, |event| event["event"] == "advance" && event["stage"] == "layout");

@@ -1,15 +1,15 @@
 //! The guide's conformance table: rows that no other test holds, and that
 //! `tests/CONFORMANCE.md` names tests that there are.
 
-use lowland_datasets::Kind;
+use lowland_datasets::DatasetKind;
 use lowland_engine::{Config, Metric};
 
 use crate::harness::home;
-use crate::harness::{Table, graph_of, plan_of, quick};
+use crate::harness::{TestTable, graph_of, plan_of, quick};
 
 /// Every `path::name` of the table is a function in that file.
 #[test]
-fn the_table_names_tests_that_there_are() {
+fn conformance_table_names_existing_tests() {
     let text = std::fs::read_to_string(home().join("tests/CONFORMANCE.md")).expect("the table");
     let mut named = 0;
     for (path, name) in text.split('`').skip(1).step_by(2).filter_map(|code| code.split_once(".rs::")) {
@@ -25,7 +25,7 @@ fn the_table_names_tests_that_there_are() {
 #[test]
 fn batches_of_any_size_give_the_neighbours_of_the_whole() {
     const K: usize = 10;
-    let table = Table::of(Kind::Uniform, 1000, 32, 0);
+    let table = TestTable::of(DatasetKind::Uniform, 1000, 32, 0);
     for metric in [Metric::Euclidean, Metric::Sqeuclidean, Metric::Cosine] {
         let of = |batch_rows| {
             let config = Config { metric: Some(metric), n_neighbors: Some(K), batch_rows: Some(batch_rows), ..quick() };

@@ -6,7 +6,7 @@ use std::path::Path;
 use lowland_io::Manifest;
 
 use crate::harness::jobs::{ROWS, at_epoch, command, leave, run};
-use crate::harness::{Lcg, Place, Stop, after, names};
+use crate::harness::{Lcg, StopRule, TestDir, after, names};
 
 /// What the manifest says of the unit's files.
 fn files_of(dir: &Path, stage: &str, unit: &str) -> Vec<String> {
@@ -16,12 +16,12 @@ fn files_of(dir: &Path, stage: &str, unit: &str) -> Vec<String> {
 
 #[test]
 fn a_damaged_file_is_named_and_never_used() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", ROWS);
     assert_eq!(run(&place, &command(&place, "kept")).code, 0);
     let whole = place.bytes("m.npy");
     // Each leaves one more kind of unit; with it its stage's, and the files of the stages before.
-    let stops: [(&str, &str, &str, Stop<'_>); 5] = [
+    let stops: [(&str, &str, &str, StopRule<'_>); 5] = [
         ("shard", "index", "shard-001", &after(3)),
         ("neighbors", "neighbors", "neighbors-000", &after(5)),
         ("transpose", "affinity", "transpose", &after(6)),
@@ -74,7 +74,7 @@ fn a_damaged_file_is_named_and_never_used() {
 
 #[test]
 fn a_damaged_manifest_is_named_and_never_used() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", ROWS);
     leave(&place, "run", &at_epoch(7));
     let dir = place.path("run");
@@ -112,7 +112,7 @@ fn a_damaged_manifest_is_named_and_never_used() {
 
 #[test]
 fn restart_replaces_a_damaged_run() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", ROWS);
     assert_eq!(run(&place, &command(&place, "run")).code, 0);
     let whole = place.bytes("m.npy");
@@ -126,7 +126,7 @@ fn restart_replaces_a_damaged_run() {
 
 #[test]
 fn a_changed_manifest_is_named_and_restart_helps() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 1_000);
     place.ok("embed v.npy -o m.npy --n-epochs 5 --keep-run --quiet");
     let manifest = place.path("m.npy.run/manifest.json");
@@ -140,7 +140,7 @@ fn a_changed_manifest_is_named_and_restart_helps() {
 
 #[test]
 fn a_flipped_bit_in_any_stage_file_is_found_and_named() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 1_000);
     let command = "embed v.npy -o m.npy --n-epochs 5 --keep-run --force --quiet";
     place.ok(command);

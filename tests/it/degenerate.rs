@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use lowland_datasets::{Generator, Kind};
+use lowland_datasets::{DatasetKind, Generator};
 use lowland_engine::neighbors::MISSING;
 use lowland_engine::{Config, Error, Init, Inputs, Metric};
 use lowland_io::Source;
 
 use crate::harness::{
-    MemoryGraph, Place, Table, attempt, check_finite, first_positions, graph_of, inputs_of, mixture, nearest_in_map,
-    open_run, plan_of, quick, run, run_with, write_npy,
+    MemoryGraph, TestDir, TestTable, attempt, check_finite, first_positions, graph_of, inputs_of, mixture,
+    nearest_in_map, open_run, plan_of, quick, run, run_with, write_npy,
 };
 
 #[test]
@@ -31,7 +31,7 @@ fn a_handful_of_rows_gives_a_finite_map_with_scores() {
 #[test]
 fn two_rows_with_a_given_graph_get_different_positions() {
     let graph = MemoryGraph { k: 1, ids: vec![1, 0], distances: vec![1.0, 1.0] };
-    let table = Table::new(2, vec![0.0, 0.0, 1.0, 0.0]);
+    let table = TestTable::new(2, vec![0.0, 0.0, 1.0, 0.0]);
     for source in [None, Some(table as Arc<dyn Source>)] {
         let run = run_with(&quick(), &Inputs { source, graph: Some(&graph), first: None });
         check_finite(&run.map, 200.0);
@@ -48,7 +48,7 @@ fn rows_that_are_all_equal_are_refused() {
     for (metric, values) in
         [(Metric::Euclidean, vec![1.5; 300]), (Metric::Cosine, vec![1.5; 300]), (Metric::Euclidean, vec![0.0; 300])]
     {
-        let table = Table::new(3, values);
+        let table = TestTable::new(3, values);
         let plan = plan_of(&Config { metric: Some(metric), ..quick() }, &table);
         let place = tempfile::tempdir().expect("a directory");
         let refused = attempt(&plan, &inputs_of(&table), &open_run(place.path(), &plan), &()).expect_err("refused");
@@ -58,7 +58,7 @@ fn rows_that_are_all_equal_are_refused() {
 
 #[test]
 fn nearly_constant_data_give_a_map_or_a_refusal() {
-    let named = |name: &'static str, dim: usize, values: Vec<f32>| (name, Table::new(dim, values));
+    let named = |name: &'static str, dim: usize, values: Vec<f32>| (name, TestTable::new(dim, values));
     let mut one_differs = vec![1.0; 900];
     one_differs[0] = 2.0;
     let two_places = (0..900).map(|i| if i / 3 % 2 == 0 { 0.0 } else { 5.0 }).collect();
@@ -112,7 +112,7 @@ fn vectors_too_wide_for_a_covariance_get_first_positions() {
 /// Distances whose squares f32 does not hold: a map, or a refusal, but never the end of the process.
 #[test]
 fn extreme_numbers_give_a_map_or_a_refusal() {
-    let place = Place::new();
+    let place = TestDir::new();
     for (i, scale) in [1e-30f32, 1e-22, 1e17, 1e19, 1e36].into_iter().enumerate() {
         let values: Vec<f32> = mixture(1_000, 8).values.iter().map(|x| x * scale).collect();
         let source = format!("v{i}.npy");
@@ -172,10 +172,10 @@ fn rows_without_neighbours_lie_within_the_map() {
 #[test]
 fn unconnected_groups_stay_apart_and_within_the_map() {
     for (blobs, rows) in [(5u32, 1_500), (17, 1_500), (6, 6_000)] {
-        let kind = Kind::BlobsFar { blobs };
+        let kind = DatasetKind::BlobsFar { blobs };
         let generator = Generator::new(kind, rows as u64, 8, 3).expect("a generator");
         let labels: Vec<u32> = (0..rows as u64).map(|row| generator.label(row)).collect();
-        let table = Table::of(kind, rows, 8, 3);
+        let table = TestTable::of(kind, rows, 8, 3);
         for init in [Init::Centroid, Init::Pca, Init::Random] {
             let run = run(&Config { n_epochs: None, init: Some(init.clone()), ..quick() }, &table);
             check_finite(&run.map, 200.0);

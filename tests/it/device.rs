@@ -1,11 +1,11 @@
 //! Where the join and the layout run: what is asked for and cannot be had is told, and no choice changes
 //! the map. What a GPU does itself is `./x gpu-check`'s.
 
-use crate::harness::Place;
+use crate::harness::TestDir;
 
 #[test]
-fn a_device_that_there_is_not_is_refused_with_those_that_there_are() {
-    let place = Place::new();
+fn unknown_device_is_refused_with_choices() {
+    let place = TestDir::new();
     place.vectors("v.npy", 200);
     for wrong in ["gpu", "cuda:first", "cuda:-1"] {
         let told = place.run(&format!("embed v.npy -o m.npy --device {wrong}"));
@@ -16,7 +16,7 @@ fn a_device_that_there_is_not_is_refused_with_those_that_there_are() {
 
 #[test]
 fn auto_falls_back_to_the_same_map() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 400);
     let alone = place.ok("embed v.npy -o cpu.npy --n-epochs 20 --device cpu");
     assert!(!alone.stderr.contains("the layout runs on"), "{}", alone.stderr);
@@ -29,7 +29,7 @@ fn auto_falls_back_to_the_same_map() {
 #[cfg(not(feature = "cuda"))]
 #[test]
 fn a_build_without_cuda_says_so() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 200);
     place.refused("embed v.npy -o m.npy --device cuda", &["cuda:0", "built without CUDA", "--features cuda", "cpu"]);
 }
@@ -39,11 +39,11 @@ fn a_build_without_cuda_says_so() {
 mod driver {
     use std::process::Command;
 
-    use crate::harness::{Answer, Place, answer};
+    use crate::harness::{CommandOutput, TestDir, answer};
 
     /// A place with vectors, and a driver.
-    fn place(rows: u64) -> Place {
-        let place = Place::new();
+    fn place(rows: u64) -> TestDir {
+        let place = TestDir::new();
         place.vectors("v.npy", rows);
         let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
         let root = env!("CARGO_MANIFEST_DIR");
@@ -60,7 +60,7 @@ mod driver {
     }
 
     /// The binary on that driver, which the environment tells of faults.
-    fn run(place: &Place, arguments: &str, faults: &[(&str, &str)]) -> Answer {
+    fn run(place: &TestDir, arguments: &str, faults: &[(&str, &str)]) -> CommandOutput {
         let mut command = place.command(arguments);
         command.env("LD_LIBRARY_PATH", place.path(".")).envs(faults.iter().copied());
         answer(command)
@@ -70,7 +70,7 @@ mod driver {
     const EMBED: &str = "embed v.npy --n-epochs 12 --run-dir run --keep-stages graph,init --force";
 
     #[test]
-    fn a_map_made_there_has_the_bytes_of_the_cpus_however_little_memory_there_is() {
+    fn gpu_map_equals_cpu_map_for_any_memory() {
         let place = place(40_000);
         place.ok(&format!("{EMBED} -o cpu.npy --device cpu"));
         for (memory, kept) in [("1000000000", true), ("6500000", true), ("5900000", true), ("3000000", false)] {
@@ -87,7 +87,7 @@ mod driver {
     }
 
     #[test]
-    fn edges_are_sent_from_where_they_lie_as_far_as_the_driver_locks_them() {
+    fn edges_upload_from_pinned_memory_where_possible() {
         let place = place(40_000);
         place.ok(&format!("{EMBED} -o cpu.npy --device cpu"));
         let graph = 40_000 * 6 * 15;
@@ -119,7 +119,7 @@ mod driver {
 
     /// The reader of spilled blocks has few buffers, and a group of blocks may have more of them.
     #[test]
-    fn groups_of_many_spilled_blocks_come_through_few_buffers() {
+    fn spilled_blocks_upload_through_few_buffers() {
         let place = place(150_000);
         let embed =
             "embed v.npy --n-neighbors 5 --n-epochs 3 --threads 1 --run-dir run --keep-stages graph,init --force";
@@ -141,7 +141,7 @@ mod driver {
     }
 
     #[test]
-    fn a_field_is_made_here_and_felt_there() {
+    fn tsne_field_is_uploaded() {
         let place = place(3000);
         let embed = format!("{ANY} --method tsne --perplexity 10 --n-epochs 40");
         place.ok(&format!("{embed} -o cpu.npy --device cpu"));
@@ -161,7 +161,7 @@ mod driver {
     }
 
     #[test]
-    fn what_is_sent_there_is_within_the_budget() {
+    fn uploads_stay_within_the_budget() {
         let place = place(3000);
         let auto = run(&place, &format!("{EMBED} -o m.npy --device auto --memory 24MiB"), &[]);
         let why = "the layout runs on the CPU: --memory 24 MiB has no 16 MiB to spare for what is sent there";
@@ -173,7 +173,7 @@ mod driver {
     }
 
     #[test]
-    fn lists_are_joined_there_to_the_bytes_of_the_cpus() {
+    fn gpu_graph_equals_cpu_graph() {
         // More rows than are compared pair by pair.
         let place = place(66_000);
         let knn = "knn v.npy --n-neighbors 10 --recall .9 --run-dir run --keep-stages all --force";
@@ -196,7 +196,7 @@ mod driver {
     }
 
     #[test]
-    fn a_device_that_is_lost_leaves_a_run_that_the_cpu_takes_up() {
+    fn cpu_resumes_a_run_whose_gpu_was_lost() {
         let place = place(3000);
         place.ok(&format!("{EMBED} -o cpu.npy --device cpu"));
         let lost =
@@ -211,7 +211,7 @@ mod driver {
     }
 
     #[test]
-    fn what_is_not_there_is_an_error_before_any_work_or_a_reason_to_do_without() {
+    fn missing_gpu_fails_early_or_falls_back() {
         let place = place(300);
         for (device, faults, words) in [
             ("cuda", ("FAKE_CUDA_VERSION", "12020"), ["CUDA 12.2", "12.4 is needed"]),

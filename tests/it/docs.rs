@@ -12,9 +12,9 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Float32Type};
 use arrow::ipc::writer::FileWriter;
-use lowland_datasets::{Generator, Kind, Options, write};
+use lowland_datasets::{DatasetKind, Generator, WriteOptions, write};
 
-use crate::harness::{Place, home, soon};
+use crate::harness::{TestDir, home, soon};
 
 /// What may follow the opening fence of a block. Only `sh` blocks are run. `rust,no_run` blocks are compiled as
 /// documentation tests (`src/lib.rs`).
@@ -73,16 +73,16 @@ fn arrow_file(path: &Path, columns: Vec<(&str, ArrayRef)>) {
 }
 
 /// Writes the files that `docs/README.md` lists.
-fn inputs(place: &Place) {
+fn inputs(place: &TestDir) {
     const ROWS: usize = 300;
     for name in ["vectors.parquet", "vectors.arrow", "vectors.npy"] {
         place.vectors(name, 600);
     }
-    let generator = |seed| Generator::new("mixture".parse::<Kind>().expect("a kind"), ROWS as u64, 16, seed);
+    let generator = |seed| Generator::new("mixture".parse::<DatasetKind>().expect("a kind"), ROWS as u64, 16, seed);
     std::fs::create_dir(place.path("parts")).expect("made");
     for (number, day) in ["days/dt=2024-01-01/lang=de", "days/dt=2024-01-02/lang=fr"].into_iter().enumerate() {
         let part = place.path(&format!("parts/part-{number}.parquet"));
-        write(&generator(number as u64).expect("a generator"), &part, &Options::default()).expect("written");
+        write(&generator(number as u64).expect("a generator"), &part, &WriteOptions::default()).expect("written");
         std::fs::create_dir_all(place.path(day)).expect("made");
         std::fs::copy(part, place.path(day).join("part.parquet")).expect("copied");
     }
@@ -124,7 +124,7 @@ fn the_examples_run() {
     let path = std::env::join_paths([first].into_iter().chain(std::env::split_paths(&others))).expect("a PATH");
     let mut ran = 0;
     for (page, text) in pages() {
-        let (place, scripts) = (Place::new(), Place::new());
+        let (place, scripts) = (TestDir::new(), TestDir::new());
         inputs(&place);
         symlink(home().join("datasets"), place.path("datasets")).expect("a link");
         for block in blocks(&text).into_iter().filter(|block| block.info == "sh") {
@@ -233,7 +233,7 @@ fn files_that_are_named_exist() {
 /// Every option of every command is named on some page.
 #[test]
 fn every_option_is_documented() {
-    let place = Place::new();
+    let place = TestDir::new();
     let all: String = pages().into_iter().map(|(_, text)| text).collect();
     let ends = |rest: &str| !rest.starts_with(|c: char| c == '-' || c.is_ascii_lowercase());
     let mut found = 0;
@@ -260,8 +260,8 @@ fn the_defaults_in_the_tables_are_those_of_the_code() {
     let text = std::fs::read_to_string(home().join("docs/methods.md")).expect("the page");
     let mut compared = 0;
     for line in text.lines().filter(|line| line.starts_with("| `")) {
-        let Some(method) = line.split('`').nth(1).and_then(lowland::Method::named) else { continue };
-        for opt in lowland::Opt::ALL {
+        let Some(method) = line.split('`').nth(1).and_then(lowland::Method::from_name) else { continue };
+        for opt in lowland::MethodOption::ALL {
             let flag = format!("`--{}` ", opt.name().replace('_', "-"));
             let Some((_, rest)) = line.split_once(&flag) else { continue };
             let number: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();

@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use crate::bad_input::npy;
-use crate::harness::{Place, rows_of};
+use crate::harness::{TestDir, rows_of};
 
 const QUICK: &str = "--n-epochs 20";
 
@@ -15,7 +15,7 @@ fn draw(i: usize) -> f32 {
     ((hash ^ hash >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40) as f32 / (1u64 << 24) as f32
 }
 
-fn report(place: &Place, name: &str) -> Value {
+fn report(place: &TestDir, name: &str) -> Value {
     serde_json::from_slice(&place.bytes(name)).expect("a report")
 }
 
@@ -24,8 +24,8 @@ fn kinds(report: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_component_that_outweighs_all_others_is_told_everywhere() {
-    let place = Place::new();
+fn dominant_component_is_reported_everywhere() {
+    let place = TestDir::new();
     npy(&place, "scaled.npy", 300, 3, |i| draw(i) * if i % 3 == 1 { 1000.0 } else { 1.0 });
     npy(&place, "plain.npy", 300, 3, draw);
     let words = "component 1 holds 99.9998 % of the variance";
@@ -59,7 +59,7 @@ fn a_component_that_outweighs_all_others_is_told_everywhere() {
 
 #[test]
 fn a_map_by_chance_is_warned_of_and_with_strict_an_error_that_keeps_everything() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 600);
     // Points that hardly move from random places.
     let run = "embed v.npy --init random --learning-rate 1e-9 --n-epochs 3 --report r.json --force";
@@ -87,8 +87,8 @@ fn a_map_by_chance_is_warned_of_and_with_strict_an_error_that_keeps_everything()
 }
 
 #[test]
-fn what_a_finished_stage_warned_of_is_told_by_who_takes_it_up() {
-    let place = Place::new();
+fn warnings_of_finished_stages_are_repeated_on_resume() {
+    let place = TestDir::new();
     npy(&place, "scaled.npy", 300, 3, |i| draw(i) * if i % 3 == 1 { 1000.0 } else { 1.0 });
     let run = format!("embed scaled.npy --run-dir run --report r.json --force {QUICK}");
     place.ok(&format!("{run} -o m.npy"));
@@ -100,7 +100,7 @@ fn what_a_finished_stage_warned_of_is_told_by_who_takes_it_up() {
 
 #[test]
 fn times_of_stages_are_told_once() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 300);
     let told = place.ok(&format!("embed v.npy -o m.npy {QUICK}")).stderr;
     for stage in ["scan", "index", "neighbors", "affinity", "init", "layout", "output", "quality", "total"] {
@@ -110,7 +110,7 @@ fn times_of_stages_are_told_once() {
 
 #[test]
 fn metrics_go_by_their_other_names_in_any_case() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 300);
     for (name, aliases) in [("euclidean", ["L2", "Euclidean"]), ("cosine", ["COSINE", "cos"])] {
         place.ok(&format!("knn v.npy -o {name}.arrow --metric {name}"));
@@ -131,7 +131,7 @@ fn metrics_go_by_their_other_names_in_any_case() {
 
 #[test]
 fn correlation_is_the_cosine_of_centred_rows() {
-    let place = Place::new();
+    let place = TestDir::new();
     let value = |i: usize| draw(i) * 4.0 + (i / 8 % 3) as f32;
     let mean = |i: usize| (0..8).map(|c| f64::from(value(i / 8 * 8 + c))).sum::<f64>() / 8.0;
     npy(&place, "v.npy", 300, 8, value);
@@ -154,7 +154,7 @@ fn correlation_is_the_cosine_of_centred_rows() {
 
 #[test]
 fn hamming_counts_bits_and_takes_nothing_else() {
-    let place = Place::new();
+    let place = TestDir::new();
     npy(&place, "bits.npy", 200, 24, |i| f32::from(draw(i) < 0.5));
     place.ok("knn bits.npy -o a.arrow --metric hamming");
     place.ok("knn bits.npy -o b.arrow --metric sqeuclidean");
@@ -172,7 +172,7 @@ fn hamming_counts_bits_and_takes_nothing_else() {
 
 #[test]
 fn a_graph_in_parquet_serves_as_one_in_arrow_and_with_fewer_neighbours() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 400);
     place.ok("knn v.npy -o few.arrow --n-neighbors 6 --metric cosine");
     place.ok("knn v.npy -o many.parquet --n-neighbors 20 --metric cosine");
@@ -198,7 +198,7 @@ fn a_graph_in_parquet_serves_as_one_in_arrow_and_with_fewer_neighbours() {
 
 #[test]
 fn a_method_in_a_commands_place_is_pointed_to_embed() {
-    let place = Place::new();
+    let place = TestDir::new();
     for (typed, method) in [("pacmap", "pacmap"), ("UMAP", "umap"), ("t-sne", "tsne")] {
         let told = place.run(&format!("{typed} v.npy -o m.npy"));
         assert!(told.code == 2 && told.stdout.is_empty(), "{}", told.stderr);
@@ -211,7 +211,7 @@ fn a_method_in_a_commands_place_is_pointed_to_embed() {
 
 #[test]
 fn first_positions_come_from_an_earlier_map_by_id_and_new_rows_begin_among_their_neighbours() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("few.parquet", 300);
     place.vectors("more.parquet", 400);
     place.ok("embed few.parquet -o few-map.parquet --id id --quiet");

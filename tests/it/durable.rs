@@ -1,7 +1,7 @@
 //! What a map or graph is made from stays until it is durable: an end of the
 //! process between the two would lose what took hours.
 
-use lowland_engine::{Config, Error, GraphSink, Result, Sink, Stage, embed, knn};
+use lowland_engine::{Config, Error, GraphSink, MapSink, Result, Stage, embed, knn};
 
 use crate::harness::{inputs_of, mixture, open_run, plan_of, quick};
 
@@ -12,7 +12,7 @@ fn full() -> Result<()> {
     Err(Error::Data { what: "no space is left".into() })
 }
 
-impl Sink for FullDisk {
+impl MapSink for FullDisk {
     fn write(&mut self, _: u64, _: &[f32]) -> Result<()> {
         Ok(())
     }
@@ -33,7 +33,7 @@ impl GraphSink for FullDisk {
 }
 
 #[test]
-fn what_is_made_is_durable_before_its_stages_go() {
+fn outputs_are_durable_before_stages_are_released() {
     let table = mixture(600, 6);
     let config = Config { keep_stages: Some(Vec::new()), ..quick() };
     let plan = plan_of(&config, &table);

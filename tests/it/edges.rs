@@ -3,23 +3,25 @@
 
 use std::sync::atomic::Ordering;
 
-use lowland_datasets::{Kind, Mixture};
-use lowland_engine::affinity::{self, Affinities, Calibration, EdgeStore};
-use lowland_engine::neighbors::Graph;
+use lowland_datasets::{DatasetKind, Mixture};
+use lowland_engine::affinity::{self, AffinityStats, Calibration, EdgeStore};
+use lowland_engine::neighbors::KnnGraph;
 use lowland_engine::{Config, Event};
 use lowland_io::EdgeBlock;
 
 use crate::harness::{
-    Lcg, Parts, StopWhen, Table, check_edges, edges_of, mixture, plan_of_graph, quick, random_graph, run,
+    Lcg, Parts, StopWhen, TestTable, check_edges, edges_of, mixture, plan_of_graph, quick, random_graph, run,
 };
 
 #[test]
 fn the_edge_store_equals_a_dense_computation() {
-    let kind = Kind::Duplicates { mixture: Mixture { components: 10, ..Mixture::default() }, share: 0.3 };
-    for table in [mixture(500, 8), Table::of(kind, 500, 8, 5), Table::of(Kind::BlobsFar { blobs: 5 }, 500, 3, 1)] {
+    let kind = DatasetKind::Duplicates { mixture: Mixture { components: 10, ..Mixture::default() }, share: 0.3 };
+    for table in
+        [mixture(500, 8), TestTable::of(kind, 500, 8, 5), TestTable::of(DatasetKind::BlobsFar { blobs: 5 }, 500, 3, 1)]
+    {
         for k in [2, 15] {
             let run = run(&Config { n_neighbors: Some(k), ..quick() }, &table);
-            let graph = Graph::open(run.dir.dir(), 500).expect("a graph");
+            let graph = KnnGraph::open(run.dir.dir(), 500).expect("a graph");
             let mean = run.report.neighbors.expect("figures").mean_distance;
             check_edges(&run.plan, &graph, mean, run.dir.dir());
         }
@@ -47,7 +49,7 @@ fn the_number_of_runs_does_not_change_the_edge_store() {
         assert_eq!(bytes.len(), 1);
         match &first {
             None => {
-                let graph = Graph::open(bench.dir.dir(), ROWS as u64).expect("a graph");
+                let graph = KnnGraph::open(bench.dir.dir(), ROWS as u64).expect("a graph");
                 check_edges(&plan, &graph, mean, bench.dir.dir());
                 assert!(found.isolated_rows > 0 && found.max_weight <= 1.0, "{found:?}");
                 first = Some(bytes);
@@ -81,11 +83,11 @@ fn hubs_keep_their_strongest_edges_for_any_number_of_runs() {
         })
         .collect();
     let mean = sum / (ROWS * K) as f64;
-    let (block_rows, block_edges) = affinity::most_of_block(ROWS as u64, K);
+    let (block_rows, block_edges) = affinity::block_limits(ROWS as u64, K);
     let most = (block_edges - K as u64) as usize;
     assert!(most * 2 < ROWS && block_rows < ROWS as u64, "no row has more edges than it keeps");
 
-    let mut first: Option<(Affinities, Parts)> = None;
+    let mut first: Option<(AffinityStats, Parts)> = None;
     for (threads, share) in [(2, 1), (1, 2), (2, 7), (3, 60)] {
         let mut plan = plan_of_graph(&Config { threads: Some(threads), ..quick() }, ROWS, K);
         *plan.portions().run_bytes = affinity::run_bytes(&plan).1 / share;
@@ -93,7 +95,7 @@ fn hubs_keep_their_strongest_edges_for_any_number_of_runs() {
         let (bench, found, bytes) = edges_of(&plan, &rows, mean, &());
         match &first {
             None => {
-                let graph = Graph::open(bench.dir.dir(), ROWS as u64).expect("a graph");
+                let graph = KnnGraph::open(bench.dir.dir(), ROWS as u64).expect("a graph");
                 check_hubs(&graph, &Calibration::new(&graph, mean), bench.dir.dir(), &HUBS, most, &found);
                 first = Some((found, bytes));
             }
@@ -104,12 +106,12 @@ fn hubs_keep_their_strongest_edges_for_any_number_of_runs() {
 
 /// Compares the edge store in `dir` with what each hub keeps by the definition: the strongest, then those of lower rows.
 fn check_hubs(
-    graph: &Graph,
+    graph: &KnnGraph,
     calibration: &Calibration<'_>,
     dir: &std::path::Path,
     hubs: &[u32],
     most: usize,
-    found: &Affinities,
+    found: &AffinityStats,
 ) {
     let mut forward = std::collections::HashMap::<(u32, u32), f32>::new();
     let mut incoming = vec![Vec::<(u32, f32)>::new(); graph.rows() as usize];

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Place, fixture, rows_of};
+use crate::harness::{TestDir, fixture, rows_of};
 
 /// Enough rows for many lists and blocks of several batches, few enough to be quick.
 const ROWS: u64 = 4_000;
@@ -11,7 +11,7 @@ const QUICK: &str = "--n-epochs 20 --quiet";
 
 #[test]
 fn every_format_gives_the_same_bytes() {
-    let place = Place::new();
+    let place = TestDir::new();
     for source in ["v.parquet", "v.arrow", "v.npy"] {
         place.vectors(source, ROWS);
         let answer = place.ok(&format!("embed {source} -o {source}.map.parquet {QUICK}"));
@@ -25,7 +25,7 @@ fn every_format_gives_the_same_bytes() {
 
 #[test]
 fn several_files_are_one_source() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("all.npy", ROWS);
     // Two files that hold the same rows as one: cut the .npy by hand.
     let bytes = place.bytes("all.npy");
@@ -43,8 +43,8 @@ fn several_files_are_one_source() {
 }
 
 #[test]
-fn what_must_not_matter_does_not() {
-    let place = Place::new();
+fn map_is_independent_of_threads_batches_and_budget() {
+    let place = TestDir::new();
     place.vectors("v.arrow", ROWS);
     let settings = [
         "--threads 1 --batch-rows 1000",
@@ -62,7 +62,7 @@ fn what_must_not_matter_does_not() {
 
 #[test]
 fn outputs_by_extension() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.parquet", 500);
     for output in ["m.parquet", "m.arrow", "m.npy"] {
         place.ok(&format!("embed v.parquet -o {output} {QUICK}"));
@@ -89,7 +89,7 @@ fn outputs_by_extension() {
 
 #[test]
 fn kept_columns_come_in_the_sources_order() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.parquet", 3_000);
     place.ok(&format!("embed v.parquet -o m.parquet --id id --keep label {QUICK}"));
     let (_, rows) = rows_of(&place.path("m.parquet"), "x,y");
@@ -100,10 +100,14 @@ fn kept_columns_come_in_the_sources_order() {
 
 #[test]
 fn exact_copies_stay_distinct_rows() {
-    let place = Place::new();
-    let generator =
-        lowland_datasets::Generator::new("duplicates".parse::<lowland_datasets::Kind>().expect("a kind"), 2_000, 8, 1);
-    let options = lowland_datasets::Options::default();
+    let place = TestDir::new();
+    let generator = lowland_datasets::Generator::new(
+        "duplicates".parse::<lowland_datasets::DatasetKind>().expect("a kind"),
+        2_000,
+        8,
+        1,
+    );
+    let options = lowland_datasets::WriteOptions::default();
     lowland_datasets::write(&generator.expect("a generator"), &place.path("d.npy"), &options).expect("written");
     place.ok(&format!("embed d.npy -o m.parquet {QUICK}"));
     let (map, rows) = rows_of(&place.path("m.parquet"), "x,y");
@@ -113,7 +117,7 @@ fn exact_copies_stay_distinct_rows() {
 
 #[test]
 fn fixtures_of_other_programs_become_maps() {
-    let place = Place::new();
+    let place = TestDir::new();
     for name in ["polars_array_f32.parquet", "pyarrow_fixed_i8.arrow", "pyarrow_dictionary_f32.arrow", "numpy_f64.npy"]
     {
         place.ok(&format!("embed {} -o {name}.map.arrow --n-neighbors 3 {QUICK}", fixture(name)));
@@ -124,7 +128,7 @@ fn fixtures_of_other_programs_become_maps() {
 
 #[test]
 fn the_picture_and_the_report() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.parquet", ROWS);
     let told = place.ok(
         "embed v.parquet -o m.parquet --n-epochs 20 --plot m.png --color label --report r.json --run-dir run --metric cosine",
@@ -182,7 +186,7 @@ fn the_picture_and_the_report() {
 
 #[test]
 fn json_logs_are_one_object_a_line() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 500);
     let told = place.ok("embed v.npy -o m.npy --n-epochs 20 --log-format json");
     let events: Vec<Value> =
@@ -197,7 +201,7 @@ fn json_logs_are_one_object_a_line() {
 
 #[test]
 fn colours_of_a_map_without_columns_come_from_the_source() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.arrow", 500);
     place.ok(&format!("embed v.arrow -o m.npy --plot a.png --color label {QUICK}"));
     place.ok(&format!("embed v.arrow -o m.parquet --keep label --plot b.png --color label {QUICK}"));
@@ -210,7 +214,7 @@ fn colours_of_a_map_without_columns_come_from_the_source() {
 
 #[test]
 fn a_source_on_standard_input() {
-    let place = Place::new();
+    let place = TestDir::new();
     let stream = std::fs::read(fixture("polars_f32.arrows")).expect("a fixture");
     let answer = place.pipe(&format!("embed - -o piped.parquet --id id --keep name --n-neighbors 3 {QUICK}"), &stream);
     assert_eq!(answer.code, 0, "{}", answer.stderr);
@@ -237,7 +241,7 @@ fn a_source_on_standard_input() {
 #[test]
 fn a_name_that_is_no_utf_8() {
     use std::os::unix::ffi::OsStrExt;
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 300);
     let name = std::ffi::OsStr::from_bytes(b"m\xff.npy");
     let mut command = place.command("embed v.npy --n-epochs 5 --keep-run --report r.json --log-format json -o");

@@ -9,8 +9,8 @@ use lowland::scores::{self, Singletons};
 use lowland_io::{MapColumns, MapWriter};
 use serde_json::Value;
 
-use crate::harness::{Place, home, rows_of, signal, wait_for};
-use crate::oracle::Desk;
+use crate::harness::{TestDir, home, rows_of, signal, wait_for};
+use crate::oracle::PythonDir;
 
 /// Writes a map of two components, with row numbers as `id`, and other columns.
 fn map(path: &Path, coordinates: &[f32], columns: &[(&str, ArrayRef)]) {
@@ -34,7 +34,7 @@ fn texts(values: impl Iterator<Item = Option<String>>) -> ArrayRef {
 }
 
 /// A report as JSON.
-fn report(place: &Place, arguments: &str) -> Value {
+fn report(place: &TestDir, arguments: &str) -> Value {
     let answer = place.ok(&format!("evaluate {arguments} --json --quiet"));
     assert_eq!(answer.stderr, "", "{arguments}");
     serde_json::from_str(&answer.stdout).expect("JSON")
@@ -54,8 +54,8 @@ fn why_left_out(report: &Value, score: &str) -> Option<String> {
 }
 
 /// A source of a thousand rows, its graph, and its map with the labels kept.
-fn mapped() -> Place {
-    let place = Place::new();
+fn mapped() -> TestDir {
+    let place = TestDir::new();
     place.vectors("v.parquet", 1_000);
     place.ok("knn v.parquet -o g.arrow --n-neighbors 12 --quiet");
     place.ok("embed v.parquet -o m.parquet --id id --keep label --n-epochs 50 --quiet");
@@ -63,7 +63,7 @@ fn mapped() -> Place {
 }
 
 #[test]
-fn one_table_tells_everything() {
+fn evaluate_prints_all_scores() {
     let place = mapped();
     let told = place.ok("evaluate --source v.parquet --knn g.arrow --map m.parquet --labels label");
     for words in [
@@ -110,7 +110,7 @@ fn one_table_tells_everything() {
 }
 
 #[test]
-fn what_is_not_given_is_left_out() {
+fn missing_inputs_skip_their_scores() {
     let place = mapped();
     let told = place.ok("evaluate --source v.parquet --map m.parquet").stdout;
     assert!(told.contains("left out: label accuracy, silhouette, k-means ARI: no labels were given"), "{told}");
@@ -121,7 +121,7 @@ fn what_is_not_given_is_left_out() {
 }
 
 #[test]
-fn nothing_but_the_inputs_decides_the_scores() {
+fn scores_are_independent_of_threads_and_batches() {
     let place = mapped();
     let inputs = "--source v.parquet --knn g.arrow --map m.parquet --labels label,id --sample 300";
     let first = report(&place, inputs);
@@ -138,8 +138,8 @@ fn nothing_but_the_inputs_decides_the_scores() {
 }
 
 #[test]
-fn a_sample_says_what_all_rows_say() {
-    let place = Place::new();
+fn sampled_scores_agree_with_exact_ones() {
+    let place = TestDir::new();
     place.vectors("v.parquet", 3_000);
     place.ok("embed v.parquet -o m.parquet --id id --keep label --n-epochs 10 --quiet");
     let inputs = "--source v.parquet --map m.parquet --labels label";
@@ -162,7 +162,7 @@ fn a_sample_says_what_all_rows_say() {
 /// Up to 2,000 rows a run scores all of them.
 #[test]
 fn a_runs_own_scores_are_the_same() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 1_500);
     let run = place.ok("embed v.npy -o m.npy --n-epochs 30 --report - --quiet");
     let run: Value = serde_json::from_str(&run.stdout).expect("JSON");
@@ -176,10 +176,10 @@ fn a_runs_own_scores_are_the_same() {
 
 /// The smallest budget that will do does, and is not exceeded.
 #[test]
-fn what_is_planned_is_what_is_held() {
-    let place = Place::new();
-    place.wide_vectors("v.npy", 150_000, 32, lowland_datasets::Dtype::F32);
-    place.wide_vectors("m.npy", 150_000, 3, lowland_datasets::Dtype::F32);
+fn measured_memory_stays_within_plan() {
+    let place = TestDir::new();
+    place.wide_vectors("v.npy", 150_000, 32, lowland_datasets::OutputDtype::F32);
+    place.wide_vectors("m.npy", 150_000, 3, lowland_datasets::OutputDtype::F32);
     let inputs = "--source v.npy --map m.npy --sample 1500 --threads 2";
     let told = place.run(&format!("evaluate {inputs} --memory 8MiB")).stderr;
     let smallest = told.trim().rsplit_once("give --memory ").expect("a budget").1.to_string();
@@ -196,9 +196,9 @@ fn what_is_planned_is_what_is_held() {
 #[cfg(unix)]
 #[test]
 fn an_evaluation_is_stopped_by_ctrl_c() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 30_000);
-    place.wide_vectors("m.npy", 30_000, 2, lowland_datasets::Dtype::F32);
+    place.wide_vectors("m.npy", 30_000, 2, lowland_datasets::OutputDtype::F32);
     let mut command = place.command("evaluate --source v.npy --map m.npy --sample 30000 --log-format json");
     let piped = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let mut child = piped.spawn().expect("the binary runs");
@@ -232,7 +232,7 @@ fn reports_are_written() {
 
 #[test]
 fn labels_of_all_kinds() {
-    let place = Place::new();
+    let place = TestDir::new();
     let z: Vec<f32> = (0..80).map(|i| ((i * 37) % 41) as f32 + if i % 4 < 2 { 0.0 } else { 100.0 }).collect();
     let path = place.path("m.arrow");
     let number = |row: i64| if row % 4 == 3 { f64::NAN } else { (row % 2) as f64 };
@@ -273,7 +273,7 @@ fn labels_of_all_kinds() {
 
 #[test]
 fn maps_of_few_rows_and_of_equal_points() {
-    let place = Place::new();
+    let place = TestDir::new();
     for rows in [1u64, 2, 3, 5] {
         place.vectors("v.npy", rows);
         let z: Vec<f32> = (0..rows * 2).map(|i| i as f32).collect();
@@ -295,7 +295,7 @@ fn maps_of_few_rows_and_of_equal_points() {
 }
 
 #[test]
-fn what_does_not_belong_together_is_refused() {
+fn mismatched_inputs_are_refused() {
     let place = mapped();
     let start = "evaluate --source v.parquet --map";
     place.vectors("w.parquet", 999);
@@ -353,7 +353,7 @@ fn what_does_not_belong_together_is_refused() {
 /// Vectors that cannot be measured.
 #[test]
 fn a_source_is_checked_as_it_is_for_a_run() {
-    let place = Place::new();
+    let place = TestDir::new();
     let npy = |values: &[f32]| {
         let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, 2), }}", values.len() / 2);
         let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
@@ -383,8 +383,8 @@ fn a_source_is_checked_as_it_is_for_a_run() {
 
 #[test]
 fn scores_are_those_of_scikit_learn() {
-    let Some(desk) = Desk::new() else { return };
-    let place = Place::new();
+    let Some(desk) = PythonDir::new() else { return };
+    let place = TestDir::new();
     let dir = place.path(".").to_string_lossy().into_owned();
     let packages = home().join("datasets/debian-packages-64.parquet");
     let names = desk.ask("evaluate.py", &["make", &dir, &packages.to_string_lossy()]);
@@ -413,7 +413,7 @@ fn scores_are_those_of_scikit_learn() {
 }
 
 /// The functions on slices give what the streamed evaluation gives.
-fn slices_agree(place: &Place, name: &str, found: &Value) {
+fn slices_agree(place: &TestDir, name: &str, found: &Value) {
     let x = lowland::open(&[place.path(&format!("{name}.x.npy")).to_string_lossy()], None).expect("data");
     let dim = x.shape().dim;
     let mut data = vec![0f32; x.shape().rows as usize * dim];
@@ -438,7 +438,7 @@ fn slices_agree(place: &Place, name: &str, found: &Value) {
 
 #[test]
 fn parts_are_those_of_scikit_learn_and_scipy() {
-    let Some(desk) = Desk::new() else { return };
+    let Some(desk) = PythonDir::new() else { return };
     let draw = |i: usize, n: u64| ((i as u64 * 2_654_435_761 + 12_345) >> 7) % n;
     let flat =
         |name: &str, values: &[f32]| desk.npy(name, "<f4", &[values.len()], values.iter().map(|x| x.to_le_bytes()));

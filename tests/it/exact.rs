@@ -1,21 +1,21 @@
 //! The exact methods against programs that are not ours: each affinity against
 //! a dense computation by scipy, and maps of the digits beside scikit-learn's.
 
-use lowland_datasets::{Kind, Mixture};
+use lowland_datasets::{DatasetKind, Mixture};
 use lowland_engine::Progress;
 use lowland_engine::all_pairs::{
-    Affinity, BaseKernel, Cost, Costs, Descent, DoublyStochasticQuadratic, DualSolver, Entropic, Magic, Method,
+    AllPairsMethod, BaseKernel, Cost, Costs, Descent, DoublyStochasticQuadratic, DualSolver, Entropic, Magic,
     Normalization, NormalizedGaussian, NormalizedStudent, PhateAffinity, Problem, SelfTuning, Sinkhorn, Sne,
-    SymmetricEntropic, Tsne, TsneKhorn, UmapAffinity,
+    StreamedAffinity, SymmetricEntropic, Tsne, TsneKhorn, UmapAffinity,
 };
 use serde_json::{Value, json};
 
-use crate::harness::Table;
-use crate::oracle::Desk;
+use crate::harness::TestTable;
+use crate::oracle::PythonDir;
 
 #[test]
 fn affinities_are_those_of_a_dense_computation() {
-    let Some(desk) = Desk::new() else { return };
+    let Some(desk) = PythonDir::new() else { return };
     let symmetric = SymmetricEntropic {
         perplexity: 10.0,
         solver: DualSolver::Lbfgs,
@@ -28,7 +28,7 @@ fn affinities_are_those_of_a_dense_computation() {
     let student = |normalization| NormalizedStudent { degrees_of_freedom: 2.0, normalization, zero_diag: true };
     let entropic = |sparse| Entropic { perplexity: 10.0, sparse, ..Entropic::default() };
     let square = Cost::Sqeuclidean;
-    let all: Vec<(Box<dyn Affinity>, Cost, Value)> = vec![
+    let all: Vec<(Box<dyn StreamedAffinity>, Cost, Value)> = vec![
         (Box::new(entropic(true)), square, json!({"perplexity": 10, "sparse": true})),
         (Box::new(entropic(false)), square, json!({"perplexity": 10, "sparse": false})),
         (Box::new(entropic(false)), Cost::Manhattan, json!({"perplexity": 10, "sparse": false})),
@@ -54,11 +54,11 @@ fn affinities_are_those_of_a_dense_computation() {
         (Box::new(UmapAffinity { n_neighbors: 12.0, ..UmapAffinity::default() }), square, json!({"n_neighbors": 12})),
         (Box::new(PhateAffinity { k: 5, alpha: 3.0, t: 7 }), Cost::Euclidean, json!({"k": 5, "alpha": 3.0, "t": 7})),
     ];
-    let table = Table::of(Kind::Mixture(Mixture { components: 2, ..Mixture::default() }), 90, 6, 7);
+    let table = TestTable::of(DatasetKind::Mixture(Mixture { components: 2, ..Mixture::default() }), 90, 6, 7);
     let rows = desk.floats("rows.npy", &table.values, 6);
     for (affinity, cost, mut options) in all {
         let costs = Costs::new(&table.values, 6, cost);
-        let progress = Progress::unheard();
+        let progress = Progress::silent();
         let ours = affinity.solve(&costs, &progress).expect("an affinity").to_dense(&progress).expect("numbers");
         options["cost"] = cost.name().into();
         let ours = desk.floats("ours.npy", &ours, 90);
@@ -67,7 +67,7 @@ fn affinities_are_those_of_a_dense_computation() {
 }
 
 /// scikit-learn's digits, and their path: each `step`-th of them.
-fn digits(desk: &Desk, step: usize) -> (String, Vec<f32>) {
+fn digits(desk: &PythonDir, step: usize) -> (String, Vec<f32>) {
     let path = desk.path("all.npy");
     desk.ask("exact.py", &["digits", &path]);
     let source = lowland_io::open(&[path], &Default::default()).expect("the digits");
@@ -78,12 +78,12 @@ fn digits(desk: &Desk, step: usize) -> (String, Vec<f32>) {
 }
 
 /// The trustworthiness of each map, and of scikit-learn's t-SNE of the same rows.
-fn scores(desk: &Desk, step: usize, problems: Vec<(&str, Problem)>) -> Value {
+fn scores(desk: &PythonDir, step: usize, problems: Vec<(&str, Problem)>) -> Value {
     let (path, rows) = digits(desk, step);
     let mut arguments = vec!["maps".to_string(), path];
     for (name, problem) in problems {
-        let run = lowland_engine::all_pairs::Run { hold: 0, state: None, keep: &mut |_| Ok(()) };
-        let map = lowland_engine::all_pairs::fit(&problem, &rows, 64, run, &Progress::unheard()).expect("a map");
+        let run = lowland_engine::all_pairs::FitControl { hold: 0, state: None, keep: &mut |_| Ok(()) };
+        let map = lowland_engine::all_pairs::fit(&problem, &rows, 64, run, &Progress::silent()).expect("a map");
         arguments.extend([name.to_string(), desk.floats(&format!("{name}.npy"), &map.positions, 2)]);
     }
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -94,7 +94,7 @@ fn scores(desk: &Desk, step: usize, problems: Vec<(&str, Problem)>) -> Value {
 
 #[test]
 fn digits_are_mapped_as_well_as_by_scikit_learn() {
-    let Some(desk) = Desk::new() else { return };
+    let Some(desk) = PythonDir::new() else { return };
     let begin = |descent: Descent| Descent { max_iter: 750, ..descent };
     let tsne = Tsne { descent: begin(Tsne::default().descent), ..Tsne::default() }.problem();
     let sne = Sne { descent: begin(Sne::default().descent), ..Sne::default() }.problem();
@@ -107,7 +107,7 @@ fn digits_are_mapped_as_well_as_by_scikit_learn() {
 /// scikit-learn's t-SNE has .981.
 #[test]
 fn tsnekhorn_maps_the_digits() {
-    let Some(desk) = Desk::new() else { return };
+    let Some(desk) = PythonDir::new() else { return };
     let scores = scores(&desk, 3, vec![("tsnekhorn", TsneKhorn::default().problem())]);
     assert!(scores["tsnekhorn"].as_f64().expect("a number") > 0.945, "{scores}");
 }

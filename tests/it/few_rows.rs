@@ -2,13 +2,13 @@
 //! told of them, and neighbours that do not follow the file.
 
 use lowland::{Config, Method, NamedAffinity, scores};
-use lowland_datasets::{Kind, Mixture};
+use lowland_datasets::{DatasetKind, Mixture};
 use lowland_engine::Metric;
-use lowland_engine::neighbors::{Graph, MISSING};
+use lowland_engine::neighbors::{KnnGraph, MISSING};
 
 use crate::bad_input::npy;
-use crate::harness::Place;
-use crate::harness::{Table, mixture, run};
+use crate::harness::TestDir;
+use crate::harness::{TestTable, mixture, run};
 
 /// Some numbers of a seed, uniform in 0 to 1.
 fn drawn(seed: u64) -> impl FnMut() -> f64 {
@@ -39,7 +39,8 @@ fn tsne_of_few_rows_keeps_neighbours() {
     let mut draw = drawn(7);
     let normal: Vec<f32> = (0..3 * 200).map(|_| (0..12).map(|_| draw()).sum::<f64>() as f32 - 6.0).collect();
     // Where contraction is strongest, and what is asked for makes it stronger still.
-    let tables = [(mixture(20, 6), 0.8), (mixture(60, 6), 0.9), (mixture(100, 10), 0.9), (Table::new(3, normal), 0.95)];
+    let tables =
+        [(mixture(20, 6), 0.8), (mixture(60, 6), 0.9), (mixture(100, 10), 0.9), (TestTable::new(3, normal), 0.95)];
     for (table, least) in tables {
         for early_exaggeration in [None, Some(12.0), Some(200.0)] {
             for seed in [1, 2] {
@@ -60,9 +61,9 @@ fn tsne_of_few_rows_keeps_neighbours() {
 #[test]
 fn equally_near_rows_do_not_follow_the_file() {
     let rows = 600;
-    let eye = Table::new(rows, (0..rows * rows).map(|i| f32::from(i / rows == i % rows)).collect());
+    let eye = TestTable::new(rows, (0..rows * rows).map(|i| f32::from(i / rows == i % rows)).collect());
     // Each row many times over, one kind after the other.
-    let kinds = Table::new(4, (0..4 * 800).map(|i| f32::from((i / 4) * 4 / 800 == i % 4)).collect());
+    let kinds = TestTable::new(4, (0..4 * 800).map(|i| f32::from((i / 4) * 4 / 800 == i % 4)).collect());
     for method in [Method::UMAP, Method::TSNE, Method::PACMAP, Method::LARGEVIS] {
         let config = Config { threads: Some(2), ..Config::of(method) };
         let ratio = along_the_file(&run(&config, &eye).map);
@@ -77,16 +78,16 @@ fn equally_near_rows_do_not_follow_the_file() {
 }
 
 #[test]
-fn no_row_is_the_neighbour_of_all_that_are_equally_near() {
+fn ties_do_not_make_hubs() {
     let rows = 2_000;
     // By pairs, and by lists where pairs are too many: the same rule.
-    let table = Table::new(
+    let table = TestTable::new(
         rows / 10,
         (0..rows * rows / 10).map(|i| f32::from(i / (rows / 10) % (rows / 10) == i % (rows / 10))).collect(),
     );
     let graph_of = |seed: u64, threads: usize| {
         let run = run(&Config { seed, threads: Some(threads), n_epochs: Some(1), ..Config::default() }, &table);
-        let graph = Graph::open(run.dir.dir(), rows as u64).expect("a graph");
+        let graph = KnnGraph::open(run.dir.dir(), rows as u64).expect("a graph");
         (0..rows as u32).map(|row| graph.neighbors(row).collect::<Vec<u32>>()).collect::<Vec<_>>()
     };
     let graph = graph_of(1, 1);
@@ -102,8 +103,8 @@ fn no_row_is_the_neighbour_of_all_that_are_equally_near() {
 fn few_rows_give_a_map_by_every_method_as_it_is() {
     for rows in [2, 3, 4, 5, 15, 40] {
         for (dim, metric) in [(3, None), (1, None), (3, Some(Metric::Cosine))] {
-            let values: Vec<f32> = Table::of(Kind::Mixture(Mixture::default()), rows, dim, 9).values.clone();
-            let table = Table::new(dim, values);
+            let values: Vec<f32> = TestTable::of(DatasetKind::Mixture(Mixture::default()), rows, dim, 9).values.clone();
+            let table = TestTable::new(dim, values);
             for method in Method::all() {
                 let run = run(&Config { metric, threads: Some(2), ..Config::of(method) }, &table);
                 let about = format!("{method}: {rows} rows of {dim}, {metric:?}");
@@ -120,9 +121,9 @@ fn few_rows_give_a_map_by_every_method_as_it_is() {
 
 #[test]
 fn every_affinity_of_few_rows_gives_a_map() {
-    let matcher = Method::named("affinity-matcher").expect("a method");
+    let matcher = Method::from_name("affinity-matcher").expect("a method");
     for rows in [2, 3, 4, 5, 9, 20] {
-        let table = Table::of(Kind::Mixture(Mixture::default()), rows, 3, 9);
+        let table = TestTable::of(DatasetKind::Mixture(Mixture::default()), rows, 3, 9);
         for affinity in NamedAffinity::ALL {
             let config =
                 Config { affinity: Some(affinity), threads: Some(2), n_epochs: Some(50), ..Config::of(matcher) };
@@ -135,11 +136,11 @@ fn every_affinity_of_few_rows_gives_a_map() {
 /// Exact methods place copies once: what their defaults go by is the rows that differ.
 #[test]
 fn few_different_rows_limit_the_defaults_of_exact_methods_and_what_is_asked_is_refused_by_the_scan() {
-    let place = Place::new();
+    let place = TestDir::new();
     npy(&place, "copies.npy", 300, 3, |i| ((i / 3 % 6) * (i / 3 % 6) + i % 3) as f32);
-    for method in Method::all().filter(|method| method.is_exact()) {
+    for method in Method::all().filter(|method| method.is_all_pairs()) {
         let told = place.ok(&format!("embed copies.npy -o m.npy --force --n-epochs 30 --method {method}")).stderr;
-        let limited = method.knows(lowland::Opt::Perplexity);
+        let limited = method.supports(lowland::MethodOption::Perplexity);
         let note = "only 6 rows differ: perplexity is 1.67 rather than 30\n";
         assert_eq!(told.matches(note).count(), usize::from(limited), "{method}: {told}");
         if limited {
@@ -161,7 +162,7 @@ fn few_different_rows_limit_the_defaults_of_exact_methods_and_what_is_asked_is_r
 
 #[test]
 fn components_are_as_many_as_there_are_unless_more_are_asked_for() {
-    let place = Place::new();
+    let place = TestDir::new();
     npy(&place, "line.npy", 30, 1, |i| (i * i) as f32);
     let told = place.ok("pca line.npy -o s.npy").stderr;
     assert_eq!(told.matches("n_components is 1 rather than 2").count(), 1, "{told}");
@@ -174,7 +175,7 @@ fn components_are_as_many_as_there_are_unless_more_are_asked_for() {
 #[test]
 fn ties_are_scored_whatever_the_order_of_the_file() {
     let rows = 600;
-    let place = Place::new();
+    let place = TestDir::new();
     npy(&place, "eye.npy", rows, rows, |i| f32::from(i / rows == i % rows));
     npy(&place, "one.npy", rows, 2, |_| 1.0);
     // Labels of the first rows, which would be everybody's neighbours by row number.
@@ -192,8 +193,8 @@ fn ties_are_scored_whatever_the_order_of_the_file() {
 }
 
 #[test]
-fn what_few_rows_leave_of_a_default_is_told_once_and_what_is_asked_is_refused() {
-    let place = Place::new();
+fn limited_defaults_are_noted_and_set_values_refused() {
+    let place = TestDir::new();
     npy(&place, "few.npy", 8, 2, |i| (i * i) as f32);
     let answer = place.ok("embed few.npy -o m.npy --report r.json");
     assert_eq!(answer.stderr.matches("n_neighbors is 7 rather than 15").count(), 1, "{}", answer.stderr);

@@ -3,12 +3,12 @@
 
 use std::process::Stdio;
 
-use lowland_datasets::Dtype;
+use lowland_datasets::OutputDtype;
 use lowland_io::Manifest;
 use serde_json::Value;
 
 use crate::harness::jobs::run;
-use crate::harness::{Place, SmallDisk, end, failure, names, skipped, start, started, wait_for};
+use crate::harness::{SmallDisk, TestDir, end, failure, names, skipped, start, started, wait_for};
 
 /// Bytes of whole pages.
 fn pages(bytes: u64) -> u64 {
@@ -18,7 +18,7 @@ fn pages(bytes: u64) -> u64 {
 const ALL: [&str; 7] = ["scan", "index", "neighbors", "affinity", "init", "layout", "output"];
 
 /// A run on a disk that, once the run has begun, is of `full` bytes only; the exit code and the events from there.
-fn filled(place: &Place, small: &SmallDisk, arguments: &str, full: u64) -> (i32, Vec<Value>) {
+fn filled(place: &TestDir, small: &SmallDisk, arguments: &str, full: u64) -> (i32, Vec<Value>) {
     for _ in 0..30 {
         let (mut child, mut stderr) = start(place, arguments);
         wait_for(&mut stderr, started("scan"));
@@ -37,8 +37,8 @@ fn filled(place: &Place, small: &SmallDisk, arguments: &str, full: u64) -> (i32,
 /// Checks a disk that becomes full in each of `stages` in turn, after the run has begun with enough space.
 fn check_full(rows: u64, dim: usize, options: &str, stages: &[&str]) {
     const ROOM: u64 = 256 << 20;
-    let place = Place::new();
-    place.wide_vectors("v.npy", rows, dim, Dtype::F32);
+    let place = TestDir::new();
+    place.wide_vectors("v.npy", rows, dim, OutputDtype::F32);
     let Some(small) = SmallDisk::new(&place, ROOM) else { return };
     let whole = format!("embed v.npy -o whole.npy {options} --run-dir whole --quiet");
     assert_eq!(run(&place, &whole).code, 0);
@@ -116,7 +116,7 @@ fn a_disk_that_fills_up_with_a_probed_graph_is_told_and_the_run_resumes() {
 /// No space: a file-size limit that the run's larger files exceed.
 #[test]
 fn a_file_that_cannot_grow_is_told_like_a_full_disk() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 20_000);
     let limited = |blocks: u32| {
         // The limit's signal is ignored, so that the write fails as on a full disk.
@@ -149,7 +149,7 @@ fn a_file_that_cannot_grow_is_told_like_a_full_disk() {
 
 #[test]
 fn a_closed_pipe_is_no_failure() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 300);
     let mut command = place.command("inspect v.npy");
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");

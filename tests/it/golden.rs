@@ -21,7 +21,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use lowland_io::Manifest;
 use serde_json::Value;
 
-use crate::harness::{Place, fixture};
+use crate::harness::{TestDir, fixture};
 
 /// The epoch of the checkpoint.
 const STOPPED: u64 = 25;
@@ -41,8 +41,8 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// A place with the source as it was, and the run directory `run`.
-fn given(run: &Path) -> Place {
-    let place = Place::new();
+fn given(run: &Path) -> TestDir {
+    let place = TestDir::new();
     copy(run, &place.path("run"));
     let source = place.path("v.npy");
     std::fs::copy(golden("v.npy"), &source).expect("copied");
@@ -55,7 +55,7 @@ fn given(run: &Path) -> Place {
 }
 
 #[test]
-fn runs_that_were_made_before_are_gone_on_with() {
+fn earlier_runs_are_resumed() {
     let stages = ["scan", "index", "neighbors", "affinity", "init", "layout"];
     for (run, finished) in [("index", 2), ("layout", 5), ("complete", 6)] {
         let place = given(&golden(run));
@@ -84,7 +84,7 @@ fn runs_that_were_made_before_are_gone_on_with() {
 #[test]
 fn formats_of_other_versions_are_refused() {
     let complete = golden("complete");
-    let place = Place::new();
+    let place = TestDir::new();
     copy(&complete, &place.path("later"));
     let text = std::fs::read_to_string(place.path("later/manifest.json")).expect("a manifest");
     let (body, _) = text.rsplit_once(",\n  \"xxh3\"").expect("a checksum");

@@ -3,18 +3,18 @@
 
 use std::sync::Arc;
 
-use lowland_datasets::{Generator, Kind, Mixture};
+use lowland_datasets::{DatasetKind, Generator, Mixture};
 use lowland_engine::evaluate::mean_and_interval;
-use lowland_engine::neighbors::{Graph, MISSING};
+use lowland_engine::neighbors::{KnnGraph, MISSING};
 use lowland_engine::{Config, Error, Init, Inputs, Metric, Report};
 
 use crate::harness::{
-    Lcg, MemoryGraph, Table, check_edges, check_finite, graph_of, least, metric_distance, mixture, plan_of, quick, run,
-    run_with, shifted, squared, trust_and_preservation,
+    Lcg, MemoryGraph, TestTable, check_edges, check_finite, graph_of, least, metric_distance, mixture, plan_of, quick,
+    run, run_with, shifted, squared, trust_and_preservation,
 };
 
 /// Compares every row's neighbours with those of all pairs in f64.
-fn check_graph(name: &str, table: &Arc<Table>, metric: Metric, k: usize) -> Report {
+fn check_graph(name: &str, table: &Arc<TestTable>, metric: Metric, k: usize) -> Report {
     let config = Config { metric: Some(metric), n_neighbors: Some(k), n_components: Some(1), ..quick() };
     let plan = plan_of(&config, table);
     assert!(plan.index().exact);
@@ -55,12 +55,12 @@ fn an_exact_graph_is_that_of_all_pairs() {
     for metric in [Metric::Euclidean, Metric::Sqeuclidean, Metric::Cosine] {
         let report = check_graph("mixture", &mixture(2_500, 16), metric, 15);
         assert_eq!(report.neighbors.map(|n| n.recall), Some(1.0));
-        check_graph("uniform", &Table::of(Kind::Uniform, 1_500, 3, 1), metric, 10);
+        check_graph("uniform", &TestTable::of(DatasetKind::Uniform, 1_500, 3, 1), metric, 10);
         check_graph("all are neighbours", &mixture(16, 4), metric, 15);
         check_graph("three rows", &mixture(3, 2), metric, 2);
         check_graph("wide", &mixture(300, 700), metric, 5);
     }
-    check_graph("one dimension", &Table::of(Kind::Uniform, 2_000, 1, 1), Metric::Euclidean, 15);
+    check_graph("one dimension", &TestTable::of(DatasetKind::Uniform, 2_000, 1, 1), Metric::Euclidean, 15);
 }
 
 #[test]
@@ -74,19 +74,19 @@ fn an_exact_graph_is_right_far_from_the_origin() {
 #[test]
 fn an_exact_graph_is_right_for_groups_far_from_each_other() {
     for (blobs, dim) in [(2, 2), (5, 4), (40, 8)] {
-        check_graph("blobs", &Table::of(Kind::BlobsFar { blobs }, 2_500, dim, 3), Metric::Euclidean, 15);
+        check_graph("blobs", &TestTable::of(DatasetKind::BlobsFar { blobs }, 2_500, dim, 3), Metric::Euclidean, 15);
     }
     // One row a million away.
     let mut values = mixture(1_500, 4).values.clone();
     values[0] = 1e6;
-    check_graph("an outlier", &Table::new(4, values), Metric::Euclidean, 10);
+    check_graph("an outlier", &TestTable::new(4, values), Metric::Euclidean, 10);
 }
 
 #[test]
 fn an_exact_graph_is_right_for_copies() {
     for metric in [Metric::Euclidean, Metric::Cosine] {
-        let kind = Kind::Duplicates { mixture: Mixture { components: 30, ..Mixture::default() }, share: 0.5 };
-        let table = Table::of(kind, 2_000, 8, 5);
+        let kind = DatasetKind::Duplicates { mixture: Mixture { components: 30, ..Mixture::default() }, share: 0.5 };
+        let table = TestTable::of(kind, 2_000, 8, 5);
         let report = check_graph("half are copies", &table, metric, 15);
         let generator = Generator::new(kind, 2_000, 8, 5).expect("a generator");
         let mut times = vec![0u64; 2_000];
@@ -99,7 +99,7 @@ fn an_exact_graph_is_right_for_copies() {
             let mut values = mixture(1_000, 4).values.clone();
             let one = values[..4].to_vec();
             values[..copies * 4].chunks_exact_mut(4).for_each(|row| row.copy_from_slice(&one));
-            check_graph("one row many times", &Table::new(4, values), metric, 15);
+            check_graph("one row many times", &TestTable::new(4, values), metric, 15);
         }
     }
 }
@@ -118,7 +118,7 @@ fn recall_on(rows: &[f64], dim: usize, ids: &[u32], k: usize, some: impl Iterato
 }
 
 /// Compares a probed graph and its reported recall with all pairs, for every `step`th row.
-fn check_lists(name: &str, table: &Arc<Table>, k: usize, step: usize) {
+fn check_lists(name: &str, table: &Arc<TestTable>, k: usize, step: usize) {
     let config = Config { n_neighbors: Some(k), ..quick() };
     let plan = plan_of(&config, table);
     assert!(!plan.index().exact);
@@ -147,19 +147,19 @@ fn check_lists(name: &str, table: &Arc<Table>, k: usize, step: usize) {
 
 #[test]
 fn a_probed_graph_has_the_recall_that_it_reports() {
-    check_lists("mixture", &Table::of(Kind::Mixture(Mixture::default()), 70_000, 8, 11), 15, 10);
-    check_lists("uniform", &Table::of(Kind::Uniform, 70_000, 8, 11), 5, 10);
+    check_lists("mixture", &TestTable::of(DatasetKind::Mixture(Mixture::default()), 70_000, 8, 11), 15, 10);
+    check_lists("uniform", &TestTable::of(DatasetKind::Uniform, 70_000, 8, 11), 5, 10);
 }
 
 #[test]
 fn a_probed_graph_of_awkward_data_has_the_recall_that_it_reports() {
-    check_lists("blobs", &Table::of(Kind::BlobsFar { blobs: 5 }, 66_000, 4, 3), 15, 35);
-    check_lists("offset", &shifted(&Table::of(Kind::Uniform, 66_000, 3, 2), 1e3), 5, 35);
+    check_lists("blobs", &TestTable::of(DatasetKind::BlobsFar { blobs: 5 }, 66_000, 4, 3), 15, 35);
+    check_lists("offset", &shifted(&TestTable::of(DatasetKind::Uniform, 66_000, 3, 2), 1e3), 5, 35);
     // A list of many more rows than the others, all of them equal.
-    let mut values = Table::of(Kind::Mixture(Mixture::default()), 66_000, 4, 1).values.clone();
+    let mut values = TestTable::of(DatasetKind::Mixture(Mixture::default()), 66_000, 4, 1).values.clone();
     let one = values[..4].to_vec();
     values[40_000..120_000].chunks_exact_mut(4).for_each(|row| row.copy_from_slice(&one));
-    check_lists("one row 20,000 times", &Table::new(4, values), 5, 35);
+    check_lists("one row 20,000 times", &TestTable::new(4, values), 5, 35);
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn an_imported_graph_loses_repeats_holes_and_the_row_itself() {
     }
     let graph = MemoryGraph { k: K, ids, distances };
     let run = run_with(&quick(), &Inputs { source: None, graph: Some(&graph), first: None });
-    let stored = Graph::open(run.dir.dir(), ROWS as u64).expect("a graph");
+    let stored = KnnGraph::open(run.dir.dir(), ROWS as u64).expect("a graph");
     assert_eq!((stored.k(), stored.rows()), (K, ROWS as u32));
     for row in 0..ROWS {
         let mut expected = std::collections::BTreeMap::new();

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use lowland_datasets::{Kind, Mixture};
+use lowland_datasets::{DatasetKind, Mixture};
 use lowland_engine::{Config, Event, Metric, Stage, index};
 
-use crate::harness::{StopWhen, Table, attempt, inputs_of, least, mixture, open_run, plan_of, quick, squared};
+use crate::harness::{StopWhen, TestTable, attempt, inputs_of, least, mixture, open_run, plan_of, quick, squared};
 
 /// FAISS itself, on the stored index, finds what all pairs give.
-fn check_index(table: &Arc<Table>, metric: Metric) {
+fn check_index(table: &Arc<TestTable>, metric: Metric) {
     const K: usize = 10;
     let place = tempfile::tempdir().expect("a directory");
     let plan = plan_of(&Config { metric: Some(metric), n_neighbors: Some(K), ..quick() }, table);
@@ -37,5 +37,5 @@ fn check_index(table: &Arc<Table>, metric: Metric) {
 fn faiss_finds_the_same_neighbours_in_the_stored_index() {
     check_index(&mixture(3_000, 12), Metric::Euclidean);
     check_index(&mixture(3_000, 12), Metric::Cosine);
-    check_index(&Table::of(Kind::Mixture(Mixture::default()), 66_000, 6, 2), Metric::Euclidean);
+    check_index(&TestTable::of(DatasetKind::Mixture(Mixture::default()), 66_000, 6, 2), Metric::Euclidean);
 }

@@ -4,19 +4,19 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use crate::harness::{Place, answer, rows_of, signal, soon};
+use crate::harness::{TestDir, answer, rows_of, signal, soon};
 
 const QUICK: &str = "--n-epochs 20 --quiet";
 
-fn put(place: &Place, from: &str, to: &str) {
+fn put(place: &TestDir, from: &str, to: &str) {
     let to = place.path(to);
     std::fs::create_dir_all(to.parent().expect("a directory")).expect("made");
     std::fs::copy(place.path(from), to).expect("copied");
 }
 
 #[test]
-fn directories_tell_columns() {
-    let place = Place::new();
+fn hive_directories_give_columns() {
+    let place = TestDir::new();
     place.vectors("v.parquet", 100);
     place.vectors("w.parquet", 60);
     put(&place, "v.parquet", "hive/dt=2024-01-01/lang=d%20e/label=mine/part");
@@ -34,8 +34,8 @@ fn directories_tell_columns() {
 }
 
 #[test]
-fn what_a_name_stands_for() {
-    let place = Place::new();
+fn source_names_expand() {
+    let place = TestDir::new();
     place.vectors("v.npy", 100);
     place.ok(&format!("embed v.npy -o plain.npy {QUICK}"));
     for to in ["run[2]/a.NPY", "b/c/d.data", "e/f.npy"] {
@@ -59,7 +59,7 @@ fn what_a_name_stands_for() {
 
 #[test]
 fn every_command_reads_streams_of_every_format() {
-    let place = Place::new();
+    let place = TestDir::new();
     for name in ["v.npy", "v.parquet", "v.arrow"] {
         place.vectors(name, 300);
     }
@@ -95,7 +95,7 @@ fn every_command_reads_streams_of_every_format() {
 /// The copy of a stream lies on the disk as long as the run does.
 #[test]
 fn the_copy_of_a_stream_counts_against_the_disk() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 20_000);
     let (npy, copy) = (place.bytes("v.npy"), 20_000 * 16 * 4u64);
     let plan = place.ok("plan v.npy --json").stdout;
@@ -122,7 +122,7 @@ fn the_copy_of_a_stream_counts_against_the_disk() {
 
 #[test]
 fn a_named_pipe_is_waited_for_and_left_by_a_signal() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 200);
     place.ok(&format!("embed v.npy -o plain.npy {QUICK}"));
     let pipe = place.path("pipe.npy");

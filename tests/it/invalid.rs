@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, Float32Type, Int32Type, Schema, UInt64Ty
 use arrow::ipc::writer::FileWriter;
 use serde_json::Value;
 
-use crate::harness::{Place, signal, wait_for};
+use crate::harness::{TestDir, signal, wait_for};
 
 const DIM: usize = 5;
 
@@ -37,11 +37,11 @@ fn npy(path: &Path, descr: &str, rows: usize, dim: usize, numbers: impl Iterator
     std::fs::write(path, bytes).expect("written");
 }
 
-fn f32s(place: &Place, name: &str, numbers: &[f32]) {
+fn f32s(place: &TestDir, name: &str, numbers: &[f32]) {
     npy(&place.path(name), "<f4", numbers.len() / DIM, DIM, numbers.iter().map(|x| x.to_le_bytes().to_vec()));
 }
 
-fn f64s(place: &Place, name: &str, numbers: &[f64]) {
+fn f64s(place: &TestDir, name: &str, numbers: &[f64]) {
     npy(&place.path(name), "<f8", numbers.len() / DIM, DIM, numbers.iter().map(|x| x.to_le_bytes().to_vec()));
 }
 
@@ -71,7 +71,7 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 }
 
 /// An Arrow file of a list column `v` in which some rows or components are null, and a column `n` of numbers.
-fn arrow_with_nulls(place: &Place, name: &str, rows: &[Option<Vec<Option<f32>>>]) {
+fn arrow_with_nulls(place: &TestDir, name: &str, rows: &[Option<Vec<Option<f32>>>]) {
     let vectors = ListArray::from_iter_primitive::<Float32Type, _, _>(rows.to_vec());
     let numbers = Int64Array::from_iter_values((0..rows.len() as i64).map(|n| 1000 + n));
     let schema = Arc::new(Schema::new(vec![
@@ -105,7 +105,7 @@ fn with_nulls() -> Vec<Option<Vec<Option<f32>>>> {
 const NULL_ROWS: [u64; 4] = [0, 3, 57, 100];
 
 /// All batches of a map as one.
-fn table(place: &Place, name: &str) -> RecordBatch {
+fn table(place: &TestDir, name: &str) -> RecordBatch {
     let source = lowland::open(&[place.path(name).to_string_lossy()], Some("x,y")).expect("a map");
     source.read_columns(&source.columns(), 0, source.shape().rows as usize).expect("columns")
 }
@@ -115,8 +115,8 @@ fn ids(table: &RecordBatch) -> Vec<u64> {
 }
 
 #[test]
-fn they_are_counted_by_kind_with_the_first_place_and_the_ways_out() {
-    let place = Place::new();
+fn invalid_rows_are_counted_and_explained() {
+    let place = TestDir::new();
     f32s(&place, "a.npy", &spoilt(&sound(300)));
     let mut more = sound(50);
     more[12 * DIM..13 * DIM].fill(0.0);
@@ -146,7 +146,7 @@ fn they_are_counted_by_kind_with_the_first_place_and_the_ways_out() {
 
 #[test]
 fn nulls_are_counted_and_named_by_their_column() {
-    let place = Place::new();
+    let place = TestDir::new();
     arrow_with_nulls(&place, "n.arrow", &with_nulls());
     place.refused(
         "embed n.arrow -o m.parquet",
@@ -160,8 +160,8 @@ fn nulls_are_counted_and_named_by_their_column() {
 }
 
 #[test]
-fn the_map_of_the_others_is_that_of_these_rows_alone() {
-    let place = Place::new();
+fn map_of_valid_rows_is_that_of_those_rows_alone() {
+    let place = TestDir::new();
     let rows = sound(300);
     let all = spoilt(&rows);
     f32s(&place, "alone.npy", &rows);
@@ -201,7 +201,7 @@ fn the_map_of_the_others_is_that_of_these_rows_alone() {
 
 #[test]
 fn a_killed_run_without_them_goes_on_to_the_same_bytes() {
-    let place = Place::new();
+    let place = TestDir::new();
     f32s(&place, "all.npy", &spoilt(&sound(300)));
     let command = "embed all.npy -o m.parquet --invalid drop --n-epochs 3000";
     place.ok(&format!("{} --quiet", command.replace("m.parquet", "whole.parquet")));
@@ -225,7 +225,7 @@ fn a_killed_run_without_them_goes_on_to_the_same_bytes() {
 
 #[test]
 fn outputs_name_rows_as_the_source_does() {
-    let place = Place::new();
+    let place = TestDir::new();
     arrow_with_nulls(&place, "n.arrow", &with_nulls());
     for end in ["parquet", "arrow"] {
         let drop = format!("drop.{end}");
@@ -271,7 +271,7 @@ fn outputs_name_rows_as_the_source_does() {
 
 #[test]
 fn a_graph_names_rows_as_the_source_does() {
-    let place = Place::new();
+    let place = TestDir::new();
     let rows = sound(300);
     f32s(&place, "alone.npy", &rows);
     f32s(&place, "all.npy", &spoilt(&rows));
@@ -314,7 +314,7 @@ fn a_graph_names_rows_as_the_source_does() {
 
 #[test]
 fn too_few_rows_that_can_be_placed_are_refused_before_any_work() {
-    let place = Place::new();
+    let place = TestDir::new();
     let mut rows = vec![f32::NAN; 30 * DIM];
     f32s(&place, "none.npy", &rows);
     rows[..DIM].fill(1.0);
@@ -334,8 +334,8 @@ fn too_few_rows_that_can_be_placed_are_refused_before_any_work() {
 }
 
 #[test]
-fn a_plan_counts_them() {
-    let place = Place::new();
+fn plan_counts_invalid_rows() {
+    let place = TestDir::new();
     f32s(&place, "all.npy", &spoilt(&sound(300)));
     let told: Value = serde_json::from_str(&place.ok("plan all.npy --invalid drop --json").stdout).expect("JSON");
     assert_eq!((&told["left_out"]["rows"], &told["shape"]["rows"]), (&7.into(), &300.into()));
@@ -345,8 +345,8 @@ fn a_plan_counts_them() {
 }
 
 #[test]
-fn an_evaluation_leaves_them_out_of_all_tables() {
-    let place = Place::new();
+fn evaluate_excludes_invalid_rows() {
+    let place = TestDir::new();
     let rows = sound(300);
     f32s(&place, "alone.npy", &rows);
     f32s(&place, "all.npy", &spoilt(&rows));
@@ -378,7 +378,7 @@ fn an_evaluation_leaves_them_out_of_all_tables() {
 
 #[test]
 fn numbers_far_from_0_are_moved_before_they_are_rounded() {
-    let place = Place::new();
+    let place = TestDir::new();
     // On a grid that survives the offset, so that what is left is exact.
     let rows: Vec<f64> = (0..300 * DIM).map(|i| (value(i) * 1024.0).round() / 1024.0).collect();
     let offset: Vec<f64> = rows.iter().map(|x| x + 4e8).collect();
@@ -427,7 +427,7 @@ fn numbers_far_from_0_are_moved_before_they_are_rounded() {
 
 #[test]
 fn times_and_large_integers_keep_their_differences() {
-    let place = Place::new();
+    let place = TestDir::new();
     let schema = Arc::new(Schema::new(vec![
         Field::new("t", DataType::Int64, false),
         Field::new("u", DataType::Float64, false),

@@ -1,9 +1,11 @@
 //! Threads, batches and the budget change no byte of a run; the smallest budget is the one that is named.
 
-use lowland_datasets::{Kind, Mixture};
+use lowland_datasets::{DatasetKind, Mixture};
 use lowland_engine::{Config, Error, Init, Inputs, Metric};
 
-use crate::harness::{MemoryGraph, Place, Table, check_same, inputs_of, mixture, plan_of, quick, smallest, squeezed};
+use crate::harness::{
+    MemoryGraph, TestDir, TestTable, check_same, inputs_of, mixture, plan_of, quick, smallest, squeezed,
+};
 
 #[test]
 fn threads_batches_and_budget_do_not_change_a_small_run() {
@@ -14,7 +16,7 @@ fn threads_batches_and_budget_do_not_change_a_small_run() {
             Config { init: Some(Init::Pca), n_components: Some(3), metric: Some(Metric::Cosine), ..quick() },
         ),
         (
-            Table::of(Kind::BlobsFar { blobs: 4 }, 2_000, 3, 1),
+            TestTable::of(DatasetKind::BlobsFar { blobs: 4 }, 2_000, 3, 1),
             Config { init: Some(Init::Random), n_components: Some(1), ..quick() },
         ),
     ] {
@@ -41,7 +43,7 @@ fn threads_batches_and_budget_do_not_change_a_small_run() {
 
 #[test]
 fn threads_batches_and_budget_do_not_change_a_run_with_a_probed_graph() {
-    let table = Table::of(Kind::Mixture(Mixture { components: 200, ..Mixture::default() }), 67_000, 4, 9);
+    let table = TestTable::of(DatasetKind::Mixture(Mixture { components: 200, ..Mixture::default() }), 67_000, 4, 9);
     let config = Config { n_neighbors: Some(6), n_epochs: Some(4), ..quick() };
     let small = smallest(&config, &table);
     let large = plan_of(&config, &table);
@@ -79,7 +81,7 @@ fn a_budget_below_the_smallest_is_refused() {
 fn a_run_with_a_few_hubs_stays_within_the_budget() {
     const ROWS: usize = 400_000;
     const K: usize = 15;
-    let place = Place::new();
+    let place = TestDir::new();
     let (mut ids, mut distances) = (Vec::new(), Vec::new());
     for row in 0..ROWS {
         for i in 0..K {

@@ -14,7 +14,7 @@ use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, Schema, UInt8Type,
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
 
-use crate::harness::{Place, fixture, rows_of};
+use crate::harness::{TestDir, fixture, rows_of};
 
 const ROWS: usize = 60;
 const RUN: &str = "--n-epochs 5 --threads 1 --quiet";
@@ -36,8 +36,8 @@ fn file(place: &Path, name: &str, columns: &[(&str, ArrayRef)]) {
 }
 
 /// Two files `d/0.arrow`, `d/1.arrow` with a column `c` each, or without.
-fn two(first: Option<ArrayRef>, second: Option<ArrayRef>) -> Place {
-    let place = Place::new();
+fn two(first: Option<ArrayRef>, second: Option<ArrayRef>) -> TestDir {
+    let place = TestDir::new();
     for (name, column) in [("d/0.arrow", first), ("d/1.arrow", second)] {
         let columns: Vec<(&str, ArrayRef)> = column.map(|column| ("c", column)).into_iter().collect();
         file(&place.path("."), name, &columns);
@@ -61,7 +61,7 @@ fn categories(file: usize) -> ArrayRef {
 }
 
 #[test]
-fn what_differs_between_files_is_refused_before_any_work() {
+fn column_types_that_differ_are_refused_before_any_work() {
     let zoned: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![0; ROWS]).with_timezone("UTC"));
     let naive: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![0; ROWS]));
     let late = TimestampSecondArray::from_iter_values((0..ROWS).map(|i| if i == 7 { i64::MAX } else { 0 }));
@@ -87,7 +87,7 @@ fn what_differs_between_files_is_refused_before_any_work() {
 }
 
 #[test]
-fn what_holds_both_is_the_type_of_all_files() {
+fn column_types_are_unified_over_files() {
     let long: ArrayRef = Arc::new(Int64Array::from_iter_values((0..ROWS as i64).map(|i| i << 33)));
     let nulls: ArrayRef = Arc::new(NullArray::new(ROWS));
     for (first, second, row, other) in [
@@ -107,7 +107,7 @@ fn what_holds_both_is_the_type_of_all_files() {
 
 #[test]
 fn categories_over_many_files_keep_the_values_of_their_rows() {
-    let place = Place::new();
+    let place = TestDir::new();
     for i in 0..3 {
         file(&place.path("."), &format!("d/{i}.arrow"), &[("c", categories(i))]);
     }
@@ -129,7 +129,7 @@ fn categories_over_many_files_keep_the_values_of_their_rows() {
 }
 
 /// Writes a file of vectors beside categories `c` in an order, some of which no row has.
-fn in_order(place: &Place, name: &str, values: &[&str], key: impl Fn(usize) -> u8) {
+fn in_order(place: &TestDir, name: &str, values: &[&str], key: impl Fn(usize) -> u8) {
     let keys = UInt8Array::from_iter_values((0..ROWS).map(key));
     let dictionary = DictionaryArray::<UInt8Type>::new(keys, Arc::new(StringArray::from_iter_values(values)));
     let field = Field::new("c", dictionary.data_type().clone(), true).with_dict_is_ordered(true);
@@ -146,7 +146,7 @@ fn in_order(place: &Place, name: &str, values: &[&str], key: impl Fn(usize) -> u
 
 #[test]
 fn categories_in_an_order_keep_it_or_it_is_told_that_they_do_not() {
-    let place = Place::new();
+    let place = TestDir::new();
     // In an order that is neither that of the rows nor that of the alphabet.
     in_order(&place, "all.arrow", &["none", "low", "mid", "high"], |i| 3 - (i % 3) as u8);
     in_order(&place, "some.arrow", &["low", "high"], |i| 1 - (i % 2) as u8);
@@ -188,7 +188,7 @@ fn categories_in_an_order_keep_it_or_it_is_told_that_they_do_not() {
 /// What types do not tell: that a column's bytes cannot be decoded is found at its first row.
 #[test]
 fn a_column_that_cannot_be_decoded_is_refused_before_any_work() {
-    let place = Place::new();
+    let place = TestDir::new();
     let encrypted = fixture("bad_encrypted_column.parquet");
     let words = ["bad_encrypted_column.parquet", "cannot be decoded"];
     for output in ["m.parquet", "m.arrow"] {
@@ -202,7 +202,7 @@ fn a_column_that_cannot_be_decoded_is_refused_before_any_work() {
 /// Every column that DuckDB writes, in a map of each format and in a map of that map.
 #[test]
 fn columns_of_duckdb_come_out_of_maps_as_they_went_in() {
-    let place = Place::new();
+    let place = TestDir::new();
     let fixture = fixture("duckdb_columns.parquet");
     let source = lowland::open(std::slice::from_ref(&fixture), Some("v")).expect("the fixture");
     let names: Vec<String> = source.columns().into_iter().filter(|name| name != "v").collect();
@@ -223,7 +223,7 @@ fn columns_of_duckdb_come_out_of_maps_as_they_went_in() {
 
 #[test]
 fn a_column_that_the_output_has_itself_is_refused_with_the_option_that_takes_it() {
-    let place = Place::new();
+    let place = TestDir::new();
     file(&place.path("."), "a.arrow", &[("id", ints()), ("b", texts("b"))]);
     for command in [format!("embed a.arrow -o m.parquet {RUN}"), "pca a.arrow -o m.parquet --quiet".into()] {
         place.run(&format!("{command} --keep b,id")).refused(&command, &["--keep: ", "row numbers", "--id id"]);
@@ -244,7 +244,7 @@ fn what_a_format_cannot_hold_is_refused_before_any_work() {
         (intervals, ["row 0: column \"c\"", "write .arrow"]),
         (Arc::new(union) as ArrayRef, ["Parquet cannot hold column \"c\"", "write .arrow"]),
     ] {
-        let place = Place::new();
+        let place = TestDir::new();
         file(&place.path("."), "a.arrow", &[("c", column)]);
         place.refused(&format!("embed a.arrow -o map.parquet --keep c {RUN}"), &words);
         place.refused("pca a.arrow -o scores.parquet --keep c --n-components 2 --quiet", &words);
@@ -255,7 +255,7 @@ fn what_a_format_cannot_hold_is_refused_before_any_work() {
 
 #[test]
 fn names_with_commas_and_the_names_of_the_coordinates() {
-    let place = Place::new();
+    let place = TestDir::new();
     let columns = [("x", ints()), ("y", texts("y")), ("o.t,h", texts("o")), ("b", texts("b"))];
     file(&place.path("."), "a.arrow", &columns);
     let run = |given: &[&str]| {
@@ -286,7 +286,7 @@ fn names_with_commas_and_the_names_of_the_coordinates() {
 
 #[test]
 fn outputs_that_are_links_are_written_through() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("in.npy", 60);
     std::fs::create_dir(place.path("far")).expect("made");
     for name in ["map.parquet", "map.png", "report.json", "graph.arrow", "scores.parquet"] {

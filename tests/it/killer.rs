@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lowland::{Config, Event, Job, MapFile, Observer, RunOptions, Stage};
-use lowland_datasets::Dtype;
+use lowland_datasets::OutputDtype;
 use serde_json::{Value, json};
 
 use crate::harness::Lcg;
-use crate::harness::{Place, note};
+use crate::harness::{TestDir, note};
 
 /// Rows from which a budget is smaller than what a run would like to hold. A
 /// run of fewer is made by the library, which may be given less.
@@ -25,8 +25,8 @@ const MANY: u64 = 100_000;
 const VICTIM: &str = "LOWLAND_KILLED";
 
 /// What is run, killed and run again.
-struct Prey {
-    place: Place,
+struct KilledRun {
+    place: TestDir,
     rows: u64,
     /// The budget, of the binary's runs.
     memory: String,
@@ -45,12 +45,12 @@ struct Attempt {
     finished: bool,
 }
 
-impl Prey {
+impl KilledRun {
     fn new(rows: u64) -> Self {
-        let place = Place::on_disk();
+        let place = TestDir::on_disk();
         let dim = if rows < MANY { 8 } else { 64 };
-        place.wide_vectors("v.npy", rows, dim, Dtype::F32);
-        let mut prey = Prey { place, rows, memory: "1MiB".into(), next: AtomicU64::new(0) };
+        place.wide_vectors("v.npy", rows, dim, OutputDtype::F32);
+        let mut prey = KilledRun { place, rows, memory: "1MiB".into(), next: AtomicU64::new(0) };
         if rows >= MANY {
             // The refusal names the smallest budget that would do: there everything goes by the disk.
             let refused = prey.place.run(&format!("{} --quiet", prey.arguments("none")));
@@ -223,7 +223,7 @@ fn number(variable: &str, default: u64) -> u64 {
 #[test]
 fn a_run_killed_anywhere_ends_with_the_same_bytes() {
     let (kills, rows) = (number("LOWLAND_KILLS", 25), number("LOWLAND_KILL_ROWS", 20_000));
-    let prey = Prey::new(rows);
+    let prey = KilledRun::new(rows);
     let attempt = prey.attempt("whole", None);
     assert!(attempt.finished && attempt.seconds.len() == Stage::ALL.len(), "{:?}", attempt.seconds);
     for unit in ["quantizer", "shard-001", "neighbors-000", "transpose", "edges-000"] {
@@ -294,8 +294,8 @@ impl Observer for Teller {
 #[test]
 fn a_run_to_be_killed() {
     let Some(name) = std::env::var_os(VICTIM).map(PathBuf::from) else {
-        let place = Place::new();
-        place.wide_vectors("v.npy", 5_000, 8, Dtype::F32);
+        let place = TestDir::new();
+        place.wide_vectors("v.npy", 5_000, 8, OutputDtype::F32);
         victim(&place.path("m1"));
         assert!(place.path("m1.npy").exists());
         return;

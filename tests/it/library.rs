@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Float32Type, UInt64Type};
-use lowland::{Invalid, Rows, Sink};
+use lowland::{InvalidRows, MapSink, Rows};
 
-use crate::harness::Place;
+use crate::harness::TestDir;
 
 const DIM: usize = 6;
 
@@ -54,7 +54,7 @@ fn column(batches: &[RecordBatch], name: &str) -> Vec<f32> {
 
 #[test]
 fn a_map_of_rows_in_memory_is_that_of_the_same_rows_in_a_file() {
-    let place = Place::new();
+    let place = TestDir::new();
     let array = begun((values(500), DIM)).run().expect("a map");
     assert_eq!((array.rows(), array.n_components), (500, 2));
     begun((values(500), DIM)).write(place.path("m.npy")).expect("a map");
@@ -77,12 +77,12 @@ fn rows_that_are_left_out_have_their_place_in_memory_too() {
     let rows = || batch(values(400), valid);
     assert!(begun(rows()).run().expect_err("null rows").is_bad_input());
 
-    let null = begun(rows()).invalid(Invalid::Null).run().expect("a map");
+    let null = begun(rows()).invalid(InvalidRows::Null).run().expect("a map");
     assert_eq!(null.rows(), 400);
     for row in 0..400 {
         assert_eq!(null.row(row)[0].is_nan(), !valid(row), "row {row}");
     }
-    let found = batches(begun(rows()).invalid(Invalid::Drop));
+    let found = batches(begun(rows()).invalid(InvalidRows::Drop));
     let ids: Vec<u64> = found.iter().flat_map(|b| b.column(0).as_primitive::<UInt64Type>().values().to_vec()).collect();
     let expected: Vec<u64> = (0..400).filter(|&i| valid(i as usize)).collect();
     assert_eq!(UInt64Array::from(ids), UInt64Array::from(expected));
@@ -92,7 +92,7 @@ fn rows_that_are_left_out_have_their_place_in_memory_too() {
 
 #[test]
 fn a_run_over_rows_in_memory_goes_on_only_with_the_same_rows() {
-    let place = Place::new();
+    let place = TestDir::new();
     let run = || begun((values(500), DIM)).run_dir(place.path("run"));
     let first = run().run().expect("a map");
     assert!(first.report.reused.is_empty());
@@ -108,7 +108,7 @@ fn a_run_over_rows_in_memory_goes_on_only_with_the_same_rows() {
 #[test]
 fn a_sink_that_fails_ends_the_run_with_its_error() {
     struct Full;
-    impl Sink for Full {
+    impl MapSink for Full {
         fn write(&mut self, first: u64, _: &[f32]) -> lowland_engine::Result<()> {
             Err(lowland_io::Error::format("the caller's table", format!("no room at row {first}")).into())
         }

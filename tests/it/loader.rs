@@ -6,7 +6,7 @@ use std::time::Duration;
 use lowland_engine::{Config, Loader, Metric};
 use proptest::prelude::*;
 
-use crate::harness::{Table, attempt, inputs_of, mixture, open_run, plan_of, quick};
+use crate::harness::{TestTable, attempt, inputs_of, mixture, open_run, plan_of, quick};
 
 /// Calls `body`, and panics when it takes longer than 20 seconds.
 fn soon<T: Send + 'static>(what: &str, body: impl FnOnce() -> T + Send + 'static) -> T {
@@ -25,11 +25,11 @@ proptest! {
         batch_rows in prop_oneof![Just(1usize), 2usize..400, Just(1 << 40)],
         range in (0.0f64..1.0, 0.0f64..1.0),
     ) {
-        let table = Table::new(dim, (0..rows * dim).map(|x| x as f32).collect());
+        let table = TestTable::new(dim, (0..rows * dim).map(|x| x as f32).collect());
         let (a, b) = ((range.0 * rows as f64) as u64, (range.1 * (rows + 1) as f64) as u64);
         for range in [0..rows as u64, a.min(b)..a.max(b)] {
             let (mut next, mut values) = (range.start, Vec::new());
-            for batch in Loader::over(table.clone(), Metric::Euclidean, batch_rows, range.clone()) {
+            for batch in Loader::over_range(table.clone(), Metric::Euclidean, batch_rows, range.clone()) {
                 let batch = batch.expect("rows");
                 prop_assert_eq!(batch.first, next);
                 prop_assert_eq!(batch.dim, dim);
@@ -77,7 +77,7 @@ fn a_loader_dropped_early_does_not_hang() {
 #[test]
 fn the_error_of_a_failing_source_reaches_the_caller() {
     let values = (0..1000).map(|x| x as f32).collect();
-    let table = Arc::new(Table { dim: 1, values, fails_at: Some(500) });
+    let table = Arc::new(TestTable { dim: 1, values, fails_at: Some(500) });
     for batch_rows in [1, 64, 500, 501, 5000] {
         let table = table.clone();
         let got = soon("a failing source", move || {

@@ -1,11 +1,11 @@
 //! The memory budget against real limits: what is granted is found, a plan
 //! beyond it is refused, and a run within it is not killed.
 
-use lowland_datasets::Dtype;
+use lowland_datasets::OutputDtype;
 use serde_json::Value;
 
 use crate::cgroup::Limited;
-use crate::harness::{Place, answer, note};
+use crate::harness::{TestDir, answer, note};
 use crate::shapes::Case;
 
 const MIB: u64 = 1 << 20;
@@ -24,7 +24,7 @@ fn a_process_beyond_its_limit_is_killed() {
 #[test]
 fn the_budget_is_half_of_the_cgroups_limit() {
     let Some(limited) = Limited::new(600 * MIB) else { return };
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 500);
     for (option, budget) in [("", 300 * MIB), (" --memory 25%", 150 * MIB), (" --memory 1GiB", 1024 * MIB)] {
         let command = place.command(&format!("inspect v.npy --json{option}"));
@@ -38,9 +38,9 @@ fn the_budget_is_half_of_the_cgroups_limit() {
 #[test]
 fn a_plan_beyond_the_limit_is_refused_before_any_work() {
     let Some(limited) = Limited::new(65 * MIB) else { return };
-    let place = Place::new();
+    let place = TestDir::new();
     // So many that a large budget is put to use, and a smaller one would do.
-    place.wide_vectors("v.npy", 400_000, 32, Dtype::F32);
+    place.wide_vectors("v.npy", 400_000, 32, OutputDtype::F32);
     let file = limited.limit_file().to_string_lossy().into_owned();
     let words = ["--memory: the plan takes ", "the cgroup limit in ", &file, " is 65 MiB; give --memory 58MiB or less"];
     for arguments in
@@ -63,8 +63,8 @@ fn a_run_within_its_budget_is_not_killed() {
     const LIMIT: u64 = 160 * MIB;
     let Some(limited) = Limited::new(LIMIT) else { return };
     // Not where files may be memory: those of a tmpfs count against the limit.
-    let place = Place::on_disk();
-    place.wide_vectors("v.npy", 100_000, 128, Dtype::F64);
+    let place = TestDir::on_disk();
+    place.wide_vectors("v.npy", 100_000, 128, OutputDtype::F64);
     let command = "--n-neighbors 10 --n-epochs 10 --recall 0.3 --threads 2 --quiet";
     place.ok(&format!("embed v.npy -o free.npy --memory 2GiB {command}"));
     let arguments = format!("embed v.npy -o bound.npy --memory 130MiB --run-dir run {command}");
@@ -82,13 +82,13 @@ fn a_run_within_its_budget_is_not_killed() {
 
 /// The bench `memory` has the large ones.
 #[test]
-fn what_is_planned_is_what_is_held() {
-    let place = Place::on_disk();
+fn measured_memory_stays_within_plan() {
+    let place = TestDir::on_disk();
     let case = |rows, dim, dtype, format, k, memory| Case { kind: "mixture", rows, dim, dtype, format, k, memory };
     for case in [
-        case(30_000, 256, Dtype::F32, "npy", 10, "1GiB"),
-        case(30_000, 256, Dtype::F16, "arrow", 10, "200MiB"),
-        case(70_000, 64, Dtype::F64, "parquet", 10, "75MiB"),
+        case(30_000, 256, OutputDtype::F32, "npy", 10, "1GiB"),
+        case(30_000, 256, OutputDtype::F16, "arrow", 10, "200MiB"),
+        case(70_000, 64, OutputDtype::F64, "parquet", 10, "75MiB"),
     ] {
         let peaks = case.run(&place.path("."));
         note(&format!("{case:?}: {peaks:?}"));

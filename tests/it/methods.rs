@@ -6,24 +6,24 @@ use std::io::BufReader;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use lowland::{Config, Event, Init, Method, Opt, Optimizer, Stage};
-use lowland_datasets::{Dtype, Kind, Mixture};
+use lowland::{Config, Event, Init, Method, MethodOption, Optimizer, Stage};
+use lowland_datasets::{DatasetKind, Mixture, OutputDtype};
 use lowland_engine::affinity::EdgeStore;
-use lowland_engine::neighbors::Graph;
+use lowland_engine::neighbors::KnnGraph;
 use lowland_engine::pca::Pca;
 use lowland_engine::{Metric, index};
 use lowland_io::EdgeBlock;
 use serde_json::Value;
 
-use crate::harness::{Place, signal, wait_for};
 use crate::harness::{
-    Run, Table, check_resumed, check_same, inputs_of, mixture, plan_of, run, run_plan, smallest, squeezed,
+    FinishedRun, TestTable, check_resumed, check_same, inputs_of, mixture, plan_of, run, run_plan, smallest, squeezed,
 };
+use crate::harness::{TestDir, signal, wait_for};
 use crate::shapes::held;
 
 /// All methods that stream; those of all pairs are in `all_pairs`.
 fn streamed() -> impl Iterator<Item = Method> {
-    Method::all().filter(|method| !method.is_exact())
+    Method::all().filter(|method| !method.is_all_pairs())
 }
 
 /// All of these but UMAP, each with few epochs and two threads.
@@ -37,13 +37,13 @@ fn quick_ones() -> Vec<Config> {
 /// A method's defaults with few neighbours.
 fn small(method: Method) -> Config {
     let config = Config::of(method);
-    if method.knows(Opt::Perplexity) { Config { perplexity: Some(5.0), ..config } } else { config }
+    if method.supports(MethodOption::Perplexity) { Config { perplexity: Some(5.0), ..config } } else { config }
 }
 
 // Affinities.
 
 /// Every edge of a run, by its two rows.
-fn edges_of(run: &Run) -> Vec<(u32, u32, f32)> {
+fn edges_of(run: &FinishedRun) -> Vec<(u32, u32, f32)> {
     let store = EdgeStore::open(run.dir.dir(), run.plan.shape().rows).expect("an edge store");
     let (mut edges, mut block) = (Vec::new(), EdgeBlock::default());
     for i in 0..store.count() {
@@ -138,7 +138,7 @@ fn check_pairs(dim: usize) {
     let config = Config { n_epochs: Some(2), ..Config::of(Method::PACMAP) };
     let run = run(&config, &table);
     assert_eq!((run.plan.k(), run.plan.degree()), (60, 15));
-    let graph = Graph::open(run.dir.dir(), n as u64).expect("a graph");
+    let graph = KnnGraph::open(run.dir.dir(), n as u64).expect("a graph");
     let lists = index::open(run.dir.dir()).expect("lists");
     let mut rows: Vec<f32> = (0..n as u32).flat_map(|row| lists.row(row).expect("a row").to_vec()).collect();
     let compared = dim.min(100);
@@ -191,7 +191,7 @@ fn check_pairs(dim: usize) {
 /// The guide's row: on 300 moons each names 30 others.
 #[test]
 fn each_of_the_moons_names_as_many_as_are_asked_for() {
-    let table = Table::of(Kind::Moons { noise: 0.05 }, 300, 2, 0);
+    let table = TestTable::of(DatasetKind::Moons { noise: 0.05 }, 300, 2, 0);
     let run = run(&Config { n_neighbors: Some(30), n_epochs: Some(2), ..Config::of(Method::PACMAP) }, &table);
     let mut named = [0; 300];
     for (from, to, weight) in edges_of(&run) {
@@ -256,14 +256,14 @@ fn a_run_of_any_method_stopped_anywhere_goes_on_to_the_same_bytes() {
 }
 
 /// The smallest budget that the binary names for a run.
-fn least_memory(place: &Place, arguments: &str) -> String {
+fn least_memory(place: &TestDir, arguments: &str) -> String {
     let told = place.run(&format!("plan {arguments} --memory 1MiB")).stderr;
     let (_, named) = told.trim_end().rsplit_once("give --memory ").unwrap_or_else(|| panic!("{arguments}: {told}"));
     named.to_string()
 }
 
 /// Kills a run as soon as its log tells something that `reached` accepts.
-fn kill_at(place: &Place, arguments: &str, reached: impl Fn(&Value) -> bool) {
+fn kill_at(place: &TestDir, arguments: &str, reached: impl Fn(&Value) -> bool) {
     let mut command = place.command(&format!("{arguments} --log-format json"));
     let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary runs");
     wait_for(&mut BufReader::new(child.stderr.take().expect("piped")), reached);
@@ -275,13 +275,13 @@ fn kill_at(place: &Place, arguments: &str, reached: impl Fn(&Value) -> bool) {
 /// killed among the neighbours and twice in the layout: one seed, one map. `./x methods` has real data.
 #[test]
 fn every_method_gives_one_map_in_memory_streamed_and_after_kills() {
-    let place = Place::new();
+    let place = TestDir::new();
     // So many that not every pair is compared, and lists are read from disk.
     for name in ["v.npy", "v.parquet"] {
-        place.wide_vectors(name, 66_000, 8, Dtype::F32);
+        place.wide_vectors(name, 66_000, 8, OutputDtype::F32);
     }
     for method in streamed() {
-        let few = if method.knows(Opt::Perplexity) { " --perplexity 5" } else { "" };
+        let few = if method.supports(MethodOption::Perplexity) { " --perplexity 5" } else { "" };
         let options = format!("--method {method} --n-epochs 24 --recall 0.8 --threads 2{few}");
         let memory = least_memory(&place, &format!("v.parquet {options}"));
         place.ok(&format!("embed v.npy -o memory.npy {options} --memory 2GiB --quiet --force"));
@@ -330,9 +330,9 @@ fn silhouette(map: &[f32], group: impl Fn(usize) -> usize) -> f64 {
 /// seeds. UMAP begins where it does by default: from random positions so few
 /// epochs of its Adam leave a moon torn (.24, and .58 after 500), which SGD does not.
 #[test]
-fn moons_stay_apart() {
-    let table = Table::of(Kind::Moons { noise: 0.05 }, 100, 2, 0);
-    let moons = lowland_datasets::Generator::new(Kind::Moons { noise: 0.05 }, 100, 2, 0).expect("a generator");
+fn every_method_separates_moons() {
+    let table = TestTable::of(DatasetKind::Moons { noise: 0.05 }, 100, 2, 0);
+    let moons = lowland_datasets::Generator::new(DatasetKind::Moons { noise: 0.05 }, 100, 2, 0).expect("a generator");
     let group = |row: usize| moons.label(row as u64) as usize;
     for (method, least) in [
         (Method::UMAP, 0.38),
@@ -344,7 +344,7 @@ fn moons_stay_apart() {
         let mut found = [1, 2, 3, 4, 5, 6, 7].map(|seed| {
             let init = if method == Method::UMAP { Init::Pca } else { Init::Random };
             let own = Config { seed, init: Some(init), n_epochs: Some(100), ..Config::of(method) };
-            let optimizer = method.knows(Opt::Optimizer).then_some(Optimizer::Adam);
+            let optimizer = method.supports(MethodOption::Optimizer).then_some(Optimizer::Adam);
             // The guide's; the paper's 35 push so few rows too far apart.
             let n_negatives = (method == Method::LARGEVIS).then_some(5);
             let config = Config { learning_rate: Some(1.0), optimizer, n_negatives, ..own };
@@ -380,10 +380,10 @@ fn every_method_keeps_neighbours_in_two_and_in_three_components() {
 
 #[test]
 fn awkward_data_give_a_map_of_any_method() {
-    let copies = Kind::Duplicates { mixture: Mixture { components: 5, ..Mixture::default() }, share: 0.7 };
-    let tables: [Arc<Table>; 3] = [
-        Table::of(copies, 400, 4, 5),
-        Table::of(Kind::BlobsFar { blobs: 4 }, 400, 3, 1),
+    let copies = DatasetKind::Duplicates { mixture: Mixture { components: 5, ..Mixture::default() }, share: 0.7 };
+    let tables: [Arc<TestTable>; 3] = [
+        TestTable::of(copies, 400, 4, 5),
+        TestTable::of(DatasetKind::BlobsFar { blobs: 4 }, 400, 3, 1),
         // Fewer rows than neighbours are asked for.
         mixture(40, 4),
     ];
@@ -395,9 +395,10 @@ fn awkward_data_give_a_map_of_any_method() {
     }
     // The least that each will do with.
     for method in streamed() {
-        let n_neighbors = method.knows(Opt::NNeighbors).then_some(2);
+        let n_neighbors = method.supports(MethodOption::NNeighbors).then_some(2);
         let config = Config { n_neighbors, ..small(method) };
-        let config = if method.knows(Opt::Perplexity) { Config { perplexity: Some(2.0), ..config } } else { config };
+        let config =
+            if method.supports(MethodOption::Perplexity) { Config { perplexity: Some(2.0), ..config } } else { config };
         let run = run(&Config { n_epochs: Some(9), threads: Some(2), ..config }, &mixture(4, 3));
         assert!(run.map.iter().all(|x| x.is_finite()), "{method}");
     }
@@ -406,8 +407,8 @@ fn awkward_data_give_a_map_of_any_method() {
 // The command line.
 
 #[test]
-fn what_a_method_does_not_know_is_refused_with_those_that_do() {
-    let place = Place::new();
+fn unsupported_options_are_refused_and_name_methods() {
+    let place = TestDir::new();
     place.vectors("v.npy", 500);
     for (options, words) in [
         ("--method tsne --min-dist 0.1", &["min-dist", "tsne does not know it", "umap does"][..]),
@@ -445,7 +446,7 @@ fn what_a_method_does_not_know_is_refused_with_those_that_do() {
 
 #[test]
 fn another_method_does_not_go_on_and_the_plan_tells_which_it_is() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 1_000);
     place.ok("embed v.npy -o m.npy --run-dir run --n-epochs 5 --quiet");
     place.refused("embed v.npy -o n.npy --run-dir run --n-epochs 5 --method tsne", &["run", "method", "--restart"]);

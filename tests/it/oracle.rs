@@ -10,15 +10,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use lowland_datasets::{Kind, Mixture};
+use lowland_datasets::{DatasetKind, Mixture};
 use lowland_engine::affinity::{Calibration, EdgeStore};
-use lowland_engine::neighbors::Graph;
-use lowland_engine::scan::Scanned;
+use lowland_engine::neighbors::KnnGraph;
+use lowland_engine::scan::ScanResult;
 use lowland_engine::{Config, Init, Method, Metric, index};
 use lowland_io::{EdgeBlock, GraphWriter, MapColumns, MapWriter};
 use serde_json::Value;
 
-use crate::harness::{Run, Table, graph_of, mixture, quick, run};
+use crate::harness::{FinishedRun, TestTable, graph_of, mixture, quick, run};
 use crate::harness::{home, skipped};
 
 /// A Python with the oracles' packages.
@@ -41,15 +41,15 @@ pub(crate) fn python() -> Option<PathBuf> {
 }
 
 /// A directory for one script's arguments.
-pub(crate) struct Desk {
+pub(crate) struct PythonDir {
     python: PathBuf,
     dir: tempfile::TempDir,
 }
 
-impl Desk {
+impl PythonDir {
     /// Nothing where there is no Python.
     pub(crate) fn new() -> Option<Self> {
-        Some(Desk { python: python()?, dir: tempfile::tempdir().expect("a directory") })
+        Some(PythonDir { python: python()?, dir: tempfile::tempdir().expect("a directory") })
     }
 
     pub(crate) fn path(&self, name: &str) -> String {
@@ -99,26 +99,26 @@ impl Desk {
 }
 
 /// The first rows of the packages of Debian 12, in 64 components.
-pub(crate) fn packages(rows: usize) -> Arc<Table> {
+pub(crate) fn packages(rows: usize) -> Arc<TestTable> {
     let path = home().join("datasets/debian-packages-64.parquet");
     let source = lowland_io::open(&[path.to_string_lossy().into_owned()], &Default::default()).expect("the packages");
     let mut values = vec![0f32; rows * source.shape().dim];
     source.read_rows(0, &mut values).expect("rows");
-    Table::new(source.shape().dim, values)
+    TestTable::new(source.shape().dim, values)
 }
 
-fn copies(rows: usize) -> Arc<Table> {
-    let kind = Kind::Duplicates { mixture: Mixture { components: 20, ..Mixture::default() }, share: 0.6 };
-    let table = Table::of(kind, rows, 8, 5);
+fn copies(rows: usize) -> Arc<TestTable> {
+    let kind = DatasetKind::Duplicates { mixture: Mixture { components: 20, ..Mixture::default() }, share: 0.6 };
+    let table = TestTable::of(kind, rows, 8, 5);
     // One row has more copies than neighbours.
     let mut values = table.values.clone();
     let one = values[..8].to_vec();
     values[80..80 + 8 * 25].chunks_exact_mut(8).for_each(|row| row.copy_from_slice(&one));
-    Table::new(8, values)
+    TestTable::new(8, values)
 }
 
 /// A run's whole edge store: offsets over all rows, neighbours, weights.
-fn edges_of(run: &Run) -> (Vec<u32>, Vec<u32>, Vec<f32>) {
+fn edges_of(run: &FinishedRun) -> (Vec<u32>, Vec<u32>, Vec<f32>) {
     let store = EdgeStore::open(run.dir.dir(), run.plan.shape().rows).expect("an edge store");
     let (mut offsets, mut neighbors, mut weights) = (vec![0u32], Vec::new(), Vec::new());
     let mut block = EdgeBlock::default();
@@ -131,8 +131,8 @@ fn edges_of(run: &Run) -> (Vec<u32>, Vec<u32>, Vec<f32>) {
     (offsets, neighbors, weights)
 }
 
-fn check_weights(desk: &Desk, run: &Run) {
-    let graph = Graph::open(run.dir.dir(), run.plan.shape().rows).expect("a graph");
+fn check_weights(desk: &PythonDir, run: &FinishedRun) {
+    let graph = KnnGraph::open(run.dir.dir(), run.plan.shape().rows).expect("a graph");
     let calibration = Calibration::new(&graph, run.report.neighbors.expect("figures").mean_distance);
     let (mut ids, mut distances, mut weights) = (Vec::new(), Vec::new(), Vec::new());
     for row in 0..graph.rows() {
@@ -164,7 +164,7 @@ fn check_weights(desk: &Desk, run: &Run) {
 
 #[test]
 fn weights_are_those_of_umap_learn() {
-    let Some(desk) = Desk::new() else { return };
+    let Some(desk) = PythonDir::new() else { return };
     check_weights(&desk, &run(&quick(), &packages(5_000)));
     check_weights(
         &desk,
@@ -173,11 +173,11 @@ fn weights_are_those_of_umap_learn() {
     check_weights(&desk, &run(&quick(), &copies(2_000)));
 }
 
-fn check_components(desk: &Desk, table: &Arc<Table>, n_components: usize) {
+fn check_components(desk: &PythonDir, table: &Arc<TestTable>, n_components: usize) {
     let run =
         run(&Config { init: Some(Init::Pca), n_components: Some(n_components), n_epochs: Some(1), ..quick() }, table);
     let data = run.dir.stage("scan").expect("a scan").data;
-    let scanned: Scanned = serde_json::from_value(data["result"].clone()).expect("what the scan found");
+    let scanned: ScanResult = serde_json::from_value(data["result"].clone()).expect("what the scan found");
     let pca = scanned.pca.expect("components");
     let mut scores = vec![0f32; table.rows() * n_components];
     pca.project(&table.values, &mut scores);
@@ -189,10 +189,10 @@ fn check_components(desk: &Desk, table: &Arc<Table>, n_components: usize) {
 
 #[test]
 fn principal_components_are_those_of_scikit_learn() {
-    let Some(desk) = Desk::new() else { return };
+    let Some(desk) = PythonDir::new() else { return };
     check_components(&desk, &packages(5_000), 3);
     let far = mixture(3_000, 20);
-    check_components(&desk, &Table::new(20, far.values.iter().map(|x| x + 1e4).collect()), 2);
+    check_components(&desk, &TestTable::new(20, far.values.iter().map(|x| x + 1e4).collect()), 2);
     // Too wide for a covariance: found incrementally, exactly where the rank is low.
     let (narrow, mut values) = (mixture(600, 10), vec![0f32; 600 * 4_200]);
     for (row, out) in narrow.values.chunks_exact(10).zip(values.chunks_exact_mut(4_200)) {
@@ -201,11 +201,11 @@ fn principal_components_are_those_of_scikit_learn() {
             *out = row.iter().enumerate().map(|(i, x)| x * turn(i)).sum();
         }
     }
-    check_components(&desk, &Table::new(4_200, values), 2);
+    check_components(&desk, &TestTable::new(4_200, values), 2);
 }
 
 /// The rows as the metric sees them.
-fn prepared(table: &Table, metric: Metric) -> Vec<f32> {
+fn prepared(table: &TestTable, metric: Metric) -> Vec<f32> {
     let mut values = table.values.clone();
     metric.prepare(&mut values, table.dim);
     values
@@ -213,7 +213,7 @@ fn prepared(table: &Table, metric: Metric) -> Vec<f32> {
 
 #[test]
 fn faiss_reads_the_index_and_finds_the_same_neighbours() {
-    let Some(desk) = Desk::new() else { return };
+    let Some(desk) = PythonDir::new() else { return };
     for (table, metric) in
         [(packages(5_000), Metric::Cosine), (mixture(3_000, 12), Metric::Euclidean), (copies(2_000), Metric::Euclidean)]
     {
@@ -237,7 +237,7 @@ fn faiss_reads_the_index_and_finds_the_same_neighbours() {
         );
     }
     // Inverted lists on disk.
-    let table = Table::of(Kind::Mixture(Mixture::default()), 66_000, 8, 2);
+    let table = TestTable::of(DatasetKind::Mixture(Mixture::default()), 66_000, 8, 2);
     let run = run(&Config { n_epochs: Some(1), ..quick() }, &table);
     assert!(!run.plan.index().exact);
     let path = run.dir.path(index::INDEX);
@@ -246,9 +246,10 @@ fn faiss_reads_the_index_and_finds_the_same_neighbours() {
 
 #[test]
 fn pyarrow_and_polars_read_the_edges() {
-    let Some(desk) = Desk::new() else { return };
+    let Some(desk) = PythonDir::new() else { return };
     // Several blocks, and rows with copies.
-    for table in [packages(5_000), copies(2_000), Table::of(Kind::Mixture(Mixture::default()), 40_000, 3, 2)] {
+    for table in [packages(5_000), copies(2_000), TestTable::of(DatasetKind::Mixture(Mixture::default()), 40_000, 3, 2)]
+    {
         let run = run(&Config { n_epochs: Some(1), n_neighbors: Some(8), ..quick() }, &table);
         // The first part is all there is of so few rows.
         let path = run.dir.path("edges-000.arrow");
@@ -268,11 +269,11 @@ fn pyarrow_and_polars_read_the_edges() {
 
 #[test]
 fn pyarrow_and_polars_read_the_graph() {
-    let Some(desk) = Desk::new() else { return };
+    let Some(desk) = PythonDir::new() else { return };
     let table = packages(5_000);
     for metric in [Metric::Euclidean, Metric::Cosine] {
         let config = Config { metric: Some(metric), n_neighbors: Some(7), ..quick() };
-        let plan = config.plan(&lowland_engine::Input {
+        let plan = config.plan(&lowland_engine::PlanInput {
             shape: lowland_io::Shape { rows: 5_000, dim: table.dim },
             dtype: lowland_io::Dtype::F32,
             graph_k: None,
@@ -291,7 +292,7 @@ fn pyarrow_and_polars_read_the_graph() {
 
 #[test]
 fn pyarrow_polars_and_numpy_read_the_maps() {
-    let Some(desk) = Desk::new() else { return };
+    let Some(desk) = PythonDir::new() else { return };
     let table = packages(5_000);
     for n_components in [1, 2, 3, 5] {
         let run = run(&Config { n_components: Some(n_components), n_epochs: Some(2), ..quick() }, &table);
@@ -318,7 +319,7 @@ fn pyarrow_polars_and_numpy_read_the_maps() {
 
 #[test]
 fn scores_are_those_of_another_program() {
-    let Some(desk) = Desk::new() else { return };
+    let Some(desk) = PythonDir::new() else { return };
     // As many rows as the engine's sample, so that both score every one.
     for (table, metric) in [(packages(2_000), Metric::Cosine), (mixture(2_000, 12), Metric::Euclidean)] {
         let run = run(&Config { metric: Some(metric), ..quick() }, &table);
@@ -346,13 +347,13 @@ fn scores_are_those_of_another_program() {
 /// and packages: ours is not worse by more than .01.
 #[test]
 fn maps_are_as_good_as_those_of_the_methods_own_programs() {
-    let Some(desk) = Desk::new() else { return };
+    let Some(desk) = PythonDir::new() else { return };
     let path = desk.path("digits.npy");
     desk.ask("peers.py", &["digits", &path]);
     let source = lowland_io::open(&[path], &Default::default()).expect("digits");
     let mut digits = vec![0f32; source.shape().rows as usize * source.shape().dim];
     source.read_rows(0, &mut digits).expect("rows");
-    let digits = Table::new(source.shape().dim, digits);
+    let digits = TestTable::new(source.shape().dim, digits);
     for (name, table) in [("digits", digits), ("packages", packages(5_000))] {
         for (method, peer) in [(Method::TSNE, "opentsne"), (Method::PACMAP, "pacmap")] {
             let run = run(&Config { threads: Some(2), ..Config::of(method) }, &table);

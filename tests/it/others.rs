@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use crate::harness::{Place, rows_of};
+use crate::harness::{TestDir, rows_of};
 
 const QUICK: &str = "--n-epochs 20 --quiet";
 
 #[test]
 fn a_graph_made_alone_gives_the_same_map() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.parquet", 3_000);
     place.ok("knn v.parquet -o g.arrow --n-neighbors 10 --quiet");
     place.ok(&format!("embed v.parquet -o direct.npy --n-neighbors 10 {QUICK}"));
@@ -29,7 +29,7 @@ fn a_graph_made_alone_gives_the_same_map() {
 
 #[test]
 fn graphs_that_do_not_fit() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.parquet", 500);
     place.vectors("w.parquet", 501);
     place.ok("knn v.parquet -o g.arrow --quiet");
@@ -43,8 +43,8 @@ fn graphs_that_do_not_fit() {
 }
 
 #[test]
-fn inspect_tells_what_is_there() {
-    let place = Place::new();
+fn inspect_lists_the_source() {
+    let place = TestDir::new();
     place.vectors("v.parquet", 500);
     let text = place.ok("inspect v.parquet");
     for words in ["500", "16 of f32", "embedding", "id, label", "every pair", "epochs", "layout"] {
@@ -62,7 +62,7 @@ fn inspect_tells_what_is_there() {
 
 #[test]
 fn help_and_version() {
-    let place = Place::new();
+    let place = TestDir::new();
     for arguments in ["--help", "embed --help", "knn --help", "inspect --help", "plot --help", "runs --help"] {
         let help = place.ok(arguments);
         assert_eq!(help.stderr, "");
@@ -72,7 +72,7 @@ fn help_and_version() {
     }
     let help = place.ok("embed --help").stdout;
     let spaced = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    for opt in lowland::Opt::ALL {
+    for opt in lowland::MethodOption::ALL {
         let default = format!("[default: {}]", opt.default_text());
         assert!(spaced.contains(&default), "{}: no {default} in the help", opt.name());
     }

@@ -8,22 +8,22 @@ use std::sync::Arc;
 
 use lowland::Metric;
 use lowland::pca::{IncrementalPca, Kernel, KernelPca, Pca};
-use lowland_datasets::Dtype;
+use lowland_datasets::OutputDtype;
 use lowland_engine::Loader;
 use lowland_io::Source;
 use serde_json::Value;
 
 use crate::bad_input::npy;
-use crate::harness::{Place, fixture, note, rows_of, signal, wait_for};
-use crate::harness::{Table, mixture};
-use crate::oracle::{Desk, packages};
+use crate::harness::{TestDir, fixture, note, rows_of, signal, wait_for};
+use crate::harness::{TestTable, mixture};
+use crate::oracle::{PythonDir, packages};
 
 const ROWS: u64 = 4_000;
 const SOLVERS: [&str; 3] = ["covariance", "incremental", "randomized"];
 
 #[test]
-fn the_same_bytes_whatever_must_not_matter() {
-    let place = Place::new();
+fn pca_is_independent_of_threads_batches_and_budget() {
+    let place = TestDir::new();
     for source in ["v.parquet", "v.arrow", "v.npy"] {
         place.vectors(source, ROWS);
     }
@@ -57,7 +57,7 @@ fn the_same_bytes_whatever_must_not_matter() {
 
 #[test]
 fn outputs_reports_and_columns() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.parquet", 500);
     let answer = place.ok("pca v.parquet -o s.parquet --id id --keep label --report - --components axes.npy");
     for words in ["500 rows × 16 components → 2 principal components", "solver covariance", "explained", "axes.npy"]
@@ -121,7 +121,7 @@ fn outputs_reports_and_columns() {
 
 #[test]
 fn a_source_on_standard_input() {
-    let place = Place::new();
+    let place = TestDir::new();
     let stream = std::fs::read(fixture("polars_f32.arrows")).expect("a fixture");
     let answer = place.pipe("pca - -o piped.parquet --id id --keep name --quiet", &stream);
     assert_eq!(answer.code, 0, "{}", answer.stderr);
@@ -132,7 +132,7 @@ fn a_source_on_standard_input() {
 
 #[test]
 fn what_is_refused() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.parquet", 500);
     place.vectors("v.npy", 500);
     for (options, words) in [
@@ -159,7 +159,7 @@ fn what_is_refused() {
     place.refused("pca v.npy -o v.npy --force", &["v.npy", "also an input"]);
     place.refused("pca v.parquet v.npy -o s.npy --components v.npy --force", &["v.npy", "also an input"]);
     place.refused("pca v.parquet -o v.npy", &["v.npy", "already exists", "--force"]);
-    place.wide_vectors("wide.npy", 3, 8_200, Dtype::U8);
+    place.wide_vectors("wide.npy", 3, 8_200, OutputDtype::U8);
     place.refused("pca wide.npy -o s.npy --solver covariance", &["--solver", "8200 components", "at most 8192"]);
     place.refused("pca v.npy - -o s.npy", &["standard input", "empty"]);
     for arguments in ["pca", "pca v.npy", "pca v.npy -o s.npy --solver svd", "pca v.npy -o s.npy --metric manhattan"] {
@@ -169,7 +169,7 @@ fn what_is_refused() {
 
 #[test]
 fn bad_data_is_named() {
-    let place = Place::new();
+    let place = TestDir::new();
     let spoilt = |at: usize, by: f32| move |i: usize| if i == at { by } else { (i as f32 * 0.37).sin() };
     npy(&place, "nan.npy", 100, 3, spoilt(41, f32::NAN));
     npy(&place, "inf.npy", 100, 3, spoilt(7, f32::NEG_INFINITY));
@@ -203,9 +203,9 @@ fn bad_data_is_named() {
 }
 
 #[test]
-fn too_small_a_budget_names_one_that_does() {
-    let place = Place::new();
-    place.wide_vectors("v.npy", 3_000, 700, Dtype::F32);
+fn too_small_budget_names_the_smallest() {
+    let place = TestDir::new();
+    place.wide_vectors("v.npy", 3_000, 700, OutputDtype::F32);
     for solver in SOLVERS {
         let command = format!("pca v.npy --solver {solver} --threads 2 --n-components 20 --force");
         place.ok(&format!("{command} -o free.npy --memory 1GiB --quiet"));
@@ -220,7 +220,7 @@ fn too_small_a_budget_names_one_that_does() {
         assert_eq!(less.code, 2, "{solver}: {mebibytes} MiB are named, and 2 fewer do");
     }
     // Where the covariance is what does not fit, there is another way.
-    place.wide_vectors("w.npy", 40, 2_000, Dtype::F32);
+    place.wide_vectors("w.npy", 40, 2_000, OutputDtype::F32);
     place.refused(
         "pca w.npy -o w.s.npy --memory 40MiB --threads 2",
         &["too small", "or --solver randomized, which fits"],
@@ -229,9 +229,11 @@ fn too_small_a_budget_names_one_that_does() {
 }
 
 #[test]
-fn what_is_planned_is_what_is_held() {
-    let place = Place::on_disk();
-    for (name, rows, dim, dtype) in [("a.parquet", 60_000, 64, Dtype::F64), ("b.arrow", 3_000, 1_500, Dtype::F16)] {
+fn measured_memory_stays_within_plan() {
+    let place = TestDir::on_disk();
+    for (name, rows, dim, dtype) in
+        [("a.parquet", 60_000, 64, OutputDtype::F64), ("b.arrow", 3_000, 1_500, OutputDtype::F16)]
+    {
         place.wide_vectors(name, rows, dim, dtype);
         for solver in SOLVERS {
             let report = place.ok(&format!(
@@ -254,7 +256,7 @@ fn what_is_planned_is_what_is_held() {
 
 #[test]
 fn an_interrupted_run_leaves_nothing() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 60_000);
     let quick = "pca v.npy -o s.npy --components a.npy --solver randomized";
     let command = format!("{quick} --batch-rows 20 --threads 1");
@@ -290,7 +292,7 @@ fn an_interrupted_run_leaves_nothing() {
 
 #[test]
 fn a_source_that_changes_meanwhile() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 60_000);
     let mut command = place.command("pca v.npy -o s.npy --batch-rows 20 --threads 1 --log-format json");
     let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary runs");
@@ -325,8 +327,8 @@ fn batches_of_a_source_are_those_of_a_slice() {
 /// What `lowland pca` writes, beside scikit-learn's PCA.
 #[test]
 fn the_command_is_scikit_learns_pca() {
-    let Some(desk) = Desk::new() else { return };
-    let place = Place::new();
+    let Some(desk) = PythonDir::new() else { return };
+    let place = TestDir::new();
     let table = packages(6_000);
     std::fs::copy(desk.floats("v.npy", &table.values, table.dim), place.path("v.npy")).expect("copied");
     let data = place.path("v.npy").to_string_lossy().into_owned();
@@ -345,19 +347,19 @@ fn the_command_is_scikit_learns_pca() {
 }
 
 /// A data set that scikit-learn brings.
-fn brought(desk: &Desk, name: &str) -> Arc<Table> {
+fn brought(desk: &PythonDir, name: &str) -> Arc<TestTable> {
     let path = desk.path(&format!("{name}.npy"));
     desk.ask("pca.py", &["data", name, &path]);
     let source = lowland::open(&[path], None).expect("a data set");
     let mut values = vec![0f32; source.shape().rows as usize * source.shape().dim];
     source.read_rows(0, &mut values).expect("rows");
-    Table::new(source.shape().dim, values)
+    TestTable::new(source.shape().dim, values)
 }
 
 /// TorchDR's rows on digits and iris, with its tolerances.
 #[test]
 fn incremental_pca_is_scikit_learns() {
-    let Some(desk) = Desk::new() else { return };
+    let Some(desk) = PythonDir::new() else { return };
     for (name, held_out, batch, asked) in [
         ("digits", 20, 64, Some(10)),
         ("digits", 20, 64, Some(20)),
@@ -396,7 +398,7 @@ fn incremental_pca_is_scikit_learns() {
 
 #[test]
 fn kernel_pca_is_scikit_learns() {
-    let Some(desk) = Desk::new() else { return };
+    let Some(desk) = PythonDir::new() else { return };
     // TorchDR's shapes; then more rows.
     for (rows, dim, n) in [(15, 20, 3), (400, 6, 5)] {
         let table = mixture(rows, dim);

@@ -7,9 +7,9 @@ use arrow::array::*;
 use arrow::datatypes::{DataType, Int8Type};
 use arrow::ipc::writer::FileWriter;
 
-use crate::harness::Place;
+use crate::harness::TestDir;
 
-fn write(place: &Place, name: &str, columns: Vec<(&str, ArrayRef)>) {
+fn write(place: &TestDir, name: &str, columns: Vec<(&str, ArrayRef)>) {
     let batch =
         RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).expect("a batch");
     let file = std::fs::File::create(place.path(name)).expect("a file");
@@ -29,14 +29,14 @@ fn floats(values: &[f64]) -> ArrayRef {
 }
 
 /// The picture of `name`, drawn with `options`.
-fn drawn(place: &Place, name: &str, options: &str) -> (Vec<u8>, String) {
+fn drawn(place: &TestDir, name: &str, options: &str) -> (Vec<u8>, String) {
     let told = place.ok(&format!("plot {name} -o p.png --force {options}")).stderr;
     (place.bytes("p.png"), told)
 }
 
 #[test]
 fn the_map_is_in_the_columns_that_have_its_names_or_are_named() {
-    let place = Place::new();
+    let place = TestDir::new();
     let [x, y] = circle(50);
     let noise: ArrayRef = Arc::new(Float32Array::from_iter_values((0..50).map(|i| (i * i % 17) as f32)));
     write(&place, "plain.arrow", vec![("x", floats(&x)), ("y", floats(&y))]);
@@ -96,7 +96,7 @@ fn the_map_is_in_the_columns_that_have_its_names_or_are_named() {
 
 #[test]
 fn rows_without_a_position_are_left_out_and_counted() {
-    let place = Place::new();
+    let place = TestDir::new();
     let [x, y] = circle(40);
     write(&place, "whole.arrow", vec![("x", floats(&x)), ("y", floats(&y))]);
     let some: Vec<Option<f64>> = x.iter().copied().map(Some).chain([None, Some(f64::NAN), Some(1e300)]).collect();
@@ -114,14 +114,14 @@ fn rows_without_a_position_are_left_out_and_counted() {
 }
 
 /// The colours that points have, whatever their shade.
-fn colors(place: &Place, options: &str) -> std::collections::BTreeSet<[u8; 3]> {
+fn colors(place: &TestDir, options: &str) -> std::collections::BTreeSet<[u8; 3]> {
     let (bytes, _) = drawn(place, "m.arrow", &format!("{options} --width 299 --height 199"));
     image::load_from_memory(&bytes).expect("a picture").to_rgb8().pixels().map(|p| p.0).collect()
 }
 
 #[test]
 fn columns_of_any_type_colour_and_the_rest_are_refused() {
-    let place = Place::new();
+    let place = TestDir::new();
     let rows = 600;
     let [x, y] = circle(rows);
     let n = || 0..rows as i64;
@@ -170,7 +170,7 @@ fn columns_of_any_type_colour_and_the_rest_are_refused() {
 
 #[test]
 fn embed_refuses_a_column_without_colours_before_it_runs() {
-    let place = Place::new();
+    let place = TestDir::new();
     let vectors = FixedSizeListArray::from_iter_primitive::<arrow::datatypes::Float32Type, _, _>(
         (0..40).map(|i| Some((0..3).map(move |j| Some((i * j % 7) as f32)))),
         3,
@@ -183,7 +183,7 @@ fn embed_refuses_a_column_without_colours_before_it_runs() {
 
 #[test]
 fn maps_of_any_extent_are_drawn() {
-    let place = Place::new();
+    let place = TestDir::new();
     for (what, x) in [
         ("one", vec![3.0]),
         ("two", vec![-1e300, 1e300]),

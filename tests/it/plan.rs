@@ -1,15 +1,15 @@
 //! `lowland plan`: what it tells is what a run then does, for data of any
 //! size, and it leaves nothing behind.
 
-use lowland_datasets::{Dtype, Generator, Kind, Options, write};
+use lowland_datasets::{DatasetKind, Generator, OutputDtype, WriteOptions, write};
 use serde_json::Value;
 
-use crate::harness::Place;
+use crate::harness::TestDir;
 
 const GIB: u64 = 1 << 30;
 
 /// Runs `plan` with `--json`; gives the object.
-fn planned(place: &Place, arguments: &str) -> Value {
+fn planned(place: &TestDir, arguments: &str) -> Value {
     let before = place.names();
     let answer = place.ok(&format!("plan {arguments} --json"));
     assert_eq!(answer.stderr, "", "{arguments}");
@@ -26,8 +26,8 @@ fn stages(plan: &Value) -> &[Value] {
 }
 
 #[test]
-fn people_are_told_stage_by_stage() {
-    let place = Place::new();
+fn plan_text_lists_every_stage() {
+    let place = TestDir::new();
     place.vectors("v.parquet", 2_000);
     let before = place.names();
     let answer = place.ok("plan v.parquet --memory 1GiB --threads 2 --n-epochs 30");
@@ -55,8 +55,8 @@ fn people_are_told_stage_by_stage() {
 }
 
 #[test]
-fn a_run_goes_by_its_plan() {
-    let place = Place::new();
+fn run_matches_its_plan() {
+    let place = TestDir::new();
     place.vectors("v.npy", 20_000);
     let options = "v.npy -o m.npy --n-epochs 20 --memory 100MiB --threads 2";
     let plan = planned(&place, options);
@@ -78,8 +78,8 @@ fn a_run_goes_by_its_plan() {
 }
 
 #[test]
-fn what_is_kept_takes_disk_and_a_budget_of_it_holds() {
-    let place = Place::new();
+fn kept_stages_count_against_the_disk_budget() {
+    let place = TestDir::new();
     place.vectors("v.npy", 20_000);
     let disk = |options: &str| number(&planned(&place, &format!("v.npy --threads 2 {options}")), "disk");
     let (none, all) = (disk(""), disk("--keep-run"));
@@ -98,8 +98,8 @@ fn what_is_kept_takes_disk_and_a_budget_of_it_holds() {
 }
 
 #[test]
-fn stages_that_stay_and_those_that_are_made_again() {
-    let place = Place::new();
+fn kept_stages_stay_and_released_ones_are_remade() {
+    let place = TestDir::new();
     place.vectors("v.npy", 3_000);
     place.ok("embed v.npy -o whole.npy --n-epochs 20 --quiet");
     let has = |file: &str| place.path("m.npy.run").join(file).exists();
@@ -124,7 +124,7 @@ fn stages_that_stay_and_those_that_are_made_again() {
 
 #[test]
 fn what_cannot_be_planned() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 500);
     place.refused("plan -", &["standard input", "empty"]);
     place.refused("plan nothing.npy", &["nothing.npy", "no such file"]);
@@ -139,7 +139,7 @@ fn what_cannot_be_planned() {
 
 #[test]
 fn a_graph_is_planned_as_well() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 3_000);
     place.ok("knn v.npy -o g.arrow --n-neighbors 7 --quiet");
     for (arguments, first) in [("--knn g.arrow", "neighbors"), ("--knn g.arrow v.npy", "scan")] {
@@ -152,10 +152,11 @@ fn a_graph_is_planned_as_well() {
 
 /// A Parquet file that says it has `times` as many rows as it has: its footer
 /// names the one row group again and again. Each of them can be read.
-fn repeated(place: &Place, name: &str, rows: u64, dim: usize, times: usize) {
-    let generator = Generator::new("mixture".parse::<Kind>().expect("a kind"), rows, dim, 7).expect("a generator");
+fn repeated(place: &TestDir, name: &str, rows: u64, dim: usize, times: usize) {
+    let generator =
+        Generator::new("mixture".parse::<DatasetKind>().expect("a kind"), rows, dim, 7).expect("a generator");
     let group_rows = std::num::NonZero::new(rows as usize).expect("rows");
-    let options = Options { dtype: Dtype::F16, group_rows, ..Options::default() };
+    let options = WriteOptions { dtype: OutputDtype::F16, group_rows, ..WriteOptions::default() };
     write(&generator, &place.path("once.parquet"), &options).expect("written");
     let bytes = place.bytes("once.parquet");
     std::fs::remove_file(place.path("once.parquet")).expect("removed");
@@ -251,7 +252,7 @@ fn compact_value(bytes: &[u8], mut at: usize, kind: u8) -> usize {
 
 #[test]
 fn a_hundred_million_rows_without_77_gb() {
-    let place = Place::new();
+    let place = TestDir::new();
     repeated(&place, "big.parquet", 10_000, 384, 10_000);
     let plan = planned(&place, "big.parquet --memory 16GiB --threads 2");
     assert_eq!((number(&plan["shape"], "rows"), number(&plan["shape"], "dim")), (100_000_000, 384));

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use lowland_datasets::Kind;
+use lowland_datasets::DatasetKind;
 use lowland_engine::evaluate::mean_and_interval;
 use lowland_engine::{Config, Init, Metric};
 
 use crate::harness::{
-    Lcg, Table, check_finite, map_row, mixture, quick, run, shifted, squared, trust_and_preservation,
+    Lcg, TestTable, check_finite, map_row, mixture, quick, run, shifted, squared, trust_and_preservation,
 };
 
 #[test]
@@ -37,7 +37,7 @@ fn maps_of_any_number_of_components_keep_neighbours() {
 }
 
 /// Compares the reported scores, computed on all rows, with their definitions.
-fn check_quality(name: &str, table: &Arc<Table>, config: &Config) {
+fn check_quality(name: &str, table: &Arc<TestTable>, config: &Config) {
     let run = run(config, table);
     let quality = run.report.quality.expect("scores");
     assert_eq!((quality.sample_rows, quality.k), (table.rows(), run.plan.k()), "{name}");
@@ -57,7 +57,7 @@ fn scores_equal_their_definitions() {
         &Config { n_components: Some(3), n_neighbors: Some(7), ..quick() },
     );
     check_quality("far from the origin", &shifted(&mixture(1_500, 4), 1e4), &quick());
-    check_quality("far blobs", &Table::of(Kind::BlobsFar { blobs: 5 }, 1_500, 4, 3), &quick());
+    check_quality("far blobs", &TestTable::of(DatasetKind::BlobsFar { blobs: 5 }, 1_500, 4, 3), &quick());
     check_quality(
         "random places",
         &mixture(1_000, 12),

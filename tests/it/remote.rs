@@ -11,11 +11,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use self::server::{Fault, Request, Server};
-use crate::harness::{Answer, Place, answer, home, signal, skipped, soon, wait_for};
+use crate::harness::{CommandOutput, TestDir, answer, home, signal, skipped, soon, wait_for};
 use crate::oracle::python;
 
 /// The command as a user of the store at `url` gives it.
-fn command(place: &Place, url: &str, arguments: &str) -> Command {
+fn command(place: &TestDir, url: &str, arguments: &str) -> Command {
     let mut command = place.command(arguments);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
         command.env_remove(name);
@@ -27,12 +27,12 @@ fn command(place: &Place, url: &str, arguments: &str) -> Command {
     command
 }
 
-fn run(place: &Place, server: &Server, arguments: &str) -> Answer {
+fn run(place: &TestDir, server: &Server, arguments: &str) -> CommandOutput {
     soon(command(place, &server.url(), arguments))
 }
 
 /// 1,500 rows with names, in a file and at `s3://b/v.parquet`, and the map of the file, names kept.
-fn vectors(place: &Place, server: &Server) -> Vec<u8> {
+fn vectors(place: &TestDir, server: &Server) -> Vec<u8> {
     place.vectors("v.parquet", 1_500);
     server.put("b/v.parquet", place.bytes("v.parquet"));
     place.ok("embed v.parquet -o disk.parquet --n-epochs 20 --keep label");
@@ -43,7 +43,7 @@ const EMBED: &str = "embed s3://b/v.parquet -o map.parquet --n-epochs 20 --keep 
 
 #[test]
 fn objects_give_the_map_that_files_give() {
-    let (place, server) = (Place::new(), Server::start());
+    let (place, server) = (TestDir::new(), Server::start());
     let expected = vectors(&place, &server);
     let answer = run(&place, &server, &format!("{EMBED} --report r.json"));
     assert_eq!(answer.code, 0, "{}", answer.stderr);
@@ -80,7 +80,7 @@ fn objects_give_the_map_that_files_give() {
 
 #[test]
 fn nothing_is_lost_to_a_fault_of_the_store() {
-    let (place, server) = (Place::new(), Server::start());
+    let (place, server) = (TestDir::new(), Server::start());
     let expected = vectors(&place, &server);
     server.no_faults();
     assert_eq!(run(&place, &server, &EMBED.replace("map", "whole")).code, 0);
@@ -134,7 +134,7 @@ fn nothing_is_lost_to_a_fault_of_the_store() {
 
 #[test]
 fn what_a_store_cannot_give_is_refused_before_any_work() {
-    let (place, server) = (Place::new(), Server::start());
+    let (place, server) = (TestDir::new(), Server::start());
     place.vectors("v.npy", 200);
     server.put("b/v.npy", place.bytes("v.npy"));
     let url = server.url();
@@ -179,7 +179,7 @@ fn what_a_store_cannot_give_is_refused_before_any_work() {
 
 #[test]
 fn a_stalled_store_does_not_hold_a_signal_up() {
-    let (place, server) = (Place::new(), Server::start());
+    let (place, server) = (TestDir::new(), Server::start());
     place.vectors("v.npy", 20_000);
     server.put("b/v.npy", place.bytes("v.npy"));
     // When it is open, nothing more comes.
@@ -199,7 +199,7 @@ fn a_stalled_store_does_not_hold_a_signal_up() {
 #[test]
 fn objects_of_moto_give_the_map_that_files_give() {
     let Some(python) = python() else { return };
-    let place = Place::new();
+    let place = TestDir::new();
     for name in ["p/dt=1/a b+c.parquet", "p/dt=2/é#1.parquet"] {
         std::fs::create_dir_all(place.path(name).parent().expect("a directory")).expect("made");
         place.vectors(name, if name.contains("=1") { 700 } else { 800 });

@@ -6,15 +6,15 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lowland::{Config, Event, Job, MapFile, RunOptions, Stage};
-use lowland_datasets::{Kind, Mixture};
+use lowland_datasets::{DatasetKind, Mixture};
 use lowland_engine::Error;
 use lowland_io::Manifest;
 use serde_json::Value;
 
 use crate::harness::jobs::{LONG, run};
 use crate::harness::{
-    Place, StopWhen, Table, attempt, check_layout_resumed, check_resumed, end, files, inputs_of, mixture, open_run,
-    plan_of, quick, run_plan, signal, smallest, start, wait_for,
+    StopWhen, TestDir, TestTable, attempt, check_layout_resumed, check_resumed, end, files, inputs_of, mixture,
+    open_run, plan_of, quick, run_plan, signal, smallest, start, wait_for,
 };
 
 #[test]
@@ -93,7 +93,7 @@ fn resume_under_another_budget_gives_the_same_map() {
 }
 
 /// Starts a run and sends it the signal `name` in `stage`; gives the exit code and what it printed afterwards.
-fn interrupted(place: &Place, arguments: &str, stage: &str, name: &str) -> (i32, String) {
+fn interrupted(place: &TestDir, arguments: &str, stage: &str, name: &str) -> (i32, String) {
     let mut command = place.command(&format!("{arguments} --log-format json"));
     let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary runs");
     let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
@@ -109,7 +109,7 @@ fn interrupted(place: &Place, arguments: &str, stage: &str, name: &str) -> (i32,
 
 #[test]
 fn resume_after_an_interrupt_gives_the_same_bytes() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.parquet", 3_000);
     place.ok(&format!("embed v.parquet -o whole.parquet {LONG} --quiet"));
 
@@ -139,7 +139,7 @@ fn resume_after_an_interrupt_gives_the_same_bytes() {
 
 #[test]
 fn resume_after_kill_gives_the_same_bytes() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.arrow", 3_000);
     place.ok("embed v.arrow -o whole.parquet --n-epochs 1500 --quiet");
     for stage in ["scan", "neighbors", "affinity", "layout"] {
@@ -154,7 +154,7 @@ fn resume_after_kill_gives_the_same_bytes() {
 
 #[test]
 fn resume_after_a_signal_starts_at_the_epoch_of_the_checkpoint() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 3_000);
     let arguments = "embed v.npy -o m.npy --n-epochs 6000 --threads 2";
     assert_eq!(run(&place, "embed v.npy -o whole.npy --n-epochs 6000 --quiet").code, 0);
@@ -187,7 +187,7 @@ fn resume_after_a_signal_starts_at_the_epoch_of_the_checkpoint() {
 
 #[test]
 fn resume_with_a_changed_source_is_refused() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 1_000);
     place.ok("embed v.npy -o m.npy --n-epochs 5 --keep-run --quiet");
     assert!(place.path("m.npy.run").exists());
@@ -201,7 +201,7 @@ fn resume_with_a_changed_source_is_refused() {
 
 #[test]
 fn an_interrupted_pipe_leaves_nothing() {
-    let place = Place::new();
+    let place = TestDir::new();
     let mut command = place.command("embed - -o m.npy");
     let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
     let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
@@ -229,7 +229,7 @@ impl lowland::Observer for StopBeforeLayout {
 /// A job that could record its config in place of the plan's would go on from another seed's stages.
 #[test]
 fn a_run_directory_is_identified_by_the_plan_that_runs() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 500);
     let job_of = |seed| {
         let mut job = Job::new();
@@ -260,11 +260,11 @@ fn a_run_directory_is_identified_by_the_plan_that_runs() {
 /// Vectors that are in no file have no fingerprint: stages of others must not be taken for theirs.
 #[test]
 fn stages_of_vectors_in_memory_are_not_reused() {
-    let place = Place::new();
+    let place = TestDir::new();
     let embed = |name: &str, dim, seed| {
         let mut job = Job::new();
-        let kind = Kind::Mixture(Mixture { components: 5, ..Mixture::default() });
-        job.source = Some(Table::of(kind, 400, dim, seed));
+        let kind = DatasetKind::Mixture(Mixture { components: 5, ..Mixture::default() });
+        job.source = Some(TestTable::of(kind, 400, dim, seed));
         job.config = Config { n_epochs: Some(5), memory: 1 << 30, ..Config::default() };
         job.run = RunOptions::kept(place.path("run"));
         let plan = job.plan().expect("a plan");

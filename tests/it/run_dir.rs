@@ -9,15 +9,16 @@ use serde_json::Value;
 
 use crate::harness::jobs::{LONG, ROWS, at_epoch, command, leave, run};
 use crate::harness::{
-    Answer, Place, SmallDisk, check_layout_resumed, end, failure, names, signal, skipped, start, started, wait_for,
+    CommandOutput, SmallDisk, TestDir, check_layout_resumed, end, failure, names, signal, skipped, start, started,
+    wait_for,
 };
 
 #[test]
 fn a_run_directory_that_cannot_be_written_is_named() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 500);
     let arguments = |dir: &str| format!("embed v.npy -o m.npy --n-epochs 5 --run-dir {dir} --quiet");
-    let check = |answer: &Answer, dir: &str| {
+    let check = |answer: &CommandOutput, dir: &str| {
         assert!([1, 2].contains(&answer.code), "{}", answer.stderr);
         assert_eq!(answer.stderr.lines().count(), 1, "{}", answer.stderr);
         assert!(answer.stderr.contains(dir), "no {dir} in {}", answer.stderr);
@@ -67,7 +68,7 @@ fn a_run_directory_that_cannot_be_written_is_named() {
 
 #[test]
 fn a_run_directory_is_used_by_one_run_at_a_time() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 3_000);
     let arguments = |map: &str| format!("embed v.npy -o {map} --n-epochs 1500 --threads 1 --run-dir run");
     let (child, mut stderr) = start(&place, &arguments("a.npy"));
@@ -99,7 +100,7 @@ fn a_run_directory_is_used_by_one_run_at_a_time() {
 
 #[test]
 fn a_run_directory_in_use_is_left_alone() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 3_000);
     let mut command = place.command(&format!("embed v.npy -o a.npy --run-dir run {LONG} --log-format json"));
     let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary runs");
@@ -114,7 +115,7 @@ fn a_run_directory_in_use_is_left_alone() {
 
 #[test]
 fn of_two_runs_that_begin_together_in_one_directory_one_succeeds() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 2_000);
     let arguments = |map: &str| format!("embed v.npy -o {map}.npy --n-epochs 50 --threads 1 --run-dir run --quiet");
     for round in 0..3 {
@@ -141,13 +142,13 @@ fn of_two_runs_that_begin_together_in_one_directory_one_succeeds() {
 /// What a manifest says is under way, seen by another process, is what is resumed.
 #[test]
 fn the_program_resumes_a_run_of_the_library() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", ROWS);
     leave(&place, "run", &at_epoch(9));
     let manifest = Manifest::read(&place.path("run")).expect("a manifest");
     let (dir, opened) =
         RunDir::open(place.path("run"), manifest.config.clone(), manifest.sources.clone()).expect("ours");
-    assert_eq!(opened, lowland_io::Opened::Resumed);
+    assert_eq!(opened, lowland_io::RunOrigin::Resumed);
     assert_eq!(dir.units("layout"), ["checkpoint"]);
     drop(dir);
     let (child, stderr) = start(&place, &command(&place, "run").replace("--quiet", ""));

@@ -5,17 +5,17 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::harness::{Place, signal, wait_for};
+use crate::harness::{TestDir, signal, wait_for};
 
 /// Runs the listing; gives its objects.
-fn listed(place: &Place, arguments: &str) -> Vec<Value> {
+fn listed(place: &TestDir, arguments: &str) -> Vec<Value> {
     let answer = place.ok(&format!("runs {arguments} --json"));
     serde_json::from_str::<Value>(&answer.stdout).expect("JSON").as_array().expect("an array").clone()
 }
 
 #[test]
 fn no_run_is_no_failure() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 300);
     std::fs::create_dir(place.path("mine")).expect("a directory");
     std::fs::write(place.path("mine/manifest.json"), "{\"name\": \"a web page\"}").expect("written");
@@ -30,7 +30,7 @@ fn no_run_is_no_failure() {
 
 #[test]
 fn a_finished_run_that_was_kept() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 1_000);
     place.ok("embed v.npy -o m.npy --n-epochs 5 --keep-run --quiet");
     let answer = place.ok("runs");
@@ -62,7 +62,7 @@ fn a_finished_run_that_was_kept() {
 
 #[test]
 fn a_run_in_use_and_then_stopped() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 3_000);
     let arguments = "embed v.npy -o m.npy --n-epochs 4000 --threads 2 --log-format json";
     let mut child = place.command(arguments).stderr(Stdio::piped()).spawn().expect("the binary runs");
@@ -91,7 +91,7 @@ fn a_run_in_use_and_then_stopped() {
 
 #[test]
 fn a_damaged_run_says_what_is_wrong() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.vectors("v.npy", 500);
     for name in ["a", "b", "c"] {
         place.ok(&format!("embed v.npy -o {name}.npy --n-epochs 5 --keep-run --quiet"));

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use lowland_datasets::{Dtype, Generator, Options, write};
+use lowland_datasets::{Generator, OutputDtype, WriteOptions, write};
 use serde_json::Value;
 
 /// What is run.
@@ -14,7 +14,7 @@ pub(crate) struct Case {
     pub(crate) kind: &'static str,
     pub(crate) rows: u64,
     pub(crate) dim: usize,
-    pub(crate) dtype: Dtype,
+    pub(crate) dtype: OutputDtype,
     /// How the source's name ends.
     pub(crate) format: &'static str,
     pub(crate) k: usize,
@@ -39,7 +39,7 @@ impl Case {
         let source = format!("{kind}-{rows}x{dim}-{dtype:?}.{format}");
         if !dir.join(&source).exists() {
             let generator = Generator::new(kind.parse().expect("a kind"), rows, dim, 7).expect("a generator");
-            write(&generator, &dir.join(&source), &Options { dtype, ..Options::default() }).expect("written");
+            write(&generator, &dir.join(&source), &WriteOptions { dtype, ..WriteOptions::default() }).expect("written");
         }
         let arguments = format!(
             "embed {source} -o map.npy --force --report report.json --n-neighbors {k} --n-epochs 20 --threads 2 \

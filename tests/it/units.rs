@@ -4,14 +4,14 @@
 
 use std::sync::Mutex;
 
-use lowland_datasets::{Kind, Mixture};
-use lowland_engine::affinity::{self, Affinities};
-use lowland_engine::neighbors::{self, Graph};
-use lowland_engine::{Config, Error, Event, Made, Plan, Stage, index, layout, methods, positions};
+use lowland_datasets::{DatasetKind, Mixture};
+use lowland_engine::affinity::{self, AffinityStats};
+use lowland_engine::neighbors::{self, KnnGraph};
+use lowland_engine::{Config, Error, Event, Plan, Stage, StageFiles, index, layout, methods, positions};
 
 use crate::harness::{
-    Lcg, MemoryGraph, StageDir, Stop, Table, UnitEvent, UnitLog, after, attempt, edges_of, files, inputs_of, made,
-    mixture, never, open_run, plan_of, plan_of_graph, quick, random_graph, reused, run_plan, write_graph,
+    Lcg, MemoryGraph, StageDir, StopRule, TestTable, UnitEvent, UnitLog, after, attempt, edges_of, files, inputs_of,
+    made, mixture, never, open_run, plan_of, plan_of_graph, quick, random_graph, reused, run_plan, write_graph,
 };
 
 /// Checks that a resumed run reuses all units of the stage in which it was stopped, and makes none of them again.
@@ -29,7 +29,7 @@ fn check_found(name: &str, first: &[UnitEvent], second: &[UnitEvent]) {
 }
 
 /// A plan with which a run of few rows has several shards and transposes its edges on disk.
-fn in_portions(config: &Config, table: &std::sync::Arc<Table>, shard_rows: usize, runs: u64) -> Plan {
+fn in_portions(config: &Config, table: &std::sync::Arc<TestTable>, shard_rows: usize, runs: u64) -> Plan {
     let mut plan = plan_of(config, table);
     *plan.portions().shard_rows = shard_rows;
     *plan.portions().run_bytes = affinity::run_bytes(&plan).1 / runs;
@@ -47,7 +47,7 @@ fn resume_after_any_unit_makes_no_unit_again() {
     let whole = run_plan(plan_of(&config, &table), &inputs_of(&table));
     let expected = files(&whole.dir);
 
-    let run = |plan: &Plan, dir: &lowland_io::RunDir, stop: Stop<'_>| {
+    let run = |plan: &Plan, dir: &lowland_io::RunDir, stop: StopRule<'_>| {
         let ear = UnitLog::new(stop);
         let result = attempt(plan, &inputs_of(&table), dir, &ear);
         (result, ear.told())
@@ -104,7 +104,7 @@ fn resume_of_the_join_starts_within_a_round() {
 
 /// Stops a join over so many components after each of its units, which are `all`, and goes on.
 fn check_join(rows: usize, dim: usize, recall: f64, all: &[&str]) {
-    let table = Table::of(Kind::Mixture(Mixture { components: 300, ..Mixture::default() }), rows, dim, 3);
+    let table = TestTable::of(DatasetKind::Mixture(Mixture { components: 300, ..Mixture::default() }), rows, dim, 3);
     let config = Config { n_neighbors: Some(3), recall, memory: 256 << 20, ..quick() };
     let plan = plan_of(&config, &table);
     let mut other = plan_of(&Config { threads: Some(3), ..config }, &table);
@@ -115,7 +115,7 @@ fn check_join(rows: usize, dim: usize, recall: f64, all: &[&str]) {
     attempt(&plan, &inputs_of(&table), &indexed, &stop).expect_err("stopped after the index");
     let lists = index::open(indexed.dir()).expect("lists");
 
-    let join = |bench: &StageDir, plan: &Plan, stop: Stop<'_>| {
+    let join = |bench: &StageDir, plan: &Plan, stop: StopRule<'_>| {
         let ear = UnitLog::new(stop);
         let result = bench.work(plan, Stage::Neighbors, &ear, |work| neighbors::join(plan, &lists, None, work));
         (result.map(|(mut made, found, truth)| (made.sort_by(|a, b| a.0.cmp(&b.0)), made, found, truth)), ear.told())
@@ -132,8 +132,8 @@ fn check_join(rows: usize, dim: usize, recall: f64, all: &[&str]) {
     let halfway =
         |e: &Event<'_>, _: &[UnitEvent]| matches!(e, Event::Advance { done, .. } if *done > rows as u64 * 4 / 7);
     let afters: Vec<_> = (1..all.len()).map(after).collect();
-    let mut stops: Vec<(&str, Stop<'_>)> = vec![("halfway", &halfway)];
-    stops.extend(afters.iter().zip(&all).map(|(stop, (_, unit))| (*unit, stop as Stop<'_>)));
+    let mut stops: Vec<(&str, StopRule<'_>)> = vec![("halfway", &halfway)];
+    stops.extend(afters.iter().zip(&all).map(|(stop, (_, unit))| (*unit, stop as StopRule<'_>)));
     for (name, stop) in stops {
         let bench = StageDir::new(&plan);
         let (result, first) = join(&bench, &plan, stop);
@@ -166,7 +166,7 @@ fn resume_of_an_import_starts_anew_and_gives_the_same_bytes() {
     let plan = plan_of_graph(&quick(), ROWS, K);
     let mut other = plan_of_graph(&Config { threads: Some(1), ..quick() }, ROWS, K);
     *other.portions().buckets = 7;
-    let import = |bench: &StageDir, plan: &Plan, stop: Stop<'_>| {
+    let import = |bench: &StageDir, plan: &Plan, stop: StopRule<'_>| {
         bench.work(plan, Stage::Neighbors, &UnitLog::new(stop), |work| neighbors::import(plan, &graph, None, work))
     };
     let expected = import(&StageDir::new(&plan), &plan, &never).expect("a graph");
@@ -204,13 +204,13 @@ fn resume_of_the_affinity_starts_after_its_last_part() {
     let (_, found, expected) = edges_of(&one, &rows, 1.0, &());
     assert_eq!(expected.len(), 2);
 
-    let build = |bench: &StageDir, plan: &Plan, stop: Stop<'_>| {
-        let graph = Graph::open(bench.dir.dir(), ROWS as u64).expect("a graph");
+    let build = |bench: &StageDir, plan: &Plan, stop: StopRule<'_>| {
+        let graph = KnnGraph::open(bench.dir.dir(), ROWS as u64).expect("a graph");
         let ear = UnitLog::new(stop);
         let result = bench.work(plan, Stage::Affinity, &ear, |work| affinity::build(plan, &graph, 1.0, None, work));
         (result, ear.told())
     };
-    let check = |name: &str, bench: &StageDir, result: lowland_engine::Result<(Made, Affinities)>| {
+    let check = |name: &str, bench: &StageDir, result: lowland_engine::Result<(StageFiles, AffinityStats)>| {
         let (made, again) = result.unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(again, found, "{name}");
         assert_eq!(made.len(), expected.len(), "{name}");
@@ -236,7 +236,7 @@ fn resume_of_the_affinity_starts_after_its_last_part() {
     // Stopped in the first part and in the second, too.
     let at =
         |rows: u64| move |e: &Event<'_>, _: &[UnitEvent]| matches!(e, Event::Advance { done, .. } if *done >= rows);
-    let stops: [(&str, Stop<'_>, usize); 5] = [
+    let stops: [(&str, StopRule<'_>, usize); 5] = [
         ("transpose", &after(1), 1),
         ("in part 0", &at(500_000), 1),
         ("part 0", &after(2), 2),
@@ -270,7 +270,7 @@ fn resume_of_the_affinity_starts_after_its_last_part() {
 }
 
 /// A directory with the edges of a graph and first positions, ready for a layout of `plan`.
-fn begun(plan: &Plan, rows: &[Vec<(u32, f32)>], mean: f64) -> (StageDir, Affinities) {
+fn begun(plan: &Plan, rows: &[Vec<(u32, f32)>], mean: f64) -> (StageDir, AffinityStats) {
     let (bench, found, _) = edges_of(plan, rows, mean, &());
     let mut draws = Lcg(2);
     let first: Vec<f32> =
@@ -280,14 +280,14 @@ fn begun(plan: &Plan, rows: &[Vec<(u32, f32)>], mean: f64) -> (StageDir, Affinit
 }
 
 /// The result of a layout, the bytes that it read, its epochs, and its units.
-struct LaidOut {
+struct LayoutAttempt {
     result: lowland_engine::Result<Vec<u8>>,
     read: u64,
     epochs: Vec<u64>,
     told: Vec<UnitEvent>,
 }
 
-impl LaidOut {
+impl LayoutAttempt {
     fn stopped(&self) -> bool {
         matches!(self.result, Err(Error::Cancelled { .. }))
     }
@@ -297,9 +297,9 @@ impl LaidOut {
 fn lay_out(
     bench: &StageDir,
     plan: &Plan,
-    affinities: &Affinities,
+    affinities: &AffinityStats,
     stop: impl Fn(&Event<'_>, &[UnitEvent]) -> bool + Sync,
-) -> LaidOut {
+) -> LayoutAttempt {
     let (epochs, mut read) = (Mutex::new(Vec::new()), 0);
     let ear = UnitLog::new(|event: &Event<'_>, told: &[UnitEvent]| {
         if let Event::Advance { done, .. } = event {
@@ -315,7 +315,7 @@ fn lay_out(
     });
     assert!(!bench.names().iter().any(|name| name.ends_with(".scratch")), "{:?}", bench.names());
     let told = ear.told();
-    LaidOut { result, read, epochs: epochs.into_inner().expect("epochs"), told }
+    LayoutAttempt { result, read, epochs: epochs.into_inner().expect("epochs"), told }
 }
 
 #[test]

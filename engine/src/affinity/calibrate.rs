@@ -11,7 +11,7 @@
 //! What must hold: a row's weights depend only on that row's arguments, and no input gives NaN.
 
 /// umap-learn's `MIN_K_DIST_SCALE`: the smallest σ, as a fraction of the mean distance.
-const MIN_SCALE: f64 = 1e-3;
+const MIN_SIGMA_SHARE: f64 = 1e-3;
 
 /// Upper bound of the steps of the root search. Newton's method takes 4 or 5 steps on ordinary rows, and took
 /// at most 42 on rows made to be hard (distances over 80 decades).
@@ -19,7 +19,7 @@ const MAX_STEPS: usize = 200;
 
 /// The parameters of a calibrated row.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Row {
+pub struct RowScale {
     /// ρ: the smallest distance above 0 to a neighbour; 0 if there is none.
     pub rho: f64,
     /// σ: the scale on which weights fall off beyond ρ, chosen so that the weights sum to the target.
@@ -48,7 +48,7 @@ pub fn target(n_neighbors: usize) -> f64 {
 ///
 /// # Panics
 /// If `weights` and `distances` differ in length.
-pub fn calibrate(distances: &[f32], target: f64, mean_distance: f64, weights: &mut [f32]) -> Row {
+pub fn calibrate(distances: &[f32], target: f64, mean_distance: f64, weights: &mut [f32]) -> RowScale {
     assert_eq!(distances.len(), weights.len(), "one weight per distance");
     // A distance of NaN counts as a missing neighbour.
     let finite = || distances.iter().filter(|d| d.is_finite());
@@ -73,13 +73,13 @@ pub fn calibrate(distances: &[f32], target: f64, mean_distance: f64, weights: &m
         // Also if no neighbour is beyond ρ, where no weight depends on σ.
         f64::MAX
     } else if rest > 0.0 {
-        1.0 / solve(distances, rho, rest, beyond, sum, nearest)
+        1.0 / solve_inverse_sigma(distances, rho, rest, beyond, sum, nearest)
     } else {
         0.0
     };
     let mean = if rho > 0.0 { total / (present + 1) as f64 } else { mean_distance };
     // `max` replaces a NaN; `min` makes an infinite mean finite.
-    let sigma = sigma.max(MIN_SCALE * mean).min(f64::MAX);
+    let sigma = sigma.max(MIN_SIGMA_SHARE * mean).min(f64::MAX);
 
     for (weight, &d) in weights.iter_mut().zip(distances) {
         let excess = f64::from(d) - rho;
@@ -91,7 +91,7 @@ pub fn calibrate(distances: &[f32], target: f64, mean_distance: f64, weights: &m
             (-excess / sigma).exp() as f32
         };
     }
-    Row { rho, sigma }
+    RowScale { rho, sigma }
 }
 
 /// Returns the s = 1/σ > 0 with Σ exp(−s·eⱼ) = `rest`, where eⱼ > 0 are the `beyond` > `rest` distances minus
@@ -101,7 +101,7 @@ pub fn calibrate(distances: &[f32], target: f64, mean_distance: f64, weights: &m
 /// approaches the root from the left and never passes it. By Jensen's inequality the sum is at least
 /// `beyond`·exp(−s·mean e), which gives the start. Each term is at most exp(−s·nearest), which gives an upper
 /// bound of the root.
-fn solve(distances: &[f32], rho: f64, rest: f64, beyond: usize, sum: f64, nearest: f64) -> f64 {
+fn solve_inverse_sigma(distances: &[f32], rho: f64, rest: f64, beyond: usize, sum: f64, nearest: f64) -> f64 {
     let fall = (beyond as f64 / rest).ln();
     let mut s = fall / (sum / beyond as f64);
     let end = fall / nearest;
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn run(distances: &[f32], target: f64) -> (Row, Vec<f32>) {
+    fn run(distances: &[f32], target: f64) -> (RowScale, Vec<f32>) {
         let mut weights = vec![f32::NAN; distances.len()];
         let row = calibrate(distances, target, 1.0, &mut weights);
         (row, weights)
@@ -188,12 +188,12 @@ mod tests {
         assert!(weights[5] > 0.5 && weights[5] < 0.6 && weights[6] < 1e-30);
         // Without a distance above 0, the data set's mean sets the floor.
         let (row, weights) = run(&[0.0; 4], 2.0);
-        assert_eq!(row, Row { rho: 0.0, sigma: 1e-3 });
+        assert_eq!(row, RowScale { rho: 0.0, sigma: 1e-3 });
         assert_eq!(weights, [1.0; 4]);
     }
 
     #[test]
-    fn rows_without_information_yield_no_nan() {
+    fn missing_or_equal_distances_give_no_nan() {
         const INF: f32 = f32::INFINITY;
         for (distances, expected) in [
             (&[][..], &[][..]),
@@ -230,7 +230,7 @@ mod tests {
     }
 
     /// Returns the sum of the row's weights before they are rounded to f32.
-    fn sum_at(distances: &[f32], row: Row) -> f64 {
+    fn sum_at(distances: &[f32], row: RowScale) -> f64 {
         (distances.iter()).map(|&d| (-(f64::from(d) - row.rho).max(0.0) / row.sigma).exp()).sum()
     }
 
@@ -252,7 +252,7 @@ mod tests {
             let mean = distances.iter().map(|&d| f64::from(d)).sum::<f64>()
                 / (distances.len() + 1) as f64;
             let fixed = distances.iter().filter(|&&d| f64::from(d) <= row.rho).count();
-            if row.sigma > 1.0000001 * MIN_SCALE * mean && (fixed as f64) < target {
+            if row.sigma > 1.0000001 * MIN_SIGMA_SHARE * mean && (fixed as f64) < target {
                 let sum = sum_at(&distances, row);
                 prop_assert!((sum - target).abs() < 1e-9 * target, "{} for {}", sum, target);
             }

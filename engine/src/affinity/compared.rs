@@ -8,13 +8,13 @@
 use std::io::Write;
 use std::path::Path;
 
-use lowland_io::{Error as IoError, FileStamp, Mapped, PendingFile};
+use lowland_io::{Error as IoError, FileStamp, MappedFile, PendingFile};
 
 use crate::distances::squared_distance;
-use crate::index::Lists;
+use crate::index::InvertedLists;
 use crate::pca::{BlockwisePca, Covariance, Pca};
 use crate::plan::Plan;
-use crate::work::Work;
+use crate::work::StageContext;
 use crate::{Error, Metric, Result};
 
 /// Largest number of components that are compared.
@@ -35,8 +35,8 @@ const UNIT: &str = "compared";
 
 /// Rows as they are compared: all components, or the file's.
 pub(super) enum Compared<'a> {
-    Whole(&'a Lists),
-    Reduced(Mapped),
+    Whole(&'a InvertedLists),
+    Reduced(MappedFile),
 }
 
 /// Returns whether rows of `dim` components may be compared by fewer. Bits are not, as in the authors' program.
@@ -47,23 +47,23 @@ pub(super) fn reduces(dim: usize, metric: Metric) -> bool {
 impl<'a> Compared<'a> {
     /// Computes the axes, projects all rows and writes their scores as a unit, unless an earlier process did. If the
     /// axes hold less than [`LEAST`], the rows are compared as they are.
-    pub(super) fn make(lists: &'a Lists, work: &Work<'_>) -> Result<Self> {
+    pub(super) fn make(lists: &'a InvertedLists, work: &StageContext<'_>) -> Result<Self> {
         let path = work.path(FILE);
-        let kept = match work.finished::<bool>(UNIT)? {
+        let kept = match work.recorded_unit::<bool>(UNIT)? {
             Some(kept) => kept,
             None => {
                 let pca = axes(lists, work)?;
                 let kept = pca.explained_variance_ratio().iter().sum::<f64>() >= LEAST;
                 let files =
                     if kept { vec![(FILE.to_string(), project(&pca, lists, &path, work)?)] } else { Vec::new() };
-                work.finish(UNIT, files, &kept)?;
+                work.record_unit(UNIT, files, &kept)?;
                 kept
             }
         };
         if !kept {
             return Ok(Compared::Whole(lists));
         }
-        let scores = Mapped::open(&path)?;
+        let scores = MappedFile::open(&path)?;
         let (expected, found) = (u64::from(lists.table.rows()) * MOST as u64 * 4, scores.bytes().len() as u64);
         if expected != found {
             return Err(IoError::Truncated { path, expected, found }.into());
@@ -98,7 +98,7 @@ impl<'a> Compared<'a> {
 }
 
 /// Writes the scores of all rows to `path`.
-fn project(pca: &Pca, lists: &Lists, path: &Path, work: &Work<'_>) -> Result<FileStamp> {
+fn project(pca: &Pca, lists: &InvertedLists, path: &Path, work: &StageContext<'_>) -> Result<FileStamp> {
     let (rows, dim) = (lists.table.rows(), lists.table.dim);
     let mut file = PendingFile::create(path)?;
     let (mut vectors, mut scores) = (vec![0f32; ROWS * dim], vec![0f32; ROWS * MOST]);
@@ -120,7 +120,7 @@ fn project(pca: &Pca, lists: &Lists, path: &Path, work: &Work<'_>) -> Result<Fil
 }
 
 /// Computes the first principal axes of a sample of the rows.
-fn axes(lists: &Lists, work: &Work<'_>) -> Result<Pca> {
+fn axes(lists: &InvertedLists, work: &StageContext<'_>) -> Result<Pca> {
     let (rows, dim) = (lists.table.rows(), lists.table.dim);
     let count = rows.min(SAMPLE);
     let row = |i: u32| (u64::from(i) * u64::from(rows) / u64::from(count)) as u32;

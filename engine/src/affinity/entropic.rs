@@ -35,7 +35,7 @@ pub fn calibrate(costs: &[f64], perplexity: f64, weights: &mut [f32]) -> f64 {
         // probability above 0.
         f64::INFINITY
     } else {
-        solve(costs, least, target, present as f64 / sum, nearest)
+        solve_beta(costs, least, target, present as f64 / sum, nearest)
     };
     let weigh = |cost: f64| match cost - least {
         excess if !excess.is_finite() => 0.0,
@@ -51,7 +51,7 @@ pub fn calibrate(costs: &[f64], perplexity: f64, weights: &mut [f32]) -> f64 {
 
 /// Returns the β > 0 for which the entropy is `target`: Newton's method on log β, within an interval known to
 /// contain the root. The entropy falls with β.
-fn solve(costs: &[f64], least: f64, target: f64, start: f64, nearest: f64) -> f64 {
+fn solve_beta(costs: &[f64], least: f64, target: f64, start: f64, nearest: f64) -> f64 {
     let (mut low, mut high) = (0.0, f64::INFINITY);
     let mut beta = start;
     for _ in 0..MAX_STEPS {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_without_information_yield_no_nan() {
+    fn missing_or_equal_distances_give_no_nan() {
         const INF: f64 = f64::INFINITY;
         for (costs, expected) in [
             (&[][..], &[][..]),
@@ -125,7 +125,7 @@ mod tests {
     proptest! {
         /// Rows over many decades, for which a root exists.
         #[test]
-        fn the_entropy_is_the_perplexitys(
+        fn entropy_matches_the_perplexity(
             mut costs in prop::collection::vec((-20i32..20, 1f64..9.9).prop_map(|(e, m)| m * 10f64.powi(e)), 5..90),
             share in 0.05f64..0.95,
         ) {

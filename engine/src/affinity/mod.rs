@@ -23,25 +23,25 @@ use lowland_io::edges::{EdgeReader, EdgeWriter};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::budget::Needs;
+use crate::budget::MemoryNeeds;
 pub use crate::config::Affinity;
-use crate::index::Lists;
-use crate::neighbors::Graph;
+use crate::index::InvertedLists;
+use crate::neighbors::KnnGraph;
 use crate::plan::Plan;
-use crate::work::{Made, Work};
+use crate::work::{StageContext, StageFiles};
 use crate::{Error, Metric, Result};
 use compared::Compared;
-use pairs::Pairs;
-pub use store::{EdgeStore, most_of_block};
-use store::{Piece, StoreWriter};
-use transpose::{Incoming, ROWS, Transposed};
+use pairs::PacmapPairs;
+pub use store::{EdgeStore, block_limits};
+use store::{EdgeStoreWriter, RowEdges};
+use transpose::{CALIBRATION_ROWS, IncomingEdges, TransposedEdges};
 
 /// Approximate number of edges that one thread merges at a time.
-const PIECE: usize = 1 << 16;
+const MERGE_EDGES: usize = 1 << 16;
 
 /// Statistics of the symmetric graph.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Affinities {
+pub struct AffinityStats {
     /// Number of edges of the symmetric graph, where each is counted in both directions.
     pub edges: u64,
     /// The largest weight. An edge of this weight fires in every epoch.
@@ -56,52 +56,53 @@ pub struct Affinities {
 ///
 /// # Errors
 /// If the method computes all pairs.
-fn of(plan: &Plan) -> Result<Affinity> {
+fn of_plan(plan: &Plan) -> Result<Affinity> {
     let why = || format!("{} computes all pairs, and has no edges", plan.settings.method);
     plan.settings.method.affinity().ok_or_else(|| Error::Config { field: "method", why: why() })
 }
 
 /// Computes the directed weights of a row's edges.
 pub struct Calibration<'a> {
-    graph: &'a Graph,
-    weighing: Weighing<'a>,
+    graph: &'a KnnGraph,
+    weighing: WeightFormula<'a>,
 }
 
-enum Weighing<'a> {
+enum WeightFormula<'a> {
     Umap { target: f64, mean_distance: f64 },
     Entropic { perplexity: f64, metric: Metric },
-    Pacmap(Pairs<'a>),
+    Pacmap(PacmapPairs<'a>),
 }
 
 impl<'a> Calibration<'a> {
     /// Returns UMAP's calibration of `graph`, whose mean distance is `mean_distance`.
-    pub fn new(graph: &'a Graph, mean_distance: f64) -> Self {
+    pub fn new(graph: &'a KnnGraph, mean_distance: f64) -> Self {
         // umap-learn counts the point itself: k others correspond to its k + 1 neighbours, and its means
         // include a zero for the point.
         let k = graph.k();
         let mean_distance = mean_distance * k as f64 / (k + 1) as f64;
-        Calibration { graph, weighing: Weighing::Umap { target: calibrate::target(k + 1), mean_distance } }
+        Calibration { graph, weighing: WeightFormula::Umap { target: calibrate::target(k + 1), mean_distance } }
     }
 
     /// Returns the calibration to conditional probabilities of this perplexity.
-    pub fn entropic(graph: &'a Graph, perplexity: f64, metric: Metric) -> Self {
-        Calibration { graph, weighing: Weighing::Entropic { perplexity, metric } }
+    pub fn entropic(graph: &'a KnnGraph, perplexity: f64, metric: Metric) -> Self {
+        Calibration { graph, weighing: WeightFormula::Entropic { perplexity, metric } }
     }
 
     /// Returns the calibration that a plan asks for.
     fn of(
         plan: &Plan,
-        graph: &'a Graph,
+        graph: &'a KnnGraph,
         mean_distance: f64,
         compared: Option<Compared<'a>>,
-        work: &Work<'_>,
+        work: &StageContext<'_>,
     ) -> Result<Self> {
-        Ok(match of(plan)? {
+        Ok(match of_plan(plan)? {
             Affinity::Umap => Calibration::new(graph, mean_distance),
             Affinity::Entropic => Calibration::entropic(graph, plan.settings.perplexity, plan.settings.metric),
-            Affinity::Pacmap => {
-                Calibration { graph, weighing: Weighing::Pacmap(Pairs::make(plan, graph, compared, work)?) }
-            }
+            Affinity::Pacmap => Calibration {
+                graph,
+                weighing: WeightFormula::Pacmap(PacmapPairs::load_or_draw(plan, graph, compared, work)?),
+            },
         })
     }
 
@@ -110,10 +111,10 @@ impl<'a> Calibration<'a> {
     pub fn weights(&self, row: u32, weights: &mut [f32]) -> Result<()> {
         let distances = self.graph.distances(row)?;
         match &self.weighing {
-            Weighing::Umap { target, mean_distance } => {
+            WeightFormula::Umap { target, mean_distance } => {
                 calibrate::calibrate(distances, *target, *mean_distance, weights);
             }
-            Weighing::Entropic { perplexity, metric } => {
+            WeightFormula::Entropic { perplexity, metric } => {
                 let cost = |&d: &f32| match metric {
                     Metric::Euclidean => f64::from(d) * f64::from(d),
                     _ => f64::from(d),
@@ -121,14 +122,14 @@ impl<'a> Calibration<'a> {
                 let costs: Vec<f64> = distances.iter().map(cost).collect();
                 entropic::calibrate(&costs, *perplexity, weights);
             }
-            Weighing::Pacmap(_) => {}
+            WeightFormula::Pacmap(_) => {}
         }
         Ok(())
     }
 
     /// Replaces `edges` by the directed edges of `row`. `weights` is scratch space for k values.
     fn edges(&self, row: u32, weights: &mut [f32], edges: &mut Vec<(u32, f32)>) -> Result<()> {
-        if let Weighing::Pacmap(pairs) = &self.weighing {
+        if let WeightFormula::Pacmap(pairs) = &self.weighing {
             return pairs.edges(self.graph, row, edges);
         }
         self.weights(row, weights)?;
@@ -140,11 +141,11 @@ impl<'a> Calibration<'a> {
     /// Returns the weight of an undirected edge from the weights of its two directions, where 0 stands for a
     /// missing edge.
     #[inline]
-    fn unite(&self, there: f32, back: f32) -> f32 {
+    fn symmetrize(&self, there: f32, back: f32) -> f32 {
         match self.weighing {
-            Weighing::Umap { .. } => fuzzy_union(there, back),
-            Weighing::Entropic { .. } => 0.5 * (there + back),
-            Weighing::Pacmap(_) => there + back,
+            WeightFormula::Umap { .. } => fuzzy_union(there, back),
+            WeightFormula::Entropic { .. } => 0.5 * (there + back),
+            WeightFormula::Pacmap(_) => there + back,
         }
     }
 }
@@ -153,33 +154,33 @@ impl<'a> Calibration<'a> {
 /// if the run began with a graph.
 pub fn build(
     plan: &Plan,
-    graph: &Graph,
+    graph: &KnnGraph,
     mean_distance: f64,
-    lists: Option<&Lists>,
-    work: &Work<'_>,
-) -> Result<(Made, Affinities)> {
+    lists: Option<&InvertedLists>,
+    work: &StageContext<'_>,
+) -> Result<(StageFiles, AffinityStats)> {
     let needs = needs(plan);
-    let (_, most_edges) = most_of_block(plan.shape.rows, plan.degree());
-    let affinity = of(plan)?;
-    let mut writer = StoreWriter::resume(graph.rows(), affinity, plan.degree(), most_edges as usize, *work)?;
+    let (_, most_edges) = block_limits(plan.shape.rows, plan.degree());
+    let affinity = of_plan(plan)?;
+    let mut writer = EdgeStoreWriter::resume(graph.rows(), affinity, plan.degree(), most_edges as usize, *work)?;
     if writer.next_row() < graph.rows() {
         let compared = match lists {
             Some(lists) if compares(plan) => {
-                let _held = work.hold(&needs, "compare")?;
+                let _held = work.reserve(&needs, "compare")?;
                 Some(Compared::make(lists, work)?)
             }
             lists => lists.map(Compared::Whole),
         };
-        let held = work.hold(&needs, "transpose")?;
+        let held = work.reserve(&needs, "transpose")?;
         let calibration = Calibration::of(plan, graph, mean_distance, compared, work)?;
-        let counts = transpose::count(&calibration, work)?;
-        let mut transposed = Transposed::make(plan, &calibration, counts, work)?;
+        let counts = transpose::count_incoming(&calibration, work)?;
+        let mut transposed = TransposedEdges::build(plan, &calibration, counts, work)?;
         drop(held);
-        let _held = work.hold(&needs, "merge")?;
+        let _held = work.reserve(&needs, "merge")?;
         for run in 0..transposed.runs() {
             if transposed.rows(run).end > writer.next_row() {
                 let incoming = transposed.read(run, work)?;
-                merge(plan, &calibration, &incoming, &mut writer, work)?;
+                merge_run(plan, &calibration, &incoming, &mut writer, work)?;
             }
             transposed.discard_before(writer.finished_rows(), work)?;
         }
@@ -200,12 +201,12 @@ pub fn build(
 }
 
 /// Merges the edges of a run's rows that are not written yet.
-fn merge(
+fn merge_run(
     plan: &Plan,
     calibration: &Calibration<'_>,
-    incoming: &Incoming,
-    writer: &mut StoreWriter<'_>,
-    work: &Work<'_>,
+    incoming: &IncomingEdges,
+    writer: &mut EdgeStoreWriter<'_>,
+    work: &StageContext<'_>,
 ) -> Result<()> {
     let k = plan.degree();
     let mut next = writer.next_row();
@@ -213,17 +214,19 @@ fn merge(
     while next < end {
         // Divides the rows into pieces with about equal numbers of edges, and collects pieces for all threads.
         let (mut window, mut edges) = (Vec::new(), 0);
-        while next < end && edges < plan.threads * PIECE {
+        while next < end && edges < plan.threads * MERGE_EDGES {
             let (first, mut here) = (next, 0);
-            while next < end && here < PIECE / 4 && ((next - first) as usize) < ROWS {
-                here += k + incoming.of(next).len();
+            while next < end && here < MERGE_EDGES / 4 && ((next - first) as usize) < CALIBRATION_ROWS {
+                here += k + incoming.edges_to(next).len();
                 next += 1;
             }
             window.push(first..next);
             edges += here;
         }
-        let pieces =
-            window.into_par_iter().map(|rows| unite(calibration, incoming, k, rows)).collect::<Result<Vec<Piece>>>()?;
+        let pieces = window
+            .into_par_iter()
+            .map(|rows| symmetrize_rows(calibration, incoming, k, rows))
+            .collect::<Result<Vec<RowEdges>>>()?;
         for piece in pieces {
             work.progress.traffic.read((piece.offsets.len() as u64 - 1) * calibration.graph.row_bytes() as u64);
             writer.push(&piece)?;
@@ -233,11 +236,16 @@ fn merge(
 }
 
 /// Combines the outgoing edges of `rows` with the incoming ones.
-fn unite(calibration: &Calibration<'_>, incoming: &Incoming, k: usize, rows: std::ops::Range<u32>) -> Result<Piece> {
+fn symmetrize_rows(
+    calibration: &Calibration<'_>,
+    incoming: &IncomingEdges,
+    k: usize,
+    rows: std::ops::Range<u32>,
+) -> Result<RowEdges> {
     let graph = calibration.graph;
-    let cut = incoming.cut_of(rows.clone());
-    let most: usize = rows.clone().map(|row| k + incoming.of(row).len()).sum();
-    let mut piece = Piece { first: rows.start, cut, ..Piece::default() };
+    let cut = incoming.dropped_of(rows.clone());
+    let most: usize = rows.clone().map(|row| k + incoming.edges_to(row).len()).sum();
+    let mut piece = RowEdges { first: rows.start, cut, ..RowEdges::default() };
     piece.offsets.reserve_exact(rows.len() + 1);
     piece.offsets.push(0);
     piece.neighbors.reserve_exact(most);
@@ -247,22 +255,22 @@ fn unite(calibration: &Calibration<'_>, incoming: &Incoming, k: usize, rows: std
     for row in rows {
         calibration.edges(row, &mut weights, &mut forward)?;
         forward.sort_unstable_by_key(|&(to, _)| to);
-        let (mut a, mut b) = (forward.iter().peekable(), incoming.of(row).iter().peekable());
+        let (mut a, mut b) = (forward.iter().peekable(), incoming.edges_to(row).iter().peekable());
         loop {
             let (neighbor, weight) = match (a.peek(), b.peek()) {
                 (None, None) => break,
                 (Some(&&(x, w)), Some(&&(y, v))) if x == y => {
                     a.next();
                     b.next();
-                    (x, calibration.unite(w, v))
+                    (x, calibration.symmetrize(w, v))
                 }
                 (Some(&&(x, w)), other) if other.is_none_or(|&&(y, _)| x < y) => {
                     a.next();
-                    (x, calibration.unite(w, 0.0))
+                    (x, calibration.symmetrize(w, 0.0))
                 }
                 (_, Some(&&(y, v))) => {
                     b.next();
-                    (y, calibration.unite(0.0, v))
+                    (y, calibration.symmetrize(0.0, v))
                 }
                 (Some(_), None) => break,
             };
@@ -278,30 +286,30 @@ fn unite(calibration: &Calibration<'_>, incoming: &Incoming, k: usize, rows: std
 }
 
 /// Returns the number of edges that a symmetric graph usually has, given k directed edges for each row.
-pub fn likely_edges(rows: u64, k: usize) -> u64 {
+pub fn expected_edges(rows: u64, k: usize) -> u64 {
     rows * k as u64 * 33 / 20
 }
 
 /// Returns the bytes that visiting a block takes.
 pub fn block_visiting_bytes(rows: u64, k: usize) -> u64 {
-    let (rows, edges) = most_of_block(rows, k);
+    let (rows, edges) = block_limits(rows, k);
     EdgeReader::bytes(rows, edges)
 }
 
 /// Returns the bytes that reading a block takes, the block included.
 pub fn block_reading_bytes(rows: u64, k: usize) -> u64 {
-    let (rows, edges) = most_of_block(rows, k);
+    let (rows, edges) = block_limits(rows, k);
     EdgeReader::bytes(rows, edges) + rows * 4 + edges * 8
 }
 
 /// Returns the smallest and the largest useful number of bytes for a run's edges.
 pub fn run_bytes(plan: &Plan) -> (u64, u64) {
     let (rows, k) = (plan.shape.rows, plan.degree());
-    (transpose::least_bytes(rows, k), transpose::whole_bytes(rows, k))
+    (transpose::min_run_bytes(rows, k), transpose::single_run_bytes(rows, k))
 }
 
 /// Returns whether all edges are transposed in memory.
-pub fn in_memory(plan: &Plan) -> bool {
+pub fn fits_in_one_run(plan: &Plan) -> bool {
     plan.affinity.run_bytes >= run_bytes(plan).1
 }
 
@@ -317,21 +325,21 @@ pub(crate) fn projected(plan: &Plan) -> u64 {
 }
 
 /// Returns the memory that the stage takes.
-pub fn needs(plan: &Plan) -> Needs {
+pub fn needs(plan: &Plan) -> MemoryNeeds {
     let (rows, k, threads) = (plan.shape.rows, plan.degree(), plan.threads as u64);
-    let (block_rows, block_edges) = most_of_block(rows, k);
-    let spilling = !in_memory(plan);
+    let (block_rows, block_edges) = block_limits(rows, k);
+    let spilling = !fits_in_one_run(plan);
     let counts = rows * 4;
     // The pieces may exceed their bound by one row with the largest number of edges.
-    let pieces = (2 * threads * PIECE as u64 * 8 + block_edges * 8).min(rows * 2 * k as u64 * 8);
+    let pieces = (2 * threads * MERGE_EDGES as u64 * 8 + block_edges * 8).min(rows * 2 * k as u64 * 8);
     let block = block_rows * 4 + block_edges * 8;
     let run = plan.affinity.run_bytes;
     let pairs = plan.settings.method.affinity() == Some(Affinity::Pacmap);
     let (scales, pools) = if pairs { pairs::bytes(plan) } else { (0, 0) };
     let first = if compares(plan) {
-        Needs::default().phase("compare", [("principal components, and rows before them", compared::bytes(plan))])
+        MemoryNeeds::default().phase("compare", [("principal components, and rows before them", compared::bytes(plan))])
     } else {
-        Needs::default()
+        MemoryNeeds::default()
     };
     first
         .phase(
@@ -342,7 +350,7 @@ pub fn needs(plan: &Plan) -> Needs {
                 ("rows drawn for pairs", pools),
                 ("edges by the row they lead to", if spilling { 0 } else { run }),
                 ("bucket buffers", if spilling { plan.affinity.buffer_bytes } else { 0 }),
-                ("fresh edges", transpose::fresh_bytes(plan)),
+                ("fresh edges", transpose::staging_bytes(plan)),
             ],
         )
         .phase(
@@ -360,7 +368,7 @@ pub fn needs(plan: &Plan) -> Needs {
 /// Returns the bytes on disk of the buckets, which are temporary, and of the edge store.
 pub fn disk(plan: &Plan) -> (u64, u64) {
     let (rows, k) = (plan.shape.rows, plan.degree());
-    let buckets = if in_memory(plan) { 0 } else { rows * k as u64 * 12 };
+    let buckets = if fits_in_one_run(plan) { 0 } else { rows * k as u64 * 12 };
     let pairs = if plan.settings.method.affinity() == Some(Affinity::Pacmap) { pairs::disk(plan) } else { 0 };
-    (buckets + pairs, rows * 4 + likely_edges(rows, k) * 8)
+    (buckets + pairs, rows * 4 + expected_edges(rows, k) * 8)
 }

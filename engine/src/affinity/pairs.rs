@@ -13,57 +13,62 @@
 
 use std::io::Write;
 
-use lowland_io::{Error as IoError, Mapped, PendingFile};
+use lowland_io::{Error as IoError, MappedFile, PendingFile};
 use rayon::prelude::*;
 
 use super::compared::{self, Compared};
-use crate::config::middle_pairs;
+use crate::config::mid_near_per_row;
 use crate::distances::squared_distance;
-use crate::neighbors::Graph;
+use crate::neighbors::KnnGraph;
 use crate::plan::Plan;
 use crate::random::below;
-use crate::work::Work;
+use crate::work::StageContext;
 use crate::{Error, Metric, Result};
 
 /// Weight of a mid-near pair, where a near pair has weight 1. Since an edge has at most two of each, one in
 /// each direction, the sum of the weights encodes both counts.
-pub(crate) const MIDDLE: f32 = 4.0;
+pub(crate) const MID_NEAR_WEIGHT: f32 = 4.0;
 
 /// Number of rows drawn for a mid-near pair.
-const DRAWN: usize = 6;
+const DRAWS_PER_PAIR: usize = 6;
 /// Number of rows that draw from one pool, and number of rows in a pool.
-const POOL: u32 = 2048;
+const POOL_ROWS: u32 = 2048;
 /// The random stream that draws the pools.
-const POOLS: u64 = 0x6d69_6421;
+const POOL_STREAM: u64 = 0x6d69_6421;
 /// The random stream that draws from the pools.
-const DRAWS: u64 = 0x6d69_6422;
+const DRAW_STREAM: u64 = 0x6d69_6422;
 /// Name of the pairs' file in the run directory.
 const FILE: &str = "middle.u32";
 /// Name of the unit in the manifest.
 const UNIT: &str = "middle";
 
 /// The pairs of all rows.
-pub(super) struct Pairs<'a> {
+pub(super) struct PacmapPairs<'a> {
     compared: Compared<'a>,
     near: usize,
     /// 1 / ρ of each row.
     scales: Vec<f32>,
     metric: Metric,
-    middle: Mapped,
+    middle: MappedFile,
     pairs: usize,
 }
 
-impl<'a> Pairs<'a> {
+impl<'a> PacmapPairs<'a> {
     /// Draws the mid-near pairs and writes their file, unless an earlier process did, and computes the rows'
     /// scales.
-    pub(super) fn make(plan: &Plan, graph: &Graph, compared: Option<Compared<'a>>, work: &Work<'_>) -> Result<Self> {
-        let pairs = middle_pairs(&plan.settings);
-        let Some(compared) = compared else { return Err(no_vectors()) };
-        if work.finished::<()>(UNIT)?.is_none() {
-            draw_middle(plan, &compared, graph.rows(), pairs, work)?;
+    pub(super) fn load_or_draw(
+        plan: &Plan,
+        graph: &KnnGraph,
+        compared: Option<Compared<'a>>,
+        work: &StageContext<'_>,
+    ) -> Result<Self> {
+        let pairs = mid_near_per_row(&plan.settings);
+        let Some(compared) = compared else { return Err(vectors_missing()) };
+        if work.recorded_unit::<()>(UNIT)?.is_none() {
+            draw_mid_near(plan, &compared, graph.rows(), pairs, work)?;
         }
         let path = work.path(FILE);
-        let middle = Mapped::open(&path)?;
+        let middle = MappedFile::open(&path)?;
         let (expected, found) = (u64::from(graph.rows()) * pairs as u64 * 4, middle.bytes().len() as u64);
         if expected != found {
             return Err(IoError::Truncated { path, expected, found }.into());
@@ -71,14 +76,14 @@ impl<'a> Pairs<'a> {
         let metric = plan.settings.metric;
         let scales = (0..graph.rows())
             .into_par_iter()
-            .map(|row| Ok(scale(&lengths(&compared, graph, row, metric)?)))
+            .map(|row| Ok(inverse_mean_distance(&lengths(&compared, graph, row, metric)?)))
             .collect::<Result<_>>()?;
-        Ok(Pairs { compared, near: plan.settings.n_neighbors.min(graph.k()), scales, metric, middle, pairs })
+        Ok(PacmapPairs { compared, near: plan.settings.n_neighbors.min(graph.k()), scales, metric, middle, pairs })
     }
 
-    /// Replaces `edges` by a row's near pairs with weight 1 and mid-near pairs with weight [`MIDDLE`]; a row
+    /// Replaces `edges` by a row's near pairs with weight 1 and mid-near pairs with weight [`MID_NEAR_WEIGHT`]; a row
     /// that is both gets the sum of both.
-    pub(super) fn edges(&self, graph: &Graph, row: u32, edges: &mut Vec<(u32, f32)>) -> Result<()> {
+    pub(super) fn edges(&self, graph: &KnnGraph, row: u32, edges: &mut Vec<(u32, f32)>) -> Result<()> {
         let own = self.scales[row as usize];
         let mut near = lengths(&self.compared, graph, row, self.metric)?;
         for (d, to) in &mut near {
@@ -89,25 +94,25 @@ impl<'a> Pairs<'a> {
         near.truncate(self.near);
         edges.clear();
         edges.extend(near.iter().map(|&(_, to)| (to, 1.0)));
-        for to in self.middle(row) {
+        for to in self.mid_near(row) {
             match edges.iter_mut().find(|edge| edge.0 == to) {
                 // A row that was drawn twice counts once.
-                Some(edge) if edge.1 < MIDDLE => edge.1 += MIDDLE,
+                Some(edge) if edge.1 < MID_NEAR_WEIGHT => edge.1 += MID_NEAR_WEIGHT,
                 Some(_) => {}
-                None if to != row => edges.push((to, MIDDLE)),
+                None if to != row => edges.push((to, MID_NEAR_WEIGHT)),
                 None => {}
             }
         }
         Ok(())
     }
 
-    fn middle(&self, row: u32) -> impl Iterator<Item = u32> + '_ {
+    fn mid_near(&self, row: u32) -> impl Iterator<Item = u32> + '_ {
         let words = self.middle.bytes().as_chunks::<4>().0;
         words[row as usize * self.pairs..][..self.pairs].iter().map(|word| u32::from_le_bytes(*word))
     }
 }
 
-pub(crate) fn no_vectors() -> Error {
+pub(crate) fn vectors_missing() -> Error {
     Error::Config {
         field: "method",
         why: "pacmap needs the vectors beside the graph: its mid-near pairs are rows that are compared".into(),
@@ -116,7 +121,7 @@ pub(crate) fn no_vectors() -> Error {
 
 /// Returns the distances of a row to its neighbours in the graph, nearest first. Where the metric is a squared
 /// distance, they are its roots.
-fn lengths(compared: &Compared<'_>, graph: &Graph, row: u32, metric: Metric) -> Result<Vec<(f32, u32)>> {
+fn lengths(compared: &Compared<'_>, graph: &KnnGraph, row: u32, metric: Metric) -> Result<Vec<(f32, u32)>> {
     let neighbors = graph.neighbors(row);
     if let Some(mut found) = compared.distances(row, neighbors.clone())? {
         // The sort is stable: of equal distances, the neighbour that is nearer in the graph comes first.
@@ -128,7 +133,7 @@ fn lengths(compared: &Compared<'_>, graph: &Graph, row: u32, metric: Metric) -> 
 }
 
 /// Returns 1 over the mean distance to the neighbours 4 to 6, or with fewer neighbours to the last three.
-fn scale(near: &[(f32, u32)]) -> f32 {
+fn inverse_mean_distance(near: &[(f32, u32)]) -> f32 {
     let last = near.len().min(6);
     let some = &near[last.saturating_sub(3)..last];
     let mean = some.iter().map(|&(d, _)| f64::from(d)).sum::<f64>() / some.len().max(1) as f64;
@@ -136,17 +141,17 @@ fn scale(near: &[(f32, u32)]) -> f32 {
 }
 
 /// Draws the mid-near pairs of all rows and writes them as a unit.
-fn draw_middle(plan: &Plan, compared: &Compared<'_>, rows: u32, pairs: usize, work: &Work<'_>) -> Result<()> {
+fn draw_mid_near(plan: &Plan, compared: &Compared<'_>, rows: u32, pairs: usize, work: &StageContext<'_>) -> Result<()> {
     let seed = plan.settings.seed;
     let path = work.path(FILE);
     let mut file = PendingFile::create(&path)?;
-    let firsts: Vec<u32> = (0..rows).step_by(POOL as usize).collect();
+    let firsts: Vec<u32> = (0..rows).step_by(POOL_ROWS as usize).collect();
     for window in firsts.chunks(plan.threads) {
         let parts = window
             .par_iter()
             .map(|&first| {
                 work.progress.check()?;
-                middle_of(compared, first..(first + POOL).min(rows), rows, pairs, seed)
+                mid_near_of_rows(compared, first..(first + POOL_ROWS).min(rows), rows, pairs, seed)
             })
             .collect::<Result<Vec<Vec<u32>>>>()?;
         for part in parts {
@@ -157,11 +162,11 @@ fn draw_middle(plan: &Plan, compared: &Compared<'_>, rows: u32, pairs: usize, wo
     }
     let stamp = file.finish()?;
     work.progress.traffic.wrote(stamp.bytes);
-    work.finish(UNIT, vec![(FILE.to_string(), stamp)], &())
+    work.record_unit(UNIT, vec![(FILE.to_string(), stamp)], &())
 }
 
 /// Returns the mid-near pairs of rows that share a pool.
-fn middle_of(
+fn mid_near_of_rows(
     compared: &Compared<'_>,
     rows: std::ops::Range<u32>,
     all: u32,
@@ -170,7 +175,8 @@ fn middle_of(
 ) -> Result<Vec<u32>> {
     let dim = compared.dim();
     let counter = |i: u32| u64::from(rows.start) + u64::from(i);
-    let mut pool: Vec<u32> = (0..POOL).map(|i| below(seed, POOLS, counter(i), u64::from(all)) as u32).collect();
+    let mut pool: Vec<u32> =
+        (0..POOL_ROWS).map(|i| below(seed, POOL_STREAM, counter(i), u64::from(all)) as u32).collect();
     // The vectors are read in the order in which they are stored.
     pool.sort_unstable();
     let mut vectors = Vec::with_capacity(pool.len() * dim);
@@ -181,9 +187,9 @@ fn middle_of(
     for row in rows {
         let own = compared.row(row)?;
         for pair in 0..pairs {
-            let mut near: [(f32, u32); DRAWN] = std::array::from_fn(|i| {
-                let counter = (u64::from(row) * pairs as u64 + pair as u64) * DRAWN as u64 + i as u64;
-                let place = below(seed, DRAWS, counter, u64::from(POOL)) as usize;
+            let mut near: [(f32, u32); DRAWS_PER_PAIR] = std::array::from_fn(|i| {
+                let counter = (u64::from(row) * pairs as u64 + pair as u64) * DRAWS_PER_PAIR as u64 + i as u64;
+                let place = below(seed, DRAW_STREAM, counter, u64::from(POOL_ROWS)) as usize;
                 let other = pool[place];
                 // A row is no candidate for a pair with itself.
                 let far = other == row;
@@ -200,13 +206,13 @@ fn middle_of(
 /// Returns the bytes held in addition to the edges: every row's scale, and, while pairs are drawn, a pool for
 /// each thread.
 pub(super) fn bytes(plan: &Plan) -> (u64, u64) {
-    let pool = u64::from(POOL) * (plan.shape.dim as u64 * 4 + 4 + middle_pairs(&plan.settings) as u64 * 8);
+    let pool = u64::from(POOL_ROWS) * (plan.shape.dim as u64 * 4 + 4 + mid_near_per_row(&plan.settings) as u64 * 8);
     (plan.shape.rows * 4, plan.threads as u64 * pool)
 }
 
 /// Returns the bytes of the pairs' file.
 pub(super) fn disk(plan: &Plan) -> u64 {
-    plan.shape.rows * middle_pairs(&plan.settings) as u64 * 4 + compared::disk(plan)
+    plan.shape.rows * mid_near_per_row(&plan.settings) as u64 * 4 + compared::disk(plan)
 }
 
 #[cfg(test)]
@@ -214,8 +220,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scales_are_of_the_neighbours_four_to_six() {
-        let of = |distances: &[f32]| scale(&distances.iter().map(|&d| (d, 0)).collect::<Vec<_>>());
+    fn pacmap_scale_uses_neighbours_4_to_6() {
+        let of = |distances: &[f32]| inverse_mean_distance(&distances.iter().map(|&d| (d, 0)).collect::<Vec<_>>());
         assert_eq!(of(&[1.0, 2.0, 3.0, 4.0, 5.0, 9.0, 100.0]), 1.0 / 6.0);
         assert_eq!(of(&[1.0, 3.0]), 0.5);
         assert_eq!(of(&[]), 1e10);

@@ -2,7 +2,7 @@
 //! which are read as one sequence of blocks.
 //!
 //! `edges-<part>.arrow` holds the rows from `part · part_rows` on. A block ends before each row that is a
-//! multiple of [`BLOCK_ROWS`], and before a row that would give it more edges than [`most_of_block`]. What must
+//! multiple of [`BLOCK_ROWS`], and before a row that would give it more edges than [`block_limits`]. What must
 //! hold: parts and blocks depend only on the rows and the edges.
 
 use std::path::Path;
@@ -10,18 +10,18 @@ use std::path::Path;
 use lowland_io::edges::{EdgeBlock, EdgeReader, EdgeWriter};
 use serde::{Deserialize, Serialize};
 
-use super::{Affinities, Affinity};
+use super::{Affinity, AffinityStats};
 use crate::Result;
 use crate::plan::BLOCK_ROWS;
-use crate::work::Work;
+use crate::work::StageContext;
 
 /// The smallest number of rows in a part.
 const PART_ROWS: u32 = 1 << 20;
 /// The largest number of parts, approximately.
-const MOST_PARTS: u32 = 256;
+const MAX_PARTS: u32 = 256;
 
 /// Returns the largest number of rows and of edges in a block.
-pub fn most_of_block(rows: u64, k: usize) -> (u64, u64) {
+pub fn block_limits(rows: u64, k: usize) -> (u64, u64) {
     let block_rows = u64::from(BLOCK_ROWS).min(rows);
     // A graph of k neighbours for each row has at most 2k edges for each row once it is symmetric.
     (block_rows, block_rows * 2 * k as u64)
@@ -29,10 +29,10 @@ pub fn most_of_block(rows: u64, k: usize) -> (u64, u64) {
 
 /// Returns the number of rows in a part.
 fn part_rows(rows: u32) -> u32 {
-    rows.div_ceil(MOST_PARTS).next_multiple_of(BLOCK_ROWS).max(PART_ROWS)
+    rows.div_ceil(MAX_PARTS).next_multiple_of(BLOCK_ROWS).max(PART_ROWS)
 }
 
-fn name(part: u32) -> String {
+fn part_name(part: u32) -> String {
     format!("edges-{part:03}.arrow")
 }
 
@@ -47,7 +47,7 @@ impl EdgeStore {
     /// Opens the edge store of `rows` rows in `dir`.
     pub fn open(dir: &Path, rows: u64) -> Result<Self> {
         let parts = (0..rows.div_ceil(u64::from(part_rows(rows as u32))) as u32)
-            .map(|part| EdgeReader::open(dir.join(name(part))))
+            .map(|part| EdgeReader::open(dir.join(part_name(part))))
             .collect::<lowland_io::Result<Vec<_>>>()?;
         let of_part = |(part, reader): (usize, &EdgeReader)| {
             (0..reader.blocks().len()).map(move |block| (part as u32, block as u32))
@@ -91,8 +91,8 @@ impl EdgeStore {
 }
 
 /// Writes rows in order, block by block and part by part. Parts that an earlier process finished are skipped.
-pub(super) struct StoreWriter<'a> {
-    work: Work<'a>,
+pub(super) struct EdgeStoreWriter<'a> {
+    work: StageContext<'a>,
     rows: u32,
     affinity: Affinity,
     /// Number of directed edges of a row, for the metadata.
@@ -102,22 +102,22 @@ pub(super) struct StoreWriter<'a> {
     part: Option<EdgeWriter>,
     finished: u32,
     /// Statistics of the finished parts.
-    before: Found,
-    found: Found,
+    before: EdgePartStats,
+    found: EdgePartStats,
 }
 
 /// Statistics of a part, which the manifest keeps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Found {
+pub(super) struct EdgePartStats {
     edges: u64,
     max_weight: f32,
     isolated: u64,
     cut: u64,
 }
 
-impl Found {
-    fn and(self, other: Found) -> Found {
-        Found {
+impl EdgePartStats {
+    fn merged_with(self, other: EdgePartStats) -> EdgePartStats {
+        EdgePartStats {
             edges: self.edges + other.edges,
             max_weight: self.max_weight.max(other.max_weight),
             isolated: self.isolated + other.isolated,
@@ -128,7 +128,7 @@ impl Found {
 
 /// The edges of some consecutive rows.
 #[derive(Default)]
-pub(super) struct Piece {
+pub(super) struct RowEdges {
     /// The first row.
     pub(super) first: u32,
     /// Where each row's edges begin, and the end of the last row's; the first offset is 0.
@@ -139,11 +139,17 @@ pub(super) struct Piece {
     pub(super) cut: Vec<(u32, u64)>,
 }
 
-impl<'a> StoreWriter<'a> {
+impl<'a> EdgeStoreWriter<'a> {
     /// Skips the parts that are finished already. Blocks have at most `most_edges` edges, unless a single row
     /// has more.
-    pub(super) fn resume(rows: u32, affinity: Affinity, k: usize, most_edges: usize, work: Work<'a>) -> Result<Self> {
-        let mut writer = StoreWriter {
+    pub(super) fn resume(
+        rows: u32,
+        affinity: Affinity,
+        k: usize,
+        most_edges: usize,
+        work: StageContext<'a>,
+    ) -> Result<Self> {
+        let mut writer = EdgeStoreWriter {
             work,
             rows,
             affinity,
@@ -152,14 +158,14 @@ impl<'a> StoreWriter<'a> {
             block: EdgeBlock { offsets: vec![0], ..EdgeBlock::default() },
             part: None,
             finished: 0,
-            before: Found::default(),
-            found: Found::default(),
+            before: EdgePartStats::default(),
+            found: EdgePartStats::default(),
         };
         let mut part = 0u32;
         while writer.block.first_row < rows
-            && let Some(found) = work.finished::<Found>(&format!("edges-{part:03}"))?
+            && let Some(found) = work.recorded_unit::<EdgePartStats>(&format!("edges-{part:03}"))?
         {
-            writer.before = writer.before.and(found);
+            writer.before = writer.before.merged_with(found);
             writer.block.first_row = (part + 1).saturating_mul(part_rows(rows)).min(rows);
             part += 1;
         }
@@ -180,7 +186,7 @@ impl<'a> StoreWriter<'a> {
     }
 
     /// Appends rows, the first of which must be the next row.
-    pub(super) fn push(&mut self, piece: &Piece) -> Result<()> {
+    pub(super) fn push(&mut self, piece: &RowEdges) -> Result<()> {
         debug_assert_eq!(piece.first, self.next_row());
         for edges in piece.offsets.windows(2) {
             let edges = edges[0]..edges[1];
@@ -212,7 +218,7 @@ impl<'a> StoreWriter<'a> {
                     ("k", self.k.to_string()),
                 ];
                 let pairs = pairs.map(|(key, value)| (key.to_string(), value));
-                none.insert(EdgeWriter::create(self.work.path(&name(number)), &pairs)?)
+                none.insert(EdgeWriter::create(self.work.path(&part_name(number)), &pairs)?)
             }
         };
         part.write_block(&self.block)?;
@@ -231,19 +237,19 @@ impl<'a> StoreWriter<'a> {
         let file = part.finish()?;
         self.work.progress.traffic.wrote(file.stamp.bytes);
         let found = std::mem::take(&mut self.found);
-        self.before = self.before.and(found);
-        self.work.finish(&format!("edges-{number:03}"), vec![(name(number), file.stamp)], &found)?;
+        self.before = self.before.merged_with(found);
+        self.work.record_unit(&format!("edges-{number:03}"), vec![(part_name(number), file.stamp)], &found)?;
         self.finished = self.next_row();
         Ok(())
     }
 
     /// Writes the last block and part, and returns the statistics of the whole store.
-    pub(super) fn finish(mut self) -> Result<Affinities> {
+    pub(super) fn finish(mut self) -> Result<AffinityStats> {
         if self.block.rows() > 0 {
             self.write_block()?;
         }
         self.finish_part()?;
-        let Found { edges, max_weight, isolated, cut } = self.before;
-        Ok(Affinities { edges, max_weight, isolated_rows: isolated, cut_edges: cut })
+        let EdgePartStats { edges, max_weight, isolated, cut } = self.before;
+        Ok(AffinityStats { edges, max_weight, isolated_rows: isolated, cut_edges: cut })
     }
 }

@@ -18,35 +18,37 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use lowland_io::{Error as IoError, Mapped};
+use lowland_io::{Error as IoError, MappedFile};
 use serde::{Deserialize, Serialize};
 
-use super::fit::State;
-use super::optimizer::Moments;
+use super::fit::DescentState;
+use super::optimizer::OptimizerMoments;
 use crate::Result;
-use crate::work::{Checkpoints, Work};
+use crate::work::{Checkpoints, StageContext};
 
 const MAGIC: &[u8; 4] = b"LLX1";
 const HEADER: usize = 8 + 6 * 8;
 
 /// The record of a checkpoint in the manifest.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct DescentCheckpointRecord {
     iteration: usize,
     file: String,
 }
 
 /// Writes checkpoints to the run directory, at a time interval.
-pub(super) struct Stored<'a>(Checkpoints<'a>);
+pub(super) struct DescentCheckpoints<'a>(Checkpoints<'a>);
 
-impl<'a> Stored<'a> {
-    pub(super) fn new(work: Work<'a>, every: Duration) -> Self {
-        Stored(Checkpoints::new(work, every))
+impl<'a> DescentCheckpoints<'a> {
+    pub(super) fn new(work: StageContext<'a>, every: Duration) -> Self {
+        DescentCheckpoints(Checkpoints::new(work, every))
     }
 
     /// Returns the state that an earlier process stored, if any.
-    pub(super) fn found(&self) -> Result<Option<State>> {
-        let Some(Kept { iteration, file }) = self.0.found::<Kept>()? else { return Ok(None) };
+    pub(super) fn load(&self) -> Result<Option<DescentState>> {
+        let Some(DescentCheckpointRecord { iteration, file }) = self.0.found::<DescentCheckpointRecord>()? else {
+            return Ok(None);
+        };
         read(&self.0.work.path(&file), iteration).map(Some)
     }
 
@@ -55,19 +57,19 @@ impl<'a> Stored<'a> {
         self.0.due()
     }
 
-    pub(super) fn keep(&mut self, state: &State) -> Result<()> {
+    pub(super) fn save(&mut self, state: &DescentState) -> Result<()> {
         let name = format!("exact-{}.state", state.iteration);
-        let record = Kept { iteration: state.iteration, file: name.clone() };
+        let record = DescentCheckpointRecord { iteration: state.iteration, file: name.clone() };
         self.0.keep(name, &record, |file| write(file, state))
     }
 }
 
 /// Returns the numeric parts of a state, in file order.
-fn parts(state: &State) -> [&[f64]; 4] {
+fn parts(state: &DescentState) -> [&[f64]; 4] {
     [&state.positions, &state.moments.first, &state.moments.second, &state.memory]
 }
 
-fn write(file: &mut impl Write, state: &State) -> std::io::Result<()> {
+fn write(file: &mut impl Write, state: &DescentState) -> std::io::Result<()> {
     let parts = parts(state);
     file.write_all(MAGIC)?;
     file.write_all(&u32::from(state.converged).to_le_bytes())?;
@@ -85,8 +87,8 @@ fn write(file: &mut impl Write, state: &State) -> std::io::Result<()> {
     Ok(())
 }
 
-fn read(path: &Path, iteration: usize) -> Result<State> {
-    let map = Mapped::open(path)?;
+fn read(path: &Path, iteration: usize) -> Result<DescentState> {
+    let map = MappedFile::open(path)?;
     let bytes = map.bytes();
     let corrupt = |what: &str| IoError::Corrupt { path: path.to_path_buf(), what: what.into() };
     let (words, _) = bytes.as_chunks::<8>();
@@ -102,10 +104,10 @@ fn read(path: &Path, iteration: usize) -> Result<State> {
     let mut numbers = words[HEADER / 8..].iter().map(|word| f64::from_le_bytes(*word));
     let mut next = |i: usize| numbers.by_ref().take(lengths[i] as usize).collect::<Vec<f64>>();
     let (positions, first, second, memory) = (next(0), next(1), next(2), next(3));
-    Ok(State {
+    Ok(DescentState {
         iteration,
         positions,
-        moments: Moments { steps: word(2), first, second },
+        moments: OptimizerMoments { steps: word(2), first, second },
         memory,
         converged: bytes[4] != 0,
     })
@@ -121,11 +123,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_comes_back_as_it_was() {
-        let state = State {
+    fn descent_state_round_trips() {
+        let state = DescentState {
             iteration: 7,
             positions: vec![0.1, -2.0, 3e-300],
-            moments: Moments { steps: 5, first: vec![1.0; 300], second: Vec::new() },
+            moments: OptimizerMoments { steps: 5, first: vec![1.0; 300], second: Vec::new() },
             memory: vec![-0.0],
             converged: true,
         };

@@ -55,11 +55,11 @@ impl Cost {
 
 /// The cost of a row to itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Itself {
+pub(super) enum SelfCost {
     /// As computed.
-    Counts,
+    Computed,
     /// +∞: TorchDR's `zero_diag`, which adds 10¹².
-    Never,
+    Infinite,
 }
 
 /// Rows of a tile, whose costs are computed together.
@@ -68,7 +68,7 @@ const QUERIES: usize = 4;
 const RUN: usize = 32;
 
 /// A row of the cost matrix.
-pub(super) struct Met<'t> {
+pub(super) struct RowCosts<'t> {
     /// The row's number.
     pub(super) i: usize,
     /// The row's costs to all rows.
@@ -133,14 +133,14 @@ impl<'a> Costs<'a> {
     ///
     /// # Errors
     /// [`crate::Error::Cancelled`] if the observer asked to stop.
-    pub(super) fn each_of<T: Send>(
+    pub(super) fn each_in<T: Send>(
         &self,
         rows: Range<usize>,
-        itself: Itself,
+        itself: SelfCost,
         progress: &Progress<'_>,
         out: &mut [T],
         width: usize,
-        f: impl Fn(Met<'_>, &mut [T]) + Sync,
+        f: impl Fn(RowCosts<'_>, &mut [T]) + Sync,
     ) -> Result<()> {
         let (n, dim) = (self.len(), self.dim);
         debug_assert!(rows.start.is_multiple_of(QUERIES) && out.len() == rows.len() * width);
@@ -155,26 +155,26 @@ impl<'a> Costs<'a> {
                 self.fill(self.rooms.get(first..).unwrap_or_default(), queries, tile);
                 for (q, out) in out.chunks_exact_mut(width).enumerate() {
                     let (i, costs) = (first + q, &mut tile[q * padded..][..n]);
-                    if itself == Itself::Never {
+                    if itself == SelfCost::Infinite {
                         costs[i] = f32::INFINITY;
                     }
-                    f(Met { i, costs, spare }, out);
+                    f(RowCosts { i, costs, spare }, out);
                 }
                 Ok(())
             },
         )
     }
 
-    /// As [`Costs::each_of`], for all rows.
+    /// As [`Costs::each_in`], for all rows.
     pub(super) fn each<T: Send>(
         &self,
-        itself: Itself,
+        itself: SelfCost,
         progress: &Progress<'_>,
         out: &mut [T],
         width: usize,
-        f: impl Fn(Met<'_>, &mut [T]) + Sync,
+        f: impl Fn(RowCosts<'_>, &mut [T]) + Sync,
     ) -> Result<()> {
-        self.each_of(0..self.len(), itself, progress, out, width, f)
+        self.each_in(0..self.len(), itself, progress, out, width, f)
     }
 
     /// Calls `f(position in rows, costs to all rows)` for the given rows and returns the results in
@@ -182,7 +182,7 @@ impl<'a> Costs<'a> {
     ///
     /// # Errors
     /// [`crate::Error::Cancelled`] if the observer asked to stop.
-    pub(super) fn of_some<T: Send>(
+    pub(super) fn costs_of<T: Send>(
         &self,
         rows: &[u32],
         progress: &Progress<'_>,
@@ -239,7 +239,7 @@ impl<'a> Costs<'a> {
         let padded = tile.len() / QUERIES;
         wide(|| {
             for (p, panel) in self.panels.chunks_exact(dim).enumerate() {
-                let costs = meet(&queries, panel, term);
+                let costs = partial_sums(&queries, panel, term);
                 for (q, costs) in costs.iter().enumerate() {
                     let place = &mut tile[q * padded + p * LANES..][..LANES];
                     for (place, &cost) in place.iter_mut().zip(costs) {
@@ -253,7 +253,7 @@ impl<'a> Costs<'a> {
 
 /// Computes Σ term(x, y) over the components, for four rows and a panel of sixteen.
 #[inline(always)]
-fn meet(
+fn partial_sums(
     queries: &[&[f32]; QUERIES],
     panel: &[[f32; LANES]],
     term: impl Fn(f32, f32) -> f32 + Copy,
@@ -288,8 +288,8 @@ mod tests {
         let costs = Costs::new(rows, dim, cost);
         let n = costs.len();
         let mut out = vec![0f32; n * n];
-        let copy = |met: Met<'_>, out: &mut [f32]| out.copy_from_slice(met.costs);
-        costs.each(Itself::Counts, &Progress::unheard(), &mut out, n, copy).expect("costs");
+        let copy = |met: RowCosts<'_>, out: &mut [f32]| out.copy_from_slice(met.costs);
+        costs.each(SelfCost::Computed, &Progress::silent(), &mut out, n, copy).expect("costs");
         out
     }
 
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn near_rows_far_from_the_origin_keep_their_digits() {
+    fn costs_of_near_rows_far_from_the_origin_are_precise() {
         let rows = [1000.0, 1000.0, 1000.0, 1000.001];
         let truth = f64::from(1000.001f32 - 1000.0).powi(2);
         assert!((f64::from(all(&rows, 2, Cost::Sqeuclidean)[1]) / truth - 1.0).abs() < 1e-6);

@@ -7,7 +7,7 @@ use std::collections::hash_map::Entry;
 use crate::distinct::hash;
 
 /// The distinct rows, and the place of each row among them.
-pub(super) struct Distinct {
+pub(super) struct DistinctRows {
     /// The first row of each group of equal rows, ascending.
     pub(super) kept: Vec<u32>,
     /// For each row, the index in `kept` of its equal.
@@ -21,7 +21,7 @@ pub(super) fn bytes(n: usize, dim: usize) -> u64 {
 }
 
 /// Finds duplicates among `rows` (n × dim, finite); `None` if all rows differ. −0 equals 0.
-pub(super) fn find(rows: &[f32], dim: usize) -> Option<Distinct> {
+pub(super) fn find(rows: &[f32], dim: usize) -> Option<DistinctRows> {
     let n = rows.len() / dim;
     let row = |i: u32| &rows[i as usize * dim..][..dim];
     // Rows are found by hash, and compared in full if hashes agree. `next` chains the rows of one
@@ -54,17 +54,17 @@ pub(super) fn find(rows: &[f32], dim: usize) -> Option<Distinct> {
             }
         }
     }
-    (kept.len() < n).then_some(Distinct { kept, place })
+    (kept.len() < n).then_some(DistinctRows { kept, place })
 }
 
-impl Distinct {
+impl DistinctRows {
     /// Returns the distinct rows.
     pub(super) fn rows(&self, rows: &[f32], dim: usize) -> Vec<f32> {
         self.kept.iter().flat_map(|&i| &rows[i as usize * dim..][..dim]).copied().collect()
     }
 
     /// Returns the positions of all rows from the positions of the distinct rows.
-    pub(super) fn scatter(&self, positions: &[f32], width: usize) -> Vec<f32> {
+    pub(super) fn to_all_rows(&self, positions: &[f32], width: usize) -> Vec<f32> {
         self.place.iter().flat_map(|&p| &positions[p as usize * width..][..width]).copied().collect()
     }
 }
@@ -79,7 +79,7 @@ mod tests {
         let found = find(&rows, 2).expect("copies");
         assert_eq!((found.kept.as_slice(), found.place.as_slice()), (&[0, 1, 4][..], &[0, 1, 0, 1, 2, 0][..]));
         assert_eq!(found.rows(&rows, 2), [1.0, 2.0, 0.0, 3.0, 5.0, 5.0]);
-        assert_eq!(found.scatter(&[1.0, 2.0, 3.0], 1), [1.0, 2.0, 1.0, 2.0, 3.0, 1.0]);
+        assert_eq!(found.to_all_rows(&[1.0, 2.0, 3.0], 1), [1.0, 2.0, 1.0, 2.0, 3.0, 1.0]);
         assert!(find(&rows[..4], 2).is_none());
     }
 }

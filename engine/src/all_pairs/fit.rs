@@ -1,25 +1,25 @@
 //! Gradient descent: from an affinity, a loss and an optimizer to positions.
 //!
 //! What must hold: the positions depend only on the rows, the options and the seed, to the bit;
-//! threads, memory and interruptions change nothing. A [`State`] is everything that a later process
+//! threads, memory and interruptions change nothing. A [`DescentState`] is everything that a later process
 //! needs to continue.
 
 use serde::{Deserialize, Serialize};
 
-use super::affinity::{Affinity, check_positive, wrong};
+use super::affinity::{StreamedAffinity, check_positive, config_error};
 use super::costs::{Cost, Costs};
-use super::duplicates::{self, Distinct};
-use super::init::{self, Start};
-use super::loss::{Loss, Objective, Strengths};
-use super::optimizer::{Moments, Optimizer};
-use super::points::WIDEST;
+use super::duplicates::{self, DistinctRows};
+use super::init::{self, InitialPositions};
+use super::loss::{ForceFactors, Loss, PreparedLoss};
+use super::optimizer::{DescentOptimizer, OptimizerMoments};
+use super::points::MAX_MAP_COMPONENTS;
 use super::real::sum;
 use super::weights::Weights;
 use crate::observe::Progress;
 use crate::{Error, Result};
 
 /// The largest component value. Squared distances then stay in the range of f32.
-const LARGEST: f32 = 1e15;
+const MAX_COMPONENT: f32 = 1e15;
 
 /// The options of the optimisation. The defaults are those of TorchDR's neighbour embeddings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,11 +28,11 @@ pub struct Descent {
     /// Components of the map, 1 to 64. Default 2.
     pub n_components: usize,
     /// Initial positions. Default: PCA.
-    pub init: Start,
+    pub init: InitialPositions,
     /// Standard deviation of the first component of the initial positions. Default 10⁻⁴.
     pub init_scaling: f64,
     /// The optimizer. Default: SGD with TorchDR's momentum.
-    pub optimizer: Optimizer,
+    pub optimizer: DescentOptimizer,
     /// Learning rate. `None` is TorchDR's "auto": max(n/λ/4, 50) with SGD, where λ is the current
     /// exaggeration; 1 with the other optimizers. If the map's kernel is Gaussian, 50 is replaced
     /// by n/3 if that is less.
@@ -64,9 +64,9 @@ impl Default for Descent {
     fn default() -> Self {
         Descent {
             n_components: 2,
-            init: Start::Pca,
+            init: InitialPositions::Pca,
             init_scaling: 1e-4,
-            optimizer: Optimizer::SGD,
+            optimizer: DescentOptimizer::SGD,
             lr: None,
             schedule: Schedule::Constant,
             early_exaggeration: 1.0,
@@ -97,7 +97,7 @@ pub enum Schedule {
 /// Everything that determines the map of given rows.
 pub struct Problem {
     /// The affinity that gives P.
-    pub affinity: Box<dyn Affinity>,
+    pub affinity: Box<dyn StreamedAffinity>,
     /// The cost of a pair of rows.
     pub cost: Cost,
     /// The loss between P and a map.
@@ -107,26 +107,26 @@ pub struct Problem {
 }
 
 /// The inputs of a run beside its problem. None of them changes the result.
-pub struct Run<'a> {
+pub struct FitControl<'a> {
     /// Bytes in which rows of a dense P may be held, so that these are not recomputed in each
     /// iteration. 0 holds none.
     pub hold: u64,
     /// The state that an earlier process stored, if any.
-    pub state: Option<State>,
+    pub state: Option<DescentState>,
     /// Called with the state after every iteration. An error ends the run.
-    pub keep: &'a mut dyn FnMut(&State) -> Result<()>,
+    pub keep: &'a mut dyn FnMut(&DescentState) -> Result<()>,
 }
 
 /// The state from which a descent can continue after any iteration: plain numbers of the distinct
 /// rows.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
+pub struct DescentState {
     /// The iterations done.
     pub iteration: usize,
     /// The positions, n × n_components, row-major.
     pub positions: Vec<f64>,
     /// The optimizer's state.
-    pub moments: Moments,
+    pub moments: OptimizerMoments,
     /// The loss's state: TSNEkhorn's dual.
     pub memory: Vec<f64>,
     /// Whether the gradient norm fell below `min_grad_norm`, so that the descent has ended.
@@ -135,7 +135,7 @@ pub struct State {
 
 /// The result of a fit.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Fit {
+pub struct FittedMap {
     /// The positions, n × n_components, row-major, in the order of the input rows.
     pub positions: Vec<f32>,
     /// The iterations done.
@@ -156,46 +156,46 @@ impl Problem {
     pub fn check(&self, n: usize) -> Result<()> {
         let d = &self.descent;
         if n < 2 {
-            return wrong("rows", format!("a map of {n} different rows: give at least 2"));
+            return config_error("rows", format!("a map of {n} different rows: give at least 2"));
         }
         if n > u32::MAX as usize {
-            return wrong("rows", format!("{n} rows are more than methods of all pairs can number"));
+            return config_error("rows", format!("{n} rows are more than methods of all pairs can number"));
         }
-        if d.n_components == 0 || d.n_components > WIDEST {
-            return wrong("n_components", format!("{}: give 1 to {WIDEST}", d.n_components));
+        if d.n_components == 0 || d.n_components > MAX_MAP_COMPONENTS {
+            return config_error("n_components", format!("{}: give 1 to {MAX_MAP_COMPONENTS}", d.n_components));
         }
         check_positive("init_scaling", d.init_scaling)?;
         if let Some(lr) = d.lr {
             check_positive("lr", lr)?;
         }
         if !(d.early_exaggeration >= 1.0 && d.early_exaggeration.is_finite()) {
-            return wrong("early_exaggeration", format!("{} is below 1", d.early_exaggeration));
+            return config_error("early_exaggeration", format!("{} is below 1", d.early_exaggeration));
         }
         if d.early_exaggeration > 1.0 && !self.loss.exaggerates() {
             let why = format!("the {} loss has no attraction to exaggerate; leave it 1", self.loss.name());
-            return wrong("early_exaggeration", why);
+            return config_error("early_exaggeration", why);
         }
         if !(d.repulsion_strength >= 0.0 && d.repulsion_strength.is_finite()) {
-            return wrong("repulsion_strength", format!("{} is not 0 or more", d.repulsion_strength));
+            return config_error("repulsion_strength", format!("{} is not 0 or more", d.repulsion_strength));
         }
         if d.min_grad_norm.is_nan() || d.min_grad_norm < 0.0 {
-            return wrong("min_grad_norm", format!("{} is not 0 or more", d.min_grad_norm));
+            return config_error("min_grad_norm", format!("{} is not 0 or more", d.min_grad_norm));
         }
         if d.check_interval == 0 {
-            return wrong("check_interval", "0: give at least 1");
+            return config_error("check_interval", "0: give at least 1");
         }
-        if let Optimizer::Sgd { momentum: Some(m) } = d.optimizer
+        if let DescentOptimizer::Sgd { momentum: Some(m) } = d.optimizer
             && !(0.0..1.0).contains(&m)
         {
-            return wrong("momentum", format!("{m} is not from 0 to below 1"));
+            return config_error("momentum", format!("{m} is not from 0 to below 1"));
         }
         if let Schedule::Linear(from, to) = d.schedule
             && !(from >= 0.0 && to >= 0.0 && from.is_finite() && to.is_finite())
         {
-            return wrong("schedule", format!("from {from} to {to}: both must be 0 or more"));
+            return config_error("schedule", format!("from {from} to {to}: both must be 0 or more"));
         }
-        let ball = matches!(d.optimizer, Optimizer::RiemannianAdam(_));
-        if ball != self.loss.hyperbolic() || (d.init == Start::Hyperbolic) != ball {
+        let ball = matches!(d.optimizer, DescentOptimizer::RiemannianAdam(_));
+        if ball != self.loss.hyperbolic() || (d.init == InitialPositions::Hyperbolic) != ball {
             let why = format!(
                 "the {} loss with the {} optimizer and {} init: maps in the Poincaré ball need all three hyperbolic, others none",
                 self.loss.name(),
@@ -203,8 +203,8 @@ impl Problem {
                 d.init.name()
             );
             // Given positions may lie in the ball.
-            if !(ball && self.loss.hyperbolic() && matches!(d.init, Start::Positions(_))) {
-                return wrong("optimizer", why);
+            if !(ball && self.loss.hyperbolic() && matches!(d.init, InitialPositions::Positions(_))) {
+                return config_error("optimizer", why);
             }
         }
         self.loss.check()?;
@@ -216,7 +216,7 @@ impl Problem {
     fn rate(&self, n: usize, iteration: usize, exaggeration: f64) -> f64 {
         let d = &self.descent;
         let lr = d.lr.unwrap_or(match d.optimizer {
-            Optimizer::Sgd { .. } => (n as f64 / exaggeration / 4.0).max(self.loss.least_step(n)),
+            DescentOptimizer::Sgd { .. } => (n as f64 / exaggeration / 4.0).max(self.loss.min_step(n)),
             _ => 1.0,
         });
         lr * match d.schedule {
@@ -234,7 +234,13 @@ impl Problem {
 /// [`Error::Config`] if options are invalid; [`Error::Data`] if rows or positions are not finite;
 /// [`Error::Cancelled`] if the observer asked to stop. A later run continues from the last state
 /// that `keep` was called with.
-pub fn fit(problem: &Problem, rows: &[f32], dim: usize, run: Run<'_>, progress: &Progress<'_>) -> Result<Fit> {
+pub fn fit(
+    problem: &Problem,
+    rows: &[f32],
+    dim: usize,
+    run: FitControl<'_>,
+    progress: &Progress<'_>,
+) -> Result<FittedMap> {
     let n = check_rows(problem, rows, dim)?;
     let distinct = if problem.descent.process_duplicates && problem.affinity.given().is_none() {
         duplicates::find(rows, dim)
@@ -242,13 +248,13 @@ pub fn fit(problem: &Problem, rows: &[f32], dim: usize, run: Run<'_>, progress: 
         None
     };
     let width = problem.descent.n_components;
-    if let Start::Positions(given) = &problem.descent.init {
+    if let InitialPositions::Positions(given) = &problem.descent.init {
         if given.len() != n * width {
             let why = format!("{} numbers for {n} rows of {width} components; give {}", given.len(), n * width);
-            return wrong("init", why);
+            return config_error("init", why);
         }
         if let Some(at) = given.iter().position(|x| !x.is_finite()) {
-            return wrong("init", format!("row {}, component {} is {}", at / width, at % width, given[at]));
+            return config_error("init", format!("row {}, component {} is {}", at / width, at % width, given[at]));
         }
     }
     match distinct {
@@ -257,7 +263,7 @@ pub fn fit(problem: &Problem, rows: &[f32], dim: usize, run: Run<'_>, progress: 
             let unique = distinct.rows(rows, dim);
             let kept = distinct.kept.len();
             let mut fit = fit_distinct(problem, &unique, dim, kept, Some(&distinct), run, progress)?;
-            fit.positions = distinct.scatter(&fit.positions, width);
+            fit.positions = distinct.to_all_rows(&fit.positions, width);
             Ok(fit)
         }
     }
@@ -281,9 +287,12 @@ fn check_rows(problem: &Problem, rows: &[f32], dim: usize) -> Result<usize> {
         let (row, component) = (at / dim, at % dim);
         return data(format!("row {row}, component {component} is {}; drop or fill such rows first", rows[at]));
     }
-    if let Some(at) = rows.iter().position(|x| x.abs() > LARGEST) {
+    if let Some(at) = rows.iter().position(|x| x.abs() > MAX_COMPONENT) {
         let (row, component) = (at / dim, at % dim);
-        return data(format!("row {row}, component {component} is {}; scale the data below {LARGEST:e}", rows[at]));
+        return data(format!(
+            "row {row}, component {component} is {}; scale the data below {MAX_COMPONENT:e}",
+            rows[at]
+        ));
     }
     if problem.cost == Cost::Sqhyperbolic
         && let Some(row) = rows.chunks_exact(dim).position(|row| row.iter().map(|x| x * x).sum::<f32>() >= 1.0)
@@ -298,10 +307,10 @@ fn fit_distinct(
     rows: &[f32],
     dim: usize,
     n: usize,
-    distinct: Option<&Distinct>,
-    run: Run<'_>,
+    distinct: Option<&DistinctRows>,
+    run: FitControl<'_>,
     progress: &Progress<'_>,
-) -> Result<Fit> {
+) -> Result<FittedMap> {
     problem.check(n)?;
     let costs;
     let mut found;
@@ -324,11 +333,11 @@ fn descend(
     problem: &Problem,
     weights: &Weights<'_>,
     data: (&[f32], usize),
-    distinct: Option<&Distinct>,
-    mut objective: Box<dyn Objective + '_>,
-    run: Run<'_>,
+    distinct: Option<&DistinctRows>,
+    mut objective: Box<dyn PreparedLoss + '_>,
+    run: FitControl<'_>,
     progress: &Progress<'_>,
-) -> Result<Fit> {
+) -> Result<FittedMap> {
     let d = &problem.descent;
     let (n, width) = (weights.len(), d.n_components);
     let mut state = match run.state {
@@ -341,10 +350,10 @@ fn descend(
             let ball = problem.loss.hyperbolic();
             let scaling = (d.init_scaling, d.seed);
             let positions = init::positions(&d.init, data, weights, width, scaling, ball, kept)?;
-            State { positions, moments: d.optimizer.begin(n, width), ..State::default() }
+            DescentState { positions, moments: d.optimizer.begin(n, width), ..DescentState::default() }
         }
     };
-    if let Some(memory) = objective.memory()
+    if let Some(memory) = objective.carried_state()
         && !state.memory.is_empty()
     {
         memory.clone_from(&state.memory);
@@ -356,7 +365,7 @@ fn descend(
         if t > 0 && t == d.early_exaggeration_iter && d.early_exaggeration > 1.0 {
             state.moments = d.optimizer.begin(n, width);
         }
-        let strengths = Strengths { attraction: exaggeration, repulsion: d.repulsion_strength };
+        let strengths = ForceFactors { attraction: exaggeration, repulsion: d.repulsion_strength };
         objective.evaluate(&state.positions, width, strengths, false, &mut gradient, progress)?;
         let rate = problem.rate(n, t, exaggeration);
         d.optimizer.step(rate, exaggeration > 1.0, width, &mut state.positions, &gradient, &mut state.moments);
@@ -372,23 +381,23 @@ fn descend(
             state.converged = sum(gradient.iter().map(|g| g * g)).sqrt() < d.min_grad_norm;
         }
         state.iteration += 1;
-        if let Some(memory) = objective.memory() {
+        if let Some(memory) = objective.carried_state() {
             state.memory.clone_from(memory);
         }
         (run.keep)(&state)?;
         progress.advance(1)?;
     }
-    let strengths = Strengths { attraction: 1.0, repulsion: d.repulsion_strength };
+    let strengths = ForceFactors { attraction: 1.0, repulsion: d.repulsion_strength };
     let loss = objective.evaluate(&state.positions, width, strengths, true, &mut gradient, progress)?;
     let positions = state.positions.iter().map(|&x| x as f32).collect();
-    Ok(Fit { positions, iterations: state.iteration, converged: state.converged, loss, distinct: n })
+    Ok(FittedMap { positions, iterations: state.iteration, converged: state.converged, loss, distinct: n })
 }
 
 /// Checks that a stored state belongs to this problem.
-fn check_state(state: &State, objective: &mut dyn Objective, n: usize, problem: &Problem) -> Result<()> {
+fn check_state(state: &DescentState, objective: &mut dyn PreparedLoss, n: usize, problem: &Problem) -> Result<()> {
     let width = problem.descent.n_components;
     let fresh = problem.descent.optimizer.begin(n, width);
-    let memory = objective.memory().map_or(0, |memory| memory.len());
+    let memory = objective.carried_state().map_or(0, |memory| memory.len());
     let fits = state.positions.len() == n * width
         && state.moments.first.len() == fresh.first.len()
         && state.moments.second.len() == fresh.second.len()

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// scaled so that the first component has the standard deviation (divisor n − 1) `init_scaling`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Start {
+pub enum InitialPositions {
     /// The first principal components of the rows, or of a given dense affinity.
     #[default]
     Pca,
@@ -27,14 +27,14 @@ pub enum Start {
     Hyperbolic,
 }
 
-impl Start {
+impl InitialPositions {
     /// Returns the name.
     pub fn name(&self) -> &'static str {
         match self {
-            Start::Pca => "pca",
-            Start::Normal => "normal",
-            Start::Positions(_) => "positions",
-            Start::Hyperbolic => "hyperbolic",
+            InitialPositions::Pca => "pca",
+            InitialPositions::Normal => "normal",
+            InitialPositions::Positions(_) => "positions",
+            InitialPositions::Hyperbolic => "hyperbolic",
         }
     }
 }
@@ -46,11 +46,11 @@ const WIDE: usize = 4096;
 const STREAM: u64 = 0x1217;
 
 /// Returns the most bytes while the initial positions are computed.
-pub(super) fn bytes(start: &Start, n: usize, dim: usize, width: usize) -> u64 {
+pub(super) fn bytes(start: &InitialPositions, n: usize, dim: usize, width: usize) -> u64 {
     let scores = 12 * (n * width) as u64;
     match start {
-        Start::Pca if dim > WIDE => scores + BlockwisePca::bytes(dim, width),
-        Start::Pca => scores + Covariance::bytes(dim),
+        InitialPositions::Pca if dim > WIDE => scores + BlockwisePca::bytes(dim, width),
+        InitialPositions::Pca => scores + Covariance::bytes(dim),
         _ => scores,
     }
 }
@@ -58,7 +58,7 @@ pub(super) fn bytes(start: &Start, n: usize, dim: usize, width: usize) -> u64 {
 /// Returns initial positions of `width` components, in the Poincaré ball if `ball` is set. `kept`
 /// are the distinct rows, if there are duplicates.
 pub(super) fn positions(
-    start: &Start,
+    start: &InitialPositions,
     data: (&[f32], usize),
     weights: &Weights<'_>,
     width: usize,
@@ -68,15 +68,15 @@ pub(super) fn positions(
 ) -> Result<Vec<f64>> {
     let n = weights.len();
     let scores: Vec<f64> = match start {
-        Start::Positions(given) => match kept {
+        InitialPositions::Positions(given) => match kept {
             None => given.iter().map(|&x| f64::from(x)).collect(),
             Some(kept) => {
                 let row = |&i: &u32| given[i as usize * width..][..width].iter().map(|&x| f64::from(x));
                 kept.iter().flat_map(row).collect()
             }
         },
-        Start::Normal => normal(n * width, seed),
-        Start::Hyperbolic => {
+        InitialPositions::Normal => normal(n * width, seed),
+        InitialPositions::Hyperbolic => {
             let mut positions = normal(n * width, seed);
             for row in positions.chunks_exact_mut(width) {
                 row.iter_mut().for_each(|x| *x *= scaling);
@@ -85,7 +85,7 @@ pub(super) fn positions(
             }
             return Ok(positions);
         }
-        Start::Pca => match (data.0.is_empty(), weights) {
+        InitialPositions::Pca => match (data.0.is_empty(), weights) {
             (false, _) => components(data.0, data.1, width)?,
             (true, Weights::Dense(dense)) => components(dense.values(), n, width)?,
             (true, _) => {
@@ -95,7 +95,7 @@ pub(super) fn positions(
         },
     };
     if !ball {
-        return scaled(scores, width, scaling);
+        return scale_to_deviation(scores, width, scaling);
     }
     match outside(scores.chunks_exact(width), |row| kept.map_or(row, |kept| kept[row] as usize)) {
         Some(refused) => Err(refused),
@@ -109,7 +109,7 @@ pub(super) fn check_given(given: &[f32], width: usize, ball: bool) -> Result<()>
     let wide: Vec<f64> = given.iter().map(|&x| f64::from(x)).collect();
     match ball {
         true => outside(wide.chunks_exact(width), |row| row).map_or(Ok(()), Err),
-        false => scaled(wide, width, 1.0).map(drop),
+        false => scale_to_deviation(wide, width, 1.0).map(drop),
     }
 }
 
@@ -122,7 +122,7 @@ fn outside<'a>(mut rows: impl Iterator<Item = &'a [f64]>, number: impl Fn(usize)
     Some(Error::Config { field: "init", why })
 }
 
-fn scaled(mut positions: Vec<f64>, width: usize, scaling: f64) -> Result<Vec<f64>> {
+fn scale_to_deviation(mut positions: Vec<f64>, width: usize, scaling: f64) -> Result<Vec<f64>> {
     let n = (positions.len() / width) as f64;
     let first = || positions.iter().step_by(width);
     let mean = sum(first().copied()) / n;
@@ -182,11 +182,11 @@ mod tests {
 
     #[test]
     fn scaling_sets_the_first_deviation_and_keeps_the_shape() {
-        let scaled = scaled(vec![1.0, 5.0, 3.0, -5.0], 2, 1e-4).expect("scaled");
+        let scaled = scale_to_deviation(vec![1.0, 5.0, 3.0, -5.0], 2, 1e-4).expect("scaled");
         let first: f64 = (scaled[0] - scaled[2]).abs() / 2f64.sqrt();
         assert!((first - 1e-4).abs() < 1e-18);
         assert!((scaled[1] / scaled[0] - 5.0).abs() < 1e-12);
-        assert!(super::scaled(vec![2.0, 1.0, 2.0, 5.0], 2, 1e-4).is_err());
-        assert!(super::scaled(vec![2.0, 1.0], 2, 1e-4).is_err());
+        assert!(super::scale_to_deviation(vec![2.0, 1.0, 2.0, 5.0], 2, 1e-4).is_err());
+        assert!(super::scale_to_deviation(vec![2.0, 1.0], 2, 1e-4).is_err());
     }
 }

@@ -7,13 +7,13 @@ use crate::Result;
 /// Number of steps from which the inverse Hessian is approximated.
 pub(super) const HISTORY: usize = 10;
 /// The most evaluations of one line search.
-const SEARCH: usize = 25;
+const MAX_LINE_EVALUATIONS: usize = 25;
 /// The constants of the strong Wolfe conditions: sufficient decrease, and curvature.
 const DECREASE: f64 = 1e-4;
 const FLATTENING: f64 = 0.9;
 
 /// Limits of the search.
-pub(super) struct Limits {
+pub(super) struct LbfgsLimits {
     /// Length of the first step, in units of the gradient divided by its absolute sum.
     pub(super) first_step: f64,
     /// The most iterations.
@@ -25,7 +25,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// A point of a line search.
-struct Place {
+struct LinePoint {
     step: f64,
     value: f64,
     slope: f64,
@@ -37,7 +37,7 @@ struct Place {
 /// `max_iter` iterations, or if no step decreases the value.
 pub(super) fn minimize(
     x: &mut Vec<f64>,
-    limits: Limits,
+    limits: LbfgsLimits,
     mut f: impl FnMut(&[f64], &mut [f64]) -> Result<(f64, bool)>,
 ) -> Result<()> {
     let n = x.len();
@@ -49,7 +49,7 @@ pub(super) fn minimize(
     let mut history: Vec<(Vec<f64>, Vec<f64>)> = Vec::new();
     let (mut trial, mut slope_there) = (vec![0.0; n], vec![0.0; n]);
     for iteration in 0..limits.max_iter {
-        let mut direction = towards(&gradient, &history);
+        let mut direction = quasi_newton_direction(&gradient, &history);
         let mut slope = dot(&gradient, &direction);
         if slope.is_nan() || slope >= 0.0 {
             // The curvature was lost to rounding, so the search restarts along the gradient.
@@ -66,14 +66,14 @@ pub(super) fn minimize(
         } else {
             1.0
         };
-        let here = Place { step: 0.0, value, slope, done: false };
+        let here = LinePoint { step: 0.0, value, slope, done: false };
         let mut last = 0.0;
-        let found = search(here, first, |step| {
+        let found = line_search(here, first, |step| {
             last = step;
             trial.iter_mut().zip(&*x).zip(&direction).for_each(|((t, x), d)| *t = x + step * d);
             let (value, done) = f(&trial, &mut slope_there)?;
             let slope = dot(&slope_there, &direction);
-            Ok(Place { step, value, slope, done })
+            Ok(LinePoint { step, value, slope, done })
         })?;
         let Some(found) = found else { return Ok(()) };
         let (mut new_value, mut done) = (found.value, found.done);
@@ -101,7 +101,7 @@ pub(super) fn minimize(
 }
 
 /// Returns −H·gradient, where H is the inverse Hessian approximated from the history.
-fn towards(gradient: &[f64], history: &[(Vec<f64>, Vec<f64>)]) -> Vec<f64> {
+fn quasi_newton_direction(gradient: &[f64], history: &[(Vec<f64>, Vec<f64>)]) -> Vec<f64> {
     let mut q: Vec<f64> = gradient.iter().map(|g| -g).collect();
     let mut shares = Vec::with_capacity(history.len());
     for (moved, turned) in history.iter().rev() {
@@ -122,13 +122,13 @@ fn towards(gradient: &[f64], history: &[(Vec<f64>, Vec<f64>)]) -> Vec<f64> {
 
 /// Returns a step that satisfies both Wolfe conditions, else the best step found; `None` if no step
 /// is better than `here`.
-fn search(here: Place, first: f64, mut at: impl FnMut(f64) -> Result<Place>) -> Result<Option<Place>> {
-    let enough = |p: &Place| p.value <= here.value + DECREASE * p.step * here.slope;
-    let flat = |p: &Place| p.slope.abs() <= -FLATTENING * here.slope;
-    let (mut low, mut high): (Place, Option<Place>) =
-        (Place { step: 0.0, value: here.value, slope: here.slope, done: false }, None);
+fn line_search(here: LinePoint, first: f64, mut at: impl FnMut(f64) -> Result<LinePoint>) -> Result<Option<LinePoint>> {
+    let enough = |p: &LinePoint| p.value <= here.value + DECREASE * p.step * here.slope;
+    let flat = |p: &LinePoint| p.slope.abs() <= -FLATTENING * here.slope;
+    let (mut low, mut high): (LinePoint, Option<LinePoint>) =
+        (LinePoint { step: 0.0, value: here.value, slope: here.slope, done: false }, None);
     let mut step = first;
-    for _ in 0..SEARCH {
+    for _ in 0..MAX_LINE_EVALUATIONS {
         let there = at(step)?;
         if there.done || (enough(&there) && flat(&there)) {
             return Ok(Some(there));
@@ -144,7 +144,7 @@ fn search(here: Place, first: f64, mut at: impl FnMut(f64) -> Result<Place>) -> 
         }
         step = match &high {
             None => low.step * 2.0,
-            Some(high) => between(&low, high),
+            Some(high) => cubic_minimum(&low, high),
         };
         if high.as_ref().is_some_and(|h| (h.step - low.step).abs() < 1e-14 * step.abs().max(1e-14)) {
             break;
@@ -155,7 +155,7 @@ fn search(here: Place, first: f64, mut at: impl FnMut(f64) -> Result<Place>) -> 
 
 /// Returns the minimum of the cubic through both values and slopes, kept away from the ends of the
 /// interval.
-fn between(low: &Place, high: &Place) -> f64 {
+fn cubic_minimum(low: &LinePoint, high: &LinePoint) -> f64 {
     let width = high.step - low.step;
     let d1 = low.slope + high.slope - 3.0 * (high.value - low.value) / width;
     let d2 = (d1 * d1 - low.slope * high.slope).max(0.0).sqrt() * width.signum();
@@ -169,10 +169,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rosenbrocks_valley_is_walked_to_its_end() {
+    fn lbfgs_minimizes_rosenbrock() {
         let mut x = vec![-1.2, 1.0, 0.3, 2.0];
         let mut calls = 0;
-        let limits = Limits { first_step: 1.0, max_iter: 200 };
+        let limits = LbfgsLimits { first_step: 1.0, max_iter: 200 };
         minimize(&mut x, limits, |x, gradient| {
             calls += 1;
             let mut value = 0.0;
@@ -190,9 +190,9 @@ mod tests {
     }
 
     #[test]
-    fn a_function_without_a_minimum_ends_the_search() {
+    fn lbfgs_ends_without_a_minimum() {
         let mut x = vec![0.0; 3];
-        let limits = Limits { first_step: 1.0, max_iter: 50 };
+        let limits = LbfgsLimits { first_step: 1.0, max_iter: 50 };
         minimize(&mut x, limits, |x, gradient| {
             gradient.fill(-1.0);
             Ok((-x.iter().sum::<f64>(), false))
@@ -200,7 +200,7 @@ mod tests {
         .expect("an end");
         assert!(x.iter().all(|x| x.is_finite()));
         let mut x = vec![1.0];
-        let limits = Limits { first_step: 1.0, max_iter: 50 };
+        let limits = LbfgsLimits { first_step: 1.0, max_iter: 50 };
         minimize(&mut x, limits, |_, gradient| {
             gradient.fill(f64::NAN);
             Ok((f64::NAN, false))

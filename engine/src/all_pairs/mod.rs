@@ -5,11 +5,11 @@
 //! map, and an optimizer. These are independent choices: a [`Problem`] combines one of each,
 //! [`fit`] solves it, and [`needs`] returns its memory and work beforehand. The named methods
 //! ([`Tsne`], [`Sne`], [`TsneKhorn`], [`Cosne`], [`Phate`]) are problems with TorchDR's defaults;
-//! [`Matcher`] is any other combination.
+//! [`AffinityMatcher`] is any other combination.
 //!
 //! ```
 //! use lowland_engine::Progress;
-//! use lowland_engine::all_pairs::{Descent, Entropic, Method, Tsne};
+//! use lowland_engine::all_pairs::{Descent, Entropic, AllPairsMethod, Tsne};
 //!
 //! let rows: Vec<f32> = (0..300).map(|i| (i % 7) as f32 + 0.01 * i as f32).collect(); // 100 × 3
 //! let tsne = Tsne {
@@ -17,7 +17,7 @@
 //!     descent: Descent { max_iter: 50, ..Tsne::default().descent },
 //!     ..Tsne::default()
 //! };
-//! let map = tsne.fit(&rows, 3, &Progress::unheard())?;
+//! let map = tsne.fit(&rows, 3, &Progress::silent())?;
 //! assert_eq!(map.positions.len(), 100 * 2);
 //! # Ok::<(), lowland_engine::Error>(())
 //! ```
@@ -53,21 +53,22 @@ mod weights;
 #[cfg(test)]
 mod tests;
 
-pub use crate::config::{MatchLoss, NamedAffinity, NamedMap, PHATE_ROWS};
+pub use crate::config::{MatchLoss, NamedAffinity, NamedMapAffinity, PHATE_ROWS};
 pub use affinity::{
-    Affinity, BaseKernel, DoublyStochasticQuadratic, DualSolver, Entropic, Magic, Normalization, NormalizedGaussian,
-    NormalizedStudent, PhateAffinity, Precomputed, SelfTuning, Sinkhorn, SymmetricEntropic, Toll, UmapAffinity,
+    AffinityWork, BaseKernel, DoublyStochasticQuadratic, DualSolver, Entropic, Magic, Normalization,
+    NormalizedGaussian, NormalizedStudent, PhateAffinity, PrecomputedAffinity, SelfTuning, Sinkhorn, StreamedAffinity,
+    SymmetricEntropic, UmapAffinity,
 };
 pub use costs::{Cost, Costs};
-pub use fit::{Descent, Fit, Problem, Run, Schedule, State, fit};
-pub use init::Start;
+pub use fit::{Descent, DescentState, FitControl, FittedMap, Problem, Schedule, fit};
+pub use init::InitialPositions;
 pub use loss::{
-    CrossEntropy, HyperbolicCauchy, Loss, MapAffinity, MapKernel, Objective, SquareLoss, Strengths, Stress,
+    CrossEntropy, ForceFactors, HyperbolicCauchy, Loss, MapAffinity, MapKernel, PreparedLoss, SquareLoss, Stress,
 };
-pub use methods::{Cosne, Matcher, Method, Phate, Sne, Tsne, TsneKhorn};
+pub use methods::{AffinityMatcher, AllPairsMethod, Cosne, Phate, Sne, Tsne, TsneKhorn};
 pub use named::{affinity_of, map_affinity_of};
-pub use needs::{Takes, needs};
-pub use optimizer::{Adam, Moments, Optimizer};
-pub use points::WIDEST;
-pub use stage::Fitted;
-pub use weights::{ClosedForm, Dense, Dual, Sparse, Tiled, Weights};
+pub use needs::{ProblemNeeds, needs};
+pub use optimizer::{Adam, DescentOptimizer, OptimizerMoments};
+pub use points::MAX_MAP_COMPONENTS;
+pub use stage::DescentStats;
+pub use weights::{ClosedForm, ClosedFormWeights, DenseWeights, Dual, SparseWeights, Weights};

@@ -2,15 +2,15 @@
 //! `affinity-matcher` is composed from them.
 
 use super::affinity::{
-    Affinity, DoublyStochasticQuadratic, DualSolver, Entropic, Magic, Normalization, NormalizedGaussian,
-    NormalizedStudent, SelfTuning, Sinkhorn, SymmetricEntropic, UmapAffinity,
+    DoublyStochasticQuadratic, DualSolver, Entropic, Magic, Normalization, NormalizedGaussian, NormalizedStudent,
+    SelfTuning, Sinkhorn, StreamedAffinity, SymmetricEntropic, UmapAffinity,
 };
 use super::loss::{MapAffinity, MapKernel};
-use crate::config::{NamedAffinity, NamedMap};
+use crate::config::{NamedAffinity, NamedMapAffinity};
 
 /// Returns the named affinity with the given perplexity or number of neighbours, if it has one. `n_neighbors` limits
 /// the neighbours that scales are computed from to `n_neighbors + 1`, for few rows.
-pub fn affinity_of(name: NamedAffinity, perplexity: f64, n_neighbors: usize) -> Box<dyn Affinity> {
+pub fn affinity_of(name: NamedAffinity, perplexity: f64, n_neighbors: usize) -> Box<dyn StreamedAffinity> {
     match name {
         NamedAffinity::Entropic => Box::new(Entropic { perplexity, ..Entropic::default() }),
         NamedAffinity::SymmetricEntropic => Box::new(SymmetricEntropic {
@@ -40,11 +40,11 @@ pub fn affinity_of(name: NamedAffinity, perplexity: f64, n_neighbors: usize) -> 
 }
 
 /// Returns the named map affinity.
-pub fn map_affinity_of(name: NamedMap) -> MapAffinity {
+pub fn map_affinity_of(name: NamedMapAffinity) -> MapAffinity {
     match name {
-        NamedMap::Student => MapAffinity::Normalized(MapKernel::STUDENT, Normalization::All),
-        NamedMap::Gaussian => MapAffinity::Normalized(MapKernel::GAUSSIAN, Normalization::All),
-        NamedMap::SinkhornStudent => MapAffinity::Sinkhorn(MapKernel::STUDENT),
-        NamedMap::SinkhornGaussian => MapAffinity::Sinkhorn(MapKernel::GAUSSIAN),
+        NamedMapAffinity::Student => MapAffinity::Normalized(MapKernel::STUDENT, Normalization::All),
+        NamedMapAffinity::Gaussian => MapAffinity::Normalized(MapKernel::GAUSSIAN, Normalization::All),
+        NamedMapAffinity::SinkhornStudent => MapAffinity::Sinkhorn(MapKernel::STUDENT),
+        NamedMapAffinity::SinkhornGaussian => MapAffinity::Sinkhorn(MapKernel::GAUSSIAN),
     }
 }

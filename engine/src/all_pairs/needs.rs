@@ -1,17 +1,17 @@
 //! The memory and the operations of a problem, computed before the problem is run.
 
-use super::affinity::Toll;
+use super::affinity::AffinityWork;
 use super::costs::Costs;
 use super::fit::Problem;
 use super::{duplicates, init};
-use crate::budget::Needs;
+use crate::budget::MemoryNeeds;
 
 /// Memory by phase, and operations.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Takes {
+pub struct ProblemNeeds {
     /// The memory of each phase. The rows themselves belong to the caller and are not included.
-    pub needs: Needs,
-    /// The bytes that would hold all of P, for [`super::Run::hold`]; 0 if P is sparse, given or
+    pub needs: MemoryNeeds,
+    /// The bytes that would hold all of P, for [`super::FitControl::hold`]; 0 if P is sparse, given or
     /// stored dense.
     pub hold: u64,
     /// Operations for computing P.
@@ -22,7 +22,7 @@ pub struct Takes {
     pub iterations: usize,
 }
 
-impl Takes {
+impl ProblemNeeds {
     /// Returns the most operations, if no rows of P are held.
     pub fn operations(&self) -> f64 {
         self.affinity_operations + self.iterations as f64 * self.iteration_operations
@@ -31,13 +31,13 @@ impl Takes {
 
 /// Returns the memory and operations of `problem` for n rows of `dim` components with `threads`
 /// threads, if `hold` bytes hold rows of P. No more memory than this is allocated.
-pub fn needs(problem: &Problem, n: usize, dim: usize, threads: usize, hold: u64) -> Takes {
+pub fn needs(problem: &Problem, n: usize, dim: usize, threads: usize, hold: u64) -> ProblemNeeds {
     let width = problem.descent.n_components;
-    let Toll { peak, kept, passes, operations, rereads } = problem.affinity.toll(n);
+    let AffinityWork { peak, kept, passes, operations, rereads } = problem.affinity.work_estimate(n);
     let given = problem.affinity.given().is_some();
     let pairs = (n as f64).powi(2);
     let pass = if given { 0.0 } else { 3.0 * dim as f64 * pairs };
-    let (loss, pairs_of_map) = problem.loss.toll(n, width);
+    let (loss, pairs_of_map) = problem.loss.work_estimate(n, width);
     // A dense P in closed form needs two n × n matrices if it is not symmetric. PHATE's P is stored
     // already.
     let whole = if rereads && !given && kept < 4 * (n as u64).pow(2) { 8 * (n as u64).pow(2) } else { 0 };
@@ -46,7 +46,7 @@ pub fn needs(problem: &Problem, n: usize, dim: usize, threads: usize, hold: u64)
     let hold = hold.min(whole);
     // The gradient, the positions and the loss's memory.
     let optimizer = (n * (problem.descent.optimizer.numbers(width) + 2 * width + 1)) as u64 * 8;
-    let needs = Needs::default()
+    let needs = MemoryNeeds::default()
         .phase("affinity", [("rows without copies", copies), ("costs", costs), ("affinity", peak)])
         .phase(
             "descent",
@@ -60,7 +60,7 @@ pub fn needs(problem: &Problem, n: usize, dim: usize, threads: usize, hold: u64)
         );
     // Held rows of P are read instead of recomputed.
     let reread = if rereads { (pass + 20.0 * pairs) * (1.0 - hold as f64 / whole.max(1) as f64) } else { 0.0 };
-    Takes {
+    ProblemNeeds {
         needs,
         hold: whole,
         affinity_operations: passes * pass + operations,

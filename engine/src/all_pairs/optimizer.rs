@@ -8,7 +8,7 @@ use super::poincare;
 /// An optimizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Optimizer {
+pub enum DescentOptimizer {
     /// SGD with momentum: v ← m·v + g, x ← x − lr·v.
     Sgd {
         /// m, at least 0 and below 1. `None` is TorchDR's "auto": 0.5 while the attraction is
@@ -25,45 +25,53 @@ pub enum Optimizer {
     RiemannianAdam(Adam),
 }
 
-impl Optimizer {
+impl DescentOptimizer {
     /// SGD with TorchDR's momentum.
-    pub const SGD: Optimizer = Optimizer::Sgd { momentum: None };
+    pub const SGD: DescentOptimizer = DescentOptimizer::Sgd { momentum: None };
     /// Adam with its usual constants.
-    pub const ADAM: Optimizer = Optimizer::Adam(Adam::USUAL);
+    pub const ADAM: DescentOptimizer = DescentOptimizer::Adam(Adam::USUAL);
     /// Riemannian Adam with the same constants.
-    pub const RIEMANNIAN_ADAM: Optimizer = Optimizer::RiemannianAdam(Adam::USUAL);
+    pub const RIEMANNIAN_ADAM: DescentOptimizer = DescentOptimizer::RiemannianAdam(Adam::USUAL);
 
     /// Returns the name.
     pub fn name(&self) -> &'static str {
         match self {
-            Optimizer::Sgd { .. } => "sgd",
-            Optimizer::Adam(_) => "adam",
-            Optimizer::RiemannianAdam(_) => "riemannian-adam",
+            DescentOptimizer::Sgd { .. } => "sgd",
+            DescentOptimizer::Adam(_) => "adam",
+            DescentOptimizer::RiemannianAdam(_) => "riemannian-adam",
         }
     }
 
     /// Returns the initial state for n rows of `width` numbers.
-    pub(super) fn begin(&self, n: usize, width: usize) -> Moments {
+    pub(super) fn begin(&self, n: usize, width: usize) -> OptimizerMoments {
         match self {
-            Optimizer::Sgd { .. } => Moments::new(n * width, 0),
-            Optimizer::Adam(_) => Moments::new(n * width, n * width),
-            Optimizer::RiemannianAdam(_) => Moments::new(n * width, n),
+            DescentOptimizer::Sgd { .. } => OptimizerMoments::new(n * width, 0),
+            DescentOptimizer::Adam(_) => OptimizerMoments::new(n * width, n * width),
+            DescentOptimizer::RiemannianAdam(_) => OptimizerMoments::new(n * width, n),
         }
     }
 
     /// Returns how many numbers of state a row of `width` numbers has.
     pub(super) fn numbers(&self, width: usize) -> usize {
         match self {
-            Optimizer::Sgd { .. } => width,
-            Optimizer::Adam(_) => 2 * width,
-            Optimizer::RiemannianAdam(_) => width + 1,
+            DescentOptimizer::Sgd { .. } => width,
+            DescentOptimizer::Adam(_) => 2 * width,
+            DescentOptimizer::RiemannianAdam(_) => width + 1,
         }
     }
 
     /// Performs one step on rows of `width` numbers.
-    pub(super) fn step(&self, lr: f64, exaggerated: bool, width: usize, x: &mut [f64], g: &[f64], m: &mut Moments) {
+    pub(super) fn step(
+        &self,
+        lr: f64,
+        exaggerated: bool,
+        width: usize,
+        x: &mut [f64],
+        g: &[f64],
+        m: &mut OptimizerMoments,
+    ) {
         match self {
-            Optimizer::Sgd { momentum } => {
+            DescentOptimizer::Sgd { momentum } => {
                 m.steps += 1;
                 let momentum = momentum.unwrap_or(if exaggerated { 0.5 } else { 0.8 });
                 for ((x, g), v) in x.iter_mut().zip(g).zip(&mut m.first) {
@@ -71,8 +79,8 @@ impl Optimizer {
                     *x -= lr * *v;
                 }
             }
-            Optimizer::Adam(adam) => adam.step(lr, x, g, m),
-            Optimizer::RiemannianAdam(adam) => adam.riemannian(lr, width, x, g, m),
+            DescentOptimizer::Adam(adam) => adam.step(lr, x, g, m),
+            DescentOptimizer::RiemannianAdam(adam) => adam.riemannian(lr, width, x, g, m),
         }
     }
 }
@@ -91,7 +99,7 @@ pub struct Adam {
 
 /// The state of an optimizer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Moments {
+pub struct OptimizerMoments {
     /// The steps taken.
     pub steps: u64,
     /// The velocity, or the mean of the gradient: one number for each coordinate.
@@ -101,9 +109,9 @@ pub struct Moments {
     pub second: Vec<f64>,
 }
 
-impl Moments {
+impl OptimizerMoments {
     pub(super) fn new(first: usize, second: usize) -> Self {
-        Moments { steps: 0, first: vec![0.0; first], second: vec![0.0; second] }
+        OptimizerMoments { steps: 0, first: vec![0.0; first], second: vec![0.0; second] }
     }
 }
 
@@ -118,14 +126,14 @@ impl Adam {
     pub const USUAL: Adam = Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
 
     /// Counts a step and returns the bias corrections of both moments.
-    fn corrections(&self, moments: &mut Moments) -> (f64, f64) {
+    fn corrections(&self, moments: &mut OptimizerMoments) -> (f64, f64) {
         moments.steps += 1;
         // For more steps both corrections are 1 in f64.
         let steps = moments.steps.min(1 << 20) as i32;
         (1.0 - self.beta1.powi(steps), (1.0 - self.beta2.powi(steps)).sqrt())
     }
 
-    pub(super) fn step(&self, lr: f64, x: &mut [f64], g: &[f64], m: &mut Moments) {
+    pub(super) fn step(&self, lr: f64, x: &mut [f64], g: &[f64], m: &mut OptimizerMoments) {
         let (first, second) = self.corrections(m);
         for (((x, &g), mean), square) in x.iter_mut().zip(g).zip(&mut m.first).zip(&mut m.second) {
             *mean = self.beta1 * *mean + (1.0 - self.beta1) * g;
@@ -134,7 +142,7 @@ impl Adam {
         }
     }
 
-    fn riemannian(&self, lr: f64, width: usize, x: &mut [f64], g: &[f64], m: &mut Moments) {
+    fn riemannian(&self, lr: f64, width: usize, x: &mut [f64], g: &[f64], m: &mut OptimizerMoments) {
         let (first, second) = self.corrections(m);
         let size = lr * second / first;
         let (mut own, mut step) = (vec![0.0; width], vec![0.0; width]);
@@ -162,12 +170,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_optimizer_walks_to_the_bottom_of_a_bowl() {
+    fn every_descent_optimizer_minimizes_a_quadratic() {
         for (optimizer, lr) in [
-            (Optimizer::SGD, 0.05),
-            (Optimizer::Sgd { momentum: Some(0.0) }, 0.2),
-            (Optimizer::ADAM, 0.05),
-            (Optimizer::RIEMANNIAN_ADAM, 0.05),
+            (DescentOptimizer::SGD, 0.05),
+            (DescentOptimizer::Sgd { momentum: Some(0.0) }, 0.2),
+            (DescentOptimizer::ADAM, 0.05),
+            (DescentOptimizer::RIEMANNIAN_ADAM, 0.05),
         ] {
             let bottom = [0.3, -0.2, 0.1, 0.5];
             let mut x = vec![0.0, 0.1, -0.6, 0.2];
@@ -186,11 +194,11 @@ mod tests {
 
     #[test]
     fn the_first_step_of_adam_is_the_learning_rate() {
-        let (mut x, mut moments) = (vec![1.0, 1.0], Moments::new(2, 2));
+        let (mut x, mut moments) = (vec![1.0, 1.0], OptimizerMoments::new(2, 2));
         Adam::USUAL.step(0.1, &mut x, &[3.0, -1e-3], &mut moments);
         assert!((x[0] - 0.9).abs() < 1e-6 && (x[1] - 1.1).abs() < 1e-5, "{x:?}");
         // Also in the ball, where the step is a hyperbolic distance.
-        let (mut x, mut moments) = (vec![0.4, 0.0], Moments::new(2, 1));
+        let (mut x, mut moments) = (vec![0.4, 0.0], OptimizerMoments::new(2, 1));
         Adam::USUAL.riemannian(0.1, 2, &mut x, &[5.0, 0.0], &mut moments);
         assert!((poincare::distance(&[0.4, 0.0], &x) - 0.1).abs() < 1e-6, "{x:?}");
     }

@@ -7,33 +7,33 @@
 pub(super) const RADIUS: f64 = 1.0 - 1e-5;
 
 /// Returns the hyperbolic distance of the outermost points to the origin: 2 artanh of [`RADIUS`].
-pub(super) fn rim() -> f64 {
+pub(super) fn max_distance() -> f64 {
     2.0 * RADIUS.atanh()
 }
 /// Vectors are treated as at least this long, to avoid division by 0.
-const LEAST: f64 = 1e-15;
+const MIN_LENGTH: f64 = 1e-15;
 /// tanh is 1 in f64 beyond this value, almost exactly.
-const FARTHEST: f64 = 15.0;
+const TANH_LIMIT: f64 = 15.0;
 
 pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 fn norm(a: &[f64]) -> f64 {
-    dot(a, a).sqrt().max(LEAST)
+    dot(a, a).sqrt().max(MIN_LENGTH)
 }
 
 /// Returns the conformal factor λ_x = 2/(1 − |x|²), the ratio of hyperbolic to Euclidean length at
 /// x.
 pub(super) fn conformal(x: &[f64]) -> f64 {
-    2.0 / (1.0 - dot(x, x)).max(LEAST)
+    2.0 / (1.0 - dot(x, x)).max(MIN_LENGTH)
 }
 
 /// Computes the Möbius addition x ⊕ y.
 fn add(x: &[f64], y: &[f64], out: &mut [f64]) {
     let (xx, yy, xy) = (dot(x, x), dot(y, y), dot(x, y));
     let (a, b) = (1.0 + 2.0 * xy + yy, 1.0 - xx);
-    let divisor = (1.0 + 2.0 * xy + xx * yy).max(LEAST);
+    let divisor = (1.0 + 2.0 * xy + xx * yy).max(MIN_LENGTH);
     for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
         *out = (a * x + b * y) / divisor;
     }
@@ -43,7 +43,7 @@ fn add(x: &[f64], y: &[f64], out: &mut [f64]) {
 /// tanh(λ|v|/2)·v/|v|.
 pub(super) fn exp(x: &[f64], v: &[f64], out: &mut [f64]) {
     let length = norm(v);
-    let scale = (0.5 * conformal(x) * length).min(FARTHEST).tanh() / length;
+    let scale = (0.5 * conformal(x) * length).min(TANH_LIMIT).tanh() / length;
     let along: Vec<f64> = v.iter().map(|v| v * scale).collect();
     add(x, &along, out);
 }
@@ -51,7 +51,7 @@ pub(super) fn exp(x: &[f64], v: &[f64], out: &mut [f64]) {
 /// Computes [`exp`] at the origin, with λ = 1 instead of 2, as TorchDR's `expmap0`.
 pub(super) fn exp0(v: &mut [f64]) {
     let length = norm(v);
-    let scale = length.min(FARTHEST).tanh() / length;
+    let scale = length.min(TANH_LIMIT).tanh() / length;
     v.iter_mut().for_each(|v| *v *= scale);
 }
 
@@ -70,7 +70,7 @@ pub(super) fn transport(x: &[f64], y: &[f64], v: &mut [f64]) {
     let (uv, wv) = (dot(u, v), dot(&w, v));
     let a = -uv * ww + wv + 2.0 * uw * wv;
     let b = -wv * uu - uv;
-    let divisor = (1.0 + 2.0 * uw + uu * ww).max(LEAST);
+    let divisor = (1.0 + 2.0 * uw + uu * ww).max(MIN_LENGTH);
     let scale = conformal(x) / conformal(y);
     for ((v, u), w) in v.iter_mut().zip(u).zip(&w) {
         *v = (*v + 2.0 * (a * u + b * w) / divisor) * scale;
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_leaves_the_ball() {
+    fn points_stay_in_the_ball() {
         for v in [[1e9, 0.0, 0.0], [f64::MIN_POSITIVE, 0.0, 0.0], [0.0; 3], [-3.0, 1e200, 0.0]] {
             for x in points(20) {
                 let mut there = [0.0; 3];

@@ -6,26 +6,26 @@
 
 use rayon::prelude::*;
 
-use super::real::{LANES, Real};
+use super::real::{LANES, MapFloat};
 use crate::Result;
 use crate::observe::Progress;
 
 /// The most components of a map.
-pub const WIDEST: usize = 64;
+pub const MAX_MAP_COMPONENTS: usize = 64;
 /// Blocks of sixteen points that are summed in the map's precision.
 const RUN: usize = 64;
 /// Rows between two checks of the observer.
 const ROWS: usize = 16;
 
 /// Positions, component by component, padded to whole blocks.
-pub(super) struct Points<F> {
+pub(super) struct PointBlocks<F> {
     n: usize,
     width: usize,
     padded: usize,
     values: Vec<F>,
 }
 
-impl<F: Real> Points<F> {
+impl<F: MapFloat> PointBlocks<F> {
     /// Copies n × width positions, given row-major.
     pub(super) fn new(positions: &[f64], width: usize) -> Self {
         let n = positions.len() / width;
@@ -36,7 +36,7 @@ impl<F: Real> Points<F> {
                 values[c * padded + i] = F::of(x);
             }
         }
-        Points { n, width, padded, values }
+        PointBlocks { n, width, padded, values }
     }
 
     /// Returns the bytes of n positions of `width` components.
@@ -70,7 +70,7 @@ impl<F: Real> Points<F> {
     /// Calls `f(first row, squared distances)` for each block of sixteen rows.
     #[inline(always)]
     pub(super) fn meet(&self, i: usize, mut f: impl FnMut(usize, &[F; LANES])) {
-        let columns = self.columns::<WIDEST>();
+        let columns = self.columns::<MAX_MAP_COMPONENTS>();
         for start in (0..self.padded).step_by(LANES) {
             f(start, &self.squares(&columns[..self.width], i, start));
         }
@@ -81,7 +81,7 @@ impl<F: Real> Points<F> {
     #[inline(always)]
     pub(super) fn push(&self, i: usize, force: &mut [f64], f: impl FnMut(usize, &[F; LANES]) -> [F; LANES]) {
         // For two components, the usual case, the sums stay in registers.
-        if self.width == 2 { self.push_in::<2>(i, force, f) } else { self.push_in::<WIDEST>(i, force, f) }
+        if self.width == 2 { self.push_in::<2>(i, force, f) } else { self.push_in::<MAX_MAP_COMPONENTS>(i, force, f) }
     }
 
     #[inline(always)]

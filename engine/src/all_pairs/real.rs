@@ -11,7 +11,7 @@ use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 pub(super) const LANES: usize = 16;
 
 /// A floating-point type.
-pub(super) trait Real:
+pub(super) trait MapFloat:
     Copy
     + Send
     + Sync
@@ -36,7 +36,7 @@ pub(super) trait Real:
     fn power(self, y: Self) -> Self;
 }
 
-impl Real for f32 {
+impl MapFloat for f32 {
     const ONE: f32 = 1.0;
     #[inline(always)]
     fn of(x: f64) -> f32 {
@@ -71,7 +71,7 @@ impl Real for f32 {
     }
 }
 
-impl Real for f64 {
+impl MapFloat for f64 {
     const ONE: f64 = 1.0;
     #[inline(always)]
     fn of(x: f64) -> f64 {
@@ -242,7 +242,7 @@ mod tests {
             let truth = f64::from(x as f32).exp();
             single = single.max(((x as f32).exp_of() - truth).abs() / truth);
             let x = x * 8.0;
-            double = double.max((Real::exp(x) - x.exp()).abs() / x.exp());
+            double = double.max((MapFloat::exp(x) - x.exp()).abs() / x.exp());
             let y = x.exp();
             log = log.max((ln(y) - y.ln()).abs() / y.ln().abs().max(1.0));
         }
@@ -252,7 +252,7 @@ mod tests {
         for x in [f64::MIN_POSITIVE, 1.0, std::f64::consts::SQRT_2, 0.5f64.sqrt(), 1.0 + 1e-8, f64::MAX] {
             assert!((ln(x) - x.ln()).abs() <= 4e-16 * x.ln().abs().max(1.0), "{x}");
         }
-        assert!(Real::exp(f64::NEG_INFINITY) < 1e-300 && Real::exp(f32::NEG_INFINITY) < 1e-37);
+        assert!(MapFloat::exp(f64::NEG_INFINITY) < 1e-300 && MapFloat::exp(f32::NEG_INFINITY) < 1e-37);
     }
 
     trait ExpOf {
@@ -260,7 +260,7 @@ mod tests {
     }
     impl ExpOf for f32 {
         fn exp_of(self) -> f64 {
-            f64::from(Real::exp(self))
+            f64::from(MapFloat::exp(self))
         }
     }
 
@@ -268,8 +268,8 @@ mod tests {
     fn every_instruction_set_gives_the_same_bits() {
         let numbers: Vec<f64> = (0..1000).map(|i| i as f64 * 0.173 - 90.0).collect();
         let work = || -> Vec<u64> {
-            let single = numbers.iter().map(|&x| u64::from(Real::exp(x as f32).to_bits()));
-            let double = numbers.iter().flat_map(|&x| [Real::exp(x).to_bits(), ln(x * x + 1e-3).to_bits()]);
+            let single = numbers.iter().map(|&x| u64::from(MapFloat::exp(x as f32).to_bits()));
+            let double = numbers.iter().flat_map(|&x| [MapFloat::exp(x).to_bits(), ln(x * x + 1e-3).to_bits()]);
             single.chain(double).collect()
         };
         assert_eq!(wide(work), work());

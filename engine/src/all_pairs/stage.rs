@@ -10,21 +10,21 @@ use std::sync::Arc;
 use lowland_io::Source;
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::{self, Stored};
-use super::fit::{Problem, Run, State, fit};
-use super::init::Start;
-use super::needs::{Takes, needs as takes_of};
+use super::checkpoint::{self, DescentCheckpoints};
+use super::fit::{DescentState, FitControl, Problem, fit};
+use super::init::InitialPositions;
+use super::needs::{ProblemNeeds, needs as takes_of};
 use crate::batch::Loader;
-use crate::budget::{Needs, Part, Phase};
-use crate::inputs::FirstPositions;
+use crate::budget::{MemoryNeeds, MemoryPart, Phase};
+use crate::inputs::PositionSource;
 use crate::plan::Plan;
 use crate::positions::{POSITIONS, map_bytes, write_positions};
-use crate::work::{Made, Work};
+use crate::work::{StageContext, StageFiles};
 use crate::{Error, Init, Result, init};
 
 /// The result of a descent.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Fitted {
+pub struct DescentStats {
     /// The iterations done.
     pub iterations: usize,
     /// Whether the gradient norm fell below `min_grad_norm`.
@@ -39,17 +39,17 @@ pub struct Fitted {
 pub(crate) fn check_first(
     plan: &Plan,
     problem: &Problem,
-    first: Option<&dyn FirstPositions>,
-    work: &Work<'_>,
+    first: Option<&dyn PositionSource>,
+    work: &StageContext<'_>,
 ) -> Result<()> {
     let Init::File(path) = &plan.settings.init else { return Ok(()) };
-    let _held = work.hold(&needs(plan, problem), READ)?;
-    let given = init::in_the_middle(plan, init::given(plan, path, first, work)?);
+    let _held = work.reserve(&needs(plan, problem), READ)?;
+    let given = init::place_unconnected(plan, init::load(plan, path, first, work)?);
     super::init::check_given(&given, plan.settings.n_components, problem.loss.hyperbolic())
 }
 
 /// Reads all rows into memory, preprocessed for the metric.
-pub(super) fn read(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<Vec<f32>> {
+pub(super) fn read(plan: &Plan, source: &Arc<dyn Source>, work: &StageContext<'_>) -> Result<Vec<f32>> {
     let wanted = plan.shape.rows as usize * plan.shape.dim;
     let mut rows = Vec::with_capacity(wanted);
     for batch in Loader::new(source.clone(), plan.settings.metric, plan.batch_rows) {
@@ -77,38 +77,39 @@ pub(crate) fn build(
     plan: &Plan,
     mut problem: Problem,
     source: &Arc<dyn Source>,
-    first: Option<&dyn FirstPositions>,
-    work: &Work<'_>,
-) -> Result<(Made, Fitted)> {
+    first: Option<&dyn PositionSource>,
+    work: &StageContext<'_>,
+) -> Result<(StageFiles, DescentStats)> {
     let needs = needs(plan, &problem);
-    let mut stored = Stored::new(*work, plan.layout.checkpoint);
-    let held = work.hold(&needs, READ)?;
+    let mut stored = DescentCheckpoints::new(*work, plan.layout.checkpoint);
+    let held = work.reserve(&needs, READ)?;
     let rows = read(plan, source, work)?;
     if let Init::File(path) = &plan.settings.init {
-        problem.descent.init = Start::Positions(init::in_the_middle(plan, init::given(plan, path, first, work)?));
+        problem.descent.init =
+            InitialPositions::Positions(init::place_unconnected(plan, init::load(plan, path, first, work)?));
     }
-    let state = stored.found()?;
+    let state = stored.load()?;
     drop(held);
     let fitting = needs.phases.iter().filter(|phase| phase.name != READ).max_by_key(|phase| phase.bytes());
     let _held = fitting.map(|phase| work.budget.take(phase)).transpose()?;
 
     let begun = state.as_ref().map_or(0, |state| state.iteration);
     work.progress.advance(begun as u64)?;
-    let (mut last, mut kept) = (State::default(), begun);
-    let mut keep = |state: &State| {
-        take(&mut last, state);
+    let (mut last, mut kept) = (DescentState::default(), begun);
+    let mut keep = |state: &DescentState| {
+        copy_state(&mut last, state);
         if stored.due() {
-            stored.keep(state)?;
+            stored.save(state)?;
             kept = state.iteration;
         }
         Ok(())
     };
-    let hold = plan.exact.as_ref().map_or(0, |exact| exact.hold_bytes);
-    let run = Run { hold, state, keep: &mut keep };
+    let hold = plan.all_pairs.as_ref().map_or(0, |exact| exact.hold_bytes);
+    let run = FitControl { hold, state, keep: &mut keep };
     let result = fit(&problem, &rows, plan.shape.dim, run, work.progress);
     if matches!(result, Err(Error::Cancelled { .. })) && last.iteration > kept {
         // Recording the checkpoint reports the cancellation once more.
-        match stored.keep(&last) {
+        match stored.save(&last) {
             Err(Error::Cancelled { .. }) | Ok(()) => {}
             Err(error) => return Err(error),
         }
@@ -117,12 +118,12 @@ pub(crate) fn build(
     let stamp = write_positions(&work.path(POSITIONS), &fit.positions)?;
     work.progress.traffic.wrote(stamp.bytes);
     let fitted =
-        Fitted { iterations: fit.iterations, converged: fit.converged, loss: fit.loss, distinct: fit.distinct };
+        DescentStats { iterations: fit.iterations, converged: fit.converged, loss: fit.loss, distinct: fit.distinct };
     Ok((vec![(POSITIONS.into(), stamp)], fitted))
 }
 
 /// Copies a state into the memory of another one.
-fn take(to: &mut State, from: &State) {
+fn copy_state(to: &mut DescentState, from: &DescentState) {
     (to.iteration, to.converged, to.moments.steps) = (from.iteration, from.converged, from.moments.steps);
     to.positions.clone_from(&from.positions);
     to.moments.first.clone_from(&from.moments.first);
@@ -140,7 +141,7 @@ fn numbers(plan: &Plan, problem: &Problem) -> u64 {
 }
 
 /// Returns the memory and operations of the plan's problem, if `hold` bytes hold rows of P.
-pub(crate) fn takes(plan: &Plan, problem: &Problem, hold: u64) -> Takes {
+pub(crate) fn needs_of_problem(plan: &Plan, problem: &Problem, hold: u64) -> ProblemNeeds {
     takes_of(problem, plan.shape.rows as usize, plan.shape.dim, plan.threads, hold)
 }
 
@@ -150,19 +151,19 @@ pub(super) fn row_bytes(plan: &Plan) -> u64 {
 }
 
 /// Returns the memory that the stage holds for the plan's problem.
-pub(crate) fn needs(plan: &Plan, problem: &Problem) -> Needs {
-    let hold = plan.exact.as_ref().map_or(0, |exact| exact.hold_bytes);
+pub(crate) fn needs(plan: &Plan, problem: &Problem) -> MemoryNeeds {
+    let hold = plan.all_pairs.as_ref().map_or(0, |exact| exact.hold_bytes);
     let rows = ("rows", row_bytes(plan));
     let map = map_bytes(plan);
     let state = numbers(plan, problem) * 8;
     let first = if matches!(plan.settings.init, Init::File(_)) { 2 * map } else { 0 };
-    let mut needs = Needs::default().phase(
+    let mut needs = MemoryNeeds::default().phase(
         READ,
         [rows, ("batches", plan.loader_bytes()), ("first positions", first), ("the last checkpoint", state)],
     );
-    for Phase { name, mut parts } in takes(plan, problem, hold).needs.phases {
+    for Phase { name, mut parts } in needs_of_problem(plan, problem, hold).needs.phases {
         let beside = [rows, ("first positions", first), ("a checkpoint", state), ("the map", 2 * map)];
-        parts.extend(beside.map(|(what, bytes)| Part { what, bytes }).into_iter().filter(|part| part.bytes > 0));
+        parts.extend(beside.map(|(what, bytes)| MemoryPart { what, bytes }).into_iter().filter(|part| part.bytes > 0));
         needs.phases.push(Phase { name, parts });
     }
     needs

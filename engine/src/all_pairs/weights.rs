@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::costs::{Costs, Itself};
+use super::costs::{Costs, SelfCost};
 use super::real::{sum, wide};
 use crate::observe::Progress;
 use crate::{Error, Result};
@@ -23,13 +23,13 @@ pub trait ClosedForm: Send + Sync + 'static {
 }
 
 /// A closed form, evaluated for a whole row or column.
-trait Rows: Send + Sync {
+trait ClosedFormRows: Send + Sync {
     fn symmetric(&self) -> bool;
     fn row(&self, costs: &[f32], own: Dual, others: &[Dual], out: &mut [f32]);
     fn column(&self, costs: &[f32], own: Dual, others: &[Dual], out: &mut [f32]);
 }
 
-impl<F: ClosedForm> Rows for F {
+impl<F: ClosedForm> ClosedFormRows for F {
     fn symmetric(&self) -> bool {
         F::SYMMETRIC
     }
@@ -50,10 +50,10 @@ impl<F: ClosedForm> Rows for F {
 }
 
 /// P in closed form, over rows in memory.
-pub struct Tiled<'a> {
+pub struct ClosedFormWeights<'a> {
     costs: &'a Costs<'a>,
-    itself: Itself,
-    form: Box<dyn Rows>,
+    itself: SelfCost,
+    form: Box<dyn ClosedFormRows>,
     duals: Vec<Dual>,
     /// The first rows of P, and of its transpose if P is not symmetric.
     held: Vec<f32>,
@@ -62,7 +62,7 @@ pub struct Tiled<'a> {
 
 /// P as n × n numbers.
 #[derive(Debug, Clone)]
-pub struct Dense {
+pub struct DenseWeights {
     n: usize,
     values: Vec<f32>,
     symmetric: bool,
@@ -70,14 +70,14 @@ pub struct Dense {
 
 /// P as its non-zero entries, by rows, and the same of its transpose.
 #[derive(Debug, Clone)]
-pub struct Sparse {
-    rows: Entries,
-    columns: Entries,
+pub struct SparseWeights {
+    rows: SparseEntries,
+    columns: SparseEntries,
 }
 
 /// The entries of a sparse matrix. Row i has the entries `offsets[i]..offsets[i + 1]`.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Entries {
+pub(super) struct SparseEntries {
     pub(super) offsets: Vec<usize>,
     pub(super) columns: Vec<u32>,
     pub(super) values: Vec<f32>,
@@ -86,15 +86,15 @@ pub(super) struct Entries {
 /// P, in one of three forms.
 pub enum Weights<'a> {
     /// In closed form.
-    Tiled(Tiled<'a>),
+    Tiled(ClosedFormWeights<'a>),
     /// As a dense matrix.
-    Dense(Dense),
+    Dense(DenseWeights),
     /// As a sparse matrix.
-    Sparse(Sparse),
+    Sparse(SparseWeights),
 }
 
 /// One row of P, and the same row of its transpose.
-pub(super) struct Both<'t> {
+pub(super) struct WeightRow<'t> {
     pub(super) i: usize,
     /// P_ij.
     pub(super) from: &'t [f32],
@@ -102,10 +102,10 @@ pub(super) struct Both<'t> {
     pub(super) to: &'t [f32],
 }
 
-impl<'a> Tiled<'a> {
-    pub(super) fn new<F: ClosedForm>(costs: &'a Costs<'a>, itself: Itself, form: F, duals: Vec<Dual>) -> Self {
+impl<'a> ClosedFormWeights<'a> {
+    pub(super) fn new<F: ClosedForm>(costs: &'a Costs<'a>, itself: SelfCost, form: F, duals: Vec<Dual>) -> Self {
         debug_assert_eq!(duals.len(), costs.len());
-        Tiled { costs, itself, form: Box::new(form), duals, held: Vec::new(), held_rows: 0 }
+        ClosedFormWeights { costs, itself, form: Box::new(form), duals, held: Vec::new(), held_rows: 0 }
     }
 
     /// Returns the duals of each row.
@@ -125,7 +125,7 @@ impl<'a> Tiled<'a> {
         // Whole tiles, so that the rows that are not held begin with a tile.
         let rows = if rows < n { rows / 4 * 4 } else { n };
         let mut held = vec![0f32; rows * width];
-        self.costs.each_of(0..rows, self.itself, progress, &mut held, width, |met, out| {
+        self.costs.each_in(0..rows, self.itself, progress, &mut held, width, |met, out| {
             let own = self.duals[met.i];
             let (from, to) = out.split_at_mut(n);
             self.form.row(met.costs, own, &self.duals, from);
@@ -142,7 +142,7 @@ impl<'a> Tiled<'a> {
         progress: &Progress<'_>,
         out: &mut [T],
         width: usize,
-        f: impl Fn(Both<'_>, &mut [T]) + Sync,
+        f: impl Fn(WeightRow<'_>, &mut [T]) + Sync,
     ) -> Result<()> {
         let n = self.costs.len();
         let (held, rest) = out.split_at_mut(self.held_rows * width);
@@ -150,28 +150,28 @@ impl<'a> Tiled<'a> {
             |(i, (out, held))| {
                 progress.check()?;
                 let (from, to) = held.split_at(n);
-                f(Both { i, from, to: if to.is_empty() { from } else { to } }, out);
+                f(WeightRow { i, from, to: if to.is_empty() { from } else { to } }, out);
                 Ok::<(), Error>(())
             },
         )?;
         if self.held_rows == n {
             return Ok(());
         }
-        self.costs.each_of(self.held_rows..n, self.itself, progress, rest, width, |met, out| {
+        self.costs.each_in(self.held_rows..n, self.itself, progress, rest, width, |met, out| {
             let own = self.duals[met.i];
             let (from, to) = met.spare.split_at_mut(n);
             self.form.row(met.costs, own, &self.duals, from);
             if self.form.symmetric() {
-                f(Both { i: met.i, from, to: from }, out);
+                f(WeightRow { i: met.i, from, to: from }, out);
             } else {
                 self.form.column(met.costs, own, &self.duals, to);
-                f(Both { i: met.i, from, to }, out);
+                f(WeightRow { i: met.i, from, to }, out);
             }
         })
     }
 }
 
-impl Dense {
+impl DenseWeights {
     /// Returns a given matrix: n × n numbers, row-major, finite and not negative.
     ///
     /// # Errors
@@ -186,13 +186,13 @@ impl Dense {
             return Err(wrong_entry(at / n, at % n, values[at]));
         }
         let symmetric = (0..n).all(|i| (0..i).all(|j| values[i * n + j].to_bits() == values[j * n + i].to_bits()));
-        Ok(Dense { n, values, symmetric })
+        Ok(DenseWeights { n, values, symmetric })
     }
 
     /// Returns a symmetric matrix, whose entries may have any sign.
     pub(super) fn symmetric(n: usize, values: Vec<f32>) -> Self {
         debug_assert_eq!(values.len(), n * n);
-        Dense { n, values, symmetric: true }
+        DenseWeights { n, values, symmetric: true }
     }
 
     /// Returns the entries, row-major.
@@ -205,7 +205,7 @@ impl Dense {
         progress: &Progress<'_>,
         out: &mut [T],
         width: usize,
-        f: impl Fn(Both<'_>, &mut [T]) + Sync,
+        f: impl Fn(WeightRow<'_>, &mut [T]) + Sync,
     ) -> Result<()> {
         let n = self.n;
         let rows = out.par_chunks_mut(width).zip(self.values.par_chunks(n)).enumerate();
@@ -214,7 +214,7 @@ impl Dense {
             |column, (i, (out, from))| {
                 progress.check()?;
                 column.iter_mut().zip(self.values[i..].iter().step_by(n)).for_each(|(to, &x)| *to = x);
-                f(Both { i, from, to: if self.symmetric { from } else { column } }, out);
+                f(WeightRow { i, from, to: if self.symmetric { from } else { column } }, out);
                 Ok(())
             },
         )
@@ -226,13 +226,13 @@ fn wrong_entry(row: usize, column: usize, value: f32) -> Error {
     Error::Data { what }
 }
 
-impl Entries {
+impl SparseEntries {
     pub(super) fn of(&self, row: usize) -> (&[u32], &[f32]) {
         let range = self.offsets[row]..self.offsets[row + 1];
         (&self.columns[range.clone()], &self.values[range])
     }
 
-    fn transposed(&self) -> Entries {
+    fn transposed(&self) -> SparseEntries {
         let n = self.offsets.len() - 1;
         let mut offsets = vec![0; n + 1];
         self.columns.iter().for_each(|&j| offsets[j as usize + 1] += 1);
@@ -249,11 +249,11 @@ impl Entries {
                 *place += 1;
             }
         }
-        Entries { offsets, columns, values }
+        SparseEntries { offsets, columns, values }
     }
 }
 
-impl Sparse {
+impl SparseWeights {
     /// Returns a given matrix in compressed rows: row i has the entries `offsets[i]..offsets[i +
     /// 1]` of `columns` and `values`. It need not be symmetric.
     ///
@@ -290,11 +290,11 @@ impl Sparse {
                 seen[j] = i;
             }
         }
-        Ok(Sparse::from(Entries { offsets, columns, values }))
+        Ok(SparseWeights::from(SparseEntries { offsets, columns, values }))
     }
 
     /// Returns the entries by rows, and by columns.
-    pub(super) fn entries(&self) -> [&Entries; 2] {
+    pub(super) fn entries(&self) -> [&SparseEntries; 2] {
         [&self.rows, &self.columns]
     }
 
@@ -308,7 +308,7 @@ impl Sparse {
         progress: &Progress<'_>,
         out: &mut [T],
         width: usize,
-        f: impl Fn(Both<'_>, &mut [T]) + Sync,
+        f: impl Fn(WeightRow<'_>, &mut [T]) + Sync,
     ) -> Result<()> {
         let n = self.rows.offsets.len() - 1;
         out.par_chunks_mut(width).enumerate().try_for_each_init(
@@ -321,17 +321,17 @@ impl Sparse {
                     let (columns, values) = entries.of(i);
                     columns.iter().zip(values).for_each(|(&j, &x)| place[j as usize] = x);
                 }
-                f(Both { i, from, to }, out);
+                f(WeightRow { i, from, to }, out);
                 Ok(())
             },
         )
     }
 }
 
-impl From<Entries> for Sparse {
-    fn from(rows: Entries) -> Self {
+impl From<SparseEntries> for SparseWeights {
+    fn from(rows: SparseEntries) -> Self {
         let columns = rows.transposed();
-        Sparse { rows, columns }
+        SparseWeights { rows, columns }
     }
 }
 
@@ -357,7 +357,7 @@ impl Weights<'_> {
         progress: &Progress<'_>,
         out: &mut [T],
         width: usize,
-        f: impl Fn(Both<'_>, &mut [T]) + Sync,
+        f: impl Fn(WeightRow<'_>, &mut [T]) + Sync,
     ) -> Result<()> {
         match self {
             Weights::Tiled(tiled) => tiled.each(progress, out, width, f),
@@ -383,7 +383,7 @@ impl Weights<'_> {
     /// [`Error::Cancelled`] if the observer asked to stop.
     pub fn marginals(&self, progress: &Progress<'_>) -> Result<Vec<f64>> {
         let mut out = vec![0f64; self.len()];
-        let add = |both: Both<'_>, out: &mut [f64]| out[0] = sum(both.from.iter().map(|&x| f64::from(x)));
+        let add = |both: WeightRow<'_>, out: &mut [f64]| out[0] = sum(both.from.iter().map(|&x| f64::from(x)));
         self.each(progress, &mut out, 1, add)?;
         Ok(out)
     }

@@ -4,13 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::methods::{self, AllPairs, Entry, Kind, MethodId, Streamed};
-use super::{Affinity, Config, Opt, Optimizer, Settings};
+use super::methods::{self, AllPairs, Kind, MethodId, MethodSpec, Streamed};
+use super::{Affinity, Config, MethodOption, Optimizer, Settings};
 use crate::{Error, Result};
 
 /// A method.
 #[derive(Clone, Copy)]
-pub struct Method(&'static Entry);
+pub struct Method(&'static MethodSpec);
 
 impl Method {
     /// UMAP (McInnes, Healy, Melville 2018), the default.
@@ -30,7 +30,7 @@ impl Method {
     }
 
     /// Returns the method with this name.
-    pub fn named(name: &str) -> Option<Method> {
+    pub fn from_name(name: &str) -> Option<Method> {
         Method::all().find(|method| method.name() == name)
     }
 
@@ -55,7 +55,7 @@ impl Method {
     }
 
     /// Returns whether the method computes all pairs in memory, rather than streams.
-    pub fn is_exact(self) -> bool {
+    pub fn is_all_pairs(self) -> bool {
         self.all_pairs().is_some()
     }
 
@@ -76,8 +76,8 @@ impl Method {
     }
 
     /// Returns whether the method has an option.
-    pub fn knows(self, opt: Opt) -> bool {
-        opt.is_common() || self.0.knows.contains(&opt)
+    pub fn supports(self, opt: MethodOption) -> bool {
+        opt.is_common() || self.0.options.contains(&opt)
     }
 
     /// Returns the method's defaults, given those of all methods.
@@ -104,10 +104,10 @@ impl Method {
     /// Returns the rule for the default learning rate, for the help.
     pub fn step_rule(self) -> &'static str {
         let ball = self.id() == MethodId::Cosne;
-        match Settings::of(self, 1000).optimizer {
+        match Settings::defaults_for(self, 1000).optimizer {
             _ if self == Method::UMAP || ball => "1",
             Optimizer::Adam => "1",
-            _ if self.is_exact() => "rows / 4 over the exaggeration, but at least 50",
+            _ if self.is_all_pairs() => "rows / 4 over the exaggeration, but at least 50",
             _ if self.has_field() => "rows / 4 over the exaggeration of the time",
             _ => "rows / 4, but at least 50, over the exaggeration of the time",
         }
@@ -120,15 +120,15 @@ impl Method {
 
     /// Returns the number of epochs with early exaggeration: the usual number, but at most a third of the
     /// epochs.
-    pub(crate) fn exaggerated(self, config: &Settings, epochs: usize) -> usize {
-        let usual = self.streamed().map_or(0, |streamed| streamed.exaggerated);
+    pub(crate) fn exaggeration_epochs(self, config: &Settings, epochs: usize) -> usize {
+        let usual = self.streamed().map_or(0, |streamed| streamed.exaggeration_epochs);
         if config.early_exaggeration == 1.0 { 0 } else { usual.min(epochs / 3) }
     }
 
     /// Returns after how many of `epochs` epochs the learning rate falls linearly to 0; `None` if it never
     /// does.
-    pub(crate) fn falls(self, epochs: u32) -> Option<u32> {
-        self.streamed().and_then(|streamed| (streamed.falls)(epochs))
+    pub(crate) fn decays_after(self, epochs: u32) -> Option<u32> {
+        self.streamed().and_then(|streamed| (streamed.decays_after)(epochs))
     }
 
     /// Returns the number of epochs after which a few random draws are used in turn, and the number of these draws;
@@ -139,19 +139,19 @@ impl Method {
 
     /// Returns the standard deviation of the first component of the first positions; `None`: the extent of UMAP's
     /// first positions.
-    pub(crate) fn begins(self) -> Option<f64> {
-        self.streamed().and_then(|streamed| streamed.begins)
+    pub(crate) fn initial_deviation(self) -> Option<f64> {
+        self.streamed().and_then(|streamed| streamed.initial_deviation)
     }
 
     /// Refuses an option that the config sets and the method does not have.
-    pub(crate) fn check_known(self, config: &Config) -> Result<()> {
-        let asked = Opt::ALL.into_iter().find(|&opt| !self.knows(opt) && opt.is_asked(config));
-        asked.map_or(Ok(()), |opt| Err(self.unknown(opt)))
+    pub(crate) fn check_supported(self, config: &Config) -> Result<()> {
+        let asked = MethodOption::ALL.into_iter().find(|&opt| !self.supports(opt) && opt.is_set(config));
+        asked.map_or(Ok(()), |opt| Err(self.unsupported_option(opt)))
     }
 
     /// Returns the error for an option that the method does not have, which names the methods that have it.
-    pub fn unknown(self, opt: Opt) -> Error {
-        let known = opt.known_to();
+    pub fn unsupported_option(self, opt: MethodOption) -> Error {
+        let known = opt.method_names();
         let does = if known.len() == 1 { "does" } else { "do" };
         Error::Config { field: opt.name(), why: format!("{self} does not know it; {} {does}", known.join(", ")) }
     }
@@ -186,7 +186,7 @@ impl Serialize for Method {
 impl<'de> Deserialize<'de> for Method {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        Method::named(&name).ok_or_else(|| serde::de::Error::custom(format!("\"{name}\" is no method")))
+        Method::from_name(&name).ok_or_else(|| serde::de::Error::custom(format!("\"{name}\" is no method")))
     }
 }
 
@@ -195,36 +195,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_found_and_none_is_there_twice() {
+    fn method_names_are_unique() {
         let names: Vec<&str> = Method::all().map(Method::name).collect();
         for (i, method) in Method::all().enumerate() {
-            assert_eq!(Method::named(method.name()), Some(method));
+            assert_eq!(Method::from_name(method.name()), Some(method));
             assert!(!names[..i].contains(&method.name()));
             let text = serde_json::to_string(&method).expect("JSON");
             assert_eq!(serde_json::from_str::<Method>(&text).expect("a method"), method);
         }
-        assert_eq!(Method::named("tsne"), Some(Method::TSNE));
-        assert_eq!(Method::named("t-sne"), None);
+        assert_eq!(Method::from_name("tsne"), Some(Method::TSNE));
+        assert_eq!(Method::from_name("t-sne"), None);
     }
 
     #[test]
-    fn what_streams_in_place_of_an_exact_method_does() {
+    fn suggested_methods_stream() {
         for (method, exact) in Method::all().filter_map(|method| Some((method, method.all_pairs()?))) {
-            let streams = |name: &&str| Method::named(name).is_some_and(|method| !method.is_exact());
+            let streams = |name: &&str| Method::from_name(name).is_some_and(|method| !method.is_all_pairs());
             assert!(!exact.instead.is_empty() && exact.instead.iter().all(streams), "{method}: {:?}", exact.instead);
         }
     }
 
     #[test]
-    fn what_a_method_does_not_know_is_refused_with_those_that_do() {
+    fn unsupported_options_are_refused_and_name_methods() {
         for method in Method::all() {
-            method.check_known(&Config::of(method)).expect("its own defaults");
+            method.check_supported(&Config::of(method)).expect("its own defaults");
         }
         let asked = Config { min_dist: Some(0.1), ..Config::of(Method::TSNE) };
-        let told = Method::TSNE.check_known(&asked).expect_err("refused").to_string();
+        let told = Method::TSNE.check_supported(&asked).expect_err("refused").to_string();
         assert!(told.contains("min_dist") && told.contains("tsne does not know it; umap does"), "{told}");
         let asked = Config { perplexity: Some(5.0), ..Config::of(Method::PACMAP) };
-        let told = Method::PACMAP.check_known(&asked).expect_err("refused").to_string();
+        let told = Method::PACMAP.check_supported(&asked).expect_err("refused").to_string();
         assert!(
             told.contains("pacmap does not know it; largevis, infotsne, tsne, ") && told.ends_with(" do"),
             "{told}"

@@ -6,13 +6,13 @@
 //! What must hold: a method lists the options that it has. Any other option that the user sets is refused with
 //! a message that names the methods that have the option.
 
-use super::options::Steps;
-use super::{Affinity, Init, Opt, Optimizer, Settings};
+use super::options::StepsByRows;
+use super::{Affinity, Init, MethodOption, Optimizer, Settings};
 use crate::Metric;
 
 /// The properties of a method.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct MethodSpec {
     /// The method's number.
     pub(super) id: MethodId,
     /// The name that users give.
@@ -20,11 +20,11 @@ pub(crate) struct Entry {
     /// A short description.
     pub(super) about: &'static str,
     /// The method's options, in addition to those that all methods have.
-    pub(super) knows: &'static [Opt],
+    pub(super) options: &'static [MethodOption],
     /// Returns the method's defaults, given those of all methods.
     pub(super) defaults: fn(Settings) -> Settings,
     /// Number of epochs, or of iterations over all pairs, by the number of rows.
-    pub(super) epochs: Steps,
+    pub(super) epochs: StepsByRows,
     /// Whether the method streams or computes all pairs.
     pub(super) kind: Kind,
 }
@@ -48,16 +48,16 @@ pub(super) struct Streamed {
     /// Returns the number of negative samples for each edge that fires (UMAP), or for each row.
     pub(super) negatives: fn(&Settings) -> usize,
     /// Number of epochs with early exaggeration, in a run of the usual length.
-    pub(super) exaggerated: usize,
+    pub(super) exaggeration_epochs: usize,
     /// Returns, for a number of epochs, after how many of them the learning rate falls linearly to 0; `None` if
     /// it never does.
-    pub(super) falls: fn(u32) -> Option<u32>,
+    pub(super) decays_after: fn(u32) -> Option<u32>,
     /// Returns, for a number of epochs, after how many of them a few random draws are used in turn, and the number of
     /// these draws; `None`: each epoch has its own draw.
     pub(super) rounds: fn(u32) -> Option<(u32, u32)>,
     /// Standard deviation of the first component of the first positions; `None`: the extent of UMAP's first
     /// positions.
-    pub(super) begins: Option<f64>,
+    pub(super) initial_deviation: Option<f64>,
 }
 
 /// The properties of a method that computes all pairs.
@@ -93,104 +93,114 @@ pub(crate) enum MethodId {
 }
 
 /// All methods, in the order in which they are listed to users.
-pub(super) static ALL: &[&Entry] =
+pub(super) static ALL: &[&MethodSpec] =
     &[&UMAP, &LARGEVIS, &INFOTSNE, &TSNE, &PACMAP, &SNE, &TSNE_EXACT, &TSNEKHORN, &COSNE, &AFFINITY_MATCHER, &PHATE];
 
 /// UMAP's defaults are umap-learn's where umap-learn has the option.
-pub(super) static UMAP: Entry = Entry {
+pub(super) static UMAP: MethodSpec = MethodSpec {
     id: MethodId::Umap,
     name: "umap",
     about: "fuzzy neighbours by cross-entropy (McInnes et al. 2018)",
-    knows: &[Opt::NNeighbors, Opt::MinDist, Opt::Spread, Opt::NegativeSampleRate],
+    options: &[MethodOption::NNeighbors, MethodOption::MinDist, MethodOption::Spread, MethodOption::NegativeSampleRate],
     defaults: |config| config,
     // umap-learn uses 500 or 200 epochs. Between these, the share of preserved neighbours grows with the number
     // of epochs.
-    epochs: Steps(&[(10_000, 500), (100_000, 300), (u64::MAX, 200)]),
+    epochs: StepsByRows(&[(10_000, 500), (100_000, 300), (u64::MAX, 200)]),
     kind: Kind::Streamed(Streamed {
         affinity: Affinity::Umap,
         field: false,
         negatives: |config| config.negative_sample_rate,
-        exaggerated: 0,
-        falls: |_| Some(0),
+        exaggeration_epochs: 0,
+        decays_after: |_| Some(0),
         rounds: |_| None,
-        begins: None,
+        initial_deviation: None,
     }),
 };
 
-pub(super) static LARGEVIS: Entry = Entry {
+pub(super) static LARGEVIS: MethodSpec = MethodSpec {
     id: MethodId::LargeVis,
     name: "largevis",
     about: "entropic neighbours against some drawn rows (Tang et al. 2016)",
-    knows: &[Opt::Perplexity, Opt::NNegatives, Opt::EarlyExaggeration, Opt::Optimizer],
+    options: &[
+        MethodOption::Perplexity,
+        MethodOption::NNegatives,
+        MethodOption::EarlyExaggeration,
+        MethodOption::Optimizer,
+    ],
     defaults: |config| Settings { n_negatives: 35, optimizer: Optimizer::Gains, ..config },
-    epochs: Steps(&[(u64::MAX, 1000)]),
+    epochs: StepsByRows(&[(u64::MAX, 1000)]),
     kind: Kind::Streamed(Streamed {
         affinity: Affinity::Entropic,
         field: false,
         negatives: |config| config.n_negatives,
-        exaggerated: 250,
-        falls: |_| Some(0),
+        exaggeration_epochs: 250,
+        decays_after: |_| Some(0),
         rounds: |_| None,
-        begins: Some(1e-4),
+        initial_deviation: Some(1e-4),
     }),
 };
 
-pub(super) static INFOTSNE: Entry = Entry {
+pub(super) static INFOTSNE: MethodSpec = MethodSpec {
     id: MethodId::InfoTsne,
     name: "infotsne",
     about: "t-SNE against many drawn rows, by a contrastive loss (Damrich et al. 2023)",
-    knows: &[Opt::Perplexity, Opt::NNegatives, Opt::EarlyExaggeration, Opt::Optimizer],
+    options: &[
+        MethodOption::Perplexity,
+        MethodOption::NNegatives,
+        MethodOption::EarlyExaggeration,
+        MethodOption::Optimizer,
+    ],
     defaults: |config| Settings {
         n_negatives: 300,
         early_exaggeration: 12.0,
         optimizer: Optimizer::Momentum,
         ..config
     },
-    epochs: Steps(&[(u64::MAX, 1000)]),
+    epochs: StepsByRows(&[(u64::MAX, 1000)]),
     kind: Kind::Streamed(Streamed {
         affinity: Affinity::Entropic,
         field: false,
         negatives: |config| config.n_negatives,
-        exaggerated: 250,
-        falls: |_| Some(0),
+        exaggeration_epochs: 250,
+        decays_after: |_| Some(0),
         rounds: |_| None,
-        begins: Some(1e-4),
+        initial_deviation: Some(1e-4),
     }),
 };
 
-pub(super) static TSNE: Entry = Entry {
+pub(super) static TSNE: MethodSpec = MethodSpec {
     id: MethodId::Tsne,
     name: "tsne",
     about: "entropic neighbours against all rows, in the plane (van der Maaten et al. 2008)",
-    knows: &[Opt::Perplexity, Opt::EarlyExaggeration, Opt::Optimizer],
+    options: &[MethodOption::Perplexity, MethodOption::EarlyExaggeration, MethodOption::Optimizer],
     defaults: |config| Settings { early_exaggeration: 12.0, optimizer: Optimizer::Gains, ..config },
-    epochs: Steps(&[(u64::MAX, 750)]),
+    epochs: StepsByRows(&[(u64::MAX, 750)]),
     kind: Kind::Streamed(Streamed {
         affinity: Affinity::Entropic,
         field: true,
         negatives: |_| 0,
-        exaggerated: 250,
-        falls: |_| None,
+        exaggeration_epochs: 250,
+        decays_after: |_| None,
         rounds: |_| None,
-        begins: Some(1e-4),
+        initial_deviation: Some(1e-4),
     }),
 };
 
-pub(super) static PACMAP: Entry = Entry {
+pub(super) static PACMAP: MethodSpec = MethodSpec {
     id: MethodId::Pacmap,
     name: "pacmap",
     about: "near, mid-near and further pairs in three phases (Wang et al. 2021)",
-    knows: &[Opt::NNeighbors],
+    options: &[MethodOption::NNeighbors],
     defaults: |config| Settings { n_neighbors: 10, optimizer: Optimizer::Adam, ..config },
-    epochs: Steps(&[(u64::MAX, 450)]),
+    epochs: StepsByRows(&[(u64::MAX, 450)]),
     kind: Kind::Streamed(Streamed {
         affinity: Affinity::Pacmap,
         field: false,
         negatives: |config| 2 * config.n_neighbors,
-        exaggerated: 0,
-        falls: |epochs| Some(3 * pacmap_phase(epochs)),
+        exaggeration_epochs: 0,
+        decays_after: |epochs| Some(3 * pacmap_phase(epochs)),
         rounds: |epochs| Some((2 * pacmap_phase(epochs), PACMAP_DRAWS)),
-        begins: Some(1e-4),
+        initial_deviation: Some(1e-4),
     }),
 };
 
@@ -209,70 +219,70 @@ fn all_pairs(config: Settings) -> Settings {
     Settings { metric: Metric::Sqeuclidean, init: Init::Pca, optimizer: Optimizer::Momentum, ..config }
 }
 
-pub(super) static SNE: Entry = Entry {
+pub(super) static SNE: MethodSpec = MethodSpec {
     id: MethodId::Sne,
     name: "sne",
     about: "entropic neighbours against all rows by gaussians, exact (Hinton, Roweis 2002)",
-    knows: &[Opt::Perplexity, Opt::EarlyExaggeration, Opt::Optimizer],
+    options: &[MethodOption::Perplexity, MethodOption::EarlyExaggeration, MethodOption::Optimizer],
     defaults: all_pairs,
-    epochs: Steps(&[(u64::MAX, 2000)]),
+    epochs: StepsByRows(&[(u64::MAX, 2000)]),
     kind: Kind::AllPairs(AllPairs { rows: MOST_ROWS, instead: &["tsne", "infotsne"] }),
 };
 
-pub(super) static TSNE_EXACT: Entry = Entry {
+pub(super) static TSNE_EXACT: MethodSpec = MethodSpec {
     id: MethodId::TsneExact,
     name: "tsne-exact",
     about: "entropic neighbours against all rows, exact (van der Maaten, Hinton 2008)",
-    knows: &[Opt::Perplexity, Opt::EarlyExaggeration, Opt::Optimizer],
+    options: &[MethodOption::Perplexity, MethodOption::EarlyExaggeration, MethodOption::Optimizer],
     defaults: |config| Settings { early_exaggeration: 12.0, ..all_pairs(config) },
-    epochs: Steps(&[(u64::MAX, 2000)]),
+    epochs: StepsByRows(&[(u64::MAX, 2000)]),
     kind: Kind::AllPairs(AllPairs { rows: MOST_ROWS, instead: &["tsne", "infotsne"] }),
 };
 
-pub(super) static TSNEKHORN: Entry = Entry {
+pub(super) static TSNEKHORN: MethodSpec = MethodSpec {
     id: MethodId::TsneKhorn,
     name: "tsnekhorn",
     about: "doubly stochastic entropic affinities against a doubly stochastic map, exact (Van Assel et al. 2023)",
-    knows: &[Opt::Perplexity, Opt::EarlyExaggeration, Opt::Optimizer],
+    options: &[MethodOption::Perplexity, MethodOption::EarlyExaggeration, MethodOption::Optimizer],
     defaults: all_pairs,
-    epochs: Steps(&[(u64::MAX, 2000)]),
+    epochs: StepsByRows(&[(u64::MAX, 2000)]),
     kind: Kind::AllPairs(AllPairs { rows: MOST_ROWS, instead: &["tsne", "infotsne"] }),
 };
 
-pub(super) static COSNE: Entry = Entry {
+pub(super) static COSNE: MethodSpec = MethodSpec {
     id: MethodId::Cosne,
     name: "cosne",
     about: "entropic neighbours in the Poincaré ball, exact (Guo et al. 2022)",
-    knows: &[Opt::Perplexity, Opt::EarlyExaggeration],
+    options: &[MethodOption::Perplexity, MethodOption::EarlyExaggeration],
     defaults: |config| Settings { early_exaggeration: 12.0, init: Init::Random, ..all_pairs(config) },
-    epochs: Steps(&[(u64::MAX, 2000)]),
+    epochs: StepsByRows(&[(u64::MAX, 2000)]),
     kind: Kind::AllPairs(AllPairs { rows: MOST_ROWS, instead: &["umap", "tsne"] }),
 };
 
-pub(super) static AFFINITY_MATCHER: Entry = Entry {
+pub(super) static AFFINITY_MATCHER: MethodSpec = MethodSpec {
     id: MethodId::AffinityMatcher,
     name: "affinity-matcher",
     about: "any affinity of the rows against any of the map, exact (Van Assel et al. 2024)",
-    knows: &[
-        Opt::Affinity,
-        Opt::MapAffinity,
-        Opt::Loss,
-        Opt::Perplexity,
-        Opt::NNeighbors,
-        Opt::EarlyExaggeration,
-        Opt::Optimizer,
+    options: &[
+        MethodOption::Affinity,
+        MethodOption::MapAffinity,
+        MethodOption::Loss,
+        MethodOption::Perplexity,
+        MethodOption::NNeighbors,
+        MethodOption::EarlyExaggeration,
+        MethodOption::Optimizer,
     ],
     defaults: |config| Settings { optimizer: Optimizer::Adam, n_neighbors: 30, ..all_pairs(config) },
-    epochs: Steps(&[(u64::MAX, 1000)]),
+    epochs: StepsByRows(&[(u64::MAX, 1000)]),
     kind: Kind::AllPairs(AllPairs { rows: MOST_ROWS, instead: &["umap", "tsne", "largevis"] }),
 };
 
-pub(super) static PHATE: Entry = Entry {
+pub(super) static PHATE: MethodSpec = MethodSpec {
     id: MethodId::Phate,
     name: "phate",
     about: "distances between potentials of a diffusion, exact (Moon et al. 2019)",
-    knows: &[Opt::Optimizer],
+    options: &[MethodOption::Optimizer],
     defaults: |config| Settings { metric: Metric::Euclidean, optimizer: Optimizer::Adam, ..all_pairs(config) },
-    epochs: Steps(&[(u64::MAX, 1000)]),
+    epochs: StepsByRows(&[(u64::MAX, 1000)]),
     kind: Kind::AllPairs(AllPairs { rows: PHATE_ROWS as u64, instead: &["umap", "pacmap"] }),
 };

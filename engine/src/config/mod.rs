@@ -1,7 +1,7 @@
 //! The user's options: one plain struct with umap-learn's names, in which options may be unset.
 //!
 //! A `Config` is only data. An unset option stands for the default of the config's method, which
-//! [`Opt`](crate::Opt) lists and [`Config::settings`] fills in. [`Config::plan`] is the only validator; the
+//! [`MethodOption`](crate::MethodOption) lists and [`Config::settings`] fills in. [`Config::plan`] is the only validator; the
 //! stages accept only the [`Plan`](crate::Plan) that it returns.
 
 mod method;
@@ -21,9 +21,9 @@ use crate::observe::Stage;
 pub use method::Method;
 pub use methods::PHATE_ROWS;
 pub(crate) use methods::{AllPairs, MethodId, pacmap_phase};
-pub(crate) use names::middle_pairs;
-pub use names::{Affinity, MatchLoss, NamedAffinity, NamedMap, Optimizer};
-pub use options::Opt;
+pub(crate) use names::mid_near_per_row;
+pub use names::{Affinity, MatchLoss, NamedAffinity, NamedMapAffinity, Optimizer};
+pub use options::MethodOption;
 pub(crate) use settings::Asked;
 pub use settings::Settings;
 
@@ -40,12 +40,12 @@ pub enum Init {
     /// Uniform random numbers in ±10.
     Random,
     /// Positions in a file: an .npy array, rows × n_components in the source's order, or an earlier map (see
-    /// [`FirstPositions`](crate::FirstPositions)).
+    /// [`PositionSource`](crate::PositionSource)).
     File(PathBuf),
 }
 
 /// The options of a run. A field that is `None` stands for the default of [`Config::method`], which
-/// [`Opt::default_text`](crate::Opt::default_text) describes for all methods. [`Config::plan`] refuses an
+/// [`MethodOption::default_text`](crate::MethodOption::default_text) describes for all methods. [`Config::plan`] refuses an
 /// option that is set and that the method does not have.
 ///
 /// ```
@@ -86,7 +86,7 @@ pub struct Config {
     /// The affinity of the rows, for `affinity-matcher`.
     pub affinity: Option<NamedAffinity>,
     /// The affinity of the map's points, for `affinity-matcher`.
-    pub map_affinity: Option<NamedMap>,
+    pub map_affinity: Option<NamedMapAffinity>,
     /// The loss between both affinities, for `affinity-matcher`.
     pub loss: Option<MatchLoss>,
     /// Learning rate of the first epoch, in units of the gradient (as in TorchDR's guide and scikit-learn;
@@ -162,7 +162,7 @@ impl Config {
     /// Returns the options with every unset option replaced by the method's default for `rows` rows. Validates
     /// nothing.
     pub fn settings(&self, rows: u64) -> Settings {
-        let own = Settings::of(self.method, rows);
+        let own = Settings::defaults_for(self.method, rows);
         let mut settings = Settings {
             n_neighbors: self.n_neighbors.unwrap_or(own.n_neighbors),
             perplexity: self.perplexity.unwrap_or(own.perplexity),
@@ -176,7 +176,7 @@ impl Config {
             n_negatives: self.n_negatives.unwrap_or(own.n_negatives),
             early_exaggeration: self
                 .early_exaggeration
-                .unwrap_or(Settings::of(self.method, u64::MAX).early_exaggeration),
+                .unwrap_or(Settings::defaults_for(self.method, u64::MAX).early_exaggeration),
             optimizer: self.optimizer.unwrap_or(own.optimizer),
             affinity: self.affinity.unwrap_or(own.affinity),
             map_affinity: self.map_affinity.unwrap_or(own.map_affinity),
@@ -195,7 +195,7 @@ impl Config {
             method: self.method,
         };
         if self.early_exaggeration.is_none() {
-            settings.exaggerate_few(rows);
+            settings.limit_exaggeration(rows);
         }
         settings
     }
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_few_rows_defaults_are_as_many_as_there_are_and_what_is_asked_stays() {
+    fn few_rows_limit_defaults_but_not_set_options() {
         let of = |method, rows| Config::of(method).settings(rows);
         for (rows, neighbors) in [(2, 1), (3, 2), (15, 14), (16, 15), (17, 15)] {
             assert_eq!(of(Method::UMAP, rows).n_neighbors, neighbors, "{rows}");
@@ -220,13 +220,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unset_is_the_default_of_the_method() {
+    fn unset_options_take_the_method_default() {
         for method in Method::all() {
             let literal = Config { method, ..Config::default() };
             let json = format!("{{\"method\": \"{method}\"}}");
             let read: Config = serde_json::from_str(&json).expect("a config");
             assert_eq!(literal, read);
-            assert_eq!(literal.settings(1000), Settings::of(method, 1000), "{method}");
+            assert_eq!(literal.settings(1000), Settings::defaults_for(method, 1000), "{method}");
         }
         let asked = Config { perplexity: Some(5.0), ..Config::of(Method::TSNE) }.settings(1000);
         assert_eq!((asked.perplexity, asked.early_exaggeration), (5.0, 12.0));

@@ -34,7 +34,9 @@ impl Affinity {
             Affinity::Entropic => {
                 ((3.0 * settings.perplexity).round().min(1e6) as usize).clamp(2.min(most), most.max(1))
             }
-            Affinity::Pacmap => settings.n_neighbors.saturating_add(BEYOND).min(most.max(settings.n_neighbors)),
+            Affinity::Pacmap => {
+                settings.n_neighbors.saturating_add(EXTRA_CANDIDATES).min(most.max(settings.n_neighbors))
+            }
         }
     }
 
@@ -42,16 +44,16 @@ impl Affinity {
     pub fn degree(self, settings: &Settings, k: usize) -> usize {
         match self {
             Affinity::Umap | Affinity::Entropic => k,
-            Affinity::Pacmap => settings.n_neighbors.min(k) + middle_pairs(settings),
+            Affinity::Pacmap => settings.n_neighbors.min(k) + mid_near_per_row(settings),
         }
     }
 }
 
 /// Number of candidates of PaCMAP in addition to the near pairs that are kept.
-const BEYOND: usize = 50;
+const EXTRA_CANDIDATES: usize = 50;
 
 /// Returns the number of PaCMAP's mid-near pairs of a row.
-pub(crate) fn middle_pairs(settings: &Settings) -> usize {
+pub(crate) fn mid_near_per_row(settings: &Settings) -> usize {
     settings.n_neighbors.div_ceil(2).max(1)
 }
 
@@ -146,7 +148,7 @@ impl NamedAffinity {
 /// An affinity of the map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum NamedMap {
+pub enum NamedMapAffinity {
     /// 1 / (1 + d²), all entries summing to 1, as in t-SNE. The default.
     #[default]
     Student,
@@ -158,18 +160,22 @@ pub enum NamedMap {
     SinkhornGaussian,
 }
 
-impl NamedMap {
+impl NamedMapAffinity {
     /// All map affinities, in the order in which they are listed to users.
-    pub const ALL: [NamedMap; 4] =
-        [NamedMap::Student, NamedMap::Gaussian, NamedMap::SinkhornStudent, NamedMap::SinkhornGaussian];
+    pub const ALL: [NamedMapAffinity; 4] = [
+        NamedMapAffinity::Student,
+        NamedMapAffinity::Gaussian,
+        NamedMapAffinity::SinkhornStudent,
+        NamedMapAffinity::SinkhornGaussian,
+    ];
 
     /// Returns the name.
     pub fn name(self) -> &'static str {
         match self {
-            NamedMap::Student => "student",
-            NamedMap::Gaussian => "gaussian",
-            NamedMap::SinkhornStudent => "sinkhorn-student",
-            NamedMap::SinkhornGaussian => "sinkhorn-gaussian",
+            NamedMapAffinity::Student => "student",
+            NamedMapAffinity::Gaussian => "gaussian",
+            NamedMapAffinity::SinkhornStudent => "sinkhorn-student",
+            NamedMapAffinity::SinkhornGaussian => "sinkhorn-gaussian",
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{Config, Init, Method, Settings};
 
 /// An option of [`Config`] whose default depends on the method, or that only some methods have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opt {
+pub enum MethodOption {
     /// [`Config::n_neighbors`].
     NNeighbors,
     /// [`Config::perplexity`].
@@ -42,111 +42,118 @@ pub enum Opt {
     LearningRate,
 }
 
-impl Opt {
+impl MethodOption {
     /// All options, in the order of [`Config`]'s fields.
-    pub const ALL: [Opt; 16] = [
-        Opt::NNeighbors,
-        Opt::Perplexity,
-        Opt::NComponents,
-        Opt::MinDist,
-        Opt::Spread,
-        Opt::Metric,
-        Opt::Init,
-        Opt::NEpochs,
-        Opt::NegativeSampleRate,
-        Opt::NNegatives,
-        Opt::EarlyExaggeration,
-        Opt::Optimizer,
-        Opt::Affinity,
-        Opt::MapAffinity,
-        Opt::Loss,
-        Opt::LearningRate,
+    pub const ALL: [MethodOption; 16] = [
+        MethodOption::NNeighbors,
+        MethodOption::Perplexity,
+        MethodOption::NComponents,
+        MethodOption::MinDist,
+        MethodOption::Spread,
+        MethodOption::Metric,
+        MethodOption::Init,
+        MethodOption::NEpochs,
+        MethodOption::NegativeSampleRate,
+        MethodOption::NNegatives,
+        MethodOption::EarlyExaggeration,
+        MethodOption::Optimizer,
+        MethodOption::Affinity,
+        MethodOption::MapAffinity,
+        MethodOption::Loss,
+        MethodOption::LearningRate,
     ];
 
     /// Returns the name of the field of [`Config`].
     pub fn name(self) -> &'static str {
         match self {
-            Opt::NNeighbors => "n_neighbors",
-            Opt::Perplexity => "perplexity",
-            Opt::NComponents => "n_components",
-            Opt::MinDist => "min_dist",
-            Opt::Spread => "spread",
-            Opt::Metric => "metric",
-            Opt::Init => "init",
-            Opt::NEpochs => "n_epochs",
-            Opt::NegativeSampleRate => "negative_sample_rate",
-            Opt::NNegatives => "n_negatives",
-            Opt::EarlyExaggeration => "early_exaggeration",
-            Opt::Optimizer => "optimizer",
-            Opt::Affinity => "affinity",
-            Opt::MapAffinity => "map_affinity",
-            Opt::Loss => "loss",
-            Opt::LearningRate => "learning_rate",
+            MethodOption::NNeighbors => "n_neighbors",
+            MethodOption::Perplexity => "perplexity",
+            MethodOption::NComponents => "n_components",
+            MethodOption::MinDist => "min_dist",
+            MethodOption::Spread => "spread",
+            MethodOption::Metric => "metric",
+            MethodOption::Init => "init",
+            MethodOption::NEpochs => "n_epochs",
+            MethodOption::NegativeSampleRate => "negative_sample_rate",
+            MethodOption::NNegatives => "n_negatives",
+            MethodOption::EarlyExaggeration => "early_exaggeration",
+            MethodOption::Optimizer => "optimizer",
+            MethodOption::Affinity => "affinity",
+            MethodOption::MapAffinity => "map_affinity",
+            MethodOption::Loss => "loss",
+            MethodOption::LearningRate => "learning_rate",
         }
     }
 
     /// Returns whether every method has the option.
     pub(super) fn is_common(self) -> bool {
-        matches!(self, Opt::NComponents | Opt::Metric | Opt::Init | Opt::NEpochs | Opt::LearningRate)
+        matches!(
+            self,
+            MethodOption::NComponents
+                | MethodOption::Metric
+                | MethodOption::Init
+                | MethodOption::NEpochs
+                | MethodOption::LearningRate
+        )
     }
 
     /// Returns whether `config` sets the option.
-    pub fn is_asked(self, config: &Config) -> bool {
+    pub fn is_set(self, config: &Config) -> bool {
         match self {
-            Opt::NNeighbors => config.n_neighbors.is_some(),
-            Opt::Perplexity => config.perplexity.is_some(),
-            Opt::NComponents => config.n_components.is_some(),
-            Opt::MinDist => config.min_dist.is_some(),
-            Opt::Spread => config.spread.is_some(),
-            Opt::Metric => config.metric.is_some(),
-            Opt::Init => config.init.is_some(),
-            Opt::NEpochs => config.n_epochs.is_some(),
-            Opt::NegativeSampleRate => config.negative_sample_rate.is_some(),
-            Opt::NNegatives => config.n_negatives.is_some(),
-            Opt::EarlyExaggeration => config.early_exaggeration.is_some(),
-            Opt::Optimizer => config.optimizer.is_some(),
-            Opt::Affinity => config.affinity.is_some(),
-            Opt::MapAffinity => config.map_affinity.is_some(),
-            Opt::Loss => config.loss.is_some(),
-            Opt::LearningRate => config.learning_rate.is_some(),
+            MethodOption::NNeighbors => config.n_neighbors.is_some(),
+            MethodOption::Perplexity => config.perplexity.is_some(),
+            MethodOption::NComponents => config.n_components.is_some(),
+            MethodOption::MinDist => config.min_dist.is_some(),
+            MethodOption::Spread => config.spread.is_some(),
+            MethodOption::Metric => config.metric.is_some(),
+            MethodOption::Init => config.init.is_some(),
+            MethodOption::NEpochs => config.n_epochs.is_some(),
+            MethodOption::NegativeSampleRate => config.negative_sample_rate.is_some(),
+            MethodOption::NNegatives => config.n_negatives.is_some(),
+            MethodOption::EarlyExaggeration => config.early_exaggeration.is_some(),
+            MethodOption::Optimizer => config.optimizer.is_some(),
+            MethodOption::Affinity => config.affinity.is_some(),
+            MethodOption::MapAffinity => config.map_affinity.is_some(),
+            MethodOption::Loss => config.loss.is_some(),
+            MethodOption::LearningRate => config.learning_rate.is_some(),
         }
     }
 
     /// Returns the methods that have the option, in the order of [`Method::all`].
     pub fn methods(self) -> impl Iterator<Item = Method> {
-        Method::all().filter(move |method| method.knows(self))
+        Method::all().filter(move |method| method.supports(self))
     }
 
     /// Returns the names of the methods that have the option.
-    pub fn known_to(self) -> Vec<&'static str> {
+    pub fn method_names(self) -> Vec<&'static str> {
         self.methods().map(Method::name).collect()
     }
 
     /// Returns, as text, the option's default for `method` with no other option set.
     pub fn default_of(self, method: Method) -> String {
-        let own = Settings::of(method, USUAL_ROWS);
+        let own = Settings::defaults_for(method, USUAL_ROWS);
         match self {
-            Opt::NNeighbors => own.n_neighbors.to_string(),
-            Opt::Perplexity => own.perplexity.to_string(),
-            Opt::NComponents => own.n_components.to_string(),
-            Opt::MinDist => own.min_dist.to_string(),
-            Opt::Spread => own.spread.to_string(),
-            Opt::Metric => own.metric.name().into(),
-            Opt::Init => match own.init {
+            MethodOption::NNeighbors => own.n_neighbors.to_string(),
+            MethodOption::Perplexity => own.perplexity.to_string(),
+            MethodOption::NComponents => own.n_components.to_string(),
+            MethodOption::MinDist => own.min_dist.to_string(),
+            MethodOption::Spread => own.spread.to_string(),
+            MethodOption::Metric => own.metric.name().into(),
+            MethodOption::Init => match own.init {
                 Init::Centroid => "centroid".into(),
                 Init::Pca => "pca".into(),
                 Init::Random => "random".into(),
                 Init::File(path) => path.display().to_string(),
             },
-            Opt::NEpochs => method.epochs_text(),
-            Opt::NegativeSampleRate => own.negative_sample_rate.to_string(),
-            Opt::NNegatives => own.n_negatives.to_string(),
-            Opt::EarlyExaggeration => own.early_exaggeration.to_string(),
-            Opt::Optimizer => own.optimizer.name().into(),
-            Opt::Affinity => own.affinity.name().into(),
-            Opt::MapAffinity => own.map_affinity.name().into(),
-            Opt::Loss => own.loss.name().into(),
-            Opt::LearningRate => method.step_rule().into(),
+            MethodOption::NEpochs => method.epochs_text(),
+            MethodOption::NegativeSampleRate => own.negative_sample_rate.to_string(),
+            MethodOption::NNegatives => own.n_negatives.to_string(),
+            MethodOption::EarlyExaggeration => own.early_exaggeration.to_string(),
+            MethodOption::Optimizer => own.optimizer.name().into(),
+            MethodOption::Affinity => own.affinity.name().into(),
+            MethodOption::MapAffinity => own.map_affinity.name().into(),
+            MethodOption::Loss => own.loss.name().into(),
+            MethodOption::LearningRate => method.step_rule().into(),
         }
     }
 
@@ -169,7 +176,7 @@ impl Opt {
         }
         let told = groups.iter().enumerate().map(|(i, (value, names))| match i {
             0 => value.clone(),
-            _ => format!("{} {value}", listed(names)),
+            _ => format!("{} {value}", join_names(names)),
         });
         told.collect::<Vec<_>>().join("; ")
     }
@@ -179,7 +186,7 @@ impl Opt {
 const USUAL_ROWS: u64 = 10_000;
 
 /// Joins names: "a, b and c".
-fn listed(names: &[&str]) -> String {
+fn join_names(names: &[&str]) -> String {
     match names {
         [some @ .., last] if !some.is_empty() => format!("{} and {last}", some.join(", ")),
         names => names.concat(),
@@ -189,9 +196,9 @@ fn listed(names: &[&str]) -> String {
 /// A number that depends on the number of rows in steps: pairs of the largest number of rows and the number, in
 /// ascending order. The last pair holds for all larger numbers of rows.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Steps(pub(crate) &'static [(u64, usize)]);
+pub(crate) struct StepsByRows(pub(crate) &'static [(u64, usize)]);
 
-impl Steps {
+impl StepsByRows {
     /// Returns the number for `rows` rows; 0 if there are no steps.
     pub(crate) fn at(self, rows: u64) -> usize {
         let step = self.0.iter().find(|(most, _)| rows <= *most).or(self.0.last());
@@ -204,14 +211,14 @@ impl Steps {
         let mut text = String::new();
         for (i, (most, number)) in some.iter().enumerate() {
             let rows = if i == 0 { " rows" } else { "" };
-            text += &format!("{number} up to {}{rows}, ", grouped(*most));
+            text += &format!("{number} up to {}{rows}, ", with_thousands(*most));
         }
         if some.is_empty() { last.to_string() } else { format!("{text}{last} above") }
     }
 }
 
 /// Formats a number with commas between groups of three digits.
-fn grouped(number: u64) -> String {
+fn with_thousands(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).unwrap_or("")).collect();
     groups.join(",")
@@ -222,27 +229,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_are_told_as_they_are() {
+    fn default_texts_match_defaults() {
         for (opt, text) in [
-            (Opt::NNeighbors, "15; pacmap 10; affinity-matcher 30"),
-            (Opt::Perplexity, "30"),
-            (Opt::NComponents, "2"),
-            (Opt::NNegatives, "35; infotsne 300"),
-            (Opt::Init, "centroid; sne, tsne-exact, tsnekhorn, affinity-matcher and phate pca; cosne random"),
+            (MethodOption::NNeighbors, "15; pacmap 10; affinity-matcher 30"),
+            (MethodOption::Perplexity, "30"),
+            (MethodOption::NComponents, "2"),
+            (MethodOption::NNegatives, "35; infotsne 300"),
+            (MethodOption::Init, "centroid; sne, tsne-exact, tsnekhorn, affinity-matcher and phate pca; cosne random"),
         ] {
             assert_eq!(opt.default_text(), text, "{}", opt.name());
         }
-        let epochs = Opt::NEpochs.default_text();
+        let epochs = MethodOption::NEpochs.default_text();
         assert!(epochs.contains("umap 500 up to 10,000 rows, 300 up to 100,000, 200 above"), "{epochs}");
-        let exaggeration = Opt::EarlyExaggeration.default_text();
+        let exaggeration = MethodOption::EarlyExaggeration.default_text();
         assert!(exaggeration.contains("infotsne, tsne, tsne-exact and cosne 12"), "{exaggeration}");
     }
 
     #[test]
-    fn steps_hold_up_to_and_with_their_rows() {
-        let steps = Steps(&[(10, 5), (100, 3), (u64::MAX, 2)]);
+    fn steps_include_their_last_row() {
+        let steps = StepsByRows(&[(10, 5), (100, 3), (u64::MAX, 2)]);
         assert_eq!([1, 10, 11, 100, 101].map(|rows| steps.at(rows)), [5, 5, 3, 3, 2]);
-        assert_eq!(grouped(1_234_567), "1,234,567");
-        assert_eq!(grouped(12), "12");
+        assert_eq!(with_thousands(1_234_567), "1,234,567");
+        assert_eq!(with_thousands(12), "12");
     }
 }

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Init, MatchLoss, Method, NamedAffinity, NamedMap, Opt, Optimizer};
+use super::{Init, MatchLoss, Method, MethodOption, NamedAffinity, NamedMapAffinity, Optimizer};
 use crate::device::Device;
 use crate::metric::Metric;
 use crate::observe::Stage;
@@ -30,7 +30,7 @@ pub struct Settings {
     pub early_exaggeration: f32,
     pub optimizer: Optimizer,
     pub affinity: NamedAffinity,
-    pub map_affinity: NamedMap,
+    pub map_affinity: NamedMapAffinity,
     pub loss: MatchLoss,
     /// `None`: the default rule of the method, [`Method::step_rule`].
     pub learning_rate: Option<f32>,
@@ -59,7 +59,7 @@ pub(crate) struct Asked {
 
 impl Settings {
     /// Returns the defaults of `method` for `rows` rows.
-    pub fn of(method: Method, rows: u64) -> Self {
+    pub fn defaults_for(method: Method, rows: u64) -> Self {
         let asked = crate::Config::default();
         let common = Settings {
             method,
@@ -76,7 +76,7 @@ impl Settings {
             early_exaggeration: 1.0,
             optimizer: Optimizer::Adam,
             affinity: NamedAffinity::Entropic,
-            map_affinity: NamedMap::Student,
+            map_affinity: NamedMapAffinity::Student,
             loss: MatchLoss::Square,
             learning_rate: None,
             recall: asked.recall,
@@ -90,7 +90,7 @@ impl Settings {
             keep_stages: asked.keep_stages,
             checkpoint: asked.checkpoint,
         };
-        method.defaults(common).of_few(rows)
+        method.defaults(common).limited_by(rows)
     }
 
     /// Limits defaults that assume many rows.
@@ -100,22 +100,22 @@ impl Settings {
     /// - `perplexity` is at most a third of the other rows, because entropic affinities keep three times as
     ///   many neighbours. With more than two rows, `perplexity` stays above 1, where a single neighbour would
     ///   have all the weight.
-    /// - `early_exaggeration` of t-SNE: see [`Settings::exaggerate_few`].
-    fn of_few(mut self, rows: u64) -> Self {
+    /// - `early_exaggeration` of t-SNE: see [`Settings::limit_exaggeration`].
+    fn limited_by(mut self, rows: u64) -> Self {
         let others = rows.saturating_sub(1).max(1);
-        let exact = self.method.is_exact();
+        let exact = self.method.is_all_pairs();
         let most = if exact { others - 1 } else { others };
         self.n_neighbors = self.n_neighbors.min(usize::try_from(most).unwrap_or(usize::MAX));
         let (third, least) = (others as f64 / 3.0, if exact { 1.5 } else { 1.5f64.min(others as f64) });
         self.perplexity = self.perplexity.min(third.max(least));
-        self.exaggerate_few(rows);
+        self.limit_exaggeration(rows);
         self
     }
 
     /// Returns the settings for rows of which only `distinct` differ: the defaults that few rows limit are those of as
     /// many rows, and what the user `asked` for stays.
     pub(crate) fn of_distinct(&self, distinct: u64, asked: Asked) -> Self {
-        let few = self.clone().of_few(distinct);
+        let few = self.clone().limited_by(distinct);
         let mut settings = self.clone();
         if !asked.perplexity {
             settings.perplexity = few.perplexity;
@@ -129,8 +129,9 @@ impl Settings {
     /// Describes the options that are less in `few`, settings for fewer rows, of those that the method's affinity has.
     pub(crate) fn reduced_to(&self, few: &Self) -> Vec<String> {
         let rounded = |x: f64| (x * 100.0).round() / 100.0;
-        let matcher = self.method.knows(Opt::Affinity);
-        let has_perplexity = self.method.knows(Opt::Perplexity) && (!matcher || self.affinity.has_perplexity());
+        let matcher = self.method.supports(MethodOption::Affinity);
+        let has_perplexity =
+            self.method.supports(MethodOption::Perplexity) && (!matcher || self.affinity.has_perplexity());
         let mut reduced = Vec::new();
         if has_perplexity && few.perplexity < self.perplexity {
             reduced.push(format!("perplexity is {} rather than {}", rounded(few.perplexity), rounded(self.perplexity)));
@@ -144,7 +145,7 @@ impl Settings {
     /// Limits t-SNE's default exaggeration to the square of rows / (3 · perplexity), but at least 1.
     /// Exaggeration gathers clusters of rows that are neighbours. If most rows are neighbours of each other,
     /// exaggerated attraction outweighs repulsion everywhere and only shrinks the map.
-    pub(crate) fn exaggerate_few(&mut self, rows: u64) {
+    pub(crate) fn limit_exaggeration(&mut self, rows: u64) {
         if self.method == Method::TSNE {
             let share = rows as f64 / (3.0 * self.perplexity);
             self.early_exaggeration = self.early_exaggeration.min((share * share).max(1.0) as f32);
@@ -156,7 +157,7 @@ impl Settings {
     pub(crate) fn identity(&self) -> serde_json::Value {
         let mut value = serde_json::to_value(self).unwrap_or_default();
         if let Some(fields) = value.as_object_mut() {
-            for opt in Opt::ALL.into_iter().filter(|&opt| !self.method.knows(opt)) {
+            for opt in MethodOption::ALL.into_iter().filter(|&opt| !self.method.supports(opt)) {
                 fields.remove(opt.name());
             }
             // Stages made by another algorithm of the same version cannot be mixed with this one's.
@@ -178,8 +179,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn identity_leaves_out_what_never_changes_the_map() {
-        let a = Settings::of(Method::UMAP, 1000);
+    fn identity_excludes_options_that_never_change_the_map() {
+        let a = Settings::defaults_for(Method::UMAP, 1000);
         let b = Settings {
             threads: Some(7),
             batch_rows: Some(3),
@@ -192,9 +193,9 @@ mod tests {
         };
         assert_eq!(a.identity(), b.identity());
         assert_ne!(a.identity(), Settings { seed: 1, ..a.clone() }.identity());
-        let tsne = Settings::of(Method::TSNE, 1000);
+        let tsne = Settings::defaults_for(Method::TSNE, 1000);
         assert_ne!(tsne.identity(), Settings { perplexity: 5.0, ..tsne.clone() }.identity());
-        assert_ne!(tsne.identity(), Settings::of(Method::INFOTSNE, 1000).identity());
+        assert_ne!(tsne.identity(), Settings::defaults_for(Method::INFOTSNE, 1000).identity());
         // An option that the method does not have is no part of the identity.
         assert!(tsne.identity().get("min_dist").is_none());
     }

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use cudarc::driver::{CudaContext, CudaFunction, CudaSlice, CudaStream, DeviceRepr, DriverError, result, sys};
 use cudarc::nvrtc::Ptx;
 
-use crate::error::size;
+use crate::error::format_bytes;
 use crate::{Error, Result};
 
 /// The oldest CUDA version of a driver that can load the kernels: 12.4, as in their `.version`.
-const LEAST_DRIVER: i32 = 12_040;
+const MIN_DRIVER: i32 = 12_040;
 /// Threads per block, chosen by measurement.
 const THREADS: u32 = 256;
 /// Bytes of GPU memory left to the driver and to other programs.
-const LEFT: u64 = 256 << 20;
+const RESERVED_BYTES: u64 = 256 << 20;
 
 /// An opened GPU and its settings.
 pub struct Gpu {
@@ -50,19 +50,19 @@ impl Gpu {
     ///
     /// # Errors
     /// A text that says why the GPU cannot be used.
-    pub fn found(number: usize, budget: Option<u64>) -> std::result::Result<Self, String> {
+    pub fn open(number: usize, budget: Option<u64>) -> std::result::Result<Self, String> {
         if !Gpu::has_driver() {
             return Err("no NVIDIA driver was found (libcuda.so.1)".into());
         }
-        result::init().map_err(|e| format!("the NVIDIA driver does not start: {}", words(e)))?;
+        result::init().map_err(|e| format!("the NVIDIA driver does not start: {}", driver_message(e)))?;
         let knows = driver_version();
-        if knows < LEAST_DRIVER {
+        if knows < MIN_DRIVER {
             let (major, minor) = (knows / 1000, knows % 1000 / 10);
             return Err(format!(
                 "the NVIDIA driver knows CUDA {major}.{minor} and 12.4 is needed: driver 550 or newer"
             ));
         }
-        let count = result::device::get_count().map_err(words)?;
+        let count = result::device::get_count().map_err(driver_message)?;
         if number as i64 >= i64::from(count) {
             return Err(format!("there is no GPU {number}: the driver has {count}, numbered from 0"));
         }
@@ -73,7 +73,7 @@ impl Gpu {
             Ok((context.name()?, context, stream, sending))
         };
         let (name, context, stream, sending) =
-            open().map_err(|e: DriverError| format!("GPU {number} cannot be used: {}", words(e)))?;
+            open().map_err(|e: DriverError| format!("GPU {number} cannot be used: {}", driver_message(e)))?;
         Ok(Gpu { name, context, stream, sending, budget, kernels: super::KERNELS.into(), threads: THREADS })
     }
 
@@ -86,24 +86,24 @@ impl Gpu {
     ///
     /// # Errors
     /// A text that says how many bytes are usable and how many are needed.
-    pub(crate) fn holds(&self, what: &str, bytes: u64) -> std::result::Result<(), String> {
-        let usable = self.usable().map_err(|e| format!("{}: {}", self.name, words(e)))?;
+    pub(crate) fn check_capacity(&self, what: &str, bytes: u64) -> std::result::Result<(), String> {
+        let usable = self.usable_bytes().map_err(|e| format!("{}: {}", self.name, driver_message(e)))?;
         if bytes <= usable {
             return Ok(());
         }
-        let (usable, needed) = (size(usable), size(bytes));
+        let (usable, needed) = (format_bytes(usable), format_bytes(bytes));
         Err(format!("{}: {usable} of its memory may be used, and {what} needs {needed}", self.name))
     }
 
     /// Returns the bytes of GPU memory that may be used now.
-    pub(crate) fn usable(&self) -> std::result::Result<u64, DriverError> {
+    pub(crate) fn usable_bytes(&self) -> std::result::Result<u64, DriverError> {
         let (free, _) = self.context.mem_get_info()?;
-        Ok((free as u64).saturating_sub(LEFT).min(self.budget.unwrap_or(u64::MAX)))
+        Ok((free as u64).saturating_sub(RESERVED_BYTES).min(self.budget.unwrap_or(u64::MAX)))
     }
 
     /// Replaces the kernels and the number of threads per block, for measurements.
     #[doc(hidden)]
-    pub fn with(mut self, kernels: Option<String>, threads: u32) -> Self {
+    pub fn with_kernels(mut self, kernels: Option<String>, threads: u32) -> Self {
         if let Some(kernels) = kernels {
             self.kernels = kernels;
         }
@@ -113,8 +113,8 @@ impl Gpu {
 
     /// Loads the kernel `name`.
     pub(crate) fn kernel(&self, name: &str) -> Result<CudaFunction> {
-        let module = self.context.load_module(Ptx::from_src(super::only(&self.kernels, name)));
-        module.and_then(|module| module.load_function(name)).map_err(|e| self.failed("load a kernel", e))
+        let module = self.context.load_module(Ptx::from_src(super::extract_kernel(&self.kernels, name)));
+        module.and_then(|module| module.load_function(name)).map_err(|e| self.driver_error("load a kernel", e))
     }
 
     /// Allocates memory for `count` values, uninitialised.
@@ -126,13 +126,13 @@ impl Gpu {
         }
     }
 
-    pub(crate) fn failed(&self, doing: &str, error: DriverError) -> Error {
-        Error::Device { what: format!("{}: cannot {doing}: {}", self.name, words(error)) }
+    pub(crate) fn driver_error(&self, doing: &str, error: DriverError) -> Error {
+        Error::Device { what: format!("{}: cannot {doing}: {}", self.name, driver_message(error)) }
     }
 }
 
 /// Returns the driver's description of an error.
-fn words(error: DriverError) -> String {
+fn driver_message(error: DriverError) -> String {
     let said = |s: std::result::Result<&std::ffi::CStr, DriverError>| s.ok().map(|s| s.to_string_lossy().into_owned());
     match (said(error.error_name()), said(error.error_string())) {
         (Some(name), Some(string)) => format!("{string} ({name})"),

@@ -9,7 +9,7 @@
 #[cfg(feature = "cuda")]
 mod gpu;
 #[cfg(feature = "cuda")]
-mod locked;
+mod pinned;
 #[cfg(test)]
 pub(crate) mod shim;
 
@@ -18,20 +18,20 @@ pub use gpu::Gpu;
 #[cfg(feature = "cuda")]
 pub(crate) use gpu::is_out_of_memory;
 #[cfg(feature = "cuda")]
-pub(crate) use locked::Locked;
+pub(crate) use pinned::PinnedPages;
 
 /// The kernels, compiled by NVRTC.
 const KERNELS: &str = include_str!("kernels.ptx");
 /// The text with which each kernel begins.
-const ENTRY: &str = ".visible .entry ";
+const PTX_ENTRY: &str = ".visible .entry ";
 
 /// Returns the PTX of one kernel, with the common header. The driver compiles all the text that it
 /// receives, and compiling all kernels would take seconds.
-fn only(ptx: &str, name: &str) -> String {
-    let mut kernels = ptx.split(ENTRY);
+fn extract_kernel(ptx: &str, name: &str) -> String {
+    let mut kernels = ptx.split(PTX_ENTRY);
     let mut out = kernels.next().unwrap_or_default().to_string();
     for kernel in kernels.filter(|kernel| kernel.strip_prefix(name).is_some_and(|rest| rest.starts_with('('))) {
-        out.push_str(ENTRY);
+        out.push_str(PTX_ENTRY);
         out.push_str(kernel);
     }
     out

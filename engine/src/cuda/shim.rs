@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use super::{ENTRY, KERNELS, only};
+use super::{KERNELS, PTX_ENTRY, extract_kernel};
 
 /// The sources, which are written to a temporary directory for compilation.
 const SOURCES: [(&str, &str); 3] = [
@@ -14,10 +14,10 @@ const SOURCES: [(&str, &str); 3] = [
     ("join.cu", include_str!("../neighbors/cuda/join.cu")),
 ];
 /// A source that includes all others.
-const ALL: &str = "#include \"layout.cu\"\n#include \"join.cu\"\n";
+const ALL_SOURCES: &str = "#include \"layout.cu\"\n#include \"join.cu\"\n";
 /// Runs the C++ compiler in `dir`, where the sources are written.
 pub(crate) fn compile(dir: &Path, arguments: &[&str]) {
-    for (name, text) in SOURCES.into_iter().chain([("kernels.cu", ALL)]) {
+    for (name, text) in SOURCES.into_iter().chain([("kernels.cu", ALL_SOURCES)]) {
         std::fs::write(dir.join(name), text).expect("written");
     }
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
@@ -35,7 +35,7 @@ pub(crate) fn compile(dir: &Path, arguments: &[&str]) {
 
 /// Returns the kernel `name`, compiled for the CPU.
 #[expect(unsafe_code, reason = "FFI: a library of our own")]
-pub(crate) fn entry(name: &str) -> *mut c_void {
+pub(crate) fn kernel_symbol(name: &str) -> *mut c_void {
     static LIBRARY: OnceLock<usize> = OnceLock::new();
     let library = *LIBRARY.get_or_init(|| {
         let dir = tempfile::tempdir().expect("a directory");
@@ -56,7 +56,7 @@ pub(crate) fn entry(name: &str) -> *mut c_void {
 }
 
 #[test]
-fn the_ptx_is_of_these_sources_and_has_every_kernel_once() {
+fn ptx_matches_sources_and_has_every_kernel_once() {
     let bytes = SOURCES.iter().flat_map(|(_, text)| text.bytes());
     let found =
         bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
@@ -64,10 +64,11 @@ fn the_ptx_is_of_these_sources_and_has_every_kernel_once() {
     let head = KERNELS.lines().next().unwrap_or_default();
     assert!(head.ends_with(&expected), "kernels.ptx is out of date, run ./x gpu-kernels: {head}");
     let methods = ["umap", "largevis", "infotsne", "pacmap"];
-    let layouts = methods.iter().flat_map(|method| crate::layout::WIDTHS.map(|width| format!("{method}_{width}")));
+    let layouts =
+        methods.iter().flat_map(|method| crate::layout::KERNEL_WIDTHS.map(|width| format!("{method}_{width}")));
     for name in layouts.chain(["join".into()]) {
-        let one = only(KERNELS, &name);
-        assert_eq!(one.matches(ENTRY).count(), 1, "{name}");
+        let one = extract_kernel(KERNELS, &name);
+        assert_eq!(one.matches(PTX_ENTRY).count(), 1, "{name}");
         assert!(one.starts_with("// ") && one.contains(".target sm_75") && one.trim_end().ends_with('}'));
     }
 }

@@ -12,7 +12,7 @@ use crate::metric::Metric;
 /// The reason why a row cannot be placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Flaw {
+pub enum RowFlaw {
     /// All components are null: a null in place of a vector, an empty list, or only nulls.
     NoVector,
     /// A component is null.
@@ -27,41 +27,41 @@ pub enum Flaw {
     Equal,
 }
 
-impl Flaw {
+impl RowFlaw {
     /// Returns the flaw as text that follows a number of rows ("3 null in place of a vector").
-    fn text(self) -> &'static str {
+    fn describe(self) -> &'static str {
         match self {
-            Flaw::NoVector => "null in place of a vector",
-            Flaw::Null => "with a null component",
-            Flaw::Nan => "with NaN",
-            Flaw::Infinite => "with an infinite number",
-            Flaw::Zero => "of all zeros, which have no direction for cosine",
-            Flaw::Equal => "of equal components, which have no direction for correlation",
+            RowFlaw::NoVector => "null in place of a vector",
+            RowFlaw::Null => "with a null component",
+            RowFlaw::Nan => "with NaN",
+            RowFlaw::Infinite => "with an infinite number",
+            RowFlaw::Zero => "of all zeros, which have no direction for cosine",
+            RowFlaw::Equal => "of equal components, which have no direction for correlation",
         }
     }
 
     /// Returns the flaw of a row that was prepared for `metric`, and the component that has it; `None` for a
     /// valid row.
-    fn of(metric: Metric, row: &[f32]) -> Option<(Flaw, Option<usize>)> {
+    fn find(metric: Metric, row: &[f32]) -> Option<(RowFlaw, Option<usize>)> {
         match row.iter().position(|x| !x.is_finite()) {
             // Preparing a row without a direction sets it to zeros.
             None if metric.has_unit_rows() && row.iter().all(|&x| x == 0.0) => {
-                Some((if metric == Metric::Correlation { Flaw::Equal } else { Flaw::Zero }, None))
+                Some((if metric == Metric::Correlation { RowFlaw::Equal } else { RowFlaw::Zero }, None))
             }
             None => None,
-            Some(_) if row.iter().all(|&x| is_null(x)) => Some((Flaw::NoVector, None)),
-            Some(at) if is_null(row[at]) => Some((Flaw::Null, Some(at))),
-            Some(at) if row[at].is_nan() => Some((Flaw::Nan, Some(at))),
-            Some(at) => Some((Flaw::Infinite, Some(at))),
+            Some(_) if row.iter().all(|&x| is_null(x)) => Some((RowFlaw::NoVector, None)),
+            Some(at) if is_null(row[at]) => Some((RowFlaw::Null, Some(at))),
+            Some(at) if row[at].is_nan() => Some((RowFlaw::Nan, Some(at))),
+            Some(at) => Some((RowFlaw::Infinite, Some(at))),
         }
     }
 }
 
 /// The rows with one flaw.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Flawed {
+pub struct FlawCount {
     /// The flaw.
-    pub flaw: Flaw,
+    pub flaw: RowFlaw,
     /// Number of rows.
     pub rows: u64,
     /// The file of the first row.
@@ -79,17 +79,17 @@ pub struct Flawed {
 /// The rows that cannot be placed, by flaw.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(transparent)]
-pub struct Flaws {
-    kinds: Vec<Flawed>,
+pub struct FlawSummary {
+    kinds: Vec<FlawCount>,
 }
 
-impl Flaws {
+impl FlawSummary {
     /// Checks the rows from `first` on of `source`, whose `values` were prepared for `metric`, and calls `each`
     /// for every row that cannot be placed.
     ///
     /// # Errors
     /// If the first row with a flaw cannot be read again.
-    pub fn look(
+    pub fn check_rows(
         &mut self,
         metric: Metric,
         source: &dyn Source,
@@ -103,7 +103,7 @@ impl Flaws {
             return Ok(());
         }
         for (row, values) in (first..).zip(values.chunks_exact(source.shape().dim)) {
-            if let Some((flaw, component)) = Flaw::of(metric, values) {
+            if let Some((flaw, component)) = RowFlaw::find(metric, values) {
                 self.add(flaw, component, source, row)?;
                 each(row);
             }
@@ -111,14 +111,14 @@ impl Flaws {
         Ok(())
     }
 
-    fn add(&mut self, flaw: Flaw, component: Option<usize>, source: &dyn Source, row: u64) -> Result<()> {
+    fn add(&mut self, flaw: RowFlaw, component: Option<usize>, source: &dyn Source, row: u64) -> Result<()> {
         if let Some(kind) = self.kinds.iter_mut().find(|kind| kind.flaw == flaw) {
             kind.rows += 1;
             return Ok(());
         }
         let place = source.locate(row);
         let value = match (flaw, component) {
-            (Flaw::Nan | Flaw::Infinite, Some(component)) => {
+            (RowFlaw::Nan | RowFlaw::Infinite, Some(component)) => {
                 // Reads the value from the file: what is infinite in f32 may be finite there.
                 let mut wide = vec![0.0; source.shape().dim];
                 source.read_rows_f64(row, &mut wide)?;
@@ -131,7 +131,7 @@ impl Flaws {
             _ => None,
         };
         let column = source.column_of(row, component.unwrap_or(0));
-        self.kinds.push(Flawed { flaw, rows: 1, file: place.path, row: place.row, component, column, value });
+        self.kinds.push(FlawCount { flaw, rows: 1, file: place.path, row: place.row, component, column, value });
         Ok(())
     }
 
@@ -146,7 +146,7 @@ impl Flaws {
     }
 
     /// Returns the flaws, in the order in which they were found.
-    pub fn kinds(&self) -> &[Flawed] {
+    pub fn kinds(&self) -> &[FlawCount] {
         &self.kinds
     }
 
@@ -160,12 +160,19 @@ impl Flaws {
 }
 
 /// Formats the flaws: "2 null in place of a vector (the first: v.parquet: row 6, column "v"), 1 with NaN (…)".
-impl fmt::Display for Flaws {
+impl fmt::Display for FlawSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, kind) in self.kinds.iter().enumerate() {
             let comma = if i > 0 { ", " } else { "" };
             let first = if kind.rows > 1 { "the first: " } else { "" };
-            write!(f, "{comma}{} {} ({first}{}: row {}", kind.rows, kind.flaw.text(), kind.file.display(), kind.row)?;
+            write!(
+                f,
+                "{comma}{} {} ({first}{}: row {}",
+                kind.rows,
+                kind.flaw.describe(),
+                kind.file.display(),
+                kind.row
+            )?;
             if let Some(column) = &kind.column {
                 write!(f, ", column \"{column}\"")?;
             }

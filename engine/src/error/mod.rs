@@ -5,7 +5,7 @@ mod flaws;
 
 use std::path::PathBuf;
 
-pub use flaws::{Flaw, Flawed, Flaws};
+pub use flaws::{FlawCount, FlawSummary, RowFlaw};
 
 /// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -23,7 +23,7 @@ pub enum Error {
         why: String,
     },
     /// The memory budget is too small for every plan.
-    #[error("a memory budget of {} is too small: the {stage} stage needs {}; the smallest that would do is {}", size(*asked), size(*needed), size(*needed))]
+    #[error("a memory budget of {} is too small: the {stage} stage needs {}; the smallest that would do is {}", format_bytes(*asked), format_bytes(*needed), format_bytes(*needed))]
     Budget {
         /// The given budget, in bytes.
         asked: u64,
@@ -33,7 +33,7 @@ pub enum Error {
         stage: &'static str,
     },
     /// The memory budget is too small for an exact method, which computes all pairs of rows.
-    #[error("{method} computes all pairs of {rows} rows, for which the {stage} stage needs {}: a memory budget of {} is too small; the smallest that would do is {}; {instead} stream{}", size(*needed), size(*asked), size(*needed), if instead.contains(' ') { "" } else { "s" })]
+    #[error("{method} computes all pairs of {rows} rows, for which the {stage} stage needs {}: a memory budget of {} is too small; the smallest that would do is {}; {instead} stream{}", format_bytes(*needed), format_bytes(*asked), format_bytes(*needed), if instead.contains(' ') { "" } else { "s" })]
     AllPairs {
         /// The method.
         method: &'static str,
@@ -49,7 +49,7 @@ pub enum Error {
         instead: String,
     },
     /// The disk budget is too small for every plan.
-    #[error("a disk budget of {} is too small: the {stage} stage needs {} in the run directory", size(*asked), size(*needed))]
+    #[error("a disk budget of {} is too small: the {stage} stage needs {} in the run directory", format_bytes(*asked), format_bytes(*needed))]
     Disk {
         /// The given budget, in bytes.
         asked: u64,
@@ -62,12 +62,12 @@ pub enum Error {
     #[error("{} of {rows} rows cannot be placed: {flaws}", flaws.rows())]
     Invalid {
         /// The flaws, the number of rows of each, and the place of the first such row.
-        flaws: Flaws,
+        flaws: FlawSummary,
         /// Number of rows that were checked.
         rows: u64,
     },
     /// A component is NaN, infinite, or too large for single precision.
-    #[error("{}: row {row}, component {component} is {value:e}{}", path.display(), not_finite(*value))]
+    #[error("{}: row {row}, component {component} is {value:e}{}", path.display(), explain_not_finite(*value))]
     NotFinite {
         /// The file.
         path: PathBuf,
@@ -110,7 +110,7 @@ pub enum Error {
 }
 
 /// Explains why a component of `value` cannot be used, and what to do.
-fn not_finite(value: f64) -> String {
+fn explain_not_finite(value: f64) -> String {
     match value.is_finite() {
         true => format!(", beyond single precision ({:e} at most); scale the data down", f32::MAX),
         false => "; drop or fill such rows first".into(),
@@ -118,7 +118,7 @@ fn not_finite(value: f64) -> String {
 }
 
 /// Formats a number of bytes for users ("600 MiB").
-pub fn size(bytes: u64) -> String {
+pub fn format_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
     let mut unit = 0;

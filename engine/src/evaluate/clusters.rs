@@ -8,27 +8,27 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-use super::points::{Points, UNLABELED};
+use super::points::{MapPoints, UNLABELED};
 use crate::Result;
 use crate::observe::Progress;
 use crate::random::{draw, stratified};
 
 /// Sample points per cluster from which the centroids are computed, as in FAISS.
-const TRAINING: u64 = 256;
+const SAMPLE_PER_CLUSTER: u64 = 256;
 /// The most iterations of Lloyd's algorithm.
-const ROUNDS: usize = 100;
+const MAX_ITERATIONS: usize = 100;
 /// The most clusters. The work grows with rows × clusters.
-pub(crate) const MOST: usize = 4096;
+pub(crate) const MAX_CLUSTERS: usize = 4096;
 /// Points per task of a thread. Sums are formed per portion of this size.
 const PORTION: usize = 4096;
 /// Up to this number of clusters, several candidates are tried for each new centroid.
-const GREEDY: usize = 256;
+const MAX_GREEDY_CLUSTERS: usize = 256;
 
 /// Returns the k-means cluster of each row: Lloyd's algorithm from k-means++ centroids (Arthur,
 /// Vassilvitskii 2007), on a sample of 256 points per cluster if there are more rows. Rows that
 /// have no label in `codes`, if given, are ignored and get [`UNLABELED`].
 pub(crate) fn kmeans(
-    points: &Points,
+    points: &MapPoints,
     codes: Option<&[u32]>,
     clusters: usize,
     seed: u64,
@@ -39,7 +39,7 @@ pub(crate) fn kmeans(
     if count == 0 {
         return Ok(vec![UNLABELED; points.rows()]);
     }
-    let wanted = stratified(seed, 0x3ea5, count, TRAINING * clusters as u64);
+    let wanted = stratified(seed, 0x3ea5, count, SAMPLE_PER_CLUSTER * clusters as u64);
     let mut rows = (0..points.rows()).filter(|&row| takes_part(row));
     let mut passed = 0;
     let mut training = Vec::with_capacity(wanted.len() * points.dim());
@@ -63,13 +63,13 @@ pub(crate) fn kmeans(
     Ok(found)
 }
 
-fn centers(training: &[f32], dim: usize, clusters: usize, seed: u64, progress: &Progress<'_>) -> Result<Points> {
+fn centers(training: &[f32], dim: usize, clusters: usize, seed: u64, progress: &Progress<'_>) -> Result<MapPoints> {
     let rows = training.len() / dim;
-    let mut centers = scattered(training, dim, clusters.min(rows), seed, progress)?;
+    let mut centers = kmeans_plus_plus(training, dim, clusters.min(rows), seed, progress)?;
     let mut assigned = vec![u32::MAX; rows];
-    for _ in 0..ROUNDS {
+    for _ in 0..MAX_ITERATIONS {
         progress.check()?;
-        let nearest = Points::from_rows(&centers, dim);
+        let nearest = MapPoints::from_rows(&centers, dim);
         let mut squares = vec![0f32; rows];
         let portions = assigned.par_chunks_mut(PORTION).zip(squares.par_chunks_mut(PORTION));
         let moved = portions.zip(training.par_chunks(PORTION * dim)).map(|((assigned, squares), rows)| {
@@ -101,7 +101,7 @@ fn centers(training: &[f32], dim: usize, clusters: usize, seed: u64, progress: &
             }
         }
     }
-    Ok(Points::from_rows(&centers, dim))
+    Ok(MapPoints::from_rows(&centers, dim))
 }
 
 /// Returns the first of the points with the largest distance; `None` if all distances are 0.
@@ -119,11 +119,17 @@ fn farthest(squares: &[f32]) -> Option<usize> {
 /// Chooses initial centroids by greedy k-means++: candidates are drawn with probability
 /// proportional to the squared distance to the nearest centroid so far; of a few candidates, the
 /// one that leaves the least sum of squared distances is taken.
-fn scattered(training: &[f32], dim: usize, clusters: usize, seed: u64, progress: &Progress<'_>) -> Result<Vec<f32>> {
+fn kmeans_plus_plus(
+    training: &[f32],
+    dim: usize,
+    clusters: usize,
+    seed: u64,
+    progress: &Progress<'_>,
+) -> Result<Vec<f32>> {
     let rows = training.len() / dim;
     let point = |row: usize| &training[row * dim..][..dim];
     let uniform = |counter: u64| (draw(seed, 0x5eed, counter) >> 11) as f64 / (1u64 << 53) as f64;
-    let tries = if clusters <= GREEDY { 2 + (clusters as f64).ln() as usize } else { 1 };
+    let tries = if clusters <= MAX_GREEDY_CLUSTERS { 2 + (clusters as f64).ln() as usize } else { 1 };
     let mut nearest = vec![f32::INFINITY; rows];
     let mut centers: Vec<f32> = Vec::with_capacity(clusters * dim);
     // The sum of squared distances that would remain in each portion of rows.
@@ -142,8 +148,11 @@ fn scattered(training: &[f32], dim: usize, clusters: usize, seed: u64, progress:
         let mut best: Option<(f64, usize, Vec<f64>)> = None;
         for t in 0..if c == 0 { 1 } else { tries } {
             let at = uniform((c * 64 + t) as u64);
-            let row =
-                if c == 0 || total <= 0.0 { (at * rows as f64) as usize } else { pick(&nearest, &sums, at * total) };
+            let row = if c == 0 || total <= 0.0 {
+                (at * rows as f64) as usize
+            } else {
+                row_at_sum(&nearest, &sums, at * total)
+            };
             let sums = left(&nearest, point(row.min(rows - 1)));
             let total = sums.iter().sum();
             if best.as_ref().is_none_or(|(least, ..)| total < *least) {
@@ -164,7 +173,7 @@ fn scattered(training: &[f32], dim: usize, clusters: usize, seed: u64, progress:
 }
 
 /// Returns the row at which the running sum of `nearest` exceeds `goal`.
-fn pick(nearest: &[f32], sums: &[f64], mut goal: f64) -> usize {
+fn row_at_sum(nearest: &[f32], sums: &[f64], mut goal: f64) -> usize {
     let mut portion = 0;
     while portion + 1 < sums.len() && goal >= sums[portion] {
         goal -= sums[portion];
@@ -223,8 +232,8 @@ pub fn adjusted_rand_score(a: &[u32], b: &[u32]) -> f64 {
 /// Returns the bytes for clustering `rows` points of `dim` components and comparing them with
 /// labels.
 pub(crate) fn bytes(rows: u64, dim: usize, clusters: usize) -> u64 {
-    let clusters = clusters.min(MOST) as u64;
-    let training = rows.min(TRAINING * clusters);
+    let clusters = clusters.min(MAX_CLUSTERS) as u64;
+    let training = rows.min(SAMPLE_PER_CLUSTER * clusters);
     let cells = rows.min(clusters * clusters);
     // A hash table is up to twice as large as its entries, and twice that while it grows.
     rows * 4 + training * (dim as u64 * 4 + 24) + clusters * dim as u64 * 24 + cells * 17 * 4
@@ -235,7 +244,7 @@ mod tests {
     use super::*;
     use crate::random::unit;
 
-    fn groups(count: usize, each: usize, spread: f32) -> (Points, Vec<u32>) {
+    fn groups(count: usize, each: usize, spread: f32) -> (MapPoints, Vec<u32>) {
         let codes: Vec<u32> = (0..count * each).map(|row| (row % count) as u32).collect();
         let at = |row: usize, c: u64| {
             let group = row % count;
@@ -243,17 +252,17 @@ mod tests {
             corner as f32 * 10.0 + spread * (unit(9, c, row as u64) - 0.5)
         };
         let values: Vec<f32> = (0..count * each).flat_map(|row| [at(row, 0), at(row, 1)]).collect();
-        (Points::from_rows(&values, 2), codes)
+        (MapPoints::from_rows(&values, 2), codes)
     }
 
-    fn ari(points: &Points, codes: &[u32], clusters: usize, seed: u64) -> f64 {
-        let found = kmeans(points, Some(codes), clusters, seed, &Progress::unheard()).expect("clusters");
+    fn ari(points: &MapPoints, codes: &[u32], clusters: usize, seed: u64) -> f64 {
+        let found = kmeans(points, Some(codes), clusters, seed, &Progress::silent()).expect("clusters");
         assert!(found.iter().zip(codes).all(|(&f, &c)| (f == UNLABELED) == (c == UNLABELED)));
         adjusted_rand_score(&found, codes)
     }
 
     #[test]
-    fn groups_that_lie_apart_are_found() {
+    fn kmeans_finds_separated_groups() {
         for seed in 0..20 {
             let (points, codes) = groups(3, 50, 1.0);
             assert_eq!(ari(&points, &codes, 3, seed), 1.0);
@@ -267,20 +276,20 @@ mod tests {
     }
 
     #[test]
-    fn few_points_and_equal_points() {
-        let points = Points::from_rows(&[0.0, 0.0, 0.1, 0.0, 9.0, 9.0, 9.0, 9.1], 2);
+    fn kmeans_of_few_or_equal_points() {
+        let points = MapPoints::from_rows(&[0.0, 0.0, 0.1, 0.0, 9.0, 9.0, 9.0, 9.1], 2);
         assert!(ari(&points, &[0, 0, 1, 1], 2, 1) > 0.5);
         // As many clusters as points.
         assert_eq!(ari(&points, &[0, 1, 2, 3], 4, 1), 1.0);
         assert_eq!(ari(&points, &[0, 0, 0, 0], 1, 1), 1.0);
-        let equal = Points::from_rows(&[2.0; 40], 2);
+        let equal = MapPoints::from_rows(&[2.0; 40], 2);
         let codes: Vec<u32> = (0..20).map(|row| row % 4).collect();
         assert_eq!(ari(&equal, &codes, 4, 1), 0.0);
         assert_eq!(ari(&equal, &[UNLABELED; 20], 4, 1), 1.0);
     }
 
     #[test]
-    fn the_index_is_what_it_is_defined_as() {
+    fn adjusted_rand_index_matches_its_definition() {
         // Examples from scikit-learn's documentation.
         assert_eq!(adjusted_rand_score(&[0, 0, 1, 1], &[1, 1, 0, 0]), 1.0);
         assert!((adjusted_rand_score(&[0, 0, 1, 2], &[0, 0, 1, 1]) - 0.571_428_571_428_571_4).abs() < 1e-15);
@@ -292,7 +301,7 @@ mod tests {
 
     /// TorchDR's index was −4.74 at 100,000 rows, because its products exceeded 63 bits.
     #[test]
-    fn many_rows_do_not_overflow() {
+    fn adjusted_rand_index_does_not_overflow() {
         for rows in [100_000u32, 3_000_000] {
             let a: Vec<u32> = (0..rows).map(|row| row / (rows / 10)).collect();
             let b: Vec<u32> = (0..rows).map(|row| (unit(1, 5, u64::from(row)) * 10.0) as u32).collect();

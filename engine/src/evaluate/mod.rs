@@ -21,30 +21,30 @@
 //! that [`needs`] counts.
 
 mod clusters;
+mod distance_order;
 mod neighborhoods;
-mod order;
 mod plan;
 mod points;
 mod report;
 mod run;
+mod sample_sweep;
 mod silhouette;
 mod slices;
-mod sweep;
 
 pub use crate::score::{Score, mean_and_interval};
 pub use clusters::adjusted_rand_score;
-pub use order::spearman;
-pub use plan::{Config, Input, LABEL_BYTES, MOST_LABELS, Plan, READ_ROWS, needs};
-pub use points::{Points, UNLABELED};
-pub use report::{LeftOut, Measure, Name, Report};
-pub use run::{Labels, Subject, evaluate};
+pub use distance_order::spearman;
+pub use plan::{EvaluationConfig, EvaluationInput, EvaluationPlan, LABEL_BYTES, MAX_LABELS, READ_ROWS, needs};
+pub use points::{MapPoints, UNLABELED};
+pub use report::{EvaluationReport, ScoreName, ScoreValue, SkippedScores};
+pub use run::{EvaluationSubject, Labels, evaluate};
 pub use silhouette::Singletons;
 pub use slices::{
     continuity, distance_spearman, kmeans, kmeans_ari, label_accuracy, neighborhood_preservation, recall,
     silhouette_samples, silhouette_score, triplet_accuracy, trustworthiness,
 };
 
-pub(crate) use neighborhoods::{preserved, ranked};
-pub(crate) use order::triplets;
-pub(crate) use points::Ladder;
-pub(crate) use sweep::{climb, climb_bytes};
+pub(crate) use distance_order::triplets;
+pub(crate) use neighborhoods::{preservation, rank_scores};
+pub(crate) use points::RankCounts;
+pub(crate) use sample_sweep::{count_ranks, rank_count_bytes};

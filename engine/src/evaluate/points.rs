@@ -3,7 +3,7 @@
 //! What must hold: a squared distance is the sum over the components in order, in single precision,
 //! and so the same in every query; `neighbors::Ties` decides between equally near rows.
 
-use crate::neighbors::{Ties, Tops};
+use crate::neighbors::{TieBreaker, TopK};
 
 /// Rows whose distances are computed at a time.
 const TILE: usize = 256;
@@ -15,23 +15,23 @@ pub const UNLABELED: u32 = u32::MAX;
 
 /// Points in memory.
 #[derive(Debug, Clone)]
-pub struct Points {
+pub struct MapPoints {
     rows: usize,
     dim: usize,
     /// All first components, then all second components, and so on.
     values: Vec<f32>,
 }
 
-impl Points {
+impl MapPoints {
     /// Returns `rows` points at the origin.
     pub fn new(rows: usize, dim: usize) -> Self {
-        Points { rows, dim, values: crate::pages::filled(rows * dim, 0.0) }
+        MapPoints { rows, dim, values: crate::pages::filled(rows * dim, 0.0) }
     }
 
     /// Returns points from rows × `dim` numbers, row-major.
     pub fn from_rows(values: &[f32], dim: usize) -> Self {
-        let mut points = Points::new(values.len() / dim.max(1), dim);
-        points.put(0, values);
+        let mut points = MapPoints::new(values.len() / dim.max(1), dim);
+        points.set_rows(0, values);
         points
     }
 
@@ -39,7 +39,7 @@ impl Points {
     ///
     /// # Panics
     /// If the values reach beyond the last row.
-    pub fn put(&mut self, first: usize, values: &[f32]) {
+    pub fn set_rows(&mut self, first: usize, values: &[f32]) {
         let count = values.len() / self.dim.max(1);
         for c in 0..self.dim {
             let column = &mut self.values[c * self.rows + first..][..count];
@@ -96,7 +96,7 @@ impl Points {
 
     /// Calls `each(row, square)` for points whose squared distance to `own` is at most `bar`;
     /// `each` returns the new `bar`.
-    fn each_near(&self, own: &[f32], mut bar: f32, mut each: impl FnMut(usize, f32) -> f32) {
+    fn each_within(&self, own: &[f32], mut bar: f32, mut each: impl FnMut(usize, f32) -> f32) {
         self.each_tile(own, |first, squares| {
             for (chunk, squares) in squares.chunks(LANES).enumerate() {
                 if squares.iter().fold(false, |any, &s| any | (s <= bar)) {
@@ -112,19 +112,19 @@ impl Points {
 
     /// Returns the `k` rows nearest to `row`, without the row itself, nearest first; `ties` decides between equally
     /// near rows. If `among` is given, only rows with a label code in it are considered.
-    pub(crate) fn nearest(&self, row: u32, k: usize, among: Option<&[u32]>, ties: Ties) -> Vec<u32> {
+    pub(crate) fn nearest(&self, row: u32, k: usize, among: Option<&[u32]>, ties: TieBreaker) -> Vec<u32> {
         if k == 0 {
             return Vec::new();
         }
-        let mut top = Tops::new(1, k);
-        self.each_near(&self.point(row as usize), f32::INFINITY, |other, square| {
+        let mut top = TopK::new(1, k);
+        self.each_within(&self.point(row as usize), f32::INFINITY, |other, square| {
             if other != row as usize && among.is_none_or(|codes| codes[other] != UNLABELED) {
                 top.offer(0, square, ties.rank(row, other as u32));
             }
             top.threshold(0)
         });
         top.sort();
-        top.kept(0).map(|(_, rank)| ties.row(row, rank)).collect()
+        top.sorted(0).map(|(_, rank)| ties.row(row, rank)).collect()
     }
 
     /// Returns the point nearest to `own`, and its squared distance.
@@ -141,16 +141,16 @@ impl Points {
     }
 
     /// Counts the rows that are nearer to `row` than each of `others`.
-    pub(crate) fn ladder(&self, row: u32, others: impl Iterator<Item = u32>) -> Ladder {
-        let mut ladder = Ladder::new(others.map(|other| self.squared(row as usize, other as usize)).collect());
-        let top = ladder.top();
-        self.each_near(&self.point(row as usize), top, |other, square| {
+    pub(crate) fn rank_counts(&self, row: u32, others: impl Iterator<Item = u32>) -> RankCounts {
+        let mut row_ranks = RankCounts::new(others.map(|other| self.squared(row as usize, other as usize)).collect());
+        let top = row_ranks.top();
+        self.each_within(&self.point(row as usize), top, |other, square| {
             if other != row as usize {
-                ladder.add(square);
+                row_ranks.add(square);
             }
             top
         });
-        ladder
+        row_ranks
     }
 }
 
@@ -159,16 +159,16 @@ impl Points {
 ///
 /// Equally far rows do not count as nearer, so that copies of rows do not lower a score.
 #[derive(Debug, Clone)]
-pub(crate) struct Ladder {
+pub(crate) struct RankCounts {
     steps: Vec<f32>,
     /// The number of rows nearer than each step.
     nearer: Vec<u32>,
 }
 
-impl Ladder {
+impl RankCounts {
     pub(crate) fn new(mut steps: Vec<f32>) -> Self {
         steps.sort_unstable_by(f32::total_cmp);
-        Ladder { nearer: vec![0; steps.len()], steps }
+        RankCounts { nearer: vec![0; steps.len()], steps }
     }
 
     /// Returns the largest step: rows that are not nearer do not change any count. Below all
@@ -199,7 +199,7 @@ impl Ladder {
         self.nearer.iter().map(|&nearer| (u64::from(nearer) + 1).saturating_sub(k as u64)).sum()
     }
 
-    /// Returns the bytes of a ladder of `steps` steps, and of their bounds while rows are counted.
+    /// Returns the bytes of rank counts of `steps` steps, and of their bounds while rows are counted.
     pub(crate) fn bytes(steps: usize) -> u64 {
         steps as u64 * 16 + 48
     }
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn neighbours_are_exact_and_leave_the_row_out() {
         let line: Vec<f32> = (0..1000).flat_map(|i| [i as f32, 0.0]).collect();
-        let (points, ties) = (Points::from_rows(&line, 2), Ties::new(1));
+        let (points, ties) = (MapPoints::from_rows(&line, 2), TieBreaker::new(1));
         let both = |row: u32, other: u32| {
             let mut both = [other, 2 * row - other];
             both.sort_by_key(|&other| ties.rank(row, other));
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(points.nearest(0, 2, None, ties), [1, 2]);
         assert_eq!(points.nearest(999, 3, None, ties), [998, 997, 996]);
         assert_eq!(points.nearest(3, 0, None, ties), [0u32; 0]);
-        assert_eq!(Points::from_rows(&line[..6], 2).nearest(0, 9, None, ties), [1, 2]);
+        assert_eq!(MapPoints::from_rows(&line[..6], 2).nearest(0, 9, None, ties), [1, 2]);
         let mut codes = vec![0; 1000];
         codes[49] = UNLABELED;
         assert_eq!(points.nearest(50, 2, Some(&codes), ties), [51, both(50, 48)[0]]);
@@ -232,19 +232,19 @@ mod tests {
 
     #[test]
     fn equals_come_by_their_ranks_and_cost_nothing() {
-        let (points, ties) = (Points::from_rows(&[1.0; 600], 2), Ties::new(4));
+        let (points, ties) = (MapPoints::from_rows(&[1.0; 600], 2), TieBreaker::new(4));
         let mut others: Vec<u32> = (0..300).filter(|&row| row != 2).collect();
         others.sort_by_key(|&other| ties.rank(2, other));
         assert_eq!(points.nearest(2, 4, None, ties), others[..4]);
-        let ladder = points.ladder(2, [299, 298].into_iter());
-        assert_eq!(ladder.excess(1), 0);
+        let row_ranks = points.rank_counts(2, [299, 298].into_iter());
+        assert_eq!(row_ranks.excess(1), 0);
     }
 
     #[test]
-    fn ranks_are_those_of_sorting() {
+    fn ranks_match_sorting() {
         let dim = 3;
         let values: Vec<f32> = (0..700 * dim).map(|i| (unit(3, 4, i as u64) * 8.0).floor()).collect();
-        let points = Points::from_rows(&values, dim);
+        let points = MapPoints::from_rows(&values, dim);
         for row in [0u32, 13, 699] {
             let others = [1u32, 2, 200, 300, 698];
             let far = |other: usize| -> f32 {
@@ -255,7 +255,7 @@ mod tests {
                 |other: u32| 1 + (0..700).filter(|&o| o != row as usize && far(o) < far(other as usize)).count() as u64;
             let expected: u64 = others.iter().map(|&other| rank(other).saturating_sub(4)).sum();
             assert!(expected > 0);
-            assert_eq!(points.ladder(row, others.into_iter()).excess(4), expected);
+            assert_eq!(points.rank_counts(row, others.into_iter()).excess(4), expected);
         }
     }
 }

@@ -4,14 +4,14 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::plan::Plan;
-use crate::invalid::LeftOut as LeftOutRows;
+use super::plan::EvaluationPlan;
+use crate::invalid::ExcludedRows;
 
 /// One score.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Measure {
+pub struct ScoreValue {
     /// Which score.
-    pub score: Name,
+    pub score: ScoreName,
     /// The number of neighbours that the score uses.
     pub k: Option<usize>,
     /// The column of labels that the score uses.
@@ -27,7 +27,7 @@ pub struct Measure {
 /// The scores' names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Name {
+pub enum ScoreName {
     /// The share of the true neighbours that a graph has.
     Recall,
     /// 1 if no row that is far in the data is near in the map.
@@ -48,28 +48,28 @@ pub enum Name {
     KmeansAri,
 }
 
-impl Name {
+impl ScoreName {
     /// Returns the name as printed.
-    pub fn text(self) -> &'static str {
+    pub fn label(self) -> &'static str {
         match self {
-            Name::Recall => "recall of the graph",
-            Name::Trustworthiness => "trustworthiness",
-            Name::Continuity => "continuity",
-            Name::NeighborhoodPreservation => "neighbourhood preservation",
-            Name::TripletAccuracy => "triplet accuracy",
-            Name::DistanceSpearman => "Spearman of distances",
-            Name::LabelAccuracy => "label accuracy",
-            Name::Silhouette => "silhouette",
-            Name::KmeansAri => "k-means ARI",
+            ScoreName::Recall => "recall of the graph",
+            ScoreName::Trustworthiness => "trustworthiness",
+            ScoreName::Continuity => "continuity",
+            ScoreName::NeighborhoodPreservation => "neighbourhood preservation",
+            ScoreName::TripletAccuracy => "triplet accuracy",
+            ScoreName::DistanceSpearman => "Spearman of distances",
+            ScoreName::LabelAccuracy => "label accuracy",
+            ScoreName::Silhouette => "silhouette",
+            ScoreName::KmeansAri => "k-means ARI",
         }
     }
 }
 
 /// Scores that could not be computed, and the reason.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct LeftOut {
+pub struct SkippedScores {
     /// Which ones.
-    pub scores: Vec<Name>,
+    pub scores: Vec<ScoreName>,
     /// The column of labels that the scores would have used.
     pub labels: Option<String>,
     /// The reason.
@@ -78,43 +78,43 @@ pub struct LeftOut {
 
 /// The results of an evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub struct EvaluationReport {
     /// lowland's version.
     pub version: &'static str,
     /// The plan, with every parameter.
-    pub plan: Plan,
+    pub plan: EvaluationPlan,
     /// The scores.
-    pub scores: Vec<Measure>,
+    pub scores: Vec<ScoreValue>,
     /// The scores that could not be computed.
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<SkippedScores>,
     /// Rows of the map without coordinates, which were excluded from all inputs.
     pub without_coordinates: u64,
     /// Rows of the source that were excluded from all inputs on request.
-    pub invalid: Option<LeftOutRows>,
+    pub invalid: Option<ExcludedRows>,
     /// Wall time in seconds.
     pub seconds: f64,
     /// Peak anonymous memory in bytes; 0 if the operating system does not report it.
     pub peak_memory: u64,
 }
 
-impl Report {
+impl EvaluationReport {
     /// Returns a score; of the column `labels`, if the score uses labels.
-    pub fn get(&self, score: Name, labels: Option<&str>) -> Option<&Measure> {
+    pub fn get(&self, score: ScoreName, labels: Option<&str>) -> Option<&ScoreValue> {
         self.scores.iter().find(|m| m.score == score && m.labels.as_deref() == labels)
     }
 }
 
-impl Measure {
+impl ScoreValue {
     fn title(&self) -> String {
         let k = self.k.map_or_else(String::new, |k| format!("@{k}"));
         let labels = self.labels.as_ref().map_or_else(String::new, |labels| format!(", {labels}"));
-        format!("{}{k}{labels}", self.score.text())
+        format!("{}{k}{labels}", self.score.label())
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for EvaluationReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let titles: Vec<String> = self.scores.iter().map(Measure::title).collect();
+        let titles: Vec<String> = self.scores.iter().map(ScoreValue::title).collect();
         let width = titles.iter().map(|title| title.chars().count()).max().unwrap_or(0).max("score".len());
         if !titles.is_empty() {
             writeln!(f, "{:<width$}  {:>8}  {:>8}  rows", "score", "value", "± 95 %")?;
@@ -137,7 +137,7 @@ impl fmt::Display for Report {
             writeln!(f, "left out: {rows}")?;
         }
         for out in &self.left_out {
-            let names: Vec<&str> = out.scores.iter().map(|score| score.text()).collect();
+            let names: Vec<&str> = out.scores.iter().map(|score| score.label()).collect();
             let labels = out.labels.as_ref().map_or_else(String::new, |labels| format!(" of {labels}"));
             writeln!(f, "left out: {}{labels}: {}", names.join(", "), out.why)?;
         }

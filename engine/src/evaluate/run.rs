@@ -7,35 +7,35 @@ use std::sync::Arc;
 use lowland_io::Source;
 use rayon::prelude::*;
 
-use super::neighborhoods::{alike, preserved, ranked, recalled};
-use super::plan::{LISTED, Plan, needs};
-use super::points::{Ladder, Points, UNLABELED};
-use super::report::{LeftOut, Measure, Name, Report};
-use super::silhouette::{Masses, Singletons, coefficients};
-use super::slices::{drawn, others};
-use super::sweep::{Pairs, Rows, Sample, Stream, far};
-use super::{clusters, order};
-use crate::budget::{Budget, Reservation, base};
-use crate::error::Flaws;
+use super::neighborhoods::{label_agreement, preservation, rank_scores, row_recall};
+use super::plan::{EvaluationPlan, GRAPH_READ_ROWS, needs};
+use super::points::{MapPoints, RankCounts, UNLABELED};
+use super::report::{EvaluationReport, ScoreName, ScoreValue, SkippedScores};
+use super::sample_sweep::{RequestedPairs, RowStream, SampleQueries, SourceStream, distance_fn};
+use super::silhouette::{LabelWeights, Singletons, coefficients};
+use super::slices::{listed_neighbors, triplets_per_row};
+use super::{clusters, distance_order};
+use crate::budget::{Budget, Reservation, base_bytes};
+use crate::component_variance::ComponentVariance;
+use crate::error::FlawSummary;
 use crate::inputs::GraphSource;
-use crate::neighbors::Ties;
+use crate::neighbors::TieBreaker;
 use crate::observe::{Observer, Progress, Stage};
 use crate::random::stratified;
 use crate::score::{mean_and_interval, of_sample};
 use crate::session::Session;
-use crate::spread::Spread;
-use crate::work::pool;
-use crate::{Error, Result, coarse};
+use crate::work::thread_pool;
+use crate::{Error, Result, precision};
 
 /// The scores that need the data, and the scores that need labels.
-const OF_DATA: [Name; 5] = [
-    Name::Trustworthiness,
-    Name::Continuity,
-    Name::NeighborhoodPreservation,
-    Name::TripletAccuracy,
-    Name::DistanceSpearman,
+const DATA_SCORES: [ScoreName; 5] = [
+    ScoreName::Trustworthiness,
+    ScoreName::Continuity,
+    ScoreName::NeighborhoodPreservation,
+    ScoreName::TripletAccuracy,
+    ScoreName::DistanceSpearman,
 ];
-const OF_LABELS: [Name; 3] = [Name::LabelAccuracy, Name::Silhouette, Name::KmeansAri];
+const LABEL_SCORES: [ScoreName; 3] = [ScoreName::LabelAccuracy, ScoreName::Silhouette, ScoreName::KmeansAri];
 
 /// A column of labels.
 #[derive(Debug, Clone)]
@@ -49,9 +49,9 @@ pub struct Labels {
 }
 
 /// The inputs of an evaluation. The rows of all parts are in the same order.
-pub struct Subject<'a> {
+pub struct EvaluationSubject<'a> {
     /// The map. All coordinates must be finite.
-    pub map: Points,
+    pub map: MapPoints,
     /// The vectors from which the map was made.
     pub source: Option<Arc<dyn Source>>,
     /// A kNN graph of the vectors.
@@ -68,23 +68,27 @@ pub struct Subject<'a> {
 /// [`Error::Data`] if the parts differ in the number of rows, the vectors are invalid, or the plan
 /// was made for inputs of another shape; errors of reading; [`Error::Cancelled`] if the observer
 /// stops the evaluation.
-pub fn evaluate(plan: &Plan, subject: &Subject<'_>, observer: &dyn Observer) -> Result<Report> {
+pub fn evaluate(
+    plan: &EvaluationPlan,
+    subject: &EvaluationSubject<'_>,
+    observer: &dyn Observer,
+) -> Result<EvaluationReport> {
     check(plan, subject)?;
-    pool(plan.threads)?.install(|| {
-        let memory = plan.config.memory.saturating_sub(base(0, plan.threads));
+    thread_pool(plan.threads)?.install(|| {
+        let memory = plan.config.memory.saturating_sub(base_bytes(0, plan.threads));
         let mut session = Session::start(observer, memory, None)?;
         let passes = if subject.source.is_some() { 3 } else { 0 } + subject.labels.len() as u64;
         let total = (plan.input.rows * passes, "rows");
         let ((scores, left), stage) = session.stage(Stage::Quality, total, false, |progress, budget| {
             let budget = budget.clone();
-            let mut work = Evaluation { plan, subject, progress, budget, scores: Vec::new(), left: Vec::new() };
+            let mut work = Evaluator { plan, subject, progress, budget, scores: Vec::new(), left: Vec::new() };
             work.against_data()?;
             for labels in 0..subject.labels.len() {
                 work.against_labels(labels)?;
                 progress.advance(plan.input.rows)?;
             }
             if subject.labels.is_empty() {
-                work.leave_out(&OF_LABELS, None, "no labels were given");
+                work.leave_out(&LABEL_SCORES, None, "no labels were given");
             }
             Ok((work.scores, work.left))
         })?;
@@ -92,7 +96,7 @@ pub fn evaluate(plan: &Plan, subject: &Subject<'_>, observer: &dyn Observer) -> 
         let _ = session.tell_end(stage, false);
         let (_, seconds) = session.end();
         let version = env!("CARGO_PKG_VERSION");
-        Ok(Report {
+        Ok(EvaluationReport {
             version,
             plan: plan.clone(),
             scores,
@@ -105,7 +109,7 @@ pub fn evaluate(plan: &Plan, subject: &Subject<'_>, observer: &dyn Observer) -> 
     })
 }
 
-fn check(plan: &Plan, subject: &Subject<'_>) -> Result<()> {
+fn check(plan: &EvaluationPlan, subject: &EvaluationSubject<'_>) -> Result<()> {
     let rows = subject.map.rows() as u64;
     let differ = |what: &str, has: u64| {
         let what = format!("the map has {rows} rows, {what} {has}: they must be the same rows in the same order");
@@ -137,46 +141,46 @@ fn check(plan: &Plan, subject: &Subject<'_>) -> Result<()> {
     Ok(())
 }
 
-struct Evaluation<'a> {
-    plan: &'a Plan,
-    subject: &'a Subject<'a>,
+struct Evaluator<'a> {
+    plan: &'a EvaluationPlan,
+    subject: &'a EvaluationSubject<'a>,
     progress: &'a Progress<'a>,
     budget: Budget,
-    scores: Vec<Measure>,
-    left: Vec<LeftOut>,
+    scores: Vec<ScoreValue>,
+    left: Vec<SkippedScores>,
 }
 
-impl Evaluation<'_> {
+impl Evaluator<'_> {
     fn hold(&self, name: &str) -> Result<Option<Reservation>> {
         let needs = needs(self.plan);
         let phases = needs.phases.iter().filter(|phase| phase.name == name);
         phases.max_by_key(|phase| phase.bytes()).map(|phase| self.budget.take(phase)).transpose()
     }
 
-    fn leave_out(&mut self, scores: &[Name], labels: Option<&str>, why: &str) {
+    fn leave_out(&mut self, scores: &[ScoreName], labels: Option<&str>, why: &str) {
         let (scores, labels, why) = (scores.to_vec(), labels.map(str::to_string), why.to_string());
-        self.left.push(LeftOut { scores, labels, why });
+        self.left.push(SkippedScores { scores, labels, why });
     }
 
-    fn add(&mut self, score: Name, k: Option<usize>, (value, interval): (f64, Option<f64>), rows: usize) {
-        self.scores.push(Measure { score, k, labels: None, value, interval, rows: rows as u64 });
+    fn add(&mut self, score: ScoreName, k: Option<usize>, (value, interval): (f64, Option<f64>), rows: usize) {
+        self.scores.push(ScoreValue { score, k, labels: None, value, interval, rows: rows as u64 });
     }
 
     /// Computes the scores that compare the map with the data.
     fn against_data(&mut self) -> Result<()> {
         let (plan, population) = (self.plan, self.plan.input.rows);
         let Some(source) = self.subject.source.clone() else {
-            let all = [&[Name::Recall], &OF_DATA[..]].concat();
+            let all = [&[ScoreName::Recall], &DATA_SCORES[..]].concat();
             self.leave_out(&all, None, "no source was given");
             return Ok(());
         };
         let held = self.hold("neighbours")?;
         let stream =
-            Stream { source, metric: plan.config.metric, batch_rows: plan.batch_rows, progress: self.progress };
+            SourceStream { source, metric: plan.config.metric, batch_rows: plan.batch_rows, progress: self.progress };
         let rows = stratified(plan.config.seed, 0xe7a1, population, plan.sample_rows as u64);
         let rows: Vec<u32> = rows.into_iter().map(|row| row as u32).collect();
         let vectors = self.vectors(&stream, &rows)?;
-        let sample = Sample::new(&rows, &vectors, stream.source.shape().dim).under(plan.config.metric);
+        let sample = SampleQueries::new(&rows, &vectors, stream.source.shape().dim).with_metric(plan.config.metric);
         self.neighborhoods(&sample, &rows, &stream)?;
         drop((sample, held));
         let _held = self.hold("distances")?;
@@ -184,14 +188,14 @@ impl Evaluation<'_> {
     }
 
     /// Returns the sample rows' vectors, after all rows were checked.
-    fn vectors(&self, stream: &Stream<'_>, rows: &[u32]) -> Result<Vec<f32>> {
+    fn vectors(&self, stream: &SourceStream<'_>, rows: &[u32]) -> Result<Vec<f32>> {
         let (source, dim) = (stream.source.as_ref(), stream.source.shape().dim);
         let mut vectors = Vec::with_capacity(rows.len() * dim);
         let mut wanted = rows.iter().peekable();
-        let mut flaws = Flaws::default();
-        let mut spread = Spread::new(dim);
+        let mut flaws = FlawSummary::default();
+        let mut spread = ComponentVariance::new(dim);
         stream.each(&mut |first, values| {
-            if !crate::invalid::sound(&mut flaws, stream.metric, source, first, values)? {
+            if !crate::invalid::check_rows(&mut flaws, stream.metric, source, first, values)? {
                 return Ok(());
             }
             spread.add(values);
@@ -201,7 +205,7 @@ impl Evaluation<'_> {
             Ok(())
         })?;
         flaws.refuse(source.shape().rows)?;
-        if let Some(text) = coarse::note(&spread, source)? {
+        if let Some(text) = precision::precision_note(&spread, source)? {
             self.progress.note("coarse-components", text)?;
         }
         if vectors.len() != rows.len() * dim {
@@ -210,42 +214,52 @@ impl Evaluation<'_> {
         Ok(vectors)
     }
 
-    fn neighborhoods(&mut self, sample: &Sample<'_>, rows: &[u32], stream: &Stream<'_>) -> Result<()> {
+    fn neighborhoods(&mut self, sample: &SampleQueries<'_>, rows: &[u32], stream: &SourceStream<'_>) -> Result<()> {
         let (plan, map, k, population) = (self.plan, &self.subject.map, self.plan.k, self.plan.input.rows);
-        let near = self.near(rows, k, None)?;
-        let lists = self.lists(rows)?;
+        let near = self.nearest_in_map(rows, k, None)?;
+        let lists = self.graph_lists(rows)?;
         let places = || (0..rows.len() as u32).zip(&near);
-        let mut pairs = Pairs::new(
+        let mut pairs = RequestedPairs::new(
             places()
                 .flat_map(|(place, near)| near.iter().map(move |&other| (place, other)))
                 .chain(lists.iter().zip(0..).flat_map(|((listed, _), place)| listed.iter().map(move |&o| (place, o)))),
         );
-        let truth = sample.nearest(plan.searched(), &mut pairs, Ties::new(plan.config.seed), stream)?;
+        let truth = sample.nearest(plan.neighbors_searched(), &mut pairs, TieBreaker::new(plan.config.seed), stream)?;
         let far = |place: u32, other: u32| pairs.squared(place, other).unwrap_or(f32::INFINITY);
         self.recall(&lists, &truth, far);
         if k == 0 {
-            self.leave_out(&OF_DATA[..3], None, &format!("{population} rows have no neighbours to compare"));
+            self.leave_out(&DATA_SCORES[..3], None, &format!("{population} rows have no neighbours to compare"));
             return Ok(());
         }
         let steps =
-            |(place, near): (u32, &Vec<u32>)| Ladder::new(near.iter().map(|&other| far(place, other)).collect());
-        let mut ladders: Vec<Ladder> = places().map(steps).collect();
-        sample.climb(&mut ladders, stream)?;
-        self.add(Name::Trustworthiness, Some(k), of_sample(&ranked(&ladders, k, population), population), rows.len());
-        let ladder = |(&row, truth): (&u32, &Vec<(f32, u32)>)| {
+            |(place, near): (u32, &Vec<u32>)| RankCounts::new(near.iter().map(|&other| far(place, other)).collect());
+        let mut rank_counts: Vec<RankCounts> = places().map(steps).collect();
+        sample.count_ranks(&mut rank_counts, stream)?;
+        self.add(
+            ScoreName::Trustworthiness,
+            Some(k),
+            of_sample(&rank_scores(&rank_counts, k, population), population),
+            rows.len(),
+        );
+        let row_ranks = |(&row, truth): (&u32, &Vec<(f32, u32)>)| {
             self.progress.check()?;
-            Ok(map.ladder(row, truth.iter().take(k).map(|&(_, other)| other)))
+            Ok(map.rank_counts(row, truth.iter().take(k).map(|&(_, other)| other)))
         };
-        let ladders = rows.par_iter().zip(&truth).map(ladder).collect::<Result<Vec<Ladder>>>()?;
-        self.add(Name::Continuity, Some(k), of_sample(&ranked(&ladders, k, population), population), rows.len());
-        let kept = preserved(&truth, &near, k);
-        self.add(Name::NeighborhoodPreservation, Some(k), of_sample(&kept, population), rows.len());
+        let rank_counts = rows.par_iter().zip(&truth).map(row_ranks).collect::<Result<Vec<RankCounts>>>()?;
+        self.add(
+            ScoreName::Continuity,
+            Some(k),
+            of_sample(&rank_scores(&rank_counts, k, population), population),
+            rows.len(),
+        );
+        let kept = preservation(&truth, &near, k);
+        self.add(ScoreName::NeighborhoodPreservation, Some(k), of_sample(&kept, population), rows.len());
         Ok(())
     }
 
     /// Returns, for each of `rows`, the `k` rows nearest in the map.
-    fn near(&self, rows: &[u32], k: usize, among: Option<&[u32]>) -> Result<Vec<Vec<u32>>> {
-        let ties = Ties::new(self.plan.config.seed);
+    fn nearest_in_map(&self, rows: &[u32], k: usize, among: Option<&[u32]>) -> Result<Vec<Vec<u32>>> {
+        let ties = TieBreaker::new(self.plan.config.seed);
         let near = |&row: &u32| {
             self.progress.check()?;
             Ok(self.subject.map.nearest(row, k, among, ties))
@@ -255,17 +269,17 @@ impl Evaluation<'_> {
 
     /// Returns, for each of `rows`, the other rows in its graph list, and the number of list
     /// entries for other rows.
-    fn lists(&self, rows: &[u32]) -> Result<Vec<(Vec<u32>, usize)>> {
+    fn graph_lists(&self, rows: &[u32]) -> Result<Vec<(Vec<u32>, usize)>> {
         let Some(graph) = self.subject.graph else { return Ok(Vec::new()) };
         let k = graph.k();
         let mut lists = Vec::with_capacity(rows.len());
-        for rows in rows.chunk_by(|a, b| *a as usize / LISTED == *b as usize / LISTED) {
+        for rows in rows.chunk_by(|a, b| *a as usize / GRAPH_READ_ROWS == *b as usize / GRAPH_READ_ROWS) {
             self.progress.check()?;
             let (first, last) = (rows[0], rows[rows.len() - 1]);
             let count = (last - first + 1) as usize;
             let (mut ids, mut distances) = (vec![0; count * k], vec![0.0; count * k]);
             graph.read_rows(u64::from(first), &mut ids, &mut distances)?;
-            lists.extend(rows.iter().map(|&row| others(row, &ids[(row - first) as usize * k..][..k])));
+            lists.extend(rows.iter().map(|&row| listed_neighbors(row, &ids[(row - first) as usize * k..][..k])));
         }
         Ok(lists)
     }
@@ -279,14 +293,14 @@ impl Evaluation<'_> {
             lists.iter().zip(truth).zip(0..).filter(|(((_, places), truth), _)| *places > 0 && !truth.is_empty());
         let scores: Vec<f64> = listed
             .map(|(((listed, places), truth), place)| {
-                recalled(listed.iter().map(|&other| far(place, other)), truth, *places)
+                row_recall(listed.iter().map(|&other| far(place, other)), truth, *places)
             })
             .collect();
-        let k = lists.iter().map(|&(_, places)| places).max().unwrap_or(0).min(self.plan.searched());
+        let k = lists.iter().map(|&(_, places)| places).max().unwrap_or(0).min(self.plan.neighbors_searched());
         if scores.is_empty() {
-            self.leave_out(&[Name::Recall], None, "the graph lists no others than the rows themselves");
+            self.leave_out(&[ScoreName::Recall], None, "the graph lists no others than the rows themselves");
         } else {
-            self.add(Name::Recall, Some(k), of_sample(&scores, self.plan.input.rows), scores.len());
+            self.add(ScoreName::Recall, Some(k), of_sample(&scores, self.plan.input.rows), scores.len());
         }
     }
 
@@ -294,24 +308,24 @@ impl Evaluation<'_> {
     fn distances(&mut self, rows: &[u32], vectors: &[f32], dim: usize) -> Result<()> {
         let (map, seed, population) = (&self.subject.map, self.plan.config.seed, self.plan.input.rows);
         let vector = |place: usize| &vectors[place * dim..][..dim];
-        let far = far(self.plan.config.metric);
+        let far = distance_fn(self.plan.config.metric);
         let data = |i: usize, j: usize| far(vector(i), vector(j));
         let here = |i: usize, j: usize| map.squared(rows[i] as usize, rows[j] as usize);
         self.progress.check()?;
-        let scores = order::triplets(rows.len(), drawn(rows.len()), seed, |i, j, l| {
+        let scores = distance_order::triplets(rows.len(), triplets_per_row(rows.len()), seed, |i, j, l| {
             Ok((data(i, j) < data(i, l)) == (here(i, j) < here(i, l)))
         })?;
         if scores.is_empty() {
-            self.leave_out(&[Name::TripletAccuracy], None, &format!("{} rows make no triplet", rows.len()));
+            self.leave_out(&[ScoreName::TripletAccuracy], None, &format!("{} rows make no triplet", rows.len()));
         } else {
             // Triplets are drawn at random, so there is an interval even if the sample is all rows.
             let (mean, interval) = mean_and_interval(&scores);
-            self.add(Name::TripletAccuracy, None, (mean, Some(interval)), scores.len());
+            self.add(ScoreName::TripletAccuracy, None, (mean, Some(interval)), scores.len());
         }
         self.progress.check()?;
-        match order::correlation(rows.len(), population, seed, |i, j| (data(i, j), here(i, j))) {
-            Some(found) => self.add(Name::DistanceSpearman, None, (found.value, found.interval), rows.len()),
-            None => self.leave_out(&[Name::DistanceSpearman], None, "all distances are equal, or there are none"),
+        match distance_order::correlation(rows.len(), population, seed, |i, j| (data(i, j), here(i, j))) {
+            Some(found) => self.add(ScoreName::DistanceSpearman, None, (found.value, found.interval), rows.len()),
+            None => self.leave_out(&[ScoreName::DistanceSpearman], None, "all distances are equal, or there are none"),
         }
         Ok(())
     }
@@ -321,40 +335,40 @@ impl Evaluation<'_> {
         let Labels { name, codes, count } = &self.subject.labels[column];
         let _held = self.hold("labels")?;
         let labeled = codes.iter().filter(|&&code| code != UNLABELED).count() as u64;
-        let rows = sample_of(codes, labeled, self.plan);
+        let rows = labeled_sample(codes, labeled, self.plan);
         let k = self.plan.k.min(labeled.saturating_sub(1) as usize);
         let before = self.scores.len();
         if k == 0 {
             let why = format!("{labeled} rows with a label have no neighbours to compare");
-            self.leave_out(&[Name::LabelAccuracy], Some(name), &why);
+            self.leave_out(&[ScoreName::LabelAccuracy], Some(name), &why);
         } else {
             let some = labeled < self.plan.input.rows;
-            let near = self.near(&rows, k, some.then_some(codes))?;
-            let scores = alike(&rows, &near, codes);
-            self.add(Name::LabelAccuracy, Some(k), of_sample(&scores, labeled), rows.len());
+            let near = self.nearest_in_map(&rows, k, some.then_some(codes))?;
+            let scores = label_agreement(&rows, &near, codes);
+            self.add(ScoreName::LabelAccuracy, Some(k), of_sample(&scores, labeled), rows.len());
         }
         let weights = self.subject.weights.as_deref();
-        let masses = Masses::new(codes, *count, weights);
+        let masses = LabelWeights::new(codes, *count, weights);
         if masses.present() < 2 {
             let why = format!("{} cannot be told apart", if labeled == 0 { "no labels" } else { "rows of one label" });
-            self.leave_out(&[Name::Silhouette, Name::KmeansAri], Some(name), &why);
+            self.leave_out(&[ScoreName::Silhouette, ScoreName::KmeansAri], Some(name), &why);
         } else {
             let map = &self.subject.map;
             let scores = coefficients(map, codes, &masses, weights, Singletons::Zero, &rows, self.progress)?;
-            self.add(Name::Silhouette, None, of_sample(&scores, labeled), rows.len());
+            self.add(ScoreName::Silhouette, None, of_sample(&scores, labeled), rows.len());
             if masses.singletons() > 0 {
                 let alone = masses.singletons();
                 let what = if alone == 1 { "1 label is".into() } else { format!("{alone} labels are") };
                 self.progress
                     .note("lone-labels", format!("{name}: {what} of one row only, which scores 0 in the silhouette"))?;
             }
-            if *count > clusters::MOST {
-                let why = format!("{count} labels; at most {} clusters are searched for", clusters::MOST);
-                self.leave_out(&[Name::KmeansAri], Some(name), &why);
+            if *count > clusters::MAX_CLUSTERS {
+                let why = format!("{count} labels; at most {} clusters are searched for", clusters::MAX_CLUSTERS);
+                self.leave_out(&[ScoreName::KmeansAri], Some(name), &why);
             } else {
                 let found = clusters::kmeans(map, Some(codes), *count, self.plan.config.seed, self.progress)?;
                 let index = clusters::adjusted_rand_score(&found, codes);
-                self.add(Name::KmeansAri, None, (index, None), labeled as usize);
+                self.add(ScoreName::KmeansAri, None, (index, None), labeled as usize);
             }
         }
         self.scores[before..].iter_mut().for_each(|measure| measure.labels = Some(name.clone()));
@@ -364,7 +378,7 @@ impl Evaluation<'_> {
 
 /// Samples the rows that have labels. If all rows have labels, these are the rows of the data's
 /// sample.
-fn sample_of(codes: &[u32], labeled: u64, plan: &Plan) -> Vec<u32> {
+fn labeled_sample(codes: &[u32], labeled: u64, plan: &EvaluationPlan) -> Vec<u32> {
     let wanted = stratified(plan.config.seed, 0xe7a1, labeled, plan.sample_rows as u64);
     let mut rows = (0u32..).zip(codes).filter(|&(_, &code)| code != UNLABELED).map(|(row, _)| row);
     let mut passed = 0;

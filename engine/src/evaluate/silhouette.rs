@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::points::{Points, UNLABELED};
+use super::points::{MapPoints, UNLABELED};
 use crate::Result;
 use crate::observe::Progress;
 
@@ -24,14 +24,14 @@ pub enum Singletons {
 }
 
 /// The number of rows of each label, and their total weight (1 for each row without weights).
-pub(crate) struct Masses {
+pub(crate) struct LabelWeights {
     masses: Vec<f64>,
     rows: Vec<u32>,
 }
 
-impl Masses {
+impl LabelWeights {
     pub(crate) fn new(codes: &[u32], count: usize, weights: Option<&[f32]>) -> Self {
-        let mut all = Masses { masses: vec![0.0; count], rows: vec![0; count] };
+        let mut all = LabelWeights { masses: vec![0.0; count], rows: vec![0; count] };
         for (row, &code) in codes.iter().enumerate().filter(|&(_, &code)| code != UNLABELED) {
             all.masses[code as usize] += weights.map_or(1.0, |weights| f64::from(weights[row]));
             all.rows[code as usize] += 1;
@@ -55,9 +55,9 @@ impl Masses {
 /// distance to another label. With weights, the means are weighted. The coefficient is 0 if a and b
 /// are 0.
 pub(crate) fn coefficients(
-    points: &Points,
+    points: &MapPoints,
     codes: &[u32],
-    masses: &Masses,
+    masses: &LabelWeights,
     weights: Option<&[f32]>,
     singletons: Singletons,
     rows: &[u32],

@@ -12,13 +12,13 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-use super::neighborhoods::{alike, preserved, ranked, recalled};
-use super::points::{Ladder, Points, UNLABELED};
-use super::silhouette::{Masses, Singletons, coefficients};
-use super::sweep::{Pairs, Sample, Slice};
-use super::{clusters, order};
+use super::neighborhoods::{label_agreement, preservation, rank_scores, row_recall};
+use super::points::{MapPoints, RankCounts, UNLABELED};
+use super::sample_sweep::{RequestedPairs, RowSlice, SampleQueries};
+use super::silhouette::{LabelWeights, Singletons, coefficients};
+use super::{clusters, distance_order};
 use crate::distances::squared_distance;
-use crate::neighbors::Ties;
+use crate::neighbors::TieBreaker;
 use crate::observe::Progress;
 use crate::score::mean_and_interval;
 use crate::{Error, Result};
@@ -31,28 +31,29 @@ const SEED: u64 = 42;
 /// From 0 to 1; 1 if no row that is far in the data is near in the map. As in scikit-learn, except
 /// that equally far rows do not count as nearer. `n_neighbors` must be below half of the rows.
 pub fn trustworthiness(x: &[f32], dim: usize, z: &[f32], n_components: usize, n_neighbors: usize) -> Result<f64> {
-    let both = Both::new(x, dim, z, n_components)?;
+    let both = DataAndMap::new(x, dim, z, n_components)?;
     let k = both.neighbors(n_neighbors)?;
     let near = nearest(&both.points, &both.rows, k, None);
-    let sample = Sample::new(&both.rows, x, dim);
+    let sample = SampleQueries::new(&both.rows, x, dim);
     let steps = |(&row, near): (&u32, &Vec<u32>)| {
         let own = sample.vector(row as usize);
-        Ladder::new(near.iter().map(|&other| squared_distance(own, sample.vector(other as usize))).collect())
+        RankCounts::new(near.iter().map(|&other| squared_distance(own, sample.vector(other as usize))).collect())
     };
-    let mut ladders: Vec<Ladder> = both.rows.par_iter().zip(&near).map(steps).collect();
-    sample.climb(&mut ladders, &Slice { values: x, dim })?;
-    Ok(mean_and_interval(&ranked(&ladders, k, both.rows.len() as u64)).0)
+    let mut rank_counts: Vec<RankCounts> = both.rows.par_iter().zip(&near).map(steps).collect();
+    sample.count_ranks(&mut rank_counts, &RowSlice { values: x, dim })?;
+    Ok(mean_and_interval(&rank_scores(&rank_counts, k, both.rows.len() as u64)).0)
 }
 
 /// Computes continuity: trustworthiness with the data and the map exchanged. 1 if no row that is
 /// near in the data is far in the map.
 pub fn continuity(x: &[f32], dim: usize, z: &[f32], n_components: usize, n_neighbors: usize) -> Result<f64> {
-    let both = Both::new(x, dim, z, n_components)?;
+    let both = DataAndMap::new(x, dim, z, n_components)?;
     let k = both.neighbors(n_neighbors)?;
     let near = both.nearest_in_data(x, dim, k)?;
-    let ladder = |(&row, near): (&u32, &Vec<(f32, u32)>)| both.points.ladder(row, near.iter().map(|&(_, other)| other));
-    let ladders: Vec<Ladder> = both.rows.par_iter().zip(&near).map(ladder).collect();
-    Ok(mean_and_interval(&ranked(&ladders, k, both.rows.len() as u64)).0)
+    let count =
+        |(&row, near): (&u32, &Vec<(f32, u32)>)| both.points.rank_counts(row, near.iter().map(|&(_, other)| other));
+    let rank_counts: Vec<RankCounts> = both.rows.par_iter().zip(&near).map(count).collect();
+    Ok(mean_and_interval(&rank_scores(&rank_counts, k, both.rows.len() as u64)).0)
 }
 
 /// Computes the mean share of the k nearest rows in the data that are among the k nearest in the
@@ -64,18 +65,18 @@ pub fn neighborhood_preservation(
     n_components: usize,
     n_neighbors: usize,
 ) -> Result<f64> {
-    let both = Both::new(x, dim, z, n_components)?;
-    let k = fewer_than(both.rows.len(), n_neighbors)?;
+    let both = DataAndMap::new(x, dim, z, n_components)?;
+    let k = check_neighbor_count(both.rows.len(), n_neighbors)?;
     let data = both.nearest_in_data(x, dim, k)?;
     let map = nearest(&both.points, &both.rows, k, None);
-    Ok(mean_and_interval(&preserved(&data, &map, k)).0)
+    Ok(mean_and_interval(&preservation(&data, &map, k)).0)
 }
 
 /// Computes the mean recall of a graph. `neighbors` is rows × k, row-major, with row numbers, and
 /// `u32::MAX` for a missing neighbour. A neighbour counts if it is as near as the k-th true
 /// neighbour. A row's own number does not count, and reduces the row's k by one.
 pub fn recall(x: &[f32], dim: usize, neighbors: &[u32], k: usize) -> Result<f64> {
-    let rows = rows_of("the data", x, dim)?;
+    let rows = check_table("the data", x, dim)?;
     let count = rows.len();
     if k == 0 || neighbors.len() != count * k {
         let what = format!("{} neighbours for {count} rows of {k}", neighbors.len());
@@ -85,13 +86,14 @@ pub fn recall(x: &[f32], dim: usize, neighbors: &[u32], k: usize) -> Result<f64>
         let what = format!("row {}: neighbour {} of {count} rows", at / k, neighbors[at]);
         return Err(Error::Data { what });
     }
-    let sample = Sample::new(&rows, x, dim);
+    let sample = SampleQueries::new(&rows, x, dim);
     let most = k.min(count.saturating_sub(1));
-    let truth = sample.nearest(most, &mut Pairs::default(), Ties::new(SEED), &Slice { values: x, dim })?;
+    let truth =
+        sample.nearest(most, &mut RequestedPairs::default(), TieBreaker::new(SEED), &RowSlice { values: x, dim })?;
     let score = |row: usize| {
-        let (others, places) = others(row as u32, &neighbors[row * k..][..k]);
+        let (others, places) = listed_neighbors(row as u32, &neighbors[row * k..][..k]);
         let far = others.iter().map(|&other| squared_distance(sample.vector(row), sample.vector(other as usize)));
-        recalled(far, &truth[row], places)
+        row_recall(far, &truth[row], places)
     };
     let scores: Vec<f64> = (0..count).into_par_iter().map(score).collect();
     Ok(mean_and_interval(&scores).0)
@@ -99,7 +101,7 @@ pub fn recall(x: &[f32], dim: usize, neighbors: &[u32], k: usize) -> Result<f64>
 
 /// Returns the other rows in a row's list, each once, and the number of list entries for other
 /// rows.
-pub(super) fn others(row: u32, listed: &[u32]) -> (Vec<u32>, usize) {
+pub(super) fn listed_neighbors(row: u32, listed: &[u32]) -> (Vec<u32>, usize) {
     let mut others: Vec<u32> = listed.iter().copied().filter(|&other| other != row && other != u32::MAX).collect();
     others.sort_unstable();
     others.dedup();
@@ -109,10 +111,10 @@ pub(super) fn others(row: u32, listed: &[u32]) -> (Vec<u32>, usize) {
 /// Computes the mean share of a row's k map neighbours that have the row's label. Rows with the
 /// label [`UNLABELED`] are ignored.
 pub fn label_accuracy(z: &[f32], n_components: usize, labels: &[u32], n_neighbors: usize) -> Result<f64> {
-    let labeled = Labeled::new(z, n_components, labels)?;
-    let k = fewer_than(labeled.rows.len(), n_neighbors)?;
+    let labeled = LabeledMap::new(z, n_components, labels)?;
+    let k = check_neighbor_count(labeled.rows.len(), n_neighbors)?;
     let near = nearest(&labeled.points, &labeled.rows, k, Some(&labeled.codes));
-    Ok(mean_and_interval(&alike(&labeled.rows, &near, &labeled.codes)).0)
+    Ok(mean_and_interval(&label_agreement(&labeled.rows, &near, &labeled.codes)).0)
 }
 
 /// Computes the silhouette coefficient of each row that has a label, in order: (b − a) / max(a, b),
@@ -126,7 +128,7 @@ pub fn silhouette_samples(
     weights: Option<&[f32]>,
     singletons: Singletons,
 ) -> Result<Vec<f64>> {
-    let labeled = Labeled::new(z, n_components, labels)?;
+    let labeled = LabeledMap::new(z, n_components, labels)?;
     if let Some(weights) = weights {
         if weights.len() != labels.len() {
             return Err(Error::Data { what: format!("{} weights for {} rows", weights.len(), labels.len()) });
@@ -135,12 +137,12 @@ pub fn silhouette_samples(
             return Err(Error::Data { what: format!("row {row}: a weight of {}", weights[row]) });
         }
     }
-    let masses = Masses::new(&labeled.codes, labeled.count, weights);
+    let masses = LabelWeights::new(&labeled.codes, labeled.count, weights);
     if masses.present() < 2 {
         return Err(Error::Data { what: "a silhouette needs at least two labels".into() });
     }
-    let Labeled { points, rows, codes, .. } = &labeled;
-    coefficients(points, codes, &masses, weights, singletons, rows, &Progress::unheard())
+    let LabeledMap { points, rows, codes, .. } = &labeled;
+    coefficients(points, codes, &masses, weights, singletons, rows, &Progress::silent())
 }
 
 /// Computes the mean of [`silhouette_samples`].
@@ -157,23 +159,23 @@ pub fn silhouette_score(
 /// Returns the cluster of each row of `z` by k-means: Lloyd's algorithm from greedy k-means++
 /// centroids, which are computed from a sample of 256 rows per cluster if there are more.
 pub fn kmeans(z: &[f32], n_components: usize, n_clusters: usize, seed: u64) -> Result<Vec<u32>> {
-    rows_of("the map", z, n_components)?;
-    if n_clusters == 0 || n_clusters > clusters::MOST {
-        let why = format!("{n_clusters} is not between 1 and {}", clusters::MOST);
+    check_table("the map", z, n_components)?;
+    if n_clusters == 0 || n_clusters > clusters::MAX_CLUSTERS {
+        let why = format!("{n_clusters} is not between 1 and {}", clusters::MAX_CLUSTERS);
         return Err(Error::Config { field: "n_clusters", why });
     }
-    clusters::kmeans(&Points::from_rows(z, n_components), None, n_clusters, seed, &Progress::unheard())
+    clusters::kmeans(&MapPoints::from_rows(z, n_components), None, n_clusters, seed, &Progress::silent())
 }
 
 /// Computes the adjusted Rand index between the labels and as many [`kmeans`] clusters as there are
 /// labels.
 pub fn kmeans_ari(z: &[f32], n_components: usize, labels: &[u32], seed: u64) -> Result<f64> {
-    let labeled = Labeled::new(z, n_components, labels)?;
-    let (count, most) = (labeled.count, clusters::MOST);
+    let labeled = LabeledMap::new(z, n_components, labels)?;
+    let (count, most) = (labeled.count, clusters::MAX_CLUSTERS);
     if count > most {
         return Err(Error::Data { what: format!("{count} labels; at most {most} clusters are searched for") });
     }
-    let found = clusters::kmeans(&labeled.points, Some(&labeled.codes), count.max(1), seed, &Progress::unheard())?;
+    let found = clusters::kmeans(&labeled.points, Some(&labeled.codes), count.max(1), seed, &Progress::silent())?;
     Ok(clusters::adjusted_rand_score(&found, &labeled.codes))
 }
 
@@ -181,9 +183,9 @@ pub fn kmeans_ari(z: &[f32], n_components: usize, labels: &[u32], seed: u64) -> 
 /// in the data and in the map. 50 triplets for each row, or more for fewer than 1,000 rows: about
 /// 50,000 together, at most 1,000 for each row.
 pub fn triplet_accuracy(x: &[f32], dim: usize, z: &[f32], n_components: usize, seed: u64) -> Result<f64> {
-    let Both { points, rows } = Both::new(x, dim, z, n_components)?;
+    let DataAndMap { points, rows } = DataAndMap::new(x, dim, z, n_components)?;
     let vector = |row: usize| &x[row * dim..][..dim];
-    let scores = order::triplets(rows.len(), drawn(rows.len()).max(50), seed, |i, j, l| {
+    let scores = distance_order::triplets(rows.len(), triplets_per_row(rows.len()).max(50), seed, |i, j, l| {
         let data = squared_distance(vector(i), vector(j)) < squared_distance(vector(i), vector(l));
         Ok(data == (points.squared(i, j) < points.squared(i, l)))
     })?;
@@ -194,32 +196,32 @@ pub fn triplet_accuracy(x: &[f32], dim: usize, z: &[f32], n_components: usize, s
 }
 
 /// Returns the number of triplets drawn for each of `rows` rows.
-pub(super) fn drawn(rows: usize) -> usize {
+pub(super) fn triplets_per_row(rows: usize) -> usize {
     (50_000 / rows.max(1)).clamp(10, 1_000)
 }
 
 /// Computes Spearman's rank correlation of the distances in the data and in the map: over all pairs
 /// of up to 1,000 rows, else over 500,000 random pairs. `None` if all distances are equal.
 pub fn distance_spearman(x: &[f32], dim: usize, z: &[f32], n_components: usize, seed: u64) -> Result<Option<f64>> {
-    let Both { points, rows } = Both::new(x, dim, z, n_components)?;
+    let DataAndMap { points, rows } = DataAndMap::new(x, dim, z, n_components)?;
     let vector = |row: usize| &x[row * dim..][..dim];
     let distances = |i, j| (squared_distance(vector(i), vector(j)), points.squared(i, j));
-    Ok(order::correlation(rows.len(), rows.len() as u64, seed, distances).map(|found| found.value))
+    Ok(distance_order::correlation(rows.len(), rows.len() as u64, seed, distances).map(|found| found.value))
 }
 
 /// The data and the map of the same rows.
-struct Both {
-    points: Points,
+struct DataAndMap {
+    points: MapPoints,
     rows: Vec<u32>,
 }
 
-impl Both {
+impl DataAndMap {
     fn new(x: &[f32], dim: usize, z: &[f32], n_components: usize) -> Result<Self> {
-        let (data, rows) = (rows_of("the data", x, dim)?, rows_of("the map", z, n_components)?);
+        let (data, rows) = (check_table("the data", x, dim)?, check_table("the map", z, n_components)?);
         if data.len() != rows.len() {
             return Err(Error::Data { what: format!("the map has {} rows, the data {}", rows.len(), data.len()) });
         }
-        Ok(Both { points: Points::from_rows(z, n_components), rows })
+        Ok(DataAndMap { points: MapPoints::from_rows(z, n_components), rows })
     }
 
     fn neighbors(&self, k: usize) -> Result<usize> {
@@ -232,23 +234,23 @@ impl Both {
     }
 
     fn nearest_in_data(&self, x: &[f32], dim: usize, k: usize) -> Result<Vec<Vec<(f32, u32)>>> {
-        let rows = Slice { values: x, dim };
-        Sample::new(&self.rows, x, dim).nearest(k, &mut Pairs::default(), Ties::new(SEED), &rows)
+        let rows = RowSlice { values: x, dim };
+        SampleQueries::new(&self.rows, x, dim).nearest(k, &mut RequestedPairs::default(), TieBreaker::new(SEED), &rows)
     }
 }
 
 /// A map and the label codes of its rows, numbered from 0.
-struct Labeled {
-    points: Points,
+struct LabeledMap {
+    points: MapPoints,
     codes: Vec<u32>,
     count: usize,
     /// The rows that have a label.
     rows: Vec<u32>,
 }
 
-impl Labeled {
+impl LabeledMap {
     fn new(z: &[f32], n_components: usize, labels: &[u32]) -> Result<Self> {
-        let rows = rows_of("the map", z, n_components)?;
+        let rows = check_table("the map", z, n_components)?;
         if rows.len() != labels.len() {
             return Err(Error::Data { what: format!("{} labels for {} rows", labels.len(), rows.len()) });
         }
@@ -262,11 +264,11 @@ impl Labeled {
         };
         let codes: Vec<u32> = labels.iter().map(&mut code).collect();
         let rows = rows.into_iter().filter(|&row| codes[row as usize] != UNLABELED).collect();
-        Ok(Labeled { points: Points::from_rows(z, n_components), count: seen.len(), codes, rows })
+        Ok(LabeledMap { points: MapPoints::from_rows(z, n_components), count: seen.len(), codes, rows })
     }
 }
 
-fn fewer_than(rows: usize, k: usize) -> Result<usize> {
+fn check_neighbor_count(rows: usize, k: usize) -> Result<usize> {
     if k == 0 || k >= rows {
         let why = format!("{k} neighbours asked of {rows} rows; from 1 to {} can be", rows.saturating_sub(1));
         return Err(Error::Config { field: "n_neighbors", why });
@@ -275,7 +277,7 @@ fn fewer_than(rows: usize, k: usize) -> Result<usize> {
 }
 
 /// Returns the row numbers, after checking that the values are whole rows of finite numbers.
-fn rows_of(what: &str, values: &[f32], width: usize) -> Result<Vec<u32>> {
+fn check_table(what: &str, values: &[f32], width: usize) -> Result<Vec<u32>> {
     if width == 0 || !values.len().is_multiple_of(width) {
         return Err(Error::Data { what: format!("{what}: {} numbers are no rows of {width}", values.len()) });
     }
@@ -289,8 +291,8 @@ fn rows_of(what: &str, values: &[f32], width: usize) -> Result<Vec<u32>> {
 }
 
 /// Returns, for each of `rows`, the `k` rows nearest in the map.
-fn nearest(points: &Points, rows: &[u32], k: usize, among: Option<&[u32]>) -> Vec<Vec<u32>> {
-    rows.par_iter().map(|&row| points.nearest(row, k, among, Ties::new(SEED))).collect()
+fn nearest(points: &MapPoints, rows: &[u32], k: usize, among: Option<&[u32]>) -> Vec<Vec<u32>> {
+    rows.par_iter().map(|&row| points.nearest(row, k, among, TieBreaker::new(SEED))).collect()
 }
 
 #[cfg(test)]
@@ -318,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_count_like_so_many_others() {
+    fn silhouette_weight_equals_repeated_rows() {
         let z = random(60, 2, 1);
         let labels: Vec<u32> = (0..60).map(|row| row % 3).collect();
         let of = |weights| silhouette_samples(&z, 2, &labels, weights, Singletons::Zero).expect("scores");
@@ -337,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_that_is_the_data_keeps_everything() {
+    fn identical_map_scores_perfectly() {
         let x = random(300, 5, 3);
         assert_eq!(trustworthiness(&x, 5, &x, 5, 10).expect("a score"), 1.0);
         assert_eq!(continuity(&x, 5, &x, 5, 10).expect("a score"), 1.0);
@@ -354,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_points_are_no_failure() {
+    fn equal_points_are_scored() {
         let (x, equal) = (random(50, 3, 5), vec![1.0f32; 100]);
         let labels: Vec<u32> = (0..50).map(|row| row % 4).collect();
         // If all points of the map coincide, all rows are tied, and the nearest are any of them.
@@ -370,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn clusters_that_lie_apart() {
+    fn separated_clusters_score_high() {
         // The tests of label accuracy, preservation and k-means in TorchDR's test suite.
         let labels: Vec<u32> = (0..150).map(|row| row / 50).collect();
         let mut z = random(150, 10, 6);
@@ -396,12 +398,13 @@ mod tests {
     }
 
     #[test]
-    fn a_graph_is_recalled() {
+    fn recall_of_a_graph() {
         let line: Vec<f32> = (0..10).map(|i| (i * i) as f32).collect();
         let nearest = [[1, 2], [0, 2], [1, 0], [2, 4], [3, 5], [4, 6], [5, 7], [6, 8], [7, 9], [8, 7]];
         let mut graph: Vec<u32> = nearest.concat();
         assert!(recall(&line, 1, &graph, 2).expect("a score") > 0.9);
-        let exact = Both::new(&line, 1, &line, 1).and_then(|both| both.nearest_in_data(&line, 1, 2)).expect("rows");
+        let exact =
+            DataAndMap::new(&line, 1, &line, 1).and_then(|both| both.nearest_in_data(&line, 1, 2)).expect("rows");
         graph = exact.iter().flatten().map(|&(_, row)| row).collect();
         assert_eq!(recall(&line, 1, &graph, 2).expect("a score"), 1.0);
         // A list that contains the row itself has one entry less for other rows.
@@ -417,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_scored_is_refused() {
+    fn invalid_score_inputs_are_refused() {
         let (x, z) = (random(20, 3, 1), random(20, 2, 2));
         let mut broken = z.clone();
         broken[7] = f32::NAN;

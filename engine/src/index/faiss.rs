@@ -14,9 +14,9 @@ use crate::{Error, Result};
 // The shim needs FAISS linked in, which naming the crate ensures.
 use faiss_sys as _;
 
-const WHY: usize = 512;
+const MESSAGE_BYTES: usize = 512;
 /// The C library's text with which a FAISS message ends where the disk is full.
-const FULL: &str = "No space left on device";
+const DISK_FULL: &str = "No space left on device";
 
 #[expect(unsafe_code, reason = "FFI to the FAISS shim")]
 unsafe extern "C" {
@@ -54,11 +54,11 @@ unsafe extern "C" {
 }
 
 /// Turns a status and message of the shim into a result.
-fn told(doing: &'static str, status: c_int, why: &[u8; WHY]) -> Result<()> {
+fn check_status(doing: &'static str, status: c_int, why: &[u8; MESSAGE_BYTES]) -> Result<()> {
     if status == 0 {
         return Ok(());
     }
-    let end = why.iter().position(|&b| b == 0).unwrap_or(WHY);
+    let end = why.iter().position(|&b| b == 0).unwrap_or(MESSAGE_BYTES);
     Err(Error::Faiss { doing, why: String::from_utf8_lossy(&why[..end]).into_owned() })
 }
 
@@ -73,18 +73,18 @@ fn c_path(path: &Path) -> Result<CString> {
 ///
 /// # Errors
 /// [`Error::Faiss`] if the processor lacks AVX2 or FMA, or if FAISS was built without SIMD.
-pub fn start() -> Result<&'static str> {
+pub fn initialize() -> Result<&'static str> {
     static OPTIONS: OnceLock<std::result::Result<String, String>> = OnceLock::new();
     let options = OPTIONS.get_or_init(|| {
         #[cfg(target_arch = "x86_64")]
         if !(std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")) {
             return Err("this processor lacks AVX2 and FMA, which this build needs".into());
         }
-        let (mut out, mut why) = ([0u8; 256], [0u8; WHY]);
+        let (mut out, mut why) = ([0u8; 256], [0u8; MESSAGE_BYTES]);
         // SAFETY: both buffers outlive the call; the shim is given the size of `out` and assumes that of `why`.
         #[expect(unsafe_code, reason = "FFI")]
         let status = unsafe { lowland_faiss_start(out.as_mut_ptr().cast(), out.len(), why.as_mut_ptr().cast()) };
-        told("start", status, &why).map_err(|e| e.to_string())?;
+        check_status("start", status, &why).map_err(|e| e.to_string())?;
         let end = out.iter().position(|&b| b == 0).unwrap_or(out.len());
         let options = String::from_utf8_lossy(&out[..end]).trim().to_string();
         if options.contains("GENERIC") && cfg!(target_arch = "x86_64") {
@@ -99,11 +99,11 @@ pub fn start() -> Result<&'static str> {
 
 /// Runs seeded k-means (Lloyd) on `rows` (n × dim) and returns `k ≤ n` centroids (k × dim).
 pub fn kmeans(rows: &[f32], dim: usize, k: usize, iterations: usize, seed: u64) -> Result<Vec<f32>> {
-    start()?;
+    initialize()?;
     let n = rows.len() / dim;
     assert!(k >= 1 && k <= n && rows.len() == n * dim, "k-means of {n} rows into {k}");
     let mut centroids = vec![0f32; k * dim];
-    let mut why = [0u8; WHY];
+    let mut why = [0u8; MESSAGE_BYTES];
     let seed = (seed ^ (seed >> 32)) as c_int & c_int::MAX;
     // SAFETY: `rows` holds n × dim floats and `centroids` k × dim, as asserted and allocated above.
     #[expect(unsafe_code, reason = "FFI")]
@@ -119,18 +119,18 @@ pub fn kmeans(rows: &[f32], dim: usize, k: usize, iterations: usize, seed: u64) 
             why.as_mut_ptr().cast(),
         )
     };
-    told("train k-means", status, &why)?;
+    check_status("train k-means", status, &why)?;
     Ok(centroids)
 }
 
 /// Writes an IVFFlat index at `path` that refers to the inverted lists in `lists_path` (list after list:
 /// the vectors as f32, then the ids as i64).
 pub fn write_ivf(path: &Path, lists_path: &Path, centroids: &[f32], sizes: &[usize], nprobe: usize) -> Result<()> {
-    start()?;
+    initialize()?;
     let dim = centroids.len() / sizes.len().max(1);
     assert_eq!(centroids.len(), dim * sizes.len(), "a centroid for every list");
     let (file, path, lists_path) = (path, c_path(path)?, c_path(lists_path)?);
-    let mut why = [0u8; WHY];
+    let mut why = [0u8; MESSAGE_BYTES];
     // SAFETY: the strings end in NUL, and the arrays hold nlist × dim floats and nlist sizes.
     #[expect(unsafe_code, reason = "FFI")]
     let status = unsafe {
@@ -145,9 +145,9 @@ pub fn write_ivf(path: &Path, lists_path: &Path, centroids: &[f32], sizes: &[usi
             why.as_mut_ptr().cast(),
         )
     };
-    told("write the index", status, &why).map_err(|error| match error {
+    check_status("write the index", status, &why).map_err(|error| match error {
         // FAISS reports errors only as text; a full disk is reported as an I/O error, as elsewhere.
-        Error::Faiss { why, .. } if why.contains(FULL) => {
+        Error::Faiss { why, .. } if why.contains(DISK_FULL) => {
             lowland_io::Error::io(file, "write", std::io::Error::from_raw_os_error(libc::ENOSPC)).into()
         }
         error => error,
@@ -158,12 +158,12 @@ pub fn write_ivf(path: &Path, lists_path: &Path, centroids: &[f32], sizes: &[usi
 /// With `probes` 0 the index's own number of probes is used. A reference and baseline for the join; the
 /// pipeline does not call it.
 pub fn search(path: &Path, queries: &[f32], dim: usize, k: usize, probes: usize) -> Result<(Vec<f32>, Vec<i64>)> {
-    start()?;
+    initialize()?;
     let n = queries.len() / dim;
     assert_eq!(queries.len(), n * dim, "whole queries");
     let path = c_path(path)?;
     let (mut distances, mut ids) = (vec![0f32; n * k], vec![0i64; n * k]);
-    let mut why = [0u8; WHY];
+    let mut why = [0u8; MESSAGE_BYTES];
     // SAFETY: the outputs hold n × k values each, and the queries n × dim floats.
     #[expect(unsafe_code, reason = "FFI")]
     let status = unsafe {
@@ -178,6 +178,6 @@ pub fn search(path: &Path, queries: &[f32], dim: usize, k: usize, probes: usize)
             why.as_mut_ptr().cast(),
         )
     };
-    told("search the index", status, &why)?;
+    check_status("search the index", status, &why)?;
     Ok((distances, ids))
 }

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use lowland_io::{Error as IoError, Mapped};
+use lowland_io::{Error as IoError, MappedFile};
 
 use crate::Result;
 use crate::distances::squared_distance;
@@ -81,7 +81,7 @@ impl ListTable {
 
     /// Returns up to `count` lists with the nearest centroids to list `own`, nearest first, without `own`
     /// and without empty lists.
-    pub fn around(&self, own: usize, count: usize) -> Vec<u32> {
+    pub fn nearest_lists(&self, own: usize, count: usize) -> Vec<u32> {
         let center = self.centroid(own);
         let mut near: Vec<(f32, u32)> = (0..self.count())
             .filter(|&list| list != own && !self.range(list).is_empty())
@@ -108,25 +108,25 @@ impl ListTable {
 }
 
 /// The vectors in list order, memory-mapped.
-pub struct Lists {
+pub struct InvertedLists {
     /// The sizes and centroids.
     pub table: ListTable,
-    map: Mapped,
+    map: MappedFile,
 }
 
-impl Lists {
+impl InvertedLists {
     /// Opens `lists.ivf` at `path` with the sizes and centroids of `table`.
     ///
     /// # Errors
     /// A file that cannot be mapped or has the wrong length.
     pub fn open(path: &Path, table: ListTable) -> Result<Self> {
-        let map = Mapped::open(path)?;
+        let map = MappedFile::open(path)?;
         let expected = u64::from(table.rows()) * ListTable::entry_bytes(table.dim) as u64;
         let found = map.bytes().len() as u64;
         if expected != found {
             return Err(IoError::Truncated { path: path.to_path_buf(), expected, found }.into());
         }
-        Ok(Lists { table, map })
+        Ok(InvertedLists { table, map })
     }
 
     /// Returns the vectors of list `list`, row after row.
@@ -179,7 +179,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_row_lies_in_the_list_that_holds_it(sizes in proptest::collection::vec(prop_oneof![Just(0u32), 0u32..4, 0u32..300], 1..80)) {
+        fn list_of_row_inverts_row_range(sizes in proptest::collection::vec(prop_oneof![Just(0u32), 0u32..4, 0u32..300], 1..80)) {
             let mut starts = vec![0];
             starts.extend(sizes.iter().scan(0, |sum, size| { *sum += size; Some(*sum) }));
             let table = ListTable::new(1, starts, vec![0.0; sizes.len()]);

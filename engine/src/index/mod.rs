@@ -20,16 +20,16 @@ use std::sync::Arc;
 
 use lowland_io::{Error as IoError, FileStamp, PendingFile, Source};
 
-pub use assign::nearest;
-pub use lists::{ListTable, Lists};
-use shards::Shards;
-pub(crate) use train::groups;
+pub use assign::k_nearest;
+pub use lists::{InvertedLists, ListTable};
+use shards::ShardBuffer;
+pub(crate) use train::group_count;
 pub use train::{Quantizer, train};
 
 use crate::batch::Loader;
-use crate::budget::Needs;
+use crate::budget::MemoryNeeds;
 use crate::plan::Plan;
-use crate::work::{Made, Work, write_floats};
+use crate::work::{StageContext, StageFiles, write_floats};
 use crate::{Error, Result, scan};
 
 /// Name of the index file that FAISS opens.
@@ -37,31 +37,31 @@ pub const INDEX: &str = "index.faiss";
 /// Name of the file with the vectors in list order: FAISS's on-disk inverted lists.
 pub const LISTS: &str = "lists.ivf";
 /// Name of the file with the lists' sizes and centroids.
-pub const TABLE: &str = "lists.table";
+pub const METHODS: &str = "lists.table";
 
 /// Builds the index of `source` from the training sample of the scan stage, and returns the written files.
-pub fn build(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<Made> {
+pub fn build(plan: &Plan, source: &Arc<dyn Source>, work: &StageContext<'_>) -> Result<StageFiles> {
     let (dim, needs, progress) = (plan.shape.dim, needs(plan), work.progress);
-    let held = work.hold(&needs, "train")?;
+    let held = work.reserve(&needs, "train")?;
     let quantizer = quantizer(plan, work)?;
-    let assigner = assign::Assigner::new(&quantizer);
+    let assigner = assign::ListAssigner::new(&quantizer);
     drop(held);
     progress.check()?;
 
-    let held = work.hold(&needs, "assign")?;
-    let mut shards = Shards::resume(source.as_ref(), quantizer.count(), plan.index.shard_rows, *work)?;
+    let held = work.reserve(&needs, "assign")?;
+    let mut shards = ShardBuffer::resume(source.as_ref(), quantizer.count(), plan.index.shard_rows, *work)?;
     let rows = shards.next_row()..plan.shape.rows;
     progress.advance(rows.start)?;
-    for batch in Loader::over(source.clone(), plan.settings.metric, plan.batch_rows, rows) {
+    for batch in Loader::over_range(source.clone(), plan.settings.metric, plan.batch_rows, rows) {
         let batch = batch?;
         progress.traffic.read((batch.rows() * plan.source_row_bytes) as u64);
         let mut done = 0;
         while done < batch.rows() {
-            let taken = shards.room().min(batch.rows() - done);
+            let taken = shards.remaining_rows().min(batch.rows() - done);
             let rows = &batch.values()[done * dim..][..taken * dim];
             shards.add(rows, &assigner.assign(rows));
             done += taken;
-            if shards.room() == 0 && shards.next_row() < plan.shape.rows {
+            if shards.remaining_rows() == 0 && shards.next_row() < plan.shape.rows {
                 shards.spill()?;
             }
         }
@@ -69,7 +69,7 @@ pub fn build(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<M
     }
     drop(assigner);
     drop(held);
-    let held = work.hold(&needs, "write")?;
+    let held = work.reserve(&needs, "write")?;
     let (sizes, stamp) = shards.finish(&work.path(LISTS))?;
     drop(held);
 
@@ -89,7 +89,7 @@ pub fn build(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<M
     let table = ListTable::new(dim, starts, quantizer.centroids);
     let dir = work.run.dir();
     let mut made = vec![(LISTS.to_string(), stamp)];
-    made.push((TABLE.to_string(), write_table(&dir.join(TABLE), &table)?));
+    made.push((METHODS.to_string(), write_table(&dir.join(METHODS), &table)?));
     made.push((INDEX.to_string(), write_index(plan, &table, dir)?));
     for (_, stamp) in &made[1..] {
         progress.traffic.wrote(stamp.bytes);
@@ -98,11 +98,11 @@ pub fn build(plan: &Plan, source: &Arc<dyn Source>, work: &Work<'_>) -> Result<M
 }
 
 /// Returns the quantizer, which is trained now or was trained by an earlier process: the stage's first unit.
-fn quantizer(plan: &Plan, work: &Work<'_>) -> Result<Quantizer> {
+fn quantizer(plan: &Plan, work: &StageContext<'_>) -> Result<Quantizer> {
     const UNIT: &str = "quantizer";
     const FILE: &str = "quantizer.bin";
     let path = work.path(FILE);
-    if let Some(()) = work.finished::<()>(UNIT)? {
+    if let Some(()) = work.recorded_unit::<()>(UNIT)? {
         return Quantizer::read(&path);
     }
     let mut sample = scan::read_sample(work.run.dir())?;
@@ -110,13 +110,13 @@ fn quantizer(plan: &Plan, work: &Work<'_>) -> Result<Quantizer> {
     drop(sample);
     let stamp = quantizer.write(&path)?;
     work.progress.traffic.wrote(stamp.bytes);
-    work.finish(UNIT, vec![(FILE.into(), stamp)], &())?;
+    work.record_unit(UNIT, vec![(FILE.into(), stamp)], &())?;
     Ok(quantizer)
 }
 
 /// Opens the inverted lists of a finished index stage in `dir`.
-pub fn open(dir: &Path) -> Result<Lists> {
-    Lists::open(&dir.join(LISTS), read_table(&dir.join(TABLE))?)
+pub fn open(dir: &Path) -> Result<InvertedLists> {
+    InvertedLists::open(&dir.join(LISTS), read_table(&dir.join(METHODS))?)
 }
 
 /// Returns the bytes of the lists' table and centroids, which are held from the index stage on.
@@ -125,13 +125,13 @@ pub(crate) fn table_bytes(plan: &Plan) -> u64 {
 }
 
 /// Returns the memory that the stage holds, phase by phase: training, assigning rows, writing.
-pub fn needs(plan: &Plan) -> Needs {
+pub fn needs(plan: &Plan) -> MemoryNeeds {
     let (dim, sampled) = (plan.shape.dim, plan.index.sample_rows as usize);
     let sample = sampled as u64 * dim as u64 * 4;
     let rows = plan.index.shard_rows as u64;
     // As trained, as packed, and as held by FAISS.
     let centroids = ("centroids, also packed", 3 * table_bytes(plan));
-    Needs::default()
+    MemoryNeeds::default()
         .phase(
             "train",
             [
@@ -175,7 +175,7 @@ pub fn disk(plan: &Plan) -> (u64, u64) {
     (shards + 2 * table_bytes(plan), lists + table_bytes(plan) + flat)
 }
 
-fn failed(path: &Path, source: std::io::Error) -> Error {
+fn write_error(path: &Path, source: std::io::Error) -> Error {
     IoError::io(path, "write", source).into()
 }
 
@@ -183,14 +183,14 @@ fn failed(path: &Path, source: std::io::Error) -> Error {
 /// (u32) and nlist × dim centroids (f32).
 fn write_table(path: &Path, table: &ListTable) -> Result<FileStamp> {
     let mut file = PendingFile::create(path)?;
-    let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| failed(path, e));
+    let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| write_error(path, e));
     write(b"LLT1")?;
     write(&(table.dim as u32).to_le_bytes())?;
     write(&(table.count() as u32).to_le_bytes())?;
     for start in &table.starts {
         write(&start.to_le_bytes())?;
     }
-    write_floats(&mut file, &table.centroids).map_err(|e| failed(path, e))?;
+    write_floats(&mut file, &table.centroids).map_err(|e| write_error(path, e))?;
     Ok(file.finish()?)
 }
 
@@ -220,7 +220,7 @@ fn read_table(path: &Path) -> Result<ListTable> {
 fn write_index(plan: &Plan, table: &ListTable, dir: &Path) -> Result<FileStamp> {
     let path = dir.join(INDEX);
     if plan.index.exact {
-        return write_flat(&path, &Lists::open(&dir.join(LISTS), table.clone())?);
+        return write_flat(&path, &InvertedLists::open(&dir.join(LISTS), table.clone())?);
     }
     let sizes: Vec<usize> = (0..table.count()).map(|l| table.range(l).len()).collect();
     // FAISS stores the path of the lists in the file; an absolute path can be opened from any directory.
@@ -236,11 +236,11 @@ fn write_index(plan: &Plan, table: &ListTable, dir: &Path) -> Result<FileStamp> 
 
 /// Writes FAISS's format of an IndexIDMap2 over an IndexFlatL2, row by row, so that the vectors need not
 /// be in memory together.
-fn write_flat(path: &Path, lists: &Lists) -> Result<FileStamp> {
+fn write_flat(path: &Path, lists: &InvertedLists) -> Result<FileStamp> {
     let (dim, rows) = (lists.table.dim, u64::from(lists.table.rows()));
     let mut file = PendingFile::create(path)?;
     {
-        let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| failed(path, e));
+        let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| write_error(path, e));
         for kind in [b"IxM2", b"IxF2"] {
             write(kind)?;
             write(&(dim as i32).to_le_bytes())?;
@@ -254,12 +254,12 @@ fn write_flat(path: &Path, lists: &Lists) -> Result<FileStamp> {
         write(&(rows * dim as u64).to_le_bytes())?;
     }
     for list in 0..lists.table.count() {
-        write_floats(&mut file, lists.vectors(list)?).map_err(|e| failed(path, e))?;
+        write_floats(&mut file, lists.vectors(list)?).map_err(|e| write_error(path, e))?;
     }
-    file.write_all(&rows.to_le_bytes()).map_err(|e| failed(path, e))?;
+    file.write_all(&rows.to_le_bytes()).map_err(|e| write_error(path, e))?;
     for list in 0..lists.table.count() {
         for id in lists.source_rows(list) {
-            file.write_all(&id.to_le_bytes()).map_err(|e| failed(path, e))?;
+            file.write_all(&id.to_le_bytes()).map_err(|e| write_error(path, e))?;
         }
     }
     Ok(file.finish()?)

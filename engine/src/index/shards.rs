@@ -9,26 +9,26 @@ use std::io::Write;
 use std::path::Path;
 use std::thread::JoinHandle;
 
-use lowland_io::{Error as IoError, FileStamp, Mapped, PendingFile, Source};
+use lowland_io::{Error as IoError, FileStamp, MappedFile, PendingFile, Source};
 use serde::{Deserialize, Serialize};
 
-use super::failed;
+use super::write_error;
 use crate::Result;
-use crate::work::{Work, write_floats};
+use crate::work::{StageContext, write_floats};
 
 const MAGIC: &[u8; 4] = b"LLD1";
 const HEADER: usize = 24;
 
 /// Record of a shard in the manifest.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Kept {
+struct ShardRecord {
     first: u64,
     rows: u64,
 }
 
 /// The current buffer and the shards written so far.
-pub(super) struct Shards<'a> {
-    work: Work<'a>,
+pub(super) struct ShardBuffer<'a> {
+    work: StageContext<'a>,
     source: &'a dyn Source,
     dim: usize,
     nlist: usize,
@@ -40,12 +40,12 @@ pub(super) struct Shards<'a> {
     /// Number of shards written.
     spilled: usize,
     /// The last shard, while a thread syncs it to disk.
-    syncing: Option<Syncing>,
+    syncing: Option<PendingSync>,
 }
 
-struct Syncing {
+struct PendingSync {
     shard: usize,
-    kept: Kept,
+    kept: ShardRecord,
     thread: JoinHandle<lowland_io::Result<FileStamp>>,
 }
 
@@ -57,15 +57,20 @@ fn file_name(shard: usize) -> String {
     format!("shard-{shard:03}.ivf")
 }
 
-impl<'a> Shards<'a> {
+impl<'a> ShardBuffer<'a> {
     /// Creates an empty buffer of `capacity` rows that continues after the finished shards.
-    pub(super) fn resume(source: &'a dyn Source, nlist: usize, capacity: usize, work: Work<'a>) -> Result<Self> {
+    pub(super) fn resume(
+        source: &'a dyn Source,
+        nlist: usize,
+        capacity: usize,
+        work: StageContext<'a>,
+    ) -> Result<Self> {
         let (mut first, mut spilled) = (0, 0);
-        while let Some(kept) = work.finished::<Kept>(&unit(spilled))? {
+        while let Some(kept) = work.recorded_unit::<ShardRecord>(&unit(spilled))? {
             first = kept.first + kept.rows;
             spilled += 1;
         }
-        Ok(Shards {
+        Ok(ShardBuffer {
             work,
             source,
             dim: source.shape().dim,
@@ -84,7 +89,7 @@ impl<'a> Shards<'a> {
         self.first + self.lists.len() as u64
     }
 
-    pub(super) fn room(&self) -> usize {
+    pub(super) fn remaining_rows(&self) -> usize {
         self.capacity - self.lists.len()
     }
 
@@ -121,11 +126,11 @@ impl<'a> Shards<'a> {
             rest = later;
             for &row in rows {
                 write_floats(file, &self.values[row as usize * self.dim..][..self.dim])
-                    .map_err(|e| failed(&path, e))?;
+                    .map_err(|e| write_error(&path, e))?;
             }
             for &row in rows {
                 let source = (self.first + u64::from(row)) as i64;
-                file.write_all(&source.to_le_bytes()).map_err(|e| failed(&path, e))?;
+                file.write_all(&source.to_le_bytes()).map_err(|e| write_error(&path, e))?;
             }
             self.work.progress.check()?;
         }
@@ -145,8 +150,8 @@ impl<'a> Shards<'a> {
         let path = self.work.path(&file_name(self.spilled));
         let mut file = PendingFile::create(&path)?;
         let sizes = self.sizes();
-        let kept = Kept { first: self.first, rows: self.lists.len() as u64 };
-        let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| failed(&path, e));
+        let kept = ShardRecord { first: self.first, rows: self.lists.len() as u64 };
+        let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| write_error(&path, e));
         write(MAGIC)?;
         write(&(self.nlist as u32).to_le_bytes())?;
         write(&kept.first.to_le_bytes())?;
@@ -156,7 +161,7 @@ impl<'a> Shards<'a> {
         let thread = std::thread::Builder::new().name("lowland-sync".into()).stack_size(256 << 10);
         let thread =
             thread.spawn(move || file.finish()).map_err(|e| IoError::io(&path, "start a thread to sync", e))?;
-        self.syncing = Some(Syncing { shard: self.spilled, kept, thread });
+        self.syncing = Some(PendingSync { shard: self.spilled, kept, thread });
         self.spilled += 1;
         self.first = self.next_row();
         self.values.clear();
@@ -166,13 +171,13 @@ impl<'a> Shards<'a> {
 
     /// Waits until the last shard is durable and records it in the manifest.
     fn await_sync(&mut self) -> Result<()> {
-        let Some(Syncing { shard, kept, thread }) = self.syncing.take() else { return Ok(()) };
+        let Some(PendingSync { shard, kept, thread }) = self.syncing.take() else { return Ok(()) };
         let stamp = match thread.join() {
             Ok(stamp) => stamp?,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        self.work.unchanged(self.source)?;
-        self.work.finish(&unit(shard), vec![(file_name(shard), stamp)], &kept)
+        self.work.check_source_unchanged(self.source)?;
+        self.work.record_unit(&unit(shard), vec![(file_name(shard), stamp)], &kept)
     }
 
     /// Writes the file of all lists to `path`; returns each list's size.
@@ -195,7 +200,7 @@ impl<'a> Shards<'a> {
     /// Merges all shards, list by list.
     fn merge(&self, path: &Path) -> Result<(Vec<u32>, FileStamp)> {
         let mut shards = (0..self.spilled)
-            .map(|shard| Shard::open(&self.work.path(&file_name(shard)), self.nlist))
+            .map(|shard| ShardReader::open(&self.work.path(&file_name(shard)), self.nlist))
             .collect::<Result<Vec<_>>>()?;
         let mut sizes = vec![0u32; self.nlist];
         let mut file = PendingFile::create(path)?;
@@ -205,7 +210,7 @@ impl<'a> Shards<'a> {
                 for shard in &shards {
                     let rows = shard.size(list) as usize;
                     let bytes = shard.bytes(shard.at + part * rows * vector, rows * width)?;
-                    file.write_all(bytes).map_err(|e| failed(path, e))?;
+                    file.write_all(bytes).map_err(|e| write_error(path, e))?;
                     self.work.progress.traffic.read(bytes.len() as u64);
                 }
             }
@@ -222,7 +227,7 @@ impl<'a> Shards<'a> {
     }
 }
 
-impl Drop for Shards<'_> {
+impl Drop for ShardBuffer<'_> {
     fn drop(&mut self) {
         // No thread may outlive its stage. A shard that is not recorded is written again by the next process.
         if let Some(syncing) = self.syncing.take() {
@@ -232,22 +237,22 @@ impl Drop for Shards<'_> {
 }
 
 /// A shard that is being merged.
-struct Shard {
-    map: Mapped,
+struct ShardReader {
+    map: MappedFile,
     nlist: usize,
     /// Byte offset of the next list.
     at: usize,
 }
 
-impl Shard {
+impl ShardReader {
     fn open(path: &Path, nlist: usize) -> Result<Self> {
-        let map = Mapped::open(path)?;
+        let map = MappedFile::open(path)?;
         let head = map.bytes().get(..8);
         if head.is_none_or(|head| &head[..4] != MAGIC || head[4..] != (nlist as u32).to_le_bytes()) {
             let what = "not a shard of these lists, version 1".into();
             return Err(IoError::Corrupt { path: path.to_path_buf(), what }.into());
         }
-        let shard = Shard { map, nlist, at: HEADER + nlist * 4 };
+        let shard = ShardReader { map, nlist, at: HEADER + nlist * 4 };
         shard.bytes(0, shard.at)?;
         Ok(shard)
     }

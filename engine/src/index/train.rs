@@ -10,16 +10,16 @@ use std::path::Path;
 use lowland_io::{Error as IoError, FileStamp, PendingFile};
 use rayon::prelude::*;
 
-use super::assign::nearest_of;
+use super::assign::nearest_centers;
 use super::faiss;
 use crate::Result;
 use crate::observe::Progress;
 use crate::random::stratified;
 
 /// Number of lists up to which one level of k-means is cheap.
-const ONE_LEVEL: usize = 256;
+const MAX_ONE_LEVEL_LISTS: usize = 256;
 /// Number of sample rows per centroid of the upper level.
-const UPPER_ROWS: usize = 128;
+const UPPER_SAMPLE_ROWS: usize = 128;
 const ITERATIONS: usize = 10;
 /// Approximate limit of the number of lists in a group, which bounds the comparisons of a row for any
 /// number of lists.
@@ -43,7 +43,7 @@ pub struct Quantizer {
 pub fn train(sample: &mut [f32], dim: usize, nlist: usize, seed: u64, progress: &Progress<'_>) -> Result<Quantizer> {
     let rows = sample.len() / dim;
     let nlist = nlist.min(rows).max(1);
-    if nlist <= ONE_LEVEL {
+    if nlist <= MAX_ONE_LEVEL_LISTS {
         let centroids = faiss::kmeans(sample, dim, nlist, 2 * ITERATIONS, seed)?;
         let mean = centroids.chunks_exact(dim).fold(vec![0f32; dim], |mut sum, c| {
             sum.iter_mut().zip(c).for_each(|(s, &x)| *s += x / nlist as f32);
@@ -52,15 +52,15 @@ pub fn train(sample: &mut [f32], dim: usize, nlist: usize, seed: u64, progress: 
         return Ok(Quantizer { dim, centroids, group_centers: mean, group_starts: vec![0, nlist as u32] });
     }
 
-    let groups = groups(nlist);
-    let chosen = stratified(seed, 0x7570, rows as u64, (groups * UPPER_ROWS) as u64);
+    let groups = group_count(nlist);
+    let chosen = stratified(seed, 0x7570, rows as u64, (groups * UPPER_SAMPLE_ROWS) as u64);
     let mut upper = Vec::with_capacity(chosen.len() * dim);
     chosen.into_iter().for_each(|row| upper.extend_from_slice(&sample[row as usize * dim..][..dim]));
     let group_centers = faiss::kmeans(&upper, dim, groups, 2 * ITERATIONS, seed)?;
     drop(upper);
 
-    let sizes = by_group(sample, dim, nearest_of(&group_centers, dim, sample), groups);
-    let shares = shares(&sizes, nlist);
+    let sizes = sort_by_group(sample, dim, nearest_centers(&group_centers, dim, sample), groups);
+    let shares = lists_per_group(&sizes, nlist);
     let mut members = Vec::with_capacity(groups);
     let mut rest = &*sample;
     for &size in &sizes {
@@ -92,13 +92,13 @@ pub fn train(sample: &mut [f32], dim: usize, nlist: usize, seed: u64, progress: 
 
 /// Returns the number of groups for `nlist` lists: the square root, or more, so that a group has about
 /// [`GROUP_LISTS`] lists at most.
-pub(crate) fn groups(nlist: usize) -> usize {
+pub(crate) fn group_count(nlist: usize) -> usize {
     ((nlist as f64).sqrt().round() as usize).max(nlist / GROUP_LISTS)
 }
 
 /// Sorts `sample` by the group of each row, stably and in place, since a copy would double the memory.
 /// Returns the groups' sizes.
-fn by_group(sample: &mut [f32], dim: usize, group_of: Vec<u32>, groups: usize) -> Vec<usize> {
+fn sort_by_group(sample: &mut [f32], dim: usize, group_of: Vec<u32>, groups: usize) -> Vec<usize> {
     let mut sizes = vec![0; groups];
     group_of.iter().for_each(|&group| sizes[group as usize] += 1);
     let mut next: Vec<u32> = Vec::with_capacity(groups);
@@ -128,7 +128,7 @@ fn by_group(sample: &mut [f32], dim: usize, group_of: Vec<u32>, groups: usize) -
 
 /// Divides `total` lists among groups in proportion to their sizes: at least one list per group and at
 /// most one per member, by largest remainder (ties go to the first group).
-fn shares(sizes: &[usize], total: usize) -> Vec<usize> {
+fn lists_per_group(sizes: &[usize], total: usize) -> Vec<usize> {
     let all: usize = sizes.iter().sum();
     let mut shares: Vec<usize> = sizes.iter().map(|&s| (s * total / all).max(1).min(s)).collect();
     let mut order: Vec<usize> = (0..sizes.len()).collect();
@@ -201,8 +201,8 @@ impl Quantizer {
 
     /// Returns the bytes that training holds in addition to the sample.
     pub fn bytes(sample_rows: usize, dim: usize, nlist: usize, threads: usize) -> u64 {
-        let groups = groups(nlist);
-        let upper = if nlist <= ONE_LEVEL { 0 } else { (groups * UPPER_ROWS).min(sample_rows) };
+        let groups = group_count(nlist);
+        let upper = if nlist <= MAX_ONE_LEVEL_LISTS { 0 } else { (groups * UPPER_SAMPLE_ROWS).min(sample_rows) };
         // On each thread FAISS compares this many rows with this many centroids at a time.
         let scratch = 4096.min(sample_rows) * 1024.min(nlist / groups.max(1) * 4).max(groups) * 4;
         // The destination of each row; the upper level's rows, or each thread's scratch; the centroids of
@@ -216,24 +216,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_are_as_many_as_lists_of_one_and_never_hold_more_than_some_tens() {
+    fn group_sizes_are_bounded() {
         for (lists, expected) in [(300, 17), (4_000, 63), (4_096, 64), (19_027, 297), (126_491, 1_976)] {
-            assert_eq!(groups(lists), expected, "{lists}");
+            assert_eq!(group_count(lists), expected, "{lists}");
         }
     }
 
     #[test]
-    fn shares_add_up_and_never_exceed_the_members() {
+    fn lists_per_group_sum_and_are_bounded() {
         for (sizes, total) in [(vec![10, 20, 30], 12), (vec![1, 100, 0, 3], 50), (vec![2, 2, 2], 6), (vec![5, 1, 1], 6)]
         {
-            let shares = shares(&sizes, total);
+            let shares = lists_per_group(&sizes, total);
             assert_eq!(shares.iter().sum::<usize>(), total.min(sizes.iter().sum()), "{sizes:?} {shares:?}");
             assert!(shares.iter().zip(&sizes).all(|(a, b)| a <= b));
         }
     }
 
     #[test]
-    fn a_quantizer_is_read_back_and_damage_is_found() {
+    fn quantizer_round_trips_and_damage_is_found() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("q");
         let quantizer = Quantizer {
@@ -252,10 +252,10 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_brought_together_by_group_in_their_order() {
+    fn sort_by_group_is_stable() {
         let group_of: Vec<u32> = (0..50).map(|i| (i * 7 + i / 3) % 4).collect();
         let mut sample: Vec<f32> = (0..100).map(|i| i as f32).collect();
-        let sizes = by_group(&mut sample, 2, group_of.clone(), 5);
+        let sizes = sort_by_group(&mut sample, 2, group_of.clone(), 5);
         let expected: Vec<f32> = (0..5)
             .flat_map(|g| (0..50).filter(|&i| group_of[i] == g).collect::<Vec<_>>())
             .flat_map(|i| [2.0 * i as f32, 2.0 * i as f32 + 1.0])
@@ -274,7 +274,7 @@ mod tests {
                 .num_threads(threads)
                 .build()
                 .expect("threads")
-                .install(|| train(&mut sample.clone(), dim, 300, 9, &Progress::unheard()).expect("trains"))
+                .install(|| train(&mut sample.clone(), dim, 300, 9, &Progress::silent()).expect("trains"))
         };
         let (one, two) = (with(1), with(2));
         assert_eq!(one, two);

@@ -4,10 +4,10 @@
 use lowland_io::edges::EdgeBlock;
 use rayon::prelude::*;
 
-use super::scale;
+use super::scale_to_extent;
 use crate::affinity::calibrate::{self, fuzzy_union};
-use crate::distances::{Packed, Queries, squared_distance};
-use crate::index::{Lists, nearest};
+use crate::distances::{PackedQueries, PackedRows, squared_distance};
+use crate::index::{InvertedLists, k_nearest};
 use crate::layout::{self, curve};
 use crate::observe::Progress;
 use crate::pca::{self, BlockwisePca, Covariance};
@@ -17,19 +17,19 @@ use crate::{Error, Method, Result};
 /// Number of epochs of the small map.
 const EPOCHS: usize = 500;
 /// Number of centroids whose mean places a row.
-const AMONG: usize = 4;
+const NEAREST_CENTROIDS: usize = 4;
 /// Number of lists whose centroids a row is compared with: the lists nearest to the row's own list, which is
 /// included.
-const AROUND: usize = 24;
+const NEARBY_LISTS: usize = 24;
 /// The largest dimension for which the centroids' whole covariance matrix is decomposed.
-const NARROW: usize = 512;
+const MAX_COVARIANCE_COMPONENTS: usize = 512;
 /// Number of centroids that are searched for together.
 const PANEL: usize = 256;
 
 /// Returns the positions of all rows, in list order.
-pub(super) fn place(plan: &Plan, lists: &Lists, progress: &Progress<'_>) -> Result<Vec<f32>> {
+pub(super) fn positions(plan: &Plan, lists: &InvertedLists, progress: &Progress<'_>) -> Result<Vec<f32>> {
     let width = plan.settings.n_components;
-    let map = small_map(plan, &lists.table.centroids, lists.table.dim, progress)?;
+    let map = centroid_map(plan, &lists.table.centroids, lists.table.dim, progress)?;
     let table = &lists.table;
     let mut positions = vec![0f32; table.rows() as usize * width];
     let mut parts = Vec::with_capacity(table.count());
@@ -40,14 +40,15 @@ pub(super) fn place(plan: &Plan, lists: &Lists, progress: &Progress<'_>) -> Resu
         parts.push((list, here));
     }
     parts.into_par_iter().try_for_each(|(list, out)| {
-        let around: Vec<u32> = std::iter::once(list as u32).chain(table.around(list, AROUND - 1)).collect();
+        let around: Vec<u32> =
+            std::iter::once(list as u32).chain(table.nearest_lists(list, NEARBY_LISTS - 1)).collect();
         let vectors = lists.vectors(list)?;
         let mut near: Vec<(f32, u32)> = Vec::with_capacity(around.len());
         for (row, out) in vectors.chunks_exact(table.dim).zip(out.chunks_exact_mut(width)) {
             near.clear();
             near.extend(around.iter().map(|&l| (squared_distance(row, table.centroid(l as usize)), l)));
             near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-            near.truncate(AMONG);
+            near.truncate(NEAREST_CENTROIDS);
             let mut total = 0.0;
             for &(squared, l) in &near {
                 // Bounds the weight; a row at its centroid gets nearly the centroid's position.
@@ -66,18 +67,18 @@ pub(super) fn place(plan: &Plan, lists: &Lists, progress: &Progress<'_>) -> Resu
 }
 
 /// Computes the map of the centroids: exact neighbours, UMAP weights, PCA start.
-fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>) -> Result<Vec<f32>> {
+fn centroid_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>) -> Result<Vec<f32>> {
     let n = centroids.len() / dim;
     let k = plan.k().min(n - 1);
-    let mut table = Packed::default();
+    let mut table = PackedRows::default();
     table.load(centroids.chunks_exact(dim), &centroids[..dim]);
     let found: Vec<Vec<(f32, u32)>> = centroids
         .par_chunks(PANEL * dim)
         .enumerate()
         .flat_map_iter(|(panel, rows)| {
-            let mut queries = Queries::default();
+            let mut queries = PackedQueries::default();
             queries.load(rows.chunks_exact(dim), &centroids[..dim]);
-            nearest(&queries, &table, k + 4).into_iter().enumerate().map(move |(i, found)| {
+            k_nearest(&queries, &table, k + 4).into_iter().enumerate().map(move |(i, found)| {
                 let own = (panel * PANEL + i) as u32;
                 let row = &rows[i * dim..][..dim];
                 let mut near: Vec<(f32, u32)> = found
@@ -132,14 +133,14 @@ fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>
     let width = plan.settings.n_components;
     // A start need not be exact, and the decomposition of a wide covariance matrix takes minutes, during which
     // the run could not be stopped.
-    let pca = pca::of_rows(centroids, dim, width.min(dim), NARROW);
+    let pca = pca::of_rows(centroids, dim, width.min(dim), MAX_COVARIANCE_COMPONENTS);
     let pca = pca.map_err(|e| Error::Config { field: "n_components", why: e.to_string() })?;
     let mut start = vec![0f32; n * width];
-    super::scores(&pca, centroids, width, &mut start);
-    scale(&mut start);
+    super::pca_scores(&pca, centroids, width, &mut start);
+    scale_to_extent(&mut start);
     // The small map is UMAP's for every method: the centroids are few, and only determine first positions.
     let config = &plan.settings;
-    let options = layout::Options {
+    let options = layout::LayoutOptions {
         n_components: width,
         epochs: EPOCHS,
         curve: curve::fit(config.min_dist, config.spread),
@@ -147,18 +148,18 @@ fn small_map(plan: &Plan, centroids: &[f32], dim: usize, progress: &Progress<'_>
         negatives: config.negative_sample_rate,
         max_weight,
         seed: config.seed,
-        ..layout::Options::of(&layout::rows::Firing, Method::UMAP, n as u32)
+        ..layout::LayoutOptions::for_method(&layout::umap::UmapKernel, Method::UMAP, n as u32)
     };
-    let quiet = progress.silent();
-    let edges = layout::Edges::in_memory(&block, &options);
+    let quiet = progress.part_progress();
+    let edges = layout::LayoutEdges::in_memory(&block, &options);
     drop(block);
-    layout::run(&options, &edges, layout::Start::Positions(&start), &mut (), &quiet)
+    layout::run(&options, &edges, layout::LayoutStart::Positions(&start), &mut (), &quiet)
 }
 
 /// Returns the memory held in addition to the positions and the centroids.
-pub(super) fn parts(plan: &Plan) -> Vec<(&'static str, u64)> {
+pub(super) fn memory_parts(plan: &Plan) -> Vec<(&'static str, u64)> {
     let (n, dim) = (plan.index.lists as u64, plan.shape.dim as u64);
-    let components = if plan.shape.dim > NARROW {
+    let components = if plan.shape.dim > MAX_COVARIANCE_COMPONENTS {
         BlockwisePca::bytes(plan.shape.dim, plan.settings.n_components)
     } else {
         Covariance::bytes(plan.shape.dim)

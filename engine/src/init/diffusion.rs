@@ -5,17 +5,17 @@
 use lowland_io::edges::EdgeBlock;
 use rayon::prelude::*;
 
-use super::scale;
+use super::scale_to_extent;
 use crate::Result;
 use crate::affinity::{self, EdgeStore};
 use crate::plan::Plan;
-use crate::work::Work;
+use crate::work::StageContext;
 
 /// Number of passes over the edges.
 const PASSES: usize = 30;
 
 /// Smooths `positions` over the run's edges.
-pub(super) fn place(plan: &Plan, mut positions: Vec<f32>, work: &Work<'_>) -> Result<Vec<f32>> {
+pub(super) fn smooth(plan: &Plan, mut positions: Vec<f32>, work: &StageContext<'_>) -> Result<Vec<f32>> {
     let width = plan.settings.n_components;
     let store = EdgeStore::open(work.run.dir(), plan.shape.rows)?;
     let mut next = vec![0f32; positions.len()];
@@ -41,15 +41,15 @@ pub(super) fn place(plan: &Plan, mut positions: Vec<f32>, work: &Work<'_>) -> Re
             work.progress.check()?;
         }
         std::mem::swap(&mut positions, &mut next);
-        set_apart(&mut positions, width);
+        orthonormalize_axes(&mut positions, width);
     }
-    scale(&mut positions);
+    scale_to_extent(&mut positions);
     Ok(positions)
 }
 
 /// Centres each axis, subtracts its projections on the previous axes, and scales it to unit variance. Sums run
 /// in row order, in f64.
-fn set_apart(positions: &mut [f32], width: usize) {
+fn orthonormalize_axes(positions: &mut [f32], width: usize) {
     let rows = (positions.len() / width) as f64;
     for axis in 0..width {
         let mean = positions.iter().skip(axis).step_by(width).map(|&x| f64::from(x)).sum::<f64>() / rows;

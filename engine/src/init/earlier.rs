@@ -9,12 +9,12 @@ use std::path::Path;
 use lowland_io::edges::EdgeBlock;
 use rayon::prelude::*;
 
-use super::random;
+use super::random_positions;
 use crate::affinity::EdgeStore;
-use crate::index::Lists;
-use crate::inputs::FirstPositions;
+use crate::index::InvertedLists;
+use crate::inputs::PositionSource;
 use crate::plan::Plan;
-use crate::work::Work;
+use crate::work::StageContext;
 use crate::{Error, Result};
 
 /// Returns the positions in the source's order, with NaN for rows without a position. Positions are read from
@@ -22,7 +22,12 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// If the file has another shape, or a number that is not finite.
-pub(crate) fn given(plan: &Plan, path: &Path, first: Option<&dyn FirstPositions>, work: &Work<'_>) -> Result<Vec<f32>> {
+pub(crate) fn load(
+    plan: &Plan,
+    path: &Path,
+    first: Option<&dyn PositionSource>,
+    work: &StageContext<'_>,
+) -> Result<Vec<f32>> {
     let (rows, width) = (plan.shape.rows, plan.settings.n_components);
     let mut positions = vec![0f32; rows as usize * width];
     if let Some(first) = first {
@@ -39,7 +44,7 @@ pub(crate) fn given(plan: &Plan, path: &Path, first: Option<&dyn FirstPositions>
         }
         return Ok(positions);
     }
-    let file = lowland_io::open(&[path.to_string_lossy().into_owned()], &lowland_io::Options::default())?;
+    let file = lowland_io::open(&[path.to_string_lossy().into_owned()], &lowland_io::OpenOptions::default())?;
     let shape = file.shape();
     if shape.rows != rows || shape.dim != width {
         let why = format!("{} holds {} × {}, but the map is {rows} × {width}", path.display(), shape.rows, shape.dim);
@@ -53,7 +58,12 @@ pub(crate) fn given(plan: &Plan, path: &Path, first: Option<&dyn FirstPositions>
 }
 
 /// Brings positions to list order, and places rows without a position among their neighbours.
-pub(super) fn place(plan: &Plan, given: Vec<f32>, lists: Option<&Lists>, work: &Work<'_>) -> Result<Vec<f32>> {
+pub(super) fn complete(
+    plan: &Plan,
+    given: Vec<f32>,
+    lists: Option<&InvertedLists>,
+    work: &StageContext<'_>,
+) -> Result<Vec<f32>> {
     let width = plan.settings.n_components;
     let mut positions = given;
     if let Some(lists) = lists {
@@ -69,7 +79,7 @@ pub(super) fn place(plan: &Plan, given: Vec<f32>, lists: Option<&Lists>, work: &
         return Ok(positions);
     }
     if positions.iter().all(|x| x.is_nan()) {
-        return Ok(random(plan));
+        return Ok(random_positions(plan));
     }
     let store = EdgeStore::open(work.run.dir(), plan.shape.rows)?;
     let mut next = positions.clone();
@@ -83,7 +93,7 @@ pub(super) fn place(plan: &Plan, given: Vec<f32>, lists: Option<&Lists>, work: &
             placed += rows
                 .map(|(at, out)| {
                     let own = &positions[(first + at) * width..][..width];
-                    usize::from(own[0].is_nan() && among(&block, at, &positions, out))
+                    usize::from(own[0].is_nan() && neighbor_mean(&block, at, &positions, out))
                 })
                 .sum::<usize>();
             work.progress.check()?;
@@ -94,12 +104,12 @@ pub(super) fn place(plan: &Plan, given: Vec<f32>, lists: Option<&Lists>, work: &
         positions.copy_from_slice(&next);
     }
     drop(next);
-    Ok(in_the_middle(plan, positions))
+    Ok(place_unconnected(plan, positions))
 }
 
 /// Sets `out` to the weighted mean of the neighbours of the block's row `at` that have positions. Returns
 /// whether there was any.
-fn among(block: &EdgeBlock, at: usize, positions: &[f32], out: &mut [f32]) -> bool {
+fn neighbor_mean(block: &EdgeBlock, at: usize, positions: &[f32], out: &mut [f32]) -> bool {
     let (mut sums, mut total) = (vec![0f64; out.len()], 0f64);
     let range = block.offsets[at] as usize..block.offsets[at + 1] as usize;
     for (&to, &weight) in block.neighbors[range.clone()].iter().zip(&block.weights[range]) {
@@ -118,7 +128,7 @@ fn among(block: &EdgeBlock, at: usize, positions: &[f32], out: &mut [f32]) -> bo
 
 /// Places rows without a position at the mean of the other rows. If no row has a position, all rows are placed
 /// at random within a ball of radius ½.
-pub(crate) fn in_the_middle(plan: &Plan, mut positions: Vec<f32>) -> Vec<f32> {
+pub(crate) fn place_unconnected(plan: &Plan, mut positions: Vec<f32>) -> Vec<f32> {
     let width = plan.settings.n_components;
     let (mut sums, mut count) = (vec![0f64; width], 0u64);
     for place in positions.chunks_exact(width).filter(|place| !place[0].is_nan()) {
@@ -127,7 +137,7 @@ pub(crate) fn in_the_middle(plan: &Plan, mut positions: Vec<f32>) -> Vec<f32> {
     }
     if count == 0 {
         let scale = 0.05 / (width as f32).sqrt();
-        return random(plan).into_iter().map(|x| x * scale).collect();
+        return random_positions(plan).into_iter().map(|x| x * scale).collect();
     }
     for place in positions.chunks_exact_mut(width).filter(|place| place[0].is_nan()) {
         place.iter_mut().zip(&sums).for_each(|(x, sum)| *x = (sum / count as f64) as f32);

@@ -12,66 +12,66 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use lowland_io::{Error as IoError, Mapped};
+use lowland_io::{Error as IoError, MappedFile};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::work::{self, Work, write_floats};
+use crate::work::{self, StageContext, write_floats};
 
 const MAGIC: &[u8; 4] = b"LLC1";
 const HEADER: usize = 16;
 
 /// The manifest's record of a checkpoint.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct CheckpointRecord {
     epoch: u32,
     file: String,
 }
 
 /// Stores the state of a layout after an epoch.
-pub trait Checkpoints {
+pub trait CheckpointSink {
     /// Returns whether a checkpoint should be written now.
     fn due(&self) -> bool;
     /// Stores the state after `epoch` epochs; positions and moments are given row by row.
-    fn keep(&mut self, epoch: u32, positions: &[f32], moments: &[f32]) -> Result<()>;
+    fn save(&mut self, epoch: u32, positions: &[f32], moments: &[f32]) -> Result<()>;
 }
 
 /// Stores nothing: for layouts that take seconds.
-impl Checkpoints for () {
+impl CheckpointSink for () {
     fn due(&self) -> bool {
         false
     }
-    fn keep(&mut self, _: u32, _: &[f32], _: &[f32]) -> Result<()> {
+    fn save(&mut self, _: u32, _: &[f32], _: &[f32]) -> Result<()> {
         Ok(())
     }
 }
 
 /// Writes checkpoints to the run directory, at a time interval.
-pub(super) struct Stored<'a> {
+pub(super) struct RunCheckpoints<'a> {
     files: work::Checkpoints<'a>,
     rows: u32,
 }
 
-impl<'a> Stored<'a> {
-    pub(super) fn new(work: Work<'a>, rows: u32, every: Duration) -> Self {
-        Stored { files: work::Checkpoints::new(work, every), rows }
+impl<'a> RunCheckpoints<'a> {
+    pub(super) fn new(work: StageContext<'a>, rows: u32, every: Duration) -> Self {
+        RunCheckpoints { files: work::Checkpoints::new(work, every), rows }
     }
 
     /// Opens the checkpoint that an earlier process left, if there is one.
-    pub(super) fn found(&self) -> Result<Option<State>> {
-        let Some(Kept { epoch, file }) = self.files.found::<Kept>()? else { return Ok(None) };
-        State::open(&self.files.work.path(&file), self.rows, epoch).map(Some)
+    pub(super) fn load(&self) -> Result<Option<LayoutState>> {
+        let Some(CheckpointRecord { epoch, file }) = self.files.found::<CheckpointRecord>()? else { return Ok(None) };
+        LayoutState::open(&self.files.work.path(&file), self.rows, epoch).map(Some)
     }
 }
 
-impl Checkpoints for Stored<'_> {
+impl CheckpointSink for RunCheckpoints<'_> {
     fn due(&self) -> bool {
         self.files.due()
     }
 
-    fn keep(&mut self, epoch: u32, positions: &[f32], moments: &[f32]) -> Result<()> {
+    fn save(&mut self, epoch: u32, positions: &[f32], moments: &[f32]) -> Result<()> {
         let name = format!("layout-{epoch}.state");
-        let record = Kept { epoch, file: name.clone() };
+        let record = CheckpointRecord { epoch, file: name.clone() };
         let rows = self.rows;
         self.files.keep(name, &record, |file| {
             file.write_all(MAGIC)?;
@@ -85,15 +85,15 @@ impl Checkpoints for Stored<'_> {
 }
 
 /// A checkpoint, memory-mapped.
-pub struct State {
-    map: Mapped,
+pub struct LayoutState {
+    map: MappedFile,
     pub(super) epoch: u32,
     numbers: usize,
 }
 
-impl State {
+impl LayoutState {
     fn open(path: &Path, rows: u32, epoch: u32) -> Result<Self> {
-        let map = Mapped::open(path)?;
+        let map = MappedFile::open(path)?;
         let corrupt = |what: &str| IoError::Corrupt { path: path.to_path_buf(), what: what.into() };
         let (words, _) = map.bytes().as_chunks::<4>();
         let word = |i: usize| words.get(i).map(|w| u32::from_le_bytes(*w));
@@ -105,11 +105,11 @@ impl State {
         if expected != found {
             return Err(IoError::Truncated { path: path.to_path_buf(), expected, found }.into());
         }
-        Ok(State { map, epoch, numbers })
+        Ok(LayoutState { map, epoch, numbers })
     }
 
     /// Returns the positions and the moments.
-    pub(super) fn numbers(&self) -> Result<(&[f32], &[f32])> {
+    pub(super) fn positions_and_moments(&self) -> Result<(&[f32], &[f32])> {
         Ok((self.map.floats(HEADER, self.numbers)?, self.map.floats(HEADER + self.numbers * 4, self.numbers * 2)?))
     }
 }

@@ -1,5 +1,5 @@
 //! The curve 1 / (1 + a·d^(2b)) that turns a map distance d into a membership, and the fit of a and b to
-//! `min_dist` and `spread`.
+//! `min_dist` and `component_variance`.
 //!
 //! What must hold: a and b agree with umap-learn's `find_ab_params` to the precision of its optimiser, and no
 //! input causes a panic or an endless loop.
@@ -7,14 +7,14 @@
 use serde::{Deserialize, Serialize};
 
 /// Number of points of the fit, at equal distances on [0, 3·spread], as in umap-learn.
-const POINTS: usize = 300;
+const FIT_POINTS: usize = 300;
 
 /// Upper bound of the optimiser's steps; usually 5 to 15 are enough.
 const MAX_STEPS: usize = 500;
 
 /// The parameters of 1 / (1 + a·d^(2b)), where d is a Euclidean distance in the map.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Curve {
+pub struct MembershipCurve {
     /// Factor of d^(2b).
     pub a: f64,
     /// Half of the exponent.
@@ -27,12 +27,12 @@ pub struct Curve {
 ///
 /// Requires 0 ≤ min_dist ≤ spread and spread > 0. The planner refuses other values; for these the function
 /// returns meaningless numbers, which may be infinite or NaN.
-pub fn fit(min_dist: f64, spread: f64) -> Curve {
+pub fn fit(min_dist: f64, spread: f64) -> MembershipCurve {
     // Distances are divided by the spread. The problem then depends only on the ratio min_dist / spread, and
     // only `a` depends on the unit.
     let threshold = min_dist / spread;
-    let points: [(f64, f64); POINTS] = std::array::from_fn(|i| {
-        let x = 3.0 * i as f64 / (POINTS - 1) as f64;
+    let points: [(f64, f64); FIT_POINTS] = std::array::from_fn(|i| {
+        let x = 3.0 * i as f64 / (FIT_POINTS - 1) as f64;
         // The point x = 0 is left out of the fit: ln 0 does not exist, and the curve is 1 there for all
         // parameters.
         (x.ln(), (threshold - x).min(0.0).exp())
@@ -40,7 +40,7 @@ pub fn fit(min_dist: f64, spread: f64) -> Curve {
 
     // Levenberg–Marquardt over p = (ln a, b).
     let mut p = [0.0, 1.0];
-    let mut fit = Normal::at(p, &points[1..]);
+    let mut fit = NormalEquations::at(p, &points[1..]);
     let mut damping = 1e-3;
     for _ in 0..MAX_STEPS {
         let [[h00, h01], [_, h11]] = fit.hessian;
@@ -51,7 +51,7 @@ pub fn fit(min_dist: f64, spread: f64) -> Curve {
             (d0 * fit.gradient[1] - h01 * fit.gradient[0]) / determinant,
         ];
         let next = [p[0] + step[0], p[1] + step[1]];
-        let there = Normal::at(next, &points[1..]);
+        let there = NormalEquations::at(next, &points[1..]);
         if there.squares <= fit.squares {
             (p, fit) = (next, there);
             damping *= 0.1;
@@ -64,11 +64,11 @@ pub fn fit(min_dist: f64, spread: f64) -> Curve {
             break;
         }
     }
-    Curve { a: p[0].exp() * spread.powf(-2.0 * p[1]), b: p[1] }
+    MembershipCurve { a: p[0].exp() * spread.powf(-2.0 * p[1]), b: p[1] }
 }
 
 /// The normal equations of the fit for one pair of parameters.
-struct Normal {
+struct NormalEquations {
     /// Σ (target − curve)².
     squares: f64,
     /// JᵀJ, where J holds the derivatives of the curve by the parameters.
@@ -77,7 +77,7 @@ struct Normal {
     gradient: [f64; 2],
 }
 
-impl Normal {
+impl NormalEquations {
     /// Computes the normal equations at (ln a, b); `points` are (ln x, target).
     fn at([ln_a, b]: [f64; 2], points: &[(f64, f64)]) -> Self {
         let mut normal = Self { squares: 0.0, hessian: [[0.0; 2]; 2], gradient: [0.0; 2] };
@@ -130,10 +130,10 @@ mod tests {
         (0.99, 2.0, 0.093747266, 1.328536098),
     ];
 
-    fn squares(curve: Curve, min_dist: f64, spread: f64) -> f64 {
-        (0..POINTS)
+    fn squares(curve: MembershipCurve, min_dist: f64, spread: f64) -> f64 {
+        (0..FIT_POINTS)
             .map(|i| {
-                let x = 3.0 * spread * i as f64 / (POINTS - 1) as f64;
+                let x = 3.0 * spread * i as f64 / (FIT_POINTS - 1) as f64;
                 let target = if x < min_dist { 1.0 } else { (-(x - min_dist) / spread).exp() };
                 (target - 1.0 / (1.0 + curve.a * x.powf(2.0 * curve.b))).powi(2)
             })
@@ -146,7 +146,7 @@ mod tests {
             let curve = fit(min_dist, spread);
             assert!((curve.a / a - 1.0).abs() < 6e-6, "{min_dist} {spread}: {curve:?}, a = {a}");
             assert!((curve.b / b - 1.0).abs() < 6e-6, "{min_dist} {spread}: {curve:?}, b = {b}");
-            let theirs = squares(Curve { a, b }, min_dist, spread);
+            let theirs = squares(MembershipCurve { a, b }, min_dist, spread);
             assert!(squares(curve, min_dist, spread) <= theirs * (1.0 + 1e-12));
         }
     }

@@ -10,14 +10,14 @@
 //!
 //! What must hold: every sum has a fixed order (rows by the strip of the grid that they lie in, then by number;
 //! strips in order), and the transform is the scalar one, so that the bits depend neither on threads nor on
-//! instruction sets. The distance of nodes is at most [`STEP`] while the map is no wider than the plan allows
+//! instruction sets. The distance of nodes is at most [`MAX_STEP`] while the map is no wider than the plan allows
 //! for (a map of n rows is about 0.7 √n wide). The forces' error is then at most 1 % of their root mean square
 //! over the rows, and the error of Z at most 5·10⁻⁴ of Z. A wider map has a larger distance of nodes; at twice
 //! the distance the errors are 2 % and 10⁻³.
 //!
 //! q and q² d share one transform in f32. In a map that is much narrower than 1, q is about 1 and q² d is as
 //! small as the map, so that a plain sum would round q² d away, and all forces with it. Therefore q² d is first
-//! multiplied by a power of two ([`Grid::odd_scale`]) that makes it about as large as q, and the forces are
+//! multiplied by a power of two ([`FieldGrid::odd_scale`]) that makes it about as large as q, and the forces are
 //! divided by it.
 
 use rayon::prelude::*;
@@ -28,29 +28,29 @@ use std::sync::Arc;
 use crate::Result;
 
 /// The largest distance of nodes, where the plan's largest grid allows for it.
-const STEP: f64 = 1.0 / 3.0;
+const MAX_STEP: f64 = 1.0 / 3.0;
 /// The smallest number of nodes on a side.
-const LEAST: usize = 64;
+const MIN_NODES: usize = 64;
 /// Number of nodes on each axis that a row's charge is spread over.
-const NODES: usize = 4;
+const NODES_PER_ROW: usize = 4;
 /// Number of grid rows that one task fills.
 const STRIP: usize = 8;
 /// Number of grid columns that one task transforms: the complex numbers in one cache line.
 const COLUMNS: usize = 8;
 
-type C = Complex<f32>;
+type Complex32 = Complex<f32>;
 
 /// Factor between successive distances of nodes, 2^(1/4): the distance changes in steps so that the kernel's
 /// transform is seldom computed anew.
-const LADDER: f64 = 1.189_207_115_002_721;
+const STEP_RATIO: f64 = 1.189_207_115_002_721;
 
 /// Returns the largest number of nodes on a side, for a map of this many rows.
-fn most(rows: u64) -> usize {
-    smooth((2.5 * (rows as f64).sqrt()) as usize).clamp(256, 2048)
+fn max_nodes(rows: u64) -> usize {
+    fft_size((2.5 * (rows as f64).sqrt()) as usize).clamp(256, 2048)
 }
 
 /// Returns the smallest number from `least` on that is a multiple of 8 and has no prime factor above 5.
-fn smooth(least: usize) -> usize {
+fn fft_size(least: usize) -> usize {
     let only = |mut n: usize| {
         for prime in [2, 3, 5] {
             while n.is_multiple_of(prime) {
@@ -64,20 +64,20 @@ fn smooth(least: usize) -> usize {
 
 /// Returns the bytes that a field of this many rows takes.
 pub(super) fn bytes(rows: u64) -> u64 {
-    let side = most(rows) as u64;
+    let side = max_nodes(rows) as u64;
     // `force` and `columns`, the kernel's transform (twice while it is computed), and the rows sorted by strip.
     side * side * (2 * 2 * 8 + 2 * 8) + (1 << 20) + rows * 4
 }
 
 /// Returns the largest number of f32 of the force on all nodes, in a GPU's memory.
 pub(super) fn force_floats(rows: u64) -> usize {
-    2 * most(rows).pow(2)
+    2 * max_nodes(rows).pow(2)
 }
 
 /// The parameters of a field that a GPU needs besides the forces.
 #[cfg(any(test, feature = "cuda"))]
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Nodes {
+pub(super) struct FieldNodes {
     pub(super) side: u32,
     pub(super) step: f64,
     pub(super) origin: [f64; 2],
@@ -88,22 +88,22 @@ pub(super) struct Nodes {
 /// Returns the approximate number of multiply-adds of a field's transforms in one epoch.
 pub(crate) fn operations(rows: u64) -> f64 {
     // A map is assumed to be two thirds as wide as the largest grid.
-    let side = most(rows) as f64 / 1.5;
+    let side = max_nodes(rows) as f64 / 1.5;
     3.0 * side * side * 2.0 * 5.0 * side.log2()
 }
 
 /// The repulsive field of all rows' charges.
-pub(crate) struct Field {
+pub(crate) struct RepulsionField {
     /// The largest number of nodes on a side.
     most: usize,
-    grid: Grid,
+    grid: FieldGrid,
     /// The force on each node, in lines of `2 * side` of which the first half is used.
-    force: Vec<C>,
+    force: Vec<Complex32>,
     /// The columns between the transforms along y and the last transform along x.
-    columns: Vec<C>,
+    columns: Vec<Complex32>,
     /// The kernel's transform for kx, ky ≤ side. The real part is q̂, the imaginary part is the x component of
     /// the transform of q² d, divided by i.
-    kernel: Vec<C>,
+    kernel: Vec<Complex32>,
     /// Side and step of the grid that `kernel` was computed for.
     of: (usize, f64),
     plan: Option<Arc<dyn Fft<f32>>>,
@@ -120,29 +120,29 @@ pub(crate) struct Field {
 
 /// The position of the nodes: node (i, j) lies at (origin + (i, j)) · step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Grid {
+struct FieldGrid {
     side: usize,
     step: f64,
     origin: [f64; 2],
 }
 
-impl Grid {
+impl FieldGrid {
     /// Returns a grid of at most `most` nodes on a side for positions in `least..=greatest`.
-    fn around(least: [f32; 2], greatest: [f32; 2], most: usize) -> Grid {
+    fn covering(least: [f32; 2], greatest: [f32; 2], most: usize) -> FieldGrid {
         let place = |step: f64| {
             let origin = least.map(|x| (f64::from(x) / step).floor() - 1.0);
             let last = greatest.map(|x| (f64::from(x) / step).floor() + 2.0);
             ((last[0] - origin[0]).max(last[1] - origin[1]) as usize + 1, origin)
         };
-        let mut step = STEP;
+        let mut step = MAX_STEP;
         while place(step).0 > most {
-            step *= LADDER;
+            step *= STEP_RATIO;
         }
-        while step > 1e-30 && place(step / LADDER).0 <= LEAST {
-            step /= LADDER;
+        while step > 1e-30 && place(step / STEP_RATIO).0 <= MIN_NODES {
+            step /= STEP_RATIO;
         }
         let (side, origin) = place(step);
-        Grid { side: smooth(side.max(LEAST)), step, origin }
+        FieldGrid { side: fft_size(side.max(MIN_NODES)), step, origin }
     }
 
     /// Returns the factor of q² d where q² d is transformed together with q. The factor is 1 if the grid is
@@ -155,35 +155,35 @@ impl Grid {
 
     /// Returns the first of the four nodes of a coordinate on one axis, and their weights.
     #[inline(always)]
-    fn nodes(&self, x: f32, axis: usize) -> (usize, [f32; NODES]) {
+    fn nodes_of(&self, x: f32, axis: usize) -> (usize, [f32; NODES_PER_ROW]) {
         let place = f64::from(x) / self.step - self.origin[axis];
         let before = place.floor();
         let t = (place - before) as f32;
         // The weights of the cubic polynomial through the values at −1, 0, 1 and 2.
         let (a, b, c) = (t + 1.0, t - 1.0, t - 2.0);
         let weights = [-t * b * c / 6.0, a * b * c / 2.0, -a * t * c / 2.0, a * t * b / 6.0];
-        // NaN falls on the edge of the grid; `Field::take` refuses such positions.
-        ((before as usize).saturating_sub(1).min(self.side - NODES), weights)
+        // NaN falls on the edge of the grid; `RepulsionField::update` refuses such positions.
+        ((before as usize).saturating_sub(1).min(self.side - NODES_PER_ROW), weights)
     }
 
     /// Returns Σ q of all rows with themselves, as the grid approximates it: about 1 for each row.
-    fn of_themselves(&self, positions: &[[f32; 2]]) -> f64 {
+    fn self_interaction(&self, positions: &[[f32; 2]]) -> f64 {
         // q between nodes at each distance, doubled where two directions have that distance.
-        let q: [[f64; NODES]; NODES] = std::array::from_fn(|j| {
+        let q: [[f64; NODES_PER_ROW]; NODES_PER_ROW] = std::array::from_fn(|j| {
             std::array::from_fn(|i| {
                 let ways = if i == 0 { 1.0 } else { 2.0 } * if j == 0 { 1.0 } else { 2.0 };
                 ways / (1.0 + ((i * i + j * j) as f64) * self.step * self.step)
             })
         });
         // Sums of products of a row's weights at each distance.
-        let shifted = |weights: [f32; NODES]| -> [f64; NODES] {
+        let shifted = |weights: [f32; NODES_PER_ROW]| -> [f64; NODES_PER_ROW] {
             std::array::from_fn(|by| weights.iter().zip(&weights[by..]).map(|(a, b)| f64::from(a * b)).sum())
         };
         let parts: Vec<f64> = positions
             .par_chunks(1 << 14)
             .map(|rows| {
                 let own = |row: &[f32; 2]| {
-                    let (x, y) = (shifted(self.nodes(row[0], 0).1), shifted(self.nodes(row[1], 1).1));
+                    let (x, y) = (shifted(self.nodes_of(row[0], 0).1), shifted(self.nodes_of(row[1], 1).1));
                     q.iter().zip(y).map(|(q, y)| y * q.iter().zip(x).map(|(q, x)| q * x).sum::<f64>()).sum::<f64>()
                 };
                 rows.iter().map(own).sum()
@@ -193,12 +193,12 @@ impl Grid {
     }
 }
 
-impl Field {
+impl RepulsionField {
     /// Returns an empty field for a map of this many rows.
     pub(crate) fn new(rows: u64) -> Self {
-        Field {
-            most: most(rows),
-            grid: Grid { side: 0, step: 0.0, origin: [0.0; 2] },
+        RepulsionField {
+            most: max_nodes(rows),
+            grid: FieldGrid { side: 0, step: 0.0, origin: [0.0; 2] },
             force: Vec::new(),
             columns: Vec::new(),
             kernel: Vec::new(),
@@ -216,7 +216,7 @@ impl Field {
     ///
     /// # Errors
     /// If a position is not finite, or its absolute value is above 10¹².
-    pub(crate) fn take(&mut self, positions: &[[f32; 2]]) -> Result<()> {
+    pub(crate) fn update(&mut self, positions: &[[f32; 2]]) -> Result<()> {
         let bounds = positions.par_chunks(1 << 14).map(|rows| {
             let none = [[f32::INFINITY; 2], [f32::NEG_INFINITY; 2]];
             rows.iter().fold(none, |[least, greatest], row| {
@@ -236,26 +236,26 @@ impl Field {
             },
         );
         if least.iter().chain(&greatest).any(|x| !x.is_finite() || x.abs() > 1e12) {
-            return Err(super::ran_away());
+            return Err(super::diverged());
         }
         self.extent = (0..2).map(|d| f64::from(greatest[d]) - f64::from(least[d])).fold(0.0, f64::max);
-        self.grid = Grid::around(least, greatest, self.most);
+        self.grid = FieldGrid::covering(least, greatest, self.most);
         self.prepare();
-        self.spread(positions);
-        let own = self.grid.of_themselves(positions);
+        self.spread_charges(positions);
+        let own = self.grid.self_interaction(positions);
         self.convolve(positions.len(), own);
         Ok(())
     }
 
     /// Returns the force of all rows on a row at `own`: the negative of n times the gradient of log Z.
     #[inline(always)]
-    pub(super) fn at<const DIM: usize>(&self, own: &[f32; DIM]) -> [f32; DIM] {
+    pub(super) fn force_at<const DIM: usize>(&self, own: &[f32; DIM]) -> [f32; DIM] {
         let mut out = [0.0; DIM];
-        let (x, along_x) = self.grid.nodes(own[0], 0);
-        let (y, along_y) = self.grid.nodes(own[1.min(DIM - 1)], 1);
+        let (x, along_x) = self.grid.nodes_of(own[0], 0);
+        let (y, along_y) = self.grid.nodes_of(own[1.min(DIM - 1)], 1);
         let mut force = [0f32; 2];
         for (j, wy) in along_y.into_iter().enumerate() {
-            let row = &self.force[(y + j) * 2 * self.grid.side + x..][..NODES];
+            let row = &self.force[(y + j) * 2 * self.grid.side + x..][..NODES_PER_ROW];
             let mut sum = [0f32; 2];
             for (value, wx) in row.iter().zip(along_x) {
                 sum[0] = wx.mul_add(value.re, sum[0]);
@@ -271,15 +271,15 @@ impl Field {
     }
 
     /// Returns the larger side of the map's bounding box.
-    pub(super) fn extent(&self) -> f64 {
+    pub(super) fn map_width(&self) -> f64 {
         self.extent
     }
 
     /// Returns the nodes' positions and the factor of the forces.
     #[cfg(any(test, feature = "cuda"))]
-    pub(super) fn nodes(&self) -> Nodes {
-        let Grid { side, step, origin } = self.grid;
-        Nodes { side: side as u32, step, origin, factor: self.factor }
+    pub(super) fn nodes(&self) -> FieldNodes {
+        let FieldGrid { side, step, origin } = self.grid;
+        FieldNodes { side: side as u32, step, origin, factor: self.factor }
     }
 
     /// Writes x and y of the force on each node to `out`, line by line, and returns how many numbers were
@@ -296,7 +296,7 @@ impl Field {
 
     /// Allocates memory and computes the kernel's transform for the current grid, unless both fit already.
     fn prepare(&mut self) {
-        let Grid { side, step, .. } = self.grid;
+        let FieldGrid { side, step, .. } = self.grid;
         if self.of == (side, step) {
             return;
         }
@@ -306,9 +306,9 @@ impl Field {
             self.back = Some(planner.plan_fft_inverse(2 * side));
             // The old memory is freed before the new memory is allocated.
             (self.force, self.columns, self.kernel) = (Vec::new(), Vec::new(), Vec::new());
-            self.force = vec![C::default(); 2 * side * side];
-            self.columns = vec![C::default(); 2 * side * side];
-            self.kernel = vec![C::default(); (side + 1) * (side + 1)];
+            self.force = vec![Complex32::default(); 2 * side * side];
+            self.columns = vec![Complex32::default(); 2 * side * side];
+            self.kernel = vec![Complex32::default(); (side + 1) * (side + 1)];
         }
         self.of = (side, step);
         let Some(fft) = self.plan.clone() else { return };
@@ -316,25 +316,25 @@ impl Field {
         // odd, so that its transform is imaginary.
         let wide = side + 1;
         let scale = self.grid.odd_scale();
-        let transform = |line: &mut [C], scratch: &mut Vec<C>| {
-            scratch.resize(fft.get_inplace_scratch_len(), C::default());
+        let transform = |line: &mut [Complex32], scratch: &mut Vec<Complex32>| {
+            scratch.resize(fft.get_inplace_scratch_len(), Complex32::default());
             fft.process_with_scratch(line, scratch);
         };
-        let started = || (vec![C::default(); 2 * side], Vec::new());
+        let started = || (vec![Complex32::default(); 2 * side], Vec::new());
         self.kernel.par_chunks_mut(wide).enumerate().for_each_init(started, |(line, scratch), (dy, out)| {
             for (i, value) in line.iter_mut().enumerate() {
                 let dx = if i <= side { i as f64 } else { i as f64 - 2.0 * side as f64 } * step;
                 let q = 1.0 / (1.0 + dx * dx + (dy as f64 * step).powi(2));
                 // The distance of half the period does not occur between nodes.
                 let odd = if i == side { 0.0 } else { q * q * dx * scale };
-                *value = C::new((q + odd) as f32, 0.0);
+                *value = Complex32::new((q + odd) as f32, 0.0);
             }
             transform(line, scratch);
             out.copy_from_slice(&line[..wide]);
         });
         // q and q² dx are even in dy, so that the transform along y keeps real parts real and imaginary parts
         // imaginary.
-        let columns: Vec<Vec<C>> = (0..wide)
+        let columns: Vec<Vec<Complex32>> = (0..wide)
             .into_par_iter()
             .map_init(started, |(line, scratch), kx| {
                 for (i, value) in line.iter_mut().enumerate() {
@@ -350,10 +350,10 @@ impl Field {
     }
 
     /// Spreads the rows' charges on the grid.
-    fn spread(&mut self, positions: &[[f32; 2]]) {
+    fn spread_charges(&mut self, positions: &[[f32; 2]]) {
         let (grid, side) = (self.grid, self.grid.side);
         let strips = side.div_ceil(STRIP);
-        let strip_of = |row: &[f32; 2]| grid.nodes(row[1], 1).0 / STRIP;
+        let strip_of = |row: &[f32; 2]| grid.nodes_of(row[1], 1).0 / STRIP;
         let mut ends = vec![0usize; strips + 1];
         positions.iter().for_each(|row| ends[strip_of(row) + 1] += 1);
         for strip in 0..strips {
@@ -371,11 +371,11 @@ impl Field {
             // A row's charge reaches four grid rows up, and therefore into the next strip.
             for &row in &order[ends[strip.saturating_sub(1)]..ends[strip + 1]] {
                 let position = &positions[row as usize];
-                let (x, along_x) = grid.nodes(position[0], 0);
-                let (y, along_y) = grid.nodes(position[1], 1);
+                let (x, along_x) = grid.nodes_of(position[0], 0);
+                let (y, along_y) = grid.nodes_of(position[1], 1);
                 for (j, wy) in along_y.into_iter().enumerate() {
                     let Some(line) = (y + j).checked_sub(strip * STRIP) else { continue };
-                    let Some(line) = sums.get_mut(line * side + x..line * side + x + NODES) else { continue };
+                    let Some(line) = sums.get_mut(line * side + x..line * side + x + NODES_PER_ROW) else { continue };
                     for (sum, wx) in line.iter_mut().zip(along_x) {
                         *sum += f64::from(wx * wy);
                     }
@@ -383,8 +383,8 @@ impl Field {
             }
             for (out, sums) in out.chunks_exact_mut(2 * side).zip(sums.chunks_exact(side)) {
                 let (left, right) = out.split_at_mut(side);
-                left.iter_mut().zip(sums).for_each(|(out, &sum)| *out = C::new(sum as f32, 0.0));
-                right.fill(C::default());
+                left.iter_mut().zip(sums).for_each(|(out, &sum)| *out = Complex32::new(sum as f32, 0.0));
+                right.fill(Complex32::default());
             }
         });
     }
@@ -396,7 +396,7 @@ impl Field {
         let side = self.grid.side;
         let (round, wide) = (2 * side, side + 1);
         let room = there.get_inplace_scratch_len().max(back.get_inplace_scratch_len());
-        let scratch = || vec![C::default(); room];
+        let scratch = || vec![Complex32::default(); room];
         // Transforms along x. The lines of the grid's second half have no charges; their transform is 0 and is
         // not stored.
         self.force
@@ -404,7 +404,7 @@ impl Field {
             .for_each_init(scratch, |scratch, line| there.process_with_scratch(line, scratch));
         // Transforms along y, multiplies by the kernel, and transforms back along y, some columns at a time.
         let (force, kernel) = (&self.force, &self.kernel);
-        let started = || (vec![C::default(); COLUMNS * round], scratch());
+        let started = || (vec![Complex32::default(); COLUMNS * round], scratch());
         let parts: Vec<f64> = self
             .columns
             .par_chunks_mut(COLUMNS * side)
@@ -416,7 +416,7 @@ impl Field {
                 }
                 let mut total = 0.0;
                 for (c, line) in lines.chunks_exact_mut(round).enumerate() {
-                    line[side..].fill(C::default());
+                    line[side..].fill(Complex32::default());
                     there.process_with_scratch(line, scratch);
                     let kx = strip * COLUMNS + c;
                     let (fx, sx) = if kx <= side { (kx, 1.0) } else { (round - kx, -1.0) };
@@ -429,7 +429,7 @@ impl Field {
                         // i·(i·along_y).
                         let along_x: f32 = sx * here.im;
                         let along_y: f32 = sy * kernel[fx * wide + fy].im;
-                        *value *= C::new(-along_y, along_x);
+                        *value *= Complex32::new(-along_y, along_x);
                     }
                     back.process_with_scratch(line, scratch);
                     out.iter_mut().skip(c).step_by(COLUMNS).zip(&line[..side]).for_each(|(out, &value)| *out = value);
@@ -495,15 +495,15 @@ mod tests {
             [(4, 60.0), (300, 1e-15), (300, 1e-8), (300, 1e-3), (300, 1.0), (2_000, 20.0), (2_000, 45.0), (3_000, 60.0)]
         {
             let positions = clumps(rows, width);
-            let mut field = Field::new(rows as u64);
-            field.take(&positions).expect("numbers");
-            assert!(field.grid.step <= STEP, "{:?}", field.grid);
+            let mut field = RepulsionField::new(rows as u64);
+            field.update(&positions).expect("numbers");
+            assert!(field.grid.step <= MAX_STEP, "{:?}", field.grid);
             let (forces, total) = exact(&positions);
             let scale = 4.0 * rows as f64 / total;
             let mean = forces.iter().flatten().map(|f| f * f).sum::<f64>() / rows as f64;
             let mut wrong = 0.0;
             for (position, force) in positions.iter().zip(&forces) {
-                let found = field.at(position);
+                let found = field.force_at(position);
                 wrong += (0..2).map(|d| (f64::from(found[d]) / scale - force[d]).powi(2)).sum::<f64>();
             }
             let wrong = (wrong / rows as f64 / mean).sqrt();
@@ -513,25 +513,25 @@ mod tests {
     }
 
     #[test]
-    fn threads_do_not_change_a_bit_and_no_number_is_an_error() {
+    fn field_is_independent_of_threads_and_refuses_nan() {
         let mut positions = clumps(5_000, 40.0);
         let mut found = Vec::new();
         for threads in [1, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-            let mut field = Field::new(5_000);
+            let mut field = RepulsionField::new(5_000);
             // The second call computes no new kernel.
             for _ in 0..2 {
-                pool.install(|| field.take(&positions)).expect("numbers");
+                pool.install(|| field.update(&positions)).expect("numbers");
             }
-            found.push(positions.iter().flat_map(|p| field.at(p)).map(f32::to_bits).collect::<Vec<_>>());
+            found.push(positions.iter().flat_map(|p| field.force_at(p)).map(f32::to_bits).collect::<Vec<_>>());
         }
         assert!(found[0] == found[1]);
         positions[77][1] = f32::NAN;
-        assert!(Field::new(5_000).take(&positions).is_err());
+        assert!(RepulsionField::new(5_000).update(&positions).is_err());
     }
 
     #[test]
-    fn sides_have_small_factors() {
-        assert_eq!([1, 64, 65, 100, 257, 2047].map(smooth), [8, 64, 72, 120, 288, 2048]);
+    fn fft_sizes_have_small_factors() {
+        assert_eq!([1, 64, 65, 100, 257, 2047].map(fft_size), [8, 64, 72, 120, 288, 2048]);
     }
 }

@@ -1,70 +1,70 @@
 //! The layout stage: runs the optimizer's epochs over the edge store.
 //!
-//! A kernel (`kernel`) computes the new positions of some rows in one epoch. UMAP has a kernel of its own (`rows`).
-//! All other methods use the kernel in `weighed`, which weighs every edge in every epoch and takes the
+//! A kernel (`kernel`) computes the new positions of some rows in one epoch. UMAP has a kernel of its own (`umap`).
+//! All other methods use the kernel in `weighted`, which weighs every edge in every epoch and takes the
 //! repulsive force either from drawn rows (`pool`) or from a grid (`field`).
 //!
 //! In memory are the positions, their snapshot at the start of the epoch, and the optimizer's two moments, each
 //! of rows × components: 32 bytes a row in the plane. These bytes are the smallest amount of memory that a
 //! layout can run in. Edges are kept in memory as far as the budget allows; the others are read from disk in
-//! every epoch (`walk`). The state is written to disk at time intervals (`checkpoint`).
+//! every epoch (`edge_blocks`). The state is written to disk at time intervals (`checkpoint`).
 
 mod checkpoint;
 #[cfg(any(test, feature = "cuda"))]
 pub(crate) mod cuda;
 pub mod curve;
+mod edge_blocks;
 pub(crate) mod field;
 pub(crate) mod kernel;
 pub(crate) mod lanes;
 mod math;
 mod optimizer;
 mod pool;
-pub(crate) mod rows;
-mod walk;
-pub(crate) mod weighed;
+pub(crate) mod umap;
+pub(crate) mod weighted;
 
 use rayon::prelude::*;
 
-use crate::affinity::{Affinities, EdgeStore};
-use crate::budget::{Needs, Part, Phase, base};
+use crate::affinity::{AffinityStats, EdgeStore};
+use crate::budget::{MemoryNeeds, MemoryPart, Phase, base_bytes};
 pub use crate::config::Optimizer;
 use crate::config::{Method, Settings};
 pub use crate::device::{Device, Gpu};
-use crate::error::size;
+use crate::error::format_bytes;
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::positions::{INIT, POSITIONS, Positions, write_positions};
-use crate::work::{Made, Work};
+use crate::work::{StageContext, StageFiles};
 use crate::{Error, Result, affinity, pages};
-pub use checkpoint::{Checkpoints, State};
+pub use checkpoint::{CheckpointSink, LayoutState};
 #[cfg(feature = "cuda")]
 use cuda::run as run_on_gpu;
-use curve::Curve;
-use field::Field;
-pub use kernel::Objective;
-use kernel::{Chunk, Epoch, Kernel};
-pub(crate) use optimizer::Stepper;
-use pool::SHARING;
-pub use walk::{Coding, Edges};
+use curve::MembershipCurve;
+pub use edge_blocks::{LayoutEdges, WeightCode};
 #[cfg(test)]
-pub(crate) use walk::{Walk, root_unit};
+pub(crate) use edge_blocks::{PackedBlock, root_unit};
+use field::RepulsionField;
+pub use kernel::LayoutObjective;
+use kernel::{Epoch, LayoutKernel, RowChunk};
+pub(crate) use optimizer::OptimizerStep;
+use pool::ROWS_PER_POOL;
 
 /// Numbers of components for which a kernel is compiled. A map of another number of components is padded with
 /// zeros to the next of these.
-pub(crate) const WIDTHS: [usize; 8] = [1, 2, 3, 4, 8, 16, 32, 64];
+pub(crate) const KERNEL_WIDTHS: [usize; 8] = [1, 2, 3, 4, 8, 16, 32, 64];
 
 /// Lower bound of the default learning rate of momentum for methods that draw negative samples, in units of the
 /// gradient.
-const LEAST_RATE: f32 = 50.0;
+const MIN_RATE: f32 = 50.0;
 /// Extent of the map below which attraction is not exaggerated, for methods with a repulsive field: a tenth of
 /// the standard deviation of such a map's first positions.
-const NARROWEST: f64 = 1e-5;
+const MIN_EXAGGERATED_WIDTH: f64 = 1e-5;
 
 /// Everything that a layout depends on besides the edges and the first positions.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub struct LayoutOptions {
     /// The loss that is minimised.
-    pub objective: &'static dyn Objective,
+    pub objective: &'static dyn LayoutObjective,
     /// Number of rows of the map.
     pub rows: u32,
     /// Number of components of the map.
@@ -72,7 +72,7 @@ pub struct Options {
     /// Number of epochs (passes over the edges).
     pub epochs: usize,
     /// The curve that turns map distances into memberships. Only UMAP uses it.
-    pub curve: Curve,
+    pub curve: MembershipCurve,
     /// How rows are moved. UMAP's kernel always uses Adam, with decay rates of its own.
     pub optimizer: Optimizer,
     /// Learning rate of the first epoch, in units of the gradient for momentum and gains. `None` stands for the
@@ -81,7 +81,7 @@ pub struct Options {
     pub learning_rate: Option<f32>,
     /// Number of epochs after which the learning rate falls linearly to 0. `None`: the learning rate is
     /// constant.
-    pub falls: Option<u32>,
+    pub decays_after: Option<u32>,
     /// Number of epochs after which a few random draws are used in turn, and the number of these draws; `None`: each
     /// epoch has its own draw.
     pub rounds: Option<(u32, u32)>,
@@ -90,26 +90,31 @@ pub struct Options {
     /// Factor of the attraction in the first `exaggerated` epochs.
     pub early_exaggeration: f32,
     /// Number of epochs with early exaggeration.
-    pub exaggerated: usize,
+    pub exaggeration_epochs: usize,
     /// The largest weight of the edges.
     pub max_weight: f32,
     /// Seed of the random draws.
     pub seed: u64,
 }
 
-impl Options {
+impl LayoutOptions {
     /// Returns a method's default options for a map of `rows` rows in the plane whose edge weights are at most
     /// 1. `objective` is the method's loss.
-    pub(crate) fn of(objective: &'static dyn Objective, method: Method, rows: u32) -> Self {
-        let settings = Settings::of(method, u64::from(rows));
+    pub(crate) fn for_method(objective: &'static dyn LayoutObjective, method: Method, rows: u32) -> Self {
+        let settings = Settings::defaults_for(method, u64::from(rows));
         let epochs = method.epochs(u64::from(rows));
-        Options { max_weight: 1.0, ..Options::asked(objective, &settings, rows, epochs) }
+        LayoutOptions { max_weight: 1.0, ..LayoutOptions::from_settings(objective, &settings, rows, epochs) }
     }
 
     /// Returns the options that the settings of a run ask for. `objective` is the loss of their method.
-    pub fn asked(objective: &'static dyn Objective, settings: &Settings, rows: u32, epochs: usize) -> Self {
+    pub fn from_settings(
+        objective: &'static dyn LayoutObjective,
+        settings: &Settings,
+        rows: u32,
+        epochs: usize,
+    ) -> Self {
         let method = settings.method;
-        Options {
+        LayoutOptions {
             objective,
             rows,
             n_components: settings.n_components,
@@ -117,11 +122,11 @@ impl Options {
             curve: curve::fit(settings.min_dist, settings.spread),
             optimizer: settings.optimizer,
             learning_rate: settings.learning_rate,
-            falls: method.falls(epochs as u32),
+            decays_after: method.decays_after(epochs as u32),
             rounds: method.rounds(epochs as u32),
             negatives: method.negatives(settings),
             early_exaggeration: settings.early_exaggeration,
-            exaggerated: method.exaggerated(settings, epochs),
+            exaggeration_epochs: method.exaggeration_epochs(settings, epochs),
             max_weight: 1.0,
             seed: settings.seed,
         }
@@ -130,12 +135,12 @@ impl Options {
     /// Returns the parameters of the epoch with this number, counted from 1. `extent` is the larger side of the
     /// map's bounding box at the start of the epoch; it is known only where the method has a repulsive field.
     fn epoch(&self, number: u32, extent: Option<f64>) -> Epoch {
-        let exaggerated = number <= self.exaggerated as u32;
+        let exaggerated = number <= self.exaggeration_epochs as u32;
         let exaggeration = if exaggerated { self.early_exaggeration } else { 1.0 };
         let rows = self.rows as f32;
         // With a repulsive field, a learning rate of n / 4 is stable for few rows too, whereas 50 would throw
         // few rows so far apart that attraction could not bring them together again.
-        let least = if self.objective.field() { 0.0 } else { LEAST_RATE };
+        let least = if self.objective.uses_field() { 0.0 } else { MIN_RATE };
         let rate = match (self.optimizer, self.learning_rate) {
             (Optimizer::Adam, asked) => asked.unwrap_or(1.0),
             // Kernels compute n times the gradient.
@@ -144,7 +149,7 @@ impl Options {
             // would throw few rows about.
             (Optimizer::Momentum | Optimizer::Gains, None) => (rows / 4.0).max(least) / exaggeration / rows,
         };
-        let falls = match self.falls {
+        let falls = match self.decays_after {
             Some(after) if number > after => {
                 1.0 - (number - 1 - after) as f32 / (self.epochs as u32).saturating_sub(after).max(1) as f32
             }
@@ -157,18 +162,18 @@ impl Options {
         Epoch {
             curve: self.curve,
             number,
-            drawn,
+            draw_epoch: drawn,
             epochs: self.epochs as u32,
-            stepper: Stepper {
+            stepper: OptimizerStep {
                 optimizer: self.optimizer,
                 rate: rate * falls,
-                since: if exaggerated { number } else { number - self.exaggerated as u32 },
+                since: if exaggerated { number } else { number - self.exaggeration_epochs as u32 },
             },
             // With few rows, exaggerated attraction outweighs the repulsion at any distance. Exaggeration would
             // shrink the map by a constant factor in every epoch, until f32 no longer distinguishes the rows.
-            exaggeration: if extent.is_some_and(|extent| extent < NARROWEST) { 1.0 } else { exaggeration },
+            exaggeration: if extent.is_some_and(|extent| extent < MIN_EXAGGERATED_WIDTH) { 1.0 } else { exaggeration },
             negatives: self.negatives as u32,
-            unit: walk::root_unit(self.max_weight),
+            unit: edge_blocks::root_unit(self.max_weight),
             rows: self.rows,
             seed: self.seed,
         }
@@ -176,36 +181,36 @@ impl Options {
 }
 
 /// The state in which a layout begins.
-pub enum Start<'a> {
+pub enum LayoutStart<'a> {
     /// First positions, rows × n_components.
     Positions(&'a [f32]),
     /// A checkpoint after some epochs.
-    State(State),
+    State(LayoutState),
 }
 
 /// Runs the stage: reads the edge store and the first positions (or a checkpoint), and writes the map. `objective`
 /// is the loss of the plan's method.
 pub fn build(
     plan: &Plan,
-    objective: &'static dyn Objective,
-    affinities: &Affinities,
+    objective: &'static dyn LayoutObjective,
+    affinities: &AffinityStats,
     gpu: Option<&Gpu>,
-    work: &Work<'_>,
-) -> Result<Made> {
+    work: &StageContext<'_>,
+) -> Result<StageFiles> {
     let settings = &plan.settings;
-    let asked = Options::asked(objective, settings, plan.shape.rows as u32, plan.layout.epochs);
-    let options = Options { max_weight: affinities.max_weight, ..asked };
-    let held = work.hold(&needs(plan), "epochs")?;
-    let welcome = gpu.map(|_| work.budget.take(&welcome(plan))).transpose()?;
+    let asked = LayoutOptions::from_settings(objective, settings, plan.shape.rows as u32, plan.layout.epochs);
+    let options = LayoutOptions { max_weight: affinities.max_weight, ..asked };
+    let held = work.reserve(&needs(plan), "epochs")?;
+    let welcome = gpu.map(|_| work.budget.take(&optional_gpu_phase(plan))).transpose()?;
     let store = EdgeStore::open(work.run.dir(), plan.shape.rows)?;
-    let edges = Edges::stored(&store, plan.layout.cache_bytes, edge_bytes(plan), &options, work)?;
+    let edges = LayoutEdges::load(&store, plan.layout.cache_bytes, edge_bytes(plan), &options, work)?;
     drop(store);
-    let mut checkpoints = checkpoint::Stored::new(*work, options.rows, plan.layout.checkpoint);
-    let positions = match checkpoints.found()? {
-        Some(state) => run_on(gpu, &options, &edges, Start::State(state), &mut checkpoints, work.progress)?,
+    let mut checkpoints = checkpoint::RunCheckpoints::new(*work, options.rows, plan.layout.checkpoint);
+    let positions = match checkpoints.load()? {
+        Some(state) => run_on(gpu, &options, &edges, LayoutStart::State(state), &mut checkpoints, work.progress)?,
         None => {
             let first = Positions::open(&work.path(INIT), plan.shape.rows, settings.n_components)?;
-            let start = Start::Positions(first.values()?);
+            let start = LayoutStart::Positions(first.values()?);
             run_on(gpu, &options, &edges, start, &mut checkpoints, work.progress)?
         }
     };
@@ -222,10 +227,10 @@ fn check_finite(positions: &[f32]) -> Result<()> {
     if positions.par_iter().all(|x| x.is_finite()) {
         return Ok(());
     }
-    Err(ran_away())
+    Err(diverged())
 }
 
-fn ran_away() -> Error {
+fn diverged() -> Error {
     Error::Config {
         field: "learning_rate",
         why: "the layout ran away from the numbers there are; try a smaller one".into(),
@@ -237,10 +242,10 @@ fn ran_away() -> Error {
 /// # Errors
 /// The same as of [`run_on`].
 pub fn run(
-    options: &Options,
-    edges: &Edges,
-    start: Start<'_>,
-    checkpoints: &mut dyn Checkpoints,
+    options: &LayoutOptions,
+    edges: &LayoutEdges,
+    start: LayoutStart<'_>,
+    checkpoints: &mut dyn CheckpointSink,
     progress: &Progress<'_>,
 ) -> Result<Vec<f32>> {
     run_on(None, options, edges, start, checkpoints, progress)
@@ -254,75 +259,75 @@ pub fn run(
 /// device fails.
 pub fn run_on(
     gpu: Option<&Gpu>,
-    options: &Options,
-    edges: &Edges,
-    start: Start<'_>,
-    checkpoints: &mut dyn Checkpoints,
+    options: &LayoutOptions,
+    edges: &LayoutEdges,
+    start: LayoutStart<'_>,
+    checkpoints: &mut dyn CheckpointSink,
     progress: &Progress<'_>,
 ) -> Result<Vec<f32>> {
     options.objective.run(gpu, options, edges, start, checkpoints, progress)
 }
 
-/// Runs a layout with a kernel that is known at compile time: calls [`wide`] for the padded number of
+/// Runs a layout with a kernel that is known at compile time: calls [`run_width`] for the padded number of
 /// components.
-fn epochs<K: Kernel>(
+fn run_kernel<K: LayoutKernel>(
     kernel: &K,
     gpu: Option<&Gpu>,
-    options: &Options,
-    edges: &Edges,
-    start: Start<'_>,
-    checkpoints: &mut dyn Checkpoints,
+    options: &LayoutOptions,
+    edges: &LayoutEdges,
+    start: LayoutStart<'_>,
+    checkpoints: &mut dyn CheckpointSink,
     progress: &Progress<'_>,
 ) -> Result<Vec<f32>> {
     let width = options.n_components;
-    match padded(width) {
-        Some(2) => wide::<K, 2>(kernel, gpu, options, edges, start, checkpoints, progress),
-        Some(_) if K::FIELD => {
+    match kernel_width(width) {
+        Some(2) => run_width::<K, 2>(kernel, gpu, options, edges, start, checkpoints, progress),
+        Some(_) if K::USES_FIELD => {
             let why = format!("{width}, where the method has a field in 2 components only");
             Err(Error::Config { field: "n_components", why })
         }
-        Some(1) => wide::<K, 1>(kernel, gpu, options, edges, start, checkpoints, progress),
-        Some(3) => wide::<K, 3>(kernel, gpu, options, edges, start, checkpoints, progress),
-        Some(4) => wide::<K, 4>(kernel, gpu, options, edges, start, checkpoints, progress),
-        Some(8) => wide::<K, 8>(kernel, gpu, options, edges, start, checkpoints, progress),
-        Some(16) => wide::<K, 16>(kernel, gpu, options, edges, start, checkpoints, progress),
-        Some(32) => wide::<K, 32>(kernel, gpu, options, edges, start, checkpoints, progress),
-        Some(64) => wide::<K, 64>(kernel, gpu, options, edges, start, checkpoints, progress),
+        Some(1) => run_width::<K, 1>(kernel, gpu, options, edges, start, checkpoints, progress),
+        Some(3) => run_width::<K, 3>(kernel, gpu, options, edges, start, checkpoints, progress),
+        Some(4) => run_width::<K, 4>(kernel, gpu, options, edges, start, checkpoints, progress),
+        Some(8) => run_width::<K, 8>(kernel, gpu, options, edges, start, checkpoints, progress),
+        Some(16) => run_width::<K, 16>(kernel, gpu, options, edges, start, checkpoints, progress),
+        Some(32) => run_width::<K, 32>(kernel, gpu, options, edges, start, checkpoints, progress),
+        Some(64) => run_width::<K, 64>(kernel, gpu, options, edges, start, checkpoints, progress),
         _ => Err(Error::Config { field: "n_components", why: format!("{width} is more than 64") }),
     }
 }
 
-/// Returns the number of components that the kernels work with: `n_components` rounded up to one of [`WIDTHS`].
-fn padded(n_components: usize) -> Option<usize> {
-    WIDTHS.iter().copied().find(|&width| width >= n_components)
+/// Returns the number of components that the kernels work with: `n_components` rounded up to one of [`KERNEL_WIDTHS`].
+fn kernel_width(n_components: usize) -> Option<usize> {
+    KERNEL_WIDTHS.iter().copied().find(|&width| width >= n_components)
 }
 
 /// Returns the bytes that each row takes: position, snapshot and two moments of each component.
 fn row_bytes(n_components: usize) -> u64 {
-    4 * 4 * padded(n_components).unwrap_or(n_components) as u64
+    4 * 4 * kernel_width(n_components).unwrap_or(n_components) as u64
 }
 
-fn wide<K: Kernel, const DIM: usize>(
+fn run_width<K: LayoutKernel, const DIM: usize>(
     kernel: &K,
     gpu: Option<&Gpu>,
-    options: &Options,
-    edges: &Edges,
-    start: Start<'_>,
-    checkpoints: &mut dyn Checkpoints,
+    options: &LayoutOptions,
+    edges: &LayoutEdges,
+    start: LayoutStart<'_>,
+    checkpoints: &mut dyn CheckpointSink,
     progress: &Progress<'_>,
 ) -> Result<Vec<f32>> {
     let width = options.n_components;
     let mut now: Vec<[f32; DIM]> = pages::filled(options.rows as usize, [0.0; DIM]);
     let mut moments = pages::filled(now.len(), [[0f32; DIM]; 2]);
     let begin = match start {
-        Start::Positions(positions) => {
+        LayoutStart::Positions(positions) => {
             for (out, row) in now.iter_mut().zip(positions.chunks_exact(width)) {
                 out[..width].copy_from_slice(row);
             }
             0
         }
-        Start::State(state) => {
-            let (positions, moved) = state.numbers()?;
+        LayoutStart::State(state) => {
+            let (positions, moved) = state.positions_and_moments()?;
             if positions.len() != now.len() * DIM {
                 return Err(Error::Data { what: "the checkpoint is of a map with other components".into() });
             }
@@ -335,36 +340,36 @@ fn wide<K: Kernel, const DIM: usize>(
     if let Some(gpu) = gpu {
         run_on_gpu(gpu, kernel, options, edges, begin, &mut now, &mut moments, checkpoints, progress)?;
         drop(moments);
-        return Ok(narrow(now, options));
+        return Ok(without_padding(now, options));
     }
     let mut snapshot = pages::filled(now.len(), [0.0; DIM]);
     snapshot.copy_from_slice(&now);
-    let mut field = K::FIELD.then(|| Field::new(u64::from(options.rows)));
+    let mut field = K::USES_FIELD.then(|| RepulsionField::new(u64::from(options.rows)));
     // With spilled blocks, an epoch handles the blocks in portions, while the reader thread reads the next
     // ones. With all blocks in memory, one portion holds them all.
     let portion = match edges.spilled_bytes() {
         0 => edges.count().max(1),
-        _ => walk::portion(rayon::current_num_threads()),
+        _ => edge_blocks::blocks_per_portion(rayon::current_num_threads()),
     };
     for number in begin + 1..=options.epochs as u32 {
         std::mem::swap(&mut now, &mut snapshot);
         if let Some(field) = &mut field {
             let (pairs, []) = snapshot.as_flattened().as_chunks::<2>() else { unreachable!("a field is of a plane") };
-            field.take(pairs)?;
+            field.update(pairs)?;
         }
         let field = field.as_ref();
-        let epoch = options.epoch(number, field.map(Field::extent));
+        let epoch = options.epoch(number, field.map(RepulsionField::map_width));
         let (mut rest, mut moving) = (now.as_mut_slice(), moments.as_mut_slice());
         let mut first = 0;
         for start in (0..edges.count()).step_by(portion) {
-            let held = edges.next(start..(start + portion).min(edges.count()))?;
+            let held = edges.next_blocks(start..(start + portion).min(edges.count()))?;
             // Each task is a chunk of rows with the block that holds the rows' edges. A chunk ends where a
             // group of rows with shared draws ends, because a pool belongs to one group.
             let mut work = Vec::new();
             for block in &held {
                 let end = first + block.rows() as u32;
                 while first < end {
-                    let count = (end.min((first / SHARING + 1).saturating_mul(SHARING)) - first) as usize;
+                    let count = (end.min((first / ROWS_PER_POOL + 1).saturating_mul(ROWS_PER_POOL)) - first) as usize;
                     let (positions, moments);
                     ((positions, rest), (moments, moving)) = (rest.split_at_mut(count), moving.split_at_mut(count));
                     work.push((&**block, first, positions, moments));
@@ -375,31 +380,31 @@ fn wide<K: Kernel, const DIM: usize>(
                 // The kernel does not write rows that have no edges; these keep the position of the snapshot.
                 positions.copy_from_slice(&snapshot[first as usize..][..positions.len()]);
                 let (epoch, snapshot) = (&epoch, snapshot.as_slice());
-                kernel::advance(kernel, Chunk { epoch, block, first, snapshot, field, positions, moments });
+                kernel::advance(kernel, RowChunk { epoch, block, first, snapshot, field, positions, moments });
             });
         }
         progress.traffic.read(edges.spilled_bytes());
-        ended(options, number, checkpoints, progress, || {
+        finish_epoch(options, number, checkpoints, progress, || {
             Ok((now.as_flattened(), moments.as_flattened().as_flattened()))
         })?;
     }
     drop((snapshot, moments, field));
-    Ok(narrow(now, options))
+    Ok(without_padding(now, options))
 }
 
 /// Finishes an epoch: reports progress, and writes a checkpoint of `state` (positions and moments) if one is
 /// due or the run is being stopped.
-fn ended<'a>(
-    options: &Options,
+fn finish_epoch<'a>(
+    options: &LayoutOptions,
     number: u32,
-    checkpoints: &mut dyn Checkpoints,
+    checkpoints: &mut dyn CheckpointSink,
     progress: &Progress<'_>,
     state: impl FnOnce() -> Result<(&'a [f32], &'a [f32])>,
 ) -> Result<()> {
     let told = progress.advance(1);
     let stopping = matches!(told, Err(Error::Cancelled { .. }));
     if number < options.epochs as u32 && (stopping || checkpoints.due()) {
-        let kept = state().and_then(|(positions, moments)| checkpoints.keep(number, positions, moments));
+        let kept = state().and_then(|(positions, moments)| checkpoints.save(number, positions, moments));
         // The stop is reported, unless the checkpoint failed with an error other than the same stop.
         if let Err(error) = kept
             && !(stopping && matches!(error, Error::Cancelled { .. }))
@@ -411,7 +416,7 @@ fn ended<'a>(
 }
 
 /// Removes the components that were added as padding.
-fn narrow<const DIM: usize>(positions: Vec<[f32; DIM]>, options: &Options) -> Vec<f32> {
+fn without_padding<const DIM: usize>(positions: Vec<[f32; DIM]>, options: &LayoutOptions) -> Vec<f32> {
     let (mut positions, width) = (positions.into_flattened(), options.n_components);
     if DIM != width {
         for row in 0..options.rows as usize {
@@ -426,27 +431,31 @@ fn narrow<const DIM: usize>(positions: Vec<[f32; DIM]>, options: &Options) -> Ve
 /// that are spilled, whatever the budget.
 pub fn edge_bytes(plan: &Plan) -> u64 {
     let rows = plan.shape.rows;
-    walk::bytes(rows, affinity::likely_edges(rows, plan.degree()))
+    edge_blocks::bytes(rows, affinity::expected_edges(rows, plan.degree()))
 }
 
 /// Returns the memory that the stage takes: the map's state, the kept edges, and the blocks that are decoded or
 /// read.
-pub fn needs(plan: &Plan) -> Needs {
+pub fn needs(plan: &Plan) -> MemoryNeeds {
     let (rows, threads) = (plan.shape.rows, plan.threads);
-    let (block_rows, block_edges) = affinity::most_of_block(rows, plan.degree());
-    let block = walk::bytes(block_rows, block_edges);
+    let (block_rows, block_edges) = affinity::block_limits(rows, plan.degree());
+    let block = edge_blocks::bytes(block_rows, block_edges);
     // Each thread decodes a whole block of the edge store into a block of walked edges.
     let decoding = threads as u64 * (affinity::block_visiting_bytes(rows, plan.degree()) + block);
-    let read = if plan.layout.cache_bytes < edge_bytes(plan) { walk::ahead(threads) as u64 * block } else { 0 };
-    Needs::default().phase(
+    let read = if plan.layout.cache_bytes < edge_bytes(plan) {
+        edge_blocks::blocks_read_ahead(threads) as u64 * block
+    } else {
+        0
+    };
+    MemoryNeeds::default().phase(
         "epochs",
         [
             ("positions, snapshot, moments", rows * row_bytes(plan.settings.n_components)),
             ("edges kept", plan.layout.cache_bytes),
             // One task for each chunk of rows of an epoch.
-            ("chunks of rows", rows.div_ceil(u64::from(SHARING)) * 64),
+            ("chunks of rows", rows.div_ceil(u64::from(ROWS_PER_POOL)) * 64),
             ("blocks decoded or read ahead", decoding.max(read)),
-            (SENT, if matches!(plan.settings.device, Device::Cuda(_)) { pinned_bytes(plan) } else { 0 }),
+            (GPU_EDGES, if matches!(plan.settings.device, Device::Cuda(_)) { pinned_bytes(plan) } else { 0 }),
             ("the field of pushes", if plan.settings.method.has_field() { field::bytes(rows) } else { 0 }),
         ],
     )
@@ -455,7 +464,7 @@ pub fn needs(plan: &Plan) -> Needs {
 /// Returns the bytes of GPU memory for the map and for the buffers that edges are sent to.
 pub(crate) fn device_bytes(plan: &Plan) -> u64 {
     #[cfg(feature = "cuda")]
-    let rooms = cuda::ROOMS_BYTES;
+    let rooms = cuda::UPLOAD_ROOM_BYTES;
     #[cfg(not(feature = "cuda"))]
     let rooms = 0;
     plan.shape.rows * row_bytes(plan.settings.n_components) + rooms + force_bytes(plan)
@@ -469,7 +478,7 @@ fn force_bytes(plan: &Plan) -> u64 {
 /// Returns the bytes of page-locked host memory for transfers to a GPU: edges, and a field's forces.
 fn pinned_bytes(plan: &Plan) -> u64 {
     #[cfg(feature = "cuda")]
-    let sending = cuda::SENDING_BYTES;
+    let sending = cuda::UPLOAD_BUFFER_BYTES;
     #[cfg(not(feature = "cuda"))]
     let sending = 0;
     sending + force_bytes(plan)
@@ -477,39 +486,39 @@ fn pinned_bytes(plan: &Plan) -> u64 {
 
 /// Returns the additional memory for `--device auto` if a GPU was found. For a GPU that was asked for,
 /// [`needs`] includes these bytes.
-fn welcome(plan: &Plan) -> Phase {
+fn optional_gpu_phase(plan: &Plan) -> Phase {
     let bytes = if plan.settings.device == Device::Auto { pinned_bytes(plan) } else { 0 };
-    Phase { name: "epochs", parts: vec![Part { what: SENT, bytes }] }
+    Phase { name: "epochs", parts: vec![MemoryPart { what: GPU_EDGES, bytes }] }
 }
 
-const SENT: &str = "edges on their way to the GPU";
+const GPU_EDGES: &str = "edges on their way to the GPU";
 
-/// Checks that the memory budget has room for the bytes of [`welcome`].
+/// Checks that the memory budget has room for the bytes of [`optional_gpu_phase`].
 ///
 /// # Errors
 /// A sentence that says how much memory is missing.
-pub(crate) fn has_room_for_device(plan: &Plan) -> std::result::Result<(), String> {
-    let (settings, more) = (&plan.settings, welcome(plan).bytes());
-    let held = base(plan.shape.dim, plan.threads) + needs(plan).bytes();
+pub(crate) fn check_optional_gpu_room(plan: &Plan) -> std::result::Result<(), String> {
+    let (settings, more) = (&plan.settings, optional_gpu_phase(plan).bytes());
+    let held = base_bytes(plan.shape.dim, plan.threads) + needs(plan).bytes();
     if held + more <= settings.memory {
         return Ok(());
     }
-    let (memory, more) = (size(settings.memory), size(more));
+    let (memory, more) = (format_bytes(settings.memory), format_bytes(more));
     Err(format!("`memory` {memory} has no {more} to spare for what is sent there; `device` cuda:0 plans for it"))
 }
 
 /// Replaces the GPU's epochs in a build without CUDA, where no [`Gpu`] value can exist.
 #[cfg(not(feature = "cuda"))]
 #[expect(clippy::too_many_arguments, reason = "as the loop on the CPU, and the device")]
-fn run_on_gpu<K: Kernel, const DIM: usize>(
+fn run_on_gpu<K: LayoutKernel, const DIM: usize>(
     gpu: &Gpu,
     _: &K,
-    _: &Options,
-    _: &Edges,
+    _: &LayoutOptions,
+    _: &LayoutEdges,
     _: u32,
     _: &mut [[f32; DIM]],
     _: &mut [[[f32; DIM]; 2]],
-    _: &mut dyn Checkpoints,
+    _: &mut dyn CheckpointSink,
     _: &Progress<'_>,
 ) -> Result<()> {
     match *gpu {}
@@ -524,12 +533,12 @@ pub fn checkpoint_bytes(plan: &Plan) -> u64 {
 mod tests {
     use super::*;
 
-    fn options(method: Method, rows: u32) -> Options {
+    fn options(method: Method, rows: u32) -> LayoutOptions {
         crate::methods::options(method, rows).expect("it streams")
     }
 
     #[test]
-    fn steps_of_few_rows_do_not_leap_while_attraction_is_exaggerated() {
+    fn default_step_is_bounded_for_few_rows() {
         // Expected learning rate after the early exaggeration, as factor of n times the gradient.
         for (method, rows, after) in [
             (Method::TSNE, 100, 0.25),
@@ -538,13 +547,18 @@ mod tests {
             (Method::INFOTSNE, 100, 0.5), // at least 50 for 100 rows
             (Method::INFOTSNE, 1_000_000, 0.25),
         ] {
-            let options = Options { early_exaggeration: 12.0, exaggerated: 250, falls: None, ..options(method, rows) };
+            let options = LayoutOptions {
+                early_exaggeration: 12.0,
+                exaggeration_epochs: 250,
+                decays_after: None,
+                ..options(method, rows)
+            };
             let rate = |number| options.epoch(number, None).stepper.rate;
             assert!((rate(1) - after / 12.0).abs() < 1e-6, "{method}, {rows}: {}", rate(1));
             assert_eq!(rate(1), rate(250));
             assert!((rate(251) - after).abs() < 1e-6, "{method}, {rows}: {}", rate(251));
             // A learning rate that was asked for is not changed.
-            let asked = Options { learning_rate: Some(10.0), ..options };
+            let asked = LayoutOptions { learning_rate: Some(10.0), ..options };
             assert_eq!(asked.epoch(1, None).stepper.rate, 10.0 / rows as f32);
         }
         let infotsne = options(Method::INFOTSNE, 1_000);
@@ -552,8 +566,9 @@ mod tests {
     }
 
     #[test]
-    fn attraction_is_exaggerated_where_the_map_is_wide_enough_and_the_time_is_early() {
-        let options = Options { early_exaggeration: 12.0, exaggerated: 250, ..options(Method::TSNE, 100) };
+    fn exaggeration_needs_a_wide_map_and_an_early_epoch() {
+        let options =
+            LayoutOptions { early_exaggeration: 12.0, exaggeration_epochs: 250, ..options(Method::TSNE, 100) };
         let exaggeration = |number, extent| options.epoch(number, Some(extent)).exaggeration;
         assert_eq!([exaggeration(1, 1e-3), exaggeration(250, 2e-5), exaggeration(251, 1.0)], [12.0, 12.0, 1.0]);
         assert_eq!([exaggeration(1, 9e-6), exaggeration(1, 0.0)], [1.0, 1.0]);
@@ -563,7 +578,8 @@ mod tests {
     #[test]
     fn the_step_falls_from_the_epoch_that_the_method_names() {
         let rates = |method| {
-            let options = Options { learning_rate: Some(1.0), optimizer: Optimizer::Adam, ..options(method, 1_000) };
+            let options =
+                LayoutOptions { learning_rate: Some(1.0), optimizer: Optimizer::Adam, ..options(method, 1_000) };
             move |number| options.epoch(number, None).stepper.rate
         };
         let pacmap = rates(Method::PACMAP);
@@ -576,7 +592,7 @@ mod tests {
 
     #[test]
     fn pacmaps_draws_come_round_in_its_third_phase() {
-        let drawn = |method, number| options(method, 1_000).epoch(number, None).drawn;
+        let drawn = |method, number| options(method, 1_000).epoch(number, None).draw_epoch;
         for number in [1, 2, 199, 200] {
             assert_eq!(drawn(Method::PACMAP, number), number);
         }

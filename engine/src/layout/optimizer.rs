@@ -10,17 +10,17 @@ use crate::config::Optimizer;
 pub(super) const BETAS: [f32; 2] = [0.9, 0.999];
 /// Factor of the previous velocity, as in both phases of openTSNE.
 const MOMENTUM: f32 = 0.8;
-/// A gain is increased by `GROWS` if the component keeps its direction; otherwise it is multiplied by `SHRINKS`
-/// and increased by `LEAST_GAIN`, as in openTSNE.
-const GROWS: f32 = 0.2;
-const SHRINKS: f32 = 0.8;
-const LEAST_GAIN: f32 = 0.01;
+/// A gain is increased by `GAIN_INCREMENT` if the component keeps its direction; otherwise it is multiplied by `GAIN_DECAY`
+/// and increased by `MIN_GAIN`, as in openTSNE.
+const GAIN_INCREMENT: f32 = 0.2;
+const GAIN_DECAY: f32 = 0.8;
+const MIN_GAIN: f32 = 0.01;
 /// The longest step of momentum, as openTSNE's `max_step_norm`.
-const LONGEST: f32 = 5.0;
+const MAX_STEP_NORM: f32 = 5.0;
 
 /// The parameters of the steps of one epoch.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Stepper {
+pub(crate) struct OptimizerStep {
     pub(crate) optimizer: Optimizer,
     /// The learning rate.
     pub(crate) rate: f32,
@@ -28,7 +28,7 @@ pub(crate) struct Stepper {
     pub(crate) since: u32,
 }
 
-impl Stepper {
+impl OptimizerStep {
     /// Moves a row from `own` to `position` along `force`, the negative gradient, and updates the row's
     /// moments.
     #[inline(always)]
@@ -85,13 +85,13 @@ impl Stepper {
             if self.optimizer == Optimizer::Gains {
                 // A component with zero velocity counts as one that keeps its direction.
                 let turns = velocity[d] * force[d] < 0.0;
-                gains[d] = if turns { SHRINKS.mul_add(gains[d], LEAST_GAIN) } else { gains[d] + GROWS };
+                gains[d] = if turns { GAIN_DECAY.mul_add(gains[d], MIN_GAIN) } else { gains[d] + GAIN_INCREMENT };
             }
             velocity[d] = MOMENTUM.mul_add(velocity[d], self.rate * gains[d] * force[d]);
             square = velocity[d].mul_add(velocity[d], square);
         }
         let length = square.sqrt();
-        let share = if length > LONGEST { LONGEST / length } else { 1.0 };
+        let share = if length > MAX_STEP_NORM { MAX_STEP_NORM / length } else { 1.0 };
         for d in 0..DIM {
             velocity[d] *= share;
             position[d] = own[d] + velocity[d];
@@ -108,13 +108,13 @@ mod tests {
         let (mut at, mut moments) = ([3.0, 2.0], [[7.0; 2]; 2]);
         for since in 1..=400 {
             let (own, force) = (at, [-2.0 * at[0], -20.0 * at[1]]);
-            Stepper { optimizer, rate, since }.step(force, own, &mut at, &mut moments);
+            OptimizerStep { optimizer, rate, since }.step(force, own, &mut at, &mut moments);
         }
         at
     }
 
     #[test]
-    fn all_find_the_least_of_a_bowl_and_forget_what_was_before() {
+    fn layout_optimizers_minimize_a_quadratic() {
         for (optimizer, rate) in [(Optimizer::Adam, 0.1), (Optimizer::Momentum, 0.01), (Optimizer::Gains, 0.002)] {
             let at = descend(optimizer, rate);
             assert!(at.iter().all(|x| x.abs() < 0.05), "{optimizer:?}: {at:?}");
@@ -125,7 +125,7 @@ mod tests {
     fn a_step_of_momentum_is_no_longer_than_it_may_be() {
         for optimizer in [Optimizer::Momentum, Optimizer::Gains] {
             let (mut at, mut moments) = ([0.0; 2], [[0.0; 2]; 2]);
-            let stepper = Stepper { optimizer, rate: 1.0, since: 1 };
+            let stepper = OptimizerStep { optimizer, rate: 1.0, since: 1 };
             stepper.step([3e9, 4e9], [0.0; 2], &mut at, &mut moments);
             assert!((at[0] - 3.0).abs() < 1e-5 && (at[1] - 4.0).abs() < 1e-5, "{optimizer:?}: {at:?}");
         }
@@ -140,7 +140,7 @@ mod tests {
         ] {
             let (mut at, mut moments) = ([0.0], [[0.0]; 2]);
             for ((since, force), step) in [(1, 1.0), (2, 1.0), (3, -1.0)].into_iter().zip(steps) {
-                Stepper { optimizer, rate: 1.0, since }.step([force], [0.0], &mut at, &mut moments);
+                OptimizerStep { optimizer, rate: 1.0, since }.step([force], [0.0], &mut at, &mut moments);
                 assert!((at[0] - step as f32).abs() < 1e-6, "{optimizer:?}, step {since}: {at:?} for {step}");
             }
         }

@@ -9,34 +9,34 @@ use super::lanes::{LANES, Lanes};
 use crate::random::{draw, mix32};
 
 /// Number of rows that share a pool. A thread handles this number of rows at a time.
-pub(super) const SHARING: u32 = 1024;
+pub(super) const ROWS_PER_POOL: u32 = 1024;
 
-/// Positions of random rows, drawn once for a group of [`SHARING`] rows. Each row of the group takes its
+/// Positions of random rows, drawn once for a group of [`ROWS_PER_POOL`] rows. Each row of the group takes its
 /// negative samples from its own place on. Per row of the map this costs only a few random reads of the
 /// snapshot, rather than tens.
 ///
 /// A row usually takes 40 of a pool's 2,048 rows, so that two rows have one sample in common or none.
-pub(super) struct Pool<const DIM: usize> {
-    /// The group that the pool was drawn for: rows from `of * SHARING`.
+pub(super) struct NegativePool<const DIM: usize> {
+    /// The group that the pool was drawn for: rows from `of * ROWS_PER_POOL`.
     pub(super) of: u32,
     /// Positions of `SIZE` rows, component after component; in each component the first `LANES` values follow
     /// again at the end.
     numbers: Vec<f32>,
     /// The factor of each pool row's repulsion where that row is the one that draws, and the first `LANES`
-    /// factors again at the end. Empty until [`Pool::share`] is called.
+    /// factors again at the end. Empty until [`NegativePool::set_shares`] is called.
     shares: Vec<f32>,
 }
 
-impl<const DIM: usize> Pool<DIM> {
+impl<const DIM: usize> NegativePool<DIM> {
     /// Number of rows in a pool, a power of two. In the plane a pool takes 16 KiB, half of the L1 cache.
     pub(super) const SIZE: usize = if DIM <= 4 { 2048 } else { 512 };
     const STRIDE: usize = Self::SIZE + LANES;
 
     pub(super) fn new() -> Self {
-        Pool { of: u32::MAX, numbers: vec![0.0; DIM * Self::STRIDE], shares: Vec::new() }
+        NegativePool { of: u32::MAX, numbers: vec![0.0; DIM * Self::STRIDE], shares: Vec::new() }
     }
 
-    /// Draws the pool of the rows from `of * SHARING` on.
+    /// Draws the pool of the rows from `of * ROWS_PER_POOL` on.
     ///
     /// # Safety
     /// The processor has `V`'s instruction set, and the epoch's rows are within the snapshot.
@@ -44,7 +44,7 @@ impl<const DIM: usize> Pool<DIM> {
     #[expect(unsafe_code, reason = "measured kernel")]
     pub(super) unsafe fn fill<V: Lanes>(&mut self, epoch: &Epoch, of: u32, snapshot: &[[f32; DIM]]) {
         self.of = of;
-        let stream = draw(epoch.seed, u64::from(epoch.drawn) | POOLS, u64::from(of));
+        let stream = draw(epoch.seed, u64::from(epoch.draw_epoch) | POOL_STREAM, u64::from(of));
         let (key, stride) = (stream as u32, (stream >> 32) as u32 | 1);
         for from in (0..Self::SIZE).step_by(LANES) {
             let mut rows = [0; LANES];
@@ -87,14 +87,14 @@ impl<const DIM: usize> Pool<DIM> {
 }
 
 /// Functions for methods in which the factor of the repulsion depends on the row that draws.
-impl<const DIM: usize> Pool<DIM> {
+impl<const DIM: usize> NegativePool<DIM> {
     /// Returns the position in place `at`; places are taken modulo `SIZE`.
-    pub(super) fn row(&self, at: usize) -> [f32; DIM] {
+    pub(super) fn position_at(&self, at: usize) -> [f32; DIM] {
         std::array::from_fn(|d| self.numbers[d * Self::STRIDE + at % Self::SIZE])
     }
 
     /// Stores the factors of sixteen rows from place `from` on.
-    pub(super) fn share(&mut self, from: usize, shares: [f32; LANES]) {
+    pub(super) fn set_shares(&mut self, from: usize, shares: [f32; LANES]) {
         self.shares.resize(Self::STRIDE, 0.0);
         self.shares[from..from + LANES].copy_from_slice(&shares);
         if from == 0 {
@@ -108,7 +108,7 @@ impl<const DIM: usize> Pool<DIM> {
     /// The processor has `V`'s instruction set.
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
-    pub(super) unsafe fn shares<V: Lanes>(&self, at: usize) -> V {
+    pub(super) unsafe fn shares_at<V: Lanes>(&self, at: usize) -> V {
         let shares = self.shares[at % Self::SIZE..].first_chunk();
         // SAFETY: the caller guarantees the instruction set.
         unsafe { V::load(shares.expect("a pool ends in sixteen more")) }
@@ -116,7 +116,7 @@ impl<const DIM: usize> Pool<DIM> {
 }
 
 /// Bit that keeps the random streams of the pools apart from the streams of single rows.
-pub(super) const POOLS: u64 = 1 << 32;
+pub(super) const POOL_STREAM: u64 = 1 << 32;
 
 /// Gathers the positions of sixteen rows.
 ///
@@ -147,7 +147,7 @@ pub(super) unsafe fn gather<V: Lanes, const DIM: usize>(snapshot: &[[f32; DIM]],
 /// The processor has `V`'s instruction set.
 #[inline(always)]
 #[expect(unsafe_code, reason = "measured kernel")]
-pub(super) unsafe fn away<V: Lanes, const DIM: usize>(others: &[V; DIM], own: &[f32; DIM]) -> [V; DIM] {
+pub(super) unsafe fn offsets_from<V: Lanes, const DIM: usize>(others: &[V; DIM], own: &[f32; DIM]) -> [V; DIM] {
     let mut away = *others;
     for (away, &own) in away.iter_mut().zip(own) {
         // SAFETY: the caller guarantees the instruction set.

@@ -4,8 +4,8 @@
 //! What must hold: the problem depends only on the settings that define the map.
 
 use crate::all_pairs::{
-    Cosne, Cost, Descent, Entropic, Matcher, Method as _, Optimizer as Stepper, Phate, PhateAffinity, Problem, Sne,
-    Start, SymmetricEntropic, Tsne, TsneKhorn, affinity_of, map_affinity_of,
+    AffinityMatcher, AllPairsMethod as _, Cosne, Cost, Descent, DescentOptimizer, Entropic, InitialPositions, Phate,
+    PhateAffinity, Problem, Sne, SymmetricEntropic, Tsne, TsneKhorn, affinity_of, map_affinity_of,
 };
 use crate::config::{Init, Optimizer, Settings};
 use crate::metric::Metric;
@@ -15,7 +15,7 @@ pub(super) fn sne(config: &Settings) -> Problem {
     let own = Sne::default();
     Sne {
         affinity: Entropic { perplexity: config.perplexity, ..own.affinity },
-        cost: cost(config.metric),
+        cost: pair_cost(config.metric),
         descent: descent(config, own.descent),
     }
     .problem()
@@ -26,7 +26,7 @@ pub(super) fn tsne(config: &Settings) -> Problem {
     let own = Tsne::default();
     Tsne {
         affinity: Entropic { perplexity: config.perplexity, ..own.affinity },
-        cost: cost(config.metric),
+        cost: pair_cost(config.metric),
         descent: descent(config, own.descent),
     }
     .problem()
@@ -37,7 +37,7 @@ pub(super) fn tsnekhorn(config: &Settings) -> Problem {
     let own = TsneKhorn::default();
     TsneKhorn {
         affinity: SymmetricEntropic { perplexity: config.perplexity, ..own.affinity },
-        cost: cost(config.metric),
+        cost: pair_cost(config.metric),
         descent: descent(config, own.descent),
         ..own
     }
@@ -49,19 +49,19 @@ pub(super) fn cosne(config: &Settings) -> Problem {
     let own = Cosne::default();
     Cosne {
         affinity: Entropic { perplexity: config.perplexity, ..own.affinity },
-        cost: cost(config.metric),
+        cost: pair_cost(config.metric),
         descent: descent(config, own.descent),
         ..own
     }
     .problem()
 }
 
-/// TorchDR's AffinityMatcher: see [`Matcher`].
+/// TorchDR's AffinityMatcher: see [`AffinityMatcher`].
 pub(super) fn affinity_matcher(config: &Settings) -> Problem {
-    let own = Matcher::new(Entropic::default(), map_affinity_of(config.map_affinity));
-    Matcher {
+    let own = AffinityMatcher::new(Entropic::default(), map_affinity_of(config.map_affinity));
+    AffinityMatcher {
         affinity: affinity_of(config.affinity, config.perplexity, config.n_neighbors),
-        cost: cost(config.metric),
+        cost: pair_cost(config.metric),
         loss: config.loss,
         // Weights fall with the square of the number of rows, and the gradient of their squared
         // difference falls faster still. With many rows, the gradient at the first positions may
@@ -81,11 +81,11 @@ pub(super) fn phate(config: &Settings) -> Problem {
     // After many steps of the diffusion of two rows, both have the same potential, and so no distance.
     let t = if k == 2 { 1 } else { own.affinity.t };
     let affinity = PhateAffinity { k, t, ..own.affinity };
-    Phate { affinity, cost: cost(config.metric), descent: descent(config, own.descent) }.problem()
+    Phate { affinity, cost: pair_cost(config.metric), descent: descent(config, own.descent) }.problem()
 }
 
 /// Returns the cost of a pair of rows that were prepared for `metric`, as TorchDR's guide defines it.
-fn cost(metric: Metric) -> Cost {
+fn pair_cost(metric: Metric) -> Cost {
     match metric {
         Metric::Euclidean => Cost::Euclidean,
         // Rows prepared for cosine and correlation have length √½, so that their squared distance is 1 −
@@ -100,20 +100,20 @@ fn cost(metric: Metric) -> Cost {
 /// iterations, as in streamed methods.
 fn descent(config: &Settings, own: Descent) -> Descent {
     let max_iter = config.n_epochs;
-    let ball = matches!(own.optimizer, Stepper::RiemannianAdam(_));
+    let ball = matches!(own.optimizer, DescentOptimizer::RiemannianAdam(_));
     Descent {
         n_components: config.n_components,
         init: match config.init {
-            Init::Random if ball => Start::Hyperbolic,
-            Init::Random => Start::Normal,
-            Init::File(_) => Start::Positions(Vec::new()),
-            Init::Pca | Init::Centroid => Start::Pca,
+            Init::Random if ball => InitialPositions::Hyperbolic,
+            Init::Random => InitialPositions::Normal,
+            Init::File(_) => InitialPositions::Positions(Vec::new()),
+            Init::Pca | Init::Centroid => InitialPositions::Pca,
         },
         optimizer: match config.optimizer {
             _ if ball => own.optimizer,
-            Optimizer::Adam => Stepper::ADAM,
+            Optimizer::Adam => DescentOptimizer::ADAM,
             // The planner refuses gains.
-            Optimizer::Momentum | Optimizer::Gains => Stepper::SGD,
+            Optimizer::Momentum | Optimizer::Gains => DescentOptimizer::SGD,
         },
         lr: config.learning_rate.map(f64::from).or(own.lr),
         early_exaggeration: f64::from(config.early_exaggeration),

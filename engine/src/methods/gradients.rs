@@ -1,15 +1,15 @@
 //! Tests the kernels' forces against finite differences of each loss in f64, on every instruction set.
 
-use super::infotsne::InfoTsne;
-use super::largevis::LargeVis;
-use super::pacmap::Pacmap;
+use super::infotsne::InfoTsneLoss;
+use super::largevis::LargeVisLoss;
+use super::pacmap::PacmapLoss;
 use super::tsne::Tsne;
-use crate::layout::curve::Curve;
-use crate::layout::field::Field;
-use crate::layout::kernel::{self, Chunk, Epoch, Kernel};
+use crate::layout::curve::MembershipCurve;
+use crate::layout::field::RepulsionField;
+use crate::layout::kernel::{self, Epoch, LayoutKernel, RowChunk};
 use crate::layout::lanes::{Lanes, Portable};
-use crate::layout::weighed::{Loss, Weighed};
-use crate::layout::{Coding, Optimizer, Stepper, Walk, root_unit};
+use crate::layout::weighted::{EdgeLoss, WeightedKernel};
+use crate::layout::{Optimizer, OptimizerStep, PackedBlock, WeightCode, root_unit};
 use crate::random::unit;
 
 const ROWS: usize = 60;
@@ -19,17 +19,17 @@ fn position(row: usize) -> [f32; 2] {
 }
 
 /// Returns symmetric weights, above 0 for some of the pairs.
-fn weight(a: usize, b: usize, coding: Coding) -> f64 {
+fn weight(a: usize, b: usize, coding: WeightCode) -> f64 {
     let draw = unit(9, a.min(b) as u64, a.max(b) as u64);
     match coding {
         _ if a == b || draw > 0.4 => 0.0,
         // Codes of pairs that are near from one end or both, mid-near from one end or both, and combinations.
-        Coding::Whole => [1.0, 2.0, 4.0, 5.0, 8.0, 10.0][(draw * 15.0) as usize % 6],
+        WeightCode::Counts => [1.0, 2.0, 4.0, 5.0, 8.0, 10.0][(draw * 15.0) as usize % 6],
         _ => f64::from(draw) / 10.0,
     }
 }
 
-fn walk(coding: Coding) -> Walk {
+fn walk(coding: WeightCode) -> PackedBlock {
     let (mut offsets, mut neighbors, mut codes) = (vec![0], vec![], vec![]);
     for a in 0..ROWS {
         for b in 0..ROWS {
@@ -37,23 +37,23 @@ fn walk(coding: Coding) -> Walk {
             if weight > 0.0 {
                 neighbors.push(b as u32);
                 codes.push(match coding {
-                    Coding::Whole => weight as u16,
+                    WeightCode::Counts => weight as u16,
                     _ => ((weight / 0.05).sqrt() * 65_535.0).round() as u16,
                 });
             }
         }
         offsets.push(neighbors.len() as u32);
     }
-    Walk::made(0, &offsets, &neighbors, &codes)
+    PackedBlock::from_parts(0, &offsets, &neighbors, &codes)
 }
 
 fn epoch(rate: f32, negatives: u32, seed: u64) -> Epoch {
     Epoch {
-        curve: Curve { a: 1.0, b: 1.0 },
+        curve: MembershipCurve { a: 1.0, b: 1.0 },
         number: 1,
-        drawn: 1,
+        draw_epoch: 1,
         epochs: 450,
-        stepper: Stepper { optimizer: Optimizer::Momentum, rate, since: 1 },
+        stepper: OptimizerStep { optimizer: Optimizer::Momentum, rate, since: 1 },
         exaggeration: 3.0,
         negatives,
         unit: root_unit(0.05),
@@ -64,46 +64,48 @@ fn epoch(rate: f32, negatives: u32, seed: u64) -> Epoch {
 
 /// The instruction set that a kernel runs on.
 #[derive(Debug, Clone, Copy)]
-enum On {
+enum TestLanes {
     Portable,
     Avx2,
     Widest,
 }
 
 /// Returns the force on each row, times the learning rate, as the kernel computes it.
-fn forces<L: Loss>(loss: L, rate: f32, on: On) -> Vec<[f32; 2]> {
+fn forces<L: EdgeLoss>(loss: L, rate: f32, on: TestLanes) -> Vec<[f32; 2]> {
     moved(loss, &epoch(rate, 40, 5), on)
 }
 
-fn moved<L: Loss>(loss: L, epoch: &Epoch, on: On) -> Vec<[f32; 2]> {
-    let walk = walk(L::CODING);
+fn moved<L: EdgeLoss>(loss: L, epoch: &Epoch, on: TestLanes) -> Vec<[f32; 2]> {
+    let walk = walk(L::WEIGHT_CODE);
     let snapshot: Vec<[f32; 2]> = (0..ROWS).map(position).collect();
-    let mut field = Field::new(ROWS as u64);
-    field.take(&snapshot).expect("numbers");
+    let mut field = RepulsionField::new(ROWS as u64);
+    field.update(&snapshot).expect("numbers");
     let (mut positions, mut moments) = (snapshot.clone(), vec![[[0.0; 2]; 2]; ROWS]);
-    let chunk = Chunk {
+    let chunk = RowChunk {
         epoch,
         block: &walk,
         first: 0,
         snapshot: &snapshot,
-        field: L::FIELD.then_some(&field),
+        field: L::USES_FIELD.then_some(&field),
         positions: &mut positions,
         moments: &mut moments,
     };
-    let kernel = Weighed(loss);
+    let kernel = WeightedKernel(loss);
     match on {
         // SAFETY: `Portable` needs no instruction set, and all rows are within the snapshot.
         #[expect(unsafe_code, reason = "test of a kernel")]
-        On::Portable => unsafe { kernel.advance::<Portable, 2>(chunk) },
+        TestLanes::Portable => unsafe { kernel.advance::<Portable, 2>(chunk) },
         #[cfg(target_arch = "x86_64")]
-        On::Avx2 if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") => {
+        TestLanes::Avx2
+            if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") =>
+        {
             // SAFETY: the processor has the features, as checked in the guard.
             #[expect(unsafe_code, reason = "test of a kernel")]
             unsafe {
                 kernel::advance_avx2(&kernel, chunk);
             }
         }
-        On::Avx2 | On::Widest => kernel::advance(&kernel, chunk),
+        TestLanes::Avx2 | TestLanes::Widest => kernel::advance(&kernel, chunk),
     }
     // The first velocity is the force times the learning rate.
     moments.iter().map(|m| m[0]).collect()
@@ -128,17 +130,19 @@ fn derivative(at: [f64; 2], energy: &dyn Fn([f64; 2]) -> f64) -> [f64; 2] {
 
 /// Compares the kernel's forces on all rows with −n ∂L. `pull(w, d²)` is the amount that both directions of an
 /// edge add to n·L, and `push` the amount that all rows add if one row is at a given position.
-fn check_rows<L: Loss>(loss: L, tolerance: f64, pull: fn(f64, f64) -> f64, push: &dyn Fn(usize, [f64; 2]) -> f64) {
+fn check_rows<L: EdgeLoss>(loss: L, tolerance: f64, pull: fn(f64, f64) -> f64, push: &dyn Fn(usize, [f64; 2]) -> f64) {
     const RATE: f32 = 1e-3;
-    let found = forces(loss, RATE, On::Portable);
-    for on in [On::Avx2, On::Widest] {
+    let found = forces(loss, RATE, TestLanes::Portable);
+    for on in [TestLanes::Avx2, TestLanes::Widest] {
         assert_eq!(found, forces(loss, RATE, on), "{on:?}");
     }
     let places: Vec<[f64; 2]> = (0..ROWS).map(|row| position(row).map(f64::from)).collect();
     for row in 0..ROWS {
         let energy = |at: [f64; 2]| {
-            let pulls: f64 =
-                (0..ROWS).filter(|&o| o != row).map(|o| pull(weight(row, o, L::CODING), squared(at, places[o]))).sum();
+            let pulls: f64 = (0..ROWS)
+                .filter(|&o| o != row)
+                .map(|o| pull(weight(row, o, L::WEIGHT_CODE), squared(at, places[o])))
+                .sum();
             3.0 * pulls + push(row, at)
         };
         let expected = derivative(places[row], &energy);
@@ -151,7 +155,7 @@ fn check_rows<L: Loss>(loss: L, tolerance: f64, pull: fn(f64, f64) -> f64, push:
 }
 
 #[test]
-fn t_sne_moves_down_its_loss() {
+fn tsne_forces_match_its_loss() {
     let places: Vec<[f64; 2]> = (0..ROWS).map(|row| position(row).map(f64::from)).collect();
     // n · log Σ q over all pairs, with one row moved.
     let push = |row: usize, at: [f64; 2]| {
@@ -163,74 +167,75 @@ fn t_sne_moves_down_its_loss() {
 }
 
 #[test]
-fn every_instruction_set_draws_and_pushes_to_the_same_bits() {
-    fn check<L: Loss>(loss: L) {
-        let portable = forces(loss, 0.1, On::Portable);
+fn repulsion_has_the_same_bits_on_every_instruction_set() {
+    fn check<L: EdgeLoss>(loss: L) {
+        let portable = forces(loss, 0.1, TestLanes::Portable);
         assert!(portable.iter().flatten().all(|x| x.is_finite() && *x != 0.0));
-        for on in [On::Avx2, On::Widest] {
+        for on in [TestLanes::Avx2, TestLanes::Widest] {
             assert_eq!(portable, forces(loss, 0.1, on), "{loss:?} {on:?}");
         }
     }
-    check(LargeVis);
-    check(InfoTsne);
-    check(Pacmap::weighing(2.0, 900.0, 1.0));
+    check(LargeVisLoss);
+    check(InfoTsneLoss);
+    check(PacmapLoss::weighing(2.0, 900.0, 1.0));
 }
 
 /// A loss with the attraction of `L` and no repulsion.
 #[derive(Debug, Clone, Copy)]
-struct Pulls<L>(L);
+struct AttractionOnly<L>(L);
 
 #[expect(unsafe_code, reason = "a kernel for tests")]
-impl<L: Loss> Loss for Pulls<L> {
-    const CODING: Coding = L::CODING;
-    unsafe fn pull<V: Lanes>(self, weight: V, squares: V) -> V {
+impl<L: EdgeLoss> EdgeLoss for AttractionOnly<L> {
+    const WEIGHT_CODE: WeightCode = L::WEIGHT_CODE;
+    unsafe fn attraction<V: Lanes>(self, weight: V, squares: V) -> V {
         // SAFETY: the caller guarantees the instruction set.
-        unsafe { self.0.pull(weight, squares) }
+        unsafe { self.0.attraction(weight, squares) }
     }
-    unsafe fn push<V: Lanes>(self, _: V) -> [V; 2] {
+    unsafe fn repulsion<V: Lanes>(self, _: V) -> [V; 2] {
         // SAFETY: the caller guarantees the instruction set.
         unsafe { [V::splat(0.0), V::splat(1.0)] }
     }
 }
 
 #[test]
-fn edges_pull_down_their_losses() {
-    check_rows(Pulls(LargeVis), 1e-4, |w, s| 2.0 * w * (2.0 + s).ln(), &|_, _| 0.0);
-    check_rows(Pulls(InfoTsne), 1e-4, |w, s| 2.0 * w * (1.0 + s).ln(), &|_, _| 0.0);
+fn attraction_matches_each_loss() {
+    check_rows(AttractionOnly(LargeVisLoss), 1e-4, |w, s| 2.0 * w * (2.0 + s).ln(), &|_, _| 0.0);
+    check_rows(AttractionOnly(InfoTsneLoss), 1e-4, |w, s| 2.0 * w * (1.0 + s).ln(), &|_, _| 0.0);
     // Plain sums over pairs: an edge's count includes both directions.
     let pairs = |code: f64, s: f64| {
         let (middle, q) = ((code / 4.0).floor(), 1.0 + s);
         2.0 * (code - 4.0 * middle) * q / (10.0 + q) + 500.0 * middle * q / (1e4 + q)
     };
-    check_rows(Pulls(Pacmap::weighing(2.0, 500.0, 1.0)), 1e-4, pairs, &|_, _| 0.0);
+    check_rows(AttractionOnly(PacmapLoss::weighing(2.0, 500.0, 1.0)), 1e-4, pairs, &|_, _| 0.0);
 }
 
 /// A loss with the repulsion of `L` and no attraction.
 #[derive(Debug, Clone, Copy)]
-struct Pushes<L>(L);
+struct RepulsionOnly<L>(L);
 
 #[expect(unsafe_code, reason = "a kernel for tests")]
-impl<L: Loss> Loss for Pushes<L> {
-    const MASSES: bool = L::MASSES;
-    unsafe fn pull<V: Lanes>(self, _: V, _: V) -> V {
+impl<L: EdgeLoss> EdgeLoss for RepulsionOnly<L> {
+    const USES_MASSES: bool = L::USES_MASSES;
+    unsafe fn attraction<V: Lanes>(self, _: V, _: V) -> V {
         // SAFETY: the caller guarantees the instruction set.
         unsafe { V::splat(0.0) }
     }
-    unsafe fn push<V: Lanes>(self, squares: V) -> [V; 2] {
+    unsafe fn repulsion<V: Lanes>(self, squares: V) -> [V; 2] {
         // SAFETY: the caller guarantees the instruction set.
-        unsafe { self.0.push(squares) }
+        unsafe { self.0.repulsion(squares) }
     }
-    fn share(self, mass: f32, asked: u32, drawn: usize) -> f32 {
-        self.0.share(mass, asked, drawn)
+    fn repulsion_factor(self, mass: f32, asked: u32, drawn: usize) -> f32 {
+        self.0.repulsion_factor(mass, asked, drawn)
     }
 }
 
 /// Returns the mean repulsion of each row over many draws.
-fn mean_pushes<L: Loss>(loss: L, asked: u32) -> Vec<[f64; 2]> {
+fn mean_pushes<L: EdgeLoss>(loss: L, asked: u32) -> Vec<[f64; 2]> {
     const DRAWS: u64 = 4000;
     let mut sums = vec![[0f64; 2]; ROWS];
     for seed in 0..DRAWS {
-        for (sum, step) in sums.iter_mut().zip(moved(Pushes(loss), &epoch(1e-3, asked, seed), On::Widest)) {
+        for (sum, step) in sums.iter_mut().zip(moved(RepulsionOnly(loss), &epoch(1e-3, asked, seed), TestLanes::Widest))
+        {
             (0..2).for_each(|d| sum[d] += f64::from(step[d]) / 1e-3 / DRAWS as f64);
         }
     }
@@ -239,7 +244,7 @@ fn mean_pushes<L: Loss>(loss: L, asked: u32) -> Vec<[f64; 2]> {
 
 /// Compares the mean repulsion of each row over many draws with −n ∂L, where `energy` returns n·L from all
 /// positions.
-fn check_draws<L: Loss>(loss: L, tolerance: f64, energy: &dyn Fn(&[[f64; 2]]) -> f64) {
+fn check_draws<L: EdgeLoss>(loss: L, tolerance: f64, energy: &dyn Fn(&[[f64; 2]]) -> f64) {
     let found = mean_pushes(loss, ASKED);
     let places: Vec<[f64; 2]> = (0..ROWS).map(|row| position(row).map(f64::from)).collect();
     let (mut worst, mut size) = (0f64, 0f64);
@@ -260,7 +265,7 @@ fn check_draws<L: Loss>(loss: L, tolerance: f64, energy: &dyn Fn(&[[f64; 2]]) ->
 const ASKED: u32 = 304;
 
 #[test]
-fn drawn_rows_push_down_their_losses() {
+fn repulsion_matches_each_loss() {
     // The sum over all pairs, times the mean number of times that a pair is drawn.
     fn pairs(of: fn(f64) -> f64) -> impl Fn(&[[f64; 2]]) -> f64 {
         move |at| {
@@ -268,19 +273,19 @@ fn drawn_rows_push_down_their_losses() {
             each.map(|(i, j)| of(squared(at[i], at[j]))).sum::<f64>() * f64::from(ASKED) / ROWS as f64
         }
     }
-    check_draws(LargeVis, 0.01, &pairs(|s| -(1.0 - 1.0 / (2.0 + s)).ln()));
-    check_draws(Pacmap::weighing(0.0, 0.0, 1.0), 0.01, &pairs(|s| 1.0 / (2.0 + s)));
+    check_draws(LargeVisLoss, 0.01, &pairs(|s| -(1.0 - 1.0 / (2.0 + s)).ln()));
+    check_draws(PacmapLoss::weighing(0.0, 0.0, 1.0), 0.01, &pairs(|s| 1.0 / (2.0 + s)));
     let contrast = |at: &[[f64; 2]]| {
         let mass = |i: usize| (0..ROWS).filter(|&j| j != i).map(|j| 1.0 / (1.0 + squared(at[i], at[j]))).sum::<f64>();
         (0..ROWS).map(|i| mass(i).ln()).sum()
     };
     // The tolerance is larger, because the mean of 1 / mass over few draws is larger than 1 / mass of all rows.
-    check_draws(InfoTsne, 0.03, &contrast);
+    check_draws(InfoTsneLoss, 0.03, &contrast);
 }
 
 #[test]
-fn few_draws_weigh_as_many_as_are_asked_for() {
-    let [five, sixteen] = [5, 16].map(|asked| mean_pushes(LargeVis, asked));
+fn repulsion_is_independent_of_the_number_of_draws() {
+    let [five, sixteen] = [5, 16].map(|asked| mean_pushes(LargeVisLoss, asked));
     let size = sixteen.iter().flatten().fold(0f64, |most, x| most.max(x.abs()));
     for (five, sixteen) in five.iter().flatten().zip(sixteen.iter().flatten()) {
         assert!((five - sixteen * 5.0 / 16.0).abs() < 0.02 * size, "{five}, and of sixteen {sixteen}");
@@ -288,10 +293,11 @@ fn few_draws_weigh_as_many_as_are_asked_for() {
 }
 
 #[test]
-fn the_phases_of_pacmap_are_those_of_the_paper() {
-    let weights =
-        |number: u32| format!("{:?}", Pacmap::weighing(0.0, 0.0, 0.0).at(&Epoch { number, ..epoch(1.0, 1, 5) }));
-    let of = |near: f32, middle: f32| format!("{:?}", Pacmap::weighing(near, middle, 1.0));
+fn pacmap_phases_match_the_paper() {
+    let weights = |number: u32| {
+        format!("{:?}", PacmapLoss::weighing(0.0, 0.0, 0.0).in_epoch(&Epoch { number, ..epoch(1.0, 1, 5) }))
+    };
+    let of = |near: f32, middle: f32| format!("{:?}", PacmapLoss::weighing(near, middle, 1.0));
     assert_eq!(weights(1), of(2.0, 1000.0));
     assert_eq!(weights(51), of(2.0, 501.5));
     assert_eq!((weights(101), weights(200)), (of(3.0, 3.0), of(3.0, 3.0)));
@@ -299,12 +305,12 @@ fn the_phases_of_pacmap_are_those_of_the_paper() {
 }
 
 #[test]
-fn on_a_device_rows_move_to_the_same_bits() {
+fn every_method_on_gpu_equals_cpu() {
     use crate::layout::cuda::shim::{all_widths, in_the_plane};
     for optimizer in Optimizer::ALL {
-        all_widths(&Weighed(LargeVis), optimizer, 35);
-        all_widths(&Weighed(InfoTsne), optimizer, 100);
-        all_widths(&Weighed(Pacmap::weighing(0.0, 0.0, 0.0)), optimizer, 20);
-        in_the_plane(&Weighed(Tsne), optimizer);
+        all_widths(&WeightedKernel(LargeVisLoss), optimizer, 35);
+        all_widths(&WeightedKernel(InfoTsneLoss), optimizer, 100);
+        all_widths(&WeightedKernel(PacmapLoss::weighing(0.0, 0.0, 0.0)), optimizer, 20);
+        in_the_plane(&WeightedKernel(Tsne), optimizer);
     }
 }

@@ -9,25 +9,25 @@
 //! TorchDR's code computes the formula above.
 
 use crate::layout::lanes::Lanes;
-use crate::layout::weighed::Loss;
+use crate::layout::weighted::EdgeLoss;
 
 /// LargeVis' loss.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct LargeVis;
+pub(super) struct LargeVisLoss;
 
-impl Loss for LargeVis {
-    const ON_DEVICE: Option<&'static str> = Some("largevis");
+impl EdgeLoss for LargeVisLoss {
+    const GPU_KERNEL: Option<&'static str> = Some("largevis");
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn pull<V: Lanes>(self, weight: V, squares: V) -> V {
+    unsafe fn attraction<V: Lanes>(self, weight: V, squares: V) -> V {
         // SAFETY: the caller guarantees the instruction set.
         unsafe { weight.mul(V::splat(4.0)).div(squares.add(V::splat(2.0))) }
     }
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn push<V: Lanes>(self, squares: V) -> [V; 2] {
+    unsafe fn repulsion<V: Lanes>(self, squares: V) -> [V; 2] {
         // SAFETY: the caller guarantees the instruction set.
         unsafe {
             let below = squares.add(V::splat(1.0)).mul(squares.add(V::splat(2.0)));

@@ -14,16 +14,16 @@ mod tsne;
 
 use crate::all_pairs::Problem;
 use crate::config::{Method, MethodId, Settings};
-use crate::layout::rows::Firing;
-use crate::layout::weighed::Weighed;
-use crate::layout::{self, Objective};
+use crate::layout::umap::UmapKernel;
+use crate::layout::weighted::WeightedKernel;
+use crate::layout::{self, LayoutObjective};
 use crate::{Error, Result};
 
 /// A method's arithmetic.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Recipe {
     /// The loss over edges, as the layout's kernel.
-    Streamed(&'static dyn Objective),
+    Streamed(&'static dyn LayoutObjective),
     /// Returns the problem over all pairs that the settings describe. Positions from a file are not read yet.
     AllPairs(fn(&Settings) -> Problem),
 }
@@ -31,11 +31,11 @@ pub(crate) enum Recipe {
 /// Returns the arithmetic of a method.
 pub(crate) fn recipe(method: Method) -> Recipe {
     match method.id() {
-        MethodId::Umap => Recipe::Streamed(&Firing),
-        MethodId::LargeVis => Recipe::Streamed(&Weighed(largevis::LargeVis)),
-        MethodId::InfoTsne => Recipe::Streamed(&Weighed(infotsne::InfoTsne)),
-        MethodId::Tsne => Recipe::Streamed(&Weighed(tsne::Tsne)),
-        MethodId::Pacmap => Recipe::Streamed(&Weighed(pacmap::Pacmap::UNWEIGHED)),
+        MethodId::Umap => Recipe::Streamed(&UmapKernel),
+        MethodId::LargeVis => Recipe::Streamed(&WeightedKernel(largevis::LargeVisLoss)),
+        MethodId::InfoTsne => Recipe::Streamed(&WeightedKernel(infotsne::InfoTsneLoss)),
+        MethodId::Tsne => Recipe::Streamed(&WeightedKernel(tsne::Tsne)),
+        MethodId::Pacmap => Recipe::Streamed(&WeightedKernel(pacmap::PacmapLoss::UNWEIGHED)),
         MethodId::Sne => Recipe::AllPairs(all_pairs::sne),
         MethodId::TsneExact => Recipe::AllPairs(all_pairs::tsne),
         MethodId::TsneKhorn => Recipe::AllPairs(all_pairs::tsnekhorn),
@@ -49,7 +49,7 @@ pub(crate) fn recipe(method: Method) -> Recipe {
 ///
 /// # Errors
 /// [`Error::Config`] if the method computes all pairs.
-pub fn objective(method: Method) -> Result<&'static dyn Objective> {
+pub fn objective(method: Method) -> Result<&'static dyn LayoutObjective> {
     match recipe(method) {
         Recipe::Streamed(objective) => Ok(objective),
         Recipe::AllPairs(_) => {
@@ -78,31 +78,31 @@ pub(crate) fn problem(settings: &Settings) -> Result<Problem> {
 ///
 /// # Errors
 /// [`Error::Config`] if the method computes all pairs.
-pub fn options(method: Method, rows: u32) -> Result<layout::Options> {
-    Ok(layout::Options::of(objective(method)?, method, rows))
+pub fn options(method: Method, rows: u32) -> Result<layout::LayoutOptions> {
+    Ok(layout::LayoutOptions::for_method(objective(method)?, method, rows))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::all_pairs::{Cosne, Entropic, Matcher, Phate, Sne, Tsne, TsneKhorn, map_affinity_of, needs};
-    use crate::config::NamedMap;
+    use crate::all_pairs::{AffinityMatcher, Cosne, Entropic, Phate, Sne, Tsne, TsneKhorn, map_affinity_of, needs};
+    use crate::config::NamedMapAffinity;
 
     #[test]
     fn a_method_streams_or_computes_all_pairs_in_both_tables() {
         for method in Method::all() {
             match recipe(method) {
                 Recipe::Streamed(objective) => {
-                    assert!(!method.is_exact() && objective.field() == method.has_field(), "{method}");
+                    assert!(!method.is_all_pairs() && objective.uses_field() == method.has_field(), "{method}");
                 }
-                Recipe::AllPairs(_) => assert!(method.is_exact() && !method.has_field(), "{method}"),
+                Recipe::AllPairs(_) => assert!(method.is_all_pairs() && !method.has_field(), "{method}"),
             }
         }
     }
 
     #[test]
-    fn epochs_of_exact_methods_are_those_of_their_problems() {
-        let matcher = Matcher::new(Entropic::default(), map_affinity_of(NamedMap::Student));
+    fn all_pairs_epochs_match_their_problems() {
+        let matcher = AffinityMatcher::new(Entropic::default(), map_affinity_of(NamedMapAffinity::Student));
         for (name, own) in [
             ("sne", Sne::default().descent),
             ("tsne-exact", Tsne::default().descent),
@@ -111,14 +111,14 @@ mod tests {
             ("phate", Phate::default().descent),
             ("affinity-matcher", matcher.descent),
         ] {
-            assert_eq!(Method::named(name).map(|method| method.epochs(100)), Some(own.max_iter), "{name}");
+            assert_eq!(Method::from_name(name).map(|method| method.epochs(100)), Some(own.max_iter), "{name}");
         }
     }
 
     #[test]
-    fn what_a_problem_takes_is_said_beforehand() {
-        for method in Method::all().filter(|method| method.is_exact()) {
-            let problem = problem(&Settings::of(method, 2_000)).expect("all pairs");
+    fn problem_needs_bound_what_is_allocated() {
+        for method in Method::all().filter(|method| method.is_all_pairs()) {
+            let problem = problem(&Settings::defaults_for(method, 2_000)).expect("all pairs");
             let small = needs(&problem, 2_000, 64, 2, 0);
             let large = needs(&problem, 8_000, 64, 2, 0);
             assert!(small.needs.bytes() > 2_000 * 64 * 4, "{}", method.name());

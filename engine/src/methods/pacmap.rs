@@ -14,42 +14,42 @@
 //! As in the authors' program, pairs of rows with more than 100 components are chosen by their first 100
 //! principal components (`affinity::compared`).
 
-use crate::affinity::pairs::MIDDLE;
+use crate::affinity::pairs::MID_NEAR_WEIGHT;
 use crate::config::pacmap_phase;
-use crate::layout::Coding;
+use crate::layout::WeightCode;
 use crate::layout::kernel::Epoch;
 use crate::layout::lanes::{Lanes, ROUND};
-use crate::layout::weighed::Loss;
+use crate::layout::weighted::EdgeLoss;
 
 /// PaCMAP's loss, with the weights of its three kinds of pairs.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Pacmap {
+pub(super) struct PacmapLoss {
     near: f32,
     middle: f32,
     further: f32,
 }
 
-impl Pacmap {
-    /// The loss before an epoch sets its weights ([`Loss::at`]).
-    pub(super) const UNWEIGHED: Pacmap = Pacmap { near: 0.0, middle: 0.0, further: 0.0 };
+impl PacmapLoss {
+    /// The loss before an epoch sets its weights ([`EdgeLoss::in_epoch`]).
+    pub(super) const UNWEIGHED: PacmapLoss = PacmapLoss { near: 0.0, middle: 0.0, further: 0.0 };
 
     /// Returns the loss with these weights of near, mid-near and further pairs.
     #[cfg(test)]
     pub(super) fn weighing(near: f32, middle: f32, further: f32) -> Self {
-        Pacmap { near, middle, further }
+        PacmapLoss { near, middle, further }
     }
 }
 
-impl Loss for Pacmap {
-    const CODING: Coding = Coding::Whole;
-    const ON_DEVICE: Option<&'static str> = Some("pacmap");
+impl EdgeLoss for PacmapLoss {
+    const WEIGHT_CODE: WeightCode = WeightCode::Counts;
+    const GPU_KERNEL: Option<&'static str> = Some("pacmap");
 
     #[cfg(any(test, feature = "cuda"))]
     fn weights(self) -> [f32; 2] {
         [self.near, self.middle]
     }
 
-    fn at(self, epoch: &Epoch) -> Self {
+    fn in_epoch(self, epoch: &Epoch) -> Self {
         let phase = pacmap_phase(epoch.epochs);
         let done = epoch.number - 1;
         let (near, middle) = if done < phase {
@@ -60,21 +60,22 @@ impl Loss for Pacmap {
         } else {
             (1.0, 0.0)
         };
-        Pacmap { near, middle, further: 1.0 }
+        PacmapLoss { near, middle, further: 1.0 }
     }
 
-    /// The weight of an edge is the number of its near pairs plus [`MIDDLE`] times the number of its mid-near
+    /// The weight of an edge is the number of its near pairs plus [`MID_NEAR_WEIGHT`] times the number of its mid-near
     /// pairs.
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn pull<V: Lanes>(self, weight: V, squares: V) -> V {
+    unsafe fn attraction<V: Lanes>(self, weight: V, squares: V) -> V {
         // SAFETY: the caller guarantees the instruction set.
         unsafe {
             let s = |x: f32| V::splat(x);
             // The number of mid-near pairs: the quotient rounded down, as the integer nearest to a slightly
             // smaller number.
-            let count = weight.mul_add(s(1.0 / MIDDLE), s(0.5 / MIDDLE - 0.5)).add(s(ROUND)).sub(s(ROUND));
-            let rest = count.mul_add(s(-MIDDLE), weight);
+            let count =
+                weight.mul_add(s(1.0 / MID_NEAR_WEIGHT), s(0.5 / MID_NEAR_WEIGHT - 0.5)).add(s(ROUND)).sub(s(ROUND));
+            let rest = count.mul_add(s(-MID_NEAR_WEIGHT), weight);
             let (near, middle) = (squares.add(s(11.0)), squares.add(s(10_001.0)));
             let near = rest.mul(s(20.0 * self.near)).div(near.mul(near));
             count.mul(s(20_000.0 * self.middle)).div(middle.mul(middle)).add(near)
@@ -84,7 +85,7 @@ impl Loss for Pacmap {
     /// The coefficient is doubled, because it also stands for the rows that draw this one.
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn push<V: Lanes>(self, squares: V) -> [V; 2] {
+    unsafe fn repulsion<V: Lanes>(self, squares: V) -> [V; 2] {
         // SAFETY: the caller guarantees the instruction set.
         unsafe {
             let below = squares.add(V::splat(2.0));

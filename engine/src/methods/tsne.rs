@@ -4,19 +4,19 @@
 //! this one.
 
 use crate::layout::lanes::Lanes;
-use crate::layout::weighed::Loss;
+use crate::layout::weighted::EdgeLoss;
 
 /// t-SNE's loss.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tsne;
 
-impl Loss for Tsne {
-    const FIELD: bool = true;
-    const ON_DEVICE: Option<&'static str> = Some("tsne");
+impl EdgeLoss for Tsne {
+    const USES_FIELD: bool = true;
+    const GPU_KERNEL: Option<&'static str> = Some("tsne");
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn pull<V: Lanes>(self, weight: V, squares: V) -> V {
+    unsafe fn attraction<V: Lanes>(self, weight: V, squares: V) -> V {
         // SAFETY: the caller guarantees the instruction set.
         unsafe { weight.mul(V::splat(4.0)).div(squares.add(V::splat(1.0))) }
     }
@@ -24,7 +24,7 @@ impl Loss for Tsne {
     /// There are no negative samples: the repulsion comes from the field.
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn push<V: Lanes>(self, _: V) -> [V; 2] {
+    unsafe fn repulsion<V: Lanes>(self, _: V) -> [V; 2] {
         // SAFETY: the caller guarantees the instruction set.
         unsafe { [V::splat(0.0); 2] }
     }

@@ -2,17 +2,17 @@
 
 use lowland_io::buckets::ByteBucketWriter;
 
-use super::tiles::{About, Tiles};
-use super::{Found, Graph, MISSING, Sample, Ties, exact, sample};
-use crate::budget::Needs;
-use crate::index::{Lists, table_bytes};
+use super::graph_writer::{KnnGraphWriter, RowStats};
+use super::{GraphStats, KnnGraph, MISSING, TieBreaker, TruthSample, exact_neighbors, sample};
+use crate::budget::MemoryNeeds;
+use crate::index::{InvertedLists, table_bytes};
 use crate::inputs::{GraphSink, GraphSource};
 use crate::plan::Plan;
-use crate::work::{Made, Work};
+use crate::work::{StageContext, StageFiles};
 use crate::{Error, Result};
 
 /// Number of rows processed at a time.
-const ROWS: usize = 8192;
+const PORTION_ROWS: usize = 8192;
 
 /// Converts a precomputed graph to list order, using buckets of rows on disk, and writes its parts.
 ///
@@ -26,12 +26,12 @@ const ROWS: usize = 8192;
 pub fn import(
     plan: &Plan,
     graph: &dyn GraphSource,
-    lists: Option<&Lists>,
-    work: &Work<'_>,
-) -> Result<(Made, Found, Sample)> {
+    lists: Option<&InvertedLists>,
+    work: &StageContext<'_>,
+) -> Result<(StageFiles, GraphStats, TruthSample)> {
     let (given_k, rows, progress) = (graph.k(), plan.shape.rows as u32, work.progress);
     let needs = import_needs(plan);
-    let _held = work.hold(&needs, "import")?;
+    let _held = work.reserve(&needs, "import")?;
     // The position in list order of each row of the source.
     let place: Option<Vec<u32>> = lists.map(|lists| {
         let mut place = vec![0u32; rows as usize];
@@ -41,7 +41,7 @@ pub fn import(
     });
     let here = |source: u32| place.as_ref().map_or(source, |place| place[source as usize]);
 
-    let ties = Ties::new(plan.settings.seed);
+    let ties = TieBreaker::new(plan.settings.seed);
     let kept_k = plan.k();
     let width = 4 + kept_k * 8;
     let buckets = plan.exchange.buckets.max(1);
@@ -53,7 +53,7 @@ pub fn import(
     let mut record = Vec::with_capacity(width);
     let mut k = 0;
     // Longer rows are read in smaller portions, so that a portion takes as much memory as one of kept rows.
-    let portion = (ROWS * kept_k / given_k).clamp(1, ROWS);
+    let portion = (PORTION_ROWS * kept_k / given_k).clamp(1, PORTION_ROWS);
     for first in (0..rows as usize).step_by(portion) {
         let count = portion.min(rows as usize - first);
         ids.resize(count * given_k, 0);
@@ -98,21 +98,21 @@ pub fn import(
     }
 
     let mut truth = match lists {
-        Some(lists) => exact(plan, lists, k, progress)?,
+        Some(lists) => exact_neighbors(plan, lists, k, progress)?,
         // Without vectors recall cannot be measured, so the graph itself serves as the reference.
-        None => Sample { rows: sample::rows(plan), neighbors: Vec::new() },
+        None => TruthSample { rows: sample::sample_rows(plan), neighbors: Vec::new() },
     };
-    let mut tiles = Tiles::begin(rows, k, *work);
+    let mut tiles = KnnGraphWriter::begin(rows, k, *work);
     let mut sampled = 0;
     let mut bytes = Vec::new();
     for bucket in 0..buckets {
         spilled.read(bucket, &mut bytes)?;
         let mut records: Vec<&[u8]> = bytes.chunks_exact(width).collect();
-        records.sort_unstable_by_key(|record| word(record, 0));
+        records.sort_unstable_by_key(|record| word_at(record, 0));
         for record in records {
-            let row = word(record, 0);
+            let row = word_at(record, 0);
             let near = (0..kept_k)
-                .map(|i| (word(record, 1 + 2 * i), f32::from_bits(word(record, 2 + 2 * i))))
+                .map(|i| (word_at(record, 1 + 2 * i), f32::from_bits(word_at(record, 2 + 2 * i))))
                 .take_while(|&(id, _)| id != MISSING);
             let mut recall = None;
             if truth.rows.get(sampled) == Some(&row) {
@@ -125,32 +125,32 @@ pub fn import(
                 }
                 sampled += 1;
             }
-            tiles.push(near, About { lists: 0, compared: 0, recall })?;
+            tiles.push(near, RowStats { lists: 0, compared: 0, recall })?;
         }
         progress.advance(rows_a_bucket.min((rows as usize).saturating_sub(bucket * rows_a_bucket)) as u64)?;
     }
     spilled.remove()?;
     let (mut made, found) = tiles.finish();
-    made.push(truth.leave(work)?);
+    made.push(truth.write(work)?);
     Ok((made, found, truth))
 }
 
 /// Returns the little-endian word at index `i` of a record.
-fn word(record: &[u8], i: usize) -> u32 {
+fn word_at(record: &[u8], i: usize) -> u32 {
     u32::from_le_bytes(record.as_chunks::<4>().0[i])
 }
 
 /// Returns the memory that an import holds: the position of each row, write buffers, then one bucket with
 /// the order of its rows, and a portion of the graph as read.
-pub fn import_needs(plan: &Plan) -> Needs {
+pub fn import_needs(plan: &Plan) -> MemoryNeeds {
     let (rows, width) = (plan.shape.rows, 4 + plan.k() as u64 * 8);
     let bucket = rows.div_ceil(plan.exchange.buckets as u64) * (width + 16);
-    Needs::default().phase(
+    MemoryNeeds::default().phase(
         "import",
         [
             ("rows' places", if plan.shape.dim > 0 { rows * 4 } else { 0 }),
             ("a bucket of the graph", plan.exchange.buffer_bytes.max(bucket)),
-            ("a portion of the graph", 4 * (ROWS as u64).min(rows) * width + (4 << 20)),
+            ("a portion of the graph", 4 * (PORTION_ROWS as u64).min(rows) * width + (4 << 20)),
             ("the sample's neighbours", if plan.shape.dim > 0 { super::sweep_bytes(plan) } else { 0 }),
             ("lists' centroids", table_bytes(plan)),
         ],
@@ -168,13 +168,13 @@ pub fn import_disk(plan: &Plan) -> u64 {
 /// [`Error::Data`] without `lists`; errors of the disk or of `sink`.
 pub fn export(
     plan: &Plan,
-    graph: &Graph,
-    lists: Option<&Lists>,
+    graph: &KnnGraph,
+    lists: Option<&InvertedLists>,
     sink: &mut dyn GraphSink,
-    work: &Work<'_>,
+    work: &StageContext<'_>,
 ) -> Result<()> {
     let (rows, k, progress) = (graph.rows(), graph.k(), work.progress);
-    let _held = work.hold(&export_needs(plan), "export")?;
+    let _held = work.reserve(&export_needs(plan), "export")?;
     let Some(lists) = lists else {
         return Err(Error::Data { what: "a graph that came from outside needs no export".into() });
     };
@@ -194,7 +194,7 @@ pub fn export(
         ids.chain(std::iter::repeat(MISSING)).take(k).for_each(|id| record.extend(id.to_le_bytes()));
         graph.distances(row as u32)?.iter().for_each(|d| record.extend(d.to_le_bytes()));
         writer.push(source as usize / rows_a_bucket, &record)?;
-        if row % ROWS == 0 {
+        if row % PORTION_ROWS == 0 {
             progress.check()?;
         }
     }
@@ -211,8 +211,8 @@ pub fn export(
             ids[at..at + k].iter_mut().zip(&words[1..]).for_each(|(id, w)| *id = u32::from_le_bytes(*w));
             distances[at..at + k].iter_mut().zip(&words[1 + k..]).for_each(|(d, w)| *d = f32::from_le_bytes(*w));
         }
-        for (i, (ids, distances)) in ids.chunks(ROWS * k).zip(distances.chunks(ROWS * k)).enumerate() {
-            sink.write((first + i * ROWS) as u64, ids, distances)?;
+        for (i, (ids, distances)) in ids.chunks(PORTION_ROWS * k).zip(distances.chunks(PORTION_ROWS * k)).enumerate() {
+            sink.write((first + i * PORTION_ROWS) as u64, ids, distances)?;
             progress.advance((ids.len() / k) as u64)?;
         }
     }
@@ -222,15 +222,15 @@ pub fn export(
 
 /// Returns the memory that an export holds: the source row of each row, write buffers, and one bucket as
 /// read and in order.
-pub fn export_needs(plan: &Plan) -> Needs {
+pub fn export_needs(plan: &Plan) -> MemoryNeeds {
     let (rows, width) = (plan.shape.rows, 4 + plan.k() as u64 * 8);
     let bucket = rows.div_ceil(plan.exchange.buckets as u64) * width;
-    Needs::default().phase(
+    MemoryNeeds::default().phase(
         "export",
         [
             ("rows' sources", rows * 4),
             ("a bucket of the graph", plan.exchange.buffer_bytes.max(2 * bucket)),
-            ("a portion of the graph, encoded", 2 * (ROWS as u64).min(rows) * width + (4 << 20)),
+            ("a portion of the graph, encoded", 2 * (PORTION_ROWS as u64).min(rows) * width + (4 << 20)),
             ("the graph's file", lowland_io::GraphWriter::bytes(rows, plan.k())),
             ("lists' centroids", table_bytes(plan)),
         ],

@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::adjacent::Scratch;
-use super::feed::Form;
-use super::rounds::{Before, Choice};
-use super::segments::{LONGEST, Segments};
-use super::sieve::{Sieve, Workplace};
-use super::so_far::SoFar;
-use super::top::Tops;
+use super::candidate_filter::{CandidateFilter, FilterScratch};
+use super::list_adjacency::ScoreScratch;
+use super::partial_graph::PartialGraph;
+use super::rounds::{EarlierRounds, ListChoice};
+use super::segment_reader::SegmentForm;
+use super::segments::{MAX_SEGMENT_ROWS, SegmentTable};
+use super::top_k::TopK;
 use super::window::Window;
 use crate::Result;
 use crate::distances::squared_distance;
@@ -19,24 +19,24 @@ use crate::observe::Progress;
 /// The largest number of segments of one list that a row visits: 65,536 rows.
 const MOST_SEGMENTS: u32 = 32;
 /// Number of centroids packed at a time.
-const CENTROIDS: usize = 256;
+const PACKED_CENTROIDS: usize = 256;
 
 /// Finds the lists that rows visit in one round.
-pub(super) struct Probe<'a> {
-    pub(super) segments: &'a Segments<'a>,
-    pub(super) choice: Choice,
-    pub(super) before: Option<Before<'a>>,
+pub(super) struct ListProbe<'a> {
+    pub(super) segments: &'a SegmentTable<'a>,
+    pub(super) choice: ListChoice,
+    pub(super) before: Option<EarlierRounds<'a>>,
     pub(super) seed: u64,
 }
 
 /// The lists that each row of a window visits in a round.
-pub(super) struct Visited {
+pub(super) struct VisitedLists {
     /// End of each row's entries in `lists`.
     ends: Vec<u32>,
     lists: Vec<u32>,
 }
 
-impl Visited {
+impl VisitedLists {
     /// Returns the lists of the row at `place`.
     pub(super) fn of(&self, place: usize) -> impl Iterator<Item = u32> + Clone + '_ {
         let start = if place == 0 { 0 } else { self.ends[place - 1] };
@@ -44,25 +44,27 @@ impl Visited {
     }
 }
 
-impl Probe<'_> {
+impl ListProbe<'_> {
     /// Returns the lists that the rows of `window`, which are consecutive, visit, without those of
     /// earlier rounds.
-    pub(super) fn lists(&self, window: &Window, progress: &Progress<'_>) -> Result<Visited> {
-        let mut visited = Visited { ends: Vec::with_capacity(window.rows().len()), lists: Vec::new() };
+    pub(super) fn lists(&self, window: &Window, progress: &Progress<'_>) -> Result<VisitedLists> {
+        let mut visited = VisitedLists { ends: Vec::with_capacity(window.rows().len()), lists: Vec::new() };
         let (Some(&first), Some(&last)) = (window.rows().first(), window.rows().last()) else { return Ok(visited) };
         let segments: Vec<u32> = (self.segments.segment_of(first)..=self.segments.segment_of(last)).collect();
         let lists = self.segments.lists.table.count();
-        let found: Vec<Visited> = segments
+        let found: Vec<VisitedLists> = segments
             .into_par_iter()
             .map_init(
-                || Scratch::new(lists),
+                || ScoreScratch::new(lists),
                 |scratch, segment| {
                     progress.check()?;
                     let range = self.segments.range(segment as usize);
                     let places = (range.start.max(first) - first) as usize..(range.end.min(last + 1) - first) as usize;
                     Ok(match self.choice {
-                        Choice::Centroids { probes, around } => self.by_centroids(window, places, probes, around),
-                        Choice::Graph { least } => self.by_graph(window, places, least, scratch),
+                        ListChoice::Centroids { probes, around } => {
+                            self.lists_by_centroids(window, places, probes, around)
+                        }
+                        ListChoice::Graph { least } => self.lists_by_graph(window, places, least, scratch),
                     })
                 },
             )
@@ -76,42 +78,44 @@ impl Probe<'_> {
         Ok(visited)
     }
 
-    fn so_far(&self) -> Option<&SoFar> {
-        self.before.map(|before| before.so_far)
+    fn partial_graph(&self) -> Option<&PartialGraph> {
+        self.before.map(|before| before.partial_graph)
     }
 
     /// Chooses lists by nearest centroids, for rows that all belong to one list.
-    fn by_centroids(&self, window: &Window, places: Range<usize>, probes: usize, around: usize) -> Visited {
-        let mut visited = Visited { ends: Vec::with_capacity(places.len()), lists: Vec::new() };
+    fn lists_by_centroids(&self, window: &Window, places: Range<usize>, probes: usize, around: usize) -> VisitedLists {
+        let mut visited = VisitedLists { ends: Vec::with_capacity(places.len()), lists: Vec::new() };
         if places.is_empty() {
             return visited;
         }
         let table = &self.segments.lists.table;
         let own = table.list_of(window.rows()[places.start]);
-        let mut top = Tops::new(places.len(), probes.max(2) - 1);
+        let mut top = TopK::new(places.len(), probes.max(2) - 1);
         if probes > 1 {
-            let (center, near) = (table.centroid(own), table.around(own, around));
-            let (mut pieces, mut work, mut rows) = (Vec::new(), Workplace::default(), Vec::new());
-            for near in near.chunks(CENTROIDS) {
+            let (center, near) = (table.centroid(own), table.nearest_lists(own, around));
+            let (mut pieces, mut work, mut rows) = (Vec::new(), FilterScratch::default(), Vec::new());
+            for near in near.chunks(PACKED_CENTROIDS) {
                 rows.clear();
                 near.iter().for_each(|&list| rows.extend_from_slice(table.centroid(list as usize)));
-                let sieve = Sieve::of(pieces, &rows, center);
-                window.hold_against(places.clone(), table, &mut work, &sieve, center, |place, met| {
+                let filter = CandidateFilter::of(pieces, &rows, center);
+                window.filter_candidates(places.clone(), table, &mut work, &filter, center, |place, met| {
                     if let Some(met) = met {
                         let squared = squared_distance(window.vector(place), table.centroid(near[met] as usize));
                         top.offer(place - places.start, squared, near[met]);
                     }
                     top.threshold(place - places.start)
                 });
-                pieces = sieve.into_pieces();
+                pieces = filter.into_pieces();
             }
         }
         top.sort();
         let mut been: Vec<u32> = Vec::new();
         for (local, place) in places.enumerate() {
             been.clear();
-            been.extend(self.so_far().into_iter().flat_map(|so_far| so_far.visits(window.rows()[place])));
-            let near = top.kept(local).map(|(_, list)| list);
+            been.extend(
+                self.partial_graph().into_iter().flat_map(|partial_graph| partial_graph.visits(window.rows()[place])),
+            );
+            let near = top.sorted(local).map(|(_, list)| list);
             let all = std::iter::once(own as u32).chain(near);
             visited.lists.extend(all.filter(|list| !been.contains(list)));
             visited.ends.push(visited.lists.len() as u32);
@@ -120,17 +124,23 @@ impl Probe<'_> {
     }
 
     /// Chooses lists by the partial graph.
-    fn by_graph(&self, window: &Window, places: Range<usize>, least: u64, scratch: &mut Scratch) -> Visited {
-        let mut visited = Visited { ends: Vec::with_capacity(places.len()), lists: Vec::new() };
-        let Some(Before { so_far, adjacent }) = self.before else { return visited };
+    fn lists_by_graph(
+        &self,
+        window: &Window,
+        places: Range<usize>,
+        least: u64,
+        scratch: &mut ScoreScratch,
+    ) -> VisitedLists {
+        let mut visited = VisitedLists { ends: Vec::with_capacity(places.len()), lists: Vec::new() };
+        let Some(EarlierRounds { partial_graph, adjacent }) = self.before else { return visited };
         let table = &self.segments.lists.table;
         let mut been: Vec<u32> = Vec::new();
         for place in places {
             let row = window.rows()[place];
             been.clear();
-            been.extend(so_far.visits(row));
-            let near = so_far.near(row).map(|(_, near)| near);
-            adjacent.score(row, near, table, scratch, |list, score| {
+            been.extend(partial_graph.visits(row));
+            let near = partial_graph.nearest(row).map(|(_, near)| near);
+            adjacent.each_score(row, near, table, scratch, |list, score| {
                 if score >= least && !been.contains(&list) {
                     visited.lists.push(list);
                 }
@@ -160,11 +170,11 @@ impl Probe<'_> {
 
     /// Returns the bytes that one thread needs to choose `probes` of `lists` lists for each row of a segment.
     pub(super) fn bytes(dim: usize, lists: usize, probes: usize) -> u64 {
-        Scratch::bytes(lists)
-            + (CENTROIDS.min(lists) * dim * 4) as u64
-            + <Sieve as Form>::bytes(CENTROIDS.min(lists), dim)
-            + Tops::bytes(LONGEST, probes)
-            + Workplace::bytes(dim)
+        ScoreScratch::bytes(lists)
+            + (PACKED_CENTROIDS.min(lists) * dim * 4) as u64
+            + <CandidateFilter as SegmentForm>::bytes(PACKED_CENTROIDS.min(lists), dim)
+            + TopK::bytes(MAX_SEGMENT_ROWS, probes)
+            + FilterScratch::bytes(dim)
             + lists as u64 * 8
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In the first round a row visits the lists whose centroids are nearest. If the requested recall would
 //! need many lists, the first round visits few lists, and the partial graph guides the next round
-//! (`adjacent`). Centroids guide that round too where they are cheaper, as in data without structure. The
+//! (`list_adjacency`). Centroids guide that round too where they are cheaper, as in data without structure. The
 //! cost and the recall of each choice are counted exactly on the sample: a neighbour counts as found when
 //! the list that contains the neighbour is visited.
 //!
@@ -11,28 +11,28 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::adjacent::{Adjacent, Scratch};
-use super::sample::Sample;
-use super::so_far::SoFar;
+use super::list_adjacency::{ListAdjacency, ScoreScratch};
+use super::partial_graph::PartialGraph;
+use super::sample::TruthSample;
 use crate::Result;
 use crate::distances::squared_distance;
-use crate::index::Lists;
+use crate::index::InvertedLists;
 
 /// Numbers of lists around a row's own list that are tried, in order, as candidates for a visit. Looking
 /// at one list costs about as much as comparing one row.
-const AROUND: [usize; 3] = [256, 1024, 4096];
+const NEARBY_LISTS: [usize; 3] = [256, 1024, 4096];
 /// Number of lists that a row visits in the first round.
-pub(super) const FIRST: usize = 6;
+pub(super) const FIRST_LISTS: usize = 6;
 /// Number of lists around the row's own list from which the first round chooses.
-const FIRST_AROUND: usize = 256;
+const FIRST_NEARBY_LISTS: usize = 256;
 /// Number of comparisons per row below which another round does not pay.
-const LIGHT: f64 = 4096.0;
+const CHEAP_CANDIDATES: f64 = 4096.0;
 /// The largest number of rounds.
 pub(super) const MOST_ROUNDS: u32 = 4;
 
 /// How rows choose the lists to visit, in addition to the lists visited in earlier rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(super) enum Choice {
+pub(super) enum ListChoice {
     /// The `probes` lists with the nearest centroids, out of the `around` lists nearest to the row's own
     /// list. The row's own list always comes first.
     Centroids {
@@ -52,7 +52,7 @@ pub(super) enum Choice {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Round {
     /// How lists are chosen.
-    pub(super) choice: Choice,
+    pub(super) choice: ListChoice,
     /// Whether the round is the last.
     pub(super) last: bool,
     /// Expected number of lists that a row visits in the round, on average.
@@ -63,14 +63,14 @@ pub(super) struct Round {
 
 /// The results of the earlier rounds.
 #[derive(Clone, Copy)]
-pub(super) struct Before<'a> {
-    pub(super) so_far: &'a SoFar,
-    pub(super) adjacent: &'a Adjacent,
+pub(super) struct EarlierRounds<'a> {
+    pub(super) partial_graph: &'a PartialGraph,
+    pub(super) adjacent: &'a ListAdjacency,
 }
 
 /// The target of all rounds together.
 #[derive(Clone, Copy)]
-pub(super) struct Wanted {
+pub(super) struct RecallTarget {
     /// The requested recall.
     pub(super) recall: f64,
     /// The largest mean number of rows that a row may be compared with.
@@ -79,12 +79,12 @@ pub(super) struct Wanted {
 
 /// Decides the first round. The first round is also the last if few lists reach the requested recall, or if few lists
 /// reach less than half of the requested recall and centroids alone reach it with more lists.
-pub(super) fn first(sample: &Sample, lists: &Lists, wanted: Wanted) -> Result<Round> {
-    let around = FIRST_AROUND.min(lists.table.count());
-    let choice = Choice::Centroids { probes: FIRST.min(lists.table.count()), around };
-    let recall = Ladder::by_centroids(sample, lists, around, None)?.down(FIRST).recall;
-    let last = recall >= wanted.recall || lists.table.count() <= FIRST;
-    let few = Round { choice, last, lists: FIRST as f64, recall };
+pub(super) fn first_round(sample: &TruthSample, lists: &InvertedLists, wanted: RecallTarget) -> Result<Round> {
+    let around = FIRST_NEARBY_LISTS.min(lists.table.count());
+    let choice = ListChoice::Centroids { probes: FIRST_LISTS.min(lists.table.count()), around };
+    let recall = RecallCurve::by_centroids(sample, lists, around, None)?.at_step(FIRST_LISTS).recall;
+    let last = recall >= wanted.recall || lists.table.count() <= FIRST_LISTS;
+    let few = Round { choice, last, lists: FIRST_LISTS as f64, recall };
     if recall < 0.5 * wanted.recall {
         let alone = by_centroids(sample, lists, None, wanted, (few, f64::INFINITY))?.0;
         if alone.recall >= wanted.recall {
@@ -95,19 +95,25 @@ pub(super) fn first(sample: &Sample, lists: &Lists, wanted: Wanted) -> Result<Ro
 }
 
 /// Decides round `number` (2 or later) from the results of the rounds `before`.
-pub(super) fn next(number: u32, sample: &Sample, lists: &Lists, before: Before<'_>, wanted: Wanted) -> Result<Round> {
-    let graph = Ladder::by_graph(sample, lists, before)?;
-    let by_graph = |last, rung: Rung| {
-        let choice = Choice::Graph { least: least_of(rung.steps) };
-        Round { choice, last, lists: rung.lists, recall: rung.recall }
+pub(super) fn next_round(
+    number: u32,
+    sample: &TruthSample,
+    lists: &InvertedLists,
+    before: EarlierRounds<'_>,
+    wanted: RecallTarget,
+) -> Result<Round> {
+    let graph = RecallCurve::by_graph(sample, lists, before)?;
+    let by_graph = |last, point: RecallPoint| {
+        let choice = ListChoice::Graph { least: min_score(point.steps) };
+        Round { choice, last, lists: point.lists, recall: point.recall }
     };
-    let rung = graph.climb_safely(wanted);
-    let (best, cost) = by_centroids(sample, lists, Some(before), wanted, (by_graph(true, rung), rung.rows))?;
-    if number < MOST_ROUNDS && cost > LIGHT {
+    let point = graph.cheapest_with_margin(wanted);
+    let (best, cost) = by_centroids(sample, lists, Some(before), wanted, (by_graph(true, point), point.rows))?;
+    if number < MOST_ROUNDS && cost > CHEAP_CANDIDATES {
         // Half of that number of comparisons may be enough for a graph that guides the next round much better.
-        let rung = graph.climb(Wanted { recall: 1.0, candidates: LIGHT / 2.0 });
-        if rung.recall - graph.recall() > 0.25 * (1.0 - graph.recall()) {
-            return Ok(by_graph(false, rung));
+        let point = graph.cheapest(RecallTarget { recall: 1.0, candidates: CHEAP_CANDIDATES / 2.0 });
+        if point.recall - graph.recall() > 0.25 * (1.0 - graph.recall()) {
+            return Ok(by_graph(false, point));
         }
     }
     Ok(best)
@@ -117,26 +123,26 @@ pub(super) fn next(number: u32, sample: &Sample, lists: &Lists, before: Before<'
 /// round is cheaper than `best` or, where `best` misses the requested recall, finds more neighbours.
 /// Returns `best` otherwise.
 fn by_centroids(
-    sample: &Sample,
-    lists: &Lists,
-    before: Option<Before<'_>>,
-    wanted: Wanted,
+    sample: &TruthSample,
+    lists: &InvertedLists,
+    before: Option<EarlierRounds<'_>>,
+    wanted: RecallTarget,
     (mut best, mut cost): (Round, f64),
 ) -> Result<(Round, f64)> {
-    for around in AROUND {
+    for around in NEARBY_LISTS {
         let around = around.min(lists.table.count());
         if best.recall >= wanted.recall && cost <= around as f64 {
             break;
         }
-        let rung = Ladder::by_centroids(sample, lists, around, before)?.climb_safely(wanted);
-        let dear = rung.rows + around as f64;
+        let point = RecallCurve::by_centroids(sample, lists, around, before)?.cheapest_with_margin(wanted);
+        let dear = point.rows + around as f64;
         let better = match best.recall >= wanted.recall {
-            true => rung.recall >= wanted.recall && dear < cost,
-            false => rung.recall > best.recall,
+            true => point.recall >= wanted.recall && dear < cost,
+            false => point.recall > best.recall,
         };
         if better {
-            let choice = Choice::Centroids { probes: rung.steps, around };
-            (best, cost) = (Round { choice, last: true, lists: rung.lists, recall: rung.recall }, dear);
+            let choice = ListChoice::Centroids { probes: point.steps, around };
+            (best, cost) = (Round { choice, last: true, lists: point.lists, recall: point.recall }, dear);
         }
         if around == lists.table.count() {
             break;
@@ -146,18 +152,18 @@ fn by_centroids(
 }
 
 /// Number of steps into which scores are divided: 32 per octave, the highest scores first.
-const STEPS: usize = 64 * 32;
+const SCORE_STEPS: usize = 64 * 32;
 
 /// Returns the step of a score.
-fn step_of(score: u64) -> usize {
+fn score_step(score: u64) -> usize {
     let octave = score.max(1).ilog2();
     let within = (u128::from(score.max(1)) << 5 >> octave) as usize & 31;
-    STEPS - 1 - (octave as usize * 32 + within)
+    SCORE_STEPS - 1 - (octave as usize * 32 + within)
 }
 
 /// Returns the smallest score that belongs to the first `steps` steps.
-fn least_of(steps: usize) -> u64 {
-    let Some(last) = STEPS.checked_sub(steps) else { return 0 };
+fn min_score(steps: usize) -> u64 {
+    let Some(last) = SCORE_STEPS.checked_sub(steps) else { return 0 };
     if steps == 0 {
         return u64::MAX;
     }
@@ -167,7 +173,7 @@ fn least_of(steps: usize) -> u64 {
 
 /// A point of the recall curve: the result of visiting the lists of the first `steps` steps.
 #[derive(Debug, Clone, Copy, Default)]
-struct Rung {
+struct RecallPoint {
     steps: usize,
     recall: f64,
     /// Mean number of rows and of lists that a row visits in addition to those of earlier rounds.
@@ -177,15 +183,15 @@ struct Rung {
 
 /// Recall curve: the lists that the sample's rows may visit, in steps from the most to the least likely.
 #[derive(Default)]
-struct Ladder {
+struct RecallCurve {
     /// For each step the sums over all sample rows: neighbours found, rows compared, lists visited.
     steps: Vec<[u64; 3]>,
-    rows: Vec<Row>,
+    rows: Vec<SampleRow>,
 }
 
 /// A row of the sample.
 #[derive(Default)]
-struct Row {
+struct SampleRow {
     /// Number of the row's exact neighbours, and of those found in earlier rounds.
     wanted: u32,
     found: u32,
@@ -193,13 +199,18 @@ struct Row {
     there: Vec<(u16, u16)>,
 }
 
-impl Ladder {
-    fn by_centroids(sample: &Sample, lists: &Lists, around: usize, before: Option<Before<'_>>) -> Result<Self> {
+impl RecallCurve {
+    fn by_centroids(
+        sample: &TruthSample,
+        lists: &InvertedLists,
+        around: usize,
+        before: Option<EarlierRounds<'_>>,
+    ) -> Result<Self> {
         let table = &lists.table;
         Self::of(sample, lists, before, around + 1, |row, _, offer| {
             let (own, vector) = (table.list_of(row), lists.row(row)?);
             let mut others: Vec<(f32, u32)> = table
-                .around(own, around)
+                .nearest_lists(own, around)
                 .into_iter()
                 .map(|list| (squared_distance(vector, table.centroid(list as usize)), list))
                 .collect();
@@ -211,11 +222,11 @@ impl Ladder {
         })
     }
 
-    fn by_graph(sample: &Sample, lists: &Lists, before: Before<'_>) -> Result<Self> {
+    fn by_graph(sample: &TruthSample, lists: &InvertedLists, before: EarlierRounds<'_>) -> Result<Self> {
         let table = &lists.table;
-        Self::of(sample, lists, Some(before), STEPS, |row, scratch, offer| {
-            let near = before.so_far.near(row).map(|(_, near)| near);
-            before.adjacent.score(row, near, table, scratch, |list, score| offer(list, step_of(score)));
+        Self::of(sample, lists, Some(before), SCORE_STEPS, |row, scratch, offer| {
+            let near = before.partial_graph.nearest(row).map(|(_, near)| near);
+            before.adjacent.each_score(row, near, table, scratch, |list, score| offer(list, score_step(score)));
             Ok(())
         })
     }
@@ -223,29 +234,30 @@ impl Ladder {
     /// Builds the curve from the (list, step) pairs that `each(row, scratch, offer)` passes to `offer`
     /// for each sample row.
     fn of(
-        sample: &Sample,
-        lists: &Lists,
-        before: Option<Before<'_>>,
+        sample: &TruthSample,
+        lists: &InvertedLists,
+        before: Option<EarlierRounds<'_>>,
         steps: usize,
-        each: impl Fn(u32, &mut Scratch, &mut dyn FnMut(u32, usize)) -> Result<()> + Sync,
+        each: impl Fn(u32, &mut ScoreScratch, &mut dyn FnMut(u32, usize)) -> Result<()> + Sync,
     ) -> Result<Self> {
         let table = &lists.table;
         let pieces = sample.rows.len().div_ceil(4 * rayon::current_num_threads()).max(1);
-        let ladders: Vec<Ladder> = sample
+        let curves: Vec<RecallCurve> = sample
             .rows
             .par_chunks(pieces)
             .zip(sample.neighbors.par_chunks(pieces))
             .map(|(rows, neighbors)| {
-                let mut scratch = Scratch::new(table.count());
-                let mut ladder = Ladder { steps: vec![[0; 3]; steps], rows: Vec::with_capacity(rows.len()) };
+                let mut scratch = ScoreScratch::new(table.count());
+                let mut curve = RecallCurve { steps: vec![[0; 3]; steps], rows: Vec::with_capacity(rows.len()) };
                 for (&row, neighbors) in rows.iter().zip(neighbors) {
-                    let mut been: Vec<u32> = before.map_or(Vec::new(), |before| before.so_far.visits(row).collect());
+                    let mut been: Vec<u32> =
+                        before.map_or(Vec::new(), |before| before.partial_graph.visits(row).collect());
                     been.sort_unstable();
                     let been = |list: u32| been.binary_search(&list).is_ok();
                     let mut wanted: Vec<u32> = neighbors.iter().map(|&(_, row)| table.list_of(row) as u32).collect();
                     wanted.sort_unstable();
                     let found = wanted.iter().filter(|&&list| been(list)).count() as u32;
-                    let mut of = Row { wanted: wanted.len() as u32, found, there: Vec::new() };
+                    let mut of = SampleRow { wanted: wanted.len() as u32, found, there: Vec::new() };
                     each(row, &mut scratch, &mut |list, step| {
                         if been(list) {
                             return;
@@ -256,58 +268,58 @@ impl Ladder {
                             of.there.push((step as u16, there as u16));
                         }
                         let more = [there as u64, table.range(list as usize).len() as u64, 1];
-                        ladder.steps[step].iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+                        curve.steps[step].iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
                     })?;
-                    ladder.rows.push(of);
+                    curve.rows.push(of);
                 }
-                Ok(ladder)
+                Ok(curve)
             })
             .collect::<Result<_>>()?;
-        let mut all = Ladder { steps: vec![[0; 3]; steps], rows: Vec::with_capacity(sample.rows.len()) };
-        for ladder in ladders {
-            for (sums, more) in all.steps.iter_mut().zip(ladder.steps) {
+        let mut all = RecallCurve { steps: vec![[0; 3]; steps], rows: Vec::with_capacity(sample.rows.len()) };
+        for curve in curves {
+            for (sums, more) in all.steps.iter_mut().zip(curve.steps) {
                 sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
             }
-            all.rows.extend(ladder.rows);
+            all.rows.extend(curve.rows);
         }
         Ok(all)
     }
 
     /// Returns the recall of the earlier rounds.
     fn recall(&self) -> f64 {
-        self.down(0).recall
+        self.at_step(0).recall
     }
 
     /// Returns the point of the curve after the first `steps` steps.
-    fn down(&self, steps: usize) -> Rung {
-        self.until(steps, |_| false)
+    fn at_step(&self, steps: usize) -> RecallPoint {
+        self.first_enough(steps, |_| false)
     }
 
     /// Returns the first point that reaches the requested recall or the limit of comparisons.
-    fn climb(&self, wanted: Wanted) -> Rung {
-        self.until(self.steps.len(), |rung| rung.recall >= wanted.recall || rung.rows >= wanted.candidates)
+    fn cheapest(&self, wanted: RecallTarget) -> RecallPoint {
+        self.first_enough(self.steps.len(), |point| point.recall >= wanted.recall || point.rows >= wanted.candidates)
     }
 
-    fn until(&self, most: usize, enough: impl Fn(&Rung) -> bool) -> Rung {
-        let of = |row: fn(&Row) -> u32| self.rows.iter().map(|r| u64::from(row(r))).sum::<u64>();
+    fn first_enough(&self, most: usize, enough: impl Fn(&RecallPoint) -> bool) -> RecallPoint {
+        let of = |row: fn(&SampleRow) -> u32| self.rows.iter().map(|r| u64::from(row(r))).sum::<u64>();
         let (all, count) = (of(|row| row.wanted).max(1) as f64, self.rows.len().max(1) as f64);
         let mut sums = [of(|row| row.found), 0, 0];
-        let mut rung = Rung { recall: sums[0] as f64 / all, ..Rung::default() };
+        let mut point = RecallPoint { recall: sums[0] as f64 / all, ..RecallPoint::default() };
         let mut steps = self.steps.iter().enumerate().take(most);
-        while !enough(&rung) {
+        while !enough(&point) {
             // An empty step would change nothing.
             let Some((step, more)) = steps.find(|(_, more)| more[2] > 0) else { break };
             sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
             let [found, rows, lists] = sums.map(|sum| sum as f64);
-            rung = Rung { steps: step + 1, recall: found / all, rows: rows / count, lists: lists / count };
+            point = RecallPoint { steps: step + 1, recall: found / all, rows: rows / count, lists: lists / count };
         }
-        rung
+        point
     }
 
     /// Like [`climb`](Self::climb), for a recall that is one standard error higher, since the sample's
     /// recall may overestimate the recall of all rows by about one standard error.
-    fn climb_safely(&self, wanted: Wanted) -> Rung {
-        let reached = self.climb(wanted);
+    fn cheapest_with_margin(&self, wanted: RecallTarget) -> RecallPoint {
+        let reached = self.cheapest(wanted);
         let recalls: Vec<f64> = self
             .rows
             .iter()
@@ -318,18 +330,18 @@ impl Ladder {
             })
             .collect();
         let (_, interval) = crate::score::mean_and_interval(&recalls);
-        let safe = self.climb(Wanted { recall: (wanted.recall + interval / 1.96).min(1.0), ..wanted });
+        let safe = self.cheapest(RecallTarget { recall: (wanted.recall + interval / 1.96).min(1.0), ..wanted });
         // If the safety margin would cost too many comparisons, the point for the requested recall is used.
-        if safe.recall > wanted.recall && safe.rows < 2.0 * reached.rows + LIGHT { safe } else { reached }
+        if safe.recall > wanted.recall && safe.rows < 2.0 * reached.rows + CHEAP_CANDIDATES { safe } else { reached }
     }
 }
 
 /// Returns the bytes that deciding a round takes, for a sample of `sample_rows` rows with `k` neighbours each.
 pub(super) fn bytes(sample_rows: u64, k: usize, lists: usize, threads: usize) -> u64 {
     // Each thread sorts the lists around a row; the curves of all tasks are held until they are added up.
-    let thread = Scratch::bytes(lists) + lists as u64 * 32;
-    let ladders = (4 * threads as u64 + 1) * AROUND[AROUND.len() - 1].max(STEPS) as u64 * 24;
-    sample_rows * (k as u64 * 8 + 64) + threads as u64 * thread + ladders
+    let thread = ScoreScratch::bytes(lists) + lists as u64 * 32;
+    let curves = (4 * threads as u64 + 1) * NEARBY_LISTS[NEARBY_LISTS.len() - 1].max(SCORE_STEPS) as u64 * 24;
+    sample_rows * (k as u64 * 8 + 64) + threads as u64 * thread + curves
 }
 
 #[cfg(test)]
@@ -337,27 +349,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scores_of_a_step_are_those_from_its_least_on() {
+    fn score_steps_invert() {
         for score in (1..5000).chain([u64::from(u32::MAX), 1 << 40, (1 << 40) + (1 << 35) - 1, u64::MAX]) {
-            let steps = step_of(score) + 1;
-            assert!(score >= least_of(steps), "{score} is at least {}", least_of(steps));
-            assert!(steps == 1 || score < least_of(steps - 1), "{score} is below {}", least_of(steps - 1));
+            let steps = score_step(score) + 1;
+            assert!(score >= min_score(steps), "{score} is at least {}", min_score(steps));
+            assert!(steps == 1 || score < min_score(steps - 1), "{score} is below {}", min_score(steps - 1));
         }
-        assert_eq!(least_of(0), u64::MAX);
+        assert_eq!(min_score(0), u64::MAX);
     }
 
     #[test]
-    fn a_ladder_is_climbed_as_far_as_is_wanted() {
-        let row = |found, there: &[(u16, u16)]| Row { wanted: 10, found, there: there.to_vec() };
-        let ladder = Ladder {
+    fn recall_curve_stops_at_the_target() {
+        let row = |found, there: &[(u16, u16)]| SampleRow { wanted: 10, found, there: there.to_vec() };
+        let curve = RecallCurve {
             steps: vec![[0, 0, 0], [4, 100, 2], [2, 50, 1], [0, 400, 4], [1, 40, 2]],
             rows: vec![row(6, &[(1, 2), (2, 2)]), row(5, &[(1, 2), (4, 1)])],
         };
-        assert_eq!(ladder.recall(), 0.55);
-        let climb = |recall, candidates| ladder.climb(Wanted { recall, candidates });
+        assert_eq!(curve.recall(), 0.55);
+        let climb = |recall, candidates| curve.cheapest(RecallTarget { recall, candidates });
         assert_eq!(climb(0.5, 1e9).steps, 0);
-        let rung = climb(0.8, 1e9);
-        assert_eq!((rung.steps, rung.recall, rung.rows, rung.lists), (3, 0.85, 75.0, 1.5));
+        let point = climb(0.8, 1e9);
+        assert_eq!((point.steps, point.recall, point.rows, point.lists), (3, 0.85, 75.0, 1.5));
         assert_eq!(climb(1.0, 60.0).steps, 3, "no farther than what may be compared");
         assert_eq!((climb(1.0, 1e9).steps, climb(1.0, 1e9).recall), (5, 0.9));
     }

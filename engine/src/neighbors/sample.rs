@@ -5,20 +5,20 @@ use std::path::Path;
 
 use lowland_io::{Error as IoError, FileStamp};
 
-use super::feed::each_portion;
-use super::segments::Segments;
+use super::segment_reader::each_portion;
+use super::segments::SegmentTable;
 use super::window::Window;
 use crate::Result;
-use crate::distances::Packed;
-use crate::index::Lists;
+use crate::distances::PackedRows;
+use crate::index::InvertedLists;
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::random::stratified;
-use crate::work::Work;
+use crate::work::StageContext;
 
 /// Sample rows and their exact neighbours.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sample {
+pub struct TruthSample {
     /// Row numbers in list order, ascending.
     pub rows: Vec<u32>,
     /// The `k` nearest neighbours of each row as (squared distance, row), ascending.
@@ -31,9 +31,9 @@ pub struct Sample {
 /// number of neighbours (u32), and for each neighbour the squared distance (f32) and the row (u32).
 pub const FILE: &str = "truth.bin";
 
-impl Sample {
+impl TruthSample {
     /// Writes the sample into the run directory.
-    pub(super) fn leave(&self, work: &Work<'_>) -> Result<(String, FileStamp)> {
+    pub(super) fn write(&self, work: &StageContext<'_>) -> Result<(String, FileStamp)> {
         let path = work.path(FILE);
         let mut bytes = b"LLS1".to_vec();
         bytes.extend((self.rows.len() as u32).to_le_bytes());
@@ -63,7 +63,7 @@ impl Sample {
         if &next()? != b"LLS1" {
             return Err(corrupt().into());
         }
-        let mut sample = Sample { rows: Vec::new(), neighbors: Vec::new() };
+        let mut sample = TruthSample { rows: Vec::new(), neighbors: Vec::new() };
         for _ in 0..u32::from_le_bytes(next()?) {
             sample.rows.push(u32::from_le_bytes(next()?));
             let mut near = Vec::new();
@@ -78,7 +78,7 @@ impl Sample {
 
 /// Returns the rows of the sample, ascending, in list order, or in the source's order where there are no lists. The
 /// more rows the data has, the fewer are sampled, because each sample row is compared with all rows.
-pub(crate) fn rows(plan: &Plan) -> Vec<u32> {
+pub(crate) fn sample_rows(plan: &Plan) -> Vec<u32> {
     stratified(plan.settings.seed, 0x51a1, plan.shape.rows, plan.sample_rows() as u64)
         .into_iter()
         .map(|row| row as u32)
@@ -86,23 +86,23 @@ pub(crate) fn rows(plan: &Plan) -> Vec<u32> {
 }
 
 /// Computes the exact `k` nearest neighbours of the sample's rows by comparing them with all rows.
-pub fn exact(plan: &Plan, lists: &Lists, k: usize, progress: &Progress<'_>) -> Result<Sample> {
-    let segments = Segments::all_pairs(lists, plan.index.exact)?;
-    let mut window = Window::of(lists, rows(plan), k, plan.settings.seed)?;
+pub fn exact_neighbors(plan: &Plan, lists: &InvertedLists, k: usize, progress: &Progress<'_>) -> Result<TruthSample> {
+    let segments = SegmentTable::for_all_pairs(lists, plan.index.exact)?;
+    let mut window = Window::of(lists, sample_rows(plan), k, plan.settings.seed)?;
     let all: Vec<u32> = (0..segments.count() as u32).collect();
     each_portion(&segments, &all, plan.neighbors.portion_rows, progress, |portion| {
-        window.meet(portion, &segments);
+        window.compare(portion, &segments);
         Ok(())
     })?;
     window.sort();
-    let neighbors = (0..window.rows().len()).map(|place| window.near(place).collect()).collect();
-    Ok(Sample { rows: window.rows().to_vec(), neighbors })
+    let neighbors = (0..window.rows().len()).map(|place| window.nearest(place).collect()).collect();
+    Ok(TruthSample { rows: window.rows().to_vec(), neighbors })
 }
 
 /// Returns the bytes that the exact search for the sample takes in addition to its results.
 pub fn bytes(plan: &Plan) -> u64 {
     let (dim, rows) = (plan.shape.dim, plan.sample_rows() as u64);
     rows * (Window::row_bytes(dim, plan.k()) + 4)
-        + Window::bytes(dim, Segments::most(plan), plan.threads)
-        + super::feed::bytes::<Packed>(plan.neighbors.portion_rows, dim)
+        + Window::bytes(dim, SegmentTable::max_segments(plan), plan.threads)
+        + super::segment_reader::bytes::<PackedRows>(plan.neighbors.portion_rows, dim)
 }

@@ -8,45 +8,45 @@ use std::ops::Range;
 
 use crate::Result;
 use crate::distances::squared_distance;
-use crate::index::Lists;
+use crate::index::InvertedLists;
 use crate::plan::Plan;
 
 /// The largest number of rows of a segment, for which memory is planned.
-pub(super) const LONGEST: usize = 2048;
+pub(super) const MAX_SEGMENT_ROWS: usize = 2048;
 /// Where every pair is compared, the number of rows up to which lists are joined into a segment.
-const ROWS: usize = 1024;
+const EVEN_SEGMENT_ROWS: usize = 1024;
 
 /// The largest squared distance between the centroids of joined lists, relative to the lists' extent (a
 /// mean squared distance).
-const SPREAD: f32 = 256.0;
+const MAX_CENTROID_DISTANCE: f32 = 256.0;
 
 /// Returns the mean squared distance of a list's rows to its centroid.
-fn extent(lists: &Lists, list: usize) -> Result<f32> {
+fn mean_squared_radius(lists: &InvertedLists, list: usize) -> Result<f32> {
     let rows = lists.vectors(list)?.chunks_exact(lists.table.dim);
     let count = rows.len() as f64;
     Ok((rows.map(|row| f64::from(squared_distance(row, lists.table.centroid(list)))).sum::<f64>() / count) as f32)
 }
 
 /// The rows of an index, divided into segments.
-pub struct Segments<'a> {
+pub struct SegmentTable<'a> {
     /// The inverted lists with the vectors.
-    pub lists: &'a Lists,
+    pub lists: &'a InvertedLists,
     /// The first row of each segment; the last value is the number of rows.
     starts: Vec<u32>,
     /// The first segment of each list; the last value is the number of segments. Empty where lists are joined.
     of_list: Vec<u32>,
 }
 
-impl<'a> Segments<'a> {
+impl<'a> SegmentTable<'a> {
     /// Makes each list a segment, or several if the list has more than 2,048 rows.
-    pub fn lists(lists: &'a Lists) -> Self {
+    pub fn by_list(lists: &'a InvertedLists) -> Self {
         let (mut starts, mut of_list) = (Vec::new(), vec![0]);
         for list in 0..lists.table.count() {
-            starts.extend(lists.table.range(list).step_by(LONGEST));
+            starts.extend(lists.table.range(list).step_by(MAX_SEGMENT_ROWS));
             of_list.push(starts.len() as u32);
         }
         starts.push(lists.table.rows());
-        Segments { lists, starts, of_list }
+        SegmentTable { lists, starts, of_list }
     }
 
     /// Returns the segments of list `list`.
@@ -64,13 +64,13 @@ impl<'a> Segments<'a> {
     /// The rounding error of a score grows with a row's distance to the segment's centre. Lists are
     /// therefore joined only if their centroids are within a small multiple of the lists' own extent, so
     /// that scores still distinguish the rows of each list.
-    pub fn joined(lists: &'a Lists) -> Result<Self> {
+    pub fn merged_lists(lists: &'a InvertedLists) -> Result<Self> {
         let table = &lists.table;
         let between = |a: usize, b: usize| squared_distance(table.centroid(a), table.centroid(b));
         let mut starts = Vec::new();
         let mut first: Option<(usize, f32)> = None;
         for list in (0..table.count()).filter(|&l| !table.range(l).is_empty()) {
-            let extent = match extent(lists, list)? {
+            let extent = match mean_squared_radius(lists, list)? {
                 // The list contains copies of one row; the distance to the nearest adjacent list replaces its extent.
                 0.0 => {
                     let next = (list + 1 < table.count()).then(|| between(list, list + 1));
@@ -82,21 +82,21 @@ impl<'a> Segments<'a> {
             if let Some((of, least)) = first {
                 let least = least.min(extent);
                 let rows = table.range(list).end - starts.last().copied().unwrap_or(0);
-                if rows as usize <= ROWS && between(of, list) <= SPREAD * least {
+                if rows as usize <= EVEN_SEGMENT_ROWS && between(of, list) <= MAX_CENTROID_DISTANCE * least {
                     first = Some((of, least));
                     continue;
                 }
             }
-            starts.extend(table.range(list).step_by(LONGEST));
+            starts.extend(table.range(list).step_by(MAX_SEGMENT_ROWS));
             first = Some((list, extent));
         }
         starts.push(table.rows());
-        Ok(Segments { lists, starts, of_list: Vec::new() })
+        Ok(SegmentTable { lists, starts, of_list: Vec::new() })
     }
 
     /// Returns the segments of an index: joined lists if the index is `exact`, single lists otherwise.
-    pub fn all_pairs(lists: &'a Lists, exact: bool) -> Result<Self> {
-        if exact { Self::joined(lists) } else { Ok(Self::lists(lists)) }
+    pub fn for_all_pairs(lists: &'a InvertedLists, exact: bool) -> Result<Self> {
+        if exact { Self::merged_lists(lists) } else { Ok(Self::by_list(lists)) }
     }
 
     /// Returns the number of segments.
@@ -121,14 +121,14 @@ impl<'a> Segments<'a> {
     }
 
     /// Returns the segments that contain rows of `range`.
-    pub(super) fn over(&self, range: Range<u32>) -> impl Iterator<Item = usize> + '_ {
+    pub(super) fn covering(&self, range: Range<u32>) -> impl Iterator<Item = usize> + '_ {
         let from = self.segment_of(range.start) as usize;
         (from..self.count()).take_while(move |&segment| self.starts[segment] < range.end)
     }
 
     /// Returns an upper bound of the number of segments, for planning.
-    pub(super) fn most(plan: &Plan) -> usize {
+    pub(super) fn max_segments(plan: &Plan) -> usize {
         // Each list may end with a short segment.
-        plan.index.lists + (plan.shape.rows / LONGEST as u64) as usize
+        plan.index.lists + (plan.shape.rows / MAX_SEGMENT_ROWS as u64) as usize
     }
 }

@@ -10,7 +10,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use lowland_io::{Error as IoError, FileStamp, Mapped, PendingFile};
+use lowland_io::{Error as IoError, FileStamp, MappedFile, PendingFile};
 
 use crate::Result;
 
@@ -34,17 +34,17 @@ pub fn part_name(part: u32) -> String {
 }
 
 /// Writes a part, row after row.
-pub(super) struct PartWriter {
+pub(super) struct GraphPartWriter {
     file: PendingFile,
     path: PathBuf,
     k: usize,
     record: Vec<u8>,
 }
 
-impl PartWriter {
+impl GraphPartWriter {
     /// Creates the part of `rows` rows from `first` on, with `k` neighbours each.
     pub(super) fn create(path: &Path, k: usize, first: u32, rows: u32) -> Result<Self> {
-        let mut writer = PartWriter { file: PendingFile::create(path)?, path: path.into(), k, record: Vec::new() };
+        let mut writer = GraphPartWriter { file: PendingFile::create(path)?, path: path.into(), k, record: Vec::new() };
         writer.record.extend(MAGIC);
         for word in [k as u32, first, rows] {
             writer.record.extend(word.to_le_bytes());
@@ -74,15 +74,15 @@ impl PartWriter {
 }
 
 /// A finished graph, memory-mapped.
-pub struct Graph {
-    parts: Vec<Mapped>,
+pub struct KnnGraph {
+    parts: Vec<MappedFile>,
     k: usize,
     rows: u32,
     /// log₂ of the number of rows of a part.
     shift: u32,
 }
 
-impl Graph {
+impl KnnGraph {
     /// Opens the graph of `rows` rows in `dir`.
     ///
     /// # Errors
@@ -92,7 +92,7 @@ impl Graph {
         let part_rows = part_rows(rows);
         let mut parts = Vec::new();
         for first in (0..rows).step_by(part_rows as usize) {
-            let map = Mapped::open(dir.join(part_name(first / part_rows)))?;
+            let map = MappedFile::open(dir.join(part_name(first / part_rows)))?;
             let corrupt = |what: &str| IoError::Corrupt { path: map.path().to_path_buf(), what: what.into() };
             let words: Vec<u32> =
                 map.bytes().as_chunks::<4>().0.iter().take(4).map(|w| u32::from_le_bytes(*w)).collect();
@@ -113,7 +113,7 @@ impl Graph {
             }
             parts.push(map);
         }
-        Ok(Graph { parts, k: k.unwrap_or(0) as usize, rows, shift: part_rows.trailing_zeros() })
+        Ok(KnnGraph { parts, k: k.unwrap_or(0) as usize, rows, shift: part_rows.trailing_zeros() })
     }
 
     /// Returns the number of neighbours per row.
@@ -126,7 +126,7 @@ impl Graph {
         self.rows
     }
 
-    fn place(&self, row: u32) -> (&Mapped, usize) {
+    fn place(&self, row: u32) -> (&MappedFile, usize) {
         let place = (row & ((1 << self.shift) - 1)) as usize;
         (&self.parts[(row >> self.shift) as usize], HEADER + place * self.row_bytes())
     }

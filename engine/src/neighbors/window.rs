@@ -1,7 +1,7 @@
 //! A query window: rows (queries) whose neighbours are searched together, with the nearest neighbours found so far.
 //!
 //! Invariant: a candidate is kept if its (exact distance, rank) is below the largest that the row keeps. The
-//! candidate filter ([`Sieve`]) only decides which pairs need no exact distance, so the result depends
+//! candidate filter ([`CandidateFilter`]) only decides which pairs need no exact distance, so the result depends
 //! only on which rows are compared with which.
 //!
 //! The window's rows of one segment form a group. Groups are assigned to the window's parts in turn,
@@ -13,56 +13,56 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::feed::{Form, Met};
-use super::segments::{LONGEST, Segments};
-use super::sieve::{Asking, Group, Looking, Sieve, Workplace};
-use super::ties::Ties;
-use super::top::Tops;
+use super::candidate_filter::{CandidateFilter, FilterMode, FilterScratch, QueryGroup, QuerySet};
+use super::segment_reader::{PackedSegment, SegmentForm};
+use super::segments::{MAX_SEGMENT_ROWS, SegmentTable};
+use super::tie_breaker::TieBreaker;
+use super::top_k::TopK;
 use crate::Result;
 use crate::distances::squared_distance;
-use crate::index::{ListTable, Lists};
+use crate::index::{InvertedLists, ListTable};
 use crate::observe::Progress;
 
 /// The largest number of queries compared with a segment at once.
-pub const PANEL: usize = 256;
+pub const MAX_QUERIES: usize = 256;
 /// Number of parts per thread; more than one, because some parts finish earlier than others.
-const PARTS: usize = 8;
+const PARTS_PER_THREAD: usize = 8;
 
 /// Queries and their nearest neighbours so far.
 pub struct Window {
     rows: Vec<u32>,
-    asking: Asking,
-    parts: Vec<Part>,
-    ties: Ties,
+    queries: QuerySet,
+    parts: Vec<WindowPart>,
+    ties: TieBreaker,
     /// Whether groups that are whole segments have been compared within themselves.
-    met_own: bool,
+    compared_within_segments: bool,
 }
 
 /// The groups, and the top-k heaps of the rows, that one thread processes at a time.
-struct Part {
+struct WindowPart {
     /// For each group its index in the window, and the difference between its rows' places in the window
     /// and their indices in the part.
     groups: Vec<(u32, u32)>,
     rows: usize,
-    near: Tops,
-    ties: Ties,
+    near: TopK,
+    ties: TieBreaker,
     /// The rows that visit each segment. None if all rows visit all segments.
-    visits: Option<Visits>,
-    work: Workplace,
+    visits: Option<SegmentVisits>,
+    work: FilterScratch,
 }
 
 /// The neighbours that the rows of a portion find among the rows of a part, where each pair is compared
 /// once for both sides. The portion's rows belong to other parts.
-struct Back<'a> {
+struct ReverseMatches<'a> {
     /// Squared distance of each portion row's worst kept neighbour when the comparison began.
     limits: &'a [f32],
-    near: &'a mut Tops,
+    near: &'a mut TopK,
     /// Index in the portion of the segment's first row.
     start: usize,
 }
 
 /// The visits of a part: indices of rows in the part, grouped by segment.
-struct Visits {
+struct SegmentVisits {
     rows: Vec<u32>,
     /// Start of each segment's entries in `rows`; the last value is the length of `rows`.
     starts: Vec<u32>,
@@ -74,21 +74,21 @@ impl Window {
     ///
     /// # Errors
     /// A failed read of the rows' vectors.
-    pub fn of(lists: &Lists, rows: Vec<u32>, k: usize, seed: u64) -> Result<Self> {
+    pub fn of(lists: &InvertedLists, rows: Vec<u32>, k: usize, seed: u64) -> Result<Self> {
         let table = &lists.table;
         let mut vectors = Vec::with_capacity(rows.len() * table.dim);
         for &row in &rows {
             vectors.extend_from_slice(lists.row(row)?);
         }
-        let groups = rows.chunks(PANEL).enumerate().map(|(i, rows)| {
+        let groups = rows.chunks(MAX_QUERIES).enumerate().map(|(i, rows)| {
             let middle = table.list_of(rows[rows.len() / 2]) as u32;
-            Group::new((i * PANEL) as u32, rows.len() as u32, middle, None)
+            QueryGroup::new((i * MAX_QUERIES) as u32, rows.len() as u32, middle, None)
         });
-        Ok(Self::new(lists, groups.collect(), rows, vectors, k, Ties::new(seed)))
+        Ok(Self::new(lists, groups.collect(), rows, vectors, k, TieBreaker::new(seed)))
     }
 
     /// Creates a window of the rows of `range`, which are read sequentially.
-    pub(super) fn read(segments: &Segments<'_>, range: Range<u32>, k: usize, seed: u64) -> Result<Self> {
+    pub(super) fn read(segments: &SegmentTable<'_>, range: Range<u32>, k: usize, seed: u64) -> Result<Self> {
         let (lists, dim) = (segments.lists, segments.lists.table.dim);
         let mut vectors = crate::pages::filled(range.len() * dim, 0.0);
         // Each thread reads a block of this many rows.
@@ -98,20 +98,27 @@ impl Window {
             let rows = (to.len() / dim) as u32;
             lists.read(start..start + rows, to)
         })?;
-        let groups = segments.over(range.clone()).map(|segment| {
+        let groups = segments.covering(range.clone()).map(|segment| {
             let rows = segments.range(segment);
             let (first, end) = (rows.start.max(range.start), rows.end.min(range.end));
             let whole = (rows == (first..end)).then_some(segment as u32);
-            Group::new(first - range.start, end - first, segments.center_list(segment) as u32, whole)
+            QueryGroup::new(first - range.start, end - first, segments.center_list(segment) as u32, whole)
         });
-        Ok(Self::new(lists, groups.collect(), range.collect(), vectors, k, Ties::new(seed)))
+        Ok(Self::new(lists, groups.collect(), range.collect(), vectors, k, TieBreaker::new(seed)))
     }
 
-    fn new(lists: &Lists, groups: Vec<Group>, rows: Vec<u32>, vectors: Vec<f32>, k: usize, ties: Ties) -> Self {
+    fn new(
+        lists: &InvertedLists,
+        groups: Vec<QueryGroup>,
+        rows: Vec<u32>,
+        vectors: Vec<f32>,
+        k: usize,
+        ties: TieBreaker,
+    ) -> Self {
         let table = &lists.table;
-        let asking = Asking::new(table.dim, vectors, groups, |list| table.centroid(list as usize));
-        let parts = Part::deal(asking.groups(), k, ties);
-        Window { rows, asking, parts, ties, met_own: false }
+        let queries = QuerySet::new(table.dim, vectors, groups, |list| table.centroid(list as usize));
+        let parts = WindowPart::split_groups(queries.groups(), k, ties);
+        Window { rows, queries, parts, ties, compared_within_segments: false }
     }
 
     /// Returns the row numbers, ascending.
@@ -121,35 +128,35 @@ impl Window {
 
     /// Returns the vector of the row at `place`.
     pub(super) fn vector(&self, place: usize) -> &[f32] {
-        self.asking.vector(place)
+        self.queries.vector(place)
     }
 
     /// Compares the rows at `places`, which belong to one group, with a filter around `center`. Calls
     /// `hit(place, Some(row))` for each row of the filter whose squared distance may be at most the limit
     /// of the place; `hit` returns the new limit. `hit(place, None)` returns the first limit.
-    pub(super) fn hold_against(
+    pub(super) fn filter_candidates(
         &self,
         places: Range<usize>,
         table: &ListTable,
-        work: &mut Workplace,
-        sieve: &Sieve,
+        work: &mut FilterScratch,
+        filter: &CandidateFilter,
         center: &[f32],
         hit: impl FnMut(usize, Option<usize>) -> f32,
     ) {
-        let groups = self.asking.groups();
+        let groups = self.queries.groups();
         let group = &groups[groups.partition_point(|group| group.first as usize <= places.start) - 1];
         let group_center = table.centroid(group.list as usize);
         let hit = RefCell::new(hit);
-        for panel in places.clone().step_by(PANEL) {
-            let chosen: Vec<u32> = (panel..(panel + PANEL).min(places.end)).map(|place| place as u32).collect();
+        for panel in places.clone().step_by(MAX_QUERIES) {
+            let chosen: Vec<u32> = (panel..(panel + MAX_QUERIES).min(places.end)).map(|place| place as u32).collect();
             work.for_each_near(
-                sieve,
+                filter,
                 center,
-                &self.asking,
+                &self.queries,
                 group,
                 group_center,
                 &chosen,
-                Looking::ForRows,
+                FilterMode::QueriesToRows,
                 |i| (hit.borrow_mut())(panel + i, None),
                 |i, row| (hit.borrow_mut())(panel + i, Some(row)),
             );
@@ -157,17 +164,17 @@ impl Window {
     }
 
     /// Keeps only the first `rows` rows.
-    pub(super) fn cut(&mut self, rows: usize, k: usize) {
+    pub(super) fn truncate(&mut self, rows: usize, k: usize) {
         if rows < self.rows.len() {
             self.rows.truncate(rows);
-            self.asking.truncate(rows);
-            self.parts = Part::deal(self.asking.groups(), k, self.ties);
+            self.queries.truncate(rows);
+            self.parts = WindowPart::split_groups(self.queries.groups(), k, self.ties);
         }
     }
 
     /// Restricts the segments that each row is compared with to the segments that `of(place)` returns.
-    pub(super) fn visit<I: Iterator<Item = u32>>(&mut self, segments: usize, of: impl Fn(usize) -> I + Sync) {
-        let groups = self.asking.groups();
+    pub(super) fn set_visits<I: Iterator<Item = u32>>(&mut self, segments: usize, of: impl Fn(usize) -> I + Sync) {
+        let groups = self.queries.groups();
         self.parts.par_iter_mut().for_each(|part| {
             let places = || {
                 part.groups.iter().flat_map(|&(group, beyond)| {
@@ -191,16 +198,16 @@ impl Window {
             // Each segment's start has been advanced to its end.
             starts.rotate_right(1);
             starts[0] = 0;
-            part.visits = Some(Visits { rows, starts });
+            part.visits = Some(SegmentVisits { rows, starts });
         });
     }
 
     /// Initialises each row's heap with neighbours of earlier rounds, given by `near` as (squared
     /// distance, row).
-    pub(super) fn remember<I: Iterator<Item = (f32, u32)>>(&mut self, near: impl Fn(u32) -> I + Sync) {
-        let (rows, groups) = (&self.rows[..], self.asking.groups());
+    pub(super) fn set_known_neighbors<I: Iterator<Item = (f32, u32)>>(&mut self, near: impl Fn(u32) -> I + Sync) {
+        let (rows, groups) = (&self.rows[..], self.queries.groups());
         self.parts.par_iter_mut().for_each(|part| {
-            let Part { groups: own, near: best, ties, .. } = part;
+            let WindowPart { groups: own, near: best, ties, .. } = part;
             for &(group, beyond) in &*own {
                 let group = groups[group as usize];
                 for place in group.first..group.first + group.rows {
@@ -219,50 +226,54 @@ impl Window {
 
     /// Compares the rows of each segment that lies wholly in the window with each other, before any
     /// segment is read. The resulting thresholds reject most rows of other segments.
-    pub(super) fn meet_own(&mut self, segments: &Segments<'_>, progress: &Progress<'_>) -> Result<()> {
-        let (rows, asking) = (&self.rows[..], &self.asking);
+    pub(super) fn compare_within_segments(
+        &mut self,
+        segments: &SegmentTable<'_>,
+        progress: &Progress<'_>,
+    ) -> Result<()> {
+        let (rows, queries) = (&self.rows[..], &self.queries);
         self.parts.par_iter_mut().try_for_each(|part| {
             let groups = std::mem::take(&mut part.groups);
             let mut pieces = Vec::new();
             for of in &groups {
                 progress.check()?;
-                let group = &asking.groups()[of.0 as usize];
+                let group = &queries.groups()[of.0 as usize];
                 let Some(segment) = group.whole.map(|segment| segment as usize) else { continue };
-                let vectors = asking.vectors(group);
-                let packed = Sieve::of(pieces, vectors, segments.center(segment));
-                let met = Met { segment, vectors, packed };
+                let vectors = queries.vectors(group);
+                let packed = CandidateFilter::of(pieces, vectors, segments.center(segment));
+                let loaded = PackedSegment { segment, vectors, packed };
                 let (own, first) = (group.rows, group.first.wrapping_sub(of.1));
                 let locals: Vec<u32> = (first..first + own).collect();
                 locals
-                    .chunks(PANEL)
-                    .for_each(|locals| part.meet_group(&met, locals, *of, rows, asking, segments, true));
-                pieces = met.packed.into_pieces();
+                    .chunks(MAX_QUERIES)
+                    .for_each(|locals| part.compare_group(&loaded, locals, *of, rows, queries, segments, true));
+                pieces = loaded.packed.into_pieces();
             }
             part.groups = groups;
             Ok::<_, crate::Error>(())
         })?;
-        self.met_own = true;
+        self.compared_within_segments = true;
         Ok(())
     }
 
     /// Compares the window's rows with the segments of a portion.
-    pub fn meet(&mut self, portion: &[Met<'_, Sieve>], segments: &Segments<'_>) {
-        let (rows, asking, met_own) = (&self.rows[..], &self.asking, self.met_own);
+    pub fn compare(&mut self, portion: &[PackedSegment<'_, CandidateFilter>], segments: &SegmentTable<'_>) {
+        let (rows, queries, compared_own) = (&self.rows[..], &self.queries, self.compared_within_segments);
         self.parts.par_iter_mut().for_each(|part| {
-            portion.iter().for_each(|met| part.meet(met, rows, asking, segments, met_own));
+            portion.iter().for_each(|loaded| part.compare(loaded, rows, queries, segments, compared_own));
         });
     }
 
     /// Compares each row with the segments that `of(place)` returns, on a GPU.
     #[cfg(feature = "cuda")]
-    pub(super) fn meet_on<I: Iterator<Item = u32>>(
+    pub(super) fn compare_on_gpu<I: Iterator<Item = u32>>(
         &mut self,
-        joiner: &mut super::cuda::Joiner<'_>,
+        gpu_join: &mut super::cuda::GpuJoin<'_>,
         of: impl Fn(usize) -> I,
         mut done: impl FnMut(Range<u32>) -> Result<()>,
     ) -> Result<()> {
         let (Some(&first), Some(&last)) = (self.rows.first(), self.rows.last()) else { return Ok(()) };
-        let (groups, parts) = (self.asking.groups(), RefCell::new(&mut self.parts));
+        let (groups, parts) = (self.queries.groups(), RefCell::new(&mut self.parts));
         // The rows of a group are contiguous in their part.
         let each = |rows: &Range<u32>, each: &mut dyn FnMut(&mut [u64])| {
             let (mut at, to) = (rows.start - first, rows.end - first);
@@ -277,7 +288,7 @@ impl Window {
                 at = end;
             }
         };
-        joiner.meet(
+        gpu_join.compare(
             first..last + 1,
             |row| of((row - first) as usize),
             |rows, keys| each(&rows, &mut |own| keys.extend_from_slice(own)),
@@ -295,38 +306,42 @@ impl Window {
 
     /// Returns whether each pair of segments can be compared once for both sides: all rows are in the
     /// window, all rows visit all segments, and each segment has been compared within itself.
-    pub(super) fn meets_both_ways(&self, segments: &Segments<'_>) -> bool {
+    pub(super) fn can_compare_both_ways(&self, segments: &SegmentTable<'_>) -> bool {
         let table = &segments.lists.table;
         let all = self.rows.len() == table.rows() as usize && self.parts.iter().all(|part| part.visits.is_none());
-        all && self.met_own && Sieve::looks_both_ways(table.dim)
+        all && self.compared_within_segments && CandidateFilter::supports_both_ways(table.dim)
     }
 
     /// Compares the segments of a portion, which are consecutive, with the rows of all later segments,
     /// and updates the neighbours of both sides.
-    pub(super) fn meet_both_ways(&mut self, portion: &[Met<'_, Sieve>], segments: &Segments<'_>) {
+    pub(super) fn compare_both_ways(
+        &mut self,
+        portion: &[PackedSegment<'_, CandidateFilter>],
+        segments: &SegmentTable<'_>,
+    ) {
         let (Some(first), Some(last)) = (portion.first(), portion.last()) else { return };
         let here = segments.range(first.segment).start..segments.range(last.segment).end;
         let at_once = rayon::current_num_threads();
         let keep = self.parts[0].near.keep();
         for from in (0..self.parts.len()).step_by(at_once) {
-            let limits: Vec<f32> = here.clone().map(|row| self.whose(row).1).collect();
-            let (rows, asking) = (&self.rows[..], &self.asking);
+            let limits: Vec<f32> = here.clone().map(|row| self.owner_of(row).1).collect();
+            let (rows, queries) = (&self.rows[..], &self.queries);
             let to = (from + at_once).min(self.parts.len());
-            let found: Vec<Tops> = self.parts[from..to]
+            let found: Vec<TopK> = self.parts[from..to]
                 .par_iter_mut()
                 .map(|part| {
-                    let mut near = Tops::new(here.len(), keep);
-                    portion.iter().for_each(|met| {
-                        let start = (segments.range(met.segment).start - here.start) as usize;
-                        let mut back = Back { limits: &limits, near: &mut near, start };
-                        part.meet_later(met, rows, asking, segments, &mut back);
+                    let mut near = TopK::new(here.len(), keep);
+                    portion.iter().for_each(|loaded| {
+                        let start = (segments.range(loaded.segment).start - here.start) as usize;
+                        let mut back = ReverseMatches { limits: &limits, near: &mut near, start };
+                        part.compare_with_later(loaded, rows, queries, segments, &mut back);
                     });
                     near
                 })
                 .collect();
             for (i, row) in here.clone().enumerate() {
-                let ((part, local), _) = self.whose(row);
-                for (squared, rank) in found.iter().flat_map(|near| near.so_far(i)) {
+                let ((part, local), _) = self.owner_of(row);
+                for (squared, rank) in found.iter().flat_map(|near| near.unsorted(i)) {
                     self.parts[part].near.offer(local, squared, rank);
                 }
             }
@@ -334,8 +349,8 @@ impl Window {
     }
 
     /// Returns the part of the row at `place`, its index in the part, and its threshold.
-    fn whose(&self, place: u32) -> ((usize, usize), f32) {
-        let group = self.asking.groups().partition_point(|group| group.first <= place) - 1;
+    fn owner_of(&self, place: u32) -> ((usize, usize), f32) {
+        let group = self.queries.groups().partition_point(|group| group.first <= place) - 1;
         let number = group % self.parts.len();
         let part = &self.parts[number];
         let local = place.wrapping_sub(part.groups[group / self.parts.len()].1) as usize;
@@ -349,40 +364,42 @@ impl Window {
 
     /// Returns the neighbours of the row at `place` as (squared distance, row), nearest first. The window
     /// must be sorted.
-    pub fn near(&self, place: usize) -> impl Iterator<Item = (f32, u32)> + Clone + '_ {
-        let group = self.asking.groups().partition_point(|group| group.first as usize <= place) - 1;
+    pub fn nearest(&self, place: usize) -> impl Iterator<Item = (f32, u32)> + Clone + '_ {
+        let group = self.queries.groups().partition_point(|group| group.first as usize <= place) - 1;
         let part = &self.parts[group % self.parts.len()];
         let local = (place as u32).wrapping_sub(part.groups[group / self.parts.len()].1);
         let own = self.rows[place];
-        part.near.kept(local as usize).map(move |(squared, rank)| (squared, self.ties.row(own, rank)))
+        part.near.sorted(local as usize).map(move |(squared, rank)| (squared, self.ties.row(own, rank)))
     }
 
     /// Returns the bytes held for each row, without its visits.
     pub fn row_bytes(dim: usize, k: usize) -> u64 {
-        Asking::row_bytes(dim) + 4 + Tops::bytes(1, k)
+        QuerySet::row_bytes(dim) + 4 + TopK::bytes(1, k)
     }
 
     /// Returns the bytes held in addition to the rows, for `segments` segments and `threads` threads.
     pub fn bytes(dim: usize, segments: usize, threads: usize) -> u64 {
-        let parts = (PARTS * threads.max(1)) as u64;
+        let parts = (PARTS_PER_THREAD * threads.max(1)) as u64;
         // Each thread packs one segment at a time when groups are compared within themselves.
-        let own = threads.max(1) as u64 * <Sieve as Form>::bytes(LONGEST, dim);
-        parts * (Workplace::bytes(dim) + segments as u64 * 4) + segments as u64 * (size_of::<Group>() as u64 + 8) + own
+        let own = threads.max(1) as u64 * <CandidateFilter as SegmentForm>::bytes(MAX_SEGMENT_ROWS, dim);
+        parts * (FilterScratch::bytes(dim) + segments as u64 * 4)
+            + segments as u64 * (size_of::<QueryGroup>() as u64 + 8)
+            + own
     }
 }
 
-impl Part {
+impl WindowPart {
     /// Assigns groups to parts.
-    fn deal(groups: &[Group], k: usize, ties: Ties) -> Vec<Part> {
-        let of = (PARTS * rayon::current_num_threads()).clamp(1, groups.len().max(1));
+    fn split_groups(groups: &[QueryGroup], k: usize, ties: TieBreaker) -> Vec<WindowPart> {
+        let of = (PARTS_PER_THREAD * rayon::current_num_threads()).clamp(1, groups.len().max(1));
         let part = |number: usize| {
             let (mut own, mut rows) = (Vec::with_capacity(groups.len().div_ceil(of)), 0);
             for (i, group) in groups.iter().enumerate().skip(number).step_by(of) {
                 own.push((i as u32, group.first.wrapping_sub(rows)));
                 rows += group.rows;
             }
-            let near = Tops::new(rows as usize, k);
-            Part { groups: own, rows: rows as usize, near, ties, visits: None, work: Workplace::default() }
+            let near = TopK::new(rows as usize, k);
+            WindowPart { groups: own, rows: rows as usize, near, ties, visits: None, work: FilterScratch::default() }
         };
         (0..of).map(part).collect()
     }
@@ -391,13 +408,20 @@ impl Part {
         self.visits.as_ref().map_or(self.rows, |visits| visits.of(segment).len())
     }
 
-    fn meet(&mut self, met: &Met<'_, Sieve>, rows: &[u32], asking: &Asking, segments: &Segments<'_>, met_own: bool) {
+    fn compare(
+        &mut self,
+        loaded: &PackedSegment<'_, CandidateFilter>,
+        rows: &[u32],
+        queries: &QuerySet,
+        segments: &SegmentTable<'_>,
+        compared_own: bool,
+    ) {
         let (groups, visits) = (std::mem::take(&mut self.groups), self.visits.take());
-        let mut visitors = visits.as_ref().map(|visits| visits.of(met.segment));
+        let mut visitors = visits.as_ref().map(|visits| visits.of(loaded.segment));
         let mut everybody = Vec::new();
         // Visitors and groups both ascend, so the visitors of the next group come first.
         for &of in &groups {
-            let group = &asking.groups()[of.0 as usize];
+            let group = &queries.groups()[of.0 as usize];
             let first = group.first.wrapping_sub(of.1);
             let own = match &mut visitors {
                 Some([]) => break,
@@ -416,33 +440,34 @@ impl Part {
                     &everybody[..]
                 }
             };
-            if !(met_own && group.whole == Some(met.segment as u32)) {
-                own.chunks(PANEL).for_each(|locals| self.meet_group(met, locals, of, rows, asking, segments, false));
+            if !(compared_own && group.whole == Some(loaded.segment as u32)) {
+                own.chunks(MAX_QUERIES)
+                    .for_each(|locals| self.compare_group(loaded, locals, of, rows, queries, segments, false));
             }
         }
         (self.groups, self.visits) = (groups, visits);
     }
 
     /// Compares all groups of later segments with a segment, for both sides.
-    fn meet_later(
+    fn compare_with_later(
         &mut self,
-        met: &Met<'_, Sieve>,
+        loaded: &PackedSegment<'_, CandidateFilter>,
         rows: &[u32],
-        asking: &Asking,
-        segments: &Segments<'_>,
-        back: &mut Back<'_>,
+        queries: &QuerySet,
+        segments: &SegmentTable<'_>,
+        back: &mut ReverseMatches<'_>,
     ) {
-        let (dim, there) = (segments.lists.table.dim, segments.range(met.segment));
+        let (dim, there) = (segments.lists.table.dim, segments.range(loaded.segment));
         let mut limits = vec![0f32; there.len()];
-        let Part { groups, near, work, ties, .. } = self;
+        let WindowPart { groups, near, work, ties, .. } = self;
         for &(group, beyond) in &*groups {
-            let group = &asking.groups()[group as usize];
-            if group.whole.is_none_or(|segment| segment as usize <= met.segment) {
+            let group = &queries.groups()[group as usize];
+            if group.whole.is_none_or(|segment| segment as usize <= loaded.segment) {
                 continue;
             }
             let group_center = segments.lists.table.centroid(group.list as usize);
-            for first in (group.first..group.first + group.rows).step_by(PANEL) {
-                let end = (first + PANEL as u32).min(group.first + group.rows);
+            for first in (group.first..group.first + group.rows).step_by(MAX_QUERIES) {
+                let end = (first + MAX_QUERIES as u32).min(group.first + group.rows);
                 let chosen: Vec<u32> = (first..end).collect();
                 let local = |query: usize| (first + query as u32).wrapping_sub(beyond) as usize;
                 for (i, limit) in limits.iter_mut().enumerate() {
@@ -450,17 +475,17 @@ impl Part {
                 }
                 let before: Vec<f32> = (0..chosen.len()).map(|query| near.threshold(local(query))).collect();
                 work.for_each_near(
-                    &met.packed,
-                    segments.center(met.segment),
-                    asking,
+                    &loaded.packed,
+                    segments.center(loaded.segment),
+                    queries,
                     group,
                     group_center,
                     &chosen,
-                    Looking::BothWays(&limits),
+                    FilterMode::BothWays(&limits),
                     |query| before[query],
                     |query, row| {
                         let (place, other) = (chosen[query] as usize, there.start + row as u32);
-                        let squared = squared_distance(asking.vector(place), &met.vectors[row * dim..][..dim]);
+                        let squared = squared_distance(queries.vector(place), &loaded.vectors[row * dim..][..dim]);
                         near.offer(local(query), squared, ties.rank(rows[place], other));
                         if squared <= limits[row] {
                             back.near.offer(back.start + row, squared, ties.rank(other, rows[place]));
@@ -472,34 +497,34 @@ impl Part {
         }
     }
 
-    /// Compares some rows of one group, at most `PANEL`, with a segment. `own` says that the segment is
+    /// Compares some rows of one group, at most `MAX_QUERIES`, with a segment. `own` says that the segment is
     /// the group's own, and that these rows were not compared with any row before.
     #[expect(clippy::too_many_arguments, reason = "two sides, and what both lie in")]
-    fn meet_group(
+    fn compare_group(
         &mut self,
-        met: &Met<'_, Sieve>,
+        loaded: &PackedSegment<'_, CandidateFilter>,
         locals: &[u32],
         (group, beyond): (u32, u32),
         rows: &[u32],
-        asking: &Asking,
-        segments: &Segments<'_>,
+        queries: &QuerySet,
+        segments: &SegmentTable<'_>,
         own: bool,
     ) {
-        let Part { near, work, ties, .. } = self;
-        let (table, group) = (&segments.lists.table, &asking.groups()[group as usize]);
-        let mut chosen = [0u32; PANEL];
+        let WindowPart { near, work, ties, .. } = self;
+        let (table, group) = (&segments.lists.table, &queries.groups()[group as usize]);
+        let mut chosen = [0u32; MAX_QUERIES];
         let chosen = &mut chosen[..locals.len()];
         chosen.iter_mut().zip(locals).for_each(|(place, &local)| *place = local.wrapping_add(beyond));
-        let first = segments.range(met.segment).start;
+        let first = segments.range(loaded.segment).start;
         // One more than is kept, because each row finds itself in its own segment.
-        let looking = if own { Looking::Around { crowd: near.keep() + 1 } } else { Looking::ForRows };
+        let looking = if own { FilterMode::WithCrowd { crowd: near.keep() + 1 } } else { FilterMode::QueriesToRows };
         // A row's limit is the threshold from before the comparison, until a nearer row is found.
-        let mut limits = [0f32; PANEL];
+        let mut limits = [0f32; MAX_QUERIES];
         limits.iter_mut().zip(locals).for_each(|(limit, &local)| *limit = near.threshold(local as usize));
         work.for_each_near(
-            &met.packed,
-            segments.center(met.segment),
-            asking,
+            &loaded.packed,
+            segments.center(loaded.segment),
+            queries,
             group,
             table.centroid(group.list as usize),
             chosen,
@@ -511,8 +536,9 @@ impl Part {
                 let rank = ties.rank(own, other);
                 // No distance is below 0, so no exact distance is computed for a row that would be
                 // rejected even at 0.
-                if other != own && near.takes(local, 0.0, rank) {
-                    let squared = squared_distance(asking.vector(place), &met.vectors[row * table.dim..][..table.dim]);
+                if other != own && near.would_keep(local, 0.0, rank) {
+                    let squared =
+                        squared_distance(queries.vector(place), &loaded.vectors[row * table.dim..][..table.dim]);
                     near.offer(local, squared, rank);
                 }
                 near.threshold(local)
@@ -521,7 +547,7 @@ impl Part {
     }
 }
 
-impl Visits {
+impl SegmentVisits {
     fn of(&self, segment: usize) -> &[u32] {
         &self.rows[self.starts[segment] as usize..self.starts[segment + 1] as usize]
     }

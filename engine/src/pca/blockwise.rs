@@ -1,6 +1,6 @@
 //! Principal components of rows that are too wide for a covariance matrix, in one pass and in batches of any size.
 
-use super::merge::Running;
+use super::merge::RunningSvd;
 use super::{Pca, PcaError, check};
 
 /// Number of vectors kept in addition to those requested. They retain directions that are weak in each
@@ -8,7 +8,7 @@ use super::{Pca, PcaError, check};
 /// Debian embeddings (384 dimensions, two components, the second with 4 % of the variance) the second
 /// axis deviates from the exact one by 1 − |cos| = 0.85 with no extra vectors, 2·10⁻² with 16, 10⁻³ with
 /// 64 and 10⁻⁴ with 128. Larger blocks help far less and cost more.
-const RESERVE: usize = 64;
+const RESERVE_DIRECTIONS: usize = 64;
 
 /// Principal components by a running truncated SVD, as in [`IncrementalPca`], with blocks of a fixed size: rows are
 /// collected until a block is full, so that the caller's batch sizes do not change the result.
@@ -21,7 +21,7 @@ const RESERVE: usize = 64;
 #[derive(Debug)]
 pub struct BlockwisePca {
     rank: usize,
-    running: Running,
+    running: RunningSvd,
     /// Number of rows merged, including rows dropped after an error.
     merged: u64,
     /// Rows of the next block, which is not full yet.
@@ -32,26 +32,26 @@ pub struct BlockwisePca {
 
 /// Returns the number of vectors kept between merges.
 fn kept(dim: usize, rank: usize) -> usize {
-    (rank + RESERVE).min(dim)
+    (rank + RESERVE_DIRECTIONS).min(dim)
 }
 
 /// Returns the number of rows merged at a time. It depends only on `rank`, since the result depends on it.
 pub(super) fn block_rows(rank: usize) -> usize {
-    2 * (rank + RESERVE)
+    2 * (rank + RESERVE_DIRECTIONS)
 }
 
 impl BlockwisePca {
     /// Returns the peak bytes for `rank` components of rows with `dim` components: linear in `dim`.
     pub fn bytes(dim: usize, rank: usize) -> u64 {
         let block = block_rows(rank);
-        4 * dim as u64 * block as u64 + Running::bytes(dim, block, kept(dim, rank), rank)
+        4 * dim as u64 * block as u64 + RunningSvd::bytes(dim, block, kept(dim, rank), rank)
     }
 
     /// Creates an empty accumulator for rows with `dim` components, from which `rank` principal
     /// components will be requested. Allocates [`BlockwisePca::bytes`] at most.
     pub fn new(dim: usize, rank: usize) -> Self {
         let waiting = Vec::with_capacity(dim * block_rows(rank));
-        Self { rank, running: Running::new(dim), merged: 0, waiting, error: None }
+        Self { rank, running: RunningSvd::new(dim), merged: 0, waiting, error: None }
     }
 
     /// Adds `rows` (rows × dim, row-major). Any split into calls gives the same bits.

@@ -220,7 +220,7 @@ fn two_passes_in_the_wrong_order_are_refused() {
 
 /// The iris rows of the conformance table: incremental, two passes and low rank, compared with the exact axes.
 #[test]
-fn iris_is_given_back() {
+fn iris_is_reconstructed() {
     let numbers = |line: &str| line.split(',').take(4).map(|x| x.parse::<f32>().unwrap()).collect::<Vec<_>>();
     let rows: Vec<f32> = include_str!("../all_pairs/tests/iris.csv").lines().flat_map(numbers).collect();
     let reference = exact(&rows, 4, 4);
@@ -338,7 +338,7 @@ fn a_precomputed_kernel_is_the_kernel() {
 }
 
 #[test]
-fn kernels_that_cannot_be() {
+fn invalid_kernels_are_refused() {
     let rows = normal(20, 4, 3);
     let fit = |kernel, rows: &[f32], dim, n| KernelPca::fit(kernel, rows, dim, n).unwrap_err();
     assert_eq!(fit(Kernel::Linear, &rows, 3, Some(5)), PcaError::TooFewRows { asked: 5, rows: 4 });

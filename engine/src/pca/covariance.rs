@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::axes::{eigen, fix_sign};
-use super::products::{BLOCK, PANEL, Products};
+use super::products::{BLOCK, OuterProducts, PANEL};
 use super::{Pca, PcaError, check};
 
 /// Mean and covariance of a stream of rows, exact and in one pass.
@@ -20,7 +20,7 @@ pub struct Covariance {
     /// Σ(x − s) by component, padded to whole panels.
     sums: Vec<[f64; PANEL]>,
     /// Σ(x − s)(x − s)ᵀ.
-    products: Products,
+    products: OuterProducts,
 }
 
 impl Covariance {
@@ -28,7 +28,7 @@ impl Covariance {
     /// `finish` (twice the full matrix).
     pub fn bytes(dim: usize) -> u64 {
         // Tiles while rows are added; at the end the matrix and its eigenvectors.
-        Products::bytes(dim).max(16 * (dim * dim) as u64) + 64 * dim as u64
+        OuterProducts::bytes(dim).max(16 * (dim * dim) as u64) + 64 * dim as u64
     }
 
     /// Creates an empty accumulator for rows with `dim` components. Allocates [`Covariance::bytes`] at most.
@@ -38,7 +38,7 @@ impl Covariance {
             shift: vec![0.0; dim],
             given: false,
             sums: vec![[0.0; PANEL]; dim.div_ceil(PANEL)],
-            products: Products::new(dim),
+            products: OuterProducts::new(dim),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Incremental PCA as in scikit-learn: each batch is merged as it arrives.
 
-use super::merge::Running;
+use super::merge::RunningSvd;
 use super::{Pca, PcaError, check_rows};
 
 /// Principal components of a sequence of batches, with one `partial_fit` each. Memory holds only one
@@ -27,7 +27,7 @@ use super::{Pca, PcaError, check_rows};
 pub struct IncrementalPca {
     asked: Option<usize>,
     /// The state after the first batch, and the number of components.
-    running: Option<(Running, usize)>,
+    running: Option<(RunningSvd, usize)>,
 }
 
 impl IncrementalPca {
@@ -59,7 +59,7 @@ impl IncrementalPca {
 
     /// Returns the peak bytes for batches of `batch_rows` rows with `dim` components, without the batches themselves.
     pub fn bytes(dim: usize, batch_rows: usize, n_components: usize) -> u64 {
-        Running::bytes(dim, batch_rows, n_components, n_components)
+        RunningSvd::bytes(dim, batch_rows, n_components, n_components)
     }
 
     /// Merges a batch: `rows` is rows × dim, row-major.
@@ -85,7 +85,7 @@ impl IncrementalPca {
             if asked > n {
                 return Err(PcaError::TooFewRows { asked, rows: n as u64 });
             }
-            self.running = Some((Running::new(dim), asked));
+            self.running = Some((RunningSvd::new(dim), asked));
         }
         match &mut self.running {
             Some((running, kept)) => running.merge(rows, *kept),

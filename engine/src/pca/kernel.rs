@@ -12,9 +12,9 @@ use super::{PcaError, check_rows};
 const MOST_ROWS: usize = 8192;
 /// A negative eigenvalue larger in magnitude than this share of the largest eigenvalue means that the
 /// kernel is not positive semidefinite.
-const NEGATIVE: f64 = 1e-3;
+const NEGATIVE_SHARE: f64 = 1e-3;
 /// An eigenvalue below this share of the largest counts as 0.
-const SMALL: f64 = 1e-6;
+const ZERO_SHARE: f64 = 1e-6;
 
 /// A similarity function of two rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -128,10 +128,10 @@ impl KernelPca {
         let (mut eigenvalues, mut eigenvectors) = spectrum(matrix, n_components.unwrap_or(n))?;
         let largest = eigenvalues.first().copied().unwrap_or(0.0);
         let least = eigenvalues.last().copied().unwrap_or(0.0);
-        if least < -NEGATIVE * largest.max(0.0) && least < -f64::EPSILON * mean.abs() {
+        if least < -NEGATIVE_SHARE * largest.max(0.0) && least < -f64::EPSILON * mean.abs() {
             return Err(PcaError::NotPositive { least, largest });
         }
-        let positive = eigenvalues.iter().take_while(|&&v| v > SMALL * largest).count();
+        let positive = eigenvalues.iter().take_while(|&&v| v > ZERO_SHARE * largest).count();
         eigenvalues.truncate(n_components.unwrap_or(positive));
         eigenvalues.iter_mut().skip(positive).for_each(|v| *v = 0.0);
         eigenvectors.truncate(eigenvalues.len() * n);

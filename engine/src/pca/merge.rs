@@ -10,12 +10,12 @@
 use rayon::prelude::*;
 
 use super::axes::{complete, eigen, fix_sign, orthonormalize};
-use super::products::{BLOCK, Products};
+use super::products::{BLOCK, OuterProducts};
 use super::{Pca, PcaError};
 
 /// The state of the running SVD, in about as much memory as the vectors kept.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct RunningSvd {
     count: u64,
     mean: Vec<f64>,
     /// Σ‖x − mean‖² over the merged rows.
@@ -27,7 +27,7 @@ pub(super) struct Running {
     sketch: Vec<f64>,
 }
 
-impl Running {
+impl RunningSvd {
     /// Creates an empty state for rows with `dim` components.
     pub(super) fn new(dim: usize) -> Self {
         Self { count: 0, mean: vec![0.0; dim], scatter: 0.0, strengths: Vec::new(), sketch: Vec::new() }
@@ -40,7 +40,7 @@ impl Running {
         let side = order.min(dim.max(1));
         // The sketch and its successor; at the end, the axes and the sketch.
         let vectors = 8 * dim as u64 * (kept + kept.max(rank)) as u64;
-        let gram = Products::bytes(side).max(16 * (side * side) as u64);
+        let gram = OuterProducts::bytes(side).max(16 * (side * side) as u64);
         vectors + (40 * dim + 64 * order) as u64 + gram
     }
 
@@ -122,7 +122,7 @@ impl Running {
 }
 
 /// Result of a merge: the scatter of the new rows, squared singular values, and sketch.
-type Merged = (f64, Vec<f64>, Vec<f64>);
+type MergedSvd = (f64, Vec<f64>, Vec<f64>);
 
 /// Merges by the products of the stack's rows with each other: order × order.
 fn by_rows(
@@ -131,8 +131,8 @@ fn by_rows(
     order: usize,
     kept: usize,
     stack: impl Fn(usize, usize) -> f64 + Sync,
-) -> Result<Merged, PcaError> {
-    let mut products = Products::new(order);
+) -> Result<MergedSvd, PcaError> {
+    let mut products = OuterProducts::new(order);
     for start in (0..dim).step_by(BLOCK) {
         let n = BLOCK.min(dim - start);
         products.add(n, |c, row| stack(row, start + c));
@@ -141,7 +141,7 @@ fn by_rows(
     let scatter: f64 = (old..order).map(|i| gram[(i, i)]).sum();
     let (mut strengths, turns) = eigen(gram, kept.min(order))?;
     strengths.truncate(above_rounding(&strengths, order));
-    let sketch = turn(&turns, strengths.len(), order, dim, stack);
+    let sketch = rotate(&turns, strengths.len(), order, dim, stack);
     Ok((scatter, strengths, sketch))
 }
 
@@ -152,8 +152,8 @@ fn by_coordinates(
     order: usize,
     kept: usize,
     stack: impl Fn(usize, usize) -> f64 + Sync,
-) -> Result<Merged, PcaError> {
-    let mut products = Products::new(dim);
+) -> Result<MergedSvd, PcaError> {
+    let mut products = OuterProducts::new(dim);
     for start in (0..order).step_by(BLOCK) {
         let n = BLOCK.min(order - start);
         products.add(n, |row, c| stack(start + row, c));
@@ -182,7 +182,7 @@ fn above_rounding(strengths: &[f64], order: usize) -> usize {
 
 /// Returns the first `n` rows of `turns` (any × order) times the stack (order × dim), component by
 /// component: dim × n.
-fn turn(turns: &[f64], n: usize, order: usize, dim: usize, stack: impl Fn(usize, usize) -> f64 + Sync) -> Vec<f64> {
+fn rotate(turns: &[f64], n: usize, order: usize, dim: usize, stack: impl Fn(usize, usize) -> f64 + Sync) -> Vec<f64> {
     /// Number of components processed at a time: two cache lines of each row.
     const COLUMNS: usize = 32;
     // Four stack rows at a time, so that a running sum is loaded once for four terms.

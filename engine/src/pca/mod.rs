@@ -26,7 +26,6 @@ mod blockwise;
 #[cfg(test)]
 mod conformance;
 mod covariance;
-mod exact;
 mod incremental;
 mod kernel;
 mod merge;
@@ -37,6 +36,7 @@ mod report;
 mod run;
 #[cfg(test)]
 mod tests;
+mod two_pass;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -44,13 +44,13 @@ use serde::{Deserialize, Serialize};
 use axes::dot;
 pub use blockwise::BlockwisePca;
 pub use covariance::Covariance;
-pub use exact::ExactIncrementalPca;
 pub use incremental::IncrementalPca;
 pub use kernel::{Kernel, KernelPca, center_kernel};
 pub use plan::{PcaConfig, PcaPlan, Solver};
 pub use randomized::RandomizedPca;
 pub use report::PcaReport;
 pub use run::run;
+pub use two_pass::ExactIncrementalPca;
 
 /// Number of rows projected per rayon task: enough to outweigh the cost of a task.
 const PROJECT_ROWS: usize = 64;

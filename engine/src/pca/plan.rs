@@ -9,10 +9,10 @@ use lowland_io::{MapWriter, Shape};
 use serde::{Deserialize, Serialize};
 
 use super::{BlockwisePca, Covariance, RandomizedPca};
-use crate::budget::{Needs, base, smallest, usable};
-use crate::error::size;
-use crate::plan::{BATCH_BYTES, BatchSize, LEAST_BATCH, WIDE, check_workers, threads};
-use crate::{Error, Input, Loader, Metric, Result, Stage, StagePlan};
+use crate::budget::{MemoryNeeds, base_bytes, smallest, usable};
+use crate::error::format_bytes;
+use crate::plan::{BATCH_BYTES, BatchSize, MAX_COVARIANCE_COMPONENTS, MIN_BATCH_ROWS, check_workers, threads};
+use crate::{Error, Loader, Metric, PlanInput, Result, Stage, StagePlan};
 
 /// The largest number of components whose covariance is decomposed: a matrix of 512 MiB, and some minutes
 /// that cannot be interrupted.
@@ -117,12 +117,12 @@ impl PcaConfig {
     /// # Errors
     /// [`Error::Config`] names an invalid option, [`Error::Data`] what the data lack, [`Error::Budget`]
     /// the smallest sufficient budget.
-    pub fn plan(&self, input: &Input) -> Result<PcaPlan> {
+    pub fn plan(&self, input: &PlanInput) -> Result<PcaPlan> {
         let Shape { rows, dim } = input.shape;
         self.check(input.shape)?;
         let threads = threads(self.threads);
         let solver = match self.solver {
-            Solver::Auto if dim > WIDE => Solver::Randomized,
+            Solver::Auto if dim > MAX_COVARIANCE_COMPONENTS => Solver::Randomized,
             Solver::Auto => Solver::Covariance,
             asked => asked,
         };
@@ -132,16 +132,16 @@ impl PcaConfig {
             solver,
             passes: 1 + if solver == Solver::Randomized { RandomizedPca::PASSES } else { 1 },
             threads,
-            batch_rows: (self.batch_rows.unwrap_or(LEAST_BATCH) as u64).min(rows) as usize,
+            batch_rows: (self.batch_rows.unwrap_or(MIN_BATCH_ROWS) as u64).min(rows) as usize,
             source_row_bytes: input.dtype.row_bytes(dim),
             source_bytes: input.source_bytes + input.resident_bytes,
             stages: Vec::new(),
         };
-        let usable = usable(self.memory, base(0, threads));
+        let usable = usable(self.memory, base_bytes(0, threads));
         plan.fits(usable)?;
         if self.batch_rows.is_none() {
             let row = dim as u64 * 4;
-            let mut size = BatchSize::between(LEAST_BATCH, threads as u64 * BATCH_BYTES / row, rows);
+            let mut size = BatchSize::new(MIN_BATCH_ROWS, threads as u64 * BATCH_BYTES / row, rows);
             plan.batch_rows = size.now;
             while plan.fits(usable).is_err() && size.shrink() {
                 plan.batch_rows = size.now;
@@ -181,7 +181,7 @@ impl PcaPlan {
     }
 
     /// Returns the memory that each stage holds.
-    pub(super) fn needs(&self) -> [(Stage, Needs); 2] {
+    pub(super) fn needs(&self) -> [(Stage, MemoryNeeds); 2] {
         let (rows, dim, n) = (self.shape.rows, self.shape.dim as u64, self.config.n_components as u64);
         let batches = ("batches", Loader::bytes(self.batch_rows, self.shape.dim).saturating_add(self.source_bytes));
         let axes = 8 * dim * (n + 1);
@@ -193,8 +193,8 @@ impl PcaPlan {
                 RandomizedPca::bytes(self.shape.dim, self.config.n_components) + 16 * dim * self.threads as u64
             }
         };
-        let read = Needs::default().phase("read", [batches, ("principal components", solver)]);
-        let write = Needs::default().phase(
+        let read = MemoryNeeds::default().phase("read", [batches, ("principal components", solver)]);
+        let write = MemoryNeeds::default().phase(
             "write",
             [
                 batches,
@@ -213,7 +213,7 @@ impl PcaPlan {
     fn fits(&self, usable: u64) -> Result<()> {
         match self.needs().iter().map(|(stage, needs)| (needs.bytes(), stage)).max_by_key(|(bytes, _)| *bytes) {
             Some((bytes, stage)) if bytes > usable => {
-                let needed = smallest(bytes, base(0, self.threads));
+                let needed = smallest(bytes, base_bytes(0, self.threads));
                 Err(Error::Budget { asked: self.config.memory, needed, stage: stage.name() })
             }
             _ => Ok(()),
@@ -227,7 +227,7 @@ impl PcaPlan {
             let passes = if stage == Stage::Scan { self.passes as u64 - 1 } else { 1 };
             StagePlan {
                 stage,
-                memory: base(0, self.threads) + needs.bytes(),
+                memory: base_bytes(0, self.threads) + needs.bytes(),
                 holds: needs.largest().map_or(Vec::new(), |phase| phase.parts.clone()),
                 read: source.saturating_mul(passes),
                 written: if stage == Stage::Output { scores } else { 0 },
@@ -255,9 +255,9 @@ impl fmt::Display for PcaPlan {
             self.threads,
             self.batch_rows
         )?;
-        writeln!(f, "memory {}:", size(self.config.memory))?;
+        writeln!(f, "memory {}:", format_bytes(self.config.memory))?;
         for stage in &self.stages {
-            writeln!(f, "  {:<10} {:>10}", stage.stage.name(), size(stage.memory))?;
+            writeln!(f, "  {:<10} {:>10}", stage.stage.name(), format_bytes(stage.memory))?;
         }
         Ok(())
     }

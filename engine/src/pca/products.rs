@@ -14,9 +14,9 @@ pub(super) const PANEL: usize = 8;
 /// into a core's first-level cache.
 pub(super) const BLOCK: usize = 256;
 
-/// One square of the upper triangle of a [`Products`].
+/// One square of the upper triangle of a [`OuterProducts`].
 #[derive(Clone, Debug)]
-struct Tile {
+struct SumTile {
     /// Panel of the tile's rows.
     top: u32,
     /// Panel of the tile's columns, at least `top`.
@@ -29,17 +29,17 @@ struct Tile {
 /// Every entry is one running sum over the samples in order of arrival. Tiles are independent, so threads
 /// can process them in any order.
 #[derive(Debug)]
-pub(super) struct Products {
+pub(super) struct OuterProducts {
     order: usize,
-    tiles: Vec<Tile>,
+    tiles: Vec<SumTile>,
     /// The current samples, panel by panel: `[panel][sample][component]`.
     pub(super) packed: Vec<[f64; PANEL]>,
 }
 
-impl Products {
+impl OuterProducts {
     fn tile_bytes(order: usize) -> u64 {
         let panels = order.div_ceil(PANEL) as u64;
-        panels * (panels + 1) / 2 * size_of::<Tile>() as u64
+        panels * (panels + 1) / 2 * size_of::<SumTile>() as u64
     }
 
     pub(super) fn bytes(order: usize) -> u64 {
@@ -52,7 +52,7 @@ impl Products {
         for top in 0..panels {
             for left in top..panels {
                 let sums = [[0.0; PANEL]; PANEL];
-                tiles.push(Tile { top, left, sums });
+                tiles.push(SumTile { top, left, sums });
             }
         }
         Self { order, tiles, packed: vec![[0.0; PANEL]; panels as usize * BLOCK] }

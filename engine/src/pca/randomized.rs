@@ -22,7 +22,7 @@ const OVERSAMPLES: usize = 10;
 /// Residual, as a share of an axis's variance, at which the axes count as found.
 const TOLERANCE: f64 = 1e-5;
 /// A candidate direction is dropped if the part that the others do not span is at most this share of its length.
-const SPANNED: f64 = 1e-11;
+const MIN_RESIDUAL_LENGTH: f64 = 1e-11;
 /// Number of rows processed at a time, and number of components per task.
 const ROWS: usize = 256;
 const COLUMNS: usize = 64;
@@ -34,7 +34,7 @@ const COLUMNS: usize = 64;
 /// use lowland_engine::pca::RandomizedPca;
 /// let batches = [[1.0, 0.0, 2.0, 0.5, 1.0, 9.0], [0.0, 7.0, 1.0, 2.0, 2.0, 3.0]]; // two rows of three each
 /// let mut pca = RandomizedPca::new(3, 1, 42)?;
-/// while pca.wants_pass() {
+/// while pca.needs_pass() {
 ///     for batch in &batches {
 ///         pca.add(batch)?;
 ///     }
@@ -125,7 +125,7 @@ impl RandomizedPca {
     }
 
     /// Returns whether another pass over all rows is needed.
-    pub fn wants_pass(&self) -> bool {
+    pub fn needs_pass(&self) -> bool {
         !self.done
     }
 
@@ -287,7 +287,7 @@ impl RandomizedPca {
                 continue;
             }
             candidate.iter_mut().for_each(|x| *x /= length);
-            if rest(&self.basis, &mut candidate) <= SPANNED {
+            if rest(&self.basis, &mut candidate) <= MIN_RESIDUAL_LENGTH {
                 continue;
             }
             orthonormalize(&self.basis, &mut candidate);

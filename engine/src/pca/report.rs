@@ -5,13 +5,13 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{Pca, PcaPlan};
-use crate::error::size;
-use crate::invalid::LeftOut;
+use crate::error::format_bytes;
+use crate::invalid::ExcludedRows;
 use crate::observe::StageReport;
 use crate::remark::Remark;
 
 /// The largest number of lines of the printed table.
-const SHOWN: usize = 12;
+const MAX_TABLE_LINES: usize = 12;
 
 /// The figures of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -36,7 +36,7 @@ pub struct PcaReport {
     /// Total variance of the data.
     pub total_variance: f64,
     /// Rows that were dropped, if dropping was requested.
-    pub left_out: Option<LeftOut>,
+    pub left_out: Option<ExcludedRows>,
     /// The warnings of the run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Remark>,
@@ -79,10 +79,10 @@ impl fmt::Display for PcaReport {
         let all = self.explained_variance_ratio.len();
         for (i, (variance, ratio)) in self.explained_variance.iter().zip(&self.explained_variance_ratio).enumerate() {
             together += ratio;
-            if all > SHOWN && i + 1 == SHOWN {
+            if all > MAX_TABLE_LINES && i + 1 == MAX_TABLE_LINES {
                 writeln!(f, "…")?;
             }
-            if i + 1 < SHOWN || i + 1 == all {
+            if i + 1 < MAX_TABLE_LINES || i + 1 == all {
                 let (explained, together) = (100.0 * ratio, 100.0 * together);
                 writeln!(f, "{i:<10} {variance:>12.6} {explained:>8.2} % {together:>8.2} %")?;
             }
@@ -100,6 +100,6 @@ impl fmt::Display for PcaReport {
             self.plan.shape.dim,
             self.plan.solver.name()
         )?;
-        write!(f, "{} passes in {:.2} s; peak {}", self.passes, self.seconds, size(self.peak()))
+        write!(f, "{} passes in {:.2} s; peak {}", self.passes, self.seconds, format_bytes(self.peak()))
     }
 }

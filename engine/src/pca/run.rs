@@ -9,14 +9,14 @@ use std::sync::Arc;
 use lowland_io::Source;
 
 use super::{BlockwisePca, Covariance, Pca, PcaError, PcaPlan, PcaReport, RandomizedPca, Solver};
-use crate::budget::{Budget, Needs, Reservation, base};
-use crate::error::Flaws;
-use crate::observe::{Heard, Observer, Progress};
+use crate::budget::{Budget, MemoryNeeds, Reservation, base_bytes};
+use crate::component_variance::ComponentVariance;
+use crate::error::FlawSummary;
+use crate::observe::{Observer, Progress, RemarkLog};
 use crate::remark::Level;
 use crate::session::Session;
-use crate::spread::Spread;
-use crate::work::pool;
-use crate::{Error, Loader, Result, Sink, coarse};
+use crate::work::thread_pool;
+use crate::{Error, Loader, MapSink, Result, precision};
 
 /// Finds the principal components of `source` and writes the scores of all rows to `sink`.
 ///
@@ -27,13 +27,13 @@ use crate::{Error, Loader, Result, Sink, coarse};
 pub fn run(
     plan: &PcaPlan,
     source: &Arc<dyn Source>,
-    sink: &mut dyn Sink,
+    sink: &mut dyn MapSink,
     observer: &dyn Observer,
 ) -> Result<(Pca, PcaReport)> {
-    pool(plan.threads)?.install(|| {
+    thread_pool(plan.threads)?.install(|| {
         let rows = plan.shape.rows;
-        let memory = plan.config.memory.saturating_sub(base(0, plan.threads));
-        let heard = Heard::new(observer);
+        let memory = plan.config.memory.saturating_sub(base_bytes(0, plan.threads));
+        let heard = RemarkLog::new(observer);
         let mut session = Session::start(&heard, memory, Some(source.clone()))?;
         let [(scan, read), (output, write)] = plan.needs();
         let passes = plan.passes as u64 - 1;
@@ -60,12 +60,12 @@ pub fn run(
 }
 
 /// Facts for the report about how the axes were found.
-struct Found {
+struct AxesFound {
     passes: usize,
     residual: Option<f64>,
 }
 
-fn fit(plan: &PcaPlan, source: &Arc<dyn Source>, progress: &Progress<'_>) -> Result<(Pca, Found)> {
+fn fit(plan: &PcaPlan, source: &Arc<dyn Source>, progress: &Progress<'_>) -> Result<(Pca, AxesFound)> {
     let (dim, n_components) = (plan.shape.dim, plan.config.n_components);
     let (pca, found) = match plan.solver {
         Solver::Auto | Solver::Covariance => {
@@ -74,7 +74,7 @@ fn fit(plan: &PcaPlan, source: &Arc<dyn Source>, progress: &Progress<'_>) -> Res
                 covariance.add(values);
                 Ok(())
             })?;
-            (covariance.finish(n_components).map_err(failed)?, Found { passes: 1, residual: None })
+            (covariance.finish(n_components).map_err(failed)?, AxesFound { passes: 1, residual: None })
         }
         Solver::Incremental => {
             let mut blockwise = BlockwisePca::new(dim, n_components);
@@ -82,16 +82,16 @@ fn fit(plan: &PcaPlan, source: &Arc<dyn Source>, progress: &Progress<'_>) -> Res
                 blockwise.add(values);
                 Ok(())
             })?;
-            (blockwise.finish().map_err(failed)?, Found { passes: 1, residual: None })
+            (blockwise.finish().map_err(failed)?, AxesFound { passes: 1, residual: None })
         }
         Solver::Randomized => {
             let mut randomized = RandomizedPca::new(dim, n_components, plan.config.seed).map_err(failed)?;
-            while randomized.wants_pass() {
+            while randomized.needs_pass() {
                 let first = randomized.passes() == 0;
                 pass(plan, source, progress, first, |values| randomized.add(values))?;
                 randomized.end_pass().map_err(failed)?;
             }
-            let found = Found { passes: randomized.passes(), residual: Some(randomized.residual()) };
+            let found = AxesFound { passes: randomized.passes(), residual: Some(randomized.residual()) };
             (randomized.finish().map_err(failed)?, found)
         }
     };
@@ -110,13 +110,13 @@ fn pass(
     first: bool,
     mut each: impl FnMut(&[f32]) -> std::result::Result<(), PcaError>,
 ) -> Result<()> {
-    let mut flaws = Flaws::default();
-    let mut spread = Spread::new(plan.shape.dim);
+    let mut flaws = FlawSummary::default();
+    let mut spread = ComponentVariance::new(plan.shape.dim);
     for batch in Loader::new(source.clone(), plan.config.metric, plan.batch_rows) {
         let batch = batch?;
         let values = batch.values();
         if first {
-            flaws.look(plan.config.metric, source.as_ref(), batch.first, values, |_| {})?;
+            flaws.check_rows(plan.config.metric, source.as_ref(), batch.first, values, |_| {})?;
         }
         if !flaws.any() {
             if first {
@@ -131,10 +131,10 @@ fn pass(
     if !first {
         return Ok(());
     }
-    if let Some(outweighing) = spread.outweighing(plan.config.metric) {
+    if let Some(outweighing) = spread.dominant(plan.config.metric) {
         progress.warn("one-component", outweighing.explain_of(source.as_ref(), "the first axis is"))?;
     }
-    match coarse::note(&spread, source.as_ref())? {
+    match precision::precision_note(&spread, source.as_ref())? {
         Some(text) => progress.note("coarse-components", text),
         None => Ok(()),
     }
@@ -144,7 +144,7 @@ fn project(
     plan: &PcaPlan,
     pca: &Pca,
     source: &Arc<dyn Source>,
-    sink: &mut dyn Sink,
+    sink: &mut dyn MapSink,
     progress: &Progress<'_>,
 ) -> Result<()> {
     let whitened = plan.config.whiten.then(|| pca.whitened()).transpose().map_err(failed)?;
@@ -183,6 +183,6 @@ fn failed(error: PcaError) -> Error {
 }
 
 /// Takes all phases of a stage.
-fn take(budget: &Budget, needs: &Needs) -> Result<Vec<Reservation>> {
+fn take(budget: &Budget, needs: &MemoryNeeds) -> Result<Vec<Reservation>> {
     needs.phases.iter().map(|phase| budget.take(phase)).collect()
 }

@@ -67,7 +67,7 @@ pub(super) fn blockwise(rows: &[f32], dim: usize, rank: usize) -> Pca {
 /// Runs the randomised solver with batches of `cut` rows; returns the axes and the residual.
 pub(super) fn randomized(rows: &[f32], dim: usize, n_components: usize, cut: usize) -> (Pca, f64) {
     let mut pca = RandomizedPca::new(dim, n_components, 42).unwrap();
-    while pca.wants_pass() {
+    while pca.needs_pass() {
         rows.chunks(cut * dim).for_each(|batch| pca.add(batch).unwrap());
         pca.end_pass().unwrap();
     }
@@ -280,7 +280,7 @@ fn degenerate_data_gets_orthonormal_axes_of_no_variance() {
 }
 
 #[test]
-fn what_cannot_be_is_an_error() {
+fn invalid_pca_input_is_refused() {
     let rows = noise(1, 30);
     let asked = |n| {
         let mut covariance = Covariance::new(3);

@@ -9,9 +9,9 @@ use std::time::Duration;
 use lowland_io::{Dtype, Shape};
 use serde::Serialize;
 
-use crate::budget::{Part, base};
+use crate::budget::{MemoryPart, base_bytes};
 use crate::config::{Asked, Settings};
-use crate::error::size;
+use crate::error::format_bytes;
 use crate::observe::Stage;
 use crate::remark::Remark;
 use crate::{Error, Init, Method, Result};
@@ -20,7 +20,7 @@ pub use stages::{StageGraph, StageNode};
 
 /// The properties of a run's input.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Input {
+pub struct PlanInput {
     /// Number of rows, and of components of the vectors (0 if there are no vectors).
     pub shape: Shape,
     /// Type of the vectors' numbers in the source.
@@ -34,20 +34,20 @@ pub struct Input {
 }
 
 /// Dimension above which the covariance matrix is too large, and PCA is incremental.
-pub(crate) const WIDE: usize = 2048;
+pub(crate) const MAX_COVARIANCE_COMPONENTS: usize = 2048;
 /// Rows of a batch at the smallest budget, where the config has no number.
-pub(crate) const LEAST_BATCH: usize = 64;
+pub(crate) const MIN_BATCH_ROWS: usize = 64;
 /// The largest number of rows of a batch, where the config has no number.
-const MOST_BATCH: u64 = 65_536;
+const MAX_BATCH_ROWS: u64 = 65_536;
 /// Bytes of a batch for each thread, where the config has no number.
 pub(crate) const BATCH_BYTES: u64 = 1 << 20;
 /// Number of neighbours on which the maps of methods other than UMAP are scored.
-const SCORED: usize = 15;
+const DEFAULT_SCORED_NEIGHBORS: usize = 15;
 /// Number of rows in a block of the edge store. The number belongs to the format and does not depend on the
 /// budget.
 pub const BLOCK_ROWS: u32 = 16_384;
 /// The smallest number of centroids for a start from centroids; with fewer, the map starts from PCA.
-pub(crate) const LEAST_CENTROIDS: usize = 128;
+pub(crate) const MIN_CENTROIDS: usize = 128;
 
 /// The parameters of the index stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -104,7 +104,7 @@ pub struct LayoutPlan {
 
 /// The parameters of an exact method.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ExactPlan {
+pub struct AllPairsPlan {
     /// Bytes of the input affinity P that are kept in memory rather than recomputed in each iteration.
     pub hold_bytes: u64,
 }
@@ -117,7 +117,7 @@ pub struct StagePlan {
     /// The largest number of bytes of memory, everything included.
     pub memory: u64,
     /// The parts of the memory in the phase that takes the most.
-    pub holds: Vec<Part>,
+    pub holds: Vec<MemoryPart>,
     /// Approximate number of bytes read, before any cache.
     pub read: u64,
     /// Approximate number of bytes written.
@@ -163,7 +163,8 @@ pub struct Plan {
     pub(crate) layout: LayoutPlan,
     /// The parameters of an exact method, which has neither lists nor edges; `index`, `neighbors`, `exchange` and
     /// `affinity` are then unused.
-    pub(crate) exact: Option<ExactPlan>,
+    #[serde(rename = "exact")]
+    pub(crate) all_pairs: Option<AllPairsPlan>,
     /// Memory, disk space and traffic of each stage.
     pub(crate) stages: Vec<StagePlan>,
     /// Notes for the user on how the parameters were chosen. A run reports them again.
@@ -184,7 +185,7 @@ impl AsRef<[StagePlan]> for Plan {
 /// portions bytes are read and written, but never the result.
 #[expect(missing_docs, reason = "as in the parts of the plan")]
 #[derive(Debug)]
-pub struct Portions<'a> {
+pub struct PortionSizes<'a> {
     pub shard_rows: &'a mut usize,
     pub window_rows: &'a mut usize,
     pub portion_rows: &'a mut usize,
@@ -253,8 +254,8 @@ impl Plan {
     }
 
     /// Returns the parameters of an exact method; `None` for a streamed method.
-    pub fn exact(&self) -> Option<&ExactPlan> {
-        self.exact.as_ref()
+    pub fn all_pairs(&self) -> Option<&AllPairsPlan> {
+        self.all_pairs.as_ref()
     }
 
     /// Returns memory, disk space and traffic of each stage.
@@ -268,8 +269,8 @@ impl Plan {
     }
 
     /// Returns the parameters that depend on the budget, for tests that must take every code path.
-    pub fn portions(&mut self) -> Portions<'_> {
-        Portions {
+    pub fn portions(&mut self) -> PortionSizes<'_> {
+        PortionSizes {
             shard_rows: &mut self.index.shard_rows,
             window_rows: &mut self.neighbors.window_rows,
             portion_rows: &mut self.neighbors.portion_rows,
@@ -277,7 +278,7 @@ impl Plan {
             run_bytes: &mut self.affinity.run_bytes,
             buffer_bytes: &mut self.affinity.buffer_bytes,
             cache_bytes: &mut self.layout.cache_bytes,
-            hold_bytes: self.exact.as_mut().map(|exact| &mut exact.hold_bytes),
+            hold_bytes: self.all_pairs.as_mut().map(|exact| &mut exact.hold_bytes),
         }
     }
 
@@ -296,7 +297,7 @@ impl Plan {
     pub fn k(&self) -> usize {
         self.graph_k.unwrap_or(match self.settings.method.affinity() {
             Some(affinity) => affinity.neighbors(&self.settings, self.shape.rows),
-            None => SCORED.min(self.shape.rows.saturating_sub(1) as usize),
+            None => DEFAULT_SCORED_NEIGHBORS.min(self.shape.rows.saturating_sub(1) as usize),
         })
     }
 
@@ -307,13 +308,13 @@ impl Plan {
 
     /// Returns the number of neighbours that the map is scored on: UMAP's own number, and the same number for
     /// all other methods, so that their scores can be compared.
-    pub fn scored(&self) -> usize {
-        if self.settings.method == Method::UMAP { self.k() } else { SCORED.min(self.k()) }
+    pub fn scored_neighbors(&self) -> usize {
+        if self.settings.method == Method::UMAP { self.k() } else { DEFAULT_SCORED_NEIGHBORS.min(self.k()) }
     }
 
     /// Returns a text for users: the number of neighbours and epochs, or of iterations.
-    pub fn walks(&self) -> String {
-        match self.exact {
+    pub fn layout_summary(&self) -> String {
+        match self.all_pairs {
             None => format!("{} neighbours; {} epochs", self.k(), self.layout.epochs),
             Some(_) => format!("all pairs; {} iterations at most", self.layout.epochs),
         }
@@ -333,7 +334,7 @@ impl Plan {
 
     /// Returns the bytes that the process takes in every stage.
     pub(crate) fn base(&self) -> u64 {
-        base(self.shape.dim, self.threads) + self.resident_bytes
+        base_bytes(self.shape.dim, self.threads) + self.resident_bytes
     }
 
     /// Returns the largest memory of any stage.
@@ -352,20 +353,20 @@ impl Plan {
     }
 
     /// Returns whether the principal components are computed incrementally.
-    pub fn wide(&self) -> bool {
-        self.shape.dim > WIDE
+    pub fn uses_incremental_pca(&self) -> bool {
+        self.shape.dim > MAX_COVARIANCE_COMPONENTS
     }
 
     /// Returns whether the scan must compute the principal components.
     pub fn needs_pca(&self) -> bool {
         self.shape.dim > 0
-            && self.exact.is_none()
+            && self.all_pairs.is_none()
             && (self.settings.init == Init::Pca || (self.settings.init == Init::Centroid && !self.has_centroids()))
     }
 
     /// Returns whether there are enough centroids to start from.
     pub fn has_centroids(&self) -> bool {
-        self.shape.dim > 0 && self.index.lists >= LEAST_CENTROIDS
+        self.shape.dim > 0 && self.index.lists >= MIN_CENTROIDS
     }
 }
 
@@ -392,10 +393,10 @@ pub(crate) struct BatchSize {
 }
 
 impl BatchSize {
-    /// Returns `wanted` rows, limited to at least `least`, at most [`MOST_BATCH`], and at most `rows`.
-    pub(crate) fn between(least: usize, wanted: u64, rows: u64) -> Self {
+    /// Returns `wanted` rows, limited to at least `least`, at most [`MAX_BATCH_ROWS`], and at most `rows`.
+    pub(crate) fn new(least: usize, wanted: u64, rows: u64) -> Self {
         let least = (least as u64).min(rows);
-        BatchSize { now: wanted.clamp(least, MOST_BATCH).min(rows) as usize, least: least as usize }
+        BatchSize { now: wanted.clamp(least, MAX_BATCH_ROWS).min(rows) as usize, least: least as usize }
     }
 
     /// Halves the number. Returns false if it was the smallest already.
@@ -414,9 +415,9 @@ impl fmt::Display for Plan {
             "{rows} rows × {dim} components → {} components by {}, {}",
             self.settings.n_components,
             self.settings.method,
-            if self.exact.is_some() { self.walks() } else { format!("{} neighbours", self.k()) }
+            if self.all_pairs.is_some() { self.layout_summary() } else { format!("{} neighbours", self.k()) }
         )?;
-        if self.exact.is_some() {
+        if self.all_pairs.is_some() {
             writeln!(f, "{} threads; {} rows a batch", self.threads, self.batch_rows)?;
         } else if dim > 0 {
             let how = if self.index.exact {
@@ -430,9 +431,9 @@ impl fmt::Display for Plan {
                 self.index.lists, self.layout.epochs, self.threads, self.batch_rows
             )?;
         }
-        writeln!(f, "memory {}:", size(self.settings.memory))?;
+        writeln!(f, "memory {}:", format_bytes(self.settings.memory))?;
         for stage in &self.stages {
-            writeln!(f, "  {:<10} {:>10}", stage.stage.name(), size(stage.memory))?;
+            writeln!(f, "  {:<10} {:>10}", stage.stage.name(), format_bytes(stage.memory))?;
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ pub struct StageGraph {
 impl Plan {
     /// Returns the stages of a run of this plan, and what each of them reads.
     pub fn graph(&self) -> StageGraph {
-        let nodes = if self.exact.is_some() { all_pairs() } else { self.streamed() };
+        let nodes = if self.all_pairs.is_some() { all_pairs() } else { self.streamed() };
         StageGraph { nodes }
     }
 
@@ -126,22 +126,22 @@ mod tests {
     use lowland_io::{Dtype, Shape};
 
     use super::*;
-    use crate::{Config, Input, Method};
+    use crate::{Config, Method, PlanInput};
 
-    fn input(dim: usize, graph_k: Option<usize>) -> Input {
-        Input { shape: Shape { rows: 1000, dim }, dtype: Dtype::F32, graph_k, source_bytes: 0, resident_bytes: 0 }
+    fn input(dim: usize, graph_k: Option<usize>) -> PlanInput {
+        PlanInput { shape: Shape { rows: 1000, dim }, dtype: Dtype::F32, graph_k, source_bytes: 0, resident_bytes: 0 }
     }
 
     /// The graphs of all kinds of runs.
     fn graphs() -> Vec<(&'static str, StageGraph)> {
-        let map = |config: Config, input: Input| config.plan(&input).expect("a plan").graph();
+        let map = |config: Config, input: PlanInput| config.plan(&input).expect("a plan").graph();
         let file = Config { init: Some(Init::File("first.npy".into())), ..Config::default() };
         vec![
             ("map", map(Config::default(), input(8, None))),
             ("from a file", map(file, input(8, None))),
             ("without vectors", map(Config::default(), input(0, Some(15)))),
             ("graph", Config::default().plan_graph(&input(8, None)).expect("a plan").graph()),
-            ("all pairs", map(Config::of(Method::named("sne").expect("a method")), input(8, None))),
+            ("all pairs", map(Config::of(Method::from_name("sne").expect("a method")), input(8, None))),
         ]
     }
 

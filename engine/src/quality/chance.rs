@@ -5,19 +5,19 @@ use crate::Result;
 use crate::observe::Progress;
 
 /// A score that exceeds that of chance by this much is better than chance, whatever its interval.
-const TELLING: f64 = 0.1;
+const CLEAR_MARGIN: f64 = 0.1;
 
 /// If the score of random maps has a larger standard error than this, no warning is given.
-const VARIES: f64 = 0.08;
+const MAX_CHANCE_ERROR: f64 = 0.08;
 
 /// The score of maps with random positions: its mean, and its standard error over a sample.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Chance {
+struct ChanceScore {
     mean: f64,
     error: f64,
 }
 
-impl Chance {
+impl ChanceScore {
     /// Returns the trustworthiness of `n` rows with `k` neighbours, over `sample` rows: the neighbours in the
     /// map are random rows, whose ranks in the data are uniform on 1 to n − 1. Each neighbour costs max(0, rank
     /// − k), which is each of 1 to m = n − 1 − k with probability 1 / (n − 1), and otherwise 0.
@@ -29,19 +29,19 @@ impl Chance {
         // The score is 1 − scale / k · Σ of the costs of k neighbours.
         let scale = 2.0 / (2.0 * n - 3.0 * k - 1.0);
         let error = scale * ((square - mean * mean) / k / sample.max(1) as f64).sqrt();
-        Chance { mean: 1.0 - scale * mean, error }
+        ChanceScore { mean: 1.0 - scale * mean, error }
     }
 
     /// Returns the share of `k` neighbours that are preserved, where each neighbour in the map is one of n − 1
     /// rows.
     fn of_preservation(n: u64, k: usize, sample: usize) -> Self {
         let share = k as f64 / (n as f64 - 1.0);
-        Chance { mean: share, error: (share * (1.0 - share) / k as f64 / sample.max(1) as f64).sqrt() }
+        ChanceScore { mean: share, error: (share * (1.0 - share) / k as f64 / sample.max(1) as f64).sqrt() }
     }
 
     /// Returns whether a score with this interval is no better than chance.
-    fn explains(self, mean: f64, interval: f64) -> bool {
-        self.error <= VARIES && mean - self.mean <= interval.max(2.0 * self.error).min(TELLING)
+    fn is_consistent_with(self, mean: f64, interval: f64) -> bool {
+        self.error <= MAX_CHANCE_ERROR && mean - self.mean <= interval.max(2.0 * self.error).min(CLEAR_MARGIN)
     }
 }
 
@@ -49,11 +49,11 @@ impl Chance {
 pub(crate) fn warn_of_chance(rows: u64, quality: &Quality, progress: &Progress<'_>) -> Result<()> {
     let (k, sample) = (quality.k, quality.sample_rows);
     let (name, score, chance) = match quality.trustworthiness {
-        Some(score) => ("trustworthiness", score, Chance::of_trustworthiness(rows, k, sample)),
+        Some(score) => ("trustworthiness", score, ChanceScore::of_trustworthiness(rows, k, sample)),
         None if 2 * k as u64 >= rows => return Ok(()),
-        None => ("preservation", quality.preservation, Chance::of_preservation(rows, k, sample)),
+        None => ("preservation", quality.preservation, ChanceScore::of_preservation(rows, k, sample)),
     };
-    if !chance.explains(score.mean, score.interval) {
+    if !chance.is_consistent_with(score.mean, score.interval) {
         return Ok(());
     }
     let text = format!(
@@ -68,11 +68,11 @@ pub(crate) fn warn_of_chance(rows: u64, quality: &Quality, progress: &Progress<'
 mod tests {
     use super::*;
     use crate::evaluate::{Score, mean_and_interval, trustworthiness};
-    use crate::observe::warned;
+    use crate::observe::warning_kinds;
     use crate::random::unit;
 
     #[test]
-    fn random_maps_score_as_chance_has_it() {
+    fn random_maps_score_at_chance() {
         let (n, dim) = (120usize, 6);
         for k in [3, 10, 30] {
             let scores: Vec<f64> = (0..40)
@@ -83,14 +83,14 @@ mod tests {
                 })
                 .collect();
             let (mean, interval) = mean_and_interval(&scores);
-            let chance = Chance::of_trustworthiness(n as u64, k, n);
+            let chance = ChanceScore::of_trustworthiness(n as u64, k, n);
             assert!((mean - chance.mean).abs() < 2.0 * interval, "{k}: {mean} ± {interval}, {chance:?}");
             assert!(chance.error > 0.0 && chance.error < 0.05, "{chance:?}");
         }
     }
 
     #[test]
-    fn scores_of_chance_are_warned_of_and_better_ones_are_not() {
+    fn chance_scores_warn_and_better_ones_do_not() {
         let told = |rows: u64, k, trustworthiness: Option<f64>, preservation: f64, interval: f64| {
             let score = |mean| Score { mean, interval };
             let quality = Quality {
@@ -100,7 +100,7 @@ mod tests {
                 preservation: score(preservation),
                 triplets: None,
             };
-            !warned(|progress| warn_of_chance(rows, &quality, progress)).is_empty()
+            !warning_kinds(|progress| warn_of_chance(rows, &quality, progress)).is_empty()
         };
         assert!(told(100, 15, Some(0.51), 0.15, 0.02));
         assert!(told(1_000_000, 15, Some(0.4975), 0.0, 0.005));

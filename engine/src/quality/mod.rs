@@ -10,15 +10,15 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::budget::Needs;
-use crate::distances::{Packed, Queries, squared_distance};
-use crate::evaluate::{self, Ladder, Points, mean_and_interval};
-use crate::index::{Lists, table_bytes};
-use crate::neighbors::{PANEL, Sample, Segments, Ties, each_portion, sweep_bytes};
+use crate::budget::MemoryNeeds;
+use crate::distances::{PackedQueries, PackedRows, squared_distance};
+use crate::evaluate::{self, MapPoints, RankCounts, mean_and_interval};
+use crate::index::{InvertedLists, table_bytes};
+use crate::neighbors::{MAX_QUERIES, SegmentTable, TieBreaker, TruthSample, each_portion, sweep_bytes};
 use crate::observe::Progress;
 use crate::plan::Plan;
 use crate::positions::{POSITIONS, Positions, map_bytes};
-use crate::work::Work;
+use crate::work::StageContext;
 
 use chance::warn_of_chance;
 
@@ -46,17 +46,22 @@ pub struct Quality {
 
 /// Scores the run's positions (in list order) against the sample's exact neighbours, and against the vectors if
 /// there are any.
-pub fn score(plan: &Plan, lists: Option<&Lists>, truth: &Sample, work: &Work<'_>) -> Result<Quality> {
+pub fn score(
+    plan: &Plan,
+    lists: Option<&InvertedLists>,
+    truth: &TruthSample,
+    work: &StageContext<'_>,
+) -> Result<Quality> {
     let (width, progress) = (plan.settings.n_components, work.progress);
-    let _held = work.hold(&needs(plan), "score")?;
+    let _held = work.reserve(&needs(plan), "score")?;
     // Every sample row is compared with all positions, which are therefore kept in memory.
     let positions = Positions::open(&work.path(POSITIONS), plan.shape.rows, width)?;
-    let map = Points::from_rows(positions.values()?, width);
+    let map = MapPoints::from_rows(positions.values()?, width);
     let n = map.rows();
     // The formula of trustworthiness holds for k < n / 2.
     let longest = truth.neighbors.iter().map(Vec::len).max().unwrap_or(0);
-    let k = longest.min(plan.scored()).min((n - 1) / 2).max(1);
-    let ties = Ties::new(plan.settings.seed);
+    let k = longest.min(plan.scored_neighbors()).min((n - 1) / 2).max(1);
+    let ties = TieBreaker::new(plan.settings.seed);
     let near = truth
         .rows
         .par_iter()
@@ -65,10 +70,10 @@ pub fn score(plan: &Plan, lists: Option<&Lists>, truth: &Sample, work: &Work<'_>
             Ok(map.nearest(row, k, None, ties))
         })
         .collect::<Result<Vec<Vec<u32>>>>()?;
-    let (mut ladders, mut triplets) = (None, None);
+    let (mut rank_counts, mut triplets) = (None, None);
     if let Some(lists) = lists {
         if has_trustworthiness(n, k) {
-            ladders = Some(ranks(plan, lists, truth, &near, progress)?);
+            rank_counts = Some(ranks(plan, lists, truth, &near, progress)?);
         }
         let rows = &truth.rows;
         let kept = evaluate::triplets(rows.len(), TRIPLETS, plan.settings.seed, |i, j, l| {
@@ -79,7 +84,7 @@ pub fn score(plan: &Plan, lists: Option<&Lists>, truth: &Sample, work: &Work<'_>
         })?;
         triplets = Some(kept);
     }
-    Compared { k, truth: &truth.neighbors, near: &near, ladders, triplets }.score(plan.shape.rows, progress)
+    Compared { k, truth: &truth.neighbors, near: &near, rank_counts, triplets }.score(plan.shape.rows, progress)
 }
 
 /// Returns whether trustworthiness is defined for `n` rows: with two rows, no neighbour can be wrong.
@@ -96,7 +101,7 @@ pub(crate) struct Compared<'a> {
     /// The nearest rows in the map of each row of the sample.
     pub(crate) near: &'a [Vec<u32>],
     /// How many rows are nearer in the data than each neighbour in the map.
-    pub(crate) ladders: Option<Vec<Ladder>>,
+    pub(crate) rank_counts: Option<Vec<RankCounts>>,
     /// The share of triplets of each row of the sample whose order is preserved.
     pub(crate) triplets: Option<Vec<f64>>,
 }
@@ -104,13 +109,14 @@ pub(crate) struct Compared<'a> {
 impl Compared<'_> {
     /// Returns the scores of a map of `rows` rows, and warns if they are no better than chance.
     pub(crate) fn score(self, rows: u64, progress: &Progress<'_>) -> Result<Quality> {
-        let Compared { k, truth, near, ladders, triplets } = self;
-        let ladders = ladders.filter(|_| has_trustworthiness(rows as usize, k));
+        let Compared { k, truth, near, rank_counts, triplets } = self;
+        let rank_counts = rank_counts.filter(|_| has_trustworthiness(rows as usize, k));
         let quality = Quality {
             k,
             sample_rows: near.len(),
-            trustworthiness: ladders.map(|ladders| mean_and_interval(&evaluate::ranked(&ladders, k, rows)).into()),
-            preservation: mean_and_interval(&evaluate::preserved(truth, near, k)).into(),
+            trustworthiness: rank_counts
+                .map(|rank_counts| mean_and_interval(&evaluate::rank_scores(&rank_counts, k, rows)).into()),
+            preservation: mean_and_interval(&evaluate::preservation(truth, near, k)).into(),
             triplets: triplets.map(|kept| mean_and_interval(&kept).into()),
         };
         warn_of_chance(rows, &quality, progress)?;
@@ -121,62 +127,62 @@ impl Compared<'_> {
 /// Counts, for each sample row and each of its neighbours in the map, how many rows are nearer in the data.
 fn ranks(
     plan: &Plan,
-    lists: &Lists,
-    truth: &Sample,
+    lists: &InvertedLists,
+    truth: &TruthSample,
     near: &[Vec<u32>],
     progress: &Progress<'_>,
-) -> Result<Vec<Ladder>> {
+) -> Result<Vec<RankCounts>> {
     struct Ranking<'a> {
         rows: &'a [u32],
         vectors: Vec<f32>,
-        ladders: Vec<Ladder>,
-        queries: Queries,
+        rank_counts: Vec<RankCounts>,
+        queries: PackedQueries,
     }
-    let (segments, dim) = (Segments::all_pairs(lists, plan.index.exact)?, plan.shape.dim);
+    let (segments, dim) = (SegmentTable::for_all_pairs(lists, plan.index.exact)?, plan.shape.dim);
     let mut rankings = truth
         .rows
-        .chunks(PANEL)
-        .zip(near.chunks(PANEL))
+        .chunks(MAX_QUERIES)
+        .zip(near.chunks(MAX_QUERIES))
         .map(|(rows, near)| {
             let mut vectors = Vec::with_capacity(rows.len() * dim);
             for &row in rows {
                 vectors.extend_from_slice(lists.row(row)?);
             }
-            let ladders = vectors
+            let rank_counts = vectors
                 .chunks_exact(dim)
                 .zip(near)
                 .map(|(own, near)| {
                     let far = |&other: &u32| Ok(squared_distance(own, lists.row(other)?));
-                    Ok(Ladder::new(near.iter().map(far).collect::<Result<_>>()?))
+                    Ok(RankCounts::new(near.iter().map(far).collect::<Result<_>>()?))
                 })
-                .collect::<Result<Vec<Ladder>>>()?;
-            Ok(Ranking { rows, vectors, ladders, queries: Queries::default() })
+                .collect::<Result<Vec<RankCounts>>>()?;
+            Ok(Ranking { rows, vectors, rank_counts, queries: PackedQueries::default() })
         })
         .collect::<Result<Vec<_>>>()?;
     let all: Vec<u32> = (0..segments.count() as u32).collect();
-    each_portion::<Packed>(&segments, &all, plan.neighbors.portion_rows, progress, |portion| {
-        rankings.par_iter_mut().for_each(|Ranking { rows, vectors, ladders, queries }| {
-            for met in portion {
-                queries.load(vectors.chunks_exact(dim), segments.center(met.segment));
+    each_portion::<PackedRows>(&segments, &all, plan.neighbors.portion_rows, progress, |portion| {
+        rankings.par_iter_mut().for_each(|Ranking { rows, vectors, rank_counts, queries }| {
+            for loaded in portion {
+                queries.load(vectors.chunks_exact(dim), segments.center(loaded.segment));
                 let half_norms = queries.half_norms();
-                let first = segments.range(met.segment).start;
+                let first = segments.range(loaded.segment).start;
                 let own = |i: usize| Some(rows[i].checked_sub(first)? as usize);
-                evaluate::climb(queries, &half_norms, &met.packed, dim, ladders, own, |i, at| {
-                    squared_distance(&vectors[i * dim..][..dim], &met.vectors[at * dim..][..dim])
+                evaluate::count_ranks(queries, &half_norms, &loaded.packed, dim, rank_counts, own, |i, at| {
+                    squared_distance(&vectors[i * dim..][..dim], &loaded.vectors[at * dim..][..dim])
                 });
             }
         });
-        progress.advance(portion.iter().map(|met| met.packed.rows() as u64).sum())
+        progress.advance(portion.iter().map(|loaded| loaded.packed.rows() as u64).sum())
     })?;
-    Ok(rankings.into_iter().flat_map(|ranking| ranking.ladders).collect())
+    Ok(rankings.into_iter().flat_map(|ranking| ranking.rank_counts).collect())
 }
 
 /// Returns the memory that the stage takes.
-pub fn needs(plan: &Plan) -> Needs {
+pub fn needs(plan: &Plan) -> MemoryNeeds {
     let sample = plan.sample_rows() as u64 * (plan.k() as u64 * 32 + 200);
-    let counted = plan.threads as u64 * evaluate::climb_bytes(PANEL);
+    let counted = plan.threads as u64 * evaluate::rank_count_bytes(MAX_QUERIES);
     let sweep = if plan.shape.dim > 0 { sweep_bytes(plan) + counted } else { 0 };
-    Needs::default().phase(
+    MemoryNeeds::default().phase(
         "score",
         [
             ("positions", map_bytes(plan)),

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::device::{Device, Gpu};
-use crate::layout::Objective;
+use crate::layout::LayoutObjective;
 use crate::observe::{Event, Observer, Stage};
 use crate::plan::Plan;
 use crate::remark::Remark;
@@ -15,13 +15,13 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Device`] if a GPU was requested by number and cannot be used; [`Error::Cancelled`] if the
 /// observer stops the run.
-pub(crate) fn for_layout(plan: &Plan, objective: &dyn Objective, observer: &dyn Observer) -> Result<Option<Gpu>> {
+pub(crate) fn layout_gpu(plan: &Plan, objective: &dyn LayoutObjective, observer: &dyn Observer) -> Result<Option<Gpu>> {
     let config = &plan.settings;
-    let Some(number) = number(config.device) else { return Ok(None) };
-    let found = if objective.has_device() {
+    let Some(number) = requested_gpu(config.device) else { return Ok(None) };
+    let found = if objective.has_gpu_kernel() {
         open(number, config.device_memory).and_then(|gpu| {
-            holds(&gpu, "this map", crate::layout::device_bytes(plan))?;
-            crate::layout::has_room_for_device(plan).map(|()| gpu)
+            check_capacity(&gpu, "this map", crate::layout::device_bytes(plan))?;
+            crate::layout::check_optional_gpu_room(plan).map(|()| gpu)
         })
     } else {
         Err(format!("{} has no kernel for a GPU", config.method))
@@ -47,13 +47,13 @@ pub(crate) fn for_layout(plan: &Plan, objective: &dyn Objective, observer: &dyn 
 /// # Errors
 /// [`Error::Device`] if a GPU was requested by number and cannot be opened; [`Error::Cancelled`] if the
 /// observer stops the run.
-pub(crate) fn for_join(plan: &Plan, observer: &dyn Observer, alone: bool) -> Result<Option<Gpu>> {
+pub(crate) fn neighbors_gpu(plan: &Plan, observer: &dyn Observer, alone: bool) -> Result<Option<Gpu>> {
     let config = &plan.settings;
-    let Some(number) = number(config.device).filter(|_| plan.shape.dim > 0 && !plan.index.exact) else {
+    let Some(number) = requested_gpu(config.device).filter(|_| plan.shape.dim > 0 && !plan.index.exact) else {
         return Ok(None);
     };
     let why = match open(number, config.device_memory) {
-        Ok(gpu) => match holds(&gpu, "the join", crate::neighbors::device_bytes(plan)) {
+        Ok(gpu) => match check_capacity(&gpu, "the join", crate::neighbors::device_bytes(plan)) {
             Ok(()) => {
                 note(observer, Stage::Neighbors, &format!("neighbours are looked for on {}", name(&gpu)))?;
                 return Ok(Some(gpu));
@@ -72,7 +72,7 @@ pub(crate) fn for_join(plan: &Plan, observer: &dyn Observer, alone: bool) -> Res
 }
 
 /// Returns the number of the GPU to open, if any.
-fn number(device: Device) -> Option<usize> {
+fn requested_gpu(device: Device) -> Option<usize> {
     match device {
         Device::Cpu => None,
         // Most machines have no GPU, which needs no note.
@@ -101,22 +101,22 @@ fn has_driver() -> bool {
 /// Opens GPU `number`, of whose memory `budget` bytes may be held.
 #[cfg(feature = "cuda")]
 fn open(number: usize, budget: Option<u64>) -> std::result::Result<Gpu, String> {
-    Gpu::found(number, budget)
+    Gpu::open(number, budget)
 }
 
 #[cfg(not(feature = "cuda"))]
 fn open(number: usize, _: Option<u64>) -> std::result::Result<Gpu, String> {
-    crate::device::check(Device::Cuda(number)).map(|()| unreachable!("a build without CUDA has no device"))
+    crate::device::check_build(Device::Cuda(number)).map(|()| unreachable!("a build without CUDA has no device"))
 }
 
 /// Checks that the GPU can hold `bytes` bytes for `what`.
 #[cfg(feature = "cuda")]
-fn holds(gpu: &Gpu, what: &str, bytes: u64) -> std::result::Result<(), String> {
-    gpu.holds(what, bytes)
+fn check_capacity(gpu: &Gpu, what: &str, bytes: u64) -> std::result::Result<(), String> {
+    gpu.check_capacity(what, bytes)
 }
 
 #[cfg(not(feature = "cuda"))]
-fn holds(gpu: &Gpu, _: &str, _: u64) -> std::result::Result<(), String> {
+fn check_capacity(gpu: &Gpu, _: &str, _: u64) -> std::result::Result<(), String> {
     match *gpu {}
 }
 

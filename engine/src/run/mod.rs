@@ -7,24 +7,24 @@
 
 mod gpu;
 
-use lowland_io::{Depth, RunDir};
+use lowland_io::{RunDir, VerifyDepth};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::affinity::{self, Affinities};
+use crate::affinity::{self, AffinityStats};
 use crate::all_pairs::Problem;
 use crate::budget::Budget;
 use crate::config::Settings;
-use crate::index::{self, Lists};
-use crate::inputs::{GraphSink, Inputs, Sink};
+use crate::index::{self, InvertedLists};
+use crate::inputs::{GraphSink, Inputs, MapSink};
 use crate::methods::Recipe;
-use crate::neighbors::{self, Found, Graph, SAMPLE, Sample};
-use crate::observe::{Event, Heard, Observer, Progress, Stage, StageReport};
+use crate::neighbors::{self, GraphStats, KnnGraph, SAMPLE, TruthSample};
+use crate::observe::{Event, Observer, Progress, RemarkLog, Stage, StageReport};
 use crate::plan::{Plan, StageGraph};
 use crate::remark::{Level, Remark};
 use crate::report::Report;
 use crate::session::Session;
-use crate::work::{Made, Work, pool};
+use crate::work::{StageContext, StageFiles, thread_pool};
 use crate::{Error, Init, Method, Result, all_pairs, init, layout, methods, output, quality, scan};
 
 /// Runs all stages and writes the map to `sink`.
@@ -36,38 +36,40 @@ pub fn embed(
     plan: &Plan,
     inputs: &Inputs<'_>,
     dir: &RunDir,
-    sink: &mut dyn Sink,
+    sink: &mut dyn MapSink,
     observer: &dyn Observer,
 ) -> Result<Report> {
     let objective = match methods::recipe(plan.settings.method) {
         Recipe::Streamed(objective) => objective,
         Recipe::AllPairs(problem) => return embed_all_pairs(plan, problem, inputs, dir, sink, observer),
     };
-    pool(plan.threads)?.install(|| {
-        let heard = Heard::new(observer);
-        let mut run = Run::start(plan, inputs, dir, &heard)?;
+    thread_pool(plan.threads)?.install(|| {
+        let heard = RemarkLog::new(observer);
+        let mut run = StageRunner::start(plan, inputs, dir, &heard)?;
         let rows = plan.shape.rows;
         if run.sample_missing() {
             run.todo.push(Stage::Neighbors);
         }
         // An explicitly requested GPU may be missing, which must be reported before hours of work.
         let layout = run.todo.contains(&Stage::Layout);
-        let gpu = if layout { gpu::for_layout(plan, objective, &heard)? } else { None };
+        let gpu = if layout { gpu::layout_gpu(plan, objective, &heard)? } else { None };
         let graph = run.graph(inputs, false)?;
 
         let lists = graph.lists.as_ref();
-        let affinities: Affinities = run.stage(Stage::Affinity, |work| {
-            affinity::build(plan, &Graph::open(dir.dir(), rows)?, graph.found.mean_distance, lists, work)
+        let affinities: AffinityStats = run.run_stage(Stage::Affinity, |work| {
+            affinity::build(plan, &KnnGraph::open(dir.dir(), rows)?, graph.found.mean_distance, lists, work)
         })?;
         run.report.affinity = Some(affinities);
         run.release_after(Stage::Affinity, &[SAMPLE])?;
 
-        run.stage(Stage::Init, |work| Ok((init::place(plan, lists, graph.pca.as_ref(), inputs.first, work)?, ())))?;
-        run.stage(Stage::Layout, |work| Ok((layout::build(plan, objective, &affinities, gpu.as_ref(), work)?, ())))?;
+        run.run_stage(Stage::Init, |work| Ok((init::build(plan, lists, graph.pca.as_ref(), inputs.first, work)?, ())))?;
+        run.run_stage(Stage::Layout, |work| {
+            Ok((layout::build(plan, objective, &affinities, gpu.as_ref(), work)?, ()))
+        })?;
         run.release_after(Stage::Layout, &[])?;
 
-        run.always(Stage::Output, |work| output::write(plan, lists, began(plan), sink, work))?;
-        let quality = run.always(Stage::Quality, |work| quality::score(plan, lists, &graph.truth, work))?;
+        run.run_unrecorded(Stage::Output, |work| output::write(plan, lists, initial_width(plan), sink, work))?;
+        let quality = run.run_unrecorded(Stage::Quality, |work| quality::score(plan, lists, &graph.truth, work))?;
         run.report.quality = Some(quality);
         sink.finish()?;
         drop(graph);
@@ -82,19 +84,19 @@ fn embed_all_pairs(
     problem: fn(&Settings) -> Problem,
     inputs: &Inputs<'_>,
     dir: &RunDir,
-    sink: &mut dyn Sink,
+    sink: &mut dyn MapSink,
     observer: &dyn Observer,
 ) -> Result<Report> {
     let Some(source) = &inputs.source else { return Err(Error::Data { what: "no vectors were given".into() }) };
-    pool(plan.threads)?.install(|| {
-        let heard = Heard::new(observer);
-        let mut run = Run::start(plan, inputs, dir, &heard)?;
+    thread_pool(plan.threads)?.install(|| {
+        let heard = RemarkLog::new(observer);
+        let mut run = StageRunner::start(plan, inputs, dir, &heard)?;
         let rows = plan.shape.rows;
         // Only distinct rows are fitted: the defaults are those for as many rows.
-        let settings_for = |scanned: &scan::Scanned| {
+        let settings_for = |scanned: &scan::ScanResult| {
             plan.settings.of_distinct(scanned.distinct.map_or(rows, |distinct| distinct as u64), plan.asked)
         };
-        let scanned: scan::Scanned = run.stage(Stage::Scan, |work| {
+        let scanned: scan::ScanResult = run.run_stage(Stage::Scan, |work| {
             // Faults of the first positions and of the rows must be errors of this stage, not of a later one.
             all_pairs::stage::check_first(plan, &problem(&plan.settings), inputs.first, work)?;
             let (made, scanned) = scan::scan(plan, source, work)?;
@@ -108,13 +110,14 @@ fn embed_all_pairs(
             Ok((made, scanned))
         })?;
         let settings = settings_for(&scanned);
-        let fitted = run.stage(Stage::Layout, |work| {
+        let fitted = run.run_stage(Stage::Layout, |work| {
             all_pairs::stage::build(plan, problem(&settings), source, inputs.first, work)
         })?;
-        run.report.exact = Some(fitted);
-        run.always(Stage::Output, |work| output::write(plan, None, began(plan), sink, work))?;
-        let quality =
-            run.always(Stage::Quality, |work| all_pairs::quality::score(plan, &problem(&plan.settings), source, work))?;
+        run.report.all_pairs = Some(fitted);
+        run.run_unrecorded(Stage::Output, |work| output::write(plan, None, initial_width(plan), sink, work))?;
+        let quality = run.run_unrecorded(Stage::Quality, |work| {
+            all_pairs::quality::score(plan, &problem(&plan.settings), source, work)
+        })?;
         run.report.quality = Some(quality);
         sink.finish()?;
         run.release_after(Stage::Quality, &[])?;
@@ -130,12 +133,12 @@ pub fn knn(
     sink: &mut dyn GraphSink,
     observer: &dyn Observer,
 ) -> Result<Report> {
-    pool(plan.threads)?.install(|| {
-        let heard = Heard::new(observer);
-        let mut run = Run::start(plan, inputs, dir, &heard)?;
+    thread_pool(plan.threads)?.install(|| {
+        let heard = RemarkLog::new(observer);
+        let mut run = StageRunner::start(plan, inputs, dir, &heard)?;
         let graph = run.graph(inputs, true)?;
-        run.always(Stage::Output, |work| {
-            let found = Graph::open(dir.dir(), plan.shape.rows)?;
+        run.run_unrecorded(Stage::Output, |work| {
+            let found = KnnGraph::open(dir.dir(), plan.shape.rows)?;
             neighbors::export(plan, &found, graph.lists.as_ref(), sink, work)
         })?;
         sink.finish()?;
@@ -146,11 +149,11 @@ pub fn knn(
 }
 
 /// The results of the stages up to the graph.
-struct GraphMade {
-    lists: Option<Lists>,
+struct GraphResult {
+    lists: Option<InvertedLists>,
     pca: Option<crate::pca::Pca>,
-    found: Found,
-    truth: Sample,
+    found: GraphStats,
+    truth: TruthSample,
 }
 
 /// Returns whether a stage is done and its files exist.
@@ -158,20 +161,20 @@ fn has(dir: &RunDir, stage: Stage) -> bool {
     dir.stage(stage.name()).is_some_and(|record| record.done && !record.released)
 }
 
-struct Run<'a> {
+struct StageRunner<'a> {
     plan: &'a Plan,
     graph: StageGraph,
     /// The stages that are to be run. A stage that is done and not in this list gives its kept result.
     todo: Vec<Stage>,
     dir: &'a RunDir,
-    observer: &'a Heard<'a>,
+    observer: &'a RemarkLog<'a>,
     session: Session<'a>,
     report: Report,
 }
 
 /// The manifest's record of a finished stage.
 #[derive(Serialize, Deserialize)]
-struct Kept<T> {
+struct StageResult<T> {
     result: T,
     report: StageReport,
     /// Warnings and notes that the stage reported.
@@ -179,10 +182,10 @@ struct Kept<T> {
     remarks: Vec<Remark>,
 }
 
-impl<'a> Run<'a> {
+impl<'a> StageRunner<'a> {
     /// Begins a run, and reports the plan's notes.
-    fn start(plan: &'a Plan, inputs: &Inputs<'_>, dir: &'a RunDir, observer: &'a Heard<'a>) -> Result<Self> {
-        index::faiss::start()?;
+    fn start(plan: &'a Plan, inputs: &Inputs<'_>, dir: &'a RunDir, observer: &'a RemarkLog<'a>) -> Result<Self> {
+        index::faiss::initialize()?;
         let report = Report {
             version: env!("CARGO_PKG_VERSION"),
             plan: plan.clone(),
@@ -190,7 +193,7 @@ impl<'a> Run<'a> {
             reused: Vec::new(),
             neighbors: None,
             affinity: None,
-            exact: None,
+            all_pairs: None,
             quality: None,
             warnings: Vec::new(),
             notes: Vec::new(),
@@ -207,7 +210,7 @@ impl<'a> Run<'a> {
         let session = Session::start(observer, memory, inputs.source.clone())?;
         let graph = plan.graph();
         let todo = graph.to_run(|stage| has(dir, stage));
-        Ok(Run { plan, graph, todo, dir, observer, session, report })
+        Ok(StageRunner { plan, graph, todo, dir, observer, session, report })
     }
 
     fn end(mut self) -> Report {
@@ -225,19 +228,19 @@ impl<'a> Run<'a> {
 
     /// Runs the scan, index and neighbors stages, which give a graph in list order. `alone` says that no map is
     /// made afterwards.
-    fn graph(&mut self, inputs: &Inputs<'_>, alone: bool) -> Result<GraphMade> {
+    fn graph(&mut self, inputs: &Inputs<'_>, alone: bool) -> Result<GraphResult> {
         let (plan, dir) = (self.plan, self.dir);
         let joins = self.todo.contains(&Stage::Neighbors) && inputs.graph.is_none();
-        let gpu = if joins { gpu::for_join(plan, self.observer, alone)? } else { None };
+        let gpu = if joins { gpu::neighbors_gpu(plan, self.observer, alone)? } else { None };
         let (mut lists, mut pca) = (None, None);
         if let Some(source) = &inputs.source {
-            let scanned: scan::Scanned = self.stage(Stage::Scan, |work| scan::scan(plan, source, work))?;
+            let scanned: scan::ScanResult = self.run_stage(Stage::Scan, |work| scan::scan(plan, source, work))?;
             pca = scanned.pca;
-            self.stage(Stage::Index, |work| Ok((index::build(plan, source, work)?, ())))?;
+            self.run_stage(Stage::Index, |work| Ok((index::build(plan, source, work)?, ())))?;
             self.release_after(Stage::Index, &[])?;
             lists = Some(index::open(dir.dir())?);
         }
-        let found: Found = self.stage(Stage::Neighbors, |work| {
+        let found: GraphStats = self.run_stage(Stage::Neighbors, |work| {
             let (made, found, _) = match (inputs.graph, &lists) {
                 (Some(graph), lists) => neighbors::import(plan, graph, lists.as_ref(), work)?,
                 (None, Some(lists)) => neighbors::join(plan, lists, gpu.as_ref(), work)?,
@@ -246,26 +249,27 @@ impl<'a> Run<'a> {
             Ok((made, found))
         })?;
         self.report.neighbors = Some(found);
-        Ok(GraphMade { lists, pca, found, truth: Sample::read(dir.dir())? })
+        Ok(GraphResult { lists, pca, found, truth: TruthSample::read(dir.dir())? })
     }
 
     /// Runs a stage whose result is kept in the run directory. If the stage is done already, it is run again
     /// only if it is to be run (because its files no longer exist and are needed); otherwise its files are
     /// verified and its result is returned.
-    fn stage<T: Serialize + DeserializeOwned>(
+    fn run_stage<T: Serialize + DeserializeOwned>(
         &mut self,
         stage: Stage,
-        body: impl FnOnce(&Work<'_>) -> Result<(Made, T)>,
+        body: impl FnOnce(&StageContext<'_>) -> Result<(StageFiles, T)>,
     ) -> Result<T> {
         if let Some(record) = self.dir.stage(stage.name()).filter(|record| record.done) {
             if !self.todo.contains(&stage) {
-                self.dir.verify(stage.name(), Depth::Checksums)?;
-                let kept: Kept<T> = serde_json::from_value(record.data).map_err(|e| lowland_io::Error::Corrupt {
-                    path: self.dir.path("manifest.json"),
-                    what: format!("the {} stage's record: {e}", stage.name()),
-                })?;
+                self.dir.verify(stage.name(), VerifyDepth::Checksums)?;
+                let kept: StageResult<T> =
+                    serde_json::from_value(record.data).map_err(|e| lowland_io::Error::Corrupt {
+                        path: self.dir.path("manifest.json"),
+                        what: format!("the {} stage's record: {e}", stage.name()),
+                    })?;
                 self.report.reused.push(stage);
-                self.repeat(stage, &kept.remarks)?;
+                self.repeat_remarks(stage, &kept.remarks)?;
                 self.session.tell_end(kept.report, true)?;
                 return Ok(kept.result);
             }
@@ -274,12 +278,12 @@ impl<'a> Run<'a> {
         }
         let told = self.observer.count();
         let mut made = Vec::new();
-        let (result, report) = self.measure(stage, |work| {
+        let (result, report) = self.run_measured(stage, |work| {
             let (files, result) = body(work)?;
             made = files;
             Ok(result)
         })?;
-        let kept = Kept { result, report, remarks: self.observer.since(told) };
+        let kept = StageResult { result, report, remarks: self.observer.since(told) };
         let data = serde_json::to_value(&kept).map_err(|e| Error::Data { what: format!("{}: {e}", stage.name()) })?;
         self.dir.finish_stage(stage.name(), made, data)?;
         self.session.tell_end(report, false)?;
@@ -297,23 +301,27 @@ impl<'a> Run<'a> {
     }
 
     /// Runs a stage that leaves no files in the run directory.
-    fn always<T>(&mut self, stage: Stage, body: impl FnOnce(&Work<'_>) -> Result<T>) -> Result<T> {
-        let (result, report) = self.measure(stage, body)?;
+    fn run_unrecorded<T>(&mut self, stage: Stage, body: impl FnOnce(&StageContext<'_>) -> Result<T>) -> Result<T> {
+        let (result, report) = self.run_measured(stage, body)?;
         self.session.tell_end(report, false)?;
         Ok(result)
     }
 
-    fn measure<T>(&mut self, stage: Stage, body: impl FnOnce(&Work<'_>) -> Result<T>) -> Result<(T, StageReport)> {
+    fn run_measured<T>(
+        &mut self,
+        stage: Stage,
+        body: impl FnOnce(&StageContext<'_>) -> Result<T>,
+    ) -> Result<(T, StageReport)> {
         let node = self.graph.node(stage);
         let total = if stage == Stage::Layout { self.plan.layout.epochs as u64 } else { self.plan.shape.rows };
         let (unit, reads_source) = node.map_or(("rows", false), |node| (node.unit, node.source));
         let run = self.dir;
-        let body = |progress: &Progress<'_>, budget: &Budget| body(&Work { run, progress, budget });
+        let body = |progress: &Progress<'_>, budget: &Budget| body(&StageContext { run, progress, budget });
         self.session.stage(stage, (total, unit), reads_source, body)
     }
 
     /// Reports the remarks of a stage that an earlier process finished.
-    fn repeat(&self, stage: Stage, remarks: &[Remark]) -> Result<()> {
+    fn repeat_remarks(&self, stage: Stage, remarks: &[Remark]) -> Result<()> {
         match remarks.iter().all(|remark| self.observer.event(&Event::Note { remark }).is_continue()) {
             true => Ok(()),
             false => Err(Error::Cancelled { stage: stage.name() }),
@@ -322,18 +330,20 @@ impl<'a> Run<'a> {
 }
 
 /// Returns the approximate extent of the first positions; `None` if the user provided them.
-fn began(plan: &Plan) -> Option<f64> {
+fn initial_width(plan: &Plan) -> Option<f64> {
     let settings = &plan.settings;
     // Nearly all of a normal distribution is within three standard deviations.
     let wide = |deviation: f64| 6.0 * deviation;
     if let Ok(problem) = methods::problem(settings) {
         return Some(wide(problem.descent.init_scaling));
     }
-    match (settings.method.begins(), &settings.init) {
+    match (settings.method.initial_deviation(), &settings.init) {
         (Some(deviation), _) => Some(wide(deviation)),
         (None, Init::File(_)) => None,
         // UMAP's maps are about as large as their spread.
-        (None, _) if settings.method == Method::UMAP => Some(2.0 * f64::from(init::EXTENT) * settings.spread.min(1.0)),
-        (None, _) => Some(2.0 * f64::from(init::EXTENT)),
+        (None, _) if settings.method == Method::UMAP => {
+            Some(2.0 * f64::from(init::HALF_WIDTH) * settings.spread.min(1.0))
+        }
+        (None, _) => Some(2.0 * f64::from(init::HALF_WIDTH)),
     }
 }

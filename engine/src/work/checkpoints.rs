@@ -10,17 +10,17 @@ use lowland_io::{Error as IoError, PendingFile};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Work;
+use super::StageContext;
 use crate::Result;
 
 /// The unit's name in the manifest.
 const UNIT: &str = "checkpoint";
 /// Writing checkpoints takes at most one 25th of the time.
-const SHARE: u32 = 25;
+const MAX_TIME_SHARE: u32 = 25;
 
 /// Writes a stage's checkpoints to the run directory, at a time interval.
 pub(crate) struct Checkpoints<'a> {
-    pub(crate) work: Work<'a>,
+    pub(crate) work: StageContext<'a>,
     every: Duration,
     last: Instant,
     took: Duration,
@@ -28,7 +28,7 @@ pub(crate) struct Checkpoints<'a> {
 
 impl<'a> Checkpoints<'a> {
     /// Returns the checkpoints of the stage at work, at most one in each interval of `every`.
-    pub(crate) fn new(work: Work<'a>, every: Duration) -> Self {
+    pub(crate) fn new(work: StageContext<'a>, every: Duration) -> Self {
         Checkpoints { work, every, last: Instant::now(), took: Duration::ZERO }
     }
 
@@ -37,12 +37,12 @@ impl<'a> Checkpoints<'a> {
     /// # Errors
     /// Names the file if it differs from its record.
     pub(crate) fn found<T: DeserializeOwned>(&self) -> Result<Option<T>> {
-        self.work.finished(UNIT)
+        self.work.recorded_unit(UNIT)
     }
 
     /// Returns whether a checkpoint should be written now.
     pub(crate) fn due(&self) -> bool {
-        self.last.elapsed() >= self.every.max(self.took * SHARE)
+        self.last.elapsed() >= self.every.max(self.took * MAX_TIME_SHARE)
     }
 
     /// Writes the file `name`, and records it as `record`.
@@ -62,7 +62,7 @@ impl<'a> Checkpoints<'a> {
         write(&mut file).map_err(|e| IoError::io(&path, "write", e))?;
         let stamp = file.finish()?;
         self.work.progress.traffic.wrote(stamp.bytes);
-        self.work.finish(UNIT, vec![(name, stamp)], record)?;
+        self.work.record_unit(UNIT, vec![(name, stamp)], record)?;
         (self.last, self.took) = (Instant::now(), began.elapsed());
         Ok(())
     }

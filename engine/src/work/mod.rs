@@ -12,11 +12,11 @@ mod checkpoints;
 use std::io::Write;
 use std::path::PathBuf;
 
-use lowland_io::{Depth, FileStamp, RunDir, Source};
+use lowland_io::{FileStamp, RunDir, Source, VerifyDepth};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::budget::{Budget, Needs, Reservation};
+use crate::budget::{Budget, MemoryNeeds, Reservation};
 use crate::observe::Progress;
 use crate::{Error, Result};
 
@@ -24,7 +24,7 @@ pub(crate) use checkpoints::Checkpoints;
 
 /// The context of a running stage.
 #[derive(Clone, Copy)]
-pub struct Work<'a> {
+pub struct StageContext<'a> {
     /// The run directory.
     pub run: &'a RunDir,
     /// Reports progress, and fails when the run is to stop.
@@ -33,7 +33,7 @@ pub struct Work<'a> {
     pub budget: &'a Budget,
 }
 
-impl<'a> Work<'a> {
+impl<'a> StageContext<'a> {
     /// Returns the path of a file in the run directory.
     pub fn path(&self, file: &str) -> PathBuf {
         self.run.path(file)
@@ -43,7 +43,7 @@ impl<'a> Work<'a> {
     ///
     /// # Errors
     /// [`Error::Budget`] if that is more than is left.
-    pub fn hold(&self, needs: &Needs, name: &str) -> Result<Reservation> {
+    pub fn reserve(&self, needs: &MemoryNeeds, name: &str) -> Result<Reservation> {
         let phase = needs.phases.iter().find(|phase| phase.name == name);
         debug_assert!(phase.is_some(), "no phase {name}");
         let nothing = crate::budget::Phase { name: self.progress.stage().name(), parts: Vec::new() };
@@ -55,13 +55,13 @@ impl<'a> Work<'a> {
     ///
     /// # Errors
     /// [`lowland_io::Error::Changed`] names the file, and what differs.
-    pub fn unchanged(&self, source: &dyn Source) -> Result<()> {
+    pub fn check_source_unchanged(&self, source: &dyn Source) -> Result<()> {
         let now = source.fingerprints()?;
         let paths: Vec<_> = now.iter().map(|file| &file.path).collect();
         let began: Vec<_> =
             self.run.manifest().sources.into_iter().filter(|file| paths.contains(&&file.path)).collect();
         // A caller of the library may create a run directory without sources.
-        if began.is_empty() { Ok(()) } else { Ok(lowland_io::unchanged(&began, &now)?) }
+        if began.is_empty() { Ok(()) } else { Ok(lowland_io::check_unchanged(&began, &now)?) }
     }
 
     /// Returns the record that an earlier process left of the unit, after verifying the unit's files. `None` if
@@ -69,12 +69,12 @@ impl<'a> Work<'a> {
     ///
     /// # Errors
     /// Names a file that differs from its record.
-    pub fn finished<T: DeserializeOwned>(&self, unit: &str) -> Result<Option<T>> {
+    pub fn recorded_unit<T: DeserializeOwned>(&self, unit: &str) -> Result<Option<T>> {
         let stage = self.progress.stage().name();
         let Some(record) = self.run.stage(stage).and_then(|mut record| record.units.remove(unit)) else {
             return Ok(None);
         };
-        self.run.verify_unit(stage, unit, Depth::Checksums)?;
+        self.run.verify_unit(stage, unit, VerifyDepth::Checksums)?;
         let data = serde_json::from_value(record.data).map_err(|e| lowland_io::Error::Corrupt {
             path: self.path("manifest.json"),
             what: format!("unit {unit} of the {stage} stage: {e}"),
@@ -87,8 +87,8 @@ impl<'a> Work<'a> {
     ///
     /// # Errors
     /// If the manifest cannot be written, or the run is to stop.
-    pub fn finish<T: Serialize>(&self, unit: &str, files: Made, data: &T) -> Result<()> {
-        self.amend(unit, files, data)?;
+    pub fn record_unit<T: Serialize>(&self, unit: &str, files: StageFiles, data: &T) -> Result<()> {
+        self.update_unit_files(unit, files, data)?;
         self.progress.unit(unit, false)
     }
 
@@ -96,7 +96,7 @@ impl<'a> Work<'a> {
     ///
     /// # Errors
     /// If the manifest cannot be written.
-    pub fn amend<T: Serialize>(&self, unit: &str, files: Made, data: &T) -> Result<()> {
+    pub fn update_unit_files<T: Serialize>(&self, unit: &str, files: StageFiles, data: &T) -> Result<()> {
         let stage = self.progress.stage().name();
         let data = serde_json::to_value(data)
             .map_err(|e| crate::Error::Data { what: format!("unit {unit} of the {stage} stage: {e}") })?;
@@ -104,14 +104,14 @@ impl<'a> Work<'a> {
     }
 
     /// Returns the files of finished units, in the form in which a finished stage lists its files.
-    pub fn unit_files(&self) -> Made {
+    pub fn unit_files(&self) -> StageFiles {
         let record = self.run.stage(self.progress.stage().name()).unwrap_or_default();
         record.units.into_values().flat_map(|unit| unit.files).collect()
     }
 }
 
 /// Files with their stamps (length and checksum), as recorded in the manifest.
-pub type Made = Vec<(String, FileStamp)>;
+pub type StageFiles = Vec<(String, FileStamp)>;
 
 pub(crate) fn write_floats(to: &mut impl Write, values: &[f32]) -> std::io::Result<()> {
     let mut bytes = [0u8; 1024];
@@ -125,7 +125,7 @@ pub(crate) fn write_floats(to: &mut impl Write, values: &[f32]) -> std::io::Resu
 }
 
 /// Creates the thread pool that a run's stages share.
-pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool> {
+pub(crate) fn thread_pool(threads: usize) -> Result<rayon::ThreadPool> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|i| format!("lowland-{i}"))

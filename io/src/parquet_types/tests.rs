@@ -15,7 +15,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnDescriptor, Type, TypePtr};
 
 use super::*;
-use crate::{MapColumns, MapWriter, Options, coordinate_names, open};
+use crate::{MapColumns, MapWriter, OpenOptions, coordinate_names, open};
 
 const ROWS: usize = 7;
 
@@ -69,7 +69,8 @@ fn raw(reader: ColumnReader) -> String {
 
 /// Copies a column of `from` to a map `name` beside it.
 fn pass(from: &Path, column: &str, name: &str) -> crate::Result<PathBuf> {
-    let source = open(&[from.to_string_lossy().into()], &Options { column: Some("v".into()), ..Options::default() })?;
+    let source =
+        open(&[from.to_string_lossy().into()], &OpenOptions { column: Some("v".into()), ..OpenOptions::default() })?;
     let (rows, names) = (source.shape().rows, [column.to_string()]);
     let path = from.with_file_name(name);
     let columns = MapColumns {
@@ -81,7 +82,7 @@ fn pass(from: &Path, column: &str, name: &str) -> crate::Result<PathBuf> {
     };
     let mut writer = MapWriter::create(&path, columns, true)?;
     let kept = source.read_columns(&names, 0, rows as usize)?;
-    writer.look(column, kept.column(0)).unwrap();
+    writer.add_values(column, kept.column(0)).unwrap();
     writer.write_rows(0, &vec![0.0; 2 * rows as usize], Some(&kept))?;
     writer.finish()?;
     Ok(path)
@@ -193,7 +194,8 @@ fn leaves_of_every_logical_type_stay_what_they_are() {
     names.iter().for_each(|name| check(&path, name));
     // What Arrow has a word for it has in the source's schema.
     let source =
-        open(&[path.to_string_lossy().into()], &Options { column: Some("v".into()), ..Options::default() }).unwrap();
+        open(&[path.to_string_lossy().into()], &OpenOptions { column: Some("v".into()), ..OpenOptions::default() })
+            .unwrap();
     for (name, expected) in [
         ("half", DataType::Float16),
         ("time NANOS true", DataType::Time64(TimeUnit::Nanosecond)),
@@ -231,8 +233,10 @@ fn decimals_stay_decimals_of_the_same_value() {
         let direct = pass(&path, name, "direct.parquet").unwrap_or_else(|e| panic!("{name}: {e}"));
         let read = |path: &Path| {
             let column = if path.ends_with("direct.parquet") { "x,y" } else { "v" };
-            let source =
-                open(&[path.to_string_lossy().into()], &Options { column: Some(column.into()), ..Options::default() });
+            let source = open(
+                &[path.to_string_lossy().into()],
+                &OpenOptions { column: Some(column.into()), ..OpenOptions::default() },
+            );
             source.unwrap().read_columns(std::slice::from_ref(name), 0, ROWS).unwrap()
         };
         assert_eq!(read(&direct).column(0), read(&path).column(0), "{name}");
@@ -278,7 +282,8 @@ fn columns_of_duckdb_stay_what_they_are() {
     let path = dir.path().join("in.parquet");
     std::fs::copy(fixture, &path).unwrap();
     let source =
-        open(&[path.to_string_lossy().into()], &Options { column: Some("v".into()), ..Options::default() }).unwrap();
+        open(&[path.to_string_lossy().into()], &OpenOptions { column: Some("v".into()), ..OpenOptions::default() })
+            .unwrap();
     let columns: Vec<String> = source.columns().into_iter().filter(|name| name != "v").collect();
     assert!(columns.len() > 20, "{columns:?}");
     columns.iter().for_each(|name| check(&path, name));

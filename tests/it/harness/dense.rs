@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use lowland_engine::affinity::{EdgeStore, calibrate};
-use lowland_engine::neighbors::Graph;
+use lowland_engine::neighbors::KnnGraph;
 use lowland_engine::{Metric, Plan};
 use lowland_io::EdgeBlock;
 
-use super::Table;
+use super::TestTable;
 
 /// The squared distance of rows `a` and `b` of `rows`, each of `dim` components.
 pub(crate) fn squared(rows: &[f64], dim: usize, a: usize, b: usize) -> f64 {
@@ -59,7 +59,7 @@ pub(crate) fn check_finite(map: &[f32], extent: f32) {
 }
 
 /// Trustworthiness by its definition, and the share of the k nearest kept, over all rows.
-pub(crate) fn trust_and_preservation(table: &Table, map: &[f32], width: usize, k: usize) -> (f64, f64) {
+pub(crate) fn trust_and_preservation(table: &TestTable, map: &[f32], width: usize, k: usize) -> (f64, f64) {
     let (rows, dim, n) = (table.prepared(Metric::Euclidean), table.dim, table.rows());
     let (mut excess, mut kept) = (0usize, 0usize);
     for row in 0..n {
@@ -76,7 +76,7 @@ pub(crate) fn trust_and_preservation(table: &Table, map: &[f32], width: usize, k
 }
 
 /// Compares the edge store in `dir`, entry by entry, with a + b − ab of all pairs' directed weights.
-pub(crate) fn check_edges(plan: &Plan, graph: &Graph, mean_distance: f64, dir: &Path) {
+pub(crate) fn check_edges(plan: &Plan, graph: &KnnGraph, mean_distance: f64, dir: &Path) {
     let (n, k) = (graph.rows(), graph.k());
     // umap-learn's mean counts each row's own 0.
     let mean = mean_distance * k as f64 / (k + 1) as f64;

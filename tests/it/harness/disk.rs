@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Place, skipped};
+use super::{TestDir, skipped};
 
 /// A file system in memory, whose size can be changed; unmounted when the test ends.
 pub(crate) struct SmallDisk {
@@ -12,7 +12,7 @@ pub(crate) struct SmallDisk {
 
 impl SmallDisk {
     /// None, and a note that the test is skipped, where mounting is not allowed.
-    pub(crate) fn new(place: &Place, bytes: u64) -> Option<Self> {
+    pub(crate) fn new(place: &TestDir, bytes: u64) -> Option<Self> {
         let small = SmallDisk { place: place.path("small") };
         std::fs::create_dir(&small.place).expect("a directory");
         let options = format!("size={bytes}");

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use lowland_engine::affinity::{self, Affinities};
-use lowland_engine::neighbors::{self, Graph, MISSING};
-use lowland_engine::{Config, GraphSink, GraphSource, Inputs, Observer, Plan, Report, Stage, Work, knn};
+use lowland_engine::affinity::{self, AffinityStats};
+use lowland_engine::neighbors::{self, KnnGraph, MISSING};
+use lowland_engine::{Config, GraphSink, GraphSource, Inputs, Observer, Plan, Report, Stage, StageContext, knn};
 
-use super::{Lcg, StageDir, Table, inputs_of, open_run};
+use super::{Lcg, StageDir, TestTable, inputs_of, open_run};
 
 /// A graph in memory that can be imported: k neighbours for each row.
 pub(crate) struct MemoryGraph {
@@ -32,14 +32,14 @@ impl GraphSource for MemoryGraph {
 
 /// A graph that is written to memory.
 #[derive(Default)]
-struct Neighbors {
+struct CollectedGraph {
     k: usize,
     ids: Vec<u32>,
     distances: Vec<f32>,
     finished: bool,
 }
 
-impl GraphSink for Neighbors {
+impl GraphSink for CollectedGraph {
     fn write(&mut self, first: u64, ids: &[u32], distances: &[f32]) -> lowland_engine::Result<()> {
         assert_eq!(first as usize * self.k, self.ids.len(), "rows in order, none twice");
         self.ids.extend_from_slice(ids);
@@ -54,10 +54,10 @@ impl GraphSink for Neighbors {
 }
 
 /// The kNN graph of a table in the source's order: ids, distances, and the stage's figures.
-pub(crate) fn graph_of(plan: &Plan, table: &Arc<Table>) -> (Vec<u32>, Vec<f32>, Report, tempfile::TempDir) {
+pub(crate) fn graph_of(plan: &Plan, table: &Arc<TestTable>) -> (Vec<u32>, Vec<f32>, Report, tempfile::TempDir) {
     let place = tempfile::tempdir().expect("a directory");
     let dir = open_run(place.path(), plan);
-    let mut taken = Neighbors { k: plan.k(), ..Neighbors::default() };
+    let mut taken = CollectedGraph { k: plan.k(), ..CollectedGraph::default() };
     let report = knn(plan, &inputs_of(table), &dir, &mut taken, &()).expect("a graph");
     assert_eq!(taken.ids.len(), table.rows() * plan.k());
     assert!(taken.finished);
@@ -119,11 +119,11 @@ pub(crate) fn edges_of(
     rows: &[Vec<(u32, f32)>],
     mean: f64,
     observer: &dyn Observer,
-) -> (StageDir, Affinities, Parts) {
+) -> (StageDir, AffinityStats, Parts) {
     let bench = StageDir::new(plan);
     write_graph(bench.dir.dir(), plan.k(), rows);
-    let graph = Graph::open(bench.dir.dir(), rows.len() as u64).expect("a graph");
-    let build = |work: &Work<'_>| affinity::build(plan, &graph, mean, None, work);
+    let graph = KnnGraph::open(bench.dir.dir(), rows.len() as u64).expect("a graph");
+    let build = |work: &StageContext<'_>| affinity::build(plan, &graph, mean, None, work);
     let (made, found) = bench.work(plan, Stage::Affinity, observer, build).expect("edges");
     // As the run does after a stage: what the transpose left goes.
     bench.dir.finish_stage(Stage::Affinity.name(), made.clone(), serde_json::Value::Null).expect("recorded");

@@ -2,7 +2,7 @@
 
 use lowland::{Config, Event, Job, MapFile, Plan, RunOptions, Stage};
 
-use super::{Answer, Place, Stop, UnitEvent, UnitLog, soon};
+use super::{CommandOutput, StopRule, TestDir, UnitEvent, UnitLog, soon};
 
 /// Options with which the layout is long enough to be interrupted.
 pub(crate) const LONG: &str = "--n-epochs 4000 --threads 2";
@@ -13,12 +13,12 @@ pub(crate) const ROWS: u64 = 2_000;
 const EPOCHS: usize = 30;
 
 /// Runs `arguments`, which must end soon.
-pub(crate) fn run(place: &Place, arguments: &str) -> Answer {
+pub(crate) fn run(place: &TestDir, arguments: &str) -> CommandOutput {
     soon(place.command(arguments))
 }
 
 /// The job of the same run as [`command`]. Its plan has several shards and transposes the edges on disk.
-pub(crate) fn job(place: &Place, run: &str) -> (Job, Plan) {
+pub(crate) fn job(place: &TestDir, run: &str) -> (Job, Plan) {
     let mut job = Job::new();
     job.source = Some(lowland::open(&[place.path("v.npy").to_string_lossy()], None).expect("a source"));
     job.run = RunOptions::kept(place.path(run));
@@ -30,13 +30,13 @@ pub(crate) fn job(place: &Place, run: &str) -> (Job, Plan) {
 }
 
 /// The command of the same run as [`job`].
-pub(crate) fn command(place: &Place, run: &str) -> String {
+pub(crate) fn command(place: &TestDir, run: &str) -> String {
     let source = place.path("v.npy");
     format!("embed {} -o m.npy --n-epochs {EPOCHS} --threads 2 --run-dir {run} --force --quiet", source.display())
 }
 
 /// Stops the job in the run directory `run` where `stop` returns true.
-pub(crate) fn leave(place: &Place, run: &str, stop: Stop<'_>) {
+pub(crate) fn leave(place: &TestDir, run: &str, stop: StopRule<'_>) {
     let (job, plan) = job(place, run);
     let error = job.embed(&plan, &MapFile::new(place.path("from-job.npy")), &UnitLog::new(stop)).expect_err("stopped");
     assert!(error.is_cancelled(), "{error}");

@@ -18,7 +18,7 @@ impl<F: Fn(&Event<'_>) -> bool + Sync> Observer for StopWhen<F> {
 pub(crate) type UnitEvent = (Stage, String, bool);
 
 /// Whether to stop at an event, given the units so far.
-pub(crate) type Stop<'a> = &'a (dyn Fn(&Event<'_>, &[UnitEvent]) -> bool + Sync);
+pub(crate) type StopRule<'a> = &'a (dyn Fn(&Event<'_>, &[UnitEvent]) -> bool + Sync);
 
 /// Records the events of units; stops the run when the closure returns true for an event and the units so far.
 pub(crate) struct UnitLog<F> {

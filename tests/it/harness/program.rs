@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lowland_datasets::{Dtype, Generator, Kind, Options, write};
+use lowland_datasets::{DatasetKind, Generator, OutputDtype, WriteOptions, write};
 use serde_json::Value;
 
 /// The result of a run of the program.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct CommandOutput {
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl Answer {
+impl CommandOutput {
     /// Panics unless the program refused the arguments with one line that contains all of `words`.
     pub(crate) fn refused(&self, arguments: &str, words: &[&str]) {
         assert_eq!(self.code, 2, "{arguments}: {}", self.stderr);
@@ -32,19 +32,19 @@ impl Answer {
 }
 
 /// A directory of one test.
-pub(crate) struct Place {
+pub(crate) struct TestDir {
     dir: tempfile::TempDir,
 }
 
-impl Place {
+impl TestDir {
     pub(crate) fn new() -> Self {
-        Place { dir: tempfile::tempdir().expect("a directory") }
+        TestDir { dir: tempfile::tempdir().expect("a directory") }
     }
 
     /// A directory below cargo's target directory, which is on a disk; the system's directory for temporary files may
     /// be in memory.
     pub(crate) fn on_disk() -> Self {
-        Place { dir: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory") }
+        TestDir { dir: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory") }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -66,13 +66,14 @@ impl Place {
 
     /// A mixture of 16 components; one seed, so files of all formats hold the same rows.
     pub(crate) fn vectors(&self, name: &str, rows: u64) -> String {
-        self.wide_vectors(name, rows, 16, Dtype::F32)
+        self.wide_vectors(name, rows, 16, OutputDtype::F32)
     }
 
     /// The same of `dim` components of another type.
-    pub(crate) fn wide_vectors(&self, name: &str, rows: u64, dim: usize, dtype: Dtype) -> String {
-        let generator = Generator::new("mixture".parse::<Kind>().expect("a kind"), rows, dim, 7).expect("a generator");
-        let options = Options { dtype, ..Options::default() };
+    pub(crate) fn wide_vectors(&self, name: &str, rows: u64, dim: usize, dtype: OutputDtype) -> String {
+        let generator =
+            Generator::new("mixture".parse::<DatasetKind>().expect("a kind"), rows, dim, 7).expect("a generator");
+        let options = WriteOptions { dtype, ..WriteOptions::default() };
         write(&generator, &self.path(name), &options).expect("written");
         name.into()
     }
@@ -84,12 +85,12 @@ impl Place {
         command
     }
 
-    pub(crate) fn run(&self, arguments: &str) -> Answer {
+    pub(crate) fn run(&self, arguments: &str) -> CommandOutput {
         answer(self.command(arguments))
     }
 
     /// Runs with `input` on standard input.
-    pub(crate) fn pipe(&self, arguments: &str, input: &[u8]) -> Answer {
+    pub(crate) fn pipe(&self, arguments: &str, input: &[u8]) -> CommandOutput {
         let mut command = self.command(arguments);
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().expect("the binary runs");
@@ -99,7 +100,7 @@ impl Place {
     }
 
     /// Runs the program, which must succeed.
-    pub(crate) fn ok(&self, arguments: &str) -> Answer {
+    pub(crate) fn ok(&self, arguments: &str) -> CommandOutput {
         let answer = self.run(arguments);
         assert_eq!(answer.code, 0, "{arguments}: {}", answer.stderr);
         answer
@@ -115,7 +116,7 @@ impl Place {
 }
 
 /// Runs a command; one that takes longer than a minute is killed, and fails the test.
-pub(crate) fn soon(mut command: Command) -> Answer {
+pub(crate) fn soon(mut command: Command) -> CommandOutput {
     const LIMIT: Duration = Duration::from_secs(60);
     let file = || tempfile::tempfile().expect("a file");
     let (mut out, mut err) = (file(), file());
@@ -139,16 +140,16 @@ pub(crate) fn soon(mut command: Command) -> Answer {
         String::from_utf8_lossy(&bytes).into_owned()
     };
     // A signal's end is no exit code.
-    Answer { code: status.code().unwrap_or(-1), stdout: text(&mut out), stderr: text(&mut err) }
+    CommandOutput { code: status.code().unwrap_or(-1), stdout: text(&mut out), stderr: text(&mut err) }
 }
 
 /// Runs a command to its end.
-pub(crate) fn answer(mut command: Command) -> Answer {
+pub(crate) fn answer(mut command: Command) -> CommandOutput {
     told(command.output().expect("the binary runs"))
 }
 
-fn told(output: std::process::Output) -> Answer {
-    Answer {
+fn told(output: std::process::Output) -> CommandOutput {
+    CommandOutput {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -156,7 +157,7 @@ fn told(output: std::process::Output) -> Answer {
 }
 
 /// Starts the program with events as JSON on standard error.
-pub(crate) fn start(place: &Place, arguments: &str) -> (Child, BufReader<ChildStderr>) {
+pub(crate) fn start(place: &TestDir, arguments: &str) -> (Child, BufReader<ChildStderr>) {
     let mut command = place.command(&format!("{arguments} --log-format json"));
     let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary runs");
     let stderr = BufReader::new(child.stderr.take().expect("piped"));

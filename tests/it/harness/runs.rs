@@ -6,10 +6,12 @@ use std::sync::Arc;
 use lowland_engine::affinity;
 use lowland_engine::budget::Budget;
 use lowland_engine::positions::{INIT, Positions};
-use lowland_engine::{Config, Error, Event, Inputs, Observer, Plan, Progress, Report, Sink, Stage, Work, embed, index};
+use lowland_engine::{
+    Config, Error, Event, Inputs, MapSink, Observer, Plan, Progress, Report, Stage, StageContext, embed, index,
+};
 use lowland_io::RunDir;
 
-use super::{StopWhen, Table};
+use super::{StopWhen, TestTable};
 
 /// Few epochs and two threads.
 pub(crate) fn quick() -> Config {
@@ -17,12 +19,12 @@ pub(crate) fn quick() -> Config {
 }
 
 /// A map that is written to memory, row after row.
-struct Rows {
+struct CollectedMap {
     width: usize,
     values: Vec<f32>,
 }
 
-impl Sink for Rows {
+impl MapSink for CollectedMap {
     fn write(&mut self, first: u64, coordinates: &[f32]) -> lowland_engine::Result<()> {
         assert_eq!(first as usize * self.width, self.values.len(), "rows in order, none twice");
         self.values.extend_from_slice(coordinates);
@@ -31,7 +33,7 @@ impl Sink for Rows {
 }
 
 /// A finished run and its directory.
-pub(crate) struct Run {
+pub(crate) struct FinishedRun {
     pub(crate) dir: RunDir,
     pub(crate) plan: Plan,
     pub(crate) report: Report,
@@ -41,7 +43,7 @@ pub(crate) struct Run {
     _place: tempfile::TempDir,
 }
 
-impl Run {
+impl FinishedRun {
     /// Every file of the run, by name.
     pub(crate) fn files(&self) -> Vec<(String, Vec<u8>)> {
         files(&self.dir)
@@ -83,10 +85,10 @@ impl StageDir {
         plan: &Plan,
         stage: Stage,
         observer: &dyn Observer,
-        body: impl FnOnce(&Work<'_>) -> lowland_engine::Result<T>,
+        body: impl FnOnce(&StageContext<'_>) -> lowland_engine::Result<T>,
     ) -> lowland_engine::Result<T> {
         let progress = Progress::start(observer, stage, plan.shape().rows, "rows")?;
-        body(&Work { run: &self.dir, progress: &progress, budget: &Budget::new(plan.settings().memory) })
+        body(&StageContext { run: &self.dir, progress: &progress, budget: &Budget::new(plan.settings().memory) })
     }
 
     /// The files in the directory, by name, but for the manifest and the lock.
@@ -100,7 +102,7 @@ impl StageDir {
 }
 
 /// The inputs of a run over a table.
-pub(crate) fn inputs_of(table: &Arc<Table>) -> Inputs<'static> {
+pub(crate) fn inputs_of(table: &Arc<TestTable>) -> Inputs<'static> {
     Inputs { source: Some(table.clone()), graph: None, first: None }
 }
 
@@ -111,43 +113,43 @@ pub(crate) fn attempt(
     dir: &RunDir,
     observer: &dyn Observer,
 ) -> lowland_engine::Result<(Report, Vec<f32>)> {
-    let mut map = Rows { width: plan.settings().n_components, values: Vec::new() };
+    let mut map = CollectedMap { width: plan.settings().n_components, values: Vec::new() };
     let report = embed(plan, inputs, dir, &mut map, observer)?;
     assert_eq!(map.values.len() as u64, plan.shape().rows * plan.settings().n_components as u64);
     Ok((report, map.values))
 }
 
 /// Runs `plan` in a new run directory.
-pub(crate) fn run_plan(plan: Plan, inputs: &Inputs<'_>) -> Run {
+pub(crate) fn run_plan(plan: Plan, inputs: &Inputs<'_>) -> FinishedRun {
     let place = tempfile::tempdir().expect("a directory");
     let dir = open_run(place.path(), &plan);
     let (report, map) = attempt(&plan, inputs, &dir, &()).expect("the run succeeds");
-    Run { dir, plan, report, map, _place: place }
+    FinishedRun { dir, plan, report, map, _place: place }
 }
 
 /// Runs `config` over `inputs`.
-pub(crate) fn run_with(config: &Config, inputs: &Inputs<'_>) -> Run {
+pub(crate) fn run_with(config: &Config, inputs: &Inputs<'_>) -> FinishedRun {
     run_plan(config.plan(&inputs.describe().expect("inputs")).expect("a plan"), inputs)
 }
 
 /// Runs `config` over a table.
-pub(crate) fn run(config: &Config, table: &Arc<Table>) -> Run {
+pub(crate) fn run(config: &Config, table: &Arc<TestTable>) -> FinishedRun {
     run_with(config, &inputs_of(table))
 }
 
 /// The plan of `config` for a table.
-pub(crate) fn plan_of(config: &Config, table: &Arc<Table>) -> Plan {
+pub(crate) fn plan_of(config: &Config, table: &Arc<TestTable>) -> Plan {
     config.plan(&inputs_of(table).describe().expect("inputs")).expect("a plan")
 }
 
 /// The source's row number of each row in list order.
-pub(crate) fn source_rows(run: &Run) -> Vec<usize> {
+pub(crate) fn source_rows(run: &FinishedRun) -> Vec<usize> {
     let lists = index::open(run.dir.dir()).expect("lists");
     (0..lists.table.count()).flat_map(|list| lists.source_rows(list).collect::<Vec<_>>()).map(|r| r as usize).collect()
 }
 
 /// The first positions of a run, in the source's order.
-pub(crate) fn first_positions(run: &Run) -> Vec<f32> {
+pub(crate) fn first_positions(run: &FinishedRun) -> Vec<f32> {
     let width = run.plan.settings().n_components;
     let rows = run.plan.shape().rows;
     let stored = Positions::open(&run.dir.path(INIT), rows, width).expect("first positions");
@@ -160,7 +162,7 @@ pub(crate) fn first_positions(run: &Run) -> Vec<f32> {
 }
 
 /// The smallest budget that the plan's own error names.
-pub(crate) fn smallest(config: &Config, table: &Arc<Table>) -> Plan {
+pub(crate) fn smallest(config: &Config, table: &Arc<TestTable>) -> Plan {
     let input = inputs_of(table).describe().expect("inputs");
     let tiny = Config { memory: 1, ..config.clone() };
     let Err(Error::Budget { needed, .. } | Error::AllPairs { needed, .. }) = tiny.plan(&input) else {
@@ -180,7 +182,7 @@ pub(crate) fn squeezed(mut plan: Plan) -> Plan {
 }
 
 /// Runs every plan and compares all files and the map with those of the first.
-pub(crate) fn check_same(table: &Arc<Table>, plans: impl IntoIterator<Item = (String, Plan)>) {
+pub(crate) fn check_same(table: &Arc<TestTable>, plans: impl IntoIterator<Item = (String, Plan)>) {
     let mut first = None;
     for (name, plan) in plans {
         let run = run_plan(plan, &inputs_of(table));
@@ -206,9 +208,9 @@ pub(crate) fn check_same(table: &Arc<Table>, plans: impl IntoIterator<Item = (St
 /// opened anew; compares the map and all files with those of `whole`.
 pub(crate) fn check_resumed(
     name: &str,
-    table: &Arc<Table>,
+    table: &Arc<TestTable>,
     plan: &Plan,
-    whole: &Run,
+    whole: &FinishedRun,
     again: bool,
     when: &(dyn Fn(&Event<'_>) -> bool + Sync),
 ) {

@@ -5,25 +5,25 @@ use std::sync::Arc;
 
 use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
-use lowland_datasets::{Generator, Kind, Mixture};
+use lowland_datasets::{DatasetKind, Generator, Mixture};
 use lowland_engine::Metric;
-use lowland_io::{Dtype, Fingerprint, Place, Shape, Source};
+use lowland_io::{Dtype, Fingerprint, RowLocation, Shape, Source};
 
 /// Rows in memory. Reading row `fails_at` is an error.
-pub(crate) struct Table {
+pub(crate) struct TestTable {
     pub(crate) dim: usize,
     pub(crate) values: Vec<f32>,
     pub(crate) fails_at: Option<u64>,
 }
 
-impl Table {
+impl TestTable {
     pub(crate) fn new(dim: usize, values: Vec<f32>) -> Arc<Self> {
         assert_eq!(values.len() % dim, 0);
-        Arc::new(Table { dim, values, fails_at: None })
+        Arc::new(TestTable { dim, values, fails_at: None })
     }
 
     /// A generator's table.
-    pub(crate) fn of(kind: Kind, rows: usize, dim: usize, seed: u64) -> Arc<Self> {
+    pub(crate) fn of(kind: DatasetKind, rows: usize, dim: usize, seed: u64) -> Arc<Self> {
         Self::new(dim, Generator::new(kind, rows as u64, dim, seed).expect("a generator").table(0, rows))
     }
 
@@ -44,7 +44,7 @@ impl Table {
     }
 }
 
-impl Source for Table {
+impl Source for TestTable {
     fn shape(&self) -> Shape {
         Shape { rows: self.rows() as u64, dim: self.dim }
     }
@@ -65,8 +65,8 @@ impl Source for Table {
         out.iter_mut().zip(values).for_each(|(slot, value)| *slot = f64::from(value));
         Ok(())
     }
-    fn locate(&self, row: u64) -> Place {
-        Place { path: "memory".into(), row }
+    fn locate(&self, row: u64) -> RowLocation {
+        RowLocation { path: "memory".into(), row }
     }
     fn columns(&self) -> Vec<String> {
         Vec::new()
@@ -83,13 +83,13 @@ impl Source for Table {
 }
 
 /// A mixture whose clouds touch, small enough to be compared pair by pair.
-pub(crate) fn mixture(rows: usize, dim: usize) -> Arc<Table> {
-    Table::of(Kind::Mixture(Mixture { components: 30, ..Mixture::default() }), rows, dim, 7)
+pub(crate) fn mixture(rows: usize, dim: usize) -> Arc<TestTable> {
+    TestTable::of(DatasetKind::Mixture(Mixture { components: 30, ..Mixture::default() }), rows, dim, 7)
 }
 
 /// The table with `by` added to every component.
-pub(crate) fn shifted(table: &Table, by: f32) -> Arc<Table> {
-    Table::new(table.dim, table.values.iter().map(|x| x + by).collect())
+pub(crate) fn shifted(table: &TestTable, by: f32) -> Arc<TestTable> {
+    TestTable::new(table.dim, table.values.iter().map(|x| x + by).collect())
 }
 
 /// Writes rows of floats as numpy does.

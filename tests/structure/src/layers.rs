@@ -9,10 +9,10 @@ use crate::uses::Uses;
 /// The top-level modules of the engine, from the lowest layer up.
 pub const LAYERS: &[&[&str]] = &[
     // Numbers, names and data without dependencies.
-    &["sum", "random", "metric", "pages", "meter", "remark", "score"],
+    &["sum", "random", "metric", "pages", "memory_meter", "remark", "score"],
     &["error", "distances", "distinct"],
-    &["budget", "batch", "spread", "cuda", "observe"],
-    &["coarse", "device", "session", "work"],
+    &["budget", "batch", "component_variance", "cuda", "observe"],
+    &["precision", "device", "session", "work"],
     &["invalid"],
     // What the user asks for.
     &["config"],

@@ -3,11 +3,11 @@
 
 use super::entropic::nearest;
 use super::normalized::Normalization;
-use super::{Affinity, Toll, check_not_below, itself, wrong};
-use crate::all_pairs::costs::{Cost, Costs, Itself};
-use crate::all_pairs::real::{self, Real, wide};
-use crate::all_pairs::weights::{ClosedForm, Dual, Tiled, Weights};
-use crate::neighbors::Ties;
+use super::{AffinityWork, StreamedAffinity, check_nonnegative_cost, config_error, self_cost};
+use crate::all_pairs::costs::{Cost, Costs, SelfCost};
+use crate::all_pairs::real::{self, MapFloat, wide};
+use crate::all_pairs::weights::{ClosedForm, ClosedFormWeights, Dual, Weights};
+use crate::neighbors::TieBreaker;
 use crate::observe::Progress;
 use crate::{Error, Result};
 
@@ -48,40 +48,40 @@ impl Default for Magic {
 }
 
 /// The duals are 1/σ, and the logarithm of the row's divisor.
-struct SelfTuned;
+struct SelfTuningForm;
 
-impl ClosedForm for SelfTuned {
+impl ClosedForm for SelfTuningForm {
     const SYMMETRIC: bool = false;
     #[inline(always)]
     fn weight(&self, cost: f64, own: Dual, other: Dual) -> f64 {
-        Real::exp(-cost * (own[0] * other[0]) - own[1])
+        MapFloat::exp(-cost * (own[0] * other[0]) - own[1])
     }
 }
 
 /// The duals are 1/σ, and half of the reciprocal of the row's sum.
-struct Averaged;
+struct MagicForm;
 
-impl ClosedForm for Averaged {
+impl ClosedForm for MagicForm {
     const SYMMETRIC: bool = false;
     #[inline(always)]
     fn weight(&self, cost: f64, own: Dual, other: Dual) -> f64 {
-        (Real::exp(-cost * own[0]) + Real::exp(-cost * other[0])) * own[1]
+        (MapFloat::exp(-cost * own[0]) + MapFloat::exp(-cost * other[0])) * own[1]
     }
 }
 
 fn check_k(k: usize, n: usize) -> Result<()> {
     if k == 0 || k >= n {
-        return wrong("k", format!("{k} nearest of {n} different rows: give 1 to {}", n.max(1) - 1));
+        return config_error("k", format!("{k} nearest of {n} different rows: give 1 to {}", n.max(1) - 1));
     }
     Ok(())
 }
 
 /// Returns the cost of each row's `k`-th nearest neighbour.
-pub(super) fn scales(costs: &Costs<'_>, itself: Itself, k: usize, progress: &Progress<'_>) -> Result<Vec<f64>> {
+pub(super) fn kth_costs(costs: &Costs<'_>, itself: SelfCost, k: usize, progress: &Progress<'_>) -> Result<Vec<f64>> {
     let mut scales = vec![0.0; costs.len()];
     costs.each(itself, progress, &mut scales, 1, |met, scale| {
         let mut near = vec![(0.0, 0); k];
-        nearest(met.costs, met.i, Ties::new(0), &mut near);
+        nearest(met.costs, met.i, TieBreaker::new(0), &mut near);
         scale[0] = f64::from(near[k - 1].0);
     })?;
     if let Some(row) = scales.iter().position(|&s| !(s > 0.0 && s.is_finite())) {
@@ -94,12 +94,12 @@ pub(super) fn scales(costs: &Costs<'_>, itself: Itself, k: usize, progress: &Pro
     Ok(scales)
 }
 
-fn toll(n: usize) -> Toll {
+fn toll(n: usize) -> AffinityWork {
     let kept = 16 * n as u64;
-    Toll { peak: kept + 8 * n as u64, kept, passes: 2.0, operations: 20.0 * (n * n) as f64, rereads: true }
+    AffinityWork { peak: kept + 8 * n as u64, kept, passes: 2.0, operations: 20.0 * (n * n) as f64, rereads: true }
 }
 
-impl Affinity for SelfTuning {
+impl StreamedAffinity for SelfTuning {
     fn name(&self) -> &'static str {
         "self-tuning"
     }
@@ -107,18 +107,18 @@ impl Affinity for SelfTuning {
         check_k(self.k, n)
     }
     fn check_cost(&self, cost: Cost) -> Result<()> {
-        check_not_below(self.name(), cost)
+        check_nonnegative_cost(self.name(), cost)
     }
 
-    fn toll(&self, n: usize) -> Toll {
+    fn work_estimate(&self, n: usize) -> AffinityWork {
         toll(n)
     }
     fn solve<'a>(&'a self, costs: &'a Costs<'a>, progress: &Progress<'_>) -> Result<Weights<'a>> {
         self.check(costs.len())?;
         self.check_cost(costs.cost())?;
-        let own = itself(self.zero_diag);
+        let own = self_cost(self.zero_diag);
         let mut duals: Vec<Dual> =
-            scales(costs, own, self.k, progress)?.into_iter().map(|sigma| [1.0 / sigma, 0.0]).collect();
+            kth_costs(costs, own, self.k, progress)?.into_iter().map(|sigma| [1.0 / sigma, 0.0]).collect();
         if self.normalization != Normalization::None {
             let mut logs = vec![0.0; duals.len()];
             costs.each(own, progress, &mut logs, 1, |met, log| log[0] = log_sum(met.costs, duals[met.i][0], &duals))?;
@@ -129,7 +129,7 @@ impl Affinity for SelfTuning {
             }
             duals.iter_mut().zip(logs).for_each(|(dual, log)| dual[1] = log);
         }
-        Ok(Weights::Tiled(Tiled::new(costs, own, SelfTuned, duals)))
+        Ok(Weights::Tiled(ClosedFormWeights::new(costs, own, SelfTuningForm, duals)))
     }
 }
 
@@ -137,11 +137,11 @@ impl Affinity for SelfTuning {
 fn log_sum(costs: &[f32], own: f64, duals: &[Dual]) -> f64 {
     let exponents = || costs.iter().zip(duals).map(|(&cost, dual)| -f64::from(cost) * (own * dual[0]));
     let most = exponents().fold(f64::NEG_INFINITY, f64::max);
-    let [sum] = wide(|| real::fold_with(costs, duals, |cost, other| [Real::exp(-cost * (own * other[0]) - most)]));
+    let [sum] = wide(|| real::fold_with(costs, duals, |cost, other| [MapFloat::exp(-cost * (own * other[0]) - most)]));
     most + sum.ln()
 }
 
-impl Affinity for Magic {
+impl StreamedAffinity for Magic {
     fn name(&self) -> &'static str {
         "magic"
     }
@@ -149,25 +149,25 @@ impl Affinity for Magic {
         check_k(self.k, n)
     }
     fn check_cost(&self, cost: Cost) -> Result<()> {
-        check_not_below(self.name(), cost)
+        check_nonnegative_cost(self.name(), cost)
     }
 
-    fn toll(&self, n: usize) -> Toll {
+    fn work_estimate(&self, n: usize) -> AffinityWork {
         toll(n)
     }
     fn solve<'a>(&'a self, costs: &'a Costs<'a>, progress: &Progress<'_>) -> Result<Weights<'a>> {
         self.check(costs.len())?;
         self.check_cost(costs.cost())?;
-        let own = itself(self.zero_diag);
+        let own = self_cost(self.zero_diag);
         let mut duals: Vec<Dual> =
-            scales(costs, own, self.k, progress)?.into_iter().map(|sigma| [1.0 / sigma, 0.5]).collect();
+            kth_costs(costs, own, self.k, progress)?.into_iter().map(|sigma| [1.0 / sigma, 0.5]).collect();
         // The K nearest contribute at least exp(−1)/2 each, so a sum is never 0.
         let mut sums = vec![0.0; duals.len()];
         costs.each(own, progress, &mut sums, 1, |met, sum| {
             let own = duals[met.i];
-            [sum[0]] = wide(|| real::fold_with(met.costs, &duals, |cost, other| [Averaged.weight(cost, own, other)]));
+            [sum[0]] = wide(|| real::fold_with(met.costs, &duals, |cost, other| [MagicForm.weight(cost, own, other)]));
         })?;
         duals.iter_mut().zip(sums).for_each(|(dual, sum)| dual[1] /= sum);
-        Ok(Weights::Tiled(Tiled::new(costs, own, Averaged, duals)))
+        Ok(Weights::Tiled(ClosedFormWeights::new(costs, own, MagicForm, duals)))
     }
 }

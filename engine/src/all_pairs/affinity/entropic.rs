@@ -2,12 +2,12 @@
 //! that of `perplexity` equally likely neighbours (Hinton, Roweis 2002).
 
 use super::root::bisect;
-use super::{Affinity, Toll, check_neighbors, itself, wrong};
+use super::{AffinityWork, StreamedAffinity, check_neighbors, config_error, self_cost};
 use crate::Result;
 use crate::all_pairs::costs::Costs;
-use crate::all_pairs::real::{self, Real, wide};
-use crate::all_pairs::weights::{ClosedForm, Dual, Entries, Sparse, Tiled, Weights};
-use crate::neighbors::Ties;
+use crate::all_pairs::real::{self, MapFloat, wide};
+use crate::all_pairs::weights::{ClosedForm, ClosedFormWeights, Dual, SparseEntries, SparseWeights, Weights};
+use crate::neighbors::TieBreaker;
 use crate::observe::Progress;
 
 /// P_ij = exp(−C_ij / ε_i) / (n Σ_j' exp(−C_ij' / ε_i)), with ε_i such that −Σ_j p (ln p − 1) =
@@ -37,13 +37,13 @@ impl Default for Entropic {
 
 /// exp(−(C − shift) / ε). The duals are 1/ε, and a constant that combines the shift with the row's
 /// sum.
-struct Form;
+struct EntropicForm;
 
-impl ClosedForm for Form {
+impl ClosedForm for EntropicForm {
     const SYMMETRIC: bool = false;
     #[inline(always)]
     fn weight(&self, cost: f64, [inverse, log_sum]: Dual, _: Dual) -> f64 {
-        Real::exp(-cost * inverse - log_sum)
+        MapFloat::exp(-cost * inverse - log_sum)
     }
 }
 
@@ -83,7 +83,7 @@ fn sums(costs: &[f32], least: f32, inverse: f64) -> (f64, f64) {
         real::fold(costs, |cost| {
             // An infinite cost has weight 0, and the product below must not become 0 · ∞.
             let beyond = (cost - least).min(1e300);
-            let weight = if cost < f64::INFINITY { Real::exp(-beyond * inverse) } else { 0.0 };
+            let weight = if cost < f64::INFINITY { MapFloat::exp(-beyond * inverse) } else { 0.0 };
             [weight, weight * beyond]
         })
     });
@@ -117,7 +117,7 @@ fn bounds(costs: &[f32], least: f32, most: f32, perplexity: f64, n: usize) -> (f
     (1.0 / upper, 1.0 / lower)
 }
 
-impl Affinity for Entropic {
+impl StreamedAffinity for Entropic {
     fn name(&self) -> &'static str {
         "entropic"
     }
@@ -130,18 +130,18 @@ impl Affinity for Entropic {
                 self.perplexity,
                 self.n_neighbors(n)
             );
-            return wrong("perplexity", why);
+            return config_error("perplexity", why);
         }
         Ok(())
     }
 
-    fn toll(&self, n: usize) -> Toll {
+    fn work_estimate(&self, n: usize) -> AffinityWork {
         let operations = 35.0 * 12.0 * n as f64;
         if self.sparse {
             let entries = (n * self.n_neighbors(n)) as u64;
-            let kept = Sparse::bytes(n, entries);
+            let kept = SparseWeights::bytes(n, entries);
             // The list of neighbours is freed before the transpose is made.
-            Toll {
+            AffinityWork {
                 peak: kept + 16 * n as u64,
                 kept,
                 passes: 1.0,
@@ -150,7 +150,7 @@ impl Affinity for Entropic {
             }
         } else {
             let kept = 16 * n as u64;
-            Toll { peak: kept, kept, passes: 1.0, operations: operations * n as f64, rereads: true }
+            AffinityWork { peak: kept, kept, passes: 1.0, operations: operations * n as f64, rereads: true }
         }
     }
 
@@ -159,37 +159,37 @@ impl Affinity for Entropic {
         self.check(n)?;
         if !self.sparse {
             let mut duals = vec![[0.0; 2]; n];
-            costs.each(itself(self.zero_diag), progress, &mut duals, 1, |met, dual| {
+            costs.each(self_cost(self.zero_diag), progress, &mut duals, 1, |met, dual| {
                 let [inverse, log_sum] = self.calibrate(met.costs, n);
                 dual[0] = [inverse, log_sum + (n as f64).ln()];
             })?;
-            return Ok(Weights::Tiled(Tiled::new(costs, itself(self.zero_diag), Form, duals)));
+            return Ok(Weights::Tiled(ClosedFormWeights::new(costs, self_cost(self.zero_diag), EntropicForm, duals)));
         }
         let k = self.n_neighbors(n);
         let mut near = vec![(0f32, 0u32); n * k];
-        costs.each(itself(true), progress, &mut near, k, |met, out| {
-            nearest(met.costs, met.i, Ties::new(0), out);
+        costs.each(self_cost(true), progress, &mut near, k, |met, out| {
+            nearest(met.costs, met.i, TieBreaker::new(0), out);
             let costs = &mut met.spare[..k];
             costs.iter_mut().zip(&*out).for_each(|(cost, &(c, _))| *cost = c);
             let [inverse, log_sum] = self.calibrate(costs, n);
             let log_sum = log_sum + (n as f64).ln();
             for (weight, _) in out.iter_mut() {
-                *weight = Real::exp(-f64::from(*weight) * inverse - log_sum) as f32;
+                *weight = MapFloat::exp(-f64::from(*weight) * inverse - log_sum) as f32;
             }
             out.sort_unstable_by_key(|&(_, j)| j);
         })?;
-        let entries = Entries {
+        let entries = SparseEntries {
             offsets: (0..=n).map(|i| i * k).collect(),
             columns: near.iter().map(|&(_, j)| j).collect(),
             values: near.iter().map(|&(w, _)| w).collect(),
         };
         drop(near);
-        Ok(Weights::Sparse(Sparse::from(entries)))
+        Ok(Weights::Sparse(SparseWeights::from(entries)))
     }
 }
 
 /// Finds the rows of least cost; equal costs are ordered by their rank in `ties`.
-pub(super) fn nearest(costs: &[f32], own: usize, ties: Ties, out: &mut [(f32, u32)]) {
+pub(super) fn nearest(costs: &[f32], own: usize, ties: TieBreaker, out: &mut [(f32, u32)]) {
     let k = out.len();
     let rank = |row: u32| ties.rank(own as u32, row);
     let order = |a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then_with(|| rank(a.1).cmp(&rank(b.1)));

@@ -1,5 +1,5 @@
 //! Affinities: from the costs of all pairs of input rows to the matrix P. Each affinity is a struct
-//! of its options, in a file of its own, that implements [`Affinity`].
+//! of its options, in a file of its own, that implements [`StreamedAffinity`].
 //!
 //! All affinities except [`PhateAffinity`] compute a few numbers for each row (duals) in passes
 //! over tiles of costs; P is then a closed form of these numbers and the costs. [`Entropic`] may
@@ -22,20 +22,20 @@ pub use bandwidth::{Magic, SelfTuning};
 pub use entropic::Entropic;
 pub use normalized::{Normalization, NormalizedGaussian, NormalizedStudent};
 pub use phate::PhateAffinity;
-pub use precomputed::Precomputed;
+pub use precomputed::PrecomputedAffinity;
 pub use quadratic::DoublyStochasticQuadratic;
 pub use sinkhorn::{BaseKernel, Sinkhorn};
 pub use symmetric::{DualSolver, SymmetricEntropic};
 pub use umap::UmapAffinity;
 
-use super::costs::{Cost, Costs, Itself};
+use super::costs::{Cost, Costs, SelfCost};
 use super::weights::Weights;
 use crate::observe::Progress;
 use crate::{Error, Result};
 
 /// The memory and work of an affinity for a number of rows, without the costs themselves.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Toll {
+pub struct AffinityWork {
     /// Peak bytes while P is computed.
     pub peak: u64,
     /// Bytes held while P is used.
@@ -50,7 +50,7 @@ pub struct Toll {
 }
 
 /// An affinity: computes P from the costs of pairs.
-pub trait Affinity: Send + Sync {
+pub trait StreamedAffinity: Send + Sync {
     /// Returns the affinity's name as used in options.
     fn name(&self) -> &'static str;
 
@@ -69,7 +69,7 @@ pub trait Affinity: Send + Sync {
     }
 
     /// Returns the memory and work for n rows.
-    fn toll(&self, n: usize) -> Toll;
+    fn work_estimate(&self, n: usize) -> AffinityWork;
 
     /// Computes P.
     ///
@@ -84,38 +84,45 @@ pub trait Affinity: Send + Sync {
     }
 }
 
-pub(super) fn wrong<T>(field: &'static str, why: impl Into<String>) -> Result<T> {
+pub(super) fn config_error<T>(field: &'static str, why: impl Into<String>) -> Result<T> {
     Err(Error::Config { field, why: why.into() })
 }
 
 /// Checks a perplexity or similar number of neighbours against the number of rows.
 pub(super) fn check_neighbors(field: &'static str, value: f64, n: usize) -> Result<()> {
     if !(value > 1.0 && value.is_finite()) {
-        return wrong(field, format!("{value} is not above 1"));
+        return config_error(field, format!("{value} is not above 1"));
     }
     // With two rows, each is the other's only neighbour, whatever the number.
     if n > 2 && value >= n as f64 - 1.0 {
-        return wrong(field, format!("{value} is too much for {n} different rows; give less than {}", n.max(1) - 1));
+        return config_error(
+            field,
+            format!("{value} is too much for {n} different rows; give less than {}", n.max(1) - 1),
+        );
     }
     Ok(())
 }
 
 pub(super) fn check_positive(field: &'static str, value: f64) -> Result<()> {
-    if value > 0.0 && value.is_finite() { Ok(()) } else { wrong(field, format!("{value} is not a number above 0")) }
+    if value > 0.0 && value.is_finite() {
+        Ok(())
+    } else {
+        config_error(field, format!("{value} is not a number above 0"))
+    }
 }
 
 /// Refuses costs that may be negative, for formulas that divide by costs.
-fn check_not_below(name: &str, cost: Cost) -> Result<()> {
+fn check_nonnegative_cost(name: &str, cost: Cost) -> Result<()> {
     if cost == Cost::Angular {
         let why = format!(
             "the {name} affinity needs costs that are not below 0; scale the rows to length 1 and use sqeuclidean"
         );
-        return wrong("metric", why);
+        return config_error("metric", why);
     }
     Ok(())
 }
 
 /// Converts the option `zero_diag` to the costs' setting.
-fn itself(zero_diag: bool) -> Itself {
-    if zero_diag { Itself::Never } else { Itself::Counts }
+fn self_cost(zero_diag: bool) -> SelfCost {
+    if zero_diag { SelfCost::Infinite } else { SelfCost::Computed }
 }

@@ -1,10 +1,10 @@
 //! Plain kernels of the cost, normalised over rows, over all entries, or not at all.
 
-use super::{Affinity, Toll, check_not_below, check_positive, itself};
+use super::{AffinityWork, StreamedAffinity, check_nonnegative_cost, check_positive, self_cost};
 use crate::Result;
 use crate::all_pairs::costs::{Cost, Costs};
-use crate::all_pairs::real::{self, Real, wide};
-use crate::all_pairs::weights::{ClosedForm, Dual, Tiled, Weights};
+use crate::all_pairs::real::{self, MapFloat, wide};
+use crate::all_pairs::weights::{ClosedForm, ClosedFormWeights, Dual, Weights};
 use crate::observe::Progress;
 
 /// The normalisation of an affinity: TorchDR's `normalization_dim`.
@@ -57,32 +57,32 @@ impl Default for NormalizedStudent {
 }
 
 /// exp(−C · inverse − own). The dual is the logarithm of the divisor.
-struct Gaussian {
+struct GaussianForm {
     inverse: f64,
 }
 
-impl ClosedForm for Gaussian {
+impl ClosedForm for GaussianForm {
     // Not symmetric if rows are normalised, because the duals then differ.
     const SYMMETRIC: bool = false;
     #[inline(always)]
     fn weight(&self, cost: f64, own: Dual, _: Dual) -> f64 {
-        Real::exp(-cost * self.inverse - own[0])
+        MapFloat::exp(-cost * self.inverse - own[0])
     }
 }
 
 /// exp(−½ (ν + 1) ln(1 + C/ν) − own).
-struct Student {
+struct StudentForm {
     inverse: f64,
     exponent: f64,
 }
 
-impl ClosedForm for Student {
+impl ClosedForm for StudentForm {
     const SYMMETRIC: bool = false;
     #[inline(always)]
     fn weight(&self, cost: f64, own: Dual, _: Dual) -> f64 {
         // The logarithm of an infinite cost would be NaN.
         let log = real::ln((cost * self.inverse + 1.0).min(f64::MAX));
-        Real::exp(-self.exponent * log - own[0])
+        MapFloat::exp(-self.exponent * log - own[0])
     }
 }
 
@@ -102,7 +102,7 @@ pub(super) fn normalize<F: ClosedForm>(
     if normalization == Normalization::None {
         return Ok(duals);
     }
-    costs.each(itself(zero_diag), progress, &mut duals, 1, |met, dual| {
+    costs.each(self_cost(zero_diag), progress, &mut duals, 1, |met, dual| {
         let least = met.costs.iter().fold(f32::INFINITY, |least, &c| least.min(c));
         let most = log_weight(f64::from(least));
         let [sum] = wide(|| real::fold(met.costs, |cost| [form.weight(cost, [most, 0.0], [0.0; 2])]));
@@ -119,31 +119,31 @@ pub(super) fn normalize<F: ClosedForm>(
     Ok(duals)
 }
 
-fn toll(n: usize) -> Toll {
+fn toll(n: usize) -> AffinityWork {
     let kept = 16 * n as u64;
-    Toll { peak: kept, kept, passes: 1.0, operations: 15.0 * (n * n) as f64, rereads: true }
+    AffinityWork { peak: kept, kept, passes: 1.0, operations: 15.0 * (n * n) as f64, rereads: true }
 }
 
-impl Affinity for NormalizedGaussian {
+impl StreamedAffinity for NormalizedGaussian {
     fn name(&self) -> &'static str {
         "gaussian"
     }
     fn check(&self, _: usize) -> Result<()> {
         check_positive("sigma", self.sigma)
     }
-    fn toll(&self, n: usize) -> Toll {
+    fn work_estimate(&self, n: usize) -> AffinityWork {
         toll(n)
     }
     fn solve<'a>(&'a self, costs: &'a Costs<'a>, progress: &Progress<'_>) -> Result<Weights<'a>> {
         self.check(costs.len())?;
-        let form = Gaussian { inverse: 1.0 / self.sigma };
+        let form = GaussianForm { inverse: 1.0 / self.sigma };
         let log = |cost: f64| -cost / self.sigma;
         let duals = normalize(costs, self.zero_diag, self.normalization, &form, log, progress)?;
-        Ok(Weights::Tiled(Tiled::new(costs, itself(self.zero_diag), form, duals)))
+        Ok(Weights::Tiled(ClosedFormWeights::new(costs, self_cost(self.zero_diag), form, duals)))
     }
 }
 
-impl Affinity for NormalizedStudent {
+impl StreamedAffinity for NormalizedStudent {
     fn name(&self) -> &'static str {
         "student"
     }
@@ -151,19 +151,19 @@ impl Affinity for NormalizedStudent {
         check_positive("degrees_of_freedom", self.degrees_of_freedom)
     }
     fn check_cost(&self, cost: Cost) -> Result<()> {
-        check_not_below("student", cost)
+        check_nonnegative_cost("student", cost)
     }
 
-    fn toll(&self, n: usize) -> Toll {
+    fn work_estimate(&self, n: usize) -> AffinityWork {
         toll(n)
     }
     fn solve<'a>(&'a self, costs: &'a Costs<'a>, progress: &Progress<'_>) -> Result<Weights<'a>> {
         self.check(costs.len())?;
         self.check_cost(costs.cost())?;
         let nu = self.degrees_of_freedom;
-        let form = Student { inverse: 1.0 / nu, exponent: 0.5 * (nu + 1.0) };
+        let form = StudentForm { inverse: 1.0 / nu, exponent: 0.5 * (nu + 1.0) };
         let log = |cost: f64| -0.5 * (nu + 1.0) * (cost / nu).ln_1p();
         let duals = normalize(costs, self.zero_diag, self.normalization, &form, log, progress)?;
-        Ok(Weights::Tiled(Tiled::new(costs, itself(self.zero_diag), form, duals)))
+        Ok(Weights::Tiled(ClosedFormWeights::new(costs, self_cost(self.zero_diag), form, duals)))
     }
 }

@@ -6,11 +6,11 @@
 
 use rayon::prelude::*;
 
-use super::bandwidth::scales;
-use super::{Affinity, Toll, check_not_below, check_positive, wrong};
-use crate::all_pairs::costs::{Cost, Costs, Itself};
-use crate::all_pairs::real::{self, Real, ln, wide};
-use crate::all_pairs::weights::{Dense, Weights};
+use super::bandwidth::kth_costs;
+use super::{AffinityWork, StreamedAffinity, check_nonnegative_cost, check_positive, config_error};
+use crate::all_pairs::costs::{Cost, Costs, SelfCost};
+use crate::all_pairs::real::{self, MapFloat, ln, wide};
+use crate::all_pairs::weights::{DenseWeights, Weights};
 use crate::config::PHATE_ROWS;
 use crate::observe::Progress;
 use crate::{Error, Result};
@@ -37,7 +37,7 @@ impl Default for PhateAffinity {
     }
 }
 
-impl Affinity for PhateAffinity {
+impl StreamedAffinity for PhateAffinity {
     fn name(&self) -> &'static str {
         "phate"
     }
@@ -47,24 +47,27 @@ impl Affinity for PhateAffinity {
         if n > PHATE_ROWS {
             let why = format!(
                 "phate takes a power of a matrix of all pairs, which for {n} rows is {} and {:.0}·10¹² operations; it is for up to {PHATE_ROWS} rows: take a sample, or umap or pacmap, which stream",
-                crate::size(24 * (n as u64).pow(2)),
+                crate::format_bytes(24 * (n as u64).pow(2)),
                 self.products() * 2.0 * (n as f64).powi(3) / 1e12
             );
-            return wrong("method", why);
+            return config_error("method", why);
         }
         if self.k < 2 || self.k > n {
-            return wrong("k", format!("{} nearest of {n} different rows, each itself counted: give 2 to {n}", self.k));
+            return config_error(
+                "k",
+                format!("{} nearest of {n} different rows, each itself counted: give 2 to {n}", self.k),
+            );
         }
         Ok(())
     }
 
     fn check_cost(&self, cost: Cost) -> Result<()> {
-        check_not_below(self.name(), cost)
+        check_nonnegative_cost(self.name(), cost)
     }
 
-    fn toll(&self, n: usize) -> Toll {
+    fn work_estimate(&self, n: usize) -> AffinityWork {
         let square = (n as u64).pow(2);
-        Toll {
+        AffinityWork {
             peak: 24 * square,
             kept: 4 * square,
             passes: 2.0,
@@ -78,10 +81,10 @@ impl Affinity for PhateAffinity {
         self.check(n)?;
         self.check_cost(costs.cost())?;
         // The k-th nearest row including the row itself is the (k − 1)-th without it.
-        let sigma = scales(costs, Itself::Never, self.k - 1, progress)?;
+        let sigma = kth_costs(costs, SelfCost::Infinite, self.k - 1, progress)?;
         let mut matrix = vec![0.0; n * n];
-        costs.each(Itself::Counts, progress, &mut matrix, n, |met, out| {
-            let kernel = |cost: f64, sigma: f64| Real::exp(-(cost / sigma).powf(self.alpha));
+        costs.each(SelfCost::Computed, progress, &mut matrix, n, |met, out| {
+            let kernel = |cost: f64, sigma: f64| MapFloat::exp(-(cost / sigma).powf(self.alpha));
             for ((out, &cost), &other) in out.iter_mut().zip(met.costs).zip(&sigma) {
                 let cost = f64::from(cost);
                 *out = 0.5 * (kernel(cost, sigma[met.i]) + kernel(cost, other));
@@ -101,7 +104,7 @@ impl Affinity for PhateAffinity {
             }
             Ok::<(), Error>(())
         })?;
-        Ok(Weights::Dense(Dense::symmetric(n, out)))
+        Ok(Weights::Dense(DenseWeights::symmetric(n, out)))
     }
 }
 
@@ -223,7 +226,7 @@ mod tests {
             let matrix: Vec<f64> = (0..n * n).map(|i| ((i * 37 % 101) as f64 - 50.0) / (60.0 * n as f64)).collect();
             let mut truth: Vec<f64> = (0..n * n).map(|i| f64::from(u8::from(i % (n + 1) == 0))).collect();
             for t in 0..8 {
-                let found = power(matrix.clone(), n, t, &Progress::unheard()).expect("a power");
+                let found = power(matrix.clone(), n, t, &Progress::silent()).expect("a power");
                 for (a, b) in found.iter().zip(&truth) {
                     assert!((a - b).abs() < 1e-14, "{n} {t}: {a} {b}");
                 }

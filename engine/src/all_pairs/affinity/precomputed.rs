@@ -1,40 +1,40 @@
 //! An affinity that the user provides.
 
-use super::{Affinity, Toll, wrong};
+use super::{AffinityWork, StreamedAffinity, config_error};
 use crate::all_pairs::costs::Costs;
-use crate::all_pairs::weights::{Dense, Sparse, Weights};
+use crate::all_pairs::weights::{DenseWeights, SparseWeights, Weights};
 use crate::observe::Progress;
 use crate::{Error, Result};
 
 /// A given P: n × n, finite, not negative. It need not be symmetric or normalised.
-pub struct Precomputed(Weights<'static>);
+pub struct PrecomputedAffinity(Weights<'static>);
 
-impl From<Dense> for Precomputed {
-    fn from(dense: Dense) -> Self {
-        Precomputed(Weights::Dense(dense))
+impl From<DenseWeights> for PrecomputedAffinity {
+    fn from(dense: DenseWeights) -> Self {
+        PrecomputedAffinity(Weights::Dense(dense))
     }
 }
 
-impl From<Sparse> for Precomputed {
-    fn from(sparse: Sparse) -> Self {
-        Precomputed(Weights::Sparse(sparse))
+impl From<SparseWeights> for PrecomputedAffinity {
+    fn from(sparse: SparseWeights) -> Self {
+        PrecomputedAffinity(Weights::Sparse(sparse))
     }
 }
 
-impl Affinity for Precomputed {
+impl StreamedAffinity for PrecomputedAffinity {
     fn name(&self) -> &'static str {
         "precomputed"
     }
     fn check(&self, n: usize) -> Result<()> {
         let have = self.0.len();
         if n != have {
-            return wrong("affinity", format!("it is of {have} rows, and there are {n}"));
+            return config_error("affinity", format!("it is of {have} rows, and there are {n}"));
         }
         Ok(())
     }
-    fn toll(&self, _: usize) -> Toll {
+    fn work_estimate(&self, _: usize) -> AffinityWork {
         // The memory belongs to the user, and P takes no time to compute.
-        Toll { rereads: matches!(self.0, Weights::Dense(_)), ..Toll::default() }
+        AffinityWork { rereads: matches!(self.0, Weights::Dense(_)), ..AffinityWork::default() }
     }
     fn solve<'a>(&'a self, _: &'a Costs<'a>, _: &Progress<'_>) -> Result<Weights<'a>> {
         // The solver uses `given` instead.

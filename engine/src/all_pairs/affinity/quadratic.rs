@@ -1,12 +1,12 @@
 //! The doubly stochastic affinity with quadratic (ℓ₂) regularisation, most of whose entries are 0
 //! (Zhang et al. 2023).
 
-use super::{Affinity, Toll, check_positive, itself};
+use super::{AffinityWork, StreamedAffinity, check_positive, self_cost};
 use crate::Result;
 use crate::all_pairs::costs::Costs;
-use crate::all_pairs::optimizer::{Adam, Moments};
+use crate::all_pairs::optimizer::{Adam, OptimizerMoments};
 use crate::all_pairs::real::{self, wide};
-use crate::all_pairs::weights::{ClosedForm, Dual, Tiled, Weights};
+use crate::all_pairs::weights::{ClosedForm, ClosedFormWeights, Dual, Weights};
 use crate::observe::Progress;
 
 /// P_ij = max(0, f_i + f_j − C_ij) / (ε n), with f such that every row sums to 1/n. f is found by
@@ -33,11 +33,11 @@ impl Default for DoublyStochasticQuadratic {
 }
 
 /// The first dual is f; `scale` is 1/(ε n).
-struct Form {
+struct QuadraticForm {
     scale: f64,
 }
 
-impl ClosedForm for Form {
+impl ClosedForm for QuadraticForm {
     const SYMMETRIC: bool = true;
     #[inline(always)]
     fn weight(&self, cost: f64, own: Dual, other: Dual) -> f64 {
@@ -46,26 +46,32 @@ impl ClosedForm for Form {
     }
 }
 
-impl Affinity for DoublyStochasticQuadratic {
+impl StreamedAffinity for DoublyStochasticQuadratic {
     fn name(&self) -> &'static str {
         "quadratic"
     }
     fn check(&self, n: usize) -> Result<()> {
         check_positive("eps", self.eps)?;
         check_positive("lr", self.lr)?;
-        if n < 2 { super::wrong("affinity", "quadratic needs at least 2 different rows") } else { Ok(()) }
+        if n < 2 { super::config_error("affinity", "quadratic needs at least 2 different rows") } else { Ok(()) }
     }
-    fn toll(&self, n: usize) -> Toll {
+    fn work_estimate(&self, n: usize) -> AffinityWork {
         let kept = 16 * n as u64;
         let passes = self.max_iter as f64;
-        Toll { peak: kept + 32 * n as u64, kept, passes, operations: passes * 4.0 * (n * n) as f64, rereads: true }
+        AffinityWork {
+            peak: kept + 32 * n as u64,
+            kept,
+            passes,
+            operations: passes * 4.0 * (n * n) as f64,
+            rereads: true,
+        }
     }
     fn solve<'a>(&'a self, costs: &'a Costs<'a>, progress: &Progress<'_>) -> Result<Weights<'a>> {
         let n = costs.len();
         self.check(n)?;
-        let (own, form) = (itself(self.zero_diag), Form { scale: 1.0 / self.eps });
+        let (own, form) = (self_cost(self.zero_diag), QuadraticForm { scale: 1.0 / self.eps });
         let (mut duals, mut gradient) = (vec![[1.0, 0.0]; n], vec![0.0; n]);
-        let (adam, mut moments) = (Adam::default(), Moments::new(n, n));
+        let (adam, mut moments) = (Adam::default(), OptimizerMoments::new(n, n));
         let mut dual = vec![1.0; n];
         for _ in 0..self.max_iter {
             costs.each(own, progress, &mut gradient, 1, |met, out| {
@@ -80,6 +86,11 @@ impl Affinity for DoublyStochasticQuadratic {
             adam.step(self.lr, &mut dual, &gradient, &mut moments);
             duals.iter_mut().zip(&dual).for_each(|(d, &f)| d[0] = f);
         }
-        Ok(Weights::Tiled(Tiled::new(costs, own, Form { scale: 1.0 / (self.eps * n as f64) }, duals)))
+        Ok(Weights::Tiled(ClosedFormWeights::new(
+            costs,
+            own,
+            QuadraticForm { scale: 1.0 / (self.eps * n as f64) },
+            duals,
+        )))
     }
 }

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_square_less_one_has_its_root_at_one_from_any_bracket() {
+    fn bisect_finds_the_root_from_any_bracket() {
         for bracket in [(1.0, 1.0), (0.1, 5.0), (20.0, 30.0), (1e-3, 2e-3), (f64::NAN, f64::INFINITY), (0.0, -1.0)] {
             let root = bisect(bracket, 100, |x| x * x - 1.0);
             assert!((root - 1.0).abs() < 1e-6, "{bracket:?}: {root}");
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_root_the_search_ends() {
+    fn bisect_ends_without_a_root() {
         assert!(bisect((1.0, 1.0), 60, |_| -1.0).is_finite());
         assert!(bisect((1.0, 1.0), 60, |_| 1.0) >= 0.0);
         assert!(bisect((1.0, 1.0), 60, |_| f64::NAN).is_finite());

@@ -1,10 +1,10 @@
 //! The Sinkhorn affinity: a kernel made doubly stochastic by the symmetric fixed-point iteration of
 //! Feydy et al. (2019, equation 25).
 
-use super::{Affinity, Toll, check_not_below, check_positive, itself};
-use crate::all_pairs::costs::{Cost, Costs, Itself};
-use crate::all_pairs::real::{self, Real, wide};
-use crate::all_pairs::weights::{ClosedForm, Dual, Tiled, Weights};
+use super::{AffinityWork, StreamedAffinity, check_nonnegative_cost, check_positive, self_cost};
+use crate::all_pairs::costs::{Cost, Costs, SelfCost};
+use crate::all_pairs::real::{self, MapFloat, wide};
+use crate::all_pairs::weights::{ClosedForm, ClosedFormWeights, Dual, Weights};
 use crate::observe::Progress;
 use crate::{Error, Result};
 
@@ -44,35 +44,35 @@ impl Default for Sinkhorn {
 }
 
 /// exp(f_i + f_j − C/ε). The first dual is f, which finally includes the factor 1/n.
-struct Gaussian {
+struct SinkhornGaussianForm {
     inverse: f64,
 }
 
-impl ClosedForm for Gaussian {
+impl ClosedForm for SinkhornGaussianForm {
     const SYMMETRIC: bool = true;
     #[inline(always)]
     fn weight(&self, cost: f64, own: Dual, other: Dual) -> f64 {
-        Real::exp((own[0] + other[0]) - cost * self.inverse)
+        MapFloat::exp((own[0] + other[0]) - cost * self.inverse)
     }
 }
 
 /// The same form of ln(1 + C).
-struct Student {
+struct SinkhornStudentForm {
     inverse: f64,
 }
 
-impl ClosedForm for Student {
+impl ClosedForm for SinkhornStudentForm {
     const SYMMETRIC: bool = true;
     #[inline(always)]
     fn weight(&self, cost: f64, own: Dual, other: Dual) -> f64 {
-        Real::exp((own[0] + other[0]) - real::ln((cost + 1.0).min(f64::MAX)) * self.inverse)
+        MapFloat::exp((own[0] + other[0]) - real::ln((cost + 1.0).min(f64::MAX)) * self.inverse)
     }
 }
 
 /// Computes −ln Σ_j exp(f_j + log K_ij) for every row.
-fn reductions<F: ClosedForm>(
+fn row_log_sums<F: ClosedForm>(
     costs: &Costs<'_>,
-    itself: Itself,
+    itself: SelfCost,
     form: &F,
     duals: &[Dual],
     out: &mut [f64],
@@ -91,7 +91,7 @@ impl Sinkhorn {
         let n = costs.len();
         let (mut duals, mut wanted) = (vec![[0.0; 2]; n], vec![0.0; n]);
         // For f = 0 a row's sum may overflow or underflow, so its largest term is factored out.
-        costs.each(itself(self.zero_diag), progress, &mut wanted, 1, |met, out| {
+        costs.each(self_cost(self.zero_diag), progress, &mut wanted, 1, |met, out| {
             let least = met.costs.iter().fold(f32::INFINITY, |least, &c| least.min(c));
             let most = form.weight(f64::from(least), [0.0; 2], [0.0; 2]).max(1e-300).ln();
             let [sum] = wide(|| real::fold(met.costs, |cost| [form.weight(cost, [-most, 0.0], [0.0; 2])]));
@@ -99,7 +99,7 @@ impl Sinkhorn {
         })?;
         for pass in 0..self.max_iter {
             if pass > 0 {
-                reductions(costs, itself(self.zero_diag), form, &duals, &mut wanted, progress)?;
+                row_log_sums(costs, self_cost(self.zero_diag), form, &duals, &mut wanted, progress)?;
             }
             let mut left = 0.0;
             for (row, (dual, &wanted)) in duals.iter_mut().zip(&wanted).enumerate() {
@@ -123,40 +123,46 @@ impl Sinkhorn {
     }
 }
 
-impl Affinity for Sinkhorn {
+impl StreamedAffinity for Sinkhorn {
     fn name(&self) -> &'static str {
         "sinkhorn"
     }
     fn check(&self, n: usize) -> Result<()> {
         check_positive("eps", self.eps)?;
-        if n < 2 { super::wrong("affinity", "sinkhorn needs at least 2 different rows") } else { Ok(()) }
+        if n < 2 { super::config_error("affinity", "sinkhorn needs at least 2 different rows") } else { Ok(()) }
     }
     fn check_cost(&self, cost: Cost) -> Result<()> {
         match self.base_kernel {
             BaseKernel::Gaussian => Ok(()),
-            BaseKernel::Student => check_not_below("sinkhorn (student)", cost),
+            BaseKernel::Student => check_nonnegative_cost("sinkhorn (student)", cost),
         }
     }
 
-    fn toll(&self, n: usize) -> Toll {
+    fn work_estimate(&self, n: usize) -> AffinityWork {
         let kept = 16 * n as u64;
         // A few dozen passes are enough if ε suits the costs; a small ε needs more.
         let passes = self.max_iter.min(60) as f64;
-        Toll { peak: kept + 8 * n as u64, kept, passes, operations: passes * 15.0 * (n * n) as f64, rereads: true }
+        AffinityWork {
+            peak: kept + 8 * n as u64,
+            kept,
+            passes,
+            operations: passes * 15.0 * (n * n) as f64,
+            rereads: true,
+        }
     }
     fn solve<'a>(&'a self, costs: &'a Costs<'a>, progress: &Progress<'_>) -> Result<Weights<'a>> {
         self.check(costs.len())?;
         let inverse = 1.0 / self.eps;
-        let own = itself(self.zero_diag);
+        let own = self_cost(self.zero_diag);
         Ok(Weights::Tiled(match self.base_kernel {
             BaseKernel::Gaussian => {
-                let duals = self.duals(costs, &Gaussian { inverse }, progress)?;
-                Tiled::new(costs, own, Gaussian { inverse }, duals)
+                let duals = self.duals(costs, &SinkhornGaussianForm { inverse }, progress)?;
+                ClosedFormWeights::new(costs, own, SinkhornGaussianForm { inverse }, duals)
             }
             BaseKernel::Student => {
                 self.check_cost(costs.cost())?;
-                let duals = self.duals(costs, &Student { inverse }, progress)?;
-                Tiled::new(costs, own, Student { inverse }, duals)
+                let duals = self.duals(costs, &SinkhornStudentForm { inverse }, progress)?;
+                ClosedFormWeights::new(costs, own, SinkhornStudentForm { inverse }, duals)
             }
         }))
     }

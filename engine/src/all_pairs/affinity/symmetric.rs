@@ -1,12 +1,12 @@
 //! The symmetric entropic affinity: symmetric, doubly stochastic, and with the same entropy in
 //! every row (Van Assel, Vayer, Flamary, Courty 2023).
 
-use super::{Affinity, Toll, check_neighbors, check_positive, itself};
-use crate::all_pairs::costs::{Costs, Itself};
+use super::{AffinityWork, StreamedAffinity, check_neighbors, check_positive, self_cost};
+use crate::all_pairs::costs::{Costs, SelfCost};
 use crate::all_pairs::lbfgs;
-use crate::all_pairs::optimizer::{Adam, Moments};
-use crate::all_pairs::real::{self, Real, wide};
-use crate::all_pairs::weights::{ClosedForm, Dual, Tiled, Weights};
+use crate::all_pairs::optimizer::{Adam, OptimizerMoments};
+use crate::all_pairs::real::{self, MapFloat, wide};
+use crate::all_pairs::weights::{ClosedForm, ClosedFormWeights, Dual, Weights};
 use crate::observe::Progress;
 use crate::{Error, Result};
 
@@ -59,18 +59,18 @@ impl Default for SymmetricEntropic {
 }
 
 /// The least ε, because a sum of two ε is a divisor.
-const LEAST: f64 = 1e-10;
+const MIN_EPSILON: f64 = 1e-10;
 
 /// The duals are μ and ε; `log_n` is subtracted from the exponent.
-struct Form {
+struct SymmetricEntropicForm {
     log_n: f64,
 }
 
-impl ClosedForm for Form {
+impl ClosedForm for SymmetricEntropicForm {
     const SYMMETRIC: bool = true;
     #[inline(always)]
     fn weight(&self, cost: f64, own: Dual, other: Dual) -> f64 {
-        Real::exp(exponent(cost, own, other) - self.log_n)
+        MapFloat::exp(exponent(cost, own, other) - self.log_n)
     }
 }
 
@@ -80,21 +80,21 @@ fn exponent(cost: f64, own: Dual, other: Dual) -> f64 {
 }
 
 /// The dual problem, as a function of (e, μ) to be minimised.
-struct Problem<'a> {
+struct DualProblem<'a> {
     options: &'a SymmetricEntropic,
     costs: &'a Costs<'a>,
-    itself: Itself,
+    itself: SelfCost,
     duals: Vec<Dual>,
     /// The sum and the entropy of each row of n·P.
     rows: Vec<f64>,
 }
 
-impl Problem<'_> {
+impl DualProblem<'_> {
     fn set(&mut self, parameters: &[f64]) {
         let (e, mu) = parameters.split_at(self.duals.len());
         for ((dual, &e), &mu) in self.duals.iter_mut().zip(e).zip(mu) {
             let epsilon = if self.options.eps_square { e * e } else { e };
-            *dual = [mu, epsilon.max(LEAST)];
+            *dual = [mu, epsilon.max(MIN_EPSILON)];
         }
     }
 
@@ -110,7 +110,7 @@ impl Problem<'_> {
                 real::fold_with(met.costs, duals, |cost, other| {
                     // Prevents 0 · −∞, which is NaN.
                     let x = exponent(cost, own, other).max(-700.0);
-                    let p = Real::exp(x);
+                    let p = MapFloat::exp(x);
                     [p, p * x]
                 })
             });
@@ -134,7 +134,7 @@ impl Problem<'_> {
     }
 }
 
-impl Affinity for SymmetricEntropic {
+impl StreamedAffinity for SymmetricEntropic {
     fn name(&self) -> &'static str {
         "symmetric-entropic"
     }
@@ -145,26 +145,26 @@ impl Affinity for SymmetricEntropic {
         check_positive("tol", self.tol)
     }
 
-    fn toll(&self, n: usize) -> Toll {
+    fn work_estimate(&self, n: usize) -> AffinityWork {
         let kept = 16 * n as u64;
         let (passes, numbers) = match self.solver {
             DualSolver::Adam => (self.max_iter as f64, 8),
             DualSolver::Lbfgs => (self.max_iter.min(80) as f64, 4 * lbfgs::HISTORY + 12),
         };
         let operations = passes * 25.0 * (n * n) as f64;
-        Toll { peak: kept + 16 * n as u64 * (numbers as u64 + 1), kept, passes, operations, rereads: true }
+        AffinityWork { peak: kept + 16 * n as u64 * (numbers as u64 + 1), kept, passes, operations, rereads: true }
     }
 
     fn solve<'a>(&'a self, costs: &'a Costs<'a>, progress: &Progress<'_>) -> Result<Weights<'a>> {
         let n = costs.len();
         self.check(n)?;
-        let own = itself(self.zero_diag);
+        let own = self_cost(self.zero_diag);
         let mut problem =
-            Problem { options: self, costs, itself: own, duals: vec![[1.0; 2]; n], rows: vec![0.0; 2 * n] };
+            DualProblem { options: self, costs, itself: own, duals: vec![[1.0; 2]; n], rows: vec![0.0; 2 * n] };
         let (mut parameters, mut gradient) = (vec![1.0; 2 * n], vec![0.0; 2 * n]);
         match self.solver {
             DualSolver::Adam => {
-                let (adam, mut moments) = (Adam::default(), Moments::new(2 * n, 2 * n));
+                let (adam, mut moments) = (Adam::default(), OptimizerMoments::new(2 * n, 2 * n));
                 for _ in 0..self.max_iter {
                     problem.evaluate(&parameters, &mut gradient, progress)?;
                     if problem.done(&gradient) || gradient.iter().any(|g| !g.is_finite()) {
@@ -172,12 +172,12 @@ impl Affinity for SymmetricEntropic {
                     }
                     adam.step(self.lr, &mut parameters, &gradient, &mut moments);
                     if !self.eps_square {
-                        parameters[..n].iter_mut().for_each(|e| *e = e.max(LEAST));
+                        parameters[..n].iter_mut().for_each(|e| *e = e.max(MIN_EPSILON));
                     }
                 }
             }
             DualSolver::Lbfgs => {
-                let limits = lbfgs::Limits { first_step: self.lr, max_iter: self.max_iter };
+                let limits = lbfgs::LbfgsLimits { first_step: self.lr, max_iter: self.max_iter };
                 lbfgs::minimize(&mut parameters, limits, |x, gradient| {
                     let value = problem.evaluate(x, gradient, progress)?;
                     Ok((value, problem.done(gradient)))
@@ -193,6 +193,6 @@ impl Affinity for SymmetricEntropic {
             return Err(Error::Data { what });
         }
         let duals = problem.duals;
-        Ok(Weights::Tiled(Tiled::new(costs, own, Form { log_n: (n as f64).ln() }, duals)))
+        Ok(Weights::Tiled(ClosedFormWeights::new(costs, own, SymmetricEntropicForm { log_n: (n as f64).ln() }, duals)))
     }
 }

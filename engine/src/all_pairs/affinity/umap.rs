@@ -1,11 +1,11 @@
 //! UMAP's affinity over all pairs.
 
 use super::root::bisect;
-use super::{Affinity, Toll, check_neighbors, itself};
+use super::{AffinityWork, StreamedAffinity, check_neighbors, self_cost};
 use crate::Result;
 use crate::all_pairs::costs::Costs;
-use crate::all_pairs::real::{self, Real, wide};
-use crate::all_pairs::weights::{ClosedForm, Dual, Tiled, Weights};
+use crate::all_pairs::real::{self, MapFloat, wide};
+use crate::all_pairs::weights::{ClosedForm, ClosedFormWeights, Dual, Weights};
 use crate::observe::Progress;
 
 /// P = A + Aᵀ − A∘Aᵀ, where A_ij = exp(−(C_ij − ρ_i)/σ_i), ρ_i is the row's least cost, and σ_i is
@@ -32,58 +32,58 @@ impl Default for UmapAffinity {
 }
 
 /// The duals are ρ and 1/σ.
-struct Directed;
+struct UmapDirectedForm;
 
-impl ClosedForm for Directed {
+impl ClosedForm for UmapDirectedForm {
     const SYMMETRIC: bool = false;
     #[inline(always)]
     fn weight(&self, cost: f64, [rho, inverse]: Dual, _: Dual) -> f64 {
-        Real::exp((rho - cost) * inverse)
+        MapFloat::exp((rho - cost) * inverse)
     }
 }
 
-struct United;
+struct UmapUnionForm;
 
-impl ClosedForm for United {
+impl ClosedForm for UmapUnionForm {
     const SYMMETRIC: bool = true;
     #[inline(always)]
     fn weight(&self, cost: f64, own: Dual, other: Dual) -> f64 {
-        let (a, b) = (Directed.weight(cost, own, other), Directed.weight(cost, other, own));
+        let (a, b) = (UmapDirectedForm.weight(cost, own, other), UmapDirectedForm.weight(cost, other, own));
         (a + b) - a * b
     }
 }
 
-impl Affinity for UmapAffinity {
+impl StreamedAffinity for UmapAffinity {
     fn name(&self) -> &'static str {
         "umap"
     }
     fn check(&self, n: usize) -> Result<()> {
         check_neighbors("n_neighbors", self.n_neighbors, n)
     }
-    fn toll(&self, n: usize) -> Toll {
+    fn work_estimate(&self, n: usize) -> AffinityWork {
         let kept = 16 * n as u64;
         let operations = 35.0 * 12.0 * (n * n) as f64;
-        Toll { peak: kept, kept, passes: 1.0, operations, rereads: true }
+        AffinityWork { peak: kept, kept, passes: 1.0, operations, rereads: true }
     }
     fn solve<'a>(&'a self, costs: &'a Costs<'a>, progress: &Progress<'_>) -> Result<Weights<'a>> {
         let n = costs.len();
         self.check(n)?;
         let target = self.n_neighbors.log2();
         let mut duals = vec![[0.0; 2]; n];
-        costs.each(itself(self.zero_diag), progress, &mut duals, 1, |met, dual| {
+        costs.each(self_cost(self.zero_diag), progress, &mut duals, 1, |met, dual| {
             let rho = met.costs.iter().fold(f64::INFINITY, |least, &c| least.min(f64::from(c)));
             let gap = |sigma: f64| {
                 let row = [rho, 1.0 / sigma];
-                let [sum] = wide(|| real::fold(met.costs, |cost| [Directed.weight(cost, row, row)]));
+                let [sum] = wide(|| real::fold(met.costs, |cost| [UmapDirectedForm.weight(cost, row, row)]));
                 sum - target
             };
             dual[0] = [rho, 1.0 / bisect((1.0, 1.0), self.max_iter, gap)];
         })?;
-        let own = itself(self.zero_diag);
+        let own = self_cost(self.zero_diag);
         Ok(Weights::Tiled(if self.symmetrize {
-            Tiled::new(costs, own, United, duals)
+            ClosedFormWeights::new(costs, own, UmapUnionForm, duals)
         } else {
-            Tiled::new(costs, own, Directed, duals)
+            ClosedFormWeights::new(costs, own, UmapDirectedForm, duals)
         }))
     }
 }

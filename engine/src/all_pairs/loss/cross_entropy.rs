@@ -14,12 +14,12 @@
 //! w_ij (z_i − z_j). For `rows` and `sinkhorn`, r_ij + r_ji = k_ij (a_i b_j + b_i a_j) with factors
 //! a, b for each row; for `all`, the factor is one number.
 
-use super::kernel::{Kernel, MapAffinity, MapKernel, with_kernel};
-use super::{Loss, Objective, Strengths};
+use super::kernel::{MapAffinity, MapKernel, MapKernelFn, with_kernel};
+use super::{ForceFactors, Loss, PreparedLoss};
 use crate::Result;
 use crate::all_pairs::affinity::Normalization;
-use crate::all_pairs::points::{Points, block, each_row};
-use crate::all_pairs::real::{LANES, Real, sum, total, wide};
+use crate::all_pairs::points::{PointBlocks, block, each_row};
+use crate::all_pairs::real::{LANES, MapFloat, sum, total, wide};
 use crate::all_pairs::weights::Weights;
 use crate::observe::Progress;
 
@@ -41,7 +41,7 @@ pub struct CrossEntropy {
     pub single: bool,
 }
 
-struct Prepared<'a> {
+struct PreparedCrossEntropy<'a> {
     options: CrossEntropy,
     weights: &'a Weights<'a>,
     /// Σ_j P_ij.
@@ -58,7 +58,7 @@ impl Loss for CrossEntropy {
     /// The attraction of a Gaussian kernel grows with the distance without bound, by at most 8/n of
     /// the distance. A learning rate of 50 would make the distances of a few rows grow until they
     /// overflow.
-    fn least_step(&self, n: usize) -> f64 {
+    fn min_step(&self, n: usize) -> f64 {
         let (MapAffinity::Normalized(kernel, _) | MapAffinity::Sinkhorn(kernel)) = self.map;
         match kernel {
             MapKernel::Gaussian { .. } => 50f64.min(n as f64 / 3.0),
@@ -72,8 +72,9 @@ impl Loss for CrossEntropy {
         }
     }
 
-    fn toll(&self, n: usize, width: usize) -> (u64, f64) {
-        let points = if self.single { Points::<f32>::bytes(n, width) } else { Points::<f64>::bytes(n, width) };
+    fn work_estimate(&self, n: usize, width: usize) -> (u64, f64) {
+        let points =
+            if self.single { PointBlocks::<f32>::bytes(n, width) } else { PointBlocks::<f64>::bytes(n, width) };
         // The marginals, f, both factors, the sums, and the forces with one more number for each
         // row.
         let bytes = points + n as u64 * 8 * (6 + width as u64);
@@ -92,19 +93,19 @@ impl Loss for CrossEntropy {
         _: &[f32],
         _: usize,
         progress: &Progress<'_>,
-    ) -> Result<Box<dyn Objective + 'a>> {
+    ) -> Result<Box<dyn PreparedLoss + 'a>> {
         let marginals = weights.marginals(progress)?;
         let dual = if matches!(self.map, MapAffinity::Sinkhorn(_)) { vec![0.0; weights.len()] } else { Vec::new() };
-        Ok(Box::new(Prepared { options: *self, weights, marginals, dual }))
+        Ok(Box::new(PreparedCrossEntropy { options: *self, weights, marginals, dual }))
     }
 }
 
-impl Objective for Prepared<'_> {
+impl PreparedLoss for PreparedCrossEntropy<'_> {
     fn evaluate(
         &mut self,
         positions: &[f64],
         width: usize,
-        strengths: Strengths,
+        strengths: ForceFactors,
         value: bool,
         gradient: &mut [f64],
         progress: &Progress<'_>,
@@ -114,10 +115,10 @@ impl Objective for Prepared<'_> {
         };
         attract(self.weights, kernel, positions, width, strengths.attraction, self.options.single, gradient, progress)?;
         let repulsion = if self.options.single {
-            let points = Points::<f32>::new(positions, width);
+            let points = PointBlocks::<f32>::new(positions, width);
             with_kernel!(kernel, kernel => self.repel(&points, kernel, width, strengths.repulsion, gradient, progress)?)
         } else {
-            let points = Points::<f64>::new(positions, width);
+            let points = PointBlocks::<f64>::new(positions, width);
             with_kernel!(kernel, kernel => self.repel(&points, kernel, width, strengths.repulsion, gradient, progress)?)
         };
         if !value {
@@ -129,16 +130,16 @@ impl Objective for Prepared<'_> {
         Ok(strengths.attraction * (attraction - of_dual) + strengths.repulsion * repulsion)
     }
 
-    fn memory(&mut self) -> Option<&mut Vec<f64>> {
+    fn carried_state(&mut self) -> Option<&mut Vec<f64>> {
         (!self.dual.is_empty()).then_some(&mut self.dual)
     }
 }
 
-impl Prepared<'_> {
+impl PreparedCrossEntropy<'_> {
     /// Adds the repulsion's gradient, times `strength`, to `gradient`; returns the repulsion.
-    fn repel<F: Real, K: Kernel>(
+    fn repel<F: MapFloat, K: MapKernelFn>(
         &mut self,
-        points: &Points<F>,
+        points: &PointBlocks<F>,
         kernel: K,
         width: usize,
         strength: f64,
@@ -182,9 +183,9 @@ impl Prepared<'_> {
 
     /// The repulsion normalised over all entries. One pass is enough, because the divisor is one
     /// number, which is applied at the end.
-    fn repel_all<F: Real, K: Kernel>(
+    fn repel_all<F: MapFloat, K: MapKernelFn>(
         &mut self,
-        points: &Points<F>,
+        points: &PointBlocks<F>,
         kernel: K,
         width: usize,
         strength: f64,
@@ -221,9 +222,9 @@ impl Prepared<'_> {
 
     /// Performs Sinkhorn's passes from the current f. Returns factors a and b with
     /// a_i b_j = e^(f_i + f_j)/n, and Σ Q.
-    fn renew<F: Real, K: Kernel>(
+    fn renew<F: MapFloat, K: MapKernelFn>(
         &mut self,
-        points: &Points<F>,
+        points: &PointBlocks<F>,
         kernel: K,
         progress: &Progress<'_>,
     ) -> Result<(Vec<F>, Vec<F>, f64)> {
@@ -257,8 +258,8 @@ impl Prepared<'_> {
 }
 
 /// Computes Σ_j k_ij b_j of every row; b = 1 if `b` is not given.
-pub(super) fn kernel_sums<F: Real, K: Kernel>(
-    points: &Points<F>,
+pub(super) fn kernel_sums<F: MapFloat, K: MapKernelFn>(
+    points: &PointBlocks<F>,
     kernel: K,
     itself: bool,
     b: Option<&[F]>,
@@ -316,19 +317,19 @@ fn attract(
         }));
     }
     if single {
-        let points = Points::<f32>::new(positions, width);
+        let points = PointBlocks::<f32>::new(positions, width);
         with_kernel!(kernel, kernel => attract_dense(weights, &points, kernel, width, gradient, progress)?);
     } else {
-        let points = Points::<f64>::new(positions, width);
+        let points = PointBlocks::<f64>::new(positions, width);
         with_kernel!(kernel, kernel => attract_dense(weights, &points, kernel, width, gradient, progress)?);
     }
     gradient.iter_mut().for_each(|g| *g *= 2.0 * strength);
     Ok(())
 }
 
-fn attract_dense<F: Real, K: Kernel>(
+fn attract_dense<F: MapFloat, K: MapKernelFn>(
     weights: &Weights<'_>,
-    points: &Points<F>,
+    points: &PointBlocks<F>,
     kernel: K,
     width: usize,
     gradient: &mut [f64],

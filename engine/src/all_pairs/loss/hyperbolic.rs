@@ -5,13 +5,13 @@
 //! z_j|²/(α_i α_j), α = 1 − |z|², and ∂A_ij/∂z_i = 4(z_i − z_j)/(α_i α_j) + 4|z_i − z_j|² z_i/(α_i²
 //! α_j).
 
-use super::{Loss, Objective, Strengths};
+use super::{ForceFactors, Loss, PreparedLoss};
 use crate::Result;
-use crate::all_pairs::affinity::{check_positive, wrong};
+use crate::all_pairs::affinity::{check_positive, config_error};
 use crate::all_pairs::poincare;
-use crate::all_pairs::points::{Points, block, each_row};
+use crate::all_pairs::points::{PointBlocks, block, each_row};
 use crate::all_pairs::real::{LANES, ln, sum, total, wide};
-use crate::all_pairs::weights::{Both, Weights};
+use crate::all_pairs::weights::{WeightRow, Weights};
 use crate::observe::Progress;
 
 /// TorchDR's COSNE objective.
@@ -30,7 +30,7 @@ impl Default for HyperbolicCauchy {
     }
 }
 
-struct Prepared<'a> {
+struct PreparedHyperbolic<'a> {
     options: HyperbolicCauchy,
     weights: &'a Weights<'a>,
     /// |x_i|².
@@ -44,15 +44,19 @@ impl Loss for HyperbolicCauchy {
 
     fn check(&self) -> Result<()> {
         check_positive("gamma", self.gamma)?;
-        if self.h >= 0.0 && self.h.is_finite() { Ok(()) } else { wrong("h", format!("{} is not 0 or more", self.h)) }
+        if self.h >= 0.0 && self.h.is_finite() {
+            Ok(())
+        } else {
+            config_error("h", format!("{} is not 0 or more", self.h))
+        }
     }
 
     fn hyperbolic(&self) -> bool {
         true
     }
 
-    fn toll(&self, n: usize, width: usize) -> (u64, f64) {
-        let bytes = Points::<f64>::bytes(n, width) + 8 * n as u64 * (2 * width as u64 + 5);
+    fn work_estimate(&self, n: usize, width: usize) -> (u64, f64) {
+        let bytes = PointBlocks::<f64>::bytes(n, width) + 8 * n as u64 * (2 * width as u64 + 5);
         (bytes, (n as f64).powi(2) * (80.0 + 5.0 * width as f64))
     }
 
@@ -62,14 +66,14 @@ impl Loss for HyperbolicCauchy {
         rows: &[f32],
         dim: usize,
         progress: &Progress<'_>,
-    ) -> Result<Box<dyn Objective + 'a>> {
+    ) -> Result<Box<dyn PreparedLoss + 'a>> {
         if rows.is_empty() && self.h > 0.0 {
-            return wrong("h", "a given affinity has no rows whose lengths the map could follow; set h to 0");
+            return config_error("h", "a given affinity has no rows whose lengths the map could follow; set h to 0");
         }
         let length = |row: &[f32]| sum(row.iter().map(|&x| f64::from(x) * f64::from(x)));
         let lengths =
             if rows.is_empty() { vec![0.0; weights.len()] } else { rows.chunks_exact(dim).map(length).collect() };
-        let farthest = poincare::rim().powi(2);
+        let farthest = poincare::max_distance().powi(2);
         let beyond = lengths.iter().filter(|&&length| length > farthest).count();
         if self.h > 0.0 && 2 * beyond > lengths.len() {
             progress.warn(
@@ -82,7 +86,7 @@ impl Loss for HyperbolicCauchy {
                 ),
             )?;
         }
-        Ok(Box::new(Prepared { options: *self, weights, lengths }))
+        Ok(Box::new(PreparedHyperbolic { options: *self, weights, lengths }))
     }
 }
 
@@ -96,18 +100,18 @@ fn squared_distance(a: f64) -> (f64, f64) {
     (d * d, 2.0 * d / root)
 }
 
-impl Objective for Prepared<'_> {
+impl PreparedLoss for PreparedHyperbolic<'_> {
     fn evaluate(
         &mut self,
         positions: &[f64],
         width: usize,
-        strengths: Strengths,
+        strengths: ForceFactors,
         value: bool,
         gradient: &mut [f64],
         progress: &Progress<'_>,
     ) -> Result<f64> {
         let n = self.weights.len();
-        let points = Points::<f64>::new(positions, width);
+        let points = PointBlocks::<f64>::new(positions, width);
         let room = |z: &[f64]| (1.0 - z.iter().map(|z| z * z).sum::<f64>()).max(1e-15);
         let rooms: Vec<f64> = positions.chunks_exact(width).map(room).collect();
         let gamma = self.options.gamma;
@@ -163,14 +167,14 @@ impl Objective for Prepared<'_> {
     }
 }
 
-impl Prepared<'_> {
+impl PreparedHyperbolic<'_> {
     /// Writes λ Σ_j (P_ij + P_ji) dD_ij/dz_i / (D_ij + γ²).
     #[expect(clippy::too_many_arguments, reason = "one call, of one pass over P")]
     fn attract(
         &self,
         positions: &[f64],
         width: usize,
-        points: &Points<f64>,
+        points: &PointBlocks<f64>,
         rooms: &[f64],
         strength: f64,
         gradient: &mut [f64],
@@ -228,7 +232,7 @@ impl Prepared<'_> {
     fn attraction(&self, positions: &[f64], width: usize, rooms: &[f64], progress: &Progress<'_>) -> Result<f64> {
         let gamma = self.options.gamma;
         let mut rows = vec![0.0; rooms.len()];
-        self.weights.each(progress, &mut rows, 1, |Both { i, from, .. }, out| {
+        self.weights.each(progress, &mut rows, 1, |WeightRow { i, from, .. }, out| {
             let own = &positions[i * width..][..width];
             let others = positions.chunks_exact(width).zip(rooms);
             out[0] = sum(from.iter().zip(others).filter(|(p, _)| **p > 0.0).map(|(&p, (other, room))| {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::all_pairs::affinity::{Normalization, check_positive};
-use crate::all_pairs::real::Real;
+use crate::all_pairs::real::MapFloat;
 
 /// A kernel of d², the squared distance of two points of the map.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -60,19 +60,19 @@ pub enum MapAffinity {
 }
 
 /// A kernel in either precision.
-pub(super) trait Kernel: Copy + Sync {
+pub(super) trait MapKernelFn: Copy + Sync {
     /// Returns k(d²) and −d ln k / d(d²).
-    fn at<F: Real>(self, square: F) -> (F, F);
+    fn at<F: MapFloat>(self, square: F) -> (F, F);
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Gaussian {
+pub(super) struct GaussianKernel {
     pub(super) inverse: f64,
 }
 
-impl Kernel for Gaussian {
+impl MapKernelFn for GaussianKernel {
     #[inline(always)]
-    fn at<F: Real>(self, square: F) -> (F, F) {
+    fn at<F: MapFloat>(self, square: F) -> (F, F) {
         let inverse = F::of(self.inverse);
         ((-(square * inverse)).exp(), inverse)
     }
@@ -80,24 +80,24 @@ impl Kernel for Gaussian {
 
 /// The Student kernel with ν = 1.
 #[derive(Clone, Copy)]
-pub(super) struct Cauchy;
+pub(super) struct CauchyKernel;
 
-impl Kernel for Cauchy {
+impl MapKernelFn for CauchyKernel {
     #[inline(always)]
-    fn at<F: Real>(self, square: F) -> (F, F) {
+    fn at<F: MapFloat>(self, square: F) -> (F, F) {
         let k = F::ONE / (F::ONE + square);
         (k, k)
     }
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Student {
+pub(super) struct StudentKernel {
     pub(super) nu: f64,
 }
 
-impl Kernel for Student {
+impl MapKernelFn for StudentKernel {
     #[inline(always)]
-    fn at<F: Real>(self, square: F) -> (F, F) {
+    fn at<F: MapFloat>(self, square: F) -> (F, F) {
         let inverse = F::of(1.0 / self.nu);
         let base = F::ONE / (F::ONE + square * inverse);
         let half = 0.5 * (self.nu + 1.0);
@@ -111,15 +111,15 @@ macro_rules! with_kernel {
     ($of:expr, $kernel:ident => $body:expr) => {
         match $of {
             MapKernel::Gaussian { sigma } => {
-                let $kernel = $crate::all_pairs::loss::kernel::Gaussian { inverse: 1.0 / sigma };
+                let $kernel = $crate::all_pairs::loss::kernel::GaussianKernel { inverse: 1.0 / sigma };
                 $body
             }
             MapKernel::Student { degrees_of_freedom: 1.0 } => {
-                let $kernel = $crate::all_pairs::loss::kernel::Cauchy;
+                let $kernel = $crate::all_pairs::loss::kernel::CauchyKernel;
                 $body
             }
             MapKernel::Student { degrees_of_freedom: nu } => {
-                let $kernel = $crate::all_pairs::loss::kernel::Student { nu };
+                let $kernel = $crate::all_pairs::loss::kernel::StudentKernel { nu };
                 $body
             }
         }

@@ -1,6 +1,6 @@
 //! Losses: the difference between P and a map, with its gradient. Each loss is a struct of its
 //! options, in a file of its own, that implements [`Loss`]; the data that it prepares once for an
-//! input is its [`Objective`].
+//! input is its [`PreparedLoss`].
 //!
 //! All losses have TorchDR's form λ · attraction + repulsion. All gradients are in closed form, and
 //! the tests compare each with finite differences.
@@ -23,7 +23,7 @@ use crate::observe::Progress;
 
 /// The factors of the attraction and the repulsion.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Strengths {
+pub struct ForceFactors {
     /// λ, the exaggeration of the attraction.
     pub attraction: f64,
     /// TorchDR's `repulsion_strength`.
@@ -53,13 +53,13 @@ pub trait Loss: Send + Sync {
     }
 
     /// Returns the least default learning rate of SGD for n rows. TorchDR's is 50.
-    fn least_step(&self, _n: usize) -> f64 {
+    fn min_step(&self, _n: usize) -> f64 {
         50.0
     }
 
     /// Returns the bytes for n rows, and the operations of an iteration over all pairs of a map of
     /// `width` components.
-    fn toll(&self, n: usize, width: usize) -> (u64, f64);
+    fn work_estimate(&self, n: usize, width: usize) -> (u64, f64);
 
     /// Prepares the loss for P and the rows from which P was computed (n × dim; empty if P was
     /// given).
@@ -72,11 +72,11 @@ pub trait Loss: Send + Sync {
         rows: &[f32],
         dim: usize,
         progress: &Progress<'_>,
-    ) -> Result<Box<dyn Objective + 'a>>;
+    ) -> Result<Box<dyn PreparedLoss + 'a>>;
 }
 
 /// A loss, prepared for one P.
-pub trait Objective {
+pub trait PreparedLoss {
     /// Writes the gradient at `positions` (n × width). Returns the loss if `value` is set (which
     /// takes longer than the gradient alone), else an arbitrary value.
     ///
@@ -86,7 +86,7 @@ pub trait Objective {
         &mut self,
         positions: &[f64],
         width: usize,
-        strengths: Strengths,
+        strengths: ForceFactors,
         value: bool,
         gradient: &mut [f64],
         progress: &Progress<'_>,
@@ -94,7 +94,7 @@ pub trait Objective {
 
     /// Returns the loss's own state beside the positions, if any. The state is part of a
     /// checkpoint.
-    fn memory(&mut self) -> Option<&mut Vec<f64>> {
+    fn carried_state(&mut self) -> Option<&mut Vec<f64>> {
         None
     }
 }

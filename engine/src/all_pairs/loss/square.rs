@@ -6,11 +6,11 @@
 //! ln k/d(d²).
 
 use super::cross_entropy::{SINKHORN_PASSES, kernel_sums};
-use super::kernel::{Kernel, MapAffinity, MapKernel, with_kernel};
-use super::{Loss, Objective, Strengths};
+use super::kernel::{MapAffinity, MapKernel, MapKernelFn, with_kernel};
+use super::{ForceFactors, Loss, PreparedLoss};
 use crate::Result;
 use crate::all_pairs::affinity::Normalization;
-use crate::all_pairs::points::{Points, block};
+use crate::all_pairs::points::{PointBlocks, block};
 use crate::all_pairs::real::{LANES, sum, total, wide};
 use crate::all_pairs::weights::Weights;
 use crate::observe::Progress;
@@ -24,7 +24,7 @@ pub struct SquareLoss {
     pub count_itself: bool,
 }
 
-struct Prepared<'a> {
+struct PreparedSquareLoss<'a> {
     options: SquareLoss,
     weights: &'a Weights<'a>,
     dual: Vec<f64>,
@@ -45,13 +45,13 @@ impl Loss for SquareLoss {
         false
     }
 
-    fn toll(&self, n: usize, width: usize) -> (u64, f64) {
+    fn work_estimate(&self, n: usize, width: usize) -> (u64, f64) {
         let passes = match self.map {
             MapAffinity::Normalized(_, Normalization::None) => 2.0,
             MapAffinity::Normalized(..) => 3.0,
             MapAffinity::Sinkhorn(_) => 2.0 + SINKHORN_PASSES as f64,
         };
-        let bytes = Points::<f64>::bytes(n, width) + 56 * n as u64;
+        let bytes = PointBlocks::<f64>::bytes(n, width) + 56 * n as u64;
         (bytes, passes * (n as f64).powi(2) * (15.0 + 5.0 * width as f64))
     }
 
@@ -61,39 +61,39 @@ impl Loss for SquareLoss {
         _: &[f32],
         _: usize,
         _: &Progress<'_>,
-    ) -> Result<Box<dyn Objective + 'a>> {
+    ) -> Result<Box<dyn PreparedLoss + 'a>> {
         let dual = if matches!(self.map, MapAffinity::Sinkhorn(_)) { vec![0.0; weights.len()] } else { Vec::new() };
-        Ok(Box::new(Prepared { options: *self, weights, dual }))
+        Ok(Box::new(PreparedSquareLoss { options: *self, weights, dual }))
     }
 }
 
-impl Objective for Prepared<'_> {
+impl PreparedLoss for PreparedSquareLoss<'_> {
     fn evaluate(
         &mut self,
         positions: &[f64],
         width: usize,
-        _: Strengths,
+        _: ForceFactors,
         _: bool,
         gradient: &mut [f64],
         progress: &Progress<'_>,
     ) -> Result<f64> {
-        let points = Points::<f64>::new(positions, width);
+        let points = PointBlocks::<f64>::new(positions, width);
         let kernel = match self.options.map {
             MapAffinity::Normalized(kernel, _) | MapAffinity::Sinkhorn(kernel) => kernel,
         };
         with_kernel!(kernel, kernel => self.in_kernel(&points, kernel, width, gradient, progress))
     }
 
-    fn memory(&mut self) -> Option<&mut Vec<f64>> {
+    fn carried_state(&mut self) -> Option<&mut Vec<f64>> {
         (!self.dual.is_empty()).then_some(&mut self.dual)
     }
 }
 
-impl Prepared<'_> {
+impl PreparedSquareLoss<'_> {
     /// Returns a and b with Q_ij = k_ij a_i b_j.
-    fn factors<K: Kernel>(
+    fn factors<K: MapKernelFn>(
         &mut self,
-        points: &Points<f64>,
+        points: &PointBlocks<f64>,
         kernel: K,
         progress: &Progress<'_>,
     ) -> Result<(Vec<f64>, Vec<f64>)> {
@@ -123,9 +123,9 @@ impl Prepared<'_> {
         })
     }
 
-    fn in_kernel<K: Kernel>(
+    fn in_kernel<K: MapKernelFn>(
         &mut self,
-        points: &Points<f64>,
+        points: &PointBlocks<f64>,
         kernel: K,
         width: usize,
         gradient: &mut [f64],

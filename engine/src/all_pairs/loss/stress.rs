@@ -1,21 +1,21 @@
 //! PHATE's loss: the stress of metric multidimensional scaling, between distances in the map and
 //! distances of the potentials.
 
-use super::{Loss, Objective, Strengths};
-use crate::all_pairs::points::{Points, block};
+use super::{ForceFactors, Loss, PreparedLoss};
+use crate::all_pairs::points::{PointBlocks, block};
 use crate::all_pairs::real::{LANES, sum, total, wide};
 use crate::all_pairs::weights::Weights;
 use crate::observe::Progress;
 use crate::{Error, Result};
 
 /// The least d², so that distances have a derivative: TorchDR's clamp.
-const LEAST: f64 = 1e-12;
+const MIN_SQUARED_DISTANCE: f64 = 1e-12;
 
 /// √(Σ (P_ij + |z_i − z_j|)² / Σ P_ij²), for P = −distances, in f64.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Stress;
 
-struct Prepared<'a> {
+struct PreparedStress<'a> {
     weights: &'a Weights<'a>,
     /// Σ P².
     scale: f64,
@@ -34,9 +34,9 @@ impl Loss for Stress {
         false
     }
 
-    fn toll(&self, n: usize, width: usize) -> (u64, f64) {
+    fn work_estimate(&self, n: usize, width: usize) -> (u64, f64) {
         (
-            Points::<f64>::bytes(n, width) + 8 * n as u64 * (width as u64 + 1),
+            PointBlocks::<f64>::bytes(n, width) + 8 * n as u64 * (width as u64 + 1),
             (n as f64).powi(2) * (15.0 + 5.0 * width as f64),
         )
     }
@@ -47,7 +47,7 @@ impl Loss for Stress {
         _: &[f32],
         _: usize,
         progress: &Progress<'_>,
-    ) -> Result<Box<dyn Objective + 'a>> {
+    ) -> Result<Box<dyn PreparedLoss + 'a>> {
         let mut rows = vec![0.0; weights.len()];
         weights.each(progress, &mut rows, 1, |both, out| {
             out[0] = sum(both.from.iter().map(|&p| f64::from(p) * f64::from(p)));
@@ -58,21 +58,21 @@ impl Loss for Stress {
                 format!("the squares of the affinities sum to {scale}; there is nothing to lay out by their stress");
             return Err(Error::Data { what });
         }
-        Ok(Box::new(Prepared { weights, scale }))
+        Ok(Box::new(PreparedStress { weights, scale }))
     }
 }
 
-impl Objective for Prepared<'_> {
+impl PreparedLoss for PreparedStress<'_> {
     fn evaluate(
         &mut self,
         positions: &[f64],
         width: usize,
-        _: Strengths,
+        _: ForceFactors,
         _: bool,
         gradient: &mut [f64],
         progress: &Progress<'_>,
     ) -> Result<f64> {
-        let points = Points::<f64>::new(positions, width);
+        let points = PointBlocks::<f64>::new(positions, width);
         let n = self.weights.len();
         // The force on each row, and the row's part of the loss.
         let mut out = vec![0.0; n * (width + 1)];
@@ -87,11 +87,11 @@ impl Objective for Prepared<'_> {
                         let square = squares[lane];
                         // The padding of the last block is no pair.
                         let there = if start + lane < n { 1.0 } else { 0.0 };
-                        let distance = square.max(LEAST).sqrt();
+                        let distance = square.max(MIN_SQUARED_DISTANCE).sqrt();
                         let gap = f64::from(from[lane]) + distance;
                         lanes[lane] += there * gap * gap;
                         let slope = (gap + (f64::from(to[lane]) + distance)) / distance;
-                        factors[lane] = if square > LEAST { there * slope } else { 0.0 };
+                        factors[lane] = if square > MIN_SQUARED_DISTANCE { there * slope } else { 0.0 };
                     }
                     factors
                 });

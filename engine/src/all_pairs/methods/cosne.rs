@@ -1,12 +1,12 @@
 //! CO-SNE (Guo, Guo, Yu 2022): a map in the Poincaré ball.
 
-use super::Method;
+use super::AllPairsMethod;
 use crate::all_pairs::affinity::Entropic;
 use crate::all_pairs::costs::Cost;
 use crate::all_pairs::fit::{Descent, Problem};
-use crate::all_pairs::init::Start;
+use crate::all_pairs::init::InitialPositions;
 use crate::all_pairs::loss::HyperbolicCauchy;
-use crate::all_pairs::optimizer::Optimizer;
+use crate::all_pairs::optimizer::DescentOptimizer;
 
 /// λ Σ P (−ln q) + ln Σ q + h · mean((|x_i|² − d_H(z_i, 0)²)²), where q = γ/(d_H² + γ²).
 ///
@@ -37,8 +37,8 @@ impl Default for Cosne {
             gamma: 2.0,
             h: 1.0,
             descent: Descent {
-                optimizer: Optimizer::RIEMANNIAN_ADAM,
-                init: Start::Hyperbolic,
+                optimizer: DescentOptimizer::RIEMANNIAN_ADAM,
+                init: InitialPositions::Hyperbolic,
                 init_scaling: 0.5,
                 early_exaggeration: 12.0,
                 ..Descent::default()
@@ -47,7 +47,7 @@ impl Default for Cosne {
     }
 }
 
-impl Method for Cosne {
+impl AllPairsMethod for Cosne {
     fn problem(&self) -> Problem {
         Problem {
             affinity: Box::new(self.affinity.clone()),

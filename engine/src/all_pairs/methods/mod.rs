@@ -9,18 +9,18 @@ mod tsne;
 mod tsnekhorn;
 
 pub use cosne::Cosne;
-pub use matcher::Matcher;
+pub use matcher::AffinityMatcher;
 pub use phate::Phate;
 pub use sne::Sne;
 pub use tsne::Tsne;
 pub use tsnekhorn::TsneKhorn;
 
-use super::fit::{Fit, Problem, Run, fit};
+use super::fit::{FitControl, FittedMap, Problem, fit};
 use crate::Result;
 use crate::observe::Progress;
 
 /// A method: options that define a problem.
-pub trait Method {
+pub trait AllPairsMethod {
     /// Returns the problem that the options define.
     fn problem(&self) -> Problem;
 
@@ -28,8 +28,8 @@ pub trait Method {
     ///
     /// # Errors
     /// As [`fit`].
-    fn fit(&self, rows: &[f32], dim: usize, progress: &Progress<'_>) -> Result<Fit> {
-        let run = Run { hold: 0, state: None, keep: &mut |_| Ok(()) };
+    fn fit(&self, rows: &[f32], dim: usize, progress: &Progress<'_>) -> Result<FittedMap> {
+        let run = FitControl { hold: 0, state: None, keep: &mut |_| Ok(()) };
         fit(&self.problem(), rows, dim, run, progress)
     }
 }

@@ -1,11 +1,11 @@
 //! PHATE (Moon et al. 2019).
 
-use super::Method;
+use super::AllPairsMethod;
 use crate::all_pairs::affinity::PhateAffinity;
 use crate::all_pairs::costs::Cost;
 use crate::all_pairs::fit::{Descent, Problem};
 use crate::all_pairs::loss::Stress;
-use crate::all_pairs::optimizer::Optimizer;
+use crate::all_pairs::optimizer::DescentOptimizer;
 
 /// √(Σ (P_ij + |z_i − z_j|)² / Σ P_ij²), where P is the negative distances of the diffusion
 /// potentials. Dense, for up to [`crate::all_pairs::PHATE_ROWS`] rows.
@@ -25,12 +25,17 @@ impl Default for Phate {
         Phate {
             affinity: PhateAffinity { t: 100, ..PhateAffinity::default() },
             cost: Cost::Euclidean,
-            descent: Descent { optimizer: Optimizer::ADAM, max_iter: 1000, min_grad_norm: 1e-15, ..Descent::default() },
+            descent: Descent {
+                optimizer: DescentOptimizer::ADAM,
+                max_iter: 1000,
+                min_grad_norm: 1e-15,
+                ..Descent::default()
+            },
         }
     }
 }
 
-impl Method for Phate {
+impl AllPairsMethod for Phate {
     fn problem(&self) -> Problem {
         Problem {
             affinity: Box::new(self.affinity.clone()),

@@ -1,6 +1,6 @@
 //! SNE (Hinton, Roweis 2002).
 
-use super::Method;
+use super::AllPairsMethod;
 use crate::all_pairs::affinity::{Entropic, Normalization};
 use crate::all_pairs::costs::Cost;
 use crate::all_pairs::fit::{Descent, Problem};
@@ -18,7 +18,7 @@ pub struct Sne {
     pub descent: Descent,
 }
 
-impl Method for Sne {
+impl AllPairsMethod for Sne {
     fn problem(&self) -> Problem {
         Problem {
             affinity: Box::new(self.affinity.clone()),

@@ -1,6 +1,6 @@
 //! t-SNE (van der Maaten, Hinton 2008), with all pairs of the map's points.
 
-use super::Method;
+use super::AllPairsMethod;
 use crate::all_pairs::affinity::{Entropic, Normalization};
 use crate::all_pairs::costs::Cost;
 use crate::all_pairs::fit::{Descent, Problem};
@@ -30,7 +30,7 @@ impl Default for Tsne {
     }
 }
 
-impl Method for Tsne {
+impl AllPairsMethod for Tsne {
     fn problem(&self) -> Problem {
         Problem {
             affinity: Box::new(self.affinity.clone()),

@@ -1,6 +1,6 @@
 //! TSNEkhorn (Van Assel, Vayer, Flamary, Courty 2023).
 
-use super::Method;
+use super::AllPairsMethod;
 use crate::all_pairs::affinity::{DualSolver, Entropic, SymmetricEntropic};
 use crate::all_pairs::costs::Cost;
 use crate::all_pairs::fit::{Descent, Problem};
@@ -49,7 +49,7 @@ impl Default for TsneKhorn {
     }
 }
 
-impl Method for TsneKhorn {
+impl AllPairsMethod for TsneKhorn {
     fn problem(&self) -> Problem {
         let entropic = || Entropic { perplexity: self.affinity.perplexity, sparse: false, ..Entropic::default() };
         Problem {

@@ -2,9 +2,8 @@
 
 use super::{dense, iris, moons, noise};
 use crate::all_pairs::{
-    Affinity, BaseKernel, Cost, Costs, DoublyStochasticQuadratic, DualSolver, Entropic, Magic, Normalization,
-    NormalizedGaussian, NormalizedStudent, PhateAffinity, SelfTuning, Sinkhorn, SymmetricEntropic, UmapAffinity,
-    Weights,
+    BaseKernel, Cost, Costs, DoublyStochasticQuadratic, DualSolver, Entropic, Magic, Normalization, NormalizedGaussian,
+    NormalizedStudent, PhateAffinity, SelfTuning, Sinkhorn, StreamedAffinity, SymmetricEntropic, UmapAffinity, Weights,
 };
 use crate::observe::Progress;
 
@@ -156,7 +155,7 @@ fn normalized_kernels_sum_to_what_is_asked() {
     let (rows, _) = moons(50, 0.05);
     let gaussian = |normalization| NormalizedGaussian { sigma: 0.3, normalization, zero_diag: true };
     let student = |normalization| NormalizedStudent { degrees_of_freedom: 2.5, normalization, zero_diag: true };
-    let both = |n| [Box::new(gaussian(n)) as Box<dyn Affinity>, Box::new(student(n))];
+    let both = |n| [Box::new(gaussian(n)) as Box<dyn StreamedAffinity>, Box::new(student(n))];
     for cost in [Cost::Sqeuclidean, Cost::Euclidean] {
         for affinity in both(Normalization::Rows) {
             let p = dense(affinity.as_ref(), &rows, 2, cost).expect("an affinity");
@@ -185,7 +184,7 @@ fn self_tuning_and_magic_have_their_sums() {
     assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-5);
     // Rows of both affinities sum to 1, not to 1/n.
     let rows_sum = SelfTuning { normalization: Normalization::Rows, ..SelfTuning::default() };
-    for affinity in [Box::new(rows_sum) as Box<dyn Affinity>, Box::new(Magic::default())] {
+    for affinity in [Box::new(rows_sum) as Box<dyn StreamedAffinity>, Box::new(Magic::default())] {
         let p = dense(affinity.as_ref(), &rows, 2, Cost::Sqeuclidean).expect("an affinity");
         assert_nonnegative(&p);
         assert!(rows_of(&p).all(|row| (row.iter().sum::<f64>() - 1.0).abs() < 1e-5));
@@ -223,12 +222,12 @@ fn phate_is_symmetric_and_finite() {
 }
 
 #[test]
-fn held_rows_are_those_that_would_be_made() {
+fn cached_rows_equal_computed_rows() {
     let (rows, _) = iris();
     let costs = Costs::new(&rows, 4, Cost::Sqeuclidean);
-    let progress = Progress::unheard();
+    let progress = Progress::silent();
     for affinity in [
-        Box::new(Entropic { sparse: false, ..Entropic::default() }) as Box<dyn Affinity>,
+        Box::new(Entropic { sparse: false, ..Entropic::default() }) as Box<dyn StreamedAffinity>,
         Box::new(Sinkhorn::default()),
         Box::new(Magic { k: 40, ..Magic::default() }),
     ] {
@@ -245,13 +244,13 @@ fn held_rows_are_those_that_would_be_made() {
 #[test]
 fn options_that_do_not_fit_are_refused_by_name() {
     let rows = noise(20, 3, 0.0, 1);
-    let refused = |affinity: &dyn Affinity, cost: Cost| {
+    let refused = |affinity: &dyn StreamedAffinity, cost: Cost| {
         let error = dense(affinity, &rows, 3, cost).expect_err("it does not fit");
         error.to_string()
     };
     for (affinity, cost, field) in [
         (
-            Box::new(Entropic { perplexity: 20.0, ..Entropic::default() }) as Box<dyn Affinity>,
+            Box::new(Entropic { perplexity: 20.0, ..Entropic::default() }) as Box<dyn StreamedAffinity>,
             Cost::Sqeuclidean,
             "perplexity",
         ),

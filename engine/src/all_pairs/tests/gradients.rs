@@ -2,14 +2,14 @@
 
 use super::{given, noise};
 use crate::all_pairs::loss::{
-    CrossEntropy, HyperbolicCauchy, Loss, MapAffinity, MapKernel, Objective, SquareLoss, Strengths, Stress,
+    CrossEntropy, ForceFactors, HyperbolicCauchy, Loss, MapAffinity, MapKernel, PreparedLoss, SquareLoss, Stress,
 };
-use crate::all_pairs::weights::{Dense, Sparse, Weights};
-use crate::all_pairs::{Affinity, Cost, Costs, Entropic, Normalization, PhateAffinity, SymmetricEntropic};
+use crate::all_pairs::weights::{DenseWeights, SparseWeights, Weights};
+use crate::all_pairs::{Cost, Costs, Entropic, Normalization, PhateAffinity, StreamedAffinity, SymmetricEntropic};
 use crate::observe::Progress;
 use crate::random::unit;
 
-const STRENGTHS: Strengths = Strengths { attraction: 3.0, repulsion: 0.7 };
+const STRENGTHS: ForceFactors = ForceFactors { attraction: 3.0, repulsion: 0.7 };
 
 fn positions(n: usize, width: usize, scale: f64) -> Vec<f64> {
     (0..(n * width) as u64).map(|i| (f64::from(unit(1, 9, i)) - 0.5) * scale).collect()
@@ -17,8 +17,8 @@ fn positions(n: usize, width: usize, scale: f64) -> Vec<f64> {
 
 /// Returns the largest difference between gradient and central differences, relative to the
 /// gradient's largest entry.
-fn error(objective: &mut dyn Objective, positions: &[f64], width: usize) -> f64 {
-    let progress = Progress::unheard();
+fn error(objective: &mut dyn PreparedLoss, positions: &[f64], width: usize) -> f64 {
+    let progress = Progress::silent();
     let mut gradient = vec![0.0; positions.len()];
     let mut value = |at: &[f64], gradient: &mut [f64]| {
         objective.evaluate(at, width, STRENGTHS, true, gradient, &progress).expect("a loss")
@@ -40,22 +40,26 @@ fn error(objective: &mut dyn Objective, positions: &[f64], width: usize) -> f64 
 }
 
 /// Returns P in every form: closed form symmetric and not, dense symmetric and not, sparse.
-fn inputs<'a>(costs: &'a Costs<'a>, n: usize, affinities: &'a [Box<dyn Affinity>]) -> Vec<(&'static str, Weights<'a>)> {
-    let progress = Progress::unheard();
+fn inputs<'a>(
+    costs: &'a Costs<'a>,
+    n: usize,
+    affinities: &'a [Box<dyn StreamedAffinity>],
+) -> Vec<(&'static str, Weights<'a>)> {
+    let progress = Progress::silent();
     let mut all: Vec<(&str, Weights<'a>)> =
         affinities.iter().map(|a| (a.name(), a.solve(costs, &progress).expect("an affinity"))).collect();
     all.push(("dense", Weights::Dense(given(n, 3))));
     let mut values = given(n, 4).values().to_vec();
     values.iter_mut().enumerate().for_each(|(at, x)| *x *= 0.5 + (at % 5) as f32 * 0.2);
-    all.push(("dense, directed", Weights::Dense(Dense::new(values).expect("an affinity"))));
+    all.push(("dense, directed", Weights::Dense(DenseWeights::new(values).expect("an affinity"))));
     let offsets = (0..=n).map(|i| 3 * i).collect();
     let columns = (0..n).flat_map(|i| [1, 5, 11].map(|step| ((i + step) % n) as u32)).collect();
     let values = (0..3 * n).map(|i| unit(6, 1, i as u64) / n as f32).collect();
-    all.push(("sparse", Weights::Sparse(Sparse::new(offsets, columns, values).expect("an affinity"))));
+    all.push(("sparse", Weights::Sparse(SparseWeights::new(offsets, columns, values).expect("an affinity"))));
     all
 }
 
-fn affinities() -> Vec<Box<dyn Affinity>> {
+fn affinities() -> Vec<Box<dyn StreamedAffinity>> {
     vec![
         Box::new(Entropic { perplexity: 5.0, ..Entropic::default() }),
         Box::new(Entropic { perplexity: 5.0, sparse: false, ..Entropic::default() }),
@@ -73,7 +77,7 @@ fn check(loss: &dyn Loss, scale: f64, tolerance: f64, kinds: &[&str]) {
             if !kinds.is_empty() && !kinds.contains(&name) {
                 continue;
             }
-            let mut objective = loss.prepare(&weights, &rows, 4, &Progress::unheard()).expect("prepared");
+            let mut objective = loss.prepare(&weights, &rows, 4, &Progress::silent()).expect("prepared");
             let found = error(objective.as_mut(), &positions(n, width, scale), width);
             assert!(found < tolerance, "{}, {name}, {n} × {width}: {found:e}", loss.name());
         }
@@ -101,7 +105,7 @@ fn cross_entropy_falls_as_its_gradient_says() {
 
 #[test]
 fn in_f32_the_gradient_is_that_of_f64() {
-    let progress = Progress::unheard();
+    let progress = Progress::silent();
     for map in [
         MapAffinity::Normalized(MapKernel::GAUSSIAN, Normalization::Rows),
         MapAffinity::Normalized(MapKernel::STUDENT, Normalization::All),
@@ -132,7 +136,7 @@ fn in_f32_the_gradient_is_that_of_f64() {
 #[test]
 fn with_sinkhorns_dual_converged_the_gap_falls_as_its_gradient_says() {
     // Exact if the rows of P sum to 1/n, by the envelope theorem.
-    let progress = Progress::unheard();
+    let progress = Progress::silent();
     let (n, width) = (37, 2);
     let rows = noise(n, 4, 0.0, 2);
     let costs = Costs::new(&rows, 4, Cost::Sqeuclidean);
@@ -141,7 +145,7 @@ fn with_sinkhorns_dual_converged_the_gap_falls_as_its_gradient_says() {
     for kernel in [MapKernel::STUDENT, MapKernel::GAUSSIAN] {
         let loss = CrossEntropy { map: MapAffinity::Sinkhorn(kernel), count_itself: false, single: false };
         let mut objective = loss.prepare(&weights, &rows, 4, &progress).expect("prepared");
-        let ones = Strengths { attraction: 1.0, repulsion: 1.0 };
+        let ones = ForceFactors { attraction: 1.0, repulsion: 1.0 };
         // Repeated at every position until f has converged.
         let mut value = |at: &[f64], gradient: &mut [f64]| {
             let mut once = || objective.evaluate(at, width, ones, true, gradient, &progress).expect("a loss");
@@ -191,9 +195,9 @@ fn the_stress_falls_as_its_gradient_says() {
     let (n, rows) = (45, noise(45, 5, 0.0, 2));
     let costs = Costs::new(&rows, 5, Cost::Euclidean);
     let affinity = PhateAffinity::default();
-    let weights = affinity.solve(&costs, &Progress::unheard()).expect("an affinity");
+    let weights = affinity.solve(&costs, &Progress::silent()).expect("an affinity");
     for width in [1, 2, 3] {
-        let mut objective = Stress.prepare(&weights, &rows, 5, &Progress::unheard()).expect("prepared");
+        let mut objective = Stress.prepare(&weights, &rows, 5, &Progress::silent()).expect("prepared");
         let found = error(objective.as_mut(), &positions(n, width, 10.0), width);
         assert!(found < 1e-7, "{width}: {found:e}");
     }

@@ -6,7 +6,7 @@ mod gradients;
 mod methods;
 
 use super::costs::Costs;
-use super::{Affinity, Cost, Dense};
+use super::{Cost, DenseWeights, StreamedAffinity};
 use crate::Result;
 use crate::observe::Progress;
 use crate::random::unit;
@@ -45,10 +45,10 @@ fn iris() -> (Vec<f32>, Vec<usize>) {
 }
 
 /// Returns P as n × n numbers.
-fn dense(affinity: &dyn Affinity, rows: &[f32], dim: usize, cost: Cost) -> Result<Vec<f64>> {
+fn dense(affinity: &dyn StreamedAffinity, rows: &[f32], dim: usize, cost: Cost) -> Result<Vec<f64>> {
     let costs = Costs::new(rows, dim, cost);
-    let weights = affinity.solve(&costs, &Progress::unheard())?;
-    Ok(weights.to_dense(&Progress::unheard())?.into_iter().map(f64::from).collect())
+    let weights = affinity.solve(&costs, &Progress::silent())?;
+    Ok(weights.to_dense(&Progress::silent())?.into_iter().map(f64::from).collect())
 }
 
 /// Returns the mean silhouette of labelled points, as scikit-learn defines it.
@@ -70,7 +70,7 @@ fn silhouette(points: &[f32], width: usize, labels: &[usize]) -> f64 {
 }
 
 /// Returns a symmetric matrix that sums to 1, with a zero diagonal.
-fn given(n: usize, seed: u64) -> Dense {
+fn given(n: usize, seed: u64) -> DenseWeights {
     let mut values = vec![0f32; n * n];
     for i in 0..n {
         for j in 0..i {
@@ -80,5 +80,5 @@ fn given(n: usize, seed: u64) -> Dense {
     }
     let sum: f32 = values.iter().sum();
     values.iter_mut().for_each(|x| *x /= sum);
-    Dense::new(values).expect("an affinity")
+    DenseWeights::new(values).expect("an affinity")
 }

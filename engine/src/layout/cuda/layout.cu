@@ -1,5 +1,5 @@
-// Computes one epoch for the rows of some blocks of edges on a GPU: the arithmetic of `rows.rs` and
-// `weighed.rs`, in the same order and with the same bits. The reasons are explained there; the comments
+// Computes one epoch for the rows of some blocks of edges on a GPU: the arithmetic of `umap.rs` and
+// `weighted.rs`, in the same order and with the same bits. The reasons are explained there; the comments
 // here only explain how the work is divided on the device.
 //
 // A block of threads computes the rows that share a pool (`pool.rs`), which is kept in shared memory. A
@@ -234,7 +234,7 @@ template <int W, int DIM> HERE void stay(const Places<DIM>& places, u32 row) {
         places.positions[(u64)row * DIM + d] = read(places.snapshot + (u64)row * DIM + d);
 }
 
-// --- UMAP: rows.rs
+// --- UMAP: umap.rs
 
 template <int W, int DIM>
 HERE void add(Points<W, DIM>& sums, const Points<W, DIM>& away, float a, float b, Lanes<W> pull, Lanes<W> push, Lanes<W> near) {
@@ -330,7 +330,7 @@ template <int W, int DIM> HERE void umap(const u32* edges, float* state, const A
     }
 }
 
-// --- Methods that weigh every edge: weighed.rs and the methods' files in `method`.
+// --- Methods that weigh every edge: weighted.rs and the methods' files in `method`.
 
 struct Tsne {
     enum { WHOLE = 0, MASSES = 0, FIELD = 1 };

@@ -1,6 +1,6 @@
 //! The layout on an NVIDIA GPU (`crate::cuda`): the kernels of the CPU, written in CUDA.
 //!
-//! `layout.cu` computes what `rows` and `weighed` compute, with every sum in the same order. A repulsive field
+//! `layout.cu` computes what `umap` and `weighted` compute, with every sum in the same order. A repulsive field
 //! (`field`) is computed on the CPU, because its transforms must be scalar for the sake of equal bits; its
 //! forces are sent to the GPU in each epoch.
 //!
@@ -8,27 +8,27 @@
 //! therefore go on from the other's checkpoint, and the device is no part of a run's identity.
 
 #[cfg(feature = "cuda")]
-mod resident;
+mod device_state;
 #[cfg(feature = "cuda")]
-mod sending;
+mod edge_upload;
 #[cfg(test)]
 pub(crate) mod shim;
 
 #[cfg(feature = "cuda")]
-pub(crate) use resident::ROOMS_BYTES;
+pub(crate) use device_state::UPLOAD_ROOM_BYTES;
 #[cfg(feature = "cuda")]
-pub(super) use resident::run;
+pub(super) use device_state::run;
 #[cfg(feature = "cuda")]
-pub(crate) use sending::SENDING_BYTES;
+pub(crate) use edge_upload::UPLOAD_BUFFER_BYTES;
 
 use super::Optimizer;
-use super::field::Nodes;
+use super::field::FieldNodes;
 use super::kernel::Epoch;
 use crate::random::mix64;
 
 /// The parameters of a method's GPU kernel in an epoch.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct OnDevice {
+pub(crate) struct GpuKernel {
     /// The kernel's name without the number of components.
     pub(crate) name: &'static str,
     /// Adam's decay rates β₁ and β₂.
@@ -78,13 +78,13 @@ struct Arguments {
 impl Arguments {
     /// Returns the arguments of an epoch over the rows of `block`. The snapshot is the half of the state that
     /// `parity` selects.
-    fn of(epoch: &Epoch, own: &OnDevice, nodes: Nodes, parity: u32, block: Extent) -> Self {
+    fn of(epoch: &Epoch, own: &GpuKernel, nodes: FieldNodes, parity: u32, block: RowSpan) -> Self {
         const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
         let key = |stream: u64| mix64(epoch.seed.wrapping_add(stream.wrapping_mul(GOLDEN)));
         let correct = |beta: f32| 1.0 / (1.0 - beta.powi(own.since as i32));
         Arguments {
-            draws: key(u64::from(epoch.drawn)),
-            pools: key(u64::from(epoch.drawn) | super::pool::POOLS),
+            draws: key(u64::from(epoch.draw_epoch)),
+            pools: key(u64::from(epoch.draw_epoch) | super::pool::POOL_STREAM),
             step: nodes.step,
             origin: nodes.origin,
             number: epoch.number,
@@ -119,7 +119,7 @@ impl Arguments {
 
 /// The rows of consecutive blocks that are sent together; each block is one part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Extent {
+struct RowSpan {
     first: u32,
     count: u32,
     /// Number of rows of each part except the last.
@@ -140,7 +140,7 @@ fn group_words(parts: impl ExactSizeIterator<Item = usize>) -> usize {
 
 /// Writes the table that precedes the parts: the word at which each part begins. `parts` are the parts' numbers
 /// of words.
-fn tabulate(parts: impl Iterator<Item = usize>, table: &mut [u32]) {
+fn write_offsets(parts: impl Iterator<Item = usize>, table: &mut [u32]) {
     let mut begin = padded_words(table.len());
     for (place, words) in table.iter_mut().zip(parts) {
         *place = begin as u32;

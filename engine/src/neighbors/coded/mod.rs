@@ -14,16 +14,16 @@
 //! decoded vectors less both errors. The threshold thus proves which pairs can be skipped, and codes do
 //! not influence the resulting graph.
 
-use crate::distances::{LANES, Piece, piece, piece_length};
+use crate::distances::{LANES, PackedPiece, empty_piece, piece_length};
 
 /// The largest number of components for which no sum of the kernels exceeds 32 bits.
-const WIDEST: usize = 16_384;
+const MAX_COMPONENTS: usize = 16_384;
 /// 1.5 · 2²³: adding this constant to a small number rounds the number to an integer, held in the lowest bits.
 const ROUND: f32 = 12_582_912.0;
 
 /// Instruction sets for products of codes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(super) enum Instructions {
+pub(super) enum CodeInstructions {
     /// AVX-512 VNNI: adds four products per lane in 32 bits. Codes have eight bits.
     Vnni,
     /// AVX2: adds two products per lane in 32 bits. Codes have as many bits as keep the sums within 32
@@ -33,65 +33,65 @@ pub(super) enum Instructions {
     Avx2,
 }
 
-impl Instructions {
+impl CodeInstructions {
     /// Returns all instruction sets of this processor, the best first.
     fn all() -> impl Iterator<Item = Self> {
-        [Instructions::Vnni, Instructions::Avx2].into_iter().filter(|with| with.there())
+        [CodeInstructions::Vnni, CodeInstructions::Avx2].into_iter().filter(|with| with.is_available())
     }
 
     #[cfg(target_arch = "x86_64")]
-    fn there(self) -> bool {
+    fn is_available(self) -> bool {
         match self {
-            Instructions::Vnni => {
+            CodeInstructions::Vnni => {
                 std::arch::is_x86_feature_detected!("avx512f")
                     && std::arch::is_x86_feature_detected!("avx512bw")
                     && std::arch::is_x86_feature_detected!("avx512dq")
                     && std::arch::is_x86_feature_detected!("avx512vl")
                     && std::arch::is_x86_feature_detected!("avx512vnni")
             }
-            Instructions::Avx2 => {
+            CodeInstructions::Avx2 => {
                 std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
             }
         }
     }
 
     #[cfg(not(target_arch = "x86_64"))]
-    fn there(self) -> bool {
+    fn is_available(self) -> bool {
         false
     }
 
     /// Returns the best instruction set for vectors of `dim` components, if there is one.
     pub(super) fn best(dim: usize) -> Option<Self> {
-        Self::all().next().filter(|_| dim <= WIDEST)
+        Self::all().next().filter(|_| dim <= MAX_COMPONENTS)
     }
 
     /// Returns the largest code for vectors of `dim` components: the sum of all products stays below 2^27.
     fn largest(self, dim: usize) -> f32 {
         match self {
-            Instructions::Vnni => 127.0,
-            Instructions::Avx2 => ((1 << 27) as f32 / dim as f32).sqrt().min(4095.0).floor(),
+            CodeInstructions::Vnni => 127.0,
+            CodeInstructions::Avx2 => ((1 << 27) as f32 / dim as f32).sqrt().min(4095.0).floor(),
         }
     }
 
     /// Returns the offset added to the codes of rows where the instruction takes them as unsigned.
     fn shift(self) -> i32 {
         match self {
-            Instructions::Vnni => 128,
-            Instructions::Avx2 => 0,
+            CodeInstructions::Vnni => 128,
+            CodeInstructions::Avx2 => 0,
         }
     }
 
     /// Returns the number of components in a 32-bit word.
-    fn together(self) -> usize {
+    fn components_per_word(self) -> usize {
         match self {
-            Instructions::Vnni => 4,
-            Instructions::Avx2 => 2,
+            CodeInstructions::Vnni => 4,
+            CodeInstructions::Avx2 => 2,
         }
     }
 
     /// Returns the number of words of a vector.
     fn words(self, dim: usize) -> usize {
-        dim.div_ceil(self.together())
+        dim.div_ceil(self.components_per_word())
     }
 
     /// Returns the number of blocks in a piece: an even number, at least two.
@@ -103,18 +103,18 @@ impl Instructions {
     #[inline(always)]
     fn word(self, codes: &[i16], shift: i32) -> u32 {
         match self {
-            Instructions::Vnni => {
+            CodeInstructions::Vnni => {
                 let code = |i: usize| (i32::from(codes[i]) + shift) as u8;
                 u32::from_le_bytes([code(0), code(1), code(2), code(3)])
             }
-            Instructions::Avx2 => u32::from(codes[0] as u16) | u32::from(codes[1] as u16) << 16,
+            CodeInstructions::Avx2 => u32::from(codes[0] as u16) | u32::from(codes[1] as u16) << 16,
         }
     }
 }
 
 /// The scale that vectors around one centre share.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Coding {
+pub(super) struct CodeScale {
     scale: f32,
     /// Codes per unit: 1 / scale, or 0.
     per: f32,
@@ -124,25 +124,25 @@ pub(super) struct Coding {
     farthest: f32,
 }
 
-impl Coding {
+impl CodeScale {
     /// Returns the scale for `rows`, each less `center`.
-    fn of(with: Instructions, rows: &[f32], center: &[f32]) -> Self {
+    fn of(with: CodeInstructions, rows: &[f32], center: &[f32]) -> Self {
         let (most, codes) = (largest_of(with, rows, center), with.largest(center.len()));
         // Smaller values would overflow the quotient; all codes are then 0, and the whole vector is
         // quantisation error.
         let (scale, per) = if most > 1e-30 { (most / codes, codes / most) } else { (0.0, 0.0) };
-        Coding { scale, per, most, farthest: 0.0 }
+        CodeScale { scale, per, most, farthest: 0.0 }
     }
 
     /// Sets `farthest` from `most`, the largest sum of squared codes of any vector.
-    fn reach(&mut self, most: f32) {
+    fn limit_lengths(&mut self, most: f32) {
         self.farthest = most.sqrt() * self.scale * (1.0 + 4.0 * f32::EPSILON);
     }
 }
 
 /// Properties of a coded vector, beside its codes.
 #[derive(Debug, Clone, Copy, Default)]
-struct Code {
+struct CodeSums {
     /// Quantisation error: an upper bound of the distance between the vector and its decoded code.
     lost: f32,
     /// Sum of the squared codes.
@@ -156,7 +156,7 @@ macro_rules! wide {
     ($(#[$about:meta])* $name:ident = $body:ident($($argument:ident: $type:ty),*) $(-> $out:ty)?) => {
         $(#[$about])*
         #[inline]
-        fn $name(with: Instructions, $($argument: $type),*) $(-> $out)? {
+        fn $name(with: CodeInstructions, $($argument: $type),*) $(-> $out)? {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
@@ -171,8 +171,8 @@ macro_rules! wide {
                 #[expect(unsafe_code, reason = "measured kernel: run-time dispatch")]
                 unsafe {
                     match with {
-                        Instructions::Vnni => vnni($($argument),*),
-                        Instructions::Avx2 => avx2($($argument),*),
+                        CodeInstructions::Vnni => vnni($($argument),*),
+                        CodeInstructions::Avx2 => avx2($($argument),*),
                     }
                 }
             }
@@ -185,10 +185,10 @@ macro_rules! wide {
     };
 }
 
-mod between;
+mod comparison;
 mod products;
 
-pub(super) use between::Between;
+pub(super) use comparison::CodedComparison;
 
 wide! {
     /// Returns the largest absolute component of `rows` less `center`.
@@ -196,20 +196,20 @@ wide! {
 }
 wide! {
     /// Codes `rows`, each less `center`; `slots` has space for all of them.
-    encode_each = encode_each_body(coding: &Coding, rows: &[f32], center: &[f32], slots: Slots<'_>)
+    encode_each = encode_each_body(coding: &CodeScale, rows: &[f32], center: &[f32], slots: CodeSlots<'_>)
 }
 wide! {
     /// Codes `rows`, each less `center`, into the blocks of `to`.
-    encode_blocks = encode_blocks_body(coding: &Coding, rows: &[f32], center: &[f32], to: &mut Rows)
+    encode_blocks = encode_blocks_body(coding: &CodeScale, rows: &[f32], center: &[f32], to: &mut CodedRows)
 }
 #[inline(always)]
 fn largest_of_body(rows: &[f32], center: &[f32]) -> f32 {
-    rows.chunks_exact(center.len()).fold(0f32, |most, row| most.max(largest(row, center)))
+    rows.chunks_exact(center.len()).fold(0f32, |most, row| most.max(largest_component(row, center)))
 }
 
 #[inline(always)]
-fn encode_each_body(coding: &Coding, rows: &[f32], center: &[f32], slots: Slots<'_>) {
-    let (with, together) = (slots.with, slots.with.together());
+fn encode_each_body(coding: &CodeScale, rows: &[f32], center: &[f32], slots: CodeSlots<'_>) {
+    let (with, together) = (slots.with, slots.with.components_per_word());
     let mut codes = vec![0i16; slots.words * together];
     let values = slots.values.chunks_exact_mut(slots.words);
     for ((values, known), row) in values.zip(slots.known).zip(rows.chunks_exact(center.len())) {
@@ -221,8 +221,8 @@ fn encode_each_body(coding: &Coding, rows: &[f32], center: &[f32], slots: Slots<
 }
 
 #[inline(always)]
-fn encode_blocks_body(coding: &Coding, rows: &[f32], center: &[f32], to: &mut Rows) {
-    let (with, together, shift) = (to.with, to.with.together(), to.with.shift());
+fn encode_blocks_body(coding: &CodeScale, rows: &[f32], center: &[f32], to: &mut CodedRows) {
+    let (with, together, shift) = (to.with, to.with.components_per_word(), to.with.shift());
     let (words, a_piece) = (with.words(to.dim), to.with.blocks_a_piece(to.dim));
     let mut codes = vec![0i16; words * together];
     let mut most = 0f32;
@@ -238,12 +238,12 @@ fn encode_blocks_body(coding: &Coding, rows: &[f32], center: &[f32], to: &mut Ro
         to.lost = to.lost.max(code.lost);
         most = most.max(code.square);
     }
-    to.coding.reach(most);
+    to.coding.limit_lengths(most);
 }
 
 /// Returns the largest absolute component of `row` less `center`.
 #[inline(always)]
-fn largest(row: &[f32], center: &[f32]) -> f32 {
+fn largest_component(row: &[f32], center: &[f32]) -> f32 {
     let (rows, row_tail) = row.as_chunks::<LANES>();
     let (centers, center_tail) = center.as_chunks::<LANES>();
     let mut most = [0f32; LANES];
@@ -259,8 +259,8 @@ fn largest(row: &[f32], center: &[f32]) -> f32 {
 
 /// Codes `vector` less `center` into `codes`, which may be longer; the rest is set to 0.
 #[inline(always)]
-fn encode(coding: &Coding, vector: &[f32], center: &[f32], codes: &mut [i16]) -> Code {
-    let Coding { scale, per, most, .. } = *coding;
+fn encode(coding: &CodeScale, vector: &[f32], center: &[f32], codes: &mut [i16]) -> CodeSums {
+    let CodeScale { scale, per, most, .. } = *coding;
     let dim = vector.len();
     codes[dim..].fill(0);
     let (vectors, vector_tail) = vector.as_chunks::<LANES>();
@@ -284,7 +284,7 @@ fn encode(coding: &Coding, vector: &[f32], center: &[f32], codes: &mut [i16]) ->
     for (lane, ((&x, &c), out)) in vector_tail.iter().zip(center_tail).zip(codes_tail).enumerate() {
         *out = code(x, c, &mut lost[lane], &mut squares[lane], &mut sums[lane]);
     }
-    Code {
+    CodeSums {
         // Allows for rounding: a sum of this many squares may be too small by a few thousandths, and the
         // remainder of a component by two roundings of the largest component.
         lost: lost.iter().sum::<f32>().sqrt() * 1.005
@@ -298,45 +298,45 @@ fn encode(coding: &Coding, vector: &[f32], center: &[f32], codes: &mut [i16]) ->
 /// Coded rows of a segment, in blocks of [`LANES`] rows: the first word of each row of the block, then
 /// the second word of each row, and so on.
 #[derive(Default)]
-pub struct Rows {
-    with: Instructions,
+pub struct CodedRows {
+    with: CodeInstructions,
     dim: usize,
     rows: usize,
-    pieces: Vec<Piece>,
-    coding: Coding,
+    pieces: Vec<PackedPiece>,
+    coding: CodeScale,
     /// The largest quantisation error of a row.
     lost: f32,
     /// Half of the sum of each row's squared codes.
     half_squares: Vec<f32>,
 }
 
-impl Rows {
+impl CodedRows {
     /// Codes `rows`, each less `center`, reusing the memory of `pieces`.
-    pub(super) fn encode(with: Instructions, pieces: Vec<Piece>, rows: &[f32], center: &[f32]) -> Self {
+    pub(super) fn encode(with: CodeInstructions, pieces: Vec<PackedPiece>, rows: &[f32], center: &[f32]) -> Self {
         let dim = center.len();
         let count = rows.len() / dim;
-        let coding = Coding::of(with, rows, center);
-        let mut coded = Rows { with, dim, rows: count, pieces, coding, ..Rows::default() };
+        let coding = CodeScale::of(with, rows, center);
+        let mut coded = CodedRows { with, dim, rows: count, pieces, coding, ..CodedRows::default() };
         let blocks = count.div_ceil(LANES);
         let (a_piece, length) = (with.blocks_a_piece(dim), piece_length(dim));
         coded.pieces.retain(|piece| piece.len() == length);
         let wanted = blocks.div_ceil(a_piece);
         coded.pieces.reserve_exact(wanted.saturating_sub(coded.pieces.len()));
         while coded.pieces.len() < wanted {
-            coded.pieces.push(piece(dim));
+            coded.pieces.push(empty_piece(dim));
         }
         coded.half_squares = vec![0.0; blocks * LANES];
         encode_blocks(with, &coding, rows, center, &mut coded);
         coded
     }
 
-    pub(super) fn into_pieces(self) -> Vec<Piece> {
+    pub(super) fn into_pieces(self) -> Vec<PackedPiece> {
         self.pieces
     }
 
     /// Returns the bytes held by `rows` rows.
     pub(super) fn bytes(rows: usize, dim: usize) -> u64 {
-        let a_piece = Instructions::best(dim).map_or(2, |with| with.blocks_a_piece(dim));
+        let a_piece = CodeInstructions::best(dim).map_or(2, |with| with.blocks_a_piece(dim));
         let pieces = rows.div_ceil(LANES).div_ceil(a_piece);
         (pieces * piece_length(dim) * 4 + rows.next_multiple_of(LANES) * 4) as u64
     }
@@ -353,19 +353,19 @@ impl Rows {
 
 /// Coded queries, in groups with a centre each.
 #[derive(Default)]
-pub(super) struct Codes {
-    with: Instructions,
+pub(super) struct CodedVectors {
+    with: CodeInstructions,
     words: usize,
     values: Vec<u32>,
-    known: Vec<Code>,
+    known: Vec<CodeSums>,
 }
 
-impl Codes {
+impl CodedVectors {
     /// Allocates space for `rows` vectors.
-    pub(super) fn new(with: Instructions, rows: usize, dim: usize) -> Self {
+    pub(super) fn new(with: CodeInstructions, rows: usize, dim: usize) -> Self {
         let words = with.words(dim);
         let values = crate::pages::filled(rows * words, 0);
-        Codes { with, words, values, known: vec![Code::default(); rows] }
+        CodedVectors { with, words, values, known: vec![CodeSums::default(); rows] }
     }
 
     /// Keeps only the first `rows` vectors.
@@ -375,40 +375,40 @@ impl Codes {
     }
 
     /// Returns the space for all vectors.
-    pub(super) fn slots(&mut self) -> Slots<'_> {
-        Slots { with: self.with, words: self.words, values: &mut self.values, known: &mut self.known }
+    pub(super) fn slots(&mut self) -> CodeSlots<'_> {
+        CodeSlots { with: self.with, words: self.words, values: &mut self.values, known: &mut self.known }
     }
 
     /// Returns the bytes of a vector.
     pub(super) fn row_bytes(dim: usize) -> u64 {
-        let words = Instructions::best(dim).map_or(0, |with| with.words(dim));
-        (words * 4 + size_of::<Code>()) as u64
+        let words = CodeInstructions::best(dim).map_or(0, |with| with.words(dim));
+        (words * 4 + size_of::<CodeSums>()) as u64
     }
 }
 
 /// Space for the codes of some vectors.
-pub(super) struct Slots<'a> {
-    with: Instructions,
+pub(super) struct CodeSlots<'a> {
+    with: CodeInstructions,
     words: usize,
     values: &'a mut [u32],
-    known: &'a mut [Code],
+    known: &'a mut [CodeSums],
 }
 
-impl<'a> Slots<'a> {
+impl<'a> CodeSlots<'a> {
     /// Splits the space into that of the first `rows` vectors and the rest.
     pub(super) fn split(self, rows: usize) -> (Self, Self) {
-        let Slots { with, words, values, known } = self;
+        let CodeSlots { with, words, values, known } = self;
         let (values, later_values) = values.split_at_mut(rows * words);
         let (known, later_known) = known.split_at_mut(rows);
-        (Slots { with, words, values, known }, Slots { with, words, values: later_values, known: later_known })
+        (CodeSlots { with, words, values, known }, CodeSlots { with, words, values: later_values, known: later_known })
     }
 
     /// Codes `rows`, each less `center`, and returns their scale.
-    pub(super) fn encode(self, rows: &[f32], center: &[f32]) -> Coding {
-        let mut coding = Coding::of(self.with, rows, center);
-        let Slots { with, words, values, known } = self;
-        encode_each(with, &coding, rows, center, Slots { with, words, values, known: &mut *known });
-        coding.reach(known.iter().fold(0f32, |most, known| most.max(known.square)));
+    pub(super) fn encode(self, rows: &[f32], center: &[f32]) -> CodeScale {
+        let mut coding = CodeScale::of(self.with, rows, center);
+        let CodeSlots { with, words, values, known } = self;
+        encode_each(with, &coding, rows, center, CodeSlots { with, words, values, known: &mut *known });
+        coding.limit_lengths(known.iter().fold(0f32, |most, known| most.max(known.square)));
         coding
     }
 }

@@ -3,15 +3,15 @@
 //! Invariant: all arithmetic is in integers, so that every instruction set gives the same sums for the
 //! same codes. `product` is the reference.
 
-use super::Instructions;
+use super::CodeInstructions;
 use crate::distances::{LANES, Masks, QUERIES};
 
 /// A threshold that no row reaches.
-pub(super) const NEVER: i32 = 1 << 30;
+pub(super) const UNREACHABLE_BAR: i32 = 1 << 30;
 
 /// Computes the products of two vectors' codes with one or two blocks of rows.
 pub(super) fn products(
-    with: Instructions,
+    with: CodeInstructions,
     values: &[u32],
     blocks: usize,
     vectors: [&[u32]; 2],
@@ -26,9 +26,9 @@ pub(super) fn products(
         #[expect(unsafe_code, reason = "measured kernel")]
         unsafe {
             match (with, blocks) {
-                (Instructions::Vnni, 1) => products_vnni::<1>(values, vectors, out),
-                (Instructions::Vnni, _) => products_vnni::<2>(values, vectors, out),
-                (Instructions::Avx2, _) => products_avx2(values, vectors, out),
+                (CodeInstructions::Vnni, 1) => products_vnni::<1>(values, vectors, out),
+                (CodeInstructions::Vnni, _) => products_vnni::<2>(values, vectors, out),
+                (CodeInstructions::Avx2, _) => products_avx2(values, vectors, out),
             }
         }
     }
@@ -38,7 +38,7 @@ pub(super) fn products(
 
 /// Additional terms where rows search queries as well.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Both<'a> {
+pub(super) struct RowBars<'a> {
     /// For each row half of its squared limit with all errors, in the scale of the thresholds.
     pub(super) lifts: &'a [i32],
     /// For each query its threshold less the threshold that it would have with a limit of 0 and no errors.
@@ -49,12 +49,12 @@ pub(super) struct Both<'a> {
 /// own limits the queries reach; None if there is no such row.
 #[inline]
 pub(super) fn near(
-    with: Instructions,
+    with: CodeInstructions,
     values: &[u32],
     offsets: &[i32],
     queries: &[&[u32]; QUERIES],
     bars: &[i32; QUERIES],
-    both: Option<Both<'_>>,
+    both: Option<RowBars<'_>>,
 ) -> Option<Masks> {
     assert!(both.is_none_or(|both| both.lifts.len() == offsets.len()), "whole blocks");
     let (words, blocks) = (queries[0].len(), offsets.len() / LANES);
@@ -65,14 +65,14 @@ pub(super) fn near(
         // SAFETY: the conditions are those of `products`, and were just asserted.
         #[expect(unsafe_code, reason = "measured kernel")]
         unsafe {
-            const ALONE: &Both<'_> = &Both { lifts: &[], beyond: [0; QUERIES] };
+            const ALONE: &RowBars<'_> = &RowBars { lifts: &[], beyond: [0; QUERIES] };
             match (with, blocks, &both) {
-                (Instructions::Vnni, 1, None) => near_vnni::<1, false>(values, offsets, queries, bars, ALONE),
-                (Instructions::Vnni, _, None) => near_vnni::<2, false>(values, offsets, queries, bars, ALONE),
-                (Instructions::Vnni, 1, Some(both)) => near_vnni::<1, true>(values, offsets, queries, bars, both),
-                (Instructions::Vnni, _, Some(both)) => near_vnni::<2, true>(values, offsets, queries, bars, both),
-                (Instructions::Avx2, _, None) => near_avx2::<false>(values, offsets, queries, bars, ALONE),
-                (Instructions::Avx2, _, Some(both)) => near_avx2::<true>(values, offsets, queries, bars, both),
+                (CodeInstructions::Vnni, 1, None) => near_vnni::<1, false>(values, offsets, queries, bars, ALONE),
+                (CodeInstructions::Vnni, _, None) => near_vnni::<2, false>(values, offsets, queries, bars, ALONE),
+                (CodeInstructions::Vnni, 1, Some(both)) => near_vnni::<1, true>(values, offsets, queries, bars, both),
+                (CodeInstructions::Vnni, _, Some(both)) => near_vnni::<2, true>(values, offsets, queries, bars, both),
+                (CodeInstructions::Avx2, _, None) => near_avx2::<false>(values, offsets, queries, bars, ALONE),
+                (CodeInstructions::Avx2, _, Some(both)) => near_avx2::<true>(values, offsets, queries, bars, both),
             }
         }
     }
@@ -143,7 +143,7 @@ unsafe fn near_vnni<const BLOCKS: usize, const BOTH: bool>(
     offsets: &[i32],
     queries: &[&[u32]; QUERIES],
     bars: &[i32; QUERIES],
-    both: &Both<'_>,
+    both: &RowBars<'_>,
 ) -> Option<Masks> {
     use std::arch::x86_64::{
         _mm512_add_epi32, _mm512_and_si512, _mm512_cmpge_epi32_mask, _mm512_loadu_si512, _mm512_max_epi32,
@@ -180,7 +180,7 @@ unsafe fn near_vnni<const BLOCKS: usize, const BOTH: bool>(
 
 /// Number of rows in a register of AVX2, one word each.
 #[cfg(target_arch = "x86_64")]
-const HALF: usize = LANES / 2;
+const HALF_LANES: usize = LANES / 2;
 
 /// # Safety
 /// The processor has AVX2; `values` consists of one or two whole blocks with as many words per row as the vectors.
@@ -193,8 +193,8 @@ unsafe fn products_avx2(values: &[u32], vectors: [&[u32]; 2], out: &mut [[i32; 2
         _mm256_storeu_si256,
     };
     let words = vectors[0].len();
-    for half in 0..values.len() / (words * HALF) {
-        let first = (half / 2 * words * 2 + half % 2) * HALF;
+    for half in 0..values.len() / (words * HALF_LANES) {
+        let first = (half / 2 * words * 2 + half % 2) * HALF_LANES;
         let mut sums = [_mm256_setzero_si256(); 2];
         for word in 0..words {
             // SAFETY: half a block has this word of eight rows, and each vector has this word.
@@ -208,7 +208,7 @@ unsafe fn products_avx2(values: &[u32], vectors: [&[u32]; 2], out: &mut [[i32; 2
         }
         for (out, sum) in out.iter_mut().zip(sums) {
             // SAFETY: the slice has space for eight values.
-            unsafe { _mm256_storeu_si256(out[half * HALF..][..HALF].as_mut_ptr().cast::<__m256i>(), sum) };
+            unsafe { _mm256_storeu_si256(out[half * HALF_LANES..][..HALF_LANES].as_mut_ptr().cast::<__m256i>(), sum) };
         }
     }
 }
@@ -226,7 +226,7 @@ unsafe fn near_avx2<const BOTH: bool>(
     offsets: &[i32],
     queries: &[&[u32]; QUERIES],
     bars: &[i32; QUERIES],
-    both: &Both<'_>,
+    both: &RowBars<'_>,
 ) -> Option<Masks> {
     use std::arch::x86_64::{
         __m256i, _mm256_add_epi32, _mm256_and_si256, _mm256_castsi256_ps, _mm256_loadu_si256, _mm256_madd_epi16,
@@ -246,7 +246,7 @@ unsafe fn near_avx2<const BOTH: bool>(
             queries.as_chunks::<AT_ONCE>().0.iter().zip(bars.as_chunks::<AT_ONCE>().0).enumerate()
         {
             // Padding of the last group.
-            if bars[0] == NEVER {
+            if bars[0] == UNREACHABLE_BAR {
                 continue;
             }
             let mut sums = [[_mm256_setzero_si256(); 2]; AT_ONCE];
@@ -288,7 +288,7 @@ unsafe fn near_avx2<const BOTH: bool>(
             for (mask, sums) in masks[part * AT_ONCE..].iter_mut().zip(&sums) {
                 for (h, &sum) in sums.iter().enumerate() {
                     let far = _mm256_movemask_ps(_mm256_castsi256_ps(sum)) as u32;
-                    *mask |= (!far & 0xff) << (block * LANES + h * HALF);
+                    *mask |= (!far & 0xff) << (block * LANES + h * HALF_LANES);
                 }
             }
         }
@@ -298,16 +298,16 @@ unsafe fn near_avx2<const BOTH: bool>(
 
 /// Returns the product of a vector's codes with those of row `row` of some blocks, in plain Rust.
 #[cfg(any(test, not(target_arch = "x86_64")))]
-fn product(with: Instructions, values: &[u32], row: usize, vector: &[u32]) -> i32 {
+fn product(with: CodeInstructions, values: &[u32], row: usize, vector: &[u32]) -> i32 {
     let block = &values[row / LANES * vector.len() * LANES..][..vector.len() * LANES];
     let words = vector.iter().enumerate().map(|(word, vector)| {
         let row = block[word * LANES + row % LANES];
         match with {
-            Instructions::Vnni => {
+            CodeInstructions::Vnni => {
                 let pairs = row.to_le_bytes().into_iter().zip(vector.to_le_bytes());
                 pairs.map(|(x, q)| i32::from(x) * i32::from(q as i8)).sum::<i32>()
             }
-            Instructions::Avx2 => {
+            CodeInstructions::Avx2 => {
                 [0, 16].map(|at| i32::from((row >> at) as i16) * i32::from((vector >> at) as i16)).iter().sum()
             }
         }
@@ -316,7 +316,7 @@ fn product(with: Instructions, values: &[u32], row: usize, vector: &[u32]) -> i3
 }
 
 #[cfg(any(test, not(target_arch = "x86_64")))]
-fn products_plain(with: Instructions, values: &[u32], vectors: [&[u32]; 2], out: &mut [[i32; 2 * LANES]; 2]) {
+fn products_plain(with: CodeInstructions, values: &[u32], vectors: [&[u32]; 2], out: &mut [[i32; 2 * LANES]; 2]) {
     let rows = values.len() / vectors[0].len();
     for (out, vector) in out.iter_mut().zip(vectors) {
         (0..rows).for_each(|row| out[row] = product(with, values, row, vector));
@@ -325,12 +325,12 @@ fn products_plain(with: Instructions, values: &[u32], vectors: [&[u32]; 2], out:
 
 #[cfg(any(test, not(target_arch = "x86_64")))]
 fn near_plain(
-    with: Instructions,
+    with: CodeInstructions,
     values: &[u32],
     offsets: &[i32],
     queries: &[&[u32]; QUERIES],
     bars: &[i32; QUERIES],
-    both: Option<Both<'_>>,
+    both: Option<RowBars<'_>>,
 ) -> Option<Masks> {
     let masks = std::array::from_fn(|q| {
         let near = |row: usize| {
@@ -344,30 +344,32 @@ fn near_plain(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Codes, Rows};
+    use super::super::{CodedRows, CodedVectors};
     use super::*;
     use crate::random::unit;
 
     #[test]
-    fn plain_sums_are_those_of_the_instructions() {
-        for (with, dim) in Instructions::all().flat_map(|with| [1, 33, 45, 200].map(|dim| (with, dim))) {
+    fn portable_products_match_simd() {
+        for (with, dim) in CodeInstructions::all().flat_map(|with| [1, 33, 45, 200].map(|dim| (with, dim))) {
             let mut values: Vec<f32> = (0..32 * dim).map(|i| unit(4, 9, i as u64) - 0.5).collect();
             // Two rows whose codes all have the largest magnitude.
             values[..dim].fill(0.6);
             values[dim..2 * dim].fill(-0.4);
             let center = vec![0.1; dim];
-            let mut codes = Codes::new(with, 8, dim);
+            let mut codes = CodedVectors::new(with, 8, dim);
             codes.slots().encode(&values[..8 * dim], &center);
-            let rows = Rows::encode(with, Vec::new(), &values, &center);
+            let rows = CodedRows::encode(with, Vec::new(), &values, &center);
             let (pair, blocks) = rows.pair(0);
             let queries: [&[u32]; QUERIES] = std::array::from_fn(|q| &codes.values[q * codes.words..][..codes.words]);
             let product = product(with, pair, 3, queries[0]);
-            let (offsets, bars) = ([-9000; 32], [product - 9000, 20_000, 90_000, -20_000, 5, 6, NEVER, 0]);
+            let (offsets, bars) = ([-9000; 32], [product - 9000, 20_000, 90_000, -20_000, 5, 6, UNREACHABLE_BAR, 0]);
             let found = near(with, pair, &offsets, &queries, &bars, None);
             assert_eq!(found, near_plain(with, pair, &offsets, &queries, &bars, None));
             let lifts = std::array::from_fn::<i32, 32, _>(|row| 100_000 * row as i32);
-            let both =
-                Some(Both { lifts: &lifts, beyond: [-1000, 0, 50_000, -200_000, 0, 9, NEVER - 2_000_000, -77_000] });
+            let both = Some(RowBars {
+                lifts: &lifts,
+                beyond: [-1000, 0, 50_000, -200_000, 0, 9, UNREACHABLE_BAR - 2_000_000, -77_000],
+            });
             let looked_back = near(with, pair, &offsets, &queries, &bars, both);
             assert_eq!(looked_back, near_plain(with, pair, &offsets, &queries, &bars, both));
             assert_ne!(looked_back, found);

@@ -1,6 +1,6 @@
 // The kNN join on a GPU: compares each row with the segments that it visits and keeps the nearest, like `window.rs`
 // but without a candidate filter. A distance is summed as in `squared_distance` of kernel.rs, to the same bits, and
-// the smallest keys of `top.rs` are kept, which do not depend on the order of comparisons.
+// the smallest keys of `top_k.rs` are kept, which do not depend on the order of comparisons.
 //
 // A squad of MATES threads processes one row. The squad is divided into teams of TEAM threads; each team
 // computes the distance to one row of a segment at a time. Candidates enter a heap in shared memory one
@@ -8,11 +8,11 @@
 
 #include "lanes.cuh"
 
-// Same layout as `Arguments` in mod.rs.
+// Same layout as `JoinArguments` in mod.rs.
 struct Join {
     u32 first, count; // first query row, number of query rows
     u32 dim, keep;    // components; neighbours kept per row
-    u32 ties;         // key of `ties.rs`
+    u32 ties;         // key of `tie_breaker.rs`
 };
 
 // Returns an integer that orders as (squared distance, rank) does.
@@ -38,7 +38,7 @@ template <int W> HERE float squared_distance(const float* own, const float* othe
     return total(sums);
 }
 
-// Replaces the largest key by `key` if `key` is smaller: `Tops::offer`.
+// Replaces the largest key by `key` if `key` is smaller: `TopK::offer`.
 HERE void offer(u64* heap, u32 keep, u64 key) {
     if (key >= heap[0]) return;
     u32 at = 0;
@@ -54,7 +54,7 @@ HERE void offer(u64* heap, u32 keep, u64 key) {
 
 // `vectors`: of all rows. `starts`: the first row of each segment, then the number of rows. `ends`: for
 // each query row the end of its entries in `visits`, which are segment numbers. `best`: in and out, for
-// each query row a heap of keys (distance, rank by `Ties::rank`).
+// each query row a heap of keys (distance, rank by `TieBreaker::rank`).
 template <int W>
 HERE void meet(const float* vectors, const u32* starts, const u32* ends, const u32* visits, u64* best, const Join& of) {
     ASKED_FOR(room);

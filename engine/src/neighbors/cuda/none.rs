@@ -2,22 +2,22 @@
 
 use std::ops::Range;
 
-use super::super::segments::Segments;
-use super::super::ties::Ties;
+use super::super::segments::SegmentTable;
+use super::super::tie_breaker::TieBreaker;
 use super::super::window::Window;
 use crate::Result;
 use crate::device::Gpu;
 use crate::observe::Progress;
 
 /// A type without values.
-pub(in crate::neighbors) struct Joiner<'a>(&'a Gpu);
+pub(in crate::neighbors) struct GpuJoin<'a>(&'a Gpu);
 
-impl<'a> Joiner<'a> {
+impl<'a> GpuJoin<'a> {
     pub(in crate::neighbors) fn new(
         gpu: &'a Gpu,
-        _: &Segments<'_>,
+        _: &SegmentTable<'_>,
         _: usize,
-        _: Ties,
+        _: TieBreaker,
         _: &Progress<'_>,
     ) -> Result<Self> {
         match *gpu {}
@@ -25,9 +25,9 @@ impl<'a> Joiner<'a> {
 }
 
 impl Window {
-    pub(in crate::neighbors) fn meet_on<I: Iterator<Item = u32>>(
+    pub(in crate::neighbors) fn compare_on_gpu<I: Iterator<Item = u32>>(
         &mut self,
-        joiner: &mut Joiner<'_>,
+        joiner: &mut GpuJoin<'_>,
         _: impl Fn(usize) -> I,
         _: impl FnMut(Range<u32>) -> Result<()>,
     ) -> Result<()> {

@@ -17,8 +17,8 @@ use arrow::record_batch::RecordBatch;
 use self::server::{Fault, Server};
 use super::client::Client;
 use super::store::Environment;
-use crate::open::{Stop, open_wanted};
-use crate::vectors::Want;
+use crate::open::{Stop, open_columns};
+use crate::vectors::ColumnRequest;
 use crate::{Error, Result, Shape, Source};
 
 /// What the environment of a user of `server` has.
@@ -35,14 +35,14 @@ fn environment(server: &Server, more: &[(&str, &str)]) -> Environment {
     Environment::of(&variables)
 }
 
-fn open_as(server: &Server, paths: &[&str], want: Want, more: &[(&str, &str)]) -> Result<Box<dyn Source>> {
+fn open_as(server: &Server, paths: &[&str], want: ColumnRequest, more: &[(&str, &str)]) -> Result<Box<dyn Source>> {
     let paths: Vec<String> = paths.iter().map(|p| p.to_string()).collect();
     let environment = environment(server, more);
-    open_wanted(&paths, want, &|| Client::with(environment.clone(), None))
+    open_columns(&paths, want, &|| Client::with(environment.clone(), None))
 }
 
 fn open(server: &Server, path: &str) -> Result<Box<dyn Source>> {
-    open_as(server, &[path], Want::Any, &[])
+    open_as(server, &[path], ColumnRequest::Any, &[])
 }
 
 fn read(source: &dyn Source) -> Result<Vec<f32>> {
@@ -93,12 +93,12 @@ fn npy(rows: usize, dim: usize, fortran: bool) -> Vec<u8> {
     bytes
 }
 
-fn from_disk(bytes: &[u8], want: Want) -> Vec<f32> {
+fn from_disk(bytes: &[u8], want: ColumnRequest) -> Vec<f32> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x");
     std::fs::write(&path, bytes).unwrap();
     let none = || panic!("no address");
-    read(&*open_wanted(&[path.to_str().unwrap().into()], want, &none).unwrap()).unwrap()
+    read(&*open_columns(&[path.to_str().unwrap().into()], want, &none).unwrap()).unwrap()
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn objects_give_the_bytes_that_files_give() {
         "pyarrow_dictionary_f32.arrow",
     ] {
         let bytes = fixture(name);
-        let expected = from_disk(&bytes, Want::Any);
+        let expected = from_disk(&bytes, ColumnRequest::Any);
         server.put(&format!("bucket/{name}"), bytes);
         for url in [format!("s3://bucket/{name}"), format!("{}/bucket/{name}", server.url())] {
             let source = open(&server, &url).unwrap_or_else(|e| panic!("{e}"));
@@ -131,7 +131,7 @@ fn objects_give_the_bytes_that_files_give() {
             }
         }
     }
-    let scalars = Want::Asked("pc*".into());
+    let scalars = ColumnRequest::Asked("pc*".into());
     let bytes = fixture("pyarrow_scalars.parquet");
     server.put("bucket/scalars", bytes.clone());
     let source = open_as(&server, &["s3://bucket/scalars"], scalars.clone(), &[]).unwrap();
@@ -140,7 +140,7 @@ fn objects_give_the_bytes_that_files_give() {
 
 /// How many requests it takes to open an object and to read it once.
 fn requests(server: &Server, name: &str, bytes: Vec<u8>) -> [usize; 2] {
-    let expected = from_disk(&bytes, Want::Any);
+    let expected = from_disk(&bytes, ColumnRequest::Any);
     server.put(&format!("b/{name}"), bytes);
     server.no_faults();
     let source = open(server, &format!("s3://b/{name}")).unwrap();
@@ -257,7 +257,7 @@ fn prefixes_and_globs_follow_the_rules_of_directories() {
     assert_eq!(told, ["1", "d e"]);
 
     let refused = |given: &[&str], words: &str| {
-        let error = open_as(&server, given, Want::Any, &[]).err().unwrap_or_else(|| panic!("{given:?}"));
+        let error = open_as(&server, given, ColumnRequest::Any, &[]).err().unwrap_or_else(|| panic!("{given:?}"));
         assert!(error.is_bad_input() && error.to_string().contains(words), "{given:?}: {error}");
     };
     refused(&["s3://b/none"], "s3://b/none: there is no such object, and none below it (404 NoSuchKey");
@@ -282,7 +282,7 @@ fn prefixes_and_globs_follow_the_rules_of_directories() {
 fn throttled_and_cut_answers_are_asked_for_again() {
     let server = Server::start();
     let bytes = parquet(4_000, 64, 2_000);
-    let expected = from_disk(&bytes, Want::Any);
+    let expected = from_disk(&bytes, ColumnRequest::Any);
     server.put("b/x", bytes);
     let url = format!("{}/b/x", server.url());
     for etags in [true, false] {
@@ -293,7 +293,7 @@ fn throttled_and_cut_answers_are_asked_for_again() {
                 1 | 4 | 6 => Some(Fault::Cut(2_000)),
                 _ => None,
             });
-            let source = open_as(&server, &[given], Want::Any, &[("AWS_MAX_ATTEMPTS", "11")]);
+            let source = open_as(&server, &[given], ColumnRequest::Any, &[("AWS_MAX_ATTEMPTS", "11")]);
             let source = source.unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(read(&*source).unwrap(), expected, "{given}");
         }
@@ -326,7 +326,7 @@ fn what_a_store_refuses_in_the_end_is_told() {
         assert!(error.to_string().contains("cuts its answers short"), "{error}");
     }
     let refused = |more: &[(&str, &str)], words: &str| {
-        let error = open_as(&server, &["s3://b/x"], Want::Any, more).err().unwrap();
+        let error = open_as(&server, &["s3://b/x"], ColumnRequest::Any, more).err().unwrap();
         assert!(error.is_bad_input() && error.to_string().contains(words), "{error}");
     };
     server.faults(|_| Some(Fault::Status(403, "AccessDenied")));
@@ -346,9 +346,9 @@ fn what_a_store_refuses_in_the_end_is_told() {
     assert!(begin.elapsed() < Duration::from_secs(10));
     server.no_faults();
     let public = [("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", ""), ("AWS_SKIP_SIGNATURE", "true")];
-    open_as(&server, &["s3://b/x"], Want::Any, &public).unwrap();
+    open_as(&server, &["s3://b/x"], ColumnRequest::Any, &public).unwrap();
     server.stop();
-    let error = open_as(&server, &["s3://b/x"], Want::Any, &[("AWS_MAX_ATTEMPTS", "1")]).err().unwrap();
+    let error = open_as(&server, &["s3://b/x"], ColumnRequest::Any, &[("AWS_MAX_ATTEMPTS", "1")]).err().unwrap();
     assert!(!error.is_bad_input() && error.to_string().contains("cannot be reached (Connection refused"), "{error}");
 }
 
@@ -385,7 +385,7 @@ fn a_changed_object_is_noticed() {
     let first = open(&server, "s3://b/x").unwrap().fingerprints().unwrap();
     server.put("b/x", parquet(8_000, 64, 1_000));
     let second = open(&server, "s3://b/x").unwrap().fingerprints().unwrap();
-    assert!(crate::unchanged(&first, &second).is_err());
+    assert!(crate::check_unchanged(&first, &second).is_err());
 }
 
 #[test]
@@ -396,7 +396,7 @@ fn a_wait_ends_when_it_is_to_stop() {
     let (came, environment) = (stopped.clone(), environment(&server, &[]));
     let stop = Stop::when(move || came.load(Ordering::Relaxed));
     let connect = || Client::with(environment.clone(), Some(stop.clone()));
-    let source = open_wanted(&["s3://b/x".into()], Want::Any, &connect).unwrap();
+    let source = open_columns(&["s3://b/x".into()], ColumnRequest::Any, &connect).unwrap();
     server.faults(|_| Some(Fault::Stall(Duration::from_secs(20))));
     let begin = Instant::now();
     let stopping = std::thread::spawn(move || {
@@ -407,7 +407,7 @@ fn a_wait_ends_when_it_is_to_stop() {
     assert!(matches!(error, Error::Stopped { .. }), "{error}");
     stopping.join().unwrap();
     // So does one for an answer that is not read ahead.
-    let error = open_wanted(&["s3://b/x".into()], Want::Any, &connect).err().unwrap();
+    let error = open_columns(&["s3://b/x".into()], ColumnRequest::Any, &connect).err().unwrap();
     assert!(matches!(error, Error::Stopped { .. }), "{error}");
     drop(source);
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
@@ -423,7 +423,7 @@ fn servers_of_http_differ() {
     for (etags, weak) in [(true, false), (true, true), (false, false)] {
         server.habits(|habits| (habits.etags, habits.weak) = (etags, weak));
         let source = open(&server, &url).unwrap();
-        assert_eq!(read(&*source).unwrap(), from_disk(&bytes, Want::Any));
+        assert_eq!(read(&*source).unwrap(), from_disk(&bytes, ColumnRequest::Any));
         let print = source.fingerprints().unwrap().remove(0);
         assert_eq!(print.path.to_str(), url.strip_suffix("?X-Amz-Signature=secret"));
         assert_eq!((print.etag.is_some(), print.header != 0), (etags, !etags));
@@ -454,7 +454,7 @@ fn many_objects_are_one_source() {
     let source = open(&server, "s3://b/p/").unwrap();
     assert_eq!(source.shape(), Shape { rows: 1200, dim: 4 });
     server.no_faults();
-    let once = from_disk(&npy(10, 4, false), Want::Any);
+    let once = from_disk(&npy(10, 4, false), ColumnRequest::Any);
     assert_eq!(read(&*source).unwrap(), once.repeat(120));
     assert_eq!(server.requests().len(), 120);
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use lowland_engine::{FirstPositions, Placed};
+use lowland_engine::{PositionSource, PositionSummary};
 use lowland_io::Source;
 
 use crate::Result;
@@ -55,7 +55,7 @@ impl EarlierMap {
                 for table in [&map, source] {
                     let kind =
                         table.read_columns(std::slice::from_ref(id), 0, 0)?.schema().field(0).data_type().clone();
-                    if !is_name(&kind) {
+                    if !is_id_type(&kind) {
                         return wrong(format!("column \"{id}\" is {kind}, by which rows cannot be told"));
                     }
                 }
@@ -106,9 +106,9 @@ impl EarlierMap {
 }
 
 /// Returns whether values of a type can be ids.
-fn is_name(kind: &DataType) -> bool {
+fn is_id_type(kind: &DataType) -> bool {
     match kind {
-        DataType::Dictionary(_, values) => is_name(values),
+        DataType::Dictionary(_, values) => is_id_type(values),
         kind => {
             kind.is_integer()
                 || kind.is_temporal()
@@ -117,12 +117,12 @@ fn is_name(kind: &DataType) -> bool {
     }
 }
 
-impl FirstPositions for EarlierMap {
+impl PositionSource for EarlierMap {
     fn read(
         &self,
         positions: &mut [f32],
         pulse: &mut dyn FnMut() -> lowland_engine::Result<()>,
-    ) -> lowland_engine::Result<Placed> {
+    ) -> lowland_engine::Result<PositionSummary> {
         let shape = self.map.shape();
         let width = shape.dim;
         let mut values = vec![0f32; ROWS.min(shape.rows as usize) * width];
@@ -167,6 +167,6 @@ impl FirstPositions for EarlierMap {
                 new += 1;
             }
         }
-        Ok(Placed { new, from: self.path.display().to_string() })
+        Ok(PositionSummary { new, from: self.path.display().to_string() })
     }
 }

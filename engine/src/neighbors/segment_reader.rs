@@ -8,17 +8,17 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use lowland_io::Error as IoError;
 use rayon::prelude::*;
 
-use super::segments::{LONGEST, Segments};
+use super::segments::{MAX_SEGMENT_ROWS, SegmentTable};
 use crate::Result;
-use crate::distances::{Packed, Piece};
+use crate::distances::{PackedPiece, PackedRows};
 use crate::observe::Progress;
 use crate::plan::Plan;
 
 /// The largest number of bytes of vectors in a portion.
-const PORTION: u64 = 8 << 20;
+const PORTION_BYTES: u64 = 8 << 20;
 
 /// A segment in memory: its vectors as read and in packed form.
-pub struct Met<'a, P> {
+pub struct PackedSegment<'a, P> {
     /// The segment's number.
     pub segment: usize,
     /// The vectors, row after row.
@@ -28,28 +28,28 @@ pub struct Met<'a, P> {
 }
 
 /// A packed form of a segment's rows.
-pub trait Form: Send + Sync {
+pub trait SegmentForm: Send + Sync {
     /// Packs `rows`, each less `center`, reusing `pieces` as memory.
-    fn of(pieces: Vec<Piece>, rows: &[f32], center: &[f32]) -> Self;
+    fn of(pieces: Vec<PackedPiece>, rows: &[f32], center: &[f32]) -> Self;
     /// Returns the memory for reuse.
-    fn into_pieces(self) -> Vec<Piece>;
+    fn into_pieces(self) -> Vec<PackedPiece>;
     /// Returns the bytes of `rows` packed rows.
     fn bytes(rows: usize, dim: usize) -> u64;
 }
 
-impl Form for Packed {
-    fn of(pieces: Vec<Piece>, rows: &[f32], center: &[f32]) -> Self {
-        let mut packed = Packed::over(pieces);
+impl SegmentForm for PackedRows {
+    fn of(pieces: Vec<PackedPiece>, rows: &[f32], center: &[f32]) -> Self {
+        let mut packed = PackedRows::with_pieces(pieces);
         packed.load(rows.chunks_exact(center.len()), center);
         packed
     }
 
-    fn into_pieces(self) -> Vec<Piece> {
-        Packed::into_pieces(self)
+    fn into_pieces(self) -> Vec<PackedPiece> {
+        PackedRows::into_pieces(self)
     }
 
     fn bytes(rows: usize, dim: usize) -> u64 {
-        Packed::bytes(rows, dim)
+        PackedRows::bytes(rows, dim)
     }
 }
 
@@ -58,12 +58,12 @@ impl Form for Packed {
 ///
 /// # Errors
 /// A failed read, a stop request from `progress`, or an error of `each`.
-pub fn each_portion<P: Form>(
-    segments: &Segments<'_>,
+pub fn each_portion<P: SegmentForm>(
+    segments: &SegmentTable<'_>,
     order: &[u32],
     rows: usize,
     progress: &Progress<'_>,
-    mut each: impl FnMut(&[Met<'_, P>]) -> Result<()>,
+    mut each: impl FnMut(&[PackedSegment<'_, P>]) -> Result<()>,
 ) -> Result<()> {
     let portions = portions(segments, order, rows);
     // Two buffers alternate: one is filled while the other is processed.
@@ -82,7 +82,7 @@ pub fn each_portion<P: Form>(
         let reader = move || {
             for portion in portions {
                 let Ok(mut buffer) = empty.recv() else { return };
-                let read = read(segments, portion, &mut buffer).map(|()| buffer);
+                let read = read_segments(segments, portion, &mut buffer).map(|()| buffer);
                 let stop = read.is_err();
                 if to_use.send(read).is_err() || stop {
                     return;
@@ -90,7 +90,7 @@ pub fn each_portion<P: Form>(
             }
         };
         reading.spawn_scoped(scope, reader).map_err(|e| IoError::io("lists.ivf", "start a reading thread for", e))?;
-        let mut pieces: Vec<Piece> = Vec::new();
+        let mut pieces: Vec<PackedPiece> = Vec::new();
         let dim = segments.lists.table.dim;
         for portion in portions {
             progress.check()?;
@@ -98,21 +98,21 @@ pub fn each_portion<P: Form>(
             let buffer = full.recv().map_err(|_| ended())??;
             progress.traffic.read(buffer.len() as u64 * 4);
             let mut rest = &buffer[..];
-            let met: Vec<(usize, &[f32], Vec<Piece>)> = portion
+            let met: Vec<(usize, &[f32], Vec<PackedPiece>)> = portion
                 .iter()
                 .map(|&segment| {
                     let rows = segments.range(segment as usize).len();
                     let (vectors, later) = rest.split_at(rows * dim);
                     rest = later;
-                    let from = pieces.len().saturating_sub(Packed::pieces(rows));
+                    let from = pieces.len().saturating_sub(PackedRows::pieces(rows));
                     (segment as usize, vectors, pieces.split_off(from))
                 })
                 .collect();
-            let met: Vec<Met<'_, P>> = met
+            let met: Vec<PackedSegment<'_, P>> = met
                 .into_par_iter()
                 .map(|(segment, vectors, pieces)| {
                     let packed = P::of(pieces, vectors, segments.center(segment));
-                    Met { segment, vectors, packed }
+                    PackedSegment { segment, vectors, packed }
                 })
                 .collect();
             each(&met)?;
@@ -125,7 +125,7 @@ pub fn each_portion<P: Form>(
 }
 
 /// Splits `order` into runs of consecutive segments with at most `most` rows each, or one segment.
-fn portions<'a>(segments: &Segments<'_>, order: &'a [u32], most: usize) -> Vec<&'a [u32]> {
+fn portions<'a>(segments: &SegmentTable<'_>, order: &'a [u32], most: usize) -> Vec<&'a [u32]> {
     let (mut portions, mut rest) = (Vec::new(), order);
     while !rest.is_empty() {
         let mut rows = 0;
@@ -140,7 +140,7 @@ fn portions<'a>(segments: &Segments<'_>, order: &'a [u32], most: usize) -> Vec<&
     portions
 }
 
-fn read(segments: &Segments<'_>, portion: &[u32], buffer: &mut Vec<f32>) -> Result<()> {
+fn read_segments(segments: &SegmentTable<'_>, portion: &[u32], buffer: &mut Vec<f32>) -> Result<()> {
     let dim = segments.lists.table.dim;
     let rows: usize = portion.iter().map(|&segment| segments.range(segment as usize).len()).sum();
     buffer.clear();
@@ -158,15 +158,15 @@ fn read(segments: &Segments<'_>, portion: &[u32], buffer: &mut Vec<f32>) -> Resu
 
 /// Returns the number of rows of a portion that fits into `room` bytes.
 pub(crate) fn portion_rows(plan: &Plan, room: u64) -> usize {
-    let least = LONGEST.min(plan.shape.rows as usize);
+    let least = MAX_SEGMENT_ROWS.min(plan.shape.rows as usize);
     // Even few rows are split into several portions, so that reading and comparing overlap.
-    let most = (PORTION / (plan.shape.dim.max(1) as u64 * 4)).min(plan.shape.rows / 8) as usize;
-    let fit = (room / bytes::<Packed>(LONGEST, plan.shape.dim).max(1)) as usize * LONGEST;
+    let most = (PORTION_BYTES / (plan.shape.dim.max(1) as u64 * 4)).min(plan.shape.rows / 8) as usize;
+    let fit = (room / bytes::<PackedRows>(MAX_SEGMENT_ROWS, plan.shape.dim).max(1)) as usize * MAX_SEGMENT_ROWS;
     fit.min(most).max(least)
 }
 
 /// Returns the bytes that the portions of `rows` rows take while they are read and packed.
-pub(crate) fn bytes<P: Form>(rows: usize, dim: usize) -> u64 {
+pub(crate) fn bytes<P: SegmentForm>(rows: usize, dim: usize) -> u64 {
     // Twice the packed size: many short segments need more padding than one long segment, and pieces
     // freed by an earlier sweep may still be cached by another thread's allocator.
     2 * (rows * dim * 4) as u64 + P::bytes(rows, dim) * 2

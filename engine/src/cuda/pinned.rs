@@ -5,14 +5,14 @@ use cudarc::driver::sys;
 use super::Gpu;
 
 /// Pages that stay locked until this value is dropped.
-pub(crate) struct Locked<'a> {
+pub(crate) struct PinnedPages<'a> {
     gpu: &'a Gpu,
     pages: Vec<&'a [u32]>,
 }
 
-impl<'a> Locked<'a> {
+impl<'a> PinnedPages<'a> {
     pub(crate) fn new(gpu: &'a Gpu) -> Self {
-        Locked { gpu, pages: Vec::new() }
+        PinnedPages { gpu, pages: Vec::new() }
     }
 
     /// Locks whole pages that are not locked yet, and returns whether the driver did. If it did not, data
@@ -30,7 +30,7 @@ impl<'a> Locked<'a> {
     }
 }
 
-impl Drop for Locked<'_> {
+impl Drop for PinnedPages<'_> {
     fn drop(&mut self) {
         // No copy may be in progress. If `synchronize` fails, the error may stem from an earlier operation and have
         // returned without waiting, so it is called again. A lost device has no copy in progress.

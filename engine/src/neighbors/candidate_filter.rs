@@ -3,62 +3,66 @@
 
 use rayon::prelude::*;
 
-use super::coded::{self, Between, Codes, Coding, Instructions};
-use super::feed::Form;
-use crate::distances::{self, Bars, Packed, Piece, reach};
+use super::coded::{self, CodeInstructions, CodeScale, CodedComparison, CodedVectors};
+use super::segment_reader::SegmentForm;
+use crate::distances::{self, PackedPiece, PackedRows, ScoreBars, score_bar};
 
 /// The rows of a segment, prepared for filtering.
-pub enum Sieve {
+pub enum CandidateFilter {
     /// Full-precision components.
-    Whole {
+    FullPrecision {
         /// The rows.
-        rows: Packed,
+        rows: PackedRows,
         /// The largest ½|x|² of a row, after the shift by the centre.
         farthest: f32,
     },
     /// Reduced integer codes.
-    Coded(coded::Rows),
+    Coded(coded::CodedRows),
 }
 
-impl Sieve {
+impl CandidateFilter {
     /// Returns whether, for `dim` components, a comparison can find queries for rows as well as rows for queries.
-    pub(super) fn looks_both_ways(dim: usize) -> bool {
-        Instructions::best(dim).is_some()
+    pub(super) fn supports_both_ways(dim: usize) -> bool {
+        CodeInstructions::best(dim).is_some()
     }
 }
 
-impl Form for Sieve {
-    fn of(pieces: Vec<Piece>, rows: &[f32], center: &[f32]) -> Self {
-        if let Some(with) = Instructions::best(center.len()) {
-            return Sieve::Coded(coded::Rows::encode(with, pieces, rows, center));
+impl SegmentForm for CandidateFilter {
+    fn of(pieces: Vec<PackedPiece>, rows: &[f32], center: &[f32]) -> Self {
+        if let Some(with) = CodeInstructions::best(center.len()) {
+            return CandidateFilter::Coded(coded::CodedRows::encode(with, pieces, rows, center));
         }
-        let rows = Packed::of(pieces, rows, center);
-        Sieve::Whole { farthest: rows.most_half_norm(), rows }
+        let rows = PackedRows::of(pieces, rows, center);
+        CandidateFilter::FullPrecision { farthest: rows.max_half_norm(), rows }
     }
 
-    fn into_pieces(self) -> Vec<Piece> {
+    fn into_pieces(self) -> Vec<PackedPiece> {
         match self {
-            Sieve::Whole { rows, .. } => rows.into_pieces(),
-            Sieve::Coded(rows) => rows.into_pieces(),
+            CandidateFilter::FullPrecision { rows, .. } => rows.into_pieces(),
+            CandidateFilter::Coded(rows) => rows.into_pieces(),
         }
     }
 
     fn bytes(rows: usize, dim: usize) -> u64 {
-        if Instructions::best(dim).is_some() { coded::Rows::bytes(rows, dim) } else { Packed::bytes(rows, dim) }
+        if CodeInstructions::best(dim).is_some() {
+            coded::CodedRows::bytes(rows, dim)
+        } else {
+            PackedRows::bytes(rows, dim)
+        }
     }
 }
 
 /// Query set: the vectors of queries, and their codes where filters use codes. Groups of queries follow one another.
-pub(super) struct Asking {
+pub(super) struct QuerySet {
     dim: usize,
     vectors: Vec<f32>,
-    codes: Option<Codes>,
-    groups: Vec<Group>,
+    codes: Option<CodedVectors>,
+    groups: Vec<QueryGroup>,
 }
 
 /// Queries that are coded around one centroid.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Group {
+pub(super) struct QueryGroup {
     /// The place of the first query, and the number of queries.
     pub(super) first: u32,
     pub(super) rows: u32,
@@ -66,26 +70,26 @@ pub(super) struct Group {
     pub(super) list: u32,
     /// The segment whose rows these are, if the group holds all of the segment's rows.
     pub(super) whole: Option<u32>,
-    coding: Coding,
+    coding: CodeScale,
 }
 
-impl Group {
+impl QueryGroup {
     /// Creates a group of `rows` queries from place `first` on, around the centroid of `list`.
     pub(super) fn new(first: u32, rows: u32, list: u32, whole: Option<u32>) -> Self {
-        Group { first, rows, list, whole, coding: Coding::default() }
+        QueryGroup { first, rows, list, whole, coding: CodeScale::default() }
     }
 }
 
-impl Asking {
+impl QuerySet {
     /// Prepares `vectors`, which consist of `groups` in order; `center` returns a list's centroid.
     pub(super) fn new<'a>(
         dim: usize,
         vectors: Vec<f32>,
-        mut groups: Vec<Group>,
+        mut groups: Vec<QueryGroup>,
         center: impl Fn(u32) -> &'a [f32] + Sync,
     ) -> Self {
-        let codes = Instructions::best(dim).map(|with| {
-            let mut codes = Codes::new(with, vectors.len() / dim, dim);
+        let codes = CodeInstructions::best(dim).map(|with| {
+            let mut codes = CodedVectors::new(with, vectors.len() / dim, dim);
             let mut slots = codes.slots();
             let mut tasks = Vec::with_capacity(groups.len());
             for group in &mut groups {
@@ -99,11 +103,11 @@ impl Asking {
             });
             codes
         });
-        Asking { dim, vectors, codes, groups }
+        QuerySet { dim, vectors, codes, groups }
     }
 
     /// Returns the groups.
-    pub(super) fn groups(&self) -> &[Group] {
+    pub(super) fn groups(&self) -> &[QueryGroup] {
         &self.groups
     }
 
@@ -114,7 +118,7 @@ impl Asking {
     }
 
     /// Returns the vectors of a group.
-    pub(super) fn vectors(&self, group: &Group) -> &[f32] {
+    pub(super) fn vectors(&self, group: &QueryGroup) -> &[f32] {
         &self.vectors[group.first as usize * self.dim..][..group.rows as usize * self.dim]
     }
 
@@ -135,18 +139,18 @@ impl Asking {
 
     /// Returns the bytes of a query.
     pub(super) fn row_bytes(dim: usize) -> u64 {
-        dim as u64 * 4 + if Instructions::best(dim).is_some() { Codes::row_bytes(dim) } else { 0 }
+        dim as u64 * 4 + if CodeInstructions::best(dim).is_some() { CodedVectors::row_bytes(dim) } else { 0 }
     }
 }
 
 /// Which side of a comparison searches the other.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Looking<'a> {
+pub(super) enum FilterMode<'a> {
     /// Queries search rows.
-    ForRows,
+    QueriesToRows,
     /// Queries search rows, and `crowd` rows are enough: the codes first give an upper bound of the
     /// distance to the `crowd` nearest rows.
-    Around {
+    WithCrowd {
         /// Number of rows.
         crowd: usize,
     },
@@ -156,62 +160,62 @@ pub(super) enum Looking<'a> {
 
 /// Reusable buffers for comparing queries with a filter.
 #[derive(Default)]
-pub(super) struct Workplace {
-    whole: distances::Queries,
+pub(super) struct FilterScratch {
+    whole: distances::PackedQueries,
     half_norms: Vec<f32>,
-    bars: Bars,
-    between: Between,
+    bars: ScoreBars,
+    between: CodedComparison,
     crowds: Vec<f32>,
 }
 
-impl Workplace {
+impl FilterScratch {
     /// Returns the bytes held.
     pub(super) fn bytes(dim: usize) -> u64 {
         // The larger of: a panel of packed queries, or the terms between two centres that codes need.
-        (super::PANEL * (dim + 16) * 4).max(dim * 16 + 5 * 2048 * 4 + super::PANEL * 44) as u64
+        (super::MAX_QUERIES * (dim + 16) * 4).max(dim * 16 + 5 * 2048 * 4 + super::MAX_QUERIES * 44) as u64
     }
 
-    /// Finds the rows of `sieve`, around `center`, whose squared distance from the query at place
+    /// Finds the rows of `filter`, around `center`, whose squared distance from the query at place
     /// `chosen[i]` may be at most `limit(i)`. The queries belong to `group`, which is around
     /// `group_center`. Calls `hit(i, row)` for each such row; `hit` returns the query's new limit.
     #[expect(clippy::too_many_arguments, reason = "two sides, each with its centre")]
     pub(super) fn for_each_near(
         &mut self,
-        sieve: &Sieve,
+        filter: &CandidateFilter,
         center: &[f32],
-        asking: &Asking,
-        group: &Group,
+        queries: &QuerySet,
+        group: &QueryGroup,
         group_center: &[f32],
         chosen: &[u32],
-        looking: Looking<'_>,
+        looking: FilterMode<'_>,
         limit: impl Fn(usize) -> f32,
         mut hit: impl FnMut(usize, usize) -> f32,
     ) {
         let dim = center.len();
-        match (sieve, &asking.codes) {
-            (Sieve::Coded(rows), Some(codes)) => {
-                self.between.set(&group.coding, group_center, rows, center);
+        match (filter, &queries.codes) {
+            (CandidateFilter::Coded(rows), Some(codes)) => {
+                self.between.prepare(&group.coding, group_center, rows, center);
                 match looking {
-                    Looking::ForRows => self.between.for_each_near(codes, chosen, rows, None, limit, hit),
-                    Looking::Around { crowd } => {
+                    FilterMode::QueriesToRows => self.between.for_each_near(codes, chosen, rows, None, limit, hit),
+                    FilterMode::WithCrowd { crowd } => {
                         let crowds = &mut self.crowds;
-                        self.between.crowd(codes, chosen, rows, crowd, crowds);
+                        self.between.crowd_limits(codes, chosen, rows, crowd, crowds);
                         let limit = |i| limit(i).min(crowds[i]);
                         let hit = |i, row| hit(i, row).min(crowds[i]);
                         self.between.for_each_near(codes, chosen, rows, None, limit, hit);
                     }
-                    Looking::BothWays(limits) => {
+                    FilterMode::BothWays(limits) => {
                         self.between.for_each_near(codes, chosen, rows, Some(limits), limit, hit);
                     }
                 }
             }
-            (Sieve::Coded(_), None) => unreachable!("one processor codes both sides or neither"),
-            (Sieve::Whole { rows, farthest }, _) => {
-                self.whole.load(chosen.iter().map(|&place| asking.vector(place as usize)), center);
+            (CandidateFilter::Coded(_), None) => unreachable!("one processor codes both sides or neither"),
+            (CandidateFilter::FullPrecision { rows, farthest }, _) => {
+                self.whole.load(chosen.iter().map(|&place| queries.vector(place as usize)), center);
                 self.half_norms = self.whole.half_norms();
                 // Adding ½|q|² to a score gives ½ distance².
                 let half_norms = &self.half_norms;
-                let bar = |i: usize, limit| reach(limit, half_norms[i] + farthest, dim) - half_norms[i];
+                let bar = |i: usize, limit| score_bar(limit, half_norms[i] + farthest, dim) - half_norms[i];
                 self.bars.set((0..chosen.len()).map(|i| bar(i, limit(i))));
                 distances::for_each_near(&self.whole, rows, &mut self.bars, |i, row, _| bar(i, hit(i, row)));
             }

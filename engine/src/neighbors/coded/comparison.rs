@@ -1,13 +1,13 @@
 //! Compares a group of queries with a segment by codes: computes the terms that depend on both centres,
 //! and finds the pairs that cannot be skipped.
 
-use super::products::{Both, NEVER, near, products};
-use super::{Codes, Coding, Instructions, Rows, largest};
+use super::products::{RowBars, UNREACHABLE_BAR, near, products};
+use super::{CodeInstructions, CodeScale, CodedRows, CodedVectors, largest_component};
 use crate::distances::{LANES, QUERIES};
 
 /// The largest magnitude of a query's, row's or pair's integer term before the product is added. The
 /// product is below 2^29, so sums stay within 32 bits.
-const LARGEST: f32 = (1 << 29) as f32;
+const MAX_TERM: f32 = (1 << 29) as f32;
 /// Number of steps for the largest component of u: 15 bits, in two codes.
 const STEPS: f32 = 32_000.0;
 
@@ -30,16 +30,16 @@ wide! {
 
 /// Returns the dot product of floats and the codes in a vector's words.
 #[inline]
-fn dot(with: Instructions, numbers: &[f32], words: &[u32]) -> f32 {
+fn dot(with: CodeInstructions, numbers: &[f32], words: &[u32]) -> f32 {
     match with {
-        Instructions::Vnni => dot_bytes(with, numbers, bytemuck::cast_slice(words)),
-        Instructions::Avx2 => dot_halves(with, numbers, bytemuck::cast_slice(words)),
+        CodeInstructions::Vnni => dot_bytes(with, numbers, bytemuck::cast_slice(words)),
+        CodeInstructions::Avx2 => dot_halves(with, numbers, bytemuck::cast_slice(words)),
     }
 }
 
 /// A query of the group that is compared with the segment.
 #[derive(Debug, Clone, Copy)]
-struct Query {
+struct CodedQuery {
     /// Index among the queries that are compared with the segment.
     number: u32,
     /// Index among the chosen queries.
@@ -55,7 +55,7 @@ struct Query {
 
 /// Terms of a comparison of a query group with a segment.
 #[derive(Default)]
-pub(in crate::neighbors) struct Between {
+pub(in crate::neighbors) struct CodedComparison {
     dim: usize,
     /// The decoded u, and its squared length.
     away: Vec<f32>,
@@ -74,23 +74,29 @@ pub(in crate::neighbors) struct Between {
     codes: [Vec<u32>; 2],
     /// The term that each row adds to the product.
     offsets: Vec<i32>,
-    queries: Vec<Query>,
+    queries: Vec<CodedQuery>,
     bars: Vec<i32>,
     /// The squared distances for which the thresholds in `bars` were computed.
     limits: Vec<f32>,
     /// The dot products of two queries with all rows.
     sums: [Vec<i32>; 2],
-    /// Terms for rows that search queries: see [`Both`].
+    /// Terms for rows that search queries: see [`RowBars`].
     lifts: Vec<i32>,
     beyond: Vec<i32>,
 }
 
-impl Between {
+impl CodedComparison {
     /// Prepares a comparison of a group, coded by `coding` around `center`, with rows coded around
     /// `rows_center`.
-    pub(in crate::neighbors) fn set(&mut self, coding: &Coding, center: &[f32], rows: &Rows, rows_center: &[f32]) {
+    pub(in crate::neighbors) fn prepare(
+        &mut self,
+        coding: &CodeScale,
+        center: &[f32],
+        rows: &CodedRows,
+        rows_center: &[f32],
+    ) {
         let (with, dim) = (rows.with, center.len());
-        let together = with.together();
+        let together = with.components_per_word();
         self.dim = dim;
         let length = with.words(dim) * together;
         self.away.resize(length, 0.0);
@@ -109,7 +115,7 @@ impl Between {
         self.room = (dim as f32 / 16.0 + 32.0) * f32::EPSILON * reach * reach + f32::MIN_POSITIVE;
         // Codes cannot decide where the centres are so far apart that integers would overflow, or where
         // the scale is not a normal number.
-        let sane = self.scale.is_normal() && (reach * reach).is_finite() && reach * reach <= self.scale * LARGEST;
+        let sane = self.scale.is_normal() && (reach * reach).is_finite() && reach * reach <= self.scale * MAX_TERM;
         if !sane {
             self.scale = 0.0;
             return;
@@ -138,32 +144,32 @@ impl Between {
     /// The limit itself has a relative error of (dim/16 + 8)·ε/2. Rounding to integers loses one unit in
     /// an offset and one in the threshold.
     #[inline]
-    fn bar(&self, query: &Query, limit: f32) -> i32 {
+    fn bar(&self, query: &CodedQuery, limit: f32) -> i32 {
         let limit = limit * (1.0 + (self.dim as f32 / 16.0 + 16.0) * f32::EPSILON);
         let within = limit.sqrt() + query.lost;
         let bar = (query.half_square - 0.5 * within * within - self.room) * self.per - 2.0;
-        bar.clamp(-LARGEST, LARGEST) as i32 + query.excess
+        bar.clamp(-MAX_TERM, MAX_TERM) as i32 + query.excess
     }
 
-    /// Returns the terms of a query of the group given to [`set`](Between::set).
+    /// Returns the terms of a query of the group given to [`prepare`](CodedComparison::prepare).
     #[inline]
-    fn query(&self, codes: &Codes, rows: &Rows, chosen: usize, place: u32) -> Query {
+    fn query(&self, codes: &CodedVectors, rows: &CodedRows, chosen: usize, place: u32) -> CodedQuery {
         let known = codes.known[place as usize];
         let code = &codes.values[place as usize * codes.words..][..codes.words];
         let (dot, scale) = (dot(codes.with, &self.away, code), self.query_scale);
         let square = (self.square + scale * (2.0 * dot + scale * known.square)).max(0.0);
         let lost = self.lost + known.lost + rows.lost;
         let excess = codes.with.shift() * known.sum;
-        Query { number: 0, chosen: chosen as u32, place, half_square: 0.5 * square, lost, excess }
+        CodedQuery { number: 0, chosen: chosen as u32, place, half_square: 0.5 * square, lost, excess }
     }
 
     /// Computes for each query at `chosen` among `codes` an upper bound of the squared distance to its
     /// `crowd` nearest rows; infinite if there are fewer rows.
-    pub(in crate::neighbors) fn crowd(
+    pub(in crate::neighbors) fn crowd_limits(
         &mut self,
-        codes: &Codes,
+        codes: &CodedVectors,
         chosen: &[u32],
-        rows: &Rows,
+        rows: &CodedRows,
         crowd: usize,
         far: &mut Vec<f32>,
     ) {
@@ -204,9 +210,9 @@ impl Between {
     /// a row is also passed to `hit` if the query may be within the row's own limit.
     pub(in crate::neighbors) fn for_each_near(
         &mut self,
-        codes: &Codes,
+        codes: &CodedVectors,
         chosen: &[u32],
-        rows: &Rows,
+        rows: &CodedRows,
         row_limits: Option<&[f32]>,
         limit: impl Fn(usize) -> f32,
         mut hit: impl FnMut(usize, usize) -> f32,
@@ -235,11 +241,11 @@ impl Between {
             }
             bars.push(self.bar(&query, most));
             last.push(most);
-            queries.push(Query { number: queries.len() as u32, ..query });
+            queries.push(CodedQuery { number: queries.len() as u32, ..query });
         }
-        bars.resize(bars.len().next_multiple_of(QUERIES), NEVER);
+        bars.resize(bars.len().next_multiple_of(QUERIES), UNREACHABLE_BAR);
         if let Some(limits) = row_limits.filter(|_| !queries.is_empty()) {
-            self.look_back(&queries, limits, rows);
+            self.set_row_bars(&queries, limits, rows);
         }
         let blocks = if queries.is_empty() { 0 } else { rows.half_squares.len() / LANES };
         for first in (0..blocks).step_by(2) {
@@ -248,7 +254,7 @@ impl Between {
             let groups = queries.chunks(QUERIES).zip(bars.as_chunks_mut::<QUERIES>().0);
             for (queries, bars) in groups {
                 let group = std::array::from_fn(|q| code(queries[q.min(queries.len() - 1)].place));
-                let both = row_limits.map(|_| Both {
+                let both = row_limits.map(|_| RowBars {
                     lifts: &self.lifts[first * LANES..(first + count) * LANES],
                     beyond: std::array::from_fn(|q| match queries.get(q) {
                         Some(query) => bars[q] - self.beyond[query.number as usize],
@@ -278,20 +284,20 @@ impl Between {
     ///
     /// A query may be near a row if half of the squared distance of the decoded vectors is at most half
     /// of (√limit + all quantisation errors)². The largest error of any query is used for all queries.
-    fn look_back(&mut self, queries: &[Query], limits: &[f32], rows: &Rows) {
+    fn set_row_bars(&mut self, queries: &[CodedQuery], limits: &[f32], rows: &CodedRows) {
         let lost = queries.iter().fold(0f32, |most, query| most.max(query.lost));
         self.lifts.clear();
         self.lifts.extend(limits.iter().map(|limit| {
             let within = (limit * (1.0 + (self.dim as f32 / 16.0 + 16.0) * f32::EPSILON)).sqrt() + lost;
             // Up to two units are lost where this value and an offset are rounded.
-            (0.5 * within * within / self.scale + 3.0).min(LARGEST) as i32
+            (0.5 * within * within / self.scale + 3.0).min(MAX_TERM) as i32
         }));
         // Padding rows have no limit of their own.
         self.lifts.resize(rows.half_squares.len(), 0);
         self.beyond.clear();
         self.beyond.extend(queries.iter().map(|query| {
             let bar = (query.half_square - self.room) / self.scale - 2.0;
-            bar.clamp(-LARGEST, LARGEST) as i32 + query.excess
+            bar.clamp(-MAX_TERM, MAX_TERM) as i32 + query.excess
         }));
     }
 }
@@ -304,7 +310,7 @@ fn split_body(
     high: &mut [i16],
     low: &mut [i16],
 ) -> (f32, f32, f32, [i32; 2]) {
-    let most = largest(center, from);
+    let most = largest_component(center, from);
     let (step, per) = if most > 1e-30 { (most / STEPS, STEPS / most) } else { (0.0, 0.0) };
     let (mut square, mut lost, mut sums) = (0f32, 0f32, [0i32; 2]);
     for ((((away, high), low), &c), &f) in away.iter_mut().zip(high).zip(low).zip(center).zip(from) {
@@ -348,8 +354,8 @@ mod tests {
 
     /// Checks that no row within `limit` is skipped, in either direction; returns the mean number of rows
     /// that were passed although they are much farther.
-    fn nothing_is_passed_over(
-        with: Instructions,
+    fn check_nothing_is_skipped(
+        with: CodeInstructions,
         queries: &[f32],
         center: &[f32],
         rows: &[f32],
@@ -358,11 +364,11 @@ mod tests {
     ) -> usize {
         let dim = center.len();
         let (count, row_count) = (queries.len() / dim, rows.len() / dim);
-        let mut codes = Codes::new(with, count, dim);
+        let mut codes = CodedVectors::new(with, count, dim);
         let coding = codes.slots().encode(queries, center);
-        let coded = Rows::encode(with, Vec::new(), rows, rows_center);
-        let mut between = Between::default();
-        between.set(&coding, center, &coded, rows_center);
+        let coded = CodedRows::encode(with, Vec::new(), rows, rows_center);
+        let mut between = CodedComparison::default();
+        between.prepare(&coding, center, &coded, rows_center);
         let mut hit = vec![false; count * row_count];
         let chosen: Vec<u32> = (0..count as u32).rev().collect();
         between.for_each_near(
@@ -411,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn no_near_row_is_passed_over() {
+    fn coded_filter_keeps_every_near_row() {
         let cases = [
             (1, 1.0, 0.0, 1.0),
             (3, 1.0, 1e3, 0.0),
@@ -438,11 +444,11 @@ mod tests {
             let center: Vec<f32> = asked[30 * dim..31 * dim].to_vec();
             let rows_center: Vec<f32> = values[3 * dim..4 * dim].to_vec();
             for limit in [0.0, 1e-6, 0.5, 1.0, 2.0, 4.0].map(|x: f32| x * scale * scale * dim as f32) {
-                for with in Instructions::all() {
-                    let vain = nothing_is_passed_over(with, &asked, &center, &values, &rows_center, limit);
+                for with in CodeInstructions::all() {
+                    let vain = check_nothing_is_skipped(with, &asked, &center, &values, &rows_center, limit);
                     let plain = dim >= 30 && limit > 0.0 && away == 0.0 && apart < 10.0;
                     assert!(!plain || vain < rows * queries / 3, "{with:?}, {dim}: {vain} in vain at {limit}");
-                    nothing_is_passed_over(with, &values, &rows_center, &values, &rows_center, limit);
+                    check_nothing_is_skipped(with, &values, &rows_center, &values, &rows_center, limit);
                 }
             }
         }

@@ -12,13 +12,13 @@
 //! What must hold: terms are summed in sixteen lanes, in the order of the edges, so that a row's step depends
 //! neither on the instruction set nor on which thread computes it.
 
+use super::edge_blocks::{BlockSlices, WeightCode};
 #[cfg(any(test, feature = "cuda"))]
 use super::kernel::Epoch;
-use super::kernel::{Chunk, Kernel};
+use super::kernel::{LayoutKernel, RowChunk};
 use super::lanes::{LANES, Lanes};
 use super::math::power;
-use super::pool::{Pool, SHARING, away, gather};
-use super::walk::{Coding, Part};
+use super::pool::{NegativePool, ROWS_PER_POOL, gather, offsets_from};
 use crate::random::draw;
 use crate::sum::total;
 
@@ -27,44 +27,44 @@ pub(super) const BETA1: f32 = 0.5;
 /// Decay rate of Adam's second moment.
 pub(super) const BETA2: f32 = 0.9;
 /// Upper bound of the absolute value of one term in one component, as in umap-learn.
-const CLIP: f32 = 4.0;
+const MAX_TERM: f32 = 4.0;
 /// Added to d² in the repulsion, which bounds the repulsion between near rows, as in umap-learn.
-const NEAR: f32 = 0.001;
+const REPULSION_SOFTENING: f32 = 0.001;
 /// Added to d² in the attraction, which keeps the attraction finite between rows in the same place and has no
 /// effect elsewhere. With the constant of the repulsion instead, fewer neighbours were kept in each of three
 /// comparisons.
-const MEETING: f32 = 1e-12;
+const ATTRACTION_SOFTENING: f32 = 1e-12;
 
 /// UMAP's kernel: edges fire according to their rates, and each edge that fires brings its negative samples.
 #[derive(Debug)]
-pub(crate) struct Firing;
+pub(crate) struct UmapKernel;
 
-impl Kernel for Firing {
-    const CODING: Coding = Coding::Rates;
-    const ON_DEVICE: bool = true;
+impl LayoutKernel for UmapKernel {
+    const WEIGHT_CODE: WeightCode = WeightCode::Rates;
+    const HAS_GPU_KERNEL: bool = true;
 
     #[cfg(any(test, feature = "cuda"))]
-    fn on_device(&self, epoch: &Epoch) -> Option<super::cuda::OnDevice> {
+    fn gpu_kernel(&self, epoch: &Epoch) -> Option<super::cuda::GpuKernel> {
         let betas = [BETA1, BETA2];
         let (since, optimizer, weights) = (epoch.number, super::Optimizer::Adam, [0.0; 2]);
-        Some(super::cuda::OnDevice { name: "umap", betas, since, restart: false, optimizer, weights })
+        Some(super::cuda::GpuKernel { name: "umap", betas, since, restart: false, optimizer, weights })
     }
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn advance<V: Lanes, const DIM: usize>(&self, chunk: Chunk<'_, DIM>) {
-        let Chunk { epoch, block, first, snapshot, positions, moments, .. } = chunk;
+    unsafe fn advance<V: Lanes, const DIM: usize>(&self, chunk: RowChunk<'_, DIM>) {
+        let RowChunk { epoch, block, first, snapshot, positions, moments, .. } = chunk;
         let (a, b) = (epoch.curve.a as f32, epoch.curve.b as f32);
         // Bias correction of Adam's moments, which start at zero.
         let correct1 = 1.0 / (1.0 - BETA1.powi(epoch.number as i32));
         let correct2 = 1.0 / (1.0 - BETA2.powi(epoch.number as i32));
         // The gathers below are sound because this check proves that all neighbours are within the snapshot.
         let from = (first - block.first_row) as usize;
-        let Part { offsets, neighbors, codes } = block.part();
+        let BlockSlices { offsets, neighbors, codes } = block.part();
         let (from, to) = (offsets[from] as usize, offsets[from + positions.len()] as usize);
         let largest = neighbors[from..to].iter().fold(0, |most, &row| row.max(most));
         assert!((largest as usize) < snapshot.len(), "an edge leads to a row that there is not");
-        let mut pool = Pool::new();
+        let mut pool = NegativePool::new();
         let mut firing: Vec<u32> = Vec::new();
         for (i, (position, moments)) in positions.iter_mut().zip(moments.iter_mut()).enumerate() {
             let row = first + i as u32;
@@ -72,17 +72,17 @@ impl Kernel for Firing {
             let place = (row - block.first_row) as usize;
             let edges = offsets[place] as usize..offsets[place + 1] as usize;
             // SAFETY: the caller guarantees the instruction set.
-            let fired = unsafe { fire::<V>(neighbors, codes, edges, epoch.number, &mut firing) };
+            let fired = unsafe { select_firing::<V>(neighbors, codes, edges, epoch.number, &mut firing) };
             if fired == 0 {
                 // A row without edges in this epoch does not move: no attraction would balance the repulsion.
                 continue;
             }
             // Lanes without an edge hold the row itself, whose distance of zero gives no force.
             firing[fired..fired + LANES].fill(row);
-            if pool.of != row / SHARING {
+            if pool.of != row / ROWS_PER_POOL {
                 // SAFETY: the caller guarantees the instruction set, and that the epoch's rows are within the
                 // snapshot.
-                unsafe { pool.fill::<V>(epoch, row / SHARING, snapshot) };
+                unsafe { pool.fill::<V>(epoch, row / ROWS_PER_POOL, snapshot) };
             }
 
             // The number of negative samples is rounded to a multiple of sixteen, after those that fill up the
@@ -92,20 +92,20 @@ impl Kernel for Firing {
             let pulled = fired % LANES;
             let beside = fired.next_multiple_of(LANES) - fired;
             let groups = ((asked.saturating_sub(beside) + LANES / 2) / LANES)
-                .clamp(usize::from(beside == 0), Pool::<DIM>::SIZE / LANES);
+                .clamp(usize::from(beside == 0), NegativePool::<DIM>::SIZE / LANES);
             let share = asked as f32 / (beside + groups * LANES) as f32;
-            let mut at = draw(epoch.seed, u64::from(epoch.drawn), u64::from(row)) as usize;
+            let mut at = draw(epoch.seed, u64::from(epoch.draw_epoch), u64::from(row)) as usize;
 
             // SAFETY: the caller guarantees the instruction set; neighbours were checked above.
             unsafe {
                 let mut sums = [V::splat(0.0); DIM];
                 let (va, vb, none) = (V::splat(a), V::splat(b), V::splat(0.0));
                 let (pull, push) = (V::splat(-2.0 * a * b), V::splat(2.0 * b * share));
-                let (meeting, near) = (V::splat(MEETING), V::splat(NEAR));
+                let (meeting, near) = (V::splat(ATTRACTION_SOFTENING), V::splat(REPULSION_SOFTENING));
                 let (whole, last) = firing[..fired + beside].as_chunks::<LANES>().0.split_at(fired / LANES);
                 for targets in whole {
-                    let away = away(&gather::<V, DIM>(snapshot, targets), &own);
-                    add(&mut sums, &away, va, vb, pull, none, meeting);
+                    let away = offsets_from(&gather::<V, DIM>(snapshot, targets), &own);
+                    add_terms(&mut sums, &away, va, vb, pull, none, meeting);
                 }
                 for targets in last {
                     let (pulling, pushing) = (gather::<V, DIM>(snapshot, targets), pool.load::<V>(at));
@@ -114,11 +114,11 @@ impl Kernel for Firing {
                         both[d] = pulling[d].first(pulled, pushing[d]);
                     }
                     let (pull, push) = (pull.first(pulled, none), none.first(pulled, push));
-                    add(&mut sums, &away(&both, &own), va, vb, pull, push, meeting.first(pulled, near));
+                    add_terms(&mut sums, &offsets_from(&both, &own), va, vb, pull, push, meeting.first(pulled, near));
                     at += LANES;
                 }
                 for _ in 0..groups {
-                    add(&mut sums, &away(&pool.load::<V>(at), &own), va, vb, none, push, near);
+                    add_terms(&mut sums, &offsets_from(&pool.load::<V>(at), &own), va, vb, none, push, near);
                     at += LANES;
                 }
 
@@ -143,7 +143,7 @@ impl Kernel for Firing {
 /// The processor has `V`'s instruction set.
 #[inline(always)]
 #[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn fire<V: Lanes>(
+unsafe fn select_firing<V: Lanes>(
     neighbors: &[u32],
     rates: &[u16],
     edges: std::ops::Range<usize>,
@@ -186,7 +186,15 @@ unsafe fn fire<V: Lanes>(
 /// The processor has `V`'s instruction set.
 #[inline(always)]
 #[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn add<V: Lanes, const DIM: usize>(sums: &mut [V; DIM], away: &[V; DIM], a: V, b: V, pull: V, push: V, near: V) {
+unsafe fn add_terms<V: Lanes, const DIM: usize>(
+    sums: &mut [V; DIM],
+    away: &[V; DIM],
+    a: V,
+    b: V,
+    pull: V,
+    push: V,
+    near: V,
+) {
     // SAFETY: the caller guarantees the instruction set.
     unsafe {
         let mut squares = V::splat(0.0);
@@ -196,7 +204,7 @@ unsafe fn add<V: Lanes, const DIM: usize>(sums: &mut [V; DIM], away: &[V; DIM], 
         let powers = power(squares, b);
         let below = near.add(squares).mul(a.mul_add(powers, V::splat(1.0)));
         let coefficient = pull.mul_add(powers, push).div(below);
-        let (low, high) = (V::splat(-CLIP), V::splat(CLIP));
+        let (low, high) = (V::splat(-MAX_TERM), V::splat(MAX_TERM));
         for (sum, &away) in sums.iter_mut().zip(away) {
             *sum = sum.add(coefficient.mul(away).min(high).max(low));
         }
@@ -207,20 +215,20 @@ unsafe fn add<V: Lanes, const DIM: usize>(sums: &mut [V; DIM], away: &[V; DIM], 
 mod tests {
     use super::*;
     use crate::config::Optimizer;
-    use crate::layout::curve::Curve;
+    use crate::layout::curve::MembershipCurve;
+    use crate::layout::edge_blocks::{FULL_RATE, PackedBlock};
     use crate::layout::kernel;
     use crate::layout::lanes::Portable;
-    use crate::layout::optimizer::Stepper;
-    use crate::layout::walk::{WHOLE, Walk};
+    use crate::layout::optimizer::OptimizerStep;
     use crate::random::unit;
 
     fn epoch(rows: u32) -> Epoch {
-        let stepper = Stepper { optimizer: Optimizer::Adam, rate: 0.7, since: 3 };
-        let curve = Curve { a: 1.577, b: 0.895 };
+        let stepper = OptimizerStep { optimizer: Optimizer::Adam, rate: 0.7, since: 3 };
+        let curve = MembershipCurve { a: 1.577, b: 0.895 };
         Epoch {
             curve,
             number: 3,
-            drawn: 3,
+            draw_epoch: 3,
             epochs: 10,
             stepper,
             exaggeration: 1.0,
@@ -232,7 +240,7 @@ mod tests {
     }
 
     /// A ring in which each row has edges of several weights.
-    fn block(rows: u32) -> Walk {
+    fn block(rows: u32) -> PackedBlock {
         let (mut offsets, mut neighbors, mut codes) = (vec![0], vec![], vec![]);
         for row in 0..rows {
             let degree = if row == 5 { 0 } else { 1 + row % 37 };
@@ -243,7 +251,7 @@ mod tests {
             }
             offsets.push(neighbors.len() as u32);
         }
-        Walk::made(0, &offsets, &neighbors, &codes)
+        PackedBlock::from_parts(0, &offsets, &neighbors, &codes)
     }
 
     #[expect(unsafe_code, reason = "test of kernels")]
@@ -254,9 +262,9 @@ mod tests {
             (0..rows).map(|r| std::array::from_fn(|d| 20.0 * unit(2, 2, u64::from(r) * 8 + d as u64) - 10.0)).collect();
         snapshot[7] = snapshot[8];
         let start = vec![[[0.25f32; DIM]; 2]; rows as usize];
-        let with = |kernel: &dyn Fn(Chunk<'_, DIM>)| {
+        let with = |kernel: &dyn Fn(RowChunk<'_, DIM>)| {
             let (mut positions, mut moments) = (snapshot.clone(), start.clone());
-            kernel(Chunk {
+            kernel(RowChunk {
                 epoch: &epoch,
                 block: &block,
                 first: 0,
@@ -268,7 +276,7 @@ mod tests {
             positions
         };
         // SAFETY: `Portable` needs no instruction set, and all neighbours are below `rows`.
-        let portable = with(&|own| unsafe { Firing.advance::<Portable, DIM>(own) });
+        let portable = with(&|own| unsafe { UmapKernel.advance::<Portable, DIM>(own) });
         assert!(portable.iter().flatten().all(|x| x.is_finite()));
         assert_eq!(portable[5], snapshot[5], "a row without edges stays");
         assert_ne!(portable[6], snapshot[6]);
@@ -277,13 +285,13 @@ mod tests {
         let (low_moments, high_moments) = moments.split_at_mut(64);
         for (first, positions, moments) in [(64, high, high_moments), (0, low, low_moments)] {
             let (epoch, block, snapshot) = (&epoch, &block, snapshot.as_slice());
-            kernel::advance(&Firing, Chunk { epoch, block, first, snapshot, field: None, positions, moments });
+            kernel::advance(&UmapKernel, RowChunk { epoch, block, first, snapshot, field: None, positions, moments });
         }
         assert_eq!(positions, portable, "dispatched, and in two portions");
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
             // SAFETY: the processor has the features, as checked above.
-            let avx2 = with(&|own| unsafe { kernel::advance_avx2(&Firing, own) });
+            let avx2 = with(&|own| unsafe { kernel::advance_avx2(&UmapKernel, own) });
             assert_eq!(avx2, portable);
         }
     }
@@ -316,9 +324,9 @@ mod tests {
                     let splat = |x: f64| Portable::splat(x as f32);
                     let (pull, push) = if pulls { (-2.0 * a * b, 0.0) } else { (0.0, 2.0 * b) };
                     let mut sums = [splat(0.0); 2];
-                    let near = if pulls { MEETING } else { NEAR };
+                    let near = if pulls { ATTRACTION_SOFTENING } else { REPULSION_SOFTENING };
                     let away = away.map(splat);
-                    add(&mut sums, &away, splat(a), splat(b), splat(pull), splat(push), Portable::splat(near));
+                    add_terms(&mut sums, &away, splat(a), splat(b), splat(pull), splat(push), Portable::splat(near));
                     sums.map(|sum| f64::from(sum.to_array()[0]))
                 };
                 for d in 0..2 {
@@ -342,12 +350,13 @@ mod tests {
 
     #[test]
     fn an_edge_fires_as_often_as_its_rate_says() {
-        for (rate, epochs) in [(WHOLE, 200), (WHOLE / 2, 200), (852, 500), (65, 500), (65_535, 77), (1, 70_000)] {
-            let fired = |n: u32| u64::from(n) * u64::from(rate) / u64::from(WHOLE);
+        for (rate, epochs) in [(FULL_RATE, 200), (FULL_RATE / 2, 200), (852, 500), (65, 500), (65_535, 77), (1, 70_000)]
+        {
+            let fired = |n: u32| u64::from(n) * u64::from(rate) / u64::from(FULL_RATE);
             for n in 1..=epochs {
                 assert_eq!(fires(n, rate), fired(n) > fired(n - 1), "rate {rate} in epoch {n}");
             }
         }
-        assert!((1..=1 << 20).all(|n| fires(n, WHOLE)));
+        assert!((1..=1 << 20).all(|n| fires(n, FULL_RATE)));
     }
 }

@@ -11,44 +11,44 @@ use std::ops::Range;
 use cudarc::driver::{CudaEvent, CudaSlice, DriverError, PinnedHostSlice};
 use rayon::prelude::*;
 
-use super::super::walk::{Edges, words_of};
-use super::{padded_words, tabulate};
+use super::super::edge_blocks::{LayoutEdges, block_words};
+use super::{padded_words, write_offsets};
 use crate::Result;
-use crate::cuda::{Gpu, Locked};
+use crate::cuda::{Gpu, PinnedPages};
 use crate::observe::Progress;
 
 /// Number of words of a buffer, whose transfer takes several times as long as the start of a transfer.
-const BUFFER: usize = 1 << 20;
+const BUFFER_WORDS: usize = 1 << 20;
 /// Number of buffers.
 const BUFFERS: usize = 4;
 /// Bytes that are page-locked in addition to the edges that are kept anyway.
-pub(crate) const SENDING_BYTES: u64 = (4 * BUFFER * BUFFERS) as u64;
+pub(crate) const UPLOAD_BUFFER_BYTES: u64 = (4 * BUFFER_WORDS * BUFFERS) as u64;
 
 /// The sources of the edges that are sent to a GPU.
-pub(super) struct Sending<'a> {
+pub(super) struct EdgeUpload<'a> {
     gpu: &'a Gpu,
-    edges: &'a Edges,
+    edges: &'a LayoutEdges,
     /// Dropped before `tables` and `buffers`: its drop waits until all transfers have arrived.
-    locked: Locked<'a>,
+    locked: PinnedPages<'a>,
     /// For each block, whether it is page-locked.
-    lies: Vec<bool>,
+    pinned: Vec<bool>,
     /// The groups' tables: for each block, the word at which its part begins.
     tables: PinnedHostSlice<u32>,
-    buffers: Vec<Buffer>,
+    buffers: Vec<UploadBuffer>,
     turn: usize,
 }
 
 /// A buffer, and the event after its last transfer.
-struct Buffer {
+struct UploadBuffer {
     words: PinnedHostSlice<u32>,
     sent: Option<CudaEvent>,
 }
 
-impl<'a> Sending<'a> {
+impl<'a> EdgeUpload<'a> {
     /// Allocates the buffers, and writes the tables of the groups, each given as a range of blocks.
     pub(super) fn new(
         gpu: &'a Gpu,
-        edges: &'a Edges,
+        edges: &'a LayoutEdges,
         groups: impl Iterator<Item = Range<usize>>,
     ) -> std::result::Result<Self, DriverError> {
         let allocate = |count: usize| {
@@ -61,20 +61,28 @@ impl<'a> Sending<'a> {
         let mut tables = allocate(edges.count())?;
         let words = tables.as_mut_slice()?;
         for blocks in groups {
-            tabulate(blocks.clone().map(|i| words_at(edges, i)), &mut words[blocks]);
+            write_offsets(blocks.clone().map(|i| stored_block_words(edges, i)), &mut words[blocks]);
         }
-        let buffers = (0..BUFFERS).map(|_| Ok(Buffer { words: allocate(BUFFER)?, sent: None }));
+        let buffers = (0..BUFFERS).map(|_| Ok(UploadBuffer { words: allocate(BUFFER_WORDS)?, sent: None }));
         let buffers = buffers.collect::<std::result::Result<_, DriverError>>()?;
-        Ok(Sending { gpu, edges, locked: Locked::new(gpu), lies: vec![false; edges.count()], tables, buffers, turn: 0 })
+        Ok(EdgeUpload {
+            gpu,
+            edges,
+            locked: PinnedPages::new(gpu),
+            pinned: vec![false; edges.count()],
+            tables,
+            buffers,
+            turn: 0,
+        })
     }
 
     /// Page-locks the blocks in this range that are kept in memory. Returns false if the driver does not
     /// support that.
     pub(super) fn lock(&mut self, blocks: Range<usize>, progress: &Progress<'_>) -> Result<bool> {
         for i in blocks {
-            if let Some(walk) = self.edges.kept(i) {
-                self.lies[i] = self.locked.lock(walk.words().pages());
-                if !self.lies[i] {
+            if let Some(walk) = self.edges.block_in_memory(i) {
+                self.pinned[i] = self.locked.lock(walk.words().pages());
+                if !self.pinned[i] {
                     return Ok(false);
                 }
             }
@@ -86,23 +94,23 @@ impl<'a> Sending<'a> {
     /// Sends a group to `to`.
     pub(super) fn send(&mut self, blocks: Range<usize>, to: &mut CudaSlice<u32>) -> Result<()> {
         let gpu = self.gpu;
-        let failed = |e| gpu.failed("send edges", e);
+        let failed = |e| gpu.driver_error("send edges", e);
         let table = &self.tables.as_slice().map_err(failed)?[blocks.clone()];
         gpu.sending.memcpy_htod(table, &mut to.slice_mut(..table.len())).map_err(failed)?;
         let mut at = padded_words(table.len());
         for i in blocks {
-            match self.edges.kept(i).filter(|_| self.lies[i]) {
+            match self.edges.block_in_memory(i).filter(|_| self.pinned[i]) {
                 Some(walk) => {
                     let words: &[u32] = walk.words();
                     gpu.sending.memcpy_htod(words, &mut to.slice_mut(at..at + words.len())).map_err(failed)?;
                 }
                 None => {
-                    for held in self.edges.next(i..i + 1)? {
-                        self.pass(held.words(), to, at).map_err(failed)?;
+                    for held in self.edges.next_blocks(i..i + 1)? {
+                        self.copy_through_buffers(held.words(), to, at).map_err(failed)?;
                     }
                 }
             }
-            at += padded_words(words_at(self.edges, i));
+            at += padded_words(stored_block_words(self.edges, i));
         }
         Ok(())
     }
@@ -110,12 +118,19 @@ impl<'a> Sending<'a> {
     /// Skips blocks whose group is already in GPU memory; the reader reads spilled blocks in each epoch, so
     /// that they are taken from it and dropped.
     pub(super) fn skip(&self, blocks: Range<usize>) -> Result<()> {
-        blocks.filter(|&i| self.edges.kept(i).is_none()).try_for_each(|i| self.edges.next(i..i + 1).map(drop))
+        blocks
+            .filter(|&i| self.edges.block_in_memory(i).is_none())
+            .try_for_each(|i| self.edges.next_blocks(i..i + 1).map(drop))
     }
 
     /// Sends words through the buffers.
-    fn pass(&mut self, words: &[u32], to: &mut CudaSlice<u32>, mut at: usize) -> std::result::Result<(), DriverError> {
-        for piece in words.chunks(BUFFER) {
+    fn copy_through_buffers(
+        &mut self,
+        words: &[u32],
+        to: &mut CudaSlice<u32>,
+        mut at: usize,
+    ) -> std::result::Result<(), DriverError> {
+        for piece in words.chunks(BUFFER_WORDS) {
             let buffer = &mut self.buffers[self.turn % BUFFERS];
             self.turn += 1;
             if let Some(sent) = buffer.sent.take() {
@@ -132,7 +147,7 @@ impl<'a> Sending<'a> {
 }
 
 /// Returns the number of words of a block.
-fn words_at(edges: &Edges, block: usize) -> usize {
-    let (_, rows, count) = edges.extent(block);
-    words_of(rows as usize, count as usize)
+fn stored_block_words(edges: &LayoutEdges, block: usize) -> usize {
+    let (_, rows, count) = edges.block_extent(block);
+    block_words(rows as usize, count as usize)
 }

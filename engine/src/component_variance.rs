@@ -6,16 +6,16 @@ use lowland_io::Source;
 use crate::{Metric, Result};
 
 /// The share of the variance above which a component outweighs all others.
-const OUTWEIGHS: f64 = 0.99;
+const DOMINANT_SHARE: f64 = 0.99;
 /// Number of places of the source from which a sample is read, and the largest numbers of rows and bytes of the
 /// sample.
-const PLACES: u64 = 16;
+const SAMPLE_PLACES: u64 = 16;
 const SAMPLE_ROWS: u64 = 4096;
 const SAMPLE_BYTES: u64 = 8 << 20;
 
 /// Sums over rows, from which each component's mean and variance are computed.
 #[derive(Debug, Clone)]
-pub struct Spread {
+pub struct ComponentVariance {
     /// The first row, which is subtracted from all rows so that numbers far from 0 keep their precision.
     origin: Vec<f64>,
     sums: Vec<f64>,
@@ -25,17 +25,17 @@ pub struct Spread {
 
 /// A component that outweighs all others.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Outweighing {
+pub struct DominantComponent {
     /// The component, from 0.
     pub component: usize,
     /// The component's share of the variance (for Manhattan distances, of the standard deviations).
     pub share: f64,
 }
 
-impl Spread {
+impl ComponentVariance {
     /// Returns empty sums for rows of `dim` components.
     pub fn new(dim: usize) -> Self {
-        Spread { origin: Vec::new(), sums: vec![0.0; dim], squares: vec![0.0; dim], rows: 0 }
+        ComponentVariance { origin: Vec::new(), sums: vec![0.0; dim], squares: vec![0.0; dim], rows: 0 }
     }
 
     /// Returns the bytes that sums for rows of `dim` components take.
@@ -69,9 +69,9 @@ impl Spread {
     /// If the rows cannot be read.
     pub fn of_sample(source: &dyn Source, metric: Metric) -> Result<Self> {
         let shape = source.shape();
-        let mut spread = Spread::new(shape.dim);
+        let mut spread = ComponentVariance::new(shape.dim);
         let most = SAMPLE_ROWS.min(SAMPLE_BYTES / (shape.dim as u64 * 4).max(1)).max(2);
-        let places = PLACES.min(most / 2).max(1);
+        let places = SAMPLE_PLACES.min(most / 2).max(1);
         let (step, portion) = (shape.rows.div_ceil(places).max(1), (most / places).max(2));
         let mut values = Vec::new();
         for first in (0..shape.rows).step_by(step as usize) {
@@ -99,7 +99,7 @@ impl Spread {
 
     /// Returns the component that outweighs all others under this metric, if there is one. The rows must have
     /// been prepared for the metric.
-    pub fn outweighing(&self, metric: Metric) -> Option<Outweighing> {
+    pub fn dominant(&self, metric: Metric) -> Option<DominantComponent> {
         if self.sums.len() < 2 || self.rows < 2 {
             return None;
         }
@@ -112,11 +112,11 @@ impl Spread {
         let total: f64 = weights.iter().sum();
         let (component, &most) = weights.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1))?;
         let share = most / total;
-        (share > OUTWEIGHS).then_some(Outweighing { component, share })
+        (share > DOMINANT_SHARE).then_some(DominantComponent { component, share })
     }
 }
 
-impl Outweighing {
+impl DominantComponent {
     /// Explains the problem to users, and what to do.
     pub fn explain(&self, source: &dyn Source) -> String {
         self.explain_of(source, "distances show")
@@ -162,11 +162,11 @@ mod tests {
     }
 
     #[test]
-    fn a_component_that_outweighs_all_others_is_found_however_rows_come() {
+    fn dominant_component_is_found_in_any_batches() {
         let found = |scale, portion: usize| {
-            let mut spread = Spread::new(3);
+            let mut spread = ComponentVariance::new(3);
             rows(scale).chunks(3 * portion).for_each(|rows| spread.add(rows));
-            spread.outweighing(Metric::Euclidean)
+            spread.dominant(Metric::Euclidean)
         };
         assert_eq!(found(1.0, 300), None);
         // With variances of 1, 100 and 1, the largest share is 98 %.
@@ -177,21 +177,21 @@ mod tests {
     }
 
     #[test]
-    fn rows_without_numbers_and_single_components_say_nothing() {
-        let mut spread = Spread::new(3);
+    fn no_dominant_component_of_nan_or_of_one_column() {
+        let mut spread = ComponentVariance::new(3);
         spread.add(&[f32::NAN, 1.0, 1.0, 0.0, f32::INFINITY, 2.0]);
-        assert_eq!((spread.rows(), spread.outweighing(Metric::Euclidean)), (0, None));
-        let mut single = Spread::new(1);
+        assert_eq!((spread.rows(), spread.dominant(Metric::Euclidean)), (0, None));
+        let mut single = ComponentVariance::new(1);
         single.add(&[1.0, 2.0, 3.0]);
-        assert_eq!(single.outweighing(Metric::Euclidean), None);
+        assert_eq!(single.dominant(Metric::Euclidean), None);
         // For Manhattan distances the standard deviations count, not the variances.
-        let mut spread = Spread::new(3);
+        let mut spread = ComponentVariance::new(3);
         spread.add(&rows(40.0));
-        assert_eq!(spread.outweighing(Metric::Manhattan), None);
+        assert_eq!(spread.dominant(Metric::Manhattan), None);
     }
 
     #[test]
-    fn shares_near_1_keep_the_digits_that_matter() {
+    fn shares_near_1_are_written_with_enough_digits() {
         for (share, text) in [(0.992, "99 %"), (0.9973, "99.7 %"), (0.99996, "99.996 %")] {
             assert_eq!(percent(share), text);
         }

@@ -6,16 +6,16 @@
 
 use std::sync::Arc;
 
-use lowland_engine::invalid::{Flaws, LeftOut, survey};
+use lowland_engine::invalid::{ExcludedRows, FlawSummary, survey};
 use lowland_engine::{GraphSource, Metric, Observer};
-use lowland_io::{MISSING, RowSet, Shift, Shifted, Source, Subset};
+use lowland_io::{MISSING, RowSet, Shift, ShiftedSource, Source, SubsetSource};
 
-use crate::{Error, Graph, Result};
+use crate::{Error, GraphInput, Result};
 
 /// How unusable rows are handled: rows without a vector, with a null, NaN or infinite component,
 /// and for cosine rows of zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Invalid {
+pub enum InvalidRows {
     /// The rows are counted, and the run is refused.
     #[default]
     Error,
@@ -25,34 +25,34 @@ pub enum Invalid {
     Null,
 }
 
-impl Invalid {
+impl InvalidRows {
     /// All choices.
-    pub const ALL: [Invalid; 3] = [Invalid::Error, Invalid::Drop, Invalid::Null];
+    pub const ALL: [InvalidRows; 3] = [InvalidRows::Error, InvalidRows::Drop, InvalidRows::Null];
 
     /// Returns the choice's name.
     pub fn name(self) -> &'static str {
         match self {
-            Invalid::Error => "error",
-            Invalid::Drop => "drop",
-            Invalid::Null => "null",
+            InvalidRows::Error => "error",
+            InvalidRows::Drop => "drop",
+            InvalidRows::Null => "null",
         }
     }
 }
 
 /// How a source is read.
-pub(crate) struct Reading {
+pub(crate) struct PreparedSource {
     /// All rows, unchanged.
     whole: Arc<dyn Source>,
     /// The source that the engine reads.
     source: Arc<dyn Source>,
-    asked: (Invalid, Metric, bool),
+    asked: (InvalidRows, Metric, bool),
     /// The usable rows, if some rows are left out.
     rows: Option<Arc<RowSet>>,
-    flaws: Flaws,
+    flaws: FlawSummary,
     shift: Option<Shift>,
 }
 
-impl Reading {
+impl PreparedSource {
     /// Examines all rows of `source` if some may be left out, and the first rows for the shift if a
     /// shift is `allowed`. `memory` is the memory budget of the process in bytes.
     ///
@@ -61,15 +61,15 @@ impl Reading {
     /// pass.
     pub(crate) fn new(
         source: &Arc<dyn Source>,
-        invalid: Invalid,
+        invalid: InvalidRows,
         metric: Metric,
         allowed: bool,
         memory: u64,
         observer: &dyn Observer,
     ) -> Result<Self> {
-        let (mut rows, mut flaws) = (None, Flaws::default());
+        let (mut rows, mut flaws) = (None, FlawSummary::default());
         let mut placed = source.clone();
-        if invalid != Invalid::Error {
+        if invalid != InvalidRows::Error {
             let found = survey(source, metric, memory, observer)?;
             flaws = found.flaws;
             if flaws.any() {
@@ -82,18 +82,31 @@ impl Reading {
                     )));
                 }
                 let set = Arc::new(found.rows);
-                placed = Arc::new(Subset::new(source.clone(), set.clone()));
+                placed = Arc::new(SubsetSource::new(source.clone(), set.clone()));
                 rows = Some(set);
             }
         }
-        let (placed, shift) = shifted(placed, allowed && metric.ignores_shift())?;
+        let (placed, shift) = shift_source(placed, allowed && metric.ignores_shift())?;
         // Frees the decoded first rows until the source is read again.
         source.release();
-        Ok(Reading { whole: source.clone(), source: placed, asked: (invalid, metric, allowed), rows, flaws, shift })
+        Ok(PreparedSource {
+            whole: source.clone(),
+            source: placed,
+            asked: (invalid, metric, allowed),
+            rows,
+            flaws,
+            shift,
+        })
     }
 
     /// Returns whether this was made for the given source and choices.
-    pub(crate) fn is_of(&self, source: &Arc<dyn Source>, invalid: Invalid, metric: Metric, allowed: bool) -> bool {
+    pub(crate) fn matches(
+        &self,
+        source: &Arc<dyn Source>,
+        invalid: InvalidRows,
+        metric: Metric,
+        allowed: bool,
+    ) -> bool {
         Arc::ptr_eq(&self.whole, source) && self.asked == (invalid, metric, allowed)
     }
 
@@ -105,13 +118,15 @@ impl Reading {
     /// Returns the rows of the output, in order, unchanged.
     pub(crate) fn output(&self) -> Arc<dyn Source> {
         match &self.rows {
-            Some(rows) if self.invalid() == Invalid::Drop => Arc::new(Subset::new(self.whole.clone(), rows.clone())),
+            Some(rows) if self.invalid() == InvalidRows::Drop => {
+                Arc::new(SubsetSource::new(self.whole.clone(), rows.clone()))
+            }
             _ => self.whole.clone(),
         }
     }
 
     /// Returns how unusable rows are handled.
-    pub(crate) fn invalid(&self) -> Invalid {
+    pub(crate) fn invalid(&self) -> InvalidRows {
         self.asked.0
     }
 
@@ -126,9 +141,9 @@ impl Reading {
     }
 
     /// Returns the rows that were left out, if leaving out was requested.
-    pub(crate) fn left_out(&self) -> Option<LeftOut> {
+    pub(crate) fn left_out(&self) -> Option<ExcludedRows> {
         let invalid = self.invalid();
-        (invalid != Invalid::Error).then(|| LeftOut {
+        (invalid != InvalidRows::Error).then(|| ExcludedRows {
             invalid: invalid.name(),
             rows: self.flaws.rows(),
             of: self.whole.shape().rows,
@@ -152,29 +167,29 @@ impl Reading {
 
 /// Returns the source with columns shifted towards 0, if that is `allowed` and some columns are far
 /// from 0.
-pub(crate) fn shifted(source: Arc<dyn Source>, allowed: bool) -> Result<(Arc<dyn Source>, Option<Shift>)> {
+pub(crate) fn shift_source(source: Arc<dyn Source>, allowed: bool) -> Result<(Arc<dyn Source>, Option<Shift>)> {
     let shift = if allowed { Shift::of(source.as_ref())? } else { None };
     Ok(match shift {
-        Some(shift) => (Arc::new(Shifted::new(source, shift.clone())), Some(shift)),
+        Some(shift) => (Arc::new(ShiftedSource::new(source, shift.clone())), Some(shift)),
         None => (source, None),
     })
 }
 
 /// A given graph from which rows are left out: neighbours are renumbered, and neighbours that are
 /// left out become missing.
-pub(crate) struct Placed<'a> {
-    pub(crate) graph: &'a Graph,
+pub(crate) struct FilteredGraph<'a> {
+    pub(crate) graph: &'a GraphInput,
     pub(crate) rows: Option<Arc<RowSet>>,
 }
 
-impl Placed<'_> {
+impl FilteredGraph<'_> {
     /// Returns the set of remaining rows if the graph covers all rows of the source.
     fn set(&self) -> Option<&RowSet> {
         self.rows.as_deref().filter(|rows| rows.all() == self.graph.rows())
     }
 }
 
-impl GraphSource for Placed<'_> {
+impl GraphSource for FilteredGraph<'_> {
     fn k(&self) -> usize {
         self.graph.k()
     }

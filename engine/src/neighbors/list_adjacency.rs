@@ -15,40 +15,40 @@
 
 use rayon::prelude::*;
 
-use super::so_far::SoFar;
+use super::partial_graph::PartialGraph;
 use crate::Result;
 use crate::index::ListTable;
 use crate::observe::Progress;
 
 /// The largest number of adjacent lists kept for a list: the lists with the most edges.
-pub(super) const MOST: usize = 128;
+pub(super) const MAX_ADJACENT: usize = 128;
 /// Fixed-point unit of weights, which are shares of edges per row.
-const WHOLE: u64 = 1 << 31;
+const WEIGHT_UNIT: u64 = 1 << 31;
 /// Number of lists stored for a row, of each of the two kinds.
-const WAYS: usize = 4;
+const LISTS_PER_ROW: usize = 4;
 /// Divisor of the weight of a list that a neighbour suggests, relative to a list with a row that has the
 /// scored row as a neighbour.
-const WAY: u64 = 4;
+const NEIGHBOR_LIST_WEIGHT: u64 = 4;
 /// Marks an unused entry.
 const NONE: u32 = u32::MAX;
 
 /// The adjacent lists of each list, and the lists known for each row.
-pub(super) struct Adjacent {
+pub(super) struct ListAdjacency {
     /// Start of each list's entries in `near`; the last value is the length of `near`.
     starts: Vec<u32>,
     /// (list, weight).
     near: Vec<(u32, u32)>,
     /// For each row, the lists that contain most of its neighbours, without its own list.
-    ways: Vec<[u32; WAYS]>,
+    ways: Vec<[u32; LISTS_PER_ROW]>,
     /// For each row, lists with rows that have the row as a neighbour, without its own list and the lists in `ways`.
-    named_by: Vec<[u32; WAYS]>,
-    /// For each list, the weight of one mention: [`WHOLE`] divided by the number of its rows.
+    named_by: Vec<[u32; LISTS_PER_ROW]>,
+    /// For each list, the weight of one mention: [`WEIGHT_UNIT`] divided by the number of its rows.
     naming: Vec<u32>,
 }
 
-impl Adjacent {
+impl ListAdjacency {
     /// Computes the adjacency from the graph of a round.
-    pub(super) fn of(so_far: &SoFar, table: &ListTable, progress: &Progress<'_>) -> Result<Self> {
+    pub(super) fn of(partial_graph: &PartialGraph, table: &ListTable, progress: &Progress<'_>) -> Result<Self> {
         let lists = table.count();
         // Edges that leave each list, counted by destination list, including edges within the list.
         let out: Vec<Vec<(u32, u32)>> = (0..lists)
@@ -58,7 +58,7 @@ impl Adjacent {
                 || (vec![0u32; lists], Vec::new()),
                 |(counts, touched), list| {
                     progress.check()?;
-                    let near = table.range(list).flat_map(|row| so_far.near(row)).map(|(_, near)| near);
+                    let near = table.range(list).flat_map(|row| partial_graph.nearest(row)).map(|(_, near)| near);
                     for there in table.lists_of(near) {
                         if counts[there] == 0 {
                             touched.push(there as u32);
@@ -66,7 +66,7 @@ impl Adjacent {
                         counts[there] += 1;
                     }
                     let edges = touched.drain(..).map(|to| (to, std::mem::take(&mut counts[to as usize])));
-                    Ok(most(edges.collect()))
+                    Ok(strongest(edges.collect()))
                 },
             )
             .collect::<Result<_>>()?;
@@ -87,29 +87,29 @@ impl Adjacent {
             });
             let all: u64 = back.iter().map(|&(_, edges)| u64::from(edges)).sum();
             back.retain(|&(to, _)| to as usize != list);
-            near.extend(most(back).into_iter().map(|(to, edges)| {
+            near.extend(strongest(back).into_iter().map(|(to, edges)| {
                 let rows = table.range(to as usize).len() as u64;
-                (to, (WHOLE * u64::from(edges) / (all * rows)).clamp(1, u64::from(u32::MAX)) as u32)
+                (to, (WEIGHT_UNIT * u64::from(edges) / (all * rows)).clamp(1, u64::from(u32::MAX)) as u32)
             }));
             starts.push(near.len() as u32);
         }
         near.shrink_to_fit();
-        let ways = ways(so_far, table, progress)?;
-        let named_by = named_by(so_far, table, &ways, progress)?;
-        let naming = (0..lists).map(|list| (WHOLE / table.range(list).len().max(1) as u64) as u32).collect();
-        Ok(Adjacent { starts, near, ways, named_by, naming })
+        let ways = neighbor_lists(partial_graph, table, progress)?;
+        let named_by = reverse_lists(partial_graph, table, &ways, progress)?;
+        let naming = (0..lists).map(|list| (WEIGHT_UNIT / table.range(list).len().max(1) as u64) as u32).collect();
+        Ok(ListAdjacency { starts, near, ways, named_by, naming })
     }
 
     /// Calls `each(list, score)` for all lists suggested by `near`, the neighbours of `row`.
-    pub(super) fn score(
+    pub(super) fn each_score(
         &self,
         row: u32,
         near: impl Iterator<Item = u32> + Clone,
         table: &ListTable,
-        scratch: &mut Scratch,
+        scratch: &mut ScoreScratch,
         mut each: impl FnMut(u32, u64),
     ) {
-        let Scratch { own, ways, scores, touched } = scratch;
+        let ScoreScratch { own, ways, scores, touched } = scratch;
         let mut add = |list: u32, weight: u64| {
             let score = &mut scores[list as usize];
             if *score == 0 {
@@ -126,7 +126,7 @@ impl Adjacent {
         ways.extend(near.map(|near| self.ways[near as usize]));
         for ways in ways.iter() {
             let ways = ways.iter().take_while(|&&list| list != NONE);
-            ways.for_each(|&list| add(list, by_row(list).div_ceil(WAY)));
+            ways.for_each(|&list| add(list, by_row(list).div_ceil(NEIGHBOR_LIST_WEIGHT)));
         }
         let named_by = self.named_by[row as usize].iter().take_while(|&&list| list != NONE);
         named_by.for_each(|&list| add(list, by_row(list)));
@@ -141,14 +141,19 @@ impl Adjacent {
     /// Returns the bytes held while the adjacency is computed by `threads` threads.
     pub(super) fn bytes(rows: u64, lists: usize, threads: usize) -> u64 {
         // Outgoing edges, incoming edges (whose vectors grow by doubling) and kept edges; each thread's counts.
-        (lists * (4 * MOST * 8 + 68) + threads * lists * 8) as u64 + rows * 2 * size_of::<[u32; WAYS]>() as u64
+        (lists * (4 * MAX_ADJACENT * 8 + 68) + threads * lists * 8) as u64
+            + rows * 2 * size_of::<[u32; LISTS_PER_ROW]>() as u64
     }
 }
 
 /// Returns for each row the lists that contain most of its neighbours, without its own list; ties go to
 /// the lower list number.
-fn ways(so_far: &SoFar, table: &ListTable, progress: &Progress<'_>) -> Result<Vec<[u32; WAYS]>> {
-    let mut ways = crate::pages::filled(table.rows() as usize, [NONE; WAYS]);
+fn neighbor_lists(
+    partial_graph: &PartialGraph,
+    table: &ListTable,
+    progress: &Progress<'_>,
+) -> Result<Vec<[u32; LISTS_PER_ROW]>> {
+    let mut ways = crate::pages::filled(table.rows() as usize, [NONE; LISTS_PER_ROW]);
     let (mut rest, mut tasks) = (&mut ways[..], Vec::with_capacity(table.count()));
     for list in 0..table.count() {
         let (own, later) = rest.split_at_mut(table.range(list).len());
@@ -159,7 +164,7 @@ fn ways(so_far: &SoFar, table: &ListTable, progress: &Progress<'_>) -> Result<Ve
         progress.check()?;
         for (row, ways) in table.range(own).zip(ways) {
             lists.clear();
-            lists.extend(table.lists_of(so_far.near(row).map(|(_, near)| near)).map(|list| list as u32));
+            lists.extend(table.lists_of(partial_graph.nearest(row).map(|(_, near)| near)).map(|list| list as u32));
             lists.sort_unstable();
             let mut counts: Vec<(std::cmp::Reverse<usize>, u32)> = lists
                 .chunk_by(|a, b| a == b)
@@ -176,13 +181,13 @@ fn ways(so_far: &SoFar, table: &ListTable, progress: &Progress<'_>) -> Result<Ve
 
 /// Returns for each row the first few lists, in row order, with rows that have the row as a neighbour,
 /// without its own list and the lists in `ways`.
-fn named_by(
-    so_far: &SoFar,
+fn reverse_lists(
+    partial_graph: &PartialGraph,
     table: &ListTable,
-    ways: &[[u32; WAYS]],
+    ways: &[[u32; LISTS_PER_ROW]],
     progress: &Progress<'_>,
-) -> Result<Vec<[u32; WAYS]>> {
-    let mut named_by = crate::pages::filled(ways.len(), [NONE; WAYS]);
+) -> Result<Vec<[u32; LISTS_PER_ROW]>> {
+    let mut named_by = crate::pages::filled(ways.len(), [NONE; LISTS_PER_ROW]);
     // Each thread reads all edges and keeps those that lead to its own range of rows.
     let share = ways.len().div_ceil(rayon::current_num_threads()).max(1);
     named_by.par_chunks_mut(share).enumerate().try_for_each(|(number, named_by)| {
@@ -191,7 +196,7 @@ fn named_by(
             progress.check()?;
             let own = table.range(list);
             for row in own.clone() {
-                for (_, near) in so_far.near(row) {
+                for (_, near) in partial_graph.nearest(row) {
                     let Some(names) = named_by.get_mut(near.wrapping_sub(first) as usize) else { continue };
                     if own.contains(&near) || ways[near as usize].contains(&(list as u32)) {
                         continue;
@@ -207,26 +212,26 @@ fn named_by(
     Ok(named_by)
 }
 
-/// Returns the [`MOST`] lists with the most edges; ties go to the lower list number.
-fn most(mut edges: Vec<(u32, u32)>) -> Vec<(u32, u32)> {
+/// Returns the [`MAX_ADJACENT`] lists with the most edges; ties go to the lower list number.
+fn strongest(mut edges: Vec<(u32, u32)>) -> Vec<(u32, u32)> {
     edges.sort_unstable_by_key(|&(list, edges)| (std::cmp::Reverse(edges), list));
-    edges.truncate(MOST);
+    edges.truncate(MAX_ADJACENT);
     edges.shrink_to_fit();
     edges
 }
 
 /// Reusable buffers for scoring.
-pub(super) struct Scratch {
+pub(super) struct ScoreScratch {
     own: Vec<usize>,
-    ways: Vec<[u32; WAYS]>,
+    ways: Vec<[u32; LISTS_PER_ROW]>,
     scores: Vec<u64>,
     touched: Vec<u32>,
 }
 
-impl Scratch {
+impl ScoreScratch {
     /// Creates buffers for `lists` lists.
     pub(super) fn new(lists: usize) -> Self {
-        Scratch { own: Vec::new(), ways: Vec::new(), scores: vec![0; lists], touched: Vec::new() }
+        ScoreScratch { own: Vec::new(), ways: Vec::new(), scores: vec![0; lists], touched: Vec::new() }
     }
 
     /// Returns the bytes held for `lists` lists.

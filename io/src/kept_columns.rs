@@ -6,7 +6,7 @@
 //! - At most [`MOST_CATEGORIES`] values of a dictionary are held in memory.
 //!
 //! Readers of Arrow files accept one dictionary for a column, and need it before the rows. So the
-//! values are first collected by [`look`](Kept::look). A column whose values were not collected, or
+//! values are first collected by [`add_values`](KeptColumns::add_values). A column whose values were not collected, or
 //! are too many, is written as plain values. Parquet has no dictionary type: the dictionary is
 //! declared only in the Arrow schema in the file's metadata, and no values are held unless the
 //! keys' type is narrower than 32 bits.
@@ -32,32 +32,32 @@ use parquet::arrow::{ArrowWriter, add_encoded_arrow_schema_to_metadata};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
-use crate::damage::caught;
-use crate::parquet_types::{descriptor, may_not_fit, stored_field, told};
+use crate::catch_panic::catch_panic;
+use crate::parquet_types::{descriptor, may_not_fit, stored_field, told_type};
 use crate::recast::{recast, structs};
-use crate::unify::{kind, plain_field};
+use crate::unify::{plain_field, type_text};
 
 /// The most values of a dictionary, and the most bytes of these values. A column with more is
 /// written as plain values.
 const MOST_CATEGORIES: usize = 1 << 16;
 const MOST_BYTES: usize = 2 << 20;
 
-type Result<T> = std::result::Result<T, ArrowError>;
+type ArrowResult<T> = std::result::Result<T, ArrowError>;
 
 /// The format of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
+pub(crate) enum ColumnFormat {
     Parquet,
     Arrow,
 }
 
 /// The columns of a file.
-pub(crate) struct Kept {
-    format: Format,
-    columns: Vec<Column>,
+pub(crate) struct KeptColumns {
+    format: ColumnFormat,
+    columns: Vec<KeptColumn>,
 }
 
-struct Column {
+struct KeptColumn {
     /// The declared type, with its dictionaries.
     given: FieldRef,
     /// The type in which values are handed in, without dictionaries.
@@ -65,21 +65,21 @@ struct Column {
     /// The type in which values are written.
     stored: FieldRef,
     /// The values of the column's dictionaries, in the order in which they appear in its type.
-    categories: Vec<Categories>,
+    categories: Vec<DictionaryValues>,
     /// Whether it is an ordered dictionary whose `categories` are in that order.
     ordered: bool,
 }
 
-impl Kept {
+impl KeptColumns {
     /// Prepares the columns of `schema` for a file of `format`. An error text names the column and
     /// the ways out.
-    pub(crate) fn new(format: Format, schema: &Schema) -> std::result::Result<Self, String> {
+    pub(crate) fn new(format: ColumnFormat, schema: &Schema) -> std::result::Result<Self, String> {
         let column = |given: &FieldRef| {
             let refused = |why: String| {
-                let (name, kind) = (given.name(), kind(given));
+                let (name, kind) = (given.name(), type_text(given));
                 let (this, other) = match format {
-                    Format::Parquet => ("Parquet", ".arrow"),
-                    Format::Arrow => ("Arrow", ".parquet"),
+                    ColumnFormat::Parquet => ("Parquet", ".arrow"),
+                    ColumnFormat::Arrow => ("Arrow", ".parquet"),
                 };
                 format!(
                     "{this} cannot hold column \"{name}\" of type {kind}{why}; write {other} instead, cast it, or \
@@ -88,36 +88,36 @@ impl Kept {
             };
             let plain = plain_field(given);
             let stored = match format {
-                Format::Arrow => plain.clone(),
-                Format::Parquet => stored_field(&plain).ok_or_else(|| refused(String::new()))?,
+                ColumnFormat::Arrow => plain.clone(),
+                ColumnFormat::Parquet => stored_field(&plain).ok_or_else(|| refused(String::new()))?,
             };
             let mut categories = Vec::new();
-            each_dictionary(given.data_type(), &mut |key, values| categories.push(Categories::new(key, values)));
-            let column = Column { given: given.clone(), plain, stored, categories, ordered: false };
-            prove(format, &column).map_err(|why| refused(format!(" ({why})")))?;
+            each_dictionary(given.data_type(), &mut |key, values| categories.push(DictionaryValues::new(key, values)));
+            let column = KeptColumn { given: given.clone(), plain, stored, categories, ordered: false };
+            check_writable(format, &column).map_err(|why| refused(format!(" ({why})")))?;
             Ok::<_, String>(column)
         };
         let columns = schema.fields().iter().map(column).collect::<std::result::Result<_, _>>()?;
-        Ok(Kept { format, columns })
+        Ok(KeptColumns { format, columns })
     }
 
     /// Returns the names of the columns whose values should be inspected before they are written.
-    pub(crate) fn unsure(&self) -> Vec<String> {
+    pub(crate) fn columns_to_scan(&self) -> Vec<String> {
         let unsure = self.columns.iter().filter(|column| match self.format {
             // The declared key type may be too narrow for the column's values.
-            Format::Parquet => {
-                may_not_fit(column.plain.data_type()) || column.categories.iter().any(Categories::is_narrow)
+            ColumnFormat::Parquet => {
+                may_not_fit(column.plain.data_type()) || column.categories.iter().any(DictionaryValues::is_narrow)
             }
-            Format::Arrow => !column.categories.is_empty(),
+            ColumnFormat::Arrow => !column.categories.is_empty(),
         });
         unsure.map(|column| column.given.name().clone()).collect()
     }
 
     /// Takes the values of an ordered dictionary in their order, before rows are inspected. Returns false if a file of
     /// this format does not keep the order.
-    pub(crate) fn order(&mut self, name: &str, values: &ArrayRef) -> Result<bool> {
+    pub(crate) fn order(&mut self, name: &str, values: &ArrayRef) -> ArrowResult<bool> {
         let column = self.columns.iter_mut().find(|column| column.given.name() == name);
-        let Some(column) = column.filter(|_| self.format == Format::Arrow) else { return Ok(false) };
+        let Some(column) = column.filter(|_| self.format == ColumnFormat::Arrow) else { return Ok(false) };
         let ([categories], DataType::Dictionary(..)) = (column.categories.as_mut_slice(), column.given.data_type())
         else {
             return Ok(false);
@@ -129,13 +129,13 @@ impl Kept {
 
     /// Inspects rows of a column. The error is the first row of `array` that cannot be written, and
     /// why.
-    pub(crate) fn look(&mut self, name: &str, array: &ArrayRef) -> std::result::Result<(), (usize, String)> {
+    pub(crate) fn add_values(&mut self, name: &str, array: &ArrayRef) -> std::result::Result<(), (usize, String)> {
         let Some(column) = self.columns.iter_mut().find(|column| column.given.name() == name) else { return Ok(()) };
         let stored = column.stored.data_type();
         if recast(array, stored).is_err() {
             let fault = (0..array.len()).find_map(|row| Some((row, recast(&array.slice(row, 1), stored).err()?)));
             if let Some((row, fault)) = fault {
-                let kind = kind(&column.given);
+                let kind = type_text(&column.given);
                 let what = format!(
                     "column \"{name}\" has a value of {kind} that Parquet has no place for ({fault}); write .arrow \
                      instead, cast it, or leave it out"
@@ -143,50 +143,50 @@ impl Kept {
                 return Err((row, what));
             }
         }
-        if self.format == Format::Parquet && !column.categories.iter().any(Categories::is_narrow) {
+        if self.format == ColumnFormat::Parquet && !column.categories.iter().any(DictionaryValues::is_narrow) {
             return Ok(());
         }
         let failed = |e: ArrowError| (0, format!("column \"{name}\": {e}"));
-        gather(array, column.given.data_type(), &mut column.categories.iter_mut()).map_err(failed)
+        gather_values(array, column.given.data_type(), &mut column.categories.iter_mut()).map_err(failed)
     }
 
     /// Decides the dictionaries from the values inspected. Returns the schema of the batches handed
     /// in, and the schema of the file.
-    pub(crate) fn settle(&mut self) -> Result<(SchemaRef, SchemaRef)> {
+    pub(crate) fn settle(&mut self) -> ArrowResult<(SchemaRef, SchemaRef)> {
         for column in &mut self.columns {
             for categories in &mut column.categories {
                 categories.settle(self.format)?;
             }
             let declared = settled(self.format, column.given.data_type(), &mut column.categories.iter());
-            let declared = if self.format == Format::Parquet { told(&declared) } else { declared };
+            let declared = if self.format == ColumnFormat::Parquet { told_type(&declared) } else { declared };
             let field = column.given.as_ref().clone().with_data_type(declared);
             // Not declared as ordered unless the values are in that order. Readers of Parquet take the values
             // in the order in which they occur.
             let ordered = column.ordered && matches!(field.data_type(), DataType::Dictionary(..));
             let field = Arc::new(field.with_dict_is_ordered(ordered));
-            if self.format == Format::Arrow {
+            if self.format == ColumnFormat::Arrow {
                 column.stored = field.clone();
             }
             column.given = match self.format {
-                Format::Arrow => column.given.clone(),
-                Format::Parquet => field,
+                ColumnFormat::Arrow => column.given.clone(),
+                ColumnFormat::Parquet => field,
             };
         }
-        let schema = |field: fn(&Column) -> &FieldRef| -> SchemaRef {
+        let schema = |field: fn(&KeptColumn) -> &FieldRef| -> SchemaRef {
             Arc::new(Schema::new(self.columns.iter().map(|c| field(c).clone()).collect::<Vec<_>>()))
         };
         Ok((schema(|c| &c.plain), schema(|c| &c.stored)))
     }
 
     /// Converts a batch from the types in which it was handed in to those of the file.
-    pub(crate) fn convert(&self, batch: &RecordBatch, stored: &SchemaRef) -> Result<RecordBatch> {
+    pub(crate) fn convert(&self, batch: &RecordBatch, stored: &SchemaRef) -> ArrowResult<RecordBatch> {
         let columns = batch.columns().iter().zip(&self.columns).map(|(array, column)| match self.format {
-            Format::Parquet => recast(array, column.stored.data_type()),
-            Format::Arrow => {
+            ColumnFormat::Parquet => recast(array, column.stored.data_type()),
+            ColumnFormat::Arrow => {
                 encode(array, column.given.data_type(), column.stored.data_type(), &mut column.categories.iter())
             }
         });
-        RecordBatch::try_new(stored.clone(), columns.collect::<Result<_>>()?)
+        RecordBatch::try_new(stored.clone(), columns.collect::<ArrowResult<_>>()?)
     }
 
     /// Returns the options of a Parquet writer for these columns.
@@ -195,7 +195,7 @@ impl Kept {
         mut properties: WriterProperties,
     ) -> std::result::Result<ArrowWriterOptions, ParquetError> {
         let fields =
-            |field: fn(&Column) -> &FieldRef| self.columns.iter().map(|c| field(c).clone()).collect::<Vec<_>>();
+            |field: fn(&KeptColumn) -> &FieldRef| self.columns.iter().map(|c| field(c).clone()).collect::<Vec<_>>();
         let (told, logical) = (fields(|c| &c.given), fields(|c| &c.plain));
         add_encoded_arrow_schema_to_metadata(&Schema::new(told), &mut properties);
         let descriptor = descriptor(&Schema::new(fields(|c| &c.stored)), &logical)?;
@@ -207,7 +207,7 @@ impl Kept {
 }
 
 /// Tests that the format holds a column, by writing zero rows and one null to memory.
-fn prove(format: Format, column: &Column) -> std::result::Result<(), String> {
+fn check_writable(format: ColumnFormat, column: &KeptColumn) -> std::result::Result<(), String> {
     let field = Arc::new(column.stored.as_ref().clone().with_nullable(true));
     let plain = Arc::new(column.plain.as_ref().clone().with_nullable(true));
     let write = || -> std::result::Result<(), String> {
@@ -216,7 +216,7 @@ fn prove(format: Format, column: &Column) -> std::result::Result<(), String> {
         let null = RecordBatch::try_new(schema.clone(), vec![new_null_array(field.data_type(), 1)]).map_err(text)?;
         let batches = [RecordBatch::new_empty(schema.clone()), null];
         match format {
-            Format::Parquet => {
+            ColumnFormat::Parquet => {
                 let failed = |e: ParquetError| e.to_string();
                 let descriptor = descriptor(&schema, std::slice::from_ref(&plain)).map_err(failed)?;
                 let options = ArrowWriterOptions::new().with_parquet_schema(descriptor);
@@ -224,18 +224,18 @@ fn prove(format: Format, column: &Column) -> std::result::Result<(), String> {
                 batches.iter().try_for_each(|batch| writer.write(batch)).map_err(failed)?;
                 writer.close().map(drop).map_err(failed)
             }
-            Format::Arrow => {
+            ColumnFormat::Arrow => {
                 let mut writer = FileWriter::try_new(Vec::new(), &schema).map_err(text)?;
                 batches.iter().try_for_each(|batch| writer.write(batch)).map_err(text)?;
                 writer.finish().map_err(text)
             }
         }
     };
-    caught(write).unwrap_or_else(|| Err("it is not known there".into()))
+    catch_panic(write).unwrap_or_else(|| Err("it is not known there".into()))
 }
 
 /// The values of one dictionary, each once, numbered in order of appearance.
-struct Categories {
+struct DictionaryValues {
     key: DataType,
     values: DataType,
     converter: Option<RowConverter>,
@@ -247,12 +247,12 @@ struct Categories {
     dictionary: Option<ArrayRef>,
 }
 
-impl Categories {
+impl DictionaryValues {
     fn new(key: &DataType, values: &DataType) -> Self {
         // A type whose values cannot be compared has no converter and is written as plain values.
         let converter = RowConverter::new(vec![SortField::new(values.clone())]).ok();
         let values = values.clone();
-        Categories {
+        DictionaryValues {
             key: key.clone(),
             values,
             converter,
@@ -267,7 +267,7 @@ impl Categories {
         self.key.primitive_width().is_some_and(|bytes| bytes < 4)
     }
 
-    fn add(&mut self, array: &ArrayRef) -> Result<()> {
+    fn add(&mut self, array: &ArrayRef) -> ArrowResult<()> {
         let Some(converter) = &self.converter else { return Ok(()) };
         self.known = true;
         let rows = converter.convert_columns(std::slice::from_ref(array))?;
@@ -286,7 +286,7 @@ impl Categories {
     }
 
     /// Decides the type of the keys and, for Arrow, the dictionary.
-    fn settle(&mut self, format: Format) -> Result<()> {
+    fn settle(&mut self, format: ColumnFormat) -> ArrowResult<()> {
         let most: usize = match self.key {
             DataType::Int8 => 1 << 7,
             DataType::UInt8 => 1 << 8,
@@ -296,7 +296,7 @@ impl Categories {
         if self.is_narrow() && (!self.known || self.codes.len() > most) {
             self.key = DataType::Int32;
         }
-        if format == Format::Parquet || !self.known {
+        if format == ColumnFormat::Parquet || !self.known {
             return Ok(());
         }
         let Some(converter) = &self.converter else { return Ok(()) };
@@ -316,7 +316,7 @@ impl Categories {
         }
     }
 
-    fn encode(&self, array: &ArrayRef) -> Result<ArrayRef> {
+    fn encode(&self, array: &ArrayRef) -> ArrowResult<ArrayRef> {
         let (Some(dictionary), Some(converter)) = (&self.dictionary, &self.converter) else { return Ok(array.clone()) };
         let rows = converter.convert_columns(std::slice::from_ref(array))?;
         let mut keys = Vec::with_capacity(array.len());
@@ -360,20 +360,20 @@ fn each_dictionary(data_type: &DataType, each: &mut dyn FnMut(&DataType, &DataTy
 }
 
 /// Returns a type in which dictionaries have the types that were decided.
-fn settled(format: Format, data_type: &DataType, categories: &mut Iter<'_, Categories>) -> DataType {
+fn settled(format: ColumnFormat, data_type: &DataType, categories: &mut Iter<'_, DictionaryValues>) -> DataType {
     use DataType::*;
-    let item = |field: &FieldRef, categories: &mut Iter<'_, Categories>| -> FieldRef {
+    let item = |field: &FieldRef, categories: &mut Iter<'_, DictionaryValues>| -> FieldRef {
         let data_type = settled(format, field.data_type(), categories);
         Arc::new(Field::new(field.name(), data_type, field.is_nullable()).with_metadata(field.metadata().clone()))
     };
     match data_type {
         Dictionary(key, values) => match (format, categories.next()) {
-            (Format::Parquet, decided) => {
+            (ColumnFormat::Parquet, decided) => {
                 let key = decided.map_or_else(|| key.clone(), |decided| Box::new(decided.key.clone()));
                 Dictionary(key, values.clone())
             }
-            (Format::Arrow, Some(decided)) => decided.settled(),
-            (Format::Arrow, None) => values.as_ref().clone(),
+            (ColumnFormat::Arrow, Some(decided)) => decided.settled(),
+            (ColumnFormat::Arrow, None) => values.as_ref().clone(),
         },
         List(field) => List(item(field, categories)),
         LargeList(field) => LargeList(item(field, categories)),
@@ -387,22 +387,26 @@ fn settled(format: Format, data_type: &DataType, categories: &mut Iter<'_, Categ
 }
 
 /// Adds the values of `array` to the dictionaries at the places where `declared` has them.
-fn gather(array: &ArrayRef, declared: &DataType, categories: &mut IterMut<'_, Categories>) -> Result<()> {
+fn gather_values(
+    array: &ArrayRef,
+    declared: &DataType,
+    categories: &mut IterMut<'_, DictionaryValues>,
+) -> ArrowResult<()> {
     use DataType::*;
     match declared {
         Dictionary(..) => categories.next().map_or(Ok(()), |categories| categories.add(array)),
-        List(item) => gather(array.as_list::<i32>().values(), item.data_type(), categories),
-        LargeList(item) => gather(array.as_list::<i64>().values(), item.data_type(), categories),
-        ListView(item) => gather(array.as_list_view::<i32>().values(), item.data_type(), categories),
-        LargeListView(item) => gather(array.as_list_view::<i64>().values(), item.data_type(), categories),
-        FixedSizeList(item, _) => gather(array.as_fixed_size_list().values(), item.data_type(), categories),
+        List(item) => gather_values(array.as_list::<i32>().values(), item.data_type(), categories),
+        LargeList(item) => gather_values(array.as_list::<i64>().values(), item.data_type(), categories),
+        ListView(item) => gather_values(array.as_list_view::<i32>().values(), item.data_type(), categories),
+        LargeListView(item) => gather_values(array.as_list_view::<i64>().values(), item.data_type(), categories),
+        FixedSizeList(item, _) => gather_values(array.as_fixed_size_list().values(), item.data_type(), categories),
         Map(entries, _) => {
             let pairs: ArrayRef = Arc::new(array.as_map().entries().clone());
-            gather(&pairs, entries.data_type(), categories)
+            gather_values(&pairs, entries.data_type(), categories)
         }
         Struct(fields) => {
             let columns = array.as_struct().columns().iter().zip(fields);
-            columns.into_iter().try_for_each(|(column, field)| gather(column, field.data_type(), categories))
+            columns.into_iter().try_for_each(|(column, field)| gather_values(column, field.data_type(), categories))
         }
         _ => Ok(()),
     }
@@ -414,8 +418,8 @@ fn encode(
     array: &ArrayRef,
     declared: &DataType,
     to: &DataType,
-    categories: &mut Iter<'_, Categories>,
-) -> Result<ArrayRef> {
+    categories: &mut Iter<'_, DictionaryValues>,
+) -> ArrowResult<ArrayRef> {
     use DataType::*;
     Ok(match (declared, to) {
         (Dictionary(..), _) => match categories.next() {
@@ -443,7 +447,7 @@ fn encode(
             let array = array.as_struct();
             let columns = array.columns().iter().zip(from.iter().zip(to));
             let columns = columns.map(|(c, (from, to))| encode(c, from.data_type(), to.data_type(), categories));
-            structs(to, columns.collect::<Result<_>>()?, array)?
+            structs(to, columns.collect::<ArrowResult<_>>()?, array)?
         }
         _ => array.clone(),
     })
@@ -453,8 +457,8 @@ fn lists<O: OffsetSizeTrait>(
     array: &ArrayRef,
     from: &FieldRef,
     to: &FieldRef,
-    categories: &mut Iter<'_, Categories>,
-) -> Result<ArrayRef> {
+    categories: &mut Iter<'_, DictionaryValues>,
+) -> ArrowResult<ArrayRef> {
     let array = array.as_list::<O>();
     let items = encode(array.values(), from.data_type(), to.data_type(), categories)?;
     Ok(Arc::new(GenericListArray::<O>::try_new(to.clone(), array.offsets().clone(), items, array.nulls().cloned())?))
@@ -464,8 +468,8 @@ fn views<O: OffsetSizeTrait>(
     array: &ArrayRef,
     from: &FieldRef,
     to: &FieldRef,
-    categories: &mut Iter<'_, Categories>,
-) -> Result<ArrayRef> {
+    categories: &mut Iter<'_, DictionaryValues>,
+) -> ArrowResult<ArrayRef> {
     let array = array.as_list_view::<O>();
     let items = encode(array.values(), from.data_type(), to.data_type(), categories)?;
     let (offsets, sizes, nulls) = (array.offsets().clone(), array.sizes().clone(), array.nulls().cloned());

@@ -1,6 +1,6 @@
 //! The kernel of methods that weigh every edge in every epoch.
 //!
-//! A method is a [`Loss`]: attraction and repulsion, each a function of the squared distance d² in the map,
+//! A method is a [`EdgeLoss`]: attraction and repulsion, each a function of the squared distance d² in the map,
 //! given as the coefficient of (zᵢ − zⱼ) in n times the gradient. The edge store holds every edge in both
 //! directions, so that a row's own edges give its whole attraction. The repulsion comes either from negative
 //! samples (`pool`) or from a `field`. A row's negative samples count twice: they also stand for the rows that
@@ -11,24 +11,24 @@
 
 use std::fmt::Debug;
 
-use super::kernel::{Chunk, Epoch, Kernel};
+use super::edge_blocks::{BlockSlices, WeightCode};
+use super::kernel::{Epoch, LayoutKernel, RowChunk};
 use super::lanes::{LANES, Lanes};
-use super::pool::{Pool, SHARING, away, gather};
-use super::walk::{Coding, Part};
+use super::pool::{NegativePool, ROWS_PER_POOL, gather, offsets_from};
 use crate::random::draw;
 use crate::sum::total;
 
 /// The attraction and repulsion of a method.
-pub(crate) trait Loss: Copy + Sync + Debug {
+pub(crate) trait EdgeLoss: Copy + Sync + Debug {
     /// How edge weights are encoded: as roots or as whole numbers.
-    const CODING: Coding = Coding::Roots;
+    const WEIGHT_CODE: WeightCode = WeightCode::Roots;
     /// Whether the repulsive force comes from a field over the whole map.
-    const FIELD: bool = false;
+    const USES_FIELD: bool = false;
     /// Whether the factor of a row's repulsion differs from row to row, because it depends on the row's mass.
-    const MASSES: bool = false;
+    const USES_MASSES: bool = false;
 
     /// Prefix of the names of the method's GPU kernels; `None` if it has none.
-    const ON_DEVICE: Option<&'static str> = None;
+    const GPU_KERNEL: Option<&'static str> = None;
 
     /// Returns the weights of near and mid-near pairs, for methods that distinguish them.
     #[cfg(any(test, feature = "cuda"))]
@@ -37,18 +37,18 @@ pub(crate) trait Loss: Copy + Sync + Debug {
     }
 
     /// Returns the loss with the parameters of an epoch.
-    fn at(self, _: &Epoch) -> Self {
+    fn in_epoch(self, _: &Epoch) -> Self {
         self
     }
 
     /// Returns the attraction of edges: the coefficient of zᵢ − zⱼ in n times the gradient, from the weights
-    /// and d². With [`Coding::Roots`], a row's weights sum to about 1, as (pᵢⱼ + pⱼᵢ) / 2 of conditional
+    /// and d². With [`WeightCode::Roots`], a row's weights sum to about 1, as (pᵢⱼ + pⱼᵢ) / 2 of conditional
     /// probabilities do.
     ///
     /// # Safety
     /// The processor has `V`'s instruction set.
     #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn pull<V: Lanes>(self, weight: V, squares: V) -> V;
+    unsafe fn attraction<V: Lanes>(self, weight: V, squares: V) -> V;
 
     /// Returns the repulsion of drawn rows, as the negative of the same coefficient, and the amounts that these
     /// rows add to the row's mass.
@@ -56,49 +56,49 @@ pub(crate) trait Loss: Copy + Sync + Debug {
     /// # Safety
     /// The processor has `V`'s instruction set.
     #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn push<V: Lanes>(self, squares: V) -> [V; 2];
+    unsafe fn repulsion<V: Lanes>(self, squares: V) -> [V; 2];
 
     /// Returns the factor of a row's repulsion. The default ignores the mass and corrects for the number of
     /// rows that were drawn, `drawn`, which is `asked` rounded up to a multiple of sixteen.
-    fn share(self, _mass: f32, asked: u32, drawn: usize) -> f32 {
+    fn repulsion_factor(self, _mass: f32, asked: u32, drawn: usize) -> f32 {
         asked as f32 / drawn as f32
     }
 }
 
 /// The kernel of a loss.
 #[derive(Debug)]
-pub(crate) struct Weighed<L>(pub(crate) L);
+pub(crate) struct WeightedKernel<L>(pub(crate) L);
 
-impl<L: Loss> Kernel for Weighed<L> {
-    const CODING: Coding = L::CODING;
-    const FIELD: bool = L::FIELD;
-    const ON_DEVICE: bool = L::ON_DEVICE.is_some();
+impl<L: EdgeLoss> LayoutKernel for WeightedKernel<L> {
+    const WEIGHT_CODE: WeightCode = L::WEIGHT_CODE;
+    const USES_FIELD: bool = L::USES_FIELD;
+    const HAS_GPU_KERNEL: bool = L::GPU_KERNEL.is_some();
 
     #[cfg(any(test, feature = "cuda"))]
-    fn on_device(&self, epoch: &Epoch) -> Option<super::cuda::OnDevice> {
+    fn gpu_kernel(&self, epoch: &Epoch) -> Option<super::cuda::GpuKernel> {
         let since = epoch.stepper.since;
-        L::ON_DEVICE.map(|name| super::cuda::OnDevice {
+        L::GPU_KERNEL.map(|name| super::cuda::GpuKernel {
             name,
             betas: super::optimizer::BETAS,
             since,
             restart: since == 1,
             optimizer: epoch.stepper.optimizer,
-            weights: self.0.at(epoch).weights(),
+            weights: self.0.in_epoch(epoch).weights(),
         })
     }
 
     #[inline(always)]
     #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn advance<V: Lanes, const DIM: usize>(&self, chunk: Chunk<'_, DIM>) {
-        let Chunk { epoch, block, first, snapshot, field, positions, moments } = chunk;
-        let loss = self.0.at(epoch);
+    unsafe fn advance<V: Lanes, const DIM: usize>(&self, chunk: RowChunk<'_, DIM>) {
+        let RowChunk { epoch, block, first, snapshot, field, positions, moments } = chunk;
+        let loss = self.0.in_epoch(epoch);
         // The gathers below are sound because this check proves that all neighbours are within the snapshot.
         let from = (first - block.first_row) as usize;
         let part = block.part();
         let (from, to) = (part.offsets[from] as usize, part.offsets[from + positions.len()] as usize);
         let largest = part.neighbors[from..to].iter().fold(0, |most, &row| row.max(most));
         assert!((largest as usize) < snapshot.len(), "an edge leads to a row that there is not");
-        let mut pool = Pool::new();
+        let mut pool = NegativePool::new();
         for (i, (position, moments)) in positions.iter_mut().zip(moments.iter_mut()).enumerate() {
             let row = first + i as u32;
             let own = snapshot[row as usize];
@@ -111,18 +111,18 @@ impl<L: Loss> Kernel for Weighed<L> {
             // SAFETY: the caller guarantees the instruction set and that the epoch's rows are within the
             // snapshot; the block's neighbours were checked above.
             let (pulls, pushes) = unsafe {
-                let pulls = pulled::<V, L, DIM>(loss, epoch.unit, part, edges, row, &own, snapshot);
+                let pulls = row_attraction::<V, L, DIM>(loss, epoch.unit, part, edges, row, &own, snapshot);
                 let pushes = match field {
-                    Some(field) => field.at(&own),
+                    Some(field) => field.force_at(&own),
                     None => {
-                        if pool.of != row / SHARING {
-                            pool.fill::<V>(epoch, row / SHARING, snapshot);
-                            if L::MASSES {
-                                weigh::<V, L, DIM>(loss, epoch.negatives, &mut pool);
+                        if pool.of != row / ROWS_PER_POOL {
+                            pool.fill::<V>(epoch, row / ROWS_PER_POOL, snapshot);
+                            if L::USES_MASSES {
+                                estimate_shares::<V, L, DIM>(loss, epoch.negatives, &mut pool);
                             }
                         }
-                        let at = draw(epoch.seed, u64::from(epoch.drawn), u64::from(row)) as usize;
-                        pushed::<V, L, DIM>(loss, epoch.negatives, &pool, at, &own)
+                        let at = draw(epoch.seed, u64::from(epoch.draw_epoch), u64::from(row)) as usize;
+                        row_repulsion::<V, L, DIM>(loss, epoch.negatives, &pool, at, &own)
                     }
                 };
                 (pulls, pushes)
@@ -142,10 +142,10 @@ impl<L: Loss> Kernel for Weighed<L> {
 /// The processor has `V`'s instruction set, and the edges' neighbours are within the snapshot.
 #[inline(always)]
 #[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn pulled<V: Lanes, L: Loss, const DIM: usize>(
+unsafe fn row_attraction<V: Lanes, L: EdgeLoss, const DIM: usize>(
     loss: L,
     unit: f32,
-    part: Part<'_>,
+    part: BlockSlices<'_>,
     edges: std::ops::Range<usize>,
     row: u32,
     own: &[f32; DIM],
@@ -161,15 +161,15 @@ unsafe fn pulled<V: Lanes, L: Loss, const DIM: usize>(
             neighbors[..wanted].copy_from_slice(&part.neighbors[at..at + wanted]);
             codes[..wanted].copy_from_slice(&part.codes[at..at + wanted]);
             let code = V::widen(&codes);
-            let weight = match L::CODING {
-                Coding::Roots => {
+            let weight = match L::WEIGHT_CODE {
+                WeightCode::Roots => {
                     let root = code.mul(V::splat(unit));
                     root.mul(root)
                 }
                 _ => code,
             };
-            let away = away(&gather::<V, DIM>(snapshot, &neighbors), own);
-            let pull = loss.pull(weight, squared(&away));
+            let away = offsets_from(&gather::<V, DIM>(snapshot, &neighbors), own);
+            let pull = loss.attraction(weight, squared_distances(&away));
             for (sum, &away) in sums.iter_mut().zip(&away) {
                 *sum = pull.mul_add(away, *sum);
             }
@@ -179,8 +179,8 @@ unsafe fn pulled<V: Lanes, L: Loss, const DIM: usize>(
 }
 
 /// Returns the number of groups of sixteen rows that are drawn where `asked` rows are asked for.
-fn groups<const DIM: usize>(asked: u32) -> usize {
-    (asked as usize).div_ceil(LANES).clamp(1, Pool::<DIM>::SIZE / LANES)
+fn groups_of_draws<const DIM: usize>(asked: u32) -> usize {
+    (asked as usize).div_ceil(LANES).clamp(1, NegativePool::<DIM>::SIZE / LANES)
 }
 
 /// Returns the repulsion of `asked` rows of the pool from place `at` on. Half of the sum stands for the row's
@@ -190,35 +190,35 @@ fn groups<const DIM: usize>(asked: u32) -> usize {
 /// The processor has `V`'s instruction set.
 #[inline(always)]
 #[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn pushed<V: Lanes, L: Loss, const DIM: usize>(
+unsafe fn row_repulsion<V: Lanes, L: EdgeLoss, const DIM: usize>(
     loss: L,
     asked: u32,
-    pool: &Pool<DIM>,
+    pool: &NegativePool<DIM>,
     mut at: usize,
     own: &[f32; DIM],
 ) -> [f32; DIM] {
-    let groups = groups::<DIM>(asked);
+    let groups = groups_of_draws::<DIM>(asked);
     // SAFETY: the caller guarantees the instruction set.
     unsafe {
         let none = V::splat(0.0);
         let (mut sums, mut theirs, mut masses) = ([none; DIM], [none; DIM], none);
         for _ in 0..groups {
-            let away = away(&pool.load::<V>(at), own);
-            let [push, mass] = loss.push(squared(&away));
+            let away = offsets_from(&pool.load::<V>(at), own);
+            let [push, mass] = loss.repulsion(squared_distances(&away));
             for (sum, &away) in sums.iter_mut().zip(&away) {
                 *sum = push.mul_add(away, *sum);
             }
-            if L::MASSES {
-                let push = push.mul(pool.shares::<V>(at));
+            if L::USES_MASSES {
+                let push = push.mul(pool.shares_at::<V>(at));
                 for (sum, &away) in theirs.iter_mut().zip(&away) {
                     *sum = push.mul_add(away, *sum);
                 }
             }
-            masses = apart(squared(&away)).mul_add(mass, masses);
+            masses = distinct_mask(squared_distances(&away)).mul_add(mass, masses);
             at += LANES;
         }
-        let share = loss.share(total(masses.to_array()), asked, groups * LANES);
-        if !L::MASSES {
+        let share = loss.repulsion_factor(total(masses.to_array()), asked, groups * LANES);
+        if !L::USES_MASSES {
             return sums.map(|sum| share * total(sum.to_array()));
         }
         let mut out = [0f32; DIM];
@@ -230,7 +230,7 @@ unsafe fn pushed<V: Lanes, L: Loss, const DIM: usize>(
 }
 
 /// Number of rows of the pool from which the mass of each pool row is estimated.
-const WEIGHED_BY: usize = 64;
+const MASS_SAMPLE: usize = 64;
 
 /// Computes the factors of the pool's rows, from their masses with regard to the 64 rows after their group of
 /// sixteen.
@@ -239,20 +239,20 @@ const WEIGHED_BY: usize = 64;
 /// The processor has `V`'s instruction set.
 #[inline(always)]
 #[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn weigh<V: Lanes, L: Loss, const DIM: usize>(loss: L, asked: u32, pool: &mut Pool<DIM>) {
-    let drawn = groups::<DIM>(asked) * LANES;
-    for from in (0..Pool::<DIM>::SIZE).step_by(LANES) {
+unsafe fn estimate_shares<V: Lanes, L: EdgeLoss, const DIM: usize>(loss: L, asked: u32, pool: &mut NegativePool<DIM>) {
+    let drawn = groups_of_draws::<DIM>(asked) * LANES;
+    for from in (0..NegativePool::<DIM>::SIZE).step_by(LANES) {
         // SAFETY: the caller guarantees the instruction set.
         let masses = unsafe {
             let (rows, mut masses) = (pool.load::<V>(from), V::splat(0.0));
-            for other in 0..WEIGHED_BY {
-                let away = away(&rows, &pool.row(from + LANES + other));
-                let [_, mass] = loss.push(squared(&away));
-                masses = apart(squared(&away)).mul_add(mass, masses);
+            for other in 0..MASS_SAMPLE {
+                let away = offsets_from(&rows, &pool.position_at(from + LANES + other));
+                let [_, mass] = loss.repulsion(squared_distances(&away));
+                masses = distinct_mask(squared_distances(&away)).mul_add(mass, masses);
             }
-            masses.mul(V::splat(drawn as f32 / WEIGHED_BY as f32)).to_array()
+            masses.mul(V::splat(drawn as f32 / MASS_SAMPLE as f32)).to_array()
         };
-        pool.share(from, masses.map(|mass| loss.share(mass, asked, drawn)));
+        pool.set_shares(from, masses.map(|mass| loss.repulsion_factor(mass, asked, drawn)));
     }
 }
 
@@ -262,7 +262,7 @@ unsafe fn weigh<V: Lanes, L: Loss, const DIM: usize>(loss: L, asked: u32, pool: 
 /// The processor has `V`'s instruction set.
 #[inline(always)]
 #[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn squared<V: Lanes, const DIM: usize>(away: &[V; DIM]) -> V {
+unsafe fn squared_distances<V: Lanes, const DIM: usize>(away: &[V; DIM]) -> V {
     // SAFETY: the caller guarantees the instruction set.
     unsafe {
         let mut squares = V::splat(0.0);
@@ -280,7 +280,7 @@ unsafe fn squared<V: Lanes, const DIM: usize>(away: &[V; DIM]) -> V {
 /// The processor has `V`'s instruction set.
 #[inline(always)]
 #[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn apart<V: Lanes>(squares: V) -> V {
+unsafe fn distinct_mask<V: Lanes>(squares: V) -> V {
     // SAFETY: the caller guarantees the instruction set.
     unsafe { squares.mul(V::splat(1e30)).min(V::splat(1.0)) }
 }

@@ -16,14 +16,14 @@ const STREAM: u64 = 0x7469_6573;
 
 /// The rank function for one seed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ties {
+pub(crate) struct TieBreaker {
     key: u32,
 }
 
-impl Ties {
+impl TieBreaker {
     /// Creates the rank function for `seed`.
     pub(crate) fn new(seed: u64) -> Self {
-        Ties { key: draw(seed, STREAM, 0) as u32 }
+        TieBreaker { key: draw(seed, STREAM, 0) as u32 }
     }
 
     /// Returns the rank of `row` among the rows that are equally near to `own`.
@@ -66,8 +66,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rank_gives_its_row_back() {
-        let ties = Ties::new(42);
+    fn tie_rank_inverts() {
+        let ties = TieBreaker::new(42);
         for i in 0..100_000u32 {
             let (own, row) = (mix32(i), if i < 1000 { i } else { mix32(!i) });
             assert_eq!(ties.row(own, ties.rank(own, row)), row);
@@ -75,10 +75,10 @@ mod tests {
     }
 
     #[test]
-    fn the_least_ranks_are_other_rows_for_each_row_and_each_seed_and_none_is_a_hub() {
+    fn tie_ranks_differ_by_row_and_seed_without_hubs() {
         let (rows, k) = (2_000u32, 15);
         let nearest = |seed: u64, own: u32| -> Vec<u32> {
-            let ties = Ties::new(seed);
+            let ties = TieBreaker::new(seed);
             let mut ranks: Vec<u32> = (0..rows).filter(|&row| row != own).map(|row| ties.rank(own, row)).collect();
             ranks.sort_unstable();
             ranks[..k].iter().map(|&rank| ties.row(own, rank)).collect()

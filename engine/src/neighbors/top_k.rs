@@ -2,24 +2,24 @@
 //! allocation. Most candidates are rejected by their score alone and never reach the heap.
 //!
 //! Invariant: a heap holds the `keep` smallest keys of all that were offered, whatever the order of offers. A key is
-//! the score, then the row number; the kNN join uses the rank of `ties` in place of the row number.
+//! the score, then the row number; the kNN join uses the rank of `tie_breaker` in place of the row number.
 
 /// The smallest scores seen so far, with their rows, for each of several queries.
 #[derive(Debug, Clone, Default)]
-pub struct Tops {
+pub struct TopK {
     keep: usize,
     /// `keep` keys per query.
     keys: Vec<u64>,
 }
 
 /// Marks an unused entry: infinite score and the largest row, after every real key.
-const NOTHING: u64 = 0xff80_0000_ffff_ffff;
+const EMPTY_KEY: u64 = 0xff80_0000_ffff_ffff;
 
-impl Tops {
+impl TopK {
     /// Creates heaps of `keep` entries, at least one, for `queries` queries.
     pub fn new(queries: usize, keep: usize) -> Self {
         let keep = keep.max(1);
-        Tops { keep, keys: crate::pages::filled(queries * keep, NOTHING) }
+        TopK { keep, keys: crate::pages::filled(queries * keep, EMPTY_KEY) }
     }
 
     /// Returns the number of entries kept per query.
@@ -29,7 +29,7 @@ impl Tops {
 
     /// Removes all entries.
     pub fn reset(&mut self) {
-        self.keys.fill(NOTHING);
+        self.keys.fill(EMPTY_KEY);
     }
 
     /// Returns the largest score that could still enter the query's heap.
@@ -40,7 +40,7 @@ impl Tops {
 
     /// Returns whether a row with this score would enter the query's heap.
     #[inline]
-    pub fn takes(&self, query: usize, score: f32, row: u32) -> bool {
+    pub fn would_keep(&self, query: usize, score: f32, row: u32) -> bool {
         key(score, row) < self.keys[query * self.keep]
     }
 
@@ -72,16 +72,16 @@ impl Tops {
     }
 
     /// Returns the entries of a query as (score, row), smallest first. The heaps must be
-    /// [sorted](Tops::sort).
-    pub fn kept(&self, query: usize) -> impl Iterator<Item = (f32, u32)> + Clone + '_ {
+    /// [sorted](TopK::sort).
+    pub fn sorted(&self, query: usize) -> impl Iterator<Item = (f32, u32)> + Clone + '_ {
         let keys = &self.keys[query * self.keep..][..self.keep];
-        keys.iter().take_while(|&&key| key != NOTHING).map(|&key| (score(key), key as u32))
+        keys.iter().take_while(|&&key| key != EMPTY_KEY).map(|&key| (score(key), key as u32))
     }
 
     /// Returns the current entries of a query as (score, row), in no particular order.
-    pub fn so_far(&self, query: usize) -> impl Iterator<Item = (f32, u32)> + '_ {
+    pub fn unsorted(&self, query: usize) -> impl Iterator<Item = (f32, u32)> + '_ {
         let keys = &self.keys[query * self.keep..][..self.keep];
-        keys.iter().filter(|&&key| key != NOTHING).map(|&key| (score(key), key as u32))
+        keys.iter().filter(|&&key| key != EMPTY_KEY).map(|&key| (score(key), key as u32))
     }
 
     /// Returns the raw keys of some queries: one heap per query, its worst key first, until sorted.
@@ -115,24 +115,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn keeps_the_least_in_any_order(scores in proptest::collection::vec(-3i8..3, 1..300), keep in 1usize..20, turn in 0usize..300) {
+        fn top_k_is_independent_of_order(scores in proptest::collection::vec(-3i8..3, 1..300), keep in 1usize..20, turn in 0usize..300) {
             let mut offers: Vec<(f32, u32)> = scores.iter().enumerate().map(|(i, &s)| (f32::from(s) * 0.5, i as u32)).collect();
             let mut truth = offers.clone();
             truth.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
             truth.truncate(keep);
             let middle = turn % offers.len();
             offers.rotate_left(middle);
-            let mut tops = Tops::new(3, keep);
+            let mut tops = TopK::new(3, keep);
             for (score, row) in offers {
-                prop_assert!(score <= tops.threshold(2) || !tops.takes(2, score, row));
+                prop_assert!(score <= tops.threshold(2) || !tops.would_keep(2, score, row));
                 for query in [0, 2] {
                     tops.offer(query, score, row);
                 }
             }
             tops.sort();
-            prop_assert_eq!(tops.kept(0).collect::<Vec<_>>(), truth.clone());
-            prop_assert_eq!(tops.kept(2).collect::<Vec<_>>(), truth);
-            prop_assert_eq!(tops.kept(1).count(), 0);
+            prop_assert_eq!(tops.sorted(0).collect::<Vec<_>>(), truth.clone());
+            prop_assert_eq!(tops.sorted(2).collect::<Vec<_>>(), truth);
+            prop_assert_eq!(tops.sorted(1).count(), 0);
         }
     }
 }

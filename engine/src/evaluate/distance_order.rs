@@ -5,12 +5,12 @@ use rayon::prelude::*;
 
 use crate::Result;
 use crate::random::below;
-use crate::score::WIDTH;
+use crate::score::STANDARD_ERRORS;
 
 /// The most pairs whose distances are correlated. If the rows have no more pairs, all are used.
-const PAIRS: usize = 500_000;
+const MAX_PAIRS: usize = 500_000;
 /// The number of groups of rows for the jackknife estimate of the correlation's error.
-const GROUPS: usize = 20;
+const JACKKNIFE_GROUPS: usize = 20;
 
 /// Returns each sample row's share of random triplets (i, j, l) for which `kept(i, j, l)` holds. i,
 /// j and l are positions in the sample. A row for which no valid triplet was drawn has no entry.
@@ -53,7 +53,7 @@ pub(crate) fn correlation(
     seed: u64,
     distances: impl Fn(usize, usize) -> (f32, f32) + Sync,
 ) -> Option<Correlation> {
-    let all = pairs(count) <= PAIRS;
+    let all = pairs(count) <= MAX_PAIRS;
     let pairs: Vec<(u32, u32)> = if all {
         (0..count as u32).flat_map(|i| (0..i).map(move |j| (i, j))).collect()
     } else {
@@ -63,7 +63,7 @@ pub(crate) fn correlation(
             let j = below(seed, 0x59ea, 2 * p as u64 + 1, count as u64 - 1) as u32;
             (i, j + u32::from(j >= i))
         };
-        (0..PAIRS).map(draw).collect()
+        (0..MAX_PAIRS).map(draw).collect()
     };
     let (data, map): (Vec<f32>, Vec<f32>) = pairs.par_iter().map(|&(i, j)| distances(i as usize, j as usize)).unzip();
     let (data, map) = (ranks(&data), ranks(&map));
@@ -74,20 +74,20 @@ pub(crate) fn correlation(
         // Pairs drawn independently from all pairs (Bonett, Wright 2000).
         (false, true) => {
             let error = ((1.0 + value * value / 2.0) / (pairs.len() as f64 - 3.0)).sqrt();
-            Some(WIDTH * (1.0 - value * value) * error)
+            Some(STANDARD_ERRORS * (1.0 - value * value) * error)
         }
         // A row is part of many pairs, so the pairs are not independent. The error is estimated by
         // a jackknife over groups of rows.
         _ => {
-            let group = |i: u32| i as usize % GROUPS;
-            let without: Vec<f64> = (0..GROUPS)
+            let group = |i: u32| i as usize % JACKKNIFE_GROUPS;
+            let without: Vec<f64> = (0..JACKKNIFE_GROUPS)
                 .into_par_iter()
                 .filter_map(|g| pearson(&data, &map, |p| group(pairs[p].0) != g && group(pairs[p].1) != g))
                 .collect();
             let n = without.len().max(1) as f64;
             let mean = without.iter().sum::<f64>() / n;
             let spread: f64 = without.iter().map(|value| (value - mean).powi(2)).sum();
-            Some(WIDTH * ((n - 1.0) / n * spread * (1.0 - count as f64 / population as f64)).sqrt())
+            Some(STANDARD_ERRORS * ((n - 1.0) / n * spread * (1.0 - count as f64 / population as f64)).sqrt())
         }
     };
     Some(Correlation { value, interval })
@@ -96,7 +96,7 @@ pub(crate) fn correlation(
 /// Returns the bytes that the pairs of `count` rows take.
 pub(crate) fn bytes(count: usize) -> u64 {
     // The pair, two distances, two ranks, and a sort order with a copy.
-    pairs(count).min(PAIRS) as u64 * (8 + 8 + 16 + 8)
+    pairs(count).min(MAX_PAIRS) as u64 * (8 + 8 + 16 + 8)
 }
 
 fn pairs(count: usize) -> usize {
@@ -145,7 +145,7 @@ mod tests {
     use crate::random::unit;
 
     #[test]
-    fn equals_share_their_ranks() {
+    fn ranks_average_ties() {
         assert_eq!(ranks(&[3.0, 1.0, 3.0, 2.0, 3.0]), [4.0, 1.0, 4.0, 2.0, 4.0]);
         assert_eq!(spearman(&[1.0, 2.0, 3.0], &[1.0, 4.0, 9.0]), Some(1.0));
         assert_eq!(spearman(&[1.0, 2.0, 3.0], &[9.0, 4.0, 1.0]), Some(-1.0));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn drawn_pairs_come_near_to_all() {
+    fn sampled_correlation_is_near_the_exact_one() {
         // The rows have more pairs than are compared.
         let far = |i: usize, j: usize| {
             let d = (i as f32 - j as f32).abs();

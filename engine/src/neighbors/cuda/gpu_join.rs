@@ -4,24 +4,26 @@ use std::ops::Range;
 
 use cudarc::driver::{CudaFunction, CudaSlice, DeviceRepr, LaunchConfig, PushKernelArg};
 
-use super::super::segments::Segments;
-use super::super::ties::Ties;
-use super::{Arguments, MATES, READ, ROWS, VISITS, squad_bytes, squads};
+use super::super::segments::SegmentTable;
+use super::super::tie_breaker::TieBreaker;
+use super::{
+    JoinArguments, MAX_SLICE_ROWS, MAX_SLICE_VISITS, THREADS_PER_ROW, UPLOAD_BYTES, row_shared_bytes, rows_per_block,
+};
 use crate::cuda::Gpu;
 use crate::observe::Progress;
 use crate::{Error, Result};
 
 // SAFETY: plain numbers, with the layout of the kernel's struct.
 #[expect(unsafe_code, reason = "FFI: what a kernel takes")]
-unsafe impl DeviceRepr for Arguments {}
+unsafe impl DeviceRepr for JoinArguments {}
 
 /// The vectors on a GPU, and the buffers through which rows are sent.
-pub(in crate::neighbors) struct Joiner<'a> {
+pub(in crate::neighbors) struct GpuJoin<'a> {
     gpu: &'a Gpu,
     function: CudaFunction,
     dim: usize,
     keep: usize,
-    ties: Ties,
+    ties: TieBreaker,
     vectors: CudaSlice<f32>,
     starts: CudaSlice<u32>,
     on_device: (CudaSlice<u32>, CudaSlice<u32>, CudaSlice<u64>),
@@ -30,25 +32,25 @@ pub(in crate::neighbors) struct Joiner<'a> {
     keys: Vec<u64>,
 }
 
-impl<'a> Joiner<'a> {
+impl<'a> GpuJoin<'a> {
     /// Sends the vectors of all rows of `segments` to the GPU.
     ///
     /// # Errors
     /// A failed read, a GPU without enough memory, a failed transfer, or a stop request.
     pub(in crate::neighbors) fn new(
         gpu: &'a Gpu,
-        segments: &Segments<'_>,
+        segments: &SegmentTable<'_>,
         k: usize,
-        ties: Ties,
+        ties: TieBreaker,
         progress: &Progress<'_>,
     ) -> Result<Self> {
         let table = &segments.lists.table;
         let (rows, dim) = (table.rows() as usize, table.dim);
-        let failed = |doing: &'static str| move |e| gpu.failed(doing, e);
+        let failed = |doing: &'static str| move |e| gpu.driver_error(doing, e);
         let function = gpu.kernel("join")?;
         let mut vectors = gpu.allocate::<f32>(rows * dim).map_err(failed("allocate the vectors"))?;
         let mut buffer = Vec::new();
-        let together = (READ / (dim * 4)).max(1);
+        let together = (UPLOAD_BYTES / (dim * 4)).max(1);
         for first in (0..rows).step_by(together) {
             progress.check()?;
             let end = rows.min(first + together);
@@ -65,11 +67,12 @@ impl<'a> Joiner<'a> {
         let mut starts = gpu.allocate(begins.len()).map_err(failed("allocate segments"))?;
         gpu.stream.memcpy_htod(&begins, &mut starts).map_err(failed("send segments"))?;
         gpu.stream.synchronize().map_err(failed("send segments"))?;
-        let room = || Ok((gpu.allocate(ROWS)?, gpu.allocate(VISITS)?, gpu.allocate(ROWS * k)?));
+        let room =
+            || Ok((gpu.allocate(MAX_SLICE_ROWS)?, gpu.allocate(MAX_SLICE_VISITS)?, gpu.allocate(MAX_SLICE_ROWS * k)?));
         let on_device = room().map_err(failed("allocate rows"))?;
-        let keys = Vec::with_capacity(ROWS * k);
-        let (ends, visits) = (Vec::with_capacity(ROWS), Vec::with_capacity(VISITS));
-        Ok(Joiner { gpu, function, dim, keep: k, ties, vectors, starts, on_device, ends, visits, keys })
+        let keys = Vec::with_capacity(MAX_SLICE_ROWS * k);
+        let (ends, visits) = (Vec::with_capacity(MAX_SLICE_ROWS), Vec::with_capacity(MAX_SLICE_VISITS));
+        Ok(GpuJoin { gpu, function, dim, keep: k, ties, vectors, starts, on_device, ends, visits, keys })
     }
 
     /// Compares each row of `rows` with the segments that `of(row)` returns. `know(rows, keys)` appends
@@ -78,7 +81,7 @@ impl<'a> Joiner<'a> {
     ///
     /// # Errors
     /// A row that visits more segments than fit into a slice; errors of the driver or of `learn`.
-    pub(in crate::neighbors) fn meet<I: Iterator<Item = u32>>(
+    pub(in crate::neighbors) fn compare<I: Iterator<Item = u32>>(
         &mut self,
         rows: Range<u32>,
         of: impl Fn(u32) -> I,
@@ -90,19 +93,19 @@ impl<'a> Joiner<'a> {
         self.visits.clear();
         while next < rows.end {
             let its = of(next).count();
-            if its > VISITS {
+            if its > MAX_SLICE_VISITS {
                 let what =
                     format!("row {next} visits more segments than a GPU is sent: `device` cpu gives the same graph");
                 return Err(Error::Device { what });
             }
-            if self.visits.len() + its > VISITS {
+            if self.visits.len() + its > MAX_SLICE_VISITS {
                 self.launch(first..next, &mut know, &mut learn)?;
                 first = next;
             }
             self.visits.extend(of(next));
             self.ends.push(self.visits.len() as u32);
             next += 1;
-            if self.ends.len() == ROWS || next == rows.end {
+            if self.ends.len() == MAX_SLICE_ROWS || next == rows.end {
                 self.launch(first..next, &mut know, &mut learn)?;
                 first = next;
             }
@@ -116,9 +119,9 @@ impl<'a> Joiner<'a> {
         know: &mut impl FnMut(Range<u32>, &mut Vec<u64>),
         learn: &mut impl FnMut(Range<u32>, &[u64]) -> Result<()>,
     ) -> Result<()> {
-        let Joiner { function, dim, keep, ties, vectors, starts, on_device: (ends, visits, best), .. } = self;
+        let GpuJoin { function, dim, keep, ties, vectors, starts, on_device: (ends, visits, best), .. } = self;
         let gpu = self.gpu;
-        let failed = |doing: &'static str| move |e| gpu.failed(doing, e);
+        let failed = |doing: &'static str| move |e| gpu.driver_error(doing, e);
         self.keys.clear();
         know(rows.clone(), &mut self.keys);
         let stream = &gpu.stream;
@@ -130,13 +133,14 @@ impl<'a> Joiner<'a> {
         }
         stream.memcpy_htod(&self.keys, &mut best.slice_mut(..self.keys.len())).map_err(failed("send what is known"))?;
         let count = rows.end - rows.start;
-        let squads = squads(*dim, *keep);
+        let squads = rows_per_block(*dim, *keep);
         let shape = LaunchConfig {
             grid_dim: (count.div_ceil(squads as u32), 1, 1),
-            block_dim: ((squads * MATES) as u32, 1, 1),
-            shared_mem_bytes: (squads * squad_bytes(*dim, *keep)) as u32,
+            block_dim: ((squads * THREADS_PER_ROW) as u32, 1, 1),
+            shared_mem_bytes: (squads * row_shared_bytes(*dim, *keep)) as u32,
         };
-        let arguments = Arguments { first: rows.start, count, dim: *dim as u32, keep: *keep as u32, ties: ties.key() };
+        let arguments =
+            JoinArguments { first: rows.start, count, dim: *dim as u32, keep: *keep as u32, ties: ties.key() };
         let mut launch = stream.launch_builder(function);
         launch.arg(&*vectors).arg(&*starts).arg(&*ends).arg(&*visits).arg(&mut *best).arg(&arguments);
         // SAFETY: each slice is as long as the arguments and its contents say: rows and segments are

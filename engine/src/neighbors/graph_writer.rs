@@ -3,14 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::store::{self, PartWriter};
-use super::{Found, part_name};
+use super::store::{self, GraphPartWriter};
+use super::{GraphStats, part_name};
 use crate::Result;
-use crate::work::{Made, Work};
+use crate::work::{StageContext, StageFiles};
 
 /// Sums over the rows of a part, as stored in the manifest.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Counted {
+struct GraphPartStats {
     candidates: u64,
     #[serde(default)]
     lists: u64,
@@ -22,7 +22,7 @@ struct Counted {
 
 /// Statistics of one row, beside its neighbours.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct About {
+pub(super) struct RowStats {
     /// Number of lists that the row visited.
     pub(super) lists: u64,
     /// Number of rows that the row was compared with.
@@ -32,35 +32,35 @@ pub(super) struct About {
 }
 
 /// Writes the graph's rows, in order.
-pub(super) struct Tiles<'a> {
-    work: Work<'a>,
+pub(super) struct KnnGraphWriter<'a> {
+    work: StageContext<'a>,
     k: usize,
     rows: u32,
     next: u32,
-    part: Option<PartWriter>,
-    counted: Counted,
-    before: Vec<Counted>,
-    files: Made,
+    part: Option<GraphPartWriter>,
+    counted: GraphPartStats,
+    before: Vec<GraphPartStats>,
+    files: StageFiles,
 }
 
 fn unit(part: u32) -> String {
     format!("neighbors-{part:03}")
 }
 
-impl<'a> Tiles<'a> {
+impl<'a> KnnGraphWriter<'a> {
     /// Creates a writer for `rows` rows with `k` neighbours each, from the first row on.
-    pub(super) fn begin(rows: u32, k: usize, work: Work<'a>) -> Self {
-        let (counted, before, files) = (Counted::default(), Vec::new(), Vec::new());
-        Tiles { work, k, rows, next: 0, part: None, counted, before, files }
+    pub(super) fn begin(rows: u32, k: usize, work: StageContext<'a>) -> Self {
+        let (counted, before, files) = (GraphPartStats::default(), Vec::new(), Vec::new());
+        KnnGraphWriter { work, k, rows, next: 0, part: None, counted, before, files }
     }
 
     /// Creates a writer that continues after the parts that an earlier process finished.
-    pub(super) fn resume(rows: u32, k: usize, work: Work<'a>) -> Result<Self> {
+    pub(super) fn resume(rows: u32, k: usize, work: StageContext<'a>) -> Result<Self> {
         let mut tiles = Self::begin(rows, k, work);
         let part_rows = store::part_rows(rows);
         while tiles.next < rows {
             let part = tiles.next / part_rows;
-            let Some(counted) = work.finished::<Counted>(&unit(part))? else { break };
+            let Some(counted) = work.recorded_unit::<GraphPartStats>(&unit(part))? else { break };
             tiles.before.push(counted);
             let listed = work.run.unit(work.progress.stage().name(), &unit(part)).unwrap_or_default();
             tiles.files.extend(listed.files);
@@ -75,13 +75,13 @@ impl<'a> Tiles<'a> {
     }
 
     /// Appends the next row: its neighbours as (row, distance), nearest first, and its statistics.
-    pub(super) fn push(&mut self, near: impl Iterator<Item = (u32, f32)> + Clone, about: About) -> Result<()> {
+    pub(super) fn push(&mut self, near: impl Iterator<Item = (u32, f32)> + Clone, about: RowStats) -> Result<()> {
         let part_rows = store::part_rows(self.rows);
         let part = match &mut self.part {
             Some(part) => part,
             none => {
                 let path = self.work.path(&part_name(self.next / part_rows));
-                none.insert(PartWriter::create(&path, self.k, self.next, part_rows.min(self.rows - self.next))?)
+                none.insert(GraphPartWriter::create(&path, self.k, self.next, part_rows.min(self.rows - self.next))?)
             }
         };
         part.push(near.clone())?;
@@ -105,18 +105,18 @@ impl<'a> Tiles<'a> {
         self.work.progress.traffic.wrote(file.1.bytes);
         self.files.push(file.clone());
         let counted = std::mem::take(&mut self.counted);
-        self.work.finish(&unit(number), vec![file], &counted)?;
+        self.work.record_unit(&unit(number), vec![file], &counted)?;
         self.before.push(counted);
         Ok(())
     }
 
     /// Returns the parts' files and the graph's statistics. All rows must have been written.
-    pub(super) fn finish(self) -> (Made, Found) {
+    pub(super) fn finish(self) -> (StageFiles, GraphStats) {
         // Sums are added part by part, so that they do not depend on where an earlier process stopped.
         let recalls: Vec<f64> = self.before.iter().flat_map(|c| &c.recalls).copied().collect();
         let (recall, recall_interval) = crate::score::mean_and_interval(&recalls);
-        let sum = |of: fn(&Counted) -> u64| self.before.iter().map(of).sum::<u64>();
-        let found = Found {
+        let sum = |of: fn(&GraphPartStats) -> u64| self.before.iter().map(of).sum::<u64>();
+        let found = GraphStats {
             probes: (sum(|c| c.lists) as f64 / f64::from(self.rows.max(1))).round() as usize,
             mean_candidates: sum(|c| c.candidates) as f64 / f64::from(self.rows.max(1)),
             recall,

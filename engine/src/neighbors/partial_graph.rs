@@ -14,16 +14,16 @@
 use std::io::Write;
 use std::path::Path;
 
-use lowland_io::{Error as IoError, FileStamp, Mapped, PendingFile};
+use lowland_io::{Error as IoError, FileStamp, MappedFile, PendingFile};
 
 use super::store::{MISSING, part_rows};
 use crate::Result;
-use crate::work::{Made, Work};
+use crate::work::{StageContext, StageFiles};
 
 const MAGIC: [&[u8; 4]; 2] = [b"LLS2", b"LLV1"];
 const HEADER: usize = 16;
 
-fn names(round: u32, part: u32) -> [String; 2] {
+fn file_names(round: u32, part: u32) -> [String; 2] {
     [format!("sofar-{round}-{part:03}.bin"), format!("visits-{round}-{part:03}.bin")]
 }
 
@@ -32,14 +32,14 @@ fn unit(round: u32, part: u32) -> String {
 }
 
 /// Returns whether the manifest lists all parts of a round. The files of an earlier round may have been deleted.
-pub(super) fn is_whole(round: u32, rows: u32, work: &Work<'_>) -> bool {
+pub(super) fn is_complete(round: u32, rows: u32, work: &StageContext<'_>) -> bool {
     let stage = work.progress.stage().name();
     (0..rows.div_ceil(part_rows(rows))).all(|part| work.run.unit(stage, &unit(round, part)).is_some())
 }
 
 /// Writes the rows of a round, in order.
-pub(super) struct SoFarWriter<'a> {
-    work: Work<'a>,
+pub(super) struct PartialGraphWriter<'a> {
+    work: StageContext<'a>,
     round: u32,
     k: usize,
     rows: u32,
@@ -49,15 +49,15 @@ pub(super) struct SoFarWriter<'a> {
     record: Vec<u8>,
 }
 
-impl<'a> SoFarWriter<'a> {
+impl<'a> PartialGraphWriter<'a> {
     /// Creates a writer for `rows` rows with `k` neighbours each that continues after the parts that an
     /// earlier process finished.
-    pub(super) fn resume(round: u32, rows: u32, k: usize, work: Work<'a>) -> Result<Self> {
+    pub(super) fn resume(round: u32, rows: u32, k: usize, work: StageContext<'a>) -> Result<Self> {
         let mut next = 0;
-        while next < rows && work.finished::<()>(&unit(round, next / part_rows(rows)))?.is_some() {
+        while next < rows && work.recorded_unit::<()>(&unit(round, next / part_rows(rows)))?.is_some() {
             next = next.saturating_add(part_rows(rows)).min(rows);
         }
-        Ok(SoFarWriter { work, round, k, rows, next, part: None, visits: 0, record: Vec::new() })
+        Ok(PartialGraphWriter { work, round, k, rows, next, part: None, visits: 0, record: Vec::new() })
     }
 
     /// Returns the number of the next row.
@@ -73,7 +73,7 @@ impl<'a> SoFarWriter<'a> {
         visits: impl Iterator<Item = u32>,
     ) -> Result<()> {
         let part_rows = part_rows(self.rows);
-        let names = names(self.round, self.next / part_rows);
+        let names = file_names(self.round, self.next / part_rows);
         let [met, visited] = match &mut self.part {
             Some(part) => part,
             none => {
@@ -111,8 +111,8 @@ impl<'a> SoFarWriter<'a> {
         let part = (self.next - 1) / part_rows(self.rows);
         let stamps = files.into_iter().map(|file| Ok(file.finish()?)).collect::<Result<Vec<FileStamp>>>()?;
         self.work.progress.traffic.wrote(stamps.iter().map(|stamp| stamp.bytes).sum());
-        let files: Made = names(self.round, part).into_iter().zip(stamps).collect();
-        self.work.finish(&unit(self.round, part), files, &())
+        let files: StageFiles = file_names(self.round, part).into_iter().zip(stamps).collect();
+        self.work.record_unit(&unit(self.round, part), files, &())
     }
 }
 
@@ -121,13 +121,13 @@ fn write(file: &mut PendingFile, bytes: &[u8]) -> Result<()> {
 }
 
 /// A finished round, memory-mapped.
-pub(super) struct SoFar {
-    parts: Vec<[Mapped; 2]>,
+pub(super) struct PartialGraph {
+    parts: Vec<[MappedFile; 2]>,
     k: usize,
     shift: u32,
 }
 
-impl SoFar {
+impl PartialGraph {
     /// Opens round `round` of `rows` rows with `k` neighbours each in `dir`.
     ///
     /// # Errors
@@ -136,7 +136,7 @@ impl SoFar {
         let part_rows = part_rows(rows);
         let mut parts = Vec::new();
         for first in (0..rows).step_by(part_rows as usize) {
-            let [met, visits] = names(round, first / part_rows).map(|name| Mapped::open(dir.join(name)));
+            let [met, visits] = file_names(round, first / part_rows).map(|name| MappedFile::open(dir.join(name)));
             let (met, visits) = (met?, visits?);
             let here = part_rows.min(rows - first);
             for (i, (map, second)) in [(&met, k as u32), (&visits, 0)].into_iter().enumerate() {
@@ -147,16 +147,16 @@ impl SoFar {
                     return Err(IoError::Corrupt { path: map.path().into(), what }.into());
                 }
             }
-            let whole = |map: &Mapped, expected: usize| match map.bytes().len() {
+            let whole = |map: &MappedFile, expected: usize| match map.bytes().len() {
                 found if found == expected => Ok(()),
                 found => {
                     let (expected, found) = (expected as u64, found as u64);
                     Err(IoError::Truncated { path: map.path().into(), expected, found })
                 }
             };
-            whole(&met, HEADER + here as usize * record(k))?;
+            whole(&met, HEADER + here as usize * record_bytes(k))?;
             let part = [met, visits];
-            let mut ends = (0..here as usize).map(|place| end(&part[0], k, place));
+            let mut ends = (0..here as usize).map(|place| visits_end(&part[0], k, place));
             if !ends.clone().is_sorted() {
                 let what = "visits out of order".into();
                 return Err(IoError::Corrupt { path: part[0].path().into(), what }.into());
@@ -164,17 +164,17 @@ impl SoFar {
             whole(&part[1], HEADER + ends.next_back().unwrap_or(0) * 4)?;
             parts.push(part);
         }
-        Ok(SoFar { parts, k, shift: part_rows.trailing_zeros() })
+        Ok(PartialGraph { parts, k, shift: part_rows.trailing_zeros() })
     }
 
-    fn place(&self, row: u32) -> (&[Mapped; 2], usize) {
+    fn place(&self, row: u32) -> (&[MappedFile; 2], usize) {
         (&self.parts[(row >> self.shift) as usize], (row & ((1 << self.shift) - 1)) as usize)
     }
 
     /// Returns the neighbours of `row` as (squared distance, row), nearest first.
-    pub(super) fn near(&self, row: u32) -> impl Iterator<Item = (f32, u32)> + Clone + '_ {
+    pub(super) fn nearest(&self, row: u32) -> impl Iterator<Item = (f32, u32)> + Clone + '_ {
         let (part, place) = self.place(row);
-        let words = part[0].bytes()[HEADER + place * record(self.k)..][..self.k * 8].as_chunks::<8>().0;
+        let words = part[0].bytes()[HEADER + place * record_bytes(self.k)..][..self.k * 8].as_chunks::<8>().0;
         words
             .iter()
             .map(|pair| {
@@ -187,30 +187,30 @@ impl SoFar {
     /// Returns the lists that `row` visited.
     pub(super) fn visits(&self, row: u32) -> impl Iterator<Item = u32> + Clone + '_ {
         let (part, place) = self.place(row);
-        let start = if place == 0 { 0 } else { end(&part[0], self.k, place - 1) };
-        let words = &part[1].bytes()[HEADER + start * 4..HEADER + end(&part[0], self.k, place) * 4];
+        let start = if place == 0 { 0 } else { visits_end(&part[0], self.k, place - 1) };
+        let words = &part[1].bytes()[HEADER + start * 4..HEADER + visits_end(&part[0], self.k, place) * 4];
         words.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word))
     }
 }
 
 /// Deletes the files of a round, once the next round has finished.
-pub(super) fn release(round: u32, rows: u32, work: &Work<'_>) -> Result<()> {
-    (0..rows.div_ceil(part_rows(rows))).try_for_each(|part| work.amend(&unit(round, part), Vec::new(), &()))
+pub(super) fn release(round: u32, rows: u32, work: &StageContext<'_>) -> Result<()> {
+    (0..rows.div_ceil(part_rows(rows))).try_for_each(|part| work.update_unit_files(&unit(round, part), Vec::new(), &()))
 }
 
 /// Returns the bytes of a row's record.
-fn record(k: usize) -> usize {
+fn record_bytes(k: usize) -> usize {
     k * 8 + 4
 }
 
 /// Returns the end of the visits of the row at `place`.
-fn end(met: &Mapped, k: usize, place: usize) -> usize {
-    let at = HEADER + place * record(k) + k * 8;
+fn visits_end(met: &MappedFile, k: usize, place: usize) -> usize {
+    let at = HEADER + place * record_bytes(k) + k * 8;
     let [a, b, c, d] = [0, 1, 2, 3].map(|i| met.bytes()[at + i]);
     u32::from_le_bytes([a, b, c, d]) as usize
 }
 
 /// Returns the bytes of a round's files if each row visited `lists` lists.
 pub(super) fn bytes(rows: u64, k: usize, lists: u64) -> u64 {
-    rows * (record(k) as u64 + lists * 4)
+    rows * (record_bytes(k) as u64 + lists * 4)
 }

@@ -8,24 +8,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-const EVERY: Duration = Duration::from_millis(10);
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A thread that samples the memory every 10 ms.
-pub(crate) struct Meter {
-    shared: Arc<Shared>,
+pub(crate) struct MemoryMeter {
+    shared: Arc<MeterState>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct MeterState {
     peak: AtomicU64,
     stop: AtomicBool,
 }
 
-impl Meter {
+impl MemoryMeter {
     /// Starts sampling.
     pub(crate) fn start() -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(MeterState::default());
         let theirs = shared.clone();
         // Without the thread, the peak is the memory at the calls of `take_peak`: a lower bound.
         let thread = std::thread::Builder::new()
@@ -33,22 +33,22 @@ impl Meter {
             .stack_size(128 << 10)
             .spawn(move || {
                 while !theirs.stop.load(Ordering::Relaxed) {
-                    theirs.peak.fetch_max(anonymous(), Ordering::Relaxed);
-                    std::thread::park_timeout(EVERY);
+                    theirs.peak.fetch_max(anonymous_bytes(), Ordering::Relaxed);
+                    std::thread::park_timeout(SAMPLE_INTERVAL);
                 }
             })
             .ok();
-        Meter { shared, thread }
+        MemoryMeter { shared, thread }
     }
 
     /// Returns the most memory since the last call, or since the start.
     pub(crate) fn take_peak(&self) -> u64 {
-        let now = anonymous();
+        let now = anonymous_bytes();
         self.shared.peak.swap(now, Ordering::Relaxed).max(now)
     }
 }
 
-impl Drop for Meter {
+impl Drop for MemoryMeter {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -59,7 +59,7 @@ impl Drop for Meter {
 }
 
 /// Returns the resident anonymous memory in bytes; 0 where the operating system does not report it.
-pub(crate) fn anonymous() -> u64 {
+pub(crate) fn anonymous_bytes() -> u64 {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return 0 };
     status
         .lines()
