@@ -230,6 +230,30 @@ fn files_that_are_named_exist() {
     assert!(named > 150, "only {named} files");
 }
 
+/// The table of stages in ARCHITECTURE.md has the stages of a plan, in order, and the stages whose files they read.
+#[test]
+fn the_table_of_stages_is_that_of_a_plan() {
+    let page = std::fs::read_to_string(home().join("ARCHITECTURE.md")).expect("the page");
+    let (_, table) = page.split_once("|---|---|---|---|\n").expect("the table of stages");
+    let written = table.lines().take_while(|line| line.starts_with('|')).map(|line| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        // Behind a semicolon is what other kinds of runs read.
+        let mut reads: Vec<&str> = cells[2].split(';').next().unwrap_or("").split(", ").collect();
+        reads.sort_unstable();
+        (cells[1], reads)
+    });
+    let shape = lowland::Shape { rows: 1000, dim: 16 };
+    let input = lowland::Input { shape, dtype: lowland::Dtype::F32, graph_k: None, source_bytes: 0, resident_bytes: 0 };
+    let graph = lowland::Config::default().plan(&input).expect("a plan").graph();
+    let expected = graph.nodes().iter().map(|node| {
+        let mut reads: Vec<&str> = node.reads.iter().map(|stage| stage.name()).collect();
+        reads.extend(node.source.then_some("source"));
+        reads.sort_unstable();
+        (node.stage.name(), reads)
+    });
+    assert_eq!(written.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+}
+
 /// Every option of every command is named on some page.
 #[test]
 fn every_option_is_documented() {
