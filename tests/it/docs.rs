@@ -243,7 +243,8 @@ fn the_table_of_stages_is_that_of_a_plan() {
         (cells[1], reads)
     });
     let shape = lowland::Shape { rows: 1000, dim: 16 };
-    let input = lowland::Input { shape, dtype: lowland::Dtype::F32, graph_k: None, source_bytes: 0, resident_bytes: 0 };
+    let input =
+        lowland::PlanInput { shape, dtype: lowland::Dtype::F32, graph_k: None, source_bytes: 0, resident_bytes: 0 };
     let graph = lowland::Config::default().plan(&input).expect("a plan").graph();
     let expected = graph.nodes().iter().map(|node| {
         let mut reads: Vec<&str> = node.reads.iter().map(|stage| stage.name()).collect();
