@@ -340,7 +340,7 @@ fn cosne_warns_of_long_rows() {
 fn first_positions_that_no_map_begins_from_are_refused_before_the_scan() {
     let place = TestDir::new();
     place.vectors("v.npy", 40);
-    npy(&place, "outside.npy", 40, 2, |i| if i == 11 { 1.5 } else { 0.1 });
+    npy(&place, "outside.npy", 40, 2, |i| if i == 11 { 1.5 } else { 0.1 + i as f32 / 1000.0 });
     npy(&place, "inside.npy", 40, 2, |i| i as f32 / 200.0);
     npy(&place, "line.npy", 40, 2, |i| if i % 2 == 0 { 3.0 } else { i as f32 });
     let words = ["--init", "row 5 is not inside the ball of radius 1"];

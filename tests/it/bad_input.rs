@@ -164,7 +164,7 @@ fn bad_options() {
         ("--report m.parquet", &["--report"]),
         ("--init nothing.npy", &["nothing.npy"]),
         ("--init v.npy", &["--init", "500 × 16", "500 × 2"]),
-        ("--keep id", &["\"id\"", "leave it out"]),
+        ("--keep id", &["\"id\"", "--id id"]),
     ] {
         place.refused(&format!("embed v.parquet -o m.parquet {options}"), words);
     }
