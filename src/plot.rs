@@ -47,13 +47,14 @@ impl ColorBy {
         check_type(nothing.column(0).data_type()).map_err(|why| self.refused(&source.locate(0).path, why))
     }
 
-    /// Reads the column if some of its values may not fit the common type over all files, so that
-    /// this is found before a run.
+    /// Reads the first row of every file, and all rows if some values may not fit the common type over all files, so
+    /// that a column that cannot be read is found before a run.
     ///
     /// # Errors
-    /// Name the row of such a value.
+    /// If the column cannot be decoded; if a value does not fit, with its row.
     pub fn check_values(&self, observer: &dyn Observer) -> Result<()> {
         let Some(source) = &self.source else { return Ok(()) };
+        source.try_columns(std::slice::from_ref(&self.column))?;
         let unsure = source.unsure_columns(std::slice::from_ref(&self.column))?;
         look_at_columns(source.as_ref(), &unsure, observer, &mut |_, _, _| Ok(()))
     }

@@ -100,7 +100,7 @@ fn the_copy_of_a_stream_counts_against_the_disk() {
     let (npy, copy) = (place.bytes("v.npy"), 20_000 * 16 * 4u64);
     let plan = place.ok("plan v.npy --json").stdout;
     let plan: serde_json::Value = serde_json::from_str(&plan).expect("JSON");
-    let stages = plan["plan"]["stages"].as_array().expect("stages");
+    let stages = plan["stages"].as_array().expect("stages");
     let most = stages.iter().filter_map(|stage| stage["disk"].as_u64()).max().expect("bytes");
     let refused = |command: &str, disk: u64, words: &[&str]| {
         let command = format!("{command} --disk {disk}");

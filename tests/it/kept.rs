@@ -225,12 +225,14 @@ fn columns_of_duckdb_come_out_of_maps_as_they_went_in() {
 fn a_column_that_the_output_has_itself_is_refused_with_the_option_that_takes_it() {
     let place = TestDir::new();
     file(&place.path("."), "a.arrow", &[("id", ints()), ("b", texts("b"))]);
-    for command in [format!("embed a.arrow -o m.parquet {RUN}"), "pca a.arrow -o m.parquet --quiet".into()] {
+    for command in
+        [format!("embed a.arrow -o m.parquet --force {RUN}"), "pca a.arrow -o m.parquet --force --quiet".into()]
+    {
         place.run(&format!("{command} --keep b,id")).refused(&command, &["--keep: ", "row numbers", "--id id"]);
         let told = place.run(&format!("{command} --keep b,id --id id"));
         told.refused(&command, &["--keep: ", "\"id\" names the rows already"]);
-        place.ok(&format!("{command} --keep b --id id --force"));
-        place.ok(&format!("{command} --keep id --id b --force"));
+        place.ok(&format!("{command} --keep b --id id"));
+        place.ok(&format!("{command} --keep id --id b"));
     }
 }
 
