@@ -144,7 +144,7 @@ fn what_is_refused() {
         ("--column nothing", &["v.parquet", "\"nothing\"", "\"embedding\""]),
         ("--keep label,nothing", &["v.parquet", "\"nothing\"", "\"label\""]),
         ("--id nothing", &["v.parquet", "\"nothing\""]),
-        ("--keep id", &["\"id\"", "leave it out"]),
+        ("--keep id", &["\"id\"", "--id id"]),
         ("--components no/a.npy", &["no/a.npy", "directory"]),
         ("--components a.parquet", &["a.parquet", ".npy"]),
         ("--components v.npy", &["v.npy", "already exists", "--force"]),

@@ -1,7 +1,5 @@
-//! Sources in stores of objects, by the command line: the maps that files give;
-//! throttled, cut and changed objects, which lose nothing; what is refused
-//! before any work. The server is a small one of the tests' own; the same
-//! against moto is in `objects_of_moto_give_the_map_that_files_give`.
+//! Sources in object stores, by the command line: the same maps as from files; no finished stage is lost when objects
+//! are throttled, cut or changed; refusals before any work. The server is a small one for tests; one test uses moto.
 
 #[path = "../../io/src/remote/tests/server.rs"]
 mod server;
@@ -14,7 +12,7 @@ use self::server::{Fault, Request, Server};
 use crate::harness::{CommandOutput, TestDir, answer, home, signal, skipped, soon, wait_for};
 use crate::oracle::python;
 
-/// The command as a user of the store at `url` gives it.
+/// Returns a command with the environment of a user of the store at `url`.
 fn command(place: &TestDir, url: &str, arguments: &str) -> Command {
     let mut command = place.command(arguments);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
@@ -31,7 +29,7 @@ fn run(place: &TestDir, server: &Server, arguments: &str) -> CommandOutput {
     soon(command(place, &server.url(), arguments))
 }
 
-/// 1,500 rows with names, in a file and at `s3://b/v.parquet`, and the map of the file, names kept.
+/// Writes 1,500 rows to a file and to `s3://b/v.parquet`; returns the bytes of the file's map.
 fn vectors(place: &TestDir, server: &Server) -> Vec<u8> {
     place.vectors("v.parquet", 1_500);
     server.put("b/v.parquet", place.bytes("v.parquet"));
@@ -49,7 +47,8 @@ fn objects_give_the_map_that_files_give() {
     assert_eq!(answer.code, 0, "{}", answer.stderr);
     assert_eq!(place.bytes("map.parquet"), expected);
     let url = format!("{}/b/v.parquet?X-Amz-Signature=secret", server.url());
-    let command = format!("embed {url} -o http.parquet --n-epochs 20 --keep label --report r.json --run-dir run");
+    let command =
+        format!("embed {url} -o http.parquet --n-epochs 20 --keep label --report r.json --force --run-dir run");
     let answer = run(&place, &server, &command);
     assert_eq!(answer.code, 0, "{}", answer.stderr);
     assert_eq!(place.bytes("http.parquet"), expected);
@@ -169,7 +168,9 @@ fn what_a_store_cannot_give_is_refused_before_any_work() {
     refused("embed ftp://b/x.npy -o m.npy", &["ftp:// is no store that is read"]);
     refused("embed s3://b/v.npy s3://b/v.npy -o m.npy", &["named twice"]);
     refused(&format!("embed {url}/b/*.npy -o m.npy"), &["gives no lists"]);
-    refused(&format!("embed v.npy -o m.npy --init {url}/b/v.npy?sig=1"), &["--init", "signed address"]);
+    let signed = soon(command(&place, &url, &format!("embed v.npy -o m.npy --init {url}/b/v.npy?sig=1")));
+    assert_eq!(signed.code, 2, "{}", signed.stderr);
+    assert!(signed.stderr.contains("--init") && signed.stderr.contains("signed address"), "{}", signed.stderr);
     let mut alone = command(&place, &url, "embed s3://b/v.npy -o m.npy");
     alone.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY").env("AWS_EC2_METADATA_DISABLED", "true");
     soon(alone)

@@ -56,6 +56,10 @@ impl Object {
         match *self {}
     }
 
+    pub(crate) fn warm(&self) {
+        match *self {}
+    }
+
     pub(crate) fn reader(self: &Arc<Self>, _streams: u64, _runs: Vec<Vec<Range<u64>>>) -> Arc<Ahead> {
         match **self {}
     }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use bytes::Bytes;
 use tokio::task::AbortHandle;
 
-use super::client::{Client, EVERY, UNDER_WAY};
+use super::client::{Client, EVERY, UNDER_WAY, guarded};
 use super::failure::Failure;
 use super::object::Object;
 use crate::source::lock;
@@ -77,7 +77,7 @@ struct Stream {
 }
 
 #[derive(Debug, Clone)]
-struct Piece {
+pub(super) struct Piece {
     range: Range<u64>,
     slot: Arc<Slot>,
 }
@@ -134,9 +134,32 @@ impl Streams {
     }
 }
 
+/// Sends a request for `range` of an object.
+pub(super) fn ask(object: &Object, range: Range<u64>) -> Piece {
+    let slot = Arc::new(Slot::default());
+    let (store, key, state) = (object.store.clone(), object.key.clone(), object.state.clone());
+    let (permits, filling, part) = (object.client.under_way().clone(), Filling(Arc::downgrade(&slot)), range.clone());
+    let task = object.client.spawn(async move {
+        let _permit = permits.acquire_owned().await;
+        let result = guarded(store.get(&key, part, Some(&state))).await;
+        filling.fill(result.map(|(_, bytes)| bytes));
+    });
+    // It is set only here.
+    let _ = slot.task.set(task);
+    Piece { range, slot }
+}
+
+impl Piece {
+    /// Returns the beginning of an object as a piece, if it has any bytes.
+    pub(super) fn filled(head: Bytes) -> Option<Self> {
+        let range = 0..head.len() as u64;
+        (!range.is_empty()).then(|| Piece { range, slot: Arc::new(Slot::filled(head)) })
+    }
+}
+
 impl Ahead {
-    /// See [`Object::reader`]. `head` is the beginning of the object, if it was read already.
-    pub(super) fn new(object: Arc<Object>, streams: u64, runs: Vec<Vec<Range<u64>>>, head: Option<Bytes>) -> Self {
+    /// See [`Object::reader`]. `begun` has the pieces that were requested already.
+    pub(super) fn new(object: Arc<Object>, streams: u64, runs: Vec<Vec<Range<u64>>>, begun: Vec<Piece>) -> Self {
         let expected = if runs.is_empty() { streams.max(1) } else { runs.len() as u64 };
         let budget = budget(object.state.bytes, streams.max(expected));
         let share = budget / runs.len().max(1) as u64;
@@ -146,10 +169,9 @@ impl Ahead {
             let (pieces, next) = (VecDeque::new(), piece(share));
             all.push(Stream { rest: run, pieces, next, planned: true, steady: true, used: 0 });
         }
-        if let Some(head) = head.filter(|head| !head.is_empty()) {
-            let range = 0..head.len() as u64;
-            let rest = Vec::from_iter(Some(range.end..object.state.bytes));
-            let pieces = VecDeque::from([Piece { range, slot: Arc::new(Slot::filled(head)) }]);
+        for piece in begun {
+            let rest = Some(piece.range.end..object.state.bytes).filter(|rest| !rest.is_empty());
+            let (rest, pieces) = (rest.into_iter().collect(), VecDeque::from([piece]));
             all.push(Stream { rest, pieces, next: 2 * FIRST, planned: false, steady: false, used: 0 });
         }
         Ahead { object, budget, expected, streams: Mutex::new(Streams { all, reads: 0 }) }
@@ -210,7 +232,7 @@ impl Ahead {
             {
                 finish(oldest)?;
             }
-            under_way.push_back((self.ask(at..at + length as u64).slot, here));
+            under_way.push_back((ask(&self.object, at..at + length as u64).slot, here));
         }
         under_way.into_iter().try_for_each(finish)
     }
@@ -255,7 +277,7 @@ impl Ahead {
         while streams.all[index].steady && self.extend(streams, index, false) {}
         streams.all.retain(|stream| !stream.pieces.is_empty() || stream.steady && !stream.rest.is_empty());
         // Normally the piece was found, or was requested above. If not, it is requested separately.
-        found.unwrap_or_else(|| self.ask(at..(at + FIRST).min(self.object.state.bytes)))
+        found.unwrap_or_else(|| ask(&self.object, at..(at + FIRST).min(self.object.state.bytes)))
     }
 
     /// Requests the next piece of a stream if the budget allows. With `must`, other streams give up
@@ -278,7 +300,7 @@ impl Ahead {
                 other.rest.push(piece.range);
             }
         }
-        let piece = self.ask(range);
+        let piece = ask(&self.object, range);
         let stream = &mut streams.all[index];
         stream.pieces.push_back(piece);
         if stream.steady {
@@ -291,23 +313,6 @@ impl Ahead {
     #[cfg(test)]
     pub(super) fn held(&self) -> u64 {
         lock(&self.streams).bytes()
-    }
-
-    /// Sends the request for `range` and returns the piece it will fill.
-    fn ask(&self, range: Range<u64>) -> Piece {
-        let slot = Arc::new(Slot::default());
-        let object = &self.object;
-        let (store, key, state) = (object.store.clone(), object.key.clone(), object.state.clone());
-        let (permits, filling, part) =
-            (object.client.under_way().clone(), Filling(Arc::downgrade(&slot)), range.clone());
-        let task = object.client.spawn(async move {
-            let _permit = permits.acquire_owned().await;
-            let result = store.get(&key, part, Some(&state)).await;
-            filling.fill(result.map(|(_, bytes)| bytes));
-        });
-        // The task is set only once, so this cannot fail.
-        let _ = slot.task.set(task);
-        Piece { range, slot }
     }
 }
 

@@ -2,9 +2,11 @@
 //! when the bucket is first named.
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -13,6 +15,7 @@ use tokio::sync::Semaphore;
 use super::address::Address;
 use super::failure::Failure;
 use super::store::{self, Environment, OneHttp, Store};
+use crate::damage::caught;
 use crate::open::Stop;
 use crate::source::lock;
 use crate::{Error, Result};
@@ -77,7 +80,8 @@ impl Client {
         if let Some(store) = lock(&self.stores).get(&address.root) {
             return Ok(store.clone());
         }
-        let store = Arc::new(store::connect(self, address)?);
+        let store = caught(|| store::connect(self, address)).unwrap_or_else(|| Err(panicked()));
+        let store = Arc::new(store?);
         // The store of an HTTP address serves only one object, which keeps it.
         if store.lists() {
             lock(&self.stores).insert(address.root.clone(), store.clone());
@@ -117,7 +121,7 @@ impl Client {
         let (send, receive) = sync_channel(1);
         let task = self.spawn(async move {
             // The receiver may have stopped waiting.
-            let _ = send.send(work.await);
+            let _ = send.send(guarded(work).await);
         });
         loop {
             match receive.recv_timeout(EVERY) {
@@ -133,6 +137,23 @@ impl Client {
             }
         }
     }
+}
+
+/// Runs `work`, a call into the library for stores. If it panics, as it does where an endpoint is no
+/// URL, returns a failure.
+pub(super) async fn guarded<T>(
+    work: impl Future<Output = std::result::Result<T, Failure>>,
+) -> std::result::Result<T, Failure> {
+    let mut work = pin!(work);
+    poll_fn(move |context| {
+        caught(|| work.as_mut().poll(context)).unwrap_or_else(|| Poll::Ready(Err(panicked())))
+    })
+    .await
+}
+
+fn panicked() -> Failure {
+    let what = "the library for object stores panicked; check the variables that the environment has for the store";
+    Failure::Failed { what: what.into(), input: true }
 }
 
 impl Drop for Client {

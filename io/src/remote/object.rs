@@ -5,12 +5,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use object_store::ObjectMeta;
 use object_store::path::Path as Key;
 
 use super::address::{Address, Kind, shown};
-use super::ahead::{self, Ahead};
+use super::ahead::{self, Ahead, Piece};
 use super::client::Client;
 use super::failure::Failure;
 use super::store::{State, Store};
@@ -31,8 +30,9 @@ pub(crate) struct Object {
     pub(super) store: Arc<Store>,
     pub(super) key: Key,
     pub(super) state: State,
-    /// The object's first bytes, until a reader takes them.
-    head: Mutex<Option<Bytes>>,
+    /// The pieces requested before there is a reader: the beginning, and after
+    /// [`warm`](Object::warm) also the end.
+    begun: Mutex<Vec<Piece>>,
     /// The last failure to read it.
     fault: Mutex<Option<Failure>>,
 }
@@ -54,7 +54,7 @@ impl Object {
         let (reading, of) = (store.clone(), key.clone());
         let (state, head) = client.wait(async move { reading.get(&of, 0..HEAD, None).await })?;
         let mut object = Object::listed(client, store, address, key, state);
-        object.head = Mutex::new(Some(head));
+        object.begun = Mutex::new(Piece::filled(head).into_iter().collect());
         Ok(object)
     }
 
@@ -70,7 +70,7 @@ impl Object {
         };
         let path = shown(&identity).as_ref().into();
         let (client, store) = (client.clone(), store.clone());
-        Object { path, identity, client, store, key, state, head: Mutex::default(), fault: Mutex::default() }
+        Object { path, identity, client, store, key, state, begun: Mutex::default(), fault: Mutex::default() }
     }
 
     /// Returns the address in the form in which it may be shown.
@@ -99,8 +99,21 @@ impl Object {
     /// is a list of ranges that will be read in order; the runs are read in turns. If `runs` is
     /// empty, the reader detects sequential reads by itself, at about `streams` places.
     pub(crate) fn reader(self: &Arc<Self>, streams: u64, runs: Vec<Vec<Range<u64>>>) -> Arc<Ahead> {
-        let head = lock(&self.head).take();
-        Arc::new(Ahead::new(self.clone(), streams, runs, head))
+        let begun = std::mem::take(&mut *lock(&self.begun));
+        Arc::new(Ahead::new(self.clone(), streams, runs, begun))
+    }
+
+    /// Requests the beginning and the end, which opening will read, before there is a reader.
+    pub(crate) fn warm(&self) {
+        let mut begun = lock(&self.begun);
+        if !begun.is_empty() || self.state.bytes == 0 {
+            return;
+        }
+        begun.push(ahead::ask(self, 0..self.state.bytes.min(HEAD)));
+        // An npy file is described at its beginning only.
+        if self.state.bytes > HEAD && self.path.extension().is_none_or(|ending| ending != "npy") {
+            begun.push(ahead::ask(self, self.state.bytes - HEAD..self.state.bytes));
+        }
     }
 
     /// Returns the most bytes of data read ahead that a reader of `streams` places holds.
@@ -110,7 +123,7 @@ impl Object {
 
     /// Drops the first bytes if no reader has taken them.
     pub(crate) fn forget_head(&self) {
-        *lock(&self.head) = None;
+        lock(&self.begun).clear();
     }
 
     /// Records why reading failed, because the decoder that reads the bytes may report only that it

@@ -154,6 +154,7 @@ impl Store {
 pub(super) fn connect(client: &Client, address: &Address) -> Result<Store, Failure> {
     let kind = address.kind;
     let environment = client.environment();
+    environment.check()?;
     let patient = || environment.patience();
     let refused = |e: object_store::Error| refused(kind, &e);
     let inner: Arc<dyn ObjectStore> = match kind {
@@ -257,7 +258,10 @@ where
 
 fn no_credentials(kind: Kind, error: Option<&object_store::Error>) -> Failure {
     let why = match error.map(|error| Failure::of(kind, error)) {
-        Some(Failure::Failed { what, .. } | Failure::Missing { what }) => format!(" (the machine's own: {what})"),
+        Some(Failure::Failed { what, .. } | Failure::Missing { what }) => {
+            // The way out follows.
+            format!(" (the machine's own: {})", what.split("; ").next().unwrap_or_default())
+        }
         _ => String::new(),
     };
     Failure::Failed { what: format!("no credentials were found{why}; {}", credentials(kind)), input: true }
@@ -281,7 +285,7 @@ impl Environment {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
         let known = |name: &str| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix));
-        Environment(std::env::vars_os().filter_map(text).filter(|(name, _)| known(name)).collect())
+        Environment(std::env::vars_os().filter_map(text).filter(|(name, value)| known(name) && !value.is_empty()).collect())
     }
 
     #[cfg(test)]
@@ -297,6 +301,21 @@ impl Environment {
 
     fn value(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Refuses endpoints that are no URLs, which the library takes for granted.
+    fn check(&self) -> Result<(), Failure> {
+        let is_url = |value: &str| {
+            let rest = value.strip_prefix("http://").or_else(|| value.strip_prefix("https://"));
+            rest.is_some_and(|rest| !rest.starts_with('/') && !rest.is_empty() && !rest.contains(char::is_whitespace))
+        };
+        match self.0.iter().find(|(name, value)| name.contains("ENDPOINT") && !is_url(value)) {
+            Some((name, _)) => Err(Failure::Failed {
+                what: format!("{name} is not a URL that begins with https:// or http://; set it to one"),
+                input: true,
+            }),
+            None => Ok(()),
+        }
     }
 
     fn is_true(&self, name: &str) -> bool {

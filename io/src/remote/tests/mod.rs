@@ -344,6 +344,17 @@ fn what_a_store_refuses_in_the_end_is_told() {
         [("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", ""), ("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")];
     refused(&nobody, "no credentials were found");
     assert!(begin.elapsed() < Duration::from_secs(10));
+    server.faults(|_| Some(Fault::Status(403, "AccessDenied")));
+    for endpoint in ["127.0.0.1:9000", "", "http:///x", "https://a b"] {
+        let error = open_as(&server, &["s3://b/x"], Want::Any, &[("AWS_ENDPOINT_URL_S3", endpoint)]);
+        match endpoint {
+            // As if it were not set.
+            "" => assert!(error.is_err_and(|e| e.to_string().contains("403"))),
+            _ => assert!(error.is_err_and(|e| e.to_string().contains("AWS_ENDPOINT_URL_S3 is not a URL"))),
+        }
+    }
+    // Such an endpoint makes the library panic.
+    refused(&[("AWS_ENDPOINT_URL", "http://[x")], "s3://b/x: the library for object stores panicked");
     server.no_faults();
     let public = [("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", ""), ("AWS_SKIP_SIGNATURE", "true")];
     open_as(&server, &["s3://b/x"], ColumnRequest::Any, &public).unwrap();
@@ -457,4 +468,20 @@ fn many_objects_are_one_source() {
     let once = from_disk(&npy(10, 4, false), ColumnRequest::Any);
     assert_eq!(read(&*source).unwrap(), once.repeat(120));
     assert_eq!(server.requests().len(), 120);
+}
+
+#[test]
+fn objects_are_opened_without_waiting_for_each_alone() {
+    let server = Server::start();
+    let bytes = parquet(2_000, 16, 1_000);
+    for i in 0..40 {
+        server.put(&format!("b/p/{i:03}.parquet"), bytes.clone());
+    }
+    server.faults(|_| Some(Fault::Late(Duration::from_millis(50))));
+    let begin = Instant::now();
+    let source = open(&server, "s3://b/p/").unwrap();
+    assert_eq!(source.shape(), Shape { rows: 80_000, dim: 16 });
+    // The beginning and the end of each.
+    assert_eq!(server.requests().len(), 80);
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
 }

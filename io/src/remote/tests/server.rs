@@ -35,6 +35,9 @@ pub(crate) enum Fault {
     Cut(usize),
     /// Nothing comes, for so long.
     Stall(Duration),
+    /// The answer is sent only after this time.
+    #[allow(dead_code, reason = "not every test does")]
+    Late(Duration),
 }
 
 /// Decides what fault a request for an object meets.
@@ -181,7 +184,8 @@ impl Shared {
                     std::thread::sleep(time);
                     return Ok(());
                 }
-                _ => {}
+                Some(Fault::Late(time)) => std::thread::sleep(time),
+                Some(Fault::Cut(_)) | None => {}
             }
             let cut = match fault {
                 Some(Fault::Cut(bytes)) => Some(bytes),
