@@ -1,7 +1,7 @@
-//! Turns panics of the parquet crate into errors.
+//! Turns panics of the parquet crate, and of the crate for object stores, into errors.
 //!
 //! The crate asserts much of what a page declares, and checking the pages beforehand would cost as
-//! much as decoding them. What must hold: only calls into the parquet and arrow crates run inside
+//! much as decoding them. What must hold: only calls into these crates and arrow run inside
 //! [`catch_panic`], on values that are dropped after a panic.
 
 use std::cell::Cell;

@@ -112,6 +112,8 @@ pub fn open_map(path: &str, coordinates: &Coordinates) -> Result<Box<dyn Source>
 /// The number of files without a column of vectors that are opened again once another file tells its
 /// name.
 const MOST_WAITING: usize = 16;
+/// The number of objects whose beginnings and ends are requested at a time when they are opened.
+const WARM: usize = 8;
 
 /// Opens `paths`. `connect` is called if any of them is an address.
 pub(crate) fn open_columns(
@@ -130,6 +132,12 @@ pub(crate) fn open_columns(
     let several = inputs.len() > 1;
     let mut inputs: VecDeque<(usize, files::Input)> = inputs.into_iter().enumerate().collect();
     while let Some((at, input)) = inputs.pop_front() {
+        // The requests for the next objects are sent while this one is opened.
+        for next in std::iter::once(&input).chain(inputs.iter().map(|(_, next)| next)).take(WARM) {
+            if let Input::Object(object) = next {
+                object.warm();
+            }
+        }
         let path = input.path().to_path_buf();
         let may_wait = several && matches!(want, ColumnRequest::Any) && waiting.len() < MOST_WAITING;
         let (source, names) = match open_one(&input, &want) {

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use super::address::Address;
 use super::failure::Failure;
 use super::store::{self, Environment, OneHttp, Store};
-use crate::damage::caught;
+use crate::catch_panic::catch_panic;
 use crate::open::Stop;
 use crate::source::lock;
 use crate::{Error, Result};
@@ -80,7 +80,7 @@ impl Client {
         if let Some(store) = lock(&self.stores).get(&address.root) {
             return Ok(store.clone());
         }
-        let store = caught(|| store::connect(self, address)).unwrap_or_else(|| Err(panicked()));
+        let store = catch_panic(|| store::connect(self, address)).unwrap_or_else(|| Err(panicked()));
         let store = Arc::new(store?);
         // The store of an HTTP address serves only one object, which keeps it.
         if store.lists() {
@@ -145,10 +145,8 @@ pub(super) async fn guarded<T>(
     work: impl Future<Output = std::result::Result<T, Failure>>,
 ) -> std::result::Result<T, Failure> {
     let mut work = pin!(work);
-    poll_fn(move |context| {
-        caught(|| work.as_mut().poll(context)).unwrap_or_else(|| Poll::Ready(Err(panicked())))
-    })
-    .await
+    poll_fn(move |context| catch_panic(|| work.as_mut().poll(context)).unwrap_or_else(|| Poll::Ready(Err(panicked()))))
+        .await
 }
 
 fn panicked() -> Failure {

@@ -285,7 +285,9 @@ impl Environment {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
         let known = |name: &str| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix));
-        Environment(std::env::vars_os().filter_map(text).filter(|(name, value)| known(name) && !value.is_empty()).collect())
+        Environment(
+            std::env::vars_os().filter_map(text).filter(|(name, value)| known(name) && !value.is_empty()).collect(),
+        )
     }
 
     #[cfg(test)]

@@ -346,7 +346,7 @@ fn what_a_store_refuses_in_the_end_is_told() {
     assert!(begin.elapsed() < Duration::from_secs(10));
     server.faults(|_| Some(Fault::Status(403, "AccessDenied")));
     for endpoint in ["127.0.0.1:9000", "", "http:///x", "https://a b"] {
-        let error = open_as(&server, &["s3://b/x"], Want::Any, &[("AWS_ENDPOINT_URL_S3", endpoint)]);
+        let error = open_as(&server, &["s3://b/x"], ColumnRequest::Any, &[("AWS_ENDPOINT_URL_S3", endpoint)]);
         match endpoint {
             // As if it were not set.
             "" => assert!(error.is_err_and(|e| e.to_string().contains("403"))),
