@@ -64,6 +64,8 @@ struct AlignedTables {
     tables: Evaluation,
     /// The graph's rows that are among them; `None` if all are.
     graph_rows: Option<Arc<RowSet>>,
+    /// The rows' numbers in the source, if the map was made without some of the source's rows.
+    numbers: Option<Arc<RowSet>>,
     /// The number of rows of the map that are left out because they have no coordinates.
     without_coordinates: u64,
     /// The rows of the source that are left out.
@@ -161,8 +163,8 @@ impl Evaluation {
     pub fn run(&self, observer: &dyn Observer) -> Result<evaluate::EvaluationReport> {
         self.plan()?;
         let before = self.fingerprints()?;
-        let AlignedTables { tables, graph_rows, without_coordinates, invalid } = self.common(observer)?;
-        tables.check_order(observer)?;
+        let AlignedTables { tables, graph_rows, numbers, without_coordinates, invalid } = self.common(observer)?;
+        tables.check_order(numbers.as_deref(), observer)?;
         let map = tables.read_map(observer)?;
         let labels = tables.labels.iter().map(|column| tables.read_labels(column, observer));
         let labels = labels.collect::<Result<Vec<Labels>>>()?;
@@ -209,6 +211,7 @@ impl Evaluation {
             invalid = Some(ExcludedRows { invalid: InvalidRows::Drop.name(), rows, of: all, kinds });
             of_source = Some(found.rows);
         }
+        let fewer = of_source.as_ref().is_some_and(|placed| placed.all() != rows);
         let (of_map, of_source) = match of_source {
             // The map does not contain the unusable rows.
             Some(placed) if placed.all() != rows => {
@@ -252,7 +255,8 @@ impl Evaluation {
             invalid: self.invalid,
             config: self.config.clone(),
         };
-        Ok(AlignedTables { tables, graph_rows, without_coordinates, invalid })
+        let numbers = fewer.then_some(of_source);
+        Ok(AlignedTables { tables, graph_rows, numbers, without_coordinates, invalid })
     }
 
     /// Returns the rows of the map whose coordinates are not all null or NaN.
@@ -417,7 +421,7 @@ impl Evaluation {
     }
 
     /// Refuses a map whose rows are visibly in another order than the source's.
-    fn check_order(&self, observer: &dyn Observer) -> Result<()> {
+    fn check_order(&self, numbers: Option<&RowSet>, observer: &dyn Observer) -> Result<()> {
         let Some(source) = &self.source else { return Ok(()) };
         let has = |table: &dyn Source, name: &String| table.columns().contains(name);
         let map = self.map.as_ref();
@@ -434,7 +438,7 @@ impl Evaluation {
         let first = map.columns().into_iter().next();
         match first.filter(|name| !coordinates.split(',').any(|c| c == name)) {
             Some(name) if has(source.as_ref(), &name) => self.same_values(source.as_ref(), &name, observer),
-            Some(name) if name == "id" => self.ascending(&name, observer),
+            Some(name) if name == "id" => self.check_numbers(&name, numbers, observer),
             _ => Ok(()),
         }
     }
@@ -455,10 +459,12 @@ impl Evaluation {
         })
     }
 
-    /// Refuses row numbers that do not ascend, because the rows were then reordered.
-    fn ascending(&self, name: &str, observer: &dyn Observer) -> Result<()> {
+    /// Refuses row numbers that are not those of the source's rows, in order. `numbers` are the source's rows if
+    /// the map was made without some of them.
+    fn check_numbers(&self, name: &str, numbers: Option<&RowSet>, observer: &dyn Observer) -> Result<()> {
         let (mut moved, mut other) = (None, false);
-        let rows = self.map.shape().rows;
+        let rows = numbers.map_or(self.map.shape().rows, RowSet::all);
+        let expected = |row: u64| numbers.map_or(row, |numbers| numbers.source_row(row));
         self.column(self.map.as_ref(), name, observer, &mut |first, values| {
             let Ok(ids) = cast(values, &DataType::UInt64) else {
                 other = true;
@@ -468,17 +474,19 @@ impl Evaluation {
             for (row, id) in (first..).zip(ids.into_iter().flatten()) {
                 // Numbers that are not row numbers are ids of another kind.
                 other |= id.is_none_or(|id| id >= rows);
-                moved = moved.or(id.filter(|&id| id != row).map(|id| (row, id)));
+                moved = moved.or(id.filter(|&id| id != expected(row)).map(|id| (row, id)));
             }
             Ok(())
         })?;
-        match moved.filter(|_| !other) {
-            Some((row, id)) => Err(Error::job(format!(
-                "{}: row {row} has the id {id}: the map is not in the source's order; sort it by id",
-                self.path()
-            ))),
-            None => Ok(()),
-        }
+        let Some((row, id)) = moved.filter(|_| !other) else { return Ok(()) };
+        let why = match numbers {
+            None => "the map is not in the source's order; sort it by id".into(),
+            Some(_) => format!(
+                "and of the source's usable rows that is row {}: they must be the same rows in the same order",
+                expected(row)
+            ),
+        };
+        Err(Error::job(format!("{}: row {row} has the id {id}: {why}", self.path())))
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 /// The signals that the process has received.
@@ -26,6 +26,8 @@ impl Signals {
             flag::register(signal, again.clone())?;
             flag::register_usize(signal, signals.which.clone(), signal as usize)?;
         }
+        // Otherwise a file that reaches the process's limit would end the process without a message.
+        flag::register(SIGXFSZ, Arc::default())?;
         Ok(signals)
     }
 

@@ -7,6 +7,7 @@ use lowland::{Stage, format_bytes};
 use lowland_io::{Error, Manifest, RunSummary, runs};
 use serde_json::{Value, json};
 
+use super::flags::with_flags;
 use super::{Failure, print};
 use crate::progress::Console;
 
@@ -97,8 +98,8 @@ impl RunEntry {
     fn of(found: RunSummary) -> Self {
         let RunSummary { path, manifest, held_by: holder, bytes } = found;
         let state = match (&manifest, &holder) {
-            (Err(error @ Error::Version { .. }), _) => RunStatus::OtherVersion(error.to_string()),
-            (Err(error), _) => RunStatus::Damaged(error.to_string()),
+            (Err(error @ Error::Version { .. }), _) => RunStatus::OtherVersion(with_flags(&error.to_string())),
+            (Err(error), _) => RunStatus::Damaged(with_flags(&error.to_string())),
             // The files of a running process change, so they are not checked.
             (Ok(_), Some(holder)) => RunStatus::InUse(holder.clone()),
             (Ok(manifest), None) => match (missing(&path, manifest), manifest.stages.get(Stage::Layout.name())) {

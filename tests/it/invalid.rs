@@ -377,6 +377,22 @@ fn evaluate_excludes_invalid_rows() {
 }
 
 #[test]
+fn evaluate_refuses_a_map_that_lacks_other_rows_than_the_source() {
+    let place = TestDir::new();
+    let values = sound(120);
+    let dim = values.len() / 120;
+    for (name, row) in [("a.npy", 3), ("b.npy", 5)] {
+        let mut values = values.clone();
+        values[row * dim] = f32::NAN;
+        f32s(&place, name, &values);
+    }
+    place.ok("embed a.npy -o a.parquet --invalid drop --n-epochs 5 --quiet");
+    place.ok("evaluate --source a.npy --map a.parquet --invalid drop --quiet");
+    let words = ["row 3 has the id 4", "that is row 3", "the same rows in the same order"];
+    place.refused("evaluate --source b.npy --map a.parquet --invalid drop --quiet", &words);
+}
+
+#[test]
 fn numbers_far_from_0_are_moved_before_they_are_rounded() {
     let place = TestDir::new();
     // On a grid that survives the offset, so that what is left is exact.

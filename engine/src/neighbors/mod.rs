@@ -4,7 +4,7 @@
 //! then, in further rounds, the lists that the partial graph of the rounds before suggests. Rows
 //! are numbered by list, so the rows of one query window are near each other and visit mostly the
 //! same lists. The window's rows are regrouped by the lists that they visit and compared with each
-//! list in dense matrix products. The number of lists follows from the requested recall and from
+//! list in dense matrix products. The number of lists that a row visits follows from the requested recall and from
 //! the exact neighbours of a sample. Small data sets are compared pair by pair.
 //!
 //! Invariants:
