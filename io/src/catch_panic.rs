@@ -11,7 +11,7 @@ thread_local! {
     static DECODING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Returns whether this thread runs inside [`catch_panic`]. A panic hook should then print nothing,
+/// Returns whether this thread runs inside `catch_panic`. A panic hook should then print nothing,
 /// because an error follows.
 pub fn is_decoding() -> bool {
     DECODING.get()

@@ -183,7 +183,7 @@ impl MapWriter {
     }
 
     /// Returns the names of the kept columns whose values decide how, or whether, the column can be
-    /// written. Call [`look`](Self::look) on all rows of these columns before the first
+    /// written. Call [`add_values`](Self::add_values) on all rows of these columns before the first
     /// [`write_rows`](Self::write_rows). Otherwise a value that cannot be written is found only
     /// when it is written, and dictionaries are written to `.arrow` as plain values.
     pub fn columns_to_scan(&self) -> Vec<String> {
