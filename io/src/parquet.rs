@@ -174,8 +174,7 @@ impl ParquetFile {
     /// Returns a cursor over `columns` that begins at row `first`. Of structs, a cursor over
     /// vectors reads only the needed fields.
     fn cursor(&self, use_of: ParquetUse, columns: Vec<usize>, first: u64, batch_rows: usize) -> Result<RowCursor> {
-        // Of several groups with the same first row, all but the last are empty.
-        let group = self.starts.partition_point(|&start| start <= first).saturating_sub(1);
+        let group = self.group_of(first);
         let skipped = first - self.starts.get(group).copied().unwrap_or(first);
         let schema = self.metadata.parquet_schema();
         let mask = match use_of {
@@ -194,10 +193,7 @@ impl ParquetFile {
         // Rows before `first` are decoded and dropped. The reader's own skip (with_offset)
         // decompresses as much, because lists end anywhere, and does not return if a damaged page
         // holds fewer values than it states.
-        while cursor.next < first {
-            let left = usize::try_from(first - cursor.next).unwrap_or(usize::MAX);
-            self.take(&mut cursor, left)?;
-        }
+        self.skip_to(&mut cursor, first)?;
         Ok(cursor)
     }
 
@@ -214,6 +210,21 @@ impl ParquetFile {
         leaves.map(run).filter(|run| !run.is_empty()).collect()
     }
 
+    /// Returns the row group that contains row `first`.
+    fn group_of(&self, first: u64) -> usize {
+        // Of several groups with the same first row, all but the last are empty.
+        self.starts.partition_point(|&start| start <= first).saturating_sub(1)
+    }
+
+    /// Decodes and drops the rows before `first`.
+    fn skip_to(&self, cursor: &mut RowCursor, first: u64) -> Result<()> {
+        while cursor.next < first {
+            let left = usize::try_from(first - cursor.next).unwrap_or(usize::MAX);
+            self.take(cursor, left)?;
+        }
+        Ok(())
+    }
+
     /// Returns the cursor `kept` if it can continue at row `first`, else a new cursor.
     fn resume(
         &self,
@@ -228,8 +239,10 @@ impl ParquetFile {
             && let Some(skipped) = first.checked_sub(cursor.next)
         {
             let ready = cursor.ready.as_ref().map_or(0, RecordBatch::num_rows) as u64;
-            if skipped <= ready {
-                self.take(&mut cursor, skipped as usize)?;
+            // A new cursor would decode the row group from its first row.
+            let group = self.starts.get(self.group_of(first)).copied().unwrap_or(first);
+            if skipped <= ready || cursor.next >= group {
+                self.skip_to(&mut cursor, first)?;
                 return Ok(cursor);
             }
         }

@@ -485,3 +485,20 @@ fn objects_are_opened_without_waiting_for_each_alone() {
     assert_eq!(server.requests().len(), 80);
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
 }
+
+#[test]
+fn a_sample_of_one_row_group_decodes_it_once() {
+    let server = Server::start();
+    let bytes = parquet(32_000, 64, 32_000);
+    let whole = from_disk(&bytes, ColumnRequest::Any);
+    server.put("b/x.parquet", bytes);
+    let source = open(&server, "s3://b/x.parquet").unwrap();
+    server.no_faults();
+    for first in (0..32_000).step_by(2_000) {
+        let mut out = vec![0.0; 64 * 10];
+        source.read_rows(first, &mut out).unwrap();
+        assert_eq!(out, whole[first as usize * 64..][..640]);
+    }
+    let asked: u64 = server.requests().iter().filter_map(|r| r.range).map(|(first, last)| last + 1 - first).sum();
+    assert!(asked < 9_000_000, "{asked} bytes");
+}
