@@ -43,8 +43,11 @@ pub(crate) enum Fault {
 /// Decides what fault a request for an object meets.
 type Rule = Box<dyn FnMut(&Request) -> Option<Fault> + Send>;
 
+type Object = (Arc<[u8]>, String);
+
 struct Shared {
-    objects: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// The bytes of each object and their ETag.
+    objects: Mutex<BTreeMap<String, Object>>,
     rule: Mutex<Option<Rule>>,
     log: Mutex<Vec<Request>>,
     upstream: Option<SocketAddr>,
@@ -125,7 +128,9 @@ impl Server {
 
     /// Puts an object at `bucket/key`.
     pub(crate) fn put(&self, name: &str, bytes: impl Into<Vec<u8>>) {
-        self.shared.objects.lock().unwrap().insert(format!("/{name}"), bytes.into());
+        let bytes: Arc<[u8]> = bytes.into().into();
+        let etag = etag(&bytes);
+        self.shared.objects.lock().unwrap().insert(format!("/{name}"), (bytes, etag));
     }
 
     /// Takes an object away.
@@ -212,13 +217,13 @@ impl Shared {
 
     fn get(&self, request: &Request) -> Answer {
         let objects = self.objects.lock().unwrap();
-        let Some(bytes) = objects.get(&request.path) else {
+        let Some((bytes, etag)) = objects.get(&request.path).cloned() else {
             let bucket = request.path.split('/').nth(1).unwrap_or_default();
             let known = objects.keys().any(|key| key.split('/').nth(1) == Some(bucket));
             return Answer::error(404, if known { "NoSuchKey" } else { "NoSuchBucket" });
         };
+        drop(objects);
         let habits = *self.habits.lock().unwrap();
-        let etag = etag(bytes);
         if habits.etags && request.if_match.as_ref().is_some_and(|wanted| *wanted != etag) {
             return Answer::error(412, "PreconditionFailed");
         }
@@ -234,7 +239,7 @@ impl Shared {
                 write!(headers, "Content-Range: bytes {first}-{last}/{size}\r\n").unwrap();
                 Answer { status: 206, headers, body: bytes[first as usize..=last as usize].to_vec() }
             }
-            None => Answer { status: 200, headers, body: bytes.clone() },
+            None => Answer { status: 200, headers, body: bytes.to_vec() },
         }
     }
 
@@ -250,14 +255,14 @@ impl Shared {
             return Answer::error(404, "NoSuchBucket");
         }
         let page = self.habits.lock().unwrap().page;
-        let keys = objects.iter().filter_map(|(name, bytes)| Some((name.strip_prefix(&bucket)?, bytes)));
+        let keys = objects.iter().filter_map(|(name, object)| Some((name.strip_prefix(&bucket)?, object)));
         let mut keys: Vec<_> = keys.filter(|(key, _)| key.starts_with(&prefix) && **key > *after).collect();
         let more = keys.len() > page;
         keys.truncate(page);
         let mut body = String::from("<?xml version=\"1.0\"?><ListBucketResult>");
-        for (key, bytes) in &keys {
+        for (key, (bytes, etag)) in &keys {
             let key = key.replace('&', "&amp;").replace('<', "&lt;");
-            let (size, etag) = (bytes.len(), etag(bytes).replace('"', "&quot;"));
+            let (size, etag) = (bytes.len(), etag.replace('"', "&quot;"));
             write!(
                 body,
                 "<Contents><Key>{key}</Key><LastModified>2026-11-30T10:00:00.000Z</LastModified>\
