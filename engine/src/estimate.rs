@@ -19,7 +19,7 @@ use crate::observe::{Progress, Stage};
 use crate::plan::Plan;
 use crate::positions::map_bytes;
 use crate::random::unit;
-use crate::{Error, Init, Result, affinity, all_pairs, methods};
+use crate::{Error, Init, Result, affinity, all_pairs, init, methods};
 
 /// The speed of files.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,7 +63,7 @@ const MEAN_FIRING_RATE: f64 = 0.3;
 /// Edges of the symmetric graph over edges of the directed graph.
 const SYMMETRIC_EDGE_FACTOR: f64 = 1.6;
 
-/// Share of the kernel's rate that a search of all pairs reaches: 63,666 × 384 in 8.4 s on two threads.
+/// Share of the kernel's rate that a comparison of every pair reaches: 63,666 × 384 in 8.4 s on two threads.
 const ALL_PAIRS_EFFICIENCY: f64 = 0.8;
 /// Factor by which integer codes are faster than the kernel: 63,666 × 384 in 3.6 s on two threads with AVX-512,
 /// each pair once, where the kernel alone took 13 s.
@@ -257,8 +257,14 @@ impl TimeModel<'_> {
                 map + components + placed + self.read_seconds(self.list_bytes(), self.list_bytes())
             }
             _ if self.dim() > 0.0 => rows * self.dim() * settings.n_components as f64 / SINGLE_PAIR_RATE,
-            // Some passes over the edges of a graph without vectors.
-            _ => 20.0 * rows * plan.degree() as f64 * SECONDS_PER_DECODED_EDGE,
+            // Random positions are smoothed along the edges of a graph without vectors.
+            _ => {
+                init::DIFFUSION_PASSES as f64
+                    * SYMMETRIC_EDGE_FACTOR
+                    * rows
+                    * plan.degree() as f64
+                    * SECONDS_PER_DECODED_EDGE
+            }
         }
     }
 

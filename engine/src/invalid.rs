@@ -109,14 +109,12 @@ pub(crate) fn check_rows(
         return Ok(false);
     }
     let dim = source.shape().dim;
-    if metric == Metric::Cosine {
-        return Ok(true);
-    }
     let refused = |at: usize, why: &str| {
         let place = source.locate(first + (at / dim) as u64);
         Err(Error::Data { what: format!("{}: row {}: {why}", place.path.display(), place.row) })
     };
     match metric {
+        // Rows are scaled to length 1.
         Metric::Cosine | Metric::Correlation => {}
         Metric::Euclidean | Metric::Sqeuclidean | Metric::Angular | Metric::Manhattan => {
             if let Some(at) = values.iter().position(|x| x.abs() > MAX_COMPONENT) {

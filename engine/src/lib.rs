@@ -18,6 +18,7 @@ mod component_variance;
 mod config;
 #[cfg(any(test, feature = "cuda"))]
 mod cuda;
+mod decide;
 mod device;
 pub mod distances;
 mod distinct;
@@ -38,7 +39,6 @@ mod output;
 mod pages;
 pub mod pca;
 mod plan;
-mod planner;
 pub mod positions;
 mod precision;
 pub mod quality;

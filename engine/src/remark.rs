@@ -2,7 +2,7 @@
 //!
 //! Any part of the engine sends a message as an [`Event::Note`], mostly by
 //! [`Progress::note`](crate::Progress::note) and [`Progress::warn`](crate::Progress::warn). A run records its
-//! own messages ([`Heard`]), puts them into the report, keeps those of a finished stage in the manifest, and
+//! own messages, puts them into the report, keeps those of a finished stage in the manifest, and
 //! repeats them when it finds the stage done.
 
 use std::borrow::Cow;

@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::work::StageContext;
 
 /// Number of passes over the edges.
-const PASSES: usize = 30;
+pub(super) const PASSES: usize = 30;
 
 /// Smooths `positions` over the run's edges.
 pub(super) fn smooth(plan: &Plan, mut positions: Vec<f32>, work: &StageContext<'_>) -> Result<Vec<f32>> {

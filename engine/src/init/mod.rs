@@ -21,6 +21,8 @@ use crate::random::unit;
 use crate::work::{StageContext, StageFiles};
 use crate::{Init, Result};
 
+/// Number of passes over the edges that place the rows of a graph without vectors.
+pub(crate) const DIFFUSION_PASSES: usize = diffusion::PASSES;
 /// Half of the width that a map starts with.
 pub(crate) const HALF_WIDTH: f32 = 10.0;
 /// The largest random offset of a coordinate.

@@ -100,13 +100,13 @@ pub fn join(
 ) -> Result<(StageFiles, GraphStats, TruthSample)> {
     let needs = needs(plan);
     if plan.index.exact {
-        return all_pairs(plan, lists, work, &needs);
+        return every_pair(plan, lists, work, &needs);
     }
     let held = work.reserve(&needs, "sample")?;
     let (truth, file) = true_neighbors(plan, lists, work)?;
     drop(held);
 
-    let segments = SegmentTable::for_all_pairs(lists, false)?;
+    let segments = SegmentTable::of_index(lists, false)?;
     let gpu_join = gpu
         .map(|gpu| GpuJoin::new(gpu, &segments, plan.k(), TieBreaker::new(plan.settings.seed), work.progress))
         .transpose()?
@@ -147,13 +147,13 @@ pub fn join(
 
 /// Computes the graph by comparing every pair of rows. The sample's exact neighbours are then taken
 /// from the graph.
-fn all_pairs(
+fn every_pair(
     plan: &Plan,
     lists: &InvertedLists,
     work: &StageContext<'_>,
     needs: &MemoryNeeds,
 ) -> Result<(StageFiles, GraphStats, TruthSample)> {
-    let segments = SegmentTable::for_all_pairs(lists, true)?;
+    let segments = SegmentTable::of_index(lists, true)?;
     let mut truth = TruthSample { rows: sample::sample_rows(plan), neighbors: Vec::new() };
     let held = work.reserve(needs, "join")?;
     let (mut made, found) = {

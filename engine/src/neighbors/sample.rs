@@ -87,7 +87,7 @@ pub(crate) fn sample_rows(plan: &Plan) -> Vec<u32> {
 
 /// Computes the exact `k` nearest neighbours of the sample's rows by comparing them with all rows.
 pub fn exact_neighbors(plan: &Plan, lists: &InvertedLists, k: usize, progress: &Progress<'_>) -> Result<TruthSample> {
-    let segments = SegmentTable::for_all_pairs(lists, plan.index.exact)?;
+    let segments = SegmentTable::of_index(lists, plan.index.exact)?;
     let mut window = Window::of(lists, sample_rows(plan), k, plan.settings.seed)?;
     let all: Vec<u32> = (0..segments.count() as u32).collect();
     each_portion(&segments, &all, plan.neighbors.portion_rows, progress, |portion| {

@@ -95,7 +95,7 @@ impl<'a> SegmentTable<'a> {
     }
 
     /// Returns the segments of an index: joined lists if the index is `exact`, single lists otherwise.
-    pub fn for_all_pairs(lists: &'a InvertedLists, exact: bool) -> Result<Self> {
+    pub fn of_index(lists: &'a InvertedLists, exact: bool) -> Result<Self> {
         if exact { Self::merged_lists(lists) } else { Ok(Self::by_list(lists)) }
     }
 

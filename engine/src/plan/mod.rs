@@ -1,4 +1,4 @@
-//! A run's plan: the resolved options, and every parameter that the stages need, as the planner computed them
+//! A run's plan: the resolved options, and every parameter that the stages need, as the module `decide` computed them
 //! once. Data only.
 
 mod stages;
@@ -52,7 +52,7 @@ pub(crate) const MIN_CENTROIDS: usize = 128;
 /// The parameters of the index stage.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct IndexPlan {
-    /// Whether all pairs are compared, and the stored index is an exact one (Flat).
+    /// Whether every pair of rows is compared, and the stored index is an exact one (Flat).
     pub exact: bool,
     /// Number of inverted lists.
     pub lists: usize,
@@ -386,7 +386,7 @@ pub(crate) fn threads(asked: Option<usize>) -> usize {
     asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
-/// The number of rows of a batch, while the planner searches for one that fits the budget.
+/// The number of rows of a batch, while the planner (module `decide`) searches for one that fits the budget.
 pub(crate) struct BatchSize {
     pub(crate) now: usize,
     least: usize,

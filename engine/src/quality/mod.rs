@@ -138,7 +138,7 @@ fn ranks(
         rank_counts: Vec<RankCounts>,
         queries: PackedQueries,
     }
-    let (segments, dim) = (SegmentTable::for_all_pairs(lists, plan.index.exact)?, plan.shape.dim);
+    let (segments, dim) = (SegmentTable::of_index(lists, plan.index.exact)?, plan.shape.dim);
     let mut rankings = truth
         .rows
         .chunks(MAX_QUERIES)

@@ -32,7 +32,7 @@ pub const LAYERS: &[&[&str]] = &[
     &["all_pairs"],
     // The table that ties a method's name to its arithmetic.
     &["methods"],
-    &["planner", "report"],
+    &["decide", "report"],
     &["estimate"],
     &["run"],
 ];
