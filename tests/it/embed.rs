@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{TestDir, fixture, rows_of};
+use crate::harness::{TestDir, fixture, home, rows_of};
 
 /// Enough rows for many lists and blocks of several batches, few enough to be quick.
 const ROWS: u64 = 4_000;
@@ -169,6 +169,12 @@ fn the_picture_and_the_report() {
         "/outputs/report",
     ] {
         assert!(report.pointer(pointer).is_some_and(|v| !v.is_null()), "no {pointer} in {report:#}");
+    }
+    let page = std::fs::read_to_string(home().join("docs/outputs.md")).expect("the page");
+    let (_, table) = page.split_once("## The report").expect("the section");
+    let (table, _) = table.split_once("Keys without a value").expect("the table of keys");
+    for key in report.as_object().expect("an object").keys() {
+        assert!(table.contains(&format!("`{key}`")), "docs/outputs.md lacks the key {key} of the report");
     }
     assert_eq!(report["plan"]["config"]["metric"], "cosine");
     assert_eq!(report["plan"]["shape"]["rows"], ROWS);
