@@ -168,7 +168,11 @@ impl Reader {
                 TokenTree::Group(g) if g.delimiter() == Delimiter::Brace => {
                     if !of.is_empty() {
                         let body: Vec<TokenTree> = g.stream().into_iter().collect();
-                        self.impls.push(Impl { of, methods: visible_functions(&body), here: here.to_vec() });
+                        self.impls.push(Impl {
+                            of,
+                            methods: visible_functions(&body, here.len()),
+                            here: here.to_vec(),
+                        });
                     }
                     return;
                 }
@@ -270,13 +274,20 @@ fn holds_only_in_tests(condition: &[TokenTree]) -> bool {
     }
 }
 
-/// The functions in the body of an `impl` that are not private, each with its line.
-fn visible_functions(body: &[TokenTree]) -> Vec<(String, usize)> {
+/// The functions in the body of an `impl` that are visible outside their top-level module, each with its line. `depth`
+/// is the number of modules around the `impl`: in a submodule, `pub(super)` does not reach further than its parent.
+fn visible_functions(body: &[TokenTree], depth: usize) -> Vec<(String, usize)> {
     let mut found = Vec::new();
     let mut visible = false;
     for (at, token) in body.iter().enumerate() {
         match token {
-            TokenTree::Ident(word) if word == "pub" => visible = true,
+            TokenTree::Ident(word) if word == "pub" => {
+                let within_parent = matches!(
+                    body.get(at + 1),
+                    Some(TokenTree::Group(g)) if g.delimiter() == Delimiter::Parenthesis && g.stream().to_string() == "super"
+                );
+                visible = !(within_parent && depth >= 2);
+            }
             TokenTree::Ident(word) if word == "fn" => {
                 if let (true, Some(TokenTree::Ident(name))) = (visible, body.get(at + 1)) {
                     found.push((name.to_string(), name.span().start().line));

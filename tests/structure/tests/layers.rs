@@ -236,6 +236,12 @@ fn a_visible_method_of_another_modules_type_is_refused() {
     ] {
         assert_eq!(uses(&[("high.rs", text)]).methods, method(2), "{text}");
     }
+    // `pub(super)` in a submodule does not reach outside of the module.
+    let parent =
+        |path: &str| uses(&[("high.rs", "mod inner;\n"), (path, "impl crate::Low { pub(super) fn f() {} }\n")]);
+    assert_eq!(parent("high/inner.rs").methods.len(), 0);
+    let outside = uses(&[("high.rs", "impl crate::Low { pub(super) fn f() {} }\n")]);
+    assert_eq!(outside.methods.len(), 1);
     let inner = uses(&[
         ("high.rs", "use crate::low::Low;\n"),
         ("high/inner.rs", "use super::Low;\nimpl Low { pub fn f() {} }"),
