@@ -9,7 +9,7 @@ use crate::machine::Machine;
 /// # Errors
 /// A sentence that says how sizes are written.
 pub fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("\"{text}\" is no size; write one such as 600MiB, 4GiB, 1.5g or plain bytes");
+    let wrong = || format!("\"{text}\" is not a size; write a size such as 600MiB, 4GiB, 1.5g or plain bytes");
     let trimmed = text.trim();
     let split = trimmed.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(split);
@@ -74,7 +74,7 @@ pub fn parse_memory(text: &str) -> Result<Memory, String> {
     };
     match percent.trim().parse::<f64>() {
         Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(Memory::Share(percent / 100.0)),
-        _ => Err(format!("\"{text}\" is no share of memory; write one above 0% and up to 100%")),
+        _ => Err(format!("\"{text}\" is not a share of memory; write a share above 0% and up to 100%")),
     }
 }
 

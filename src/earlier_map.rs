@@ -56,7 +56,7 @@ impl EarlierMap {
                     let kind =
                         table.read_columns(std::slice::from_ref(id), 0, 0)?.schema().field(0).data_type().clone();
                     if !is_id_type(&kind) {
-                        return wrong(format!("column \"{id}\" is {kind}, by which rows cannot be told"));
+                        return wrong(format!("column \"{id}\" has type {kind}, which cannot identify rows"));
                     }
                 }
                 Some((source.clone(), id.clone()))
@@ -64,14 +64,14 @@ impl EarlierMap {
             (_, Some(id)) if shape.rows != rows => {
                 let has = if columns.is_empty() { "none".into() } else { columns.join(", ") };
                 return wrong(format!(
-                    "{} first positions for {rows} rows, and no column \"{id}\" to tell them by; its columns are {has}",
+                    "{} first positions for {rows} rows, and no column \"{id}\" to match them by; its columns are {has}",
                     shape.rows
                 ));
             }
             (_, None) if shape.rows != rows => {
                 return wrong(format!(
-                    "{} first positions for {rows} rows; name the column that tells rows apart (the id) to take \
-                     those that are there",
+                    "{} first positions for {rows} rows; name the column that identifies rows (the id) to use the \
+                     positions of the rows that it contains",
                     shape.rows
                 ));
             }

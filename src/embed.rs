@@ -174,7 +174,9 @@ impl Embed {
         match memory.parse::<Memory>() {
             Ok(memory) => match memory.bytes(&Machine::detect()) {
                 Some(bytes) => self.job.config.memory = bytes,
-                None => self.refuse("memory: the system does not tell how much there is to share".into()),
+                None => {
+                    self.refuse("memory: the system does not report its memory, so a share cannot be computed".into())
+                }
             },
             Err(why) => self.refuse(format!("memory: {why}")),
         }

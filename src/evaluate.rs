@@ -122,14 +122,11 @@ impl Evaluation {
             let kind = schema.field(0).data_type();
             let plain = if let DataType::Dictionary(_, values) = kind { values } else { kind };
             if self.labels.contains(column) && !can_cast_types(plain, &DataType::Utf8) {
-                return Err(Error::job(format!(
-                    "{}: `labels` {column}: it is {kind}, which cannot be labels",
-                    self.path()
-                )));
+                return Err(Error::job(format!("{}: `labels` {column}: type {kind} cannot be labels", self.path())));
             }
             if self.weights.as_ref() == Some(column) && !plain.is_numeric() {
                 return Err(Error::job(format!(
-                    "{}: `weights` {column}: it is {kind}, and weights are numbers",
+                    "{}: `weights` {column}: type {kind} is not a number, and weights are numbers",
                     self.path()
                 )));
             }
@@ -182,7 +179,7 @@ impl Evaluation {
         (report.without_coordinates, report.invalid) = (without_coordinates, invalid);
         match lowland_io::check_unchanged(&before, &self.fingerprints()?) {
             Err(lowland_io::Error::Changed { path, what }) => Err(Error::job(format!(
-                "{}: changed while it was read: {what}; evaluate again when whatever writes it has finished",
+                "{}: changed while it was read: {what}; evaluate again when the program that writes it has finished",
                 path.display()
             ))),
             unchanged => Ok(unchanged.map(|()| report)?),
@@ -202,7 +199,7 @@ impl Evaluation {
             let (count, all) = (found.rows.count(), found.rows.all());
             if all != rows && count != rows {
                 return Err(Error::job(format!(
-                    "{}: the map has {rows} rows, the source has {all}, of which {count} can be measured: they must be \
+                    "{}: the map has {rows} rows, the source has {all}, of which {count} have usable vectors: they must be \
                      the same rows in the same order",
                     self.path()
                 )));
@@ -366,7 +363,7 @@ impl Evaluation {
             let floats = values.data_type().is_floating();
             let values = match texts(values) {
                 Ok(texts) => texts,
-                Err(_) => return wrong(format!("it is {}, which cannot be labels", values.data_type())),
+                Err(_) => return wrong(format!("type {} cannot be labels", values.data_type())),
             };
             for label in &values {
                 let Some(label) = label.filter(|&label| !(floats && label == "NaN")) else {
@@ -380,8 +377,8 @@ impl Evaluation {
                         bytes += label.len();
                         if seen.len() == MAX_LABELS || bytes > LABEL_BYTES {
                             return wrong(format!(
-                                "more than {MAX_LABELS} labels, or texts of more than {} MiB, by row {}; \
-                                 choose a column with fewer",
+                                "more than {MAX_LABELS} labels, or texts of more than {} MiB, up to row {}; \
+                                 choose a column with fewer labels",
                                 LABEL_BYTES >> 20,
                                 first + (codes.len() as u64 - first)
                             ));
@@ -406,13 +403,15 @@ impl Evaluation {
             let numbers = numbers.and_then(|_| cast(values, &DataType::Float32).ok());
             let numbers = numbers.as_ref().and_then(|numbers| numbers.as_primitive_opt::<Float32Type>());
             let Some(numbers) = numbers else {
-                return Err(wrong(format!("it is {}, and weights are numbers", values.data_type())));
+                return Err(wrong(format!("type {} is not a number, and weights are numbers", values.data_type())));
             };
             for (row, weight) in (first..).zip(numbers) {
                 match weight {
                     Some(weight) if weight.is_finite() && weight >= 0.0 => weights.push(weight),
-                    Some(weight) => return Err(wrong(format!("row {row} weighs {weight}; weights are 0 or more"))),
-                    None => return Err(wrong(format!("row {row} has none"))),
+                    Some(weight) => {
+                        return Err(wrong(format!("the weight of row {row} is {weight}; weights must be 0 or more")));
+                    }
+                    None => return Err(wrong(format!("row {row} has no weight"))),
                 }
             }
             Ok(())
@@ -428,7 +427,7 @@ impl Evaluation {
         if let Some(id) = &self.id {
             for (what, table) in [("map", map), ("source", source.as_ref())] {
                 if !has(table, id) {
-                    let why = format!("`id`: the {what} has no column \"{id}\" to tell its rows by");
+                    let why = format!("`id`: the {what} has no column \"{id}\" to identify its rows by");
                     return Err(Error::job(format!("{}: {why}", table.locate(0).path.display())));
                 }
             }
@@ -482,7 +481,7 @@ impl Evaluation {
         let why = match numbers {
             None => "the map is not in the source's order; sort it by id".into(),
             Some(_) => format!(
-                "and of the source's usable rows that is row {}: they must be the same rows in the same order",
+                "but the usable row of the source in its place is row {}: they must be the same rows in the same order",
                 expected(row)
             ),
         };

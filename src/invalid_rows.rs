@@ -77,7 +77,7 @@ impl PreparedSource {
                 if count < 2 {
                     let what = if count == 1 { "1 row".into() } else { "no row".to_string() };
                     return Err(Error::job(format!(
-                        "{what} of {all} can be placed, and 2 are needed: {} cannot: {flaws}",
+                        "{what} of {all} can be placed, and a map needs 2: {} cannot: {flaws}",
                         flaws.rows()
                     )));
                 }

@@ -164,7 +164,7 @@ impl PcaJob {
         }
         if *components == self.output {
             return Err(Error::job(format!(
-                "{}: the scores have that name; give the axes another",
+                "{}: also the name of the scores; give the axes another name",
                 components.display()
             )));
         }
@@ -176,7 +176,7 @@ impl PcaJob {
 fn changed(error: Error) -> Error {
     match error {
         Error::Engine(lowland_engine::Error::Io(lowland_io::Error::Changed { path, what })) => Error::job(format!(
-            "{}: changed while it was in use: {what}; let whatever writes it finish, then give the same command again",
+            "{}: changed while it was in use: {what}; let the program that writes it finish, then give the same command again",
             path.display()
         )),
         other => other,

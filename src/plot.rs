@@ -222,7 +222,7 @@ impl PlottedMap<'_> {
             let (count, one) = (unreadable.len(), unreadable.len() == 1);
             notes.push(format!(
                 "{count} text{s} beside the picture {have} characters that its font cannot draw, such as \"{first}\": each \
-                 stands as a box with its code point; colour by a column of Latin letters, or draw the map's file with a \
+                 is drawn as a box with its code point; colour by a column of Latin letters, or draw the map's file with a \
                  program that has the font",
                 s = if one { "" } else { "s" },
                 have = if one { "has" } else { "have" },

@@ -119,13 +119,13 @@ impl ComponentVariance {
 impl DominantComponent {
     /// Explains the problem to users, and what to do.
     pub fn explain(&self, source: &dyn Source) -> String {
-        self.explain_of(source, "distances show")
+        self.explain_of(source, "it dominates all distances")
     }
 
-    /// Returns the same explanation with another subject and verb than "distances show".
-    pub(crate) fn explain_of(&self, source: &dyn Source, seen: &str) -> String {
+    /// Returns the same explanation with another effect than "it dominates all distances".
+    pub(crate) fn explain_of(&self, source: &dyn Source, effect: &str) -> String {
         format!(
-            "{} holds {} of the variance, so {seen} hardly anything else; standardise the components \
+            "{} holds {} of the variance, so {effect}; standardise the components \
              (subtract their means, divide by their standard deviations), or leave this one out",
             component_name(source, self.component),
             percent(self.share)

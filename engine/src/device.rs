@@ -42,11 +42,9 @@ impl FromStr for Device {
             "auto" => Ok(Device::Auto),
             "cpu" => Ok(Device::Cpu),
             "cuda" => Ok(Device::Cuda(0)),
-            _ => text
-                .strip_prefix("cuda:")
-                .and_then(|number| number.parse().ok())
-                .map(Device::Cuda)
-                .ok_or_else(|| format!("\"{text}\" is no device; there are auto, cpu, cuda and cuda:N, N from 0")),
+            _ => text.strip_prefix("cuda:").and_then(|number| number.parse().ok()).map(Device::Cuda).ok_or_else(|| {
+                format!("\"{text}\" is not a device; the devices are auto, cpu, cuda and cuda:N, with N from 0")
+            }),
         }
     }
 }
@@ -60,7 +58,7 @@ pub enum Gpu {}
 pub(crate) fn check_build(device: Device) -> std::result::Result<(), String> {
     match device {
         Device::Cuda(_) if !cfg!(feature = "cuda") => Err(format!(
-            "{device}: this lowland was built without CUDA; build it with --features cuda, or ask for auto or cpu"
+            "{device}: this lowland was built without CUDA; build it with --features cuda, or use auto or cpu"
         )),
         _ => Ok(()),
     }

@@ -84,11 +84,11 @@ impl Metric {
         match self {
             Metric::Euclidean | Metric::Sqeuclidean | Metric::Cosine | Metric::Correlation | Metric::Hamming => None,
             Metric::Angular => Some(
-                "angular is minus the inner product, under which a row need not be nearest to itself, and lists of near rows do not exist; cosine goes by the angle",
+                "angular is minus the inner product, for which a row may not be its own nearest neighbour, so inverted lists do not work; cosine compares angles",
             ),
-            Metric::Manhattan => {
-                Some("manhattan distances are no matrix products, by which rows are compared here; euclidean is near")
-            }
+            Metric::Manhattan => Some(
+                "manhattan distances cannot be computed by matrix products, which streaming methods need; euclidean is similar",
+            ),
         }
     }
 
@@ -146,7 +146,7 @@ impl FromStr for Metric {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Metric::from_name(text).ok_or_else(|| format!("there are {}", Metric::ALL.map(Metric::name).join(", ")))
+        Metric::from_name(text).ok_or_else(|| format!("the metrics are {}", Metric::ALL.map(Metric::name).join(", ")))
     }
 }
 

@@ -114,7 +114,7 @@ impl MapExtent {
     pub(crate) fn warn_if_degenerate(&self, rows: u64, began: Option<f64>, progress: &Progress<'_>) -> Result<()> {
         if let Some(first) = self.first_broken {
             let text = format!(
-                "{} of {rows} points of the map have a coordinate that is no number (NaN or infinite), the first in \
+                "{} of {rows} points of the map have a coordinate that is NaN or infinite, the first in \
                  row {first}: the layout diverged; a smaller learning rate may help",
                 self.broken
             );
@@ -126,12 +126,12 @@ impl MapExtent {
             return Ok(());
         }
         let began = match began.filter(|_| collapsed) {
-            Some(began) => format!(", and began about {began:.1e} wide"),
-            None => ", which single precision hardly tells apart there".into(),
+            Some(began) => format!(", and the first positions were about {began:.1e} wide"),
+            None => ", which single precision can hardly distinguish there".into(),
         };
         let text = format!(
-            "all points of the map lie within {widest:.1e} of each other{began}: it shows nothing; a smaller learning \
-             rate or early exaggeration, or another initialisation, may help"
+            "all points of the map lie within {widest:.1e} of each other{began}: the map is degenerate; try a \
+             smaller learning rate, less early exaggeration, or another initialisation"
         );
         progress.warn("map-no-extent", text)
     }

@@ -43,16 +43,16 @@ pub(crate) fn precision_note(spread: &ComponentVariance, source: &dyn Source) ->
         .take(MAX_NAMED_COLUMNS)
         .map(|&(column, mean, step, spread)| {
             let name = component_name(source, column);
-            format!("{name} in steps of {step:.1e} near {mean:.3e}, where it spreads by {spread:.1e}")
+            format!("{name} (steps of {step:.1e} near {mean:.3e}, where values spread by {spread:.1e})")
         })
         .collect();
     let more = match coarse.len().saturating_sub(MAX_NAMED_COLUMNS) {
         0 => String::new(),
-        more => format!("; and {more} components more"),
+        more => format!("; and {more} more components"),
     };
-    let scores = if rounded { ", and the scores are those of what is left" } else { "" };
+    let scores = if rounded { ", and the scores are those of the rounded values" } else { "" };
     Ok(Some(format!(
-        "single precision holds {}{more}: much of what tells rows apart there is lost{scores}; subtract what the numbers have in common",
+        "single precision is too coarse for {}{more}: differences between rows are lost{scores}; subtract a constant from these components",
         named.join("; ")
     )))
 }

@@ -97,7 +97,7 @@ impl Report {
         if let Some(n) = self.neighbors.as_ref().filter(|n| n.sample_rows > 0) {
             writeln!(
                 f,
-                "graph      recall@{} {:.4} ± {:.4} on {} rows; {:.0} compared a row",
+                "graph      recall@{} {:.4} ± {:.4} on {} rows; {:.0} candidates a row",
                 self.plan.k(),
                 n.recall,
                 n.recall_interval,
@@ -108,15 +108,15 @@ impl Report {
         if let Some(a) = &self.affinity {
             writeln!(
                 f,
-                "edges      {} in {} rows; {} rows without any",
+                "edges      {} in {} rows; {} rows without edges",
                 a.edges, self.plan.shape.rows, a.isolated_rows
             )?;
         }
         if let Some(fitted) = &self.all_pairs {
-            let ended = if fitted.converged { ", where the gradient ended it" } else { "" };
+            let ended = if fitted.converged { ", converged" } else { "" };
             writeln!(
                 f,
-                "fit        loss {:.6} after {} iterations{ended}; {} rows differ",
+                "fit        loss {:.6} after {} iterations{ended}; {} distinct rows",
                 fitted.loss, fitted.iterations, fitted.distinct
             )?;
         }
@@ -125,9 +125,13 @@ impl Report {
             if let Some(t) = q.trustworthiness {
                 write!(f, "trustworthiness@{} {:.4} ± {:.4}; ", q.k, t.mean, t.interval)?;
             }
-            write!(f, "preservation@{} {:.4} ± {:.4}", q.k, q.preservation.mean, q.preservation.interval)?;
+            write!(
+                f,
+                "neighbourhood preservation@{} {:.4} ± {:.4}",
+                q.k, q.preservation.mean, q.preservation.interval
+            )?;
             if let Some(t) = q.triplets {
-                write!(f, "; triplets {:.4} ± {:.4}", t.mean, t.interval)?;
+                write!(f, "; triplet accuracy {:.4} ± {:.4}", t.mean, t.interval)?;
             }
             writeln!(f, " (sample of {})", q.sample_rows)?;
         }
@@ -135,7 +139,11 @@ impl Report {
             writeln!(f, "left out   {left_out}")?;
         }
         if let Some(shift) = &self.shift {
-            writeln!(f, "shift      {} components, by a constant each, before they were rounded", shift.moved())?;
+            writeln!(
+                f,
+                "shift      {} components were shifted by a constant each before they were rounded to f32",
+                shift.moved()
+            )?;
         }
         write!(
             f,

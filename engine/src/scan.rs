@@ -91,14 +91,12 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &StageContext<'_>) -> R
         progress.advance(batch.rows() as u64)?;
     }
     if rows != plan.shape.rows {
-        return Err(Error::Data { what: format!("the source gave {rows} rows where it promised {}", plan.shape.rows) });
+        return Err(Error::Data { what: format!("the source returned {rows} rows, expected {}", plan.shape.rows) });
     }
     flaws.refuse(rows)?;
     if all_equal {
         let rounded = if source.dtype().is_single() { "" } else { " in single precision" };
-        return Err(Error::Data {
-            what: format!("all {rows} rows are equal{rounded}: there is nothing to tell apart on a map"),
-        });
+        return Err(Error::Data { what: format!("all {rows} rows are equal{rounded}: a map would be one point") });
     }
     if largest < MIN_LARGEST_COMPONENT {
         let what = format!(
@@ -161,9 +159,9 @@ pub fn needs(plan: &Plan) -> MemoryNeeds {
         "read",
         [
             ("batches", plan.loader_bytes()),
-            ("rows to be sampled", plan.index.sample_rows * 8),
+            ("numbers of the rows to sample", plan.index.sample_rows * 8),
             ("principal components", components),
-            ("each component's spread", ComponentVariance::bytes(dim)),
+            ("variance of each component", ComponentVariance::bytes(dim)),
             ("distinct rows", plan.all_pairs.as_ref().map_or(0, |_| Counter::bytes(plan.shape.rows))),
             ("file buffer", 1 << 20),
         ],

@@ -555,7 +555,7 @@ impl BatchFile {
             .and_then(|(m, body)| arrow_message::decode(m, &body, &self.schema, &self.dictionaries))
             .map_err(|what| Error::format(&self.path, format!("block {i}: {what}")))?;
         if batch.num_rows() as u64 != entry.rows {
-            return Err(corrupt(format!("block {i} has not the rows that were announced")));
+            return Err(corrupt(format!("block {i} does not have the rows that were announced")));
         }
         Ok(batch)
     }

@@ -40,7 +40,7 @@ pub enum Error {
         found: u64,
     },
     /// An input file changed after it was opened.
-    #[error("{}: changed while it was in use: {what}; let whatever writes it finish, then begin anew with `restart`", path.display())]
+    #[error("{}: changed while it was in use: {what}; let the program that writes it finish, then begin again with `restart`", path.display())]
     Changed {
         /// The file.
         path: PathBuf,
@@ -115,7 +115,7 @@ pub enum Error {
         available: Vec<String>,
     },
     /// No columns are recognised as a map's coordinates.
-    #[error("{}: no numeric columns x and y, or c0, c1, …, that would be a map; it has {}{}", path.display(), if candidates.is_empty() { "no numeric " } else { "the numeric columns " }, if candidates.is_empty() { "columns".into() } else { quoted(candidates) })]
+    #[error("{}: no coordinates, which are numeric columns x and y, or c0, c1, …; it has {}{}", path.display(), if candidates.is_empty() { "no numeric " } else { "the numeric columns " }, if candidates.is_empty() { "columns".into() } else { quoted(candidates) })]
     NoCoordinates {
         /// The file.
         path: PathBuf,
@@ -185,7 +185,7 @@ pub enum Error {
         holder: String,
     },
     /// A run directory that holds a run of another configuration or of other sources.
-    #[error("{}: holds a run with {field} = {was}, and now it is {now}; go on as it was begun, choose another `run_dir`, or pass `restart`", path.display())]
+    #[error("{}: holds a run with {field} = {was}, and now it is {now}; continue with the earlier value, choose another `run_dir`, or pass `restart`", path.display())]
     Resume {
         /// The run directory.
         path: PathBuf,

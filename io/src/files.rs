@@ -98,7 +98,7 @@ pub(crate) fn one(path: &Path) -> Result<Input> {
     match objects.as_slice() {
         [one] => Ok(Input::Object(one.clone())),
         several => {
-            let what = format!("{} objects where one is read; name it", several.len());
+            let what = format!("matches {} objects, but one is read; name it", several.len());
             Err(Error::format(crate::shown(&given).as_ref(), what))
         }
     }
@@ -136,7 +136,7 @@ fn expand(given: &str, files: &mut Vec<PathBuf>) -> Result<()> {
         (base, rest) = (if name.is_empty() { base } else { next }, below);
     }
     if rest.contains(['*', '?', '[', '{']) {
-        for pattern in alternatives(rest).ok_or_else(|| Error::format(path, "its braces stand for too many names"))? {
+        for pattern in alternatives(rest).ok_or_else(|| Error::format(path, "its braces expand to too many names"))? {
             let components: Vec<&str> = pattern.split('/').filter(|c| !c.is_empty()).collect();
             matching(&base, &components, given, files)?;
         }
@@ -243,7 +243,10 @@ fn add(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     search(path, &mut Vec::new(), files)?;
     if files.len() == before {
         let endings = ENDINGS.join(", .");
-        return Err(Error::format(path, format!("holds no Parquet, Arrow or npy file, such as ends in .{endings}")));
+        return Err(Error::format(
+            path,
+            format!("contains no Parquet, Arrow or npy file (a name that ends in .{endings})"),
+        ));
     }
     Ok(())
 }
@@ -364,7 +367,10 @@ fn refuse_duplicates(inputs: &[Input]) -> Result<()> {
         };
         if let Some(first) = seen.insert(identity, path) {
             let again = if first == path { String::new() } else { format!(", first as {}", first.display()) };
-            return Err(Error::format(path, format!("named twice{again}: its rows would be doubled; name it once")));
+            return Err(Error::format(
+                path,
+                format!("named twice{again}, so its rows would occur twice; name it once"),
+            ));
         }
     }
     Ok(())
@@ -414,7 +420,7 @@ mod tests {
         ]);
         assert_eq!(found(&dir, &[""]).unwrap(), "a.pq b.parquet.snappy c.PARQUET d e.bin f.arrows");
         let none = tree(&[("README", b"read me")]);
-        assert!(found(&none, &[""]).unwrap_err().to_string().contains("holds no Parquet, Arrow or npy file"));
+        assert!(found(&none, &[""]).unwrap_err().to_string().contains("contains no Parquet, Arrow or npy file"));
     }
 
     #[test]

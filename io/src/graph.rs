@@ -190,13 +190,16 @@ impl GraphWriter {
         let wrong = |what: String| Err(Error::format(&self.path, what));
         if first != self.next || ids.len() != distances.len() || !ids.len().is_multiple_of(self.k) {
             let (a, b) = (ids.len(), distances.len());
-            return wrong(format!("{a} neighbours and {b} distances at row {first}, where row {} is due", self.next));
+            return wrong(format!(
+                "{a} neighbours and {b} distances at row {first}, but row {} is expected",
+                self.next
+            ));
         }
         for (row, (ids, distances)) in ids.chunks_exact(self.k).zip(distances.chunks_exact(self.k)).enumerate() {
             let sound = |(&id, &d): (&u32, &f32)| d >= 0.0 && (id != MISSING || d == f32::INFINITY);
             if !(distances.is_sorted() && ids.iter().zip(distances).all(sound)) {
                 return wrong(format!(
-                    "row {}: distances that are negative, no numbers, or not ascending",
+                    "row {}: distances that are negative, NaN, or not ascending",
                     first + row as u64
                 ));
             }
@@ -317,7 +320,7 @@ impl GraphReader {
         let path = path.into();
         let given = path.to_string_lossy();
         if crate::is_address(&given) && !path.exists() {
-            let what = "an address, and a graph is read from a file: fetch it first";
+            let what = "an address, but a graph is read from a local file; download it first";
             return Err(Error::format(crate::shown(&given).as_ref(), what));
         }
         let file = File::open(&path).map_err(|e| Error::io(&path, "open", e))?;
@@ -340,7 +343,7 @@ impl GraphReader {
                 rows = u64::try_from(group.num_rows())
                     .ok()
                     .and_then(|n| rows.checked_add(n))
-                    .ok_or_else(|| Error::format(&path, "a row group of a length that cannot be"))?;
+                    .ok_or_else(|| Error::format(&path, "a row group of an impossible length"))?;
             }
             (GraphTable::Parquet(firsts), footer, reader.schema().clone(), rows)
         } else {
@@ -348,8 +351,7 @@ impl GraphReader {
         };
         if schema.metadata.get("format").is_some_and(|format| format == FORMAT) && schema.metadata.contains_key(IDS_KEY)
         {
-            let what =
-                "its neighbours are named by rows of a source of which some were dropped; make it anew with all rows";
+            let what = "its neighbours are row numbers of a source from which rows were dropped; write the graph again with all rows";
             return Err(Error::format(&path, what));
         }
         let columns = [find(&path, &schema, &["neighbors", "indices", "ids"])?, find(&path, &schema, &["distances"])?];
@@ -367,7 +369,7 @@ impl GraphReader {
             return fault(1, "floating-point numbers");
         }
         if rows >= u64::from(MISSING) {
-            return Err(Error::format(&path, format!("{rows} rows; a graph can have {}", MISSING - 1)));
+            return Err(Error::format(&path, format!("{rows} rows; a graph can have at most {}", MISSING - 1)));
         }
         let metric = schema.metadata.get("metric").cloned();
         let mut reader = GraphReader { path, table, footer, schema, columns, rows, k: 0, metric };
@@ -498,7 +500,9 @@ impl GraphReader {
         let lists = |c: usize| {
             let field = self.schema.field(self.columns[c]);
             let array = batch.column_by_name(field.name()).map(|a| ListColumn::of(a.as_ref()));
-            let Some(Some(lists)) = array else { return Err(Error::format(&self.path, "a batch of other columns")) };
+            let Some(Some(lists)) = array else {
+                return Err(Error::format(&self.path, "a batch with different columns"));
+            };
             match lists.null {
                 Some(at) => Err(self.null(row + at as u64, c)),
                 None => Ok(lists),

@@ -137,7 +137,7 @@ impl KeptColumns {
             if let Some((row, fault)) = fault {
                 let kind = type_text(&column.given);
                 let what = format!(
-                    "column \"{name}\" has a value of {kind} that Parquet has no place for ({fault}); write .arrow \
+                    "column \"{name}\" has a value of {kind} that Parquet cannot store ({fault}); write .arrow \
                      instead, cast it, or leave it out"
                 );
                 return Err((row, what));
@@ -231,7 +231,7 @@ fn check_writable(format: ColumnFormat, column: &KeptColumn) -> std::result::Res
             }
         }
     };
-    catch_panic(write).unwrap_or_else(|| Err("it is not known there".into()))
+    catch_panic(write).unwrap_or_else(|| Err("the type is not supported".into()))
 }
 
 /// The values of one dictionary, each once, numbered in order of appearance.

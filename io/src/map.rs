@@ -271,9 +271,9 @@ impl MapWriter {
         let expected = self.columns.extra.as_ref().map_or(0, |s| s.fields().len());
         let given = extra.map_or(0, |b| b.num_columns());
         let wrong = if !coords.len().is_multiple_of(dim) {
-            Some(format!("{} coordinates, no multiple of {dim}", coords.len()))
+            Some(format!("{} coordinates, which is not a multiple of {dim}", coords.len()))
         } else if first != self.next {
-            Some(format!("row {first} where row {} is due", self.next))
+            Some(format!("row {first}, but row {} is expected", self.next))
         } else if first + rows as u64 > self.columns.rows {
             Some(format!("more than the {} rows announced", self.columns.rows))
         } else if given != expected || extra.is_some_and(|b| expected > 0 && b.num_rows() != rows) {

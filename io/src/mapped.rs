@@ -70,7 +70,7 @@ impl MappedFile {
         let Some(bytes) = bytes.filter(|b| b.as_ptr().addr() % 4 == 0 && cfg!(target_endian = "little")) else {
             return Err(Error::Corrupt {
                 path: self.path.clone(),
-                what: format!("{count} floats at byte {offset} asked of {} bytes", self.bytes().len()),
+                what: format!("{count} floats requested at byte {offset} of {} bytes", self.bytes().len()),
             });
         };
         // SAFETY: aligned as just checked, `count * 4` bytes long, and every bit pattern is a float.

@@ -105,7 +105,7 @@ impl MemorySource {
         let width = i32::try_from(dim).ok().filter(|&width| width > 0);
         let width = width.ok_or_else(|| wrong(format!("vectors of {dim} components cannot be read")))?;
         if values.len() % dim != 0 {
-            return Err(wrong(format!("{} numbers are no whole number of rows of {dim}", values.len())));
+            return Err(wrong(format!("{} numbers are not a whole number of rows of {dim}", values.len())));
         }
         let item = Arc::new(Field::new("item", T::DATA_TYPE, false));
         let numbers: ArrayRef = Arc::new(PrimitiveArray::<T>::new(values, None));
@@ -353,7 +353,7 @@ mod tests {
         let mut out = [0.0; 3];
         source.read_rows(2, &mut out).unwrap();
         assert_eq!(out, [3.0, 3.5, 4.0]);
-        for (dim, text) in [(0, "0 components"), (5, "no whole number"), (usize::MAX, "cannot be read")] {
+        for (dim, text) in [(0, "0 components"), (5, "not a whole number"), (usize::MAX, "cannot be read")] {
             let error = MemorySource::from_vec("array", vec![0.0; 12], dim).err().unwrap().to_string();
             assert!(error.starts_with("array: ") && error.contains(text), "{error}");
         }

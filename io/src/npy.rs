@@ -403,7 +403,10 @@ fn parse_header(path: &Path, entries: &[(&str, NpyValue)]) -> Result<NpyHeader> 
             }
             [] => return refuse("a single number; vectors are rows: save an array of two dimensions".into()),
             ref sizes => {
-                return refuse(format!("{} dimensions where 2 are read; save arr.reshape(len(arr), -1)", sizes.len()));
+                return refuse(format!(
+                    "{} dimensions, but vectors have 2 (rows and components); save arr.reshape(len(arr), -1)",
+                    sizes.len()
+                ));
             }
         },
         _ => return refuse("its header gives no shape; save the array again".into()),

@@ -164,7 +164,7 @@ pub(crate) fn open_columns(
     sources.sort_by_key(|(at, ..)| *at);
     let mut sources: Vec<_> = sources.into_iter().map(|(_, path, source)| (path, source)).collect();
     if sources.is_empty() {
-        let others = if rowless.len() > 1 { ", nor has any of the others" } else { "" };
+        let others = if rowless.len() > 1 { ", and neither do the other files" } else { "" };
         return Err(Error::format(first, format!("has no rows{others}")));
     }
     if sources.iter().all(|(_, source)| source.shape().dim == 0) {
@@ -457,7 +457,7 @@ mod tests {
             assert_eq!(read(&*source, 0, 10).unwrap(), expected);
             refused(name, &column("struct"), "name one of its fields, as `column` 'struct.values'");
             refused(name, &column("packed"), "say what its bytes are, as `column` 'packed:f32'");
-            refused(name, &column("packed:f32"), "2 bytes in a row, which are no whole number of f32");
+            refused(name, &column("packed:f32"), "2 bytes in a row, which are not a whole number of f32");
         }
     }
 
@@ -711,7 +711,7 @@ mod tests {
         assert_eq!(source.fingerprints().unwrap().len(), 5);
         let error =
             open(&[at(&dir, "a.arrow"), at(&dir, "y.arrow")], &OpenOptions::default()).err().unwrap().to_string();
-        assert!(error.contains("a.arrow: has no rows, nor has any of the others"), "{error}");
+        assert!(error.contains("a.arrow: has no rows, and neither do the other files"), "{error}");
     }
 
     #[test]

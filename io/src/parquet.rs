@@ -259,7 +259,7 @@ impl ParquetFile {
                 let decoded = decoded.ok_or_else(|| self.near(cursor.next, "a page is damaged; write it again"))?;
                 let batch = decoded.ok_or_else(|| {
                     let (row, rows) = (cursor.next, self.shape.rows);
-                    Error::format(&self.path, format!("ends at row {row}, but its footer promises {rows}"))
+                    Error::format(&self.path, format!("ends at row {row}, but its footer announces {rows}"))
                 })?;
                 let batch = batch.map_err(|e| self.near(cursor.next, &e.to_string()))?;
                 // The reader returns the columns in the file's order, each once.

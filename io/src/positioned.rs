@@ -258,11 +258,11 @@ impl FileHandle {
             Some(says) if says > pages.largest => {
                 let most = pages.largest;
                 Err(ParquetError::General(format!(
-                    "a page of {says} bytes where the footer has {most} at most: damaged"
+                    "a page of {says} bytes, but the footer allows at most {most}: damaged"
                 )))
             }
             None if pages.first.binary_search(&at).is_ok() => {
-                Err(ParquetError::General(format!("no page at byte {at}, where the footer has one: damaged")))
+                Err(ParquetError::General(format!("no page at byte {at}, although the footer lists one: damaged")))
             }
             _ => Ok(()),
         }

@@ -100,7 +100,7 @@ fn interval_bytes(array: &ArrayRef) -> RecastResult<ArrayRef> {
         };
         let whole = (nanoseconds % NANOS == 0).then_some(nanoseconds / NANOS).and_then(|ms| u32::try_from(ms).ok());
         let Some(milliseconds) = whole else {
-            let what = format!("{nanoseconds} nanoseconds are no whole number of milliseconds from 0 to 2^32");
+            let what = format!("{nanoseconds} nanoseconds are not a whole number of milliseconds from 0 to 2^32");
             return Err(ArrowError::CastError(what));
         };
         let mut value = [0; 12];
@@ -118,7 +118,7 @@ fn whole_days(array: &ArrayRef) -> RecastResult<ArrayRef> {
     let array = array.as_primitive::<Date64Type>();
     let days = array.try_unary::<_, Date32Type, _>(|ms| match i32::try_from(ms / DAY) {
         Ok(days) if ms % DAY == 0 => Ok(days),
-        _ => Err(ArrowError::CastError(format!("{ms} ms are no whole number of days"))),
+        _ => Err(ArrowError::CastError(format!("{ms} ms are not a whole number of days"))),
     })?;
     Ok(Arc::new(days))
 }

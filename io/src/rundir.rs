@@ -56,7 +56,7 @@ const VERSION: u32 = 3;
 
 /// The readable versions, as an error message prints them. The text names the ways out, because a
 /// run of another version cannot be resumed.
-const READABLE: &str = "3; pass `restart` to discard that run and begin anew, or choose another `run_dir`";
+const READABLE: &str = "3; pass `restart` to discard that run and begin again, or choose another `run_dir`";
 const LOCK: &str = "LOCK";
 const MANIFEST: &str = "manifest.json";
 const MANIFEST_PART: &str = "manifest.json.part";
@@ -179,7 +179,7 @@ impl Manifest {
         let manifest: Manifest =
             serde_json::from_slice(bytes).map_err(|e| Error::format(&path, format!("not a manifest: {e}")))?;
         if let Some((name, _)) = manifest.files().find(|(name, _)| !is_plain(name)) {
-            return Err(Error::format(&path, format!("it lists \"{name}\", which is no file's name")));
+            return Err(Error::format(&path, format!("it lists \"{name}\", which is not a file name")));
         }
         Ok(manifest)
     }
@@ -606,7 +606,7 @@ fn verify_file(path: &Path, listed: FileStamp, depth: VerifyDepth) -> Result<()>
     let found = match std::fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return corrupt("listed in the manifest, but not there".into());
+            return corrupt("listed in the manifest, but missing".into());
         }
         Err(e) => return Err(Error::io(path, "inspect", e)),
     };
@@ -1146,7 +1146,7 @@ mod tests {
         std::fs::write(run.path("f"), b"fou").unwrap();
         check(VerifyDepth::Lengths, Some("3 bytes where the manifest lists 4"));
         std::fs::remove_file(run.path("f")).unwrap();
-        check(VerifyDepth::Lengths, Some("not there"));
+        check(VerifyDepth::Lengths, Some("but missing"));
     }
 
     #[test]

@@ -156,12 +156,12 @@ pub struct Fingerprint {
 pub fn check_unchanged(before: &[Fingerprint], now: &[Fingerprint]) -> Result<()> {
     for (i, was) in before.iter().enumerate() {
         let is = now.get(i).filter(|is| is.path == was.path);
-        if let Some(what) = is.map_or(Some("it is gone".into()), |is| was.difference(is)) {
+        if let Some(what) = is.map_or(Some("it no longer exists".into()), |is| was.difference(is)) {
             return Err(Error::Changed { path: was.path.clone(), what });
         }
     }
     match now.get(before.len()) {
-        Some(added) => Err(Error::Changed { path: added.path.clone(), what: "it was not there before".into() }),
+        Some(added) => Err(Error::Changed { path: added.path.clone(), what: "it did not exist before".into() }),
         None => Ok(()),
     }
 }
@@ -181,7 +181,7 @@ impl Fingerprint {
             let (before, now) = (rfc3339_nanos(self.modified), rfc3339_nanos(now.modified));
             return Some(format!("modified at {before} before, at {now} now"));
         }
-        (self.header != now.header).then(|| "the part that describes the rest (its header or footer) differs".into())
+        (self.header != now.header).then(|| "its header or footer differs".into())
     }
 }
 
@@ -282,13 +282,16 @@ pub trait Source: Send + Sync {
 pub(crate) fn check_range(path: &Path, shape: Shape, first: u64, len: usize) -> Result<()> {
     let rows = len / shape.dim.max(1);
     if rows * shape.dim != len {
-        return Err(Error::format(path, format!("{len} numbers asked for, not a multiple of its {}", shape.dim)));
+        return Err(Error::format(
+            path,
+            format!("{len} numbers requested, which is not a multiple of its {} components", shape.dim),
+        ));
     }
     match first.checked_add(rows as u64) {
         Some(end) if end <= shape.rows => Ok(()),
         _ => Err(Error::format(
             path,
-            format!("{rows} rows from row {first} on asked for, but it has {} rows", shape.rows),
+            format!("{rows} rows from row {first} on requested, but it has {} rows", shape.rows),
         )),
     }
 }
@@ -306,7 +309,7 @@ pub(crate) fn open_file(path: &Path) -> Result<(File, Metadata)> {
     let described = std::fs::metadata(path).map_err(failed)?;
     // Checked before opening, because opening a pipe blocks until a writer opens it too.
     if !described.is_file() {
-        return Err(Error::format(path, "not a regular file; a pipe is read only where it is named itself"));
+        return Err(Error::format(path, "not a regular file; a pipe is read only if it is named directly"));
     }
     let file = File::open(path).map_err(failed)?;
     let described = file.metadata().map_err(failed)?;
@@ -321,7 +324,7 @@ pub(crate) fn open_file(path: &Path) -> Result<(File, Metadata)> {
 pub(crate) fn fingerprint(path: &Path, header: Range<u64>) -> Result<Fingerprint> {
     let failed = |source| Error::io(path, "read", source);
     let mut file = File::open(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => Error::Changed { path: path.into(), what: "it is gone".into() },
+        std::io::ErrorKind::NotFound => Error::Changed { path: path.into(), what: "it no longer exists".into() },
         _ => Error::io(path, "open", source),
     })?;
     let described = file.metadata().map_err(failed)?;
@@ -361,7 +364,7 @@ mod tests {
         let error = check_unchanged(&[print("a"), print("b")], now).unwrap_err();
         assert!(error.is_bad_input());
         let error = error.to_string();
-        assert!(error.starts_with(expected) && error.ends_with("begin anew with `restart`"), "{error}");
+        assert!(error.starts_with(expected) && error.ends_with("begin again with `restart`"), "{error}");
     }
 
     #[test]
@@ -379,10 +382,13 @@ mod tests {
         );
         let now = Fingerprint { etag: Some("\"2\"".into()), ..b.clone() };
         check(&[a.clone(), now], "b: changed while it was in use: ETag none before, \"2\" now;");
-        check(&[a.clone(), Fingerprint { header: 8, ..b.clone() }], "b: changed while it was in use: the part that");
-        check(std::slice::from_ref(&a), "b: changed while it was in use: it is gone;");
-        check(&[b.clone(), a.clone()], "a: changed while it was in use: it is gone;");
-        check(&[a, b, print("c")], "c: changed while it was in use: it was not there before;");
+        check(
+            &[a.clone(), Fingerprint { header: 8, ..b.clone() }],
+            "b: changed while it was in use: its header or footer",
+        );
+        check(std::slice::from_ref(&a), "b: changed while it was in use: it no longer exists;");
+        check(&[b.clone(), a.clone()], "a: changed while it was in use: it no longer exists;");
+        check(&[a, b, print("c")], "c: changed while it was in use: it did not exist before;");
     }
 
     #[test]
@@ -403,6 +409,6 @@ mod tests {
         let before = fingerprint(&path, 0..4).unwrap();
         assert_eq!((before.bytes, before.header), (10, xxh3_64(b"some")));
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(fingerprint(&path, 0..4), Err(Error::Changed { what, .. }) if what == "it is gone"));
+        assert!(matches!(fingerprint(&path, 0..4), Err(Error::Changed { what, .. }) if what == "it no longer exists"));
     }
 }

@@ -388,7 +388,8 @@ fn components(path: &Path, term: &VectorColumn, fixed: usize) -> Result<usize> {
         )),
         (None, word) => {
             let word = word.unwrap_or(Dtype::F32).name();
-            let what = format!("column \"{name}\": {fixed} bytes in a row, which are no whole number of {word}");
+            let what =
+                format!("column \"{name}\": {fixed} bytes in a row, which are not a whole number of {word} components");
             Err(Error::format(path, what))
         }
     }
@@ -488,7 +489,7 @@ fn unusable(path: &Path, term: &VectorColumn) -> Error {
     let holds_bytes =
         |data_type: &DataType| matches!(data_type, Binary | LargeBinary | BinaryView | FixedSizeBinary(_));
     let instead = match &term.data_type {
-        _ if term.word.is_some() => "; a word is for bytes: binary columns, and lists of u8".into(),
+        _ if term.word.is_some() => "; a type after a colon applies only to binary columns and lists of u8".into(),
         data_type if holds_bytes(data_type) => bytes_instead(name),
         FixedSizeList(item, _) | List(item) | LargeList(item) if holds_bytes(item.data_type()) => bytes_instead(name),
         Struct(fields) => {
@@ -549,10 +550,7 @@ fn position(path: &Path, schema: &Schema, name: &str) -> Result<Option<usize>> {
     let first = found.next();
     match found.next() {
         None => Ok(first),
-        Some(_) => Err(Error::format(
-            path,
-            format!("two columns are named \"{name}\", and which is meant cannot be said; rename or drop one of them"),
-        )),
+        Some(_) => Err(Error::format(path, format!("two columns are named \"{name}\"; rename or drop one of them"))),
     }
 }
 
@@ -766,14 +764,14 @@ mod tests {
         ];
         check(&fields, Some("blob:f32"), Ok(&["blob:f32"]));
         check(&fields, Some("wide:bits"), Ok(&["wide:bits"]));
-        check(&fields, Some("wide:f64"), Err("12 bytes in a row, which are no whole number of f64"));
+        check(&fields, Some("wide:f64"), Err("12 bytes in a row, which are not a whole number of f64"));
         check(&fields, Some("bytes:bf16"), Ok(&["bytes:bf16"]));
         check(&fields, Some("odd:f32:f16"), Ok(&["odd:f32:f16"]));
         // An exact name wins; its bytes then still need a number type.
         check(&fields, Some("odd:f32"), Err("`column` 'odd:f32:f32'"));
         check(&fields, Some("blob"), Err("say what its bytes are, as `column` 'blob:f32' (or f16, bf16,"));
         check(&fields, Some("blob:f33"), Err("cannot be read as \"f33\"; f32, f16,"));
-        check(&fields, Some("v:f32"), Err("a word is for bytes"));
+        check(&fields, Some("v:f32"), Err("applies only to binary columns"));
         check(&fields, Some("none:f32"), Err("no column \"none:f32\""));
         check(&fields, Some("blob:f32,wide:f32"), Err("cannot be read"));
         check(&fields, Some("text"), Err("FLOAT[]"));

@@ -36,7 +36,7 @@ abfs:// (objects, prefixes, globs) and https:// (one object); credentials are th
 the environment (AWS_*, GOOGLE_*, AZURE_*). Outputs stay local.
 
 A run that stops keeps its finished stages in the run directory, and the same
-command goes on from there; a run from a stream cannot be resumed.";
+command continues from there; a run from a stream cannot be resumed.";
 
 /// Make a map of vectors
 #[derive(Debug, clap::Args)]
@@ -51,7 +51,7 @@ pub(super) struct EmbedArgs {
     pub(super) progress: ProgressArgs,
 }
 
-/// What is made of what, and how: all that a plan is about.
+/// Inputs and options of a map, which `embed` and `plan` share.
 #[derive(Debug, clap::Args)]
 pub(super) struct MapArgs {
     /// Files, directories, globs or addresses (s3://…) of vectors; - for standard input
@@ -62,18 +62,18 @@ pub(super) struct MapArgs {
     #[command(flatten)]
     invalid: InvalidArgs,
     /// Start from a kNN graph and its metric instead of searching neighbours, with or without
-    /// SOURCE; of more than --n-neighbors the nearest of each row are taken
+    /// SOURCE; with --n-neighbors only that many of the nearest neighbours of each row are used
     #[arg(long, value_name = "GRAPH", display_order = 2, help_heading = "Input")]
     knn: Option<PathBuf>,
 
     /// Column that names the rows in the map [default: row numbers]
     #[arg(long, value_name = "COL", help_heading = "Output")]
     id: Option<String>,
-    /// Columns to keep beside the coordinates: 'a,b', or one after the other; a name with commas as '"a,b"'
+    /// Columns to copy to the map: 'a,b', or --keep several times; a name with commas as '"a,b"'
     #[arg(long, value_name = "COLS", help_heading = "Output")]
     keep: Vec<String>,
-    /// Names of the map's own columns, one for each component, so that others can be kept under
-    /// theirs [default: x, y, z, or c0, c1, … of more than three]
+    /// Names of the coordinates' columns, one for each component [default: x, y, z; c0, c1, … for more
+    /// than three]
     #[arg(long, value_name = "NAMES", help_heading = "Output")]
     coordinates: Option<String>,
     /// Draw the map as a PNG
@@ -86,8 +86,8 @@ pub(super) struct MapArgs {
     /// Write the report as JSON; - for standard output
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     report: Option<PathBuf>,
-    /// Fail where the run warns, such as of a map without extent or no better than chance; map,
-    /// report and finished stages are kept (exit code 3)
+    /// End with exit code 3 if the run warns, for example of a map without extent or no better than
+    /// chance; map, report and finished stages are kept
     #[arg(long, help_heading = "Output")]
     strict: bool,
 
@@ -98,13 +98,13 @@ pub(super) struct MapArgs {
     #[arg(help_heading = "Map", help = methods())]
     method: Method,
     #[arg(long, value_name = "NUMBER", help_heading = "Map")]
-    #[arg(help = format!("How many neighbours count, by the entropy of their weights; three times as many are searched ({}) [default: {}]", known_methods(MethodOption::Perplexity), MethodOption::Perplexity.default_text()))]
+    #[arg(help = format!("Effective number of neighbours; three times as many are searched ({}) [default: {}]", known_methods(MethodOption::Perplexity), MethodOption::Perplexity.default_text()))]
     perplexity: Option<f64>,
     #[arg(long, value_name = "N", help_heading = "Map")]
-    #[arg(help = format!("Components of the map, 1 to 64; tsne makes 2 [default: {}]", MethodOption::NComponents.default_text()))]
+    #[arg(help = format!("Components of the map, 1 to 64; tsne supports only 2 [default: {}]", MethodOption::NComponents.default_text()))]
     n_components: Option<usize>,
     #[arg(long, value_name = "DISTANCE", help_heading = "Map")]
-    #[arg(help = format!("How close neighbours may lie in the map, from 0 to spread ({}) [default: {}]", known_methods(MethodOption::MinDist), MethodOption::MinDist.default_text()))]
+    #[arg(help = format!("Minimum distance of neighbours in the map, from 0 to spread ({}) [default: {}]", known_methods(MethodOption::MinDist), MethodOption::MinDist.default_text()))]
     min_dist: Option<f64>,
     #[arg(long, value_name = "SCALE", help_heading = "Map")]
     #[arg(help = format!("Scale of the map's distances ({}) [default: {}]", known_methods(MethodOption::Spread), MethodOption::Spread.default_text()))]
@@ -113,19 +113,19 @@ pub(super) struct MapArgs {
     #[arg(help = format!("First positions: centroid, pca, random, or an .npy file of rows × components [default: {}]", MethodOption::Init.default_text()))]
     init: Option<Init>,
     #[arg(long, value_name = "N", help_heading = "Map")]
-    #[arg(help = format!("Passes over the edges, or of exact methods iterations over all pairs at the most [default: {}]", MethodOption::NEpochs.default_text()))]
+    #[arg(help = format!("Passes over the edges; for exact methods, the maximum number of iterations [default: {}]", MethodOption::NEpochs.default_text()))]
     n_epochs: Option<usize>,
     #[arg(long, value_name = "N", help_heading = "Map")]
-    #[arg(help = format!("Random points that push for each neighbour that pulls ({}) [default: {}]", known_methods(MethodOption::NegativeSampleRate), MethodOption::NegativeSampleRate.default_text()))]
+    #[arg(help = format!("Negative samples for each edge ({}) [default: {}]", known_methods(MethodOption::NegativeSampleRate), MethodOption::NegativeSampleRate.default_text()))]
     negative_sample_rate: Option<usize>,
     #[arg(long, value_name = "N", help_heading = "Map")]
-    #[arg(help = format!("Random points that push each point ({}) [default: {}]", known_methods(MethodOption::NNegatives), MethodOption::NNegatives.default_text()))]
+    #[arg(help = format!("Negative samples for each row ({}) [default: {}]", known_methods(MethodOption::NNegatives), MethodOption::NNegatives.default_text()))]
     n_negatives: Option<usize>,
     #[arg(long, value_name = "FACTOR", help_heading = "Map")]
-    #[arg(help = format!("What attraction is multiplied by at first, for 250 epochs or a third of them ({}) [default: {}]", known_methods(MethodOption::EarlyExaggeration), MethodOption::EarlyExaggeration.default_text()))]
+    #[arg(help = format!("Factor of the attraction in the first 250 epochs, or in the first third ({}) [default: {}]", known_methods(MethodOption::EarlyExaggeration), MethodOption::EarlyExaggeration.default_text()))]
     early_exaggeration: Option<f32>,
     #[arg(long, value_parser = parse_optimizer, value_name = "OPTIMIZER", help_heading = "Map")]
-    #[arg(help = format!("How points move: {}; gains is momentum whose steps grow while they go one way ({}) [default: {}]", list_of(&Optimizer::ALL.map(Optimizer::name)), known_methods(MethodOption::Optimizer), MethodOption::Optimizer.default_text()))]
+    #[arg(help = format!("Optimizer: {}; gains is momentum with a gain for each component ({}) [default: {}]", list_of(&Optimizer::ALL.map(Optimizer::name)), known_methods(MethodOption::Optimizer), MethodOption::Optimizer.default_text()))]
     optimizer: Option<Optimizer>,
     #[arg(long, value_parser = parse_affinity, value_name = "AFFINITY", help_heading = "Map")]
     #[arg(help = format!("Affinity of the rows: {} ({}) [default: {}]", list_of(&NamedAffinity::ALL.map(NamedAffinity::name)), known_methods(MethodOption::Affinity), MethodOption::Affinity.default_text()))]
@@ -134,15 +134,15 @@ pub(super) struct MapArgs {
     #[arg(help = format!("Affinity of the map: {} ({}) [default: {}]", list_of(&NamedMapAffinity::ALL.map(NamedMapAffinity::name)), known_methods(MethodOption::MapAffinity), MethodOption::MapAffinity.default_text()))]
     map_affinity: Option<NamedMapAffinity>,
     #[arg(long, value_parser = parse_loss, value_name = "LOSS", help_heading = "Map")]
-    #[arg(help = format!("How the two affinities are compared: {} ({}) [default: {}]", list_of(&MatchLoss::ALL.map(MatchLoss::name)), known_methods(MethodOption::Loss), MethodOption::Loss.default_text()))]
+    #[arg(help = format!("Loss that compares the two affinities: {} ({}) [default: {}]", list_of(&MatchLoss::ALL.map(MatchLoss::name)), known_methods(MethodOption::Loss), MethodOption::Loss.default_text()))]
     loss: Option<MatchLoss>,
     #[arg(long, visible_alias = "lr", value_name = "STEP", help_heading = "Map")]
-    #[arg(help = format!("Step of the first epoch; of largevis, infotsne and umap it falls to 0 over the epochs [default: {}]", MethodOption::LearningRate.default_text()))]
+    #[arg(help = format!("Step size of the first epoch; with umap, largevis and infotsne it falls to 0 over the epochs [default: {}]", MethodOption::LearningRate.default_text()))]
     learning_rate: Option<f32>,
 
     #[command(flatten)]
     pub(super) resources: ResourceArgs,
-    /// Seconds between checkpoints of the layout: the most that a kill can cost it
+    /// Seconds between checkpoints of the layout; a kill loses at most about this much of its work
     #[arg(long, value_name = "SECONDS", default_value_t = Config::default().checkpoint, help_heading = "Resources")]
     checkpoint: f64,
 }
@@ -159,13 +159,13 @@ fn methods() -> String {
             Method::all().filter(|method| method.is_all_pairs() == exact).map(Method::name).collect();
         names.join(", ")
     };
-    format!("How the map is made: {}; or exact, of all pairs in memory: {}", names(false), names(true))
+    format!("Method: {}; or exact, on all pairs of rows in memory: {}", names(false), names(true))
 }
 
 fn parse_method(text: &str) -> Result<Method, String> {
     Method::from_name(text).ok_or_else(|| {
         let names: Vec<&str> = Method::all().map(Method::name).collect();
-        format!("there are {}", names.join(", "))
+        format!("the methods are {}", names.join(", "))
     })
 }
 
@@ -181,8 +181,8 @@ fn list_of(names: &[&str]) -> String {
 fn named<T: Copy, const N: usize>(text: &str, all: [T; N], name: fn(T) -> &'static str) -> Result<T, String> {
     let found = all.into_iter().find(|&one| name(one) == text);
     found.ok_or_else(|| match all.map(name).as_slice() {
-        [one, other] => format!("there are {one} and {other}"),
-        names => format!("there are {}", names.join(", ")),
+        [one, other] => format!("the choices are {one} and {other}"),
+        names => format!("the choices are {}", names.join(", ")),
     })
 }
 
@@ -336,7 +336,7 @@ impl MapArgs {
             if let Some(asked) = self.neighbors.n_neighbors {
                 let has = graph.k();
                 if asked > has {
-                    let why = format!("{asked} of the graph {}, whose rows have {has} at most", path.display());
+                    let why = format!("{asked} is more than the graph {} has: {has} neighbours a row", path.display());
                     return Err(Failure::usage(format!("--n-neighbors: {why}")));
                 }
                 // PaCMAP selects its neighbours from a longer list.
@@ -395,7 +395,7 @@ fn check_files(args: &EmbedArgs) -> Result<(), Failure> {
     }
     if let Some(path) = wanted.report.as_ref().filter(|p| p.as_os_str() != "-" && !is_device(p)) {
         if *path == args.output || Some(path) == wanted.plot.as_ref() {
-            return Err(Failure::usage(format!("--report: {} is another output's name", path.display())));
+            return Err(Failure::usage(format!("--report: {} is also the name of another output", path.display())));
         }
         check_output(path, force)?;
     }
@@ -422,7 +422,9 @@ pub(super) fn left_out_text(left_out: &ExcludedRows) -> String {
 fn color_by(wanted: &MapArgs, job: &Job) -> Result<Option<ColorBy>, Failure> {
     let Some(column) = wanted.color.as_deref() else { return Ok(None) };
     let Some(source) = job.output_rows()? else {
-        return Err(Failure::usage(format!("--color: there is no source beside the graph to read \"{column}\" from")));
+        return Err(Failure::usage(format!(
+            "--color: the graph has no column \"{column}\"; name the source of the vectors too"
+        )));
     };
     let column = names::column("--color", column, &source.columns())?;
     source.column_schema(std::slice::from_ref(&column))?;
@@ -448,13 +450,13 @@ pub(super) fn kept(error: Error, job: &Job, console: &Console) -> Failure {
         };
     }
     if !finished.is_empty() && error.is_bad_input() && !error.is_system() {
-        let what = format!("{} kept in {}; with other input begin anew (--restart)", list(&finished), dir.display());
+        let what = format!("{} kept in {}; to use another input, pass --restart", list(&finished), dir.display());
         return Failure::leaving(error, what);
     }
     match (finished.is_empty(), error.is_cancelled()) {
         (false, _) => {
             let same = if job.run.restart { "the same command without --restart" } else { "the same command" };
-            let what = format!("{} kept in {}: {same} goes on from there", list(&finished), dir.display());
+            let what = format!("{} kept in {}: {same} continues from there", list(&finished), dir.display());
             Failure::leaving(error, what)
         }
         (true, true) => Failure::leaving(error, "no stage was finished yet".into()),

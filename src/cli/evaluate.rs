@@ -21,22 +21,23 @@ Examples:
 
 Scores, each from comparing sample rows with all rows:
   recall          share of the true neighbours that the graph of --knn has
-  trustworthiness 1 where no row is near in the map that is far in the data
-  continuity      1 where no row is far in the map that is near in the data
-  preservation    share of the nearest in the data that are nearest in the map
+  trustworthiness 1 if no row is near in the map that is far in the data
+  continuity      1 if no row is far in the map that is near in the data
+  neighbourhood preservation
+                  share of the nearest in the data that are nearest in the map
   triplets        share of random triplets whose nearer pair is the same in both
   Spearman        rank correlation of distances in the data and in the map
   label accuracy  share of a row's neighbours in the map that have its label
   silhouette      (b - a) / max(a, b): own label's mean distance a, the next one's b
   k-means ARI     adjusted Rand index of labels and of as many clusters of the map
 
-Without --source only the last three are taken, without --labels only the others.";
+Without --source only the last three are computed, without --labels only the others.";
 
-/// Tell how good a map is
+/// Score how well a map shows the structure of its data
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
 pub(super) struct EvaluateArgs {
-    /// The map: .parquet, .arrow or .npy, row for row with the source
+    /// The map: .parquet, .arrow or .npy, with its rows in the source's order
     #[arg(long, value_name = "MAP", required = true, display_order = 0, help_heading = "Input")]
     map: PathBuf,
     /// Files, directories, globs or addresses (s3://…) of the vectors that the map was made from; - for standard input
@@ -48,7 +49,7 @@ pub(super) struct EvaluateArgs {
     /// the only list column]
     #[arg(long, value_name = "COLS", display_order = 2, help_heading = "Input")]
     coordinates: Option<String>,
-    /// Columns of labels, of the map or else of the source; rows without one are left out
+    /// Columns of labels, of the map or else of the source; rows without a label are left out
     #[arg(long, value_name = "COLS", display_order = 3, help_heading = "Input")]
     labels: Vec<String>,
     /// Column of weights in the silhouette's means, of the map or else of the source
@@ -57,20 +58,20 @@ pub(super) struct EvaluateArgs {
     /// A kNN graph whose recall is measured
     #[arg(long, value_name = "GRAPH", requires = "sources", display_order = 5, help_heading = "Input")]
     knn: Option<PathBuf>,
-    /// Column of the map and the source that names the rows: they must agree [default: the map's
+    /// Column of ids that must be equal in the map and the source [default: the map's
     /// first column, where the source has it]
     #[arg(long, value_name = "COL", requires = "sources", display_order = 6, help_heading = "Input")]
     id: Option<String>,
     /// Rows of the source without a vector, with a null, NaN or infinite component, or of all zeros under cosine: error
-    /// counts and refuses them, drop leaves them out of all tables. Rows without coordinates in the map always are
+    /// counts and refuses them, drop leaves them out of all tables. Rows without coordinates in the map are always left out
     #[arg(long, value_name = "CHOICE", default_value = "error", value_parser = parse_choice)]
     #[arg(display_order = 7, help_heading = "Input")]
     invalid: InvalidRows,
 
-    /// Neighbours that the scores look at, below half of the rows [default: 15, or as many as there are]
+    /// Neighbours that the scores use, fewer than half of the rows [default: 15, or as many as possible]
     #[arg(long, value_name = "K", help_heading = "Scores")]
     n_neighbors: Option<usize>,
-    /// How distance is measured in the data: euclidean (l2), sqeuclidean, cosine, correlation,
+    /// Distance in the data: euclidean (l2), sqeuclidean, cosine, correlation,
     /// hamming, angular (inner-product, ip, dot) or manhattan (l1, cityblock) [default: the
     /// graph's, or euclidean]
     #[arg(long, value_name = "METRIC", value_parser = str::parse::<Metric>, help_heading = "Scores")]
@@ -97,10 +98,10 @@ pub(super) struct EvaluateArgs {
     /// never changes the scores [default: half of what the machine or its cgroup grants]
     #[arg(long, value_name = "SIZE", value_parser = parse_memory, help_heading = "Resources")]
     memory: Option<Memory>,
-    /// Worker threads; never changes the scores [default: one a core]
+    /// Worker threads; never changes the scores [default: one per core]
     #[arg(long, value_name = "N", help_heading = "Resources")]
     threads: Option<usize>,
-    /// Rows read at a time; never changes the scores [default: about 8 MiB of them]
+    /// Rows read at a time; never changes the scores [default: about 8 MiB for each thread]
     #[arg(long, value_name = "ROWS", help_heading = "Resources")]
     batch_rows: Option<usize>,
     #[command(flatten)]
@@ -118,7 +119,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<(), Failure>
     let plan = job.plan()?;
     if let Some(limit) = machine.limit.as_ref().filter(|limit| plan.memory > limit.bytes) {
         let (takes, grants) = (format_bytes(plan.memory), format_bytes(limit.bytes));
-        let why = format!("--sample: it takes {takes}, but {} is {grants}; give fewer rows", limit.source);
+        let why = format!("--sample: the evaluation takes {takes}, but {} is {grants}; give fewer rows", limit.source);
         return Err(Failure::usage(why));
     }
     let report = job.run(console).map_err(|error| match &error {
@@ -141,7 +142,7 @@ fn parse_choice(text: &str) -> Result<InvalidRows, String> {
     match text {
         "error" => Ok(InvalidRows::Error),
         "drop" => Ok(InvalidRows::Drop),
-        _ => Err("there are error, drop".into()),
+        _ => Err("the choices are error and drop".into()),
     }
 }
 
@@ -155,7 +156,7 @@ fn job(
         return Err(Failure::usage("nothing to compare the map with: give --source, --labels, or both"));
     }
     if args.map.to_str().is_some_and(stream::is_stream) {
-        return Err(Failure::usage("--map: a map that comes by a stream is not read; write it to a file"));
+        return Err(Failure::usage("--map: a map cannot be read from a stream; write it to a file"));
     }
     let mut spool = None;
     let mut job = Evaluation::new(open_map(&args.map, args.coordinates.as_deref())?);

@@ -85,11 +85,11 @@ pub(super) fn run(args: &InspectArgs, console: &Console) -> Result<(), Failure> 
     text += &format!("columns     {}\n", if columns.is_empty() { "no others".into() } else { columns.join(", ") });
     if let Some(found) = outweighing {
         let rows = indicatif::HumanCount(sampled);
-        text += &format!("warning     {} (by {rows} rows that were read)\n", found.explain(source.as_ref()));
+        text += &format!("warning     {} (from the {rows} rows that were read)\n", found.explain(source.as_ref()));
     }
     text += &match plan {
         Ok(plan) => guess(&plan),
-        Err(why) => format!("run         not with the defaults: {why}\n"),
+        Err(why) => format!("run         the defaults are refused: {why}\n"),
     };
     drop((source, spool));
     print(&text)
@@ -125,5 +125,5 @@ fn guess(plan: &Plan) -> String {
     for note in plan.notes() {
         text += &format!("note        {}\n", note.text);
     }
-    text + "more        lowland plan tells what a run takes stage by stage, with any options\n"
+    text + "more        lowland plan shows memory, disk and time of each stage, with any options\n"
 }

@@ -25,7 +25,7 @@ pub(super) fn parse_kept(text: &str) -> Result<KeptStages, String> {
                 None => {
                     let known = stages().into_iter().map(Stage::name).collect::<Vec<_>>().join(", ");
                     return Err(format!(
-                        "\"{name}\" is no stage that can stay; known are {known}, graph, map, all, none"
+                        "\"{name}\" is not a stage that leaves files; the choices are {known}, graph, map, all and none"
                     ));
                 }
             },
@@ -41,7 +41,7 @@ pub(super) fn parse_kept_of_graph(text: &str) -> Result<KeptStages, String> {
         let known = matches!(name, "all" | "none") || of_graph.iter().any(|stage| stage.name() == name);
         if !known {
             let known = of_graph.map(Stage::name).join(", ");
-            return Err(format!("\"{name}\" is no stage of a graph; known are {known}, all, none"));
+            return Err(format!("\"{name}\" is not a stage of a graph; the choices are {known}, all and none"));
         }
     }
     parse_kept(text)

@@ -26,29 +26,29 @@ in the source.";
 /// texts mention methods, affinities and layouts.
 pub(super) fn command_alone(command: clap::Command) -> clap::Command {
     command
-        .mut_arg("n_neighbors", |arg| arg.help("Neighbours of each row, itself not counted [default: 15]"))
+        .mut_arg("n_neighbors", |arg| arg.help("Neighbours of each row, not counting the row itself [default: 15]"))
         .mut_arg("metric", |arg| {
             arg.help(
-                "How distance is measured: euclidean (l2), sqeuclidean, cosine, correlation or hamming (of 0 and 1: \
-                 their sqeuclidean) [default: euclidean]",
+                "Distance: euclidean (l2), sqeuclidean, cosine, correlation or hamming (the sqeuclidean of components 0 \
+                 and 1) [default: euclidean]",
             )
         })
         .mut_arg("device", |arg| {
             arg.help(
-                "Where neighbours are looked for by lists: auto (a GPU where there is one), cpu, cuda or cuda:N; never \
+                "Device of the neighbour search by lists: auto (a GPU if there is one), cpu, cuda or cuda:N; never \
                  changes the result",
             )
         })
         .mut_arg("keep_stages", |arg| {
             arg.value_parser(parse_kept_of_graph).help(
-                "Finished stages that stay in the run directory after success, such as 'index,neighbors'; others go as \
-                 soon as nothing needs them. Of scan, index, neighbors; all, none [default: all where the run \
-                 directory stays, none where it goes]",
+                "Stages whose files stay in the run directory after success, such as 'index,neighbors': scan, index, \
+                 neighbors; all, none. Other files are deleted as soon as no stage needs them [default: all if the run \
+                 directory is kept, else none]",
             )
         })
 }
 
-/// Make the graph of nearest neighbours alone
+/// Compute only the graph of nearest neighbours
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
 pub(super) struct KnnArgs {

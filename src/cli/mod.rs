@@ -30,15 +30,15 @@ use crate::signal::Signals;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    done (also when the reader of standard output has gone)
+  0    done (also if the reader of standard output has closed it)
   1    failure of the machine or of lowland: no space left, a damaged run directory
   2    wrong usage or input: options, data, formats, an output that exists, a
        memory budget too small or a plan beyond what the machine grants
   3    embed --strict: done, outputs are written, but the run warned
   130  interrupted (SIGINT, Ctrl-C)  } finished stages are kept, and the same
-  143  ended (SIGTERM)               } command goes on from there";
+  143  ended (SIGTERM)               } command continues from there";
 
-/// Bring data larger than memory down to a map.
+/// Make maps of data larger than memory.
 ///
 /// lowland embeds vectors that do not fit into memory into 2, 3 or more
 /// dimensions (UMAP), within a memory budget that it states beforehand. The
@@ -92,7 +92,7 @@ pub(crate) fn main() -> u8 {
     let signals = Signals::listen();
     let console = Console::new(format, quiet, signals.as_ref().cloned().unwrap_or_default());
     if let Err(error) = signals {
-        console.note("signals", format!("cannot listen to signals ({error}): an interruption ends at once"));
+        console.note("signals", format!("cannot handle signals ({error}): an interruption ends the process at once"));
     }
     let result = match cli.command {
         Command::Embed(args) => embed::run(&args, &console),
@@ -195,7 +195,7 @@ impl Failure {
             Error::Engine(Engine::Io(lowland_io::Error::NoCoordinates { likely, .. })) => {
                 let such =
                     likely.as_ref().map_or(" A,B".into(), |[x, y]| format!(", most likely --coordinates {x},{y}"));
-                format!("{}; name the map's with --coordinates{such}", self.error)
+                format!("{}; name the map's columns with --coordinates{such}", self.error)
             }
             Error::Engine(Engine::Invalid { .. }) if self.left.is_none() => format!(
                 "{}; --invalid drop leaves such rows out, --invalid null keeps them in the output without coordinates",

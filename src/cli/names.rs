@@ -20,11 +20,11 @@ pub(super) fn columns(option: &str, given: &[String], there: &[String]) -> Resul
 pub(super) fn check_kept(id: Option<&String>, keep: &[String]) -> Result<(), Failure> {
     match id {
         None if keep.iter().any(|name| name == "id") => Err(Failure::usage(
-            "--keep: the output's own column of row numbers is called \"id\"; name the rows by the source's with --id id",
+            "--keep: the output has a column \"id\" of row numbers; to write the source's column \"id\" instead, pass --id id",
         )),
-        Some(id) if keep.contains(id) => {
-            Err(Failure::usage(format!("--keep: column \"{id}\" names the rows already, by --id; leave it out")))
-        }
+        Some(id) if keep.contains(id) => Err(Failure::usage(format!(
+            "--keep: column \"{id}\" is written already, because of --id; leave it out of --keep"
+        ))),
         _ => Ok(()),
     }
 }
@@ -128,7 +128,7 @@ mod tests {
             check_kept(id.map(String::from).as_ref(), &names(keep)).expect_err("refused").message()
         };
         assert!(told(None, &["a", "id"]).contains("--id id"));
-        assert!(told(Some("a"), &["a"]).contains("\"a\" names the rows already"));
+        assert!(told(Some("a"), &["a"]).contains("\"a\" is written already"));
     }
 
     #[test]

@@ -38,29 +38,29 @@ pub(super) struct InvalidArgs {
 
 pub(super) fn parse_invalid(text: &str) -> Result<InvalidRows, String> {
     let found = InvalidRows::ALL.into_iter().find(|choice| choice.name() == text);
-    found.ok_or_else(|| format!("there are {}", InvalidRows::ALL.map(InvalidRows::name).join(", ")))
+    found.ok_or_else(|| format!("the choices are {}", InvalidRows::ALL.map(InvalidRows::name).join(", ")))
 }
 
-/// How near is near.
+/// Options of the neighbour search.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Neighbours")]
 pub(super) struct NeighborArgs {
     #[arg(long, value_name = "K")]
-    #[arg(help = format!("Neighbours of each point, itself not counted [default: {}]", MethodOption::NNeighbors.default_text()))]
+    #[arg(help = format!("Neighbours of each row, not counting the row itself [default: {}]", MethodOption::NNeighbors.default_text()))]
     pub(super) n_neighbors: Option<usize>,
     #[arg(long, value_name = "METRIC", value_parser = str::parse::<Metric>)]
-    #[arg(help = format!("How distance is measured in the data: euclidean (l2), sqeuclidean, cosine, correlation or \
-                          hamming (of 0 and 1: their sqeuclidean); or, for exact methods only, angular \
+    #[arg(help = format!("Distance in the data: euclidean (l2), sqeuclidean, cosine, correlation or hamming (the \
+                          sqeuclidean of components 0 and 1); or, for exact methods only, angular \
                           (inner-product, ip, dot) or manhattan (l1, cityblock) [default: {}]",
                          MethodOption::Metric.default_text()))]
     pub(super) metric: Option<Metric>,
-    /// Share of the true neighbours that the graph should hold, from 0 to 1; it holds all of them
-    /// up to 32,768 rows, and up to 65,536 that are narrow or where 1 is asked for
+    /// Share of the true neighbours that the graph should contain, from 0 to 1. Up to 32,768 rows it
+    /// contains all of them; with narrow vectors or a share of 1, up to 65,536 rows
     #[arg(long, value_name = "SHARE", default_value_t = Config::default().recall)]
     pub(super) recall: f64,
 }
 
-/// What is used, and what is left.
+/// Resources that a run may use, and files that it leaves.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Resources")]
 pub(super) struct ResourceArgs {
@@ -68,37 +68,37 @@ pub(super) struct ResourceArgs {
     /// never changes the result [default: half of what the machine or its cgroup grants]
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     pub(super) memory: Option<Memory>,
-    /// Worker threads; never changes the result [default: one a core]
+    /// Worker threads; never changes the result [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Where neighbours are looked for by lists and the layout runs: auto (a GPU where there is one), cpu, cuda or cuda:N; never changes the result
+    /// Device of the neighbour search by lists and of the layout: auto (a GPU if there is one), cpu, cuda or cuda:N; never changes the result
     #[arg(long, value_name = "DEVICE", default_value_t = Config::default().device)]
     device: Device,
-    /// Memory of the GPU that may be held, as a size [default: what is free]
+    /// Largest memory to use on the GPU, such as 4GiB [default: all that is free]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     device_memory: Option<u64>,
-    /// Rows read at a time; never changes the result [default: about 1 MiB of them for each thread]
+    /// Rows read at a time; never changes the result [default: about 1 MiB for each thread]
     #[arg(long, value_name = "ROWS")]
     batch_rows: Option<usize>,
     /// Seed of every random draw
     #[arg(long, value_name = "SEED", default_value_t = Config::default().seed)]
     seed: u64,
-    /// Bytes that the run directory, and the copy of a stream beside it, may come to, as a size such as 200GiB
-    /// [default: what is free]
+    /// Largest size of the run directory together with the copy of a stream, such as 200GiB
+    /// [default: all that is free]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(super) disk: Option<u64>,
-    /// Directory for finished stages, kept after success [default: the output's name and .run]
+    /// Directory for finished stages, kept after success [default: the output's name with .run appended]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
     /// Keep the default run directory after success too
     #[arg(long)]
     keep_run: bool,
-    /// Finished stages that stay in the run directory after success, such as 'index,graph'; others go as soon as
-    /// nothing needs them. Of scan, index, neighbors, affinity, init, layout; graph is neighbors and affinity, map
-    /// is layout; all, none [default: all where the run directory stays, none where it goes]
+    /// Stages whose files stay in the run directory after success, such as 'index,graph': scan, index, neighbors,
+    /// affinity, init, layout; graph is neighbors and affinity, map is layout; all, none. Other files are deleted as
+    /// soon as no stage needs them [default: all if the run directory is kept, else none]
     #[arg(long, value_name = "LIST", value_parser = parse_kept)]
     keep_stages: Option<KeptStages>,
-    /// Discard what an earlier run left, and begin anew
+    /// Discard the files of an earlier run, and begin again
     #[arg(long)]
     restart: bool,
     /// Replace outputs that exist
@@ -110,9 +110,7 @@ impl ResourceArgs {
     /// Sets the fields of `job` that these options concern.
     pub(super) fn apply(&self, job: &mut Job, output: &Path, machine: &Machine) -> Result<(), Failure> {
         if self.keep_run && self.keep_stages.as_ref().is_some_and(|KeptStages(stages)| stages.is_empty()) {
-            return Err(Failure::usage(
-                "--keep-stages none leaves nothing for --keep-run to keep; give one of the two",
-            ));
+            return Err(Failure::usage("--keep-stages none contradicts --keep-run; give one of the two"));
         }
         job.config = Config {
             memory: budget(self.memory, machine)?,
@@ -140,7 +138,7 @@ pub(super) fn budget(asked: Option<Memory>, machine: &Machine) -> Result<u64, Fa
     let budget = asked.unwrap_or(Memory::DEFAULT).bytes(machine);
     match (asked, budget) {
         (Some(_), None) => Err(Failure::usage(
-            "--memory: the system does not tell how much there is to share; give a size such as 4GiB",
+            "--memory: the system does not report its memory, so a share cannot be computed; give a size such as 4GiB",
         )),
         (_, budget) => Ok(budget.unwrap_or(Config::default().memory)),
     }
@@ -172,7 +170,9 @@ pub(super) fn plan_within_grant<P: AsRef<[StagePlan]>>(
     Err(Failure::usage(match plan(safe << 20).err().as_ref().and_then(smallest_budget) {
         None => format!("{takes}; give --memory {safe}MiB or less"),
         Some(least) if least <= limit.bytes => format!("{takes}; give --memory {}MiB", least >> 20),
-        Some(least) => format!("{takes}, and must be raised first: no budget below {} will do", format_bytes(least)),
+        Some(least) => {
+            format!("{takes}, and must be raised first: no budget below {} is sufficient", format_bytes(least))
+        }
     }))
 }
 
@@ -186,15 +186,14 @@ fn smallest_budget(error: &Error) -> Option<u64> {
     }
 }
 
-/// What is told meanwhile.
+/// Messages of a run.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Progress")]
 pub(super) struct ProgressArgs {
-    /// What standard error is written as: bars or lines for people, one JSON object a line for
-    /// programs
+    /// Format of standard error: text has progress bars or lines, json one JSON object a line
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-    /// Tell errors only
+    /// Show only errors and warnings
     #[arg(short, long)]
     quiet: bool,
 }
@@ -242,7 +241,7 @@ pub(super) fn check_disk(disk: Option<u64>, plan: &Plan, spool: Option<&stream::
         return Ok(());
     }
     Err(Failure::usage(format!(
-        "--disk: {} is too little: the {} stage takes about {} beside the {} that came by {}; give --disk {}MiB",
+        "--disk: {} is too little: the {} stage takes about {} in addition to the {} copied from {}; give --disk {}MiB",
         format_bytes(asked),
         most.stage.name(),
         format_bytes(most.disk),
@@ -315,7 +314,7 @@ mod tests {
             (8 << 30, 1 << 30, ["the plan takes ", is, "1 GiB; give --memory 921MiB or less"]),
             (8 << 30, smallest, ["the plan takes ", is, &format!("; give --memory {}MiB", smallest >> 20)]),
             (8 << 30, smallest - 1, ["the plan takes ", is, ", and must be raised first: no budget below "]),
-            (50 << 20, smallest - 1, ["too small", "smallest that would do", is]),
+            (50 << 20, smallest - 1, ["too small", "smallest sufficient budget", is]),
         ] {
             let told = refusal(memory, granting(limit));
             for word in ["--memory: "].into_iter().chain(words) {

@@ -26,8 +26,8 @@ and one more writes the scores: x, y, z, or c0, c1, … beyond three. In every a
 the largest entry is positive. A row's scores are (row - mean) · axes; the report
 has the mean, --components the axes.
 
-Outputs have their names only when they are whole. A run that is stopped (Ctrl-C)
-or fails leaves nothing, and the same command begins anew.";
+Outputs get their names only when they are complete. A run that is stopped (Ctrl-C)
+or fails leaves nothing, and the same command begins again.";
 
 /// Find principal components and write every row's scores
 #[derive(Debug, clap::Args)]
@@ -47,17 +47,17 @@ pub(super) struct PcaArgs {
     /// Column that names the rows in the scores [default: row numbers]
     #[arg(long, value_name = "COL", help_heading = "Output")]
     id: Option<String>,
-    /// Columns to keep beside the scores: 'a,b', or one after the other; a name with commas as '"a,b"'
+    /// Columns to copy to the scores: 'a,b', or --keep several times; a name with commas as '"a,b"'
     #[arg(long, value_name = "COLS", help_heading = "Output")]
     keep: Vec<String>,
-    /// Names of the scores' own columns, one for each component, so that others can be kept under
-    /// theirs [default: x, y, z, or c0, c1, … of more than three]
+    /// Names of the scores' columns, one for each component [default: x, y, z; c0, c1, … for more than
+    /// three]
     #[arg(long, value_name = "NAMES", help_heading = "Output")]
     coordinates: Option<String>,
-    /// Write the axes, components × dimensions of float64
+    /// Write the axes: components × dimensions, float64
     #[arg(long, value_name = "FILE.npy", help_heading = "Output")]
     components: Option<PathBuf>,
-    /// Write the report as JSON, the mean in it; - for standard output
+    /// Write the report, which contains the mean, as JSON; - for standard output
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     report: Option<PathBuf>,
     /// Replace outputs that exist
@@ -65,18 +65,18 @@ pub(super) struct PcaArgs {
     force: bool,
 
     #[arg(long, value_name = "N", help_heading = "Components")]
-    #[arg(help = format!("Components to find [default: {}, or as many as there are]", PcaConfig::default().n_components))]
+    #[arg(help = format!("Components to find [default: {}, or as many as the source has]", PcaConfig::default().n_components))]
     n_components: Option<usize>,
     /// Scale the scores to variance 1 along every axis
     #[arg(long, help_heading = "Components")]
     whiten: bool,
-    /// Scale rows to length 1 first (cosine), also after taking off each row's mean (correlation), or
-    /// take them as they are
+    /// euclidean takes the rows as they are; cosine scales each to length 1 first; correlation subtracts
+    /// each row's mean before that
     #[arg(long, value_name = "METRIC", default_value = "euclidean", value_parser = parse_metric)]
     #[arg(help_heading = "Components")]
     metric: Metric,
-    /// How axes are found: covariance is exact, incremental one pass and close, randomized a few passes
-    /// and closer; auto is covariance up to 2,048 dimensions and randomized above
+    /// covariance is exact; incremental takes one pass and is approximate; randomized takes a few
+    /// passes and is closer; auto is covariance up to 2,048 dimensions and randomized above
     #[arg(long, value_name = "SOLVER", default_value = "auto", help_heading = "Components")]
     solver: SolverArg,
     /// Seed of the randomized solver
@@ -87,10 +87,10 @@ pub(super) struct PcaArgs {
     /// never changes the result [default: half of what the machine or its cgroup grants]
     #[arg(long, value_name = "SIZE", value_parser = parse_memory, help_heading = "Resources")]
     memory: Option<Memory>,
-    /// Worker threads; never changes the result [default: one a core]
+    /// Worker threads; never changes the result [default: one per core]
     #[arg(long, value_name = "N", help_heading = "Resources")]
     threads: Option<usize>,
-    /// Rows read at a time; never changes the result [default: about 1 MiB of them for each thread]
+    /// Rows read at a time; never changes the result [default: about 1 MiB for each thread]
     #[arg(long, value_name = "ROWS", help_heading = "Resources")]
     batch_rows: Option<usize>,
 
@@ -102,7 +102,7 @@ pub(super) struct PcaArgs {
 fn parse_metric(text: &str) -> Result<Metric, String> {
     let known = [Metric::Euclidean, Metric::Cosine, Metric::Correlation];
     let found = Metric::from_name(text).filter(|metric| known.contains(metric));
-    found.ok_or_else(|| format!("components are those of {}", known.map(Metric::name).join(", ")))
+    found.ok_or_else(|| format!("components need one of the metrics {}", known.map(Metric::name).join(", ")))
 }
 
 /// The solvers, by name.
@@ -157,7 +157,7 @@ pub(super) fn run(args: &PcaArgs, console: &Console) -> Result<(), Failure> {
     let plan = planned.map_err(|failure| suggest_solver(failure, &mut job))?;
     console.planned(&plan, || json!(plan));
     let (_, report) = job.run(&plan, console).map_err(|error| match error.is_cancelled() {
-        true => Failure::leaving(error, "nothing is kept: the same command begins anew".into()),
+        true => Failure::leaving(error, "nothing is kept; the same command begins again".into()),
         false => error.into(),
     })?;
 
@@ -199,7 +199,7 @@ fn check_files(args: &PcaArgs) -> Result<(), Failure> {
     }
     if let Some(path) = args.report.as_ref().filter(|p| p.as_os_str() != "-" && !is_device(p)) {
         if *path == args.output || Some(path) == args.components.as_ref() {
-            return Err(Failure::usage(format!("--report: {} is another output's name", path.display())));
+            return Err(Failure::usage(format!("--report: {} is also the name of another output", path.display())));
         }
         check_output(path, args.force)?;
     }
@@ -213,7 +213,7 @@ fn as_many_as_there_are(job: &PcaJob, console: &Console) -> Result<usize, Failur
     let (dim, rows) = (job.source.shape().dim, usize::try_from(rows).unwrap_or(usize::MAX));
     let most = dim.min(rows).max(1);
     if most < usual {
-        console.note("few-components", format!("few components: n_components is {most} rather than {usual}"));
+        console.note("few-components", format!("few components: n_components is limited to {most} instead of {usual}"));
     }
     Ok(usual.min(most))
 }

@@ -24,14 +24,14 @@ Examples:
   lowland plan 'shards/*.parquet' --memory 16GiB --run-dir /scratch/run
   lowland plan --knn graph.arrow --json
 
-Takes the options of embed: put plan in the place of embed to see what that
-command would take. It reads headers and the first rows, for less than a second;
-with --invalid drop or null all rows, to count those that are left out.";
+Takes the options of embed: replace embed by plan to see what that command would
+take. It reads headers and the first rows, for less than a second; with --invalid
+drop or null it reads all rows, to count the rows that are left out.";
 
 /// The output if none is named. It only decides where the run directory would lie.
 const OUTPUT: &str = "map.parquet";
 
-/// Tell what a run would take: memory, disk and time of each stage
+/// Show what a run would take: memory, disk and time of each stage
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
 pub(super) struct PlanArgs {
@@ -158,7 +158,10 @@ impl PlanOutput<'_> {
             text += &format!("{}\n", left_out_text(left_out));
         }
         if let Some(shift) = &self.shift {
-            text += &format!("{} components are moved by a constant each before they are rounded\n", shift.moved());
+            text += &format!(
+                "{} components are shifted by a constant each before they are rounded to f32\n",
+                shift.moved()
+            );
         }
         text += "\n";
         text += &self.table();
@@ -188,7 +191,7 @@ impl PlanOutput<'_> {
             count(plan.batch_rows() as u64)
         );
         if plan.all_pairs().is_some() {
-            text += &format!("exact, in memory, by {} costs\n", settings.metric.name());
+            text += &format!("exact, in memory, with {} costs\n", settings.metric.name());
         } else if plan.shape().dim > 0 {
             let how = if plan.graph_k().is_some() {
                 "neighbours from the graph".into()
@@ -203,7 +206,7 @@ impl PlanOutput<'_> {
             text += &format!("{}\n", note.text);
         }
         let from = match (&self.machine.limit, self.asked) {
-            (_, true) => "as asked for".into(),
+            (_, true) => "as requested".into(),
             (Some(limit), false) => format!("half of {}, {}", limit.source, format_bytes(limit.bytes)),
             (None, false) => "by default".into(),
         };
@@ -266,7 +269,7 @@ impl PlanOutput<'_> {
             }
             text.push('\n');
         }
-        let disk = if self.rates.disk.is_none() { ", the disk's time not counted: it could not be tried" } else { "" };
+        let disk = if self.rates.disk.is_none() { ", without disk time: the disk could not be measured" } else { "" };
         text += &match self.total() {
             Some(total) => {
                 format!("time       about {} on this machine, within a factor of two{disk}\n", duration(total))
@@ -274,14 +277,14 @@ impl PlanOutput<'_> {
             None => {
                 let known = self.seconds.iter().flatten().sum();
                 format!(
-                    "time       {} and what it takes to read the source, which cannot be read yet{disk}\n",
+                    "time       {} in addition to reading the source, whose speed could not be measured{disk}\n",
                     duration(known)
                 )
             }
         };
         if let Some((bytes, row)) = floor(plan) {
             text += &format!(
-                "floor      {row} bytes a row, {} here: positions, snapshot and moments must be in memory in any budget\n",
+                "floor      {row} bytes a row, {} here: positions, snapshot and moments must be in memory with any budget\n",
                 format_bytes(bytes)
             );
         }

@@ -17,18 +17,19 @@ Examples:
   lowland runs maps /scratch
   lowland runs --json | jq -r '.[] | select(.state == \"stopped\") | .path'
 
-A run directory is listed where it is one of DIR or lies directly in one. A
-stopped run goes on with the command that began it; a finished one has all that
-its map is written from. One that nobody needs may be deleted as it is.";
+Each DIR is listed if it is a run directory, and so are run directories directly
+in it. A stopped run continues with the command that began it; a finished run has
+the positions from which the map is written again. A run directory that is no
+longer needed can be deleted.";
 
 /// List run directories, and how far each run is
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", super::EXIT_CODES))]
 pub(super) struct RunsArgs {
-    /// Directories that are run directories, or that hold some [default: the current directory]
+    /// Run directories, or directories that contain run directories [default: the current directory]
     #[arg(value_name = "DIR", help_heading = "Input")]
     dirs: Vec<PathBuf>,
-    /// Write one JSON array, an object a run
+    /// Write one JSON array, with an object for each run
     #[arg(long, help_heading = "Output")]
     json: bool,
 }
@@ -198,7 +199,7 @@ fn missing(dir: &Path, manifest: &Manifest) -> Option<String> {
             Ok(found) => {
                 Some(format!("{}: {} bytes where the manifest lists {}", path.display(), found.len(), stamp.bytes))
             }
-            Err(why) => Some(format!("{}: listed in the manifest, and not to be had: {why}", path.display())),
+            Err(why) => Some(format!("{}: listed in the manifest, but cannot be read: {why}", path.display())),
         }
     })
 }

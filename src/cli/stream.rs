@@ -81,7 +81,7 @@ pub(super) fn copy_streams(
     }
     for (i, stream) in streams.iter().enumerate() {
         if streams[..i].iter().any(|earlier| name(earlier) == name(stream)) {
-            return Err(Failure::usage(format!("{}: named twice, and a stream can be read only once", name(stream))));
+            return Err(Failure::usage(format!("{}: named twice; a stream can be read only once", name(stream))));
         }
     }
     let mut dir = beside.as_os_str().to_owned();
@@ -96,7 +96,10 @@ pub(super) fn copy_streams(
             continue;
         }
         let (name, copy) = (name(source), spool.dir.join(format!("stream-{}", spool.copies.len())));
-        console.note("spooled", format!("copying {name} to {}; such a run cannot be resumed", spool.dir.display()));
+        console.note(
+            "spooled",
+            format!("copying {name} to {}; a run from a stream cannot be resumed", spool.dir.display()),
+        );
         let room = disk.map_or(u64::MAX, |disk| disk - spool.bytes);
         let mut reader = InterruptibleStream::new(source.clone(), console.signals().clone(), room)?;
         match lowland_io::spool(&mut reader, &name, &copy) {
@@ -106,7 +109,7 @@ pub(super) fn copy_streams(
             }
             Err(_) if reader.beyond => {
                 return Err(Failure::usage(format!(
-                    "--disk: more than {} came by {name}, which is copied to disk first; give more",
+                    "--disk: {name} has more than {}, and a stream is copied to disk first; give a larger --disk",
                     format_bytes(disk.unwrap_or_default())
                 )));
             }
@@ -194,7 +197,7 @@ impl Read for InterruptibleStream {
     fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
         while self.at == self.current.len() {
             if self.signals.came() {
-                return Err(std::io::Error::other("a signal came"));
+                return Err(std::io::Error::other("interrupted by a signal"));
             }
             match self.portions.recv_timeout(SIGNAL_INTERVAL) {
                 Ok(portion) => (self.current, self.at) = (portion?, 0),
@@ -208,7 +211,7 @@ impl Read for InterruptibleStream {
                 Some(room) => self.room = room,
                 None => {
                     self.beyond = true;
-                    return Err(std::io::Error::other("more came than there is room for"));
+                    return Err(std::io::Error::other("the stream is larger than the disk budget"));
                 }
             }
         }

@@ -101,7 +101,7 @@ impl MapOutput {
             (Some(source), false) => Some(source.column_schema(&names)?),
             (None, false) => {
                 return Err(Error::job(format!(
-                    "column \"{}\" cannot be kept: there is no source beside the graph",
+                    "column \"{}\" cannot be kept: a graph has no columns; name the source of the vectors too",
                     names[0]
                 )));
             }
@@ -190,10 +190,10 @@ fn keep_order(source: &dyn Source, names: &[String], writer: &mut MapWriter, par
             continue;
         }
         let why = match (parquet, order.is_some()) {
-            (true, true) => "Parquet has no place for it, and .arrow has",
-            (true, false) => "Parquet has no place for it",
-            (false, true) => "there are too many",
-            (false, false) => "its files do not contain it, or do not agree",
+            (true, true) => "Parquet cannot store it; .arrow can",
+            (true, false) => "Parquet cannot store it",
+            (false, true) => "there are too many categories",
+            (false, false) => "its files do not contain the order, or have different orders",
         };
         let text = format!("column \"{name}\": the order of its categories is not kept: {why}");
         remarks.push(Remark::note("categories-without-order", text));
@@ -212,7 +212,7 @@ fn coordinates_of(asked: &[String], dim: usize, kept: &[String]) -> Result<Vec<S
         Some(name) => {
             let others: Vec<String> = coordinate_names(dim).iter().map(|name| format!("umap_{name}")).collect();
             let others = others.join(",");
-            wrong(format!("a column that is kept is called \"{name}\" too; give other names, such as {others}"))
+            wrong(format!("a kept column is also called \"{name}\"; give other names, such as {others}"))
         }
         None => Ok(names),
     }

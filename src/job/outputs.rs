@@ -14,7 +14,7 @@ pub fn check_local(path: &Path) -> Result<()> {
     let given = path.to_string_lossy();
     if lowland_io::is_address(&given) {
         let what = format!(
-            "{}: an address, and outputs stay local for now; name a file or directory, and copy it afterwards",
+            "{}: an address, but outputs are written to local files only; name a file or directory, and copy it afterwards",
             lowland_io::shown(&given)
         );
         return Err(Error::job(what));
@@ -36,7 +36,7 @@ pub fn check_output(path: &Path, force: bool) -> Result<()> {
         _ => Path::new("."),
     };
     if !directory.is_dir() {
-        let what = format!("{}: its directory {} is not there; make it first", path.display(), directory.display());
+        let what = format!("{}: its directory {} does not exist; create it first", path.display(), directory.display());
         return Err(Error::job(what));
     }
     match std::fs::metadata(path) {

@@ -57,7 +57,7 @@ fn kind(data_type: &DataType) -> Result<ColumnKind, Refusal> {
         Timestamp(_, zone) => Ok(ColumnKind::Integers(ValueUnit::Moment { zone: zone.as_deref().map(Into::into) })),
         Time32(_) | Time64(_) => Ok(ColumnKind::Integers(ValueUnit::TimeOfDay)),
         Duration(_) => Ok(ColumnKind::Integers(ValueUnit::Duration)),
-        other => Err(format!("it is {other}, neither text, number nor time")),
+        other => Err(format!("type {other} is neither text, number nor time")),
     }
 }
 
@@ -72,7 +72,7 @@ fn read(values: &ArrayRef) -> Result<ColumnValues, Refusal> {
         ColumnKind::Integers(_) => wholes(&plain).map(ColumnValues::Integers),
         ColumnKind::Floats => {
             let floats = cast(&plain, &DataType::Float64).map_err(|e| e.to_string())?;
-            let floats = floats.as_primitive_opt::<Float64Type>().ok_or("it is no number")?;
+            let floats = floats.as_primitive_opt::<Float64Type>().ok_or("not a number")?;
             Ok(ColumnValues::Floats(floats.iter().map(|v| v.unwrap_or(f64::NAN)).collect()))
         }
     }
@@ -81,7 +81,7 @@ fn read(values: &ArrayRef) -> Result<ColumnValues, Refusal> {
 /// Converts values to texts, as which categories and labels are compared.
 pub(crate) fn texts(values: &ArrayRef) -> Result<StringArray, Refusal> {
     let texts = cast(values, &DataType::Utf8).map_err(|e| e.to_string())?;
-    texts.as_string_opt::<i32>().cloned().ok_or_else(|| format!("{} is no text", values.data_type()))
+    texts.as_string_opt::<i32>().cloned().ok_or_else(|| format!("type {} is not text", values.data_type()))
 }
 
 /// Converts values to integers; times to nanoseconds.
@@ -132,7 +132,7 @@ fn wholes(values: &ArrayRef) -> Result<Vec<Option<i128>>, Refusal> {
         DataType::Duration(Nanosecond) => of::<DurationNanosecondType>(values, 1),
         _ => None,
     };
-    wholes.ok_or_else(|| format!("it is {}, which was not expected", values.data_type()))
+    wholes.ok_or_else(|| format!("type {} was not expected", values.data_type()))
 }
 
 /// A summary of a column's values, from the first pass.
@@ -153,7 +153,7 @@ impl ColorSurvey {
         let kind = kind(values.data_type())?;
         match self.kind.get_or_insert_with(|| kind.clone()) {
             first if *first == kind => {}
-            _ => return Err(format!("its type changes to {} on the way", values.data_type())),
+            _ => return Err(format!("its type changes to {} in a later batch", values.data_type())),
         }
         match read(values)? {
             ColumnValues::Texts(texts) => texts.iter().flatten().for_each(|text| self.texts.add(text)),
@@ -332,7 +332,7 @@ impl ColumnPaint {
             }
             // A column without any value is all grey.
             (ColumnPaint::Texts(..), _) => Ok(PortionPaint::Categories(vec![u32::MAX; values.len()])),
-            _ => Err(format!("its type changes to {} on the way", values.data_type())),
+            _ => Err(format!("its type changes to {} in a later batch", values.data_type())),
         }
     }
 }

@@ -235,33 +235,39 @@ fn all_pairs_limits_are_refused_with_alternatives() {
     let place = TestDir::new();
     place.vectors("v.npy", 500);
     for (options, words) in [
-        ("--method sne --n-neighbors 5", &["n-neighbors", "sne does not know it", "umap, pacmap"][..]),
-        ("--method phate --perplexity 5", &["perplexity", "phate does not know it", "tsnekhorn"]),
-        ("--method cosne --optimizer adam", &["optimizer", "cosne does not know it", "sne"]),
-        ("--method sne --optimizer gains", &["optimizer", "sne has no gains", "momentum"]),
-        ("--method phate --early-exaggeration 4", &["early-exaggeration", "phate does not know it"]),
-        ("--method sne --min-dist 0.1", &["min-dist", "sne does not know it", "umap does"]),
-        ("--method tsne --affinity magic", &["affinity", "tsne does not know it", "affinity-matcher does"]),
+        ("--method sne --n-neighbors 5", &["n-neighbors", "sne does not have this option", "umap, pacmap"][..]),
+        ("--method phate --perplexity 5", &["perplexity", "phate does not have this option", "tsnekhorn"]),
+        ("--method cosne --optimizer adam", &["optimizer", "cosne does not have this option", "sne"]),
+        ("--method sne --optimizer gains", &["optimizer", "sne does not support gains", "momentum"]),
+        ("--method phate --early-exaggeration 4", &["early-exaggeration", "phate does not have this option"]),
+        ("--method sne --min-dist 0.1", &["min-dist", "sne does not have this option", "umap does"]),
+        ("--method tsne --affinity magic", &["affinity", "tsne does not have this option", "affinity-matcher does"]),
         ("--method umap --loss square", &["loss", "affinity-matcher does"]),
         ("--method affinity-matcher --affinity best", &["--affinity", "entropic, symmetric-entropic, sinkhorn"]),
         ("--method affinity-matcher --map-affinity best", &["--map-affinity", "student, gaussian"]),
         ("--method affinity-matcher --loss hinge", &["--loss", "square and cross-entropy"]),
         (
             "--method affinity-matcher --affinity magic --perplexity 5",
-            &["perplexity", "the magic affinity has none", "entropic, symmetric-entropic have"],
+            &["perplexity", "the magic affinity does not have this option", "entropic, symmetric-entropic do"],
         ),
-        ("--method affinity-matcher --n-neighbors 5", &["n-neighbors", "the entropic affinity has none; umap has"]),
+        (
+            "--method affinity-matcher --n-neighbors 5",
+            &["n-neighbors", "the entropic affinity does not have this option; umap does"],
+        ),
         ("--method affinity-matcher --early-exaggeration 4", &["early-exaggeration", "square loss"]),
         ("--method sne --perplexity 600", &["perplexity", "600", "500"]),
-        ("--method sne --init centroid", &["init", "centroid needs lists", "pca, random or a file"]),
+        ("--method sne --init centroid", &["init", "centroid needs inverted lists", "pca, random or a file"]),
         ("--method cosne --init pca", &["init", "ball", "random or a file"]),
         ("--method sne --learning-rate 0", &["learning-rate", "above 0"]),
         (
             "--method tsne-exact --memory 9MiB",
-            &["tsne-exact computes all pairs of 500 rows", "smallest", "tsne and infotsne stream"],
+            &["tsne-exact compares all pairs of 500 rows", "smallest", "tsne and infotsne stream"],
         ),
         ("--method phate --metric angular", &["metric", "phate affinity"]),
-        ("--method tsne --metric manhattan", &["metric", "tsne streams", "manhattan", "exact methods take it: sne"]),
+        (
+            "--method tsne --metric manhattan",
+            &["metric", "tsne streams", "manhattan", "exact methods support the metric: sne"],
+        ),
         ("--metric angular", &["metric", "umap streams", "inner product", "cosine", "tsne-exact"]),
         ("--metric inner-product", &["metric", "angular"]),
         (
@@ -279,12 +285,12 @@ fn all_pairs_limits_are_refused_with_alternatives() {
     }
     place.refused("knn v.npy -o g.arrow --metric manhattan", &["metric", "manhattan"]);
     place.ok("knn v.npy -o g.arrow --n-neighbors 12 --quiet");
-    let words = ["phate computes all pairs of the vectors", "no graph", "umap or pacmap"];
+    let words = ["phate compares all pairs of vectors", "cannot start from a graph", "umap or pacmap"];
     place.refused("embed --knn g.arrow -o m.npy --method phate", &words);
     place.refused("embed v.npy --knn g.arrow -o m.npy --method phate", &words);
     // Above so many rows, in any budget.
     place.wide_vectors("many.npy", 20_001, 2, OutputDtype::U8);
-    let words = ["phate computes all pairs", "20001 rows", "20000 is the most", "umap or pacmap, which streams"];
+    let words = ["phate compares all pairs", "20001 rows", "the maximum is 20000", "umap or pacmap, which streams"];
     place.refused("embed many.npy -o m.npy --method phate --memory 1TiB", &words);
 }
 

@@ -150,8 +150,8 @@ fn bad_options() {
         ("--threads 0", &["--threads"]),
         ("--batch-rows 0", &["--batch-rows"]),
         ("--n-neighbors 1", &["--n-neighbors"]),
-        ("--n-neighbors 500", &["--n-neighbors", "at most 499"]),
-        ("--memory 1MiB", &["--memory", "too small", "smallest that would do"]),
+        ("--n-neighbors 500", &["--n-neighbors", "the maximum is 499"]),
+        ("--memory 1MiB", &["--memory", "too small", "smallest sufficient budget"]),
         ("--column nothing", &["v.parquet", "\"nothing\"", "\"embedding\""]),
         ("--column label*x", &["v.parquet", "label*x"]),
         ("--keep label,nothing", &["v.parquet", "\"nothing\"", "\"label\""]),
@@ -171,12 +171,12 @@ fn bad_options() {
     place.refused("embed v.npy -o m.npy --keep label", &["v.npy", "\"label\""]);
     place.refused("embed v.parquet -o m.npy --keep label", &["m.npy", "coordinates only", ".parquet"]);
     place.refused("embed v.parquet -o m.csv", &["m.csv", ".parquet, .arrow or .npy"]);
-    place.refused("embed v.parquet -o no/m.npy", &["no/m.npy", "make it first"]);
+    place.refused("embed v.parquet -o no/m.npy", &["no/m.npy", "create it first"]);
     place.refused("embed v.parquet - -o m.npy", &["standard input", "empty"]);
     place.refused("embed v.npy ./v.npy -o m.npy", &["./v.npy", "named twice", "v.npy"]);
     place.refused("embed - /dev/fd/0 -o m.npy", &["standard input", "named twice"]);
-    place.refused("embed v.npy -o s3://bucket/m.npy", &["s3://bucket/m.npy", "outputs stay local"]);
-    place.refused("embed hf://datasets/v.npy -o m.npy", &["hf://datasets/v.npy", "no store that is read", "s3://"]);
+    place.refused("embed v.npy -o s3://bucket/m.npy", &["s3://bucket/m.npy", "outputs are written to local files"]);
+    place.refused("embed hf://datasets/v.npy -o m.npy", &["hf://datasets/v.npy", "is not supported", "s3://"]);
     place.refused("embed v.npy -o v.npy --force", &["v.npy", "also an input"]);
     place.refused("knn v.npy -o g.csv", &["g.csv", ".arrow or .parquet"]);
     place.refused("inspect -", &["standard input", "empty"]);

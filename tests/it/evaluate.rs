@@ -252,7 +252,7 @@ fn labels_of_all_kinds() {
     assert_eq!(value(&found, "label_accuracy", Some("one")), Some(1.0));
     assert_eq!(value(&found, "silhouette", Some("one")), None);
     let one = why_left_out(&found, "silhouette").expect("a reason");
-    assert!(one.contains("rows of one label cannot be told apart"), "{one}");
+    assert!(one.contains("all rows have the same label"), "{one}");
     assert_eq!(value(&found, "label_accuracy", Some("each")), Some(0.0));
     assert_eq!(value(&found, "silhouette", Some("each")), Some(0.0));
     assert_eq!(value(&found, "kmeans_ari", Some("each")), Some(1.0), "as many clusters as rows");
@@ -334,12 +334,12 @@ fn mismatched_inputs_are_refused() {
     place.refused("evaluate --map m.parquet --source -", &["standard input", "empty"]);
     place.refused("evaluate --map - --source v.npy", &["--map", "write it to a file"]);
     for (option, words) in [
-        ("--n-neighbors 500", &["--n-neighbors: 500 neighbours asked of 1000 rows; 499 are the most"][..]),
+        ("--n-neighbors 500", &["--n-neighbors: 500 neighbours are too many for 1000 rows; the maximum is 499"][..]),
         ("--n-neighbors 0", &["--n-neighbors: 0 is not between"]),
-        ("--sample 1", &["--sample: a sample has at least 2 rows"]),
+        ("--sample 1", &["--sample: a sample needs at least 2 rows"]),
         ("--threads 0", &["--threads"]),
         ("--batch-rows 0", &["--batch-rows"]),
-        ("--memory 5MiB", &["--memory", "too small", "the smallest that would do", "give --memory "]),
+        ("--memory 5MiB", &["--memory", "too small", "the smallest sufficient budget", "give --memory "]),
     ] {
         place.refused(&format!("{start} m.parquet {option}"), words);
     }

@@ -141,18 +141,18 @@ fn few_different_rows_limit_the_defaults_of_exact_methods_and_what_is_asked_is_r
     for method in Method::all().filter(|method| method.is_all_pairs()) {
         let told = place.ok(&format!("embed copies.npy -o m.npy --force --n-epochs 30 --method {method}")).stderr;
         let limited = method.supports(lowland::MethodOption::Perplexity);
-        let note = "only 6 rows differ: perplexity is 1.67 rather than 30\n";
+        let note = "only 6 rows are distinct: perplexity is limited to 1.67 instead of 30\n";
         assert_eq!(told.matches(note).count(), usize::from(limited), "{method}: {told}");
         if limited {
             place.refused(
                 &format!("embed copies.npy -o n.npy --method {method} --perplexity 5"),
-                &["--perplexity", "5 is too much for 6 different rows"],
+                &["--perplexity", "5 is too large for 6 distinct rows"],
             );
         }
     }
     let matcher = "--method affinity-matcher --affinity umap";
     let told = place.ok(&format!("embed copies.npy -o m.npy --force --n-epochs 30 {matcher}")).stderr;
-    assert!(told.contains("only 6 rows differ: n_neighbors is 4 rather than 30"), "{told}");
+    assert!(told.contains("only 6 rows are distinct: n_neighbors is limited to 4 instead of 30"), "{told}");
     for affinity in ["self-tuning", "magic"] {
         place.ok(&format!(
             "embed copies.npy -o m.npy --force --n-epochs 30 --method affinity-matcher --affinity {affinity}"
@@ -165,10 +165,10 @@ fn components_are_as_many_as_there_are_unless_more_are_asked_for() {
     let place = TestDir::new();
     npy(&place, "line.npy", 30, 1, |i| (i * i) as f32);
     let told = place.ok("pca line.npy -o s.npy").stderr;
-    assert_eq!(told.matches("n_components is 1 rather than 2").count(), 1, "{told}");
+    assert_eq!(told.matches("n_components is limited to 1 instead of 2").count(), 1, "{told}");
     place.refused("pca line.npy -o t.npy --n-components 2", &["--n-components: 2 is not between 1 and 1"]);
     npy(&place, "plane.npy", 30, 2, |i| (i * i % 7) as f32);
-    assert!(!place.ok("pca plane.npy -o u.npy").stderr.contains("rather than"));
+    assert!(!place.ok("pca plane.npy -o u.npy").stderr.contains("instead of"));
 }
 
 /// Of a map of one place, and of data whose rows are all equally far, any row is as near as any other.
@@ -205,10 +205,10 @@ fn limited_defaults_are_noted_and_set_values_refused() {
     assert_eq!(answer.stderr.matches("perplexity is 2.33 rather than 30").count(), 1, "{}", answer.stderr);
     place.ok("knn few.npy -o g.arrow");
     place.ok("embed --knn g.arrow few.npy -o u.npy --method tsne");
-    place.refused("embed few.npy -o n.npy --n-neighbors 8", &["--n-neighbors", "8 neighbours", "at most 7"]);
-    place.refused("embed few.npy -o n.npy --method tsne --perplexity 8", &["--perplexity", "7 is the most"]);
+    place.refused("embed few.npy -o n.npy --n-neighbors 8", &["--n-neighbors", "8 neighbours", "the maximum is 7"]);
+    place.refused("embed few.npy -o n.npy --method tsne --perplexity 8", &["--perplexity", "the maximum is 7"]);
     // Where there are enough, nothing is told.
     npy(&place, "enough.npy", 100, 2, |i| (i * i % 97) as f32);
     let answer = place.ok("embed enough.npy -o e.npy");
-    assert!(!answer.stderr.contains("rather than"), "{}", answer.stderr);
+    assert!(!answer.stderr.contains("instead of"), "{}", answer.stderr);
 }

@@ -111,11 +111,11 @@ fn the_copy_of_a_stream_counts_against_the_disk() {
     place.ok(&format!("embed v.npy -o m.npy --disk {most} {QUICK}"));
     std::fs::remove_file(place.path("m.npy")).expect("removed");
     for command in ["embed - -o m.npy", "knn - -o g.arrow"] {
-        refused(command, copy / 2, &["--disk: more than ", "standard input", "copied to disk first"]);
+        refused(command, copy / 2, &["--disk: standard input has more than ", "copied to disk first"]);
     }
-    refused("embed - -o m.npy", most + copy / 2, &["--disk", "that came by standard input; give --disk "]);
+    refused("embed - -o m.npy", most + copy / 2, &["--disk", "copied from standard input; give --disk "]);
     let told = place.pipe(&format!("plan - --disk {}", most + copy / 2), &npy);
-    assert!(told.code == 0 && told.stdout.contains("that came by standard input"), "{told:?}");
+    assert!(told.code == 0 && told.stdout.contains("copied from standard input"), "{told:?}");
     let told = place.pipe(&format!("embed - -o m.npy --disk {} {QUICK}", most + copy + (1 << 20)), &npy);
     assert_eq!(told.code, 0, "{}", told.stderr);
 }

@@ -420,8 +420,8 @@ fn numbers_far_from_0_are_moved_before_they_are_rounded() {
     place.ok("embed near.npy -o m.npy --report r.json --quiet --force");
     assert_eq!(serde_json::from_slice::<Value>(&place.bytes("r.json")).expect("JSON")["shift"], Value::Null);
     let told = place.ok("embed far.npy -o m.npy --metric cosine --force --report r.json");
-    assert!(told.stderr.contains("single precision holds component 0 in steps of"), "{}", told.stderr);
-    assert!(told.stderr.contains("the scores are those of what is left"), "{}", told.stderr);
+    assert!(told.stderr.contains("single precision is too coarse for component 0 (steps of"), "{}", told.stderr);
+    assert!(told.stderr.contains("the scores are those of the rounded values"), "{}", told.stderr);
     assert_eq!(serde_json::from_slice::<Value>(&place.bytes("r.json")).expect("JSON")["shift"], Value::Null);
     // A file of f32 holds no more than it holds.
     let single: Vec<f32> = offset.iter().map(|&x| x as f32).collect();

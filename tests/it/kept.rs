@@ -172,8 +172,8 @@ fn categories_in_an_order_keep_it_or_it_is_told_that_they_do_not() {
         }
     }
     for (sources, output, why) in [
-        ("some.arrow other.arrow", "m.arrow", "do not agree"),
-        ("all.arrow", "m.parquet", "Parquet has no place for it, and .arrow has"),
+        ("some.arrow other.arrow", "m.arrow", "have different orders"),
+        ("all.arrow", "m.parquet", "Parquet cannot store it; .arrow can"),
     ] {
         let told = place.ok(&format!("embed {sources} -o {output} --keep c --force --report r.json")).stderr;
         assert_eq!(told.matches(lost).count(), 1, "{told}");
@@ -230,7 +230,7 @@ fn a_column_that_the_output_has_itself_is_refused_with_the_option_that_takes_it(
     {
         place.run(&format!("{command} --keep b,id")).refused(&command, &["--keep: ", "row numbers", "--id id"]);
         let told = place.run(&format!("{command} --keep b,id --id id"));
-        told.refused(&command, &["--keep: ", "\"id\" names the rows already"]);
+        told.refused(&command, &["--keep: ", "\"id\" is written already"]);
         place.ok(&format!("{command} --keep b --id id"));
         place.ok(&format!("{command} --keep id --id b"));
     }

@@ -411,14 +411,14 @@ fn unsupported_options_are_refused_and_name_methods() {
     let place = TestDir::new();
     place.vectors("v.npy", 500);
     for (options, words) in [
-        ("--method tsne --min-dist 0.1", &["min-dist", "tsne does not know it", "umap does"][..]),
+        ("--method tsne --min-dist 0.1", &["min-dist", "tsne does not have this option", "umap does"][..]),
         ("--method pacmap --perplexity 30", &["perplexity", "largevis, infotsne, tsne, "]),
-        ("--perplexity 30", &["perplexity", "umap does not know it"]),
+        ("--perplexity 30", &["perplexity", "umap does not have this option"]),
         ("--method tsne --n-neighbors 15", &["n-neighbors", "umap, pacmap, "]),
         ("--method tsne --n-negatives 5", &["n-negatives", "largevis, infotsne do"]),
         ("--method largevis --negative-sample-rate 5", &["negative-sample-rate", "umap does"]),
         ("--method pacmap --optimizer adam", &["optimizer", "largevis, infotsne, tsne, "]),
-        ("--method umap --early-exaggeration 4", &["early-exaggeration", "umap does not know it"]),
+        ("--method umap --early-exaggeration 4", &["early-exaggeration", "umap does not have this option"]),
         ("--method t-sne", &["--method", "umap, largevis, infotsne, tsne, pacmap"]),
         ("--method tsne --optimizer sgd", &["--optimizer", "adam, momentum, gains"]),
         ("--method tsne --perplexity 600", &["perplexity", "600"]),

@@ -37,8 +37,11 @@ fn graphs_that_do_not_fit() {
     place.refused("embed v.parquet --knn v.parquet -o m.npy", &["v.parquet", "neighbors"]);
     place.refused("embed --knn nothing.arrow -o m.npy", &["nothing.arrow"]);
     place.refused("embed v.parquet --knn g.arrow --metric cosine -o m.npy", &["--metric", "g.arrow", "euclidean"]);
-    place.refused("embed --knn g.arrow --keep label -o m.parquet", &["label", "no source"]);
-    place.refused("embed --knn g.arrow --plot m.png --color label -o m.parquet", &["--color", "no source"]);
+    place.refused("embed --knn g.arrow --keep label -o m.parquet", &["label", "a graph has no columns"]);
+    place.refused(
+        "embed --knn g.arrow --plot m.png --color label -o m.parquet",
+        &["--color", "the graph has no column"],
+    );
     place.refused("embed --knn g.arrow -o g.arrow --force", &["g.arrow", "also an input"]);
 }
 

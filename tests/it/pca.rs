@@ -140,7 +140,7 @@ fn what_is_refused() {
         ("--n-components 0", &["--n-components"]),
         ("--threads 0", &["--threads"]),
         ("--batch-rows 0", &["--batch-rows"]),
-        ("--memory 1MiB", &["--memory", "too small", "smallest that would do"]),
+        ("--memory 1MiB", &["--memory", "too small", "smallest sufficient budget"]),
         ("--column nothing", &["v.parquet", "\"nothing\"", "\"embedding\""]),
         ("--keep label,nothing", &["v.parquet", "\"nothing\"", "\"label\""]),
         ("--id nothing", &["v.parquet", "\"nothing\""]),

@@ -91,7 +91,7 @@ fn the_map_is_in_the_columns_that_have_its_names_or_are_named() {
     assert!(drawn(&place, "table.arrow", "--coordinates umap_x,umap_y").0 == plain);
     let texts: ArrayRef = Arc::new(StringArray::from(vec!["a"; 50]));
     write(&place, "texts.arrow", vec![("x", texts.clone()), ("y", texts)]);
-    place.refused("plot texts.arrow -o q.png", &["no numeric columns", "--coordinates"]);
+    place.refused("plot texts.arrow -o q.png", &["no coordinates", "--coordinates"]);
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn plan_text_lists_every_stage() {
     for words in [
         "2,000 rows × 16 of f32 to 2 components by umap: 15 neighbours, 30 epochs, 2 threads, ",
         "62 lists, every pair compared",
-        "a budget of 1 GiB, as asked for",
+        "a budget of 1 GiB, as requested",
         "30 epochs",
         "in the run directory at most",
         "are free for map.parquet.run",
@@ -267,7 +267,7 @@ fn a_hundred_million_rows_without_77_gb() {
     }
 
     let refused = place.run("plan big.parquet --memory 1GiB --threads 2");
-    refused.refused("1GiB", &["--memory: a memory budget of 1 GiB", "stage needs", "smallest that would do"]);
+    refused.refused("1GiB", &["--memory: a memory budget of 1 GiB", "stage needs", "smallest sufficient budget"]);
     let smallest = refused.stderr.trim().rsplit("give --memory ").next().expect("a budget");
     let least = planned(&place, &format!("big.parquet --memory {smallest} --threads 2"));
     for stage in stages(&least) {

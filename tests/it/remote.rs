@@ -156,18 +156,18 @@ fn what_a_store_cannot_give_is_refused_before_any_work() {
         "evaluate --map v.npy --source v.npy --report s3://b/r.json",
         "plot v.npy -o az://b/m.png",
     ] {
-        refused(outputs, &["an address, and outputs stay local for now"]);
+        refused(outputs, &["an address, but outputs are written to local files only"]);
     }
     refused(
         "embed --knn s3://b/graph.arrow -o m.npy",
-        &["s3://b/graph.arrow: an address, and a graph is read from a file"],
+        &["s3://b/graph.arrow: an address, but a graph is read from a local file"],
     );
     refused("embed s3://b/none.npy -o m.npy", &["s3://b/none.npy: there is no such object, and none below it (404"]);
     refused("embed s3://none/v.npy -o m.npy", &["there is no such bucket (404 NoSuchBucket"]);
     refused("embed s3://b/x*.npy -o m.npy", &["s3://b/x*.npy: no object matches it"]);
-    refused("embed ftp://b/x.npy -o m.npy", &["ftp:// is no store that is read"]);
+    refused("embed ftp://b/x.npy -o m.npy", &["ftp:// is not supported"]);
     refused("embed s3://b/v.npy s3://b/v.npy -o m.npy", &["named twice"]);
-    refused(&format!("embed {url}/b/*.npy -o m.npy"), &["gives no lists"]);
+    refused(&format!("embed {url}/b/*.npy -o m.npy"), &["cannot list objects"]);
     let signed = soon(command(&place, &url, &format!("embed v.npy -o m.npy --init {url}/b/v.npy?sig=1")));
     assert_eq!(signed.code, 2, "{}", signed.stderr);
     assert!(signed.stderr.contains("--init") && signed.stderr.contains("signed address"), "{}", signed.stderr);

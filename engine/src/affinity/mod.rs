@@ -57,7 +57,7 @@ pub struct AffinityStats {
 /// # Errors
 /// If the method computes all pairs.
 fn of_plan(plan: &Plan) -> Result<Affinity> {
-    let why = || format!("{} computes all pairs, and has no edges", plan.settings.method);
+    let why = || format!("{} compares all pairs, and has no edges", plan.settings.method);
     plan.settings.method.affinity().ok_or_else(|| Error::Config { field: "method", why: why() })
 }
 
@@ -190,7 +190,7 @@ pub fn build(
         work.progress.note(
             "edges-cut",
             format!(
-                "a few rows are neighbours of very many others: of the edges that lead to them {} of {} were left out",
+                "some rows have more incoming edges than a block holds: {} of all {} edges were dropped, the weakest first",
                 found.cut_edges,
                 found.cut_edges + found.edges
             ),
@@ -348,7 +348,7 @@ pub fn needs(plan: &Plan) -> MemoryNeeds {
                 ("in-degrees", counts),
                 ("scales of distances", scales),
                 ("rows drawn for pairs", pools),
-                ("edges by the row they lead to", if spilling { 0 } else { run }),
+                ("edges sorted by target row", if spilling { 0 } else { run }),
                 ("bucket buffers", if spilling { plan.affinity.buffer_bytes } else { 0 }),
                 ("fresh edges", transpose::staging_bytes(plan)),
             ],
@@ -358,7 +358,7 @@ pub fn needs(plan: &Plan) -> MemoryNeeds {
             [
                 ("in-degrees", counts),
                 ("scales of distances", scales),
-                ("edges by the row they lead to", run),
+                ("edges sorted by target row", run),
                 ("pieces merged", pieces),
                 ("a block and its encoding", block + EdgeWriter::bytes(block_rows, block_edges)),
             ],

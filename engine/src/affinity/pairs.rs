@@ -115,7 +115,7 @@ impl<'a> PacmapPairs<'a> {
 pub(crate) fn vectors_missing() -> Error {
     Error::Config {
         field: "method",
-        why: "pacmap needs the vectors beside the graph: its mid-near pairs are rows that are compared".into(),
+        why: "pacmap needs the vectors as well as the graph, to compute the distances of its mid-near pairs".into(),
     }
 }
 

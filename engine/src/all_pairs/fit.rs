@@ -156,10 +156,10 @@ impl Problem {
     pub fn check(&self, n: usize) -> Result<()> {
         let d = &self.descent;
         if n < 2 {
-            return config_error("rows", format!("a map of {n} different rows: give at least 2"));
+            return config_error("rows", format!("{n} distinct rows; a map needs at least 2"));
         }
         if n > u32::MAX as usize {
-            return config_error("rows", format!("{n} rows are more than methods of all pairs can number"));
+            return config_error("rows", format!("{n} rows; methods of all pairs support at most {}", u32::MAX));
         }
         if d.n_components == 0 || d.n_components > MAX_MAP_COMPONENTS {
             return config_error("n_components", format!("{}: give 1 to {MAX_MAP_COMPONENTS}", d.n_components));
@@ -281,7 +281,7 @@ fn check_rows(problem: &Problem, rows: &[f32], dim: usize) -> Result<usize> {
         return data("there are no rows to map".into());
     }
     if !rows.len().is_multiple_of(dim) {
-        return data(format!("{} numbers are no whole number of rows of {dim} components", rows.len()));
+        return data(format!("{} numbers are not a whole number of rows of {dim} components", rows.len()));
     }
     if let Some(at) = rows.iter().position(|x| !x.is_finite()) {
         let (row, component) = (at / dim, at % dim);
@@ -406,7 +406,7 @@ fn check_state(state: &DescentState, objective: &mut dyn PreparedLoss, n: usize,
         return Ok(());
     }
     let what = format!(
-        "the state to go on from, of iteration {}, is not one of {n} rows in {width} components; begin anew",
+        "the checkpoint of iteration {} does not have {n} rows of {width} components; begin again",
         state.iteration
     );
     Err(Error::Data { what })

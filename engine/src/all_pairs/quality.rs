@@ -93,7 +93,7 @@ pub(crate) fn needs(plan: &Plan) -> MemoryNeeds {
             ("costs", costs),
             ("rows in order", plan.threads as u64 * n as u64 * 4),
             ("positions", map_bytes(plan)),
-            ("the sample and its rankings", sample * (k * 32 + 200) + 8 * sample * sample),
+            ("the sample and its ranks", sample * (k * 32 + 200) + 8 * sample * sample),
         ],
     )
 }

@@ -62,7 +62,7 @@ pub(super) fn read(plan: &Plan, source: &Arc<dyn Source>, work: &StageContext<'_
         rows.extend_from_slice(batch.values());
     }
     if rows.len() != wanted {
-        return Err(Error::Data { what: "the source gave fewer rows than it promised".into() });
+        return Err(Error::Data { what: "the source returned fewer rows than it announced".into() });
     }
     if plan.settings.metric.has_unit_rows() {
         // For rows of length 1, half of the squared distance is 1 minus the cosine.

@@ -108,8 +108,8 @@ impl Method {
             _ if self == Method::UMAP || ball => "1",
             Optimizer::Adam => "1",
             _ if self.is_all_pairs() => "rows / 4 over the exaggeration, but at least 50",
-            _ if self.has_field() => "rows / 4 over the exaggeration of the time",
-            _ => "rows / 4, but at least 50, over the exaggeration of the time",
+            _ if self.has_field() => "rows / 4 over the current exaggeration",
+            _ => "rows / 4, but at least 50, over the current exaggeration",
         }
     }
 
@@ -153,7 +153,10 @@ impl Method {
     pub fn unsupported_option(self, opt: MethodOption) -> Error {
         let known = opt.method_names();
         let does = if known.len() == 1 { "does" } else { "do" };
-        Error::Config { field: opt.name(), why: format!("{self} does not know it; {} {does}", known.join(", ")) }
+        Error::Config {
+            field: opt.name(),
+            why: format!("{self} does not have this option; {} {does}", known.join(", ")),
+        }
     }
 }
 
@@ -186,7 +189,7 @@ impl Serialize for Method {
 impl<'de> Deserialize<'de> for Method {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        Method::from_name(&name).ok_or_else(|| serde::de::Error::custom(format!("\"{name}\" is no method")))
+        Method::from_name(&name).ok_or_else(|| serde::de::Error::custom(format!("\"{name}\" is not a method")))
     }
 }
 
@@ -222,11 +225,11 @@ mod tests {
         }
         let asked = Config { min_dist: Some(0.1), ..Config::of(Method::TSNE) };
         let told = Method::TSNE.check_supported(&asked).expect_err("refused").to_string();
-        assert!(told.contains("min_dist") && told.contains("tsne does not know it; umap does"), "{told}");
+        assert!(told.contains("min_dist") && told.contains("tsne does not have this option; umap does"), "{told}");
         let asked = Config { perplexity: Some(5.0), ..Config::of(Method::PACMAP) };
         let told = Method::PACMAP.check_supported(&asked).expect_err("refused").to_string();
         assert!(
-            told.contains("pacmap does not know it; largevis, infotsne, tsne, ") && told.ends_with(" do"),
+            told.contains("pacmap does not have this option; largevis, infotsne, tsne, ") && told.ends_with(" do"),
             "{told}"
         );
     }

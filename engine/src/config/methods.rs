@@ -100,7 +100,7 @@ pub(super) static ALL: &[&MethodSpec] =
 pub(super) static UMAP: MethodSpec = MethodSpec {
     id: MethodId::Umap,
     name: "umap",
-    about: "fuzzy neighbours by cross-entropy (McInnes et al. 2018)",
+    about: "fuzzy memberships of neighbours, by cross-entropy (McInnes et al. 2018)",
     options: &[MethodOption::NNeighbors, MethodOption::MinDist, MethodOption::Spread, MethodOption::NegativeSampleRate],
     defaults: |config| config,
     // umap-learn uses 500 or 200 epochs. Between these, the share of preserved neighbours grows with the number
@@ -120,7 +120,7 @@ pub(super) static UMAP: MethodSpec = MethodSpec {
 pub(super) static LARGEVIS: MethodSpec = MethodSpec {
     id: MethodId::LargeVis,
     name: "largevis",
-    about: "entropic neighbours against some drawn rows (Tang et al. 2016)",
+    about: "entropic affinities of neighbours, with negative samples (Tang et al. 2016)",
     options: &[
         MethodOption::Perplexity,
         MethodOption::NNegatives,
@@ -143,7 +143,7 @@ pub(super) static LARGEVIS: MethodSpec = MethodSpec {
 pub(super) static INFOTSNE: MethodSpec = MethodSpec {
     id: MethodId::InfoTsne,
     name: "infotsne",
-    about: "t-SNE against many drawn rows, by a contrastive loss (Damrich et al. 2023)",
+    about: "t-SNE with many negative samples, by a contrastive loss (Damrich et al. 2023)",
     options: &[
         MethodOption::Perplexity,
         MethodOption::NNegatives,
@@ -171,7 +171,7 @@ pub(super) static INFOTSNE: MethodSpec = MethodSpec {
 pub(super) static TSNE: MethodSpec = MethodSpec {
     id: MethodId::Tsne,
     name: "tsne",
-    about: "entropic neighbours against all rows, in the plane (van der Maaten et al. 2008)",
+    about: "entropic affinities of neighbours, with repulsion of all rows, in two dimensions (van der Maaten et al. 2008)",
     options: &[MethodOption::Perplexity, MethodOption::EarlyExaggeration, MethodOption::Optimizer],
     defaults: |config| Settings { early_exaggeration: 12.0, optimizer: Optimizer::Gains, ..config },
     epochs: StepsByRows(&[(u64::MAX, 750)]),
@@ -222,7 +222,7 @@ fn all_pairs(config: Settings) -> Settings {
 pub(super) static SNE: MethodSpec = MethodSpec {
     id: MethodId::Sne,
     name: "sne",
-    about: "entropic neighbours against all rows by gaussians, exact (Hinton, Roweis 2002)",
+    about: "entropic affinities and Gaussian affinities of the map, exact (Hinton, Roweis 2002)",
     options: &[MethodOption::Perplexity, MethodOption::EarlyExaggeration, MethodOption::Optimizer],
     defaults: all_pairs,
     epochs: StepsByRows(&[(u64::MAX, 2000)]),
@@ -232,7 +232,7 @@ pub(super) static SNE: MethodSpec = MethodSpec {
 pub(super) static TSNE_EXACT: MethodSpec = MethodSpec {
     id: MethodId::TsneExact,
     name: "tsne-exact",
-    about: "entropic neighbours against all rows, exact (van der Maaten, Hinton 2008)",
+    about: "entropic affinities and Student-t affinities of the map, exact (van der Maaten, Hinton 2008)",
     options: &[MethodOption::Perplexity, MethodOption::EarlyExaggeration, MethodOption::Optimizer],
     defaults: |config| Settings { early_exaggeration: 12.0, ..all_pairs(config) },
     epochs: StepsByRows(&[(u64::MAX, 2000)]),
@@ -242,7 +242,7 @@ pub(super) static TSNE_EXACT: MethodSpec = MethodSpec {
 pub(super) static TSNEKHORN: MethodSpec = MethodSpec {
     id: MethodId::TsneKhorn,
     name: "tsnekhorn",
-    about: "doubly stochastic entropic affinities against a doubly stochastic map, exact (Van Assel et al. 2023)",
+    about: "doubly stochastic affinities of the data and of the map, exact (Van Assel et al. 2023)",
     options: &[MethodOption::Perplexity, MethodOption::EarlyExaggeration, MethodOption::Optimizer],
     defaults: all_pairs,
     epochs: StepsByRows(&[(u64::MAX, 2000)]),
@@ -252,7 +252,7 @@ pub(super) static TSNEKHORN: MethodSpec = MethodSpec {
 pub(super) static COSNE: MethodSpec = MethodSpec {
     id: MethodId::Cosne,
     name: "cosne",
-    about: "entropic neighbours in the Poincaré ball, exact (Guo et al. 2022)",
+    about: "entropic affinities, with a map in the Poincaré ball, exact (Guo et al. 2022)",
     options: &[MethodOption::Perplexity, MethodOption::EarlyExaggeration],
     defaults: |config| Settings { early_exaggeration: 12.0, init: Init::Random, ..all_pairs(config) },
     epochs: StepsByRows(&[(u64::MAX, 2000)]),
@@ -262,7 +262,7 @@ pub(super) static COSNE: MethodSpec = MethodSpec {
 pub(super) static AFFINITY_MATCHER: MethodSpec = MethodSpec {
     id: MethodId::AffinityMatcher,
     name: "affinity-matcher",
-    about: "any affinity of the rows against any of the map, exact (Van Assel et al. 2024)",
+    about: "any affinity of the data with any affinity of the map, exact (Van Assel et al. 2024)",
     options: &[
         MethodOption::Affinity,
         MethodOption::MapAffinity,

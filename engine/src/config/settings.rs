@@ -134,10 +134,14 @@ impl Settings {
             self.method.supports(MethodOption::Perplexity) && (!matcher || self.affinity.has_perplexity());
         let mut reduced = Vec::new();
         if has_perplexity && few.perplexity < self.perplexity {
-            reduced.push(format!("perplexity is {} rather than {}", rounded(few.perplexity), rounded(self.perplexity)));
+            reduced.push(format!(
+                "perplexity is limited to {} instead of {}",
+                rounded(few.perplexity),
+                rounded(self.perplexity)
+            ));
         }
         if matcher && self.affinity == NamedAffinity::Umap && few.n_neighbors < self.n_neighbors {
-            reduced.push(format!("n_neighbors is {} rather than {}", few.n_neighbors, self.n_neighbors));
+            reduced.push(format!("n_neighbors is limited to {} instead of {}", few.n_neighbors, self.n_neighbors));
         }
         reduced
     }

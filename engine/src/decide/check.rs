@@ -36,7 +36,11 @@ impl Settings {
             None => Ok(()),
             Some(why) => {
                 let exact: Vec<&str> = Method::all().filter(|method| method.is_all_pairs()).map(Method::name).collect();
-                let why = format!("{} streams, and {why}; exact methods take it: {}", self.method, exact.join(", "));
+                let why = format!(
+                    "{} streams its data, and {why}; exact methods support the metric: {}",
+                    self.method,
+                    exact.join(", ")
+                );
                 Err(Error::Config { field: "metric", why })
             }
         }
@@ -48,25 +52,35 @@ impl Settings {
         let (method, instead) = (self.method, exact.instead.join(" or "));
         let config = |field, why: String| Err(Error::Config { field, why });
         if input.graph_k.is_some() || dim == 0 {
-            let why = format!("{method} computes all pairs of the vectors, and takes no graph; {instead} does");
+            let why = format!("{method} compares all pairs of vectors and cannot start from a graph; {instead} can");
             return config("method", why);
         }
         if rows > exact.rows {
             let why = format!(
-                "{method} computes all pairs, which {rows} rows are too many for: {} is the most; take a sample of them, or {instead}, which streams",
+                "{method} compares all pairs of rows, and {rows} rows are too many; the maximum is {}; take a sample of them, or {instead}, which streams",
                 exact.rows
             );
             return config("method", why);
         }
         if self.init == Init::Centroid {
-            return config("init", format!("centroid needs lists, which {method} has not; pca, random or a file"));
+            return config(
+                "init",
+                format!("centroid needs inverted lists, which {method} does not build; use pca, random or a file"),
+            );
         }
         if method.supports(MethodOption::Affinity) {
             let named = |field, some: fn(NamedAffinity) -> bool| {
                 let names = NamedAffinity::ALL.into_iter().filter(|&affinity| some(affinity)).map(NamedAffinity::name);
                 let names = names.collect::<Vec<_>>();
-                let have = if names.len() == 1 { "has" } else { "have" };
-                config(field, format!("the {} affinity has none; {} {have}", self.affinity.name(), names.join(", ")))
+                let have = if names.len() == 1 { "does" } else { "do" };
+                config(
+                    field,
+                    format!(
+                        "the {} affinity does not have this option; {} {have}",
+                        self.affinity.name(),
+                        names.join(", ")
+                    ),
+                )
             };
             if asked.perplexity.is_some() && !self.affinity.has_perplexity() {
                 return named("perplexity", NamedAffinity::has_perplexity);
@@ -76,11 +90,14 @@ impl Settings {
             }
         }
         if asked.n_neighbors == Some(1) {
-            return config("n_neighbors", "1 is too few; 2 is the least".into());
+            return config("n_neighbors", "1 is too small; the minimum is 2".into());
         }
         let problem = methods::problem(self)?;
         if problem.loss.hyperbolic() && self.init == Init::Pca {
-            return config("init", format!("pca scores need not lie in the ball of {method}'s maps; random or a file"));
+            return config(
+                "init",
+                format!("pca scores may lie outside the ball of {method}'s maps; use random or a file"),
+            );
         }
         problem.check(rows as usize)
     }
@@ -100,11 +117,15 @@ impl Settings {
             return match input.graph_k {
                 Some(k) if perplexity > k as f64 => config(
                     "perplexity",
-                    format!("{perplexity} of a graph with {k} neighbours a row; {} is what they serve", (k / 3).max(1)),
+                    format!(
+                        "{perplexity} is too large for a graph with {k} neighbours a row; {} is suitable",
+                        (k / 3).max(1)
+                    ),
                 ),
-                None if perplexity > (rows - 1) as f64 => {
-                    config("perplexity", format!("{perplexity} of {rows} rows; {} is the most", rows - 1))
-                }
+                None if perplexity > (rows - 1) as f64 => config(
+                    "perplexity",
+                    format!("{perplexity} is too large for {rows} rows; the maximum is {}", rows - 1),
+                ),
                 _ => Ok(()),
             };
         }
@@ -114,13 +135,13 @@ impl Settings {
             let usual = Settings::defaults_for(self.method, rows).n_neighbors;
             return config(
                 "n_neighbors",
-                format!("{} is too few; 2 is the least, {usual} the default", self.n_neighbors),
+                format!("{} is too small; the minimum is 2, the default {usual}", self.n_neighbors),
             );
         }
         if input.graph_k.is_none() && self.n_neighbors as u64 >= rows {
             return config(
                 "n_neighbors",
-                format!("{} neighbours asked of {rows} rows; at most {} are there", self.n_neighbors, rows - 1),
+                format!("{} neighbours are too many for {rows} rows; the maximum is {}", self.n_neighbors, rows - 1),
             );
         }
         if self.n_neighbors > MOST_NEIGHBORS {
@@ -141,7 +162,10 @@ impl Settings {
         }
         // With vectors of one component, the default of two components of the map is not refused.
         if dim > 0 && self.n_components > dim && asked.n_components.is_some() {
-            return config("n_components", format!("{} asked of vectors with {dim} components", self.n_components));
+            return config(
+                "n_components",
+                format!("{} is more than the {dim} components of the vectors", self.n_components),
+            );
         }
         if !(self.spread.is_finite() && self.spread > 0.0) {
             return config("spread", format!("{} is not above 0", self.spread));
@@ -163,7 +187,7 @@ impl Settings {
         }
         if self.method.has_field() && self.n_components != 2 {
             let why =
-                format!("{} makes maps of 2 components only; infotsne is as good as t-SNE in any number", self.method);
+                format!("{} makes maps of 2 components only; infotsne is similar and supports up to 64", self.method);
             return config("n_components", why);
         }
         if !(self.recall > 0.0 && self.recall <= 1.0) {
@@ -176,7 +200,7 @@ impl Settings {
             return config("n_epochs", "must be between 1 and 1048576".into());
         }
         if self.method.is_all_pairs() && self.optimizer == Optimizer::Gains {
-            return config("optimizer", format!("{} has no gains; momentum and adam are there", self.method));
+            return config("optimizer", format!("{} does not support gains; use momentum or adam", self.method));
         }
         if self.init == Init::Pca && dim == 0 && !self.method.is_all_pairs() {
             return config("init", "pca needs vectors, and only a graph was given".into());
@@ -185,7 +209,7 @@ impl Settings {
         crate::device::check_build(self.device).or_else(|why| config("device", why))?;
         if self.method.is_all_pairs() && matches!(self.device, crate::Device::Cuda(_)) {
             let others: Vec<&str> = Method::all().filter(|m| !m.is_all_pairs()).map(Method::name).collect();
-            return config("device", format!("{} has no kernel for a GPU; {} have", self.method, others.join(", ")));
+            return config("device", format!("{} does not run on a GPU; {} do", self.method, others.join(", ")));
         }
         if !(0.0..=1e9).contains(&self.checkpoint) {
             return config("checkpoint", format!("{} seconds is not between 0 and 1e9", self.checkpoint));

@@ -60,7 +60,7 @@ impl Plan {
                 }
                 Stage::Affinity => {
                     if buckets > 0 {
-                        spills = Some(format!("edges in buckets by the row they lead to: {}", format_bytes(buckets)));
+                        spills = Some(format!("edges in buckets by target row: {}", format_bytes(buckets)));
                     }
                     (3 * graph + buckets, buckets + edges, buckets, edges)
                 }

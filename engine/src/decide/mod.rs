@@ -71,7 +71,10 @@ impl Config {
         }
         settings.check(self, input)?;
         if !map && self.method.is_all_pairs() {
-            return Err(Error::Config { field: "method", why: format!("{} makes no graph", self.method) });
+            return Err(Error::Config {
+                field: "method",
+                why: format!("{} does not compute a graph of neighbours", self.method),
+            });
         }
         let notes = self.notes(&settings, input);
         let asked = Asked { n_neighbors: self.n_neighbors.is_some(), perplexity: self.perplexity.is_some() };
@@ -87,7 +90,10 @@ impl Config {
         let mut note = |opt: MethodOption, is: f64, usual: f64| {
             if self.method.supports(opt) && !opt.is_set(self) && is < usual {
                 let is = (is * 100.0).round() / 100.0;
-                notes.push(Remark::note("few-rows", format!("few rows: {} is {is} rather than {usual}", opt.name())));
+                notes.push(Remark::note(
+                    "few-rows",
+                    format!("few rows: {} is limited to {is} instead of {usual}", opt.name()),
+                ));
             }
         };
         // A given graph fixes the number of neighbours. Of the affinities of `affinity-matcher`, some have

@@ -19,11 +19,11 @@ pub enum Error {
     Config {
         /// The option's name, as in [`crate::Config`].
         field: &'static str,
-        /// What is wrong, with the number, and what to do.
+        /// The problem, with the value, and the remedy.
         why: String,
     },
     /// The memory budget is too small for every plan.
-    #[error("a memory budget of {} is too small: the {stage} stage needs {}; the smallest that would do is {}", format_bytes(*asked), format_bytes(*needed), format_bytes(*needed))]
+    #[error("a memory budget of {} is too small: the {stage} stage needs {}; the smallest sufficient budget is {}", format_bytes(*asked), format_bytes(*needed), format_bytes(*needed))]
     Budget {
         /// The given budget, in bytes.
         asked: u64,
@@ -33,7 +33,7 @@ pub enum Error {
         stage: &'static str,
     },
     /// The memory budget is too small for an exact method, which computes all pairs of rows.
-    #[error("{method} computes all pairs of {rows} rows, for which the {stage} stage needs {}: a memory budget of {} is too small; the smallest that would do is {}; {instead} stream{}", format_bytes(*needed), format_bytes(*asked), format_bytes(*needed), if instead.contains(' ') { "" } else { "s" })]
+    #[error("{method} compares all pairs of {rows} rows, for which the {stage} stage needs {}: a memory budget of {} is too small; the smallest sufficient budget is {}; {instead} stream{}", format_bytes(*needed), format_bytes(*asked), format_bytes(*needed), if instead.contains(' ') { "" } else { "s" })]
     AllPairs {
         /// The method.
         method: &'static str,
@@ -81,7 +81,7 @@ pub enum Error {
     /// The data are not sufficient for what was asked.
     #[error("{what}")]
     Data {
-        /// What is missing, and what to do.
+        /// The problem, and the remedy.
         what: String,
     },
     /// A call of FAISS failed.
@@ -99,7 +99,7 @@ pub enum Error {
         what: String,
     },
     /// The observer stopped the run.
-    #[error("stopped in the {stage} stage; what was finished is kept")]
+    #[error("stopped in the {stage} stage; finished stages are kept")]
     Cancelled {
         /// The stage that was running.
         stage: &'static str,

@@ -110,7 +110,7 @@ impl EvaluationConfig {
             return Err(Error::Data { what: format!("{} rows: more than {} are not supported", input.rows, u32::MAX) });
         }
         if self.sample.is_some_and(|sample| sample < 2) {
-            return config("sample", "a sample has at least 2 rows".into());
+            return config("sample", "a sample needs at least 2 rows".into());
         }
         check_workers(self.threads, self.batch_rows)?;
         let by_default = if input.rows <= MAX_EXACT_ROWS {
@@ -154,7 +154,7 @@ impl EvaluationConfig {
                 Err(Error::Config { field: "n_neighbors", why: format!("{k} is not between 1 and 1000") })
             }
             Some(k) if k as u64 > most => {
-                let why = format!("{k} neighbours asked of {} rows; {most} are the most", input.rows);
+                let why = format!("{k} neighbours are too many for {} rows; the maximum is {most}", input.rows);
                 Err(Error::Config { field: "n_neighbors", why })
             }
             Some(k) => Ok(k),

@@ -209,7 +209,7 @@ impl Evaluator<'_> {
             self.progress.note("coarse-components", text)?;
         }
         if vectors.len() != rows.len() * dim {
-            return Err(Error::Data { what: "the source gave fewer rows than it promised".into() });
+            return Err(Error::Data { what: "the source returned fewer rows than it announced".into() });
         }
         Ok(vectors)
     }
@@ -298,7 +298,7 @@ impl Evaluator<'_> {
             .collect();
         let k = lists.iter().map(|&(_, places)| places).max().unwrap_or(0).min(self.plan.neighbors_searched());
         if scores.is_empty() {
-            self.leave_out(&[ScoreName::Recall], None, "the graph lists no others than the rows themselves");
+            self.leave_out(&[ScoreName::Recall], None, "each row of the graph lists only itself");
         } else {
             self.add(ScoreName::Recall, Some(k), of_sample(&scores, self.plan.input.rows), scores.len());
         }
@@ -316,7 +316,11 @@ impl Evaluator<'_> {
             Ok((data(i, j) < data(i, l)) == (here(i, j) < here(i, l)))
         })?;
         if scores.is_empty() {
-            self.leave_out(&[ScoreName::TripletAccuracy], None, &format!("{} rows make no triplet", rows.len()));
+            self.leave_out(
+                &[ScoreName::TripletAccuracy],
+                None,
+                &format!("{} rows are too few for a triplet", rows.len()),
+            );
         } else {
             // Triplets are drawn at random, so there is an interval even if the sample is all rows.
             let (mean, interval) = mean_and_interval(&scores);
@@ -350,8 +354,8 @@ impl Evaluator<'_> {
         let weights = self.subject.weights.as_deref();
         let masses = LabelWeights::new(codes, *count, weights);
         if masses.present() < 2 {
-            let why = format!("{} cannot be told apart", if labeled == 0 { "no labels" } else { "rows of one label" });
-            self.leave_out(&[ScoreName::Silhouette, ScoreName::KmeansAri], Some(name), &why);
+            let why = if labeled == 0 { "no row has a label" } else { "all rows have the same label" };
+            self.leave_out(&[ScoreName::Silhouette, ScoreName::KmeansAri], Some(name), why);
         } else {
             let map = &self.subject.map;
             let scores = coefficients(map, codes, &masses, weights, Singletons::Zero, &rows, self.progress)?;
@@ -363,7 +367,7 @@ impl Evaluator<'_> {
                     .note("lone-labels", format!("{name}: {what} of one row only, which scores 0 in the silhouette"))?;
             }
             if *count > clusters::MAX_CLUSTERS {
-                let why = format!("{count} labels; at most {} clusters are searched for", clusters::MAX_CLUSTERS);
+                let why = format!("{count} labels; k-means supports at most {} clusters", clusters::MAX_CLUSTERS);
                 self.leave_out(&[ScoreName::KmeansAri], Some(name), &why);
             } else {
                 let found = clusters::kmeans(map, Some(codes), *count, self.plan.config.seed, self.progress)?;

@@ -173,7 +173,7 @@ pub fn kmeans_ari(z: &[f32], n_components: usize, labels: &[u32], seed: u64) -> 
     let labeled = LabeledMap::new(z, n_components, labels)?;
     let (count, most) = (labeled.count, clusters::MAX_CLUSTERS);
     if count > most {
-        return Err(Error::Data { what: format!("{count} labels; at most {most} clusters are searched for") });
+        return Err(Error::Data { what: format!("{count} labels; k-means supports at most {most} clusters") });
     }
     let found = clusters::kmeans(&labeled.points, Some(&labeled.codes), count.max(1), seed, &Progress::silent())?;
     Ok(clusters::adjusted_rand_score(&found, &labeled.codes))
@@ -190,7 +190,7 @@ pub fn triplet_accuracy(x: &[f32], dim: usize, z: &[f32], n_components: usize, s
         Ok(data == (points.squared(i, j) < points.squared(i, l)))
     })?;
     if scores.is_empty() {
-        return Err(Error::Data { what: format!("{} rows make no triplet", rows.len()) });
+        return Err(Error::Data { what: format!("{} rows are too few for a triplet", rows.len()) });
     }
     Ok(mean_and_interval(&scores).0)
 }
@@ -227,7 +227,7 @@ impl DataAndMap {
     fn neighbors(&self, k: usize) -> Result<usize> {
         let most = self.rows.len().saturating_sub(1) / 2;
         if k == 0 || k > most {
-            let why = format!("{k} neighbours asked of {} rows; from 1 to {most} can be", self.rows.len());
+            let why = format!("{k} neighbours for {} rows; give from 1 to {most}", self.rows.len());
             return Err(Error::Config { field: "n_neighbors", why });
         }
         Ok(k)
@@ -270,7 +270,7 @@ impl LabeledMap {
 
 fn check_neighbor_count(rows: usize, k: usize) -> Result<usize> {
     if k == 0 || k >= rows {
-        let why = format!("{k} neighbours asked of {rows} rows; from 1 to {} can be", rows.saturating_sub(1));
+        let why = format!("{k} neighbours for {rows} rows; give from 1 to {}", rows.saturating_sub(1));
         return Err(Error::Config { field: "n_neighbors", why });
     }
     Ok(k)
@@ -279,7 +279,9 @@ fn check_neighbor_count(rows: usize, k: usize) -> Result<usize> {
 /// Returns the row numbers, after checking that the values are whole rows of finite numbers.
 fn check_table(what: &str, values: &[f32], width: usize) -> Result<Vec<u32>> {
     if width == 0 || !values.len().is_multiple_of(width) {
-        return Err(Error::Data { what: format!("{what}: {} numbers are no rows of {width}", values.len()) });
+        return Err(Error::Data {
+            what: format!("{what}: {} numbers are not a whole number of rows of {width}", values.len()),
+        });
     }
     if let Some(at) = values.iter().position(|x| !x.is_finite()) {
         let what = format!("{what}: row {}, component {} is {}", at / width, at % width, values[at]);
@@ -425,18 +427,18 @@ mod tests {
         let mut broken = z.clone();
         broken[7] = f32::NAN;
         for (error, words) in [
-            (trustworthiness(&x, 3, &z, 2, 10).expect_err("half"), "10 neighbours asked of 20 rows; from 1 to 9"),
+            (trustworthiness(&x, 3, &z, 2, 10).expect_err("half"), "10 neighbours for 20 rows; give from 1 to 9"),
             (trustworthiness(&x, 3, &z, 2, 0).expect_err("none"), "0 neighbours"),
             (neighborhood_preservation(&x, 3, &z, 2, 20).expect_err("all"), "from 1 to 19"),
             (continuity(&x, 3, &broken, 2, 5).expect_err("NaN"), "the map: row 3, component 1 is NaN"),
-            (continuity(&x, 7, &z, 2, 5).expect_err("60"), "the data: 60 numbers are no rows of 7"),
+            (continuity(&x, 7, &z, 2, 5).expect_err("60"), "the data: 60 numbers are not a whole number of rows of 7"),
             (continuity(&x[3..], 3, &z, 2, 5).expect_err("19"), "the map has 20 rows, the data 19"),
             (label_accuracy(&z, 2, &[0; 19], 5).expect_err("19"), "19 labels for 20 rows"),
-            (label_accuracy(&z, 2, &[UNLABELED; 20], 5).expect_err("0"), "5 neighbours asked of 0 rows"),
+            (label_accuracy(&z, 2, &[UNLABELED; 20], 5).expect_err("0"), "5 neighbours for 0 rows"),
             (silhouette_score(&z, 2, &[3; 20], None, Singletons::Zero).expect_err("one"), "two labels"),
             (silhouette_score(&z, 2, &[3; 20], Some(&[-1.0; 20]), Singletons::Zero).expect_err("-1"), "weight of -1"),
             (kmeans(&z, 2, 0, 1).expect_err("0"), "n_clusters"),
-            (triplet_accuracy(&x[..6], 3, &z[..4], 2, 1).expect_err("2"), "2 rows make no triplet"),
+            (triplet_accuracy(&x[..6], 3, &z[..4], 2, 1).expect_err("2"), "2 rows are too few for a triplet"),
         ] {
             assert!(error.to_string().contains(words), "{error}");
         }

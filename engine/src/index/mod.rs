@@ -81,7 +81,7 @@ pub fn build(plan: &Plan, source: &Arc<dyn Source>, work: &StageContext<'_>) -> 
     if rows != plan.shape.rows {
         return Err(Error::Data {
             what: format!(
-                "the source gave {rows} rows where the scan saw {}: it changed while being read",
+                "the source returned {rows} rows, but the scan found {}: it changed while it was read",
                 plan.shape.rows
             ),
         });

@@ -33,11 +33,11 @@ pub(crate) fn load(
     if let Some(first) = first {
         let placed = first.read(&mut positions, &mut || work.progress.check())?;
         if placed.new == rows {
-            let text = format!("no row is in {}: first positions are random", placed.from);
+            let text = format!("no row has a position in {}: first positions are random", placed.from);
             work.progress.warn("first-positions", text)?;
         } else if placed.new > 0 {
             let text = format!(
-                "{} of {rows} rows are not in {}: they begin at the mean of their neighbours",
+                "{} of {rows} rows have no position in {}: their first position is the mean of their neighbours",
                 placed.new, placed.from
             );
             work.progress.note("first-positions", text)?;

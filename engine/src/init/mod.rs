@@ -133,12 +133,12 @@ pub fn needs(plan: &Plan) -> MemoryNeeds {
             let named = path.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("npy"));
             let names = if named { plan.shape.rows * NAME_BYTES } else { 0 };
             let walk = map + diffusion::bytes(plan);
-            vec![("positions in the source's order", map), ("rows by name, or edges", names.max(walk))]
+            vec![("positions in the source's order", map), ("ids of rows, or a block of edges", names.max(walk))]
         }
         Init::Centroid if plan.has_centroids() => centroid::memory_parts(plan),
         Init::Random => Vec::new(),
         _ if plan.shape.dim > 0 => Vec::new(),
-        _ => vec![("positions one pass on", map), ("a block of edges", diffusion::bytes(plan))],
+        _ => vec![("positions after a pass", map), ("a block of edges", diffusion::bytes(plan))],
     };
     let own = [("positions", map), ("lists' centroids", table_bytes(plan)), ("file buffer", 1 << 20)];
     MemoryNeeds::default().phase("place", own.into_iter().chain(beside))

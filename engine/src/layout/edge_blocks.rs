@@ -395,9 +395,9 @@ impl SpillReader {
     }
 
     fn next(&self) -> Result<PackedBlock> {
-        self.full.recv().unwrap_or_else(|_| {
-            Err(crate::Error::Data { what: "the thread that reads edges ended before its time".into() })
-        })
+        self.full
+            .recv()
+            .unwrap_or_else(|_| Err(crate::Error::Data { what: "the thread that reads edges stopped early".into() }))
     }
 }
 

@@ -231,10 +231,7 @@ fn check_finite(positions: &[f32]) -> Result<()> {
 }
 
 fn diverged() -> Error {
-    Error::Config {
-        field: "learning_rate",
-        why: "the layout ran away from the numbers there are; try a smaller one".into(),
-    }
+    Error::Config { field: "learning_rate", why: "the layout diverged; try a smaller learning rate".into() }
 }
 
 /// Runs a layout on the CPU: [`run_on`] without a GPU.
@@ -283,7 +280,7 @@ fn run_kernel<K: LayoutKernel>(
     match kernel_width(width) {
         Some(2) => run_width::<K, 2>(kernel, gpu, options, edges, start, checkpoints, progress),
         Some(_) if K::USES_FIELD => {
-            let why = format!("{width}, where the method has a field in 2 components only");
+            let why = format!("{width}; the method supports only 2 components");
             Err(Error::Config { field: "n_components", why })
         }
         Some(1) => run_width::<K, 1>(kernel, gpu, options, edges, start, checkpoints, progress),
@@ -456,7 +453,7 @@ pub fn needs(plan: &Plan) -> MemoryNeeds {
             ("chunks of rows", rows.div_ceil(u64::from(ROWS_PER_POOL)) * 64),
             ("blocks decoded or read ahead", decoding.max(read)),
             (GPU_EDGES, if matches!(plan.settings.device, Device::Cuda(_)) { pinned_bytes(plan) } else { 0 }),
-            ("the field of pushes", if plan.settings.method.has_field() { field::bytes(rows) } else { 0 }),
+            ("the repulsion grid", if plan.settings.method.has_field() { field::bytes(rows) } else { 0 }),
         ],
     )
 }
@@ -491,7 +488,7 @@ fn optional_gpu_phase(plan: &Plan) -> Phase {
     Phase { name: "epochs", parts: vec![MemoryPart { what: GPU_EDGES, bytes }] }
 }
 
-const GPU_EDGES: &str = "edges on their way to the GPU";
+const GPU_EDGES: &str = "upload buffers for the GPU";
 
 /// Checks that the memory budget has room for the bytes of [`optional_gpu_phase`].
 ///
@@ -504,7 +501,9 @@ pub(crate) fn check_optional_gpu_room(plan: &Plan) -> std::result::Result<(), St
         return Ok(());
     }
     let (memory, more) = (format_bytes(settings.memory), format_bytes(more));
-    Err(format!("`memory` {memory} has no {more} to spare for what is sent there; `device` cuda:0 plans for it"))
+    Err(format!(
+        "`memory` {memory} leaves less than {more} for the upload buffers of the GPU; with `device` cuda:0 the plan includes them"
+    ))
 }
 
 /// Replaces the GPU's epochs in a build without CUDA, where no [`Gpu`] value can exist.

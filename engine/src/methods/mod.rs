@@ -53,7 +53,7 @@ pub fn objective(method: Method) -> Result<&'static dyn LayoutObjective> {
     match recipe(method) {
         Recipe::Streamed(objective) => Ok(objective),
         Recipe::AllPairs(_) => {
-            let why = format!("{method} computes all pairs, and has no edges to lay out");
+            let why = format!("{method} compares all pairs, and has no edges to lay out");
             Err(Error::Config { field: "method", why })
         }
     }
@@ -67,7 +67,7 @@ pub(crate) fn problem(settings: &Settings) -> Result<Problem> {
     match recipe(settings.method) {
         Recipe::AllPairs(problem) => Ok(problem(settings)),
         Recipe::Streamed(_) => {
-            let why = format!("{} streams, and is no problem of all pairs", settings.method);
+            let why = format!("{} streams, and is not a method of all pairs", settings.method);
             Err(Error::Config { field: "method", why })
         }
     }

@@ -68,7 +68,7 @@ pub fn import(
                     continue;
                 }
                 if id >= rows {
-                    let what = format!("the graph's row {source} names row {id}, but there are {rows}");
+                    let what = format!("row {source} of the graph lists row {id}, but there are only {rows} rows");
                     return Err(Error::Data { what });
                 }
                 near.push((distance, here(id)));
@@ -94,7 +94,7 @@ pub fn import(
     let spilled = spill.finish()?;
     drop(place);
     if k == 0 {
-        return Err(Error::Data { what: "the graph has no neighbours but the rows themselves".into() });
+        return Err(Error::Data { what: "each row of the graph lists only itself".into() });
     }
 
     let mut truth = match lists {

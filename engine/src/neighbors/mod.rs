@@ -204,7 +204,7 @@ impl KnnJoin<'_> {
         };
         if round.last && round.recall < recall {
             self.work.progress.note("recall-below", format!(
-                "recall will be about {:.3} rather than {recall:.3}: more would compare each row with over {candidates} others",
+                "the expected recall is {:.3} instead of {recall:.3}: a higher recall would compare each row with more than {candidates} others",
                 round.recall,
             ))?;
         }
@@ -485,26 +485,26 @@ pub fn needs(plan: &Plan) -> MemoryNeeds {
             "decide",
             [
                 ("lists' centroids", table),
-                ("lists beside each other", adjacent),
+                ("adjacency of lists", adjacent),
                 ("the sample's neighbours", truth),
-                ("the lists that they are in", decide),
+                ("the lists of the sample's neighbours", decide),
             ],
         )
         .phase(
             "adjacent",
-            [("lists' centroids", table), ("lists beside each other", adjacent), ("the sample's neighbours", truth)],
+            [("lists' centroids", table), ("adjacency of lists", adjacent), ("the sample's neighbours", truth)],
         )
         .phase(
             "join",
             [
-                ("lists beside each other", adjacent),
-                ("a window of rows, and the lists that they meet", windows),
+                ("adjacency of lists", adjacent),
+                ("a window of rows, and the lists being compared", windows),
                 // Fragmentation: memory that is free between a window's parts or cached by threads
                 // that freed it.
-                ("what the allocator keeps", windows / 50),
+                ("memory kept by the allocator", windows / 50),
                 ("file buffer", 1 << 20),
-                ("rows on their way to the GPU", cuda::host_bytes(plan)),
-                ("who visits what", Window::bytes(dim, SegmentTable::max_segments(plan), threads)),
+                ("upload buffers for the GPU", cuda::host_bytes(plan)),
+                ("visits of lists", Window::bytes(dim, SegmentTable::max_segments(plan), threads)),
                 ("lists' centroids", table),
                 ("the sample's neighbours", truth),
             ],

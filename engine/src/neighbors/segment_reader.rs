@@ -94,7 +94,7 @@ pub fn each_portion<P: SegmentForm>(
         let dim = segments.lists.table.dim;
         for portion in portions {
             progress.check()?;
-            let ended = || crate::Error::Data { what: "the thread that reads lists ended before its time".into() };
+            let ended = || crate::Error::Data { what: "the thread that reads lists stopped early".into() };
             let buffer = full.recv().map_err(|_| ended())??;
             progress.traffic.read(buffer.len() as u64 * 4);
             let mut rest = &buffer[..];

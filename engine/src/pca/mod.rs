@@ -60,7 +60,7 @@ const PROJECT_ROWS: usize = 64;
 #[non_exhaustive]
 pub enum PcaError {
     /// More components were requested than a row has.
-    #[error("{asked} principal components asked of data with {dim} dimensions")]
+    #[error("{asked} principal components are more than the {dim} dimensions of the data")]
     TooManyComponents {
         /// Components requested.
         asked: usize,
@@ -68,7 +68,7 @@ pub enum PcaError {
         dim: usize,
     },
     /// More components were requested than there are rows.
-    #[error("{asked} principal components asked of {rows} rows; ask for at most {rows}")]
+    #[error("{asked} principal components are too many for {rows} rows; the maximum is {rows}")]
     TooFewRows {
         /// Components requested.
         asked: usize,
@@ -76,7 +76,7 @@ pub enum PcaError {
         rows: u64,
     },
     /// No row was added.
-    #[error("no rows to take principal components of")]
+    #[error("principal components need at least one row")]
     NoRows,
     /// A row contained NaN or an infinity. Where rows are checked as they arrive,
     /// [`PcaError::NotFiniteAt`] is returned instead and names the row.
@@ -93,7 +93,7 @@ pub enum PcaError {
         value: f32,
     },
     /// Rows have a different number of components than the rows before.
-    #[error("rows of {found} components, where those before had {expected}")]
+    #[error("rows of {found} components, but the rows before had {expected}")]
     Width {
         /// Number of components of the rows before.
         expected: usize,
@@ -101,7 +101,7 @@ pub enum PcaError {
         found: usize,
     },
     /// A slice does not contain a whole number of rows.
-    #[error("{len} numbers are no whole number of rows of {dim} components")]
+    #[error("{len} numbers are not a whole number of rows of {dim} components")]
     NotWhole {
         /// Number of values given.
         len: usize,
@@ -112,7 +112,7 @@ pub enum PcaError {
     #[error("the mean comes first: give all rows to partial_mean, then all rows to partial_fit")]
     MeanFirst,
     /// Two passes saw different numbers of rows.
-    #[error("a pass over the data saw {found} rows where the first saw {expected}")]
+    #[error("a pass over the data found {found} rows, but the first pass found {expected}")]
     Passes {
         /// Rows of the first pass.
         expected: u64,
@@ -121,7 +121,7 @@ pub enum PcaError {
     },
     /// The data do not vary along some axes, which cannot be scaled to variance 1.
     #[error(
-        "the data vary along {usable} axes only: there is nothing to whiten in more; ask for at most {usable} components"
+        "the data vary along {usable} axes only, and other axes cannot be scaled to variance 1; use at most {usable} components"
     )]
     NoVariance {
         /// Number of axes with variance.
@@ -139,7 +139,7 @@ pub enum PcaError {
     },
     /// More rows than the kernel matrix may have.
     #[error(
-        "kernel PCA of {rows} rows: their {rows} × {rows} kernel is decomposed whole, which is done for up to {most}; take a sample, or the linear components, which are streamed at any size"
+        "kernel PCA of {rows} rows: their {rows} × {rows} kernel matrix is decomposed in memory, which is supported up to {most} rows; take a sample, or use linear components, which are streamed at any size"
     )]
     TooManyRows {
         /// Number of rows given.

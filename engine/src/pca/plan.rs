@@ -166,7 +166,7 @@ impl PcaConfig {
         }
         if self.solver == Solver::Covariance && dim > WIDEST_COVARIANCE {
             let why = format!(
-                "covariance of {dim} components: it is decomposed whole, for at most {WIDEST_COVARIANCE}; randomized takes any width"
+                "covariance supports at most {WIDEST_COVARIANCE} components, and the vectors have {dim}; randomized supports any number"
             );
             return config("solver", why);
         }

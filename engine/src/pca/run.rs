@@ -132,7 +132,7 @@ fn pass(
         return Ok(());
     }
     if let Some(outweighing) = spread.dominant(plan.config.metric) {
-        progress.warn("one-component", outweighing.explain_of(source.as_ref(), "the first axis is"))?;
+        progress.warn("one-component", outweighing.explain_of(source.as_ref(), "it is nearly the whole first axis"))?;
     }
     match precision::precision_note(&spread, source.as_ref())? {
         Some(text) => progress.note("coarse-components", text),
@@ -156,7 +156,7 @@ fn project(
         pca.project(batch.values(), &mut scores);
         if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
             let row = batch.first + (at / pca.n_components()) as u64;
-            let why = "its scores are beyond single precision; scale the data down";
+            let why = "its scores exceed single precision; scale the data down";
             return Err(refused(source.as_ref(), row, why));
         }
         sink.write(batch.first, &scores)?;

@@ -51,7 +51,7 @@ pub(crate) fn warn_of_chance(rows: u64, quality: &Quality, progress: &Progress<'
     let (name, score, chance) = match quality.trustworthiness {
         Some(score) => ("trustworthiness", score, ChanceScore::of_trustworthiness(rows, k, sample)),
         None if 2 * k as u64 >= rows => return Ok(()),
-        None => ("preservation", quality.preservation, ChanceScore::of_preservation(rows, k, sample)),
+        None => ("neighbourhood preservation", quality.preservation, ChanceScore::of_preservation(rows, k, sample)),
     };
     if !chance.is_consistent_with(score.mean, score.interval) {
         return Ok(());

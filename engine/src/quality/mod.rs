@@ -186,7 +186,7 @@ pub fn needs(plan: &Plan) -> MemoryNeeds {
         "score",
         [
             ("positions", map_bytes(plan)),
-            ("the sample and its rankings", sample + sweep),
+            ("the sample and its ranks", sample + sweep),
             ("lists' centroids", table_bytes(plan)),
         ],
     )

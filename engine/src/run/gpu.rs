@@ -24,7 +24,7 @@ pub(crate) fn layout_gpu(plan: &Plan, objective: &dyn LayoutObjective, observer:
             crate::layout::check_optional_gpu_room(plan).map(|()| gpu)
         })
     } else {
-        Err(format!("{} has no kernel for a GPU", config.method))
+        Err(format!("{} does not run on a GPU", config.method))
     };
     match found {
         Ok(gpu) => {
@@ -55,7 +55,7 @@ pub(crate) fn neighbors_gpu(plan: &Plan, observer: &dyn Observer, alone: bool) -
     let why = match open(number, config.device_memory) {
         Ok(gpu) => match check_capacity(&gpu, "the join", crate::neighbors::device_bytes(plan)) {
             Ok(()) => {
-                note(observer, Stage::Neighbors, &format!("neighbours are looked for on {}", name(&gpu)))?;
+                note(observer, Stage::Neighbors, &format!("the neighbour search runs on {}", name(&gpu)))?;
                 return Ok(Some(gpu));
             }
             Err(why) => why,
@@ -67,7 +67,7 @@ pub(crate) fn neighbors_gpu(plan: &Plan, observer: &dyn Observer, alone: bool) -
             return Err(Error::Device { what });
         }
     };
-    note(observer, Stage::Neighbors, &format!("neighbours are looked for on the CPU: {why}"))?;
+    note(observer, Stage::Neighbors, &format!("the neighbour search runs on the CPU: {why}"))?;
     Ok(None)
 }
 

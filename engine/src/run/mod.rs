@@ -104,7 +104,7 @@ fn embed_all_pairs(
             problem(&settings).check(distinct)?;
             let reduced = plan.settings.reduced_to(&settings);
             if !reduced.is_empty() {
-                let text = format!("only {distinct} rows differ: {}", reduced.join(", "));
+                let text = format!("only {distinct} rows are distinct: {}", reduced.join(", "));
                 work.progress.note("few-rows", text)?;
             }
             Ok((made, scanned))

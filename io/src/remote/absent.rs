@@ -29,8 +29,8 @@ impl Client {
 
     pub(crate) fn find(self: &Arc<Self>, given: &str) -> Result<Vec<Arc<Object>>> {
         Address::parse(given)?;
-        let what = "an address, and this lowland was built without object-store; build it with that feature, fetch \
-                    the file first, or pipe what fetches it to standard input (-)";
+        let what = "an address, and this lowland was built without object-store; build it with that feature, download \
+                    the file first, or pipe it to standard input (-)";
         Err(Error::Store { url: shown(given).as_ref().into(), what: what.into(), input: true })
     }
 }

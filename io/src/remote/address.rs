@@ -73,7 +73,7 @@ impl Address {
             "file" => return refused("files are named by their paths, without file://".into()),
             _ => {
                 return refused(format!(
-                    "{scheme}:// is no store that is read; s3://, gs://, az://, abfs://, https:// and http:// are"
+                    "{scheme}:// is not supported; the stores are s3://, gs://, az://, abfs://, https:// and http://"
                 ));
             }
         };
@@ -96,11 +96,11 @@ impl Address {
             return refused(format!("names no bucket; it is {scheme}://bucket/key"));
         }
         if bucket.contains(['*', '?', '[', ']', '{', '}']) {
-            return refused("a bucket is named as it is; * ? [ab] ** {a,b} are for keys".into());
+            return refused("a bucket name cannot be a pattern; * ? [ab] ** {a,b} apply to keys only".into());
         }
         let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '$' | '@');
         if !bucket.chars().all(known) || !bucket.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '$') {
-            return refused(format!("\"{bucket}\" can be no bucket's name"));
+            return refused(format!("\"{bucket}\" is not a valid bucket name"));
         }
         let root = match kind {
             Kind::S3 => format!("s3://{bucket}"),
@@ -126,12 +126,12 @@ mod tests {
         assert_eq!((http.kind, http.bucket.as_str(), http.key.as_str()), (Kind::Http, "h:1", "a%20b.npy"));
         assert_eq!(http.root, "https://h:1/a%20b.npy?x=/1");
         for (given, told) in [
-            ("ftp://h/k", "ftp:// is no store that is read"),
+            ("ftp://h/k", "ftp:// is not supported"),
             ("file:///k", "by their paths"),
             ("s3:///k", "names no bucket; it is s3://bucket/key"),
-            ("s3://b*/k", "a bucket is named as it is"),
-            ("s3://b c/k", "can be no bucket's name"),
-            ("s3://-b/k", "can be no bucket's name"),
+            ("s3://b*/k", "a bucket name cannot be a pattern"),
+            ("s3://b c/k", "is not a valid bucket name"),
+            ("s3://-b/k", "is not a valid bucket name"),
             ("https:///k", "names no host"),
             ("https://me:secret@h/k?sig=secret", "are not sent"),
         ] {

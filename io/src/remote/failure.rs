@@ -41,7 +41,7 @@ impl Failure {
     /// Adapts the failure to an object that could be read before, so that the input is not blamed.
     pub(super) fn of_opened(self) -> Self {
         match self {
-            Failure::Missing { .. } => Failure::Changed { what: "it is gone".into() },
+            Failure::Missing { .. } => Failure::Changed { what: "it no longer exists".into() },
             Failure::Failed { what, .. } => Failure::Failed { what, input: false },
             other => other,
         }
@@ -63,7 +63,7 @@ impl Failure {
             Some("NoSuchBucket" | "ContainerNotFound") => {
                 return Failure::Missing { what: format!("there is no such bucket ({said})") };
             }
-            Some("InvalidBucketName") => return refused(format!("that can be no bucket's name ({said})")),
+            Some("InvalidBucketName") => return refused(format!("not a valid bucket name ({said})")),
             Some(
                 "PermanentRedirect"
                 | "TemporaryRedirect"
@@ -95,9 +95,7 @@ impl Failure {
             }
             (_, Some(416)) => refused("empty (0 bytes); write it again".into()),
             (_, Some(status)) if text.contains("AuthorizationHeaderMalformed") || (300..400).contains(&status) => {
-                refused(format!(
-                    "the server sends elsewhere ({said}); where it is a bucket, set its region: AWS_REGION"
-                ))
+                refused(format!("the server redirects ({said}); if it is a bucket, set its region: AWS_REGION"))
             }
             (_, Some(429 | 503)) => Failure::Failed { what: format!("the server is too busy ({said})"), input: false },
             (_, Some(status)) => {
@@ -107,11 +105,11 @@ impl Failure {
                 refused("the bucket is in another region: set AWS_REGION to it".into())
             }
             _ if text.contains("Range request not supported") || text.contains("non-partial response") => refused(
-                "the server gives no ranges of bytes; fetch it first, or pipe what fetches it to standard input (-)"
+                "the server does not support range requests; download the file first, or pipe it to standard input (-)"
                     .into(),
             ),
             (E::InvalidPath { .. }, _) => {
-                refused("its key has an empty name, . or .. in it, or a control character: give it another".into())
+                refused("its key has an empty name, . or .. in it, or a control character; rename the object".into())
             }
             _ => Failure::Failed { what: unanswered(error), input: false },
         }
@@ -238,7 +236,9 @@ mod tests {
             Failure::of(Kind::Http, &generic("error sending request for url (http://me:secret@h/k?sig=secret)"));
         let (text, input) = told(failure);
         assert!(!input && text.contains("cannot be reached (error sending request for url (http://h/k))"), "{text}");
-        assert!(matches!(of("404 Not Found", "").of_opened(), Failure::Changed { what } if what == "it is gone"));
+        assert!(
+            matches!(of("404 Not Found", "").of_opened(), Failure::Changed { what } if what == "it no longer exists")
+        );
         assert!(matches!(of("403 Forbidden", "").of_opened(), Failure::Failed { input: false, .. }));
     }
 }

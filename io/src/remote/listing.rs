@@ -41,14 +41,14 @@ impl Client {
     fn look(self: &Arc<Self>, address: &Address) -> std::result::Result<Vec<Object>, Failure> {
         let is_pattern = address.key.contains(['*', '[', '{']) || address.key.contains('?');
         if address.kind == Kind::Http && address.key.contains(['*', '[', '{']) {
-            let what = "a server of HTTP gives no lists, so a pattern cannot be matched; name each object";
+            let what = "an HTTP server cannot list objects, so a pattern cannot be matched; name each object";
             return Err(Failure::Failed { what: what.into(), input: true });
         }
         if address.kind == Kind::Http
             && (address.key.is_empty() || address.key.ends_with('/'))
             && !address.root.contains('?')
         {
-            let what = "a server of HTTP gives no lists, so a directory cannot be read; name each object";
+            let what = "an HTTP server cannot list objects, so a directory cannot be read; name each object";
             return Err(Failure::Failed { what: what.into(), input: true });
         }
         let store = self.store(address)?;
@@ -98,7 +98,7 @@ impl Client {
     ) -> std::result::Result<Vec<ObjectMeta>, Failure> {
         let refused = |what: String| Failure::Failed { what, input: true };
         let patterns = files::alternatives(&address.key);
-        let patterns = patterns.ok_or_else(|| refused("its braces stand for too many names".into()))?;
+        let patterns = patterns.ok_or_else(|| refused("its braces expand to too many names".into()))?;
         let mut found = Vec::new();
         for pattern in patterns {
             let names: Vec<&str> = parts(&pattern).collect();
@@ -174,7 +174,8 @@ impl Client {
         };
         let data: Vec<ObjectMeta> = self.wait(work)?;
         if data.is_empty() && must {
-            let what = format!("holds no Parquet, Arrow or npy object, such as ends in .{}", ENDINGS.join(", ."));
+            let what =
+                format!("contains no Parquet, Arrow or npy object (a name that ends in .{})", ENDINGS.join(", ."));
             return Err(Failure::Failed { what, input: true });
         }
         Ok(data)

@@ -120,7 +120,7 @@ impl Store {
             match answer.bytes().await {
                 Ok(bytes) if bytes.len() as u64 == promised => return Ok((state, bytes)),
                 Ok(bytes) if left == 0 => {
-                    let what = format!("the server sends {} bytes where it promises {promised}", bytes.len());
+                    let what = format!("the server sends {} bytes, but announced {promised}", bytes.len());
                     return Err(Failure::Failed { what, input: false });
                 }
                 // With an ETag, the crate has already retried.

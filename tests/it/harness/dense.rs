@@ -54,7 +54,7 @@ pub(crate) fn nearest_in_map(map: &[f32], width: usize, row: usize, k: usize) ->
 /// Panics unless every coordinate is finite and less than `extent` from 0.
 pub(crate) fn check_finite(map: &[f32], extent: f32) {
     let largest = map.iter().fold(0f32, |most, x| most.max(x.abs()));
-    assert!(map.iter().all(|x| x.is_finite()), "a coordinate that is no number");
+    assert!(map.iter().all(|x| x.is_finite()), "a coordinate is NaN or infinite");
     assert!(largest < extent, "the map reaches {largest}");
 }
 

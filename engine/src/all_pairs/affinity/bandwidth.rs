@@ -71,7 +71,7 @@ impl ClosedForm for MagicForm {
 
 fn check_k(k: usize, n: usize) -> Result<()> {
     if k == 0 || k >= n {
-        return config_error("k", format!("{k} nearest of {n} different rows: give 1 to {}", n.max(1) - 1));
+        return config_error("k", format!("{k} nearest neighbours of {n} distinct rows; give 1 to {}", n.max(1) - 1));
     }
     Ok(())
 }
@@ -86,7 +86,7 @@ pub(super) fn kth_costs(costs: &Costs<'_>, itself: SelfCost, k: usize, progress:
     })?;
     if let Some(row) = scales.iter().position(|&s| !(s > 0.0 && s.is_finite())) {
         let what = format!(
-            "row {row} costs {} to its neighbour {k}, which cannot be a bandwidth; drop copies of it, or raise k",
+            "the cost from row {row} to its neighbour number {k} is {}, which cannot be a bandwidth; drop copies of it, or raise k",
             scales[row]
         );
         return Err(Error::Data { what });

@@ -126,7 +126,7 @@ impl StreamedAffinity for Entropic {
         check_neighbors("perplexity", self.perplexity, n)?;
         if n > 2 && self.sparse && self.perplexity >= self.n_neighbors(n) as f64 {
             let why = format!(
-                "{} is too much for the {} neighbours that are kept of {n} rows; give less, or `sparse: false`",
+                "{} is too large for the {} neighbours that are kept of {n} rows; give a smaller value, or `sparse: false`",
                 self.perplexity,
                 self.n_neighbors(n)
             );

@@ -97,7 +97,7 @@ pub(super) fn check_neighbors(field: &'static str, value: f64, n: usize) -> Resu
     if n > 2 && value >= n as f64 - 1.0 {
         return config_error(
             field,
-            format!("{value} is too much for {n} different rows; give less than {}", n.max(1) - 1),
+            format!("{value} is too large for {n} distinct rows; give less than {}", n.max(1) - 1),
         );
     }
     Ok(())

@@ -55,7 +55,7 @@ impl StreamedAffinity for PhateAffinity {
         if self.k < 2 || self.k > n {
             return config_error(
                 "k",
-                format!("{} nearest of {n} different rows, each itself counted: give 2 to {n}", self.k),
+                format!("{} nearest of {n} distinct rows, counting the row itself; give 2 to {n}", self.k),
             );
         }
         Ok(())

@@ -28,7 +28,7 @@ impl StreamedAffinity for PrecomputedAffinity {
     fn check(&self, n: usize) -> Result<()> {
         let have = self.0.len();
         if n != have {
-            return config_error("affinity", format!("it is of {have} rows, and there are {n}"));
+            return config_error("affinity", format!("it has {have} rows, but the data have {n}"));
         }
         Ok(())
     }
@@ -38,7 +38,7 @@ impl StreamedAffinity for PrecomputedAffinity {
     }
     fn solve<'a>(&'a self, _: &'a Costs<'a>, _: &Progress<'_>) -> Result<Weights<'a>> {
         // The solver uses `given` instead.
-        Err(Error::Config { field: "affinity", why: "a precomputed affinity is not found from rows".into() })
+        Err(Error::Config { field: "affinity", why: "a precomputed affinity cannot be computed from rows".into() })
     }
     fn given(&self) -> Option<&Weights<'static>> {
         Some(&self.0)

@@ -53,7 +53,7 @@ impl StreamedAffinity for DoublyStochasticQuadratic {
     fn check(&self, n: usize) -> Result<()> {
         check_positive("eps", self.eps)?;
         check_positive("lr", self.lr)?;
-        if n < 2 { super::config_error("affinity", "quadratic needs at least 2 different rows") } else { Ok(()) }
+        if n < 2 { super::config_error("affinity", "quadratic needs at least 2 distinct rows") } else { Ok(()) }
     }
     fn work_estimate(&self, n: usize) -> AffinityWork {
         let kept = 16 * n as u64;

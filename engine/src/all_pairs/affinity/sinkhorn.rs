@@ -106,7 +106,7 @@ impl Sinkhorn {
                 dual[0] = 0.5 * (dual[0] + wanted);
                 if !dual[0].is_finite() {
                     let what = format!(
-                        "the sinkhorn affinity of row {row} is lost after {pass} passes: all that it meets is too far for eps = {}; raise it",
+                        "the sinkhorn affinity of row {row} is not finite after {pass} passes: all other rows are too far for eps = {}; raise eps",
                         self.eps
                     );
                     return Err(Error::Data { what });
@@ -129,7 +129,7 @@ impl StreamedAffinity for Sinkhorn {
     }
     fn check(&self, n: usize) -> Result<()> {
         check_positive("eps", self.eps)?;
-        if n < 2 { super::config_error("affinity", "sinkhorn needs at least 2 different rows") } else { Ok(()) }
+        if n < 2 { super::config_error("affinity", "sinkhorn needs at least 2 distinct rows") } else { Ok(()) }
     }
     fn check_cost(&self, cost: Cost) -> Result<()> {
         match self.base_kernel {

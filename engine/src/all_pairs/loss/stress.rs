@@ -54,8 +54,7 @@ impl Loss for Stress {
         })?;
         let scale = sum(rows);
         if !(scale > 0.0 && scale.is_finite()) {
-            let what =
-                format!("the squares of the affinities sum to {scale}; there is nothing to lay out by their stress");
+            let what = format!("the squares of the affinities sum to {scale}; the stress is undefined");
             return Err(Error::Data { what });
         }
         Ok(Box::new(PreparedStress { weights, scale }))

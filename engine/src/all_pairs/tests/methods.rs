@@ -375,13 +375,13 @@ fn options_that_do_not_fit_are_refused_by_name() {
     let told = phate.fit(&rows, 2, &Progress::silent()).expect_err("no attraction").to_string();
     assert!(told.starts_with("early_exaggeration:"), "{told}");
     let told = Tsne::default().fit(&rows[..60], 2, &Progress::silent()).expect_err("30 rows").to_string();
-    assert!(told.starts_with("perplexity: 30 is too much for 30 different rows"), "{told}");
+    assert!(told.starts_with("perplexity: 30 is too large for 30 distinct rows"), "{told}");
     for (rows, dim, word) in [
         (vec![], 2, "no rows"),
         (vec![1.0], 2, "whole"),
         (vec![1.0, f32::NAN, 2.0, 2.0], 2, "row 0, component 1 is NaN"),
         (vec![1.0, 3e20, 2.0, 2.0], 2, "scale the data"),
-        (vec![1.0; 200], 2, "1 different rows"),
+        (vec![1.0; 200], 2, "1 distinct rows"),
     ] {
         let told = Tsne::default().fit(&rows, dim, &Progress::silent()).expect_err("bad rows").to_string();
         assert!(told.contains(word), "{told}");

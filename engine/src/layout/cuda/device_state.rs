@@ -135,7 +135,7 @@ impl Gpu {
         let usable = self.usable_bytes().map_err(|e| self.driver_error("ask for its free memory", e))?;
         let too_small = |least: u64| Error::Device {
             what: format!(
-                "{}: {} of its memory may be used, and the map needs {}; the run goes on from here with `device` cpu",
+                "{}: {} of its memory may be used, and the map needs {}; continue the run with `device` cpu",
                 self.name,
                 format_bytes(usable),
                 format_bytes(least)

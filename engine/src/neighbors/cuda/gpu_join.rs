@@ -94,8 +94,9 @@ impl<'a> GpuJoin<'a> {
         while next < rows.end {
             let its = of(next).count();
             if its > MAX_SLICE_VISITS {
-                let what =
-                    format!("row {next} visits more segments than a GPU is sent: `device` cpu gives the same graph");
+                let what = format!(
+                    "row {next} visits more segments than fit in an upload to the GPU; `device` cpu gives the same graph"
+                );
                 return Err(Error::Device { what });
             }
             if self.visits.len() + its > MAX_SLICE_VISITS {

@@ -269,11 +269,11 @@ fn prefixes_and_globs_follow_the_rules_of_directories() {
     refused(&["s3://b/p/[/1.npy"], "not a pattern");
     refused(&["s3://b/q", "s3://b/q/x.parquet/1.npy"], "named twice");
     let http = format!("{}/b/*.npy", server.url());
-    refused(&[&http], "gives no lists");
-    refused(&[&format!("{}/b/p/", server.url())], "gives no lists");
-    refused(&["ftp://h/x"], "is no store that is read");
+    refused(&[&http], "cannot list objects");
+    refused(&[&format!("{}/b/p/", server.url())], "cannot list objects");
+    refused(&["ftp://h/x"], "is not supported");
     server.put("only/README", "read me, who reads this?");
-    refused(&["s3://only/"], "holds no Parquet, Arrow or npy object");
+    refused(&["s3://only/"], "contains no Parquet, Arrow or npy object");
     server.put("b/empty.npy", "");
     refused(&["s3://b/empty.npy"], "empty (0 bytes)");
 }
@@ -384,7 +384,7 @@ fn a_changed_object_is_noticed() {
         source.release();
         server.put("b/y", before.clone());
         let error = read(&*source).unwrap_err();
-        assert!(error.to_string().contains("it is gone"), "{error}");
+        assert!(error.to_string().contains("it no longer exists"), "{error}");
     }
     // In the middle of what is being decoded.
     let server = Server::start();
@@ -447,7 +447,7 @@ fn servers_of_http_differ() {
         assert!(error.contains(words) && !error.contains("secret"), "{error}");
     };
     server.habits(|habits| habits.ranges = false);
-    refused("gives no ranges of bytes; fetch it first");
+    refused("does not support range requests; download the file first");
     server.habits(|habits| habits.ranges = true);
     server.faults(|_| Some(Fault::Status(403, "AccessDenied")));
     refused("access denied (403 AccessDenied: so it is); a signed address may have expired");
