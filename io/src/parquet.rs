@@ -504,10 +504,20 @@ pub(crate) const PAGE_HEADER: usize = 64;
 /// The page type of a dictionary.
 const DICTIONARY: u64 = 2;
 
-/// Returns the decompressed size of the page whose header begins with `bytes`; `None` if `bytes` is
-/// not the beginning of a page header.
-pub(crate) fn page_bytes(bytes: &[u8]) -> Option<u64> {
-    page_header(bytes).map(|(_, size)| size.bytes)
+/// What a page's header says of the memory that its values take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PageClaim {
+    /// Bytes, decompressed.
+    pub(crate) bytes: u64,
+    /// The number of values of a dictionary, each of which has bytes of its own; 0 for other pages.
+    pub(crate) dictionary: u64,
+}
+
+/// Returns what the header says that begins with `bytes`; `None` if `bytes` is not the beginning of a
+/// page header.
+pub(crate) fn page_claim(bytes: &[u8]) -> Option<PageClaim> {
+    let (kind, size) = page_header(bytes)?;
+    Some(PageClaim { bytes: size.bytes, dictionary: if kind == DICTIONARY { size.values } else { 0 } })
 }
 
 /// Parses the beginning of a page header in Thrift's compact protocol. A field begins with a byte
@@ -726,8 +736,9 @@ mod tests {
         assert_eq!(header(&[0x15, 0, 0x15, 2, 0x15, 4, 0x2c, 0x15]), None);
         assert_eq!(header(&[0x15, 0, 0x15, 2, 0x15, 4, 0x5c, 0x15, 6]), None);
         assert_eq!(header(b"PAR1"), None);
-        // The decompressed size of a dictionary page is known all the same.
-        assert_eq!(page_bytes(&[0x15, 4, 0x15, 2, 0x15, 4, 0x4c, 0x15, 6]), Some(1));
+        // The sizes of a dictionary page are known all the same.
+        let claim = page_claim(&[0x15, 4, 0x15, 2, 0x15, 4, 0x4c, 0x15, 6]);
+        assert_eq!(claim, Some(PageClaim { bytes: 1, dictionary: 3 }));
         assert_eq!(header(&[]), None);
     }
 }

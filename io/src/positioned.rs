@@ -20,7 +20,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::files::Input;
-use crate::parquet::{PAGE_HEADER, page_bytes};
+use crate::parquet::{PAGE_HEADER, page_claim};
 use crate::remote::{Ahead, Object};
 use crate::source::{Fingerprint, check_unchanged, fingerprint, lock, open_file, stamp};
 use crate::{Error, Result};
@@ -242,9 +242,9 @@ pub(crate) struct PageLimits {
 }
 
 impl FileHandle {
-    /// Returns the same handle, which now refuses pages that contradict `pages`. The size in a
-    /// page's header decides how much memory is allocated, before anything is decompressed, so it
-    /// has to be checked first.
+    /// Returns the same handle, which now refuses pages that contradict `pages`, and dictionaries of
+    /// more values than they have bytes. The sizes in a page's header decide how much memory is
+    /// allocated, before anything is decoded, so they have to be checked first.
     pub(crate) fn with_pages(self, pages: Arc<PageLimits>) -> Self {
         FileHandle { pages: Some(pages), ..self }
     }
@@ -254,12 +254,17 @@ impl FileHandle {
         let Some(pages) = &self.pages else { return Ok(()) };
         let mut bytes = [0; PAGE_HEADER];
         let read = self.read_at(at, &mut bytes)?;
-        match page_bytes(&bytes[..read]) {
-            Some(says) if says > pages.largest => {
-                let most = pages.largest;
+        match page_claim(&bytes[..read]) {
+            Some(page) if page.bytes > pages.largest => {
+                let (says, most) = (page.bytes, pages.largest);
                 Err(ParquetError::General(format!(
                     "a page of {says} bytes, but the footer allows at most {most}: damaged"
                 )))
+            }
+            // Truth values take less than a byte, but there are only two.
+            Some(page) if page.dictionary > page.bytes.max(2) => {
+                let (values, bytes) = (page.dictionary, page.bytes);
+                Err(ParquetError::General(format!("a dictionary of {values} values in {bytes} bytes: damaged")))
             }
             None if pages.first.binary_search(&at).is_ok() => {
                 Err(ParquetError::General(format!("no page at byte {at}, although the footer lists one: damaged")))
