@@ -197,12 +197,12 @@ fn limited_defaults_are_noted_and_set_values_refused() {
     let place = TestDir::new();
     npy(&place, "few.npy", 8, 2, |i| (i * i) as f32);
     let answer = place.ok("embed few.npy -o m.npy --report r.json");
-    assert_eq!(answer.stderr.matches("n_neighbors is 7 rather than 15").count(), 1, "{}", answer.stderr);
+    assert_eq!(answer.stderr.matches("n_neighbors is limited to 7 instead of 15").count(), 1, "{}", answer.stderr);
     let report: serde_json::Value = serde_json::from_slice(&place.bytes("r.json")).expect("JSON");
     assert_eq!(report["plan"]["config"]["n_neighbors"], 7, "{report}");
     assert!(report["plan"]["notes"][0]["text"].as_str().is_some_and(|note| note.contains("n_neighbors")), "{report}");
     let answer = place.ok("embed few.npy -o t.npy --method tsne");
-    assert_eq!(answer.stderr.matches("perplexity is 2.33 rather than 30").count(), 1, "{}", answer.stderr);
+    assert_eq!(answer.stderr.matches("perplexity is limited to 2.33 instead of 30").count(), 1, "{}", answer.stderr);
     place.ok("knn few.npy -o g.arrow");
     place.ok("embed --knn g.arrow few.npy -o u.npy --method tsne");
     place.refused("embed few.npy -o n.npy --n-neighbors 8", &["--n-neighbors", "8 neighbours", "the maximum is 7"]);

@@ -388,7 +388,7 @@ fn evaluate_refuses_a_map_that_lacks_other_rows_than_the_source() {
     }
     place.ok("embed a.npy -o a.parquet --invalid drop --n-epochs 5 --quiet");
     place.ok("evaluate --source a.npy --map a.parquet --invalid drop --quiet");
-    let words = ["row 3 has the id 4", "that is row 3", "the same rows in the same order"];
+    let words = ["row 3 has the id 4", "in its place is row 3", "the same rows in the same order"];
     place.refused("evaluate --source b.npy --map a.parquet --invalid drop --quiet", &words);
 }
 

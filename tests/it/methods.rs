@@ -437,10 +437,10 @@ fn unsupported_options_are_refused_and_name_methods() {
     }
     place.ok("knn v.npy -o g.arrow --n-neighbors 12 --quiet");
     place.refused("embed --knn g.arrow -o m.npy --method pacmap", &["pacmap needs the vectors", "--method"]);
-    let words = ["perplexity", "12 neighbours a row", "4 is what"];
+    let words = ["perplexity", "12 neighbours a row", "4 is suitable"];
     place.refused("embed --knn g.arrow -o m.npy --method tsne --perplexity 30", &words);
     let answer = place.ok("embed --knn g.arrow -o m.npy --method tsne --n-epochs 9");
-    assert!(answer.stderr.contains("perplexity is 4 rather than 30"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("perplexity is limited to 4 instead of 30"), "{}", answer.stderr);
     place.ok("embed --knn g.arrow -o m.npy --method tsne --perplexity 4 --n-epochs 9 --quiet --force");
 }
 

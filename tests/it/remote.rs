@@ -93,13 +93,13 @@ fn nothing_is_lost_to_a_fault_of_the_store() {
             &[
                 "s3://b/v.parquet: the server is too busy (503 SlowDown: so it is)",
                 "kept in",
-                "the same command goes on",
+                "the same command continues",
             ],
         ),
         (
             |last, request| (request.number >= last).then_some(Fault::Cut(10)),
             1,
-            &["s3://b/v.parquet: the server cuts its answers short", "kept in", "the same command goes on"],
+            &["s3://b/v.parquet: the server cuts its answers short", "kept in", "the same command continues"],
         ),
         (
             |last, request| (request.number >= last).then_some(Fault::Status(412, "PreconditionFailed")),
