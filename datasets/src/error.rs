@@ -9,10 +9,10 @@ use crate::DatasetKind;
 #[non_exhaustive]
 pub enum Error {
     /// There is no data set of this name.
-    #[error("no data set is called {0:?}; there are {names}", names = DatasetKind::NAMES.join(", "))]
+    #[error("no data set is called {0:?}; the data sets are {names}", names = DatasetKind::NAMES.join(", "))]
     Name(String),
     /// The number of dimensions is too small for the data set.
-    #[error("{name} needs at least {least} dimensions, {dim} were asked for")]
+    #[error("{name} needs at least {least} dimensions, but {dim} were requested")]
     Dim {
         /// The data set.
         name: &'static str,

@@ -638,7 +638,7 @@ mod tests {
     #[test]
     fn what_cannot_be_made_is_refused() {
         let refused = |kind: DatasetKind, dim: usize| Generator::new(kind, 1, dim, 0).unwrap_err().to_string();
-        assert_eq!(refused(DatasetKind::Uniform, 0), "uniform needs at least 1 dimensions, 0 were asked for");
+        assert_eq!(refused(DatasetKind::Uniform, 0), "uniform needs at least 1 dimensions, but 0 were requested");
         assert!(refused(DatasetKind::Moons { noise: 0.1 }, 1).contains("at least 2"));
         assert!(refused(DatasetKind::SwissRoll { noise: f32::NAN }, 3).contains("noise"));
         assert!(refused(DatasetKind::BlobsFar { blobs: 0 }, 3).contains("blobs"));
