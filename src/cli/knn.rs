@@ -7,7 +7,7 @@ use lowland::{Config, Job, check_output};
 use super::Failure;
 use super::embed::{kept, report_excluded, run_path};
 use super::keep::parse_kept_of_graph;
-use super::options::{self, InputArgs, InvalidArgs, NeighborArgs, ProgressArgs, ResourceArgs};
+use super::options::{self, InputArgs, InvalidArgs, NeighborArgs, ProgressArgs, ResourceArgs, metric_names};
 use crate::progress::Console;
 use lowland::machine::Machine;
 
@@ -28,10 +28,8 @@ pub(super) fn command_alone(command: clap::Command) -> clap::Command {
     command
         .mut_arg("n_neighbors", |arg| arg.help("Neighbours of each row, not counting the row itself [default: 15]"))
         .mut_arg("metric", |arg| {
-            arg.help(
-                "Distance: euclidean (l2), sqeuclidean, cosine, correlation or hamming (the sqeuclidean of components 0 \
-                 and 1) [default: euclidean]",
-            )
+            let names = metric_names(|metric| metric.unsupported_reason().is_none());
+            arg.help(format!("Distance between two rows: {names} [default: euclidean]"))
         })
         .mut_arg("device", |arg| {
             arg.help(

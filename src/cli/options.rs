@@ -41,6 +41,15 @@ pub(super) fn parse_invalid(text: &str) -> Result<InvalidRows, String> {
     found.ok_or_else(|| format!("the choices are {}", InvalidRows::ALL.map(InvalidRows::name).join(", ")))
 }
 
+/// Returns the names of some metrics for a help text, each with its shortest other name.
+pub(super) fn metric_names(selected: impl Fn(Metric) -> bool) -> String {
+    let name = |metric: Metric| match metric.aliases().iter().min_by_key(|alias| alias.len()) {
+        Some(alias) => format!("{} ({alias})", metric.name()),
+        None => metric.name().into(),
+    };
+    Metric::ALL.into_iter().filter(|&metric| selected(metric)).map(name).collect::<Vec<_>>().join(", ")
+}
+
 /// Options of the neighbour search.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Neighbours")]
@@ -49,9 +58,9 @@ pub(super) struct NeighborArgs {
     #[arg(help = format!("Neighbours of each row, not counting the row itself [default: {}]", MethodOption::NNeighbors.default_text()))]
     pub(super) n_neighbors: Option<usize>,
     #[arg(long, value_name = "METRIC", value_parser = str::parse::<Metric>)]
-    #[arg(help = format!("Distance in the data: euclidean (l2), sqeuclidean, cosine, correlation or hamming (the \
-                          sqeuclidean of components 0 and 1); or, for exact methods only, angular \
-                          (inner-product, ip, dot) or manhattan (l1, cityblock) [default: {}]",
+    #[arg(help = format!("Distance between two rows of the data: {}; with all-pairs methods also {} [default: {}]",
+                         metric_names(|metric| metric.unsupported_reason().is_none()),
+                         metric_names(|metric| metric.unsupported_reason().is_some()),
                          MethodOption::Metric.default_text()))]
     pub(super) metric: Option<Metric>,
     /// Share of the true neighbours that the graph should contain, from 0 to 1. Up to 32,768 rows it
