@@ -124,7 +124,7 @@ fn bad_numbers() {
     npy(&place, "one.npy", 1, 2, |_| 0.0);
     place.refused("embed one.npy -o m.npy", &["1 row", "at least 2"]);
     npy(&place, "few.npy", 15, 2, |i| i as f32);
-    place.refused("embed few.npy -o m.npy --n-neighbors 15", &["--n-neighbors", "15 neighbours", "at most 14"]);
+    place.refused("embed few.npy -o m.npy --n-neighbors 15", &["--n-neighbors", "15 neighbours", "the maximum is 14"]);
     npy(&place, "wide.npy", 15, 3, |i| i as f32);
     place.refused("embed few.npy wide.npy -o m.npy", &["wide.npy", "3 components", "few.npy has 2"]);
     // The least that is a map.

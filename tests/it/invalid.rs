@@ -427,7 +427,7 @@ fn numbers_far_from_0_are_moved_before_they_are_rounded() {
     let single: Vec<f32> = offset.iter().map(|&x| x as f32).collect();
     f32s(&place, "single.npy", &single);
     let told = place.ok("embed single.npy -o m.npy --force");
-    assert!(told.stderr.contains("in steps of 3.2e1 near 4.000e8"), "{}", told.stderr);
+    assert!(told.stderr.contains("(steps of 3.2e1 near 4.000e8"), "{}", told.stderr);
     // The shift stays with the index, and the run is told by it.
     place.ok("embed far.npy -o m.npy --keep-stages index --run-dir run --quiet --force");
     let manifest: Value = serde_json::from_slice(&place.bytes("run/manifest.json")).expect("JSON");

@@ -160,7 +160,7 @@ fn what_is_refused() {
     place.refused("pca v.parquet v.npy -o s.npy --components v.npy --force", &["v.npy", "also an input"]);
     place.refused("pca v.parquet -o v.npy", &["v.npy", "already exists", "--force"]);
     place.wide_vectors("wide.npy", 3, 8_200, OutputDtype::U8);
-    place.refused("pca wide.npy -o s.npy --solver covariance", &["--solver", "8200 components", "at most 8192"]);
+    place.refused("pca wide.npy -o s.npy --solver covariance", &["--solver", "the vectors have 8200", "at most 8192"]);
     place.refused("pca v.npy - -o s.npy", &["standard input", "empty"]);
     for arguments in ["pca", "pca v.npy", "pca v.npy -o s.npy --solver svd", "pca v.npy -o s.npy --metric manhattan"] {
         assert_eq!(place.run(arguments).code, 2, "{arguments}");

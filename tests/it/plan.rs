@@ -128,7 +128,7 @@ fn what_cannot_be_planned() {
     place.vectors("v.npy", 500);
     place.refused("plan -", &["standard input", "empty"]);
     place.refused("plan nothing.npy", &["nothing.npy", "no such file"]);
-    place.refused("plan v.npy --n-neighbors 500", &["--n-neighbors", "at most 499"]);
+    place.refused("plan v.npy --n-neighbors 500", &["--n-neighbors", "the maximum is 499"]);
     place.refused("plan v.npy --keep-run --keep-stages none", &["--keep-stages none", "--keep-run"]);
     place.refused("plan v.npy --checkpoint 1e12", &["--checkpoint", "seconds"]);
     for arguments in ["plan", "plan v.npy --keep-stages index,outptu", "plan v.npy --disk lots"] {
