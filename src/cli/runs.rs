@@ -39,6 +39,13 @@ pub(super) fn run(args: &RunsArgs, console: &Console) -> Result<(), Failure> {
     let dirs = if args.dirs.is_empty() { &here[..] } else { &args.dirs };
     let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
     for dir in dirs {
+        let given = dir.to_string_lossy();
+        if lowland_io::is_address(&given) && !dir.exists() {
+            let shown = lowland_io::shown(&given);
+            return Err(Failure::usage(format!(
+                "{shown}: an address, and run directories are local; name a directory"
+            )));
+        }
         for run in runs(dir)? {
             // A run directory that is found twice, by its own name and by its parent's, is listed
             // once.

@@ -91,7 +91,8 @@ fn nothing_is_lost_to_a_fault_of_the_store() {
             |last, request| (request.number >= last).then_some(Fault::Status(503, "SlowDown")),
             1,
             &[
-                "s3://b/v.parquet: the server is too busy (503 SlowDown: so it is)",
+                "s3://b/v.parquet: the server 127.0.0.1:",
+                " is too busy (503 SlowDown: so it is); try again later",
                 "kept in",
                 "the same command continues",
             ],
@@ -99,7 +100,12 @@ fn nothing_is_lost_to_a_fault_of_the_store() {
         (
             |last, request| (request.number >= last).then_some(Fault::Cut(10)),
             1,
-            &["s3://b/v.parquet: the server cuts its answers short", "kept in", "the same command continues"],
+            &[
+                "s3://b/v.parquet: the server 127.0.0.1:",
+                " cuts its answers short",
+                "kept in",
+                "the same command continues",
+            ],
         ),
         (
             |last, request| (request.number >= last).then_some(Fault::Status(412, "PreconditionFailed")),
@@ -166,6 +172,7 @@ fn what_a_store_cannot_give_is_refused_before_any_work() {
     refused("embed s3://none/v.npy -o m.npy", &["there is no such bucket (404 NoSuchBucket"]);
     refused("embed s3://b/x*.npy -o m.npy", &["s3://b/x*.npy: no object matches it"]);
     refused("embed ftp://b/x.npy -o m.npy", &["ftp:// is not supported"]);
+    refused("runs s3://b/run", &["s3://b/run: an address, and run directories are local"]);
     refused("embed s3://b/v.npy s3://b/v.npy -o m.npy", &["named twice"]);
     refused(&format!("embed {url}/b/*.npy -o m.npy"), &["cannot list objects"]);
     let signed = soon(command(&place, &url, &format!("embed v.npy -o m.npy --init {url}/b/v.npy?sig=1")));

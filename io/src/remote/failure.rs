@@ -78,7 +78,7 @@ impl Failure {
                 return refused(format!("the credentials are not valid now ({said}); fetch new ones"));
             }
             Some("InvalidAccessKeyId" | "SignatureDoesNotMatch") => {
-                return refused(format!("the store does not know the credentials ({said}); {}", credentials(kind)));
+                return refused(advised(kind, format!("the store does not know the credentials ({said})")));
             }
             _ => {}
         }
@@ -91,15 +91,20 @@ impl Failure {
                 Failure::Missing { what: format!("there is no such object ({said})") }
             }
             (E::PermissionDenied { .. } | E::Unauthenticated { .. }, _) | (_, Some(401 | 403)) => {
-                refused(format!("access denied ({said}); {}", credentials(kind)))
+                refused(advised(kind, format!("access denied ({said})")))
             }
             (_, Some(416)) => refused("empty (0 bytes); write it again".into()),
             (_, Some(status)) if text.contains("AuthorizationHeaderMalformed") || (300..400).contains(&status) => {
                 refused(format!("the server redirects ({said}); if it is a bucket, set its region: AWS_REGION"))
             }
-            (_, Some(429 | 503)) => Failure::Failed { what: format!("the server is too busy ({said})"), input: false },
+            (_, Some(429 | 503)) => {
+                let what = format!("{} is too busy ({said}); {LATER}", server(&text));
+                Failure::Failed { what, input: false }
+            }
             (_, Some(status)) => {
-                Failure::Failed { what: format!("the server answers {said}"), input: (400..500).contains(&status) }
+                let input = (400..500).contains(&status);
+                let advice = if input { "check the address" } else { LATER };
+                Failure::Failed { what: format!("{} answers {said}; {advice}", server(&text)), input }
             }
             _ if text.contains("redirect without LOCATION") => {
                 refused("the bucket is in another region: set AWS_REGION to it".into())
@@ -111,13 +116,22 @@ impl Failure {
             (E::InvalidPath { .. }, _) => {
                 refused("its key has an empty name, . or .. in it, or a control character; rename the object".into())
             }
-            _ => Failure::Failed { what: unanswered(error), input: false },
+            _ => Failure::Failed { what: unanswered(kind, error), input: false },
         }
     }
 }
 
+/// Advice where the server has a fault.
+const LATER: &str = "try again later";
+
+/// Adds the advice for missing or refused credentials to a message, once.
+pub(super) fn advised(kind: Kind, what: String) -> String {
+    let advice = credentials(kind);
+    if what.contains(advice) { what } else { format!("{what}; {advice}") }
+}
+
 /// Returns advice for missing or refused credentials.
-pub(super) fn credentials(kind: Kind) -> &'static str {
+fn credentials(kind: Kind) -> &'static str {
     match kind {
         Kind::S3 => {
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, as `aws configure export-credentials --format env` has \
@@ -147,13 +161,22 @@ impl Answer {
     }
 }
 
+/// Returns "the server" with the host of the first URL in an error's text, such as "the server h:9000".
+fn server(text: &str) -> String {
+    let url = ["http://", "https://"].iter().filter_map(|scheme| text.find(scheme)).min();
+    let address = url.and_then(|at| text[at..].split_once("://")).map_or("", |(_, rest)| rest);
+    let host = &address[..address.find(|c: char| "/?#)\"' ,".contains(c)).unwrap_or(address.len())];
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    if host.is_empty() { "the server".into() } else { format!("the server {host}") }
+}
+
 fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
     text.split_once(begin)?.1.split_once(end).map(|(part, _)| part)
 }
 
 /// Describes why there was no response, with the innermost cause, such as "Connection refused (os
 /// error 111)".
-fn unanswered(error: &object_store::Error) -> String {
+fn unanswered(kind: Kind, error: &object_store::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     let mut all = cause.to_string();
     while let Some(next) = cause.source() {
@@ -162,11 +185,16 @@ fn unanswered(error: &object_store::Error) -> String {
     }
     let cause = plain(&cause.to_string(), 300);
     if ["end of file before", "closed before message", "unexpected EOF"].iter().any(|words| all.contains(words)) {
-        format!("the server cuts its answers short ({cause})")
+        format!("{} cuts its answers short ({cause}); {LATER}", server(&all))
     } else if all.contains("timed out") {
-        format!("the server does not answer in time ({cause})")
+        format!("{} does not answer in time ({cause}); {LATER}", server(&all))
     } else if all.contains("error sending request") {
-        format!("the server cannot be reached ({cause})")
+        let advice = match kind {
+            Kind::S3 => "check the network, and AWS_ENDPOINT_URL if the store is not Amazon's",
+            Kind::Gcs | Kind::Azure => "check the network",
+            Kind::Http => "check the address and the network",
+        };
+        format!("{} cannot be reached ({cause}); {advice}", server(&all))
     } else {
         cause
     }
@@ -217,8 +245,20 @@ mod tests {
             ("400 Bad Request", xml("ExpiredToken"), "not valid now (400 ExpiredToken", true),
             ("404 Not Found", xml("NoSuchBucket"), "no such bucket (404 NoSuchBucket", true),
             ("404 Not Found", xml("NoSuchKey"), "no such object (404 NoSuchKey", true),
-            ("503 Slow Down", xml("SlowDown"), "too busy (503 SlowDown: It is so)", false),
-            ("500 Error", xml("InternalError"), "answers 500 InternalError", false),
+            (
+                "503 Slow Down",
+                xml("SlowDown"),
+                "the server h is too busy (503 SlowDown: It is so); try again later",
+                false,
+            ),
+            ("429 Too Many Requests", String::new(), "the server h is too busy (429); try again later", false),
+            (
+                "500 Error",
+                xml("InternalError"),
+                "the server h answers 500 InternalError: It is so; try again later",
+                false,
+            ),
+            ("400 Bad Request", String::new(), "the server h answers 400; check the address", true),
             ("416 Range", String::new(), "empty (0 bytes)", true),
             (
                 "400 Bad",
@@ -235,7 +275,10 @@ mod tests {
         let failure =
             Failure::of(Kind::Http, &generic("error sending request for url (http://me:secret@h/k?sig=secret)"));
         let (text, input) = told(failure);
-        assert!(!input && text.contains("cannot be reached (error sending request for url (http://h/k))"), "{text}");
+        let words = "the server h cannot be reached (error sending request for url (http://h/k)); check the address";
+        assert!(!input && text.contains(words), "{text}");
+        let twice = advised(Kind::S3, advised(Kind::S3, "no".into()));
+        assert_eq!(twice.matches("AWS_ACCESS_KEY_ID").count(), 1, "{twice}");
         assert!(
             matches!(of("404 Not Found", "").of_opened(), Failure::Changed { what } if what == "it no longer exists")
         );

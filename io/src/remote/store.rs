@@ -24,7 +24,7 @@ use object_store::{
 
 use super::address::{Address, Kind};
 use super::client::Client;
-use super::failure::{Failure, credentials};
+use super::failure::{Failure, advised};
 use crate::source::lock;
 
 /// How long to wait for the machine's own credentials before concluding that there are none.
@@ -33,6 +33,9 @@ const CREDENTIALS: Duration = Duration::from_secs(6);
 /// The time limit of an HTTP request. Stores with ETags use the crate's limit of 30 seconds, after
 /// which the crate resumes the body where it stopped.
 const HTTP_REQUEST: Duration = Duration::from_secs(60);
+
+/// The variable that says how often a request may be made.
+const ATTEMPTS: &str = "AWS_MAX_ATTEMPTS";
 
 /// How many times in all a body without an ETag is requested.
 const BODIES: usize = 4;
@@ -178,7 +181,7 @@ pub(super) fn connect(client: &Client, address: &Address) -> Result<Store, Failu
                 }
             };
             let set = |key| builder(quick()).get_config_value(&key);
-            if set(AmazonS3ConfigKey::SkipSignature).as_deref() != Some("true") {
+            if !set(AmazonS3ConfigKey::SkipSignature).is_some_and(|skips| is_yes(&skips)) {
                 let others = [
                     AmazonS3ConfigKey::AccessKeyId,
                     AmazonS3ConfigKey::SecretAccessKey,
@@ -205,7 +208,7 @@ pub(super) fn connect(client: &Client, address: &Address) -> Result<Store, Failu
                 builder.with_bucket_name(&address.bucket).with_retry(retry)
             };
             let skips = builder(quick()).get_config_value(&GoogleConfigKey::SkipSignature);
-            if skips.as_deref() != Some("true") {
+            if !skips.is_some_and(|skips| is_yes(&skips)) {
                 have(client, kind, builder(quick()).build().map_err(refused)?.credentials().clone())?;
             }
             Arc::new(builder(patient()).build().map_err(refused)?)
@@ -220,7 +223,7 @@ pub(super) fn connect(client: &Client, address: &Address) -> Result<Store, Failu
                 builder.with_url(&address.root).with_retry(retry)
             };
             let skips = builder(quick()).get_config_value(&AzureConfigKey::SkipSignature);
-            if skips.as_deref() != Some("true") {
+            if !skips.is_some_and(|skips| is_yes(&skips)) {
                 have(client, kind, builder(quick()).build().map_err(refused)?.credentials().clone())?;
             }
             Arc::new(builder(patient()).build().map_err(refused)?)
@@ -238,7 +241,7 @@ pub(super) fn connect(client: &Client, address: &Address) -> Result<Store, Failu
 /// The failure for settings that cannot be used.
 fn refused(kind: Kind, error: &object_store::Error) -> Failure {
     let Failure::Failed { what, .. } = Failure::of(kind, error) else { return Failure::of(kind, error) };
-    Failure::Failed { what: format!("cannot be asked for: {what}; {}", credentials(kind)), input: true }
+    Failure::Failed { what: advised(kind, format!("cannot be asked for: {what}")), input: true }
 }
 
 /// Requests the credentials, which may come from the machine itself, so that missing ones are
@@ -264,7 +267,7 @@ fn no_credentials(kind: Kind, error: Option<&object_store::Error>) -> Failure {
         }
         _ => String::new(),
     };
-    Failure::Failed { what: format!("no credentials were found{why}; {}", credentials(kind)), input: true }
+    Failure::Failed { what: advised(kind, format!("no credentials were found{why}")), input: true }
 }
 
 /// The environment variables that configure access to stores.
@@ -305,8 +308,12 @@ impl Environment {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Refuses endpoints that are no URLs, which the library takes for granted.
+    /// Refuses endpoints that are no URLs, which the library takes for granted, and a number of attempts that is none.
     fn check(&self) -> Result<(), Failure> {
+        if let Some(value) = self.value(ATTEMPTS).filter(|_| self.attempts().is_none()) {
+            let what = format!("{ATTEMPTS} is \"{value}\"; set it to a whole number of 1 or more");
+            return Err(Failure::Failed { what, input: true });
+        }
         let is_url = |value: &str| {
             let rest = value.strip_prefix("http://").or_else(|| value.strip_prefix("https://"));
             rest.is_some_and(|rest| !rest.starts_with('/') && !rest.is_empty() && !rest.contains(char::is_whitespace))
@@ -321,17 +328,26 @@ impl Environment {
     }
 
     fn is_true(&self, name: &str) -> bool {
-        self.value(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        self.value(name).is_some_and(is_yes)
     }
 
     /// How often and how long a request is retried. By default the crate makes up to 11 attempts
     /// within three minutes.
     fn patience(&self) -> RetryConfig {
         let default = RetryConfig::default();
-        let attempts = self.value("AWS_MAX_ATTEMPTS").and_then(|n| n.trim().parse::<usize>().ok());
-        let max_retries = attempts.map_or(default.max_retries, |attempts| attempts.saturating_sub(1));
+        let max_retries = self.attempts().map_or(default.max_retries, |attempts| attempts - 1);
         RetryConfig { max_retries, ..default }
     }
+
+    /// Returns how often a request may be made, if that is set to a number of 1 or more.
+    fn attempts(&self) -> Option<usize> {
+        self.value(ATTEMPTS)?.trim().parse().ok().filter(|&attempts| attempts > 0)
+    }
+}
+
+/// Returns whether the value of a variable means yes, by the words that the library knows.
+fn is_yes(value: &str) -> bool {
+    ["1", "true", "on", "yes", "y"].iter().any(|yes| value.trim().eq_ignore_ascii_case(yes))
 }
 
 /// A short retry limit, for finding out whether there are credentials.

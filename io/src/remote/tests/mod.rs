@@ -353,10 +353,15 @@ fn what_a_store_refuses_in_the_end_is_told() {
             _ => assert!(error.is_err_and(|e| e.to_string().contains("AWS_ENDPOINT_URL_S3 is not a URL"))),
         }
     }
+    for attempts in ["abc", "0", "-1", "1.5"] {
+        refused(&[("AWS_MAX_ATTEMPTS", attempts)], &format!("AWS_MAX_ATTEMPTS is \"{attempts}\"; set it to a whole"));
+    }
     // Such an endpoint makes the library panic.
     refused(&[("AWS_ENDPOINT_URL", "http://[x")], "s3://b/x: the library for object stores panicked");
     server.no_faults();
     let public = [("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", ""), ("AWS_SKIP_SIGNATURE", "true")];
+    open_as(&server, &["s3://b/x"], ColumnRequest::Any, &public).unwrap();
+    let public = [("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", ""), ("AWS_SKIP_SIGNATURE", "1")];
     open_as(&server, &["s3://b/x"], ColumnRequest::Any, &public).unwrap();
     server.stop();
     let error = open_as(&server, &["s3://b/x"], ColumnRequest::Any, &[("AWS_MAX_ATTEMPTS", "1")]).err().unwrap();
