@@ -28,6 +28,7 @@ use crate::recast::{concat_columns, recast_batch};
 use crate::source::{check_range, lock, no_columns};
 use crate::unify::plain_field;
 use crate::vectors::{ColumnRequest, VectorColumns, positions, pruned};
+use crate::wide_integers;
 use crate::{Dtype, Error, Fingerprint, Result, RowLocation, Shape, Source};
 
 pub(crate) const MAGIC: &[u8] = b"ARROW1";
@@ -59,6 +60,8 @@ pub(crate) struct ArrowFile {
     /// Whether a dictionary is valid from its position on, as in a stream, rather than for the
     /// whole file.
     streamed: bool,
+    /// Whether it is a stream without the marker that ends a stream.
+    endless: bool,
     schema: SchemaRef,
     vectors: VectorColumns,
     shape: Shape,
@@ -111,6 +114,8 @@ struct ArrowContents {
     header: Range<u64>,
     batches: Vec<MessageBlock>,
     dictionaries: Vec<MessageBlock>,
+    /// Whether the end is marked: by a footer, or by the marker that ends a stream.
+    ended: bool,
 }
 
 impl ArrowContents {
@@ -131,8 +136,10 @@ impl ArrowContents {
         let footer = length_at.checked_sub(length).ok_or_else(no_footer)?..length_at;
         let bytes = file.read(footer.clone())?;
         let parsed = ipc::root_as_footer(&bytes).map_err(|e| damaged(format!("its footer cannot be parsed: {e}")))?;
-        let schema = parsed.schema().ok_or_else(|| damaged("its footer has no schema".into()))?;
-        let schema: SchemaRef = Arc::new(arrow_message::schema(schema).map_err(damaged)?);
+        parsed.schema().ok_or_else(|| damaged("its footer has no schema".into()))?;
+        let (schema, _) =
+            wide_integers::schema(&bytes, |bytes| ipc::root_as_footer(bytes).ok()?.schema()).map_err(damaged)?;
+        let schema: SchemaRef = Arc::new(schema);
         let block = |found: &ipc::Block| {
             let offset = u64::try_from(found.offset()).ok()?;
             let metadata = u64::try_from(found.metaDataLength()).ok()?;
@@ -143,7 +150,7 @@ impl ArrowContents {
         let block = |found| block(found).ok_or_else(|| outside(path));
         let batches = parsed.recordBatches().into_iter().flatten().map(block).collect::<Result<_>>()?;
         let dictionaries = parsed.dictionaries().into_iter().flatten().map(block).collect::<Result<_>>()?;
-        Ok(ArrowContents { schema, header: footer, batches, dictionaries })
+        Ok(ArrowContents { schema, header: footer, batches, dictionaries, ended: true })
     }
 
     /// Reads the contents of a stream, message by message, without the bodies.
@@ -156,7 +163,7 @@ impl ArrowContents {
             None => Err(outside(path)),
         };
         let mut contents: Option<ArrowContents> = None;
-        let mut at = 0;
+        let (mut at, mut ended) = (0, false);
         // An end-of-stream marker is optional.
         while at < file.bytes() {
             let prefix = file.read(at..within(at.checked_add(PREFIX))?)?;
@@ -171,6 +178,7 @@ impl ArrowContents {
                         "{rest} bytes after the Arrow stream's end; write what follows it to a file of its own"
                     )));
                 }
+                ended = true;
                 break;
             }
             let metadata = PREFIX + length;
@@ -182,10 +190,12 @@ impl ArrowContents {
             at = within(body.checked_add(length))?;
             match (message.header_type(), &mut contents) {
                 (MessageHeader::Schema, None) => {
-                    let schema = message.header_as_schema().ok_or_else(|| damaged("a schema that is none"))?;
-                    let schema = Arc::new(arrow_message::schema(schema).map_err(|what| damaged(&what))?);
+                    message.header_as_schema().ok_or_else(|| damaged("a schema that is none"))?;
+                    let buffer = arrow_message::flatbuffer(&bytes).map_err(|what| damaged(&what))?;
+                    let found = wide_integers::schema(buffer, arrow_message::schema_of);
+                    let schema = Arc::new(found.map_err(|what| damaged(&what))?.0);
                     let (batches, dictionaries) = (Vec::new(), Vec::new());
-                    contents = Some(ArrowContents { schema, header: 0..body, batches, dictionaries });
+                    contents = Some(ArrowContents { schema, header: 0..body, batches, dictionaries, ended: false });
                 }
                 (MessageHeader::RecordBatch, Some(contents)) => contents.batches.push(block),
                 (MessageHeader::DictionaryBatch, Some(contents)) => contents.dictionaries.push(block),
@@ -193,7 +203,8 @@ impl ArrowContents {
                 (kind, _) => return Err(damaged(&format!("a message of kind {kind:?} where a batch was expected"))),
             }
         }
-        contents.ok_or_else(|| damaged("an Arrow stream without a schema"))
+        let contents = contents.ok_or_else(|| damaged("an Arrow stream without a schema"))?;
+        Ok(ArrowContents { ended, ..contents })
     }
 }
 
@@ -225,7 +236,7 @@ impl ArrowFile {
         let damaged = |what: String| Error::format(path, what);
         let begins = file.read(0..file.bytes().min(MAGIC.len() as u64))?;
         let streamed = begins.starts_with(STREAM_MAGIC);
-        let ArrowContents { schema, header, batches: blocks, dictionaries } =
+        let ArrowContents { schema, header, batches: blocks, dictionaries, ended } =
             if streamed { ArrowContents::of_stream(&file)? } else { ArrowContents::of_file(&file)? };
         let (mut batches, mut rows, mut whole) = (Vec::with_capacity(blocks.len()), 0_u64, 0);
         for mut block in blocks {
@@ -262,6 +273,7 @@ impl ArrowFile {
             file,
             header,
             streamed,
+            endless: streamed && !ended,
             shape: Shape { rows, dim: vectors.dim.unwrap_or(0) },
             schema,
             vectors,
@@ -595,6 +607,10 @@ impl Source for ArrowFile {
         let whole = if self.whole > 0 { self.whole.saturating_mul(self.row_bytes()) + UNPACK_BYTES } else { 0 };
         let held = whole.max(self.scattered).max(portion).saturating_add(message + self.dictionary_bytes);
         held.saturating_add(self.file.ahead_bytes())
+    }
+
+    fn endless_streams(&self) -> Vec<PathBuf> {
+        if self.endless { vec![self.path.clone()] } else { Vec::new() }
     }
 
     fn release(&self) {

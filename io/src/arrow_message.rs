@@ -40,6 +40,11 @@ pub(crate) fn parse(flatbuffer: &[u8]) -> Checked<ipc::Message<'_>> {
     }
 }
 
+/// Returns the schema in the flatbuffer of a message; `None` if it is another message.
+pub(crate) fn schema_of(flatbuffer: &[u8]) -> Option<ipc::Schema<'_>> {
+    ipc::root_as_message(flatbuffer).ok()?.header_as_schema()
+}
+
 /// Checks and converts a schema.
 pub(crate) fn schema(found: ipc::Schema<'_>) -> Checked<Schema> {
     if found.endianness() != ipc::Endianness::Little {

@@ -317,6 +317,11 @@ impl Source for ConcatSource {
         self.parts.iter().map(|p| p.source.resident_bytes()).sum()
     }
 
+    fn endless_streams(&self) -> Vec<PathBuf> {
+        let files = self.parts.iter().map(|part| &part.source).chain(&self.rowless);
+        files.flat_map(|source| source.endless_streams()).collect()
+    }
+
     fn release(&self) {
         for part in &self.parts {
             part.source.release();

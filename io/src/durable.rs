@@ -26,6 +26,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::{Error, Result};
 
+/// What is added to the name of a file while it is written.
+pub const PART: &str = ".part";
+
 /// Bytes buffered before a write to the operating system, and bytes of one read.
 const BUFFER: usize = 1 << 20;
 
@@ -90,7 +93,7 @@ impl PendingFile {
         let path = path.into();
         let target = target(&path)?;
         let mut part = target.clone().into_os_string();
-        part.push(".part");
+        part.push(PART);
         let part = PathBuf::from(part);
         let Some(file) = lock(&part)? else {
             return Err(Error::Locked { path, holder: "another writer of the same file".into() });

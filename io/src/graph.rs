@@ -351,7 +351,8 @@ impl GraphReader {
         };
         if schema.metadata.get("format").is_some_and(|format| format == FORMAT) && schema.metadata.contains_key(IDS_KEY)
         {
-            let what = "its neighbours are row numbers of a source from which rows were dropped; write the graph again with all rows";
+            let what = "its neighbours are row numbers of a source from which rows were dropped; write the graph again \
+                        with `invalid` null, which keeps all rows";
             return Err(Error::format(&path, what));
         }
         let columns = [find(&path, &schema, &["neighbors", "indices", "ids"])?, find(&path, &schema, &["distances"])?];

@@ -4,7 +4,7 @@
 //! What must hold: a column of the file itself takes precedence over a directory's column of the
 //! same name.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringArray};
@@ -184,6 +184,10 @@ impl Source for HiveSource {
 
     fn resident_bytes(&self) -> u64 {
         self.file.resident_bytes()
+    }
+
+    fn endless_streams(&self) -> Vec<PathBuf> {
+        self.file.endless_streams()
     }
 
     fn release(&self) {

@@ -41,12 +41,13 @@ mod spool;
 mod subset;
 mod unify;
 mod vectors;
+mod wide_integers;
 
 pub use buckets::{BucketWriter, Buckets, ByteBucketWriter, ByteBuckets, EdgeRecord, MAX_BUCKETS, Record};
 pub use catch_panic::is_decoding;
 pub use categories::has_order;
 pub use coordinates::Coordinates;
-pub use durable::{FileStamp, PendingFile, adopt, replace, stamp, target};
+pub use durable::{FileStamp, PART, PendingFile, adopt, replace, stamp, target};
 pub use edges::{BlockInfo, EdgeBlock, EdgeFile, EdgeReader, EdgeWriter};
 pub use error::{Error, Result};
 pub use files::out_of_number_order;
@@ -62,6 +63,6 @@ pub use rundir::{Files, Manifest, RunDir, RunOrigin, RunSummary, StageRecord, Un
 pub use scratch::{ScratchFile, ScratchRange, ScratchWriter};
 pub use shifted::{Shift, ShiftedSource};
 pub use source::{Dtype, Fingerprint, RowLocation, Shape, Source, check_unchanged};
-pub use space::free_space;
+pub use space::{free_space, longest_name};
 pub use spool::spool;
 pub use subset::{RowSet, RowSetBuilder, SubsetSource};

@@ -216,7 +216,7 @@ pub(crate) enum FileFormat {
 
 impl FileFormat {
     /// The number of first bytes that identify a format.
-    pub(crate) const MAGIC_BYTES: u64 = 8;
+    pub(crate) const MAGIC_BYTES: u64 = 64;
 
     /// Returns the format of a file or stream that begins with `magic`; the error text says what
     /// another file is.
@@ -236,9 +236,28 @@ impl FileFormat {
             [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => {
                 "compressed as a whole; decompress it, for instance zcat FILE | lowland embed -"
             }
+            _ if begins_old_stream(magic) => {
+                "an Arrow stream of an old format (before Arrow 0.15); write it again with a current library"
+            }
             _ => "of no known format; Parquet, Arrow IPC (files and streams) and .npy are read",
         })
     }
+}
+
+/// Returns whether a file begins as Arrow streams did before version 0.15: with the length of a message, a multiple of
+/// four without a marker before it, and a flatbuffer: the offset of its root table, which in turn tells how far before
+/// it the table's description lies, that begins with its own length.
+fn begins_old_stream(magic: &[u8]) -> bool {
+    let number = |at: usize| magic.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
+    let description = || {
+        let (length, root) = (number(0)?, number(4)?);
+        let table = 4 + usize::try_from(root).ok().filter(|&root| root < magic.len())?;
+        let before = usize::try_from(number(table)?).ok()?;
+        let description = table.checked_sub(before).filter(|&at| at >= 8)?;
+        let bytes = u16::from_le_bytes(*magic.get(description..)?.first_chunk()?);
+        Some(length.is_multiple_of(4) && (root..1 << 24).contains(&length) && (4..=32).contains(&bytes))
+    };
+    description().unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -323,6 +342,30 @@ mod tests {
 
     const FIXED: [(&str, Dtype); 5] =
         [("f16", Dtype::F16), ("f32", Dtype::F32), ("f64", Dtype::F64), ("u8", Dtype::U8), ("i8", Dtype::I8)];
+
+    #[test]
+    fn streams_of_the_old_format_are_named() {
+        let values: ArrayRef = Arc::new(Float32Array::from(vec![1.0, 2.0]));
+        let old = IpcWriteOptions::try_new(8, true, arrow::ipc::MetadataVersion::V4).unwrap();
+        for names in [vec!["x"], vec!["a", "b", "c"]] {
+            let batch = RecordBatch::try_from_iter(names.iter().map(|name| (*name, values.clone()))).unwrap();
+            let mut bytes = Vec::new();
+            let mut writer =
+                arrow::ipc::writer::StreamWriter::try_new_with_options(&mut bytes, &batch.schema(), old.clone())
+                    .unwrap();
+            writer.write(&batch).unwrap();
+            writer.finish().unwrap();
+            let told = FileFormat::of(&bytes[..64]).unwrap_err();
+            assert!(told.contains("before Arrow 0.15") && told.contains("write it again"), "{told}");
+        }
+        // Counts of rows and of components, as vectors are kept in files without a format.
+        for (rows, dim) in [(1000u32, 16u32), (220, 12), (1 << 20, 96)] {
+            let numbers = (0..14).flat_map(|i| (i as f32 / 3.0).to_le_bytes());
+            let bytes: Vec<u8> = rows.to_le_bytes().into_iter().chain(dim.to_le_bytes()).chain(numbers).collect();
+            assert!(FileFormat::of(&bytes).unwrap_err().contains("of no known format"));
+        }
+        assert!(FileFormat::of(&[8, 0, 0, 0]).unwrap_err().contains("of no known format"));
+    }
 
     #[test]
     fn a_file_of_nothing_but_nulls_learns_from_others_which_column_holds_vectors() {

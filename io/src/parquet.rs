@@ -31,6 +31,7 @@ use crate::recast::{concat_columns, recast_batch};
 use crate::source::{check_range, lock, no_columns};
 use crate::unify::plain_field;
 use crate::vectors::{ColumnRequest, VectorColumns, positions, within};
+use crate::wide_integers;
 use crate::{Dtype, Error, Fingerprint, Result, RowLocation, Shape, Source};
 
 pub(crate) const MAGIC: &[u8] = b"PAR1";
@@ -109,7 +110,11 @@ impl ParquetFile {
             .with_metadata_options(Some(options))
             .parse_and_finish(&handle)
             .map_err(failed)?;
-        let starts = check_metadata(&parsed, footer.start).map_err(|what| Error::format(path, what))?;
+        let (starts, arrow_schema) = check_metadata(&parsed, footer.start).map_err(|what| Error::format(path, what))?;
+        let parsed = match arrow_schema {
+            Some(schema) => parquet_types::with_arrow_schema(parsed, &schema),
+            None => parsed,
+        };
         let rows = parsed.row_groups().iter().map(|g| g.num_rows() as u64).sum();
         let expected = Arc::new(expected(&parsed));
         let (metadata, declared) = parquet_types::reading(parsed).map_err(failed)?;
@@ -605,8 +610,12 @@ pub(crate) fn checked_footer(
 }
 
 /// Checks what the parquet crate takes for granted: lengths and offsets, and the Arrow schema in
-/// the file's metadata. Returns the first row of each row group.
-fn check_metadata(metadata: &ParquetMetaData, data_end: u64) -> std::result::Result<Vec<u64>, String> {
+/// the file's metadata. Returns the first row of each row group, and the Arrow schema if another than that in the
+/// metadata has to be used.
+fn check_metadata(
+    metadata: &ParquetMetaData,
+    data_end: u64,
+) -> std::result::Result<(Vec<u64>, Option<Schema>), String> {
     let mut starts = Vec::with_capacity(metadata.num_row_groups());
     let mut rows = 0u64;
     for (index, group) in metadata.row_groups().iter().enumerate() {
@@ -617,14 +626,17 @@ fn check_metadata(metadata: &ParquetMetaData, data_end: u64) -> std::result::Res
             chunk_end(chunk).filter(|&end| end <= data_end).ok_or_else(damaged)?;
         }
     }
+    let mut changed = None;
     let entries = metadata.file_metadata().key_value_metadata().into_iter().flatten();
     for entry in entries.filter(|e| e.key == ARROW_SCHEMA_META_KEY) {
         let damaged = || String::from("the Arrow schema in its footer is damaged; write it again");
         let message = entry.value.as_deref().and_then(base64).ok_or_else(damaged)?;
-        let message = arrow_message::parse(arrow_message::flatbuffer(&message)?)?;
-        arrow_message::schema(message.header_as_schema().ok_or_else(damaged)?)?;
+        let buffer = arrow_message::flatbuffer(&message)?;
+        arrow_message::parse(buffer)?.header_as_schema().ok_or_else(damaged)?;
+        let (schema, marked) = wide_integers::schema(buffer, arrow_message::schema_of)?;
+        changed = marked.then_some(schema);
     }
-    Ok(starts)
+    Ok((starts, changed))
 }
 
 /// Returns the end of a column chunk; `None` if its numbers are invalid.

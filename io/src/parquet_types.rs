@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, Schema, SchemaRef, TimeUnit};
-use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::arrow::{ARROW_SCHEMA_META_KEY, ArrowSchemaConverter, encode_arrow_schema};
 use parquet::basic::{ConvertedType, EdgeInterpolationAlgorithm as Edges, LogicalType, Type as Physical};
 use parquet::errors::Result;
 use parquet::file::metadata::{FileMetaData, ParquetMetaData, ParquetMetaDataBuilder};
@@ -204,6 +204,24 @@ fn without_intervals(parsed: ParquetMetaData) -> ParquetMetaData {
         file.created_by().map(String::from),
         file.key_value_metadata().cloned(),
         Arc::new(SchemaDescriptor::new(root)),
+        file.column_orders().cloned(),
+    );
+    ParquetMetaDataBuilder::new(file).set_row_groups(parsed.row_groups().to_vec()).build()
+}
+
+/// Returns the metadata with `schema` in the place of its Arrow schema.
+pub(crate) fn with_arrow_schema(parsed: ParquetMetaData, schema: &Schema) -> ParquetMetaData {
+    let file = parsed.file_metadata();
+    let mut entries = file.key_value_metadata().cloned().unwrap_or_default();
+    for entry in entries.iter_mut().filter(|entry| entry.key == ARROW_SCHEMA_META_KEY) {
+        entry.value = Some(encode_arrow_schema(schema));
+    }
+    let file = FileMetaData::new(
+        file.version(),
+        file.num_rows(),
+        file.created_by().map(String::from),
+        Some(entries),
+        file.schema_descr_ptr(),
         file.column_orders().cloned(),
     );
     ParquetMetaDataBuilder::new(file).set_row_groups(parsed.row_groups().to_vec()).build()

@@ -200,6 +200,10 @@ impl Source for ShiftedSource {
         self.source.resident_bytes() + self.shift.0.len() as u64 * 8
     }
 
+    fn endless_streams(&self) -> Vec<std::path::PathBuf> {
+        self.source.endless_streams()
+    }
+
     fn release(&self) {
         self.source.release();
     }

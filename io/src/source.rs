@@ -273,6 +273,12 @@ pub trait Source: Send + Sync {
         0
     }
 
+    /// Returns the files that may lack rows at their end without being damaged: Arrow streams without the marker that
+    /// ends a stream.
+    fn endless_streams(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// Frees what is kept between calls, including open files. The next call opens the file again,
     /// and returns [`Error::Changed`] if the file has changed.
     fn release(&self) {}

@@ -1,4 +1,4 @@
-//! Free space on a file system.
+//! What a file system grants: free space, and the length of names.
 //!
 //! What must hold: nothing is created, and the value is the space that this process may use,
 //! without the blocks reserved for the superuser.
@@ -13,12 +13,24 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Io`] if the file system does not tell.
 pub fn free_space(path: &Path) -> Result<u64> {
+    file_system(path).map(|found| found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+/// Returns the most bytes that a name may have on the file system of `directory`: 255 on most.
+///
+/// # Errors
+/// [`Error::Io`] if the file system does not tell.
+pub fn longest_name(directory: &Path) -> Result<u64> {
+    file_system(directory).map(|found| found.f_namemax)
+}
+
+fn file_system(path: &Path) -> Result<rustix::fs::StatVfs> {
     let mut asked = path;
     loop {
         // The parent of a plain name is the empty path, which stands for the working directory.
         let here = if asked.as_os_str().is_empty() { Path::new(".") } else { asked };
         match rustix::fs::statvfs(here) {
-            Ok(found) => return Ok(found.f_bavail.saturating_mul(found.f_frsize)),
+            Ok(found) => return Ok(found),
             Err(rustix::io::Errno::NOENT) if asked.parent().is_some() => asked = asked.parent().unwrap_or(asked),
             Err(e) => return Err(Error::io(path, "ask for the free space of", e.into())),
         }

@@ -66,6 +66,14 @@ impl RowSetBuilder {
         ranks.push(before);
         RowSet { all: self.all, words: self.words, ranks }
     }
+
+    /// Replaces the remaining rows by the removed ones.
+    #[must_use]
+    pub fn complement(self) -> Self {
+        let mut other = RowSetBuilder::new(self.all);
+        other.words.iter_mut().zip(&self.words).for_each(|(word, removed)| *word &= !removed);
+        other
+    }
 }
 
 impl RowSet {
@@ -272,6 +280,10 @@ impl Source for SubsetSource {
         self.source.resident_bytes() + RowSet::bytes(self.rows.all)
     }
 
+    fn endless_streams(&self) -> Vec<std::path::PathBuf> {
+        self.source.endless_streams()
+    }
+
     fn release(&self) {
         self.source.release();
     }
@@ -374,6 +386,17 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(60))]
 
         #[test]
+    fn complement_has_the_removed_rows() {
+        for rows in [1, 63, 64, 65, 1000] {
+            let mut builder = RowSetBuilder::new(rows);
+            (0..rows).filter(|row| row % 3 == 0).for_each(|row| builder.remove(row));
+            let set = builder.complement().finish();
+            assert_eq!(set.count(), rows.div_ceil(3));
+            assert!((0..rows).all(|row| set.contains(row) == (row % 3 == 0)));
+        }
+    }
+
+    #[test]
         fn subset_reads_only_its_rows(
             rows in 1u64..1_300,
             dim in 1usize..4,

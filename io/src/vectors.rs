@@ -13,6 +13,7 @@ use arrow::datatypes::{DataType, Field, Fields, Int8Type, Schema};
 
 use crate::flatten::{self, ComponentSlots, FlattenError, FlattenPath};
 use crate::number::VectorFloat;
+use crate::wide_integers;
 use crate::{Coordinates, Dtype, Error, Result, coordinates};
 
 /// Which columns to read as vectors.
@@ -544,10 +545,12 @@ pub(crate) fn positions(path: &Path, schema: &Schema, names: &[String]) -> Resul
     names.iter().map(found).collect()
 }
 
-/// Returns the index of the column of this name. A name that two columns have is an error.
+/// Returns the index of the column of this name. A name that two columns have is an error, and a column that
+/// cannot be read.
 fn position(path: &Path, schema: &Schema, name: &str) -> Result<Option<usize>> {
     let mut found = schema.fields().iter().enumerate().filter(|(_, f)| f.name() == name).map(|(i, _)| i);
     let first = found.next();
+    first.map_or(Ok(()), |index| wide_integers::check(path, schema, index))?;
     match found.next() {
         None => Ok(first),
         Some(_) => Err(Error::format(path, format!("two columns are named \"{name}\"; rename or drop one of them"))),

@@ -202,6 +202,13 @@ def polars_files():
     lists.write_ipc(HERE / "polars_list_f64.arrow")
     lists.write_ipc(HERE / "polars_lz4_f64.arrow", compression="lz4")
     array.write_ipc_stream(HERE / "polars_f32.arrows")
+    wide = array.select("v", "id").with_columns(
+        wide=pl.Series(range(ROWS), dtype=pl.Int128),
+        within=pl.struct(n=pl.lit(3, dtype=pl.UInt128), text=pl.lit("t")),
+    )
+    wide.write_parquet(HERE / "polars_int128.parquet")
+    wide.write_ipc(HERE / "polars_int128.arrow", compression="zstd")
+    wide.write_ipc_stream(HERE / "polars_int128.arrows")
 
 
 DUCKDB = {
