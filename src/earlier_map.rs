@@ -1,20 +1,21 @@
 //! Initial positions from an earlier map, matched by id if both tables have the id column, else by
 //! row number.
 //!
-//! What must hold: beside the positions, 16 bytes for each row of the source are held, which the
-//! plan counts; the map is read once, in portions.
+//! What must hold: an id that two rows have is refused before any work; beside the positions, 16
+//! bytes for each row of the source are held, which the plan counts; positions are read once, in
+//! portions.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use lowland_engine::{PositionSource, PositionSummary};
-use lowland_io::Source;
+use lowland_engine::{Event, Observer, PositionSource, PositionSummary};
+use lowland_io::{RowSet, Source, SubsetSource};
 
 use crate::Result;
 use crate::evaluate::open_map;
-use crate::plot::texts;
+use crate::plot::{UUID, texts};
 
 /// Rows read at a time.
 const ROWS: usize = 8192;
@@ -28,16 +29,18 @@ pub(crate) struct EarlierMap {
 
 impl EarlierMap {
     /// Opens the map `path`. Its rows are matched by the column `id` if the map has it, else by row
-    /// number, which requires `rows` rows. An `.npy` has no ids.
+    /// number, which requires `rows` rows, or if only the rows `placed` of the source are used, one for each row
+    /// of the source. An `.npy` has no ids.
     ///
     /// # Errors
-    /// If the map does not have `components` components, if it has neither `rows` rows nor the id
+    /// If the map does not have `components` components, if it has neither as many rows nor the id
     /// column, or if ids are of a type that cannot be compared.
     pub(crate) fn open(
         path: &Path,
         (rows, components): (u64, usize),
         source: Option<&Arc<dyn Source>>,
         id: Option<&String>,
+        placed: Option<&Arc<RowSet>>,
     ) -> Result<Self> {
         let map = open_map(path, None)?;
         let shape = map.shape();
@@ -50,6 +53,11 @@ impl EarlierMap {
             return wrong(format!("{has} × {dim} first positions for a map of {rows} × {components}"));
         }
         let columns = map.columns();
+        let by_id = source.is_some() && id.is_some_and(|id| columns.contains(id));
+        if let Some(placed) = placed.filter(|placed| !by_id && shape.rows == placed.all()) {
+            let map = Arc::new(SubsetSource::new(map, placed.clone()));
+            return Ok(EarlierMap { path: path.into(), map, named: None });
+        }
         let named = match (source, id) {
             (Some(source), Some(id)) if columns.contains(id) => {
                 for table in [&map, source] {
@@ -85,6 +93,34 @@ impl EarlierMap {
         self.named.as_ref().map(|(_, id)| id.as_str())
     }
 
+    /// Refuses an id that two rows of the map or two rows of the source have. Holds at most `memory` bytes, and reads
+    /// the ids again as often as that requires.
+    ///
+    /// # Errors
+    /// Names the first such row; if ids cannot be read, or the observer stops the pass.
+    pub(crate) fn check_ids(&self, memory: u64, observer: &dyn Observer) -> Result<()> {
+        let Some((source, id)) = &self.named else { return Ok(()) };
+        for (what, table) in [("map", &self.map), ("source", source)] {
+            let Some([first, second]) = first_repeat(table.as_ref(), id, memory, observer)? else { continue };
+            let batch = table.read_columns(std::slice::from_ref(id), second, 1)?;
+            let value = texts(batch.column(0)).map_err(|what| lowland_engine::Error::Data { what })?;
+            let value = value.iter().flatten().next().unwrap_or_default().to_string();
+            let [first, second] = [first, second].map(|row| table.locate(row));
+            let before = match first.path == second.path {
+                true => format!("row {}", first.row),
+                false => format!("{}: row {}", first.path.display(), first.row),
+            };
+            let why = format!(
+                "the {what}'s rows are to be matched by column \"{id}\", and {}: row {} has the value \"{value}\" of {before} \
+                 again; name a column by `id` that differs in all rows",
+                second.path.display(),
+                second.row
+            );
+            return Err(lowland_engine::Error::Config { field: "init", why }.into());
+        }
+        Ok(())
+    }
+
     /// Calls `each(row, hash)` with the hash of each value of a column. Nulls are skipped.
     fn names(
         table: &dyn Source,
@@ -105,6 +141,49 @@ impl EarlierMap {
     }
 }
 
+/// Returns the first row of `table` whose value in a column an earlier row has, and that row: the earlier row comes
+/// first. At most `memory` bytes of hashes are held at a time.
+fn first_repeat(table: &dyn Source, column: &str, memory: u64, observer: &dyn Observer) -> Result<Option<[u64; 2]>> {
+    let rows = table.shape().rows;
+    let entry = size_of::<(u64, u64)>() as u64;
+    let parts = rows.saturating_mul(entry).div_ceil(memory.max(1 << 20)).max(1);
+    let mut found: Option<[u64; 2]> = None;
+    for part in 0..parts {
+        let mut hashes: Vec<(u64, u64)> = Vec::new();
+        for first in (0..rows).step_by(ROWS) {
+            if observer.event(&Event::Pulse).is_break() {
+                return Err(lowland_engine::Error::Cancelled { stage: "input" }.into());
+            }
+            let count = (rows - first).min(ROWS as u64) as usize;
+            EarlierMap::names(table, column, (first, count), &mut |row, hash| {
+                if hash % parts == part {
+                    hashes.push((hash, row));
+                }
+            })?;
+        }
+        hashes.sort_unstable();
+        for pair in hashes.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+            let rows = [pair[0].1, pair[1].1];
+            if found.is_none_or(|found| rows[1] < found[1]) && is_repeat(table, column, rows)? {
+                found = Some(rows);
+            }
+        }
+    }
+    table.release();
+    Ok(found)
+}
+
+/// Returns whether two rows have the same value in a column.
+fn is_repeat(table: &dyn Source, column: &str, rows: [u64; 2]) -> Result<bool> {
+    let mut values = Vec::new();
+    for row in rows {
+        let batch = table.read_columns(&[column.to_string()], row, 1)?;
+        let value = texts(batch.column(0)).map_err(|what| lowland_engine::Error::Data { what })?;
+        values.push(value.iter().next().flatten().map(String::from));
+    }
+    Ok(values[0] == values[1])
+}
+
 /// Returns whether values of a type can be ids.
 fn is_id_type(kind: &DataType) -> bool {
     match kind {
@@ -113,6 +192,7 @@ fn is_id_type(kind: &DataType) -> bool {
             kind.is_integer()
                 || kind.is_temporal()
                 || matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Boolean)
+                || *kind == UUID
         }
     }
 }
@@ -152,10 +232,7 @@ impl PositionSource for EarlierMap {
                 let from = wanted.partition_point(|&(other, _)| other < hash);
                 for &(_, at) in wanted[from..].iter().take_while(|&&(other, _)| other == hash) {
                     let place = &mut positions[at as usize * width..][..width];
-                    // If the map has an id twice, the first row counts.
-                    if place[0].is_nan() {
-                        place.copy_from_slice(&values[(row - first) as usize * width..][..width]);
-                    }
+                    place.copy_from_slice(&values[(row - first) as usize * width..][..width]);
                 }
             })?;
         }

@@ -211,7 +211,7 @@ impl Embed {
     /// Says how rows without a usable vector are handled. Default: they are an error.
     #[must_use]
     pub fn invalid(mut self, invalid: InvalidRows) -> Self {
-        self.job.invalid = invalid;
+        self.job.invalid = Some(invalid);
         self
     }
 

@@ -85,7 +85,12 @@ impl Error {
                 error.is_bad_input()
                     || matches!(
                         kind,
-                        Some(ErrorKind::PermissionDenied | ErrorKind::NotADirectory | ErrorKind::IsADirectory)
+                        Some(
+                            ErrorKind::PermissionDenied
+                                | ErrorKind::NotADirectory
+                                | ErrorKind::IsADirectory
+                                | ErrorKind::InvalidFilename
+                        )
                     )
             }
             Error::Engine(Engine::Faiss { .. } | Engine::Device { .. } | Engine::Cancelled { .. }) => false,

@@ -20,7 +20,7 @@ use lowland_io::{Coordinates, RowSet, RowSetBuilder, Source, SubsetSource};
 
 use crate::invalid_rows::{FilteredGraph, InvalidRows, shift_source};
 use crate::job::GraphInput;
-use crate::plot::texts;
+use crate::plot::{UUID, texts};
 use crate::{Error, Result};
 
 /// Rows of text columns read at a time.
@@ -121,7 +121,7 @@ impl Evaluation {
             let schema = table.column_schema(std::slice::from_ref(column))?;
             let kind = schema.field(0).data_type();
             let plain = if let DataType::Dictionary(_, values) = kind { values } else { kind };
-            if self.labels.contains(column) && !can_cast_types(plain, &DataType::Utf8) {
+            if self.labels.contains(column) && *plain != UUID && !can_cast_types(plain, &DataType::Utf8) {
                 return Err(Error::job(format!("{}: `labels` {column}: type {kind} cannot be labels", self.path())));
             }
             if self.weights.as_ref() == Some(column) && !plain.is_numeric() {

@@ -1,19 +1,19 @@
-//! How a source is read for a run: without unusable rows, and with columns shifted towards 0 before
-//! rounding.
+//! How inputs are read for a run: without unusable rows, and with columns shifted towards 0 before
+//! rounding. In a graph without vectors, rows without neighbours are unusable.
 //!
-//! What must hold: the rows that are read depend only on the source, the metric and the user's
+//! What must hold: the rows that are read depend only on the input, the metric and the user's
 //! choice; usable rows are read as if the others did not exist.
 
 use std::sync::Arc;
 
-use lowland_engine::invalid::{ExcludedRows, FlawSummary, survey};
+use lowland_engine::invalid::{ExcludedRows, FlawSummary, ValidRows, survey, survey_graph};
 use lowland_engine::{GraphSource, Metric, Observer};
 use lowland_io::{MISSING, RowSet, Shift, ShiftedSource, Source, SubsetSource};
 
 use crate::{Error, GraphInput, Result};
 
 /// How unusable rows are handled: rows without a vector, with a null, NaN or infinite component,
-/// and for cosine rows of zeros.
+/// and for cosine rows of zeros; in a graph without vectors, rows without neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InvalidRows {
     /// The rows are counted, and the run is refused.
@@ -39,6 +39,83 @@ impl InvalidRows {
     }
 }
 
+/// The rows that have a place on the map, and the others.
+pub(crate) struct PlacedRows {
+    invalid: InvalidRows,
+    /// Number of all rows.
+    all: u64,
+    /// The usable rows, if some rows are left out.
+    rows: Option<Arc<RowSet>>,
+    flaws: FlawSummary,
+}
+
+impl PlacedRows {
+    /// Returns all of `all` rows: flaws are found when the source is read.
+    fn all(invalid: InvalidRows, all: u64) -> Self {
+        PlacedRows { invalid, all, rows: None, flaws: FlawSummary::default() }
+    }
+
+    /// # Errors
+    /// If fewer than two rows are usable.
+    fn of(invalid: InvalidRows, found: ValidRows) -> Result<Self> {
+        let ValidRows { rows, flaws } = found;
+        let (count, all) = (rows.count(), rows.all());
+        if flaws.any() && count < 2 {
+            let what = if count == 1 { "1 row".into() } else { "no row".to_string() };
+            return Err(Error::job(format!(
+                "{what} of {all} can be placed, and a map needs 2: {} cannot: {flaws}",
+                flaws.rows()
+            )));
+        }
+        Ok(PlacedRows { invalid, all, rows: flaws.any().then(|| Arc::new(rows)), flaws })
+    }
+
+    /// Examines all rows of a graph without vectors. Rows without neighbours are an error with
+    /// [`InvalidRows::Error`]. `memory` is the memory budget of the process in bytes.
+    ///
+    /// # Errors
+    /// If fewer than two rows are usable, the graph cannot be read, or the observer stops the pass.
+    pub(crate) fn of_graph(
+        graph: &GraphInput,
+        invalid: InvalidRows,
+        memory: u64,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
+        let found = survey_graph(graph, graph.path(), memory, observer)?;
+        if invalid == InvalidRows::Error {
+            found.flaws.refuse(graph.rows())?;
+        }
+        PlacedRows::of(invalid, found)
+    }
+
+    /// Returns how unusable rows are handled.
+    pub(crate) fn invalid(&self) -> InvalidRows {
+        self.invalid
+    }
+
+    /// Returns the usable rows, if some rows are left out.
+    pub(crate) fn rows(&self) -> Option<&Arc<RowSet>> {
+        self.rows.as_ref()
+    }
+
+    /// Returns the rows that were left out, if leaving out was requested.
+    pub(crate) fn left_out(&self) -> Option<ExcludedRows> {
+        (self.invalid != InvalidRows::Error).then(|| ExcludedRows {
+            invalid: self.invalid.name(),
+            rows: self.flaws.rows(),
+            of: self.all,
+            kinds: self.flaws.clone(),
+        })
+    }
+
+    /// Returns the fields, by name, that determine the result's bytes, for the identity of a run.
+    pub(crate) fn identity(&self) -> Vec<(&'static str, serde_json::Value)> {
+        let Some(rows) = &self.rows else { return Vec::new() };
+        let valid = format!("{} of {}: {:016x}", rows.count(), rows.all(), rows.checksum());
+        vec![("invalid", self.invalid.name().into()), ("valid_rows", valid.into())]
+    }
+}
+
 /// How a source is read.
 pub(crate) struct PreparedSource {
     /// All rows, unchanged.
@@ -46,9 +123,7 @@ pub(crate) struct PreparedSource {
     /// The source that the engine reads.
     source: Arc<dyn Source>,
     asked: (InvalidRows, Metric, bool),
-    /// The usable rows, if some rows are left out.
-    rows: Option<Arc<RowSet>>,
-    flaws: FlawSummary,
+    placed: Arc<PlacedRows>,
     shift: Option<Shift>,
 }
 
@@ -67,34 +142,24 @@ impl PreparedSource {
         memory: u64,
         observer: &dyn Observer,
     ) -> Result<Self> {
-        let (mut rows, mut flaws) = (None, FlawSummary::default());
-        let mut placed = source.clone();
-        if invalid != InvalidRows::Error {
-            let found = survey(source, metric, memory, observer)?;
-            flaws = found.flaws;
-            if flaws.any() {
-                let (count, all) = (found.rows.count(), found.rows.all());
-                if count < 2 {
-                    let what = if count == 1 { "1 row".into() } else { "no row".to_string() };
-                    return Err(Error::job(format!(
-                        "{what} of {all} can be placed, and a map needs 2: {} cannot: {flaws}",
-                        flaws.rows()
-                    )));
-                }
-                let set = Arc::new(found.rows);
-                placed = Arc::new(SubsetSource::new(source.clone(), set.clone()));
-                rows = Some(set);
+        let placed = match invalid {
+            InvalidRows::Error => PlacedRows::all(invalid, source.shape().rows),
+            InvalidRows::Drop | InvalidRows::Null => {
+                PlacedRows::of(invalid, survey(source, metric, memory, observer)?)?
             }
-        }
-        let (placed, shift) = shift_source(placed, allowed && metric.ignores_shift())?;
+        };
+        let usable: Arc<dyn Source> = match placed.rows() {
+            Some(rows) => Arc::new(SubsetSource::new(source.clone(), rows.clone())),
+            None => source.clone(),
+        };
+        let (usable, shift) = shift_source(usable, allowed && metric.ignores_shift())?;
         // Frees the decoded first rows until the source is read again.
         source.release();
         Ok(PreparedSource {
             whole: source.clone(),
-            source: placed,
+            source: usable,
             asked: (invalid, metric, allowed),
-            rows,
-            flaws,
+            placed: Arc::new(placed),
             shift,
         })
     }
@@ -117,51 +182,22 @@ impl PreparedSource {
 
     /// Returns the rows of the output, in order, unchanged.
     pub(crate) fn output(&self) -> Arc<dyn Source> {
-        match &self.rows {
-            Some(rows) if self.invalid() == InvalidRows::Drop => {
+        match self.placed.rows() {
+            Some(rows) if self.placed.invalid() == InvalidRows::Drop => {
                 Arc::new(SubsetSource::new(self.whole.clone(), rows.clone()))
             }
             _ => self.whole.clone(),
         }
     }
 
-    /// Returns how unusable rows are handled.
-    pub(crate) fn invalid(&self) -> InvalidRows {
-        self.asked.0
-    }
-
-    /// Returns the usable rows, if some rows are left out.
-    pub(crate) fn rows(&self) -> Option<&Arc<RowSet>> {
-        self.rows.as_ref()
+    /// Returns the usable rows and the others.
+    pub(crate) fn placed(&self) -> &Arc<PlacedRows> {
+        &self.placed
     }
 
     /// Returns the shift that is subtracted from the rows.
     pub(crate) fn shift(&self) -> Option<&Shift> {
         self.shift.as_ref()
-    }
-
-    /// Returns the rows that were left out, if leaving out was requested.
-    pub(crate) fn left_out(&self) -> Option<ExcludedRows> {
-        let invalid = self.invalid();
-        (invalid != InvalidRows::Error).then(|| ExcludedRows {
-            invalid: invalid.name(),
-            rows: self.flaws.rows(),
-            of: self.whole.shape().rows,
-            kinds: self.flaws.clone(),
-        })
-    }
-
-    /// Returns the fields, by name, that determine the result's bytes, for the identity of a run.
-    pub(crate) fn identity(&self) -> Vec<(&'static str, serde_json::Value)> {
-        let mut fields = Vec::new();
-        if let Some(rows) = &self.rows {
-            fields.push(("invalid", self.invalid().name().into()));
-            fields.push(("valid_rows", format!("{} of {}: {:016x}", rows.count(), rows.all(), rows.checksum()).into()));
-        }
-        if let Some(shift) = &self.shift {
-            fields.push(("shift", serde_json::json!(shift)));
-        }
-        fields
     }
 }
 
@@ -200,6 +236,10 @@ impl GraphSource for FilteredGraph<'_> {
 
     fn nearest(&self) -> Option<usize> {
         self.graph.nearest()
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        self.graph.resident_bytes() + self.set().map_or(0, |set| RowSet::bytes(set.all()))
     }
 
     fn read_rows(&self, first: u64, ids: &mut [u32], distances: &mut [f32]) -> lowland_engine::Result<()> {

@@ -113,7 +113,7 @@ impl PcaJob {
     /// # Errors
     /// Those of [`check_rows`](PcaJob::check_rows).
     pub fn left_out(&self) -> Result<Option<ExcludedRows>> {
-        Ok(self.reading(&())?.left_out())
+        Ok(self.reading(&())?.placed().left_out())
     }
 
     /// Checks the options against the source and decides every parameter.
@@ -136,7 +136,8 @@ impl PcaJob {
         let size = (plan.shape.rows, plan.config.n_components);
         let reading = self.reading(observer)?;
         let table = MapTable { keep: self.keep.clone(), coordinates: self.coordinates.clone() };
-        let beside = ExtraColumns { reading: Some(&reading), id: self.id.as_ref(), table: &table };
+        let (source, placed) = (Some(reading.output()), Some(reading.placed().as_ref()));
+        let beside = ExtraColumns { source, placed, id: self.id.as_ref(), table: &table };
         let mut scores = MapOutput::begin(Target::File(&self.output, self.force), beside, size, observer)?;
         let (mut pca, mut report) =
             lowland_engine::pca::run(plan, reading.source(), &mut scores, observer).map_err(|e| changed(e.into()))?;
@@ -144,7 +145,7 @@ impl PcaJob {
             let shift = reading.shift().into_iter().flat_map(|shift| shift.values());
             mean.iter_mut().zip(shift).for_each(|(mean, shift)| *mean += shift);
         }
-        report.left_out = reading.left_out();
+        report.left_out = reading.placed().left_out();
         report.notes.append(&mut scores.remarks);
         let axes = self.components.as_ref().map(|path| axes(path, &pca)).transpose()?;
         scores.finish()?;

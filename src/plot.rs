@@ -17,7 +17,7 @@ use lowland_io::{Coordinates, MapReader, Source};
 pub use colors::check_type;
 use colors::{ColorSurvey, PortionPaint, Refusal};
 
-pub(crate) use colors::texts;
+pub(crate) use colors::{UUID, texts};
 
 use crate::job::look_at_columns;
 use crate::picture::{Bounds, Canvas, Color, ColorScale, Style, write_png};

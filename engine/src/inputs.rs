@@ -33,6 +33,10 @@ pub trait GraphSource: Sync {
     fn nearest(&self) -> Option<usize> {
         None
     }
+    /// Returns the bytes that the graph holds for as long as it exists, whatever is read.
+    fn resident_bytes(&self) -> u64 {
+        0
+    }
 }
 
 /// Receives a graph, row after row in the source's order.
@@ -85,7 +89,12 @@ impl Inputs<'_> {
             (Some(source), graph) => {
                 let shape = source.shape();
                 if let Some((rows, _)) = graph.filter(|&(rows, _)| rows != shape.rows) {
-                    return Err(Error::Data { what: format!("the graph has {rows} rows, the vectors {}", shape.rows) });
+                    let what = format!(
+                        "the graph has {rows} rows, the vectors {}; make the graph of the same rows, with `invalid` null \
+                         if some cannot be placed: it keeps their places",
+                        shape.rows
+                    );
+                    return Err(Error::Data { what });
                 }
                 let graph_k = graph.map(|(_, k)| k);
                 Ok(PlanInput {
@@ -103,7 +112,7 @@ impl Inputs<'_> {
                     dtype: lowland_io::Dtype::F32,
                     graph_k: Some(k),
                     source_bytes: 0,
-                    resident_bytes: 0,
+                    resident_bytes: self.graph.map_or(0, GraphSource::resident_bytes),
                 })
             }
             (None, None) => Err(Error::Data { what: "neither vectors nor a graph were given".into() }),

@@ -1,17 +1,20 @@
 //! Rows that cannot be placed on a map: rows without a vector, with a number that is not finite, or without a
-//! direction where the metric needs one. Rows are counted by flaw, with the place of the first row of each.
+//! direction where the metric needs one; in a graph without vectors, rows without neighbours. Rows are counted by
+//! flaw, with the place of the first row of each.
 //!
 //! What must hold: a row has one flaw, that of its first component with a flaw; the result depends only on the
 //! rows and the metric.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
-use lowland_io::{RowSet, RowSetBuilder, Source, is_null_f64};
+use lowland_io::{MISSING, RowSet, RowSetBuilder, Source, is_null_f64};
 use serde::Serialize;
 
 use crate::budget::{MemoryNeeds, base_bytes};
 pub use crate::error::{FlawCount, FlawSummary, RowFlaw};
+use crate::inputs::GraphSource;
 use crate::observe::{Observer, Stage};
 use crate::session::Session;
 use crate::{Error, Loader, Metric, Result};
@@ -58,6 +61,54 @@ pub fn survey(source: &Arc<dyn Source>, metric: Metric, memory: u64, observer: &
     })?;
     session.tell_end(stage, false)?;
     Ok(ValidRows { rows: rows.finish(), flaws })
+}
+
+/// Reads all rows of a graph without vectors and returns those that can be placed: the rows that have a neighbour
+/// or are one. The row itself, and neighbours at an infinite distance, do not count. `path` is the graph's file;
+/// `memory` is the number of bytes that the process may hold.
+///
+/// # Errors
+/// If the graph cannot be read; [`Error::Cancelled`] if the observer stops the survey; [`Error::Budget`] if the memory
+/// is too small for two bits per row and a portion of the graph.
+pub fn survey_graph(graph: &dyn GraphSource, path: &Path, memory: u64, observer: &dyn Observer) -> Result<ValidRows> {
+    let (rows, k) = (graph.rows(), graph.k().max(1));
+    let portion = (BATCH_BYTES / (8 * k)).clamp(1, 65_536).min(rows as usize);
+    let held = [("neighbours", (portion * k * 8) as u64), ("two bits a row", 2 * RowSet::bytes(rows))];
+    let needed = MemoryNeeds::default().phase("survey", held).bytes() + base_bytes(0, 1);
+    if needed > memory {
+        let needed = needed.next_multiple_of(1 << 20);
+        return Err(Error::Budget { asked: memory, needed, stage: Stage::Survey.name() });
+    }
+    let mut session = Session::start(observer, memory, None)?;
+    let mut unlinked = RowSetBuilder::new(rows);
+    let ((), stage) = session.stage(Stage::Survey, (rows, "rows"), false, |progress, _| {
+        let (mut ids, mut distances) = (vec![0; portion * k], vec![0.0; portion * k]);
+        for first in (0..rows).step_by(portion.max(1)) {
+            let count = (rows - first).min(portion as u64) as usize;
+            let (ids, distances) = (&mut ids[..count * k], &mut distances[..count * k]);
+            graph.read_rows(first, ids, distances)?;
+            for (row, (ids, distances)) in (first..).zip(ids.chunks_exact(k).zip(distances.chunks_exact(k))) {
+                for (&id, distance) in ids.iter().zip(distances) {
+                    if id != MISSING && u64::from(id) != row && distance.is_finite() {
+                        unlinked.remove(row);
+                        unlinked.remove(u64::from(id));
+                    }
+                }
+            }
+            progress.traffic.read((count * k * 8) as u64);
+            progress.advance(count as u64)?;
+        }
+        Ok(())
+    })?;
+    session.tell_end(stage, false)?;
+    let linked = unlinked.complement().finish();
+    let mut flaws = FlawSummary::default();
+    let count = rows - linked.count();
+    if count > 0 {
+        let first = (0..rows).find(|&row| !linked.contains(row)).unwrap_or(0);
+        flaws.add_unlinked(path, first, count);
+    }
+    Ok(ValidRows { rows: linked, flaws })
 }
 
 fn needs(source: &dyn Source, batch_rows: usize) -> MemoryNeeds {

@@ -147,9 +147,8 @@ impl Report {
         }
         write!(
             f,
-            "from       {} rows × {}; seed {}; {}; {} threads; memory {}",
-            self.plan.shape.rows,
-            self.plan.shape.dim,
+            "from       {}; seed {}; {}; {} threads; memory {}",
+            self.plan.input_text(),
             settings.seed,
             self.plan.layout_summary(),
             self.plan.threads,

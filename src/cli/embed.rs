@@ -51,6 +51,17 @@ pub(super) struct EmbedArgs {
     pub(super) progress: ProgressArgs,
 }
 
+/// Returns the command with a help text of its own for the option that also concerns a graph without vectors.
+pub(super) fn with_graph(command: clap::Command) -> clap::Command {
+    command.mut_arg("invalid", |arg| {
+        arg.help(
+            "Rows without a vector, with a null, NaN or infinite component, or of all zeros under cosine; of a graph \
+             without SOURCE, rows without neighbours: error counts and refuses them, drop leaves them out of the \
+             output, null keeps them in it without coordinates [default: error; without SOURCE: null]",
+        )
+    })
+}
+
 /// Inputs and options of a map, which `embed` and `plan` share.
 #[derive(Debug, clap::Args)]
 pub(super) struct MapArgs {
@@ -110,7 +121,7 @@ pub(super) struct MapArgs {
     #[arg(help = format!("Scale of the map's distances ({}) [default: {}]", known_methods(MethodOption::Spread), MethodOption::Spread.default_text()))]
     spread: Option<f64>,
     #[arg(long, value_parser = parse_init, value_name = "INIT", help_heading = "Map")]
-    #[arg(help = format!("First positions: centroid, pca, random, or an .npy file of rows × components [default: {}]", MethodOption::Init.default_text()))]
+    #[arg(help = format!("First positions: centroid, pca, random, or a file: an .npy of rows × components, or an earlier map (.parquet, .arrow), joined by --id [default: {}]", MethodOption::Init.default_text()))]
     init: Option<Init>,
     #[arg(long, value_name = "N", help_heading = "Map")]
     #[arg(help = format!("Passes over the edges; for exact methods, the maximum number of iterations [default: {}]", MethodOption::NEpochs.default_text()))]
@@ -402,7 +413,7 @@ fn check_files(args: &EmbedArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Examines the source's rows, if some may be left out, and notes how many are.
+/// Examines the rows, if some may be left out, and notes how many are.
 pub(super) fn report_excluded(job: &Job, console: &Console) -> Result<(), Failure> {
     job.check_rows(console)?;
     if let Some(left_out) = job.left_out()?.filter(|left_out| left_out.rows > 0) {

@@ -116,7 +116,10 @@ pub(crate) fn main() -> u8 {
 
 /// Returns the command line as it is parsed and as help describes it.
 fn command() -> clap::Command {
-    Cli::command().mut_subcommand("knn", knn::command_alone)
+    Cli::command()
+        .mut_subcommand("knn", knn::command_alone)
+        .mut_subcommand("embed", embed::with_graph)
+        .mut_subcommand("plan", embed::with_graph)
 }
 
 /// Returns the method whose name was typed in place of a command.

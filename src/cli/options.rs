@@ -31,9 +31,9 @@ pub(super) struct InputArgs {
 #[command(next_help_heading = "Input")]
 pub(super) struct InvalidArgs {
     /// Rows without a vector, with a null, NaN or infinite component, or of all zeros under cosine: error counts and
-    /// refuses them, drop leaves them out of the output, null keeps them in it without coordinates
-    #[arg(long, value_name = "CHOICE", default_value = "error", value_parser = parse_invalid, display_order = 3)]
-    pub(super) invalid: InvalidRows,
+    /// refuses them, drop leaves them out of the output, null keeps them in it without coordinates [default: error]
+    #[arg(long, value_name = "CHOICE", value_parser = parse_invalid, display_order = 3)]
+    pub(super) invalid: Option<InvalidRows>,
 }
 
 pub(super) fn parse_invalid(text: &str) -> Result<InvalidRows, String> {
@@ -237,6 +237,12 @@ pub(super) fn open(
     })?;
     if let Some(note) = name_order_note(source.as_ref())? {
         console.note("file-order", note);
+    }
+    if let [first, others @ ..] = source.endless_streams().as_slice() {
+        let name = spool.as_ref().map_or_else(|| first.display().to_string(), |spool| spool.name_of(first));
+        let more = if others.is_empty() { String::new() } else { format!(" (and {} more)", others.len()) };
+        let why = "an Arrow stream without an end: if its writer was stopped, rows are missing";
+        console.note("stream-without-end", format!("{name}{more}: {why}"));
     }
     Ok(OpenedSource { source, spool })
 }

@@ -142,7 +142,7 @@ pub(super) fn run(args: &PcaArgs, console: &Console) -> Result<(), Failure> {
     if let Some(given) = &args.coordinates {
         job.coordinates = names::split(given, &[]).map_err(|why| Failure::usage(format!("--coordinates: {why}")))?;
     }
-    job.invalid = args.invalid.invalid;
+    job.invalid = args.invalid.invalid.unwrap_or_default();
     job.check_rows(console)?;
     if let Some(left_out) = job.left_out()?.filter(|left_out| left_out.rows > 0) {
         console.note("rows-left-out", left_out_text(&left_out));

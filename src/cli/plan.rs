@@ -26,7 +26,8 @@ Examples:
 
 Takes the options of embed: replace embed by plan to see what that command would
 take. It reads headers and the first rows, for less than a second; with --invalid
-drop or null it reads all rows, to count the rows that are left out.";
+drop or null, and of a graph without SOURCE, it reads all rows, to count the rows
+that are left out.";
 
 /// The output if none is named. It only decides where the run directory would lie.
 const OUTPUT: &str = "map.parquet";
@@ -180,7 +181,11 @@ impl PlanOutput<'_> {
             Some(source) => {
                 format!("{} rows × {} of {}", count(plan.shape().rows), plan.shape().dim, dtype_name(source.dtype()))
             }
-            None => format!("a graph of {} rows", count(plan.shape().rows)),
+            None => {
+                let k = plan.graph_k().unwrap_or(0);
+                let s = if k == 1 { "" } else { "s" };
+                format!("{} rows, a graph of {k} neighbour{s},", count(plan.shape().rows))
+            }
         };
         let mut text = format!(
             "{what} to {} components by {}: {}, {} threads, {} rows a batch\n",

@@ -52,6 +52,12 @@ impl Spool {
         self.copies.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
+    /// Returns the name of a file for users: of a copy, the name of its stream.
+    pub(super) fn name_of(&self, file: &Path) -> String {
+        let copy = self.copies.iter().find(|(copy, _)| copy == file);
+        copy.map_or_else(|| file.display().to_string(), |(_, name)| name.clone())
+    }
+
     /// Replaces the path of a copy in an error by the name of its stream.
     pub(super) fn name_stream(&self, error: lowland::Error) -> lowland::Error {
         match error {

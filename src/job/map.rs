@@ -13,7 +13,7 @@ use lowland_engine::{Event, MapSink, Observer, Remark};
 use lowland_io::{MapColumns, MapWriter, RowSet, Source, coordinate_names, has_order};
 
 use super::placing::{RowPlacement, complete};
-use crate::invalid_rows::{InvalidRows, PreparedSource};
+use crate::invalid_rows::{InvalidRows, PlacedRows};
 use crate::{Error, Result};
 
 /// Rows of kept columns read at a time; few, because values may be long texts.
@@ -77,8 +77,10 @@ struct Table {
 
 /// The rows and columns of a map.
 pub(crate) struct ExtraColumns<'a> {
-    /// How the source of the columns is read.
-    pub(crate) reading: Option<&'a PreparedSource>,
+    /// The source of the columns, with the rows of the output.
+    pub(crate) source: Option<Arc<dyn Source>>,
+    /// The rows of the output that have a place on the map.
+    pub(crate) placed: Option<&'a PlacedRows>,
     pub(crate) id: Option<&'a String>,
     pub(crate) table: &'a MapTable,
 }
@@ -93,9 +95,9 @@ impl MapOutput {
         (rows, dim): (u64, usize),
         observer: &dyn Observer,
     ) -> Result<MapOutput> {
-        let ExtraColumns { reading, id, table: MapTable { keep, coordinates } } = beside;
+        let ExtraColumns { source, placed, id, table: MapTable { keep, coordinates } } = beside;
         let names: Vec<String> = id.into_iter().chain(keep).cloned().collect();
-        let (source, placing) = (reading.map(PreparedSource::output), RowPlacement::of(reading));
+        let placing = RowPlacement::of(placed);
         let mut extra = match (&source, names.is_empty()) {
             (_, true) => None,
             (Some(source), false) => Some(source.column_schema(&names)?),
@@ -121,7 +123,7 @@ impl MapOutput {
             extra = Some(Arc::new(Schema::new(std::iter::once(number).chain(kept).collect::<Vec<_>>())));
         }
         let rows = if let RowPlacement::Null(all, _) = &placing { all.all() } else { rows };
-        let nullable = reading.is_some_and(|reading| reading.invalid() == InvalidRows::Null);
+        let nullable = placed.is_some_and(|placed| placed.invalid() == InvalidRows::Null);
         let columns = MapColumns { rows, coordinates, extra, own_id: id.is_some() || numbered.is_some(), nullable };
         let parquet = match &target {
             Target::File(path, _) => path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet")),

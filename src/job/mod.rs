@@ -44,7 +44,7 @@ use run::{OpenRun, to_run};
 use crate::budget::Memory;
 use crate::earlier_map::EarlierMap;
 use crate::evaluate::open_map;
-use crate::invalid_rows::{FilteredGraph, PreparedSource};
+use crate::invalid_rows::{FilteredGraph, PlacedRows, PreparedSource};
 use crate::machine::Machine;
 use crate::{Error, InvalidRows, Result, space};
 
@@ -75,14 +75,17 @@ pub struct Job {
     pub graph: Option<GraphInput>,
     /// The source's column with the rows' ids. Default: row numbers.
     pub id: Option<String>,
-    /// How rows without a usable vector are handled.
-    pub invalid: InvalidRows,
+    /// How rows that cannot be placed are handled. Default: an error; rows without neighbours of a graph without
+    /// vectors stay in the output without coordinates.
+    pub invalid: Option<InvalidRows>,
     /// The options that determine the map.
     pub config: Config,
     /// The run directory, which holds finished stages.
     pub run: RunOptions,
     /// How the source is read, once determined.
     reading: Mutex<Option<Arc<PreparedSource>>>,
+    /// The rows of a graph without vectors, once examined, with the state of the graph's file.
+    of_graph: Mutex<Option<(Fingerprint, Arc<PlacedRows>)>>,
 }
 
 impl Default for Job {
@@ -101,10 +104,11 @@ impl Job {
             source: None,
             graph: None,
             id: None,
-            invalid: InvalidRows::default(),
+            invalid: None,
             config: Config { memory, ..config },
             run: RunOptions::default(),
             reading: Mutex::new(None),
+            of_graph: Mutex::new(None),
         }
     }
 
@@ -123,38 +127,59 @@ impl Job {
         config
     }
 
-    /// Examines the source before planning: if rows may be left out ([`Job::invalid`]), all rows in
-    /// one pass; and the first rows, for the shift that is subtracted before rounding. The result
-    /// is kept, so that the pass is not repeated. [`plan`](Job::plan) does the same, without an
-    /// observer.
+    /// Examines the inputs before planning: if rows may be left out ([`Job::invalid`]), all rows in
+    /// one pass, and all rows of a graph without vectors; and the first rows, for the shift that is
+    /// subtracted before rounding. The result is kept, so that the pass is not repeated.
+    /// [`plan`](Job::plan) does the same, without an observer.
     ///
     /// # Errors
-    /// If fewer than two rows are usable, the source cannot be read, or the observer stops the
+    /// If fewer than two rows are usable, the inputs cannot be read, or the observer stops the
     /// pass.
     pub fn check_rows(&self, observer: &dyn Observer) -> Result<()> {
-        self.reading(observer).map(|_| ())
+        self.placed(observer).map(|_| ())
+    }
+
+    /// Returns how rows that cannot be placed are handled.
+    fn invalid_rows(&self) -> InvalidRows {
+        let graph_alone = self.source.is_none() && self.graph.is_some();
+        self.invalid.unwrap_or(if graph_alone { InvalidRows::Null } else { InvalidRows::Error })
+    }
+
+    /// Returns the rows that have a place on the map, and the others.
+    fn placed(&self, observer: &dyn Observer) -> Result<Option<Arc<PlacedRows>>> {
+        if let Some(reading) = self.reading(observer)? {
+            return Ok(Some(reading.placed().clone()));
+        }
+        let Some(graph) = &self.graph else { return Ok(None) };
+        let (file, invalid) = (graph.fingerprint()?, self.invalid_rows());
+        let mut kept = self.of_graph.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, placed)) = kept.as_ref().filter(|(of, placed)| *of == file && placed.invalid() == invalid) {
+            return Ok(Some(placed.clone()));
+        }
+        let placed = Arc::new(PlacedRows::of_graph(graph, invalid, self.config.memory, observer)?);
+        Ok(Some(kept.insert((file, placed)).1.clone()))
     }
 
     fn reading(&self, observer: &dyn Observer) -> Result<Option<Arc<PreparedSource>>> {
         let Some(source) = &self.source else { return Ok(None) };
         let metric = self.config.settings(source.shape().rows).metric;
         // The method cosne uses the lengths of rows, which a shift would change.
-        let allowed = self.config.method.name() != "cosne";
+        let (allowed, invalid) = (self.config.method.name() != "cosne", self.invalid_rows());
         let mut kept = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reading) = kept.as_ref().filter(|reading| reading.matches(source, self.invalid, metric, allowed)) {
+        if let Some(reading) = kept.as_ref().filter(|reading| reading.matches(source, invalid, metric, allowed)) {
             return Ok(Some(reading.clone()));
         }
-        let reading = PreparedSource::new(source, self.invalid, metric, allowed, self.config.memory, observer)?;
+        let reading = PreparedSource::new(source, invalid, metric, allowed, self.config.memory, observer)?;
         Ok(Some(kept.insert(Arc::new(reading)).clone()))
     }
 
-    /// Returns the rows without a usable vector if they are left out. Examines the source as
+    /// Returns the rows that cannot be placed if they are left out. Examines the inputs as
     /// [`check_rows`](Job::check_rows) does.
     ///
     /// # Errors
     /// Those of [`check_rows`](Job::check_rows).
     pub fn left_out(&self) -> Result<Option<ExcludedRows>> {
-        Ok(self.reading(&())?.and_then(|reading| reading.left_out()))
+        Ok(self.placed(&())?.and_then(|placed| placed.left_out()))
     }
 
     /// Returns the shift that is subtracted from each component before rounding to single
@@ -179,7 +204,7 @@ impl Job {
     /// Calls `with` with the inputs in the engine's form.
     fn with_inputs<T>(&self, observer: &dyn Observer, with: impl FnOnce(&Inputs<'_>) -> Result<T>) -> Result<T> {
         let reading = self.reading(observer)?;
-        let rows = reading.as_ref().and_then(|reading| reading.rows().cloned());
+        let rows = self.placed(observer)?.and_then(|placed| placed.rows().cloned());
         let graph = self.graph.as_ref().map(|graph| FilteredGraph { graph, rows });
         with(&Inputs {
             source: reading.map(|reading| reading.source().clone()),
@@ -217,7 +242,7 @@ impl Job {
     /// finished stages stay in the run directory, if it has a name.
     pub fn embed(&self, plan: &Plan, file: &MapFile, observer: &dyn Observer) -> Result<Report> {
         self.check_output(&file.path, file.force)?;
-        let earlier = self.earlier(plan)?;
+        let earlier = self.earlier(plan, observer)?;
         self.check_room(plan, Some((&file.path, &file.table)))?;
         let mut map = self.begin_map(Target::File(&file.path, file.force), plan, &file.table, observer)?;
         let mut report = self.run_map(plan, earlier, &mut map, observer)?;
@@ -237,7 +262,7 @@ impl Job {
         each: impl FnMut(RecordBatch) -> lowland_io::Result<()> + Send + 'static,
         observer: &dyn Observer,
     ) -> Result<Report> {
-        let earlier = self.earlier(plan)?;
+        let earlier = self.earlier(plan, observer)?;
         self.check_room(plan, None)?;
         let mut map = self.begin_map(Target::Batches(Box::new(each)), plan, table, observer)?;
         let mut report = self.run_map(plan, earlier, &mut map, observer)?;
@@ -251,9 +276,9 @@ impl Job {
     /// # Errors
     /// As for [`embed`](Job::embed), and those of the sink.
     pub fn embed_to(&self, plan: &Plan, sink: &mut dyn MapSink, observer: &dyn Observer) -> Result<Report> {
-        let earlier = self.earlier(plan)?;
+        let earlier = self.earlier(plan, observer)?;
         self.check_room(plan, None)?;
-        let placing = RowPlacement::of(self.reading(observer)?.as_deref());
+        let placing = RowPlacement::of(self.placed(observer)?.as_deref());
         let mut sink = Completed { sink, placing, dim: plan.settings().n_components };
         self.run_map(plan, earlier, &mut sink, observer)
     }
@@ -286,7 +311,7 @@ impl Job {
             return Err(Error::job(what));
         }
         self.check_room(plan, Some((path, &MapTable::default())))?;
-        let placing = RowPlacement::of(self.reading(observer)?.as_deref());
+        let placing = RowPlacement::of(self.placed(observer)?.as_deref());
         let create =
             if matches!(placing, RowPlacement::Drop(_)) { GraphWriter::create_named } else { GraphWriter::create };
         let writer = create(path, plan.k(), plan.settings().metric.name(), force)?;
@@ -367,11 +392,17 @@ impl Job {
 
     /// Opens the map from which initial positions are taken. They are read late in a run, so the
     /// file is checked now, before hours of work.
-    fn earlier(&self, plan: &Plan) -> Result<Option<EarlierMap>> {
+    fn earlier(&self, plan: &Plan, observer: &dyn Observer) -> Result<Option<EarlierMap>> {
+        // The ids' hashes may take this part of the budget, of which nothing else is used yet.
+        const HASHES: u64 = 4;
         let Init::File(path) = &plan.settings().init else { return Ok(None) };
         let shape = (plan.shape().rows, plan.settings().n_components);
-        let source = self.reading(&())?.map(|reading| reading.source().clone());
-        EarlierMap::open(path, shape, source.as_ref(), self.id.as_ref()).map(Some)
+        let source = self.reading(observer)?.map(|reading| reading.source().clone());
+        let placed = self.placed(observer)?;
+        let placed = placed.as_ref().and_then(|placed| placed.rows());
+        let earlier = EarlierMap::open(path, shape, source.as_ref(), self.id.as_ref(), placed)?;
+        earlier.check_ids(plan.settings().memory / HASHES, observer)?;
+        Ok(Some(earlier))
     }
 
     fn begin_map(
@@ -381,8 +412,8 @@ impl Job {
         table: &MapTable,
         observer: &dyn Observer,
     ) -> Result<MapOutput> {
-        let reading = self.reading(observer)?;
-        let beside = ExtraColumns { reading: reading.as_deref(), id: self.id.as_ref(), table };
+        let (source, placed) = (self.reading(observer)?.map(|reading| reading.output()), self.placed(observer)?);
+        let beside = ExtraColumns { source, placed: placed.as_deref(), id: self.id.as_ref(), table };
         MapOutput::begin(target, beside, (plan.shape().rows, plan.settings().n_components), observer)
     }
 
@@ -412,8 +443,11 @@ impl Job {
                 fields.insert("init_id".into(), id.into());
             }
             fields.insert("knn".into(), self.graph.as_ref().map(|g| g.path.to_string_lossy()).into());
-            for (name, value) in self.reading(&())?.iter().flat_map(|reading| reading.identity()) {
+            for (name, value) in self.placed(&())?.iter().flat_map(|placed| placed.identity()) {
                 fields.insert(name.into(), value);
+            }
+            if let Some(shift) = self.shift()? {
+                fields.insert("shift".into(), serde_json::json!(shift));
             }
         }
         // Vectors that are not in files may have no fingerprint, so a changed input could not be

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lowland_io::Fingerprint;
+use lowland_io::{Fingerprint, PART};
 
 use crate::{Error, Result};
 
@@ -22,8 +22,8 @@ pub fn check_local(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Refuses an output that exists, unless `force` is set, and an output whose directory does not
-/// exist.
+/// Refuses an output that exists, unless `force` is set, an output whose directory does not
+/// exist, and a name to which nothing can be added, because a file has a longer name while it is written.
 ///
 /// # Errors
 /// Name the output and the way out.
@@ -39,11 +39,29 @@ pub fn check_output(path: &Path, force: bool) -> Result<()> {
         let what = format!("{}: its directory {} does not exist; create it first", path.display(), directory.display());
         return Err(Error::job(what));
     }
+    check_length(path, &target, directory)?;
     match std::fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(Error::job(format!("{}: a directory; name a file in it", path.display()))),
         Ok(_) if !force => Err(lowland_io::Error::Exists { path: path.into() }.into()),
         _ => Ok(()),
     }
+}
+
+/// Refuses a name that becomes too long for its file system when the ending of unfinished files is added.
+fn check_length(path: &Path, target: &Path, directory: &Path) -> Result<()> {
+    let bytes = target.file_name().map_or(0, |name| name.as_encoded_bytes().len());
+    // A file system that does not tell has the usual limit.
+    let longest = lowland_io::longest_name(directory).ok().filter(|&longest| longest > 0).unwrap_or(255);
+    let most = (longest as usize).saturating_sub(PART.len());
+    if bytes <= most {
+        return Ok(());
+    }
+    let what = format!(
+        "{}: a name of {bytes} bytes, and {most} are possible, because {PART} is added while the file is written; \
+         shorten the name",
+        path.display()
+    );
+    Err(Error::job(what))
 }
 
 /// Refuses an output that is one of the inputs' `files`.

@@ -9,7 +9,7 @@ use lowland_engine::MapSink;
 use lowland_io::RowSet;
 
 use super::map::KEPT_ROWS;
-use crate::invalid_rows::{InvalidRows, PreparedSource};
+use crate::invalid_rows::{InvalidRows, PlacedRows};
 
 /// How the engine's rows, from which unusable rows were left out, are placed in the output.
 pub(super) enum RowPlacement {
@@ -23,8 +23,8 @@ pub(super) enum RowPlacement {
 }
 
 impl RowPlacement {
-    pub(super) fn of(reading: Option<&PreparedSource>) -> Self {
-        match reading.and_then(|reading| Some((reading.invalid(), reading.rows()?))) {
+    pub(super) fn of(placed: Option<&PlacedRows>) -> Self {
+        match placed.and_then(|placed| Some((placed.invalid(), placed.rows()?))) {
             Some((InvalidRows::Drop, rows)) => RowPlacement::Drop(rows.clone()),
             Some((InvalidRows::Null, rows)) => RowPlacement::Null(rows.clone(), 0),
             _ => RowPlacement::All,

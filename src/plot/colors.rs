@@ -50,6 +50,7 @@ fn kind(data_type: &DataType) -> Result<ColumnKind, Refusal> {
         Dictionary(_, values) => kind(values),
         RunEndEncoded(_, values) => kind(values.data_type()),
         Utf8 | LargeUtf8 | Utf8View | Boolean | Null => Ok(ColumnKind::Texts),
+        uuid if *uuid == UUID => Ok(ColumnKind::Texts),
         Float16 | Float32 | Float64 => Ok(ColumnKind::Floats),
         integer if integer.is_integer() => scale(0),
         Decimal32(_, s) | Decimal64(_, s) | Decimal128(_, s) | Decimal256(_, s) => scale(*s),
@@ -78,10 +79,28 @@ fn read(values: &ArrayRef) -> Result<ColumnValues, Refusal> {
     }
 }
 
+/// The type of UUIDs, and of other values of 16 bytes, which are written as UUIDs are.
+pub(crate) const UUID: DataType = DataType::FixedSizeBinary(16);
+
 /// Converts values to texts, as which categories and labels are compared.
 pub(crate) fn texts(values: &ArrayRef) -> Result<StringArray, Refusal> {
+    if let Some(uuids) = values.as_fixed_size_binary_opt().filter(|_| *values.data_type() == UUID) {
+        return Ok(uuids.iter().map(|uuid| uuid.map(uuid_text)).collect());
+    }
     let texts = cast(values, &DataType::Utf8).map_err(|e| e.to_string())?;
     texts.as_string_opt::<i32>().cloned().ok_or_else(|| format!("type {} is not text", values.data_type()))
+}
+
+/// Returns a UUID in its usual form, such as "67e55044-10b1-426f-9247-bb680e5fe0c8".
+fn uuid_text(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(36);
+    for (i, byte) in bytes.iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.extend([byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16).unwrap_or('0')));
+    }
+    text
 }
 
 /// Converts values to integers; times to nanoseconds.
@@ -395,6 +414,12 @@ mod tests {
         );
         check_categories(StringArray::from(vec![None::<&str>; 3]), &[]);
         check_categories(NullArray::new(3), &[]);
+        let uuid = [0x67, 0xe5, 0x50, 0x44, 0x10, 0xb1, 0x42, 0x6f, 0x92, 0x47, 0xbb, 0x68, 0x0e, 0x5f, 0xe0, 0xc8];
+        let uuids = [Some(uuid), None, Some([0; 16]), Some(uuid)].into_iter();
+        check_categories(
+            FixedSizeBinaryArray::try_from_sparse_iter_with_size(uuids, 16).unwrap(),
+            &["00000000-0000-0000-0000-000000000000", "67e55044-10b1-426f-9247-bb680e5fe0c8"],
+        );
         let values: ArrayRef = Arc::new(Int32Array::from(vec![7, 3]));
         check_categories(DictionaryArray::new(Int8Array::from(vec![0, 1, 0]), values), &["3", "7"]);
         for scale in [

@@ -242,3 +242,44 @@ fn first_positions_come_from_an_earlier_map_by_id_and_new_rows_begin_among_their
     // An exact method has no edges: new rows begin in the middle.
     place.ok("embed more.parquet -o sne.parquet --id id --method sne --n-epochs 20 --quiet --init few-map.parquet");
 }
+
+#[test]
+fn first_positions_by_an_id_that_two_rows_have_are_refused_before_the_work() {
+    let place = TestDir::new();
+    place.vectors("v.parquet", 300);
+    place.vectors("w.parquet", 100);
+    place.ok(&format!("embed v.parquet -o unique.parquet --id id --quiet {QUICK}"));
+    place.ok(&format!("embed v.parquet -o labels.parquet --id label --quiet {QUICK}"));
+    place.refused(
+        "embed v.parquet -o m.parquet --id label --init labels.parquet",
+        &["--init: the map's rows are to be matched by column \"label\"", "labels.parquet: row ", " again", "--id"],
+    );
+    // The rows of w are the first ones of v: in the source the first repeated id is in its first row.
+    place.refused(
+        "embed v.parquet w.parquet -o m.parquet --id id --init unique.parquet",
+        &["--init: the source's rows", "column \"id\"", "w.parquet: row 0 has the value", "of v.parquet: row 0 again"],
+    );
+    place.ok(&format!("embed v.parquet -o m.parquet --id id --init unique.parquet --quiet {QUICK}"));
+}
+
+#[test]
+fn names_that_are_too_long_while_they_are_written_are_refused_before_the_work() {
+    let place = TestDir::new();
+    place.vectors("v.npy", 60);
+    let name = |bytes: usize, end: &str| format!("{}{end}", "n".repeat(bytes - end.len()));
+    place.ok(&format!("embed v.npy -o {} --quiet {QUICK}", name(250, ".npy")));
+    place.ok(&format!("plot {} -o {}", name(250, ".npy"), name(250, ".png")));
+    for bytes in [251, 255] {
+        let [npy, png, json, arrow] = [".npy", ".png", ".json", ".arrow"].map(|end| name(bytes, end));
+        for arguments in [
+            format!("embed v.npy -o {npy}"),
+            format!("embed v.npy -o m.npy --plot {png}"),
+            format!("embed v.npy -o m.npy --report {json}"),
+            format!("knn v.npy -o {arrow}"),
+            format!("pca v.npy -o {npy}"),
+            format!("plot v.npy -o {png}"),
+        ] {
+            place.refused(&arguments, &[&format!("a name of {bytes} bytes, and 250 are possible"), "shorten the name"]);
+        }
+    }
+}

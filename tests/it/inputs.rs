@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use crate::harness::{TestDir, answer, rows_of, signal, soon};
+use crate::harness::{TestDir, answer, fixture, rows_of, signal, soon};
 
 const QUICK: &str = "--n-epochs 20 --quiet";
 
@@ -146,4 +146,93 @@ fn a_named_pipe_is_waited_for_and_left_by_a_signal() {
     signal(&child, "INT");
     assert_eq!(child.wait().expect("an end").code(), Some(130));
     assert_eq!(place.names(), ["m.npy", "pipe.npy", "plain.npy", "v.npy"]);
+}
+
+#[test]
+fn a_stream_without_an_end_is_told() {
+    use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch};
+    let place = TestDir::new();
+    let numbers = Float32Array::from_iter_values((0..400).map(|i| ((i * i + 7 * i) % 101) as f32));
+    let item = std::sync::Arc::new(arrow::datatypes::Field::new("item", arrow::datatypes::DataType::Float32, true));
+    let lists: ArrayRef = std::sync::Arc::new(FixedSizeListArray::new(item, 4, std::sync::Arc::new(numbers), None));
+    let batch = RecordBatch::try_from_iter([("v", lists)]).expect("a batch");
+    let mut bytes = Vec::new();
+    let mut writer = arrow::ipc::writer::StreamWriter::try_new(&mut bytes, &batch.schema()).expect("a writer");
+    writer.write(&batch.slice(0, 50)).and_then(|()| writer.write(&batch.slice(50, 50))).expect("written");
+    writer.finish().expect("finished");
+    drop(writer);
+    std::fs::create_dir(place.path("parts")).expect("made");
+    let put = |name: &str, bytes: &[u8]| std::fs::write(place.path(name), bytes).expect("written");
+    let cut = &bytes[..bytes.len() - 8];
+    put("whole.arrows", &bytes);
+    put("cut.arrows", cut);
+    put("parts/a.arrows", &bytes);
+    put("parts/b.arrows", cut);
+    put("parts/c.arrows", cut);
+    let words = ": an Arrow stream without an end";
+    for command in
+        ["inspect", "plan", "pca -o s.npy --force", "knn -o g.arrow --force", "embed -o m.npy --force --n-epochs 5"]
+    {
+        let told = |source: &str| place.ok(&format!("{command} {source}")).stderr;
+        assert!(!told("whole.arrows").contains(words), "{command}");
+        let cut = told("cut.arrows");
+        assert_eq!(cut.matches(&format!("lowland: cut.arrows{words}")).count(), 1, "{command}: {cut}");
+        let parts = told("parts");
+        assert_eq!(parts.matches(&format!("parts/b.arrows (and 1 more){words}")).count(), 1, "{command}: {parts}");
+    }
+    let piped = place.pipe("inspect -", cut);
+    assert!(piped.code == 0 && piped.stderr.contains(&format!("standard input{words}")), "{}", piped.stderr);
+}
+
+#[test]
+fn integers_of_128_bits_do_not_keep_other_columns_from_being_read() {
+    let place = TestDir::new();
+    let maps: Vec<_> = ["parquet", "arrow", "arrows"]
+        .iter()
+        .map(|end| {
+            let file = fixture(&format!("polars_int128.{end}"));
+            place.ok(&format!("embed {file} -o m.parquet --id id --n-neighbors 3 --force {QUICK}"));
+            let refused = |options: &str, column: &str| {
+                let words = [&format!("column \"{column}\" has integers of 128 bits"), "cast it to Int64 or to text"];
+                place.refused(&format!("embed {file} -o n.parquet --n-neighbors 3 {options}"), &words);
+            };
+            for column in ["wide", "within"] {
+                refused(&format!("--keep {column}"), column);
+                refused(&format!("--id {column}"), column);
+                refused(&format!("--plot p.png --color {column}"), column);
+                refused(&format!("--column {column}"), column);
+            }
+            refused("--column wide:f32", "wide");
+            place.bytes("m.parquet")
+        })
+        .collect();
+    assert!(maps.iter().all(|map| *map == maps[0]));
+}
+
+#[test]
+fn uuids_are_categories() {
+    use arrow::array::{ArrayRef, FixedSizeBinaryArray, Float32Array, RecordBatch};
+    use arrow::datatypes::{DataType, Field, Schema};
+    let place = TestDir::new();
+    let column = |c: usize| -> ArrayRef {
+        std::sync::Arc::new(Float32Array::from_iter_values((0..60).map(|i| ((i * i * (c + 1) + 7 * i) % 101) as f32)))
+    };
+    let uuids = (0..60_u8).map(|i| [i % 3; 16]);
+    let uuids: ArrayRef = std::sync::Arc::new(FixedSizeBinaryArray::try_from_iter(uuids).expect("uuids"));
+    let extension = [("ARROW:extension:name".to_string(), "arrow.uuid".to_string())];
+    let schema = Schema::new(vec![
+        Field::new("a", DataType::Float32, false),
+        Field::new("b", DataType::Float32, false),
+        Field::new("u", DataType::FixedSizeBinary(16), false).with_metadata(extension.into()),
+    ]);
+    let batch = RecordBatch::try_new(std::sync::Arc::new(schema), vec![column(0), column(1), uuids]).expect("a batch");
+    let file = std::fs::File::create(place.path("u.arrow")).expect("a file");
+    let mut writer = arrow::ipc::writer::FileWriter::try_new(file, &batch.schema()).expect("a writer");
+    writer.write(&batch).and_then(|()| writer.finish()).expect("written");
+    for end in ["parquet", "arrow"] {
+        place.ok(&format!("embed u.arrow --column a,b -o m.{end} --keep u --plot m.png --color u --force {QUICK}"));
+        place.ok(&format!("plot m.{end} -o again.png --color u --force"));
+        let scores = place.ok(&format!("evaluate --map m.{end} --labels u")).stdout;
+        assert!(scores.contains("u"), "{scores}");
+    }
 }

@@ -300,7 +300,10 @@ fn a_graph_names_rows_as_the_source_does() {
         next += 1;
     }
     // Of rows that were dropped a graph is not read back by mistake.
-    place.refused("embed --knn drop.arrow -o m.npy", &["drop.arrow", "dropped", "all rows"]);
+    place
+        .refused("embed --knn drop.arrow -o m.npy", &["drop.arrow", "dropped", "--invalid null, which keeps all rows"]);
+    let words = ["the graph has 300 rows, the vectors 307", "--invalid null"];
+    place.refused("embed --knn alone.arrow all.npy -o m.npy", &words);
     let file = std::fs::File::open(place.path("drop.arrow")).expect("a file");
     let reader = arrow::ipc::reader::FileReader::try_new(file, None).expect("Arrow");
     let batches: Vec<RecordBatch> = reader.map(|batch| batch.expect("a batch")).collect();
@@ -310,6 +313,90 @@ fn a_graph_names_rows_as_the_source_does() {
     place.ok("embed --knn alone.arrow alone.npy -o alone-map.npy --quiet");
     place.ok("embed --knn null.arrow all.npy -o map.npy --invalid drop --quiet");
     assert!(place.bytes("map.npy") == place.bytes("alone-map.npy"));
+}
+
+#[test]
+fn rows_without_neighbours_of_a_graph_alone_have_no_coordinates() {
+    let place = TestDir::new();
+    let rows = sound(300);
+    f32s(&place, "alone.npy", &rows);
+    f32s(&place, "all.npy", &spoilt(&rows));
+    for end in ["arrow", "parquet"] {
+        let (alone, null) = (format!("alone.{end}"), format!("null.{end}"));
+        place.ok(&format!("knn alone.npy -o {alone} --n-neighbors 4 --quiet"));
+        place.ok(&format!("knn all.npy -o {null} --n-neighbors 4 --invalid null --quiet"));
+        let options = "--n-epochs 30 --force";
+        place.ok(&format!("embed --knn {alone} -o alone-map.npy --quiet {options}"));
+        let expected = floats(&place.bytes("alone-map.npy"));
+
+        for choice in ["", "--invalid null"] {
+            let told = place.ok(&format!("embed --knn {null} -o m.npy --report r.json {choice} {options}")).stderr;
+            let note = format!("7 of 307 rows have no coordinates: 7 without neighbours (the first: {null}: row 0)");
+            assert_eq!(told.matches(&format!("lowland: {note}")).count(), 1, "{told}");
+            assert!(told.contains("300 rows, a graph of 4 neighbours → 2 components by umap"), "{told}");
+            assert!(told.contains("from       300 rows, a graph of 4 neighbours; seed"), "{told}");
+            let report: Value = serde_json::from_slice(&place.bytes("r.json")).expect("JSON");
+            assert_eq!((&report["left_out"]["rows"], &report["left_out"]["of"]), (&7.into(), &307.into()));
+            assert_eq!(report["left_out"]["kinds"][0]["flaw"], "no-neighbors");
+            let map = floats(&place.bytes("m.npy"));
+            assert_eq!(map.len(), 307 * 2);
+            let (mut sound, mut without) = (Vec::new(), Vec::new());
+            for (row, point) in map.chunks(2).enumerate() {
+                match point.iter().any(|x| x.is_nan()) {
+                    true => without.push(row),
+                    false => sound.extend_from_slice(point),
+                }
+            }
+            assert_eq!((without, sound), (SPOILT.to_vec(), expected.clone()));
+            let planned = place.ok(&format!("plan --knn {null} {choice}")).stdout;
+            assert!(planned.contains(&note) && planned.contains("300 rows, a graph of 4 neighbours,"), "{planned}");
+        }
+        place.ok(&format!("embed --knn {null} -o m.npy --invalid drop --quiet {options}"));
+        assert_eq!(floats(&place.bytes("m.npy")), expected);
+        place.ok(&format!("embed --knn {null} -o m.parquet --invalid drop --quiet {options}"));
+        let kept: Vec<u64> = (0..307).filter(|row| !SPOILT.contains(&(*row as usize))).collect();
+        assert_eq!(ids(&table(&place, "m.parquet")), kept);
+        place.ok(&format!("embed --knn {null} -o m.parquet --quiet {options}"));
+        assert_eq!(table(&place, "m.parquet").column_by_name("y").expect("y").null_count(), 7);
+        let words = ["7 of 307 rows cannot be placed: 7 without neighbours", "--invalid drop", "--invalid null"];
+        place.refused(&format!("embed --knn {null} -o other.npy --invalid error"), &words);
+        place.ok(&format!("embed --knn {alone} -o m.npy --invalid error --quiet {options}"));
+    }
+}
+
+#[test]
+fn a_map_with_rows_without_coordinates_gives_first_positions() {
+    let place = TestDir::new();
+    arrow_with_nulls(&place, "n.arrow", &with_nulls());
+    let points = |name: &str| -> Vec<Option<f32>> {
+        let map = table(&place, name);
+        let column = |name| map.column_by_name(name).expect("a column").as_primitive::<Float32Type>().clone();
+        ["x", "y"].into_iter().flat_map(|name| column(name).iter().collect::<Vec<_>>()).collect()
+    };
+    let still = "--n-epochs 1 --learning-rate 1e-6 --quiet --force";
+    place.ok("embed n.arrow -o first.npy --invalid null --quiet");
+    for (first, options) in [("first.parquet", "--id n"), ("first.parquet", ""), ("first.npy", "")] {
+        place.ok(&format!("embed n.arrow -o first.parquet --invalid null --quiet --force {options}"));
+        for choice in ["null", "drop"] {
+            place.ok(&format!("embed n.arrow -o m.parquet --invalid {choice} --init {first} {options} {still}"));
+            place.ok(&format!("embed n.arrow -o before.parquet --invalid {choice} --quiet --force"));
+            let (before, after) = (points("before.parquet"), points("m.parquet"));
+            assert_eq!(before.len(), after.len());
+            let near = |(a, b): (&Option<f32>, &Option<f32>)| match (a, b) {
+                (Some(a), Some(b)) => (a - b).abs() < 0.011,
+                (a, b) => a.is_none() && b.is_none(),
+            };
+            assert!(before.iter().zip(&after).all(near), "{first} {choice} {options}: {before:?} {after:?}");
+        }
+    }
+    // Where these rows have vectors now, they begin among their neighbours.
+    let whole: Vec<Option<Vec<Option<f32>>>> =
+        (0..120).map(|row| Some((0..DIM).map(|c| Some(value(row * DIM + c) as f32)).collect())).collect();
+    arrow_with_nulls(&place, "whole.arrow", &whole);
+    let told = place.ok("embed whole.arrow -o m.npy --init first.npy --n-epochs 5 --force").stderr;
+    assert!(told.contains("4 of 120 rows are not in first.npy"), "{told}");
+    let map = floats(&place.bytes("m.npy"));
+    assert!(map.len() == 240 && map.iter().all(|x| x.is_finite()));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Rows that cannot be placed on a map, counted by what ails them, with the first place of each kind.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lowland_io::{Source, is_null};
 use serde::Serialize;
@@ -25,6 +25,8 @@ pub enum RowFlaw {
     Zero,
     /// All components are equal, so that the row has no direction for the correlation metric.
     Equal,
+    /// In a graph without vectors: the row has no neighbours, and is no other row's neighbour.
+    NoNeighbors,
 }
 
 impl RowFlaw {
@@ -37,6 +39,7 @@ impl RowFlaw {
             RowFlaw::Infinite => "with an infinite number",
             RowFlaw::Zero => "of all zeros, which have no direction for cosine",
             RowFlaw::Equal => "of equal components, which have no direction for correlation",
+            RowFlaw::NoNeighbors => "without neighbours",
         }
     }
 
@@ -133,6 +136,12 @@ impl FlawSummary {
         let column = source.column_of(row, component.unwrap_or(0));
         self.kinds.push(FlawCount { flaw, rows: 1, file: place.path, row: place.row, component, column, value });
         Ok(())
+    }
+
+    /// Adds `rows` rows without neighbours, of which `first` is the first of the graph `file`.
+    pub fn add_unlinked(&mut self, file: &Path, first: u64, rows: u64) {
+        let (file, flaw) = (file.to_path_buf(), RowFlaw::NoNeighbors);
+        self.kinds.push(FlawCount { flaw, rows, file, row: first, component: None, column: None, value: None });
     }
 
     /// Returns whether there are any.

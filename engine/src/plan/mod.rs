@@ -407,12 +407,26 @@ impl BatchSize {
 }
 
 /// A summary of the plan for users.
+impl Plan {
+    /// Describes the input: "300 rows × 5 components", or "300 rows, a graph of 15 neighbours" if there are no vectors.
+    pub(crate) fn input_text(&self) -> String {
+        let Shape { rows, dim } = self.shape;
+        match self.graph_k {
+            Some(k) if dim == 0 => {
+                format!("{rows} rows, a graph of {k} {}", if k == 1 { "neighbour" } else { "neighbours" })
+            }
+            _ => format!("{rows} rows × {dim} components"),
+        }
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shape { rows, dim } = self.shape;
+        let dim = self.shape.dim;
         writeln!(
             f,
-            "{rows} rows × {dim} components → {} components by {}, {}",
+            "{} → {} components by {}, {}",
+            self.input_text(),
             self.settings.n_components,
             self.settings.method,
             if self.all_pairs.is_some() { self.layout_summary() } else { format!("{} neighbours", self.k()) }
