@@ -382,10 +382,7 @@ mod tests {
         assert_eq!(subset.read_columns(&names, 0, 0).unwrap().num_rows(), 0);
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(60))]
-
-        #[test]
+    #[test]
     fn complement_has_the_removed_rows() {
         for rows in [1, 63, 64, 65, 1000] {
             let mut builder = RowSetBuilder::new(rows);
@@ -396,7 +393,10 @@ mod tests {
         }
     }
 
-    #[test]
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
         fn subset_reads_only_its_rows(
             rows in 1u64..1_300,
             dim in 1usize..4,
