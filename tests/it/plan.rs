@@ -142,7 +142,7 @@ fn a_graph_is_planned_as_well() {
     let place = TestDir::new();
     place.vectors("v.npy", 3_000);
     place.ok("knn v.npy -o g.arrow --n-neighbors 7 --quiet");
-    for (arguments, first) in [("--knn g.arrow", "neighbors"), ("--knn g.arrow v.npy", "scan")] {
+    for (arguments, first) in [("--knn g.arrow --quiet", "neighbors"), ("--knn g.arrow v.npy", "scan")] {
         let plan = planned(&place, arguments);
         assert_eq!((number(&plan, "graph_k"), &stages(&plan)[0]["stage"]), (7, &first.into()), "{arguments}");
         let text = place.ok(&format!("plan {arguments}")).stdout;
