@@ -10,7 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lowland_datasets::{DatasetKind, Generator, WriteOptions, write};
 use lowland_engine::affinity::calibrate;
 use lowland_engine::distances::{PackedQueries, PackedRows, for_each_tile};
-use lowland_engine::{Event, Loader, Method, Metric, Observer, Progress, Stage, layout, methods};
+use lowland_engine::{Event, Method, Metric, Observer, Progress, Stage, layout, methods, prepared_loader};
 use lowland_io::edges::{EdgeBlock, EdgeReader, EdgeWriter};
 
 /// Scores of 256 queries against 4,096 rows: elements are multiply-adds.
@@ -85,7 +85,10 @@ fn loader(c: &mut Criterion) {
             lowland_io::open(&[path.to_string_lossy().into_owned()], &Default::default()).expect("opens").into();
         group.bench_function(format, |b| {
             b.iter(|| {
-                Loader::new(source.clone(), Metric::Euclidean, 8192).map(|b| b.expect("reads").rows()).sum::<usize>()
+                prepared_loader(source.clone(), Metric::Euclidean, 8192)
+                    .iter()
+                    .map(|b| b.expect("reads").rows())
+                    .sum::<usize>()
             });
         });
     }

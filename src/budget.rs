@@ -1,5 +1,17 @@
 //! Memory budgets as people write them: `600MiB`, `4GiB`, `1.5g`, `1000000`, and shares such as `50%`
 //! of what the machine grants.
+//!
+//! Sizes and shares:
+//!
+//! ```
+//! use lowland::budget::Memory;
+//! use lowland::machine::Machine;
+//!
+//! assert_eq!("1.5g".parse(), Ok(Memory::Bytes(3 << 29)));
+//! assert_eq!("25%".parse(), Ok(Memory::Share(0.25)));
+//! assert_eq!(Memory::Bytes(1 << 30).bytes(&Machine::detect()), Some(1 << 30));
+//! assert!("much".parse::<Memory>().is_err());
+//! ```
 
 use crate::machine::Machine;
 

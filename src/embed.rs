@@ -10,9 +10,7 @@ use lowland_io::{MemorySource, Source};
 
 use crate::budget::Memory;
 use crate::machine::Machine;
-use crate::{
-    Config, Error, Init, InvalidRows, Job, MapFile, MapSink, MapTable, Method, Metric, Observer, Plan, Report, Result,
-};
+use crate::{Config, Error, Init, InvalidRows, Job, MapFile, MapTable, Method, Metric, Observer, Plan, Report, Result};
 
 /// The rows of a map: names of files, rows in memory, or any [`Source`].
 pub enum Rows {
@@ -274,9 +272,9 @@ impl Embed {
         let (job, _) = self.job()?;
         job.check_rows(observer)?;
         let plan = job.plan()?;
-        let mut array = Array(Vec::new());
-        let report = job.embed_to(&plan, &mut array, observer)?;
-        Ok(Embedding { coordinates: array.0, n_components: plan.settings().n_components, report })
+        let mut coordinates = Vec::new();
+        let report = job.embed_to(&plan, &mut coordinates, observer)?;
+        Ok(Embedding { coordinates, n_components: plan.settings().n_components, report })
     }
 
     /// Makes the map and writes it to `path`: `.parquet`, `.arrow` or `.npy`.
@@ -336,15 +334,5 @@ impl Embedding {
     /// If there is no such row.
     pub fn row(&self, row: usize) -> &[f32] {
         &self.coordinates[row * self.n_components..][..self.n_components]
-    }
-}
-
-/// Collects coordinates.
-struct Array(Vec<f32>);
-
-impl MapSink for Array {
-    fn write(&mut self, _first: u64, coordinates: &[f32]) -> lowland_engine::Result<()> {
-        self.0.extend_from_slice(coordinates);
-        Ok(())
     }
 }

@@ -205,7 +205,7 @@ impl Evaluation {
                 )));
             }
             let (rows, kinds) = (found.flaws.rows(), found.flaws);
-            invalid = Some(ExcludedRows { invalid: InvalidRows::Drop.name(), rows, of: all, kinds });
+            invalid = Some(ExcludedRows { invalid: InvalidRows::Drop.name().into(), rows, of: all, kinds });
             of_source = Some(found.rows);
         }
         let fewer = of_source.as_ref().is_some_and(|placed| placed.all() != rows);

@@ -101,7 +101,7 @@ impl PlacedRows {
     /// Returns the rows that were left out, if leaving out was requested.
     pub(crate) fn left_out(&self) -> Option<ExcludedRows> {
         (self.invalid != InvalidRows::Error).then(|| ExcludedRows {
-            invalid: self.invalid.name(),
+            invalid: self.invalid.name().into(),
             rows: self.flaws.rows(),
             of: self.all,
             kinds: self.flaws.clone(),

@@ -70,7 +70,9 @@ pub use lowland_engine::{
     MethodOption, Metric, NamedAffinity, NamedMapAffinity, Observer, Optimizer, Plan, PlanInput, Remark, Report,
     Settings, Stage, StagePlan, StageReport, format_bytes,
 };
-pub use lowland_io::{Coordinates, Dtype, MemorySource, Shape, Source, spool_batches};
+pub use lowland_io::{
+    Batch, Coordinates, Dtype, Loader, LoaderOptions, MemorySource, OnceSource, Shape, Source, SourceId, spool_batches,
+};
 
 /// The examples of the page about the library, compiled as documentation tests.
 #[cfg(doctest)]

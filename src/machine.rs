@@ -3,6 +3,18 @@
 //! What must hold: reading never fails. A value that cannot be read or is not plausible is no
 //! limit. Limits are read for the process's own cgroup and for each cgroup above it, in both
 //! versions of cgroups.
+//!
+//! Half of what this process may use:
+//!
+//! ```
+//! use lowland::machine::Machine;
+//!
+//! let machine = Machine::detect();
+//! if let Some(limit) = &machine.limit {
+//!     println!("{} bytes: {}", limit.bytes, limit.source); // … bytes: physical memory
+//!     assert!(machine.share(0.5) <= Some(limit.bytes / 2));
+//! }
+//! ```
 
 use std::path::{Component, Path, PathBuf};
 

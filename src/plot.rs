@@ -14,8 +14,8 @@ use image::RgbImage;
 use lowland_engine::{Event, Observer, Remark};
 use lowland_io::{Coordinates, MapReader, Source};
 
-pub use colors::check_type;
-use colors::{ColorSurvey, PortionPaint, Refusal};
+use colors::{ColorSurvey, Refusal};
+pub use colors::{ColumnColors, PortionColors, check_type};
 
 pub(crate) use colors::{UUID, texts};
 
@@ -25,8 +25,10 @@ use crate::{Error, Result};
 
 /// The approximate bytes of a colour column read at a time.
 const COLOR_BYTES: usize = 8 << 20;
-/// Rows of the first read, when the size of the colours' values is not known.
+/// Rows of the first read, when the size of the colours' values is not known, and the most rows read
+/// at a time.
 const FIRST_ROWS: usize = 1 << 10;
+const MAX_ROWS: usize = 1 << 16;
 
 /// A column that gives the colours.
 pub struct ColorBy {
@@ -94,13 +96,13 @@ pub fn draw(
         if let Some(recount) = &mut recount {
             points.each(observer, &mut |_, _, values| values.map_or(Ok(()), |values| recount.add(values)))?;
         }
-        let paints = survey.finish(recount);
-        let mut canvas = Canvas::new(style, &bounds, paints.scale().clone().named(&color.column));
+        let colors = survey.finish(recount).named(&color.column);
+        let mut canvas = Canvas::new(style, &bounds, colors.scale().clone());
         points.each(observer, &mut |x, y, values| {
             let Some(values) = values else { return Ok(()) };
-            match paints.paint(values)? {
-                PortionPaint::Categories(codes) => canvas.add(x, y, Color::Category(&codes)),
-                PortionPaint::Places(places) => canvas.add(x, y, Color::Value(&places)),
+            match colors.portion(values)? {
+                PortionColors::Categories(codes) => canvas.add(x, y, Color::Category(&codes)),
+                PortionColors::Places(places) => canvas.add(x, y, Color::Value(&places)),
             }
             Ok(())
         })?;
@@ -118,6 +120,72 @@ pub fn draw(
         let _ = observer.event(&Event::Note { remark: &Remark::note("picture", text) });
     }
     Ok(canvas.finish())
+}
+
+/// Surveys a column of a table, such as a map, and returns the colours of its values: those of a
+/// picture of the same rows. Reads the column once, and a second time if it has more than 100,000
+/// different texts, of which then only the most frequent are categories.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use arrow::array::{ArrayRef, RecordBatch, StringArray, Float32Array};
+/// use lowland::MemorySource;
+/// use lowland::plot::{PortionColors, survey};
+///
+/// let words: ArrayRef = Arc::new(StringArray::from(vec![Some("b"), Some("a"), Some("b"), None]));
+/// let x: ArrayRef = Arc::new(Float32Array::from(vec![0.0, 1.0, 2.0, 3.0]));
+/// let batch = RecordBatch::try_from_iter([("x", x), ("word", words.clone())])?;
+/// let options = lowland_io::OpenOptions { column: Some("x".into()), stop: None };
+/// let map = MemorySource::new("rows", batch.schema(), vec![batch], &options)?; // or lowland::open_map
+///
+/// let colors = survey(&map, "word", &())?;
+/// assert_eq!(colors.scale().ranked(), [("b".to_string(), 2), ("a".to_string(), 1)]);
+/// let PortionColors::Categories(codes) = colors.of(&words)? else { panic!("texts are categories") };
+/// assert_eq!(codes, [1, 0, 1, u32::MAX]); // a code for each row; a missing value has none
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// If the column cannot be read, if its type gives no colours, or if the observer stops the survey.
+pub fn survey(source: &dyn Source, column: &str, observer: &dyn Observer) -> Result<ColumnColors> {
+    let (names, rows) = ([column.to_string()], source.shape().rows);
+    let refused = |why: Refusal| Error::Color { path: source.locate(0).path, column: column.into(), why };
+    let each = |take: &mut dyn FnMut(&ArrayRef) -> std::result::Result<(), Refusal>| {
+        let (mut row, mut portion) = (0, FIRST_ROWS);
+        while row < rows {
+            stop_if_asked(observer)?;
+            let count = (rows - row).min(portion as u64) as usize;
+            let batch = source.read_columns(&names, row, count)?;
+            take(batch.column(0)).map_err(refused)?;
+            portion = next_portion(batch.column(0), portion).min(MAX_ROWS);
+            row += count as u64;
+        }
+        Ok::<(), Error>(())
+    };
+    let nothing = source.read_columns(&names, 0, 0)?;
+    check_type(nothing.column(0).data_type()).map_err(refused)?;
+    let mut found = ColorSurvey::default();
+    each(&mut |values| found.add(values))?;
+    let mut recount = found.recount();
+    if let Some(recount) = &mut recount {
+        each(&mut |values| recount.add(values))?;
+    }
+    Ok(found.finish(recount).named(column))
+}
+
+/// Returns the rows of the next portion after one of `rows` rows, by the bytes of its values. Texts may
+/// be long, and later texts longer.
+fn next_portion(values: &ArrayRef, rows: usize) -> usize {
+    let bytes = values.to_data().get_slice_memory_size().unwrap_or(COLOR_BYTES) / values.len().max(1);
+    (COLOR_BYTES / bytes.max(1)).clamp(1, rows.saturating_mul(8))
+}
+
+fn stop_if_asked(observer: &dyn Observer) -> Result<()> {
+    match observer.event(&Event::Pulse).is_break() {
+        true => Err(lowland_engine::Error::Cancelled { stage: "plot" }.into()),
+        false => Ok(()),
+    }
 }
 
 /// Writes a picture as PNG. The file has its name only when it is complete.
@@ -159,20 +227,15 @@ impl PlottedMap<'_> {
         let mut portion = if self.color.is_some() { most.min(FIRST_ROWS) } else { most };
         let mut row = 0;
         while row < self.reader.rows() {
-            if observer.event(&Event::Pulse).is_break() {
-                return Err(lowland_engine::Error::Cancelled { stage: "plot" }.into());
-            }
+            stop_if_asked(observer)?;
             let count = (self.reader.rows() - row).min(portion as u64) as usize;
-            let part = self.reader.read(row, count, own)?;
+            let mut part = self.reader.read(row, count, own.as_slice())?;
             let values = match &other {
                 Some((source, column)) => Some(source.read_columns(column, row, count)?.column(0).clone()),
-                None => part.beside,
+                None => part.columns.pop(),
             };
             if let Some(values) = &values {
-                // Texts may be long, and later texts longer. The next portion is sized by this
-                // one's bytes.
-                let bytes = values.to_data().get_slice_memory_size().unwrap_or(COLOR_BYTES) / count.max(1);
-                portion = (COLOR_BYTES / bytes.max(1)).clamp(1, most.min(portion.saturating_mul(8)));
+                portion = next_portion(values, portion).min(most);
             }
             each(&part.x, &part.y, values.as_ref()).map_err(|why| self.refused(why))?;
             row += count as u64;
@@ -190,9 +253,9 @@ impl PlottedMap<'_> {
             }
             Some(_) => color.check(),
             None => {
-                let nothing = self.reader.read(0, 0, Some(&color.column))?;
-                let kind = nothing.beside.map_or(Ok(()), |values| check_type(values.data_type()));
-                kind.map_err(|why| self.refused(why))
+                let nothing = self.reader.read(0, 0, &[&color.column])?;
+                let mut kinds = nothing.columns.iter().map(|values| check_type(values.data_type()));
+                kinds.try_for_each(|kind| kind).map_err(|why| self.refused(why))
             }
         }
     }

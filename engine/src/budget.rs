@@ -11,10 +11,26 @@
 //!   operating system counts.
 //! - Not taken from the budget are [`base_bytes`], which the process holds in every stage, and a margin that the
 //!   planner leaves.
+//!
+//! A stage takes what it declared:
+//!
+//! ```
+//! use lowland_engine::budget::{Budget, MemoryNeeds};
+//!
+//! let needs = MemoryNeeds::default().phase("sort", [("rows", 60 << 20), ("keys", 20 << 20)]);
+//! let budget = Budget::new(100 << 20);
+//! let held = budget.take(&needs.phases[0])?;
+//! assert_eq!(budget.taken(), needs.bytes());
+//! assert!(budget.take(&needs.phases[0]).is_err()); // 160 MiB of 100 MiB
+//! drop(held);
+//! assert_eq!(budget.taken(), 0);
+//! # Ok::<(), lowland_engine::Error>(())
+//! ```
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
@@ -47,10 +63,10 @@ pub(crate) fn smallest(bytes: u64, base: u64) -> u64 {
 }
 
 /// A part of a phase's memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryPart {
     /// What the memory is used for, for users.
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
     /// Number of bytes.
     pub bytes: u64,
 }
@@ -82,7 +98,8 @@ impl MemoryNeeds {
     /// Adds a phase. Parts of 0 bytes are left out.
     pub fn phase(mut self, name: &'static str, parts: impl IntoIterator<Item = (&'static str, u64)>) -> Self {
         let parts = parts.into_iter().filter(|&(_, bytes)| bytes > 0);
-        self.phases.push(Phase { name, parts: parts.map(|(what, bytes)| MemoryPart { what, bytes }).collect() });
+        self.phases
+            .push(Phase { name, parts: parts.map(|(what, bytes)| MemoryPart { what: what.into(), bytes }).collect() });
         self
     }
 

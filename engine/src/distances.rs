@@ -7,6 +7,22 @@
 //!
 //! Invariant: a score is one chain of fused multiply-adds over the components in order, and therefore a pure function
 //! of the query and the row. Neither the position in a tile nor the instruction set changes a bit.
+//!
+//! The nearest of three rows to one query:
+//!
+//! ```
+//! use lowland_engine::distances::{PackedQueries, PackedRows, for_each_tile};
+//!
+//! let (rows, query) = ([[0.0f32, 0.0], [3.0, 4.0], [1.0, 1.0]], [0.9f32, 1.2]);
+//! let (mut packed, mut queries, center) = (PackedRows::default(), PackedQueries::default(), [0.0; 2]);
+//! packed.load(rows.iter().map(|row| row.as_slice()), &center);
+//! queries.load([query.as_slice()].into_iter(), &center);
+//! let mut nearest = 0;
+//! for_each_tile(&queries, &packed, |_group, _block, scores| {
+//!     nearest = (0..rows.len()).min_by(|&a, &b| scores[0][a].total_cmp(&scores[0][b])).unwrap();
+//! });
+//! assert_eq!(nearest, 2);
+//! ```
 
 use crate::sum::total;
 

@@ -6,6 +6,25 @@
 //! cores of a server, and the runs are named beside the constants. The number of rows that a row must be
 //! compared with for the requested recall depends on the data and is guessed, so that an estimate is meant to
 //! be right within a factor of two.
+//!
+//! The seconds of each stage, from measured rates:
+//!
+//! ```
+//! use lowland_engine::estimate::{DiskRates, Rates, seconds};
+//! use lowland_engine::{Config, PlanInput};
+//! use lowland_io::{Dtype, Shape};
+//!
+//! let shape = Shape { rows: 1_000_000, dim: 128 };
+//! let input = PlanInput { shape, dtype: Dtype::F32, graph_k: None, source_bytes: 0, resident_bytes: 0 };
+//! let plan = Config::default().plan(&input)?;
+//! let disk = DiskRates { read: 1e9, write: 5e8, kept: 1 << 30 };
+//! // Rates::measure measures them on this machine in less than a second.
+//! let rates = Rates { multiply_adds: 5e10, pairs: 1e9, all_pairs: None, source_rows: Some(1e6), disk: Some(disk) };
+//! let stages = seconds(&plan, &rates);
+//! assert_eq!(stages.len(), plan.stages().len());
+//! assert!(stages.iter().all(Option::is_some));
+//! # Ok::<(), lowland_engine::Error>(())
+//! ```
 
 use std::time::{Duration, Instant};
 

@@ -19,6 +19,14 @@ pub trait MapSink: Send {
     }
 }
 
+/// Collects the coordinates of all rows in memory, row after row: 4 bytes for each coordinate.
+impl MapSink for Vec<f32> {
+    fn write(&mut self, _first: u64, coordinates: &[f32]) -> Result<()> {
+        self.extend_from_slice(coordinates);
+        Ok(())
+    }
+}
+
 /// A precomputed kNN graph, which replaces the neighbors stage.
 pub trait GraphSource: Sync {
     /// Returns the number of neighbours of each row.

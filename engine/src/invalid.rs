@@ -4,20 +4,39 @@
 //!
 //! What must hold: a row has one flaw, that of its first component with a flaw; the result depends only on the
 //! rows and the metric.
+//!
+//! Which of three rows can be placed:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use lowland_engine::Metric;
+//! use lowland_engine::invalid::{RowFlaw, survey};
+//! use lowland_io::{MemorySource, Source};
+//!
+//! let rows = vec![0.0, 1.0, f32::NAN, 1.0, 2.0, 2.0];
+//! let source: Arc<dyn Source> = Arc::new(MemorySource::from_vec("rows", rows, 2)?);
+//! let found = survey(&source, Metric::Euclidean, 64 << 20, &())?;
+//! assert_eq!((found.rows.count(), found.flaws.rows()), (2, 1));
+//! println!("{}", found.flaws); // 1 with NaN, the first at …
+//! # let _ = RowFlaw::Nan;
+//! # Ok::<(), lowland_engine::Error>(())
+//! ```
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use lowland_io::{MISSING, RowSet, RowSetBuilder, Source, is_null_f64};
-use serde::Serialize;
+use lowland_io::{Loader, MISSING, RowSet, RowSetBuilder, Source, is_null_f64};
+use serde::{Deserialize, Serialize};
 
 use crate::budget::{MemoryNeeds, base_bytes};
 pub use crate::error::{FlawCount, FlawSummary, RowFlaw};
 use crate::inputs::GraphSource;
 use crate::observe::{Observer, Stage};
 use crate::session::Session;
-use crate::{Error, Loader, Metric, Result};
+use crate::{Error, Metric, Result, prepared_loader};
 
 /// The result of a survey.
 #[derive(Debug, Clone)]
@@ -51,7 +70,7 @@ pub fn survey(source: &Arc<dyn Source>, metric: Metric, memory: u64, observer: &
     let mut session = Session::start(observer, memory, Some(source.clone()))?;
     let (mut rows, mut flaws) = (RowSetBuilder::new(shape.rows), FlawSummary::default());
     let ((), stage) = session.stage(Stage::Survey, (shape.rows, "rows"), true, |progress, _| {
-        for batch in Loader::new(source.clone(), metric, batch_rows) {
+        for batch in prepared_loader(source.clone(), metric, batch_rows) {
             let batch = batch?;
             flaws.check_rows(metric, source.as_ref(), batch.first, batch.values(), |row| rows.remove(row))?;
             progress.traffic.read((batch.rows() * shape.dim * source.dtype().bytes()) as u64);
@@ -118,10 +137,10 @@ fn needs(source: &dyn Source, batch_rows: usize) -> MemoryNeeds {
 }
 
 /// The rows that were left out of a run, for its report.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExcludedRows {
     /// The option for these rows: "drop" or "null".
-    pub invalid: &'static str,
+    pub invalid: Cow<'static, str>,
     /// Number of rows left out.
     pub rows: u64,
     /// Number of rows of the source.

@@ -25,6 +25,7 @@ mod distinct;
 mod error;
 pub mod estimate;
 pub mod evaluate;
+mod format;
 pub mod index;
 pub mod init;
 mod inputs;
@@ -52,7 +53,7 @@ mod session;
 mod sum;
 mod work;
 
-pub use batch::{Batch, Loader};
+pub use batch::prepared_loader;
 pub use component_variance::{ComponentVariance, DominantComponent};
 pub use config::{Config, Init, MatchLoss, Method, MethodOption, NamedAffinity, NamedMapAffinity, Optimizer, Settings};
 pub use device::Device;

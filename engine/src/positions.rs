@@ -1,4 +1,27 @@
 //! Positions at rest: rows × components floats, little-endian, in list order.
+//!
+//! The positions of a finished run, whose directory is `run`, are those of the map in another order:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use lowland_engine::{Config, Inputs, embed};
+//! # use lowland_io::{MemorySource, RunDir};
+//! # let place = tempfile::tempdir()?;
+//! # let rows: Vec<f32> = (0..600 * 8).map(|i| ((i * 7919 % 1009) as f32).sin()).collect();
+//! # let inputs = Inputs { source: Some(Arc::new(MemorySource::from_vec("rows", rows, 8)?)), ..Inputs::default() };
+//! # let plan = Config { n_epochs: Some(10), threads: Some(1), ..Config::default() }.plan(&inputs.describe()?)?;
+//! # let (run, _) = RunDir::open(place.path().join("run"), plan.identity(), Vec::new())?;
+//! # let mut map = Vec::new();
+//! # let report = embed(&plan, &inputs, &run, &mut map, &())?;
+//! use lowland_engine::positions::{POSITIONS, Positions};
+//!
+//! let positions = Positions::open(&run.path(POSITIONS), 600, 2)?;
+//! let mut here: Vec<f32> = positions.values()?.to_vec();
+//! here.sort_by(f32::total_cmp);
+//! map.sort_by(f32::total_cmp);
+//! assert_eq!(here, map);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::io::Write;
 use std::path::Path;

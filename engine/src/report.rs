@@ -1,13 +1,16 @@
 //! The report of a run: as text for the terminal, as JSON for programs.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use lowland_io::Shift;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::Result;
 use crate::affinity::AffinityStats;
 use crate::all_pairs::DescentStats;
 use crate::error::format_bytes;
+use crate::format;
 use crate::invalid::ExcludedRows;
 use crate::neighbors::GraphStats;
 use crate::observe::{Stage, StageReport};
@@ -15,11 +18,14 @@ use crate::plan::Plan;
 use crate::quality::Quality;
 use crate::remark::Remark;
 
-/// The statistics of a whole run.
-#[derive(Debug, Clone, Serialize)]
+/// The statistics of a whole run. As JSON it can be stored, and read again by [`Report::from_json`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// lowland's version.
-    pub version: &'static str,
+    /// The number of the JSON's format, [`Report::FORMAT`].
+    #[serde(deserialize_with = "format_of_report")]
+    pub format: u32,
+    /// The version of lowland that made the run.
+    pub version: Cow<'static, str>,
     /// Every resolved parameter.
     pub plan: Plan,
     /// The stages in order. Stages that were found done have the statistics of when they ran.
@@ -85,7 +91,23 @@ impl fmt::Display for Summary<'_> {
     }
 }
 
+fn format_of_report<'de, D: Deserializer<'de>>(format: D) -> std::result::Result<u32, D::Error> {
+    format::up_to(Report::FORMAT, "report", format)
+}
+
 impl Report {
+    /// The number of the format in which reports are written as JSON, as its field `format`. It grows with every change
+    /// that an older version would misread.
+    pub const FORMAT: u32 = 1;
+
+    /// Reads a report from JSON, as serialisation and the command line write it.
+    ///
+    /// # Errors
+    /// [`Error::Data`](crate::Error::Data) if a newer version of lowland wrote it, or it is not a report.
+    pub fn from_json(json: &str) -> Result<Report> {
+        format::from_json(json, Report::FORMAT, "report")
+    }
+
     /// Returns the report without the stages, warnings and notes that an observer has received already.
     pub fn summary(&self) -> Summary<'_> {
         Summary(self)

@@ -1,12 +1,32 @@
 //! The scan stage: one pass over the source that validates every number and collects the input of later stages:
 //! the training sample, and principal components if the first positions need them.
+//!
+//! The training sample of a finished run, whose directory is `run`:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use lowland_engine::{Config, Inputs, embed};
+//! # use lowland_io::{MemorySource, RunDir};
+//! # let place = tempfile::tempdir()?;
+//! # let rows: Vec<f32> = (0..600 * 8).map(|i| ((i * 7919 % 1009) as f32).sin()).collect();
+//! # let inputs = Inputs { source: Some(Arc::new(MemorySource::from_vec("rows", rows, 8)?)), ..Inputs::default() };
+//! # let plan = Config { n_epochs: Some(10), threads: Some(1), ..Config::default() }.plan(&inputs.describe()?)?;
+//! # let (run, _) = RunDir::open(place.path().join("run"), plan.identity(), Vec::new())?;
+//! # let mut map = Vec::new();
+//! # let report = embed(&plan, &inputs, &run, &mut map, &())?;
+//! use lowland_engine::scan;
+//!
+//! let sample = scan::read_sample(run.dir())?; // rows × components
+//! assert_eq!(sample.len() as u64, plan.index().sample_rows * 8);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::sync::Arc;
 
 use lowland_io::{PendingFile, Source};
 use serde::{Deserialize, Serialize};
 
-use crate::batch::Loader;
+use crate::batch::prepared_loader;
 use crate::budget::MemoryNeeds;
 use crate::component_variance::ComponentVariance;
 use crate::distinct::Counter;
@@ -62,7 +82,7 @@ pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &StageContext<'_>) -> R
     let mut flaws = FlawSummary::default();
     // Methods of all pairs fit distinct rows only, which limits some of their options.
     let mut distinct = plan.all_pairs.as_ref().map(|_| Counter::new(plan.shape.rows));
-    for batch in Loader::new(source.clone(), plan.settings.metric, plan.batch_rows) {
+    for batch in prepared_loader(source.clone(), plan.settings.metric, plan.batch_rows) {
         let batch = batch?;
         let values = batch.values();
         rows += batch.rows() as u64;

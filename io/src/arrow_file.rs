@@ -29,7 +29,7 @@ use crate::source::{check_range, lock, no_columns};
 use crate::unify::plain_field;
 use crate::vectors::{ColumnRequest, VectorColumns, positions, pruned};
 use crate::wide_integers;
-use crate::{Dtype, Error, Fingerprint, Result, RowLocation, Shape, Source};
+use crate::{Dtype, Error, Result, RowLocation, Shape, Source, SourceId};
 
 pub(crate) const MAGIC: &[u8] = b"ARROW1";
 
@@ -585,8 +585,8 @@ impl Source for ArrowFile {
         Ok(order)
     }
 
-    fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
-        Ok(vec![self.file.fingerprint(self.header.clone())?])
+    fn id(&self) -> Result<SourceId> {
+        Ok(SourceId::Files(vec![self.file.fingerprint(self.header.clone())?]))
     }
 
     fn vector_column(&self) -> Option<String> {

@@ -20,7 +20,7 @@ use crate::number::VectorFloat;
 use crate::recast::{concat_columns, recast, recast_batch};
 use crate::source::{check_range, lock, no_columns};
 use crate::unify::{may_overflow, plain_field, type_text, unify};
-use crate::{Dtype, Error, Fingerprint, Result, RowLocation, Shape, Source};
+use crate::{Dtype, Error, Result, RowLocation, Shape, Source, SourceId};
 
 /// Several files read one after the other.
 pub(crate) struct ConcatSource {
@@ -289,7 +289,7 @@ impl Source for ConcatSource {
         Ok(order)
     }
 
-    fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
+    fn id(&self) -> Result<SourceId> {
         let mut all = Vec::with_capacity(self.parts.len());
         for part in &self.parts {
             all.extend(part.source.fingerprints()?);
@@ -297,7 +297,7 @@ impl Source for ConcatSource {
         for file in &self.rowless {
             all.extend(file.fingerprints()?);
         }
-        Ok(all)
+        Ok(SourceId::Files(all))
     }
 
     fn vector_column(&self) -> Option<String> {

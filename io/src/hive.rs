@@ -11,7 +11,7 @@ use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
-use crate::{Dtype, Error, Fingerprint, Result, RowLocation, Shape, Source};
+use crate::{Dtype, Error, Result, RowLocation, Shape, Source, SourceId};
 
 /// The value by which Hive writes a null.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -166,8 +166,8 @@ impl Source for HiveSource {
         if self.value(&name.to_string()).is_some() { Ok(None) } else { self.file.categories(name) }
     }
 
-    fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
-        self.file.fingerprints()
+    fn id(&self) -> Result<SourceId> {
+        self.file.id()
     }
 
     fn vector_column(&self) -> Option<String> {

@@ -2,6 +2,27 @@
 //!
 //! This crate knows nothing about memory budgets, progress or cancellation: each call is bounded by
 //! the rows or the block that it was asked for. File contents never cause a panic.
+//!
+//! A table that is written, opened as a source, and read:
+//!
+//! ```
+//! use lowland_io::{MapColumns, MapWriter, OpenOptions, Source, coordinate_names};
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("vectors.npy");
+//!
+//! let columns =
+//!     MapColumns { rows: 2, coordinates: coordinate_names(3), extra: None, own_id: false, nullable: false };
+//! let mut writer = MapWriter::create(&path, columns, false)?; // "vectors.npy"
+//! writer.write_rows(0, &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], None)?;
+//! writer.finish()?;
+//!
+//! let source = lowland_io::open(&[path.to_string_lossy().into()], &OpenOptions::default())?;
+//! assert_eq!((source.shape().rows, source.shape().dim), (2, 3));
+//! let mut row = [0.0f32; 3];
+//! source.read_rows(1, &mut row)?; // rows × components, from row 1 on
+//! assert_eq!(row, [3.0, 4.0, 5.0]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod arrow_excerpt;
 mod arrow_file;
@@ -19,6 +40,7 @@ mod flatten;
 mod graph;
 mod hive;
 mod kept_columns;
+mod loader;
 mod map;
 mod map_reader;
 mod mapped;
@@ -52,6 +74,7 @@ pub use edges::{BlockInfo, EdgeBlock, EdgeFile, EdgeReader, EdgeWriter};
 pub use error::{Error, Result};
 pub use files::out_of_number_order;
 pub use graph::{GraphReader, GraphWriter, MISSING};
+pub use loader::{Batch, Batches, Loader, LoaderOptions, Prepare};
 pub use map::{MapColumns, MapWriter, coordinate_names};
 pub use map_reader::{MapReader, MapRows};
 pub use mapped::MappedFile;
@@ -62,7 +85,7 @@ pub use remote::{is_address, shown};
 pub use rundir::{Files, Manifest, RunDir, RunOrigin, RunSummary, StageRecord, UnitRecord, VerifyDepth, runs};
 pub use scratch::{ScratchFile, ScratchRange, ScratchWriter};
 pub use shifted::{Shift, ShiftedSource};
-pub use source::{Dtype, Fingerprint, RowLocation, Shape, Source, check_unchanged};
+pub use source::{Dtype, Fingerprint, RowLocation, Shape, Source, SourceId, check_unchanged};
 pub use space::{free_space, longest_name};
-pub use spool::spool;
+pub use spool::{OnceSource, spool};
 pub use subset::{RowSet, RowSetBuilder, SubsetSource};

@@ -505,18 +505,22 @@ mod tests {
                 }
                 let expected = coords(0, rows, dim);
                 let (mut at, mut labels) = (0, 0);
-                let color = keep.then_some("label");
+                let color: &[&str] = if keep { &["label", "y", "label"] } else { &[] };
                 while at < rows {
                     let part = reader.read(at as u64, (rows - at).min(7_001), color).unwrap();
                     for (i, (x, y)) in part.x.iter().zip(&part.y).enumerate() {
                         assert_eq!((*x as f32, *y as f32), (expected[(at + i) * dim], expected[(at + i) * dim + 1]));
                     }
-                    labels += part.beside.map_or(0, |c| c.len() - c.null_count());
+                    if let [label, y, again] = part.columns.as_slice() {
+                        labels += label.len() - label.null_count();
+                        assert!(label == again && y.len() == part.y.len());
+                        assert_eq!(y.data_type(), &DataType::Float32);
+                    }
                     at += part.x.len();
                 }
                 assert_eq!(at, rows);
                 assert_eq!(labels, if keep { (0..rows).filter(|i| i % 7 != 0).count() } else { 0 });
-                assert!(matches!(reader.read(0, 0, Some("no")), Err(Error::NoSuchColumn { .. })));
+                assert!(matches!(reader.read(0, 0, &["no"]), Err(Error::NoSuchColumn { .. })));
             }
         }
     }
@@ -621,8 +625,8 @@ mod tests {
             assert_eq!(&values, &recast(column, &DataType::Utf8).unwrap(), "{name}");
             // Read by lowland as well.
             let reader = MapReader::open(&path, &Coordinates::Usual).unwrap();
-            let read = reader.read(0, column.len(), Some("c")).unwrap();
-            assert_eq!(read.beside.map(|c| c.len()), Some(column.len()));
+            let read = reader.read(0, column.len(), &["c"]).unwrap();
+            assert_eq!(read.columns[0].len(), column.len());
         }
         // No dictionary is held for so many values.
         let most: ArrayRef = Arc::new(StringArray::from_iter_values(texts(70_000)));
@@ -818,7 +822,7 @@ mod tests {
             let read = || {
                 let reader = MapReader::open(&path, &Coordinates::Usual)?;
                 // A damaged length may announce more rows than a test can hold.
-                reader.read(0, reader.rows().min(1_000) as usize, None).map(drop)
+                reader.read(0, reader.rows().min(1_000) as usize, &[]).map(drop)
             };
             for byte in 0..good.len() {
                 let mut bad = good.clone();

@@ -16,6 +16,24 @@ use crate::vectors::ColumnRequest;
 use crate::{Coordinates, Error, Result, Source};
 
 /// Reads a map: a Parquet, Arrow IPC or npy file, recognised by its first bytes.
+///
+/// ```
+/// use lowland_io::{Coordinates, MapColumns, MapReader, MapWriter, coordinate_names};
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("map.parquet");
+///
+/// let coordinates = coordinate_names(2); // x and y
+/// let columns = MapColumns { rows: 3, coordinates, extra: None, own_id: false, nullable: false };
+/// let mut writer = MapWriter::create(&path, columns, false)?; // "map.parquet"
+/// writer.write_rows(0, &[0.0, 0.5, 1.0, 1.5, 2.0, 2.5], None)?;
+/// writer.finish()?;
+///
+/// let map = MapReader::open(&path, &Coordinates::Usual)?;
+/// assert_eq!((map.rows(), map.columns()), (3, ["id", "x", "y"].map(String::from).to_vec()));
+/// let part = map.read(1, 2, &["id"])?; // 2 rows from row 1 on
+/// assert_eq!((part.x, part.y, part.columns[0].len()), (vec![1.0, 2.0], vec![1.5, 2.5], 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct MapReader {
     path: PathBuf,
     source: Box<dyn Source>,
@@ -37,8 +55,8 @@ pub struct MapRows {
     pub x: Vec<f64>,
     /// The second coordinate of each row.
     pub y: Vec<f64>,
-    /// The column that was requested beside the coordinates.
-    pub beside: Option<ArrayRef>,
+    /// The columns that were requested beside the coordinates, in the order requested.
+    pub columns: Vec<ArrayRef>,
 }
 
 impl MapReader {
@@ -92,12 +110,14 @@ impl MapReader {
         self.source.columns()
     }
 
-    /// Reads `rows` rows from row `first` on, and the column `beside` of these rows if given.
+    /// Reads the first two coordinates of `rows` rows from row `first` on, and the named columns of
+    /// these rows, in their own types. Dictionaries are read as their values.
     ///
     /// # Errors
-    /// [`Error::NoSuchColumn`] if there is no such column.
-    pub fn read(&self, first: u64, rows: usize, beside: Option<&str>) -> Result<MapRows> {
-        let beside: Vec<String> = beside.into_iter().map(Into::into).collect();
+    /// [`Error::NoSuchColumn`] if there is no such column; [`Error::Format`] if there are no such
+    /// rows, or their bytes are damaged.
+    pub fn read(&self, first: u64, rows: usize, columns: &[&str]) -> Result<MapRows> {
+        let beside: Vec<String> = columns.iter().map(|&name| name.into()).collect();
         let Some(columns) = &self.columns else {
             let dim = self.source.shape().dim;
             let mut values = vec![0f64; rows * dim];
@@ -105,12 +125,12 @@ impl MapReader {
             let component = |c: usize| values.iter().skip(c).step_by(dim.max(1)).copied().collect();
             let (x, y) = (component(0), component(1));
             let batch = (!beside.is_empty()).then(|| self.source.read_columns(&beside, first, rows)).transpose()?;
-            return Ok(MapRows { x, y, beside: batch.map(|batch| batch.column(0).clone()) });
+            return Ok(MapRows { x, y, columns: batch.map_or(Vec::new(), |batch| batch.columns().to_vec()) });
         };
         let names: Vec<String> = columns.iter().take(2).chain(&beside).cloned().collect();
         let batch = self.source.read_columns(&names, first, rows)?;
         let [x, y] = [0, 1].map(|i| self.numbers(batch.column(i)));
-        Ok(MapRows { x: x?, y: y?, beside: batch.columns().get(2).cloned() })
+        Ok(MapRows { x: x?, y: y?, columns: batch.columns()[2..].to_vec() })
     }
 
     /// Returns the number of rows whose coordinates take about 1 MiB.

@@ -21,7 +21,7 @@ use crate::recast::{concat_columns, recast_batch};
 use crate::source::{check_range, no_columns};
 use crate::unify::plain_field;
 use crate::vectors::{ColumnRequest, VectorColumns, positions};
-use crate::{Dtype, Error, Fingerprint, OpenOptions, Result, RowLocation, Shape, Source};
+use crate::{Dtype, Error, Fingerprint, OpenOptions, Result, RowLocation, Shape, Source, SourceId};
 
 /// The column of an array's vectors.
 const VECTOR: &str = "vector";
@@ -239,12 +239,12 @@ impl Source for MemorySource {
     }
 
     /// The first call reads all rows once.
-    fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
+    fn id(&self) -> Result<SourceId> {
         if let Some(known) = self.fingerprint.get() {
-            return Ok(vec![known.clone()]);
+            return Ok(SourceId::Content(known.clone()));
         }
         let found = self.content()?;
-        Ok(vec![self.fingerprint.get_or_init(|| found).clone()])
+        Ok(SourceId::Content(self.fingerprint.get_or_init(|| found).clone()))
     }
 
     fn vector_column(&self) -> Option<String> {

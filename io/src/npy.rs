@@ -26,7 +26,7 @@ use half::f16;
 use crate::number::{RoundFrom, VectorFloat};
 use crate::positioned::PositionedFile;
 use crate::source::{check_range, lock};
-use crate::{Dtype, Error, Fingerprint, Result, RowLocation, Shape, Source};
+use crate::{Dtype, Error, Result, RowLocation, Shape, Source, SourceId};
 
 pub(crate) const MAGIC: &[u8] = b"\x93NUMPY";
 
@@ -209,8 +209,8 @@ impl Source for NpyFile {
         crate::source::no_columns(&self.path, rows)
     }
 
-    fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
-        Ok(vec![self.file.fingerprint(0..self.start)?])
+    fn id(&self) -> Result<SourceId> {
+        Ok(SourceId::Files(vec![self.file.fingerprint(0..self.start)?]))
     }
 
     fn vector_column(&self) -> Option<String> {

@@ -32,7 +32,7 @@ use crate::source::{check_range, lock, no_columns};
 use crate::unify::plain_field;
 use crate::vectors::{ColumnRequest, VectorColumns, positions, within};
 use crate::wide_integers;
-use crate::{Dtype, Error, Fingerprint, Result, RowLocation, Shape, Source};
+use crate::{Dtype, Error, Result, RowLocation, Shape, Source, SourceId};
 
 pub(crate) const MAGIC: &[u8] = b"PAR1";
 
@@ -374,8 +374,8 @@ impl Source for ParquetFile {
         Ok(Arc::new(Schema::new(fields)))
     }
 
-    fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
-        Ok(vec![self.file.fingerprint(self.footer.clone())?])
+    fn id(&self) -> Result<SourceId> {
+        Ok(SourceId::Files(vec![self.file.fingerprint(self.footer.clone())?]))
     }
 
     fn vector_column(&self) -> Option<String> {

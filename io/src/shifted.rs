@@ -15,7 +15,7 @@ use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use crate::number::{NULL, is_null_f64};
-use crate::{Dtype, Fingerprint, Result, RowLocation, Shape, Source};
+use crate::{Dtype, Result, RowLocation, Shape, Source, SourceId};
 
 /// The most and the least number of rows from which a shift is computed; the least applies if rows
 /// have many components.
@@ -182,8 +182,8 @@ impl Source for ShiftedSource {
         self.source.categories(name)
     }
 
-    fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
-        self.source.fingerprints()
+    fn id(&self) -> Result<SourceId> {
+        self.source.id()
     }
 
     fn vector_column(&self) -> Option<String> {
@@ -246,8 +246,8 @@ mod tests {
         fn read_columns(&self, _: &[String], _: u64, rows: usize) -> Result<RecordBatch> {
             crate::source::no_columns("table".as_ref(), rows)
         }
-        fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
-            Ok(Vec::new())
+        fn id(&self) -> Result<SourceId> {
+            Ok(SourceId::Once)
         }
         fn vector_column(&self) -> Option<String> {
             None

@@ -147,6 +147,40 @@ pub struct Fingerprint {
     pub etag: Option<String>,
 }
 
+/// What identifies the rows of a source. A run is resumed only with rows of equal identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceId {
+    /// The files or objects that hold the rows, in order, in their present state. Without any, the
+    /// rows are not identified.
+    Files(Vec<Fingerprint>),
+    /// The content of rows in memory: `path` is the source's name, `bytes` the length of the rows
+    /// as an Arrow stream, and `header` the xxh3 hash of that stream.
+    Content(Fingerprint),
+    /// Nothing: the rows can be read only while this source exists, as those of a stream. A run over
+    /// them is never resumed, and a run that fails leaves nothing.
+    Once,
+}
+
+impl SourceId {
+    /// Returns whether later rows can be recognised as the same, so that a run can be resumed.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            SourceId::Files(files) => !files.is_empty(),
+            SourceId::Content(_) => true,
+            SourceId::Once => false,
+        }
+    }
+
+    /// Returns the fingerprints of the files, or of the content; none for [`SourceId::Once`].
+    pub fn into_fingerprints(self) -> Vec<Fingerprint> {
+        match self {
+            SourceId::Files(files) => files,
+            SourceId::Content(content) => vec![content],
+            SourceId::Once => Vec::new(),
+        }
+    }
+}
+
 /// Checks that files are unchanged. `before` and `now` are the fingerprints of the same source, or
 /// of the same list of files, at two times.
 ///
@@ -250,8 +284,22 @@ pub trait Source: Send + Sync {
         }
     }
 
-    /// Returns the fingerprints of the files behind the source, in order.
-    fn fingerprints(&self) -> Result<Vec<Fingerprint>>;
+    /// Returns what identifies the rows, as it is now.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read any more.
+    fn id(&self) -> Result<SourceId>;
+
+    /// Returns the fingerprints in the source's [`id`](Self::id): those of the files behind the
+    /// source, in order.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`id`](Self::id).
+    fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
+        Ok(self.id()?.into_fingerprints())
+    }
 
     /// Returns the name of the column (or columns) that holds the vectors; `None` for npy.
     fn vector_column(&self) -> Option<String>;

@@ -4,12 +4,17 @@
 //! - Only one portion of the stream is in memory at a time.
 //! - An unknown format is refused from the first bytes of the stream, before a file is created.
 //! - The file gets its final name only when the whole stream has been copied.
+//! - The copy is not the stream: its owner opens it as a [`OnceSource`], which no later run resumes.
 
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
 
 use crate::open::FileFormat;
-use crate::{Error, PendingFile, Result};
+use crate::{Dtype, Error, PendingFile, Result, RowLocation, Shape, Source, SourceId};
 
 /// The number of bytes copied at a time.
 const PORTION_BYTES: usize = 1 << 20;
@@ -48,6 +53,100 @@ pub fn spool(mut reader: impl Read, name: &str, to: &Path) -> Result<u64> {
     }
     file.finish()?;
     Ok(bytes)
+}
+
+/// The rows of another source under the identity [`SourceId::Once`]: rows that cannot be read again
+/// by a later process, such as the copy of a stream.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use lowland_io::{MemorySource, OnceSource, Source, SourceId};
+///
+/// let copy = Arc::new(MemorySource::from_vec("copy", vec![1.0, 2.0, 3.0, 4.0], 2)?);
+/// assert!(copy.id()?.is_lasting());
+/// let once = OnceSource::new(copy);
+/// assert_eq!(once.id()?, SourceId::Once);
+/// assert_eq!(once.shape().rows, 2);
+/// # Ok::<(), lowland_io::Error>(())
+/// ```
+pub struct OnceSource(Arc<dyn Source>);
+
+impl OnceSource {
+    /// Returns the same rows without a lasting identity.
+    pub fn new(source: Arc<dyn Source>) -> Self {
+        OnceSource(source)
+    }
+}
+
+impl Source for OnceSource {
+    fn shape(&self) -> Shape {
+        self.0.shape()
+    }
+
+    fn dtype(&self) -> Dtype {
+        self.0.dtype()
+    }
+
+    fn read_rows(&self, first: u64, out: &mut [f32]) -> Result<()> {
+        self.0.read_rows(first, out)
+    }
+
+    fn read_rows_f64(&self, first: u64, out: &mut [f64]) -> Result<()> {
+        self.0.read_rows_f64(first, out)
+    }
+
+    fn locate(&self, row: u64) -> RowLocation {
+        self.0.locate(row)
+    }
+
+    fn columns(&self) -> Vec<String> {
+        self.0.columns()
+    }
+
+    fn read_columns(&self, names: &[String], first: u64, rows: usize) -> Result<RecordBatch> {
+        self.0.read_columns(names, first, rows)
+    }
+
+    fn column_schema(&self, names: &[String]) -> Result<SchemaRef> {
+        self.0.column_schema(names)
+    }
+
+    fn unsure_columns(&self, names: &[String]) -> Result<Vec<String>> {
+        self.0.unsure_columns(names)
+    }
+
+    fn categories(&self, name: &str) -> Result<Option<ArrayRef>> {
+        self.0.categories(name)
+    }
+
+    fn try_columns(&self, names: &[String]) -> Result<()> {
+        self.0.try_columns(names)
+    }
+
+    fn id(&self) -> Result<SourceId> {
+        Ok(SourceId::Once)
+    }
+
+    fn vector_column(&self) -> Option<String> {
+        self.0.vector_column()
+    }
+
+    fn column_of(&self, row: u64, component: usize) -> Option<String> {
+        self.0.column_of(row, component)
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.0.held_bytes()
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        self.0.resident_bytes()
+    }
+
+    fn release(&self) {
+        self.0.release();
+    }
 }
 
 fn read(reader: &mut impl Read, to: &mut [u8]) -> std::io::Result<usize> {

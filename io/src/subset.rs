@@ -14,7 +14,7 @@ use arrow::record_batch::RecordBatch;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::source::check_range;
-use crate::{Dtype, Fingerprint, Result, RowLocation, Shape, Source};
+use crate::{Dtype, Result, RowLocation, Shape, Source, SourceId};
 
 /// Bits of a word, and words between two stored ranks.
 const WORD: u64 = 64;
@@ -264,8 +264,8 @@ impl Source for SubsetSource {
         self.source.categories(name)
     }
 
-    fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
-        self.source.fingerprints()
+    fn id(&self) -> Result<SourceId> {
+        self.source.id()
     }
 
     fn vector_column(&self) -> Option<String> {
@@ -337,8 +337,8 @@ mod tests {
             let numbers = UInt64Array::from_iter_values(first..first + rows as u64);
             Ok(RecordBatch::try_new(schema, vec![Arc::new(numbers)]).unwrap())
         }
-        fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
-            Ok(Vec::new())
+        fn id(&self) -> Result<SourceId> {
+            Ok(SourceId::Once)
         }
         fn vector_column(&self) -> Option<String> {
             None

@@ -415,8 +415,9 @@ fn map(path: &Path, _: &[u8], random: &mut Random) -> Result<(), String> {
     let columns = reader.columns();
     for first in [0, reader.rows() / 2] {
         let rows = (reader.rows() - first).min(reader.portion() as u64).min(1 + random.below(64) as u64) as usize;
-        let beside = (!columns.is_empty()).then(|| columns[random.below(columns.len())].as_str());
-        if let Err(error) = bounded("read", SPARE, || reader.read(first, rows, beside))? {
+        let beside: Vec<&str> =
+            columns.iter().map(String::as_str).skip(random.below(columns.len().max(1))).take(random.below(3)).collect();
+        if let Err(error) = bounded("read", SPARE, || reader.read(first, rows, &beside))? {
             told(&error)?;
         }
     }

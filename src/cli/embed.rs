@@ -370,8 +370,7 @@ impl MapArgs {
         if !self.sources.is_empty() {
             let column = self.input.column.as_deref();
             let opened = options::open(&self.sources, column, (run_path(job), self.resources.disk), console)?;
-            job.run.once = opened.spool.is_some();
-            (job.source, spool) = (Some(opened.source), opened.spool);
+            (job.source, spool) = (Some(opened.for_run()), opened.spool);
         }
         let there = job.source.as_ref().map(|source| source.columns()).unwrap_or_default();
         job.id = self.id.as_ref().map(|id| names::column("--id", id, &there)).transpose()?;
@@ -454,7 +453,7 @@ pub(super) fn kept(error: Error, job: &Job, console: &Console) -> Failure {
         // The kept stages belong to the unchanged source; the error itself says what to do.
         return error.into();
     }
-    if job.run.once {
+    if !job.is_resumable().unwrap_or(true) {
         return match error.is_cancelled() {
             true => Failure::leaving(error, "nothing is kept, because a stream cannot be read again".into()),
             false => error.into(),

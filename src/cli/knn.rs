@@ -81,8 +81,7 @@ pub(super) fn run(args: &KnnArgs, console: &Console) -> Result<(), Failure> {
     args.resources.apply(&mut job, &args.output, &machine)?;
     let column = args.input.column.as_deref();
     let opened = options::open(&args.sources, column, (run_path(&job), args.resources.disk), console)?;
-    job.run.once = opened.spool.is_some();
-    job.source = Some(opened.source);
+    job.source = Some(opened.for_run());
     job.invalid = args.invalid.invalid;
     report_excluded(&job, console)?;
     let plan = options::plan_within_grant(job.config.memory, &machine, |memory| {
@@ -95,6 +94,6 @@ pub(super) fn run(args: &KnnArgs, console: &Console) -> Result<(), Failure> {
         job.knn(&plan, &args.output, args.resources.force, console).map_err(|error| kept(error, &job, console))?;
     let full = serde_json::to_value(&report).unwrap_or_default();
     console.done(&report.summary(), &full, &[("graph", &args.output)]);
-    drop((job, opened.spool));
+    drop((job, opened));
     Ok(())
 }

@@ -220,6 +220,16 @@ pub(super) struct OpenedSource {
     pub(super) spool: Option<stream::Spool>,
 }
 
+impl OpenedSource {
+    /// Returns the source as a run reads it: a run over the copy of a stream is never resumed.
+    pub(super) fn for_run(&self) -> Arc<dyn Source> {
+        match &self.spool {
+            Some(_) => Arc::new(lowland_io::OnceSource::new(self.source.clone())),
+            None => self.source.clone(),
+        }
+    }
+}
+
 /// Opens `sources`. Streams among them are first copied to a directory beside `beside`.
 pub(super) fn open(
     sources: &[String],

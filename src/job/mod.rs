@@ -432,6 +432,15 @@ impl Job {
         Ok(files)
     }
 
+    /// Returns whether a run of this job that ends early can be resumed by another process: the source
+    /// is identified by its files or content ([`lowland_io::SourceId`]).
+    ///
+    /// # Errors
+    /// If a file of the source cannot be read any more.
+    pub fn is_resumable(&self) -> Result<bool> {
+        Ok(self.source.as_ref().map_or(Ok(true), |source| source.id().map(|id| id.is_lasting()))?)
+    }
+
     /// Opens the run directory of `plan`. The directory is identified by the plan, even if
     /// `self.config` was changed since.
     fn open_run(&self, plan: &Plan, earlier: Option<&EarlierMap>) -> Result<OpenRun> {
@@ -450,10 +459,6 @@ impl Job {
                 fields.insert("shift".into(), serde_json::json!(shift));
             }
         }
-        // Vectors that are not in files may have no fingerprint, so a changed input could not be
-        // detected.
-        let files = self.fingerprints()?;
-        let known = self.source.is_none() || !files.is_empty();
-        OpenRun::open(&self.run, identity, files, known)
+        OpenRun::open(&self.run, identity, self.fingerprints()?, self.is_resumable()?)
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lowland_engine::{Plan, Report, Stage};
-use lowland_io::{Fingerprint, Manifest, RunDir};
+use lowland_io::{Fingerprint, Manifest, RunDir, RunOrigin};
 use serde_json::Value;
 
 use crate::Result;
@@ -24,8 +24,6 @@ pub struct RunOptions {
     /// warnings keeps its finished stages, and no stage's files are removed before the run ends,
     /// which takes more disk space.
     pub strict: bool,
-    /// Whether the input can be read only once. Then a run that fails leaves nothing.
-    pub once: bool,
 }
 
 impl RunOptions {
@@ -61,21 +59,38 @@ pub(super) struct OpenRun {
     pub(super) dir: RunDir,
     /// Whether this job created it.
     made: bool,
+    /// Whether a later run over the same rows can be recognised as such.
+    resumable: bool,
 }
 
 impl OpenRun {
     /// Opens the directory for a run with this `identity` and these input `files`. Stages of an
-    /// earlier run are reused only if its identity and files are `known` and equal.
-    pub(super) fn open(options: &RunOptions, identity: Value, files: Vec<Fingerprint>, known: bool) -> Result<Self> {
+    /// earlier run are reused only if its identity and files are equal. If the source is not
+    /// `resumable`, equal means nothing, so that a run of such a source is begun anew. The run of another
+    /// source is an error as always.
+    pub(super) fn open(
+        options: &RunOptions,
+        identity: Value,
+        files: Vec<Fingerprint>,
+        resumable: bool,
+    ) -> Result<Self> {
         let path = options.dir.clone().unwrap_or_else(temporary);
         // An existing directory was chosen by the user and is not removed.
         let made = !path.exists();
-        let dir = if options.restart || !known {
-            RunDir::restart(path, identity, files)?
+        let restart = || RunDir::restart(&path, identity.clone(), files.clone());
+        let dir = if options.restart {
+            restart()?
         } else {
-            RunDir::open(path, identity, files)?.0
+            match RunDir::open(&path, identity.clone(), files.clone())? {
+                (dir, RunOrigin::Resumed) if !resumable => {
+                    // The lock must be free before it is taken again.
+                    drop(dir);
+                    restart()?
+                }
+                (dir, _) => dir,
+            }
         };
-        Ok(OpenRun { dir, made })
+        Ok(OpenRun { dir, made, resumable })
     }
 
     /// Removes the directory if it is not needed any more. `keeps` says whether it stays after
@@ -83,7 +98,7 @@ impl OpenRun {
     pub(super) fn close(self, options: &RunOptions, keeps: bool, result: Result<Report>) -> Result<Report> {
         let useless = match &result {
             Ok(report) => !(keeps || options.strict && !report.warnings.is_empty()),
-            Err(_) if options.once || options.dir.is_none() => true,
+            Err(_) if !self.resumable || options.dir.is_none() => true,
             Err(_) => self.made && self.dir.manifest().stages.is_empty(),
         };
         if useless {

@@ -7,17 +7,25 @@
 //!
 //! The map is read twice: once for its [`Bounds`], once to fill a [`Canvas`].
 //!
-//! ```text
+//! ```
+//! use lowland::picture::{Bounds, Canvas, Color, ColorScale, Style, write_png};
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("map.png");
+//!
+//! // Batches of x, y and the code of each point's category.
+//! let map = [([0.0, 1.0, 2.0], [5.0, 4.0, 3.0], [0, 0, 1]), ([3.0, 4.0, 5.0], [2.0, 1.0, 0.0], [1, 1, 0])];
 //! let mut bounds = Bounds::new();
-//! for batch in &map {
-//!     bounds.add(&batch.x, &batch.y);
+//! for (x, y, _) in &map {
+//!     bounds.add(x, y);
 //! }
-//! let colors = ColorScale::categories(names_with_counts).named("section");
-//! let mut canvas = Canvas::new(&Style::default(), &bounds, colors);
-//! for batch in &map {
-//!     canvas.add(&batch.x, &batch.y, Color::Category(&batch.codes));
+//! let colors = ColorScale::categories(vec![("libs".into(), 3), ("games".into(), 3)]).named("section");
+//! let mut canvas = Canvas::new(&Style { width: 300, height: 200, ..Style::default() }, &bounds, colors);
+//! for (x, y, codes) in &map {
+//!     canvas.add(x, y, Color::Category(codes));
 //! }
-//! write_png(path, &canvas.finish())?;
+//! assert_eq!(canvas.drawn(), 6);
+//! write_png(&path, &canvas.finish())?; // "map.png"
+//! # Ok::<(), lowland::picture::PictureError>(())
 //! ```
 
 mod bounds;
@@ -122,18 +130,40 @@ impl ColorScale {
         self
     }
 
-    /// Returns the categories with their numbers of points, most frequent first.
-    #[cfg(test)]
-    pub(crate) fn ranked(&self) -> &[(String, u64)] {
+    /// Returns the categories with their numbers of points, most frequent first; none of a scale of
+    /// values.
+    pub fn ranked(&self) -> &[(String, u64)] {
         match &self.kind {
             ScaleKind::Categories(ranked, ..) => ranked,
             _ => &[],
         }
     }
 
+    /// Returns the range of a scale of values; `None` of categories.
+    pub fn range(&self) -> Option<&ValueRange> {
+        match &self.kind {
+            ScaleKind::Values(range) => Some(range),
+            _ => None,
+        }
+    }
+
+    /// Returns the colour, as red, green and blue, of the category that is the `rank`-th in
+    /// [`ranked`](Self::ranked), on a white or a dark background. Categories beyond the 22 most
+    /// frequent are grey.
+    pub fn category_color(rank: usize, dark: bool) -> [u8; 3] {
+        let theme = Theme::new(dark);
+        if rank < NAMED { theme.category(rank).to_rgb().0 } else { theme.other.to_rgb().0 }
+    }
+
+    /// Returns the colour, as red, green and blue, of the place `place` (0 to 1) along a scale of
+    /// values, on a white or a dark background. NaN is grey.
+    pub fn value_color(place: f64, dark: bool) -> [u8; 3] {
+        let theme = Theme::new(dark);
+        if place.is_nan() { theme.other.to_rgb().0 } else { theme.value(place as f32).to_rgb().0 }
+    }
+
     /// Returns the number of points of all categories.
-    #[cfg(test)]
-    pub(crate) fn total(&self) -> u64 {
+    pub fn total(&self) -> u64 {
         let others = if let ScaleKind::Categories(_, _, others) = self.kind { others } else { 0 };
         self.ranked().iter().map(|(_, count)| count).sum::<u64>() + others
     }

@@ -60,6 +60,16 @@ impl ValueRange {
         ValueRange { low: ValueNumber::Integer(low.min(high)), high: ValueNumber::Integer(high.max(low)), unit }
     }
 
+    /// Returns the smallest and the largest value.
+    pub fn ends(&self) -> (ValueNumber, ValueNumber) {
+        (self.low, self.high)
+    }
+
+    /// Returns the meaning of the numbers.
+    pub fn unit(&self) -> &ValueUnit {
+        &self.unit
+    }
+
     /// Returns the place of a value, from 0 (smallest) to 1 (largest). Values outside have the
     /// nearer end's place; in a range of one value the place is 0.5. NaN for NaN.
     pub fn place(&self, value: ValueNumber) -> f64 {

@@ -212,9 +212,13 @@ impl ColorSurvey {
         Some(TextRecount { counts: kept.map(|(text, _)| (text, 0)).collect(), others: 0 })
     }
 
-    /// Returns the paints of the column. `recount` is the result of [`recount`](Self::recount)
+    /// Returns the colours of the column. `recount` is the result of [`recount`](Self::recount)
     /// after a pass.
-    pub(super) fn finish(self, recount: Option<TextRecount>) -> ColumnPaint {
+    pub(super) fn finish(self, recount: Option<TextRecount>) -> ColumnColors {
+        ColumnColors(self.paint(recount))
+    }
+
+    fn paint(self, recount: Option<TextRecount>) -> ValuePaint {
         let categories = match self.kind {
             Some(ColumnKind::Texts) | None => true,
             Some(ColumnKind::Integers(ValueUnit::Plain { scale: 0 })) => !self.many && !self.wholes.is_empty(),
@@ -223,7 +227,7 @@ impl ColorSurvey {
         if categories && !self.wholes.is_empty() {
             let codes = self.wholes.keys().zip(0..).map(|(&value, code)| (value, code)).collect();
             let names = self.wholes.iter().map(|(value, count)| (value.to_string(), *count)).collect();
-            return ColumnPaint::Integers(ColorScale::categories(names), codes);
+            return ValuePaint::Integers(ColorScale::categories(names), codes);
         }
         if categories {
             let (counts, others) = match recount {
@@ -234,7 +238,7 @@ impl ColorSurvey {
             let mut counted: Vec<(String, u64)> = counts.into_iter().collect();
             counted.sort();
             let codes = counted.iter().zip(0..).map(|((text, _), code)| (text.clone(), code)).collect();
-            return ColumnPaint::Texts(ColorScale::categories(counted).and_others(others), codes);
+            return ValuePaint::Texts(ColorScale::categories(counted).and_others(others), codes);
         }
         let range = match (self.range, self.kind) {
             (Some((ValueNumber::Integer(low), ValueNumber::Integer(high))), Some(ColumnKind::Integers(unit))) => {
@@ -243,7 +247,7 @@ impl ColorSurvey {
             (Some((ValueNumber::Float(low), ValueNumber::Float(high))), _) => ValueRange::floats(low, high),
             _ => ValueRange::floats(0.0, 0.0),
         };
-        ColumnPaint::Scale(ColorScale::values(range.clone()), range)
+        ValuePaint::Scale(ColorScale::values(range.clone()), range)
     }
 }
 
@@ -310,47 +314,72 @@ impl TextRecount {
     }
 }
 
-/// The mapping from a column's values to paints.
+/// The colours of a column's values, from a [`survey`](super::survey) of all of them.
 #[derive(Debug)]
-pub(super) enum ColumnPaint {
+pub struct ColumnColors(ValuePaint);
+
+/// The mapping from a column's values to colours.
+#[derive(Debug)]
+enum ValuePaint {
     Texts(ColorScale, HashMap<String, u32>),
     Integers(ColorScale, HashMap<i128, u32>),
     Scale(ColorScale, ValueRange),
 }
 
-/// The paints of a portion of rows, as [`crate::picture::Color`] takes them.
-pub(super) enum PortionPaint {
-    /// A missing value has a code beyond all categories, which is drawn grey.
+/// The colours of a portion of rows, one entry for each row, as [`crate::picture::Color`] takes them.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PortionColors {
+    /// The code of each row's category. A missing value, and a text that is too rare to be counted,
+    /// has the code `u32::MAX`, which is drawn grey.
     Categories(Vec<u32>),
-    /// A missing value is NaN, which is drawn grey.
+    /// The place of each row's value along the scale, from 0 (smallest) to 1 (largest). A missing
+    /// value is NaN, which is drawn grey.
     Places(Vec<f64>),
 }
 
-impl ColumnPaint {
-    pub(super) fn scale(&self) -> &ColorScale {
-        match self {
-            ColumnPaint::Texts(scale, _) | ColumnPaint::Integers(scale, _) | ColumnPaint::Scale(scale, _) => scale,
+impl ColumnColors {
+    /// Returns the scale: the categories with their numbers of rows, or the range of values; and the
+    /// column's name as its heading.
+    pub fn scale(&self) -> &ColorScale {
+        match &self.0 {
+            ValuePaint::Texts(scale, _) | ValuePaint::Integers(scale, _) | ValuePaint::Scale(scale, _) => scale,
         }
     }
 
-    pub(super) fn paint(&self, values: &ArrayRef) -> Result<PortionPaint, Refusal> {
+    /// Sets the heading of the legend.
+    pub(super) fn named(mut self, heading: &str) -> Self {
+        let (ValuePaint::Texts(scale, _) | ValuePaint::Integers(scale, _) | ValuePaint::Scale(scale, _)) = &mut self.0;
+        *scale = scale.clone().named(heading);
+        self
+    }
+
+    /// Returns the colours of some values of the column.
+    ///
+    /// # Errors
+    /// If their type is not that of the surveyed values.
+    pub fn of(&self, values: &ArrayRef) -> crate::Result<PortionColors> {
+        self.portion(values).map_err(crate::Error::job)
+    }
+
+    /// As [`of`](Self::of), with the reason alone as the error.
+    pub(super) fn portion(&self, values: &ArrayRef) -> Result<PortionColors, Refusal> {
         let code = |code: Option<&u32>| code.copied().unwrap_or(u32::MAX);
-        match (self, read(values)?) {
-            (ColumnPaint::Texts(_, codes), ColumnValues::Texts(texts)) => {
-                Ok(PortionPaint::Categories(texts.iter().map(|text| code(text.and_then(|t| codes.get(t)))).collect()))
+        match (&self.0, read(values)?) {
+            (ValuePaint::Texts(_, codes), ColumnValues::Texts(texts)) => {
+                Ok(PortionColors::Categories(texts.iter().map(|text| code(text.and_then(|t| codes.get(t)))).collect()))
             }
-            (ColumnPaint::Integers(_, codes), ColumnValues::Integers(wholes)) => {
-                Ok(PortionPaint::Categories(wholes.iter().map(|v| code(v.and_then(|v| codes.get(&v)))).collect()))
+            (ValuePaint::Integers(_, codes), ColumnValues::Integers(wholes)) => {
+                Ok(PortionColors::Categories(wholes.iter().map(|v| code(v.and_then(|v| codes.get(&v)))).collect()))
             }
-            (ColumnPaint::Scale(_, range), ColumnValues::Integers(wholes)) => {
+            (ValuePaint::Scale(_, range), ColumnValues::Integers(wholes)) => {
                 let place = |v: Option<i128>| v.map_or(f64::NAN, |v| range.place(ValueNumber::Integer(v)));
-                Ok(PortionPaint::Places(wholes.into_iter().map(place).collect()))
+                Ok(PortionColors::Places(wholes.into_iter().map(place).collect()))
             }
-            (ColumnPaint::Scale(_, range), ColumnValues::Floats(floats)) => {
-                Ok(PortionPaint::Places(floats.into_iter().map(|v| range.place(ValueNumber::Float(v))).collect()))
+            (ValuePaint::Scale(_, range), ColumnValues::Floats(floats)) => {
+                Ok(PortionColors::Places(floats.into_iter().map(|v| range.place(ValueNumber::Float(v))).collect()))
             }
             // A column without any value is all grey.
-            (ColumnPaint::Texts(..), _) => Ok(PortionPaint::Categories(vec![u32::MAX; values.len()])),
+            (ValuePaint::Texts(..), _) => Ok(PortionColors::Categories(vec![u32::MAX; values.len()])),
             _ => Err(format!("its type changes to {} in a later batch", values.data_type())),
         }
     }
@@ -365,7 +394,7 @@ mod tests {
 
     use super::*;
 
-    fn paints(portions: &[ArrayRef]) -> Result<ColumnPaint, Refusal> {
+    fn paints(portions: &[ArrayRef]) -> Result<ColumnColors, Refusal> {
         let mut survey = ColorSurvey::default();
         portions.iter().try_for_each(|p| survey.add(p))?;
         let mut recount = survey.recount();
@@ -377,12 +406,12 @@ mod tests {
 
     /// Returns the categories by code; `None` if the column is a scale.
     fn categories(column: ArrayRef) -> Option<Vec<String>> {
-        let mut names: Vec<(u32, String)> = match paints(&[column.clone(), column]).expect("colours") {
-            ColumnPaint::Texts(_, codes) => codes.into_iter().map(|(name, code)| (code, name)).collect(),
-            ColumnPaint::Integers(_, codes) => {
+        let mut names: Vec<(u32, String)> = match paints(&[column.clone(), column]).expect("colours").0 {
+            ValuePaint::Texts(_, codes) => codes.into_iter().map(|(name, code)| (code, name)).collect(),
+            ValuePaint::Integers(_, codes) => {
                 codes.into_iter().map(|(value, code)| (code, value.to_string())).collect()
             }
-            ColumnPaint::Scale(..) => return None,
+            ValuePaint::Scale(..) => return None,
         };
         names.sort();
         Some(names.into_iter().map(|(_, name)| name).collect())
@@ -390,9 +419,9 @@ mod tests {
 
     fn places(column: ArrayRef) -> Vec<f64> {
         let paints = paints(std::slice::from_ref(&column)).expect("colours");
-        match paints.paint(&column).expect("paint") {
-            PortionPaint::Places(places) => places,
-            PortionPaint::Categories(codes) => panic!("categories {codes:?}"),
+        match paints.portion(&column).expect("paint") {
+            PortionColors::Places(places) => places,
+            PortionColors::Categories(codes) => panic!("categories {codes:?}"),
         }
     }
 
@@ -469,9 +498,9 @@ mod tests {
         let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None]));
         let paints = paints(std::slice::from_ref(&texts)).expect("colours");
         let later: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some("new")]));
-        match paints.paint(&later).expect("paint") {
-            PortionPaint::Categories(codes) => assert_eq!(codes, [0, u32::MAX, u32::MAX]),
-            PortionPaint::Places(places) => panic!("{places:?}"),
+        match paints.portion(&later).expect("paint") {
+            PortionColors::Categories(codes) => assert_eq!(codes, [0, u32::MAX, u32::MAX]),
+            PortionColors::Places(places) => panic!("{places:?}"),
         }
     }
 
@@ -491,8 +520,8 @@ mod tests {
             .step_by(50_000)
             .map(|from| Arc::new(StringArray::from_iter_values((from..from + 50_000).map(often))) as ArrayRef)
             .collect();
-        match paints(&portions).expect("colours") {
-            ColumnPaint::Texts(scale, codes) => {
+        match paints(&portions).expect("colours").0 {
+            ValuePaint::Texts(scale, codes) => {
                 let shown = scale.ranked();
                 assert_eq!(&shown[..2], [("often".to_string(), 100_000), ("late".to_string(), 50_000)]);
                 assert!(codes.len() < 1_000 && codes.contains_key("late"));

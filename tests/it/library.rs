@@ -1,11 +1,16 @@
 //! The library without files: rows in memory, maps in memory, batches, and anybody's sink give what
-//! the command line writes.
+//! the command line writes; plans and reports as JSON; the identity of sources; colours of a column.
 
 use std::sync::{Arc, Mutex};
 
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, Float64Array, RecordBatch, StringArray, UInt64Array,
+};
 use arrow::datatypes::{DataType, Field, Float32Type, UInt64Type};
-use lowland::{InvalidRows, MapSink, Rows};
+use lowland::picture::ValueNumber;
+use lowland::plot::{PortionColors, survey};
+use lowland::{Init, InvalidRows, MapSink, MemorySource, Method, Plan, Report, Rows, Source};
+use lowland_io::OnceSource;
 
 use crate::harness::TestDir;
 
@@ -126,4 +131,133 @@ fn options_that_are_not_understood_are_told_before_any_row_is_read() {
     let error = lowland::embed("no-such-file.npy").run().expect_err("no file").to_string();
     assert!(error.contains("no-such-file.npy"), "{error}");
     assert!(lowland::embed((values(300), DIM)).n_neighbors(300).plan().expect_err("too many").is_bad_input());
+}
+
+#[test]
+fn plans_and_reports_are_read_from_json_as_they_were_written() {
+    for method in [Method::UMAP, Method::from_name("tsne-exact").expect("a method")] {
+        let all_pairs = method.is_all_pairs();
+        // Rows far from 0, of which some have no vector, so that the report has a shift and flaws.
+        let far = Float64Array::from_iter_values(values(300).iter().map(|&x| f64::from(x) + 1e7));
+        let item = Arc::new(Field::new("item", DataType::Float64, true));
+        let valid: Vec<bool> = (0..300).map(|i| i % 50 != 3).collect();
+        let far: ArrayRef = Arc::new(FixedSizeListArray::new(item, DIM as i32, Arc::new(far), Some(valid.into())));
+        let rows = RecordBatch::try_from_iter([("vector", far)]).expect("a batch");
+        let mut begun = begun(rows).method(method).invalid(InvalidRows::Drop);
+        if all_pairs {
+            begun = begun.perplexity(9.0);
+        }
+        let (job, _) = begun.job().expect("a job");
+        let plan = job.plan().expect("a plan");
+        let stored = serde_json::to_string(&plan).expect("JSON");
+        let read = Plan::from_json(&stored).expect("a plan");
+        assert_eq!(read, plan);
+        assert_eq!(read.identity(), plan.identity());
+        // A plan that was read makes the same map.
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let report = job.embed_to(&plan, &mut first, &()).expect("a map");
+        job.embed_to(&read, &mut second, &()).expect("a map");
+        assert!(first == second && !first.is_empty());
+
+        assert!(report.shift.is_some() && report.left_out.is_some() && report.quality.is_some());
+        assert_eq!((report.all_pairs.is_some(), report.affinity.is_some()), (all_pairs, !all_pairs));
+        let told = serde_json::to_string(&report).expect("JSON");
+        assert_eq!(Report::from_json(&told).expect("a report"), report);
+        assert_eq!(serde_json::from_str::<Report>(&told).expect("a report"), report);
+
+        // A newer format is refused by its number, whatever else is in it.
+        for (text, what) in [(&stored, "plan"), (&told, "report")] {
+            let newer = text.replacen("\"format\":1", "\"format\":2", 1);
+            assert_ne!(&newer, text);
+            for newer in [newer, "{\"a\": 1, \"format\": 2}".into()] {
+                let (plan, report) = (Plan::from_json(&newer).err(), Report::from_json(&newer).err());
+                let error = if what == "plan" { plan } else { report }.expect("refused").to_string();
+                assert!(error.contains("has format 2") && error.contains("up to format 1"), "{error}");
+            }
+            assert!(Plan::from_json("{}").expect_err("no plan").to_string().contains("not a plan of lowland"));
+        }
+        let newer = told.replacen("\"format\":1", "\"format\":2", 1);
+        assert!(serde_json::from_str::<Report>(&newer).expect_err("refused").to_string().contains("has format 2"));
+        // A plan of other rows, or with numbers that cannot be used, is refused before any work.
+        let (other, _) = self::begun((values(301), DIM)).job().expect("a job");
+        let error = other.embed_to(&plan, &mut Vec::new(), &()).expect_err("other rows").to_string();
+        assert!(error.contains("the plan is for 294 rows of 6 components, and the source has 301"), "{error}");
+        let edited = stored.replacen("\"n_components\":2", "\"n_components\":0", 1);
+        let edited = Plan::from_json(&edited).expect("a plan");
+        let error = job.embed_to(&edited, &mut Vec::new(), &()).expect_err("no map").to_string();
+        assert!(error.contains("n_components"), "{error}");
+    }
+}
+
+/// A source without a lasting identity. With first positions from a file, the run has a fingerprint all the same.
+#[test]
+fn a_run_of_rows_without_identity_is_never_resumed() {
+    let place = TestDir::new();
+    begun((values(500), DIM)).write(place.path("first.npy")).expect("a map");
+    let once = |values: Vec<f32>| -> Arc<dyn Source> {
+        Arc::new(OnceSource::new(Arc::new(MemorySource::from_vec("rows", values, DIM).expect("rows"))))
+    };
+    let init = Init::File(place.path("first.npy"));
+    let run = |values: Vec<f32>| begun(once(values)).init(init.clone()).run_dir(place.path("run"));
+    run(values(500)).run().expect("a map");
+    assert!(place.path("run").exists());
+    let mut other = values(500);
+    other.iter_mut().for_each(|x| *x = x.cos());
+    let map = run(other.clone()).run().expect("a map");
+    assert!(map.report.reused.is_empty(), "{:?}", map.report.reused);
+    assert!(map.coordinates == begun((other.clone(), DIM)).init(init.clone()).run().expect("a map").coordinates);
+
+    // The run of another source in the directory is not replaced by chance.
+    begun((values(500), DIM)).run_dir(place.path("kept")).run().expect("a map");
+    let refused = begun(once(other)).run_dir(place.path("kept")).run().expect_err("another run").to_string();
+    assert!(refused.contains("holds a run with sources"), "{refused}");
+    // A run that fails leaves nothing, because nothing could be resumed.
+    struct Full;
+    impl MapSink for Full {
+        fn write(&mut self, _: u64, _: &[f32]) -> lowland_engine::Result<()> {
+            Err(lowland_io::Error::format("a table", "full").into())
+        }
+    }
+    let (job, _) = begun(once(values(300))).run_dir(place.path("failed")).job().expect("a job");
+    assert!(!job.is_resumable().expect("known"));
+    job.embed_to(&job.plan().expect("a plan"), &mut Full, &()).expect_err("a full sink");
+    assert!(!place.path("failed").exists());
+    let (job, _) = begun((values(300), DIM)).run_dir(place.path("failed")).job().expect("a job");
+    assert!(job.is_resumable().expect("known"));
+    job.embed_to(&job.plan().expect("a plan"), &mut Full, &()).expect_err("a full sink");
+    assert!(place.path("failed").exists());
+}
+
+#[test]
+fn a_survey_gives_the_colours_of_a_column() {
+    // 150,000 different texts: more than are counted.
+    let rows = 300_000;
+    let text = |i: usize| if i.is_multiple_of(2) { "often".to_string() } else { format!("rare {i}") };
+    let texts: ArrayRef = Arc::new((0..rows).map(|i| Some(text(i))).collect::<StringArray>());
+    let numbers: ArrayRef = Arc::new(Float32Array::from_iter_values((0..rows).map(|i| i as f32)));
+    let whole: ArrayRef = Arc::new(UInt64Array::from_iter_values((0..rows as u64).map(|i| i % 3)));
+    let list: ArrayRef = batch(vec![0.0; rows * DIM], |_| true).column(0).clone();
+    let columns = [("text", texts.clone()), ("number", numbers.clone()), ("whole", whole.clone()), ("list", list)];
+    let batch = RecordBatch::try_from_iter(columns).expect("a batch");
+    let options = lowland_io::OpenOptions { column: Some("number".into()), stop: None };
+    let table = MemorySource::new("table", batch.schema(), vec![batch], &options).expect("a source");
+
+    let colors = survey(&table, "text", &()).expect("colours");
+    assert_eq!(colors.scale().ranked()[0], ("often".to_string(), rows as u64 / 2));
+    assert_eq!(colors.scale().total(), rows as u64);
+    let PortionColors::Categories(codes) = colors.of(&texts).expect("codes") else { panic!("categories") };
+    assert!(codes.len() == rows && codes.iter().step_by(2).all(|&code| code == codes[0] && code != u32::MAX));
+    assert!(colors.of(&numbers).is_err() || matches!(colors.of(&numbers), Ok(PortionColors::Categories(_))));
+
+    let colors = survey(&table, "number", &()).expect("colours");
+    let last = (rows - 1) as f64;
+    assert_eq!(colors.scale().range().expect("a range").ends(), (ValueNumber::Float(0.0), ValueNumber::Float(last)));
+    let PortionColors::Places(places) = colors.of(&numbers).expect("places") else { panic!("places") };
+    assert_eq!((places[0], places[rows - 1]), (0.0, 1.0));
+    let colors = survey(&table, "whole", &()).expect("colours");
+    assert_eq!(colors.of(&whole.slice(1, 2)).expect("codes"), PortionColors::Categories(vec![1, 2]));
+
+    assert!(survey(&table, "none", &()).is_err());
+    let error = survey(&table, "list", &()).err().expect("no colours").to_string();
+    assert!(error.contains("list") && error.contains("neither text, number nor time"), "{error}");
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use lowland::Metric;
 use lowland::pca::{IncrementalPca, Kernel, KernelPca, Pca};
 use lowland_datasets::OutputDtype;
-use lowland_engine::Loader;
+use lowland_engine::prepared_loader;
 use lowland_io::Source;
 use serde_json::Value;
 
@@ -317,7 +317,7 @@ fn batches_of_a_source_are_those_of_a_slice() {
     let table = mixture(150, 4);
     let source: Arc<dyn Source> = table.clone();
     let mut streamed = IncrementalPca::new(Some(2));
-    for batch in Loader::new(source, Metric::Euclidean, 50) {
+    for batch in prepared_loader(source, Metric::Euclidean, 50) {
         streamed.partial_fit(batch.expect("a batch").values(), 4).expect("taken");
     }
     let whole = IncrementalPca::fit(&table.values, 4, Some(2), Some(50)).expect("axes");

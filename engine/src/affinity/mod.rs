@@ -10,6 +10,32 @@
 //!
 //! What must hold: each row's neighbours are in ascending order, and neither the division into runs nor the
 //! number of threads changes a byte of the edge store.
+//!
+//! The edges of a finished run, whose directory is `run`:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use lowland_engine::{Config, Inputs, embed};
+//! # use lowland_io::{MemorySource, RunDir};
+//! # let place = tempfile::tempdir()?;
+//! # let rows: Vec<f32> = (0..600 * 8).map(|i| ((i * 7919 % 1009) as f32).sin()).collect();
+//! # let inputs = Inputs { source: Some(Arc::new(MemorySource::from_vec("rows", rows, 8)?)), ..Inputs::default() };
+//! # let plan = Config { n_epochs: Some(10), threads: Some(1), ..Config::default() }.plan(&inputs.describe()?)?;
+//! # let (run, _) = RunDir::open(place.path().join("run"), plan.identity(), Vec::new())?;
+//! # let mut map = Vec::new();
+//! # let report = embed(&plan, &inputs, &run, &mut map, &())?;
+//! use lowland_engine::affinity::EdgeStore;
+//!
+//! let store = EdgeStore::open(run.dir(), plan.shape().rows)?;
+//! // Offsets of the rows' edges, then the target and the weight (0 to 1) of each edge.
+//! let edges = store.visit_block(0, |offsets, targets, weights| {
+//!     assert_eq!(offsets.len(), 600 + 1);
+//!     assert!(weights.iter().all(|&weight| weight > 0.0 && weight <= 1.0));
+//!     targets.len() as u64
+//! })?;
+//! assert_eq!(Some(edges), report.affinity.map(|affinity| affinity.edges));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod calibrate;
 mod compared;

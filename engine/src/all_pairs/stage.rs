@@ -14,7 +14,7 @@ use super::checkpoint::{self, DescentCheckpoints};
 use super::fit::{DescentState, FitControl, Problem, fit};
 use super::init::InitialPositions;
 use super::needs::{ProblemNeeds, needs as takes_of};
-use crate::batch::Loader;
+use crate::batch::prepared_loader;
 use crate::budget::{MemoryNeeds, MemoryPart, Phase};
 use crate::inputs::PositionSource;
 use crate::plan::Plan;
@@ -52,7 +52,7 @@ pub(crate) fn check_first(
 pub(super) fn read(plan: &Plan, source: &Arc<dyn Source>, work: &StageContext<'_>) -> Result<Vec<f32>> {
     let wanted = plan.shape.rows as usize * plan.shape.dim;
     let mut rows = Vec::with_capacity(wanted);
-    for batch in Loader::new(source.clone(), plan.settings.metric, plan.batch_rows) {
+    for batch in prepared_loader(source.clone(), plan.settings.metric, plan.batch_rows) {
         let batch = batch?;
         work.progress.traffic.read((batch.rows() * plan.source_row_bytes) as u64);
         work.progress.check()?;
@@ -163,7 +163,12 @@ pub(crate) fn needs(plan: &Plan, problem: &Problem) -> MemoryNeeds {
     );
     for Phase { name, mut parts } in needs_of_problem(plan, problem, hold).needs.phases {
         let beside = [rows, ("first positions", first), ("a checkpoint", state), ("the map", 2 * map)];
-        parts.extend(beside.map(|(what, bytes)| MemoryPart { what, bytes }).into_iter().filter(|part| part.bytes > 0));
+        parts.extend(
+            beside
+                .map(|(what, bytes)| MemoryPart { what: what.into(), bytes })
+                .into_iter()
+                .filter(|part| part.bytes > 0),
+        );
         needs.phases.push(Phase { name, parts });
     }
     needs

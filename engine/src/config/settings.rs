@@ -11,38 +11,66 @@ use crate::device::Device;
 use crate::metric::Metric;
 use crate::observe::Stage;
 
-/// The resolved options of a run. The fields are documented in [`Config`](crate::Config). The values of options
-/// that the method does not have are meaningless.
-#[expect(missing_docs, reason = "as in Config")]
+/// The resolved options of a run: those of [`Config`](crate::Config), each with a value. The values of options that the
+/// method does not have are meaningless.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
+    /// The method.
     pub method: Method,
+    /// Number of neighbours of each point, which does not include the point itself (umap-learn's number does).
     pub n_neighbors: usize,
+    /// Effective number of neighbours of each point: the exponential of the entropy of their weights.
     pub perplexity: f64,
+    /// Number of components of the map, 1 to 64.
     pub n_components: usize,
+    /// The effective smallest distance between neighbours in the map, 0 ≤ min_dist ≤ spread.
     pub min_dist: f64,
+    /// The scale of the map's distances, above 0.
     pub spread: f64,
+    /// The distance between rows of the data.
     pub metric: Metric,
+    /// The source of the first positions.
     pub init: Init,
+    /// Number of epochs (passes over the edges); for exact methods the largest number of iterations.
     pub n_epochs: usize,
+    /// Number of negative samples for each edge that attracts (UMAP).
     pub negative_sample_rate: usize,
+    /// Number of negative samples for each point.
     pub n_negatives: usize,
+    /// Factor of the attraction in the first 250 epochs, or in the first third of the epochs.
     pub early_exaggeration: f32,
+    /// The optimizer.
     pub optimizer: Optimizer,
+    /// The affinity of the rows, for `affinity-matcher`.
     pub affinity: NamedAffinity,
+    /// The affinity of the map's points, for `affinity-matcher`.
     pub map_affinity: NamedMapAffinity,
+    /// The loss between both affinities, for `affinity-matcher`.
     pub loss: MatchLoss,
-    /// `None`: the default rule of the method, [`Method::step_rule`].
+    /// Learning rate of the first epoch, in units of the gradient. `None`: by the rule of the method,
+    /// [`Method::step_rule`].
     pub learning_rate: Option<f32>,
+    /// Share of the true neighbours that the graph should contain. Ignored where all pairs are compared.
     pub recall: f64,
+    /// Seed of every random draw.
     pub seed: u64,
+    /// Number of worker threads; `None`: the number of cores. Does not change the map.
     pub threads: Option<usize>,
+    /// Number of rows read at a time; `None`: as the budget allows. Does not change the map.
     pub batch_rows: Option<usize>,
+    /// Bytes of memory that the process may use. Does not change the map.
     pub memory: u64,
+    /// The device of the neighbour search by lists and of the layout. Does not change the map.
     pub device: Device,
+    /// Bytes of a GPU's memory that may be used; `None`: the free memory. Does not change the map.
     pub device_memory: Option<u64>,
+    /// Bytes that the run directory may take; `None`: any number. Does not change the map.
     pub disk: Option<u64>,
+    /// Stages whose files stay in the run directory after the last stage that reads them; `None`: all. Does not
+    /// change the map.
     pub keep_stages: Option<Vec<Stage>>,
+    /// Seconds between checkpoints of the layout, and so about the largest loss if the process is killed. Does not
+    /// change the map.
     pub checkpoint: f64,
 }
 
@@ -51,7 +79,7 @@ pub struct Settings {
 const ALGORITHM: u32 = 2;
 
 /// The options that few rows limit, and whether the user set them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Asked {
     pub(crate) n_neighbors: bool,
     pub(crate) perplexity: bool,

@@ -123,6 +123,7 @@ impl Plan {
         let usable = usable(settings.memory, base_bytes(dim, threads) + input.resident_bytes);
         let batch_rows = (settings.batch_rows.unwrap_or(MIN_BATCH_ROWS) as u64).min(rows) as usize;
         let mut plan = Plan {
+            format: Plan::FORMAT,
             settings: settings.clone(),
             shape: input.shape,
             source_row_bytes: input.dtype.row_bytes(dim),

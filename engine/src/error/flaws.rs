@@ -4,13 +4,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use lowland_io::{Source, is_null};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Error, Result};
 use crate::metric::Metric;
 
 /// The reason why a row cannot be placed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RowFlaw {
     /// All components are null: a null in place of a vector, an empty list, or only nulls.
@@ -61,7 +61,7 @@ impl RowFlaw {
 }
 
 /// The rows with one flaw.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FlawCount {
     /// The flaw.
     pub flaw: RowFlaw,
@@ -80,7 +80,7 @@ pub struct FlawCount {
 }
 
 /// The rows that cannot be placed, by flaw.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FlawSummary {
     kinds: Vec<FlawCount>,

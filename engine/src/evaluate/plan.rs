@@ -1,6 +1,7 @@
 //! The options of an evaluation, and the parameters and the memory that follow from the options and
 //! the inputs' shape.
 
+use lowland_io::Loader;
 use serde::Serialize;
 
 use super::points::{MapPoints, RankCounts};
@@ -8,7 +9,7 @@ use super::sample_sweep::{RequestedPairs, SampleQueries};
 use super::{clusters, distance_order, silhouette};
 use crate::budget::{MemoryNeeds, base_bytes, smallest, usable};
 use crate::plan::{BatchSize, check_workers, threads};
-use crate::{Error, Loader, Metric, Result};
+use crate::{Error, Metric, Result};
 
 /// Up to this number of rows, every row is scored.
 const MAX_EXACT_ROWS: u64 = 10_000;

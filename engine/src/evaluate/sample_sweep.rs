@@ -10,7 +10,7 @@ use lowland_io::Source;
 use rayon::prelude::*;
 
 use super::points::RankCounts;
-use crate::batch::Loader;
+use crate::batch::prepared_loader;
 use crate::distances::{
     BelowCounts, LANES, PackedQueries, PackedRows, QUERIES, ScoreBars, count_below, for_each_near, for_each_tile,
     score_bar, squared_distance,
@@ -56,7 +56,7 @@ pub(crate) struct SourceStream<'a> {
 impl RowStream for SourceStream<'_> {
     fn each(&self, each: &mut dyn FnMut(u64, &[f32]) -> Result<()>) -> Result<()> {
         let row_bytes = self.source.shape().dim * self.source.dtype().bytes();
-        for batch in Loader::new(self.source.clone(), self.metric, self.batch_rows) {
+        for batch in prepared_loader(self.source.clone(), self.metric, self.batch_rows) {
             let batch = batch?;
             self.progress.traffic.read((batch.rows() * row_bytes) as u64);
             each(batch.first, batch.values())?;

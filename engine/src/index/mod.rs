@@ -7,6 +7,29 @@
 //! finished shard again.
 //!
 //! Invariant: the rows of a list keep the source's order, so that the files do not depend on the number of shards.
+//!
+//! The lists of a finished run, whose directory is `run`:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use lowland_engine::{Config, Inputs, embed};
+//! # use lowland_io::{MemorySource, RunDir};
+//! # let place = tempfile::tempdir()?;
+//! # let rows: Vec<f32> = (0..600 * 8).map(|i| ((i * 7919 % 1009) as f32).sin()).collect();
+//! # let inputs = Inputs { source: Some(Arc::new(MemorySource::from_vec("rows", rows, 8)?)), ..Inputs::default() };
+//! # let plan = Config { n_epochs: Some(10), threads: Some(1), ..Config::default() }.plan(&inputs.describe()?)?;
+//! # let (run, _) = RunDir::open(place.path().join("run"), plan.identity(), Vec::new())?;
+//! # let mut map = Vec::new();
+//! # let report = embed(&plan, &inputs, &run, &mut map, &())?;
+//! use lowland_engine::index;
+//!
+//! let lists = index::open(run.dir())?;
+//! for list in 0..lists.table.count() {
+//!     let vectors = lists.vectors(list)?; // rows × components
+//!     assert_eq!(vectors.len(), lists.source_rows(list).len() * 8);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod assign;
 pub mod faiss;
@@ -18,7 +41,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use lowland_io::{Error as IoError, FileStamp, PendingFile, Source};
+use lowland_io::{Error as IoError, FileStamp, Loader, LoaderOptions, PendingFile, Source};
 
 pub use assign::k_nearest;
 pub use lists::{InvertedLists, ListTable};
@@ -26,7 +49,7 @@ use shards::ShardBuffer;
 pub(crate) use train::group_count;
 pub use train::{Quantizer, train};
 
-use crate::batch::Loader;
+use crate::batch::prepared;
 use crate::budget::MemoryNeeds;
 use crate::plan::Plan;
 use crate::work::{StageContext, StageFiles, write_floats};
@@ -52,7 +75,8 @@ pub fn build(plan: &Plan, source: &Arc<dyn Source>, work: &StageContext<'_>) -> 
     let mut shards = ShardBuffer::resume(source.as_ref(), quantizer.count(), plan.index.shard_rows, *work)?;
     let rows = shards.next_row()..plan.shape.rows;
     progress.advance(rows.start)?;
-    for batch in Loader::over_range(source.clone(), plan.settings.metric, plan.batch_rows, rows) {
+    let options = LoaderOptions { rows: Some(rows), ..prepared(plan.settings.metric, plan.batch_rows) };
+    for batch in Loader::new(source.clone(), options) {
         let batch = batch?;
         progress.traffic.read((batch.rows() * plan.source_row_bytes) as u64);
         let mut done = 0;

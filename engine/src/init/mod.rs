@@ -3,6 +3,26 @@
 //! For every kind of start, each coordinate gets a small random offset, so that equal rows have different
 //! positions. The map starts about twenty units wide, which fits UMAP's learning rates, or with the standard
 //! deviation that its method asks for.
+//!
+//! The first positions of a finished run, whose directory is `run`:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use lowland_engine::{Config, Inputs, embed};
+//! # use lowland_io::{MemorySource, RunDir};
+//! # let place = tempfile::tempdir()?;
+//! # let rows: Vec<f32> = (0..600 * 8).map(|i| ((i * 7919 % 1009) as f32).sin()).collect();
+//! # let inputs = Inputs { source: Some(Arc::new(MemorySource::from_vec("rows", rows, 8)?)), ..Inputs::default() };
+//! # let plan = Config { n_epochs: Some(10), threads: Some(1), ..Config::default() }.plan(&inputs.describe()?)?;
+//! # let (run, _) = RunDir::open(place.path().join("run"), plan.identity(), Vec::new())?;
+//! # let mut map = Vec::new();
+//! # let report = embed(&plan, &inputs, &run, &mut map, &())?;
+//! use lowland_engine::positions::{INIT, Positions};
+//!
+//! let first = Positions::open(&run.path(INIT), 600, 2)?;
+//! assert!(first.values()?.iter().all(|x| x.abs() < 20.0));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod centroid;
 mod diffusion;

@@ -8,6 +8,25 @@
 //! of rows × components: 32 bytes a row in the plane. These bytes are the smallest amount of memory that a
 //! layout can run in. Edges are kept in memory as far as the budget allows; the others are read from disk in
 //! every epoch (`edge_blocks`). The state is written to disk at time intervals (`checkpoint`).
+//!
+//! A layout of four rows in memory, two and two of which are neighbours:
+//!
+//! ```
+//! use lowland_engine::layout::{LayoutEdges, LayoutOptions, LayoutStart, run};
+//! use lowland_engine::{Method, Progress, methods};
+//! use lowland_io::EdgeBlock;
+//!
+//! // Row i has one edge, to neighbors[i], of weight 1.
+//! let (offsets, neighbors) = (vec![0, 1, 2, 3, 4], vec![1, 0, 3, 2]);
+//! let block = EdgeBlock { first_row: 0, offsets, neighbors, weights: vec![1.0; 4] };
+//! let options = LayoutOptions { epochs: 50, ..methods::options(Method::UMAP, 4)? };
+//! let edges = LayoutEdges::in_memory(&block, &options);
+//! let start = LayoutStart::Positions(&[0.0, 0.0, 9.0, 0.0, 0.0, 9.0, 9.0, 9.0]);
+//! let map = run(&options, &edges, start, &mut (), &Progress::silent())?;
+//! let distance = |a: usize, b: usize| (map[2 * a] - map[2 * b]).hypot(map[2 * a + 1] - map[2 * b + 1]);
+//! assert!(distance(0, 1) < distance(0, 2));
+//! # Ok::<(), lowland_engine::Error>(())
+//! ```
 
 mod checkpoint;
 #[cfg(any(test, feature = "cuda"))]
@@ -485,7 +504,7 @@ fn pinned_bytes(plan: &Plan) -> u64 {
 /// [`needs`] includes these bytes.
 fn optional_gpu_phase(plan: &Plan) -> Phase {
     let bytes = if plan.settings.device == Device::Auto { pinned_bytes(plan) } else { 0 };
-    Phase { name: "epochs", parts: vec![MemoryPart { what: GPU_EDGES, bytes }] }
+    Phase { name: "epochs", parts: vec![MemoryPart { what: GPU_EDGES.into(), bytes }] }
 }
 
 const GPU_EDGES: &str = "upload buffers for the GPU";

@@ -3,6 +3,18 @@
 //!
 //! A method that streams is a loss over edges, as a kernel of the layout; the edges are weighed by its input
 //! affinity. A method that computes all pairs is a [`Problem`].
+//!
+//! The defaults of a method's layout:
+//!
+//! ```
+//! use lowland_engine::{Method, methods};
+//!
+//! let options = methods::options(Method::TSNE, 10_000)?;
+//! assert_eq!((options.n_components, options.early_exaggeration), (2, 12.0));
+//! // Methods that compute all pairs have no layout over edges.
+//! assert!(methods::options(Method::from_name("sne").unwrap(), 10_000).is_err());
+//! # Ok::<(), lowland_engine::Error>(())
+//! ```
 
 mod all_pairs;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::segment_reader::SegmentForm;
 use crate::distances::{self, PackedPiece, PackedRows, ScoreBars, score_bar};
 
 /// The rows of a segment, prepared for filtering.
-pub enum CandidateFilter {
+pub(crate) enum CandidateFilter {
     /// Full-precision components.
     FullPrecision {
         /// The rows.

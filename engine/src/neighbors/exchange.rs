@@ -142,7 +142,7 @@ fn word_at(record: &[u8], i: usize) -> u32 {
 
 /// Returns the memory that an import holds: the position of each row, write buffers, then one bucket with
 /// the order of its rows, and a portion of the graph as read.
-pub fn import_needs(plan: &Plan) -> MemoryNeeds {
+pub(crate) fn import_needs(plan: &Plan) -> MemoryNeeds {
     let (rows, width) = (plan.shape.rows, 4 + plan.k() as u64 * 8);
     let bucket = rows.div_ceil(plan.exchange.buckets as u64) * (width + 16);
     MemoryNeeds::default().phase(
@@ -158,7 +158,7 @@ pub fn import_needs(plan: &Plan) -> MemoryNeeds {
 }
 
 /// Returns the bytes that an import holds on disk temporarily.
-pub fn import_disk(plan: &Plan) -> u64 {
+pub(crate) fn import_disk(plan: &Plan) -> u64 {
     plan.shape.rows * (4 + plan.k() as u64 * 8)
 }
 
@@ -222,7 +222,7 @@ pub fn export(
 
 /// Returns the memory that an export holds: the source row of each row, write buffers, and one bucket as
 /// read and in order.
-pub fn export_needs(plan: &Plan) -> MemoryNeeds {
+pub(crate) fn export_needs(plan: &Plan) -> MemoryNeeds {
     let (rows, width) = (plan.shape.rows, 4 + plan.k() as u64 * 8);
     let bucket = rows.div_ceil(plan.exchange.buckets as u64) * width;
     MemoryNeeds::default().phase(
@@ -238,6 +238,6 @@ pub fn export_needs(plan: &Plan) -> MemoryNeeds {
 }
 
 /// Returns the bytes that an export holds on disk temporarily.
-pub fn export_disk(plan: &Plan) -> u64 {
+pub(crate) fn export_disk(plan: &Plan) -> u64 {
     import_disk(plan)
 }

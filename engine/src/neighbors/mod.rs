@@ -14,6 +14,31 @@
 //! - The neighbours of a row are the `k` smallest (distance, rank) of all rows that the row was
 //!   compared with (the rank, which breaks ties, is computed by `tie_breaker`). The number of threads,
 //!   cache sizes and batch sizes do not change them.
+//!
+//! The graph of a finished run, whose directory is `run`:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use lowland_engine::{Config, Inputs, embed};
+//! # use lowland_io::{MemorySource, RunDir};
+//! # let place = tempfile::tempdir()?;
+//! # let rows: Vec<f32> = (0..600 * 8).map(|i| ((i * 7919 % 1009) as f32).sin()).collect();
+//! # let inputs = Inputs { source: Some(Arc::new(MemorySource::from_vec("rows", rows, 8)?)), ..Inputs::default() };
+//! # let plan = Config { n_epochs: Some(10), threads: Some(1), ..Config::default() }.plan(&inputs.describe()?)?;
+//! # let (run, _) = RunDir::open(place.path().join("run"), plan.identity(), Vec::new())?;
+//! # let mut map = Vec::new();
+//! # let report = embed(&plan, &inputs, &run, &mut map, &())?;
+//! use lowland_engine::neighbors::{KnnGraph, TruthSample};
+//!
+//! let graph = KnnGraph::open(run.dir(), 600)?;
+//! assert_eq!((graph.rows(), graph.k()), (600, 15));
+//! // Rows are numbered in list order; distances ascend.
+//! assert_eq!(graph.neighbors(0).len(), 15);
+//! assert!(graph.distances(0)?.is_sorted());
+//! // The sample from which recall and quality are measured.
+//! assert_eq!(TruthSample::read(run.dir())?.rows.len(), plan.sample_rows());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod candidate_filter;
 mod coded;
@@ -37,18 +62,20 @@ use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::ops::Range;
 
-pub use candidate_filter::CandidateFilter;
+pub(crate) use candidate_filter::CandidateFilter;
 pub(crate) use cuda::device_bytes;
-pub use exchange::{export, export_disk, export_needs, import, import_disk, import_needs};
+pub use exchange::{export, import};
+pub(crate) use exchange::{export_disk, export_needs, import_disk, import_needs};
 pub(crate) use sample::sample_rows as sampled;
-pub use sample::{FILE as SAMPLE, TruthSample, bytes as sweep_bytes, exact_neighbors};
-pub(crate) use segment_reader::portion_rows;
-pub use segment_reader::{PackedSegment, SegmentForm, each_portion};
-pub use segments::SegmentTable;
-pub use store::{KnnGraph, MISSING, bytes as graph_bytes, part_name};
+pub use sample::{FILE as SAMPLE, TruthSample};
+pub(crate) use sample::{bytes as sweep_bytes, exact_neighbors};
+pub(crate) use segment_reader::{each_portion, portion_rows};
+pub(crate) use segments::SegmentTable;
+pub(crate) use store::bytes as graph_bytes;
+pub use store::{KnnGraph, MISSING, part_name};
 pub(crate) use tie_breaker::TieBreaker;
-pub use top_k::TopK;
-pub use window::{MAX_QUERIES, Window};
+pub(crate) use top_k::TopK;
+pub(crate) use window::{MAX_QUERIES, Window};
 
 use crate::Result;
 use crate::budget::MemoryNeeds;
@@ -66,7 +93,7 @@ use rounds::{EarlierRounds, FIRST_LISTS, RecallTarget, Round};
 
 /// The largest number of rows of a window. The limit bounds the work that is lost when a join is killed; at
 /// this size the time to read and pack all lists once per window is already a small share.
-pub const MAX_WINDOW_ROWS: usize = 1 << 20;
+pub(crate) const MAX_WINDOW_ROWS: usize = 1 << 20;
 /// The number of lists that a row of a window visits in the memory plan.
 const PLANNED_VISITS: usize = 16;
 

@@ -86,7 +86,12 @@ pub(crate) fn sample_rows(plan: &Plan) -> Vec<u32> {
 }
 
 /// Computes the exact `k` nearest neighbours of the sample's rows by comparing them with all rows.
-pub fn exact_neighbors(plan: &Plan, lists: &InvertedLists, k: usize, progress: &Progress<'_>) -> Result<TruthSample> {
+pub(crate) fn exact_neighbors(
+    plan: &Plan,
+    lists: &InvertedLists,
+    k: usize,
+    progress: &Progress<'_>,
+) -> Result<TruthSample> {
     let segments = SegmentTable::of_index(lists, plan.index.exact)?;
     let mut window = Window::of(lists, sample_rows(plan), k, plan.settings.seed)?;
     let all: Vec<u32> = (0..segments.count() as u32).collect();
@@ -100,7 +105,7 @@ pub fn exact_neighbors(plan: &Plan, lists: &InvertedLists, k: usize, progress: &
 }
 
 /// Returns the bytes that the exact search for the sample takes in addition to its results.
-pub fn bytes(plan: &Plan) -> u64 {
+pub(crate) fn bytes(plan: &Plan) -> u64 {
     let (dim, rows) = (plan.shape.dim, plan.sample_rows() as u64);
     rows * (Window::row_bytes(dim, plan.k()) + 4)
         + Window::bytes(dim, SegmentTable::max_segments(plan), plan.threads)

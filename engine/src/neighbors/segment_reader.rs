@@ -18,17 +18,17 @@ use crate::plan::Plan;
 const PORTION_BYTES: u64 = 8 << 20;
 
 /// A segment in memory: its vectors as read and in packed form.
-pub struct PackedSegment<'a, P> {
+pub(crate) struct PackedSegment<'a, P> {
     /// The segment's number.
-    pub segment: usize,
+    pub(crate) segment: usize,
     /// The vectors, row after row.
-    pub vectors: &'a [f32],
+    pub(crate) vectors: &'a [f32],
     /// The vectors less the segment's centre, in packed form.
-    pub packed: P,
+    pub(crate) packed: P,
 }
 
 /// A packed form of a segment's rows.
-pub trait SegmentForm: Send + Sync {
+pub(crate) trait SegmentForm: Send + Sync {
     /// Packs `rows`, each less `center`, reusing `pieces` as memory.
     fn of(pieces: Vec<PackedPiece>, rows: &[f32], center: &[f32]) -> Self;
     /// Returns the memory for reuse.
@@ -58,7 +58,7 @@ impl SegmentForm for PackedRows {
 ///
 /// # Errors
 /// A failed read, a stop request from `progress`, or an error of `each`.
-pub fn each_portion<P: SegmentForm>(
+pub(crate) fn each_portion<P: SegmentForm>(
     segments: &SegmentTable<'_>,
     order: &[u32],
     rows: usize,

@@ -28,9 +28,9 @@ fn mean_squared_radius(lists: &InvertedLists, list: usize) -> Result<f32> {
 }
 
 /// The rows of an index, divided into segments.
-pub struct SegmentTable<'a> {
+pub(crate) struct SegmentTable<'a> {
     /// The inverted lists with the vectors.
-    pub lists: &'a InvertedLists,
+    pub(crate) lists: &'a InvertedLists,
     /// The first row of each segment; the last value is the number of rows.
     starts: Vec<u32>,
     /// The first segment of each list; the last value is the number of segments. Empty where lists are joined.
@@ -39,7 +39,7 @@ pub struct SegmentTable<'a> {
 
 impl<'a> SegmentTable<'a> {
     /// Makes each list a segment, or several if the list has more than 2,048 rows.
-    pub fn by_list(lists: &'a InvertedLists) -> Self {
+    pub(crate) fn by_list(lists: &'a InvertedLists) -> Self {
         let (mut starts, mut of_list) = (Vec::new(), vec![0]);
         for list in 0..lists.table.count() {
             starts.extend(lists.table.range(list).step_by(MAX_SEGMENT_ROWS));
@@ -50,12 +50,12 @@ impl<'a> SegmentTable<'a> {
     }
 
     /// Returns the segments of list `list`.
-    pub fn of_list(&self, list: usize) -> Range<u32> {
+    pub(crate) fn of_list(&self, list: usize) -> Range<u32> {
         self.of_list[list]..self.of_list[list + 1]
     }
 
     /// Returns the segment that contains row `row`.
-    pub fn segment_of(&self, row: u32) -> u32 {
+    pub(crate) fn segment_of(&self, row: u32) -> u32 {
         self.starts.partition_point(|&start| start <= row) as u32 - 1
     }
 
@@ -64,7 +64,7 @@ impl<'a> SegmentTable<'a> {
     /// The rounding error of a score grows with a row's distance to the segment's centre. Lists are
     /// therefore joined only if their centroids are within a small multiple of the lists' own extent, so
     /// that scores still distinguish the rows of each list.
-    pub fn merged_lists(lists: &'a InvertedLists) -> Result<Self> {
+    pub(crate) fn merged_lists(lists: &'a InvertedLists) -> Result<Self> {
         let table = &lists.table;
         let between = |a: usize, b: usize| squared_distance(table.centroid(a), table.centroid(b));
         let mut starts = Vec::new();
@@ -95,22 +95,22 @@ impl<'a> SegmentTable<'a> {
     }
 
     /// Returns the segments of an index: joined lists if the index is `exact`, single lists otherwise.
-    pub fn of_index(lists: &'a InvertedLists, exact: bool) -> Result<Self> {
+    pub(crate) fn of_index(lists: &'a InvertedLists, exact: bool) -> Result<Self> {
         if exact { Self::merged_lists(lists) } else { Ok(Self::by_list(lists)) }
     }
 
     /// Returns the number of segments.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.starts.len() - 1
     }
 
     /// Returns the rows of segment `segment`.
-    pub fn range(&self, segment: usize) -> Range<u32> {
+    pub(crate) fn range(&self, segment: usize) -> Range<u32> {
         self.starts[segment]..self.starts[segment + 1]
     }
 
     /// Returns the centre that is subtracted from the segment's rows and from the queries compared with them.
-    pub fn center(&self, segment: usize) -> &[f32] {
+    pub(crate) fn center(&self, segment: usize) -> &[f32] {
         self.lists.table.centroid(self.center_list(segment))
     }
 

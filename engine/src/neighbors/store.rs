@@ -153,6 +153,6 @@ impl KnnGraph {
 }
 
 /// Returns the bytes of the graph's files.
-pub fn bytes(rows: u64, k: usize) -> u64 {
+pub(crate) fn bytes(rows: u64, k: usize) -> u64 {
     rows * k as u64 * 8 + u64::from(MOST_PARTS) * HEADER as u64
 }

@@ -6,7 +6,7 @@
 
 /// The smallest scores seen so far, with their rows, for each of several queries.
 #[derive(Debug, Clone, Default)]
-pub struct TopK {
+pub(crate) struct TopK {
     keep: usize,
     /// `keep` keys per query.
     keys: Vec<u64>,
@@ -17,36 +17,31 @@ const EMPTY_KEY: u64 = 0xff80_0000_ffff_ffff;
 
 impl TopK {
     /// Creates heaps of `keep` entries, at least one, for `queries` queries.
-    pub fn new(queries: usize, keep: usize) -> Self {
+    pub(crate) fn new(queries: usize, keep: usize) -> Self {
         let keep = keep.max(1);
         TopK { keep, keys: crate::pages::filled(queries * keep, EMPTY_KEY) }
     }
 
     /// Returns the number of entries kept per query.
-    pub fn keep(&self) -> usize {
+    pub(crate) fn keep(&self) -> usize {
         self.keep
-    }
-
-    /// Removes all entries.
-    pub fn reset(&mut self) {
-        self.keys.fill(EMPTY_KEY);
     }
 
     /// Returns the largest score that could still enter the query's heap.
     #[inline]
-    pub fn threshold(&self, query: usize) -> f32 {
+    pub(crate) fn threshold(&self, query: usize) -> f32 {
         score(self.keys[query * self.keep])
     }
 
     /// Returns whether a row with this score would enter the query's heap.
     #[inline]
-    pub fn would_keep(&self, query: usize, score: f32, row: u32) -> bool {
+    pub(crate) fn would_keep(&self, query: usize, score: f32, row: u32) -> bool {
         key(score, row) < self.keys[query * self.keep]
     }
 
     /// Offers a row. `score` must not be NaN, and each row may be offered only once per query.
     #[inline]
-    pub fn offer(&mut self, query: usize, score: f32, row: u32) {
+    pub(crate) fn offer(&mut self, query: usize, score: f32, row: u32) {
         let heap = &mut self.keys[query * self.keep..][..self.keep];
         let key = key(score, row);
         if key >= heap[0] {
@@ -67,19 +62,19 @@ impl TopK {
     }
 
     /// Sorts each query's entries. No row may be offered afterwards.
-    pub fn sort(&mut self) {
+    pub(crate) fn sort(&mut self) {
         self.keys.chunks_exact_mut(self.keep.max(1)).for_each(<[u64]>::sort_unstable);
     }
 
     /// Returns the entries of a query as (score, row), smallest first. The heaps must be
     /// [sorted](TopK::sort).
-    pub fn sorted(&self, query: usize) -> impl Iterator<Item = (f32, u32)> + Clone + '_ {
+    pub(crate) fn sorted(&self, query: usize) -> impl Iterator<Item = (f32, u32)> + Clone + '_ {
         let keys = &self.keys[query * self.keep..][..self.keep];
         keys.iter().take_while(|&&key| key != EMPTY_KEY).map(|&key| (score(key), key as u32))
     }
 
     /// Returns the current entries of a query as (score, row), in no particular order.
-    pub fn unsorted(&self, query: usize) -> impl Iterator<Item = (f32, u32)> + '_ {
+    pub(crate) fn unsorted(&self, query: usize) -> impl Iterator<Item = (f32, u32)> + '_ {
         let keys = &self.keys[query * self.keep..][..self.keep];
         keys.iter().filter(|&&key| key != EMPTY_KEY).map(|&key| (score(key), key as u32))
     }
@@ -91,7 +86,7 @@ impl TopK {
     }
 
     /// Returns the bytes held for `queries` queries.
-    pub fn bytes(queries: usize, keep: usize) -> u64 {
+    pub(crate) fn bytes(queries: usize, keep: usize) -> u64 {
         (queries * keep.max(1) * 8) as u64
     }
 }

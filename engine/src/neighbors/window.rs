@@ -24,12 +24,12 @@ use crate::index::{InvertedLists, ListTable};
 use crate::observe::Progress;
 
 /// The largest number of queries compared with a segment at once.
-pub const MAX_QUERIES: usize = 256;
+pub(crate) const MAX_QUERIES: usize = 256;
 /// Number of parts per thread; more than one, because some parts finish earlier than others.
 const PARTS_PER_THREAD: usize = 8;
 
 /// Queries and their nearest neighbours so far.
-pub struct Window {
+pub(crate) struct Window {
     rows: Vec<u32>,
     queries: QuerySet,
     parts: Vec<WindowPart>,
@@ -74,7 +74,7 @@ impl Window {
     ///
     /// # Errors
     /// A failed read of the rows' vectors.
-    pub fn of(lists: &InvertedLists, rows: Vec<u32>, k: usize, seed: u64) -> Result<Self> {
+    pub(crate) fn of(lists: &InvertedLists, rows: Vec<u32>, k: usize, seed: u64) -> Result<Self> {
         let table = &lists.table;
         let mut vectors = Vec::with_capacity(rows.len() * table.dim);
         for &row in &rows {
@@ -122,7 +122,7 @@ impl Window {
     }
 
     /// Returns the row numbers, ascending.
-    pub fn rows(&self) -> &[u32] {
+    pub(crate) fn rows(&self) -> &[u32] {
         &self.rows
     }
 
@@ -257,7 +257,7 @@ impl Window {
     }
 
     /// Compares the window's rows with the segments of a portion.
-    pub fn compare(&mut self, portion: &[PackedSegment<'_, CandidateFilter>], segments: &SegmentTable<'_>) {
+    pub(crate) fn compare(&mut self, portion: &[PackedSegment<'_, CandidateFilter>], segments: &SegmentTable<'_>) {
         let (rows, queries, compared_own) = (&self.rows[..], &self.queries, self.compared_within_segments);
         self.parts.par_iter_mut().for_each(|part| {
             portion.iter().for_each(|loaded| part.compare(loaded, rows, queries, segments, compared_own));
@@ -358,13 +358,13 @@ impl Window {
     }
 
     /// Sorts each row's neighbours. No comparison may follow.
-    pub fn sort(&mut self) {
+    pub(crate) fn sort(&mut self) {
         self.parts.par_iter_mut().for_each(|part| part.near.sort());
     }
 
     /// Returns the neighbours of the row at `place` as (squared distance, row), nearest first. The window
     /// must be sorted.
-    pub fn nearest(&self, place: usize) -> impl Iterator<Item = (f32, u32)> + Clone + '_ {
+    pub(crate) fn nearest(&self, place: usize) -> impl Iterator<Item = (f32, u32)> + Clone + '_ {
         let group = self.queries.groups().partition_point(|group| group.first as usize <= place) - 1;
         let part = &self.parts[group % self.parts.len()];
         let local = (place as u32).wrapping_sub(part.groups[group / self.parts.len()].1);
@@ -373,12 +373,12 @@ impl Window {
     }
 
     /// Returns the bytes held for each row, without its visits.
-    pub fn row_bytes(dim: usize, k: usize) -> u64 {
+    pub(crate) fn row_bytes(dim: usize, k: usize) -> u64 {
         QuerySet::row_bytes(dim) + 4 + TopK::bytes(1, k)
     }
 
     /// Returns the bytes held in addition to the rows, for `segments` segments and `threads` threads.
-    pub fn bytes(dim: usize, segments: usize, threads: usize) -> u64 {
+    pub(crate) fn bytes(dim: usize, segments: usize, threads: usize) -> u64 {
         let parts = (PARTS_PER_THREAD * threads.max(1)) as u64;
         // Each thread packs one segment at a time when groups are compared within themselves.
         let own = threads.max(1) as u64 * <CandidateFilter as SegmentForm>::bytes(MAX_SEGMENT_ROWS, dim);

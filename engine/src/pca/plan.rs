@@ -5,14 +5,14 @@
 
 use std::fmt;
 
-use lowland_io::{MapWriter, Shape};
+use lowland_io::{Loader, MapWriter, Shape};
 use serde::{Deserialize, Serialize};
 
 use super::{BlockwisePca, Covariance, RandomizedPca};
 use crate::budget::{MemoryNeeds, base_bytes, smallest, usable};
 use crate::error::format_bytes;
 use crate::plan::{BATCH_BYTES, BatchSize, MAX_COVARIANCE_COMPONENTS, MIN_BATCH_ROWS, check_workers, threads};
-use crate::{Error, Loader, Metric, PlanInput, Result, Stage, StagePlan};
+use crate::{Error, Metric, PlanInput, Result, Stage, StagePlan};
 
 /// The largest number of components whose covariance is decomposed: a matrix of 512 MiB, and some minutes
 /// that cannot be interrupted.

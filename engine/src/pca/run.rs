@@ -16,7 +16,7 @@ use crate::observe::{Observer, Progress, RemarkLog};
 use crate::remark::Level;
 use crate::session::Session;
 use crate::work::thread_pool;
-use crate::{Error, Loader, MapSink, Result, precision};
+use crate::{Error, MapSink, Result, precision, prepared_loader};
 
 /// Finds the principal components of `source` and writes the scores of all rows to `sink`.
 ///
@@ -112,7 +112,7 @@ fn pass(
 ) -> Result<()> {
     let mut flaws = FlawSummary::default();
     let mut spread = ComponentVariance::new(plan.shape.dim);
-    for batch in Loader::new(source.clone(), plan.config.metric, plan.batch_rows) {
+    for batch in prepared_loader(source.clone(), plan.config.metric, plan.batch_rows) {
         let batch = batch?;
         let values = batch.values();
         if first {
@@ -150,7 +150,7 @@ fn project(
     let whitened = plan.config.whiten.then(|| pca.whitened()).transpose().map_err(failed)?;
     let pca = whitened.as_ref().unwrap_or(pca);
     let mut scores = Vec::new();
-    for batch in Loader::new(source.clone(), plan.config.metric, plan.batch_rows) {
+    for batch in prepared_loader(source.clone(), plan.config.metric, plan.batch_rows) {
         let batch = batch?;
         scores.resize(batch.rows() * pca.n_components(), 0f32);
         pca.project(batch.values(), &mut scores);

@@ -6,12 +6,13 @@ mod stages;
 use std::fmt;
 use std::time::Duration;
 
-use lowland_io::{Dtype, Shape};
-use serde::Serialize;
+use lowland_io::{Dtype, Loader, Shape};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::budget::{MemoryPart, base_bytes};
 use crate::config::{Asked, Settings};
 use crate::error::format_bytes;
+use crate::format;
 use crate::observe::Stage;
 use crate::remark::Remark;
 use crate::{Error, Init, Method, Result};
@@ -50,7 +51,7 @@ pub const BLOCK_ROWS: u32 = 16_384;
 pub(crate) const MIN_CENTROIDS: usize = 128;
 
 /// The parameters of the index stage.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IndexPlan {
     /// Whether every pair of rows is compared, and the stored index is an exact one (Flat).
     pub exact: bool,
@@ -65,7 +66,7 @@ pub struct IndexPlan {
 }
 
 /// The parameters of the neighbors stage.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NeighborsPlan {
     /// Number of rows (queries) that are compared with the lists together.
     pub window_rows: usize,
@@ -74,7 +75,7 @@ pub struct NeighborsPlan {
 }
 
 /// The parameters for bringing a graph into another order of rows.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExchangePlan {
     /// Number of buckets on disk.
     pub buckets: usize,
@@ -83,7 +84,7 @@ pub struct ExchangePlan {
 }
 
 /// The parameters of the affinity stage.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AffinityPlan {
     /// Bytes for the incoming edges of a run of rows.
     pub run_bytes: u64,
@@ -92,7 +93,7 @@ pub struct AffinityPlan {
 }
 
 /// The parameters of the layout stage.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayoutPlan {
     /// Number of epochs (passes over the edges).
     pub epochs: usize,
@@ -103,14 +104,14 @@ pub struct LayoutPlan {
 }
 
 /// The parameters of an exact method.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AllPairsPlan {
     /// Bytes of the input affinity P that are kept in memory rather than recomputed in each iteration.
     pub hold_bytes: u64,
 }
 
 /// The memory, disk space and traffic of one stage.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StagePlan {
     /// The stage.
     pub stage: Stage,
@@ -130,8 +131,26 @@ pub struct StagePlan {
 
 /// All parameters of a run. Only [`Config::plan`](crate::Config::plan) makes a plan, and a plan is read-only outside
 /// this crate, because the plan identifies a run's directory.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+///
+/// A plan can be stored as JSON and read again by [`Plan::from_json`], in this or a newer version; the run is that of the
+/// first plan. A run refuses a plan whose numbers cannot be used, or whose shape is not the source's.
+///
+/// ```
+/// use lowland_engine::{Config, Plan, PlanInput};
+///
+/// let shape = lowland_io::Shape { rows: 10_000, dim: 64 };
+/// let input = PlanInput { shape, dtype: lowland_io::Dtype::F32, graph_k: None, source_bytes: 0, resident_bytes: 0 };
+/// let plan = Config::default().plan(&input)?;
+/// println!("{plan}"); // parameters, and the memory of each stage
+/// let stored = serde_json::to_string(&plan).expect("JSON");
+/// assert_eq!(Plan::from_json(&stored)?, plan);
+/// # Ok::<(), lowland_engine::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
+    /// The number of the JSON's format, [`Plan::FORMAT`].
+    #[serde(deserialize_with = "format_of_plan")]
+    pub(crate) format: u32,
     /// The resolved options. In JSON they are called `config`, for compatibility.
     #[serde(rename = "config")]
     pub(crate) settings: Settings,
@@ -168,10 +187,10 @@ pub struct Plan {
     /// Memory, disk space and traffic of each stage.
     pub(crate) stages: Vec<StagePlan>,
     /// Notes for the user on how the parameters were chosen. A run reports them again.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) notes: Vec<Remark>,
     /// Which of the options that few rows limit the user set.
-    #[serde(skip)]
+    #[serde(default)]
     pub(crate) asked: Asked,
 }
 
@@ -183,21 +202,75 @@ impl AsRef<[StagePlan]> for Plan {
 
 /// The parameters of a plan that depend on the budget. These parameters change where bytes are stored and in what
 /// portions bytes are read and written, but never the result.
-#[expect(missing_docs, reason = "as in the parts of the plan")]
 #[derive(Debug)]
 pub struct PortionSizes<'a> {
+    /// Number of rows collected before a shard of the index is written.
     pub shard_rows: &'a mut usize,
+    /// Number of rows (queries) that are compared with the lists together.
     pub window_rows: &'a mut usize,
+    /// Number of rows of lists that are read and packed at a time.
     pub portion_rows: &'a mut usize,
+    /// Number of buckets on disk that bring a graph into another order.
     pub buckets: &'a mut usize,
+    /// Bytes for the incoming edges of a run of rows.
     pub run_bytes: &'a mut u64,
+    /// Bytes of write buffers of all buckets of the affinity stage.
     pub buffer_bytes: &'a mut u64,
+    /// Bytes of edges that the layout keeps in memory.
     pub cache_bytes: &'a mut u64,
-    /// `None` for a streamed method.
+    /// Bytes of P that an exact method keeps in memory; `None` for a streamed method.
     pub hold_bytes: Option<&'a mut u64>,
 }
 
+fn format_of_plan<'de, D: Deserializer<'de>>(format: D) -> std::result::Result<u32, D::Error> {
+    format::up_to(Plan::FORMAT, "plan", format)
+}
+
 impl Plan {
+    /// The number of the format in which plans are written as JSON, as its field `format`. It grows with every change
+    /// that an older version would misread.
+    pub const FORMAT: u32 = 1;
+
+    /// Reads a plan from JSON, as serialisation writes it.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if a newer version of lowland wrote it, or it is not a plan.
+    pub fn from_json(json: &str) -> Result<Plan> {
+        format::from_json(json, Plan::FORMAT, "plan")
+    }
+
+    /// Checks the numbers of a plan that may come from JSON, and that it was made for rows like the source's.
+    ///
+    /// # Errors
+    /// [`Error::Data`] names what cannot be used.
+    pub(crate) fn check(&self, source: Option<Shape>) -> Result<()> {
+        let Shape { rows, dim } = self.shape;
+        if let Some(has) = source.filter(|has| *has != self.shape) {
+            let what = format!(
+                "the plan is for {rows} rows of {dim} components, and the source has {} of {}; make the plan of this source",
+                has.rows, has.dim
+            );
+            return Err(Error::Data { what });
+        }
+        check_workers(Some(self.threads), Some(self.batch_rows))?;
+        let listed = self.all_pairs.is_none();
+        let numbers = [
+            ("shape.rows", rows >= 2),
+            ("config.n_components", (1..=64).contains(&self.settings.n_components)),
+            ("index.lists", !listed || dim == 0 || self.index.lists > 0),
+            ("index.shard_rows", !listed || dim == 0 || self.index.shard_rows > 0),
+            ("neighbors.window_rows", !listed || dim == 0 || self.neighbors.window_rows > 0),
+            ("neighbors.portion_rows", !listed || dim == 0 || self.neighbors.portion_rows > 0),
+            ("exchange.buckets", !listed || self.graph_k.is_none() || self.exchange.buckets > 0),
+        ];
+        match numbers.iter().find(|(_, usable)| !usable) {
+            Some((name, _)) => {
+                Err(Error::Data { what: format!("the plan's {name} cannot be used; make the plan anew") })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Returns the resolved options.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -329,7 +402,7 @@ impl Plan {
 
     /// Returns the bytes that reading the source takes.
     pub fn loader_bytes(&self) -> u64 {
-        crate::Loader::bytes(self.batch_rows, self.shape.dim) + self.source_bytes
+        Loader::bytes(self.batch_rows, self.shape.dim) + self.source_bytes
     }
 
     /// Returns the bytes that the process takes in every stage.

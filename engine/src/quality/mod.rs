@@ -3,6 +3,25 @@
 //! Every sample row is compared with *all* rows, in the data and in the map, in tiles, so that the scores are
 //! exact for the sample's rows: trustworthiness as scikit-learn defines it (Venna, Kaski 2001), the share of
 //! the true neighbours that are preserved, and the share of random triplets whose order is preserved.
+//!
+//! A run's report has the scores:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use lowland_engine::{Config, Inputs, embed};
+//! # use lowland_io::{MemorySource, RunDir};
+//! # let place = tempfile::tempdir()?;
+//! # let rows: Vec<f32> = (0..600 * 8).map(|i| ((i * 7919 % 1009) as f32).sin()).collect();
+//! # let inputs = Inputs { source: Some(Arc::new(MemorySource::from_vec("rows", rows, 8)?)), ..Inputs::default() };
+//! # let plan = Config { n_epochs: Some(10), threads: Some(1), ..Config::default() }.plan(&inputs.describe()?)?;
+//! # let (run, _) = RunDir::open(place.path().join("run"), plan.identity(), Vec::new())?;
+//! # let mut map = Vec::new();
+//! # let report = embed(&plan, &inputs, &run, &mut map, &())?;
+//! let quality = report.quality.expect("scores");
+//! assert_eq!((quality.k, quality.sample_rows), (15, 600));
+//! assert!(quality.preservation.mean > 0.0 && quality.preservation.mean <= 1.0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod chance;
 

@@ -185,9 +185,11 @@ struct StageResult<T> {
 impl<'a> StageRunner<'a> {
     /// Begins a run, and reports the plan's notes.
     fn start(plan: &'a Plan, inputs: &Inputs<'_>, dir: &'a RunDir, observer: &'a RemarkLog<'a>) -> Result<Self> {
+        plan.check(inputs.source.as_ref().map(|source| source.shape()))?;
         index::faiss::initialize()?;
         let report = Report {
-            version: env!("CARGO_PKG_VERSION"),
+            format: Report::FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
             plan: plan.clone(),
             stages: Vec::new(),
             reused: Vec::new(),

@@ -7,7 +7,7 @@ use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
 use lowland_datasets::{DatasetKind, Generator, Mixture};
 use lowland_engine::Metric;
-use lowland_io::{Dtype, Fingerprint, RowLocation, Shape, Source};
+use lowland_io::{Dtype, RowLocation, Shape, Source, SourceId};
 
 /// Rows in memory. Reading row `fails_at` is an error.
 pub(crate) struct TestTable {
@@ -74,8 +74,8 @@ impl Source for TestTable {
     fn read_columns(&self, _: &[String], _: u64, _: usize) -> lowland_io::Result<RecordBatch> {
         Ok(RecordBatch::new_empty(Arc::new(Schema::empty())))
     }
-    fn fingerprints(&self) -> lowland_io::Result<Vec<Fingerprint>> {
-        Ok(Vec::new())
+    fn id(&self) -> lowland_io::Result<SourceId> {
+        Ok(SourceId::Once)
     }
     fn vector_column(&self) -> Option<String> {
         None
