@@ -298,7 +298,7 @@ fn encode(coding: &CodeScale, vector: &[f32], center: &[f32], codes: &mut [i16])
 /// Coded rows of a segment, in blocks of [`LANES`] rows: the first word of each row of the block, then
 /// the second word of each row, and so on.
 #[derive(Default)]
-pub struct CodedRows {
+pub(crate) struct CodedRows {
     with: CodeInstructions,
     dim: usize,
     rows: usize,
