@@ -24,10 +24,11 @@
 //! assert_eq!(nearest, 2);
 //! ```
 
+use crate::simd::{InstructionSet, Lanes, Simd, SimdTask};
 use crate::sum::total;
 
 /// Number of rows in a block.
-pub const LANES: usize = 16;
+pub const LANES: usize = crate::simd::LANES;
 /// Number of queries in a group.
 pub const QUERIES: usize = 8;
 
@@ -170,6 +171,11 @@ impl PackedQueries {
         norms.into_iter().map(|norm| (norm * 0.5) as f32).collect()
     }
 
+    /// Returns the components of each group in turn.
+    fn components(&self) -> &[[f32; QUERIES]] {
+        self.values.as_chunks().0
+    }
+
     /// Returns the number of queries.
     pub fn count(&self) -> usize {
         self.queries
@@ -186,17 +192,18 @@ impl PackedQueries {
 /// Padding queries have scores too; padding rows score infinity.
 pub fn for_each_tile(queries: &PackedQueries, rows: &PackedRows, mut each: impl FnMut(usize, usize, &ScoreTile)) {
     debug_assert_eq!(queries.dim, rows.dim, "queries and rows of one width");
-    let kernel = InstructionSet::best();
+    let on = InstructionSet::best();
     let dim = queries.dim;
     let mut tiles = [[[0f32; LANES]; QUERIES]; BLOCKS_AT_ONCE];
     // Two blocks at a time where there are two: a component of a query, once loaded, serves both blocks.
     for (pair, (values, half_norms)) in
         rows.values.iter().zip(rows.half_norms.chunks(BLOCKS_AT_ONCE * LANES)).enumerate()
     {
-        let values = &values[..half_norms.len() * dim];
-        for (group, query) in queries.values.chunks_exact(dim * QUERIES).enumerate() {
-            kernel.dots(values, query, &mut tiles);
-            for (i, (tile, half_norms)) in tiles.iter_mut().zip(half_norms.chunks_exact(LANES)).enumerate() {
+        let (half_norms, _) = half_norms.as_chunks::<LANES>();
+        let values = &values.as_chunks::<LANES>().0[..half_norms.len() * dim];
+        for (group, query) in queries.components().chunks_exact(dim).enumerate() {
+            on.run(Dots { values, query, out: &mut tiles });
+            for (i, (tile, half_norms)) in tiles.iter_mut().zip(half_norms).enumerate() {
                 for scores in tile.iter_mut() {
                     for (score, &half_norm) in scores.iter_mut().zip(half_norms) {
                         *score = half_norm - *score;
@@ -220,68 +227,51 @@ pub struct BelowCounts {
 /// Counts the `scores` that are at most each of the (lower, upper) `bounds`. The order of scores does not
 /// matter; NaN is never counted.
 pub fn count_below(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [BelowCounts]) {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx512f") {
-        // SAFETY: the processor has the feature, as just checked.
-        #[expect(unsafe_code, reason = "measured kernel: run-time dispatch")]
-        return unsafe { count_below_avx512(scores, bounds, counts) };
-    }
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has the feature, as just checked.
-        #[expect(unsafe_code, reason = "measured kernel: run-time dispatch")]
-        return unsafe { count_below_avx2(scores, bounds, counts) };
-    }
-    count_below_body(scores, bounds, counts);
+    InstructionSet::best().run(CountBelow { scores, bounds, counts });
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn count_below_avx512(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [BelowCounts]) {
-    count_below_body(scores, bounds, counts);
+struct CountBelow<'a> {
+    scores: &'a [f32],
+    bounds: &'a [(f32, f32)],
+    counts: &'a mut [BelowCounts],
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn count_below_avx2(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [BelowCounts]) {
-    count_below_body(scores, bounds, counts);
-}
+impl SimdTask for CountBelow<'_> {
+    type Output = ();
 
-#[inline(always)]
-fn count_below_body(scores: &[f32], bounds: &[(f32, f32)], counts: &mut [BelowCounts]) {
-    let (mut least, mut most, mut numbers) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES], [0u32; LANES]);
-    let (whole, tail) = scores.as_chunks::<LANES>();
-    // The unused lanes of the last vector are NaN, which is below no bound.
-    let mut last = [f32::NAN; LANES];
-    last[..tail.len()].copy_from_slice(tail);
-    let rest = if tail.is_empty() { &[][..] } else { std::slice::from_ref(&last) };
-    for scores in whole.iter().chain(rest) {
-        for lane in 0..LANES {
-            let score = scores[lane];
-            least[lane] = if score < least[lane] { score } else { least[lane] };
-            most[lane] = if score > most[lane] { score } else { most[lane] };
-            numbers[lane] += u32::from(score <= f32::INFINITY);
+    #[inline(always)]
+    fn run<S: Simd>(self, on: S) {
+        let (whole, tail) = self.scores.as_chunks::<LANES>();
+        // The unused lanes of the last vector are NaN, which is below no bound.
+        let mut last = [f32::NAN; LANES];
+        last[..tail.len()].copy_from_slice(tail);
+        let rest = if tail.is_empty() { &[][..] } else { std::slice::from_ref(&last) };
+        let infinity = on.splat(f32::INFINITY);
+        let (mut least, mut most, mut numbers) = (infinity, on.splat(f32::NEG_INFINITY), 0);
+        for scores in whole.iter().chain(rest) {
+            let scores = on.load(scores);
+            (least, most) = (scores.min(least), scores.max(most));
+            numbers += scores.at_most(infinity).count_ones();
         }
-    }
-    let least = least.into_iter().fold(f32::INFINITY, f32::min);
-    let most = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    let numbers = numbers.iter().sum();
-    for (count, &(lower, upper)) in counts.iter_mut().zip(bounds) {
-        // For most bounds all scores are on one side.
-        *count = if upper < least {
-            BelowCounts::default()
-        } else if lower >= most {
-            BelowCounts { certain: numbers, possible: numbers }
-        } else {
-            let (mut surely, mut maybe) = ([0u32; LANES], [0u32; LANES]);
-            for scores in whole.iter().chain(rest) {
-                for lane in 0..LANES {
-                    surely[lane] += u32::from(scores[lane] <= lower);
-                    maybe[lane] += u32::from(scores[lane] <= upper);
+        let least = least.to_array().into_iter().fold(f32::INFINITY, f32::min);
+        let most = most.to_array().into_iter().fold(f32::NEG_INFINITY, f32::max);
+        for (count, &(lower, upper)) in self.counts.iter_mut().zip(self.bounds) {
+            // For most bounds all scores are on one side.
+            *count = if upper < least {
+                BelowCounts::default()
+            } else if lower >= most {
+                BelowCounts { certain: numbers, possible: numbers }
+            } else {
+                let (lower, upper) = (on.splat(lower), on.splat(upper));
+                let (mut certain, mut possible) = (0, 0);
+                for scores in whole.iter().chain(rest) {
+                    let scores = on.load(scores);
+                    certain += scores.at_most(lower).count_ones();
+                    possible += scores.at_most(upper).count_ones();
                 }
-            }
-            BelowCounts { certain: surely.iter().sum(), possible: maybe.iter().sum() }
-        };
+                BelowCounts { certain, possible }
+            };
+        }
     }
 }
 
@@ -296,16 +286,17 @@ pub fn for_each_near(
     mut hit: impl FnMut(usize, usize, f32) -> f32,
 ) {
     debug_assert_eq!(queries.dim, rows.dim, "queries and rows of one width");
-    let kernel = InstructionSet::best();
+    let on = InstructionSet::best();
     let dim = queries.dim;
     let mut scores = [[[0f32; LANES]; QUERIES]; BLOCKS_AT_ONCE];
     for (pair, (values, half_norms)) in
         rows.values.iter().zip(rows.half_norms.chunks(BLOCKS_AT_ONCE * LANES)).enumerate()
     {
-        let values = &values[..half_norms.len() * dim];
-        let groups = queries.values.chunks_exact(dim * QUERIES).zip(bars.0.as_chunks_mut::<QUERIES>().0);
+        let (half_norms, _) = half_norms.as_chunks::<LANES>();
+        let values = &values.as_chunks::<LANES>().0[..half_norms.len() * dim];
+        let groups = queries.components().chunks_exact(dim).zip(bars.0.as_chunks_mut::<QUERIES>().0);
         for (group, (query, bars)) in groups.enumerate() {
-            let masks = kernel.near(values, half_norms, query, bars, &mut scores);
+            let masks = on.run(Near { values, half_norms, query, bars, scores: &mut scores });
             // Almost always no row is near, so one comparison tests all masks first.
             if masks == [0; QUERIES] {
                 continue;
@@ -340,319 +331,152 @@ impl ScoreBars {
 /// For each query of a group a bit mask of the near rows of up to two blocks; the first block in the low half.
 pub(crate) type Masks = [u32; QUERIES];
 
-/// The instruction sets for which the dot products are implemented.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum InstructionSet {
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    Portable,
+/// Scores a group of queries against one or two blocks of rows. Returns, for each query, which rows score at most its
+/// threshold. If there are any, their scores are stored.
+struct Near<'a> {
+    /// The components of each block in turn.
+    values: &'a [[f32; LANES]],
+    /// ½|x|² of the rows of each block.
+    half_norms: &'a [[f32; LANES]],
+    /// The components of the queries.
+    query: &'a [[f32; QUERIES]],
+    bars: &'a [f32; QUERIES],
+    scores: &'a mut [ScoreTile; BLOCKS_AT_ONCE],
 }
 
-impl InstructionSet {
-    /// Returns the best instruction set of this processor.
-    fn best() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if std::arch::is_x86_feature_detected!("avx512f") {
-                return InstructionSet::Avx512;
-            }
-            if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-                return InstructionSet::Avx2;
-            }
-        }
-        InstructionSet::Portable
-    }
+impl SimdTask for Near<'_> {
+    type Output = Masks;
 
-    /// Returns which rows of one or two blocks score at most the thresholds of a group of queries. If
-    /// there are any, `scores` is filled.
-    #[inline]
-    fn near(
-        self,
-        values: &[f32],
-        half_norms: &[f32],
-        query: &[f32],
-        bars: &[f32; QUERIES],
-        scores: &mut [ScoreTile; 2],
-    ) -> Masks {
-        #[cfg(target_arch = "x86_64")]
-        if self == InstructionSet::Avx512 {
-            let dim = query.len() / QUERIES;
-            let blocks = half_norms.len() / LANES;
-            assert!(query.len() == dim * QUERIES && values.len() == blocks * dim * LANES, "whole blocks and groups");
-            // SAFETY: the processor has the feature (`best` checked), and the lengths were just asserted.
-            #[expect(unsafe_code, reason = "measured kernel")]
-            return unsafe {
-                if blocks == 1 {
-                    near_avx512::<1>(values, half_norms, query, bars, scores)
-                } else {
-                    near_avx512::<2>(values, half_norms, query, bars, scores)
-                }
+    #[inline(always)]
+    fn run<S: Simd>(self, on: S) -> Masks {
+        let Near { values, half_norms, query, bars, scores } = self;
+        if fits::<S, BLOCKS_AT_ONCE, QUERIES>() {
+            return match half_norms.len() {
+                1 => near::<S, 1, QUERIES>(on, values, half_norms, query, 0, bars, scores),
+                _ => near::<S, BLOCKS_AT_ONCE, QUERIES>(on, values, half_norms, query, 0, bars, scores),
             };
         }
-        #[cfg(target_arch = "x86_64")]
-        if self == InstructionSet::Avx2 {
-            let dim = query.len() / QUERIES;
-            assert!(query.len() == dim * QUERIES && values.len() == half_norms.len() * dim, "whole blocks and groups");
-            // SAFETY: the same as above.
-            #[expect(unsafe_code, reason = "measured kernel")]
-            return unsafe { near_avx2(values, half_norms, query, bars, scores) };
+        let mut masks = [0; QUERIES];
+        let mut rest = values;
+        for (block, (half_norms, scores)) in half_norms.chunks(1).zip(scores.chunks_mut(1)).enumerate() {
+            let values;
+            (values, rest) = rest.split_at(query.len());
+            for first in [0, FEW_QUERIES] {
+                let near = near::<S, 1, FEW_QUERIES>(on, values, half_norms, query, first, bars, scores);
+                for (mask, near) in masks[first..].iter_mut().zip(near) {
+                    *mask |= near << (block * LANES);
+                }
+            }
         }
-        self.dots(values, query, scores);
-        near_of_tiles(scores, half_norms, bars)
+        masks
     }
+}
 
-    /// Computes the dot products of a group of queries with one or two blocks of rows.
-    #[inline]
-    fn dots(self, values: &[f32], query: &[f32], out: &mut [ScoreTile; 2]) {
-        let dim = query.len() / QUERIES;
-        let two = values.len() == 2 * dim * LANES;
-        assert!(query.len() == dim * QUERIES && (two || values.len() == dim * LANES), "whole blocks and groups");
-        match self {
-            // SAFETY: the processor has the feature (`best` checked), and the lengths were just asserted.
-            #[cfg(target_arch = "x86_64")]
-            #[expect(unsafe_code, reason = "measured kernel")]
-            InstructionSet::Avx512 => unsafe {
-                if two { dots_avx512::<2>(values, query, out) } else { dots_avx512::<1>(values, query, out) }
-            },
-            // SAFETY: the same as above.
-            #[cfg(target_arch = "x86_64")]
-            #[expect(unsafe_code, reason = "measured kernel")]
-            InstructionSet::Avx2 => unsafe {
-                for (values, out) in values.chunks_exact(dim * LANES).zip(out) {
-                    dots_avx2(values, query, out);
-                }
-            },
-            InstructionSet::Portable => {
-                for (values, out) in values.chunks_exact(dim * LANES).zip(out) {
-                    dots_portable(values, query, out);
-                }
+/// Computes the dot products of a group of queries with one or two blocks of rows.
+struct Dots<'a> {
+    /// The components of each block in turn.
+    values: &'a [[f32; LANES]],
+    /// The components of the queries.
+    query: &'a [[f32; QUERIES]],
+    out: &'a mut [ScoreTile; BLOCKS_AT_ONCE],
+}
+
+impl SimdTask for Dots<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, on: S) {
+        let Dots { values, query, out } = self;
+        if fits::<S, BLOCKS_AT_ONCE, QUERIES>() {
+            if values.len() == query.len() {
+                store(&sums::<S, 1, QUERIES>(on, values, query, 0), 0, out);
+            } else {
+                store(&sums::<S, BLOCKS_AT_ONCE, QUERIES>(on, values, query, 0), 0, out);
+            }
+            return;
+        }
+        for (values, out) in values.chunks_exact(query.len()).zip(out.chunks_exact_mut(1)) {
+            for first in [0, FEW_QUERIES] {
+                store(&sums::<S, 1, FEW_QUERIES>(on, values, query, first), first, out);
             }
         }
     }
 }
 
-/// Turns dot products into scores and returns which are at most their query's threshold.
-fn near_of_tiles(tiles: &mut [ScoreTile; 2], half_norms: &[f32], bars: &[f32; QUERIES]) -> Masks {
-    let mut masks = [0; QUERIES];
-    for (block, (tile, half_norms)) in tiles.iter_mut().zip(half_norms.as_chunks::<LANES>().0).enumerate() {
-        for ((mask, scores), &bar) in masks.iter_mut().zip(tile).zip(bars) {
-            for (lane, (score, &half_norm)) in scores.iter_mut().zip(half_norms).enumerate() {
-                *score = half_norm - *score;
-                *mask |= u32::from(*score <= bar) << (block * LANES + lane);
-            }
-        }
-    }
-    masks
+/// Number of queries that an instruction set with few registers processes together, with one block.
+const FEW_QUERIES: usize = QUERIES / 2;
+
+/// Whether the registers hold the sums of `Q` queries with `BLOCKS` blocks, and beside them a vector of each block and
+/// of a query.
+const fn fits<S: Simd, const BLOCKS: usize, const Q: usize>() -> bool {
+    S::VECTORS > Q * BLOCKS + BLOCKS
 }
 
-/// Scores eight queries against `BLOCKS` blocks and compares the scores with the thresholds while the
-/// scores are still in registers.
-///
-/// # Safety
-/// The conditions of [`sums_avx512`]; `half_norms` has a value for each row of the blocks.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-#[expect(unsafe_code, reason = "measured kernel: comparing in memory took a fifth of the join")]
-unsafe fn near_avx512<const BLOCKS: usize>(
-    values: &[f32],
-    half_norms: &[f32],
-    query: &[f32],
+/// Scores `Q` queries, from query `first` on, against `BLOCKS` blocks and compares the scores with the thresholds while
+/// the scores are still in registers: comparing in memory took a fifth of the join.
+#[inline(always)]
+fn near<S: Simd, const BLOCKS: usize, const Q: usize>(
+    on: S,
+    values: &[[f32; LANES]],
+    half_norms: &[[f32; LANES]],
+    query: &[[f32; QUERIES]],
+    first: usize,
     bars: &[f32; QUERIES],
-    scores: &mut [ScoreTile; 2],
-) -> Masks {
-    use std::arch::x86_64::{_CMP_LE_OQ, _mm512_cmp_ps_mask, _mm512_loadu_ps, _mm512_set1_ps, _mm512_sub_ps};
-    // SAFETY: the caller guarantees the conditions.
-    let mut sums = unsafe { sums_avx512::<BLOCKS>(values, query) };
-    let mut masks = [0; QUERIES];
-    for b in 0..BLOCKS {
-        // SAFETY: `half_norms` has sixteen values for each block.
-        let half_norms = unsafe { _mm512_loadu_ps(half_norms.as_ptr().add(b * LANES)) };
-        for ((mask, sums), &bar) in masks.iter_mut().zip(&mut sums).zip(bars) {
-            sums[b] = _mm512_sub_ps(half_norms, sums[b]);
-            *mask |= u32::from(_mm512_cmp_ps_mask::<_CMP_LE_OQ>(sums[b], _mm512_set1_ps(bar))) << (b * LANES);
+    scores: &mut [ScoreTile],
+) -> [u32; Q] {
+    let mut sums = sums::<S, BLOCKS, Q>(on, values, query, first);
+    let mut masks = [0; Q];
+    for (b, half_norms) in half_norms[..BLOCKS].iter().enumerate() {
+        let half_norms = on.load(half_norms);
+        for ((mask, sums), &bar) in masks.iter_mut().zip(&mut sums).zip(&bars[first..][..Q]) {
+            sums[b] = half_norms.sub(sums[b]);
+            *mask |= u32::from(sums[b].at_most(on.splat(bar))) << (b * LANES);
         }
     }
-    if masks != [0; QUERIES] {
-        // SAFETY: the processor has AVX-512F, as the caller guarantees.
-        unsafe { store(&sums, scores) };
+    if masks != [0; Q] {
+        store(&sums, first, scores);
     }
     masks
 }
 
-/// Stores sums from registers to memory.
-///
-/// # Safety
-/// The processor has AVX-512F.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-#[inline]
-#[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn store<const BLOCKS: usize>(sums: &[[std::arch::x86_64::__m512; BLOCKS]; QUERIES], out: &mut [ScoreTile; 2]) {
-    for (q, sums) in sums.iter().enumerate() {
-        for (b, &sum) in sums.iter().enumerate() {
-            // SAFETY: each row of a tile has space for sixteen floats.
-            unsafe { std::arch::x86_64::_mm512_storeu_ps(out[b][q].as_mut_ptr(), sum) };
+/// Stores the sums of the queries from `first` on.
+#[inline(always)]
+fn store<L: Lanes, const BLOCKS: usize, const Q: usize>(sums: &[[L; BLOCKS]; Q], first: usize, out: &mut [ScoreTile]) {
+    for (b, out) in out[..BLOCKS].iter_mut().enumerate() {
+        for (out, sums) in out[first..][..Q].iter_mut().zip(sums) {
+            sums[b].store(out);
         }
     }
 }
 
-/// Computes the dot products of eight queries with `BLOCKS` blocks.
-///
-/// # Safety
-/// The conditions of [`sums_avx512`].
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-#[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn dots_avx512<const BLOCKS: usize>(values: &[f32], query: &[f32], out: &mut [ScoreTile; 2]) {
-    // SAFETY: the caller guarantees the conditions.
-    unsafe { store(&sums_avx512::<BLOCKS>(values, query), out) };
-}
-
-/// Computes the dot products of eight queries with `BLOCKS` blocks in 8 × `BLOCKS` registers of sums, two
-/// registers of rows and one of a query's component.
-///
-/// # Safety
-/// The processor has AVX-512F; `values` holds `BLOCKS` blocks and `query` one group of the same dimension.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-#[inline]
-#[expect(unsafe_code, reason = "measured kernel: four times what the compiler makes of the loop")]
-unsafe fn sums_avx512<const BLOCKS: usize>(
-    values: &[f32],
-    query: &[f32],
-) -> [[std::arch::x86_64::__m512; BLOCKS]; QUERIES] {
-    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps};
-    let dim = query.len() / QUERIES;
-    let mut sums = [[_mm512_setzero_ps(); BLOCKS]; QUERIES];
+/// Computes the dot products of `Q` queries, from query `first` on, with `BLOCKS` blocks in Q × `BLOCKS` vectors of
+/// sums, `BLOCKS` vectors of rows and one of a query's component: four times as fast as what the compiler makes of the
+/// plain loop.
+#[inline(always)]
+fn sums<S: Simd, const BLOCKS: usize, const Q: usize>(
+    on: S,
+    values: &[[f32; LANES]],
+    query: &[[f32; QUERIES]],
+    first: usize,
+) -> [[S::Lanes; BLOCKS]; Q] {
+    let dim = query.len();
+    assert!(values.len() == BLOCKS * dim && first + Q <= QUERIES, "whole blocks and groups");
+    let blocks: [&[[f32; LANES]]; BLOCKS] = std::array::from_fn(|b| &values[b * dim..][..dim]);
+    let mut sums = [[on.splat(0.0); BLOCKS]; Q];
+    // By index, which is below every length here: no bounds are checked in the loop.
     for c in 0..dim {
-        // SAFETY: c < dim, so every read below ends within its slice.
-        unsafe {
-            let rows: [_; BLOCKS] =
-                std::array::from_fn(|b| _mm512_loadu_ps(values.as_ptr().add((b * dim + c) * LANES)));
-            for (q, sums) in sums.iter_mut().enumerate() {
-                let q = _mm512_set1_ps(*query.as_ptr().add(c * QUERIES + q));
-                for (sum, row) in sums.iter_mut().zip(rows) {
-                    *sum = _mm512_fmadd_ps(q, row, *sum);
-                }
+        let mut rows = [on.splat(0.0); BLOCKS];
+        for (row, block) in rows.iter_mut().zip(blocks) {
+            *row = on.load(&block[c]);
+        }
+        for (sums, &q) in sums.iter_mut().zip(&query[c][first..first + Q]) {
+            let q = on.splat(q);
+            for (sum, row) in sums.iter_mut().zip(rows) {
+                *sum = q.mul_add(row, *sum);
             }
         }
     }
     sums
-}
-
-/// Number of queries that AVX2 processes together.
-#[cfg(target_arch = "x86_64")]
-const AVX2_QUERIES: usize = 4;
-
-/// Scores a group of queries against each block and compares the scores with the thresholds while the
-/// scores are still in registers.
-///
-/// # Safety
-/// The processor has AVX2 and FMA; `values` holds one block for each sixteen values of `half_norms`, two
-/// at most, and `query` one group of the same dimension.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-#[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn near_avx2(
-    values: &[f32],
-    half_norms: &[f32],
-    query: &[f32],
-    bars: &[f32; QUERIES],
-    scores: &mut [ScoreTile; 2],
-) -> Masks {
-    use std::arch::x86_64::{
-        _CMP_LE_OQ, _mm256_cmp_ps, _mm256_loadu_ps, _mm256_movemask_ps, _mm256_set1_ps, _mm256_storeu_ps, _mm256_sub_ps,
-    };
-    let dim = query.len() / QUERIES;
-    let mut masks = [0; QUERIES];
-    let blocks = values.chunks_exact(dim * LANES).zip(half_norms.as_chunks::<LANES>().0).zip(scores);
-    for (block, ((values, half_norms), scores)) in blocks.enumerate() {
-        // SAFETY: `half_norms` has sixteen values for each block.
-        let (low, high) =
-            unsafe { (_mm256_loadu_ps(half_norms.as_ptr()), _mm256_loadu_ps(half_norms.as_ptr().add(8))) };
-        for part in 0..QUERIES / AVX2_QUERIES {
-            // SAFETY: the caller guarantees the conditions.
-            let sums = unsafe { sums_avx2(values, query, part) };
-            for (q, sums) in sums.iter().enumerate() {
-                let q = part * AVX2_QUERIES + q;
-                let bar = _mm256_set1_ps(bars[q]);
-                let (low, high) = (_mm256_sub_ps(low, sums[0]), _mm256_sub_ps(high, sums[1]));
-                let near = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(low, bar)) as u32
-                    | (_mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(high, bar)) as u32) << 8;
-                if near != 0 {
-                    masks[q] |= near << (block * LANES);
-                    // SAFETY: each row of a tile has space for sixteen floats.
-                    unsafe {
-                        _mm256_storeu_ps(scores[q].as_mut_ptr(), low);
-                        _mm256_storeu_ps(scores[q].as_mut_ptr().add(8), high);
-                    }
-                }
-            }
-        }
-    }
-    masks
-}
-
-/// Computes the dot products of a group of queries with one block.
-///
-/// # Safety
-/// The conditions of [`sums_avx2`].
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-#[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn dots_avx2(values: &[f32], query: &[f32], out: &mut ScoreTile) {
-    for part in 0..QUERIES / AVX2_QUERIES {
-        // SAFETY: the caller guarantees the conditions.
-        let sums = unsafe { sums_avx2(values, query, part) };
-        for (q, sums) in sums.iter().enumerate() {
-            let out = out[part * AVX2_QUERIES + q].as_mut_ptr();
-            // SAFETY: each row of a tile has space for sixteen floats.
-            unsafe {
-                std::arch::x86_64::_mm256_storeu_ps(out, sums[0]);
-                std::arch::x86_64::_mm256_storeu_ps(out.add(8), sums[1]);
-            }
-        }
-    }
-}
-
-/// Computes the dot products of [`AVX2_QUERIES`] queries of a group with one block in eight registers of sums.
-///
-/// # Safety
-/// The processor has AVX2 and FMA; `values` holds one block and `query` one group of the same dimension.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-#[inline]
-#[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn sums_avx2(values: &[f32], query: &[f32], part: usize) -> [[std::arch::x86_64::__m256; 2]; AVX2_QUERIES] {
-    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps};
-    let mut sums = [[_mm256_setzero_ps(); 2]; AVX2_QUERIES];
-    for c in 0..query.len() / QUERIES {
-        // SAFETY: c is less than the dimension, so every read below ends within its slice.
-        unsafe {
-            let row = values.as_ptr().add(c * LANES);
-            let (low, high) = (_mm256_loadu_ps(row), _mm256_loadu_ps(row.add(8)));
-            for (q, sums) in sums.iter_mut().enumerate() {
-                let q = _mm256_set1_ps(*query.as_ptr().add(c * QUERIES + part * AVX2_QUERIES + q));
-                sums[0] = _mm256_fmadd_ps(q, low, sums[0]);
-                sums[1] = _mm256_fmadd_ps(q, high, sums[1]);
-            }
-        }
-    }
-    sums
-}
-
-/// Computes the same dot products in plain Rust.
-fn dots_portable(values: &[f32], query: &[f32], out: &mut ScoreTile) {
-    *out = [[0.0; LANES]; QUERIES];
-    for (row, query) in values.as_chunks::<LANES>().0.iter().zip(query.as_chunks::<QUERIES>().0) {
-        for (sums, &q) in out.iter_mut().zip(query) {
-            for (sum, &x) in sums.iter_mut().zip(row) {
-                *sum = q.mul_add(x, *sum);
-            }
-        }
-    }
 }
 
 /// Returns an upper bound of score + ½|q|² over all rows whose [`squared_distance`] is at most `limit`:
@@ -672,77 +496,40 @@ pub fn score_bar(limit: f32, half_norms: f32, dim: usize) -> f32 {
 /// Returns the squared Euclidean distance of two rows, summed in a fixed order: sixteen partial sums,
 /// then their pairwise total.
 pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx512f") {
-        // SAFETY: the processor has the feature, as just checked.
-        #[expect(unsafe_code, reason = "measured kernel: run-time dispatch")]
-        return unsafe { squared_distance_avx512(a, b) };
-    }
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-        // SAFETY: the processor has both features, as just checked.
-        #[expect(unsafe_code, reason = "measured kernel: run-time dispatch")]
-        return unsafe { squared_distance_avx2(a, b) };
-    }
-    squared_distance_body(a, b)
+    InstructionSet::best().run(SquaredDistance { a, b })
 }
 
-/// Computes the distance with all sixteen partial sums in one register.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-#[expect(unsafe_code, reason = "measured kernel")]
-fn squared_distance_avx512(a: &[f32], b: &[f32]) -> f32 {
-    use std::arch::x86_64::{
-        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_maskz_loadu_ps, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_sub_ps,
-    };
-    let mut sums = _mm512_setzero_ps();
-    let (a_head, a_tail) = a.as_chunks::<LANES>();
-    let (b_head, b_tail) = b.as_chunks::<LANES>();
-    for (a, b) in a_head.iter().zip(b_head) {
-        // SAFETY: both slices have sixteen values.
-        let away = unsafe { _mm512_sub_ps(_mm512_loadu_ps(a.as_ptr()), _mm512_loadu_ps(b.as_ptr())) };
-        sums = _mm512_fmadd_ps(away, away, sums);
-    }
-    let left = a_tail.len().min(b_tail.len());
-    if left > 0 {
-        let there = (1u16 << left) - 1;
-        // SAFETY: only existing values are read. The other lanes add 0 · 0, and a sum of squares is never -0.
-        let [a, b] = unsafe { [a_tail, b_tail].map(|tail| _mm512_maskz_loadu_ps(there, tail.as_ptr())) };
-        let away = _mm512_sub_ps(a, b);
-        sums = _mm512_fmadd_ps(away, away, sums);
-    }
-    let mut lanes = [0f32; LANES];
-    // SAFETY: `lanes` has space for sixteen values.
-    unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), sums) };
-    total(lanes)
+struct SquaredDistance<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn squared_distance_avx2(a: &[f32], b: &[f32]) -> f32 {
-    squared_distance_body(a, b)
-}
+impl SimdTask for SquaredDistance<'_> {
+    type Output = f32;
 
-#[inline(always)]
-fn squared_distance_body(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0f32; LANES];
-    let (a_head, a_tail) = a.as_chunks::<LANES>();
-    let (b_head, b_tail) = b.as_chunks::<LANES>();
-    for (a, b) in a_head.iter().zip(b_head) {
-        for lane in 0..LANES {
-            let d = a[lane] - b[lane];
-            sums[lane] = d.mul_add(d, sums[lane]);
+    #[inline(always)]
+    fn run<S: Simd>(self, on: S) -> f32 {
+        let mut sums = on.splat(0.0);
+        let (a_head, a_tail) = self.a.as_chunks::<LANES>();
+        let (b_head, b_tail) = self.b.as_chunks::<LANES>();
+        for (a, b) in a_head.iter().zip(b_head) {
+            let away = on.load(a).sub(on.load(b));
+            sums = away.mul_add(away, sums);
         }
+        let left = a_tail.len().min(b_tail.len());
+        if left > 0 {
+            // The other lanes add 0 · 0, and a sum of squares is never -0.
+            let away = on.load_first(&a_tail[..left]).sub(on.load_first(&b_tail[..left]));
+            sums = away.mul_add(away, sums);
+        }
+        total(sums.to_array())
     }
-    for (lane, (a, b)) in a_tail.iter().zip(b_tail).enumerate() {
-        let d = a - b;
-        sums[lane] = d.mul_add(d, sums[lane]);
-    }
-    total(sums)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::random::unit;
 
@@ -792,11 +579,11 @@ mod tests {
             let at_most = |bound: f32| scores.iter().filter(|&&score| score <= bound).count() as u32;
             let expected =
                 bounds.map(|(lower, upper)| BelowCounts { certain: at_most(lower), possible: at_most(upper) });
-            let mut counts = [BelowCounts { certain: 7, possible: 7 }; 6];
-            count_below(&scores, &bounds, &mut counts);
-            assert_eq!(counts, expected, "{scores:?}");
-            count_below_body(&scores, &bounds, &mut counts);
-            assert_eq!(counts, expected, "{scores:?}");
+            for on in InstructionSet::all() {
+                let mut counts = [BelowCounts { certain: 7, possible: 7 }; 6];
+                on.run(CountBelow { scores: &scores, bounds: &bounds, counts: &mut counts });
+                assert_eq!(counts, expected, "{on:?} {scores:?}");
+            }
         }
     }
 
@@ -821,49 +608,75 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_instruction_set_gives_the_same_bits() {
-        let values = matrix(70, 45, 2);
-        let (q, p) = packed(&values, 45);
-        let dim = 45;
-        let (block, group) = (&p.values[0][..], &q.values[..dim * QUERIES]);
-        let dots = |kernel: InstructionSet| {
+    /// Checks every kernel on every instruction set against plain chains of fused multiply-adds: `values` are up
+    /// to 32 rows of `dim` components, `bars` the thresholds of the first eight of them as queries.
+    fn check_bits(values: &[f32], dim: usize, bars: &[f32; QUERIES]) {
+        let (q, p) = packed(values, dim);
+        let (half_norms, _) = p.half_norms.as_chunks::<LANES>();
+        let blocks = &p.values[0].as_chunks::<LANES>().0[..half_norms.len() * dim];
+        let query = &q.components()[..dim];
+        let shifted = |row: usize, c: usize| values.get(row * dim + c).map_or(0.0, |x| x - 0.25);
+        let dot = |q: usize, row: usize| (0..dim).fold(0f32, |sum, c| shifted(q, c).mul_add(shifted(row, c), sum));
+        for on in InstructionSet::all() {
             let mut tiles = [[[0f32; LANES]; QUERIES]; 2];
-            kernel.dots(block, group, &mut tiles);
-            tiles.map(|tile| tile.map(|sums| sums.map(f32::to_bits)))
-        };
-        let portable = dots(InstructionSet::Portable);
-        assert_eq!(dots(InstructionSet::best()), portable);
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            assert_eq!(dots(InstructionSet::Avx2), portable);
-        }
-        // Some scores equal their threshold exactly; padding is never near.
-        let half_norms = &p.half_norms[..2 * LANES];
-        let mut tiles = [[[0f32; LANES]; QUERIES]; 2];
-        InstructionSet::Portable.dots(block, group, &mut tiles);
-        let bars: [f32; QUERIES] = std::array::from_fn(|q| half_norms[3 * q] - tiles[3 * q / LANES][q][3 * q % LANES]);
-        let (mut scores, mut others) = (tiles, tiles);
-        let near = InstructionSet::Portable.near(block, half_norms, group, &bars, &mut scores);
-        assert_eq!(InstructionSet::best().near(block, half_norms, group, &bars, &mut others), near);
-        for (q, mask) in near.into_iter().enumerate() {
-            // The score is stored wherever a row is near.
-            for at in (0..2 * LANES).filter(|at| mask >> at & 1 == 1) {
-                let [score, other] = [&scores, &others].map(|of| of[at / LANES][q][at % LANES].to_bits());
-                assert_eq!(score, other);
+            on.run(Dots { values: blocks, query, out: &mut tiles });
+            let mut scores = [[[f32::NAN; LANES]; QUERIES]; 2];
+            let masks = on.run(Near { values: blocks, half_norms, query, bars, scores: &mut scores });
+            for (q, row) in (0..QUERIES).flat_map(|q| (0..half_norms.len() * LANES).map(move |row| (q, row))) {
+                let [sum, found] = [dot(q, row), tiles[row / LANES][q][row % LANES]].map(f32::to_bits);
+                assert_eq!(sum, found, "{on:?}: dimension {dim}, query {q}, row {row}");
+                let score = p.half_norms[row] - dot(q, row);
+                assert_eq!(masks[q] >> row & 1 == 1, score <= bars[q], "{on:?}: dimension {dim}, query {q}, row {row}");
+                // The score is stored wherever a row is near.
+                let stored = scores[row / LANES][q][row % LANES];
+                assert!(masks[q] >> row & 1 == 0 || stored.to_bits() == score.to_bits(), "{on:?}: {stored}, {score}");
             }
-            assert!(mask >> (3 * q) & 1 == 1 && mask != u32::MAX, "query {q}: {mask:b}");
+            assert!(masks.iter().all(|mask| u64::from(*mask) < 1 << (half_norms.len() * LANES)));
+            let (a, b) = (&values[..dim], &values[values.len() - dim..]);
+            let mut sums = [0f32; LANES];
+            for (c, (a, b)) in a.iter().zip(b).enumerate() {
+                sums[c % LANES] = (a - b).mul_add(a - b, sums[c % LANES]);
+            }
+            let (found, expected) = (on.run(SquaredDistance { a, b }), total(sums));
+            assert_eq!(found.to_bits(), expected.to_bits(), "{on:?}: dimension {dim}");
         }
-        for length in 0..45 {
-            let (a, b) = (&values[..length], &values[45..45 + length]);
-            let plain = squared_distance_body(a, b).to_bits();
-            assert_eq!(squared_distance(a, b).to_bits(), plain);
-            #[cfg(target_arch = "x86_64")]
-            if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-                // SAFETY: the processor has both features, as just checked.
-                #[expect(unsafe_code, reason = "the kernel that another processor would take")]
-                let narrower = unsafe { squared_distance_avx2(a, b) };
-                assert_eq!(narrower.to_bits(), plain);
+    }
+
+    proptest! {
+        #[test]
+        fn every_instruction_set_gives_the_same_bits(
+            rows in 1usize..=32, dim in 1usize..70, seed in any::<u64>(), scale in -60i32..60, bars in any::<[i8; QUERIES]>(),
+        ) {
+            let scale = (scale as f32).exp2();
+            let values: Vec<f32> = (0..rows * dim).map(|i| (unit(seed, 7, i as u64) - 0.5) * scale).collect();
+            check_bits(&values, dim, &bars.map(|bar| f32::from(bar) / 64.0 * scale * scale));
+        }
+    }
+
+    #[test]
+    fn scores_that_equal_their_threshold_are_near() {
+        let values = matrix(32, 45, 2);
+        let (_, p) = packed(&values, 45);
+        let score = |q: usize, row: usize| {
+            let shifted = |row: usize, c: usize| values[row * 45 + c] - 0.25;
+            p.half_norms[row] - (0..45).fold(0f32, |sum, c| shifted(q, c).mul_add(shifted(row, c), sum))
+        };
+        check_bits(&values, 45, &std::array::from_fn(|q| score(q, 3 * q)));
+        check_bits(&values, 45, &[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, f32::MAX, f32::MIN, 1.0]);
+        check_bits(&values[..16 * 45], 45, &std::array::from_fn(|q| score(q, q)));
+    }
+
+    #[test]
+    fn distances_to_what_is_not_a_number_are_not_numbers() {
+        for on in InstructionSet::all() {
+            for (length, at) in (1..40).flat_map(|length| (0..length).map(move |at| (length, at))) {
+                let a = vec![1.0; length];
+                let mut b = a.clone();
+                assert_eq!(on.run(SquaredDistance { a: &a, b: &b }).to_bits(), 0, "{on:?}: {length}");
+                b[at] = f32::INFINITY;
+                assert_eq!(on.run(SquaredDistance { a: &a, b: &b }), f32::INFINITY, "{on:?}: {length}, {at}");
+                b[at] = f32::NAN;
+                assert!(on.run(SquaredDistance { a: &a, b: &b }).is_nan(), "{on:?}: {length}, {at}");
             }
         }
     }

@@ -50,6 +50,7 @@ mod run;
 pub mod scan;
 mod score;
 mod session;
+mod simd;
 mod sum;
 mod work;
 

@@ -325,7 +325,10 @@ fn mismatched_inputs_are_refused() {
     map(&place.path("w.arrow"), &z, &[("weight", weights), ("text", texts((0..1000).map(|_| Some("a".into()))))]);
     place
         .refused("evaluate --map w.arrow --labels kind", &["no column \"kind\"; the map's are id, x, y, weight, text"]);
-    place.refused("evaluate --map w.arrow --labels text --weights weight", &["--weights weight", "the weight of row 0 is -1"]);
+    place.refused(
+        "evaluate --map w.arrow --labels text --weights weight",
+        &["--weights weight", "the weight of row 0 is -1"],
+    );
     place.refused("evaluate --map w.arrow --labels text --weights text", &["--weights text", "Utf8", "numbers"]);
     place.refused("evaluate --map m.parquet --labels label --coordinates q", &["m.parquet", "\"q\""]);
     place.refused("evaluate --map v.parquet --source v.parquet --labels embedding", &["embedding", "cannot be labels"]);

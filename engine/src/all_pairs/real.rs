@@ -7,6 +7,8 @@
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
+use crate::simd::{Avx2, Simd};
+
 /// Pairs that are computed together.
 pub(super) const LANES: usize = 16;
 
@@ -145,19 +147,10 @@ pub(super) fn ln(x: f64) -> f64 {
 /// The resulting bits are the same for all instruction sets.
 #[inline(always)]
 pub(super) fn wide<R>(work: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        #[expect(unsafe_code, reason = "measured kernels: run-time dispatch")]
-        // SAFETY: the function is safe but for needing AVX2, which is there.
-        return unsafe { with_avx2(work) };
+    match Avx2::detect() {
+        Some(on) => on.vectorize(work),
+        None => work(),
     }
-    work()
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn with_avx2<R>(work: impl FnOnce() -> R) -> R {
-    work()
 }
 
 /// Returns the sum of the lanes, adding halves pairwise.

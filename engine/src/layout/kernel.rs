@@ -1,7 +1,7 @@
 //! The trait for the arithmetic that a method applies to some rows in one epoch, and its dispatch by
 //! instruction set.
 //!
-//! A [`LayoutKernel`] is written once, over [`Lanes`]; [`advance`] selects the widest instruction set of the
+//! A [`LayoutKernel`] is written once, over [`Simd`]; [`advance`] selects the widest instruction set of the
 //! processor. What must hold: a kernel writes only its own rows, and every sum has a fixed order, so that the
 //! bits of the result depend neither on the instruction set nor on which thread computes a row.
 
@@ -10,11 +10,11 @@ use std::fmt::Debug;
 use super::curve::MembershipCurve;
 use super::edge_blocks::{PackedBlock, WeightCode};
 use super::field::RepulsionField;
-use super::lanes::{Lanes, Portable};
 use super::optimizer::OptimizerStep;
 use super::{CheckpointSink, Gpu, LayoutEdges, LayoutOptions, LayoutStart};
 use crate::Result;
 use crate::observe::Progress;
+use crate::simd::{InstructionSet, Simd, SimdTask};
 
 /// The parameters of one epoch.
 #[derive(Debug, Clone, Copy)]
@@ -72,13 +72,11 @@ pub(crate) trait LayoutKernel: Sync + Debug {
         None
     }
 
-    /// Moves the chunk's rows by one epoch.
+    /// Moves the chunk's rows by one epoch. Implementations are `#[inline(always)]`.
     ///
-    /// # Safety
-    /// The processor has `V`'s instruction set; the epoch's rows and the chunk's rows are all within the
-    /// snapshot.
-    #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn advance<V: Lanes, const DIM: usize>(&self, chunk: RowChunk<'_, DIM>);
+    /// # Panics
+    /// If a row of the epoch, a row of the chunk or a neighbour of one is not within the snapshot.
+    fn advance<S: Simd, const DIM: usize>(&self, on: S, chunk: RowChunk<'_, DIM>);
 }
 
 /// A `LayoutKernel` as a trait object, for code that selects a method at run time.
@@ -133,44 +131,22 @@ impl<K: LayoutKernel> LayoutObjective for K {
 /// Moves the chunk's rows by one epoch, with the widest instruction set of the processor.
 ///
 /// # Panics
-/// If a row of the epoch or of the chunk is not within the snapshot.
+/// As [`LayoutKernel::advance`].
 pub(crate) fn advance<K: LayoutKernel, const DIM: usize>(kernel: &K, chunk: RowChunk<'_, DIM>) {
-    let last = chunk.first as usize + chunk.positions.len();
-    assert!(chunk.epoch.rows as usize <= chunk.snapshot.len() && last <= chunk.snapshot.len());
-    #[cfg(target_arch = "x86_64")]
-    {
-        if std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512dq") {
-            // SAFETY: the processor has the features, and the rows are within the snapshot; both were checked
-            // above.
-            #[expect(unsafe_code, reason = "measured kernel: run-time dispatch")]
-            return unsafe { advance_avx512(kernel, chunk) };
-        }
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            // SAFETY: the processor has the features, and the rows are within the snapshot; both were checked
-            // above.
-            #[expect(unsafe_code, reason = "measured kernel: run-time dispatch")]
-            return unsafe { advance_avx2(kernel, chunk) };
-        }
-    }
-    // SAFETY: `Portable` needs no instruction set, and the rows were checked above.
-    #[expect(unsafe_code, reason = "the generic kernel")]
-    unsafe {
-        kernel.advance::<Portable, DIM>(chunk);
-    }
+    InstructionSet::best().run(Advance { kernel, chunk });
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
-#[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn advance_avx512<K: LayoutKernel, const DIM: usize>(kernel: &K, chunk: RowChunk<'_, DIM>) {
-    // SAFETY: the caller guarantees the instruction set and the rows.
-    unsafe { kernel.advance::<super::lanes::Avx512, DIM>(chunk) }
+/// A kernel's work on a chunk, which [`InstructionSet::run`] compiles for each instruction set.
+pub(crate) struct Advance<'a, K, const DIM: usize> {
+    pub(crate) kernel: &'a K,
+    pub(crate) chunk: RowChunk<'a, DIM>,
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-#[expect(unsafe_code, reason = "measured kernel")]
-pub(crate) unsafe fn advance_avx2<K: LayoutKernel, const DIM: usize>(kernel: &K, chunk: RowChunk<'_, DIM>) {
-    // SAFETY: the caller guarantees the instruction set and the rows.
-    unsafe { kernel.advance::<super::lanes::Avx2, DIM>(chunk) }
+impl<K: LayoutKernel, const DIM: usize> SimdTask for Advance<'_, K, DIM> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, on: S) {
+        self.kernel.advance(on, self.chunk);
+    }
 }

@@ -4,51 +4,42 @@
 //! relative error of [`power`] is below 3·10⁻⁵ for the exponents that a layout uses (0 < b ≤ 2) and 10⁻¹² ≤ x ≤
 //! 10¹².
 
-use super::lanes::{Lanes, ROUND};
+use crate::simd::{Lanes, ROUND, Simd};
 
 /// Returns x to the power b, for x ≥ 0. Values of x below the least normal number are replaced by that number.
-///
-/// # Safety
-/// The processor has `V`'s instruction set.
 #[inline(always)]
-#[expect(unsafe_code, reason = "measured kernel")]
-pub(super) unsafe fn power<V: Lanes>(x: V, b: V) -> V {
-    // SAFETY: the caller guarantees the instruction set.
-    unsafe {
-        let s = |x: f32| V::splat(x);
-        // log₂ x = e + log₂ m. log₂ m is approximated by the polynomial of degree 5 with the least maximum
-        // error, 1.3·10⁻⁵, which costs less than a division.
-        let (e, m) = x.max(s(f32::MIN_POSITIVE)).split();
-        let t = m.sub(s(1.0));
-        let p = t.mul_add(s(0.253_843_5), s(-0.397_037_4));
-        let p = p.mul_add(t, s(0.487_001_15));
-        let p = p.mul_add(t, s(-0.719_923_4));
-        let p = p.mul_add(t, s(1.442_549_3));
-        let p = p.mul_add(t, s(-9.265_855e-6));
-        let log = p.add(e);
+pub(super) fn power<S: Simd>(on: S, x: S::Lanes, b: S::Lanes) -> S::Lanes {
+    let s = |x: f32| on.splat(x);
+    // log₂ x = e + log₂ m. log₂ m is approximated by the polynomial of degree 5 with the least maximum
+    // error, 1.3·10⁻⁵, which costs less than a division.
+    let (e, m) = x.max(s(f32::MIN_POSITIVE)).split();
+    let t = m.sub(s(1.0));
+    let p = t.mul_add(s(0.253_843_5), s(-0.397_037_4));
+    let p = p.mul_add(t, s(0.487_001_15));
+    let p = p.mul_add(t, s(-0.719_923_4));
+    let p = p.mul_add(t, s(1.442_549_3));
+    let p = p.mul_add(t, s(-9.265_855e-6));
+    let log = p.add(e);
 
-        // 2^y = 2^n · 2^f, where n is the integer nearest to y. 2^f is approximated by the polynomial of degree
-        // 4 with the least maximum relative error, 2.6·10⁻⁶.
-        let y = log.mul(b).min(s(125.0)).max(s(-125.0));
-        let rounded = y.add(s(ROUND));
-        let f = y.sub(rounded.sub(s(ROUND)));
-        let p = f.mul_add(s(0.009_570_102), s(0.055_917_86));
-        let p = p.mul_add(f, s(0.240_247_44));
-        let p = p.mul_add(f, s(0.693_121_8));
-        let p = p.mul_add(f, s(0.999_999_3));
-        p.scale(rounded)
-    }
+    // 2^y = 2^n · 2^f, where n is the integer nearest to y. 2^f is approximated by the polynomial of degree
+    // 4 with the least maximum relative error, 2.6·10⁻⁶.
+    let y = log.mul(b).min(s(125.0)).max(s(-125.0));
+    let rounded = y.add(s(ROUND));
+    let f = y.sub(rounded.sub(s(ROUND)));
+    let p = f.mul_add(s(0.009_570_102), s(0.055_917_86));
+    let p = p.mul_add(f, s(0.240_247_44));
+    let p = p.mul_add(f, s(0.693_121_8));
+    let p = p.mul_add(f, s(0.999_999_3));
+    p.scale(rounded)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::lanes::Portable;
+    use crate::simd::Portable;
 
-    #[expect(unsafe_code, reason = "test of a kernel that needs no instruction set")]
     fn portable(x: f32, b: f32) -> f32 {
-        // SAFETY: `Portable` needs no instruction set.
-        unsafe { power(Portable::splat(x), Portable::splat(b)).to_array()[0] }
+        power(Portable, Portable.splat(x), Portable.splat(b)).to_array()[0]
     }
 
     #[test]

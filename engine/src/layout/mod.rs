@@ -35,7 +35,6 @@ pub mod curve;
 mod edge_blocks;
 pub(crate) mod field;
 pub(crate) mod kernel;
-pub(crate) mod lanes;
 mod math;
 mod optimizer;
 mod pool;

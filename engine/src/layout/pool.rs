@@ -1,12 +1,11 @@
-//! Pools of random rows' positions, shared by groups of rows, from which negative samples are taken; and the
-//! gather of sixteen positions from the snapshot.
+//! Pools of random rows' positions, shared by groups of rows, from which negative samples are taken.
 //!
 //! Draws come from a counter-based generator: (seed, epoch, group of 1,024 rows, place) draws the rows of a
 //! group's pool, and (seed, epoch, row) draws the place in the pool at which a row's negative samples begin.
 
 use super::kernel::Epoch;
-use super::lanes::{LANES, Lanes};
 use crate::random::{draw, mix32};
+use crate::simd::{LANES, Lanes, Simd};
 
 /// Number of rows that share a pool. A thread handles this number of rows at a time.
 pub(super) const ROWS_PER_POOL: u32 = 1024;
@@ -37,12 +36,8 @@ impl<const DIM: usize> NegativePool<DIM> {
     }
 
     /// Draws the pool of the rows from `of * ROWS_PER_POOL` on.
-    ///
-    /// # Safety
-    /// The processor has `V`'s instruction set, and the epoch's rows are within the snapshot.
     #[inline(always)]
-    #[expect(unsafe_code, reason = "measured kernel")]
-    pub(super) unsafe fn fill<V: Lanes>(&mut self, epoch: &Epoch, of: u32, snapshot: &[[f32; DIM]]) {
+    pub(super) fn fill<S: Simd>(&mut self, on: S, epoch: &Epoch, of: u32, snapshot: &[[f32; DIM]]) {
         self.of = of;
         let stream = draw(epoch.seed, u64::from(epoch.draw_epoch) | POOL_STREAM, u64::from(of));
         let (key, stride) = (stream as u32, (stream >> 32) as u32 | 1);
@@ -52,12 +47,8 @@ impl<const DIM: usize> NegativePool<DIM> {
                 let random = mix32(key.wrapping_add(((from + lane) as u32).wrapping_mul(stride)));
                 *row = ((u64::from(random) * u64::from(epoch.rows)) >> 32) as u32;
             }
-            // SAFETY: each drawn row is below the epoch's number of rows, and these rows are within the
-            // snapshot.
-            unsafe {
-                for (d, component) in gather::<V, DIM>(snapshot, &rows).iter().enumerate() {
-                    self.numbers[d * Self::STRIDE + from..][..LANES].copy_from_slice(&component.to_array());
-                }
+            for (d, component) in on.gather(snapshot, &rows).iter().enumerate() {
+                self.numbers[d * Self::STRIDE + from..][..LANES].copy_from_slice(&component.to_array());
             }
         }
         for d in 0..DIM {
@@ -67,22 +58,15 @@ impl<const DIM: usize> NegativePool<DIM> {
     }
 
     /// Returns sixteen positions from place `at` on; places are taken modulo `SIZE`.
-    ///
-    /// # Safety
-    /// The processor has `V`'s instruction set.
     #[inline(always)]
-    #[expect(unsafe_code, reason = "measured kernel")]
-    pub(super) unsafe fn load<V: Lanes>(&self, at: usize) -> [V; DIM] {
+    pub(super) fn load<S: Simd>(&self, on: S, at: usize) -> [S::Lanes; DIM] {
         let at = at % Self::SIZE;
-        // SAFETY: the caller guarantees the instruction set.
-        unsafe {
-            let mut points = [V::splat(0.0); DIM];
-            for (d, component) in points.iter_mut().enumerate() {
-                let numbers = self.numbers[d * Self::STRIDE + at..].first_chunk();
-                *component = V::load(numbers.expect("a pool ends in sixteen more"));
-            }
-            points
+        let mut points = [on.splat(0.0); DIM];
+        for (d, component) in points.iter_mut().enumerate() {
+            let numbers = self.numbers[d * Self::STRIDE + at..].first_chunk();
+            *component = on.load(numbers.expect("a pool ends in sixteen more"));
         }
+        points
     }
 }
 
@@ -103,55 +87,26 @@ impl<const DIM: usize> NegativePool<DIM> {
     }
 
     /// Returns the factors of sixteen rows from place `at` on; places are taken modulo `SIZE`.
-    ///
-    /// # Safety
-    /// The processor has `V`'s instruction set.
     #[inline(always)]
-    #[expect(unsafe_code, reason = "measured kernel")]
-    pub(super) unsafe fn shares_at<V: Lanes>(&self, at: usize) -> V {
+    pub(super) fn shares_at<S: Simd>(&self, on: S, at: usize) -> S::Lanes {
         let shares = self.shares[at % Self::SIZE..].first_chunk();
-        // SAFETY: the caller guarantees the instruction set.
-        unsafe { V::load(shares.expect("a pool ends in sixteen more")) }
+        on.load(shares.expect("a pool ends in sixteen more"))
     }
 }
 
 /// Bit that keeps the random streams of the pools apart from the streams of single rows.
 pub(super) const POOL_STREAM: u64 = 1 << 32;
 
-/// Gathers the positions of sixteen rows.
-///
-/// # Safety
-/// The same as of [`Lanes::gather`].
-#[inline(always)]
-#[expect(unsafe_code, reason = "measured kernel")]
-pub(super) unsafe fn gather<V: Lanes, const DIM: usize>(snapshot: &[[f32; DIM]], rows: &[u32; LANES]) -> [V; DIM] {
-    // SAFETY: the caller guarantees the instruction set and the indices.
-    unsafe {
-        if DIM == 2 {
-            let [x, y] = V::gather_pairs(snapshot, rows);
-            let mut points = [x; DIM];
-            points[1] = y;
-            return points;
-        }
-        let mut points = [V::splat(0.0); DIM];
-        for (d, component) in points.iter_mut().enumerate() {
-            *component = V::gather(snapshot, rows, d);
-        }
-        points
-    }
-}
-
 /// Returns the row's own position minus each of sixteen other positions.
-///
-/// # Safety
-/// The processor has `V`'s instruction set.
 #[inline(always)]
-#[expect(unsafe_code, reason = "measured kernel")]
-pub(super) unsafe fn offsets_from<V: Lanes, const DIM: usize>(others: &[V; DIM], own: &[f32; DIM]) -> [V; DIM] {
+pub(super) fn offsets_from<S: Simd, const DIM: usize>(
+    on: S,
+    others: &[S::Lanes; DIM],
+    own: &[f32; DIM],
+) -> [S::Lanes; DIM] {
     let mut away = *others;
     for (away, &own) in away.iter_mut().zip(own) {
-        // SAFETY: the caller guarantees the instruction set.
-        *away = unsafe { V::splat(own).sub(*away) };
+        *away = on.splat(own).sub(*away);
     }
     away
 }

@@ -16,10 +16,10 @@ use super::edge_blocks::{BlockSlices, WeightCode};
 #[cfg(any(test, feature = "cuda"))]
 use super::kernel::Epoch;
 use super::kernel::{LayoutKernel, RowChunk};
-use super::lanes::{LANES, Lanes};
 use super::math::power;
-use super::pool::{NegativePool, ROWS_PER_POOL, gather, offsets_from};
+use super::pool::{NegativePool, ROWS_PER_POOL, offsets_from};
 use crate::random::draw;
+use crate::simd::{LANES, Lanes, Simd};
 use crate::sum::total;
 
 /// Decay rate of Adam's first moment.
@@ -51,19 +51,13 @@ impl LayoutKernel for UmapKernel {
     }
 
     #[inline(always)]
-    #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn advance<V: Lanes, const DIM: usize>(&self, chunk: RowChunk<'_, DIM>) {
+    fn advance<S: Simd, const DIM: usize>(&self, on: S, chunk: RowChunk<'_, DIM>) {
         let RowChunk { epoch, block, first, snapshot, positions, moments, .. } = chunk;
         let (a, b) = (epoch.curve.a as f32, epoch.curve.b as f32);
         // Bias correction of Adam's moments, which start at zero.
         let correct1 = 1.0 / (1.0 - BETA1.powi(epoch.number as i32));
         let correct2 = 1.0 / (1.0 - BETA2.powi(epoch.number as i32));
-        // The gathers below are sound because this check proves that all neighbours are within the snapshot.
-        let from = (first - block.first_row) as usize;
         let BlockSlices { offsets, neighbors, codes } = block.part();
-        let (from, to) = (offsets[from] as usize, offsets[from + positions.len()] as usize);
-        let largest = neighbors[from..to].iter().fold(0, |most, &row| row.max(most));
-        assert!((largest as usize) < snapshot.len(), "an edge leads to a row that there is not");
         let mut pool = NegativePool::new();
         let mut firing: Vec<u32> = Vec::new();
         for (i, (position, moments)) in positions.iter_mut().zip(moments.iter_mut()).enumerate() {
@@ -71,8 +65,7 @@ impl LayoutKernel for UmapKernel {
             let own = snapshot[row as usize];
             let place = (row - block.first_row) as usize;
             let edges = offsets[place] as usize..offsets[place + 1] as usize;
-            // SAFETY: the caller guarantees the instruction set.
-            let fired = unsafe { select_firing::<V>(neighbors, codes, edges, epoch.number, &mut firing) };
+            let fired = select_firing(on, neighbors, codes, edges, epoch.number, &mut firing);
             if fired == 0 {
                 // A row without edges in this epoch does not move: no attraction would balance the repulsion.
                 continue;
@@ -80,9 +73,7 @@ impl LayoutKernel for UmapKernel {
             // Lanes without an edge hold the row itself, whose distance of zero gives no force.
             firing[fired..fired + LANES].fill(row);
             if pool.of != row / ROWS_PER_POOL {
-                // SAFETY: the caller guarantees the instruction set, and that the epoch's rows are within the
-                // snapshot.
-                unsafe { pool.fill::<V>(epoch, row / ROWS_PER_POOL, snapshot) };
+                pool.fill(on, epoch, row / ROWS_PER_POOL, snapshot);
             }
 
             // The number of negative samples is rounded to a multiple of sixteen, after those that fill up the
@@ -96,41 +87,45 @@ impl LayoutKernel for UmapKernel {
             let share = asked as f32 / (beside + groups * LANES) as f32;
             let mut at = draw(epoch.seed, u64::from(epoch.draw_epoch), u64::from(row)) as usize;
 
-            // SAFETY: the caller guarantees the instruction set; neighbours were checked above.
-            unsafe {
-                let mut sums = [V::splat(0.0); DIM];
-                let (va, vb, none) = (V::splat(a), V::splat(b), V::splat(0.0));
-                let (pull, push) = (V::splat(-2.0 * a * b), V::splat(2.0 * b * share));
-                let (meeting, near) = (V::splat(ATTRACTION_SOFTENING), V::splat(REPULSION_SOFTENING));
-                let (whole, last) = firing[..fired + beside].as_chunks::<LANES>().0.split_at(fired / LANES);
-                for targets in whole {
-                    let away = offsets_from(&gather::<V, DIM>(snapshot, targets), &own);
-                    add_terms(&mut sums, &away, va, vb, pull, none, meeting);
-                }
-                for targets in last {
-                    let (pulling, pushing) = (gather::<V, DIM>(snapshot, targets), pool.load::<V>(at));
-                    let mut both = pushing;
-                    for d in 0..DIM {
-                        both[d] = pulling[d].first(pulled, pushing[d]);
-                    }
-                    let (pull, push) = (pull.first(pulled, none), none.first(pulled, push));
-                    add_terms(&mut sums, &offsets_from(&both, &own), va, vb, pull, push, meeting.first(pulled, near));
-                    at += LANES;
-                }
-                for _ in 0..groups {
-                    add_terms(&mut sums, &offsets_from(&pool.load::<V>(at), &own), va, vb, none, push, near);
-                    at += LANES;
-                }
-
+            let mut sums = [on.splat(0.0); DIM];
+            let (curve, none) = ([on.splat(a), on.splat(b)], on.splat(0.0));
+            let (pull, push) = (on.splat(-2.0 * a * b), on.splat(2.0 * b * share));
+            let (meeting, near) = (on.splat(ATTRACTION_SOFTENING), on.splat(REPULSION_SOFTENING));
+            let (whole, last) = firing[..fired + beside].as_chunks::<LANES>().0.split_at(fired / LANES);
+            for targets in whole {
+                let away = offsets_from(on, &on.gather(snapshot, targets), &own);
+                add_terms(on, &mut sums, &away, curve, pull, none, meeting);
+            }
+            for targets in last {
+                let (pulling, pushing) = (on.gather(snapshot, targets), pool.load(on, at));
+                let mut both = pushing;
                 for d in 0..DIM {
-                    let gradient = total(sums[d].to_array());
-                    let first = BETA1.mul_add(moments[0][d], (1.0 - BETA1) * gradient);
-                    let second = BETA2.mul_add(moments[1][d], (1.0 - BETA2) * gradient * gradient);
-                    moments[0][d] = first;
-                    moments[1][d] = second;
-                    position[d] =
-                        own[d] + epoch.stepper.rate * (first * correct1) / ((second * correct2).sqrt() + 1e-8);
+                    both[d] = pulling[d].first(pulled, pushing[d]);
                 }
+                let (pull, push) = (pull.first(pulled, none), none.first(pulled, push));
+                add_terms(
+                    on,
+                    &mut sums,
+                    &offsets_from(on, &both, &own),
+                    curve,
+                    pull,
+                    push,
+                    meeting.first(pulled, near),
+                );
+                at += LANES;
+            }
+            for _ in 0..groups {
+                add_terms(on, &mut sums, &offsets_from(on, &pool.load(on, at), &own), curve, none, push, near);
+                at += LANES;
+            }
+
+            for d in 0..DIM {
+                let gradient = total(sums[d].to_array());
+                let first = BETA1.mul_add(moments[0][d], (1.0 - BETA1) * gradient);
+                let second = BETA2.mul_add(moments[1][d], (1.0 - BETA2) * gradient * gradient);
+                moments[0][d] = first;
+                moments[1][d] = second;
+                position[d] = own[d] + epoch.stepper.rate * (first * correct1) / ((second * correct2).sqrt() + 1e-8);
             }
         }
     }
@@ -138,12 +133,9 @@ impl LayoutKernel for UmapKernel {
 
 /// Writes the neighbours of the `edges` that fire in epoch `number` to `firing`, which is enlarged to hold at
 /// least sixteen more. Returns the number of edges that fire.
-///
-/// # Safety
-/// The processor has `V`'s instruction set.
 #[inline(always)]
-#[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn select_firing<V: Lanes>(
+fn select_firing<S: Simd>(
+    on: S,
     neighbors: &[u32],
     rates: &[u16],
     edges: std::ops::Range<usize>,
@@ -168,46 +160,36 @@ unsafe fn select_firing<V: Lanes>(
                 (&last_neighbors, &last_rates)
             }
         };
-        // SAFETY: the caller guarantees the instruction set.
-        unsafe {
-            let mask = V::firing(rates, number as u16) & (u16::MAX >> (LANES - wanted));
-            let out = firing[fired..].first_chunk_mut().expect("made large enough");
-            V::compress(neighbors, mask, out);
-            fired += mask.count_ones() as usize;
-        }
+        let mask = on.firing(rates, number as u16) & (u16::MAX >> (LANES - wanted));
+        let out = firing[fired..].first_chunk_mut().expect("made large enough");
+        on.compress(neighbors, mask, out);
+        fired += mask.count_ones() as usize;
     }
     fired
 }
 
 /// Adds the clipped terms of sixteen other rows to `sums`. With d the distance, a term is away · (pull · d^2b +
 /// push) / ((d² + near) · (1 + a · d^2b)).
-///
-/// # Safety
-/// The processor has `V`'s instruction set.
 #[inline(always)]
-#[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn add_terms<V: Lanes, const DIM: usize>(
-    sums: &mut [V; DIM],
-    away: &[V; DIM],
-    a: V,
-    b: V,
-    pull: V,
-    push: V,
-    near: V,
+fn add_terms<S: Simd, const DIM: usize>(
+    on: S,
+    sums: &mut [S::Lanes; DIM],
+    away: &[S::Lanes; DIM],
+    [a, b]: [S::Lanes; 2],
+    pull: S::Lanes,
+    push: S::Lanes,
+    near: S::Lanes,
 ) {
-    // SAFETY: the caller guarantees the instruction set.
-    unsafe {
-        let mut squares = V::splat(0.0);
-        for &d in away {
-            squares = d.mul_add(d, squares);
-        }
-        let powers = power(squares, b);
-        let below = near.add(squares).mul(a.mul_add(powers, V::splat(1.0)));
-        let coefficient = pull.mul_add(powers, push).div(below);
-        let (low, high) = (V::splat(-MAX_TERM), V::splat(MAX_TERM));
-        for (sum, &away) in sums.iter_mut().zip(away) {
-            *sum = sum.add(coefficient.mul(away).min(high).max(low));
-        }
+    let mut squares = on.splat(0.0);
+    for &d in away {
+        squares = d.mul_add(d, squares);
+    }
+    let powers = power(on, squares, b);
+    let below = near.add(squares).mul(a.mul_add(powers, on.splat(1.0)));
+    let coefficient = pull.mul_add(powers, push).div(below);
+    let (low, high) = (on.splat(-MAX_TERM), on.splat(MAX_TERM));
+    for (sum, &away) in sums.iter_mut().zip(away) {
+        *sum = sum.add(coefficient.mul(away).min(high).max(low));
     }
 }
 
@@ -217,10 +199,10 @@ mod tests {
     use crate::config::Optimizer;
     use crate::layout::curve::MembershipCurve;
     use crate::layout::edge_blocks::{FULL_RATE, PackedBlock};
-    use crate::layout::kernel;
-    use crate::layout::lanes::Portable;
+    use crate::layout::kernel::{self, Advance};
     use crate::layout::optimizer::OptimizerStep;
     use crate::random::unit;
+    use crate::simd::{InstructionSet, Portable};
 
     fn epoch(rows: u32) -> Epoch {
         let stepper = OptimizerStep { optimizer: Optimizer::Adam, rate: 0.7, since: 3 };
@@ -254,7 +236,6 @@ mod tests {
         PackedBlock::from_parts(0, &offsets, &neighbors, &codes)
     }
 
-    #[expect(unsafe_code, reason = "test of kernels")]
     fn check<const DIM: usize>() {
         let rows = 200u32;
         let (epoch, block) = (epoch(rows), block(rows));
@@ -275,8 +256,7 @@ mod tests {
             });
             positions
         };
-        // SAFETY: `Portable` needs no instruction set, and all neighbours are below `rows`.
-        let portable = with(&|own| unsafe { UmapKernel.advance::<Portable, DIM>(own) });
+        let portable = with(&|own| UmapKernel.advance(Portable, own));
         assert!(portable.iter().flatten().all(|x| x.is_finite()));
         assert_eq!(portable[5], snapshot[5], "a row without edges stays");
         assert_ne!(portable[6], snapshot[6]);
@@ -288,11 +268,8 @@ mod tests {
             kernel::advance(&UmapKernel, RowChunk { epoch, block, first, snapshot, field: None, positions, moments });
         }
         assert_eq!(positions, portable, "dispatched, and in two portions");
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            // SAFETY: the processor has the features, as checked above.
-            let avx2 = with(&|own| unsafe { kernel::advance_avx2(&UmapKernel, own) });
-            assert_eq!(avx2, portable);
+        for on in InstructionSet::all() {
+            assert_eq!(with(&|chunk| on.run(Advance { kernel: &UmapKernel, chunk })), portable, "{on:?}");
         }
     }
 
@@ -308,7 +285,6 @@ mod tests {
     /// attraction is −∂(−ln q) and repulsion −∂(−ln (1 − q)), up to the constant that bounds the repulsion
     /// between near rows.
     #[test]
-    #[expect(unsafe_code, reason = "test of a kernel that needs no instruction set")]
     fn terms_are_the_derivatives_of_the_cross_entropy() {
         let (a, b) = (1.577f64, 0.895f64);
         let loss = |at: [f64; 2], pulls: bool| {
@@ -319,16 +295,12 @@ mod tests {
             // Far enough apart that no term is clipped, or changed by the constant by more than the tolerance.
             let away: [f64; 2] = std::array::from_fn(|d| 8.0 * f64::from(unit(3, d as u64, i)) + 0.6);
             for pulls in [true, false] {
-                // SAFETY: `Portable` needs no instruction set.
-                let sum = unsafe {
-                    let splat = |x: f64| Portable::splat(x as f32);
-                    let (pull, push) = if pulls { (-2.0 * a * b, 0.0) } else { (0.0, 2.0 * b) };
-                    let mut sums = [splat(0.0); 2];
-                    let near = if pulls { ATTRACTION_SOFTENING } else { REPULSION_SOFTENING };
-                    let away = away.map(splat);
-                    add_terms(&mut sums, &away, splat(a), splat(b), splat(pull), splat(push), Portable::splat(near));
-                    sums.map(|sum| f64::from(sum.to_array()[0]))
-                };
+                let splat = |x: f64| Portable.splat(x as f32);
+                let (pull, push) = if pulls { (-2.0 * a * b, 0.0) } else { (0.0, 2.0 * b) };
+                let near = Portable.splat(if pulls { ATTRACTION_SOFTENING } else { REPULSION_SOFTENING });
+                let (mut sums, to) = ([splat(0.0); 2], away.map(splat));
+                add_terms(Portable, &mut sums, &to, [a, b].map(splat), splat(pull), splat(push), near);
+                let sum = sums.map(|sum| f64::from(sum.to_array()[0]));
                 for d in 0..2 {
                     let moved = |by: f64| {
                         let mut there = away;
@@ -342,10 +314,8 @@ mod tests {
         }
     }
 
-    #[expect(unsafe_code, reason = "test of a kernel that needs no instruction set")]
     fn fires(number: u32, rate: u32) -> bool {
-        // SAFETY: `Portable` needs no instruction set.
-        unsafe { Portable::firing(&[(rate - 1) as u16; LANES], number as u16) != 0 }
+        Portable.firing(&[(rate - 1) as u16; LANES], number as u16) != 0
     }
 
     #[test]

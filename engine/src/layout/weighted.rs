@@ -13,9 +13,9 @@ use std::fmt::Debug;
 
 use super::edge_blocks::{BlockSlices, WeightCode};
 use super::kernel::{Epoch, LayoutKernel, RowChunk};
-use super::lanes::{LANES, Lanes};
-use super::pool::{NegativePool, ROWS_PER_POOL, gather, offsets_from};
+use super::pool::{NegativePool, ROWS_PER_POOL, offsets_from};
 use crate::random::draw;
+use crate::simd::{LANES, Lanes, Simd};
 use crate::sum::total;
 
 /// The attraction and repulsion of a method.
@@ -44,19 +44,11 @@ pub(crate) trait EdgeLoss: Copy + Sync + Debug {
     /// Returns the attraction of edges: the coefficient of zᵢ − zⱼ in n times the gradient, from the weights
     /// and d². With [`WeightCode::Roots`], a row's weights sum to about 1, as (pᵢⱼ + pⱼᵢ) / 2 of conditional
     /// probabilities do.
-    ///
-    /// # Safety
-    /// The processor has `V`'s instruction set.
-    #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn attraction<V: Lanes>(self, weight: V, squares: V) -> V;
+    fn attraction<S: Simd>(self, on: S, weight: S::Lanes, squares: S::Lanes) -> S::Lanes;
 
     /// Returns the repulsion of drawn rows, as the negative of the same coefficient, and the amounts that these
     /// rows add to the row's mass.
-    ///
-    /// # Safety
-    /// The processor has `V`'s instruction set.
-    #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn repulsion<V: Lanes>(self, squares: V) -> [V; 2];
+    fn repulsion<S: Simd>(self, on: S, squares: S::Lanes) -> [S::Lanes; 2];
 
     /// Returns the factor of a row's repulsion. The default ignores the mass and corrects for the number of
     /// rows that were drawn, `drawn`, which is `asked` rounded up to a multiple of sixteen.
@@ -88,16 +80,10 @@ impl<L: EdgeLoss> LayoutKernel for WeightedKernel<L> {
     }
 
     #[inline(always)]
-    #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn advance<V: Lanes, const DIM: usize>(&self, chunk: RowChunk<'_, DIM>) {
+    fn advance<S: Simd, const DIM: usize>(&self, on: S, chunk: RowChunk<'_, DIM>) {
         let RowChunk { epoch, block, first, snapshot, field, positions, moments } = chunk;
         let loss = self.0.in_epoch(epoch);
-        // The gathers below are sound because this check proves that all neighbours are within the snapshot.
-        let from = (first - block.first_row) as usize;
         let part = block.part();
-        let (from, to) = (part.offsets[from] as usize, part.offsets[from + positions.len()] as usize);
-        let largest = part.neighbors[from..to].iter().fold(0, |most, &row| row.max(most));
-        assert!((largest as usize) < snapshot.len(), "an edge leads to a row that there is not");
         let mut pool = NegativePool::new();
         for (i, (position, moments)) in positions.iter_mut().zip(moments.iter_mut()).enumerate() {
             let row = first + i as u32;
@@ -108,24 +94,19 @@ impl<L: EdgeLoss> LayoutKernel for WeightedKernel<L> {
                 // A row without edges does not move: no attraction would balance the repulsion.
                 continue;
             }
-            // SAFETY: the caller guarantees the instruction set and that the epoch's rows are within the
-            // snapshot; the block's neighbours were checked above.
-            let (pulls, pushes) = unsafe {
-                let pulls = row_attraction::<V, L, DIM>(loss, epoch.unit, part, edges, row, &own, snapshot);
-                let pushes = match field {
-                    Some(field) => field.force_at(&own),
-                    None => {
-                        if pool.of != row / ROWS_PER_POOL {
-                            pool.fill::<V>(epoch, row / ROWS_PER_POOL, snapshot);
-                            if L::USES_MASSES {
-                                estimate_shares::<V, L, DIM>(loss, epoch.negatives, &mut pool);
-                            }
+            let pulls = row_attraction(on, loss, epoch.unit, part, edges, row, snapshot);
+            let pushes = match field {
+                Some(field) => field.force_at(&own),
+                None => {
+                    if pool.of != row / ROWS_PER_POOL {
+                        pool.fill(on, epoch, row / ROWS_PER_POOL, snapshot);
+                        if L::USES_MASSES {
+                            estimate_shares(on, loss, epoch.negatives, &mut pool);
                         }
-                        let at = draw(epoch.seed, u64::from(epoch.draw_epoch), u64::from(row)) as usize;
-                        row_repulsion::<V, L, DIM>(loss, epoch.negatives, &pool, at, &own)
                     }
-                };
-                (pulls, pushes)
+                    let at = draw(epoch.seed, u64::from(epoch.draw_epoch), u64::from(row)) as usize;
+                    row_repulsion(on, loss, epoch.negatives, &pool, at, &own)
+                }
             };
             let mut force = [0f32; DIM];
             for d in 0..DIM {
@@ -137,45 +118,39 @@ impl<L: EdgeLoss> LayoutKernel for WeightedKernel<L> {
 }
 
 /// Returns the attraction of a row's edges, without exaggeration.
-///
-/// # Safety
-/// The processor has `V`'s instruction set, and the edges' neighbours are within the snapshot.
 #[inline(always)]
-#[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn row_attraction<V: Lanes, L: EdgeLoss, const DIM: usize>(
+fn row_attraction<S: Simd, L: EdgeLoss, const DIM: usize>(
+    on: S,
     loss: L,
     unit: f32,
     part: BlockSlices<'_>,
     edges: std::ops::Range<usize>,
     row: u32,
-    own: &[f32; DIM],
     snapshot: &[[f32; DIM]],
 ) -> [f32; DIM] {
-    // SAFETY: the caller guarantees the instruction set and the neighbours.
-    unsafe {
-        let mut sums = [V::splat(0.0); DIM];
-        for at in edges.clone().step_by(LANES) {
-            let wanted = (edges.end - at).min(LANES);
-            // Lanes beyond the row's edges hold the row itself with weight 0.
-            let (mut neighbors, mut codes) = ([row; LANES], [0; LANES]);
-            neighbors[..wanted].copy_from_slice(&part.neighbors[at..at + wanted]);
-            codes[..wanted].copy_from_slice(&part.codes[at..at + wanted]);
-            let code = V::widen(&codes);
-            let weight = match L::WEIGHT_CODE {
-                WeightCode::Roots => {
-                    let root = code.mul(V::splat(unit));
-                    root.mul(root)
-                }
-                _ => code,
-            };
-            let away = offsets_from(&gather::<V, DIM>(snapshot, &neighbors), own);
-            let pull = loss.attraction(weight, squared_distances(&away));
-            for (sum, &away) in sums.iter_mut().zip(&away) {
-                *sum = pull.mul_add(away, *sum);
+    let own = &snapshot[row as usize];
+    let mut sums = [on.splat(0.0); DIM];
+    for at in edges.clone().step_by(LANES) {
+        let wanted = (edges.end - at).min(LANES);
+        // Lanes beyond the row's edges hold the row itself with weight 0.
+        let (mut neighbors, mut codes) = ([row; LANES], [0; LANES]);
+        neighbors[..wanted].copy_from_slice(&part.neighbors[at..at + wanted]);
+        codes[..wanted].copy_from_slice(&part.codes[at..at + wanted]);
+        let code = on.widen(&codes);
+        let weight = match L::WEIGHT_CODE {
+            WeightCode::Roots => {
+                let root = code.mul(on.splat(unit));
+                root.mul(root)
             }
+            _ => code,
+        };
+        let away = offsets_from(on, &on.gather(snapshot, &neighbors), own);
+        let pull = loss.attraction(on, weight, squared_distances(on, &away));
+        for (sum, &away) in sums.iter_mut().zip(&away) {
+            *sum = pull.mul_add(away, *sum);
         }
-        sums.map(|sum| total(sum.to_array()))
     }
+    sums.map(|sum| total(sum.to_array()))
 }
 
 /// Returns the number of groups of sixteen rows that are drawn where `asked` rows are asked for.
@@ -185,12 +160,9 @@ fn groups_of_draws<const DIM: usize>(asked: u32) -> usize {
 
 /// Returns the repulsion of `asked` rows of the pool from place `at` on. Half of the sum stands for the row's
 /// own draws; the other half stands for the rows that draw this row, where each has the factor of its own mass.
-///
-/// # Safety
-/// The processor has `V`'s instruction set.
 #[inline(always)]
-#[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn row_repulsion<V: Lanes, L: EdgeLoss, const DIM: usize>(
+fn row_repulsion<S: Simd, L: EdgeLoss, const DIM: usize>(
+    on: S,
     loss: L,
     asked: u32,
     pool: &NegativePool<DIM>,
@@ -198,35 +170,32 @@ unsafe fn row_repulsion<V: Lanes, L: EdgeLoss, const DIM: usize>(
     own: &[f32; DIM],
 ) -> [f32; DIM] {
     let groups = groups_of_draws::<DIM>(asked);
-    // SAFETY: the caller guarantees the instruction set.
-    unsafe {
-        let none = V::splat(0.0);
-        let (mut sums, mut theirs, mut masses) = ([none; DIM], [none; DIM], none);
-        for _ in 0..groups {
-            let away = offsets_from(&pool.load::<V>(at), own);
-            let [push, mass] = loss.repulsion(squared_distances(&away));
-            for (sum, &away) in sums.iter_mut().zip(&away) {
+    let none = on.splat(0.0);
+    let (mut sums, mut theirs, mut masses) = ([none; DIM], [none; DIM], none);
+    for _ in 0..groups {
+        let away = offsets_from(on, &pool.load(on, at), own);
+        let [push, mass] = loss.repulsion(on, squared_distances(on, &away));
+        for (sum, &away) in sums.iter_mut().zip(&away) {
+            *sum = push.mul_add(away, *sum);
+        }
+        if L::USES_MASSES {
+            let push = push.mul(pool.shares_at(on, at));
+            for (sum, &away) in theirs.iter_mut().zip(&away) {
                 *sum = push.mul_add(away, *sum);
             }
-            if L::USES_MASSES {
-                let push = push.mul(pool.shares_at::<V>(at));
-                for (sum, &away) in theirs.iter_mut().zip(&away) {
-                    *sum = push.mul_add(away, *sum);
-                }
-            }
-            masses = distinct_mask(squared_distances(&away)).mul_add(mass, masses);
-            at += LANES;
         }
-        let share = loss.repulsion_factor(total(masses.to_array()), asked, groups * LANES);
-        if !L::USES_MASSES {
-            return sums.map(|sum| share * total(sum.to_array()));
-        }
-        let mut out = [0f32; DIM];
-        for d in 0..DIM {
-            out[d] = 0.5 * share.mul_add(total(sums[d].to_array()), total(theirs[d].to_array()));
-        }
-        out
+        masses = distinct_mask(on, squared_distances(on, &away)).mul_add(mass, masses);
+        at += LANES;
     }
+    let share = loss.repulsion_factor(total(masses.to_array()), asked, groups * LANES);
+    if !L::USES_MASSES {
+        return sums.map(|sum| share * total(sum.to_array()));
+    }
+    let mut out = [0f32; DIM];
+    for d in 0..DIM {
+        out[d] = 0.5 * share.mul_add(total(sums[d].to_array()), total(theirs[d].to_array()));
+    }
+    out
 }
 
 /// Number of rows of the pool from which the mass of each pool row is estimated.
@@ -234,53 +203,34 @@ const MASS_SAMPLE: usize = 64;
 
 /// Computes the factors of the pool's rows, from their masses with regard to the 64 rows after their group of
 /// sixteen.
-///
-/// # Safety
-/// The processor has `V`'s instruction set.
 #[inline(always)]
-#[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn estimate_shares<V: Lanes, L: EdgeLoss, const DIM: usize>(loss: L, asked: u32, pool: &mut NegativePool<DIM>) {
+fn estimate_shares<S: Simd, L: EdgeLoss, const DIM: usize>(on: S, loss: L, asked: u32, pool: &mut NegativePool<DIM>) {
     let drawn = groups_of_draws::<DIM>(asked) * LANES;
     for from in (0..NegativePool::<DIM>::SIZE).step_by(LANES) {
-        // SAFETY: the caller guarantees the instruction set.
-        let masses = unsafe {
-            let (rows, mut masses) = (pool.load::<V>(from), V::splat(0.0));
-            for other in 0..MASS_SAMPLE {
-                let away = offsets_from(&rows, &pool.position_at(from + LANES + other));
-                let [_, mass] = loss.repulsion(squared_distances(&away));
-                masses = distinct_mask(squared_distances(&away)).mul_add(mass, masses);
-            }
-            masses.mul(V::splat(drawn as f32 / MASS_SAMPLE as f32)).to_array()
-        };
+        let (rows, mut masses) = (pool.load(on, from), on.splat(0.0));
+        for other in 0..MASS_SAMPLE {
+            let away = offsets_from(on, &rows, &pool.position_at(from + LANES + other));
+            let [_, mass] = loss.repulsion(on, squared_distances(on, &away));
+            masses = distinct_mask(on, squared_distances(on, &away)).mul_add(mass, masses);
+        }
+        let masses = masses.mul(on.splat(drawn as f32 / MASS_SAMPLE as f32)).to_array();
         pool.set_shares(from, masses.map(|mass| loss.repulsion_factor(mass, asked, drawn)));
     }
 }
 
 /// Returns d² of sixteen differences.
-///
-/// # Safety
-/// The processor has `V`'s instruction set.
 #[inline(always)]
-#[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn squared_distances<V: Lanes, const DIM: usize>(away: &[V; DIM]) -> V {
-    // SAFETY: the caller guarantees the instruction set.
-    unsafe {
-        let mut squares = V::splat(0.0);
-        for &d in away {
-            squares = d.mul_add(d, squares);
-        }
-        squares
+fn squared_distances<S: Simd, const DIM: usize>(on: S, away: &[S::Lanes; DIM]) -> S::Lanes {
+    let mut squares = on.splat(0.0);
+    for &d in away {
+        squares = d.mul_add(d, squares);
     }
+    squares
 }
 
 /// Returns 1, or 0 where the other row has the same position: a row that draws itself, or a copy of itself,
 /// adds no mass.
-///
-/// # Safety
-/// The processor has `V`'s instruction set.
 #[inline(always)]
-#[expect(unsafe_code, reason = "measured kernel")]
-unsafe fn distinct_mask<V: Lanes>(squares: V) -> V {
-    // SAFETY: the caller guarantees the instruction set.
-    unsafe { squares.mul(V::splat(1e30)).min(V::splat(1.0)) }
+fn distinct_mask<S: Simd>(on: S, squares: S::Lanes) -> S::Lanes {
+    squares.mul(on.splat(1e30)).min(on.splat(1.0))
 }

@@ -6,11 +6,11 @@ use super::pacmap::PacmapLoss;
 use super::tsne::Tsne;
 use crate::layout::curve::MembershipCurve;
 use crate::layout::field::RepulsionField;
-use crate::layout::kernel::{self, Epoch, LayoutKernel, RowChunk};
-use crate::layout::lanes::{Lanes, Portable};
+use crate::layout::kernel::{Advance, Epoch, RowChunk};
 use crate::layout::weighted::{EdgeLoss, WeightedKernel};
 use crate::layout::{Optimizer, OptimizerStep, PackedBlock, WeightCode, root_unit};
 use crate::random::unit;
+use crate::simd::{InstructionSet, Portable, Simd};
 
 const ROWS: usize = 60;
 
@@ -62,20 +62,12 @@ fn epoch(rate: f32, negatives: u32, seed: u64) -> Epoch {
     }
 }
 
-/// The instruction set that a kernel runs on.
-#[derive(Debug, Clone, Copy)]
-enum TestLanes {
-    Portable,
-    Avx2,
-    Widest,
-}
-
 /// Returns the force on each row, times the learning rate, as the kernel computes it.
-fn forces<L: EdgeLoss>(loss: L, rate: f32, on: TestLanes) -> Vec<[f32; 2]> {
+fn forces<L: EdgeLoss>(loss: L, rate: f32, on: InstructionSet) -> Vec<[f32; 2]> {
     moved(loss, &epoch(rate, 40, 5), on)
 }
 
-fn moved<L: EdgeLoss>(loss: L, epoch: &Epoch, on: TestLanes) -> Vec<[f32; 2]> {
+fn moved<L: EdgeLoss>(loss: L, epoch: &Epoch, on: InstructionSet) -> Vec<[f32; 2]> {
     let walk = walk(L::WEIGHT_CODE);
     let snapshot: Vec<[f32; 2]> = (0..ROWS).map(position).collect();
     let mut field = RepulsionField::new(ROWS as u64);
@@ -90,23 +82,7 @@ fn moved<L: EdgeLoss>(loss: L, epoch: &Epoch, on: TestLanes) -> Vec<[f32; 2]> {
         positions: &mut positions,
         moments: &mut moments,
     };
-    let kernel = WeightedKernel(loss);
-    match on {
-        // SAFETY: `Portable` needs no instruction set, and all rows are within the snapshot.
-        #[expect(unsafe_code, reason = "test of a kernel")]
-        TestLanes::Portable => unsafe { kernel.advance::<Portable, 2>(chunk) },
-        #[cfg(target_arch = "x86_64")]
-        TestLanes::Avx2
-            if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") =>
-        {
-            // SAFETY: the processor has the features, as checked in the guard.
-            #[expect(unsafe_code, reason = "test of a kernel")]
-            unsafe {
-                kernel::advance_avx2(&kernel, chunk);
-            }
-        }
-        TestLanes::Avx2 | TestLanes::Widest => kernel::advance(&kernel, chunk),
-    }
+    on.run(Advance { kernel: &WeightedKernel(loss), chunk });
     // The first velocity is the force times the learning rate.
     moments.iter().map(|m| m[0]).collect()
 }
@@ -132,8 +108,8 @@ fn derivative(at: [f64; 2], energy: &dyn Fn([f64; 2]) -> f64) -> [f64; 2] {
 /// edge add to n·L, and `push` the amount that all rows add if one row is at a given position.
 fn check_rows<L: EdgeLoss>(loss: L, tolerance: f64, pull: fn(f64, f64) -> f64, push: &dyn Fn(usize, [f64; 2]) -> f64) {
     const RATE: f32 = 1e-3;
-    let found = forces(loss, RATE, TestLanes::Portable);
-    for on in [TestLanes::Avx2, TestLanes::Widest] {
+    let found = forces(loss, RATE, InstructionSet::Portable(Portable));
+    for on in InstructionSet::all() {
         assert_eq!(found, forces(loss, RATE, on), "{on:?}");
     }
     let places: Vec<[f64; 2]> = (0..ROWS).map(|row| position(row).map(f64::from)).collect();
@@ -169,9 +145,9 @@ fn tsne_forces_match_its_loss() {
 #[test]
 fn repulsion_has_the_same_bits_on_every_instruction_set() {
     fn check<L: EdgeLoss>(loss: L) {
-        let portable = forces(loss, 0.1, TestLanes::Portable);
+        let portable = forces(loss, 0.1, InstructionSet::Portable(Portable));
         assert!(portable.iter().flatten().all(|x| x.is_finite() && *x != 0.0));
-        for on in [TestLanes::Avx2, TestLanes::Widest] {
+        for on in InstructionSet::all() {
             assert_eq!(portable, forces(loss, 0.1, on), "{loss:?} {on:?}");
         }
     }
@@ -184,16 +160,15 @@ fn repulsion_has_the_same_bits_on_every_instruction_set() {
 #[derive(Debug, Clone, Copy)]
 struct AttractionOnly<L>(L);
 
-#[expect(unsafe_code, reason = "a kernel for tests")]
 impl<L: EdgeLoss> EdgeLoss for AttractionOnly<L> {
     const WEIGHT_CODE: WeightCode = L::WEIGHT_CODE;
-    unsafe fn attraction<V: Lanes>(self, weight: V, squares: V) -> V {
-        // SAFETY: the caller guarantees the instruction set.
-        unsafe { self.0.attraction(weight, squares) }
+    #[inline(always)]
+    fn attraction<S: Simd>(self, on: S, weight: S::Lanes, squares: S::Lanes) -> S::Lanes {
+        self.0.attraction(on, weight, squares)
     }
-    unsafe fn repulsion<V: Lanes>(self, _: V) -> [V; 2] {
-        // SAFETY: the caller guarantees the instruction set.
-        unsafe { [V::splat(0.0), V::splat(1.0)] }
+    #[inline(always)]
+    fn repulsion<S: Simd>(self, on: S, _: S::Lanes) -> [S::Lanes; 2] {
+        [on.splat(0.0), on.splat(1.0)]
     }
 }
 
@@ -213,16 +188,15 @@ fn attraction_matches_each_loss() {
 #[derive(Debug, Clone, Copy)]
 struct RepulsionOnly<L>(L);
 
-#[expect(unsafe_code, reason = "a kernel for tests")]
 impl<L: EdgeLoss> EdgeLoss for RepulsionOnly<L> {
     const USES_MASSES: bool = L::USES_MASSES;
-    unsafe fn attraction<V: Lanes>(self, _: V, _: V) -> V {
-        // SAFETY: the caller guarantees the instruction set.
-        unsafe { V::splat(0.0) }
+    #[inline(always)]
+    fn attraction<S: Simd>(self, on: S, _: S::Lanes, _: S::Lanes) -> S::Lanes {
+        on.splat(0.0)
     }
-    unsafe fn repulsion<V: Lanes>(self, squares: V) -> [V; 2] {
-        // SAFETY: the caller guarantees the instruction set.
-        unsafe { self.0.repulsion(squares) }
+    #[inline(always)]
+    fn repulsion<S: Simd>(self, on: S, squares: S::Lanes) -> [S::Lanes; 2] {
+        self.0.repulsion(on, squares)
     }
     fn repulsion_factor(self, mass: f32, asked: u32, drawn: usize) -> f32 {
         self.0.repulsion_factor(mass, asked, drawn)
@@ -234,8 +208,8 @@ fn mean_pushes<L: EdgeLoss>(loss: L, asked: u32) -> Vec<[f64; 2]> {
     const DRAWS: u64 = 4000;
     let mut sums = vec![[0f64; 2]; ROWS];
     for seed in 0..DRAWS {
-        for (sum, step) in sums.iter_mut().zip(moved(RepulsionOnly(loss), &epoch(1e-3, asked, seed), TestLanes::Widest))
-        {
+        let steps = moved(RepulsionOnly(loss), &epoch(1e-3, asked, seed), InstructionSet::best());
+        for (sum, step) in sums.iter_mut().zip(steps) {
             (0..2).for_each(|d| sum[d] += f64::from(step[d]) / 1e-3 / DRAWS as f64);
         }
     }

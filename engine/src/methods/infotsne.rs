@@ -1,8 +1,8 @@
 //! InfoNC-t-SNE (Damrich, Böhm, Hamprecht, Kobak 2023), as in TorchDR's guide: with entropic affinities P and Q
 //! = 1 / (1 + d²), L = −λ Σ Pᵢⱼ log Q + 1/n Σᵢ log Σ_{j ∈ Neg(i)} Q.
 
-use crate::layout::lanes::Lanes;
 use crate::layout::weighted::EdgeLoss;
+use crate::simd::{Lanes, Simd};
 
 /// InfoTSNE's loss.
 #[derive(Debug, Clone, Copy)]
@@ -14,20 +14,14 @@ impl EdgeLoss for InfoTsneLoss {
     const GPU_KERNEL: Option<&'static str> = Some("infotsne");
 
     #[inline(always)]
-    #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn attraction<V: Lanes>(self, weight: V, squares: V) -> V {
-        // SAFETY: the caller guarantees the instruction set.
-        unsafe { weight.mul(V::splat(4.0)).div(squares.add(V::splat(1.0))) }
+    fn attraction<S: Simd>(self, on: S, weight: S::Lanes, squares: S::Lanes) -> S::Lanes {
+        weight.mul(on.splat(4.0)).div(squares.add(on.splat(1.0)))
     }
 
     #[inline(always)]
-    #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn repulsion<V: Lanes>(self, squares: V) -> [V; 2] {
-        // SAFETY: the caller guarantees the instruction set.
-        unsafe {
-            let q = V::splat(1.0).div(squares.add(V::splat(1.0)));
-            [V::splat(4.0).mul(q).mul(q), q]
-        }
+    fn repulsion<S: Simd>(self, on: S, squares: S::Lanes) -> [S::Lanes; 2] {
+        let q = on.splat(1.0).div(squares.add(on.splat(1.0)));
+        [on.splat(4.0).mul(q).mul(q), q]
     }
 
     /// Returns 1 / mass, which is the derivative of the logarithm.

@@ -8,8 +8,8 @@
 //! The guide's table has Q = 1 / (1 + d²), for which 1 − Q is 0 where two rows have the same position.
 //! TorchDR's code computes the formula above.
 
-use crate::layout::lanes::Lanes;
 use crate::layout::weighted::EdgeLoss;
+use crate::simd::{Lanes, Simd};
 
 /// LargeVis' loss.
 #[derive(Debug, Clone, Copy)]
@@ -19,19 +19,13 @@ impl EdgeLoss for LargeVisLoss {
     const GPU_KERNEL: Option<&'static str> = Some("largevis");
 
     #[inline(always)]
-    #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn attraction<V: Lanes>(self, weight: V, squares: V) -> V {
-        // SAFETY: the caller guarantees the instruction set.
-        unsafe { weight.mul(V::splat(4.0)).div(squares.add(V::splat(2.0))) }
+    fn attraction<S: Simd>(self, on: S, weight: S::Lanes, squares: S::Lanes) -> S::Lanes {
+        weight.mul(on.splat(4.0)).div(squares.add(on.splat(2.0)))
     }
 
     #[inline(always)]
-    #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn repulsion<V: Lanes>(self, squares: V) -> [V; 2] {
-        // SAFETY: the caller guarantees the instruction set.
-        unsafe {
-            let below = squares.add(V::splat(1.0)).mul(squares.add(V::splat(2.0)));
-            [V::splat(4.0).div(below), V::splat(0.0)]
-        }
+    fn repulsion<S: Simd>(self, on: S, squares: S::Lanes) -> [S::Lanes; 2] {
+        let below = squares.add(on.splat(1.0)).mul(squares.add(on.splat(2.0)));
+        [on.splat(4.0).div(below), on.splat(0.0)]
     }
 }

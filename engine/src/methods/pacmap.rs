@@ -18,8 +18,8 @@ use crate::affinity::pairs::MID_NEAR_WEIGHT;
 use crate::config::pacmap_phase;
 use crate::layout::WeightCode;
 use crate::layout::kernel::Epoch;
-use crate::layout::lanes::{Lanes, ROUND};
 use crate::layout::weighted::EdgeLoss;
+use crate::simd::{Lanes, ROUND, Simd};
 
 /// PaCMAP's loss, with the weights of its three kinds of pairs.
 #[derive(Debug, Clone, Copy)]
@@ -66,30 +66,22 @@ impl EdgeLoss for PacmapLoss {
     /// The weight of an edge is the number of its near pairs plus [`MID_NEAR_WEIGHT`] times the number of its mid-near
     /// pairs.
     #[inline(always)]
-    #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn attraction<V: Lanes>(self, weight: V, squares: V) -> V {
-        // SAFETY: the caller guarantees the instruction set.
-        unsafe {
-            let s = |x: f32| V::splat(x);
-            // The number of mid-near pairs: the quotient rounded down, as the integer nearest to a slightly
-            // smaller number.
-            let count =
-                weight.mul_add(s(1.0 / MID_NEAR_WEIGHT), s(0.5 / MID_NEAR_WEIGHT - 0.5)).add(s(ROUND)).sub(s(ROUND));
-            let rest = count.mul_add(s(-MID_NEAR_WEIGHT), weight);
-            let (near, middle) = (squares.add(s(11.0)), squares.add(s(10_001.0)));
-            let near = rest.mul(s(20.0 * self.near)).div(near.mul(near));
-            count.mul(s(20_000.0 * self.middle)).div(middle.mul(middle)).add(near)
-        }
+    fn attraction<S: Simd>(self, on: S, weight: S::Lanes, squares: S::Lanes) -> S::Lanes {
+        let s = |x: f32| on.splat(x);
+        // The number of mid-near pairs: the quotient rounded down, as the integer nearest to a slightly
+        // smaller number.
+        let count =
+            weight.mul_add(s(1.0 / MID_NEAR_WEIGHT), s(0.5 / MID_NEAR_WEIGHT - 0.5)).add(s(ROUND)).sub(s(ROUND));
+        let rest = count.mul_add(s(-MID_NEAR_WEIGHT), weight);
+        let (near, middle) = (squares.add(s(11.0)), squares.add(s(10_001.0)));
+        let near = rest.mul(s(20.0 * self.near)).div(near.mul(near));
+        count.mul(s(20_000.0 * self.middle)).div(middle.mul(middle)).add(near)
     }
 
     /// The coefficient is doubled, because it also stands for the rows that draw this one.
     #[inline(always)]
-    #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn repulsion<V: Lanes>(self, squares: V) -> [V; 2] {
-        // SAFETY: the caller guarantees the instruction set.
-        unsafe {
-            let below = squares.add(V::splat(2.0));
-            [V::splat(4.0 * self.further).div(below.mul(below)), V::splat(0.0)]
-        }
+    fn repulsion<S: Simd>(self, on: S, squares: S::Lanes) -> [S::Lanes; 2] {
+        let below = squares.add(on.splat(2.0));
+        [on.splat(4.0 * self.further).div(below.mul(below)), on.splat(0.0)]
     }
 }

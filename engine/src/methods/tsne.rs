@@ -3,8 +3,8 @@
 //! (Linderman et al. 2019). TorchDR's sum includes the pairs i = j; openTSNE's sum does not, and neither does
 //! this one.
 
-use crate::layout::lanes::Lanes;
 use crate::layout::weighted::EdgeLoss;
+use crate::simd::{Lanes, Simd};
 
 /// t-SNE's loss.
 #[derive(Debug, Clone, Copy)]
@@ -15,17 +15,13 @@ impl EdgeLoss for Tsne {
     const GPU_KERNEL: Option<&'static str> = Some("tsne");
 
     #[inline(always)]
-    #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn attraction<V: Lanes>(self, weight: V, squares: V) -> V {
-        // SAFETY: the caller guarantees the instruction set.
-        unsafe { weight.mul(V::splat(4.0)).div(squares.add(V::splat(1.0))) }
+    fn attraction<S: Simd>(self, on: S, weight: S::Lanes, squares: S::Lanes) -> S::Lanes {
+        weight.mul(on.splat(4.0)).div(squares.add(on.splat(1.0)))
     }
 
     /// There are no negative samples: the repulsion comes from the field.
     #[inline(always)]
-    #[expect(unsafe_code, reason = "measured kernel")]
-    unsafe fn repulsion<V: Lanes>(self, _: V) -> [V; 2] {
-        // SAFETY: the caller guarantees the instruction set.
-        unsafe { [V::splat(0.0); 2] }
+    fn repulsion<S: Simd>(self, on: S, _: S::Lanes) -> [S::Lanes; 2] {
+        [on.splat(0.0); 2]
     }
 }

@@ -6,6 +6,8 @@
 use nalgebra::DMatrix;
 use rayon::prelude::*;
 
+use crate::simd::{Avx2, Simd};
+
 /// Number of components that the kernel processes together, and the edge of a tile. With AVX2, half a
 /// tile occupies eight registers.
 pub(super) const PANEL: usize = 8;
@@ -98,19 +100,11 @@ impl OuterProducts {
 /// Adds to `sums` the products of `a` (rows of the tile) and `b` (columns) over all samples, with the
 /// widest available instructions, all of which give the same bits.
 pub(super) fn accumulate(sums: &mut [[f64; PANEL]; PANEL], a: &[[f64; PANEL]], b: &[[f64; PANEL]]) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") {
-        #[expect(unsafe_code, reason = "2.5 times the speed of the baseline's SSE2")]
-        // SAFETY: the function only requires AVX2, which was just checked.
-        return unsafe { accumulate_avx2(sums, a, b) };
+    match Avx2::detect() {
+        // 2.5 times the speed of the baseline's SSE2.
+        Some(on) => on.vectorize(|| accumulate_by::<4>(sums, a, b)),
+        None => accumulate_by::<2>(sums, a, b),
     }
-    accumulate_by::<2>(sums, a, b);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn accumulate_avx2(sums: &mut [[f64; PANEL]; PANEL], a: &[[f64; PANEL]], b: &[[f64; PANEL]]) {
-    accumulate_by::<4>(sums, a, b);
 }
 
 /// Processes `HEIGHT` rows of the tile at a time, as many as fit into registers.

@@ -9,7 +9,7 @@ use crate::uses::Uses;
 /// The top-level modules of the engine, from the lowest layer up.
 pub const LAYERS: &[&[&str]] = &[
     // Numbers, names and data without dependencies.
-    &["sum", "random", "metric", "pages", "memory_meter", "remark", "score"],
+    &["sum", "random", "simd", "metric", "pages", "memory_meter", "remark", "score"],
     &["error", "distances", "distinct"],
     &["budget", "batch", "component_variance", "cuda", "format", "observe"],
     &["precision", "device", "session", "work"],

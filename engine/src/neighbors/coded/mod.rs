@@ -15,49 +15,29 @@
 //! not influence the resulting graph.
 
 use crate::distances::{LANES, PackedPiece, empty_piece, piece_length};
+use crate::simd::{Avx2, Vnni};
 
 /// The largest number of components for which no sum of the kernels exceeds 32 bits.
 const MAX_COMPONENTS: usize = 16_384;
 /// 1.5 · 2²³: adding this constant to a small number rounds the number to an integer, held in the lowest bits.
 const ROUND: f32 = 12_582_912.0;
 
-/// Instruction sets for products of codes.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+/// Instruction sets for products of codes, each with the proof that the processor has it.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum CodeInstructions {
     /// AVX-512 VNNI: adds four products per lane in 32 bits. Codes have eight bits.
-    Vnni,
+    Vnni(Vnni),
     /// AVX2: adds two products per lane in 32 bits. Codes have as many bits as keep the sums within 32
     /// bits, eleven for 128 components. Eight bits would not be faster; six would be, but would pass many
     /// times as many rows.
-    #[default]
-    Avx2,
+    Avx2(Avx2),
 }
 
 impl CodeInstructions {
     /// Returns all instruction sets of this processor, the best first.
     fn all() -> impl Iterator<Item = Self> {
-        [CodeInstructions::Vnni, CodeInstructions::Avx2].into_iter().filter(|with| with.is_available())
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    fn is_available(self) -> bool {
-        match self {
-            CodeInstructions::Vnni => {
-                std::arch::is_x86_feature_detected!("avx512f")
-                    && std::arch::is_x86_feature_detected!("avx512bw")
-                    && std::arch::is_x86_feature_detected!("avx512dq")
-                    && std::arch::is_x86_feature_detected!("avx512vl")
-                    && std::arch::is_x86_feature_detected!("avx512vnni")
-            }
-            CodeInstructions::Avx2 => {
-                std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
-            }
-        }
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    fn is_available(self) -> bool {
-        false
+        let all = [Vnni::detect().map(CodeInstructions::Vnni), Avx2::detect().map(CodeInstructions::Avx2)];
+        all.into_iter().flatten()
     }
 
     /// Returns the best instruction set for vectors of `dim` components, if there is one.
@@ -68,24 +48,24 @@ impl CodeInstructions {
     /// Returns the largest code for vectors of `dim` components: the sum of all products stays below 2^27.
     fn largest(self, dim: usize) -> f32 {
         match self {
-            CodeInstructions::Vnni => 127.0,
-            CodeInstructions::Avx2 => ((1 << 27) as f32 / dim as f32).sqrt().min(4095.0).floor(),
+            CodeInstructions::Vnni(_) => 127.0,
+            CodeInstructions::Avx2(_) => ((1 << 27) as f32 / dim as f32).sqrt().min(4095.0).floor(),
         }
     }
 
     /// Returns the offset added to the codes of rows where the instruction takes them as unsigned.
     fn shift(self) -> i32 {
         match self {
-            CodeInstructions::Vnni => 128,
-            CodeInstructions::Avx2 => 0,
+            CodeInstructions::Vnni(_) => 128,
+            CodeInstructions::Avx2(_) => 0,
         }
     }
 
     /// Returns the number of components in a 32-bit word.
     fn components_per_word(self) -> usize {
         match self {
-            CodeInstructions::Vnni => 4,
-            CodeInstructions::Avx2 => 2,
+            CodeInstructions::Vnni(_) => 4,
+            CodeInstructions::Avx2(_) => 2,
         }
     }
 
@@ -103,11 +83,11 @@ impl CodeInstructions {
     #[inline(always)]
     fn word(self, codes: &[i16], shift: i32) -> u32 {
         match self {
-            CodeInstructions::Vnni => {
+            CodeInstructions::Vnni(_) => {
                 let code = |i: usize| (i32::from(codes[i]) + shift) as u8;
                 u32::from_le_bytes([code(0), code(1), code(2), code(3)])
             }
-            CodeInstructions::Avx2 => u32::from(codes[0] as u16) | u32::from(codes[1] as u16) << 16,
+            CodeInstructions::Avx2(_) => u32::from(codes[0] as u16) | u32::from(codes[1] as u16) << 16,
         }
     }
 }
@@ -167,12 +147,12 @@ macro_rules! wide {
                 fn avx2($($argument: $type),*) $(-> $out)? {
                     $body($($argument),*)
                 }
-                // SAFETY: instructions are chosen only where the processor has them.
+                // SAFETY: `with` proves that the processor has the instruction set.
                 #[expect(unsafe_code, reason = "measured kernel: run-time dispatch")]
                 unsafe {
                     match with {
-                        CodeInstructions::Vnni => vnni($($argument),*),
-                        CodeInstructions::Avx2 => avx2($($argument),*),
+                        CodeInstructions::Vnni(_) => vnni($($argument),*),
+                        CodeInstructions::Avx2(_) => avx2($($argument),*),
                     }
                 }
             }
@@ -297,7 +277,6 @@ fn encode(coding: &CodeScale, vector: &[f32], center: &[f32], codes: &mut [i16])
 
 /// Coded rows of a segment, in blocks of [`LANES`] rows: the first word of each row of the block, then
 /// the second word of each row, and so on.
-#[derive(Default)]
 pub(crate) struct CodedRows {
     with: CodeInstructions,
     dim: usize,
@@ -316,8 +295,9 @@ impl CodedRows {
         let dim = center.len();
         let count = rows.len() / dim;
         let coding = CodeScale::of(with, rows, center);
-        let mut coded = CodedRows { with, dim, rows: count, pieces, coding, ..CodedRows::default() };
         let blocks = count.div_ceil(LANES);
+        let half_squares = vec![0.0; blocks * LANES];
+        let mut coded = CodedRows { with, dim, rows: count, pieces, coding, lost: 0.0, half_squares };
         let (a_piece, length) = (with.blocks_a_piece(dim), piece_length(dim));
         coded.pieces.retain(|piece| piece.len() == length);
         let wanted = blocks.div_ceil(a_piece);
@@ -325,7 +305,6 @@ impl CodedRows {
         while coded.pieces.len() < wanted {
             coded.pieces.push(empty_piece(dim));
         }
-        coded.half_squares = vec![0.0; blocks * LANES];
         encode_blocks(with, &coding, rows, center, &mut coded);
         coded
     }
@@ -352,7 +331,6 @@ impl CodedRows {
 }
 
 /// Coded queries, in groups with a centre each.
-#[derive(Default)]
 pub(super) struct CodedVectors {
     with: CodeInstructions,
     words: usize,

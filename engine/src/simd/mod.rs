@@ -1,0 +1,70 @@
+//! The instruction sets of processors, and vectors of sixteen floats for each.
+//!
+//! A value of `Avx512`, `Avx2` or `Vnni` proves that the processor has that instruction set: the only way to get one is
+//! `detect`. [`Portable`] needs no proof. A kernel is written once, as a safe function that is generic over [`Simd`]. It
+//! gets such a value, makes vectors from it and computes with them; a vector can only come from such a value, so that it
+//! proves the same.
+//!
+//! [`InstructionSet::run`] compiles a [`SimdTask`] for an instruction set and runs it. Only what is inlined into the
+//! task is compiled for the instruction set; anything else gives the same result, more slowly. What a task calls for
+//! each number is therefore `#[inline(always)]`.
+//!
+//! What must hold: an operation gives the same bits in every implementation, so that no result depends on the
+//! processor. The tests run every implementation that the machine has against the portable one.
+
+mod lanes;
+#[cfg(not(target_arch = "x86_64"))]
+mod missing;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub(crate) use lanes::{LANES, Lanes, Portable, ROUND, Simd, SimdTask};
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) use missing::{Avx2, Vnni};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512, Vnni, load_256, load_512, store_256, store_512};
+
+/// An instruction set that the processor has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum InstructionSet {
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    Portable(Portable),
+}
+
+impl InstructionSet {
+    /// Returns the widest instruction set of this processor.
+    #[inline]
+    pub(crate) fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        return x86::best();
+        #[cfg(not(target_arch = "x86_64"))]
+        InstructionSet::Portable(Portable)
+    }
+
+    /// Returns every instruction set of this processor, the portable one last.
+    #[cfg(test)]
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        #[cfg(target_arch = "x86_64")]
+        let wide = [Avx512::detect().map(InstructionSet::Avx512), Avx2::detect().map(InstructionSet::Avx2)];
+        #[cfg(not(target_arch = "x86_64"))]
+        let wide: [Option<Self>; 0] = [];
+        wide.into_iter().flatten().chain([InstructionSet::Portable(Portable)])
+    }
+
+    /// Runs `task`, compiled for this instruction set.
+    #[inline]
+    pub(crate) fn run<T: SimdTask>(self, task: T) -> T::Output {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512(on) => on.run(task),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2(on) => on.run(task),
+            InstructionSet::Portable(on) => on.run(task),
+        }
+    }
+}
