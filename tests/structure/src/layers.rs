@@ -13,13 +13,13 @@ pub const LAYERS: &[&[&str]] = &[
     &["error", "distances", "distinct"],
     &["budget", "batch", "component_variance", "cuda", "format", "observe"],
     &["precision", "device", "session", "work"],
-    &["invalid"],
     // What the user asks for.
     &["config"],
     // What follows from it, as data.
     &["plan"],
     // What a run takes and gives, and the map on disk.
     &["inputs", "positions"],
+    &["invalid"],
     &["pca"],
     // The stages.
     &["scan"],

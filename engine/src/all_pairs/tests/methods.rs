@@ -344,7 +344,7 @@ fn invalid_affinity_is_refused_with_its_position() {
     let map = MapAffinity::Normalized(MapKernel::STUDENT, Normalization::All);
     let matcher = AffinityMatcher::new(PrecomputedAffinity::from(given(5, 1)), map).problem();
     let told = run(&matcher, &[1.0; 12], 2).expect_err("6 rows, 5 × 5").to_string();
-    assert!(told.contains("5 rows, and there are 6"), "{told}");
+    assert!(told.contains("5 rows, but the data have 6"), "{told}");
 }
 
 #[test]
