@@ -258,6 +258,6 @@ fn a_survey_gives_the_colours_of_a_column() {
     assert_eq!(colors.of(&whole.slice(1, 2)).expect("codes"), PortionColors::Categories(vec![1, 2]));
 
     assert!(survey(&table, "none", &()).is_err());
-    let error = survey(&table, "list", &()).err().expect("no colours").to_string();
+    let error = survey(&table, "list", &()).expect_err("no colours").to_string();
     assert!(error.contains("list") && error.contains("neither text, number nor time"), "{error}");
 }
