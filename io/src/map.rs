@@ -505,16 +505,15 @@ mod tests {
                 }
                 let expected = coords(0, rows, dim);
                 let (mut at, mut labels) = (0, 0);
-                let color: &[&str] = if keep { &["label", "y", "label"] } else { &[] };
+                let color: &[&str] = if keep { &["label", "kind", "label"] } else { &[] };
                 while at < rows {
                     let part = reader.read(at as u64, (rows - at).min(7_001), color).unwrap();
                     for (i, (x, y)) in part.x.iter().zip(&part.y).enumerate() {
                         assert_eq!((*x as f32, *y as f32), (expected[(at + i) * dim], expected[(at + i) * dim + 1]));
                     }
-                    if let [label, y, again] = part.columns.as_slice() {
+                    if let [label, kind, again] = part.columns.as_slice() {
                         labels += label.len() - label.null_count();
-                        assert!(label == again && y.len() == part.y.len());
-                        assert_eq!(y.data_type(), &DataType::Float32);
+                        assert!(label == again && kind.len() == part.y.len() && kind != label);
                     }
                     at += part.x.len();
                 }
