@@ -1,0 +1,297 @@
+"""What the estimators of maps have in common: `fit`, `fit_transform`, and what they leave behind.
+
+The classes are in `_maps.py`, which `python/generate.py` writes from the engine's table of options.
+
+What must hold: a fit makes the map that the command line makes of the same rows, options and seed, byte for byte. An
+estimator whose fit fails keeps what its last fit left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from . import _input
+from ._options import engine_options, of_method, table
+from ._progress import watch
+from ._report import Report
+from ._sklearn import Estimator
+
+Map = TypeVar("Map", bound="MapEstimator")
+
+#: First positions of other libraries, and what there is instead.
+_OTHER_INITS = {
+    "spectral": "'centroid', the default, starts from a map of the index's centroids",
+    "tswspectral": "'centroid', the default, starts from a map of the index's centroids",
+    "normal": "'random' is uniform",
+    "hyperbolic": "'random', the default of COSNE, starts near the centre of the ball",
+}
+
+
+class MapEstimator(Estimator):
+    """A method that makes a map."""
+
+    #: The engine's name of the method.
+    method: ClassVar[str]
+
+    def fit(self: Map, X: Any, y: Any = None) -> Map:
+        """Makes the map of X.
+
+        Parameters
+        ----------
+        X : array, frame, Arrow data, path or paths, DataLoader, or batches
+            Rows × features. `docs/python.md` lists the kinds of input. NumPy arrays in C order are read in place and must
+            not be changed by another thread meanwhile.
+        y : ignored
+            For scikit-learn's pipelines.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an option or the data are invalid. The message names the row and the column.
+        BudgetError
+            If `memory_limit` is too small; the message has the smallest budget that suffices.
+        OSError
+            If a file cannot be read or written.
+        KeyboardInterrupt
+            If the run was interrupted. With `run_dir`, the next fit continues it.
+        """
+        self._run(X)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+        """Makes the map of X, and returns it.
+
+        Parameters
+        ----------
+        X : array, frame, Arrow data, path or paths, DataLoader, or batches
+            As for `fit`.
+        y : ignored
+            For scikit-learn's pipelines.
+
+        Returns
+        -------
+        ndarray of float32, (rows, n_components)
+            The map, in the order of X's rows.
+        """
+        self._run(X)
+        return self.embedding_
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Returns the names of the map's components: the class's name in lower case, and a number.
+
+        Parameters
+        ----------
+        input_features : ignored
+            For scikit-learn.
+
+        Returns
+        -------
+        ndarray of str objects, (n_components,)
+        """
+        self._check_fitted()
+        prefix = type(self).__name__.lower()
+        return np.asarray([f"{prefix}{i}" for i in range(self.embedding_.shape[1])], dtype=object)
+
+    def plan(self, X: Any) -> Any:
+        """Returns what a fit of X would take, stage by stage: memory, disk, time. Nothing is computed.
+
+        Parameters
+        ----------
+        X : as for `fit`
+
+        Returns
+        -------
+        lowland.Plan
+        """
+        from . import _lowland
+        from ._functions import Plan
+
+        with self._first_positions() as init:
+            found = _input.read(X, self.column, directory=self._beside())
+            return Plan(_lowland.plan(found.source, options=self._options(init), invalid=self.invalid))
+
+    def _options(self, init: Any) -> dict[str, Any]:
+        """Returns the engine's options for the parameters."""
+        backend = getattr(self, "backend", None)
+        if backend not in (None, "faiss"):
+            raise ValueError(f"backend: there is no {backend!r}; lowland has one engine, which has FAISS built in: give None")
+        known = of_method(self.method)
+        run = ("random_state", "memory_limit", "n_jobs", "device", "recall")
+        given = {name: getattr(self, name) for name in [*known, *run] if hasattr(self, name)}
+        given["init"] = init
+        return engine_options(self.method, **given)
+
+    def _beside(self) -> str | None:
+        """Returns the directory for files that a run needs before it begins: the one that holds the run directory."""
+        if self.run_dir is None:
+            return None
+        parent = os.path.dirname(os.path.abspath(os.fspath(self.run_dir)))
+        return parent if os.path.isdir(parent) else None
+
+    @contextlib.contextmanager
+    def _first_positions(self) -> Iterator[str | None]:
+        """Gives `init` as the engine takes it: a name or a path. An array is written to a file for the time of the run."""
+        init = self.init
+        if init is None or isinstance(init, (str, os.PathLike)):
+            if isinstance(init, str) and init in _OTHER_INITS:
+                raise ValueError(f"init: there is no {init!r}; {_OTHER_INITS[init]}")
+            yield None if init is None else os.fspath(init)
+            return
+        positions = np.asarray(init)
+        if positions.ndim != 2 or positions.dtype.kind not in "fiu":
+            raise ValueError(f"init: give a name, a file, or an array of rows × n_components, not {type(init).__name__} {positions.shape}")
+        content = io.BytesIO()
+        np.save(content, np.ascontiguousarray(positions, dtype=np.float32))
+        # A run directory is continued only with the same file of first positions, so its name comes from its contents.
+        name = f"init-{hashlib.sha256(content.getvalue()).hexdigest()[:16]}.npy"
+        with contextlib.ExitStack() as cleanup:
+            directory = self._beside()
+            if directory is None:
+                directory = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="lowland-"))
+            path = os.path.join(directory, f".lowland-{name}")
+            with open(path, "wb") as file:
+                file.write(content.getvalue())
+            cleanup.callback(_remove, path)
+            yield path
+
+    def _run(self, X: Any) -> None:
+        from . import _lowland
+
+        knn = getattr(self, "precomputed_knn", None)
+        if getattr(self, "keep_graph", False):
+            _scipy_sparse()
+        if X is None and knn is None:
+            raise ValueError("X is None; give rows, or a graph by precomputed_knn")
+        with self._first_positions() as init, watch(self.callback, self.verbose) as heard:
+            options = self._options(init)
+            found = None if X is None else _input.read(X, self.column, directory=self._beside())
+            graph = None if knn is None else _graph(knn, options.get("metric"))
+            if graph is None and getattr(self, "keep_graph", False):
+                graph = _lowland.knn(
+                    found.source, options=_knn_options(options, found.source.rows), invalid=self.invalid, callback=heard
+                )
+            result = _lowland.embed(
+                None if found is None else found.source,
+                graph=graph,
+                options=options,
+                invalid=self.invalid,
+                form="array",
+                run_dir=None if self.run_dir is None else os.fspath(self.run_dir),
+                callback=heard,
+            )
+        embedding = np.asarray(result.coordinates)
+        self._forget()
+        self.embedding_ = embedding
+        self.report_ = Report.of(result.report, *([found.note] if found is not None and found.note else []))
+        self.n_features_in_ = found.source.dim if found is not None else 0
+        if found is not None and found.names is not None:
+            self.feature_names_in_ = np.asarray(found.names, dtype=object)
+        if getattr(self, "keep_graph", False):
+            self.graph_ = csr(np.asarray(graph.indices), np.asarray(graph.distances))
+
+
+def csr(indices: np.ndarray, distances: np.ndarray) -> Any:
+    """Returns a graph of neighbours as a sparse matrix of distances.
+
+    Parameters
+    ----------
+    indices : ndarray of integers, (rows, k)
+        Row numbers of the neighbours; missing ones are below 0 or have no row.
+    distances : ndarray of float32, (rows, k)
+
+    Returns
+    -------
+    scipy.sparse.csr_matrix of float32, (rows, rows)
+        Sorted by column. A distance of 0 between equal rows is stored.
+    """
+    sparse = _scipy_sparse()
+    rows, k = indices.shape
+    there = (indices >= 0) & (indices < rows) & np.isfinite(distances)
+    ends = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
+    graph = sparse.csr_matrix((distances[there], indices[there], ends), shape=(rows, rows))
+    graph.sort_indices()
+    return graph
+
+
+def _scipy_sparse() -> Any:
+    try:
+        import scipy.sparse
+    except ImportError:
+        raise ImportError("keep_graph needs scipy, whose sparse matrices hold the graph: pip install scipy") from None
+    return scipy.sparse
+
+
+def _graph(knn: Any, metric: Any) -> Any:
+    """Returns the graph of `precomputed_knn`: a file, a Graph, or arrays (indices, distances, …)."""
+    from . import _lowland
+
+    if isinstance(knn, (str, os.PathLike)):
+        return os.fspath(knn)
+    if isinstance(knn, _lowland.Graph):
+        return knn
+    if not isinstance(knn, (tuple, list)) or len(knn) < 2:
+        raise ValueError(
+            "precomputed_knn: give a file of lowland.knn, a Graph, or the arrays (indices, distances), each rows × k; "
+            f"this is a {type(knn).__name__}"
+        )
+    indices, distances = np.asarray(knn[0]), np.asarray(knn[1])
+    if indices.ndim != 2 or indices.shape != distances.shape or indices.dtype.kind not in "iu" or distances.dtype.kind != "f":
+        raise ValueError(
+            f"precomputed_knn: indices are {indices.dtype} {indices.shape} and distances {distances.dtype} {distances.shape}; "
+            "give integers and floats of one shape, rows × k"
+        )
+    indices, distances = without_self(indices, distances)
+    return _lowland.Graph.arrays(
+        np.ascontiguousarray(indices, dtype=np.int64), np.ascontiguousarray(distances, dtype=np.float32), metric
+    )
+
+
+def without_self(indices: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a graph without the rows themselves, which umap-learn and pynndescent list first.
+
+    If some rows list themselves and others do not (equal rows can hide them), the last neighbour of the others is left out,
+    so that all rows keep k − 1.
+    """
+    own = indices == np.arange(len(indices))[:, None]
+    if not own.any():
+        return indices, distances
+    drop = np.where(own.any(axis=1), own.argmax(axis=1), indices.shape[1] - 1)
+    keep = np.arange(indices.shape[1])[None, :] != drop[:, None]
+    shape = (len(indices), indices.shape[1] - 1)
+    return indices[keep].reshape(shape), distances[keep].reshape(shape)
+
+
+def _knn_options(options: dict[str, Any], rows: int) -> dict[str, Any]:
+    """Returns the options of the graph that a run with `options` searches."""
+    method, most = options["method"], max(rows - 1, 1)
+    if method in table()["perplexity"]["methods"]:
+        perplexity = options.get("perplexity")
+        if perplexity is None:
+            perplexity = min(float(table()["perplexity"]["defaults"][method]), max(most / 3, min(1.5, most)))
+        # Three times the perplexity; halves are rounded up.
+        k = min(max(int(3 * perplexity + 0.5), min(2, most)), most)
+    else:
+        k = options.get("n_neighbors") or min(int(table()["n_neighbors"]["defaults"][method]), most)
+    taken = ("metric", "recall", "seed", "threads", "memory", "device", "device_memory", "batch_rows", "disk")
+    return {"n_neighbors": k, **{name: options[name] for name in taken if name in options}}
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
+
+
+#: A function of a run's events.
+Callback = Callable[[dict[str, Any]], None]

@@ -1,0 +1,498 @@
+"""lowland as a stage of a Polars query.
+
+    import lowland.polars                      # gives LazyFrame and DataFrame the namespace `lowland`
+    import polars as pl
+
+    pl.scan_parquet("vectors.parquet").lowland.embed("embedding", id="id").sink_parquet("map.parquet")
+
+On a LazyFrame the functions check names, types and options at once, and return a LazyFrame; the work starts when that is
+collected or sunk. The input is streamed to a file, one run makes the result as a file, and every use of the LazyFrame reads
+that file, which is deleted with the last LazyFrame that needs it. On a DataFrame they work at once.
+
+The functions are also there by themselves, because type checkers do not see namespaces: `lowland.polars.embed(frame, …)`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import inspect
+import os
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import polars as pl
+from polars.io.plugins import register_io_source
+
+from . import _lowland
+from ._options import engine_options, table
+from ._progress import watch
+
+__all__ = ["embed", "knn", "pca"]
+
+Frame = TypeVar("Frame", pl.LazyFrame, pl.DataFrame)
+
+if not hasattr(pl.LazyFrame, "collect_batches"):
+    raise ImportError(f"lowland.polars needs Polars 1.34 or newer, which has LazyFrame.collect_batches; this is {pl.__version__}")
+
+
+def embed(
+    frame: Frame,
+    column: str | Sequence[str] | pl.Expr | None = None,
+    *,
+    id: str | None = None,
+    keep: str | Sequence[str] | pl.Expr = (),
+    coordinates: Sequence[str] | None = None,
+    method: str = "umap",
+    n_neighbors: int | None = None,
+    perplexity: float | None = None,
+    n_components: int | None = None,
+    min_dist: float | None = None,
+    metric: str | None = None,
+    n_epochs: int | None = None,
+    invalid: str = "error",
+    random_state: int | None = None,
+    memory_limit: int | str | None = None,
+    n_jobs: int | None = None,
+    device: str | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    verbose: bool = False,
+    callback: Callable[[dict[str, Any]], None] | None = None,
+    **options: Any,
+) -> Frame:
+    """Returns the map of a frame's vectors, one row for each row.
+
+    Parameters
+    ----------
+    frame : LazyFrame or DataFrame
+    column : str, list of str or expression
+        The vectors: a column of lists or arrays, or columns of numbers, one for each component; also what `--column` takes
+        ("emb.values", "blob:f32", "pc*"). Default: the only column of lists, or all columns if all are numbers.
+    id : str, optional
+        The column of the rows' ids. Default: row numbers, in a column `id`.
+    keep : str, list of str or expression
+        Columns to keep beside the map.
+    coordinates : list of str, optional
+        Names of the map's columns. Default: x, y (and z), or c0, c1, … for more than three.
+    method : str, default "umap"
+        One of `lowland.methods()`.
+    n_neighbors, perplexity, n_components, min_dist, metric, n_epochs, **options
+        The method's options, as in its estimator (`lowland.UMAP`). None is the method's default.
+    invalid : {"error", "drop", "null"}, default "error"
+        What happens to rows without a vector.
+    random_state, memory_limit, n_jobs, device, verbose, callback
+        As in the estimators.
+    run_dir : path, optional
+        Directory for the run's stages, which stays. A run that was interrupted is continued if the input is the same.
+    directory : path, optional
+        Where the input and the map are written. Default: the system's directory for temporary files.
+
+    Returns
+    -------
+    LazyFrame or DataFrame, as `frame`
+        The columns `id`, the coordinates (Float32), and the kept columns.
+
+    Raises
+    ------
+    ValueError, polars.exceptions.ColumnNotFoundError
+        At once, for a column that is not there or is of a wrong type, and for an option that the method does not have.
+    """
+    given = {
+        "n_neighbors": n_neighbors,
+        "perplexity": perplexity,
+        "n_components": n_components,
+        "min_dist": min_dist,
+        "metric": metric,
+        "n_epochs": n_epochs,
+        "random_state": random_state,
+        "memory_limit": memory_limit,
+        "n_jobs": n_jobs,
+        "device": device,
+        **options,
+    }
+    asked = engine_options(method, **given)
+    components = int(asked.setdefault("n_components", int(table()["n_components"]["defaults"][method])))
+    query = _Query(frame, column, id, keep)
+    schema = query.schema_with(_coordinate_names(coordinates, components), id)
+
+    def work(source: Any, output: str, heard: Any) -> None:
+        _lowland.embed(
+            source,
+            options=asked,
+            id=id,
+            keep=query.keep,
+            coordinates=None if coordinates is None else list(coordinates),
+            invalid=_invalid(invalid),
+            output=output,
+            form="file",
+            run_dir=None if run_dir is None else os.fspath(run_dir),
+            callback=heard,
+        )
+
+    _invalid(invalid)
+    return _result(frame, query, work, schema, _Place(directory, run_dir), f"lowland.embed, {method}", (callback, verbose))
+
+
+def pca(
+    frame: Frame,
+    column: str | Sequence[str] | pl.Expr | None = None,
+    *,
+    id: str | None = None,
+    keep: str | Sequence[str] | pl.Expr = (),
+    coordinates: Sequence[str] | None = None,
+    n_components: int = 2,
+    solver: str | None = None,
+    whiten: bool = False,
+    metric: str | None = None,
+    invalid: str = "error",
+    random_state: int | None = None,
+    memory_limit: int | str | None = None,
+    n_jobs: int | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    verbose: bool = False,
+    callback: Callable[[dict[str, Any]], None] | None = None,
+) -> Frame:
+    """Returns the principal components of a frame's vectors, one row for each row.
+
+    Parameters
+    ----------
+    frame : LazyFrame or DataFrame
+    column, id, keep, coordinates, invalid, directory
+        As in `embed`.
+    n_components : int, default 2
+        Number of components, at most the number of components of a vector.
+    solver, whiten, metric
+        As in `lowland.PCA`.
+    random_state, memory_limit, n_jobs, verbose, callback
+        As in the estimators.
+
+    Returns
+    -------
+    LazyFrame or DataFrame, as `frame`
+        The columns `id`, the scores (Float32), and the kept columns.
+    """
+    from ._pca import pca_options
+
+    asked = pca_options(n_components, solver, whiten, metric, random_state, memory_limit, n_jobs)
+    query = _Query(frame, column, id, keep)
+    schema = query.schema_with(_coordinate_names(coordinates, asked["n_components"]), id)
+
+    def work(source: Any, output: str, heard: Any) -> None:
+        names = None if coordinates is None else list(coordinates)
+        _lowland.pca(
+            source, options=asked, id=id, keep=query.keep, coordinates=names, invalid=_invalid(invalid), output=output, callback=heard
+        )
+
+    _invalid(invalid)
+    return _result(frame, query, work, schema, _Place(directory, None), "lowland.pca", (callback, verbose))
+
+
+def knn(
+    frame: Frame,
+    column: str | Sequence[str] | pl.Expr | None = None,
+    *,
+    n_neighbors: int = 15,
+    metric: str | None = None,
+    recall: float | None = None,
+    invalid: str = "error",
+    random_state: int | None = None,
+    memory_limit: int | str | None = None,
+    n_jobs: int | None = None,
+    device: str | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    verbose: bool = False,
+    callback: Callable[[dict[str, Any]], None] | None = None,
+) -> Frame:
+    """Returns the nearest neighbours of a frame's vectors, one row for each row.
+
+    Parameters
+    ----------
+    frame : LazyFrame or DataFrame
+    column, directory
+        As in `embed`.
+    n_neighbors : int, default 15
+        Number of neighbours of each row, without the row itself.
+    invalid : {"error", "null"}, default "error"
+        What happens to rows without a vector: with "null" they have no neighbours.
+    metric, recall, random_state, memory_limit, n_jobs, device, run_dir, verbose, callback
+        As in `lowland.UMAP`.
+
+    Returns
+    -------
+    LazyFrame or DataFrame, as `frame`
+        The columns `id` (UInt32, row numbers from 0), `neighbors` (lists of UInt32, row numbers) and `distances` (lists of
+        Float32, ascending). The row number 4294967295 at the distance infinity stands for no neighbour.
+    """
+    asked = engine_options(
+        None,
+        n_neighbors=n_neighbors,
+        metric=metric,
+        recall=recall,
+        random_state=random_state,
+        memory_limit=memory_limit,
+        n_jobs=n_jobs,
+        device=device,
+    )
+    if invalid == "drop":
+        raise ValueError("invalid: 'drop' would number the rows anew; filter the frame first, or give 'null'")
+    query = _Query(frame, column, None, ())
+    schema = {"id": pl.UInt32, "neighbors": pl.List(pl.UInt32), "distances": pl.List(pl.Float32)}
+
+    def work(source: Any, output: str, heard: Any) -> None:
+        directory = None if run_dir is None else os.fspath(run_dir)
+        _lowland.knn(source, options=asked, invalid=_invalid(invalid), output=output, run_dir=directory, callback=heard)
+
+    _invalid(invalid)
+    return _result(frame, query, work, schema, _Place(directory, run_dir), "lowland.knn", (callback, verbose), index="id")
+
+
+class _Query:
+    """The columns that a run reads, checked against the schema."""
+
+    def __init__(self, frame: pl.LazyFrame | pl.DataFrame, column: Any, id: str | None, keep: Any) -> None:
+        if not isinstance(frame, (pl.LazyFrame, pl.DataFrame)):
+            raise TypeError(f"frame: give a LazyFrame or a DataFrame, not {type(frame).__name__}")
+        if isinstance(column, pl.Expr):
+            found = frame.select(column).lazy().collect_schema().names()
+            frame, column = frame.with_columns(column), found
+        self.frame, self.schema = frame, frame.lazy().collect_schema()
+        if isinstance(keep, pl.Expr):
+            keep = frame.select(keep).lazy().collect_schema().names()
+        self.keep = [name for name in ([keep] if isinstance(keep, str) else keep) if name != id]
+        for what, names in (("id", [id] if id is not None else []), ("keep", self.keep)):
+            for name in names:
+                self._check_there(what, name)
+        read = self._vectors(column, {*([id] if id is not None else []), *self.keep})
+        beside = dict.fromkeys([*([id] if id is not None else []), *self.keep])
+        self.selected = [*read, *(pl.col(name) for name in beside if name not in self.roots)]
+
+    def _check_there(self, what: str, name: str) -> None:
+        if name not in self.schema:
+            there = ", ".join(repr(column) for column in self.schema)
+            raise pl.exceptions.ColumnNotFoundError(f"{what}: there is no column {name!r}; the frame has {there}")
+
+    def _vectors(self, column: Any, beside: set[str]) -> list[pl.Expr]:
+        """Sets `column`, as the engine takes it, and returns the expressions of the columns that it names."""
+        if column is None:
+            column = self._only(beside)
+        if isinstance(column, str):
+            names = [column] if column in self.schema else self._resolved(column)
+        else:
+            names = list(column)
+            if not names:
+                raise ValueError("column: the list of names is empty")
+        for name in names:
+            self._check_there("column", name)
+        self.roots = set(names)
+        if isinstance(column, str):
+            self.column = column
+            if column in self.schema:
+                self._check_type(column, self.schema[column], alone=True)
+            return [pl.col(name) for name in names]
+        for name in names:
+            self._check_type(name, self.schema[name], alone=len(names) == 1)
+        if len(names) == 1:
+            self.column = names[0]
+            return [pl.col(names[0])]
+        # Names with commas cannot be listed, and names with stars would be patterns.
+        plain = all(name == name.strip() and name and not set(name) & set(',*"') for name in names)
+        if plain:
+            self.column = ",".join(names)
+            return [pl.col(name) for name in names]
+        self.roots = set()
+        self.column = ",".join(f"lowland component {i}" for i in range(len(names)))
+        return [pl.col(name).alias(f"lowland component {i}") for i, name in enumerate(names)]
+
+    def _only(self, beside: set[str]) -> Any:
+        """Returns the column of the vectors, or all columns of numbers, if nothing else can be meant."""
+        features = {name: dtype for name, dtype in self.schema.items() if name not in beside}
+        lists = [name for name, dtype in features.items() if isinstance(dtype, (pl.List, pl.Array)) and _is_numeric(_leaf(dtype))]
+        if len(lists) == 1:
+            return lists[0]
+        there = ", ".join(f"{name!r} ({dtype})" for name, dtype in self.schema.items())
+        if len(lists) > 1:
+            raise ValueError(f"column: several columns could hold the vectors: {', '.join(map(repr, lists))}; name one")
+        if features and all(_is_numeric(dtype) for dtype in features.values()):
+            return list(features)
+        raise ValueError(f"column: no column holds lists of numbers; name the columns of the vectors: {there}")
+
+    def _resolved(self, column: str) -> list[str]:
+        """Returns the columns of the frame that a text of the command line names."""
+        if "," in column:
+            names = [part.strip() for part in column.split(",")]
+            for name in names:
+                self._check_there("column", name)
+                self._check_type(name, self.schema[name], alone=False)
+            return names
+        if "*" in column:
+            names = [name for name in self.schema if fnmatch.fnmatchcase(name, column.replace("[", "[[]"))]
+            if not names:
+                self._check_there("column", column)
+            for name in names:
+                self._check_type(name, self.schema[name], alone=False)
+            return names
+        for mark in (":", "."):
+            root = column.rpartition(":")[0] if mark == ":" else column.partition(".")[0]
+            if root and root in self.schema:
+                return [root]
+        self._check_there("column", column)
+        return []
+
+    @staticmethod
+    def _check_type(name: str, dtype: pl.DataType, *, alone: bool) -> None:
+        if _is_numeric(dtype) or alone and isinstance(dtype, (pl.Struct,)):
+            return
+        if alone and isinstance(dtype, (pl.List, pl.Array)) and (_is_numeric(_leaf(dtype)) or isinstance(_leaf(dtype), pl.Null)):
+            return
+        if alone and dtype == pl.Binary:
+            raise ValueError(f"column: {name!r} is Binary; say which numbers the bytes are, for example {name + ':f32'!r}")
+        wanted = "a list or an array of numbers" if alone else "a number"
+        raise ValueError(f"column: {name!r} is {dtype}, not {wanted}")
+
+    def schema_with(self, coordinates: list[str], id: str | None) -> dict[str, pl.DataType]:
+        """Returns the schema of the result: id, coordinates, kept columns."""
+        schema: dict[str, Any] = {id or "id": self.schema[id] if id is not None else pl.UInt64}
+        for name in coordinates:
+            if name in schema:
+                raise ValueError(f"coordinates: {name!r} is the name of two columns; give other names by `coordinates`")
+            schema[name] = pl.Float32
+        for name in self.keep:
+            if name in schema and name != id:
+                raise ValueError(f"keep: {name!r} is the name of a column of the result too; give other names by `coordinates`")
+            schema[name] = self.schema[name]
+        return schema
+
+    def source(self, directory: str) -> Any:
+        """Returns the engine's source: the frame itself, or batches that are copied to disk."""
+        selected = self.frame.select(self.selected)
+        if isinstance(selected, pl.DataFrame):
+            return _lowland.Source.arrow(selected, self.column, "frame")
+        batches = selected.collect_batches(maintain_order=True, lazy=True)
+        return _lowland.Source.spool(batches, self.column, directory, "frame")
+
+
+class _Place:
+    """The directory of a run's input and output."""
+
+    def __init__(self, directory: Any, run_dir: Any) -> None:
+        self.directory = None if directory is None else os.fspath(directory)
+        if self.directory is None and run_dir is not None:
+            parent = os.path.dirname(os.path.abspath(os.fspath(run_dir)))
+            self.directory = parent if os.path.isdir(parent) else None
+        if self.directory is not None and not os.path.isdir(self.directory):
+            raise ValueError(f"directory: {self.directory} is no directory")
+
+
+class _Run:
+    """A run that is done once, when its result is first needed, by the thread that needs it first."""
+
+    def __init__(self, query: _Query, work: Callable[[Any, str, Any], None], place: _Place, heard: tuple[Any, bool]) -> None:
+        self.query, self.work, self.place, self.heard = query, work, place, heard
+        self.lock, self.output = threading.Lock(), None
+
+    def result(self) -> str:
+        """Returns the file of the result."""
+        with self.lock:
+            if self.output is None:
+                directory = tempfile.mkdtemp(prefix="lowland-", dir=self.place.directory)
+                delete = weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+                try:
+                    output = os.path.join(directory, "result.arrow")
+                    with watch(*self.heard) as heard:
+                        self.work(self.query.source(directory), output, heard)
+                except BaseException:
+                    delete()
+                    raise
+                self.output = output
+            return self.output
+
+
+def _result(
+    frame: Frame,
+    query: _Query,
+    work: Callable[[Any, str, Any], None],
+    schema: dict[str, Any],
+    place: _Place,
+    name: str,
+    heard: tuple[Any, bool],
+    index: str | None = None,
+) -> Frame:
+    run = _Run(query, work, place, heard)
+
+    def rows(
+        with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
+    ) -> Iterator[pl.DataFrame]:
+        found = pl.scan_ipc(run.result())
+        if index is not None:
+            found = found.with_row_index(index)
+        found = found.select([pl.col(column).cast(dtype) for column, dtype in schema.items()])
+        # Polars applies none of these again, and counts `n_rows` before the predicate.
+        if n_rows is not None:
+            found = found.head(n_rows)
+        if predicate is not None:
+            found = found.filter(predicate)
+        if with_columns is not None:
+            found = found.select(with_columns)
+        yield from found.collect_batches(chunk_size=batch_size, maintain_order=True, lazy=True)
+        assert run  # the file stays until the last row is read
+
+    detail = {"explain_name": name} if "explain_name" in inspect.signature(register_io_source).parameters else {}
+    lazy = register_io_source(rows, schema=schema, is_pure=True, **detail)
+    return lazy.collect() if isinstance(frame, pl.DataFrame) else lazy
+
+
+def _coordinate_names(coordinates: Sequence[str] | None, components: int) -> list[str]:
+    if coordinates is None:
+        return ["x", "y", "z"][:components] if components <= 3 else [f"c{i}" for i in range(components)]
+    if isinstance(coordinates, str) or len(coordinates) != components or len(set(coordinates)) != components:
+        raise ValueError(f"coordinates: give {components} different names, one for each component, not {coordinates!r}")
+    return list(coordinates)
+
+
+def _invalid(invalid: str) -> str:
+    if invalid not in ("error", "drop", "null"):
+        raise ValueError(f"invalid: give 'error', 'drop' or 'null', not {invalid!r}")
+    return invalid
+
+
+def _leaf(dtype: Any) -> Any:
+    while isinstance(dtype, (pl.List, pl.Array)):
+        dtype = dtype.inner
+    return dtype
+
+
+def _is_numeric(dtype: Any) -> bool:
+    return dtype.is_numeric() or dtype == pl.Boolean
+
+
+class _Namespace:
+    def __init__(self, frame: Any) -> None:
+        self._frame = frame
+
+    def embed(self, column: Any = None, **options: Any) -> Any:
+        return embed(self._frame, column, **options)
+
+    def knn(self, column: Any = None, **options: Any) -> Any:
+        return knn(self._frame, column, **options)
+
+    def pca(self, column: Any = None, **options: Any) -> Any:
+        return pca(self._frame, column, **options)
+
+
+@pl.api.register_lazyframe_namespace("lowland")
+class LazyFrameNamespace(_Namespace):
+    """`LazyFrame.lowland`: results are LazyFrames; the work starts when they are collected or sunk."""
+
+
+@pl.api.register_dataframe_namespace("lowland")
+class DataFrameNamespace(_Namespace):
+    """`DataFrame.lowland`: the work is done at once."""
+
+
+for _name, _function in (("embed", embed), ("knn", knn), ("pca", pca)):
+    getattr(_Namespace, _name).__doc__ = _function.__doc__

@@ -1,0 +1,172 @@
+"""Principal components against scikit-learn, in batches, and for rows that are not in memory."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+import lowland
+
+from conftest import clusters
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return clusters(400, 6, seed=3) * np.array([5, 3, 2, 1, 0.5, 0.2], np.float32) + 10
+
+
+def test_pca_is_scikit_learns(rows):
+    theirs = pytest.importorskip("sklearn.decomposition").PCA(3).fit(rows.astype(float))
+    ours = lowland.PCA(3)
+    scores = ours.fit_transform(rows)
+    assert scores.dtype == np.float32 and scores.shape == (400, 3)
+    signs = np.sign((theirs.components_ * ours.components_).sum(axis=1))
+    assert (signs == 1).all()
+    assert np.allclose(ours.components_, theirs.components_, atol=1e-5)
+    assert np.allclose(ours.mean_, theirs.mean_)
+    assert np.allclose(ours.explained_variance_, theirs.explained_variance_)
+    assert np.allclose(ours.explained_variance_ratio_, theirs.explained_variance_ratio_)
+    assert np.allclose(ours.singular_values_, theirs.singular_values_)
+    assert np.allclose(scores, theirs.transform(rows), atol=1e-4)
+    assert np.allclose(ours.transform(rows), scores, atol=1e-4)
+    assert np.allclose(lowland.PCA(6).fit(rows).inverse_transform(lowland.PCA(6).fit_transform(rows)), rows, atol=1e-3)
+    assert ours.n_samples_seen_ == 400 and ours.n_components_ == 3 and ours.n_features_in_ == 6
+
+
+@pytest.mark.parametrize("metric", ["cosine", "correlation"])
+def test_prepared_rows(metric, rows):
+    model = lowland.PCA(2, metric=metric)
+    assert np.allclose(model.fit_transform(rows), model.transform(rows), atol=1e-5)
+
+
+def test_whitening(rows):
+    theirs = pytest.importorskip("sklearn.decomposition").PCA(3, whiten=True).fit(rows.astype(float))
+    ours = lowland.PCA(3, whiten=True)
+    scores = ours.fit_transform(rows)
+    assert np.allclose(scores.var(axis=0, ddof=1), 1, atol=1e-3)
+    assert np.allclose(scores, theirs.transform(rows), atol=1e-3)
+    assert np.allclose(ours.transform(rows), scores, atol=1e-3)
+    assert np.allclose(ours.components_, theirs.components_, atol=1e-5)
+    assert np.allclose(ours.inverse_transform(scores), theirs.inverse_transform(theirs.transform(rows)), atol=1e-2)
+
+
+def test_defaults(rows):
+    assert lowland.PCA().fit_transform(rows).shape == (400, 2)
+    assert lowland.PCA().fit_transform(rows[:, :1]).shape == (400, 1)
+
+
+def test_one_row_is_transformed(rows):
+    model = lowland.PCA(2).fit(rows)
+    assert np.allclose(model.transform(rows[:1]), model.transform(rows)[:1])
+    with pytest.raises(ValueError, match="X has 5 features, but PCA is expecting 6"):
+        model.transform(rows[:, :5])
+    with pytest.raises(ValueError, match="row 1, column 2"):
+        bad = rows[:5].copy()
+        bad[1, 2] = np.nan
+        model.transform(bad)
+
+
+def test_incremental_is_scikit_learns(rows):
+    theirs = pytest.importorskip("sklearn.decomposition").IncrementalPCA(3, batch_size=100).fit(rows.astype(float))
+    ours = lowland.IncrementalPCA(3, batch_size=100).fit(rows)
+    step = lowland.IncrementalPCA(3)
+    for start in range(0, 400, 100):
+        assert step.partial_fit(rows[start : start + 100]) is step
+    for model in (ours, step):
+        assert np.allclose(np.abs(model.components_), np.abs(theirs.components_), atol=1e-4)
+        assert np.allclose(model.explained_variance_, theirs.explained_variance_, rtol=1e-4)
+        assert model.n_samples_seen_ == 400
+    assert np.allclose(ours.fit_transform(rows), ours.transform(rows))
+
+
+def test_incremental_batches(rows):
+    model = lowland.IncrementalPCA(3).partial_fit(rows[:50]).partial_fit(rows[50:51])
+    assert model.n_samples_seen_ == 51
+    with pytest.raises(ValueError, match="5 features"):
+        model.partial_fit(rows[:, :5])
+    with pytest.raises(ValueError, match="3"):
+        lowland.IncrementalPCA(3).partial_fit(rows[:2])
+    copied = pickle.loads(pickle.dumps(model))
+    assert np.allclose(copied.transform(rows), model.transform(rows))
+    with pytest.raises(ValueError, match="pickle"):
+        copied.partial_fit(rows)
+
+
+def test_exact_incremental(rows):
+    theirs = lowland.PCA(3).fit(rows)
+    ours = lowland.ExactIncrementalPCA(3, batch_size=37).fit(rows)
+    steps = lowland.ExactIncrementalPCA(3)
+    with pytest.raises(ValueError, match="mean comes first"):
+        steps.partial_fit(rows)
+    for start in range(0, 400, 100):
+        steps.partial_mean(rows[start : start + 100])
+    for start in range(0, 400, 100):
+        assert not hasattr(steps, "components_")
+        steps.partial_fit(rows[start : start + 100])
+    for model in (ours, steps):
+        assert np.allclose(model.components_, theirs.components_, atol=1e-5)
+        assert np.allclose(model.explained_variance_, theirs.explained_variance_, rtol=1e-5)
+    assert ours.components_.tobytes() == steps.components_.tobytes()
+    again = lowland.ExactIncrementalPCA(3).partial_mean(rows[:10])
+    with pytest.raises(ValueError, match="more than the 10 rows"):
+        again.partial_fit(rows[:11])
+
+
+def test_exact_incremental_far_from_zero():
+    rows = np.random.default_rng(0).normal(size=(200, 3)) * [3, 2, 1]
+    near = lowland.ExactIncrementalPCA(2).fit(rows.astype(np.float32)).explained_variance_
+    far = lowland.ExactIncrementalPCA(2).fit((rows + 1000).astype(np.float32)).explained_variance_
+    assert np.allclose(near, far, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kernel, theirs", [("gaussian", {"kernel": "rbf", "gamma": 0.1}), ("linear", {"kernel": "linear"}), ("polynomial", {"kernel": "poly", "degree": 2, "gamma": 0.5, "coef0": 1}), ("cosine", {"kernel": "cosine"})])
+def test_kernel_is_scikit_learns(kernel, theirs, rows):
+    small = ((rows - rows.mean(axis=0)) / rows.std(axis=0))[:120]
+    theirs = pytest.importorskip("sklearn.decomposition").KernelPCA(3, **theirs).fit(small.astype(float))
+    ours = lowland.KernelPCA(3, kernel=kernel, sigma=10.0, degree=2, gamma=0.5)
+    scores = ours.fit_transform(small)
+    assert np.allclose(np.abs(scores), np.abs(theirs.transform(small)), rtol=1e-2, atol=1e-3)
+    assert np.allclose(ours.eigenvalues_, theirs.eigenvalues_, rtol=1e-3)
+    assert np.allclose(ours.transform(small), scores, atol=1e-3)
+    copied = pickle.loads(pickle.dumps(ours))
+    assert np.array_equal(copied.transform(small[:5]), ours.transform(small[:5]))
+
+
+def test_kernels_that_are_refused(rows):
+    with pytest.raises(ValueError, match="'rbf' is 'gaussian'"):
+        lowland.KernelPCA(2, kernel="rbf").fit(rows)
+    with pytest.raises(ValueError):
+        lowland.KernelPCA(2, kernel="precomputed").fit(rows)
+
+
+@pytest.mark.parametrize("options, told", [({"n_components": 7}, "7"), ({"n_components": 0}, "n_components"), ({"solver": "full"}, "solver"), ({"invalid": "null"}, "")])
+def test_options_that_are_refused(options, told, rows):
+    bad = rows.copy()
+    if "invalid" in options:
+        bad[3, 3] = np.nan
+    with pytest.raises(ValueError, match=told):
+        lowland.PCA(**options).fit(bad)
+
+
+def test_rows_that_are_dropped(rows, same):
+    bad = rows.copy()
+    bad[3, 3] = np.nan
+    assert same(lowland.PCA(2, invalid="drop").fit_transform(bad), lowland.PCA(2).fit_transform(np.delete(rows, 3, axis=0)))
+
+
+@pytest.mark.parametrize("kind", [lowland.PCA, lowland.IncrementalPCA, lowland.ExactIncrementalPCA, lowland.KernelPCA])
+def test_every_estimator_reads_files_frames_and_batches(kind, rows, tmp_path, same):
+    expected = kind(2).fit_transform(rows)
+    np.save(tmp_path / "rows.npy", rows)
+    assert same(kind(2).fit_transform(tmp_path / "rows.npy"), expected)
+    assert same(kind(2).fit(tmp_path / "rows.npy").transform(rows), kind(2).fit(rows).transform(rows))
+    assert same(kind(2).fit_transform(lambda: (rows[i : i + 90] for i in range(0, 400, 90))), expected)
+    pl = pytest.importorskip("polars")
+    model = kind(2)
+    frame = pl.DataFrame({f"f{i}": rows[:, i] for i in range(6)})
+    assert same(model.fit_transform(frame), expected)
+    assert list(model.feature_names_in_) == [f"f{i}" for i in range(6)]
+    with pytest.raises(ValueError, match="same order"):
+        model.transform(frame.select(reversed(frame.columns)))

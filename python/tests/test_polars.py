@@ -1,0 +1,271 @@
+"""The stage of a Polars query: laziness, schema, pushdowns, sinks, one run for many uses."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+pl = pytest.importorskip("polars")
+
+import lowland  # noqa: E402
+import lowland.polars  # noqa: E402
+from lowland import _lowland  # noqa: E402
+
+from conftest import clusters  # noqa: E402
+
+OPTIONS = {"n_epochs": 15, "random_state": 3}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return clusters()
+
+
+@pytest.fixture(scope="module")
+def frame(rows):
+    return pl.DataFrame({"name": [f"row {i}" for i in range(300)], "embedding": rows, "label": np.arange(300) % 5})
+
+
+@pytest.fixture(scope="module")
+def map_(rows):
+    return lowland.UMAP(**OPTIONS).fit_transform(rows)
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """Counts the runs of the engine."""
+    counted = []
+
+    def counting(*args, **kwargs):
+        counted.append(kwargs)
+        return whole(*args, **kwargs)
+
+    whole = _lowland.embed
+    monkeypatch.setattr(_lowland, "embed", counting)
+    return counted
+
+
+def points(frame):
+    return frame.select("x", "y").to_numpy()
+
+
+def test_a_lazy_map(frame, map_, runs, same):
+    lazy = frame.lazy().lowland.embed("embedding", id="name", keep="label", **OPTIONS)
+    assert isinstance(lazy, pl.LazyFrame)
+    assert dict(lazy.collect_schema()) == {"name": pl.String, "x": pl.Float32, "y": pl.Float32, "label": pl.Int64}
+    assert not runs
+    found = lazy.collect()
+    assert len(runs) == 1
+    assert dict(found.schema) == dict(lazy.collect_schema())
+    assert same(np.ascontiguousarray(points(found)), map_)
+    assert found["name"].equals(frame["name"]) and found["label"].equals(frame["label"])
+
+
+def test_a_frame_is_mapped_at_once(frame, map_, same):
+    found = frame.lowland.embed(**OPTIONS)
+    assert isinstance(found, pl.DataFrame) and found.columns == ["id", "x", "y"]
+    assert found["id"].dtype == pl.UInt64 and found["id"].to_list() == list(range(300))
+    assert same(np.ascontiguousarray(points(found)), map_)
+    assert found.equals(lowland.polars.embed(frame, **OPTIONS))
+
+
+def test_columns_of_numbers(rows, map_, same):
+    wide = pl.DataFrame({f"f{i}": rows[:, i] for i in range(8)})
+    import polars.selectors as cs
+
+    for column in (None, list(wide.columns), "f*", ",".join(wide.columns), cs.float()):
+        assert same(np.ascontiguousarray(points(wide.lowland.embed(column, **OPTIONS))), map_)
+    named = wide.rename({"f3": "a,b", "f4": "c*"})
+    assert same(np.ascontiguousarray(points(named.lazy().lowland.embed(named.columns, **OPTIONS).collect())), map_)
+    labelled = wide.with_columns(label=pl.lit("x"))
+    assert same(np.ascontiguousarray(points(labelled.lowland.embed(keep="label", **OPTIONS))), map_)
+
+
+def test_lists_and_structs(frame, map_, same):
+    lists = frame.with_columns(pl.col("embedding").cast(pl.List(pl.Float32)))
+    assert same(np.ascontiguousarray(points(lists.lazy().lowland.embed("embedding", **OPTIONS).collect())), map_)
+    nested = frame.select("name", pl.struct(values="embedding").alias("emb"))
+    assert same(np.ascontiguousarray(points(nested.lowland.embed("emb.values", **OPTIONS))), map_)
+    computed = frame.lazy().lowland.embed(pl.col("embedding").alias("copy"), **OPTIONS).collect()
+    assert same(np.ascontiguousarray(points(computed)), map_)
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+def test_what_is_wrong_is_told_at_once(lazy, frame, runs):
+    given = frame.lazy() if lazy else frame
+    for column, options in (("absent", {}), ("embedding", {"id": "absent"}), ("embedding", {"keep": ["absent"]})):
+        with pytest.raises(pl.exceptions.ColumnNotFoundError, match="'name', 'embedding', 'label'"):
+            given.lowland.embed(column, **options)
+    for column, told in (("name", "String"), (["label", "name"], "'name' is String"), ([], "empty")):
+        with pytest.raises(ValueError, match=told):
+            given.lowland.embed(column)
+    with pytest.raises(ValueError, match="no method"):
+        given.lowland.embed("embedding", method="uamp")
+    with pytest.raises(ValueError, match="tsne does not have it"):
+        given.lowland.embed("embedding", method="tsne", min_dist=0.1)
+    with pytest.raises(ValueError, match="n_neighbors"):
+        given.lowland.embed("embedding", n_neighbours=3)
+    with pytest.raises(ValueError, match="coordinates"):
+        given.lowland.embed("embedding", coordinates=["x"])
+    with pytest.raises(ValueError, match="coordinates"):
+        given.rename({"label": "x"}).lowland.embed("embedding", keep="x")
+    with pytest.raises(ValueError, match="invalid"):
+        given.lowland.embed("embedding", invalid="skip")
+    with pytest.raises(ValueError, match="several columns"):
+        given.with_columns(other=pl.col("embedding")).lowland.embed()
+    with pytest.raises(ValueError, match="no column holds lists"):
+        given.select("name", "label").lowland.embed()
+    assert not runs
+
+
+def test_the_upstream_query_is_checked_at_once(frame):
+    with pytest.raises(pl.exceptions.ColumnNotFoundError):
+        frame.lazy().select("absent").lowland.embed("embedding")
+
+
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+def test_pushdowns(engine, frame, runs):
+    lazy = frame.lazy().lowland.embed("embedding", id="name", keep="label", **OPTIONS)
+    whole = lazy.collect(engine=engine)
+    for query in (
+        lambda q: q.head(7),
+        lambda q: q.filter(pl.col("x") > 0),
+        lambda q: q.filter(pl.col("label") == 2).select("name"),
+        lambda q: q.head(50).filter(pl.col("x") > 0).select("y"),
+        lambda q: q.filter(pl.col("x") > 0).head(5),
+        lambda q: q.select("label", "x"),
+        lambda q: q.select(pl.len()),
+        lambda q: q.tail(3),
+        lambda q: q.slice(100, 20).filter(pl.col("y") < 0),
+        lambda q: q.group_by("label").agg(pl.col("x").mean()).sort("label"),
+        lambda q: q.with_row_index().filter(pl.col("index") % 7 == 0),
+    ):
+        assert query(lazy).collect(engine=engine).equals(query(whole.lazy()).collect(), null_equal=True)
+    assert len(runs) == 1
+
+
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+def test_two_uses_in_one_query_are_one_run(engine, frame, runs):
+    lazy = frame.lazy().lowland.embed("embedding", id="name", **OPTIONS)
+    both = lazy.join(lazy.filter(pl.col("x") > 0), on="name").collect(engine=engine)
+    assert 0 < len(both) < 300 and len(runs) == 1
+    parts = pl.collect_all([lazy.head(3), lazy.tail(3)])
+    assert [len(part) for part in parts] == [3, 3]
+    assert len(runs) == 1
+
+
+def test_two_threads_are_one_run(frame, runs):
+    lazy = frame.lazy().lowland.embed("embedding", **OPTIONS)
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(lazy.collect())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(found) == 3 and found[0].equals(found[1]) and found[0].equals(found[2]) and len(runs) == 1
+
+
+def test_from_a_file_to_a_file(frame, map_, tmp_path, same, command_line):
+    frame.write_parquet(tmp_path / "vectors.parquet", row_group_size=64)
+    lazy = pl.scan_parquet(tmp_path / "vectors.parquet").filter(pl.col("label") < 4)
+    lazy.lowland.embed("embedding", id="name", keep=["label"], memory_limit="400MiB", **OPTIONS).sink_parquet(tmp_path / "map.parquet")
+    found = pl.read_parquet(tmp_path / "map.parquet")
+    lazy.collect().write_parquet(tmp_path / "filtered.parquet")
+    command_line("embed", "filtered.parquet", "-o", "theirs.parquet", "--id", "name", "--keep", "label", "--column", "embedding", "--n-epochs", "15", "--seed", "3")
+    theirs = pl.read_parquet(tmp_path / "theirs.parquet")
+    assert found.equals(theirs)
+
+
+def test_files_are_deleted_with_the_last_use(frame, tmp_path):
+    import gc
+
+    lazy = frame.lazy().lowland.embed("embedding", directory=tmp_path, **OPTIONS)
+    assert not list(tmp_path.iterdir())
+    first = lazy.collect()
+    assert len(list(tmp_path.iterdir())) == 1
+    assert first.equals(lazy.collect())
+    del lazy
+    gc.collect()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_run_leaves_no_files_and_can_be_repeated(frame, tmp_path):
+    bad = frame.with_columns(embedding=pl.when(pl.col("label") == 3).then(None).otherwise("embedding"))
+    lazy = bad.lazy().lowland.embed("embedding", directory=tmp_path, **OPTIONS)
+    for _ in range(2):
+        with pytest.raises(Exception, match="row 3"):
+            lazy.collect()
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_without_a_vector(frame, same):
+    bad = frame.with_columns(embedding=pl.when(pl.col("label") == 3).then(None).otherwise("embedding"))
+    sound = frame.filter(pl.col("label") != 3).lowland.embed("embedding", id="name", **OPTIONS)
+    dropped = bad.lowland.embed("embedding", id="name", invalid="drop", **OPTIONS)
+    assert dropped.equals(sound)
+    kept = bad.lazy().lowland.embed("embedding", id="name", invalid="null", **OPTIONS).collect()
+    assert len(kept) == 300 and kept["x"].null_count() == 60
+    assert kept.drop_nulls().equals(sound)
+
+
+def test_no_rows(frame):
+    with pytest.raises(Exception, match="(?i)no rows|0 rows"):
+        frame.lazy().head(0).lowland.embed("embedding").collect()
+
+
+def test_kept_types_come_back(rows):
+    import datetime as dt
+
+    frame = pl.DataFrame(
+        {
+            "embedding": rows,
+            "category": pl.Series(["a", "b", None] * 100, dtype=pl.Categorical),
+            "enum": pl.Series(["u", "v"] * 150, dtype=pl.Enum(["u", "v"])),
+            "day": [dt.date(2024, 1, 1) + dt.timedelta(days=i) for i in range(300)],
+            "time": pl.Series([dt.datetime(2024, 1, 1)] * 300, dtype=pl.Datetime("us", "UTC")),
+            "lists": [[i, i + 1] for i in range(300)],
+            "struct": [{"a": i, "b": str(i)} for i in range(300)],
+            "flag": [True, None, False] * 100,
+            "small": pl.Series(range(300), dtype=pl.Int16),
+            "text": [str(i) for i in range(300)],
+        }
+    )
+    keep = [name for name in frame.columns if name != "embedding"]
+    for found in (frame.lowland.embed("embedding", keep=keep, **OPTIONS), frame.lazy().lowland.embed("embedding", keep=keep, **OPTIONS).collect()):
+        assert found.select(keep).schema == frame.select(keep).schema
+        assert found.select(keep).equals(frame.select(keep))
+
+
+def test_principal_components(frame, rows, same):
+    scores = lowland.PCA(3).fit_transform(rows)
+    lazy = frame.lazy().lowland.pca("embedding", n_components=3, id="name")
+    assert lazy.collect_schema().names() == ["name", "x", "y", "z"]
+    assert same(np.ascontiguousarray(lazy.select("x", "y", "z").collect().to_numpy()), scores)
+    four = frame.lowland.pca("embedding", n_components=4, coordinates=["a", "b", "c", "d"], keep="label")
+    assert four.columns == ["id", "a", "b", "c", "d", "label"]
+    # A map of components, in one query.
+    both = frame.lazy().lowland.pca("embedding", n_components=4, id="name").lowland.embed("c*", id="name", **OPTIONS)
+    assert both.collect().shape == (300, 3)
+
+
+def test_neighbours(frame, rows):
+    lazy = frame.lazy().lowland.knn("embedding", n_neighbors=5)
+    assert dict(lazy.collect_schema()) == {"id": pl.UInt32, "neighbors": pl.List(pl.UInt32), "distances": pl.List(pl.Float32)}
+    found = lazy.collect()
+    far = np.linalg.norm(rows[:, None].astype(float) - rows[None], axis=2) + np.diag(np.full(300, np.inf))
+    assert found["id"].to_list() == list(range(300))
+    assert np.allclose(np.array(found["distances"].to_list()), np.sort(far, axis=1)[:, :5], rtol=1e-4)
+    assert lazy.filter(pl.col("id") == 9).collect().equals(found.filter(pl.col("id") == 9))
+    with pytest.raises(ValueError, match="drop"):
+        frame.lowland.knn("embedding", invalid="drop")
+
+
+def test_the_plan_names_the_stage(frame):
+    assert "lowland.embed" in frame.lazy().lowland.embed("embedding").explain()
+
+
+def test_other_objects():
+    with pytest.raises(TypeError, match="LazyFrame"):
+        lowland.polars.embed([1, 2])
