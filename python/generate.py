@@ -84,35 +84,111 @@ CLASSES = {
 
 #: By parameter: annotation, type in words, description.
 PARAMETERS = {
-    "n_neighbors": ("int | None", "int", "Number of neighbours of each row, 1 to 1,000. The row itself is not counted; umap-learn counts it, so its 15 is 14 here."),
-    "perplexity": ("float | None", "float", "Effective number of neighbours of each row, above 1: the exponential of the entropy of their weights. Three times as many are searched."),
+    "n_neighbors": (
+        "int | None",
+        "int",
+        "Number of neighbours of each row, 1 to 1,000. The row itself is not counted; umap-learn counts it, so its 15 is 14 here.",
+    ),
+    "perplexity": (
+        "float | None",
+        "float",
+        "Effective number of neighbours of each row, above 1: the exponential of the entropy of their weights. Three times as many are searched.",
+    ),
     "n_components": ("int | None", "int", "Number of components of the map, 1 to 64 (`TSNE`: 2)."),
-    "min_dist": ("float | None", "float", "Effective smallest distance between neighbours on the map, 0 to `spread`, in units of the map."),
+    "min_dist": (
+        "float | None",
+        "float",
+        "Effective smallest distance between neighbours on the map, 0 to `spread`, in units of the map.",
+    ),
     "spread": ("float | None", "float", "Scale of the map's distances, above 0."),
-    "metric": ("str | None", "str", "Distance between rows: \"euclidean\", \"sqeuclidean\", \"cosine\", \"correlation\" or \"hamming\"; all-pairs methods also \"manhattan\" and \"angular\"."),
-    "init": ("Any", "str, path or array of (rows, n_components)", "First positions: \"centroid\" (a map of the index's centroids), \"pca\", \"random\", a file (.npy, or an earlier map), or an array."),
-    "n_epochs": ("int | None", "int", "Number of epochs, which are passes over the graph; of all-pairs methods the largest number of iterations."),
+    "metric": (
+        "str | None",
+        "str",
+        'Distance between rows: "euclidean", "sqeuclidean", "cosine", "correlation" or "hamming"; all-pairs methods also "manhattan" and "angular".',
+    ),
+    "init": (
+        "Any",
+        "str, path or array of (rows, n_components)",
+        'First positions: "centroid" (a map of the index\'s centroids), "pca", "random", a file (.npy, or an earlier map), or an array.',
+    ),
+    "n_epochs": (
+        "int | None",
+        "int",
+        "Number of epochs, which are passes over the graph; of all-pairs methods the largest number of iterations.",
+    ),
     "negative_sample_rate": ("int | None", "int", "Number of random rows that repel for each attraction."),
     "n_negatives": ("int | None", "int", "Number of random rows that repel each row in an epoch, at most 512."),
-    "early_exaggeration": ("float | None", "float", "Factor of the attraction in the first 250 epochs, or in the first third of the epochs if that is less."),
-    "optimizer": ("str | None", "str", "\"adam\", \"momentum\" or \"gains\" (momentum with a step for each component; not for all-pairs methods)."),
-    "affinity": ("str | None", "str", "Affinity of the rows: \"entropic\", \"symmetric-entropic\", \"sinkhorn\", \"quadratic\", \"gaussian\", \"student\", \"self-tuning\", \"magic\" or \"umap\"."),
-    "map_affinity": ("str | None", "str", "Affinity of the map: \"student\", \"gaussian\", \"sinkhorn-student\" or \"sinkhorn-gaussian\"."),
-    "loss": ("str | None", "str", "\"square\" or \"cross-entropy\"."),
-    "learning_rate": ("float | None", "float", "Learning rate of the first epoch, in units of the whole gradient, as in scikit-learn; openTSNE's numbers are four times as large."),
-    "recall": ("float | None", "float", "Share of the true neighbours that the graph should contain, above 0 to 1. Up to 32,768 rows the graph is exact."),
-    "precomputed_knn": ("Any", "file, lowland.Graph, or tuple of arrays", "A graph of neighbours: a file that `lowland.knn` wrote, a `Graph`, or (indices, distances) of the shape (rows, k), as umap-learn takes it. Rows that list themselves are taken out. X may then be None."),
-    "keep_graph": ("bool", "bool", "Whether `graph_` is kept. Needs scipy and, for each neighbour, 12 bytes of memory."),
-    "column": ("str | list[str] | None", "str or list of str", "The column or columns of the vectors, for frames, Arrow data and files: a name, names, or what `--column` takes. Default: of a frame of numbers all columns; otherwise the only column of lists."),
-    "invalid": ("str", "str", "What happens to rows that cannot be placed (null, NaN, infinite): \"error\" refuses the data and names the first; \"drop\" leaves them out; \"null\" gives them the position NaN."),
-    "random_state": ("Any", "int, numpy Generator or RandomState", "Seed. None is 42, so that a fit without a seed gives the same map every time; of a generator one number is drawn at each fit. The map does not depend on `n_jobs`, `memory_limit` or `device`."),
-    "memory_limit": ("int | str | None", "int or str", "Memory that the process may hold: bytes, or a text such as \"4GiB\" or \"25%\". None is half of what the machine or cgroup grants."),
+    "early_exaggeration": (
+        "float | None",
+        "float",
+        "Factor of the attraction in the first 250 epochs, or in the first third of the epochs if that is less.",
+    ),
+    "optimizer": (
+        "str | None",
+        "str",
+        '"adam", "momentum" or "gains" (momentum with a step for each component; not for all-pairs methods).',
+    ),
+    "affinity": (
+        "str | None",
+        "str",
+        'Affinity of the rows: "entropic", "symmetric-entropic", "sinkhorn", "quadratic", "gaussian", "student", "self-tuning", "magic" or "umap".',
+    ),
+    "map_affinity": (
+        "str | None",
+        "str",
+        'Affinity of the map: "student", "gaussian", "sinkhorn-student" or "sinkhorn-gaussian".',
+    ),
+    "loss": ("str | None", "str", '"square" or "cross-entropy".'),
+    "learning_rate": (
+        "float | None",
+        "float",
+        "Learning rate of the first epoch, in units of the whole gradient, as in scikit-learn; openTSNE's numbers are four times as large.",
+    ),
+    "recall": (
+        "float | None",
+        "float",
+        "Share of the true neighbours that the graph should contain, above 0 to 1. Up to 32,768 rows the graph is exact.",
+    ),
+    "precomputed_knn": (
+        "Any",
+        "file, lowland.Graph, or tuple of arrays",
+        "A graph of neighbours: a file that `lowland.knn` wrote, a `Graph`, or (indices, distances) of the shape (rows, k), as umap-learn takes it. Rows that list themselves are taken out. X may then be None.",
+    ),
+    "keep_graph": (
+        "bool",
+        "bool",
+        "Whether `graph_` is kept. Needs scipy and, for each neighbour, 12 bytes of memory.",
+    ),
+    "column": (
+        "str | list[str] | None",
+        "str or list of str",
+        "The column or columns of the vectors, for frames, Arrow data and files: a name, names, or what `--column` takes. Default: of a frame of numbers all columns; otherwise the only column of lists.",
+    ),
+    "invalid": (
+        "str",
+        "str",
+        'What happens to rows that cannot be placed (null, NaN, infinite): "error" refuses the data and names the first; "drop" leaves them out; "null" gives them the position NaN.',
+    ),
+    "random_state": (
+        "Any",
+        "int, numpy Generator or RandomState",
+        "Seed. None is 42, so that a fit without a seed gives the same map every time; of a generator one number is drawn at each fit. The map does not depend on `n_jobs`, `memory_limit` or `device`.",
+    ),
+    "memory_limit": (
+        "int | str | None",
+        "int or str",
+        'Memory that the process may hold: bytes, or a text such as "4GiB" or "25%". None is half of what the machine or cgroup grants.',
+    ),
     "n_jobs": ("int | None", "int", "Number of threads. None and -1: one for each core; -2: one less."),
-    "device": ("str | None", "str", "\"auto\" (None), \"cpu\", \"cuda\" or \"cuda:1\"."),
-    "run_dir": ("Any", "path", "Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data and options continues it. None: a temporary directory."),
+    "device": ("str | None", "str", '"auto" (None), "cpu", "cuda" or "cuda:1".'),
+    "run_dir": (
+        "Any",
+        "path",
+        "Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data and options continues it. None: a temporary directory.",
+    ),
     "verbose": ("bool", "bool", "Whether progress is shown on standard error: a bar on terminals, text elsewhere."),
     "callback": ("Callback | None", "callable", "Is called with each event of the run, a dict; see `docs/python.md`."),
-    "backend": ("str | None", "str", "For scripts written for TorchDR: None or \"faiss\", which change nothing."),
+    "backend": ("str | None", "str", 'For scripts written for TorchDR: None or "faiss", which change nothing.'),
 }
 
 DEFAULTS = {"keep_graph": "False", "invalid": '"error"', "verbose": "False"}
@@ -154,7 +230,18 @@ def parameters(method: str) -> list[str]:
         names.append("recall")
         if method != "pacmap":
             names += ["precomputed_knn", "keep_graph"]
-    return names + ["column", "invalid", "random_state", "memory_limit", "n_jobs", "device", "run_dir", "verbose", "callback", "backend"]
+    return names + [
+        "column",
+        "invalid",
+        "random_state",
+        "memory_limit",
+        "n_jobs",
+        "device",
+        "run_dir",
+        "verbose",
+        "callback",
+        "backend",
+    ]
 
 
 def default_text(name: str, method: str) -> str:
@@ -168,7 +255,14 @@ def default_text(name: str, method: str) -> str:
 
 
 def wrap(text: str, indent: int) -> str:
-    return textwrap.fill(text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(
+        text,
+        WIDTH,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def class_of(method: str) -> str:

@@ -14,7 +14,7 @@ import io
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -24,7 +24,8 @@ from ._progress import watch
 from ._report import Report
 from ._sklearn import Estimator
 
-Map = TypeVar("Map", bound="MapEstimator")
+#: A function of a run's events.
+Callback = Callable[[dict[str, Any]], None]
 
 #: First positions of other libraries, and what there is instead.
 _OTHER_INITS = {
@@ -41,7 +42,19 @@ class MapEstimator(Estimator):
     #: The engine's name of the method.
     method: ClassVar[str]
 
-    def fit(self: Map, X: Any, y: Any = None) -> Map:
+    # Parameters that every method has.
+    init: Any
+    column: Any
+    invalid: Any
+    run_dir: Any
+    verbose: bool
+    callback: Callback | None
+
+    embedding_: np.ndarray
+    report_: Report
+    n_features_in_: int
+
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Makes the map of X.
 
         Parameters
@@ -126,7 +139,9 @@ class MapEstimator(Estimator):
         """Returns the engine's options for the parameters."""
         backend = getattr(self, "backend", None)
         if backend not in (None, "faiss"):
-            raise ValueError(f"backend: there is no {backend!r}; lowland has one engine, which has FAISS built in: give None")
+            raise ValueError(
+                f"backend: there is no {backend!r}; lowland has one engine, which has FAISS built in: give None"
+            )
         known = of_method(self.method)
         run = ("random_state", "memory_limit", "n_jobs", "device", "recall")
         given = {name: getattr(self, name) for name in [*known, *run] if hasattr(self, name)}
@@ -151,7 +166,9 @@ class MapEstimator(Estimator):
             return
         positions = np.asarray(init)
         if positions.ndim != 2 or positions.dtype.kind not in "fiu":
-            raise ValueError(f"init: give a name, a file, or an array of rows × n_components, not {type(init).__name__} {positions.shape}")
+            raise ValueError(
+                f"init: give a name, a file, or an array of rows × n_components, not {type(init).__name__} {positions.shape}"
+            )
         content = io.BytesIO()
         np.save(content, np.ascontiguousarray(positions, dtype=np.float32))
         # A run directory is continued only with the same file of first positions, so its name comes from its contents.
@@ -177,8 +194,8 @@ class MapEstimator(Estimator):
         with self._first_positions() as init, watch(self.callback, self.verbose) as heard:
             options = self._options(init)
             found = None if X is None else _input.read(X, self.column, directory=self._beside())
-            graph = None if knn is None else _graph(knn, options.get("metric"))
-            if graph is None and getattr(self, "keep_graph", False):
+            graph: Any = None if knn is None else _graph(knn, options.get("metric"))
+            if found is not None and graph is None and getattr(self, "keep_graph", False):
                 graph = _lowland.knn(
                     found.source, options=_knn_options(options, found.source.rows), invalid=self.invalid, callback=heard
                 )
@@ -199,6 +216,8 @@ class MapEstimator(Estimator):
         if found is not None and found.names is not None:
             self.feature_names_in_ = np.asarray(found.names, dtype=object)
         if getattr(self, "keep_graph", False):
+            if isinstance(graph, str):
+                graph = _lowland.Graph.open(graph)
             self.graph_ = csr(np.asarray(graph.indices), np.asarray(graph.distances))
 
 
@@ -247,7 +266,12 @@ def _graph(knn: Any, metric: Any) -> Any:
             f"this is a {type(knn).__name__}"
         )
     indices, distances = np.asarray(knn[0]), np.asarray(knn[1])
-    if indices.ndim != 2 or indices.shape != distances.shape or indices.dtype.kind not in "iu" or distances.dtype.kind != "f":
+    if (
+        indices.ndim != 2
+        or indices.shape != distances.shape
+        or indices.dtype.kind not in "iu"
+        or distances.dtype.kind != "f"
+    ):
         raise ValueError(
             f"precomputed_knn: indices are {indices.dtype} {indices.shape} and distances {distances.dtype} {distances.shape}; "
             "give integers and floats of one shape, rows × k"
@@ -291,7 +315,3 @@ def _knn_options(options: dict[str, Any], rows: int) -> dict[str, Any]:
 def _remove(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.remove(path)
-
-
-#: A function of a run's events.
-Callback = Callable[[dict[str, Any]], None]

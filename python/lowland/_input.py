@@ -21,7 +21,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,18 +59,6 @@ class Field(NamedTuple):
     kind: str
     #: The type as its library writes it.
     type: str
-
-
-def as_source(
-    data: Any,
-    column: str | Sequence[str] | None = None,
-    *,
-    beside: Sequence[str] = (),
-    name: str = "X",
-    directory: str | os.PathLike[str] | None = None,
-) -> Any:
-    """Returns the engine's source for `data`. See `read`."""
-    return read(data, column, beside=beside, name=name, directory=directory).source
 
 
 def read(
@@ -129,18 +117,30 @@ def read(
         fields = _fields(data)
         spool.column, names = _features(fields, column, beside, name)
         return spool.write(data.collect_batches(maintain_order=True, lazy=True), names, "a LazyFrame")
-    if root in ("polars", "pyarrow", "pandas") and hasattr(data, "dtype" if root != "pyarrow" else "type") and not hasattr(data, "columns"):
+    if (
+        root in ("polars", "pyarrow", "pandas")
+        and hasattr(data, "dtype" if root != "pyarrow" else "type")
+        and not hasattr(data, "columns")
+    ):
         if _kind(str(data.dtype if root != "pyarrow" else data.type)) == "number":
             _check_shape((len(data),), name, least)
-        return read(_one_column(data, root), column or "embedding", beside=beside, name=name, directory=directory, least=least)
+        return read(
+            _one_column(data, root), column or "embedding", beside=beside, name=name, directory=directory, least=least
+        )
     if root == "pandas":
         return _pandas(data, column, beside, spool)
     if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
         fields = _fields(data)
         spool.column, names = _features(fields, column, beside, name) if fields else (_column_text(column), None)
-        if root in ("polars", "pyarrow") and not type(data).__name__.endswith("Reader") or not hasattr(data, "__arrow_c_stream__"):
+        if (
+            root in ("polars", "pyarrow")
+            and not type(data).__name__.endswith("Reader")
+            or not hasattr(data, "__arrow_c_stream__")
+        ):
             if names is not None and spool.column is None:  # names that cannot be written in a list
-                return _array(np.column_stack([np.asarray(data[name]) for name in names]), None, spool)._replace(names=names)
+                return _array(np.column_stack([np.asarray(data[name]) for name in names]), None, spool)._replace(
+                    names=names
+                )
             return Input(_lowland.Source.arrow(data, spool.column, name), names, None)
         return spool.write(data, names, f"a stream of {root}")
     if isinstance(data, (list, tuple)):
@@ -160,7 +160,9 @@ def read(
     if callable(data):
         return _batches(lambda: _called(data, name), spool, "a function")
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
-        raise TypeError(f"{name} is a {type(data).__name__}, which gives single rows; wrap it: DataLoader(dataset, batch_size=10_000)")
+        raise TypeError(
+            f"{name} is a {type(data).__name__}, which gives single rows; wrap it: DataLoader(dataset, batch_size=10_000)"
+        )
     raise TypeError(
         f"{name} is a {type(data).__name__}; give a NumPy array, a frame, Arrow data, names of files, a DataLoader, "
         "or an iterable of batches"
@@ -179,7 +181,9 @@ class _Spool:
         from . import _lowland
 
         source = _lowland.Source.spool(batches, self.column, self.directory, self.name)
-        note = f"{what} was copied to disk once, {source.spooled_bytes:,} bytes, because every stage reads the rows again"
+        note = (
+            f"{what} was copied to disk once, {source.spooled_bytes:,} bytes, because every stage reads the rows again"
+        )
         logger.info("%s", note)
         return Input(source, names, note)
 
@@ -227,15 +231,14 @@ def _array(values: Any, column: Any, spool: _Spool) -> Input:
     native = _read_as(np.dtype(dtype), name)
     if native is None:
         return _array(_numbers(np.asarray(values), name), None, spool)
-    in_place = isinstance(values, np.ndarray) and values.dtype == native and values.dtype.isnative and values.flags.c_contiguous
-    if in_place:
+    if isinstance(values, np.ndarray) and values.dtype == native and values.flags.c_contiguous and values.flags.aligned:
         return Input(_lowland.Source.array(values, name), None, None)
     row = max(1, shape[1] * native.itemsize)
     if shape[0] * row <= LARGE_BYTES:
-        return Input(_lowland.Source.array(np.ascontiguousarray(values, dtype=native), name), None, None)
+        return Input(_lowland.Source.array(_plain(values, native), name), None, None)
     step = max(1, BLOCK_BYTES // row)
     starts = range(0, shape[0], step)
-    blocks = (np.ascontiguousarray(values[start : start + step], dtype=native) for start in starts)
+    blocks = (_plain(values[start : start + step], native) for start in starts)
     return spool.write(blocks, None, f"an array of {dtype} that is not in C order or native byte order")
 
 
@@ -247,13 +250,19 @@ def _check_shape(shape: tuple[int, ...], name: str, least: int) -> None:
             "array.reshape(-1, 1) if your data has a single feature or array.reshape(1, -1) if it contains a single sample."
         )
     if len(shape) != 2:
-        raise ValueError(f"Expected 2D array, got {len(shape)}D: {name} has the shape {shape}; give rows × features, for example {name}.reshape(len({name}), -1)")
+        raise ValueError(
+            f"Expected 2D array, got {len(shape)}D: {name} has the shape {shape}; give rows × features, for example {name}.reshape(len({name}), -1)"
+        )
     if shape[0] == 0:
-        raise ValueError(f"Found array with 0 sample(s) (shape={shape}) while a minimum of {least} is required: {name} has no rows")
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape={shape}) while a minimum of {least} is required: {name} has no rows"
+        )
     if shape[1] == 0:
         raise ValueError(f"Found array with 0 feature(s) (shape={shape}) while a minimum of 1 is required.")
     if shape[0] < least:
-        raise ValueError(f"Found array with 1 sample (shape={shape}) while a minimum of {least} is required: n_samples=1")
+        raise ValueError(
+            f"Found array with 1 sample (shape={shape}) while a minimum of {least} is required: n_samples=1"
+        )
 
 
 def _read_as(dtype: np.dtype, name: str) -> np.dtype | None:
@@ -263,7 +272,9 @@ def _read_as(dtype: np.dtype, name: str) -> np.dtype | None:
     if dtype.kind == "O":
         return None
     if dtype.kind == "c":
-        raise ValueError(f"Complex data not supported: {name} is {dtype}; give its real part, its modulus, or both as columns")
+        raise ValueError(
+            f"Complex data not supported: {name} is {dtype}; give its real part, its modulus, or both as columns"
+        )
     if dtype.kind == "f":
         return np.dtype(np.float64) if dtype.itemsize > 8 else dtype.newbyteorder("=")
     if dtype.kind in "iub":
@@ -274,8 +285,15 @@ def _read_as(dtype: np.dtype, name: str) -> np.dtype | None:
             f"numpy.lib.recfunctions.structured_to_unstructured({name})"
         )
     if dtype.kind in "US":
-        raise ValueError(f"{name} is text ({dtype}); dtype='numeric' is not compatible with arrays of bytes/strings: convert it, {name}.astype(float)")
+        raise ValueError(
+            f"{name} is text ({dtype}); dtype='numeric' is not compatible with arrays of bytes/strings: convert it, {name}.astype(float)"
+        )
     raise ValueError(f"{name} is {dtype}; give floats, integers or truth values")
+
+
+def _plain(values: Any, dtype: np.dtype) -> np.ndarray:
+    """Returns an array as the engine reads it, copied if need be: C order, aligned, native byte order."""
+    return np.require(values, dtype, ["C", "A"])
 
 
 def _unmasked(values: np.ma.MaskedArray, name: str) -> np.ndarray:
@@ -299,7 +317,9 @@ def _numbers(values: np.ndarray, name: str) -> np.ndarray:
                 float(value)
             except (TypeError, ValueError) as cause:
                 kind = TypeError if isinstance(cause, TypeError) else ValueError
-                raise kind(f"{name} has the dtype object, and row {row}, column {component} is no number: {cause}") from error
+                raise kind(
+                    f"{name} has the dtype object, and row {row}, column {component} is no number: {cause}"
+                ) from error
         raise
 
 
@@ -339,7 +359,11 @@ def _sequence(data: Sequence[Any], column: Any, spool: _Spool) -> Input:
         return Input(_lowland.Source.paths([os.fspath(item) for item in data], _column_text(column)), None, None)
     first = data[0]
     _refuse_sparse(first, f"{name}[0]")
-    if len(getattr(first, "shape", ())) == 2 or hasattr(first, "__arrow_c_array__") or hasattr(first, "__arrow_c_stream__"):
+    if (
+        len(getattr(first, "shape", ())) == 2
+        or hasattr(first, "__arrow_c_array__")
+        or hasattr(first, "__arrow_c_stream__")
+    ):
         return _batches(lambda: iter(data), spool, "a list of batches")
     if _is_tensor(first):
         data = [_tensor_values(row, name) for row in data]
@@ -360,7 +384,9 @@ def _ragged(data: Sequence[Any], name: str) -> str:
 def _called(function: Callable[[], Any], name: str) -> Iterator[Any]:
     result = function()
     if not hasattr(result, "__iter__"):
-        raise TypeError(f"{name}: the function returned a {type(result).__name__}; let it return an iterator of batches")
+        raise TypeError(
+            f"{name}: the function returned a {type(result).__name__}; let it return an iterator of batches"
+        )
     return iter(result)
 
 
@@ -400,7 +426,9 @@ def _once(batches: Iterator[Any], spool: _Spool, what: str | None = None) -> Inp
             f"{spool.name}: the iterator gives no batches, so there are 0 sample(s); an iterator gives its rows once, so "
             "one that was read before is empty: give a function that returns a new one"
         )
-    return _written(itertools.chain([first], batches), spool, what or f"a {type(batches).__name__}, which can be read once,")
+    return _written(
+        itertools.chain([first], batches), spool, what or f"a {type(batches).__name__}, which can be read once,"
+    )
 
 
 def _written(batches: Iterator[Any], spool: _Spool, what: str) -> Input:
@@ -445,7 +473,7 @@ def _batch(batch: Any, spool: _Spool, number: int) -> Any:
     if batch.ndim != 2:
         raise ValueError(f"{name} has the shape {batch.shape}; give batches of rows × features")
     native = _read_as(batch.dtype, name)
-    return np.ascontiguousarray(_numbers(batch, name) if native is None else batch, dtype=native or np.float64)
+    return _plain(_numbers(batch, name) if native is None else batch, native or np.dtype(np.float64))
 
 
 def _has_arrow(data: Any) -> bool:
@@ -501,8 +529,13 @@ def _refuse_random(loader: Any) -> None:
 # Frames
 
 
-_NUMBER = re.compile(r"^(u?int\d*|half_?float|float\d*|double|bool(ean)?|decimal.*|(u?(tiny|small|big|huge)int)|u?integer|real)\b.*$", re.I)
-_VECTOR = re.compile(r"^(large_|fixed_size_)?(list|array|struct|binary|blob|extension<arrow.fixed_shape_tensor).*$|^.*\]$", re.I)
+_NUMBER = re.compile(
+    r"^(u?int\d*|half_?float|float\d*|double|bool(ean)?|decimal.*|(u?(tiny|small|big|huge)int)|u?integer|real)\b.*$",
+    re.I,
+)
+_VECTOR = re.compile(
+    r"^(large_|fixed_size_)?(list|array|struct|binary|blob|extension<arrow.fixed_shape_tensor).*$|^.*\]$", re.I
+)
 
 
 def _kind(type_name: str) -> str:
@@ -513,7 +546,7 @@ def _kind(type_name: str) -> str:
 
 def _fields(data: Any) -> list[Field]:
     """Returns the columns of a frame; none if its type does not tell them."""
-    schema = data.collect_schema() if hasattr(data, "collect_schema") else getattr(data, "schema", None)
+    schema: Any = data.collect_schema() if hasattr(data, "collect_schema") else getattr(data, "schema", None)
     if hasattr(schema, "items"):  # Polars
         pairs = [(str(name), str(dtype)) for name, dtype in schema.items()]
     elif hasattr(schema, "names") and hasattr(schema, "types"):  # pyarrow
@@ -548,7 +581,9 @@ def _features(
         )
     names = [field.name for field in features]
     if not names:
-        raise ValueError(f"Found array with 0 feature(s) (shape=(?, 0)) while a minimum of 1 is required: {name} has no columns of numbers")
+        raise ValueError(
+            f"Found array with 0 feature(s) (shape=(?, 0)) while a minimum of 1 is required: {name} has no columns of numbers"
+        )
     return (",".join(names) if all(map(_can_be_listed, names)) else None), names
 
 
@@ -585,7 +620,9 @@ def _pandas(frame: Any, column: Any, beside: Sequence[str], spool: _Spool) -> In
     try:
         import pyarrow
     except ImportError:
-        raise ValueError(f"{spool.name}: pyarrow is needed to read a frame of pandas with columns other than numbers") from None
+        raise ValueError(
+            f"{spool.name}: pyarrow is needed to read a frame of pandas with columns other than numbers"
+        ) from None
     table = pyarrow.Table.from_pandas(frame, preserve_index=False)
     text, names = _features(_fields(table), column, beside, spool.name)
     return Input(_lowland.Source.arrow(table, text, spool.name), names, None)
@@ -604,7 +641,9 @@ def _pandas_values(frame: Any, name: str) -> np.ndarray:
     dtypes = list(getattr(frame, "dtypes", []))
     for label, dtype in zip(frame.columns, dtypes):
         if not getattr(dtype, "_is_numeric", getattr(dtype, "kind", "O") in "iufcbO") and str(dtype) != "boolean":
-            raise ValueError(f"{name} has a column that is no number: {label!r} ({dtype}); drop or encode it, or name the columns of the vectors by `column`")
+            raise ValueError(
+                f"{name} has a column that is no number: {label!r} ({dtype}); drop or encode it, or name the columns of the vectors by `column`"
+            )
     if all(isinstance(dtype, np.dtype) for dtype in dtypes):
         return frame.to_numpy()
     return frame.to_numpy(dtype=np.float64, na_value=np.nan)

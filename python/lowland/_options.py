@@ -13,6 +13,7 @@ import functools
 import numbers
 import operator
 import os
+from collections.abc import Callable
 from typing import Any
 
 #: Options of every run: Python's name, and the engine's.
@@ -116,7 +117,7 @@ def engine_options(method: str | None = None, **given: Any) -> dict[str, Any]:
         if value is None:
             continue
         if name in RUN_OPTIONS:
-            options[RUN_OPTIONS[name]] = _CONVERTED.get(name, _same)(value)
+            options[RUN_OPTIONS[name]] = _CONVERTED.get(name, _plain)(value)
         elif name in own:
             options[name] = _CONVERTED.get(name, _plain)(value)
         elif name in table():
@@ -169,11 +170,7 @@ def _plain(value: Any) -> Any:
     return value.item() if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0 else value
 
 
-def _same(value: Any) -> Any:
-    return _plain(value)
-
-
-_CONVERTED = {
+_CONVERTED: dict[str, Callable[[Any], Any]] = {
     "n_jobs": n_jobs,
     "random_state": seed,
     "memory_limit": memory,

@@ -11,7 +11,7 @@ scikit-learn.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from ._sklearn import Estimator
 
 __all__ = ["PCA", "IncrementalPCA", "ExactIncrementalPCA", "KernelPCA"]
 
-Fitted = TypeVar("Fitted", bound="Linear")
 Callback = Callable[[dict[str, Any]], None]
 
 #: Bytes of the rows, as float64, that are projected at a time.
@@ -34,7 +33,9 @@ def pca_options(
     n_components: Any, solver: Any, whiten: Any, metric: Any, random_state: Any, memory_limit: Any, n_jobs: Any
 ) -> dict[str, Any]:
     """Returns the engine's options of a decomposition."""
-    if n_components is not None and (isinstance(n_components, bool) or not isinstance(n_components, (int, np.integer)) or n_components < 1):
+    if n_components is not None and (
+        isinstance(n_components, bool) or not isinstance(n_components, (int, np.integer)) or n_components < 1
+    ):
         raise ValueError(f"n_components: give a whole number from 1, not {n_components!r}")
     if solver is not None and solver not in ("auto", "covariance", "incremental", "randomized"):
         raise ValueError(f"solver: give 'auto', 'covariance', 'incremental' or 'randomized', not {solver!r}")
@@ -60,6 +61,7 @@ class Linear(Estimator):
     components_: np.ndarray
     mean_: np.ndarray
     explained_variance_: np.ndarray
+    n_features_in_: int
 
     def transform(self, X: Any) -> np.ndarray:
         """Returns the scores of rows: (row − mean) · axes.
@@ -123,7 +125,9 @@ class Linear(Estimator):
 
     def _check_width(self, found: int) -> None:
         if found != self.n_features_in_:
-            raise ValueError(f"X has {found} features, but {type(self).__name__} is expecting {self.n_features_in_} features as input")
+            raise ValueError(
+                f"X has {found} features, but {type(self).__name__} is expecting {self.n_features_in_} features as input"
+            )
 
     def _keep(self, model: Any, rows: int) -> None:
         """Takes the engine's result."""
@@ -223,14 +227,14 @@ class PCA(Linear):
         self.whiten = whiten
         self.metric = metric
         self.column = column
-        self.invalid = invalid
+        self.invalid: Any = invalid
         self.random_state = random_state
         self.memory_limit = memory_limit
         self.n_jobs = n_jobs
         self.verbose = verbose
         self.callback = callback
 
-    def fit(self: Fitted, X: Any, y: Any = None) -> Fitted:
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Finds the axes of X.
 
         Parameters
@@ -268,7 +272,13 @@ class PCA(Linear):
 
         with watch(self.callback, self.verbose) as heard:
             options = pca_options(
-                self.n_components, self.solver, self.whiten, self.metric, self.random_state, self.memory_limit, self.n_jobs
+                self.n_components,
+                self.solver,
+                self.whiten,
+                self.metric,
+                self.random_state,
+                self.memory_limit,
+                self.n_jobs,
             )
             found = _input.read(X, self.column)
             options.setdefault("n_components", min(2, found.source.dim))
@@ -340,7 +350,7 @@ class IncrementalPCA(Linear):
         self.batch_size = batch_size
         self.column = column
 
-    def fit(self: Fitted, X: Any, y: Any = None) -> Fitted:
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Finds the axes of X, batch by batch; what was learnt before is forgotten.
 
         Parameters
@@ -366,7 +376,7 @@ class IncrementalPCA(Linear):
         self._keep_names(found.names)
         return self
 
-    def partial_fit(self: Fitted, X: Any, y: Any = None) -> Fitted:
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Merges one batch.
 
         Parameters
@@ -476,6 +486,8 @@ class ExactIncrementalPCA(Linear):
     (50, 2)
     """
 
+    _sums: Any
+
     def __init__(
         self,
         n_components: int | None = None,
@@ -489,7 +501,7 @@ class ExactIncrementalPCA(Linear):
         self.batch_size = batch_size
         self.column = column
 
-    def fit(self: Fitted, X: Any, y: Any = None) -> Fitted:
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Finds the axes of X in two passes; what was learnt before is forgotten.
 
         Parameters
@@ -537,7 +549,7 @@ class ExactIncrementalPCA(Linear):
         self._keep_names(found.names)
         return scores
 
-    def partial_mean(self: Fitted, X: Any, y: Any = None) -> Fitted:
+    def partial_mean(self, X: Any, y: Any = None) -> Self:
         """Adds a batch to the mean: the first pass.
 
         Parameters
@@ -562,7 +574,7 @@ class ExactIncrementalPCA(Linear):
         self._rows += found.source.rows
         return self
 
-    def partial_fit(self: Fitted, X: Any, y: Any = None) -> Fitted:
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Adds a batch to the covariance: the second pass, over the same batches.
 
         Parameters
@@ -581,7 +593,9 @@ class ExactIncrementalPCA(Linear):
             Before `partial_mean`, or for more rows than it was given.
         """
         if getattr(self, "_sums", None) is None:
-            raise ValueError("the mean comes first: give all batches to partial_mean, and then all of them to partial_fit")
+            raise ValueError(
+                "the mean comes first: give all batches to partial_mean, and then all of them to partial_fit"
+            )
         found = _input.read(X, self.column, least=1)
         self._check_batch(found)
         if self._second + found.source.rows > self._rows:
@@ -606,7 +620,11 @@ class ExactIncrementalPCA(Linear):
         return pca_options(self.n_components, None, False, None, None, None, None).get("n_components", min(2, dim))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_sums", "_rows", "_second", "_dim", "_names")}
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if name not in ("_sums", "_rows", "_second", "_dim", "_names")
+        }
 
 
 class KernelPCA(Estimator):
@@ -650,6 +668,9 @@ class KernelPCA(Estimator):
     (60, 2)
     """
 
+    n_features_in_: int
+    _rows: np.ndarray
+
     def __init__(
         self,
         n_components: int | None = None,
@@ -669,7 +690,7 @@ class KernelPCA(Estimator):
         self.coef0 = coef0
         self.column = column
 
-    def fit(self, X: Any, y: Any = None) -> KernelPCA:
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Finds the components of X.
 
         Parameters
@@ -718,7 +739,9 @@ class KernelPCA(Estimator):
         found = _input.read(X, self.column, least=1)
         self._check_names(X, found.names)
         if found.source.dim != self.n_features_in_:
-            raise ValueError(f"X has {found.source.dim} features, but KernelPCA is expecting {self.n_features_in_} features as input")
+            raise ValueError(
+                f"X has {found.source.dim} features, but KernelPCA is expecting {self.n_features_in_} features as input"
+            )
         if getattr(self, "_model", None) is None:  # a copy from a pickle
             self._model = self._fitted(self._rows)
         return np.asarray(self._model.transform(_checked(found.source, 0, found.source.rows, "f4")))
@@ -788,7 +811,9 @@ def _checked(source: Any, start: int, stop: int, dtype: str, before: int = 0) ->
         row, component = np.argwhere(~np.isfinite(rows))[0]
         value = rows[row, component]
         told = "NaN" if np.isnan(value) else "infinity"
-        raise ValueError(f"Input X contains {told}: row {before + start + row}, column {component}; fill or drop such rows first")
+        raise ValueError(
+            f"Input X contains {told}: row {before + start + row}, column {component}; fill or drop such rows first"
+        )
     return rows
 
 

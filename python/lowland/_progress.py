@@ -25,7 +25,9 @@ class LowlandWarning(UserWarning):
 
 
 @contextlib.contextmanager
-def watch(callback: Callable[[Event], None] | None = None, verbose: bool | int = False) -> Iterator[Callable[[Event], None]]:
+def watch(
+    callback: Callable[[Event], None] | None = None, verbose: bool | int = False
+) -> Iterator[Callable[[Event], None]]:
     """Gives the function that takes a run's events.
 
     Parameters
@@ -96,7 +98,12 @@ class Bar:
             self.begun = now
         self.drawn = now
         width = shutil.get_terminal_size().columns
-        print("\r" + self.line(event, now - self.begun)[: width - 1].ljust(width - 1), end="", file=self.stream, flush=True)
+        print(
+            "\r" + self.line(event, now - self.begun)[: width - 1].ljust(width - 1),
+            end="",
+            file=self.stream,
+            flush=True,
+        )
         self.open = True
         if kind == "end":
             self.close()

@@ -11,11 +11,9 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from typing import Any, TypeVar
+from typing import Any, Self
 
 from ._options import unknown
-
-Self = TypeVar("Self", bound="Estimator")
 
 
 class Estimator:
@@ -49,7 +47,7 @@ class Estimator:
         """
         return {name: getattr(self, name) for name in self._get_param_names()}
 
-    def set_params(self: Self, **params: Any) -> Self:
+    def set_params(self, **params: Any) -> Self:
         """Sets parameters by name.
 
         Returns

@@ -36,7 +36,9 @@ __all__ = ["embed", "knn", "pca"]
 Frame = TypeVar("Frame", pl.LazyFrame, pl.DataFrame)
 
 if not hasattr(pl.LazyFrame, "collect_batches"):
-    raise ImportError(f"lowland.polars needs Polars 1.34 or newer, which has LazyFrame.collect_batches; this is {pl.__version__}")
+    raise ImportError(
+        f"lowland.polars needs Polars 1.34 or newer, which has LazyFrame.collect_batches; this is {pl.__version__}"
+    )
 
 
 def embed(
@@ -134,7 +136,9 @@ def embed(
         )
 
     _invalid(invalid)
-    return _result(frame, query, work, schema, _Place(directory, run_dir), f"lowland.embed, {method}", (callback, verbose))
+    return _result(
+        frame, query, work, schema, _Place(directory, run_dir), f"lowland.embed, {method}", (callback, verbose)
+    )
 
 
 def pca(
@@ -184,7 +188,14 @@ def pca(
     def work(source: Any, output: str, heard: Any) -> None:
         names = None if coordinates is None else list(coordinates)
         _lowland.pca(
-            source, options=asked, id=id, keep=query.keep, coordinates=names, invalid=_invalid(invalid), output=output, callback=heard
+            source,
+            options=asked,
+            id=id,
+            keep=query.keep,
+            coordinates=names,
+            invalid=_invalid(invalid),
+            output=output,
+            callback=heard,
         )
 
     _invalid(invalid)
@@ -248,7 +259,9 @@ def knn(
         _lowland.knn(source, options=asked, invalid=_invalid(invalid), output=output, run_dir=directory, callback=heard)
 
     _invalid(invalid)
-    return _result(frame, query, work, schema, _Place(directory, run_dir), "lowland.knn", (callback, verbose), index="id")
+    return _result(
+        frame, query, work, schema, _Place(directory, run_dir), "lowland.knn", (callback, verbose), index="id"
+    )
 
 
 class _Query:
@@ -311,7 +324,11 @@ class _Query:
     def _only(self, beside: set[str]) -> Any:
         """Returns the column of the vectors, or all columns of numbers, if nothing else can be meant."""
         features = {name: dtype for name, dtype in self.schema.items() if name not in beside}
-        lists = [name for name, dtype in features.items() if isinstance(dtype, (pl.List, pl.Array)) and _is_numeric(_leaf(dtype))]
+        lists = [
+            name
+            for name, dtype in features.items()
+            if isinstance(dtype, (pl.List, pl.Array)) and _is_numeric(_leaf(dtype))
+        ]
         if len(lists) == 1:
             return lists[0]
         there = ", ".join(f"{name!r} ({dtype})" for name, dtype in self.schema.items())
@@ -347,10 +364,16 @@ class _Query:
     def _check_type(name: str, dtype: pl.DataType, *, alone: bool) -> None:
         if _is_numeric(dtype) or alone and isinstance(dtype, (pl.Struct,)):
             return
-        if alone and isinstance(dtype, (pl.List, pl.Array)) and (_is_numeric(_leaf(dtype)) or isinstance(_leaf(dtype), pl.Null)):
+        if (
+            alone
+            and isinstance(dtype, (pl.List, pl.Array))
+            and (_is_numeric(_leaf(dtype)) or isinstance(_leaf(dtype), pl.Null))
+        ):
             return
         if alone and dtype == pl.Binary:
-            raise ValueError(f"column: {name!r} is Binary; say which numbers the bytes are, for example {name + ':f32'!r}")
+            raise ValueError(
+                f"column: {name!r} is Binary; say which numbers the bytes are, for example {name + ':f32'!r}"
+            )
         wanted = "a list or an array of numbers" if alone else "a number"
         raise ValueError(f"column: {name!r} is {dtype}, not {wanted}")
 
@@ -363,7 +386,9 @@ class _Query:
             schema[name] = pl.Float32
         for name in self.keep:
             if name in schema and name != id:
-                raise ValueError(f"keep: {name!r} is the name of a column of the result too; give other names by `coordinates`")
+                raise ValueError(
+                    f"keep: {name!r} is the name of a column of the result too; give other names by `coordinates`"
+                )
             schema[name] = self.schema[name]
         return schema
 
@@ -391,9 +416,12 @@ class _Place:
 class _Run:
     """A run that is done once, when its result is first needed, by the thread that needs it first."""
 
-    def __init__(self, query: _Query, work: Callable[[Any, str, Any], None], place: _Place, heard: tuple[Any, bool]) -> None:
+    def __init__(
+        self, query: _Query, work: Callable[[Any, str, Any], None], place: _Place, heard: tuple[Any, bool]
+    ) -> None:
         self.query, self.work, self.place, self.heard = query, work, place, heard
-        self.lock, self.output = threading.Lock(), None
+        self.lock = threading.Lock()
+        self.output: str | None = None
 
     def result(self) -> str:
         """Returns the file of the result."""
@@ -441,7 +469,7 @@ def _result(
         yield from found.collect_batches(chunk_size=batch_size, maintain_order=True, lazy=True)
         assert run  # the file stays until the last row is read
 
-    detail = {"explain_name": name} if "explain_name" in inspect.signature(register_io_source).parameters else {}
+    detail: dict[str, Any] = {"explain_name": name} if "explain_name" in inspect.signature(register_io_source).parameters else {}
     lazy = register_io_source(rows, schema=schema, is_pure=True, **detail)
     return lazy.collect() if isinstance(frame, pl.DataFrame) else lazy
 
@@ -454,7 +482,7 @@ def _coordinate_names(coordinates: Sequence[str] | None, components: int) -> lis
     return list(coordinates)
 
 
-def _invalid(invalid: str) -> str:
+def _invalid(invalid: str) -> Any:
     if invalid not in ("error", "drop", "null"):
         raise ValueError(f"invalid: give 'error', 'drop' or 'null', not {invalid!r}")
     return invalid

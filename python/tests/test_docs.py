@@ -40,7 +40,9 @@ def test_the_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ran, names = 0, {}
     for line, block in blocks(page):
-        (tmp_path / "map.parquet").unlink(missing_ok=True) if "map.parquet" in block and "evaluate" not in block else None
+        (tmp_path / "map.parquet").unlink(
+            missing_ok=True
+        ) if "map.parquet" in block and "evaluate" not in block else None
         # Empty lines in front, so that an error names the page's line.
         exec(compile("\n" * (line - 1) + block, str(HOME / page), "exec"), names)
         ran += 1
@@ -49,7 +51,11 @@ def test_the_examples_run(page, tmp_path, monkeypatch):
 
 def test_the_example_notebook_runs(tmp_path):
     rows = clusters(400, 16)
-    data = {"name": [f"package {i}" for i in range(400)], "section": [f"section {i % 7}" for i in range(400)], "embedding": rows}
+    data = {
+        "name": [f"package {i}" for i in range(400)],
+        "section": [f"section {i % 7}" for i in range(400)],
+        "embedding": rows,
+    }
     pl.DataFrame(data).write_parquet(tmp_path / "packages.parquet")
     told = subprocess.run(
         [sys.executable, str(HOME / "python" / "examples" / "packages.py")],

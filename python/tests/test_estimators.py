@@ -35,7 +35,9 @@ def test_every_method_makes_a_map(kind, X, same):
 
 def test_the_seed_without_random_state_is_42(X, same):
     assert same(lowland.UMAP(n_epochs=20).fit_transform(X), lowland.UMAP(n_epochs=20, random_state=42).fit_transform(X))
-    assert not same(lowland.UMAP(n_epochs=20).fit_transform(X), lowland.UMAP(n_epochs=20, random_state=7).fit_transform(X))
+    assert not same(
+        lowland.UMAP(n_epochs=20).fit_transform(X), lowland.UMAP(n_epochs=20, random_state=7).fit_transform(X)
+    )
 
 
 def test_generators_give_a_seed(X, same):
@@ -66,7 +68,9 @@ def test_an_array_of_first_positions_is_the_file_of_it(X, tmp_path, same):
     assert not same(by_array, lowland.UMAP(init="pca", n_epochs=5).fit_transform(X))
 
 
-@pytest.mark.parametrize("init, told", [("spectral", "centroid"), (np.zeros(3), "array of rows"), (np.zeros((5, 2)), "")])
+@pytest.mark.parametrize(
+    "init, told", [("spectral", "centroid"), (np.zeros(3), "array of rows"), (np.zeros((5, 2)), "")]
+)
 def test_first_positions_that_are_refused(init, told, X):
     with pytest.raises(ValueError, match=told):
         lowland.UMAP(init=init).fit(X)

@@ -67,9 +67,17 @@ ARRAYS = {
     "list of arrays": lambda rows: list(rows),
     "masked": lambda rows: np.ma.masked_array(rows, mask=np.zeros(rows.shape, bool)),
     "matrix": np.asmatrix,
+    "unaligned": lambda rows: _unaligned(rows),
     "read only": lambda rows: _read_only(rows),
     "has __array__": lambda rows: types.SimpleNamespace() and _NotAnArray(rows),
 }
+
+
+def _unaligned(rows):
+    place = np.empty(rows.nbytes + 1, np.uint8)[1:].view(np.float32).reshape(rows.shape)
+    place[:] = rows
+    assert not place.flags.aligned
+    return place
 
 
 def _read_only(rows):
@@ -151,7 +159,10 @@ BATCHES = {
 @pytest.mark.parametrize("kind", BATCHES)
 def test_batches(kind, rows, expected, same):
     model = lowland.UMAP(n_epochs=15)
-    assert same(model.fit_transform(BATCHES[kind](rows)), expected if "lists of rows" not in kind else make(rows.astype(np.float64)))
+    assert same(
+        model.fit_transform(BATCHES[kind](rows)),
+        expected if "lists of rows" not in kind else make(rows.astype(np.float64)),
+    )
     assert any("copied to disk once" in note for note in model.report_.notes)
 
 
@@ -243,7 +254,11 @@ def test_an_error_in_a_generator_is_raised(rows):
         (np.array([[1, 2], [3, {}]], dtype=object), TypeError, "row 1, column 1"),
         (np.zeros((5, 2), "datetime64[s]"), ValueError, "datetime64"),
         (np.zeros((5, 2), [("a", "f4"), ("b", "f4")]), ValueError, "structured_to_unstructured"),
-        (np.ma.masked_array(np.zeros((5, 2)), mask=[[0, 0], [0, 1]] + [[0, 0]] * 3), ValueError, "row 1, column 1 is masked"),
+        (
+            np.ma.masked_array(np.zeros((5, 2)), mask=[[0, 0], [0, 1]] + [[0, 0]] * 3),
+            ValueError,
+            "row 1, column 1 is masked",
+        ),
         ([np.zeros((5, 2)), np.zeros((5, 3))], ValueError, "3"),
         ([np.zeros((5, 2)), np.zeros(5)], ValueError, "batch 1 has the shape"),
         (lambda: 5, TypeError, "returned a int"),

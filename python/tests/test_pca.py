@@ -121,7 +121,15 @@ def test_exact_incremental_far_from_zero():
     assert np.allclose(near, far, rtol=1e-3)
 
 
-@pytest.mark.parametrize("kernel, theirs", [("gaussian", {"kernel": "rbf", "gamma": 0.1}), ("linear", {"kernel": "linear"}), ("polynomial", {"kernel": "poly", "degree": 2, "gamma": 0.5, "coef0": 1}), ("cosine", {"kernel": "cosine"})])
+@pytest.mark.parametrize(
+    "kernel, theirs",
+    [
+        ("gaussian", {"kernel": "rbf", "gamma": 0.1}),
+        ("linear", {"kernel": "linear"}),
+        ("polynomial", {"kernel": "poly", "degree": 2, "gamma": 0.5, "coef0": 1}),
+        ("cosine", {"kernel": "cosine"}),
+    ],
+)
 def test_kernel_is_scikit_learns(kernel, theirs, rows):
     small = ((rows - rows.mean(axis=0)) / rows.std(axis=0))[:120]
     theirs = pytest.importorskip("sklearn.decomposition").KernelPCA(3, **theirs).fit(small.astype(float))
@@ -141,7 +149,15 @@ def test_kernels_that_are_refused(rows):
         lowland.KernelPCA(2, kernel="precomputed").fit(rows)
 
 
-@pytest.mark.parametrize("options, told", [({"n_components": 7}, "7"), ({"n_components": 0}, "n_components"), ({"solver": "full"}, "solver"), ({"invalid": "null"}, "")])
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ({"n_components": 7}, "7"),
+        ({"n_components": 0}, "n_components"),
+        ({"solver": "full"}, "solver"),
+        ({"invalid": "null"}, ""),
+    ],
+)
 def test_options_that_are_refused(options, told, rows):
     bad = rows.copy()
     if "invalid" in options:
@@ -153,7 +169,9 @@ def test_options_that_are_refused(options, told, rows):
 def test_rows_that_are_dropped(rows, same):
     bad = rows.copy()
     bad[3, 3] = np.nan
-    assert same(lowland.PCA(2, invalid="drop").fit_transform(bad), lowland.PCA(2).fit_transform(np.delete(rows, 3, axis=0)))
+    assert same(
+        lowland.PCA(2, invalid="drop").fit_transform(bad), lowland.PCA(2).fit_transform(np.delete(rows, 3, axis=0))
+    )
 
 
 @pytest.mark.parametrize("kind", [lowland.PCA, lowland.IncrementalPCA, lowland.ExactIncrementalPCA, lowland.KernelPCA])

@@ -170,10 +170,27 @@ def test_two_threads_are_one_run(frame, runs):
 def test_from_a_file_to_a_file(frame, map_, tmp_path, same, command_line):
     frame.write_parquet(tmp_path / "vectors.parquet", row_group_size=64)
     lazy = pl.scan_parquet(tmp_path / "vectors.parquet").filter(pl.col("label") < 4)
-    lazy.lowland.embed("embedding", id="name", keep=["label"], memory_limit="400MiB", **OPTIONS).sink_parquet(tmp_path / "map.parquet")
+    lazy.lowland.embed("embedding", id="name", keep=["label"], memory_limit="400MiB", **OPTIONS).sink_parquet(
+        tmp_path / "map.parquet"
+    )
     found = pl.read_parquet(tmp_path / "map.parquet")
     lazy.collect().write_parquet(tmp_path / "filtered.parquet")
-    command_line("embed", "filtered.parquet", "-o", "theirs.parquet", "--id", "name", "--keep", "label", "--column", "embedding", "--n-epochs", "15", "--seed", "3")
+    command_line(
+        "embed",
+        "filtered.parquet",
+        "-o",
+        "theirs.parquet",
+        "--id",
+        "name",
+        "--keep",
+        "label",
+        "--column",
+        "embedding",
+        "--n-epochs",
+        "15",
+        "--seed",
+        "3",
+    )
     theirs = pl.read_parquet(tmp_path / "theirs.parquet")
     assert found.equals(theirs)
 
@@ -233,7 +250,10 @@ def test_kept_types_come_back(rows):
         }
     )
     keep = [name for name in frame.columns if name != "embedding"]
-    for found in (frame.lowland.embed("embedding", keep=keep, **OPTIONS), frame.lazy().lowland.embed("embedding", keep=keep, **OPTIONS).collect()):
+    for found in (
+        frame.lowland.embed("embedding", keep=keep, **OPTIONS),
+        frame.lazy().lowland.embed("embedding", keep=keep, **OPTIONS).collect(),
+    ):
         assert found.select(keep).schema == frame.select(keep).schema
         assert found.select(keep).equals(frame.select(keep))
 
@@ -252,7 +272,11 @@ def test_principal_components(frame, rows, same):
 
 def test_neighbours(frame, rows):
     lazy = frame.lazy().lowland.knn("embedding", n_neighbors=5)
-    assert dict(lazy.collect_schema()) == {"id": pl.UInt32, "neighbors": pl.List(pl.UInt32), "distances": pl.List(pl.Float32)}
+    assert dict(lazy.collect_schema()) == {
+        "id": pl.UInt32,
+        "neighbors": pl.List(pl.UInt32),
+        "distances": pl.List(pl.Float32),
+    }
     found = lazy.collect()
     far = np.linalg.norm(rows[:, None].astype(float) - rows[None], axis=2) + np.diag(np.full(300, np.inf))
     assert found["id"].to_list() == list(range(300))

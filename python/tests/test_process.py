@@ -18,7 +18,9 @@ from conftest import clusters
 
 
 def python(script, *arguments, **more):
-    return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=120, **more)
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=120, **more
+    )
 
 
 def test_the_import_is_quick_and_brings_nothing_heavy():
@@ -135,7 +137,9 @@ def test_an_interrupted_fit_stops_and_is_resumed_to_the_same_bytes(tmp_path, sam
     assert process.returncode == 130 and "interrupted" in rest
     assert took < 2, took  # a second, and a loaded machine
     assert (tmp_path / "work" / "manifest.json").exists() and not (tmp_path / "map.npy").exists()
-    resumed = subprocess.run([sys.executable, "-c", INTERRUPTED, *arguments], capture_output=True, text=True, timeout=120)
+    resumed = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *arguments], capture_output=True, text=True, timeout=120
+    )
     assert resumed.returncode == 0, resumed.stderr
     whole = lowland.UMAP(n_epochs=int(epochs)).fit_transform(np.load(tmp_path / "rows.npy"))
     assert same(np.load(tmp_path / "map.npy"), whole)

@@ -105,10 +105,14 @@ def test_lines_elsewhere():
 def test_verbose_writes_to_standard_error(tmp_path, X):
     np.save(tmp_path / "X.npy", X)
     script = "import lowland, sys; lowland.UMAP(n_epochs=20, verbose=True).fit(sys.argv[1])"
-    told = subprocess.run([sys.executable, "-c", script, str(tmp_path / "X.npy")], capture_output=True, text=True, timeout=60)
+    told = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "X.npy")], capture_output=True, text=True, timeout=60
+    )
     assert told.returncode == 0 and told.stdout == "" and "layout" in told.stderr
     told = subprocess.run(
         [sys.executable, "-c", script.replace(", verbose=True", ""), str(tmp_path / "X.npy")],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert told.stderr == ""

@@ -75,4 +75,7 @@ def test_unknown_options_of_functions():
         _options.engine_options("uamp")
     with pytest.raises(ValueError, match="tsne does not have it"):
         _options.engine_options("tsne", min_dist=0.5)
-    assert _options.engine_options("umap", n_neighbors=None, random_state=None, n_jobs=-1) == {"method": "umap", "threads": None}
+    assert _options.engine_options("umap", n_neighbors=None, random_state=None, n_jobs=-1) == {
+        "method": "umap",
+        "threads": None,
+    }

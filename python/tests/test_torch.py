@@ -49,7 +49,9 @@ def test_the_example_of_torchdrs_guide(rows):
     assert embedding.shape == (300, 2) and np.isfinite(embedding).all()
 
 
-@pytest.mark.parametrize("kind", [lowland.LargeVis, lowland.InfoTSNE, lowland.TSNE, lowland.PaCMAP, lowland.SNE, lowland.PCA])
+@pytest.mark.parametrize(
+    "kind", [lowland.LargeVis, lowland.InfoTSNE, lowland.TSNE, lowland.PaCMAP, lowland.SNE, lowland.PCA]
+)
 def test_loaders_with_every_kind_of_method(kind, rows, same):
     options = {} if kind is lowland.PCA else {"n_epochs": 15}
     loader = DataLoader(TensorDataset(torch.from_numpy(rows), torch.arange(300)), batch_size=64)
