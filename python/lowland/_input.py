@@ -550,9 +550,9 @@ def _fields(data: Any) -> list[Field]:
     if hasattr(schema, "items"):  # Polars
         pairs = [(str(name), str(dtype)) for name, dtype in schema.items()]
     elif hasattr(schema, "names") and hasattr(schema, "types"):  # pyarrow
-        pairs = [(str(name), str(dtype)) for name, dtype in zip(schema.names, schema.types)]
+        pairs = [(str(name), str(dtype)) for name, dtype in zip(schema.names, schema.types, strict=True)]
     elif hasattr(data, "columns") and hasattr(data, "types"):  # DuckDB
-        pairs = [(str(name), str(dtype)) for name, dtype in zip(data.columns, data.types)]
+        pairs = [(str(name), str(dtype)) for name, dtype in zip(data.columns, data.types, strict=True)]
     else:
         return []
     return [Field(name, _kind(dtype), dtype) for name, dtype in pairs]
@@ -639,10 +639,15 @@ def _is_vectors(series: Any) -> bool:
 def _pandas_values(frame: Any, name: str) -> np.ndarray:
     """Returns the numbers of a frame, with NaN for missing ones."""
     dtypes = list(getattr(frame, "dtypes", []))
-    for label, dtype in zip(frame.columns, dtypes):
-        if not getattr(dtype, "_is_numeric", getattr(dtype, "kind", "O") in "iufcbO") and str(dtype) != "boolean":
+    for number, (label, dtype) in enumerate(zip(frame.columns, dtypes, strict=True)):
+        numeric = getattr(dtype, "_is_numeric", getattr(dtype, "kind", "O") in "iufcb") or str(dtype) == "boolean"
+        if str(dtype) == "object":
+            first = next((value for value in frame.iloc[:, number] if value is not None), None)
+            numeric = not isinstance(first, (str, bytes))
+        if not numeric:
             raise ValueError(
-                f"{name} has a column that is no number: {label!r} ({dtype}); drop or encode it, or name the columns of the vectors by `column`"
+                f"{name} has a column that is no number: {label!r} ({dtype}); drop or encode it, or name the columns of "
+                "the vectors by `column`"
             )
     if all(isinstance(dtype, np.dtype) for dtype in dtypes):
         return frame.to_numpy()

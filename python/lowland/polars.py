@@ -469,7 +469,9 @@ def _result(
         yield from found.collect_batches(chunk_size=batch_size, maintain_order=True, lazy=True)
         assert run  # the file stays until the last row is read
 
-    detail: dict[str, Any] = {"explain_name": name} if "explain_name" in inspect.signature(register_io_source).parameters else {}
+    detail: dict[str, Any] = (
+        {"explain_name": name} if "explain_name" in inspect.signature(register_io_source).parameters else {}
+    )
     lazy = register_io_source(rows, schema=schema, is_pure=True, **detail)
     return lazy.collect() if isinstance(frame, pl.DataFrame) else lazy
 
