@@ -393,8 +393,8 @@ def _called(function: Callable[[], Any], name: str) -> Iterator[Any]:
 def _batches(make: Callable[[], Iterator[Any]], spool: _Spool, what: str) -> Input:
     """Batches that can be read again: those of a loader, a list, or a function.
 
-    They are read once. Only the first batch is read twice, because rows in an order that changes would make a map whose
-    rows belong to nobody.
+    They are read once. Only the first batch is read twice: if rows come in another order in each pass, rows of the map
+    cannot be assigned to rows of the data.
     """
     batches = make()
     first = next(batches, None)
@@ -406,8 +406,8 @@ def _batches(make: Callable[[], Iterator[Any]], spool: _Spool, what: str) -> Inp
     second = next(again, None)
     if not _equal(first, second, spool):
         raise ValueError(
-            f"{spool.name}: {what} gives other rows in a second pass (its first batch differs), so the rows of the map could "
-            "not be told apart; read in a fixed order (shuffle=False, no random augmentation)"
+            f"{spool.name}: {what} gives other rows in a second pass (its first batch differs), so rows of the map could not "
+            "be assigned to rows of the data; read in a fixed order (shuffle=False, no random augmentation)"
         )
     del again, second
     return _written(itertools.chain([first], batches), spool, what)
@@ -505,8 +505,8 @@ def _refuse_random(loader: Any) -> None:
         if any(kind in _RANDOM_SAMPLERS for kind in kinds):
             asked = " (shuffle=True)" if "RandomSampler" in kinds else ""
             raise ValueError(
-                f"{type(loader).__name__}: its sampler is a {type(sampler).__name__}{asked}, so the rows of the map would be in an "
-                "order that nobody knows; make the loader with shuffle=False"
+                f"{type(loader).__name__}: its sampler is a {type(sampler).__name__}{asked}, so the rows of the map would be in a "
+                "random order; make the loader with shuffle=False"
             )
         if "DistributedSampler" in kinds:
             raise ValueError(
