@@ -35,6 +35,14 @@ pub enum Error {
         /// Free bytes.
         free: u64,
     },
+    /// A memory budget that is too small, where the machine does not grant the smallest that is enough.
+    #[error("{error}; but {limit}, and must be raised first")]
+    Grant {
+        /// The budget that is too small.
+        error: Box<Error>,
+        /// The machine's limit, as a part of a sentence.
+        limit: String,
+    },
     /// A finished run with warnings that the caller treats as errors.
     #[error("{} is written, but the run warned: {}", output.display(), warnings.join(", "))]
     Warned {
@@ -78,7 +86,7 @@ impl Error {
     pub fn is_bad_input(&self) -> bool {
         use lowland_engine::Error as Engine;
         match self {
-            Error::Job { .. } | Error::Color { .. } => true,
+            Error::Job { .. } | Error::Color { .. } | Error::Grant { .. } => true,
             Error::Picture { .. } | Error::Space { .. } | Error::Warned { .. } => false,
             Error::Engine(Engine::Io(error)) => {
                 let kind = self.system().map(std::io::Error::kind);

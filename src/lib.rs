@@ -33,31 +33,50 @@
 //! - `invalid_rows.rs`: rows that are left out, and the shift before rounding: [`InvalidRows`].
 //! - [`pca`]: principal components of a source: [`pca::PcaJob`].
 //! - `evaluate.rs`: scores of a map file: [`Evaluation`].
+//! - [`forecast`], [`inspect`], [`runs`]: what a run would take, what a source contains, and how far
+//!   the runs in run directories are.
 //! - `earlier_map.rs`: initial positions from an earlier map.
 //! - `space.rs`: free disk space.
 //! - `plot.rs`: the picture of a map file, coloured by a column.
 //! - [`picture`]: the rasteriser.
 //! - `error.rs`: the errors, and whether the input is at fault.
-//! - `main.rs`, `cli/`, `progress.rs`, `signal.rs`, `machine.rs`, `memory.rs`, `disk.rs`: the
-//!   command line, a client of the above. Only these files know flags, terminals, signals, the
-//!   machine's limits and disk speed, and the allocator.
+//! - `cli/`, `progress.rs`, `signal.rs`, `machine.rs`, [`memory`], `disk.rs`: the command line, a
+//!   client of the above ([`command_line`]; `main.rs` calls it). Only these files know flags,
+//!   terminals, signals, the machine's limits and disk speed, and the allocator.
 //!
 //! Arithmetic and the order of work are in the crate `lowland-engine`, file formats in
 //! `lowland-io`.
 
+// The command line is written as a client of this crate.
+#[cfg(feature = "cli")]
+extern crate self as lowland;
+
 pub mod budget;
+#[cfg(feature = "cli")]
+mod cli;
+mod disk;
 mod earlier_map;
 mod embed;
 mod error;
 mod evaluate;
+pub mod forecast;
+pub mod inspect;
 mod invalid_rows;
 mod job;
 pub mod machine;
+pub mod memory;
 pub mod pca;
 pub mod picture;
 pub mod plot;
+#[cfg(feature = "cli")]
+mod progress;
+pub mod runs;
+#[cfg(feature = "cli")]
+mod signal;
 mod space;
 
+#[cfg(feature = "cli")]
+pub use cli::command_line;
 pub use embed::{Embed, Embedding, Rows, embed};
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, open_map};

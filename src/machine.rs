@@ -18,6 +18,10 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use lowland_engine::{StagePlan, format_bytes};
+
+use crate::{Error, Result};
+
 /// The percentage of the limit that a run should use if a smaller budget is suggested. The rest is
 /// for the page cache, which counts towards the limit.
 const SAFE_PERCENT: u64 = 90;
@@ -64,6 +68,53 @@ impl Machine {
     pub fn share(&self, share: f64) -> Option<u64> {
         let limit = self.limit.as_ref()?;
         Some((limit.bytes as f64 * share) as u64 >> 20 << 20)
+    }
+}
+
+/// Returns the plan with a budget of `memory` bytes. Refuses a plan that takes more than the
+/// machine's limit, because the operating system would kill such a run after hours of work. The
+/// budget itself may exceed the limit, because a run may use less.
+///
+/// # Errors
+/// Those of `plan`; [`Error::Grant`] if no budget within the limit is enough; and of a plan that takes
+/// more than the limit, with a budget that does not.
+pub fn plan_within_grant<P: AsRef<[StagePlan]>>(
+    memory: u64,
+    machine: &Machine,
+    mut plan: impl FnMut(u64) -> Result<P>,
+) -> Result<P> {
+    let planned = plan(memory);
+    let Some(limit) = &machine.limit else { return planned };
+    let is = format!("{} is {}", limit.source, format_bytes(limit.bytes));
+    let planned = match planned {
+        Err(error) if smallest_budget(&error).is_some_and(|least| least > limit.bytes) => {
+            return Err(Error::Grant { error: Box::new(error), limit: is });
+        }
+        planned => planned?,
+    };
+    let Some(most) = planned.as_ref().iter().max_by_key(|s| s.memory).filter(|s| s.memory > limit.bytes) else {
+        return Ok(planned);
+    };
+    let takes = format!("`memory`: the plan takes {} ({}), but {is}", format_bytes(most.memory), most.stage.name());
+    // The suggested budget must be one with which a plan exists.
+    let safe = limit.safe_mib();
+    Err(Error::job(match plan(safe << 20).err().as_ref().and_then(smallest_budget) {
+        None => format!("{takes}; give `memory` {safe}MiB or less"),
+        Some(least) if least <= limit.bytes => format!("{takes}; give `memory` {}MiB", least >> 20),
+        Some(least) => {
+            format!("{takes}, and must be raised first: no budget below {} is sufficient", format_bytes(least))
+        }
+    }))
+}
+
+/// Returns the smallest sufficient budget, if the error is a budget that is too small.
+pub fn smallest_budget(error: &Error) -> Option<u64> {
+    match error {
+        Error::Engine(
+            lowland_engine::Error::Budget { needed, .. } | lowland_engine::Error::AllPairs { needed, .. },
+        ) => Some(*needed),
+        Error::Grant { error, .. } => smallest_budget(error),
+        _ => None,
     }
 }
 

@@ -1,15 +1,9 @@
-//! The entry point of the command line: calls `cli::main` and returns its exit code.
-
-mod cli;
-mod disk;
-mod memory;
-mod progress;
-mod signal;
+//! The entry point of the command line.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    memory::prepare();
+    lowland::memory::prepare();
     // A damaged page makes a library panic, and lowland turns this panic into an error, so the
     // panic itself is not printed.
     let tell = std::panic::take_hook();
@@ -18,5 +12,5 @@ fn main() -> ExitCode {
             tell(panic);
         }
     }));
-    ExitCode::from(cli::main())
+    ExitCode::from(lowland::command_line(std::env::args_os()))
 }

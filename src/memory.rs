@@ -6,7 +6,7 @@
 //! freed. The settings are for the whole process, and therefore not in the engine.
 
 /// Configures the allocator. Must be called once, before any thread starts.
-pub(crate) fn prepare() {
+pub fn prepare() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         const LARGE: libc::c_int = 128 << 10;
@@ -23,7 +23,7 @@ pub(crate) fn prepare() {
 }
 
 /// Returns free memory to the operating system. Called between stages.
-pub(crate) fn trim() {
+pub fn trim() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         // SAFETY: takes no pointer and may be called at any time.

@@ -139,18 +139,21 @@ impl PcaJob {
         let (source, placed) = (Some(reading.output()), Some(reading.placed().as_ref()));
         let beside = ExtraColumns { source, placed, id: self.id.as_ref(), table: &table };
         let mut scores = MapOutput::begin(Target::File(&self.output, self.force), beside, size, observer)?;
-        let (mut pca, mut report) =
-            lowland_engine::pca::run(plan, reading.source(), &mut scores, observer).map_err(|e| changed(e.into()))?;
-        for mean in [&mut pca.mean, &mut report.mean] {
-            let shift = reading.shift().into_iter().flat_map(|shift| shift.values());
-            mean.iter_mut().zip(shift).for_each(|(mean, shift)| *mean += shift);
-        }
-        report.left_out = reading.placed().left_out();
+        let (pca, mut report) = compute(plan, &reading, &mut scores, observer)?;
         report.notes.append(&mut scores.remarks);
         let axes = self.components.as_ref().map(|path| axes(path, &pca)).transpose()?;
         scores.finish()?;
         axes.map(PendingFile::finish).transpose()?;
         Ok((pca, report))
+    }
+
+    /// Computes the components and hands the scores to `sink`: those of the usable rows, in order.
+    /// [`PcaJob::output`] and the columns are ignored.
+    ///
+    /// # Errors
+    /// As for [`run`](PcaJob::run), and those of the sink.
+    pub fn run_to(&self, plan: &PcaPlan, sink: &mut dyn MapSink, observer: &dyn Observer) -> Result<(Pca, PcaReport)> {
+        compute(plan, &*self.reading(observer)?, sink, observer)
     }
 
     fn check_outputs(&self) -> Result<()> {
@@ -171,6 +174,23 @@ impl PcaJob {
         }
         Ok(())
     }
+}
+
+/// Computes the components of the usable rows.
+fn compute(
+    plan: &PcaPlan,
+    reading: &PreparedSource,
+    scores: &mut dyn MapSink,
+    observer: &dyn Observer,
+) -> Result<(Pca, PcaReport)> {
+    let (mut pca, mut report) =
+        lowland_engine::pca::run(plan, reading.source(), scores, observer).map_err(|e| changed(e.into()))?;
+    for mean in [&mut pca.mean, &mut report.mean] {
+        let shift = reading.shift().into_iter().flat_map(|shift| shift.values());
+        mean.iter_mut().zip(shift).for_each(|(mean, shift)| *mean += shift);
+    }
+    report.left_out = reading.placed().left_out();
+    Ok((pca, report))
 }
 
 /// Rewrites the error of a changed input: there is no run directory to restart.

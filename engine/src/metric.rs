@@ -79,6 +79,15 @@ impl Metric {
         Metric::ALL.into_iter().find(|metric| metric.name() == text || metric.aliases().contains(&text.as_str()))
     }
 
+    /// Returns the names of the selected metrics for a help text, each with its shortest other name.
+    pub fn list(selected: impl Fn(Metric) -> bool) -> String {
+        let name = |metric: Metric| match metric.aliases().iter().min_by_key(|alias| alias.len()) {
+            Some(alias) => format!("{} ({alias})", metric.name()),
+            None => metric.name().into(),
+        };
+        Metric::ALL.into_iter().filter(|&metric| selected(metric)).map(name).collect::<Vec<_>>().join(", ")
+    }
+
     /// Returns why streamed methods do not support the metric; none if they do.
     pub fn unsupported_reason(self) -> Option<&'static str> {
         match self {

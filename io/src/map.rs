@@ -214,6 +214,19 @@ impl MapWriter {
         }
     }
 
+    /// Returns the columns as they are written. Rows of kept columns can be inspected before this
+    /// call only.
+    ///
+    /// # Errors
+    /// [`Error::Format`] of an `.npy`, which has no columns.
+    pub fn schema(&mut self) -> Result<SchemaRef> {
+        self.begin()?;
+        match &self.decided {
+            Some((_, _, written)) => Ok(written.clone()),
+            None => Err(Error::format(&self.path, "an .npy has no columns")),
+        }
+    }
+
     /// Creates the format's writer, unless it exists already.
     fn begin(&mut self) -> Result<()> {
         if !matches!(self.sink, MapFile::Begun(..)) {

@@ -3,17 +3,17 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use lowland::forecast::left_out_text;
 use lowland::picture::Style;
 use lowland::plot::{self, ColorBy};
 use lowland::{
     Config, Coordinates, Error, GraphInput, GraphSource, Init, Job, MapFile, MapTable, MatchLoss, Method, MethodOption,
     NamedAffinity, NamedMapAffinity, Optimizer, Report, Stage, check_local, check_output,
 };
-use lowland_engine::invalid::ExcludedRows;
 use lowland_io::coordinate_names;
 use serde_json::{Value, json};
 
-use super::options::{self, InputArgs, InvalidArgs, NeighborArgs, ProgressArgs, ResourceArgs};
+use super::options::{self, InputArgs, InvalidArgs, NeighborArgs, ProgressArgs, ResourceArgs, help_of};
 use super::{Failure, names, print, stream};
 use crate::progress::Console;
 use lowland::machine::Machine;
@@ -109,46 +109,46 @@ pub(super) struct MapArgs {
     #[arg(help_heading = "Map", help = methods())]
     method: Method,
     #[arg(long, value_name = "NUMBER", help_heading = "Map")]
-    #[arg(help = format!("Effective number of neighbours; three times as many are searched ({}) [default: {}]", known_methods(MethodOption::Perplexity), MethodOption::Perplexity.default_text()))]
+    #[arg(help = help_of(MethodOption::Perplexity))]
     perplexity: Option<f64>,
     #[arg(long, value_name = "N", help_heading = "Map")]
-    #[arg(help = format!("Components of the map, 1 to 64; tsne supports only 2 [default: {}]", MethodOption::NComponents.default_text()))]
+    #[arg(help = help_of(MethodOption::NComponents))]
     n_components: Option<usize>,
     #[arg(long, value_name = "DISTANCE", help_heading = "Map")]
-    #[arg(help = format!("Minimum distance of neighbours in the map, from 0 to spread ({}) [default: {}]", known_methods(MethodOption::MinDist), MethodOption::MinDist.default_text()))]
+    #[arg(help = help_of(MethodOption::MinDist))]
     min_dist: Option<f64>,
     #[arg(long, value_name = "SCALE", help_heading = "Map")]
-    #[arg(help = format!("Scale of the map's distances ({}) [default: {}]", known_methods(MethodOption::Spread), MethodOption::Spread.default_text()))]
+    #[arg(help = help_of(MethodOption::Spread))]
     spread: Option<f64>,
     #[arg(long, value_parser = parse_init, value_name = "INIT", help_heading = "Map")]
-    #[arg(help = format!("First positions: centroid, pca, random, or a file: an .npy of rows × components, or an earlier map (.parquet, .arrow), joined by --id [default: {}]", MethodOption::Init.default_text()))]
+    #[arg(help = help_of(MethodOption::Init))]
     init: Option<Init>,
     #[arg(long, value_name = "N", help_heading = "Map")]
-    #[arg(help = format!("Passes over the edges; for exact methods, the maximum number of iterations [default: {}]", MethodOption::NEpochs.default_text()))]
+    #[arg(help = help_of(MethodOption::NEpochs))]
     n_epochs: Option<usize>,
     #[arg(long, value_name = "N", help_heading = "Map")]
-    #[arg(help = format!("Negative samples for each edge ({}) [default: {}]", known_methods(MethodOption::NegativeSampleRate), MethodOption::NegativeSampleRate.default_text()))]
+    #[arg(help = help_of(MethodOption::NegativeSampleRate))]
     negative_sample_rate: Option<usize>,
     #[arg(long, value_name = "N", help_heading = "Map")]
-    #[arg(help = format!("Negative samples for each row ({}) [default: {}]", known_methods(MethodOption::NNegatives), MethodOption::NNegatives.default_text()))]
+    #[arg(help = help_of(MethodOption::NNegatives))]
     n_negatives: Option<usize>,
     #[arg(long, value_name = "FACTOR", help_heading = "Map")]
-    #[arg(help = format!("Factor of the attraction in the first 250 epochs, or in the first third ({}) [default: {}]", known_methods(MethodOption::EarlyExaggeration), MethodOption::EarlyExaggeration.default_text()))]
+    #[arg(help = help_of(MethodOption::EarlyExaggeration))]
     early_exaggeration: Option<f32>,
     #[arg(long, value_parser = parse_optimizer, value_name = "OPTIMIZER", help_heading = "Map")]
-    #[arg(help = format!("Optimizer: {}; gains is momentum with a gain for each component ({}) [default: {}]", list_of(&Optimizer::ALL.map(Optimizer::name)), known_methods(MethodOption::Optimizer), MethodOption::Optimizer.default_text()))]
+    #[arg(help = help_of(MethodOption::Optimizer))]
     optimizer: Option<Optimizer>,
     #[arg(long, value_parser = parse_affinity, value_name = "AFFINITY", help_heading = "Map")]
-    #[arg(help = format!("Affinity of the rows: {} ({}) [default: {}]", list_of(&NamedAffinity::ALL.map(NamedAffinity::name)), known_methods(MethodOption::Affinity), MethodOption::Affinity.default_text()))]
+    #[arg(help = help_of(MethodOption::Affinity))]
     affinity: Option<NamedAffinity>,
     #[arg(long, value_parser = parse_map_affinity, value_name = "AFFINITY", help_heading = "Map")]
-    #[arg(help = format!("Affinity of the map: {} ({}) [default: {}]", list_of(&NamedMapAffinity::ALL.map(NamedMapAffinity::name)), known_methods(MethodOption::MapAffinity), MethodOption::MapAffinity.default_text()))]
+    #[arg(help = help_of(MethodOption::MapAffinity))]
     map_affinity: Option<NamedMapAffinity>,
     #[arg(long, value_parser = parse_loss, value_name = "LOSS", help_heading = "Map")]
-    #[arg(help = format!("Loss that compares the two affinities: {} ({}) [default: {}]", list_of(&MatchLoss::ALL.map(MatchLoss::name)), known_methods(MethodOption::Loss), MethodOption::Loss.default_text()))]
+    #[arg(help = help_of(MethodOption::Loss))]
     loss: Option<MatchLoss>,
     #[arg(long, visible_alias = "lr", value_name = "STEP", help_heading = "Map")]
-    #[arg(help = format!("Step size of the first epoch; with umap, largevis and infotsne it falls to 0 over the epochs [default: {}]", MethodOption::LearningRate.default_text()))]
+    #[arg(help = help_of(MethodOption::LearningRate))]
     learning_rate: Option<f32>,
 
     #[command(flatten)]
@@ -156,11 +156,6 @@ pub(super) struct MapArgs {
     /// Seconds between checkpoints of the layout; a kill loses at most about this much of its work
     #[arg(long, value_name = "SECONDS", default_value_t = Config::default().checkpoint, help_heading = "Resources")]
     checkpoint: f64,
-}
-
-/// Returns the names of the methods that have an option, for help texts.
-fn known_methods(opt: MethodOption) -> String {
-    opt.method_names().join(", ")
 }
 
 /// Returns the help text that lists the methods.
@@ -178,14 +173,6 @@ fn parse_method(text: &str) -> Result<Method, String> {
         let names: Vec<&str> = Method::all().map(Method::name).collect();
         format!("the methods are {}", names.join(", "))
     })
-}
-
-/// Joins names as "a, b or c".
-fn list_of(names: &[&str]) -> String {
-    match names {
-        [some @ .., last] if !some.is_empty() => format!("{} or {last}", some.join(", ")),
-        names => names.concat(),
-    }
 }
 
 /// Returns the element of `all` that has this name.
@@ -419,12 +406,6 @@ pub(super) fn report_excluded(job: &Job, console: &Console) -> Result<(), Failur
         console.note("rows-left-out", left_out_text(&left_out));
     }
     Ok(())
-}
-
-/// Returns the text that says how many rows are left out.
-pub(super) fn left_out_text(left_out: &ExcludedRows) -> String {
-    let what = if left_out.invalid == "drop" { "are left out" } else { "have no coordinates" };
-    format!("{} of {} rows {what}: {}", left_out.rows, left_out.of, left_out.kinds)
 }
 
 /// Returns the column of the colours. It is read from the source, which has all columns, whether

@@ -6,7 +6,7 @@ use lowland::{Error, Evaluation, GraphInput, InvalidRows, Metric, check_output, 
 use serde_json::json;
 
 use super::embed::{is_device, write_report};
-use super::options::{self, InputArgs, ProgressArgs, dtype_name, metric_names};
+use super::options::{self, InputArgs, ProgressArgs, dtype_name};
 use super::{Failure, names, print, stream};
 use crate::progress::Console;
 use lowland::budget::{Memory, parse_memory};
@@ -73,7 +73,7 @@ pub(super) struct EvaluateArgs {
     n_neighbors: Option<usize>,
     #[arg(long, value_name = "METRIC", value_parser = str::parse::<Metric>, help_heading = "Scores")]
     #[arg(help = format!("Distance between two rows of the data: {} [default: the graph's, or euclidean]",
-                         metric_names(|_| true)))]
+                         Metric::list(|_| true)))]
     metric: Option<Metric>,
     /// Rows that are scored, each against all rows [default: all up to 10,000; 5,000 of more, and
     /// from a million rows on fewer, down to 1,000]

@@ -1,8 +1,8 @@
 //! `lowland inspect`: describes a source and the default run on it. Reads headers, and at most
 //! 4,096 rows to compare the scales of the components.
 
-use lowland::{Config, Plan, Source, format_bytes};
-use serde_json::{Value, json};
+use lowland::inspect::SourceSummary;
+use lowland::{Plan, format_bytes};
 
 use super::options::{self, InputArgs, budget, dtype_name};
 use super::{Failure, print, stream};
@@ -38,67 +38,27 @@ pub(super) fn run(args: &InspectArgs, console: &Console) -> Result<(), Failure> 
     let options::OpenedSource { source, spool } =
         options::open(&args.sources, column, (&stream::temporary_parent(), None), console)?;
     let memory = budget(args.memory, &Machine::detect())?;
-    // As `embed` plans without options: files that no stage needs any more are removed.
-    let config = Config { memory, keep_stages: Some(Vec::new()), ..Config::default() };
-    let input = lowland::PlanInput {
-        shape: source.shape(),
-        dtype: source.dtype(),
-        graph_k: None,
-        source_bytes: source.held_bytes(),
-        resident_bytes: source.resident_bytes(),
-    };
-    let plan = config.plan(&input).map_err(lowland::Error::from);
-    let files = source.fingerprints()?;
-    let bytes = files.iter().map(|f| f.bytes).sum::<u64>();
-    let shape = source.shape();
-    // Scales need rows. If these cannot be read, the run will report the error.
-    let spread = lowland::ComponentVariance::of_sample(source.as_ref(), lowland::Metric::Euclidean).ok();
-    let sampled = spread.as_ref().map_or(0, lowland::ComponentVariance::rows);
-    let outweighing = spread.and_then(|spread| spread.dominant(lowland::Metric::Euclidean));
+    let found = SourceSummary::of(source.as_ref(), memory)?;
     if args.json {
-        let (plan, problem) = match &plan {
-            Ok(plan) => (json!(plan), Value::Null),
-            Err(why) => (Value::Null, json!(why.to_string())),
-        };
-        let found = json!({
-            "rows": shape.rows,
-            "components": shape.dim,
-            "dtype": dtype_name(source.dtype()),
-            "column": source.vector_column(),
-            "columns": others(source.as_ref()),
-            "files": files.iter().map(|f| json!({"path": f.path.to_string_lossy(), "bytes": f.bytes})).collect::<Vec<_>>(),
-            "bytes": bytes,
-            "sampled_rows": sampled,
-            "outweighing": outweighing.map(|found| json!({
-                "component": found.component, "share": found.share, "text": found.explain(source.as_ref()),
-            })),
-            "plan": plan,
-            "problem": problem,
-        });
-        return print(&format!("{found:#}\n"));
+        return print(&format!("{:#}\n", found.json(source.as_ref())));
     }
-    let columns = others(source.as_ref());
+    let (shape, columns) = (source.shape(), &found.columns);
     let column = source.vector_column().map_or_else(String::new, |c| format!(", in column {c}"));
     let mut text = format!("rows        {}\n", indicatif::HumanCount(shape.rows));
     text += &format!("components  {} of {}{column}\n", shape.dim, dtype_name(source.dtype()));
-    text += &format!("files       {}, {}\n", files.len(), format_bytes(bytes));
+    text += &format!("files       {}, {}\n", found.files.len(), format_bytes(found.bytes()));
     text += &format!("columns     {}\n", if columns.is_empty() { "no others".into() } else { columns.join(", ") });
-    if let Some(found) = outweighing {
-        let rows = indicatif::HumanCount(sampled);
-        text += &format!("warning     {} (from the {rows} rows that were read)\n", found.explain(source.as_ref()));
+    if let Some(outweighing) = &found.outweighing {
+        let rows = indicatif::HumanCount(found.sampled_rows);
+        text +=
+            &format!("warning     {} (from the {rows} rows that were read)\n", outweighing.explain(source.as_ref()));
     }
-    text += &match plan {
-        Ok(plan) => guess(&plan),
+    text += &match &found.plan {
+        Ok(plan) => guess(plan),
         Err(why) => format!("run         the defaults are refused: {why}\n"),
     };
     drop((source, spool));
     print(&text)
-}
-
-/// Returns the columns that can be kept or give colours: all except those of the vectors.
-fn others(source: &dyn Source) -> Vec<String> {
-    let vectors = source.vector_column().unwrap_or_default();
-    source.columns().into_iter().filter(|c| !vectors.split(',').any(|v| v.trim() == c)).collect()
 }
 
 fn guess(plan: &Plan) -> String {

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use lowland::{Config, Job, check_output};
+use lowland::{Config, Job, Metric, check_output};
 
 use super::Failure;
 use super::embed::{kept, report_excluded, run_path};
 use super::keep::parse_kept_of_graph;
-use super::options::{self, InputArgs, InvalidArgs, NeighborArgs, ProgressArgs, ResourceArgs, metric_names};
+use super::options::{self, InputArgs, InvalidArgs, NeighborArgs, ProgressArgs, ResourceArgs};
 use crate::progress::Console;
 use lowland::machine::Machine;
 
@@ -28,7 +28,7 @@ pub(super) fn command_alone(command: clap::Command) -> clap::Command {
     command
         .mut_arg("n_neighbors", |arg| arg.help("Neighbours of each row, not counting the row itself [default: 15]"))
         .mut_arg("metric", |arg| {
-            let names = metric_names(|metric| metric.unsupported_reason().is_none());
+            let names = Metric::list(|metric| metric.unsupported_reason().is_none());
             arg.help(format!("Distance between two rows: {names} [default: euclidean]"))
         })
         .mut_arg("device", |arg| {

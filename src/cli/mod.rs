@@ -64,9 +64,10 @@ enum Command {
     Runs(runs::RunsArgs),
 }
 
-/// Runs the command line and returns the exit code.
-pub(crate) fn main() -> u8 {
-    let matches = command().long_version(version()).try_get_matches();
+/// Runs the command line `args`, whose first is the program's name, and returns the exit code.
+/// Listens to SIGINT and SIGTERM of the process from then on.
+pub fn command_line(args: impl IntoIterator<Item = impl Into<std::ffi::OsString> + Clone>) -> u8 {
+    let matches = command().long_version(version()).try_get_matches_from(args);
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(told) if method_of(&told).is_some() => {

@@ -41,13 +41,19 @@ pub(super) fn parse_invalid(text: &str) -> Result<InvalidRows, String> {
     found.ok_or_else(|| format!("the choices are {}", InvalidRows::ALL.map(InvalidRows::name).join(", ")))
 }
 
-/// Returns the names of some metrics for a help text, each with its shortest other name.
-pub(super) fn metric_names(selected: impl Fn(Metric) -> bool) -> String {
-    let name = |metric: Metric| match metric.aliases().iter().min_by_key(|alias| alias.len()) {
-        Some(alias) => format!("{} ({alias})", metric.name()),
-        None => metric.name().into(),
+/// Returns the help text of an option: what it is, the methods that have it if not most have, and
+/// its defaults.
+pub(super) fn help_of(option: MethodOption) -> String {
+    let methods = match option {
+        MethodOption::NNeighbors
+        | MethodOption::NComponents
+        | MethodOption::Metric
+        | MethodOption::Init
+        | MethodOption::NEpochs
+        | MethodOption::LearningRate => String::new(),
+        _ => format!(" ({})", option.method_names().join(", ")),
     };
-    Metric::ALL.into_iter().filter(|&metric| selected(metric)).map(name).collect::<Vec<_>>().join(", ")
+    format!("{}{methods} [default: {}]", option.help(), option.default_text())
 }
 
 /// Options of the neighbour search.
@@ -55,13 +61,10 @@ pub(super) fn metric_names(selected: impl Fn(Metric) -> bool) -> String {
 #[command(next_help_heading = "Neighbours")]
 pub(super) struct NeighborArgs {
     #[arg(long, value_name = "K")]
-    #[arg(help = format!("Neighbours of each row, not counting the row itself [default: {}]", MethodOption::NNeighbors.default_text()))]
+    #[arg(help = help_of(MethodOption::NNeighbors))]
     pub(super) n_neighbors: Option<usize>,
     #[arg(long, value_name = "METRIC", value_parser = str::parse::<Metric>)]
-    #[arg(help = format!("Distance between two rows of the data: {}; with all-pairs methods also {} [default: {}]",
-                         metric_names(|metric| metric.unsupported_reason().is_none()),
-                         metric_names(|metric| metric.unsupported_reason().is_some()),
-                         MethodOption::Metric.default_text()))]
+    #[arg(help = help_of(MethodOption::Metric))]
     pub(super) metric: Option<Metric>,
     /// Share of the true neighbours that the graph should contain, from 0 to 1. Up to 32,768 rows it
     /// contains all of them; with narrow vectors or a share of 1, up to 65,536 rows
@@ -153,46 +156,16 @@ pub(super) fn budget(asked: Option<Memory>, machine: &Machine) -> Result<u64, Fa
     }
 }
 
-/// Returns the plan with a budget of `memory` bytes. Refuses a plan that takes more than the
-/// machine's limit, because the operating system would kill such a run after hours of work. The
-/// budget itself may exceed the limit, because a run may use less.
+/// Returns the plan with a budget of `memory` bytes, as [`lowland::machine::plan_within_grant`] does.
 pub(super) fn plan_within_grant<P: AsRef<[StagePlan]>>(
     memory: u64,
     machine: &Machine,
-    mut plan: impl FnMut(u64) -> lowland::Result<P>,
+    plan: impl FnMut(u64) -> lowland::Result<P>,
 ) -> Result<P, Failure> {
-    let planned = plan(memory);
-    let Some(limit) = &machine.limit else { return Ok(planned?) };
-    let is = format!("{} is {}", limit.source, format_bytes(limit.bytes));
-    let planned = match planned {
-        Err(error) if smallest_budget(&error).is_some_and(|least| least > limit.bytes) => {
-            return Err(Failure::leaving(error, format!("but {is}, and must be raised first")));
-        }
-        planned => planned?,
-    };
-    let Some(most) = planned.as_ref().iter().max_by_key(|s| s.memory).filter(|s| s.memory > limit.bytes) else {
-        return Ok(planned);
-    };
-    let takes = format!("--memory: the plan takes {} ({}), but {is}", format_bytes(most.memory), most.stage.name());
-    // The suggested budget must be one with which a plan exists.
-    let safe = limit.safe_mib();
-    Err(Failure::usage(match plan(safe << 20).err().as_ref().and_then(smallest_budget) {
-        None => format!("{takes}; give --memory {safe}MiB or less"),
-        Some(least) if least <= limit.bytes => format!("{takes}; give --memory {}MiB", least >> 20),
-        Some(least) => {
-            format!("{takes}, and must be raised first: no budget below {} is sufficient", format_bytes(least))
-        }
-    }))
-}
-
-/// Returns the smallest sufficient budget, if the error is a budget that is too small.
-fn smallest_budget(error: &Error) -> Option<u64> {
-    match error {
-        Error::Engine(
-            lowland_engine::Error::Budget { needed, .. } | lowland_engine::Error::AllPairs { needed, .. },
-        ) => Some(*needed),
-        _ => None,
-    }
+    lowland::machine::plan_within_grant(memory, machine, plan).map_err(|error| match error {
+        Error::Grant { error, limit } => Failure::leaving(*error, format!("but {limit}, and must be raised first")),
+        error => error.into(),
+    })
 }
 
 /// Messages of a run.
@@ -302,7 +275,7 @@ mod tests {
     use lowland_io::Shape;
 
     use super::*;
-    use lowland::machine::Limit;
+    use lowland::machine::{Limit, smallest_budget};
 
     fn granting(bytes: u64) -> Machine {
         Machine { limit: Some(Limit { bytes, source: "the cgroup limit in /a/memory.max".into() }) }

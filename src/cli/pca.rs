@@ -7,11 +7,12 @@ use lowland::pca::{PcaConfig, PcaJob, PcaReport, Solver};
 use lowland::{Error, Metric, RunOptions, check_output};
 use serde_json::{Value, json};
 
-use super::embed::{is_device, left_out_text, write_report};
+use super::embed::{is_device, write_report};
 use super::options::{self, InputArgs, InvalidArgs, ProgressArgs};
 use super::{Failure, names, print};
 use crate::progress::Console;
 use lowland::budget::{Memory, parse_memory};
+use lowland::forecast::left_out_text;
 use lowland::machine::Machine;
 
 const EXAMPLES: &str = "\

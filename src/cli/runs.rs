@@ -1,11 +1,10 @@
 //! `lowland runs`: lists the run directories, and how far each run is.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use lowland::{Stage, format_bytes};
-use lowland_io::{Error, Manifest, RunSummary, runs};
-use serde_json::{Value, json};
+use lowland::format_bytes;
+use lowland::runs::{self, RunEntry, RunStatus};
+use serde_json::Value;
 
 use super::flags::with_flags;
 use super::{Failure, print};
@@ -37,7 +36,6 @@ pub(super) struct RunsArgs {
 pub(super) fn run(args: &RunsArgs, console: &Console) -> Result<(), Failure> {
     let here = [PathBuf::from(".")];
     let dirs = if args.dirs.is_empty() { &here[..] } else { &args.dirs };
-    let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
     for dir in dirs {
         let given = dir.to_string_lossy();
         if lowland_io::is_address(&given) && !dir.exists() {
@@ -46,12 +44,11 @@ pub(super) fn run(args: &RunsArgs, console: &Console) -> Result<(), Failure> {
                 "{shown}: an address, and run directories are local; name a directory"
             )));
         }
-        for run in runs(dir)? {
-            // A run directory that is found twice, by its own name and by its parent's, is listed
-            // once.
-            if seen.insert(run.path.canonicalize().unwrap_or_else(|_| run.path.clone())) {
-                found.push(RunEntry::of(run));
-            }
+    }
+    let mut found = runs::list(dirs)?;
+    for run in &mut found {
+        if let RunStatus::Damaged(what) | RunStatus::OtherVersion(what) = &mut run.state {
+            *what = with_flags(what);
         }
     }
     if found.is_empty() {
@@ -65,150 +62,36 @@ pub(super) fn run(args: &RunsArgs, console: &Console) -> Result<(), Failure> {
     print(&table(&found))
 }
 
-/// The state of a run.
-#[derive(Debug, PartialEq, Eq)]
-enum RunStatus {
-    /// A process works in the directory: its id, host and start.
-    InUse(String),
-    /// The positions are finished. The remaining output and scores are not stored in a run
-    /// directory.
-    Finished,
-    /// The run can be resumed from its finished stages.
-    Stopped,
-    /// A file or the manifest is missing or changed.
-    Damaged(String),
-    /// The run was begun by another version of lowland.
-    OtherVersion(String),
+/// Returns the columns of the table.
+fn cells(run: &RunEntry) -> [String; 6] {
+    let Some(manifest) = &run.manifest else {
+        let none = || "-".to_string();
+        return [run.path.display().to_string(), none(), format_bytes(run.bytes), none(), none(), words(run)];
+    };
+    let mut stages = run.finished().join(", ");
+    for (stage, units) in run.under_way() {
+        let also = if stages.is_empty() { "" } else { "; " };
+        stages += &format!("{also}{stage} begun, {units} {}", if units == 1 { "unit" } else { "units" });
+    }
+    if stages.is_empty() {
+        stages = "none yet".into();
+    }
+    let sources = match manifest.sources.as_slice() {
+        [] => "-".into(),
+        [one] => one.path.display().to_string(),
+        [first, more @ ..] => format!("{} and {} more", first.path.display(), more.len()),
+    };
+    let path = run.path.display().to_string();
+    [path, manifest.created.clone(), format_bytes(run.bytes), stages, sources, words(run)]
 }
 
-impl RunStatus {
-    fn name(&self) -> &'static str {
-        match self {
-            RunStatus::InUse(_) => "in use",
-            RunStatus::Finished => "finished",
-            RunStatus::Stopped => "stopped",
-            RunStatus::Damaged(_) => "damaged",
-            RunStatus::OtherVersion(_) => "other version",
-        }
+fn words(run: &RunEntry) -> String {
+    match &run.state {
+        RunStatus::InUse(holder) => format!("in use by {holder}"),
+        RunStatus::Damaged(what) => format!("damaged: {what}"),
+        RunStatus::OtherVersion(what) => what.clone(),
+        RunStatus::Finished | RunStatus::Stopped => run.state.name().into(),
     }
-}
-
-/// A run directory, as it is listed.
-struct RunEntry {
-    path: PathBuf,
-    state: RunStatus,
-    holder: Option<String>,
-    bytes: u64,
-    manifest: Option<Manifest>,
-}
-
-impl RunEntry {
-    fn of(found: RunSummary) -> Self {
-        let RunSummary { path, manifest, held_by: holder, bytes } = found;
-        let state = match (&manifest, &holder) {
-            (Err(error @ Error::Version { .. }), _) => RunStatus::OtherVersion(with_flags(&error.to_string())),
-            (Err(error), _) => RunStatus::Damaged(with_flags(&error.to_string())),
-            // The files of a running process change, so they are not checked.
-            (Ok(_), Some(holder)) => RunStatus::InUse(holder.clone()),
-            (Ok(manifest), None) => match (missing(&path, manifest), manifest.stages.get(Stage::Layout.name())) {
-                (Some(what), _) => RunStatus::Damaged(what),
-                (None, Some(layout)) if layout.done => RunStatus::Finished,
-                (None, _) => RunStatus::Stopped,
-            },
-        };
-        // As a user would type it.
-        let path = match path.strip_prefix(".") {
-            Ok(below) if !below.as_os_str().is_empty() => below.into(),
-            _ => path,
-        };
-        RunEntry { path, state, holder, bytes, manifest: manifest.ok() }
-    }
-
-    /// Returns the finished stages, in order.
-    fn finished(&self) -> Vec<&str> {
-        self.stages(true).map(|(name, _)| name).collect()
-    }
-
-    /// Returns the unfinished stages that have finished units, with the number of these units.
-    fn under_way(&self) -> Vec<(&str, usize)> {
-        self.stages(false).collect()
-    }
-
-    /// Returns the stages that are done or not, with the number of their units.
-    fn stages(&self, done: bool) -> impl Iterator<Item = (&str, usize)> {
-        let mut stages: Vec<_> = self.manifest.iter().flat_map(|m| &m.stages).collect();
-        // Stages of another version come last.
-        stages.sort_by_key(|(name, _)| Stage::ALL.iter().position(|s| s.name() == *name).unwrap_or(Stage::ALL.len()));
-        stages.into_iter().filter(move |(_, s)| s.done == done).map(|(name, s)| (name.as_str(), s.units.len()))
-    }
-
-    fn json(&self) -> Value {
-        let problem = match &self.state {
-            RunStatus::Damaged(what) | RunStatus::OtherVersion(what) => json!(what),
-            _ => Value::Null,
-        };
-        let under_way: Vec<Value> =
-            self.under_way().into_iter().map(|(stage, units)| json!({"stage": stage, "units": units})).collect();
-        let sources = self.manifest.iter().flat_map(|m| &m.sources);
-        json!({
-            "path": self.path.to_string_lossy(),
-            "state": self.state.name(),
-            "holder": self.holder,
-            "created": self.manifest.as_ref().map(|m| &m.created),
-            "finished": self.finished(),
-            "under_way": under_way,
-            "bytes": self.bytes,
-            "sources": sources.map(|f| json!({"path": f.path.to_string_lossy(), "bytes": f.bytes})).collect::<Vec<_>>(),
-            "problem": problem,
-        })
-    }
-
-    /// Returns the columns of the table.
-    fn cells(&self) -> [String; 6] {
-        let Some(manifest) = &self.manifest else {
-            let none = || "-".to_string();
-            return [self.path.display().to_string(), none(), format_bytes(self.bytes), none(), none(), self.words()];
-        };
-        let mut stages = self.finished().join(", ");
-        for (stage, units) in self.under_way() {
-            let also = if stages.is_empty() { "" } else { "; " };
-            stages += &format!("{also}{stage} begun, {units} {}", if units == 1 { "unit" } else { "units" });
-        }
-        if stages.is_empty() {
-            stages = "none yet".into();
-        }
-        let sources = match manifest.sources.as_slice() {
-            [] => "-".into(),
-            [one] => one.path.display().to_string(),
-            [first, more @ ..] => format!("{} and {} more", first.path.display(), more.len()),
-        };
-        let path = self.path.display().to_string();
-        [path, manifest.created.clone(), format_bytes(self.bytes), stages, sources, self.words()]
-    }
-
-    fn words(&self) -> String {
-        match &self.state {
-            RunStatus::InUse(holder) => format!("in use by {holder}"),
-            RunStatus::Damaged(what) => format!("damaged: {what}"),
-            RunStatus::OtherVersion(what) => what.clone(),
-            RunStatus::Finished | RunStatus::Stopped => self.state.name().into(),
-        }
-    }
-}
-
-/// Returns the first listed file that is missing or has another length. The contents are only
-/// checked when the run is resumed, because reading all of them would take as long.
-fn missing(dir: &Path, manifest: &Manifest) -> Option<String> {
-    manifest.files().find_map(|(name, stamp)| {
-        let path = dir.join(name);
-        match std::fs::metadata(&path) {
-            Ok(found) if found.len() == stamp.bytes => None,
-            Ok(found) => {
-                Some(format!("{}: {} bytes where the manifest lists {}", path.display(), found.len(), stamp.bytes))
-            }
-            Err(why) => Some(format!("{}: listed in the manifest, but cannot be read: {why}", path.display())),
-        }
-    })
 }
 
 /// Returns the table, with a line of headings and a line for each run; empty if there are no runs.
@@ -218,8 +101,8 @@ fn table(runs: &[RunEntry]) -> String {
     }
     let headings = ["RUN", "SINCE", "SIZE", "FINISHED", "SOURCE", "STATE"].map(String::from);
     // A path may contain control characters, but a run must be one line.
-    let cells = |run: &RunEntry| run.cells().map(|cell| cell.replace(char::is_control, " "));
-    let rows: Vec<[String; 6]> = std::iter::once(headings).chain(runs.iter().map(cells)).collect();
+    let printed = |run: &RunEntry| cells(run).map(|cell| cell.replace(char::is_control, " "));
+    let rows: Vec<[String; 6]> = std::iter::once(headings).chain(runs.iter().map(printed)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..5).map(width).collect();
     let mut text = String::new();
@@ -236,6 +119,9 @@ fn table(runs: &[RunEntry]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lowland_io::{Manifest, RunSummary};
+    use serde_json::json;
+
     use super::*;
 
     #[test]

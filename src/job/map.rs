@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, UInt64Array};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use lowland_engine::{Event, MapSink, Observer, Remark};
 use lowland_io::{MapColumns, MapWriter, RowSet, Source, coordinate_names, has_order};
@@ -155,6 +155,16 @@ impl MapOutput {
         }
         let source = source.filter(|_| !names.is_empty());
         Ok(MapOutput { table: Table { writer: Some(writer), source, names, numbered }, placing, dim, remarks })
+    }
+}
+
+impl MapOutput {
+    /// Returns the columns of the map.
+    pub(super) fn schema(mut self) -> Result<SchemaRef> {
+        match &mut self.table.writer {
+            Some(writer) => Ok(writer.schema()?),
+            None => Ok(Arc::new(Schema::empty())),
+        }
     }
 }
 

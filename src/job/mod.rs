@@ -22,6 +22,7 @@ mod run;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use lowland_engine::invalid::ExcludedRows;
 use lowland_engine::{
@@ -268,6 +269,14 @@ impl Job {
         let mut report = self.run_map(plan, earlier, &mut map, observer)?;
         report.notes.append(&mut map.remarks);
         Ok(report)
+    }
+
+    /// Returns the columns of the batches of [`embed_batches`](Job::embed_batches), before the run.
+    ///
+    /// # Errors
+    /// Those of [`embed_batches`](Job::embed_batches) that concern the columns.
+    pub fn map_schema(&self, plan: &Plan, table: &MapTable, observer: &dyn Observer) -> Result<SchemaRef> {
+        self.begin_map(Target::Batches(Box::new(|_| Ok(()))), plan, table, observer)?.schema()
     }
 
     /// Computes the map and hands its coordinates to `sink`: those of all rows of

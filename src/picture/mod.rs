@@ -517,11 +517,26 @@ pub fn write_png(path: impl AsRef<Path>, image: &RgbImage) -> Result<(), Picture
     let path = path.as_ref();
     let write = || -> Result<(), image::ImageError> {
         let mut file = BufWriter::new(File::create(path)?);
-        let encoder = PngEncoder::new_with_quality(&mut file, CompressionType::Default, FilterType::Adaptive);
-        image.write_with_encoder(encoder)?;
+        encode_png(&mut file, image)?;
         Ok(file.flush()?)
     };
     write().map_err(|source| PictureError { path: path.to_owned(), source })
+}
+
+/// Returns a picture as the bytes of a PNG.
+///
+/// # Errors
+/// If the picture cannot be encoded.
+pub fn png_bytes(image: &RgbImage) -> Result<Vec<u8>, PictureError> {
+    let mut bytes = Vec::new();
+    match encode_png(&mut bytes, image) {
+        Ok(()) => Ok(bytes),
+        Err(source) => Err(PictureError { path: "the picture".into(), source }),
+    }
+}
+
+fn encode_png(to: impl Write, image: &RgbImage) -> Result<(), image::ImageError> {
+    image.write_with_encoder(PngEncoder::new_with_quality(to, CompressionType::Default, FilterType::Adaptive))
 }
 
 #[cfg(test)]

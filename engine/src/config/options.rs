@@ -3,7 +3,8 @@
 //!
 //! What must hold: a default in a text is computed from the settings that a run without options uses.
 
-use super::{Config, Init, Method, Settings};
+use super::{Config, Init, MatchLoss, Method, NamedAffinity, NamedMapAffinity, Optimizer, Settings};
+use crate::metric::Metric;
 
 /// An option of [`Config`] whose default depends on the method, or that only some methods have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +83,49 @@ impl MethodOption {
             MethodOption::MapAffinity => "map_affinity",
             MethodOption::Loss => "loss",
             MethodOption::LearningRate => "learning_rate",
+        }
+    }
+
+    /// Returns what the option is, in one sentence without a full stop.
+    pub fn help(self) -> String {
+        match self {
+            MethodOption::NNeighbors => "Neighbours of each row, not counting the row itself".into(),
+            MethodOption::Perplexity => "Effective number of neighbours; three times as many are searched".into(),
+            MethodOption::NComponents => "Components of the map, 1 to 64; tsne supports only 2".into(),
+            MethodOption::MinDist => "Minimum distance of neighbours in the map, from 0 to spread".into(),
+            MethodOption::Spread => "Scale of the map's distances".into(),
+            MethodOption::Metric => format!(
+                "Distance between two rows of the data: {}; with all-pairs methods also {}",
+                Metric::list(|metric| metric.unsupported_reason().is_none()),
+                Metric::list(|metric| metric.unsupported_reason().is_some())
+            ),
+            MethodOption::Init => "First positions: centroid, pca, random, or a file: an .npy of rows × components, or an earlier map (.parquet, .arrow), joined by the column of ids".into(),
+            MethodOption::NEpochs => {
+                "Passes over the edges; for exact methods, the maximum number of iterations".into()
+            }
+            MethodOption::NegativeSampleRate => "Negative samples for each edge".into(),
+            MethodOption::NNegatives => "Negative samples for each row".into(),
+            MethodOption::EarlyExaggeration => {
+                "Factor of the attraction in the first 250 epochs, or in the first third".into()
+            }
+            MethodOption::Optimizer => format!(
+                "Optimizer: {}; gains is momentum with a gain for each component",
+                list_of(&Optimizer::ALL.map(Optimizer::name))
+            ),
+            MethodOption::Affinity => {
+                format!("Affinity of the rows: {}", list_of(&NamedAffinity::ALL.map(NamedAffinity::name)))
+            }
+            MethodOption::MapAffinity => {
+                format!("Affinity of the map: {}", list_of(&NamedMapAffinity::ALL.map(NamedMapAffinity::name)))
+            }
+            MethodOption::Loss => {
+                format!("Loss that compares the two affinities: {}", list_of(&MatchLoss::ALL.map(MatchLoss::name)))
+            }
+            MethodOption::LearningRate => {
+                "Step size of the first epoch; with umap, largevis and infotsne it falls to 0 \
+                                           over the epochs"
+                    .into()
+            }
         }
     }
 
@@ -189,6 +233,14 @@ const USUAL_ROWS: u64 = 10_000;
 fn join_names(names: &[&str]) -> String {
     match names {
         [some @ .., last] if !some.is_empty() => format!("{} and {last}", some.join(", ")),
+        names => names.concat(),
+    }
+}
+
+/// Joins names as "a, b or c".
+fn list_of(names: &[&str]) -> String {
+    match names {
+        [some @ .., last] if !some.is_empty() => format!("{} or {last}", some.join(", ")),
         names => names.concat(),
     }
 }

@@ -27,6 +27,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("io/src/mapped.rs", "memory maps of our own finished files"),
     ("io/src/rundir.rs", "a system call: the host's name"),
     ("io/tests/fuzz.rs", "test: an allocator that counts"),
+    ("python/src/source.rs", "FFI: the memory of arrays of NumPy"),
     ("src/disk.rs", "a system call: advice for the measurement of a disk"),
     ("src/machine.rs", "a system call: the memory of the machine"),
     ("src/memory.rs", "the settings of the C library's allocator"),

@@ -1,0 +1,6 @@
+"""`python -m lowland` is the command `lowland`."""
+
+from ._command import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,398 @@
+"""The functions of the package: any source to a file, a table or an array, and what is looked at beside.
+
+All of them take sources of every kind that `docs/python.md` lists. Options have the names of the estimators
+(`n_neighbors`, `memory_limit`, `random_state`, …); None stands for the method's default.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from . import _lowland
+from ._input import read
+from ._options import engine_options
+from ._progress import Event, watch
+from ._report import Report
+
+__all__ = [
+    "Picture", "Plan", "embed", "embed_batches", "evaluate", "inspect", "knn", "methods", "pca", "plan", "plot", "runs",
+]  # fmt: skip
+
+Path = str | os.PathLike[str]
+
+
+def methods() -> list[str]:
+    """Returns the names of the methods: those that stream first, then those that compute all pairs of rows."""
+    return _lowland.methods()
+
+
+def embed(
+    source: Any = None,
+    output: Path | None = None,
+    *,
+    column: str | Sequence[str] | None = None,
+    method: str = "umap",
+    graph: Any = None,
+    id: str | None = None,
+    keep: str | Sequence[str] = (),
+    coordinates: Sequence[str] | None = None,
+    form: Literal["array", "table", "file"] | None = None,
+    invalid: Literal["error", "drop", "null"] = "error",
+    run_dir: Path | None = None,
+    restart: bool = False,
+    force: bool = False,
+    verbose: bool = False,
+    callback: Callable[[Event], None] | None = None,
+    **options: Any,
+) -> Any:
+    """Makes a map of vectors.
+
+    Parameters
+    ----------
+    source
+        An array, a frame, names of files, a loader, …; None where `graph` is enough.
+    output : path, optional
+        A file `.parquet`, `.arrow` or `.npy`; the result is then the report.
+    column : str or list of str, optional
+        The column or columns of the vectors.
+    method : str
+        One of `methods()`.
+    graph : path or Graph, optional
+        A graph of nearest neighbours, which takes the place of the search.
+    id, keep : str and list of str, optional
+        The column that names the rows, and the columns beside the coordinates, in files and tables.
+    coordinates : list of str, optional
+        The names of the coordinates. Default: x, y, z, or c0, c1, … of more than three.
+    form : "array", "table" or "file"
+        Default: "file" with `output`; "table" with `id` or `keep`; otherwise "array".
+    invalid : "error", "drop" or "null"
+        What becomes of rows without a usable vector.
+    run_dir : path, optional
+        Where finished stages are kept, from which the same call goes on after an interruption.
+    restart, force : bool
+        Whether an earlier run there is discarded, and whether an output may be replaced.
+    verbose : bool
+        Whether progress is shown.
+    callback : callable, optional
+        Is called with each event of the run; an exception in it stops the run.
+    **options
+        Options of the method and of the run: `n_neighbors`, `memory_limit`, `random_state`, …
+
+    Returns
+    -------
+    numpy.ndarray, Table or Report
+        An array of rows × components, float32; a table for any library that knows Arrow (`polars.DataFrame(table)`); or the
+        report of the run that wrote the file.
+    """
+    chosen = engine_options(method, **options)
+    names = _list(keep)
+    if form is None:
+        form = "file" if output is not None else "table" if names or id is not None else "array"
+    found = _source(source, column, [*names, *_list(id)])
+    with watch(callback, verbose) as heard:
+        result = _lowland.embed(
+            found, graph=_graph(graph), options=chosen, id=id, keep=names, coordinates=_names(coordinates), invalid=invalid,
+            output=_path(output), form=form, run_dir=_path(run_dir), restart=restart, force=force, callback=heard,
+        )  # fmt: skip
+    if form == "array":
+        return result.coordinates
+    return result.table if form == "table" else Report.of(result.report)
+
+
+def embed_batches(
+    source: Any = None,
+    *,
+    column: str | Sequence[str] | None = None,
+    method: str = "umap",
+    graph: Any = None,
+    id: str | None = None,
+    keep: str | Sequence[str] = (),
+    coordinates: Sequence[str] | None = None,
+    invalid: Literal["error", "drop", "null"] = "error",
+    run_dir: Path | None = None,
+    restart: bool = False,
+    callback: Callable[[Event], None] | None = None,
+    **options: Any,
+) -> Iterator[Any]:
+    """Makes a map as `embed` does, and returns an iterator over it: Arrow batches of the id, the coordinates and the kept
+    columns, in the order of the rows. Names and options are checked by the call; the run begins with the first batch."""
+    names = _list(keep)
+    found = _source(source, column, [*names, *_list(id)])
+    return _lowland.embed_batches(
+        found, graph=_graph(graph), options=engine_options(method, **options), id=id, keep=names,
+        coordinates=_names(coordinates), invalid=invalid, run_dir=_path(run_dir), restart=restart, callback=callback,
+    )  # fmt: skip
+
+
+def knn(
+    source: Any,
+    output: Path | None = None,
+    *,
+    n_neighbors: int | None = None,
+    column: str | Sequence[str] | None = None,
+    metric: str | None = None,
+    invalid: Literal["error", "drop", "null"] = "error",
+    run_dir: Path | None = None,
+    restart: bool = False,
+    force: bool = False,
+    verbose: bool = False,
+    callback: Callable[[Event], None] | None = None,
+    **options: Any,
+) -> Any:
+    """Finds the nearest neighbours of each row.
+
+    Returns
+    -------
+    Graph
+        `.indices` and `.distances` are arrays of rows × n_neighbors, without the row itself and by ascending distance. The
+        graph is in the file `output`, or in a temporary one that is removed with the object.
+    """
+    chosen = engine_options("umap", n_neighbors=n_neighbors, metric=metric, **options)
+    chosen.pop("method", None)
+    found = _source(source, column)
+    with watch(callback, verbose) as heard:
+        return _lowland.knn(
+            found, options=chosen, invalid=invalid, output=_path(output), run_dir=_path(run_dir), restart=restart,
+            force=force, callback=heard,
+        )  # fmt: skip
+
+
+def pca(
+    source: Any,
+    output: Path | None = None,
+    *,
+    n_components: int | None = None,
+    column: str | Sequence[str] | None = None,
+    solver: str | None = None,
+    whiten: bool = False,
+    metric: str | None = None,
+    id: str | None = None,
+    keep: str | Sequence[str] = (),
+    coordinates: Sequence[str] | None = None,
+    invalid: Literal["error", "drop", "null"] = "error",
+    random_state: Any = None,
+    memory_limit: int | str | None = None,
+    n_jobs: int | None = None,
+    force: bool = False,
+    verbose: bool = False,
+    callback: Callable[[Event], None] | None = None,
+) -> Any:
+    """Computes principal components, streamed.
+
+    Returns
+    -------
+    PcaResult
+        `.components`, `.mean`, `.explained_variance`, `.explained_variance_ratio`, `.transform(rows)`; `.scores` is an array of
+        rows × n_components, or None where the scores are in the file `output`.
+    """
+    chosen = engine_options(None, random_state=random_state, memory_limit=memory_limit, n_jobs=n_jobs)
+    chosen |= {"n_components": n_components, "solver": solver, "whiten": whiten, "metric": metric}
+    names = _list(keep)
+    found = _source(source, column, [*names, *_list(id)])
+    with watch(callback, verbose) as heard:
+        return _lowland.pca(
+            found, options=chosen, id=id, keep=names, coordinates=_names(coordinates), invalid=invalid,
+            output=_path(output), force=force, callback=heard,
+        )  # fmt: skip
+
+
+class Plan:
+    """What a run would take. `print(plan)` shows memory, disk and time of each stage.
+
+    Attributes
+    ----------
+    text : str
+        The plan as `lowland plan` prints it.
+    json : dict
+        Every parameter, and the bytes of each part of each stage.
+    peak, disk : int
+        The most bytes of memory, and of the run directory.
+    seconds : float or None
+        The estimated time on this machine, within a factor of two.
+    """
+
+    def __init__(self, native: Any) -> None:
+        self.text: str = native.text
+        self.json: dict[str, Any] = json.loads(native.to_json())
+        self.peak: int = native.peak
+        self.disk: int = native.disk
+        self.seconds: float | None = native.seconds
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.text)}</pre>"
+
+
+def plan(
+    source: Any = None,
+    *,
+    column: str | Sequence[str] | None = None,
+    method: str = "umap",
+    graph: Any = None,
+    id: str | None = None,
+    keep: str | Sequence[str] = (),
+    invalid: Literal["error", "drop", "null"] = "error",
+    run_dir: Path | None = None,
+    **options: Any,
+) -> Plan:
+    """Checks a run and tells what it would take, without running it. Arguments are those of `embed`."""
+    names = _list(keep)
+    found = _source(source, column, [*names, *_list(id)])
+    return Plan(
+        _lowland.plan(
+            found, graph=_graph(graph), options=engine_options(method, **options), id=id, keep=names, invalid=invalid,
+            run_dir=_path(run_dir),
+        )
+    )  # fmt: skip
+
+
+def evaluate(
+    map: Any,
+    source: Any = None,
+    *,
+    column: str | Sequence[str] | None = None,
+    labels: str | Sequence[str] = (),
+    weights: str | None = None,
+    graph: Any = None,
+    id: str | None = None,
+    coordinates: str | None = None,
+    n_neighbors: int | None = None,
+    metric: str | None = None,
+    sample: int | None = None,
+    invalid: Literal["error", "drop"] = "error",
+    random_state: Any = None,
+    memory_limit: int | str | None = None,
+    n_jobs: int | None = None,
+    callback: Callable[[Event], None] | None = None,
+) -> dict[str, Any]:
+    """Computes the scores of a map against the vectors it was made from, against labels, or both.
+
+    Parameters
+    ----------
+    map
+        The name of a map's file, or an array of its coordinates.
+    source
+        The vectors, in the order of the map's rows.
+    labels, weights : names of columns
+        In the map or else in the source.
+
+    Returns
+    -------
+    dict
+        The scores, as `lowland evaluate --json` prints them; `["text"]` is the table for people.
+    """
+    chosen = engine_options(None, random_state=random_state, memory_limit=memory_limit, n_jobs=n_jobs)
+    chosen |= {"n_neighbors": n_neighbors, "metric": metric, "sample": sample}
+    where = os.fspath(map) if isinstance(map, (str, os.PathLike)) else read(map, name="map").source
+    found = _source(source, column, _list(labels))
+    with watch(callback) as heard:
+        return _lowland.evaluate(
+            where, found, options=chosen, graph=_graph(graph), labels=_list(labels), weights=weights, id=id,
+            coordinates=coordinates, invalid=invalid, callback=heard,
+        )  # fmt: skip
+
+
+class Picture(bytes):
+    """A picture as the bytes of a PNG. Notebooks show it."""
+
+    def _repr_png_(self) -> bytes:
+        return bytes(self)
+
+    def __repr__(self) -> str:
+        return f"<lowland.Picture of {len(self):,} bytes>"
+
+
+def plot(
+    map: Any,
+    output: Path | None = None,
+    *,
+    color: Any = None,
+    coordinates: str | None = None,
+    width: int = 1600,
+    height: int = 1200,
+    dark: bool = False,
+    title: str | None = None,
+    force: bool = False,
+) -> Picture:
+    """Draws a map.
+
+    Parameters
+    ----------
+    map
+        The name of a map's file, or an array of coordinates of which the first two are drawn.
+    output : path, optional
+        A file `.png` to write too.
+    color : str or sequence, optional
+        The column of the map's file that colours it; of an array a sequence with a value for each row.
+    coordinates : str, optional
+        The columns of the coordinates, as `lowland plot --coordinates`.
+    width, height : int
+        Pixels, 16 to 8192.
+    """
+    if isinstance(map, (str, os.PathLike)):
+        if color is not None and not isinstance(color, str):
+            raise ValueError("color: of a map in a file it is the name of a column")
+        png = _lowland.plot(
+            os.fspath(map), color=color, coordinates=coordinates, width=width, height=height, dark=dark, title=title,
+            output=_path(output), force=force,
+        )  # fmt: skip
+        return Picture(png)
+    points = np.asarray(map, dtype=np.float32)
+    if points.ndim != 2 or points.shape[1] < 2:
+        raise ValueError(f"map: an array of rows × 2 or more components is drawn, not one of shape {points.shape}")
+    values = None if color is None else _colors(color, len(points))
+    png = _lowland.plot_array(
+        np.ascontiguousarray(points), color=values, width=width, height=height, dark=dark, title=title, output=_path(output),
+        force=force,
+    )  # fmt: skip
+    return Picture(png)
+
+
+def inspect(source: Any, *, column: str | Sequence[str] | None = None, memory_limit: int | str | None = None) -> dict[str, Any]:
+    """Describes a source and the default run on it, as `lowland inspect --json` does: rows, components, columns, files, plan."""
+    return _lowland.inspect(_source(source, column), memory=memory_limit)
+
+
+def runs(*directories: Path) -> list[dict[str, Any]]:
+    """Lists the run directories among `directories`, or in the current one, with their finished stages."""
+    return _lowland.runs([os.fspath(directory) for directory in directories] or None)
+
+
+def _source(source: Any, column: str | Sequence[str] | None, beside: Sequence[str] = ()) -> Any:
+    return None if source is None else read(source, column, beside=beside).source
+
+
+def _list(names: str | Sequence[str] | None) -> list[str]:
+    return [] if names is None else [names] if isinstance(names, str) else list(names)
+
+
+def _names(names: Sequence[str] | None) -> list[str] | None:
+    return None if names is None else _list(names)
+
+
+def _path(path: Path | None) -> str | None:
+    return None if path is None else os.fspath(path)
+
+
+def _graph(graph: Any) -> Any:
+    return os.fspath(graph) if isinstance(graph, os.PathLike) else graph
+
+
+def _colors(color: Any, rows: int) -> Any:
+    """Returns the values that colour an array: int64, float64, or texts."""
+    values = np.asarray(color)
+    if values.shape != (rows,):
+        raise ValueError(f"color: of {rows} rows a sequence of as many values is expected, not one of shape {values.shape}")
+    if values.dtype.kind in "iu":
+        return values.astype(np.int64)
+    if values.dtype.kind == "f":
+        return values.astype(np.float64)
+    return [str(value) for value in values.tolist()]

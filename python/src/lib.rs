@@ -1,0 +1,85 @@
+//! The native module `lowland._lowland`: the library for Python.
+//!
+//! What must hold: it is thin. Arithmetic is in `engine`, bytes at rest in `io`, jobs in the facade;
+//! here values of Python become theirs and back. No thread exists when the module is imported.
+//!
+//! - `watch.rs`: one call of the engine, its events and signals.
+//! - `errors.rs`: errors as exceptions.
+//! - `options.rs`, `request.rs`: options and arguments.
+//! - `source.rs`, `spooled.rs`: sources in memory, in files, and of batches that are read once.
+//! - `embed.rs`, `knn.rs`, `pca.rs`, `plan.rs`, `look.rs`: the functions.
+//! - `table.rs`, `report.rs`: results.
+
+mod embed;
+mod errors;
+mod knn;
+mod look;
+mod options;
+mod pca;
+mod plan;
+mod report;
+mod request;
+mod source;
+mod spooled;
+mod table;
+mod watch;
+
+use pyo3::prelude::*;
+
+/// Runs the command line `argv`, whose first is the program's name, and returns the exit code.
+#[pyfunction]
+fn run_cli(py: Python<'_>, argv: Vec<std::ffi::OsString>) -> u8 {
+    py.detach(|| {
+        lowland::memory::prepare();
+        lowland::command_line(argv)
+    })
+}
+
+/// The native half of the package lowland.
+#[pymodule]
+fn _lowland(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    quiet_decoding();
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("LowlandError", errors::lowland_error(py)?)?;
+    module.add("BudgetError", errors::budget_error(py)?)?;
+    module.add_class::<source::PySource>()?;
+    module.add_class::<embed::PyRunResult>()?;
+    module.add_class::<embed::Batches>()?;
+    module.add_class::<table::PyTable>()?;
+    module.add_class::<table::PyBatch>()?;
+    module.add_class::<table::PySchema>()?;
+    module.add_class::<report::PyReport>()?;
+    module.add_class::<plan::PyPlan>()?;
+    module.add_class::<knn::PyGraph>()?;
+    module.add_class::<pca::PcaModel>()?;
+    module.add_class::<pca::PcaResult>()?;
+    module.add_class::<pca::PyIncrementalPca>()?;
+    module.add_class::<pca::PyExactIncrementalPca>()?;
+    module.add_class::<pca::PyKernelPca>()?;
+    module.add_function(wrap_pyfunction!(run_cli, module)?)?;
+    module.add_function(wrap_pyfunction!(options::methods, module)?)?;
+    module.add_function(wrap_pyfunction!(options::options, module)?)?;
+    module.add_function(wrap_pyfunction!(plan::plan, module)?)?;
+    module.add_function(wrap_pyfunction!(embed::embed, module)?)?;
+    module.add_function(wrap_pyfunction!(embed::embed_batches, module)?)?;
+    module.add_function(wrap_pyfunction!(knn::knn, module)?)?;
+    module.add_function(wrap_pyfunction!(pca::pca, module)?)?;
+    module.add_function(wrap_pyfunction!(look::evaluate, module)?)?;
+    module.add_function(wrap_pyfunction!(look::plot, module)?)?;
+    module.add_function(wrap_pyfunction!(look::plot_array, module)?)?;
+    module.add_function(wrap_pyfunction!(look::inspect, module)?)?;
+    module.add_function(wrap_pyfunction!(look::runs, module)?)?;
+    Ok(())
+}
+
+/// A damaged page makes a library panic, and lowland turns this panic into an error, so the panic
+/// itself is not printed.
+fn quiet_decoding() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !lowland_io::is_decoding() {
+            tell(panic);
+        }
+    }));
+}

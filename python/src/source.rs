@@ -1,0 +1,430 @@
+//! Sources: arrays and Arrow data in memory, files, and batches that are written to disk once.
+//!
+//! What must hold: values in memory are shared with Python and not copied; their owner lives as
+//! long as the source. Batches of an iterator are pulled on the calling thread.
+
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, FixedSizeListArray, PrimitiveArray, RecordBatchReader, StructArray,
+};
+use arrow::buffer::{Buffer, ScalarBuffer};
+use arrow::datatypes::{
+    DataType, Field, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema,
+    SchemaRef, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use arrow::error::ArrowError;
+use arrow::record_batch::RecordBatch;
+use lowland::{Error, MemorySource, Source};
+use lowland_io::{OpenOptions, Stop, spool_batches};
+use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3_arrow::input::AnyArray;
+
+use crate::embed::matrix;
+use crate::errors::exception;
+use crate::spooled::Spooled;
+use crate::watch::{Watch, catching, watched};
+
+/// The column of an array's vectors.
+const VECTOR: &str = "vector";
+
+/// Vectors: an array or Arrow data in memory, files, or batches on disk. It does not change and may
+/// be used by several runs.
+#[pyclass(name = "Source", module = "lowland._lowland", frozen)]
+pub(crate) struct PySource {
+    pub(crate) source: Arc<dyn Source>,
+    /// The name of the components' type.
+    dtype: &'static str,
+    spool: Option<Spool>,
+    /// The number of runs on this source that are stopping, which end waits for object stores.
+    stopping: Arc<AtomicUsize>,
+}
+
+/// The directory of spooled batches, which is removed with the source.
+struct Spool {
+    directory: PathBuf,
+    bytes: u64,
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        // A directory of temporary files: a failure to remove it harms nobody.
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl PySource {
+    fn of(source: Arc<dyn Source>) -> Self {
+        let dtype = source.dtype().name();
+        PySource { source, dtype, spool: None, stopping: Arc::default() }
+    }
+
+    /// Returns the number of runs on this source that are stopping.
+    pub(crate) fn stopping(&self) -> Arc<AtomicUsize> {
+        self.stopping.clone()
+    }
+}
+
+#[pymethods]
+impl PySource {
+    /// Opens files, directories, globs or addresses. `column` names the column of the vectors.
+    #[staticmethod]
+    #[pyo3(signature = (paths, column=None))]
+    fn paths(py: Python<'_>, paths: Vec<String>, column: Option<String>) -> PyResult<Self> {
+        let stopping = Arc::new(AtomicUsize::new(0));
+        let source = watched(py, Watch::default(), None, |watch| {
+            let (flag, runs) = (watch.flag(), stopping.clone());
+            let stop = Stop::when(move || flag.load(Ordering::Relaxed) || runs.load(Ordering::Relaxed) > 0);
+            lowland::open_with(&paths, &OpenOptions { column, stop: Some(stop) })
+        })?;
+        Ok(PySource { stopping, ..PySource::of(source) })
+    }
+
+    /// Returns the source of a two-dimensional array of numbers, which is not copied and must not
+    /// change while the source exists. `name` is what errors call it.
+    #[staticmethod]
+    #[pyo3(signature = (values, name="X"))]
+    fn array(py: Python<'_>, values: &Bound<'_, PyAny>, name: &str) -> PyResult<Self> {
+        let (numbers, dim, dtype) = share(values, name)?;
+        let source = py.detach(|| {
+            catching(|| {
+                let batch = of_rows(name, numbers, dim)?;
+                Ok(MemorySource::new(name, batch.schema(), vec![batch], &OpenOptions::default())?)
+            })
+        });
+        let source = source.map_err(|panic| crate::errors::from_panic(py, panic.as_ref()))?;
+        let source = source.map_err(|error| exception(py, &error))?;
+        Ok(PySource { dtype, ..PySource::of(Arc::new(source)) })
+    }
+
+    /// Returns the source of Arrow data in memory: an object with `__arrow_c_stream__` or
+    /// `__arrow_c_array__`, which is not copied. `column` names the column of the vectors.
+    #[staticmethod]
+    #[pyo3(signature = (data, column=None, name="data"))]
+    fn arrow(py: Python<'_>, data: &Bound<'_, PyAny>, column: Option<String>, name: &str) -> PyResult<Self> {
+        let mut reader = reader_of(data)?;
+        let schema = reader.schema();
+        let mut batches = Vec::new();
+        // On this thread, because the reader may call Python.
+        while let Some(batch) = py.detach(|| reader.next()) {
+            batches.push(batch.map_err(|error| broken(py, name, &error))?);
+            py.check_signals()?;
+        }
+        let source = watched(py, Watch::default(), None, |_| {
+            let options = OpenOptions { column, stop: None };
+            Ok(MemorySource::new(name, schema, batches, &options)?)
+        })?;
+        Ok(PySource::of(Arc::new(source)))
+    }
+
+    /// Returns the source of batches that can be read only once: an iterator of two-dimensional
+    /// arrays or of Arrow data, or one object with `__arrow_c_stream__`. They are written to a
+    /// temporary file in `directory`, which is removed with the source.
+    #[staticmethod]
+    #[pyo3(signature = (batches, column=None, directory=None, name="batches"))]
+    fn spool(
+        py: Python<'_>,
+        batches: &Bound<'_, PyAny>,
+        column: Option<String>,
+        directory: Option<PathBuf>,
+        name: &str,
+    ) -> PyResult<Self> {
+        let mut pulled = Pulled::new(batches, name)?;
+        let Some(first) = pulled.next().transpose()? else {
+            return Err(PyValueError::new_err(format!("{name}: has no rows")));
+        };
+        let schema = first.schema();
+        let directory = temporary(directory.as_deref())?;
+        let mut spool = Spool { directory, bytes: 0 };
+        let file = spool.directory.join("batches.arrow");
+        let all = std::iter::once(Ok(first)).chain(pulled.map(|batch| batch.map_err(Failed::Python)));
+        spool_batches(name, &schema, all, &file).map_err(|failed| match failed {
+            Failed::Python(raised) => raised,
+            Failed::Library(error) => exception(py, &error),
+        })?;
+        spool.bytes = std::fs::metadata(&file)?.len();
+        let path = file.to_string_lossy().into_owned();
+        let source: Arc<dyn Source> = watched(py, Watch::default(), None, |_| {
+            let source = lowland::open(&[path], column.as_deref())?;
+            Ok(Arc::new(Spooled::new(source, &file, name)?))
+        })?;
+        Ok(PySource { spool: Some(spool), ..PySource::of(source) })
+    }
+
+    /// The number of vectors.
+    #[getter]
+    fn rows(&self) -> u64 {
+        self.source.shape().rows
+    }
+
+    /// The number of components of a vector.
+    #[getter]
+    fn dim(&self) -> usize {
+        self.source.shape().dim
+    }
+
+    /// The components' type, such as "f32".
+    #[getter]
+    fn dtype(&self) -> &'static str {
+        self.dtype
+    }
+
+    /// The names of all columns.
+    #[getter]
+    fn columns(&self) -> Vec<String> {
+        self.source.columns()
+    }
+
+    /// The bytes on disk of batches that could be read only once; 0 for other sources.
+    #[getter]
+    fn spooled_bytes(&self) -> u64 {
+        self.spool.as_ref().map_or(0, |spool| spool.bytes)
+    }
+
+    /// Returns the rows from `start` to before `stop`, rows × components: float32, or float64 for the
+    /// `dtype` "f8".
+    #[pyo3(signature = (start, stop, dtype="f4"))]
+    fn read<'py>(&self, py: Python<'py>, start: u64, stop: u64, dtype: &str) -> PyResult<Bound<'py, PyAny>> {
+        let shape = self.source.shape();
+        if start > stop || stop > shape.rows {
+            return Err(PyValueError::new_err(format!("rows {start} to {stop} are not among the {}", shape.rows)));
+        }
+        let count = (stop - start) as usize * shape.dim;
+        let source = &self.source;
+        match dtype {
+            "f4" => {
+                let rows = watched(py, Watch::of(Some(self)), None, |_| {
+                    let mut rows = vec![0f32; count];
+                    Ok(source.read_rows(start, &mut rows).map(|()| rows)?)
+                })?;
+                Ok(matrix(py, rows, shape.dim)?.into_bound(py).into_any())
+            }
+            "f8" => {
+                let rows = watched(py, Watch::of(Some(self)), None, |_| {
+                    let mut rows = vec![0f64; count];
+                    Ok(source.read_rows_f64(start, &mut rows).map(|()| rows)?)
+                })?;
+                Ok(matrix(py, rows, shape.dim)?.into_bound(py).into_any())
+            }
+            other => Err(PyValueError::new_err(format!("dtype: \"{other}\" is none; there are f4, f8"))),
+        }
+    }
+
+    fn __repr__(&self) -> String {
+        let shape = self.source.shape();
+        format!("<lowland Source of {} rows × {} of {}>", shape.rows, shape.dim, self.dtype)
+    }
+}
+
+/// The owner of memory that is shared with Python. When it is dropped, the array may be freed.
+struct Owner(#[expect(dead_code, reason = "held for its lifetime")] Py<PyAny>);
+
+/// The object is only dropped, which leaves no state behind if it fails.
+impl std::panic::RefUnwindSafe for Owner {}
+
+/// Returns the numbers of a two-dimensional array without a copy, its number of columns, and the
+/// name of its type.
+fn share(values: &Bound<'_, PyAny>, name: &str) -> PyResult<(ArrayRef, usize, &'static str)> {
+    let wrong = |what: String| PyValueError::new_err(format!("{name}: {what}"));
+    let array = values.cast::<PyUntypedArray>().map_err(|_| {
+        let kind = values.get_type().qualname().map_or_else(|_| "object".into(), |name| name.to_string());
+        PyTypeError::new_err(format!("{name}: a NumPy array is expected, not {kind}"))
+    })?;
+    let dtype = array.dtype();
+    let shape = array.shape();
+    let &[rows, dim] = shape else {
+        return Err(wrong(format!(
+            "an array of 2 dimensions is expected, rows × components, not {}; reshape(-1, 1) makes one column of a list",
+            shape.len()
+        )));
+    };
+    if rows == 0 || dim == 0 {
+        return Err(wrong(format!("has no numbers: {rows} rows × {dim} components")));
+    }
+    let (kind, bytes) = (dtype.kind(), dtype.itemsize());
+    if dtype.is_native_byteorder() == Some(false) {
+        return Err(wrong(
+            "the numbers are byte-swapped; convert them with X.astype(X.dtype.newbyteorder(\"=\"))".into(),
+        ));
+    }
+    if !array.is_c_contiguous() {
+        return Err(wrong("the rows are not contiguous; copy them with numpy.ascontiguousarray".into()));
+    }
+    if !array.is_aligned() {
+        return Err(wrong("the numbers are not aligned; copy them with numpy.array".into()));
+    }
+    // SAFETY: the array is not a null pointer, and NumPy does not move its data.
+    #[expect(unsafe_code, reason = "the pointer of the array's data")]
+    let data = unsafe { (*array.as_array_ptr()).data };
+    let pointer = NonNull::new(data.cast::<u8>()).ok_or_else(|| wrong("has no data".into()))?;
+    let owner = Arc::new(Owner(values.clone().unbind()));
+    // SAFETY: the array has rows × dim contiguous values of `bytes` bytes from `pointer` on, and
+    // lives as long as its owner. That nobody writes to it meanwhile is the caller's promise.
+    #[expect(unsafe_code, reason = "memory of NumPy")]
+    let buffer = unsafe { Buffer::from_custom_allocation(pointer, rows * dim * bytes, owner) };
+    Ok(match (kind, bytes) {
+        (b'f', 2) => (numbers::<Float16Type>(buffer), dim, "f16"),
+        (b'f', 4) => (numbers::<Float32Type>(buffer), dim, "f32"),
+        (b'f', 8) => (numbers::<Float64Type>(buffer), dim, "f64"),
+        (b'i', 1) => (numbers::<Int8Type>(buffer), dim, "i8"),
+        (b'i', 2) => (numbers::<Int16Type>(buffer), dim, "i16"),
+        (b'i', 4) => (numbers::<Int32Type>(buffer), dim, "i32"),
+        (b'i', 8) => (numbers::<Int64Type>(buffer), dim, "i64"),
+        (b'u', 1) => (numbers::<UInt8Type>(buffer), dim, "u8"),
+        (b'u', 2) => (numbers::<UInt16Type>(buffer), dim, "u16"),
+        (b'u', 4) => (numbers::<UInt32Type>(buffer), dim, "u32"),
+        (b'u', 8) => (numbers::<UInt64Type>(buffer), dim, "u64"),
+        // A byte of 0 or 1 for each.
+        (b'b', 1) => (numbers::<UInt8Type>(buffer), dim, "bool"),
+        _ => {
+            let dtype = dtype.as_any().str().map_or_else(|_| String::new(), |text| text.to_string());
+            return Err(wrong(format!(
+                "numbers of the type {dtype} cannot be read; there are float16, float32, float64, integers and bool"
+            )));
+        }
+    })
+}
+
+fn numbers<T: ArrowPrimitiveType>(buffer: Buffer) -> ArrayRef {
+    Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(buffer), None))
+}
+
+/// Returns the batch of rows of `dim` numbers each.
+fn of_rows(name: &str, numbers: ArrayRef, dim: usize) -> lowland::Result<RecordBatch> {
+    let wrong = |what: String| Error::from(lowland_io::Error::format(name, what));
+    let width = i32::try_from(dim).map_err(|_| wrong(format!("vectors of {dim} components cannot be read")))?;
+    let item = Arc::new(Field::new("item", numbers.data_type().clone(), false));
+    let rows = FixedSizeListArray::try_new(item, width, numbers, None).map_err(|error| wrong(error.to_string()))?;
+    let schema = Arc::new(Schema::new(vec![Field::new(VECTOR, rows.data_type().clone(), false)]));
+    RecordBatch::try_new(schema, vec![Arc::new(rows)]).map_err(|error| wrong(error.to_string()))
+}
+
+/// Reads the batches of an object with `__arrow_c_stream__` or `__arrow_c_array__`. An array that is
+/// no table is a column of vectors.
+pub(crate) fn reader_of(data: &Bound<'_, PyAny>) -> PyResult<Box<dyn RecordBatchReader + Send>> {
+    let reader = data.extract::<AnyArray>()?.into_reader()?;
+    let field = reader.field();
+    let (schema, table): (SchemaRef, bool) = match field.data_type() {
+        DataType::Struct(fields) => (Arc::new(Schema::new(fields.clone())), true),
+        _ => (Arc::new(Schema::new(vec![field.as_ref().clone().with_name(VECTOR)])), false),
+    };
+    let of = schema.clone();
+    let batches = reader.map(move |array| {
+        let array = array?;
+        if !table {
+            return RecordBatch::try_new(of.clone(), vec![array]);
+        }
+        let rows = array.as_any().downcast_ref::<StructArray>();
+        let rows = rows.ok_or_else(|| ArrowError::CDataInterface("a table is expected".into()))?;
+        if rows.null_count() > 0 {
+            return Err(ArrowError::CDataInterface("some rows of the table are null as a whole".into()));
+        }
+        // The fields are those of the schema, whatever this array calls them nullable.
+        let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        RecordBatch::try_new_with_options(of.clone(), rows.columns().to_vec(), &options)
+    });
+    Ok(Box::new(arrow::array::RecordBatchIterator::new(batches, schema)))
+}
+
+fn broken(py: Python<'_>, name: &str, error: &ArrowError) -> PyErr {
+    // What Python raised while it made a batch.
+    if let Some(raised) = PyErr::take(py) {
+        return raised;
+    }
+    PyValueError::new_err(format!("{name}: {error}"))
+}
+
+/// A failure while batches are pulled and written.
+enum Failed {
+    Python(PyErr),
+    Library(Error),
+}
+
+impl From<lowland_io::Error> for Failed {
+    fn from(error: lowland_io::Error) -> Self {
+        Failed::Library(error.into())
+    }
+}
+
+/// Batches of Python, one after the other.
+struct Pulled<'py> {
+    py: Python<'py>,
+    /// The iterator; `None` of a single stream.
+    iterator: Option<Bound<'py, PyAny>>,
+    reader: Option<Box<dyn RecordBatchReader + Send>>,
+    name: String,
+    count: usize,
+}
+
+impl<'py> Pulled<'py> {
+    fn new(batches: &Bound<'py, PyAny>, name: &str) -> PyResult<Self> {
+        let py = batches.py();
+        let name = name.to_string();
+        if batches.hasattr("__arrow_c_stream__")? || batches.hasattr("__arrow_c_array__")? {
+            return Ok(Pulled { py, iterator: None, reader: Some(reader_of(batches)?), name, count: 0 });
+        }
+        let iterator = batches.try_iter()?.into_any();
+        Ok(Pulled { py, iterator: Some(iterator), reader: None, name, count: 0 })
+    }
+
+    /// Returns the next batch that has rows.
+    fn pull(&mut self) -> PyResult<Option<RecordBatch>> {
+        loop {
+            self.py.check_signals()?;
+            if let Some(reader) = &mut self.reader {
+                match self.py.detach(|| reader.next()) {
+                    Some(Ok(batch)) if batch.num_rows() == 0 => {}
+                    Some(Ok(batch)) => return Ok(Some(batch)),
+                    Some(Err(error)) => return Err(broken(self.py, &self.name, &error)),
+                    None => self.reader = None,
+                }
+                continue;
+            }
+            let Some(iterator) = &self.iterator else { return Ok(None) };
+            let Some(item) = iterator.try_iter()?.next().transpose()? else { return Ok(None) };
+            let name = format!("{}, batch {}", self.name, self.count);
+            self.count += 1;
+            if item.hasattr("__arrow_c_stream__")? || item.hasattr("__arrow_c_array__")? {
+                self.reader = Some(reader_of(&item)?);
+                continue;
+            }
+            if item.getattr("shape").and_then(|shape| shape.get_item(0)?.extract::<usize>()).is_ok_and(|rows| rows == 0)
+            {
+                continue;
+            }
+            let (numbers, dim, _) = share(&item, &name)?;
+            return of_rows(&name, numbers, dim).map(Some).map_err(|error| exception(self.py, &error));
+        }
+    }
+}
+
+impl Iterator for Pulled<'_> {
+    type Item = Result<RecordBatch, PyErr>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.pull().transpose()
+    }
+}
+
+/// Makes a directory for temporary files, in `parent` or where the system has them.
+pub(crate) fn temporary(parent: Option<&Path>) -> PyResult<PathBuf> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let parent = parent.map_or_else(std::env::temp_dir, Path::to_path_buf);
+    loop {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("lowland-{}-{count}.spool", std::process::id()));
+        match std::fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                let error: Error = lowland_io::Error::io(path, "create", error).into();
+                return Err(Python::attach(|py| exception(py, &error)));
+            }
+        }
+    }
+}
