@@ -28,7 +28,11 @@ class Source:
     def arrow(data: Any, column: str | None = None, name: str = "data") -> Source: ...
     @staticmethod
     def spool(
-        batches: Iterable[Any], column: str | None = None, directory: _Path | None = None, name: str = "batches"
+        batches: Iterable[Any],
+        column: str | None = None,
+        directory: _Path | None = None,
+        name: str = "batches",
+        interrupt: bool = False,
     ) -> Source: ...
     def read(self, start: int, stop: int, dtype: Literal["f4", "f8"] = "f4") -> NDArray[Any]: ...
     @property
@@ -207,6 +211,7 @@ def embed(
     force: bool = False,
     strict: bool = False,
     callback: _Callback | None = None,
+    interrupt: bool = False,
 ) -> Result: ...
 def embed_batches(
     source: Source | None = None,
@@ -233,6 +238,7 @@ def knn(
     force: bool = False,
     strict: bool = False,
     callback: _Callback | None = None,
+    interrupt: bool = False,
 ) -> Graph: ...
 def pca(
     source: Source,
@@ -246,6 +252,7 @@ def pca(
     components: _Path | None = None,
     force: bool = False,
     callback: _Callback | None = None,
+    interrupt: bool = False,
 ) -> PcaResult: ...
 def evaluate(
     map: Source | _Path,

@@ -94,7 +94,7 @@ enum Made {
 /// be resumed by the same call.
 #[pyfunction]
 #[pyo3(signature = (source=None, *, graph=None, options=None, id=None, keep=None, coordinates=None, invalid=None,
-                    output=None, form="array", run_dir=None, restart=false, force=false, strict=false, callback=None))]
+                    output=None, form="array", run_dir=None, restart=false, force=false, strict=false, callback=None, interrupt=false))]
 #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
 pub(crate) fn embed(
     py: Python<'_>,
@@ -112,6 +112,7 @@ pub(crate) fn embed(
     force: bool,
     strict: bool,
     callback: Option<Py<PyAny>>,
+    interrupt: bool,
 ) -> PyResult<PyRunResult> {
     let invalid = invalid.cloned().unwrap_or(pyo3::types::PyString::new(py, "error").into_any());
     let asked = Asked {
@@ -138,7 +139,7 @@ pub(crate) fn embed(
             return Err(PyValueError::new_err(format!("form: \"{other}\" is none; there are array, table, file")));
         }
     };
-    let watch = Watch::of(source.map(Bound::get));
+    let watch = Watch::of(source.map(Bound::get)).interruptible(py, interrupt)?;
     let (report, made) = watched(py, watch, callback.as_ref(), |watch| make(&mut job, table, form, force, watch))?;
     let report = Py::new(py, PyReport::new(report, &job))?;
     let (mut array, mut rows) = (None, None);

@@ -191,7 +191,7 @@ impl PyGraph {
 /// Computes the nearest neighbours of every row, to the file `output` or to a temporary one.
 #[pyfunction]
 #[pyo3(signature = (source, *, options=None, invalid=None, output=None, run_dir=None, restart=false, force=false,
-                    strict=false, callback=None))]
+                    strict=false, callback=None, interrupt=false))]
 #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
 pub(crate) fn knn(
     py: Python<'_>,
@@ -204,6 +204,7 @@ pub(crate) fn knn(
     force: bool,
     strict: bool,
     callback: Option<Py<PyAny>>,
+    interrupt: bool,
 ) -> PyResult<PyGraph> {
     let invalid = invalid.cloned().unwrap_or(PyString::new(py, "error").into_any());
     let asked = Asked {
@@ -226,7 +227,8 @@ pub(crate) fn knn(
         (None, Some(directory)) => directory.join("graph.arrow"),
         (None, None) => return Err(PyValueError::new_err("output: none")),
     };
-    let made = watched(py, Watch::of(Some(source.get())), callback.as_ref(), |watch| {
+    let watch = Watch::of(Some(source.get())).interruptible(py, interrupt)?;
+    let made = watched(py, watch, callback.as_ref(), |watch| {
         job.check_rows(watch)?;
         let left_out = job.left_out()?.filter(|left_out| left_out.rows > 0);
         if let Some(left_out) = left_out {

@@ -185,7 +185,7 @@ fn config_of(options: Option<&Bound<'_, PyDict>>) -> PyResult<PcaConfig> {
 /// memory. `options` has n_components, solver, whiten, metric, seed, threads, batch_rows and memory.
 #[pyfunction]
 #[pyo3(signature = (source, *, options=None, id=None, keep=None, coordinates=None, invalid=None, output=None,
-                    components=None, force=false, callback=None))]
+                    components=None, force=false, callback=None, interrupt=false))]
 #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
 pub(crate) fn pca(
     py: Python<'_>,
@@ -199,6 +199,7 @@ pub(crate) fn pca(
     components: Option<PathBuf>,
     force: bool,
     callback: Option<Py<PyAny>>,
+    interrupt: bool,
 ) -> PyResult<PcaResult> {
     let invalid = invalid.cloned().unwrap_or(PyString::new(py, "error").into_any());
     let mut job = PcaJob::new(source.get().source.clone(), output.clone().unwrap_or_default());
@@ -210,7 +211,8 @@ pub(crate) fn pca(
     if output.is_none() && (job.components.is_some() || !job.keep.is_empty() || job.id.is_some()) {
         return Err(wrong_argument("output", "id, keep and components belong to a file; name it"));
     }
-    let (model, report, scores) = watched(py, Watch::of(Some(source.get())), callback.as_ref(), |watch| {
+    let watch = Watch::of(Some(source.get())).interruptible(py, interrupt)?;
+    let (model, report, scores) = watched(py, watch, callback.as_ref(), |watch| {
         job.check_rows(watch)?;
         if let Some(left_out) = job.left_out()?.filter(|left_out| left_out.rows > 0) {
             watch.note(lowland::forecast::left_out_text(&left_out));

@@ -126,15 +126,17 @@ impl PySource {
     /// arrays or of Arrow data, or one object with `__arrow_c_stream__`. They are written to a
     /// temporary file in `directory`, which is removed with the source.
     #[staticmethod]
-    #[pyo3(signature = (batches, column=None, directory=None, name="batches"))]
+    #[pyo3(signature = (batches, column=None, directory=None, name="batches", interrupt=false))]
     fn spool(
         py: Python<'_>,
         batches: &Bound<'_, PyAny>,
         column: Option<String>,
         directory: Option<PathBuf>,
         name: &str,
+        interrupt: bool,
     ) -> PyResult<Self> {
-        let mut pulled = Pulled::new(batches, name)?;
+        let watch = Watch::default().interruptible(py, interrupt)?;
+        let mut pulled = Pulled::new(batches, name, &watch)?;
         let Some(first) = pulled.next().transpose()? else {
             return Err(PyValueError::new_err(format!("{name}: has no rows")));
         };
@@ -352,8 +354,9 @@ impl From<lowland_io::Error> for Failed {
 }
 
 /// Batches of Python, one after the other.
-struct Pulled<'py> {
+struct Pulled<'a, 'py> {
     py: Python<'py>,
+    watch: &'a Watch,
     /// The iterator; `None` of a single stream.
     iterator: Option<Bound<'py, PyAny>>,
     reader: Option<Box<dyn RecordBatchReader + Send>>,
@@ -361,21 +364,21 @@ struct Pulled<'py> {
     count: usize,
 }
 
-impl<'py> Pulled<'py> {
-    fn new(batches: &Bound<'py, PyAny>, name: &str) -> PyResult<Self> {
+impl<'a, 'py> Pulled<'a, 'py> {
+    fn new(batches: &Bound<'py, PyAny>, name: &str, watch: &'a Watch) -> PyResult<Self> {
         let py = batches.py();
         let name = name.to_string();
         if batches.hasattr("__arrow_c_stream__")? || batches.hasattr("__arrow_c_array__")? {
-            return Ok(Pulled { py, iterator: None, reader: Some(reader_of(batches)?), name, count: 0 });
+            return Ok(Pulled { py, watch, iterator: None, reader: Some(reader_of(batches)?), name, count: 0 });
         }
         let iterator = batches.try_iter()?.into_any();
-        Ok(Pulled { py, iterator: Some(iterator), reader: None, name, count: 0 })
+        Ok(Pulled { py, watch, iterator: Some(iterator), reader: None, name, count: 0 })
     }
 
     /// Returns the next batch that has rows.
     fn pull(&mut self) -> PyResult<Option<RecordBatch>> {
         loop {
-            self.py.check_signals()?;
+            self.watch.check_signals(self.py)?;
             if let Some(reader) = &mut self.reader {
                 match self.py.detach(|| reader.next()) {
                     Some(Ok(batch)) if batch.num_rows() == 0 => {}
@@ -403,7 +406,7 @@ impl<'py> Pulled<'py> {
     }
 }
 
-impl Iterator for Pulled<'_> {
+impl Iterator for Pulled<'_, '_> {
     type Item = Result<RecordBatch, PyErr>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -15,8 +15,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use lowland::{Event, Level, Observer};
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use signal_hook::SigId;
+use signal_hook::consts::SIGINT;
 
 use crate::errors::{exception, failure, from_panic, with_arguments};
 use crate::source::PySource;
@@ -54,7 +57,21 @@ pub(crate) struct Watch {
     /// Of the call's source: the number of its calls that are stopping, which ends waits for object
     /// stores.
     stopping: Option<Arc<AtomicUsize>>,
+    /// SIGINT, where the calling thread is not the one to which Python reports signals.
+    interrupt: Option<Interrupt>,
     state: Mutex<State>,
+}
+
+/// Notices SIGINT, which then still goes to the handler that was there before.
+struct Interrupt {
+    came: Arc<AtomicBool>,
+    registered: SigId,
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        signal_hook::low_level::unregister(self.registered);
+    }
 }
 
 impl Drop for Watch {
@@ -69,7 +86,29 @@ impl Watch {
     /// Returns the watch of a call on `source`.
     pub(crate) fn of(source: Option<&PySource>) -> Self {
         let stopping = source.map(PySource::stopping);
-        Watch { stopped: Arc::default(), stopping, state: Mutex::default() }
+        Watch { stopped: Arc::default(), stopping, interrupt: None, state: Mutex::default() }
+    }
+
+    /// Makes SIGINT stop the call, if `asked`, also on another thread than Python's main thread.
+    ///
+    /// # Errors
+    /// If the system does not let a handler be installed.
+    pub(crate) fn interruptible(mut self, py: Python<'_>, asked: bool) -> PyResult<Self> {
+        if asked && !is_main_thread(py)? {
+            let came = Arc::new(AtomicBool::new(false));
+            let registered = signal_hook::flag::register(SIGINT, came.clone())?;
+            self.interrupt = Some(Interrupt { came, registered });
+        }
+        Ok(self)
+    }
+
+    /// Raises what signals raise.
+    pub(crate) fn check_signals(&self, py: Python<'_>) -> PyResult<()> {
+        py.check_signals()?;
+        match &self.interrupt {
+            Some(interrupt) if interrupt.came.load(Ordering::Relaxed) => Err(PyKeyboardInterrupt::new_err(())),
+            _ => Ok(()),
+        }
     }
 
     /// Tells the engine to stop.
@@ -179,6 +218,13 @@ impl Observer for Watch {
     }
 }
 
+/// Returns whether this is the thread on which Python raises what signals raise.
+fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
+    let threading = py.import("threading")?;
+    let main = threading.call_method0("main_thread")?.getattr("ident")?;
+    threading.call_method0("get_ident")?.eq(main)
+}
+
 /// The outcome of a call: its result, an error of the library, or a panic.
 pub(crate) type Outcome<T> = std::thread::Result<lowland::Result<T>>;
 
@@ -227,7 +273,7 @@ pub(crate) fn wait<T: Send>(
 /// Looks for signals and delivers events, unless an exception was raised before.
 pub(crate) fn poll(py: Python<'_>, watch: &Watch, callback: Option<&Py<PyAny>>, raised: &mut Option<PyErr>) {
     if raised.is_none()
-        && let Err(exception) = py.check_signals().and_then(|()| watch.deliver(py, callback))
+        && let Err(exception) = watch.check_signals(py).and_then(|()| watch.deliver(py, callback))
     {
         watch.stop();
         *raised = Some(exception);

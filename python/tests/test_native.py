@@ -252,3 +252,39 @@ def test_the_command_line_is_inside(tmp_path):
     assert run("--version").stdout.startswith(f"lowland {_lowland.__version__}")
     failed = run("embed", str(tmp_path / "none.npy"), "-o", str(tmp_path / "map.npy"))
     assert failed.returncode == 2 and "no such file" in failed.stderr and "Traceback" not in failed.stderr
+
+
+def test_an_interrupt_reaches_other_threads_where_that_is_asked():
+    script = """
+import os, signal, threading, time
+import numpy as np
+from lowland import _lowland
+
+source = _lowland.Source.array(np.random.default_rng(0).normal(size=(3000, 8)).astype("f4"))
+ended = []
+
+def run(**interrupt):
+    def tell(event):
+        if event["stage"] == "layout" and event["kind"] == "start":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    try:
+        _lowland.embed(source, options={"n_epochs": 3000}, callback=tell, **interrupt)
+        ended.append("done")
+    except KeyboardInterrupt:
+        ended.append("interrupted")
+
+for interrupt in [{"interrupt": True}, {}]:
+    thread = threading.Thread(target=run, kwargs=interrupt)
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        ended.append("main")
+    thread.join()
+print(ended)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert ran.stdout.strip() == "['main', 'interrupted', 'main', 'done']" or (
+        ran.stdout.strip() == "['interrupted', 'main', 'main', 'done']"
+    ), ran.stdout + ran.stderr
