@@ -280,11 +280,10 @@ for interrupt in [{"interrupt": True}, {}]:
     try:
         thread.join()
     except KeyboardInterrupt:
-        ended.append("main")
+        # Python's own handler, on the main thread.
+        pass
     thread.join()
 print(ended)
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
-    assert ran.stdout.strip() == "['main', 'interrupted', 'main', 'done']" or (
-        ran.stdout.strip() == "['interrupted', 'main', 'main', 'done']"
-    ), ran.stdout + ran.stderr
+    assert ran.stdout.strip() == "['interrupted', 'done']", ran.stdout + ran.stderr
