@@ -1,0 +1,79 @@
+"""The functions of the package on arrays, frames and files."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import lowland
+
+OPTIONS = {"n_neighbors": 5, "n_epochs": 30, "random_state": 1, "memory_limit": "1GiB"}
+
+
+@pytest.fixture
+def vectors(X, tmp_path):
+    """A Parquet file of 300 vectors with the columns name and kind."""
+    pl = pytest.importorskip("polars")
+    path = tmp_path / "vectors.parquet"
+    frame = pl.DataFrame({"name": [f"row {i}" for i in range(300)], "kind": [i % 3 for i in range(300)], "v": X})
+    frame.write_parquet(path)
+    return path
+
+
+def test_a_map_of_files_frames_and_arrays(vectors, X, tmp_path, same):
+    pl = pytest.importorskip("polars")
+    array = lowland.embed(X, **OPTIONS)
+    assert same(lowland.embed(vectors, column="v", **OPTIONS), array)
+    table = pl.DataFrame(lowland.embed(vectors, column="v", id="name", keep="kind", **OPTIONS))
+    assert table.columns == ["name", "x", "y", "kind"] and same(table.select("x", "y").to_numpy(), array)
+    report = lowland.embed(vectors, tmp_path / "map.parquet", id="name", coordinates=["a", "b"], **OPTIONS)
+    assert isinstance(report, lowland.Report) and "trustworthiness" in report.summary
+    assert pl.read_parquet(tmp_path / "map.parquet").columns == ["name", "a", "b"]
+    batches = [pl.DataFrame(batch) for batch in lowland.embed_batches(vectors, id="name", keep=["kind"], **OPTIONS)]
+    assert pl.concat(batches).equals(table)
+
+
+def test_neighbours_and_components(vectors, X):
+    graph = lowland.knn(vectors, n_neighbors=4)
+    assert graph.indices.shape == (300, 4) and np.all(np.diff(graph.distances) >= 0)
+    assert lowland.embed(X, graph=graph, n_epochs=30, random_state=1).shape == (300, 2)
+    result = lowland.pca(vectors, n_components=3)
+    centred = X.astype("f8") - X.mean(0, dtype="f8")
+    values = np.linalg.eigvalsh(centred.T @ centred / 299)[::-1][:3]
+    assert np.allclose(result.explained_variance, values, rtol=1e-5) and result.scores.shape == (300, 3)
+
+
+def test_scores_pictures_and_plans(vectors, X, tmp_path):
+    path = tmp_path / "map.parquet"
+    lowland.embed(vectors, path, keep="kind", run_dir=tmp_path / "run", **OPTIONS)
+    scores = lowland.evaluate(path, vectors, labels="kind")
+    points = lowland.embed(X, **OPTIONS)
+    of_array = lowland.evaluate(points, X)
+    assert of_array["scores"] == [score for score in scores["scores"] if score.get("labels") is None]
+    picture = lowland.plot(path, color="kind", width=200, height=100)
+    assert picture.startswith(b"\x89PNG") and picture._repr_png_() == bytes(picture)
+    drawn = lowland.plot(points, tmp_path / "map.png", color=np.arange(300) % 3, width=200, height=100)
+    assert (tmp_path / "map.png").read_bytes() == drawn
+    with pytest.raises(ValueError, match="color: of 300 rows"):
+        lowland.plot(points, color=[1, 2])
+    with pytest.raises(ValueError, match="pixels"):
+        lowland.plot(points, width=3)
+    plan = lowland.plan(vectors, keep=["kind"], **OPTIONS)
+    assert "layout" in repr(plan) and plan._repr_html_().startswith("<pre>") and plan.json["peak"] == plan.peak
+    with pytest.raises(ValueError, match="no column"):
+        lowland.plan(vectors, keep=["none"])
+    assert lowland.inspect(vectors)["columns"] == ["name", "kind"]
+    assert [run["state"] for run in lowland.runs(tmp_path)] == ["finished"]
+
+
+def test_names_that_are_refused(X):
+    with pytest.raises(ValueError, match="no method"):
+        lowland.embed(X, method="umpa")
+    with pytest.raises(ValueError, match="no parameter"):
+        lowland.embed(X, n_neighbours=3)
+    with pytest.raises(ValueError, match="needs a name"):
+        lowland.embed(X, form="file")
+    with pytest.raises(ValueError, match="only form"):
+        lowland.embed(X, "map.npy", form="array")
+    with pytest.raises(AttributeError, match="no attribute"):
+        _ = lowland.NoSuchThing
