@@ -181,10 +181,10 @@ class LargeVis(MapEstimator):
         None: 1.
     optimizer : str, default None
         "adam", "momentum" or "gains" (momentum with a step for each component; not for all-pairs methods).
-        None: adam.
+        None: gains.
     learning_rate : float, default None
         Learning rate of the first epoch, in units of the whole gradient, as in scikit-learn; openTSNE's numbers
-        are four times as large. None: 1.
+        are four times as large. None: rows / 4, but at least 50, over the exaggeration of the time.
     recall : float, default None
         Share of the true neighbours that the graph should contain, above 0 to 1. Up to 32,768 rows the graph is
         exact. None: 0.95.
@@ -321,13 +321,13 @@ class InfoTSNE(MapEstimator):
         Number of random rows that repel each row in an epoch, at most 512. None: 300.
     early_exaggeration : float, default None
         Factor of the attraction in the first 250 epochs, or in the first third of the epochs if that is less.
-        None: 1.
+        None: 12.
     optimizer : str, default None
         "adam", "momentum" or "gains" (momentum with a step for each component; not for all-pairs methods).
-        None: adam.
+        None: momentum.
     learning_rate : float, default None
         Learning rate of the first epoch, in units of the whole gradient, as in scikit-learn; openTSNE's numbers
-        are four times as large. None: 1.
+        are four times as large. None: rows / 4, but at least 50, over the exaggeration of the time.
     recall : float, default None
         Share of the true neighbours that the graph should contain, above 0 to 1. Up to 32,768 rows the graph is
         exact. None: 0.95.
@@ -460,16 +460,16 @@ class TSNE(MapEstimator):
         earlier map), or an array. None: centroid.
     n_epochs : int, default None
         Number of epochs, which are passes over the graph; of all-pairs methods the largest number of
-        iterations. None: 1000.
+        iterations. None: 750.
     early_exaggeration : float, default None
         Factor of the attraction in the first 250 epochs, or in the first third of the epochs if that is less.
         None: 12.
     optimizer : str, default None
         "adam", "momentum" or "gains" (momentum with a step for each component; not for all-pairs methods).
-        None: adam.
+        None: gains.
     learning_rate : float, default None
         Learning rate of the first epoch, in units of the whole gradient, as in scikit-learn; openTSNE's numbers
-        are four times as large. None: 1.
+        are four times as large. None: rows / 4 over the exaggeration of the time.
     recall : float, default None
         Share of the true neighbours that the graph should contain, above 0 to 1. Up to 32,768 rows the graph is
         exact. None: 0.95.
@@ -601,7 +601,7 @@ class PaCMAP(MapEstimator):
         earlier map), or an array. None: centroid.
     n_epochs : int, default None
         Number of epochs, which are passes over the graph; of all-pairs methods the largest number of
-        iterations. None: 1000.
+        iterations. None: 450.
     learning_rate : float, default None
         Learning rate of the first epoch, in units of the whole gradient, as in scikit-learn; openTSNE's numbers
         are four times as large. None: 1.
@@ -720,16 +720,16 @@ class SNE(MapEstimator):
         earlier map), or an array. None: pca.
     n_epochs : int, default None
         Number of epochs, which are passes over the graph; of all-pairs methods the largest number of
-        iterations. None: 1000.
+        iterations. None: 2000.
     early_exaggeration : float, default None
         Factor of the attraction in the first 250 epochs, or in the first third of the epochs if that is less.
         None: 1.
     optimizer : str, default None
         "adam", "momentum" or "gains" (momentum with a step for each component; not for all-pairs methods).
-        None: adam.
+        None: momentum.
     learning_rate : float, default None
         Learning rate of the first epoch, in units of the whole gradient, as in scikit-learn; openTSNE's numbers
-        are four times as large. None: 1.
+        are four times as large. None: rows / 4 over the exaggeration, but at least 50.
     column : str or list of str, default None
         The column or columns of the vectors, for frames, Arrow data and files: a name, names, or what
         `--column` takes. Default: of a frame of numbers all columns; otherwise the only column of lists.
@@ -843,16 +843,16 @@ class ExactTSNE(MapEstimator):
         earlier map), or an array. None: pca.
     n_epochs : int, default None
         Number of epochs, which are passes over the graph; of all-pairs methods the largest number of
-        iterations. None: 1000.
+        iterations. None: 2000.
     early_exaggeration : float, default None
         Factor of the attraction in the first 250 epochs, or in the first third of the epochs if that is less.
-        None: 1.
+        None: 12.
     optimizer : str, default None
         "adam", "momentum" or "gains" (momentum with a step for each component; not for all-pairs methods).
-        None: adam.
+        None: momentum.
     learning_rate : float, default None
         Learning rate of the first epoch, in units of the whole gradient, as in scikit-learn; openTSNE's numbers
-        are four times as large. None: 1.
+        are four times as large. None: rows / 4 over the exaggeration, but at least 50.
     column : str or list of str, default None
         The column or columns of the vectors, for frames, Arrow data and files: a name, names, or what
         `--column` takes. Default: of a frame of numbers all columns; otherwise the only column of lists.
@@ -966,16 +966,16 @@ class TSNEkhorn(MapEstimator):
         earlier map), or an array. None: pca.
     n_epochs : int, default None
         Number of epochs, which are passes over the graph; of all-pairs methods the largest number of
-        iterations. None: 1000.
+        iterations. None: 2000.
     early_exaggeration : float, default None
         Factor of the attraction in the first 250 epochs, or in the first third of the epochs if that is less.
         None: 1.
     optimizer : str, default None
         "adam", "momentum" or "gains" (momentum with a step for each component; not for all-pairs methods).
-        None: adam.
+        None: momentum.
     learning_rate : float, default None
         Learning rate of the first epoch, in units of the whole gradient, as in scikit-learn; openTSNE's numbers
-        are four times as large. None: 1.
+        are four times as large. None: rows / 4 over the exaggeration, but at least 50.
     column : str or list of str, default None
         The column or columns of the vectors, for frames, Arrow data and files: a name, names, or what
         `--column` takes. Default: of a frame of numbers all columns; otherwise the only column of lists.
@@ -1090,10 +1090,10 @@ class COSNE(MapEstimator):
         earlier map), or an array. None: random.
     n_epochs : int, default None
         Number of epochs, which are passes over the graph; of all-pairs methods the largest number of
-        iterations. None: 1000.
+        iterations. None: 2000.
     early_exaggeration : float, default None
         Factor of the attraction in the first 250 epochs, or in the first third of the epochs if that is less.
-        None: 1.
+        None: 12.
     learning_rate : float, default None
         Learning rate of the first epoch, in units of the whole gradient, as in scikit-learn; openTSNE's numbers
         are four times as large. None: 1.

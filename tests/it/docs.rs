@@ -15,9 +15,9 @@ use lowland_datasets::{DatasetKind, Generator, WriteOptions, write};
 
 use crate::harness::{TestDir, answer, home};
 
-/// What may follow the opening fence of a block. Only `sh` blocks are run. `rust,no_run` blocks are compiled as
-/// documentation tests (`src/lib.rs`).
-const BLOCKS: [&str; 6] = ["", "sh", "sh ignore", "text", "rust", "rust,no_run"];
+/// What may follow the opening fence of a block. Only `sh` blocks are run here. `rust,no_run` blocks are compiled as
+/// documentation tests (`src/lib.rs`), and `python` blocks are run by the tests of the Python package.
+const BLOCKS: [&str; 8] = ["", "sh", "sh ignore", "text", "rust", "rust,no_run", "python", "python ignore"];
 
 /// A fenced block.
 struct Block<'a> {
