@@ -136,7 +136,7 @@ pub(crate) fn embed(
         ("array", None) => Form::Array,
         ("table", None) => Form::Table,
         (other, None) => {
-            return Err(PyValueError::new_err(format!("form: \"{other}\" is none; there are array, table, file")));
+            return Err(PyValueError::new_err(format!("form: \"{other}\" is not a form; the forms are array, table, file")));
         }
     };
     let watch = Watch::of(source.map(Bound::get)).interruptible(py, interrupt)?;

@@ -66,7 +66,7 @@ pub(crate) fn evaluate<'py>(
     let invalid = invalid.cloned().unwrap_or(PyString::new(py, default).into_any());
     let invalid = invalid_of(&invalid)?;
     if invalid == InvalidRows::Null {
-        return Err(wrong_argument("invalid", "there are error, drop"));
+        return Err(wrong_argument("invalid", "the choices are error and drop"));
     }
     let mut config = EvaluationConfig { memory: crate::options::config(None)?.memory, ..EvaluationConfig::default() };
     let mut asked = None;
@@ -141,7 +141,7 @@ pub(crate) fn plot<'py>(
 ) -> PyResult<Bound<'py, PyBytes>> {
     for (name, pixels) in [("width", width), ("height", height)] {
         if !(16..=8192).contains(&pixels) {
-            return Err(wrong_argument(name, format!("{pixels} pixels; there are 16 to 8192")));
+            return Err(wrong_argument(name, format!("{pixels} pixels; give 16 to 8192")));
         }
     }
     if let Some(path) = &output {

@@ -98,7 +98,7 @@ pub(crate) fn memory(value: &Bound<'_, PyAny>) -> PyResult<u64> {
     let memory = parse_memory(&text).map_err(|why| wrong_argument("memory", why))?;
     let bytes = memory.bytes(&Machine::detect());
     bytes.ok_or_else(|| {
-        wrong_argument("memory", "the system does not tell how much there is to share; give a size such as 4GiB")
+        wrong_argument("memory", "the system does not report its memory, so a share cannot be computed; give a size such as 4GiB")
     })
 }
 
@@ -109,7 +109,7 @@ pub(crate) fn metric(name: &str) -> PyResult<Metric> {
 fn method(name: &str) -> PyResult<Method> {
     Method::from_name(name).ok_or_else(|| {
         let names: Vec<&str> = Method::all().map(Method::name).collect();
-        wrong_argument("method", format!("\"{name}\" is none; there are {}", names.join(", ")))
+        wrong_argument("method", format!("\"{name}\" is not a method; the methods are {}", names.join(", ")))
     })
 }
 
@@ -166,7 +166,7 @@ pub(crate) fn named<T: Copy>(
     let given = text(name, value)?;
     all.iter().copied().find(|&one| name_of(one) == given).ok_or_else(|| {
         let names: Vec<&str> = all.iter().map(|&one| name_of(one)).collect();
-        wrong_argument(name, format!("\"{given}\" is none; there are {}", names.join(", ")))
+        wrong_argument(name, format!("\"{given}\" is not a choice; the choices are {}", names.join(", ")))
     })
 }
 

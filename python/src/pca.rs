@@ -361,7 +361,7 @@ impl PyKernelPca {
             "cosine" => Kernel::Cosine,
             "precomputed" => Kernel::Precomputed,
             other => {
-                let why = format!("\"{other}\" is none; there are linear, gaussian, polynomial, cosine, precomputed");
+                let why = format!("\"{other}\" is not a kernel; the kernels are linear, gaussian, polynomial, cosine, precomputed");
                 return Err(wrong_argument("kernel", why));
             }
         };

@@ -97,7 +97,7 @@ pub(crate) fn plan(
     let is_map = match stage {
         "map" => true,
         "graph" => false,
-        other => return Err(PyValueError::new_err(format!("stage: \"{other}\" is none; there are map, graph"))),
+        other => return Err(PyValueError::new_err(format!("stage: \"{other}\" is not a choice; the choices are map, graph"))),
     };
     watched(py, Watch::of(source.map(Bound::get)), None, |watch| {
         job.check_rows(watch)?;

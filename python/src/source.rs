@@ -213,7 +213,7 @@ impl PySource {
                 })?;
                 Ok(matrix(py, rows, shape.dim)?.into_bound(py).into_any())
             }
-            other => Err(PyValueError::new_err(format!("dtype: \"{other}\" is none; there are f4, f8"))),
+            other => Err(PyValueError::new_err(format!("dtype: \"{other}\" is not a choice; the choices are f4 and f8"))),
         }
     }
 
@@ -286,7 +286,7 @@ fn share(values: &Bound<'_, PyAny>, name: &str) -> PyResult<(ArrayRef, usize, &'
         _ => {
             let dtype = dtype.as_any().str().map_or_else(|_| String::new(), |text| text.to_string());
             return Err(wrong(format!(
-                "numbers of the type {dtype} cannot be read; there are float16, float32, float64, integers and bool"
+                "numbers of the type {dtype} cannot be read; those that can are float16, float32, float64, integers and bool"
             )));
         }
     })

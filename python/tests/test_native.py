@@ -104,7 +104,7 @@ def test_errors_are_of_their_kinds_and_name_pythons_arguments(source, tmp_path):
         ({"memory": "much"}, "memory_limit: "),
         ({"seed": -1}, "random_state: "),
         ({"threads": 0}, "n_jobs"),
-        ({"metric": "far"}, "metric: there are"),
+        ({"metric": "far"}, "metric: the metrics are"),
         ({"method": "nmap"}, "method: "),
         ({"no_such": 1}, "no_such: there is no such option"),
     ]:
