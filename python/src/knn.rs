@@ -20,6 +20,10 @@ use crate::watch::{Watch, watched};
 /// Rows that are read or written at a time.
 const PORTION: usize = 1 << 14;
 
+/// Rows × k: neighbours, and distances.
+type Neighbors = Py<PyArray2<i64>>;
+type Distances = Py<PyArray2<f32>>;
+
 /// A graph of nearest neighbours, in a file.
 #[pyclass(name = "Graph", module = "lowland._lowland", frozen)]
 pub(crate) struct PyGraph {
@@ -147,7 +151,7 @@ impl PyGraph {
     }
 
     /// Both, by one pass over the file.
-    fn to_numpy(&self, py: Python<'_>) -> PyResult<(Py<PyArray2<i64>>, Py<PyArray2<f32>>)> {
+    fn to_numpy(&self, py: Python<'_>) -> PyResult<(Neighbors, Distances)> {
         let (indices, distances) = raise(py, py.detach(|| self.read()))?;
         Ok((matrix(py, indices, self.k)?, matrix(py, distances, self.k)?))
     }
