@@ -186,12 +186,13 @@ PARAMETERS = {
         "path",
         "Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data and options continues it. None: a temporary directory.",
     ),
+    "restart": ("bool", "bool", "Whether an earlier run in `run_dir` is discarded."),
     "verbose": ("bool", "bool", "Whether progress is shown on standard error: a bar on terminals, text elsewhere."),
     "callback": ("Callback | None", "callable", "Is called with each event of the run, a dict; see `docs/python.md`."),
     "backend": ("str | None", "str", 'For scripts written for TorchDR: None or "faiss", which change nothing.'),
 }
 
-DEFAULTS = {"keep_graph": "False", "invalid": '"error"', "verbose": "False"}
+DEFAULTS = {"keep_graph": "False", "invalid": '"error"', "restart": "False", "verbose": "False"}
 
 ATTRIBUTES = {
     "embedding_": "ndarray of float32, (rows, n_components)\n    The map.",
@@ -238,6 +239,7 @@ def parameters(method: str) -> list[str]:
         "n_jobs",
         "device",
         "run_dir",
+        "restart",
         "verbose",
         "callback",
         "backend",

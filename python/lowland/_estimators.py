@@ -47,6 +47,7 @@ class MapEstimator(Estimator):
     column: Any
     invalid: Any
     run_dir: Any
+    restart: bool
     verbose: bool
     callback: Callback | None
 
@@ -206,6 +207,7 @@ class MapEstimator(Estimator):
                 invalid=self.invalid,
                 form="array",
                 run_dir=None if self.run_dir is None else os.fspath(self.run_dir),
+                restart=self.restart,
                 callback=heard,
             )
         embedding = np.asarray(result.coordinates)

@@ -68,6 +68,8 @@ class UMAP(MapEstimator):
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
         and options continues it. None: a temporary directory.
+    restart : bool, default False
+        Whether an earlier run in `run_dir` is discarded.
     verbose : bool, default False
         Whether progress is shown on standard error: a bar on terminals, text elsewhere.
     callback : callable, default None
@@ -125,6 +127,7 @@ class UMAP(MapEstimator):
         n_jobs: int | None = None,
         device: str | None = None,
         run_dir: Any = None,
+        restart: bool = False,
         verbose: bool = False,
         callback: Callback | None = None,
         backend: str | None = None,
@@ -148,6 +151,7 @@ class UMAP(MapEstimator):
         self.n_jobs = n_jobs
         self.device = device
         self.run_dir = run_dir
+        self.restart = restart
         self.verbose = verbose
         self.callback = callback
         self.backend = backend
@@ -212,6 +216,8 @@ class LargeVis(MapEstimator):
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
         and options continues it. None: a temporary directory.
+    restart : bool, default False
+        Whether an earlier run in `run_dir` is discarded.
     verbose : bool, default False
         Whether progress is shown on standard error: a bar on terminals, text elsewhere.
     callback : callable, default None
@@ -268,6 +274,7 @@ class LargeVis(MapEstimator):
         n_jobs: int | None = None,
         device: str | None = None,
         run_dir: Any = None,
+        restart: bool = False,
         verbose: bool = False,
         callback: Callback | None = None,
         backend: str | None = None,
@@ -291,6 +298,7 @@ class LargeVis(MapEstimator):
         self.n_jobs = n_jobs
         self.device = device
         self.run_dir = run_dir
+        self.restart = restart
         self.verbose = verbose
         self.callback = callback
         self.backend = backend
@@ -355,6 +363,8 @@ class InfoTSNE(MapEstimator):
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
         and options continues it. None: a temporary directory.
+    restart : bool, default False
+        Whether an earlier run in `run_dir` is discarded.
     verbose : bool, default False
         Whether progress is shown on standard error: a bar on terminals, text elsewhere.
     callback : callable, default None
@@ -412,6 +422,7 @@ class InfoTSNE(MapEstimator):
         n_jobs: int | None = None,
         device: str | None = None,
         run_dir: Any = None,
+        restart: bool = False,
         verbose: bool = False,
         callback: Callback | None = None,
         backend: str | None = None,
@@ -435,6 +446,7 @@ class InfoTSNE(MapEstimator):
         self.n_jobs = n_jobs
         self.device = device
         self.run_dir = run_dir
+        self.restart = restart
         self.verbose = verbose
         self.callback = callback
         self.backend = backend
@@ -497,6 +509,8 @@ class TSNE(MapEstimator):
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
         and options continues it. None: a temporary directory.
+    restart : bool, default False
+        Whether an earlier run in `run_dir` is discarded.
     verbose : bool, default False
         Whether progress is shown on standard error: a bar on terminals, text elsewhere.
     callback : callable, default None
@@ -554,6 +568,7 @@ class TSNE(MapEstimator):
         n_jobs: int | None = None,
         device: str | None = None,
         run_dir: Any = None,
+        restart: bool = False,
         verbose: bool = False,
         callback: Callback | None = None,
         backend: str | None = None,
@@ -576,6 +591,7 @@ class TSNE(MapEstimator):
         self.n_jobs = n_jobs
         self.device = device
         self.run_dir = run_dir
+        self.restart = restart
         self.verbose = verbose
         self.callback = callback
         self.backend = backend
@@ -627,6 +643,8 @@ class PaCMAP(MapEstimator):
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
         and options continues it. None: a temporary directory.
+    restart : bool, default False
+        Whether an earlier run in `run_dir` is discarded.
     verbose : bool, default False
         Whether progress is shown on standard error: a bar on terminals, text elsewhere.
     callback : callable, default None
@@ -677,6 +695,7 @@ class PaCMAP(MapEstimator):
         n_jobs: int | None = None,
         device: str | None = None,
         run_dir: Any = None,
+        restart: bool = False,
         verbose: bool = False,
         callback: Callback | None = None,
         backend: str | None = None,
@@ -695,6 +714,7 @@ class PaCMAP(MapEstimator):
         self.n_jobs = n_jobs
         self.device = device
         self.run_dir = run_dir
+        self.restart = restart
         self.verbose = verbose
         self.callback = callback
         self.backend = backend
@@ -749,6 +769,8 @@ class SNE(MapEstimator):
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
         and options continues it. None: a temporary directory.
+    restart : bool, default False
+        Whether an earlier run in `run_dir` is discarded.
     verbose : bool, default False
         Whether progress is shown on standard error: a bar on terminals, text elsewhere.
     callback : callable, default None
@@ -799,6 +821,7 @@ class SNE(MapEstimator):
         n_jobs: int | None = None,
         device: str | None = None,
         run_dir: Any = None,
+        restart: bool = False,
         verbose: bool = False,
         callback: Callback | None = None,
         backend: str | None = None,
@@ -818,6 +841,7 @@ class SNE(MapEstimator):
         self.n_jobs = n_jobs
         self.device = device
         self.run_dir = run_dir
+        self.restart = restart
         self.verbose = verbose
         self.callback = callback
         self.backend = backend
@@ -872,6 +896,8 @@ class ExactTSNE(MapEstimator):
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
         and options continues it. None: a temporary directory.
+    restart : bool, default False
+        Whether an earlier run in `run_dir` is discarded.
     verbose : bool, default False
         Whether progress is shown on standard error: a bar on terminals, text elsewhere.
     callback : callable, default None
@@ -922,6 +948,7 @@ class ExactTSNE(MapEstimator):
         n_jobs: int | None = None,
         device: str | None = None,
         run_dir: Any = None,
+        restart: bool = False,
         verbose: bool = False,
         callback: Callback | None = None,
         backend: str | None = None,
@@ -941,6 +968,7 @@ class ExactTSNE(MapEstimator):
         self.n_jobs = n_jobs
         self.device = device
         self.run_dir = run_dir
+        self.restart = restart
         self.verbose = verbose
         self.callback = callback
         self.backend = backend
@@ -995,6 +1023,8 @@ class TSNEkhorn(MapEstimator):
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
         and options continues it. None: a temporary directory.
+    restart : bool, default False
+        Whether an earlier run in `run_dir` is discarded.
     verbose : bool, default False
         Whether progress is shown on standard error: a bar on terminals, text elsewhere.
     callback : callable, default None
@@ -1046,6 +1076,7 @@ class TSNEkhorn(MapEstimator):
         n_jobs: int | None = None,
         device: str | None = None,
         run_dir: Any = None,
+        restart: bool = False,
         verbose: bool = False,
         callback: Callback | None = None,
         backend: str | None = None,
@@ -1065,6 +1096,7 @@ class TSNEkhorn(MapEstimator):
         self.n_jobs = n_jobs
         self.device = device
         self.run_dir = run_dir
+        self.restart = restart
         self.verbose = verbose
         self.callback = callback
         self.backend = backend
@@ -1116,6 +1148,8 @@ class COSNE(MapEstimator):
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
         and options continues it. None: a temporary directory.
+    restart : bool, default False
+        Whether an earlier run in `run_dir` is discarded.
     verbose : bool, default False
         Whether progress is shown on standard error: a bar on terminals, text elsewhere.
     callback : callable, default None
@@ -1166,6 +1200,7 @@ class COSNE(MapEstimator):
         n_jobs: int | None = None,
         device: str | None = None,
         run_dir: Any = None,
+        restart: bool = False,
         verbose: bool = False,
         callback: Callback | None = None,
         backend: str | None = None,
@@ -1184,6 +1219,7 @@ class COSNE(MapEstimator):
         self.n_jobs = n_jobs
         self.device = device
         self.run_dir = run_dir
+        self.restart = restart
         self.verbose = verbose
         self.callback = callback
         self.backend = backend
@@ -1248,6 +1284,8 @@ class AffinityMatcher(MapEstimator):
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
         and options continues it. None: a temporary directory.
+    restart : bool, default False
+        Whether an earlier run in `run_dir` is discarded.
     verbose : bool, default False
         Whether progress is shown on standard error: a bar on terminals, text elsewhere.
     callback : callable, default None
@@ -1303,6 +1341,7 @@ class AffinityMatcher(MapEstimator):
         n_jobs: int | None = None,
         device: str | None = None,
         run_dir: Any = None,
+        restart: bool = False,
         verbose: bool = False,
         callback: Callback | None = None,
         backend: str | None = None,
@@ -1326,6 +1365,7 @@ class AffinityMatcher(MapEstimator):
         self.n_jobs = n_jobs
         self.device = device
         self.run_dir = run_dir
+        self.restart = restart
         self.verbose = verbose
         self.callback = callback
         self.backend = backend
@@ -1374,6 +1414,8 @@ class PHATE(MapEstimator):
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
         and options continues it. None: a temporary directory.
+    restart : bool, default False
+        Whether an earlier run in `run_dir` is discarded.
     verbose : bool, default False
         Whether progress is shown on standard error: a bar on terminals, text elsewhere.
     callback : callable, default None
@@ -1423,6 +1465,7 @@ class PHATE(MapEstimator):
         n_jobs: int | None = None,
         device: str | None = None,
         run_dir: Any = None,
+        restart: bool = False,
         verbose: bool = False,
         callback: Callback | None = None,
         backend: str | None = None,
@@ -1440,6 +1483,7 @@ class PHATE(MapEstimator):
         self.n_jobs = n_jobs
         self.device = device
         self.run_dir = run_dir
+        self.restart = restart
         self.verbose = verbose
         self.callback = callback
         self.backend = backend

@@ -61,6 +61,7 @@ def embed(
     n_jobs: int | None = None,
     device: str | None = None,
     run_dir: str | os.PathLike[str] | None = None,
+    restart: bool = False,
     directory: str | os.PathLike[str] | None = None,
     verbose: bool = False,
     callback: Callable[[dict[str, Any]], None] | None = None,
@@ -90,6 +91,8 @@ def embed(
         As in the estimators.
     run_dir : path, optional
         Directory for the run's stages, which stays. A run that was interrupted is continued if the input is the same.
+    restart : bool, default False
+        Whether an earlier run in `run_dir` is discarded.
     directory : path, optional
         Where the input and the map are written. Default: the system's directory for temporary files.
 
@@ -132,7 +135,9 @@ def embed(
             output=output,
             form="file",
             run_dir=None if run_dir is None else os.fspath(run_dir),
+            restart=restart,
             callback=heard,
+            interrupt=True,
         )
 
     _invalid(invalid)
@@ -196,6 +201,7 @@ def pca(
             invalid=_invalid(invalid),
             output=output,
             callback=heard,
+            interrupt=True,
         )
 
     _invalid(invalid)
@@ -215,6 +221,7 @@ def knn(
     n_jobs: int | None = None,
     device: str | None = None,
     run_dir: str | os.PathLike[str] | None = None,
+    restart: bool = False,
     directory: str | os.PathLike[str] | None = None,
     verbose: bool = False,
     callback: Callable[[dict[str, Any]], None] | None = None,
@@ -230,7 +237,7 @@ def knn(
         Number of neighbours of each row, without the row itself.
     invalid : {"error", "null"}, default "error"
         What happens to rows without a vector: with "null" they have no neighbours.
-    metric, recall, random_state, memory_limit, n_jobs, device, run_dir, verbose, callback
+    metric, recall, random_state, memory_limit, n_jobs, device, run_dir, restart, verbose, callback
         As in `lowland.UMAP`.
 
     Returns
@@ -256,7 +263,16 @@ def knn(
 
     def work(source: Any, output: str, heard: Any) -> None:
         directory = None if run_dir is None else os.fspath(run_dir)
-        _lowland.knn(source, options=asked, invalid=_invalid(invalid), output=output, run_dir=directory, callback=heard)
+        _lowland.knn(
+            source,
+            options=asked,
+            invalid=_invalid(invalid),
+            output=output,
+            run_dir=directory,
+            callback=heard,
+            restart=restart,
+            interrupt=True,
+        )
 
     _invalid(invalid)
     return _result(
@@ -398,7 +414,7 @@ class _Query:
         if isinstance(selected, pl.DataFrame):
             return _lowland.Source.arrow(selected, self.column, "frame")
         batches = selected.collect_batches(maintain_order=True, lazy=True)
-        return _lowland.Source.spool(batches, self.column, directory, "frame")
+        return _lowland.Source.spool(batches, self.column, directory, "frame", interrupt=True)
 
 
 class _Place:
@@ -414,7 +430,11 @@ class _Place:
 
 
 class _Run:
-    """A run that is done once, when its result is first needed, by the thread that needs it first."""
+    """A run that is done once, when its result is first needed, by the thread that needs it first.
+
+    In sinks and in the streaming engine this is a thread of Polars, while the main thread waits for it and sees no signal;
+    `interrupt` makes the engine look for Ctrl-C itself.
+    """
 
     def __init__(
         self, query: _Query, work: Callable[[Any, str, Any], None], place: _Place, heard: tuple[Any, bool]

@@ -69,7 +69,7 @@ def test_an_array_of_first_positions_is_the_file_of_it(X, tmp_path, same):
 
 
 @pytest.mark.parametrize(
-    "init, told", [("spectral", "centroid"), (np.zeros(3), "array of rows"), (np.zeros((5, 2)), "")]
+    "init, told", [("spectral", "centroid"), (np.zeros(3), "array of rows"), (np.zeros((5, 2)), "5")]
 )
 def test_first_positions_that_are_refused(init, told, X):
     with pytest.raises(ValueError, match=told):
@@ -283,8 +283,23 @@ def test_a_run_directory_is_continued(X, tmp_path, same):
     first = model.fit_transform(X)
     assert (tmp_path / "work" / "manifest.json").exists()
     assert same(first, model.fit_transform(X))
-    with pytest.raises(Exception, match="n_neighbors|another|options|restart"):
-        lowland.UMAP(n_epochs=20, n_neighbors=5, run_dir=tmp_path / "work").fit(X)
+    other = lowland.UMAP(n_epochs=20, n_neighbors=5, run_dir=tmp_path / "work")
+    with pytest.raises(ValueError, match="n_neighbors"):
+        other.fit(X)
+    whole = lowland.UMAP(n_epochs=20, n_neighbors=5).fit_transform(X)
+    assert same(other.set_params(restart=True).fit_transform(X), whole)
+
+
+def test_batches_are_continued_too(X, tmp_path, same):
+    def batches():
+        return (X[start : start + 100] for start in range(0, 300, 100))
+
+    told = []
+    model = lowland.UMAP(n_epochs=20, run_dir=tmp_path / "work", callback=told.append)
+    first = model.fit_transform(batches)
+    told.clear()
+    assert same(model.fit_transform(batches), first)
+    assert any(event["kind"] == "end" and "run directory" in event["text"] for event in told)
 
 
 def test_few_rows():

@@ -341,4 +341,3 @@ def test_an_interrupt_stops_the_query(how, tmp_path):
     took = time.monotonic() - begun
     assert took < 3, took  # a second, the end of the process, and a loaded machine
     assert not list((tmp_path / "work").iterdir())
-    assert not (tmp_path / "rows.parquet.map").exists()

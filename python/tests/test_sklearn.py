@@ -46,7 +46,7 @@ EXPECTED: dict[str, dict[str, str]] = {
     "ExactIncrementalPCA": dict.fromkeys(
         ["check_fit_score_takes_y", "check_n_features_in_after_fitting"],
         "partial_fit is the second of two passes, and refuses a batch before partial_mean had all of them",
-    )
+    ),
 }
 
 

@@ -10,7 +10,17 @@ from lowland import _lowland
 STUBS = ast.parse(Path(lowland.__file__).with_name("_lowland.pyi").read_text())
 
 # What every object has, and what Python makes itself.
-ORDINARY = {"__new__", "__repr__", "__iter__", "__next__", "__len__", "__getattr__", "__getattribute__", "__doc__", "__module__"}
+ORDINARY = {
+    "__new__",
+    "__repr__",
+    "__iter__",
+    "__next__",
+    "__len__",
+    "__getattr__",
+    "__getattribute__",
+    "__doc__",
+    "__module__",
+}
 
 
 def test_names_of_the_module():
