@@ -269,7 +269,7 @@ def run(**interrupt):
             os.kill(os.getpid(), signal.SIGINT)
 
     try:
-        _lowland.embed(source, options={"n_epochs": 3000}, callback=tell, **interrupt)
+        _lowland.embed(source, options={"n_epochs": 1000}, callback=tell, **interrupt)
         ended.append("done")
     except KeyboardInterrupt:
         ended.append("interrupted")
