@@ -20,6 +20,7 @@ import itertools
 import logging
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -113,6 +114,8 @@ def read(
     if _is_loader(data):
         _refuse_random(data)
         return _batches(lambda: iter(data), spool, type(data).__name__)
+    if root == "polars" and hasattr(data, "collect_schema"):
+        data = exportable(data)
     if root == "polars" and hasattr(data, "collect_batches"):
         fields = _fields(data)
         spool.column, names = _features(fields, column, beside, name)
@@ -463,7 +466,7 @@ def _batch(batch: Any, spool: _Spool, number: int) -> Any:
         batch = _pandas_values(batch, name)
     if not isinstance(batch, np.ndarray):
         if _has_arrow(batch):
-            return batch
+            return exportable(batch) if hasattr(batch, "collect_schema") else batch
         try:
             batch = np.asarray(batch)
         except ValueError as error:
@@ -585,6 +588,18 @@ def _features(
             f"Found array with 0 feature(s) (shape=(?, 0)) while a minimum of 1 is required: {name} has no columns of numbers"
         )
     return (",".join(names) if all(map(_can_be_listed, names)) else None), names
+
+
+def exportable(frame: Any) -> Any:
+    """Returns a frame of Polars whose columns can be exported as Arrow.
+
+    Polars 1 exports a slice of arrays with nulls with too few values, at which pyarrow aborts; lists are exported well.
+    """
+    polars = sys.modules["polars"]
+    if not polars.__version__.startswith("1."):
+        return frame
+    arrays = [name for name, dtype in frame.collect_schema().items() if isinstance(dtype, polars.Array)]
+    return frame.with_columns(polars.col(arrays).arr.to_list()) if arrays else frame
 
 
 def _one_column(data: Any, root: str) -> Any:

@@ -28,6 +28,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from . import _lowland
+from ._input import exportable
 from ._options import engine_options, table
 from ._progress import watch
 
@@ -410,7 +411,7 @@ class _Query:
 
     def source(self, directory: str) -> Any:
         """Returns the engine's source: the frame itself, or batches that are copied to disk."""
-        selected = self.frame.select(self.selected)
+        selected = exportable(self.frame.select(self.selected))
         if isinstance(selected, pl.DataFrame):
             return _lowland.Source.arrow(selected, self.column, "frame")
         batches = selected.collect_batches(maintain_order=True, lazy=True)

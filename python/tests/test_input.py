@@ -355,6 +355,15 @@ def test_polars(rows, expected, same):
     assert same(make(lists.with_columns(pl.col("emb").cast(pl.List(pl.Float32)))), expected)
     assert same(make(pl.concat([lists[:100], lists[100:]], rechunk=False)), expected)
     assert same(make(lists.iter_slices(70)), expected)
+    # A slice of arrays with nulls, which Polars 1 exports with too few values.
+    gaps = pl.Series(
+        "emb", [None if i % 5 == 3 else row for i, row in enumerate(rows.tolist())], dtype=lists.schema["emb"]
+    )
+    kept = [i for i in range(150, 300) if i % 5 != 3]
+    assert same(make(gaps.to_frame()[150:], invalid="drop"), make(rows[kept]))
+    assert same(
+        make(gaps.to_frame().iter_slices(150), invalid="drop"), make(rows[[i for i in range(300) if i % 5 != 3]])
+    )
     with pytest.raises(ValueError, match="absent"):
         make(lists, column="absent")
     with pytest.raises(ValueError, match="(?i)row 7|7"):
