@@ -43,7 +43,7 @@ def embed(
     keep: str | Sequence[str] = (),
     coordinates: Sequence[str] | None = None,
     form: Literal["array", "table", "file"] | None = None,
-    invalid: Literal["error", "drop", "null"] = "error",
+    invalid: Literal["error", "drop", "null"] | None = None,
     run_dir: Path | None = None,
     restart: bool = False,
     force: bool = False,
@@ -71,8 +71,8 @@ def embed(
         The names of the coordinates. Default: x, y, z, or c0, c1, … of more than three.
     form : "array", "table" or "file"
         Default: "file" with `output`; "table" with `id` or `keep`; otherwise "array".
-    invalid : "error", "drop" or "null"
-        What becomes of rows without a usable vector.
+    invalid : "error", "drop" or "null", optional
+        What becomes of rows that cannot be placed. Default: "error"; of a graph without vectors "null".
     run_dir : path, optional
         Where finished stages are kept, from which the same call goes on after an interruption.
     restart, force : bool
@@ -114,7 +114,7 @@ def embed_batches(
     id: str | None = None,
     keep: str | Sequence[str] = (),
     coordinates: Sequence[str] | None = None,
-    invalid: Literal["error", "drop", "null"] = "error",
+    invalid: Literal["error", "drop", "null"] | None = None,
     run_dir: Path | None = None,
     restart: bool = False,
     callback: Callable[[Event], None] | None = None,
@@ -239,7 +239,7 @@ def plan(
     graph: Any = None,
     id: str | None = None,
     keep: str | Sequence[str] = (),
-    invalid: Literal["error", "drop", "null"] = "error",
+    invalid: Literal["error", "drop", "null"] | None = None,
     run_dir: Path | None = None,
     **options: Any,
 ) -> Plan:

@@ -1,6 +1,6 @@
 //! Maps: as an array, a table or a file, and batch by batch.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, bounded};
 use lowland::machine::{Machine, plan_within_grant};
-use lowland::{Error, Job, MapFile, MapSink, MapTable, Plan, Report};
+use lowland::{Error, GraphSource, Job, MapFile, MapSink, MapTable, Plan, Report};
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -114,7 +114,6 @@ pub(crate) fn embed(
     callback: Option<Py<PyAny>>,
     interrupt: bool,
 ) -> PyResult<PyRunResult> {
-    let invalid = invalid.cloned().unwrap_or(pyo3::types::PyString::new(py, "error").into_any());
     let asked = Asked {
         source,
         graph,
@@ -122,7 +121,7 @@ pub(crate) fn embed(
         id,
         keep,
         coordinates,
-        invalid: &invalid,
+        invalid,
         output: output.as_deref(),
         run_dir,
         restart,
@@ -136,7 +135,9 @@ pub(crate) fn embed(
         ("array", None) => Form::Array,
         ("table", None) => Form::Table,
         (other, None) => {
-            return Err(PyValueError::new_err(format!("form: \"{other}\" is not a form; the forms are array, table, file")));
+            return Err(PyValueError::new_err(format!(
+                "form: \"{other}\" is not a form; the forms are array, table, file"
+            )));
         }
     };
     let watch = Watch::of(source.map(Bound::get)).interruptible(py, interrupt)?;
@@ -162,7 +163,11 @@ fn make(job: &mut Job, table: MapTable, form: Form, force: bool, watch: &Watch) 
     let output = if let Form::File(path) = &form { path.clone() } else { "the map".into() };
     let (report, made) = match form {
         Form::Array => {
-            let rows = job.output_rows()?.map_or(plan.shape().rows, |source| source.shape().rows);
+            let rows = match job.output_rows()? {
+                Some(source) => source.shape().rows,
+                // Rows without neighbours may stay in the output.
+                None => job.graph.as_ref().map_or(plan.shape().rows, GraphSource::rows),
+            };
             let width = plan.settings().n_components;
             let mut array = Coordinates(room(rows, width)?);
             let report = job.embed_to(&plan, &mut array, watch)?;
@@ -194,11 +199,29 @@ fn make(job: &mut Job, table: MapTable, form: Form, force: bool, watch: &Watch) 
 
 /// Examines the rows, plans the map and notes what is left out.
 pub(crate) fn prepare(job: &mut Job, watch: &Watch) -> lowland::Result<Plan> {
+    note_order(job, watch)?;
     job.check_rows(watch)?;
     if let Some(left_out) = job.left_out()?.filter(|left_out| left_out.rows > 0) {
         watch.note(lowland::forecast::left_out_text(&left_out));
     }
     within_grant(job, |job| job.plan())
+}
+
+/// Notes what is probably not meant about the files of the source: their order, and streams whose end is
+/// missing.
+pub(crate) fn note_order(job: &Job, watch: &Watch) -> lowland::Result<()> {
+    let Some(source) = &job.source else { return Ok(()) };
+    let files = source.fingerprints()?;
+    if let Some([first, second]) = lowland_io::out_of_number_order(&files) {
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (first, second) = (name(first), name(second));
+        watch.note(format!("files are read in the order of their names: {first} comes before {second}"));
+    }
+    for path in source.endless_streams() {
+        let why = "an Arrow stream without an end: if its writer was stopped, rows are missing";
+        watch.note(format!("{}: {why}", path.display()));
+    }
+    Ok(())
 }
 
 /// Returns the plan, unless it takes more memory than the machine grants.
@@ -232,10 +255,8 @@ pub(crate) fn embed_batches(
     strict: bool,
     callback: Option<Py<PyAny>>,
 ) -> PyResult<Batches> {
-    let invalid = invalid.cloned().unwrap_or(pyo3::types::PyString::new(py, "error").into_any());
     let output = None;
-    let asked =
-        Asked { source, graph, options, id, keep, coordinates, invalid: &invalid, output, run_dir, restart, strict };
+    let asked = Asked { source, graph, options, id, keep, coordinates, invalid, output, run_dir, restart, strict };
     let Request { mut job, table } = Request::new(py, asked)?;
     let watch = Watch::of(source.map(Bound::get));
     let (plan, schema) = watched(py, watch, callback.as_ref(), |watch| {

@@ -7,7 +7,7 @@ use lowland_io::{GraphWriter, MISSING};
 use numpy::{PyArray2, PyReadonlyArray2};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyDict;
 
 use crate::embed::{matrix, raise, room, within_grant};
 use crate::errors::wrong_argument;
@@ -210,7 +210,6 @@ pub(crate) fn knn(
     callback: Option<Py<PyAny>>,
     interrupt: bool,
 ) -> PyResult<PyGraph> {
-    let invalid = invalid.cloned().unwrap_or(PyString::new(py, "error").into_any());
     let asked = Asked {
         source: Some(source),
         graph: None,
@@ -218,7 +217,7 @@ pub(crate) fn knn(
         id: None,
         keep: None,
         coordinates: None,
-        invalid: &invalid,
+        invalid,
         output: output.as_deref(),
         run_dir,
         restart,

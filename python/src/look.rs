@@ -13,7 +13,7 @@ use lowland::{Coordinates, Evaluation, GraphInput, InvalidRows, Source, check_ou
 use numpy::{PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::{PyBytes, PyDict};
 use serde_json::{Value, json};
 
 use crate::errors::{exception, with_arguments, wrong_argument};
@@ -62,9 +62,7 @@ pub(crate) fn evaluate<'py>(
     if source.is_none() && labels.is_empty() {
         return Err(wrong_argument("source", "nothing to compare the map with: give a source, labels, or both"));
     }
-    let default = InvalidRows::Error.name();
-    let invalid = invalid.cloned().unwrap_or(PyString::new(py, default).into_any());
-    let invalid = invalid_of(&invalid)?;
+    let invalid = invalid.map(invalid_of).transpose()?.unwrap_or_default();
     if invalid == InvalidRows::Null {
         return Err(wrong_argument("invalid", "the choices are error and drop"));
     }

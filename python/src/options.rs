@@ -98,7 +98,10 @@ pub(crate) fn memory(value: &Bound<'_, PyAny>) -> PyResult<u64> {
     let memory = parse_memory(&text).map_err(|why| wrong_argument("memory", why))?;
     let bytes = memory.bytes(&Machine::detect());
     bytes.ok_or_else(|| {
-        wrong_argument("memory", "the system does not report its memory, so a share cannot be computed; give a size such as 4GiB")
+        wrong_argument(
+            "memory",
+            "the system does not report its memory, so a share cannot be computed; give a size such as 4GiB",
+        )
     })
 }
 

@@ -8,7 +8,7 @@ use lowland::{Error, MapSink};
 use numpy::{PyArray1, PyArray2, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyDict;
 use serde_json::Value;
 
 use crate::embed::{matrix, room};
@@ -201,10 +201,9 @@ pub(crate) fn pca(
     callback: Option<Py<PyAny>>,
     interrupt: bool,
 ) -> PyResult<PcaResult> {
-    let invalid = invalid.cloned().unwrap_or(PyString::new(py, "error").into_any());
     let mut job = PcaJob::new(source.get().source.clone(), output.clone().unwrap_or_default());
     job.config = config_of(options)?;
-    job.invalid = invalid_of(&invalid)?;
+    job.invalid = invalid.map(invalid_of).transpose()?.unwrap_or_default();
     (job.keep, job.coordinates) = (keep.unwrap_or_default(), coordinates.unwrap_or_default());
     check_kept(id.as_ref(), &job.keep)?;
     (job.id, job.components, job.force) = (id, components, force);
@@ -361,7 +360,9 @@ impl PyKernelPca {
             "cosine" => Kernel::Cosine,
             "precomputed" => Kernel::Precomputed,
             other => {
-                let why = format!("\"{other}\" is not a kernel; the kernels are linear, gaussian, polynomial, cosine, precomputed");
+                let why = format!(
+                    "\"{other}\" is not a kernel; the kernels are linear, gaussian, polynomial, cosine, precomputed"
+                );
                 return Err(wrong_argument("kernel", why));
             }
         };

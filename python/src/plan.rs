@@ -5,7 +5,7 @@ use lowland::forecast::Forecast;
 use lowland::machine::Machine;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyDict;
 use serde_json::Value;
 
 use crate::errors::with_arguments;
@@ -75,7 +75,6 @@ pub(crate) fn plan(
     stage: &str,
     run_dir: Option<std::path::PathBuf>,
 ) -> PyResult<PyPlan> {
-    let invalid = invalid.cloned().unwrap_or(PyString::new(py, "error").into_any());
     let asked_memory = match options {
         Some(options) => options.get_item("memory")?.is_some_and(|memory| !memory.is_none()),
         None => false,
@@ -87,7 +86,7 @@ pub(crate) fn plan(
         id,
         keep,
         coordinates: None,
-        invalid: &invalid,
+        invalid,
         output: None,
         run_dir,
         restart: false,
@@ -97,7 +96,11 @@ pub(crate) fn plan(
     let is_map = match stage {
         "map" => true,
         "graph" => false,
-        other => return Err(PyValueError::new_err(format!("stage: \"{other}\" is not a choice; the choices are map, graph"))),
+        other => {
+            return Err(PyValueError::new_err(format!(
+                "stage: \"{other}\" is not a choice; the choices are map, graph"
+            )));
+        }
     };
     watched(py, Watch::of(source.map(Bound::get)), None, |watch| {
         job.check_rows(watch)?;

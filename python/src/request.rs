@@ -27,7 +27,7 @@ pub(crate) struct Asked<'a, 'py> {
     pub(crate) id: Option<String>,
     pub(crate) keep: Option<Vec<String>>,
     pub(crate) coordinates: Option<Vec<String>>,
-    pub(crate) invalid: &'a Bound<'py, PyAny>,
+    pub(crate) invalid: Option<&'a Bound<'py, PyAny>>,
     pub(crate) output: Option<&'a Path>,
     pub(crate) run_dir: Option<PathBuf>,
     pub(crate) restart: bool,
@@ -43,7 +43,7 @@ impl Request {
         let mut job = Job::new();
         job.config = config(asked.options)?;
         job.source = asked.source.map(|source| source.get().source.clone());
-        job.invalid = invalid(asked.invalid)?;
+        job.invalid = asked.invalid.map(invalid).transpose()?;
         job.run = match (asked.run_dir, asked.output) {
             (Some(dir), _) => RunOptions::kept(dir),
             (None, Some(output)) => RunOptions::beside(output),

@@ -213,7 +213,9 @@ impl PySource {
                 })?;
                 Ok(matrix(py, rows, shape.dim)?.into_bound(py).into_any())
             }
-            other => Err(PyValueError::new_err(format!("dtype: \"{other}\" is not a choice; the choices are f4 and f8"))),
+            other => {
+                Err(PyValueError::new_err(format!("dtype: \"{other}\" is not a choice; the choices are f4 and f8")))
+            }
         }
     }
 

@@ -94,6 +94,10 @@ impl Source for Spooled {
         Ok(vec![Fingerprint { path, bytes, modified: 0, header, etag: None }])
     }
 
+    fn endless_streams(&self) -> Vec<PathBuf> {
+        self.file.endless_streams()
+    }
+
     fn vector_column(&self) -> Option<String> {
         self.file.vector_column()
     }
