@@ -347,5 +347,5 @@ def test_an_interrupt_stops_the_query(how, tmp_path):
     begun = time.monotonic()
     process.communicate(timeout=60)
     took = time.monotonic() - begun
-    assert took < 3, took  # a second, the end of the process, and a loaded machine
+    assert took < 6, took  # a second, the end of the process, and a loaded machine; the whole run takes 15
     assert not list((tmp_path / "work").iterdir())
