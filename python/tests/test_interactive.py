@@ -15,20 +15,20 @@ import pytest
 import lowland
 from conftest import clusters
 
-#: Prints "layout" when the layout moves. 4,000 epochs of 3,000 rows take some seconds.
+#: Prints "layout" when the layout moves. 2,500 epochs of 3,000 rows take some seconds.
 FIT = """
 import numpy as np, lowland
 def say(event):
     if event["kind"] == "progress" and event["stage"] == "layout": print("layout", flush=True)
 
 rows = np.load("rows.npy")
-model = lowland.UMAP(n_epochs=4000, run_dir="work", callback=say, n_jobs=1)
+model = lowland.UMAP(n_epochs=2500, run_dir="work", callback=say, n_jobs=1)
 """
-SAVE = "np.save('map.npy', lowland.UMAP(n_epochs=4000, run_dir='work').fit_transform(rows)); print('sav' + 'ed', flush=True)\n"
+SAVE = "np.save('map.npy', lowland.UMAP(n_epochs=2500, run_dir='work').fit_transform(rows)); print('sav' + 'ed', flush=True)\n"
 
 
 def whole():
-    return lowland.UMAP(n_epochs=4000).fit_transform(clusters(3000))
+    return lowland.UMAP(n_epochs=2500).fit_transform(clusters(3000))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")

@@ -45,6 +45,15 @@ print(took, sorted(heavy | late))
     assert min(took) < 0.15, took
 
 
+def test_the_namespace_of_polars_is_registered_where_polars_is_in_use():
+    pytest.importorskip("polars")
+    for imports, there in (("polars, lowland", True), ("lowland, polars", False), ("lowland.polars, polars", True)):
+        told = python(
+            f"import {imports}; print(hasattr(polars.LazyFrame(), 'lowland'), hasattr(polars.DataFrame(), 'lowland'))"
+        )
+        assert told.stdout.split() == [str(there)] * 2, (imports, told.stderr)
+
+
 def test_a_fit_brings_nothing_heavy():
     script = """
 import sys, numpy, lowland
@@ -95,7 +104,7 @@ def test_other_threads_go_on_during_a_fit():
     ticker = threading.Thread(target=tick)
     ticker.start()
     begun = time.perf_counter()
-    lowland.UMAP(n_epochs=3000, n_jobs=1).fit(clusters(1500))
+    lowland.UMAP(n_epochs=1000, n_jobs=1).fit(clusters(1500))
     ended = time.perf_counter()
     over.set()
     ticker.join()
@@ -126,7 +135,7 @@ np.save(sys.argv[4], found)
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_an_interrupted_fit_stops_and_is_resumed_to_the_same_bytes(tmp_path, same):
     np.save(tmp_path / "rows.npy", clusters(3000))
-    epochs = "4000"
+    epochs = "2500"
     arguments = [str(tmp_path / "rows.npy"), str(tmp_path / "work"), epochs, str(tmp_path / "map.npy")]
     process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, *arguments], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline().strip() == "layout"
