@@ -384,6 +384,12 @@ def test_pyarrow(rows, expected, same):
     assert same(make(pa.chunked_array([lists[:100], lists[100:]])), expected)
     assert same(make(both.to_reader(max_chunksize=70)), expected)
     assert same(make(both.to_batches(max_chunksize=70)), expected)
+    bad = pa.FixedSizeListArray.from_arrays(pa.array(np.where(rows == rows[0, 0], np.nan, rows).ravel()), 8)
+    again = pa.table({"emb": bad}).to_batches(max_chunksize=70)
+    assert same(make(lambda: iter(again), invalid="drop"), make(rows[1:]))
+    turn = iter([0, 70])
+    with pytest.raises(ValueError, match="second pass"):
+        make(lambda: both.slice(next(turn)).to_batches(max_chunksize=70))
     # A slice whose nulls lie outside of it, and one that holds them.
     gaps = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 8, mask=pa.array([i == 0 for i in range(300)]))
     assert same(make(gaps[1:]), make(rows[1:]))
