@@ -270,6 +270,10 @@ class PCA(Linear):
     def _run(self, X: Any) -> np.ndarray:
         from . import _lowland
 
+        if self.invalid == "null":
+            raise ValueError(
+                "invalid: an array of scores has no nulls; give 'drop', or a file: lowland.pca(X, 'scores.parquet')"
+            )
         with watch(self.callback, self.verbose) as heard:
             options = pca_options(
                 self.n_components,
