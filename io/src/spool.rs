@@ -7,7 +7,7 @@
 //! - The copy is not the stream: its owner opens it as a [`OnceSource`], which no later run resumes.
 
 use std::io::{ErrorKind, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -126,6 +126,10 @@ impl Source for OnceSource {
 
     fn id(&self) -> Result<SourceId> {
         Ok(SourceId::Once)
+    }
+
+    fn endless_streams(&self) -> Vec<PathBuf> {
+        self.0.endless_streams()
     }
 
     fn vector_column(&self) -> Option<String> {

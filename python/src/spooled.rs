@@ -1,6 +1,6 @@
 //! Batches that were written to disk once, as a source.
 //!
-//! What must hold: two sources of equal batches have equal fingerprints, so that a run can be resumed
+//! What must hold: two sources of equal batches have equal identities, so that a run can be resumed
 //! by another process that is given the same batches, although their temporary file is another one.
 
 use std::io::Read;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use lowland_io::{Dtype, Error, Fingerprint, Result, RowLocation, Shape, Source};
+use lowland_io::{Dtype, Error, Fingerprint, Result, RowLocation, Shape, Source, SourceId};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Bytes of the file that are read at a time for its checksum.
@@ -89,9 +89,9 @@ impl Source for Spooled {
         self.file.try_columns(names)
     }
 
-    fn fingerprints(&self) -> Result<Vec<Fingerprint>> {
+    fn id(&self) -> Result<SourceId> {
         let (path, bytes, header) = (self.name.clone(), self.bytes, self.checksum);
-        Ok(vec![Fingerprint { path, bytes, modified: 0, header, etag: None }])
+        Ok(SourceId::Content(Fingerprint { path, bytes, modified: 0, header, etag: None }))
     }
 
     fn endless_streams(&self) -> Vec<PathBuf> {
