@@ -497,7 +497,7 @@ mod tests {
             assert!(error.is_bad_input() && error.to_string().contains("named twice"), "{given:?}: {error}");
         }
         let error = found(&dir, &["a.npy", "l.npy"]).unwrap_err().to_string();
-        assert!(error.contains("l.npy: named twice, first as ") && error.contains("/a.npy: its rows"), "{error}");
+        assert!(error.contains("l.npy: named twice, first as ") && error.contains("/a.npy, so its rows"), "{error}");
         assert_eq!(found(&dir, &["b.npy", "a.npy"]).unwrap(), "b.npy a.npy");
     }
 
