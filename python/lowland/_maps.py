@@ -188,7 +188,7 @@ class LargeVis(MapEstimator):
         None: gains.
     learning_rate : float, default None
         Learning rate of the first epoch, in units of the whole gradient, as in scikit-learn; openTSNE's numbers
-        are four times as large. None: rows / 4, but at least 50, over the exaggeration of the time.
+        are four times as large. None: rows / 4, but at least 50, over the current exaggeration.
     recall : float, default None
         Share of the true neighbours that the graph should contain, above 0 to 1. Up to 32,768 rows the graph is
         exact. None: 0.95.
@@ -335,7 +335,7 @@ class InfoTSNE(MapEstimator):
         None: momentum.
     learning_rate : float, default None
         Learning rate of the first epoch, in units of the whole gradient, as in scikit-learn; openTSNE's numbers
-        are four times as large. None: rows / 4, but at least 50, over the exaggeration of the time.
+        are four times as large. None: rows / 4, but at least 50, over the current exaggeration.
     recall : float, default None
         Share of the true neighbours that the graph should contain, above 0 to 1. Up to 32,768 rows the graph is
         exact. None: 0.95.
@@ -481,7 +481,7 @@ class TSNE(MapEstimator):
         None: gains.
     learning_rate : float, default None
         Learning rate of the first epoch, in units of the whole gradient, as in scikit-learn; openTSNE's numbers
-        are four times as large. None: rows / 4 over the exaggeration of the time.
+        are four times as large. None: rows / 4 over the current exaggeration.
     recall : float, default None
         Share of the true neighbours that the graph should contain, above 0 to 1. Up to 32,768 rows the graph is
         exact. None: 0.95.

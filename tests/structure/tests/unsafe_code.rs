@@ -6,7 +6,7 @@ use lowland_structure::{Source, sources, workspace};
 #[test]
 fn unsafe_code_is_only_in_the_files_of_the_list() {
     let mut files = Vec::new();
-    for dir in ["src", "engine", "io", "datasets", "benches", "examples", "tests"] {
+    for dir in ["src", "engine", "io", "python", "datasets", "benches", "examples", "tests"] {
         let found = sources(&workspace().join(dir)).into_iter();
         files.extend(found.map(|file| Source::new(format!("{dir}/{}", file.path), file.text)));
     }
