@@ -20,6 +20,23 @@
 //! - The bytes read are checked against the length and checksum of the bytes written.
 //! - The files are scratch: neither synced nor listed anywhere, and removed when the last handle is
 //!   dropped, unless [`BucketWriter::finish_durable`] hands them to the caller.
+//!
+//! Edges, partitioned by the half of the rows to which they lead:
+//!
+//! ```
+//! use lowland_io::{BucketWriter, EdgeRecord};
+//! # let dir = tempfile::tempdir()?;
+//!
+//! let mut writer = BucketWriter::create(dir.path(), "edges", 2, 1 << 16); // 2 buckets, 64 KiB of buffers
+//! for (from, to) in [(0, 9), (1, 2), (2, 7)] {
+//!     writer.push(usize::from(to >= 5), EdgeRecord { to, from, weight: 1.0 })?;
+//! }
+//! let buckets = writer.finish()?;
+//! let mut upper = Vec::new();
+//! buckets.read(1, &mut upper)?;
+//! assert_eq!(upper.iter().map(|edge| edge.to).collect::<Vec<_>>(), [9, 7]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::fs::File;
 use std::io::{Read, Write};

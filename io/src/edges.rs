@@ -28,6 +28,26 @@
 //! The second half of the file reads and writes Arrow IPC files with such checksums in general; the
 //! file of the kNN graph uses it too. Arrow IPC files of other programs, which have no checksums,
 //! can be read as well.
+//!
+//! Two rows with an edge each way, in one block:
+//!
+//! ```
+//! use lowland_io::{EdgeBlock, EdgeReader, EdgeWriter};
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("edges.arrow");
+//!
+//! let block = EdgeBlock { first_row: 0, offsets: vec![0, 1, 2], neighbors: vec![1, 0], weights: vec![0.5, 0.5] };
+//! let mut writer = EdgeWriter::create(&path, &[("metric".into(), "euclidean".into())])?; // "edges.arrow"
+//! writer.write_block(&block)?;
+//! let file = writer.finish()?;
+//!
+//! let reader = EdgeReader::open(&path)?;
+//! assert_eq!(reader.blocks(), file.blocks);
+//! let mut read = EdgeBlock::default();
+//! reader.read_block(0, &mut read)?;
+//! assert_eq!(read, block);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;

@@ -9,6 +9,17 @@
 //! missing neighbours are left out of the mean.
 //!
 //! What must hold: a row's weights depend only on that row's arguments, and no input gives NaN.
+//!
+//! The weights of a row with four neighbours:
+//!
+//! ```
+//! use lowland_engine::affinity::calibrate::{calibrate, target};
+//!
+//! let mut weights = [0.0; 4];
+//! let scale = calibrate(&[1.0, 1.5, 2.0, 3.0], target(4), 1.9, &mut weights);
+//! assert_eq!((scale.rho, weights[0]), (1.0, 1.0)); // the nearest neighbour has weight 1
+//! assert!((weights.iter().sum::<f32>() - 2.0).abs() < 1e-4); // log₂ 4
+//! ```
 
 /// umap-learn's `MIN_K_DIST_SCALE`: the smallest σ, as a fraction of the mean distance.
 const MIN_SIGMA_SHARE: f64 = 1e-3;

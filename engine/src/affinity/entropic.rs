@@ -7,6 +7,17 @@
 //!
 //! What must hold: a row's weights depend only on that row's arguments, sum to 1 if the row has any neighbour,
 //! and are never NaN.
+//!
+//! The probabilities of a row's neighbours:
+//!
+//! ```
+//! use lowland_engine::affinity::entropic::calibrate;
+//!
+//! let mut weights = [0.0; 4];
+//! calibrate(&[1.0, 2.0, 3.0, 4.0], 2.0, &mut weights); // squared distances, perplexity
+//! let entropy: f32 = weights.iter().map(|p| -p * p.ln()).sum();
+//! assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-5 && (entropy.exp() - 2.0).abs() < 1e-3);
+//! ```
 
 /// Upper bound of the steps of the root search; bisection alone would need about 80.
 const MAX_STEPS: usize = 200;

@@ -3,6 +3,18 @@
 //!
 //! Invariants: FAISS runs on one thread per call, since calls run on several threads in parallel; a build
 //! of FAISS without SIMD is refused at the start.
+//!
+//! Two centroids of four rows:
+//!
+//! ```
+//! use lowland_engine::index::faiss::kmeans;
+//!
+//! let rows = [0.0, 0.0, 0.0, 1.0, 9.0, 0.0, 9.0, 1.0]; // 4 × 2
+//! let mut centroids = kmeans(&rows, 2, 2, 10, 7)?; // 2 clusters, 10 iterations, seed 7
+//! centroids.sort_by(f32::total_cmp);
+//! assert_eq!(centroids, [0.0, 0.5, 0.5, 9.0]);
+//! # Ok::<(), lowland_engine::Error>(())
+//! ```
 
 use std::ffi::{CString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;

@@ -1,8 +1,17 @@
 //! The curve 1 / (1 + a·d^(2b)) that turns a map distance d into a membership, and the fit of a and b to
-//! `min_dist` and `component_variance`.
+//! `min_dist` and `spread`.
 //!
 //! What must hold: a and b agree with umap-learn's `find_ab_params` to the precision of its optimiser, and no
 //! input causes a panic or an endless loop.
+//!
+//! UMAP's defaults:
+//!
+//! ```
+//! use lowland_engine::layout::curve::fit;
+//!
+//! let curve = fit(0.1, 1.0);
+//! assert!((curve.a - 1.577).abs() < 1e-3 && (curve.b - 0.895).abs() < 1e-3);
+//! ```
 
 use serde::{Deserialize, Serialize};
 
