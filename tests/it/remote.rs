@@ -100,12 +100,8 @@ fn nothing_is_lost_to_a_fault_of_the_store() {
         (
             |last, request| (request.number >= last).then_some(Fault::Cut(10)),
             1,
-            &[
-                "s3://b/v.parquet: the server 127.0.0.1:",
-                " cuts its answers short",
-                "kept in",
-                "the same command continues",
-            ],
+            // A body that ends early carries no address of the server.
+            &["s3://b/v.parquet: the server", " cuts its answers short", "kept in", "the same command continues"],
         ),
         (
             |last, request| (request.number >= last).then_some(Fault::Status(412, "PreconditionFailed")),
