@@ -125,7 +125,7 @@ fn message(error: &Error) -> String {
         }
         Error::Engine(Engine::Disk { needed, .. }) => {
             let needed = needed.div_ceil(1 << 20);
-            format!("disk_limit: {error}; pass disk_limit=\"{needed}MiB\", or keep fewer stages (keep_stages=\"none\")")
+            format!("disk_limit: {error}; pass disk_limit=\"{needed}MiB\"")
         }
         Error::Engine(Engine::Io(lowland_io::Error::NoCoordinates { .. })) => {
             format!("{error}; name the map's with coordinates")

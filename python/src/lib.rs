@@ -6,7 +6,8 @@
 //! - `watch.rs`: one call of the engine, its events and signals.
 //! - `errors.rs`: errors as exceptions.
 //! - `options.rs`, `request.rs`: options and arguments.
-//! - `source.rs`, `spooled.rs`: sources in memory, in files, and of batches that are read once.
+//! - `source.rs`, `spooled.rs`: sources in memory, in files, and of batches that are read once;
+//!   `stream.rs`: Arrow data of Python.
 //! - `embed.rs`, `knn.rs`, `pca.rs`, `plan.rs`, `look.rs`: the functions.
 //! - `table.rs`, `report.rs`: results.
 
@@ -21,6 +22,7 @@ mod report;
 mod request;
 mod source;
 mod spooled;
+mod stream;
 mod table;
 mod watch;
 

@@ -1,7 +1,7 @@
 //! Sources: arrays and Arrow data in memory, files, and batches that are written to disk once.
 //!
 //! What must hold: values in memory are shared with Python and not copied; their owner lives as
-//! long as the source. Batches of an iterator are pulled on the calling thread.
+//! long as the source. Items of an iterator are pulled on the calling thread.
 
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
@@ -28,6 +28,7 @@ use pyo3_arrow::input::AnyArray;
 use crate::embed::matrix;
 use crate::errors::exception;
 use crate::spooled::Spooled;
+use crate::stream::Stream;
 use crate::watch::{Watch, catching, watched};
 
 /// The column of an array's vectors.
@@ -107,12 +108,10 @@ impl PySource {
     #[staticmethod]
     #[pyo3(signature = (data, column=None, name="data"))]
     fn arrow(py: Python<'_>, data: &Bound<'_, PyAny>, column: Option<String>, name: &str) -> PyResult<Self> {
-        let mut reader = reader_of(data)?;
-        let schema = reader.schema();
-        let mut batches = Vec::new();
-        // On this thread, because the reader may call Python.
-        while let Some(batch) = py.detach(|| reader.next()) {
-            batches.push(batch.map_err(|error| broken(py, name, &error))?);
+        let (stream, watch) = (Stream::new(data, name)?, Watch::default());
+        let (schema, mut batches) = (stream.schema(), Vec::new());
+        while let Some(batch) = stream.next(py, &watch)? {
+            batches.push(batch);
             py.check_signals()?;
         }
         let source = watched(py, Watch::default(), None, |_| {
@@ -335,14 +334,6 @@ pub(crate) fn reader_of(data: &Bound<'_, PyAny>) -> PyResult<Box<dyn RecordBatch
     Ok(Box::new(arrow::array::RecordBatchIterator::new(batches, schema)))
 }
 
-fn broken(py: Python<'_>, name: &str, error: &ArrowError) -> PyErr {
-    // What Python raised while it made a batch.
-    if let Some(raised) = PyErr::take(py) {
-        return raised;
-    }
-    PyValueError::new_err(format!("{name}: {error}"))
-}
-
 /// A failure while batches are pulled and written.
 enum Failed {
     Python(PyErr),
@@ -361,7 +352,7 @@ struct Pulled<'a, 'py> {
     watch: &'a Watch,
     /// The iterator; `None` of a single stream.
     iterator: Option<Bound<'py, PyAny>>,
-    reader: Option<Box<dyn RecordBatchReader + Send>>,
+    stream: Option<Stream>,
     name: String,
     count: usize,
 }
@@ -371,22 +362,22 @@ impl<'a, 'py> Pulled<'a, 'py> {
         let py = batches.py();
         let name = name.to_string();
         if batches.hasattr("__arrow_c_stream__")? || batches.hasattr("__arrow_c_array__")? {
-            return Ok(Pulled { py, watch, iterator: None, reader: Some(reader_of(batches)?), name, count: 0 });
+            let stream = Some(Stream::new(batches, &name)?);
+            return Ok(Pulled { py, watch, iterator: None, stream, name, count: 0 });
         }
         let iterator = batches.try_iter()?.into_any();
-        Ok(Pulled { py, watch, iterator: Some(iterator), reader: None, name, count: 0 })
+        Ok(Pulled { py, watch, iterator: Some(iterator), stream: None, name, count: 0 })
     }
 
     /// Returns the next batch that has rows.
     fn pull(&mut self) -> PyResult<Option<RecordBatch>> {
         loop {
             self.watch.check_signals(self.py)?;
-            if let Some(reader) = &mut self.reader {
-                match self.py.detach(|| reader.next()) {
-                    Some(Ok(batch)) if batch.num_rows() == 0 => {}
-                    Some(Ok(batch)) => return Ok(Some(batch)),
-                    Some(Err(error)) => return Err(broken(self.py, &self.name, &error)),
-                    None => self.reader = None,
+            if let Some(stream) = &self.stream {
+                match stream.next(self.py, self.watch)? {
+                    Some(batch) if batch.num_rows() == 0 => {}
+                    Some(batch) => return Ok(Some(batch)),
+                    None => self.stream = None,
                 }
                 continue;
             }
@@ -395,7 +386,7 @@ impl<'a, 'py> Pulled<'a, 'py> {
             let name = format!("{}, batch {}", self.name, self.count);
             self.count += 1;
             if item.hasattr("__arrow_c_stream__")? || item.hasattr("__arrow_c_array__")? {
-                self.reader = Some(reader_of(&item)?);
+                self.stream = Some(Stream::new(&item, &self.name)?);
                 continue;
             }
             if item.getattr("shape").and_then(|shape| shape.get_item(0)?.extract::<usize>()).is_ok_and(|rows| rows == 0)

@@ -25,7 +25,7 @@ use crate::errors::{exception, failure, from_panic, with_arguments};
 use crate::source::PySource;
 
 /// The interval at which the calling thread looks for signals and delivers events.
-const POLL: Duration = Duration::from_millis(50);
+pub(crate) const POLL: Duration = Duration::from_millis(50);
 /// The most events that wait for delivery; a caller that is slower misses some.
 const MAX_QUEUED: usize = 4096;
 
