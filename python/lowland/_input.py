@@ -119,6 +119,11 @@ def read(
     if root == "polars" and hasattr(data, "collect_batches"):
         fields = _fields(data)
         spool.column, names = _features(fields, column, beside, name)
+        if not is_recent(sys.modules["polars"].__version__):
+            raise ValueError(
+                f"{name} is a LazyFrame of Polars {sys.modules['polars'].__version__}, whose collect_batches can lose the errors "
+                f"of a query; update Polars to 1.40 or newer, or give {name}.collect()"
+            )
         return spool.write(data.collect_batches(maintain_order=True, lazy=True), names, "a LazyFrame")
     if (
         root in ("polars", "pyarrow", "pandas")
@@ -595,6 +600,12 @@ def _features(
             f"Found array with 0 feature(s) (shape=(?, 0)) while a minimum of 1 is required: {name} has no columns of numbers"
         )
     return (",".join(names) if all(map(_can_be_listed, names)) else None), names
+
+
+def is_recent(version: str) -> bool:
+    """Returns whether this is Polars 1.40 or newer, whose `LazyFrame.collect_batches` raises the errors of a query."""
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= (1, 40)
 
 
 def exportable(frame: Any) -> Any:

@@ -28,7 +28,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from . import _lowland
-from ._input import exportable
+from ._input import exportable, is_recent
 from ._options import engine_options, table
 from ._progress import watch
 
@@ -36,9 +36,10 @@ __all__ = ["embed", "knn", "pca"]
 
 Frame = TypeVar("Frame", pl.LazyFrame, pl.DataFrame)
 
-if not hasattr(pl.LazyFrame, "collect_batches"):
+if not is_recent(pl.__version__):
     raise ImportError(
-        f"lowland.polars needs Polars 1.34 or newer, which has LazyFrame.collect_batches; this is {pl.__version__}"
+        f"lowland.polars needs Polars 1.40 or newer, and this is {pl.__version__}: in older ones LazyFrame.collect_batches is "
+        "missing, or loses the errors of a query, so that a part of the rows would be taken for all; pip install -U polars"
     )
 
 

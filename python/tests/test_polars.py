@@ -12,6 +12,7 @@ pl = pytest.importorskip("polars")
 import lowland  # noqa: E402
 import lowland.polars  # noqa: E402
 from lowland import _lowland  # noqa: E402
+from lowland._input import is_recent  # noqa: E402
 
 from conftest import clusters  # noqa: E402
 
@@ -349,3 +350,14 @@ def test_an_interrupt_stops_the_query(how, tmp_path):
     took = time.monotonic() - begun
     assert took < 6, took  # a second, the end of the process, and a loaded machine; the whole run takes 15
     assert not list((tmp_path / "work").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("version", "recent"), [("1.36.1", False), ("1.40.0", True), ("1.40.0b1", True), ("2.1.0", True), ("0.99", False)]
+)
+def test_old_versions_that_lose_errors_of_a_query_are_refused(version, recent, monkeypatch):
+    assert is_recent(version) == recent
+    monkeypatch.setattr(pl, "__version__", version)
+    if not recent:
+        with pytest.raises(ValueError, match="1.40 or newer"):
+            lowland.PCA().fit(pl.DataFrame({"a": [1.0, 2.0], "b": [1.0, 3.0]}).lazy())
