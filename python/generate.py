@@ -87,7 +87,7 @@ PARAMETERS = {
     "n_neighbors": (
         "int | None",
         "int",
-        "Number of neighbours of each row, 1 to 1,000. The row itself is not counted; umap-learn counts it, so its 15 is 14 here.",
+        "Number of neighbours of each row, 2 to 1,000. The row itself is not counted; umap-learn counts it, so its 15 is 14 here.",
     ),
     "perplexity": (
         "float | None",

@@ -18,7 +18,7 @@ class UMAP(MapEstimator):
     Parameters
     ----------
     n_neighbors : int, default None
-        Number of neighbours of each row, 1 to 1,000. The row itself is not counted; umap-learn counts it, so
+        Number of neighbours of each row, 2 to 1,000. The row itself is not counted; umap-learn counts it, so
         its 15 is 14 here. None: 15.
     n_components : int, default None
         Number of components of the map, 1 to 64 (`TSNE`: 2). None: 2.
@@ -605,7 +605,7 @@ class PaCMAP(MapEstimator):
     Parameters
     ----------
     n_neighbors : int, default None
-        Number of neighbours of each row, 1 to 1,000. The row itself is not counted; umap-learn counts it, so
+        Number of neighbours of each row, 2 to 1,000. The row itself is not counted; umap-learn counts it, so
         its 15 is 14 here. None: 10.
     n_components : int, default None
         Number of components of the map, 1 to 64 (`TSNE`: 2). None: 2.
@@ -1233,7 +1233,7 @@ class AffinityMatcher(MapEstimator):
     Parameters
     ----------
     n_neighbors : int, default None
-        Number of neighbours of each row, 1 to 1,000. The row itself is not counted; umap-learn counts it, so
+        Number of neighbours of each row, 2 to 1,000. The row itself is not counted; umap-learn counts it, so
         its 15 is 14 here. None: 30.
     perplexity : float, default None
         Effective number of neighbours of each row, above 1: the exponential of the entropy of their weights.

@@ -305,3 +305,9 @@ def test_batches_are_continued_too(X, tmp_path, same):
 def test_few_rows():
     for rows in (2, 3, 5):
         assert lowland.UMAP(n_epochs=20).fit_transform(clusters(rows)).shape == (rows, 2)
+
+
+def test_the_smallest_n_neighbors_is_told():
+    assert "2 to 1,000" in lowland.UMAP.__doc__
+    with pytest.raises(ValueError, match="the minimum is 2"):
+        lowland.UMAP(n_neighbors=1).fit(np.eye(10))
