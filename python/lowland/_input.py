@@ -182,8 +182,10 @@ class _Spool:
 
     def __init__(self, column: str | None, directory: str | None, name: str, least: int) -> None:
         self.column, self.directory, self.name, self.least = column, directory, name, least
-        #: Of batches that are dicts: the key of the vectors.
+        #: Of batches that are dicts or frames of pandas: the key of the vectors, or their columns.
         self.key = column
+        #: Of batches that are frames: the names of the first one's columns.
+        self.labels: list[Any] | None = None
 
     def write(self, batches: Any, names: list[str] | None, what: str) -> Input:
         from . import _lowland
@@ -467,6 +469,7 @@ def _batch(batch: Any, spool: _Spool, number: int) -> Any:
     _refuse_sparse(batch, name)
     if _is_tensor(batch):
         batch = _tensor_values(batch, name)
+    batch = _in_order(batch, spool, name, number)
     if _root(batch) == "pandas":
         batch = _pandas_values(batch, name)
     if not isinstance(batch, np.ndarray):
@@ -482,6 +485,56 @@ def _batch(batch: Any, spool: _Spool, number: int) -> Any:
         raise ValueError(f"{name} has the shape {batch.shape}; give batches of rows × features")
     native = _read_as(batch.dtype, name)
     return _plain(_numbers(batch, name) if native is None else batch, native or np.dtype(np.float64))
+
+
+def _in_order(batch: Any, spool: _Spool, name: str, number: int) -> Any:
+    """Returns a batch that is a frame with its columns in the order of the first batch's.
+
+    Raises
+    ------
+    ValueError
+        If it has other columns, with the names of both.
+    """
+    root = _root(batch)
+    if root == "pandas" and getattr(batch, "ndim", 1) == 2:
+        if spool.key is not None:
+            batch = _columns_of(batch, spool.key, name)
+            if isinstance(batch, np.ndarray):
+                return batch
+        labels = list(batch.columns)
+    elif root in ("polars", "pyarrow") and hasattr(batch, "select") and hasattr(batch, "schema"):
+        labels = list(batch.schema.names() if root == "polars" else batch.schema.names)
+    else:
+        return batch
+    if number == 0 or spool.labels is None:
+        spool.labels = labels
+    first = spool.labels
+    if labels == first:
+        return batch
+    if len(labels) == len(first) == len(set(labels)) and set(labels) == set(first):
+        return batch[first] if root == "pandas" else batch.select(first)
+    raise ValueError(
+        f"{name} has the columns {_listed(labels)}, and the first one {_listed(first)}; give all batches the same columns"
+    )
+
+
+def _listed(labels: list[Any]) -> str:
+    return ", ".join(map(repr, labels[:20])) + (f", … ({len(labels):,})" if len(labels) > 20 else "")
+
+
+def _columns_of(frame: Any, key: str, name: str) -> Any:
+    """Returns the columns of a frame of pandas that `key` names, or the array of its vectors."""
+    names = [key] if key in frame.columns else [part.strip() for part in key.split(",")]
+    for part in names:
+        if part not in frame.columns:
+            raise ValueError(f"column: {name} has no column {part!r}; it has {_listed(list(frame.columns))}")
+    if len(names) == 1 and _is_vectors(frame[names[0]]):
+        rows = frame[names[0]].tolist()
+        try:
+            return np.stack([np.asarray(row) for row in rows])
+        except ValueError as error:
+            raise ValueError(_ragged(rows, f"{name}[{names[0]!r}]")) from error
+    return frame[names]
 
 
 def _has_arrow(data: Any) -> bool:

@@ -431,3 +431,31 @@ def test_a_source_passes(rows, expected, same):
 def test_open_files_are_refused():
     with pytest.raises(TypeError, match="open file"):
         make(io.BytesIO(b""))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_columns_of_batches_are_put_in_the_order_of_the_first_one(rows, expected, library):
+    module = pytest.importorskip(library)
+    make_frame = module.table if library == "pyarrow" else module.DataFrame
+    names = [f"f{i}" for i in range(rows.shape[1])]
+
+    def frame_of(batch, order=1, other=None):
+        columns = {other if other and name == "f0" else name: batch[:, i].copy() for i, name in enumerate(names)}
+        return make_frame(dict(list(columns.items())[::order]))
+
+    first, *rest = batches_of(rows)
+    found = make([frame_of(first), *(frame_of(batch, -1) for batch in rest)])
+    assert found.tobytes() == expected.tobytes()
+    with pytest.raises(ValueError, match="batch 2 has the columns 'g', 'f1'.* and the first one 'f0', 'f1'"):
+        make([frame_of(first), frame_of(rest[0]), frame_of(rest[1], other="g")])
+
+
+def test_batches_of_pandas_have_the_columns_that_are_asked_for(rows, expected):
+    pandas = pytest.importorskip("pandas")
+    names = [f"f{i}" for i in range(rows.shape[1])]
+    frames = [pandas.DataFrame(batch, columns=names).assign(more=1.0) for batch in batches_of(rows)]
+    assert make(frames, column=names).tobytes() == expected.tobytes()
+    frames = [pandas.DataFrame({"v": list(batch), "more": "text"}) for batch in batches_of(rows)]
+    assert make(frames, column="v").tobytes() == expected.tobytes()
+    with pytest.raises(ValueError, match="column: X: batch 0 has no column 'w'; it has 'v', 'more'"):
+        make(frames, column="w")
