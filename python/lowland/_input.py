@@ -15,6 +15,7 @@ recognised by its type's module, or by its attributes.
 
 from __future__ import annotations
 
+import fnmatch
 import inspect
 import itertools
 import logging
@@ -115,7 +116,7 @@ def read(
         _refuse_random(data)
         return _batches(lambda: iter(data), spool, type(data).__name__)
     if root == "polars" and hasattr(data, "collect_schema"):
-        data = exportable(data)
+        data = exportable(_needed(data, column, beside))
     if root == "polars" and hasattr(data, "collect_batches"):
         fields = _fields(data)
         spool.column, names = _features(fields, column, beside, name)
@@ -653,6 +654,39 @@ def _features(
             f"Found array with 0 feature(s) (shape=(?, 0)) while a minimum of 1 is required: {name} has no columns of numbers"
         )
     return (",".join(names) if all(map(_can_be_listed, names)) else None), names
+
+
+def _needed(frame: Any, column: str | Sequence[str] | None, beside: Sequence[str]) -> Any:
+    """Returns the columns of a frame of Polars that are named, if all of them are; otherwise the frame.
+
+    Columns that nobody asked for can be of types that cannot be exported.
+    """
+    if column is None or isinstance(column, str) and not column:
+        return frame
+    there = frame.collect_schema().names()
+    asked: set[str] = set()
+    for name in [column] if isinstance(column, str) else list(column):
+        names = matching(name, there)
+        if not names:
+            return frame  # the engine says which columns there are
+        asked.update(names)
+    asked.update(beside)
+    return frame.select([name for name in there if name in asked]) if asked <= set(there) else frame
+
+
+def matching(column: str, there: Sequence[str]) -> list[str]:
+    """Returns the columns among `there` that a text as of `--column` names; none if one of them is missing."""
+    if column in there:
+        return [column]
+    if "," in column:
+        found = [matching(part.strip(), there) for part in column.split(",")]
+        return [name for names in found for name in names] if all(found) else []
+    if "*" in column:
+        return [name for name in there if fnmatch.fnmatchcase(name, column.replace("[", "[[]"))]
+    for root in (column.rpartition(":")[0], column.partition(".")[0]):
+        if root and root in there:
+            return [root]
+    return []
 
 
 def is_recent(version: str) -> bool:

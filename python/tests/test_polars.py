@@ -361,3 +361,18 @@ def test_old_versions_that_lose_errors_of_a_query_are_refused(version, recent, m
     if not recent:
         with pytest.raises(ValueError, match="1.40 or newer"):
             lowland.PCA().fit(pl.DataFrame({"a": [1.0, 2.0], "b": [1.0, 3.0]}).lazy())
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_columns_that_cannot_be_exported_are_in_the_way_only_if_they_are_used(frame, map_, rows, lazy):
+    numbers = {f"c{i}": rows[:, i] for i in range(rows.shape[1])}
+    more = frame.with_columns(pl.lit(None).alias("null"), pl.lit(1).cast(pl.Int128).alias("wide"), **{
+        name: pl.Series(values) for name, values in numbers.items()
+    })  # fmt: skip
+    more = more.lazy() if lazy else more
+    for column in ("embedding", ["embedding"], list(numbers), "c*"):
+        assert lowland.UMAP(column=column, **OPTIONS).fit_transform(more).tobytes() == map_.tobytes()
+    table = pl.DataFrame(lowland.embed(more, column="embedding", id="name", keep=["label"], **OPTIONS))
+    assert table.columns == ["name", "x", "y", "label"] and points(table).tobytes() == map_.tobytes()
+    with pytest.raises(Exception, match="nope"):
+        lowland.UMAP(column="nope", **OPTIONS).fit(more.select("name", "embedding"))
