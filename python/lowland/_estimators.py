@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from . import _input
-from ._options import engine_options, of_method, table
+from ._options import engine_options, of_method, path, table
 from ._progress import watch
 from ._report import Report
 from ._sklearn import Estimator
@@ -151,9 +151,10 @@ class MapEstimator(Estimator):
 
     def _beside(self) -> str | None:
         """Returns the directory for files that a run needs before it begins: the one that holds the run directory."""
-        if self.run_dir is None:
+        run_dir = path("run_dir", self.run_dir)
+        if run_dir is None:
             return None
-        parent = os.path.dirname(os.path.abspath(os.fspath(self.run_dir)))
+        parent = os.path.dirname(os.path.abspath(run_dir))
         return parent if os.path.isdir(parent) else None
 
     @contextlib.contextmanager
@@ -206,7 +207,7 @@ class MapEstimator(Estimator):
                 options=options,
                 invalid=self.invalid,
                 form="array",
-                run_dir=None if self.run_dir is None else os.fspath(self.run_dir),
+                run_dir=path("run_dir", self.run_dir),
                 restart=self.restart,
                 callback=heard,
             )

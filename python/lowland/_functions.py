@@ -16,7 +16,7 @@ import numpy as np
 
 from . import _lowland
 from ._input import read
-from ._options import engine_options
+from ._options import engine_options, path
 from ._progress import Event, watch
 from ._report import Report
 
@@ -90,6 +90,7 @@ def embed(
         An array of rows × components, float32; a table for any library that knows Arrow (`polars.DataFrame(table)`); or the
         report of the run that wrote the file.
     """
+    output, run_dir = path("output", output), path("run_dir", run_dir)
     chosen = engine_options(method, **options)
     names = _list(keep)
     if form is None:
@@ -98,7 +99,7 @@ def embed(
     with watch(callback, verbose) as heard:
         result = _lowland.embed(
             found, graph=_graph(graph), options=chosen, id=id, keep=names, coordinates=_names(coordinates), invalid=invalid,
-            output=_path(output), form=form, run_dir=_path(run_dir), restart=restart, force=force, callback=heard,
+            output=output, form=form, run_dir=run_dir, restart=restart, force=force, callback=heard,
         )  # fmt: skip
     if form == "array":
         return result.coordinates
@@ -122,11 +123,12 @@ def embed_batches(
 ) -> Iterator[Any]:
     """Makes a map as `embed` does, and returns an iterator over it: Arrow batches of the id, the coordinates and the kept
     columns, in the order of the rows. Names and options are checked by the call; the run begins with the first batch."""
+    run_dir = path("run_dir", run_dir)
     names = _list(keep)
     found = _source(source, column, [*names, *_list(id)])
     return _lowland.embed_batches(
         found, graph=_graph(graph), options=engine_options(method, **options), id=id, keep=names,
-        coordinates=_names(coordinates), invalid=invalid, run_dir=_path(run_dir), restart=restart, callback=callback,
+        coordinates=_names(coordinates), invalid=invalid, run_dir=run_dir, restart=restart, callback=callback,
     )  # fmt: skip
 
 
@@ -153,12 +155,13 @@ def knn(
         `.indices` and `.distances` are arrays of rows × n_neighbors, without the row itself and by ascending distance. The
         graph is in the file `output`, or in a temporary one that is removed with the object.
     """
+    output, run_dir = path("output", output), path("run_dir", run_dir)
     chosen = engine_options("umap", n_neighbors=n_neighbors, metric=metric, **options)
     chosen.pop("method", None)
     found = _source(source, column)
     with watch(callback, verbose) as heard:
         return _lowland.knn(
-            found, options=chosen, invalid=invalid, output=_path(output), run_dir=_path(run_dir), restart=restart,
+            found, options=chosen, invalid=invalid, output=output, run_dir=run_dir, restart=restart,
             force=force, callback=heard,
         )  # fmt: skip
 
@@ -191,6 +194,7 @@ def pca(
         `.components`, `.mean`, `.explained_variance`, `.explained_variance_ratio`, `.transform(rows)`; `.scores` is an array of
         rows × n_components, or None where the scores are in the file `output`.
     """
+    output = path("output", output)
     chosen = engine_options(None, random_state=random_state, memory_limit=memory_limit, n_jobs=n_jobs)
     chosen |= {"n_components": n_components, "solver": solver, "whiten": whiten, "metric": metric}
     names = _list(keep)
@@ -198,7 +202,7 @@ def pca(
     with watch(callback, verbose) as heard:
         return _lowland.pca(
             found, options=chosen, id=id, keep=names, coordinates=_names(coordinates), invalid=invalid,
-            output=_path(output), force=force, callback=heard,
+            output=output, force=force, callback=heard,
         )  # fmt: skip
 
 
@@ -244,12 +248,13 @@ def plan(
     **options: Any,
 ) -> Plan:
     """Checks a run and tells what it would take, without running it. Arguments are those of `embed`."""
+    run_dir = path("run_dir", run_dir)
     names = _list(keep)
     found = _source(source, column, [*names, *_list(id)])
     return Plan(
         _lowland.plan(
             found, graph=_graph(graph), options=engine_options(method, **options), id=id, keep=names, invalid=invalid,
-            run_dir=_path(run_dir),
+            run_dir=run_dir,
         )
     )  # fmt: skip
 
@@ -337,12 +342,13 @@ def plot(
     width, height : int
         Pixels, 16 to 8192.
     """
+    output = path("output", output)
     if isinstance(map, (str, os.PathLike)):
         if color is not None and not isinstance(color, str):
             raise ValueError("color: of a map in a file it is the name of a column")
         png = _lowland.plot(
             os.fspath(map), color=color, coordinates=coordinates, width=width, height=height, dark=dark, title=title,
-            output=_path(output), force=force,
+            output=output, force=force,
         )  # fmt: skip
         return Picture(png)
     points = np.asarray(map, dtype=np.float32)
@@ -350,7 +356,7 @@ def plot(
         raise ValueError(f"map: an array of rows × 2 or more components is drawn, not one of shape {points.shape}")
     values = None if color is None else _colors(color, len(points))
     png = _lowland.plot_array(
-        np.ascontiguousarray(points), color=values, width=width, height=height, dark=dark, title=title, output=_path(output),
+        np.ascontiguousarray(points), color=values, width=width, height=height, dark=dark, title=title, output=output,
         force=force,
     )  # fmt: skip
     return Picture(png)
@@ -376,10 +382,6 @@ def _list(names: str | Sequence[str] | None) -> list[str]:
 
 def _names(names: Sequence[str] | None) -> list[str] | None:
     return None if names is None else _list(names)
-
-
-def _path(path: Path | None) -> str | None:
-    return None if path is None else os.fspath(path)
 
 
 def _graph(graph: Any) -> Any:

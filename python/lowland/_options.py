@@ -165,6 +165,25 @@ def memory(value: Any) -> int | str:
     raise ValueError(f"memory_limit: give bytes or a text such as '4GiB' or '25%', not {value!r}")
 
 
+def path(name: str, value: Any) -> str | None:
+    """Returns the path that was given for the parameter `name` as text.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For the empty text, which would be the current directory in some places and nothing in others, and for what is no
+        path.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name}: give a path or None, not {type(value).__name__}")
+    text = os.fspath(value)
+    if not text:
+        raise ValueError(f"{name}: the path is empty; leave {name} out, or give '.' for the current directory")
+    return text
+
+
 def _plain(value: Any) -> Any:
     """Returns a NumPy scalar as a Python number, anything else unchanged."""
     return value.item() if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0 else value

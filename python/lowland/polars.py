@@ -29,7 +29,7 @@ from polars.io.plugins import register_io_source
 
 from . import _lowland
 from ._input import exportable, is_recent
-from ._options import engine_options, table
+from ._options import engine_options, path, table
 from ._progress import watch
 
 __all__ = ["embed", "knn", "pca"]
@@ -125,6 +125,7 @@ def embed(
     components = int(asked.setdefault("n_components", int(table()["n_components"]["defaults"][method])))
     query = _Query(frame, column, id, keep)
     schema = query.schema_with(_coordinate_names(coordinates, components), id)
+    place = _Place(directory, run_dir)
 
     def work(source: Any, output: str, heard: Any) -> None:
         _lowland.embed(
@@ -136,16 +137,14 @@ def embed(
             invalid=_invalid(invalid),
             output=output,
             form="file",
-            run_dir=None if run_dir is None else os.fspath(run_dir),
+            run_dir=place.run_dir,
             restart=restart,
             callback=heard,
             interrupt=True,
         )
 
     _invalid(invalid)
-    return _result(
-        frame, query, work, schema, _Place(directory, run_dir), f"lowland.embed, {method}", (callback, verbose)
-    )
+    return _result(frame, query, work, schema, place, f"lowland.embed, {method}", (callback, verbose))
 
 
 def pca(
@@ -262,24 +261,22 @@ def knn(
         raise ValueError("invalid: 'drop' would number the rows anew; filter the frame first, or give 'null'")
     query = _Query(frame, column, None, ())
     schema = {"id": pl.UInt32, "neighbors": pl.List(pl.UInt32), "distances": pl.List(pl.Float32)}
+    place = _Place(directory, run_dir)
 
     def work(source: Any, output: str, heard: Any) -> None:
-        directory = None if run_dir is None else os.fspath(run_dir)
         _lowland.knn(
             source,
             options=asked,
             invalid=_invalid(invalid),
             output=output,
-            run_dir=directory,
+            run_dir=place.run_dir,
             callback=heard,
             restart=restart,
             interrupt=True,
         )
 
     _invalid(invalid)
-    return _result(
-        frame, query, work, schema, _Place(directory, run_dir), "lowland.knn", (callback, verbose), index="id"
-    )
+    return _result(frame, query, work, schema, place, "lowland.knn", (callback, verbose), index="id")
 
 
 class _Query:
@@ -397,7 +394,7 @@ class _Query:
 
     def schema_with(self, coordinates: list[str], id: str | None) -> dict[str, pl.DataType]:
         """Returns the schema of the result: id, coordinates, kept columns."""
-        schema: dict[str, Any] = {id or "id": self.schema[id] if id is not None else pl.UInt64}
+        schema: dict[str, Any] = {"id" if id is None else id: self.schema[id] if id is not None else pl.UInt64}
         for name in coordinates:
             if name in schema:
                 raise ValueError(f"coordinates: {name!r} is the name of two columns; give other names by `coordinates`")
@@ -423,9 +420,9 @@ class _Place:
     """The directory of a run's input and output."""
 
     def __init__(self, directory: Any, run_dir: Any) -> None:
-        self.directory = None if directory is None else os.fspath(directory)
-        if self.directory is None and run_dir is not None:
-            parent = os.path.dirname(os.path.abspath(os.fspath(run_dir)))
+        self.directory, self.run_dir = path("directory", directory), path("run_dir", run_dir)
+        if self.directory is None and self.run_dir is not None:
+            parent = os.path.dirname(os.path.abspath(self.run_dir))
             self.directory = parent if os.path.isdir(parent) else None
         if self.directory is not None and not os.path.isdir(self.directory):
             raise ValueError(f"directory: {self.directory} is no directory")

@@ -77,3 +77,19 @@ def test_names_that_are_refused(X):
         lowland.embed(X, "map.npy", form="array")
     with pytest.raises(AttributeError, match="no attribute"):
         _ = lowland.NoSuchThing
+
+
+def test_an_empty_path_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    X = np.random.default_rng(0).normal(size=(30, 4)).astype("f4")
+    for call in (lowland.embed, lowland.knn, lowland.embed_batches, lowland.plan):
+        with pytest.raises(ValueError, match="run_dir: the path is empty; leave run_dir out"):
+            call(X, run_dir="")
+    for call in (lowland.embed, lowland.knn, lowland.pca, lowland.plot):
+        with pytest.raises(ValueError, match="output: the path is empty"):
+            call(X, output="")
+    with pytest.raises(ValueError, match="run_dir: the path is empty"):
+        lowland.UMAP(run_dir="").fit(X)
+    with pytest.raises(TypeError, match="run_dir: give a path or None, not int"):
+        lowland.embed(X, run_dir=3)
+    assert not list(tmp_path.iterdir())

@@ -376,3 +376,13 @@ def test_columns_that_cannot_be_exported_are_in_the_way_only_if_they_are_used(fr
     assert table.columns == ["name", "x", "y", "label"] and points(table).tobytes() == map_.tobytes()
     with pytest.raises(Exception, match="nope"):
         lowland.UMAP(column="nope", **OPTIONS).fit(more.select("name", "embedding"))
+
+
+def test_empty_paths_and_an_empty_id(frame, map_):
+    for name in ("run_dir", "directory"):
+        for call in (frame.lowland.embed, frame.lowland.knn):
+            with pytest.raises(ValueError, match=f"{name}: the path is empty"):
+                call("embedding", **{name: ""})
+    found = frame.rename({"name": ""}).lazy().lowland.embed("embedding", id="", **OPTIONS)
+    assert found.collect_schema().names() == ["", "x", "y"]
+    assert found.collect()[""].to_list() == frame["name"].to_list()
