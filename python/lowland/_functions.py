@@ -92,10 +92,10 @@ def embed(
     """
     output, run_dir = path("output", output), path("run_dir", run_dir)
     chosen = engine_options(method, **options)
-    names = _list(keep)
+    names = _list(keep, "keep")
     if form is None:
         form = "file" if output is not None else "table" if names or id is not None else "array"
-    found = _source(source, column, [*names, *_list(id)])
+    found = _source(source, column, [*names, *_id(id)])
     with watch(callback, verbose) as heard:
         result = _lowland.embed(
             found, graph=_graph(graph), options=chosen, id=id, keep=names, coordinates=_names(coordinates), invalid=invalid,
@@ -124,8 +124,8 @@ def embed_batches(
     """Makes a map as `embed` does, and returns an iterator over it: Arrow batches of the id, the coordinates and the kept
     columns, in the order of the rows. Names and options are checked by the call; the run begins with the first batch."""
     run_dir = path("run_dir", run_dir)
-    names = _list(keep)
-    found = _source(source, column, [*names, *_list(id)])
+    names = _list(keep, "keep")
+    found = _source(source, column, [*names, *_id(id)])
     return _lowland.embed_batches(
         found, graph=_graph(graph), options=engine_options(method, **options), id=id, keep=names,
         coordinates=_names(coordinates), invalid=invalid, run_dir=run_dir, restart=restart, callback=callback,
@@ -158,7 +158,7 @@ def knn(
     output, run_dir = path("output", output), path("run_dir", run_dir)
     chosen = engine_options("umap", n_neighbors=n_neighbors, metric=metric, **options)
     chosen.pop("method", None)
-    found = _source(source, column)
+    found = _required(source, column)
     with watch(callback, verbose) as heard:
         return _lowland.knn(
             found, options=chosen, invalid=invalid, output=output, run_dir=run_dir, restart=restart,
@@ -197,8 +197,8 @@ def pca(
     output = path("output", output)
     chosen = engine_options(None, random_state=random_state, memory_limit=memory_limit, n_jobs=n_jobs)
     chosen |= {"n_components": n_components, "solver": solver, "whiten": whiten, "metric": metric}
-    names = _list(keep)
-    found = _source(source, column, [*names, *_list(id)])
+    names = _list(keep, "keep")
+    found = _required(source, column, [*names, *_id(id)])
     with watch(callback, verbose) as heard:
         return _lowland.pca(
             found, options=chosen, id=id, keep=names, coordinates=_names(coordinates), invalid=invalid,
@@ -249,8 +249,8 @@ def plan(
 ) -> Plan:
     """Checks a run and tells what it would take, without running it. Arguments are those of `embed`."""
     run_dir = path("run_dir", run_dir)
-    names = _list(keep)
-    found = _source(source, column, [*names, *_list(id)])
+    names = _list(keep, "keep")
+    found = _source(source, column, [*names, *_id(id)])
     return Plan(
         _lowland.plan(
             found, graph=_graph(graph), options=engine_options(method, **options), id=id, keep=names, invalid=invalid,
@@ -297,10 +297,10 @@ def evaluate(
     chosen = engine_options(None, random_state=random_state, memory_limit=memory_limit, n_jobs=n_jobs)
     chosen |= {"n_neighbors": n_neighbors, "metric": metric, "sample": sample}
     where = os.fspath(map) if isinstance(map, (str, os.PathLike)) else read(map, name="map").source
-    found = _source(source, column, _list(labels))
+    found = _source(source, column, _list(labels, "labels"))
     with watch(callback) as heard:
         return _lowland.evaluate(
-            where, found, options=chosen, graph=_graph(graph), labels=_list(labels), weights=weights, id=id,
+            where, found, options=chosen, graph=_graph(graph), labels=_list(labels, "labels"), weights=weights, id=id,
             coordinates=coordinates, invalid=invalid, callback=heard,
         )  # fmt: skip
 
@@ -364,7 +364,7 @@ def plot(
 
 def inspect(source: Any, *, column: str | Sequence[str] | None = None, memory_limit: int | str | None = None) -> dict[str, Any]:
     """Describes a source and the default run on it, as `lowland inspect --json` does: rows, components, columns, files, plan."""
-    return _lowland.inspect(_source(source, column), memory=memory_limit)
+    return _lowland.inspect(_required(source, column), memory=memory_limit)
 
 
 def runs(*directories: Path) -> list[dict[str, Any]]:
@@ -372,16 +372,34 @@ def runs(*directories: Path) -> list[dict[str, Any]]:
     return _lowland.runs([os.fspath(directory) for directory in directories] or None)
 
 
+def _required(source: Any, column: str | Sequence[str] | None, beside: Sequence[str] = ()) -> Any:
+    if source is None:
+        raise ValueError("source is None; give an array, a frame, names of files or batches")
+    return _source(source, column, beside)
+
+
 def _source(source: Any, column: str | Sequence[str] | None, beside: Sequence[str] = ()) -> Any:
     return None if source is None else read(source, column, beside=beside).source
 
 
-def _list(names: str | Sequence[str] | None) -> list[str]:
-    return [] if names is None else [names] if isinstance(names, str) else list(names)
+def _list(names: str | Sequence[str] | None, what: str) -> list[str]:
+    """Returns names that are given for the parameter `what` as a list."""
+    if names is None or isinstance(names, str):
+        return [] if names is None else [names]
+    found = list(names) if hasattr(type(names), "__iter__") else [names]
+    if not all(isinstance(name, str) for name in found) or isinstance(names, bytes):
+        raise TypeError(f"{what}: give a name or a list of names, not {names!r}")
+    return found
+
+
+def _id(id: str | None) -> list[str]:
+    if id is not None and not isinstance(id, str):
+        raise TypeError(f"id: give the name of a column, not {type(id).__name__}")
+    return [] if id is None else [id]
 
 
 def _names(names: Sequence[str] | None) -> list[str] | None:
-    return None if names is None else _list(names)
+    return None if names is None else _list(names, "coordinates")
 
 
 def _graph(graph: Any) -> Any:

@@ -14,6 +14,7 @@ The functions are also there by themselves, because type checkers do not see nam
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import inspect
 import os
@@ -21,15 +22,16 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import polars as pl
 from polars.io.plugins import register_io_source
 
 from . import _lowland
 from ._input import exportable, is_recent
-from ._options import engine_options, path, table
+from ._options import engine_options, methods, path, table
 from ._progress import watch
 
 __all__ = ["embed", "knn", "pca"]
@@ -45,12 +47,12 @@ if not is_recent(pl.__version__):
 
 def embed(
     frame: Frame,
-    column: str | Sequence[str] | pl.Expr | None = None,
+    column: str | pl.Expr | Sequence[str | pl.Expr] | None = None,
     *,
-    id: str | None = None,
-    keep: str | Sequence[str] | pl.Expr = (),
+    id: str | pl.Expr | None = None,
+    keep: str | pl.Expr | Sequence[str | pl.Expr] | None = (),
     coordinates: Sequence[str] | None = None,
-    method: str = "umap",
+    method: str | None = "umap",
     n_neighbors: int | None = None,
     perplexity: float | None = None,
     n_components: int | None = None,
@@ -74,12 +76,12 @@ def embed(
     Parameters
     ----------
     frame : LazyFrame or DataFrame
-    column : str, list of str or expression
+    column : str, expression, or list of them
         The vectors: a column of lists or arrays, or columns of numbers, one for each component; also what `--column` takes
         ("emb.values", "blob:f32", "pc*"). Default: the only column of lists, or all columns if all are numbers.
-    id : str, optional
+    id : str or expression, optional
         The column of the rows' ids. Default: row numbers, in a column `id`.
-    keep : str, list of str or expression
+    keep : str, expression, or list of them
         Columns to keep beside the map.
     coordinates : list of str, optional
         Names of the map's columns. Default: x, y (and z), or c0, c1, … for more than three.
@@ -121,17 +123,18 @@ def embed(
         "device": device,
         **options,
     }
+    method = methods()[0] if method is None else method
     asked = engine_options(method, **given)
     components = int(asked.setdefault("n_components", int(table()["n_components"]["defaults"][method])))
     query = _Query(frame, column, id, keep)
-    schema = query.schema_with(_coordinate_names(coordinates, components), id)
+    schema = query.schema_with(_coordinate_names(coordinates, components))
     place = _Place(directory, run_dir)
 
     def work(source: Any, output: str, heard: Any) -> None:
         _lowland.embed(
             source,
             options=asked,
-            id=id,
+            id=query.id,
             keep=query.keep,
             coordinates=None if coordinates is None else list(coordinates),
             invalid=_invalid(invalid),
@@ -144,17 +147,19 @@ def embed(
         )
 
     _invalid(invalid)
+    if isinstance(frame, pl.LazyFrame):
+        _try_options(asked, invalid)
     return _result(frame, query, work, schema, place, f"lowland.embed, {method}", (callback, verbose))
 
 
 def pca(
     frame: Frame,
-    column: str | Sequence[str] | pl.Expr | None = None,
+    column: str | pl.Expr | Sequence[str | pl.Expr] | None = None,
     *,
-    id: str | None = None,
-    keep: str | Sequence[str] | pl.Expr = (),
+    id: str | pl.Expr | None = None,
+    keep: str | pl.Expr | Sequence[str | pl.Expr] | None = (),
     coordinates: Sequence[str] | None = None,
-    n_components: int = 2,
+    n_components: int | None = 2,
     solver: str | None = None,
     whiten: bool = False,
     metric: str | None = None,
@@ -187,16 +192,16 @@ def pca(
     """
     from ._pca import pca_options
 
-    asked = pca_options(n_components, solver, whiten, metric, random_state, memory_limit, n_jobs)
+    asked = pca_options(2 if n_components is None else n_components, solver, whiten, metric, random_state, memory_limit, n_jobs)
     query = _Query(frame, column, id, keep)
-    schema = query.schema_with(_coordinate_names(coordinates, asked["n_components"]), id)
+    schema = query.schema_with(_coordinate_names(coordinates, asked["n_components"]))
 
     def work(source: Any, output: str, heard: Any) -> None:
         names = None if coordinates is None else list(coordinates)
         _lowland.pca(
             source,
             options=asked,
-            id=id,
+            id=query.id,
             keep=query.keep,
             coordinates=names,
             invalid=_invalid(invalid),
@@ -206,12 +211,14 @@ def pca(
         )
 
     _invalid(invalid)
+    if isinstance(frame, pl.LazyFrame):
+        _try_pca_options(asked)
     return _result(frame, query, work, schema, _Place(directory, None), "lowland.pca", (callback, verbose))
 
 
 def knn(
     frame: Frame,
-    column: str | Sequence[str] | pl.Expr | None = None,
+    column: str | pl.Expr | Sequence[str | pl.Expr] | None = None,
     *,
     n_neighbors: int = 15,
     metric: str | None = None,
@@ -276,21 +283,29 @@ def knn(
         )
 
     _invalid(invalid)
+    if isinstance(frame, pl.LazyFrame):
+        _try_options(asked, invalid)
     return _result(frame, query, work, schema, place, "lowland.knn", (callback, verbose), index="id")
 
 
 class _Query:
     """The columns that a run reads, checked against the schema."""
 
-    def __init__(self, frame: pl.LazyFrame | pl.DataFrame, column: Any, id: str | None, keep: Any) -> None:
+    def __init__(self, frame: pl.LazyFrame | pl.DataFrame, column: Any, id: Any, keep: Any) -> None:
         if not isinstance(frame, (pl.LazyFrame, pl.DataFrame)):
             raise TypeError(f"frame: give a LazyFrame or a DataFrame, not {type(frame).__name__}")
-        if isinstance(column, pl.Expr):
-            found = frame.select(column).lazy().collect_schema().names()
-            frame, column = frame.with_columns(column), found
-        self.frame, self.schema = frame, frame.lazy().collect_schema()
-        if isinstance(keep, pl.Expr):
-            keep = frame.select(keep).lazy().collect_schema().names()
+        if column is not None and not isinstance(column, str):
+            frame, column = _named(frame, "column", column)
+        if isinstance(id, pl.Expr):
+            frame, names = _named(frame, "id", id)
+            if len(names) != 1:
+                raise ValueError(f"id: the expression gives {len(names)} columns; give one")
+            id = names[0]
+        elif id is not None and not isinstance(id, str):
+            raise TypeError(f"id: give the name of a column or an expression, not {type(id).__name__}")
+        if not isinstance(keep, str):
+            frame, keep = _named(frame, "keep", () if keep is None else keep)
+        self.frame, self.schema, self.id = frame, frame.lazy().collect_schema(), id
         self.keep = [name for name in ([keep] if isinstance(keep, str) else keep) if name != id]
         for what, names in (("id", [id] if id is not None else []), ("keep", self.keep)):
             for name in names:
@@ -392,8 +407,9 @@ class _Query:
         wanted = "a list or an array of numbers" if alone else "a number"
         raise ValueError(f"column: {name!r} is {dtype}, not {wanted}")
 
-    def schema_with(self, coordinates: list[str], id: str | None) -> dict[str, pl.DataType]:
+    def schema_with(self, coordinates: list[str]) -> dict[str, pl.DataType]:
         """Returns the schema of the result: id, coordinates, kept columns."""
+        id = self.id
         schema: dict[str, Any] = {"id" if id is None else id: self.schema[id] if id is not None else pl.UInt64}
         for name in coordinates:
             if name in schema:
@@ -501,6 +517,52 @@ def _coordinate_names(coordinates: Sequence[str] | None, components: int) -> lis
     if isinstance(coordinates, str) or len(coordinates) != components or len(set(coordinates)) != components:
         raise ValueError(f"coordinates: give {components} different names, one for each component, not {coordinates!r}")
     return list(coordinates)
+
+
+def _named(frame: Any, what: str, given: Any) -> tuple[Any, list[str]]:
+    """Returns the names of columns that are given as names or expressions, and the frame with those expressions."""
+    if isinstance(given, pl.Expr):
+        given = [given]
+    if not isinstance(given, Iterable) or isinstance(given, (str, bytes)):
+        raise TypeError(f"{what}: give a name, a list of names or an expression, not {type(given).__name__}")
+    names: list[str] = []
+    for one in given:
+        if isinstance(one, pl.Expr):
+            found = frame.select(one).lazy().collect_schema().names()
+            if not one.meta.is_column_selection():
+                frame = frame.with_columns(one)
+            names += found
+        elif isinstance(one, str):
+            names.append(one)
+        else:
+            raise TypeError(f"{what}: give names or expressions, not {type(one).__name__}")
+    return frame, names
+
+
+def _try_options(asked: dict[str, Any], invalid: Any) -> None:
+    """Refuses values of options that are wrong for any data, before the input of a lazy query is streamed.
+
+    They are checked, as for a run, on rows that are made up. Left out is what depends on the rows: many neighbours, which
+    the made-up rows could be too few for, files of first positions, and budgets that are too small.
+    """
+    rows = (np.arange(1200 * 64, dtype=np.float32) % 97).reshape(1200, 64)
+    many = {name for name in ("n_neighbors", "perplexity") if _is_above(asked.get(name), 300)}
+    if not str(asked.get("init", "pca")).isidentifier():
+        many.add("init")
+    tried = {name: value for name, value in asked.items() if name not in {*many, "disk"}}
+    with contextlib.suppress(_lowland.BudgetError):
+        _lowland.embed_batches(_lowland.Source.array(rows, "rows"), options=tried, invalid=invalid)
+
+
+def _try_pca_options(asked: dict[str, Any]) -> None:
+    """As `_try_options`, for `pca`."""
+    rows = np.array([[1, 2, 4], [2, 1, 5], [3, 5, 1], [4, 3, 3]], dtype=np.float32)
+    with contextlib.suppress(_lowland.BudgetError):
+        _lowland.pca(_lowland.Source.array(rows, "rows"), options={**asked, "n_components": 1})
+
+
+def _is_above(value: Any, most: float) -> bool:
+    return isinstance(value, (int, float)) and value > most
 
 
 def _invalid(invalid: str) -> Any:

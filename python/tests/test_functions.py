@@ -93,3 +93,16 @@ def test_an_empty_path_is_refused_by_name(tmp_path, monkeypatch):
     with pytest.raises(TypeError, match="run_dir: give a path or None, not int"):
         lowland.embed(X, run_dir=3)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_source_and_no_name_is_refused(X):
+    for call in (lowland.knn, lowland.pca, lowland.inspect):
+        with pytest.raises(ValueError, match="source is None; give an array"):
+            call(None)
+    with pytest.raises(TypeError, match="keep: give a name or a list of names, not 3"):
+        lowland.embed(X, keep=3)
+    with pytest.raises(TypeError, match="id: give the name of a column, not int"):
+        lowland.pca(X, id=3)
+    for call in (lowland.embed, lowland.plan):
+        with pytest.raises(ValueError, match="column: give a name or a list of names, not 3"):
+            call(X, column=3)

@@ -386,3 +386,60 @@ def test_empty_paths_and_an_empty_id(frame, map_):
     found = frame.rename({"name": ""}).lazy().lowland.embed("embedding", id="", **OPTIONS)
     assert found.collect_schema().names() == ["", "x", "y"]
     assert found.collect()[""].to_list() == frame["name"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("call", "wrong", "match"),
+    [
+        ("embed", {"metric": "foo"}, "metric: the metrics are"),
+        ("embed", {"memory_limit": "lots"}, "memory_limit: .* is not a size"),
+        ("embed", {"device": "gpu"}, "device: .* is not a device"),
+        ("embed", {"n_epochs": -1}, "n_epochs: "),
+        ("embed", {"init": "nope"}, "init: "),
+        ("knn", {"n_neighbors": 1}, "n_neighbors: 1 is too small"),
+        ("knn", {"metric": "foo"}, "metric: the metrics are"),
+        ("pca", {"memory_limit": "lots"}, "memory_limit: .* is not a size"),
+        ("pca", {"metric": "foo"}, "metric: the metrics are"),
+    ],
+)
+def test_values_of_options_are_checked_before_the_input_is_read(frame, call, wrong, match):
+    with pytest.raises(ValueError, match=match):
+        getattr(frame.lazy().lowland, call)("embedding", **wrong)
+
+
+def test_rows_that_are_made_up_for_the_check_of_options_refuse_nothing(frame):
+    lazy = frame.lazy()
+    for wide in ({"n_neighbors": 1000}, {"method": "sne", "perplexity": 4000.0}, {"init": "map.npy"}):
+        lazy.lowland.embed("embedding", **wide, memory_limit="1KiB", disk_limit="1KiB")
+    lazy.lowland.pca("embedding", n_components=6, memory_limit="1KiB", metric="correlation")
+    for method in lowland.methods():
+        lazy.lowland.embed("embedding", method=method)
+
+
+def test_expressions_and_none_as_names(frame, map_):
+    lazy, column = frame.lazy(), [pl.col("embedding")]
+    found = lazy.lowland.embed(
+        column, id=pl.col("name").str.to_uppercase(), keep=[pl.col("label") + 1], **OPTIONS
+    ).collect()
+    assert found.columns == ["name", "x", "y", "label"] and points(found).tobytes() == map_.tobytes()
+    assert found["name"].to_list() == [f"ROW {i}" for i in range(300)]
+    assert found["label"].to_list() == [i % 5 + 1 for i in range(300)]
+    assert lazy.lowland.pca("embedding", n_components=None, keep=None).collect_schema().names() == ["id", "x", "y"]
+    assert points(frame.lowland.embed("embedding", method=None, **OPTIONS)).tobytes() == map_.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"method": "nope"}, "there is no method 'nope'"),
+        ({"keep": 3}, "keep: give a name, a list of names or an expression, not int"),
+        ({"keep": [3]}, "keep: give names or expressions, not int"),
+        ({"column": 3}, "column: give a name, .* not int"),
+        ({"id": 3}, "id: give the name of a column or an expression, not int"),
+        ({"id": pl.col("name", "label")}, "id: the expression gives 2 columns"),
+    ],
+)
+def test_what_is_no_name_is_refused(frame, wrong, match):
+    for call in (frame.lowland.embed, frame.lazy().lowland.embed):
+        with pytest.raises((TypeError, ValueError), match=match):
+            call(**wrong)
