@@ -643,7 +643,7 @@ class KernelPCA(Estimator):
     sigma : float, default 1.0
         Width of the Gaussian kernel, above 0, in units of squared distance: 1 / gamma of scikit-learn's "rbf".
     degree : int, default 3
-        Exponent of the polynomial kernel.
+        Exponent of the polynomial kernel, from 1.
     gamma : float, default None
         Factor of the polynomial kernel, above 0. None: 1 / features.
     coef0 : float, default 1.0
@@ -748,7 +748,8 @@ class KernelPCA(Estimator):
             )
         if getattr(self, "_model", None) is None:  # a copy from a pickle
             self._model = self._fitted(self._rows)
-        return np.asarray(self._model.transform(_checked(found.source, 0, found.source.rows, "f4")))
+        rows = _checked(found.source, 0, found.source.rows, "f4")
+        return self._finite(self._model.transform(rows), len(rows))
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Returns the names of the components: "kernelpca" and a number.
@@ -769,7 +770,7 @@ class KernelPCA(Estimator):
         found = _input.read(X, self.column)
         rows = _checked(found.source, 0, found.source.rows, "f4")
         model = self._fitted(rows)
-        scores = np.asarray(model.scores())
+        scores = self._finite(model.scores(), len(rows))
         self._forget()
         self._rows, self._model = rows, model
         self.eigenvalues_ = np.asarray(model.eigenvalues)
@@ -779,6 +780,13 @@ class KernelPCA(Estimator):
             self.feature_names_in_ = np.asarray(found.names, dtype=object)
         return scores
 
+    def _finite(self, scores: Any, rows: int) -> np.ndarray:
+        """Returns scores as rows × components, of which there are none if the kernel has no variance."""
+        scores = np.asarray(scores)
+        if not np.isfinite(scores).all():
+            raise ValueError(f"X: scores of the kernel {self.kernel!r} are not finite in single precision; scale X down")
+        return scores.reshape(rows, 0) if scores.size == 0 else scores
+
     def _fitted(self, rows: np.ndarray) -> Any:
         from . import _lowland
 
@@ -787,10 +795,26 @@ class KernelPCA(Estimator):
             rbf = "; scikit-learn's 'rbf' is 'gaussian' with sigma = 1 / gamma" if self.kernel == "rbf" else ""
             raise ValueError(f"kernel: give one of {', '.join(map(repr, kernels))}, not {self.kernel!r}{rbf}")
         asked = pca_options(self.n_components, None, False, None, None, None, None).get("n_components")
-        gamma = 1.0 / rows.shape[1] if self.gamma is None else self.gamma
-        return _lowland.KernelPca.fit(
-            rows, self.kernel, asked, sigma=self.sigma, degree=self.degree, gamma=gamma, coef0=self.coef0
-        )
+        used: dict[str, Any] = {}
+        if self.kernel == "gaussian":
+            used["sigma"] = _number("sigma", self.sigma, above=True)
+        if self.kernel == "polynomial":
+            whole = isinstance(self.degree, (int, np.integer)) and not isinstance(self.degree, bool)
+            if not whole or not 1 <= self.degree < 2**31:
+                raise ValueError(f"degree: give a whole number from 1, not {self.degree!r}")
+            used["degree"] = int(self.degree)
+            used["gamma"] = 1.0 / rows.shape[1] if self.gamma is None else _number("gamma", self.gamma, above=True)
+            used["coef0"] = _number("coef0", self.coef0, above=False)
+        try:
+            return _lowland.KernelPca.fit(rows, self.kernel, asked, **used)
+        except ValueError as error:
+            # The rows themselves are finite, so their kernel is not.
+            if "NaN or infinite" not in str(error):
+                raise
+            raise ValueError(
+                f"{', '.join(used) or 'kernel'}: values of the kernel {self.kernel!r} are not finite; scale X down"
+                + (f", or give other {' and '.join(used)}" if used else "")
+            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_model"}
@@ -799,6 +823,16 @@ class KernelPCA(Estimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.pairwise = self.kernel == "precomputed"
         return tags
+
+
+def _number(name: str, value: Any, *, above: bool) -> float:
+    """Returns a finite number above 0, or from 0."""
+    told = f"{name}: give a finite number {'above' if above else 'from'} 0, not {value!r}"
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise ValueError(told)
+    if not np.isfinite(value) or value < 0 or above and value == 0:
+        raise ValueError(told)
+    return float(value)
 
 
 def _blocks(source: Any) -> Iterator[tuple[int, np.ndarray]]:

@@ -188,3 +188,38 @@ def test_every_estimator_reads_files_frames_and_batches(kind, rows, tmp_path, sa
     assert list(model.feature_names_in_) == [f"f{i}" for i in range(6)]
     with pytest.raises(ValueError, match="same order"):
         model.transform(frame.select(reversed(frame.columns)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ({"sigma": 0}, "sigma: give a finite number above 0, not 0"),
+        ({"sigma": float("nan")}, "sigma: give a finite number above 0, not nan"),
+        ({"sigma": "a"}, "sigma: give a finite number above 0, not 'a'"),
+        ({"kernel": "polynomial", "degree": -1}, "degree: give a whole number from 1, not -1"),
+        ({"kernel": "polynomial", "degree": 2.5}, "degree: give a whole number from 1, not 2.5"),
+        ({"kernel": "polynomial", "degree": 400, "gamma": 1e3}, "degree, gamma, coef0: values of the kernel"),
+        ({"kernel": "polynomial", "gamma": 0}, "gamma: give a finite number above 0, not 0"),
+        ({"kernel": "polynomial", "coef0": -1.0}, "coef0: give a finite number from 0, not -1.0"),
+    ],
+)
+def test_parameters_of_kernels_are_refused_by_name(wrong, match):
+    rows = np.random.default_rng(0).normal(size=(30, 4))
+    with pytest.raises(ValueError, match=match):
+        lowland.KernelPCA(2, **wrong).fit(rows)
+
+
+@pytest.mark.parametrize("kernel", ["linear", "gaussian", "polynomial", "cosine"])
+def test_a_kernel_without_variance_gives_no_components(kernel):
+    model = lowland.KernelPCA(kernel=kernel)
+    assert model.fit_transform(np.zeros((20, 3))).shape == (20, 0)
+    assert model.transform(np.zeros((5, 3))).shape == (5, 0)
+    assert model.n_components_ == 0
+
+
+def test_scores_of_a_kernel_that_are_not_finite_are_refused():
+    rows = np.random.default_rng(0).random(size=(20, 3))
+    model = lowland.KernelPCA(2, kernel="polynomial", degree=20).fit(rows)
+    with pytest.raises(ValueError, match="X: scores of the kernel 'polynomial' are not finite"):
+        model.transform(rows * 1e30)
+    assert lowland.KernelPCA(2, kernel="linear", sigma=0, degree=-1).fit_transform(rows).shape == (20, 2)
