@@ -260,7 +260,7 @@ def _graph(knn: Any, metric: Any) -> Any:
     from . import _lowland
 
     if isinstance(knn, (str, os.PathLike)):
-        return os.fspath(knn)
+        return path("precomputed_knn", knn)
     if isinstance(knn, _lowland.Graph):
         return knn
     if not isinstance(knn, (tuple, list)) or len(knn) < 2:

@@ -125,9 +125,10 @@ def embed_batches(
     columns, in the order of the rows. Names and options are checked by the call; the run begins with the first batch."""
     run_dir = path("run_dir", run_dir)
     names = _list(keep, "keep")
+    chosen = engine_options(method, **options)
     found = _source(source, column, [*names, *_id(id)])
     return _lowland.embed_batches(
-        found, graph=_graph(graph), options=engine_options(method, **options), id=id, keep=names,
+        found, graph=_graph(graph), options=chosen, id=id, keep=names,
         coordinates=_names(coordinates), invalid=invalid, run_dir=run_dir, restart=restart, callback=callback,
     )  # fmt: skip
 
@@ -250,10 +251,11 @@ def plan(
     """Checks a run and tells what it would take, without running it. Arguments are those of `embed`."""
     run_dir = path("run_dir", run_dir)
     names = _list(keep, "keep")
+    chosen = engine_options(method, **options)
     found = _source(source, column, [*names, *_id(id)])
     return Plan(
         _lowland.plan(
-            found, graph=_graph(graph), options=engine_options(method, **options), id=id, keep=names, invalid=invalid,
+            found, graph=_graph(graph), options=chosen, id=id, keep=names, invalid=invalid,
             run_dir=run_dir,
         )
     )  # fmt: skip
@@ -296,7 +298,7 @@ def evaluate(
     """
     chosen = engine_options(None, random_state=random_state, memory_limit=memory_limit, n_jobs=n_jobs)
     chosen |= {"n_neighbors": n_neighbors, "metric": metric, "sample": sample}
-    where = os.fspath(map) if isinstance(map, (str, os.PathLike)) else read(map, name="map").source
+    where = path("map", map) if isinstance(map, (str, os.PathLike)) else read(map, name="map").source
     found = _source(source, column, _list(labels, "labels"))
     with watch(callback) as heard:
         return _lowland.evaluate(
@@ -347,7 +349,7 @@ def plot(
         if color is not None and not isinstance(color, str):
             raise ValueError("color: of a map in a file it is the name of a column")
         png = _lowland.plot(
-            os.fspath(map), color=color, coordinates=coordinates, width=width, height=height, dark=dark, title=title,
+            path("map", map), color=color, coordinates=coordinates, width=width, height=height, dark=dark, title=title,
             output=output, force=force,
         )  # fmt: skip
         return Picture(png)
@@ -369,7 +371,7 @@ def inspect(source: Any, *, column: str | Sequence[str] | None = None, memory_li
 
 def runs(*directories: Path) -> list[dict[str, Any]]:
     """Lists the run directories among `directories`, or in the current one, with their finished stages."""
-    return _lowland.runs([os.fspath(directory) for directory in directories] or None)
+    return _lowland.runs([path("directories", directory) for directory in directories] or None)
 
 
 def _required(source: Any, column: str | Sequence[str] | None, beside: Sequence[str] = ()) -> Any:
@@ -403,7 +405,7 @@ def _names(names: Sequence[str] | None) -> list[str] | None:
 
 
 def _graph(graph: Any) -> Any:
-    return os.fspath(graph) if isinstance(graph, os.PathLike) else graph
+    return path("graph", graph) if isinstance(graph, (str, os.PathLike)) else graph
 
 
 def _colors(color: Any, rows: int) -> Any:

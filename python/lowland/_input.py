@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._options import path
 from ._progress import LowlandWarning
 
 logger = logging.getLogger("lowland")
@@ -99,12 +100,12 @@ def read(
 
     if isinstance(data, _lowland.Source):
         return Input(data, None, None)
-    spool = _Spool(_column_text(column), None if directory is None else os.fspath(directory), name, least)
+    spool = _Spool(_column_text(column), path("directory", directory), name, least)
     root = _root(data)
     if data is None:
         raise ValueError(f"{name} is None; give an array, a frame, names of files or batches")
     if isinstance(data, (str, os.PathLike)):
-        return Input(_lowland.Source.paths([os.fspath(data)], _column_text(column)), None, None)
+        return Input(_lowland.Source.paths([path(name, data)], _column_text(column)), None, None)
     if isinstance(data, (bytes, bytearray)):
         raise TypeError(f"{name} is bytes; give the name of a file as text, or numpy.frombuffer(…).reshape(rows, -1)")
     _refuse_sparse(data, name)
@@ -457,12 +458,12 @@ def _written(batches: Iterator[Any], spool: _Spool, what: str) -> Input:
 
 def _batch(batch: Any, spool: _Spool, number: int) -> Any:
     """Returns a batch as a 2-D array, or as Arrow data."""
-    name = f"{spool.name}: batch {number}"
+    name, key = f"{spool.name}: batch {number}", spool.key
     if isinstance(batch, dict):
         if spool.key not in batch:
             keys = ", ".join(repr(key) for key in batch)
             raise ValueError(f"{name} is a dict with the keys {keys}; say by `column` which of them has the vectors")
-        batch = batch[spool.key]
+        batch, key = batch[spool.key], None
     if isinstance(batch, (tuple, list)) and len(batch) > 0 and not isinstance(batch[0], (int, float)):
         # A tuple of a TensorDataset: data, labels, … A list of rows is a batch of its own.
         if len(getattr(batch[0], "shape", ())) == 2 or _has_arrow(batch[0]):
@@ -470,7 +471,7 @@ def _batch(batch: Any, spool: _Spool, number: int) -> Any:
     _refuse_sparse(batch, name)
     if _is_tensor(batch):
         batch = _tensor_values(batch, name)
-    batch = _in_order(batch, spool, name, number)
+    batch = _in_order(batch, spool, name, number, key)
     if _root(batch) == "pandas":
         batch = _pandas_values(batch, name)
     if not isinstance(batch, np.ndarray):
@@ -488,7 +489,7 @@ def _batch(batch: Any, spool: _Spool, number: int) -> Any:
     return _plain(_numbers(batch, name) if native is None else batch, native or np.dtype(np.float64))
 
 
-def _in_order(batch: Any, spool: _Spool, name: str, number: int) -> Any:
+def _in_order(batch: Any, spool: _Spool, name: str, number: int, key: str | None) -> Any:
     """Returns a batch that is a frame with its columns in the order of the first batch's.
 
     Raises
@@ -498,8 +499,8 @@ def _in_order(batch: Any, spool: _Spool, name: str, number: int) -> Any:
     """
     root = _root(batch)
     if root == "pandas" and getattr(batch, "ndim", 1) == 2:
-        if spool.key is not None:
-            batch = _columns_of(batch, spool.key, name)
+        if key is not None:
+            batch = _columns_of(batch, key, name)
             if isinstance(batch, np.ndarray):
                 return batch
         labels = list(batch.columns)
@@ -525,10 +526,11 @@ def _listed(labels: list[Any]) -> str:
 
 def _columns_of(frame: Any, key: str, name: str) -> Any:
     """Returns the columns of a frame of pandas that `key` names, or the array of its vectors."""
-    names = [key] if key in frame.columns else [part.strip() for part in key.split(",")]
-    for part in names:
-        if part not in frame.columns:
-            raise ValueError(f"column: {name} has no column {part!r}; it has {_listed(list(frame.columns))}")
+    names = matching(key, list(frame.columns))
+    if not names:
+        raise ValueError(f"column: {name} has no column {key!r}; it has {_listed(list(frame.columns))}")
+    if not frame.columns.is_unique:
+        raise ValueError(f"column: {name} has columns of the same name: {_listed(list(frame.columns))}; rename them")
     if len(names) == 1 and _is_vectors(frame[names[0]]):
         rows = frame[names[0]].tolist()
         try:
@@ -682,7 +684,7 @@ def matching(column: str, there: Sequence[str]) -> list[str]:
         found = [matching(part.strip(), there) for part in column.split(",")]
         return [name for names in found for name in names] if all(found) else []
     if "*" in column:
-        return [name for name in there if fnmatch.fnmatchcase(name, column.replace("[", "[[]"))]
+        return [name for name in there if fnmatch.fnmatchcase(str(name), column.replace("[", "[[]"))]
     for root in (column.rpartition(":")[0], column.partition(".")[0]):
         if root and root in there:
             return [root]

@@ -92,6 +92,15 @@ def test_an_empty_path_is_refused_by_name(tmp_path, monkeypatch):
         lowland.UMAP(run_dir="").fit(X)
     with pytest.raises(TypeError, match="run_dir: give a path or None, not int"):
         lowland.embed(X, run_dir=3)
+    for name, call in {
+        "X": lambda: lowland.UMAP().fit(""),
+        "precomputed_knn": lambda: lowland.UMAP(precomputed_knn="").fit(None),
+        "graph": lambda: lowland.embed(X, graph=""),
+        "map": lambda: lowland.evaluate("", X),
+        "directories": lambda: lowland.runs(""),
+    }.items():
+        with pytest.raises(ValueError, match=f"{name}: the path is empty"):
+            call()
     assert not list(tmp_path.iterdir())
 
 

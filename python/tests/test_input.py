@@ -457,5 +457,10 @@ def test_batches_of_pandas_have_the_columns_that_are_asked_for(rows, expected):
     assert make(frames, column=names).tobytes() == expected.tobytes()
     frames = [pandas.DataFrame({"v": list(batch), "more": "text"}) for batch in batches_of(rows)]
     assert make(frames, column="v").tobytes() == expected.tobytes()
+    frames = [pandas.DataFrame(batch, columns=names).assign(more=1.0) for batch in batches_of(rows)]
+    assert make(frames, column="f*").tobytes() == expected.tobytes()
+    dicts = [{"data": frame[names]} for frame in frames]
+    assert make(lambda: iter(dicts), column="data").tobytes() == expected.tobytes()
+    frames = [frame.assign(v=0)[["v", "more"]] for frame in frames]
     with pytest.raises(ValueError, match="column: X: batch 0 has no column 'w'; it has 'v', 'more'"):
         make(frames, column="w")
