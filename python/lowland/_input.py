@@ -658,13 +658,23 @@ def _features(
     return (",".join(names) if all(map(_can_be_listed, names)) else None), names
 
 
+def _is_exportable(dtype: Any) -> bool:
+    """Returns whether the engine can read columns of a type of Polars, which it cannot of nulls and 128 bits."""
+    inner = [getattr(dtype, "inner", None), *(field.dtype for field in getattr(dtype, "fields", []))]
+    return str(dtype) not in ("Null", "Int128", "UInt128") and all(_is_exportable(one) for one in inner if one is not None)
+
+
 def _needed(frame: Any, column: str | Sequence[str] | None, beside: Sequence[str]) -> Any:
     """Returns the columns of a frame of Polars that are named, if all of them are; otherwise the frame.
 
-    Columns that nobody asked for can be of types that cannot be exported.
+    Columns that nobody asked for can be of types that cannot be exported. If no vectors are named, such columns are left
+    out beside a column of vectors.
     """
-    if column is None or isinstance(column, str) and not column:
-        return frame
+    if column is None:
+        schema = frame.collect_schema()
+        left = [name for name, dtype in schema.items() if name in beside or _is_exportable(dtype)]
+        vectors = [name for name in left if name not in beside and _kind(str(schema[name])) == "vector"]
+        return frame.select(left) if vectors and len(left) < len(schema) else frame
     there = frame.collect_schema().names()
     asked: set[str] = set()
     for name in [column] if isinstance(column, str) else list(column):
@@ -703,6 +713,12 @@ def exportable(frame: Any) -> Any:
     Polars 1 exports a slice of arrays with nulls with too few values, at which pyarrow aborts; lists are exported well.
     """
     polars = sys.modules["polars"]
+    for name, dtype in frame.collect_schema().items():
+        if not _is_exportable(dtype):
+            raise ValueError(
+                f"the column {name!r} is {dtype}, which the engine cannot read; leave it out, or cast it first, for example to "
+                "Int64 or String"
+            )
     if not polars.__version__.startswith("1."):
         return frame
     arrays = [name for name, dtype in frame.collect_schema().items() if isinstance(dtype, polars.Array)]

@@ -313,6 +313,7 @@ class _Query:
         read = self._vectors(column, {*([id] if id is not None else []), *self.keep})
         beside = dict.fromkeys([*([id] if id is not None else []), *self.keep])
         self.selected = [*read, *(pl.col(name) for name in beside if name not in self.roots)]
+        exportable(self.frame.lazy().select(self.selected))  # refuses types that the engine cannot read
 
     def _check_there(self, what: str, name: str) -> None:
         if name not in self.schema:

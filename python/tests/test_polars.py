@@ -443,3 +443,16 @@ def test_what_is_no_name_is_refused(frame, wrong, match):
     for call in (frame.lowland.embed, frame.lazy().lowland.embed):
         with pytest.raises((TypeError, ValueError), match=match):
             call(**wrong)
+
+
+def test_columns_that_cannot_be_exported_are_named(frame, map_):
+    null, wide = pl.lit(None).alias("null"), pl.struct(a=pl.lit(1).cast(pl.Int128)).alias("wide")
+    more = frame.with_columns(null, wide)
+    assert lowland.UMAP(**OPTIONS).fit_transform(more.drop("wide")).tobytes() == map_.tobytes()
+    for call in (more.lowland.embed, more.lazy().lowland.embed):
+        with pytest.raises(ValueError, match="the column 'null' is Null, which the engine cannot read; leave it out, or cast"):
+            call("embedding", keep="null", **OPTIONS)
+    with pytest.raises(ValueError, match="the column 'wide' is Struct"):
+        lowland.embed(more, column="embedding", keep="wide", **OPTIONS)
+    with pytest.raises(ValueError, match="the column 'f' is Int128"):
+        lowland.UMAP().fit(pl.DataFrame({"f": pl.Series([1, 2, 3], dtype=pl.Int128), "g": [1.0, 2.0, 3.0]}))
