@@ -109,7 +109,8 @@ def test_other_threads_go_on_during_a_fit():
     over.set()
     ticker.join()
     during = [t for t in ticks if begun < t < ended]
-    assert ended - begun > 0.2 and len(during) > (ended - begun) / 0.005 / 10
+    # A fit that kept the interpreter would leave no tick between its beginning and its end.
+    assert len(during) >= 3, (len(during), ended - begun)
 
 
 INTERRUPTED = """
