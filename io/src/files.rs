@@ -4,7 +4,7 @@
 //! - The order depends only on names.
 //! - If something of exactly the given name exists, it is used, even if the name contains wildcard
 //!   characters.
-//! - A file that would be listed twice, or whose name is not UTF-8, is refused.
+//! - A file that would be listed twice is refused.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -83,7 +83,7 @@ pub(crate) fn find(paths: &[String], connect: &dyn Fn() -> Result<Arc<Client>>) 
         expand(given, &mut files)?;
         inputs.extend(files.into_iter().map(Input::File));
     }
-    check_inputs(&inputs)?;
+    refuse_duplicates(&inputs)?;
     Ok(inputs)
 }
 
@@ -351,15 +351,11 @@ enum Identity<'a> {
     Object(&'a str),
 }
 
-/// Refuses an input that occurs twice, and a name that is not UTF-8, which manifests and reports cannot
-/// hold. A file is recognized under different names.
-fn check_inputs(inputs: &[Input]) -> Result<()> {
+/// Refuses an input that occurs twice. A file is recognized under different names.
+fn refuse_duplicates(inputs: &[Input]) -> Result<()> {
     let mut seen: HashMap<Identity<'_>, &Path> = HashMap::with_capacity(inputs.len());
     for input in inputs {
         let path = input.path();
-        if path.to_str().is_none() {
-            return Err(Error::format(path, "its name is not UTF-8; rename the file or its directory"));
-        }
         let identity = match input {
             Input::Object(object) => Identity::Object(object.identity()),
             Input::File(path) => match std::fs::metadata(path) {
@@ -503,18 +499,6 @@ mod tests {
         let error = found(&dir, &["a.npy", "l.npy"]).unwrap_err().to_string();
         assert!(error.contains("l.npy: named twice, first as ") && error.contains("/a.npy, so its rows"), "{error}");
         assert_eq!(found(&dir, &["b.npy", "a.npy"]).unwrap(), "b.npy a.npy");
-    }
-
-    #[test]
-    fn a_name_that_is_not_utf_8_is_refused() {
-        use std::os::unix::ffi::OsStrExt;
-        let dir = tree(&[("a.npy", b"a")]);
-        let name = std::ffi::OsStr::from_bytes(b"n\xff.npy");
-        // Some file systems have no such names.
-        if std::fs::write(dir.path().join(name), b"a").is_ok() {
-            let error = found(&dir, &["*.npy"]).unwrap_err();
-            assert!(error.is_bad_input() && error.to_string().contains("not UTF-8; rename"), "{error}");
-        }
     }
 
     #[test]

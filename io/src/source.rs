@@ -133,7 +133,8 @@ pub struct RowLocation {
 /// Identifies the state of a file or object, to notice changes between passes and between runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
-    /// The file as it was named, or the object's address without its secret parts.
+    /// The file as it was named, with bytes that are not UTF-8 replaced, or the object's address
+    /// without its secret parts.
     pub path: PathBuf,
     /// The length in bytes.
     pub bytes: u64,
@@ -390,7 +391,9 @@ pub(crate) fn fingerprint(path: &Path, header: Range<u64>) -> Result<Fingerprint
 
 /// Returns the fingerprint of a file from its metadata alone, with a header hash of 0.
 pub(crate) fn stamp(path: &Path, described: &Metadata) -> Fingerprint {
-    Fingerprint { path: path.into(), bytes: described.len(), modified: modified(described), header: 0, etag: None }
+    // Manifests and reports are text, so bytes of a name that are not UTF-8 are replaced.
+    let path = path.to_string_lossy().into_owned().into();
+    Fingerprint { path, bytes: described.len(), modified: modified(described), header: 0, etag: None }
 }
 
 /// Returns the modification time in nanoseconds since the Unix epoch; 0 if the system does not know

@@ -260,4 +260,8 @@ fn a_name_that_is_no_utf_8() {
     std::fs::create_dir(place.path("parts")).expect("a directory");
     std::fs::rename(place.path("v.npy"), place.path("parts").join(name)).expect("renamed");
     assert!(place.ok("inspect parts --json").stdout.contains("parts/m\u{fffd}.npy"));
+    place.ok("embed parts -o n.npy --n-epochs 5 --run-dir run");
+    place.ok("embed parts -o n.npy --n-epochs 5 --run-dir run --force --report n.json");
+    let report: serde_json::Value = serde_json::from_slice(&place.bytes("n.json")).expect("JSON");
+    assert!(report["reused"].as_array().is_some_and(|stages| !stages.is_empty()), "{}", report["reused"]);
 }
