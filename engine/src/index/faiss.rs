@@ -9,10 +9,10 @@
 //! ```
 //! use lowland_engine::index::faiss::kmeans;
 //!
-//! let rows = [0.0, 0.0, 0.0, 1.0, 9.0, 0.0, 9.0, 1.0]; // 4 × 2
-//! let mut centroids = kmeans(&rows, 2, 2, 10, 7)?; // 2 clusters, 10 iterations, seed 7
+//! let rows = [0.0, 1.0, 9.0, 10.0]; // 4 × 1
+//! let mut centroids = kmeans(&rows, 1, 2, 10, 7)?; // 2 clusters, 10 iterations, seed 7
 //! centroids.sort_by(f32::total_cmp);
-//! assert_eq!(centroids, [0.0, 0.5, 0.5, 9.0]);
+//! assert_eq!(centroids, [0.5, 9.5]);
 //! # Ok::<(), lowland_engine::Error>(())
 //! ```
 
