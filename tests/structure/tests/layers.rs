@@ -104,7 +104,7 @@ fn what_only_tests_use_is_no_use() {
         "#[cfg(test)]\nuse crate::high::a;\n",
         "#[cfg(test)]\nuse crate::{high::{a, b}, middle::Middle};\n",
         "#[cfg(test)]\nmod tests {\n    use crate::high::a;\n    fn f() { crate::high::b() }\n}\n",
-        "#[cfg(all(test, feature = \"cuda\"))]\n#[allow(dead_code)]\npub(crate) fn f() { crate::high::a() }\n",
+        "#[cfg(all(test, feature = \"cuda\"))]\n#[inline]\npub(crate) fn f() { crate::high::a() }\n",
         "#[cfg(test)]\nconst A: [u8; 2] = { crate::high::a() };\n",
         "#[cfg(test)]\npub(crate) const fn f() -> u8 { crate::high::a() }\n",
         "#[cfg(test)]\nimpl A { fn f() { crate::high::a() } }\n",

@@ -36,7 +36,7 @@ pub(crate) enum Fault {
     /// Nothing comes, for so long.
     Stall(Duration),
     /// The answer is sent only after this time.
-    #[allow(dead_code, reason = "not every test does")]
+    #[allow(dead_code, reason = "tests/it includes this file too, and does not use it")]
     Late(Duration),
 }
 
@@ -84,7 +84,7 @@ impl Server {
     }
 
     /// A server that passes all on to the one at `upstream`, but for faults.
-    #[allow(dead_code, reason = "only where another server is there")]
+    #[allow(dead_code, reason = "only tests/it, which includes this file, uses it")]
     pub(crate) fn before(upstream: SocketAddr) -> Self {
         Self::serve(Some(upstream))
     }
@@ -134,7 +134,7 @@ impl Server {
     }
 
     /// Takes an object away.
-    #[allow(dead_code, reason = "not every test does")]
+    #[allow(dead_code, reason = "tests/it includes this file too, and does not use it")]
     pub(crate) fn remove(&self, name: &str) {
         self.shared.objects.lock().unwrap().remove(&format!("/{name}"));
     }
@@ -151,7 +151,7 @@ impl Server {
     }
 
     /// Changes the server's habits.
-    #[allow(dead_code, reason = "not every test does")]
+    #[allow(dead_code, reason = "tests/it includes this file too, and does not use it")]
     pub(crate) fn habits(&self, change: impl FnOnce(&mut Habits)) {
         change(&mut self.shared.habits.lock().unwrap());
     }
