@@ -121,7 +121,7 @@ impl Object {
         ahead::budget(self.state.bytes, streams)
     }
 
-    /// Drops the first bytes if no reader has taken them.
+    /// Drops the pieces that were requested before there was a reader.
     pub(crate) fn forget_head(&self) {
         lock(&self.begun).clear();
     }

@@ -36,6 +36,18 @@ const HTTP_REQUEST: Duration = Duration::from_secs(60);
 
 /// The variable that says how often a request may be made.
 const ATTEMPTS: &str = "AWS_MAX_ATTEMPTS";
+/// The variables whose values the library for stores takes for URLs without a check, and their store.
+/// Others with "ENDPOINT" in their names are switches, such as `AWS_USE_FIPS_ENDPOINT`.
+const ENDPOINTS: [(&str, Kind); 8] = [
+    ("AWS_ENDPOINT", Kind::S3),
+    ("AWS_ENDPOINT_URL", Kind::S3),
+    ("AWS_ENDPOINT_URL_S3", Kind::S3),
+    ("AWS_ENDPOINT_URL_STS", Kind::S3),
+    ("AWS_METADATA_ENDPOINT", Kind::S3),
+    ("AZURE_ENDPOINT", Kind::Azure),
+    ("AZURE_STORAGE_ENDPOINT", Kind::Azure),
+    ("AZURE_MSI_ENDPOINT", Kind::Azure),
+];
 
 /// How many times in all a body without an ETag is requested.
 const BODIES: usize = 4;
@@ -157,7 +169,7 @@ impl Store {
 pub(super) fn connect(client: &Client, address: &Address) -> Result<Store, Failure> {
     let kind = address.kind;
     let environment = client.environment();
-    environment.check()?;
+    environment.check(kind)?;
     let patient = || environment.patience();
     let refused = |e: object_store::Error| refused(kind, &e);
     let inner: Arc<dyn ObjectStore> = match kind {
@@ -241,7 +253,7 @@ pub(super) fn connect(client: &Client, address: &Address) -> Result<Store, Failu
 /// The failure for settings that cannot be used.
 fn refused(kind: Kind, error: &object_store::Error) -> Failure {
     let Failure::Failed { what, .. } = Failure::of(kind, error) else { return Failure::of(kind, error) };
-    Failure::Failed { what: advised(kind, format!("cannot be asked for: {what}")), input: true }
+    Failure::Failed { what: advised(kind, format!("the settings for the store cannot be used: {what}")), input: true }
 }
 
 /// Requests the credentials, which may come from the machine itself, so that missing ones are
@@ -308,8 +320,9 @@ impl Environment {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Refuses endpoints that are no URLs, which the library takes for granted, and a number of attempts that is none.
-    fn check(&self) -> Result<(), Failure> {
+    /// Refuses an endpoint of the store that is not a URL, because the library panics on it, and [`ATTEMPTS`] that are
+    /// not a whole number of 1 or more.
+    fn check(&self, kind: Kind) -> Result<(), Failure> {
         if let Some(value) = self.value(ATTEMPTS).filter(|_| self.attempts().is_none()) {
             let what = format!("{ATTEMPTS} is \"{value}\"; set it to a whole number of 1 or more");
             return Err(Failure::Failed { what, input: true });
@@ -318,7 +331,8 @@ impl Environment {
             let rest = value.strip_prefix("http://").or_else(|| value.strip_prefix("https://"));
             rest.is_some_and(|rest| !rest.starts_with('/') && !rest.is_empty() && !rest.contains(char::is_whitespace))
         };
-        match self.0.iter().find(|(name, value)| name.contains("ENDPOINT") && !is_url(value)) {
+        let mut endpoints = ENDPOINTS.iter().filter(|(_, of)| *of == kind);
+        match endpoints.find(|(name, _)| self.value(name).is_some_and(|value| !is_url(value))) {
             Some((name, _)) => Err(Failure::Failed {
                 what: format!("{name} is not a URL that begins with https:// or http://; set it to one"),
                 input: true,
