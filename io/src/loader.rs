@@ -2,7 +2,8 @@
 //! buffers.
 //!
 //! What must hold: the rows do not depend on the batch size; every pass over a loader gives the same
-//! batches; at most [`READ_AHEAD`] + 2 buffers exist at a time.
+//! batches; beside the batches that the user holds, at most [`READ_AHEAD`] + 1 buffers exist at a
+//! time.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ pub struct Batch {
 impl Batch {
     /// Returns the number of rows.
     pub fn rows(&self) -> usize {
-        self.values.len() / self.dim
+        self.values.len().checked_div(self.dim).unwrap_or(0)
     }
 
     /// Returns the values, rows × `dim` row-major. A null is [`NULL`](crate::NULL).
@@ -115,12 +116,13 @@ impl Loader {
 
     /// Begins a pass: the batches from the first row on. Also `for batch in &loader`.
     ///
-    /// Rows that do not exist or cannot be read are an error, after which the pass ends.
+    /// Rows that do not exist or cannot be read are an error, after which the pass ends. A panic of the
+    /// reading thread, for example in [`LoaderOptions::prepare`], is resumed by the user's.
     pub fn iter(&self) -> Batches {
         Batches::start(self.clone())
     }
 
-    /// Returns the bytes of the buffers of one pass, without what the source holds while it is read
+    /// Returns the bytes of the buffers of one pass whose user holds one batch at a time, without what the source holds while it is read
     /// ([`Source::held_bytes`]).
     pub fn bytes(batch_rows: usize, dim: usize) -> u64 {
         // One buffer in use, READ_AHEAD waiting, one being filled.
@@ -197,7 +199,15 @@ impl Iterator for Batches {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.full.as_ref()?.recv().ok()
+        let received = self.full.as_ref()?.recv().ok();
+        // A reader that panicked has closed the channel, as one that has read all rows.
+        if received.is_none()
+            && let Some(reader) = self.reader.take()
+            && let Err(panic) = reader.join()
+        {
+            std::panic::resume_unwind(panic);
+        }
+        received
     }
 }
 

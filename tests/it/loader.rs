@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
 use lowland_engine::{Config, Metric, prepared_loader};
-use lowland_io::{Dtype, Loader, LoaderOptions, RowLocation, Shape, Source, SourceId};
+use lowland_io::{Dtype, Loader, LoaderOptions, Prepare, RowLocation, Shape, Source, SourceId};
 use proptest::prelude::*;
 
 use crate::harness::{TestTable, attempt, inputs_of, mixture, open_run, plan_of, quick};
@@ -153,4 +153,16 @@ fn the_error_of_a_failing_source_reaches_the_caller() {
     let place = tempfile::tempdir().expect("a directory");
     let failed = attempt(&plan, &inputs_of(&table), &open_run(place.path(), &plan), &()).expect_err("it fails");
     assert!(failed.to_string().contains("this row cannot be read"), "{failed}");
+}
+
+#[test]
+fn a_panic_of_the_reading_thread_does_not_end_a_pass_in_silence() {
+    let pass = || {
+        let prepare: Prepare = Arc::new(|values, _| assert!(values[0] < 100.0, "a value that cannot be prepared"));
+        let values = (0..1000).map(|x| x as f32).collect();
+        let table = Arc::new(TestTable { dim: 1, values, fails_at: None });
+        let options = LoaderOptions { batch_rows: Some(50), prepare: Some(prepare), ..LoaderOptions::default() };
+        Loader::new(table, options).iter().count()
+    };
+    assert!(std::panic::catch_unwind(pass).is_err());
 }
