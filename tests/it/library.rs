@@ -181,11 +181,23 @@ fn plans_and_reports_are_read_from_json_as_they_were_written() {
         // A plan of other rows, or with numbers that cannot be used, is refused before any work.
         let (other, _) = self::begun((values(301), DIM)).job().expect("a job");
         let error = other.embed_to(&plan, &mut Vec::new(), &()).expect_err("other rows").to_string();
-        assert!(error.contains("the plan is for 294 rows of 6 components, and the source has 301"), "{error}");
-        let edited = stored.replacen("\"n_components\":2", "\"n_components\":0", 1);
-        let edited = Plan::from_json(&edited).expect("a plan");
-        let error = job.embed_to(&edited, &mut Vec::new(), &()).expect_err("no map").to_string();
-        assert!(error.contains("n_components"), "{error}");
+        assert!(
+            error.contains("the plan is for 294 rows of 6 components, but the input has 301 rows of 6 components"),
+            "{error}"
+        );
+        type Change = fn(&mut serde_json::Value);
+        let edits: [(Change, &str); 3] = [
+            (|plan| plan["config"]["n_components"] = 0.into(), "n_components: 0"),
+            (|plan| plan["config"]["n_neighbors"] = 0.into(), "n_neighbors: 0"),
+            (|plan| plan["graph_k"] = 7.into(), "and a graph of 7 neighbours, but the input has"),
+        ];
+        for (change, words) in edits {
+            let mut edited = serde_json::from_str(&stored).expect("JSON");
+            change(&mut edited);
+            let edited = Plan::from_json(&edited.to_string()).expect("a plan");
+            let error = job.embed_to(&edited, &mut Vec::new(), &()).expect_err(words).to_string();
+            assert!(error.contains(words), "{error}");
+        }
     }
 }
 

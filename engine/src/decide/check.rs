@@ -4,7 +4,7 @@
 use lowland_io::Shape;
 
 use crate::config::{Affinity, AllPairs, NamedAffinity, Optimizer, Settings};
-use crate::plan::{PlanInput, check_workers};
+use crate::plan::{Plan, PlanInput, check_workers};
 use crate::{Config, Error, Init, Method, MethodOption, Result, affinity, methods};
 
 /// The largest number of rows. Row numbers are u32; the last few millions are left for numbers of rows that are
@@ -25,6 +25,50 @@ pub(super) fn check_rows(rows: u64) -> Result<()> {
         return Err(Error::Data { what: format!("{rows} rows: more than {MOST_ROWS} are not supported yet") });
     }
     Ok(())
+}
+
+impl Plan {
+    /// Checks a plan that may come from JSON: it was made for `input`, and its options and numbers can be used.
+    ///
+    /// # Errors
+    /// Those of [`Config::plan`], and [`Error::Data`], which names what differs or cannot be used.
+    pub(crate) fn check(&self, input: &PlanInput) -> Result<()> {
+        let made_for = PlanInput { shape: self.shape, graph_k: self.graph_k, ..input.clone() };
+        if (made_for.shape, made_for.graph_k) != (input.shape, input.graph_k) {
+            let [made_for, given] = [&made_for, input].map(describe);
+            return Err(Error::Data {
+                what: format!("the plan is for {made_for}, but the input has {given}; make a new plan"),
+            });
+        }
+        check_rows(self.shape.rows)?;
+        // What was asked adds refusals of what was asked for and does not fit; the numbers are the same.
+        self.settings.check(&Config::default(), input)?;
+        check_workers(Some(self.threads), Some(self.batch_rows))?;
+        let (listed, vectors) = (self.all_pairs.is_none(), self.shape.dim > 0);
+        let numbers = [
+            ("index.lists", !listed || !vectors || self.index.lists > 0),
+            ("index.shard_rows", !listed || !vectors || self.index.shard_rows > 0),
+            ("neighbors.window_rows", !listed || !vectors || self.neighbors.window_rows > 0),
+            ("neighbors.portion_rows", !listed || !vectors || self.neighbors.portion_rows > 0),
+            ("exchange.buckets", !listed || self.graph_k.is_none() || self.exchange.buckets > 0),
+        ];
+        match numbers.iter().find(|(_, usable)| !usable) {
+            Some((name, _)) => {
+                Err(Error::Data { what: format!("the plan's {name} has a value that cannot be used; make a new plan") })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Describes rows and graph: "300 rows of 5 components and a graph of 15 neighbours".
+fn describe(input: &PlanInput) -> String {
+    let Shape { rows, dim } = input.shape;
+    let vectors = if dim > 0 { format!("{rows} rows of {dim} components") } else { format!("{rows} rows") };
+    match input.graph_k {
+        Some(k) => format!("{vectors} and a graph of {k} neighbours"),
+        None => vectors,
+    }
 }
 
 impl Settings {
@@ -102,7 +146,7 @@ impl Settings {
         problem.check(rows as usize)
     }
 
-    /// Checks the number of neighbours, asked for or given.
+    /// Checks `n_neighbors` or `perplexity` against the rows and the given graph.
     fn check_neighbors(&self, input: &PlanInput) -> Result<()> {
         let rows = input.shape.rows;
         let config = |field, why: String| Err(Error::Config { field, why });

@@ -133,7 +133,7 @@ pub struct StagePlan {
 /// this crate, because the plan identifies a run's directory.
 ///
 /// A plan can be stored as JSON and read again by [`Plan::from_json`], in this or a newer version; the run is that of the
-/// first plan. A run refuses a plan whose numbers cannot be used, or whose shape is not the source's.
+/// first plan. A run refuses a plan that was made for other rows or another graph, or whose numbers cannot be used.
 ///
 /// ```
 /// use lowland_engine::{Config, Plan, PlanInput};
@@ -237,38 +237,6 @@ impl Plan {
     /// [`Error::Data`] if a newer version of lowland wrote it, or it is not a plan.
     pub fn from_json(json: &str) -> Result<Plan> {
         format::from_json(json, Plan::FORMAT, "plan")
-    }
-
-    /// Checks the numbers of a plan that may come from JSON, and that it was made for rows like the source's.
-    ///
-    /// # Errors
-    /// [`Error::Data`] names what cannot be used.
-    pub(crate) fn check(&self, source: Option<Shape>) -> Result<()> {
-        let Shape { rows, dim } = self.shape;
-        if let Some(has) = source.filter(|has| *has != self.shape) {
-            let what = format!(
-                "the plan is for {rows} rows of {dim} components, and the source has {} of {}; make the plan of this source",
-                has.rows, has.dim
-            );
-            return Err(Error::Data { what });
-        }
-        check_workers(Some(self.threads), Some(self.batch_rows))?;
-        let listed = self.all_pairs.is_none();
-        let numbers = [
-            ("shape.rows", rows >= 2),
-            ("config.n_components", (1..=64).contains(&self.settings.n_components)),
-            ("index.lists", !listed || dim == 0 || self.index.lists > 0),
-            ("index.shard_rows", !listed || dim == 0 || self.index.shard_rows > 0),
-            ("neighbors.window_rows", !listed || dim == 0 || self.neighbors.window_rows > 0),
-            ("neighbors.portion_rows", !listed || dim == 0 || self.neighbors.portion_rows > 0),
-            ("exchange.buckets", !listed || self.graph_k.is_none() || self.exchange.buckets > 0),
-        ];
-        match numbers.iter().find(|(_, usable)| !usable) {
-            Some((name, _)) => {
-                Err(Error::Data { what: format!("the plan's {name} cannot be used; make the plan anew") })
-            }
-            None => Ok(()),
-        }
     }
 
     /// Returns the resolved options.
@@ -479,7 +447,6 @@ impl BatchSize {
     }
 }
 
-/// A summary of the plan for users.
 impl Plan {
     /// Describes the input: "300 rows × 5 components", or "300 rows, a graph of 15 neighbours" if there are no vectors.
     pub(crate) fn input_text(&self) -> String {
@@ -493,6 +460,7 @@ impl Plan {
     }
 }
 
+/// A summary of the plan for users.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dim = self.shape.dim;

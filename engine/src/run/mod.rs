@@ -185,7 +185,7 @@ struct StageResult<T> {
 impl<'a> StageRunner<'a> {
     /// Begins a run, and reports the plan's notes.
     fn start(plan: &'a Plan, inputs: &Inputs<'_>, dir: &'a RunDir, observer: &'a RemarkLog<'a>) -> Result<Self> {
-        plan.check(inputs.source.as_ref().map(|source| source.shape()))?;
+        plan.check(&inputs.describe()?)?;
         index::faiss::initialize()?;
         let report = Report {
             format: Report::FORMAT,
