@@ -481,7 +481,7 @@ impl Evaluation {
         let why = match numbers {
             None => "the map is not in the source's order; sort it by id".into(),
             Some(_) => format!(
-                "but the usable row of the source in its place is row {}: they must be the same rows in the same order",
+                "the usable row of the source in its place is row {}; map and source must have the same rows in the same order",
                 expected(row)
             ),
         };

@@ -98,8 +98,8 @@ impl Inputs<'_> {
                 let shape = source.shape();
                 if let Some((rows, _)) = graph.filter(|&(rows, _)| rows != shape.rows) {
                     let what = format!(
-                        "the graph has {rows} rows, the vectors {}; make the graph of the same rows, with `invalid` null \
-                         if some cannot be placed: it keeps their places",
+                        "the graph has {rows} rows, the vectors {}; make the graph from the same rows; if some of \
+                         them cannot be placed, use `invalid` null, which keeps their row numbers",
                         shape.rows
                     );
                     return Err(Error::Data { what });

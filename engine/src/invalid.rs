@@ -11,7 +11,7 @@
 //! use std::sync::Arc;
 //!
 //! use lowland_engine::Metric;
-//! use lowland_engine::invalid::{RowFlaw, survey};
+//! use lowland_engine::invalid::survey;
 //! use lowland_io::{MemorySource, Source};
 //!
 //! let rows = vec![0.0, 1.0, f32::NAN, 1.0, 2.0, 2.0];
@@ -19,7 +19,6 @@
 //! let found = survey(&source, Metric::Euclidean, 64 << 20, &())?;
 //! assert_eq!((found.rows.count(), found.flaws.rows()), (2, 1));
 //! println!("{}", found.flaws); // 1 with NaN, the first at …
-//! # let _ = RowFlaw::Nan;
 //! # Ok::<(), lowland_engine::Error>(())
 //! ```
 

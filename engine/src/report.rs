@@ -45,7 +45,7 @@ pub struct Report {
     pub warnings: Vec<Remark>,
     /// Other messages for the user.
     pub notes: Vec<Remark>,
-    /// Rows that were left out, if that was asked for.
+    /// Rows that were left out, if rows may be left out.
     pub left_out: Option<ExcludedRows>,
     /// The numbers that were subtracted from each component before rounding. The vectors in the index are the
     /// source's minus these.
@@ -157,7 +157,7 @@ impl Report {
             }
             writeln!(f, " (sample of {})", q.sample_rows)?;
         }
-        if let Some(left_out) = &self.left_out {
+        if let Some(left_out) = self.left_out.as_ref().filter(|left_out| left_out.rows > 0) {
             writeln!(f, "left out   {left_out}")?;
         }
         if let Some(shift) = &self.shift {

@@ -60,7 +60,7 @@ pub(crate) struct ArrowFile {
     /// Whether a dictionary is valid from its position on, as in a stream, rather than for the
     /// whole file.
     streamed: bool,
-    /// Whether it is a stream without the marker that ends a stream.
+    /// Whether it is a stream whose end marker is missing.
     endless: bool,
     schema: SchemaRef,
     vectors: VectorColumns,

@@ -151,8 +151,8 @@ pub struct Fingerprint {
 /// What identifies the rows of a source. A run is resumed only with rows of equal identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceId {
-    /// The files or objects that hold the rows, in order, in their present state. Without any, the
-    /// rows are not identified.
+    /// The files or objects that hold the rows, in order, in their present state. An empty
+    /// list identifies nothing; the run is then not resumed.
     Files(Vec<Fingerprint>),
     /// The content of rows in memory: `path` is the source's name, `bytes` the length of the rows
     /// as an Arrow stream, and `header` the xxh3 hash of that stream.

@@ -4,7 +4,8 @@
 //! - Only one portion of the stream is in memory at a time.
 //! - An unknown format is refused from the first bytes of the stream, before a file is created.
 //! - The file gets its final name only when the whole stream has been copied.
-//! - The copy is not the stream: its owner opens it as a [`OnceSource`], which no later run resumes.
+//! - A later process cannot read the stream again. The caller therefore opens the copy as a
+//!   [`OnceSource`], so that no later run resumes from it.
 
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};

@@ -67,7 +67,7 @@ impl RowSetBuilder {
         RowSet { all: self.all, words: self.words, ranks }
     }
 
-    /// Replaces the remaining rows by the removed ones.
+    /// Returns the builder whose remaining rows are the removed rows of this one.
     #[must_use]
     pub fn complement(self) -> Self {
         let mut other = RowSetBuilder::new(self.all);

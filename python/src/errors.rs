@@ -128,7 +128,7 @@ fn message(error: &Error) -> String {
             format!("disk_limit: {error}; pass disk_limit=\"{needed}MiB\"")
         }
         Error::Engine(Engine::Io(lowland_io::Error::NoCoordinates { .. })) => {
-            format!("{error}; name the map's with coordinates")
+            format!("{error}; name the map's columns by `coordinates`")
         }
         Error::Engine(Engine::Invalid { .. }) => format!(
             "{error}; invalid=\"drop\" leaves such rows out, invalid=\"null\" keeps them in the output without coordinates"

@@ -25,8 +25,10 @@ Scores, each from comparing sample rows with all rows:
   continuity      1 if no row is far in the map that is near in the data
   neighbourhood preservation
                   share of the nearest in the data that are nearest in the map
-  triplets        share of random triplets whose nearer pair is the same in both
-  Spearman        rank correlation of distances in the data and in the map
+  triplet accuracy
+                  share of random triplets whose nearer pair is the same in both
+  Spearman of distances
+                  rank correlation of distances in the data and in the map
   label accuracy  share of a row's neighbours in the map that have its label
   silhouette      (b - a) / max(a, b): own label's mean distance a, the next one's b
   k-means ARI     adjusted Rand index of labels and of as many clusters of the map

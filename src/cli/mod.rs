@@ -35,8 +35,8 @@ Exit codes:
   2    wrong usage or input: options, data, formats, an output that exists, a
        memory budget too small or a plan beyond what the machine grants
   3    embed --strict: done, outputs are written, but the run warned
-  130  interrupted (SIGINT, Ctrl-C)  } finished stages are kept, and the same
-  143  ended (SIGTERM)               } command continues from there";
+  130  interrupted (SIGINT, Ctrl-C)  } embed and knn keep finished stages, and
+  143  ended (SIGTERM)               } the same command continues from there";
 
 /// Make maps of data larger than memory.
 ///

@@ -42,7 +42,9 @@ fn dominant_component_is_reported_everywhere() {
     assert!(exact.contains(words), "{exact}");
     let components = place.ok("pca scaled.npy -o p.npy --report p.json").stderr;
     assert_eq!(
-        components.matches(&format!("lowland: warning: {words}, so it is nearly the whole first axis")).count(),
+        components
+            .matches(&format!("lowland: warning: {words}, so the first axis shows almost only this component"))
+            .count(),
         1,
         "{components}"
     );

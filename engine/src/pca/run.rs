@@ -132,7 +132,10 @@ fn pass(
         return Ok(());
     }
     if let Some(outweighing) = spread.dominant(plan.config.metric) {
-        progress.warn("one-component", outweighing.explain_of(source.as_ref(), "it is nearly the whole first axis"))?;
+        progress.warn(
+            "one-component",
+            outweighing.explain_of(source.as_ref(), "the first axis shows almost only this component"),
+        )?;
     }
     match precision::precision_note(&spread, source.as_ref())? {
         Some(text) => progress.note("coarse-components", text),

@@ -15,12 +15,10 @@
 //! not influence the resulting graph.
 
 use crate::distances::{LANES, PackedPiece, empty_piece, piece_length};
-use crate::simd::{Avx2, Vnni};
+use crate::simd::{Avx2, ROUND, Vnni};
 
 /// The largest number of components for which no sum of the kernels exceeds 32 bits.
 const MAX_COMPONENTS: usize = 16_384;
-/// 1.5 · 2²³: adding this constant to a small number rounds the number to an integer, held in the lowest bits.
-const ROUND: f32 = 12_582_912.0;
 
 /// Instruction sets for products of codes, each with the proof that the processor has it.
 #[derive(Debug, Clone, Copy, PartialEq)]
