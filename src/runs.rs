@@ -12,10 +12,16 @@ use crate::Result;
 /// Returns the run directories among `dirs` and directly in them, each once.
 ///
 /// # Errors
-/// If a directory cannot be read.
+/// If a directory cannot be read, or is the address of an object store.
 pub fn list<P: AsRef<Path>>(dirs: &[P]) -> Result<Vec<RunEntry>> {
     let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
     for dir in dirs {
+        let given = dir.as_ref().to_string_lossy();
+        if lowland_io::is_address(&given) && !dir.as_ref().exists() {
+            let what =
+                format!("{}: an address, and run directories are local; name a directory", lowland_io::shown(&given));
+            return Err(crate::Error::job(what));
+        }
         for run in lowland_io::runs(dir.as_ref())? {
             // A run directory that is found twice, by its own name and by its parent's, is listed
             // once.

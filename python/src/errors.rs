@@ -115,7 +115,7 @@ fn system_code(error: &Error) -> Option<i32> {
 }
 
 /// Returns the error's text, with the way out in Python's words.
-fn message(error: &Error) -> String {
+pub(crate) fn message(error: &Error) -> String {
     use lowland_engine::Error as Engine;
     let mut text = match error {
         Error::Engine(Engine::Config { field, why }) => format!("{}: {why}", argument(field)),

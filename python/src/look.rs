@@ -8,6 +8,7 @@ use arrow::ipc::writer::FileWriter;
 use arrow::record_batch::RecordBatch;
 use lowland::picture::{Style, png_bytes};
 use lowland::plot::{ColorBy, draw, write};
+use lowland::runs::RunStatus;
 use lowland::scores::EvaluationConfig;
 use lowland::{Coordinates, Evaluation, GraphInput, InvalidRows, Source, check_output, open_map};
 use numpy::{PyReadonlyArray1, PyReadonlyArray2};
@@ -238,9 +239,13 @@ pub(crate) fn inspect<'py>(
 pub(crate) fn runs(py: Python<'_>, directories: Option<Vec<PathBuf>>) -> PyResult<Bound<'_, PyAny>> {
     let directories = directories.unwrap_or_else(|| vec![PathBuf::from(".")]);
     let found = watched(py, Watch::default(), None, |_| {
-        let all = lowland::runs::list(&directories)?;
+        let mut all = lowland::runs::list(&directories)?;
+        for run in &mut all {
+            if let RunStatus::Damaged(what) | RunStatus::OtherVersion(what) = &mut run.state {
+                *what = with_arguments(what);
+            }
+        }
         Ok(Value::from(all.iter().map(lowland::runs::RunEntry::json).collect::<Vec<_>>()))
     })?;
-    let text = with_arguments(&found.to_string());
-    py.import("json")?.call_method1("loads", (text,))
+    objects(py, &found)
 }

@@ -1,14 +1,15 @@
 //! Plans: what a run would take.
 
-use lowland::MapTable;
 use lowland::forecast::Forecast;
 use lowland::machine::Machine;
+use lowland::{Job, MapTable};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::Value;
 
-use crate::errors::with_arguments;
+use crate::embed::within_grant;
+use crate::errors::{message, with_arguments};
 use crate::request::{Asked, Request};
 use crate::source::PySource;
 use crate::watch::{Watch, watched};
@@ -92,7 +93,7 @@ pub(crate) fn plan(
         restart: false,
         strict: false,
     };
-    let Request { job, table } = Request::new(py, asked)?;
+    let Request { mut job, table } = Request::new(py, asked)?;
     let is_map = match stage {
         "map" => true,
         "graph" => false,
@@ -104,13 +105,23 @@ pub(crate) fn plan(
     };
     watched(py, Watch::of(source.map(Bound::get)), None, |watch| {
         job.check_rows(watch)?;
-        let plan = if is_map { job.plan()? } else { job.plan_graph()? };
+        let planned = |job: &Job| if is_map { job.plan() } else { job.plan_graph() };
+        let plan = planned(&job);
+        // What a run would refuse on this machine. A plan that exceeds the machine may be meant for another one.
+        let refused = within_grant(&mut job, planned);
+        let (plan, refused) = match (plan, refused) {
+            (Ok(plan), refused) => (plan, refused.err()),
+            // This says more than the plan's own error: the limit that the machine would need.
+            (Err(_), Err(refused)) => return Err(refused),
+            (Err(error), Ok(_)) => return Err(error),
+        };
         if is_map {
             // A column that does not exist is found now.
             job.map_schema(&plan, &MapTable { keep: table.keep.clone(), ..MapTable::default() }, watch)?;
         }
         let machine = Machine::detect();
-        let forecast = Forecast::measure(&job, &plan, &machine, None, asked_memory, Vec::new())?;
+        let forecast =
+            Forecast::measure(&job, &plan, &machine, None, asked_memory, refused.iter().map(message).collect())?;
         let (text, full) = (with_arguments(&forecast.text()), forecast.json());
         let seconds = full.get("seconds").and_then(Value::as_f64);
         Ok(PyPlan { text, full, peak: plan.peak(), disk: plan.disk(), seconds })

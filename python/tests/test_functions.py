@@ -115,3 +115,16 @@ def test_what_is_no_source_and_no_name_is_refused(X):
     for call in (lowland.embed, lowland.plan):
         with pytest.raises(ValueError, match="column: give a name or a list of names, not 3"):
             call(X, column=3)
+
+
+def test_a_plan_tells_what_this_machine_refuses(tmp_path):
+    # A sparse file: 2 GB that take no space.
+    rows = np.lib.format.open_memmap(tmp_path / "rows.npy", mode="w+", dtype=np.uint8, shape=(10**9, 2))
+    del rows
+    told = str(lowland.plan(tmp_path / "rows.npy", memory_limit="200GiB"))
+    assert "refused    memory_limit: " in told, told
+
+
+def test_run_directories_are_local():
+    with pytest.raises(ValueError, match="an address, and run directories are local"):
+        lowland.runs("s3://bucket/run")

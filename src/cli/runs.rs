@@ -36,15 +36,6 @@ pub(super) struct RunsArgs {
 pub(super) fn run(args: &RunsArgs, console: &Console) -> Result<(), Failure> {
     let here = [PathBuf::from(".")];
     let dirs = if args.dirs.is_empty() { &here[..] } else { &args.dirs };
-    for dir in dirs {
-        let given = dir.to_string_lossy();
-        if lowland_io::is_address(&given) && !dir.exists() {
-            let shown = lowland_io::shown(&given);
-            return Err(Failure::usage(format!(
-                "{shown}: an address, and run directories are local; name a directory"
-            )));
-        }
-    }
     let mut found = runs::list(dirs)?;
     for run in &mut found {
         if let RunStatus::Damaged(what) | RunStatus::OtherVersion(what) = &mut run.state {
