@@ -29,20 +29,22 @@
 //!
 //! # Code map
 //!
-//! - `job.rs`: inputs, outputs and the run directory between them: [`Job`].
+//! - `embed.rs`: the few lines of the common case: [`embed`].
+//! - `job/`: inputs, outputs and the run directory between them: [`Job`].
 //! - `invalid_rows.rs`: rows that are left out, and the shift before rounding: [`InvalidRows`].
 //! - [`pca`]: principal components of a source: [`pca::PcaJob`].
 //! - `evaluate.rs`: scores of a map file: [`Evaluation`].
 //! - [`forecast`], [`inspect`], [`runs`]: what a run would take, what a source contains, and how far
 //!   the runs in run directories are.
 //! - `earlier_map.rs`: initial positions from an earlier map.
-//! - `space.rs`: free disk space.
+//! - [`budget`], [`machine`], `disk.rs`, `space.rs`: budgets as people write them; what the machine
+//!   grants; the disk's speed and free space.
+//! - [`allocator`]: the settings of the allocator, for the whole process.
 //! - `plot.rs`: the picture of a map file, coloured by a column.
 //! - [`picture`]: the rasteriser.
 //! - `error.rs`: the errors, and whether the input is at fault.
-//! - `cli/`, `progress.rs`, `signal.rs`, `machine.rs`, [`memory`], `disk.rs`: the command line, a
-//!   client of the above ([`command_line`]; `main.rs` calls it). Only these files know flags,
-//!   terminals, signals, the machine's limits and disk speed, and the allocator.
+//! - `cli/`, `progress.rs`, `signal.rs`: the command line, a client of the above ([`command_line`];
+//!   `main.rs` calls it). Only these files know flags, terminals and signals.
 //!
 //! Arithmetic and the order of work are in the crate `lowland-engine`, file formats in
 //! `lowland-io`.
@@ -51,6 +53,7 @@
 #[cfg(feature = "cli")]
 extern crate self as lowland;
 
+pub mod allocator;
 pub mod budget;
 #[cfg(feature = "cli")]
 mod cli;
@@ -64,7 +67,6 @@ pub mod inspect;
 mod invalid_rows;
 mod job;
 pub mod machine;
-pub mod memory;
 pub mod pca;
 pub mod picture;
 pub mod plot;
@@ -90,7 +92,8 @@ pub use lowland_engine::{
     Settings, Stage, StagePlan, StageReport, format_bytes,
 };
 pub use lowland_io::{
-    Batch, Coordinates, Dtype, Loader, LoaderOptions, MemorySource, OnceSource, Shape, Source, SourceId, spool_batches,
+    Batch, Coordinates, Dtype, IdentifiedSource, Loader, LoaderOptions, MemorySource, Shape, Source, SourceId,
+    spool_batches,
 };
 
 /// The examples of the page about the library, compiled as documentation tests.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    lowland::memory::prepare();
+    lowland::allocator::prepare();
     // A damaged page makes a library panic, and lowland turns this panic into an error, so the
     // panic itself is not printed.
     let tell = std::panic::take_hook();

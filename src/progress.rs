@@ -226,7 +226,7 @@ impl Observer for Console {
             Event::Start { stage, total, unit } => self.start(stage, total, unit),
             Event::Advance { stage, done } => self.advance(stage, done),
             Event::End { report, reused } => {
-                crate::memory::trim();
+                crate::allocator::trim();
                 self.end(report, reused);
             }
             Event::Unit { stage, unit, reused } => self.unit(stage, unit, reused),

@@ -4,18 +4,15 @@
 //! - Only one portion of the stream is in memory at a time.
 //! - An unknown format is refused from the first bytes of the stream, before a file is created.
 //! - The file gets its final name only when the whole stream has been copied.
-//! - A later process cannot read the stream again. The caller therefore opens the copy as a
-//!   [`OnceSource`], so that no later run resumes from it.
+//! - A later process cannot read the stream again. The caller therefore opens the copy as an
+//!   [`IdentifiedSource`](crate::IdentifiedSource) of [`SourceId::Once`](crate::SourceId::Once), so
+//!   that no later run resumes from it.
 
 use std::io::{ErrorKind, Read, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use std::path::Path;
 
 use crate::open::FileFormat;
-use crate::{Dtype, Error, PendingFile, Result, RowLocation, Shape, Source, SourceId};
+use crate::{Error, PendingFile, Result};
 
 /// The number of bytes copied at a time.
 const PORTION_BYTES: usize = 1 << 20;
@@ -54,104 +51,6 @@ pub fn spool(mut reader: impl Read, name: &str, to: &Path) -> Result<u64> {
     }
     file.finish()?;
     Ok(bytes)
-}
-
-/// The rows of another source under the identity [`SourceId::Once`]: rows that cannot be read again
-/// by a later process, such as the copy of a stream.
-///
-/// ```
-/// use std::sync::Arc;
-///
-/// use lowland_io::{MemorySource, OnceSource, Source, SourceId};
-///
-/// let copy = Arc::new(MemorySource::from_vec("copy", vec![1.0, 2.0, 3.0, 4.0], 2)?);
-/// assert!(copy.id()?.is_lasting());
-/// let once = OnceSource::new(copy);
-/// assert_eq!(once.id()?, SourceId::Once);
-/// assert_eq!(once.shape().rows, 2);
-/// # Ok::<(), lowland_io::Error>(())
-/// ```
-pub struct OnceSource(Arc<dyn Source>);
-
-impl OnceSource {
-    /// Returns the same rows without a lasting identity.
-    pub fn new(source: Arc<dyn Source>) -> Self {
-        OnceSource(source)
-    }
-}
-
-impl Source for OnceSource {
-    fn shape(&self) -> Shape {
-        self.0.shape()
-    }
-
-    fn dtype(&self) -> Dtype {
-        self.0.dtype()
-    }
-
-    fn read_rows(&self, first: u64, out: &mut [f32]) -> Result<()> {
-        self.0.read_rows(first, out)
-    }
-
-    fn read_rows_f64(&self, first: u64, out: &mut [f64]) -> Result<()> {
-        self.0.read_rows_f64(first, out)
-    }
-
-    fn locate(&self, row: u64) -> RowLocation {
-        self.0.locate(row)
-    }
-
-    fn columns(&self) -> Vec<String> {
-        self.0.columns()
-    }
-
-    fn read_columns(&self, names: &[String], first: u64, rows: usize) -> Result<RecordBatch> {
-        self.0.read_columns(names, first, rows)
-    }
-
-    fn column_schema(&self, names: &[String]) -> Result<SchemaRef> {
-        self.0.column_schema(names)
-    }
-
-    fn unsure_columns(&self, names: &[String]) -> Result<Vec<String>> {
-        self.0.unsure_columns(names)
-    }
-
-    fn categories(&self, name: &str) -> Result<Option<ArrayRef>> {
-        self.0.categories(name)
-    }
-
-    fn try_columns(&self, names: &[String]) -> Result<()> {
-        self.0.try_columns(names)
-    }
-
-    fn id(&self) -> Result<SourceId> {
-        Ok(SourceId::Once)
-    }
-
-    fn endless_streams(&self) -> Vec<PathBuf> {
-        self.0.endless_streams()
-    }
-
-    fn vector_column(&self) -> Option<String> {
-        self.0.vector_column()
-    }
-
-    fn column_of(&self, row: u64, component: usize) -> Option<String> {
-        self.0.column_of(row, component)
-    }
-
-    fn held_bytes(&self) -> u64 {
-        self.0.held_bytes()
-    }
-
-    fn resident_bytes(&self) -> u64 {
-        self.0.resident_bytes()
-    }
-
-    fn release(&self) {
-        self.0.release();
-    }
 }
 
 fn read(reader: &mut impl Read, to: &mut [u8]) -> std::io::Result<usize> {

@@ -32,7 +32,7 @@ use pyo3::prelude::*;
 #[pyfunction]
 fn run_cli(py: Python<'_>, argv: Vec<std::ffi::OsString>) -> u8 {
     py.detach(|| {
-        lowland::memory::prepare();
+        lowland::allocator::prepare();
         lowland::command_line(argv)
     })
 }

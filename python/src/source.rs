@@ -19,7 +19,7 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use lowland::{Error, MemorySource, Source};
-use lowland_io::{OpenOptions, Stop, spool_batches};
+use lowland_io::{IdentifiedSource, OpenOptions, Stop, spool_batches};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -27,7 +27,7 @@ use pyo3_arrow::input::AnyArray;
 
 use crate::embed::matrix;
 use crate::errors::exception;
-use crate::spooled::Spooled;
+use crate::spooled::content;
 use crate::stream::Stream;
 use crate::watch::{Watch, catching, watched};
 
@@ -152,7 +152,7 @@ impl PySource {
         let path = file.to_string_lossy().into_owned();
         let source: Arc<dyn Source> = watched(py, Watch::default(), None, |_| {
             let source = lowland::open(&[path], column.as_deref())?;
-            Ok(Arc::new(Spooled::new(source, &file, name)?))
+            Ok(Arc::new(IdentifiedSource::new(source, content(&file, name)?)))
         })?;
         Ok(PySource { spool: Some(spool), ..PySource::of(source) })
     }

@@ -192,7 +192,7 @@ impl Observer for Watch {
                 }
             }
             Event::End { report, reused } => {
-                lowland::memory::trim();
+                lowland::allocator::trim();
                 let mut state = self.state();
                 let stage = report.stage.name();
                 let (done, total, unit) = match state.stage == stage {

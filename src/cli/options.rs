@@ -197,7 +197,7 @@ impl OpenedSource {
     /// Returns the source as a run reads it: a run over the copy of a stream is never resumed.
     pub(super) fn for_run(&self) -> Arc<dyn Source> {
         match &self.spool {
-            Some(_) => Arc::new(lowland_io::OnceSource::new(self.source.clone())),
+            Some(_) => Arc::new(lowland_io::IdentifiedSource::new(self.source.clone(), lowland_io::SourceId::Once)),
             None => self.source.clone(),
         }
     }

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Float32Type, UInt64Type};
 use lowland::picture::ValueNumber;
 use lowland::plot::{PortionColors, survey};
 use lowland::{Init, InvalidRows, MapSink, MemorySource, Method, Plan, Report, Rows, Source};
-use lowland_io::OnceSource;
+use lowland_io::{IdentifiedSource, SourceId};
 
 use crate::harness::TestDir;
 
@@ -207,7 +207,10 @@ fn a_run_of_rows_without_identity_is_never_resumed() {
     let place = TestDir::new();
     begun((values(500), DIM)).write(place.path("first.npy")).expect("a map");
     let once = |values: Vec<f32>| -> Arc<dyn Source> {
-        Arc::new(OnceSource::new(Arc::new(MemorySource::from_vec("rows", values, DIM).expect("rows"))))
+        Arc::new(IdentifiedSource::new(
+            Arc::new(MemorySource::from_vec("rows", values, DIM).expect("rows")),
+            SourceId::Once,
+        ))
     };
     let init = Init::File(place.path("first.npy"));
     let run = |values: Vec<f32>| begun(once(values)).init(init.clone()).run_dir(place.path("run"));

@@ -28,9 +28,9 @@ pub const FILES: &[(&str, &str)] = &[
     ("io/src/rundir.rs", "a system call: the host's name"),
     ("io/tests/fuzz.rs", "test: an allocator that counts"),
     ("python/src/source.rs", "FFI: the memory of arrays of NumPy"),
+    ("src/allocator.rs", "the settings of the C library's allocator"),
     ("src/disk.rs", "a system call: advice for the measurement of a disk"),
     ("src/machine.rs", "a system call: the memory of the machine"),
-    ("src/memory.rs", "the settings of the C library's allocator"),
 ];
 
 /// The lines of a file on which the word `unsafe` is code.
