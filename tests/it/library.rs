@@ -188,7 +188,11 @@ fn plans_and_reports_are_read_from_json_as_they_were_written() {
         type Change = fn(&mut serde_json::Value);
         let edits: [(Change, &str); 3] = [
             (|plan| plan["config"]["n_components"] = 0.into(), "n_components: 0"),
-            (|plan| plan["config"]["n_neighbors"] = 0.into(), "n_neighbors: 0"),
+            // All-pairs methods have no number of neighbours.
+            match plan.all_pairs() {
+                None => (|plan| plan["config"]["n_neighbors"] = 0.into(), "n_neighbors: 0"),
+                Some(_) => (|plan| plan["config"]["spread"] = 0.into(), "spread: 0 is not above 0"),
+            },
             (|plan| plan["graph_k"] = 7.into(), "and a graph of 7 neighbours, but the input has"),
         ];
         for (change, words) in edits {
