@@ -126,8 +126,14 @@ impl Gpu {
         }
     }
 
+    /// Returns the error of a run that this GPU cannot continue, with the way out: the CPU continues it.
+    pub(crate) fn error(&self, what: &str) -> Error {
+        Error::Device { what: format!("{}: {what}; continue the run with `device` cpu", self.name) }
+    }
+
+    /// Returns the error of a driver's call that failed.
     pub(crate) fn driver_error(&self, doing: &str, error: DriverError) -> Error {
-        Error::Device { what: format!("{}: cannot {doing}: {}", self.name, driver_message(error)) }
+        self.error(&format!("cannot {doing}: {}", driver_message(error)))
     }
 }
 

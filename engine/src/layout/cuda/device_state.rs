@@ -133,13 +133,9 @@ impl Gpu {
         progress: &Progress<'_>,
     ) -> Result<DeviceState<'a>> {
         let usable = self.usable_bytes().map_err(|e| self.driver_error("ask for its free memory", e))?;
-        let too_small = |least: u64| Error::Device {
-            what: format!(
-                "{}: {} of its memory may be used, and the map needs {}; continue the run with `device` cpu",
-                self.name,
-                format_bytes(usable),
-                format_bytes(least)
-            ),
+        let too_small = |least: u64| {
+            let (usable, least) = (format_bytes(usable), format_bytes(least));
+            self.error(&format!("{usable} of its memory may be used, and the map needs {least}"))
         };
         let state_bytes = floats as u64 * 4;
         if usable < state_bytes {
