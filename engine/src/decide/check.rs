@@ -1,5 +1,5 @@
 //! Checks the options against the data and the method: every refusal of a configuration that can be known before a
-//! run. [`Config::plan`](crate::Config::plan) is the only caller.
+//! run. [`Config::plan`](crate::Config::plan) checks what it is given, and a run its plan, which may be a stored one.
 
 use lowland_io::Shape;
 
@@ -27,37 +27,35 @@ pub(super) fn check_rows(rows: u64) -> Result<()> {
     Ok(())
 }
 
-impl Plan {
-    /// Checks a plan that may come from JSON: it was made for `input`, and its options and numbers can be used.
-    ///
-    /// # Errors
-    /// Those of [`Config::plan`], and [`Error::Data`], which names what differs or cannot be used.
-    pub(crate) fn check(&self, input: &PlanInput) -> Result<()> {
-        let made_for = PlanInput { shape: self.shape, graph_k: self.graph_k, ..input.clone() };
-        if (made_for.shape, made_for.graph_k) != (input.shape, input.graph_k) {
-            let [made_for, given] = [&made_for, input].map(describe);
-            return Err(Error::Data {
-                what: format!("the plan is for {made_for}, but the input has {given}; make a new plan"),
-            });
+/// Checks a plan that may come from JSON: it was made for `input`, and its options and numbers can be used.
+///
+/// # Errors
+/// Those of [`Config::plan`], and [`Error::Data`], which names what differs or cannot be used.
+pub(crate) fn check_plan(plan: &Plan, input: &PlanInput) -> Result<()> {
+    let made_for = PlanInput { shape: plan.shape, graph_k: plan.graph_k, ..input.clone() };
+    if (made_for.shape, made_for.graph_k) != (input.shape, input.graph_k) {
+        let [made_for, given] = [&made_for, input].map(describe);
+        return Err(Error::Data {
+            what: format!("the plan is for {made_for}, but the input has {given}; make a new plan"),
+        });
+    }
+    check_rows(plan.shape.rows)?;
+    // What was asked adds refusals of what was asked for and does not fit; the numbers are the same.
+    plan.settings.check(&Config::default(), input)?;
+    check_workers(Some(plan.threads), Some(plan.batch_rows))?;
+    let (listed, vectors) = (plan.all_pairs.is_none(), plan.shape.dim > 0);
+    let numbers = [
+        ("index.lists", !listed || !vectors || plan.index.lists > 0),
+        ("index.shard_rows", !listed || !vectors || plan.index.shard_rows > 0),
+        ("neighbors.window_rows", !listed || !vectors || plan.neighbors.window_rows > 0),
+        ("neighbors.portion_rows", !listed || !vectors || plan.neighbors.portion_rows > 0),
+        ("exchange.buckets", !listed || plan.graph_k.is_none() || plan.exchange.buckets > 0),
+    ];
+    match numbers.iter().find(|(_, usable)| !usable) {
+        Some((name, _)) => {
+            Err(Error::Data { what: format!("the plan's {name} has a value that cannot be used; make a new plan") })
         }
-        check_rows(self.shape.rows)?;
-        // What was asked adds refusals of what was asked for and does not fit; the numbers are the same.
-        self.settings.check(&Config::default(), input)?;
-        check_workers(Some(self.threads), Some(self.batch_rows))?;
-        let (listed, vectors) = (self.all_pairs.is_none(), self.shape.dim > 0);
-        let numbers = [
-            ("index.lists", !listed || !vectors || self.index.lists > 0),
-            ("index.shard_rows", !listed || !vectors || self.index.shard_rows > 0),
-            ("neighbors.window_rows", !listed || !vectors || self.neighbors.window_rows > 0),
-            ("neighbors.portion_rows", !listed || !vectors || self.neighbors.portion_rows > 0),
-            ("exchange.buckets", !listed || self.graph_k.is_none() || self.exchange.buckets > 0),
-        ];
-        match numbers.iter().find(|(_, usable)| !usable) {
-            Some((name, _)) => {
-                Err(Error::Data { what: format!("the plan's {name} has a value that cannot be used; make a new plan") })
-            }
-            None => Ok(()),
-        }
+        None => Ok(()),
     }
 }
 

@@ -27,6 +27,7 @@ use crate::plan::{
 use crate::remark::Remark;
 use crate::{Config, Error, MethodOption, Result, affinity, methods, neighbors};
 
+pub(crate) use check::check_plan;
 use check::{MOST_ROWS, check_rows};
 use portions::most_buckets;
 

@@ -15,6 +15,7 @@ use crate::affinity::{self, AffinityStats};
 use crate::all_pairs::Problem;
 use crate::budget::Budget;
 use crate::config::Settings;
+use crate::decide::check_plan;
 use crate::index::{self, InvertedLists};
 use crate::inputs::{GraphSink, Inputs, MapSink};
 use crate::methods::Recipe;
@@ -185,7 +186,7 @@ struct StageResult<T> {
 impl<'a> StageRunner<'a> {
     /// Begins a run, and reports the plan's notes.
     fn start(plan: &'a Plan, inputs: &Inputs<'_>, dir: &'a RunDir, observer: &'a RemarkLog<'a>) -> Result<Self> {
-        plan.check(&inputs.describe()?)?;
+        check_plan(plan, &inputs.describe()?)?;
         index::faiss::initialize()?;
         let report = Report {
             format: Report::FORMAT,
