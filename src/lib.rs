@@ -100,3 +100,8 @@ pub use lowland_io::{
 #[cfg(doctest)]
 #[doc = include_str!("../docs/library.md")]
 pub struct LibraryPage;
+
+/// The example in Rust of the first page, compiled as a documentation test.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/start.md")]
+pub struct StartPage;

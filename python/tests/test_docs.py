@@ -14,7 +14,7 @@ from conftest import HOME, clusters
 
 pl = pytest.importorskip("polars")
 
-PAGES = ["README.md", "docs/python.md", "docs/polars.md"]
+PAGES = ["README.md", "docs/start.md", "docs/python.md", "docs/polars.md"]
 
 
 def inputs(place):
