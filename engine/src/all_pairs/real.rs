@@ -7,7 +7,7 @@
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
-use crate::simd::{Avx2, Simd};
+use crate::simd::Avx2;
 
 /// Pairs that are computed together.
 pub(super) const LANES: usize = 16;

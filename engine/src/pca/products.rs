@@ -6,7 +6,7 @@
 use nalgebra::DMatrix;
 use rayon::prelude::*;
 
-use crate::simd::{Avx2, Simd};
+use crate::simd::Avx2;
 
 /// Number of components that the kernel processes together, and the edge of a tile. With AVX2, half a
 /// tile occupies eight registers.

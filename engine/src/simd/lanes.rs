@@ -20,12 +20,6 @@ pub(crate) trait Simd: Copy + Debug + Send + Sync {
 
     /// Runs `task`, compiled for this instruction set.
     fn run<T: SimdTask>(self, task: T) -> T::Output;
-    /// Runs plain Rust, compiled for this instruction set: the compiler may use wider vectors for its loops. Loops in
-    /// functions that `work` calls must be inlined.
-    #[inline(always)]
-    fn vectorize<R>(self, work: impl FnOnce() -> R) -> R {
-        self.run(Plain(work))
-    }
     /// Returns a vector of the same number in each lane.
     fn splat(self, x: f32) -> Self::Lanes;
     /// Reads sixteen numbers.
@@ -54,18 +48,6 @@ pub(crate) trait SimdTask {
 
     /// Does the work. Implementations are `#[inline(always)]`.
     fn run<S: Simd>(self, on: S) -> Self::Output;
-}
-
-/// Plain Rust as a task.
-struct Plain<F>(F);
-
-impl<R, F: FnOnce() -> R> SimdTask for Plain<F> {
-    type Output = R;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> R {
-        (self.0)()
-    }
 }
 
 /// A vector of sixteen floats. Every operation is one IEEE operation per lane, or integer arithmetic on a lane's bits.

@@ -83,6 +83,18 @@ impl Avx2 {
         (features() & AVX2 != 0).then_some(Avx2(()))
     }
 
+    /// Runs plain Rust, compiled for this instruction set: the compiler may use wider vectors for its loops. Loops in
+    /// functions that `work` calls must be inlined.
+    #[inline(always)]
+    pub(crate) fn vectorize<R>(self, work: impl FnOnce() -> R) -> R {
+        unsafe { self.run_plain(work) }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    fn run_plain<R>(self, work: impl FnOnce() -> R) -> R {
+        work()
+    }
+
     #[target_feature(enable = "avx2,fma")]
     fn run_compiled<T: SimdTask>(self, task: T) -> T::Output {
         task.run(self)
@@ -442,7 +454,10 @@ fn unzip(points: [&[f32; 2]; 8]) -> [__m256; 2] {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn pair(a: &[f32; 2], b: &[f32; 2]) -> __m128 {
-    unsafe { _mm_castpd_ps(_mm_loadh_pd(_mm_load_sd(a.as_ptr().cast()), b.as_ptr().cast())) }
+    // A point has the alignment of a float. The loads of doubles into half a register (`_mm_load_sd`, `_mm_loadh_pd`)
+    // would require that of a double.
+    let [a, b] = [a, b].map(|&point| bytemuck::cast::<[f32; 2], f64>(point));
+    _mm_castpd_ps(_mm_setr_pd(a, b))
 }
 
 /// The vector of [`Avx2`]: the first eight lanes and the others.
