@@ -7,18 +7,12 @@ use std::path::{Path, PathBuf};
 
 use lowland_engine::estimate::{self, Rates};
 use lowland_engine::invalid::ExcludedRows;
-use lowland_engine::{Plan, Stage, StagePlan, format_bytes};
+use lowland_engine::{Plan, Stage, StagePlan, format_bytes, format_count};
 use lowland_io::Shift;
 use serde_json::{Value, json};
 
 use crate::machine::Machine;
 use crate::{DiskSpace, Job, MapTable, Result, disk};
-
-/// Returns the text that says how many rows are left out.
-pub fn left_out_text(left_out: &ExcludedRows) -> String {
-    let what = if left_out.invalid == "drop" { "are left out" } else { "have no coordinates" };
-    format!("{} of {} rows {what}: {}", left_out.rows, left_out.of, left_out.kinds)
-}
 
 /// Returns the directory in which a run directory lies or would lie.
 fn run_parent(run: &Path) -> PathBuf {
@@ -110,8 +104,8 @@ impl<'a> Forecast<'a> {
     /// Returns the plan as text, with a line for each stage.
     pub fn text(&self) -> String {
         let mut text = self.header();
-        if let Some(left_out) = self.left_out.as_ref().filter(|left_out| left_out.rows > 0) {
-            text += &format!("{}\n", left_out_text(left_out));
+        if let Some(note) = self.left_out.as_ref().and_then(ExcludedRows::note) {
+            text += &format!("{note}\n");
         }
         if let Some(shift) = &self.shift {
             text += &format!(
@@ -131,15 +125,14 @@ impl<'a> Forecast<'a> {
 
     fn header(&self) -> String {
         let (plan, settings) = (self.plan, self.plan.settings());
-        let count = |number: u64| with_thousands(number);
         let what = match &self.job.source {
             Some(source) => {
-                format!("{} rows × {} of {}", count(plan.shape().rows), plan.shape().dim, source.dtype().name())
+                format!("{} rows × {} of {}", format_count(plan.shape().rows), plan.shape().dim, source.dtype().name())
             }
             None => {
                 let k = plan.graph_k().unwrap_or(0);
                 let s = if k == 1 { "" } else { "s" };
-                format!("{} rows, a graph of {k} neighbour{s},", count(plan.shape().rows))
+                format!("{} rows, a graph of {k} neighbour{s},", format_count(plan.shape().rows))
             }
         };
         let mut text = format!(
@@ -148,7 +141,7 @@ impl<'a> Forecast<'a> {
             settings.method,
             plan.layout_summary().replace(';', ","),
             plan.threads(),
-            count(plan.batch_rows() as u64)
+            format_count(plan.batch_rows() as u64)
         );
         if plan.all_pairs().is_some() {
             text += &format!("exact, in memory, with {} costs\n", settings.metric.name());
@@ -160,7 +153,7 @@ impl<'a> Forecast<'a> {
             } else {
                 format!("recall {} or better", settings.recall)
             };
-            text += &format!("{} lists, {how}\n", count(plan.index().lists as u64));
+            text += &format!("{} lists, {how}\n", format_count(plan.index().lists as u64));
         }
         for note in plan.notes() {
             text += &format!("{}\n", note.text);
@@ -181,7 +174,7 @@ impl<'a> Forecast<'a> {
             let work = match stage.stage {
                 Stage::Layout if self.plan.all_pairs().is_some() => format!("{} iterations", self.plan.layout().epochs),
                 Stage::Layout => format!("{} epochs", self.plan.layout().epochs),
-                _ => format!("{} rows", with_thousands(self.plan.shape().rows)),
+                _ => format!("{} rows", format_count(self.plan.shape().rows)),
             };
             let time = seconds.map_or("?".into(), duration);
             let bytes = [stage.memory, stage.disk, stage.read, stage.written].map(format_bytes);
@@ -280,19 +273,6 @@ fn duration(seconds: f64) -> String {
     if number < 10.0 { format!("{number:.1} {name}") } else { format!("{number:.0} {name}") }
 }
 
-/// Formats a number with commas between groups of three digits.
-fn with_thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,12 +293,6 @@ mod tests {
         ] {
             assert_eq!(duration(seconds), told);
         }
-    }
-
-    #[test]
-    fn thousands() {
-        let all = [0, 999, 1_000, 1_234_567].map(with_thousands);
-        assert_eq!(all, ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]

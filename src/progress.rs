@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use lowland::{Event, Level, Observer, Plan, Remark, Stage, StageReport, format_bytes};
+use lowland_engine::format_count;
 use serde_json::{Value, json};
 
 use crate::cli::flags::with_flags;
@@ -205,7 +206,7 @@ impl Console {
             ConsoleMode::Bars | ConsoleMode::Lines => {
                 // A count of 1 ("1 passes") would not be informative.
                 let done = if state.total > 1 {
-                    format!("{} {}, ", thousands(state.total), state.unit)
+                    format!("{} {}, ", format_count(state.total), state.unit)
                 } else {
                     String::new()
                 };
@@ -246,17 +247,13 @@ fn bar(stage: Stage, total: u64, unit: &'static str) -> ProgressBar {
         let rate = |state: &ProgressState, to: &mut dyn std::fmt::Write| {
             // A failure to draw the bar is ignored.
             let _ = match state.per_sec() {
-                rate if rate >= 100.0 => write!(to, "{}/s", thousands(rate as u64)),
+                rate if rate >= 100.0 => write!(to, "{}/s", format_count(rate as u64)),
                 rate => write!(to, "{rate:.1}/s"),
             };
         };
         bar.set_style(style.with_key("rate", rate).progress_chars("━╸ "));
     }
     bar
-}
-
-fn thousands(number: u64) -> String {
-    indicatif::HumanCount(number).to_string()
 }
 
 fn line(text: &str) {

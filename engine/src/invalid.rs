@@ -148,6 +148,14 @@ pub struct ExcludedRows {
     pub kinds: FlawSummary,
 }
 
+impl ExcludedRows {
+    /// Returns the note of a run about these rows, which says what became of them; `None` if there are none.
+    pub fn note(&self) -> Option<String> {
+        let what = if self.invalid == "drop" { "are left out" } else { "have no coordinates" };
+        (self.rows > 0).then(|| format!("{} of {} rows {what}: {}", self.rows, self.of, self.kinds))
+    }
+}
+
 impl fmt::Display for ExcludedRows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {} rows", self.rows, self.of)?;

@@ -58,7 +58,7 @@ pub use batch::prepared_loader;
 pub use component_variance::{ComponentVariance, DominantComponent};
 pub use config::{Config, Init, MatchLoss, Method, MethodOption, NamedAffinity, NamedMapAffinity, Optimizer, Settings};
 pub use device::Device;
-pub use error::{Error, Result, format_bytes};
+pub use error::{Error, Result, format_bytes, format_count};
 pub use inputs::{GraphSink, GraphSource, Inputs, MapSink, PositionSource, PositionSummary};
 pub use metric::Metric;
 pub use observe::{Event, Observer, Progress, Stage, StageReport, Traffic};

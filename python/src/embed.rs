@@ -201,8 +201,8 @@ fn make(job: &mut Job, table: MapTable, form: Form, force: bool, watch: &Watch) 
 pub(crate) fn prepare(job: &mut Job, watch: &Watch) -> lowland::Result<Plan> {
     note_order(job, watch)?;
     job.check_rows(watch)?;
-    if let Some(left_out) = job.left_out()?.filter(|left_out| left_out.rows > 0) {
-        watch.note(lowland::forecast::left_out_text(&left_out));
+    if let Some(note) = job.left_out()?.and_then(|left_out| left_out.note()) {
+        watch.note(note);
     }
     within_grant(job, |job| job.plan())
 }

@@ -235,7 +235,9 @@ pub(crate) fn knn(
         job.check_rows(watch)?;
         let left_out = job.left_out()?.filter(|left_out| left_out.rows > 0);
         if let Some(left_out) = left_out {
-            watch.note(lowland::forecast::left_out_text(&left_out));
+            if let Some(note) = left_out.note() {
+                watch.note(note);
+            }
             if left_out.invalid == "drop" && output.is_none() {
                 return Err(Error::Job {
                     what:

@@ -214,7 +214,9 @@ pub(crate) fn pca(
     let (model, report, scores) = watched(py, watch, callback.as_ref(), |watch| {
         job.check_rows(watch)?;
         if let Some(left_out) = job.left_out()?.filter(|left_out| left_out.rows > 0) {
-            watch.note(lowland::forecast::left_out_text(&left_out));
+            if let Some(note) = left_out.note() {
+                watch.note(note);
+            }
             if output.is_none() && left_out.invalid == "null" {
                 return Err(Error::Job { what: "invalid=\"null\" needs an `output`".into() });
             }

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use lowland::forecast::left_out_text;
 use lowland::picture::Style;
 use lowland::plot::{self, ColorBy};
 use lowland::{
@@ -402,8 +401,8 @@ fn check_files(args: &EmbedArgs) -> Result<(), Failure> {
 /// Examines the rows, if some may be left out, and notes how many are.
 pub(super) fn report_excluded(job: &Job, console: &Console) -> Result<(), Failure> {
     job.check_rows(console)?;
-    if let Some(left_out) = job.left_out()?.filter(|left_out| left_out.rows > 0) {
-        console.note("rows-left-out", left_out_text(&left_out));
+    if let Some(note) = job.left_out()?.and_then(|left_out| left_out.note()) {
+        console.note("rows-left-out", note);
     }
     Ok(())
 }

@@ -12,7 +12,6 @@ use super::options::{self, InputArgs, InvalidArgs, ProgressArgs};
 use super::{Failure, names, print};
 use crate::progress::Console;
 use lowland::budget::{Memory, parse_memory};
-use lowland::forecast::left_out_text;
 use lowland::machine::Machine;
 
 const EXAMPLES: &str = "\
@@ -145,8 +144,8 @@ pub(super) fn run(args: &PcaArgs, console: &Console) -> Result<(), Failure> {
     }
     job.invalid = args.invalid.invalid.unwrap_or_default();
     job.check_rows(console)?;
-    if let Some(left_out) = job.left_out()?.filter(|left_out| left_out.rows > 0) {
-        console.note("rows-left-out", left_out_text(&left_out));
+    if let Some(note) = job.left_out()?.and_then(|left_out| left_out.note()) {
+        console.note("rows-left-out", note);
     }
     if args.n_components.is_none() {
         job.config.n_components = as_many_as_there_are(&job, console)?;

@@ -4,6 +4,7 @@
 //! too small for a legend has only the map.
 
 use image::{Rgb, RgbImage};
+use lowland_engine::format_count;
 
 use super::font;
 use super::palette::{Lab, NAMED, Theme};
@@ -90,7 +91,7 @@ pub(super) struct LegendEntry {
 /// Returns the preferred width of a list.
 pub(super) fn list_width(entries: &[LegendEntry], heading: Option<&str>, size: f32) -> f32 {
     let line = |entry: &LegendEntry| {
-        let words = font::width(&entry.name, size) + font::width(&thousands(entry.count), size);
+        let words = font::width(&entry.name, size) + font::width(&format_count(entry.count), size);
         (DOT + GAP) * size + words
     };
     entries.iter().map(line).chain(heading.map(|h| font::width(h, size))).fold(0.0, f32::max)
@@ -115,7 +116,7 @@ pub(super) fn draw_list(
         y += LINE * size;
     }
     for entry in entries {
-        let count = thousands(entry.count);
+        let count = format_count(entry.count);
         let count_width = font::width(&count, size);
         let name_room = width - count_width - (DOT + GAP) * size;
         let name = font::fit(&entry.name, size, name_room);
@@ -232,7 +233,7 @@ pub(super) fn entries(ranked: &[(String, u64)], others: u64, theme: &Theme, line
         .collect();
     let rest = &ranked[named..];
     if !rest.is_empty() || others > 0 {
-        let name = if others > 0 { "other".into() } else { format!("other ({})", thousands(rest.len() as u64)) };
+        let name = if others > 0 { "other".into() } else { format!("other ({})", format_count(rest.len() as u64)) };
         let count = rest.iter().fold(others, |sum, (_, n)| sum.saturating_add(*n));
         entries.push(LegendEntry { color: theme.other, name, count });
     }
@@ -247,29 +248,9 @@ pub(super) fn shown(total: usize, lines: usize) -> usize {
     if total <= lines.min(NAMED) { total } else { (lines - 1).min(NAMED) }
 }
 
-/// Returns a count with its digits in groups of three.
-pub(super) fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut grouped = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn digits_are_grouped() {
-        assert_eq!(thousands(0), "0");
-        assert_eq!(thousands(999), "999");
-        assert_eq!(thousands(10_000_000), "10,000,000");
-    }
 
     #[test]
     fn remaining_categories_are_one_line() {

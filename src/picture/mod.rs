@@ -42,9 +42,10 @@ use std::path::{Path, PathBuf};
 
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{Rgb, RgbImage};
+use lowland_engine::format_count;
 
 pub use bounds::Bounds;
-use legend::{LegendEntry, PictureLayout, thousands};
+use legend::{LegendEntry, PictureLayout};
 pub(crate) use palette::NAMED;
 use palette::{Lab, Theme};
 pub use range::{ValueNumber, ValueRange, ValueUnit};
@@ -145,21 +146,6 @@ impl ColorScale {
             ScaleKind::Values(range) => Some(range),
             _ => None,
         }
-    }
-
-    /// Returns the colour, as red, green and blue, of the category that is the `rank`-th in
-    /// [`ranked`](Self::ranked), on a white or a dark background. Categories beyond the 22 most
-    /// frequent are grey.
-    pub fn category_color(rank: usize, dark: bool) -> [u8; 3] {
-        let theme = Theme::new(dark);
-        if rank < NAMED { theme.category(rank).to_rgb().0 } else { theme.other.to_rgb().0 }
-    }
-
-    /// Returns the colour, as red, green and blue, of the place `place` (0 to 1) along a scale of
-    /// values, on a white or a dark background. NaN is grey.
-    pub fn value_color(place: f64, dark: bool) -> [u8; 3] {
-        let theme = Theme::new(dark);
-        if place.is_nan() { theme.other.to_rgb().0 } else { theme.value(place as f32).to_rgb().0 }
     }
 
     /// Returns the number of points of all categories.
@@ -407,10 +393,10 @@ impl Canvas {
 
     fn footer(&self) -> String {
         let points = if self.drawn == 1 { "point" } else { "points" };
-        let mut footer = format!("{} {points}", thousands(self.drawn));
+        let mut footer = format!("{} {points}", format_count(self.drawn));
         for (count, what) in [(self.outside, "outside the frame"), (self.skipped, "without a position")] {
             if count > 0 {
-                footer += &format!(", {} {what}", thousands(count));
+                footer += &format!(", {} {what}", format_count(count));
             }
         }
         footer

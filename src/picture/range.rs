@@ -65,11 +65,6 @@ impl ValueRange {
         (self.low, self.high)
     }
 
-    /// Returns the meaning of the numbers.
-    pub fn unit(&self) -> &ValueUnit {
-        &self.unit
-    }
-
     /// Returns the place of a value, from 0 (smallest) to 1 (largest). Values outside have the
     /// nearer end's place; in a range of one value the place is 0.5. NaN for NaN.
     pub fn place(&self, value: ValueNumber) -> f64 {

@@ -4,6 +4,7 @@
 //! What must hold: a default in a text is computed from the settings that a run without options uses.
 
 use super::{Config, Init, MatchLoss, Method, NamedAffinity, NamedMapAffinity, Optimizer, Settings};
+use crate::error::format_count;
 use crate::metric::Metric;
 
 /// An option of [`Config`] whose default depends on the method, or that only some methods have.
@@ -263,17 +264,10 @@ impl StepsByRows {
         let mut text = String::new();
         for (i, (most, number)) in some.iter().enumerate() {
             let rows = if i == 0 { " rows" } else { "" };
-            text += &format!("{number} up to {}{rows}, ", with_thousands(*most));
+            text += &format!("{number} up to {}{rows}, ", format_count(*most));
         }
         if some.is_empty() { last.to_string() } else { format!("{text}{last} above") }
     }
-}
-
-/// Formats a number with commas between groups of three digits.
-fn with_thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|g| std::str::from_utf8(g).unwrap_or("")).collect();
-    groups.join(",")
 }
 
 #[cfg(test)]
@@ -301,7 +295,5 @@ mod tests {
     fn steps_include_their_last_row() {
         let steps = StepsByRows(&[(10, 5), (100, 3), (u64::MAX, 2)]);
         assert_eq!([1, 10, 11, 100, 101].map(|rows| steps.at(rows)), [5, 5, 3, 3, 2]);
-        assert_eq!(with_thousands(1_234_567), "1,234,567");
-        assert_eq!(with_thousands(12), "12");
     }
 }

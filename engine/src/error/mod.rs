@@ -117,6 +117,19 @@ fn explain_not_finite(value: f64) -> String {
     }
 }
 
+/// Formats a count for users, with commas between groups of three digits ("1,234,567").
+pub fn format_count(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Formats a number of bytes for users ("600 MiB").
 pub fn format_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -130,5 +143,16 @@ pub fn format_bytes(bytes: u64) -> String {
         format!("{value:.0} {}", UNITS[unit])
     } else {
         format!("{value:.2} {}", UNITS[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped() {
+        let texts = [0, 12, 999, 1_000, 1_234_567, 10_000_000].map(format_count);
+        assert_eq!(texts, ["0", "12", "999", "1,000", "1,234,567", "10,000,000"]);
     }
 }
