@@ -374,6 +374,6 @@ impl Filling {
 
 impl Drop for Filling {
     fn drop(&mut self) {
-        self.fill(Err(Failure::Failed { what: "a request was given up".into(), input: false }));
+        self.fill(Err(Failure::failed("a request was given up")));
     }
 }

@@ -132,7 +132,7 @@ impl Client {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Failure::Failed { what: "a request was given up".into(), input: false });
+                    return Err(Failure::failed("a request was given up"));
                 }
             }
         }
@@ -150,8 +150,8 @@ pub(super) async fn guarded<T>(
 }
 
 fn panicked() -> Failure {
-    let what = "the library for object stores panicked; check the variables that the environment has for the store";
-    Failure::Failed { what: what.into(), input: true }
+    Failure::refused("the library for object stores panicked")
+        .advised("check the variables that the environment has for the store")
 }
 
 impl Drop for Client {

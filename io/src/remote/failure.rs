@@ -4,6 +4,7 @@
 //!   object).
 //! - Queries, which may be signatures, are never shown.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use super::address::{Kind, shown};
@@ -19,6 +20,8 @@ pub(super) enum Failure {
     /// The store refused the request or could not be reached.
     Failed {
         what: String,
+        /// What the user can do about it.
+        advice: Option<Cow<'static, str>>,
         /// Whether the cause is the input, that is the address or the settings.
         input: bool,
     },
@@ -27,12 +30,33 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// Returns a failure whose cause is the input.
+    pub(super) fn refused(what: impl Into<String>) -> Self {
+        Failure::Failed { what: what.into(), advice: None, input: true }
+    }
+
+    /// Returns a failure of the store or of the network.
+    pub(super) fn failed(what: impl Into<String>) -> Self {
+        Failure::Failed { what: what.into(), advice: None, input: false }
+    }
+
+    /// Adds advice to a failure that has none.
+    pub(super) fn advised(mut self, with: impl Into<Cow<'static, str>>) -> Self {
+        if let Failure::Failed { advice, .. } = &mut self {
+            advice.get_or_insert_with(|| with.into());
+        }
+        self
+    }
+
     /// Turns the failure into an error about `path`.
     pub(super) fn about(self, path: &Path) -> Error {
         let (url, path) = (path.to_path_buf(), path.to_path_buf());
         match self {
             Failure::Missing { what } => Error::Store { url, what, input: true },
-            Failure::Failed { what, input } => Error::Store { url, what, input },
+            Failure::Failed { what, advice, input } => {
+                let what = advice.map_or(what.clone(), |advice| format!("{what}; {advice}"));
+                Error::Store { url, what, input }
+            }
             Failure::Changed { what } => Error::Changed { path, what },
             Failure::Stopped => Error::Stopped { path },
         }
@@ -42,7 +66,7 @@ impl Failure {
     pub(super) fn of_opened(self) -> Self {
         match self {
             Failure::Missing { .. } => Failure::Changed { what: "it no longer exists".into() },
-            Failure::Failed { what, .. } => Failure::Failed { what, input: false },
+            Failure::Failed { what, advice, .. } => Failure::Failed { what, advice, input: false },
             other => other,
         }
     }
@@ -58,7 +82,7 @@ impl Failure {
             Some(message) => format!("{said}: {message}"),
             None => said,
         };
-        let refused = |what: String| Failure::Failed { what, input: true };
+        let refused = |what: String| Failure::refused(what);
         match code.as_deref() {
             Some("NoSuchBucket" | "ContainerNotFound") => {
                 return Failure::Missing { what: format!("there is no such bucket ({said})") };
@@ -75,10 +99,10 @@ impl Failure {
                 return refused(format!("the bucket is in another region: set AWS_REGION={region} ({said})"));
             }
             Some("ExpiredToken" | "TokenRefreshRequired" | "RequestTimeTooSkewed" | "InvalidToken") => {
-                return refused(format!("the credentials are not valid now ({said}); fetch new ones"));
+                return refused(format!("the credentials are not valid now ({said})")).advised("fetch new ones");
             }
             Some("InvalidAccessKeyId" | "SignatureDoesNotMatch") => {
-                return refused(advised(kind, format!("the store does not know the credentials ({said})")));
+                return refused(format!("the store does not know the credentials ({said})")).advised(credentials(kind));
             }
             _ => {}
         }
@@ -91,32 +115,33 @@ impl Failure {
                 Failure::Missing { what: format!("there is no such object ({said})") }
             }
             (E::PermissionDenied { .. } | E::Unauthenticated { .. }, _) | (_, Some(401 | 403)) => {
-                refused(advised(kind, format!("access denied ({said})")))
+                refused(format!("access denied ({said})")).advised(credentials(kind))
             }
-            (_, Some(416)) => refused("empty (0 bytes); write it again".into()),
+            (_, Some(416)) => Failure::refused("empty (0 bytes)").advised("write it again"),
             (_, Some(status)) if text.contains("AuthorizationHeaderMalformed") || (300..400).contains(&status) => {
-                refused(format!("the server redirects ({said}); if it is a bucket, set its region: AWS_REGION"))
+                refused(format!("the server redirects ({said})"))
+                    .advised("if it is a bucket, set its region: AWS_REGION")
             }
-            (_, Some(429 | 503)) => {
-                let what = format!("{} is too busy ({said}); {LATER}", server(&text));
-                Failure::Failed { what, input: false }
-            }
+            (_, Some(429 | 503)) => Failure::failed(format!("{} is too busy ({said})", server(&text))).advised(LATER),
             (_, Some(status)) => {
-                let input = (400..500).contains(&status);
-                let advice = if input { "check the address" } else { LATER };
-                Failure::Failed { what: format!("{} answers {said}; {advice}", server(&text)), input }
+                let what = format!("{} answers {said}", server(&text));
+                match (400..500).contains(&status) {
+                    true => Failure::refused(what).advised("check the address"),
+                    false => Failure::failed(what).advised(LATER),
+                }
             }
             _ if text.contains("redirect without LOCATION") => {
-                refused("the bucket is in another region: set AWS_REGION to it".into())
+                Failure::refused("the bucket is in another region: set AWS_REGION to it")
             }
-            _ if text.contains("Range request not supported") || text.contains("non-partial response") => refused(
-                "the server does not support range requests; download the file first, or pipe it to standard input (-)"
-                    .into(),
-            ),
+            _ if text.contains("Range request not supported") || text.contains("non-partial response") => {
+                Failure::refused("the server does not support range requests")
+                    .advised("download the file first, or pipe it to standard input (-)")
+            }
             (E::InvalidPath { .. }, _) => {
-                refused("its key has an empty name, . or .. in it, or a control character; rename the object".into())
+                Failure::refused("its key has an empty name, . or .. in it, or a control character")
+                    .advised("rename the object")
             }
-            _ => Failure::Failed { what: unanswered(kind, error), input: false },
+            _ => unanswered(kind, error),
         }
     }
 }
@@ -124,14 +149,8 @@ impl Failure {
 /// Advice where the server has a fault.
 const LATER: &str = "try again later";
 
-/// Adds the advice for missing or refused credentials to a message, once.
-pub(super) fn advised(kind: Kind, what: String) -> String {
-    let advice = credentials(kind);
-    if what.contains(advice) { what } else { format!("{what}; {advice}") }
-}
-
 /// Returns advice for missing or refused credentials.
-fn credentials(kind: Kind) -> &'static str {
+pub(super) fn credentials(kind: Kind) -> &'static str {
     match kind {
         Kind::S3 => {
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, as `aws configure export-credentials --format env` has \
@@ -176,7 +195,7 @@ fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
 
 /// Describes why there was no response, with the innermost cause, such as "Connection refused (os
 /// error 111)".
-fn unanswered(kind: Kind, error: &object_store::Error) -> String {
+fn unanswered(kind: Kind, error: &object_store::Error) -> Failure {
     let mut cause: &dyn std::error::Error = error;
     let mut all = cause.to_string();
     while let Some(next) = cause.source() {
@@ -185,18 +204,18 @@ fn unanswered(kind: Kind, error: &object_store::Error) -> String {
     }
     let cause = plain(&cause.to_string(), 300);
     if ["end of file before", "closed before message", "unexpected EOF"].iter().any(|words| all.contains(words)) {
-        format!("{} cuts its answers short ({cause}); {LATER}", server(&all))
+        Failure::failed(format!("{} cuts its answers short ({cause})", server(&all))).advised(LATER)
     } else if all.contains("timed out") {
-        format!("{} does not answer in time ({cause}); {LATER}", server(&all))
+        Failure::failed(format!("{} does not answer in time ({cause})", server(&all))).advised(LATER)
     } else if all.contains("error sending request") {
         let advice = match kind {
             Kind::S3 => "check the network, and AWS_ENDPOINT_URL if the store is not Amazon's",
             Kind::Gcs | Kind::Azure => "check the network",
             Kind::Http => "check the address and the network",
         };
-        format!("{} cannot be reached ({cause}); {advice}", server(&all))
+        Failure::failed(format!("{} cannot be reached ({cause})", server(&all))).advised(advice)
     } else {
-        cause
+        Failure::failed(cause)
     }
 }
 
@@ -277,8 +296,9 @@ mod tests {
         let (text, input) = told(failure);
         let words = "the server h cannot be reached (error sending request for url (http://h/k)); check the address";
         assert!(!input && text.contains(words), "{text}");
-        let twice = advised(Kind::S3, advised(Kind::S3, "no".into()));
-        assert_eq!(twice.matches("AWS_ACCESS_KEY_ID").count(), 1, "{twice}");
+        let twice = Failure::refused("no").advised(credentials(Kind::S3)).advised(LATER);
+        let (text, _) = told(twice);
+        assert!(text.contains("AWS_ACCESS_KEY_ID") && !text.contains(LATER), "{text}");
         assert!(
             matches!(of("404 Not Found", "").of_opened(), Failure::Changed { what } if what == "it no longer exists")
         );

@@ -41,15 +41,15 @@ impl Client {
     fn look(self: &Arc<Self>, address: &Address) -> std::result::Result<Vec<Object>, Failure> {
         let is_pattern = address.key.contains(['*', '[', '{']) || address.key.contains('?');
         if address.kind == Kind::Http && address.key.contains(['*', '[', '{']) {
-            let what = "an HTTP server cannot list objects, so a pattern cannot be matched; name each object";
-            return Err(Failure::Failed { what: what.into(), input: true });
+            let what = "an HTTP server cannot list objects, so a pattern cannot be matched";
+            return Err(Failure::refused(what).advised("name each object"));
         }
         if address.kind == Kind::Http
             && (address.key.is_empty() || address.key.ends_with('/'))
             && !address.root.contains('?')
         {
-            let what = "an HTTP server cannot list objects, so a directory cannot be read; name each object";
-            return Err(Failure::Failed { what: what.into(), input: true });
+            let what = "an HTTP server cannot list objects, so a directory cannot be read";
+            return Err(Failure::refused(what).advised("name each object"));
         }
         let store = self.store(address)?;
         // A key may contain wildcard characters, so an existing object is used as it is.
@@ -96,7 +96,7 @@ impl Client {
         store: &Arc<Store>,
         address: &Address,
     ) -> std::result::Result<Vec<ObjectMeta>, Failure> {
-        let refused = |what: String| Failure::Failed { what, input: true };
+        let refused = |what: String| Failure::refused(what);
         let patterns = files::alternatives(&address.key);
         let patterns = patterns.ok_or_else(|| refused("its braces expand to too many names".into()))?;
         let mut found = Vec::new();
@@ -176,7 +176,7 @@ impl Client {
         if data.is_empty() && must {
             let what =
                 format!("contains no Parquet, Arrow or npy object (a name that ends in .{})", ENDINGS.join(", ."));
-            return Err(Failure::Failed { what, input: true });
+            return Err(Failure::refused(what));
         }
         Ok(data)
     }

@@ -24,7 +24,7 @@ use object_store::{
 
 use super::address::{Address, Kind};
 use super::client::Client;
-use super::failure::{Failure, advised};
+use super::failure::{Failure, credentials};
 use crate::source::lock;
 
 /// How long to wait for the machine's own credentials before concluding that there are none.
@@ -136,14 +136,14 @@ impl Store {
                 Ok(bytes) if bytes.len() as u64 == promised => return Ok((state, bytes)),
                 Ok(bytes) if left == 0 => {
                     let what = format!("the server sends {} bytes, but announced {promised}", bytes.len());
-                    return Err(Failure::Failed { what, input: false });
+                    return Err(Failure::failed(what));
                 }
                 // With an ETag, the crate has already retried.
                 Err(error) if left == 0 || state.etag.is_some() => return Err(Failure::of(self.kind, &error)),
                 _ => tokio::time::sleep(Duration::from_millis(200)).await,
             }
         }
-        Err(Failure::Failed { what: "the server cuts its answers short".into(), input: false })
+        Err(Failure::failed("the server cuts its answers short"))
     }
 
     /// Describes how an object differs from `expected`, if the store still tells; falls back to
@@ -252,8 +252,13 @@ pub(super) fn connect(client: &Client, address: &Address) -> Result<Store, Failu
 
 /// The failure for settings that cannot be used.
 fn refused(kind: Kind, error: &object_store::Error) -> Failure {
-    let Failure::Failed { what, .. } = Failure::of(kind, error) else { return Failure::of(kind, error) };
-    Failure::Failed { what: advised(kind, format!("the settings for the store cannot be used: {what}")), input: true }
+    match Failure::of(kind, error) {
+        Failure::Failed { what, advice, .. } => {
+            let what = format!("the settings for the store cannot be used: {what}");
+            Failure::Failed { what, advice, input: true }.advised(credentials(kind))
+        }
+        other => other,
+    }
 }
 
 /// Requests the credentials, which may come from the machine itself, so that missing ones are
@@ -274,12 +279,11 @@ where
 fn no_credentials(kind: Kind, error: Option<&object_store::Error>) -> Failure {
     let why = match error.map(|error| Failure::of(kind, error)) {
         Some(Failure::Failed { what, .. } | Failure::Missing { what }) => {
-            // The way out follows.
-            format!(" (the machine's own: {})", what.split("; ").next().unwrap_or_default())
+            format!(" (the machine's own: {what})")
         }
         _ => String::new(),
     };
-    Failure::Failed { what: advised(kind, format!("no credentials were found{why}")), input: true }
+    Failure::refused(format!("no credentials were found{why}")).advised(credentials(kind))
 }
 
 /// The environment variables that configure access to stores.
@@ -324,8 +328,8 @@ impl Environment {
     /// not a whole number of 1 or more.
     fn check(&self, kind: Kind) -> Result<(), Failure> {
         if let Some(value) = self.value(ATTEMPTS).filter(|_| self.attempts().is_none()) {
-            let what = format!("{ATTEMPTS} is \"{value}\"; set it to a whole number of 1 or more");
-            return Err(Failure::Failed { what, input: true });
+            let what = format!("{ATTEMPTS} is \"{value}\"");
+            return Err(Failure::refused(what).advised("set it to a whole number of 1 or more"));
         }
         let is_url = |value: &str| {
             let rest = value.strip_prefix("http://").or_else(|| value.strip_prefix("https://"));
@@ -333,10 +337,10 @@ impl Environment {
         };
         let mut endpoints = ENDPOINTS.iter().filter(|(_, of)| *of == kind);
         match endpoints.find(|(name, _)| self.value(name).is_some_and(|value| !is_url(value))) {
-            Some((name, _)) => Err(Failure::Failed {
-                what: format!("{name} is not a URL that begins with https:// or http://; set it to one"),
-                input: true,
-            }),
+            Some((name, _)) => {
+                let what = format!("{name} is not a URL that begins with https:// or http://");
+                Err(Failure::refused(what).advised("set it to one"))
+            }
             None => Ok(()),
         }
     }
