@@ -11,8 +11,8 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::{ARROW_SCHEMA_META_KEY, ArrowSchemaConverter, encode_arrow_schema};
 use parquet::basic::{ConvertedType, EdgeInterpolationAlgorithm as Edges, LogicalType, Type as Physical};
 use parquet::errors::Result;
-use parquet::file::metadata::{FileMetaData, ParquetMetaData, ParquetMetaDataBuilder};
-use parquet::schema::types::{SchemaDescriptor, Type, TypePtr};
+use parquet::file::metadata::{FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataBuilder};
+use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type, TypePtr};
 
 use crate::unify::plain_field;
 
@@ -198,15 +198,8 @@ fn without_intervals(parsed: ParquetMetaData) -> ParquetMetaData {
         let bytes = Type::primitive_type_builder(leaf.name(), Physical::FIXED_LEN_BYTE_ARRAY).with_length(12);
         bytes.with_repetition(info.repetition()).with_id(id).build().ok()
     });
-    let file = FileMetaData::new(
-        file.version(),
-        file.num_rows(),
-        file.created_by().map(String::from),
-        file.key_value_metadata().cloned(),
-        Arc::new(SchemaDescriptor::new(root)),
-        file.column_orders().cloned(),
-    );
-    ParquetMetaDataBuilder::new(file).set_row_groups(parsed.row_groups().to_vec()).build()
+    let entries = file.key_value_metadata().cloned();
+    metadata_with(&parsed, entries, Arc::new(SchemaDescriptor::new(root)))
 }
 
 /// Returns the metadata with `schema` in the place of its Arrow schema.
@@ -216,14 +209,15 @@ pub(crate) fn with_arrow_schema(parsed: ParquetMetaData, schema: &Schema) -> Par
     for entry in entries.iter_mut().filter(|entry| entry.key == ARROW_SCHEMA_META_KEY) {
         entry.value = Some(encode_arrow_schema(schema));
     }
-    let file = FileMetaData::new(
-        file.version(),
-        file.num_rows(),
-        file.created_by().map(String::from),
-        Some(entries),
-        file.schema_descr_ptr(),
-        file.column_orders().cloned(),
-    );
+    metadata_with(&parsed, Some(entries), file.schema_descr_ptr())
+}
+
+/// Returns the metadata with other entries and another Parquet schema. The offset and column indexes are left out.
+fn metadata_with(parsed: &ParquetMetaData, entries: Option<Vec<KeyValue>>, schema: SchemaDescPtr) -> ParquetMetaData {
+    let file = parsed.file_metadata();
+    let orders = file.column_orders().cloned();
+    let created_by = file.created_by().map(String::from);
+    let file = FileMetaData::new(file.version(), file.num_rows(), created_by, entries, schema, orders);
     ParquetMetaDataBuilder::new(file).set_row_groups(parsed.row_groups().to_vec()).build()
 }
 
