@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Io`] if the file system does not tell.
 pub fn free_space(path: &Path) -> Result<u64> {
-    file_system(path).map(|found| found.f_bavail.saturating_mul(found.f_frsize))
+    file_system(path, "ask for the free space of").map(|found| found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// Returns the most bytes that a name may have on the file system of `directory`: 255 on most.
@@ -21,10 +21,11 @@ pub fn free_space(path: &Path) -> Result<u64> {
 /// # Errors
 /// [`Error::Io`] if the file system does not tell.
 pub fn longest_name(directory: &Path) -> Result<u64> {
-    file_system(directory).map(|found| found.f_namemax)
+    file_system(directory, "ask how long a name in it may be").map(|found| found.f_namemax)
 }
 
-fn file_system(path: &Path) -> Result<rustix::fs::StatVfs> {
+/// Asks for the file system of `path`; `doing` says for what, in an error.
+fn file_system(path: &Path, doing: &'static str) -> Result<rustix::fs::StatVfs> {
     let mut asked = path;
     loop {
         // The parent of a plain name is the empty path, which stands for the working directory.
@@ -32,7 +33,7 @@ fn file_system(path: &Path) -> Result<rustix::fs::StatVfs> {
         match rustix::fs::statvfs(here) {
             Ok(found) => return Ok(found),
             Err(rustix::io::Errno::NOENT) if asked.parent().is_some() => asked = asked.parent().unwrap_or(asked),
-            Err(e) => return Err(Error::io(path, "ask for the free space of", e.into())),
+            Err(e) => return Err(Error::io(path, doing, e.into())),
         }
     }
 }
@@ -59,5 +60,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = free_space(&file.path().join("below")).unwrap_err().to_string();
         assert!(error.contains("below: cannot ask for the free space of: "), "{error}");
+        let error = longest_name(&file.path().join("below")).unwrap_err().to_string();
+        assert!(error.contains("below: cannot ask how long a name in it may be: "), "{error}");
     }
 }
