@@ -93,8 +93,8 @@ impl EarlierMap {
         self.named.as_ref().map(|(_, id)| id.as_str())
     }
 
-    /// Refuses an id that two rows of the map or two rows of the source have. Holds at most `memory` bytes, and reads
-    /// the ids again as often as that requires.
+    /// Refuses an id that two rows of the map or two rows of the source have. Holds at most `memory` bytes of hashes
+    /// (1 MiB at least), and reads the ids again as often as that requires.
     ///
     /// # Errors
     /// Names the first such row; if ids cannot be read, or the observer stops the pass.
@@ -108,11 +108,11 @@ impl EarlierMap {
             let [first, second] = [first, second].map(|row| table.locate(row));
             let before = match first.path == second.path {
                 true => format!("row {}", first.row),
-                false => format!("{}: row {}", first.path.display(), first.row),
+                false => format!("row {} of {}", first.row, first.path.display()),
             };
             let why = format!(
-                "the {what}'s rows are to be matched by column \"{id}\", and {}: row {} has the value \"{value}\" of {before} \
-                 again; name a column by `id` that differs in all rows",
+                "{}: row {} has the same value in column \"{id}\" as {before}, \"{value}\", and the rows of the {what} are \
+                 matched by this column; name a column by `id` whose values all differ",
                 second.path.display(),
                 second.row
             );
@@ -142,15 +142,24 @@ impl EarlierMap {
 }
 
 /// Returns the first row of `table` whose value in a column an earlier row has, and that row: the earlier row comes
-/// first. At most `memory` bytes of hashes are held at a time.
+/// first. At most `memory` bytes of hashes are held at a time (1 MiB at least), however many rows have the same value.
 fn first_repeat(table: &dyn Source, column: &str, memory: u64, observer: &dyn Observer) -> Result<Option<[u64; 2]>> {
     let rows = table.shape().rows;
-    let entry = size_of::<(u64, u64)>() as u64;
-    let parts = rows.saturating_mul(entry).div_ceil(memory.max(1 << 20)).max(1);
+    let most = memory.max(1 << 20) / size_of::<(u64, u64)>() as u64 - ROWS as u64;
+    // A part of the hashes takes three quarters of the room if all values differ: parts differ a little in size.
+    let parts = rows.div_ceil(most * 3 / 4).max(1);
     let mut found: Option<[u64; 2]> = None;
     for part in 0..parts {
-        let mut hashes: Vec<(u64, u64)> = Vec::new();
+        let mut hashes: Vec<(u64, u64)> = Vec::with_capacity(rows.min(most) as usize + ROWS);
         for first in (0..rows).step_by(ROWS) {
+            // Rows from here on come after the repeat that was found.
+            if found.is_some_and(|[_, second]| second < first) {
+                break;
+            }
+            // Only repeats fill the room before the end.
+            if hashes.len() as u64 > most {
+                look_for_repeats(table, column, &mut hashes, &mut found)?;
+            }
             if observer.event(&Event::Pulse).is_break() {
                 return Err(lowland_engine::Error::Cancelled { stage: "input" }.into());
             }
@@ -161,16 +170,27 @@ fn first_repeat(table: &dyn Source, column: &str, memory: u64, observer: &dyn Ob
                 }
             })?;
         }
-        hashes.sort_unstable();
-        for pair in hashes.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
-            let rows = [pair[0].1, pair[1].1];
-            if found.is_none_or(|found| rows[1] < found[1]) && is_repeat(table, column, rows)? {
-                found = Some(rows);
-            }
-        }
+        look_for_repeats(table, column, &mut hashes, &mut found)?;
     }
     table.release();
     Ok(found)
+}
+
+/// Sorts hashes with their rows, and puts the first repeat among them into `found` if it comes before the one there.
+fn look_for_repeats(
+    table: &dyn Source,
+    column: &str,
+    hashes: &mut [(u64, u64)],
+    found: &mut Option<[u64; 2]>,
+) -> Result<()> {
+    hashes.sort_unstable();
+    for pair in hashes.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+        let rows = [pair[0].1, pair[1].1];
+        if found.is_none_or(|found| rows[1] < found[1]) && is_repeat(table, column, rows)? {
+            *found = Some(rows);
+        }
+    }
+    Ok(())
 }
 
 /// Returns whether two rows have the same value in a column.
@@ -245,5 +265,47 @@ impl PositionSource for EarlierMap {
             }
         }
         Ok(PositionSummary { new, from: self.path.display().to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Float32Array, Int64Array};
+    use arrow::record_batch::RecordBatch;
+    use lowland_io::{MemorySource, OpenOptions};
+
+    use super::*;
+
+    fn table(ids: Vec<i64>) -> MemorySource {
+        let rows = ids.len();
+        let vectors = |by: f32| Arc::new(Float32Array::from_iter_values((0..rows).map(|row| row as f32 * by)));
+        let batch = RecordBatch::try_from_iter([
+            ("id", Arc::new(Int64Array::from(ids)) as _),
+            ("a", vectors(1.0) as _),
+            ("b", vectors(0.5) as _),
+        ])
+        .expect("a batch");
+        let options = OpenOptions { column: Some("a,b".into()), stop: None };
+        MemorySource::new("ids", batch.schema(), vec![batch], &options).expect("a source")
+    }
+
+    #[test]
+    fn first_repeat_is_found_in_parts_and_among_very_many() {
+        let rows = 200_000;
+        let look = |ids: Vec<i64>| first_repeat(&table(ids), "id", 0, &()).expect("the ids");
+        let different: Vec<i64> = (0..rows).collect();
+        assert_eq!(look(different.clone()), None);
+        let mut late = different.clone();
+        late[190_000] = 17;
+        late[190_001] = 190_002;
+        assert_eq!(look(late.clone()), Some([17, 190_000]));
+        late[9_000] = 8_999;
+        assert_eq!(look(late), Some([8_999, 9_000]));
+        // All have one value, which would be in one part.
+        assert_eq!(look(vec![5; rows as usize]), Some([0, 1]));
+        let many = different.into_iter().map(|row| if row < 1_000 { row } else { 1_000_000 }).collect();
+        assert_eq!(look(many), Some([1_000, 1_001]));
     }
 }

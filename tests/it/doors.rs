@@ -254,12 +254,22 @@ fn first_positions_by_an_id_that_two_rows_have_are_refused_before_the_work() {
     place.ok(&format!("embed v.parquet -o labels.parquet --id label --quiet {QUICK}"));
     place.refused(
         "embed v.parquet -o m.parquet --id label --init labels.parquet",
-        &["--init: the map's rows are to be matched by column \"label\"", "labels.parquet: row ", " again", "--id"],
+        &[
+            "--init: ",
+            "labels.parquet: row ",
+            " has the same value in column \"label\" as row ",
+            "the rows of the map",
+            "--id",
+        ],
     );
     // The rows of w are the first ones of v: in the source the first repeated id is in its first row.
     place.refused(
         "embed v.parquet w.parquet -o m.parquet --id id --init unique.parquet",
-        &["--init: the source's rows", "column \"id\"", "w.parquet: row 0 has the value", "of v.parquet: row 0 again"],
+        &[
+            "--init: ",
+            "w.parquet: row 0 has the same value in column \"id\" as row 0 of v.parquet",
+            "the rows of the source",
+        ],
     );
     place.ok(&format!("embed v.parquet -o m.parquet --id id --init unique.parquet --quiet {QUICK}"));
 }
