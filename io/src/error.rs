@@ -185,7 +185,7 @@ pub enum Error {
         holder: String,
     },
     /// A run directory that holds a run of another configuration or of other sources.
-    #[error("{}: holds a run with {field} = {was}, and now it is {now}; continue with the earlier value, choose another `run_dir`, or pass `restart`", path.display())]
+    #[error("{}: holds a run whose {field} was {was}, and this run's is {now}; go back to the earlier value to continue that run, choose another `run_dir`, or pass `restart` to discard it", path.display())]
     Resume {
         /// The run directory.
         path: PathBuf,

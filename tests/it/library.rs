@@ -107,7 +107,7 @@ fn a_run_over_rows_in_memory_goes_on_only_with_the_same_rows() {
     let mut other = values(500);
     other[7] += 0.5;
     let refused = begun((other, DIM)).run_dir(place.path("run")).run().expect_err("other rows").to_string();
-    assert!(refused.contains("holds a run with sources"), "{refused}");
+    assert!(refused.contains("holds a run whose sources"), "{refused}");
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn a_run_of_rows_without_identity_is_never_resumed() {
     // The run of another source in the directory is not replaced by chance.
     begun((values(500), DIM)).run_dir(place.path("kept")).run().expect("a map");
     let refused = begun(once(other)).run_dir(place.path("kept")).run().expect_err("another run").to_string();
-    assert!(refused.contains("holds a run with sources"), "{refused}");
+    assert!(refused.contains("holds a run whose sources"), "{refused}");
     // A run that fails leaves nothing, because nothing could be resumed.
     struct Full;
     impl MapSink for Full {
