@@ -4,6 +4,31 @@
 //! By default, glibc keeps freed memory, and raises the size above which blocks are returned each
 //! time such a block is freed: a cache of many medium blocks then stays resident long after it was
 //! freed. The settings are for the whole process, and therefore not in the engine.
+//!
+//! A program whose memory should stay within the budget, as that of the command line:
+//!
+//! ```
+//! use std::ops::ControlFlow;
+//!
+//! use lowland::{Event, Observer, allocator};
+//!
+//! struct Trim;
+//!
+//! impl Observer for Trim {
+//!     fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
+//!         if matches!(event, Event::End { .. }) {
+//!             allocator::trim();
+//!         }
+//!         ControlFlow::Continue(())
+//!     }
+//! }
+//!
+//! allocator::prepare(); // at the beginning of main
+//! # let rows: Vec<f32> = (0..500 * 4).map(|i| ((i * 37 % 101) as f32).sin()).collect();
+//! let map = lowland::embed((rows, 4)).memory("600MiB").run_watched(&Trim)?;
+//! # assert_eq!(map.rows(), 500);
+//! # Ok::<(), lowland::Error>(())
+//! ```
 
 /// Configures the allocator. Must be called once, before any thread starts.
 pub fn prepare() {

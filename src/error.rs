@@ -127,6 +127,52 @@ impl Error {
         self.system().is_some_and(full)
     }
 
+    /// Returns the field of the options that is at fault, such as `memory`; `None` if it is not one option.
+    pub fn option(&self) -> Option<&str> {
+        use lowland_engine::Error as Engine;
+        match self {
+            Error::Engine(Engine::Config { field, .. }) => Some(field),
+            Error::Engine(Engine::Budget { .. } | Engine::AllPairs { .. }) => Some("memory"),
+            Error::Engine(Engine::Disk { .. }) => Some("disk"),
+            _ => None,
+        }
+    }
+
+    /// Returns what the user can do, where the text of the error does not say it. `set` writes an option with a value,
+    /// as the user sets it.
+    ///
+    /// ```
+    /// let error = lowland::embed((vec![0.5; 4000], 4)).memory("1MiB").plan().unwrap_err();
+    /// assert_eq!(error.option(), Some("memory"));
+    /// let advice = error.advice(|field, value| format!("--{field} {value}"));
+    /// assert!(advice.is_some_and(|advice| advice.starts_with("give --memory ")));
+    /// ```
+    pub fn advice(&self, set: impl Fn(&str, &str) -> String) -> Option<String> {
+        use lowland_engine::Error as Engine;
+        // In whole MiB, so that the printed number is sufficient when a user passes it.
+        let size = |bytes: u64| format!("{}MiB", bytes.div_ceil(1 << 20));
+        match self {
+            Error::Engine(Engine::Budget { needed, .. } | Engine::AllPairs { needed, .. }) => {
+                Some(format!("give {}", set("memory", &size(*needed))))
+            }
+            Error::Engine(Engine::Disk { needed, .. }) => {
+                let (more, fewer) = (set("disk", &size(*needed)), set("keep_stages", "none"));
+                Some(format!("give {more}, or keep fewer stages: {fewer}"))
+            }
+            Error::Engine(Engine::Io(lowland_io::Error::NoCoordinates { likely, .. })) => Some(match likely {
+                Some([x, y]) => {
+                    format!("name the map's columns, most likely {}", set("coordinates", &format!("{x},{y}")))
+                }
+                None => format!("name the map's columns: {}", set("coordinates", "A,B")),
+            }),
+            Error::Engine(Engine::Invalid { .. }) => {
+                let (drop, null) = (set("invalid", "drop"), set("invalid", "null"));
+                Some(format!("{drop} leaves such rows out, {null} keeps them in the output without coordinates"))
+            }
+            error => error.is_no_space().then(|| "make space there, then run the same again".into()),
+        }
+    }
+
     /// Returns the operating system's error, if that is the cause.
     fn system(&self) -> Option<&std::io::Error> {
         match self {

@@ -2,6 +2,21 @@
 //!
 //! What must hold: the numbers are those that the run uses; nothing is created except an unnamed
 //! temporary file, to measure the disk's speed.
+//!
+//! The table of stages, as `lowland plan` prints it:
+//!
+//! ```
+//! use lowland::forecast::Forecast;
+//! use lowland::machine::Machine;
+//!
+//! # let rows: Vec<f32> = (0..500 * 4).map(|i| ((i * 37 % 101) as f32).sin()).collect();
+//! let (job, _) = lowland::embed((rows, 4)).memory("600MiB").job()?; // or names of files
+//! let (plan, machine) = (job.plan()?, Machine::detect());
+//! let forecast = Forecast::measure(&job, &plan, &machine, None, true, Vec::new())?;
+//! println!("{}", forecast.text());
+//! assert_eq!(forecast.json()["peak"], plan.peak());
+//! # Ok::<(), lowland::Error>(())
+//! ```
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,20 @@
 //! Describes a source and the default run on it. Reads headers, and at most 4,096 rows to compare the
 //! scales of the components.
+//!
+//! ```
+//! use lowland::inspect::SourceSummary;
+//! # use lowland_datasets::{Generator, DatasetKind, WriteOptions, write};
+//! # let dir = tempfile::tempdir()?;
+//! # let file = dir.path().join("vectors.parquet");
+//! # write(&Generator::new("mixture".parse::<DatasetKind>()?, 500, 8, 7)?, &file, &WriteOptions::default())?;
+//! # let file = file.to_str().unwrap();
+//!
+//! let source = lowland::open(&[file], None)?; // "vectors.parquet"
+//! let summary = SourceSummary::of(source.as_ref(), 600 << 20)?;
+//! println!("{} bytes in {} files; other columns: {:?}", summary.bytes(), summary.files.len(), summary.columns);
+//! assert_eq!(summary.plan?.shape().rows, 500);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use lowland_engine::{ComponentVariance, Config, DominantComponent, Metric, Plan, PlanInput};
 use lowland_io::{Fingerprint, Source};

@@ -1,4 +1,19 @@
 //! Lists run directories, and how far each run is.
+//!
+//! ```
+//! use lowland::runs::{self, RunStatus};
+//! # let dir = tempfile::tempdir()?;
+//! # let (dir, run) = (dir.path(), dir.path().join("map.npy.run"));
+//! # let rows: Vec<f32> = (0..500 * 4).map(|i| ((i * 37 % 101) as f32).sin()).collect();
+//!
+//! lowland::embed((rows, 4)).memory("600MiB").run_dir(run).run()?; // "map.npy.run"
+//! for run in runs::list(&[dir])? {
+//!     println!("{}: {}, {} bytes, {:?}", run.path.display(), run.state.name(), run.bytes, run.finished());
+//!     assert_eq!(run.state, RunStatus::Finished);
+//! }
+//! # assert_eq!(runs::list(&[dir])?.len(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -116,27 +116,15 @@ fn system_code(error: &Error) -> Option<i32> {
 
 /// Returns the error's text, with the way out in Python's words.
 pub(crate) fn message(error: &Error) -> String {
-    use lowland_engine::Error as Engine;
     let mut text = match error {
-        Error::Engine(Engine::Config { field, why }) => format!("{}: {why}", argument(field)),
-        // In whole MiB, so that the printed number is sufficient when a user passes it.
-        Error::Engine(Engine::Budget { needed, .. }) => {
-            format!("memory_limit: {error}; pass memory_limit=\"{}MiB\"", needed.div_ceil(1 << 20))
-        }
-        Error::Engine(Engine::Disk { needed, .. }) => {
-            let needed = needed.div_ceil(1 << 20);
-            format!("disk_limit: {error}; pass disk_limit=\"{needed}MiB\"")
-        }
-        Error::Engine(Engine::Io(lowland_io::Error::NoCoordinates { .. })) => {
-            format!("{error}; name the map's columns by `coordinates`")
-        }
-        Error::Engine(Engine::Invalid { .. }) => format!(
-            "{error}; invalid=\"drop\" leaves such rows out, invalid=\"null\" keeps them in the output without coordinates"
-        ),
+        Error::Engine(lowland_engine::Error::Config { why, .. }) => why.clone(),
         error => error.to_string(),
     };
-    if error.is_no_space() {
-        text += "; make space there, then make the same call again";
+    if let Some(field) = error.option() {
+        text = format!("{}: {text}", argument(field));
+    }
+    if let Some(advice) = error.advice(|field, value| format!("{}=\"{value}\"", argument(field))) {
+        text = format!("{text}; {advice}");
     }
     with_arguments(&text)
 }

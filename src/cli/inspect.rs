@@ -3,6 +3,7 @@
 
 use lowland::inspect::SourceSummary;
 use lowland::{Plan, format_bytes};
+use lowland_engine::format_count;
 
 use super::options::{self, InputArgs, budget, dtype_name};
 use super::{Failure, print, stream};
@@ -44,12 +45,12 @@ pub(super) fn run(args: &InspectArgs, console: &Console) -> Result<(), Failure> 
     }
     let (shape, columns) = (source.shape(), &found.columns);
     let column = source.vector_column().map_or_else(String::new, |c| format!(", in column {c}"));
-    let mut text = format!("rows        {}\n", indicatif::HumanCount(shape.rows));
+    let mut text = format!("rows        {}\n", format_count(shape.rows));
     text += &format!("components  {} of {}{column}\n", shape.dim, dtype_name(source.dtype()));
     text += &format!("files       {}, {}\n", found.files.len(), format_bytes(found.bytes()));
     text += &format!("columns     {}\n", if columns.is_empty() { "no others".into() } else { columns.join(", ") });
     if let Some(outweighing) = &found.outweighing {
-        let rows = indicatif::HumanCount(found.sampled_rows);
+        let rows = format_count(found.sampled_rows);
         text +=
             &format!("warning     {} (from the {rows} rows that were read)\n", outweighing.explain(source.as_ref()));
     }

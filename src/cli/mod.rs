@@ -181,35 +181,24 @@ impl Failure {
 
     fn message(&self) -> String {
         use lowland_engine::Error as Engine;
+        // The option is named as it is typed, and not as the field is named, if there is such an option.
+        let named = |field: &str| match field.replace('_', "-") {
+            option if is_option(&option) => format!("--{option}"),
+            _ => field.to_string(),
+        };
         let mut text = match self.error.as_ref() {
-            // The option is named as it is typed, and not as the field is named, if there is such
-            // an option.
-            Error::Engine(Engine::Config { field, why }) => match field.replace('_', "-") {
-                option if is_option(&option) => format!("--{option}: {why}"),
-                _ => format!("{field}: {why}"),
-            },
-            // In whole MiB, so that the printed number is sufficient when a user passes it.
-            Error::Engine(Engine::Budget { needed, .. }) => {
-                format!("--memory: {}; give --memory {}MiB", self.error, needed.div_ceil(1 << 20))
-            }
-            Error::Engine(Engine::Disk { needed, .. }) => {
-                let needed = needed.div_ceil(1 << 20);
-                format!("--disk: {}; give --disk {needed}MiB, or keep fewer stages (--keep-stages none)", self.error)
-            }
-            Error::Engine(Engine::Io(lowland_io::Error::NoCoordinates { likely, .. })) => {
-                let such =
-                    likely.as_ref().map_or(" A,B".into(), |[x, y]| format!(", most likely --coordinates {x},{y}"));
-                format!("{}; name the map's columns with --coordinates{such}", self.error)
-            }
-            Error::Engine(Engine::Invalid { .. }) if self.left.is_none() => format!(
-                "{}; --invalid drop leaves such rows out, --invalid null keeps them in the output without coordinates",
-                self.error
-            ),
+            Error::Engine(Engine::Config { why, .. }) => why.clone(),
             Error::Engine(Engine::Cancelled { stage }) => format!("stopped in the {stage} stage"),
             error => error.to_string(),
         };
-        if self.error.is_no_space() {
-            text += "; make space there, then give the same command again";
+        if let Some(field) = self.error.option() {
+            text = format!("{}: {text}", named(field));
+        }
+        // `evaluate` says itself how such rows are left out.
+        let is_said = matches!(self.error.as_ref(), Error::Engine(Engine::Invalid { .. })) && self.left.is_some();
+        if let Some(advice) = self.error.advice(|field, value| format!("{} {value}", named(field))).filter(|_| !is_said)
+        {
+            text = format!("{text}; {advice}");
         }
         if let Some(left) = &self.left {
             text = format!("{text}; {left}");
