@@ -26,8 +26,8 @@ use crate::number::VectorFloat;
 use crate::positioned::PositionedFile;
 use crate::recast::{concat_columns, recast_batch};
 use crate::source::{check_range, lock, no_columns};
-use crate::unify::plain_field;
-use crate::vectors::{ColumnRequest, VectorColumns, positions, pruned};
+use crate::unify::plain_columns;
+use crate::vectors::{ColumnRequest, VectorColumns, positions, pruned, stored_columns};
 use crate::wide_integers;
 use crate::{Dtype, Error, Result, RowLocation, Shape, Source, SourceId};
 
@@ -547,8 +547,7 @@ impl Source for ArrowFile {
             return no_columns(&self.path, rows);
         }
         let failed = |e: arrow::error::ArrowError| Error::format(&self.path, e.to_string());
-        let fields = columns.iter().map(|&at| plain_field(&self.schema.fields()[at])).collect::<Vec<_>>();
-        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let schema = plain_columns(&self.schema, &columns);
         let mut parts = Vec::new();
         self.each(ArrowUse::Columns, &columns, first, rows, |part, _| {
             parts.push(recast_batch(&part, &schema).map_err(failed)?);
@@ -558,9 +557,7 @@ impl Source for ArrowFile {
     }
 
     fn column_schema(&self, names: &[String]) -> Result<SchemaRef> {
-        let columns = positions(&self.path, &self.schema, names)?;
-        let fields: Vec<_> = columns.iter().map(|&at| self.schema.fields()[at].clone()).collect();
-        Ok(Arc::new(Schema::new(fields)))
+        stored_columns(&self.path, &self.schema, names)
     }
 
     fn categories(&self, name: &str) -> Result<Option<ArrayRef>> {

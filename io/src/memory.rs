@@ -19,8 +19,8 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::number::VectorFloat;
 use crate::recast::{concat_columns, recast_batch};
 use crate::source::{check_range, no_columns};
-use crate::unify::plain_field;
-use crate::vectors::{ColumnRequest, VectorColumns, positions};
+use crate::unify::plain_columns;
+use crate::vectors::{ColumnRequest, VectorColumns, positions, stored_columns};
 use crate::{Dtype, Error, Fingerprint, OpenOptions, Result, RowLocation, Shape, Source, SourceId};
 
 /// The column of an array's vectors.
@@ -221,8 +221,7 @@ impl Source for MemorySource {
         }
         let columns = positions(&self.name, &self.schema, names)?;
         let failed = |e: arrow::error::ArrowError| Error::format(&self.name, e.to_string());
-        let fields: Vec<_> = columns.iter().map(|&at| plain_field(&self.schema.fields()[at])).collect();
-        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let schema = plain_columns(&self.schema, &columns);
         let mut parts = Vec::new();
         self.each(first, rows, |part, _| {
             let part = part.project(&columns).map_err(failed)?;
@@ -233,9 +232,7 @@ impl Source for MemorySource {
     }
 
     fn column_schema(&self, names: &[String]) -> Result<SchemaRef> {
-        let columns = positions(&self.name, &self.schema, names)?;
-        let fields: Vec<_> = columns.iter().map(|&at| self.schema.fields()[at].clone()).collect();
-        Ok(Arc::new(Schema::new(fields)))
+        stored_columns(&self.name, &self.schema, names)
     }
 
     /// The first call reads all rows once.

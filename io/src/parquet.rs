@@ -29,8 +29,8 @@ use crate::parquet_types;
 use crate::positioned::{FileHandle, PageLimits, PositionedFile};
 use crate::recast::{concat_columns, recast_batch};
 use crate::source::{check_range, lock, no_columns};
-use crate::unify::plain_field;
-use crate::vectors::{ColumnRequest, VectorColumns, positions, within};
+use crate::unify::plain_columns;
+use crate::vectors::{ColumnRequest, VectorColumns, positions, stored_columns, within};
 use crate::wide_integers;
 use crate::{Dtype, Error, Result, RowLocation, Shape, Source, SourceId};
 
@@ -351,8 +351,7 @@ impl Source for ParquetFile {
             return no_columns(&self.path, rows);
         }
         let failed = |e: arrow::error::ArrowError| Error::format(&self.path, e.to_string());
-        let fields = columns.iter().map(|&at| plain_field(&self.declared.fields()[at])).collect::<Vec<_>>();
-        let schema: SchemaRef = Arc::new(Schema::new(fields));
+        let schema = plain_columns(&self.declared, &columns);
         let mut parts = Vec::new();
         if rows > 0 {
             let mut kept = lock(&self.column_cursor);
@@ -369,9 +368,7 @@ impl Source for ParquetFile {
     }
 
     fn column_schema(&self, names: &[String]) -> Result<SchemaRef> {
-        let columns = positions(&self.path, &self.declared, names)?;
-        let fields: Vec<_> = columns.iter().map(|&at| self.declared.fields()[at].clone()).collect();
-        Ok(Arc::new(Schema::new(fields)))
+        stored_columns(&self.path, &self.declared, names)
     }
 
     fn id(&self) -> Result<SourceId> {

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, Schema, SchemaRef, TimeUnit};
 
 use crate::parquet_types::IN_UTC;
 
@@ -269,6 +269,11 @@ pub(crate) fn plain(data_type: &DataType) -> DataType {
         Struct(fields) => Struct(fields.iter().map(plain_field).collect()),
         other => other.clone(),
     }
+}
+
+/// Returns the schema in which the columns at these places are read: each a [`plain_field`].
+pub(crate) fn plain_columns(schema: &Schema, columns: &[usize]) -> SchemaRef {
+    Arc::new(Schema::new(columns.iter().map(|&at| plain_field(&schema.fields()[at])).collect::<Vec<_>>()))
 }
 
 /// Returns a field whose type is [`plain`].

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType, Field, Fields, Int8Type, Schema};
+use arrow::datatypes::{DataType, Field, Fields, Int8Type, Schema, SchemaRef};
 
 use crate::flatten::{self, ComponentSlots, FlattenError, FlattenPath};
 use crate::number::VectorFloat;
@@ -543,6 +543,13 @@ pub(crate) fn within<'a>(paths: &[&'a [usize]], i: usize) -> Option<Vec<&'a [usi
 pub(crate) fn positions(path: &Path, schema: &Schema, names: &[String]) -> Result<Vec<usize>> {
     let found = |name: &String| position(path, schema, name)?.ok_or_else(|| no_such(path, schema, name));
     names.iter().map(found).collect()
+}
+
+/// Returns the schema of the columns of these names, as they are stored.
+pub(crate) fn stored_columns(path: &Path, schema: &Schema, names: &[String]) -> Result<SchemaRef> {
+    let columns = positions(path, schema, names)?;
+    let fields: Vec<_> = columns.iter().map(|&at| schema.fields()[at].clone()).collect();
+    Ok(Arc::new(Schema::new(fields)))
 }
 
 /// Returns the index of the column of this name. A name that two columns have is an error, and a column that

@@ -220,7 +220,7 @@ fn trimmed(text: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn labels(range: &ValueRange) -> Vec<String> {
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(range: &ValueRange, expected: &[&str]) {
+    pub(in super::super) fn check(range: &ValueRange, expected: &[&str]) {
         let ticks = range.ticks();
         assert_eq!(labels(range), expected);
         let places: Vec<f32> = ticks.iter().map(|tick| tick.0).collect();

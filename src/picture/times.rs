@@ -250,21 +250,9 @@ fn clock_step(rough: f64) -> Option<i128> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::range::tests::check;
     use super::super::range::{ValueRange, ValueUnit};
     use super::*;
-
-    fn labels(range: &ValueRange) -> Vec<String> {
-        range.ticks().into_iter().map(|tick| tick.1).collect()
-    }
-
-    #[track_caller]
-    fn check(range: &ValueRange, expected: &[&str]) {
-        let ticks = range.ticks();
-        assert_eq!(labels(range), expected);
-        let places: Vec<f32> = ticks.iter().map(|tick| tick.0).collect();
-        assert!(places.iter().all(|at| (0.0..=1.0).contains(at)), "{places:?}");
-        assert!(places[1.min(places.len() - 1)..].iter().skip(1).is_sorted(), "{places:?}");
-    }
 
     fn moment(text: &str) -> i128 {
         let at = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").unwrap();
