@@ -62,12 +62,17 @@ fn kind(data_type: &DataType) -> Result<ColumnKind, Refusal> {
     }
 }
 
+/// Returns the values of a column without a dictionary or run lengths.
+fn plain(values: &ArrayRef) -> Result<ArrayRef, Refusal> {
+    match values.data_type() {
+        DataType::Dictionary(_, inner) => cast(values, inner).map_err(|e| e.to_string()),
+        DataType::RunEndEncoded(_, inner) => cast(values, inner.data_type()).map_err(|e| e.to_string()),
+        _ => Ok(values.clone()),
+    }
+}
+
 fn read(values: &ArrayRef) -> Result<ColumnValues, Refusal> {
-    let plain = match values.data_type() {
-        DataType::Dictionary(_, inner) => cast(values, inner).map_err(|e| e.to_string())?,
-        DataType::RunEndEncoded(_, inner) => cast(values, inner.data_type()).map_err(|e| e.to_string())?,
-        _ => values.clone(),
-    };
+    let plain = plain(values)?;
     match kind(plain.data_type())? {
         ColumnKind::Texts => texts(&plain).map(ColumnValues::Texts),
         ColumnKind::Integers(_) => wholes(&plain).map(ColumnValues::Integers),
@@ -84,6 +89,7 @@ pub(crate) const UUID: DataType = DataType::FixedSizeBinary(16);
 
 /// Converts values to texts, as which categories and labels are compared.
 pub(crate) fn texts(values: &ArrayRef) -> Result<StringArray, Refusal> {
+    let values = &plain(values)?;
     if let Some(uuids) = values.as_fixed_size_binary_opt().filter(|_| *values.data_type() == UUID) {
         return Ok(uuids.iter().map(|uuid| uuid.map(uuid_text)).collect());
     }
@@ -448,6 +454,15 @@ mod tests {
         check_categories(
             FixedSizeBinaryArray::try_from_sparse_iter_with_size(uuids, 16).unwrap(),
             &["00000000-0000-0000-0000-000000000000", "67e55044-10b1-426f-9247-bb680e5fe0c8"],
+        );
+        let uuids: ArrayRef = Arc::new(FixedSizeBinaryArray::try_from_iter([uuid, [0; 16]].into_iter()).unwrap());
+        let uuids: ArrayRef = Arc::new(DictionaryArray::new(Int8Array::from(vec![Some(1), Some(0), None]), uuids));
+        let zeros = "00000000-0000-0000-0000-000000000000";
+        assert_eq!(categories(uuids.clone()).unwrap(), [zeros, "67e55044-10b1-426f-9247-bb680e5fe0c8"]);
+        // As ids and labels are compared.
+        assert_eq!(
+            texts(&uuids).unwrap(),
+            StringArray::from(vec![Some(zeros), Some("67e55044-10b1-426f-9247-bb680e5fe0c8"), None])
         );
         let values: ArrayRef = Arc::new(Int32Array::from(vec![7, 3]));
         check_categories(DictionaryArray::new(Int8Array::from(vec![0, 1, 0]), values), &["3", "7"]);
