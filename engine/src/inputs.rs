@@ -127,3 +127,44 @@ impl Inputs<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+
+    struct Held(u64);
+
+    impl GraphSource for Held {
+        fn k(&self) -> usize {
+            15
+        }
+
+        fn rows(&self) -> u64 {
+            1000
+        }
+
+        fn resident_bytes(&self) -> u64 {
+            self.0
+        }
+
+        fn read_rows(&self, _: u64, _: &mut [u32], _: &mut [f32]) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn plan_of_a_graph_alone_counts_the_bytes_that_the_graph_holds() {
+        let plan = |held: u64| {
+            let graph = Held(held);
+            let input = Inputs { graph: Some(&graph), ..Inputs::default() }.describe().expect("a graph");
+            assert_eq!((input.shape.rows, input.shape.dim, input.graph_k), (1000, 0, Some(15)));
+            assert_eq!((input.source_bytes, input.resident_bytes), (0, held));
+            Config::default().plan(&input).expect("a plan")
+        };
+        let (none, some) = (plan(0), plan(5 << 20));
+        for (none, some) in none.stages().iter().zip(some.stages()) {
+            assert!(some.memory >= none.memory + (5 << 20), "{}", none.stage.name());
+        }
+    }
+}

@@ -236,3 +236,45 @@ pub fn not_finite(source: &dyn Source, row: u64, component: usize) -> Error {
     }
     Error::NotFinite { path: place.path, row: place.row, component, value }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each row has one neighbour, the next row; the last has none, and row 0 is no row's neighbour.
+    struct Chain(u64);
+
+    impl GraphSource for Chain {
+        fn k(&self) -> usize {
+            1
+        }
+
+        fn rows(&self) -> u64 {
+            self.0
+        }
+
+        fn read_rows(&self, first: u64, ids: &mut [u32], distances: &mut [f32]) -> Result<()> {
+            for (row, (id, distance)) in (first..).zip(ids.iter_mut().zip(distances)) {
+                let is_last = row + 1 == self.0;
+                (*id, *distance) = if is_last { (MISSING, f32::INFINITY) } else { (row as u32 + 1, 1.0) };
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn survey_of_a_graph_names_the_memory_that_is_enough() {
+        // Two bits a row are 25 MiB here, so that the process itself is not all that is needed.
+        let (graph, path) = (Chain(100_000_000), Path::new("graph.arrow"));
+        let Err(Error::Budget { asked: 4096, needed, stage: "survey" }) = survey_graph(&graph, path, 4096, &()) else {
+            panic!("a survey within 4 KiB");
+        };
+        assert!(needed.is_multiple_of(1 << 20) && needed > 2 * RowSet::bytes(graph.rows()), "{needed}");
+        assert!(matches!(survey_graph(&graph, path, needed - (1 << 20), &()), Err(Error::Budget { .. })));
+        let (few, enough) = (Chain(100_000), needed);
+        let found = survey_graph(&few, path, enough, &()).expect("a survey");
+        assert_eq!((found.rows.count(), found.flaws.any()), (few.rows(), false));
+        let alone = survey_graph(&Chain(1), path, enough, &()).expect("a survey");
+        assert_eq!((alone.rows.count(), alone.flaws.rows()), (0, 1));
+    }
+}

@@ -212,4 +212,34 @@ mod tests {
         check("x=1/x=2/p", &[("x", Some("2"))]);
         check("plain/x=1", &[]);
     }
+
+    #[test]
+    fn streams_without_an_end_are_named_through_directories_subsets_and_shifts() {
+        let dir = tempfile::tempdir().unwrap();
+        let batch = RecordBatch::try_from_iter([
+            ("a", Arc::new(arrow::array::Float32Array::from(vec![1.0, 2.0, 3.0])) as ArrayRef),
+            ("b", Arc::new(arrow::array::Float32Array::from(vec![3.0, 2.0, 1.0]))),
+        ])
+        .unwrap();
+        let mut bytes = Vec::new();
+        let mut writer = arrow::ipc::writer::StreamWriter::try_new(&mut bytes, &batch.schema()).unwrap();
+        writer.write(&batch).and_then(|()| writer.finish()).unwrap();
+        drop(writer);
+        let cut = dir.path().join("day=2/part.arrows");
+        for (day, bytes) in [("day=1", &bytes[..]), ("day=2", &bytes[..bytes.len() - 8])] {
+            std::fs::create_dir(dir.path().join(day)).unwrap();
+            std::fs::write(dir.path().join(day).join("part.arrows"), bytes).unwrap();
+        }
+        let options = crate::OpenOptions { column: Some("a,b".into()), stop: None };
+        let source: Arc<dyn Source> =
+            crate::open(&[dir.path().to_string_lossy().into_owned()], &options).unwrap().into();
+        assert_eq!(source.columns(), ["a", "b", "day"]);
+        assert_eq!(source.endless_streams(), std::slice::from_ref(&cut));
+        let mut rows = crate::RowSetBuilder::new(source.shape().rows);
+        rows.remove(0);
+        let some = crate::SubsetSource::new(source.clone(), Arc::new(rows.finish()));
+        assert_eq!(some.endless_streams(), std::slice::from_ref(&cut));
+        let id = source.id().unwrap();
+        assert_eq!(crate::IdentifiedSource::new(source, id).endless_streams(), [cut]);
+    }
 }

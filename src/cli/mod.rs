@@ -247,6 +247,32 @@ mod tests {
     }
 
     #[test]
+    fn help_of_invalid_rows_names_a_graph_only_where_one_is_read() {
+        let help = |name: &str| {
+            let command = command();
+            let subcommand = command.find_subcommand(name).expect("a subcommand");
+            let invalid = subcommand.get_arguments().find(|argument| argument.get_id() == "invalid").expect("invalid");
+            invalid.get_help().expect("a help text").to_string()
+        };
+        for name in ["embed", "plan"] {
+            let text = help(name);
+            let words =
+                ["of a graph without SOURCE, rows without neighbours", "[default: error; without SOURCE: null]"];
+            assert!(words.iter().all(|word| text.contains(word)), "{name}: {text}");
+        }
+        for name in ["knn", "pca"] {
+            let text = help(name);
+            assert!(text.contains("null keeps them") && text.ends_with("[default: error]"), "{name}: {text}");
+            assert!(!text.contains("neighbours"), "{name}: {text}");
+        }
+        let evaluate = help("evaluate");
+        assert!(
+            evaluate.contains("drop leaves them out of all tables") && !evaluate.contains("null keeps"),
+            "{evaluate}"
+        );
+    }
+
+    #[test]
     fn help_of_the_graph_alone_is_about_the_graph() {
         let mut command = command();
         let knn = command.find_subcommand_mut("knn").expect("knn").render_long_help().to_string();

@@ -348,6 +348,9 @@ fn rows_without_neighbours_of_a_graph_alone_have_no_coordinates() {
                 }
             }
             assert_eq!((without, sound), (SPOILT.to_vec(), expected.clone()));
+            let planned: Value =
+                serde_json::from_str(&place.ok(&format!("plan --knn {null} {choice} --json")).stdout).expect("JSON");
+            assert!(planned["resident_bytes"].as_u64().is_some_and(|bytes| bytes >= 307 / 8), "{choice}");
             let planned = place.ok(&format!("plan --knn {null} {choice}")).stdout;
             assert!(planned.contains(&note) && planned.contains("300 rows, a graph of 4 neighbours,"), "{planned}");
         }
