@@ -23,7 +23,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::io::Write;
 use std::path::Path;
 
 use lowland_io::{Error as IoError, MappedFile, PendingFile};
@@ -36,11 +35,9 @@ pub const INIT: &str = "init.f32";
 /// Name of the map's file in the run directory: rows × components f32, in list order.
 pub const POSITIONS: &str = "positions.f32";
 
-/// Writes positions as little-endian f32.
-pub fn write_positions(path: &Path, positions: &[f32]) -> Result<lowland_io::FileStamp> {
-    let mut file = PendingFile::create(path)?;
-    crate::work::write_floats(&mut file, positions).map_err(|e| IoError::io(path, "write", e))?;
-    file.flush().map_err(|e| IoError::io(path, "write", e))?;
+/// Writes positions as little-endian f32 to `file`, and gives the file its name.
+pub fn write_positions(mut file: PendingFile, positions: &[f32]) -> Result<lowland_io::FileStamp> {
+    crate::work::write_floats(&mut file, positions).map_err(|e| IoError::io(file.path(), "write", e))?;
     Ok(file.finish()?)
 }
 

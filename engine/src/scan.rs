@@ -63,12 +63,13 @@ enum ComponentSums {
 
 /// Scans `source` and writes the training sample.
 pub fn scan(plan: &Plan, source: &Arc<dyn Source>, work: &StageContext<'_>) -> Result<(StageFiles, ScanResult)> {
-    let (dim, dir, progress) = (plan.shape.dim, work.run.dir(), work.progress);
+    let (dim, progress) = (plan.shape.dim, work.progress);
     let _held = work.reserve(&needs(plan), "read")?;
     let wanted = stratified(plan.settings.seed, 0x5ca9, plan.shape.rows, plan.index.sample_rows);
     let mut wanted = wanted.into_iter().peekable();
     // Without lists, no quantizer is trained and no sample is needed.
-    let mut sample = if plan.index.sample_rows > 0 { Some(SampleFile::create(dir)?) } else { None };
+    let mut sample =
+        if plan.index.sample_rows > 0 { Some(SampleFile { file: work.create(SAMPLE_FILE)? }) } else { None };
     let mut components = match (plan.needs_pca(), plan.uses_incremental_pca()) {
         (false, _) => ComponentSums::None,
         (true, false) => ComponentSums::Exact(Covariance::new(dim)),
@@ -157,10 +158,6 @@ struct SampleFile {
 }
 
 impl SampleFile {
-    fn create(dir: &std::path::Path) -> Result<Self> {
-        Ok(SampleFile { file: PendingFile::create(dir.join(SAMPLE_FILE))? })
-    }
-
     fn push(&mut self, row: &[f32]) -> Result<()> {
         crate::work::write_floats(&mut self.file, row)
             .map_err(|e| lowland_io::Error::io(self.file.path(), "write", e).into())

@@ -10,6 +10,9 @@
 //!   in order, and not of a later read of the file.
 //! - The `.part` file is locked while it is written, so that the second of two writers of one name
 //!   gets an error and the two contents are never mixed.
+//! - The files of a temporary run directory ([`RunDir::temporary`](crate::RunDir::temporary)) are not synced: they are
+//!   removed with the process, and after a power failure nobody reads them. Their names, too, never stand for
+//!   unfinished bytes for as long as the machine runs.
 //! - If the name is a symbolic link, the link's target is written (its `.part` lies beside the
 //!   target), and the link stays.
 //!
@@ -81,6 +84,8 @@ pub struct PendingFile {
     begun: u64,
     /// A write failed, so the bytes on disk may differ from those counted and hashed.
     broken: bool,
+    /// Whether the file is synced before it gets its name.
+    durable: bool,
 }
 
 impl PendingFile {
@@ -90,7 +95,11 @@ impl PendingFile {
     /// # Errors
     /// [`Error::Locked`] if another writer is writing the same file.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
-        let path = path.into();
+        Self::begin(path.into(), true)
+    }
+
+    /// As [`create`](Self::create). A file that is not `durable` may be lost if the machine stops.
+    pub(crate) fn begin(path: PathBuf, durable: bool) -> Result<Self> {
         let target = target(&path)?;
         let mut part = target.clone().into_os_string();
         part.push(PART);
@@ -110,6 +119,7 @@ impl PendingFile {
             handed: 0,
             begun: 0,
             broken: false,
+            durable,
         })
     }
 
@@ -127,10 +137,14 @@ impl PendingFile {
     pub fn finish(mut self) -> Result<FileStamp> {
         self.flush().map_err(|e| Error::io(&self.path, "write", e))?;
         let Some(file) = &self.file else { unreachable!("finish takes the only handle") };
-        file.sync_all().map_err(|e| Error::io(&self.path, "sync", e))?;
+        if self.durable {
+            file.sync_all().map_err(|e| Error::io(&self.path, "sync", e))?;
+        }
         std::fs::rename(&self.part, &self.target).map_err(|e| Error::io(&self.path, "rename", e))?;
         self.file = None;
-        sync_directory_of(&self.target)?;
+        if self.durable {
+            sync_directory_of(&self.target)?;
+        }
         Ok(FileStamp { bytes: self.bytes, xxh3: self.hash.digest() })
     }
 
@@ -191,16 +205,24 @@ impl Drop for PendingFile {
 
 /// Replaces a small file atomically: afterwards `path` holds either its former bytes or `bytes`.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<FileStamp> {
-    let mut file = PendingFile::create(path)?;
-    file.write_all(bytes).map_err(|e| Error::io(path, "write", e))?;
+    write_whole(PendingFile::create(path)?, bytes)
+}
+
+/// Writes all bytes of a small file and gives it its name.
+pub(crate) fn write_whole(mut file: PendingFile, bytes: &[u8]) -> Result<FileStamp> {
+    file.write_all(bytes).map_err(|e| Error::io(&file.path, "write", e))?;
     file.finish()
 }
 
-/// Syncs a file that another library wrote as `unfinished`, and renames it durably to `path`.
-pub fn adopt(unfinished: &Path, path: &Path) -> Result<FileStamp> {
-    File::open(unfinished).and_then(|file| file.sync_all()).map_err(|e| Error::io(unfinished, "sync", e))?;
+/// Renames a file that another library wrote as `unfinished` to `path`; if it is to be `durable`, syncs it before.
+pub(crate) fn adopt(unfinished: &Path, path: &Path, durable: bool) -> Result<FileStamp> {
+    if durable {
+        File::open(unfinished).and_then(|file| file.sync_all()).map_err(|e| Error::io(unfinished, "sync", e))?;
+    }
     std::fs::rename(unfinished, path).map_err(|e| Error::io(path, "rename into place", e))?;
-    sync_directory_of(path)?;
+    if durable {
+        sync_directory_of(path)?;
+    }
     stamp(path)
 }
 

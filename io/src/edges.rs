@@ -153,9 +153,17 @@ impl EdgeWriter {
     /// # Panics
     /// If a pair is called `format` or `version`.
     pub fn create(path: impl Into<PathBuf>, metadata: &[(String, String)]) -> Result<Self> {
+        Self::new(PendingFile::create(path)?, metadata)
+    }
+
+    /// As [`create`](Self::create), into a file that was begun.
+    ///
+    /// # Errors
+    /// If the file's head cannot be written.
+    pub fn new(file: PendingFile, metadata: &[(String, String)]) -> Result<Self> {
         let metadata = own_metadata(FORMAT, VERSION, metadata);
         let schema = Schema::new_with_metadata(columns(), metadata);
-        Ok(EdgeWriter { file: BatchWriter::create(path.into(), schema, BatchCompression::Zstd1)?, next_row: None })
+        Ok(EdgeWriter { file: BatchWriter::new(file, schema, BatchCompression::Zstd1)?, next_row: None })
     }
 
     /// Returns the most memory, in bytes, that a writer holds, beside the block, while it writes a
@@ -392,8 +400,9 @@ impl std::fmt::Debug for BatchWriter {
 }
 
 impl BatchWriter {
-    pub(crate) fn create(path: PathBuf, schema: Schema, compress: BatchCompression) -> Result<Self> {
-        let file = HashingFile { file: PendingFile::create(&path)?, batch: Xxh3::new() };
+    pub(crate) fn new(file: PendingFile, schema: Schema, compress: BatchCompression) -> Result<Self> {
+        let path = file.path().to_path_buf();
+        let file = HashingFile { file, batch: Xxh3::new() };
         let options = match compress {
             BatchCompression::No => Ok(IpcWriteOptions::default()),
             BatchCompression::Zstd1 => IpcWriteOptions::default()
@@ -829,7 +838,10 @@ mod tests {
         assert!(matches!(EdgeReader::open(&path), Err(Error::Format { .. })));
         for (format, version) in [("lowland.knn", 1), (FORMAT, 2)] {
             let schema = Schema::new_with_metadata(columns(), own_metadata(format, version, &[]));
-            BatchWriter::create(path.clone(), schema, BatchCompression::No).unwrap().finish().unwrap();
+            BatchWriter::new(PendingFile::create(&path).unwrap(), schema, BatchCompression::No)
+                .unwrap()
+                .finish()
+                .unwrap();
             match EdgeReader::open(&path) {
                 Err(Error::Version { found: 2, .. }) => assert_eq!(format, FORMAT),
                 Err(Error::Format { .. }) => assert_ne!(format, FORMAT),

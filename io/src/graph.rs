@@ -164,7 +164,11 @@ impl GraphWriter {
             let writer = ArrowWriter::try_new(file, Arc::new(schema.clone()), Some(properties));
             GraphFile::Parquet(Box::new(writer.map_err(|e| parquet_error(&path, "write", e))?))
         } else {
-            GraphFile::Arrow(Box::new(BatchWriter::create(path.clone(), schema.clone(), BatchCompression::No)?))
+            GraphFile::Arrow(Box::new(BatchWriter::new(
+                PendingFile::create(&path)?,
+                schema.clone(),
+                BatchCompression::No,
+            )?))
         };
         Ok(GraphWriter {
             path,

@@ -70,7 +70,7 @@ pub use buckets::{BucketWriter, Buckets, ByteBucketWriter, ByteBuckets, EdgeReco
 pub use catch_panic::is_decoding;
 pub use categories::has_order;
 pub use coordinates::Coordinates;
-pub use durable::{FileStamp, PART, PendingFile, adopt, replace, stamp, target};
+pub use durable::{FileStamp, PART, PendingFile, replace, stamp, target};
 pub use edges::{BlockInfo, EdgeBlock, EdgeFile, EdgeReader, EdgeWriter};
 pub use error::{Error, Result};
 pub use files::out_of_number_order;

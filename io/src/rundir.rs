@@ -34,6 +34,9 @@
 //! - Every other file in the directory is a leftover of an interrupted process, and
 //!   [`RunDir::open`] removes it. Users must not keep files of their own in the directory.
 //!   Subdirectories are neither created nor touched.
+//! - In a temporary directory ([`RunDir::temporary`]) "durable" means nothing: no file is synced. A process that is
+//!   killed leaves what it would leave anyway; after a power failure files may be empty, but the next run that gets
+//!   this directory discards them without reading them.
 //! - Nothing is created or removed in a directory that is not a run directory of lowland.
 //! - The read-only functions ([`Manifest::read`], [`runs`]) change nothing, and do not prevent a
 //!   run from opening its directory.
@@ -48,7 +51,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::durable::{self, FileStamp};
+use crate::durable::{self, FileStamp, PendingFile};
 use crate::{Error, Fingerprint, Result};
 
 /// The format version of the manifest and of the directory's layout.
@@ -193,8 +196,9 @@ impl Manifest {
         format!("{text}{}{sum:016x}{}", TAIL.0, TAIL.1)
     }
 
-    fn write(&self, dir: &Path) -> Result<()> {
-        durable::replace(&dir.join(MANIFEST), self.text().as_bytes()).map(drop)
+    fn write(&self, dir: &Path, durable: bool) -> Result<()> {
+        let file = PendingFile::begin(dir.join(MANIFEST), durable)?;
+        durable::write_whole(file, self.text().as_bytes()).map(drop)
     }
 }
 
@@ -224,6 +228,8 @@ pub enum VerifyDepth {
 pub struct RunDir {
     path: PathBuf,
     manifest: Mutex<Manifest>,
+    /// Whether files are synced. Those of a temporary directory are not.
+    durable: bool,
     /// The lock is released when this handle is dropped.
     _lock: File,
 }
@@ -242,7 +248,7 @@ impl RunDir {
         let path = path.into();
         let lock = acquire(&path)?;
         let Some(bytes) = read_manifest(&path)? else {
-            return Ok((Self::begin(path, lock, config, sources)?, RunOrigin::Fresh));
+            return Ok((Self::begin(path, lock, config, sources, true)?, RunOrigin::Fresh));
         };
         let mut manifest = Manifest::parse(&path, &bytes)?;
         if let Some((field, was, now)) = difference(&manifest, &config, &sources) {
@@ -252,7 +258,7 @@ impl RunDir {
         // value, and a number may change when it is parsed.
         manifest.config = config;
         remove_leftovers(&path, &manifest)?;
-        Ok((RunDir { path, manifest: Mutex::new(manifest), _lock: lock }, RunOrigin::Resumed))
+        Ok((RunDir { path, manifest: Mutex::new(manifest), durable: true, _lock: lock }, RunOrigin::Resumed))
     }
 
     /// Opens the run directory `path` for a new run and removes every file of the run that it held.
@@ -265,10 +271,22 @@ impl RunDir {
         let lock = acquire(&path)?;
         // `begin` writes the new, empty manifest first; every remaining file is then an unlisted
         // leftover.
-        Self::begin(path, lock, config, sources)
+        Self::begin(path, lock, config, sources, true)
     }
 
-    fn begin(path: PathBuf, lock: File, config: Value, sources: Vec<Fingerprint>) -> Result<Self> {
+    /// Opens the run directory `path` as [`restart`](Self::restart) does, for a run that only this process runs and
+    /// that it removes. Its files are not synced: each sync would take milliseconds, most of the time of a small run.
+    /// This is safe because no run is ever continued from them: another run in this directory restarts.
+    ///
+    /// # Errors
+    /// Those of [`restart`](Self::restart).
+    pub fn temporary(path: impl Into<PathBuf>, config: Value, sources: Vec<Fingerprint>) -> Result<Self> {
+        let path = path.into();
+        let lock = acquire(&path)?;
+        Self::begin(path, lock, config, sources, false)
+    }
+
+    fn begin(path: PathBuf, lock: File, config: Value, sources: Vec<Fingerprint>, durable: bool) -> Result<Self> {
         let manifest = Manifest {
             lowland: env!("CARGO_PKG_VERSION").into(),
             format: VERSION,
@@ -277,9 +295,9 @@ impl RunDir {
             sources,
             stages: BTreeMap::new(),
         };
-        manifest.write(&path)?;
+        manifest.write(&path, durable)?;
         remove_leftovers(&path, &manifest)?;
-        Ok(RunDir { path, manifest: Mutex::new(manifest), _lock: lock })
+        Ok(RunDir { path, manifest: Mutex::new(manifest), durable, _lock: lock })
     }
 
     /// Returns the directory.
@@ -290,6 +308,23 @@ impl RunDir {
     /// Returns the path at which the run's file `file` lies or should be written.
     pub fn path(&self, file: &str) -> PathBuf {
         self.path.join(file)
+    }
+
+    /// Begins the run's file `file`, which is durable once it is finished, unless the directory is temporary.
+    ///
+    /// # Errors
+    /// Those of [`PendingFile::create`].
+    pub fn create(&self, file: &str) -> Result<PendingFile> {
+        PendingFile::begin(self.path(file), self.durable)
+    }
+
+    /// Gives the name `file` to a file that another library wrote in this directory as `unfinished`, durably as
+    /// [`create`](Self::create) does.
+    ///
+    /// # Errors
+    /// If the file cannot be synced, renamed or read.
+    pub fn adopt(&self, unfinished: &Path, file: &str) -> Result<FileStamp> {
+        durable::adopt(unfinished, &self.path(file), self.durable)
     }
 
     /// Returns a copy of the current manifest.
@@ -423,7 +458,7 @@ impl RunDir {
         let mut current = self.lock_manifest();
         let mut next = current.clone();
         edit(&mut next.stages);
-        next.write(&self.path)?;
+        next.write(&self.path, self.durable)?;
         let former = std::mem::replace(&mut *current, next);
         let kept: BTreeSet<&str> = current.files().map(|(name, _)| name).collect();
         for (name, _) in former.files().filter(|(name, _)| !kept.contains(name)) {
@@ -874,7 +909,7 @@ mod tests {
         bytes[40] ^= 1;
         std::fs::write(&manifest, bytes).unwrap();
         let (older, _) = open(&at("a older")).unwrap();
-        Manifest { format: 1, ..older.manifest() }.write(&at("a older")).unwrap();
+        Manifest { format: 1, ..older.manifest() }.write(&at("a older"), true).unwrap();
         drop(older);
         std::fs::create_dir_all(at("a stranger/below")).unwrap();
         std::fs::write(at("a stranger").join(MANIFEST), "{}").unwrap();
@@ -1078,6 +1113,28 @@ mod tests {
     }
 
     #[test]
+    fn temporary_run_begins_anew_and_has_the_files_of_any_run() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            // The second time, the directory is what a killed process left.
+            let run = RunDir::temporary(dir.path(), config(), vec![]).unwrap();
+            assert!(run.stage("scan").is_none());
+            assert_eq!(names(dir.path()), ["LOCK", "manifest.json"]);
+            let mut file = run.create("f").unwrap();
+            file.write_all(b"four").unwrap();
+            let written = file.finish().unwrap();
+            std::fs::write(run.path("other.part"), b"by a library").unwrap();
+            let adopted = run.adopt(&run.path("other.part"), "other").unwrap();
+            run.finish_stage("scan", vec![("f".into(), written), ("other".into(), adopted)], json!(1)).unwrap();
+            run.verify("scan", VerifyDepth::Checksums).unwrap();
+            assert_eq!(Manifest::read(dir.path()).unwrap(), run.manifest());
+        }
+        let run = RunDir::temporary(dir.path().join("own"), config(), vec![]).unwrap();
+        run.remove().unwrap();
+        assert!(!dir.path().join("own").exists());
+    }
+
+    #[test]
     fn any_flipped_bit_or_cut_of_the_manifest_is_found() {
         let dir = tempfile::tempdir().unwrap();
         let (run, _) = open(dir.path()).unwrap();
@@ -1106,7 +1163,7 @@ mod tests {
         let (run, _) = open(dir.path()).unwrap();
         let later = Manifest { format: 9, ..run.manifest() };
         drop(run);
-        later.write(dir.path()).unwrap();
+        later.write(dir.path(), true).unwrap();
         let error = open(dir.path()).unwrap_err();
         assert!(matches!(error, Error::Version { found: 9, .. }));
         assert!(error.to_string().contains("format version 9; this build reads 3; pass `restart`"), "{error}");
@@ -1121,7 +1178,7 @@ mod tests {
         drop(run);
         let stamp = FileStamp { bytes: 0, xxh3: 0 };
         evil.stages.entry("scan".into()).or_default().files.insert("../outside".into(), stamp);
-        evil.write(dir.path()).unwrap();
+        evil.write(dir.path(), true).unwrap();
         assert!(matches!(open(dir.path()), Err(Error::Format { .. })));
     }
 

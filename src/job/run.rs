@@ -67,21 +67,25 @@ impl OpenRun {
     /// Opens the directory for a run with this `identity` and these input `files`. Stages of an
     /// earlier run are reused only if its identity and files are equal. If the source is not
     /// `resumable`, equal means nothing, so that a run of such a source is begun anew. The run of another
-    /// source is an error as always.
+    /// source is an error as always. A run without a directory gets a temporary one, whose files are not
+    /// synced.
     pub(super) fn open(
         options: &RunOptions,
         identity: Value,
         files: Vec<Fingerprint>,
         resumable: bool,
     ) -> Result<Self> {
-        let path = options.dir.clone().unwrap_or_else(temporary);
+        let Some(path) = &options.dir else {
+            let dir = RunDir::temporary(temporary(), identity, files)?;
+            return Ok(OpenRun { dir, made: true, resumable: false });
+        };
         // An existing directory was chosen by the user and is not removed.
         let made = !path.exists();
-        let restart = || RunDir::restart(&path, identity.clone(), files.clone());
+        let restart = || RunDir::restart(path, identity.clone(), files.clone());
         let dir = if options.restart {
             restart()?
         } else {
-            match RunDir::open(&path, identity.clone(), files.clone())? {
+            match RunDir::open(path, identity.clone(), files.clone())? {
                 (dir, RunOrigin::Resumed) if !resumable => {
                     // The lock must be free before it is taken again.
                     drop(dir);
@@ -97,8 +101,10 @@ impl OpenRun {
     /// success.
     pub(super) fn close(self, options: &RunOptions, keeps: bool, result: Result<Report>) -> Result<Report> {
         let useless = match &result {
+            // A directory for temporary files: nobody would look for it.
+            _ if options.dir.is_none() => true,
             Ok(report) => !(keeps || options.strict && !report.warnings.is_empty()),
-            Err(_) if !self.resumable || options.dir.is_none() => true,
+            Err(_) if !self.resumable => true,
             Err(_) => self.made && self.dir.manifest().stages.is_empty(),
         };
         if useless {

@@ -275,7 +275,7 @@ fn begun(plan: &Plan, rows: &[Vec<(u32, f32)>], mean: f64) -> (StageDir, Affinit
     let mut draws = Lcg(2);
     let first: Vec<f32> =
         (0..rows.len() * plan.settings().n_components).map(|_| draws.below(20_000) as f32 / 1e3 - 10.0).collect();
-    positions::write_positions(&bench.dir.path(positions::INIT), &first).expect("first positions");
+    positions::write_positions(bench.dir.create(positions::INIT).expect("a file"), &first).expect("first positions");
     (bench, found)
 }
 

@@ -6,7 +6,6 @@
 //! Invariant: the file follows from the lists alone.
 
 use std::io::Write;
-use std::path::Path;
 
 use lowland_io::{Error as IoError, FileStamp, MappedFile, PendingFile};
 
@@ -54,8 +53,11 @@ impl<'a> Compared<'a> {
             None => {
                 let pca = axes(lists, work)?;
                 let kept = pca.explained_variance_ratio().iter().sum::<f64>() >= LEAST;
-                let files =
-                    if kept { vec![(FILE.to_string(), project(&pca, lists, &path, work)?)] } else { Vec::new() };
+                let files = if kept {
+                    vec![(FILE.to_string(), project(&pca, lists, work.create(FILE)?, work)?)]
+                } else {
+                    Vec::new()
+                };
                 work.record_unit(UNIT, files, &kept)?;
                 kept
             }
@@ -97,10 +99,9 @@ impl<'a> Compared<'a> {
     }
 }
 
-/// Writes the scores of all rows to `path`.
-fn project(pca: &Pca, lists: &InvertedLists, path: &Path, work: &StageContext<'_>) -> Result<FileStamp> {
+/// Writes the scores of all rows to `file`.
+fn project(pca: &Pca, lists: &InvertedLists, mut file: PendingFile, work: &StageContext<'_>) -> Result<FileStamp> {
     let (rows, dim) = (lists.table.rows(), lists.table.dim);
-    let mut file = PendingFile::create(path)?;
     let (mut vectors, mut scores) = (vec![0f32; ROWS * dim], vec![0f32; ROWS * MOST]);
     let mut bytes = Vec::with_capacity(ROWS * MOST * 4);
     for first in (0..rows).step_by(ROWS) {
@@ -111,7 +112,7 @@ fn project(pca: &Pca, lists: &InvertedLists, path: &Path, work: &StageContext<'_
         pca.project(&vectors[..count * dim], &mut scores[..count * MOST]);
         bytes.clear();
         scores[..count * MOST].iter().for_each(|score| bytes.extend(score.to_le_bytes()));
-        file.write_all(&bytes).map_err(|e| IoError::io(path, "write", e))?;
+        file.write_all(&bytes).map_err(|e| IoError::io(file.path(), "write", e))?;
         work.progress.traffic.read((count * dim * 4) as u64);
     }
     let stamp = file.finish()?;

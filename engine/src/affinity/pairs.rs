@@ -13,7 +13,7 @@
 
 use std::io::Write;
 
-use lowland_io::{Error as IoError, MappedFile, PendingFile};
+use lowland_io::{Error as IoError, MappedFile};
 use rayon::prelude::*;
 
 use super::compared::{self, Compared};
@@ -143,8 +143,7 @@ fn inverse_mean_distance(near: &[(f32, u32)]) -> f32 {
 /// Draws the mid-near pairs of all rows and writes them as a unit.
 fn draw_mid_near(plan: &Plan, compared: &Compared<'_>, rows: u32, pairs: usize, work: &StageContext<'_>) -> Result<()> {
     let seed = plan.settings.seed;
-    let path = work.path(FILE);
-    let mut file = PendingFile::create(&path)?;
+    let mut file = work.create(FILE)?;
     let firsts: Vec<u32> = (0..rows).step_by(POOL_ROWS as usize).collect();
     for window in firsts.chunks(plan.threads) {
         let parts = window
@@ -156,7 +155,7 @@ fn draw_mid_near(plan: &Plan, compared: &Compared<'_>, rows: u32, pairs: usize, 
             .collect::<Result<Vec<Vec<u32>>>>()?;
         for part in parts {
             let bytes: Vec<u8> = part.iter().flat_map(|row| row.to_le_bytes()).collect();
-            file.write_all(&bytes).map_err(|e| IoError::io(&path, "write", e))?;
+            file.write_all(&bytes).map_err(|e| IoError::io(file.path(), "write", e))?;
             work.progress.traffic.read(part.len() as u64 / pairs as u64 * 2 * compared.dim() as u64 * 4);
         }
     }

@@ -218,7 +218,7 @@ impl<'a> EdgeStoreWriter<'a> {
                     ("k", self.k.to_string()),
                 ];
                 let pairs = pairs.map(|(key, value)| (key.to_string(), value));
-                none.insert(EdgeWriter::create(self.work.path(&part_name(number)), &pairs)?)
+                none.insert(EdgeWriter::new(self.work.create(&part_name(number))?, &pairs)?)
             }
         };
         part.write_block(&self.block)?;

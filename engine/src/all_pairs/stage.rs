@@ -115,7 +115,7 @@ pub(crate) fn build(
         }
     }
     let fit = result?;
-    let stamp = write_positions(&work.path(POSITIONS), &fit.positions)?;
+    let stamp = write_positions(work.create(POSITIONS)?, &fit.positions)?;
     work.progress.traffic.wrote(stamp.bytes);
     let fitted =
         DescentStats { iterations: fit.iterations, converged: fit.converged, loss: fit.loss, distinct: fit.distinct };

@@ -41,7 +41,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use lowland_io::{Error as IoError, FileStamp, Loader, LoaderOptions, PendingFile, Source};
+use lowland_io::{Error as IoError, FileStamp, Loader, LoaderOptions, PendingFile, RunDir, Source};
 
 pub use assign::k_nearest;
 pub use lists::{InvertedLists, ListTable};
@@ -94,7 +94,7 @@ pub fn build(plan: &Plan, source: &Arc<dyn Source>, work: &StageContext<'_>) -> 
     drop(assigner);
     drop(held);
     let held = work.reserve(&needs, "write")?;
-    let (sizes, stamp) = shards.finish(&work.path(LISTS))?;
+    let (sizes, stamp) = shards.finish(LISTS)?;
     drop(held);
 
     let mut starts = vec![0u32];
@@ -111,10 +111,9 @@ pub fn build(plan: &Plan, source: &Arc<dyn Source>, work: &StageContext<'_>) -> 
         });
     }
     let table = ListTable::new(dim, starts, quantizer.centroids);
-    let dir = work.run.dir();
     let mut made = vec![(LISTS.to_string(), stamp)];
-    made.push((METHODS.to_string(), write_table(&dir.join(METHODS), &table)?));
-    made.push((INDEX.to_string(), write_index(plan, &table, dir)?));
+    made.push((METHODS.to_string(), write_table(work.create(METHODS)?, &table)?));
+    made.push((INDEX.to_string(), write_index(plan, &table, work.run)?));
     for (_, stamp) in &made[1..] {
         progress.traffic.wrote(stamp.bytes);
     }
@@ -132,7 +131,7 @@ fn quantizer(plan: &Plan, work: &StageContext<'_>) -> Result<Quantizer> {
     let mut sample = scan::read_sample(work.run.dir())?;
     let quantizer = train(&mut sample, plan.shape.dim, plan.index.lists, plan.settings.seed, work.progress)?;
     drop(sample);
-    let stamp = quantizer.write(&path)?;
+    let stamp = quantizer.write(work.create(FILE)?)?;
     work.progress.traffic.wrote(stamp.bytes);
     work.record_unit(UNIT, vec![(FILE.into(), stamp)], &())?;
     Ok(quantizer)
@@ -205,16 +204,16 @@ fn write_error(path: &Path, source: std::io::Error) -> Error {
 
 /// Writes `lists.table`, version 1, little-endian: "LLT1", dim (u32), nlist (u32), then nlist + 1 starts
 /// (u32) and nlist × dim centroids (f32).
-fn write_table(path: &Path, table: &ListTable) -> Result<FileStamp> {
-    let mut file = PendingFile::create(path)?;
-    let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| write_error(path, e));
+fn write_table(mut file: PendingFile, table: &ListTable) -> Result<FileStamp> {
+    let path = file.path().to_path_buf();
+    let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| write_error(&path, e));
     write(b"LLT1")?;
     write(&(table.dim as u32).to_le_bytes())?;
     write(&(table.count() as u32).to_le_bytes())?;
     for start in &table.starts {
         write(&start.to_le_bytes())?;
     }
-    write_floats(&mut file, &table.centroids).map_err(|e| write_error(path, e))?;
+    write_floats(&mut file, &table.centroids).map_err(|e| write_error(&path, e))?;
     Ok(file.finish()?)
 }
 
@@ -241,10 +240,10 @@ fn read_table(path: &Path) -> Result<ListTable> {
 
 /// Writes `index.faiss`: for an exact index an `IDMap2,Flat` that contains the vectors, otherwise an
 /// `IVF,Flat` that refers to `lists.ivf`.
-fn write_index(plan: &Plan, table: &ListTable, dir: &Path) -> Result<FileStamp> {
-    let path = dir.join(INDEX);
+fn write_index(plan: &Plan, table: &ListTable, run: &RunDir) -> Result<FileStamp> {
+    let dir = run.dir();
     if plan.index.exact {
-        return write_flat(&path, &InvertedLists::open(&dir.join(LISTS), table.clone())?);
+        return write_flat(run.create(INDEX)?, &InvertedLists::open(&dir.join(LISTS), table.clone())?);
     }
     let sizes: Vec<usize> = (0..table.count()).map(|l| table.range(l).len()).collect();
     // FAISS stores the path of the lists in the file; an absolute path can be opened from any directory.
@@ -255,14 +254,14 @@ fn write_index(plan: &Plan, table: &ListTable, dir: &Path) -> Result<FileStamp> 
         // A second failure is not reported; unfinished files are deleted when the run directory is next opened.
         let _ = std::fs::remove_file(&unfinished);
     })?;
-    Ok(lowland_io::adopt(&unfinished, &path)?)
+    Ok(run.adopt(&unfinished, INDEX)?)
 }
 
 /// Writes FAISS's format of an IndexIDMap2 over an IndexFlatL2, row by row, so that the vectors need not
 /// be in memory together.
-fn write_flat(path: &Path, lists: &InvertedLists) -> Result<FileStamp> {
+fn write_flat(mut file: PendingFile, lists: &InvertedLists) -> Result<FileStamp> {
+    let path = &file.path().to_path_buf();
     let (dim, rows) = (lists.table.dim, u64::from(lists.table.rows()));
-    let mut file = PendingFile::create(path)?;
     {
         let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| write_error(path, e));
         for kind in [b"IxM2", b"IxF2"] {

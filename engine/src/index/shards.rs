@@ -147,8 +147,8 @@ impl<'a> ShardBuffer<'a> {
     /// Writes the buffer as a shard and empties it. A separate thread syncs the file while the next rows arrive.
     pub(super) fn spill(&mut self) -> Result<()> {
         self.await_sync()?;
-        let path = self.work.path(&file_name(self.spilled));
-        let mut file = PendingFile::create(&path)?;
+        let mut file = self.work.create(&file_name(self.spilled))?;
+        let path = file.path().to_path_buf();
         let sizes = self.sizes();
         let kept = ShardRecord { first: self.first, rows: self.lists.len() as u64 };
         let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| write_error(&path, e));
@@ -180,11 +180,11 @@ impl<'a> ShardBuffer<'a> {
         self.work.record_unit(&unit(shard), vec![(file_name(shard), stamp)], &kept)
     }
 
-    /// Writes the file of all lists to `path`; returns each list's size.
-    pub(super) fn finish(mut self, path: &Path) -> Result<(Vec<u32>, FileStamp)> {
+    /// Writes the file of all lists under the name `name`; returns each list's size.
+    pub(super) fn finish(mut self, name: &str) -> Result<(Vec<u32>, FileStamp)> {
         if self.spilled == 0 {
             let sizes = self.sizes();
-            let mut file = PendingFile::create(path)?;
+            let mut file = self.work.create(name)?;
             self.write_to(&mut file, &sizes)?;
             (self.values, self.lists) = (Vec::new(), Vec::new());
             return Ok((sizes, file.finish()?));
@@ -194,23 +194,23 @@ impl<'a> ShardBuffer<'a> {
         }
         (self.values, self.lists) = (Vec::new(), Vec::new());
         self.await_sync()?;
-        self.merge(path)
+        self.merge(self.work.create(name)?)
     }
 
     /// Merges all shards, list by list.
-    fn merge(&self, path: &Path) -> Result<(Vec<u32>, FileStamp)> {
+    fn merge(&self, mut file: PendingFile) -> Result<(Vec<u32>, FileStamp)> {
         let mut shards = (0..self.spilled)
             .map(|shard| ShardReader::open(&self.work.path(&file_name(shard)), self.nlist))
             .collect::<Result<Vec<_>>>()?;
         let mut sizes = vec![0u32; self.nlist];
-        let mut file = PendingFile::create(path)?;
+        let path = file.path().to_path_buf();
         let vector = self.dim * 4;
         for (list, size) in sizes.iter_mut().enumerate() {
             for (part, width) in [(0, vector), (1, 8)] {
                 for shard in &shards {
                     let rows = shard.size(list) as usize;
                     let bytes = shard.bytes(shard.at + part * rows * vector, rows * width)?;
-                    file.write_all(bytes).map_err(|e| write_error(path, e))?;
+                    file.write_all(bytes).map_err(|e| write_error(&path, e))?;
                     self.work.progress.traffic.read(bytes.len() as u64);
                 }
             }

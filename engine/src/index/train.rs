@@ -156,8 +156,7 @@ impl Quantizer {
     /// Writes `quantizer.bin`, version 1, little-endian: "LLQ1", number of components, lists and groups
     /// (u32); the first list of each group, then the number of lists (u32); the centroids, then the
     /// groups' centres (f32).
-    pub fn write(&self, path: &Path) -> Result<FileStamp> {
-        let mut file = PendingFile::create(path)?;
+    pub fn write(&self, mut file: PendingFile) -> Result<FileStamp> {
         let head = [self.dim as u32, self.count() as u32, self.group_starts.len() as u32 - 1];
         let mut write = || {
             file.write_all(b"LLQ1")?;
@@ -165,7 +164,7 @@ impl Quantizer {
             crate::work::write_floats(&mut file, &self.centroids)?;
             crate::work::write_floats(&mut file, &self.group_centers)
         };
-        write().map_err(|e| IoError::io(path, "write", e))?;
+        write().map_err(|e| IoError::io(file.path(), "write", e))?;
         Ok(file.finish()?)
     }
 
@@ -242,7 +241,7 @@ mod tests {
             group_centers: vec![0.5, 0.25, -1.0, 8.0],
             group_starts: vec![0, 1, 3],
         };
-        quantizer.write(&path).expect("written");
+        quantizer.write(PendingFile::create(&path).expect("a file")).expect("written");
         assert_eq!(Quantizer::read(&path).expect("read"), quantizer);
         let whole = std::fs::read(&path).expect("read");
         for cut in [0, 3, 15, 27, whole.len() - 1] {

@@ -78,7 +78,7 @@ pub fn build(
     if let Some(deviation) = plan.settings.method.initial_deviation() {
         scale_to_deviation(&mut positions, width, deviation);
     }
-    let stamp = write_positions(&work.path(INIT), &positions)?;
+    let stamp = write_positions(work.create(INIT)?, &positions)?;
     progress.traffic.wrote(stamp.bytes);
     Ok(vec![(INIT.into(), stamp)])
 }

@@ -234,7 +234,7 @@ pub fn build(
     };
     drop(edges);
     check_finite(&positions)?;
-    let stamp = write_positions(&work.path(POSITIONS), &positions)?;
+    let stamp = write_positions(work.create(POSITIONS)?, &positions)?;
     work.progress.traffic.wrote(stamp.bytes);
     drop((held, welcome));
     Ok(vec![(POSITIONS.to_string(), stamp)])

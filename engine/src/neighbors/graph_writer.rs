@@ -80,8 +80,8 @@ impl<'a> KnnGraphWriter<'a> {
         let part = match &mut self.part {
             Some(part) => part,
             none => {
-                let path = self.work.path(&part_name(self.next / part_rows));
-                none.insert(GraphPartWriter::create(&path, self.k, self.next, part_rows.min(self.rows - self.next))?)
+                let file = self.work.create(&part_name(self.next / part_rows))?;
+                none.insert(GraphPartWriter::new(file, self.k, self.next, part_rows.min(self.rows - self.next))?)
             }
         };
         part.push(near.clone())?;

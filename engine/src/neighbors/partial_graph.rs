@@ -79,7 +79,7 @@ impl<'a> PartialGraphWriter<'a> {
             none => {
                 let rows = part_rows.min(self.rows - self.next);
                 let create = |i: usize, second: u32| {
-                    let mut file = PendingFile::create(self.work.path(&names[i]))?;
+                    let mut file = self.work.create(&names[i])?;
                     let mut head = MAGIC[i].to_vec();
                     [second, self.next, rows].iter().for_each(|word| head.extend(word.to_le_bytes()));
                     write(&mut file, &head)?;

@@ -1,6 +1,7 @@
 //! The exact neighbours of a seeded sample of rows. They determine how many lists the join must visit and
 //! serve to measure the graph's recall.
 
+use std::io::Write;
 use std::path::Path;
 
 use lowland_io::{Error as IoError, FileStamp};
@@ -34,7 +35,6 @@ pub const FILE: &str = "truth.bin";
 impl TruthSample {
     /// Writes the sample into the run directory.
     pub(super) fn write(&self, work: &StageContext<'_>) -> Result<(String, FileStamp)> {
-        let path = work.path(FILE);
         let mut bytes = b"LLS1".to_vec();
         bytes.extend((self.rows.len() as u32).to_le_bytes());
         for (row, near) in self.rows.iter().zip(&self.neighbors) {
@@ -45,7 +45,9 @@ impl TruthSample {
                 bytes.extend(other.to_le_bytes());
             }
         }
-        let stamp = lowland_io::replace(&path, &bytes)?;
+        let mut file = work.create(FILE)?;
+        file.write_all(&bytes).map_err(|e| IoError::io(file.path(), "write", e))?;
+        let stamp = file.finish()?;
         work.progress.traffic.wrote(stamp.bytes);
         Ok((FILE.into(), stamp))
     }

@@ -42,9 +42,9 @@ pub(super) struct GraphPartWriter {
 }
 
 impl GraphPartWriter {
-    /// Creates the part of `rows` rows from `first` on, with `k` neighbours each.
-    pub(super) fn create(path: &Path, k: usize, first: u32, rows: u32) -> Result<Self> {
-        let mut writer = GraphPartWriter { file: PendingFile::create(path)?, path: path.into(), k, record: Vec::new() };
+    /// Begins the part of `rows` rows from `first` on, with `k` neighbours each, in `file`.
+    pub(super) fn new(file: PendingFile, k: usize, first: u32, rows: u32) -> Result<Self> {
+        let mut writer = GraphPartWriter { path: file.path().into(), file, k, record: Vec::new() };
         writer.record.extend(MAGIC);
         for word in [k as u32, first, rows] {
             writer.record.extend(word.to_le_bytes());

@@ -58,7 +58,7 @@ impl<'a> Checkpoints<'a> {
     ) -> Result<()> {
         let began = Instant::now();
         let path = self.work.path(&name);
-        let mut file = PendingFile::create(&path)?;
+        let mut file = self.work.create(&name)?;
         write(&mut file).map_err(|e| IoError::io(&path, "write", e))?;
         let stamp = file.finish()?;
         self.work.progress.traffic.wrote(stamp.bytes);

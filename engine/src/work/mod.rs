@@ -12,7 +12,7 @@ mod checkpoints;
 use std::io::Write;
 use std::path::PathBuf;
 
-use lowland_io::{FileStamp, RunDir, Source, VerifyDepth};
+use lowland_io::{FileStamp, PendingFile, RunDir, Source, VerifyDepth};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -37,6 +37,14 @@ impl<'a> StageContext<'a> {
     /// Returns the path of a file in the run directory.
     pub fn path(&self, file: &str) -> PathBuf {
         self.run.path(file)
+    }
+
+    /// Begins a file in the run directory; see [`RunDir::create`].
+    ///
+    /// # Errors
+    /// If the file cannot be created.
+    pub fn create(&self, file: &str) -> Result<PendingFile> {
+        Ok(self.run.create(file)?)
     }
 
     /// Takes the memory of the phase `name` of `needs` from the budget.
