@@ -7,7 +7,7 @@
 //!
 //! A program whose memory should stay within the budget, as that of the command line:
 //!
-//! ```
+//! ```standalone_crate
 //! use std::ops::ControlFlow;
 //!
 //! use lowland::{Event, Observer, allocator};
