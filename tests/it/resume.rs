@@ -128,7 +128,7 @@ fn resume_after_an_interrupt_gives_the_same_bytes() {
     // Another configuration must not go on from there; what does not matter may differ.
     let other = place.run("embed v.parquet -o m.parquet --n-epochs 3999");
     assert_eq!(other.code, 2, "{}", other.stderr);
-    for words in ["m.parquet.run", "n_epochs = 4000", "3999", "--restart"] {
+    for words in ["m.parquet.run", "n_epochs was 4000", "3999", "--restart"] {
         assert!(other.stderr.contains(words), "no {words} in {}", other.stderr);
     }
     let told = place.ok("embed v.parquet -o m.parquet --n-epochs 4000 --threads 1 --memory 1GiB");
