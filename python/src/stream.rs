@@ -1,23 +1,56 @@
-//! Arrow data of Python, read on a thread of their own.
+//! Reads an Arrow stream of Python on a separate thread.
 //!
-//! What must hold: a producer of batches is never called on the thread that calls lowland. Polars
-//! calls lowland with the interpreter attached, by bindings of its own that count this for each
-//! thread; lowland releases the interpreter while it waits, and a producer of Polars on the same
-//! thread would then touch Python objects without it.
+//! What must hold:
+//! - The producer of the batches never runs on the thread that calls lowland. Polars records for each
+//!   thread whether the thread holds the interpreter's lock (GIL). lowland releases the GIL while it
+//!   waits; a producer of Polars on the same thread would then use Python objects without the GIL.
+//! - No such thread is alive when the interpreter ends: a thread that asks for the GIL afterwards
+//!   aborts the process. A stream that is given up leaves its thread inside the producer, so
+//!   [`wait_for_streams`] waits for these threads at the interpreter's exit.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 
 use arrow::array::RecordBatchReader;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::errors::from_panic;
 use crate::source::reader_of;
 use crate::watch::{POLL, Watch};
+
+/// The threads that read streams: the process that started each, and a channel without messages that
+/// is disconnected when the thread ends. A forked child has no threads of its parent.
+static LIVE: Mutex<Vec<(u32, Receiver<()>)>> = Mutex::new(Vec::new());
+
+/// Waits for the threads that read streams, at the interpreter's exit.
+///
+/// # Errors
+/// What signals raise: a second Ctrl-C ends the wait for a producer that gives no batch.
+#[pyfunction]
+pub(crate) fn wait_for_streams(py: Python<'_>) -> PyResult<()> {
+    let all = std::mem::take(&mut *LIVE.lock().unwrap_or_else(PoisonError::into_inner));
+    for (process, ended) in all {
+        while process == std::process::id() && py.detach(|| ended.recv_timeout(POLL)) == Err(RecvTimeoutError::Timeout)
+        {
+            py.check_signals()?;
+        }
+    }
+    Ok(())
+}
+
+/// Enters a thread in the list of those that are alive, until the returned value is dropped.
+fn enter() -> Sender<()> {
+    let (alive, ended) = bounded(0);
+    let mut all = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|(_, ended)| ended.try_recv() == Err(TryRecvError::Empty));
+    all.push((std::process::id(), ended));
+    alive
+}
 
 /// The batches of an object with `__arrow_c_stream__` or `__arrow_c_array__`, in order. One batch is
 /// read ahead.
@@ -35,7 +68,12 @@ impl Stream {
         let reader = reader_of(data)?;
         let (schema, name) = (reader.schema(), name.to_string());
         let (to, batches) = bounded(0);
-        std::thread::Builder::new().name("lowland-stream".into()).spawn(move || read(reader, &name, &to))?;
+        let alive = enter();
+        let work = move || {
+            read(reader, &name, to);
+            drop(alive);
+        };
+        std::thread::Builder::new().name("lowland-stream".into()).spawn(work)?;
         Ok(Stream { schema, batches })
     }
 
@@ -59,7 +97,7 @@ impl Stream {
 }
 
 /// Sends the batches of `reader`, until there are no more or nobody receives them.
-fn read(mut reader: Box<dyn RecordBatchReader + Send>, name: &str, to: &Sender<PyResult<RecordBatch>>) {
+fn read(mut reader: Box<dyn RecordBatchReader + Send>, name: &str, to: Sender<PyResult<RecordBatch>>) {
     // Attached throughout, so that an exception that the producer leaves stays with this thread.
     Python::attach(|py| {
         loop {
@@ -74,6 +112,9 @@ fn read(mut reader: Box<dyn RecordBatchReader + Send>, name: &str, to: &Sender<P
             }
         }
     });
+    // Releases the producer's objects before the receiver learns that this was the last batch.
+    drop(reader);
+    drop(to);
 }
 
 fn broken(py: Python<'_>, name: &str, error: &ArrowError) -> PyErr {
