@@ -192,7 +192,6 @@ def plan(
     id: str | None = None,
     keep: Sequence[str] | None = None,
     invalid: _Invalid | None = None,
-    stage: Literal["map", "graph"] = "map",
     run_dir: _Path | None = None,
 ) -> Plan: ...
 def embed(
@@ -209,7 +208,6 @@ def embed(
     run_dir: _Path | None = None,
     restart: bool = False,
     force: bool = False,
-    strict: bool = False,
     callback: _Callback | None = None,
     interrupt: bool = False,
 ) -> Result: ...
@@ -224,7 +222,6 @@ def embed_batches(
     invalid: _Invalid | None = None,
     run_dir: _Path | None = None,
     restart: bool = False,
-    strict: bool = False,
     callback: _Callback | None = None,
 ) -> Batches: ...
 def knn(
@@ -236,7 +233,6 @@ def knn(
     run_dir: _Path | None = None,
     restart: bool = False,
     force: bool = False,
-    strict: bool = False,
     callback: _Callback | None = None,
     interrupt: bool = False,
 ) -> Graph: ...
@@ -271,7 +267,6 @@ def plot(
     map: _Path,
     *,
     color: str | None = None,
-    source: Source | None = None,
     coordinates: str | None = None,
     width: int = 1600,
     height: int = 1200,
@@ -279,7 +274,6 @@ def plot(
     title: str | None = None,
     output: _Path | None = None,
     force: bool = False,
-    callback: _Callback | None = None,
 ) -> bytes: ...
 def plot_array(
     points: NDArray[np.float32],

@@ -55,12 +55,12 @@ impl PyRunResult {
     }
 }
 
-/// Collects coordinates in one array.
-struct Coordinates(Vec<f32>);
+/// Collects coordinates, or scores, in one array.
+pub(crate) struct Collected(pub(crate) Vec<f32>);
 
-impl MapSink for Coordinates {
-    fn write(&mut self, _first: u64, coordinates: &[f32]) -> lowland_engine::Result<()> {
-        self.0.extend_from_slice(coordinates);
+impl MapSink for Collected {
+    fn write(&mut self, _first: u64, rows: &[f32]) -> lowland_engine::Result<()> {
+        self.0.extend_from_slice(rows);
         Ok(())
     }
 }
@@ -94,7 +94,7 @@ enum Made {
 /// be resumed by the same call.
 #[pyfunction]
 #[pyo3(signature = (source=None, *, graph=None, options=None, id=None, keep=None, coordinates=None, invalid=None,
-                    output=None, form="array", run_dir=None, restart=false, force=false, strict=false, callback=None, interrupt=false))]
+                    output=None, form="array", run_dir=None, restart=false, force=false, callback=None, interrupt=false))]
 #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
 pub(crate) fn embed(
     py: Python<'_>,
@@ -110,23 +110,11 @@ pub(crate) fn embed(
     run_dir: Option<PathBuf>,
     restart: bool,
     force: bool,
-    strict: bool,
     callback: Option<Py<PyAny>>,
     interrupt: bool,
 ) -> PyResult<PyRunResult> {
-    let asked = Asked {
-        source,
-        graph,
-        options,
-        id,
-        keep,
-        coordinates,
-        invalid,
-        output: output.as_deref(),
-        run_dir,
-        restart,
-        strict,
-    };
+    let asked =
+        Asked { source, graph, options, id, keep, coordinates, invalid, output: output.as_deref(), run_dir, restart };
     let Request { mut job, table } = Request::new(py, asked)?;
     let form = match (form, output) {
         ("file", Some(path)) => Form::File(path),
@@ -160,8 +148,7 @@ enum Form {
 
 fn make(job: &mut Job, table: MapTable, form: Form, force: bool, watch: &Watch) -> lowland::Result<(Report, Made)> {
     let plan = prepare(job, watch)?;
-    let output = if let Form::File(path) = &form { path.clone() } else { "the map".into() };
-    let (report, made) = match form {
+    Ok(match form {
         Form::Array => {
             let rows = match job.output_rows()? {
                 Some(source) => source.shape().rows,
@@ -169,7 +156,7 @@ fn make(job: &mut Job, table: MapTable, form: Form, force: bool, watch: &Watch) 
                 None => job.graph.as_ref().map_or(plan.shape().rows, GraphSource::rows),
             };
             let width = plan.settings().n_components;
-            let mut array = Coordinates(room(rows, width)?);
+            let mut array = Collected(room(rows, width)?);
             let report = job.embed_to(&plan, &mut array, watch)?;
             (report, Made::Array(array.0, width))
         }
@@ -189,12 +176,7 @@ fn make(job: &mut Job, table: MapTable, form: Form, force: bool, watch: &Watch) 
             (report, Made::Table(schema, batches))
         }
         Form::File(path) => (job.embed(&plan, &MapFile { path, table, force }, watch)?, Made::File),
-    };
-    if job.run.strict && !report.warnings.is_empty() {
-        let warnings = report.warnings.iter().map(|warning| warning.kind.to_string()).collect();
-        return Err(Error::Warned { output, warnings });
-    }
-    Ok((report, made))
+    })
 }
 
 /// Examines the rows, plans the map and notes what is left out.
@@ -239,7 +221,7 @@ pub(crate) fn within_grant(job: &mut Job, plan: impl Fn(&Job) -> lowland::Result
 /// Everything is checked before this returns; the run begins with the first batch that is asked for.
 #[pyfunction]
 #[pyo3(signature = (source=None, *, graph=None, options=None, id=None, keep=None, coordinates=None, invalid=None,
-                    run_dir=None, restart=false, strict=false, callback=None))]
+                    run_dir=None, restart=false, callback=None))]
 #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
 pub(crate) fn embed_batches(
     py: Python<'_>,
@@ -252,11 +234,10 @@ pub(crate) fn embed_batches(
     invalid: Option<&Bound<'_, PyAny>>,
     run_dir: Option<PathBuf>,
     restart: bool,
-    strict: bool,
     callback: Option<Py<PyAny>>,
 ) -> PyResult<Batches> {
     let output = None;
-    let asked = Asked { source, graph, options, id, keep, coordinates, invalid, output, run_dir, restart, strict };
+    let asked = Asked { source, graph, options, id, keep, coordinates, invalid, output, run_dir, restart };
     let Request { mut job, table } = Request::new(py, asked)?;
     let watch = Watch::of(source.map(Bound::get));
     let (plan, schema) = watched(py, watch, callback.as_ref(), |watch| {

@@ -195,7 +195,7 @@ impl PyGraph {
 /// Computes the nearest neighbours of every row, to the file `output` or to a temporary one.
 #[pyfunction]
 #[pyo3(signature = (source, *, options=None, invalid=None, output=None, run_dir=None, restart=false, force=false,
-                    strict=false, callback=None, interrupt=false))]
+                    callback=None, interrupt=false))]
 #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
 pub(crate) fn knn(
     py: Python<'_>,
@@ -206,7 +206,6 @@ pub(crate) fn knn(
     run_dir: Option<PathBuf>,
     restart: bool,
     force: bool,
-    strict: bool,
     callback: Option<Py<PyAny>>,
     interrupt: bool,
 ) -> PyResult<PyGraph> {
@@ -221,7 +220,6 @@ pub(crate) fn knn(
         output: output.as_deref(),
         run_dir,
         restart,
-        strict,
     };
     let Request { mut job, .. } = Request::new(py, asked)?;
     let own = if output.is_none() { Some(temporary(None)?) } else { None };

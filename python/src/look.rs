@@ -121,14 +121,13 @@ pub(crate) fn evaluate<'py>(
 /// Draws a map in a file. Returns the picture as the bytes of a PNG, and writes it to `output` if that
 /// is given.
 #[pyfunction]
-#[pyo3(signature = (map, *, color=None, source=None, coordinates=None, width=1600, height=1200, dark=false, title=None,
-                    output=None, force=false, callback=None))]
+#[pyo3(signature = (map, *, color=None, coordinates=None, width=1600, height=1200, dark=false, title=None, output=None,
+                    force=false))]
 #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
 pub(crate) fn plot<'py>(
     py: Python<'py>,
     map: PathBuf,
     color: Option<String>,
-    source: Option<&Bound<'py, PySource>>,
     coordinates: Option<String>,
     width: u32,
     height: u32,
@@ -136,7 +135,6 @@ pub(crate) fn plot<'py>(
     title: Option<String>,
     output: Option<PathBuf>,
     force: bool,
-    callback: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     for (name, pixels) in [("width", width), ("height", height)] {
         if !(16..=8192).contains(&pixels) {
@@ -150,9 +148,9 @@ pub(crate) fn plot<'py>(
         check_output(path, force).map_err(|error| exception(py, &error))?;
     }
     let style = Style { width, height, dark, title };
-    let color = color.map(|column| ColorBy { column, source: source.map(|source| source.get().source.clone()) });
+    let color = color.map(|column| ColorBy { column, source: None });
     let coordinates = coordinates.map_or(Coordinates::Usual, Coordinates::Asked);
-    let png = watched(py, Watch::of(source.map(Bound::get)), callback.as_ref(), |watch| {
+    let png = watched(py, Watch::default(), None, |watch| {
         let picture = draw(&map, &coordinates, color.as_ref(), &style, watch)?;
         if let Some(path) = &output {
             write(path, &picture)?;

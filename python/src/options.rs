@@ -4,7 +4,7 @@
 use lowland::budget::{Memory, parse_memory, parse_size};
 use lowland::machine::Machine;
 use lowland::{
-    Config, Device, Init, MatchLoss, Method, MethodOption, Metric, NamedAffinity, NamedMapAffinity, Optimizer, Stage,
+    Config, Device, Init, MatchLoss, Method, MethodOption, Metric, NamedAffinity, NamedMapAffinity, Optimizer,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyList, PyString};
@@ -55,7 +55,6 @@ fn set(config: &mut Config, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()
         "device" => config.device = text(name, value)?.parse::<Device>().map_err(|why| wrong_argument(name, why))?,
         "device_memory" => config.device_memory = Some(size(name, value)?),
         "disk" => config.disk = Some(size(name, value)?),
-        "keep_stages" => config.keep_stages = stages(name, value)?,
         "checkpoint" => config.checkpoint = number(name, value)?,
         other => return Err(wrong_argument(other, "there is no such option")),
     }
@@ -132,31 +131,6 @@ fn init(value: &Bound<'_, PyAny>) -> PyResult<Init> {
         file if path.exists() || file.contains(['.', '/']) => Ok(Init::File(path)),
         other => Err(wrong_argument("init", format!("\"{other}\" is neither centroid, pca, random nor a file"))),
     }
-}
-
-fn stages(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<Stage>>> {
-    let names: Vec<String> = match value.extract::<String>() {
-        Ok(text) => match text.as_str() {
-            "all" => return Ok(None),
-            "none" => return Ok(Some(Vec::new())),
-            list => list.split(',').map(|name| name.trim().to_string()).collect(),
-        },
-        Err(_) => value.extract().map_err(|_| {
-            wrong_argument(name, format!("a list of stages, \"all\" or \"none\" is expected, not {}", shown(value)))
-        })?,
-    };
-    let mut found = Vec::new();
-    for stage in names {
-        match stage.as_str() {
-            "graph" => found.extend([Stage::Neighbors, Stage::Affinity]),
-            "map" => found.push(Stage::Layout),
-            other => match Stage::ALL.into_iter().find(|stage| stage.leaves_files() && stage.name() == other) {
-                Some(stage) => found.push(stage),
-                None => return Err(wrong_argument(name, format!("\"{other}\" is no stage that leaves files"))),
-            },
-        }
-    }
-    Ok(Some(found))
 }
 
 /// Returns the element of `all` that has this name.

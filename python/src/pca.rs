@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use lowland::pca::{ExactIncrementalPca, IncrementalPca, Kernel, KernelPca, Pca, PcaConfig, PcaError, PcaJob, Solver};
-use lowland::{Error, MapSink};
+use lowland::{Error, Metric};
 use numpy::{PyArray1, PyArray2, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::Value;
 
-use crate::embed::{matrix, room};
+use crate::embed::{Collected, matrix, room};
 use crate::errors::wrong_argument;
 use crate::options::{count, memory, metric, named};
 use crate::request::{check_kept, invalid as invalid_of};
@@ -149,17 +149,8 @@ impl PcaResult {
     }
 }
 
-/// Collects scores in one array.
-struct Scores(Vec<f32>);
-
-impl MapSink for Scores {
-    fn write(&mut self, _first: u64, scores: &[f32]) -> lowland_engine::Result<()> {
-        self.0.extend_from_slice(scores);
-        Ok(())
-    }
-}
-
-fn config_of(options: Option<&Bound<'_, PyDict>>) -> PyResult<PcaConfig> {
+/// Returns the options of `dict`. By default there are two components, or one of vectors with one.
+fn config_of(options: Option<&Bound<'_, PyDict>>, dim: usize) -> PyResult<PcaConfig> {
     let mut config = PcaConfig { memory: crate::options::config(None)?.memory, ..PcaConfig::default() };
     for (name, value) in options.into_iter().flat_map(|options| options.iter()) {
         let name: String = name.extract()?;
@@ -226,7 +217,7 @@ pub(crate) fn pca(
             let (model, report) = job.run(&plan, watch)?;
             return Ok((model, report, None));
         }
-        let mut scores = Scores(room(plan.shape.rows, plan.config.n_components)?);
+        let mut scores = Collected(room(plan.shape.rows, plan.config.n_components)?);
         let (model, report) = job.run_to(&plan, &mut scores, watch)?;
         Ok((model, report, Some(scores.0)))
     })?;

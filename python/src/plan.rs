@@ -3,7 +3,6 @@
 use lowland::forecast::Forecast;
 use lowland::machine::Machine;
 use lowland::{Job, MapTable};
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::Value;
@@ -60,10 +59,9 @@ impl PyPlan {
     }
 }
 
-/// Checks a run and tells what it would take, without running it. `stage` is "map" or "graph".
+/// Checks a run and tells what it would take, without running it.
 #[pyfunction]
-#[pyo3(signature = (source=None, *, graph=None, options=None, id=None, keep=None, invalid=None, stage="map",
-                    run_dir=None))]
+#[pyo3(signature = (source=None, *, graph=None, options=None, id=None, keep=None, invalid=None, run_dir=None))]
 #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
 pub(crate) fn plan(
     py: Python<'_>,
@@ -73,52 +71,28 @@ pub(crate) fn plan(
     id: Option<String>,
     keep: Option<Vec<String>>,
     invalid: Option<&Bound<'_, PyAny>>,
-    stage: &str,
     run_dir: Option<std::path::PathBuf>,
 ) -> PyResult<PyPlan> {
     let asked_memory = match options {
         Some(options) => options.get_item("memory")?.is_some_and(|memory| !memory.is_none()),
         None => false,
     };
-    let asked = Asked {
-        source,
-        graph,
-        options,
-        id,
-        keep,
-        coordinates: None,
-        invalid,
-        output: None,
-        run_dir,
-        restart: false,
-        strict: false,
-    };
+    let asked =
+        Asked { source, graph, options, id, keep, coordinates: None, invalid, output: None, run_dir, restart: false };
     let Request { mut job, table } = Request::new(py, asked)?;
-    let is_map = match stage {
-        "map" => true,
-        "graph" => false,
-        other => {
-            return Err(PyValueError::new_err(format!(
-                "stage: \"{other}\" is not a choice; the choices are map, graph"
-            )));
-        }
-    };
     watched(py, Watch::of(source.map(Bound::get)), None, |watch| {
         job.check_rows(watch)?;
-        let planned = |job: &Job| if is_map { job.plan() } else { job.plan_graph() };
-        let plan = planned(&job);
+        let plan = job.plan();
         // What a run would refuse on this machine. A plan that exceeds the machine may be meant for another one.
-        let refused = within_grant(&mut job, planned);
+        let refused = within_grant(&mut job, Job::plan);
         let (plan, refused) = match (plan, refused) {
             (Ok(plan), refused) => (plan, refused.err()),
             // This says more than the plan's own error: the limit that the machine would need.
             (Err(_), Err(refused)) => return Err(refused),
             (Err(error), Ok(_)) => return Err(error),
         };
-        if is_map {
-            // A column that does not exist is found now.
-            job.map_schema(&plan, &MapTable { keep: table.keep.clone(), ..MapTable::default() }, watch)?;
-        }
+        // A column that does not exist is found now.
+        job.map_schema(&plan, &MapTable { keep: table.keep.clone(), ..MapTable::default() }, watch)?;
         let machine = Machine::detect();
         let forecast =
             Forecast::measure(&job, &plan, &machine, None, asked_memory, refused.iter().map(message).collect())?;

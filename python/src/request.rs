@@ -31,7 +31,6 @@ pub(crate) struct Asked<'a, 'py> {
     pub(crate) output: Option<&'a Path>,
     pub(crate) run_dir: Option<PathBuf>,
     pub(crate) restart: bool,
-    pub(crate) strict: bool,
 }
 
 impl Request {
@@ -49,7 +48,7 @@ impl Request {
             (None, Some(output)) => RunOptions::beside(output),
             (None, None) => RunOptions::default(),
         };
-        (job.run.restart, job.run.strict) = (asked.restart, asked.strict);
+        job.run.restart = asked.restart;
         if let Some(graph) = asked.graph {
             use_graph(py, &mut job, graph)?;
         }
