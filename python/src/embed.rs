@@ -128,7 +128,7 @@ pub(crate) fn embed(
             )));
         }
     };
-    let watch = Watch::of(source.map(Bound::get)).interruptible(py, interrupt)?;
+    let watch = Watch::of(source.map(Bound::get)).interruptible(py, interrupt, source.map(Bound::get))?;
     let (report, made) = watched(py, watch, callback.as_ref(), |watch| make(&mut job, table, form, force, watch))?;
     let report = Py::new(py, PyReport::new(report, &job))?;
     let (mut array, mut rows) = (None, None);

@@ -1,11 +1,13 @@
 //! Graphs of nearest neighbours.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use lowland::{Error, GraphInput, GraphSource};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::UInt32Type;
+use lowland::{GraphInput, GraphSource, Source};
 use lowland_io::{GraphWriter, MISSING};
-use numpy::{PyArray2, PyReadonlyArray2};
-use pyo3::exceptions::PyValueError;
+use numpy::{PyArray1, PyArray2, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -14,7 +16,8 @@ use crate::errors::wrong_argument;
 use crate::options::metric as metric_of;
 use crate::report::PyReport;
 use crate::request::{Asked, Request};
-use crate::source::{PySource, temporary};
+use crate::source::PySource;
+use crate::temporary::Temporary;
 use crate::watch::{Watch, watched};
 
 /// Rows that are read or written at a time.
@@ -31,35 +34,65 @@ pub(crate) struct PyGraph {
     rows: u64,
     k: usize,
     metric: Option<String>,
+    /// Whether rows of the source were dropped, so that the file has a column of row numbers.
+    is_subset: bool,
     report: Option<Py<PyReport>>,
-    /// The directory of a graph that has no name, which is removed with it.
-    own: Option<PathBuf>,
-}
-
-impl Drop for PyGraph {
-    fn drop(&mut self) {
-        if let Some(directory) = &self.own {
-            // A directory of temporary files: a failure to remove it harms nobody.
-            let _ = std::fs::remove_dir_all(directory);
-        }
-    }
+    /// The directory of a graph without an `output`, which is removed with the graph.
+    own: Option<Temporary>,
 }
 
 impl PyGraph {
-    fn open(path: PathBuf, own: Option<PathBuf>) -> lowland::Result<Self> {
+    fn open(path: PathBuf, own: Option<Temporary>) -> lowland::Result<Self> {
         let graph = GraphInput::open(&path)?;
         let metric = graph.metric().map(|metric| metric.name().to_string());
-        Ok(PyGraph { rows: graph.rows(), k: graph.k(), metric, path, report: None, own })
+        Ok(PyGraph { rows: graph.rows(), k: graph.k(), metric, path, is_subset: false, report: None, own })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
+    /// Opens a column of a graph whose rows are a part of the source's.
+    fn column(&self, name: &str) -> lowland::Result<Arc<dyn Source>> {
+        let path = self.path.to_str();
+        let path =
+            path.ok_or_else(|| lowland_io::Error::format(&self.path, "its name is not UTF-8; rename the file"))?;
+        lowland::open(&[path], Some(name))
+    }
+
+    /// Returns the row numbers of the source that belong to the graph's rows.
+    fn read_ids(&self) -> lowland::Result<Vec<i64>> {
+        if !self.is_subset {
+            return Ok((0..self.rows as i64).collect());
+        }
+        let (file, mut ids) = (self.column("distances")?, room::<i64>(self.rows, 1)?);
+        for first in (0..self.rows).step_by(PORTION) {
+            let count = (self.rows - first).min(PORTION as u64) as usize;
+            let batch: RecordBatch = file.read_columns(&["id".into()], first, count)?;
+            let column = batch.column(0).as_primitive_opt::<UInt32Type>();
+            let column = column.ok_or_else(|| lowland_io::Error::format(&self.path, "the ids are no row numbers"))?;
+            ids.extend(column.values().iter().map(|&id| i64::from(id)));
+        }
+        Ok(ids)
+    }
+
     /// Returns the neighbours and distances of all rows; −1 and infinity where there is none.
     fn read(&self) -> lowland::Result<(Vec<i64>, Vec<f32>)> {
-        let graph = GraphInput::open(&self.path)?;
         let (mut indices, mut distances) = (room::<i64>(self.rows, self.k)?, room::<f32>(self.rows, self.k)?);
+        if self.is_subset {
+            let (ids, far) = (self.column("neighbors")?, self.column("distances")?);
+            // Row numbers are exact as numbers of double precision.
+            let (mut id, mut distance) = (vec![0.0; PORTION * self.k], vec![0.0; PORTION * self.k]);
+            for first in (0..self.rows).step_by(PORTION) {
+                let count = (self.rows - first).min(PORTION as u64) as usize * self.k;
+                ids.read_rows_f64(first, &mut id[..count])?;
+                far.read_rows(first, &mut distance[..count])?;
+                indices.extend(id[..count].iter().map(|&id| if id == f64::from(MISSING) { -1 } else { id as i64 }));
+                distances.extend_from_slice(&distance[..count]);
+            }
+            return Ok((indices, distances));
+        }
+        let graph = GraphInput::open(&self.path)?;
         let (mut ids, mut far) = (vec![0; PORTION * self.k], vec![0.0; PORTION * self.k]);
         for first in (0..self.rows).step_by(PORTION) {
             let count = (self.rows - first).min(PORTION as u64) as usize * self.k;
@@ -102,17 +135,20 @@ impl PyGraph {
         if rows == 0 || k == 0 {
             return Err(wrong_argument("indices", format!("{rows} rows × {k} neighbours are no graph")));
         }
-        let outside = indices.iter().find(|&&id| id >= rows as i64 || id >= i64::from(MISSING));
+        let outside = py.detach(|| indices.iter().find(|&&id| id >= rows as i64 || id >= i64::from(MISSING)).copied());
         if let Some(id) = outside {
             return Err(wrong_argument("indices", format!("{id} is no row of the {rows}")));
         }
         let metric = metric.map(|name| metric_of(&name)).transpose()?;
-        let directory = temporary(None)?;
-        let path = directory.join("graph.arrow");
-        let write = || -> lowland::Result<PyGraph> {
+        let own = Temporary::new(py, None)?;
+        let path = own.path().join("graph.arrow");
+        watched(py, Watch::default(), None, |watch| {
             let mut writer = GraphWriter::create(&path, k, metric.map_or("", |metric| metric.name()), false)?;
             let (mut ids, mut far) = (Vec::with_capacity(k), Vec::with_capacity(k));
             for row in 0..rows {
+                if row % PORTION == 0 && watch.is_stopped() {
+                    return Err(lowland_io::Error::Stopped { path: path.clone() }.into());
+                }
                 ids.clear();
                 far.clear();
                 for (&id, &distance) in indices.row(row).iter().zip(distances.row(row)) {
@@ -126,17 +162,19 @@ impl PyGraph {
                 writer.write_rows(row as u64, &ids, &far)?;
             }
             writer.finish()?;
-            PyGraph::open(path.clone(), Some(directory.clone()))
-        };
-        let graph = write();
-        if graph.is_err() {
-            // A directory of temporary files: a failure to remove it harms nobody.
-            let _ = std::fs::remove_dir_all(&directory);
-        }
-        raise(py, graph)
+            PyGraph::open(path, Some(own))
+        })
+    }
+
+    /// The row numbers of the source that belong to the graph's rows, int64. They have gaps if rows
+    /// were dropped.
+    #[getter]
+    fn ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        Ok(PyArray1::from_vec(py, raise(py, py.detach(|| self.read_ids()))?))
     }
 
     /// The neighbours of each row, rows × k, int64, without the row itself; −1 where there are fewer.
+    /// They are row numbers of the source.
     #[getter]
     fn indices(&self, py: Python<'_>) -> PyResult<Py<PyArray2<i64>>> {
         let (indices, _) = raise(py, py.detach(|| self.read()))?;
@@ -160,6 +198,12 @@ impl PyGraph {
     #[getter(path)]
     fn file(&self) -> PathBuf {
         self.path.clone()
+    }
+
+    /// Whether the file is removed with this object.
+    #[getter]
+    fn is_temporary(&self) -> bool {
+        self.own.is_some()
     }
 
     /// The number of rows.
@@ -222,55 +266,30 @@ pub(crate) fn knn(
         restart,
     };
     let Request { mut job, .. } = Request::new(py, asked)?;
-    let own = if output.is_none() { Some(temporary(None)?) } else { None };
-    let path = match (&output, &own) {
-        (Some(path), _) => path.clone(),
-        (None, Some(directory)) => directory.join("graph.arrow"),
-        (None, None) => return Err(PyValueError::new_err("output: none")),
-    };
-    let watch = Watch::of(Some(source.get())).interruptible(py, interrupt)?;
-    let made = watched(py, watch, callback.as_ref(), |watch| {
+    let own = if output.is_none() { Some(Temporary::new(py, None)?) } else { None };
+    let path = file_of(output, own.as_ref());
+    let watch = Watch::of(Some(source.get())).interruptible(py, interrupt, Some(source.get()))?;
+    let (report, mut graph) = watched(py, watch, callback.as_ref(), |watch| {
         job.check_rows(watch)?;
         let left_out = job.left_out()?.filter(|left_out| left_out.rows > 0);
-        if let Some(left_out) = left_out {
-            if let Some(note) = left_out.note() {
-                watch.note(note);
-            }
-            if left_out.invalid == "drop" && output.is_none() {
-                return Err(Error::Job {
-                    what:
-                        "invalid=\"drop\" leaves rows out, so that neighbours are numbers of the source's rows: name \
-                           an `output`, whose column id has them"
-                            .into(),
-                });
-            }
+        if let Some(note) = left_out.as_ref().and_then(|left_out| left_out.note()) {
+            watch.note(note);
         }
         let plan = within_grant(&mut job, |job| job.plan_graph())?;
         let report = job.knn(&plan, &path, force, watch)?;
-        Ok((report, left_out_rows(&job)?))
-    });
-    let (report, dropped) = match made {
-        Ok(made) => made,
-        Err(raised) => {
-            if let Some(directory) = &own {
-                // A directory of temporary files: a failure to remove it harms nobody.
-                let _ = std::fs::remove_dir_all(directory);
-            }
-            return Err(raised);
-        }
-    };
-    let report = Py::new(py, PyReport::new(report, &job))?;
-    if dropped {
-        // A file of rows with ids of their own: it is for other programs.
-        let shape = job.source.as_ref().map_or(0, |source| source.shape().rows);
-        return Ok(PyGraph { path, rows: shape, k: 0, metric: None, report: Some(report), own });
-    }
-    let mut graph = raise(py, py.detach(|| PyGraph::open(path, own)))?;
-    graph.report = Some(report);
+        let graph = if left_out.is_some_and(|left_out| left_out.invalid == "drop") {
+            let metric = Some(plan.settings().metric.name().to_string());
+            PyGraph { path, rows: plan.shape().rows, k: plan.k(), metric, is_subset: true, report: None, own }
+        } else {
+            PyGraph::open(path, own)?
+        };
+        Ok((report, graph))
+    })?;
+    graph.report = Some(Py::new(py, PyReport::new(report, &job))?);
     Ok(graph)
 }
 
-/// Returns whether the output lacks rows of the source.
-fn left_out_rows(job: &lowland::Job) -> lowland::Result<bool> {
-    Ok(job.left_out()?.is_some_and(|left_out| left_out.rows > 0 && left_out.invalid == "drop"))
+/// Returns the file of a graph: the one that the user names, or one in a temporary directory.
+fn file_of(named: Option<PathBuf>, own: Option<&Temporary>) -> PathBuf {
+    named.unwrap_or_else(|| own.map_or_else(PathBuf::new, |own| own.path().join("graph.arrow")))
 }

@@ -3,16 +3,18 @@
 //! What must hold: it is thin. Arithmetic is in `engine`, bytes at rest in `io`, jobs in the facade;
 //! here values of Python become theirs and back. No thread exists when the module is imported.
 //!
-//! - `watch.rs`: one call of the engine, its events and signals.
+//! - `watch.rs`: one call of the engine, its events and signals; `interrupt.rs`: SIGINT on other threads than
+//!   Python's main thread.
 //! - `errors.rs`: errors as exceptions.
 //! - `options.rs`, `request.rs`: options and arguments.
 //! - `source.rs`, `spooled.rs`: sources in memory, in files, and of batches that are read once;
-//!   `stream.rs`: Arrow data of Python.
+//!   `stream.rs`: Arrow data of Python; `temporary.rs`: directories of temporary files.
 //! - `embed.rs`, `knn.rs`, `pca.rs`, `plan.rs`, `look.rs`: the functions.
 //! - `table.rs`, `report.rs`: results.
 
 mod embed;
 mod errors;
+mod interrupt;
 mod knn;
 mod look;
 mod options;
@@ -24,6 +26,7 @@ mod source;
 mod spooled;
 mod stream;
 mod table;
+mod temporary;
 mod watch;
 
 use pyo3::prelude::*;
@@ -41,6 +44,7 @@ fn run_cli(py: Python<'_>, argv: Vec<std::ffi::OsString>) -> u8 {
 #[pymodule]
 fn _lowland(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
+    check_processor()?;
     quiet_decoding();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("LowlandError", errors::lowland_error(py)?)?;
@@ -72,6 +76,35 @@ fn _lowland(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(look::plot_array, module)?)?;
     module.add_function(wrap_pyfunction!(look::inspect, module)?)?;
     module.add_function(wrap_pyfunction!(look::runs, module)?)?;
+    let wait = wrap_pyfunction!(stream::wait_for_streams, module)?;
+    py.import("atexit")?.call_method1("register", (wait,))?;
+    Ok(())
+}
+
+/// Refuses a processor without the instructions for which FAISS and zstd are compiled: x86-64-v3, as
+/// `.cargo/config.toml` says. Such a processor would end the process at the first of them.
+#[cfg(target_arch = "x86_64")]
+fn check_processor() -> PyResult<()> {
+    let there = [
+        ("AVX2", is_x86_feature_detected!("avx2")),
+        ("FMA", is_x86_feature_detected!("fma")),
+        ("BMI2", is_x86_feature_detected!("bmi2")),
+        ("F16C", is_x86_feature_detected!("f16c")),
+    ];
+    let missing: Vec<&str> = there.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(pyo3::exceptions::PyImportError::new_err(format!(
+        "lowland needs a processor with AVX2 (x86-64-v3: Intel from 2013 on, AMD from 2015 on), and this one lacks {}; use \
+         another machine, or give a virtual machine the processor type of its host",
+        missing.join(", ")
+    )))
+}
+
+/// Other processors have no variants to check.
+#[cfg(not(target_arch = "x86_64"))]
+fn check_processor() -> PyResult<()> {
     Ok(())
 }
 

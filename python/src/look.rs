@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 use crate::errors::{exception, with_arguments, wrong_argument};
 use crate::options::{count, memory, metric};
 use crate::request::{graph_path, invalid as invalid_of};
-use crate::source::{PySource, temporary};
+use crate::source::PySource;
+use crate::temporary::Temporary;
 use crate::watch::{Watch, watched};
 
 /// Returns JSON as objects of Python.
@@ -194,22 +195,12 @@ pub(crate) fn plot_array<'py>(
     let broken = |error: arrow::error::ArrowError| wrong_argument("map", error);
     let batch = RecordBatch::try_from_iter(columns).map_err(broken)?;
     // The rasteriser streams files.
-    let directory = TemporaryDirectory(temporary(None)?);
-    let path = directory.0.join("map.arrow");
+    let directory = Temporary::new(py, None)?;
+    let path = directory.path().join("map.arrow");
     let mut file = FileWriter::try_new(std::fs::File::create(&path)?, &batch.schema()).map_err(broken)?;
     file.write(&batch).and_then(|()| file.finish()).map_err(broken)?;
     let color = color.map(|_| "color".to_string());
-    plot(py, path, color, None, None, width, height, dark, title, output, force, None)
-}
-
-/// Removes a directory of temporary files with everything in it.
-struct TemporaryDirectory(PathBuf);
-
-impl Drop for TemporaryDirectory {
-    fn drop(&mut self) {
-        // A failure to remove it harms nobody.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+    plot(py, path, color, None, width, height, dark, title, output, force)
 }
 
 /// Describes a source and the default run on it, as `lowland inspect --json` does. Reads headers and

@@ -201,7 +201,7 @@ pub(crate) fn pca(
     if output.is_none() && (job.components.is_some() || !job.keep.is_empty() || job.id.is_some()) {
         return Err(wrong_argument("output", "id, keep and components belong to a file; name it"));
     }
-    let watch = Watch::of(Some(source.get())).interruptible(py, interrupt)?;
+    let watch = Watch::of(Some(source.get())).interruptible(py, interrupt, Some(source.get()))?;
     let (model, report, scores) = watched(py, watch, callback.as_ref(), |watch| {
         job.check_rows(watch)?;
         if let Some(left_out) = job.left_out()?.filter(|left_out| left_out.rows > 0) {

@@ -3,10 +3,10 @@
 //! What must hold: values in memory are shared with Python and not copied; their owner lives as
 //! long as the source. Items of an iterator are pulled on the calling thread.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::ptr::NonNull;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, FixedSizeListArray, PrimitiveArray, RecordBatchReader, StructArray,
@@ -26,10 +26,12 @@ use pyo3::prelude::*;
 use pyo3_arrow::input::AnyArray;
 
 use crate::embed::matrix;
-use crate::errors::exception;
+use crate::errors::{exception, wrong_argument};
+use crate::interrupt::Interrupt;
 use crate::spooled::content;
 use crate::stream::Stream;
-use crate::watch::{Watch, catching, watched};
+use crate::temporary::Temporary;
+use crate::watch::{Watch, catching, watched, watched_by};
 
 /// The column of an array's vectors.
 const VECTOR: &str = "vector";
@@ -44,25 +46,26 @@ pub(crate) struct PySource {
     spool: Option<Spool>,
     /// The number of runs on this source that are stopping, which end waits for object stores.
     stopping: Arc<AtomicUsize>,
+    /// Notices SIGINT between the writing of the batches and the first run on them.
+    interrupt: Mutex<Option<Interrupt>>,
 }
 
-/// The directory of spooled batches, which is removed with the source.
+/// Batches on disk.
 struct Spool {
-    directory: PathBuf,
+    #[expect(dead_code, reason = "held until the source is dropped")]
+    directory: Temporary,
     bytes: u64,
-}
-
-impl Drop for Spool {
-    fn drop(&mut self) {
-        // A directory of temporary files: a failure to remove it harms nobody.
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
 }
 
 impl PySource {
     fn of(source: Arc<dyn Source>) -> Self {
         let dtype = source.dtype().name();
-        PySource { source, dtype, spool: None, stopping: Arc::default() }
+        PySource { source, dtype, spool: None, stopping: Arc::default(), interrupt: Mutex::default() }
+    }
+
+    /// Returns what notices SIGINT since the batches were written; `None` after the first call.
+    pub(crate) fn take_interrupt(&self) -> Option<Interrupt> {
+        self.interrupt.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Returns the number of runs on this source that are stopping.
@@ -76,7 +79,8 @@ impl PySource {
     /// Opens files, directories, globs or addresses. `column` names the column of the vectors.
     #[staticmethod]
     #[pyo3(signature = (paths, column=None))]
-    fn paths(py: Python<'_>, paths: Vec<String>, column: Option<String>) -> PyResult<Self> {
+    fn paths(py: Python<'_>, paths: Vec<PathBuf>, column: Option<String>) -> PyResult<Self> {
+        let paths = paths.into_iter().map(text_of).collect::<PyResult<Vec<_>>>()?;
         let stopping = Arc::new(AtomicUsize::new(0));
         let source = watched(py, Watch::default(), None, |watch| {
             let (flag, runs) = (watch.flag(), stopping.clone());
@@ -134,27 +138,28 @@ impl PySource {
         name: &str,
         interrupt: bool,
     ) -> PyResult<Self> {
-        let watch = Watch::default().interruptible(py, interrupt)?;
+        let watch = Watch::default().interruptible(py, interrupt, None)?;
         let mut pulled = Pulled::new(batches, name, &watch)?;
         let Some(first) = pulled.next().transpose()? else {
             return Err(PyValueError::new_err(format!("{name}: has no rows")));
         };
         let schema = first.schema();
-        let directory = temporary(directory.as_deref())?;
-        let mut spool = Spool { directory, bytes: 0 };
-        let file = spool.directory.join("batches.arrow");
+        let directory = Temporary::new(py, directory.as_deref())?;
+        let file = directory.path().join("batches.arrow");
+        let path = text_of(file.clone())?;
         let all = std::iter::once(Ok(first)).chain(pulled.map(|batch| batch.map_err(Failed::Python)));
         spool_batches(name, &schema, all, &file).map_err(|failed| match failed {
             Failed::Python(raised) => raised,
             Failed::Library(error) => exception(py, &error),
         })?;
-        spool.bytes = std::fs::metadata(&file)?.len();
-        let path = file.to_string_lossy().into_owned();
-        let source: Arc<dyn Source> = watched(py, Watch::default(), None, |_| {
+        watch.check_signals(py)?;
+        let spool = Spool { directory, bytes: std::fs::metadata(&file)?.len() };
+        let source: Arc<dyn Source> = watched_by(py, &watch, None, |watch| {
             let source = lowland::open(&[path], column.as_deref())?;
-            Ok(Arc::new(IdentifiedSource::new(source, content(&file, name)?)))
+            Ok(Arc::new(IdentifiedSource::new(source, content(&file, name, watch)?)))
         })?;
-        Ok(PySource { spool: Some(spool), ..PySource::of(source) })
+        let interrupt = Mutex::new(watch.into_interrupt());
+        Ok(PySource { spool: Some(spool), interrupt, ..PySource::of(source) })
     }
 
     /// The number of vectors.
@@ -179,6 +184,16 @@ impl PySource {
     #[getter]
     fn columns(&self) -> Vec<String> {
         self.source.columns()
+    }
+
+    /// Returns a text that is the same in every process for the same rows: of files their names, lengths and
+    /// times, of rows in memory and of batches a checksum. None if no later rows can be recognised.
+    fn identity(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        let source = &self.source;
+        watched(py, Watch::of(Some(self)), None, |_| {
+            let id = source.id()?;
+            Ok(id.is_lasting().then(|| format!("{:?} {:?}", id.into_fingerprints(), source.vector_column())))
+        })
     }
 
     /// The bytes on disk of batches that could be read only once; 0 for other sources.
@@ -407,20 +422,13 @@ impl Iterator for Pulled<'_, '_> {
     }
 }
 
-/// Makes a directory for temporary files, in `parent` or where the system has them.
-pub(crate) fn temporary(parent: Option<&Path>) -> PyResult<PathBuf> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let parent = parent.map_or_else(std::env::temp_dir, Path::to_path_buf);
-    loop {
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = parent.join(format!("lowland-{}-{count}.spool", std::process::id()));
-        match std::fs::create_dir(&path) {
-            Ok(()) => return Ok(path),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => {
-                let error: Error = lowland_io::Error::io(path, "create", error).into();
-                return Err(Python::attach(|py| exception(py, &error)));
-            }
-        }
-    }
+/// Returns a path as text.
+///
+/// # Errors
+/// `ValueError` for bytes that are not UTF-8: manifests and reports, which name the files, are text.
+fn text_of(path: PathBuf) -> PyResult<String> {
+    path.into_os_string().into_string().map_err(|path| {
+        let path = path.to_string_lossy().into_owned();
+        wrong_argument("path", format!("the name {path} is not UTF-8; rename the file, or the directory that holds it"))
+    })
 }

@@ -18,10 +18,9 @@ use lowland::{Event, Level, Observer};
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use signal_hook::SigId;
-use signal_hook::consts::SIGINT;
 
 use crate::errors::{exception, failure, from_panic, with_arguments};
+use crate::interrupt::Interrupt;
 use crate::source::PySource;
 
 /// The interval at which the calling thread looks for signals and delivers events.
@@ -62,18 +61,6 @@ pub(crate) struct Watch {
     state: Mutex<State>,
 }
 
-/// Notices SIGINT, which then still goes to the handler that was there before.
-struct Interrupt {
-    came: Arc<AtomicBool>,
-    registered: SigId,
-}
-
-impl Drop for Interrupt {
-    fn drop(&mut self) {
-        signal_hook::low_level::unregister(self.registered);
-    }
-}
-
 impl Drop for Watch {
     fn drop(&mut self) {
         if let Some(stopping) = self.stopping.as_ref().filter(|_| self.is_stopped()) {
@@ -89,24 +76,29 @@ impl Watch {
         Watch { stopped: Arc::default(), stopping, interrupt: None, state: Mutex::default() }
     }
 
-    /// Makes SIGINT stop the call, if `asked`, also on another thread than Python's main thread.
+    /// Makes SIGINT stop the call, if `asked`, also on another thread than Python's main thread. A
+    /// SIGINT that was received since `source` was read to disk counts.
     ///
     /// # Errors
-    /// If the system does not let a handler be installed.
-    pub(crate) fn interruptible(mut self, py: Python<'_>, asked: bool) -> PyResult<Self> {
+    /// If Python does not tell which thread this is.
+    pub(crate) fn interruptible(mut self, py: Python<'_>, asked: bool, source: Option<&PySource>) -> PyResult<Self> {
         if asked && !is_main_thread(py)? {
-            let came = Arc::new(AtomicBool::new(false));
-            let registered = signal_hook::flag::register(SIGINT, came.clone())?;
-            self.interrupt = Some(Interrupt { came, registered });
+            let earlier = source.and_then(PySource::take_interrupt);
+            self.interrupt = Some(earlier.unwrap_or_else(Interrupt::new));
         }
         Ok(self)
+    }
+
+    /// Gives the noticed SIGINT away, for the run that reads what this call has written.
+    pub(crate) fn into_interrupt(mut self) -> Option<Interrupt> {
+        self.interrupt.take()
     }
 
     /// Raises what signals raise.
     pub(crate) fn check_signals(&self, py: Python<'_>) -> PyResult<()> {
         py.check_signals()?;
         match &self.interrupt {
-            Some(interrupt) if interrupt.came.load(Ordering::Relaxed) => Err(PyKeyboardInterrupt::new_err(())),
+            Some(interrupt) if interrupt.came() => Err(PyKeyboardInterrupt::new_err(())),
             _ => Ok(()),
         }
     }
@@ -240,15 +232,24 @@ pub(crate) fn watched<T: Send>(
     callback: Option<&Py<PyAny>>,
     work: impl FnOnce(&Watch) -> lowland::Result<T> + Send,
 ) -> PyResult<T> {
+    watched_by(py, &watch, callback, work)
+}
+
+/// As [`watched`], by a watch that is used further.
+pub(crate) fn watched_by<T: Send>(
+    py: Python<'_>,
+    watch: &Watch,
+    callback: Option<&Py<PyAny>>,
+    work: impl FnOnce(&Watch) -> lowland::Result<T> + Send,
+) -> PyResult<T> {
     std::thread::scope(|scope| {
         let (send, outcome) = bounded(1);
-        let watching = &watch;
         let engine = move || {
             // The receiver lives as long as this scope.
-            let _ = send.send(catching(|| work(watching)));
+            let _ = send.send(catching(|| work(watch)));
         };
         std::thread::Builder::new().name("lowland".into()).spawn_scoped(scope, engine)?;
-        wait(py, &watch, callback, &outcome)
+        wait(py, watch, callback, &outcome)
     })
 }
 
@@ -270,11 +271,14 @@ pub(crate) fn wait<T: Send>(
     finish(py, watch, callback, raised, outcome)
 }
 
-/// Looks for signals and delivers events, unless an exception was raised before.
+/// Looks for signals and delivers events. After an exception no more events are delivered, and an
+/// interrupt that is repeated while the engine stops is not raised a second time.
 pub(crate) fn poll(py: Python<'_>, watch: &Watch, callback: Option<&Py<PyAny>>, raised: &mut Option<PyErr>) {
-    if raised.is_none()
-        && let Err(exception) = watch.check_signals(py).and_then(|()| watch.deliver(py, callback))
-    {
+    let found = watch.check_signals(py);
+    if raised.is_some() {
+        return;
+    }
+    if let Err(exception) = found.and_then(|()| watch.deliver(py, callback)) {
         watch.stop();
         *raised = Some(exception);
     }

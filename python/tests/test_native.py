@@ -273,16 +273,17 @@ def run(**interrupt):
         ended.append("done")
     except KeyboardInterrupt:
         ended.append("interrupted")
+    finished.set()
 
 for interrupt in [{"interrupt": True}, {}]:
-    thread = threading.Thread(target=run, kwargs=interrupt)
-    thread.start()
-    try:
-        thread.join()
-    except KeyboardInterrupt:
-        # Python's own handler, on the main thread.
-        pass
-    thread.join()
+    finished = threading.Event()
+    threading.Thread(target=run, kwargs=interrupt).start()
+    # Python's own handler raises on the main thread. An interrupted `join` would take the thread for ended.
+    while not finished.is_set():
+        try:
+            finished.wait()
+        except KeyboardInterrupt:
+            pass
 print(ended)
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
