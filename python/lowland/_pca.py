@@ -285,7 +285,6 @@ class PCA(Linear):
                 self.n_jobs,
             )
             found = _input.read(X, self.column)
-            options.setdefault("n_components", min(2, found.source.dim))
             result = _lowland.pca(found.source, options=options, invalid=self.invalid, callback=heard)
         scores = np.asarray(result.scores)
         self._forget()

@@ -33,67 +33,101 @@ fn rows_of<'a>(array: &'a PyReadonlyArray2<'_, f32>) -> PyResult<(&'a [f32], usi
     }
 }
 
-/// Principal components: a mean and axes. All numbers are those of the data, in float64.
-#[pyclass(name = "PcaModel", module = "lowland._lowland", frozen, subclass)]
-pub(crate) struct PcaModel(Pca);
+/// Rows that are projected at a time have about this many components.
+const PORTION: usize = 1 << 20;
+
+/// Returns `values` as an array of two dimensions in C order: of `dtype`, converted if need be.
+fn converted<'py, T: numpy::Element>(
+    values: &Bound<'py, PyAny>,
+    name: &str,
+    dtype: &str,
+) -> PyResult<PyReadonlyArray2<'py, T>> {
+    let numpy = values.py().import("numpy")?;
+    let options = PyDict::new(values.py());
+    options.set_item("dtype", dtype)?;
+    let array = numpy.call_method("asarray", (values,), Some(&options))?;
+    let array = numpy.call_method1("ascontiguousarray", (array,))?;
+    let shape: Vec<usize> = array.getattr("shape")?.extract()?;
+    if shape.len() != 2 {
+        return Err(wrong_argument(name, format!("an array of 2 dimensions is expected, not of the shape {shape:?}")));
+    }
+    Ok(array.extract::<PyReadonlyArray2<'py, T>>()?)
+}
+
+/// Returns the values of an array in C order.
+fn values_of<'a, T: numpy::Element>(array: &'a PyReadonlyArray2<'_, T>) -> PyResult<&'a [T]> {
+    array.as_slice().map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+/// Principal components: a mean and axes of rows as `metric` prepares them. All numbers are those of the
+/// data, in float64.
+#[pyclass(name = "PcaModel", module = "lowland._lowland", frozen)]
+pub(crate) struct PcaModel {
+    pca: Pca,
+    metric: Metric,
+}
 
 #[pymethods]
 impl PcaModel {
     /// The mean of the rows.
     #[getter]
     fn mean<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
-        PyArray1::from_slice(py, &self.0.mean)
+        PyArray1::from_slice(py, &self.pca.mean)
     }
 
     /// The axes, n_components × components of a row, orthonormal, by descending variance.
     #[getter]
     fn components(&self, py: Python<'_>) -> PyResult<Py<PyArray2<f64>>> {
-        matrix(py, self.0.components.clone(), self.0.dim())
+        matrix(py, self.pca.components.clone(), self.pca.dim())
     }
 
     /// The variance along each axis, with the divisor n − 1.
     #[getter]
     fn explained_variance<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
-        PyArray1::from_slice(py, &self.0.variance)
+        PyArray1::from_slice(py, &self.pca.variance)
     }
 
     /// The variance along each axis as a share of the total variance.
     #[getter]
     fn explained_variance_ratio<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
-        PyArray1::from_vec(py, self.0.explained_variance_ratio())
+        PyArray1::from_vec(py, self.pca.explained_variance_ratio())
     }
 
     /// The variance of the data over all axes.
     #[getter]
     fn total_variance(&self) -> f64 {
-        self.0.total_variance
+        self.pca.total_variance
     }
 
     /// The number of axes.
     #[getter]
     fn n_components(&self) -> usize {
-        self.0.n_components()
+        self.pca.n_components()
     }
 
-    /// Returns the scores of rows, float32.
-    fn transform(&self, py: Python<'_>, rows: PyReadonlyArray2<'_, f32>) -> PyResult<Py<PyArray2<f32>>> {
-        let (rows, dim) = rows_of(&rows)?;
-        self.check(dim, self.0.dim())?;
-        let scores = py.detach(|| self.0.transform(rows)).map_err(|error| refused(&error))?;
-        matrix(py, scores, self.0.n_components())
+    /// Returns the scores of rows, rows × components of any type of numbers: float32. The rows are
+    /// prepared as those of the fit: for cosine and correlation they get length 1.
+    fn transform(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> PyResult<Py<PyArray2<f32>>> {
+        let rows = converted::<f64>(rows, "rows", "float64")?;
+        self.check(rows.shape()[1], self.pca.dim())?;
+        let values = values_of(&rows)?;
+        let scores = watched(py, Watch::default(), None, |watch| Ok(self.project(values, watch)))?;
+        matrix(py, scores.map_err(|error| refused(&error))?, self.pca.n_components())
     }
 
     /// Returns the rows with these scores, float32.
-    fn inverse_transform(&self, py: Python<'_>, scores: PyReadonlyArray2<'_, f32>) -> PyResult<Py<PyArray2<f32>>> {
-        let (scores, width) = rows_of(&scores)?;
-        self.check(width, self.0.n_components())?;
-        let rows = py.detach(|| self.0.inverse_transform(scores)).map_err(|error| refused(&error))?;
-        matrix(py, rows, self.0.dim())
+    fn inverse_transform(&self, py: Python<'_>, scores: &Bound<'_, PyAny>) -> PyResult<Py<PyArray2<f32>>> {
+        let scores = converted::<f32>(scores, "scores", "float32")?;
+        self.check(scores.shape()[1], self.pca.n_components())?;
+        let values = values_of(&scores)?;
+        let rows = py.detach(|| self.pca.inverse_transform(values)).map_err(|error| refused(&error))?;
+        matrix(py, rows, self.pca.dim())
     }
 
     /// Returns the components whose scores have variance 1 along every axis.
     fn whitened(&self) -> PyResult<Self> {
-        Ok(PcaModel(self.0.whitened().map_err(|error| refused(&error))?))
+        let pca = self.pca.whitened().map_err(|error| refused(&error))?;
+        Ok(PcaModel { pca, metric: self.metric })
     }
 }
 
@@ -103,6 +137,48 @@ impl PcaModel {
             true => Ok(()),
             false => Err(refused(&PcaError::Width { expected, found })),
         }
+    }
+
+    /// Returns the scores of `rows`, which are centred in double precision, so that rows far from zero
+    /// lose no digits.
+    fn project(&self, rows: &[f64], watch: &Watch) -> Result<Vec<f32>, PcaError> {
+        let dim = self.pca.dim();
+        if let Some(at) = rows.iter().position(|value| !value.is_finite()) {
+            let (row, component) = ((at / dim) as u64, at % dim);
+            return Err(PcaError::NotFiniteAt { row, component, value: rows[at] as f32 });
+        }
+        let centred = Pca { mean: vec![0.0; dim], ..self.pca.clone() };
+        let mut scores = Vec::with_capacity(rows.len() / dim * self.pca.n_components());
+        for portion in rows.chunks((PORTION / dim).max(1) * dim) {
+            if watch.is_stopped() {
+                break;
+            }
+            let mut portion = portion.to_vec();
+            for row in portion.chunks_exact_mut(dim) {
+                prepare(self.metric, row);
+                row.iter_mut().zip(&self.pca.mean).for_each(|(value, mean)| *value -= mean);
+            }
+            let portion: Vec<f32> = portion.into_iter().map(|value| value as f32).collect();
+            scores.extend(centred.transform(&portion)?);
+        }
+        Ok(scores)
+    }
+}
+
+/// Prepares a row as [`Metric::prepare`], in double precision.
+fn prepare(metric: Metric, row: &mut [f64]) {
+    if !matches!(metric, Metric::Cosine | Metric::Correlation) {
+        return;
+    }
+    if metric == Metric::Correlation {
+        // The mean of equal numbers may round to a different number.
+        let mean = row.iter().sum::<f64>() / row.len() as f64;
+        let mean = if row.iter().all(|value| *value == row[0]) { row[0] } else { mean };
+        row.iter_mut().for_each(|value| *value -= mean);
+    }
+    let norm = row.iter().map(|value| value * value).sum::<f64>().sqrt();
+    if norm > 0.0 {
+        row.iter_mut().for_each(|value| *value /= norm);
     }
 }
 
@@ -152,6 +228,7 @@ impl PcaResult {
 /// Returns the options of `dict`. By default there are two components, or one of vectors with one.
 fn config_of(options: Option<&Bound<'_, PyDict>>, dim: usize) -> PyResult<PcaConfig> {
     let mut config = PcaConfig { memory: crate::options::config(None)?.memory, ..PcaConfig::default() };
+    config.n_components = config.n_components.min(dim);
     for (name, value) in options.into_iter().flat_map(|options| options.iter()) {
         let name: String = name.extract()?;
         if value.is_none() {
@@ -193,7 +270,7 @@ pub(crate) fn pca(
     interrupt: bool,
 ) -> PyResult<PcaResult> {
     let mut job = PcaJob::new(source.get().source.clone(), output.clone().unwrap_or_default());
-    job.config = config_of(options)?;
+    job.config = config_of(options, source.get().source.shape().dim)?;
     job.invalid = invalid.map(invalid_of).transpose()?.unwrap_or_default();
     (job.keep, job.coordinates) = (keep.unwrap_or_default(), coordinates.unwrap_or_default());
     check_kept(id.as_ref(), &job.keep)?;
@@ -224,7 +301,12 @@ pub(crate) fn pca(
     let width = model.n_components();
     let scores = scores.map(|scores| matrix(py, scores, width)).transpose()?;
     let full = serde_json::to_value(&report).unwrap_or_default();
-    Ok(PcaResult { model: Py::new(py, PcaModel(model))?, scores, text: report.to_string(), full })
+    Ok(PcaResult {
+        model: Py::new(py, PcaModel { pca: model, metric: job.config.metric })?,
+        scores,
+        text: report.to_string(),
+        full,
+    })
 }
 
 /// Principal components of batches that come one after the other, as scikit-learn's `IncrementalPCA`.
@@ -253,7 +335,8 @@ impl PyIncrementalPca {
 
     /// Returns the components of the rows so far.
     fn pca(&self) -> PyResult<PcaModel> {
-        Ok(PcaModel(self.lock().pca().map_err(|error| refused(&error))?))
+        let pca = self.lock().pca().map_err(|error| refused(&error))?;
+        Ok(PcaModel { pca, metric: Metric::Euclidean })
     }
 }
 
@@ -299,7 +382,7 @@ impl PyExactIncrementalPca {
         let fit = self.fit.lock().unwrap_or_else(PoisonError::into_inner).take();
         let fit = fit.ok_or_else(finished)?;
         let pca = py.detach(|| fit.finish(n_components)).map_err(|error| refused(&error))?;
-        Ok(PcaModel(pca))
+        Ok(PcaModel { pca, metric: Metric::Euclidean })
     }
 }
 
