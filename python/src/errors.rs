@@ -116,14 +116,30 @@ fn system_code(error: &Error) -> Option<i32> {
 
 /// Returns the error's text, with the way out in Python's words.
 pub(crate) fn message(error: &Error) -> String {
+    use lowland_engine::Error as Engine;
     let mut text = match error {
-        Error::Engine(lowland_engine::Error::Config { why, .. }) => why.clone(),
+        Error::Engine(Engine::Config { why, .. }) => why.clone(),
+        Error::Space { directory, needed, free } => format!(
+            "{}: the run will need {} there, and {} are free; make space, or name a `run_dir` on another disk (without \
+             one a run is in the directory that the environment variable TMPDIR names)",
+            directory.display(),
+            lowland::format_bytes(*needed),
+            lowland::format_bytes(*free)
+        ),
         error => error.to_string(),
     };
     if let Some(field) = error.option() {
         text = format!("{}: {text}", argument(field));
     }
-    if let Some(advice) = error.advice(|field, value| format!("{}=\"{value}\"", argument(field))) {
+    let set = |field: &str, value: &str| format!("{}=\"{value}\"", argument(field));
+    let advice = match error {
+        // A call from Python keeps no stages, so that it cannot keep fewer.
+        Error::Engine(Engine::Disk { needed, .. }) => {
+            Some(format!("give {}", set("disk", &format!("{}MiB", needed.div_ceil(1 << 20)))))
+        }
+        error => error.advice(set),
+    };
+    if let Some(advice) = advice {
         text = format!("{text}; {advice}");
     }
     with_arguments(&text)
