@@ -298,11 +298,12 @@ def evaluate(
     """
     chosen = engine_options(None, random_state=random_state, memory_limit=memory_limit, n_jobs=n_jobs)
     chosen |= {"n_neighbors": n_neighbors, "metric": metric, "sample": sample}
-    where = path("map", map) if isinstance(map, (str, os.PathLike)) else read(map, name="map").source
-    found = _source(source, column, _list(labels, "labels"))
+    beside = [*_list(labels, "labels"), *_list(weights, "weights"), *_id(id)]
+    where = path("map", map) if isinstance(map, (str, os.PathLike)) else read(map, beside=beside, name="map").source
+    found = _source(source, column, beside)
     with watch(callback) as heard:
         return _lowland.evaluate(
-            where, found, options=chosen, graph=_graph(graph), labels=_list(labels, "labels"), weights=weights, id=id,
+            where, found.source, options=chosen, graph=_graph(graph), labels=_list(labels, "labels"), weights=weights, id=id,
             coordinates=coordinates, invalid=invalid, callback=heard,
         )  # fmt: skip
 

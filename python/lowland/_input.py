@@ -740,6 +740,7 @@ def _pandas(frame: Any, column: Any, beside: Sequence[str], spool: _Spool) -> In
     """A frame of pandas: columns of numbers by NumPy, others by Arrow."""
     from . import _lowland
 
+    beside = [name for name in beside if name in frame.columns]
     if column is None and not beside:
         names = [str(name) for name in frame.columns] if all(isinstance(name, str) for name in frame.columns) else None
         if frame.shape[1] > 0 and not any(_is_vectors(frame.iloc[:, i]) for i in range(frame.shape[1])):
