@@ -157,7 +157,7 @@ PARAMETERS = {
     "keep_graph": (
         "bool",
         "bool",
-        "Whether `graph_` is kept. Needs scipy and, for each neighbour, 12 bytes of memory.",
+        "Whether the fit stores the graph of nearest neighbours as `graph_`. This needs SciPy, and 12 bytes of memory for each neighbour of each row.",
     ),
     "column": (
         "str | list[str] | None",
@@ -196,7 +196,7 @@ DEFAULTS = {"keep_graph": "False", "invalid": '"error"', "restart": "False", "ve
 
 ATTRIBUTES = {
     "embedding_": "ndarray of float32, (rows, n_components)\n    The map.",
-    "graph_": "scipy.sparse.csr_matrix of float32, (rows, rows)\n    The distances of each row's neighbours, if `keep_graph`. umap-learn's `graph_` has weights.",
+    "graph_": "scipy.sparse.csr_matrix of float32, (rows, rows)\n    With `keep_graph`: the distances of each row's nearest neighbours. umap-learn's `graph_` has weights in their place. Rows that `invalid` drops are left out.",
     "report_": "lowland.Report\n    What the run did: plan, stages, scores, warnings, notes.",
     "n_features_in_": "int\n    Number of features of X.",
     "feature_names_in_": "ndarray of str objects, (n_features_in_,)\n    Names of X's columns, if X was a frame of numbers whose columns all have names of text.",

@@ -9,11 +9,8 @@ estimator whose fit fails keeps what its last fit left.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
 import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,18 +19,11 @@ from . import _input
 from ._options import engine_options, of_method, path, table
 from ._progress import watch
 from ._report import Report
+from ._run_files import beside, first_positions, given_graph, searched_graph
 from ._sklearn import Estimator
 
 #: A function of a run's events.
 Callback = Callable[[dict[str, Any]], None]
-
-#: First positions of other libraries, and what there is instead.
-_OTHER_INITS = {
-    "spectral": "'centroid', the default, starts from a map of the index's centroids",
-    "tswspectral": "'centroid', the default, starts from a map of the index's centroids",
-    "normal": "'random' is uniform",
-    "hyperbolic": "'random', the default of COSNE, starts near the centre of the ball",
-}
 
 
 class MapEstimator(Estimator):
@@ -102,21 +92,9 @@ class MapEstimator(Estimator):
         self._run(X)
         return self.embedding_
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Returns the names of the map's components: the class's name in lower case, and a number.
-
-        Parameters
-        ----------
-        input_features : ignored
-            For scikit-learn.
-
-        Returns
-        -------
-        ndarray of str objects, (n_components,)
-        """
-        self._check_fitted()
-        prefix = type(self).__name__.lower()
-        return np.asarray([f"{prefix}{i}" for i in range(self.embedding_.shape[1])], dtype=object)
+    @property
+    def _width(self) -> int:
+        return self.embedding_.shape[1]
 
     def plan(self, X: Any) -> Any:
         """Returns what a fit of X would take, stage by stage: memory, disk, time. Nothing is computed.
@@ -132,8 +110,9 @@ class MapEstimator(Estimator):
         from . import _lowland
         from ._functions import Plan
 
-        with self._first_positions() as init:
-            found = _input.read(X, self.column, directory=self._beside())
+        run_dir = path("run_dir", self.run_dir)
+        with first_positions(self.init, run_dir) as init:
+            found = _input.read(X, self.column, directory=beside(run_dir))
             return Plan(_lowland.plan(found.source, options=self._options(init), invalid=self.invalid))
 
     def _options(self, init: Any) -> dict[str, Any]:
@@ -149,57 +128,29 @@ class MapEstimator(Estimator):
         given["init"] = init
         return engine_options(self.method, **given)
 
-    def _beside(self) -> str | None:
-        """Returns the directory for files that a run needs before it begins: the one that holds the run directory."""
-        run_dir = path("run_dir", self.run_dir)
-        if run_dir is None:
-            return None
-        parent = os.path.dirname(os.path.abspath(run_dir))
-        return parent if os.path.isdir(parent) else None
-
-    @contextlib.contextmanager
-    def _first_positions(self) -> Iterator[str | None]:
-        """Gives `init` as the engine takes it: a name or a path. An array is written to a file for the time of the run."""
-        init = self.init
-        if init is None or isinstance(init, (str, os.PathLike)):
-            if isinstance(init, str) and init in _OTHER_INITS:
-                raise ValueError(f"init: there is no {init!r}; {_OTHER_INITS[init]}")
-            yield None if init is None else os.fspath(init)
-            return
-        positions = np.asarray(init)
-        if positions.ndim != 2 or positions.dtype.kind not in "fiu":
-            raise ValueError(
-                f"init: give a name, a file, or an array of rows × n_components, not {type(init).__name__} {positions.shape}"
-            )
-        content = io.BytesIO()
-        np.save(content, np.ascontiguousarray(positions, dtype=np.float32))
-        # A run directory is continued only with the same file of first positions, so its name comes from its contents.
-        name = f"init-{hashlib.sha256(content.getvalue()).hexdigest()[:16]}.npy"
-        with contextlib.ExitStack() as cleanup:
-            directory = self._beside()
-            if directory is None:
-                directory = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="lowland-"))
-            path = os.path.join(directory, f".lowland-{name}")
-            with open(path, "wb") as file:
-                file.write(content.getvalue())
-            cleanup.callback(_remove, path)
-            yield path
-
     def _run(self, X: Any) -> None:
         from . import _lowland
 
-        knn = getattr(self, "precomputed_knn", None)
-        if getattr(self, "keep_graph", False):
+        knn, keeps = getattr(self, "precomputed_knn", None), getattr(self, "keep_graph", False)
+        run_dir = path("run_dir", self.run_dir)
+        if keeps:
             _scipy_sparse()
         if X is None and knn is None:
             raise ValueError("X is None; give rows, or a graph by precomputed_knn")
-        with self._first_positions() as init, watch(self.callback, self.verbose) as heard:
+        with contextlib.ExitStack() as files:
+            init = files.enter_context(first_positions(self.init, run_dir))
+            heard = files.enter_context(watch(self.callback, self.verbose))
             options = self._options(init)
-            found = None if X is None else _input.read(X, self.column, directory=self._beside())
-            graph: Any = None if knn is None else _graph(knn, options.get("metric"))
-            if found is not None and graph is None and getattr(self, "keep_graph", False):
-                graph = _lowland.knn(
-                    found.source, options=_knn_options(options, found.source.rows), invalid=self.invalid, callback=heard
+            found = None if X is None else _input.read(X, self.column, directory=beside(run_dir))
+            graph: Any = None
+            if knn is not None:
+                graph = files.enter_context(given_graph(_graph(knn, options.get("metric")), run_dir))
+            elif found is not None and keeps:
+                # A graph without the dropped rows would have other row numbers than X.
+                invalid = "null" if self.invalid == "drop" else self.invalid
+                searched = _knn_options(options, found.source.rows)
+                graph = files.enter_context(
+                    searched_graph(found.source, searched, invalid, run_dir, self.restart, heard)
                 )
             result = _lowland.embed(
                 None if found is None else found.source,
@@ -207,21 +158,37 @@ class MapEstimator(Estimator):
                 options=options,
                 invalid=self.invalid,
                 form="array",
-                run_dir=path("run_dir", self.run_dir),
+                run_dir=run_dir,
                 restart=self.restart,
                 callback=heard,
             )
-        embedding = np.asarray(result.coordinates)
+            embedding = np.asarray(result.coordinates)
+            kept = None
+            if keeps:
+                kept = _graph_of_map(_lowland.Graph.open(graph) if isinstance(graph, str) else graph, len(embedding))
         self._forget()
         self.embedding_ = embedding
         self.report_ = Report.of(result.report, *([found.note] if found is not None and found.note else []))
         self.n_features_in_ = found.source.dim if found is not None else 0
         if found is not None and found.names is not None:
             self.feature_names_in_ = np.asarray(found.names, dtype=object)
-        if getattr(self, "keep_graph", False):
-            if isinstance(graph, str):
-                graph = _lowland.Graph.open(graph)
-            self.graph_ = csr(np.asarray(graph.indices), np.asarray(graph.distances))
+        if kept is not None:
+            self.graph_ = kept
+
+
+def _graph_of_map(graph: Any, rows: int) -> Any:
+    """Returns the graph of the `rows` rows of a map as a sparse matrix: without the rows that the run has dropped."""
+    indices, distances = graph.to_numpy()
+    found = csr(indices, distances)
+    if rows == found.shape[0]:
+        return found
+    kept = np.flatnonzero(np.isfinite(distances).any(axis=1))
+    if len(kept) != rows:
+        raise ValueError(
+            f"keep_graph: the map has {rows:,} rows, but {len(kept):,} of the graph's {found.shape[0]:,} rows have neighbours; "
+            "fit without keep_graph, or with invalid='null', which keeps all rows"
+        )
+    return found[kept][:, kept]
 
 
 def csr(indices: np.ndarray, distances: np.ndarray) -> Any:
@@ -313,8 +280,3 @@ def _knn_options(options: dict[str, Any], rows: int) -> dict[str, Any]:
         k = options.get("n_neighbors") or min(int(table()["n_neighbors"]["defaults"][method]), most)
     taken = ("metric", "recall", "seed", "threads", "memory", "device", "device_memory", "batch_rows", "disk")
     return {"n_neighbors": k, **{name: options[name] for name in taken if name in options}}
-
-
-def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(path)

@@ -19,6 +19,7 @@ from ._input import read
 from ._options import engine_options, path
 from ._progress import Event, watch
 from ._report import Report
+from ._run_files import beside as directory_of, given_graph
 
 __all__ = [
     "Picture", "Plan", "embed", "embed_batches", "evaluate", "inspect", "knn", "methods", "pca", "plan", "plot", "runs",

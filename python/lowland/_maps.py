@@ -48,7 +48,8 @@ class UMAP(MapEstimator):
         A graph of neighbours: a file that `lowland.knn` wrote, a `Graph`, or (indices, distances) of the shape
         (rows, k), as umap-learn takes it. Rows that list themselves are taken out. X may then be None.
     keep_graph : bool, default False
-        Whether `graph_` is kept. Needs scipy and, for each neighbour, 12 bytes of memory.
+        Whether the fit stores the graph of nearest neighbours as `graph_`. This needs SciPy, and 12 bytes of
+        memory for each neighbour of each row.
     column : str or list of str, default None
         The column or columns of the vectors, for frames, Arrow data and files: a name, names, or what
         `--column` takes. Default: of a frame of numbers all columns; otherwise the only column of lists.
@@ -82,7 +83,8 @@ class UMAP(MapEstimator):
     embedding_ : ndarray of float32, (rows, n_components)
         The map.
     graph_ : scipy.sparse.csr_matrix of float32, (rows, rows)
-        The distances of each row's neighbours, if `keep_graph`. umap-learn's `graph_` has weights.
+        With `keep_graph`: the distances of each row's nearest neighbours. umap-learn's `graph_` has weights in
+        their place. Rows that `invalid` drops are left out.
     report_ : lowland.Report
         What the run did: plan, stages, scores, warnings, notes.
     n_features_in_ : int
@@ -196,7 +198,8 @@ class LargeVis(MapEstimator):
         A graph of neighbours: a file that `lowland.knn` wrote, a `Graph`, or (indices, distances) of the shape
         (rows, k), as umap-learn takes it. Rows that list themselves are taken out. X may then be None.
     keep_graph : bool, default False
-        Whether `graph_` is kept. Needs scipy and, for each neighbour, 12 bytes of memory.
+        Whether the fit stores the graph of nearest neighbours as `graph_`. This needs SciPy, and 12 bytes of
+        memory for each neighbour of each row.
     column : str or list of str, default None
         The column or columns of the vectors, for frames, Arrow data and files: a name, names, or what
         `--column` takes. Default: of a frame of numbers all columns; otherwise the only column of lists.
@@ -230,7 +233,8 @@ class LargeVis(MapEstimator):
     embedding_ : ndarray of float32, (rows, n_components)
         The map.
     graph_ : scipy.sparse.csr_matrix of float32, (rows, rows)
-        The distances of each row's neighbours, if `keep_graph`. umap-learn's `graph_` has weights.
+        With `keep_graph`: the distances of each row's nearest neighbours. umap-learn's `graph_` has weights in
+        their place. Rows that `invalid` drops are left out.
     report_ : lowland.Report
         What the run did: plan, stages, scores, warnings, notes.
     n_features_in_ : int
@@ -343,7 +347,8 @@ class InfoTSNE(MapEstimator):
         A graph of neighbours: a file that `lowland.knn` wrote, a `Graph`, or (indices, distances) of the shape
         (rows, k), as umap-learn takes it. Rows that list themselves are taken out. X may then be None.
     keep_graph : bool, default False
-        Whether `graph_` is kept. Needs scipy and, for each neighbour, 12 bytes of memory.
+        Whether the fit stores the graph of nearest neighbours as `graph_`. This needs SciPy, and 12 bytes of
+        memory for each neighbour of each row.
     column : str or list of str, default None
         The column or columns of the vectors, for frames, Arrow data and files: a name, names, or what
         `--column` takes. Default: of a frame of numbers all columns; otherwise the only column of lists.
@@ -377,7 +382,8 @@ class InfoTSNE(MapEstimator):
     embedding_ : ndarray of float32, (rows, n_components)
         The map.
     graph_ : scipy.sparse.csr_matrix of float32, (rows, rows)
-        The distances of each row's neighbours, if `keep_graph`. umap-learn's `graph_` has weights.
+        With `keep_graph`: the distances of each row's nearest neighbours. umap-learn's `graph_` has weights in
+        their place. Rows that `invalid` drops are left out.
     report_ : lowland.Report
         What the run did: plan, stages, scores, warnings, notes.
     n_features_in_ : int
@@ -489,7 +495,8 @@ class TSNE(MapEstimator):
         A graph of neighbours: a file that `lowland.knn` wrote, a `Graph`, or (indices, distances) of the shape
         (rows, k), as umap-learn takes it. Rows that list themselves are taken out. X may then be None.
     keep_graph : bool, default False
-        Whether `graph_` is kept. Needs scipy and, for each neighbour, 12 bytes of memory.
+        Whether the fit stores the graph of nearest neighbours as `graph_`. This needs SciPy, and 12 bytes of
+        memory for each neighbour of each row.
     column : str or list of str, default None
         The column or columns of the vectors, for frames, Arrow data and files: a name, names, or what
         `--column` takes. Default: of a frame of numbers all columns; otherwise the only column of lists.
@@ -523,7 +530,8 @@ class TSNE(MapEstimator):
     embedding_ : ndarray of float32, (rows, n_components)
         The map.
     graph_ : scipy.sparse.csr_matrix of float32, (rows, rows)
-        The distances of each row's neighbours, if `keep_graph`. umap-learn's `graph_` has weights.
+        With `keep_graph`: the distances of each row's nearest neighbours. umap-learn's `graph_` has weights in
+        their place. Rows that `invalid` drops are left out.
     report_ : lowland.Report
         What the run did: plan, stages, scores, warnings, notes.
     n_features_in_ : int

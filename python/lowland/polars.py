@@ -15,13 +15,9 @@ The functions are also there by themselves, because type checkers do not see nam
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import inspect
 import os
-import shutil
-import tempfile
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -33,6 +29,7 @@ from . import _lowland
 from ._input import exportable, is_recent
 from ._options import engine_options, methods, path, table
 from ._progress import watch
+from ._run_files import TemporaryDirectory, beside
 
 __all__ = ["embed", "knn", "pca"]
 
@@ -438,9 +435,8 @@ class _Place:
 
     def __init__(self, directory: Any, run_dir: Any) -> None:
         self.directory, self.run_dir = path("directory", directory), path("run_dir", run_dir)
-        if self.directory is None and self.run_dir is not None:
-            parent = os.path.dirname(os.path.abspath(self.run_dir))
-            self.directory = parent if os.path.isdir(parent) else None
+        if self.directory is None:
+            self.directory = beside(self.run_dir)
         if self.directory is not None and not os.path.isdir(self.directory):
             raise ValueError(f"directory: {self.directory} is no directory")
 
@@ -463,14 +459,13 @@ class _Run:
         """Returns the file of the result."""
         with self.lock:
             if self.output is None:
-                directory = tempfile.mkdtemp(prefix="lowland-", dir=self.place.directory)
-                delete = weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+                self.files = TemporaryDirectory(self.place.directory)
                 try:
-                    output = os.path.join(directory, "result.arrow")
+                    output = os.path.join(self.files.path, "result.arrow")
                     with watch(*self.heard) as heard:
-                        self.work(self.query.source(directory), output, heard)
+                        self.work(self.query.source(self.files.path), output, heard)
                 except BaseException:
-                    delete()
+                    self.files.remove()
                     raise
                 self.output = output
             return self.output
@@ -491,7 +486,7 @@ def _result(
     def rows(
         with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
     ) -> Iterator[pl.DataFrame]:
-        found = pl.scan_ipc(run.result())
+        found = pl.scan_ipc(run.result(), glob=False)
         if index is not None:
             found = found.with_row_index(index)
         found = found.select([pl.col(column).cast(dtype) for column, dtype in schema.items()])
@@ -503,7 +498,7 @@ def _result(
         if with_columns is not None:
             found = found.select(with_columns)
         yield from found.collect_batches(chunk_size=batch_size, maintain_order=True, lazy=True)
-        assert run  # the file stays until the last row is read
+        assert run  # This use keeps `run`, which owns the file, until the last row was read.
 
     detail: dict[str, Any] = (
         {"explain_name": name} if "explain_name" in inspect.signature(register_io_source).parameters else {}

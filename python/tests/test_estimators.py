@@ -311,3 +311,66 @@ def test_the_smallest_n_neighbors_is_told():
     assert "2 to 1,000" in lowland.UMAP.__doc__
     with pytest.raises(ValueError, match="the minimum is 2"):
         lowland.UMAP(n_neighbors=1).fit(np.eye(10))
+
+
+class Stop(Exception):
+    """Ends a run when its layout begins."""
+
+
+def stop(event):
+    if event["stage"] == "layout" and event["kind"] == "start":
+        raise Stop
+
+
+@pytest.mark.parametrize("which", ["init", "arrays", "Graph", "keep_graph", "init and keep_graph"])
+def test_runs_with_arrays_and_graphs_are_continued(which, X, tmp_path, same):
+    if "keep_graph" in which:
+        pytest.importorskip("scipy.sparse")
+    np.save(tmp_path / "rows.npy", X)
+    rows, work = tmp_path / "rows.npy", tmp_path / "work"
+
+    def options():
+        graph = lowland.knn(X, n_neighbors=10)
+        more = {"init": np.random.default_rng(1).normal(size=(300, 2))} if "init" in which else {}
+        more |= {"precomputed_knn": (graph.indices, graph.distances)} if which == "arrays" else {}
+        more |= {"precomputed_knn": graph} if which == "Graph" else {}
+        return more | ({"keep_graph": True} if "keep_graph" in which else {})
+
+    whole = lowland.UMAP(n_epochs=50, **options()).fit(rows)
+    with pytest.raises(Stop):
+        lowland.UMAP(n_epochs=50, run_dir=work, callback=stop, **options()).fit(rows)
+    for _ in range(2):
+        # The second time everything is there.
+        events = []
+        model = lowland.UMAP(n_epochs=50, run_dir=work, callback=events.append, **options()).fit(rows)
+        assert same(model.embedding_, whole.embedding_)
+        assert any(event["kind"] == "end" and "run directory" in event["text"] for event in events)
+        assert "keep_graph" not in which or (model.graph_ != whole.graph_).nnz == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.npy", "work"]
+    with pytest.raises(ValueError, match="n_epochs"):
+        lowland.UMAP(n_epochs=51, run_dir=work, **options()).fit(rows)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.npy", "work"]
+
+
+def test_the_graph_of_a_function_is_continued(X, tmp_path, same):
+    def call(**more):
+        graph = lowland.knn(X, n_neighbors=10)
+        return lowland.embed(graph=graph, n_epochs=50, run_dir=tmp_path / "work", **more)
+
+    with pytest.raises(Stop):
+        call(callback=stop)
+    events = []
+    assert same(call(callback=events.append), lowland.embed(graph=lowland.knn(X, n_neighbors=10), n_epochs=50))
+    assert any(event["kind"] == "end" and "run directory" in event["text"] for event in events)
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]
+
+
+def test_the_graph_of_a_map_with_dropped_rows(X, same):
+    pytest.importorskip("scipy.sparse")
+    bad = X.copy()
+    bad[[3, 7]] = np.nan
+    kept = np.delete(np.arange(300), [3, 7])
+    model = lowland.UMAP(n_epochs=20, keep_graph=True, invalid="drop").fit(bad)
+    sound = lowland.UMAP(n_epochs=20, keep_graph=True).fit(X[kept])
+    assert same(model.embedding_, sound.embedding_)
+    assert model.graph_.shape == (298, 298) and (model.graph_ != sound.graph_).nnz == 0
