@@ -291,19 +291,22 @@ class _Query:
     def __init__(self, frame: pl.LazyFrame | pl.DataFrame, column: Any, id: Any, keep: Any) -> None:
         if not isinstance(frame, (pl.LazyFrame, pl.DataFrame)):
             raise TypeError(f"frame: give a LazyFrame or a DataFrame, not {type(frame).__name__}")
-        if column is not None and not isinstance(column, str):
-            frame, column = _named(frame, "column", column)
+        columns = _Columns(frame)
+        if column is not None:
+            column = columns.text(column) if isinstance(column, str) else columns.named("column", column)
         if isinstance(id, pl.Expr):
-            frame, names = _named(frame, "id", id)
+            names = columns.named("id", id)
             if len(names) != 1:
                 raise ValueError(f"id: the expression gives {len(names)} columns; give one")
             id = names[0]
-        elif id is not None and not isinstance(id, str):
-            raise TypeError(f"id: give the name of a column or an expression, not {type(id).__name__}")
-        if not isinstance(keep, str):
-            frame, keep = _named(frame, "keep", () if keep is None else keep)
+        elif id is not None:
+            if not isinstance(id, str):
+                raise TypeError(f"id: give the name of a column or an expression, not {type(id).__name__}")
+            columns.named("id", [id])
+        keep = columns.named("keep", [keep] if isinstance(keep, str) else () if keep is None else keep)
+        frame = columns.frame()
         self.frame, self.schema, self.id = frame, frame.lazy().collect_schema(), id
-        self.keep = [name for name in ([keep] if isinstance(keep, str) else keep) if name != id]
+        self.keep = [name for name in keep if name != id]
         for what, names in (("id", [id] if id is not None else []), ("keep", self.keep)):
             for name in names:
                 self._check_there(what, name)
@@ -515,24 +518,62 @@ def _coordinate_names(coordinates: Sequence[str] | None, components: int) -> lis
     return list(coordinates)
 
 
-def _named(frame: Any, what: str, given: Any) -> tuple[Any, list[str]]:
-    """Returns the names of columns that are given as names or expressions, and the frame with those expressions."""
-    if isinstance(given, pl.Expr):
-        given = [given]
-    if not isinstance(given, Iterable) or isinstance(given, (str, bytes)):
-        raise TypeError(f"{what}: give a name, a list of names or an expression, not {type(given).__name__}")
-    names: list[str] = []
-    for one in given:
-        if isinstance(one, pl.Expr):
-            found = frame.select(one).lazy().collect_schema().names()
-            if not one.meta.is_column_selection():
-                frame = frame.with_columns(one)
+class _Columns:
+    """The columns that the arguments of a call name or compute. Every expression reads the columns of the caller's frame."""
+
+    def __init__(self, frame: Any) -> None:
+        self.given, self.there = frame, frame.lazy().collect_schema().names()
+        #: The argument, the name and, of computed columns, the expression.
+        self.used: list[tuple[str, str, pl.Expr | None]] = []
+
+    def text(self, column: str) -> str:
+        """Takes the columns that a text as of `--column` names."""
+        self.used += [("column", name, None) for name in matching(column, self.there)]
+        return column
+
+    def named(self, what: str, given: Any) -> list[str]:
+        """Returns the names of columns that are given for `what` as names or expressions."""
+        if isinstance(given, pl.Expr):
+            given = [given]
+        if not isinstance(given, Iterable) or isinstance(given, (str, bytes)):
+            raise TypeError(f"{what}: give a name, a list of names or an expression, not {type(given).__name__}")
+        names: list[str] = []
+        for one in given:
+            if isinstance(one, pl.Expr):
+                found = self.given.select(one).lazy().collect_schema().names()
+                expression = None if one.meta.is_column_selection() else one
+            elif isinstance(one, str):
+                found, expression = [one], None
+            else:
+                raise TypeError(f"{what}: give names or expressions, not {type(one).__name__}")
+            self.used += [(what, name, expression) for name in found]
             names += found
-        elif isinstance(one, str):
-            names.append(one)
-        else:
-            raise TypeError(f"{what}: give names or expressions, not {type(one).__name__}")
-    return frame, names
+        return names
+
+    def frame(self) -> Any:
+        """Returns the frame with the computed columns.
+
+        Raises
+        ------
+        ValueError
+            If one of them would replace a column that is read too.
+        """
+        computed: list[pl.Expr] = []
+        for what, name, expression in self.used:
+            if expression is None:
+                continue
+            for other, same, theirs in self.used:
+                if same != name or theirs is expression or theirs is not None and theirs.meta.eq(expression):
+                    continue
+                if theirs is None and name not in self.there:
+                    continue  # the name of the computed column
+                raise ValueError(
+                    f"{what}: the expression gives a column {name!r}, and {other} reads another column of that name; give it a "
+                    f"name of its own, for example by .alias({name + '_' + what!r})"
+                )
+            if not any(expression.meta.eq(one) for one in computed):
+                computed.append(expression)
+        return self.given.with_columns(computed) if computed else self.given
 
 
 def _try_options(asked: dict[str, Any], invalid: Any) -> None:

@@ -456,3 +456,39 @@ def test_columns_that_cannot_be_exported_are_named(frame, map_):
         lowland.embed(more, column="embedding", keep="wide", **OPTIONS)
     with pytest.raises(ValueError, match="the column 'f' is Int128"):
         lowland.UMAP().fit(pl.DataFrame({"f": pl.Series([1, 2, 3], dtype=pl.Int128), "g": [1.0, 2.0, 3.0]}))
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_an_expression_must_not_replace_a_column_that_is_read(frame, lazy):
+    given = frame.lazy() if lazy else frame
+    vectors, length = pl.col("embedding"), pl.col("embedding").arr.len()
+    for wrong, match in (
+        ({"column": "embedding", "keep": length}, "keep: the expression gives a column 'embedding', and column reads"),
+        ({"column": vectors, "keep": [length]}, r"and column reads .*\.alias\('embedding_keep'\)"),
+        ({"column": "emb*", "id": length}, "id: the expression gives a column 'embedding', and column reads"),
+        ({"id": pl.col("name").str.to_uppercase(), "keep": "name"}, "id: .* 'name', and keep reads another"),
+        ({"id": "name", "keep": [pl.col("name").str.len_bytes()]}, "keep: .* 'name', and id reads another"),
+        ({"keep": ["label", pl.col("label") + 1]}, "keep: .* 'label', and keep reads another"),
+        ({"id": pl.col("label") + 2, "keep": pl.col("label") + 1}, "id: .* 'label', and keep reads another"),
+        ({"column": pl.col("embedding").cast(pl.List(pl.Float64)), "keep": "embedding"}, "column: .* and keep reads"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            given.lowland.embed(**wrong, **OPTIONS)
+
+
+def test_expressions_read_the_columns_of_the_frame(frame):
+    upper = pl.col("name").str.to_uppercase()
+    found = frame.lowland.embed(
+        "embedding", id=upper, keep=[(pl.col("name") + "!").alias("loud"), upper, pl.col("label").alias("kind")], **OPTIONS
+    )
+    assert found.columns == ["name", "x", "y", "loud", "kind"]
+    assert found["name"][7] == "ROW 7" and found["loud"][7] == "row 7!"
+    named = frame.lowland.embed("embedding", id=upper.alias("big"), keep="big", **OPTIONS)
+    assert named.columns == ["big", "x", "y"]
+
+
+def test_files_of_a_directory_whose_name_is_a_pattern(frame, map_, tmp_path):
+    directory = tmp_path / "a[b]*"
+    directory.mkdir()
+    found = frame.lazy().lowland.embed("embedding", directory=directory, **OPTIONS).collect()
+    assert points(found).tobytes() == map_.tobytes()
