@@ -214,12 +214,13 @@ def _column_text(column: str | Sequence[str] | None) -> str | None:
     if not column:
         raise ValueError("column: the list of names is empty")
     for name in column:
-        if not _can_be_listed(name) and len(column) > 1:
+        if not can_be_listed(name) and len(column) > 1:
             raise ValueError(f"column: the name {name!r} has a comma or blanks at its ends; rename this column first")
     return ",".join(column)
 
 
-def _can_be_listed(name: str) -> bool:
+def can_be_listed(name: str) -> bool:
+    """Returns whether a name can be one of several that a comma separates, and is no pattern."""
     return name != "" and name == name.strip() and not set(name) & set(',*"')
 
 
@@ -655,7 +656,7 @@ def _features(
         raise ValueError(
             f"Found array with 0 feature(s) (shape=(?, 0)) while a minimum of 1 is required: {name} has no columns of numbers"
         )
-    return (",".join(names) if all(map(_can_be_listed, names)) else None), names
+    return (",".join(names) if all(map(can_be_listed, names)) else None), names
 
 
 def _is_exportable(dtype: Any) -> bool:

@@ -26,7 +26,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from . import _lowland
-from ._input import exportable, is_recent
+from ._input import can_be_listed, exportable, is_recent, matching
 from ._options import engine_options, methods, path, table
 from ._progress import watch
 from ._run_files import TemporaryDirectory, beside
@@ -344,8 +344,7 @@ class _Query:
             self.column = names[0]
             return [pl.col(names[0])]
         # Names with commas cannot be listed, and names with stars would be patterns.
-        plain = all(name == name.strip() and name and not set(name) & set(',*"') for name in names)
-        if plain:
+        if all(map(can_be_listed, names)):
             self.column = ",".join(names)
             return [pl.col(name) for name in names]
         self.roots = set()
@@ -371,25 +370,14 @@ class _Query:
 
     def _resolved(self, column: str) -> list[str]:
         """Returns the columns of the frame that a text of the command line names."""
-        if "," in column:
-            names = [part.strip() for part in column.split(",")]
-            for name in names:
-                self._check_there("column", name)
-                self._check_type(name, self.schema[name], alone=False)
-            return names
-        if "*" in column:
-            names = [name for name in self.schema if fnmatch.fnmatchcase(name, column.replace("[", "[[]"))]
-            if not names:
-                self._check_there("column", column)
+        names = matching(column, list(self.schema))
+        if not names:
+            missing = [part.strip() for part in column.split(",") if not matching(part.strip(), list(self.schema))]
+            self._check_there("column", missing[0] if missing else column)
+        if "," in column or "*" in column:
             for name in names:
                 self._check_type(name, self.schema[name], alone=False)
-            return names
-        for mark in (":", "."):
-            root = column.rpartition(":")[0] if mark == ":" else column.partition(".")[0]
-            if root and root in self.schema:
-                return [root]
-        self._check_there("column", column)
-        return []
+        return names
 
     @staticmethod
     def _check_type(name: str, dtype: pl.DataType, *, alone: bool) -> None:
