@@ -72,6 +72,7 @@ def read(
     name: str = "X",
     directory: str | os.PathLike[str] | None = None,
     least: int = 2,
+    most: int | None = None,
 ) -> Input:
     """Returns `data` as an input of the engine.
 
@@ -90,18 +91,31 @@ def read(
         Where data that can be read only once are written.
     least : int
         The smallest number of rows of an array; other data are counted by the engine.
+    most : int, optional
+        The largest number of rows. Batches beyond it are not read.
 
     Raises
     ------
     TypeError, ValueError
         If the data are of no kind that can be read, with what to do instead.
     """
+    found = _read(data, column, beside, _Spool(_column_text(column), path("directory", directory), name, least, most))
+    if most is not None:
+        _refuse_more(found.source.rows, most, name)
+    return found
+
+
+def _refuse_more(rows: int, most: int, name: str) -> None:
+    if rows > most:
+        raise ValueError(f"{name}: {rows:,} rows or more are too many; give at most {most:,}, for example a sample")
+
+
+def _read(data: Any, column: str | Sequence[str] | None, beside: Sequence[str], spool: _Spool) -> Input:
     from . import _lowland
 
     if isinstance(data, _lowland.Source):
         return Input(data, None, None)
-    spool = _Spool(_column_text(column), path("directory", directory), name, least)
-    root = _root(data)
+    root, name = _root(data), spool.name
     if data is None:
         raise ValueError(f"{name} is None; give an array, a frame, names of files or batches")
     if isinstance(data, (str, os.PathLike)):
@@ -133,10 +147,10 @@ def read(
         and not hasattr(data, "columns")
     ):
         if _kind(str(data.dtype if root != "pyarrow" else data.type)) == "number":
-            _check_shape((len(data),), name, least)
-        return read(
-            _one_column(data, root), column or "embedding", beside=beside, name=name, directory=directory, least=least
-        )
+            _check_shape((len(data),), name, spool.least)
+        column = column or "embedding"
+        spool.column = spool.key = _column_text(column)
+        return _read(_one_column(data, root), column, beside, spool)
     if root == "pandas":
         return _pandas(data, column, beside, spool)
     if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
@@ -182,8 +196,8 @@ def read(
 class _Spool:
     """Writes batches to disk once, from where the engine reads them as often as it needs."""
 
-    def __init__(self, column: str | None, directory: str | None, name: str, least: int) -> None:
-        self.column, self.directory, self.name, self.least = column, directory, name, least
+    def __init__(self, column: str | None, directory: str | None, name: str, least: int, most: int | None) -> None:
+        self.column, self.directory, self.name, self.least, self.most = column, directory, name, least, most
         #: Of batches that are dicts or frames of pandas: the key of the vectors, or their columns.
         self.key = column
         #: Of batches that are frames: the names of the first one's columns.
@@ -192,12 +206,21 @@ class _Spool:
     def write(self, batches: Any, names: list[str] | None, what: str) -> Input:
         from . import _lowland
 
+        if self.most is not None and not _has_arrow(batches):
+            batches = self._counted(batches, self.most)
         source = _lowland.Source.spool(batches, self.column, self.directory, self.name)
         note = (
             f"{what} was copied to disk once, {source.spooled_bytes:,} bytes, because every stage reads the rows again"
         )
         logger.info("%s", note)
         return Input(source, names, note)
+
+    def _counted(self, batches: Iterator[Any], most: int) -> Iterator[Any]:
+        rows = 0
+        for batch in batches:
+            rows += len(batch) if hasattr(batch, "__len__") else 0
+            _refuse_more(rows, most, self.name)
+            yield batch
 
 
 def _root(data: Any) -> str:
@@ -241,6 +264,8 @@ def _array(values: Any, column: Any, spool: _Spool) -> Input:
         values = np.asarray(values)
     shape = tuple(values.shape)
     _check_shape(shape, name, spool.least)
+    if spool.most is not None:
+        _refuse_more(shape[0], spool.most, name)
     native = _read_as(np.dtype(dtype), name)
     if native is None:
         return _array(_numbers(np.asarray(values), name), None, spool)

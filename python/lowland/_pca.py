@@ -28,6 +28,9 @@ Callback = Callable[[dict[str, Any]], None]
 #: Bytes of the rows, as float64, that are projected at a time.
 _BLOCK_BYTES = 16 << 20
 
+#: The most rows of a kernel, whose matrix has rows × rows numbers.
+_KERNEL_ROWS = 8192
+
 
 def pca_options(
     n_components: Any, solver: Any, whiten: Any, metric: Any, random_state: Any, memory_limit: Any, n_jobs: Any
@@ -766,7 +769,7 @@ class KernelPCA(Estimator):
         return np.asarray([f"kernelpca{i}" for i in range(self.n_components_)], dtype=object)
 
     def _run(self, X: Any) -> np.ndarray:
-        found = _input.read(X, self.column)
+        found = _input.read(X, self.column, most=_KERNEL_ROWS)
         rows = _checked(found.source, 0, found.source.rows, "f4")
         model = self._fitted(rows)
         scores = self._finite(model.scores(), len(rows))
