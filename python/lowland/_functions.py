@@ -17,7 +17,7 @@ import numpy as np
 from . import _lowland
 from ._input import read
 from ._options import engine_options, path
-from ._progress import Event, watch
+from ._progress import Event, listener, watch
 from ._report import Report
 from ._run_files import beside as directory_of, given_graph
 
@@ -119,18 +119,20 @@ def embed_batches(
     invalid: Literal["error", "drop", "null"] | None = None,
     run_dir: Path | None = None,
     restart: bool = False,
+    verbose: bool = False,
     callback: Callable[[Event], None] | None = None,
     **options: Any,
 ) -> Iterator[Any]:
     """Makes a map as `embed` does, and returns an iterator over it: Arrow batches of the id, the coordinates and the kept
-    columns, in the order of the rows. Names and options are checked by the call; the run begins with the first batch."""
+    columns, in the order of the rows. Names and options are checked by the call; the run begins with the first batch.
+    Arguments are those of `embed`. The iterator has `schema`, `report` (after the last batch) and `close()`."""
     run_dir = path("run_dir", run_dir)
     names = _list(keep, "keep")
     chosen = engine_options(method, **options)
     found = _source(source, column, [*names, *_id(id)])
     return _lowland.embed_batches(
-        found, graph=_graph(graph), options=chosen, id=id, keep=names,
-        coordinates=_names(coordinates), invalid=invalid, run_dir=run_dir, restart=restart, callback=callback,
+        found.source, graph=_graph(graph), options=chosen, id=id, keep=names, coordinates=_names(coordinates),
+        invalid=invalid, run_dir=run_dir, restart=restart, callback=listener(callback, verbose)[0],
     )  # fmt: skip
 
 

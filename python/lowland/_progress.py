@@ -38,6 +38,18 @@ def watch(
     verbose : bool
         Whether progress is shown on standard error: a bar on terminals, lines of text elsewhere.
     """
+    heard, shown = listener(callback, verbose)
+    try:
+        yield heard
+    finally:
+        if isinstance(shown, Bar):
+            shown.close()
+
+
+def listener(
+    callback: Callable[[Event], None] | None, verbose: bool | int
+) -> tuple[Callable[[Event], None], Bar | Lines | None]:
+    """Returns the function that takes a run's events, and what shows them."""
     if callback is not None and not callable(callback):
         raise ValueError(f"callback: {type(callback).__name__} cannot be called; give a function of one event")
     shown = _shown_on(sys.stderr) if verbose else None
@@ -55,11 +67,7 @@ def watch(
         if callback is not None:
             callback(event)
 
-    try:
-        yield heard
-    finally:
-        if isinstance(shown, Bar):
-            shown.close()
+    return heard, shown
 
 
 def _depth_outside() -> int:
