@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from . import _lowland
-from ._input import read
+from ._input import Input, read
 from ._options import engine_options, path
 from ._progress import Event, listener, watch
 from ._report import Report
@@ -96,15 +96,18 @@ def embed(
     names = _list(keep, "keep")
     if form is None:
         form = "file" if output is not None else "table" if names or id is not None else "array"
-    found = _source(source, column, [*names, *_id(id)])
-    with watch(callback, verbose) as heard:
+    # Without `run_dir` the run directory is beside the output.
+    found = _source(source, column, [*names, *_id(id)], run_dir or output)
+    with watch(callback, verbose) as heard, given_graph(_graph(graph), run_dir) as graph:
         result = _lowland.embed(
-            found, graph=_graph(graph), options=chosen, id=id, keep=names, coordinates=_names(coordinates), invalid=invalid,
+            found.source, graph=graph, options=chosen, id=id, keep=names, coordinates=_names(coordinates), invalid=invalid,
             output=output, form=form, run_dir=run_dir, restart=restart, force=force, callback=heard,
         )  # fmt: skip
     if form == "array":
         return result.coordinates
-    return result.table if form == "table" else Report.of(result.report)
+    if form == "table":
+        return result.table
+    return Report.of(result.report, *([found.note] if found.note else []))
 
 
 def embed_batches(
@@ -129,7 +132,7 @@ def embed_batches(
     run_dir = path("run_dir", run_dir)
     names = _list(keep, "keep")
     chosen = engine_options(method, **options)
-    found = _source(source, column, [*names, *_id(id)])
+    found = _source(source, column, [*names, *_id(id)], run_dir)
     return _lowland.embed_batches(
         found.source, graph=_graph(graph), options=chosen, id=id, keep=names, coordinates=_names(coordinates),
         invalid=invalid, run_dir=run_dir, restart=restart, callback=listener(callback, verbose)[0],
@@ -162,10 +165,10 @@ def knn(
     output, run_dir = path("output", output), path("run_dir", run_dir)
     chosen = engine_options("umap", n_neighbors=n_neighbors, metric=metric, **options)
     chosen.pop("method", None)
-    found = _required(source, column)
+    found = _required(source, column, (), run_dir or output)
     with watch(callback, verbose) as heard:
         return _lowland.knn(
-            found, options=chosen, invalid=invalid, output=output, run_dir=run_dir, restart=restart,
+            found.source, options=chosen, invalid=invalid, output=output, run_dir=run_dir, restart=restart,
             force=force, callback=heard,
         )  # fmt: skip
 
@@ -205,7 +208,7 @@ def pca(
     found = _required(source, column, [*names, *_id(id)])
     with watch(callback, verbose) as heard:
         return _lowland.pca(
-            found, options=chosen, id=id, keep=names, coordinates=_names(coordinates), invalid=invalid,
+            found.source, options=chosen, id=id, keep=names, coordinates=_names(coordinates), invalid=invalid,
             output=output, force=force, callback=heard,
         )  # fmt: skip
 
@@ -255,10 +258,10 @@ def plan(
     run_dir = path("run_dir", run_dir)
     names = _list(keep, "keep")
     chosen = engine_options(method, **options)
-    found = _source(source, column, [*names, *_id(id)])
+    found = _source(source, column, [*names, *_id(id)], run_dir)
     return Plan(
         _lowland.plan(
-            found, graph=_graph(graph), options=chosen, id=id, keep=names, invalid=invalid,
+            found.source, graph=_graph(graph), options=chosen, id=id, keep=names, invalid=invalid,
             run_dir=run_dir,
         )
     )  # fmt: skip
@@ -370,7 +373,7 @@ def plot(
 
 def inspect(source: Any, *, column: str | Sequence[str] | None = None, memory_limit: int | str | None = None) -> dict[str, Any]:
     """Describes a source and the default run on it, as `lowland inspect --json` does: rows, components, columns, files, plan."""
-    return _lowland.inspect(_required(source, column), memory=memory_limit)
+    return _lowland.inspect(_required(source, column).source, memory=memory_limit)
 
 
 def runs(*directories: Path) -> list[dict[str, Any]]:
@@ -378,14 +381,17 @@ def runs(*directories: Path) -> list[dict[str, Any]]:
     return _lowland.runs([path("directories", directory) for directory in directories] or None)
 
 
-def _required(source: Any, column: str | Sequence[str] | None, beside: Sequence[str] = ()) -> Any:
+def _required(source: Any, column: str | Sequence[str] | None, beside: Sequence[str] = (), run_dir: str | None = None) -> Input:
     if source is None:
         raise ValueError("source is None; give an array, a frame, names of files or batches")
-    return _source(source, column, beside)
+    return _source(source, column, beside, run_dir)
 
 
-def _source(source: Any, column: str | Sequence[str] | None, beside: Sequence[str] = ()) -> Any:
-    return None if source is None else read(source, column, beside=beside).source
+def _source(source: Any, column: str | Sequence[str] | None, beside: Sequence[str] = (), run_dir: str | None = None) -> Input:
+    """Returns data as an input of the engine. Data that can be read only once are written beside `run_dir`."""
+    if source is None:
+        return Input(None, None, None)
+    return read(source, column, beside=beside, directory=directory_of(run_dir))
 
 
 def _list(names: str | Sequence[str] | None, what: str) -> list[str]:
