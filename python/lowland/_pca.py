@@ -80,13 +80,20 @@ class Linear(Estimator):
         """
         self._check_fitted()
         found = _input.read(X, self.column, least=1)
-        self._check_names(X, found.names)
+        self._check_names(found.names)
         self._check_width(found.source.dim)
-        scores = np.empty((found.source.rows, len(self.components_)), dtype=np.float32)
+        return self._project(found.source)
+
+    def _project(self, source: Any) -> np.ndarray:
+        """Returns the scores of a source's rows."""
+        scores = np.empty((source.rows, len(self.components_)), dtype=np.float32)
         axes = self.components_.T
         if self.whiten:
-            axes = axes / np.sqrt(self.explained_variance_)
-        for start, rows in _blocks(found.source):
+            # Scores along an axis without variance are 0; less than this is rounding error, as the engine has it.
+            floor = (np.max(self.mean_**2) + self.explained_variance_[0]) * np.finfo(np.float32).eps ** 2
+            varies = self.explained_variance_ > floor
+            axes = np.where(varies, axes / np.sqrt(np.where(varies, self.explained_variance_, 1.0)), 0.0)
+        for start, rows in _blocks(source):
             scores[start : start + len(rows)] = (_prepared(rows, self.metric) - self.mean_) @ axes
         return scores
 
@@ -110,21 +117,6 @@ class Linear(Estimator):
         if self.whiten:
             axes = axes * np.sqrt(self.explained_variance_)[:, None]
         return (scores @ axes + self.mean_).astype(np.float32)
-
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Returns the names of the components: the class's name in lower case, and a number.
-
-        Parameters
-        ----------
-        input_features : ignored
-            For scikit-learn.
-
-        Returns
-        -------
-        ndarray of str objects, (n_components,)
-        """
-        self._check_fitted()
-        return np.asarray([f"{type(self).__name__.lower()}{i}" for i in range(self.n_components_)], dtype=object)
 
     def _check_width(self, found: int) -> None:
         if found != self.n_features_in_:
@@ -388,7 +380,8 @@ class IncrementalPCA(Linear):
         Parameters
         ----------
         X : as for `PCA.fit`
-            Rows × features. The first batch has at least `n_components` rows; later ones may have any number.
+            One batch, rows × features. The first batch must have at least `n_components` rows; the others may have fewer.
+            The columns of frames must have the names and the order of the first batch.
         y : ignored
             For scikit-learn's pipelines.
 
@@ -400,13 +393,16 @@ class IncrementalPCA(Linear):
         running = getattr(self, "_running", None)
         if running is None and hasattr(self, "components_"):
             raise ValueError("a copy from a pickle cannot be fitted further; begin a new IncrementalPCA")
-        if running is not None:
+        first = running is None
+        if not first:
+            self._check_names(found.names)
             self._check_width(found.source.dim)
-        running = running or self._begin()
+        running = self._begin() if running is None else running
         running.partial_fit(_checked(found.source, 0, found.source.rows, "f4"))
         self._running = running
         self._keep(running.pca(), running.count)
-        self._keep_names(found.names)
+        if first:
+            self._keep_names(found.names)
         return self
 
     def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
@@ -415,7 +411,6 @@ class IncrementalPCA(Linear):
         Parameters
         ----------
         X : as for `PCA.fit`
-            Read twice, so no iterator.
         y : ignored
             For scikit-learn's pipelines.
 
@@ -426,14 +421,7 @@ class IncrementalPCA(Linear):
         found = _input.read(X, self.column)
         self.fit(found.source)
         self._keep_names(found.names)
-        return Linear.transform(self, found.source) if found.names is None else self._scores(found.source)
-
-    def _scores(self, source: Any) -> np.ndarray:
-        names, self.__dict__["feature_names_in_"] = self.feature_names_in_, None
-        try:
-            return Linear.transform(self, source)
-        finally:
-            self.feature_names_in_ = names
+        return self._project(found.source)
 
     def _begin(self) -> Any:
         from . import _lowland
@@ -551,9 +539,9 @@ class ExactIncrementalPCA(Linear):
         ndarray of float32, (rows, n_components)
         """
         found = _input.read(X, self.column)
-        scores = self.fit(found.source).transform(found.source)
+        self.fit(found.source)
         self._keep_names(found.names)
-        return scores
+        return self._project(found.source)
 
     def partial_mean(self, X: Any, y: Any = None) -> Self:
         """Adds a batch to the mean: the first pass.
@@ -616,6 +604,8 @@ class ExactIncrementalPCA(Linear):
         return self
 
     def _check_batch(self, found: Any) -> None:
+        if self._names is not None or found.names is not None:
+            self._check_names(found.names, self._names)
         if found.source.dim != self._dim:
             raise ValueError(f"X has {found.source.dim} features, but the batches before have {self._dim}")
 
@@ -743,7 +733,7 @@ class KernelPCA(Estimator):
         """
         self._check_fitted()
         found = _input.read(X, self.column, least=1)
-        self._check_names(X, found.names)
+        self._check_names(found.names)
         if found.source.dim != self.n_features_in_:
             raise ValueError(
                 f"X has {found.source.dim} features, but KernelPCA is expecting {self.n_features_in_} features as input"
@@ -752,21 +742,6 @@ class KernelPCA(Estimator):
             self._model = self._fitted(self._rows)
         rows = _checked(found.source, 0, found.source.rows, "f4")
         return self._finite(self._model.transform(rows), len(rows))
-
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Returns the names of the components: "kernelpca" and a number.
-
-        Parameters
-        ----------
-        input_features : ignored
-            For scikit-learn.
-
-        Returns
-        -------
-        ndarray of str objects, (n_components,)
-        """
-        self._check_fitted()
-        return np.asarray([f"kernelpca{i}" for i in range(self.n_components_)], dtype=object)
 
     def _run(self, X: Any) -> np.ndarray:
         found = _input.read(X, self.column, most=_KERNEL_ROWS)

@@ -13,6 +13,8 @@ import inspect
 import sys
 from typing import Any, Self
 
+import numpy as np
+
 from ._options import unknown
 
 
@@ -89,14 +91,34 @@ class Estimator:
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "n_features_in_")
 
+    @property
+    def _width(self) -> int:
+        """The number of components of a result."""
+        return self.n_components_  # type: ignore[attr-defined]
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Returns the names of the components: the class's name in lower case, and a number.
+
+        Parameters
+        ----------
+        input_features : ignored
+            For scikit-learn.
+
+        Returns
+        -------
+        ndarray of str objects, (n_components,)
+        """
+        self._check_fitted()
+        return np.asarray([f"{type(self).__name__.lower()}{i}" for i in range(self._width)], dtype=object)
+
     def _check_fitted(self) -> None:
         if not self.__sklearn_is_fitted__():
             name = type(self).__name__
             raise _not_fitted()(f"this {name} is not fitted yet: call fit or fit_transform first")
 
-    def _check_names(self, X: Any, names: list[str] | None) -> None:
-        """Refuses a frame whose columns are not those of the fit."""
-        fitted = getattr(self, "feature_names_in_", None)
+    def _check_names(self, names: list[str] | None, fitted: Any = None) -> None:
+        """Refuses a frame whose columns are not those of the fit, or not those of the first batch, `fitted`."""
+        fitted = getattr(self, "feature_names_in_", None) if fitted is None else fitted
         if fitted is None and names is None:
             return
         if names is None or fitted is None:

@@ -223,3 +223,67 @@ def test_scores_of_a_kernel_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="X: scores of the kernel 'polynomial' are not finite"):
         model.transform(rows * 1e30)
     assert lowland.KernelPCA(2, kernel="linear", sigma=0, degree=-1).fit_transform(rows).shape == (20, 2)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize("kind", ["incremental", "exact"])
+def test_batches_with_other_columns_are_refused(kind, library, rows):
+    module = pytest.importorskip(library)
+    make = module.table if library == "pyarrow" else module.DataFrame
+
+    def frame(order=1, other=None):
+        columns = {other if other and i == 0 else f"f{i}": rows[:, i] for i in range(6)}
+        return make(dict(list(columns.items())[::order]))
+
+    model = lowland.IncrementalPCA(2) if kind == "incremental" else lowland.ExactIncrementalPCA(2)
+    step = model.partial_fit if kind == "incremental" else model.partial_mean
+    step(frame())
+    with pytest.raises(ValueError, match="same order"):
+        step(frame(order=-1))
+    with pytest.raises(ValueError, match="unseen at fit time:\n- g"):
+        step(frame(other="g"))
+    if kind == "exact":
+        with pytest.raises(ValueError, match="same order"):
+            model.partial_fit(frame(order=-1))
+        model.partial_fit(frame())
+    else:
+        step(frame())
+    assert list(model.feature_names_in_) == [f"f{i}" for i in range(6)]
+
+
+@pytest.mark.parametrize("kind", [lowland.IncrementalPCA, lowland.ExactIncrementalPCA])
+def test_whitening_of_components_without_variance(kind):
+    flat = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    flat[:, 2:] = 5
+    model = kind(4, whiten=True).fit(flat)
+    scores = model.transform(flat)
+    assert np.isfinite(scores).all() and (scores[:, 2:] == 0).all()
+    assert np.allclose(scores[:, :2].std(axis=0, ddof=1), 1, atol=1e-3)
+    assert np.allclose(model.inverse_transform(scores), flat, atol=1e-3)
+
+
+def test_too_many_rows_of_a_kernel_are_refused_before_they_are_read():
+    given = []
+
+    def batches():
+        for i in range(100):
+            given.append(i)
+            yield np.zeros((1000, 2), np.float32)
+
+    with pytest.raises(ValueError, match="X: 9,000 rows or more are too many; give at most 8,192"):
+        lowland.KernelPCA().fit(batches())
+    assert len(given) == 9
+    # 800 GB that nobody wrote.
+    wide = np.broadcast_to(np.float32(0), (10**9, 200))
+    with pytest.raises(ValueError, match="at most 8,192"):
+        lowland.KernelPCA().fit(_NoCopy(wide))
+
+
+class _NoCopy:
+    """An array that fails where it is read."""
+
+    def __init__(self, rows):
+        self.shape, self.dtype = rows.shape, rows.dtype
+
+    def __getitem__(self, part):
+        raise AssertionError("read")
