@@ -317,7 +317,7 @@ def say(event):
     if event["kind"] == "progress" and event["stage"] == "layout":
         print("layout", flush=True)
 
-query = pl.scan_parquet(sys.argv[1]).lowland.embed("embedding", n_epochs=20000, callback=say, n_jobs=1, directory=sys.argv[3])
+query = pl.scan_parquet(sys.argv[1]).lowland.embed("embedding", n_epochs=1_000_000, callback=say, n_jobs=1, directory=sys.argv[3])
 try:
     if sys.argv[2] == "sink":
         query.sink_parquet(sys.argv[1] + ".map")
@@ -333,7 +333,6 @@ def test_an_interrupt_stops_the_query(how, tmp_path):
     import signal
     import subprocess
     import sys
-    import time
 
     pl.DataFrame({"embedding": clusters(3000)}).write_parquet(tmp_path / "rows.parquet")
     (tmp_path / "work").mkdir()
@@ -345,10 +344,8 @@ def test_an_interrupt_stops_the_query(how, tmp_path):
     )
     assert process.stdout.readline().strip() == "layout"
     process.send_signal(signal.SIGINT)
-    begun = time.monotonic()
-    process.communicate(timeout=60)
-    took = time.monotonic() - begun
-    assert took < 6, took  # a second, the end of the process, and a loaded machine; the whole run takes 15
+    # The whole run would take hours.
+    process.communicate(timeout=120)
     assert not list((tmp_path / "work").iterdir())
 
 
