@@ -125,9 +125,88 @@ def test_a_plan_tells_what_this_machine_refuses(tmp_path):
     del rows
     told = str(lowland.plan(tmp_path / "rows.npy", memory_limit="200GiB"))
     # The memory, or before that the disk.
-    assert re.search("^refused +(memory_limit: |.* are free where the run directory would be)", told, re.M), told
+    assert re.search("^refused +(`memory_limit`: the plan takes|.* are free)", told, re.M), told
 
 
 def test_run_directories_are_local():
     with pytest.raises(ValueError, match="an address, and run directories are local"):
         lowland.runs("s3://bucket/run")
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_columns_beside_the_vectors_are_no_features_of_an_evaluation(X, library):
+    module = pytest.importorskip(library)
+    points = lowland.embed(X, **OPTIONS)
+    names = [f"f{i}" for i in range(8)]
+    rows = module.DataFrame({name: X[:, i] for i, name in enumerate(names)})
+    beside = {"number": np.arange(300) * 1000.0, "weight": np.linspace(1, 2, 300), "kind": np.arange(300) % 3}
+    more = module.DataFrame({**{name: X[:, i] for i, name in enumerate(names)}, **beside})
+    expected = lowland.evaluate(points, rows)["scores"]
+    found = lowland.evaluate(points, more[[*names, "weight", "kind"]], labels="kind", weights="weight")["scores"]
+    assert [score for score in found if score["labels"] is None] == expected
+    map_ = module.DataFrame({"number": beside["number"], "x": points[:, 0], "y": points[:, 1]})
+    named = lowland.evaluate(map_, more[[*names, "number"]], id="number")
+    assert named["scores"] == expected
+
+
+def test_components_prepare_rows_as_the_fit_and_take_any_numbers(X):
+    far = X.astype("f8") + 1000
+    for metric in (None, "cosine", "correlation"):
+        result = lowland.pca(far, n_components=3, metric=metric)
+        for rows in (far, far.tolist(), np.asfortranarray(far)):
+            assert np.allclose(result.transform(rows), result.scores, atol=1e-4), metric
+        back = result.inverse_transform(result.scores.astype("f8"))
+        assert back.shape == far.shape and back.dtype == np.float32
+    with pytest.raises(ValueError, match="row 2, component 1 is NaN"):
+        result.transform(np.where((np.arange(300)[:, None] == 2) & (np.arange(8) == 1), np.nan, far))
+    with pytest.raises(ValueError, match=r"rows: an array of 2 dimensions is expected, not of the shape \[8\]"):
+        result.transform(far[0])
+    assert lowland.pca(X[:, :1]).scores.shape == (300, 1)
+
+
+def test_a_report_tells_that_batches_were_copied_beside_the_run(X, tmp_path):
+    seen = []
+
+    def look(event):
+        seen.extend(path.name for path in tmp_path.glob("*.spool"))
+
+    report = lowland.embed(
+        iter([X[:100], X[100:]]), tmp_path / "map.npy", run_dir=tmp_path / "run", callback=look, **OPTIONS
+    )
+    assert any("copied to disk once" in note for note in report.notes)
+    assert seen
+
+
+def test_a_graph_without_dropped_rows(X, tmp_path):
+    bad = X.copy()
+    bad[[3, 7]] = np.nan
+    kept = np.delete(np.arange(300), [3, 7])
+    sound = lowland.knn(X[kept], n_neighbors=4)
+    for output in (None, tmp_path / "graph.arrow", tmp_path / "graph.parquet"):
+        graph = lowland.knn(bad, output, n_neighbors=4, invalid="drop")
+        assert (graph.rows, graph.k, graph.metric, graph.is_temporary) == (298, 4, "euclidean", output is None)
+        assert np.array_equal(graph.ids, kept)
+        assert np.array_equal(graph.indices, kept[sound.indices])
+        assert np.array_equal(graph.distances, sound.distances)
+        with pytest.raises(ValueError, match="rows were dropped"):
+            lowland.embed(bad, graph=graph, invalid="drop", **OPTIONS)
+    assert np.array_equal(sound.ids, np.arange(298))
+
+
+def test_batches_tell_warnings(X):
+    wide = X.copy()
+    wide[:, 0] *= 1e6
+    with pytest.warns(lowland.LowlandWarning):
+        list(lowland.embed_batches(wide, n_epochs=20))
+    with pytest.raises(ValueError, match="callback: int cannot be called"):
+        lowland.embed_batches(X, callback=3)
+
+
+def test_names_of_files_that_are_not_text(tmp_path, X):
+    import os
+
+    path = os.fsencode(tmp_path) + b"/\xff.npy"
+    with open(path, "wb") as file:
+        np.save(file, X)
+    with pytest.raises(ValueError, match="is not UTF-8; rename"):
+        lowland.UMAP().fit(os.fsdecode(path))
