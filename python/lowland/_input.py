@@ -8,9 +8,9 @@
 | names of files, globs, directories, addresses | by the engine, as the command line does |
 | loaders, iterators, functions that return iterators, Arrow streams, LazyFrames | once, to a file on disk |
 
-What must hold: a kind of input decides how rows are read, never which map comes out. Nothing larger than a batch is copied
-in memory, except arrays of at most `LARGE_BYTES`. No library but NumPy is imported: what belongs to another one is
-recognised by its type's module, or by its attributes.
+What must hold: equal rows give equal maps, whatever kind of input holds them. Nothing larger than a batch is copied in memory,
+except arrays of at most `LARGE_BYTES`. NumPy is the only library that this file imports; an object of another library is
+recognised by the module of its type, or by its attributes.
 """
 
 from __future__ import annotations

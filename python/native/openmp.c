@@ -1,7 +1,8 @@
-/* OpenMP for one thread, in place of libgomp: what FAISS calls of it.
+/* The functions of OpenMP that FAISS calls, for one thread. They take the place of libgomp in the wheel.
  *
- * lowland calls FAISS from threads of its own and never lets it start others, so every parallel region has
- * one thread. Regions of different callers run at the same time, so critical sections and locks are real.
+ * lowland calls FAISS from several threads, and FAISS must not start threads itself. So a parallel region runs
+ * on the thread that calls it. Several callers can be in such a region at the same time, so critical sections
+ * and locks must exclude each other.
  */
 #include <pthread.h>
 #include <stdbool.h>
@@ -22,7 +23,7 @@ void GOMP_critical_end(void) { pthread_mutex_unlock(&critical); }
 void GOMP_atomic_start(void) { pthread_mutex_lock(&atomic); }
 void GOMP_atomic_end(void) { pthread_mutex_unlock(&atomic); }
 
-/* The only thread takes the whole loop at once. */
+/* Gives the whole loop to the calling thread, as one chunk. */
 static bool whole(long start, long end, long step, long *first, long *last) {
     *first = start;
     *last = end;
@@ -62,7 +63,7 @@ int omp_in_parallel(void) { return 0; }
 void omp_set_nested(int nested) { (void)nested; }
 void omp_set_num_threads(int threads) { (void)threads; }
 
-/* Of omp.h: a lock is a pointer's worth of bytes, which libgomp uses as a futex. */
+/* The caller allocates a lock as `omp_lock_t` of omp.h, which is at least as large as this. */
 typedef struct {
     volatile int held;
 } lock;

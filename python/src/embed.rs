@@ -261,7 +261,7 @@ struct Start {
     job: Arc<Job>,
     plan: Plan,
     table: MapTable,
-    /// Held, because it owns the file of spooled batches.
+    /// The owner of the file of spooled batches, which the run reads.
     source: Option<Py<PySource>>,
 }
 
@@ -300,7 +300,7 @@ impl Batches {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<PyBatch>> {
-        // Nothing waits for the lock: a second thread that asks meanwhile is refused.
+        // A second thread must not wait here: it would hold the interpreter, which the first one needs.
         let Ok(mut state) = self.state.try_lock() else {
             return Err(PyValueError::new_err("another thread asks for a batch of this run"));
         };
