@@ -3,6 +3,7 @@
 //! What must hold: everything but the identity, and the place of rows that are identified by their
 //! content, is that of the other source.
 
+use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,12 +31,22 @@ use crate::{Dtype, Result, RowLocation, Shape, Source, SourceId};
 pub struct IdentifiedSource {
     source: Arc<dyn Source>,
     id: SourceId,
+    /// Dropped after the source, in the order of the fields.
+    #[expect(dead_code, reason = "held for its lifetime")]
+    owner: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl IdentifiedSource {
     /// Returns the rows of `source` under the identity `id`.
     pub fn new(source: Arc<dyn Source>, id: SourceId) -> Self {
-        IdentifiedSource { source, id }
+        IdentifiedSource { source, id, owner: None }
+    }
+
+    /// Keeps `owner` for as long as the source exists, and drops it after the rows: for example the
+    /// temporary directory of their file.
+    #[must_use]
+    pub fn with_owner(self, owner: impl Any + Send + Sync) -> Self {
+        IdentifiedSource { owner: Some(Box::new(owner)), ..self }
     }
 }
 

@@ -91,3 +91,4 @@ pub use source::{Dtype, Fingerprint, RowLocation, Shape, Source, SourceId, check
 pub use space::{free_space, longest_name};
 pub use spool::spool;
 pub use subset::{RowSet, RowSetBuilder, SubsetSource};
+pub use vectors::columns_to_read;

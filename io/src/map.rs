@@ -118,6 +118,18 @@ impl std::fmt::Debug for MapWriter {
 }
 
 impl MapWriter {
+    /// Returns the ending of a map's name: `parquet`, `arrow` or `npy`.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for another ending.
+    pub fn ending(path: &Path) -> Result<String> {
+        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+        if matches!(ending.as_str(), "parquet" | "arrow" | "npy") {
+            return Ok(ending);
+        }
+        Err(Error::format(path, "a map's name ends in .parquet, .arrow or .npy"))
+    }
+
     /// Begins the map `path`. Its ending selects the format: `.parquet`, `.arrow` or `.npy`.
     ///
     /// # Errors
@@ -130,10 +142,7 @@ impl MapWriter {
     pub fn create(path: impl Into<PathBuf>, columns: MapColumns, force: bool) -> Result<Self> {
         assert!(!columns.coordinates.is_empty());
         let path = path.into();
-        let ending = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
-        if !matches!(ending.as_str(), "parquet" | "arrow" | "npy") {
-            return Err(Error::format(&path, "a map's name ends in .parquet, .arrow or .npy"));
-        }
+        let ending = Self::ending(&path)?;
         // `metadata` follows links: a dangling link does not count as an existing file.
         if !force && std::fs::metadata(&path).is_ok() {
             return Err(Error::Exists { path });

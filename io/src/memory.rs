@@ -33,7 +33,8 @@ const HASHED_BYTES: usize = 4 << 20;
 /// Rows in memory, as a [`Source`].
 ///
 /// The memory that the rows take belongs to the caller: neither [`held_bytes`](Source::held_bytes)
-/// nor [`resident_bytes`](Source::resident_bytes) counts it.
+/// nor [`resident_bytes`](Source::resident_bytes) counts it, unless the caller
+/// [gives it away](MemorySource::with_resident_bytes).
 pub struct MemorySource {
     /// What errors call the source.
     name: PathBuf,
@@ -43,6 +44,8 @@ pub struct MemorySource {
     firsts: Vec<u64>,
     vectors: VectorColumns,
     shape: Shape,
+    /// The bytes of rows that the caller gave away.
+    resident: u64,
     /// The fingerprint of the content, once it was computed.
     fingerprint: OnceLock<Fingerprint>,
 }
@@ -90,7 +93,13 @@ impl MemorySource {
             return Err(Error::format(&name, what));
         };
         let shape = Shape { rows, dim };
-        Ok(MemorySource { name, schema, batches, firsts, vectors, shape, fingerprint: OnceLock::new() })
+        Ok(MemorySource { name, schema, batches, firsts, vectors, shape, resident: 0, fingerprint: OnceLock::new() })
+    }
+
+    /// Counts `bytes` as [resident](Source::resident_bytes), for rows that only this source holds.
+    #[must_use]
+    pub fn with_resident_bytes(self, bytes: u64) -> Self {
+        MemorySource { resident: bytes, ..self }
     }
 
     /// Returns the source of an array of rows × `dim` numbers, row-major. `name` is what errors
@@ -254,6 +263,10 @@ impl Source for MemorySource {
 
     fn held_bytes(&self) -> u64 {
         HASHED_BYTES as u64
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        self.resident
     }
 }
 

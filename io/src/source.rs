@@ -18,7 +18,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::rundir::rfc3339_nanos;
 use crate::{Error, Result};
@@ -154,8 +154,8 @@ pub enum SourceId {
     /// The files or objects that hold the rows, in order, in their present state. An empty
     /// list identifies nothing; the run is then not resumed.
     Files(Vec<Fingerprint>),
-    /// The content of rows in memory: `path` is the source's name, `bytes` the length of the rows
-    /// as an Arrow stream, and `header` the xxh3 hash of that stream.
+    /// The content of rows in memory, or of rows that were written once to a temporary file: `path` is the source's
+    /// name, `bytes` the length of the rows as an Arrow stream or of the file, and `header` the xxh3 hash of it.
     Content(Fingerprint),
     /// Nothing: the rows can be read only while this source exists, as those of a stream. A run over
     /// them is never resumed, and a run that fails leaves nothing.
@@ -163,6 +163,32 @@ pub enum SourceId {
 }
 
 impl SourceId {
+    /// Returns the identity of rows that were written once to the file `path`, by the file's content: files of equal
+    /// bytes have equal identities. `name` is what errors call the rows. `is_stopped` is asked now and then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the file cannot be read, [`Error::Stopped`] if `is_stopped` returns true.
+    pub fn of_content(path: &Path, name: &str, is_stopped: impl Fn() -> bool) -> Result<Self> {
+        /// Bytes that are read at a time.
+        const PORTION: usize = 1 << 20;
+        let failed = |error| Error::io(path, "read", error);
+        let mut file = File::open(path).map_err(failed)?;
+        let (mut hash, mut bytes, mut portion) = (Xxh3::new(), 0, vec![0; PORTION]);
+        loop {
+            if is_stopped() {
+                return Err(Error::Stopped { path: path.into() });
+            }
+            let count = file.read(&mut portion).map_err(failed)?;
+            if count == 0 {
+                let (path, header) = (PathBuf::from(name), hash.digest());
+                return Ok(SourceId::Content(Fingerprint { path, bytes, modified: 0, header, etag: None }));
+            }
+            hash.update(&portion[..count]);
+            bytes += count as u64;
+        }
+    }
+
     /// Returns whether later rows can be recognised as the same, so that a run can be resumed.
     pub fn is_lasting(&self) -> bool {
         match self {

@@ -14,7 +14,7 @@ use arrow::datatypes::{DataType, Field, Fields, Int8Type, Schema, SchemaRef};
 use crate::flatten::{self, ComponentSlots, FlattenError, FlattenPath};
 use crate::number::VectorFloat;
 use crate::wide_integers;
-use crate::{Coordinates, Dtype, Error, Result, coordinates};
+use crate::{Coordinates, Dtype, Error, OpenOptions, Result, coordinates};
 
 /// Which columns to read as vectors.
 #[derive(Debug, Clone)]
@@ -550,6 +550,35 @@ pub(crate) fn stored_columns(path: &Path, schema: &Schema, names: &[String]) -> 
     let columns = positions(path, schema, names)?;
     let fields: Vec<_> = columns.iter().map(|&at| schema.fields()[at].clone()).collect();
     Ok(Arc::new(Schema::new(fields)))
+}
+
+/// Returns the columns that a job reads, as indices in `schema`, each once and ascending: those of the vectors, which
+/// `options` select, and those named `others`. `name` is what errors call the source.
+///
+/// ```
+/// use arrow::datatypes::{DataType, Field, Schema};
+/// use lowland_io::{OpenOptions, columns_to_read};
+///
+/// let field = |name: &str| Field::new(name, DataType::Float32, false);
+/// let schema = Schema::new(vec![field("pc0"), field("weight"), field("pc1"), field("id")]);
+/// let options = OpenOptions { column: Some("pc*".into()), ..OpenOptions::default() };
+/// assert_eq!(columns_to_read("rows", &schema, &options, &["id".into()])?, [0, 2, 3]);
+/// let missing = columns_to_read("rows", &schema, &options, &["key".into()]).unwrap_err().to_string();
+/// assert!(missing.contains("weight"), "{missing}");
+/// # Ok::<(), lowland_io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// [`Error::NoSuchColumn`] names the columns that there are; the others are those of [`OpenOptions::column`].
+pub fn columns_to_read(name: &str, schema: &Schema, options: &OpenOptions, others: &[String]) -> Result<Vec<usize>> {
+    let name = Path::new(name);
+    let want = options.column.clone().map_or(ColumnRequest::Any, ColumnRequest::Asked);
+    let mut columns = VectorColumns::resolve(name, schema, &want)?.columns;
+    columns.extend(positions(name, schema, others)?);
+    columns.sort_unstable();
+    columns.dedup();
+    Ok(columns)
 }
 
 /// Returns the index of the column of this name. A name that two columns have is an error, and a column that

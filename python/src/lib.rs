@@ -7,7 +7,7 @@
 //!   Python's main thread.
 //! - `errors.rs`: errors as exceptions.
 //! - `options.rs`, `request.rs`: options and arguments.
-//! - `source.rs`, `spooled.rs`: sources in memory, in files, and of batches that are read once;
+//! - `source.rs`: sources in memory, in files, and of batches that are read once;
 //!   `stream.rs`: Arrow data of Python; `temporary.rs`: directories of temporary files.
 //! - `embed.rs`, `knn.rs`, `pca.rs`, `plan.rs`, `look.rs`: the functions.
 //! - `table.rs`, `report.rs`: results.
@@ -23,7 +23,6 @@ mod plan;
 mod report;
 mod request;
 mod source;
-mod spooled;
 mod stream;
 mod table;
 mod temporary;

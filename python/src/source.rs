@@ -19,7 +19,7 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use lowland::{Error, MemorySource, Source};
-use lowland_io::{IdentifiedSource, OpenOptions, Stop, spool_batches};
+use lowland_io::{IdentifiedSource, OpenOptions, SourceId, Stop, spool_batches};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -28,7 +28,6 @@ use pyo3_arrow::input::AnyArray;
 use crate::embed::matrix;
 use crate::errors::{exception, wrong_argument};
 use crate::interrupt::Interrupt;
-use crate::spooled::content;
 use crate::stream::Stream;
 use crate::temporary::Temporary;
 use crate::watch::{Watch, catching, watched, watched_by};
@@ -156,7 +155,7 @@ impl PySource {
         let spool = Spool { directory, bytes: std::fs::metadata(&file)?.len() };
         let source: Arc<dyn Source> = watched_by(py, &watch, None, |watch| {
             let source = lowland::open(&[path], column.as_deref())?;
-            Ok(Arc::new(IdentifiedSource::new(source, content(&file, name, watch)?)))
+            Ok(Arc::new(IdentifiedSource::new(source, SourceId::of_content(&file, name, || watch.is_stopped())?)))
         })?;
         let interrupt = Mutex::new(watch.into_interrupt());
         Ok(PySource { spool: Some(spool), interrupt, ..PySource::of(source) })
