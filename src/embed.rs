@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use lowland_io::{MemorySource, Source};
+use lowland_io::{MemorySource, OpenOptions, Source};
 
 use crate::budget::Memory;
 use crate::machine::Machine;
@@ -22,6 +22,35 @@ pub enum Rows {
     Array(Vec<f32>, usize),
     /// An opened source.
     Source(Arc<dyn Source>),
+    /// A Polars frame.
+    #[cfg(feature = "polars")]
+    Frame(polars::frame::DataFrame),
+    /// A Polars query, which is run when the rows are opened.
+    #[cfg(feature = "polars")]
+    Query(Box<polars::prelude::LazyFrame>),
+}
+
+impl Rows {
+    /// Opens the rows as a source. `columns` are to be read besides the vectors: ids, and columns to keep. Frames and
+    /// queries have no others then.
+    ///
+    /// # Errors
+    /// If the rows cannot be opened.
+    pub fn open(self, options: &OpenOptions, columns: &[String]) -> Result<Arc<dyn Source>> {
+        // Only frames do not have all their columns anyway.
+        #[cfg(not(feature = "polars"))]
+        let _ = columns;
+        Ok(match self {
+            Rows::Files(names) => lowland_io::open(&names, options)?.into(),
+            Rows::Batches(schema, batches) => Arc::new(MemorySource::new("the batches", schema, batches, options)?),
+            Rows::Array(values, dim) => Arc::new(MemorySource::from_vec("the array", values, dim)?),
+            Rows::Source(source) => source,
+            #[cfg(feature = "polars")]
+            Rows::Frame(frame) => crate::polars::open_frame(&frame, options, columns)?,
+            #[cfg(feature = "polars")]
+            Rows::Query(query) => crate::polars::open_query(*query, options, columns)?,
+        })
+    }
 }
 
 impl From<&str> for Rows {
@@ -238,13 +267,12 @@ impl Embed {
             return Err(wrong);
         }
         let Embed { rows, column, mut job, table, .. } = self;
-        let options = lowland_io::OpenOptions { column, stop: None };
-        job.source = Some(match rows {
-            Rows::Files(names) => lowland_io::open(&names, &options)?.into(),
-            Rows::Batches(schema, batches) => Arc::new(MemorySource::new("the batches", schema, batches, &options)?),
-            Rows::Array(values, dim) => Arc::new(MemorySource::from_vec("the array", values, dim)?),
-            Rows::Source(source) => source,
-        });
+        #[cfg(feature = "polars")]
+        if let Rows::Query(_) = rows {
+            crate::polars::try_options(&job.config)?;
+        }
+        let columns: Vec<String> = job.id.iter().chain(&table.keep).cloned().collect();
+        job.source = Some(rows.open(&OpenOptions { column, stop: None }, &columns)?);
         Ok((job, table))
     }
 
@@ -291,6 +319,9 @@ impl Embed {
     /// Those of [`Job::embed`].
     pub fn write_watched(self, path: impl Into<PathBuf>, observer: &dyn Observer) -> Result<Report> {
         let (path, force) = (path.into(), self.force);
+        // Before the rows are opened, because a query is run for them.
+        crate::check_output(&path, force)?;
+        lowland_io::MapWriter::ending(&path)?;
         let (mut job, table) = self.job()?;
         if job.run.dir.is_none() {
             job.run = crate::RunOptions::beside(&path);

@@ -42,6 +42,7 @@
 //! - [`allocator`]: the settings of the allocator, for the whole process.
 //! - `plot.rs`: the picture of a map file, coloured by a column.
 //! - [`picture`]: the rasteriser.
+//! - `polars/`: Polars frames as rows, and maps as frames (feature `polars`).
 //! - `error.rs`: the errors, and whether the input is at fault.
 //! - `cli/`, `progress.rs`, `signal.rs`: the command line, a client of the above ([`command_line`];
 //!   `main.rs` calls it). Only these files know flags, terminals and signals.
@@ -70,6 +71,8 @@ pub mod machine;
 pub mod pca;
 pub mod picture;
 pub mod plot;
+#[cfg(feature = "polars")]
+pub mod polars;
 #[cfg(feature = "cli")]
 mod progress;
 pub mod runs;
@@ -95,6 +98,11 @@ pub use lowland_io::{
     Batch, Coordinates, Dtype, IdentifiedSource, Loader, LoaderOptions, MemorySource, Shape, Source, SourceId,
     spool_batches,
 };
+
+/// The examples for Rust of the page about Polars, compiled as documentation tests.
+#[cfg(all(doctest, feature = "polars"))]
+#[doc = include_str!("../docs/polars.md")]
+pub struct PolarsPage;
 
 /// The examples of the page about the library, compiled as documentation tests.
 #[cfg(doctest)]

@@ -31,6 +31,8 @@ pub const FILES: &[(&str, &str)] = &[
     ("src/allocator.rs", "the settings of the C library's allocator"),
     ("src/disk.rs", "a system call: advice for the measurement of a disk"),
     ("src/machine.rs", "a system call: the memory of the machine"),
+    ("src/polars/convert.rs", "FFI: Arrow's C data interface between Polars and Arrow"),
+    ("tests/polars.rs", "test: memory whose owner tells when it is dropped"),
 ];
 
 /// The lines of a file on which the word `unsafe` is code.
