@@ -27,6 +27,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("io/src/mapped.rs", "memory maps of our own finished files"),
     ("io/src/rundir.rs", "a system call: the host's name"),
     ("io/tests/fuzz.rs", "test: an allocator that counts"),
+    ("python/src/interrupt.rs", "a system call: the handler of SIGINT"),
     ("python/src/source.rs", "FFI: the memory of arrays of NumPy"),
     ("src/allocator.rs", "the settings of the C library's allocator"),
     ("src/disk.rs", "a system call: advice for the measurement of a disk"),
