@@ -217,7 +217,11 @@ fn a_killed_run_without_them_goes_on_to_the_same_bytes() {
     // Another choice must not go on from there.
     let other = place.run(&command.replace("drop", "null"));
     assert_eq!(other.code, 2, "{}", other.stderr);
-    assert!(other.stderr.contains("invalid = \"drop\"") && other.stderr.contains("--restart"), "{}", other.stderr);
+    assert!(
+        other.stderr.contains("whose invalid was \"drop\"") && other.stderr.contains("--restart"),
+        "{}",
+        other.stderr
+    );
     let told = place.ok(command);
     assert!(told.stderr.contains("kept from an earlier run"), "{}", told.stderr);
     assert!(place.bytes("m.parquet") == place.bytes("whole.parquet"));
