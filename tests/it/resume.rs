@@ -251,7 +251,7 @@ fn a_run_directory_is_identified_by_the_plan_that_runs() {
         .embed(&other.plan().expect("a plan"), &MapFile::new(place.path("m.npy")), &())
         .expect_err("another seed's run")
         .to_string();
-    assert!(refused.contains("seed = 1") && refused.contains("now it is 2"), "{refused}");
+    assert!(refused.contains("whose seed was 1, and this run's is 2"), "{refused}");
     let same = job_of(1);
     let report = same.embed(&same.plan().expect("a plan"), &MapFile::new(place.path("m.npy")), &()).expect("goes on");
     assert!(report.reused.contains(&Stage::Neighbors), "{:?}", report.reused);
