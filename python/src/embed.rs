@@ -14,12 +14,13 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::alive;
 use crate::errors::exception;
 use crate::report::PyReport;
 use crate::request::{Asked, Request};
 use crate::source::PySource;
 use crate::table::{PyBatch, PySchema, PyTable};
-use crate::watch::{Outcome, Watch, catching, finish, poll, watched};
+use crate::watch::{Outcome, Watch, begin, catching, finish, poll, watched};
 
 /// Batches that wait for Python while the engine goes on.
 const BATCHES_AHEAD: usize = 2;
@@ -300,6 +301,7 @@ impl Batches {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<PyBatch>> {
+        let _alive = begin(py, &self.watch)?;
         // A second thread must not wait here: it would hold the interpreter, which the first one needs.
         let Ok(mut state) = self.state.try_lock() else {
             return Err(PyValueError::new_err("another thread asks for a batch of this run"));
@@ -355,6 +357,7 @@ impl Batches {
         let (give, batches) = bounded(BATCHES_AHEAD);
         let (end, outcome) = bounded(1);
         let (running, watch) = (job.clone(), self.watch.clone());
+        let alive = alive::enter(Some(watch.stop_handle()));
         let engine = move || {
             let outcome = catching(|| {
                 let stop = watch.clone();
@@ -363,6 +366,7 @@ impl Batches {
             });
             // Nobody waits for the outcome of a run that was given up.
             let _ = end.send(outcome);
+            drop(alive);
         };
         std::thread::Builder::new().name("lowland".into()).spawn(engine)?;
         Ok(BatchState::Running { job, batches, outcome, source })

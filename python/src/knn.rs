@@ -11,6 +11,7 @@ use numpy::{PyArray1, PyArray2, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::alive::detached;
 use crate::embed::{matrix, raise, room, within_grant};
 use crate::errors::wrong_argument;
 use crate::options::metric as metric_of;
@@ -110,7 +111,7 @@ impl PyGraph {
     #[staticmethod]
     #[pyo3(name = "open")]
     fn open_file(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        raise(py, py.detach(|| PyGraph::open(path, None)))
+        raise(py, detached(py, || PyGraph::open(path, None)))
     }
 
     /// Returns the graph of two arrays: for each row the neighbours, without the row itself and by
@@ -135,7 +136,8 @@ impl PyGraph {
         if rows == 0 || k == 0 {
             return Err(wrong_argument("indices", format!("{rows} rows × {k} neighbours are no graph")));
         }
-        let outside = py.detach(|| indices.iter().find(|&&id| id >= rows as i64 || id >= i64::from(MISSING)).copied());
+        let outside =
+            detached(py, || indices.iter().find(|&&id| id >= rows as i64 || id >= i64::from(MISSING)).copied());
         if let Some(id) = outside {
             return Err(wrong_argument("indices", format!("{id} is no row of the {rows}")));
         }
@@ -170,27 +172,27 @@ impl PyGraph {
     /// were dropped.
     #[getter]
     fn ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<i64>>> {
-        Ok(PyArray1::from_vec(py, raise(py, py.detach(|| self.read_ids()))?))
+        Ok(PyArray1::from_vec(py, raise(py, detached(py, || self.read_ids()))?))
     }
 
     /// The neighbours of each row, rows × k, int64, without the row itself; −1 where there are fewer.
     /// They are row numbers of the source.
     #[getter]
     fn indices(&self, py: Python<'_>) -> PyResult<Py<PyArray2<i64>>> {
-        let (indices, _) = raise(py, py.detach(|| self.read()))?;
+        let (indices, _) = raise(py, detached(py, || self.read()))?;
         matrix(py, indices, self.k)
     }
 
     /// Their distances, rows × k, float32; infinite where there are fewer.
     #[getter]
     fn distances(&self, py: Python<'_>) -> PyResult<Py<PyArray2<f32>>> {
-        let (_, distances) = raise(py, py.detach(|| self.read()))?;
+        let (_, distances) = raise(py, detached(py, || self.read()))?;
         matrix(py, distances, self.k)
     }
 
     /// Both, by one pass over the file.
     fn to_numpy(&self, py: Python<'_>) -> PyResult<(Neighbors, Distances)> {
-        let (indices, distances) = raise(py, py.detach(|| self.read()))?;
+        let (indices, distances) = raise(py, detached(py, || self.read()))?;
         Ok((matrix(py, indices, self.k)?, matrix(py, distances, self.k)?))
     }
 

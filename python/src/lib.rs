@@ -5,6 +5,7 @@
 //!
 //! - `watch.rs`: one call of the engine, its events and signals; `interrupt.rs`: SIGINT on other threads than
 //!   Python's main thread.
+//! - `alive.rs`: the calls and threads that the interpreter's exit stops and waits for.
 //! - `errors.rs`: errors as exceptions.
 //! - `options.rs`, `request.rs`: options and arguments.
 //! - `source.rs`: sources in memory, in files, and of batches that are read once;
@@ -12,6 +13,7 @@
 //! - `embed.rs`, `knn.rs`, `pca.rs`, `plan.rs`, `look.rs`: the functions.
 //! - `table.rs`, `report.rs`: results.
 
+mod alive;
 mod embed;
 mod errors;
 mod interrupt;
@@ -75,7 +77,7 @@ fn _lowland(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(look::plot_array, module)?)?;
     module.add_function(wrap_pyfunction!(look::inspect, module)?)?;
     module.add_function(wrap_pyfunction!(look::runs, module)?)?;
-    let wait = wrap_pyfunction!(stream::wait_for_streams, module)?;
+    let wait = wrap_pyfunction!(alive::wait_for_all, module)?;
     py.import("atexit")?.call_method1("register", (wait,))?;
     Ok(())
 }

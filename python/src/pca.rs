@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::Value;
 
+use crate::alive::detached;
 use crate::embed::{Collected, matrix, room};
 use crate::errors::wrong_argument;
 use crate::options::{count, memory, metric, named};
@@ -120,7 +121,7 @@ impl PcaModel {
         let scores = converted::<f32>(scores, "scores", "float32")?;
         self.check(scores.shape()[1], self.pca.n_components())?;
         let values = values_of(&scores)?;
-        let rows = py.detach(|| self.pca.inverse_transform(values)).map_err(|error| refused(&error))?;
+        let rows = detached(py, || self.pca.inverse_transform(values)).map_err(|error| refused(&error))?;
         matrix(py, rows, self.pca.dim())
     }
 
@@ -324,7 +325,7 @@ impl PyIncrementalPca {
     /// Adds a batch of rows.
     fn partial_fit(&self, py: Python<'_>, rows: PyReadonlyArray2<'_, f32>) -> PyResult<()> {
         let (rows, dim) = rows_of(&rows)?;
-        py.detach(|| self.lock().partial_fit(rows, dim)).map_err(|error| refused(&error))
+        detached(py, || self.lock().partial_fit(rows, dim)).map_err(|error| refused(&error))
     }
 
     /// The number of rows so far.
@@ -363,13 +364,13 @@ impl PyExactIncrementalPca {
     /// Adds a batch of the first pass.
     fn partial_mean(&self, py: Python<'_>, rows: PyReadonlyArray2<'_, f32>) -> PyResult<()> {
         let rows = self.rows(&rows)?;
-        py.detach(|| self.with(|fit| fit.partial_mean(rows)))
+        detached(py, || self.with(|fit| fit.partial_mean(rows)))
     }
 
     /// Adds a batch of the second pass.
     fn partial_fit(&self, py: Python<'_>, rows: PyReadonlyArray2<'_, f32>) -> PyResult<()> {
         let rows = self.rows(&rows)?;
-        py.detach(|| self.with(|fit| fit.partial_fit(rows)))
+        detached(py, || self.with(|fit| fit.partial_fit(rows)))
     }
 
     /// Returns the mean of the rows of the first pass.
@@ -381,7 +382,7 @@ impl PyExactIncrementalPca {
     fn finish(&self, py: Python<'_>, n_components: usize) -> PyResult<PcaModel> {
         let fit = self.fit.lock().unwrap_or_else(PoisonError::into_inner).take();
         let fit = fit.ok_or_else(finished)?;
-        let pca = py.detach(|| fit.finish(n_components)).map_err(|error| refused(&error))?;
+        let pca = detached(py, || fit.finish(n_components)).map_err(|error| refused(&error))?;
         Ok(PcaModel { pca, metric: Metric::Euclidean })
     }
 }
@@ -443,7 +444,7 @@ impl PyKernelPca {
             }
         };
         let (rows, dim) = rows_of(&rows)?;
-        let pca = py.detach(|| KernelPca::fit(kernel, rows, dim, n_components)).map_err(|error| refused(&error))?;
+        let pca = detached(py, || KernelPca::fit(kernel, rows, dim, n_components)).map_err(|error| refused(&error))?;
         Ok(PyKernelPca { pca, dim })
     }
 
@@ -464,7 +465,7 @@ impl PyKernelPca {
         if found != self.dim {
             return Err(refused(&PcaError::Width { expected: self.dim, found }));
         }
-        let scores = py.detach(|| self.pca.transform(rows)).map_err(|error| refused(&error))?;
+        let scores = detached(py, || self.pca.transform(rows)).map_err(|error| refused(&error))?;
         matrix(py, scores, self.pca.n_components())
     }
 }

@@ -8,6 +8,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::alive::detached;
 use crate::errors::{exception, wrong_argument};
 use crate::knn::PyGraph;
 use crate::options::{config, named};
@@ -92,7 +93,7 @@ pub(crate) fn graph_path(graph: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
 
 fn use_graph(py: Python<'_>, job: &mut Job, graph: &Bound<'_, PyAny>) -> PyResult<()> {
     let path = graph_path(graph)?;
-    let mut input = py.detach(|| GraphInput::open(&path)).map_err(|error| exception(py, &error))?;
+    let mut input = detached(py, || GraphInput::open(&path)).map_err(|error| exception(py, &error))?;
     if let Some(asked) = job.config.n_neighbors {
         let has = input.k();
         if asked > has {

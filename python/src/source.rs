@@ -25,12 +25,13 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3_arrow::input::AnyArray;
 
+use crate::alive::detached;
 use crate::embed::matrix;
 use crate::errors::{exception, wrong_argument};
 use crate::interrupt::Interrupt;
 use crate::stream::Stream;
 use crate::temporary::Temporary;
-use crate::watch::{Watch, catching, watched, watched_by};
+use crate::watch::{Watch, begin, catching, watched, watched_by};
 
 /// The column of an array's vectors.
 const VECTOR: &str = "vector";
@@ -95,7 +96,7 @@ impl PySource {
     #[pyo3(signature = (values, name="X"))]
     fn array(py: Python<'_>, values: &Bound<'_, PyAny>, name: &str) -> PyResult<Self> {
         let (numbers, dim, dtype) = share(values, name)?;
-        let source = py.detach(|| {
+        let source = detached(py, || {
             catching(|| {
                 let batch = of_rows(name, numbers, dim)?;
                 Ok(MemorySource::new(name, batch.schema(), vec![batch], &OpenOptions::default())?)
@@ -112,6 +113,7 @@ impl PySource {
     #[pyo3(signature = (data, column=None, name="data"))]
     fn arrow(py: Python<'_>, data: &Bound<'_, PyAny>, column: Option<String>, name: &str) -> PyResult<Self> {
         let (stream, watch) = (Stream::new(data, name)?, Watch::default());
+        let _alive = begin(py, &watch)?;
         let (schema, mut batches) = (stream.schema(), Vec::new());
         while let Some(batch) = stream.next(py, &watch)? {
             batches.push(batch);
@@ -138,6 +140,7 @@ impl PySource {
         interrupt: bool,
     ) -> PyResult<Self> {
         let watch = Watch::default().interruptible(py, interrupt, None)?;
+        let _alive = begin(py, &watch)?;
         let mut pulled = Pulled::new(batches, name, &watch)?;
         let Some(first) = pulled.next().transpose()? else {
             return Err(PyValueError::new_err(format!("{name}: has no rows")));

@@ -5,52 +5,23 @@
 //!   thread whether the thread holds the interpreter's lock (GIL). lowland releases the GIL while it
 //!   waits; a producer of Polars on the same thread would then use Python objects without the GIL.
 //! - No such thread is alive when the interpreter ends: a thread that asks for the GIL afterwards
-//!   aborts the process. A stream that is given up leaves its thread inside the producer, so
-//!   [`wait_for_streams`] waits for these threads at the interpreter's exit.
+//!   aborts the process. A stream that is given up leaves its thread inside the producer, so the
+//!   interpreter's exit waits for these threads (`alive.rs`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
 
 use arrow::array::RecordBatchReader;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::alive;
 use crate::errors::from_panic;
 use crate::source::reader_of;
 use crate::watch::{POLL, Watch};
-
-/// The threads that read streams: the process that started each, and a channel without messages that
-/// is disconnected when the thread ends. A forked child has no threads of its parent.
-static LIVE: Mutex<Vec<(u32, Receiver<()>)>> = Mutex::new(Vec::new());
-
-/// Waits for the threads that read streams, at the interpreter's exit.
-///
-/// # Errors
-/// What signals raise: a second Ctrl-C ends the wait for a producer that gives no batch.
-#[pyfunction]
-pub(crate) fn wait_for_streams(py: Python<'_>) -> PyResult<()> {
-    let all = std::mem::take(&mut *LIVE.lock().unwrap_or_else(PoisonError::into_inner));
-    for (process, ended) in all {
-        while process == std::process::id() && py.detach(|| ended.recv_timeout(POLL)) == Err(RecvTimeoutError::Timeout)
-        {
-            py.check_signals()?;
-        }
-    }
-    Ok(())
-}
-
-/// Enters a thread in the list of those that are alive, until the returned value is dropped.
-fn enter() -> Sender<()> {
-    let (alive, ended) = bounded(0);
-    let mut all = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
-    all.retain(|(_, ended)| ended.try_recv() == Err(TryRecvError::Empty));
-    all.push((std::process::id(), ended));
-    alive
-}
 
 /// The batches of an object with `__arrow_c_stream__` or `__arrow_c_array__`, in order. One batch is
 /// read ahead.
@@ -68,7 +39,7 @@ impl Stream {
         let reader = reader_of(data)?;
         let (schema, name) = (reader.schema(), name.to_string());
         let (to, batches) = bounded(0);
-        let alive = enter();
+        let alive = alive::enter(None);
         let work = move || {
             read(reader, &name, to);
             drop(alive);

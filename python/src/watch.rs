@@ -13,12 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use lowland::{Event, Level, Observer};
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::alive;
 use crate::errors::{exception, failure, from_panic, with_arguments};
 use crate::interrupt::Interrupt;
 use crate::source::PySource;
@@ -49,13 +50,29 @@ struct State {
     told: u64,
 }
 
-/// The observer of a call.
-#[derive(Default)]
-pub(crate) struct Watch {
+/// Tells the engine of a call to stop.
+#[derive(Clone, Default)]
+pub(crate) struct Stop {
     stopped: Arc<AtomicBool>,
     /// Of the call's source: the number of its calls that are stopping, which ends waits for object
     /// stores.
     stopping: Option<Arc<AtomicUsize>>,
+}
+
+impl Stop {
+    /// Tells the engine to stop.
+    pub(crate) fn stop(&self) {
+        let before = self.stopped.swap(true, Ordering::Relaxed);
+        if let Some(stopping) = self.stopping.as_ref().filter(|_| !before) {
+            stopping.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The observer of a call.
+#[derive(Default)]
+pub(crate) struct Watch {
+    stop: Stop,
     /// SIGINT, where the calling thread is not the one to which Python reports signals.
     interrupt: Option<Interrupt>,
     state: Mutex<State>,
@@ -63,7 +80,7 @@ pub(crate) struct Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if let Some(stopping) = self.stopping.as_ref().filter(|_| self.is_stopped()) {
+        if let Some(stopping) = self.stop.stopping.as_ref().filter(|_| self.is_stopped()) {
             stopping.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -73,7 +90,7 @@ impl Watch {
     /// Returns the watch of a call on `source`.
     pub(crate) fn of(source: Option<&PySource>) -> Self {
         let stopping = source.map(PySource::stopping);
-        Watch { stopped: Arc::default(), stopping, interrupt: None, state: Mutex::default() }
+        Watch { stop: Stop { stopped: Arc::default(), stopping }, interrupt: None, state: Mutex::default() }
     }
 
     /// Makes SIGINT stop the call, if `asked`, also on another thread than Python's main thread. A
@@ -105,20 +122,22 @@ impl Watch {
 
     /// Tells the engine to stop.
     pub(crate) fn stop(&self) {
-        let before = self.stopped.swap(true, Ordering::Relaxed);
-        if let Some(stopping) = self.stopping.as_ref().filter(|_| !before) {
-            stopping.fetch_add(1, Ordering::Relaxed);
-        }
+        self.stop.stop();
+    }
+
+    /// Returns what tells the engine to stop, for another thread.
+    pub(crate) fn stop_handle(&self) -> Stop {
+        self.stop.clone()
     }
 
     /// Returns whether the engine was told to stop.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed)
+        self.stop.stopped.load(Ordering::Relaxed)
     }
 
     /// Returns the flag that [`stop`](Self::stop) sets.
     pub(crate) fn flag(&self) -> Arc<AtomicBool> {
-        self.stopped.clone()
+        self.stop.stopped.clone()
     }
 
     /// Queues a note of the package itself.
@@ -242,6 +261,7 @@ pub(crate) fn watched_by<T: Send>(
     callback: Option<&Py<PyAny>>,
     work: impl FnOnce(&Watch) -> lowland::Result<T> + Send,
 ) -> PyResult<T> {
+    let _alive = begin(py, watch)?;
     std::thread::scope(|scope| {
         let (send, outcome) = bounded(1);
         let engine = move || {
@@ -251,6 +271,18 @@ pub(crate) fn watched_by<T: Send>(
         std::thread::Builder::new().name("lowland".into()).spawn_scoped(scope, engine)?;
         wait(py, watch, callback, &outcome)
     })
+}
+
+/// Enters a call in the list of those that the interpreter's exit stops and waits for, until the returned value is
+/// dropped.
+///
+/// # Errors
+/// If the interpreter is ending.
+pub(crate) fn begin(py: Python<'_>, watch: &Watch) -> PyResult<Sender<()>> {
+    match alive::is_ending() {
+        true => Err(failure(py, "Python is ending".into())),
+        false => Ok(alive::enter(Some(watch.stop_handle()))),
+    }
 }
 
 /// Waits for the outcome of a call, delivers its events and looks for signals.

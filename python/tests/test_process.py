@@ -335,3 +335,36 @@ except KeyboardInterrupt:
 """
     told = python(script)
     assert told.stdout.strip() == "interrupted" and "neighbors" in told.stderr, told
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "lowland.UMAP(n_epochs=3000, n_jobs=1).fit(X)",
+        "[None for _ in lowland.embed_batches(X, n_epochs=3000, n_jobs=1)]",
+        "lowland.UMAP(n_epochs=3000, n_jobs=1).fit(slow(X))",
+    ],
+)
+def test_python_ends_while_a_thread_fits(work, tmp_path):
+    """The end of Python stops what other threads do, waits for them, and leaves no files."""
+    program = f"""
+import sys, threading, time, numpy as np, lowland
+X = np.random.default_rng(0).normal(size=(20000, 20)).astype("f4")
+begun = threading.Event()
+def slow(X):
+    for batch in np.array_split(X, 200):
+        begun.set()
+        time.sleep(.01)
+        yield batch
+def work():
+    begun.set()
+    {work}
+threading.Thread(target=work, daemon=True).start()
+begun.wait()
+time.sleep(.3)
+sys.exit(5)
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, timeout=60, capture_output=True, text=True)
+    assert ended.returncode == 5, (ended.returncode, ended.stderr)
+    assert not list(tmp_path.iterdir())
