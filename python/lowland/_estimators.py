@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from . import _input
+from ._errors import in_words_of_python
 from ._options import engine_options, of_method, path, table
 from ._progress import watch
 from ._report import Report
@@ -152,6 +153,7 @@ class MapEstimator(Estimator):
                 graph = files.enter_context(
                     searched_graph(found.source, searched, invalid, run_dir, self.restart, heard)
                 )
+            files.enter_context(in_words_of_python())
             result = _lowland.embed(
                 None if found is None else found.source,
                 graph=graph,

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from . import _lowland
+from ._errors import in_words_of_python, shown
 from ._input import Input, read
 from ._options import engine_options, path
 from ._progress import Event, listener, watch
@@ -98,7 +99,7 @@ def embed(
         form = "file" if output is not None else "table" if names or id is not None else "array"
     # Without `run_dir` the run directory is beside the output.
     found = _source(source, column, [*names, *_id(id)], run_dir or output)
-    with watch(callback, verbose) as heard, given_graph(_graph(graph), run_dir) as graph:
+    with watch(callback, verbose) as heard, given_graph(_graph(graph), run_dir) as graph, in_words_of_python():
         result = _lowland.embed(
             found.source, graph=graph, options=chosen, id=id, keep=names, coordinates=_names(coordinates), invalid=invalid,
             output=output, form=form, run_dir=run_dir, restart=restart, force=force, callback=heard,
@@ -133,10 +134,11 @@ def embed_batches(
     names = _list(keep, "keep")
     chosen = engine_options(method, **options)
     found = _source(source, column, [*names, *_id(id)], run_dir)
-    return _lowland.embed_batches(
-        found.source, graph=_graph(graph), options=chosen, id=id, keep=names, coordinates=_names(coordinates),
-        invalid=invalid, run_dir=run_dir, restart=restart, callback=listener(callback, verbose)[0],
-    )  # fmt: skip
+    with in_words_of_python():
+        return _lowland.embed_batches(
+            found.source, graph=_graph(graph), options=chosen, id=id, keep=names, coordinates=_names(coordinates),
+            invalid=invalid, run_dir=run_dir, restart=restart, callback=listener(callback, verbose)[0],
+        )  # fmt: skip
 
 
 def knn(
@@ -166,7 +168,7 @@ def knn(
     chosen = engine_options("umap", n_neighbors=n_neighbors, metric=metric, **options)
     chosen.pop("method", None)
     found = _required(source, column, (), run_dir or output)
-    with watch(callback, verbose) as heard:
+    with watch(callback, verbose) as heard, in_words_of_python():
         return _lowland.knn(
             found.source, options=chosen, invalid=invalid, output=output, run_dir=run_dir, restart=restart,
             force=force, callback=heard,
@@ -206,7 +208,7 @@ def pca(
     chosen |= {"n_components": n_components, "solver": solver, "whiten": whiten, "metric": metric}
     names = _list(keep, "keep")
     found = _required(source, column, [*names, *_id(id)])
-    with watch(callback, verbose) as heard:
+    with watch(callback, verbose) as heard, in_words_of_python():
         return _lowland.pca(
             found.source, options=chosen, id=id, keep=names, coordinates=_names(coordinates), invalid=invalid,
             output=output, force=force, callback=heard,
@@ -259,12 +261,13 @@ def plan(
     names = _list(keep, "keep")
     chosen = engine_options(method, **options)
     found = _source(source, column, [*names, *_id(id)], run_dir)
-    return Plan(
-        _lowland.plan(
-            found.source, graph=_graph(graph), options=chosen, id=id, keep=names, invalid=invalid,
-            run_dir=run_dir,
-        )
-    )  # fmt: skip
+    with in_words_of_python():
+        return Plan(
+            _lowland.plan(
+                found.source, graph=_graph(graph), options=chosen, id=id, keep=names, invalid=invalid,
+                run_dir=run_dir,
+            )
+        )  # fmt: skip
 
 
 def evaluate(
@@ -307,7 +310,7 @@ def evaluate(
     beside = [*_list(labels, "labels"), *_list(weights, "weights"), *_id(id)]
     where = path("map", map) if isinstance(map, (str, os.PathLike)) else read(map, beside=beside, name="map").source
     found = _source(source, column, beside)
-    with watch(callback) as heard:
+    with watch(callback) as heard, in_words_of_python():
         return _lowland.evaluate(
             where, found.source, options=chosen, graph=_graph(graph), labels=_list(labels, "labels"), weights=weights, id=id,
             coordinates=coordinates, invalid=invalid, callback=heard,
@@ -352,23 +355,24 @@ def plot(
         Pixels, 16 to 8192.
     """
     output = path("output", output)
-    if isinstance(map, (str, os.PathLike)):
-        if color is not None and not isinstance(color, str):
-            raise ValueError("color: of a map in a file it is the name of a column")
-        png = _lowland.plot(
-            path("map", map), color=color, coordinates=coordinates, width=width, height=height, dark=dark, title=title,
-            output=output, force=force,
+    with in_words_of_python("map"):
+        if isinstance(map, (str, os.PathLike)):
+            if color is not None and not isinstance(color, str):
+                raise ValueError("color: of a map in a file it is the name of a column")
+            png = _lowland.plot(
+                path("map", map), color=color, coordinates=coordinates, width=width, height=height, dark=dark, title=title,
+                output=output, force=force,
+            )  # fmt: skip
+            return Picture(png)
+        points = np.asarray(map, dtype=np.float32)
+        if points.ndim != 2 or points.shape[1] < 2:
+            raise ValueError(f"map: an array of rows × 2 or more components is drawn, not one of shape {points.shape}")
+        values = None if color is None else _colors(color, len(points))
+        png = _lowland.plot_array(
+            np.ascontiguousarray(points), color=values, width=width, height=height, dark=dark, title=title, output=output,
+            force=force,
         )  # fmt: skip
         return Picture(png)
-    points = np.asarray(map, dtype=np.float32)
-    if points.ndim != 2 or points.shape[1] < 2:
-        raise ValueError(f"map: an array of rows × 2 or more components is drawn, not one of shape {points.shape}")
-    values = None if color is None else _colors(color, len(points))
-    png = _lowland.plot_array(
-        np.ascontiguousarray(points), color=values, width=width, height=height, dark=dark, title=title, output=output,
-        force=force,
-    )  # fmt: skip
-    return Picture(png)
 
 
 def inspect(source: Any, *, column: str | Sequence[str] | None = None, memory_limit: int | str | None = None) -> dict[str, Any]:
@@ -400,7 +404,7 @@ def _list(names: str | Sequence[str] | None, what: str) -> list[str]:
         return [] if names is None else [names]
     found = list(names) if hasattr(type(names), "__iter__") else [names]
     if not all(isinstance(name, str) for name in found) or isinstance(names, bytes):
-        raise TypeError(f"{what}: give a name or a list of names, not {names!r}")
+        raise TypeError(f"{what}: give a name or a list of names, not {shown(names)}")
     return found
 
 

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._errors import in_words_of_python, shown
 from ._options import path
 from ._progress import LowlandWarning
 
@@ -99,7 +100,7 @@ def read(
     TypeError, ValueError
         If the data are of no kind that can be read, with what to do instead.
     """
-    found = _read(data, column, beside, _Spool(_column_text(column), path("directory", directory), name, least, most))
+    found = _read(data, column, beside, _Spool(column_text(column), path("directory", directory), name, least, most))
     if most is not None:
         _refuse_more(found.source.rows, most, name)
     return found
@@ -119,7 +120,7 @@ def _read(data: Any, column: str | Sequence[str] | None, beside: Sequence[str], 
     if data is None:
         raise ValueError(f"{name} is None; give an array, a frame, names of files or batches")
     if isinstance(data, (str, os.PathLike)):
-        return Input(_lowland.Source.paths([path(name, data)], _column_text(column)), None, None)
+        return Input(_lowland.Source.paths([path(name, data)], column_text(column)), None, None)
     if isinstance(data, (bytes, bytearray)):
         raise TypeError(f"{name} is bytes; give the name of a file as text, or numpy.frombuffer(…).reshape(rows, -1)")
     _refuse_sparse(data, name)
@@ -133,7 +134,7 @@ def _read(data: Any, column: str | Sequence[str] | None, beside: Sequence[str], 
     if root == "polars" and hasattr(data, "collect_schema"):
         data = exportable(_needed(data, column, beside))
     if root == "polars" and hasattr(data, "collect_batches"):
-        fields = _fields(data)
+        fields = fields_of(data)
         spool.column, names = _features(fields, column, beside, name)
         if not is_recent(sys.modules["polars"].__version__):
             raise ValueError(
@@ -149,13 +150,13 @@ def _read(data: Any, column: str | Sequence[str] | None, beside: Sequence[str], 
         if _kind(str(data.dtype if root != "pyarrow" else data.type)) == "number":
             _check_shape((len(data),), name, spool.least)
         column = column or "embedding"
-        spool.column = spool.key = _column_text(column)
+        spool.column = spool.key = column_text(column)
         return _read(_one_column(data, root), column, beside, spool)
     if root == "pandas":
         return _pandas(data, column, beside, spool)
     if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
-        fields = _fields(data)
-        spool.column, names = _features(fields, column, beside, name) if fields else (_column_text(column), None)
+        fields = fields_of(data)
+        spool.column, names = _features(fields, column, beside, name) if fields else (column_text(column), None)
         if (
             root in ("polars", "pyarrow")
             and not type(data).__name__.endswith("Reader")
@@ -208,7 +209,8 @@ class _Spool:
 
         if self.most is not None and not _has_arrow(batches):
             batches = self._counted(batches, self.most)
-        source = _lowland.Source.spool(batches, self.column, self.directory, self.name)
+        with in_words_of_python(self.name):
+            source = _lowland.Source.spool(batches, self.column, self.directory, self.name)
         note = (
             f"{what} was copied to disk once, {source.spooled_bytes:,} bytes, because every stage reads the rows again"
         )
@@ -228,17 +230,17 @@ def _root(data: Any) -> str:
     return type(data).__module__.partition(".")[0]
 
 
-def _column_text(column: str | Sequence[str] | None) -> str | None:
-    """Returns columns as the engine takes them: names separated by commas."""
+def column_text(column: str | Sequence[str] | None, what: str = "column") -> str | None:
+    """Returns the columns of the parameter `what` as the engine takes them: names separated by commas."""
     if column is None or isinstance(column, str):
         return column
     if not isinstance(column, (list, tuple)) or not all(isinstance(name, str) for name in column):
-        raise ValueError(f"column: give a name or a list of names, not {column!r}")
+        raise ValueError(f"{what}: give a name or a list of names, not {shown(column)}")
     if not column:
-        raise ValueError("column: the list of names is empty")
+        raise ValueError(f"{what}: the list of names is empty")
     for name in column:
         if not can_be_listed(name) and len(column) > 1:
-            raise ValueError(f"column: the name {name!r} has a comma or blanks at its ends; rename this column first")
+            raise ValueError(f"{what}: the name {name!r} has a comma or blanks at its ends; rename this column first")
     return ",".join(column)
 
 
@@ -394,7 +396,7 @@ def _sequence(data: Sequence[Any], column: Any, spool: _Spool) -> Input:
     if len(data) == 0:
         raise ValueError(f"Found array with 0 sample(s) (shape=(0,)) while a minimum of 2 is required: {name} is empty")
     if all(isinstance(item, (str, os.PathLike)) for item in data):
-        return Input(_lowland.Source.paths([os.fspath(item) for item in data], _column_text(column)), None, None)
+        return Input(_lowland.Source.paths([os.fspath(item) for item in data], column_text(column)), None, None)
     first = data[0]
     _refuse_sparse(first, f"{name}[0]")
     if (
@@ -473,7 +475,7 @@ def _written(batches: Iterator[Any], spool: _Spool, what: str) -> Input:
     first = _batch(next(batches), spool, 0)
     names = None
     if not isinstance(first, np.ndarray):
-        fields = _fields(first)
+        fields = fields_of(first)
         if fields:
             spool.column, names = _features(fields, spool.column, (), spool.name)
     elif spool.column is not None:
@@ -641,7 +643,7 @@ def _kind(type_name: str) -> str:
     return "number" if _NUMBER.match(type_name) else "other"
 
 
-def _fields(data: Any) -> list[Field]:
+def fields_of(data: Any) -> list[Field]:
     """Returns the columns of a frame; none if its type does not tell them."""
     schema: Any = data.collect_schema() if hasattr(data, "collect_schema") else getattr(data, "schema", None)
     if hasattr(schema, "items"):  # Polars
@@ -666,7 +668,7 @@ def _features(
     if column is not None:
         asked = [column] if isinstance(column, str) else list(column)
         names = asked if len(asked) > 1 and all(part in known for part in asked) else None
-        return _column_text(column), names
+        return column_text(column), names
     features = [field for field in fields if field.name not in beside]
     if any(field.kind == "vector" for field in features):
         return None, None
@@ -789,7 +791,7 @@ def _pandas(frame: Any, column: Any, beside: Sequence[str], spool: _Spool) -> In
             f"{spool.name}: pyarrow is needed to read a frame of pandas with columns other than numbers"
         ) from None
     table = pyarrow.Table.from_pandas(frame, preserve_index=False)
-    text, names = _features(_fields(table), column, beside, spool.name)
+    text, names = _features(fields_of(table), column, beside, spool.name)
     return Input(_lowland.Source.arrow(table, text, spool.name), names, None)
 
 

@@ -16,6 +16,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from ._errors import shown
+
 #: Options of every run: Python's name, and the engine's.
 RUN_OPTIONS = {
     "memory_limit": "memory",
@@ -58,6 +60,12 @@ ELSEWHERE = {
     "angle": "the repulsion of TSNE is computed by FFT; there is no angle",
     "MN_ratio": "mid-near pairs are half of n_neighbors",
     "FP_ratio": "further pairs are twice n_neighbors",
+}
+
+#: Parameters of estimators that functions do not have, and what there is instead.
+_OF_ESTIMATORS = {
+    "precomputed_knn": "lowland.embed takes a graph by graph=…",
+    "keep_graph": "lowland.knn returns the graph, which lowland.embed takes by graph=…",
 }
 
 #: The seed of a run without `random_state`, as that of the command line.
@@ -123,6 +131,8 @@ def engine_options(method: str | None = None, **given: Any) -> dict[str, Any]:
         elif name in table():
             having = ", ".join(table()[name]["methods"])
             raise ValueError(f"{name}: {method or methods()[0]} does not have it; {having} do")
+        elif name in _OF_ESTIMATORS:
+            raise ValueError(f"{method or 'lowland'} has no parameter {name!r} here: {_OF_ESTIMATORS[name]}")
         else:
             raise ValueError(unknown(method or "lowland", name, [*own, *RUN_OPTIONS]))
     return options
@@ -165,6 +175,14 @@ def memory(value: Any) -> int | str:
     raise ValueError(f"memory_limit: give bytes or a text such as '4GiB' or '25%', not {value!r}")
 
 
+def _init(value: Any) -> str:
+    if not isinstance(value, (str, os.PathLike)):
+        raise ValueError(
+            f"init: give a name or a file, not {shown(value)}; an estimator, such as lowland.UMAP(init=…), takes an array"
+        )
+    return os.fspath(value)
+
+
 def path(name: str, value: Any) -> str | None:
     """Returns the path that was given for the parameter `name` as text.
 
@@ -190,6 +208,7 @@ def _plain(value: Any) -> Any:
 
 
 _CONVERTED: dict[str, Callable[[Any], Any]] = {
+    "init": _init,
     "n_jobs": n_jobs,
     "random_state": seed,
     "memory_limit": memory,

@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 import weakref
@@ -21,6 +22,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+
+from ._errors import rewritten
 
 #: The time of files whose names come from their contents: 1 January 2000.
 _TIME = 946_684_800
@@ -119,12 +122,26 @@ def first_positions(init: Any, run_dir: str | None) -> Iterator[str | None]:
         path = os.path.join(directory.path, name)
         try:
             write(path)
-            yield path
+            with _of_array(path):
+                yield path
         finally:
             directory.remove()
         return
-    with _written(_named(run_dir, name), write) as path:
+    with _written(_named(run_dir, name), write) as path, _of_array(path):
         yield path
+
+
+def _of_array(path: str) -> contextlib.AbstractContextManager[None]:
+    """Gives errors about the first positions in the temporary file `path` the words for an array."""
+    by_id = re.compile(r"; name the column that identifies rows .*", re.S)
+
+    def change(text: str) -> str:
+        if path not in text:
+            return text
+        text = re.sub(re.escape(path) + r": (?=[\d,]+ (× \d+ )?first positions)", "the array has ", text)
+        return by_id.sub("; give one for each row, in the order of the rows", text.replace(path, "the array"))
+
+    return rewritten(change)
 
 
 @contextlib.contextmanager

@@ -210,3 +210,58 @@ def test_names_of_files_that_are_not_text(tmp_path, X):
         np.save(file, X)
     with pytest.raises(ValueError, match="is not UTF-8; rename"):
         lowland.UMAP().fit(os.fsdecode(path))
+
+
+def test_an_output_that_is_there_is_replaced_with_force(X, tmp_path):
+    map_, picture = tmp_path / "map.parquet", tmp_path / "map.png"
+    points = lowland.embed(X, **OPTIONS)
+    for _ in range(2):
+        lowland.embed(X, map_, force=True, **OPTIONS)
+        lowland.plot(points, picture, force=True)
+    for call in (
+        lambda: lowland.embed(X, map_, **OPTIONS),
+        lambda: lowland.knn(X, map_),
+        lambda: lowland.pca(X, map_),
+        lambda: lowland.plot(points, picture),
+        lambda: lowland.plot(map_, picture),
+    ):
+        with pytest.raises(FileExistsError, match="already exists; give force=True to replace it$"):
+            call()
+
+
+def test_errors_name_arguments_and_no_temporary_files(X, tmp_path):
+    pl = pytest.importorskip("polars")
+    frame = pl.DataFrame({"id": range(300), "v": X})
+    for data in (frame.lazy(), frame):
+        with pytest.raises(ValueError, match='^X: no column "w"; it has "id", "v"$'):
+            lowland.embed(data, column="w")
+        with pytest.raises(ValueError, match='^X: no column "name"'):
+            lowland.embed(data, column="v", keep="name")
+        with pytest.raises(ValueError, match='^X: no column "name"'):
+            lowland.embed_batches(data, column="v", keep="name")
+        with pytest.raises(ValueError, match='^X: no column "name"'):
+            lowland.plan(data, column="v", keep="name")
+        with pytest.raises(ValueError, match='^X: no column "w"'):
+            lowland.UMAP(column="w").fit(data)
+    for run_dir in (None, tmp_path / "run"):
+        with pytest.raises(ValueError, match="^init: the array has 3 first positions for 300 rows; give one for each row"):
+            lowland.UMAP(init=np.zeros((3, 2)), run_dir=run_dir).fit(X)
+        with pytest.raises(ValueError, match="^init: the array has 300 × 3 first positions for a map of 300 × 2$"):
+            lowland.UMAP(init=np.zeros((300, 3)), run_dir=run_dir).fit(X)
+
+
+def test_errors_show_no_whole_arrays_and_lead_to_other_parameters(X):
+    for call in (
+        lambda: lowland.evaluate(X[:, :2], X, labels=np.arange(300)),
+        lambda: lowland.embed(X, keep=np.arange(300)),
+        lambda: lowland.embed(X, column=np.arange(300)),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"not ndarray of the shape \(300,\)$"):
+            call()
+    with pytest.raises(ValueError, match=r"init: give a name or a file, not ndarray of the shape \(300, 2\); an estimator"):
+        lowland.embed(X, init=X[:, :2])
+    for call in (lowland.embed, lowland.plan, lowland.embed_batches):
+        with pytest.raises(ValueError, match="no parameter 'precomputed_knn' here: lowland.embed takes a graph by graph=…"):
+            call(X, precomputed_knn=1)
+        with pytest.raises(ValueError, match="no parameter 'keep_graph' here: lowland.knn returns the graph"):
+            call(X, keep_graph=True)
