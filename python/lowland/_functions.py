@@ -6,6 +6,7 @@ All of them take sources of every kind that `docs/python.md` lists. Options have
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import os
@@ -16,7 +17,8 @@ import numpy as np
 
 from . import _lowland
 from ._errors import in_words_of_python, shown
-from ._input import Input, read
+from ._input import Input, column_text, read
+from ._map_files import is_frame, map_file, points_of
 from ._options import engine_options, path
 from ._progress import Event, listener, watch
 from ._report import Report
@@ -279,7 +281,7 @@ def evaluate(
     weights: str | None = None,
     graph: Any = None,
     id: str | None = None,
-    coordinates: str | None = None,
+    coordinates: str | Sequence[str] | None = None,
     n_neighbors: int | None = None,
     metric: str | None = None,
     sample: int | None = None,
@@ -294,11 +296,14 @@ def evaluate(
     Parameters
     ----------
     map
-        The name of a map's file, or an array of its coordinates.
+        The name of a map's file; the table of `embed`, or a frame of Polars, pandas or pyarrow; or an array of coordinates.
     source
         The vectors, in the order of the map's rows.
-    labels, weights : names of columns
+    labels, weights, id : names of columns
         In the map or else in the source.
+    coordinates : str or list of str, optional
+        The columns of the coordinates in a file or frame: a list, or names with commas. Default: x, y (and z); otherwise
+        c0, c1, …; otherwise the only column of lists.
 
     Returns
     -------
@@ -308,12 +313,22 @@ def evaluate(
     chosen = engine_options(None, random_state=random_state, memory_limit=memory_limit, n_jobs=n_jobs)
     chosen |= {"n_neighbors": n_neighbors, "metric": metric, "sample": sample}
     beside = [*_list(labels, "labels"), *_list(weights, "weights"), *_id(id)]
-    where = path("map", map) if isinstance(map, (str, os.PathLike)) else read(map, beside=beside, name="map").source
+    columns = column_text(coordinates, "coordinates")
     found = _source(source, column, beside)
-    with watch(callback) as heard, in_words_of_python():
+    with contextlib.ExitStack() as files:
+        files.enter_context(in_words_of_python())
+        where: Any = map
+        if isinstance(map, (str, os.PathLike)):
+            where = path("map", map)
+        elif is_frame(map):
+            where = files.enter_context(map_file(map))
+        else:
+            _refuse_names(columns, map)
+            where = read(map, beside=beside, name="map").source
+        heard = files.enter_context(watch(callback))
         return _lowland.evaluate(
             where, found.source, options=chosen, graph=_graph(graph), labels=_list(labels, "labels"), weights=weights, id=id,
-            coordinates=coordinates, invalid=invalid, callback=heard,
+            coordinates=columns, invalid=invalid, callback=heard,
         )  # fmt: skip
 
 
@@ -332,7 +347,7 @@ def plot(
     output: Path | None = None,
     *,
     color: Any = None,
-    coordinates: str | None = None,
+    coordinates: str | Sequence[str] | None = None,
     width: int = 1600,
     height: int = 1200,
     dark: bool = False,
@@ -344,35 +359,46 @@ def plot(
     Parameters
     ----------
     map
-        The name of a map's file, or an array of coordinates of which the first two are drawn.
+        The name of a map's file; the table of `embed`, or a frame of Polars, pandas or pyarrow; or an array of coordinates. The
+        first two coordinates are drawn.
     output : path, optional
         A file `.png` to write too.
     color : str or sequence, optional
-        The column of the map's file that colours it; of an array a sequence with a value for each row.
-    coordinates : str, optional
-        The columns of the coordinates, as `lowland plot --coordinates`.
+        The column of the file or frame that colours the map; of a frame or an array also a sequence with a value for each row.
+    coordinates : str or list of str, optional
+        The columns of the coordinates in a file or frame, as for `evaluate`.
     width, height : int
         Pixels, 16 to 8192.
     """
-    output = path("output", output)
-    with in_words_of_python("map"):
+    output, columns = path("output", output), column_text(coordinates, "coordinates")
+    style = {"width": width, "height": height, "dark": dark, "title": title, "output": output, "force": force}
+    with contextlib.ExitStack() as files:
+        files.enter_context(in_words_of_python("map"))
+        where: str | None = None
+        points = map
         if isinstance(map, (str, os.PathLike)):
+            where = path("map", map)
             if color is not None and not isinstance(color, str):
                 raise ValueError("color: of a map in a file it is the name of a column")
-            png = _lowland.plot(
-                path("map", map), color=color, coordinates=coordinates, width=width, height=height, dark=dark, title=title,
-                output=output, force=force,
-            )  # fmt: skip
-            return Picture(png)
-        points = np.asarray(map, dtype=np.float32)
+        elif is_frame(map):
+            where = files.enter_context(map_file(map))
+        else:
+            _refuse_names(columns, map)
+        if where is not None and (color is None or isinstance(color, str)):
+            return Picture(_lowland.plot(where, color=color, coordinates=columns, **style))
+        if where is not None:
+            points = points_of(where, columns)
+        points = np.asarray(points, dtype=np.float32)
         if points.ndim != 2 or points.shape[1] < 2:
             raise ValueError(f"map: an array of rows × 2 or more components is drawn, not one of shape {points.shape}")
         values = None if color is None else _colors(color, len(points))
-        png = _lowland.plot_array(
-            np.ascontiguousarray(points), color=values, width=width, height=height, dark=dark, title=title, output=output,
-            force=force,
-        )  # fmt: skip
-        return Picture(png)
+        return Picture(_lowland.plot_array(np.ascontiguousarray(points), color=values, **style))
+
+
+def _refuse_names(columns: str | None, map: Any) -> None:
+    """Refuses names of coordinates for a map that has no columns with names."""
+    if columns is not None:
+        raise ValueError(f"coordinates: the map has no columns with names, because it is of the type {type(map).__name__}")
 
 
 def inspect(source: Any, *, column: str | Sequence[str] | None = None, memory_limit: int | str | None = None) -> dict[str, Any]:

@@ -212,6 +212,103 @@ def test_names_of_files_that_are_not_text(tmp_path, X):
         lowland.UMAP().fit(os.fsdecode(path))
 
 
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The directory of temporary files, which must be empty after each call."""
+    directory = tmp_path / "temporary"
+    directory.mkdir()
+    monkeypatch.setenv("TMPDIR", str(directory))
+    monkeypatch.setattr("tempfile.tempdir", str(directory))
+    return directory
+
+
+def _as(kind: str, table):
+    """Returns a table of lowland as an object of another library."""
+    if kind == "lowland":
+        return table
+    pl = pytest.importorskip("polars")
+    frame = pl.DataFrame(table)
+    if kind == "polars lazy":
+        return frame.lazy()
+    if kind in ("pandas", "pyarrow", "pyarrow reader"):
+        pytest.importorskip("pyarrow")
+    if kind == "pandas":
+        pytest.importorskip("pandas")
+        return frame.to_pandas()
+    if kind.startswith("pyarrow"):
+        return frame.to_arrow().to_reader() if kind.endswith("reader") else frame.to_arrow()
+    return frame
+
+
+KINDS = ["lowland", "polars", "polars lazy", "pandas", "pyarrow", "pyarrow reader"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_map_in_memory_is_evaluated_and_drawn_as_its_file(vectors, X, tmp_path, temporary, kind):
+    pytest.importorskip("polars")
+    file, keep = tmp_path / "map.parquet", ["name", "kind"]
+    lowland.embed(vectors, file, keep=keep, **OPTIONS)
+    table = lowland.embed(vectors, keep=keep, **OPTIONS)
+    assert table.column_names == ["id", "x", "y", "name", "kind"]
+
+    expected = lowland.evaluate(file, X, labels="kind")["scores"]
+    for coordinates in (None, "x,y", ["x", "y"]):
+        found = lowland.evaluate(_as(kind, table), X, labels="kind", coordinates=coordinates)
+        assert found["scores"] == expected and found["coordinates"] == "x,y"
+    assert lowland.evaluate(_as(kind, table), vectors, id="name")["scores"] == lowland.evaluate(file, vectors)["scores"]
+
+    size = {"width": 200, "height": 100}
+    assert lowland.plot(_as(kind, table), **size) == lowland.plot(file, **size)
+    asked = {"color": "kind", "coordinates": ["y", "x"], **size}
+    assert lowland.plot(_as(kind, table), **asked) == lowland.plot(file, **asked)
+    points = lowland.embed(X, **OPTIONS)
+    values = np.arange(300) % 3
+    assert lowland.plot(_as(kind, table), color=values, **size) == lowland.plot(points, color=values, **size)
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_coordinates_of_a_map_in_memory_that_are_not_there(vectors, X, temporary, kind):
+    pytest.importorskip("polars")
+    table = lowland.embed(vectors, coordinates=["left_x", "left_y"], **OPTIONS, form="table")
+    for call in (lambda map, **asked: lowland.evaluate(map, X, **asked), lowland.plot):
+        with pytest.raises(ValueError, match='^map: no coordinates.* numeric columns "id", "left_x", "left_y".*most likely'):
+            call(_as(kind, table))
+        with pytest.raises(ValueError, match='^map: no column "x"; it has "id", "left_x", "left_y"$'):
+            call(_as(kind, table), coordinates=["x", "y"])
+        call(_as(kind, table), coordinates="left_x,left_y")
+    with pytest.raises(ValueError, match="numeric columns .*most likely"):
+        lowland.plot(_as(kind, table), color=range(300))
+    with pytest.raises(ValueError, match='^map: no column "kind"'):
+        lowland.plot(_as(kind, table), coordinates=["left_x", "left_y"], color="kind")
+    with pytest.raises(ValueError, match='no column "none"; the map\'s are id, left_x, left_y'):
+        lowland.evaluate(_as(kind, table), X, labels="none", coordinates=["left_x", "left_y"])
+    assert not list(temporary.iterdir())
+
+
+def test_maps_without_columns_with_names(X):
+    points = lowland.embed(X, **OPTIONS)
+    for call in (lambda map, **asked: lowland.evaluate(map, X, **asked), lowland.plot):
+        with pytest.raises(ValueError, match="coordinates: the map has no columns with names, because it is of the type nd"):
+            call(points, coordinates="x,y")
+        with pytest.raises(ValueError, match="coordinates: the list of names is empty"):
+            call(points, coordinates=[])
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(points)  # its columns are 0 and 1
+    assert lowland.evaluate(frame, X)["scores"] == lowland.evaluate(points, X)["scores"]
+    assert lowland.plot(frame, width=200, height=100) == lowland.plot(points, width=200, height=100)
+    with pytest.raises(ValueError, match="^map: no columns of numbers; it has 'a' "):
+        lowland.plot(pytest.importorskip("polars").DataFrame({"a": ["text"]}))
+
+
+def test_coordinates_of_a_file_as_a_list(vectors, X, tmp_path):
+    file = tmp_path / "map.parquet"
+    lowland.embed(vectors, file, **OPTIONS)
+    found = lowland.evaluate(file, X, coordinates=["y", "x"])
+    assert found["coordinates"] == "y,x" and found["scores"] == lowland.evaluate(file, X, coordinates="y,x")["scores"]
+    assert lowland.plot(file, coordinates=["y", "x"]) == lowland.plot(file, coordinates="y,x")
+
+
 def test_an_output_that_is_there_is_replaced_with_force(X, tmp_path):
     map_, picture = tmp_path / "map.parquet", tmp_path / "map.png"
     points = lowland.embed(X, **OPTIONS)
