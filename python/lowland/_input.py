@@ -152,7 +152,7 @@ def _read(data: Any, column: str | Sequence[str] | None, beside: Sequence[str], 
         column = column or "embedding"
         spool.column = spool.key = column_text(column)
         return _read(_one_column(data, root), column, beside, spool)
-    if root == "pandas":
+    if root == "pandas" and hasattr(data, "iloc"):
         return _pandas(data, column, beside, spool)
     if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
         fields = fields_of(data)
@@ -399,11 +399,7 @@ def _sequence(data: Sequence[Any], column: Any, spool: _Spool) -> Input:
         return Input(_lowland.Source.paths([os.fspath(item) for item in data], column_text(column)), None, None)
     first = data[0]
     _refuse_sparse(first, f"{name}[0]")
-    if (
-        len(getattr(first, "shape", ())) == 2
-        or hasattr(first, "__arrow_c_array__")
-        or hasattr(first, "__arrow_c_stream__")
-    ):
+    if _is_rows(first) or _holds_rows(first):
         return _batches(lambda: iter(data), spool, "a list of batches")
     if _is_tensor(first):
         data = [_tensor_values(row, name) for row in data]
@@ -412,6 +408,18 @@ def _sequence(data: Sequence[Any], column: Any, spool: _Spool) -> Input:
     except ValueError as error:
         raise ValueError(_ragged(data, name)) from error
     return _array(values, column, spool)
+
+
+def _is_rows(value: Any) -> bool:
+    """Returns whether this is a batch of rows: an array or a frame of two dimensions, or Arrow data."""
+    return len(getattr(value, "shape", ())) == 2 or _has_arrow(value)
+
+
+def _holds_rows(batch: Any) -> bool:
+    """Returns whether this is a batch in a tuple, a list or a dict."""
+    if isinstance(batch, dict):
+        return any(_is_rows(value) for value in batch.values())
+    return isinstance(batch, (tuple, list)) and len(batch) > 0 and _is_rows(batch[0])
 
 
 def _ragged(data: Sequence[Any], name: str) -> str:
@@ -437,6 +445,7 @@ def _batches(make: Callable[[], Iterator[Any]], spool: _Spool, what: str) -> Inp
     cannot be assigned to rows of the data.
     """
     batches = make()
+    _refuse_begun(batches, spool.name)
     first = next(batches, None)
     if first is None:
         raise ValueError(f"{spool.name}: {what} gives no batches, so there are 0 sample(s)")
@@ -455,11 +464,8 @@ def _batches(make: Callable[[], Iterator[Any]], spool: _Spool, what: str) -> Inp
 
 def _once(batches: Iterator[Any], spool: _Spool, what: str | None = None) -> Input:
     """Batches that can be read only once."""
-    if inspect.isgenerator(batches) and (batches.gi_frame is None or batches.gi_running):
-        raise ValueError(
-            f"{spool.name}: this generator was read to its end before; a generator gives its rows once. Give a function that "
-            f"returns a new one: fit(lambda: {getattr(batches, '__name__', 'batches')}())"
-        )
+    if what is None:
+        _refuse_begun(batches, spool.name)
     first = next(batches, None)
     if first is None:
         raise ValueError(
@@ -469,6 +475,16 @@ def _once(batches: Iterator[Any], spool: _Spool, what: str | None = None) -> Inp
     return _written(
         itertools.chain([first], batches), spool, what or f"a {type(batches).__name__}, which can be read once,"
     )
+
+
+def _refuse_begun(batches: Iterator[Any], name: str) -> None:
+    """Refuses a generator that was read before, whose first rows are gone."""
+    if inspect.isgenerator(batches) and inspect.getgeneratorstate(batches) != inspect.GEN_CREATED:
+        read = "to its end" if batches.gi_frame is None else "in part"
+        raise ValueError(
+            f"{name}: this generator was read {read} before; a generator gives its rows once. Give a function that "
+            f"returns a new generator: fit(lambda: {getattr(batches, '__name__', 'batches')}())"
+        )
 
 
 def _written(batches: Iterator[Any], spool: _Spool, what: str) -> Input:
@@ -494,13 +510,13 @@ def _batch(batch: Any, spool: _Spool, number: int) -> Any:
         batch, key = batch[spool.key], None
     if isinstance(batch, (tuple, list)) and len(batch) > 0 and not isinstance(batch[0], (int, float)):
         # A tuple of a TensorDataset: data, labels, … A list of rows is a batch of its own.
-        if len(getattr(batch[0], "shape", ())) == 2 or _has_arrow(batch[0]):
+        if _is_rows(batch[0]):
             batch = batch[0]
     _refuse_sparse(batch, name)
     if _is_tensor(batch):
         batch = _tensor_values(batch, name)
     batch = _in_order(batch, spool, name, number, key)
-    if _root(batch) == "pandas":
+    if _root(batch) == "pandas" and getattr(batch, "ndim", 1) == 2:
         batch = _pandas_values(batch, name)
     if not isinstance(batch, np.ndarray):
         if _has_arrow(batch):

@@ -142,6 +142,8 @@ def test_files(rows, expected, same, tmp_path):
 
 BATCHES = {
     "list of arrays": batches_of,
+    "list of tuples": lambda rows: [(batch, np.zeros(len(batch))) for batch in batches_of(rows)],
+    "tuple of lists": lambda rows: tuple([batch, ["label"] * len(batch)] for batch in batches_of(rows)),
     "list of lists of rows": lambda rows: (batch.tolist() for batch in batches_of(rows)),
     "re-iterable": Reiterable,
     "generator": lambda rows: (batch for batch in batches_of(rows)),
@@ -171,6 +173,11 @@ def test_dicts_of_batches(rows, expected, same):
     assert same(make(loader, column="x"), expected)
     with pytest.raises(ValueError, match="keys 'x', 'y'.*column"):
         make(loader)
+    given = [{"y": 0, "x": batch} for batch in batches_of(rows)]
+    assert same(make(given, column="x"), expected)
+    with pytest.raises(ValueError, match="keys 'y', 'x'.*column"):
+        make(given)
+    assert same(make(rows.tolist()), make(rows.astype(np.float64)))  # a list of rows is no list of batches
 
 
 class RandomSampler: ...
@@ -220,7 +227,11 @@ def test_a_generator_given_twice(rows):
         make(spent)
     once = reader()
     next(once)
-    assert len(make(once)) == 230  # begun, but not ended: the rest
+    with pytest.raises(ValueError, match=r"read in part before.*function that returns a new generator.*reader\(\)"):
+        make(once)
+    with pytest.raises(ValueError, match="read in part before"):
+        make(lambda: once)
+    assert len(list(once)) == 4, "the refused generator was read"
 
 
 def test_an_error_in_a_generator_is_raised(rows):
@@ -464,3 +475,14 @@ def test_batches_of_pandas_have_the_columns_that_are_asked_for(rows, expected):
     frames = [frame.assign(v=0)[["v", "more"]] for frame in frames]
     with pytest.raises(ValueError, match="column: X: batch 0 has no column 'w'; it has 'v', 'more'"):
         make(frames, column="w")
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_reader_of_pandas_gives_batches(rows, expected, same, tmp_path, by_name):
+    pandas = pytest.importorskip("pandas")
+    names = [f"f{i}" for i in range(rows.shape[1])]
+    pandas.DataFrame(rows, columns=names).to_csv(tmp_path / "rows.csv", index=False)
+    reader = pandas.read_csv(tmp_path / "rows.csv", chunksize=100, dtype=np.float32)
+    model = lowland.UMAP(n_epochs=15, column=names if by_name else None)
+    assert same(model.fit_transform(reader), expected)
+    assert any("copied to disk once" in note for note in model.report_.notes)
