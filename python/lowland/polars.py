@@ -15,6 +15,8 @@ The functions are also there by themselves, because type checkers do not see nam
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import inspect
 import os
 import threading
@@ -28,7 +30,7 @@ from polars.io.plugins import register_io_source
 from . import _lowland
 from ._input import can_be_listed, exportable, is_recent, matching
 from ._options import engine_options, methods, path, table
-from ._progress import watch
+from ._progress import listener, watch
 from ._run_files import TemporaryDirectory, beside
 
 __all__ = ["embed", "knn", "pca"]
@@ -140,7 +142,7 @@ def embed(
             run_dir=place.run_dir,
             restart=restart,
             callback=heard,
-            interrupt=True,
+            interrupt=isinstance(frame, pl.LazyFrame),
         )
 
     _invalid(invalid)
@@ -191,6 +193,10 @@ def pca(
 
     asked = pca_options(2 if n_components is None else n_components, solver, whiten, metric, random_state, memory_limit, n_jobs)
     query = _Query(frame, column, id, keep)
+    if query.width is not None and asked["n_components"] > query.width:
+        raise ValueError(
+            f"n_components: {asked['n_components']} is not between 1 and {query.width}: the vectors have {query.width} components"
+        )
     schema = query.schema_with(_coordinate_names(coordinates, asked["n_components"]))
 
     def work(source: Any, output: str, heard: Any) -> None:
@@ -204,7 +210,7 @@ def pca(
             invalid=_invalid(invalid),
             output=output,
             callback=heard,
-            interrupt=True,
+            interrupt=isinstance(frame, pl.LazyFrame),
         )
 
     _invalid(invalid)
@@ -276,7 +282,7 @@ def knn(
             run_dir=place.run_dir,
             callback=heard,
             restart=restart,
-            interrupt=True,
+            interrupt=isinstance(frame, pl.LazyFrame),
         )
 
     _invalid(invalid)
@@ -333,6 +339,7 @@ class _Query:
         for name in names:
             self._check_there("column", name)
         self.roots = set(names)
+        self.width = self._width(column, names)
         if isinstance(column, str):
             self.column = column
             if column in self.schema:
@@ -378,6 +385,13 @@ class _Query:
             for name in names:
                 self._check_type(name, self.schema[name], alone=False)
         return names
+
+    def _width(self, column: Any, names: list[str]) -> int | None:
+        """Returns the number of components of a vector, if the schema tells it."""
+        if len(names) == 1 and isinstance(self.schema[names[0]], pl.Array):
+            shape = self.schema[names[0]].shape
+            return shape[0] if len(shape) == 1 and (column == names[0] or column == names) else None
+        return len(names) if all(_is_numeric(self.schema[name]) for name in names) else None
 
     @staticmethod
     def _check_type(name: str, dtype: pl.DataType, *, alone: bool) -> None:
@@ -436,7 +450,7 @@ class _Run:
     """A run that is done once, when its result is first needed, by the thread that needs it first.
 
     In sinks and in the streaming engine this is a thread of Polars, while the main thread waits for it and sees no signal;
-    `interrupt` makes the engine look for Ctrl-C itself.
+    `interrupt` makes the engine look for Ctrl-C itself. The run of a DataFrame is done by the caller's thread.
     """
 
     def __init__(
@@ -472,15 +486,24 @@ def _result(
     heard: tuple[Any, bool],
     index: str | None = None,
 ) -> Frame:
+    callback, _ = heard
+    listener(callback, verbose=False)  # refuses what cannot be called
     run = _Run(query, work, place, heard)
+
+    def table() -> pl.LazyFrame:
+        found = pl.scan_ipc(run.result(), glob=False)
+        if index is not None:
+            found = found.with_row_index(index)
+        return found.select([pl.col(column).cast(dtype) for column, dtype in schema.items()])
+
+    if isinstance(frame, pl.DataFrame):
+        # Not by a query, in which one Ctrl-C would be raised twice.
+        return table().collect()
 
     def rows(
         with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
     ) -> Iterator[pl.DataFrame]:
-        found = pl.scan_ipc(run.result(), glob=False)
-        if index is not None:
-            found = found.with_row_index(index)
-        found = found.select([pl.col(column).cast(dtype) for column, dtype in schema.items()])
+        found = table()
         # Polars applies none of these again, and counts `n_rows` before the predicate.
         if n_rows is not None:
             found = found.head(n_rows)
@@ -494,8 +517,7 @@ def _result(
     detail: dict[str, Any] = (
         {"explain_name": name} if "explain_name" in inspect.signature(register_io_source).parameters else {}
     )
-    lazy = register_io_source(rows, schema=schema, is_pure=True, **detail)
-    return lazy.collect() if isinstance(frame, pl.DataFrame) else lazy
+    return register_io_source(rows, schema=schema, is_pure=True, **detail)
 
 
 def _coordinate_names(coordinates: Sequence[str] | None, components: int) -> list[str]:
@@ -567,16 +589,32 @@ class _Columns:
 def _try_options(asked: dict[str, Any], invalid: Any) -> None:
     """Refuses values of options that are wrong for any data, before the input of a lazy query is streamed.
 
-    They are checked, as for a run, on rows that are made up. Left out is what depends on the rows: many neighbours, which
-    the made-up rows could be too few for, files of first positions, and budgets that are too small.
+    They are checked, as for a run, on rows that are made up. What depends on the rows is not refused: neighbours that are too
+    many for the rows, and budgets that are too small.
     """
-    rows = (np.arange(1200 * 64, dtype=np.float32) % 97).reshape(1200, 64)
-    many = {name for name in ("n_neighbors", "perplexity") if _is_above(asked.get(name), 300)}
-    if not str(asked.get("init", "pca")).isidentifier():
-        many.add("init")
-    tried = {name: value for name, value in asked.items() if name not in {*many, "disk"}}
-    with contextlib.suppress(_lowland.BudgetError):
-        _lowland.embed_batches(_lowland.Source.array(rows, "rows"), options=tried, invalid=invalid)
+    source = _lowland.Source.array((np.arange(1200 * 64, dtype=np.float32) % 97).reshape(1200, 64), "rows")
+    tried = {name: value for name, value in asked.items() if name != "disk"}
+    init = asked.get("init")
+    if isinstance(init, (str, os.PathLike)) and not str(init).isidentifier():
+        if "://" not in str(init) and not os.path.exists(init) and not glob.glob(os.fspath(init)):
+            raise FileNotFoundError(errno.ENOENT, "init: there is no such file", os.fspath(init))
+        del tried["init"]
+    for name, most in (("n_neighbors", 1199), ("perplexity", 399.0)):
+        if _is_above(asked.get(name), most):
+            tried[name] = most
+    try:
+        with contextlib.suppress(_lowland.BudgetError):
+            _lowland.embed_batches(source, options=tried, invalid=invalid)
+        if "disk" in asked:
+            _lowland.embed_batches(source, options={"disk": asked["disk"]})
+    except ValueError as error:
+        text = str(error)
+        if text.startswith("disk_limit: a disk budget of"):
+            return
+        for name in ("n_neighbors", "perplexity"):
+            if tried.get(name) != asked.get(name):  # the engine names the number that was tried
+                text = text.replace(f"{name}: {tried[name]:g} ", f"{name}: {asked[name]} ")
+        raise ValueError(text) from None
 
 
 def _try_pca_options(asked: dict[str, Any]) -> None:

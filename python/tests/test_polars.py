@@ -317,8 +317,16 @@ def say(event):
     if event["kind"] == "progress" and event["stage"] == "layout":
         print("layout", flush=True)
 
-query = pl.scan_parquet(sys.argv[1]).lowland.embed("embedding", n_epochs=1_000_000, callback=say, n_jobs=1, directory=sys.argv[3])
+options = {"n_epochs": 1_000_000, "callback": say, "n_jobs": 1, "directory": sys.argv[3]}
 try:
+    if sys.argv[2] == "frame":
+        try:
+            pl.read_parquet(sys.argv[1]).lowland.embed("embedding", **options)
+        except KeyboardInterrupt:
+            time.sleep(1)  # a second one would come here
+            print("interrupted once", flush=True)
+            sys.exit()
+    query = pl.scan_parquet(sys.argv[1]).lowland.embed("embedding", **options)
     if sys.argv[2] == "sink":
         query.sink_parquet(sys.argv[1] + ".map")
     else:
@@ -328,7 +336,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("how", ["in-memory", "streaming", "sink"])
+@pytest.mark.parametrize("how", ["in-memory", "streaming", "sink", "frame"])
 def test_an_interrupt_stops_the_query(how, tmp_path):
     import signal
     import subprocess
@@ -345,7 +353,8 @@ def test_an_interrupt_stops_the_query(how, tmp_path):
     assert process.stdout.readline().strip() == "layout"
     process.send_signal(signal.SIGINT)
     # The whole run would take hours.
-    process.communicate(timeout=120)
+    told, _ = process.communicate(timeout=120)
+    assert how != "frame" or "interrupted once" in told
     assert not list((tmp_path / "work").iterdir())
 
 
@@ -393,6 +402,17 @@ def test_empty_paths_and_an_empty_id(frame, map_):
         ("embed", {"device": "gpu"}, "device: .* is not a device"),
         ("embed", {"n_epochs": -1}, "n_epochs: "),
         ("embed", {"init": "nope"}, "init: "),
+        ("embed", {"init": np.zeros((300, 2))}, "init: .*file is expected"),
+        ("embed", {"n_neighbors": 1001}, "n_neighbors: 1001 is more than 1000"),
+        ("embed", {"n_neighbors": 5000}, "n_neighbors: 5000 is more than 1000"),
+        ("embed", {"method": "tsne", "perplexity": 350.0}, "perplexity: 350 is not between"),
+        ("embed", {"method": "tsne", "perplexity": 5000}, "perplexity: 5000 is not between"),
+        ("embed", {"disk_limit": "lots"}, "disk_limit: .* is not a size"),
+        ("embed", {"callback": 5}, "callback: int cannot be called"),
+        ("knn", {"n_neighbors": 1001}, "n_neighbors: 1001 is more than 1000"),
+        ("knn", {"callback": "print"}, "callback: str cannot be called"),
+        ("pca", {"callback": 5}, "callback: int cannot be called"),
+        ("pca", {"n_components": 9}, "n_components: 9 is not between 1 and 8"),
         ("knn", {"n_neighbors": 1}, "n_neighbors: 1 is too small"),
         ("knn", {"metric": "foo"}, "metric: the metrics are"),
         ("pca", {"memory_limit": "lots"}, "memory_limit: .* is not a size"),
@@ -404,9 +424,22 @@ def test_values_of_options_are_checked_before_the_input_is_read(frame, call, wro
         getattr(frame.lazy().lowland, call)("embedding", **wrong)
 
 
-def test_rows_that_are_made_up_for_the_check_of_options_refuse_nothing(frame):
+def test_a_missing_file_and_too_many_components_are_refused_before_the_input_is_read(frame, rows):
+    with pytest.raises(FileNotFoundError, match=r"init: .*absent\.npy"):
+        frame.lazy().lowland.embed("embedding", init="absent.npy")
+    columns = pl.DataFrame(rows, schema=[f"c{i}" for i in range(8)]).lazy()
+    for column in ("c*", ["c0", "c1"], None):
+        with pytest.raises(ValueError, match="n_components: 9 is not between 1 and [28]"):
+            columns.lowland.pca(column, n_components=9)
+    # The width of lists is not known before they are read.
+    frame.select(pl.col("embedding").arr.to_list()).lazy().lowland.pca("embedding", n_components=9)
+
+
+def test_rows_that_are_made_up_for_the_check_of_options_refuse_nothing(frame, tmp_path):
     lazy = frame.lazy()
-    for wide in ({"n_neighbors": 1000}, {"method": "sne", "perplexity": 4000.0}, {"init": "map.npy"}):
+    np.save(tmp_path / "map.npy", np.zeros((300, 2), dtype=np.float32))
+    inits = [{"init": init} for init in (str(tmp_path / "map.npy"), str(tmp_path / "m*.npy"), "https://localhost/map.npy")]
+    for wide in ({"n_neighbors": 1000}, {"method": "sne", "perplexity": 4000.0}, *inits):
         lazy.lowland.embed("embedding", **wide, memory_limit="1KiB", disk_limit="1KiB")
     lazy.lowland.pca("embedding", n_components=6, memory_limit="1KiB", metric="correlation")
     for method in lowland.methods():
