@@ -19,7 +19,7 @@ from . import _lowland
 from ._errors import in_words_of_python, shown
 from ._input import Input, column_text, read
 from ._map_files import is_frame, map_file, points_of
-from ._options import engine_options, path
+from ._options import engine_options, path, table
 from ._progress import Event, listener, watch
 from ._report import Report
 from ._run_files import beside as directory_of, given_graph
@@ -99,6 +99,8 @@ def embed(
     names = _list(keep, "keep")
     if form is None:
         form = "file" if output is not None else "table" if names or id is not None else "array"
+    if form == "array":
+        _check_coordinates(_names(coordinates), chosen.get("n_components") or int(table()["n_components"]["defaults"][method]))
     # Without `run_dir` the run directory is beside the output.
     found = _source(source, column, [*names, *_id(id)], run_dir or output)
     with watch(callback, verbose) as heard, given_graph(_graph(graph), run_dir) as graph, in_words_of_python():
@@ -210,6 +212,7 @@ def pca(
     chosen |= {"n_components": n_components, "solver": solver, "whiten": whiten, "metric": metric}
     names = _list(keep, "keep")
     found = _required(source, column, [*names, *_id(id)])
+    _check_coordinates(_names(coordinates), n_components or min(2, found.source.dim))
     with watch(callback, verbose) as heard, in_words_of_python():
         return _lowland.pca(
             found.source, options=chosen, id=id, keep=names, coordinates=_names(coordinates), invalid=invalid,
@@ -442,6 +445,15 @@ def _id(id: str | None) -> list[str]:
 
 def _names(names: Sequence[str] | None) -> list[str] | None:
     return None if names is None else _list(names, "coordinates")
+
+
+def _check_coordinates(names: list[str] | None, components: int) -> None:
+    """Refuses names that are not one for each component, in the engine's words, for results that do not show them."""
+    if names and len(names) != components:
+        raise ValueError(f"coordinates: {len(names)} names for {components} components")
+    twice = next((name for name in names or () if (names or []).count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f'coordinates: two coordinates would be called "{twice}"')
 
 
 def _graph(graph: Any) -> Any:

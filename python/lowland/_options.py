@@ -58,6 +58,8 @@ ELSEWHERE = {
     "initialization": "init",
     "theta": "the repulsion of TSNE is computed by FFT; there is no theta",
     "angle": "the repulsion of TSNE is computed by FFT; there is no angle",
+    "precomputed_knn": "this method needs the vectors; UMAP, LargeVis, InfoTSNE and TSNE have it",
+    "keep_graph": "UMAP, LargeVis, InfoTSNE and TSNE have it; lowland.knn gives the graph of any rows",
     "MN_ratio": "mid-near pairs are half of n_neighbors",
     "FP_ratio": "further pairs are twice n_neighbors",
 }

@@ -79,6 +79,26 @@ def test_names_that_are_refused(X):
         lowland.embed(X, "map.npy", form="array")
     with pytest.raises(AttributeError, match="no attribute"):
         _ = lowland.NoSuchThing
+    for form in ("array", "table"):
+        for names in (["a"], ["a", "b", "c"]):
+            with pytest.raises(ValueError, match=f"coordinates: {len(names)} names for 2 components"):
+                lowland.embed(X, coordinates=names, form=form)
+        with pytest.raises(ValueError, match='two coordinates would be called "a"'):
+            lowland.embed(X, coordinates=["a", "a"], form=form)
+    with pytest.raises(ValueError, match="coordinates: 2 names for 3 components"):
+        lowland.embed(X, coordinates=["a", "b"], n_components=3)
+    with pytest.raises(ValueError, match="coordinates: 1 names for 2 components"):
+        lowland.pca(X, coordinates=["a"])
+
+
+def test_where_a_graph_is_given_is_told(X):
+    for make in (lowland.PaCMAP, lowland.SNE, lowland.PHATE):
+        with pytest.raises(TypeError, match="no parameter 'precomputed_knn': this method needs the vectors; UMAP.*have it"):
+            make(precomputed_knn="graph.arrow")
+        with pytest.raises(TypeError, match="no parameter 'keep_graph'.*lowland.knn"):
+            make(keep_graph=True)
+    with pytest.raises(ValueError, match="precomputed_knn: .*by graph="):
+        lowland.embed(X, precomputed_knn="graph.arrow")
 
 
 def test_an_empty_path_is_refused_by_name(tmp_path, monkeypatch):
