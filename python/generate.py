@@ -202,6 +202,9 @@ ATTRIBUTES = {
     "feature_names_in_": "ndarray of str objects, (n_features_in_,)\n    Names of X's columns, if X was a frame of numbers whose columns all have names of text.",
 }
 
+#: Members of classes that users do not need.
+SKIPPED = ("of", "arrays", "open")
+
 HEADER = '''"""The estimators of maps, one class for each method of the engine.
 
 `python/generate.py` writes this file from the engine's table of options. Edit that script instead.
@@ -325,6 +328,21 @@ def section(title: str, thing: object, level: int) -> list[str]:
     return lines
 
 
+def members(kind: type, level: int) -> list[str]:
+    """Returns a class that users do not make as lines of Markdown: its docstring, and what it has."""
+    summary, _, rest = (inspect.getdoc(kind) or "").partition("\n\n")
+    lines = [f"{'#' * level} {kind.__name__}", "", summary.replace("\n", " "), ""]
+    found = rest.splitlines()
+    for name, member in sorted(vars(kind).items()):
+        if name.startswith("_") or name in SKIPPED or not inspect.getdoc(member):
+            continue
+        call = "" if inspect.isdatadescriptor(member) else "(…)"
+        found += ["", f".{name}{call}", *("    " + line for line in inspect.getdoc(member).splitlines())]
+    if found:
+        lines += ["```text", *"\n".join(found).strip("\n").splitlines(), "```", ""]
+    return lines
+
+
 def signature(title: str, thing: object) -> list[str]:
     parts = []
     star = False
@@ -345,7 +363,7 @@ def reference() -> str:
     """Returns the source of the reference page."""
     import lowland
     import lowland.polars
-    from lowland import _maps, _pca
+    from lowland import _lowland, _maps, _pca, _report
 
     lines = ["# Reference of the Python package", "", "`python/generate.py` writes this page from the docstrings.", ""]
     lines += ["## Maps", ""]
@@ -365,6 +383,9 @@ def reference() -> str:
     for name in ("embed", "knn", "pca", "evaluate", "plot", "plan", "inspect", "runs"):
         if hasattr(lowland, name):
             lines += section(f"lowland.{name}", getattr(lowland, name), 3)
+    lines += ["## What fits and functions return", ""]
+    for kind in (_report.Report, lowland.Plan, lowland.Picture, _lowland.Table, _lowland.Graph):
+        lines += members(kind, 3)
     lines += ["## Polars", ""]
     for name in lowland.polars.__all__:
         lines += section(f"lowland.polars.{name}", getattr(lowland.polars, name), 3)

@@ -58,8 +58,6 @@ ELSEWHERE = {
     "initialization": "init",
     "theta": "the repulsion of TSNE is computed by FFT; there is no theta",
     "angle": "the repulsion of TSNE is computed by FFT; there is no angle",
-    "precomputed_knn": "this method needs the vectors; UMAP, LargeVis, InfoTSNE and TSNE have it",
-    "keep_graph": "UMAP, LargeVis, InfoTSNE and TSNE have it; lowland.knn gives the graph of any rows",
     "MN_ratio": "mid-near pairs are half of n_neighbors",
     "FP_ratio": "further pairs are twice n_neighbors",
 }
@@ -68,6 +66,12 @@ ELSEWHERE = {
 _OF_ESTIMATORS = {
     "precomputed_knn": "lowland.embed takes a graph by graph=…",
     "keep_graph": "lowland.knn returns the graph, which lowland.embed takes by graph=…",
+}
+
+#: Parameters that only some estimators have, and a sentence for the others.
+OF_SOME = {
+    "precomputed_knn": "this method needs the vectors; UMAP, LargeVis, InfoTSNE and TSNE have it",
+    "keep_graph": "UMAP, LargeVis, InfoTSNE and TSNE have it; lowland.knn gives the graph of any rows",
 }
 
 #: The seed of a run without `random_state`, as that of the command line.
@@ -97,7 +101,7 @@ def of_method(method: str) -> list[str]:
 
 def unknown(what: str, name: str, known: list[str]) -> str:
     """Returns the message for a name that `what` does not have: the name it has here, or the nearest one."""
-    here = ELSEWHERE.get(name)
+    here = ELSEWHERE.get(name) or OF_SOME.get(name)
     if here in known:
         return f"{what} has no parameter {name!r}; here it is called {here!r}"
     if here is not None and " " in here:

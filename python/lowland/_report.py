@@ -19,7 +19,7 @@ class Report:
     summary : str
         One line: what the run took and how good the map is.
     json : dict
-        The whole report.
+        The whole report: `report.json["quality"]` has the scores, `report.json["stages"]` the time and memory of each stage.
     """
 
     def __init__(self, text: str, summary: str, json: dict[str, Any]) -> None:
