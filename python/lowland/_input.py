@@ -215,6 +215,10 @@ class _Spool:
             f"{what} was copied to disk once, {source.spooled_bytes:,} bytes, because every stage reads the rows again"
         )
         logger.info("%s", note)
+        # Frames of pandas are read batch by batch, so that their columns are known only now.
+        labels = self.labels or []
+        if names is None and len(labels) == source.dim and all(isinstance(label, str) for label in labels):
+            names = labels
         return Input(source, names, note)
 
     def _counted(self, batches: Iterator[Any], most: int) -> Iterator[Any]:

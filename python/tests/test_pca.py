@@ -287,3 +287,19 @@ class _NoCopy:
 
     def __getitem__(self, part):
         raise AssertionError("read")
+
+
+def test_batches_of_frames_have_the_columns_of_the_fit():
+    pd = pytest.importorskip("pandas")
+    rows = clusters(200, 5)
+    frame = pd.DataFrame(rows, columns=list("abcde"))
+    turned = frame[list("edcba")]
+    model = lowland.PCA(2).fit([frame[:100], frame[100:]])
+    assert list(model.feature_names_in_) == list("abcde")
+    expected = lowland.PCA(2).fit(frame).transform(frame)
+    np.testing.assert_array_equal(model.transform([frame[:50], frame[50:]]), expected)
+    for batches in ([turned[:100], turned[100:]], iter([turned]), lambda: iter([turned])):
+        with pytest.raises(ValueError, match="order|names"):
+            model.transform(batches)
+    with pytest.raises(ValueError, match="order|names"):
+        lowland.IncrementalPCA(2).partial_fit(frame).partial_fit([turned])
