@@ -402,7 +402,7 @@ def test_empty_paths_and_an_empty_id(frame, map_):
         ("embed", {"device": "gpu"}, "device: .* is not a device"),
         ("embed", {"n_epochs": -1}, "n_epochs: "),
         ("embed", {"init": "nope"}, "init: "),
-        ("embed", {"init": np.zeros((300, 2))}, "init: .*file is expected"),
+        ("embed", {"init": np.zeros((300, 2))}, "init: give a name or a file, not ndarray"),
         ("embed", {"n_neighbors": 1001}, "n_neighbors: 1001 is more than 1000"),
         ("embed", {"n_neighbors": 5000}, "n_neighbors: 5000 is more than 1000"),
         ("embed", {"method": "tsne", "perplexity": 350.0}, "perplexity: 350 is not between"),
