@@ -17,7 +17,7 @@ PAGES = ["ARCHITECTURE.md", "CHANGELOG.md"]
 # The beginning of a link's path in the repository, and in the site.
 MOVED = [("../benches/record/", "record/"), ("benches/record/", "record/"), ("../", ""), ("docs/", "")]
 # Files that are not pages: a link to one becomes its name.
-NOT_IN_SITE = re.compile(r"\[([^]]+)\]\(((?:\.\./)*(?:benches/(?!record)|src/|engine/|io/|api|README\.md)[^)]*)\)")
+NOT_IN_SITE = re.compile(r"\[([^]]+)\]\(((?:\.\./)*(?:benches/(?!record)|src/|engine/|io/|examples/|tests/|api|README\.md)[^)]*)\)")
 
 
 def on_files(files, config):
