@@ -1,14 +1,12 @@
 //! Sources in object stores, by the command line: the same maps as from files; no finished stage is lost when objects
 //! are throttled, cut or changed; refusals before any work. The server is a small one for tests; one test uses moto.
 
-#[path = "../../io/src/remote/tests/server.rs"]
-mod server;
-
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use self::server::{Fault, Request, Server};
+use lowland_test_store::{Fault, Request, Server};
+
 use crate::harness::{CommandOutput, TestDir, answer, home, signal, skipped, soon, wait_for};
 use crate::oracle::python;
 

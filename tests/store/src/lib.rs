@@ -1,7 +1,7 @@
-//! A small server of S3 and HTTP on loopback, for tests: objects in memory, or
-//! another server's, with whatever faults a test wants.
+//! A small server of S3 and HTTP on loopback, for the tests of `io` and of the command line: objects in memory, or
+//! those of another server, with the faults that a test asks for.
 //!
-//! It knows ListObjectsV2 in pages, HEAD, and GET of ranges with If-Match.
+//! It answers ListObjectsV2 in pages, HEAD, and GET of ranges with If-Match.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,22 +13,25 @@ use std::time::Duration;
 
 /// What a request asks for.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
-    pub(crate) method: String,
+pub struct Request {
+    /// `GET` or `HEAD`.
+    pub method: String,
     /// The path, decoded: `/bucket/key`.
-    pub(crate) path: String,
-    pub(crate) query: String,
+    pub path: String,
+    /// What follows the question mark, as it was sent.
+    pub query: String,
     /// First and last byte of the range asked for.
-    pub(crate) range: Option<(u64, u64)>,
-    pub(crate) if_match: Option<String>,
+    pub range: Option<(u64, u64)>,
+    /// The ETag that the object must have.
+    pub if_match: Option<String>,
     /// How many requests for objects there were before this one.
-    pub(crate) number: usize,
+    pub number: usize,
     raw: Vec<u8>,
 }
 
 /// What is done in place of an answer.
 #[derive(Debug, Clone)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// This status, and S3's code for it.
     Status(u16, &'static str),
     /// The answer's body ends after so many bytes.
@@ -36,7 +39,6 @@ pub(crate) enum Fault {
     /// Nothing comes, for so long.
     Stall(Duration),
     /// The answer is sent only after this time.
-    #[allow(dead_code, reason = "tests/it includes this file too, and does not use it")]
     Late(Duration),
 }
 
@@ -57,16 +59,19 @@ struct Shared {
 
 /// What servers differ in.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Habits {
-    pub(crate) etags: bool,
-    pub(crate) weak: bool,
-    pub(crate) ranges: bool,
+pub struct Habits {
+    /// Whether objects have ETags.
+    pub etags: bool,
+    /// Whether ETags are weak.
+    pub weak: bool,
+    /// Whether ranges are answered; otherwise the whole object is sent.
+    pub ranges: bool,
     /// Keys in a page of a list.
-    pub(crate) page: usize,
+    pub page: usize,
 }
 
 /// A server; dropping it stops it.
-pub(crate) struct Server {
+pub struct Server {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
@@ -79,13 +84,12 @@ impl Drop for Server {
 
 impl Server {
     /// A server of objects that are put into it.
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         Self::serve(None)
     }
 
     /// A server that passes all on to the one at `upstream`, but for faults.
-    #[allow(dead_code, reason = "only tests/it, which includes this file, uses it")]
-    pub(crate) fn before(upstream: SocketAddr) -> Self {
+    pub fn before(upstream: SocketAddr) -> Self {
         Self::serve(Some(upstream))
     }
 
@@ -115,49 +119,47 @@ impl Server {
     }
 
     /// Closes its door: connections are refused.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         if !self.shared.stopped.swap(true, Ordering::Relaxed) {
             drop(TcpStream::connect(self.address));
         }
     }
 
     /// `http://127.0.0.1:port`.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Puts an object at `bucket/key`.
-    pub(crate) fn put(&self, name: &str, bytes: impl Into<Vec<u8>>) {
+    pub fn put(&self, name: &str, bytes: impl Into<Vec<u8>>) {
         let bytes: Arc<[u8]> = bytes.into().into();
         let etag = etag(&bytes);
         self.shared.objects.lock().unwrap().insert(format!("/{name}"), (bytes, etag));
     }
 
     /// Takes an object away.
-    #[allow(dead_code, reason = "tests/it includes this file too, and does not use it")]
-    pub(crate) fn remove(&self, name: &str) {
+    pub fn remove(&self, name: &str) {
         self.shared.objects.lock().unwrap().remove(&format!("/{name}"));
     }
 
     /// From now on faults are as `rule` has them; requests are counted anew.
-    pub(crate) fn faults(&self, rule: impl FnMut(&Request) -> Option<Fault> + Send + 'static) {
+    pub fn faults(&self, rule: impl FnMut(&Request) -> Option<Fault> + Send + 'static) {
         self.shared.log.lock().unwrap().clear();
         *self.shared.rule.lock().unwrap() = Some(Box::new(rule));
     }
 
     /// From now on there are no faults; requests are counted anew.
-    pub(crate) fn no_faults(&self) {
+    pub fn no_faults(&self) {
         self.faults(|_| None);
     }
 
     /// Changes the server's habits.
-    #[allow(dead_code, reason = "tests/it includes this file too, and does not use it")]
-    pub(crate) fn habits(&self, change: impl FnOnce(&mut Habits)) {
+    pub fn habits(&self, change: impl FnOnce(&mut Habits)) {
         change(&mut self.shared.habits.lock().unwrap());
     }
 
     /// The requests for objects so far, lists not among them.
-    pub(crate) fn requests(&self) -> Vec<Request> {
+    pub fn requests(&self) -> Vec<Request> {
         self.shared.log.lock().unwrap().clone()
     }
 }

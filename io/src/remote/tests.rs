@@ -1,8 +1,6 @@
 //! Objects against a server on loopback: the same bytes as from disk, few
 //! requests, and what every fault is told as.
 
-pub(super) mod server;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,12 +12,12 @@ use arrow::array::{ArrayRef, AsArray, FixedSizeListArray, Float32Array, Int64Arr
 use arrow::datatypes::{DataType, Field};
 use arrow::record_batch::RecordBatch;
 
-use self::server::{Fault, Server};
 use super::client::Client;
 use super::store::Environment;
 use crate::open::{Stop, open_columns};
 use crate::vectors::ColumnRequest;
 use crate::{Error, Result, Shape, Source};
+use lowland_test_store::{Fault, Request, Server};
 
 /// What the environment of a user of `server` has.
 fn environment(server: &Server, more: &[(&str, &str)]) -> Environment {
@@ -301,7 +299,7 @@ fn throttled_and_cut_answers_are_asked_for_again() {
 }
 
 /// Opens an object and reads on while `server` is as `rule` has it; gives the error.
-fn failing(server: &Server, rule: impl FnMut(&server::Request) -> Option<Fault> + Send + 'static) -> Error {
+fn failing(server: &Server, rule: impl FnMut(&Request) -> Option<Fault> + Send + 'static) -> Error {
     server.no_faults();
     let source = open(server, "s3://b/x").unwrap();
     server.faults(rule);
