@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::array::{Array, AsArray, FixedSizeListArray, Float32Array, Int32Array, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, Int32Array, StringArray, StructArray};
 use arrow::buffer::{Buffer, ScalarBuffer};
 use arrow::datatypes::{DataType as ArrowType, Field as ArrowField};
 use arrow::record_batch::RecordBatch;
@@ -433,8 +433,14 @@ fn batches_of_other_columns_are_no_frame() {
     let (batch, _) = owned(&Arc::default());
     let error = text(to_frame(&[batch.clone(), batch.project(&[0]).expect("a column")]));
     assert!(error.contains("batch 1 has other columns"), "{error}");
-    let error = text(to_frame(&[batch.project(&[0]).expect("a column"), batch.project(&[1]).expect("a column")]));
-    assert!(error.contains("\"embedding\"") && error.contains("another batch"), "{error}");
+    // As many columns of the same type, but of another name; and one of the same name, but of another type.
+    let of = |name: &str, array: ArrayRef| RecordBatch::try_from_iter([(name, array)]).expect("a batch");
+    let (numbers, texts): (ArrayRef, ArrayRef) =
+        (Arc::new(Int32Array::from(vec![1])), Arc::new(StringArray::from(vec!["1"])));
+    let error = text(to_frame(&[of("a", numbers.clone()), of("b", numbers.clone())]));
+    assert!(error.contains("batch 1 has other columns"), "{error}");
+    let error = text(to_frame(&[of("a", numbers), of("a", texts)]));
+    assert!(error.contains("\"a\"") && error.contains("another batch"), "{error}");
     assert_eq!(to_frame(&[]).expect("a frame").shape(), (0, 0));
     assert!(to_batches(&DataFrame::empty()).expect("batches").1.is_empty());
 }
@@ -478,10 +484,18 @@ fn components_and_graphs_of_a_query() {
     assert!(found[0] == found[1]);
 }
 
-/// Runs the hidden test `name` in a process of its own, whose temporary files are in `directory`.
+/// The environment variable that marks the process of [`alone`].
+const ALONE: &str = "LOWLAND_TEST_ALONE";
+
+/// Returns whether this process was started by [`alone`].
+fn is_alone() -> bool {
+    std::env::var_os(ALONE).is_some()
+}
+
+/// Runs the test `name` once more, in a process of its own, whose temporary files are in `directory`.
 fn alone(name: &str, directory: &Path) {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command.args(["--exact", "--ignored", "--nocapture", name]).env("TMPDIR", directory);
+    command.args(["--exact", "--nocapture", name]).env("TMPDIR", directory).env(ALONE, "1");
     let output = command.output().expect("started");
     let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && told.contains("1 passed"), "{name}: {told}");
@@ -493,14 +507,16 @@ fn entries() -> usize {
 
 #[test]
 fn temporary_files_are_removed() {
+    if is_alone() {
+        return check_temporary_files();
+    }
     let dir = tempfile::tempdir().expect("a directory");
-    alone("temporary_files_are_removed_alone", dir.path());
+    alone("temporary_files_are_removed", dir.path());
     assert_eq!(std::fs::read_dir(dir.path()).expect("a directory").count(), 0);
 }
 
-#[test]
-#[ignore = "called by temporary_files_are_removed"]
-fn temporary_files_are_removed_alone() {
+/// Counts the files of a process in which no other test makes any.
+fn check_temporary_files() {
     let options = OpenOptions { column: Some("embedding".into()), ..OpenOptions::default() };
     let open = |query: LazyFrame| Rows::from(query).open(&options, &["id".into()]);
     assert_eq!(entries(), 0);
@@ -532,6 +548,9 @@ const TIMES: usize = 6;
 
 #[test]
 fn a_query_is_never_in_memory_as_a_whole() {
+    if is_alone() {
+        return check_memory();
+    }
     let dir = tempfile::tempdir().expect("a directory");
     let (rows, dim) = LARGE;
     let numbers: Vec<f32> = (0..rows * dim).map(|i| i as f32).collect();
@@ -540,7 +559,7 @@ fn a_query_is_never_in_memory_as_a_whole() {
     let mut frame = DataFrame::new(rows, vec![vectors.into_column()]).expect("a frame");
     let file = std::fs::File::create(dir.path().join("rows.parquet")).expect("a file");
     ParquetWriter::new(file).with_row_group_size(Some(8192)).finish(&mut frame).expect("written");
-    alone("a_query_is_never_in_memory_as_a_whole_alone", dir.path());
+    alone("a_query_is_never_in_memory_as_a_whole", dir.path());
 }
 
 fn peak_memory() -> u64 {
@@ -549,9 +568,8 @@ fn peak_memory() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
 
-#[test]
-#[ignore = "called by a_query_is_never_in_memory_as_a_whole"]
-fn a_query_is_never_in_memory_as_a_whole_alone() {
+/// Measures the memory of a process in which no other test takes any.
+fn check_memory() {
     let path = PlRefPath::try_from_path(&std::env::temp_dir().join("rows.parquet")).expect("a path");
     let scan = LazyFrame::scan_parquet(path, ScanArgsParquet::default()).expect("a query");
     let query = concat(vec![scan; TIMES], UnionArgs::default()).expect("a query");

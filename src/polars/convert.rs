@@ -167,7 +167,8 @@ fn to_chunks(series: &Series) -> Result<Vec<ArrayRef>> {
 /// If a batch has other columns than the first; names the column whose type Polars does not have.
 pub fn to_frame(batches: &[RecordBatch]) -> Result<DataFrame> {
     let Some(first) = batches.first() else { return Ok(DataFrame::empty()) };
-    if let Some(at) = batches.iter().position(|batch| batch.num_columns() != first.num_columns()) {
+    let names = |batch: &RecordBatch| batch.schema().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>();
+    if let Some(at) = batches.iter().position(|batch| names(batch) != names(first)) {
         return Err(Error::job(format!(
             "{NAME}: batch {at} has other columns than the first: {}",
             batches[at].schema()
