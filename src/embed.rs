@@ -31,13 +31,13 @@ pub enum Rows {
 }
 
 impl Rows {
-    /// Opens the rows as a source. `columns` are to be read besides the vectors: ids, and columns to keep. Frames and
-    /// queries have no others then.
+    /// Opens the rows as a source. `columns` are to be read besides the vectors: ids, and columns to keep. The source
+    /// of a frame or a query has only these columns and those of the vectors.
     ///
     /// # Errors
     /// If the rows cannot be opened.
     pub fn open(self, options: &OpenOptions, columns: &[String]) -> Result<Arc<dyn Source>> {
-        // Only frames do not have all their columns anyway.
+        // Only frames and queries need the names.
         #[cfg(not(feature = "polars"))]
         let _ = columns;
         Ok(match self {

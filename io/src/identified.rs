@@ -13,8 +13,8 @@ use arrow::datatypes::SchemaRef;
 use crate::{Dtype, Result, RowLocation, Shape, Source, SourceId};
 
 /// The rows of another source under an identity of their own: for example the copy of a stream, which
-/// no later process can read again, or a temporary file that is identified by what is in it. Rows that
-/// are identified by [content](SourceId::Content) have its name in errors.
+/// no later process can read again, or a temporary file that is identified by what is in it. Errors
+/// about a row that is identified by [content](SourceId::Content) name the content, not the file.
 ///
 /// ```
 /// use std::sync::Arc;

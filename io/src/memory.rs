@@ -33,8 +33,8 @@ const HASHED_BYTES: usize = 4 << 20;
 /// Rows in memory, as a [`Source`].
 ///
 /// The memory that the rows take belongs to the caller: neither [`held_bytes`](Source::held_bytes)
-/// nor [`resident_bytes`](Source::resident_bytes) counts it, unless the caller
-/// [gives it away](MemorySource::with_resident_bytes).
+/// nor [`resident_bytes`](Source::resident_bytes) counts it, unless it is set by
+/// [`with_resident_bytes`](MemorySource::with_resident_bytes).
 pub struct MemorySource {
     /// What errors call the source.
     name: PathBuf,

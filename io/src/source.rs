@@ -164,7 +164,7 @@ pub enum SourceId {
 
 impl SourceId {
     /// Returns the identity of rows that were written once to the file `path`, by the file's content: files of equal
-    /// bytes have equal identities. `name` is what errors call the rows. `is_stopped` is asked now and then.
+    /// bytes have equal identities. `name` is what errors about a row call the rows. `is_stopped` is asked for every MiB.
     ///
     /// # Errors
     ///

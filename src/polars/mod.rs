@@ -8,7 +8,7 @@
 //! - The rows of a [`LazyFrame`] are never in memory together: the streaming engine gives them in batches, in order,
 //!   which are written to a temporary file. Only the columns that are read are computed. The file is removed with the
 //!   source, or if the query fails.
-//! - A query that fails or panics is an error: its rows until then are never taken for all.
+//! - A query that fails or panics is an error: the rows that it gave until then are never used.
 //!
 //! A map cannot be a stage within a query: Polars' streaming engine has no source that is written in Rust
 //! (`AnonymousScan` panics there). So [`Embed::scan`] makes the map at once, and returns a scan of its file.
@@ -161,7 +161,7 @@ struct Batches {
 }
 
 impl Batches {
-    /// Runs a query by the streaming engine. Its next batch ends it if the value was dropped.
+    /// Runs a query by the streaming engine. If the value is dropped, the query ends at its next batch.
     fn of(query: LazyFrame) -> Result<Self> {
         let (send, frames) = sync_channel(1);
         // The answer says whether the query should stop.
