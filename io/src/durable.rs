@@ -133,17 +133,29 @@ impl PendingFile {
         self.bytes
     }
 
+    /// Returns the 128-bit xxh3 of the bytes handed in so far.
+    pub fn digest128(&self) -> u128 {
+        self.hash.digest128()
+    }
+
     /// Makes the file durable and gives it its name, replacing an existing file of that name.
-    pub fn finish(mut self) -> Result<FileStamp> {
+    pub fn finish(self) -> Result<FileStamp> {
+        let target = self.target.clone();
+        self.finish_at(&target)
+    }
+
+    /// As [`finish`](Self::finish), with the name `target` in place of the one that the file was begun with, for a
+    /// file that is named by its content. `target` must be in the same directory.
+    pub fn finish_at(mut self, target: &Path) -> Result<FileStamp> {
         self.flush().map_err(|e| Error::io(&self.path, "write", e))?;
         let Some(file) = &self.file else { unreachable!("finish takes the only handle") };
         if self.durable {
             file.sync_all().map_err(|e| Error::io(&self.path, "sync", e))?;
         }
-        std::fs::rename(&self.part, &self.target).map_err(|e| Error::io(&self.path, "rename", e))?;
+        std::fs::rename(&self.part, target).map_err(|e| Error::io(&self.path, "rename", e))?;
         self.file = None;
         if self.durable {
-            sync_directory_of(&self.target)?;
+            sync_directory_of(target)?;
         }
         Ok(FileStamp { bytes: self.bytes, xxh3: self.hash.digest() })
     }
@@ -286,7 +298,10 @@ fn begin_writeback(file: &File, from: u64, bytes: u64) {
 
 /// Syncs the directory that contains `path`. Without this, a power failure may undo a rename or a
 /// removal.
-pub(crate) fn sync_directory_of(path: &Path) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Io`] if the directory cannot be opened or synced.
+pub fn sync_directory_of(path: &Path) -> Result<()> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -375,6 +390,17 @@ mod tests {
         assert!(PendingFile::create(at("round")).unwrap_err().to_string().contains("leads back to itself"));
         symlink("no/where", at("nowhere")).unwrap();
         assert!(PendingFile::create(at("nowhere")).unwrap_err().is_bad_input());
+    }
+
+    #[test]
+    fn a_file_can_be_named_by_its_content() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = PendingFile::create(dir.path().join("begun")).unwrap();
+        file.write_all(b"content").unwrap();
+        let name = format!("{:032x}", file.digest128());
+        assert_eq!(name, format!("{:032x}", xxhash_rust::xxh3::xxh3_128(b"content")));
+        file.finish_at(&dir.path().join(&name)).unwrap();
+        assert_eq!(names(dir.path()), [name]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! A finished file of the run directory, memory-mapped read-only or read by position.
+//! A finished file of a run directory or of a model, memory-mapped read-only or read by position.
 //!
-//! What must hold: only finished, immutable files of a locked run directory are mapped. A file that
-//! shrinks while it is mapped raises SIGBUS, so no process but the lock's holder may change it.
+//! What must hold: only finished, immutable files are mapped: those of a run directory that this process has locked,
+//! and those of a model, which nobody changes (they can be removed, which does not disturb a map). A file that shrinks
+//! while it is mapped raises SIGBUS.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -27,7 +28,7 @@ impl MappedFile {
         if bytes == 0 {
             return Ok(MappedFile { path, file, map: None });
         }
-        // SAFETY: the file is finished and immutable, in a directory that this process has locked.
+        // SAFETY: the file is finished and immutable, as the file's head says.
         #[expect(unsafe_code, reason = "memory map of our own immutable file")]
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(&path, "map", e))?;
         Ok(MappedFile { path, file, map: Some(map) })
@@ -48,6 +49,11 @@ impl MappedFile {
     pub fn read_floats(&self, offset: usize, to: &mut [f32]) -> Result<()> {
         let read = self.file.read_exact_at(bytemuck::cast_slice_mut(to), offset as u64);
         read.map_err(|e| Error::io(&self.path, "read", e))
+    }
+
+    /// Reads the bytes from `offset` on, not through the map, as [`read_floats`](Self::read_floats) does.
+    pub fn read_at(&self, offset: u64, to: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(to, offset).map_err(|e| Error::io(&self.path, "read", e))
     }
 
     /// Advises the operating system that pages will be read in random order, so that it reads none

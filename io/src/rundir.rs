@@ -42,16 +42,15 @@
 //!   run from opening its directory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, TryLockError};
-use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::durable::{self, FileStamp, PendingFile};
+use crate::file_lock::{FileLock, LOCK_HEAD, lock_text};
+use crate::sealed::{check_seal, is_sealed, seal};
 use crate::{Error, Fingerprint, Result};
 
 /// The format version of the manifest and of the directory's layout.
@@ -63,13 +62,8 @@ const READABLE: &str = "3; pass `restart` to discard that run and begin again, o
 const LOCK: &str = "LOCK";
 const MANIFEST: &str = "manifest.json";
 const MANIFEST_PART: &str = "manifest.json.part";
-/// The first bytes of every lowland manifest, and the bytes around the checksum at its end; the
-/// same in all versions.
+/// The first bytes of every lowland manifest, the same in all versions.
 const HEAD: &str = "{\n  \"lowland\": \"";
-const TAIL: (&str, &str) = (",\n  \"xxh3\": \"", "\"\n}\n");
-const DIGITS: usize = 16;
-/// The first word of every `LOCK` file that lowland writes.
-const LOCK_HEAD: &str = "lowland ";
 
 /// The files of a stage or unit, by name within the run directory.
 pub type Files = BTreeMap<String, FileStamp>;
@@ -148,14 +142,7 @@ impl Manifest {
     /// Returns whether the bytes are a lowland manifest of any version, possibly damaged. Either
     /// the first or the last bytes are enough, because one flipped bit cannot damage both.
     fn is_ours(bytes: &[u8]) -> bool {
-        bytes.starts_with(HEAD.as_bytes()) || Self::split(bytes).is_some()
-    }
-
-    /// Splits a manifest into the checksummed part and the digits of the checksum.
-    fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-        let rest = bytes.strip_suffix(TAIL.1.as_bytes())?;
-        let (rest, digits) = rest.split_at_checked(rest.len().checked_sub(DIGITS)?)?;
-        Some((rest.strip_suffix(TAIL.0.as_bytes())?, digits))
+        bytes.starts_with(HEAD.as_bytes()) || is_sealed(bytes)
     }
 
     fn parse(dir: &Path, bytes: &[u8]) -> Result<Self> {
@@ -163,13 +150,7 @@ impl Manifest {
         if !Self::is_ours(bytes) {
             return Err(Error::ForeignDirectory { path: dir.into() });
         }
-        let corrupt = |what: &str| Error::Corrupt { path: path.clone(), what: what.into() };
-        let Some((body, digits)) = Self::split(bytes) else {
-            return Err(corrupt("it does not end in a checksum"));
-        };
-        if digits != format!("{:016x}", xxh3_64(body)).as_bytes() {
-            return Err(corrupt("its checksum differs"));
-        }
+        check_seal(bytes).map_err(|what| Error::Corrupt { path: path.clone(), what: what.into() })?;
         #[derive(Deserialize)]
         struct Versioned {
             format: u32,
@@ -187,18 +168,9 @@ impl Manifest {
         Ok(manifest)
     }
 
-    fn text(&self) -> String {
-        let Ok(mut text) = serde_json::to_string_pretty(self) else {
-            unreachable!("a manifest has only text keys, and writing to memory does not fail")
-        };
-        text.truncate(text.len() - "\n}".len());
-        let sum = xxh3_64(text.as_bytes());
-        format!("{text}{}{sum:016x}{}", TAIL.0, TAIL.1)
-    }
-
     fn write(&self, dir: &Path, durable: bool) -> Result<()> {
         let file = PendingFile::begin(dir.join(MANIFEST), durable)?;
-        durable::write_whole(file, self.text().as_bytes()).map(drop)
+        durable::write_whole(file, seal(self).as_bytes()).map(drop)
     }
 }
 
@@ -231,7 +203,7 @@ pub struct RunDir {
     /// Whether files are synced. Those of a temporary directory are not.
     durable: bool,
     /// The lock is released when this handle is dropped.
-    _lock: File,
+    _lock: FileLock,
 }
 
 impl RunDir {
@@ -286,7 +258,7 @@ impl RunDir {
         Self::begin(path, lock, config, sources, false)
     }
 
-    fn begin(path: PathBuf, lock: File, config: Value, sources: Vec<Fingerprint>, durable: bool) -> Result<Self> {
+    fn begin(path: PathBuf, lock: FileLock, config: Value, sources: Vec<Fingerprint>, durable: bool) -> Result<Self> {
         let manifest = Manifest {
             lowland: env!("CARGO_PKG_VERSION").into(),
             format: VERSION,
@@ -511,43 +483,20 @@ fn summary(path: PathBuf) -> Option<RunSummary> {
     };
     let length = |name| std::fs::symlink_metadata(path.join(name)).ok().filter(|m| m.is_file()).map_or(0, |m| m.len());
     let bytes = entries(&path).ok()?.into_iter().map(length).sum();
-    let held_by = held_by(&path.join(LOCK));
+    let held_by = FileLock::held_by(&path.join(LOCK));
     Some(RunSummary { path, manifest, held_by, bytes })
 }
 
-/// Returns the process that holds the lock now, if any.
-fn held_by(lock: &Path) -> Option<String> {
-    // A shared lock, so that two concurrent readers do not take each other for the holder.
-    match File::open(lock).ok()?.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Some(holder(lock)),
-        // The lock just taken is released when the handle is dropped at the end of this statement.
-        Ok(()) | Err(TryLockError::Error(_)) => None,
-    }
-}
-
-/// Takes the lock; `None` if another process holds it. A reader in [`runs`] also holds the lock,
-/// but for less than a millisecond, so the lock is tried three times, 10 ms apart.
-fn take_lock(lock: &Path) -> Result<Option<File>> {
-    const TIMES: usize = 3;
-    for _ in 1..TIMES {
-        if let Some(held) = durable::lock(lock)? {
-            return Ok(Some(held));
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    durable::lock(lock)
-}
-
 /// Creates the directory if needed, checks that it is a run directory or empty, and takes its lock.
-fn acquire(path: &Path) -> Result<File> {
+fn acquire(path: &Path) -> Result<FileLock> {
     std::fs::create_dir_all(path).map_err(|e| Error::io(path, "create", e))?;
     loop {
         // Before locking, because locking would create a file in a foreign directory.
         check_ours(path)?;
         let lock_path = path.join(LOCK);
-        let mut lock = match take_lock(&lock_path) {
+        let mut lock = match FileLock::take(&lock_path) {
             Ok(Some(lock)) => lock,
-            Ok(None) => return Err(Error::Locked { path: path.into(), holder: holder(&lock_path) }),
+            Ok(None) => return Err(Error::Locked { path: path.into(), holder: FileLock::holder(&lock_path) }),
             // The former holder has removed the directory since the check.
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                 std::fs::create_dir_all(path).map_err(|e| Error::io(path, "create", e))?;
@@ -557,11 +506,7 @@ fn acquire(path: &Path) -> Result<File> {
         };
         // Checked again under the lock: only now can no other process change the directory.
         check_ours(path)?;
-        let text = format!("{LOCK_HEAD}process {} on {} since {}\n", std::process::id(), host(), now());
-        lock.set_len(0)
-            .and_then(|()| lock.rewind())
-            .and_then(|()| lock.write_all(text.as_bytes()))
-            .map_err(|e| Error::io(&lock_path, "write", e))?;
+        lock.sign()?;
         return Ok(lock);
     }
 }
@@ -707,36 +652,8 @@ fn first_difference(at: &str, was: Option<&Value>, now: Option<&Value>) -> Optio
     }
 }
 
-/// Returns the holder of the lock as the lock file's text names it.
-fn holder(lock: &Path) -> String {
-    let text = lock_text(lock);
-    match text.strip_prefix(LOCK_HEAD).map(str::trim) {
-        Some(who) if !who.is_empty() => who.into(),
-        _ => "another process".into(),
-    }
-}
-
-/// Returns the first 512 bytes of a lock file as text; empty if the file cannot be read.
-fn lock_text(lock: &Path) -> String {
-    let mut bytes = Vec::new();
-    let read = File::open(lock).and_then(|file| file.take(512).read_to_end(&mut bytes));
-    read.map_or(String::new(), |_| String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn host() -> String {
-    let mut name = [0_u8; 256];
-    #[expect(unsafe_code, reason = "the standard library does not tell the host's name")]
-    // SAFETY: the pointer and the length are those of `name`, which outlives the call.
-    let answer = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len()) };
-    let length = name.iter().position(|&b| b == 0).unwrap_or(name.len());
-    if answer == 0 && length > 0 {
-        String::from_utf8_lossy(&name[..length]).into_owned()
-    } else {
-        "an unnamed host".into()
-    }
-}
-
-fn now() -> String {
+/// Returns the time now as RFC 3339, UTC, in whole seconds.
+pub fn now() -> String {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     rfc3339(since.map_or(0, |d| d.as_secs()))
 }
@@ -766,6 +683,8 @@ fn rfc3339(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
     use serde_json::json;
 
