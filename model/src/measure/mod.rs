@@ -1,0 +1,9 @@
+//! Measures of a version: how good its map is, and how far its rows moved.
+
+mod moved;
+mod similarity;
+mod trust;
+
+pub use moved::{Moved, kept_neighbors, moved};
+pub use similarity::{PairSums, Similarity};
+pub use trust::trustworthiness;
