@@ -12,7 +12,7 @@ pub(crate) fn mix64(mut x: u64) -> u64 {
 
 /// Returns the 64-bit draw number `counter` of the stream `(seed, stream)`.
 #[inline(always)]
-pub(crate) fn draw(seed: u64, stream: u64, counter: u64) -> u64 {
+pub fn draw(seed: u64, stream: u64, counter: u64) -> u64 {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     mix64(mix64(seed.wrapping_add(stream.wrapping_mul(GOLDEN))).wrapping_add(counter.wrapping_mul(GOLDEN)))
 }

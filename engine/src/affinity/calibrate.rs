@@ -60,10 +60,25 @@ pub fn target(n_neighbors: usize) -> f64 {
 /// # Panics
 /// If `weights` and `distances` differ in length.
 pub fn calibrate(distances: &[f32], target: f64, mean_distance: f64, weights: &mut [f32]) -> RowScale {
+    let rho = distances.iter().find(|d| d.is_finite() && **d > 0.0).map_or(0.0, |&d| f64::from(d));
+    calibrate_beyond(rho, distances, target, mean_distance, weights)
+}
+
+/// Like [`calibrate`], for a ρ that is given. With ρ = 0 only copies of the row have weight 1, as in umap-learn's
+/// `transform`.
+///
+/// # Panics
+/// If `weights` and `distances` differ in length.
+pub fn calibrate_beyond(
+    rho: f64,
+    distances: &[f32],
+    target: f64,
+    mean_distance: f64,
+    weights: &mut [f32],
+) -> RowScale {
     assert_eq!(distances.len(), weights.len(), "one weight per distance");
     // A distance of NaN counts as a missing neighbour.
     let finite = || distances.iter().filter(|d| d.is_finite());
-    let rho = finite().find(|&&d| d > 0.0).map_or(0.0, |&d| f64::from(d));
 
     // Neighbours at distance ρ or less have weight 1 for any σ; the weights of the others must sum to the rest
     // of the target.
@@ -88,7 +103,7 @@ pub fn calibrate(distances: &[f32], target: f64, mean_distance: f64, weights: &m
     } else {
         0.0
     };
-    let mean = if rho > 0.0 { total / (present + 1) as f64 } else { mean_distance };
+    let mean = if total > 0.0 { total / (present + 1) as f64 } else { mean_distance };
     // `max` replaces a NaN; `min` makes an infinite mean finite.
     let sigma = sigma.max(MIN_SIGMA_SHARE * mean).min(f64::MAX);
 
@@ -178,6 +193,14 @@ mod tests {
         assert_eq!(row.rho, 2.0);
         assert!((row.sigma - 1.0 / 4f64.ln()).abs() < 1e-15);
         assert_eq!(weights, [1.0, 0.25]);
+    }
+
+    #[test]
+    fn without_rho_the_nearest_weighs_less_than_one() {
+        let mut weights = [f32::NAN; 4];
+        let row = calibrate_beyond(0.0, &[0.0, 1.0, 2.0, 3.0], 2.0, 1.0, &mut weights);
+        assert!(weights[0] == 1.0 && weights[1] < 1.0 && row.rho == 0.0, "{weights:?}");
+        assert!((weights.iter().sum::<f32>() - 2.0).abs() < 1e-6);
     }
 
     #[test]

@@ -92,8 +92,18 @@ pub(crate) fn operations(rows: u64) -> f64 {
     3.0 * side * side * 2.0 * 5.0 * side.log2()
 }
 
-/// The repulsive field of all rows' charges.
-pub(crate) struct RepulsionField {
+/// The repulsive field of all rows' charges, in the plane: t-SNE's forces of all rows on a row anywhere.
+///
+/// ```
+/// use lowland_engine::layout::RepulsionField;
+///
+/// let mut field = RepulsionField::new(2);
+/// field.update(&[[0.0, 0.0], [1.0, 0.0]])?;
+/// let [along, across] = field.force_at(&[3.0, 0.0]);
+/// assert!(along > 0.0 && across.abs() < 1e-3);
+/// # Ok::<(), lowland_engine::Error>(())
+/// ```
+pub struct RepulsionField {
     /// The largest number of nodes on a side.
     most: usize,
     grid: FieldGrid,
@@ -195,7 +205,7 @@ impl FieldGrid {
 
 impl RepulsionField {
     /// Returns an empty field for a map of this many rows.
-    pub(crate) fn new(rows: u64) -> Self {
+    pub fn new(rows: u64) -> Self {
         RepulsionField {
             most: max_nodes(rows),
             grid: FieldGrid { side: 0, step: 0.0, origin: [0.0; 2] },
@@ -212,11 +222,16 @@ impl RepulsionField {
         }
     }
 
-    /// Computes the forces and Z for these positions (x and y of each row).
+    /// Returns the bytes that the field of this many rows takes.
+    pub fn bytes(rows: u64) -> u64 {
+        bytes(rows)
+    }
+
+    /// Computes the forces and Z for these positions (x and y of each row), as many as the field was made for.
     ///
     /// # Errors
     /// If a position is not finite, or its absolute value is above 10¹².
-    pub(crate) fn update(&mut self, positions: &[[f32; 2]]) -> Result<()> {
+    pub fn update(&mut self, positions: &[[f32; 2]]) -> Result<()> {
         let bounds = positions.par_chunks(1 << 14).map(|rows| {
             let none = [[f32::INFINITY; 2], [f32::NEG_INFINITY; 2]];
             rows.iter().fold(none, |[least, greatest], row| {
@@ -249,7 +264,7 @@ impl RepulsionField {
 
     /// Returns the force of all rows on a row at `own`: the negative of n times the gradient of log Z.
     #[inline(always)]
-    pub(super) fn force_at<const DIM: usize>(&self, own: &[f32; DIM]) -> [f32; DIM] {
+    pub fn force_at<const DIM: usize>(&self, own: &[f32; DIM]) -> [f32; DIM] {
         let mut out = [0.0; DIM];
         let (x, along_x) = self.grid.nodes_of(own[0], 0);
         let (y, along_y) = self.grid.nodes_of(own[1.min(DIM - 1)], 1);

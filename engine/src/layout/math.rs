@@ -4,7 +4,41 @@
 //! relative error of [`power`] is below 3·10⁻⁵ for the exponents that a layout uses (0 < b ≤ 2) and 10⁻¹² ≤ x ≤
 //! 10¹².
 
-use crate::simd::{Lanes, ROUND, Simd};
+use crate::simd::{InstructionSet, LANES, Lanes, ROUND, Simd, SimdTask};
+
+/// Replaces each number x by x to the power b, with the same bits on every processor. The relative error is below
+/// 3·10⁻⁵ for 0 < b ≤ 2 and 10⁻¹² ≤ x ≤ 10¹². Values below the least normal number, NaN too, count as that number.
+///
+/// ```
+/// let mut squares = [4.0, 9.0, 2.25];
+/// lowland_engine::layout::powers(&mut squares, 0.5);
+/// assert!(squares.iter().zip([2.0, 3.0, 1.5]).all(|(x, root): (&f32, f32)| (x / root - 1.0).abs() < 3e-5));
+/// ```
+pub fn powers(numbers: &mut [f32], b: f32) {
+    InstructionSet::best().run(Powers { numbers, b });
+}
+
+struct Powers<'a> {
+    numbers: &'a mut [f32],
+    b: f32,
+}
+
+impl SimdTask for Powers<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, on: S) {
+        let b = on.splat(self.b);
+        let (whole, tail) = self.numbers.as_chunks_mut::<LANES>();
+        for numbers in whole {
+            power(on, on.load(numbers), b).store(numbers);
+        }
+        if !tail.is_empty() {
+            let last = power(on, on.load_first(tail), b).to_array();
+            tail.copy_from_slice(&last[..tail.len()]);
+        }
+    }
+}
 
 /// Returns x to the power b, for x ≥ 0. Values of x below the least normal number are replaced by that number.
 #[inline(always)]
@@ -40,6 +74,18 @@ mod tests {
 
     fn portable(x: f32, b: f32) -> f32 {
         power(Portable, Portable.splat(x), Portable.splat(b)).to_array()[0]
+    }
+
+    #[test]
+    fn powers_of_any_number_of_numbers_have_the_same_bits() {
+        for length in [0, 1, 15, 16, 17, 40] {
+            let numbers: Vec<f32> = (0..length).map(|i| crate::random::unit(4, 4, i) * 30.0).collect();
+            for on in InstructionSet::all() {
+                let mut found = numbers.clone();
+                on.run(Powers { numbers: &mut found, b: 0.9 });
+                assert!(found.iter().zip(&numbers).all(|(y, &x)| y.to_bits() == portable(x, 0.9).to_bits()), "{on:?}");
+            }
+        }
     }
 
     #[test]

@@ -61,8 +61,9 @@ use curve::MembershipCurve;
 pub use edge_blocks::{LayoutEdges, WeightCode};
 #[cfg(test)]
 pub(crate) use edge_blocks::{PackedBlock, root_unit};
-use field::RepulsionField;
+pub use field::RepulsionField;
 pub use kernel::LayoutObjective;
+pub use math::powers;
 use kernel::{Epoch, LayoutKernel, RowChunk};
 pub(crate) use optimizer::OptimizerStep;
 use pool::ROWS_PER_POOL;
