@@ -132,7 +132,7 @@ pub fn seconds(plan: &Plan, rates: &Rates) -> Vec<Option<f64>> {
     let clock = TimeModel { plan, rates };
     let of = |stage: &crate::StagePlan| {
         let seconds = match stage.stage {
-            Stage::Survey | Stage::Scan => clock.scan()?,
+            Stage::Survey | Stage::Diff | Stage::Place | Stage::Scan => clock.scan()?,
             Stage::Index => clock.index()?,
             Stage::Neighbors => clock.neighbors(),
             Stage::Affinity => clock.affinity(),

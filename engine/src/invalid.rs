@@ -174,7 +174,7 @@ const MAX_COMPONENT: f32 = 1e15;
 ///
 /// # Errors
 /// If a number's square overflows single precision, or a component is not 0 or 1 with `hamming`.
-pub(crate) fn check_rows(
+pub fn check_rows(
     flaws: &mut FlawSummary,
     metric: Metric,
     source: &dyn Source,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::remark::Remark;
 use crate::{Error, Result};
 
-/// The stages of a run, in order.
+/// The stages of a run, in order, and stages that are no part of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
@@ -32,6 +32,10 @@ pub enum Stage {
     Output,
     /// Scores the map on a sample.
     Quality,
+    /// Of a stored map: compares a table with the map's rows.
+    Diff,
+    /// Of a stored map: finds the neighbours of new rows, and places the rows beside them.
+    Place,
 }
 
 impl Stage {
@@ -49,7 +53,7 @@ impl Stage {
 
     /// Returns whether the stage leaves files in the run directory.
     pub fn leaves_files(self) -> bool {
-        !matches!(self, Stage::Survey | Stage::Output | Stage::Quality)
+        !matches!(self, Stage::Survey | Stage::Output | Stage::Quality | Stage::Diff | Stage::Place)
     }
 
     /// Returns the stage's name, as in logs, the manifest and the report.
@@ -64,6 +68,8 @@ impl Stage {
             Stage::Layout => "layout",
             Stage::Output => "output",
             Stage::Quality => "quality",
+            Stage::Diff => "diff",
+            Stage::Place => "place",
         }
     }
 }

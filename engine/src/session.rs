@@ -12,7 +12,7 @@ use crate::observe::{Event, Observer, Progress, Stage, StageReport};
 use crate::{Error, Result};
 
 /// A job at work.
-pub(crate) struct Session<'a> {
+pub struct Session<'a> {
     observer: &'a dyn Observer,
     budget: Budget,
     source: Option<Arc<dyn Source>>,
@@ -29,7 +29,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// If the source's files cannot be read.
-    pub(crate) fn start(observer: &'a dyn Observer, memory: u64, source: Option<Arc<dyn Source>>) -> Result<Self> {
+    pub fn start(observer: &'a dyn Observer, memory: u64, source: Option<Arc<dyn Source>>) -> Result<Self> {
         let files = source.as_ref().map_or(Ok(Vec::new()), |source| source.fingerprints())?;
         let (meter, began) = (MemoryMeter::start(), Instant::now());
         Ok(Session { observer, budget: Budget::new(memory), source, files, meter, began, stages: Vec::new() })
@@ -40,7 +40,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`lowland_io::Error::Changed`] if the source's files changed meanwhile; [`Error::Cancelled`] if the observer
     /// stops the session; those of `body`.
-    pub(crate) fn stage<T>(
+    pub fn stage<T>(
         &mut self,
         stage: Stage,
         (total, unit): (u64, &'static str),
@@ -64,14 +64,14 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// [`Error::Cancelled`] if the observer stops the session.
-    pub(crate) fn tell_end(&mut self, report: StageReport, reused: bool) -> Result<()> {
+    pub fn tell_end(&mut self, report: StageReport, reused: bool) -> Result<()> {
         self.stages.push(report);
         let stop = self.observer.event(&Event::End { report: &report, reused }).is_break();
         if stop { Err(Error::Cancelled { stage: report.stage.name() }) } else { Ok(()) }
     }
 
     /// Ends the session. Returns the stages' reports and the seconds since it began.
-    pub(crate) fn end(self) -> (Vec<StageReport>, f64) {
+    pub fn end(self) -> (Vec<StageReport>, f64) {
         (self.stages, self.began.elapsed().as_secs_f64())
     }
 }

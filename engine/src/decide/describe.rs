@@ -32,7 +32,7 @@ impl Plan {
             let mut spills = None;
             // Bytes read, written, present only while the stage runs, and left by the stage.
             let (read, written, scratch, left) = match stage {
-                Stage::Survey => (source, 0, 0, 0),
+                Stage::Survey | Stage::Diff | Stage::Place => (source, 0, 0, 0),
                 Stage::Scan => (source, training, 0, training),
                 Stage::Index => {
                     if self.index.shard_rows < rows as usize {

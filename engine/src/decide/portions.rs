@@ -23,8 +23,8 @@ impl Plan {
 
     fn needs_of(&self, stage: Stage) -> MemoryNeeds {
         match (stage, self.problem()) {
-            // Only a survey before a run has this stage.
-            (Stage::Survey, _) => MemoryNeeds::default(),
+            // No plan has these stages.
+            (Stage::Survey | Stage::Diff | Stage::Place, _) => MemoryNeeds::default(),
             (Stage::Scan, _) => scan::needs(self),
             (Stage::Index, _) => index::needs(self),
             (Stage::Neighbors, _) if self.graph_k.is_some() => neighbors::import_needs(self),
