@@ -43,7 +43,7 @@ mod plan;
 pub mod positions;
 mod precision;
 pub mod quality;
-mod random;
+pub mod random;
 mod remark;
 mod report;
 mod run;
@@ -69,4 +69,5 @@ pub use plan::{
 pub use remark::{Level, Remark};
 pub use report::{Report, Summary};
 pub use run::{embed, knn};
+pub use session::Session;
 pub use work::{StageContext, StageFiles};
