@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use lowland::model::History;
 use lowland::picture::Style;
 use lowland::plot::{self, ColorBy};
 use lowland::{
@@ -21,6 +22,7 @@ const EXAMPLES: &str = "\
 Examples:
   lowland embed vectors.parquet -o map.parquet --plot map.png
   lowland embed 'shards/*.parquet' -o map.parquet --column embedding --id name --keep section
+  lowland embed vectors.parquet --id id --model map.lowland
   lowland embed vectors.npy -o map.npy --metric cosine --memory 600MiB
   lowland embed vectors.npy -o map.npy --method tsne --perplexity 50
   lowland embed sample.npy -o map.npy --method affinity-matcher --affinity sinkhorn --metric manhattan
@@ -45,7 +47,13 @@ pub(super) struct EmbedArgs {
     wanted: MapArgs,
     /// The map: .parquet, .arrow or .npy
     #[arg(short, long, value_name = "FILE", display_order = 0, help_heading = "Output")]
-    output: PathBuf,
+    #[arg(required_unless_present = "model")]
+    output: Option<PathBuf>,
+    /// Keep the map as a model in this new directory, for transform and update; with or without -o. Finished
+    /// stages are then kept in the model until it is complete
+    #[arg(long, value_name = "DIR", display_order = 1, help_heading = "Output")]
+    #[arg(conflicts_with_all = ["knn", "run_dir", "keep_run", "keep_stages", "restart"])]
+    model: Option<PathBuf>,
     #[command(flatten)]
     pub(super) progress: ProgressArgs,
 }
@@ -216,10 +224,15 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<(), Failure> {
     let wanted = &args.wanted;
     check_files(args)?;
     let machine = Machine::detect();
-    let mut job = wanted.job(&args.output, &machine)?;
-    let mut file = MapFile { path: args.output.clone(), force: wanted.resources.force, ..MapFile::default() };
+    // Streams are copied beside the model if no other output is named.
+    let named = args.output.as_deref().or(args.model.as_deref()).unwrap_or(Path::new(""));
+    let mut job = wanted.job(named, &machine)?;
+    let mut file = MapFile { path: named.into(), force: wanted.resources.force, ..MapFile::default() };
     // Dropped last, because the copy of a stream must exist while it is read.
     let spool = wanted.open(&mut job, &mut file.table, console)?;
+    if args.model.is_some() {
+        job.check_model()?;
+    }
     report_excluded(&job, console)?;
     let color = color_by(wanted, &job)?;
     if let Some(color) = &color {
@@ -232,19 +245,30 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<(), Failure> {
     })?;
     options::check_disk(job.config.disk, &plan, spool.as_ref())?;
     console.plan(&plan);
-    let report = job.embed(&plan, &file, console).map_err(|error| kept(error, &job, console))?;
+    let column = job.source.as_ref().and_then(|source| source.vector_column());
+    let strict_run = run_path(&job).to_path_buf();
+    let run_dir = (args.model.is_none() && job.keeps_run()).then(|| run_path(&job).to_path_buf());
+    let report = match &args.model {
+        None => job.embed(&plan, &file, console).map_err(|error| kept(error, &job, console))?,
+        Some(model) => {
+            let map = args.output.as_ref().map(|_| &file);
+            let fitted = job.embed_model(&plan, model, map, console);
+            fitted.map_err(|error| kept_in_model(error, model, console))?.report
+        }
+    };
 
-    let mut files = vec![("map", args.output.as_path())];
+    let mut files: Vec<(&str, &Path)> = Vec::new();
+    files.extend(args.output.as_deref().map(|path| ("map", path)));
+    files.extend(args.model.as_deref().map(|path| ("model", path)));
     if let Some(path) = &wanted.plot {
         let names = match file.table.coordinates.is_empty() {
             true => coordinate_names(plan.settings().n_components),
             false => file.table.coordinates.clone(),
         };
         let coordinates = Coordinates::Named(names);
-        let draw =
-            || plot::write(path, &plot::draw(&args.output, &coordinates, color.as_ref(), &Style::default(), console)?);
+        let draw = || plot::write(path, &plot::draw(named, &coordinates, color.as_ref(), &Style::default(), console)?);
         draw().map_err(|error| {
-            let again = format!("the map {0} is written: lowland plot {0} draws it", args.output.display());
+            let again = format!("the map {0} is written: lowland plot {0} draws it", named.display());
             Failure::leaving(error, again)
         })?;
         files.push(("picture", path));
@@ -253,21 +277,23 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<(), Failure> {
     if let Some(path) = wanted.report.as_ref().filter(|_| !to_stdout) {
         files.push(("report", path));
     }
-    let full = as_json(&report, &job, args, &files);
+    let full = as_json(&report, (column, run_dir), args, &files);
     if let Some(path) = &wanted.report {
         let text = format!("{full:#}\n");
         let written = if to_stdout { print(&text) } else { write_report(path, &text) };
-        written.map_err(|f| Failure::leaving(*f.error, format!("the map {} is written", args.output.display())))?;
+        written.map_err(|f| Failure::leaving(*f.error, format!("the map {} is written", named.display())))?;
     }
     console.done(&report.summary(), &full, &files);
     if wanted.strict && !report.warnings.is_empty() {
         let warnings = report.warnings.iter().map(|warning| warning.kind.to_string()).collect();
-        let output = args.output.clone();
-        let kept = format!("finished stages are kept in {}", run_path(&job).display());
-        drop((job, spool));
-        return Err(Failure::leaving(Error::Warned { output, warnings }, kept));
+        let warned = Error::Warned { output: named.into(), warnings };
+        drop(spool);
+        return Err(match &args.model {
+            None => Failure::leaving(warned, format!("finished stages are kept in {}", strict_run.display())),
+            Some(_) => warned.into(),
+        });
     }
-    drop((job, spool));
+    drop(spool);
     Ok(())
 }
 
@@ -379,8 +405,22 @@ pub(super) fn run_path(job: &Job) -> &Path {
 fn check_files(args: &EmbedArgs) -> Result<(), Failure> {
     let wanted = &args.wanted;
     let force = wanted.resources.force;
-    check_output(&args.output, force)?;
+    if let Some(output) = &args.output {
+        check_output(output, force)?;
+    }
+    if let Some(model) = &args.model {
+        check_local(model)?;
+        if let Ok(history) = History::open(model)
+            && let Some(last) = history.versions()?.last()
+        {
+            let has = format!("{} is a model with versions up to {} already", model.display(), last.number);
+            return Err(Failure::usage(format!("--model: {has}; lowland update adds rows to it")));
+        }
+    }
     if let Some(path) = &wanted.plot {
+        if args.output.is_none() {
+            return Err(Failure::usage("--plot: the picture is drawn from the map; name one with -o"));
+        }
         if path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("png")) {
             return Err(Failure::usage(format!("--plot: {} does not end in .png", path.display())));
         }
@@ -390,7 +430,7 @@ fn check_files(args: &EmbedArgs) -> Result<(), Failure> {
         check_output(path, force)?;
     }
     if let Some(path) = wanted.report.as_ref().filter(|p| p.as_os_str() != "-" && !is_device(p)) {
-        if *path == args.output || Some(path) == wanted.plot.as_ref() {
+        if Some(path) == args.output.as_ref() || Some(path) == wanted.plot.as_ref() {
             return Err(Failure::usage(format!("--report: {} is also the name of another output", path.display())));
         }
         check_output(path, force)?;
@@ -454,6 +494,17 @@ pub(super) fn kept(error: Error, job: &Job, console: &Console) -> Failure {
     }
 }
 
+/// Adds to the error of a run whose map becomes a model which stages are kept in the model.
+fn kept_in_model(error: Error, model: &Path, console: &Console) -> Failure {
+    let mut finished = console.finished();
+    finished.retain(|name| Stage::ALL.iter().any(|stage| stage.name() == *name && stage.leaves_files()));
+    if finished.is_empty() {
+        return error.into();
+    }
+    let what = format!("{} kept in {}: the same command continues from there", list(&finished), model.display());
+    Failure::leaving(error, what)
+}
+
 fn list(stages: &[&str]) -> String {
     match stages {
         [one] => format!("the {one} stage is"),
@@ -462,7 +513,12 @@ fn list(stages: &[&str]) -> String {
 }
 
 /// Returns the report as JSON, with inputs, outputs and run directory.
-pub(super) fn as_json(report: &Report, job: &Job, args: &EmbedArgs, files: &[(&str, &Path)]) -> Value {
+fn as_json(
+    report: &Report,
+    (column, run_dir): (Option<String>, Option<PathBuf>),
+    args: &EmbedArgs,
+    files: &[(&str, &Path)],
+) -> Value {
     let mut full = serde_json::to_value(report).unwrap_or_default();
     if let Some(fields) = full.as_object_mut() {
         // JSON is UTF-8, and a path may not be.
@@ -471,10 +527,10 @@ pub(super) fn as_json(report: &Report, job: &Job, args: &EmbedArgs, files: &[(&s
             files.iter().map(|(what, path)| ((*what).to_string(), text(path))).collect();
         fields.insert("peak_memory".into(), json!(report.peak()));
         fields.insert("sources".into(), json!(options::shown(&args.wanted.sources)));
-        fields.insert("column".into(), json!(job.source.as_ref().and_then(|s| s.vector_column())));
+        fields.insert("column".into(), json!(column));
         fields.insert("knn".into(), json!(args.wanted.knn.as_deref().map(text)));
         fields.insert("outputs".into(), outputs.into());
-        fields.insert("run_dir".into(), json!(job.keeps_run().then(|| text(run_path(job)))));
+        fields.insert("run_dir".into(), json!(run_dir.as_deref().map(text)));
     }
     full
 }

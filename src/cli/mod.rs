@@ -10,6 +10,7 @@ pub(crate) mod flags;
 mod inspect;
 mod keep;
 mod knn;
+mod model;
 mod names;
 mod options;
 mod pca;
@@ -17,6 +18,8 @@ mod plan;
 mod plot;
 mod runs;
 mod stream;
+mod transform;
+mod update;
 
 use std::io::Write;
 
@@ -34,9 +37,10 @@ Exit codes:
   1    failure of the machine or of lowland: no space left, a damaged run directory
   2    wrong usage or input: options, data, formats, an output that exists, a
        memory budget too small or a plan beyond what the machine grants
-  3    embed --strict: done, outputs are written, but the run warned
-  130  interrupted (SIGINT, Ctrl-C)  } embed and knn keep finished stages, and
-  143  ended (SIGTERM)               } the same command continues from there";
+  3    embed --strict: done, outputs are written, but the run warned; update:
+       a gate refused the version
+  130  interrupted (SIGINT, Ctrl-C)  } embed, knn, transform and update keep finished
+  143  ended (SIGTERM)               } work, and the same command continues from there";
 
 /// Make maps of data larger than memory.
 ///
@@ -62,6 +66,15 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Plot(plot::PlotArgs),
     Runs(runs::RunsArgs),
+    Transform(Box<transform::TransformArgs>),
+    Update(Box<update::UpdateArgs>),
+    Versions(model::VersionsArgs),
+    Diff(model::DiffArgs),
+    Rollback(model::RollbackArgs),
+    Gc(model::GcArgs),
+    Tag(model::TagArgs),
+    Verify(model::VerifyArgs),
+    Export(model::ExportArgs),
 }
 
 /// Runs the command line `args`, whose first is the program's name, and returns the exit code.
@@ -88,7 +101,17 @@ pub fn command_line(args: impl IntoIterator<Item = impl Into<std::ffi::OsString>
         Command::Plan(args) => args.progress.mode(),
         Command::Evaluate(args) => args.progress.mode(),
         Command::Plot(args) => args.progress.mode(),
-        Command::Inspect(_) | Command::Runs(_) => (LogFormat::Text, false),
+        Command::Transform(args) => args.progress.mode(),
+        Command::Update(args) => args.progress.mode(),
+        Command::Export(args) => args.progress.mode(),
+        Command::Inspect(_)
+        | Command::Runs(_)
+        | Command::Versions(_)
+        | Command::Diff(_)
+        | Command::Rollback(_)
+        | Command::Gc(_)
+        | Command::Tag(_)
+        | Command::Verify(_) => (LogFormat::Text, false),
     };
     let signals = Signals::listen();
     let console = Console::new(format, quiet, signals.as_ref().cloned().unwrap_or_default());
@@ -96,23 +119,37 @@ pub fn command_line(args: impl IntoIterator<Item = impl Into<std::ffi::OsString>
         console.note("signals", format!("cannot handle signals ({error}): an interruption ends the process at once"));
     }
     let result = match cli.command {
-        Command::Embed(args) => embed::run(&args, &console),
-        Command::Knn(args) => knn::run(&args, &console),
-        Command::Pca(args) => pca::run(&args, &console),
-        Command::Plan(args) => plan::run(&args, &console),
-        Command::Evaluate(args) => evaluate::run(&args, &console),
-        Command::Inspect(args) => inspect::run(&args, &console),
-        Command::Plot(args) => plot::run(&args, &console),
-        Command::Runs(args) => runs::run(&args, &console),
+        Command::Embed(args) => embed::run(&args, &console).map(done),
+        Command::Knn(args) => knn::run(&args, &console).map(done),
+        Command::Pca(args) => pca::run(&args, &console).map(done),
+        Command::Plan(args) => plan::run(&args, &console).map(done),
+        Command::Evaluate(args) => evaluate::run(&args, &console).map(done),
+        Command::Inspect(args) => inspect::run(&args, &console).map(done),
+        Command::Plot(args) => plot::run(&args, &console).map(done),
+        Command::Runs(args) => runs::run(&args, &console).map(done),
+        Command::Transform(args) => transform::run(&args, &console).map(done),
+        Command::Update(args) => update::run(&args, &console),
+        Command::Versions(args) => model::versions(&args, &console).map(done),
+        Command::Diff(args) => model::diff(&args, &console).map(done),
+        Command::Rollback(args) => model::rollback(&args, &console).map(done),
+        Command::Gc(args) => model::gc(&args, &console).map(done),
+        Command::Tag(args) => model::tag(&args, &console).map(done),
+        Command::Verify(args) => model::verify(&args, &console),
+        Command::Export(args) => model::export(&args, &console).map(done),
     };
     match result {
-        Ok(()) => 0,
+        Ok(code) => code,
         Err(failure) => {
             let code = failure.exit_code(&console);
             console.error(&failure.message(), code);
             code
         }
     }
+}
+
+/// Returns the exit code of a command that is done.
+fn done((): ()) -> u8 {
+    0
 }
 
 /// Returns the command line as it is parsed and as help describes it.

@@ -207,14 +207,35 @@ impl OpenedSource {
 pub(super) fn open(
     sources: &[String],
     column: Option<&str>,
+    place: (&Path, Option<u64>),
+    console: &Console,
+) -> Result<OpenedSource, Failure> {
+    open_first(sources, &[column], place, console)
+}
+
+/// Opens `sources` by the first of `columns` by which they can be opened.
+pub(super) fn open_first(
+    sources: &[String],
+    columns: &[Option<&str>],
     (beside, disk): (&Path, Option<u64>),
     console: &Console,
 ) -> Result<OpenedSource, Failure> {
     let (paths, spool) = stream::copy_streams(sources, (beside, disk), console)?;
     let signals = console.signals().clone();
-    let stop = Some(lowland_io::Stop::when(move || signals.came()));
-    let options = lowland_io::OpenOptions { column: column.map(Into::into), stop };
-    let source = lowland::open_with(&paths, &options).map_err(|error| match &spool {
+    let stop = lowland_io::Stop::when(move || signals.came());
+    let open = |column: Option<&str>| {
+        let options = lowland_io::OpenOptions { column: column.map(Into::into), stop: Some(stop.clone()) };
+        lowland::open_with(&paths, &options)
+    };
+    let mut opened = open(columns.first().copied().flatten());
+    for column in columns.iter().skip(1) {
+        let Err(error) = &opened else { break };
+        if error.is_system() || error.is_cancelled() {
+            break;
+        }
+        opened = open(*column);
+    }
+    let source = opened.map_err(|error| match &spool {
         Some(spool) => spool.name_stream(error),
         None => error,
     })?;

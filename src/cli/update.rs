@@ -1,0 +1,195 @@
+//! `lowland update`: brings a model up to date with a table.
+
+use std::path::{Path, PathBuf};
+
+use lowland::budget::{Memory, parse_memory};
+use lowland::machine::Machine;
+use lowland::model::{Gate, Model, Outcome, RefitWhen, UpdateJob, UpdateMode};
+use lowland::{check_local, check_output};
+use serde_json::json;
+
+use super::options::{self, InputArgs, InvalidArgs, ProgressArgs};
+use super::transform::open_as;
+use super::{Failure, names, print};
+use crate::progress::Console;
+
+/// The exit code of an update whose version was refused by a gate.
+const REFUSED: u8 = 3;
+
+const EXAMPLES: &str = "\
+Examples:
+  lowland update map.lowland --source 'vectors/dt=*/*.parquet' --id id
+  lowland update map.lowland --source vectors.parquet --run-id 2026-11-30 --json
+  lowland update map.lowland --source vectors.parquet --gate 'recall>=0.9, trustworthiness>=0.93'
+
+The source is the whole current table: rows are compared by id, and by their vectors. By
+transform, old rows keep their positions and new rows are placed among them; by refit, the
+whole map is computed anew from the old positions, and turned and scaled to lie on the old
+map.
+
+Readers see the new version when it is complete, by one rename. An update that stops is
+continued by the same command; an update whose --run-id was published does nothing.";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done, or nothing to do (unless --no-change-exit-code names another code)
+  1    failure of the machine or of lowland
+  2    wrong usage or input
+  3    a gate refused the version: it is kept, but readers do not take it
+  130  interrupted (SIGINT, Ctrl-C)  } the same command continues
+  143  ended (SIGTERM)               }";
+
+/// Bring a model up to date with a table
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+pub(super) struct UpdateArgs {
+    /// The model
+    #[arg(value_name = "MODEL", display_order = 0, help_heading = "Input")]
+    model: PathBuf,
+    /// The whole current table: files, directories, globs or addresses (s3://…); may be repeated
+    #[arg(long, value_name = "SOURCE", required = true, display_order = 1, help_heading = "Input")]
+    source: Vec<String>,
+    /// Column that names the rows [default: that of the model]
+    #[arg(long, value_name = "COL", display_order = 3, help_heading = "Input")]
+    id: Option<String>,
+    #[command(flatten)]
+    input: InputArgs,
+    #[command(flatten)]
+    invalid: InvalidArgs,
+
+    /// Name of this run, such as a date: a run that was published does nothing, and one that was begun is
+    /// continued
+    #[arg(long, value_name = "NAME", help_heading = "Update")]
+    run_id: Option<String>,
+    /// transform keeps the positions of old rows; refit computes the whole map anew; auto refits when
+    /// --refit-when says so
+    #[arg(long, value_name = "MODE", default_value = "auto", value_parser = parse_mode, help_heading = "Update")]
+    mode: UpdateMode,
+    /// What makes auto refit: shares of rows added and deleted since the last refit, and of the last update's
+    /// new rows outside of the range of the model's rows (outliers) [default: 'added>0.1, deleted>0.2']
+    #[arg(long, value_name = "WHEN", value_parser = str::parse::<RefitWhen>, help_heading = "Update")]
+    refit_when: Option<RefitWhen>,
+    /// Refuse a version that fails one of these: 'recall>=0.9, trustworthiness>=0.93, moved_p95<=0.02'; may
+    /// be repeated
+    #[arg(long, value_name = "GATES", value_parser = parse_gates, help_heading = "Update")]
+    gate: Vec<Gates>,
+    /// Largest share of rows that may be missing in the table, from 0 to 1. An update that would delete more
+    /// is refused
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = parse_share, help_heading = "Update")]
+    max_shrink: f64,
+    /// Fail at once if another process is changing the model [default: wait]
+    #[arg(long, help_heading = "Update")]
+    no_wait: bool,
+    /// Exit code if there is nothing to do, for schedulers [default: 0]
+    #[arg(long, value_name = "CODE", help_heading = "Update")]
+    no_change_exit_code: Option<u8>,
+
+    /// Write the report as one JSON object to standard output
+    #[arg(long, help_heading = "Output")]
+    json: bool,
+    /// Write counts and measures for Prometheus' textfile collector; replaced by rename
+    #[arg(long, value_name = "FILE.prom", help_heading = "Output")]
+    metrics_file: Option<PathBuf>,
+
+    /// Memory that the process may hold: 600MiB, 4GiB, 1.5g, plain bytes, or a share such as 50%;
+    /// never changes the result [default: half of what the machine or its cgroup grants]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory, help_heading = "Resources")]
+    memory: Option<Memory>,
+    /// Worker threads; never changes the result [default: one per core]
+    #[arg(long, value_name = "N", help_heading = "Resources")]
+    threads: Option<usize>,
+
+    #[command(flatten)]
+    pub(super) progress: ProgressArgs,
+}
+
+/// The gates of one option.
+#[derive(Debug, Clone)]
+struct Gates(Vec<Gate>);
+
+fn parse_mode(text: &str) -> Result<UpdateMode, String> {
+    let found = UpdateMode::ALL.into_iter().find(|mode| mode.name() == text);
+    found.ok_or_else(|| format!("the choices are {}", UpdateMode::ALL.map(UpdateMode::name).join(", ")))
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("\"{text}\" is not a share; give a number from 0 to 1"))
+}
+
+fn parse_gates(text: &str) -> Result<Gates, String> {
+    Gate::parse_all(text).map(Gates)
+}
+
+/// Returns the exit code.
+pub(super) fn run(args: &UpdateArgs, console: &Console) -> Result<u8, Failure> {
+    check_local(&args.model)?;
+    if let Some(path) = &args.metrics_file {
+        check_output(path, true)?;
+    }
+    let memory = options::budget(args.memory, &Machine::detect())?;
+    let model = Model::open(&args.model)?;
+    let opened = open_as(&model, &args.source, args.input.column.as_deref(), &beside(&args.model), console)?;
+    let there = opened.source.columns();
+    if model.options().id.is_none() {
+        let why = "the model names its rows by their numbers, by which an update cannot find them again";
+        return Err(Failure::usage(format!("{why}; make it anew by lowland embed --id COL --model DIR")));
+    }
+    drop(model);
+    let mut job = UpdateJob::new(&args.model, opened.for_run());
+    job.id = args.id.as_ref().map(|id| names::column("--id", id, &there)).transpose()?;
+    job.run_id = args.run_id.clone();
+    (job.mode, job.max_shrink) = (args.mode, args.max_shrink);
+    job.invalid = args.invalid.invalid.unwrap_or_default();
+    job.gates = args.gate.iter().flat_map(|Gates(gates)| gates.iter().cloned()).collect();
+    job.refit = args.refit_when.unwrap_or_default();
+    (job.wait, job.memory, job.threads) = (!args.no_wait, memory, args.threads);
+    job.metrics_file = args.metrics_file.clone();
+    let report = job.run(console).map_err(|error| match error.is_cancelled() || error.is_system() {
+        true => Failure::leaving(error, "the model is unchanged, and the same command continues".into()),
+        false => error.into(),
+    })?;
+    drop((job, opened));
+    let full = json!(report);
+    if args.json {
+        print(&format!("{full}\n"))?;
+    }
+    console.done(&report, &full, &[]);
+    match report.outcome {
+        Outcome::Published => Ok(0),
+        Outcome::Unchanged | Outcome::AlreadyPublished => Ok(args.no_change_exit_code.unwrap_or(0)),
+        Outcome::Refused => {
+            let failed: Vec<String> =
+                report.gates.iter().filter(|gate| !gate.passed).map(ToString::to_string).collect();
+            let version = report.version.map_or_else(String::new, |version| format!("version {version} "));
+            let path = args.model.display();
+            let what = format!("{version}is kept, but readers do not take it: {}", failed.join(", "));
+            let way = report.version.map_or_else(String::new, |version| {
+                format!("; lowland rollback {path} --to {version} accepts it nevertheless")
+            });
+            console.error(&format!("{path}: {what}{way}"), REFUSED);
+            Ok(REFUSED)
+        }
+    }
+}
+
+/// Returns a path beside the model, near which streams are copied.
+fn beside(model: &Path) -> PathBuf {
+    let mut name = model.as_os_str().to_owned();
+    name.push(".update");
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gates_come_in_lists() {
+        let Gates(gates) = parse_gates("recall>=0.9, moved_p95<=0.02").expect("gates");
+        assert_eq!(gates.len(), 2);
+        assert!(gates[0].at_least && !gates[1].at_least && gates[1].value == 0.02);
+        assert!(parse_gates("recall").is_err());
+        assert!(parse_share("1.5").is_err() && parse_share("0.2") == Ok(0.2));
+    }
+}
