@@ -17,6 +17,9 @@ pub enum Error {
     /// An error of the engine or of reading and writing files.
     #[error(transparent)]
     Engine(#[from] lowland_engine::Error),
+    /// An error of a stored map that is no error of the engine or of reading and writing files.
+    #[error(transparent)]
+    Model(lowland_model::Error),
     /// A job that cannot be done as specified.
     #[error("{what}")]
     Job {
@@ -76,6 +79,17 @@ impl From<lowland_io::Error> for Error {
     }
 }
 
+impl From<lowland_model::Error> for Error {
+    fn from(error: lowland_model::Error) -> Self {
+        match error {
+            lowland_model::Error::Engine(error) => Error::Engine(error),
+            lowland_model::Error::Io(error) => Error::Engine(error.into()),
+            lowland_model::Error::Stopped { path } => Error::Engine(lowland_io::Error::Stopped { path }.into()),
+            error => Error::Model(error),
+        }
+    }
+}
+
 impl Error {
     /// Returns the error of a job that cannot be done as specified.
     pub(crate) fn job(what: impl Into<String>) -> Self {
@@ -88,6 +102,7 @@ impl Error {
         match self {
             Error::Job { .. } | Error::Color { .. } | Error::Grant { .. } => true,
             Error::Picture { .. } | Error::Space { .. } | Error::Warned { .. } => false,
+            Error::Model(error) => !matches!(error, lowland_model::Error::Damaged { .. }),
             Error::Engine(Engine::Io(error)) => {
                 let kind = self.system().map(std::io::Error::kind);
                 error.is_bad_input()

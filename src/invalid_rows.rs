@@ -70,6 +70,29 @@ impl PlacedRows {
         Ok(PlacedRows { invalid, all, rows: flaws.any().then(|| Arc::new(rows)), flaws })
     }
 
+    /// Examines all rows of a source that is read in one pass, without a run. Unusable rows are an error with
+    /// [`InvalidRows::Error`]. `memory` is the memory budget of the process in bytes.
+    ///
+    /// # Errors
+    /// If no row is usable, the source cannot be read, or the observer stops the pass.
+    pub(crate) fn of_source(
+        source: &Arc<dyn Source>,
+        invalid: InvalidRows,
+        metric: Metric,
+        memory: u64,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
+        let ValidRows { rows, flaws } = survey(source, metric, memory, observer)?;
+        if invalid == InvalidRows::Error {
+            flaws.refuse(rows.all())?;
+        }
+        let all = rows.all();
+        if rows.count() == 0 {
+            return Err(Error::job(format!("none of {all} rows can be placed: {flaws}")));
+        }
+        Ok(PlacedRows { invalid, all, rows: flaws.any().then(|| Arc::new(rows)), flaws })
+    }
+
     /// Examines all rows of a graph without vectors. Rows without neighbours are an error with
     /// [`InvalidRows::Error`]. `memory` is the memory budget of the process in bytes.
     ///

@@ -37,6 +37,7 @@
 //! - [`forecast`], [`inspect`], [`runs`]: what a run would take, what a source contains, and how far
 //!   the runs in run directories are.
 //! - `earlier_map.rs`: initial positions from an earlier map.
+//! - [`model`]: stored maps: new rows on a map, and maps that are updated.
 //! - [`budget`], [`machine`], `disk.rs`, `space.rs`: budgets as people write them; what the machine
 //!   grants; the disk's speed and free space.
 //! - [`allocator`]: the settings of the allocator, for the whole process.
@@ -68,6 +69,7 @@ pub mod inspect;
 mod invalid_rows;
 mod job;
 pub mod machine;
+pub mod model;
 pub mod pca;
 pub mod picture;
 pub mod plot;

@@ -37,10 +37,11 @@ pub use run::{DiskSpace, RunOptions};
 
 pub(crate) use map::{ExtraColumns, MapOutput, Target, look_at_columns};
 pub(crate) use outputs::refuse_input;
+pub(crate) use run::OpenRun;
 
 use graph::GraphFile;
 use placing::{Completed, RowPlacement};
-use run::{OpenRun, to_run};
+use run::to_run;
 
 use crate::budget::Memory;
 use crate::earlier_map::EarlierMap;

@@ -55,8 +55,8 @@ fn temporary() -> PathBuf {
 }
 
 /// An open run directory.
-pub(super) struct OpenRun {
-    pub(super) dir: RunDir,
+pub(crate) struct OpenRun {
+    pub(crate) dir: RunDir,
     /// Whether this job created it.
     made: bool,
     /// Whether a later run over the same rows can be recognised as such.
@@ -69,7 +69,7 @@ impl OpenRun {
     /// `resumable`, equal means nothing, so that a run of such a source is begun anew. The run of another
     /// source is an error as always. A run without a directory gets a temporary one, whose files are not
     /// synced.
-    pub(super) fn open(
+    pub(crate) fn open(
         options: &RunOptions,
         identity: Value,
         files: Vec<Fingerprint>,
@@ -100,10 +100,16 @@ impl OpenRun {
     /// Removes the directory if it is not needed any more. `keeps` says whether it stays after
     /// success.
     pub(super) fn close(self, options: &RunOptions, keeps: bool, result: Result<Report>) -> Result<Report> {
+        let warned = result.as_ref().is_ok_and(|report| options.strict && !report.warnings.is_empty());
+        self.end(options, keeps || warned, result)
+    }
+
+    /// As [`close`](Self::close), for a result of any type.
+    pub(crate) fn end<T>(self, options: &RunOptions, keeps: bool, result: Result<T>) -> Result<T> {
         let useless = match &result {
             // A directory for temporary files: nobody would look for it.
             _ if options.dir.is_none() => true,
-            Ok(report) => !(keeps || options.strict && !report.warnings.is_empty()),
+            Ok(_) => !keeps,
             Err(_) if !self.resumable => true,
             Err(_) => self.made && self.dir.manifest().stages.is_empty(),
         };

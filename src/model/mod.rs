@@ -1,0 +1,31 @@
+//! Stored maps: a map on disk with everything that later rows need.
+//!
+//! A *model* is a directory of versions. A fit leaves one ([`Job::embed_model`](crate::Job::embed_model)); a
+//! transform places new rows on its map ([`TransformJob`]); an update writes the next version of it
+//! ([`UpdateJob`]). The bytes of a model are described in the crate `lowland-model`.
+//!
+//! - `fit.rs`: a run whose map becomes a version ([`Fitted`]).
+//! - `update.rs`: the table of today as the next version ([`UpdateJob`]).
+//! - `open.rs`: a model at one of its versions ([`Model`]).
+//! - `transform.rs`: new rows on the map of a version ([`TransformJob`]).
+//! - `history.rs`: versions, differences, rollback, removal, tags, checks ([`History`]).
+//! - `export.rs`: a version as a table ([`ExportJob`]).
+//!
+//! What must hold:
+//! - Everything that can be refused is refused before any work is done.
+//! - Whoever only reads a model never writes to its directory.
+
+mod export;
+mod fit;
+mod history;
+mod open;
+mod transform;
+mod update;
+
+pub use export::{ExportJob, ExportReport};
+pub use fit::Fitted;
+pub use history::{Collected, History, Kept, Moved, Retention, VersionDiff};
+pub use lowland_model::ModelOptions;
+pub use open::Model;
+pub use transform::{PlacedRowsInMemory, TransformJob, TransformPlan, TransformReport};
+pub use update::{Gate, GateResult, Outcome, RefitWhen, UpdateJob, UpdateMode, UpdateReport};

@@ -1,0 +1,113 @@
+//! A model at one of its versions, opened for reading.
+//!
+//! What must hold: opening reads records and headers only, and writes nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use lowland_io::Source;
+use lowland_model::ModelOptions;
+use lowland_model::snapshot::Snapshot;
+use lowland_model::store::{ModelDir, Version};
+
+use super::TransformJob;
+use crate::{Result, check_local};
+
+/// A stored map at one of its versions, opened for reading. Its files stay readable for as long as this exists,
+/// whatever is published meanwhile; only the removal of old versions could delete them.
+pub struct Model {
+    dir: ModelDir,
+    version: Version,
+    options: ModelOptions,
+    snapshot: Snapshot,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model").field("path", &self.path()).field("version", &self.number()).finish_non_exhaustive()
+    }
+}
+
+impl Model {
+    /// Opens the current version of the model at `path`.
+    ///
+    /// # Errors
+    /// If there is no model, if nothing was published in it, or if it is damaged or of a newer format.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_version(path, None)
+    }
+
+    /// Opens a version of the model at `path`: a number, with or without @ before it, or a tag. Default: the
+    /// current version.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open), and if there is no such version.
+    pub fn open_version(path: impl AsRef<Path>, version: Option<&str>) -> Result<Self> {
+        let dir = open_dir(path.as_ref())?;
+        let number = dir.resolve(version.unwrap_or("current"))?;
+        let version = dir.version(number)?;
+        let options = ModelOptions::of(&version)?;
+        let snapshot = Snapshot::open(&dir, &version)?;
+        Ok(Model { dir, version, options, snapshot })
+    }
+
+    /// Returns the model's directory.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Returns the directory with all versions.
+    pub(super) fn dir(&self) -> &ModelDir {
+        &self.dir
+    }
+
+    /// Returns the number of the version.
+    pub fn number(&self) -> u64 {
+        self.version.number
+    }
+
+    /// Returns the record of the version.
+    pub fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// Returns the options of the map.
+    pub fn options(&self) -> &ModelOptions {
+        &self.options
+    }
+
+    /// Returns the view of the version's rows.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Returns the number of rows of the map.
+    pub fn rows(&self) -> u64 {
+        u64::from(self.snapshot.live())
+    }
+
+    /// Begins a transform: the rows of `source` are placed on the map, which does not change.
+    ///
+    /// ```no_run
+    /// use lowland::MapFile;
+    /// use lowland::model::Model;
+    ///
+    /// let model = Model::open("map.lowland")?;
+    /// let new = lowland::open(&["new.parquet"], None)?;
+    /// let report = model.transform(new).write(&MapFile::new("placed.parquet"), &())?;
+    /// println!("{report}");
+    /// # Ok::<(), lowland::Error>(())
+    /// ```
+    pub fn transform(self, source: Arc<dyn Source>) -> TransformJob {
+        TransformJob::new(Arc::new(self), source)
+    }
+}
+
+/// Opens a model's directory.
+///
+/// # Errors
+/// Those of [`ModelDir::open`], and of an address of an object store.
+pub(super) fn open_dir(path: &Path) -> Result<ModelDir> {
+    check_local(path)?;
+    Ok(ModelDir::open(path)?)
+}
