@@ -77,6 +77,8 @@ fn inputs(place: &TestDir) {
     for name in ["vectors.parquet", "vectors.arrow", "vectors.npy"] {
         place.vectors(name, 600);
     }
+    // The first rows do not depend on the number of rows.
+    place.vectors("today.parquet", 620);
     let generator = |seed| Generator::new("mixture".parse::<DatasetKind>().expect("a kind"), ROWS as u64, 16, seed);
     std::fs::create_dir(place.path("parts")).expect("made");
     for (number, day) in ["days/dt=2024-01-01/lang=de", "days/dt=2024-01-02/lang=fr"].into_iter().enumerate() {
@@ -126,31 +128,75 @@ fn inputs(place: &TestDir) {
     arrow_file(&place.path("gaps.arrow"), vec![("id", array(ids)), ("embedding", array(gaps))]);
 }
 
-/// Runs the `sh` blocks page by page, from top to bottom, and names the page and the line that failed.
+/// Returns the directory of the program.
+fn programs() -> PathBuf {
+    let binary = PathBuf::from(env!("CARGO_BIN_EXE_lowland"));
+    binary.parent().expect("a directory").to_path_buf()
+}
+
+/// Runs the `sh` blocks of a page in `place`, from top to bottom, and names the line that failed. Returns their number.
+fn run_blocks(place: &TestDir, page: &str, text: &str) -> usize {
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths([programs()].into_iter().chain(std::env::split_paths(&others))).expect("a PATH");
+    let (scripts, mut ran) = (TestDir::new(), 0);
+    for block in blocks(text).into_iter().filter(|block| block.info == "sh") {
+        // Empty lines in front, so that bash counts the lines as the page does.
+        let script = "\n".repeat(block.line - 1) + &block.lines.join("\n") + "\n";
+        std::fs::write(scripts.path("block.sh"), script).expect("written");
+        let mut command = Command::new("bash");
+        command.args(["-euo", "pipefail", "-c"]);
+        command.arg(format!(r#"trap 'echo "{page}:$LINENO: $BASH_COMMAND" >&2' ERR; . "$0""#));
+        command.arg(scripts.path("block.sh")).env("PATH", &path).current_dir(place.path(".")).stdin(Stdio::null());
+        let told = answer(command);
+        assert_eq!(told.code, 0, "{page}, the block at line {}:\n{}", block.line, told.stderr);
+        ran += 1;
+    }
+    ran
+}
+
 #[test]
 fn the_examples_run() {
-    let binary = PathBuf::from(env!("CARGO_BIN_EXE_lowland"));
-    let first = binary.parent().expect("a directory").to_path_buf();
-    let others = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::join_paths([first].into_iter().chain(std::env::split_paths(&others))).expect("a PATH");
     let mut ran = 0;
     for (page, text) in pages() {
-        let (place, scripts) = (TestDir::new(), TestDir::new());
+        let place = TestDir::new();
         inputs(&place);
-        for block in blocks(&text).into_iter().filter(|block| block.info == "sh") {
-            // Empty lines in front, so that bash counts the lines as the page does.
-            let script = "\n".repeat(block.line - 1) + &block.lines.join("\n") + "\n";
-            std::fs::write(scripts.path("block.sh"), script).expect("written");
-            let mut command = Command::new("bash");
-            command.args(["-euo", "pipefail", "-c"]);
-            command.arg(format!(r#"trap 'echo "{page}:$LINENO: $BASH_COMMAND" >&2' ERR; . "$0""#));
-            command.arg(scripts.path("block.sh")).env("PATH", &path).current_dir(place.path(".")).stdin(Stdio::null());
-            let told = answer(command);
-            assert_eq!(told.code, 0, "{page}, the block at line {}:\n{}", block.line, told.stderr);
-            ran += 1;
-        }
+        ran += run_blocks(&place, &page, &text);
     }
     assert!(ran >= 25, "only {ran} blocks were run");
+}
+
+/// The commands that `docs/nightly.md` gives to cron and systemd run, with a directory of the test in place of
+/// `/srv/maps`.
+#[test]
+fn the_commands_of_cron_and_systemd_run() {
+    let text = std::fs::read_to_string(home().join("docs/nightly.md")).expect("the page");
+    let place = TestDir::new();
+    inputs(&place);
+    // The page's first commands make the model and the script.
+    let (before, _) = text.split_once("## Something went wrong").expect("a heading");
+    run_blocks(&place, "docs/nightly.md", before);
+    place.vectors("today.parquet", 640);
+    let here = place.path(".").to_string_lossy().into_owned();
+    let run = |line: &str| {
+        let bin = format!("{}:/usr/bin:/bin", programs().display());
+        let line = line.replace("/usr/local/bin:/usr/bin:/bin", &bin).replace("/srv/maps", &here);
+        let mut command = Command::new("/bin/sh");
+        command.arg("-c").arg(&line).env("PATH", &bin).current_dir("/").stdin(Stdio::null());
+        (answer(command), line)
+    };
+    // Five fields of time, then the command, in which a percent sign has a backslash.
+    let line = text.lines().find(|line| line.contains("nightly.sh $(date")).expect("a line of a crontab");
+    let command: Vec<&str> = line.split_whitespace().skip(5).collect();
+    let (told, ran) = run(&command.join(" ").replace("\\%", "%"));
+    let log = std::fs::read_to_string(place.path("nightly.log")).unwrap_or_default();
+    assert_eq!(told.code, 0, "{ran}\n{}\n{log}", told.stderr);
+    // The same night again, by systemd: the run is published, and that is no failure.
+    let setting = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        line.unwrap_or_else(|| panic!("no {name}")).replace("%%", "%")
+    };
+    let (told, ran) = run(&setting("ExecStart"));
+    assert_eq!(told.code.to_string(), setting("SuccessExitStatus"), "{ran}\n{}", told.stderr);
 }
 
 #[test]
@@ -272,7 +318,11 @@ fn every_option_is_documented() {
     let all: String = pages().into_iter().map(|(_, text)| text).collect();
     let ends = |rest: &str| !rest.starts_with(|c: char| c == '-' || c.is_ascii_lowercase());
     let mut found = 0;
-    for command in ["embed", "knn", "pca", "plan", "evaluate", "inspect", "plot", "runs"] {
+    let commands = [
+        "embed", "knn", "pca", "plan", "evaluate", "inspect", "plot", "runs", "transform", "update", "versions", "diff",
+        "rollback", "gc", "tag", "verify", "export",
+    ];
+    for command in commands {
         let help = place.ok(&format!("{command} --help")).stdout;
         let options = help.lines().filter_map(|line| {
             // `  -o, --output <FILE>  …` or `      --column <COL>  …`
