@@ -319,8 +319,23 @@ fn every_option_is_documented() {
     let ends = |rest: &str| !rest.starts_with(|c: char| c == '-' || c.is_ascii_lowercase());
     let mut found = 0;
     let commands = [
-        "embed", "knn", "pca", "plan", "evaluate", "inspect", "plot", "runs", "transform", "update", "versions", "diff",
-        "rollback", "gc", "tag", "verify", "export",
+        "embed",
+        "knn",
+        "pca",
+        "plan",
+        "evaluate",
+        "inspect",
+        "plot",
+        "runs",
+        "transform",
+        "update",
+        "versions",
+        "diff",
+        "rollback",
+        "gc",
+        "tag",
+        "verify",
+        "export",
     ];
     for command in commands {
         let help = place.ok(&format!("{command} --help")).stdout;
