@@ -1,5 +1,7 @@
 //! The errors of a stored model.
 
+use std::path::PathBuf;
+
 /// The result of an operation on a model.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -29,4 +31,103 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
+    /// A column whose values cannot name rows.
+    #[error("column \"{column}\" has type {data_type}, and ids are integers or texts")]
+    IdType {
+        /// The column.
+        column: String,
+        /// Its type.
+        data_type: arrow::datatypes::DataType,
+    },
+    /// A path that is not a model.
+    #[error("{}: not a model of lowland{}", path.display(), if *begun { ": its creation was interrupted; run the command that created it again" } else { "; give a directory that `embed` wrote as a model" })]
+    NotAModel {
+        /// The path.
+        path: PathBuf,
+        /// Whether the creation of a model began there.
+        begun: bool,
+    },
+    /// A directory in which no model can be created, because it holds something else.
+    #[error("{}: holds {what}; choose a directory that is new or empty", path.display())]
+    Occupied {
+        /// The directory.
+        path: PathBuf,
+        /// What it holds: a model, or the first name that is not part of one.
+        what: String,
+    },
+    /// A model, or a file of a model, that a later release of lowland wrote.
+    #[error("{}: format version {found}; this build reads {readable}: update lowland", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: u64,
+        /// The readable versions.
+        readable: &'static str,
+    },
+    /// A file of a model does not hold what was written.
+    #[error("{}: damaged: {what}; restore the file from a copy of the model, or take another version", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A model that cannot be changed where it lies.
+    #[error("{}: the model cannot be changed here: {source}; copy it to a place that you can write", path.display())]
+    ReadOnly {
+        /// The model.
+        path: PathBuf,
+        /// The operating system's error.
+        source: std::io::Error,
+    },
+    /// A version that the model does not have.
+    #[error("{}: no version {name}; it has {}", path.display(), list(known))]
+    NoVersion {
+        /// The model.
+        path: PathBuf,
+        /// The name as given: a number, a tag or "current".
+        name: String,
+        /// The numbers and tags of the model.
+        known: Vec<String>,
+    },
+    /// A name of a tag, run or object that cannot be used.
+    #[error("the name \"{name}\" cannot be used: {why}")]
+    Name {
+        /// The name.
+        name: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The caller asked to stop.
+    #[error("{}: stopped", path.display())]
+    Stopped {
+        /// The model.
+        path: PathBuf,
+    },
+    /// The rows handed to the writer of an object do not fit it.
+    #[error("{object}: {what}")]
+    Rows {
+        /// The kind of the object.
+        object: &'static str,
+        /// What does not fit.
+        what: String,
+    },
+}
+
+impl Error {
+    /// Returns the error of a damaged file.
+    pub(crate) fn damaged(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {
+        Error::Damaged { path: path.into(), what: what.into() }
+    }
+}
+
+/// Returns names as a list in words, the last twelve of them.
+fn list(names: &[String]) -> String {
+    const SHOWN: usize = 12;
+    match names.len().checked_sub(SHOWN) {
+        _ if names.is_empty() => "none".into(),
+        None | Some(0) => names.join(", "),
+        Some(more) => format!("{more} more and {}", names[more..].join(", ")),
+    }
 }
