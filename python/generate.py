@@ -181,6 +181,11 @@ PARAMETERS = {
     ),
     "n_jobs": ("int | None", "int", "Number of threads. None and -1: one for each core; -2: one less."),
     "device": ("str | None", "str", '"auto" (None), "cpu", "cuda" or "cuda:1".'),
+    "model": (
+        "Any",
+        "path",
+        "New directory in which the map is kept as a model, for `transform` later and in other processes, and for updates (`lowland.Model`). Finished stages are kept there too: a fit that was interrupted is continued. None: a temporary model, which is removed with the estimator, if the vectors take at most 256 MiB and there is no `run_dir` or graph.",
+    ),
     "run_dir": (
         "Any",
         "path",
@@ -197,6 +202,7 @@ DEFAULTS = {"keep_graph": "False", "invalid": '"error"', "restart": "False", "ve
 ATTRIBUTES = {
     "embedding_": "ndarray of float32, (rows, n_components)\n    The map.",
     "graph_": "scipy.sparse.csr_matrix of float32, (rows, rows)\n    With `keep_graph`: the distances of each row's nearest neighbours. umap-learn's `graph_` has weights in their place. Rows that `invalid` drops are left out.",
+    "model_": "lowland.Model\n    The model that the fit has kept; absent if there is none.",
     "report_": "lowland.Report\n    What the run did: plan, stages, scores, warnings, notes.",
     "n_features_in_": "int\n    Number of features of X.",
     "feature_names_in_": "ndarray of str objects, (n_features_in_,)\n    Names of X's columns, if X was a frame of numbers whose columns all have names of text.",
@@ -214,7 +220,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._estimators import Callback, MapEstimator
+from ._estimators import Callback, MapEstimator, StoredMapEstimator
 
 '''
 
@@ -241,6 +247,7 @@ def parameters(method: str) -> list[str]:
         "memory_limit",
         "n_jobs",
         "device",
+        *(["model"] if streams(method) else []),
         "run_dir",
         "restart",
         "verbose",
@@ -274,7 +281,8 @@ def class_of(method: str) -> str:
     """Returns the source of a method's class."""
     name, about, paper = CLASSES[method]
     names = parameters(method)
-    lines = [f"class {name}(MapEstimator):", f'    """{about}', ""]
+    base = "StoredMapEstimator" if streams(method) else "MapEstimator"
+    lines = [f"class {name}({base}):", f'    """{about}', ""]
     if streams(method):
         text = "The vectors are streamed: the index and the graph are on disk, within `memory_limit`."
     else:
@@ -288,7 +296,7 @@ def class_of(method: str) -> str:
         lines.append(wrap(text + (f" None: {meaning}." if meaning else ""), 8))
     lines += ["", "    Attributes", "    ----------"]
     for attribute, text in ATTRIBUTES.items():
-        if attribute == "graph_" and "keep_graph" not in names:
+        if attribute == "graph_" and "keep_graph" not in names or attribute == "model_" and "model" not in names:
             continue
         kind, text = text.split("\n    ")
         lines += [f"    {attribute} : {kind}", wrap(text, 8)]
@@ -372,6 +380,9 @@ def reference() -> str:
     lines += ["### What all of them have", ""]
     for name in ("fit", "fit_transform", "plan", "get_feature_names_out", "get_params", "set_params"):
         lines += section(name, getattr(_maps.UMAP, name), 4)
+    lines += ["### What those have that stream", ""]
+    for name in ("transform", "from_model"):
+        lines += section(name, getattr(_maps.UMAP, name), 4)
     lines += ["## Principal components", ""]
     for name in _pca.__all__:
         kind = getattr(_pca, name)
@@ -383,8 +394,16 @@ def reference() -> str:
     for name in ("embed", "knn", "pca", "evaluate", "plot", "plan", "inspect", "runs"):
         if hasattr(lowland, name):
             lines += section(f"lowland.{name}", getattr(lowland, name), 3)
+    lines += ["## Stored models", ""]
+    lines += section("Model", lowland.Model, 3)
+    for name, member in vars(lowland.Model).items():
+        if not name.startswith("_") and inspect.isfunction(member):
+            lines += section(f"Model.{name}", member, 4)
+    properties = [(n, m) for n, m in vars(lowland.Model).items() if isinstance(m, property)]
+    lines += ["#### Properties", "", "```text"]
+    lines += [f"{name}: {inspect.getdoc(member)}" for name, member in properties] + ["```", ""]
     lines += ["## What fits and functions return", ""]
-    for kind in (_report.Report, lowland.Plan, lowland.Picture, _lowland.Table, _lowland.Graph):
+    for kind in (lowland.UpdateReport, _report.Report, lowland.Plan, lowland.Picture, _lowland.Table, _lowland.Graph):
         lines += members(kind, 3)
     lines += ["## Polars", ""]
     for name in lowland.polars.__all__:

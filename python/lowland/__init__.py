@@ -34,6 +34,7 @@ _NAMES = {
         ],
         "_functions",
     ),
+    **dict.fromkeys(["Model", "UpdateReport"], "_model"),
     "LowlandWarning": "_progress",
     "Report": "_report",
 }  # fmt: skip
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from ._maps import (
         COSNE, PACMAP, PHATE, SNE, TSNE, UMAP, AffinityMatcher, ExactTSNE, InfoTSNE, LargeVis, PaCMAP, TSNEkhorn,
     )  # fmt: skip
+    from ._model import Model, UpdateReport
     from ._pca import PCA, ExactIncrementalPCA, IncrementalPCA, KernelPCA
     from ._progress import LowlandWarning
     from ._report import Report

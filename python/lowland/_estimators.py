@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
@@ -20,8 +21,11 @@ from ._errors import in_words_of_python
 from ._options import engine_options, of_method, path, table
 from ._progress import watch
 from ._report import Report
-from ._run_files import beside, first_positions, given_graph, searched_graph
+from ._run_files import TemporaryDirectory, beside, first_positions, given_graph, searched_graph
 from ._sklearn import Estimator
+
+#: A fit without `model` keeps a temporary model if its vectors take at most this.
+TEMPORARY_MODEL_BYTES = 256 << 20
 
 #: A function of a run's events.
 Callback = Callable[[dict[str, Any]], None]
@@ -129,6 +133,13 @@ class MapEstimator(Estimator):
         given["init"] = init
         return engine_options(self.method, **given)
 
+    def _check_model(self) -> None:
+        """Refuses parameters that do not go together with `model`."""
+
+    def _model_for(self, found: Any, graph: Any) -> _FittedModel:
+        """Returns where a fit of `found` keeps its map as a model, if it keeps it."""
+        return _FittedModel(None, None)
+
     def _run(self, X: Any) -> None:
         from . import _lowland
 
@@ -138,6 +149,7 @@ class MapEstimator(Estimator):
             _scipy_sparse()
         if X is None and knn is None:
             raise ValueError("X is None; give rows, or a graph by precomputed_knn")
+        self._check_model()
         with contextlib.ExitStack() as files:
             init = files.enter_context(first_positions(self.init, run_dir))
             heard = files.enter_context(watch(self.callback, self.verbose))
@@ -154,21 +166,27 @@ class MapEstimator(Estimator):
                     searched_graph(found.source, searched, invalid, run_dir, self.restart, heard)
                 )
             files.enter_context(in_words_of_python())
+            model = self._model_for(found, graph)
             result = _lowland.embed(
                 None if found is None else found.source,
                 graph=graph,
                 options=options,
                 invalid=self.invalid,
                 form="array",
+                model=model.where,
                 run_dir=run_dir,
-                restart=self.restart,
+                restart=self.restart and model.where is None,
                 callback=heard,
             )
             embedding = np.asarray(result.coordinates)
             kept = None
             if keeps:
                 kept = _graph_of_map(_lowland.Graph.open(graph) if isinstance(graph, str) else graph, len(embedding))
+            stored = model.opened()
         self._forget()
+        self._why_no_model = model.why
+        if stored is not None:
+            self.model_ = stored
         self.embedding_ = embedding
         self.report_ = Report.of(result.report, *([found.note] if found is not None and found.note else []))
         self.n_features_in_ = found.source.dim if found is not None else 0
@@ -176,6 +194,144 @@ class MapEstimator(Estimator):
             self.feature_names_in_ = np.asarray(found.names, dtype=object)
         if kept is not None:
             self.graph_ = kept
+
+
+class _FittedModel:
+    """Where a fit keeps its map as a model: in the directory `where`, or nowhere, for the reason `why`."""
+
+    def __init__(self, where: str | None, why: str | None, files: Any = None) -> None:
+        self.where, self.why, self.files = where, why, files
+
+    @classmethod
+    def temporary(cls) -> Self:
+        files = TemporaryDirectory()
+        return cls(os.path.join(files.path, "map.lowland"), None, files)
+
+    def opened(self) -> Any:
+        """Returns the model."""
+        from ._model import Model
+
+        if self.where is None:
+            return None
+        return Model(self.where) if self.files is None else Model._temporary(self.files, self.where)
+
+
+class StoredMapEstimator(MapEstimator):
+    """A method whose map can be kept as a model, on which other rows can be placed."""
+
+    # Parameters that these methods have beside those of all.
+    model: Any
+    keep_graph: bool = False
+    precomputed_knn: Any = None
+
+    model_: Any
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Places rows on the map, which does not change.
+
+        The position of a row depends on the map and on the row alone. A copy of a row of the fit gets that row's position.
+
+        Parameters
+        ----------
+        X : as for `fit`
+            Rows × features.
+
+        Returns
+        -------
+        ndarray of float32, (rows, n_components)
+
+        Raises
+        ------
+        ValueError
+            Also if the fit has kept no model: `docs/python.md` says which fits keep one.
+        """
+        self._check_fitted()
+        model = getattr(self, "model_", None)
+        if model is None:
+            raise ValueError(
+                f"transform: this fit has kept no model ({self._why_no_model}); give model='map.lowland' to "
+                f"{type(self).__name__}, and fit again"
+            )
+        if self.column is not None or hasattr(self, "feature_names_in_"):
+            found = _input.read(X, self.column, least=1)
+        else:
+            found = model._read(X, None, (), None)
+        self._check_names(found.names)
+        if found.source.dim != self.n_features_in_:
+            raise ValueError(
+                f"X has {found.source.dim} features, but {type(self).__name__} is expecting {self.n_features_in_} features as "
+                "input"
+            )
+        options = engine_options(None, memory_limit=self.memory_limit, n_jobs=self.n_jobs)
+        with watch(self.callback, self.verbose) as heard, in_words_of_python():
+            placed = model._opened().transform(
+                found.source, options=options, invalid=self.invalid, form="array", callback=heard
+            )
+        return np.asarray(placed.coordinates)
+
+    @classmethod
+    def from_model(cls, path: Any, version: int | str | None = None) -> Self:
+        """Returns an estimator that is fitted to a stored model: it has `transform`, `model_` and `n_features_in_`.
+
+        Parameters
+        ----------
+        path : path
+            The directory of the model.
+        version : int or str, optional
+            A version: its number, with or without @, or a tag. Default: the current version.
+
+        Raises
+        ------
+        ValueError
+            If there is no model, or it was made by another method.
+        """
+        from ._model import Model
+
+        model = Model(path, version)
+        options = model.options
+        method = model._opened().method
+        if method != cls.method:
+            raise ValueError(f"{model.path} is a model of {method}, not of {cls.method}; lowland.Model reads it")
+        given = {name: options["config"].get(name) for name in of_method(cls.method)}
+        # A refit begins at the positions of the map.
+        given.pop("init", None)
+        given |= {"recall": options["config"]["recall"], "random_state": options["config"]["seed"]}
+        self = cls(**given, model=model.path)
+        self.model_, self.n_features_in_ = model, model.n_features
+        return self
+
+    @property
+    def _width(self) -> int:
+        return self.model_.n_components if "embedding_" not in vars(self) else self.embedding_.shape[1]
+
+    def _check_model(self) -> None:
+        if path("model", self.model) is None:
+            return
+        for name, given in (("run_dir", self.run_dir is not None), ("restart", self.restart)):
+            if given:
+                raise ValueError(f"{name}: with model the finished stages are kept in the model; leave {name} out")
+        if self.keep_graph:
+            raise ValueError("keep_graph: with model the graph is in the model; model_.export() has the neighbours")
+        if self.precomputed_knn is not None:
+            raise ValueError("precomputed_knn: a model is made of vectors; fit without a graph, or without model")
+
+    def _model_for(self, found: Any, graph: Any) -> _FittedModel:
+        named = path("model", self.model)
+        if named is not None:
+            return _FittedModel(named, None)
+        if found is None or graph is not None:
+            return _FittedModel(None, "it has used a graph")
+        if self.run_dir is not None:
+            return _FittedModel(None, "its stages are in run_dir")
+        if _bytes_of(found.source) > TEMPORARY_MODEL_BYTES:
+            size = TEMPORARY_MODEL_BYTES >> 20
+            return _FittedModel(None, f"its vectors take more than {size} MiB, which are not copied unasked")
+        return _FittedModel.temporary()
+
+
+def _bytes_of(source: Any) -> int:
+    """Returns the bytes of a source's vectors."""
+    return source.rows * source.dim * int(re.sub(r"\D", "", source.dtype) or 8) // 8
 
 
 def _graph_of_map(graph: Any, rows: int) -> Any:

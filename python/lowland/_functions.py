@@ -48,6 +48,7 @@ def embed(
     coordinates: Sequence[str] | None = None,
     form: Literal["array", "table", "file"] | None = None,
     invalid: Literal["error", "drop", "null"] | None = None,
+    model: Path | None = None,
     run_dir: Path | None = None,
     restart: bool = False,
     force: bool = False,
@@ -74,9 +75,12 @@ def embed(
     coordinates : list of str, optional
         The names of the coordinates. Default: x, y, z, or c0, c1, … of more than three.
     form : "array", "table" or "file"
-        Default: "file" with `output`; "table" with `id` or `keep`; otherwise "array".
+        Default: "file" with `output`; the report alone with `model`; "table" with `id` or `keep`; otherwise "array".
     invalid : "error", "drop" or "null", optional
         What becomes of rows that cannot be placed. Default: "error"; of a graph without vectors "null".
+    model : path, optional
+        A new directory in which the map is kept as a model, for transforms and updates by `lowland.Model`. An update needs
+        the column of `id`. Finished stages are kept there too: the same call goes on after an interruption.
     run_dir : path, optional
         Where finished stages are kept, from which the same call goes on after an interruption.
     restart, force : bool
@@ -92,25 +96,27 @@ def embed(
     -------
     numpy.ndarray, Table or Report
         An array of rows × components, float32; a table for any library that knows Arrow (`polars.DataFrame(table)`); or the
-        report of the run that wrote the file.
+        report of the run that wrote the file or the model.
     """
-    output, run_dir = path("output", output), path("run_dir", run_dir)
+    output, run_dir, model = path("output", output), path("run_dir", run_dir), path("model", model)
     chosen = engine_options(method, **options)
     names = _list(keep, "keep")
-    if form is None:
-        form = "file" if output is not None else "table" if names or id is not None else "array"
-    if form == "array":
+    wanted: str | None = form
+    if wanted is None:
+        given = names or id is not None
+        wanted = "file" if output is not None else "none" if model is not None else "table" if given else "array"
+    if wanted == "array":
         _check_coordinates(_names(coordinates), chosen.get("n_components") or int(table()["n_components"]["defaults"][method]))
     # Without `run_dir` the run directory is beside the output.
-    found = _source(source, column, [*names, *_id(id)], run_dir or output)
+    found = _source(source, column, [*names, *_id(id)], run_dir or output or model)
     with watch(callback, verbose) as heard, given_graph(_graph(graph), run_dir) as graph, in_words_of_python():
         result = _lowland.embed(
             found.source, graph=graph, options=chosen, id=id, keep=names, coordinates=_names(coordinates), invalid=invalid,
-            output=output, form=form, run_dir=run_dir, restart=restart, force=force, callback=heard,
+            output=output, form=wanted, model=model, run_dir=run_dir, restart=restart, force=force, callback=heard,
         )  # fmt: skip
-    if form == "array":
+    if wanted == "array":
         return result.coordinates
-    if form == "table":
+    if wanted == "table":
         return result.table
     return Report.of(result.report, *([found.note] if found.note else []))
 

@@ -128,6 +128,62 @@ class Graph:
     @property
     def report(self) -> Report | None: ...
 
+class Model:
+    @staticmethod
+    def open(path: _Path, version: str | None = None) -> Model: ...
+    @property
+    def path(self) -> Any: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def n_components(self) -> int: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def column(self) -> str | None: ...
+    @property
+    def id(self) -> str | None: ...
+    def options(self) -> dict[str, Any]: ...
+    def transform(
+        self,
+        source: Source,
+        *,
+        options: Mapping[str, Any] | None = None,
+        id: str | None = None,
+        keep: Sequence[str] | None = None,
+        coordinates: Sequence[str] | None = None,
+        invalid: _Invalid | None = None,
+        output: _Path | None = None,
+        form: Literal["array", "table", "file"] = "array",
+        run_dir: _Path | None = None,
+        restart: bool = False,
+        force: bool = False,
+        callback: _Callback | None = None,
+        interrupt: bool = False,
+    ) -> Placed: ...
+    def export(
+        self,
+        *,
+        output: _Path | None = None,
+        coordinates: Sequence[str] | None = None,
+        force: bool = False,
+        callback: _Callback | None = None,
+    ) -> Placed: ...
+
+class Placed:
+    @property
+    def report(self) -> Report: ...
+    @property
+    def coordinates(self) -> NDArray[np.float32] | None: ...
+    @property
+    def outlier(self) -> NDArray[np.float32] | None: ...
+    @property
+    def table(self) -> Table | None: ...
+
 class PcaModel:
     @property
     def mean(self) -> NDArray[np.float64]: ...
@@ -209,7 +265,8 @@ def embed(
     coordinates: Sequence[str] | None = None,
     invalid: _Invalid | None = None,
     output: _Path | None = None,
-    form: Literal["array", "table", "file"] = "array",
+    form: str = "array",
+    model: _Path | None = None,
     run_dir: _Path | None = None,
     restart: bool = False,
     force: bool = False,
@@ -293,3 +350,28 @@ def plot_array(
 ) -> bytes: ...
 def inspect(source: Source, *, memory: int | str | None = None) -> dict[str, Any]: ...
 def runs(directories: Sequence[_Path] | None = None) -> list[dict[str, Any]]: ...
+def model_versions(path: _Path) -> list[dict[str, Any]]: ...
+def model_diff(path: _Path, first: str, second: str | None = None) -> dict[str, Any]: ...
+def model_rollback(path: _Path, to: str, *, wait: bool = True) -> int: ...
+def model_tag(path: _Path, name: str, version: str | None = None, *, wait: bool = True) -> int: ...
+def model_untag(path: _Path, name: str, *, wait: bool = True) -> None: ...
+def model_gc(
+    path: _Path, keep: int, *, keep_tagged: bool = True, dry_run: bool = False, wait: bool = True
+) -> dict[str, Any]: ...
+def model_verify(path: _Path) -> list[dict[str, str]]: ...
+def model_update(
+    path: _Path,
+    source: Source,
+    *,
+    options: Mapping[str, Any] | None = None,
+    id: str | None = None,
+    mode: Literal["auto", "transform", "refit"] | None = None,
+    gates: Sequence[str] | None = None,
+    run_id: str | None = None,
+    max_shrink: float = 0.2,
+    refit_when: str | None = None,
+    invalid: _Invalid | None = None,
+    metrics_file: _Path | None = None,
+    wait: bool = True,
+    callback: _Callback | None = None,
+) -> dict[str, Any]: ...

@@ -65,12 +65,14 @@ ELSEWHERE = {
 #: Parameters of estimators that functions do not have, and what there is instead.
 _OF_ESTIMATORS = {
     "precomputed_knn": "lowland.embed takes a graph by graph=…",
+    "model": "lowland.embed and the estimators keep a map as a model",
     "keep_graph": "lowland.knn returns the graph, which lowland.embed takes by graph=…",
 }
 
 #: Parameters that only some estimators have, and a sentence for the others.
 OF_SOME = {
     "precomputed_knn": "this method needs the vectors; UMAP, LargeVis, InfoTSNE and TSNE have it",
+    "model": "a model needs lists of near rows; UMAP, LargeVis, InfoTSNE, TSNE and PaCMAP have it",
     "keep_graph": "UMAP, LargeVis, InfoTSNE and TSNE have it; lowland.knn gives the graph of any rows",
 }
 

@@ -33,7 +33,7 @@ from ._options import engine_options, methods, path, table
 from ._progress import listener, watch
 from ._run_files import TemporaryDirectory, beside
 
-__all__ = ["embed", "knn", "pca"]
+__all__ = ["embed", "transform", "knn", "pca"]
 
 Frame = TypeVar("Frame", pl.LazyFrame, pl.DataFrame)
 
@@ -149,6 +149,103 @@ def embed(
     if isinstance(frame, pl.LazyFrame):
         _try_options(asked, invalid)
     return _result(frame, query, work, schema, place, f"lowland.embed, {method}", (callback, verbose))
+
+
+def transform(
+    frame: Frame,
+    column: str | pl.Expr | Sequence[str | pl.Expr] | None = None,
+    *,
+    model: Any,
+    version: int | str | None = None,
+    id: str | pl.Expr | None = None,
+    keep: str | pl.Expr | Sequence[str | pl.Expr] | None = (),
+    coordinates: Sequence[str] | None = None,
+    invalid: str = "error",
+    memory_limit: int | str | None = None,
+    n_jobs: int | None = None,
+    batch_rows: int | None = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    restart: bool = False,
+    directory: str | os.PathLike[str] | None = None,
+    verbose: bool = False,
+    callback: Callable[[dict[str, Any]], None] | None = None,
+) -> Frame:
+    """Places a frame's vectors on the map of a stored model, one row for each row. The map does not change.
+
+    Parameters
+    ----------
+    frame : LazyFrame or DataFrame
+    column : str, expression, or list of them
+        As in `embed`. Default: the model's column if the frame has it, otherwise as in `embed`.
+    model : path or lowland.Model
+        The model.
+    version : int or str, optional
+        A version: its number, with or without @, or a tag. Default: the version that is current at the call.
+    id : str or expression, optional
+        The column of the rows' ids. Default: the model's if the frame has it, otherwise row numbers, in a column `id`.
+    keep, coordinates, invalid, directory, verbose, callback
+        As in `embed`.
+    memory_limit, n_jobs, batch_rows
+        As in the estimators. They do not change the result.
+    run_dir : path, optional
+        Where finished rows are kept until the transform is done, and from which an interrupted one is continued.
+    restart : bool, default False
+        Whether an earlier run in `run_dir` is discarded.
+
+    Returns
+    -------
+    LazyFrame or DataFrame, as `frame`
+        The columns `id`, the coordinates (Float32), `outlier` (Float32: above 1, the row is outside of the range of the model's
+        rows), and the kept columns.
+
+    Raises
+    ------
+    ValueError, polars.exceptions.ColumnNotFoundError
+        At once, for a model that cannot be read, a column that is not there or is of a wrong type, and vectors of another
+        number of components, if the schema tells it.
+    """
+    from ._model import Model
+
+    opened = model if isinstance(model, Model) and version is None else Model(_path_of(model), version)
+    native = opened._opened()
+    asked = engine_options(None, memory_limit=memory_limit, n_jobs=n_jobs, batch_rows=batch_rows)
+    there = frame.lazy().collect_schema().names() if isinstance(frame, (pl.LazyFrame, pl.DataFrame)) else []
+    if column is None and native.column is not None and matching(native.column, there):
+        column = native.column
+    kept = [keep] if isinstance(keep, (str, pl.Expr)) else list(keep or ())
+    if id is None and native.id in there and not any(isinstance(name, str) and name == native.id for name in kept):
+        id = native.id
+    query = _Query(frame, column, id, keep)
+    if query.width is not None and query.width != native.dim:
+        raise ValueError(f"column: the vectors have {query.width} components, and those of the model {native.dim}")
+    schema = query.schema_with([*_coordinate_names(coordinates, native.n_components), "outlier"])
+    place = _Place(directory, run_dir)
+
+    def work(source: Any, output: str, heard: Any) -> None:
+        native.transform(
+            source,
+            options=asked,
+            id=query.id,
+            keep=query.keep,
+            coordinates=None if coordinates is None else list(coordinates),
+            invalid=_invalid(invalid),
+            output=output,
+            form="file",
+            run_dir=place.run_dir,
+            restart=restart,
+            callback=heard,
+            interrupt=isinstance(frame, pl.LazyFrame),
+        )
+        assert opened  # This use keeps a temporary model until its rows were read.
+
+    _invalid(invalid)
+    return _result(frame, query, work, schema, place, "lowland.transform", (callback, verbose))
+
+
+def _path_of(model: Any) -> Any:
+    from ._model import Model
+
+    return model.path if isinstance(model, Model) else model
 
 
 def pca(
@@ -651,6 +748,9 @@ class _Namespace:
     def embed(self, column: Any = None, **options: Any) -> Any:
         return embed(self._frame, column, **options)
 
+    def transform(self, column: Any = None, **options: Any) -> Any:
+        return transform(self._frame, column, **options)
+
     def knn(self, column: Any = None, **options: Any) -> Any:
         return knn(self._frame, column, **options)
 
@@ -668,5 +768,5 @@ class DataFrameNamespace(_Namespace):
     """`DataFrame.lowland`: the work is done at once."""
 
 
-for _name, _function in (("embed", embed), ("knn", knn), ("pca", pca)):
+for _name, _function in (("embed", embed), ("transform", transform), ("knn", knn), ("pca", pca)):
     getattr(_Namespace, _name).__doc__ = _function.__doc__

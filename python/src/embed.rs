@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
+use arrow::ipc::reader::FileReader;
 use arrow::record_batch::RecordBatch;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, bounded};
 use lowland::machine::{Machine, plan_within_grant};
+use lowland::model::History;
 use lowland::{Error, GraphSource, Job, MapFile, MapSink, MapTable, Plan, Report};
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::exceptions::PyValueError;
@@ -15,11 +17,12 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::alive;
-use crate::errors::exception;
+use crate::errors::{exception, wrong_argument};
 use crate::report::PyReport;
 use crate::request::{Asked, Request};
 use crate::source::PySource;
 use crate::table::{PyBatch, PySchema, PyTable};
+use crate::temporary::Temporary;
 use crate::watch::{Outcome, Watch, begin, catching, finish, poll, watched};
 
 /// Batches that wait for Python while the engine goes on.
@@ -91,11 +94,13 @@ enum Made {
 
 /// Computes a map of a source, a graph, or both.
 ///
-/// `options` has the engine's names; `form` is "array", "table" or "file". A run with `run_dir` can
-/// be resumed by the same call.
+/// `options` has the engine's names; `form` is "array", "table" or "file", or with `model` "none". A run with
+/// `run_dir` can be resumed by the same call. With `model` the map is kept as a model in that new directory, which then
+/// has the finished stages of a run that was stopped.
 #[pyfunction]
 #[pyo3(signature = (source=None, *, graph=None, options=None, id=None, keep=None, coordinates=None, invalid=None,
-                    output=None, form="array", run_dir=None, restart=false, force=false, callback=None, interrupt=false))]
+                    output=None, form="array", model=None, run_dir=None, restart=false, force=false, callback=None,
+                    interrupt=false))]
 #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
 pub(crate) fn embed(
     py: Python<'_>,
@@ -108,12 +113,17 @@ pub(crate) fn embed(
     invalid: Option<&Bound<'_, PyAny>>,
     output: Option<PathBuf>,
     form: &str,
+    model: Option<PathBuf>,
     run_dir: Option<PathBuf>,
     restart: bool,
     force: bool,
     callback: Option<Py<PyAny>>,
     interrupt: bool,
 ) -> PyResult<PyRunResult> {
+    if model.is_some() && (run_dir.is_some() || restart) {
+        let argument = if restart { "restart" } else { "run_dir" };
+        return Err(wrong_argument(argument, "with `model` the finished stages are kept in the model; leave this out"));
+    }
     let asked =
         Asked { source, graph, options, id, keep, coordinates, invalid, output: output.as_deref(), run_dir, restart };
     let Request { mut job, table } = Request::new(py, asked)?;
@@ -123,6 +133,7 @@ pub(crate) fn embed(
         (_, Some(_)) => return Err(PyValueError::new_err("output: only form=\"file\" has one")),
         ("array", None) => Form::Array,
         ("table", None) => Form::Table,
+        ("none", None) if model.is_some() => Form::None,
         (other, None) => {
             return Err(PyValueError::new_err(format!(
                 "form: \"{other}\" is not a form; the forms are array, table, file"
@@ -130,8 +141,21 @@ pub(crate) fn embed(
         }
     };
     let watch = Watch::of(source.map(Bound::get)).interruptible(py, interrupt, source.map(Bound::get))?;
-    let (report, made) = watched(py, watch, callback.as_ref(), |watch| make(&mut job, table, form, force, watch))?;
-    let report = Py::new(py, PyReport::new(report, &job))?;
+    let (report, made) = match model {
+        None => {
+            let work = |watch: &Watch| make(&mut job, table, form, force, watch);
+            let (report, made) = watched(py, watch, callback.as_ref(), work)?;
+            (PyReport::new(report, &job), made)
+        }
+        Some(model) => {
+            let column = job.source.as_ref().and_then(|source| source.vector_column());
+            let own = Temporary::new(py, None)?;
+            let work = |watch: &Watch| make_model(job, table, form, force, &model, own.path(), watch);
+            let (report, made) = watched(py, watch, callback.as_ref(), work)?;
+            (PyReport::of_run(&report, column, None), made)
+        }
+    };
+    let report = Py::new(py, report)?;
     let (mut array, mut rows) = (None, None);
     match made {
         Made::Array(values, width) => array = Some(matrix(py, values, width)?),
@@ -145,6 +169,7 @@ enum Form {
     Array,
     Table,
     File(PathBuf),
+    None,
 }
 
 fn make(job: &mut Job, table: MapTable, form: Form, force: bool, watch: &Watch) -> lowland::Result<(Report, Made)> {
@@ -177,7 +202,66 @@ fn make(job: &mut Job, table: MapTable, form: Form, force: bool, watch: &Watch) 
             (report, Made::Table(schema, batches))
         }
         Form::File(path) => (job.embed(&plan, &MapFile { path, table, force }, watch)?, Made::File),
+        Form::None => return Err(Error::Job { what: "a map without a form is kept as a model only".into() }),
     })
+}
+
+/// As [`make`], and keeps the map as a model. A map in memory is read from a file in `directory`.
+fn make_model(
+    mut job: Job,
+    table: MapTable,
+    form: Form,
+    force: bool,
+    model: &Path,
+    directory: &Path,
+    watch: &Watch,
+) -> lowland::Result<(Report, Made)> {
+    job.check_model()?;
+    if let Ok(history) = History::open(model)
+        && let Some(last) = history.versions()?.last()
+    {
+        let has = format!("{} is a model with versions up to {} already", model.display(), last.number);
+        let why = format!("{has}; name another directory, or bring that model up to date by lowland.Model(…).update");
+        return Err(lowland_engine::Error::Config { field: "model", why }.into());
+    }
+    let plan = prepare(&mut job, watch)?;
+    let (width, in_file) = (plan.settings().n_components, |path| MapFile { path, table: table.clone(), force });
+    let file = match &form {
+        Form::Array => Some(MapFile::new(directory.join("map.npy"))),
+        Form::Table => Some(in_file(directory.join("map.arrow"))),
+        Form::File(path) => Some(in_file(path.clone())),
+        Form::None => None,
+    };
+    let report = job.embed_model(&plan, model, file.as_ref(), watch)?.report;
+    let made = match (form, file) {
+        (Form::Array, Some(file)) => Made::Array(read_array(&file.path)?, width),
+        (Form::Table, Some(file)) => {
+            let (schema, batches) = read_table(&file.path)?;
+            Made::Table(schema, batches)
+        }
+        _ => Made::File,
+    };
+    Ok((report, made))
+}
+
+/// Reads the coordinates in an `.npy`.
+fn read_array(path: &Path) -> lowland::Result<Vec<f32>> {
+    let source = lowland::open(&[path.to_string_lossy().into_owned()], None)?;
+    let shape = source.shape();
+    let mut coordinates = room(shape.rows, shape.dim)?;
+    coordinates.resize(shape.rows as usize * shape.dim, 0.0);
+    source.read_rows(0, &mut coordinates)?;
+    Ok(coordinates)
+}
+
+/// Reads the batches of an Arrow file.
+fn read_table(path: &Path) -> lowland::Result<(SchemaRef, Vec<RecordBatch>)> {
+    let wrong = |error: arrow::error::ArrowError| lowland_io::Error::format(path, error.to_string());
+    let file = std::fs::File::open(path).map_err(|error| lowland_io::Error::io(path, "open", error))?;
+    let reader = FileReader::try_new(file, None).map_err(wrong)?;
+    let schema = reader.schema();
+    let batches = reader.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+    Ok((schema, batches))
 }
 
 /// Examines the rows, plans the map and notes what is left out.

@@ -55,6 +55,7 @@ pub(crate) fn exception(py: Python<'_>, error: &Error) -> PyErr {
 fn make(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     use lowland_engine::Error as Engine;
     use lowland_io::Error as Io;
+    use lowland_model::Error as Model;
     let text = message(error);
     Ok(match error {
         Error::Engine(Engine::Budget { asked, needed, .. } | Engine::AllPairs { asked, needed, .. }) => {
@@ -68,6 +69,11 @@ fn make(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
         },
         Error::Engine(Engine::Io(Io::Exists { .. })) => PyFileExistsError::new_err(text),
         Error::Engine(Engine::Io(Io::NoFiles { .. })) => PyFileNotFoundError::new_err(text),
+        Error::Model(Model::NotAModel { path, .. }) if !path.exists() => PyFileNotFoundError::new_err(text),
+        Error::Model(Model::ReadOnly { source, .. }) => match source.raw_os_error() {
+            Some(code) => PyOSError::new_err((code, text)),
+            None => PyOSError::new_err(text),
+        },
         Error::Space { .. } => PyOSError::new_err((28, text)),
         _ if error.is_system() => match system_code(error) {
             Some(code) => PyOSError::new_err((code, text)),

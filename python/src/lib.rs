@@ -10,7 +10,7 @@
 //! - `options.rs`, `request.rs`: options and arguments.
 //! - `source.rs`: sources in memory, in files, and of batches that are read once;
 //!   `stream.rs`: Arrow data of Python; `temporary.rs`: directories of temporary files.
-//! - `embed.rs`, `knn.rs`, `pca.rs`, `plan.rs`, `look.rs`: the functions.
+//! - `embed.rs`, `knn.rs`, `pca.rs`, `plan.rs`, `look.rs`: the functions; `model.rs`: stored models.
 //! - `table.rs`, `report.rs`: results.
 
 mod alive;
@@ -19,6 +19,7 @@ mod errors;
 mod interrupt;
 mod knn;
 mod look;
+mod model;
 mod options;
 mod pca;
 mod plan;
@@ -59,6 +60,8 @@ fn _lowland(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<report::PyReport>()?;
     module.add_class::<plan::PyPlan>()?;
     module.add_class::<knn::PyGraph>()?;
+    module.add_class::<model::PyModel>()?;
+    module.add_class::<model::PyPlaced>()?;
     module.add_class::<pca::PcaModel>()?;
     module.add_class::<pca::PcaResult>()?;
     module.add_class::<pca::PyIncrementalPca>()?;
@@ -77,6 +80,14 @@ fn _lowland(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(look::plot_array, module)?)?;
     module.add_function(wrap_pyfunction!(look::inspect, module)?)?;
     module.add_function(wrap_pyfunction!(look::runs, module)?)?;
+    module.add_function(wrap_pyfunction!(model::model_versions, module)?)?;
+    module.add_function(wrap_pyfunction!(model::model_diff, module)?)?;
+    module.add_function(wrap_pyfunction!(model::model_rollback, module)?)?;
+    module.add_function(wrap_pyfunction!(model::model_tag, module)?)?;
+    module.add_function(wrap_pyfunction!(model::model_untag, module)?)?;
+    module.add_function(wrap_pyfunction!(model::model_gc, module)?)?;
+    module.add_function(wrap_pyfunction!(model::model_verify, module)?)?;
+    module.add_function(wrap_pyfunction!(model::model_update, module)?)?;
     let wait = wrap_pyfunction!(alive::wait_for_all, module)?;
     py.import("atexit")?.call_method1("register", (wait,))?;
     Ok(())

@@ -25,7 +25,7 @@ use crate::temporary::Temporary;
 use crate::watch::{Watch, watched};
 
 /// Returns JSON as objects of Python.
-fn objects<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn objects<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
     py.import("json")?.call_method1("loads", (value.to_string(),))
 }
 

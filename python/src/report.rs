@@ -1,5 +1,7 @@
 //! Reports of runs, as texts and JSON.
 
+use std::path::Path;
+
 use lowland::{Job, Report};
 use pyo3::prelude::*;
 use serde_json::{Value, json};
@@ -7,20 +9,32 @@ use serde_json::{Value, json};
 /// What a run did.
 #[pyclass(name = "Report", module = "lowland._lowland", frozen)]
 pub(crate) struct PyReport {
-    report: Report,
+    text: String,
+    summary: String,
     full: Value,
 }
 
 impl PyReport {
+    /// Returns the report of a job that is still there.
     pub(crate) fn new(report: Report, job: &Job) -> Self {
-        let mut full = serde_json::to_value(&report).unwrap_or_default();
+        let column = job.source.as_ref().and_then(|source| source.vector_column());
+        PyReport::of_run(&report, column, job.run.dir.as_deref().filter(|_| job.keeps_run()))
+    }
+
+    /// Returns the report of a run, with the column of the vectors and the run directory that stays.
+    pub(crate) fn of_run(report: &Report, column: Option<String>, run_dir: Option<&Path>) -> Self {
+        let mut full = serde_json::to_value(report).unwrap_or_default();
         if let Some(fields) = full.as_object_mut() {
             fields.insert("peak_memory".into(), json!(report.peak()));
-            fields.insert("column".into(), json!(job.source.as_ref().and_then(|source| source.vector_column())));
-            let kept = job.run.dir.as_ref().filter(|_| job.keeps_run());
-            fields.insert("run_dir".into(), json!(kept.map(|dir| dir.to_string_lossy())));
+            fields.insert("column".into(), json!(column));
+            fields.insert("run_dir".into(), json!(run_dir.map(Path::to_string_lossy)));
         }
-        PyReport { report, full }
+        PyReport { text: report.to_string(), summary: report.summary().to_string(), full }
+    }
+
+    /// Returns a report of another kind, whose text is one line.
+    pub(crate) fn of(text: String, full: Value) -> Self {
+        PyReport { summary: text.clone(), text, full }
     }
 }
 
@@ -28,14 +42,14 @@ impl PyReport {
 impl PyReport {
     /// The stages, results, warnings and notes, for people.
     #[getter]
-    fn text(&self) -> String {
-        self.report.to_string()
+    fn text(&self) -> &str {
+        &self.text
     }
 
     /// The results alone, for people.
     #[getter]
-    fn summary(&self) -> String {
-        self.report.summary().to_string()
+    fn summary(&self) -> &str {
+        &self.summary
     }
 
     /// Everything as JSON, as `lowland embed --report` writes it.
@@ -43,7 +57,7 @@ impl PyReport {
         self.full.to_string()
     }
 
-    fn __repr__(&self) -> String {
-        self.report.to_string()
+    fn __repr__(&self) -> &str {
+        &self.text
     }
 }
