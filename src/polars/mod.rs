@@ -1,6 +1,7 @@
 //! Polars frames as rows of a map, and the map as a frame (feature `polars`).
 //!
 //! - `mod.rs`: [`EmbedFrame`] begins a map of a frame; [`Embed::frame`] and [`Embed::scan`] return one.
+//! - `transform.rs`: [`TransformFrame`] places a frame on the map of a stored model.
 //! - `convert.rs`: frames to Arrow batches and back, by Arrow's C data interface.
 //!
 //! What must hold:
@@ -16,11 +17,13 @@
 //! [`LazyFrame`]: polars::prelude::LazyFrame
 
 mod convert;
+mod transform;
 
 pub use convert::{to_batches, to_frame};
+pub use transform::{Transform, TransformFrame};
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -233,20 +236,29 @@ impl Embed {
     /// If the name does not end in `.parquet`, and those of [`Embed::write`].
     pub fn scan(self, path: impl Into<PathBuf>) -> Result<LazyFrame> {
         let path = path.into();
-        let refused = |why: &str| Err(Error::job(format!("{}: {why}", path.display())));
-        if path.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("parquet")) {
-            return refused(
-                "a map that is scanned is a Parquet file; give a name that ends in .parquet, or use `write`",
-            );
-        }
-        if path.to_str().is_none() {
-            return refused("Polars scans files whose names are UTF-8; give another name, or use `write`");
-        }
+        check_scanned(&path)?;
         self.write(&path)?;
-        // The name is no pattern, and its directories name no columns.
-        let options =
-            ScanArgsParquet { glob: false, hive_options: HiveOptions::new_disabled(), ..ScanArgsParquet::default() };
-        let name = PlRefPath::try_from_path(&path).map_err(|e| failed(&e))?;
-        LazyFrame::scan_parquet(name, options).map_err(|e| failed(&e))
+        scan_file(&path)
     }
+}
+
+/// Refuses a name of a file that could not be scanned, before it is written.
+fn check_scanned(path: &Path) -> Result<()> {
+    let refused = |why: &str| Err(Error::job(format!("{}: {why}", path.display())));
+    if path.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("parquet")) {
+        return refused("a map that is scanned is a Parquet file; give a name that ends in .parquet, or use `write`");
+    }
+    if path.to_str().is_none() {
+        return refused("Polars scans files whose names are UTF-8; give another name, or use `write`");
+    }
+    Ok(())
+}
+
+/// Returns a scan of a Parquet file.
+fn scan_file(path: &Path) -> Result<LazyFrame> {
+    // The name is no pattern, and its directories name no columns.
+    let options =
+        ScanArgsParquet { glob: false, hive_options: HiveOptions::new_disabled(), ..ScanArgsParquet::default() };
+    let name = PlRefPath::try_from_path(path).map_err(|e| failed(&e))?;
+    LazyFrame::scan_parquet(name, options).map_err(|e| failed(&e))
 }
