@@ -3,8 +3,8 @@
 //! They are the field `options` of a version's record. Fields may be added in later releases; a field that this release
 //! does not know is ignored.
 
-use lowland_engine::Settings;
-use lowland_io::Dtype;
+use lowland_engine::{Config, Settings};
+use lowland_io::{Dtype, Shift};
 use serde::{Deserialize, Serialize};
 
 use crate::diff::IdKind;
@@ -14,6 +14,8 @@ use crate::{Error, Result};
 /// The options of a version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelOptions {
+    /// The options that the user gave, by which a refit runs.
+    pub config: Config,
     /// The resolved options of the run that made the base.
     pub settings: Settings,
     /// Number of epochs of that run's layout.
@@ -29,13 +31,16 @@ pub struct ModelOptions {
     /// The kind of the ids.
     pub id_kind: IdKind,
     /// What is subtracted from each component before rounding to single precision.
-    pub shift: Option<Vec<f64>>,
+    pub shift: Option<Shift>,
     /// The type of the source's numbers.
     pub dtype: Dtype,
     /// How many lists a search visits.
     pub effort: SearchEffort,
     /// The recall that this effort had on the sample of the base.
     pub effort_recall: f64,
+    /// The 99th percentile of the rows' distances to their centroids, in the metric's units; see
+    /// [`reach`](fn@crate::place::reach).
+    pub reach: f32,
 }
 
 impl ModelOptions {

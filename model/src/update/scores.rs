@@ -1,0 +1,89 @@
+//! Scores of a version's map, and what tells whether a refit is due.
+
+use lowland_engine::Progress;
+use serde::{Deserialize, Serialize};
+
+use super::Measures;
+use crate::measure::trustworthiness;
+use crate::snapshot::Snapshot;
+use crate::{ModelOptions, Result};
+
+/// The largest numbers of rows that were there and of new rows by which a map is scored, and the number of neighbours.
+const OLD_ROWS: usize = 3000;
+const NEW_ROWS: usize = 1000;
+const NEIGHBORS: usize = 15;
+
+/// How the rows are spread over the lists.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Population {
+    /// Mean number of live rows of a list.
+    pub mean: f64,
+    /// The largest number of live rows of a list.
+    pub largest: u64,
+    /// Number of lists with less than a quarter of the mean.
+    pub small: u64,
+    /// Number of lists with more than four times the mean.
+    pub large: u64,
+}
+
+/// Returns how the rows of a snapshot are spread over its lists.
+pub fn population(snapshot: &Snapshot) -> Population {
+    let live = |list: u32| {
+        let base = snapshot.base_range(list).filter(|&place| !snapshot.is_dead(place)).count();
+        (base + snapshot.delta_of(list).iter().filter(|&&place| !snapshot.is_dead(place)).count()) as u64
+    };
+    let lists = snapshot.lists() as u32;
+    let mean = f64::from(snapshot.live()) / f64::from(lists.max(1));
+    let mut told = Population { mean, largest: 0, small: 0, large: 0 };
+    for rows in (0..lists).map(live) {
+        told.largest = told.largest.max(rows);
+        told.small += u64::from((rows as f64) < mean / 4.0);
+        told.large += u64::from(rows as f64 > 4.0 * mean);
+    }
+    told
+}
+
+/// Scores a version, whose new rows have the places from `first_new` on.
+pub fn measure(
+    snapshot: &Snapshot,
+    first_new: u32,
+    options: &ModelOptions,
+    progress: &Progress<'_>,
+) -> Result<Measures> {
+    let mut sampled = spread(snapshot, 0..first_new, OLD_ROWS);
+    let old = sampled.len();
+    sampled.extend(spread(snapshot, first_new..snapshot.places(), NEW_ROWS));
+    let (dim, components) = (snapshot.dim(), snapshot.n_components());
+    let (mut vectors, mut positions) = (vec![0.0; sampled.len() * dim], Vec::new());
+    for (&place, to) in sampled.iter().zip(vectors.chunks_exact_mut(dim.max(1))) {
+        snapshot.read_vector(place, to)?;
+        positions.extend_from_slice(snapshot.position(place));
+    }
+    progress.check()?;
+    let k = NEIGHBORS.min(options.n_neighbors.max(1));
+    let scores = trustworthiness(&vectors, dim, &positions, components, k);
+    let mean = |scores: &[f64]| (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64);
+    let population = population(snapshot);
+    let delta = f64::from(snapshot.places() - snapshot.base_rows());
+    Ok(Measures {
+        recall: options.effort_recall,
+        trustworthiness: mean(&scores).unwrap_or(1.0),
+        trustworthiness_old: mean(&scores[..old]),
+        trustworthiness_new: mean(&scores[old..]),
+        outliers: None,
+        moved_p50: 0.0,
+        moved_p95: 0.0,
+        moved_max: 0.0,
+        kept_neighbors: 1.0,
+        added_share: delta / f64::from(snapshot.base_rows().max(1)),
+        tombstone_share: f64::from(snapshot.places() - snapshot.live()) / f64::from(snapshot.places().max(1)),
+        largest_list: population.largest as f64 / population.mean.max(1e-9),
+    })
+}
+
+/// Returns at most `most` live places of a range, at equal distances.
+fn spread(snapshot: &Snapshot, places: std::ops::Range<u32>, most: usize) -> Vec<u32> {
+    let live = places.clone().filter(|&place| !snapshot.is_dead(place)).count();
+    let step = live.div_ceil(most).max(1);
+    places.filter(|&place| !snapshot.is_dead(place)).step_by(step).collect()
+}

@@ -1,0 +1,146 @@
+//! A map that is kept as a model: the run of a [`Job`], whose stages become the first version of a model, or the next
+//! one in a refit.
+//!
+//! What must hold: the model's current version changes only after everything that the new version names is durable; a
+//! job that is stopped goes on from its finished stages.
+
+use std::path::{Path, PathBuf};
+
+use lowland_engine::{MapSink, Observer, Plan, Progress, Report, Stage};
+use lowland_model::fit::{FittedRun, StoredRun};
+use lowland_model::snapshot::Snapshot;
+use lowland_model::store::{Action, ModelDir, ModelLock};
+
+use crate::job::RunOptions;
+use crate::{Error, Job, MapFile, Result};
+
+/// The stages whose files a model is made of.
+const STAGES: [Stage; 3] = [Stage::Index, Stage::Neighbors, Stage::Layout];
+/// The name of the run directory of a fit in the directory of its update.
+pub(super) const RUN: &str = "fit";
+
+/// Takes a map's positions and keeps none: the model has them.
+struct NoMap;
+
+impl MapSink for NoMap {
+    fn write(&mut self, _first: u64, _coordinates: &[f32]) -> lowland_engine::Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> lowland_engine::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a fit gave.
+pub struct Fitted {
+    /// The report of the run.
+    pub report: Report,
+    /// The number of the version.
+    pub version: u64,
+}
+
+impl Job {
+    /// Checks whether a model can be made of this job.
+    ///
+    /// # Errors
+    /// If the method compares all pairs, the rows have no vectors, a graph was given, or rows are left out.
+    pub fn check_model(&self) -> Result<()> {
+        let method = self.config.method;
+        if method.is_all_pairs() {
+            return Err(Error::job(format!(
+                "a model needs lists of near rows, and {method} compares all pairs; umap, tsne, infotsne, largevis and \
+                 pacmap can be stored"
+            )));
+        }
+        if self.source.is_none() || self.graph.is_some() {
+            return Err(Error::job("a model is made of vectors, not of a graph".to_string()));
+        }
+        Ok(())
+    }
+
+    /// Computes the map and stores it as the first version of the new model `path`, and in `file` if one is given.
+    /// [`Job::run`] is not used: finished stages are kept in the model until the version is complete, and the same call
+    /// goes on from there.
+    ///
+    /// # Errors
+    /// Those of [`Job::embed`] and [`check_model`](Job::check_model); if there is a model with a version already.
+    pub fn embed_model(
+        mut self,
+        plan: &Plan,
+        path: &Path,
+        file: Option<&MapFile>,
+        observer: &dyn Observer,
+    ) -> Result<Fitted> {
+        self.check_model()?;
+        let model = ModelDir::create(path)?;
+        let lock = model.lock(false, &mut || false)?;
+        if let Some(current) = model.current()? {
+            return Err(Error::job(format!(
+                "{} is a model whose current version is {current}; `update` adds rows to it",
+                path.display()
+            )));
+        }
+        let scratch = lock.run(FIRST)?;
+        self.run = RunOptions::kept(scratch.join(RUN));
+        let report = self.run_for_model(plan, file, observer)?;
+        let stored = self.store(&lock, plan, &report, &scratch, None, observer)?;
+        let version = lock.publish(stored.version(Action::Fit, FIRST), true)?;
+        lock.end_run(FIRST)?;
+        Ok(Fitted { report, version })
+    }
+}
+
+/// The name of the first run of a model.
+const FIRST: &str = "first";
+
+impl Job {
+    /// Runs the stages, and keeps the files that a model is made of.
+    pub(super) fn run_for_model(
+        &mut self,
+        plan: &Plan,
+        file: Option<&MapFile>,
+        observer: &dyn Observer,
+    ) -> Result<Report> {
+        self.config.keep_stages = Some(STAGES.to_vec());
+        match file {
+            Some(file) => self.embed(plan, file, observer),
+            None => self.embed_to(plan, &mut NoMap, observer),
+        }
+    }
+
+    /// Writes the objects of a finished run into a model. With `earlier` the map is turned and scaled to lie on the map
+    /// of that snapshot.
+    pub(super) fn store(
+        &self,
+        lock: &ModelLock<'_>,
+        plan: &Plan,
+        report: &Report,
+        scratch: &Path,
+        earlier: Option<&Snapshot>,
+        observer: &dyn Observer,
+    ) -> Result<StoredRun> {
+        let Some(source) = self.read_source(observer)? else {
+            return Err(Error::job("a model is made of vectors".to_string()));
+        };
+        let progress = Progress::start(observer, Stage::Place, plan.shape().rows, "rows")?;
+        let run: PathBuf = scratch.join(RUN);
+        let stored = lowland_model::fit::store(
+            lock,
+            &FittedRun {
+                dir: &run,
+                config: &self.config,
+                plan,
+                mean_distance: report.neighbors.map_or(0.0, |found| found.mean_distance),
+                source: &source,
+                id: self.id.as_deref(),
+                shift: report.shift.as_ref(),
+                scratch,
+                earlier,
+            },
+            &progress,
+        )?;
+        Ok(stored)
+    }
+}
+

@@ -1,0 +1,577 @@
+//! The nightly job: a model and the current table become the next version of the model.
+//!
+//! - `before.rs`: the positions from which a refit begins.
+//! - `gate.rs`: conditions that a version must meet to become current.
+//! - `metrics.rs`: the figures of an update as a text file for Prometheus.
+//!
+//! What must hold:
+//! - Everything that can be refused is refused before any work is done.
+//! - The current version changes by one rename, after everything that the new version names is durable.
+//! - A run of an update that was published is not repeated; one that was begun goes on.
+
+mod before;
+mod gate;
+mod metrics;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use lowland_engine::{Config, Device, Init, Observer, Plan, Progress, Stage, format_bytes};
+use lowland_io::{RowSet, ShiftedSource, Source, SubsetSource};
+use lowland_model::diff::{IdKind, KeySorter, RowKey, TableDiff, compare};
+use lowland_model::fit::{id_kind, read_keys};
+use lowland_model::snapshot::Snapshot;
+use lowland_model::store::{Action, Counts, ModelDir, ModelLock, Version};
+use lowland_model::update::{Measures, Update, Updated, update};
+use lowland_model::{Error as ModelError, ModelOptions};
+use serde::{Deserialize, Serialize};
+
+pub use gate::{Gate, GateResult};
+
+use super::open::open_dir;
+use crate::invalid_rows::PreparedSource;
+use crate::job::RunOptions;
+use crate::{Error, InvalidRows, Job, MapFile, Result};
+
+/// How the map takes up changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UpdateMode {
+    /// A refit where [`RefitWhen`] says so, otherwise a transform.
+    #[default]
+    Auto,
+    /// New rows are placed among the rows that are there, which keep their positions.
+    Transform,
+    /// The whole map is computed anew, from the positions that are there, and laid on them.
+    Refit,
+}
+
+impl UpdateMode {
+    /// All modes.
+    pub const ALL: [UpdateMode; 3] = [UpdateMode::Auto, UpdateMode::Transform, UpdateMode::Refit];
+
+    /// Returns the mode's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            UpdateMode::Auto => "auto",
+            UpdateMode::Transform => "transform",
+            UpdateMode::Refit => "refit",
+        }
+    }
+}
+
+/// When [`UpdateMode::Auto`] computes the whole map anew.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RefitWhen {
+    /// If more rows than this share of the base were added since the last refit. Default: 0.1.
+    pub added: f64,
+    /// If more than this share of all places are tombstones. Default: 0.2.
+    pub deleted: f64,
+    /// If more than this share of the last update's new rows lay far outside of the base. Default: never.
+    pub outliers: Option<f64>,
+}
+
+impl Default for RefitWhen {
+    fn default() -> Self {
+        RefitWhen { added: 0.1, deleted: 0.2, outliers: None }
+    }
+}
+
+/// Conditions as text: `added>0.1, deleted>0.2, outliers>0.05`.
+impl FromStr for RefitWhen {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let mut when = RefitWhen::default();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let (name, value) =
+                part.split_once('>').ok_or_else(|| format!("\"{part}\" is not of the form added>0.1"))?;
+            let value: f64 = value.trim().parse().map_err(|_| format!("\"{}\" is not a number", value.trim()))?;
+            if !value.is_finite() || value < 0.0 {
+                return Err(format!("{value} is not a share"));
+            }
+            match name.trim() {
+                "added" => when.added = value,
+                "deleted" => when.deleted = value,
+                "outliers" => when.outliers = Some(value),
+                other => return Err(format!("\"{other}\" is none of added, deleted, outliers")),
+            }
+        }
+        Ok(when)
+    }
+}
+
+/// An update of a model.
+pub struct UpdateJob {
+    /// The model.
+    pub model: PathBuf,
+    /// The whole current table.
+    pub source: Arc<dyn Source>,
+    /// The column of the ids. `None`: that of the model.
+    pub id: Option<String>,
+    /// The name of this run. A run that was published is not repeated. `None`: a name made of the next version's number.
+    pub run_id: Option<String>,
+    /// How the map takes up changes.
+    pub mode: UpdateMode,
+    /// Conditions that the new version must meet to become current.
+    pub gates: Vec<Gate>,
+    /// The largest share of the rows that may be missing in the table; more are refused, because an empty or half-written
+    /// table must not delete a map. Default: 0.2.
+    pub max_shrink: f64,
+    /// When [`UpdateMode::Auto`] computes the whole map anew.
+    pub refit: RefitWhen,
+    /// How rows without a usable vector are handled. Default: they are an error. `Null` is not possible.
+    pub invalid: InvalidRows,
+    /// Whether to wait for another process that is changing the model. Default: true.
+    pub wait: bool,
+    /// Bytes of memory that the process may use.
+    pub memory: u64,
+    /// Number of worker threads. Default: one for each core.
+    pub threads: Option<usize>,
+    /// A file for the figures of the update, in the text format of Prometheus; replaced by rename.
+    pub metrics_file: Option<PathBuf>,
+}
+
+/// What came of an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// A new version is current.
+    Published,
+    /// The table has the rows of the model.
+    Unchanged,
+    /// The run had been published before.
+    AlreadyPublished,
+    /// The new version does not meet a gate. It is kept, and the version before stays current.
+    Refused,
+}
+
+/// The result of an update.
+#[derive(Debug, Clone, Serialize)]
+pub struct UpdateReport {
+    /// The name of the run.
+    pub run_id: String,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The new version, or the version of the same run.
+    pub version: Option<u64>,
+    /// The version before.
+    pub parent: u64,
+    /// What was done; none if nothing was.
+    pub mode: Option<UpdateMode>,
+    /// Why the mode was chosen.
+    pub why: String,
+    /// Rows.
+    pub counts: Counts,
+    /// Measures of the new version.
+    pub measures: Option<Measures>,
+    /// The gates.
+    pub gates: Vec<GateResult>,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+impl fmt::Display for UpdateReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts { rows, added, changed, deleted, .. } = self.counts;
+        let number = self.version.unwrap_or(self.parent);
+        let changes = format!("{added} added, {changed} changed, {deleted} deleted");
+        match self.outcome {
+            Outcome::Unchanged => {
+                return write!(f, "nothing changed: version {} has the {rows} rows of the table", self.parent);
+            }
+            Outcome::AlreadyPublished => {
+                return write!(f, "the run {} was published before, as version {number}", self.run_id);
+            }
+            Outcome::Published => write!(f, "version {number} is current: {rows} rows, {changes}")?,
+            Outcome::Refused => {
+                let failed = self.gates.iter().filter(|gate| !gate.passed).map(GateResult::to_string);
+                let failed = failed.collect::<Vec<_>>().join(", ");
+                write!(f, "version {number} is kept but not current ({failed}): {rows} rows, {changes}")?;
+            }
+        }
+        if let Some(measures) = &self.measures {
+            write!(f, "; recall {:.3}, trustworthiness {:.3}", measures.recall, measures.trustworthiness)?;
+            if self.mode == Some(UpdateMode::Refit) {
+                let (p95, kept) = (measures.moved_p95, measures.kept_neighbors);
+                write!(f, ", 95 % of the rows moved at most {p95:.3} of the radius and kept {kept:.2} of their neighbours")?;
+            }
+        }
+        write!(f, "; {:.1} s", self.seconds)
+    }
+}
+
+/// The share of the memory for the keys of the table while they are sorted.
+const KEYS_SHARE: u64 = 4;
+/// Bytes of a portion of new rows.
+const BATCH_BYTES: u64 = 4 << 20;
+/// The name of the file of a refit's first positions.
+const BEFORE: &str = "before.arrow";
+
+impl UpdateJob {
+    /// Returns an update of `model` to the table `source`, with default options.
+    pub fn new(model: impl Into<PathBuf>, source: Arc<dyn Source>) -> Self {
+        let memory = Job::new().config.memory;
+        UpdateJob {
+            model: model.into(),
+            source,
+            id: None,
+            run_id: None,
+            mode: UpdateMode::Auto,
+            gates: Vec::new(),
+            max_shrink: 0.2,
+            refit: RefitWhen::default(),
+            invalid: InvalidRows::Error,
+            wait: true,
+            memory,
+            threads: None,
+            metrics_file: None,
+        }
+    }
+
+    /// Runs the update.
+    ///
+    /// # Errors
+    /// Everything about the table that does not fit the model, before any work; then those of reading, computing and
+    /// writing. The current version is the one before in any case. The same call goes on.
+    pub fn run(&self, observer: &dyn Observer) -> Result<UpdateReport> {
+        let started = Instant::now();
+        let dir = open_dir(&self.model)?;
+        // What is wrong with the request and the table is told before the model is locked.
+        let current = self.current(&dir)?;
+        let options = ModelOptions::of(&current)?;
+        let id = self.check_table(&options)?;
+        for gate in &self.gates {
+            gate.check().map_err(Error::job)?;
+        }
+        let lock = dir.lock(self.wait, &mut || observer.event(&lowland_engine::Event::Pulse).is_break())?;
+        // The model may have changed while this process waited.
+        let version = self.current(&dir)?;
+        let run_id = match &self.run_id {
+            Some(run_id) => run_id.clone(),
+            None => format!("version-{:06}", lock.next_number()?),
+        };
+        let mut report = UpdateReport {
+            run_id: run_id.clone(),
+            outcome: Outcome::Unchanged,
+            version: None,
+            parent: version.number,
+            mode: None,
+            why: String::new(),
+            counts: version.counts,
+            measures: None,
+            gates: Vec::new(),
+            seconds: 0.0,
+        };
+        if let Some(before) = lock.published(&run_id)? {
+            report.outcome = Outcome::AlreadyPublished;
+            report.version = Some(before.number);
+            report.counts = before.counts;
+            return self.end(report, started);
+        }
+        let scratch = lock.run(&run_id)?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.unwrap_or(0)).build();
+        let pool = pool.map_err(|e| Error::job(format!("threads: {e}")))?;
+        let done = pool.install(|| self.next_version(&lock, &version, &options, &id, &scratch, &mut report, observer));
+        if let Some(next) = done? {
+            report.gates = self.gates.iter().map(|gate| gate.judge(report.measures.as_ref())).collect();
+            let accepted = report.gates.iter().all(|gate| gate.passed);
+            let next = Version {
+                run_id: Some(run_id.clone()),
+                parent: Some(version.number),
+                accepted,
+                counts: report.counts,
+                measures: serde_json::to_value(report.measures).unwrap_or_default(),
+                ..next
+            };
+            report.version = Some(lock.publish(next, accepted)?);
+            report.outcome = if accepted { Outcome::Published } else { Outcome::Refused };
+        }
+        lock.end_run(&run_id)?;
+        self.end(report, started)
+    }
+
+    fn end(&self, mut report: UpdateReport, started: Instant) -> Result<UpdateReport> {
+        report.seconds = started.elapsed().as_secs_f64();
+        if let Some(path) = &self.metrics_file {
+            lowland_io::replace(path, metrics::text(&report, &self.model).as_bytes())?;
+        }
+        Ok(report)
+    }
+
+    fn current(&self, dir: &ModelDir) -> Result<Version> {
+        let Some(number) = dir.current()? else {
+            return Err(Error::job(format!(
+                "{}: nothing was published in this model yet; the `embed` that began it goes on when it is run again",
+                dir.path().display()
+            )));
+        };
+        Ok(dir.version(number)?)
+    }
+
+    /// Checks the table against the model, and returns the column of the ids.
+    fn check_table(&self, options: &ModelOptions) -> Result<String> {
+        let Some(id) = self.id.clone().or_else(|| options.id.clone()) else {
+            return Err(Error::job(
+                "the rows of this model are named by their numbers, by which an update cannot match them; fit the model \
+                 with a column of ids"
+                    .to_string(),
+            ));
+        };
+        if let Some(of_model) = options.id.as_ref().filter(|of_model| **of_model != id) {
+            return Err(Error::job(format!("the model's rows are named by the column \"{of_model}\", not by \"{id}\"")));
+        }
+        let shape = self.source.shape();
+        let dim = options.shift.as_ref().map_or(shape.dim, |shift| shift.values().len());
+        if shape.dim != dim {
+            return Err(width_error(shape.dim, dim));
+        }
+        let schema = self.source.column_schema(std::slice::from_ref(&id))?;
+        let kind = id_kind(&id, schema.field(0).data_type())?;
+        if kind != options.id_kind {
+            return Err(kind_error(&id, kind, options.id_kind));
+        }
+        if self.invalid == InvalidRows::Null {
+            return Err(Error::job("rows without a vector cannot be kept in a model; drop leaves them out".to_string()));
+        }
+        if !(0.0..=1.0).contains(&self.max_shrink) {
+            return Err(Error::job(format!("the largest shrink is a share from 0 to 1, not {}", self.max_shrink)));
+        }
+        Ok(id)
+    }
+
+    /// Computes the next version; `None` if nothing changed. Fills the counts, the mode and the measures of `report`.
+    #[expect(clippy::too_many_arguments, reason = "one call; a struct would only repeat the names")]
+    fn next_version(
+        &self,
+        lock: &ModelLock<'_>,
+        version: &Version,
+        options: &ModelOptions,
+        id: &str,
+        scratch: &std::path::Path,
+        report: &mut UpdateReport,
+        observer: &dyn Observer,
+    ) -> Result<Option<Version>> {
+        let snapshot = Snapshot::open(lock.model(), version)?;
+        let shape = self.source.shape();
+        if shape.dim != snapshot.dim() {
+            return Err(width_error(shape.dim, snapshot.dim()));
+        }
+        let live = u64::from(snapshot.live());
+        self.check_shrink(live, live.saturating_sub(shape.rows))?;
+        let metric = options.settings.metric;
+        let prepared = PreparedSource::new(&self.source, self.invalid, metric, false, self.memory, observer)?;
+        let table: Arc<dyn Source> = match &options.shift {
+            Some(shift) => Arc::new(ShiftedSource::new(prepared.source().clone(), shift.clone())),
+            None => prepared.source().clone(),
+        };
+        let diff = self.diff(&table, id, &snapshot, scratch, observer)?;
+        report.counts = Counts {
+            rows: diff.unchanged + diff.new.count(),
+            added: diff.added(),
+            changed: diff.changed,
+            deleted: diff.deleted(),
+            unchanged: diff.unchanged,
+        };
+        self.check_shrink(live, diff.deleted())?;
+        if diff.is_empty() && self.mode != UpdateMode::Refit {
+            return Ok(None);
+        }
+        let (mode, why) = self.choose(&snapshot, &diff, version);
+        (report.mode, report.why) = (Some(mode), why);
+        let (next, measures) = match mode {
+            UpdateMode::Refit => self.refit(lock, &snapshot, options, id, scratch, observer)?,
+            _ => self.transform(lock, version, &snapshot, options, &diff, &table, id, observer)?,
+        };
+        report.measures = Some(measures);
+        Ok(Some(next))
+    }
+
+    fn check_shrink(&self, live: u64, missing: u64) -> Result<()> {
+        let share = missing as f64 / live.max(1) as f64;
+        if share <= self.max_shrink {
+            return Ok(());
+        }
+        Err(Error::job(format!(
+            "{missing} of the model's {live} rows are missing in the table, {:.0} %, and at most {:.0} % may be \
+             (`max_shrink`); if they were really deleted, allow a larger share",
+            100.0 * share,
+            100.0 * self.max_shrink
+        )))
+    }
+
+    /// Compares the table with the model.
+    fn diff(
+        &self,
+        table: &Arc<dyn Source>,
+        id: &str,
+        snapshot: &Snapshot,
+        scratch: &std::path::Path,
+        observer: &dyn Observer,
+    ) -> Result<TableDiff> {
+        let rows = table.shape().rows;
+        let progress = Progress::start(observer, Stage::Diff, rows, "rows")?;
+        let mut sorter = KeySorter::new(scratch, "table", self.memory / KEYS_SHARE, rows);
+        read_keys(table, Some(id), self.batch_rows(table.shape().dim), &progress, &mut |row, key, hash| {
+            sorter.push(RowKey { key, row, hash })
+        })?;
+        match compare(rows, &mut sorter.finish()?, snapshot.keys()) {
+            Err(ModelError::RepeatedIds { rows, count }) => Err(self.repeated(table, id, &rows, count)?),
+            diff => Ok(diff?),
+        }
+    }
+
+    /// Returns the error of repeated ids, with the ids and their places.
+    fn repeated(&self, table: &Arc<dyn Source>, id: &str, rows: &[[u64; 2]], count: u64) -> Result<Error> {
+        let mut named = Vec::new();
+        for &[first, second] in rows {
+            let batch = table.read_columns(&[id.to_string()], second, 1)?;
+            let value = crate::plot::texts(batch.column(0)).map_err(Error::job)?;
+            let value = value.iter().flatten().next().unwrap_or_default().to_string();
+            let (first, second) = (table.locate(first), table.locate(second));
+            named.push(format!("\"{value}\" (rows {} and {} of {})", first.row, second.row, second.path.display()));
+        }
+        let more = count - rows.len() as u64;
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        Ok(Error::job(format!("column \"{id}\": {count} rows have the id of an earlier row: {}{more}", named.join(", "))))
+    }
+
+    fn batch_rows(&self, dim: usize) -> usize {
+        let bytes = BATCH_BYTES.min(self.memory / 64);
+        (bytes / (dim as u64 * 4).max(1)).clamp(64, 65_536) as usize
+    }
+
+    fn choose(&self, snapshot: &Snapshot, diff: &TableDiff, version: &Version) -> (UpdateMode, String) {
+        if self.mode != UpdateMode::Auto {
+            return (self.mode, "asked for".into());
+        }
+        let base = f64::from(snapshot.base_rows().max(1));
+        let delta = u64::from(snapshot.places() - snapshot.base_rows()) + diff.new.count();
+        let added = delta as f64 / base;
+        let dead = f64::from(snapshot.places() - snapshot.live()) + diff.gone.len() as f64;
+        let deleted = dead / (f64::from(snapshot.places()) + diff.new.count() as f64).max(1.0);
+        let outliers = version.measures.get("outliers").and_then(serde_json::Value::as_f64);
+        let RefitWhen { added: most_added, deleted: most_deleted, outliers: most_outliers } = self.refit;
+        let why = if added > most_added {
+            format!("{:.1} % of the base were added since the last refit, more than {:.1} %", added * 100.0, most_added * 100.0)
+        } else if deleted > most_deleted {
+            format!("{:.1} % of the places are tombstones, more than {:.1} %", deleted * 100.0, most_deleted * 100.0)
+        } else if let (Some(share), Some(most)) = (outliers, most_outliers)
+            && share > most
+        {
+            format!("{:.1} % of the last new rows lie far outside, more than {:.1} %", share * 100.0, most * 100.0)
+        } else {
+            return (UpdateMode::Transform, format!("{:.1} % of the base were added since the last refit", added * 100.0));
+        };
+        (UpdateMode::Refit, why)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call; a struct would only repeat the names")]
+    fn transform(
+        &self,
+        lock: &ModelLock<'_>,
+        version: &Version,
+        snapshot: &Snapshot,
+        options: &ModelOptions,
+        diff: &TableDiff,
+        table: &Arc<dyn Source>,
+        id: &str,
+        observer: &dyn Observer,
+    ) -> Result<(Version, Measures)> {
+        self.check_memory(snapshot, options, diff)?;
+        let rows: Arc<dyn Source> = Arc::new(SubsetSource::new(table.clone(), Arc::new(diff.new.clone())));
+        let progress = Progress::start(observer, Stage::Place, diff.new.count(), "rows")?;
+        let Updated { objects, measures } = update(&Update {
+            lock,
+            version,
+            snapshot,
+            options,
+            diff,
+            rows: &rows,
+            id,
+            batch_rows: self.batch_rows(snapshot.dim()),
+            progress: &progress,
+        })?;
+        let next = Version { objects, options: version.options.clone(), ..Version::new(Action::Transform) };
+        Ok((next, measures))
+    }
+
+    /// Refuses an update whose new rows do not fit into the memory.
+    fn check_memory(&self, snapshot: &Snapshot, options: &ModelOptions, diff: &TableDiff) -> Result<()> {
+        let needed = Update::bytes(snapshot, options, diff, self.batch_rows(snapshot.dim()))
+            + RowSet::bytes(diff.new.all()) * 2
+            + lowland_engine::budget::base_bytes(snapshot.dim(), self.threads.unwrap_or_else(rayon::current_num_threads));
+        if needed <= self.memory {
+            return Ok(());
+        }
+        Err(Error::job(format!(
+            "an update of {} new rows needs {}, and the memory budget is {}; allow more memory, or refit",
+            diff.new.count(),
+            format_bytes(needed),
+            format_bytes(self.memory)
+        )))
+    }
+
+    /// Computes the whole map anew, from the positions that are there, and lays it on them.
+    fn refit(
+        &self,
+        lock: &ModelLock<'_>,
+        snapshot: &Snapshot,
+        options: &ModelOptions,
+        id: &str,
+        scratch: &std::path::Path,
+        observer: &dyn Observer,
+    ) -> Result<(Version, Measures)> {
+        let before = scratch.join(BEFORE);
+        before::write(snapshot, id, &before, observer)?;
+        let mut job = Job::new();
+        job.source = Some(self.source.clone());
+        job.id = Some(id.to_string());
+        job.invalid = Some(self.invalid);
+        job.config = Config {
+            init: Some(Init::File(before)),
+            n_epochs: Some(refit_epochs(options)),
+            memory: self.memory,
+            threads: self.threads,
+            device: Device::Auto,
+            disk: None,
+            ..options.config.clone()
+        };
+        job.run = RunOptions::kept(scratch.join(super::fit::RUN));
+        let plan: Plan = job.plan()?;
+        let report = job.run_for_model(&plan, None::<&MapFile>, observer)?;
+        let mut stored = job.store(lock, &plan, &report, scratch, Some(snapshot), observer)?;
+        // What the user asked for stays what the next refit is made from.
+        stored.options.config = options.config.clone();
+        let next = Version { objects: stored.objects, options: stored.options.to_value(), ..Version::new(Action::Refit) };
+        let whole = Snapshot::open(lock.model(), &next)?;
+        let progress = Progress::start(observer, Stage::Quality, 1, "maps")?;
+        let mut measures = lowland_model::update::measure(&whole, whole.places(), &stored.options, &progress)?;
+        measures.recall = report.neighbors.map_or(measures.recall, |found| found.recall);
+        if let Some((moved, kept)) = stored.moved {
+            (measures.moved_p50, measures.moved_p95, measures.moved_max) = (moved.p50, moved.p95, moved.max);
+            measures.kept_neighbors = kept;
+        }
+        Ok((next, measures))
+    }
+}
+
+/// Returns the number of epochs of a refit: a third of the map's, since it begins at a finished map.
+fn refit_epochs(options: &ModelOptions) -> usize {
+    (options.epochs / 3).max(1)
+}
+
+fn width_error(table: usize, model: usize) -> Error {
+    Error::job(format!("the table's vectors have {table} components, and the model's have {model}"))
+}
+
+fn kind_error(id: &str, table: IdKind, model: IdKind) -> Error {
+    Error::job(format!(
+        "column \"{id}\" holds {}, and the model's ids are {}: ids of different types are never equal",
+        table.name(),
+        model.name()
+    ))
+}
