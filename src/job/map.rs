@@ -160,7 +160,7 @@ impl MapOutput {
 
 impl MapOutput {
     /// Returns the columns of the map.
-    pub(super) fn schema(mut self) -> Result<SchemaRef> {
+    pub(crate) fn schema(mut self) -> Result<SchemaRef> {
         match &mut self.table.writer {
             Some(writer) => Ok(writer.schema()?),
             None => Ok(Arc::new(Schema::empty())),

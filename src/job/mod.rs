@@ -175,6 +175,11 @@ impl Job {
         Ok(Some(kept.insert(Arc::new(reading)).clone()))
     }
 
+    /// Returns the source as the engine reads it: usable rows, shifted.
+    pub(crate) fn read_source(&self, observer: &dyn Observer) -> Result<Option<Arc<dyn Source>>> {
+        Ok(self.reading(observer)?.map(|reading| reading.source().clone()))
+    }
+
     /// Returns the rows that cannot be placed if they are left out. Examines the inputs as
     /// [`check_rows`](Job::check_rows) does.
     ///

@@ -300,14 +300,18 @@ impl TransformJob {
         let (snapshot, options) = (self.model.snapshot(), self.model.options());
         let dim = snapshot.dim();
         let batches = Loader::bytes(batch_rows, dim) + self.source.held_bytes() + (batch_rows * dim * 4) as u64;
-        let placing = Placer::bytes(&options.settings, batch_rows);
+        let placing = Placer::bytes(&options.settings, self.model.rows(), options.n_neighbors, threads);
+        let (lists, k) = (snapshot.lists(), options.n_neighbors);
+        let search = Searcher::bytes(options.effort, lists, dim, batch_rows, k, threads) + snapshot.bytes();
+        // Hashes, positions, scores, and the bytes that are written.
+        let rows = (batch_rows * (16 + 8 * snapshot.n_components())) as u64;
         MemoryNeeds::default().phase(
             "place",
             [
-                ("batches", batches),
+                ("batches", batches + rows),
                 ("a bit a row", RowSet::bytes(all)),
                 ("the source", self.source.resident_bytes()),
-                ("search", Searcher::bytes(snapshot.lists(), dim, batch_rows, options.n_neighbors, threads)),
+                ("search", search),
                 ("placement", placing),
             ],
         )
@@ -481,7 +485,7 @@ impl TransformJob {
         let units = units(plan.rows);
         let (done, stage) = session.stage(Stage::Place, size, true, |progress, budget| {
             let work = StageContext { run: &run.dir, progress, budget };
-            let mut place = || -> Result<(u64, u64)> {
+            let place = || -> Result<(u64, u64)> {
                 let (mut outliers, mut reused) = (0, 0);
                 let (snapshot, options) = (self.model.snapshot(), self.model.options());
                 let searcher = Searcher::new(snapshot, options.settings.metric, options.effort);
