@@ -1,0 +1,130 @@
+//! The placement of one row.
+
+use super::forces::{Forces, LANES, Lanes, squares_of, total};
+use super::negatives::Negatives;
+use super::{Placer, is_on_map};
+
+/// The reusable memory of a thread.
+pub(super) struct Scratch {
+    /// Squared distances of the neighbours that are on the map.
+    squared: Vec<f32>,
+    weights: Vec<f32>,
+    /// Positions of the neighbours: sixteen at a time, component after component.
+    neighbors: Vec<Lanes>,
+    /// Weights of the neighbours, sixteen at a time, with 0 after the last.
+    shares: Vec<Lanes>,
+    away: Vec<Lanes>,
+    force: Vec<f32>,
+}
+
+impl Scratch {
+    pub(super) fn new(width: usize) -> Self {
+        Scratch {
+            squared: Vec::new(),
+            weights: Vec::new(),
+            neighbors: Vec::new(),
+            shares: Vec::new(),
+            away: vec![[0.0; LANES]; width],
+            force: vec![0.0; width],
+        }
+    }
+
+    /// Bytes held for rows of `k` neighbours on a map of `width` components.
+    pub(super) fn bytes(k: usize, width: usize) -> u64 {
+        // Vectors grow by doubling.
+        (2 * k.next_multiple_of(LANES) * (width + 5) * 4 + width * (LANES + 1) * 4) as u64
+    }
+}
+
+/// A row that is placed.
+pub(super) struct Row<'a> {
+    pub(super) placer: &'a Placer<'a>,
+    /// Hash of the raw row.
+    pub(super) hash: u64,
+    pub(super) scratch: &'a mut Scratch,
+}
+
+impl Row<'_> {
+    /// Writes the position of the row with these neighbours and squared distances to `out`. Returns false if none of
+    /// them is on the map.
+    pub(super) fn place<F: Forces>(&mut self, forces: &F, (places, squared): (&[u32], &[f32]), out: &mut [f32]) -> bool {
+        let snapshot = self.placer.snapshot;
+        let on_map = || places.iter().zip(squared).filter(|&(&place, _)| is_on_map(snapshot, place));
+        match on_map().next() {
+            None => return false,
+            Some((&place, &squared)) if squared == 0.0 => {
+                out.copy_from_slice(snapshot.position(place));
+                return true;
+            }
+            Some(_) => {}
+        }
+        self.scratch.squared.clear();
+        self.scratch.squared.extend(on_map().map(|(_, &squared)| squared));
+        self.weigh(forces);
+        self.gather(on_map().map(|(&place, _)| snapshot.position(place)), out);
+        let start = forces.rate(self.placer.rate);
+        for epoch in 0..self.placer.epochs {
+            let rate = start * (1.0 - epoch as f32 / self.placer.epochs as f32);
+            let mut negatives = Negatives::new(snapshot, self.placer.seed, self.hash, epoch);
+            self.step(forces, rate, &mut negatives, out);
+        }
+        true
+    }
+
+    /// Computes the weights of the neighbours.
+    fn weigh<F: Forces>(&mut self, forces: &F) {
+        let Scratch { squared, weights, .. } = self.scratch;
+        weights.clear();
+        weights.resize(squared.len(), 0.0);
+        forces.weigh(squared, self.placer.metric, self.placer.perplexity, weights);
+        if weights.iter().sum::<f32>() <= 0.0 {
+            weights.fill(1.0);
+        }
+    }
+
+    /// Copies the neighbours' `positions` and weights, and writes the weighted mean of the positions to `mean`.
+    fn gather<'p>(&mut self, positions: impl Iterator<Item = &'p [f32]>, mean: &mut [f32]) {
+        let width = mean.len();
+        let Scratch { weights, neighbors, shares, .. } = self.scratch;
+        let groups = weights.len().div_ceil(LANES);
+        neighbors.clear();
+        neighbors.resize(groups * width, [0.0; LANES]);
+        shares.clear();
+        shares.resize(groups, [0.0; LANES]);
+        let mut sums = vec![0f64; width];
+        let mut all = 0f64;
+        for (i, (position, &weight)) in positions.zip(weights.iter()).enumerate() {
+            let (group, lane) = (i / LANES, i % LANES);
+            shares[group][lane] = weight;
+            all += f64::from(weight);
+            for (d, (sum, &x)) in sums.iter_mut().zip(position).enumerate() {
+                neighbors[group * width + d][lane] = x;
+                *sum += f64::from(weight) * f64::from(x);
+            }
+        }
+        mean.iter_mut().zip(sums).for_each(|(mean, sum)| *mean = (sum / all) as f32);
+    }
+
+    /// Moves the row at `own` by one epoch.
+    fn step<F: Forces>(&mut self, forces: &F, rate: f32, negatives: &mut Negatives<'_>, own: &mut [f32]) {
+        let width = own.len();
+        let Scratch { neighbors, shares, away, force, .. } = &mut *self.scratch;
+        force.fill(0.0);
+        let (mut stiffness, mut weight) = (0f32, 0f32);
+        for (neighbors, shares) in neighbors.chunks_exact(width).zip(shares.iter()) {
+            for ((away, neighbors), &own) in away.iter_mut().zip(neighbors).zip(own.iter()) {
+                *away = std::array::from_fn(|i| own - neighbors[i]);
+            }
+            let pull = forces.attraction(shares, &squares_of(away));
+            stiffness += total(&pull);
+            weight += total(shares);
+            for (force, away) in force.iter_mut().zip(away.iter()) {
+                let terms: Lanes = std::array::from_fn(|i| pull[i] * away[i]);
+                *force -= total(&terms);
+            }
+        }
+        forces.repel(own, weight, negatives, away, force);
+        let step = rate / (1.0 + rate * stiffness);
+        own.iter_mut().zip(force.iter()).for_each(|(own, force)| *own += step * force);
+    }
+}
