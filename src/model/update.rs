@@ -267,9 +267,12 @@ impl UpdateJob {
             seconds: 0.0,
         };
         if let Some(before) = lock.published(&run_id)? {
-            report.outcome = Outcome::AlreadyPublished;
+            report.outcome = if before.accepted { Outcome::AlreadyPublished } else { Outcome::Refused };
             report.version = Some(before.number);
+            report.parent = before.parent.unwrap_or(report.parent);
             report.counts = before.counts;
+            report.measures = serde_json::from_value(before.measures).ok();
+            report.gates = self.gates.iter().map(|gate| gate.judge(report.measures.as_ref())).collect();
             return self.end(report, started);
         }
         let scratch = lock.run(&run_id)?;
