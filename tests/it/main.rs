@@ -6,7 +6,7 @@
 //! - What each stage promises, against plain computations: `loader`, `index`, `graph`, `edges`, `init`, `quality`; data
 //!   without structure: `degenerate`, `few_rows`; what must not change a map: `invariance`.
 //! - The methods beside UMAP: `methods`, `all_pairs`.
-//! - Stored maps: `models`.
+//! - Stored maps: `models` (the command line), `model` (placement, updates, versions, damage, kills).
 //! - What stops a run, and what remains: `resume`, `units`, `killer`, `golden` (run directories of earlier versions),
 //!   `durable`, `run_dir`, `damage`, `full_disk`, `changed_source`; sources in object stores: `remote`.
 //! - Other programs: `oracle`, `exact`. What the texts say: `docs` (README and `docs/`), `conformance`
@@ -43,6 +43,7 @@ mod library;
 mod loader;
 mod memory;
 mod methods;
+mod model;
 mod models;
 mod oracle;
 mod others;

@@ -1,0 +1,143 @@
+//! What happens to the directory of a model: it is moved, copied, made read-only, damaged, or of a later format.
+
+use super::{Table, copy, current, export, files, fitted, json, update};
+use crate::harness::{Lcg, TestDir};
+
+/// A model with two versions, a tag, and a delta.
+fn two() -> (TestDir, Table) {
+    let (place, table) = fitted(0..600);
+    let table = table.without(0..10).changing(50..53).and(Table::of(600..620));
+    update(&place, &table, "--run-id second");
+    place.ok("tag m good 1 --quiet");
+    (place, table)
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_named() {
+    let (place, _) = two();
+    place.ok("verify m");
+    let mut draws = Lcg(17);
+    let all = files(&place.path("m"));
+    assert!(all.keys().filter(|name| name.starts_with("data/")).count() >= 12, "{:?}", all.keys());
+    for (name, intact) in all.iter().filter(|(name, _)| *name != "LOCK") {
+        let path = place.path("m").join(name);
+        // The first byte, the last, and one in between.
+        let places = [0, intact.len() - 1, draws.below(intact.len())];
+        for byte in places {
+            let mut flipped = intact.clone();
+            flipped[byte] ^= 1 << draws.below(8);
+            std::fs::write(&path, &flipped).expect("written");
+            let told = place.run("verify m --json");
+            assert!(told.code == 1 || told.code == 2, "{name}, byte {byte}: {}: {}", told.code, told.stderr);
+            assert!((told.stdout + &told.stderr).contains(name), "{name}, byte {byte}: {}", told.stderr);
+            assert!(!told.stderr.contains("panicked"), "{name}: {}", told.stderr);
+            // What reads the file either does not need these bytes, or says something; it never panics.
+            for arguments in [
+                "export m -o e.arrow --force --quiet",
+                "versions m",
+                "transform --model m t.arrow -o p.npy --force --quiet",
+            ] {
+                let told = place.run(arguments);
+                assert!([0, 1, 2].contains(&told.code), "{arguments}: {name}, byte {byte}: {}", told.stderr);
+                assert!(!told.stderr.contains("panicked"), "{arguments}: {name}: {}", told.stderr);
+            }
+            let _ = std::fs::remove_dir_all(place.path("p.npy.run"));
+        }
+        for short in [&intact[..intact.len() - 1], &[]] {
+            std::fs::write(&path, short).expect("written");
+            let told = place.run("verify m --json");
+            assert!(told.code != 0 && (told.stdout + &told.stderr).contains(name), "{name}, cut: {}", told.stderr);
+            let told = place.run("export m -o e.arrow --force --quiet");
+            assert!(!told.stderr.contains("panicked"), "{name}, cut: {}", told.stderr);
+        }
+        if name.starts_with("data/") {
+            std::fs::remove_file(&path).expect("removed");
+            let told = place.run("verify m --json");
+            assert!(told.code == 1 && told.stdout.contains(name), "{name}, removed: {}", told.stderr);
+            assert!(json(&told)["damaged"].as_array().is_some_and(|damaged| damaged.len() == 1), "{}", told.stdout);
+        }
+        std::fs::write(&path, intact).expect("written");
+    }
+    place.ok("verify m");
+}
+
+#[test]
+fn a_model_can_be_moved_and_copied() {
+    let (place, table) = two();
+    let (before, tonight) = (export(&place, ""), table.and(Table::of(620..640)));
+    tonight.write(&place, "t.arrow");
+    place.ok("transform --model m t.arrow -o p.npy --quiet");
+    std::fs::create_dir_all(place.path("far/away")).expect("a directory");
+    copy(&place.path("m"), &place.path("far/away/copied model"));
+    std::fs::rename(place.path("m"), place.path("moved")).expect("moved");
+    std::fs::rename(place.path("far/away/copied model"), place.path("m")).expect("moved");
+    assert_eq!(export(&place, ""), before);
+    place.ok("transform --model m t.arrow -o q.npy --quiet");
+    assert!(place.bytes("p.npy") == place.bytes("q.npy"));
+    // The two go their own ways, to the same bytes.
+    let first = update(&place, &tonight, "--run-id third");
+    place.ok("verify m");
+    let updated = export(&place, "");
+    std::fs::rename(place.path("m"), place.path("other")).expect("moved");
+    std::fs::rename(place.path("moved"), place.path("m")).expect("moved");
+    assert_eq!(current(&place), 2);
+    let second = update(&place, &tonight, "--run-id third");
+    assert_eq!(first["measures"], second["measures"]);
+    assert_eq!(export(&place, ""), updated);
+}
+
+#[test]
+fn a_model_on_a_read_only_disk_is_read_and_not_changed() {
+    let (place, table) = two();
+    table.and(Table::of(620..640)).write(&place, "t.arrow");
+    let Some(disk) = crate::harness::SmallDisk::new(&place, 64 << 20) else { return };
+    copy(&place.path("m"), &place.path("small/m"));
+    disk.set("ro");
+    let before = files(&place.path("small/m"));
+    place.ok("transform --model small/m t.arrow -o p.npy --quiet");
+    place.ok("export small/m -o e.arrow --quiet");
+    place.ok("versions small/m");
+    place.ok("diff small/m 1 2");
+    place.ok("verify small/m --quiet");
+    for arguments in
+        ["update small/m --source t.arrow", "rollback small/m --to 1", "gc small/m --keep 1", "tag small/m x"]
+    {
+        let told = place.run(arguments);
+        assert!(told.code == 1 || told.code == 2, "{arguments}: {}: {}", told.code, told.stderr);
+        assert!(told.stderr.contains("small/m") && told.stderr.contains("read"), "{arguments}: {}", told.stderr);
+        assert_eq!(told.stderr.lines().count(), 1, "{arguments}: {}", told.stderr);
+    }
+    assert!(files(&place.path("small/m")) == before);
+}
+
+#[test]
+fn a_model_of_a_later_format_is_refused_by_name() {
+    let (place, _) = fitted(0..600);
+    let text = String::from_utf8(place.bytes("m/model.json")).expect("text");
+    assert!(text.contains("\"format\": 1"), "{text}");
+    let (body, _) = text.rsplit_once(",\n  \"xxh3\"").expect("a checksum");
+    let path = place.path("m/model.json");
+    let body = body.replacen("\"format\": 1", "\"format\": 2", 1);
+    std::fs::write(&path, &body).expect("written");
+    let sum = lowland_io::stamp(&path).expect("a checksum").xxh3;
+    std::fs::write(&path, format!("{body},\n  \"xxh3\": \"{sum:016x}\"\n}}\n")).expect("written");
+    let before = files(&place.path("m"));
+    for arguments in
+        ["transform --model m t.arrow -o p.npy", "update m --source t.arrow", "export m -o e.arrow", "versions m"]
+    {
+        place.refused(arguments, &["m", "format version 2"]);
+    }
+    assert!(files(&place.path("m")) == before, "it is left as it is");
+}
+
+#[test]
+fn readers_are_not_disturbed_by_an_update() {
+    let (place, table) = two();
+    // A reader keeps the version that it opened, though an update publishes and old versions are removed.
+    let model = lowland::model::Model::open(place.path("m")).expect("a model");
+    let position = model.snapshot().position(7).to_vec();
+    update(&place, &table.and(Table::of(640..660)), "--run-id third");
+    place.ok("gc m --keep 1 --quiet");
+    assert_eq!((model.number(), model.snapshot().position(7)), (2, &position[..]));
+    assert_eq!(lowland::model::Model::open(place.path("m")).expect("a model").number(), 3);
+}

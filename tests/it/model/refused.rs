@@ -1,0 +1,123 @@
+//! Updates that are refused: the model is as it was before.
+
+use super::{FIT, Table, current, export, files, fitted, id_of, json, update, versions};
+use crate::harness::TestDir;
+
+/// Runs an update that must be refused with `words`, and compares the model.
+fn check_refused(place: &TestDir, arguments: &str, words: &[&str]) {
+    let mut before = files(&place.path("m"));
+    place.run(&format!("update m {arguments}")).refused(arguments, words);
+    let mut after = files(&place.path("m"));
+    before.remove("LOCK");
+    after.remove("LOCK");
+    let names = |files: &std::collections::BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&before), names(&after), "{arguments}");
+    assert!(before == after, "{arguments}: the model changed");
+    assert_eq!(current(place), 1, "{arguments}");
+}
+
+#[test]
+fn a_table_that_does_not_fit_is_refused_before_any_work() {
+    let (place, table) = fitted(0..600);
+    let mut wide = table.clone();
+    wide.rows.iter_mut().for_each(|(_, vector)| vector.push(0.0));
+    wide.write(&place, "wide.arrow");
+    check_refused(&place, "--source wide.arrow", &["9", "8"]);
+    table.clone().with_texts().write(&place, "texts.arrow");
+    check_refused(&place, "--source texts.arrow", &["id", "text"]);
+    let mut hole = table.clone();
+    hole.rows[5].1[0] = f32::INFINITY;
+    hole.write(&place, "hole.arrow");
+    check_refused(&place, "--source hole.arrow", &["hole.arrow", "5"]);
+    table.write(&place, "t.arrow");
+    check_refused(&place, "--source t.arrow --id label", &["id"]);
+    check_refused(&place, "--source t.arrow --id nowhere", &["nowhere"]);
+    check_refused(&place, "--source nowhere.arrow", &["nowhere.arrow"]);
+    check_refused(&place, "--source t.arrow --gate recal>=0.9", &["recal", "recall"]);
+    check_refused(&place, "--source t.arrow --run-id ../x", &["../x"]);
+    check_refused(&place, "--source t.arrow --max-shrink 2", &["--max-shrink"]);
+}
+
+#[test]
+fn ids_that_come_twice_are_named() {
+    let (place, table) = fitted(0..600);
+    let mut twice = table;
+    for row in [3, 40, 41] {
+        let copy = twice.rows[row].clone();
+        twice.rows.push(copy);
+    }
+    twice.write(&place, "twice.arrow");
+    let named: Vec<String> = [3, 40, 41].map(|row| twice.rows[row].0.to_string()).into();
+    let words: Vec<&str> = named.iter().map(String::as_str).chain(["id"]).collect();
+    check_refused(&place, "--source twice.arrow", &words);
+    // Many: ten are named, and how many there are.
+    for row in 100..130 {
+        let copy = twice.rows[row].clone();
+        twice.rows.push(copy);
+    }
+    twice.write(&place, "twice.arrow");
+    check_refused(&place, "--source twice.arrow", &["33"]);
+    // A fit refuses them too.
+    let fit = place.run(&format!("embed twice.arrow --model new {FIT}"));
+    assert_eq!(fit.code, 2, "{}", fit.stderr);
+    assert!(fit.stderr.contains("33"), "{}", fit.stderr);
+}
+
+#[test]
+fn a_table_that_shrank_is_refused() {
+    let (place, table) = fitted(0..600);
+    table.clone().without(0..121).write(&place, "less.arrow");
+    check_refused(&place, "--source less.arrow", &["121", "600", "--max-shrink"]);
+    // As many rows as before, but other ones.
+    table.clone().without(0..300).and(Table::of(2000..2300)).write(&place, "others.arrow");
+    check_refused(&place, "--source others.arrow", &["300", "--max-shrink"]);
+    Table { rows: Vec::new(), texts: false }.write(&place, "none.arrow");
+    let told = place.run("update m --source none.arrow");
+    assert_eq!((told.code, current(&place)), (2, 1), "{}", told.stderr);
+    // A fifth of the rows is the default's limit.
+    let report = update(&place, &table.without(0..120), "--mode transform");
+    assert_eq!(report["counts"]["deleted"], 120);
+}
+
+#[test]
+fn a_gate_keeps_readers_at_the_version_before() {
+    let (place, table) = fitted(0..800);
+    let before = export(&place, "");
+    let tonight = table.and(Table::of(800..840));
+    tonight.write(&place, "t.arrow");
+    let arguments = "update m --source t.arrow --run-id a --json --quiet --gate";
+    let told = place.run(&format!("{arguments} trustworthiness>=0.5,recall>=1.01"));
+    assert_eq!(told.code, 3, "{}", told.stderr);
+    let report = json(&told);
+    assert_eq!((report["outcome"].as_str(), report["version"].as_u64()), (Some("refused"), Some(2)));
+    assert!(told.stderr.contains("recall") && !told.stderr.contains("trustworthiness"), "{}", told.stderr);
+    assert_eq!(current(&place), 1);
+    assert_eq!(export(&place, ""), before, "readers see what they saw");
+    let kept = &versions(&place)[&2];
+    assert_eq!((kept["accepted"].as_bool(), kept["current"].as_bool()), (Some(false), Some(false)));
+    place.ok("verify m");
+    assert_eq!(export(&place, "--version 2").len(), 840, "it can be looked at");
+    // The same run again says the same; another run, without the gate, is published on the version before.
+    assert_eq!(place.run(&format!("{arguments} recall>=1.01")).code, 3);
+    let report = json(&place.ok("update m --source t.arrow --run-id b --json --quiet --gate recall>=0.5"));
+    assert_eq!((report["outcome"].as_str(), report["parent"].as_u64()), (Some("published"), Some(1)));
+    assert_eq!(current(&place), 3);
+    // A refused version can be accepted afterwards.
+    place.ok("rollback m --to 2 --quiet");
+    assert_eq!(export(&place, "").len(), 840);
+    assert!(export(&place, "").contains_key(&id_of(820).to_string()));
+}
+
+#[test]
+fn a_model_is_not_made_twice_nor_from_what_cannot_be_one() {
+    let (place, _) = fitted(0..600);
+    place.refused(&format!("embed t.arrow --model m {FIT}"), &["m", "update"]);
+    place.refused("embed t.arrow --model new --method tsne-exact --id id", &["tsne-exact"]);
+    std::fs::create_dir(place.path("full")).expect("a directory");
+    std::fs::write(place.path("full/precious"), "x").expect("written");
+    place.refused(&format!("embed t.arrow --model full {FIT}"), &["full"]);
+    assert_eq!(place.bytes("full/precious"), b"x");
+    // Row numbers are no ids.
+    place.ok("embed t.arrow --model plain --n-epochs 5 --threads 2 --quiet");
+    place.refused("update plain --source t.arrow", &["--id"]);
+}

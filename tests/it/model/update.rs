@@ -1,0 +1,222 @@
+//! Updates that keep the map: what a night's table adds, changes and deletes.
+
+use std::collections::BTreeMap;
+
+use super::{Exported, FIT, Table, current, export, files, fitted, id_of, json, nearest, objects, update, versions};
+use crate::harness::TestDir;
+
+/// The table of the next night: 40 rows added, 10 changed and 60 deleted, of 1,500.
+fn next_night(table: &Table) -> Table {
+    table.clone().without(100..160).changing(300..310).and(Table::of(1500..1540))
+}
+
+#[test]
+fn rows_come_change_and_go_and_the_others_keep_their_bytes() {
+    let (place, table) = fitted(0..1500);
+    let (before, data) = (export(&place, ""), files(&place.path("m/data")));
+    let tonight = next_night(&table);
+    let report = update(&place, &tonight, "--run-id night-1 --threads 2");
+    assert_eq!((report["outcome"].as_str(), report["mode"].as_str()), (Some("published"), Some("transform")));
+    let counts = &report["counts"];
+    for (name, count) in [("rows", 1480), ("added", 40), ("changed", 10), ("deleted", 60), ("unchanged", 1430)] {
+        assert_eq!(counts[name], count, "{name}: {report}");
+    }
+    assert_eq!((report["version"].as_u64(), current(&place)), (Some(2), 2));
+    let after = export(&place, "");
+    assert_eq!(after.len(), 1480);
+    for row in 0..1500 {
+        let id = id_of(row).to_string();
+        match row {
+            100..160 => assert!(!after.contains_key(&id), "row {id} is deleted"),
+            300..310 => assert_eq!(after[&id].added_in, 2, "row {id} is another"),
+            _ => {
+                assert_eq!(after[&id].position, before[&id].position, "row {id} moved");
+                assert_eq!((after[&id].added_in, after[&id].moved), (1, Some(0.0)), "row {id}");
+            }
+        }
+    }
+    for row in 1500..1540 {
+        let new = &after[&id_of(row).to_string()];
+        assert_eq!((new.added_in, new.moved), (2, None), "row {row}");
+    }
+    // The objects of the version before stay, and readers of it see what they saw.
+    let kept = files(&place.path("m/data"));
+    assert!(data.iter().all(|(name, bytes)| kept.get(name) == Some(bytes)), "an object changed");
+    assert_eq!(export(&place, "--version 1"), before);
+    check_neighbors(&after, &tonight, 0.97);
+    // No scratch is left.
+    assert!(files(&place.path("m/runs")).is_empty());
+    place.ok("verify m");
+    let recall = report["measures"]["recall"].as_f64().expect("a number");
+    assert!((0.95..=1.0).contains(&recall), "{report}");
+}
+
+/// Compares a version's neighbours with those of all pairs: of ids, in order of distance, and without rows that are gone.
+fn check_neighbors(rows: &BTreeMap<String, Exported>, table: &Table, least: f64) {
+    let (mut right, mut all) = (0, 0);
+    for (id, vector) in &table.rows {
+        let row = &rows[&id.to_string()];
+        assert!(row.distances.is_sorted(), "{id}: {:?}", row.distances);
+        assert_eq!(row.near.len(), row.distances.len(), "{id}");
+        assert!(row.near.len() >= 10, "{id} has {} neighbours", row.near.len());
+        let truth: Vec<(f64, i64)> = nearest(table, vector).into_iter().filter(|near| near.1 != *id).collect();
+        let farthest = truth[9].0.sqrt() * (1.0 + 1e-5) + 1e-6;
+        for (near, distance) in row.near.iter().zip(&row.distances).take(10) {
+            assert!(near != &id.to_string(), "{id} is its own neighbour");
+            let exact =
+                truth.iter().find(|t| t.1.to_string() == *near).unwrap_or_else(|| panic!("{id}: {near} is gone")).0;
+            let exact = exact.sqrt();
+            assert!((exact - f64::from(*distance)).abs() <= 1e-3 * exact + 1e-4, "{id}, {near}: {distance}, {exact}");
+            right += usize::from(exact <= farthest);
+            all += 1;
+        }
+    }
+    let share = right as f64 / all as f64;
+    assert!(share >= least, "{share} of the neighbours are right");
+}
+
+#[test]
+fn many_nights_keep_what_was_there_and_the_graph_stays_right() {
+    let (place, mut table) = fitted(0..1000);
+    let mut known: BTreeMap<String, Exported> = export(&place, "");
+    for night in 0..6 {
+        let (gone, new) = (night * 30, 1000 + night * 25);
+        table = table.without(gone..gone + 30).changing(400 + night * 5..405 + night * 5).and(Table::of(new..new + 25));
+        let report = update(&place, &table, "--mode transform --threads 2");
+        assert_eq!(report["outcome"], "published", "{report}");
+        let now = export(&place, "");
+        assert_eq!(now.len(), table.len());
+        for (id, row) in now.iter().filter(|(_, row)| row.added_in < report["version"].as_u64().expect("a number")) {
+            assert_eq!(row.position, known[id].position, "night {night}: row {id} moved");
+        }
+        known = now;
+    }
+    check_neighbors(&known, &table, 0.95);
+    // The first night's rows are told apart from the last one's.
+    assert_eq!(known[&id_of(1149).to_string()].added_in, 7);
+    assert_eq!(known[&id_of(1000).to_string()].added_in, 2);
+    assert_eq!(versions(&place).len(), 7);
+}
+
+#[test]
+fn nothing_to_do_is_told_and_makes_no_version() {
+    let (place, mut table) = fitted(0..600);
+    let before = files(&place.path("m"));
+    // Another order of the same rows.
+    table.rows.reverse();
+    let report = update(&place, &table, "");
+    assert_eq!((report["outcome"].as_str(), report["counts"]["unchanged"].as_u64()), (Some("unchanged"), Some(600)));
+    let told = place.run("update m --source t.arrow --no-change-exit-code 99 --quiet");
+    assert_eq!(told.code, 99, "{}", told.stderr);
+    let mut after = files(&place.path("m"));
+    after.insert("LOCK".into(), before["LOCK"].clone());
+    assert!(after == before, "the model changed");
+    // A published run is not repeated, whatever the table has now.
+    let tonight = next_night(&table).without(500..590);
+    assert_eq!(update(&place, &tonight, "--run-id a")["outcome"], "published");
+    let later = tonight.and(Table::of(2000..2010));
+    let again = update(&place, &later, "--run-id a");
+    assert_eq!((again["outcome"].as_str(), again["version"].as_u64()), (Some("already-published"), Some(2)));
+    assert_eq!(current(&place), 2);
+    later.write(&place, "t.arrow");
+    assert_eq!(place.run("update m --source t.arrow --run-id a --no-change-exit-code 98 --quiet").code, 98);
+    assert_eq!(update(&place, &later, "--run-id b")["version"], 3);
+}
+
+#[test]
+fn the_same_bytes_whatever_the_threads_and_the_budget() {
+    let (place, table) = fitted(0..1500);
+    next_night(&table).write(&place, "t.arrow");
+    super::copy(&place.path("m"), &place.path("first"));
+    let mut whole = None;
+    for options in ["--threads 2 --memory 1GiB", "--threads 1 --memory 100MiB", "--threads 3 --memory 60MiB"] {
+        std::fs::remove_dir_all(place.path("m")).expect("removed");
+        super::copy(&place.path("first"), &place.path("m"));
+        place.ok(&format!("update m --source t.arrow --mode transform --run-id a --quiet {options}"));
+        let made = (objects(&place.path("m"), 2), export(&place, ""));
+        match &whole {
+            None => whole = Some(made),
+            Some(whole) => assert!(made == *whole, "{options}: another version"),
+        }
+    }
+}
+
+#[test]
+fn texts_are_ids_and_tables_may_be_many_files() {
+    let place = TestDir::new();
+    let table = Table::of(0..800).with_texts();
+    table.write(&place, "t.arrow");
+    place.ok(&format!("embed t.arrow --model m {FIT}"));
+    let before = export(&place, "");
+    std::fs::create_dir(place.path("d")).expect("a directory");
+    table.clone().without(0..500).write(&place, "d/1.arrow");
+    table.clone().without(400..800).without(0..20).and(Table::of(900..910)).write(&place, "d/2.arrow");
+    // Rows 400..500 are in neither: too many are missing for the default, and few enough for a larger share.
+    place.refused("update m --source d/*.arrow", &["--max-shrink"]);
+    let report = json(&place.ok("update m --source d/*.arrow --max-shrink 0.3 --mode transform --json --quiet"));
+    assert_eq!((report["counts"]["deleted"].as_u64(), report["counts"]["added"].as_u64()), (Some(120), Some(10)));
+    let after = export(&place, "");
+    assert_eq!(after[&super::text_id(id_of(30))].position, before[&super::text_id(id_of(30))].position);
+    assert!(after.contains_key(&super::text_id(id_of(905))));
+}
+
+#[test]
+fn metrics_are_written_for_prometheus() {
+    let (place, table) = fitted(0..600);
+    update(&place, &table.and(Table::of(600..610)), "--metrics-file x.prom");
+    let text = String::from_utf8(place.bytes("x.prom")).expect("text");
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').expect("a sample");
+        assert!(name.starts_with("lowland_update_") && value.parse::<f64>().is_ok(), "{line}");
+    }
+    let value = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(&format!("lowland_update_{name}{{")));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).rsplit(' ').next().map(str::to_string)
+    };
+    assert_eq!((value("added_rows").as_deref(), value("version").as_deref()), (Some("10"), Some("2")));
+    assert_eq!(value("success").as_deref(), Some("1"));
+}
+
+/// One update holds the model; a second waits for it, or is refused with the holder's name.
+#[test]
+fn two_updates_at_once_take_turns() {
+    let (place, table) = fitted(0..600);
+    table.clone().and(Table::of(600..640)).write(&place, "a.arrow");
+    table.and(Table::of(600..680)).write(&place, "b.arrow");
+    // Whoever holds the lock file holds the model: this is how a long update looks to others.
+    let mut holder = std::process::Command::new("flock");
+    holder.arg(place.path("m/LOCK")).args(["sleep", "30"]);
+    let Ok(mut holder) = holder.spawn() else { return crate::harness::skipped("no flock here") };
+    while place.run("tag m x --no-wait --quiet").code == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let busy = place.run("update m --source a.arrow --no-wait");
+    assert!(busy.code == 1 || busy.code == 2, "{}: {}", busy.code, busy.stderr);
+    assert!(busy.stderr.contains("pid"), "the holder is named: {}", busy.stderr);
+    assert!(!busy.stderr.contains("panicked") && busy.stderr.lines().count() == 1, "{}", busy.stderr);
+    // Reading needs no lock.
+    place.ok("versions m");
+    place.ok("transform --model m a.arrow -o placed.arrow --quiet");
+    let mut both: Vec<_> = ["a", "b"]
+        .map(|name| {
+            let mut command = place.command(&format!("update m --source {name}.arrow --run-id {name} --quiet"));
+            command.stderr(std::process::Stdio::piped()).spawn().expect("the binary runs")
+        })
+        .into_iter()
+        .collect();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(both.iter_mut().all(|child| child.try_wait().expect("a child").is_none()), "both wait");
+    // The sleep is flock's child, and holds the lock's file too.
+    let _ = std::process::Command::new("pkill").args(["-P", &holder.id().to_string()]).status();
+    let _ = holder.kill();
+    let _ = holder.wait();
+    for child in both {
+        let told = child.wait_with_output().expect("an end");
+        assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    }
+    let versions = versions(&place);
+    assert_eq!(versions.len(), 3);
+    // Whichever came first, the last table decides.
+    let last = versions[&3]["run_id"].as_str().expect("a run").to_string();
+    assert_eq!(export(&place, "").len(), if last == "a" { 640 } else { 680 });
+}
