@@ -412,6 +412,7 @@ fn check_files(args: &EmbedArgs) -> Result<(), Failure> {
         check_local(model)?;
         if let Ok(history) = History::open(model)
             && let Some(last) = history.versions()?.last()
+            && history.unfinished()?.is_empty()
         {
             let has = format!("{} is a model with versions up to {} already", model.display(), last.number);
             return Err(Failure::usage(format!("--model: {has}; lowland update adds rows to it")));

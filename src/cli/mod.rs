@@ -104,14 +104,13 @@ pub fn command_line(args: impl IntoIterator<Item = impl Into<std::ffi::OsString>
         Command::Transform(args) => args.progress.mode(),
         Command::Update(args) => args.progress.mode(),
         Command::Export(args) => args.progress.mode(),
-        Command::Inspect(_)
-        | Command::Runs(_)
-        | Command::Versions(_)
-        | Command::Diff(_)
-        | Command::Rollback(_)
-        | Command::Gc(_)
-        | Command::Tag(_)
-        | Command::Verify(_) => (LogFormat::Text, false),
+        Command::Versions(args) => args.progress.mode(),
+        Command::Diff(args) => args.progress.mode(),
+        Command::Rollback(args) => args.progress.mode(),
+        Command::Gc(args) => args.progress.mode(),
+        Command::Tag(args) => args.progress.mode(),
+        Command::Verify(args) => args.progress.mode(),
+        Command::Inspect(_) | Command::Runs(_) => (LogFormat::Text, false),
     };
     let signals = Signals::listen();
     let console = Console::new(format, quiet, signals.as_ref().cloned().unwrap_or_default());

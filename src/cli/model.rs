@@ -23,6 +23,8 @@ pub(super) struct VersionsArgs {
     /// Write one JSON array, with an object for each version
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    pub(super) progress: ProgressArgs,
 }
 
 pub(super) fn versions(args: &VersionsArgs, console: &Console) -> Result<(), Failure> {
@@ -131,6 +133,8 @@ pub(super) struct DiffArgs {
     /// Write one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    pub(super) progress: ProgressArgs,
 }
 
 pub(super) fn diff(args: &DiffArgs, console: &Console) -> Result<(), Failure> {
@@ -189,6 +193,8 @@ pub(super) struct RollbackArgs {
     /// Write one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    pub(super) progress: ProgressArgs,
 }
 
 pub(super) fn rollback(args: &RollbackArgs, console: &Console) -> Result<(), Failure> {
@@ -226,6 +232,8 @@ pub(super) struct GcArgs {
     /// Write one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    pub(super) progress: ProgressArgs,
 }
 
 pub(super) fn gc(args: &GcArgs, console: &Console) -> Result<(), Failure> {
@@ -267,6 +275,8 @@ pub(super) struct TagArgs {
     /// Fail at once if another process is changing the model
     #[arg(long)]
     no_wait: bool,
+    #[command(flatten)]
+    pub(super) progress: ProgressArgs,
 }
 
 pub(super) fn tag(args: &TagArgs, console: &Console) -> Result<(), Failure> {
@@ -294,6 +304,8 @@ pub(super) struct VerifyArgs {
     /// Write one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    pub(super) progress: ProgressArgs,
 }
 
 /// Returns the exit code.

@@ -132,6 +132,14 @@ impl History {
         Ok(self.dir.versions()?.into_iter().map(kept).collect())
     }
 
+    /// Returns the names of the runs that have begun and whose version is not complete, or whose files are still there.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn unfinished(&self) -> Result<Vec<String>> {
+        Ok(self.dir.runs()?)
+    }
+
     /// Compares two versions, each a number, with or without @ before it, or a tag. Holds four bytes for each row that
     /// is in both.
     ///

@@ -52,6 +52,8 @@ const UNIT_ROWS: u64 = 1 << 16;
 const UNITS: u64 = 256;
 /// The most rows of a batch, if none is asked for: enough for the rows that visit one list to be compared together.
 const BATCH_ROWS: usize = 1 << 14;
+/// The fewest rows of a batch, if none is asked for.
+const LEAST_BATCH_ROWS: usize = 64;
 /// A warning is given if a larger share of the rows is outside of the range of the model's rows, of which 1 % are.
 const OUTSIDE: f64 = 0.1;
 
@@ -223,7 +225,15 @@ impl TransformJob {
             return Ok(placed.clone());
         }
         let metric = self.model.options().settings.metric;
-        let placed = PlacedRows::of_source(&self.source, self.invalid, metric, self.memory, observer)?;
+        let placed = PlacedRows::of_source(&self.source, self.invalid, metric, self.memory, observer);
+        // The smallest budget that is named is enough for the whole job.
+        let placed = placed.map_err(|error| match error {
+            Error::Engine(lowland_engine::Error::Budget { asked, needed, stage }) => {
+                let needed = needed.max(self.least_budget());
+                Error::Engine(lowland_engine::Error::Budget { asked, needed, stage })
+            }
+            error => error,
+        })?;
         self.source.release();
         Ok(kept.insert(Arc::new(placed)).clone())
     }
@@ -262,41 +272,58 @@ impl TransformJob {
     pub fn plan(&self) -> Result<TransformPlan> {
         let placed = self.placed(&())?;
         let (all, rows) = (self.source.shape().rows, self.usable(&placed));
-        let available = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = self.threads.unwrap_or(available);
+        let threads = self.threads();
         if threads == 0 || self.batch_rows == Some(0) {
             let field = if threads == 0 { "threads" } else { "batch_rows" };
             return Err(lowland_engine::Error::Config { field, why: "0 is too small; give 1 or more".into() }.into());
         }
-        let wanted = self.batch_rows.unwrap_or(BATCH_ROWS).min(unit_rows(rows) as usize).max(1);
-        let base = base_bytes(self.model.snapshot().dim(), threads);
         // A given number of rows is kept. Otherwise the batch is halved until it fits.
-        let mut batch_rows = wanted;
+        let mut batch_rows = self.batch_rows.unwrap_or(BATCH_ROWS).min(unit_rows(rows) as usize);
         loop {
-            let needs = self.needs(all, batch_rows, threads);
-            let held = needs.bytes() + base;
-            let needed = (held + held / 19).next_multiple_of(1 << 20);
+            let needed = self.budget_of(batch_rows);
             if needed <= self.memory {
-                let stages = vec![
-                    stage_plan(Stage::Place, &needs, base),
-                    stage_plan(Stage::Output, &self.output_needs(all), base),
-                ];
-                return Ok(TransformPlan { rows, batch_rows, threads, stages });
+                break;
             }
-            if self.batch_rows.is_some() || batch_rows <= 64 {
+            if self.batch_rows.is_some() || batch_rows <= LEAST_BATCH_ROWS {
                 let stage = Stage::Place.name();
                 return Err(lowland_engine::Error::Budget { asked: self.memory, needed, stage }.into());
             }
             batch_rows /= 2;
         }
+        let base = base_bytes(self.model.snapshot().dim(), threads);
+        let stages = vec![
+            stage_plan(Stage::Place, &self.needs(batch_rows), base),
+            stage_plan(Stage::Output, &self.output_needs(all), base),
+        ];
+        Ok(TransformPlan { rows, batch_rows, threads, stages })
+    }
+
+    fn threads(&self) -> usize {
+        let available = std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.unwrap_or(available)
+    }
+
+    /// Returns the smallest memory budget, in whole MiB, with batches of `batch_rows`.
+    fn budget_of(&self, batch_rows: usize) -> u64 {
+        let output = self.output_needs(self.source.shape().rows).bytes();
+        let base = base_bytes(self.model.snapshot().dim(), self.threads());
+        let held = self.needs(batch_rows).bytes().max(output) + base;
+        // A twentieth of the budget stays free, as in a run.
+        (held + held / 19).next_multiple_of(1 << 20)
+    }
+
+    /// Returns the smallest memory budget that is enough, in whole MiB.
+    fn least_budget(&self) -> u64 {
+        self.budget_of(self.batch_rows.unwrap_or(LEAST_BATCH_ROWS))
     }
 
     fn usable(&self, placed: &PlacedRows) -> u64 {
         placed.rows().map_or(self.source.shape().rows, |rows| rows.count())
     }
 
-    /// Returns what is held while batches of `batch_rows` of `all` rows are placed.
-    fn needs(&self, all: u64, batch_rows: usize, threads: usize) -> MemoryNeeds {
+    /// Returns what is held while batches of `batch_rows` rows are placed.
+    fn needs(&self, batch_rows: usize) -> MemoryNeeds {
+        let (all, threads) = (self.source.shape().rows, self.threads());
         let (snapshot, options) = (self.model.snapshot(), self.model.options());
         let dim = snapshot.dim();
         let batches = Loader::bytes(batch_rows, dim) + self.source.held_bytes() + (batch_rows * dim * 4) as u64;
@@ -332,6 +359,9 @@ impl TransformJob {
     pub fn write(&self, file: &MapFile, observer: &dyn Observer) -> Result<TransformReport> {
         let ending = MapWriter::ending(&file.path)?;
         check_output(&file.path, file.force)?;
+        if is_within(&file.path, self.model.path()) {
+            return Err(Error::job(format!("{}: in the model's directory; choose another place", file.path.display())));
+        }
         refuse_input(&file.path, &self.source.fingerprints()?)?;
         let scored = ending != "npy";
         self.table(Target::File(&file.path, file.force), &file.table, scored, observer)
