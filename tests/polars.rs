@@ -11,7 +11,8 @@ use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, I
 use arrow::buffer::{Buffer, ScalarBuffer};
 use arrow::datatypes::{DataType as ArrowType, Field as ArrowField};
 use arrow::record_batch::RecordBatch;
-use lowland::polars::{EmbedFrame, to_batches, to_frame};
+use lowland::model::Model;
+use lowland::polars::{EmbedFrame, TransformFrame, to_batches, to_frame};
 use lowland::{Embed, InvalidRows, Rows};
 use lowland_io::OpenOptions;
 use polars::prelude::*;
@@ -583,4 +584,75 @@ fn check_memory() {
     assert_eq!(row[dim - 1], (rows * dim - 1) as f32);
     // The engine and the allocator keep about 140 MiB, of a table of any length.
     assert!(grown < 250, "{grown} MiB for rows of 586 MiB");
+}
+
+/// Makes a model of the rows with even numbers.
+fn model(path: &Path) {
+    let even = frame().lazy().filter((col("id") % lit(2)).eq(lit(0)));
+    let (job, _) = even.embed("embedding").id("id").n_neighbors(8).n_epochs(20).memory("600MiB").job().expect("a job");
+    let plan = job.plan().expect("a plan");
+    job.embed_model(&plan, path, None, &()).expect("a model");
+}
+
+#[test]
+fn frames_are_placed_on_a_model_as_files_are() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name);
+    model(&at("map.lowland"));
+    let open = || Model::open(at("map.lowland")).expect("the model");
+    write(&frame(), &at("rows.parquet"));
+
+    let source = lowland::open(&[at("rows.parquet").to_string_lossy().into_owned()], Some("embedding")).expect("a source");
+    let mut job = open().transform(source);
+    job.id = Some("id".into());
+    let table = lowland::MapTable { keep: KEPT.map(String::from).to_vec(), ..lowland::MapTable::default() };
+    let file = lowland::MapFile { path: at("told.parquet"), table, force: false };
+    job.write(&file, &()).expect("placed rows");
+    let told = std::fs::read(at("told.parquet")).expect("the rows");
+
+    // The model's column is found among the others.
+    let cases = [
+        frame().transform_onto(open()),
+        in_pieces(&frame()).transform_onto(open()),
+        frame().lazy().transform_onto(open()).memory("600MiB").threads(1),
+        frame().lazy().transform_onto(open()).column("v*"),
+    ];
+    for (at_case, case) in cases.into_iter().enumerate() {
+        let path = at(&format!("placed-{at_case}.parquet"));
+        case.id("id").keep(KEPT).write(&path).expect("placed rows");
+        assert!(std::fs::read(path).expect("the rows") == told, "case {at_case}");
+    }
+    let placed = frame().transform_onto(open()).frame().expect("placed rows");
+    assert_eq!(placed.get_column_names_str(), ["id", "x", "y", "outlier"]);
+    assert_eq!(placed.height(), ROWS);
+    let scanned = frame().lazy().transform_onto(open()).scan(at("scanned.parquet")).expect("a scan");
+    assert!(scanned.collect().expect("the rows").equals(&placed));
+}
+
+#[test]
+fn frames_that_cannot_be_placed_are_refused_before_a_query_runs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("map.lowland");
+    model(&path);
+    let open = || Model::open(&path).expect("the model");
+    let ran = Arc::new(AtomicUsize::new(0));
+    let counted = || {
+        let ran = ran.clone();
+        let count = move |frame: DataFrame| {
+            ran.fetch_add(1, Ordering::Relaxed);
+            Ok(frame)
+        };
+        frame().lazy().map(count, AllowedOptimizations::default(), None, Some("count"))
+    };
+    let refused = |what: lowland::Result<DataFrame>, why: &str| {
+        let told = what.expect_err(why).to_string();
+        assert!(told.contains(why), "{told}");
+    };
+    refused(counted().transform_onto(open()).column("nothing").frame(), "nothing");
+    refused(counted().transform_onto(open()).keep(["nothing"]).frame(), "nothing");
+    refused(counted().transform_onto(open()).memory("much").frame(), "memory");
+    let csv = counted().transform_onto(open()).scan(dir.path().join("placed.csv"));
+    assert!(csv.err().expect("refused").to_string().contains(".parquet"));
+    assert_eq!(ran.load(Ordering::Relaxed), 0, "no query ran");
+    refused(frame().transform_onto(open()).column("v0,v1").frame(), "2 components");
 }

@@ -11,13 +11,15 @@
 //! - Nothing prints, reads the environment or handles signals.
 
 pub mod diff;
+mod error;
+pub mod fit;
 pub mod measure;
 mod options;
-mod error;
 pub mod place;
 pub mod search;
 pub mod snapshot;
 pub mod store;
+pub mod update;
 
 pub use error::{Error, Result};
 pub use options::ModelOptions;

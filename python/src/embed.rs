@@ -219,6 +219,7 @@ fn make_model(
     job.check_model()?;
     if let Ok(history) = History::open(model)
         && let Some(last) = history.versions()?.last()
+        && history.unfinished()?.is_empty()
     {
         let has = format!("{} is a model with versions up to {} already", model.display(), last.number);
         let why = format!("{has}; name another directory, or bring that model up to date by lowland.Model(…).update");

@@ -252,7 +252,7 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<(), Failure> {
         None => job.embed(&plan, &file, console).map_err(|error| kept(error, &job, console))?,
         Some(model) => {
             let map = args.output.as_ref().map(|_| &file);
-            let fitted = job.embed_model(&plan, model, map, console);
+            let fitted = job.embed_model(model, map, console);
             fitted.map_err(|error| kept_in_model(error, model, console))?.report
         }
     };

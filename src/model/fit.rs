@@ -67,7 +67,6 @@ impl Job {
     /// Those of [`Job::embed`] and [`check_model`](Job::check_model); if there is a model with a version already.
     pub fn embed_model(
         mut self,
-        plan: &Plan,
         path: &Path,
         file: Option<&MapFile>,
         observer: &dyn Observer,
@@ -83,8 +82,8 @@ impl Job {
         }
         let scratch = lock.run(FIRST)?;
         self.run = RunOptions::kept(scratch.join(RUN));
-        let report = self.run_for_model(plan, file, observer)?;
-        let stored = self.store(&lock, plan, &report, &scratch, None, observer)?;
+        let (plan, report) = self.run_for_model(file, observer)?;
+        let stored = self.store(&lock, &plan, &report, &scratch, None, observer)?;
         let version = lock.publish(stored.version(Action::Fit, FIRST), true)?;
         lock.end_run(FIRST)?;
         Ok(Fitted { report, version })
@@ -96,17 +95,15 @@ const FIRST: &str = "first";
 
 impl Job {
     /// Runs the stages, and keeps the files that a model is made of.
-    pub(super) fn run_for_model(
-        &mut self,
-        plan: &Plan,
-        file: Option<&MapFile>,
-        observer: &dyn Observer,
-    ) -> Result<Report> {
+    pub(super) fn run_for_model(&mut self, file: Option<&MapFile>, observer: &dyn Observer) -> Result<(Plan, Report)> {
+        // A plan says which files stay.
         self.config.keep_stages = Some(STAGES.to_vec());
-        match file {
-            Some(file) => self.embed(plan, file, observer),
-            None => self.embed_to(plan, &mut NoMap, observer),
-        }
+        let plan = self.plan()?;
+        let report = match file {
+            Some(file) => self.embed(&plan, file, observer),
+            None => self.embed_to(&plan, &mut NoMap, observer),
+        }?;
+        Ok((plan, report))
     }
 
     /// Writes the objects of a finished run into a model. With `earlier` the map is turned and scaled to lie on the map

@@ -19,7 +19,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lowland_engine::{Config, Device, Init, Observer, Plan, Progress, Stage, format_bytes};
+use lowland_engine::{Config, Device, Init, Observer, Progress, Stage, format_bytes};
 use lowland_io::{RowSet, ShiftedSource, Source, SubsetSource};
 use lowland_model::diff::{IdKind, KeySorter, RowKey, TableDiff, compare};
 use lowland_model::fit::{id_kind, read_keys};
@@ -544,8 +544,7 @@ impl UpdateJob {
             ..options.config.clone()
         };
         job.run = RunOptions::kept(scratch.join(super::fit::RUN));
-        let plan: Plan = job.plan()?;
-        let report = job.run_for_model(&plan, None::<&MapFile>, observer)?;
+        let (plan, report) = job.run_for_model(None::<&MapFile>, observer)?;
         let mut stored = job.store(lock, &plan, &report, scratch, Some(snapshot), observer)?;
         // What the user asked for stays what the next refit is made from.
         stored.options.config = options.config.clone();

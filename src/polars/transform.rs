@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lowland_io::OpenOptions;
+use lowland_io::{OpenOptions, columns_to_read};
 use polars::frame::DataFrame;
 use polars::prelude::{LazyFrame, Schema};
 
@@ -162,7 +162,11 @@ impl Transform {
         }
         let usual = self.model.options().column.clone();
         let schema = convert::lenient_schema(&*self.schema?);
-        let column = self.column.or_else(|| usual.filter(|name| schema.field_with_name(name).is_ok()));
+        let is_there = |column: &String| {
+            let options = OpenOptions { column: Some(column.clone()), stop: None };
+            columns_to_read(super::NAME, &schema, &options, &[]).is_ok()
+        };
+        let column = self.column.or_else(|| usual.filter(is_there));
         let columns: Vec<String> = self.id.iter().chain(&self.table.keep).cloned().collect();
         let source: Arc<dyn Source> = self.rows.open(&OpenOptions { column, stop: None }, &columns)?;
         let mut job = TransformJob::new(self.model, source);

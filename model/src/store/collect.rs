@@ -1,7 +1,8 @@
 //! The removal of versions, and of the files that no version names.
 //!
-//! What must hold: a record is removed, durably, before an object that only it names; so that every record that is there
-//! has its objects, whenever the process stops.
+//! What must hold: a record is removed, durably, before an object that only it names, and after its tags and the scratch
+//! of its run; so that every record that is there has its objects, and the next collection removes the rest, whenever the
+//! process stops.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -57,6 +58,14 @@ impl ModelLock<'_> {
         // The record of a version that goes may be damaged, which does not matter.
         finished_runs.extend(removed.iter().filter_map(|&number| model.version(number).ok()?.run_id));
 
+        // Before the records, which tell that the runs are finished.
+        for run in model.runs()?.into_iter().filter(|run| finished_runs.contains(run)) {
+            if !dry_run {
+                self.step()?;
+                self.end_run(&run)?;
+            }
+            garbage.runs.push(run);
+        }
         for (name, number) in model.tags()? {
             if removed.contains(&number) {
                 self.remove(&model.tag_path(&name), dry_run)?;
@@ -82,13 +91,6 @@ impl ModelLock<'_> {
                 self.step()?;
                 remove_if_there(&path)?;
             }
-        }
-        for run in model.runs()?.into_iter().filter(|run| finished_runs.contains(run)) {
-            if !dry_run {
-                self.step()?;
-                self.end_run(&run)?;
-            }
-            garbage.runs.push(run);
         }
         if !dry_run {
             self.remove_unfinished(model)?;

@@ -108,7 +108,7 @@ fn check_object(path: &Path, object: &ObjectRef, read: &mut dyn FnMut(u64) -> Re
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(Error::damaged(path, "missing")),
         opened => opened.map_err(|e| lowland_io::Error::io(path, "open", e))?,
     };
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; BUFFER.min(object.bytes.saturating_add(1) as usize)];
     let (mut hash, mut bytes) = (Xxh3::new(), 0);
     loop {
         match file.read(&mut buffer) {
