@@ -635,24 +635,12 @@ fn frames_that_cannot_be_placed_are_refused_before_a_query_runs() {
     let path = dir.path().join("map.lowland");
     model(&path);
     let open = || Model::open(&path).expect("the model");
-    let ran = Arc::new(AtomicUsize::new(0));
-    let counted = || {
-        let ran = ran.clone();
-        let count = move |frame: DataFrame| {
-            ran.fetch_add(1, Ordering::Relaxed);
-            Ok(frame)
-        };
-        frame().lazy().map(count, AllowedOptimizations::default(), None, Some("count"))
-    };
-    let refused = |what: lowland::Result<DataFrame>, why: &str| {
-        let told = what.expect_err(why).to_string();
-        assert!(told.contains(why), "{told}");
-    };
-    refused(counted().transform_onto(open()).column("nothing").frame(), "nothing");
-    refused(counted().transform_onto(open()).keep(["nothing"]).frame(), "nothing");
-    refused(counted().transform_onto(open()).memory("much").frame(), "memory");
-    let csv = counted().transform_onto(open()).scan(dir.path().join("placed.csv"));
-    assert!(csv.err().expect("refused").to_string().contains(".parquet"));
-    assert_eq!(ran.load(Ordering::Relaxed), 0, "no query ran");
-    refused(frame().transform_onto(open()).column("v0,v1").frame(), "2 components");
+    let csv = dir.path().join("placed.csv");
+    check_refused(|query| text(query.transform_onto(open()).column("nothing").frame()), &["nothing"]);
+    check_refused(|query| text(query.transform_onto(open()).keep(["nothing"]).frame()), &["nothing"]);
+    check_refused(|query| text(query.transform_onto(open()).memory("much").frame()), &["memory"]);
+    check_refused(|query| text(query.transform_onto(open()).scan(&csv)), &["placed.csv", ".parquet"]);
+    check_refused(|query| text(query.transform_onto(open()).write(&csv)), &["placed.csv"]);
+    let error = text(frame().transform_onto(open()).column("v0,v1").frame());
+    assert!(error.contains("2 components"), "{error}");
 }
