@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._estimators import Callback, MapEstimator
+from ._estimators import Callback, MapEstimator, StoredMapEstimator
 
 
-class UMAP(MapEstimator):
+class UMAP(StoredMapEstimator):
     """A map by UMAP: fuzzy neighbours, matched by cross-entropy against random rows.
 
     The vectors are streamed: the index and the graph are on disk, within `memory_limit`.
@@ -66,6 +66,11 @@ class UMAP(MapEstimator):
         Number of threads. None and -1: one for each core; -2: one less.
     device : str, default None
         "auto" (None), "cpu", "cuda" or "cuda:1".
+    model : path, default None
+        New directory in which the map is kept as a model, for `transform` later and in other processes, and for
+        updates (`lowland.Model`). Finished stages are kept there too: a fit that was interrupted is continued.
+        None: a temporary model, which is removed with the estimator, if the vectors take at most 256 MiB and
+        there is no `run_dir` or graph.
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
         and options continues it. None: a temporary directory.
@@ -85,6 +90,8 @@ class UMAP(MapEstimator):
     graph_ : scipy.sparse.csr_matrix of float32, (rows, rows)
         With `keep_graph`: the distances of each row's nearest neighbours. umap-learn's `graph_` has weights in
         their place. Rows that `invalid` drops are left out.
+    model_ : lowland.Model
+        The model that the fit has kept; absent if there is none.
     report_ : lowland.Report
         What the run did: plan, stages, scores, warnings, notes.
     n_features_in_ : int
@@ -128,6 +135,7 @@ class UMAP(MapEstimator):
         memory_limit: int | str | None = None,
         n_jobs: int | None = None,
         device: str | None = None,
+        model: Any = None,
         run_dir: Any = None,
         restart: bool = False,
         verbose: bool = False,
@@ -152,6 +160,7 @@ class UMAP(MapEstimator):
         self.memory_limit = memory_limit
         self.n_jobs = n_jobs
         self.device = device
+        self.model = model
         self.run_dir = run_dir
         self.restart = restart
         self.verbose = verbose
@@ -159,7 +168,7 @@ class UMAP(MapEstimator):
         self.backend = backend
 
 
-class LargeVis(MapEstimator):
+class LargeVis(StoredMapEstimator):
     """A map by LargeVis: entropic neighbours, attracted by Student's kernel against random rows.
 
     The vectors are streamed: the index and the graph are on disk, within `memory_limit`.
@@ -216,6 +225,11 @@ class LargeVis(MapEstimator):
         Number of threads. None and -1: one for each core; -2: one less.
     device : str, default None
         "auto" (None), "cpu", "cuda" or "cuda:1".
+    model : path, default None
+        New directory in which the map is kept as a model, for `transform` later and in other processes, and for
+        updates (`lowland.Model`). Finished stages are kept there too: a fit that was interrupted is continued.
+        None: a temporary model, which is removed with the estimator, if the vectors take at most 256 MiB and
+        there is no `run_dir` or graph.
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
         and options continues it. None: a temporary directory.
@@ -235,6 +249,8 @@ class LargeVis(MapEstimator):
     graph_ : scipy.sparse.csr_matrix of float32, (rows, rows)
         With `keep_graph`: the distances of each row's nearest neighbours. umap-learn's `graph_` has weights in
         their place. Rows that `invalid` drops are left out.
+    model_ : lowland.Model
+        The model that the fit has kept; absent if there is none.
     report_ : lowland.Report
         What the run did: plan, stages, scores, warnings, notes.
     n_features_in_ : int
@@ -277,6 +293,7 @@ class LargeVis(MapEstimator):
         memory_limit: int | str | None = None,
         n_jobs: int | None = None,
         device: str | None = None,
+        model: Any = None,
         run_dir: Any = None,
         restart: bool = False,
         verbose: bool = False,
@@ -301,6 +318,7 @@ class LargeVis(MapEstimator):
         self.memory_limit = memory_limit
         self.n_jobs = n_jobs
         self.device = device
+        self.model = model
         self.run_dir = run_dir
         self.restart = restart
         self.verbose = verbose
@@ -308,7 +326,7 @@ class LargeVis(MapEstimator):
         self.backend = backend
 
 
-class InfoTSNE(MapEstimator):
+class InfoTSNE(StoredMapEstimator):
     """A map by InfoNC-t-SNE: t-SNE's neighbours against many random rows, by a contrastive loss.
 
     The vectors are streamed: the index and the graph are on disk, within `memory_limit`.
@@ -365,6 +383,11 @@ class InfoTSNE(MapEstimator):
         Number of threads. None and -1: one for each core; -2: one less.
     device : str, default None
         "auto" (None), "cpu", "cuda" or "cuda:1".
+    model : path, default None
+        New directory in which the map is kept as a model, for `transform` later and in other processes, and for
+        updates (`lowland.Model`). Finished stages are kept there too: a fit that was interrupted is continued.
+        None: a temporary model, which is removed with the estimator, if the vectors take at most 256 MiB and
+        there is no `run_dir` or graph.
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
         and options continues it. None: a temporary directory.
@@ -384,6 +407,8 @@ class InfoTSNE(MapEstimator):
     graph_ : scipy.sparse.csr_matrix of float32, (rows, rows)
         With `keep_graph`: the distances of each row's nearest neighbours. umap-learn's `graph_` has weights in
         their place. Rows that `invalid` drops are left out.
+    model_ : lowland.Model
+        The model that the fit has kept; absent if there is none.
     report_ : lowland.Report
         What the run did: plan, stages, scores, warnings, notes.
     n_features_in_ : int
@@ -427,6 +452,7 @@ class InfoTSNE(MapEstimator):
         memory_limit: int | str | None = None,
         n_jobs: int | None = None,
         device: str | None = None,
+        model: Any = None,
         run_dir: Any = None,
         restart: bool = False,
         verbose: bool = False,
@@ -451,6 +477,7 @@ class InfoTSNE(MapEstimator):
         self.memory_limit = memory_limit
         self.n_jobs = n_jobs
         self.device = device
+        self.model = model
         self.run_dir = run_dir
         self.restart = restart
         self.verbose = verbose
@@ -458,7 +485,7 @@ class InfoTSNE(MapEstimator):
         self.backend = backend
 
 
-class TSNE(MapEstimator):
+class TSNE(StoredMapEstimator):
     """A map in the plane by t-SNE, whose repulsion between all rows is computed by FFT on a grid.
 
     The vectors are streamed: the index and the graph are on disk, within `memory_limit`.
@@ -513,6 +540,11 @@ class TSNE(MapEstimator):
         Number of threads. None and -1: one for each core; -2: one less.
     device : str, default None
         "auto" (None), "cpu", "cuda" or "cuda:1".
+    model : path, default None
+        New directory in which the map is kept as a model, for `transform` later and in other processes, and for
+        updates (`lowland.Model`). Finished stages are kept there too: a fit that was interrupted is continued.
+        None: a temporary model, which is removed with the estimator, if the vectors take at most 256 MiB and
+        there is no `run_dir` or graph.
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
         and options continues it. None: a temporary directory.
@@ -532,6 +564,8 @@ class TSNE(MapEstimator):
     graph_ : scipy.sparse.csr_matrix of float32, (rows, rows)
         With `keep_graph`: the distances of each row's nearest neighbours. umap-learn's `graph_` has weights in
         their place. Rows that `invalid` drops are left out.
+    model_ : lowland.Model
+        The model that the fit has kept; absent if there is none.
     report_ : lowland.Report
         What the run did: plan, stages, scores, warnings, notes.
     n_features_in_ : int
@@ -575,6 +609,7 @@ class TSNE(MapEstimator):
         memory_limit: int | str | None = None,
         n_jobs: int | None = None,
         device: str | None = None,
+        model: Any = None,
         run_dir: Any = None,
         restart: bool = False,
         verbose: bool = False,
@@ -598,6 +633,7 @@ class TSNE(MapEstimator):
         self.memory_limit = memory_limit
         self.n_jobs = n_jobs
         self.device = device
+        self.model = model
         self.run_dir = run_dir
         self.restart = restart
         self.verbose = verbose
@@ -605,7 +641,7 @@ class TSNE(MapEstimator):
         self.backend = backend
 
 
-class PaCMAP(MapEstimator):
+class PaCMAP(StoredMapEstimator):
     """A map by PaCMAP: near, mid-near and further pairs in three phases.
 
     The vectors are streamed: the index and the graph are on disk, within `memory_limit`.
@@ -648,6 +684,11 @@ class PaCMAP(MapEstimator):
         Number of threads. None and -1: one for each core; -2: one less.
     device : str, default None
         "auto" (None), "cpu", "cuda" or "cuda:1".
+    model : path, default None
+        New directory in which the map is kept as a model, for `transform` later and in other processes, and for
+        updates (`lowland.Model`). Finished stages are kept there too: a fit that was interrupted is continued.
+        None: a temporary model, which is removed with the estimator, if the vectors take at most 256 MiB and
+        there is no `run_dir` or graph.
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
         and options continues it. None: a temporary directory.
@@ -664,6 +705,8 @@ class PaCMAP(MapEstimator):
     ----------
     embedding_ : ndarray of float32, (rows, n_components)
         The map.
+    model_ : lowland.Model
+        The model that the fit has kept; absent if there is none.
     report_ : lowland.Report
         What the run did: plan, stages, scores, warnings, notes.
     n_features_in_ : int
@@ -702,6 +745,7 @@ class PaCMAP(MapEstimator):
         memory_limit: int | str | None = None,
         n_jobs: int | None = None,
         device: str | None = None,
+        model: Any = None,
         run_dir: Any = None,
         restart: bool = False,
         verbose: bool = False,
@@ -721,6 +765,7 @@ class PaCMAP(MapEstimator):
         self.memory_limit = memory_limit
         self.n_jobs = n_jobs
         self.device = device
+        self.model = model
         self.run_dir = run_dir
         self.restart = restart
         self.verbose = verbose
