@@ -80,9 +80,8 @@ impl IdsWriter {
         if id_type(ids.data_type()).as_ref() != Some(&self.id_type) {
             return Err(KIND.misfit(format!("ids of {} where {} were announced", ids.data_type(), self.id_type)));
         }
-        if ids.logical_null_count() > 0 {
-            let null = (0..ids.len()).find(|&i| ids.logical_nulls().is_some_and(|nulls| nulls.is_null(i)));
-            let row = self.rows + null.unwrap_or(0) as u64;
+        if let Some(nulls) = ids.logical_nulls().filter(|nulls| nulls.null_count() > 0) {
+            let row = self.rows + (0..ids.len()).find(|&i| nulls.is_null(i)).unwrap_or(0) as u64;
             return Err(KIND.misfit(format!("the id of row {row} is null; give every row an id")));
         }
         let plain = cast(ids, &self.id_type).map_err(|e| KIND.misfit(e.to_string()))?;

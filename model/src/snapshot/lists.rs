@@ -12,8 +12,8 @@
 use std::ops::Range;
 use std::path::Path;
 
-use super::role;
 use super::object::{Body, HEADER, Kind, Object};
+use super::role;
 use crate::Result;
 use crate::store::{ModelLock, ObjectRef};
 
@@ -45,7 +45,8 @@ impl<'a> ListsWriter<'a> {
             return Err(KIND.misfit("the first places of the lists must begin at 0 and not descend"));
         }
         let rows = starts.last().copied().unwrap_or(0);
-        let mut body = Body::begin(self.lock, KIND, role::LISTS, &[starts.len() as u64 - 1, rows.into(), self.version])?;
+        let mut body =
+            Body::begin(self.lock, KIND, role::LISTS, &[starts.len() as u64 - 1, rows.into(), self.version])?;
         body.values(starts)?;
         body.finish()
     }
@@ -90,7 +91,8 @@ impl<'a> DeltaListsWriter<'a> {
             places[next[list as usize] as usize] = place;
             next[list as usize] += 1;
         }
-        let mut body = Body::begin(self.lock, DELTA, role::DELTA_LISTS, &[lists as u64, list_of.len() as u64, self.first.into()])?;
+        let mut body =
+            Body::begin(self.lock, DELTA, role::DELTA_LISTS, &[lists as u64, list_of.len() as u64, self.first.into()])?;
         body.values(&starts)?;
         body.values(&places)?;
         body.values(list_of)?;
@@ -162,7 +164,9 @@ impl DeltaLists {
         // The delta is small, so its contents are checked too: a place out of range would be looked up in every search.
         let end = first.checked_add(rows).ok_or_else(|| opened.object.damaged("more places than there can be"))?;
         let places = opened.object.values::<u32>(opened.places_at(), rows as usize);
-        if places.iter().any(|place| !(first..end).contains(place)) || opened.of_rows().iter().any(|&l| l as usize >= lists) {
+        if places.iter().any(|place| !(first..end).contains(place))
+            || opened.of_rows().iter().any(|&l| l as usize >= lists)
+        {
             return Err(opened.object.damaged("a place or a list is out of range"));
         }
         Ok(opened)

@@ -7,8 +7,8 @@
 
 use std::path::Path;
 
-use super::role;
 use super::object::{Body, HEADER, Kind, Object};
+use super::role;
 use crate::Result;
 use crate::store::{ModelLock, ObjectRef};
 

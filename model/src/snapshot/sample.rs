@@ -83,8 +83,7 @@ pub(super) fn read(path: &Path, named: &ObjectRef, places: u32) -> Result<Vec<Sa
         let Some((near, rest)) = rest.split_at_checked((count as usize).saturating_mul(2)) else {
             return Err(object.damaged("a probe row is cut short"));
         };
-        let neighbors: Vec<(f32, u32)> =
-            near.chunks_exact(2).map(|pair| (f32::from_bits(pair[0]), pair[1])).collect();
+        let neighbors: Vec<(f32, u32)> = near.chunks_exact(2).map(|pair| (f32::from_bits(pair[0]), pair[1])).collect();
         if place >= places || neighbors.iter().any(|&(_, near)| near >= places) {
             return Err(object.damaged("a probe row or a neighbour is not a place of the version"));
         }

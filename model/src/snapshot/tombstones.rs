@@ -62,7 +62,7 @@ impl Tombstones {
         // Small enough to be checked: the number of live rows depends on them.
         let dead = opened.dead();
         let agree = dead.is_sorted_by(|a, b| a < b)
-            && dead.iter().all(|&place| opened.has(place))
+            && dead.iter().all(|&place| place < places && opened.has(place))
             && opened.words().iter().map(|word| word.count_ones() as usize).sum::<usize>() == dead.len();
         if agree { Ok(opened) } else { Err(opened.object.damaged("its bits are not those of its places")) }
     }

@@ -15,10 +15,10 @@ use super::merge::Keys;
 use super::patch::Patch;
 use super::positions::Positions;
 use super::quantizer::Centroids;
+use super::role;
 use super::sample::{self, SampleRow};
 use super::tombstones::Tombstones;
 use super::vectors::{Element, Vectors};
-use super::role;
 use crate::store::{ModelDir, ObjectRef, Version};
 use crate::{Error, Result};
 
@@ -73,7 +73,11 @@ impl Roles<'_> {
     }
 
     /// Opens the object of a role that a version may lack.
-    fn may_have<T>(&self, role: &str, open: impl FnOnce(&std::path::Path, &ObjectRef) -> Result<T>) -> Result<Option<T>> {
+    fn may_have<T>(
+        &self,
+        role: &str,
+        open: impl FnOnce(&std::path::Path, &ObjectRef) -> Result<T>,
+    ) -> Result<Option<T>> {
         self.version.objects.get(role).map(|object| open(&self.model.object_path(object), object)).transpose()
     }
 
@@ -92,7 +96,10 @@ impl Roles<'_> {
             Some(object) => self.model.object_path(object),
             None => self.model.path().into(),
         };
-        let what = format!("{found} {what} in \"{role}\" of version {}, where its other objects have {expected}", self.version.number);
+        let what = format!(
+            "{found} {what} in \"{role}\" of version {}, where its other objects have {expected}",
+            self.version.number
+        );
         Err(Error::damaged(path, what))
     }
 }
@@ -142,7 +149,12 @@ impl Snapshot {
         if let Some(found) = &delta_lists {
             roles.agree(role::DELTA_LISTS, "lists", found.lists() as u64, lists.lists as u64)?;
             roles.agree(role::DELTA_LISTS, "places before the first", found.first.into(), rows)?;
-            roles.agree(role::DELTA_VECTORS, "rows", delta_vectors.as_ref().map_or(0, |v| v.rows.into()), delta.into())?;
+            roles.agree(
+                role::DELTA_VECTORS,
+                "rows",
+                delta_vectors.as_ref().map_or(0, |v| v.rows.into()),
+                delta.into(),
+            )?;
             roles.agree(role::DELTA_IDS, "rows", delta_ids.as_ref().map_or(0, |ids| ids.rows.into()), delta.into())?;
         }
         for (role, found) in [
@@ -177,7 +189,12 @@ impl Snapshot {
             roles.at_most(role::PATCH, "places", found.places.into(), places)?;
         }
         let tombstones = roles.may_have(role::TOMBSTONES, Tombstones::open)?;
-        roles.at_most(role::TOMBSTONES, "places", tombstones.as_ref().map_or(0, |found| found.places.into()), places)?;
+        roles.at_most(
+            role::TOMBSTONES,
+            "places",
+            tombstones.as_ref().map_or(0, |found| found.places.into()),
+            places,
+        )?;
         let sample = roles.may_have(role::SAMPLE, |path, object| sample::read(path, object, places as u32))?;
         Ok(Snapshot {
             nowhere: vec![f32::NAN; positions.components],

@@ -43,9 +43,8 @@ impl ModelLock<'_> {
         let model = self.model;
         let (numbers, current) = (model.versions()?, model.current()?);
         let newest = numbers.last().copied();
-        let (kept, removed): (Vec<u64>, Vec<u64>) = numbers
-            .into_iter()
-            .partition(|&number| Some(number) == current || Some(number) == newest || keep(number));
+        let (kept, removed): (Vec<u64>, Vec<u64>) =
+            numbers.into_iter().partition(|&number| Some(number) == current || Some(number) == newest || keep(number));
 
         let mut garbage = Garbage::default();
         let mut named = BTreeSet::new();

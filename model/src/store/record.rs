@@ -109,8 +109,8 @@ impl Version {
     pub(super) fn read(path: &Path, number: u64) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| lowland_io::Error::io(path, "read", e))?;
         check_seal(&bytes).map_err(|what| Error::damaged(path, what))?;
-        let version: Version =
-            serde_json::from_slice(&bytes).map_err(|e| Error::damaged(path, format!("not the record of a version: {e}")))?;
+        let version: Version = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::damaged(path, format!("not the record of a version: {e}")))?;
         if version.number != number {
             return Err(Error::damaged(path, format!("it is the record of version {}", version.number)));
         }
