@@ -72,9 +72,15 @@ impl Job {
         observer: &dyn Observer,
     ) -> Result<Fitted> {
         self.check_model()?;
-        let model = ModelDir::create(path)?;
+        let model = match ModelDir::open(path) {
+            // Published, but stopped before the run directory was removed.
+            Ok(model) if !model.versions()?.is_empty() && model.runs()?.iter().any(|run| run == FIRST) => model,
+            _ => ModelDir::create(path)?,
+        };
         let lock = model.lock(false, &mut || false)?;
-        if let Some(current) = model.current()? {
+        if let Some(current) = model.current()?
+            && model.version(current)?.run_id.as_deref() != Some(FIRST)
+        {
             return Err(Error::job(format!(
                 "{} is a model whose current version is {current}; `update` adds rows to it",
                 path.display()
