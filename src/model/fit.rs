@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lowland_engine::{MapSink, Observer, Plan, Progress, Report, Stage};
+use lowland_engine::{MapSink, Observer, Progress, Report, Stage};
 use lowland_model::fit::{FittedRun, StoredRun};
 use lowland_model::snapshot::Snapshot;
 use lowland_model::store::{Action, ModelDir, ModelLock};
@@ -18,6 +18,8 @@ use crate::{Error, Job, MapFile, Result};
 const STAGES: [Stage; 3] = [Stage::Index, Stage::Neighbors, Stage::Layout];
 /// The name of the run directory of a fit in the directory of its update.
 pub(super) const RUN: &str = "fit";
+/// The name of the report of a finished run in the directory of its update.
+const REPORT: &str = "report.json";
 
 /// Takes a map's positions and keeps none: the model has them.
 struct NoMap;
@@ -88,9 +90,14 @@ impl Job {
         }
         let scratch = lock.run(FIRST)?;
         self.run = RunOptions::kept(scratch.join(RUN));
-        let (plan, report) = self.run_for_model(file, observer)?;
-        let stored = self.store(&lock, &plan, &report, &scratch, None, observer)?;
-        let version = lock.publish(stored.version(Action::Fit, FIRST), true)?;
+        let report = self.run_for_model(&scratch, file, observer)?;
+        let version = match lock.published(FIRST)? {
+            Some(published) => published.number,
+            None => {
+                let stored = self.store(&lock, &report, &scratch, None, observer)?;
+                lock.publish(stored.version(Action::Fit, FIRST), true)?
+            }
+        };
         lock.end_run(FIRST)?;
         Ok(Fitted { report, version })
     }
@@ -100,8 +107,18 @@ impl Job {
 const FIRST: &str = "first";
 
 impl Job {
-    /// Runs the stages, and keeps the files that a model is made of.
-    pub(super) fn run_for_model(&mut self, file: Option<&MapFile>, observer: &dyn Observer) -> Result<(Plan, Report)> {
+    /// Runs the stages, and keeps the files that a model is made of. A run that was finished is not repeated: its report
+    /// is kept, because the output that it wrote must not be refused as an existing file.
+    pub(super) fn run_for_model(
+        &mut self,
+        scratch: &Path,
+        file: Option<&MapFile>,
+        observer: &dyn Observer,
+    ) -> Result<Report> {
+        let kept = scratch.join(REPORT);
+        if let Some(report) = std::fs::read_to_string(&kept).ok().and_then(|json| Report::from_json(&json).ok()) {
+            return Ok(report);
+        }
         // A plan says which files stay.
         self.config.keep_stages = Some(STAGES.to_vec());
         let plan = self.plan()?;
@@ -109,7 +126,9 @@ impl Job {
             Some(file) => self.embed(&plan, file, observer),
             None => self.embed_to(&plan, &mut NoMap, observer),
         }?;
-        Ok((plan, report))
+        let json = serde_json::to_vec(&report).map_err(|e| Error::job(format!("the report: {e}")))?;
+        lowland_io::replace(&kept, &json)?;
+        Ok(report)
     }
 
     /// Writes the objects of a finished run into a model. With `earlier` the map is turned and scaled to lie on the map
@@ -117,7 +136,6 @@ impl Job {
     pub(super) fn store(
         &self,
         lock: &ModelLock<'_>,
-        plan: &Plan,
         report: &Report,
         scratch: &Path,
         earlier: Option<&Snapshot>,
@@ -126,6 +144,7 @@ impl Job {
         let Some(source) = self.read_source(observer)? else {
             return Err(Error::job("a model is made of vectors".to_string()));
         };
+        let plan = &report.plan;
         let progress = Progress::start(observer, Stage::Place, plan.shape().rows, "rows")?;
         let run: PathBuf = scratch.join(RUN);
         let stored = lowland_model::fit::store(

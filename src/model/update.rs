@@ -544,8 +544,8 @@ impl UpdateJob {
             ..options.config.clone()
         };
         job.run = RunOptions::kept(scratch.join(super::fit::RUN));
-        let (plan, report) = job.run_for_model(None::<&MapFile>, observer)?;
-        let mut stored = job.store(lock, &plan, &report, scratch, Some(snapshot), observer)?;
+        let report = job.run_for_model(scratch, None::<&MapFile>, observer)?;
+        let mut stored = job.store(lock, &report, scratch, Some(snapshot), observer)?;
         // What the user asked for stays what the next refit is made from.
         stored.options.config = options.config.clone();
         let next = Version { objects: stored.objects, options: stored.options.to_value(), ..Version::new(Action::Refit) };

@@ -18,11 +18,15 @@ const PLACES: u32 = 8192;
 pub(super) fn write(snapshot: &Snapshot, id: &str, path: &Path, observer: &dyn Observer) -> Result<()> {
     let field = Field::new(id, snapshot.id_type().clone(), false);
     let schema = Arc::new(Schema::new(vec![field]));
-    // A column of ids may have the name of a coordinate.
-    let coordinates = coordinate_names(snapshot.n_components()).into_iter().map(|name| format!("position {name}"));
+    let components = snapshot.n_components();
+    // A column of ids may have the name of a coordinate, by which the file's coordinates are recognised.
+    let coordinates = match coordinate_names(3).iter().any(|name| name == id) {
+        true => (0..components).map(|i| format!("c{i}")).collect(),
+        false => coordinate_names(components),
+    };
     let columns = MapColumns {
         rows: u64::from(snapshot.live()),
-        coordinates: coordinates.collect(),
+        coordinates,
         extra: Some(schema.clone()),
         own_id: true,
         nullable: false,
