@@ -64,7 +64,7 @@ fn version_json(kept: &Kept) -> Value {
 
 fn cells(kept: &Kept) -> Vec<String> {
     let number = format!("{}{}", if kept.current { "*" } else { "" }, kept.number);
-    let mut notes: Vec<String> = kept.tags.clone();
+    let mut notes: Vec<String> = kept.tags.iter().map(|tag| format!("tag {tag}")).collect();
     let version = match &kept.record {
         Ok(version) => version,
         Err(damage) => {
@@ -324,7 +324,7 @@ pub(super) fn verify(args: &VerifyArgs, console: &Console) -> Result<u8, Failure
         return Ok(0);
     }
     let files = if damage.len() == 1 { "1 file is".to_string() } else { format!("{} files are", damage.len()) };
-    let advice = "restore them from a copy of the model, or go back to a version that does not need them";
+    let advice = "restore what is named from a copy of the model, or go back to a version that does not need it";
     console.error(&format!("{}: {files} damaged; {advice}", args.model.display()), 1);
     Ok(1)
 }
