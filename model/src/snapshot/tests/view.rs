@@ -46,7 +46,7 @@ fn check(plain: &Plain, snapshot: &Snapshot) {
     let mut keys: Vec<Key> = (0..places).filter(|p| !plain.dead.contains(p)).map(|p| plain.key(p)).collect();
     keys.sort();
     assert_eq!(snapshot.keys().collect::<Vec<_>>(), keys);
-    for key in (0..700).map(u128::from) {
+    for key in 0u128..700 {
         // Where a row of the base and one of the delta share a key, either may be found.
         let expected: Vec<Key> = keys.iter().copied().filter(|found| found.key == key).collect();
         match snapshot.find(key) {
