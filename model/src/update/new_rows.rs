@@ -63,9 +63,8 @@ pub(super) fn write(update: &Update<'_>, objects: &mut BTreeMap<String, ObjectRe
     }
     objects.insert(role::DELTA_ADDED.into(), added.finish()?);
     write_ids(update, &new, objects)?;
-    // They are written when the rows are placed.
-    objects.remove(role::DELTA_POSITIONS);
-    objects.remove(role::DELTA_GRAPH);
+    // The positions and neighbours of earlier updates stay: a row of theirs can lose a neighbour too. Those of the new
+    // rows are written when the rows are placed.
     Ok(new)
 }
 
