@@ -152,7 +152,8 @@ fn a_killed_transform_resumes_to_the_same_bytes() {
     assert!(place.path("p.npy.run").exists() && !place.path("p.npy").exists());
     // Another table of rows is not mixed with these.
     place.vectors("other.npy", 149_999);
-    place.refused("transform --model m other.npy -o p.npy", &["p.npy.run", "--restart"]);
+    let other = "transform --model m other.npy -o p.npy";
+    place.run(other).refused(other, &["p.npy.run", "--restart"]);
     let (child, stderr) = start(&place, arguments);
     let (code, events) = end(child, stderr);
     assert_eq!(code, 0, "{events:?}");
