@@ -23,6 +23,12 @@ pub enum Error {
         /// The number of rows whose id an earlier row has.
         count: u64,
     },
+    /// A row of a table of changes has an id that the same table deletes.
+    #[error("row {row} has an id that another row deletes; an id is either deleted, or added or changed")]
+    KeptAndDeleted {
+        /// The row.
+        row: u64,
+    },
     /// The options of a version cannot be read.
     #[error("the options of version {version} cannot be read: {what}")]
     Options {

@@ -22,7 +22,8 @@ Examples:
   lowland update map.lowland --source vectors.parquet --run-id 2026-11-30 --json
   lowland update map.lowland --source vectors.parquet --gate 'recall>=0.9, trustworthiness>=0.93'
 
-The source is the whole current table: rows are compared by id, and by their vectors. By
+The source is the whole current table: rows are compared by id, and by their vectors. With
+--changes it has only what changed. By
 transform, old rows keep their positions and new rows are placed among them; by refit, the
 whole map is computed anew from the old positions, and turned and scaled to lie on the old
 map.
@@ -49,6 +50,10 @@ pub(super) struct UpdateArgs {
     /// The whole current table: files, directories, globs or addresses (s3://…); may be repeated
     #[arg(long, value_name = "SOURCE", required = true, display_order = 1, help_heading = "Input")]
     source: Vec<String>,
+    /// The source has only rows that were added, changed or deleted, as its column 'change' says; all other
+    /// rows of the model stay. A refit needs the whole table
+    #[arg(long, display_order = 2, help_heading = "Input")]
+    changes: bool,
     /// Column that names the rows [default: that of the model]
     #[arg(long, value_name = "COL", display_order = 3, help_heading = "Input")]
     id: Option<String>,
@@ -133,7 +138,7 @@ pub(super) fn run(args: &UpdateArgs, console: &Console) -> Result<u8, Failure> {
     drop(model);
     let mut job = UpdateJob::new(&args.model, opened.for_run());
     job.id = args.id.as_ref().map(|id| names::column("--id", id, &there)).transpose()?;
-    job.run_id = args.run_id.clone();
+    (job.run_id, job.changes) = (args.run_id.clone(), args.changes);
     (job.mode, job.max_shrink) = (args.mode, args.max_shrink);
     job.invalid = args.invalid.invalid.unwrap_or_default();
     job.gates = gates.into_iter().flatten().collect();

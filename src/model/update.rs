@@ -1,6 +1,7 @@
 //! The nightly job: a model and the current table become the next version of the model.
 //!
 //! - `before.rs`: the positions from which a refit begins.
+//! - `changes.rs`: a table that has only changes.
 //! - `gate.rs`: conditions that a version must meet to become current.
 //! - `metrics.rs`: the figures of an update as a text file for Prometheus.
 //!
@@ -10,6 +11,7 @@
 //! - A run of an update that was published is not repeated; one that was begun goes on.
 
 mod before;
+mod changes;
 mod gate;
 mod metrics;
 
@@ -21,7 +23,7 @@ use std::time::Instant;
 
 use lowland_engine::{Config, Device, Init, Observer, Progress, Stage, format_bytes};
 use lowland_io::{RowSet, ShiftedSource, Source, SubsetSource};
-use lowland_model::diff::{IdKind, KeySorter, RowKey, TableDiff, compare};
+use lowland_model::diff::{IdKind, KeySorter, RowKey, TableDiff, compare, compare_changes};
 use lowland_model::fit::{id_kind, read_keys};
 use lowland_model::snapshot::Snapshot;
 use lowland_model::store::{Action, Counts, ModelDir, ModelLock, Version};
@@ -29,7 +31,10 @@ use lowland_model::update::{Measures, Update, Updated, update};
 use lowland_model::{Error as ModelError, ModelOptions};
 use serde::{Deserialize, Serialize};
 
+pub use changes::COLUMN as CHANGE_COLUMN;
 pub use gate::{Gate, GateResult};
+
+use changes::Changes;
 
 use super::open::open_dir;
 use crate::invalid_rows::PreparedSource;
@@ -108,8 +113,11 @@ impl FromStr for RefitWhen {
 pub struct UpdateJob {
     /// The model.
     pub model: PathBuf,
-    /// The whole current table.
+    /// The whole current table, or only what changed.
     pub source: Arc<dyn Source>,
+    /// Whether the source has only rows that were added, changed or deleted, as its column [`CHANGE_COLUMN`] says.
+    /// Default: it is the whole table.
+    pub changes: bool,
     /// The column of the ids. `None`: that of the model.
     pub id: Option<String>,
     /// The name of this run. A run that was published is not repeated. `None`: a name made of the next version's number.
@@ -218,6 +226,7 @@ impl UpdateJob {
         UpdateJob {
             model: model.into(),
             source,
+            changes: false,
             id: None,
             run_id: None,
             mode: UpdateMode::Auto,
@@ -337,6 +346,12 @@ impl UpdateJob {
         if kind != options.id_kind {
             return Err(kind_error(&id, kind, options.id_kind));
         }
+        if self.changes && self.mode == UpdateMode::Refit {
+            return Err(Error::job("a refit needs the whole table, not only what changed".to_string()));
+        }
+        if self.changes {
+            self.source.column_schema(&[changes::COLUMN.to_string()])?;
+        }
         if self.invalid == InvalidRows::Null {
             return Err(Error::job("rows without a vector cannot be kept in a model; drop leaves them out".to_string()));
         }
@@ -364,14 +379,22 @@ impl UpdateJob {
             return Err(width_error(shape.dim, snapshot.dim()));
         }
         let live = u64::from(snapshot.live());
-        self.check_shrink(live, live.saturating_sub(shape.rows))?;
+        let changes = match self.changes {
+            true => Some(Changes::read(&self.source, id, observer)?),
+            false => {
+                self.check_shrink(live, live.saturating_sub(shape.rows))?;
+                None
+            }
+        };
+        let rows = changes.as_ref().map_or(&self.source, |changes| &changes.rows);
         let metric = options.settings.metric;
-        let prepared = PreparedSource::new(&self.source, self.invalid, metric, false, self.memory, observer)?;
+        let prepared = PreparedSource::new(rows, self.invalid, metric, false, self.memory, observer)?;
         let table: Arc<dyn Source> = match &options.shift {
             Some(shift) => Arc::new(ShiftedSource::new(prepared.source().clone(), shift.clone())),
             None => prepared.source().clone(),
         };
-        let diff = self.diff(&table, id, &snapshot, scratch, observer)?;
+        let deleted = changes.as_ref().map(|changes| &changes.deleted[..]);
+        let diff = self.diff(&table, id, deleted, &snapshot, scratch, observer)?;
         report.counts = Counts {
             rows: diff.unchanged + diff.new.count(),
             added: diff.added(),
@@ -411,6 +434,7 @@ impl UpdateJob {
         &self,
         table: &Arc<dyn Source>,
         id: &str,
+        deleted: Option<&[u128]>,
         snapshot: &Snapshot,
         scratch: &std::path::Path,
         observer: &dyn Observer,
@@ -421,8 +445,21 @@ impl UpdateJob {
         read_keys(table, Some(id), self.batch_rows(table.shape().dim), &progress, &mut |row, key, hash| {
             sorter.push(RowKey { key, row, hash })
         })?;
-        match compare(rows, &mut sorter.finish()?, snapshot.keys()) {
+        let mut sorted = sorter.finish()?;
+        let diff = match deleted {
+            Some(deleted) => compare_changes(rows, &mut sorted, deleted, snapshot.keys()),
+            None => compare(rows, &mut sorted, snapshot.keys()),
+        };
+        match diff {
             Err(ModelError::RepeatedIds { rows, count }) => Err(self.repeated(table, id, &rows, count)?),
+            Err(ModelError::KeptAndDeleted { row }) => {
+                let place = table.locate(row);
+                Err(Error::job(format!(
+                    "{}: row {} has an id that another row deletes; an id is either deleted, or added or changed",
+                    place.path.display(),
+                    place.row
+                )))
+            }
             diff => Ok(diff?),
         }
     }
@@ -469,7 +506,10 @@ impl UpdateJob {
         } else {
             return (UpdateMode::Transform, format!("{:.1} % of the base were added since the last refit", added * 100.0));
         };
-        (UpdateMode::Refit, why)
+        match self.changes {
+            true => (UpdateMode::Transform, format!("{why}: a refit is due, which needs the whole table")),
+            false => (UpdateMode::Refit, why),
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call; a struct would only repeat the names")]

@@ -53,17 +53,75 @@ impl TableDiff {
     }
 }
 
-/// Compares a table of `rows` rows, sorted by key, with the keys of a model, which ascend.
+/// Compares a table of `rows` rows, sorted by key, with the keys of a model, which ascend. Rows of the model that the
+/// table does not have are gone.
 ///
 /// # Errors
 /// [`Error::RepeatedIds`] if two rows of the table have one key; if records cannot be read.
 pub fn compare(rows: u64, table: &mut SortedKeys, model: impl IntoIterator<Item = Key>) -> Result<TableDiff> {
+    merge(rows, table, model, |missing, found| found.gone.push(missing.place))
+}
+
+/// Compares a table that has only changes with the keys of a model, which ascend. Rows of the model that the table does
+/// not have stay, but for those with a key of `deleted`, which ascends without repeats; a deleted key that the model
+/// does not have changes nothing.
+///
+/// # Errors
+/// [`Error::RepeatedIds`] if two rows of the table have one key; [`Error::KeptAndDeleted`] if a row of the table has a
+/// deleted key; if records cannot be read.
+pub fn compare_changes(
+    rows: u64,
+    table: &mut SortedKeys,
+    deleted: &[u128],
+    model: impl IntoIterator<Item = Key>,
+) -> Result<TableDiff> {
+    let is_deleted = |key: u128| deleted.binary_search(&key).is_ok();
+    let mut checked = Checked { table, is_deleted: &is_deleted };
+    merge(rows, &mut checked, model, |missing, found| match is_deleted(missing.key) {
+        true => found.gone.push(missing.place),
+        false => found.unchanged += 1,
+    })
+}
+
+/// Records in ascending order of key.
+trait Ascending {
+    fn next_row(&mut self) -> Result<Option<RowKey>>;
+}
+
+impl Ascending for SortedKeys {
+    fn next_row(&mut self) -> Result<Option<RowKey>> {
+        self.next_key()
+    }
+}
+
+/// Records that must not have a deleted key.
+struct Checked<'a> {
+    table: &'a mut SortedKeys,
+    is_deleted: &'a dyn Fn(u128) -> bool,
+}
+
+impl Ascending for Checked<'_> {
+    fn next_row(&mut self) -> Result<Option<RowKey>> {
+        match self.table.next_key()? {
+            Some(row) if (self.is_deleted)(row.key) => Err(Error::KeptAndDeleted { row: row.row }),
+            row => Ok(row),
+        }
+    }
+}
+
+/// Merges a table with the keys of a model, and calls `missing` for each row of the model that the table does not have.
+fn merge(
+    rows: u64,
+    table: &mut dyn Ascending,
+    model: impl IntoIterator<Item = Key>,
+    missing: impl Fn(Key, &mut TableDiff),
+) -> Result<TableDiff> {
     let mut same = RowSetBuilder::new(rows);
-    let (mut changed, mut unchanged, mut gone) = (0, 0, Vec::new());
+    let mut found = TableDiff { new: RowSetBuilder::new(0).finish(), changed: 0, gone: Vec::new(), unchanged: 0 };
     let (mut repeats, mut repeated) = (Vec::new(), 0u64);
     let mut model = model.into_iter().peekable();
     let mut last: Option<RowKey> = None;
-    while let Some(row) = table.next_key()? {
+    while let Some(row) = table.next_row()? {
         if let Some(before) = last.filter(|before| before.key == row.key) {
             repeated += 1;
             if repeats.len() < NAMED_REPEATS {
@@ -72,17 +130,17 @@ pub fn compare(rows: u64, table: &mut SortedKeys, model: impl IntoIterator<Item 
             continue;
         }
         last = Some(row);
-        while let Some(missing) = model.next_if(|known| known.key < row.key) {
-            gone.push(missing.place);
+        while let Some(known) = model.next_if(|known| known.key < row.key) {
+            missing(known, &mut found);
         }
         match model.next_if(|known| known.key == row.key) {
             Some(known) if known.hash == row.hash => {
-                unchanged += 1;
+                found.unchanged += 1;
                 same.remove(row.row);
             }
             Some(known) => {
-                changed += 1;
-                gone.push(known.place);
+                found.changed += 1;
+                found.gone.push(known.place);
             }
             None => {}
         }
@@ -90,9 +148,12 @@ pub fn compare(rows: u64, table: &mut SortedKeys, model: impl IntoIterator<Item 
     if repeated > 0 {
         return Err(Error::RepeatedIds { rows: repeats, count: repeated });
     }
-    gone.extend(model.map(|known| known.place));
-    gone.sort_unstable();
-    Ok(TableDiff { new: same.finish(), changed, gone, unchanged })
+    for known in model {
+        missing(known, &mut found);
+    }
+    found.gone.sort_unstable();
+    found.new = same.finish();
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -133,6 +194,19 @@ mod tests {
         assert_eq!((none.deleted(), none.added(), none.gone), (2, 0, vec![0, 1]));
         let all = compare(2, &mut sorted(&rows), model(&[])).expect("a difference");
         assert_eq!((all.added(), all.gone.len()), (2, 0));
+    }
+
+    #[test]
+    fn changes_leave_all_other_rows() {
+        let before = model(&[(7, 70), (3, 30), (9, 90), (5, 50)]);
+        let table = || sorted(&[(5, 50), (4, 40), (9, 91)]);
+        let diff = compare_changes(3, &mut table(), &[3, 8], before.clone()).expect("a difference");
+        assert_eq!((diff.added(), diff.changed, diff.deleted(), diff.unchanged), (1, 1, 1, 2));
+        assert_eq!(diff.gone, [1, 2]);
+        match compare_changes(3, &mut table(), &[4], before) {
+            Err(Error::KeptAndDeleted { row }) => assert_eq!(row, 1),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

@@ -6,4 +6,5 @@ mod trust;
 
 pub use moved::{Moved, kept_neighbors, moved};
 pub use similarity::{PairSums, Similarity};
+pub(crate) use trust::bytes as trust_bytes;
 pub use trust::trustworthiness;

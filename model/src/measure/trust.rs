@@ -17,7 +17,7 @@ use crate::snapshot::Snapshot;
 const PLACES: u32 = 512;
 
 /// Returns the bytes that `trustworthiness` of `sampled` rows by `k` neighbours holds on `threads` threads.
-pub fn bytes(sampled: usize, dim: usize, k: usize, threads: usize) -> u64 {
+pub(crate) fn bytes(sampled: usize, dim: usize, k: usize, threads: usize) -> u64 {
     let sample = sampled as u64 * (8 * dim as u64 + 24 * k as u64);
     let thread = PLACES as u64 * 4 * dim as u64 + PackedRows::bytes(PLACES as usize, dim) + (sampled * k * 4) as u64;
     sample + threads as u64 * thread

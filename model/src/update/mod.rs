@@ -61,7 +61,7 @@ impl Update<'_> {
         let batch = batch_rows as u64 * (4 * snapshot.dim() as u64 * 3 + 2 * neighbor);
         new * (new_rows::ROW_BYTES + graph::ROW_BYTES)
             + changed * (graph::CHANGED_BYTES + neighbor)
-            + batch
+            + batch.max(scores::bytes(snapshot.dim(), threads))
             + (u64::from(snapshot.places() - snapshot.live()) + gone) * 4
             + 2 * Searcher::bytes(effort, snapshot.lists(), snapshot.dim(), batch_rows, snapshot.k(), threads)
     }
@@ -72,7 +72,7 @@ impl Update<'_> {
 pub struct Measures {
     /// Recall of the stored graph on the probe rows.
     pub recall: f64,
-    /// Mean trustworthiness of a sample of rows, among the sample.
+    /// Mean trustworthiness of rows, from a sample compared with all rows.
     pub trustworthiness: f64,
     /// The same of rows that were there, and of new rows; none if there are no such rows.
     pub trustworthiness_old: Option<f64>,

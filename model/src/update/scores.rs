@@ -4,14 +4,21 @@ use lowland_engine::Progress;
 use serde::{Deserialize, Serialize};
 
 use super::Measures;
-use crate::measure::trustworthiness;
+use crate::measure::{trust_bytes, trustworthiness};
 use crate::snapshot::Snapshot;
 use crate::{ModelOptions, Result};
 
 /// The largest numbers of rows that were there and of new rows by which a map is scored, and the number of neighbours.
-const OLD_ROWS: usize = 3000;
-const NEW_ROWS: usize = 1000;
+const OLD_ROWS: usize = 750;
+const NEW_ROWS: usize = 250;
 const NEIGHBORS: usize = 15;
+/// About the largest number of products of components that scoring takes: a large map is scored by fewer rows.
+const PRODUCTS: f64 = 2e11;
+
+/// Returns the bytes that scoring a version holds.
+pub(super) fn bytes(dim: usize, threads: usize) -> u64 {
+    trust_bytes(OLD_ROWS + NEW_ROWS, dim, NEIGHBORS, threads)
+}
 
 /// How the rows are spread over the lists.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -50,24 +57,21 @@ pub fn measure(
     options: &ModelOptions,
     progress: &Progress<'_>,
 ) -> Result<Measures> {
-    let mut sampled = spread(snapshot, 0..first_new, OLD_ROWS);
+    let share = PRODUCTS / (f64::from(snapshot.live()) * snapshot.dim() as f64 * (OLD_ROWS + NEW_ROWS) as f64);
+    let at_most = |rows: usize| ((rows as f64 * share.min(1.0)) as usize).max(rows / 5);
+    let mut sampled = spread(snapshot, 0..first_new, at_most(OLD_ROWS));
     let old = sampled.len();
-    sampled.extend(spread(snapshot, first_new..snapshot.places(), NEW_ROWS));
-    let (dim, components) = (snapshot.dim(), snapshot.n_components());
-    let (mut vectors, mut positions) = (vec![0.0; sampled.len() * dim], Vec::new());
-    for (&place, to) in sampled.iter().zip(vectors.chunks_exact_mut(dim.max(1))) {
-        snapshot.read_vector(place, to)?;
-        positions.extend_from_slice(snapshot.position(place));
-    }
-    progress.check()?;
+    sampled.extend(spread(snapshot, first_new..snapshot.places(), at_most(NEW_ROWS)));
     let k = NEIGHBORS.min(options.n_neighbors.max(1));
-    let scores = trustworthiness(&vectors, dim, &positions, components, k);
+    let scores = trustworthiness(snapshot, &sampled, k, &|| progress.check().is_err())?;
+    progress.check()?;
     let mean = |scores: &[f64]| (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64);
+    let new_rows = f64::from(snapshot.places() - first_new);
     let population = population(snapshot);
     let delta = f64::from(snapshot.places() - snapshot.base_rows());
     Ok(Measures {
         recall: options.effort_recall,
-        trustworthiness: mean(&scores).unwrap_or(1.0),
+        trustworthiness: by_rows(mean(&scores[..old]), f64::from(first_new), mean(&scores[old..]), new_rows),
         trustworthiness_old: mean(&scores[..old]),
         trustworthiness_new: mean(&scores[old..]),
         outliers: None,
@@ -79,6 +83,14 @@ pub fn measure(
         tombstone_share: f64::from(snapshot.places() - snapshot.live()) / f64::from(snapshot.places().max(1)),
         largest_list: population.largest as f64 / population.mean.max(1e-9),
     })
+}
+
+/// Returns the mean of two parts of the rows, of which either may have no rows.
+fn by_rows(a: Option<f64>, rows_a: f64, b: Option<f64>, rows_b: f64) -> f64 {
+    match (a, b) {
+        (Some(a), Some(b)) => (a * rows_a + b * rows_b) / (rows_a + rows_b),
+        (a, b) => a.or(b).unwrap_or(1.0),
+    }
 }
 
 /// Returns at most `most` live places of a range, at equal distances.
