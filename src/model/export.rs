@@ -28,7 +28,7 @@ use serde::Serialize;
 
 use super::Model;
 use super::history::for_each_pair;
-use super::transform::is_within;
+use super::open::is_within;
 use crate::{Error, MapFile, Result, check_output};
 
 /// Rows that are written at a time.

@@ -111,3 +111,12 @@ pub(super) fn open_dir(path: &Path) -> Result<ModelDir> {
     check_local(path)?;
     Ok(ModelDir::open(path)?)
 }
+
+/// Returns whether a path is that of a model's directory or in it, so that an output there would disturb the model.
+pub(super) fn is_within(path: &Path, model: &Path) -> bool {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (parent.canonicalize(), model.canonicalize()) {
+        (Ok(parent), Ok(model)) => parent.starts_with(model),
+        _ => false,
+    }
+}
