@@ -184,7 +184,7 @@ PARAMETERS = {
     "model": (
         "Any",
         "path",
-        "New directory in which the map is kept as a model, for `transform` later and in other processes, and for updates (`lowland.Model`). Finished stages are kept there too: a fit that was interrupted is continued. None: a temporary model, which is removed with the estimator, if the vectors take at most 256 MiB and there is no `run_dir` or graph.",
+        "New directory in which the map is kept as a model, for `transform` later and in other processes, and for updates (`lowland.Model`). Finished stages are kept there too: a fit that was interrupted is continued. None: a temporary model, which is removed with the estimator, if the vectors take at most 64 MiB and there is no `run_dir` or graph.",
     ),
     "run_dir": (
         "Any",

@@ -25,7 +25,7 @@ from ._run_files import TemporaryDirectory, beside, first_positions, given_graph
 from ._sklearn import Estimator
 
 #: A fit without `model` keeps a temporary model if its vectors take at most this.
-TEMPORARY_MODEL_BYTES = 256 << 20
+TEMPORARY_MODEL_BYTES = 64 << 20
 
 #: A function of a run's events.
 Callback = Callable[[dict[str, Any]], None]

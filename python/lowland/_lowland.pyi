@@ -364,6 +364,7 @@ def model_update(
     source: Source,
     *,
     options: Mapping[str, Any] | None = None,
+    changes: bool = False,
     id: str | None = None,
     mode: Literal["auto", "transform", "refit"] | None = None,
     gates: Sequence[str] | None = None,

@@ -69,7 +69,7 @@ class UMAP(StoredMapEstimator):
     model : path, default None
         New directory in which the map is kept as a model, for `transform` later and in other processes, and for
         updates (`lowland.Model`). Finished stages are kept there too: a fit that was interrupted is continued.
-        None: a temporary model, which is removed with the estimator, if the vectors take at most 256 MiB and
+        None: a temporary model, which is removed with the estimator, if the vectors take at most 64 MiB and
         there is no `run_dir` or graph.
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
@@ -228,7 +228,7 @@ class LargeVis(StoredMapEstimator):
     model : path, default None
         New directory in which the map is kept as a model, for `transform` later and in other processes, and for
         updates (`lowland.Model`). Finished stages are kept there too: a fit that was interrupted is continued.
-        None: a temporary model, which is removed with the estimator, if the vectors take at most 256 MiB and
+        None: a temporary model, which is removed with the estimator, if the vectors take at most 64 MiB and
         there is no `run_dir` or graph.
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
@@ -386,7 +386,7 @@ class InfoTSNE(StoredMapEstimator):
     model : path, default None
         New directory in which the map is kept as a model, for `transform` later and in other processes, and for
         updates (`lowland.Model`). Finished stages are kept there too: a fit that was interrupted is continued.
-        None: a temporary model, which is removed with the estimator, if the vectors take at most 256 MiB and
+        None: a temporary model, which is removed with the estimator, if the vectors take at most 64 MiB and
         there is no `run_dir` or graph.
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
@@ -543,7 +543,7 @@ class TSNE(StoredMapEstimator):
     model : path, default None
         New directory in which the map is kept as a model, for `transform` later and in other processes, and for
         updates (`lowland.Model`). Finished stages are kept there too: a fit that was interrupted is continued.
-        None: a temporary model, which is removed with the estimator, if the vectors take at most 256 MiB and
+        None: a temporary model, which is removed with the estimator, if the vectors take at most 64 MiB and
         there is no `run_dir` or graph.
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data
@@ -687,7 +687,7 @@ class PaCMAP(StoredMapEstimator):
     model : path, default None
         New directory in which the map is kept as a model, for `transform` later and in other processes, and for
         updates (`lowland.Model`). Finished stages are kept there too: a fit that was interrupted is continued.
-        None: a temporary model, which is removed with the estimator, if the vectors take at most 256 MiB and
+        None: a temporary model, which is removed with the estimator, if the vectors take at most 64 MiB and
         there is no `run_dir` or graph.
     run_dir : path, default None
         Directory for the run's stages, which stays. A fit that finds there an interrupted run of the same data

@@ -230,6 +230,7 @@ class Model:
         *,
         id: str | None = None,
         column: str | Sequence[str] | None = None,
+        changes: bool = False,
         mode: Literal["auto", "transform", "refit"] = "auto",
         gates: str | Sequence[str] = (),
         run_id: str | None = None,
@@ -255,6 +256,9 @@ class Model:
             The column that names the rows. Default: that of the model.
         column : str or list of str, optional
             The column or columns of the vectors. Default: that of the model.
+        changes : bool
+            Whether the source has only the rows that were added, changed or deleted, as its column `change` says: "added",
+            "changed" or "deleted". A deleted row needs no vector. A refit needs the whole table.
         mode : {"auto", "transform", "refit"}
             "transform" keeps the positions of old rows and places new ones among them; "refit" computes the whole map anew
             from the old positions, and lays it on the old map; "auto" refits when `refit_when` says so.
@@ -282,12 +286,12 @@ class Model:
             A version that a gate refused is no error: see `UpdateReport.raise_for_refusal`.
         """
         options = engine_options(None, memory_limit=memory_limit, n_jobs=n_jobs)
-        found = self._read(source, column, _id(id), self._path, "source")
+        found = self._read(source, column, [*_id(id), *(["change"] if changes else [])], self._path, "source")
         with watch(callback, verbose) as heard, in_words_of_python("source"):
             told = _lowland.model_update(
-                self._path, found.source, options=options, id=id, mode=mode, gates=_list(gates, "gates"), run_id=run_id,
-                max_shrink=max_shrink, refit_when=refit_when, invalid=invalid, metrics_file=path("metrics_file", metrics_file),
-                wait=wait, callback=heard,
+                self._path, found.source, options=options, changes=changes, id=id, mode=mode, gates=_list(gates, "gates"),
+                run_id=run_id, max_shrink=max_shrink, refit_when=refit_when, invalid=invalid,
+                metrics_file=path("metrics_file", metrics_file), wait=wait, callback=heard,
             )  # fmt: skip
         report = UpdateReport(told)
         if self._asked is None:

@@ -22,7 +22,6 @@ use crate::report::PyReport;
 use crate::request::{Asked, Request};
 use crate::source::PySource;
 use crate::table::{PyBatch, PySchema, PyTable};
-use crate::temporary::Temporary;
 use crate::watch::{Outcome, Watch, begin, catching, finish, poll, watched};
 
 /// Batches that wait for Python while the engine goes on.
@@ -149,8 +148,7 @@ pub(crate) fn embed(
         }
         Some(model) => {
             let column = job.source.as_ref().and_then(|source| source.vector_column());
-            let own = Temporary::new(py, None)?;
-            let work = |watch: &Watch| make_model(job, table, form, force, &model, own.path(), watch);
+            let work = |watch: &Watch| make_model(job, table, form, force, &model, watch);
             let (report, made) = watched(py, watch, callback.as_ref(), work)?;
             (PyReport::of_run(&report, column, None), made)
         }
@@ -206,17 +204,18 @@ fn make(job: &mut Job, table: MapTable, form: Form, force: bool, watch: &Watch) 
     })
 }
 
-/// As [`make`], and keeps the map as a model. A map in memory is read from a file in `directory`.
+/// As [`make`], and keeps the map as a model. A map in memory is read from a hidden file beside the model, which stays if
+/// the call is stopped after the run: the same call does not repeat the run.
 fn make_model(
     mut job: Job,
     table: MapTable,
     form: Form,
     force: bool,
     model: &Path,
-    directory: &Path,
     watch: &Watch,
 ) -> lowland::Result<(Report, Made)> {
     job.check_model()?;
+    lowland::check_local(model)?;
     if let Ok(history) = History::open(model)
         && let Some(last) = history.versions()?.last()
         && history.unfinished()?.is_empty()
@@ -226,23 +225,31 @@ fn make_model(
         return Err(lowland_engine::Error::Config { field: "model", why }.into());
     }
     let plan = prepare(&mut job, watch)?;
-    let (width, in_file) = (plan.settings().n_components, |path| MapFile { path, table: table.clone(), force });
+    let width = plan.settings().n_components;
     let file = match &form {
-        Form::Array => Some(MapFile::new(directory.join("map.npy"))),
-        Form::Table => Some(in_file(directory.join("map.arrow"))),
-        Form::File(path) => Some(in_file(path.clone())),
+        Form::Array => Some(MapFile { path: beside(model, "npy"), force: true, ..MapFile::default() }),
+        Form::Table => Some(MapFile { path: beside(model, "arrow"), force: true, table }),
+        Form::File(path) => Some(MapFile { path: path.clone(), force, table }),
         Form::None => None,
     };
-    let report = job.embed_model(&plan, model, file.as_ref(), watch)?.report;
-    let made = match (form, file) {
+    let report = job.embed_model(model, file.as_ref(), watch)?.report;
+    let made = match (&form, &file) {
         (Form::Array, Some(file)) => Made::Array(read_array(&file.path)?, width),
         (Form::Table, Some(file)) => {
             let (schema, batches) = read_table(&file.path)?;
             Made::Table(schema, batches)
         }
-        _ => Made::File,
+        _ => return Ok((report, Made::File)),
     };
+    // What is left is removed by the system, or replaced.
+    let _ = file.map(|file| std::fs::remove_file(file.path));
     Ok((report, made))
+}
+
+/// Returns the path of a hidden file beside a model, which has the model's name in its own.
+fn beside(model: &Path, ending: &str) -> PathBuf {
+    let name = model.file_name().unwrap_or_default().to_string_lossy();
+    model.with_file_name(format!(".lowland-{name}-map.{ending}"))
 }
 
 /// Reads the coordinates in an `.npy`.

@@ -408,17 +408,18 @@ pub(crate) fn model_verify(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, 
     objects(py, &found)
 }
 
-/// Brings a model up to date with the whole current table. Returns the report as `lowland update --json` prints it, and
-/// the text under "text". `options` has memory and threads.
+/// Brings a model up to date with the whole current table, or with a table of `changes`. Returns the report as `lowland
+/// update --json` prints it, and the text under "text". `options` has memory and threads.
 #[pyfunction]
-#[pyo3(signature = (path, source, *, options=None, id=None, mode=None, gates=None, run_id=None, max_shrink=0.2,
-                    refit_when=None, invalid=None, metrics_file=None, wait=true, callback=None))]
+#[pyo3(signature = (path, source, *, options=None, changes=false, id=None, mode=None, gates=None, run_id=None,
+                    max_shrink=0.2, refit_when=None, invalid=None, metrics_file=None, wait=true, callback=None))]
 #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
 pub(crate) fn model_update<'py>(
     py: Python<'py>,
     path: PathBuf,
     source: &Bound<'py, PySource>,
     options: Option<&Bound<'py, PyDict>>,
+    changes: bool,
     id: Option<String>,
     mode: Option<&Bound<'py, PyAny>>,
     gates: Option<Vec<String>>,
@@ -433,7 +434,7 @@ pub(crate) fn model_update<'py>(
     let given = config(options)?;
     let mut job = UpdateJob::new(path, source.get().source.clone());
     (job.memory, job.threads, job.wait) = (given.memory, given.threads, wait);
-    (job.id, job.run_id, job.metrics_file) = (id, run_id, metrics_file);
+    (job.id, job.run_id, job.metrics_file, job.changes) = (id, run_id, metrics_file, changes);
     if let Some(mode) = mode {
         job.mode = named("mode", mode, &UpdateMode::ALL, UpdateMode::name)?;
     }

@@ -281,7 +281,7 @@ def test_rows_of_another_width_are_refused(model):
         found.transform(rows[:, :7].copy())
     with pytest.raises(lowland.BudgetError):
         found.transform(rows, memory_limit="1MiB")
-    with pytest.raises(ValueError, match="keep"):
+    with pytest.raises(ValueError, match="no column \"nothing\""):
         found.transform(table(rows), keep="nothing")
 
 
@@ -327,6 +327,23 @@ def test_updates_and_versions(model, same):
     assert [version["number"] for version in found.versions()] == [1, 3]
     found.untag("good")
     assert found.gc(1)["versions"] == [1] and found.verify() == []
+
+
+def test_a_table_of_changes(model):
+    pyarrow = pytest.importorskip("pyarrow")
+    found, rows = model
+    vectors = [(rows[0] + 0.3).tolist(), (rows[1] + 0.3).tolist(), None]
+    today = pyarrow.table(
+        {
+            "id": [700, 1, 2],
+            "change": ["added", "changed", "deleted"],
+            "embedding": pyarrow.array(vectors, pyarrow.list_(pyarrow.float32(), 8)),
+        }
+    )
+    report = found.update(today, changes=True)
+    assert report.counts == {"rows": 400, "added": 1, "changed": 1, "deleted": 1, "unchanged": 398}
+    ids = set(columns(found.export())["id"])
+    assert 700 in ids and 1 in ids and 2 not in ids
 
 
 def test_a_refused_version_is_told_and_not_current(model):
@@ -418,6 +435,30 @@ def test_a_model_without_ids_cannot_be_updated(place):
     lowland.UMAP(model="map.lowland", n_epochs=EPOCHS).fit(rows)
     with pytest.raises(ValueError, match="column of ids"):
         lowland.Model("map.lowland").update(table(rows))
+
+
+def test_a_fit_that_was_stopped_goes_on(place, same):
+    rows = clusters(300)
+
+    class Enough(Exception): ...
+
+    def stop_at(stage):
+        def stop(event):
+            if event["kind"] == "start" and event["stage"] == stage:
+                raise Enough
+
+        return stop
+
+    expected = lowland.UMAP(n_epochs=3000).fit_transform(rows)
+    for stage in ("neighbors", "layout", "place"):
+        with pytest.raises(Enough):
+            lowland.UMAP(n_epochs=3000, model="map.lowland", callback=stop_at(stage)).fit(rows)
+            raise Enough  # the fit was done before the event was delivered
+        if os.path.exists("map.lowland/CURRENT"):
+            return
+    fitted = lowland.UMAP(n_epochs=3000, model="map.lowland").fit(rows)
+    assert same(fitted.embedding_, expected) and same(fitted.transform(rows), expected)
+    assert [name for name in os.listdir() if name.startswith(".")] == []
 
 
 def test_models_are_copied_and_pickled(model, same):
