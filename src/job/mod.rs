@@ -459,11 +459,18 @@ impl Job {
     /// Opens the run directory of `plan`. The directory is identified by the plan, even if
     /// `self.config` was changed since.
     fn open_run(&self, plan: &Plan, earlier: Option<&EarlierMap>) -> Result<OpenRun> {
+        let identity = self.identity(plan, earlier.and_then(EarlierMap::id))?;
+        OpenRun::open(&self.run, identity, self.fingerprints()?, self.is_resumable()?)
+    }
+
+    /// Returns what determines the results of a run of `plan` beside the content of its files. `init_id` is the column by
+    /// which rows are matched with an earlier map.
+    fn identity(&self, plan: &Plan, init_id: Option<&str>) -> Result<serde_json::Value> {
         let mut identity = plan.identity();
         if let Some(fields) = identity.as_object_mut() {
             let column = self.source.as_ref().and_then(|s| s.vector_column());
             fields.insert("column".into(), column.into());
-            if let Some(id) = earlier.and_then(EarlierMap::id) {
+            if let Some(id) = init_id {
                 fields.insert("init_id".into(), id.into());
             }
             fields.insert("knn".into(), self.graph.as_ref().map(|g| g.path.to_string_lossy()).into());
@@ -474,6 +481,16 @@ impl Job {
                 fields.insert("shift".into(), serde_json::json!(shift));
             }
         }
-        OpenRun::open(&self.run, identity, self.fingerprints()?, self.is_resumable()?)
+        Ok(identity)
+    }
+
+    /// Returns what must be equal for a finished run of `plan` to be the same run as an earlier one: its identity, and the
+    /// state of its files. `None` if that cannot be told.
+    pub(crate) fn run_key(&self, plan: &Plan) -> Result<Option<serde_json::Value>> {
+        if !self.is_resumable()? {
+            return Ok(None);
+        }
+        let key = serde_json::json!({"run": self.identity(plan, self.id.as_deref())?, "files": self.fingerprints()?});
+        Ok(Some(key))
     }
 }

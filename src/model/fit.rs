@@ -62,8 +62,8 @@ impl Job {
     }
 
     /// Computes the map and stores it as the first version of the new model `path`, and in `file` if one is given.
-    /// [`Job::run`] is not used: finished stages are kept in the model until the version is complete, and the same call
-    /// goes on from there.
+    /// Of [`Job::run`] only `restart` is used: finished stages are kept in the model until the version is complete, and the
+    /// same call goes on from there.
     ///
     /// # Errors
     /// Those of [`Job::embed`] and [`check_model`](Job::check_model); if there is a model with a version already.
@@ -89,7 +89,7 @@ impl Job {
             )));
         }
         let scratch = lock.run(FIRST)?;
-        self.run = RunOptions::kept(scratch.join(RUN));
+        self.run = RunOptions { restart: self.run.restart, ..RunOptions::kept(scratch.join(RUN)) };
         let report = self.run_for_model(&scratch, file, observer)?;
         let version = match lock.published(FIRST)? {
             Some(published) => published.number,
@@ -115,19 +115,21 @@ impl Job {
         file: Option<&MapFile>,
         observer: &dyn Observer,
     ) -> Result<Report> {
-        let kept = scratch.join(REPORT);
-        if let Some(report) = std::fs::read_to_string(&kept).ok().and_then(|json| Report::from_json(&json).ok()) {
-            return Ok(report);
-        }
         // A plan says which files stay.
         self.config.keep_stages = Some(STAGES.to_vec());
         let plan = self.plan()?;
+        let (path, key) = (scratch.join(REPORT), self.run_key(&plan)?);
+        if let Some(kept) = key.as_ref().filter(|_| !self.run.restart).and_then(|key| kept_report(&path, key)) {
+            return Ok(kept);
+        }
         let report = match file {
             Some(file) => self.embed(&plan, file, observer),
             None => self.embed_to(&plan, &mut NoMap, observer),
         }?;
-        let json = serde_json::to_vec(&report).map_err(|e| Error::job(format!("the report: {e}")))?;
-        lowland_io::replace(&kept, &json)?;
+        if let Some(key) = key {
+            let kept = serde_json::json!({"key": key, "report": report});
+            lowland_io::replace(&path, kept.to_string().as_bytes())?;
+        }
         Ok(report)
     }
 
@@ -166,3 +168,8 @@ impl Job {
     }
 }
 
+/// Returns the report of a finished run, if it was the run of this key.
+fn kept_report(path: &Path, key: &serde_json::Value) -> Option<Report> {
+    let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    (kept.get("key") == Some(key)).then(|| Report::from_json(&kept.get("report")?.to_string()).ok())?
+}

@@ -21,7 +21,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lowland_engine::{Config, Device, Init, Observer, Progress, Stage, format_bytes};
+use lowland_engine::{Config, Device, Init, MethodOption, Observer, Optimizer, Progress, Stage, format_bytes};
 use lowland_io::{RowSet, ShiftedSource, Source, SubsetSource};
 use lowland_model::diff::{IdKind, KeySorter, RowKey, TableDiff, compare, compare_changes};
 use lowland_model::fit::{id_kind, read_keys};
@@ -216,6 +216,11 @@ impl fmt::Display for UpdateReport {
 const KEYS_SHARE: u64 = 4;
 /// Bytes of a portion of new rows.
 const BATCH_BYTES: u64 = 4 << 20;
+/// The largest number of epochs of a refit, and its learning rate over that of the map. A refit begins at a finished map,
+/// and people know where its rows are. With a whole learning rate rows keep a third of their neighbours in the map, with a
+/// hundredth of it .65, and the scores are no worse (`benches/record/2026-11-30-models.md`).
+const REFIT_EPOCHS: usize = 30;
+const REFIT_RATE: f32 = 0.01;
 /// The name of the file of a refit's first positions.
 const BEFORE: &str = "before.arrow";
 
@@ -409,7 +414,19 @@ impl UpdateJob {
         let (mode, why) = self.choose(&snapshot, &diff, version);
         (report.mode, report.why) = (Some(mode), why);
         let (next, measures) = match mode {
-            UpdateMode::Refit => self.refit(lock, &snapshot, options, id, scratch, observer)?,
+            UpdateMode::Refit => {
+                // New rows begin where a transform places them.
+                let placed = match diff.is_empty() {
+                    true => None,
+                    false => {
+                        let (placed, _) =
+                            self.transform(lock, version, &snapshot, options, &diff, &table, id, observer)?;
+                        Some(Snapshot::open(lock.model(), &placed)?)
+                    }
+                };
+                let first = placed.as_ref().unwrap_or(&snapshot);
+                self.refit(lock, &snapshot, first, options, id, scratch, observer)?
+            }
             _ => self.transform(lock, version, &snapshot, options, &diff, &table, id, observer)?,
         };
         report.measures = Some(measures);
@@ -558,25 +575,31 @@ impl UpdateJob {
         )))
     }
 
-    /// Computes the whole map anew, from the positions that are there, and lays it on them.
+    /// Computes the whole map anew, from the positions of `first`, and lays it on those of `snapshot`.
+    #[expect(clippy::too_many_arguments, reason = "one call; a struct would only repeat the names")]
     fn refit(
         &self,
         lock: &ModelLock<'_>,
         snapshot: &Snapshot,
+        first: &Snapshot,
         options: &ModelOptions,
         id: &str,
         scratch: &std::path::Path,
         observer: &dyn Observer,
     ) -> Result<(Version, Measures)> {
         let before = scratch.join(BEFORE);
-        before::write(snapshot, id, &before, observer)?;
+        before::write(first, id, &before, observer)?;
         let mut job = Job::new();
         job.source = Some(self.source.clone());
         job.id = Some(id.to_string());
         job.invalid = Some(self.invalid);
         job.config = Config {
             init: Some(Init::File(before)),
-            n_epochs: Some(refit_epochs(options)),
+            n_epochs: Some(options.epochs.clamp(1, REFIT_EPOCHS)),
+            learning_rate: Some(refit_rate(options, self.source.shape().rows)),
+            early_exaggeration: options.config.early_exaggeration.map(|_| 1.0).or_else(|| {
+                options.settings.method.supports(MethodOption::EarlyExaggeration).then_some(1.0)
+            }),
             memory: self.memory,
             threads: self.threads,
             device: Device::Auto,
@@ -601,9 +624,14 @@ impl UpdateJob {
     }
 }
 
-/// Returns the number of epochs of a refit: a third of the map's, since it begins at a finished map.
-fn refit_epochs(options: &ModelOptions) -> usize {
-    (options.epochs / 3).max(1)
+/// Returns the learning rate of a refit: [`REFIT_RATE`] of that of the map.
+fn refit_rate(options: &ModelOptions, rows: u64) -> f32 {
+    let usual = match options.settings.optimizer {
+        Optimizer::Adam => 1.0,
+        // The rule of the methods that move by momentum, without exaggeration.
+        _ => rows as f32 / 4.0,
+    };
+    REFIT_RATE * options.settings.learning_rate.unwrap_or(usual)
 }
 
 fn width_error(table: usize, model: usize) -> Error {

@@ -300,7 +300,9 @@ fn write_keys(
         writer.push(&Key { key: row.key, hash: row.hash, place: row.row as u32 })?;
         if let Some(before) = &mut before {
             while before.next_if(|known| known.key < row.key).is_some() {}
-            if let Some(known) = before.next_if(|known| known.key == row.key) {
+            let known = before.next_if(|known| known.key == row.key);
+            // A row with another vector is expected to move.
+            if let Some(known) = known.filter(|known| known.hash == row.hash) {
                 pairs.push([row.row as u32, known.place]);
             }
         }
