@@ -2,10 +2,10 @@
 //!
 //! Coefficients are those of the layout's kernels (`n` times the gradient), for sixteen rows at a time.
 
+use lowland_engine::Metric;
 use lowland_engine::affinity::{calibrate, entropic};
 use lowland_engine::layout::curve::MembershipCurve;
 use lowland_engine::layout::{RepulsionField, powers};
-use lowland_engine::Metric;
 
 use super::negatives::Negatives;
 
@@ -36,6 +36,11 @@ pub(super) trait Forces: Sync {
     /// Returns the rate at the start, given the run's.
     fn rate(&self, rate: f32) -> f32 {
         rate
+    }
+
+    /// Returns how close rows at these squared distances in the map are: 1 at most, 0 far away.
+    fn closeness(&self, squares: &Lanes) -> Lanes {
+        std::array::from_fn(|i| 1.0 / (1.0 + squares[i]))
     }
 
     /// Returns the coefficients of the attraction of sixteen neighbours, from their weights and squared distances in
@@ -106,6 +111,12 @@ impl Forces for Umap {
         calibrate::calibrate_beyond(0.0, &distances, calibrate::target(distances.len() + 1), 0.0, weights);
         let most = weights.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
         weights.iter_mut().for_each(|weight| *weight /= most);
+    }
+
+    fn closeness(&self, squares: &Lanes) -> Lanes {
+        let mut power = *squares;
+        powers(&mut power, self.b);
+        std::array::from_fn(|i| 1.0 / (1.0 + self.a * power[i]))
     }
 
     fn attraction(&self, weights: &Lanes, squares: &Lanes) -> Lanes {
@@ -231,6 +242,10 @@ impl Forces for Pacmap {
 
     fn rate(&self, _: f32) -> f32 {
         UNLIMITED
+    }
+
+    fn closeness(&self, squares: &Lanes) -> Lanes {
+        std::array::from_fn(|i| 10.0 / (11.0 + squares[i]))
     }
 
     fn attraction(&self, weights: &Lanes, squares: &Lanes) -> Lanes {

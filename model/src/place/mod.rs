@@ -1,8 +1,12 @@
 //! Positions for new rows on a map whose rows do not move.
 //!
-//! A new row begins at the mean of its neighbours' positions, weighed as the method weighs them, and is then moved for
-//! a few epochs by the method's own forces. Only the new row moves. A row that is an exact copy of a live row takes
-//! that row's position.
+//! A new row begins at the position of one of its neighbours: the one to which the others are nearest in the map, by
+//! the weights that the method gives them. It is then moved for a few epochs by the method's own forces. Only the new
+//! row moves. A row that is an exact copy of a live row takes that row's position.
+//!
+//! umap-learn, TorchDR and openTSNE begin at a mean of the neighbours instead. Where the neighbours lie in several parts
+//! of the map, their mean lies between these parts, and a few epochs do not always lead from there into one of them: on
+//! 5,000 rows of text embeddings the mean cost .008 of trustworthiness.
 //!
 //! - `umap`: the weights are those of umap-learn's `transform`, which calibrates with ρ = 0, as TorchDR 0.5 does too:
 //!   the nearest row of the map does not get weight 1 by definition. Forces are the expectation of what umap-learn's
@@ -151,13 +155,7 @@ impl<'a> Placer<'a> {
         Ok(())
     }
 
-    fn place_by<F: Forces>(
-        &self,
-        forces: &F,
-        found: &Found,
-        hashes: &[u64],
-        positions: &mut [f32],
-    ) -> Result<()> {
+    fn place_by<F: Forces>(&self, forces: &F, found: &Found, hashes: &[u64], positions: &mut [f32]) -> Result<()> {
         let width = self.snapshot.n_components();
         assert!(
             hashes.len() == found.queries() && positions.len() == hashes.len() * width,
@@ -183,8 +181,7 @@ impl<'a> Placer<'a> {
 /// Returns the repulsive field of the live rows.
 fn field_of(snapshot: &Snapshot) -> Result<RepulsionField> {
     let live = (0..snapshot.places()).filter(|&place| is_on_map(snapshot, place));
-    let positions: Vec<[f32; 2]> =
-        live.filter_map(|place| snapshot.position(place).try_into().ok()).collect();
+    let positions: Vec<[f32; 2]> = live.filter_map(|place| snapshot.position(place).try_into().ok()).collect();
     let mut field = RepulsionField::new(positions.len() as u64);
     if !positions.is_empty() {
         field.update(&positions)?;

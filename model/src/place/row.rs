@@ -47,7 +47,12 @@ pub(super) struct Row<'a> {
 impl Row<'_> {
     /// Writes the position of the row with these neighbours and squared distances to `out`. Returns false if none of
     /// them is on the map.
-    pub(super) fn place<F: Forces>(&mut self, forces: &F, (places, squared): (&[u32], &[f32]), out: &mut [f32]) -> bool {
+    pub(super) fn place<F: Forces>(
+        &mut self,
+        forces: &F,
+        (places, squared): (&[u32], &[f32]),
+        out: &mut [f32],
+    ) -> bool {
         let snapshot = self.placer.snapshot;
         let on_map = || places.iter().zip(squared).filter(|&(&place, _)| is_on_map(snapshot, place));
         match on_map().next() {
@@ -61,7 +66,8 @@ impl Row<'_> {
         self.scratch.squared.clear();
         self.scratch.squared.extend(on_map().map(|(_, &squared)| squared));
         self.weigh(forces);
-        self.gather(on_map().map(|(&place, _)| snapshot.position(place)), out);
+        self.gather(on_map().map(|(&place, _)| snapshot.position(place)), out.len());
+        self.begin(forces, out);
         let start = forces.rate(self.placer.rate);
         for epoch in 0..self.placer.epochs {
             let rate = start * (1.0 - epoch as f32 / self.placer.epochs as f32);
@@ -82,27 +88,44 @@ impl Row<'_> {
         }
     }
 
-    /// Copies the neighbours' `positions` and weights, and writes the weighted mean of the positions to `mean`.
-    fn gather<'p>(&mut self, positions: impl Iterator<Item = &'p [f32]>, mean: &mut [f32]) {
-        let width = mean.len();
-        let Scratch { weights, neighbors, shares, .. } = self.scratch;
+    /// Copies the neighbours' `positions`, of `width` components, and weights.
+    fn gather<'p>(&mut self, positions: impl Iterator<Item = &'p [f32]>, width: usize) {
+        let Scratch { weights, neighbors, shares, .. } = &mut *self.scratch;
         let groups = weights.len().div_ceil(LANES);
         neighbors.clear();
         neighbors.resize(groups * width, [0.0; LANES]);
         shares.clear();
         shares.resize(groups, [0.0; LANES]);
-        let mut sums = vec![0f64; width];
-        let mut all = 0f64;
         for (i, (position, &weight)) in positions.zip(weights.iter()).enumerate() {
             let (group, lane) = (i / LANES, i % LANES);
             shares[group][lane] = weight;
-            all += f64::from(weight);
-            for (d, (sum, &x)) in sums.iter_mut().zip(position).enumerate() {
-                neighbors[group * width + d][lane] = x;
-                *sum += f64::from(weight) * f64::from(x);
+            for (neighbors, &x) in neighbors[group * width..].iter_mut().zip(position) {
+                neighbors[lane] = x;
             }
         }
-        mean.iter_mut().zip(sums).for_each(|(mean, sum)| *mean = (sum / all) as f32);
+    }
+
+    /// Writes the position of the neighbour to `out` to which the others, by their weights, are nearest. Of equal ones
+    /// the nearest neighbour is taken.
+    fn begin<F: Forces>(&mut self, forces: &F, out: &mut [f32]) {
+        let width = out.len();
+        let Scratch { weights, neighbors, shares, away, .. } = &mut *self.scratch;
+        let mut most = f32::NEG_INFINITY;
+        for lane in 0..weights.len().min(LANES) {
+            let mut sum = 0f32;
+            for (others, shares) in neighbors.chunks_exact(width).zip(shares.iter()) {
+                for ((away, others), own) in away.iter_mut().zip(others).zip(neighbors.iter()) {
+                    *away = std::array::from_fn(|i| own[lane] - others[i]);
+                }
+                let closeness = forces.closeness(&squares_of(away));
+                let terms: Lanes = std::array::from_fn(|i| shares[i] * closeness[i]);
+                sum += total(&terms);
+            }
+            if lane == 0 || sum > most {
+                most = sum;
+                out.iter_mut().zip(neighbors.iter()).for_each(|(out, own)| *out = own[lane]);
+            }
+        }
     }
 
     /// Moves the row at `own` by one epoch.

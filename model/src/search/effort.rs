@@ -84,8 +84,11 @@ pub fn effort(
     let mut visited: Vec<Vec<u32>> = vec![Vec::new(); own.len()];
     for first in FIRST.into_iter().filter(|&first| first < most).chain([most]) {
         // Only the lists that smaller efforts did not visit.
-        let more: Vec<Vec<u32>> =
-            nearest.iter().zip(&visited).map(|(lists, had)| lists[had.len()..first.min(lists.len())].to_vec()).collect();
+        let more: Vec<Vec<u32>> = nearest
+            .iter()
+            .zip(&visited)
+            .map(|(lists, had)| lists[had.len()..first.min(lists.len())].to_vec())
+            .collect();
         task.compare(&Visits::by_list(&more, lists))?;
         visited.iter_mut().zip(more).for_each(|(visited, more)| visited.extend(more));
         let mut curve = Curve::new(&probes, &visited, snapshot);

@@ -58,7 +58,8 @@ impl Rows {
     pub(crate) fn build(&self) -> Fixture {
         let dim = self.dim;
         let base: Vec<&[f32]> = self.base.chunks_exact(dim).collect();
-        let centroids: Vec<f32> = (0..self.lists).flat_map(|list| base[list * base.len() / self.lists].to_vec()).collect();
+        let centroids: Vec<f32> =
+            (0..self.lists).flat_map(|list| base[list * base.len() / self.lists].to_vec()).collect();
         let list_of = |vector: &[f32]| {
             let near = centroids.chunks_exact(dim).map(|centroid| squared_distance(vector, centroid)).enumerate();
             near.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |(list, _)| list as u32)
@@ -66,9 +67,8 @@ impl Rows {
         let mut order: Vec<(u32, usize)> = base.iter().enumerate().map(|(i, row)| (list_of(row), i)).collect();
         order.sort_unstable();
         let mut vectors: Vec<f32> = order.iter().flat_map(|&(_, row)| base[row].to_vec()).collect();
-        let starts: Vec<u32> = (0..=self.lists as u32)
-            .map(|list| order.partition_point(|&(of, _)| of < list) as u32)
-            .collect();
+        let starts: Vec<u32> =
+            (0..=self.lists as u32).map(|list| order.partition_point(|&(of, _)| of < list) as u32).collect();
         let delta_lists: Vec<u32> = self.delta.chunks_exact(dim).map(list_of).collect();
         vectors.extend(&self.delta);
 
@@ -153,7 +153,13 @@ fn padded(vectors: &[f32], dim: usize, row: usize, k: usize) -> (Vec<u32>, Vec<f
 }
 
 /// The `k` nearest of the rows that `keep`, as (squared distance, place), by comparing all.
-pub(crate) fn nearest(vectors: &[f32], dim: usize, query: &[f32], k: usize, keep: impl Fn(u32) -> bool) -> Vec<(f32, u32)> {
+pub(crate) fn nearest(
+    vectors: &[f32],
+    dim: usize,
+    query: &[f32],
+    k: usize,
+    keep: impl Fn(u32) -> bool,
+) -> Vec<(f32, u32)> {
     let mut all: Vec<(f32, u32)> = vectors
         .chunks_exact(dim)
         .zip(0u32..)

@@ -169,7 +169,8 @@ impl<'a> Searcher<'a> {
             hits,
             stop,
         };
-        let (first, lists, list_distances) = self.nearest_lists(queries, usize::from(self.effort.first.max(1)), stop)?;
+        let (first, lists, list_distances) =
+            self.nearest_lists(queries, usize::from(self.effort.first.max(1)), stop)?;
         task.compare(&Visits::by_list(&first, self.snapshot.lists()))?;
         if self.effort.graph > 0 && k > 0 {
             let more = self.followed_lists(&task, &first, usize::from(self.effort.graph))?;
