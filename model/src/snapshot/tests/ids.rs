@@ -102,3 +102,35 @@ fn an_id_is_an_integer_or_text_and_never_null() {
     let mut writer = IdsWriter::create(&lock, role::IDS, coded.data_type()).unwrap();
     assert!(writer.push(&(Arc::new(coded) as ArrayRef)).unwrap_err().to_string().contains("row 1 is null"));
 }
+
+#[test]
+fn damaged_text_is_refused_or_read_without_a_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = ModelDir::create(dir.path()).unwrap();
+    let lock = model.lock(false, &mut || false).unwrap();
+    let mut writer = IdsWriter::create(&lock, role::IDS, &DataType::Utf8).unwrap();
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values((0..4099).map(|i| if i < 4094 { "" } else { "é" })));
+    writer.push(&texts).unwrap();
+    let object = writer.finish().unwrap();
+    let path = model.object_path(&object);
+    let bytes = std::fs::read(&path).unwrap();
+    let (mut opened, mut refused) = (0, 0);
+    // The header, the end of the first block, the second block, the offsets and the number of rows.
+    for at in (0..64).chain(bytes.len() - 100..bytes.len()) {
+        for change in [0x01, 0x08, 0x80, 0xff] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= change;
+            std::fs::write(&path, damaged).unwrap();
+            match Ids::open(&path, &object) {
+                Ok(ids) => {
+                    let read = ids.read(0..ids.rows);
+                    opened += u32::from(read.is_ok());
+                    refused += u32::from(matches!(read, Err(Error::Damaged { .. })));
+                }
+                Err(Error::Damaged { .. } | Error::Newer { .. }) => refused += 1,
+                Err(other) => panic!("byte {at}: {other}"),
+            }
+        }
+    }
+    assert!(opened > 10 && refused > 100, "{opened} {refused}");
+}

@@ -59,7 +59,7 @@ fn check(plain: &Plain, snapshot: &Snapshot) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn what_was_written_is_read(plain in plain(), portion in 1usize..40) {
         let dir = tempfile::tempdir().unwrap();
