@@ -163,12 +163,17 @@ import numpy as np
 import lowland
 warnings.simplefilter("ignore", DeprecationWarning)
 rows = np.random.default_rng(0).normal(size=(60, 4))
-mine = lowland.UMAP(n_epochs=20).fit_transform(rows)
+fitted = lowland.UMAP(n_epochs=20)
+mine = fitted.fit_transform(rows)
 child = os.fork()
 if child == 0:
     same = lowland.UMAP(n_epochs=20).fit_transform(rows).tobytes() == mine.tobytes()
-    os._exit(0 if same else 1)
+    # The parent's temporary model, which the child leaves alone.
+    placed = fitted.transform(rows).tobytes() == mine.tobytes()
+    del fitted
+    os._exit(0 if same and placed else 1)
 _, status = os.waitpid(child, 0)
+assert fitted.transform(rows).tobytes() == mine.tobytes()
 sys.exit(os.waitstatus_to_exitcode(status))
 """
     told = python(script)
