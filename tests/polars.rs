@@ -590,8 +590,7 @@ fn check_memory() {
 fn model(path: &Path) {
     let even = frame().lazy().filter((col("id") % lit(2)).eq(lit(0)));
     let (job, _) = even.embed("embedding").id("id").n_neighbors(8).n_epochs(20).memory("600MiB").job().expect("a job");
-    let plan = job.plan().expect("a plan");
-    job.embed_model(&plan, path, None, &()).expect("a model");
+    job.embed_model(path, None, &()).expect("a model");
 }
 
 #[test]
@@ -623,7 +622,7 @@ fn frames_are_placed_on_a_model_as_files_are() {
         assert!(std::fs::read(path).expect("the rows") == told, "case {at_case}");
     }
     let placed = frame().transform_onto(open()).frame().expect("placed rows");
-    assert_eq!(placed.get_column_names_str(), ["id", "x", "y", "outlier"]);
+    assert_eq!(placed.get_column_names(), ["id", "x", "y", "outlier"]);
     assert_eq!(placed.height(), ROWS);
     let scanned = frame().lazy().transform_onto(open()).scan(at("scanned.parquet")).expect("a scan");
     assert!(scanned.collect().expect("the rows").equals(&placed));
