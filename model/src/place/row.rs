@@ -57,7 +57,7 @@ impl Row<'_> {
         let on_map = || places.iter().zip(squared).filter(|&(&place, _)| is_on_map(snapshot, place));
         match on_map().next() {
             None => return false,
-            Some((&place, &squared)) if squared == 0.0 => {
+            Some((&place, &0.0)) => {
                 out.copy_from_slice(snapshot.position(place));
                 return true;
             }

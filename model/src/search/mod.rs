@@ -98,6 +98,10 @@ pub struct ReverseHits {
     pub hits: Vec<(u32, u32, f32)>,
 }
 
+/// The lists of each query, by ascending distance to their centroids; the first list of each query; the squared
+/// distance to its centroid.
+type NearestLists = (Vec<Vec<u32>>, Vec<u32>, Vec<f32>);
+
 /// The search in a snapshot. Holds the packed centroids and nothing that grows with the rows.
 pub struct Searcher<'a> {
     snapshot: &'a Snapshot,
@@ -194,14 +198,13 @@ impl<'a> Searcher<'a> {
         Ok(self.nearest_lists(queries, 1, stop)?.1)
     }
 
-    /// Returns for each query the `count` lists with the nearest centroids, nearest first, and for each query the
-    /// first of them and the squared distance to its centroid.
+    /// Returns the `count` lists with the nearest centroids of each query.
     fn nearest_lists(
         &self,
         queries: &[f32],
         count: usize,
         stop: &(dyn Fn() -> bool + Sync),
-    ) -> Result<(Vec<Vec<u32>>, Vec<u32>, Vec<f32>)> {
+    ) -> Result<NearestLists> {
         let dim = self.snapshot.dim();
         let count = count.min(self.snapshot.lists()).max(1);
         let panels: Vec<Vec<(Vec<u32>, f32)>> = queries

@@ -45,7 +45,7 @@ impl GraphWriter {
     /// # Errors
     /// [`crate::Error::Rows`] if these are not whole rows, or not as many distances.
     pub fn push(&mut self, neighbors: &[u32], distances: &[f32]) -> Result<()> {
-        if neighbors.len() % self.width != 0 {
+        if !neighbors.len().is_multiple_of(self.width) {
             return Err(KIND.misfit(format!("{} neighbours are not rows of {}", neighbors.len(), self.width)));
         }
         put_rows(&mut self.body, KIND, self.width, neighbors, distances)?;

@@ -38,7 +38,7 @@ impl PositionsWriter {
     /// # Errors
     /// [`crate::Error::Rows`] if the values are not whole rows.
     pub fn push(&mut self, rows: &[f32]) -> Result<()> {
-        if self.components == 0 || rows.len() % self.components != 0 {
+        if self.components == 0 || !rows.len().is_multiple_of(self.components) {
             return Err(KIND.misfit(format!("{} values are not rows of {} components", rows.len(), self.components)));
         }
         self.rows += (rows.len() / self.components) as u64;

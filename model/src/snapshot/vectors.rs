@@ -115,7 +115,7 @@ impl VectorsWriter {
     /// # Errors
     /// [`crate::Error::Rows`] if the values are not whole rows, or one would change when stored.
     pub fn push(&mut self, rows: &[f32]) -> Result<()> {
-        if rows.len() % self.dim != 0 {
+        if !rows.len().is_multiple_of(self.dim) {
             return Err(KIND.misfit(format!("{} values are not rows of {} components", rows.len(), self.dim)));
         }
         for chunk in rows.chunks(CHUNK) {
