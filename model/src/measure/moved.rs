@@ -25,8 +25,10 @@ pub fn moved(before: &[f32], after: &[f32], components: usize) -> Moved {
         mean.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
     }
     mean.iter_mut().for_each(|sum| *sum /= rows.max(1) as f64);
-    let square: f64 =
-        before.chunks_exact(components).flat_map(|row| row.iter().zip(&mean).map(|(&x, m)| (f64::from(x) - m).powi(2))).sum();
+    let square: f64 = before
+        .chunks_exact(components)
+        .flat_map(|row| row.iter().zip(&mean).map(|(&x, m)| (f64::from(x) - m).powi(2)))
+        .sum();
     let radius = (square / rows.max(1) as f64).sqrt();
     let mut far: Vec<f64> = before
         .chunks_exact(components)
