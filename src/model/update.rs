@@ -37,7 +37,7 @@ pub use gate::{Gate, GateResult};
 use changes::Changes;
 
 use super::open::open_dir;
-use crate::invalid_rows::PreparedSource;
+use crate::invalid_rows::{PlacedRows, PreparedSource};
 use crate::job::RunOptions;
 use crate::{Error, InvalidRows, Job, MapFile, Result};
 
@@ -205,7 +205,10 @@ impl fmt::Display for UpdateReport {
             write!(f, "; recall {:.3}, trustworthiness {:.3}", measures.recall, measures.trustworthiness)?;
             if self.mode == Some(UpdateMode::Refit) {
                 let (p95, kept) = (measures.moved_p95, measures.kept_neighbors);
-                write!(f, ", 95 % of the rows moved at most {p95:.3} of the radius and kept {kept:.2} of their neighbours")?;
+                write!(
+                    f,
+                    ", 95 % of the rows moved at most {p95:.3} of the radius and kept {kept:.2} of their neighbours"
+                )?;
             }
         }
         write!(f, "; {:.1} s", self.seconds)
@@ -221,8 +224,8 @@ const BATCH_BYTES: u64 = 4 << 20;
 /// hundredth of it .65, and the scores are no worse (`benches/record/2026-11-30-models.md`).
 const REFIT_EPOCHS: usize = 30;
 const REFIT_RATE: f32 = 0.01;
-/// The name of the file of a refit's first positions.
-const BEFORE: &str = "before.arrow";
+/// The file of a refit's first positions: this, and the number of the version before.
+const BEFORE: &str = "before";
 
 impl UpdateJob {
     /// Returns an update of `model` to the table `source`, with default options.
@@ -339,7 +342,9 @@ impl UpdateJob {
             ));
         };
         if let Some(of_model) = options.id.as_ref().filter(|of_model| **of_model != id) {
-            return Err(Error::job(format!("the model's rows are named by the column \"{of_model}\", not by \"{id}\"")));
+            return Err(Error::job(format!(
+                "the model's rows are named by the column \"{of_model}\", not by \"{id}\""
+            )));
         }
         let shape = self.source.shape();
         let dim = options.shift.as_ref().map_or(shape.dim, |shift| shift.values().len());
@@ -358,7 +363,9 @@ impl UpdateJob {
             self.source.column_schema(&[changes::COLUMN.to_string()])?;
         }
         if self.invalid == InvalidRows::Null {
-            return Err(Error::job("rows without a vector cannot be kept in a model; drop leaves them out".to_string()));
+            return Err(Error::job(
+                "rows without a vector cannot be kept in a model; drop leaves them out".to_string(),
+            ));
         }
         if !(0.0..=1.0).contains(&self.max_shrink) {
             return Err(Error::job(format!("the largest shrink is a share from 0 to 1, not {}", self.max_shrink)));
@@ -411,6 +418,11 @@ impl UpdateJob {
         if diff.is_empty() && self.mode != UpdateMode::Refit {
             return Ok(None);
         }
+        if self.invalid == InvalidRows::Error && diff.new.count() > 0 {
+            // Rows that did not change were examined when they were new.
+            let new: Arc<dyn Source> = Arc::new(SubsetSource::new(table.clone(), Arc::new(diff.new.clone())));
+            PlacedRows::of_source(&new, self.invalid, metric, self.memory, observer)?;
+        }
         let (mode, why) = self.choose(&snapshot, &diff, version);
         (report.mode, report.why) = (Some(mode), why);
         let (next, measures) = match mode {
@@ -425,7 +437,7 @@ impl UpdateJob {
                     }
                 };
                 let first = placed.as_ref().unwrap_or(&snapshot);
-                self.refit(lock, &snapshot, first, options, id, scratch, observer)?
+                self.refit(lock, (version.number, &snapshot), first, options, id, scratch, observer)?
             }
             _ => self.transform(lock, version, &snapshot, options, &diff, &table, id, observer)?,
         };
@@ -493,7 +505,10 @@ impl UpdateJob {
         }
         let more = count - rows.len() as u64;
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        Ok(Error::job(format!("column \"{id}\": {count} rows have the id of an earlier row: {}{more}", named.join(", "))))
+        Ok(Error::job(format!(
+            "column \"{id}\": {count} rows have the id of an earlier row: {}{more}",
+            named.join(", ")
+        )))
     }
 
     fn batch_rows(&self, dim: usize) -> usize {
@@ -513,7 +528,11 @@ impl UpdateJob {
         let outliers = version.measures.get("outliers").and_then(serde_json::Value::as_f64);
         let RefitWhen { added: most_added, deleted: most_deleted, outliers: most_outliers } = self.refit;
         let why = if added > most_added {
-            format!("{:.1} % of the base were added since the last refit, more than {:.1} %", added * 100.0, most_added * 100.0)
+            format!(
+                "{:.1} % of the base were added since the last refit, more than {:.1} %",
+                added * 100.0,
+                most_added * 100.0
+            )
         } else if deleted > most_deleted {
             format!("{:.1} % of the places are tombstones, more than {:.1} %", deleted * 100.0, most_deleted * 100.0)
         } else if let (Some(share), Some(most)) = (outliers, most_outliers)
@@ -521,7 +540,10 @@ impl UpdateJob {
         {
             format!("{:.1} % of the last new rows lie far outside, more than {:.1} %", share * 100.0, most * 100.0)
         } else {
-            return (UpdateMode::Transform, format!("{:.1} % of the base were added since the last refit", added * 100.0));
+            return (
+                UpdateMode::Transform,
+                format!("{:.1} % of the base were added since the last refit", added * 100.0),
+            );
         };
         match self.changes {
             true => (UpdateMode::Transform, format!("{why}: a refit is due, which needs the whole table")),
@@ -563,7 +585,10 @@ impl UpdateJob {
     fn check_memory(&self, snapshot: &Snapshot, options: &ModelOptions, diff: &TableDiff) -> Result<()> {
         let needed = Update::bytes(snapshot, options, diff, self.batch_rows(snapshot.dim()))
             + RowSet::bytes(diff.new.all()) * 2
-            + lowland_engine::budget::base_bytes(snapshot.dim(), self.threads.unwrap_or_else(rayon::current_num_threads));
+            + lowland_engine::budget::base_bytes(
+                snapshot.dim(),
+                self.threads.unwrap_or_else(rayon::current_num_threads),
+            );
         if needed <= self.memory {
             return Ok(());
         }
@@ -580,26 +605,31 @@ impl UpdateJob {
     fn refit(
         &self,
         lock: &ModelLock<'_>,
-        snapshot: &Snapshot,
+        (number, snapshot): (u64, &Snapshot),
         first: &Snapshot,
         options: &ModelOptions,
         id: &str,
         scratch: &std::path::Path,
         observer: &dyn Observer,
     ) -> Result<(Version, Measures)> {
-        let before = scratch.join(BEFORE);
-        before::write(first, id, &before, observer)?;
+        // Kept if it is there: a run whose first positions are another file does not go on.
+        let before = scratch.join(format!("{BEFORE}-{number:06}.arrow"));
+        if !before.exists() {
+            before::write(first, id, &before, observer)?;
+        }
         let mut job = Job::new();
         job.source = Some(self.source.clone());
         job.id = Some(id.to_string());
         job.invalid = Some(self.invalid);
         job.config = Config {
-            init: Some(Init::File(before)),
+            init: Some(Init::File(before.clone())),
             n_epochs: Some(options.epochs.clamp(1, REFIT_EPOCHS)),
             learning_rate: Some(refit_rate(options, self.source.shape().rows)),
-            early_exaggeration: options.config.early_exaggeration.map(|_| 1.0).or_else(|| {
-                options.settings.method.supports(MethodOption::EarlyExaggeration).then_some(1.0)
-            }),
+            early_exaggeration: options
+                .config
+                .early_exaggeration
+                .map(|_| 1.0)
+                .or_else(|| options.settings.method.supports(MethodOption::EarlyExaggeration).then_some(1.0)),
             memory: self.memory,
             threads: self.threads,
             device: Device::Auto,
@@ -607,11 +637,20 @@ impl UpdateJob {
             ..options.config.clone()
         };
         job.run = RunOptions::kept(scratch.join(super::fit::RUN));
-        let report = job.run_for_model(scratch, None::<&MapFile>, observer)?;
+        let report = match job.run_for_model(scratch, None::<&MapFile>, observer) {
+            // The table is another one than when the run was begun.
+            Err(Error::Engine(lowland_engine::Error::Io(lowland_io::Error::Resume { .. }))) => {
+                before::write(first, id, &before, observer)?;
+                job.run.restart = true;
+                job.run_for_model(scratch, None::<&MapFile>, observer)?
+            }
+            ran => ran?,
+        };
         let mut stored = job.store(lock, &report, scratch, Some(snapshot), observer)?;
         // What the user asked for stays what the next refit is made from.
         stored.options.config = options.config.clone();
-        let next = Version { objects: stored.objects, options: stored.options.to_value(), ..Version::new(Action::Refit) };
+        let next =
+            Version { objects: stored.objects, options: stored.options.to_value(), ..Version::new(Action::Refit) };
         let whole = Snapshot::open(lock.model(), &next)?;
         let progress = Progress::start(observer, Stage::Quality, 1, "maps")?;
         let mut measures = lowland_model::update::measure(&whole, whole.places(), &stored.options, &progress)?;
