@@ -113,7 +113,24 @@ impl Table {
         self.write_to(&place.path(name));
     }
 
+    /// Writes the tables one after another, with what happened to the rows of each.
+    fn write_changes(place: &TestDir, name: &str, parts: &[(Table, &str)]) {
+        let batches = parts.iter().map(|(table, what)| {
+            let batch = table.batch();
+            let what: ArrayRef = Arc::new(StringArray::from(vec![*what; batch.num_rows()]));
+            let schema = batch.schema();
+            let columns = schema.fields().iter().map(|f| f.name().clone()).zip(batch.columns().iter().cloned());
+            let columns: Vec<(String, ArrayRef)> = columns.chain([("change".to_string(), what)]).collect();
+            RecordBatch::try_from_iter(columns).expect("a batch")
+        });
+        write_batches(&place.path(name), &batches.collect::<Vec<_>>());
+    }
+
     fn write_to(&self, path: &Path) {
+        write_batches(path, &[self.batch()]);
+    }
+
+    fn batch(&self) -> RecordBatch {
         let dim = self.rows.first().map_or(DIM, |(_, vector)| vector.len());
         let ids: ArrayRef = match self.texts {
             true => Arc::new(StringArray::from_iter_values((0..self.len()).map(|row| self.id(row)))),
@@ -125,12 +142,15 @@ impl Table {
         let labels = self.rows.iter().map(|(id, _)| format!("label {}", id % 5));
         let labels: ArrayRef = Arc::new(StringArray::from_iter_values(labels));
         let columns = [("id", ids), ("vector", vectors), ("label", labels)];
-        let batch = RecordBatch::try_from_iter(columns).expect("a batch");
-        let file = std::fs::File::create(path).expect("a file");
-        let mut writer = FileWriter::try_new(file, &batch.schema()).expect("begun");
-        writer.write(&batch).expect("written");
-        writer.finish().expect("finished");
+        RecordBatch::try_from_iter(columns).expect("a batch")
     }
+}
+
+fn write_batches(path: &Path, batches: &[RecordBatch]) {
+    let file = std::fs::File::create(path).expect("a file");
+    let mut writer = FileWriter::try_new(file, &batches[0].schema()).expect("begun");
+    batches.iter().for_each(|batch| writer.write(batch).expect("written"));
+    writer.finish().expect("finished");
 }
 
 /// The id of a row of the pool.

@@ -145,6 +145,7 @@ impl Prey {
         let name = COMMANDS[at.expect("a command")].0;
         let (whole, named) = (&self.whole[name], format!("model{number}"));
         let model = self.begin(name, &named);
+        let mut published = false;
         for _ in 0..if number % 3 == 2 { 3 } else { 1 } {
             // Half of them at a change of the directory, the others at any time.
             let kill = match draws.below(2) {
@@ -154,14 +155,22 @@ impl Prey {
             let ended = self.run(&whole.arguments, &named, Some(kill));
             if !ended.killed {
                 tally.lock().expect("no panic").too_late += 1;
+                published = true;
                 break;
             }
             let after = self.check_left(name, whole, &model, &named);
+            published = after && names(&model, "runs").is_empty();
             let mut tally = tally.lock().expect("no panic");
             *tally.kills.entry(name).or_default() += 1;
             tally.new += usize::from(after);
+            if name == "fit" && published {
+                break;
+            }
         }
-        self.run(&whole.arguments, &named, None);
+        // A fit whose version is published is refused, as over any other model.
+        if name != "fit" || !published {
+            self.run(&whole.arguments, &named, None);
+        }
         let current = current_of(&model).expect("a version");
         assert!(objects(&model, current) == whole.after, "{named}: {name} ends with another version");
         self.place.ok(&format!("gc {named} --keep 99"));

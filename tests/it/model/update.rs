@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Exported, FIT, Table, current, export, files, fitted, id_of, json, nearest, objects, update, versions};
+use super::{
+    Exported, FIT, POOL, Table, current, export, files, fitted, id_of, json, nearest, objects, update, versions,
+};
 use crate::harness::TestDir;
 
 /// The table of the next night: 40 rows added, 10 changed and 60 deleted, of 1,500.
@@ -158,6 +160,35 @@ fn texts_are_ids_and_tables_may_be_many_files() {
     let after = export(&place, "");
     assert_eq!(after[&super::text_id(id_of(30))].position, before[&super::text_id(id_of(30))].position);
     assert!(after.contains_key(&super::text_id(id_of(905))));
+}
+
+#[test]
+fn a_table_of_changes_does_what_the_whole_table_does() {
+    let (place, table) = fitted(0..1500);
+    super::copy(&place.path("m"), &place.path("first"));
+    let tonight = next_night(&table);
+    update(&place, &tonight, "--run-id whole --mode transform");
+    let whole = export(&place, "");
+    std::fs::rename(place.path("m"), place.path("whole")).expect("moved");
+    std::fs::rename(place.path("first"), place.path("m")).expect("moved");
+    let only = |rows: std::ops::Range<usize>| tonight.clone().without(0..rows.start).without(rows.end..POOL);
+    let gone = table.clone().without(0..100).without(160..POOL);
+    let parts = [(only(1500..1540), "added"), (gone, "deleted"), (only(300..310), "changed")];
+    Table::write_changes(&place, "c.arrow", &parts);
+    let report = json(&place.ok("update m --source c.arrow --changes --run-id changes --json --quiet"));
+    for (name, count) in [("rows", 1480), ("added", 40), ("changed", 10), ("deleted", 60), ("unchanged", 1430)] {
+        assert_eq!(report["counts"][name], count, "{name}: {report}");
+    }
+    let made = export(&place, "");
+    assert!(made.keys().eq(whole.keys()));
+    assert!(made.iter().all(|(id, row)| row.position == whole[id].position && row.near == whole[id].near));
+    place.ok("verify m");
+    // The same changes once more change nothing.
+    let again = json(&place.ok("update m --source c.arrow --changes --json --quiet"));
+    assert_eq!(again["outcome"], "unchanged", "{again}");
+    Table::write_changes(&place, "c.arrow", &[(only(10..20), "moved")]);
+    place.refused("update m --source c.arrow --changes", &["moved", "deleted"]);
+    place.refused("update m --source t.arrow --changes", &["change"]);
 }
 
 #[test]
