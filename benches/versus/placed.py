@@ -175,7 +175,7 @@ def main():
     vectors, graph = fitted * shape["dim"] * shape["stored"], fitted * (K + 5) * 8
     print(f"\nlowland: {shape['new']} rows in {told['seconds']:.2f} s ({shape['new'] / told['seconds']:.0f} a second); "
           f"{everything} in {many_told['seconds']:.2f} s ({everything / many_told['seconds']:.0f} a second, process "
-          f"{many.wall:.2f} s, peak {many.peak / 2**20:.0f} MiB); {told['outliers']} rows outside of the range; the model is "
+          f"{many.wall:.2f} s, {many.cpu:.1f} s of CPU, peak {many.peak / 2**20:.0f} MiB); {told['outliers']} rows outside of the range; the model is "
           f"{size(model) / (vectors + graph):.3f} × (vectors as stored + graph)")
     parts = sorted(((path.suffix[1:], path.stat().st_size) for path in (model / "data").iterdir()), key=lambda p: -p[1])
     print("objects, MB: " + ", ".join(f"{kind} {bytes / 1e6:.2f}" for kind, bytes in parts))
