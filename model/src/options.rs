@@ -49,10 +49,8 @@ impl ModelOptions {
     /// # Errors
     /// If a field is missing or has another type than here.
     pub fn of(version: &crate::store::Version) -> Result<Self> {
-        serde_json::from_value(version.options.clone()).map_err(|e| Error::Options {
-            version: version.number,
-            what: e.to_string(),
-        })
+        serde_json::from_value(version.options.clone())
+            .map_err(|e| Error::Options { version: version.number, what: e.to_string() })
     }
 
     /// Returns the options as a version keeps them.

@@ -111,7 +111,9 @@ pub fn row_hash(vector: &[f32]) -> u64 {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{DictionaryArray, Float64Array, Int8Array, Int32Array, Int64Array, StringArray, StringViewArray};
+    use arrow::array::{
+        DictionaryArray, Float64Array, Int8Array, Int32Array, Int64Array, StringArray, StringViewArray,
+    };
     use arrow::array::{UInt8Array, UInt64Array};
 
     use super::*;

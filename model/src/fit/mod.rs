@@ -27,14 +27,14 @@ pub use spares::SPARES;
 pub(crate) use vectors::narrow;
 
 use crate::diff::{IdKind, KeyFault, KeySorter, RowKey, SortedKeys, each_key, row_hash};
-use crate::place::reach;
 use crate::measure::{Moved, PairSums, Similarity, kept_neighbors, moved};
+use crate::place::reach;
+use crate::search::{SearchEffort, effort};
 use crate::snapshot::{
     GraphWriter, IdsWriter, Key, KeysWriter, ListsWriter, PositionsWriter, QuantizerWriter, SampleRow, SampleWriter,
     Snapshot, role,
 };
 use crate::store::{Action, Counts, ModelLock, ObjectRef, Version};
-use crate::search::{SearchEffort, effort};
 use crate::{Error, ModelOptions, Result};
 
 /// Rows whose neighbours, positions or ids are written at a time.
@@ -151,7 +151,8 @@ pub fn store(lock: &ModelLock<'_>, run: &FittedRun<'_>, progress: &Progress<'_>)
     let counts = Counts { rows: u64::from(rows), ..Counts::default() };
     let draft = Version { counts, objects: objects.clone(), options: options.to_value(), ..Version::new(Action::Fit) };
     let snapshot = Snapshot::open(lock.model(), &draft)?;
-    (options.effort, options.effort_recall) = effort(&snapshot, settings.metric, settings.recall, &|| progress.check().is_err())?;
+    (options.effort, options.effort_recall) =
+        effort(&snapshot, settings.metric, settings.recall, &|| progress.check().is_err())?;
     options.reach = reach(&snapshot, settings.metric, &|| progress.check().is_err())?;
     progress.check()?;
     Ok(StoredRun { objects, options, rows: u64::from(rows), moved })

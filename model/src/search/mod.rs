@@ -199,12 +199,7 @@ impl<'a> Searcher<'a> {
     }
 
     /// Returns the `count` lists with the nearest centroids of each query.
-    fn nearest_lists(
-        &self,
-        queries: &[f32],
-        count: usize,
-        stop: &(dyn Fn() -> bool + Sync),
-    ) -> Result<NearestLists> {
+    fn nearest_lists(&self, queries: &[f32], count: usize, stop: &(dyn Fn() -> bool + Sync)) -> Result<NearestLists> {
         let dim = self.snapshot.dim();
         let count = count.min(self.snapshot.lists()).max(1);
         let panels: Vec<Vec<(Vec<u32>, f32)>> = queries

@@ -13,8 +13,8 @@ use lowland_engine::Metric;
 use lowland_engine::neighbors::MISSING;
 use rayon::prelude::*;
 
-use super::new_rows::NewRows;
 use super::Update;
+use super::new_rows::NewRows;
 use crate::Result;
 use crate::place::Placer;
 use crate::search::{ReverseHits, SearchEffort, Searcher};

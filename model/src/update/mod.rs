@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 pub use scores::{Population, measure, population};
 
 use crate::diff::TableDiff;
-use crate::snapshot::{Snapshot, TombstonesWriter, role};
 use crate::search::Searcher;
+use crate::snapshot::{Snapshot, TombstonesWriter, role};
 use crate::store::{ModelLock, ObjectRef, Version};
 use crate::{Error, ModelOptions, Result};
 
@@ -153,5 +153,8 @@ fn draft(lock: &ModelLock<'_>, version: &Version, objects: &BTreeMap<String, Obj
 
 /// Returns the error of more places than a model can have.
 fn too_many(rows: u64) -> Error {
-    lowland_engine::Error::Data { what: format!("{rows} rows and tombstones are more than a model can have, 2³² − 2; a refit removes tombstones") }.into()
+    lowland_engine::Error::Data {
+        what: format!("{rows} rows and tombstones are more than a model can have, 2³² − 2; a refit removes tombstones"),
+    }
+    .into()
 }

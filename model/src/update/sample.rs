@@ -21,11 +21,7 @@ const ROWS: u32 = 1024;
 pub(super) struct Probes(Vec<SampleRow>);
 
 /// Brings the probe rows up to date and writes them.
-pub(super) fn write(
-    update: &Update<'_>,
-    all: &Snapshot,
-    objects: &mut BTreeMap<String, ObjectRef>,
-) -> Result<Probes> {
+pub(super) fn write(update: &Update<'_>, all: &Snapshot, objects: &mut BTreeMap<String, ObjectRef>) -> Result<Probes> {
     let Update { lock, snapshot, options, progress, .. } = *update;
     let (dim, k) = (all.dim(), options.n_neighbors);
     let mut rows: Vec<SampleRow> = Vec::new();

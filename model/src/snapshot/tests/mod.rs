@@ -59,7 +59,7 @@ impl Plain {
 
     fn key(&self, place: u32) -> Key {
         // Some rows of the delta have the key of a row of the base.
-        let id = if place as usize >= self.base.len() && place % 3 == 0 { place / 2 } else { place * 5 };
+        let id = if place as usize >= self.base.len() && place.is_multiple_of(3) { place / 2 } else { place * 5 };
         Key { key: u128::from(id ^ 0x55), hash: u64::from(place) << 40, place }
     }
 
