@@ -601,7 +601,8 @@ fn frames_are_placed_on_a_model_as_files_are() {
     let open = || Model::open(at("map.lowland")).expect("the model");
     write(&frame(), &at("rows.parquet"));
 
-    let source = lowland::open(&[at("rows.parquet").to_string_lossy().into_owned()], Some("embedding")).expect("a source");
+    let source =
+        lowland::open(&[at("rows.parquet").to_string_lossy().into_owned()], Some("embedding")).expect("a source");
     let mut job = open().transform(source);
     job.id = Some("id".into());
     let table = lowland::MapTable { keep: KEPT.map(String::from).to_vec(), ..lowland::MapTable::default() };

@@ -67,12 +67,7 @@ impl Job {
     ///
     /// # Errors
     /// Those of [`Job::embed`] and [`check_model`](Job::check_model); if there is a model with a version already.
-    pub fn embed_model(
-        mut self,
-        path: &Path,
-        file: Option<&MapFile>,
-        observer: &dyn Observer,
-    ) -> Result<Fitted> {
+    pub fn embed_model(mut self, path: &Path, file: Option<&MapFile>, observer: &dyn Observer) -> Result<Fitted> {
         self.check_model()?;
         let model = match ModelDir::open(path) {
             // Published, but stopped before the run directory was removed.
@@ -149,21 +144,21 @@ impl Job {
         let plan = &report.plan;
         let progress = Progress::start(observer, Stage::Place, plan.shape().rows, "rows")?;
         let run: PathBuf = scratch.join(RUN);
-        let stored = lowland_model::fit::store(
-            lock,
-            &FittedRun {
-                dir: &run,
-                config: &self.config,
-                plan,
-                mean_distance: report.neighbors.map_or(0.0, |found| found.mean_distance),
-                source: &source,
-                id: self.id.as_deref(),
-                shift: report.shift.as_ref(),
-                scratch,
-                earlier,
-            },
-            &progress,
-        )?;
+        let fitted = FittedRun {
+            dir: &run,
+            config: &self.config,
+            plan,
+            mean_distance: report.neighbors.map_or(0.0, |found| found.mean_distance),
+            source: &source,
+            id: self.id.as_deref(),
+            shift: report.shift.as_ref(),
+            scratch,
+            earlier,
+        };
+        // Not rayon's own threads: they do not count what was asked for, and a forked process does not have them.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.config.threads.unwrap_or(0)).build();
+        let pool = pool.map_err(|e| Error::job(format!("threads: {e}")))?;
+        let stored = pool.install(|| lowland_model::fit::store(lock, &fitted, &progress))?;
         Ok(stored)
     }
 }

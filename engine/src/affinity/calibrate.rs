@@ -69,13 +69,7 @@ pub fn calibrate(distances: &[f32], target: f64, mean_distance: f64, weights: &m
 ///
 /// # Panics
 /// If `weights` and `distances` differ in length.
-pub fn calibrate_beyond(
-    rho: f64,
-    distances: &[f32],
-    target: f64,
-    mean_distance: f64,
-    weights: &mut [f32],
-) -> RowScale {
+pub fn calibrate_beyond(rho: f64, distances: &[f32], target: f64, mean_distance: f64, weights: &mut [f32]) -> RowScale {
     assert_eq!(distances.len(), weights.len(), "one weight per distance");
     // A distance of NaN counts as a missing neighbour.
     let finite = || distances.iter().filter(|d| d.is_finite());

@@ -63,8 +63,8 @@ pub use edge_blocks::{LayoutEdges, WeightCode};
 pub(crate) use edge_blocks::{PackedBlock, root_unit};
 pub use field::RepulsionField;
 pub use kernel::LayoutObjective;
-pub use math::powers;
 use kernel::{Epoch, LayoutKernel, RowChunk};
+pub use math::powers;
 pub(crate) use optimizer::OptimizerStep;
 use pool::ROWS_PER_POOL;
 

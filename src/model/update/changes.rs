@@ -46,7 +46,9 @@ impl Changes {
                     let place = source.locate(first + at as u64);
                     Error::from(lowland_io::Error::Null { path: place.path, row: place.row, column: id.into() })
                 }
-                KeyFault::Type(of) => Error::job(format!("column \"{id}\" has type {of}, and ids are integers or texts")),
+                KeyFault::Type(of) => {
+                    Error::job(format!("column \"{id}\" has type {of}, and ids are integers or texts"))
+                }
             })?;
             for (at, (kind, key)) in kinds.iter().zip(keys).enumerate() {
                 match kind {

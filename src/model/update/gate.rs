@@ -97,11 +97,10 @@ mod tests {
     #[test]
     fn gates_are_read_and_judged() {
         let gates = Gate::parse_all("recall>=0.9, trustworthiness >= 0.93,moved-p95<=0.02,").expect("gates");
-        assert_eq!(gates.iter().map(Gate::to_string).collect::<Vec<_>>(), [
-            "recall>=0.9",
-            "trustworthiness>=0.93",
-            "moved_p95<=0.02"
-        ]);
+        assert_eq!(
+            gates.iter().map(Gate::to_string).collect::<Vec<_>>(),
+            ["recall>=0.9", "trustworthiness>=0.93", "moved_p95<=0.02"]
+        );
         let measures = Measures { recall: 0.91, trustworthiness: 0.92, moved_p95: 0.02, ..Measures::default() };
         let passed: Vec<bool> = gates.iter().map(|gate| gate.judge(Some(&measures)).passed).collect();
         assert_eq!(passed, [true, false, true]);

@@ -24,7 +24,9 @@ pub(super) fn text(report: &UpdateReport, model: &Path) -> String {
     gauge("added_rows", "Rows with a new id", counts.added as f64);
     gauge("changed_rows", "Rows with another vector", counts.changed as f64);
     gauge("deleted_rows", "Rows that are gone", counts.deleted as f64);
-    if let Some(fields) = report.measures.and_then(|m| serde_json::to_value(m).ok()).as_ref().and_then(|m| m.as_object()) {
+    if let Some(fields) =
+        report.measures.and_then(|m| serde_json::to_value(m).ok()).as_ref().and_then(|m| m.as_object())
+    {
         for (name, value) in fields.iter().filter_map(|(name, value)| Some((name, value.as_f64()?))) {
             gauge(name, "A measure of the version", value);
         }
