@@ -14,6 +14,7 @@ pub mod affinity;
 pub mod all_pairs;
 mod batch;
 pub mod budget;
+mod coded;
 mod component_variance;
 mod config;
 #[cfg(any(test, feature = "cuda"))]

@@ -3,31 +3,64 @@
 //! A row is compared with the centres of all groups of lists, then with the centroids of the
 //! [`GROUPS_PROBED`] nearest groups. The result is a pure function of the row and the quantizer; it may
 //! miss the nearest centroid of all lists.
+//!
+//! Where the processor multiplies codes fast, codes exclude most centroids (`assign_by_codes`). The scores of the
+//! others decide, which have the same bits in both ways.
 
 use rayon::prelude::*;
 
+use super::assign_by_codes::CodedAssigner;
 use super::train::Quantizer;
 use crate::distances::{PackedQueries, PackedRows, ScoreBars, for_each_near};
 
 /// Number of groups whose centroids a row is compared with.
-const GROUPS_PROBED: usize = 8;
+pub(super) const GROUPS_PROBED: usize = 8;
 /// Number of rows that are compared with the packed centroids together.
-const PANEL: usize = 256;
+pub(super) const PANEL: usize = 256;
 
-/// A quantizer packed for assignment.
-pub(super) struct ListAssigner {
+/// A quantizer prepared for assignment.
+pub(super) enum ListAssigner<'a> {
+    ByCodes(CodedAssigner<'a>),
+    ByScores(PackedAssigner),
+}
+
+impl<'a> ListAssigner<'a> {
+    /// Prepares `quantizer`.
+    pub(super) fn new(quantizer: &'a Quantizer) -> Self {
+        match CodedAssigner::new(quantizer) {
+            Some(assigner) => ListAssigner::ByCodes(assigner),
+            None => ListAssigner::ByScores(PackedAssigner::new(quantizer)),
+        }
+    }
+
+    /// Returns the list of each row of `rows`.
+    pub(super) fn assign(&self, rows: &[f32]) -> Vec<u32> {
+        match self {
+            ListAssigner::ByCodes(assigner) => assigner.assign(rows),
+            ListAssigner::ByScores(assigner) => assigner.assign(rows),
+        }
+    }
+}
+
+/// Returns the point that is subtracted from rows and centroids before they are scored. Any point near the data can
+/// serve; the first group's centre is one.
+pub(super) fn common_center(quantizer: &Quantizer) -> &[f32] {
+    &quantizer.group_centers[..quantizer.dim]
+}
+
+/// A quantizer whose centroids are packed in full precision.
+pub(super) struct PackedAssigner {
     center: Vec<f32>,
     groups: PackedRows,
     group_starts: Vec<u32>,
     lists: Vec<PackedRows>,
 }
 
-impl ListAssigner {
+impl PackedAssigner {
     /// Packs `quantizer`.
     pub(super) fn new(quantizer: &Quantizer) -> Self {
         let dim = quantizer.dim;
-        // Any point near the data can serve as the common shift; the first group's centre is one.
-        let center = quantizer.group_centers[..dim].to_vec();
+        let center = common_center(quantizer).to_vec();
         let pack = |rows: &[f32]| {
             let mut packed = PackedRows::default();
             packed.load(rows.chunks_exact(dim), &center);
@@ -38,7 +71,7 @@ impl ListAssigner {
             .windows(2)
             .map(|w| pack(&quantizer.centroids[w[0] as usize * dim..w[1] as usize * dim]))
             .collect();
-        ListAssigner {
+        PackedAssigner {
             groups: pack(&quantizer.group_centers),
             group_starts: quantizer.group_starts.clone(),
             lists,
@@ -125,6 +158,30 @@ mod tests {
     use crate::distances::squared_distance;
     use crate::index::train::train;
     use crate::random::unit;
+
+    #[test]
+    fn codes_assign_as_scores_do() {
+        // Clusters of very different widths, copies of rows, and a few rows far from all others.
+        for (dim, apart, lists) in [(5, 1.0, 100), (24, 30.0, 700), (40, 0.0, 600), (130, 1e4, 400)] {
+            let mut rows: Vec<f32> = Vec::new();
+            for row in 0..9000u64 {
+                let (cluster, copy) = (row % 37, row - row % 3 * u64::from(row % 7 == 0));
+                let width = 0.01 + unit(8, 1, cluster) * 2.0;
+                let far = if row % 911 == 0 { 300.0 } else { 1.0 };
+                for d in 0..dim as u64 {
+                    let at = unit(8, 2, cluster * 1000 + d) * apart;
+                    rows.push((at + (unit(8, 3, copy * 1000 + d) - 0.5) * width) * far + 7.0);
+                }
+            }
+            let quantizer =
+                train(&mut rows.clone(), dim, lists, 1, &crate::observe::Progress::silent()).expect("trains");
+            let expected = PackedAssigner::new(&quantizer).assign(&rows);
+            for assigner in CodedAssigner::all(&quantizer) {
+                assert_eq!(assigner.assign(&rows), expected, "{dim} components, {lists} lists");
+                assert_eq!(assigner.assign(&rows[..dim * 100]), expected[..100]);
+            }
+        }
+    }
 
     #[test]
     fn list_assignment_is_near_and_independent_of_batches() {

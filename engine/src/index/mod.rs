@@ -32,6 +32,7 @@
 //! ```
 
 mod assign;
+mod assign_by_codes;
 pub mod faiss;
 mod lists;
 mod shards;
@@ -170,6 +171,7 @@ pub fn needs(plan: &Plan) -> MemoryNeeds {
                 ("their order", if rows < plan.shape.rows { rows * 4 } else { 0 }),
                 centroids,
                 ("batches", plan.loader_bytes() + plan.batch_rows as u64 * 4),
+                ("rows of a batch in codes", assign_by_codes::bytes(plan.batch_rows, dim, plan.threads)),
                 ("file buffer", 1 << 20),
             ],
         )

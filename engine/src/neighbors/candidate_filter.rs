@@ -3,8 +3,8 @@
 
 use rayon::prelude::*;
 
-use super::coded::{self, CodeInstructions, CodeScale, CodedComparison, CodedVectors};
 use super::segment_reader::SegmentForm;
+use crate::coded::{self, CodeInstructions, CodeScale, CodedComparison, CodedVectors};
 use crate::distances::{self, PackedPiece, PackedRows, ScoreBars, score_bar};
 
 /// The rows of a segment, prepared for filtering.

@@ -41,7 +41,6 @@
 //! ```
 
 mod candidate_filter;
-mod coded;
 mod cuda;
 mod exchange;
 mod graph_writer;

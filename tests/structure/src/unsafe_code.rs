@@ -10,6 +10,8 @@ use crate::Source;
 pub const FILES: &[(&str, &str)] = &[
     ("benches/limits.rs", "measures the instructions of the kernels one at a time"),
     ("benches/versus/crates/src/lib.rs", "asks the system for the memory of a peer program"),
+    ("engine/src/coded/mod.rs", "SIMD: run-time dispatch"),
+    ("engine/src/coded/products.rs", "SIMD: run-time dispatch"),
     ("engine/src/cuda/gpu.rs", "FFI: the CUDA driver"),
     ("engine/src/cuda/pinned.rs", "FFI: page-locked memory"),
     ("engine/src/cuda/shim.rs", "test: calls CUDA kernels compiled for the CPU"),
@@ -17,8 +19,6 @@ pub const FILES: &[(&str, &str)] = &[
     ("engine/src/layout/cuda/device_state.rs", "FFI: launches kernels"),
     ("engine/src/layout/cuda/edge_upload.rs", "FFI: page-locked memory"),
     ("engine/src/layout/cuda/shim.rs", "test: calls CUDA kernels compiled for the CPU"),
-    ("engine/src/neighbors/coded/mod.rs", "SIMD: run-time dispatch"),
-    ("engine/src/neighbors/coded/products.rs", "SIMD: run-time dispatch"),
     ("engine/src/neighbors/cuda/gpu_join.rs", "FFI: launches kernels"),
     ("engine/src/neighbors/cuda/mod.rs", "test: calls CUDA kernels compiled for the CPU"),
     ("engine/src/pages.rs", "a system call: large pages"),

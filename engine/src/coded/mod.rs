@@ -22,7 +22,7 @@ const MAX_COMPONENTS: usize = 16_384;
 
 /// Instruction sets for products of codes, each with the proof that the processor has it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum CodeInstructions {
+pub(crate) enum CodeInstructions {
     /// AVX-512 VNNI: adds four products per lane in 32 bits. Codes have eight bits.
     Vnni(Vnni),
     /// AVX2: adds two products per lane in 32 bits. Codes have as many bits as keep the sums within 32
@@ -33,13 +33,13 @@ pub(super) enum CodeInstructions {
 
 impl CodeInstructions {
     /// Returns all instruction sets of this processor, the best first.
-    fn all() -> impl Iterator<Item = Self> {
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
         let all = [Vnni::detect().map(CodeInstructions::Vnni), Avx2::detect().map(CodeInstructions::Avx2)];
         all.into_iter().flatten()
     }
 
     /// Returns the best instruction set for vectors of `dim` components, if there is one.
-    pub(super) fn best(dim: usize) -> Option<Self> {
+    pub(crate) fn best(dim: usize) -> Option<Self> {
         Self::all().next().filter(|_| dim <= MAX_COMPONENTS)
     }
 
@@ -92,7 +92,7 @@ impl CodeInstructions {
 
 /// The scale that vectors around one centre share.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct CodeScale {
+pub(crate) struct CodeScale {
     scale: f32,
     /// Codes per unit: 1 / scale, or 0.
     per: f32,
@@ -166,7 +166,7 @@ macro_rules! wide {
 mod comparison;
 mod products;
 
-pub(super) use comparison::CodedComparison;
+pub(crate) use comparison::CodedComparison;
 
 wide! {
     /// Returns the largest absolute component of `rows` less `center`.
@@ -289,7 +289,7 @@ pub(crate) struct CodedRows {
 
 impl CodedRows {
     /// Codes `rows`, each less `center`, reusing the memory of `pieces`.
-    pub(super) fn encode(with: CodeInstructions, pieces: Vec<PackedPiece>, rows: &[f32], center: &[f32]) -> Self {
+    pub(crate) fn encode(with: CodeInstructions, pieces: Vec<PackedPiece>, rows: &[f32], center: &[f32]) -> Self {
         let dim = center.len();
         let count = rows.len() / dim;
         let coding = CodeScale::of(with, rows, center);
@@ -307,12 +307,12 @@ impl CodedRows {
         coded
     }
 
-    pub(super) fn into_pieces(self) -> Vec<PackedPiece> {
+    pub(crate) fn into_pieces(self) -> Vec<PackedPiece> {
         self.pieces
     }
 
     /// Returns the bytes held by `rows` rows.
-    pub(super) fn bytes(rows: usize, dim: usize) -> u64 {
+    pub(crate) fn bytes(rows: usize, dim: usize) -> u64 {
         let a_piece = CodeInstructions::best(dim).map_or(2, |with| with.blocks_a_piece(dim));
         let pieces = rows.div_ceil(LANES).div_ceil(a_piece);
         (pieces * piece_length(dim) * 4 + rows.next_multiple_of(LANES) * 4) as u64
@@ -329,7 +329,7 @@ impl CodedRows {
 }
 
 /// Coded queries, in groups with a centre each.
-pub(super) struct CodedVectors {
+pub(crate) struct CodedVectors {
     with: CodeInstructions,
     words: usize,
     values: Vec<u32>,
@@ -338,32 +338,32 @@ pub(super) struct CodedVectors {
 
 impl CodedVectors {
     /// Allocates space for `rows` vectors.
-    pub(super) fn new(with: CodeInstructions, rows: usize, dim: usize) -> Self {
+    pub(crate) fn new(with: CodeInstructions, rows: usize, dim: usize) -> Self {
         let words = with.words(dim);
         let values = crate::pages::filled(rows * words, 0);
         CodedVectors { with, words, values, known: vec![CodeSums::default(); rows] }
     }
 
     /// Keeps only the first `rows` vectors.
-    pub(super) fn truncate(&mut self, rows: usize) {
+    pub(crate) fn truncate(&mut self, rows: usize) {
         self.values.truncate(rows * self.words);
         self.known.truncate(rows);
     }
 
     /// Returns the space for all vectors.
-    pub(super) fn slots(&mut self) -> CodeSlots<'_> {
+    pub(crate) fn slots(&mut self) -> CodeSlots<'_> {
         CodeSlots { with: self.with, words: self.words, values: &mut self.values, known: &mut self.known }
     }
 
     /// Returns the bytes of a vector.
-    pub(super) fn row_bytes(dim: usize) -> u64 {
+    pub(crate) fn row_bytes(dim: usize) -> u64 {
         let words = CodeInstructions::best(dim).map_or(0, |with| with.words(dim));
         (words * 4 + size_of::<CodeSums>()) as u64
     }
 }
 
 /// Space for the codes of some vectors.
-pub(super) struct CodeSlots<'a> {
+pub(crate) struct CodeSlots<'a> {
     with: CodeInstructions,
     words: usize,
     values: &'a mut [u32],
@@ -372,7 +372,7 @@ pub(super) struct CodeSlots<'a> {
 
 impl<'a> CodeSlots<'a> {
     /// Splits the space into that of the first `rows` vectors and the rest.
-    pub(super) fn split(self, rows: usize) -> (Self, Self) {
+    pub(crate) fn split(self, rows: usize) -> (Self, Self) {
         let CodeSlots { with, words, values, known } = self;
         let (values, later_values) = values.split_at_mut(rows * words);
         let (known, later_known) = known.split_at_mut(rows);
@@ -380,7 +380,7 @@ impl<'a> CodeSlots<'a> {
     }
 
     /// Codes `rows`, each less `center`, and returns their scale.
-    pub(super) fn encode(self, rows: &[f32], center: &[f32]) -> CodeScale {
+    pub(crate) fn encode(self, rows: &[f32], center: &[f32]) -> CodeScale {
         let mut coding = CodeScale::of(self.with, rows, center);
         let CodeSlots { with, words, values, known } = self;
         encode_each(with, &coding, rows, center, CodeSlots { with, words, values, known: &mut *known });

@@ -55,7 +55,7 @@ struct CodedQuery {
 
 /// Terms of a comparison of a query group with a segment.
 #[derive(Default)]
-pub(in crate::neighbors) struct CodedComparison {
+pub(crate) struct CodedComparison {
     dim: usize,
     /// The decoded u, and its squared length.
     away: Vec<f32>,
@@ -88,13 +88,7 @@ pub(in crate::neighbors) struct CodedComparison {
 impl CodedComparison {
     /// Prepares a comparison of a group, coded by `coding` around `center`, with rows coded around
     /// `rows_center`.
-    pub(in crate::neighbors) fn prepare(
-        &mut self,
-        coding: &CodeScale,
-        center: &[f32],
-        rows: &CodedRows,
-        rows_center: &[f32],
-    ) {
+    pub(crate) fn prepare(&mut self, coding: &CodeScale, center: &[f32], rows: &CodedRows, rows_center: &[f32]) {
         let (with, dim) = (rows.with, center.len());
         let together = with.components_per_word();
         self.dim = dim;
@@ -165,7 +159,7 @@ impl CodedComparison {
 
     /// Computes for each query at `chosen` among `codes` an upper bound of the squared distance to its
     /// `crowd` nearest rows; infinite if there are fewer rows.
-    pub(in crate::neighbors) fn crowd_limits(
+    pub(crate) fn crowd_limits(
         &mut self,
         codes: &CodedVectors,
         chosen: &[u32],
@@ -208,7 +202,7 @@ impl CodedComparison {
     /// Finds the rows whose squared distance from the query at `chosen[i]` among `codes` may be at most
     /// `limit(i)`. Calls `hit(i, row)` for each; `hit` returns the query's new limit. With `row_limits`,
     /// a row is also passed to `hit` if the query may be within the row's own limit.
-    pub(in crate::neighbors) fn for_each_near(
+    pub(crate) fn for_each_near(
         &mut self,
         codes: &CodedVectors,
         chosen: &[u32],
