@@ -11,7 +11,7 @@ pub const LAYERS: &[&[&str]] = &[
     // Numbers, names and data without dependencies.
     &["sum", "random", "simd", "metric", "pages", "memory_meter", "remark", "score"],
     &["error", "distances", "distinct"],
-    &["budget", "batch", "component_variance", "cuda", "format", "observe"],
+    &["budget", "batch", "coded", "component_variance", "cuda", "format", "observe"],
     &["precision", "device", "session", "work"],
     // What the user asks for.
     &["config"],
