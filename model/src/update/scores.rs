@@ -13,7 +13,7 @@ const OLD_ROWS: usize = 750;
 const NEW_ROWS: usize = 250;
 const NEIGHBORS: usize = 15;
 /// About the largest number of products of components that scoring takes: a large map is scored by fewer rows.
-const PRODUCTS: f64 = 2e11;
+const PRODUCTS: f64 = 5e10;
 
 /// Returns the bytes that scoring a version holds.
 pub(super) fn bytes(dim: usize, threads: usize) -> u64 {

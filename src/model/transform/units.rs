@@ -29,6 +29,8 @@ const UNIT_ROWS: u64 = 1 << 16;
 const UNITS: u64 = 256;
 /// Rows of a unit that are read at a time.
 const READ_ROWS: usize = 1 << 14;
+/// The least number of rows of which a warning is given.
+const WARNED_ROWS: u64 = 20;
 /// A warning is given if a larger share of the rows is outside of the range of the model's rows, of which 1 % are.
 const OUTSIDE: f64 = 0.1;
 
@@ -107,7 +109,8 @@ impl TransformJob {
         session.tell_end(stage, false)?;
 
         let mut warnings = Vec::new();
-        if outliers as f64 > plan.rows as f64 * OUTSIDE {
+        // Of a few rows, one that is outside tells nothing about the others.
+        if plan.rows >= WARNED_ROWS && outliers as f64 > plan.rows as f64 * OUTSIDE {
             let text = format!(
                 "{} of {} rows are outside of the range of the rows of which the map was made: a map of old and new rows \
                  together would show them better",
