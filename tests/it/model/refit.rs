@@ -53,6 +53,17 @@ fn a_refit_lies_on_the_map_before() {
     moved.sort_by(f64::total_cmp);
     let p95 = moved[(n * 0.95) as usize];
     assert!((p95 - of("moved_p95")).abs() < 0.1 * p95 + 1e-3, "{p95}, told {}", of("moved_p95"));
+    // The options of the map stay those of its first fit, whatever a refit made of them.
+    let options = |version: u64| -> serde_json::Value {
+        let record = place.bytes(&format!("m/versions/{version:06}.json"));
+        let mut options = serde_json::from_slice::<serde_json::Value>(&record).expect("JSON")["options"].take();
+        // They follow from the rows.
+        for field in ["mean_distance", "effort", "effort_recall", "reach"] {
+            options[field].take();
+        }
+        options
+    };
+    assert_eq!(options(1), options(2));
     // The rows are those of the base now: one more refit of the same rows is a small step.
     let again = update(&place, &tonight, "--mode refit --threads 2 --run-id again");
     assert_eq!(again["outcome"], "published", "a refit that was asked for is done");
