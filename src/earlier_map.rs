@@ -143,7 +143,12 @@ impl EarlierMap {
 
 /// Returns the first row of `table` whose value in a column an earlier row has, and that row: the earlier row comes
 /// first. At most `memory` bytes of hashes are held at a time (1 MiB at least), however many rows have the same value.
-fn first_repeat(table: &dyn Source, column: &str, memory: u64, observer: &dyn Observer) -> Result<Option<[u64; 2]>> {
+pub(crate) fn first_repeat(
+    table: &dyn Source,
+    column: &str,
+    memory: u64,
+    observer: &dyn Observer,
+) -> Result<Option<[u64; 2]>> {
     let rows = table.shape().rows;
     let most = memory.max(1 << 20) / size_of::<(u64, u64)>() as u64 - ROWS as u64;
     // A part of the hashes takes three quarters of the room if all values differ: parts differ a little in size.

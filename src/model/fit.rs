@@ -7,10 +7,13 @@
 use std::path::{Path, PathBuf};
 
 use lowland_engine::{MapSink, Observer, Progress, Report, Stage};
-use lowland_model::fit::{FittedRun, StoredRun};
+use lowland_model::ModelOptions;
+use lowland_model::fit::{FittedRun, StoredRun, id_kind};
 use lowland_model::snapshot::Snapshot;
-use lowland_model::store::{Action, ModelDir, ModelLock};
+use lowland_model::store::{Action, ModelDir, ModelLock, Version};
+use lowland_model::update::measure;
 
+use crate::earlier_map::first_repeat;
 use crate::job::RunOptions;
 use crate::{Error, Job, MapFile, Result};
 
@@ -83,6 +86,7 @@ impl Job {
                 path.display()
             )));
         }
+        self.check_ids(observer)?;
         let scratch = lock.run(FIRST)?;
         self.run = RunOptions { restart: self.run.restart, ..RunOptions::kept(scratch.join(RUN)) };
         let report = self.run_for_model(&scratch, file, observer)?;
@@ -90,7 +94,9 @@ impl Job {
             Some(published) => published.number,
             None => {
                 let stored = self.store(&lock, &report, &scratch, None, observer)?;
-                lock.publish(stored.version(Action::Fit, FIRST), true)?
+                let mut version = stored.version(Action::Fit, FIRST);
+                version.measures = self.measures(&lock, &version, &report, observer)?;
+                lock.publish(version, true)?
             }
         };
         lock.end_run(FIRST)?;
@@ -100,8 +106,53 @@ impl Job {
 
 /// The name of the first run of a model.
 const FIRST: &str = "first";
+/// The share of the memory for the hashes of ids while they are compared.
+const HASHES_SHARE: u64 = 4;
 
 impl Job {
+    /// Refuses ids that cannot name rows, before any work.
+    fn check_ids(&self, observer: &dyn Observer) -> Result<()> {
+        let (Some(id), Some(source)) = (&self.id, self.read_source(observer)?) else { return Ok(()) };
+        let schema = source.column_schema(std::slice::from_ref(id))?;
+        id_kind(id, schema.field(0).data_type())?;
+        let memory = self.config.memory / HASHES_SHARE;
+        let Some([first, second]) = first_repeat(source.as_ref(), id, memory, observer)? else { return Ok(()) };
+        let batch = source.read_columns(std::slice::from_ref(id), second, 1)?;
+        let value = crate::plot::texts(batch.column(0)).map_err(Error::job)?;
+        let value = value.iter().flatten().next().unwrap_or_default().to_string();
+        let (first, second) = (source.locate(first), source.locate(second));
+        Err(Error::job(format!(
+            "{}: row {} has the id of row {}, \"{value}\" in column \"{id}\"; name a column whose values all differ",
+            second.path.display(),
+            second.row,
+            first.row
+        )))
+    }
+
+    /// Measures the map of a version that is not published yet.
+    fn measures(
+        &self,
+        lock: &ModelLock<'_>,
+        version: &Version,
+        report: &Report,
+        observer: &dyn Observer,
+    ) -> Result<serde_json::Value> {
+        let snapshot = Snapshot::open(lock.model(), version)?;
+        let options = ModelOptions::of(version)?;
+        let progress = Progress::start(observer, Stage::Quality, 1, "maps")?;
+        let measured = self.pool()?.install(|| measure(&snapshot, snapshot.places(), &options, &progress));
+        let mut measures = measured?;
+        measures.recall = report.neighbors.map_or(measures.recall, |found| found.recall);
+        Ok(serde_json::to_value(measures).unwrap_or_default())
+    }
+
+    /// Returns a pool of the worker threads. Not rayon's own threads: they do not count what was asked for, and a forked
+    /// process does not have them.
+    fn pool(&self) -> Result<rayon::ThreadPool> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.config.threads.unwrap_or(0)).build();
+        pool.map_err(|e| Error::job(format!("threads: {e}")))
+    }
+
     /// Runs the stages, and keeps the files that a model is made of. A run that was finished is not repeated: its report
     /// is kept, because the output that it wrote must not be refused as an existing file.
     pub(super) fn run_for_model(
@@ -155,10 +206,7 @@ impl Job {
             scratch,
             earlier,
         };
-        // Not rayon's own threads: they do not count what was asked for, and a forked process does not have them.
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.config.threads.unwrap_or(0)).build();
-        let pool = pool.map_err(|e| Error::job(format!("threads: {e}")))?;
-        let stored = pool.install(|| lowland_model::fit::store(lock, &fitted, &progress))?;
+        let stored = self.pool()?.install(|| lowland_model::fit::store(lock, &fitted, &progress))?;
         Ok(stored)
     }
 }

@@ -31,8 +31,8 @@ use crate::measure::{Moved, PairSums, Similarity, kept_neighbors, moved};
 use crate::place::reach;
 use crate::search::{SearchEffort, effort};
 use crate::snapshot::{
-    GraphWriter, IdsWriter, Key, KeysWriter, ListsWriter, PositionsWriter, QuantizerWriter, SampleRow, SampleWriter,
-    Snapshot, role,
+    AddedWriter, GraphWriter, IdsWriter, Key, KeysWriter, ListsWriter, PositionsWriter, QuantizerWriter, SampleRow,
+    SampleWriter, Snapshot, role,
 };
 use crate::store::{Action, Counts, ModelLock, ObjectRef, Version};
 use crate::{Error, ModelOptions, Result};
@@ -127,6 +127,9 @@ pub fn store(lock: &ModelLock<'_>, run: &FittedRun<'_>, progress: &Progress<'_>)
     let (keys, pairs) = write_keys(lock, sorted, run.earlier, rows)?;
     objects.insert(role::KEYS.into(), keys);
 
+    if let Some(earlier) = run.earlier {
+        objects.insert(role::ADDED.into(), write_added(lock, &pairs, earlier, rows)?);
+    }
     let positions = Positions::open(&run.dir.join(POSITIONS), u64::from(rows), settings.n_components)?;
     let similarity = register(&pairs, run.earlier, positions.values()?, settings.n_components);
     objects.insert(role::POSITIONS.into(), write_positions(lock, &positions, similarity.as_ref(), run)?);
@@ -313,6 +316,20 @@ fn write_keys(
     }
     debug_assert!(pairs.len() <= rows as usize);
     Ok((writer.finish()?, pairs))
+}
+
+/// Writes the versions in which the rows were added: those of the earlier version keep theirs. Holds 4 bytes for each row.
+fn write_added(lock: &ModelLock<'_>, pairs: &Pairs, earlier: &Snapshot, rows: u32) -> Result<ObjectRef> {
+    let number = lock.next_number()?;
+    let mut added = vec![u32::MAX; rows as usize];
+    for &[new, old] in pairs {
+        added[new as usize] = u32::try_from(earlier.added_in(old)).unwrap_or(u32::MAX);
+    }
+    let mut writer = AddedWriter::create(lock)?;
+    for version in added {
+        writer.push(if version == u32::MAX { number } else { u64::from(version) })?;
+    }
+    writer.finish()
 }
 
 /// Returns the similarity that lays the new positions on those of the earlier version.
