@@ -25,7 +25,7 @@ use lowland_engine::{Config, Device, Init, MethodOption, Observer, Optimizer, Pr
 use lowland_io::{RowSet, ShiftedSource, Source, SubsetSource};
 use lowland_model::diff::{IdKind, KeySorter, RowKey, TableDiff, compare, compare_changes};
 use lowland_model::fit::{id_kind, read_keys};
-use lowland_model::snapshot::Snapshot;
+use lowland_model::snapshot::{Snapshot, id_type};
 use lowland_model::store::{Action, Counts, ModelDir, ModelLock, Version};
 use lowland_model::update::{Measures, Update, Updated, update};
 use lowland_model::{Error as ModelError, ModelOptions};
@@ -264,6 +264,9 @@ impl UpdateJob {
         let current = self.current(&dir)?;
         let options = ModelOptions::of(&current)?;
         let id = self.check_table(&options)?;
+        if let Some(run_id) = self.run_id.as_deref().filter(|name| is_own_name(name)) {
+            return Err(Error::job(format!("the run cannot be called \"{run_id}\": lowland gives such names itself")));
+        }
         for gate in &self.gates {
             gate.check().map_err(Error::job)?;
         }
@@ -286,7 +289,9 @@ impl UpdateJob {
             gates: Vec::new(),
             seconds: 0.0,
         };
-        if let Some(before) = lock.published(&run_id)? {
+        // A name of lowland's own belongs to a version that is still to come.
+        let before = if self.run_id.is_some() { lock.published(&run_id)? } else { None };
+        if let Some(before) = before {
             report.version = Some(before.number);
             report.parent = before.parent.unwrap_or(report.parent);
             report.counts = before.counts;
@@ -443,8 +448,11 @@ impl UpdateJob {
         (report.mode, report.why) = (Some(mode), why);
         let (next, measures) = match mode {
             UpdateMode::Refit => {
-                // New rows begin where a transform places them.
-                let placed = match diff.is_empty() {
+                // New rows begin where a transform places them, if they can be placed among others within the memory.
+                let schema = table.column_schema(&[id.to_string()])?;
+                let same_type = id_type(schema.field(0).data_type()).as_ref() == Some(snapshot.id_type());
+                let places = same_type && diff.unchanged > 0 && self.check_memory(&snapshot, options, &diff).is_ok();
+                let placed = match diff.is_empty() || !places {
                     true => None,
                     false => {
                         let (placed, _) =
@@ -452,8 +460,18 @@ impl UpdateJob {
                         Some(Snapshot::open(lock.model(), &placed)?)
                     }
                 };
-                let first = placed.as_ref().unwrap_or(&snapshot);
-                self.refit(lock, (version.number, &snapshot), first, options, id, scratch, observer)?
+                let start = if diff.unchanged == 0 {
+                    RefitStart::Anew
+                } else if diff.unchanged < diff.new.count() {
+                    RefitStart::MostlyNew(&snapshot)
+                } else {
+                    RefitStart::Near(placed.as_ref().unwrap_or(&snapshot))
+                };
+                let (next, measures, held) = self.refit(lock, version.number, start, options, id, scratch, observer)?;
+                if held {
+                    report.why += "; the new map would have moved the rows too far, so that they keep their positions";
+                }
+                (next, measures)
             }
             _ => self.transform(lock, version, &snapshot, options, &diff, &table, id, observer)?,
         };
@@ -616,21 +634,23 @@ impl UpdateJob {
         )))
     }
 
-    /// Computes the whole map anew, from the positions of `first`, and lays it on those of `snapshot`.
+    /// Computes the whole map anew, and lays it on that of the version it begins at. Also returns whether the rows keep
+    /// their positions, because the new map would have moved them too far.
     #[expect(clippy::too_many_arguments, reason = "one call; a struct would only repeat the names")]
     fn refit(
         &self,
         lock: &ModelLock<'_>,
-        (number, snapshot): (u64, &Snapshot),
-        first: &Snapshot,
+        number: u64,
+        start: RefitStart<'_>,
         options: &ModelOptions,
         id: &str,
         scratch: &std::path::Path,
         observer: &dyn Observer,
-    ) -> Result<(Version, Measures)> {
+    ) -> Result<(Version, Measures, bool)> {
         // Kept if it is there: a run whose first positions are another file does not go on.
         let before = scratch.join(format!("{BEFORE}-{number:06}.arrow"));
-        if !before.exists() {
+        let first = start.snapshot();
+        if let Some(first) = first.filter(|_| !before.exists()) {
             before::write(first, id, &before, observer)?;
         }
         let mut job = Job::new();
@@ -638,31 +658,35 @@ impl UpdateJob {
         job.id = Some(id.to_string());
         job.invalid = Some(self.invalid);
         job.config = Config {
-            init: Some(Init::File(before.clone())),
-            n_epochs: Some(options.epochs.clamp(1, REFIT_EPOCHS)),
-            learning_rate: Some(refit_rate(options, self.source.shape().rows)),
-            early_exaggeration: options
-                .config
-                .early_exaggeration
-                .map(|_| 1.0)
-                .or_else(|| options.settings.method.supports(MethodOption::EarlyExaggeration).then_some(1.0)),
             memory: self.memory,
             threads: self.threads,
             device: Device::Auto,
             disk: None,
             ..options.config.clone()
         };
+        if first.is_some() {
+            job.config.init = Some(Init::File(before.clone()));
+        }
+        if matches!(start, RefitStart::Near(_)) {
+            job.config.n_epochs = Some(options.epochs.clamp(1, REFIT_EPOCHS));
+            job.config.learning_rate = Some(refit_rate(options, self.source.shape().rows));
+            if options.settings.method.supports(MethodOption::EarlyExaggeration) {
+                job.config.early_exaggeration = Some(1.0);
+            }
+        }
         job.run = RunOptions::kept(scratch.join(super::fit::RUN));
         let report = match job.run_for_model(scratch, None::<&MapFile>, observer) {
             // The table is another one than when the run was begun.
             Err(Error::Engine(lowland_engine::Error::Io(lowland_io::Error::Resume { .. }))) => {
-                before::write(first, id, &before, observer)?;
+                if let Some(first) = first {
+                    before::write(first, id, &before, observer)?;
+                }
                 job.run.restart = true;
                 job.run_for_model(scratch, None::<&MapFile>, observer)?
             }
             ran => ran?,
         };
-        let mut stored = job.store(lock, &report, scratch, Some(snapshot), observer)?;
+        let mut stored = job.store(lock, &report, scratch, first, observer)?;
         // What the map was first made by stays what the next refit, and the next placement, is made from.
         stored.options.config = options.config.clone();
         stored.options.epochs = options.epochs;
@@ -681,8 +705,13 @@ impl UpdateJob {
             (measures.moved_p50, measures.moved_p95, measures.moved_max) = (moved.p50, moved.p95, moved.max);
             measures.kept_neighbors = kept;
         }
-        Ok((next, measures))
+        Ok((next, measures, stored.held))
     }
+}
+
+/// Returns whether lowland names runs like this.
+fn is_own_name(run_id: &str) -> bool {
+    run_id == "first" || run_id.starts_with("version-") || run_id.starts_with("rollback-")
 }
 
 /// Returns the learning rate of a refit: [`REFIT_RATE`] of that of the map.
@@ -693,6 +722,25 @@ fn refit_rate(options: &ModelOptions, rows: u64) -> f32 {
         _ => rows as f32 / 4.0,
     };
     REFIT_RATE * options.settings.learning_rate.unwrap_or(usual)
+}
+
+/// Where a refit begins.
+enum RefitStart<'a> {
+    /// As a first map: no row is unchanged.
+    Anew,
+    /// At the positions of the unchanged rows, with the epochs of a first map: most rows are new.
+    MostlyNew(&'a Snapshot),
+    /// At the positions of a version, which may hold the new rows already, with few and small steps.
+    Near(&'a Snapshot),
+}
+
+impl<'a> RefitStart<'a> {
+    fn snapshot(&self) -> Option<&'a Snapshot> {
+        match *self {
+            RefitStart::Anew => None,
+            RefitStart::MostlyNew(snapshot) | RefitStart::Near(snapshot) => Some(snapshot),
+        }
+    }
 }
 
 fn width_error(table: usize, model: usize) -> Error {

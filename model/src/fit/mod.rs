@@ -44,6 +44,10 @@ const MOVED_ROWS: u64 = 1 << 20;
 /// The number of rows whose neighbours in two maps are compared, and the number of neighbours.
 const KEPT_ROWS: usize = 500;
 const KEPT_NEIGHBORS: usize = 15;
+/// A new map that moves more than 5 % of the rows farther than this share of the radius, or in which rows keep fewer of
+/// their neighbours, does not take the place of the earlier map: people know where its rows are.
+const MOST_MOVED: f64 = 0.05;
+const LEAST_KEPT: f64 = 0.6;
 
 /// A finished run.
 pub struct FittedRun<'a> {
@@ -77,6 +81,8 @@ pub struct StoredRun {
     pub rows: u64,
     /// How far the rows of the earlier version moved, and the share of their neighbours in the map that they kept.
     pub moved: Option<(Moved, f64)>,
+    /// Whether the rows have their earlier positions, because the new map would have moved them too far.
+    pub held: bool,
 }
 
 impl StoredRun {
@@ -132,8 +138,17 @@ pub fn store(lock: &ModelLock<'_>, run: &FittedRun<'_>, progress: &Progress<'_>)
     }
     let positions = Positions::open(&run.dir.join(POSITIONS), u64::from(rows), settings.n_components)?;
     let similarity = register(&pairs, run.earlier, positions.values()?, settings.n_components);
-    objects.insert(role::POSITIONS.into(), write_positions(lock, &positions, similarity.as_ref(), run)?);
-    let moved = movement(&pairs, run.earlier, positions.values()?, similarity.as_ref(), settings.n_components);
+    let mut moved = movement(&pairs, run.earlier, positions.values()?, similarity.as_ref(), settings.n_components);
+    let too_far = moved.is_some_and(|(moved, kept)| moved.p95 > MOST_MOVED || kept < LEAST_KEPT);
+    let held = run.earlier.filter(|_| too_far && pairs.len() == rows as usize);
+    let written = match held {
+        Some(earlier) => {
+            moved = Some((Moved { p50: 0.0, p95: 0.0, max: 0.0 }, 1.0));
+            write_held(lock, &pairs, earlier, settings.n_components)?
+        }
+        None => write_positions(lock, &positions, similarity.as_ref(), run)?,
+    };
+    objects.insert(role::POSITIONS.into(), written);
     drop(pairs);
 
     let mut options = ModelOptions {
@@ -158,7 +173,7 @@ pub fn store(lock: &ModelLock<'_>, run: &FittedRun<'_>, progress: &Progress<'_>)
         effort(&snapshot, settings.metric, settings.recall, &|| progress.check().is_err())?;
     options.reach = reach(&snapshot, settings.metric, &|| progress.check().is_err())?;
     progress.check()?;
-    Ok(StoredRun { objects, options, rows: u64::from(rows), moved })
+    Ok(StoredRun { objects, options, rows: u64::from(rows), moved, held: held.is_some() })
 }
 
 fn write_graph(
@@ -363,6 +378,20 @@ fn movement(
     let sampled: Vec<usize> = (0..rows).step_by((rows / KEPT_ROWS).max(1)).collect();
     let kept = kept_neighbors(&before, &after, components, &sampled, KEPT_NEIGHBORS);
     Some((moved(&before, &after, components), kept))
+}
+
+/// Writes the positions that the rows have in the earlier version.
+fn write_held(lock: &ModelLock<'_>, pairs: &Pairs, earlier: &Snapshot, components: usize) -> Result<ObjectRef> {
+    let mut places = vec![0u32; pairs.len()];
+    for &[new, old] in pairs {
+        places[new as usize] = old;
+    }
+    let mut writer = PositionsWriter::create(lock, role::POSITIONS, components)?;
+    for portion in places.chunks(ROWS) {
+        let positions: Vec<f32> = portion.iter().flat_map(|&place| earlier.position(place).iter().copied()).collect();
+        writer.push(&positions)?;
+    }
+    writer.finish()
 }
 
 fn write_positions(

@@ -38,11 +38,12 @@ pub fn trustworthiness(
     if rows <= 3 * k + 1 || k == 0 {
         return Ok(vec![1.0; sampled.len()]);
     }
-    let center = snapshot.centroids().get(..dim).map_or_else(|| vec![0.0; dim], <[f32]>::to_vec);
     let mut vectors = vec![0.0; sampled.len() * dim];
     for (&place, to) in sampled.iter().zip(vectors.chunks_exact_mut(dim)) {
         snapshot.read_vector(place, to)?;
     }
+    // A row, and not a centroid, which may lie far from the rows.
+    let center = vectors.get(..dim).map_or_else(|| vec![0.0; dim], <[f32]>::to_vec);
     // The scores of the k nearest rows in the map, for each sampled row.
     let limits: Vec<Vec<f32>> = sampled
         .par_iter()

@@ -181,13 +181,33 @@ impl<'a> Searcher<'a> {
             drop(first);
             task.compare(&Visits::by_list(&more, self.snapshot.lists()))?;
         }
+        self.compare_with_all(&task, own.len(), k)?;
         if let (Some(reverse), Some(hits)) = (reverse, task.hits) {
             let hits = hits.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
             reverse.hits.extend(hits);
             reverse.hits.par_sort_unstable_by_key(|&(place, query, _)| (place, query));
+            reverse.hits.dedup();
         }
         let (places, distances) = task.nearest.into_found(k);
         Ok(Found { k, places, distances, lists, list_distances })
+    }
+
+    /// Compares the queries that found fewer rows than there are with all lists: most rows near them are gone.
+    fn compare_with_all(&self, task: &Comparison<'_>, queries: usize, k: usize) -> Result<()> {
+        if self.only != (0..self.snapshot.places()) {
+            return Ok(());
+        }
+        let enough = k.min((self.snapshot.live() as usize).saturating_sub(1));
+        let short: Vec<usize> = (0..queries).filter(|&query| task.nearest.places(query).len() < enough).collect();
+        let lists = self.snapshot.lists();
+        for panel in short.chunks(PANEL) {
+            let mut visited = vec![Vec::new(); queries];
+            for &query in panel {
+                visited[query] = (0..lists as u32).collect();
+            }
+            task.compare(&Visits::by_list(&visited, lists))?;
+        }
+        Ok(())
     }
 
     /// Returns the list with the nearest centroid of each prepared query: the list of an added row.

@@ -58,8 +58,11 @@ impl NearestRows {
         if squared <= self.limit_of(&keys) {
             let key = key(squared, place);
             let at = keys.partition_point(|&other| other < key);
-            keys.insert(at, key);
-            keys.truncate(self.k);
+            // A row may be offered again.
+            if keys.get(at) != Some(&key) {
+                keys.insert(at, key);
+                keys.truncate(self.k);
+            }
         }
         self.limit_of(&keys)
     }

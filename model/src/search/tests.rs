@@ -181,3 +181,25 @@ fn cosine_radii_are_halves_of_squares() {
     }
     assert_eq!(visits::squared_bound(Metric::Euclidean, f32::INFINITY), f32::INFINITY);
 }
+
+#[test]
+fn rows_are_found_where_all_rows_near_a_query_are_gone() {
+    let rows = Rows::default();
+    let whole = rows.build();
+    // All rows of the lists that a query visits first are gone.
+    let query = whole.vectors[..5].to_vec();
+    let near = nearest(&whole.vectors, 5, &query, 300, |_| true);
+    let mut dead: Vec<u32> = near.iter().map(|&(_, place)| place).collect();
+    dead.sort_unstable();
+    let of = Rows { dead: dead.clone(), ..rows }.build();
+    let effort = SearchEffort { first: 1, graph: 1 };
+    let mut hits = ReverseHits::default();
+    let found = Searcher::new(&of.snapshot, Metric::Euclidean, effort)
+        .search(&query, &nobody(&query, 5), 9, Some(&mut hits), &|| false)
+        .expect("found");
+    let wanted = nearest(&whole.vectors, 5, &query, 9, |place| dead.binary_search(&place).is_err());
+    assert_eq!(found.places, wanted.iter().map(|&(_, place)| place).collect::<Vec<_>>());
+    let mut once = hits.hits.clone();
+    once.dedup();
+    assert_eq!(hits.hits, once, "each row sees the query once");
+}

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::{Array as _, ArrayRef};
+use arrow::compute::{CastOptions, cast_with_options};
 use lowland_engine::invalid::FlawSummary;
 use lowland_io::{Loader, LoaderOptions};
 
@@ -125,8 +126,14 @@ fn write_ids(update: &Update<'_>, new: &NewRows, objects: &mut BTreeMap<String, 
         let values: ArrayRef = rows.read_columns(&names, start as u64, count)?.column(0).clone();
         let values = match values.data_type() == snapshot.id_type() {
             true => values,
-            false => arrow::compute::cast(&values, snapshot.id_type())
-                .map_err(|e| lowland_io::Error::format("the ids", e.to_string()))?,
+            false => {
+                cast_with_options(&values, snapshot.id_type(), &CastOptions { safe: false, ..CastOptions::default() })
+                    .map_err(|e| {
+                    let why =
+                        format!("{e}; the model's ids are {}, and a refit takes the table's type", snapshot.id_type());
+                    lowland_io::Error::format(rows.locate(start as u64).path, format!("column \"{id}\": {why}"))
+                })?
+            }
         };
         each_key(&values, |i, key| {
             let at = start + i;
