@@ -57,10 +57,29 @@ fn ids_that_come_twice_are_named() {
     }
     twice.write(&place, "twice.arrow");
     check_refused(&place, "--source twice.arrow", &["33"]);
-    // A fit refuses them too.
+    // A fit refuses them too, before any work.
     let fit = place.run(&format!("embed twice.arrow --model new {FIT}"));
     assert_eq!(fit.code, 2, "{}", fit.stderr);
-    assert!(fit.stderr.contains("33"), "{}", fit.stderr);
+    assert!(fit.stderr.contains("row 600 has the id of row 3"), "{}", fit.stderr);
+    assert!(!fit.stderr.contains("continues from there"), "{}", fit.stderr);
+}
+
+#[test]
+fn a_run_has_no_name_of_lowlands_own() {
+    let (place, table) = fitted(0..600);
+    table.write(&place, "t.arrow");
+    for name in ["first", "version-000002", "rollback-2-to-1"] {
+        check_refused(&place, &format!("--source t.arrow --run-id {name}"), &[name]);
+    }
+}
+
+#[test]
+fn a_table_without_a_row_of_the_model_can_be_refitted() {
+    let (place, _) = fitted(0..600);
+    Table::of(2000..2600).write(&place, "others.arrow");
+    let told = place.ok("update m --source others.arrow --max-shrink 1 --mode refit --json");
+    assert!(told.stdout.contains("\"added\":600"), "{}", told.stdout);
+    place.ok("verify m");
 }
 
 #[test]
