@@ -181,7 +181,7 @@ impl<'a> Searcher<'a> {
             drop(first);
             task.compare(&Visits::by_list(&more, self.snapshot.lists()))?;
         }
-        self.compare_with_all(&task, own.len(), k)?;
+        self.widen(&task, k)?;
         if let (Some(reverse), Some(hits)) = (reverse, task.hits) {
             let hits = hits.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
             reverse.hits.extend(hits);
@@ -192,20 +192,28 @@ impl<'a> Searcher<'a> {
         Ok(Found { k, places, distances, lists, list_distances })
     }
 
-    /// Compares the queries that found fewer rows than there are with all lists: most rows near them are gone.
-    fn compare_with_all(&self, task: &Comparison<'_>, queries: usize, k: usize) -> Result<()> {
+    /// Compares the queries that found fewer rows than there are with more lists, four times as many each time: most rows
+    /// near them are gone, or their lists are small.
+    fn widen(&self, task: &Comparison<'_>, k: usize) -> Result<()> {
         if self.only != (0..self.snapshot.places()) {
             return Ok(());
         }
+        let (dim, lists, queries) = (self.snapshot.dim(), self.snapshot.lists(), task.own.len());
         let enough = k.min((self.snapshot.live() as usize).saturating_sub(1));
-        let short: Vec<usize> = (0..queries).filter(|&query| task.nearest.places(query).len() < enough).collect();
-        let lists = self.snapshot.lists();
-        for panel in short.chunks(PANEL) {
-            let mut visited = vec![Vec::new(); queries];
-            for &query in panel {
-                visited[query] = (0..lists as u32).collect();
+        let mut count = usize::from(self.effort.first.max(1));
+        while count < lists {
+            count = (4 * count).min(lists);
+            let short: Vec<usize> = (0..queries).filter(|&query| task.nearest.places(query).len() < enough).collect();
+            for panel in short.chunks(PANEL) {
+                let vectors: Vec<f32> =
+                    panel.iter().flat_map(|&query| task.queries[query * dim..][..dim].iter().copied()).collect();
+                let (near, ..) = self.nearest_lists(&vectors, count, task.stop)?;
+                let mut visited = vec![Vec::new(); queries];
+                for (&query, near) in panel.iter().zip(near) {
+                    visited[query] = near;
+                }
+                task.compare(&Visits::by_list(&visited, lists))?;
             }
-            task.compare(&Visits::by_list(&visited, lists))?;
         }
         Ok(())
     }

@@ -152,7 +152,9 @@ fn effort_reaches_its_recall_and_grows_with_it() {
     for wanted in [0.3, 0.6, 0.9, 0.97, 1.0] {
         let (least, reached) = effort(&of.snapshot, Metric::Euclidean, wanted, &|| false).expect("an effort");
         assert!(reached >= wanted, "{reached} for {wanted}");
-        assert!((recall(&of, least) - reached).abs() < 1e-9, "{least:?} for {wanted}");
+        // A search goes on where the lists of an effort have too few rows.
+        let found = recall(&of, least);
+        assert!(found >= reached - 1e-9 && found < reached + 0.05, "{least:?} for {wanted}: {found} for {reached}");
         let lists = least.first + least.graph;
         assert!(lists >= before, "{lists} lists for {wanted}");
         before = lists;
