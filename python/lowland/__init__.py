@@ -15,6 +15,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from . import _exit as _exit
 from ._lowland import BudgetError, LowlandError, __version__
 
 #: Each name, and the module that has it.

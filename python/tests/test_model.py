@@ -270,8 +270,9 @@ def test_rows_far_away_are_outliers(model):
     assert min(far["outlier"]) > 1
     assert np.mean(np.array(near["outlier"]) > 1) <= 0.02
     assert far["id"] == [0, 1, 2, 3, 4]
+    # Of a few rows, one that is outside tells nothing about the others.
     with pytest.warns(lowland.LowlandWarning, match="outside"):
-        found.transform((rows[:5] * 50).astype(np.float32))
+        found.transform((rows[:20] * 50).astype(np.float32))
 
 
 def test_rows_of_another_width_are_refused(model):
