@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from . import _exit
 from ._errors import rewritten
 
 #: The time of files whose names come from their contents: 1 January 2000.
@@ -57,6 +58,9 @@ class TemporaryDirectory:
     def __init__(self, parent: str | None = None) -> None:
         self.path = tempfile.mkdtemp(prefix="lowland-", dir=parent)
         self.remove = weakref.finalize(self, _remove_tree, self.path, os.getpid())
+        if _exit.is_ending():
+            self.remove()
+            raise RuntimeError("Python is ending: no fit begins any more")
 
 
 def _remove_tree(path: str, process: int) -> None:
