@@ -1,28 +1,52 @@
-"""The order of what happens when Python ends.
+"""Temporary directories, and what happens to them when Python ends.
 
-Python calls exit functions in the reverse of the order in which they were registered. `weakref` registers one with the
-first finalizer of the process, which removes temporary directories; the native module registers one when it is imported,
-which stops all calls and waits for them. What must hold: the wait comes first, so that no call writes into a directory
-that was removed; and a directory that is made after the finalizers have run is removed by its maker (`is_ending`). So
-this module is imported before the native one.
+When Python ends, its other threads stop where they are, perhaps in the middle of the removal of a directory. So
+directories are listed until they are removed wholly, and the end of Python removes those that are left.
+
+What must hold: the native module stops all calls and waits for them before directories are removed. Python calls exit
+functions in the reverse of the order in which they were registered, so that this module is imported before the native one.
 """
 
 from __future__ import annotations
 
 import atexit
-import weakref
+import os
+import secrets
+import shutil
+import tempfile
+
+#: Each directory, and the process that made it: a forked child removes none of its parent's.
+_directories: dict[str, int] = {}
 
 
-class _Nothing:
-    pass
+def make_directory(parent: str | None = None) -> str:
+    """Makes a directory that only its user can read, in `parent` or where temporary files are."""
+    parent = os.path.abspath(parent or tempfile.gettempdir())
+    while True:
+        path = os.path.join(parent, f"lowland-{secrets.token_hex(4)}")
+        # Listed first, so that the end of Python finds it.
+        _directories[path] = os.getpid()
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            del _directories[path]
+        except BaseException:
+            del _directories[path]
+            raise
+        else:
+            return path
 
 
-weakref.finalize(_Nothing(), int)
-_ending: list[bool] = []
-# Before the finalizers, because it is registered after them.
-atexit.register(_ending.append, True)
+def remove_directory(path: str) -> None:
+    """Removes a directory that this process made."""
+    if _directories.get(path) == os.getpid():
+        shutil.rmtree(path, ignore_errors=True)
+        _directories.pop(path, None)
 
 
-def is_ending() -> bool:
-    """Returns whether Python is ending, and finalizers are no longer called."""
-    return bool(_ending)
+def _remove_all() -> None:
+    for path in list(_directories):
+        remove_directory(path)
+
+
+atexit.register(_remove_all)

@@ -16,7 +16,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -56,16 +55,10 @@ class TemporaryDirectory:
     """
 
     def __init__(self, parent: str | None = None) -> None:
-        self.path = tempfile.mkdtemp(prefix="lowland-", dir=parent)
-        self.remove = weakref.finalize(self, _remove_tree, self.path, os.getpid())
-        if _exit.is_ending():
-            self.remove()
-            raise RuntimeError("Python is ending: no fit begins any more")
-
-
-def _remove_tree(path: str, process: int) -> None:
-    if os.getpid() == process:
-        shutil.rmtree(path, ignore_errors=True)
+        self.path = _exit.make_directory(parent)
+        self.remove = weakref.finalize(self, _exit.remove_directory, self.path)
+        # The end of Python removes directories after it has waited for all calls.
+        self.remove.atexit = False
 
 
 def _remove(path: str) -> None:
