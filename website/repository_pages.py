@@ -26,6 +26,9 @@ def on_files(files, config):
         files.append(File.generated(config, name, abs_src_path=str(REPOSITORY / name)))
     for record in sorted((REPOSITORY / "benches" / "record").glob("*.md")):
         files.append(File.generated(config, f"record/{record.name}", abs_src_path=str(record)))
+    for picture in sorted((REPOSITORY / "benches" / "record").glob("*/*.png")):
+        name = f"record/{picture.parent.name}/{picture.name}"
+        files.append(File.generated(config, name, abs_src_path=str(picture)))
     # Wide enough for the longest lines of code.
     files.append(File.generated(config, "wide.css", content=".md-grid { max-width: 84rem; }\n"))
     return files
