@@ -1,5 +1,7 @@
 //! Refits: the whole map anew, from where the rows were, laid on the map before.
 
+use crate::harness::TestDir;
+
 use super::{Table, current, export, fitted, id_of, json, update, versions};
 
 #[test]
@@ -26,6 +28,25 @@ fn auto_refits_when_a_tenth_was_added_or_a_fifth_is_gone() {
 }
 
 #[test]
+fn a_map_that_would_move_the_rows_far_is_not_taken() {
+    // PaCMAP begins anew from any positions, so that its map is another one.
+    let (place, table) = (TestDir::new(), Table::of(0..600));
+    table.write(&place, "t0.arrow");
+    place.ok("embed t0.arrow --model m --id id --method pacmap --threads 2 --quiet");
+    let before = export(&place, "");
+    let report = update(&place, &table.and(Table::of(600..620)), "--mode refit --threads 2");
+    assert!(report["why"].as_str().is_some_and(|why| why.contains("keep their positions")), "{report}");
+    assert_eq!(
+        (report["measures"]["moved_max"].as_f64(), report["measures"]["kept_neighbors"].as_f64()),
+        (Some(0.0), Some(1.0))
+    );
+    let after = export(&place, "");
+    assert_eq!(after.len(), 620);
+    assert!(before.iter().all(|(id, row)| after[id].position == row.position), "a row moved");
+    assert_eq!(place.ok("verify m").code, 0);
+}
+
+#[test]
 fn a_refit_lies_on_the_map_before() {
     let (place, table) = fitted(0..1500);
     let before = export(&place, "");
@@ -39,6 +60,9 @@ fn a_refit_lies_on_the_map_before() {
     assert!(of("kept_neighbors") > 0.5, "{report}");
     let after = export(&place, "");
     assert_eq!(after.len(), 1500);
+    // A refit adds no row: each keeps the version that added it.
+    let added_in = |row: usize| after[&id_of(row).to_string()].added_in;
+    assert_eq!((added_in(200), added_in(1550)), (1, 2));
     // How far rows moved by their coordinates, over the radius of the map before, is what the report says.
     let at = |bits: &[u32]| [f64::from(f32::from_bits(bits[0])), f64::from(f32::from_bits(bits[1]))];
     let kept: Vec<([f64; 2], [f64; 2])> = (100..1500)
