@@ -303,8 +303,9 @@ impl UpdateJob {
                 true => Outcome::AlreadyPublished,
                 false => Outcome::Refused,
             };
-            if !accepted && !self.gates.is_empty() && report.gates.iter().all(|gate| gate.passed) {
-                // The gates of today let it pass.
+            // The gates of today may let it pass, but not after another version became current.
+            let is_next = before.parent == Some(version.number);
+            if !accepted && is_next && !self.gates.is_empty() && report.gates.iter().all(|gate| gate.passed) {
                 let again =
                     Version { accepted: true, parent: Some(version.number), created: lowland_io::now(), ..before };
                 report.parent = version.number;

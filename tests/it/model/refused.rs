@@ -125,6 +125,32 @@ fn a_gate_keeps_readers_at_the_version_before() {
     place.ok("rollback m --to 2 --quiet");
     assert_eq!(export(&place, "").len(), 840);
     assert!(export(&place, "").contains_key(&id_of(820).to_string()));
+    // Then the run counts as published.
+    let report = json(&place.ok(&format!("{arguments} recall>=1.01")));
+    assert_eq!((report["outcome"].as_str(), report["version"].as_u64()), (Some("already-published"), Some(2)));
+}
+
+#[test]
+fn a_refused_run_is_judged_again_by_other_gates() {
+    let (place, table) = fitted(0..800);
+    let tonight = table.and(Table::of(800..840));
+    tonight.write(&place, "t.arrow");
+    let with_gate = |run: &str, gate: &str| {
+        place.run(&format!("update m --source t.arrow --run-id {run} --json --quiet --gate {gate}"))
+    };
+    assert_eq!(with_gate("a", "recall>=1.01").code, 3);
+    let told = with_gate("a", "recall>=0.5");
+    assert_eq!((told.code, json(&told)["outcome"].as_str()), (0, Some("published")), "{}", told.stderr);
+    assert_eq!((current(&place), versions(&place)[&3]["parent"].as_u64()), (3, Some(1)));
+    // Not on top of a later version, whose rows it would undo.
+    let later = tonight.and(Table::of(840..860));
+    later.write(&place, "t.arrow");
+    assert_eq!(with_gate("b", "recall>=1.01").code, 3);
+    place.ok("update m --source t.arrow --run-id c --quiet");
+    later.and(Table::of(860..870)).write(&place, "t.arrow");
+    place.ok("update m --source t.arrow --run-id d --quiet");
+    assert_eq!(with_gate("b", "recall>=0.5").code, 3);
+    assert_eq!(export(&place, "").len(), 870);
 }
 
 #[test]
