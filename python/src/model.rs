@@ -302,29 +302,9 @@ fn told(report: &TransformReport) -> PyReport {
 pub(crate) fn model_versions(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyAny>> {
     let found = watched(py, Watch::default(), None, |_| {
         let versions = History::open(&path)?.versions()?;
-        Ok(Value::from(versions.iter().map(version).collect::<Vec<_>>()))
+        Ok(Value::from(versions.iter().map(Kept::to_json).collect::<Vec<_>>()))
     })?;
     objects(py, &found)
-}
-
-fn version(kept: &Kept) -> Value {
-    let (number, current, tags) = (kept.number, kept.current, &kept.tags);
-    match &kept.record {
-        Err(damage) => json!({"number": number, "current": current, "tags": tags, "damaged": damage}),
-        Ok(version) => json!({
-            "number": number,
-            "current": current,
-            "tags": tags,
-            "parent": version.parent,
-            "created": version.created,
-            "lowland": version.lowland,
-            "run_id": version.run_id,
-            "action": version.action,
-            "accepted": version.accepted,
-            "counts": version.counts,
-            "measures": version.measures,
-        }),
-    }
 }
 
 /// How two versions differ, as `lowland diff --json` prints it.

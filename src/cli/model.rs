@@ -33,33 +33,13 @@ pub(super) fn versions(args: &VersionsArgs, console: &Console) -> Result<(), Fai
         console.note("no-versions", format!("{} has no version yet", args.model.display()));
     }
     if args.json {
-        let all: Vec<Value> = versions.iter().map(version_json).collect();
+        let all: Vec<Value> = versions.iter().map(Kept::to_json).collect();
         return print(&format!("{}\n", Value::from(all)));
     }
     let headings = ["VERSION", "PARENT", "MADE", "BY", "ROWS", "ADDED", "CHANGED", "DELETED", "NOTES"];
     let mut rows = vec![headings.map(String::from).to_vec()];
     rows.extend(versions.iter().map(cells));
     print(&if versions.is_empty() { String::new() } else { aligned(&rows) })
-}
-
-fn version_json(kept: &Kept) -> Value {
-    let (number, current, tags) = (kept.number, kept.current, &kept.tags);
-    match &kept.record {
-        Err(damage) => json!({"number": number, "current": current, "tags": tags, "damaged": damage}),
-        Ok(version) => json!({
-            "number": number,
-            "current": current,
-            "tags": tags,
-            "parent": version.parent,
-            "created": version.created,
-            "lowland": version.lowland,
-            "run_id": version.run_id,
-            "action": version.action,
-            "accepted": version.accepted,
-            "counts": version.counts,
-            "measures": version.measures,
-        }),
-    }
 }
 
 fn cells(kept: &Kept) -> Vec<String> {

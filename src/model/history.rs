@@ -11,7 +11,7 @@ use lowland_engine::{Event, Observer};
 use lowland_model::snapshot::{Key, Snapshot};
 use lowland_model::store::{Action, Counts, Damage, Garbage, ModelDir, ModelLock, Version};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Model;
 use super::open::open_dir;
@@ -42,6 +42,30 @@ pub struct Kept {
     pub tags: Vec<String>,
     /// The record, or why it cannot be read.
     pub record: std::result::Result<Version, String>,
+}
+
+impl Kept {
+    /// Returns the version as a JSON object: the record without its objects and options, whether it is current, and its
+    /// tags; of a damaged record, why it cannot be read.
+    pub fn to_json(&self) -> Value {
+        let (number, current, tags) = (self.number, self.current, &self.tags);
+        match &self.record {
+            Err(damage) => json!({"number": number, "current": current, "tags": tags, "damaged": damage}),
+            Ok(version) => json!({
+                "number": number,
+                "current": current,
+                "tags": tags,
+                "parent": version.parent,
+                "created": version.created,
+                "lowland": version.lowland,
+                "run_id": version.run_id,
+                "action": version.action,
+                "accepted": version.accepted,
+                "counts": version.counts,
+                "measures": version.measures,
+            }),
+        }
+    }
 }
 
 /// Which versions stay when old ones are removed. The current and the newest version always stay.

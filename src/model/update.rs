@@ -3,6 +3,9 @@
 //! - `before.rs`: the positions from which a refit begins.
 //! - `changes.rs`: a table that has only changes.
 //! - `gate.rs`: conditions that a version must meet to become current.
+//! - `mode.rs`: how the map takes up changes, and when it is computed anew.
+//! - `refit.rs`: the whole map anew.
+//! - `report.rs`: what came of an update.
 //! - `metrics.rs`: the figures of an update as a text file for Prometheus.
 //!
 //! What must hold:
@@ -14,14 +17,15 @@ mod before;
 mod changes;
 mod gate;
 mod metrics;
+mod mode;
+mod refit;
+mod report;
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lowland_engine::{Config, Device, Init, MethodOption, Observer, Optimizer, Progress, Stage, format_bytes};
+use lowland_engine::{Observer, Progress, Stage, format_bytes};
 use lowland_io::{RowSet, ShiftedSource, Source, SubsetSource};
 use lowland_model::diff::{IdKind, KeySorter, RowKey, TableDiff, compare, compare_changes};
 use lowland_model::fit::{id_kind, read_keys};
@@ -29,85 +33,18 @@ use lowland_model::snapshot::{Snapshot, id_type};
 use lowland_model::store::{Action, Counts, ModelDir, ModelLock, Version};
 use lowland_model::update::{Measures, Update, Updated, update};
 use lowland_model::{Error as ModelError, ModelOptions};
-use serde::{Deserialize, Serialize};
 
 pub use changes::COLUMN as CHANGE_COLUMN;
 pub use gate::{Gate, GateResult};
+pub use mode::{RefitWhen, UpdateMode};
+pub use report::{Outcome, UpdateReport};
 
 use changes::Changes;
+use refit::RefitStart;
 
 use super::open::open_dir;
 use crate::invalid_rows::{PlacedRows, PreparedSource};
-use crate::job::RunOptions;
-use crate::{Error, InvalidRows, Job, MapFile, Result};
-
-/// How the map takes up changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum UpdateMode {
-    /// A refit where [`RefitWhen`] says so, otherwise a transform.
-    #[default]
-    Auto,
-    /// New rows are placed among the rows that are there, which keep their positions.
-    Transform,
-    /// The whole map is computed anew, from the positions that are there, and laid on them.
-    Refit,
-}
-
-impl UpdateMode {
-    /// All modes.
-    pub const ALL: [UpdateMode; 3] = [UpdateMode::Auto, UpdateMode::Transform, UpdateMode::Refit];
-
-    /// Returns the mode's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            UpdateMode::Auto => "auto",
-            UpdateMode::Transform => "transform",
-            UpdateMode::Refit => "refit",
-        }
-    }
-}
-
-/// When [`UpdateMode::Auto`] computes the whole map anew.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct RefitWhen {
-    /// If more rows than this share of the base were added since the last refit. Default: 0.1.
-    pub added: f64,
-    /// If more than this share of all places are tombstones. Default: 0.2.
-    pub deleted: f64,
-    /// If more than this share of the last update's new rows lay far outside of the base. Default: never.
-    pub outliers: Option<f64>,
-}
-
-impl Default for RefitWhen {
-    fn default() -> Self {
-        RefitWhen { added: 0.1, deleted: 0.2, outliers: None }
-    }
-}
-
-/// Conditions as text: `added>0.1, deleted>0.2, outliers>0.05`.
-impl FromStr for RefitWhen {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let mut when = RefitWhen::default();
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let (name, value) =
-                part.split_once('>').ok_or_else(|| format!("\"{part}\" is not of the form added>0.1"))?;
-            let value: f64 = value.trim().parse().map_err(|_| format!("\"{}\" is not a number", value.trim()))?;
-            if !value.is_finite() || value < 0.0 {
-                return Err(format!("{value} is not a share"));
-            }
-            match name.trim() {
-                "added" => when.added = value,
-                "deleted" => when.deleted = value,
-                "outliers" => when.outliers = Some(value),
-                other => return Err(format!("\"{other}\" is none of added, deleted, outliers")),
-            }
-        }
-        Ok(when)
-    }
-}
+use crate::{Error, InvalidRows, Job, Result};
 
 /// An update of a model.
 pub struct UpdateJob {
@@ -143,93 +80,10 @@ pub struct UpdateJob {
     pub metrics_file: Option<PathBuf>,
 }
 
-/// What came of an update.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// A new version is current.
-    Published,
-    /// The table has the rows of the model.
-    Unchanged,
-    /// The run had been published before.
-    AlreadyPublished,
-    /// The new version does not meet a gate. It is kept, and the version before stays current.
-    Refused,
-}
-
-/// The result of an update.
-#[derive(Debug, Clone, Serialize)]
-pub struct UpdateReport {
-    /// The name of the run.
-    pub run_id: String,
-    /// What came of it.
-    pub outcome: Outcome,
-    /// The new version, or the version of the same run.
-    pub version: Option<u64>,
-    /// The version before.
-    pub parent: u64,
-    /// What was done; none if nothing was.
-    pub mode: Option<UpdateMode>,
-    /// Why the mode was chosen.
-    pub why: String,
-    /// Rows.
-    pub counts: Counts,
-    /// Measures of the new version.
-    pub measures: Option<Measures>,
-    /// The gates.
-    pub gates: Vec<GateResult>,
-    /// Wall time.
-    pub seconds: f64,
-}
-
-impl fmt::Display for UpdateReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { rows, added, changed, deleted, .. } = self.counts;
-        let number = self.version.unwrap_or(self.parent);
-        let changes = format!("{added} added, {changed} changed, {deleted} deleted");
-        match self.outcome {
-            Outcome::Unchanged => {
-                return write!(f, "nothing changed: version {} has the {rows} rows of the table", self.parent);
-            }
-            Outcome::AlreadyPublished => {
-                return write!(f, "the run {} was published before, as version {number}", self.run_id);
-            }
-            Outcome::Published => write!(f, "version {number} is current: {rows} rows, {changes}")?,
-            Outcome::Refused => {
-                let failed = self.gates.iter().filter(|gate| !gate.passed).map(GateResult::to_string);
-                let failed = match failed.collect::<Vec<_>>() {
-                    none if none.is_empty() => "a gate of an earlier attempt refused it".into(),
-                    failed => failed.join(", "),
-                };
-                write!(f, "version {number} is kept but not current ({failed}): {rows} rows, {changes}")?;
-            }
-        }
-        if let Some(measures) = &self.measures {
-            write!(f, "; recall {:.3}, trustworthiness {:.3}", measures.recall, measures.trustworthiness)?;
-            if self.mode == Some(UpdateMode::Refit) {
-                let (p95, kept) = (measures.moved_p95, measures.kept_neighbors);
-                write!(
-                    f,
-                    ", 95 % of the rows moved at most {p95:.3} of the radius and kept {kept:.2} of their neighbours"
-                )?;
-            }
-        }
-        write!(f, "; {:.1} s", self.seconds)
-    }
-}
-
 /// The share of the memory for the keys of the table while they are sorted.
 const KEYS_SHARE: u64 = 4;
 /// Bytes of a portion of new rows.
 const BATCH_BYTES: u64 = 4 << 20;
-/// The largest number of epochs of a refit, and its learning rate over that of the map. A refit begins at a finished map,
-/// and people know where its rows are. With a whole learning rate rows keep a third of their neighbours in the map, with a
-/// hundredth of it .65, and the scores are no worse (`benches/record/2026-11-30-models.md`).
-const REFIT_EPOCHS: usize = 30;
-const REFIT_RATE: f32 = 0.01;
-/// The file of a refit's first positions: this, and the number of the version before.
-const BEFORE: &str = "before";
-
 impl UpdateJob {
     /// Returns an update of `model` to the table `source`, with default options.
     pub fn new(model: impl Into<PathBuf>, source: Arc<dyn Source>) -> Self {
@@ -634,114 +488,11 @@ impl UpdateJob {
             format_bytes(self.memory)
         )))
     }
-
-    /// Computes the whole map anew, and lays it on that of the version it begins at. Also returns whether the rows keep
-    /// their positions, because the new map would have moved them too far.
-    #[expect(clippy::too_many_arguments, reason = "one call; a struct would only repeat the names")]
-    fn refit(
-        &self,
-        lock: &ModelLock<'_>,
-        number: u64,
-        start: RefitStart<'_>,
-        options: &ModelOptions,
-        id: &str,
-        scratch: &std::path::Path,
-        observer: &dyn Observer,
-    ) -> Result<(Version, Measures, bool)> {
-        // Kept if it is there: a run whose first positions are another file does not go on.
-        let before = scratch.join(format!("{BEFORE}-{number:06}.arrow"));
-        let first = start.snapshot();
-        if let Some(first) = first.filter(|_| !before.exists()) {
-            before::write(first, id, &before, observer)?;
-        }
-        let mut job = Job::new();
-        job.source = Some(self.source.clone());
-        job.id = Some(id.to_string());
-        job.invalid = Some(self.invalid);
-        job.config = Config {
-            memory: self.memory,
-            threads: self.threads,
-            device: Device::Auto,
-            disk: None,
-            ..options.config.clone()
-        };
-        if first.is_some() {
-            job.config.init = Some(Init::File(before.clone()));
-        }
-        if matches!(start, RefitStart::Near(_)) {
-            job.config.n_epochs = Some(options.epochs.clamp(1, REFIT_EPOCHS));
-            job.config.learning_rate = Some(refit_rate(options, self.source.shape().rows));
-            if options.settings.method.supports(MethodOption::EarlyExaggeration) {
-                job.config.early_exaggeration = Some(1.0);
-            }
-        }
-        job.run = RunOptions::kept(scratch.join(super::fit::RUN));
-        let report = match job.run_for_model(scratch, None::<&MapFile>, observer) {
-            // The table is another one than when the run was begun.
-            Err(Error::Engine(lowland_engine::Error::Io(lowland_io::Error::Resume { .. }))) => {
-                if let Some(first) = first {
-                    before::write(first, id, &before, observer)?;
-                }
-                job.run.restart = true;
-                job.run_for_model(scratch, None::<&MapFile>, observer)?
-            }
-            ran => ran?,
-        };
-        let mut stored = job.store(lock, &report, scratch, first, observer)?;
-        // What the map was first made by stays what the next refit, and the next placement, is made from.
-        stored.options.config = options.config.clone();
-        stored.options.epochs = options.epochs;
-        let settings = &mut stored.options.settings;
-        settings.init = options.settings.init.clone();
-        settings.n_epochs = options.settings.n_epochs;
-        settings.learning_rate = options.settings.learning_rate;
-        settings.early_exaggeration = options.settings.early_exaggeration;
-        let next =
-            Version { objects: stored.objects, options: stored.options.to_value(), ..Version::new(Action::Refit) };
-        let whole = Snapshot::open(lock.model(), &next)?;
-        let progress = Progress::start(observer, Stage::Quality, 1, "maps")?;
-        let mut measures = lowland_model::update::measure(&whole, whole.places(), &stored.options, &progress)?;
-        measures.recall = report.neighbors.map_or(measures.recall, |found| found.recall);
-        if let Some((moved, kept)) = stored.moved {
-            (measures.moved_p50, measures.moved_p95, measures.moved_max) = (moved.p50, moved.p95, moved.max);
-            measures.kept_neighbors = kept;
-        }
-        Ok((next, measures, stored.held))
-    }
 }
 
 /// Returns whether lowland names runs like this.
 fn is_own_name(run_id: &str) -> bool {
     run_id == "first" || run_id.starts_with("version-") || run_id.starts_with("rollback-")
-}
-
-/// Returns the learning rate of a refit: [`REFIT_RATE`] of that of the map.
-fn refit_rate(options: &ModelOptions, rows: u64) -> f32 {
-    let usual = match options.settings.optimizer {
-        Optimizer::Adam => 1.0,
-        // The rule of the methods that move by momentum, without exaggeration.
-        _ => rows as f32 / 4.0,
-    };
-    REFIT_RATE * options.settings.learning_rate.unwrap_or(usual)
-}
-
-/// Where a refit begins.
-enum RefitStart<'a> {
-    /// As a first map: no row is unchanged.
-    Anew,
-    /// At the positions of the unchanged rows, with the epochs of a first map: most rows are new.
-    MostlyNew(&'a Snapshot),
-    /// At the positions of a version, which may hold the new rows already, with few and small steps.
-    Near(&'a Snapshot),
-}
-
-impl<'a> RefitStart<'a> {
-    fn snapshot(&self) -> Option<&'a Snapshot> {
-        match *self {
-            RefitStart::Anew => None,
-            RefitStart::MostlyNew(snapshot) | RefitStart::Near(snapshot) => Some(snapshot),
-        }
-    }
 }
 
 fn width_error(table: usize, model: usize) -> Error {

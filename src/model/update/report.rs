@@ -1,0 +1,84 @@
+//! The report of an update, as JSON and as a line for people.
+
+use std::fmt;
+
+use lowland_model::store::Counts;
+use lowland_model::update::Measures;
+use serde::Serialize;
+
+use super::{GateResult, UpdateMode};
+
+/// What came of an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// A new version is current.
+    Published,
+    /// The table has the rows of the model.
+    Unchanged,
+    /// The run had been published before.
+    AlreadyPublished,
+    /// The new version does not meet a gate. It is kept, and the version before stays current.
+    Refused,
+}
+
+/// The result of an update.
+#[derive(Debug, Clone, Serialize)]
+pub struct UpdateReport {
+    /// The name of the run.
+    pub run_id: String,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The new version, or the version of the same run.
+    pub version: Option<u64>,
+    /// The version before.
+    pub parent: u64,
+    /// What was done; none if nothing was.
+    pub mode: Option<UpdateMode>,
+    /// Why the mode was chosen.
+    pub why: String,
+    /// Rows.
+    pub counts: Counts,
+    /// Measures of the new version.
+    pub measures: Option<Measures>,
+    /// The gates.
+    pub gates: Vec<GateResult>,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+impl fmt::Display for UpdateReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts { rows, added, changed, deleted, .. } = self.counts;
+        let number = self.version.unwrap_or(self.parent);
+        let changes = format!("{added} added, {changed} changed, {deleted} deleted");
+        match self.outcome {
+            Outcome::Unchanged => {
+                return write!(f, "nothing changed: version {} has the {rows} rows of the table", self.parent);
+            }
+            Outcome::AlreadyPublished => {
+                return write!(f, "the run {} was published before, as version {number}", self.run_id);
+            }
+            Outcome::Published => write!(f, "version {number} is current: {rows} rows, {changes}")?,
+            Outcome::Refused => {
+                let failed = self.gates.iter().filter(|gate| !gate.passed).map(GateResult::to_string);
+                let failed = match failed.collect::<Vec<_>>() {
+                    none if none.is_empty() => "a gate of an earlier attempt refused it".into(),
+                    failed => failed.join(", "),
+                };
+                write!(f, "version {number} is kept but not current ({failed}): {rows} rows, {changes}")?;
+            }
+        }
+        if let Some(measures) = &self.measures {
+            write!(f, "; recall {:.3}, trustworthiness {:.3}", measures.recall, measures.trustworthiness)?;
+            if self.mode == Some(UpdateMode::Refit) {
+                let (p95, kept) = (measures.moved_p95, measures.kept_neighbors);
+                write!(
+                    f,
+                    ", 95 % of the rows moved at most {p95:.3} of the radius and kept {kept:.2} of their neighbours"
+                )?;
+            }
+        }
+        write!(f, "; {:.1} s", self.seconds)
+    }
+}
