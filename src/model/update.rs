@@ -166,6 +166,7 @@ impl UpdateJob {
                 report.version = Some(lock.publish(again, true)?);
                 report.outcome = Outcome::Published;
             }
+            lock.end_run(&run_id)?;
             return self.end(report, started);
         }
         let scratch = lock.run(&run_id)?;

@@ -92,6 +92,7 @@ impl ModelLock<'_> {
             }
         }
         if !dry_run {
+            self.remove_ended()?;
             self.remove_unfinished(model)?;
         }
         Ok(garbage)

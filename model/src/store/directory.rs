@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use lowland_io::{Error as IoError, check_seal, is_sealed, seal};
 use serde::{Deserialize, Serialize};
 
-use super::names::{self, CURRENT, DATA, FOLDERS, LOCK, MODEL, RUNS, TAGS, VERSIONS};
+use super::names::{self, CURRENT, DATA, ENDED, FOLDERS, LOCK, MODEL, RUNS, TAGS, VERSIONS};
 use super::{FORMAT, ObjectRef, READABLE, Version, pointer};
 use crate::{Error, Result};
 
@@ -196,6 +196,7 @@ impl ModelDir {
     /// [`Error::Io`] if the directory cannot be listed.
     pub fn runs(&self) -> Result<Vec<String>> {
         let mut runs = entries(&self.path.join(RUNS))?;
+        runs.retain(|name| name != ENDED);
         runs.sort();
         Ok(runs)
     }

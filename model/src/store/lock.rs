@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lowland_io::{Error as IoError, FileLock};
 
-use super::names::{self, CURRENT, DATA, LOCK, RUNS};
+use super::names::{self, CURRENT, DATA, ENDED, LOCK, RUNS};
 use super::{ModelDir, ObjectRef, ObjectWriter, Version, pointer};
 use crate::{Error, Result};
 
@@ -197,16 +197,32 @@ impl ModelLock<'_> {
         }
     }
 
-    /// Removes the scratch directory of a run.
+    /// Removes the scratch directory of a run. It is renamed first: a run whose directory has lost some files could not go
+    /// on.
     ///
     /// # Errors
     /// [`Error::Name`] as for [`run`](Self::run); [`Error::Io`].
     pub fn end_run(&self, run_id: &str) -> Result<()> {
         let path = self.run_path(run_id)?;
+        self.remove_ended()?;
+        match std::fs::rename(&path, self.ended_path()) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(IoError::io(path, "rename", e).into()),
+            Ok(()) => self.remove_ended(),
+        }
+    }
+
+    /// Removes the scratch directory of an ended run, of which a killed process may have left a part.
+    pub(super) fn remove_ended(&self) -> Result<()> {
+        let path = self.ended_path();
         match std::fs::remove_dir_all(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(IoError::io(path, "remove", e).into()),
             _ => Ok(()),
         }
+    }
+
+    fn ended_path(&self) -> PathBuf {
+        self.model.path().join(RUNS).join(ENDED)
     }
 
     fn run_path(&self, run_id: &str) -> Result<PathBuf> {

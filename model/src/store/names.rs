@@ -9,6 +9,8 @@ pub(super) const VERSIONS: &str = "versions";
 pub(super) const DATA: &str = "data";
 pub(super) const TAGS: &str = "tags";
 pub(super) const RUNS: &str = "runs";
+/// The scratch directory of a run that ended, while it is removed. No run has such a name.
+pub(super) const ENDED: &str = ".ended";
 /// The directories of a model.
 pub(super) const FOLDERS: [&str; 4] = [VERSIONS, DATA, TAGS, RUNS];
 
