@@ -1,6 +1,7 @@
 //! Measures of a version: how good its map is, and how far its rows moved.
 
 mod moved;
+mod near_in_map;
 mod similarity;
 mod trust;
 

@@ -61,7 +61,7 @@ impl Update<'_> {
         let batch = batch_rows as u64 * (4 * snapshot.dim() as u64 * 3 + 2 * neighbor);
         new * (new_rows::ROW_BYTES + graph::ROW_BYTES)
             + changed * (graph::CHANGED_BYTES + neighbor)
-            + batch.max(scores::bytes(snapshot.dim(), threads))
+            + batch.max(scores::bytes(snapshot.lists(), snapshot.dim(), threads))
             + (u64::from(snapshot.places() - snapshot.live()) + gone) * 4
             + 2 * Searcher::bytes(effort, snapshot.lists(), snapshot.dim(), batch_rows, snapshot.k(), threads)
     }

@@ -12,12 +12,10 @@ use crate::{ModelOptions, Result};
 const OLD_ROWS: usize = 750;
 const NEW_ROWS: usize = 250;
 const NEIGHBORS: usize = 15;
-/// About the largest number of products of components that scoring takes: a large map is scored by fewer rows.
-const PRODUCTS: f64 = 5e10;
 
 /// Returns the bytes that scoring a version holds.
-pub(super) fn bytes(dim: usize, threads: usize) -> u64 {
-    trust_bytes(OLD_ROWS + NEW_ROWS, dim, NEIGHBORS, threads)
+pub(super) fn bytes(lists: usize, dim: usize, threads: usize) -> u64 {
+    trust_bytes(OLD_ROWS + NEW_ROWS, lists, dim, NEIGHBORS, threads)
 }
 
 /// How the rows are spread over the lists.
@@ -57,11 +55,9 @@ pub fn measure(
     options: &ModelOptions,
     progress: &Progress<'_>,
 ) -> Result<Measures> {
-    let share = PRODUCTS / (f64::from(snapshot.live()) * snapshot.dim() as f64 * (OLD_ROWS + NEW_ROWS) as f64);
-    let at_most = |rows: usize| ((rows as f64 * share.min(1.0)) as usize).max(rows / 5);
-    let mut sampled = spread(snapshot, 0..first_new, at_most(OLD_ROWS));
+    let mut sampled = spread(snapshot, 0..first_new, OLD_ROWS);
     let old = sampled.len();
-    sampled.extend(spread(snapshot, first_new..snapshot.places(), at_most(NEW_ROWS)));
+    sampled.extend(spread(snapshot, first_new..snapshot.places(), NEW_ROWS));
     let k = NEIGHBORS.min(options.n_neighbors.max(1));
     let scores = trustworthiness(snapshot, &sampled, k, &|| progress.check().is_err())?;
     progress.check()?;
