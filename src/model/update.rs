@@ -25,10 +25,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use lowland_engine::budget::base_bytes;
 use lowland_engine::{Observer, Progress, Stage, format_bytes};
 use lowland_io::{RowSet, ShiftedSource, Source, SubsetSource};
 use lowland_model::diff::{IdKind, KeySorter, RowKey, TableDiff, compare, compare_changes};
 use lowland_model::fit::{id_kind, read_keys};
+use lowland_model::search;
 use lowland_model::snapshot::{Snapshot, id_type};
 use lowland_model::store::{Action, Counts, ModelDir, ModelLock, Version};
 use lowland_model::update::{Measures, Update, Updated, update};
@@ -82,8 +84,11 @@ pub struct UpdateJob {
 
 /// The share of the memory for the keys of the table while they are sorted.
 const KEYS_SHARE: u64 = 4;
-/// Bytes of a portion of new rows.
-const BATCH_BYTES: u64 = 4 << 20;
+/// Bytes of a portion of the table.
+const READ_BYTES: u64 = 4 << 20;
+/// The fewest new rows that are searched together.
+const LEAST_BATCH_ROWS: usize = 64;
+
 impl UpdateJob {
     /// Returns an update of `model` to the table `source`, with default options.
     pub fn new(model: impl Into<PathBuf>, source: Arc<dyn Source>) -> Self {
@@ -307,7 +312,7 @@ impl UpdateJob {
                 // New rows begin where a transform places them, if they can be placed among others within the memory.
                 let schema = table.column_schema(&[id.to_string()])?;
                 let same_type = id_type(schema.field(0).data_type()).as_ref() == Some(snapshot.id_type());
-                let places = same_type && diff.unchanged > 0 && self.check_memory(&snapshot, options, &diff).is_ok();
+                let places = same_type && diff.unchanged > 0 && self.batch_rows(&snapshot, options, &diff).is_ok();
                 let placed = match diff.is_empty() || !places {
                     true => None,
                     false => {
@@ -361,7 +366,7 @@ impl UpdateJob {
         let rows = table.shape().rows;
         let progress = Progress::start(observer, Stage::Diff, rows, "rows")?;
         let mut sorter = KeySorter::new(scratch, "table", self.memory / KEYS_SHARE, rows);
-        read_keys(table, Some(id), self.batch_rows(table.shape().dim), &progress, &mut |row, key, hash| {
+        read_keys(table, Some(id), self.read_rows(table.shape().dim), &progress, &mut |row, key, hash| {
             sorter.push(RowKey { key, row, hash })
         })?;
         let mut sorted = sorter.finish()?;
@@ -401,8 +406,9 @@ impl UpdateJob {
         )))
     }
 
-    fn batch_rows(&self, dim: usize) -> usize {
-        let bytes = BATCH_BYTES.min(self.memory / 64);
+    /// Returns the number of rows of the table that are read at a time.
+    fn read_rows(&self, dim: usize) -> usize {
+        let bytes = READ_BYTES.min(self.memory / 64);
         (bytes / (dim as u64 * 4).max(1)).clamp(64, 65_536) as usize
     }
 
@@ -453,7 +459,7 @@ impl UpdateJob {
         id: &str,
         observer: &dyn Observer,
     ) -> Result<(Version, Measures)> {
-        self.check_memory(snapshot, options, diff)?;
+        let batch_rows = self.batch_rows(snapshot, options, diff)?;
         let rows: Arc<dyn Source> = Arc::new(SubsetSource::new(table.clone(), Arc::new(diff.new.clone())));
         let progress = Progress::start(observer, Stage::Place, diff.new.count(), "rows")?;
         let Updated { objects, measures } = update(&Update {
@@ -464,23 +470,26 @@ impl UpdateJob {
             diff,
             rows: &rows,
             id,
-            batch_rows: self.batch_rows(snapshot.dim()),
+            batch_rows,
             progress: &progress,
         })?;
         let next = Version { objects, options: version.options.clone(), ..Version::new(Action::Transform) };
         Ok((next, measures))
     }
 
-    /// Refuses an update whose new rows do not fit into the memory.
-    fn check_memory(&self, snapshot: &Snapshot, options: &ModelOptions, diff: &TableDiff) -> Result<()> {
-        let needed = Update::bytes(snapshot, options, diff, self.batch_rows(snapshot.dim()))
-            + RowSet::bytes(diff.new.all()) * 2
-            + lowland_engine::budget::base_bytes(
-                snapshot.dim(),
-                self.threads.unwrap_or_else(rayon::current_num_threads),
-            );
+    /// Returns the number of new rows that are searched together. Refuses an update whose new rows do not fit into the
+    /// memory.
+    fn batch_rows(&self, snapshot: &Snapshot, options: &ModelOptions, diff: &TableDiff) -> Result<usize> {
+        let threads = self.threads.unwrap_or_else(rayon::current_num_threads);
+        let rest = RowSet::bytes(diff.new.all()) * 2 + base_bytes(snapshot.dim(), threads);
+        let needed = |batch_rows| Update::bytes(snapshot, options, diff, batch_rows) + rest;
+        let mut batch_rows = search::batch_rows(snapshot.places());
+        while batch_rows > LEAST_BATCH_ROWS && needed(batch_rows) > self.memory {
+            batch_rows /= 2;
+        }
+        let needed = needed(batch_rows);
         if needed <= self.memory {
-            return Ok(());
+            return Ok(batch_rows);
         }
         Err(Error::job(format!(
             "an update of {} new rows needs {}, and the memory budget is {}; allow more memory, or refit",

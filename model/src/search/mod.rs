@@ -37,6 +37,18 @@ use crate::snapshot::Snapshot;
 /// Number of queries that are compared with the centroids together.
 const PANEL: usize = 256;
 
+/// The fewest and the most queries that are searched together if memory allows.
+const BATCH_ROWS: [usize; 2] = [1 << 14, 1 << 16];
+/// A batch of queries visits nearly all lists, so that all rows are decoded for it: it has at least one query for so
+/// many rows.
+const ROWS_PER_QUERY: usize = 64;
+
+/// Returns the number of queries that a search in a model of `places` places takes together if memory allows. What is
+/// found does not depend on it.
+pub fn batch_rows(places: u32) -> usize {
+    (places as usize / ROWS_PER_QUERY).clamp(BATCH_ROWS[0], BATCH_ROWS[1])
+}
+
 /// How many lists a query visits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SearchEffort {

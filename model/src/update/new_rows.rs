@@ -20,6 +20,8 @@ use crate::store::ObjectRef;
 
 /// Rows that are copied at a time.
 const ROWS: u32 = 4096;
+/// The most new rows that are read at a time.
+const READ_ROWS: usize = 8192;
 /// Bytes of memory for a new row: its hash, key and list.
 pub(super) const ROW_BYTES: u64 = 8 + 32 + 4;
 
@@ -92,7 +94,7 @@ fn write_vectors(update: &Update<'_>, new: &mut NewRows, lists: &mut Vec<u32>) -
     }
     let searcher = Searcher::new(snapshot, metric, options.effort);
     let stop = || progress.check().is_err();
-    let loader = LoaderOptions { batch_rows: Some(batch_rows), ..LoaderOptions::default() };
+    let loader = LoaderOptions { batch_rows: Some(batch_rows.min(READ_ROWS)), ..LoaderOptions::default() };
     for batch in &Loader::new(rows.clone(), loader) {
         let batch = batch?;
         values.clear();

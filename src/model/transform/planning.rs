@@ -5,14 +5,12 @@ use lowland_engine::StagePlan;
 use lowland_engine::budget::{MemoryNeeds, base_bytes};
 use lowland_io::{Loader, MapWriter, RowSet};
 use lowland_model::place::Placer;
-use lowland_model::search::Searcher;
+use lowland_model::search::{self, Searcher};
 
 use super::units::unit_rows;
 use super::{TransformJob, TransformPlan};
 use crate::Result;
 
-/// The most rows of a batch, if none is asked for: enough for the rows that visit one list to be compared together.
-const BATCH_ROWS: usize = 1 << 14;
 /// The fewest rows of a batch, if none is asked for.
 const LEAST_BATCH_ROWS: usize = 64;
 
@@ -30,7 +28,8 @@ impl TransformJob {
             return Err(lowland_engine::Error::Config { field, why: "0 is too small; give 1 or more".into() }.into());
         }
         // A given number of rows is kept. Otherwise the batch is halved until it fits.
-        let mut batch_rows = self.batch_rows.unwrap_or(BATCH_ROWS).min(unit_rows(rows) as usize);
+        let mut batch_rows = self.batch_rows.unwrap_or_else(|| search::batch_rows(self.model.snapshot().places()));
+        batch_rows = batch_rows.min(unit_rows(rows) as usize);
         loop {
             let needed = self.budget_of(batch_rows);
             if needed <= self.memory {
