@@ -20,7 +20,7 @@ pub struct ModelOptions {
     pub settings: Settings,
     /// Number of epochs of that run's layout.
     pub epochs: usize,
-    /// Number of neighbours of a row by which the map was made, without spares.
+    /// Number of neighbours of a row by which the map was made.
     pub n_neighbors: usize,
     /// Mean distance to a neighbour in that run's graph, in the metric's units.
     pub mean_distance: f64,

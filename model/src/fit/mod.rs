@@ -8,7 +8,6 @@
 //! version names, which a later collection removes.
 
 mod ids;
-mod spares;
 mod vectors;
 
 use std::collections::BTreeMap;
@@ -23,7 +22,6 @@ use lowland_engine::positions::{POSITIONS, Positions};
 use lowland_engine::{Config, Plan, Progress};
 use lowland_io::{Loader, LoaderOptions, Shift, Source};
 
-pub use spares::SPARES;
 pub(crate) use vectors::narrow;
 
 use crate::diff::{IdKind, KeyFault, KeySorter, RowKey, SortedKeys, each_key, row_hash};
@@ -114,7 +112,7 @@ pub fn store(lock: &ModelLock<'_>, run: &FittedRun<'_>, progress: &Progress<'_>)
     objects.insert(role::QUANTIZER.into(), quantizer.finish(&lists.table.centroids)?);
     objects.insert(role::LISTS.into(), ListsWriter::create(lock)?.finish(&lists.table.starts)?);
     objects.insert(role::VECTORS.into(), vectors::write(lock, &lists, run.source.dtype(), progress)?);
-    objects.insert(role::GRAPH.into(), write_graph(lock, &graph, &lists, run, progress)?);
+    objects.insert(role::GRAPH.into(), write_graph(lock, &graph, progress)?);
     objects.insert(role::SAMPLE.into(), write_sample(lock, run.dir)?);
 
     // The place of each row of the source.
@@ -176,21 +174,22 @@ pub fn store(lock: &ModelLock<'_>, run: &FittedRun<'_>, progress: &Progress<'_>)
     Ok(StoredRun { objects, options, rows: u64::from(rows), moved, held: held.is_some() })
 }
 
-fn write_graph(
-    lock: &ModelLock<'_>,
-    graph: &KnnGraph,
-    lists: &InvertedLists,
-    run: &FittedRun<'_>,
-    progress: &Progress<'_>,
-) -> Result<ObjectRef> {
-    let rows = graph.rows();
-    let mut writer = GraphWriter::create(lock, role::GRAPH, graph.k() + SPARES, graph.k())?;
+/// Writes the neighbours and distances of all rows, in order: no vector is read, since the vectors may be larger than
+/// memory.
+fn write_graph(lock: &ModelLock<'_>, graph: &KnnGraph, progress: &Progress<'_>) -> Result<ObjectRef> {
+    let (rows, k) = (graph.rows(), graph.k());
+    let mut writer = GraphWriter::create(lock, role::GRAPH, k, k)?;
     let (mut near, mut distances) = (Vec::new(), Vec::new());
     for first in (0..rows).step_by(ROWS) {
-        let count = (rows - first).min(ROWS as u32) as usize;
-        spares::with_spares(graph, lists, run.plan.settings().metric, (first, count), &mut near, &mut distances)?;
+        let portion = first..rows.min(first + ROWS as u32);
+        near.clear();
+        distances.clear();
+        for row in portion.clone() {
+            near.extend(graph.neighbors(row));
+            distances.extend_from_slice(graph.distances(row)?);
+        }
         writer.push(&near, &distances)?;
-        progress.advance(count as u64)?;
+        progress.advance(portion.len() as u64)?;
     }
     writer.finish()
 }

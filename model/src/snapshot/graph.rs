@@ -1,7 +1,7 @@
 //! The kind `graph`: the nearest neighbours of rows, in order of their places.
 //!
 //! ```text
-//! header   "LLMG" 1; width, n_neighbors (at most width; the others are spares)
+//! header   "LLMG" 1; width, n_neighbors (at most width)
 //! body     for each row: width neighbours (u32 places, ascending by distance; 4294967295 where there are fewer), then
 //!          their distances (f32, in the metric's own units; infinite where missing)
 //! end      rows (u64)

@@ -231,7 +231,7 @@ impl Snapshot {
         self.positions.components
     }
 
-    /// Returns the number of neighbours that are stored of each row, spares included.
+    /// Returns the number of neighbours that are stored of each row, which may be more than the method uses.
     pub fn k(&self) -> usize {
         self.graph.width
     }

@@ -2,7 +2,7 @@
 //! neighbour, and those that lost a neighbour.
 //!
 //! A search among all rows gives the neighbours of the new rows, and tells which rows see a new row ("both sides look").
-//! A row that lost neighbours takes its spares; a row that has too few left is searched again.
+//! A row that has too few neighbours left after others were deleted is searched again.
 //!
 //! Memory grows with the new rows and the rows that change: [`ROW_BYTES`] for a new row, [`CHANGED_BYTES`] and
 //! the neighbours for a row that changes.

@@ -72,7 +72,7 @@ impl Update<'_> {
 pub struct Measures {
     /// Recall of the stored graph on the probe rows.
     pub recall: f64,
-    /// Mean trustworthiness of rows, from a sample compared with all rows.
+    /// Mean trustworthiness of a sample of rows among all rows. Ranks are estimated in models of more than 65,536 rows.
     pub trustworthiness: f64,
     /// The same of rows that were there, and of new rows; none if there are no such rows.
     pub trustworthiness_old: Option<f64>,
