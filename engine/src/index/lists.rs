@@ -112,6 +112,9 @@ pub struct InvertedLists {
     /// The sizes and centroids.
     pub table: ListTable,
     map: MappedFile,
+    /// The same file for [`row`](Self::row), which is called in any order: the operating system must not read megabytes
+    /// ahead of each row where the file is larger than memory.
+    rows: MappedFile,
 }
 
 impl InvertedLists {
@@ -120,13 +123,14 @@ impl InvertedLists {
     /// # Errors
     /// A file that cannot be mapped or has the wrong length.
     pub fn open(path: &Path, table: ListTable) -> Result<Self> {
-        let map = MappedFile::open(path)?;
+        let (map, rows) = (MappedFile::open(path)?, MappedFile::open(path)?);
+        rows.expect_random();
         let expected = u64::from(table.rows()) * ListTable::entry_bytes(table.dim) as u64;
         let found = map.bytes().len() as u64;
         if expected != found {
             return Err(IoError::Truncated { path: path.to_path_buf(), expected, found }.into());
         }
-        Ok(InvertedLists { table, map })
+        Ok(InvertedLists { table, map, rows })
     }
 
     /// Returns the vectors of list `list`, row after row.
@@ -153,10 +157,10 @@ impl InvertedLists {
 
     /// Returns the vector of row `row`, numbered in list order.
     pub fn row(&self, row: u32) -> Result<&[f32]> {
-        let list = self.table.list_of(row);
-        let place = (row - self.table.starts[list]) as usize;
-        let dim = self.table.dim;
-        Ok(&self.vectors(list)?[place * dim..][..dim])
+        let (list, dim) = (self.table.list_of(row), self.table.dim);
+        let start = self.table.starts[list];
+        let offset = start as usize * ListTable::entry_bytes(dim) + (row - start) as usize * dim * 4;
+        Ok(self.rows.floats(offset, dim)?)
     }
 
     /// Returns the source rows of list `list`, in order.

@@ -155,6 +155,8 @@ impl Vectors {
             return Err(object.damaged(format!("element type {}, which does not exist", object.count(1))));
         };
         object.check_length(&[[u64::from(rows) * dim as u64, element.bytes() as u64], [1, 8]])?;
+        // Through the map go single rows in any order; the operating system must not read megabytes ahead of each.
+        object.file().expect_random();
         Ok(Vectors { object, element, rows, dim })
     }
 
@@ -179,7 +181,7 @@ impl Vectors {
         Ok(())
     }
 
-    /// Reads a row through the map.
+    /// Reads a row through the map, in any order.
     pub(super) fn read_mapped(&self, row: u32, to: &mut [f32]) {
         let length = self.dim * self.element.bytes();
         self.element.decode(self.object.values(HEADER + row as usize * length, length), to);
