@@ -21,6 +21,8 @@ use crate::snapshot::Snapshot;
 const PLACES: u32 = 512;
 /// The largest number of places of which all are compared with all sampled rows.
 const EXACT_ROWS: u32 = 65_536;
+/// About the number of places that stand for all others in larger models.
+const FAR_ROWS: u32 = 16_384;
 /// The number of lists of which all rows are compared with a sampled row.
 const NEAR_LISTS: usize = 32;
 
@@ -47,7 +49,10 @@ pub fn trustworthiness(
     k: usize,
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<Vec<f64>> {
-    let step = snapshot.places().div_ceil(EXACT_ROWS).max(1);
+    let step = match snapshot.places() {
+        0..=EXACT_ROWS => 1,
+        places => places.div_ceil(FAR_ROWS),
+    };
     by_steps(snapshot, sampled, k, step, NEAR_LISTS, stop)
 }
 
