@@ -71,6 +71,16 @@ pub enum Error {
         /// The readable versions.
         readable: &'static str,
     },
+    /// A version with an object that only a later release of lowland knows.
+    #[error("{}: version {version} has an object \"{role}\", which this build does not know: it was written by a newer lowland; update lowland, or take an earlier version", path.display())]
+    UnknownRole {
+        /// The model.
+        path: PathBuf,
+        /// The version's number.
+        version: u64,
+        /// The role of the object.
+        role: String,
+    },
     /// A file of a model does not hold what was written.
     #[error("{}: damaged: {what}; restore the file from a copy of the model, or take another version", path.display())]
     Damaged {

@@ -367,6 +367,7 @@ def model_update(
     changes: bool = False,
     id: str | None = None,
     mode: Literal["auto", "transform", "refit"] | None = None,
+    move: Literal["none", "dirty"] | None = None,
     gates: Sequence[str] | None = None,
     run_id: str | None = None,
     max_shrink: float = 0.2,

@@ -232,6 +232,7 @@ class Model:
         column: str | Sequence[str] | None = None,
         changes: bool = False,
         mode: Literal["auto", "transform", "refit"] = "auto",
+        move: Literal["none", "dirty"] = "none",
         gates: str | Sequence[str] = (),
         run_id: str | None = None,
         max_shrink: float = 0.2,
@@ -262,6 +263,9 @@ class Model:
         mode : {"auto", "transform", "refit"}
             "transform" keeps the positions of old rows and places new ones among them; "refit" computes the whole map anew
             from the old positions, and lays it on the old map; "auto" refits when `refit_when` says so.
+        move : {"none", "dirty"}
+            Which rows of the model an update by transform may move: "none", or "dirty" ones, whose neighbours change. A spring
+            and a cap hold these near to where they were. A refit moves all rows, and "refit" with "dirty" is an error.
         gates : str or list of str
             Conditions such as "recall>=0.9, moved_p95<=0.02". A version that fails one is kept and does not become current.
         run_id : str, optional
@@ -289,8 +293,8 @@ class Model:
         found = self._read(source, column, [*_id(id), *(["change"] if changes else [])], self._path, "source")
         with watch(callback, verbose) as heard, in_words_of_python("source"):
             told = _lowland.model_update(
-                self._path, found.source, options=options, changes=changes, id=id, mode=mode, gates=_list(gates, "gates"),
-                run_id=run_id, max_shrink=max_shrink, refit_when=refit_when, invalid=invalid,
+                self._path, found.source, options=options, changes=changes, id=id, mode=mode, move=move,
+                gates=_list(gates, "gates"), run_id=run_id, max_shrink=max_shrink, refit_when=refit_when, invalid=invalid,
                 metrics_file=path("metrics_file", metrics_file), wait=wait, callback=heard,
             )  # fmt: skip
         report = UpdateReport(told)

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::record_batch::RecordBatch;
 use lowland::machine::{Machine, plan_within_grant};
 use lowland::model::{
-    ExportJob, Gate, History, Kept, Model, PlacedRowsInMemory, RefitWhen, Retention, TransformJob, TransformReport,
-    UpdateJob, UpdateMode,
+    ExportJob, Gate, History, Kept, Model, MoveRows, PlacedRowsInMemory, RefitWhen, Retention, TransformJob,
+    TransformReport, UpdateJob, UpdateMode,
 };
 use lowland::{MapFile, MapTable, RunOptions};
 use numpy::{PyArray1, PyArray2};
@@ -391,8 +391,8 @@ pub(crate) fn model_verify(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, 
 /// Brings a model up to date with the whole current table, or with a table of `changes`. Returns the report as `lowland
 /// update --json` prints it, and the text under "text". `options` has memory and threads.
 #[pyfunction]
-#[pyo3(signature = (path, source, *, options=None, changes=false, id=None, mode=None, gates=None, run_id=None,
-                    max_shrink=0.2, refit_when=None, invalid=None, metrics_file=None, wait=true, callback=None))]
+#[pyo3(signature = (path, source, *, options=None, changes=false, id=None, mode=None, r#move=None, gates=None,
+                    run_id=None, max_shrink=0.2, refit_when=None, invalid=None, metrics_file=None, wait=true, callback=None))]
 #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
 pub(crate) fn model_update<'py>(
     py: Python<'py>,
@@ -402,6 +402,7 @@ pub(crate) fn model_update<'py>(
     changes: bool,
     id: Option<String>,
     mode: Option<&Bound<'py, PyAny>>,
+    r#move: Option<&Bound<'py, PyAny>>,
     gates: Option<Vec<String>>,
     run_id: Option<String>,
     max_shrink: f64,
@@ -417,6 +418,9 @@ pub(crate) fn model_update<'py>(
     (job.id, job.run_id, job.metrics_file, job.changes) = (id, run_id, metrics_file, changes);
     if let Some(mode) = mode {
         job.mode = named("mode", mode, &UpdateMode::ALL, UpdateMode::name)?;
+    }
+    if let Some(moving) = r#move {
+        job.moving = named("move", moving, &MoveRows::ALL, MoveRows::name)?;
     }
     for text in gates.iter().flatten() {
         job.gates.extend(Gate::parse_all(text).map_err(|why| wrong_argument("gates", why))?);

@@ -368,6 +368,8 @@ def test_bad_updates_leave_the_model_as_it_was(model):
         (dict(source=table(rows), id="name"), "name"),
         (dict(source=rows), "id"),
         (dict(source=table(rows), mode="dirty"), "mode: .*auto, transform, refit"),
+        (dict(source=table(rows), move="all"), "move: .*none, dirty"),
+        (dict(source=table(rows), mode="refit", move="dirty"), "refit"),
         (dict(source=table(rows), gates="recal>=0.9"), "gates: .*recall"),
         (dict(source=table(rows), gates="recall>0.9"), "gates: .*recall>=0.9"),
         (dict(source=table(rows), refit_when="added"), "refit_when"),
@@ -379,6 +381,22 @@ def test_bad_updates_leave_the_model_as_it_was(model):
         with pytest.raises(ValueError, match=why):
             found.update(**arguments)
     assert {name: data for name, data in files("map.lowland").items() if not name.startswith("runs/")} == before
+
+
+def test_rows_whose_neighbours_change_may_move(model):
+    found, rows = model
+    before = columns(found.export())
+    today = table(np.concatenate([rows, rows[:20] + np.float32(0.2)]), np.arange(420))
+    report = found.update(today, mode="transform", move="dirty")
+    moved, cap = report.measures["moved_rows"], report.measures["move_cap"]
+    assert 0 < moved < 400 and 0 <= report.measures["capped_rows"] <= moved and "rows moved" in report.text
+    after = columns(found.export())
+    old = dict(zip(before["id"], zip(before["x"], before["y"])))
+    now = dict(zip(after["id"], zip(after["x"], after["y"])))
+    far = np.array([np.hypot(*np.subtract(now[i], old[i])) for i in range(400)])
+    at = np.array([old[i] for i in range(400)])
+    radius = np.sqrt(((at - at.mean(0)) ** 2).sum(1).mean())
+    assert (far > 0).sum() == moved and far.max() <= cap * radius * 1.001
 
 
 def test_a_refit_keeps_the_map_in_place(model):

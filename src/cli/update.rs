@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use lowland::budget::{Memory, parse_memory};
 use lowland::machine::Machine;
-use lowland::model::{Gate, Model, Outcome, RefitWhen, UpdateJob, UpdateMode};
+use lowland::model::{Gate, Model, MoveRows, Outcome, RefitWhen, UpdateJob, UpdateMode};
 use lowland::{check_local, check_output};
 use serde_json::json;
 
@@ -24,7 +24,8 @@ Examples:
 
 The source is the whole current table: rows are compared by id, and by their vectors. With
 --changes it has only what changed. By
-transform, old rows keep their positions and new rows are placed among them; by refit, the
+transform, old rows keep their positions (unless --move says otherwise) and new rows are
+placed among them; by refit, the
 whole map is computed anew from the old positions, and turned and scaled to lie on the old
 map.
 
@@ -70,6 +71,10 @@ pub(super) struct UpdateArgs {
     /// --refit-when says so
     #[arg(long, value_name = "MODE", default_value = "auto", value_parser = parse_mode, help_heading = "Update")]
     mode: UpdateMode,
+    /// Which rows of the model an update by transform may move: none, or dirty ones, whose neighbours change. A
+    /// spring and a cap hold these near to where they were; a refit moves all rows
+    #[arg(long = "move", value_name = "ROWS", default_value = "none", value_parser = parse_move, help_heading = "Update")]
+    moving: MoveRows,
     /// What makes auto refit: shares of rows added and deleted since the last refit, and of the last update's
     /// new rows outside of the range of the model's rows (outliers) [default: 'added>0.1, deleted>0.2']
     #[arg(long, value_name = "WHEN", value_parser = str::parse::<RefitWhen>, help_heading = "Update")]
@@ -113,6 +118,11 @@ fn parse_mode(text: &str) -> Result<UpdateMode, String> {
     found.ok_or_else(|| format!("the choices are {}", UpdateMode::ALL.map(UpdateMode::name).join(", ")))
 }
 
+fn parse_move(text: &str) -> Result<MoveRows, String> {
+    let found = MoveRows::ALL.into_iter().find(|moving| moving.name() == text);
+    found.ok_or_else(|| format!("the choices are {}", MoveRows::ALL.map(MoveRows::name).join(", ")))
+}
+
 /// Returns the exit code.
 pub(super) fn run(args: &UpdateArgs, console: &Console) -> Result<u8, Failure> {
     check_local(&args.model)?;
@@ -127,6 +137,11 @@ pub(super) fn run(args: &UpdateArgs, console: &Console) -> Result<u8, Failure> {
             args.max_shrink
         )));
     }
+    if args.moving == MoveRows::Dirty && args.mode == UpdateMode::Refit {
+        return Err(Failure::usage(
+            "--move dirty: a refit moves all rows; take --mode transform or auto, or leave it out",
+        ));
+    }
     let memory = options::budget(args.memory, &Machine::detect())?;
     let model = Model::open(&args.model)?;
     let opened = open_as(&model, &args.source, args.input.column.as_deref(), &beside(&args.model), console)?;
@@ -139,7 +154,7 @@ pub(super) fn run(args: &UpdateArgs, console: &Console) -> Result<u8, Failure> {
     let mut job = UpdateJob::new(&args.model, opened.for_run());
     job.id = args.id.as_ref().map(|id| names::column("--id", id, &there)).transpose()?;
     (job.run_id, job.changes) = (args.run_id.clone(), args.changes);
-    (job.mode, job.max_shrink) = (args.mode, args.max_shrink);
+    (job.mode, job.moving, job.max_shrink) = (args.mode, args.moving, args.max_shrink);
     job.invalid = args.invalid.invalid.unwrap_or_default();
     job.gates = gates.into_iter().flatten().collect();
     job.refit = args.refit_when.unwrap_or_default();

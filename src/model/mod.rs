@@ -28,4 +28,4 @@ pub use history::{Collected, History, Kept, Moved, Retention, VersionDiff};
 pub use lowland_model::ModelOptions;
 pub use open::Model;
 pub use transform::{PlacedRowsInMemory, TransformJob, TransformPlan, TransformReport};
-pub use update::{CHANGE_COLUMN, Gate, GateResult, Outcome, RefitWhen, UpdateJob, UpdateMode, UpdateReport};
+pub use update::{CHANGE_COLUMN, Gate, GateResult, MoveRows, Outcome, RefitWhen, UpdateJob, UpdateMode, UpdateReport};

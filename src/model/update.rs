@@ -38,7 +38,7 @@ use lowland_model::{Error as ModelError, ModelOptions};
 
 pub use changes::COLUMN as CHANGE_COLUMN;
 pub use gate::{Gate, GateResult};
-pub use mode::{RefitWhen, UpdateMode};
+pub use mode::{MoveRows, RefitWhen, UpdateMode};
 pub use report::{Outcome, UpdateReport};
 
 use changes::Changes;
@@ -63,6 +63,8 @@ pub struct UpdateJob {
     pub run_id: Option<String>,
     /// How the map takes up changes.
     pub mode: UpdateMode,
+    /// Which rows that are there an update by transform may move. Default: none. A refit moves all.
+    pub moving: MoveRows,
     /// Conditions that the new version must meet to become current.
     pub gates: Vec<Gate>,
     /// The largest share of the rows that may be missing in the table; more are refused, because an empty or half-written
@@ -100,6 +102,7 @@ impl UpdateJob {
             id: None,
             run_id: None,
             mode: UpdateMode::Auto,
+            moving: MoveRows::None,
             gates: Vec::new(),
             max_shrink: 0.2,
             refit: RefitWhen::default(),
@@ -241,6 +244,11 @@ impl UpdateJob {
         if self.changes && self.mode == UpdateMode::Refit {
             return Err(Error::job("a refit needs the whole table, not only what changed".to_string()));
         }
+        if self.moving == MoveRows::Dirty && self.mode == UpdateMode::Refit {
+            return Err(Error::job(
+                "a refit moves all rows; rows whose neighbours change are moved apart by a transform only".to_string(),
+            ));
+        }
         if self.changes {
             self.source.column_schema(&[changes::COLUMN.to_string()])?;
         }
@@ -312,12 +320,25 @@ impl UpdateJob {
                 // New rows begin where a transform places them, if they can be placed among others within the memory.
                 let schema = table.column_schema(&[id.to_string()])?;
                 let same_type = id_type(schema.field(0).data_type()).as_ref() == Some(snapshot.id_type());
-                let places = same_type && diff.unchanged > 0 && self.batch_rows(&snapshot, options, &diff).is_ok();
+                if self.moving == MoveRows::Dirty {
+                    report.why += "; a refit moves all rows, so that none was moved apart for its neighbours";
+                }
+                let fits = self.batch_rows(&snapshot, options, &diff, MoveRows::None).is_ok();
+                let places = same_type && diff.unchanged > 0 && fits;
                 let placed = match diff.is_empty() || !places {
                     true => None,
                     false => {
-                        let (placed, _) =
-                            self.transform(lock, version, &snapshot, options, &diff, &table, id, observer)?;
+                        let (placed, _) = self.transform(
+                            lock,
+                            version,
+                            &snapshot,
+                            options,
+                            &diff,
+                            &table,
+                            id,
+                            MoveRows::None,
+                            observer,
+                        )?;
                         Some(Snapshot::open(lock.model(), &placed)?)
                     }
                 };
@@ -334,7 +355,7 @@ impl UpdateJob {
                 }
                 (next, measures)
             }
-            _ => self.transform(lock, version, &snapshot, options, &diff, &table, id, observer)?,
+            _ => self.transform(lock, version, &snapshot, options, &diff, &table, id, self.moving, observer)?,
         };
         report.measures = Some(measures);
         Ok(Some(next))
@@ -457,9 +478,10 @@ impl UpdateJob {
         diff: &TableDiff,
         table: &Arc<dyn Source>,
         id: &str,
+        moving: MoveRows,
         observer: &dyn Observer,
     ) -> Result<(Version, Measures)> {
-        let batch_rows = self.batch_rows(snapshot, options, diff)?;
+        let batch_rows = self.batch_rows(snapshot, options, diff, moving)?;
         let rows: Arc<dyn Source> = Arc::new(SubsetSource::new(table.clone(), Arc::new(diff.new.clone())));
         let progress = Progress::start(observer, Stage::Place, diff.new.count(), "rows")?;
         let Updated { objects, measures } = update(&Update {
@@ -471,6 +493,7 @@ impl UpdateJob {
             rows: &rows,
             id,
             batch_rows,
+            move_dirty: moving == MoveRows::Dirty,
             progress: &progress,
         })?;
         let next = Version { objects, options: version.options.clone(), ..Version::new(Action::Transform) };
@@ -479,10 +502,16 @@ impl UpdateJob {
 
     /// Returns the number of new rows that are searched together. Refuses an update whose new rows do not fit into the
     /// memory.
-    fn batch_rows(&self, snapshot: &Snapshot, options: &ModelOptions, diff: &TableDiff) -> Result<usize> {
+    fn batch_rows(
+        &self,
+        snapshot: &Snapshot,
+        options: &ModelOptions,
+        diff: &TableDiff,
+        moving: MoveRows,
+    ) -> Result<usize> {
         let threads = self.threads.unwrap_or_else(rayon::current_num_threads);
         let rest = RowSet::bytes(diff.new.all()) * 2 + base_bytes(snapshot.dim(), threads);
-        let needed = |batch_rows| Update::bytes(snapshot, options, diff, batch_rows) + rest;
+        let needed = |batch_rows| Update::bytes(snapshot, options, diff, batch_rows, moving == MoveRows::Dirty) + rest;
         let mut batch_rows = search::batch_rows(snapshot.places());
         while batch_rows > LEAST_BATCH_ROWS && needed(batch_rows) > self.memory {
             batch_rows /= 2;

@@ -1,7 +1,8 @@
 //! Stored maps, through the program: a fit leaves a model, rows are placed on it, nightly tables update it, and whatever
 //! is done to it, it has whole versions only.
 //!
-//! - `transform`: new rows on a map that does not change. `update`: what a table changes. `refused`: updates that are
+//! - `transform`: new rows on a map that does not change. `update`: what a table changes. `moved`: rows that move, because
+//!   their neighbours change. `refused`: updates that are
 //!   refused. `refit`: the whole map anew. `history`: versions, tags, rollback, removal, differences, export.
 //! - `damage`: checksums, copies, read-only disks, later formats. `space`: a full disk. `killed`: SIGKILL at any
 //!   moment. `golden`: a model that was made once and kept.
@@ -12,6 +13,7 @@ mod damage;
 mod golden;
 mod history;
 mod killed;
+mod moved;
 mod refit;
 mod refused;
 mod space;

@@ -16,20 +16,23 @@ pub struct Moved {
     pub max: f64,
 }
 
+/// Returns the radius of a map of these positions: the root of the mean squared distance from their mean. Without rows 0.
+pub fn radius<'a>(positions: impl Iterator<Item = &'a [f32]> + Clone, components: usize) -> f64 {
+    let mut mean = vec![0f64; components];
+    let mut rows = 0u64;
+    for row in positions.clone() {
+        mean.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
+        rows += 1;
+    }
+    mean.iter_mut().for_each(|sum| *sum /= rows.max(1) as f64);
+    let square: f64 = positions.flat_map(|row| row.iter().zip(&mean).map(|(&x, m)| (f64::from(x) - m).powi(2))).sum();
+    (square / rows.max(1) as f64).sqrt()
+}
+
 /// Measures how far rows moved from `before` to `after` (rows × components each). Without rows, or in a map without
 /// extent, all distances are 0.
 pub fn moved(before: &[f32], after: &[f32], components: usize) -> Moved {
-    let rows = before.len() / components.max(1);
-    let mut mean = vec![0f64; components];
-    for row in before.chunks_exact(components) {
-        mean.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
-    }
-    mean.iter_mut().for_each(|sum| *sum /= rows.max(1) as f64);
-    let square: f64 = before
-        .chunks_exact(components)
-        .flat_map(|row| row.iter().zip(&mean).map(|(&x, m)| (f64::from(x) - m).powi(2)))
-        .sum();
-    let radius = (square / rows.max(1) as f64).sqrt();
+    let radius = radius(before.chunks_exact(components), components);
     let mut far: Vec<f64> = before
         .chunks_exact(components)
         .zip(after.chunks_exact(components))

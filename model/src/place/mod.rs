@@ -29,6 +29,7 @@ mod forces;
 mod negatives;
 mod reach;
 mod row;
+mod settle;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +41,7 @@ use forces::{Forces, InfoTsne, LargeVis, Pacmap, Tsne, Umap};
 use row::{Row, Scratch};
 
 pub use reach::reach;
+pub use settle::{MOVE_CAP, Settled};
 
 use crate::Result;
 use crate::search::Found;

@@ -7,14 +7,14 @@ use super::{Placer, is_on_map};
 /// The reusable memory of a thread.
 pub(super) struct Scratch {
     /// Squared distances of the neighbours that are on the map.
-    squared: Vec<f32>,
+    pub(super) squared: Vec<f32>,
     weights: Vec<f32>,
     /// Positions of the neighbours: sixteen at a time, component after component.
     neighbors: Vec<Lanes>,
     /// Weights of the neighbours, sixteen at a time, with 0 after the last.
     shares: Vec<Lanes>,
     away: Vec<Lanes>,
-    force: Vec<f32>,
+    pub(super) force: Vec<f32>,
 }
 
 impl Scratch {
@@ -78,7 +78,7 @@ impl Row<'_> {
     }
 
     /// Computes the weights of the neighbours.
-    fn weigh<F: Forces>(&mut self, forces: &F) {
+    pub(super) fn weigh<F: Forces>(&mut self, forces: &F) {
         let Scratch { squared, weights, .. } = self.scratch;
         weights.clear();
         weights.resize(squared.len(), 0.0);
@@ -89,7 +89,7 @@ impl Row<'_> {
     }
 
     /// Copies the neighbours' `positions`, of `width` components, and weights.
-    fn gather<'p>(&mut self, positions: impl Iterator<Item = &'p [f32]>, width: usize) {
+    pub(super) fn gather<'p>(&mut self, positions: impl Iterator<Item = &'p [f32]>, width: usize) {
         let Scratch { weights, neighbors, shares, .. } = &mut *self.scratch;
         let groups = weights.len().div_ceil(LANES);
         neighbors.clear();
@@ -130,6 +130,13 @@ impl Row<'_> {
 
     /// Moves the row at `own` by one epoch.
     fn step<F: Forces>(&mut self, forces: &F, rate: f32, negatives: &mut Negatives<'_>, own: &mut [f32]) {
+        let stiffness = self.pull(forces, negatives, own);
+        let step = rate / (1.0 + rate * stiffness);
+        own.iter_mut().zip(&self.scratch.force).for_each(|(own, force)| *own += step * force);
+    }
+
+    /// Computes the force on the row at `own`, and returns the sum of the coefficients of its attraction.
+    pub(super) fn pull<F: Forces>(&mut self, forces: &F, negatives: &mut Negatives<'_>, own: &[f32]) -> f32 {
         let width = own.len();
         let Scratch { neighbors, shares, away, force, .. } = &mut *self.scratch;
         force.fill(0.0);
@@ -147,7 +154,6 @@ impl Row<'_> {
             }
         }
         forces.repel(own, weight, negatives, away, force);
-        let step = rate / (1.0 + rate * stiffness);
-        own.iter_mut().zip(force.iter()).for_each(|(own, force)| *own += step * force);
+        stiffness
     }
 }

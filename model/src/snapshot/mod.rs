@@ -4,13 +4,14 @@
 //! and seven counts (u64), unused ones 0. All numbers are little-endian. `docs/model-format.md` has every kind.
 //!
 //! The *base* are the objects that a fit wrote, in list order. The *delta* are those with the rows that were added since,
-//! in order of addition; their places follow those of the base. A *patch* replaces the neighbours of rows, and
-//! *tombstones* mark places whose row is gone.
+//! in order of addition; their places follow those of the base. A *patch* replaces the neighbours of rows, *moved*
+//! replaces positions, and *tombstones* mark places whose row is gone.
 //!
 //! What must hold:
 //! - [`Snapshot::open`] checks the header and the length of every object, and that they fit together; so that no
 //!   access leads out of a file. A neighbour that is not a place of the version counts as dead
 //!   ([`Snapshot::is_dead`]), since contents are not checked at opening.
+//! - A version with an object of a role that is not listed in [`role`] is not opened: what it says would be missing.
 //! - A writer holds memory that does not grow with the rows but where it says so, and leaves the same bytes for the same
 //!   rows, however they are divided among its calls.
 
@@ -21,6 +22,7 @@ mod ids;
 mod keys;
 mod lists;
 mod merge;
+mod moved;
 mod object;
 mod patch;
 mod positions;
@@ -39,6 +41,7 @@ pub use ids::{IdsWriter, id_type};
 pub use keys::{Key, KeysWriter};
 pub use lists::{DeltaListsWriter, ListsWriter};
 pub use merge::Keys;
+pub use moved::MovedWriter;
 pub use patch::PatchWriter;
 pub use positions::PositionsWriter;
 pub use quantizer::QuantizerWriter;
@@ -84,6 +87,31 @@ pub mod role {
     pub const DELTA_ADDED: &str = "delta-added";
     /// The replaced neighbours: [`PatchWriter`](super::PatchWriter).
     pub const PATCH: &str = "patch";
+    /// The positions of rows that have moved since: [`MovedWriter`](super::MovedWriter).
+    pub const MOVED: &str = "moved";
     /// The places whose row is gone: [`TombstonesWriter`](super::TombstonesWriter).
     pub const TOMBSTONES: &str = "tombstones";
+
+    /// All roles that this release knows.
+    pub(super) const ALL: [&str; 19] = [
+        QUANTIZER,
+        VECTORS,
+        LISTS,
+        GRAPH,
+        POSITIONS,
+        IDS,
+        KEYS,
+        SAMPLE,
+        ADDED,
+        DELTA_VECTORS,
+        DELTA_LISTS,
+        DELTA_GRAPH,
+        DELTA_POSITIONS,
+        DELTA_IDS,
+        DELTA_KEYS,
+        DELTA_ADDED,
+        PATCH,
+        MOVED,
+        TOMBSTONES,
+    ];
 }

@@ -14,7 +14,7 @@ use crate::store::{ModelLock, ObjectRef};
 
 const KIND: Kind = Kind::new("positions", b'P');
 /// The largest number of components of a map.
-const MOST_COMPONENTS: u64 = 1 << 16;
+pub(super) const MOST_COMPONENTS: u64 = 1 << 16;
 
 /// Writes positions in order of their places.
 #[derive(Debug)]

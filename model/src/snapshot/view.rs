@@ -1,4 +1,4 @@
-//! One version as one map: base, delta, patch and tombstones behind the numbers of places.
+//! One version as one map: base, delta, patch, moved rows and tombstones behind the numbers of places.
 
 use std::ops::Range;
 
@@ -12,6 +12,7 @@ use super::ids::Ids;
 use super::keys::{Key, KeyFile};
 use super::lists::{DeltaLists, Lists};
 use super::merge::Keys;
+use super::moved::MovedPositions;
 use super::patch::Patch;
 use super::positions::Positions;
 use super::quantizer::Centroids;
@@ -43,6 +44,7 @@ pub struct Snapshot {
     delta_keys: Option<KeyFile>,
     delta_added: Option<Added>,
     patch: Option<Patch>,
+    moved: Option<MovedPositions>,
     tombstones: Option<Tombstones>,
     places: u32,
     /// The position of a place that has none.
@@ -111,8 +113,13 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error::Damaged`] names the object that is missing, has another length, or does not fit the others;
-    /// [`Error::Newer`] if a later release of lowland wrote it.
+    /// [`Error::Newer`] and [`Error::UnknownRole`] if a later release of lowland wrote it.
     pub fn open(model: &ModelDir, version: &Version) -> Result<Snapshot> {
+        // Without the object of a role that is not known, other objects would be read as if nothing replaced them.
+        if let Some(role) = version.objects.keys().find(|role| !role::ALL.contains(&role.as_str())) {
+            let (path, version) = (model.path().into(), version.number);
+            return Err(Error::UnknownRole { path, version, role: role.clone() });
+        }
         let roles = Roles { model, version };
         let centroids = roles.need(role::QUANTIZER, Centroids::open)?;
         let lists = roles.need(role::LISTS, Lists::open)?;
@@ -188,6 +195,11 @@ impl Snapshot {
             roles.agree(role::PATCH, "neighbours a row", found.width as u64, graph.width as u64)?;
             roles.at_most(role::PATCH, "places", found.places.into(), places)?;
         }
+        let moved = roles.may_have(role::MOVED, MovedPositions::open)?;
+        if let Some(found) = &moved {
+            roles.agree(role::MOVED, "components", found.components as u64, positions.components as u64)?;
+            roles.at_most(role::MOVED, "places", found.places.into(), places)?;
+        }
         let tombstones = roles.may_have(role::TOMBSTONES, Tombstones::open)?;
         roles.at_most(
             role::TOMBSTONES,
@@ -217,6 +229,7 @@ impl Snapshot {
             delta_keys,
             delta_added,
             patch,
+            moved,
             tombstones,
         })
     }
@@ -353,6 +366,11 @@ impl Snapshot {
         self.patch.iter().flat_map(Patch::patched)
     }
 
+    /// Returns the places whose row has moved since it was first placed, or since the last refit, ascending.
+    pub fn moved_places(&self) -> impl Iterator<Item = u32> + '_ {
+        self.moved.iter().flat_map(MovedPositions::moved)
+    }
+
     /// Returns the number of places whose neighbours a patch replaces.
     pub fn patched(&self) -> u32 {
         self.patch.as_ref().map_or(0, |patch| patch.rows)
@@ -365,6 +383,9 @@ impl Snapshot {
 
     /// Returns the position of a place; NaN if it has none.
     pub fn position(&self, place: u32) -> &[f32] {
+        if let Some(position) = self.moved.as_ref().and_then(|moved| moved.row(place)) {
+            return position;
+        }
         match (place.checked_sub(self.base_rows()), &self.delta_positions) {
             (None, _) => self.positions.row(place),
             (Some(row), Some(positions)) if row < positions.rows => positions.row(row),

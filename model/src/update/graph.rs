@@ -36,6 +36,8 @@ pub(super) struct PlacedRows {
     pub(super) rows: u64,
     /// How many of them lie farther from their centroid than 99 of 100 rows of the base.
     pub(super) outliers: u64,
+    /// The places of the version before of which a neighbour that the method uses changes, ascending.
+    pub(super) changed: Vec<u32>,
 }
 
 /// Searches and places the new rows, and writes the positions and neighbours of the delta, and the neighbours of rows
@@ -48,8 +50,15 @@ pub(super) fn write(
     objects: &mut BTreeMap<String, ObjectRef>,
 ) -> Result<PlacedRows> {
     let mut hits = Vec::new();
-    let placed = write_new(update, before, all, new, &mut hits, objects)?;
+    let mut placed = write_new(update, before, all, new, &mut hits, objects)?;
     let changed = changed_rows(update, all, new, hits)?;
+    // Spares do not pull.
+    let k = update.options.n_neighbors;
+    let differs = |(place, list): &&Changed| {
+        let before = all.neighbors(*place).0.iter().take(k).filter(|&&near| near != MISSING);
+        !before.eq(list.iter().take(k).map(|(_, near)| near))
+    };
+    placed.changed = changed.iter().filter(differs).map(|changed| changed.0).collect();
     write_patch(update, all, changed, objects)?;
     Ok(placed)
 }
@@ -66,7 +75,7 @@ fn write_new(
     let Update { lock, snapshot, options, progress, batch_rows, .. } = *update;
     let (dim, width, components) = (snapshot.dim(), snapshot.k(), snapshot.n_components());
     let metric = options.settings.metric;
-    let mut told = PlacedRows { rows: new.hashes.len() as u64, outliers: 0 };
+    let mut told = PlacedRows { rows: new.hashes.len() as u64, outliers: 0, changed: Vec::new() };
     let old = snapshot.base_rows()..new.first;
     if told.rows == 0 && old.is_empty() {
         return Ok(told);

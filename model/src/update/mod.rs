@@ -2,13 +2,16 @@
 //!
 //! - `new_rows.rs`: the vectors, lists, ids and keys of the new rows.
 //! - `graph.rs`: the neighbours of the new rows, and of the rows whose neighbours change.
+//! - `moved.rs`: rows that move, because their neighbours change.
 //! - `sample.rs`: the probe rows and their exact neighbours; the recall of the graph.
 //! - `scores.rs`: scores of the map, and what tells whether a refit is due.
 //!
-//! What must hold: rows that are there keep their positions, byte for byte. A new row's position depends on the version
+//! What must hold: rows that are there keep their positions, byte for byte, unless it is asked that those whose neighbours
+//! change move. A new row's position depends on the version
 //! before and on its own vector, not on the other new rows.
 
 mod graph;
+mod moved;
 mod new_rows;
 mod sample;
 mod scores;
@@ -23,6 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use scores::{Population, measure, population};
 
 use crate::diff::TableDiff;
+use crate::place::{MOVE_CAP, Placer};
 use crate::search::Searcher;
 use crate::snapshot::{Snapshot, TombstonesWriter, role};
 use crate::store::{ModelLock, ObjectRef, Version};
@@ -46,22 +50,40 @@ pub struct Update<'a> {
     pub id: &'a str,
     /// Number of rows that are read and searched at a time.
     pub batch_rows: usize,
+    /// Whether rows whose neighbours change may move.
+    pub move_dirty: bool,
     /// Progress in new rows.
     pub progress: &'a Progress<'a>,
 }
 
 impl Update<'_> {
-    /// Returns the bytes of memory that an update holds, if the rows of `diff` change.
-    pub fn bytes(snapshot: &Snapshot, options: &ModelOptions, diff: &TableDiff, batch_rows: usize) -> u64 {
+    /// Returns the bytes of memory that an update holds, if the rows of `diff` change, and if rows whose neighbours change
+    /// move by `move_dirty`.
+    pub fn bytes(
+        snapshot: &Snapshot,
+        options: &ModelOptions,
+        diff: &TableDiff,
+        batch_rows: usize,
+        move_dirty: bool,
+    ) -> u64 {
         let (effort, threads) = (options.effort, rayon::current_num_threads());
         let (new, gone) = (diff.new.count(), diff.gone.len() as u64);
         let neighbor = 8 * snapshot.k() as u64;
         // A row that is gone was a neighbour of about as many rows as it had neighbours.
         let changed = (new + gone) * snapshot.k() as u64;
+        let moving = match move_dirty {
+            true => {
+                let placer = Placer::bytes(&options.settings, u64::from(snapshot.live()) + new, snapshot.k(), threads);
+                let vectors = threads as u64 * 4 * snapshot.dim() as u64;
+                placer + vectors + moved::bytes(snapshot.places().into(), changed, snapshot.n_components())
+            }
+            false => 0,
+        };
         let batch = batch_rows as u64 * (4 * snapshot.dim() as u64 * 3 + 2 * neighbor);
         new * (new_rows::ROW_BYTES + graph::ROW_BYTES)
             + changed * (graph::CHANGED_BYTES + neighbor)
             + batch.max(scores::bytes(snapshot.lists(), snapshot.dim(), threads))
+            + moving
             + (u64::from(snapshot.places() - snapshot.live()) + gone) * 4
             + 2 * Searcher::bytes(effort, snapshot.lists(), snapshot.dim(), batch_rows, snapshot.k(), threads)
     }
@@ -94,6 +116,15 @@ pub struct Measures {
     pub tombstone_share: f64,
     /// The rows of the largest list over the mean.
     pub largest_list: f64,
+    /// Number of rows that moved because their neighbours changed; none if that was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_rows: Option<u64>,
+    /// How many of them came as far as the cap let them; see `moved_rows`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capped_rows: Option<u64>,
+    /// The cap: how far a row may move in one update, over the map's radius; see `moved_rows`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub move_cap: Option<f64>,
 }
 
 impl Measures {
@@ -105,7 +136,9 @@ impl Measures {
 
     /// Returns the names of all measures.
     pub fn names() -> Vec<String> {
-        let value = serde_json::to_value(Measures::default()).unwrap_or_default();
+        // A measure without a value has no field.
+        let all = Measures { moved_rows: Some(0), capped_rows: Some(0), move_cap: Some(0.0), ..Measures::default() };
+        let value = serde_json::to_value(all).unwrap_or_default();
         value.as_object().map_or(Vec::new(), |fields| fields.keys().cloned().collect())
     }
 }
@@ -137,10 +170,23 @@ pub fn update(update: &Update<'_>) -> Result<Updated> {
     // All rows; the new ones have neither neighbours nor positions yet.
     let all = draft(lock, version, &objects)?;
     let placed = graph::write(update, &before, &all, &new, &mut objects)?;
+    let movement = match update.move_dirty {
+        true => {
+            let whole = draft(lock, version, &objects)?;
+            Some(moved::write(update, &whole, placed.changed, &mut objects)?)
+        }
+        false => None,
+    };
     let probes = sample::write(update, &all, &mut objects)?;
     let whole = draft(lock, version, &objects)?;
     let mut measures = scores::measure(&whole, snapshot.places(), options, update.progress)?;
     measures.outliers = (placed.rows > 0).then(|| placed.outliers as f64 / placed.rows as f64);
+    if let Some(found) = movement {
+        (measures.moved_p50, measures.moved_p95, measures.moved_max) = (found.p50, found.p95, found.max);
+        measures.kept_neighbors = found.kept_neighbors;
+        (measures.moved_rows, measures.capped_rows) = (Some(found.rows), Some(found.capped));
+        measures.move_cap = Some(MOVE_CAP);
+    }
     measures.recall = probes.recall(&whole, options.n_neighbors);
     Ok(Updated { objects, measures })
 }

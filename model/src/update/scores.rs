@@ -78,6 +78,9 @@ pub fn measure(
         added_share: delta / f64::from(snapshot.base_rows().max(1)),
         tombstone_share: f64::from(snapshot.places() - snapshot.live()) / f64::from(snapshot.places().max(1)),
         largest_list: population.largest as f64 / population.mean.max(1e-9),
+        moved_rows: None,
+        capped_rows: None,
+        move_cap: None,
     })
 }
 

@@ -1,4 +1,5 @@
-//! How an update takes up changes: by placing new rows, or by computing the whole map anew; and when it chooses the latter.
+//! How an update takes up changes: by placing new rows, or by computing the whole map anew; when it chooses the latter; and
+//! whether rows that are there move.
 
 use std::str::FromStr;
 
@@ -27,6 +28,31 @@ impl UpdateMode {
             UpdateMode::Auto => "auto",
             UpdateMode::Transform => "transform",
             UpdateMode::Refit => "refit",
+        }
+    }
+}
+
+/// Which rows that are there an update by transform may move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MoveRows {
+    /// None: they keep their positions, byte for byte.
+    #[default]
+    None,
+    /// Those whose neighbours change: a new row becomes one of them, or one of them is gone. A spring pulls them to where
+    /// they were, and a cap limits how far they go.
+    Dirty,
+}
+
+impl MoveRows {
+    /// All choices.
+    pub const ALL: [MoveRows; 2] = [MoveRows::None, MoveRows::Dirty];
+
+    /// Returns the choice's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            MoveRows::None => "none",
+            MoveRows::Dirty => "dirty",
         }
     }
 }

@@ -71,6 +71,11 @@ impl fmt::Display for UpdateReport {
         }
         if let Some(measures) = &self.measures {
             write!(f, "; recall {:.3}, trustworthiness {:.3}", measures.recall, measures.trustworthiness)?;
+            if let (Some(rows), Some(capped), Some(cap)) =
+                (measures.moved_rows, measures.capped_rows, measures.move_cap)
+            {
+                write!(f, ", {rows} rows moved, {capped} of them as far as the cap, {cap} of the radius")?;
+            }
             if self.mode == Some(UpdateMode::Refit) {
                 let (p95, kept) = (measures.moved_p95, measures.kept_neighbors);
                 write!(

@@ -13,9 +13,10 @@ use serde_json::Value;
 use super::{FIT, Table, copy, current_of, files, objects, update};
 use crate::harness::{Lcg, TestDir, note};
 
-/// A command that changes the model `M`, how often it is killed among ten, and whether it begins the model.
-const COMMANDS: [(&str, &str, usize); 6] = [
+/// A command that changes the model `M`, how often it is killed among eleven, and whether it begins the model.
+const COMMANDS: [(&str, &str, usize); 7] = [
     ("update", "update M --source t.arrow --mode transform --run-id tonight --threads 1 --quiet", 3),
+    ("move", "update M --source t.arrow --mode transform --move dirty --run-id tonight --threads 1 --quiet", 1),
     ("refit", "update M --source t.arrow --mode refit --run-id tonight --threads 1 --quiet", 1),
     ("rollback", "rollback M --to 2 --quiet", 2),
     ("gc", "gc M --keep 1", 2),

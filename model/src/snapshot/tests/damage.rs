@@ -26,6 +26,7 @@ fn use_all(snapshot: &Snapshot) {
     let _ = snapshot.ids(0..places).map(|ids| ids.len());
     let _ = (snapshot.keys().count(), snapshot.find(7), snapshot.centroids().len(), snapshot.sample().len());
     let _ = (snapshot.patch_places().count(), snapshot.tombstones().len(), snapshot.live(), snapshot.bytes());
+    let _ = snapshot.moved_places().count();
 }
 
 #[test]
@@ -45,6 +46,7 @@ fn a_changed_byte_is_refused_or_harmless() {
                     assert!(at >= 8, "{role}: byte {at} of the magic");
                     // What decides which rows are looked at is checked whole.
                     assert!(role != role::TOMBSTONES || at < 64, "{role}: byte {at}");
+                    assert!(role != role::MOVED || at < 64 + 3 * 8 || at >= 64 + 4 * 8, "{role}: byte {at} of the set");
                     assert!(role != role::DELTA_LISTS || at < 64 || at % 4 < 3, "{role}: byte {at}, a highest one");
                     use_all(&snapshot);
                 }
@@ -102,6 +104,19 @@ fn an_object_of_a_later_format_is_refused() {
     bytes[4] = 2;
     std::fs::write(&path, bytes).unwrap();
     assert!(matches!(Snapshot::open(&model, &version), Err(Error::Newer { found: 2, .. })));
+}
+
+#[test]
+fn an_object_of_a_role_that_only_a_later_release_knows_is_refused() {
+    let (_dir, model, mut version) = on_disk(&example());
+    let object = version.objects[role::PATCH].clone();
+    version.objects.insert("turned".into(), object);
+    let error = Snapshot::open(&model, &version).unwrap_err();
+    assert!(matches!(&error, Error::UnknownRole { role, .. } if role == "turned"), "{error}");
+    let told = error.to_string();
+    assert!(told.contains("written by a newer lowland") && told.contains("\"turned\""), "{told}");
+    version.objects.remove("turned");
+    Snapshot::open(&model, &version).unwrap();
 }
 
 #[test]

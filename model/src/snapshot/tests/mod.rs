@@ -30,6 +30,7 @@ struct Plain {
     element: Element,
     dead: Vec<u32>,
     patched: Vec<u32>,
+    moved: Vec<u32>,
     /// Whether the rows of the base have versions of their own.
     added: bool,
 }
@@ -53,8 +54,14 @@ impl Plain {
         (neighbors, distances)
     }
 
-    fn position(&self, place: u32) -> Vec<f32> {
+    /// The first position of a place.
+    fn first_position(&self, place: u32) -> Vec<f32> {
         (0..self.components).map(|i| place as f32 / 4.0 - i as f32).collect()
+    }
+
+    fn position(&self, place: u32) -> Vec<f32> {
+        let by = if self.moved.contains(&place) { 100.0 } else { 0.0 };
+        self.first_position(place).into_iter().map(|x| x + by).collect()
     }
 
     fn key(&self, place: u32) -> Key {
@@ -96,7 +103,7 @@ impl Plain {
             let neighbors: Vec<u32> = near.iter().flat_map(|near| near.0.clone()).collect();
             let distances: Vec<f32> = near.iter().flat_map(|near| near.1.clone()).collect();
             graph.push(&neighbors, &distances).unwrap();
-            positions.push(&places.iter().flat_map(|&place| self.position(place)).collect::<Vec<_>>()).unwrap();
+            positions.push(&places.iter().flat_map(|&place| self.first_position(place)).collect::<Vec<_>>()).unwrap();
             let array: ArrayRef = Arc::new(Int32Array::from_iter_values(places.iter().map(|&place| self.id(place))));
             ids.push(&array).unwrap();
         }
@@ -156,6 +163,11 @@ impl Plain {
             }
             put(role::PATCH, patch.finish().unwrap());
         }
+        if !self.moved.is_empty() {
+            let mut moved = MovedWriter::create(lock, self.components).unwrap();
+            self.moved.iter().for_each(|&place| moved.push(place, &self.position(place)).unwrap());
+            put(role::MOVED, moved.finish().unwrap());
+        }
         version
     }
 
@@ -171,14 +183,16 @@ fn plain() -> impl Strategy<Value = Plain> {
     sizes.prop_flat_map(|(dim, components, k, lists, element, added, n)| {
         let list = 0..lists as u32;
         let rows = (prop::collection::vec(list.clone(), 0..90), prop::collection::vec(list, 0..40));
-        let marks = (prop::collection::btree_set(0u32..130, 0..60), prop::collection::btree_set(0u32..130, 0..60));
-        (rows, marks).prop_map(move |((mut base, delta), (dead, patched))| {
+        let marked = || prop::collection::btree_set(0u32..130, 0..60);
+        let marks = (marked(), marked(), marked());
+        (rows, marks).prop_map(move |((mut base, delta), (dead, patched, moved))| {
             base.sort_unstable();
             let places = (base.len() + delta.len()) as u32;
             let within = |set: std::collections::BTreeSet<u32>| set.into_iter().filter(|&p| p < places).collect();
             let element = [Element::U8, Element::I8, Element::F16, Element::F32][element];
-            let (dead, patched) = (within(dead), within(patched));
-            Plain { dim, components, k, n_neighbors: n.min(k), lists, base, delta, element, dead, patched, added }
+            let (dead, patched, moved) = (within(dead), within(patched), within(moved));
+            let n_neighbors = n.min(k);
+            Plain { dim, components, k, n_neighbors, lists, base, delta, element, dead, patched, moved, added }
         })
     })
 }
@@ -196,6 +210,7 @@ fn example() -> Plain {
         element: Element::F16,
         dead: vec![1, 8],
         patched: vec![0, 6, 9],
+        moved: vec![0, 3, 5],
         added: true,
     }
 }

@@ -14,6 +14,7 @@ fn check(plain: &Plain, snapshot: &Snapshot) {
     assert_eq!(snapshot.tombstones(), plain.dead);
     assert_eq!(snapshot.live(), places - plain.dead.len() as u32);
     assert_eq!(snapshot.patch_places().collect::<Vec<_>>(), plain.patched);
+    assert_eq!(snapshot.moved_places().collect::<Vec<_>>(), plain.moved);
     assert_eq!((snapshot.element(), snapshot.patched()), (plain.element, plain.patched.len() as u32));
 
     let mut by_list = vec![Vec::new(); plain.lists];

@@ -44,6 +44,11 @@ fn what_does_not_fit_is_refused() {
     for (place, count) in [(5, 1), (4, 1), (u32::MAX, 1), (6, 2)] {
         misfit(patch.push(place, &vec![0; count], &vec![0.0; count]));
     }
+    let mut moved = MovedWriter::create(&lock, 2).unwrap();
+    moved.push(5, &[0.0; 2]).unwrap();
+    for (place, count) in [(5, 2), (4, 2), (u32::MAX, 2), (6, 1)] {
+        misfit(moved.push(place, &vec![0.0; count]));
+    }
     for dead in [&[1, 1][..], &[2, 1], &[u32::MAX]] {
         misfit(TombstonesWriter::create(&lock).unwrap().finish(dead));
     }
@@ -55,7 +60,7 @@ fn what_does_not_fit_is_refused() {
     keys.push(&Key { hash: 1, ..key }).unwrap();
     misfit(AddedWriter::create(&lock).unwrap().push(1 << 32));
     // A writer that was given up leaves nothing.
-    drop((graph, patch, keys));
+    drop((graph, patch, moved, keys));
     assert_eq!(std::fs::read_dir(dir.path().join("data")).unwrap().count(), 0);
 }
 
