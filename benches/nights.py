@@ -5,14 +5,16 @@
 
 Starts with 40,000 rows; every night 800 are added, 50 change and 100 are
 deleted, in an order drawn by seed. Rows that were deleted come back when there
-are no others. Two models live through the same nights: one that is updated by
-transform only, and one by `--mode auto`, which refits. Prints a table of
-nights, then what the last night's map is beside a fresh fit of the same table,
-and leaves pictures of nights 1, 15 and 30 in the work directory.
+are no others. Models live through the same nights, as `--ways` says: one that
+is updated by transform only, one by `--mode auto`, which refits, and one by
+transform with `--move dirty`. Prints a table of nights, then what the last
+night's map is beside a fresh fit of the same table, and leaves pictures of
+nights 1, 15 and 30 in the work directory.
 
 Checked every night, not taken from a report: rows that did not change keep the
 bytes of their positions (transform); how far they moved over the map's radius,
-and which share of their 15 nearest in the map they kept (refit). Needs numpy,
+and which share of their 15 nearest in the map they kept (refit, dirty). At the
+end, the same of the rows that are there since the first night. Needs numpy,
 scipy and pyarrow.
 """
 
@@ -34,6 +36,7 @@ import score as oracle  # noqa: E402
 
 K = 15
 PICTURES = (1, 15, 30)
+WAYS = {"transform": ["--mode", "transform"], "auto": ["--mode", "auto"], "dirty": ["--mode", "transform", "--move", "dirty"]}
 
 
 class Rows:
@@ -90,7 +93,7 @@ def exported(asked, model):
 
 
 def compared(before, after, touched):
-    """Rows of two nights that are the same: how many have other bytes, p50 and p95 moved, share of 15-nn kept."""
+    """Rows of two nights that are the same: how many have other bytes, p50, p95 and max moved, share of 15-nn kept."""
     (ids, old, _), (later, new, _) = before, after
     where = {name: at for at, name in enumerate(later)}
     pairs = np.array([(i, where[name]) for i, name in enumerate(ids) if name in where and name not in touched])
@@ -101,7 +104,7 @@ def compared(before, after, touched):
     sample = np.random.default_rng(0).choice(len(old), 3000, replace=False)
     near = [cKDTree(xy).query(xy[sample], K + 1)[1] for xy in (old, new)]
     own = [set(a[a != i][:K]) & set(b[b != i][:K]) for i, a, b in zip(sample, *near)]
-    return other, np.quantile(moved, 0.5), np.quantile(moved, 0.95), np.mean([len(kept) for kept in own]) / K
+    return other, np.quantile(moved, 0.5), np.quantile(moved, 0.95), moved.max(), np.mean([len(kept) for kept in own]) / K
 
 
 def recall(rows, version):
@@ -165,40 +168,49 @@ def main():
     parser.add_argument("--changed", type=int, default=50)
     parser.add_argument("--deleted", type=int, default=100)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--ways", default="transform,auto", help=f"which of {', '.join(WAYS)}")
     asked = parser.parse_args()
     asked.lowland, asked.work = str(Path(asked.lowland).resolve()), asked.work.resolve()
     shutil.rmtree(asked.work, ignore_errors=True)
     asked.work.mkdir(parents=True)
     rows, table = Rows(asked.source, asked), asked.work / "table.parquet"
     rows.write(table)
-    models = {mode: asked.work / f"{mode}.lowland" for mode in ("transform", "auto")}
+    models = {way: asked.work / f"{way}.lowland" for way in asked.ways.split(",")}
     common = ["--threads", asked.threads, "--quiet"]
-    lowland(asked, "embed", table, "--id", "name", "--model", models["transform"], *common)
-    shutil.copytree(models["transform"], models["auto"])
-    last = {mode: exported(asked, model) for mode, model in models.items()}
+    first, *others = models.values()
+    lowland(asked, "embed", table, "--id", "name", "--model", first, *common)
+    for other in others:
+        shutil.copytree(first, other)
+    last = {way: exported(asked, model) for way, model in models.items()}
+    begun, ever = dict(last), set()
     print("| night | model | done by | rows | s | recall | trustworthiness | of new rows | outside | rows with other bytes | "
-          "p50 moved | p95 moved | 15-nn kept | model, MB |")
-    print("|" + "---|" * 14)
+          "p50 moved | p95 moved | max moved | 15-nn kept | moved | at the cap | model, MB |")
+    print("|" + "---|" * 17)
     for night in range(1, asked.nights + 1):
         touched = rows.night()
+        ever |= touched
         rows.write(table)
-        for mode, model in models.items():
-            begun = time.perf_counter()
-            told = json.loads(lowland(asked, "update", model, "--source", table, "--mode", mode, "--run-id",
+        for way, model in models.items():
+            started = time.perf_counter()
+            told = json.loads(lowland(asked, "update", model, "--source", table, *WAYS[way], "--run-id",
                                       f"night-{night:02}", "--json", *common))
-            seconds = time.perf_counter() - begun
+            seconds = time.perf_counter() - started
             lowland(asked, "gc", model, "--keep", 2)
             now = exported(asked, model)
-            other, p50, p95, kept = compared(last[mode], now, touched)
-            last[mode] = now
+            other, *moved, kept = compared(last[way], now, touched)
+            last[way] = now
             measures = told["measures"]
             of = lambda name: "" if measures.get(name) is None else float(measures[name])
-            show([night, mode, told["mode"], told["counts"]["rows"], f"{seconds:.1f}", of("recall"), of("trustworthiness"),
-                  of("trustworthiness_new"), of("outliers"), other, float(p50), float(p95), float(kept), f"{size(model) / 1e6:.1f}"])
-            if told["mode"] == "transform" and other:
+            show([night, way, told["mode"], told["counts"]["rows"], f"{seconds:.1f}", of("recall"), of("trustworthiness"),
+                  of("trustworthiness_new"), of("outliers"), other, *map(float, moved),
+                  float(kept), measures.get("moved_rows", ""), measures.get("capped_rows", ""), f"{size(model) / 1e6:.1f}"])
+            if told["mode"] == "transform" and way != "dirty" and other:
                 sys.exit(f"night {night}: {other} rows have other bytes")
             if night in PICTURES:
-                picture(asked, rows, now, f"{mode}-{night:02}.png", f"night {night}, {mode}: {len(now[0])} packages")
+                picture(asked, rows, now, f"{way}-{night:02}.png", f"night {night}, {way}: {len(now[0])} packages")
+    print("\n| since the first night | p50 moved | p95 moved | max moved | 15-nn kept |\n|---|---|---|---|---|")
+    for way in models:
+        show([way, *map(float, compared(begun[way], last[way], ever)[1:])])
     fresh = asked.work / "fresh.lowland"
     lowland(asked, "embed", table, "--id", "name", "--model", fresh, *common)
     last["fresh fit"] = exported(asked, fresh)
