@@ -8,7 +8,7 @@
 //! - `snapshot/`: the formats of objects, and their view as one map.
 //! - `fit/`: the objects of a finished run.
 //! - `diff/`: what changed between a version and a table.
-//! - `search/`, `place/`: the neighbours and the positions of new rows.
+//! - `search/`, `place/`: the neighbours and the positions of new rows, and of rows that move because their neighbours changed.
 //! - `update/`: the objects of an update that keeps the map.
 //! - `measure/`: scores of a map, and how far rows moved.
 //!

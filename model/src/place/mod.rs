@@ -21,6 +21,8 @@
 //! row moves by η·F / (1 + η Σ cⱼ). It never moves beyond what attracts it, however strong that is. η begins at a
 //! quarter of the run's rate and falls to 0, as in umap-learn and TorchDR.
 //!
+//! A row of the map whose neighbours changed is moved by the same forces (`settle.rs`).
+//!
 //! What must hold: a row's position depends on the snapshot, the settings, the row's neighbours and its hash alone.
 //! Sums have a fixed order, products and sums are rounded one by one, and powers are the engine's, so that the bits
 //! are the same on every machine and for any number of threads.

@@ -20,8 +20,8 @@ use crate::Result;
 use crate::diff::row_hash;
 
 /// The stiffness of the spring over that of the neighbours' attraction at the start. On three nights of 40,000 text
-/// embeddings 0.3, 1 and 3 all gain .002 to .003 of trustworthiness; rows then keep .81, .87 and .92 of their 15 nearest rows
-/// in the map a night (`benches/record/2026-11-30-models.md`).
+/// embeddings the scores with .3, 1 and 3 are not told apart; rows then keep .81, .87 and .92 of their 15 nearest rows in the
+/// map a night (`benches/record/2026-11-30-models.md`).
 const SPRING: f32 = 3.0;
 /// How far a row may move in one update, over the radius of the map ([`radius`](crate::measure::radius)). With this spring one
 /// in 25 rows that move reaches it: it stops those that would leave their part of the map, and not the others. A refit may
